@@ -1,0 +1,1 @@
+//! Gives Services external addresses out of IPAddressPools.

@@ -1,0 +1,1 @@
+//! What the shells of controller and speaker share: flags, logging, health, metrics, watches.

@@ -1,0 +1,1 @@
+//! ARP and NDP answering and gratuitous announcements, without I/O.

@@ -1,0 +1,1 @@
+//! Which speakers are alive: SWIM without I/O.
