@@ -1,0 +1,105 @@
+//! `/metrics`, `/healthz` and `/readyz`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+
+/// Metrics of a daemon, shared between who registers and who serves.
+pub type Metrics = Arc<Mutex<Registry>>;
+
+/// What `/readyz` answers. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Health {
+    /// `None` when ready, else what is still awaited.
+    awaited: watch::Sender<Option<String>>,
+}
+
+impl Health {
+    /// Not ready, because `awaited` is still to come.
+    pub fn new(awaited: &str) -> Self {
+        Self { awaited: watch::Sender::new(Some(awaited.to_owned())) }
+    }
+
+    /// Ready: watches synced and first pass done.
+    pub fn set_ready(&self) {
+        self.awaited.send_replace(None);
+    }
+
+    /// Not ready (any more); `/readyz` says why.
+    pub fn set_awaiting(&self, awaited: &str) {
+        self.awaited.send_replace(Some(awaited.to_owned()));
+    }
+
+    /// Whether `/readyz` answers 200.
+    pub fn is_ready(&self) -> bool {
+        self.awaited.borrow().is_none()
+    }
+}
+
+/// Serves until the process ends.
+///
+/// # Errors
+/// When the address cannot be bound, which names the address.
+pub async fn serve(addr: SocketAddr, health: Health, metrics: Metrics) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::bind(addr).await.map_err(|e| {
+        io::Error::new(
+            e.kind(),
+            format!("cannot serve metrics on {addr}: {e}; choose another with --metrics-addr"),
+        )
+    })?;
+    tracing::info!(%addr, "serving /metrics, /healthz and /readyz");
+    axum::serve(listener, router(health, metrics)).await
+}
+
+fn router(health: Health, metrics: Metrics) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(readyz).with_state(health))
+        .route("/metrics", get(export).with_state(metrics))
+}
+
+async fn readyz(State(health): State<Health>) -> Response {
+    match &*health.awaited.borrow() {
+        None => "ok\n".into_response(),
+        Some(awaited) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {awaited}\n")).into_response()
+        }
+    }
+}
+
+async fn export(State(metrics): State<Metrics>) -> Response {
+    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let mut text = String::new();
+    let registry = metrics.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    match prometheus_client::encoding::text::encode(&mut text, &registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn status(health: &Health) -> StatusCode {
+        readyz(State(health.clone())).await.status()
+    }
+
+    #[tokio::test]
+    async fn readyz_answers_503_until_ready() {
+        let health = Health::new("the first list of Services");
+        assert_eq!(status(&health).await, StatusCode::SERVICE_UNAVAILABLE);
+        health.set_ready();
+        assert_eq!(status(&health).await, StatusCode::OK);
+        health.set_awaiting("the Node object");
+        assert_eq!(status(&health).await, StatusCode::SERVICE_UNAVAILABLE);
+    }
+}
