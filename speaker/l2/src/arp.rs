@@ -1,0 +1,1 @@
+//! ARP frames (RFC 826).

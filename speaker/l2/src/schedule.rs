@@ -1,0 +1,1 @@
+//! When gratuitous announcements are due.
