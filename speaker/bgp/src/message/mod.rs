@@ -1,0 +1,2 @@
+//! The wire format (RFC 4271 §4).
+pub mod notification;
