@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use crate::lookup::Lookup;
 use crate::range::IpRange;
 use crate::selector::Selector;
 
@@ -24,6 +25,8 @@ pub struct Config {
     pub bgp_advertisements: BTreeMap<String, BgpAdvertisement>,
     /// From `BGPPeer` objects; BFD profiles are already looked up.
     pub peers: BTreeMap<String, Peer>,
+    /// What lookups need beyond that; `Lookup::default()` in a configuration made by hand.
+    pub lookup: Lookup,
 }
 
 /// A pool of addresses.

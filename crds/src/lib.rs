@@ -2,7 +2,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod config;
+pub mod keys;
+pub mod lookup;
 pub mod range;
+pub mod resolve;
 pub mod selector;
 pub mod service;

@@ -3,7 +3,11 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use kube::ResourceExt;
+
 use crate::config::Labels;
+use crate::keys;
 
 /// `namespace/name` of a namespaced object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,4 +86,71 @@ pub enum TrafficPolicy {
     #[default]
     Cluster,
     Local,
+}
+
+impl LoadBalancer {
+    /// The Service, if it is ours: of `type: LoadBalancer` and of our class. With `lb_class` not set, ours are
+    /// the Services without `spec.loadBalancerClass`; with it set, those of exactly that class.
+    pub fn from_service(service: &Service, lb_class: Option<&str>) -> Option<Self> {
+        let spec = service.spec.as_ref()?;
+        let class = lb_class.filter(|class| !class.is_empty());
+        if spec.type_.as_deref() != Some("LoadBalancer") || spec.load_balancer_class.as_deref() != class {
+            return None;
+        }
+        let annotations = service.annotations();
+        let ingress = service.status.as_ref().and_then(|s| s.load_balancer.as_ref()?.ingress.as_ref());
+        let creation = service.creation_timestamp();
+        Some(Self {
+            key: ObjectKey { namespace: service.namespace().unwrap_or_default(), name: service.name_any() },
+            uid: service.uid().unwrap_or_default(),
+            resource_version: service.resource_version().unwrap_or_default(),
+            created: creation.map_or(0, |time| time.0.as_second()),
+            labels: service.labels().clone(),
+            cluster_ips: cluster_ips(spec),
+            ip_family_policy: match spec.ip_family_policy.as_deref() {
+                Some("PreferDualStack") => IpFamilyPolicy::PreferDualStack,
+                Some("RequireDualStack") => IpFamilyPolicy::RequireDualStack,
+                _ => IpFamilyPolicy::SingleStack,
+            },
+            requested: Requested {
+                pools: written(annotations, &keys::ADDRESS_POOL_SPELLINGS).map(str::to_owned).collect(),
+                addresses: written(annotations, &keys::LOAD_BALANCER_IPS_SPELLINGS)
+                    .chain(spec.load_balancer_ip.as_deref().map(str::trim).filter(|ip| !ip.is_empty()))
+                    .map(str::to_owned)
+                    .collect(),
+            },
+            sharing_key: written(annotations, &keys::ALLOW_SHARED_IP_SPELLINGS).next().map(str::to_owned),
+            ports: spec.ports.iter().flatten().filter_map(protocol_and_port).collect(),
+            selector: spec.selector.clone().unwrap_or_default(),
+            traffic_policy: match spec.external_traffic_policy.as_deref() {
+                Some("Local") => TrafficPolicy::Local,
+                _ => TrafficPolicy::Cluster,
+            },
+            ingress: ingress.into_iter().flatten().filter_map(|i| i.ip.as_ref()?.parse().ok()).collect(),
+            allocated_from: written(annotations, &keys::ALLOCATED_FROM_POOL_SPELLINGS)
+                .next()
+                .map(str::to_owned),
+        })
+    }
+}
+
+/// Values under any spelling of a key, without those that are empty.
+fn written<'a>(annotations: &'a Labels, spellings: &'a [&str]) -> impl Iterator<Item = &'a str> {
+    let values = spellings.iter().filter_map(|key| annotations.get(*key));
+    values.map(|value| value.trim()).filter(|value| !value.is_empty())
+}
+
+/// `spec.clusterIPs`, or `spec.clusterIP` where only that is set; `None` (headless) is no address.
+fn cluster_ips(spec: &ServiceSpec) -> Vec<IpAddr> {
+    let listed = spec.cluster_ips.iter().flatten();
+    let ips: Vec<IpAddr> = listed.filter_map(|ip| ip.parse().ok()).collect();
+    if !ips.is_empty() {
+        return ips;
+    }
+    spec.cluster_ip.iter().filter_map(|ip| ip.parse().ok()).collect()
+}
+
+fn protocol_and_port(port: &k8s_openapi::api::core::v1::ServicePort) -> Option<(String, u16)> {
+    let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
+    Some((protocol, u16::try_from(port.port).ok()?))
 }

@@ -1,0 +1,134 @@
+//! `IPAddressPool`: addresses that Services may get.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use super::schema;
+
+/// One entry is a CIDR with a prefix longer than /0, or two addresses of one family with a dash between.
+const ENTRY: &str = "self.all(a, isCIDR(a.trim()) ? cidr(a.trim()).prefixLength() > 0 \
+    : (a.split('-').size() == 2 && a.split('-').all(s, isIP(s.trim()))))";
+const ONE_FAMILY: &str = "self.all(a, a.split('-').size() != 2 || !a.split('-').all(s, isIP(s.trim())) \
+    || ip(a.split('-')[0].trim()).family() == ip(a.split('-')[1].trim()).family())";
+/// CEL cannot compare addresses. Those of IPv4 are compared as numbers; those of IPv6 only in `resolve`.
+const ORDER: &str = "self.all(a, !a.matches('^ *[0-9]{1,3}([.][0-9]{1,3}){3} *- *[0-9]{1,3}([.][0-9]{1,3}){3} *$') \
+    || [a.split('-').map(s, s.trim().split('.').map(o, int(o)))].all(r, \
+    ((r[0][0] * 256 + r[0][1]) * 256 + r[0][2]) * 256 + r[0][3] <= ((r[1][0] * 256 + r[1][1]) * 256 + r[1][2]) * 256 + r[1][3]))";
+
+/// Addresses that Services of type LoadBalancer may get.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "fairlead.dev",
+    version = "v1beta1",
+    kind = "IPAddressPool",
+    plural = "ipaddresspools",
+    shortname = "ipap",
+    category = "fairlead",
+    status = "IPAddressPoolStatus",
+    derive = "PartialEq",
+    derive = "Default",
+    doc = "Addresses that Services of type LoadBalancer may get.",
+    printcolumn(name = "Addresses", type_ = "string", json_path = ".spec.addresses"),
+    printcolumn(name = "Auto Assign", type_ = "boolean", json_path = ".spec.autoAssign"),
+    printcolumn(name = "Used IPv4", type_ = "integer", json_path = ".status.assignedIPv4"),
+    printcolumn(name = "Free IPv4", type_ = "integer", json_path = ".status.availableIPv4"),
+    printcolumn(name = "Used IPv6", type_ = "integer", json_path = ".status.assignedIPv6"),
+    printcolumn(name = "Free IPv6", type_ = "integer", json_path = ".status.availableIPv6", priority = 1),
+    printcolumn(
+        name = "Avoid Buggy IPs",
+        type_ = "boolean",
+        json_path = ".spec.avoidBuggyIPs",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Accepted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Accepted\")].reason"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("required" = ["addresses"]))]
+pub struct IPAddressPoolSpec {
+    /// Addresses of the pool, each entry a CIDR (`198.51.100.0/24`) or a range (`192.0.2.200-192.0.2.230`).
+    /// Addresses are given in the order of the entries.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 96)))]
+    #[x_kube(
+        validation = (ENTRY, "each entry must be a CIDR with a prefix longer than /0, or a range of two addresses \"first-last\""),
+        validation = (ONE_FAMILY, "both ends of a range must be of the same address family"),
+        validation = (ORDER, "the first address of a range must not be higher than the last"),
+        merge_strategy = ListMerge::Atomic
+    )]
+    pub addresses: Vec<String>,
+
+    /// Whether a Service that names no pool may get an address of this one.
+    #[serde(default = "yes")]
+    pub auto_assign: bool,
+
+    /// Leave out IPv4 addresses that end in .0 or .255, which some old devices cannot handle.
+    #[serde(default, rename = "avoidBuggyIPs")]
+    pub avoid_buggy_ips: bool,
+
+    /// Who may use the pool, and in which order pools are tried. Not set: everybody, after the pools that
+    /// are meant for somebody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_allocation: Option<ServiceAllocation>,
+}
+
+/// Who may use a pool, and in which order pools are tried.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceAllocation {
+    /// Pools with a lower number are tried first; 0 is last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 2147483647))]
+    pub priority: Option<i64>,
+
+    /// Namespaces whose Services may use the pool, by name. United with what namespaceSelectors match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::names")]
+    pub namespaces: Vec<String>,
+
+    /// Namespaces whose Services may use the pool, by label; any one selector suffices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::selectors")]
+    pub namespace_selectors: Vec<LabelSelector>,
+
+    /// Services that may use the pool, by label; any one selector suffices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::selectors")]
+    pub service_selectors: Vec<LabelSelector>,
+}
+
+/// How full the pool is, and whether it is in force.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct IPAddressPoolStatus {
+    /// IPv4 addresses that Services hold.
+    #[serde(default, rename = "assignedIPv4", skip_serializing_if = "Option::is_none")]
+    pub assigned_ipv4: Option<i64>,
+    /// IPv6 addresses that Services hold.
+    #[serde(default, rename = "assignedIPv6", skip_serializing_if = "Option::is_none")]
+    pub assigned_ipv6: Option<i64>,
+    /// IPv4 addresses that are free; 9223372036854775807 also stands for more.
+    #[serde(default, rename = "availableIPv4", skip_serializing_if = "Option::is_none")]
+    pub available_ipv4: Option<i64>,
+    /// IPv6 addresses that are free; 9223372036854775807 also stands for more.
+    #[serde(default, rename = "availableIPv6", skip_serializing_if = "Option::is_none")]
+    pub available_ipv6: Option<i64>,
+    /// Conditions. `Accepted` says whether the pool is in force, and if not, why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+fn yes() -> bool {
+    true
+}
