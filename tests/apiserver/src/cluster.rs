@@ -1,0 +1,65 @@
+//! One word for "an API server": the built-in one or a real one.
+
+use crate::kubeconfig::Access;
+use crate::options::Options;
+use crate::real::RealApiServer;
+use crate::server::ApiServer;
+
+/// A running API server of either sort. It ends when dropped.
+#[derive(Debug)]
+pub enum Cluster {
+    /// The server of this crate.
+    BuiltIn(ApiServer),
+    /// etcd and kube-apiserver.
+    Real(RealApiServer),
+}
+
+impl Cluster {
+    /// The real kube-apiserver when `KUBEBUILDER_ASSETS` names one, else the built-in server.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start() -> anyhow::Result<Cluster> {
+        match RealApiServer::assets() {
+            Some(assets) => Ok(Cluster::Real(RealApiServer::start(&assets).await?)),
+            None => Cluster::built_in().await,
+        }
+    }
+
+    /// The built-in server with its defaults.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub async fn built_in() -> anyhow::Result<Cluster> {
+        Ok(Cluster::BuiltIn(ApiServer::start(Options::default()).await?))
+    }
+
+    /// Address and credentials of an administrator.
+    pub fn access(&self) -> &Access {
+        match self {
+            Cluster::BuiltIn(server) => server.access(),
+            Cluster::Real(server) => server.access(),
+        }
+    }
+
+    /// Kubeconfig of an administrator, as YAML.
+    pub fn kubeconfig(&self) -> String {
+        self.access().kubeconfig()
+    }
+
+    /// A client of an administrator, without retries.
+    ///
+    /// # Errors
+    /// As [`Access::config`].
+    pub async fn client(&self) -> anyhow::Result<kube::Client> {
+        self.access().client().await
+    }
+
+    /// The built-in server, for what only it can do: faults.
+    pub fn as_built_in(&self) -> Option<&ApiServer> {
+        match self {
+            Cluster::BuiltIn(server) => Some(server),
+            Cluster::Real(_) => None,
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! A real etcd and kube-apiserver from `KUBEBUILDER_ASSETS`, on loopback, with credentials of their own.
+
+mod process;
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use rcgen::KeyPair;
+
+use crate::kubeconfig::Access;
+use crate::tls::Identity;
+use process::{Daemon, Scratch};
+
+/// How long etcd and kube-apiserver may take until they answer.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// A running etcd and kube-apiserver; both are killed and their files removed on drop.
+#[derive(Debug)]
+pub struct RealApiServer {
+    access: Access,
+    // Dropped in this order: the server before its storage, the files last.
+    _apiserver: Daemon,
+    _etcd: Daemon,
+    _scratch: Scratch,
+}
+
+impl RealApiServer {
+    /// Folder with `etcd` and `kube-apiserver`, from `KUBEBUILDER_ASSETS`. None when unset or empty.
+    pub fn assets() -> Option<PathBuf> {
+        std::env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty()).map(PathBuf::from)
+    }
+
+    /// Starts both and waits until `/readyz` says so.
+    ///
+    /// # Errors
+    /// When a binary is missing, ends early, or is not ready in time; the message holds the end of its log.
+    pub async fn start(assets: &Path) -> anyhow::Result<RealApiServer> {
+        let scratch = Scratch::new()?;
+        let folder = scratch.path();
+        let [client, peer, secure] = free_ports()?;
+
+        let etcd = Daemon::start(
+            &assets.join("etcd"),
+            &[
+                format!("--data-dir={}", folder.join("etcd").display()),
+                format!("--listen-client-urls=http://127.0.0.1:{client}"),
+                format!("--advertise-client-urls=http://127.0.0.1:{client}"),
+                format!("--listen-peer-urls=http://127.0.0.1:{peer}"),
+                "--unsafe-no-fsync".into(),
+            ],
+            &folder.join("etcd.log"),
+        )?;
+
+        let identity = Identity::new(vec!["127.0.0.1".into(), "localhost".into()])?;
+        let (cert, key) = (folder.join("server.crt"), folder.join("server.key"));
+        fs::write(&cert, &identity.cert_pem)?;
+        fs::write(&key, &identity.key_pem)?;
+        let service_account = folder.join("service-account.key");
+        fs::write(&service_account, KeyPair::generate()?.serialize_pem())?;
+        let token = random_token();
+        let tokens = folder.join("tokens.csv");
+        fs::write(&tokens, format!("{token},admin,admin,system:masters\n"))?;
+
+        let apiserver = Daemon::start(
+            &assets.join("kube-apiserver"),
+            &[
+                format!("--etcd-servers=http://127.0.0.1:{client}"),
+                "--bind-address=127.0.0.1".into(),
+                "--advertise-address=127.0.0.1".into(),
+                format!("--secure-port={secure}"),
+                format!("--tls-cert-file={}", cert.display()),
+                format!("--tls-private-key-file={}", key.display()),
+                format!("--cert-dir={}", folder.display()),
+                format!("--token-auth-file={}", tokens.display()),
+                "--authorization-mode=RBAC".into(),
+                "--service-account-issuer=https://kubernetes.default.svc".into(),
+                format!("--service-account-key-file={}", service_account.display()),
+                format!("--service-account-signing-key-file={}", service_account.display()),
+                "--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112".into(),
+                // No kube-controller-manager makes the account that this plugin asks for.
+                "--disable-admission-plugins=ServiceAccount".into(),
+                "--allow-privileged=true".into(),
+            ],
+            &folder.join("kube-apiserver.log"),
+        )?;
+
+        let access = Access {
+            url: format!("https://127.0.0.1:{secure}"),
+            ca: Some(identity.ca_pem.clone()),
+            token: Some(token),
+        };
+        let mut server = RealApiServer { access, _apiserver: apiserver, _etcd: etcd, _scratch: scratch };
+        server.wait_ready().await?;
+        Ok(server)
+    }
+
+    /// Address and credentials of an administrator.
+    pub fn access(&self) -> &Access {
+        &self.access
+    }
+
+    async fn wait_ready(&mut self) -> anyhow::Result<()> {
+        let client = self.access.client().await?;
+        let deadline = tokio::time::Instant::now() + READY_WITHIN;
+        loop {
+            self._etcd.check()?;
+            self._apiserver.check()?;
+            let request = http_get("/readyz")?;
+            let answer = tokio::time::timeout(Duration::from_secs(2), client.request_text(request)).await;
+            if let Ok(Ok(text)) = &answer
+                && text.trim() == "ok"
+                && default_namespace(&client).await
+            {
+                return Ok(());
+            }
+            if tokio::time::Instant::now() > deadline {
+                bail!("kube-apiserver is not ready in {READY_WITHIN:?}\n{}", self._apiserver.log_tail());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+/// The server makes it a moment after it is ready.
+async fn default_namespace(client: &kube::Client) -> bool {
+    let namespaces: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(client.clone());
+    matches!(namespaces.get_opt("default").await, Ok(Some(_)))
+}
+
+fn http_get(path: &str) -> anyhow::Result<axum::http::Request<Vec<u8>>> {
+    Ok(axum::http::Request::get(path).body(Vec::new())?)
+}
+
+/// Ports nobody listens on, all held until all are known.
+fn free_ports() -> anyhow::Result<[u16; 3]> {
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free port on loopback")?);
+    }
+    let mut ports = [0; 3];
+    for (port, listener) in ports.iter_mut().zip(&held) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
+}
+
+fn random_token() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
