@@ -2,11 +2,228 @@
 
 use std::net::Ipv6Addr;
 
+use pnet_packet::icmpv6::ndp::{
+    MutableNeighborAdvertPacket, NdpOption, NdpOptionTypes, NeighborAdvertFlags, NeighborSolicitPacket,
+};
+use pnet_packet::icmpv6::{Icmpv6Code, Icmpv6Types};
+
+use crate::{Mac, NdpPacket};
+
 /// Every node on the link, `ff02::1`.
 pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
+/// Neighbor Advertisement with one option of 8 bytes.
+const ADVERTISEMENT: usize = 24 + 8;
+/// Type, code, checksum, reserved and target of a Neighbor Solicitation.
+const SOLICITATION: usize = 24;
 
 /// The solicited-node group of an address, `ff02::1:ffXX:XXXX` (RFC 4291 section 2.7.1).
 pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     let [.., a, b, c] = address.octets();
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]))
+}
+
+/// A Neighbor Solicitation that passed RFC 4861 section 7.1.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Solicitation {
+    /// The address asked for.
+    pub(crate) target: Ipv6Addr,
+    /// Who asks; `None` for duplicate address detection (RFC 4862 section 5.4).
+    pub(crate) source: Option<Ipv6Addr>,
+    /// Source link-layer address option.
+    pub(crate) source_mac: Option<Mac>,
+}
+
+/// What a received message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// A valid solicitation.
+    Solicitation(Solicitation),
+    /// Another ICMPv6 message.
+    Other,
+    /// Truncated, or against section 7.1.1.
+    Malformed,
+}
+
+pub(crate) fn parse(packet: &NdpPacket<'_>) -> Message {
+    let Some(solicit) = NeighborSolicitPacket::new(packet.message) else { return Message::Malformed };
+    if solicit.get_icmpv6_type() != Icmpv6Types::NeighborSolicit {
+        return Message::Other;
+    }
+    let target = solicit.get_target_addr();
+    // 255 proves that no router passed it on.
+    if packet.hop_limit != 255
+        || solicit.get_icmpv6_code() != Icmpv6Code(0)
+        || target.is_multicast()
+        || packet.source.is_multicast()
+    {
+        return Message::Malformed;
+    }
+    let Some(source_mac) = source_link_layer_address(&packet.message[SOLICITATION..]) else {
+        return Message::Malformed;
+    };
+    if !packet.source.is_unspecified() {
+        return Message::Solicitation(Solicitation { target, source: Some(packet.source), source_mac });
+    }
+    let to_group = packet.destination.is_none_or(|destination| destination == solicited_node(target));
+    if source_mac.is_some() || !to_group {
+        return Message::Malformed;
+    }
+    Message::Solicitation(Solicitation { target, source: None, source_mac: None })
+}
+
+/// Walks the options; `None` where one has length zero or does not fit. The first source link-layer address of
+/// Ethernet's length counts.
+fn source_link_layer_address(mut options: &[u8]) -> Option<Option<Mac>> {
+    let mut found = None;
+    while let [kind, length, ..] = *options {
+        let option = options.get(..usize::from(length) * 8).filter(|option| !option.is_empty())?;
+        if kind == NdpOptionTypes::SourceLLAddr.0 && found.is_none() && length == 1 {
+            found = option.get(2..8).and_then(|mac| Mac::try_from(mac).ok());
+        }
+        options = &options[option.len()..];
+    }
+    options.is_empty().then_some(found)
+}
+
+impl Solicitation {
+    /// Where the answer goes, and the answer that says the target is at `mac` (RFC 4861 section 7.2.4).
+    pub(crate) fn reply(&self, mac: Mac) -> (Ipv6Addr, Vec<u8>) {
+        match self.source {
+            Some(source) => (source, advertisement(self.target, mac, NeighborAdvertFlags::Solicited)),
+            None => (ALL_NODES, advertisement(self.target, mac, 0)),
+        }
+    }
+}
+
+/// The unsolicited advertisement of a take-over (RFC 4861 section 7.2.6), for [`ALL_NODES`].
+pub(crate) fn unsolicited(target: Ipv6Addr, mac: Mac) -> Vec<u8> {
+    advertisement(target, mac, 0)
+}
+
+/// Override is always set: without it a neighbour would keep the link-layer address of the owner before us. Router
+/// never is: an announced address forwards for nobody.
+fn advertisement(target: Ipv6Addr, mac: Mac, flags: u8) -> Vec<u8> {
+    let mut bytes = vec![0; ADVERTISEMENT];
+    if let Some(mut advert) = MutableNeighborAdvertPacket::new(&mut bytes) {
+        advert.set_icmpv6_type(Icmpv6Types::NeighborAdvert);
+        advert.set_flags(flags | NeighborAdvertFlags::Override);
+        advert.set_target_addr(target);
+        advert.set_options(&[NdpOption {
+            option_type: NdpOptionTypes::TargetLLAddr,
+            length: 1,
+            data: mac.to_vec(),
+        }]);
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THEIRS: Mac = [0x02, 0, 0, 0, 0, 0xaa];
+
+    fn address(text: &str) -> Ipv6Addr {
+        text.parse().unwrap()
+    }
+
+    fn solicitation(options: &[u8]) -> Vec<u8> {
+        let mut message = vec![135, 0, 0, 0, 0, 0, 0, 0];
+        message.extend(address("2001:db8::1:2345").octets());
+        message.extend(options);
+        message
+    }
+
+    fn packet<'a>(source: &str, message: &'a [u8]) -> NdpPacket<'a> {
+        let destination = Some(address("ff02::1:ff01:2345"));
+        NdpPacket { source: address(source), destination, hop_limit: 255, message }
+    }
+
+    const SLLAO: [u8; 8] = [1, 1, 0x02, 0, 0, 0, 0, 0xaa];
+    const NONCE: [u8; 8] = [14, 1, 1, 2, 3, 4, 5, 6];
+
+    #[test]
+    fn solicited_node_groups() {
+        for (of, group) in [
+            ("2001:db8::1:2345", "ff02::1:ff01:2345"),
+            ("fe80::ffff:ffff", "ff02::1:ffff:ffff"),
+            ("::1", "ff02::1:ff00:1"),
+        ] {
+            assert_eq!(solicited_node(address(of)), address(group), "{of}");
+        }
+    }
+
+    #[test]
+    fn solicitations_are_read() {
+        let target = address("2001:db8::1:2345");
+        let source = Some(address("fe80::9"));
+        let table = [
+            ("with link-layer address", "fe80::9", SLLAO.to_vec(), source, Some(THEIRS)),
+            ("unreachability probe without options", "fe80::9", vec![], source, None),
+            ("unknown option first", "fe80::9", [NONCE, SLLAO].concat(), source, Some(THEIRS)),
+            ("duplicate address detection", "::", vec![], None, None),
+            ("enhanced duplicate address detection, RFC 7527", "::", NONCE.to_vec(), None, None),
+        ];
+        for (name, from, options, source, source_mac) in table {
+            let message = solicitation(&options);
+            let expected = Message::Solicitation(Solicitation { target, source, source_mac });
+            assert_eq!(parse(&packet(from, &message)), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn rfc_4861_section_7_1_1() {
+        let good = solicitation(&SLLAO);
+        let edit = |at: usize, value: u8| {
+            let mut bytes = good.clone();
+            bytes[at] = value;
+            bytes
+        };
+        let table = [
+            ("code 1", "fe80::9", edit(1, 1)),
+            ("multicast target", "fe80::9", edit(8, 0xff)),
+            ("option of length 0", "fe80::9", edit(25, 0)),
+            ("option longer than the message", "fe80::9", edit(25, 2)),
+            ("one byte after the options", "fe80::9", [&good[..], &[0]].concat()),
+            ("multicast source", "ff02::9", good.clone()),
+            ("unspecified source with link-layer address", "::", good.clone()),
+        ];
+        for (name, from, message) in table {
+            assert_eq!(parse(&packet(from, &message)), Message::Malformed, "{name}");
+        }
+        let routed = NdpPacket { hop_limit: 254, ..packet("fe80::9", &good) };
+        assert_eq!(parse(&routed), Message::Malformed, "hop limit 254");
+        let plain = solicitation(&[]);
+        let unicast = NdpPacket { destination: Some(address("2001:db8::1:2345")), ..packet("::", &plain) };
+        assert_eq!(parse(&unicast), Message::Malformed, "unspecified source to a unicast address");
+        for len in 0..SOLICITATION {
+            assert_eq!(parse(&packet("fe80::9", &good[..len])), Message::Malformed, "cut to {len}");
+        }
+    }
+
+    #[test]
+    fn other_messages_are_no_concern() {
+        for kind in [0, 128, 133, 134, 136, 255] {
+            let mut message = solicitation(&[]);
+            message[0] = kind;
+            assert_eq!(parse(&packet("fe80::9", &message)), Message::Other, "type {kind}");
+        }
+    }
+
+    #[test]
+    fn advertisements_byte_by_byte() {
+        let target = address("2001:db8::1");
+        let of = |flags: u8| {
+            let mut bytes = vec![136, 0, 0, 0, flags, 0, 0, 0];
+            bytes.extend(target.octets());
+            bytes.extend([2, 1, 0x02, 0, 0, 0, 0, 0xaa]);
+            bytes
+        };
+        let solicited = Solicitation { target, source: Some(address("fe80::9")), source_mac: None };
+        let detection = Solicitation { source: None, ..solicited };
+        assert_eq!(solicited.reply(THEIRS), (address("fe80::9"), of(0x60)), "Solicited and Override");
+        assert_eq!(detection.reply(THEIRS), (ALL_NODES, of(0x20)), "RFC 4861 section 7.2.4: not Solicited");
+        assert_eq!(unsolicited(target, THEIRS), of(0x20));
+    }
 }

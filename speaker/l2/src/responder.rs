@@ -1,9 +1,12 @@
 //! What this node answers for, where, and what it sends.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use crate::schedule::Schedule;
+use crate::{arp, ndp};
 
 /// An Ethernet (EUI-48) address.
 pub type Mac = [u8; 6];
@@ -109,9 +112,65 @@ pub struct Counters {
     pub ignored: u64,
 }
 
+/// Most announcements in one [`BURST_WINDOW`]: an interface that comes up with 10,000 addresses must not overrun the
+/// queues of its own card or the switch's.
+const BURST: u32 = 256;
+const BURST_WINDOW: Duration = Duration::from_millis(10);
+
 /// Answers for addresses on the local link.
 #[derive(Debug, Default)]
-pub struct Responder {}
+pub struct Responder {
+    links: BTreeMap<u32, Link>,
+    announced: BTreeMap<IpAddr, Announcement>,
+    schedule: Schedule,
+    burst: Option<Burst>,
+    counters: Counters,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+}
+
+#[derive(Debug)]
+struct Link {
+    interface: Interface,
+    /// Joined solicited-node groups, with how many addresses share each.
+    groups: BTreeMap<Ipv6Addr, u32>,
+}
+
+#[derive(Debug)]
+struct Announcement {
+    interfaces: InterfaceSet,
+    counts: Counts,
+}
+
+#[derive(Debug)]
+struct Burst {
+    begin: Instant,
+    sent: u32,
+}
+
+impl InterfaceSet {
+    /// Whether the interface of this name is in it.
+    pub fn contains(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Named(names) => names.contains(name),
+        }
+    }
+}
+
+impl Interface {
+    /// Whether an address can be announced here at all.
+    fn speaks(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(_) => self.arp,
+            IpAddr::V6(_) => self.link_local.is_some(),
+        }
+    }
+
+    fn serves(&self, address: IpAddr, on: &InterfaceSet) -> bool {
+        self.speaks(address) && on.contains(&self.name)
+    }
+}
 
 impl Responder {
     /// A responder without interfaces and addresses.
@@ -121,68 +180,253 @@ impl Responder {
 
     /// Tells of an interface, or of what changed about it. Where it is new, or has another hardware address,
     /// every address announced there is announced to the neighbours again.
-    pub fn set_interface(&mut self, _now: Instant, _interface: Interface) {
-        todo!()
+    pub fn set_interface(&mut self, now: Instant, interface: Interface) {
+        let index = interface.index;
+        let before = match self.links.get_mut(&index) {
+            Some(link) if link.interface == interface => return,
+            Some(link) => Some(std::mem::replace(&mut link.interface, interface.clone())),
+            None => {
+                self.links.insert(index, Link { interface: interface.clone(), groups: BTreeMap::new() });
+                None
+            }
+        };
+        let addresses: Vec<IpAddr> = self.announced.keys().copied().collect();
+        for address in addresses {
+            let Some(announcement) = self.announced.get(&address) else { continue };
+            let serves = interface.serves(address, &announcement.interfaces);
+            match before.as_ref().filter(|before| before.serves(address, &announcement.interfaces)) {
+                Some(_) if !serves => self.stop(index, address),
+                Some(before) if before.mac != interface.mac => self.schedule.start(now, (index, address)),
+                None if serves => self.start(now, index, address),
+                _ => {}
+            }
+        }
+        self.handle_timeout(now);
     }
 
     /// Forgets an interface that is gone, down or enslaved.
-    pub fn remove_interface(&mut self, _index: u32) {
-        todo!()
+    pub fn remove_interface(&mut self, index: u32) {
+        self.links.remove(&index);
+        self.schedule.cancel_interface(index);
+        self.transmits.retain(|transmit| transmit.ifindex() != index);
+        self.events.retain(|event| event.ifindex() != index);
     }
 
     /// Begins to answer for an address and tells the neighbours, at once and a few times more. For an address
     /// announced already it only changes the interfaces, and tells those that are new.
-    pub fn announce(&mut self, _now: Instant, _address: IpAddr, _interfaces: InterfaceSet) {
-        todo!()
+    pub fn announce(&mut self, now: Instant, address: IpAddr, interfaces: InterfaceSet) {
+        let fresh = Announcement { interfaces: interfaces.clone(), counts: Counts::default() };
+        let before = match self.announced.get_mut(&address) {
+            Some(announcement) if announcement.interfaces == interfaces => return,
+            Some(announcement) => Some(std::mem::replace(&mut announcement.interfaces, interfaces.clone())),
+            None => {
+                self.announced.insert(address, fresh);
+                None
+            }
+        };
+        for index in self.links.keys().copied().collect::<Vec<_>>() {
+            let Some(Link { interface, .. }) = self.links.get(&index) else { continue };
+            let served = before.as_ref().is_some_and(|before| interface.serves(address, before));
+            match (served, interface.serves(address, &interfaces)) {
+                (false, true) => self.start(now, index, address),
+                (true, false) => self.stop(index, address),
+                _ => {}
+            }
+        }
+        self.handle_timeout(now);
+    }
+
+    /// Tells the neighbours once more of an address that is announced, as a take-over does: somebody else may have
+    /// claimed it meanwhile, as after a healed partition. Does nothing for others.
+    pub fn announce_again(&mut self, now: Instant, address: IpAddr) {
+        let Some(announcement) = self.announced.get(&address) else { return };
+        for (index, link) in &self.links {
+            if link.interface.serves(address, &announcement.interfaces) {
+                self.schedule.start(now, (*index, address));
+            }
+        }
+        self.handle_timeout(now);
     }
 
     /// Stops answering for an address. False if it was not announced.
-    pub fn withdraw(&mut self, _address: IpAddr) -> bool {
-        todo!()
+    pub fn withdraw(&mut self, address: IpAddr) -> bool {
+        let Some(Announcement { interfaces, .. }) = self.announced.remove(&address) else { return false };
+        for index in self.links.keys().copied().collect::<Vec<_>>() {
+            if self.links.get(&index).is_some_and(|link| link.interface.serves(address, &interfaces)) {
+                self.stop(index, address);
+            }
+        }
+        true
     }
 
     /// Takes in a received Ethernet frame with an ARP packet.
-    pub fn handle_arp(&mut self, _now: Instant, _ifindex: u32, _frame: &[u8]) {
-        todo!()
+    pub fn handle_arp(&mut self, _now: Instant, ifindex: u32, frame: &[u8]) {
+        let request = match arp::parse(frame) {
+            arp::Frame::Request(request) => request,
+            arp::Frame::Other => return self.counters.ignored += 1,
+            arp::Frame::Malformed => return self.counters.malformed += 1,
+        };
+        let Some(Link { interface, .. }) = self.links.get(&ifindex) else {
+            return self.counters.ignored += 1;
+        };
+        if !request.is_for(interface.mac) || request.sender_mac == interface.mac {
+            return self.counters.ignored += 1;
+        }
+        let Some(counts) = counts_of(&mut self.announced, interface, request.target.into()) else {
+            return self.counters.not_announced += 1;
+        };
+        // Somebody announces our address: nothing that a reply could answer.
+        if request.sender == request.target {
+            return counts.conflicts += 1;
+        }
+        counts.requests += 1;
+        counts.responses += 1;
+        self.transmits.push_back(Transmit::Arp { ifindex, frame: request.reply(interface.mac) });
     }
 
     /// Takes in a received ICMPv6 message.
-    pub fn handle_ndp(&mut self, _now: Instant, _ifindex: u32, _packet: NdpPacket<'_>) {
-        todo!()
+    pub fn handle_ndp(&mut self, _now: Instant, ifindex: u32, packet: NdpPacket<'_>) {
+        let solicitation = match ndp::parse(&packet) {
+            ndp::Message::Solicitation(solicitation) => solicitation,
+            ndp::Message::Other => return self.counters.ignored += 1,
+            ndp::Message::Malformed => return self.counters.malformed += 1,
+        };
+        let Some(Link { interface, .. }) = self.links.get(&ifindex) else {
+            return self.counters.ignored += 1;
+        };
+        if solicitation.source_mac == Some(interface.mac) {
+            return self.counters.ignored += 1;
+        }
+        let Some(counts) = counts_of(&mut self.announced, interface, solicitation.target.into()) else {
+            return self.counters.not_announced += 1;
+        };
+        counts.requests += 1;
+        counts.responses += 1;
+        let (destination, message) = solicitation.reply(interface.mac);
+        self.transmits.push_back(Transmit::Ndp { ifindex, destination, message });
     }
 
     /// Does what is due.
-    pub fn handle_timeout(&mut self, _now: Instant) {
-        todo!()
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.burst.as_ref().is_none_or(|burst| now >= burst.begin + BURST_WINDOW) {
+            self.burst = None;
+        }
+        while self.burst.as_ref().is_none_or(|burst| burst.sent < BURST) {
+            let Some((ifindex, address)) = self.schedule.pop(now) else { return };
+            self.burst.get_or_insert(Burst { begin: now, sent: 0 }).sent += 1;
+            self.tell_neighbours(ifindex, address);
+        }
     }
 
     /// When [`Self::handle_timeout`] must be called next; `None` at rest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        let next = self.schedule.next()?;
+        match &self.burst {
+            Some(burst) if burst.sent >= BURST => Some(next.max(burst.begin + BURST_WINDOW)),
+            _ => Some(next),
+        }
     }
 
     /// The next thing to send; call until `None` after every other call.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        todo!()
+        self.transmits.pop_front()
     }
 
     /// The next thing to do; call until `None` after every other call.
     pub fn poll_event(&mut self) -> Option<Event> {
-        todo!()
+        self.events.pop_front()
     }
 
     /// The addresses announced, in order, with their counts.
     pub fn announced(&self) -> impl ExactSizeIterator<Item = (IpAddr, Counts)> + '_ {
-        std::iter::empty()
+        self.announced.iter().map(|(address, announcement)| (*address, announcement.counts))
     }
 
     /// Names of the interfaces on which an address is announced now; empty means nobody hears of it.
-    pub fn interfaces_of(&self, _address: IpAddr) -> Vec<&str> {
-        todo!()
+    pub fn interfaces_of(&self, address: IpAddr) -> Vec<&str> {
+        let Some(announcement) = self.announced.get(&address) else { return Vec::new() };
+        let interfaces = self.links.values().map(|link| &link.interface);
+        let serving = interfaces.filter(|interface| interface.serves(address, &announcement.interfaces));
+        serving.map(|interface| interface.name.as_str()).collect()
     }
 
     /// What was received and not answered.
     pub fn counters(&self) -> Counters {
-        todo!()
+        self.counters
+    }
+
+    /// Begins to serve an address on an interface.
+    fn start(&mut self, now: Instant, ifindex: u32, address: IpAddr) {
+        if let (IpAddr::V6(v6), Some(link)) = (address, self.links.get_mut(&ifindex)) {
+            let group = ndp::solicited_node(v6);
+            let sharers = link.groups.entry(group).or_default();
+            *sharers += 1;
+            if *sharers == 1 {
+                self.events.push_back(Event::JoinGroup { ifindex, group });
+            }
+        }
+        self.schedule.start(now, (ifindex, address));
+    }
+
+    /// Ends to serve an address on an interface.
+    fn stop(&mut self, ifindex: u32, address: IpAddr) {
+        if let (IpAddr::V6(v6), Some(link)) = (address, self.links.get_mut(&ifindex)) {
+            let group = ndp::solicited_node(v6);
+            let sharers = link.groups.entry(group).or_default();
+            *sharers = sharers.saturating_sub(1);
+            if *sharers == 0 {
+                link.groups.remove(&group);
+                self.events.push_back(Event::LeaveGroup { ifindex, group });
+            }
+        }
+        self.schedule.cancel((ifindex, address));
+    }
+
+    fn tell_neighbours(&mut self, ifindex: u32, address: IpAddr) {
+        let (Some(link), Some(announcement)) = (self.links.get(&ifindex), self.announced.get_mut(&address))
+        else {
+            return;
+        };
+        let mac = link.interface.mac;
+        match address {
+            IpAddr::V4(v4) => {
+                let frames = arp::gratuitous(mac, v4);
+                announcement.counts.gratuitous += frames.len() as u64;
+                self.transmits.extend(frames.map(|frame| Transmit::Arp { ifindex, frame }));
+            }
+            IpAddr::V6(v6) => {
+                announcement.counts.gratuitous += 1;
+                let message = ndp::unsolicited(v6, mac);
+                self.transmits.push_back(Transmit::Ndp { ifindex, destination: ndp::ALL_NODES, message });
+            }
+        }
+    }
+}
+
+/// The counts of an address, if it is announced on this interface.
+fn counts_of<'a>(
+    announced: &'a mut BTreeMap<IpAddr, Announcement>,
+    interface: &Interface,
+    address: IpAddr,
+) -> Option<&'a mut Counts> {
+    let announcement = announced.get_mut(&address)?;
+    interface.serves(address, &announcement.interfaces).then_some(&mut announcement.counts)
+}
+
+impl Transmit {
+    /// Interface to send it on.
+    pub fn ifindex(&self) -> u32 {
+        match self {
+            Self::Arp { ifindex, .. } | Self::Ndp { ifindex, .. } => *ifindex,
+        }
+    }
+}
+
+impl Event {
+    /// Interface it is about.
+    pub fn ifindex(&self) -> u32 {
+        match self {
+            Self::JoinGroup { ifindex, .. } | Self::LeaveGroup { ifindex, .. } => *ifindex,
+        }
     }
 }
