@@ -6,6 +6,7 @@ pub mod api;
 pub mod config;
 pub mod keys;
 pub mod lookup;
+pub mod manifests;
 pub mod range;
 pub mod resolve;
 pub mod selector;

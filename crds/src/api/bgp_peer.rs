@@ -8,7 +8,8 @@ use super::{ObjectStatus, schema};
 
 const ONE_ASN: &str =
     "(has(self.peerASN) && self.peerASN != 0) != (has(self.dynamicASN) && self.dynamicASN != '')";
-const ONE_ADDRESS: &str = "(has(self.peerAddress) && self.peerAddress != '') != (has(self.__interface__) && self.__interface__ != '')";
+const ONE_ADDRESS: &str =
+    "(has(self.peerAddress) && self.peerAddress != '') != (has(self.interface) && self.interface != '')";
 const MULTI_HOP: &str = "!has(self.ebgpMultiHop) || !self.ebgpMultiHop || \
     !((has(self.peerASN) && self.peerASN == self.myASN) || (has(self.dynamicASN) && self.dynamicASN == 'internal'))";
 const KEEPALIVE: &str = "!has(self.holdTime) || !has(self.keepaliveTime) || \
@@ -71,7 +72,7 @@ const WHOLE_SECONDS: &str = "duration(self).getMilliseconds() % 1000 == 0";
 pub struct BGPPeerSpec {
     /// AS number of the speakers.
     #[serde(default, rename = "myASN")]
-    #[schemars(range(min = 1, max = 4294967295i64), extend("default" = null))]
+    #[schemars(range(min = 1, max = 4294967295i64))]
     pub my_asn: i64,
 
     /// AS number that is shown to this peer in place of myASN.
@@ -178,6 +179,7 @@ pub struct BGPPeerSpec {
 /// Reference to the Secret with a password.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("required" = ["name"]))]
 pub struct PasswordSecret {
     /// Name of the Secret.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -195,6 +197,6 @@ fn duration(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "string",
         "maxLength": 32,
-        "pattern": "^(0|([0-9]{1,9}([.][0-9]{1,9})?(ns|us|µs|ms|s|m|h))+)$",
+        "pattern": "^(0|([0-9]{1,9}([.][0-9]{1,9})?(ns|us|ms|s|m|h))+)$",
     })
 }

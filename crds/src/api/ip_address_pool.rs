@@ -6,15 +6,48 @@ use serde::{Deserialize, Serialize};
 
 use super::schema;
 
-/// One entry is a CIDR with a prefix longer than /0, or two addresses of one family with a dash between.
-const ENTRY: &str = "self.all(a, isCIDR(a.trim()) ? cidr(a.trim()).prefixLength() > 0 \
-    : (a.split('-').size() == 2 && a.split('-').all(s, isIP(s.trim()))))";
-const ONE_FAMILY: &str = "self.all(a, a.split('-').size() != 2 || !a.split('-').all(s, isIP(s.trim())) \
-    || ip(a.split('-')[0].trim()).family() == ip(a.split('-')[1].trim()).family())";
+// The parts of an entry "first-last", in CEL. Not `split`: of its pieces a real API server does not know how long
+// they can get, so it takes any further work on them for unbounded and refuses the rule.
+macro_rules! first {
+    () => {
+        "a.substring(0, a.indexOf('-')).trim()"
+    };
+}
+macro_rules! last {
+    () => {
+        "a.substring(a.indexOf('-') + 1).trim()"
+    };
+}
+macro_rules! is_range {
+    () => {
+        concat!("(a.contains('-') && isIP(", first!(), ") && isIP(", last!(), "))")
+    };
+}
+macro_rules! octets {
+    ($address:expr) => {
+        concat!($address, ".split('.').map(o, int(o))")
+    };
+}
+
+const ENTRY: &str =
+    concat!("self.all(a, isCIDR(a.trim()) ? cidr(a.trim()).prefixLength() > 0 : ", is_range!(), ")");
+const ONE_FAMILY: &str =
+    concat!("self.all(a, !", is_range!(), " || ip(", first!(), ").family() == ip(", last!(), ").family())");
 /// CEL cannot compare addresses. Those of IPv4 are compared as numbers; those of IPv6 only in `resolve`.
-const ORDER: &str = "self.all(a, !a.matches('^ *[0-9]{1,3}([.][0-9]{1,3}){3} *- *[0-9]{1,3}([.][0-9]{1,3}){3} *$') \
-    || [a.split('-').map(s, s.trim().split('.').map(o, int(o)))].all(r, \
-    ((r[0][0] * 256 + r[0][1]) * 256 + r[0][2]) * 256 + r[0][3] <= ((r[1][0] * 256 + r[1][1]) * 256 + r[1][2]) * 256 + r[1][3]))";
+const ORDER: &str = concat!(
+    "self.all(a, !",
+    is_range!(),
+    " || ip(",
+    first!(),
+    ").family() != 4 || ip(",
+    last!(),
+    ").family() != 4 || [[",
+    octets!(first!()),
+    ", ",
+    octets!(last!()),
+    "]].all(r, ((r[0][0] * 256 + r[0][1]) * 256 + r[0][2]) * 256 + r[0][3] <= \
+     ((r[1][0] * 256 + r[1][1]) * 256 + r[1][2]) * 256 + r[1][3]))"
+);
 
 /// Addresses that Services of type LoadBalancer may get.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]

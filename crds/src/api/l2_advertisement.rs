@@ -81,7 +81,7 @@ pub struct L2AdvertisementSpec {
 pub struct PreferredNodeSelector {
     /// Weight of the preference, 1 to 100.
     #[serde(default)]
-    #[schemars(range(min = 1, max = 100), extend("default" = null))]
+    #[schemars(range(min = 1, max = 100))]
     pub weight: i32,
 
     /// Nodes that are preferred, by label.

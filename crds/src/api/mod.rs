@@ -36,7 +36,7 @@ pub const VERSION: &str = "v1beta1";
 /// Type of the condition that says whether an object is in force.
 pub const ACCEPTED: &str = "Accepted";
 
-/// Status of the kinds that only have conditions.
+/// Whether the object is in force.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectStatus {

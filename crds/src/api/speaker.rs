@@ -42,13 +42,13 @@ pub struct SpeakerSpec {
 pub struct Mesh {
     /// IP address.
     #[serde(default)]
-    #[schemars(length(max = 45), extend("default" = null))]
+    #[schemars(length(max = 45))]
     #[x_kube(validation = ("isIP(self)", "address must be an IP address"))]
     pub address: String,
 
     /// UDP port.
     #[serde(default)]
-    #[schemars(range(min = 1, max = 65535), extend("default" = null))]
+    #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
 }
 
