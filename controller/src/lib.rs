@@ -1,1 +1,11 @@
-//! Gives Services external addresses out of IPAddressPools.
+//! Gives Services external addresses out of `IPAddressPool`s.
+//!
+//! [`ipam`] knows who holds which address. [`decide`] follows the objects of the cluster and says what the status of
+//! each should be. Both are pure. [`run`] is the shell: it watches, lets `decide` decide in one task, and writes.
+
+#![forbid(unsafe_code)]
+
+pub mod ipam;
+
+#[cfg(test)]
+mod fixtures;

@@ -1,0 +1,83 @@
+//! Short ways to write what tests are about.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use fairlead_crds::config::{Labels, Pool, ServiceAllocation};
+use fairlead_crds::range::IpRange;
+use fairlead_crds::service::{IpFamilyPolicy, LoadBalancer, ObjectKey, Requested, TrafficPolicy};
+
+pub(crate) fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+pub(crate) fn ips(text: &[&str]) -> Vec<IpAddr> {
+    text.iter().map(|text| ip(text)).collect()
+}
+
+/// `"first-last"` or one address.
+fn range(text: &str) -> IpRange {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    IpRange::new(ip(first), ip(last)).unwrap()
+}
+
+pub(crate) fn pool(name: &str, ranges: &[&str]) -> Pool {
+    Pool {
+        name: name.into(),
+        labels: Labels::new(),
+        ranges: ranges.iter().map(|text| range(text)).collect(),
+        auto_assign: true,
+        avoid_buggy_ips: false,
+        allocation: None,
+    }
+}
+
+pub(crate) fn pools(pools: impl IntoIterator<Item = Pool>) -> BTreeMap<String, Pool> {
+    pools.into_iter().map(|pool| (pool.name.clone(), pool)).collect()
+}
+
+/// A pool with a `serviceAllocation` of this priority and these namespaces.
+pub(crate) fn pinned(mut pool: Pool, priority: u32, namespaces: &[&str]) -> Pool {
+    let namespaces = namespaces.iter().map(|n| (*n).to_owned()).collect();
+    pool.allocation = Some(ServiceAllocation { priority, namespaces, ..ServiceAllocation::default() });
+    pool
+}
+
+/// `"namespace/name"`, or a name in namespace `default`.
+pub(crate) fn key(text: &str) -> ObjectKey {
+    let (namespace, name) = text.split_once('/').unwrap_or(("default", text));
+    ObjectKey { namespace: namespace.into(), name: name.into() }
+}
+
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+/// An IPv4 Service with TCP port 80.
+pub(crate) fn service(name: &str) -> LoadBalancer {
+    LoadBalancer {
+        key: key(name),
+        uid: format!("uid-of-{name}"),
+        resource_version: "1".into(),
+        created: 0,
+        labels: Labels::new(),
+        cluster_ips: ips(&["10.96.0.1"]),
+        ip_family_policy: IpFamilyPolicy::SingleStack,
+        requested: Requested::default(),
+        sharing_key: None,
+        ports: [("TCP".to_owned(), 80)].into(),
+        selector: labels(&[("app", "web")]),
+        traffic_policy: TrafficPolicy::Cluster,
+        ingress: Vec::new(),
+        allocated_from: None,
+    }
+}
+
+/// An IPv4 Service that shares under `key` and has these TCP ports.
+pub(crate) fn sharing(name: &str, key: &str, ports: &[u16]) -> LoadBalancer {
+    LoadBalancer {
+        sharing_key: Some(key.into()),
+        ports: ports.iter().map(|port| ("TCP".to_owned(), *port)).collect(),
+        ..service(name)
+    }
+}

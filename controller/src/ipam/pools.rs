@@ -1,0 +1,122 @@
+//! Changing the set of pools under those who hold addresses.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use fairlead_crds::config::Pool;
+use fairlead_crds::service::ObjectKey;
+
+use super::select::Order;
+use super::space::Space;
+use super::{Family, Holding, Ipam, PoolState};
+
+/// What a change of pools did to those who hold addresses of the pools that changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolChanges {
+    /// Something about some pool is different.
+    pub any: bool,
+    /// Their addresses are all in one pool, the old or another: they keep them, unless that pool is not open to them.
+    pub kept: BTreeSet<Arc<ObjectKey>>,
+    /// An address of theirs is no longer in a pool: they hold nothing now.
+    pub evicted: BTreeSet<Arc<ObjectKey>>,
+}
+
+impl Ipam {
+    /// Puts `pools` in force. Costs the holders of those pools that differ.
+    pub fn set_pools(&mut self, pools: &BTreeMap<String, Pool>) -> PoolChanges {
+        let gone: Vec<Arc<str>> = self
+            .pools
+            .iter()
+            .filter(|(name, s)| pools.get(&***name) != Some(&s.pool))
+            .map(|(n, _)| n.clone())
+            .collect();
+        let come: Vec<&Pool> = pools
+            .iter()
+            .filter(|(name, pool)| self.pool(name) != Some(*pool))
+            .map(|(_, pool)| pool)
+            .collect();
+        let mut changes = PoolChanges { any: !gone.is_empty() || !come.is_empty(), ..PoolChanges::default() };
+        if !changes.any {
+            return changes;
+        }
+
+        let mut affected = BTreeSet::new();
+        for name in &gone {
+            if let Some(state) = self.pools.remove(name) {
+                affected.extend(self.holders_in(&state.pool).into_iter().map(|(_, service)| service));
+            }
+        }
+        for pool in &come {
+            let name: Arc<str> = pool.name.as_str().into();
+            self.pools.insert(name, PoolState::new(pool));
+        }
+        self.starts = self
+            .pools
+            .iter()
+            .flat_map(|(name, state)| state.pool.ranges.iter().map(|range| (range.first(), name.clone())))
+            .collect();
+        self.order = Order::of(self.pools.iter().map(|(name, state)| (name, &state.pool)));
+
+        for service in affected {
+            match self.one_pool_of(&service) {
+                Some(pool) => {
+                    if let Some(held) = self.services.get_mut(&service) {
+                        held.holding.pool = pool;
+                    }
+                    changes.kept.insert(service);
+                }
+                None => {
+                    self.evict(&service);
+                    changes.evicted.insert(service);
+                }
+            }
+        }
+        // The spaces of pools that changed are new and know nothing of who holds what.
+        for service in &changes.kept {
+            let Some(Holding { pool, addresses }) = self.holding(service).cloned() else { continue };
+            for ip in addresses {
+                self.enter(ip, service, &pool);
+            }
+        }
+        changes
+    }
+
+    /// Every Service that holds an address of a pool.
+    pub fn holders_of(&self, pool: &str) -> BTreeSet<Arc<ObjectKey>> {
+        self.pool(pool).map_or_else(BTreeSet::new, |pool| {
+            self.holders_in(pool).into_iter().map(|(_, service)| service).collect()
+        })
+    }
+
+    fn holders_in(&self, pool: &Pool) -> Vec<(IpAddr, Arc<ObjectKey>)> {
+        let held = pool.ranges.iter().flat_map(|r| self.addresses.range(r.first()..=r.last()));
+        held.flat_map(|(ip, services)| services.iter().map(|service| (*ip, service.clone()))).collect()
+    }
+
+    fn one_pool_of(&self, service: &ObjectKey) -> Option<Arc<str>> {
+        let holding = self.holding(service)?;
+        let mut pools = holding.addresses.iter().map(|ip| self.pool_of(*ip));
+        let first = pools.next()??;
+        pools.all(|pool| pool == Some(first)).then(|| first.clone())
+    }
+
+    /// The spaces of its old pool are gone, so only the holders change; a pool that stays is told through `leave`.
+    fn evict(&mut self, service: &Arc<ObjectKey>) {
+        let Some(held) = self.services.remove(service) else { return };
+        for ip in held.holding.addresses {
+            self.leave(ip, service, &held.holding.pool);
+        }
+    }
+}
+
+impl PoolState {
+    fn new(pool: &Pool) -> Self {
+        Self {
+            pool: pool.clone(),
+            v4: Space::new(pool, Family::V4),
+            v6: Space::new(pool, Family::V6),
+            shared: BTreeMap::new(),
+        }
+    }
+}

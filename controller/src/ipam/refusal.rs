@@ -1,0 +1,82 @@
+//! Why a Service gets no address, in words for the operator.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use fairlead_crds::service::ObjectKey;
+
+use super::select::NotAdmitted;
+use super::sharing::Conflict;
+use super::{Families, Family};
+
+/// Why an address, or any address, was not given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No pool may be used for this Service without being named.
+    NoPoolMatches {
+        /// There is no pool at all.
+        none_exist: bool,
+    },
+    /// The pool that was named does not exist.
+    NoSuchPool(String),
+    /// The pool is not open to this Service.
+    NotAdmitted(Arc<str>, NotAdmitted),
+    /// The pools that may be used have no addresses of a family that is needed.
+    FamilyMismatch(Vec<Arc<str>>, Families),
+    /// The pools that may be used are full, in these families.
+    Exhausted(Vec<(Arc<str>, Family)>),
+    /// No pool has this address.
+    NotInPool(IpAddr),
+    /// The addresses are not all in one pool.
+    SeveralPools(Vec<IpAddr>),
+    /// The address is in use and cannot be shared.
+    InUse {
+        /// The address.
+        address: IpAddr,
+        /// The Service in the way.
+        holder: Arc<ObjectKey>,
+        /// Why they cannot share it.
+        conflict: Conflict,
+    },
+}
+
+/// At most this many pools are named in one message.
+const MAX_NAMED: usize = 5;
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoPoolMatches { none_exist: true } => write!(f, "there is no IPAddressPool"),
+            Self::NoPoolMatches { none_exist: false } => {
+                write!(f, "no IPAddressPool with autoAssign is open to this Service")
+            }
+            Self::NoSuchPool(pool) => write!(f, "IPAddressPool {pool} does not exist or is not accepted"),
+            Self::NotAdmitted(pool, why) => write!(f, "IPAddressPool {pool} {}", why.explain()),
+            Self::FamilyMismatch(pools, families) => {
+                let pools: Vec<&str> = pools.iter().map(AsRef::as_ref).collect();
+                write!(f, "{families} needed, but not in {}", named(&pools))
+            }
+            Self::Exhausted(pools) => {
+                let pools: Vec<String> = pools.iter().map(|(p, family)| format!("{p} ({family})")).collect();
+                write!(f, "no free address in {}", named(&pools))
+            }
+            Self::NotInPool(ip) => write!(f, "{ip} is in no IPAddressPool, or not usable there"),
+            Self::SeveralPools(ips) => {
+                let ips: Vec<String> = ips.iter().map(ToString::to_string).collect();
+                write!(f, "{} are not in one IPAddressPool", ips.join(" and "))
+            }
+            Self::InUse { address, holder, conflict } => {
+                write!(f, "{address} is {}", conflict.explain(holder))
+            }
+        }
+    }
+}
+
+fn named<S: AsRef<str>>(pools: &[S]) -> String {
+    let first: Vec<&str> = pools.iter().take(MAX_NAMED).map(AsRef::as_ref).collect();
+    let kind = if pools.len() == 1 { "IPAddressPool" } else { "IPAddressPools" };
+    let rest = pools.len().saturating_sub(MAX_NAMED);
+    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    format!("{kind} {}{more}", first.join(", "))
+}
