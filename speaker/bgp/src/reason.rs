@@ -55,9 +55,6 @@ pub enum Withheld {
     NotNegotiated(Family),
     /// There is no next hop of the family, nor one that RFC 8950 would allow in its place.
     NoNextHop(Family),
-    /// The peer sent what cannot be parsed for the family, so the family is shut off until the session restarts
-    /// (RFC 7606 §2, "AFI/SAFI disable").
-    Disabled(Family),
 }
 
 impl fmt::Display for Withheld {
@@ -66,7 +63,6 @@ impl fmt::Display for Withheld {
             Self::NotConfigured(family) => write!(f, "{family} is not configured on this session"),
             Self::NotNegotiated(family) => write!(f, "the peer has not enabled {family}"),
             Self::NoNextHop(family) => write!(f, "this node has no next hop for {family} towards the peer"),
-            Self::Disabled(family) => write!(f, "{family} is shut off: the peer sent malformed routes"),
         }
     }
 }

@@ -2,10 +2,26 @@
 
 use std::fmt;
 
+use super::{MAX_LENGTH, MessageType, encode};
+
+/// Error codes.
+#[allow(missing_docs, reason = "the names are those of the IANA registry")]
+pub mod code {
+    pub const HEADER: u8 = 1;
+    pub const OPEN: u8 = 2;
+    pub const UPDATE: u8 = 3;
+    pub const HOLD_TIMER_EXPIRED: u8 = 4;
+    pub const FSM: u8 = 5;
+    pub const CEASE: u8 = 6;
+    pub const ROUTE_REFRESH: u8 = 7;
+    /// RFC 9687
+    pub const SEND_HOLD_TIMER_EXPIRED: u8 = 8;
+}
+
 /// Error code, subcode and data. The names are those of the IANA registry "BGP Error (Notification) Codes".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
-    /// Error code.
+    /// Error code, see [`code`].
     pub code: u8,
     /// Error subcode; 0 where the code has none or none fits.
     pub subcode: u8,
@@ -13,38 +29,33 @@ pub struct Notification {
     pub data: Vec<u8>,
 }
 
-/// Subcodes of Cease (RFC 4486, 8203, 8538, 9384).
+/// Subcodes of Cease (RFC 4486, 8538, 9384).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum CeaseSubcode {
     /// 1
-    MaximumNumberOfPrefixesReached,
+    MaximumNumberOfPrefixesReached = 1,
     /// 2, carries a text (RFC 9003)
-    AdministrativeShutdown,
+    AdministrativeShutdown = 2,
     /// 3
-    PeerDeconfigured,
+    PeerDeconfigured = 3,
     /// 4, carries a text (RFC 9003)
-    AdministrativeReset,
+    AdministrativeReset = 4,
     /// 5
-    ConnectionRejected,
+    ConnectionRejected = 5,
     /// 6
-    OtherConfigurationChange,
+    OtherConfigurationChange = 6,
     /// 7
-    ConnectionCollisionResolution,
+    ConnectionCollisionResolution = 7,
     /// 8
-    OutOfResources,
+    OutOfResources = 8,
     /// 9 (RFC 8538)
-    HardReset,
+    HardReset = 9,
     /// 10 (RFC 9384)
-    BfdDown,
+    BfdDown = 10,
 }
 
 impl CeaseSubcode {
-    /// The value on the wire.
-    #[must_use]
-    pub const fn code(self) -> u8 {
-        self as u8 + 1
-    }
-
     /// Whether the subcode carries a text (RFC 9003 §2).
     #[must_use]
     pub const fn carries_text(self) -> bool {
@@ -52,8 +63,139 @@ impl CeaseSubcode {
     }
 }
 
+impl Notification {
+    /// A Cease. The text goes along where the subcode carries one, cut at 255 octets between characters (RFC 9003 §2).
+    #[must_use]
+    pub fn cease(subcode: CeaseSubcode, text: &str) -> Self {
+        let mut data = Vec::new();
+        if subcode.carries_text() && !text.is_empty() {
+            let end = (0..=text.len().min(255)).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+            data.push(u8::try_from(end).unwrap_or(u8::MAX));
+            data.extend(text.bytes().take(end));
+        }
+        Self { code: code::CEASE, subcode: subcode as u8, data }
+    }
+
+    /// The shutdown communication of a Cease (RFC 9003), made printable; `None` where there is none or it is malformed.
+    #[must_use]
+    pub fn text(&self) -> Option<String> {
+        if self.code != code::CEASE || !matches!(self.subcode, 2 | 4) {
+            return None;
+        }
+        let (length, rest) = self.data.split_first()?;
+        let text = rest.get(..usize::from(*length)).filter(|text| !text.is_empty())?;
+        let printable = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+        Some(String::from_utf8_lossy(text).chars().map(printable).collect())
+    }
+
+    /// Reads a body. Nothing in it can be wrong: no NOTIFICATION answers a NOTIFICATION (RFC 4271 §6.4).
+    #[must_use]
+    pub fn decode(body: &[u8]) -> Self {
+        let (code, rest) = body.split_first().unwrap_or((&0, &[]));
+        let (subcode, data) = rest.split_first().unwrap_or((&0, &[]));
+        Self { code: *code, subcode: *subcode, data: data.to_vec() }
+    }
+
+    /// Appends the message; data that does not fit 4096 octets is cut.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        encode(MessageType::Notification, out, |out| {
+            out.extend_from_slice(&[self.code, self.subcode]);
+            let room = MAX_LENGTH - super::HEADER_LENGTH - 2;
+            out.extend_from_slice(self.data.get(..room).unwrap_or(&self.data));
+        });
+    }
+
+    /// The names of code and subcode; an empty subcode where it has none.
+    #[must_use]
+    pub const fn names(&self) -> (&'static str, &'static str) {
+        match self.code {
+            code::HEADER => ("Message Header Error", header_name(self.subcode)),
+            code::OPEN => ("OPEN Message Error", open_name(self.subcode)),
+            code::UPDATE => ("UPDATE Message Error", update_name(self.subcode)),
+            code::HOLD_TIMER_EXPIRED => ("Hold Timer Expired", ""),
+            code::FSM => ("Finite State Machine Error", fsm_name(self.subcode)),
+            code::CEASE => ("Cease", cease_name(self.subcode)),
+            code::ROUTE_REFRESH => ("ROUTE-REFRESH Message Error", ""),
+            code::SEND_HOLD_TIMER_EXPIRED => ("Send Hold Timer Expired", ""),
+            _ => ("Unknown", ""),
+        }
+    }
+}
+
 impl fmt::Display for Notification {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.code, self.subcode)
+        let (code, subcode) = self.names();
+        write!(f, "{}/{} ({code}", self.code, self.subcode)?;
+        if !subcode.is_empty() {
+            write!(f, ": {subcode}")?;
+        }
+        f.write_str(")")?;
+        match self.text() {
+            Some(text) => write!(f, " \"{text}\""),
+            None => Ok(()),
+        }
+    }
+}
+
+const fn header_name(subcode: u8) -> &'static str {
+    match subcode {
+        1 => "Connection Not Synchronized",
+        2 => "Bad Message Length",
+        3 => "Bad Message Type",
+        _ => "",
+    }
+}
+
+const fn open_name(subcode: u8) -> &'static str {
+    match subcode {
+        1 => "Unsupported Version Number",
+        2 => "Bad Peer AS",
+        3 => "Bad BGP Identifier",
+        4 => "Unsupported Optional Parameter",
+        6 => "Unacceptable Hold Time",
+        7 => "Unsupported Capability",
+        11 => "Role Mismatch",
+        _ => "",
+    }
+}
+
+const fn update_name(subcode: u8) -> &'static str {
+    match subcode {
+        1 => "Malformed Attribute List",
+        2 => "Unrecognized Well-known Attribute",
+        3 => "Missing Well-known Attribute",
+        4 => "Attribute Flags Error",
+        5 => "Attribute Length Error",
+        6 => "Invalid ORIGIN Attribute",
+        8 => "Invalid NEXT_HOP Attribute",
+        9 => "Optional Attribute Error",
+        10 => "Invalid Network Field",
+        11 => "Malformed AS_PATH",
+        _ => "",
+    }
+}
+
+const fn fsm_name(subcode: u8) -> &'static str {
+    match subcode {
+        1 => "Receive Unexpected Message in OpenSent State",
+        2 => "Receive Unexpected Message in OpenConfirm State",
+        3 => "Receive Unexpected Message in Established State",
+        _ => "",
+    }
+}
+
+const fn cease_name(subcode: u8) -> &'static str {
+    match subcode {
+        1 => "Maximum Number of Prefixes Reached",
+        2 => "Administrative Shutdown",
+        3 => "Peer De-configured",
+        4 => "Administrative Reset",
+        5 => "Connection Rejected",
+        6 => "Other Configuration Change",
+        7 => "Connection Collision Resolution",
+        8 => "Out of Resources",
+        9 => "Hard Reset",
+        10 => "BFD Down",
+        _ => "",
     }
 }

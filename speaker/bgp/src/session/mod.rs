@@ -1,8 +1,13 @@
 //! The session: FSM, timers and what to send (RFC 4271 §8).
 
 mod event;
+mod fsm;
+mod open;
+mod timers;
+mod transmit;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,63 +15,124 @@ use ipnet::IpNet;
 
 pub use event::{Event, Negotiated, SessionEvent, State, Statistics};
 
+use crate::message::framer::Framer;
+use crate::rib::{AdjRibOut, Counts};
 use crate::{
     Attributes, AttributesTooLarge, ConfigError, DownReason, Family, NextHops, SessionConfig, Withheld,
 };
+use timers::{Dice, Timers};
+use transmit::{Outbox, Reach};
 
 /// One peering. See the crate's page for how a shell drives it.
 #[derive(Debug)]
 pub struct Session {
     config: SessionConfig,
+    dice: Dice,
+
+    state: State,
+    /// Between ManualStart and ManualStop.
+    started: bool,
+    timers: Timers,
+    /// Failures since the session was last stable (ConnectRetryCounter).
+    connect_retry_counter: u32,
+    events: VecDeque<SessionEvent>,
+
+    /// The peer's end of the open connection.
+    remote: Option<IpAddr>,
+    next_hops: NextHops,
+    framer: Framer,
+    negotiated: Option<Negotiated>,
+    established_since: Option<Instant>,
+
+    rib: AdjRibOut,
+    outbox: Outbox,
+    /// Families the peer wants again; a set, so that a flood of requests costs one answer.
+    refresh: BTreeSet<Family>,
+    /// The SendHoldTimer runs.
+    send_blocked: bool,
+
+    last_down: Option<DownReason>,
+    last_malformed: Option<String>,
+    statistics: Statistics,
 }
 
 impl Session {
     /// A session in Idle; [`Event::ManualStart`] starts it. `seed` feeds the jitter of its timers.
     pub fn new(config: SessionConfig, seed: u64) -> Result<Self, ConfigError> {
-        let _ = seed;
         config.validate()?;
-        Ok(Self { config })
+        Ok(Self {
+            config,
+            dice: Dice::new(seed),
+            state: State::Idle,
+            started: false,
+            timers: Timers::default(),
+            connect_retry_counter: 0,
+            events: VecDeque::new(),
+            remote: None,
+            next_hops: NextHops::default(),
+            framer: Framer::default(),
+            negotiated: None,
+            established_since: None,
+            rib: AdjRibOut::default(),
+            outbox: Outbox::default(),
+            refresh: BTreeSet::new(),
+            send_blocked: false,
+            last_down: None,
+            last_malformed: None,
+            statistics: Statistics::default(),
+        })
     }
 
-    /// Takes in what happened.
+    // ===== the doors =====
+
+    /// Takes in what happened. After a pause, hand over what the socket holds before calling
+    /// [`Session::handle_timeout`]: a keepalive that waits there counts.
     pub fn handle(&mut self, now: Instant, event: Event<'_>) {
-        let _ = (now, event);
+        self.dispatch(now, event);
+        self.start_send_hold_timer(now);
     }
 
     /// Takes in that time passed. Harmless when no timer is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
+        while let Some(timer) = self.timers.take_expired(now) {
+            self.expired(now, timer);
+        }
+        self.start_send_hold_timer(now);
     }
 
     /// When [`Session::handle_timeout`] wants to be called next. Ask after every other call.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.timers.next()
     }
 
     /// What the shell must do or know next.
     pub fn poll_event(&mut self) -> Option<SessionEvent> {
-        None
+        self.events.pop_front()
     }
 
-    /// Appends whole messages to `out` until it holds about `max` octets (one message at least, so up to 65535 more), and
-    /// tells whether anything was appended. What was pulled counts as sent, so call it only when the socket takes
-    /// bytes and the last portion is written.
+    /// Appends whole messages to `out` until `max` octets or more are appended (one message at least, so up to 65535
+    /// more), and tells whether anything was. What was pulled counts as sent, so call it only when the socket
+    /// takes bytes and the last portion is written.
     pub fn poll_transmit(&mut self, now: Instant, max: usize, out: &mut Vec<u8>) -> bool {
-        let _ = (now, max, out);
-        false
+        let sent = self.transmit(now, max, out);
+        self.start_send_hold_timer(now);
+        sent
     }
+
+    // ===== what the peer should know =====
 
     /// From now on the peer should know this route, whenever the session is up. Replaces what was said of the
     /// prefix before (host bits are cleared); costs nothing when nothing changes.
     pub fn announce(&mut self, prefix: IpNet, attributes: Arc<Attributes>) -> Result<(), AttributesTooLarge> {
-        let _ = (prefix, attributes);
+        attributes.check_size()?;
+        self.rib.table_mut(Family::of(&prefix)).announce(prefix.trunc(), attributes);
         Ok(())
     }
 
     /// From now on the peer should not know this prefix.
     pub fn withdraw(&mut self, prefix: &IpNet) {
-        let _ = prefix;
+        self.rib.table_mut(Family::of(prefix)).withdraw(&prefix.trunc());
     }
 
     /// Announces these routes and withdraws all others. On an error nothing has changed.
@@ -74,90 +140,127 @@ impl Session {
         &mut self,
         routes: impl IntoIterator<Item = (IpNet, Arc<Attributes>)>,
     ) -> Result<(), AttributesTooLarge> {
-        routes.into_iter().try_for_each(|(prefix, attributes)| self.announce(prefix, attributes))
+        let routes: BTreeMap<_, _> =
+            routes.into_iter().map(|(prefix, attributes)| (prefix.trunc(), attributes)).collect();
+        routes.values().try_for_each(|attributes| attributes.check_size())?;
+        for family in Family::ALL {
+            let table = self.rib.table_mut(family);
+            let gone: Vec<_> =
+                table.desired().filter(|prefix| !routes.contains_key(*prefix)).copied().collect();
+            gone.iter().for_each(|prefix| table.withdraw(prefix));
+        }
+        for (prefix, attributes) in routes {
+            self.rib.table_mut(Family::of(&prefix)).announce(prefix, attributes);
+        }
+        Ok(())
     }
 
     /// The addresses under which the peer reaches this node have changed; routes are sent again where that matters.
+    /// Without a connection there is nothing to change: [`Event::Connected`] brings them.
     pub fn set_next_hops(&mut self, next_hops: NextHops) {
-        let _ = next_hops;
+        let before = std::mem::replace(&mut self.next_hops, next_hops);
+        let Some(negotiated) = self.negotiated().cloned() else { return };
+        for family in &negotiated.families {
+            let table = self.rib.table_mut(*family);
+            match (Reach::of(*family, before, &negotiated), Reach::of(*family, next_hops, &negotiated)) {
+                (before, after) if before == after => {}
+                (Some(_), Some(_)) => table.resend(),
+                (_, after) => table.set_mode(after.is_none()),
+            }
+        }
     }
+
+    // ===== what an operator asks =====
 
     /// State of the FSM.
     #[must_use]
-    pub fn state(&self) -> State {
-        State::Idle
+    pub const fn state(&self) -> State {
+        self.state
     }
 
     /// What was agreed, while the session is established.
     #[must_use]
     pub fn negotiated(&self) -> Option<&Negotiated> {
-        None
+        self.negotiated.as_ref().filter(|_| self.state == State::Established)
     }
 
     /// Since when the session is established.
     #[must_use]
-    pub fn established_since(&self) -> Option<Instant> {
-        None
+    pub const fn established_since(&self) -> Option<Instant> {
+        self.established_since
     }
 
-    /// Why the session went down last.
+    /// Why the session, or the last attempt at it, went down last.
     #[must_use]
-    pub fn last_down(&self) -> Option<&DownReason> {
-        None
+    pub const fn last_down(&self) -> Option<&DownReason> {
+        self.last_down.as_ref()
+    }
+
+    /// What was wrong with the last inbound UPDATE whose routes could not be believed. Nothing for us is lost with
+    /// it, but the peer's operator will want to know.
+    #[must_use]
+    pub fn last_malformed(&self) -> Option<&str> {
+        self.last_malformed.as_deref()
     }
 
     /// Families that have routes which the peer does not get, and why. Empty while the session is not established.
     #[must_use]
     pub fn withheld(&self) -> BTreeMap<Family, Withheld> {
-        BTreeMap::new()
+        let Some(negotiated) = self.negotiated() else { return BTreeMap::new() };
+        let reason = |family: Family| {
+            if self.rib.table(family).counts().desired == 0 {
+                None
+            } else if !self.config.families.contains(&family) {
+                Some(Withheld::NotConfigured(family))
+            } else if !negotiated.families.contains(&family) {
+                Some(Withheld::NotNegotiated(family))
+            } else if Reach::of(family, self.next_hops, negotiated).is_none() {
+                Some(Withheld::NoNextHop(family))
+            } else {
+                None
+            }
+        };
+        Family::ALL.into_iter().filter_map(|family| Some((family, reason(family)?))).collect()
     }
 
     /// How many prefixes should be announced.
     #[must_use]
     pub fn routes(&self) -> usize {
-        0
+        self.counts().desired
     }
 
     /// How many prefixes the peer has been told.
     #[must_use]
     pub fn announced(&self) -> usize {
-        0
+        self.counts().sent
     }
 
-    /// How many prefixes wait to be announced or withdrawn. Zero on an established session means: the peer
-    /// has been told everything.
+    /// How many prefixes wait to be announced or withdrawn. Zero means: the peer, if there is one, has been
+    /// told all it can be told.
     #[must_use]
     pub fn pending(&self) -> usize {
-        0
+        self.counts().queued
+    }
+
+    /// Whether [`Session::poll_transmit`] has anything.
+    #[must_use]
+    pub fn wants_transmit(&self) -> bool {
+        self.has_something_to_send()
     }
 
     /// Counters.
     #[must_use]
-    pub fn statistics(&self) -> &Statistics {
-        const ZERO: Statistics = Statistics {
-            opens_sent: 0,
-            opens_received: 0,
-            updates_sent: 0,
-            updates_received: 0,
-            keepalives_sent: 0,
-            keepalives_received: 0,
-            notifications_sent: 0,
-            notifications_received: 0,
-            route_refreshes_received: 0,
-            prefixes_announced: 0,
-            prefixes_withdrawn: 0,
-            prefixes_received: 0,
-            withdrawals_received: 0,
-            updates_malformed: 0,
-            established: 0,
-            dropped: 0,
-        };
-        &ZERO
+    pub const fn statistics(&self) -> &Statistics {
+        &self.statistics
     }
 
     /// What the session was made with.
     #[must_use]
-    pub fn config(&self) -> &SessionConfig {
+    pub const fn config(&self) -> &SessionConfig {
         &self.config
+    }
+
+    fn counts(&self) -> Counts {
+        self.rib.table(Family::Ipv4Unicast).counts() + self.rib.table(Family::Ipv6Unicast).counts()
     }
 }

@@ -1,0 +1,290 @@
+//! Path attributes as they come from a peer: checked as RFC 7606 asks.
+
+use std::fmt;
+
+use super::as_path::AsPath;
+use super::attribute::{MpNextHop, MpReach, MpUnreach, PathAttributes, code, flag};
+use super::notification::code::UPDATE;
+use super::reader::Reader;
+use super::{Context, MessageError, prefix};
+use crate::{Community, Family, LargeCommunity, Origin};
+
+/// What an erroneous attribute means for its UPDATE, weakest first (RFC 7606 §2).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AttrError {
+    /// The attribute is ignored.
+    Discard(&'static str),
+    /// All routes of the UPDATE count as withdrawn.
+    TreatAsWithdraw(&'static str),
+    /// The routes of the family cannot be told; nothing more of it is believed.
+    AfiSafiDisable(Family, &'static str),
+    /// The session ends.
+    Reset(MessageError),
+}
+
+impl fmt::Display for AttrError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Discard(what) => write!(f, "{what}: attribute discarded"),
+            Self::TreatAsWithdraw(what) => write!(f, "{what}: treated as withdrawn"),
+            Self::AfiSafiDisable(family, what) => write!(f, "{what}: {family} ignored"),
+            Self::Reset(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+/// What a walk over the attributes found.
+#[derive(Debug, Default)]
+pub(super) struct Walk {
+    pub attributes: PathAttributes,
+    /// Attributes other than MP_UNREACH_NLRI were there.
+    pub announces: bool,
+    /// An MP_REACH_NLRI of whatever family was there.
+    pub reaches: bool,
+    /// Errors, in order; bounded, the rest is only counted.
+    pub errors: Vec<AttrError>,
+}
+
+/// Errors kept for an operator to read.
+const MAX_ERRORS: usize = 8;
+
+impl Walk {
+    fn note(&mut self, error: AttrError) -> Result<(), MessageError> {
+        match error {
+            AttrError::Reset(error) => return Err(error),
+            // What changes the meaning of the UPDATE is kept in any case.
+            error if self.errors.len() < MAX_ERRORS || !self.errors.contains(&error) => {
+                self.errors.push(error)
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Reads the Path Attributes field.
+pub(super) fn decode(bytes: &[u8], context: Context) -> Result<Walk, MessageError> {
+    let mut walk = Walk::default();
+    let mut seen = [false; 256];
+    let mut reader = Reader::new(bytes);
+    while !reader.is_empty() {
+        let whole = reader.rest();
+        let Some((flags, code, value)) = next_attribute(&mut reader) else {
+            walk.announces = true;
+            walk.note(AttrError::TreatAsWithdraw("an attribute runs past the attribute list"))?;
+            break;
+        };
+        walk.announces |= code != code::MP_UNREACH_NLRI;
+        walk.reaches |= code == code::MP_REACH_NLRI;
+        if let Some(seen) = seen.get_mut(usize::from(code))
+            && std::mem::replace(seen, true)
+        {
+            // RFC 7606 §3 g.
+            if matches!(code, code::MP_REACH_NLRI | code::MP_UNREACH_NLRI) {
+                return Err(MessageError::new(UPDATE, 1, [], format!("attribute {code} occurs twice")));
+            }
+            walk.note(AttrError::Discard("an attribute occurs twice"))?;
+            continue;
+        }
+        match expected_flags(code) {
+            Some(expected) if flags & flag::OPTIONAL_TRANSITIVE != expected => {
+                walk.note(AttrError::TreatAsWithdraw("attribute flags conflict with the attribute type"))?;
+            }
+            None if flags & flag::OPTIONAL == 0 => {
+                let attribute = &whole[..whole.len() - reader.len()];
+                let detail = format!("well-known attribute {code} is not known");
+                return Err(MessageError::new(UPDATE, 2, attribute, detail));
+            }
+            _ => {}
+        }
+        if let Err(error) = decode_value(code, value, context, &mut walk.attributes) {
+            walk.note(error)?;
+        }
+    }
+    Ok(walk)
+}
+
+fn next_attribute<'a>(reader: &mut Reader<'a>) -> Option<(u8, u8, &'a [u8])> {
+    let flags = reader.u8()?;
+    let code = reader.u8()?;
+    let length =
+        if flags & flag::EXTENDED_LENGTH != 0 { reader.u16()?.into() } else { usize::from(reader.u8()?) };
+    Some((flags, code, reader.take(length)?))
+}
+
+/// The Optional and Transitive bits of the attributes that are known.
+const fn expected_flags(code: u8) -> Option<u8> {
+    match code {
+        code::ORIGIN | code::AS_PATH | code::NEXT_HOP | code::LOCAL_PREF | code::ATOMIC_AGGREGATE => {
+            Some(flag::WELL_KNOWN)
+        }
+        code::MULTI_EXIT_DISC
+        | code::ORIGINATOR_ID
+        | code::CLUSTER_LIST
+        | code::MP_REACH_NLRI
+        | code::MP_UNREACH_NLRI => Some(flag::OPTIONAL_NON_TRANSITIVE),
+        code::AGGREGATOR
+        | code::COMMUNITIES
+        | code::EXTENDED_COMMUNITIES
+        | code::AS4_PATH
+        | code::AS4_AGGREGATOR
+        | code::LARGE_COMMUNITY => Some(flag::OPTIONAL_TRANSITIVE),
+        _ => None,
+    }
+}
+
+fn decode_value(
+    code: u8,
+    value: &[u8],
+    context: Context,
+    attributes: &mut PathAttributes,
+) -> Result<(), AttrError> {
+    use AttrError::{Discard, TreatAsWithdraw};
+    let mut reader = Reader::new(value);
+    let number = |error| value.try_into().map(u32::from_be_bytes).map_err(|_| error);
+    match code {
+        // RFC 7606 §7.1
+        code::ORIGIN => match value {
+            [origin] => {
+                let origin = Origin::from_code(*origin).ok_or(TreatAsWithdraw("undefined ORIGIN"))?;
+                attributes.origin = Some(origin);
+            }
+            _ => return Err(TreatAsWithdraw("ORIGIN of wrong length")),
+        },
+        // §7.2
+        code::AS_PATH => {
+            let path = AsPath::decode(context.four_octet_as, value).map_err(TreatAsWithdraw)?;
+            attributes.as_path = Some(path);
+        }
+        // §7.3
+        code::NEXT_HOP => match (reader.ipv4(), reader.is_empty()) {
+            (Some(address), true) if is_host(address) => attributes.next_hop = Some(address),
+            (Some(_), true) => return Err(TreatAsWithdraw("NEXT_HOP is not the address of a host")),
+            _ => return Err(TreatAsWithdraw("NEXT_HOP of wrong length")),
+        },
+        // §7.4
+        code::MULTI_EXIT_DISC => {
+            attributes.med = Some(number(TreatAsWithdraw("MULTI_EXIT_DISC of wrong length"))?);
+        }
+        // §7.5
+        code::LOCAL_PREF if context.ebgp => return Err(Discard("LOCAL_PREF from an external peer")),
+        code::LOCAL_PREF => {
+            attributes.local_pref = Some(number(TreatAsWithdraw("LOCAL_PREF of wrong length"))?);
+        }
+        // §7.6
+        code::ATOMIC_AGGREGATE if !value.is_empty() => {
+            return Err(Discard("ATOMIC_AGGREGATE of wrong length"));
+        }
+        code::ATOMIC_AGGREGATE => attributes.atomic_aggregate = true,
+        // §7.7
+        code::AGGREGATOR => {
+            let asn = if context.four_octet_as { reader.u32() } else { reader.u16().map(u32::from) };
+            match (asn, reader.ipv4(), reader.is_empty()) {
+                (Some(asn), Some(address), true) => attributes.aggregator = Some((asn, address)),
+                _ => return Err(Discard("AGGREGATOR of wrong length")),
+            }
+        }
+        // §7.8
+        code::COMMUNITIES => match value.as_chunks::<4>() {
+            (communities @ [_, ..], []) => {
+                let community = |[a, b, c, d]: &[u8; 4]| {
+                    Community(u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]))
+                };
+                attributes.communities = communities.iter().map(community).collect();
+            }
+            _ => return Err(TreatAsWithdraw("COMMUNITIES of wrong length")),
+        },
+        // §7.9, §7.10
+        code::ORIGINATOR_ID | code::CLUSTER_LIST if context.ebgp => {
+            return Err(Discard("ORIGINATOR_ID or CLUSTER_LIST from an external peer"));
+        }
+        code::ORIGINATOR_ID if value.len() != 4 => {
+            return Err(TreatAsWithdraw("ORIGINATOR_ID of wrong length"));
+        }
+        code::CLUSTER_LIST if value.is_empty() || !value.len().is_multiple_of(4) => {
+            return Err(TreatAsWithdraw("CLUSTER_LIST of wrong length"));
+        }
+        // §7.11, §7.12
+        code::MP_REACH_NLRI => attributes.mp_reach = decode_mp_reach(reader)?,
+        code::MP_UNREACH_NLRI => attributes.mp_unreach = decode_mp_unreach(reader)?,
+        // §7.14
+        code::EXTENDED_COMMUNITIES if value.is_empty() || !value.len().is_multiple_of(8) => {
+            return Err(TreatAsWithdraw("EXTENDED COMMUNITIES of wrong length"));
+        }
+        // RFC 6793 §4.1 and §6
+        code::AS4_PATH | code::AS4_AGGREGATOR if context.four_octet_as => {
+            return Err(Discard("AS4_PATH or AS4_AGGREGATOR from a peer with four-octet AS numbers"));
+        }
+        code::AS4_PATH => attributes.as4_path = Some(AsPath::decode(true, value).map_err(Discard)?),
+        code::AS4_AGGREGATOR if value.len() != 8 => return Err(Discard("AS4_AGGREGATOR of wrong length")),
+        // RFC 8092 §6
+        code::LARGE_COMMUNITY => match value.as_chunks::<12>() {
+            (communities @ [_, ..], []) => {
+                attributes.large_communities = communities.iter().filter_map(large_community).collect();
+            }
+            _ => return Err(TreatAsWithdraw("LARGE_COMMUNITY of wrong length")),
+        },
+        _ => {}
+    }
+    Ok(())
+}
+
+fn large_community(octets: &[u8; 12]) -> Option<LargeCommunity> {
+    let mut reader = Reader::new(octets);
+    Some(LargeCommunity(reader.u32()?, reader.u32()?, reader.u32()?))
+}
+
+/// `None`: well-formed, of a family that is not ours.
+fn decode_mp_reach(mut reader: Reader<'_>) -> Result<Option<MpReach>, AttrError> {
+    let family = decode_family(&mut reader)?;
+    let Some(next_hop) = reader.u8().and_then(|length| reader.take(length.into())) else {
+        return Err(unparsable(family, "the next hop runs past MP_REACH_NLRI"));
+    };
+    let Some(family) = family else { return Ok(None) };
+    let mut address = Reader::new(next_hop);
+    let next_hop = match (family, next_hop.len()) {
+        (Family::Ipv4Unicast, 4) => address.ipv4().map(MpNextHop::V4),
+        (_, 16) => address.ipv6().map(MpNextHop::V6),
+        (_, 32) => address.ipv6().zip(address.ipv6()).map(|(a, b)| MpNextHop::V6WithLinkLocal(a, b)),
+        _ => None,
+    };
+    let Some(next_hop) = next_hop else {
+        return Err(unparsable(Some(family), "next hop of wrong length in MP_REACH_NLRI"));
+    };
+    // Reserved, to be ignored (RFC 4760 §3).
+    if reader.u8().is_none() {
+        return Err(unparsable(Some(family), "short MP_REACH_NLRI"));
+    }
+    match prefix::decode_all(family, reader.rest()) {
+        Some(nlri) => Ok(Some(MpReach { family, next_hop, nlri })),
+        None => Err(unparsable(Some(family), "malformed prefix in MP_REACH_NLRI")),
+    }
+}
+
+/// `None`: well-formed, of a family that is not ours.
+fn decode_mp_unreach(mut reader: Reader<'_>) -> Result<Option<MpUnreach>, AttrError> {
+    let Some(family) = decode_family(&mut reader)? else { return Ok(None) };
+    match prefix::decode_all(family, reader.rest()) {
+        Some(withdrawn) => Ok(Some(MpUnreach { family, withdrawn })),
+        None => Err(unparsable(Some(family), "malformed prefix in MP_UNREACH_NLRI")),
+    }
+}
+
+fn decode_family(reader: &mut Reader<'_>) -> Result<Option<Family>, AttrError> {
+    match (reader.u16(), reader.u8()) {
+        (Some(afi), Some(safi)) => Ok(Family::from_codes(afi, safi)),
+        _ => Err(unparsable(None, "multiprotocol attribute of less than three octets")),
+    }
+}
+
+/// RFC 7606 §3 j and §7.11: routes that cannot be told cannot be withdrawn, so the family or the session must go.
+fn unparsable(family: Option<Family>, detail: &'static str) -> AttrError {
+    match family {
+        Some(family) => AttrError::AfiSafiDisable(family, detail),
+        None => AttrError::Reset(MessageError::new(UPDATE, 9, [], detail)),
+    }
+}
+
+fn is_host(address: std::net::Ipv4Addr) -> bool {
+    !address.is_unspecified() && !address.is_multicast() && address.octets()[0] < 240
+}

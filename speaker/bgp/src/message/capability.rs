@@ -1,0 +1,163 @@
+//! Capabilities (RFC 5492) in the Optional Parameters of an OPEN.
+
+use super::MessageError;
+use super::notification::code;
+use super::reader::Reader;
+use crate::Family;
+
+/// One capability.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Capability {
+    /// Code 1: the speaker carries the family (RFC 4760 §8).
+    MultiProtocol {
+        /// Address family identifier.
+        afi: u16,
+        /// Subsequent address family identifier.
+        safi: u8,
+    },
+    /// Code 2 (RFC 2918).
+    RouteRefresh,
+    /// Code 5: next hops of another family, as (AFI, SAFI, AFI of the next hop) (RFC 8950 §4).
+    ExtendedNextHop(Vec<(u16, u16, u16)>),
+    /// Code 6 (RFC 8654).
+    ExtendedMessage,
+    /// Code 64 (RFC 4724 §3).
+    GracefulRestart(GracefulRestart),
+    /// Code 65 (RFC 6793 §3).
+    FourOctetAs(u32),
+    /// Any other; tolerated whatever it holds.
+    Unknown {
+        /// Capability code.
+        code: u8,
+        /// Capability value, at most 255 octets.
+        value: Vec<u8>,
+    },
+}
+
+/// The graceful restart capability.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GracefulRestart {
+    /// R: the speaker has restarted.
+    pub restarting: bool,
+    /// N: a NOTIFICATION does not end it (RFC 8538).
+    pub notification: bool,
+    /// Restart time in seconds, 12 bits.
+    pub time: u16,
+    /// (AFI, SAFI, F: forwarding state was preserved).
+    pub families: Vec<(u16, u8, bool)>,
+}
+
+impl Capability {
+    /// The family as a capability.
+    #[must_use]
+    pub const fn multi_protocol(family: Family) -> Self {
+        Self::MultiProtocol { afi: family.afi(), safi: family.safi() }
+    }
+
+    /// Reads the value of a Capabilities parameter.
+    pub(super) fn decode_all(value: &[u8], into: &mut Vec<Self>) -> Result<(), MessageError> {
+        let mut reader = Reader::new(value);
+        while !reader.is_empty() {
+            let field = reader.u8().zip(reader.u8());
+            let Some((code, value)) =
+                field.and_then(|(code, length)| Some((code, reader.take(length.into())?)))
+            else {
+                return Err(malformed("a capability runs past its parameter"));
+            };
+            into.push(Self::decode(code, value)?);
+        }
+        Ok(())
+    }
+
+    fn decode(code: u8, value: &[u8]) -> Result<Self, MessageError> {
+        let mut reader = Reader::new(value);
+        let capability = match code {
+            1 => reader
+                .array()
+                .map(|[a, b, _, safi]| Self::MultiProtocol { afi: u16::from_be_bytes([a, b]), safi }),
+            2 => Some(Self::RouteRefresh),
+            5 => {
+                let (families, rest) = value.as_chunks::<6>();
+                let triples = families.iter().map(|[a, b, c, d, e, f]| {
+                    (u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]), u16::from_be_bytes([*e, *f]))
+                });
+                reader = Reader::new(rest);
+                Some(Self::ExtendedNextHop(triples.collect()))
+            }
+            6 => Some(Self::ExtendedMessage),
+            64 => reader.u16().map(|head| {
+                let (families, rest) = reader.rest().as_chunks::<4>();
+                let families = families
+                    .iter()
+                    .map(|[a, b, safi, flags]| (u16::from_be_bytes([*a, *b]), *safi, flags & 0x80 != 0));
+                reader = Reader::new(rest);
+                Self::GracefulRestart(GracefulRestart {
+                    restarting: head & 0x8000 != 0,
+                    notification: head & 0x4000 != 0,
+                    time: head & 0x0FFF,
+                    families: families.collect(),
+                })
+            }),
+            65 => reader.u32().map(Self::FourOctetAs),
+            _ => {
+                reader = Reader::new(&[]);
+                Some(Self::Unknown { code, value: value.to_vec() })
+            }
+        };
+        match capability {
+            Some(capability) if reader.is_empty() => Ok(capability),
+            _ => Err(malformed(format!("capability {code} with {} octets", value.len()))),
+        }
+    }
+
+    /// Appends the capability as code, length and value.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        let at = out.len();
+        out.extend_from_slice(&[self.code(), 0]);
+        match self {
+            Self::MultiProtocol { afi, safi } => {
+                out.extend_from_slice(&afi.to_be_bytes());
+                out.extend_from_slice(&[0, *safi]);
+            }
+            Self::RouteRefresh | Self::ExtendedMessage => {}
+            Self::ExtendedNextHop(families) => {
+                for (afi, safi, next_hop_afi) in families {
+                    out.extend([afi, safi, next_hop_afi].into_iter().flat_map(|field| field.to_be_bytes()));
+                }
+            }
+            Self::GracefulRestart(restart) => {
+                let flags = u16::from(restart.restarting) << 15 | u16::from(restart.notification) << 14;
+                out.extend_from_slice(&(flags | restart.time & 0x0FFF).to_be_bytes());
+                for (afi, safi, preserved) in &restart.families {
+                    out.extend_from_slice(&afi.to_be_bytes());
+                    out.extend_from_slice(&[*safi, u8::from(*preserved) << 7]);
+                }
+            }
+            Self::FourOctetAs(asn) => out.extend_from_slice(&asn.to_be_bytes()),
+            Self::Unknown { value, .. } => out.extend_from_slice(value.get(..255).unwrap_or(value)),
+        }
+        let length = out.len() - at - 2;
+        if let Some(field) = out.get_mut(at + 1) {
+            *field = u8::try_from(length).unwrap_or(u8::MAX);
+        }
+    }
+
+    /// Capability code.
+    #[must_use]
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::MultiProtocol { .. } => 1,
+            Self::RouteRefresh => 2,
+            Self::ExtendedNextHop(_) => 5,
+            Self::ExtendedMessage => 6,
+            Self::GracefulRestart(_) => 64,
+            Self::FourOctetAs(_) => 65,
+            Self::Unknown { code, .. } => *code,
+        }
+    }
+}
+
+/// Subcode 0, Unspecific: the RFC has no name for an OPEN that cannot be parsed (RFC 4271 §6.2).
+fn malformed(detail: impl Into<String>) -> MessageError {
+    MessageError::new(code::OPEN, 0, [], detail)
+}

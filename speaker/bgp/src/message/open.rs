@@ -1,0 +1,122 @@
+//! OPEN (RFC 4271 §4.2, errors of §6.2) with extended optional parameters (RFC 9072).
+
+use std::net::Ipv4Addr;
+
+use super::capability::Capability;
+use super::notification::code;
+use super::reader::Reader;
+use super::{MessageError, MessageType, encode, with_length_u16};
+
+/// Stands in the two-octet field for an AS number that needs four (RFC 6793 §9).
+pub const AS_TRANS: u16 = 23456;
+
+/// BGP version.
+const VERSION: u8 = 4;
+/// Optional parameter type of capabilities (RFC 5492 §4).
+const CAPABILITIES: u8 = 2;
+/// Says, as length and as type of the first parameter, that the extended form follows (RFC 9072 §2).
+const EXTENDED: u8 = 255;
+
+/// The message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// My Autonomous System, two octets.
+    pub my_as: u16,
+    /// Hold Time in seconds.
+    pub hold_time: u16,
+    /// BGP Identifier.
+    pub router_id: Ipv4Addr,
+    /// Capabilities of all parameters, in order.
+    pub capabilities: Vec<Capability>,
+}
+
+impl Open {
+    /// Reads a body. Whether its values suit the session is the session's business.
+    pub fn decode(body: &[u8]) -> Result<Self, MessageError> {
+        let mut reader = Reader::new(body);
+        let version = reader.u8();
+        if let Some(version) = version.filter(|version| *version != VERSION) {
+            let data = u16::from(VERSION).to_be_bytes();
+            return Err(MessageError::new(code::OPEN, 1, data, format!("BGP version {version}")));
+        }
+        let (Some(my_as), Some(hold_time), Some(router_id), Some(length)) =
+            (reader.u16(), reader.u16(), reader.ipv4(), reader.u8())
+        else {
+            return Err(malformed("short OPEN"));
+        };
+        let capabilities = decode_parameters(reader, length)?;
+        Ok(Self { my_as, hold_time, router_id, capabilities })
+    }
+
+    /// Appends the message, in the extended form (RFC 9072) only where the capabilities need it. They must fit a
+    /// message of 4096 octets.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut capabilities = Vec::new();
+        self.capabilities.iter().for_each(|capability| capability.encode(&mut capabilities));
+        encode(MessageType::Open, out, |out| {
+            out.push(VERSION);
+            out.extend_from_slice(&self.my_as.to_be_bytes());
+            out.extend_from_slice(&self.hold_time.to_be_bytes());
+            out.extend_from_slice(&self.router_id.octets());
+            match u8::try_from(capabilities.len()) {
+                Ok(0) => out.push(0),
+                Ok(length) if length <= 252 => out.extend_from_slice(&[length + 2, CAPABILITIES, length]),
+                _ => {
+                    out.extend_from_slice(&[EXTENDED, EXTENDED]);
+                    return with_length_u16(out, |out| {
+                        out.push(CAPABILITIES);
+                        with_length_u16(out, |out| out.extend_from_slice(&capabilities));
+                    });
+                }
+            }
+            out.extend_from_slice(&capabilities);
+        });
+    }
+
+    /// The AS number of the four-octet capability, else of the two-octet field.
+    #[must_use]
+    pub fn asn(&self) -> u32 {
+        self.four_octet_asn().unwrap_or_else(|| self.my_as.into())
+    }
+
+    /// The AS number of the four-octet capability.
+    #[must_use]
+    pub fn four_octet_asn(&self) -> Option<u32> {
+        self.capabilities.iter().find_map(|capability| match capability {
+            Capability::FourOctetAs(asn) => Some(*asn),
+            _ => None,
+        })
+    }
+}
+
+fn decode_parameters(mut reader: Reader<'_>, length: u8) -> Result<Vec<Capability>, MessageError> {
+    let mut capabilities = Vec::new();
+    // RFC 9072 §2: the length should be 255 but must not be relied on; the first type tells.
+    let extended = length != 0 && reader.rest().first() == Some(&EXTENDED);
+    let length = if extended {
+        reader.u8();
+        reader.u16().map(usize::from)
+    } else {
+        Some(length.into())
+    };
+    if length != Some(reader.len()) {
+        return Err(malformed("the length of the optional parameters is not that of the message"));
+    }
+    while !reader.is_empty() {
+        let Some(kind) = reader.u8() else { break };
+        let length = if extended { reader.u16().map(usize::from) } else { reader.u8().map(usize::from) };
+        let Some(value) = length.and_then(|length| reader.take(length)) else {
+            return Err(malformed("an optional parameter runs past the message"));
+        };
+        if kind != CAPABILITIES {
+            return Err(MessageError::new(code::OPEN, 4, [], format!("optional parameter {kind}")));
+        }
+        Capability::decode_all(value, &mut capabilities)?;
+    }
+    Ok(capabilities)
+}
+
+/// Subcode 0, Unspecific (RFC 4271 §6.2).
+fn malformed(detail: &str) -> MessageError {
+    MessageError::new(code::OPEN, 0, [], detail)
+}

@@ -1,0 +1,209 @@
+//! UPDATE (RFC 4271 §4.3): routes announced and withdrawn.
+
+use ipnet::IpNet;
+
+use super::attribute::{
+    MP_UNREACH_OVERHEAD, MpNextHop, PathAttributes, encode_mp_reach, encode_mp_unreach, mp_reach_overhead,
+};
+use super::notification::code;
+use super::reader::Reader;
+use super::{
+    Context, HEADER_LENGTH, MessageError, MessageType, attribute_decode, encode, prefix, with_length_u16,
+};
+use crate::Family;
+
+pub use super::attribute_decode::AttrError;
+
+/// Octets of an UPDATE that holds nothing.
+const EMPTY: usize = HEADER_LENGTH + 2 + 2;
+
+/// The message.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Update {
+    /// Withdrawn Routes: IPv4 unicast.
+    pub withdrawn: Vec<IpNet>,
+    /// Path Attributes.
+    pub attributes: PathAttributes,
+    /// Network Layer Reachability Information: IPv4 unicast.
+    pub nlri: Vec<IpNet>,
+}
+
+/// An UPDATE as it came, with the errors the session survives.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decoded {
+    /// What it says. Under [`AttrError::TreatAsWithdraw`] the announced routes have moved to the withdrawn ones.
+    pub update: Update,
+    /// What was wrong, never [`AttrError::Reset`].
+    pub errors: Vec<AttrError>,
+}
+
+/// How the routes of a family travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carriage {
+    /// IPv4 in the fields of RFC 4271.
+    Classic,
+    /// In MP_REACH_NLRI with this next hop, and MP_UNREACH_NLRI.
+    MultiProtocol(MpNextHop),
+}
+
+impl Update {
+    /// The marker that all routes of a family have been sent (RFC 4724 §2).
+    #[must_use]
+    pub fn end_of_rib(family: Family) -> Self {
+        let mut update = Self::default();
+        if family == Family::Ipv6Unicast {
+            update.attributes.mp_unreach =
+                Some(super::attribute::MpUnreach { family, withdrawn: Vec::new() });
+        }
+        update
+    }
+
+    /// Reads a body.
+    pub fn decode(body: &[u8], context: Context) -> Result<Decoded, MessageError> {
+        let mut reader = Reader::new(body);
+        let mut field = || reader.u16().and_then(|length| reader.take(length.into()));
+        let (Some(withdrawn), Some(attributes)) = (field(), field()) else {
+            let detail = "withdrawn routes or path attributes run past the message";
+            return Err(MessageError::new(code::UPDATE, 1, [], detail));
+        };
+        let prefixes = |bytes| {
+            // RFC 7606 §5.3: which routes are meant cannot be told.
+            let malformed = || MessageError::new(code::UPDATE, 10, [], "malformed IPv4 prefix");
+            prefix::decode_all(Family::Ipv4Unicast, bytes).ok_or_else(malformed)
+        };
+        let mut update =
+            Self { withdrawn: prefixes(withdrawn)?, nlri: prefixes(reader.rest())?, ..Self::default() };
+        let walk = attribute_decode::decode(attributes, context)?;
+        update.attributes = walk.attributes;
+        let mut errors = walk.errors;
+        let reaches = walk.reaches || !update.nlri.is_empty();
+        let withdraw = |error: &AttrError| match error {
+            AttrError::TreatAsWithdraw(what) => Some(*what),
+            _ => None,
+        };
+        let mut malformed = errors.iter().find_map(withdraw);
+        if malformed.is_none() {
+            malformed = update.missing_attribute();
+            errors.extend(malformed.map(AttrError::TreatAsWithdraw));
+        }
+        if let Some(what) = malformed {
+            // RFC 7606 §5.2: without a route in sight, one may hide in what is malformed.
+            if walk.announces && !reaches {
+                return Err(MessageError::new(code::UPDATE, 1, [], what));
+            }
+            update.treat_as_withdraw();
+        }
+        Ok(Decoded { update, errors })
+    }
+
+    /// RFC 7606 §3 d: the well-known mandatory attribute that announced routes lack.
+    fn missing_attribute(&self) -> Option<&'static str> {
+        let attributes = &self.attributes;
+        let reaches = !self.nlri.is_empty() || attributes.mp_reach.is_some();
+        match () {
+            () if !reaches => None,
+            () if attributes.origin.is_none() => Some("ORIGIN is missing"),
+            () if attributes.as_path.is_none() => Some("AS_PATH is missing"),
+            () if !self.nlri.is_empty() && attributes.next_hop.is_none() => Some("NEXT_HOP is missing"),
+            () => None,
+        }
+    }
+
+    fn treat_as_withdraw(&mut self) {
+        self.withdrawn.append(&mut self.nlri);
+        if let Some(reach) = self.attributes.mp_reach.take() {
+            match &mut self.attributes.mp_unreach {
+                Some(unreach) if unreach.family == reach.family => unreach.withdrawn.extend(reach.nlri),
+                Some(_) => {}
+                None => {
+                    let (family, withdrawn) = (reach.family, reach.nlri);
+                    self.attributes.mp_unreach = Some(super::attribute::MpUnreach { family, withdrawn });
+                }
+            }
+        }
+    }
+
+    /// Appends the message, which must fit 65535 octets.
+    pub fn encode(&self, four_octet_as: bool, out: &mut Vec<u8>) {
+        encode(MessageType::Update, out, |out| {
+            with_length_u16(out, |out| self.withdrawn.iter().for_each(|net| prefix::encode(net, out)));
+            with_length_u16(out, |out| self.attributes.encode(four_octet_as, out));
+            self.nlri.iter().for_each(|net| prefix::encode(net, out));
+        });
+    }
+}
+
+/// Appends one UPDATE that announces as many of `prefixes` as fit into `limit` octets, and tells how many. `attributes` is
+/// all but MP_REACH_NLRI, encoded. At zero nothing was appended: not even the first prefix fits.
+pub fn encode_announcement<'a>(
+    family: Family,
+    carriage: Carriage,
+    attributes: &[u8],
+    prefixes: impl Iterator<Item = &'a IpNet>,
+    limit: usize,
+    out: &mut Vec<u8>,
+) -> usize {
+    let overhead = match carriage {
+        Carriage::Classic => 0,
+        Carriage::MultiProtocol(next_hop) => mp_reach_overhead(next_hop),
+    };
+    let start = out.len();
+    let room = limit.saturating_sub(EMPTY + overhead + attributes.len());
+    let count = encode(MessageType::Update, out, |out| {
+        with_length_u16(out, |_| ());
+        match carriage {
+            Carriage::Classic => {
+                with_length_u16(out, |out| out.extend_from_slice(attributes));
+                encode_prefixes(prefixes, room, out)
+            }
+            Carriage::MultiProtocol(next_hop) => with_length_u16(out, |out| {
+                let count =
+                    encode_mp_reach(family, next_hop, out, |out| encode_prefixes(prefixes, room, out));
+                out.extend_from_slice(attributes);
+                count
+            }),
+        }
+    });
+    if count == 0 {
+        out.truncate(start);
+    }
+    count
+}
+
+/// Appends one UPDATE that withdraws as many of `prefixes` as fit into `limit` octets, and tells how many.
+pub fn encode_withdrawal<'a>(
+    family: Family,
+    carriage: Carriage,
+    prefixes: impl Iterator<Item = &'a IpNet>,
+    limit: usize,
+    out: &mut Vec<u8>,
+) -> usize {
+    encode(MessageType::Update, out, |out| match carriage {
+        Carriage::Classic => {
+            let count =
+                with_length_u16(out, |out| encode_prefixes(prefixes, limit.saturating_sub(EMPTY), out));
+            with_length_u16(out, |_| ());
+            count
+        }
+        Carriage::MultiProtocol(_) => {
+            let room = limit.saturating_sub(EMPTY + MP_UNREACH_OVERHEAD);
+            with_length_u16(out, |_| ());
+            with_length_u16(out, |out| {
+                encode_mp_unreach(family, out, |out| encode_prefixes(prefixes, room, out))
+            })
+        }
+    })
+}
+
+fn encode_prefixes<'a>(prefixes: impl Iterator<Item = &'a IpNet>, room: usize, out: &mut Vec<u8>) -> usize {
+    let start = out.len();
+    let mut count = 0;
+    for net in prefixes {
+        if out.len() - start + prefix::encoded_length(net) > room {
+            break;
+        }
+        prefix::encode(net, out);
+        count += 1;
+    }
+    count
+}
