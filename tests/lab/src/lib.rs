@@ -1,1 +1,48 @@
-//! A cluster made of network namespaces on one machine.
+//! A cluster made of network namespaces on one machine: a bridge, nodes with pods, a control plane, an FRR router, a
+//! client on the LAN and one behind the router. Real packets, real sockets, and nothing outside its own namespaces.
+//!
+//! ```no_run
+//! # fn main() -> anyhow::Result<()> {
+//! use fairlead_lab::{Carrier, Lab};
+//! let lab = Lab::builder().nodes(3).start()?;
+//! lab.api()?.apply("apiVersion: fairlead.dev/v1beta1\nkind: IPAddressPool\n…")?;
+//! lab.cut("n1", Carrier::Lost)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`addresses`] says who has which address.
+
+pub mod addresses;
+pub mod api;
+mod api_server;
+pub mod binaries;
+mod capture;
+pub mod cluster;
+pub mod demo;
+pub mod endpoints;
+pub mod frame;
+mod lab;
+pub mod netns;
+pub mod pod;
+mod probe;
+mod process;
+pub mod proxy;
+pub mod root;
+mod router;
+pub mod state;
+mod sys;
+mod topology;
+mod wait;
+
+pub use addresses::Mac;
+pub use api::Api;
+pub use api_server::{ApiServer, Outage};
+pub use capture::{Capture, Captured};
+pub use frame::{Frame, Message};
+pub use lab::{Builder, Carrier, Lab, LabNode, NAMESPACE, pod_name};
+pub use probe::{Answer, Client, Stream, StreamReport, Transport};
+pub use process::{Process, Spec};
+pub use router::{Family, Router, RouterSession, Routes};
+pub use topology::{LAN_INTERFACE, Network, NodeNetwork, Size};
+pub use wait::{ensure, wait_for};

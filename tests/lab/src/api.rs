@@ -1,0 +1,260 @@
+//! The Kubernetes API as a test or a person's terminal uses it: from inside the control plane's namespace.
+//!
+//! Callers are ordinary blocking code. All asynchronous work runs on a runtime whose every thread has entered the
+//! namespace, so every connection is opened there.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use k8s_openapi::api::core::v1::Service;
+use kube::api::{Api as KubeApi, DynamicObject, Patch, PatchParams};
+use kube::core::GroupVersionKind;
+use kube::discovery::{ApiResource, Scope};
+use kube::{Client, ResourceExt as _};
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+
+use crate::netns::Netns;
+use crate::wait::wait_for;
+
+/// Field manager of everything the lab applies.
+pub const FIELD_MANAGER: &str = "fairlead-lab";
+
+/// A blocking client of the lab's API server.
+pub struct Api {
+    runtime: tokio::runtime::Runtime,
+    client: Client,
+}
+
+impl Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Api")
+    }
+}
+
+/// A runtime whose threads all live in `netns`.
+pub fn runtime_in(netns: &Netns) -> Result<tokio::runtime::Runtime> {
+    // The threads below cannot report a failure; this one can.
+    netns.run(|| ())?;
+    let inside = netns.clone();
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name(netns.name())
+        .on_thread_start(move || {
+            if let Err(error) = inside.enter() {
+                eprintln!("enter network namespace {}: {error}", inside.name());
+                std::process::abort();
+            }
+        })
+        .enable_all()
+        .build()?)
+}
+
+/// A client for a kubeconfig file, which gives up at once instead of retrying.
+pub async fn connect(kubeconfig: &Path) -> Result<Client> {
+    let kubeconfig = kube::config::Kubeconfig::read_from(kubeconfig)?;
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
+    config.default_retry = false;
+    config.connect_timeout = Some(Duration::from_secs(2));
+    Ok(Client::try_from(config)?)
+}
+
+impl Api {
+    /// Connects from inside `netns`.
+    pub fn connect(netns: &Netns, kubeconfig: &Path) -> Result<Self> {
+        let runtime = runtime_in(netns)?;
+        let path = kubeconfig.to_owned();
+        let client = runtime.block_on(runtime.spawn(async move { connect(&path).await }))??;
+        Ok(Self { runtime, client })
+    }
+
+    /// The client; its futures belong into [`Self::run`].
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Runs a future inside the namespace, and waits for it.
+    pub fn run<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> T {
+        match self.runtime.block_on(self.runtime.spawn(future)) {
+            Ok(value) => value,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// Applies every document of a YAML text, as `kubectl apply --server-side --force-conflicts` does.
+    /// What was applied, as `kind/name`.
+    pub fn apply(&self, yaml: &str) -> Result<Vec<String>> {
+        let mut applied = Vec::new();
+        for document in documents(yaml)? {
+            applied.push(self.apply_object(document)?);
+        }
+        Ok(applied)
+    }
+
+    /// Applies one object.
+    pub fn apply_object(&self, object: Value) -> Result<String> {
+        let what = describe(&object);
+        let client = self.client();
+        self.run(async move {
+            let (api, object) = typed(client, object).await?;
+            let name = object.name_any();
+            api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&object)).await?;
+            anyhow::Ok(())
+        })
+        .with_context(|| format!("apply {what}"))?;
+        Ok(what)
+    }
+
+    /// Applies the status of one object.
+    pub fn apply_status(&self, object: Value) -> Result<()> {
+        let what = describe(&object);
+        let client = self.client();
+        self.run(async move {
+            let (api, object) = typed(client, object).await?;
+            let name = object.name_any();
+            let patch = json!({ "status": object.data.get("status") });
+            api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+            anyhow::Ok(())
+        })
+        .with_context(|| format!("status of {what}"))
+    }
+
+    /// Merges `patch` into an object, given by `apiVersion`, `kind`, `metadata.name` and `metadata.namespace`.
+    pub fn merge(&self, object: Value, patch: Value) -> Result<()> {
+        let what = describe(&object);
+        let client = self.client();
+        self.run(async move {
+            let (api, object) = typed(client, object).await?;
+            api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
+            anyhow::Ok(())
+        })
+        .with_context(|| format!("patch {what}"))
+    }
+
+    /// Deletes every object of a YAML text; those that are gone are no error.
+    pub fn delete(&self, yaml: &str) -> Result<()> {
+        for document in documents(yaml)? {
+            let what = describe(&document);
+            let client = self.client();
+            self.run(async move {
+                let (api, object) = typed(client, document).await?;
+                match api.delete(&object.name_any(), &Default::default()).await {
+                    Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+                    done => done.map(drop).map_err(anyhow::Error::from),
+                }
+            })
+            .with_context(|| format!("delete {what}"))?;
+        }
+        Ok(())
+    }
+
+    /// Reads one object as JSON.
+    pub fn get(&self, api_version: &str, kind: &str, namespace: Option<&str>, name: &str) -> Result<Value> {
+        let object = json!({ "apiVersion": api_version, "kind": kind,
+                             "metadata": { "name": name, "namespace": namespace } });
+        let client = self.client();
+        self.run(async move {
+            let (api, object) = typed(client, object).await?;
+            anyhow::Ok(serde_json::to_value(api.get(&object.name_any()).await?)?)
+        })
+        .with_context(|| format!("get {kind}/{name}"))
+    }
+
+    /// Reads all objects of a kind as JSON.
+    pub fn list(&self, api_version: &str, kind: &str) -> Result<Vec<Value>> {
+        let object = json!({ "apiVersion": api_version, "kind": kind, "metadata": { "name": "" } });
+        let client = self.client();
+        self.run(async move {
+            let (resource, _) = resolve(&client, &object).await?;
+            let api = KubeApi::<DynamicObject>::all_with(client, &resource);
+            let list = api.list(&Default::default()).await?;
+            list.items.iter().map(|item| Ok(serde_json::to_value(item)?)).collect::<Result<_>>()
+        })
+        .with_context(|| format!("list {kind}"))
+    }
+
+    /// A Service of the namespace `default`.
+    pub fn service(&self, name: &str) -> Result<Service> {
+        let api = KubeApi::<Service>::namespaced(self.client(), "default");
+        let key = name.to_owned();
+        self.run(async move { api.get(&key).await }).with_context(|| format!("get service {name}"))
+    }
+
+    /// External addresses of a Service of the namespace `default`, in the order of its status.
+    pub fn addresses(&self, name: &str) -> Result<Vec<IpAddr>> {
+        let service = self.service(name)?;
+        let balancer = service.status.and_then(|status| status.load_balancer).unwrap_or_default();
+        let ingress = balancer.ingress.unwrap_or_default();
+        ingress.iter().filter_map(|i| i.ip.as_ref()).map(|ip| Ok(ip.parse()?)).collect()
+    }
+
+    /// Waits until a Service of the namespace `default` has `count` external addresses.
+    pub fn wait_for_addresses(&self, name: &str, count: usize, limit: Duration) -> Result<Vec<IpAddr>> {
+        wait_for(format!("{count} addresses of service {name}"), limit, || {
+            let addresses = self.addresses(name)?;
+            if addresses.len() == count {
+                return Ok(addresses);
+            }
+            let conditions = self.service(name)?.status.and_then(|s| s.conditions).unwrap_or_default();
+            let said: Vec<_> = conditions
+                .iter()
+                .map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message))
+                .collect();
+            Err(anyhow!("{addresses:?}, conditions {said:?}"))
+        })
+    }
+
+    /// A condition of a Service of the namespace `default`, as `(status, reason, message)`.
+    pub fn condition(&self, name: &str, kind: &str) -> Result<Option<(String, String, String)>> {
+        let conditions = self.service(name)?.status.and_then(|s| s.conditions).unwrap_or_default();
+        Ok(conditions.into_iter().find(|c| c.type_ == kind).map(|c| (c.status, c.reason, c.message)))
+    }
+}
+
+/// The documents of a YAML text; empty ones are left out.
+pub fn documents(yaml: &str) -> Result<Vec<Value>> {
+    let mut documents = Vec::new();
+    for document in serde_yaml::Deserializer::from_str(yaml) {
+        let value = Value::deserialize(document).context("YAML")?;
+        if !value.is_null() {
+            documents.push(value);
+        }
+    }
+    Ok(documents)
+}
+
+fn describe(object: &Value) -> String {
+    let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or("?").to_owned();
+    let kind = text(object.get("kind")).to_lowercase();
+    format!("{kind}/{}", text(object.get("metadata").and_then(|m| m.get("name"))))
+}
+
+async fn resolve(client: &Client, object: &Value) -> Result<(ApiResource, Scope)> {
+    let text = |key: &str| object.get(key).and_then(Value::as_str).with_context(|| format!("no {key}"));
+    let (version, kind) = (text("apiVersion")?, text("kind")?);
+    let (group, version) = version.split_once('/').unwrap_or(("", version));
+    let gvk = GroupVersionKind::gvk(group, version, kind);
+    let (resource, capabilities) = kube::discovery::pinned_kind(client, &gvk).await?;
+    Ok((resource, capabilities.scope))
+}
+
+/// The API of the kind of `object`, and the object; without a namespace of its own it is of `default`.
+async fn typed(client: Client, object: Value) -> Result<(KubeApi<DynamicObject>, DynamicObject)> {
+    let (resource, scope) = resolve(&client, &object).await?;
+    let object: DynamicObject = serde_json::from_value(object)?;
+    if object.metadata.name.is_none() {
+        bail!("no metadata.name");
+    }
+    let api = match scope {
+        Scope::Cluster => KubeApi::all_with(client, &resource),
+        Scope::Namespaced => {
+            let namespace = object.namespace().unwrap_or_else(|| "default".to_owned());
+            KubeApi::namespaced_with(client, &namespace, &resource)
+        }
+    };
+    Ok((api, object))
+}

@@ -1,0 +1,192 @@
+//! The API server in the control plane's namespace: the built-in one, or a real kube-apiserver with etcd.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+
+use crate::addresses::{self, API_PORT, SERVICE_CIDRS};
+use crate::binaries;
+use crate::netns::{self, Netns};
+use crate::process::{Process, Spec};
+use crate::wait::wait_for;
+
+/// How long it may take to answer.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// How an API server is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outage {
+    /// Connections are reset, new ones refused.
+    Refuse,
+    /// Connections stay, nothing is answered.
+    Hang,
+}
+
+/// A running API server.
+#[derive(Debug)]
+pub struct ApiServer {
+    netns: Netns,
+    kubeconfig: PathBuf,
+    server: Process,
+    /// Of a real one: its storage outlives it.
+    etcd: Option<Process>,
+}
+
+impl ApiServer {
+    /// Starts it and waits until it answers.
+    pub fn start(netns: &Netns, dir: &Path, logs: &Path) -> Result<Self> {
+        let kubeconfig = dir.join("kubeconfig");
+        let server = match (binaries::kubernetes("kube-apiserver"), binaries::kubernetes("etcd")) {
+            (Some(apiserver), Some(etcd)) => Self::real(netns, dir, logs, kubeconfig, apiserver, etcd)?,
+            _ => {
+                let spec = Spec::new("apiserver", binaries::find("fairlead-apiserver")?)
+                    .arg("--listen")
+                    .arg(address().to_string())
+                    .arg("--service-cidrs")
+                    .arg(SERVICE_CIDRS)
+                    .arg("--kubeconfig-out")
+                    .arg(&kubeconfig);
+                let server = Process::start(spec, netns, logs)?;
+                Self { netns: netns.clone(), kubeconfig, server, etcd: None }
+            }
+        };
+        wait_for("the API server to listen", READY_WITHIN, || {
+            if !server.server.is_running() {
+                bail!("it ended: {}", server.server.tail(5));
+            }
+            if !server.kubeconfig.exists() {
+                bail!("it has written no kubeconfig");
+            }
+            server.netns.run(|| TcpStream::connect_timeout(&address(), Duration::from_secs(1)))??;
+            Ok(())
+        })?;
+        Ok(server)
+    }
+
+    /// Kubeconfig of an administrator. Its address is reached from inside the lab.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// Whether it is a real kube-apiserver.
+    pub fn is_real(&self) -> bool {
+        self.etcd.is_some()
+    }
+
+    /// The server's process.
+    pub fn process(&self) -> &Process {
+        &self.server
+    }
+
+    /// Takes the server away until [`Self::end_outage`].
+    pub fn outage(&self, outage: Outage) -> Result<()> {
+        match outage {
+            // Stopped, it accepts into its backlog and answers nothing.
+            Outage::Hang => self.server.stop(),
+            // A real one keeps its objects in etcd, so it may really die.
+            Outage::Refuse if self.is_real() => self.server.kill(),
+            Outage::Refuse => {
+                let body = json!({ "outage": "refuse", "seconds": 86_400 });
+                self.fault("POST", "/fairlead-test/outage", Some(&body)).map(drop)
+            }
+        }
+    }
+
+    /// Brings the server back.
+    pub fn end_outage(&self, outage: Outage) -> Result<()> {
+        match outage {
+            Outage::Hang => self.server.resume(),
+            Outage::Refuse if self.is_real() => self.server.spawn_again(),
+            Outage::Refuse => bail!("not reachable"),
+        }
+    }
+
+    fn real(
+        netns: &Netns,
+        dir: &Path,
+        logs: &Path,
+        kubeconfig: PathBuf,
+        apiserver: PathBuf,
+        etcd: PathBuf,
+    ) -> Result<Self> {
+        let file = |name: &str| dir.join(name);
+        let etcd = Spec::new("etcd", etcd)
+            .arg(format!("--data-dir={}", file("etcd").display()))
+            .args([
+                "--listen-client-urls=http://127.0.0.1:2379",
+                "--advertise-client-urls=http://127.0.0.1:2379",
+            ])
+            .args(["--listen-peer-urls=http://127.0.0.1:2380", "--unsafe-no-fsync"]);
+        let etcd = Process::start(etcd, netns, logs)?;
+        let key = file("service-account.key");
+        netns::output(Command::new("openssl").args(["genrsa", "-out"]).arg(&key).arg("2048"))
+            .context("a real kube-apiserver wants a key for service accounts")?;
+        let mut random = [0; 16];
+        fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
+        let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        fs::write(file("tokens.csv"), format!("{token},admin,admin,system:masters\n"))?;
+        let own = addresses::control_plane().v4;
+        let spec = Spec::new("apiserver", apiserver)
+            .arg("--etcd-servers=http://127.0.0.1:2379")
+            .arg(format!("--advertise-address={own}"))
+            .arg(format!("--secure-port={API_PORT}"))
+            .arg(format!("--cert-dir={}", file("certs").display()))
+            .arg(format!("--token-auth-file={}", file("tokens.csv").display()))
+            .arg(format!("--service-cluster-ip-range={SERVICE_CIDRS}"))
+            .arg("--authorization-mode=RBAC")
+            .arg("--service-account-issuer=https://kubernetes.default.svc")
+            .arg(format!("--service-account-key-file={}", key.display()))
+            .arg(format!("--service-account-signing-key-file={}", key.display()))
+            // No kube-controller-manager makes the account that this plugin asks for.
+            .arg("--disable-admission-plugins=ServiceAccount")
+            .arg("--allow-privileged=true");
+        let server = Process::start(spec, netns, logs)?;
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "lab",
+            "clusters": [{ "name": "lab", "cluster": {
+                "server": format!("https://{}", address()), "insecure-skip-tls-verify": true } }],
+            "users": [{ "name": "admin", "user": { "token": token } }],
+            "contexts": [{ "name": "lab", "context": { "cluster": "lab", "user": "admin" } }],
+        });
+        fs::write(&kubeconfig, serde_json::to_string_pretty(&config)?)?;
+        Ok(Self { netns: netns.clone(), kubeconfig, server, etcd: Some(etcd) })
+    }
+
+    /// Calls the built-in server's switches for misbehaviour.
+    fn fault(&self, method: &str, path: &str, body: Option<&Value>) -> Result<String> {
+        if self.is_real() {
+            bail!("a real kube-apiserver has no faults to switch");
+        }
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n{body}",
+            address(),
+            body.len()
+        );
+        let answer = self.netns.run(|| -> std::io::Result<String> {
+            let mut stream = TcpStream::connect_timeout(&address(), Duration::from_secs(2))?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            stream.write_all(request.as_bytes())?;
+            let mut answer = String::new();
+            // The server may reset this connection together with all others.
+            let _ = stream.read_to_string(&mut answer);
+            Ok(answer)
+        })??;
+        let status = answer.split(' ').nth(1).unwrap_or_default();
+        if !answer.is_empty() && !status.starts_with('2') {
+            bail!("{method} {path}: {answer}");
+        }
+        Ok(answer)
+    }
+}
+
+fn address() -> SocketAddr {
+    SocketAddr::new(addresses::control_plane().v4.into(), API_PORT)
+}

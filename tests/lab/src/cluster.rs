@@ -1,0 +1,205 @@
+//! The parts of a cluster that Fairlead expects around it and the lab does not run for real: EndpointSlices for
+//! Services, and nftables rules on every node. One process in the control plane's namespace does both.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt as _, watcher::watcher};
+use kube::{Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+
+use crate::api::FIELD_MANAGER;
+use crate::endpoints;
+use crate::netns::Netns;
+use crate::proxy::{Node, Rules, SERVICE_NAME};
+
+/// Changes that come close after one another are worked on together.
+const SETTLE: Duration = Duration::from_millis(10);
+
+/// A node whose data plane is programmed.
+#[derive(Debug)]
+pub struct DataPlane {
+    /// What its rules are made for.
+    pub node: Node,
+    /// Where they go.
+    pub netns: Netns,
+}
+
+type Key = (String, String);
+
+enum Change {
+    Service(Event<Service>),
+    Slice(Event<EndpointSlice>),
+    Pod(Event<Pod>),
+}
+
+/// The objects of one kind as last seen.
+struct Store<K> {
+    objects: BTreeMap<Key, K>,
+    listing: BTreeMap<Key, K>,
+    complete: bool,
+}
+
+impl<K: Resource> Store<K> {
+    fn new() -> Self {
+        Self { objects: BTreeMap::new(), listing: BTreeMap::new(), complete: false }
+    }
+
+    fn take(&mut self, event: Event<K>) {
+        let key = |object: &K| (object.namespace().unwrap_or_default(), object.name_any());
+        match event {
+            Event::Init => self.listing.clear(),
+            Event::InitApply(object) => {
+                self.listing.insert(key(&object), object);
+            }
+            Event::InitDone => {
+                self.objects = std::mem::take(&mut self.listing);
+                self.complete = true;
+            }
+            Event::Apply(object) => {
+                self.objects.insert(key(&object), object);
+            }
+            Event::Delete(object) => {
+                self.objects.remove(&key(&object));
+            }
+        }
+    }
+}
+
+struct Cluster {
+    client: Client,
+    services: Store<Service>,
+    slices: Store<EndpointSlice>,
+    pods: Store<Pod>,
+    nodes: Vec<(DataPlane, Option<Rules>)>,
+}
+
+/// Runs for ever. Without `nodes` only EndpointSlices are made: something else is the data plane.
+pub async fn run(kubeconfig: &Path, nodes: Vec<DataPlane>) -> Result<()> {
+    let client = crate::api::connect(kubeconfig).await?;
+    let (sink, mut changes) = mpsc::channel(1024);
+    follow(Api::all(client.clone()), Change::Service, sink.clone());
+    follow(Api::all(client.clone()), Change::Slice, sink.clone());
+    follow(Api::all(client.clone()), Change::Pod, sink);
+    let mut cluster = Cluster {
+        client,
+        services: Store::new(),
+        slices: Store::new(),
+        pods: Store::new(),
+        nodes: nodes.into_iter().map(|plane| (plane, None)).collect(),
+    };
+    let mut batch = Vec::new();
+    while changes.recv_many(&mut batch, 1024).await > 0 {
+        tokio::time::sleep(SETTLE).await;
+        while let Ok(change) = changes.try_recv() {
+            batch.push(change);
+        }
+        for change in batch.drain(..) {
+            match change {
+                Change::Service(event) => cluster.services.take(event),
+                Change::Slice(event) => cluster.slices.take(event),
+                Change::Pod(event) => cluster.pods.take(event),
+            }
+        }
+        if cluster.services.complete && cluster.slices.complete && cluster.pods.complete {
+            cluster.program_nodes();
+            cluster.write_slices().await;
+        }
+    }
+    Ok(())
+}
+
+fn follow<K>(api: Api<K>, wrap: fn(Event<K>) -> Change, sink: mpsc::Sender<Change>)
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    tokio::spawn(async move {
+        let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => {
+                    if sink.send(wrap(event)).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => tracing::warn!(%error, kind = %K::kind(&()), "watch"),
+            }
+        }
+    });
+}
+
+impl Cluster {
+    fn program_nodes(&mut self) {
+        let mut by_service: BTreeMap<Key, Vec<&EndpointSlice>> = BTreeMap::new();
+        for ((namespace, _), slice) in &self.slices.objects {
+            if let Some(name) = slice.labels().get(SERVICE_NAME) {
+                by_service.entry((namespace.clone(), name.clone())).or_default().push(slice);
+            }
+        }
+        let services: Vec<_> = self
+            .services
+            .objects
+            .iter()
+            .map(|(key, service)| (service, by_service.get(key).cloned().unwrap_or_default()))
+            .collect();
+        for (plane, installed) in &mut self.nodes {
+            let rules = Rules::of(&plane.node, services.iter().cloned());
+            let script = match &*installed {
+                Some(old) => rules.change_from(old),
+                None => rules.script(),
+            };
+            if script.is_empty() {
+                continue;
+            }
+            *installed = match plane.netns.feed(Command::new("nft").args(["-f", "-"]), &script) {
+                Ok(_) => Some(rules),
+                Err(error) => {
+                    // Whatever is there now, the next round begins from nothing.
+                    tracing::error!("{}: {error:#}", plane.node.name);
+                    None
+                }
+            };
+        }
+    }
+
+    async fn write_slices(&self) {
+        let mut wanted = BTreeMap::new();
+        for service in self.services.objects.values() {
+            for slice in endpoints::slices(service, self.pods.objects.values()) {
+                wanted.insert((slice.namespace().unwrap_or_default(), slice.name_any()), slice);
+            }
+        }
+        for (key, slice) in &wanted {
+            let same = self.slices.objects.get(key).is_some_and(|seen| {
+                seen.endpoints == slice.endpoints
+                    && seen.ports == slice.ports
+                    && seen.address_type == slice.address_type
+            });
+            if !same {
+                let api = Api::<EndpointSlice>::namespaced(self.client.clone(), &key.0);
+                let apply = PatchParams::apply(FIELD_MANAGER).force();
+                if let Err(error) = api.patch(&key.1, &apply, &Patch::Apply(slice)).await {
+                    tracing::warn!(%error, "write EndpointSlice {}/{}", key.0, key.1);
+                }
+            }
+        }
+        for (key, slice) in &self.slices.objects {
+            let ours = slice.labels().get(endpoints::MANAGED_BY.0).map(String::as_str)
+                == Some(endpoints::MANAGED_BY.1);
+            if ours && !wanted.contains_key(key) {
+                let api = Api::<EndpointSlice>::namespaced(self.client.clone(), &key.0);
+                let _ = api.delete(&key.1, &Default::default()).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! What a client sees: who answers at an address, how many packets of a stream are lost, whose Ethernet address
+//! the client's kernel holds for an address.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use serde_json::Value;
+
+use crate::addresses::Mac;
+use crate::netns::Netns;
+
+/// A transport protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Transport {
+    /// One HTTP request on its own connection.
+    Tcp,
+    /// One datagram.
+    Udp,
+}
+
+impl Transport {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::Tcp, Self::Udp];
+}
+
+impl std::fmt::Display for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        })
+    }
+}
+
+/// What a pod answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Name of the pod.
+    pub pod: String,
+    /// Name of its node.
+    pub node: String,
+    /// The address the pod saw as the client's.
+    pub client: IpAddr,
+}
+
+/// A place to ask from.
+#[derive(Clone, Debug)]
+pub struct Client {
+    netns: Netns,
+}
+
+/// A stream of packets that is under way.
+#[derive(Debug)]
+pub struct Stream {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<io::Result<StreamReport>>,
+}
+
+/// What became of a stream.
+#[derive(Clone, Debug, Default)]
+pub struct StreamReport {
+    /// Packets sent.
+    pub sent: u64,
+    /// Packets answered.
+    pub answered: u64,
+    /// Longest time without an answer between the first and the last packet.
+    pub longest_gap: Duration,
+    /// Answers by pod.
+    pub pods: BTreeMap<String, u64>,
+}
+
+impl Client {
+    /// A client in `netns`.
+    pub fn new(netns: &Netns) -> Self {
+        Self { netns: netns.clone() }
+    }
+
+    /// The namespace it asks from.
+    pub fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// Asks once who is there, on a new connection or socket.
+    pub fn ask(&self, to: SocketAddr, transport: Transport, limit: Duration) -> Result<Answer> {
+        let text = self
+            .netns
+            .run(|| match transport {
+                Transport::Tcp => ask_tcp(to, limit),
+                Transport::Udp => ask_udp(to, limit),
+            })?
+            .with_context(|| format!("{transport} to {to} from {}", self.netns.name()))?;
+        parse_answer(&text)
+    }
+
+    /// Sends a packet every `interval` from one socket until stopped; every answer is counted.
+    pub fn stream(&self, to: SocketAddr, interval: Duration) -> Stream {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (netns, stopped) = (self.netns.clone(), stop.clone());
+        let thread = std::thread::spawn(move || {
+            netns.enter()?;
+            stream(to, interval, &stopped)
+        });
+        Stream { stop, thread }
+    }
+
+    /// The Ethernet address that the client's kernel holds for `ip` in its neighbour cache.
+    pub fn neighbour(&self, ip: IpAddr) -> Result<Option<Mac>> {
+        let text = self.netns.output(Command::new("ip").args(["-json", "neigh", "show", &ip.to_string()]))?;
+        let entries: Value = serde_json::from_str(if text.trim().is_empty() { "[]" } else { &text })?;
+        let mac = entries.as_array().into_iter().flatten().find_map(|e| e.get("lladdr")?.as_str());
+        Ok(mac.and_then(Mac::parse))
+    }
+
+    /// Forgets `ip` and asks the wire who has it now. `None`: nobody answers.
+    pub fn resolve(&self, ip: IpAddr) -> Result<Option<Mac>> {
+        self.forget(ip)?;
+        self.netns.run(|| -> io::Result<()> {
+            let socket = UdpSocket::bind(unspecified(ip))?;
+            socket.send_to(&[], SocketAddr::new(ip, 9)).map(drop)
+        })??;
+        // The kernel asks three times, one second apart.
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(3200) {
+            if let Some(mac) = self.neighbour(ip)? {
+                return Ok(Some(mac));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(None)
+    }
+
+    /// Empties the neighbour cache of `ip`.
+    pub fn forget(&self, ip: IpAddr) -> Result<()> {
+        self.netns.output(Command::new("ip").args(["neigh", "flush", "to", &ip.to_string()])).map(drop)
+    }
+}
+
+impl Stream {
+    /// Ends the stream and waits half a second for the answers under way.
+    pub fn stop(self) -> Result<StreamReport> {
+        self.stop.store(true, Ordering::Relaxed);
+        match self.thread.join() {
+            Ok(report) => Ok(report?),
+            Err(_) => Err(anyhow!("the stream's thread panicked")),
+        }
+    }
+}
+
+impl std::fmt::Display for StreamReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} of {} packets answered, longest gap {:.2} s",
+            self.answered,
+            self.sent,
+            self.longest_gap.as_secs_f64()
+        )?;
+        for (pod, count) in &self.pods {
+            write!(f, ", {count} by {pod}")?;
+        }
+        Ok(())
+    }
+}
+
+fn unspecified(like: IpAddr) -> SocketAddr {
+    if like.is_ipv4() { SocketAddr::from(([0; 4], 0)) } else { SocketAddr::from(([0u16; 8], 0)) }
+}
+
+fn ask_tcp(to: SocketAddr, limit: Duration) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&to, limit)?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    match text.split_once("\r\n\r\n") {
+        Some((_, body)) => Ok(body.to_owned()),
+        None => Err(io::Error::new(io::ErrorKind::InvalidData, format!("not HTTP: {text:?}"))),
+    }
+}
+
+fn ask_udp(to: SocketAddr, limit: Duration) -> io::Result<String> {
+    let socket = UdpSocket::bind(unspecified(to.ip()))?;
+    socket.connect(to)?;
+    socket.set_read_timeout(Some(limit))?;
+    socket.send(b"?")?;
+    let mut buffer = [0; 2048];
+    let length = socket.recv(&mut buffer)?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+fn parse_answer(text: &str) -> Result<Answer> {
+    let mut words = text.split_whitespace();
+    match (words.next(), words.next(), words.next().map(str::parse)) {
+        (Some(pod), Some(node), Some(Ok(client))) => {
+            Ok(Answer { pod: pod.to_owned(), node: node.to_owned(), client })
+        }
+        _ => bail!("not an answer of a pod: {text:?}"),
+    }
+}
+
+fn stream(to: SocketAddr, interval: Duration, stop: &AtomicBool) -> io::Result<StreamReport> {
+    let socket = UdpSocket::bind(unspecified(to.ip()))?;
+    let mut report = StreamReport::default();
+    let start = Instant::now();
+    let mut last_answer = start;
+    let mut buffer = [0; 2048];
+    let mut receive_until = |until: Instant, report: &mut StreamReport, last_answer: &mut Instant| {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            // An error here is a timeout, or an ICMP message about an earlier packet.
+            let _ = socket.set_read_timeout(Some(left));
+            let Ok((length, _)) = socket.recv_from(&mut buffer) else { continue };
+            let text = String::from_utf8_lossy(&buffer[..length]);
+            let Ok(answer) = parse_answer(&text) else { continue };
+            let now = Instant::now();
+            report.longest_gap = report.longest_gap.max(now - *last_answer);
+            *last_answer = now;
+            report.answered += 1;
+            *report.pods.entry(answer.pod).or_default() += 1;
+        }
+    };
+    let mut end = start;
+    while !stop.load(Ordering::Relaxed) {
+        // Refused by the kernel (no neighbour, no route): a lost packet like any other.
+        let _ = socket.send_to(report.sent.to_string().as_bytes(), to);
+        report.sent += 1;
+        end = Instant::now();
+        let next = start + interval * u32::try_from(report.sent).unwrap_or(u32::MAX);
+        receive_until(next, &mut report, &mut last_answer);
+    }
+    receive_until(Instant::now() + Duration::from_millis(500), &mut report, &mut last_answer);
+    // A stream that never came back has its gap at the end.
+    report.longest_gap = report.longest_gap.max(end.saturating_duration_since(last_answer));
+    Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_names_pod_node_and_client() {
+        let answer = parse_answer("echo-n1 n1 192.0.2.100 17\n").unwrap();
+        assert_eq!(
+            answer,
+            Answer { pod: "echo-n1".into(), node: "n1".into(), client: "192.0.2.100".parse().unwrap() }
+        );
+        assert!(parse_answer("hello").is_err());
+    }
+}

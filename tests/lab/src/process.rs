@@ -1,0 +1,183 @@
+//! A process of the lab: started inside a namespace, logged to a file, killed, stopped and restarted at will.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::netns::Netns;
+use crate::sys::{self, Signal};
+use crate::wait::wait_for;
+
+/// How to start a process.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// Name in messages and of the log file.
+    pub name: String,
+    /// Program.
+    pub program: PathBuf,
+    /// Arguments.
+    pub args: Vec<OsString>,
+    /// Variables set on top of the lab's own environment.
+    pub env: Vec<(String, String)>,
+}
+
+impl Spec {
+    /// A process `name` that runs `program`.
+    pub fn new(name: impl Into<String>, program: impl Into<PathBuf>) -> Self {
+        Self { name: name.into(), program: program.into(), args: Vec::new(), env: Vec::new() }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
+        self
+    }
+}
+
+/// A process inside a namespace. Dropping it does not end it: the lab's end does, or a signal.
+#[derive(Debug)]
+pub struct Process {
+    spec: Spec,
+    netns: Netns,
+    log: PathBuf,
+    child: Mutex<Option<Child>>,
+}
+
+impl Process {
+    /// Starts `spec` inside `netns`; its output is appended to `<logs>/<name>.log`.
+    pub fn start(spec: Spec, netns: &Netns, logs: &Path) -> Result<Self> {
+        let log = logs.join(format!("{}.log", spec.name));
+        let process = Self { spec, netns: netns.clone(), log, child: Mutex::new(None) };
+        process.spawn()?;
+        Ok(process)
+    }
+
+    /// Name.
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// Log file.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// Process id, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        let mut child = self.child();
+        let running = child.as_mut()?;
+        matches!(running.try_wait(), Ok(None)).then(|| running.id())
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&self) -> bool {
+        self.pid().is_some()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = self.pid().with_context(|| format!("{} does not run", self.name()))?;
+        sys::signal(pid, signal).with_context(|| format!("signal {}", self.name()))
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub fn kill(&self) -> Result<()> {
+        self.signal(Signal::Kill)?;
+        self.wait(Duration::from_secs(5)).map(drop)
+    }
+
+    /// SIGTERM, and waits for the end at most `limit`.
+    pub fn terminate(&self, limit: Duration) -> Result<ExitStatus> {
+        self.signal(Signal::Terminate)?;
+        self.wait(limit)
+    }
+
+    /// SIGSTOP: keeps its sockets, says nothing more.
+    pub fn stop(&self) -> Result<()> {
+        self.signal(Signal::Stop)
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) -> Result<()> {
+        self.signal(Signal::Continue)
+    }
+
+    /// Starts it again after it ended.
+    pub fn spawn_again(&self) -> Result<()> {
+        if self.is_running() {
+            bail!("{} still runs", self.name());
+        }
+        self.spawn()
+    }
+
+    /// SIGTERM, wait, start.
+    pub fn restart(&self) -> Result<()> {
+        self.terminate(Duration::from_secs(15))?;
+        self.spawn()
+    }
+
+    /// Waits for its end.
+    pub fn wait(&self, limit: Duration) -> Result<ExitStatus> {
+        wait_for(format!("the end of {}", self.name()), limit, || match self.child().as_mut() {
+            None => Err("never started".to_owned()),
+            Some(child) => match child.try_wait() {
+                Ok(Some(status)) => Ok(status),
+                Ok(None) => Err(format!("process {} runs", child.id())),
+                Err(error) => Err(error.to_string()),
+            },
+        })
+    }
+
+    /// The last lines of its log, for messages.
+    pub fn tail(&self, lines: usize) -> String {
+        let text = std::fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let all: Vec<_> = text.lines().collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
+    }
+
+    fn spawn(&self) -> Result<()> {
+        let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
+        let mut command = Command::new(&self.spec.program);
+        command
+            .args(&self.spec.args)
+            .envs(self.spec.env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // A terminal's Ctrl-C is for the lab, which ends its processes in order.
+            .process_group(0);
+        // A child inherits the namespace of the thread that spawns it.
+        let child = self
+            .netns
+            .run(|| command.spawn())?
+            .with_context(|| format!("start {} ({})", self.name(), self.spec.program.display()))?;
+        *self.child() = Some(child);
+        Ok(())
+    }
+
+    fn child(&self) -> MutexGuard<'_, Option<Child>> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

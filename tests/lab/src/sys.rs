@@ -1,0 +1,81 @@
+//! The system calls that need `unsafe`, each wrapped so that nothing else does.
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
+
+/// A signal the lab sends to what it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM: asked to leave.
+    Terminate,
+    /// SIGKILL: the crash.
+    Kill,
+    /// SIGSTOP: alive for the kernel, silent for everybody else.
+    Stop,
+    /// SIGCONT: ends a stop.
+    Continue,
+}
+
+/// Moves the calling thread into a network namespace.
+pub fn enter_netns(namespace: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: setns takes a descriptor and a flag and touches no memory of ours.
+    check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) })
+}
+
+/// Sends `signal` to one process.
+pub fn signal(pid: u32, signal: Signal) -> io::Result<()> {
+    let number = match signal {
+        Signal::Terminate => libc::SIGTERM,
+        Signal::Kill => libc::SIGKILL,
+        Signal::Stop => libc::SIGSTOP,
+        Signal::Continue => libc::SIGCONT,
+    };
+    let pid = libc::pid_t::try_from(pid).map_err(|_| io::ErrorKind::InvalidInput)?;
+    if pid <= 1 {
+        // 0, -1 and 1 mean groups, everybody and init.
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: kill takes two integers.
+    check(unsafe { libc::kill(pid, number) })
+}
+
+/// Whether this process runs as root.
+pub fn is_root() -> bool {
+    // SAFETY: geteuid cannot fail and takes nothing.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Index of a network interface in the calling thread's namespace.
+pub fn interface_index(name: &str) -> io::Result<u32> {
+    let name = std::ffi::CString::new(name)?;
+    // SAFETY: the pointer is a NUL-terminated string that outlives the call.
+    match unsafe { libc::if_nametoindex(name.as_ptr()) } {
+        0 => Err(io::Error::last_os_error()),
+        index => Ok(index),
+    }
+}
+
+/// A socket that receives every frame of one interface, in and out, in the calling thread's namespace.
+pub fn packet_socket(interface: &str) -> io::Result<Socket> {
+    let index = interface_index(interface)?;
+    // Protocol 0: nothing is queued before the socket is bound to its interface.
+    let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
+    let all = u16::try_from(libc::ETH_P_ALL).unwrap_or(3);
+    let mut storage = SockAddrStorage::zeroed();
+    // SAFETY: `view_as` gives memory at least as large and aligned as sockaddr_ll; all bytes are valid for it.
+    let address = unsafe { storage.view_as::<libc::sockaddr_ll>() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = all.to_be();
+    address.sll_ifindex = i32::try_from(index).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // SAFETY: the storage was filled as a sockaddr_ll of exactly this length just above.
+    let address = unsafe { SockAddr::new(storage, mem::size_of::<libc::sockaddr_ll>() as libc::socklen_t) };
+    socket.bind(&address)?;
+    Ok(socket)
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

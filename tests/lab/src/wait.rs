@@ -1,0 +1,49 @@
+//! Waiting for something to become true, and saying what was seen last when it does not.
+
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+
+/// Time between two observations.
+const INTERVAL: Duration = Duration::from_millis(50);
+
+/// Observes until `observe` gives `Ok`, at most `limit` long. What it says in `Err` while it waits is the last
+/// observation, and part of the error when time is up.
+pub fn wait_for<T, E: Display>(
+    what: impl Display,
+    limit: Duration,
+    mut observe: impl FnMut() -> std::result::Result<T, E>,
+) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        match observe() {
+            Ok(value) => return Ok(value),
+            Err(last) if start.elapsed() >= limit => {
+                return Err(anyhow!("waited {limit:?} for {what}; last seen: {last:#}"));
+            }
+            Err(_) => std::thread::sleep(INTERVAL),
+        }
+    }
+}
+
+/// `Ok` when `condition` holds, else `seen` as the observation: the usual last line of an observer.
+pub fn ensure<S>(condition: bool, seen: S) -> std::result::Result<(), S> {
+    if condition { Ok(()) } else { Err(seen) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_observation_is_in_the_error() {
+        let mut n = 0;
+        let error = wait_for("three", Duration::from_millis(120), || {
+            n += 1;
+            Err::<(), _>(format!("{n} of 3"))
+        });
+        let text = format!("{:#}", error.unwrap_err());
+        assert!(text.contains("for three") && text.contains(&format!("{n} of 3")), "{text}");
+    }
+}
