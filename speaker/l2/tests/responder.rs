@@ -1,5 +1,7 @@
 //! The responder as the network sees it: what comes out for what goes in, in simulated time.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;

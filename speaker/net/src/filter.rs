@@ -1,0 +1,204 @@
+//! Classic BPF programs: what the kernel lets through to the sockets, as data.
+//!
+//! Without them every frame of the interface would wake the speaker: 19 % of a core at 105,000 frames a second.
+
+use socket2::SockFilter;
+
+/// One instruction (linux/filter.h): code, jumps if true and false, operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instruction(pub u16, pub u8, pub u8, pub u32);
+
+const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+const LOAD_HALF: u16 = 0x28; // BPF_LD | BPF_H | BPF_ABS
+const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
+const JUMP_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+const JUMP_GREATER: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
+const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+
+/// Offset of what the kernel knows of a frame besides its bytes (`SKF_AD_OFF`).
+const ANCILLARY: u32 = -0x1000_i32 as u32;
+const PACKET_TYPE: u32 = ANCILLARY + 4; // SKF_AD_PKTTYPE
+const IFINDEX: u32 = ANCILLARY + 8; // SKF_AD_IFINDEX
+
+/// `PACKET_BROADCAST`; below it is `PACKET_HOST`.
+const BROADCAST: u32 = 1;
+/// `PACKET_MULTICAST`; above it are frames for other hosts.
+const MULTICAST: u32 = 2;
+
+const ETHERTYPE: u32 = 12;
+const ETHERTYPE_ARP: u32 = 0x0806;
+const ETHERTYPE_IPV6: u32 = 0x86dd;
+const ARP_OPERATION: u32 = 14 + 6;
+const ARP_REQUEST: u32 = 1;
+const IPV6_NEXT_HEADER: u32 = 14 + 6;
+const ICMPV6: u32 = 58;
+const IPV6_HOP_LIMIT: u32 = 14 + 7;
+const ICMPV6_TYPE: u32 = 14 + 40;
+const NEIGHBOR_SOLICITATION: u32 = 135;
+/// Enough for every frame.
+const WHOLE_FRAME: u32 = 0x4_0000;
+
+/// ARP requests on this very interface, to this host or to everybody.
+///
+/// The interface is compared since a socket also sees the frames that belong to a VLAN or macvlan device on top of its
+/// interface: an answer to those would go out without the tag.
+pub fn arp_requests(ifindex: u32) -> Vec<Instruction> {
+    all_of(&[
+        (LOAD_WORD, PACKET_TYPE, Test::AtMost(BROADCAST)),
+        (LOAD_WORD, IFINDEX, Test::Equal(ifindex)),
+        (LOAD_HALF, ETHERTYPE, Test::Equal(ETHERTYPE_ARP)),
+        (LOAD_HALF, ARP_OPERATION, Test::Equal(ARP_REQUEST)),
+    ])
+}
+
+/// Neighbour solicitations on this very interface that crossed no router.
+pub fn neighbor_solicitations(ifindex: u32) -> Vec<Instruction> {
+    all_of(&[
+        (LOAD_WORD, PACKET_TYPE, Test::AtMost(MULTICAST)),
+        (LOAD_WORD, IFINDEX, Test::Equal(ifindex)),
+        (LOAD_HALF, ETHERTYPE, Test::Equal(ETHERTYPE_IPV6)),
+        (LOAD_BYTE, IPV6_NEXT_HEADER, Test::Equal(ICMPV6)),
+        (LOAD_BYTE, IPV6_HOP_LIMIT, Test::Equal(255)),
+        (LOAD_BYTE, ICMPV6_TYPE, Test::Equal(NEIGHBOR_SOLICITATION)),
+    ])
+}
+
+#[derive(Clone, Copy)]
+enum Test {
+    Equal(u32),
+    AtMost(u32),
+}
+
+/// Passes a frame if every field passes its test. A load outside the frame ends the program with a drop.
+fn all_of(fields: &[(u16, u32, Test)]) -> Vec<Instruction> {
+    let mut program = Vec::with_capacity(2 * fields.len() + 2);
+    for (at, (load, offset, test)) in fields.iter().enumerate() {
+        // From this test to the drop: the remaining pairs and the instruction that passes.
+        let drop = (2 * (fields.len() - 1 - at) + 1) as u8;
+        program.push(Instruction(*load, 0, 0, *offset));
+        program.push(match *test {
+            Test::Equal(value) => Instruction(JUMP_EQUAL, 0, drop, value),
+            Test::AtMost(value) => Instruction(JUMP_GREATER, drop, 0, value),
+        });
+    }
+    program.push(Instruction(RETURN, 0, 0, WHOLE_FRAME));
+    program.push(Instruction(RETURN, 0, 0, 0));
+    program
+}
+
+pub(crate) fn compiled(program: &[Instruction]) -> Vec<SockFilter> {
+    program
+        .iter()
+        .map(|Instruction(code, yes, no, operand)| SockFilter::new(*code, *yes, *no, *operand))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the kernel does with a program.
+    fn passes(program: &[Instruction], packet_type: u32, ifindex: u32, frame: &[u8]) -> bool {
+        let (mut at, mut accumulator) = (0, 0);
+        loop {
+            let Instruction(code, yes, no, operand) = program[at];
+            at += 1;
+            let width = match code {
+                LOAD_WORD => 4,
+                LOAD_HALF => 2,
+                LOAD_BYTE => 1,
+                JUMP_EQUAL => {
+                    at += usize::from(if accumulator == operand { yes } else { no });
+                    continue;
+                }
+                JUMP_GREATER => {
+                    at += usize::from(if accumulator > operand { yes } else { no });
+                    continue;
+                }
+                RETURN => return operand > 0,
+                other => panic!("no instruction {other:#x}"),
+            };
+            accumulator = match operand {
+                PACKET_TYPE => packet_type,
+                IFINDEX => ifindex,
+                _ => match frame.get(operand as usize..operand as usize + width) {
+                    Some(bytes) => bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)),
+                    None => return false,
+                },
+            };
+        }
+    }
+
+    fn frame(changes: &[(usize, u8)], len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        for (at, value) in changes {
+            bytes[*at] = *value;
+        }
+        bytes
+    }
+
+    #[test]
+    fn only_arp_requests_for_us_or_everybody_pass() {
+        let request = frame(&[(12, 0x08), (13, 0x06), (21, 1)], 42);
+        let reply = frame(&[(12, 0x08), (13, 0x06), (21, 2)], 42);
+        let ipv4 = frame(&[(12, 0x08), (21, 1)], 42);
+        let program = arp_requests(7);
+        for (name, packet_type, ifindex, frame, expected) in [
+            ("to us", 0, 7, &request[..], true),
+            ("to everybody", 1, 7, &request, true),
+            ("to a multicast group", 2, 7, &request, false),
+            ("to another host", 3, 7, &request, false),
+            ("our own", 4, 7, &request, false),
+            ("of a VLAN above", 1, 8, &request, false),
+            ("reply", 0, 7, &reply, false),
+            ("IPv4", 0, 7, &ipv4, false),
+            ("cut before the operation", 0, 7, &request[..21], false),
+            ("empty", 0, 7, &[], false),
+        ] {
+            assert_eq!(passes(&program, packet_type, ifindex, frame), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_solicitations_of_the_link_pass() {
+        let base = [(12, 0x86), (13, 0xdd), (20, 58), (21, 255), (54, 135)];
+        let with = |at: usize, value: u8| {
+            let mut bytes = frame(&base, 78);
+            bytes[at] = value;
+            bytes
+        };
+        let program = neighbor_solicitations(7);
+        for (name, packet_type, frame, expected) in [
+            ("to a group", 2, frame(&base, 78), true),
+            ("to us", 0, frame(&base, 78), true),
+            ("to another host", 3, frame(&base, 78), false),
+            ("advertisement", 2, with(54, 136), false),
+            ("passed a router", 2, with(21, 254), false),
+            ("UDP", 2, with(20, 17), false),
+            ("IPv4", 2, with(13, 0), false),
+            ("cut before the type", 2, frame(&base, 78)[..54].to_vec(), false),
+        ] {
+            assert_eq!(passes(&program, packet_type, 7, &frame), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn programs_byte_by_byte() {
+        // `tcpdump -d` notation of what the kernel gets.
+        assert_eq!(
+            arp_requests(2),
+            [
+                Instruction(0x20, 0, 0, 0xffff_f004), // ld [type]
+                Instruction(0x25, 7, 0, 1),           // jgt #1, drop
+                Instruction(0x20, 0, 0, 0xffff_f008), // ld [ifidx]
+                Instruction(0x15, 0, 5, 2),           // jeq #2, next, drop
+                Instruction(0x28, 0, 0, 12),          // ldh [12]
+                Instruction(0x15, 0, 3, 0x0806),      // jeq #0x806, next, drop
+                Instruction(0x28, 0, 0, 20),          // ldh [20]
+                Instruction(0x15, 0, 1, 1),           // jeq #1, next, drop
+                Instruction(0x06, 0, 0, 0x4_0000),    // ret #262144
+                Instruction(0x06, 0, 0, 0),           // drop: ret #0
+            ]
+        );
+    }
+}
