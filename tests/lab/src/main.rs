@@ -64,6 +64,9 @@ enum Command {
         #[arg(long)]
         no_proxy: bool,
     },
+    /// Bring a network up, without API server, and hold it until this process ends
+    #[command(hide = true)]
+    Hold,
     /// Waits for the end of a lab's process, then cleans up
     #[command(hide = true)]
     Reap { id: String },
@@ -86,6 +89,13 @@ fn main() -> Result<()> {
             single_threaded()?.block_on(cluster::run(&kubeconfig, planes?))
         }
         Command::Reap { id } => state::reap(&id),
+        Command::Hold => {
+            let lab = fairlead_lab::Lab::builder().nodes(1).network_only().start()?;
+            println!("{}", lab.id());
+            loop {
+                std::thread::park();
+            }
+        }
         Command::Demo { nodes, keep } => {
             fairlead_lab::root::become_root()?;
             demo::demo(nodes, !matches!(keep.as_str(), "" | "0" | "no" | "false"))

@@ -1,0 +1,216 @@
+//! The lab by itself, without API server, controller and speakers.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use fairlead_lab::{Carrier, Family, Lab, Transport, addresses, netns, state, wait_for};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// One lab at a time: these tests look at what is left on the machine.
+fn alone() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn network(nodes: usize) -> Lab {
+    Lab::builder().nodes(nodes).pods_per_node(2).network_only().start().unwrap()
+}
+
+#[test]
+fn every_pod_answers_both_clients_in_both_families_and_transports() {
+    let _alone = alone();
+    let lab = network(2);
+    // Pods are known to nobody outside; here by routes, in a cluster through a load balancer.
+    for node in lab.nodes() {
+        let [v4, v6] = node.addresses();
+        let index = &node.name()[1..];
+        for (network, via) in
+            [(format!("10.244.{index}.0/24"), v4), (format!("fd00:10:244:{index}::/64"), v6)]
+        {
+            for netns in [&lab.network().router, &lab.network().client] {
+                netns
+                    .output(Command::new("ip").args(["route", "add", &network, "via", &via.to_string()]))
+                    .unwrap();
+            }
+        }
+        for k in [1, 2] {
+            for ip in node.pod_addresses(k) {
+                for transport in Transport::BOTH {
+                    for (own, client) in
+                        [(addresses::client(), lab.client()), (addresses::remote_client(), lab.remote())]
+                    {
+                        let answer = client.ask((ip, 8080).into(), transport, 2 * SECOND).unwrap();
+                        assert_eq!(answer.node, node.name());
+                        assert_eq!(answer.pod, fairlead_lab::pod_name(node.name(), k));
+                        assert_eq!(answer.client, own.of(ip));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_router_runs_and_knows_no_routes_yet() {
+    let _alone = alone();
+    let lab = network(1);
+    for family in Family::BOTH {
+        assert!(lab.router().bgp_routes(family).unwrap().is_empty());
+        assert!(lab.router().kernel_routes(family).unwrap().is_empty());
+    }
+    assert!(lab.router().sessions().unwrap().is_empty());
+    let running = lab.router().vtysh("show running-config").unwrap();
+    for line in
+        ["router bgp 64512", "bgp listen range 2001:db8:1::/64 peer-group speakers6", "maximum-paths 16"]
+    {
+        assert!(running.contains(line), "{line} in {running}");
+    }
+    assert!(lab.router().json("show bfd peers json").unwrap().is_array());
+}
+
+#[test]
+fn a_cut_cable_is_silent_and_only_one_of_the_two_kinds_takes_the_carrier() {
+    let _alone = alone();
+    let lab = network(2);
+    let node = lab.node("n1").unwrap();
+    let ip = node.addresses()[0];
+    let carrier = || {
+        let text =
+            lab.network().nodes[0].netns.output(Command::new("ip").args(["link", "show", "eth0"])).unwrap();
+        !text.contains("NO-CARRIER")
+    };
+    for (cut, expected) in [(Carrier::Lost, false), (Carrier::Kept, true)] {
+        assert_eq!(lab.client().resolve(ip).unwrap(), Some(node.mac()));
+        lab.cut("n1", cut).unwrap();
+        assert_eq!(lab.client().resolve(ip).unwrap(), None, "{cut:?}");
+        assert_eq!(carrier(), expected, "{cut:?}");
+        assert!(lab.client().resolve(lab.node("n2").unwrap().addresses()[0]).unwrap().is_some());
+        lab.mend().unwrap();
+        wait_for("the carrier", SECOND, || if carrier() { Ok(()) } else { Err("none") }).unwrap();
+    }
+    assert_eq!(lab.client().resolve(ip).unwrap(), Some(node.mac()));
+}
+
+#[test]
+fn a_stream_shows_the_length_of_an_interruption() {
+    let _alone = alone();
+    let lab = network(1);
+    let ip = lab.nodes()[0].pod_addresses(1)[0];
+    let via = lab.nodes()[0].addresses()[0].to_string();
+    lab.network()
+        .client
+        .output(Command::new("ip").args(["route", "add", "10.244.1.0/24", "via", &via]))
+        .unwrap();
+    let stream = lab.client().stream((ip, 8080).into(), Duration::from_millis(10));
+    std::thread::sleep(Duration::from_millis(500));
+    lab.cut("n1", Carrier::Kept).unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    lab.mend().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    let report = stream.stop().unwrap();
+    assert!(report.longest_gap >= Duration::from_millis(650), "{report}");
+    assert!(report.longest_gap < Duration::from_millis(1500), "{report}");
+    assert!(report.answered > 60 && report.answered < report.sent, "{report}");
+    assert_eq!(report.pods.keys().collect::<Vec<_>>(), ["echo-n1"]);
+}
+
+#[test]
+fn a_capture_sees_who_claims_an_address() {
+    let _alone = alone();
+    let lab = network(1);
+    let node = &lab.nodes()[0];
+    let capture = lab.capture_client().unwrap();
+    for ip in node.addresses() {
+        assert_eq!(lab.client().resolve(ip).unwrap(), Some(node.mac()));
+        wait_for("the answer in the capture", SECOND, || match capture.claimants(ip).as_slice() {
+            [mac] if *mac == node.mac() => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .unwrap();
+        assert!(capture.frames().iter().any(|seen| seen.frame.message.asks_for(ip)));
+    }
+}
+
+#[test]
+fn two_labs_do_not_know_each_other() {
+    let _alone = alone();
+    let (one, two) = (network(1), network(1));
+    assert_ne!(one.id(), two.id());
+    two.router()
+        .configure(&["router bgp 64512", "address-family ipv4 unicast", "network 198.51.100.0/24"])
+        .unwrap();
+    assert!(two.router().vtysh("show running-config").unwrap().contains("network 198.51.100.0/24"));
+    assert!(!one.router().vtysh("show running-config").unwrap().contains("network 198.51.100.0/24"));
+    let name = two.id().to_owned();
+    drop(two);
+    assert!(netns::list(&name).unwrap().is_empty());
+    let ip = one.nodes()[0].addresses()[0];
+    assert_eq!(one.client().resolve(ip).unwrap(), Some(one.nodes()[0].mac()), "the other lab lives on");
+}
+
+#[test]
+fn nothing_is_left_and_the_host_is_as_before() {
+    let _alone = alone();
+    let before = host();
+    let start = Instant::now();
+    let lab = network(3);
+    eprintln!("up after {:?}", start.elapsed());
+    assert_eq!(host(), before, "while a lab runs");
+    let (id, dir) = (lab.id().to_owned(), lab.dir());
+    let start = Instant::now();
+    drop(lab);
+    eprintln!("down after {:?}", start.elapsed());
+    assert!(netns::list(&id).unwrap().is_empty());
+    assert!(!dir.exists());
+    assert!(!state::labs().unwrap().contains(&id));
+    assert_eq!(host(), before, "after it");
+}
+
+#[test]
+fn a_lab_whose_process_is_killed_goes_away_by_itself() {
+    let _alone = alone();
+    let before: BTreeSet<String> = state::labs().unwrap().into_iter().collect();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_fairlead-lab")).args(["hold"]).spawn().unwrap();
+    let id = wait_for("a lab with all its namespaces", 20 * SECOND, || {
+        let new = state::labs().unwrap().into_iter().find(|id| !before.contains(id)).ok_or("no lab")?;
+        let names = netns::list(&new).unwrap();
+        if names.iter().any(|name| name.ends_with("n1-p1")) { Ok(new) } else { Err("not complete") }
+    })
+    .unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_for("the reaper", 10 * SECOND, || {
+        let left = (netns::list(&id).unwrap(), state::dir(&id).exists());
+        if left.0.is_empty() && !left.1 { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .unwrap();
+}
+
+/// What a lab must not change: interfaces, addresses, routes, rules, nftables, forwarding, FRR's folders.
+fn host() -> Vec<String> {
+    let mut seen: Vec<String> =
+        ["-o link", "addr", "route show table all", "-6 route show table all", "rule"]
+            .iter()
+            .map(|args| run("ip", args))
+            .collect();
+    seen.push(run("nft", "list ruleset"));
+    for file in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv4/conf/all/rp_filter"] {
+        seen.push(std::fs::read_to_string(format!("/proc/sys/{file}")).unwrap_or_default());
+    }
+    seen.push(run("ls", "-lR /etc/frr /run/frr"));
+    seen
+}
+
+fn run(program: &str, args: &str) -> String {
+    let done = Command::new(program).args(args.split(' ')).output().unwrap();
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    // Counters of expiry times run by themselves.
+    text.lines()
+        .map(|line| line.split(" expires ").next().unwrap_or_default().to_owned())
+        .filter(|line| !line.trim_start().starts_with("valid_lft"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
