@@ -1,7 +1,7 @@
 //! Ranges of addresses of one family.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// An inclusive range of addresses of one family, `first <= last`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +31,33 @@ impl IpRange {
         ip.is_ipv4() == self.first.is_ipv4() && self.first <= ip && ip <= self.last
     }
 
+    /// Whether it has IPv4-mapped IPv6 addresses (`::ffff:0:0/96`), which no wire carries.
+    pub fn contains_mapped(&self) -> bool {
+        const FIRST: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0);
+        const LAST: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0xffff, 0xffff);
+        self.overlaps(&Self { first: IpAddr::V6(FIRST), last: IpAddr::V6(LAST) })
+    }
+
+    /// Length of the shortest prefix that lies wholly in the range: 24 for `198.51.100.0-198.51.101.7`.
+    pub fn shortest_prefix(&self) -> u8 {
+        let (width, first, last) = match (self.first, self.last) {
+            (IpAddr::V4(first), IpAddr::V4(last)) => {
+                (32, u128::from(first.to_bits()), u128::from(last.to_bits()))
+            }
+            (IpAddr::V6(first), IpAddr::V6(last)) => (128, first.to_bits(), last.to_bits()),
+            // Ruled out by `new`.
+            _ => return u8::MAX,
+        };
+        let fits = |length: &u8| {
+            let host_bits = u32::from(width - *length);
+            let hosts = u128::MAX.checked_shl(host_bits).map_or(u128::MAX, |mask| !mask);
+            // The first prefix of this length that begins in the range.
+            let start = if first & hosts == 0 { Some(first) } else { (first | hosts).checked_add(1) };
+            start.and_then(|start| start.checked_add(hosts)).is_some_and(|end| end <= last)
+        };
+        (0..=width).find(fits).unwrap_or(width)
+    }
+
     /// Whether the two ranges have an address in common.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.contains(other.first) || other.contains(self.first)
@@ -40,5 +67,51 @@ impl IpRange {
 impl fmt::Display for IpRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.first, self.last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(first: &str, last: &str) -> IpRange {
+        IpRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_range_is_of_one_family_and_in_order() {
+        let (low, high, v6) = ("192.0.2.1", "192.0.2.2", "2001:db8::1");
+        assert!(IpRange::new(low.parse().unwrap(), high.parse().unwrap()).is_some());
+        assert!(IpRange::new(high.parse().unwrap(), low.parse().unwrap()).is_none());
+        assert!(IpRange::new(low.parse().unwrap(), v6.parse().unwrap()).is_none());
+    }
+
+    #[test]
+    fn the_shortest_prefix_in_a_range_is_found() {
+        let table = [
+            ("198.51.100.0", "198.51.100.255", 24),
+            ("198.51.100.0", "198.51.101.7", 24),
+            ("198.51.100.1", "198.51.101.254", 25),
+            ("192.0.2.200", "192.0.2.230", 28),
+            ("192.0.2.7", "192.0.2.7", 32),
+            ("192.0.2.7", "192.0.2.8", 32),
+            ("255.255.255.254", "255.255.255.255", 31),
+            ("0.0.0.0", "255.255.255.255", 0),
+            ("0.0.0.1", "255.255.255.255", 1),
+            ("2001:db8::", "2001:db8::ffff:ffff:ffff:ffff", 64),
+            ("2001:db8::1", "2001:db8::2", 128),
+            ("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 0),
+        ];
+        for (first, last, length) in table {
+            assert_eq!(range(first, last).shortest_prefix(), length, "{first}-{last}");
+        }
+    }
+
+    #[test]
+    fn mapped_addresses_are_seen() {
+        assert!(range("::ffff:192.0.2.1", "::ffff:192.0.2.2").contains_mapped());
+        assert!(range("::", "::1:0:0:0").contains_mapped());
+        assert!(!range("2001:db8::", "2001:db8::1").contains_mapped());
+        assert!(!range("192.0.2.1", "192.0.2.2").contains_mapped());
     }
 }

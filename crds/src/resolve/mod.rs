@@ -5,13 +5,29 @@
 //! reason and leaves the others in force. A part of a good object that has no effect, such as the name of a pool
 //! that does not exist (yet), is no refusal but a [`Warning`].
 
+mod advertisement;
+mod bfd;
+mod community;
+mod duration;
+mod peer;
+mod pool;
 mod reason;
+mod routes;
+#[cfg(test)]
+mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::ResourceExt;
+
+use self::community::Aliases;
+use self::peer::Sessions;
+use self::pool::Taken;
 use crate::api;
-use crate::config::Config;
+use crate::config::{Config, PoolSelection};
+use crate::selector::Selector;
 
 pub use reason::Reason;
 
@@ -108,6 +124,9 @@ pub struct Accepted {
     pub message: String,
 }
 
+/// Most warnings that a condition spells out.
+const MOST_MESSAGES: usize = 8;
+
 impl Resolution {
     /// What the condition `Accepted` of an object should say; `None` for an object that was not resolved.
     pub fn accepted(&self, object: &ObjectRef) -> Option<Accepted> {
@@ -118,8 +137,13 @@ impl Resolution {
             Verdict::Accepted => {
                 let warnings = self.warnings.get(object).map(Vec::as_slice).unwrap_or_default();
                 let reason = warnings.first().map_or("Accepted".to_owned(), |w| w.reason.to_string());
-                let messages: Vec<&str> = warnings.iter().map(|w| w.message.as_str()).collect();
-                Accepted { status: true, reason, message: messages.join("; ") }
+                let mut messages: Vec<&str> = warnings.iter().map(|w| w.message.as_str()).collect();
+                messages.truncate(MOST_MESSAGES);
+                let mut message = messages.join("; ");
+                if warnings.len() > MOST_MESSAGES {
+                    message += &format!("; and {} more", warnings.len() - MOST_MESSAGES);
+                }
+                Accepted { status: true, reason, message }
             }
         })
     }
@@ -148,6 +172,193 @@ impl From<Refusal> for Verdict {
 /// Where two objects cannot both be in force, the older one is (`creationTimestamp`, then name). The work is
 /// bounded by the size of the objects: addresses are never walked.
 pub fn resolve(objects: &Objects) -> Resolution {
-    let _ = objects;
-    Resolution::default()
+    let mut resolution = Resolution::default();
+
+    let mut aliases = Aliases::default();
+    for object in resolution.by_age(Kind::Community, &objects.communities) {
+        let added = aliases.add(object);
+        resolution.judge(Kind::Community, object, added);
+    }
+
+    let mut profiles = BTreeMap::new();
+    for object in resolution.by_age(Kind::BFDProfile, &objects.bfd_profiles) {
+        if let Some(profile) = resolution.judge(Kind::BFDProfile, object, bfd::profile(object)) {
+            profiles.insert(profile.name.clone(), profile);
+        }
+    }
+
+    let mut sessions = Sessions::default();
+    for object in resolution.by_age(Kind::BGPPeer, &objects.peers) {
+        let peer = peer::peer(object, &profiles).and_then(|peer| sessions.add(&peer).map(|()| peer));
+        if let Some(peer) = resolution.judge(Kind::BGPPeer, object, peer) {
+            resolution.config.peers.insert(peer.name.clone(), peer);
+        }
+    }
+
+    let mut taken = Taken::default();
+    for object in resolution.by_age(Kind::IPAddressPool, &objects.pools) {
+        let pool = pool::pool(object).and_then(|pool| taken.take(&pool).map(|()| pool));
+        if let Some(pool) = resolution.judge(Kind::IPAddressPool, object, pool) {
+            resolution.config.pools.insert(pool.name.clone(), pool);
+        }
+    }
+
+    for object in resolution.by_age(Kind::L2Advertisement, &objects.l2_advertisements) {
+        if let Some(ad) = resolution.judge(Kind::L2Advertisement, object, advertisement::l2(object)) {
+            resolution.warn_of_missing_pools(Kind::L2Advertisement, &ad.name, &ad.pools);
+            resolution.config.l2_advertisements.insert(ad.name.clone(), ad);
+        }
+    }
+
+    let mut bgp_by_age = Vec::new();
+    for object in resolution.by_age(Kind::BGPAdvertisement, &objects.bgp_advertisements) {
+        let ad = advertisement::bgp(object, &aliases);
+        if let Some(ad) = resolution.judge(Kind::BGPAdvertisement, object, ad) {
+            resolution.warn_of_missing_pools(Kind::BGPAdvertisement, &ad.name, &ad.pools);
+            resolution.warn_of_missing_peers(&ad.name, &ad.peers);
+            bgp_by_age.push(ad.name.clone());
+            resolution.config.bgp_advertisements.insert(ad.name.clone(), ad);
+        }
+    }
+    resolution.withhold(&bgp_by_age);
+
+    resolution.config.index();
+    resolution
+}
+
+impl Resolution {
+    /// The objects of one kind, the oldest first. Those that share a name, which only files can have, are
+    /// refused: nothing says which of them is meant.
+    fn by_age<'a, K: ResourceExt>(&mut self, kind: Kind, objects: &'a [K]) -> Vec<&'a K> {
+        let mut sorted: Vec<&K> = objects.iter().collect();
+        // An object that does not exist yet has no timestamp and is the youngest.
+        sorted.sort_by_key(|object| {
+            let created = object.creation_timestamp().map(|time| time.0);
+            (created.is_none(), created, object.name_any())
+        });
+        let mut count: BTreeMap<String, usize> = BTreeMap::new();
+        for object in &sorted {
+            *count.entry(object.name_any()).or_default() += 1;
+        }
+        count.retain(|_, count| *count > 1);
+        for (name, count) in &count {
+            let message = format!("there are {count} objects of kind {kind} with this name");
+            let verdict = Verdict::Refused { reason: Reason::DuplicateName, message };
+            self.verdicts.insert(ObjectRef { kind, name: name.clone() }, verdict);
+        }
+        sorted.retain(|object| !count.contains_key(&object.name_any()));
+        sorted
+    }
+
+    /// Writes the verdict on an object; passes on what it became.
+    fn judge<T>(&mut self, kind: Kind, object: &impl ResourceExt, outcome: Result<T, Refusal>) -> Option<T> {
+        let (verdict, value) = match outcome {
+            Ok(value) => (Verdict::Accepted, Some(value)),
+            Err(refusal) => (refusal.into(), None),
+        };
+        self.verdicts.insert(ObjectRef { kind, name: object.name_any() }, verdict);
+        value
+    }
+
+    fn warn(&mut self, kind: Kind, name: &str, reason: Reason, message: String) {
+        let object = ObjectRef { kind, name: name.to_owned() };
+        self.warnings.entry(object).or_default().push(Warning { reason, message });
+    }
+
+    fn warn_of_missing_pools(&mut self, kind: Kind, ad: &str, pools: &PoolSelection) {
+        for name in pools
+            .names
+            .iter()
+            .filter(|name| !self.config.pools.contains_key(*name))
+            .cloned()
+            .collect::<Vec<_>>()
+        {
+            let message = format!("IPAddressPool {name:?} does not exist or is refused");
+            self.warn(kind, ad, Reason::PoolNotFound, message);
+        }
+    }
+
+    fn warn_of_missing_peers(&mut self, ad: &str, peers: &BTreeSet<String>) {
+        for name in
+            peers.iter().filter(|name| !self.config.peers.contains_key(*name)).cloned().collect::<Vec<_>>()
+        {
+            let message = format!("BGPPeer {name:?} does not exist or is refused");
+            self.warn(Kind::BGPAdvertisement, ad, Reason::PeerNotFound, message);
+        }
+    }
+
+    /// Withholds pools from BGP advertisements where [`routes::withheld`] says so.
+    fn withhold(&mut self, by_age: &[String]) {
+        for (ad, pairs) in routes::withheld(&self.config, by_age) {
+            let object = ObjectRef { kind: Kind::BGPAdvertisement, name: ad.clone() };
+            let covered = self
+                .config
+                .bgp_advertisements
+                .get(&ad)
+                .map_or(0, |ad| self.config.pools.values().filter(|pool| ad.pools.covers(pool)).count());
+            if let Some((_, refusal)) = pairs.first()
+                && pairs.len() == covered
+            {
+                self.config.bgp_advertisements.remove(&ad);
+                self.warnings.remove(&object);
+                self.verdicts.insert(object, refusal.clone().into());
+                continue;
+            }
+            for (pool, Refusal { reason, message }) in pairs {
+                let message = format!("not announced: {message}");
+                self.warn(Kind::BGPAdvertisement, &ad, reason, message);
+                self.config.lookup.withheld.insert((ad.clone(), pool));
+            }
+        }
+    }
+}
+
+fn refuse<T>(reason: Reason, message: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { reason, message: message.into() })
+}
+
+/// A list whose entries must all be different.
+fn set_of(field: &str, list: &[String]) -> Result<BTreeSet<String>, Refusal> {
+    let mut set = BTreeSet::new();
+    for entry in list {
+        if !set.insert(entry.clone()) {
+            return refuse(Reason::DuplicateEntry, format!("{field} has {entry:?} twice"));
+        }
+    }
+    Ok(set)
+}
+
+fn selector(field: &str, selector: &LabelSelector) -> Result<Selector, Refusal> {
+    Selector::try_from(selector)
+        .map_err(|error| Refusal { reason: Reason::InvalidSelector, message: format!("{field}: {error}") })
+}
+
+/// A list of selectors, which must all be different.
+fn selectors(field: &str, list: &[LabelSelector]) -> Result<Vec<Selector>, Refusal> {
+    let selectors: Vec<Selector> = list.iter().map(|s| selector(field, s)).collect::<Result<_, _>>()?;
+    let mut sorted: Vec<&Selector> = selectors.iter().collect();
+    sorted.sort();
+    if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
+        return refuse(Reason::DuplicateEntry, format!("{field} has the same selector twice"));
+    }
+    Ok(selectors)
+}
+
+/// Name of a network interface as Linux has them (IFNAMSIZ is 16, with a terminating zero).
+fn interface_name(field: &str, name: &str) -> Result<String, Refusal> {
+    let possible = (1..=15).contains(&name.len())
+        && !matches!(name, "." | "..")
+        && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control());
+    if possible {
+        Ok(name.to_owned())
+    } else {
+        refuse(Reason::InvalidInterface, format!("{field}: {name:?} cannot be the name of an interface"))
+    }
+}
+
+/// Whether two lists of node selectors certainly have nodes in common. Which nodes there are is not known here,
+/// so lists of different selectors count as disjoint.
+fn on_common_nodes(a: &[Selector], b: &[Selector]) -> bool {
+    let all = |selectors: &[Selector]| selectors.is_empty() || selectors.iter().any(Selector::is_everything);
+    all(a) || all(b) || a.iter().any(|selector| b.contains(selector))
 }

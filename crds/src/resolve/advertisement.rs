@@ -1,0 +1,108 @@
+//! `L2Advertisement` and `BGPAdvertisement` → plain advertisements.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::ResourceExt;
+
+use super::community::Aliases;
+use super::{Reason, Refusal, interface_name, refuse, selector, selectors, set_of};
+use crate::api;
+use crate::config::{BgpAdvertisement, L2Advertisement, PoolSelection};
+
+/// More would not leave room for routes in an UPDATE of 4,096 bytes.
+const MOST_COMMUNITIES: usize = 64;
+
+/// Validates an L2 advertisement by itself.
+pub(super) fn l2(object: &api::L2Advertisement) -> Result<L2Advertisement, Refusal> {
+    let spec = &object.spec;
+    let mut preferred_nodes = Vec::with_capacity(spec.preferred_node_selectors.len());
+    for preferred in &spec.preferred_node_selectors {
+        let weight = match u32::try_from(preferred.weight) {
+            Ok(weight) if (1..=100).contains(&weight) => weight,
+            _ => {
+                return refuse(
+                    Reason::InvalidWeight,
+                    format!(
+                        "a weight in preferredNodeSelectors is {}: it must be between 1 and 100",
+                        preferred.weight
+                    ),
+                );
+            }
+        };
+        preferred_nodes.push((weight, selector("preferredNodeSelectors", &preferred.preference)?));
+    }
+    let interfaces = set_of("interfaces", &spec.interfaces)?;
+    for interface in &interfaces {
+        interface_name("interfaces", interface)?;
+    }
+    Ok(L2Advertisement {
+        name: object.name_any(),
+        pools: pools(&spec.ip_address_pools, &spec.ip_address_pool_selectors)?,
+        node_selectors: selectors("nodeSelectors", &spec.node_selectors)?,
+        preferred_nodes,
+        service_selectors: selectors("serviceSelectors", &spec.service_selectors)?,
+        interfaces,
+    })
+}
+
+/// Validates a BGP advertisement by itself and looks up its communities.
+pub(super) fn bgp(object: &api::BGPAdvertisement, aliases: &Aliases) -> Result<BgpAdvertisement, Refusal> {
+    let spec = &object.spec;
+    let aggregation_length = aggregation("aggregationLength", spec.aggregation_length, 32)?;
+    let aggregation_length_v6 = aggregation("aggregationLengthV6", spec.aggregation_length_v6, 128)?;
+    let service_selectors = selectors("serviceSelectors", &spec.service_selectors)?;
+    if !service_selectors.is_empty() && (aggregation_length, aggregation_length_v6) != (32, 128) {
+        return refuse(
+            Reason::AggregationWithServiceSelectors,
+            "serviceSelectors and aggregationLength or aggregationLengthV6 are both set; only one can be",
+        );
+    }
+    let local_pref = match spec.local_pref.map(u32::try_from).transpose() {
+        Ok(local_pref) => local_pref,
+        Err(_) => {
+            let value = spec.local_pref.unwrap_or_default();
+            return refuse(
+                Reason::InvalidLocalPref,
+                format!("localPref is {value}: it must be between 0 and {}", u32::MAX),
+            );
+        }
+    };
+    let communities = aliases.look_up(&set_of("communities", &spec.communities)?)?;
+    if communities.len() > MOST_COMMUNITIES {
+        return refuse(
+            Reason::InvalidCommunity,
+            format!(
+                "there are {} communities: at most {MOST_COMMUNITIES} can be attached",
+                communities.len()
+            ),
+        );
+    }
+    Ok(BgpAdvertisement {
+        name: object.name_any(),
+        pools: pools(&spec.ip_address_pools, &spec.ip_address_pool_selectors)?,
+        node_selectors: selectors("nodeSelectors", &spec.node_selectors)?,
+        service_selectors,
+        peers: set_of("peers", &spec.peers)?,
+        aggregation_length,
+        aggregation_length_v6,
+        local_pref,
+        communities,
+    })
+}
+
+fn aggregation(field: &str, value: Option<i32>, most: u8) -> Result<u8, Refusal> {
+    let value = value.unwrap_or(most.into());
+    match u8::try_from(value) {
+        Ok(length) if (1..=most).contains(&length) => Ok(length),
+        _ => refuse(
+            Reason::InvalidAggregationLength,
+            format!("{field} is {value}: it must be between 1 and {most}"),
+        ),
+    }
+}
+
+fn pools(names: &[String], by_label: &[LabelSelector]) -> Result<PoolSelection, Refusal> {
+    let names: BTreeSet<String> = set_of("ipAddressPools", names)?;
+    Ok(PoolSelection { names, selectors: selectors("ipAddressPoolSelectors", by_label)? })
+}

@@ -1,0 +1,52 @@
+//! `BFDProfile` → [`BfdProfile`].
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use kube::ResourceExt;
+
+use super::{Reason, Refusal, refuse};
+use crate::api;
+use crate::config::BfdProfile;
+
+/// What FRR takes where a profile says nothing: 300 ms both ways, three packets, echo each 50 ms.
+const INTERVAL: i32 = 300;
+const DETECT_MULTIPLIER: i32 = 3;
+const ECHO_INTERVAL: i32 = 50;
+const MINIMUM_TTL: i32 = 254;
+
+/// Validates a profile.
+pub(super) fn profile(object: &api::BFDProfile) -> Result<BfdProfile, Refusal> {
+    let spec = &object.spec;
+    Ok(BfdProfile {
+        name: object.name_any(),
+        receive_interval: interval("receiveInterval", spec.receive_interval, INTERVAL)?,
+        transmit_interval: interval("transmitInterval", spec.transmit_interval, INTERVAL)?,
+        echo_interval: interval("echoInterval", spec.echo_interval, ECHO_INTERVAL)?,
+        detect_multiplier: number("detectMultiplier", spec.detect_multiplier, DETECT_MULTIPLIER, 2..=255)?,
+        echo_mode: spec.echo_mode.unwrap_or(false),
+        passive_mode: spec.passive_mode.unwrap_or(false),
+        minimum_ttl: number("minimumTtl", spec.minimum_ttl, MINIMUM_TTL, 1..=254)?,
+    })
+}
+
+fn interval(field: &str, value: Option<i32>, default: i32) -> Result<Duration, Refusal> {
+    let milliseconds: u32 = number(field, value, default, 10..=60_000)?;
+    Ok(Duration::from_millis(milliseconds.into()))
+}
+
+fn number<T: TryFrom<i32>>(
+    field: &str,
+    value: Option<i32>,
+    default: i32,
+    allowed: RangeInclusive<i32>,
+) -> Result<T, Refusal> {
+    let value = value.unwrap_or(default);
+    match T::try_from(value) {
+        Ok(number) if allowed.contains(&value) => Ok(number),
+        _ => refuse(
+            Reason::InvalidBFDProfile,
+            format!("{field} is {value}: it must be between {} and {}", allowed.start(), allowed.end()),
+        ),
+    }
+}

@@ -1,0 +1,93 @@
+//! `Community` objects → aliases; texts → [`Community`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kube::ResourceExt;
+
+use super::{Reason, Refusal, refuse};
+use crate::api;
+use crate::config::Community;
+
+/// All aliases in force, each with the object that defines it.
+#[derive(Default)]
+pub(super) struct Aliases(BTreeMap<String, (Community, String)>);
+
+impl Aliases {
+    /// Adds the aliases of an object, all of them or none.
+    pub(super) fn add(&mut self, object: &api::Community) -> Result<(), Refusal> {
+        let mut own = BTreeMap::new();
+        for alias in &object.spec.communities {
+            let name = &alias.name;
+            if name.is_empty() || name.contains(':') {
+                return refuse(
+                    Reason::InvalidCommunity,
+                    format!(
+                        "{name:?} cannot be the name of a community: it must not be empty or have a colon"
+                    ),
+                );
+            }
+            let Some(value) = parse(&alias.value) else {
+                return invalid(&alias.value);
+            };
+            if let Some((_, owner)) = self.0.get(name) {
+                return refuse(
+                    Reason::DuplicateCommunity,
+                    format!("{name:?} is already defined by Community {owner:?}, which is older"),
+                );
+            }
+            if own.insert(name.clone(), (value, object.name_any())).is_some() {
+                return refuse(Reason::DuplicateCommunity, format!("{name:?} is defined twice"));
+            }
+        }
+        self.0.append(&mut own);
+        Ok(())
+    }
+
+    /// Reads the communities of an advertisement: what has a colon is a value, the rest are aliases.
+    pub(super) fn look_up(&self, texts: &BTreeSet<String>) -> Result<BTreeSet<Community>, Refusal> {
+        let mut communities = BTreeSet::new();
+        for text in texts {
+            let community = match self.0.get(text) {
+                Some((community, _)) => *community,
+                None if text.contains(':') => match parse(text) {
+                    Some(community) => community,
+                    None => return invalid(text),
+                },
+                None => {
+                    return refuse(
+                        Reason::CommunityNotFound,
+                        format!("no Community object in force defines {text:?}"),
+                    );
+                }
+            };
+            communities.insert(community);
+        }
+        Ok(communities)
+    }
+}
+
+/// Reads `asn:value` (RFC 1997) or `large:global:local1:local2` (RFC 8092).
+fn parse(text: &str) -> Option<Community> {
+    let parts: Vec<&str> = text.split(':').collect();
+    match parts.as_slice() {
+        [asn, value] => Some(Community::Standard(number(asn)?, number(value)?)),
+        ["large", global, local1, local2] => {
+            Some(Community::Large(number(global)?, number(local1)?, number(local2)?))
+        }
+        _ => None,
+    }
+}
+
+/// Digits only: a `+`, which `parse` takes, is not in the format.
+fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
+    if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+fn invalid<T>(text: &str) -> Result<T, Refusal> {
+    refuse(
+        Reason::InvalidCommunity,
+        format!(
+            "{text:?} is not a community: it must be \"0-65535:0-65535\" or \"large:\" and three numbers up to 4294967295"
+        ),
+    )
+}

@@ -1,0 +1,288 @@
+//! `BGPPeer` → [`Peer`].
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use kube::ResourceExt;
+
+use super::{Reason, Refusal, duration, interface_name, on_common_nodes, refuse, selectors};
+use crate::api;
+use crate::config::{BfdProfile, Peer, PeerAddress, PeerAsn, SecretRef};
+use crate::selector::Selector;
+
+/// Offered where a peer says nothing (RFC 4271 §10 suggests 90 s and a third of it).
+const HOLD_TIME: Duration = Duration::from_secs(90);
+/// RFC 4271 §10 suggests 120 s; a node that boots should not be without routes for so long.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// All times are 16-bit numbers of seconds on the wire or in MetalLB.
+const MOST_SECONDS: u64 = 65_535;
+
+/// Sessions of the peers in force: two of one peer address on one node would only fight each other.
+#[derive(Default)]
+pub(super) struct Sessions(BTreeMap<Endpoint, Vec<(Vec<Selector>, String)>>);
+
+type Endpoint = (String, u16, Option<String>, Option<IpAddr>);
+
+impl Sessions {
+    /// Adds the sessions of a peer, unless an older peer has the same on the same nodes.
+    pub(super) fn add(&mut self, peer: &Peer) -> Result<(), Refusal> {
+        let address = match &peer.address {
+            PeerAddress::Ip(ip) => ip.to_string(),
+            PeerAddress::Interface(interface) => format!("interface {interface}"),
+        };
+        let same = self.0.entry((address, peer.port, peer.vrf.clone(), peer.source_address)).or_default();
+        if let Some((_, other)) = same.iter().find(|(nodes, _)| on_common_nodes(nodes, &peer.node_selectors))
+        {
+            return refuse(
+                Reason::DuplicatePeer,
+                format!("BGPPeer {other:?}, which is older, is the same session on the same nodes"),
+            );
+        }
+        same.push((peer.node_selectors.clone(), peer.name.clone()));
+        Ok(())
+    }
+}
+
+/// Validates a peer by itself and looks up its BFD profile.
+pub(super) fn peer(object: &api::BGPPeer, profiles: &BTreeMap<String, BfdProfile>) -> Result<Peer, Refusal> {
+    let spec = &object.spec;
+    let my_asn = match u32::try_from(spec.my_asn) {
+        Ok(0) => return refuse(Reason::MissingMyASN, "myASN is not set"),
+        Ok(asn) => asn,
+        Err(_) => return asn_out_of_range("myASN", spec.my_asn),
+    };
+    let peer_asn = peer_asn(spec)?;
+    let internal = peer_asn == PeerAsn::Internal || peer_asn == PeerAsn::Number(my_asn);
+    if internal && spec.ebgp_multi_hop == Some(true) {
+        return refuse(Reason::MultiHopWithIBGP, "ebgpMultiHop is set for an iBGP peer, which needs none");
+    }
+    let address = address(spec)?;
+    let (hold_time, keepalive_time) = times(spec)?;
+    Ok(Peer {
+        name: object.name_any(),
+        my_asn,
+        local_asn: local_asn(spec, my_asn, peer_asn, internal)?,
+        peer_asn,
+        port: port(spec)?,
+        source_address: source_address(spec, &address)?,
+        address,
+        router_id: router_id(spec)?,
+        hold_time,
+        keepalive_time,
+        connect_time: connect_time(spec)?,
+        node_selectors: selectors("nodeSelectors", &spec.node_selectors)?,
+        password_secret: password_secret(spec)?,
+        bfd: bfd(spec, profiles)?,
+        ebgp_multi_hop: spec.ebgp_multi_hop.unwrap_or(false),
+        graceful_restart: spec.enable_graceful_restart.unwrap_or(false),
+        dual_stack_address_family: spec.dual_stack_address_family,
+        vrf: set(&spec.vrf).map(|vrf| interface_name("vrf", vrf)).transpose()?,
+    })
+}
+
+/// A text field that is set; MetalLB's objects may have it empty.
+fn set(field: &Option<String>) -> Option<&str> {
+    field.as_deref().filter(|text| !text.is_empty())
+}
+
+fn asn_out_of_range<T>(field: &str, asn: i64) -> Result<T, Refusal> {
+    refuse(Reason::InvalidASN, format!("{field} is {asn}: it must be between 1 and {}", u32::MAX))
+}
+
+fn peer_asn(spec: &api::BGPPeerSpec) -> Result<PeerAsn, Refusal> {
+    match (spec.peer_asn.filter(|asn| *asn != 0), set(&spec.dynamic_asn)) {
+        (Some(_), Some(_)) => {
+            refuse(Reason::ConflictingPeerASN, "both peerASN and dynamicASN are set; only one can be")
+        }
+        (None, None) => refuse(Reason::MissingPeerASN, "neither peerASN nor dynamicASN is set"),
+        (Some(asn), None) => match u32::try_from(asn) {
+            Ok(asn) => Ok(PeerAsn::Number(asn)),
+            Err(_) => asn_out_of_range("peerASN", asn),
+        },
+        (None, Some("internal")) => Ok(PeerAsn::Internal),
+        (None, Some("external")) => Ok(PeerAsn::External),
+        (None, Some(other)) => refuse(
+            Reason::InvalidASN,
+            format!("dynamicASN is {other:?}: it must be \"internal\" or \"external\""),
+        ),
+    }
+}
+
+/// FRR's rules for `local-as`: for eBGP only, and neither side's own number.
+fn local_asn(
+    spec: &api::BGPPeerSpec,
+    my_asn: u32,
+    peer_asn: PeerAsn,
+    internal: bool,
+) -> Result<Option<u32>, Refusal> {
+    let Some(asn) = spec.local_asn.filter(|asn| *asn != 0) else { return Ok(None) };
+    let Ok(asn) = u32::try_from(asn) else { return asn_out_of_range("localASN", asn) };
+    if internal {
+        return refuse(Reason::InvalidASN, "localASN is set for an iBGP peer, which must see myASN");
+    }
+    if peer_asn == PeerAsn::Number(asn) {
+        return refuse(Reason::InvalidASN, format!("localASN {asn} is the AS number of the peer"));
+    }
+    Ok((asn != my_asn).then_some(asn))
+}
+
+fn address(spec: &api::BGPPeerSpec) -> Result<PeerAddress, Refusal> {
+    match (set(&spec.peer_address), set(&spec.interface)) {
+        (Some(_), Some(_)) => {
+            refuse(Reason::ConflictingPeerAddress, "both peerAddress and interface are set; only one can be")
+        }
+        (None, None) => refuse(Reason::MissingPeerAddress, "neither peerAddress nor interface is set"),
+        (None, Some(interface)) => Ok(PeerAddress::Interface(interface_name("interface", interface)?)),
+        (Some(text), None) => {
+            let Some(ip) = host(text) else {
+                return refuse(
+                    Reason::InvalidPeerAddress,
+                    format!("peerAddress {text:?} is not the IP address of a host"),
+                );
+            };
+            if matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
+                return refuse(
+                    Reason::InvalidPeerAddress,
+                    format!(
+                        "peerAddress {ip} is link-local: name the interface it is on instead, with \"interface\""
+                    ),
+                );
+            }
+            Ok(PeerAddress::Ip(ip))
+        }
+    }
+}
+
+fn host(text: &str) -> Option<IpAddr> {
+    let ip: IpAddr = text.parse().ok()?;
+    let no_host = ip.is_unspecified()
+        || ip.is_multicast()
+        || ip == IpAddr::V4(Ipv4Addr::BROADCAST)
+        || matches!(ip, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
+    (!no_host).then_some(ip)
+}
+
+fn source_address(spec: &api::BGPPeerSpec, peer: &PeerAddress) -> Result<Option<IpAddr>, Refusal> {
+    let Some(text) = set(&spec.source_address) else { return Ok(None) };
+    let Some(ip) = host(text) else {
+        return refuse(
+            Reason::InvalidSourceAddress,
+            format!("sourceAddress {text:?} is not the IP address of a host"),
+        );
+    };
+    // An unnumbered session runs over IPv6.
+    let peer_is_ipv4 = matches!(peer, PeerAddress::Ip(IpAddr::V4(_)));
+    if ip.is_ipv4() != peer_is_ipv4 {
+        return refuse(
+            Reason::InvalidSourceAddress,
+            format!("sourceAddress {ip} is not of the address family of the peer"),
+        );
+    }
+    Ok(Some(ip))
+}
+
+fn port(spec: &api::BGPPeerSpec) -> Result<u16, Refusal> {
+    let port = spec.peer_port.unwrap_or(179);
+    match u16::try_from(port) {
+        Ok(port) if port > 0 => Ok(port),
+        _ => refuse(Reason::InvalidPort, format!("peerPort is {port}: it must be between 1 and 65535")),
+    }
+}
+
+fn router_id(spec: &api::BGPPeerSpec) -> Result<Option<Ipv4Addr>, Refusal> {
+    let Some(text) = set(&spec.router_id) else { return Ok(None) };
+    match text.parse::<Ipv4Addr>() {
+        // RFC 6286 §2.1: any number but zero.
+        Ok(id) if !id.is_unspecified() => Ok(Some(id)),
+        _ => refuse(
+            Reason::InvalidRouterID,
+            format!("routerID {text:?} is not written like an IPv4 address, or is zero"),
+        ),
+    }
+}
+
+/// Hold time and keepalive time, whole seconds; where one is not set it follows from the other.
+fn times(spec: &api::BGPPeerSpec) -> Result<(Duration, Duration), Refusal> {
+    let hold = seconds("holdTime", &spec.hold_time, Reason::InvalidHoldTime)?;
+    let keepalive = seconds("keepaliveTime", &spec.keepalive_time, Reason::InvalidKeepaliveTime)?;
+    let (hold, keepalive) = match (hold, keepalive) {
+        (Some(hold), Some(keepalive)) => (hold, keepalive),
+        (Some(hold), None) => (hold, hold / 3),
+        (None, Some(keepalive)) => (keepalive * 3, keepalive),
+        (None, None) => (HOLD_TIME.as_secs(), HOLD_TIME.as_secs() / 3),
+    };
+    // RFC 4271 §4.2: zero or at least three seconds.
+    if !(hold == 0 || (3..=MOST_SECONDS).contains(&hold)) {
+        return refuse(
+            Reason::InvalidHoldTime,
+            format!("holdTime is {hold}s: it must be 0s, or between 3s and {MOST_SECONDS}s"),
+        );
+    }
+    if keepalive > hold {
+        return refuse(
+            Reason::InvalidKeepaliveTime,
+            format!("keepaliveTime {keepalive}s is longer than holdTime {hold}s"),
+        );
+    }
+    if keepalive == 0 && hold > 0 {
+        return refuse(
+            Reason::InvalidKeepaliveTime,
+            format!("keepaliveTime is 0s, but with holdTime {hold}s the peer expects keepalives"),
+        );
+    }
+    Ok((Duration::from_secs(hold), Duration::from_secs(keepalive)))
+}
+
+/// A time in whole seconds; a fraction is cut off, as MetalLB does, unless nothing would be left.
+fn seconds(field: &str, text: &Option<String>, reason: Reason) -> Result<Option<u64>, Refusal> {
+    let Some(text) = set(text) else { return Ok(None) };
+    match duration::parse(text) {
+        Some(time) if time.is_zero() => Ok(Some(0)),
+        Some(time) if (1..=MOST_SECONDS).contains(&time.as_secs()) => Ok(Some(time.as_secs())),
+        _ => refuse(
+            reason,
+            format!(
+                "{field} is {text:?}: it must be 0s or a duration of up to {MOST_SECONDS} whole seconds, such as \"90s\""
+            ),
+        ),
+    }
+}
+
+fn connect_time(spec: &api::BGPPeerSpec) -> Result<Duration, Refusal> {
+    let Some(text) = set(&spec.connect_time) else { return Ok(CONNECT_TIME) };
+    match duration::parse(text) {
+        Some(time) if time.subsec_nanos() == 0 && (1..=MOST_SECONDS).contains(&time.as_secs()) => Ok(time),
+        _ => refuse(
+            Reason::InvalidConnectTime,
+            format!(
+                "connectTime is {text:?}: it must be a whole number of seconds between 1s and {MOST_SECONDS}s"
+            ),
+        ),
+    }
+}
+
+fn password_secret(spec: &api::BGPPeerSpec) -> Result<Option<SecretRef>, Refusal> {
+    let Some(secret) = &spec.password_secret else { return Ok(None) };
+    if secret.name.is_empty() {
+        // An empty reference is how Go's encoder writes "not set".
+        return match set(&secret.namespace) {
+            None => Ok(None),
+            Some(_) => refuse(Reason::InvalidPasswordSecret, "passwordSecret has a namespace but no name"),
+        };
+    }
+    Ok(Some(SecretRef { name: secret.name.clone(), namespace: set(&secret.namespace).map(str::to_owned) }))
+}
+
+fn bfd(
+    spec: &api::BGPPeerSpec,
+    profiles: &BTreeMap<String, BfdProfile>,
+) -> Result<Option<BfdProfile>, Refusal> {
+    let Some(name) = set(&spec.bfd_profile) else { return Ok(None) };
+    match profiles.get(name) {
+        Some(profile) => Ok(Some(profile.clone())),
+        None => {
+            refuse(Reason::BFDProfileNotFound, format!("BFDProfile {name:?} does not exist or is refused"))
+        }
+    }
+}

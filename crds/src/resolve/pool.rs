@@ -1,0 +1,152 @@
+//! `IPAddressPool` → [`Pool`].
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+use kube::ResourceExt;
+
+use super::{Reason, Refusal, refuse, selectors, set_of};
+use crate::api;
+use crate::config::{Pool, ServiceAllocation};
+use crate::range::IpRange;
+
+/// The ranges of all pools in force. They are disjoint, so the one that could overlap a given range is found by
+/// its first address.
+#[derive(Default)]
+pub(super) struct Taken(BTreeMap<IpAddr, (IpRange, String)>);
+
+/// Validates a pool by itself.
+pub(super) fn pool(object: &api::IPAddressPool) -> Result<Pool, Refusal> {
+    let spec = &object.spec;
+    if spec.addresses.is_empty() {
+        return refuse(Reason::NoAddresses, "addresses is empty");
+    }
+    let ranges: Vec<IpRange> = spec.addresses.iter().map(|entry| range(entry)).collect::<Result<_, _>>()?;
+    disjoint(&ranges)?;
+    Ok(Pool {
+        name: object.name_any(),
+        labels: object.labels().clone(),
+        ranges,
+        auto_assign: spec.auto_assign,
+        avoid_buggy_ips: spec.avoid_buggy_ips,
+        allocation: spec.service_allocation.as_ref().map(allocation).transpose()?,
+    })
+}
+
+impl Taken {
+    /// Takes the ranges of a pool, unless another pool has addresses of them.
+    pub(super) fn take(&mut self, pool: &Pool) -> Result<(), Refusal> {
+        for range in &pool.ranges {
+            let below = self.0.range(..=range.last()).next_back();
+            if let Some((_, (other, owner))) = below
+                && other.overlaps(range)
+            {
+                return refuse(
+                    Reason::Overlap,
+                    format!("{range} overlaps {other} of IPAddressPool {owner:?}, which is older"),
+                );
+            }
+        }
+        self.0.extend(pool.ranges.iter().map(|range| (range.first(), (*range, pool.name.clone()))));
+        Ok(())
+    }
+}
+
+/// Reads an entry of `addresses`: a CIDR, whose host bits do not matter, or `first-last`.
+pub(super) fn range(entry: &str) -> Result<IpRange, Refusal> {
+    let trimmed = entry.trim();
+    let range = if trimmed.contains('/') {
+        let Ok(net) = trimmed.parse::<IpNet>() else {
+            return refuse(Reason::InvalidRange, format!("{entry:?} is not a CIDR"));
+        };
+        let net = net.trunc();
+        IpRange::new(net.addr(), last_of(net))
+    } else if let Some((first, last)) = trimmed.split_once('-') {
+        let (first, last) = (end(entry, first)?, end(entry, last)?);
+        if first.is_ipv4() != last.is_ipv4() {
+            return refuse(
+                Reason::MixedFamilies,
+                format!("the ends of {entry:?} are of different address families"),
+            );
+        }
+        if first > last {
+            return refuse(
+                Reason::ReversedRange,
+                format!("{first} is higher than {last}, the end of the range"),
+            );
+        }
+        IpRange::new(first, last)
+    } else {
+        None
+    };
+    let Some(range) = range else {
+        return refuse(
+            Reason::InvalidRange,
+            format!(
+                "{entry:?} is neither a CIDR nor a range \"first-last\"; a single address is written as /32 or /128"
+            ),
+        );
+    };
+    if is_everything(&range) {
+        return refuse(Reason::WholeAddressSpace, format!("{entry:?} is the whole address space"));
+    }
+    if range.contains_mapped() {
+        return refuse(Reason::InvalidRange, format!("{entry:?} has IPv4-mapped IPv6 addresses"));
+    }
+    Ok(range)
+}
+
+fn end(entry: &str, text: &str) -> Result<IpAddr, Refusal> {
+    text.trim().parse().map_err(|_| Refusal {
+        reason: Reason::InvalidRange,
+        message: format!("{:?} in {entry:?} is not an IP address", text.trim()),
+    })
+}
+
+fn last_of(net: IpNet) -> IpAddr {
+    match net {
+        IpNet::V4(net) => IpAddr::V4(net.broadcast()),
+        IpNet::V6(net) => IpAddr::V6(net.broadcast()),
+    }
+}
+
+fn is_everything(range: &IpRange) -> bool {
+    match (range.first(), range.last()) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => {
+            first == Ipv4Addr::UNSPECIFIED && last == Ipv4Addr::BROADCAST
+        }
+        (IpAddr::V6(first), IpAddr::V6(last)) => {
+            first == Ipv6Addr::UNSPECIFIED && last == Ipv6Addr::from(u128::MAX)
+        }
+        _ => false,
+    }
+}
+
+fn disjoint(ranges: &[IpRange]) -> Result<(), Refusal> {
+    let mut sorted = ranges.to_vec();
+    sorted.sort();
+    match sorted.windows(2).find(|pair| pair[0].overlaps(&pair[1])) {
+        Some(pair) => refuse(Reason::Overlap, format!("{} overlaps {} of the same pool", pair[0], pair[1])),
+        None => Ok(()),
+    }
+}
+
+fn allocation(spec: &api::ServiceAllocation) -> Result<ServiceAllocation, Refusal> {
+    let priority = spec.priority.unwrap_or(0);
+    let Ok(priority) = u32::try_from(priority) else {
+        return refuse(
+            Reason::InvalidPriority,
+            format!(
+                "serviceAllocation.priority is {priority}: it must not be negative or above {}",
+                u32::MAX
+            ),
+        );
+    };
+    Ok(ServiceAllocation {
+        priority,
+        namespaces: set_of("serviceAllocation.namespaces", &spec.namespaces)?,
+        namespace_selectors: selectors("serviceAllocation.namespaceSelectors", &spec.namespace_selectors)?,
+        service_selectors: selectors("serviceAllocation.serviceSelectors", &spec.service_selectors)?,
+    })
+}
