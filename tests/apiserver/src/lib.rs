@@ -12,12 +12,16 @@
 //! one.
 
 mod cluster;
+pub(crate) mod failure;
 mod faults;
 mod http;
 mod kubeconfig;
 mod options;
+mod patch;
 pub mod real;
+mod selectors;
 mod server;
+mod store;
 mod tls;
 
 pub use cluster::Cluster;
