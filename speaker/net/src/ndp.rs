@@ -2,14 +2,16 @@
 //!
 //! They are received with AF_PACKET: neighbours check an entry they have by a solicitation to the announced address
 //! itself (RFC 4861 section 7.3.3), and that address is not one of this node's, so that the kernel would forward the
-//! packet instead of giving it to an ICMPv6 socket. An ICMPv6 socket sends, since the kernel then fills in checksum and
-//! source and finds the neighbour; groups are joined with sockets, too, since the kernel then programs the card and
-//! tells the switches (MLD).
+//! packet instead of giving it to an ICMPv6 socket. Answers to a neighbour leave the same way, to the link-layer address
+//! that asked: the node may have no route to it where it holds no address of the announced prefix. What goes to
+//! everybody is sent by an ICMPv6 socket, and groups are joined with sockets, since the kernel then programs the card
+//! and tells the switches (MLD).
 
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv6Addr, SocketAddrV6};
 use std::os::fd::AsFd;
+use std::sync::{Mutex, PoisonError};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -40,7 +42,14 @@ pub struct NdpSocket {
     packets: PacketSocket,
     sender: Socket,
     members: Members,
+    askers: Mutex<Askers>,
 }
+
+/// Link-layer addresses of those who asked lately.
+type Askers = BTreeMap<Ipv6Addr, [u8; 6]>;
+
+/// Most entries of [`Askers`]; an answer follows the question at once, so that the few in between suffice.
+const MAX_ASKERS: usize = 256;
 
 /// The joined groups. The kernel limits the memberships of one socket (`net.core.optmem_max`: some hundreds on older
 /// kernels), therefore there are as many sockets as it takes.
@@ -64,7 +73,7 @@ impl NdpSocket {
         sender.set_multicast_hops_v6(255)?;
         sender.set_multicast_if_v6(ifindex)?;
         sender.set_multicast_loop_v6(false)?;
-        Ok(Self { packets, sender, members: Members::new(ifindex) })
+        Ok(Self { packets, sender, members: Members::new(ifindex), askers: Mutex::default() })
     }
 
     /// The interface it is bound to.
@@ -81,16 +90,32 @@ impl NdpSocket {
         loop {
             let len = self.packets.recv(buf).await?;
             let Some(message) = buf.get(..len).and_then(parse) else { continue };
+            self.remember(message.source, buf);
             let begin = ETHERNET_HEADER + IPV6_HEADER;
             buf.copy_within(begin..begin + message.len, 0);
             return Ok(message);
         }
     }
 
-    /// Sends an ICMPv6 message with hop limit 255; the kernel fills in the checksum. Does not wait.
+    /// Sends a neighbour advertisement with hop limit 255 and the right checksum. Does not wait.
     pub fn send(&self, destination: Ipv6Addr, message: &[u8]) -> io::Result<()> {
+        let asker = self.askers.lock().unwrap_or_else(PoisonError::into_inner).remove(&destination);
+        if let Some(frame) = asker.and_then(|mac| answer(mac, destination, message)) {
+            return self.packets.send(&frame);
+        }
         let to = SocketAddrV6::new(destination, 0, 0, self.ifindex());
         self.sender.send_to(message, &to.into()).map(drop)
+    }
+
+    fn remember(&self, source: Ipv6Addr, frame: &[u8]) {
+        let Some(mac) = frame.get(6..12).and_then(|mac| <[u8; 6]>::try_from(mac).ok()) else { return };
+        let mut askers = self.askers.lock().unwrap_or_else(PoisonError::into_inner);
+        if askers.len() >= MAX_ASKERS {
+            askers.clear();
+        }
+        if !source.is_unspecified() {
+            askers.insert(source, mac);
+        }
     }
 
     /// Joins a multicast group on this interface. Joining twice is joining once.
@@ -108,22 +133,52 @@ impl NdpSocket {
 fn parse(frame: &[u8]) -> Option<NdpMessage> {
     let packet = frame.get(ETHERNET_HEADER..)?;
     let (header, rest) = packet.split_at_checked(IPV6_HEADER)?;
-    let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
-    let message = rest.get(..len)?;
+    let len = u16::from_be_bytes([header[4], header[5]]);
+    let message = rest.get(..usize::from(len))?;
     let source: [u8; 16] = header[8..24].try_into().ok()?;
     let destination: [u8; 16] = header[24..40].try_into().ok()?;
-    let sound =
-        checksum(&[&source, &destination, &(len as u32).to_be_bytes(), &[0, 0, 0, ICMPV6], message]) == 0;
+    let sound = checksum(&pseudo_header(&source, &destination, len, message)) == 0;
     sound.then_some(NdpMessage {
         source: source.into(),
         destination: Some(destination.into()),
         hop_limit: header[7],
-        len,
+        len: message.len(),
     })
 }
 
+/// The frame of an advertisement to one neighbour. Its source is the announced address itself, as a kernel has it that
+/// answers for its own; the link-layer source is that of the Target Link-Layer Address option. `None` for messages that
+/// are no such advertisement.
+fn answer(mac: [u8; 6], destination: Ipv6Addr, message: &[u8]) -> Option<Vec<u8>> {
+    let source: [u8; 16] = message.get(8..24)?.try_into().ok()?;
+    let &[2, 1, ref own @ ..] = message.get(24..)? else { return None };
+    let len = u16::try_from(message.len()).ok()?;
+    let mut message = message.to_vec();
+    message[2..4].fill(0);
+    let sum = checksum(&pseudo_header(&source, &destination.octets(), len, &message));
+    message[2..4].copy_from_slice(&sum.to_be_bytes());
+    let mut frame = Vec::with_capacity(ETHERNET_HEADER + IPV6_HEADER + message.len());
+    frame.extend(mac);
+    frame.extend(own.get(..6)?);
+    frame.extend(ETHERTYPE_IPV6.to_be_bytes());
+    frame.extend([0x60, 0, 0, 0]);
+    frame.extend(len.to_be_bytes());
+    frame.extend([ICMPV6, 255]);
+    frame.extend(source);
+    frame.extend(destination.octets());
+    frame.extend(message);
+    Some(frame)
+}
+
+/// What the checksum of an ICMPv6 message covers (RFC 8200 section 8.1).
+fn pseudo_header(source: &[u8], destination: &[u8], len: u16, message: &[u8]) -> [Vec<u8>; 2] {
+    let [high, low] = len.to_be_bytes();
+    let header = [source, destination, &[0, 0, high, low], &[0, 0, 0, ICMPV6]].concat();
+    [header, message.to_vec()]
+}
+
 /// Internet checksum (RFC 1071) over parts of even length but for the last; zero where the sum in the data is right.
-fn checksum(parts: &[&[u8]]) -> u16 {
+fn checksum(parts: &[Vec<u8>]) -> u16 {
     let words = parts.iter().flat_map(|part| part.chunks(2));
     let sum: u64 =
         words.map(|word| u64::from(u16::from_be_bytes([word[0], word.get(1).copied().unwrap_or(0)]))).sum();
@@ -201,5 +256,21 @@ mod tests {
         }
         let padded = [&good[..], &[0; 5]].concat();
         assert_eq!(parse(&padded), Some(message));
+    }
+
+    #[test]
+    fn an_answer_is_a_sound_packet() {
+        let mut message = vec![136, 0, 0xaa, 0xaa, 0x60, 0, 0, 0];
+        message.extend("fd00::1".parse::<Ipv6Addr>().unwrap().octets());
+        message.extend([2, 1, 2, 0, 0, 0, 0, 1]);
+        let to = "2001:db8::9".parse().unwrap();
+        let frame = answer([2, 0, 0, 0, 0, 9], to, &message).unwrap();
+        assert_eq!(frame[..14], [2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1, 0x86, 0xdd]);
+        let read = parse(&frame).expect("its checksum is right");
+        assert_eq!((read.source, read.destination), ("fd00::1".parse().unwrap(), Some(to)));
+        assert_eq!((read.hop_limit, read.len), (255, 32));
+        for len in 0..message.len() {
+            assert_eq!(answer([2, 0, 0, 0, 0, 9], to, &message[..len]), None, "cut to {len}");
+        }
     }
 }

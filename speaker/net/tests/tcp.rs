@@ -1,0 +1,103 @@
+//! Connections with the options of BGP, over loopback.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use fairlead_net::tcp::{ConnectError, ConnectOptions, connect, set_md5_key};
+use tokio::net::TcpListener;
+
+async fn listener(ip: IpAddr) -> (TcpListener, ConnectOptions) {
+    let listener = TcpListener::bind(SocketAddr::new(ip, 0)).await.unwrap();
+    let mut options = ConnectOptions::new(listener.local_addr().unwrap());
+    options.timeout = Duration::from_millis(700);
+    (listener, options)
+}
+
+const LOCALHOSTS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
+/// Not every kernel is built with CONFIG_TCP_MD5SIG.
+async fn has_md5() -> bool {
+    let (listener, _) = listener(LOCALHOSTS[0]).await;
+    match set_md5_key(&listener, LOCALHOSTS[0], b"key") {
+        Ok(()) => true,
+        Err(error) => {
+            eprintln!("skipped: no CONFIG_TCP_MD5SIG ({error})");
+            false
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_same_md5_key_connects_and_another_does_not() {
+    if !has_md5().await {
+        return;
+    }
+    for ip in LOCALHOSTS {
+        let (listener, mut options) = listener(ip).await;
+        set_md5_key(&listener, ip, b"secret").unwrap();
+        options.md5_key = Some(b"secret".to_vec());
+        let (connected, accepted) = tokio::join!(connect(&options), listener.accept());
+        connected.unwrap();
+        accepted.unwrap();
+
+        for wrong in [None, Some(b"Secret".to_vec())] {
+            options.md5_key = wrong;
+            let error = connect(&options).await.unwrap_err();
+            assert!(matches!(error, ConnectError::TimedOut { .. }), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_does_not_fit_is_refused() {
+    let (_listener, mut options) = listener(LOCALHOSTS[0]).await;
+    for len in [0, 81] {
+        options.md5_key = Some(vec![7; len]);
+        let error = connect(&options).await.unwrap_err();
+        assert!(matches!(error, ConnectError::KeyLength(of) if of == len), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn gtsm_drops_what_came_from_farther_away() {
+    for ip in LOCALHOSTS {
+        // The listener answers with TTL 64 over zero hops.
+        let (_listener, mut options) = listener(ip).await;
+        options.min_ttl = Some(64);
+        options.ttl = Some(255);
+        let stream = connect(&options).await.unwrap();
+        let sent = if ip.is_ipv4() { stream.ttl().unwrap() } else { 255 };
+        assert_eq!(sent, 255);
+        options.min_ttl = Some(65);
+        let error = connect(&options).await.unwrap_err();
+        assert!(matches!(error, ConnectError::TimedOut { .. }), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_source_address_is_kept() {
+    let (listener, mut options) = listener(LOCALHOSTS[0]).await;
+    options.source = Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9)));
+    options.user_timeout = Some(Duration::from_secs(9));
+    let (stream, accepted) = tokio::join!(connect(&options), listener.accept());
+    assert_eq!(accepted.unwrap().1.ip(), options.source.unwrap());
+    assert!(stream.unwrap().nodelay().unwrap());
+}
+
+#[tokio::test]
+async fn failures_say_why() {
+    let (listener, mut options) = listener(LOCALHOSTS[0]).await;
+    let remote = options.remote;
+    drop(listener);
+    let text = connect(&options).await.unwrap_err().to_string();
+    assert_eq!(text, format!("cannot connect to {remote}: Connection refused (os error 111)"));
+    options.source = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 77)));
+    let text = connect(&options).await.unwrap_err().to_string();
+    assert!(text.starts_with("cannot set source address: "), "{text}");
+    options.source = None;
+    options.device = Some("no-such-device".into());
+    let text = connect(&options).await.unwrap_err().to_string();
+    assert!(text.starts_with("cannot set SO_BINDTODEVICE: "), "{text}");
+}
