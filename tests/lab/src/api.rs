@@ -6,7 +6,7 @@
 use std::fmt::Debug;
 use std::future::Future;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -93,6 +93,31 @@ impl Api {
             applied.push(self.apply_object(document)?);
         }
         Ok(applied)
+    }
+
+    /// Applies every YAML file of a folder, in the order of their names; kustomizations are left out.
+    pub fn apply_dir(&self, dir: &Path) -> Result<Vec<String>> {
+        let mut applied = Vec::new();
+        for (path, text) in yaml_files(dir)? {
+            applied.extend(self.apply(&text).with_context(|| path.display().to_string())?);
+        }
+        Ok(applied)
+    }
+
+    /// Whether the custom resource `customresourcedefinition/NAME` is served.
+    pub fn is_established(&self, what: &str) -> Result<()> {
+        let name = what.rsplit('/').next().unwrap_or(what);
+        let crd = self.get("apiextensions.k8s.io/v1", "CustomResourceDefinition", None, name)?;
+        let conditions = crd.pointer("/status/conditions").and_then(Value::as_array);
+        let established =
+            conditions.into_iter().flatten().any(|c| c["type"] == "Established" && c["status"] == "True");
+        if !established {
+            bail!("{name} is not established");
+        }
+        let text = |pointer: &str| crd.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let group = text("/spec/group");
+        let version = text("/spec/versions/0/name");
+        self.list(&format!("{group}/{version}"), text("/spec/names/kind")).map(drop)
     }
 
     /// Applies one object.
@@ -225,6 +250,17 @@ pub fn documents(yaml: &str) -> Result<Vec<Value>> {
         }
     }
     Ok(documents)
+}
+
+/// The YAML files of a folder with their texts, by name, without kustomizations.
+pub fn yaml_files(dir: &Path) -> Result<Vec<(PathBuf, String)>> {
+    let entries = std::fs::read_dir(dir).with_context(|| dir.display().to_string())?;
+    let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    paths.retain(|path| {
+        path.extension().is_some_and(|ext| ext == "yaml") && !path.ends_with("kustomization.yaml")
+    });
+    paths.sort();
+    paths.into_iter().map(|path| Ok((path.clone(), std::fs::read_to_string(&path)?))).collect()
 }
 
 fn describe(object: &Value) -> String {

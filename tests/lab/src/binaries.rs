@@ -1,4 +1,4 @@
-//! Where the programs of the workspace are.
+//! Where the programs and manifests of the workspace are.
 
 use std::env;
 use std::path::PathBuf;
@@ -24,6 +24,14 @@ pub fn find(name: &str) -> Result<PathBuf> {
 pub fn kubernetes(name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(env::var_os("KUBEBUILDER_ASSETS")?).join(name);
     path.is_file().then_some(path)
+}
+
+/// The folder `config` of the repository: `$FAIRLEAD_CONFIG_DIR`, else that of the sources this was built from.
+pub fn config_dir() -> PathBuf {
+    match env::var_os("FAIRLEAD_CONFIG_DIR") {
+        Some(dir) => dir.into(),
+        None => PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../config")),
+    }
 }
 
 fn dirs() -> Result<Vec<PathBuf>> {

@@ -35,6 +35,9 @@ pub struct DataPlane {
     pub netns: Netns,
 }
 
+/// Time until something that failed is tried again, when nothing changes before.
+const RETRY: Duration = Duration::from_secs(1);
+
 type Key = (String, String);
 
 enum Change {
@@ -99,7 +102,12 @@ pub async fn run(kubeconfig: &Path, nodes: Vec<DataPlane>) -> Result<()> {
         nodes: nodes.into_iter().map(|plane| (plane, None)).collect(),
     };
     let mut batch = Vec::new();
-    while changes.recv_many(&mut batch, 1024).await > 0 {
+    let mut failed = false;
+    loop {
+        tokio::select! {
+            count = changes.recv_many(&mut batch, 1024) => if count == 0 { return Ok(()) },
+            () = tokio::time::sleep(RETRY), if failed => {}
+        }
         tokio::time::sleep(SETTLE).await;
         while let Ok(change) = changes.try_recv() {
             batch.push(change);
@@ -112,11 +120,9 @@ pub async fn run(kubeconfig: &Path, nodes: Vec<DataPlane>) -> Result<()> {
             }
         }
         if cluster.services.complete && cluster.slices.complete && cluster.pods.complete {
-            cluster.program_nodes();
-            cluster.write_slices().await;
+            failed = !cluster.program_nodes() | !cluster.write_slices().await;
         }
     }
-    Ok(())
 }
 
 fn follow<K>(api: Api<K>, wrap: fn(Event<K>) -> Change, sink: mpsc::Sender<Change>)
@@ -139,7 +145,8 @@ where
 }
 
 impl Cluster {
-    fn program_nodes(&mut self) {
+    /// Whether all nodes have their rules.
+    fn program_nodes(&mut self) -> bool {
         let mut by_service: BTreeMap<Key, Vec<&EndpointSlice>> = BTreeMap::new();
         for ((namespace, _), slice) in &self.slices.objects {
             if let Some(name) = slice.labels().get(SERVICE_NAME) {
@@ -170,9 +177,12 @@ impl Cluster {
                 }
             };
         }
+        self.nodes.iter().all(|(_, installed)| installed.is_some())
     }
 
-    async fn write_slices(&self) {
+    /// Whether all slices are as they should be, or are being written.
+    async fn write_slices(&self) -> bool {
+        let mut written = true;
         let mut wanted = BTreeMap::new();
         for service in self.services.objects.values() {
             for slice in endpoints::slices(service, self.pods.objects.values()) {
@@ -190,6 +200,7 @@ impl Cluster {
                 let apply = PatchParams::apply(FIELD_MANAGER).force();
                 if let Err(error) = api.patch(&key.1, &apply, &Patch::Apply(slice)).await {
                     tracing::warn!(%error, "write EndpointSlice {}/{}", key.0, key.1);
+                    written = false;
                 }
             }
         }
@@ -198,8 +209,9 @@ impl Cluster {
                 == Some(endpoints::MANAGED_BY.1);
             if ours && !wanted.contains_key(key) {
                 let api = Api::<EndpointSlice>::namespaced(self.client.clone(), &key.0);
-                let _ = api.delete(&key.1, &Default::default()).await;
+                written &= api.delete(&key.1, &Default::default()).await.is_ok();
             }
         }
+        written
     }
 }

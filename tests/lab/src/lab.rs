@@ -25,7 +25,7 @@ use crate::wait::wait_for;
 
 /// Namespace of Fairlead's own objects.
 pub const NAMESPACE: &str = "fairlead-system";
-/// Port of the mesh, when it is not overridden.
+/// Ports of the bridge whose frames are dropped.
 const CUT_TABLE: &str = "\
 table bridge cut {
  set ports { type ifname; }
@@ -507,8 +507,12 @@ pub fn pod_name(node: &str, k: usize) -> String {
     if k == 1 { format!("echo-{node}") } else { format!("echo-{node}-{k}") }
 }
 
-/// Nodes, pods and namespaces, as a cluster would have them.
+/// The custom resources, and nodes, pods and namespaces as a cluster would have them.
 fn install(api: &Api, network: &Network) -> Result<()> {
+    let kinds = api.apply_dir(&binaries::config_dir().join("crd"))?;
+    wait_for("the custom resources to be served", Duration::from_secs(30), || {
+        kinds.iter().try_for_each(|kind| api.is_established(kind))
+    })?;
     api.apply_object(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } }))?;
     for node in &network.nodes {
         let object = node_object(node.index, &node.name);

@@ -15,6 +15,8 @@ use serde_json::Value;
 
 use crate::addresses::Mac;
 use crate::netns::Netns;
+use crate::sys;
+use crate::topology::LAN_INTERFACE;
 
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -134,6 +136,13 @@ impl Client {
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(None)
+    }
+
+    /// Sends a raw Ethernet frame on the client's LAN interface.
+    pub fn send_frame(&self, frame: &[u8]) -> Result<()> {
+        let socket = self.netns.run(|| sys::packet_socket(LAN_INTERFACE))??;
+        socket.send(frame).context("send a frame")?;
+        Ok(())
     }
 
     /// Empties the neighbour cache of `ip`.
