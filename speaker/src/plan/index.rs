@@ -446,7 +446,7 @@ impl Plan {
     }
 
     /// Why this node may announce nothing at all, if so.
-    pub(super) fn node_reason(&self) -> Option<Reason> {
+    pub fn node_reason(&self) -> Option<Reason> {
         match self.own_node() {
             None => Some(Reason::NodeUnknown),
             Some(node) if node.network_unavailable => Some(Reason::NodeNetworkUnavailable),

@@ -1,0 +1,197 @@
+//! The one task that decides: watches, mesh and links come in, differences go to the engines.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+
+use fairlead_crds::resolve::{ObjectRef, Resolution, Verdict};
+use fairlead_runtime::http::Health;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::l2::{self, usable};
+use crate::engine::{bgp, mesh};
+use crate::interfaces::Excluded;
+use crate::known::Known;
+use crate::links;
+use crate::metrics::Metrics;
+use crate::plan::Change;
+use crate::status::Summary;
+use crate::watches::Input;
+use crate::writer::Report;
+
+/// Messages taken at once before anything is decided, so that a burst is decided once.
+const BURST: usize = 256;
+
+/// Everything the deciding task is connected to.
+pub struct Deciding {
+    /// What is known and planned.
+    pub known: Known,
+    /// From the watches.
+    pub inputs: mpsc::Receiver<Input>,
+    /// From the mesh.
+    pub live: watch::Receiver<mesh::Live>,
+    /// The node's interfaces.
+    pub links: links::Known,
+    /// Interfaces never used for L2.
+    pub excluded: Excluded,
+    /// UDP port of the mesh.
+    pub mesh_port: u16,
+    /// To the L2 engine.
+    pub l2: mpsc::UnboundedSender<l2::Command>,
+    /// The BGP engine.
+    pub bgp: bgp::Engine,
+    /// To the BGP sessions.
+    pub node_addresses: watch::Sender<Vec<IpAddr>>,
+    /// To the mesh.
+    pub surroundings: watch::Sender<mesh::Surroundings>,
+    /// To the writer.
+    pub report: watch::Sender<Report>,
+    /// What `/readyz` answers.
+    pub health: Health,
+    /// Gauges.
+    pub metrics: Metrics,
+    /// Told to stop deciding.
+    pub stop: CancellationToken,
+}
+
+impl Deciding {
+    /// Decides until told to stop; gives the BGP engine back for its shutdown.
+    pub async fn run(mut self) -> bgp::Engine {
+        self.live.mark_changed();
+        self.links.mark_changed();
+        let mut refused = BTreeSet::new();
+        let mut awaited = String::new();
+        let stop = self.stop.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return self.bgp,
+                // Who lives comes first: that is what failover waits for.
+                Ok(()) = self.live.changed() => {
+                    let live = self.live.borrow_and_update().clone();
+                    self.known.set_live(live);
+                }
+                Ok(()) = self.links.changed() => {
+                    let links = self.links.borrow_and_update().clone();
+                    let usable = links.by_index.values().filter(|link| usable(link, &self.excluded));
+                    self.known.set_links(usable.map(|link| link.name.clone()).collect());
+                }
+                input = self.inputs.recv() => match input {
+                    Some(input) => self.take(input),
+                    // The watches never end by themselves.
+                    None => return self.bgp,
+                },
+            }
+            let (changes, resolution) = self.known.changes();
+            if let Some(resolution) = resolution {
+                say_refused(&mut refused, &resolution);
+            }
+            // Before the changes: a session that opens needs the node's addresses.
+            self.publish();
+            for change in changes {
+                self.carry_out(change);
+            }
+            self.bgp.start();
+            self.set_ready(&mut awaited);
+        }
+    }
+
+    fn take(&mut self, input: Input) {
+        self.known.take(input);
+        for _ in 1..BURST {
+            match self.inputs.try_recv() {
+                Ok(input) => self.known.take(input),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn carry_out(&mut self, change: Change) {
+        match change {
+            Change::PeerOpen(peer) => self.bgp.open(*peer),
+            Change::PeerClose { peer } => self.bgp.close(&peer),
+            Change::RouteAnnounce { peer, prefix, attributes } => {
+                self.bgp.announce(&peer, prefix, attributes)
+            }
+            Change::RouteWithdraw { peer, prefix } => self.bgp.withdraw(&peer, prefix),
+            Change::L2Announce { address, interfaces } => {
+                // The engine ends only after this task.
+                let _ = self.l2.send(l2::Command::Announce { address, interfaces });
+            }
+            Change::L2Withdraw { address, handover } => {
+                let _ = self.l2.send(l2::Command::Withdraw { address, handover });
+            }
+        }
+    }
+
+    /// Tells the other tasks what changed for them.
+    fn publish(&self) {
+        let addresses = self.known.own_addresses();
+        self.node_addresses.send_if_modified(|known| {
+            let new = known.as_slice() != addresses;
+            if new {
+                *known = addresses.to_vec();
+            }
+            new
+        });
+        let own = addresses.first().copied();
+        let surroundings = mesh::Surroundings { own, peers: self.known.peers() };
+        self.surroundings.send_if_modified(|known| replace(known, surroundings));
+        let ready = self.known.awaited().is_none();
+        let summary = Summary::of(self.known.plan(), ready);
+        self.metrics.l2_announced.set(summary.l2 as i64);
+        self.metrics.not_announced.set(summary.not_announced_count as i64);
+        let report = Report {
+            // Before everything was seen there is nothing to say, and much that would be wrong.
+            uid: self.known.uid().filter(|_| ready).map(str::to_owned),
+            mesh: own.map(|address| SocketAddr::new(address, self.mesh_port)),
+            vanished: self.known.vanished(),
+            summary,
+        };
+        self.report.send_if_modified(|known| replace(known, report));
+    }
+
+    fn set_ready(&self, said: &mut String) {
+        let awaited = match self.known.awaited() {
+            Some(awaited) => awaited,
+            None if self.known.plan().own_node().is_none() => {
+                "the Node object of this node; is --node-name right?".to_owned()
+            }
+            None => {
+                if !self.health.is_ready() {
+                    tracing::info!("ready");
+                    self.health.set_ready();
+                    said.clear();
+                }
+                return;
+            }
+        };
+        if *said != awaited {
+            tracing::info!("waiting for {awaited}");
+            self.health.set_awaiting(&awaited);
+            *said = awaited;
+        }
+    }
+}
+
+fn replace<T: PartialEq>(known: &mut T, new: T) -> bool {
+    let differs = *known != new;
+    if differs {
+        *known = new;
+    }
+    differs
+}
+
+/// Logs each refusal once; the controller writes them into the objects.
+fn say_refused(said: &mut BTreeSet<ObjectRef>, resolution: &Resolution) {
+    let mut refused = BTreeSet::new();
+    for (object, verdict) in &resolution.verdicts {
+        if let Verdict::Refused { reason, message } = verdict {
+            if !said.contains(object) {
+                tracing::warn!(%object, %reason, message, "refused");
+            }
+            refused.insert(object.clone());
+        }
+    }
+    *said = refused;
+}

@@ -1,0 +1,250 @@
+//! The shell of the mesh: one UDP socket, and the key from a Secret.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use fairlead_mesh::{Config, Identity, Mesh, MeshEvent};
+use fairlead_runtime::backoff::Backoff;
+use fairlead_runtime::client::chain;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client};
+use tokio::net::UdpSocket;
+use tokio::sync::watch;
+use tokio::time::{sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+use crate::plan::NodeName;
+
+/// Name of the Secret that the controller makes.
+pub const SECRET: &str = "fairlead-mesh";
+/// Key in it.
+pub const SECRET_KEY: &str = "key";
+
+/// How long a speaker that leaves goes on sending, so that the news of it survives a lost datagram.
+const FAREWELL: Duration = Duration::from_millis(100);
+
+/// What the mesh needs to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// The node's own address; `None` while the Node object has none.
+    pub own: Option<IpAddr>,
+    /// Where the other speakers are; `None` until they were listed.
+    pub peers: Option<BTreeMap<String, SocketAddr>>,
+}
+
+/// The live speakers; `None` until the mesh has settled.
+pub type Live = Option<BTreeSet<NodeName>>;
+
+/// What the engine works with.
+pub struct Shell {
+    /// For the Secret.
+    pub client: Client,
+    /// Namespace of the Secret.
+    pub namespace: String,
+    /// Name of this node.
+    pub node: String,
+    /// UDP port of the mesh.
+    pub port: u16,
+    /// Addresses of this speaker and of the others.
+    pub surroundings: watch::Receiver<Surroundings>,
+    /// Where the outcome goes.
+    pub live: watch::Sender<Live>,
+    /// Told to leave.
+    pub leave: CancellationToken,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+impl Shell {
+    /// Takes part in the mesh until told to leave.
+    pub async fn run(mut self) {
+        let leave = self.leave.clone();
+        let ready = async {
+            let key = self.key().await;
+            let socket = self.socket().await;
+            (key, socket)
+        };
+        let (key, socket) = tokio::select! {
+            ready = ready => ready,
+            () = leave.cancelled() => return,
+        };
+        loop {
+            let known = self.surroundings.wait_for(|s| s.own.is_some() && s.peers.is_some());
+            let own = tokio::select! {
+                known = known => match known {
+                    Ok(known) => known.own,
+                    Err(_) => return,
+                },
+                () = leave.cancelled() => return,
+            };
+            let Some(own) = own else { continue };
+            let identity = Identity {
+                node: self.node.clone(),
+                address: SocketAddr::new(own, self.port),
+                bump: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64),
+            };
+            tracing::info!(address = %identity.address, "taking part in the mesh");
+            let mesh = Mesh::new(Instant::now(), Config::default(), identity, &key, rand::random());
+            if !self.take_part(mesh, &socket, own).await {
+                return;
+            }
+        }
+    }
+
+    /// Returns true when the node's own address has changed, false when the mesh was left.
+    async fn take_part(&mut self, mut mesh: Mesh, socket: &UdpSocket, own: IpAddr) -> bool {
+        let mut buffer = vec![0; 2048];
+        let mut peers = None;
+        let started = Instant::now();
+        loop {
+            let now = Instant::now();
+            let seen = self.surroundings.borrow_and_update().clone();
+            if seen.own != Some(own) {
+                return seen.own.is_some() || !self.leave.is_cancelled();
+            }
+            if let Some(listed) = seen.peers.filter(|listed| peers.as_ref() != Some(listed)) {
+                mesh.set_peers(now, listed.clone());
+                peers = Some(listed);
+            }
+            self.drain(&mut mesh, socket, now);
+            // The mesh has no event for having settled: ask again while it has not.
+            let settling = (!mesh.settled(now)).then(|| now + Duration::from_millis(50));
+            let wake = mesh.poll_timeout().into_iter().chain(settling).min();
+            if settling.is_none() && self.live.borrow().is_none() {
+                tracing::info!(after = ?started.elapsed(), members = mesh.alive().len(), "the mesh has settled");
+            }
+            self.publish(&mesh, now);
+            tokio::select! {
+                received = socket.recv_from(&mut buffer) => {
+                    // An error here is news of an earlier datagram (ICMP unreachable): the mesh finds out itself.
+                    if let Ok((length, from)) = received {
+                        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+                        mesh.handle_datagram(Instant::now(), from, buffer.get(..length).unwrap_or_default());
+                    }
+                }
+                () = sleep_until(wake.unwrap_or(now + Duration::from_secs(3600)).into()) => {
+                    mesh.handle_timeout(Instant::now());
+                }
+                changed = self.surroundings.changed() => {
+                    if changed.is_err() {
+                        return false;
+                    }
+                }
+                () = self.leave.cancelled() => {
+                    mesh.leave(Instant::now());
+                    self.drain(&mut mesh, socket, Instant::now());
+                    sleep(FAREWELL).await;
+                    mesh.handle_timeout(Instant::now());
+                    self.drain(&mut mesh, socket, Instant::now());
+                    return false;
+                }
+            }
+        }
+    }
+
+    fn drain(&self, mesh: &mut Mesh, socket: &UdpSocket, _now: Instant) {
+        while let Some(event) = mesh.poll_event() {
+            match event {
+                MeshEvent::Up(node) => tracing::info!(%node, "speaker is alive"),
+                MeshEvent::Down(node) => tracing::warn!(%node, "speaker is gone"),
+            }
+        }
+        let v6 = socket.local_addr().is_ok_and(|address| address.is_ipv6());
+        while let Some((to, datagram)) = mesh.poll_transmit() {
+            let to = if v6 { mapped(to) } else { to };
+            // A datagram that cannot be sent is a lost one; the protocol lives with those.
+            if let Err(error) = socket.try_send_to(&datagram, to) {
+                tracing::debug!(%to, %error, "datagram of the mesh not sent");
+            }
+        }
+        let counters = mesh.counters();
+        self.metrics.mesh_members.set(mesh.alive().len() as i64);
+        self.metrics.set_mesh(counters);
+    }
+
+    fn publish(&self, mesh: &Mesh, now: Instant) {
+        if !mesh.settled(now) {
+            return;
+        }
+        self.live.send_if_modified(|live| {
+            let known = live.as_ref().is_some_and(|known| {
+                known.len() == mesh.alive().len() && known.iter().zip(mesh.alive()).all(|(a, b)| **a == **b)
+            });
+            if !known {
+                *live = Some(mesh.alive().iter().map(|name| NodeName::from(name.as_str())).collect());
+            }
+            !known
+        });
+    }
+
+    /// The key, waited for: the controller makes it when it starts.
+    async fn key(&self) -> Vec<u8> {
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+        let mut said = String::new();
+        loop {
+            let why = match timeout(Duration::from_secs(5), secrets.get_opt(SECRET)).await {
+                Ok(Ok(Some(secret))) => match secret.data.and_then(|mut data| data.remove(SECRET_KEY)) {
+                    Some(key) if !key.0.is_empty() => return key.0,
+                    _ => format!("it has no {SECRET_KEY}"),
+                },
+                Ok(Ok(None)) => "it does not exist (yet); the controller makes it".to_owned(),
+                Ok(Err(error)) => chain(&error),
+                Err(_) => "the API server does not answer".to_owned(),
+            };
+            if why != said {
+                tracing::warn!(namespace = %self.namespace, why, "waiting for the Secret {SECRET}");
+                said = why;
+            }
+            sleep(backoff.fail(rand::random())).await;
+        }
+    }
+
+    async fn socket(&self) -> UdpSocket {
+        let mut said = false;
+        loop {
+            match bind(self.port) {
+                Ok(socket) => return socket,
+                Err(error) if !said => {
+                    tracing::error!(port = self.port, %error, "cannot bind the mesh's UDP port; retrying");
+                    said = true;
+                }
+                Err(_) => {}
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+/// A socket for both families, or for IPv4 alone where the kernel has no IPv6.
+fn bind(port: u16) -> io::Result<UdpSocket> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let open = |address: SocketAddr| {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        UdpSocket::from_std(socket.into())
+    };
+    match open((Ipv6Addr::UNSPECIFIED, port).into()) {
+        Err(error) if error.raw_os_error() == Some(EAFNOSUPPORT) => {
+            open((Ipv4Addr::UNSPECIFIED, port).into())
+        }
+        other => other,
+    }
+}
+
+/// `EAFNOSUPPORT` of Linux: this kernel has no such address family.
+const EAFNOSUPPORT: i32 = 97;
+
+fn mapped(to: SocketAddr) -> SocketAddr {
+    match to.ip() {
+        IpAddr::V4(v4) => SocketAddr::new(v4.to_ipv6_mapped().into(), to.port()),
+        IpAddr::V6(_) => to,
+    }
+}

@@ -1,0 +1,18 @@
+//! The shells that carry out the plan: they own sockets and timers, and decide nothing.
+
+pub mod bgp;
+pub mod l2;
+pub mod mesh;
+mod port;
+
+use std::time::Instant;
+
+use tokio::time::sleep_until;
+
+/// Waits until then; for ever if there is no such time.
+pub(crate) async fn until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => sleep_until(wake.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,74 @@
+//! Command-line flags of the speaker.
+
+use std::net::SocketAddr;
+
+use clap::Parser;
+use fairlead_runtime::flags::{Common, listen_address};
+
+use crate::interfaces::Excluded;
+
+/// Announces the addresses of LoadBalancer Services from this node, by ARP, NDP and BGP.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "fairlead-speaker", version)]
+pub struct Flags {
+    /// Flags of every daemon.
+    #[command(flatten)]
+    pub common: Common,
+
+    /// Name of the Node object that this speaker runs on
+    #[arg(long, env = "FAIRLEAD_NODE_NAME", value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub node_name: String,
+
+    /// UDP port on which the speakers tell each other that they live
+    #[arg(long, env = "FAIRLEAD_MESH_PORT", default_value_t = 7946, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub mesh_port: u16,
+
+    /// Interfaces that L2 announcements never use: comma-separated names, in which `*` stands for any text
+    #[arg(long, env = "FAIRLEAD_EXCLUDE_INTERFACES", default_value = Excluded::DEFAULT, value_name = "PATTERNS")]
+    pub exclude_interfaces: Excluded,
+
+    /// Address that /metrics, /healthz and /readyz are served on
+    #[arg(long, env = "FAIRLEAD_METRICS_ADDR", default_value = "0.0.0.0:7473", value_name = "ADDRESS", value_parser = listen_address)]
+    pub metrics_addr: SocketAddr,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use fairlead_runtime::flags::{Usage, parse_from};
+
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Result<Flags, Usage> {
+        parse_from(std::iter::once("fairlead-speaker").chain(arguments.iter().copied()).map(OsString::from))
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_documentation() {
+        let flags = parsed(&["--node-name", "n1"]).unwrap();
+        assert_eq!(flags.mesh_port, 7946);
+        assert_eq!(flags.metrics_addr, "0.0.0.0:7473".parse().unwrap());
+        assert!(flags.exclude_interfaces.matches("docker0"));
+        assert!(!flags.exclude_interfaces.matches("eth0"));
+    }
+
+    #[test]
+    fn a_wrong_flag_is_one_line_that_names_it() {
+        for (arguments, names) in [
+            (vec![], "--node-name"),
+            (vec!["--node-name", ""], "--node-name"),
+            (vec!["--node-name", "n1", "--mesh-port", "0"], "--mesh-port"),
+            (vec!["--node-name", "n1", "--mesh-port", "70000"], "--mesh-port"),
+            (vec!["--node-name", "n1", "--metrics-addr", "here"], "--metrics-addr"),
+        ] {
+            match parsed(&arguments) {
+                Err(Usage::Wrong(line)) => {
+                    assert_eq!(line.lines().count(), 1, "{line}");
+                    assert!(line.contains(names), "{line}");
+                }
+                other => panic!("{arguments:?}: {other:?}"),
+            }
+        }
+    }
+}

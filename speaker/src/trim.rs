@@ -1,0 +1,169 @@
+//! Objects of Kubernetes, reduced at once to what is used of them.
+
+use std::net::{IpAddr, SocketAddr};
+
+use fairlead_crds::api;
+use fairlead_crds::keys::EXCLUDE_NODE;
+use fairlead_crds::service::{LoadBalancer, ObjectKey};
+use k8s_openapi::api::core::v1;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::ResourceExt;
+
+use crate::plan::{Node, NodeName, Service, Slice, SliceKey};
+
+/// Label of an EndpointSlice that names its Service.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// A Service; `None` if it is not ours (any more).
+pub fn service(object: v1::Service, lb_class: Option<&str>) -> (ObjectKey, Option<Service>) {
+    let service = LoadBalancer::from_service(&object, lb_class).map(Service::from);
+    (key(&object), service)
+}
+
+/// An EndpointSlice; `None` if it belongs to no Service.
+pub fn slice(object: EndpointSlice) -> (SliceKey, Option<Slice>) {
+    let service = object.labels().get(SERVICE_NAME).filter(|name| !name.is_empty());
+    // Ready, or serving while it terminates; a condition that is not given counts as ready.
+    let serving = object.endpoints.iter().filter(|endpoint| match &endpoint.conditions {
+        Some(conditions) => conditions.ready != Some(false) || conditions.serving == Some(true),
+        None => true,
+    });
+    let nodes = serving.map(|endpoint| endpoint.node_name.as_deref().map(NodeName::from));
+    (key(&object), service.map(|service| Slice::new(service.as_str(), nodes)))
+}
+
+/// A Node, with its UID.
+pub fn node(object: v1::Node) -> (NodeName, Node, String) {
+    let status = object.status.as_ref();
+    let unavailable = status
+        .and_then(|status| status.conditions.as_ref())
+        .into_iter()
+        .flatten()
+        .any(|condition| condition.type_ == "NetworkUnavailable" && condition.status == "True");
+    let addresses = status.and_then(|status| status.addresses.as_ref()).into_iter().flatten();
+    let internal = addresses.filter(|a| a.type_ == "InternalIP").filter_map(|a| a.address.parse().ok());
+    let node = Node {
+        labels: object.labels().clone(),
+        excluded: object.labels().contains_key(EXCLUDE_NODE),
+        network_unavailable: unavailable,
+        internal_ips: internal.collect(),
+    };
+    (object.name_any().into(), node, object.uid().unwrap_or_default())
+}
+
+/// Where a speaker can be reached; `None` while it takes no part in the mesh.
+pub fn speaker(object: api::Speaker) -> (String, Option<SocketAddr>) {
+    let address = object.spec.mesh.as_ref().and_then(|mesh| {
+        let ip: IpAddr = mesh.address.parse().ok()?;
+        let port = u16::try_from(mesh.port).ok().filter(|port| *port != 0)?;
+        Some(SocketAddr::new(ip, port))
+    });
+    (object.name_any(), address)
+}
+
+fn key(object: &impl ResourceExt) -> ObjectKey {
+    ObjectKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, from_value, json};
+
+    use super::*;
+
+    fn slice_of(endpoints: Value) -> Option<Slice> {
+        let object = json!({
+            "metadata": {"namespace": "a", "name": "s-1", "labels": {"kubernetes.io/service-name": "s"}},
+            "addressType": "IPv4",
+            "endpoints": endpoints,
+        });
+        slice(from_value(object).unwrap()).1
+    }
+
+    /// metallb.md §4.1: usable is `ready` nil or true, or `serving` true.
+    #[test]
+    fn which_endpoints_can_serve() {
+        let table = [
+            (json!(null), true),
+            (json!({}), true),
+            (json!({"ready": true}), true),
+            (json!({"ready": true, "serving": false}), true),
+            (json!({"ready": false}), false),
+            (json!({"ready": false, "serving": false}), false),
+            (json!({"ready": false, "serving": true, "terminating": true}), true),
+        ];
+        for (conditions, serving) in table {
+            let endpoint = json!([{"addresses": ["10.0.0.1"], "nodeName": "n1", "conditions": conditions}]);
+            let slice = slice_of(endpoint).unwrap();
+            assert_eq!(slice.serving, serving, "{conditions}");
+            assert_eq!(slice.nodes.len(), usize::from(serving), "{conditions}");
+        }
+    }
+
+    #[test]
+    fn nodes_are_kept_once_and_endpoints_without_a_node_still_serve() {
+        let slice = slice_of(json!([
+            {"addresses": ["10.0.0.2"], "nodeName": "n2"},
+            {"addresses": ["10.0.0.1"], "nodeName": "n1"},
+            {"addresses": ["10.0.0.3"], "nodeName": "n2"},
+        ]));
+        let names: Vec<_> = slice.unwrap().nodes.iter().map(|n| n.to_string()).collect();
+        assert_eq!(names, ["n1", "n2"]);
+        let slice = slice_of(json!([{"addresses": ["10.0.0.1"]}])).unwrap();
+        assert!(slice.serving && slice.nodes.is_empty());
+        assert!(!slice_of(json!([])).unwrap().serving);
+    }
+
+    #[test]
+    fn a_slice_without_a_service_is_of_no_use() {
+        let object =
+            json!({"metadata": {"namespace": "a", "name": "s-1"}, "addressType": "IPv4", "endpoints": []});
+        assert_eq!(slice(from_value(object).unwrap()).1, None);
+    }
+
+    #[test]
+    fn what_is_kept_of_a_node() {
+        let object = json!({
+            "metadata": {"name": "n1", "uid": "u1", "labels": {
+                "zone": "a", "node.kubernetes.io/exclude-from-external-load-balancers": "",
+            }},
+            "status": {
+                "conditions": [
+                    {"type": "Ready", "status": "False"},
+                    {"type": "NetworkUnavailable", "status": "True"},
+                ],
+                "addresses": [
+                    {"type": "Hostname", "address": "n1"},
+                    {"type": "ExternalIP", "address": "198.51.100.1"},
+                    {"type": "InternalIP", "address": "192.0.2.1"},
+                    {"type": "InternalIP", "address": "2001:db8::1"},
+                ],
+            },
+        });
+        let (name, node, uid) = node(from_value(object).unwrap());
+        assert_eq!((&*name, uid.as_str()), ("n1", "u1"));
+        assert!(node.excluded && node.network_unavailable);
+        assert_eq!(
+            node.internal_ips,
+            ["192.0.2.1".parse::<IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]
+        );
+    }
+
+    #[test]
+    fn a_speaker_with_an_odd_address_takes_no_part_in_the_mesh() {
+        let table = [
+            (json!({"address": "192.0.2.1", "port": 7946}), Some("192.0.2.1:7946")),
+            (json!({"address": "2001:db8::1", "port": 7946}), Some("[2001:db8::1]:7946")),
+            (json!({"address": "n1", "port": 7946}), None),
+            (json!({"address": "192.0.2.1", "port": 0}), None),
+            (json!({"address": "192.0.2.1", "port": 70000}), None),
+            (json!(null), None),
+        ];
+        for (mesh, expected) in table {
+            let object = json!({"apiVersion": "fairlead.dev/v1beta1", "kind": "Speaker",
+                "metadata": {"name": "n1"}, "spec": {"mesh": mesh}});
+            let expected = expected.map(|a| a.parse().unwrap());
+            assert_eq!(speaker(from_value(object).unwrap()), ("n1".to_owned(), expected), "{mesh}");
+        }
+    }
+}
