@@ -16,11 +16,15 @@ pub struct Identity {
     pub bump: u64,
 }
 
+/// What a speaker adds to `bump` when others hold it for dead or know a newer life of it: an hour in milliseconds, so
+/// that a clock that was set back is made up for in a few steps.
+const RENEWAL: u64 = 3_600_000;
+
 impl foca::Identity for Identity {
     type Addr = String;
 
     fn renew(&self) -> Option<Self> {
-        Some(Self { bump: self.bump.checked_add(1)?, ..self.clone() })
+        Some(Self { bump: self.bump.checked_add(RENEWAL)?, ..self.clone() })
     }
 
     fn addr(&self) -> String {
