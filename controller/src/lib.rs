@@ -5,7 +5,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod decide;
+pub mod events;
+pub mod flags;
 pub mod ipam;
+pub mod metrics;
+pub mod run;
+pub mod secret;
+pub mod send;
+pub mod writer;
 
 #[cfg(test)]
 mod fixtures;

@@ -1,1 +1,20 @@
-fn main() {}
+//! Gives Services external addresses out of IPAddressPools.
+
+use std::process::ExitCode;
+
+use fairlead_controller::flags::Flags;
+use fairlead_controller::run::run;
+use fairlead_runtime::{flags, logging};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let flags: Flags = flags::parse();
+    logging::init(&flags.common);
+    match run(flags).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

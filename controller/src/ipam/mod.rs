@@ -141,6 +141,11 @@ impl Ipam {
         self.pools.get(name).map(|state| &state.pool)
     }
 
+    /// Name of the pool that may give `ip`, held or not.
+    pub fn pool_name_of(&self, ip: IpAddr) -> Option<&str> {
+        self.pool_of(ip).map(|name| &**name)
+    }
+
     /// Counts of a pool in one family.
     pub fn counts(&self, pool: &str, family: Family) -> Counts {
         self.pools.get(pool).map_or(Counts::default(), |state| {

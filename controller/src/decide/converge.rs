@@ -1,0 +1,202 @@
+//! The decision for one Service.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use fairlead_crds::config::Config;
+use fairlead_crds::service::{LoadBalancer, ObjectKey};
+use jiff::Timestamp;
+
+use super::request::{Request, families, of_families, request};
+use super::waiting::For;
+use super::{Decision, Index, Outcome, Reason, demand, in_order};
+use crate::ipam::{Demand, Families, Family, Holding, Ipam, Refusal};
+
+/// An outcome, and what may change it.
+struct Verdict {
+    outcome: Outcome,
+    waits: Vec<For>,
+}
+
+impl Index {
+    /// Decides on one Service and says what is to be written, if anything.
+    pub(super) fn converge(&mut self, key: &ObjectKey, now: Timestamp) {
+        let Some(mut record) = self.services.remove(key) else { return };
+        self.counters.evaluations += 1;
+        let balancer = &record.observed.balancer;
+        // A Service may be seen before its namespace. Deciding without the namespace's labels could put it in a
+        // pool where it then stays.
+        let blind =
+            !self.namespaces.contains_key(&key.namespace) && self.namespace_selectors().next().is_some();
+        if !blind {
+            let before = self.ipam.holding(key).cloned();
+            let demand = demand(&self.namespaces, balancer);
+            let verdict = verdict(&mut self.ipam, &self.config, balancer, &demand);
+            if let Outcome::Allocated { holding, .. } = &verdict.outcome
+                && before.as_ref() != Some(holding)
+            {
+                self.counters.allocations += 1;
+            }
+            self.waiting.insert((balancer.created, key.clone()), verdict.waits);
+            record.outcome = verdict.outcome;
+            let (patch, events) = record.told.tell(&record.observed, &record.outcome, now);
+            if let (Outcome::Refused { reason, .. }, false) = (&record.outcome, events.is_empty()) {
+                *self.counters.failures.entry(*reason).or_default() += 1;
+            }
+            self.decisions.push(Decision::Status { service: key.clone(), patch: patch.map(Box::new) });
+            self.decisions.extend(events.into_iter().map(|event| Decision::Event(Box::new(event))));
+        }
+        self.services.insert(key.clone(), record);
+    }
+}
+
+fn verdict(ipam: &mut Ipam, config: &Config, service: &LoadBalancer, demand: &Demand<'_>) -> Verdict {
+    let families = match families(service) {
+        Ok(families) => families,
+        Err((reason, message)) => {
+            ipam.release(&service.key);
+            return Verdict { outcome: Outcome::Refused { reason, message }, waits: Vec::new() };
+        }
+    };
+    keep(ipam, demand, families);
+    let request = match request(service) {
+        Ok(request) => request,
+        Err(why) => return keep_despite(ipam, config, service, why),
+    };
+    let unwanted = ipam.holding(&service.key).is_some_and(|held| !request.is_met_by(held));
+    if unwanted {
+        ipam.release(&service.key);
+    }
+    let result = match ipam.holding(&service.key) {
+        Some(held) => Ok(held.clone()),
+        None => give(ipam, demand, &request, families),
+    };
+    match result {
+        Ok(mut holding) => {
+            let mut waits = Vec::new();
+            // One address will do, two were better: the other may come from the same pool.
+            if matches!(families, Families::Both { required: false, .. }) && holding.addresses.len() == 1 {
+                match ipam.extend(demand, families.first()) {
+                    Ok(both) => holding = both.clone(),
+                    Err(why) => waits = waits_for(&why, demand),
+                }
+            }
+            let covered = is_covered(config, &holding, service);
+            Verdict { outcome: Outcome::Allocated { holding, covered, invalid_request: None }, waits }
+        }
+        Err(Failure::Request(reason, message)) => {
+            Verdict { outcome: Outcome::Refused { reason, message }, waits: vec![For::Config] }
+        }
+        Err(Failure::Refusal(why)) => {
+            let outcome = Outcome::Refused { reason: Reason::of(&why), message: why.to_string() };
+            Verdict { outcome, waits: waits_for(&why, demand) }
+        }
+    }
+}
+
+/// Lets the Service keep what it holds as far as it still may and its families still want it; else it holds nothing.
+fn keep(ipam: &mut Ipam, demand: &Demand<'_>, families: Families) {
+    let Some(held) = ipam.holding(demand.service) else { return };
+    let wanted = families.wanted();
+    let kept: Vec<IpAddr> =
+        held.addresses.iter().copied().filter(|ip| wanted.contains(&Family::of(*ip))).collect();
+    let kept = in_order(kept, families.first());
+    let mut keeps = !kept.is_empty() && ipam.assign(demand, &kept).is_ok();
+    if keeps && kept.len() < wanted.len() && matches!(families, Families::Both { required: true, .. }) {
+        keeps = ipam.extend(demand, families.first()).is_ok();
+    }
+    if !keeps {
+        ipam.release(demand.service);
+    }
+}
+
+/// What is asked for cannot be understood: nothing is changed for it, and nothing given.
+fn keep_despite(ipam: &Ipam, config: &Config, service: &LoadBalancer, why: String) -> Verdict {
+    let outcome = match ipam.holding(&service.key) {
+        Some(holding) => Outcome::Allocated {
+            holding: holding.clone(),
+            covered: is_covered(config, holding, service),
+            invalid_request: Some(why),
+        },
+        None => Outcome::Refused { reason: Reason::InvalidRequest, message: why },
+    };
+    Verdict { outcome, waits: Vec::new() }
+}
+
+/// Why a Service got nothing.
+enum Failure {
+    /// What it asks for contradicts what it is, or itself.
+    Request(Reason, String),
+    /// It cannot be had.
+    Refusal(Refusal),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refusal(refusal)
+    }
+}
+
+fn give(
+    ipam: &mut Ipam,
+    demand: &Demand<'_>,
+    request: &Request,
+    families: Families,
+) -> Result<Holding, Failure> {
+    if request.addresses.is_empty() {
+        return Ok(match &request.pool {
+            Some(pool) => ipam.allocate_from(demand, pool, families)?.clone(),
+            None => ipam.allocate(demand, families)?.clone(),
+        });
+    }
+    of_families(&request.addresses, families)
+        .map_err(|message| Failure::Request(Reason::FamilyMismatch, message))?;
+    if let Some(pool) = &request.pool {
+        if ipam.pool(pool).is_none() {
+            return Err(Refusal::NoSuchPool(pool.clone()).into());
+        }
+        if let Some(ip) = request.addresses.iter().find(|ip| ipam.pool_name_of(**ip) != Some(pool)) {
+            let message = format!("{ip} is not in IPAddressPool {pool}, which is asked for too");
+            return Err(Failure::Request(Reason::AddressNotInPool, message));
+        }
+    }
+    let addresses = in_order(request.addresses.iter().copied().collect(), families.first());
+    Ok(ipam.assign(demand, &addresses)?.clone())
+}
+
+impl Request {
+    /// Whether what is held is what is asked for.
+    fn is_met_by(&self, held: &Holding) -> bool {
+        let addresses: BTreeSet<IpAddr> = held.addresses.iter().copied().collect();
+        self.pool.as_deref().is_none_or(|pool| *pool == *held.pool)
+            && (self.addresses.is_empty() || self.addresses == addresses)
+    }
+}
+
+/// What may help a Service that was refused.
+fn waits_for(why: &Refusal, demand: &Demand<'_>) -> Vec<For> {
+    let mut waits = vec![For::Config];
+    match why {
+        Refusal::Exhausted(pools) => {
+            for (pool, family) in pools {
+                waits.push(For::Free(pool.clone(), *family));
+                if let Some(group) = demand.sharing.group() {
+                    let join = For::Join(pool.clone(), group.clone());
+                    if !waits.contains(&join) {
+                        waits.push(join);
+                    }
+                }
+            }
+        }
+        Refusal::InUse { address, .. } => waits.push(For::Address(*address)),
+        _ => {}
+    }
+    waits
+}
+
+fn is_covered(config: &Config, holding: &Holding, service: &LoadBalancer) -> bool {
+    config.pools.get(&*holding.pool).is_some_and(|pool| {
+        config.l2_for(pool, &service.labels).next().is_some()
+            || config.bgp_for(pool, &service.labels).next().is_some()
+    })
+}

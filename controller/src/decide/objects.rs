@@ -1,0 +1,216 @@
+//! The configuration objects: what they say together, and the status of each.
+
+use fairlead_crds::api::{
+    self, ACCEPTED, BFDProfile, BGPAdvertisement, BGPPeer, Community, IPAddressPool, L2Advertisement,
+};
+use fairlead_crds::resolve::{Accepted, Kind, ObjectRef, Objects, Resolution, resolve};
+use fairlead_runtime::watch::Change;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
+use serde_json::{Value, json};
+
+use super::status::whole_seconds;
+use crate::ipam::{Counts, Family, Ipam};
+
+/// All configuration objects as last seen, and what they resolve to.
+#[derive(Debug, Default)]
+pub struct Configuration {
+    objects: Objects,
+    listed: std::collections::BTreeSet<Kind>,
+    resolution: Resolution,
+}
+
+/// What to write to a configuration object: a merge patch on its `status` subresource.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObjectPatch {
+    /// The object.
+    pub object: ObjectRef,
+    /// The version that was decided on.
+    pub resource_version: String,
+    /// The body of the patch.
+    pub body: Value,
+}
+
+/// A kind of configuration objects.
+pub trait Configures: Clone + PartialEq + Sized {
+    /// The kind.
+    const KIND: Kind;
+    /// Whether its status has counts.
+    fn is_pool() -> bool {
+        Self::KIND == Kind::IPAddressPool
+    }
+    /// The objects of this kind.
+    fn list(objects: &mut Objects) -> &mut Vec<Self>;
+    /// Metadata.
+    fn metadata(&self) -> &ObjectMeta;
+    /// Metadata.
+    fn metadata_mut(&mut self) -> &mut ObjectMeta;
+    /// Conditions of the status.
+    fn conditions(&self) -> &[Condition];
+    /// The object as far as the configuration depends on it.
+    fn meaning(&self) -> Self;
+}
+
+macro_rules! configures {
+    ($($kind:ident in $list:ident;)*) => {$(
+        impl Configures for $kind {
+            const KIND: Kind = Kind::$kind;
+            fn list(objects: &mut Objects) -> &mut Vec<Self> {
+                &mut objects.$list
+            }
+            fn metadata(&self) -> &ObjectMeta {
+                &self.metadata
+            }
+            fn metadata_mut(&mut self) -> &mut ObjectMeta {
+                &mut self.metadata
+            }
+            fn conditions(&self) -> &[Condition] {
+                self.status.as_ref().map_or(&[], |status| &status.conditions)
+            }
+            fn meaning(&self) -> Self {
+                let ObjectMeta { name, uid, labels, creation_timestamp, .. } = self.metadata.clone();
+                let metadata = ObjectMeta { name, uid, labels, creation_timestamp, ..ObjectMeta::default() };
+                Self { metadata, spec: self.spec.clone(), status: None }
+            }
+        }
+    )*};
+}
+
+configures! {
+    IPAddressPool in pools;
+    L2Advertisement in l2_advertisements;
+    BGPAdvertisement in bgp_advertisements;
+    BGPPeer in peers;
+    BFDProfile in bfd_profiles;
+    Community in communities;
+}
+
+/// Keeps of an object what is used, so that whole objects are not held.
+pub fn trim<K: Configures>(mut object: K) -> K {
+    let metadata = object.metadata_mut();
+    metadata.managed_fields = None;
+    metadata.annotations = None;
+    object
+}
+
+impl Configuration {
+    /// Takes a change in. Returns whether the configuration may be another now; a change of status alone makes no
+    /// difference.
+    pub fn change<K: Configures>(&mut self, change: Change<K>) -> bool {
+        let list = K::list(&mut self.objects);
+        let name = |object: &K| object.metadata().name.clone();
+        match change {
+            Change::Reset(new) => {
+                let before: Vec<K> = list.iter().map(K::meaning).collect();
+                *list = new;
+                list.sort_by_key(name);
+                let differs = before != list.iter().map(K::meaning).collect::<Vec<K>>();
+                self.listed.insert(K::KIND) || differs
+            }
+            Change::Apply(new) => match list.iter_mut().find(|old| name(old) == name(&new)) {
+                Some(old) => {
+                    let differs = old.meaning() != new.meaning();
+                    *old = new;
+                    differs
+                }
+                None => {
+                    list.push(new);
+                    list.sort_by_key(name);
+                    true
+                }
+            },
+            Change::Delete(gone) => {
+                list.retain(|object| name(object) != name(&gone));
+                true
+            }
+        }
+    }
+
+    /// Resolves what is there; `None` until every kind was listed once.
+    pub fn resolve(&mut self) -> Option<&Resolution> {
+        if self.listed.len() < 6 {
+            return None;
+        }
+        self.resolution = resolve(&self.objects);
+        Some(&self.resolution)
+    }
+
+    /// What to write to objects other than pools.
+    pub fn patches(&self, now: Timestamp) -> Vec<ObjectPatch> {
+        let Objects { pools: _, l2_advertisements, bgp_advertisements, peers, bfd_profiles, communities } =
+            &self.objects;
+        let patch = |patches: &mut Vec<ObjectPatch>, one: Option<ObjectPatch>| patches.extend(one);
+        let mut patches = Vec::new();
+        l2_advertisements.iter().for_each(|o| patch(&mut patches, self.patch(o, now)));
+        bgp_advertisements.iter().for_each(|o| patch(&mut patches, self.patch(o, now)));
+        peers.iter().for_each(|o| patch(&mut patches, self.patch(o, now)));
+        bfd_profiles.iter().for_each(|o| patch(&mut patches, self.patch(o, now)));
+        communities.iter().for_each(|o| patch(&mut patches, self.patch(o, now)));
+        patches
+    }
+
+    /// What to write to an object, other than a pool, that was just seen.
+    pub fn patch<K: Configures>(&self, object: &K, now: Timestamp) -> Option<ObjectPatch> {
+        let accepted = self.accepted(object)?;
+        let conditions = with_accepted(object, &accepted, now)?;
+        Some(object_patch(object, json!({ "conditions": conditions })))
+    }
+
+    /// Names of all pools, accepted or not.
+    pub fn pool_names(&self) -> impl Iterator<Item = &str> {
+        self.objects.pools.iter().filter_map(|pool| pool.metadata.name.as_deref())
+    }
+
+    /// What to write to a pool: its condition, and how full it is.
+    pub fn pool_patch(&self, name: &str, ipam: &Ipam, now: Timestamp) -> Option<ObjectPatch> {
+        let pool = self.objects.pools.iter().find(|pool| pool.metadata.name.as_deref() == Some(name))?;
+        let accepted = self.accepted(pool)?;
+        let [v4, v6] = [Family::V4, Family::V6].map(|family| ipam.counts(name, family));
+        let saturated = |n: u128| Some(i64::try_from(n).unwrap_or(i64::MAX));
+        let old = pool.status.clone().unwrap_or_default();
+        let new = api::IPAddressPoolStatus {
+            assigned_ipv4: saturated(v4.assigned),
+            assigned_ipv6: saturated(v6.assigned),
+            available_ipv4: saturated(Counts::available(&v4)),
+            available_ipv6: saturated(Counts::available(&v6)),
+            conditions: with_accepted(pool, &accepted, now).unwrap_or_else(|| old.conditions.clone()),
+        };
+        let status = serde_json::to_value(&new).unwrap_or_default();
+        (new != old).then(|| object_patch(pool, status))
+    }
+
+    fn accepted<K: Configures>(&self, object: &K) -> Option<Accepted> {
+        let name = object.metadata().name.clone()?;
+        self.resolution.accepted(&ObjectRef { kind: K::KIND, name })
+    }
+}
+
+/// All conditions of an object with `Accepted` as it should be; `None` when it is.
+fn with_accepted<K: Configures>(object: &K, accepted: &Accepted, now: Timestamp) -> Option<Vec<Condition>> {
+    let status = if accepted.status { "True" } else { "False" };
+    let old = object.conditions().iter().find(|condition| condition.type_ == ACCEPTED);
+    let since = old.filter(|c| c.status == status).map(|c| c.last_transition_time.clone());
+    let new = Condition {
+        type_: ACCEPTED.to_owned(),
+        status: status.to_owned(),
+        reason: accepted.reason.clone(),
+        message: accepted.message.clone(),
+        last_transition_time: since.unwrap_or_else(|| Time(whole_seconds(now))),
+        observed_generation: object.metadata().generation,
+    };
+    if old == Some(&new) {
+        return None;
+    }
+    let others = object.conditions().iter().filter(|condition| condition.type_ != ACCEPTED).cloned();
+    Some(others.chain([new]).collect())
+}
+
+fn object_patch<K: Configures>(object: &K, status: Value) -> ObjectPatch {
+    let metadata = object.metadata();
+    let resource_version = metadata.resource_version.clone().unwrap_or_default();
+    ObjectPatch {
+        object: ObjectRef { kind: K::KIND, name: metadata.name.clone().unwrap_or_default() },
+        body: json!({ "metadata": { "resourceVersion": resource_version }, "status": status }),
+        resource_version,
+    }
+}

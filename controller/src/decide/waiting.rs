@@ -1,0 +1,77 @@
+//! Services that have not what they want, by what they wait for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use fairlead_crds::service::ObjectKey;
+
+use crate::ipam::{Family, Group};
+
+/// Creation time and name: the oldest Service is served first.
+pub(super) type Age = (i64, ObjectKey);
+
+/// What may help a Service that waits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum For {
+    /// An address of this family becomes free in this pool.
+    Free(Arc<str>, Family),
+    /// An address of this pool can be joined by Services of this group.
+    Join(Arc<str>, Arc<Group>),
+    /// Something happens to this address.
+    Address(IpAddr),
+    /// Any pool changes.
+    Config,
+}
+
+/// See the head of this file.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    services: BTreeMap<ObjectKey, (i64, Vec<For>)>,
+    by: BTreeMap<For, BTreeSet<Age>>,
+}
+
+impl Waiting {
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.services.len()
+    }
+
+    /// A Service waits for any of `what`.
+    pub(super) fn insert(&mut self, (created, service): Age, what: Vec<For>) {
+        self.remove(&service);
+        if what.is_empty() {
+            return;
+        }
+        for one in &what {
+            self.by.entry(one.clone()).or_default().insert((created, service.clone()));
+        }
+        self.services.insert(service, (created, what));
+    }
+
+    /// A Service no longer waits.
+    pub(super) fn remove(&mut self, service: &ObjectKey) {
+        let Some((created, what)) = self.services.remove(service) else { return };
+        let age = (created, service.clone());
+        for one in what {
+            if let Some(ages) = self.by.get_mut(&one) {
+                ages.remove(&age);
+                if ages.is_empty() {
+                    self.by.remove(&one);
+                }
+            }
+        }
+    }
+
+    /// Who waits for it, oldest first.
+    pub(super) fn on(&self, what: &For) -> impl Iterator<Item = &Age> {
+        self.by.get(what).into_iter().flatten()
+    }
+
+    /// The oldest who waits for it, or the next after `last`.
+    pub(super) fn after(&self, what: &For, last: Option<&Age>) -> Option<&Age> {
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by.get(what)?.range((from, Bound::Unbounded)).next()
+    }
+}

@@ -1,0 +1,66 @@
+//! Kubernetes Events: best effort, never in the way.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ObjectReference, Service};
+use kube::Client;
+use kube::core::Resource;
+use kube::runtime::events::{Event as KubeEvent, EventType, Recorder, Reporter};
+use tokio::sync::mpsc;
+
+use crate::decide::Event;
+use crate::send::FIELD_MANAGER;
+
+/// Events that wait to be sent. What comes when as many wait is dropped: conditions tell the same.
+const QUEUE: usize = 1024;
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where events go. They are sent one after the other, so that they never take what writes need.
+#[derive(Clone, Debug)]
+pub struct Events {
+    queue: mpsc::Sender<Event>,
+}
+
+impl Events {
+    /// Starts sending.
+    pub fn start(client: Client) -> Self {
+        let (queue, mut events) = mpsc::channel::<Event>(QUEUE);
+        let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
+        let recorder = Recorder::new(client, reporter);
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                let (event, about) = convert(event);
+                match tokio::time::timeout(TIMEOUT, recorder.publish(&event, &about)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::debug!(%error, "event not sent"),
+                    Err(_) => tracing::debug!("event not sent in time"),
+                }
+            }
+        });
+        Self { queue }
+    }
+
+    /// Sends an event some time, or never. Returns whether there was room.
+    pub fn send(&self, event: Event) -> bool {
+        self.queue.try_send(event).is_ok()
+    }
+}
+
+fn convert(event: Event) -> (KubeEvent, ObjectReference) {
+    let about = ObjectReference {
+        api_version: Some(Service::api_version(&()).into_owned()),
+        kind: Some(Service::kind(&()).into_owned()),
+        namespace: Some(event.service.namespace),
+        name: Some(event.service.name),
+        uid: Some(event.uid),
+        ..ObjectReference::default()
+    };
+    let event = KubeEvent {
+        type_: if event.warning { EventType::Warning } else { EventType::Normal },
+        reason: event.reason.to_string(),
+        note: Some(event.message.chars().take(1024).collect()),
+        action: "Allocate".to_owned(),
+        secondary: None,
+    };
+    (event, about)
+}

@@ -1,0 +1,372 @@
+//! The order of writes: many in flight, one at a time for each object, the newest word on each.
+//!
+//! A value without I/O: who owns it asks what to send next, sends it, and reports how it went. A write that may work
+//! later is tried again, after a pause that grows; nothing here ever blocks a decision.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use fairlead_crds::resolve::ObjectRef;
+use fairlead_crds::service::ObjectKey;
+use fairlead_runtime::backoff::Backoff;
+use serde_json::Value;
+
+/// Writes in flight at a time.
+pub const MAX_IN_FLIGHT: usize = 32;
+/// Pauses after an object's first failure, and at most.
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
+/// Pauses of all writes after the API server did not answer, or asked for patience, and at most.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// What is written to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// A Service.
+    Service(ObjectKey),
+    /// A configuration object.
+    Object(ObjectRef),
+}
+
+/// A merge patch on a `status` subresource.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Write {
+    /// The resourceVersion that was decided on; it is in the body too.
+    pub version: String,
+    /// The patch.
+    pub body: Value,
+}
+
+/// How a write went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Done; the object has this resourceVersion now.
+    Written(String),
+    /// The object is newer than what was decided on. The watch brings it, and with it a new decision.
+    Conflict,
+    /// The object is gone.
+    Gone,
+    /// The API server refuses this write and always will.
+    Invalid,
+    /// This write failed and may work later.
+    Failed,
+    /// The API server is away or overloaded; perhaps it said for how long.
+    Unavailable(Option<Duration>),
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Writer {
+    /// The newest word on each object that is not sent yet.
+    pending: BTreeMap<Target, Pending>,
+    /// Those of `pending` that may be sent now, in the order in which they came.
+    ready: BTreeMap<u64, Target>,
+    /// Those of `pending` that wait after a failure.
+    delayed: BTreeSet<(Instant, Target)>,
+    in_flight: BTreeMap<Target, Pending>,
+    /// How many may be in flight: all, or a single one after the API server was away.
+    window: usize,
+    paused_until: Option<Instant>,
+    pause: Backoff,
+    sequence: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Pending {
+    write: Write,
+    backoff: Backoff,
+    place: Place,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    Ready(u64),
+    Delayed(Instant),
+    /// Comes after the one in flight for the same object.
+    Behind,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Self {
+            pending: BTreeMap::new(),
+            ready: BTreeMap::new(),
+            delayed: BTreeSet::new(),
+            in_flight: BTreeMap::new(),
+            window: MAX_IN_FLIGHT,
+            paused_until: None,
+            pause: Backoff::new(PAUSE.0, PAUSE.1),
+            sequence: 0,
+        }
+    }
+}
+
+impl Writer {
+    /// The newest word on an object: this write, or none. An earlier one that was not sent is dropped.
+    pub fn put(&mut self, target: Target, write: Option<Write>) {
+        let dropped = self.withdraw(&target);
+        let Some(write) = write else { return };
+        if self.in_flight.contains_key(&target) {
+            let backoff = Backoff::new(RETRY.0, RETRY.1);
+            self.pending.insert(target, Pending { write, backoff, place: Place::Behind });
+            return;
+        }
+        // It keeps its place in the queue, and its pause after a failure.
+        let (place, backoff) = match dropped {
+            Some(Pending { place: place @ (Place::Ready(_) | Place::Delayed(_)), backoff, .. }) => {
+                (place, backoff)
+            }
+            _ => (self.next_place(), Backoff::new(RETRY.0, RETRY.1)),
+        };
+        self.enqueue(target, Pending { write, backoff, place });
+    }
+
+    /// What to send now, if anything. It is in flight until [`Writer::done`].
+    pub fn poll(&mut self, now: Instant) -> Option<(Target, Write)> {
+        if self.in_flight.len() >= self.window || self.paused_until.is_some_and(|until| now < until) {
+            return None;
+        }
+        self.paused_until = None;
+        while let Some((at, _)) = self.delayed.first()
+            && *at <= now
+            && let Some((_, target)) = self.delayed.pop_first()
+        {
+            if let Some(mut pending) = self.pending.remove(&target) {
+                pending.place = self.next_place();
+                self.enqueue(target, pending);
+            }
+        }
+        let (_, target) = self.ready.pop_first()?;
+        let pending = self.pending.remove(&target)?;
+        let write = pending.write.clone();
+        self.in_flight.insert(target.clone(), pending);
+        Some((target, write))
+    }
+
+    /// When to poll again, when there is nothing to send now and nothing comes back before.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.in_flight.len() >= self.window {
+            return None;
+        }
+        let next = match (self.ready.is_empty(), self.delayed.first()) {
+            (true, None) => return None,
+            (true, Some((at, _))) => Some(*at),
+            (false, _) => None,
+        };
+        match (self.paused_until, next) {
+            (Some(pause), Some(next)) => Some(pause.max(next)),
+            (pause, next) => pause.or(next),
+        }
+    }
+
+    /// How a write went; `random` is between 0 and 1.
+    pub fn done(&mut self, now: Instant, target: &Target, answer: &Answer, random: f64) {
+        let Some(mut sent) = self.in_flight.remove(target) else { return };
+        let newer = self.withdraw(target);
+        if !matches!(answer, Answer::Unavailable(_)) {
+            self.pause.succeed();
+            self.window = (self.window * 2).min(MAX_IN_FLIGHT);
+        }
+        let again = match answer {
+            // What was decided on the version that was just replaced must fail. The watch brings the new version.
+            Answer::Written(version) => newer
+                .filter(|newer| newer.write.version != sent.write.version || *version == newer.write.version),
+            Answer::Conflict => newer.filter(|newer| newer.write.version != sent.write.version),
+            Answer::Gone | Answer::Invalid => newer,
+            Answer::Failed => {
+                let wait = sent.backoff.fail(random);
+                sent.write = newer.map_or(sent.write, |newer| newer.write);
+                sent.place = Place::Delayed(now + wait);
+                return self.enqueue(target.clone(), sent);
+            }
+            Answer::Unavailable(wait) => {
+                self.window = 1;
+                // Those that were in flight together fail together: one failure, one pause.
+                let pausing = self.paused_until.filter(|until| now < *until);
+                let pause = pausing.unwrap_or_else(|| now + self.pause.fail(random));
+                self.paused_until = Some(pause.max(now + wait.unwrap_or_default()));
+                sent.write = newer.map_or(sent.write, |newer| newer.write);
+                Some(sent)
+            }
+        };
+        if let Some(mut pending) = again {
+            pending.place = self.next_place();
+            self.enqueue(target.clone(), pending);
+        }
+    }
+
+    /// How many wait to be sent, and how many are in flight.
+    pub fn depth(&self) -> (usize, usize) {
+        (self.pending.len(), self.in_flight.len())
+    }
+
+    fn next_place(&mut self) -> Place {
+        self.sequence += 1;
+        Place::Ready(self.sequence)
+    }
+
+    fn enqueue(&mut self, target: Target, pending: Pending) {
+        match pending.place {
+            Place::Ready(place) => {
+                self.ready.insert(place, target.clone());
+            }
+            Place::Delayed(at) => {
+                self.delayed.insert((at, target.clone()));
+            }
+            Place::Behind => {}
+        }
+        self.pending.insert(target, pending);
+    }
+
+    fn withdraw(&mut self, target: &Target) -> Option<Pending> {
+        let pending = self.pending.remove(target)?;
+        match &pending.place {
+            Place::Ready(place) => {
+                self.ready.remove(place);
+            }
+            Place::Delayed(at) => {
+                self.delayed.remove(&(*at, target.clone()));
+            }
+            Place::Behind => {}
+        }
+        Some(pending)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::fixtures::key;
+
+    fn target(name: &str) -> Target {
+        Target::Service(key(name))
+    }
+
+    fn write(version: &str, what: &str) -> Option<Write> {
+        Some(Write { version: version.into(), body: json!(what) })
+    }
+
+    /// What would be sent now, as `name:what`.
+    fn sent(writer: &mut Writer, now: Instant) -> Vec<String> {
+        std::iter::from_fn(|| writer.poll(now))
+            .map(|(target, write)| match target {
+                Target::Service(key) => format!("{}:{}", key.name, write.body.as_str().unwrap_or_default()),
+                Target::Object(object) => object.to_string(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn as_many_as_allowed_are_in_flight_in_the_order_they_came() {
+        let (mut writer, now) = (Writer::default(), Instant::now());
+        for n in 0..40 {
+            writer.put(target(&format!("s{n}")), write("1", "a"));
+        }
+        let first = sent(&mut writer, now);
+        assert_eq!((first.len(), first[31].as_str()), (MAX_IN_FLIGHT, "s31:a"));
+        assert_eq!(writer.poll_timeout(), None, "an answer comes first");
+        writer.done(now, &target("s5"), &Answer::Written("2".into()), 0.5);
+        assert_eq!(sent(&mut writer, now), ["s32:a"]);
+    }
+
+    #[test]
+    fn only_the_newest_word_on_an_object_is_sent() {
+        let (mut writer, now) = (Writer::default(), Instant::now());
+        writer.put(target("s"), write("1", "old"));
+        writer.put(target("s"), write("2", "new"));
+        writer.put(target("t"), write("1", "moot"));
+        writer.put(target("t"), None);
+        assert_eq!(sent(&mut writer, now), ["s:new"]);
+    }
+
+    #[test]
+    fn one_write_at_a_time_for_each_object() {
+        let (mut writer, now) = (Writer::default(), Instant::now());
+        writer.put(target("s"), write("1", "first"));
+        assert_eq!(sent(&mut writer, now), ["s:first"]);
+        writer.put(target("s"), write("2", "second"));
+        assert_eq!(sent(&mut writer, now), [""; 0]);
+        writer.done(now, &target("s"), &Answer::Conflict, 0.5);
+        assert_eq!(sent(&mut writer, now), ["s:second"]);
+    }
+
+    #[test]
+    fn a_write_decided_on_a_version_that_is_gone_is_not_sent() {
+        for answer in [Answer::Written("2".into()), Answer::Conflict] {
+            let (mut writer, now) = (Writer::default(), Instant::now());
+            writer.put(target("s"), write("1", "first"));
+            sent(&mut writer, now);
+            writer.put(target("s"), write("1", "second"));
+            writer.done(now, &target("s"), &answer, 0.5);
+            assert_eq!(sent(&mut writer, now), [""; 0], "{answer:?}: the watch brings the newer object");
+        }
+    }
+
+    #[test]
+    fn a_write_that_changed_nothing_does_not_swallow_the_next() {
+        let (mut writer, now) = (Writer::default(), Instant::now());
+        writer.put(target("s"), write("1", "first"));
+        sent(&mut writer, now);
+        writer.put(target("s"), write("1", "second"));
+        writer.done(now, &target("s"), &Answer::Written("1".into()), 0.5);
+        assert_eq!(sent(&mut writer, now), ["s:second"]);
+    }
+
+    #[test]
+    fn a_failed_write_is_tried_again_later_and_holds_up_nobody() {
+        let (mut writer, now) = (Writer::default(), Instant::now());
+        writer.put(target("s"), write("1", "a"));
+        sent(&mut writer, now);
+        writer.done(now, &target("s"), &Answer::Failed, 1.0);
+        writer.put(target("t"), write("1", "b"));
+        assert_eq!(sent(&mut writer, now), ["t:b"]);
+        assert_eq!(writer.poll_timeout(), Some(now + RETRY.0));
+        assert_eq!(sent(&mut writer, now + RETRY.0), ["s:a"]);
+        writer.done(now, &target("s"), &Answer::Failed, 1.0);
+        assert_eq!(writer.poll_timeout(), Some(now + 2 * RETRY.0), "the pause grows");
+    }
+
+    #[test]
+    fn after_an_outage_one_write_asks_first_then_all_go() {
+        let (mut writer, now) = (Writer::default(), Instant::now());
+        for n in 0..100 {
+            writer.put(target(&format!("s{n}")), write("1", "a"));
+        }
+        assert_eq!(sent(&mut writer, now).len(), 32);
+        for n in 0..32 {
+            writer.done(now, &target(&format!("s{n}")), &Answer::Unavailable(None), 1.0);
+        }
+        assert_eq!(sent(&mut writer, now), [""; 0], "nothing is sent during the pause");
+        let later = writer.poll_timeout().unwrap();
+        assert!(later <= now + PAUSE.1);
+        let probe = sent(&mut writer, later);
+        assert_eq!(probe, ["s32:a"], "one asks whether it is back");
+        writer.done(later, &target("s32"), &Answer::Written("2".into()), 0.5);
+        assert_eq!(sent(&mut writer, later).len(), 2);
+        let mut all = 3;
+        for round in 0..200 {
+            let flying: Vec<_> = writer.in_flight.keys().cloned().collect();
+            for target in flying {
+                writer.done(later, &target, &Answer::Written("2".into()), 0.5);
+            }
+            all += sent(&mut writer, later).len();
+            assert!(round < 199);
+            if writer.depth() == (0, 0) {
+                break;
+            }
+        }
+        assert_eq!(all, 100, "nothing is lost, nothing is sent twice");
+    }
+
+    #[test]
+    fn the_api_server_says_how_long_to_wait() {
+        let (mut writer, now) = (Writer::default(), Instant::now());
+        writer.put(target("s"), write("1", "a"));
+        sent(&mut writer, now);
+        writer.done(now, &target("s"), &Answer::Unavailable(Some(Duration::from_secs(3))), 0.0);
+        assert_eq!(writer.poll_timeout(), Some(now + Duration::from_secs(3)));
+        assert_eq!(writer.poll(now + Duration::from_secs(2)), None);
+        assert!(writer.poll(now + Duration::from_secs(3)).is_some());
+    }
+}
