@@ -13,8 +13,6 @@ mod peer;
 mod pool;
 mod reason;
 mod routes;
-#[cfg(test)]
-mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -1,0 +1,85 @@
+//! What `config/samples` holds is taken by the API server and resolves without a complaint.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::path::Path;
+
+use fairlead_crds::config::PeerAddress;
+use fairlead_crds::resolve::{Accepted, resolve};
+use fairlead_crds::service::LoadBalancer;
+use k8s_openapi::api::core::v1::Service;
+use serde::Deserialize;
+use serde_json::Value;
+
+fn samples() -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/samples");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let texts: Vec<String> = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    assert!(texts.len() >= 3);
+    texts.join("\n---\n")
+}
+
+fn documents() -> Vec<Value> {
+    serde_yaml::Deserializer::from_str(&samples()).map(|d| Value::deserialize(d).unwrap()).collect()
+}
+
+#[test]
+fn an_api_server_takes_them() {
+    for document in documents().iter().filter(|d| d["apiVersion"] == "fairlead.dev/v1beta1") {
+        assert_eq!(common::apply(document), Ok(()), "{}", document["metadata"]["name"]);
+    }
+}
+
+#[test]
+fn they_resolve_without_a_complaint() {
+    let resolution = resolve(&common::objects(&samples()));
+    assert_eq!(resolution.verdicts.len(), 7);
+    for object in resolution.verdicts.keys() {
+        let fine = Accepted { status: true, reason: "Accepted".into(), message: String::new() };
+        assert_eq!(resolution.accepted(object), Some(fine), "{object}");
+    }
+}
+
+#[test]
+fn they_are_what_the_lab_is_built_for() {
+    let config = resolve(&common::objects(&samples())).config;
+    let pool = |ip: &str| config.pool_of(ip.parse().unwrap()).map(|pool| pool.name.as_str());
+    for ip in ["192.0.2.200", "192.0.2.230", "2001:db8:1::200", "2001:db8:1::2ff"] {
+        assert_eq!(pool(ip), Some("lan"), "{ip}");
+    }
+    for ip in ["198.51.100.0", "198.51.100.255", "2001:db8:100::", "2001:db8:100::ffff:ffff:ffff:ffff"] {
+        assert_eq!(pool(ip), Some("routed"), "{ip}");
+    }
+    for ip in ["192.0.2.199", "192.0.2.231", "2001:db8:1::300", "198.51.101.0"] {
+        assert_eq!(pool(ip), None, "{ip}");
+    }
+    let peers: Vec<_> = config.peers.values().map(|peer| (peer.my_asn, &peer.address)).collect();
+    let router = |ip: &str| PeerAddress::Ip(ip.parse().unwrap());
+    assert_eq!(peers, [(64513, &router("192.0.2.1")), (64513, &router("2001:db8:1::1"))]);
+    let none = Default::default();
+    assert_eq!(config.l2_for(&config.pools["lan"], &none).count(), 1);
+    assert_eq!(config.l2_for(&config.pools["routed"], &none).count(), 0);
+    assert_eq!(config.bgp_for(&config.pools["lan"], &none).count(), 0);
+    assert_eq!(config.bgp_for(&config.pools["routed"], &none).count(), 1);
+}
+
+#[test]
+fn their_services_are_ours_and_name_pools_that_exist() {
+    let config = resolve(&common::objects(&samples())).config;
+    let services: Vec<LoadBalancer> = documents()
+        .into_iter()
+        .filter(|document| document["kind"] == "Service")
+        .map(|document| serde_json::from_value::<Service>(document).unwrap())
+        .map(|service| LoadBalancer::from_service(&service, None).expect("one of ours"))
+        .collect();
+    assert_eq!(services.len(), 2);
+    for service in services {
+        assert!(
+            service.requested.pools.iter().all(|pool| config.pools.contains_key(pool)),
+            "{}",
+            service.key
+        );
+    }
+}
