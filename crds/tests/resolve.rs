@@ -1,0 +1,540 @@
+//! What several objects make together.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fairlead_crds::config::{Community, Config, Labels};
+use fairlead_crds::resolve::{Kind, ObjectRef, Objects, Reason, Resolution, Verdict, resolve};
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+/// An object: kind, name, age (higher is older), spec.
+type Given = (&'static str, &'static str, i64, &'static str);
+
+fn given(rows: &[Given]) -> Resolution {
+    let mut objects = Objects::default();
+    for (kind, name, age, spec) in rows {
+        common::add(&mut objects, common::object(kind, name, *age, spec));
+    }
+    resolve(&objects)
+}
+
+/// The refusals as `kind/name reason`, in order.
+fn refusals(resolution: &Resolution) -> Vec<String> {
+    let refused = resolution.verdicts.iter().filter_map(|(object, verdict)| {
+        let reason = common::reason(verdict)?;
+        Some(format!("{object} {reason}"))
+    });
+    refused.collect()
+}
+
+fn message(resolution: &Resolution, kind: Kind, name: &str) -> String {
+    resolution.accepted(&ObjectRef { kind, name: name.into() }).unwrap().message
+}
+
+fn condition(resolution: &Resolution, kind: Kind, name: &str) -> (bool, String) {
+    let accepted = resolution.accepted(&ObjectRef { kind, name: name.into() }).unwrap();
+    (accepted.status, accepted.reason)
+}
+
+fn bgp_pools(config: &Config, ad: &str) -> Vec<String> {
+    let none = Labels::new();
+    config
+        .pools
+        .values()
+        .filter(|pool| config.bgp_for(pool, &none).any(|found| found.name == ad))
+        .map(|pool| pool.name.clone())
+        .collect()
+}
+
+#[test]
+fn of_two_pools_that_overlap_the_older_stays() {
+    let resolution = given(&[
+        ("IPAddressPool", "a-young", 1, "addresses: [192.0.2.0/24]"),
+        ("IPAddressPool", "b-old", 2, "addresses: [192.0.2.128/25]"),
+        ("IPAddressPool", "c-young", 1, "addresses: [198.51.100.0/24, 192.0.2.100-192.0.2.128]"),
+        ("IPAddressPool", "d-young", 1, "addresses: [192.0.2.0/26]"),
+    ]);
+    assert_eq!(refusals(&resolution), ["IPAddressPool/a-young Overlap", "IPAddressPool/c-young Overlap"]);
+    assert!(message(&resolution, Kind::IPAddressPool, "a-young").contains("\"b-old\""));
+    // A refused pool is in nobody's way.
+    assert_eq!(resolution.config.pools.keys().collect::<Vec<_>>(), ["b-old", "d-young"]);
+    assert!(resolution.config.pool_of("198.51.100.1".parse().unwrap()).is_none());
+}
+
+#[test]
+fn of_two_pools_as_old_as_each_other_the_name_decides() {
+    let resolution = given(&[
+        ("IPAddressPool", "b", 1, "addresses: [192.0.2.0/24]"),
+        ("IPAddressPool", "a", 1, "addresses: [192.0.2.0/24]"),
+    ]);
+    assert_eq!(refusals(&resolution), ["IPAddressPool/b Overlap"]);
+}
+
+#[test]
+fn a_bad_object_harms_only_itself() {
+    let resolution = given(&[
+        ("IPAddressPool", "bad", 9, "addresses: [0.0.0.0/0]"),
+        ("IPAddressPool", "good", 1, "addresses: [192.0.2.0/24]"),
+        ("BGPPeer", "bad", 9, "{myASN: 64513, peerAddress: 192.0.2.1}"),
+        ("BGPPeer", "good", 1, "{myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1}"),
+        ("Community", "bad", 9, "communities: [{name: a, value: '1:2'}, {name: b, value: c}]"),
+        ("Community", "good", 1, "communities: [{name: a, value: '1:3'}]"),
+        ("BGPAdvertisement", "good", 1, "communities: [a]"),
+        ("BFDProfile", "bad", 9, "detectMultiplier: 0"),
+        ("L2Advertisement", "bad", 9, "interfaces: ['']"),
+        ("L2Advertisement", "good", 1, ""),
+    ]);
+    assert_eq!(
+        refusals(&resolution),
+        [
+            "IPAddressPool/bad WholeAddressSpace",
+            "L2Advertisement/bad InvalidInterface",
+            "BGPPeer/bad MissingPeerASN",
+            "BFDProfile/bad InvalidBFDProfile",
+            "Community/bad InvalidCommunity",
+        ]
+    );
+    let config = &resolution.config;
+    assert_eq!((config.pools.len(), config.peers.len()), (1, 1));
+    assert_eq!((config.l2_advertisements.len(), config.bgp_advertisements.len()), (1, 1));
+    let communities = &config.bgp_advertisements["good"].communities;
+    assert_eq!(communities, &BTreeSet::from([Community::Standard(1, 3)]));
+}
+
+#[test]
+fn a_pool_that_does_not_exist_leaves_the_advertisement_in_force_for_the_others() {
+    for kind in ["L2Advertisement", "BGPAdvertisement"] {
+        let resolution = given(&[
+            ("IPAddressPool", "there", 1, "addresses: [192.0.2.0/24]"),
+            ("IPAddressPool", "refused", 1, "addresses: []"),
+            (kind, "ad", 1, "ipAddressPools: [there, missing, refused]"),
+            (kind, "other", 1, "ipAddressPools: [missing]"),
+        ]);
+        assert_eq!(refusals(&resolution), ["IPAddressPool/refused NoAddresses"]);
+        let kind = common::kind(kind);
+        assert_eq!(condition(&resolution, kind, "ad"), (true, "PoolNotFound".into()));
+        let text = message(&resolution, kind, "ad");
+        assert!(
+            text.contains("\"missing\"") && text.contains("\"refused\"") && !text.contains("there"),
+            "{text}"
+        );
+        assert_eq!(condition(&resolution, kind, "other"), (true, "PoolNotFound".into()));
+        let (config, none) = (&resolution.config, Labels::new());
+        let pool = &config.pools["there"];
+        let l2 = config.l2_for(pool, &none).map(|ad| &ad.name);
+        let names: Vec<_> = l2.chain(config.bgp_for(pool, &none).map(|ad| &ad.name)).collect();
+        assert_eq!(names, ["ad"]);
+    }
+}
+
+#[test]
+fn peers_that_do_not_exist_are_shown() {
+    let resolution = given(&[
+        ("BGPPeer", "there", 1, "{myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1}"),
+        ("BGPAdvertisement", "ad", 1, "peers: [there, missing]"),
+    ]);
+    assert_eq!(condition(&resolution, Kind::BGPAdvertisement, "ad"), (true, "PeerNotFound".into()));
+    assert!(resolution.config.bgp_advertisements.contains_key("ad"));
+}
+
+#[test]
+fn advertisements_select_pools_by_name_or_label_and_services_by_label() {
+    let mut objects = Objects::default();
+    for (name, labels) in [("a", "{tier: gold}"), ("b", "{tier: silver}"), ("c", "{}")] {
+        let addresses = match name {
+            "a" => "addresses: [192.0.2.0/26]",
+            "b" => "addresses: [192.0.2.64/26]",
+            _ => "addresses: [192.0.2.128/26]",
+        };
+        let mut pool = common::object("IPAddressPool", name, 1, addresses);
+        pool["metadata"]["labels"] = serde_yaml::from_str(labels).unwrap();
+        common::add(&mut objects, pool);
+    }
+    for (name, spec) in [
+        ("all", ""),
+        ("gold", "ipAddressPoolSelectors: [{matchLabels: {tier: gold}}]"),
+        ("gold-and-c", "{ipAddressPools: [c], ipAddressPoolSelectors: [{matchLabels: {tier: gold}}]}"),
+        ("tiered", "ipAddressPoolSelectors: [{matchExpressions: [{key: tier, operator: Exists}]}]"),
+        ("web", "serviceSelectors: [{matchLabels: {app: web}}]"),
+    ] {
+        common::add(&mut objects, common::object("L2Advertisement", name, 1, spec));
+    }
+    let config = resolve(&objects).config;
+    let names = |pool: &str, labels: &Labels| -> Vec<String> {
+        config.l2_for(&config.pools[pool], labels).map(|ad| ad.name.clone()).collect()
+    };
+    let (none, web) = (Labels::new(), Labels::from([("app".into(), "web".into())]));
+    assert_eq!(names("a", &none), ["all", "gold", "gold-and-c", "tiered"]);
+    assert_eq!(names("b", &none), ["all", "tiered"]);
+    assert_eq!(names("c", &none), ["all", "gold-and-c"]);
+    assert_eq!(names("c", &web), ["all", "gold-and-c", "web"]);
+}
+
+#[test]
+fn what_a_peer_leaves_out_has_the_usual_values() {
+    let resolution = given(&[
+        ("BGPPeer", "plain", 1, "{myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1}"),
+        ("BGPPeer", "hold", 1, "{myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.2, holdTime: 9500ms}"),
+        (
+            "BGPPeer",
+            "keepalive",
+            1,
+            "{myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.3, keepaliveTime: 7s}",
+        ),
+        ("BGPPeer", "silent", 1, "{myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.4, holdTime: 0s}"),
+    ]);
+    let times = |name: &str| {
+        let peer = &resolution.config.peers[name];
+        (peer.hold_time.as_secs_f64(), peer.keepalive_time.as_secs_f64(), peer.port)
+    };
+    assert_eq!(times("plain"), (90.0, 30.0, 179));
+    assert_eq!(times("hold"), (9.0, 3.0, 179));
+    assert_eq!(times("keepalive"), (21.0, 7.0, 179));
+    assert_eq!(times("silent"), (0.0, 0.0, 179));
+}
+
+#[test]
+fn peers_need_their_bfd_profile() {
+    let peer = "{myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1, bfdProfile: fast}";
+    assert_eq!(refusals(&given(&[("BGPPeer", "p", 1, peer)])), ["BGPPeer/p BFDProfileNotFound"]);
+    let bad = given(&[("BGPPeer", "p", 1, peer), ("BFDProfile", "fast", 1, "receiveInterval: 1")]);
+    assert_eq!(refusals(&bad), ["BGPPeer/p BFDProfileNotFound", "BFDProfile/fast InvalidBFDProfile"]);
+    // In whatever order they came.
+    let good = given(&[("BGPPeer", "p", 9, peer), ("BFDProfile", "fast", 1, "receiveInterval: 100")]);
+    assert!(refusals(&good).is_empty());
+    let bfd = good.config.peers["p"].bfd.as_ref().unwrap();
+    assert_eq!((bfd.receive_interval.as_millis(), bfd.transmit_interval.as_millis()), (100, 300));
+    assert_eq!((bfd.detect_multiplier, bfd.minimum_ttl), (3, 254));
+}
+
+#[test]
+fn two_peers_are_not_the_same_session_on_the_same_nodes() {
+    let base = "myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1";
+    let table = [
+        ("", "", true),
+        ("nodeSelectors: [{matchLabels: {rack: a}}]", "", true),
+        ("nodeSelectors: [{matchLabels: {rack: a}}]", "nodeSelectors: [{matchLabels: {rack: a}}]", true),
+        ("nodeSelectors: [{matchLabels: {rack: a}}]", "nodeSelectors: [{matchLabels: {rack: b}}]", false),
+        ("peerPort: 1179", "", false),
+        ("vrf: red", "vrf: blue", false),
+        ("vrf: red", "vrf: red", true),
+    ];
+    for (old, young, refused) in table {
+        let old: &str = format!("{{{base}, {old}}}").leak();
+        let young: &str = format!("{{{base}, {young}}}").leak();
+        let resolution = given(&[("BGPPeer", "z-old", 2, old), ("BGPPeer", "a-young", 1, young)]);
+        let expected: &[&str] = if refused { &["BGPPeer/a-young DuplicatePeer"] } else { &[] };
+        assert_eq!(refusals(&resolution), expected, "{old} and {young}");
+    }
+}
+
+#[test]
+fn an_alias_is_defined_once() {
+    let resolution = given(&[
+        ("Community", "a-young", 1, "communities: [{name: x, value: '1:1'}, {name: y, value: '1:2'}]"),
+        ("Community", "b-old", 2, "communities: [{name: x, value: 'large:1:2:3'}]"),
+        ("BGPAdvertisement", "x", 1, "communities: [x, '1:1']"),
+        ("BGPAdvertisement", "y", 1, "communities: [y]"),
+    ]);
+    assert_eq!(
+        refusals(&resolution),
+        ["BGPAdvertisement/y CommunityNotFound", "Community/a-young DuplicateCommunity"]
+    );
+    assert_eq!(
+        resolution.config.bgp_advertisements["x"].communities,
+        BTreeSet::from([Community::Standard(1, 1), Community::Large(1, 2, 3)])
+    );
+}
+
+#[test]
+fn an_aggregate_must_not_reach_beyond_a_pool() {
+    let resolution = given(&[
+        ("IPAddressPool", "wide", 1, "addresses: [198.51.100.0/24]"),
+        ("IPAddressPool", "narrow", 1, "addresses: [192.0.2.0/28]"),
+        ("IPAddressPool", "v6", 1, "addresses: ['2001:db8::/64']"),
+        ("BGPAdvertisement", "all", 1, "{aggregationLength: 24, aggregationLengthV6: 64}"),
+        ("BGPAdvertisement", "only-narrow", 1, "{aggregationLength: 24, ipAddressPools: [narrow]}"),
+        ("BGPAdvertisement", "each", 1, "ipAddressPools: [missing, narrow, v6, wide]"),
+    ]);
+    // In force for the pools that fit, and says for which it is not.
+    assert_eq!(refusals(&resolution), ["BGPAdvertisement/only-narrow AggregationTooShort"]);
+    assert_eq!(bgp_pools(&resolution.config, "all"), ["v6", "wide"]);
+    assert_eq!(condition(&resolution, Kind::BGPAdvertisement, "all"), (true, "AggregationTooShort".into()));
+    assert!(message(&resolution, Kind::BGPAdvertisement, "all").contains("\"narrow\""));
+    assert_eq!(bgp_pools(&resolution.config, "only-narrow"), [""; 0]);
+    assert_eq!(bgp_pools(&resolution.config, "each"), ["narrow", "v6", "wide"]);
+}
+
+#[test]
+fn one_route_has_one_local_pref() {
+    // (older, younger, whether they contradict each other); pool `p` is IPv4 only.
+    let table = [
+        ("localPref: 200", "localPref: 300", true),
+        ("localPref: 200", "localPref: 200", false),
+        ("localPref: 200", "", true),
+        ("localPref: 100", "", false),
+        ("{localPref: 200, aggregationLength: 24}", "localPref: 300", false),
+        ("{localPref: 200, aggregationLengthV6: 64}", "localPref: 300", true),
+        ("{localPref: 200, peers: [a]}", "{localPref: 300, peers: [b]}", false),
+        ("{localPref: 200, peers: [a]}", "{localPref: 300, peers: [a, b]}", true),
+        ("{localPref: 200, peers: [a]}", "localPref: 300", true),
+        ("{localPref: 200, nodeSelectors: [{matchLabels: {r: a}}]}", "localPref: 300", true),
+        (
+            "{localPref: 200, nodeSelectors: [{matchLabels: {r: a}}]}",
+            "{localPref: 300, nodeSelectors: [{matchLabels: {r: b}}]}",
+            false,
+        ),
+        ("{localPref: 200, serviceSelectors: [{matchLabels: {r: a}}]}", "localPref: 300", false),
+        ("{localPref: 200, ipAddressPools: [q]}", "{localPref: 300, ipAddressPools: [p]}", false),
+    ];
+    for (old, young, contradict) in table {
+        let resolution = given(&[
+            ("IPAddressPool", "p", 1, "addresses: [198.51.100.0/24]"),
+            ("IPAddressPool", "q", 1, "addresses: [192.0.2.0/24]"),
+            ("BGPAdvertisement", "z-old", 2, old),
+            ("BGPAdvertisement", "a-young", 1, young),
+        ]);
+        let expected: &[&str] =
+            if contradict { &["BGPAdvertisement/a-young LocalPrefConflict"] } else { &[] };
+        assert_eq!(refusals(&resolution), expected, "{old:?} and {young:?}");
+    }
+}
+
+#[test]
+fn a_new_pool_does_not_take_down_an_advertisement_of_others() {
+    let before = [
+        ("IPAddressPool", "p", 3, "addresses: [198.51.100.0/24]"),
+        ("IPAddressPool", "q", 3, "addresses: [192.0.2.0/24]"),
+        ("BGPAdvertisement", "old", 2, "{localPref: 200, ipAddressPools: [p, new]}"),
+        ("BGPAdvertisement", "young", 1, "{localPref: 300, ipAddressPools: [q, new]}"),
+    ];
+    let new: Given = ("IPAddressPool", "new", 0, "addresses: [203.0.113.0/24]");
+    assert_eq!(bgp_pools(&given(&before).config, "young"), ["q"]);
+    let resolution = given(&[&before[..], &[new]].concat());
+    assert!(refusals(&resolution).is_empty());
+    assert_eq!(bgp_pools(&resolution.config, "old"), ["new", "p"]);
+    assert_eq!(bgp_pools(&resolution.config, "young"), ["q"]);
+    let (status, reason) = condition(&resolution, Kind::BGPAdvertisement, "young");
+    assert_eq!((status, reason.as_str()), (true, "LocalPrefConflict"));
+}
+
+#[test]
+fn objects_of_one_name_are_all_refused() {
+    let resolution = given(&[
+        ("IPAddressPool", "twin", 1, "addresses: [192.0.2.0/25]"),
+        ("IPAddressPool", "twin", 2, "addresses: [192.0.2.128/25]"),
+        ("IPAddressPool", "single", 1, "addresses: [192.0.2.0/24]"),
+        ("L2Advertisement", "twin", 1, ""),
+    ]);
+    assert_eq!(refusals(&resolution), ["IPAddressPool/twin DuplicateName"]);
+    assert_eq!(resolution.config.pools.keys().collect::<Vec<_>>(), ["single"]);
+}
+
+#[test]
+fn a_condition_stays_short() {
+    let names: Vec<String> = (0..200).map(|i| format!("missing-{i}")).collect();
+    let spec: &str = format!("ipAddressPools: [{}]", names.join(", ")).leak();
+    let resolution = given(&[("L2Advertisement", "ad", 1, spec)]);
+    let text = message(&resolution, Kind::L2Advertisement, "ad");
+    assert!(text.len() < 1_000 && text.ends_with("and 192 more"), "{text}");
+}
+
+#[test]
+fn the_size_of_a_pool_costs_nothing() {
+    let started = std::time::Instant::now();
+    let resolution = given(&[("IPAddressPool", "huge", 1, "addresses: ['2000::/3', 0.0.0.0/1]")]);
+    assert!(refusals(&resolution).is_empty());
+    assert!(resolution.config.pool_of("3fff::1".parse().unwrap()).is_some());
+    assert!(started.elapsed() < std::time::Duration::from_secs(1));
+}
+
+#[test]
+fn a_configuration_made_by_hand_finds_its_pools_too() {
+    let resolved = given(&[("IPAddressPool", "p", 1, "addresses: [192.0.2.0/24]")]).config;
+    let by_hand = Config { pools: resolved.pools, ..Config::default() };
+    assert_eq!(by_hand.pool_of("192.0.2.7".parse().unwrap()).unwrap().name, "p");
+    assert!(by_hand.pool_of("192.0.3.7".parse().unwrap()).is_none());
+}
+
+/// Specs that are good, bad and at odds with each other, for each kind.
+const SPECS: [(&str, &[&str]); 6] = [
+    (
+        "IPAddressPool",
+        &[
+            "addresses: [192.0.2.0/24]",
+            "addresses: [192.0.2.0/26, 198.51.100.0/25]",
+            "addresses: [192.0.2.64-192.0.2.80]",
+            "addresses: [198.51.100.100-198.51.100.200, '2001:db8::/64']",
+            "addresses: ['2001:db8::1-2001:db8::9']",
+            "addresses: [192.0.2.9-192.0.2.1]",
+            "addresses: []",
+        ],
+    ),
+    (
+        "L2Advertisement",
+        &[
+            "",
+            "ipAddressPools: [o0, o3, o9]",
+            "interfaces: [eth0, eth0]",
+            "ipAddressPoolSelectors: [{matchLabels: {a: b}}]",
+        ],
+    ),
+    (
+        "BGPAdvertisement",
+        &[
+            "",
+            "localPref: 200",
+            "{localPref: 300, ipAddressPools: [o0, o1, o2]}",
+            "{aggregationLength: 24, peers: [o1, o2]}",
+            "{aggregationLengthV6: 64, communities: [x]}",
+            "communities: [y]",
+        ],
+    ),
+    (
+        "BGPPeer",
+        &[
+            "{myASN: 1, peerASN: 2, peerAddress: 192.0.2.1}",
+            "{myASN: 1, peerASN: 2, peerAddress: 192.0.2.1, nodeSelectors: [{matchLabels: {a: b}}]}",
+            "{myASN: 1, peerASN: 2, peerAddress: '2001:db8::1', bfdProfile: o0}",
+            "{myASN: 1, peerAddress: 192.0.2.1}",
+        ],
+    ),
+    ("BFDProfile", &["", "detectMultiplier: 1"]),
+    (
+        "Community",
+        &[
+            "communities: [{name: x, value: '1:1'}]",
+            "communities: [{name: x, value: '1:2'}, {name: y, value: '1:3'}]",
+        ],
+    ),
+];
+
+/// Up to ten objects of each kind; some share a name, an age or both.
+fn any_objects() -> impl Strategy<Value = Vec<serde_json::Value>> {
+    let object = (0..SPECS.len(), any::<Index>(), 0..10usize, 0..4i64).prop_map(|(kind, spec, name, age)| {
+        let (kind, specs) = SPECS[kind];
+        common::object(kind, &format!("o{name}"), age, specs[spec.index(specs.len())])
+    });
+    proptest::collection::vec(object, 0..40)
+}
+
+fn resolve_values(values: &[serde_json::Value]) -> Resolution {
+    let mut objects = Objects::default();
+    for value in values {
+        common::add(&mut objects, value.clone());
+    }
+    resolve(&objects)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn the_order_of_objects_does_not_matter(values in any_objects(), seed in any::<u64>()) {
+        let expected = resolve_values(&values);
+        let mut reversed = values.clone();
+        reversed.reverse();
+        prop_assert_eq!(&resolve_values(&reversed), &expected);
+        let mut shuffled = values;
+        let count = shuffled.len() as u64;
+        for i in (1..shuffled.len()).rev() {
+            let other = seed.wrapping_mul(i as u64 + count).rotate_left(17) % (i as u64 + 1);
+            shuffled.swap(i, usize::try_from(other).unwrap());
+        }
+        prop_assert_eq!(&resolve_values(&shuffled), &expected);
+    }
+
+    #[test]
+    fn each_object_has_a_verdict_and_what_is_accepted_is_in_force(values in any_objects()) {
+        let resolution = resolve_values(&values);
+        let named: BTreeSet<(&str, &str)> = values
+            .iter()
+            .map(|v| (v["kind"].as_str().unwrap(), v["metadata"]["name"].as_str().unwrap()))
+            .collect();
+        prop_assert_eq!(resolution.verdicts.len(), named.len());
+        for (object, verdict) in &resolution.verdicts {
+            let config = &resolution.config;
+            let in_force = match object.kind {
+                Kind::IPAddressPool => config.pools.contains_key(&object.name),
+                Kind::L2Advertisement => config.l2_advertisements.contains_key(&object.name),
+                Kind::BGPAdvertisement => config.bgp_advertisements.contains_key(&object.name),
+                Kind::BGPPeer => config.peers.contains_key(&object.name),
+                Kind::BFDProfile | Kind::Community => continue,
+            };
+            prop_assert_eq!(in_force, *verdict == Verdict::Accepted, "{}", object);
+            prop_assert!(in_force || !resolution.warnings.contains_key(object), "{}", object);
+        }
+    }
+
+    #[test]
+    fn no_two_pools_have_an_address_in_common(values in any_objects()) {
+        let config = resolve_values(&values).config;
+        let mut ranges: Vec<_> = config.pools.values().flat_map(|pool| pool.ranges.clone()).collect();
+        ranges.sort();
+        for pair in ranges.windows(2) {
+            prop_assert!(!pair[0].overlaps(&pair[1]), "{} and {}", pair[0], pair[1]);
+        }
+    }
+
+    #[test]
+    fn the_index_finds_what_a_search_finds(values in any_objects(), last in any::<u8>(), v6 in any::<bool>()) {
+        let config = resolve_values(&values).config;
+        let by_hand = Config { pools: config.pools.clone(), ..Config::default() };
+        let ip = if v6 { format!("2001:db8::{last:x}") } else { format!("192.0.2.{last}") };
+        let ip = ip.parse().unwrap();
+        prop_assert_eq!(config.pool_of(ip).map(|p| &p.name), by_hand.pool_of(ip).map(|p| &p.name));
+    }
+
+    #[test]
+    fn an_older_pool_is_never_refused_for_a_younger_one(values in any_objects()) {
+        let with = resolve_values(&values);
+        let oldest: BTreeMap<&str, _> = values
+            .iter()
+            .filter(|v| v["kind"] == "IPAddressPool" && v["metadata"]["creationTimestamp"].as_str().unwrap() < "2026-01-01T21")
+            .map(|v| (v["metadata"]["name"].as_str().unwrap(), v))
+            .collect();
+        let alone: Vec<_> = values
+            .iter()
+            .filter(|v| v["kind"] != "IPAddressPool" || oldest.contains_key(v["metadata"]["name"].as_str().unwrap()))
+            .cloned()
+            .collect();
+        for (object, verdict) in &resolve_values(&alone).verdicts {
+            if object.kind == Kind::IPAddressPool && common::reason(verdict) != Some(Reason::DuplicateName) {
+                prop_assert_eq!(verdict, &with.verdicts[object], "{}", object);
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_in_a_field_makes_it_panic(text in "[ -~µ\\n]{0,24}", number in any::<i64>(), small in any::<i32>()) {
+        let mut objects = Objects::default();
+        let mut pool = common::object("IPAddressPool", "o", 1, "");
+        pool["spec"] = serde_json::json!({ "addresses": [text], "serviceAllocation": { "priority": number } });
+        let mut peer = common::object("BGPPeer", "o", 1, "");
+        peer["spec"] = serde_json::json!({
+            "myASN": number, "peerASN": number, "localASN": number, "peerAddress": text, "sourceAddress": text,
+            "routerID": text, "holdTime": text, "keepaliveTime": text, "connectTime": text, "peerPort": small,
+        });
+        let mut ad = common::object("BGPAdvertisement", "o", 1, "");
+        ad["spec"] = serde_json::json!({ "communities": [text], "localPref": number, "aggregationLength": small });
+        for value in [pool, peer, ad] {
+            common::add(&mut objects, value);
+        }
+        prop_assert_eq!(resolve(&objects).verdicts.len(), 3);
+    }
+
+    #[test]
+    fn what_looks_like_a_range_never_makes_it_panic(entry in "[0-9a-f:./ -]{0,40}") {
+        let mut objects = Objects::default();
+        let mut pool = common::object("IPAddressPool", "o", 1, "");
+        pool["spec"] = serde_json::json!({ "addresses": [entry] });
+        common::add(&mut objects, pool);
+        let resolution = resolve(&objects);
+        for pool in resolution.config.pools.values() {
+            prop_assert!(pool.ranges.iter().all(|range| range.first() <= range.last()));
+        }
+    }
+}

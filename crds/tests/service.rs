@@ -1,0 +1,129 @@
+//! Which Services are ours, and what is read of them.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeSet;
+
+use fairlead_crds::service::{IpFamilyPolicy, LoadBalancer, TrafficPolicy};
+use k8s_openapi::api::core::v1::Service;
+use serde_json::{Value, json};
+
+fn service(yaml: &str) -> Service {
+    let given: Value = serde_yaml::from_str(yaml).unwrap();
+    let mut service = json!({ "apiVersion": "v1", "kind": "Service" });
+    service["metadata"] = json!({ "name": "web", "namespace": "shop" });
+    for (key, value) in given["metadata"].as_object().into_iter().flatten() {
+        service["metadata"][key] = value.clone();
+    }
+    service["spec"] = given["spec"].clone();
+    service["status"] = given["status"].clone();
+    serde_json::from_value(service).unwrap()
+}
+
+#[test]
+fn ours_are_those_of_the_type_and_exactly_the_class() {
+    let table = [
+        ("{type: LoadBalancer}", None, true),
+        ("{type: LoadBalancer}", Some(""), true),
+        ("{type: LoadBalancer}", Some("fairlead.dev/lan"), false),
+        ("{type: LoadBalancer, loadBalancerClass: fairlead.dev/lan}", Some("fairlead.dev/lan"), true),
+        ("{type: LoadBalancer, loadBalancerClass: fairlead.dev/lan}", None, false),
+        ("{type: LoadBalancer, loadBalancerClass: other}", Some("fairlead.dev/lan"), false),
+        ("{type: ClusterIP}", None, false),
+        ("{type: NodePort}", None, false),
+        ("{}", None, false),
+    ];
+    for (spec, class, ours) in table {
+        let service = service(&format!("spec: {spec}"));
+        assert_eq!(
+            LoadBalancer::from_service(&service, class).is_some(),
+            ours,
+            "{spec} with class {class:?}"
+        );
+    }
+}
+
+#[test]
+fn all_that_decisions_need_is_read() {
+    let service = service(
+        "
+metadata:
+  uid: 1b3
+  resourceVersion: '77'
+  creationTimestamp: '1970-01-01T00:01:40Z'
+  labels: {app: web}
+  annotations:
+    fairlead.dev/ip-allocated-from-pool: lan
+    fairlead.dev/allow-shared-ip: ' key '
+spec:
+  type: LoadBalancer
+  clusterIP: 10.96.0.9
+  clusterIPs: [10.96.0.9, 'fd00::9']
+  ipFamilyPolicy: RequireDualStack
+  externalTrafficPolicy: Local
+  selector: {app: web}
+  ports: [{port: 80}, {port: 80, protocol: UDP}, {port: 443, protocol: TCP}]
+status:
+  loadBalancer:
+    ingress: [{ip: 192.0.2.200}, {hostname: example.org}, {ip: nonsense}, {ip: '2001:db8:1::200'}]
+",
+    );
+    let read = LoadBalancer::from_service(&service, None).unwrap();
+    assert_eq!(read.key.to_string(), "shop/web");
+    assert_eq!((read.uid.as_str(), read.resource_version.as_str(), read.created), ("1b3", "77", 100));
+    assert_eq!(
+        read.cluster_ips.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["10.96.0.9", "fd00::9"]
+    );
+    assert_eq!(
+        read.ingress.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["192.0.2.200", "2001:db8:1::200"]
+    );
+    assert_eq!(read.ip_family_policy, IpFamilyPolicy::RequireDualStack);
+    assert_eq!(read.traffic_policy, TrafficPolicy::Local);
+    let ports = [("TCP".to_owned(), 80), ("UDP".to_owned(), 80), ("TCP".to_owned(), 443)];
+    assert_eq!(read.ports, BTreeSet::from(ports));
+    assert_eq!(read.allocated_from.as_deref(), Some("lan"));
+    assert_eq!(read.sharing_key.as_deref(), Some("key"));
+    assert_eq!(read.labels.get("app").map(String::as_str), Some("web"));
+    assert_eq!(read.selector, read.labels);
+}
+
+#[test]
+fn a_service_without_cluster_ip_has_none() {
+    for ip in ["clusterIP: None", "clusterIPs: [None]", "clusterIP: ''", "externalName: a"] {
+        let service = service(&format!("spec: {{type: LoadBalancer, {ip}}}"));
+        assert!(LoadBalancer::from_service(&service, None).unwrap().cluster_ips.is_empty(), "{ip}");
+    }
+    let service = service("spec: {type: LoadBalancer, clusterIP: 10.96.0.9}");
+    assert_eq!(LoadBalancer::from_service(&service, None).unwrap().cluster_ips.len(), 1);
+}
+
+#[test]
+fn metallb_spellings_ask_for_the_same() {
+    let table = [
+        ("fairlead.dev/address-pool: lan", &["lan"][..], &[][..]),
+        ("metallb.io/address-pool: lan", &["lan"], &[]),
+        ("metallb.universe.tf/address-pool: lan", &["lan"], &[]),
+        ("fairlead.dev/address-pool: ''", &[], &[]),
+        // A contradiction stays visible, agreement is one request.
+        ("{fairlead.dev/address-pool: lan, metallb.io/address-pool: wan}", &["lan", "wan"], &[]),
+        ("{fairlead.dev/address-pool: lan, metallb.io/address-pool: lan}", &["lan"], &[]),
+        ("fairlead.dev/load-balancer-ips: '192.0.2.1, 2001:db8::1'", &[], &["192.0.2.1, 2001:db8::1"]),
+        ("metallb.io/loadBalancerIPs: 192.0.2.1", &[], &["192.0.2.1"]),
+        ("metallb.universe.tf/loadBalancerIPs: 192.0.2.1", &[], &["192.0.2.1"]),
+    ];
+    for (annotations, pools, addresses) in table {
+        let annotations = annotations.trim_matches(['{', '}']);
+        let service = service(&format!(
+            "{{metadata: {{annotations: {{{annotations}}}}}, spec: {{type: LoadBalancer}}}}"
+        ));
+        let requested = LoadBalancer::from_service(&service, None).unwrap().requested;
+        assert_eq!(requested.pools.iter().collect::<Vec<_>>(), pools, "{annotations}");
+        assert_eq!(requested.addresses.iter().collect::<Vec<_>>(), addresses, "{annotations}");
+    }
+    let both = service(
+        "{metadata: {annotations: {metallb.io/loadBalancerIPs: 192.0.2.1}}, spec: {type: LoadBalancer, loadBalancerIP: 192.0.2.2}}",
+    );
+    let requested = LoadBalancer::from_service(&both, None).unwrap().requested;
+    assert_eq!(requested.addresses.iter().collect::<Vec<_>>(), ["192.0.2.1", "192.0.2.2"]);
+}
