@@ -1,1 +1,115 @@
-//! End-to-end tests: real packets, real routers, clients that must reach a pod.
+//! End-to-end tests: real packets, a real router, clients that must reach a pod.
+//!
+//! Every file of `tests/` has one lab, brought up by its first test and used by one test at a time. A test that fails
+//! spends it: its logs are kept, and the next test gets a new one. They need root and the built programs: `make test`.
+
+mod objects;
+mod shared;
+
+pub use objects::{CONFIG, LbService, Policy, configure, merge_service};
+pub use shared::{Shared, Turn};
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use fairlead_lab::{Client, Family, Lab, Transport, ensure, wait_for};
+use ipnet::IpNet;
+
+/// One second.
+pub const SECOND: Duration = Duration::from_secs(1);
+/// What anything may take on a busy machine. Only failures wait that long.
+pub const SOON: Duration = Duration::from_secs(20);
+/// Interval of the streams: 100 packets per second.
+pub const PACE: Duration = Duration::from_millis(10);
+/// Port of the Services.
+pub const PORT: u16 = 80;
+
+/// Both clients with their names.
+pub fn clients(lab: &Lab) -> [(&'static str, Client); 2] {
+    [("LAN client", lab.client()), ("remote client", lab.remote())]
+}
+
+/// Names of all nodes.
+pub fn all_nodes(lab: &Lab) -> BTreeSet<String> {
+    lab.nodes().iter().map(|node| node.name().to_owned()).collect()
+}
+
+/// A set of node names.
+pub fn nodes<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
+    names.into_iter().map(str::to_owned).collect()
+}
+
+/// Waits until every client reaches `ip` by TCP and UDP, then asks `times` more, none of which may fail. The nodes
+/// whose pods answered.
+pub fn reach(lab: &Lab, ip: IpAddr, times: usize) -> Result<BTreeSet<String>> {
+    let to = SocketAddr::new(ip, PORT);
+    let mut answered = BTreeSet::new();
+    for (name, client) in clients(lab) {
+        for transport in Transport::BOTH {
+            wait_for(format!("{transport} from the {name} to {to}"), SOON, || {
+                client.ask(to, transport, SECOND)
+            })?;
+            for _ in 0..times {
+                // A lost first packet of a new neighbour is retried by the kernel, for UDP within three seconds.
+                answered.insert(client.ask(to, transport, 3 * SECOND)?.node);
+            }
+        }
+    }
+    Ok(answered)
+}
+
+/// The nodes that the router uses as next hops of `ip`, in its BGP table and in its kernel, which must agree.
+pub fn next_hops(lab: &Lab, ip: IpAddr) -> Result<BTreeSet<String>> {
+    let family = if ip.is_ipv4() { Family::V4 } else { Family::V6 };
+    let prefix = IpNet::from(ip);
+    let hops = lab.router().bgp_routes(family)?.remove(&prefix).unwrap_or_default();
+    let kernel = lab.router().kernel_routes(family)?.remove(&prefix).unwrap_or_default();
+    // Over IPv6 zebra forwards to the link-local address when a peer announced one as well.
+    let comparable = kernel.iter().all(|ip| !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local()));
+    if comparable && hops != kernel {
+        bail!("bgpd says {hops:?}, the kernel {kernel:?}");
+    }
+    if hops.len() != kernel.len() {
+        bail!("bgpd has {} next hops, the kernel {}", hops.len(), kernel.len());
+    }
+    hops.into_iter()
+        .map(|hop| {
+            let node = lab.nodes().iter().find(|node| node.addresses().contains(&hop));
+            Ok(node.with_context(|| format!("next hop {hop} is no node"))?.name().to_owned())
+        })
+        .collect()
+}
+
+/// Waits until exactly `expected` are the next hops of `ip`.
+pub fn expect_next_hops(lab: &Lab, ip: IpAddr, expected: &BTreeSet<String>, limit: Duration) -> Result<()> {
+    wait_for(format!("{ip} via {expected:?}"), limit, || {
+        let seen = next_hops(lab, ip)?;
+        ensure(seen == *expected, seen).map_err(|seen| anyhow!("via {seen:?}"))
+    })
+}
+
+/// Waits until every node has an established session with the router in each family.
+pub fn expect_sessions(lab: &Lab, limit: Duration) -> Result<()> {
+    wait_for("all BGP sessions", limit, || {
+        let sessions = lab.router().sessions()?;
+        for node in lab.nodes() {
+            for address in node.addresses() {
+                match sessions.get(&address) {
+                    Some(session) if session.state == "Established" => {}
+                    other => bail!("{} ({address}): {other:?}", node.name()),
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Waits until the LAN client finds `ip` at exactly `node`.
+pub fn expect_owner(lab: &Lab, ip: IpAddr, node: &str, limit: Duration) -> Result<()> {
+    wait_for(format!("{ip} at {node}"), limit, || match lab.owner(ip)? {
+        Some(owner) if owner == node => Ok(()),
+        other => Err(anyhow!("at {other:?}")),
+    })
+}

@@ -1,14 +1,15 @@
 //! The API server in the control plane's namespace: the built-in one, or a real kube-apiserver with etcd.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::addresses::{self, API_PORT, SERVICE_CIDRS};
 use crate::binaries;
@@ -18,6 +19,16 @@ use crate::wait::wait_for;
 
 /// How long it may take to answer.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// Refuses new connections to the API server in the namespace it is in.
+const REFUSE: &str = "\
+table inet outage {
+ chain input {
+  type filter hook input priority 0;
+  tcp dport 6443 tcp flags & (syn | ack) == syn reject with tcp reset
+ }
+}
+";
 
 /// How an API server is away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +47,7 @@ pub struct ApiServer {
     server: Process,
     /// Of a real one: its storage outlives it.
     etcd: Option<Process>,
+    outage: Mutex<Option<Outage>>,
 }
 
 impl ApiServer {
@@ -53,7 +65,7 @@ impl ApiServer {
                     .arg("--kubeconfig-out")
                     .arg(&kubeconfig);
                 let server = Process::start(spec, netns, logs)?;
-                Self { netns: netns.clone(), kubeconfig, server, etcd: None }
+                Self { netns: netns.clone(), kubeconfig, server, etcd: None, outage: Mutex::new(None) }
             }
         };
         wait_for("the API server to listen", READY_WITHIN, || {
@@ -84,27 +96,42 @@ impl ApiServer {
         &self.server
     }
 
-    /// Takes the server away until [`Self::end_outage`].
+    /// Takes the server away until [`Self::end_outage`]. Its objects stay.
     pub fn outage(&self, outage: Outage) -> Result<()> {
+        let mut current = self.current();
+        if current.is_some() {
+            bail!("the API server is away already");
+        }
         match outage {
             // Stopped, it accepts into its backlog and answers nothing.
-            Outage::Hang => self.server.stop(),
-            // A real one keeps its objects in etcd, so it may really die.
-            Outage::Refuse if self.is_real() => self.server.kill(),
+            Outage::Hang => self.server.stop()?,
             Outage::Refuse => {
-                let body = json!({ "outage": "refuse", "seconds": 86_400 });
-                self.fault("POST", "/fairlead-test/outage", Some(&body)).map(drop)
+                self.netns.feed(Command::new("nft").args(["-f", "-"]), REFUSE)?;
+                // Nothing new can come in; now what is there ends with a reset on both sides.
+                let filter = format!("( sport = :{API_PORT} )");
+                self.netns.output(Command::new("ss").args(["-K", "-tn", "state", "established", &filter]))?;
             }
         }
+        *current = Some(outage);
+        Ok(())
     }
 
-    /// Brings the server back.
-    pub fn end_outage(&self, outage: Outage) -> Result<()> {
-        match outage {
-            Outage::Hang => self.server.resume(),
-            Outage::Refuse if self.is_real() => self.server.spawn_again(),
-            Outage::Refuse => bail!("not reachable"),
+    /// Brings the server back, if it is away.
+    pub fn end_outage(&self) -> Result<()> {
+        let mut current = self.current();
+        match *current {
+            None => {}
+            Some(Outage::Hang) => self.server.resume()?,
+            Some(Outage::Refuse) => {
+                self.netns.output(Command::new("nft").args(["delete", "table", "inet", "outage"]))?;
+            }
         }
+        *current = None;
+        Ok(())
+    }
+
+    fn current(&self) -> MutexGuard<'_, Option<Outage>> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn real(
@@ -155,35 +182,7 @@ impl ApiServer {
             "contexts": [{ "name": "lab", "context": { "cluster": "lab", "user": "admin" } }],
         });
         fs::write(&kubeconfig, serde_json::to_string_pretty(&config)?)?;
-        Ok(Self { netns: netns.clone(), kubeconfig, server, etcd: Some(etcd) })
-    }
-
-    /// Calls the built-in server's switches for misbehaviour.
-    fn fault(&self, method: &str, path: &str, body: Option<&Value>) -> Result<String> {
-        if self.is_real() {
-            bail!("a real kube-apiserver has no faults to switch");
-        }
-        let body = body.map(Value::to_string).unwrap_or_default();
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-             Connection: close\r\n\r\n{body}",
-            address(),
-            body.len()
-        );
-        let answer = self.netns.run(|| -> std::io::Result<String> {
-            let mut stream = TcpStream::connect_timeout(&address(), Duration::from_secs(2))?;
-            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-            stream.write_all(request.as_bytes())?;
-            let mut answer = String::new();
-            // The server may reset this connection together with all others.
-            let _ = stream.read_to_string(&mut answer);
-            Ok(answer)
-        })??;
-        let status = answer.split(' ').nth(1).unwrap_or_default();
-        if !answer.is_empty() && !status.starts_with('2') {
-            bail!("{method} {path}: {answer}");
-        }
-        Ok(answer)
+        Ok(Self { netns: netns.clone(), kubeconfig, server, etcd: Some(etcd), outage: Mutex::new(None) })
     }
 }
 

@@ -1,15 +1,332 @@
-//! The demo.
-use crate::Lab;
-use anyhow::Result;
-/// Shows the main job.
-pub fn demo(nodes: usize, keep: bool) -> Result<()> {
+//! The demo: the main job, step by step, on real packets.
+
+use std::fmt::Display;
+use std::io::IsTerminal as _;
+use std::net::{IpAddr, SocketAddr};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow};
+
+use crate::api;
+use crate::binaries;
+use crate::lab::{Carrier, Lab};
+use crate::probe::{Client, Stream, Transport};
+use crate::router::Family;
+use crate::wait::wait_for;
+
+const SECOND: Duration = Duration::from_secs(1);
+/// What a step may take on a busy machine.
+const SOON: Duration = Duration::from_secs(30);
+/// Port of the sample Services.
+const PORT: u16 = 80;
+
+/// A Service of the samples with its addresses.
+struct Service {
+    name: String,
+    addresses: Vec<IpAddr>,
+}
+
+impl Service {
+    fn is_l2(&self) -> bool {
+        self.addresses.iter().any(|ip| matches!(ip, IpAddr::V4(ip) if ip.octets().starts_with(&[192, 0, 2])))
+    }
+}
+
+/// Brings a lab up, applies the samples, and leaves it running.
+pub fn up(nodes: usize) -> Result<()> {
     let lab = Lab::builder().nodes(nodes).start()?;
-    if keep {
-        lab.keep()?;
+    let services = apply_samples(&lab)?;
+    lab.keep()?;
+    print_commands(&lab, &services);
+    Ok(())
+}
+
+/// Shows the main job; with `keep` the lab stays.
+pub fn demo(nodes: usize, keep: bool) -> Result<()> {
+    let start = Instant::now();
+    heading("A cluster made of network namespaces");
+    let lab = Lab::builder().nodes(nodes).start()?;
+    print_picture(&lab);
+    say(format_args!("up after {:.1} s", start.elapsed().as_secs_f64()));
+    match show(&lab) {
+        Ok(services) if keep => {
+            lab.keep()?;
+            print_commands(&lab, &services);
+            Ok(())
+        }
+        Ok(_) => {
+            let id = lab.id().to_owned();
+            drop(lab);
+            heading("Done");
+            say(format_args!(
+                "lab {id} is gone, the machine is as before; KEEP=1 make demo leaves it running ({:.0} s in all)",
+                start.elapsed().as_secs_f64()
+            ));
+            Ok(())
+        }
+        Err(error) => {
+            let logs = lab.keep_logs()?;
+            Err(error.context(format!("the demo failed; logs of the lab will be in {}", logs.display())))
+        }
+    }
+}
+
+fn show(lab: &Lab) -> Result<Vec<Service>> {
+    heading("Samples: pools, advertisements, the router as a BGP peer, two Services");
+    let services = apply_samples(lab)?;
+
+    heading("Addresses given");
+    for service in &services {
+        let (_, reason, message) =
+            lab.api()?.condition(&service.name, "fairlead.dev/Allocated")?.context("no condition")?;
+        let addresses: Vec<_> = service.addresses.iter().map(ToString::to_string).collect();
+        say(format_args!("{:10} {:45} {reason}: {message}", service.name, addresses.join(", ")));
+    }
+
+    heading("L2: who answers ARP and NDP, asked by the LAN client");
+    show_owners(lab, &services)?;
+
+    heading("BGP: the router's table");
+    show_routes(lab, &services)?;
+
+    heading("Both clients fetch from a pod");
+    for service in &services {
+        fetch(lab, service)?;
+    }
+
+    if let Some(service) = services.iter().find(|service| service.is_l2()) {
+        heading("The cable of the owner is cut");
+        cut_cable(lab, service)?;
+    }
+    if let Some(service) = services.iter().find(|service| !service.is_l2()) {
+        heading("A speaker is told to leave (SIGTERM)");
+        leave(lab, service)?;
+    }
+    Ok(services)
+}
+
+/// Applies `config/samples` and waits until every Service has its addresses and every session is up.
+fn apply_samples(lab: &Lab) -> Result<Vec<Service>> {
+    let api = lab.api()?;
+    let dir = binaries::config_dir().join("samples");
+    let mut names = Vec::new();
+    for (path, text) in api::yaml_files(&dir)? {
+        let applied = api.apply(&text).with_context(|| path.display().to_string())?;
+        let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        say(format_args!("config/samples/{file:14} {}", applied.join(", ")));
+        names.extend(applied.into_iter().filter_map(|what| what.strip_prefix("service/").map(str::to_owned)));
+    }
+    let mut services = Vec::new();
+    for name in names {
+        let spec = api.service(&name)?.spec.unwrap_or_default();
+        if spec.type_.as_deref() != Some("LoadBalancer") {
+            continue;
+        }
+        let count = spec.cluster_ips.map_or(1, |ips| ips.len());
+        services.push(Service { addresses: api.wait_for_addresses(&name, count, SOON)?, name });
+    }
+    Ok(services)
+}
+
+fn show_owners(lab: &Lab, services: &[Service]) -> Result<()> {
+    let capture = lab.capture_client()?;
+    for service in services.iter().filter(|service| service.is_l2()) {
+        for ip in &service.addresses {
+            let owner = lab.wait_for_owner(*ip, SOON)?;
+            say(format_args!("{ip:20} is at {owner} ({})", lab.node(owner)?.mac()));
+            let frames = capture.frames();
+            let asked = frames.iter().rev().find(|seen| seen.frame.message.asks_for(*ip));
+            let answered = frames.iter().rev().find(|seen| seen.frame.message.claims(*ip));
+            for seen in asked.into_iter().chain(answered) {
+                say(format_args!("    {}", seen.frame));
+            }
+        }
     }
     Ok(())
 }
-/// Brings a lab up.
-pub fn up(nodes: usize) -> Result<()> {
-    demo(nodes, true)
+
+fn show_routes(lab: &Lab, services: &[Service]) -> Result<()> {
+    for service in services.iter().filter(|service| !service.is_l2()) {
+        for ip in &service.addresses {
+            wait_for(format!("every node as next hop of {ip}"), SOON, || {
+                let hops = hops(lab, *ip)?;
+                if hops.len() == lab.nodes().len() { Ok(()) } else { Err(anyhow!("{hops:?}")) }
+            })?;
+        }
+    }
+    for (family, command) in [(Family::V4, "show bgp ipv4 unicast"), (Family::V6, "show bgp ipv6 unicast")] {
+        let text = lab.router().vtysh(command)?;
+        let table = text.lines().skip_while(|line| !line.trim_start().starts_with("Network"));
+        say(format_args!("router# {command}"));
+        table.take_while(|line| !line.is_empty()).for_each(|line| say(format_args!("    {line}")));
+        for (prefix, hops) in lab.router().kernel_routes(family)? {
+            say(format_args!("    in its kernel: {prefix} via {} next hops", hops.len()));
+        }
+    }
+    Ok(())
+}
+
+fn fetch(lab: &Lab, service: &Service) -> Result<()> {
+    for ip in &service.addresses {
+        let to = SocketAddr::new(*ip, PORT);
+        for (name, client) in clients(lab) {
+            wait_for(format!("{to} to answer the {name}"), SOON, || client.ask(to, Transport::Tcp, SECOND))?;
+            let url = format!("http://{}/", if ip.is_ipv4() { ip.to_string() } else { format!("[{ip}]") });
+            let mut curl = Command::new("curl");
+            let said = client.netns().output(curl.args(["-sS", "--globoff", "--max-time", "5", &url]))?;
+            let datagram = client.ask(to, Transport::Udp, 3 * SECOND)?;
+            say(format_args!(
+                "{:10} {name:14} curl {url:25} {:28} UDP: {} {} {}",
+                service.name,
+                said.trim(),
+                datagram.pod,
+                datagram.node,
+                datagram.client
+            ));
+        }
+    }
+    say(format_args!("(the pod says its name, its node, and the client's address as it sees it)"));
+    Ok(())
+}
+
+fn cut_cable(lab: &Lab, service: &Service) -> Result<()> {
+    let ip = *service.addresses.iter().find(|ip| ip.is_ipv4()).unwrap_or(&service.addresses[0]);
+    let owner = lab.wait_for_owner(ip, SOON)?.to_owned();
+    // A packet for a pod behind the cut cable is lost until Kubernetes notices the node; that is not our part.
+    lab.set_ready(&owner, 1, false)?;
+    say(format_args!(
+        "{ip} is at {owner}; its own pod is taken out of the Service first, so that the gap is the address's"
+    ));
+    wait_for(format!("the pod of {owner} to be out"), SOON, || {
+        for _ in 0..10 {
+            let answer = lab.client().ask(SocketAddr::new(ip, PORT), Transport::Udp, SECOND)?;
+            if answer.node == owner {
+                return Err(anyhow!("{} still answers", answer.pod));
+            }
+        }
+        Ok(())
+    })?;
+    let streams = streams(lab, ip);
+    lab.cut(&owner, Carrier::Lost)?;
+    say(format_args!("cut the cable of {owner} under a stream of 100 packets per second from each client"));
+    std::thread::sleep(4 * SECOND);
+    for (name, stream) in streams {
+        say(format_args!("{name:14} {}", stream.stop()?));
+    }
+    let next = lab.wait_for_owner(ip, SOON)?;
+    say(format_args!("{ip} is at {next} now"));
+    lab.mend()?;
+    lab.set_ready(&owner, 1, true)?;
+    wait_for(format!("{ip} to be back at {owner}"), SOON, || match lab.owner(ip)? {
+        Some(now) if now == owner => Ok(()),
+        other => Err(anyhow!("at {other:?}")),
+    })?;
+    say(format_args!("the cable is mended, and {ip} back at {owner}"));
+    Ok(())
+}
+
+fn leave(lab: &Lab, service: &Service) -> Result<()> {
+    let ip = *service.addresses.iter().find(|ip| ip.is_ipv4()).unwrap_or(&service.addresses[0]);
+    let all = lab.nodes().len();
+    wait_for(format!("every node as next hop of {ip}"), 2 * SOON, || {
+        let hops = hops(lab, ip)?;
+        if hops.len() == all { Ok(()) } else { Err(anyhow!("{hops:?}")) }
+    })?;
+    say(format_args!("the router sends {ip} to {}", join(&hops(lab, ip)?)));
+    let node = &lab.nodes()[all - 1];
+    let streams = streams(lab, ip);
+    let start = Instant::now();
+    node.speaker()?.terminate(15 * SECOND)?;
+    say(format_args!("the speaker of {} left after {} ms", node.name(), start.elapsed().as_millis()));
+    std::thread::sleep(SECOND);
+    say(format_args!("the router sends {ip} to {}", join(&hops(lab, ip)?)));
+    for (name, stream) in streams {
+        say(format_args!("{name:14} {}", stream.stop()?));
+    }
+    node.speaker()?.spawn_again()?;
+    wait_for(format!("{} to be a next hop again", node.name()), 2 * SOON, || {
+        let hops = hops(lab, ip)?;
+        if hops.len() == all { Ok(()) } else { Err(anyhow!("{hops:?}")) }
+    })?;
+    say(format_args!("it is started again: {ip} to {}", join(&hops(lab, ip)?)));
+    Ok(())
+}
+
+fn hops(lab: &Lab, ip: IpAddr) -> Result<Vec<IpAddr>> {
+    let family = if ip.is_ipv4() { Family::V4 } else { Family::V6 };
+    let mut routes = lab.router().bgp_routes(family)?;
+    Ok(routes.remove(&ip.into()).unwrap_or_default().into_iter().collect())
+}
+
+fn clients(lab: &Lab) -> [(&'static str, Client); 2] {
+    [("LAN client", lab.client()), ("remote client", lab.remote())]
+}
+
+fn streams(lab: &Lab, ip: IpAddr) -> Vec<(&'static str, Stream)> {
+    let to = SocketAddr::new(ip, PORT);
+    let streams =
+        clients(lab).map(|(name, client)| (name, client.stream(to, Duration::from_millis(10)))).into();
+    std::thread::sleep(SECOND);
+    streams
+}
+
+fn join(items: &[impl Display]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn heading(text: &str) {
+    let plain = !std::io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some();
+    if plain {
+        println!("\n== {text}");
+    } else {
+        println!("\n\x1b[1m== {text}\x1b[0m");
+    }
+}
+
+fn say(text: impl Display) {
+    println!("   {text}");
+}
+
+fn print_picture(lab: &Lab) {
+    let last = lab.nodes().len();
+    say("");
+    say("  remote client ── router (FRR, AS 64512) ──┐");
+    say("  203.0.113.100    192.0.2.1                │");
+    say("  LAN client ──────────────────────────── bridge ── n1 … nN (speakers, AS 64513) ── pods");
+    say(format_args!(
+        "  192.0.2.100      192.0.2.0/24             │       192.0.2.11 … 192.0.2.{}",
+        10 + last
+    ));
+    say("  API server, controller (192.0.2.2) ───────┘       and the same in 2001:db8:1::/64");
+    say("");
+    say(format_args!("{last} nodes, one pod on each, in namespaces {}-*", lab.id()));
+}
+
+fn print_commands(lab: &Lab, services: &[Service]) {
+    let id = lab.id();
+    let kubeconfig = lab.dir().join("kubeconfig");
+    let inside = |namespace: &str| format!("sudo ip netns exec {id}-{namespace}");
+    heading(&format!("Lab {id} is running"));
+    say(format_args!(
+        "kubectl      alias k='{} kubectl --kubeconfig {}'",
+        inside("cp"),
+        kubeconfig.display()
+    ));
+    say("             k get services,ipaddresspools,l2ad,bgpad,bgppeers,speakers");
+    say("             k describe service web-l2");
+    for ip in services.iter().flat_map(|service| &service.addresses) {
+        let host = if ip.is_ipv4() { ip.to_string() } else { format!("[{ip}]") };
+        say(format_args!("fetch        {} curl -g http://{host}/", inside("client")));
+    }
+    say(format_args!("             the client behind the router: {} curl …", inside("remote")));
+    say(format_args!("who answers  {} ip neigh", inside("client")));
+    let vtysh = lab.router().vtysh_command();
+    say(format_args!("router       sudo {vtysh} -c 'show bgp summary' -c 'show bgp ipv4 unicast'"));
+    say(format_args!("frames       {} tcpdump -eni n1 'arp or icmp6 or port 179'", inside("lan")));
+    say(format_args!("cut a cable  sudo ip -n {id}-lan link set n1 down      (up mends it)"));
+    say(format_args!("a shell      {} bash", inside("n1")));
+    say(format_args!("logs         {}", lab.dir().join("logs").display()));
+    let exe = std::env::current_exe().unwrap_or_else(|_| "fairlead-lab".into());
+    say(format_args!("take it down sudo {} down {id}", exe.display()));
 }

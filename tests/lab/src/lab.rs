@@ -504,7 +504,7 @@ impl Drop for Lab {
 
 /// Name of the pod `k` of a node.
 pub fn pod_name(node: &str, k: usize) -> String {
-    if k == 1 { format!("echo-{node}") } else { format!("echo-{node}-{k}") }
+    if k == 1 { format!("web-{node}") } else { format!("web-{node}-{k}") }
 }
 
 /// The custom resources, and nodes, pods and namespaces as a cluster would have them.
@@ -555,8 +555,8 @@ fn pod_object(index: usize, node: &str, k: usize, ready: bool) -> serde_json::Va
     let [v4, v6] = addresses::pod(index, k).both();
     json!({
         "apiVersion": "v1", "kind": "Pod",
-        "metadata": { "name": pod_name(node, k), "namespace": "default", "labels": { "app": "echo", "node": node } },
-        "spec": { "nodeName": node, "containers": [{ "name": "echo", "image": "fairlead-lab/pod",
+        "metadata": { "name": pod_name(node, k), "namespace": "default", "labels": { "app": "web", "node": node } },
+        "spec": { "nodeName": node, "containers": [{ "name": "web", "image": "fairlead-lab/pod",
                   "ports": [{ "name": "tcp", "containerPort": POD_PORT }] }] },
         "status": { "phase": "Running", "podIP": v4, "podIPs": [{ "ip": v4 }, { "ip": v6 }],
                     "conditions": [{ "type": "Ready", "status": if ready { "True" } else { "False" } }] },

@@ -1,0 +1,168 @@
+//! The objects that tests apply.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+use fairlead_lab::Lab;
+use serde_json::{Value, json};
+
+use crate::SOON;
+
+/// A pool for each protocol, one that no advertisement covers, and the router as a peer in both families.
+///
+/// The sessions have a short connect time: a test that ends one waits for it.
+pub const CONFIG: &str = "
+apiVersion: fairlead.dev/v1beta1
+kind: IPAddressPool
+metadata: { name: l2 }
+spec:
+  addresses: [192.0.2.200-192.0.2.230, 2001:db8:1::200-2001:db8:1::2ff]
+---
+apiVersion: fairlead.dev/v1beta1
+kind: L2Advertisement
+metadata: { name: l2 }
+spec: { ipAddressPools: [l2] }
+---
+apiVersion: fairlead.dev/v1beta1
+kind: IPAddressPool
+metadata: { name: bgp }
+spec:
+  autoAssign: false
+  addresses: [198.51.100.0/24, 2001:db8:100::/64]
+---
+apiVersion: fairlead.dev/v1beta1
+kind: BGPAdvertisement
+metadata: { name: bgp }
+spec: { ipAddressPools: [bgp] }
+---
+apiVersion: fairlead.dev/v1beta1
+kind: IPAddressPool
+metadata: { name: silent }
+spec:
+  autoAssign: false
+  addresses: [192.0.2.240-192.0.2.249]
+---
+apiVersion: fairlead.dev/v1beta1
+kind: BGPPeer
+metadata: { name: router-v4 }
+spec: { myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1, holdTime: 9s, keepaliveTime: 3s, connectTime: 1s }
+---
+apiVersion: fairlead.dev/v1beta1
+kind: BGPPeer
+metadata: { name: router-v6 }
+spec: { myASN: 64513, peerASN: 64512, peerAddress: '2001:db8:1::1', holdTime: 9s, keepaliveTime: 3s, connectTime: 1s }
+";
+
+/// `externalTrafficPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Policy {
+    Cluster,
+    Local,
+}
+
+/// A Service of type LoadBalancer in the namespace `default`, TCP and UDP on port 80, dual-stack.
+#[derive(Clone, Debug)]
+pub struct LbService {
+    object: Value,
+}
+
+/// Applies [`CONFIG`] and waits for the BGP sessions.
+pub fn configure(lab: &Lab) -> Result<()> {
+    lab.api()?.apply(CONFIG)?;
+    crate::expect_sessions(lab, SOON)
+}
+
+/// Merges a patch into a Service of the namespace `default`.
+pub fn merge_service(lab: &Lab, name: &str, patch: Value) -> Result<()> {
+    let object = json!({ "apiVersion": "v1", "kind": "Service",
+                         "metadata": { "name": name, "namespace": "default" } });
+    lab.api()?.merge(object, patch)
+}
+
+impl LbService {
+    /// A Service whose backends are the pods of all nodes, with addresses of `pool`.
+    pub fn new(name: &str, pool: &str) -> Self {
+        Self {
+            object: json!({
+                "apiVersion": "v1", "kind": "Service",
+                "metadata": { "name": name, "namespace": "default",
+                              "annotations": { "fairlead.dev/address-pool": pool } },
+                "spec": {
+                    "type": "LoadBalancer",
+                    "ipFamilyPolicy": "RequireDualStack",
+                    "selector": { "app": "web" },
+                    "ports": [
+                        { "name": "tcp", "protocol": "TCP", "port": 80, "targetPort": 8080 },
+                        { "name": "udp", "protocol": "UDP", "port": 80, "targetPort": 8080 },
+                    ],
+                },
+            }),
+        }
+    }
+
+    /// With this `externalTrafficPolicy`.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.object["spec"]["externalTrafficPolicy"] = json!(format!("{policy:?}"));
+        self
+    }
+
+    /// Only with the pods of one node.
+    #[must_use]
+    pub fn on(mut self, node: &str) -> Self {
+        self.object["spec"]["selector"]["node"] = json!(node);
+        self
+    }
+
+    /// One family only, `IPv4` or `IPv6`.
+    #[must_use]
+    pub fn single(mut self, family: &str) -> Self {
+        self.object["spec"]["ipFamilyPolicy"] = json!("SingleStack");
+        self.object["spec"]["ipFamilies"] = json!([family]);
+        self
+    }
+
+    /// With an annotation.
+    #[must_use]
+    pub fn annotation(mut self, name: &str, value: &str) -> Self {
+        self.object["metadata"]["annotations"][name] = json!(value);
+        self
+    }
+
+    /// Without a wish for a pool.
+    #[must_use]
+    pub fn any_pool(mut self) -> Self {
+        self.object["metadata"]["annotations"] = json!({});
+        self
+    }
+
+    /// The object.
+    pub fn object(&self) -> &Value {
+        &self.object
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.object["metadata"]["name"].as_str().unwrap_or_default()
+    }
+
+    /// Applies it.
+    pub fn apply(&self, lab: &Lab) -> Result<()> {
+        lab.api()?.apply_object(self.object.clone()).map(drop)
+    }
+
+    /// Applies it and waits for its addresses, IPv4 first.
+    pub fn up(&self, lab: &Lab) -> Result<Vec<IpAddr>> {
+        self.apply(lab)?;
+        let count = if self.object["spec"]["ipFamilyPolicy"] == "SingleStack" { 1 } else { 2 };
+        let mut addresses = lab.api()?.wait_for_addresses(self.name(), count, SOON)?;
+        addresses.sort();
+        Ok(addresses)
+    }
+
+    /// Deletes it.
+    pub fn delete(&self, lab: &Lab) -> Result<()> {
+        lab.api()?.delete(&self.object.to_string())
+    }
+}

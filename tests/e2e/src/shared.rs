@@ -1,0 +1,98 @@
+//! One lab for all tests of a file.
+
+use std::ops::Deref;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use fairlead_lab::{Builder, Lab};
+
+/// A lab that is made when it is first needed.
+pub struct Shared {
+    make: fn() -> Builder,
+    prepare: fn(&Lab) -> anyhow::Result<()>,
+    lab: Mutex<Option<Lab>>,
+}
+
+/// A test's turn with the lab.
+pub struct Turn<'a> {
+    lab: MutexGuard<'a, Option<Lab>>,
+}
+
+impl Shared {
+    /// A lab made by `make`, and made ready by `prepare` before its first use.
+    pub const fn new(make: fn() -> Builder, prepare: fn(&Lab) -> anyhow::Result<()>) -> Self {
+        Self { make, prepare, lab: Mutex::new(None) }
+    }
+
+    /// Waits for the lab, and gets it as it was in the beginning: cables whole, every process running.
+    ///
+    /// # Panics
+    /// When the lab does not come up.
+    pub fn turn(&self) -> Turn<'_> {
+        let mut lab = self.lab.lock().unwrap_or_else(PoisonError::into_inner);
+        if lab.is_none() {
+            match (self.make)().start() {
+                Ok(made) => *lab = Some(made),
+                Err(error) => panic!("{error:#}"),
+            }
+            let turn = Turn { lab };
+            if let Err(error) = (self.prepare)(&turn) {
+                panic!("{error:#}");
+            }
+            return turn;
+        }
+        let turn = Turn { lab };
+        if let Err(error) = restore(&turn) {
+            panic!("restore the lab: {error:#}");
+        }
+        turn
+    }
+}
+
+impl Deref for Turn<'_> {
+    type Target = Lab;
+
+    fn deref(&self) -> &Lab {
+        match self.lab.as_ref() {
+            Some(lab) => lab,
+            // `turn` fills it before a Turn exists, and only the drop of the Turn takes it out.
+            None => unreachable!("a turn without a lab"),
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // A failed test leaves it in a state nobody knows. Dropped in a panic, it keeps its logs.
+        if std::thread::panicking() {
+            *self.lab = None;
+        }
+    }
+}
+
+fn restore(lab: &Lab) -> anyhow::Result<()> {
+    lab.mend()?;
+    if let Ok(server) = lab.api_server() {
+        server.end_outage()?;
+    }
+    let speakers = lab.nodes().iter().filter_map(|node| node.speaker().ok());
+    for process in speakers.chain(lab.controller().ok()).chain(lab.cluster().ok()) {
+        if process.is_running() {
+            process.resume()?;
+        } else {
+            process.spawn_again()?;
+        }
+    }
+    for node in lab.nodes() {
+        for k in 1..=node.pods().len() {
+            if lab.api().is_ok() {
+                lab.set_ready(node.name(), k, true)?;
+            }
+        }
+    }
+    // Sessions that a test ended come back within the connect time.
+    if lab.nodes().iter().any(|node| node.speaker().is_ok()) {
+        crate::expect_sessions(lab, Duration::from_secs(30))?;
+    }
+    Ok(())
+}

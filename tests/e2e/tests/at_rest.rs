@@ -1,0 +1,92 @@
+//! When nothing changes, nothing is written.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use fairlead_e2e::{LbService, SECOND, SOON, Shared, all_nodes, configure, expect_next_hops, reach};
+use fairlead_lab::{Lab, ensure, wait_for};
+
+static LAB: Shared = Shared::new(Lab::builder, configure);
+
+/// The version of every object that Fairlead could write to.
+fn versions(lab: &Lab) -> BTreeMap<String, String> {
+    let fairlead = "fairlead.dev/v1beta1";
+    [
+        ("v1", "Service"),
+        ("v1", "Secret"),
+        ("events.k8s.io/v1", "Event"),
+        (fairlead, "IPAddressPool"),
+        (fairlead, "L2Advertisement"),
+        (fairlead, "BGPAdvertisement"),
+        (fairlead, "BGPPeer"),
+        (fairlead, "Speaker"),
+    ]
+    .into_iter()
+    .flat_map(|(version, kind)| {
+        let list = lab.api().unwrap().list(version, kind).unwrap();
+        list.into_iter().map(move |object| {
+            let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
+            (format!("{kind} {}", text("name")), text("resourceVersion"))
+        })
+    })
+    .collect()
+}
+
+#[test]
+fn at_rest_no_object_changes_and_no_event_is_told() {
+    let lab = LAB.turn();
+    let services = [LbService::new("rest-l2", "l2"), LbService::new("rest-bgp", "bgp")];
+    let ips: Vec<IpAddr> = services.iter().flat_map(|service| service.up(&lab).unwrap()).collect();
+    for ip in &ips {
+        reach(&lab, *ip, 1).unwrap();
+    }
+    expect_next_hops(&lab, ips[2], &all_nodes(&lab), SOON).unwrap();
+    // Statuses are written at most once a second: what is due arrives, then there is rest.
+    let mut before = versions(&lab);
+    wait_for("three seconds without a write", 2 * SOON, || {
+        std::thread::sleep(3 * SECOND);
+        let now = versions(&lab);
+        let same = now == before;
+        let moved: Vec<_> = now.iter().filter(|(key, version)| before.get(*key) != Some(version)).collect();
+        let moved = format!("{moved:?}");
+        before = now;
+        ensure(same, moved)
+    })
+    .unwrap();
+    std::thread::sleep(10 * SECOND);
+    assert_eq!(versions(&lab), before, "ten seconds at rest");
+    assert!(before.keys().any(|key| key.starts_with("Speaker ")), "{before:?}");
+}
+
+#[test]
+fn every_speaker_says_what_it_announces() {
+    let lab = LAB.turn();
+    let services = [LbService::new("said-l2", "l2"), LbService::new("said-bgp", "bgp")];
+    services.iter().for_each(|service| drop(service.up(&lab).unwrap()));
+    wait_for("the status of the speakers", SOON, || {
+        let speakers = lab.api()?.list("fairlead.dev/v1beta1", "Speaker")?;
+        let sum =
+            |pointer: &str| -> i64 { speakers.iter().filter_map(|s| s.pointer(pointer)?.as_i64()).sum() };
+        let held = lab.api()?.list("v1", "Service")?;
+        let count = |prefix: &str| -> i64 {
+            let ips = held.iter().flat_map(|s| s["status"]["loadBalancer"]["ingress"].as_array());
+            ips.flatten().filter(|i| i["ip"].as_str().is_some_and(|ip| ip.starts_with(prefix))).count() as i64
+        };
+        let (l2, bgp) =
+            (count("192.0.2.") + count("2001:db8:1:"), count("198.51.100.") + count("2001:db8:100:"));
+        let established = speakers
+            .iter()
+            .flat_map(|s| s["status"]["sessions"].as_array())
+            .flatten()
+            .filter(|session| session["state"] == "Established")
+            .count();
+        // Each L2 address has one owner, each BGP address is announced by all three nodes, to a router of two sessions.
+        let seen = (speakers.len(), sum("/status/l2/announced"), sum("/status/bgp/announced"), established);
+        ensure(seen == (3, l2, 3 * bgp, 6), format!("{seen:?} with {l2} and {bgp} addresses"))
+            .map_err(anyhow::Error::msg)
+    })
+    .unwrap();
+    services.iter().for_each(|service| service.delete(&lab).unwrap());
+}

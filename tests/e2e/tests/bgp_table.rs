@@ -1,0 +1,186 @@
+//! The router's table has exactly the expected routes and next hops.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use fairlead_e2e::{
+    LbService, Policy, SECOND, SOON, Shared, all_nodes, configure, expect_next_hops, expect_sessions,
+    next_hops, nodes,
+};
+use fairlead_lab::{Family, Lab, Message, ensure, wait_for};
+use ipnet::IpNet;
+use serde_json::json;
+
+static LAB: Shared = Shared::new(Lab::builder, configure);
+
+/// Every prefix the router has learnt.
+fn learnt(lab: &Lab) -> BTreeSet<IpNet> {
+    Family::BOTH.into_iter().flat_map(|family| lab.router().bgp_routes(family).unwrap().into_keys()).collect()
+}
+
+fn expect_learnt(lab: &Lab, ips: &[IpAddr]) {
+    let expected: BTreeSet<IpNet> = ips.iter().map(|ip| IpNet::from(*ip)).collect();
+    wait_for("exactly the expected prefixes", SOON, || {
+        let seen = learnt(lab);
+        ensure(seen == expected, format!("{seen:?}"))
+    })
+    .unwrap();
+}
+
+#[test]
+fn under_cluster_every_node_is_a_next_hop() {
+    let lab = LAB.turn();
+    let service = LbService::new("table-cluster", "bgp");
+    let ips = service.up(&lab).unwrap();
+    for ip in &ips {
+        expect_next_hops(&lab, *ip, &all_nodes(&lab), SOON).unwrap();
+    }
+    expect_learnt(&lab, &ips);
+    service.delete(&lab).unwrap();
+    expect_learnt(&lab, &[]);
+}
+
+#[test]
+fn under_local_the_nodes_with_ready_pods_are_the_next_hops() {
+    let lab = LAB.turn();
+    let service = LbService::new("table-local", "bgp").policy(Policy::Local);
+    let ips = service.up(&lab).unwrap();
+    let expect = |expected: &BTreeSet<String>| {
+        for ip in &ips {
+            expect_next_hops(&lab, *ip, expected, SOON).unwrap();
+        }
+    };
+    expect(&all_nodes(&lab));
+    lab.set_ready("n2", 1, false).unwrap();
+    expect(&nodes(["n1", "n3"]));
+    lab.set_ready("n1", 1, false).unwrap();
+    expect(&nodes(["n3"]));
+    lab.set_ready("n3", 1, false).unwrap();
+    expect(&nodes([]));
+    expect_learnt(&lab, &[]);
+    lab.set_ready("n2", 1, true).unwrap();
+    expect(&nodes(["n2"]));
+    service.delete(&lab).unwrap();
+    expect_learnt(&lab, &[]);
+}
+
+#[test]
+fn without_any_ready_endpoint_nothing_is_announced_under_cluster_either() {
+    let lab = LAB.turn();
+    let service = LbService::new("table-empty", "bgp").on("nowhere");
+    let other = LbService::new("table-other", "bgp");
+    let ips = service.up(&lab).unwrap();
+    let others = other.up(&lab).unwrap();
+    expect_learnt(&lab, &others);
+    for ip in ips {
+        assert_eq!(next_hops(&lab, ip).unwrap(), nodes([]));
+    }
+    service.delete(&lab).unwrap();
+    other.delete(&lab).unwrap();
+}
+
+#[test]
+fn an_excluded_node_announces_nothing_until_the_label_is_gone() {
+    let lab = LAB.turn();
+    let service = LbService::new("table-exclude", "bgp");
+    let ips = service.up(&lab).unwrap();
+    let label = |value: serde_json::Value| {
+        let node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n3" } });
+        let labels = json!({ "node.kubernetes.io/exclude-from-external-load-balancers": value });
+        lab.api().unwrap().merge(node, json!({ "metadata": { "labels": labels } })).unwrap();
+    };
+    for ip in &ips {
+        expect_next_hops(&lab, *ip, &all_nodes(&lab), SOON).unwrap();
+    }
+    label(json!(""));
+    for ip in &ips {
+        expect_next_hops(&lab, *ip, &nodes(["n1", "n2"]), SOON).unwrap();
+    }
+    label(json!(null));
+    for ip in &ips {
+        expect_next_hops(&lab, *ip, &all_nodes(&lab), SOON).unwrap();
+    }
+    service.delete(&lab).unwrap();
+}
+
+#[test]
+fn a_node_selector_of_the_advertisement_is_obeyed() {
+    let lab = LAB.turn();
+    let advertisement = |selectors: serde_json::Value| {
+        let object = json!({ "apiVersion": "fairlead.dev/v1beta1", "kind": "BGPAdvertisement",
+                             "metadata": { "name": "bgp" } });
+        lab.api().unwrap().merge(object, json!({ "spec": { "nodeSelectors": selectors } })).unwrap();
+    };
+    let service = LbService::new("table-selector", "bgp");
+    let ips = service.up(&lab).unwrap();
+    // The lab's odd nodes are in zone a.
+    advertisement(json!([{ "matchLabels": { "topology.kubernetes.io/zone": "a" } }]));
+    for ip in &ips {
+        expect_next_hops(&lab, *ip, &nodes(["n1", "n3"]), SOON).unwrap();
+    }
+    advertisement(json!(null));
+    for ip in &ips {
+        expect_next_hops(&lab, *ip, &all_nodes(&lab), SOON).unwrap();
+    }
+    service.delete(&lab).unwrap();
+}
+
+#[test]
+fn an_l2_address_is_not_in_the_table_and_a_bgp_address_not_on_the_link() {
+    let lab = LAB.turn();
+    let (l2, bgp) = (LbService::new("table-l2", "l2"), LbService::new("table-bgp", "bgp"));
+    let (l2_ips, bgp_ips) = (l2.up(&lab).unwrap(), bgp.up(&lab).unwrap());
+    for ip in l2_ips {
+        lab.wait_for_owner(ip, SOON).unwrap();
+    }
+    expect_learnt(&lab, &bgp_ips);
+    let capture = lab.capture_node("n1").unwrap();
+    std::thread::sleep(SECOND);
+    for ip in bgp_ips {
+        assert_eq!(capture.claimants(ip), []);
+    }
+    l2.delete(&lab).unwrap();
+    bgp.delete(&lab).unwrap();
+}
+
+#[test]
+fn a_steady_state_is_keepalives_only() {
+    let lab = LAB.turn();
+    let service = LbService::new("table-steady", "bgp");
+    for ip in service.up(&lab).unwrap() {
+        expect_next_hops(&lab, ip, &all_nodes(&lab), SOON).unwrap();
+    }
+    let capture = lab.capture_router().unwrap();
+    std::thread::sleep(8 * SECOND);
+    let kinds: BTreeSet<u8> = capture
+        .frames()
+        .into_iter()
+        .filter_map(|seen| match seen.frame.message {
+            Message::Bgp { messages, .. } => Some(messages.into_iter().map(|message| message.kind)),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    assert_eq!(kinds, BTreeSet::from([4]), "types of BGP messages in eight seconds");
+    service.delete(&lab).unwrap();
+}
+
+#[test]
+fn a_router_that_restarts_learns_everything_again() {
+    let lab = LAB.turn();
+    let service = LbService::new("table-restart", "bgp");
+    let ips = service.up(&lab).unwrap();
+    for ip in &ips {
+        expect_next_hops(&lab, *ip, &all_nodes(&lab), SOON).unwrap();
+    }
+    let bgpd = lab.router().daemon("bgpd").unwrap();
+    bgpd.kill().unwrap();
+    bgpd.spawn_again().unwrap();
+    expect_sessions(&lab, SOON).unwrap();
+    for ip in &ips {
+        expect_next_hops(&lab, *ip, &all_nodes(&lab), SOON).unwrap();
+    }
+    service.delete(&lab).unwrap();
+}

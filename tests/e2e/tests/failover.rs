@@ -1,0 +1,184 @@
+//! A node fails, and clients hardly notice.
+//!
+//! The pods of these Services run on a node that does not fail: what is measured is the way to the address, not the
+//! time until Kubernetes notices a dead pod.
+
+#![allow(clippy::unwrap_used)]
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use fairlead_e2e::{
+    LbService, PACE, PORT, SECOND, SOON, Shared, all_nodes, clients, configure, expect_next_hops,
+    expect_owner, merge_service, nodes, reach,
+};
+use fairlead_lab::{Carrier, Lab, Stream, wait_for};
+use serde_json::json;
+
+static LAB: Shared = Shared::new(Lab::builder, configure);
+
+/// The longest silence a client may see when the cable of an address's owner is cut.
+const CUT_BUDGET: Duration = Duration::from_secs(2);
+
+/// A Service with an L2 address whose owner has no pod of it.
+fn service_off_its_owner(lab: &Lab, name: &str) -> (LbService, Vec<IpAddr>, String) {
+    let service = LbService::new(name, "l2").single("IPv4");
+    let ips = service.up(lab).unwrap();
+    let owner = lab.wait_for_owner(ips[0], SOON).unwrap().to_owned();
+    let backend = lab.nodes().iter().map(|node| node.name()).find(|name| *name != owner).unwrap();
+    merge_service(lab, name, json!({ "spec": { "selector": { "node": backend } } })).unwrap();
+    wait_for("only the chosen pod", SOON, || match reach(lab, ips[0], 5) {
+        Ok(answered) if answered == nodes([backend]) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .unwrap();
+    expect_owner(lab, ips[0], &owner, SOON).unwrap();
+    (service, ips, owner)
+}
+
+fn streams(lab: &Lab, ip: IpAddr) -> Vec<(&'static str, Stream)> {
+    let to = SocketAddr::new(ip, PORT);
+    let streams = clients(lab).map(|(name, client)| (name, client.stream(to, PACE))).into();
+    std::thread::sleep(SECOND);
+    streams
+}
+
+/// Ends the streams; the longest gap must be within `budget`.
+fn expect_gap(streams: Vec<(&'static str, Stream)>, budget: Duration, what: &str) {
+    for (name, stream) in streams {
+        let report = stream.stop().unwrap();
+        eprintln!("{what}, {name}: {report}");
+        assert!(report.answered > 100, "{what}, {name}: {report}");
+        assert!(report.longest_gap <= budget, "{what}, {name}: {report}");
+    }
+}
+
+fn cut_the_owner(carrier: Carrier) {
+    let lab = LAB.turn();
+    let name = format!("cut-{carrier:?}").to_lowercase();
+    let (service, ips, owner) = service_off_its_owner(&lab, &name);
+    let streams = streams(&lab, ips[0]);
+    lab.cut(&owner, carrier).unwrap();
+    std::thread::sleep(4 * SECOND);
+    expect_gap(streams, CUT_BUDGET, &format!("cable cut, carrier {carrier:?}"));
+    let second = lab.wait_for_owner(ips[0], SOON).unwrap();
+    assert_ne!(second, owner);
+
+    // Back on the link, the first owner takes its address back, and only one of the two answers.
+    lab.mend().unwrap();
+    expect_owner(&lab, ips[0], &owner, 3 * SOON).unwrap();
+    let capture = lab.capture_client().unwrap();
+    for _ in 0..5 {
+        assert!(lab.client().resolve(ips[0]).unwrap().is_some());
+    }
+    assert_eq!(capture.claimants(ips[0]), [lab.node(&owner).unwrap().mac()]);
+    service.delete(&lab).unwrap();
+}
+
+#[test]
+fn a_cut_cable_without_carrier() {
+    cut_the_owner(Carrier::Lost);
+}
+
+#[test]
+fn a_cut_cable_with_carrier() {
+    cut_the_owner(Carrier::Kept);
+}
+
+#[test]
+fn an_ipv6_address_moves_as_well() {
+    let lab = LAB.turn();
+    let service = LbService::new("cut-v6", "l2").single("IPv6");
+    let ip = service.up(&lab).unwrap()[0];
+    let owner = lab.wait_for_owner(ip, SOON).unwrap().to_owned();
+    let capture = lab.capture_client().unwrap();
+    let start = Instant::now();
+    lab.cut(&owner, Carrier::Lost).unwrap();
+    wait_for("an advertisement of the next owner", SOON, || {
+        let claims = capture.frames().into_iter().filter(|seen| seen.frame.message.claims(ip));
+        let mut others = claims.filter(|seen| lab.node_of(seen.frame.source) != Some(&owner));
+        others.next().map(|seen| seen.at).ok_or("none")
+    })
+    .map(|at| assert!(at - start <= CUT_BUDGET, "took {:?}", at - start))
+    .unwrap();
+    service.delete(&lab).unwrap();
+}
+
+#[test]
+fn a_killed_speaker_costs_no_more_than_the_cut() {
+    let lab = LAB.turn();
+    let (service, ips, owner) = service_off_its_owner(&lab, "killed");
+    let streams = streams(&lab, ips[0]);
+    lab.node(&owner).unwrap().speaker().unwrap().kill().unwrap();
+    std::thread::sleep(4 * SECOND);
+    // The kernel of the node goes on forwarding: the stream may lose a packet or two at the move.
+    expect_gap(streams, CUT_BUDGET, "killed speaker");
+    assert_ne!(lab.wait_for_owner(ips[0], SOON).unwrap(), owner);
+    service.delete(&lab).unwrap();
+}
+
+#[test]
+fn a_speaker_told_to_leave_hands_over_without_a_gap() {
+    let lab = LAB.turn();
+    let (service, ips, owner) = service_off_its_owner(&lab, "term");
+    let streams = streams(&lab, ips[0]);
+    let status = lab.node(&owner).unwrap().speaker().unwrap().terminate(10 * SECOND).unwrap();
+    assert!(status.success(), "{status}");
+    std::thread::sleep(2 * SECOND);
+    expect_gap(streams, Duration::from_millis(500), "SIGTERM");
+    assert_ne!(lab.wait_for_owner(ips[0], SOON).unwrap(), owner);
+    service.delete(&lab).unwrap();
+}
+
+#[test]
+fn a_speaker_told_to_leave_withdraws_its_routes_first() {
+    let lab = LAB.turn();
+    let service = LbService::new("term-bgp", "bgp").on("n1");
+    let ips = service.up(&lab).unwrap();
+    for ip in &ips {
+        expect_next_hops(&lab, *ip, &all_nodes(&lab), SOON).unwrap();
+    }
+    let streams = streams(&lab, ips[0]);
+    let status = lab.node("n2").unwrap().speaker().unwrap().terminate(10 * SECOND).unwrap();
+    assert!(status.success(), "{status}");
+    for ip in &ips {
+        expect_next_hops(&lab, *ip, &nodes(["n1", "n3"]), SECOND).unwrap();
+    }
+    expect_gap(streams, Duration::from_millis(500), "SIGTERM, BGP");
+    service.delete(&lab).unwrap();
+}
+
+#[test]
+fn a_killed_speaker_loses_its_routes() {
+    let lab = LAB.turn();
+    let service = LbService::new("killed-bgp", "bgp").on("n1");
+    let ips = service.up(&lab).unwrap();
+    for ip in &ips {
+        expect_next_hops(&lab, *ip, &all_nodes(&lab), SOON).unwrap();
+    }
+    lab.node("n3").unwrap().speaker().unwrap().kill().unwrap();
+    // The kernel closes the dead process's connections: the router need not wait for the hold time.
+    for ip in &ips {
+        expect_next_hops(&lab, *ip, &nodes(["n1", "n2"]), 3 * SECOND).unwrap();
+    }
+    service.delete(&lab).unwrap();
+}
+
+#[test]
+fn a_cut_cable_ends_a_bgp_session_by_its_hold_time() {
+    let lab = LAB.turn();
+    let service = LbService::new("cut-bgp", "bgp").on("n1");
+    let ips = service.up(&lab).unwrap();
+    for ip in &ips {
+        expect_next_hops(&lab, *ip, &all_nodes(&lab), SOON).unwrap();
+    }
+    lab.cut("n2", Carrier::Kept).unwrap();
+    for ip in &ips {
+        expect_next_hops(&lab, *ip, &nodes(["n1", "n3"]), 12 * SECOND).unwrap();
+    }
+    lab.mend().unwrap();
+    for ip in &ips {
+        expect_next_hops(&lab, *ip, &all_nodes(&lab), 2 * SOON).unwrap();
+    }
+    service.delete(&lab).unwrap();
+}

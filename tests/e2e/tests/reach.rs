@@ -1,0 +1,124 @@
+//! A client outside reaches a pod: by L2 and by BGP address, IPv4 and IPv6, TCP and UDP, from the LAN and from behind
+//! the router.
+
+#![allow(clippy::unwrap_used)]
+
+use std::net::SocketAddr;
+
+use fairlead_e2e::{
+    LbService, PORT, Policy, SECOND, SOON, Shared, all_nodes, clients, configure, expect_owner, nodes, reach,
+};
+use fairlead_lab::{Lab, Transport, addresses, wait_for};
+
+static LAB: Shared = Shared::new(Lab::builder, configure);
+
+#[test]
+fn an_l2_address_leads_to_every_pod() {
+    let lab = LAB.turn();
+    let service = LbService::new("reach-l2", "l2");
+    for ip in service.up(&lab).unwrap() {
+        assert_eq!(reach(&lab, ip, 15).unwrap(), all_nodes(&lab), "pods that answered at {ip}");
+    }
+    service.delete(&lab).unwrap();
+}
+
+#[test]
+fn a_bgp_address_leads_to_every_pod() {
+    let lab = LAB.turn();
+    let service = LbService::new("reach-bgp", "bgp");
+    for ip in service.up(&lab).unwrap() {
+        assert_eq!(reach(&lab, ip, 15).unwrap(), all_nodes(&lab), "pods that answered at {ip}");
+    }
+    service.delete(&lab).unwrap();
+}
+
+#[test]
+fn under_local_the_pod_sees_the_client() {
+    let lab = LAB.turn();
+    for pool in ["l2", "bgp"] {
+        let service = LbService::new(&format!("local-{pool}"), pool).policy(Policy::Local).on("n2");
+        for ip in service.up(&lab).unwrap() {
+            assert_eq!(reach(&lab, ip, 5).unwrap(), nodes(["n2"]));
+            let expected = [addresses::client().of(ip), addresses::remote_client().of(ip)];
+            for ((name, client), expected) in clients(&lab).into_iter().zip(expected) {
+                for transport in Transport::BOTH {
+                    let answer = client.ask(SocketAddr::new(ip, PORT), transport, 3 * SECOND).unwrap();
+                    assert_eq!(answer.client, expected, "{name}, {transport} to {ip}");
+                }
+            }
+        }
+        service.delete(&lab).unwrap();
+    }
+}
+
+#[test]
+fn under_local_only_a_node_with_a_pod_owns_an_l2_address() {
+    let lab = LAB.turn();
+    // The same address each time, so that the same node would win if pods did not matter.
+    for node in ["n1", "n2", "n3"] {
+        let service = LbService::new("local-owner", "l2")
+            .policy(Policy::Local)
+            .on(node)
+            .annotation("fairlead.dev/load-balancer-ips", "192.0.2.230,2001:db8:1::2ff");
+        for ip in service.up(&lab).unwrap() {
+            expect_owner(&lab, ip, node, SOON).unwrap();
+        }
+        service.delete(&lab).unwrap();
+    }
+}
+
+#[test]
+fn exactly_one_node_answers_for_an_l2_address() {
+    let lab = LAB.turn();
+    let service = LbService::new("one-owner", "l2");
+    let ips = service.up(&lab).unwrap();
+    for ip in &ips {
+        lab.wait_for_owner(*ip, SOON).unwrap();
+    }
+    let capture = lab.capture_client().unwrap();
+    for ip in ips {
+        for _ in 0..10 {
+            assert!(lab.client().resolve(ip).unwrap().is_some());
+        }
+        wait_for("answers in the capture", SECOND, || match capture.claimants(ip).as_slice() {
+            [one] => Ok(*one),
+            other => Err(format!("{other:?}")),
+        })
+        .unwrap();
+    }
+    service.delete(&lab).unwrap();
+}
+
+#[test]
+fn a_deleted_service_is_silent_and_its_address_free() {
+    let lab = LAB.turn();
+    let service = LbService::new("gone", "l2");
+    let ips = service.up(&lab).unwrap();
+    for ip in &ips {
+        lab.wait_for_owner(*ip, SOON).unwrap();
+    }
+    service.delete(&lab).unwrap();
+    for ip in &ips {
+        wait_for(format!("silence about {ip}"), SOON, || match lab.owner(*ip)? {
+            None => Ok(()),
+            Some(node) => Err(anyhow::anyhow!("{node} answers")),
+        })
+        .unwrap();
+    }
+    let wish: Vec<String> = ips.iter().map(ToString::to_string).collect();
+    let next = LbService::new("next", "l2").annotation("fairlead.dev/load-balancer-ips", &wish.join(","));
+    assert_eq!(next.up(&lab).unwrap(), ips);
+    next.delete(&lab).unwrap();
+}
+
+#[test]
+fn a_service_of_one_family_gets_one_address_of_it() {
+    let lab = LAB.turn();
+    for (family, v4) in [("IPv4", true), ("IPv6", false)] {
+        let service = LbService::new("single", "l2").single(family);
+        let ips = service.up(&lab).unwrap();
+        assert!(matches!(ips.as_slice(), [ip] if ip.is_ipv4() == v4), "{family}: {ips:?}");
+        reach(&lab, ips[0], 2).unwrap();
+        service.delete(&lab).unwrap();
+    }
+}
