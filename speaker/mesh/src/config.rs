@@ -24,14 +24,15 @@ pub struct Config {
     pub settle_after: Duration,
 }
 
-/// Measured in simulated time (`tests/simulated.rs`): a node that falls silent is known to all others within 1.5 s at
-/// the worst and about 1 s as a rule, and at 5 % loss nobody is taken for dead.
+/// Measured in simulated time (`tests/simulated.rs`): the time until the last of the others knows that a node fell silent
+/// is 0.7 s in the median, at the worst 1.0 s with 3 nodes, 1.2 s with 5 and 1.3 s with 50; at 5 % loss nobody is taken
+/// for dead.
 impl Default for Config {
     fn default() -> Self {
         Self {
-            probe_period: Duration::from_millis(250),
-            probe_rtt: Duration::from_millis(120),
-            suspect_to_down: Duration::from_millis(500),
+            probe_period: Duration::from_millis(150),
+            probe_rtt: Duration::from_millis(70),
+            suspect_to_down: Duration::from_millis(450),
             gossip_period: Duration::from_millis(50),
             announce_period: Duration::from_millis(500),
             settle_after: Duration::from_secs(2),

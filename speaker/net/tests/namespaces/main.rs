@@ -241,6 +241,9 @@ fn thousands_of_groups_can_be_joined() {
     wait_until("the last group goes with the socket", || joined(&cable) == before);
 }
 
+/// A name, what iproute2 does, and what is then seen.
+type Step = (&'static str, &'static [&'static str], fn(&Link) -> bool);
+
 #[test]
 fn the_monitor_follows_what_happens_to_interfaces() {
     let Some(cable) = cable() else { return };
@@ -252,7 +255,7 @@ fn the_monitor_follows_what_happens_to_interfaces() {
         assert!(first.announces() && first.broadcast && !first.no_arp && first.mac.is_some());
         assert!(monitor.links().named("lo").is_some_and(|lo| lo.loopback && !lo.announces()));
 
-        let steps: [(&str, &[&str], fn(&Link) -> bool); 8] = [
+        let steps: [Step; 8] = [
             ("IPv4 address", &["address", "add", "192.0.2.1/24", "dev", "eth0"], |link| {
                 link.ipv4() == Some(Ipv4Addr::new(192, 0, 2, 1))
                     && link.addresses.iter().any(|net| net.prefix_len() == 24)
@@ -282,7 +285,7 @@ fn the_monitor_follows_what_happens_to_interfaces() {
 
         ip(&["-n", &node, "link", "add", "br0", "type", "bridge"]);
         ip(&["-n", &node, "link", "set", "wan0", "master", "br0"]);
-        while !monitor.links().by_index[&first.index].controller.is_some() {
+        while monitor.links().by_index[&first.index].controller.is_none() {
             timeout(PATIENCE, monitor.next()).await.unwrap().unwrap();
         }
         assert!(!monitor.links().by_index[&first.index].announces(), "a port of a bridge");

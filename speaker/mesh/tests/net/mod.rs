@@ -1,0 +1,226 @@
+//! Speakers on a network with latency, loss and partitions, in simulated time.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use fairlead_mesh::{Config, Counters, Identity, Mesh, MeshEvent};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+pub const KEY: &[u8] = b"the key of this mesh";
+
+pub const fn ms(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+pub const fn secs(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+struct Node {
+    /// `None` while the process is not running.
+    mesh: Option<Mesh>,
+    bump: u64,
+    stalled_until: Instant,
+}
+
+/// A datagram under way: when it arrives, an order for equal times, where from, where to.
+type Flight = (Instant, u64, usize, usize, Vec<u8>);
+
+pub struct Net {
+    pub loss: f64,
+    pub record: bool,
+    nodes: Vec<Node>,
+    now: Instant,
+    /// Since when events are counted.
+    since: Instant,
+    flights: BinaryHeap<Reverse<Flight>>,
+    count: u64,
+    rng: StdRng,
+    partition: Vec<Vec<usize>>,
+    events: Vec<(Duration, usize, MeshEvent)>,
+    recorded: Vec<(usize, usize, Vec<u8>)>,
+}
+
+fn address(node: usize) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::from_bits(0x0a00_0001 + node as u32), 7946))
+}
+
+fn index(address: SocketAddr) -> usize {
+    match address {
+        SocketAddr::V4(v4) => (v4.ip().to_bits() - 0x0a00_0001) as usize,
+        SocketAddr::V6(_) => panic!("{address} is none of ours"),
+    }
+}
+
+impl Net {
+    /// Speakers that all start now and know each other from the API.
+    pub fn new(size: usize, seed: u64) -> Self {
+        let mut net = Self::stopped(size, seed);
+        (0..size).for_each(|node| net.start(node, 0));
+        net
+    }
+
+    /// Speakers that know each other from the API, none of them running.
+    pub fn stopped(size: usize, seed: u64) -> Self {
+        let now = Instant::now() + secs(86_400);
+        let mut net = Self {
+            loss: 0.0,
+            record: false,
+            nodes: Vec::new(),
+            now,
+            since: now,
+            flights: BinaryHeap::new(),
+            count: 0,
+            rng: StdRng::seed_from_u64(seed),
+            partition: Vec::new(),
+            events: Vec::new(),
+            recorded: Vec::new(),
+        };
+        net.nodes.extend((0..size).map(|_| Node { mesh: None, bump: 1_700_000_000_000, stalled_until: now }));
+        net
+    }
+
+    /// Starts the speaker, in a life that is `bump` after its last.
+    pub fn start(&mut self, node: usize, bump: i64) {
+        self.nodes[node].bump = self.nodes[node].bump.checked_add_signed(bump).unwrap();
+        self.start_with_key(node, KEY);
+    }
+
+    pub fn start_with_key(&mut self, node: usize, key: &[u8]) {
+        let identity = Identity { node: name(node), address: address(node), bump: self.nodes[node].bump };
+        let mut mesh = Mesh::new(self.now, Config::default(), identity, key, self.rng.random());
+        let peers: BTreeMap<_, _> = (0..self.nodes.len()).map(|peer| (name(peer), address(peer))).collect();
+        mesh.set_peers(self.now, peers);
+        self.nodes[node].mesh = Some(mesh);
+        self.drain(node);
+    }
+
+    pub fn kill(&mut self, node: usize) {
+        self.nodes[node].mesh = None;
+    }
+
+    pub fn leave(&mut self, node: usize) {
+        self.nodes[node].mesh.as_mut().unwrap().leave(self.now);
+        self.drain(node);
+    }
+
+    /// The process stands still, as under load.
+    pub fn stall(&mut self, node: usize, time: Duration) {
+        self.nodes[node].stalled_until = self.now + time;
+    }
+
+    /// Only nodes of one group reach each other; without groups all do.
+    pub fn partition(&mut self, groups: &[&[usize]]) {
+        self.partition = groups.iter().map(|group| group.to_vec()).collect();
+    }
+
+    pub fn alive(&self, node: usize) -> Vec<&str> {
+        self.mesh(node).alive().iter().map(String::as_str).collect()
+    }
+
+    pub fn settled(&self, node: usize) -> bool {
+        self.mesh(node).settled(self.now)
+    }
+
+    pub fn counters(&self, node: usize) -> Counters {
+        self.mesh(node).counters()
+    }
+
+    /// Who was told what and when, since they were forgotten last.
+    pub fn events(&self) -> &[(Duration, usize, MeshEvent)] {
+        &self.events
+    }
+
+    pub fn forget_events(&mut self) {
+        self.events.clear();
+        self.since = self.now;
+    }
+
+    /// Sends what was recorded once more.
+    pub fn replay(&mut self) {
+        for (from, to, datagram) in std::mem::take(&mut self.recorded) {
+            self.fly(from, to, datagram);
+        }
+    }
+
+    pub fn run_for(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let flight = self.flights.peek().map(|Reverse((at, ..))| (*at, None));
+            let timers = self.nodes.iter().enumerate().filter_map(|(node, state)| {
+                let due = state.mesh.as_ref()?.poll_timeout()?;
+                Some((self.awake(node, due), Some(node)))
+            });
+            let Some((at, node)) =
+                timers.chain(flight).min_by_key(|(at, _)| *at).filter(|(at, _)| *at <= end)
+            else {
+                self.now = end;
+                return;
+            };
+            self.now = self.now.max(at);
+            match node {
+                Some(node) => {
+                    if let Some(mesh) = &mut self.nodes[node].mesh {
+                        mesh.handle_timeout(self.now);
+                    }
+                    self.drain(node);
+                }
+                None => self.land(),
+            }
+        }
+    }
+
+    fn mesh(&self, node: usize) -> &Mesh {
+        self.nodes[node].mesh.as_ref().unwrap()
+    }
+
+    fn awake(&self, node: usize, at: Instant) -> Instant {
+        at.max(self.nodes[node].stalled_until)
+    }
+
+    fn land(&mut self) {
+        let Some(Reverse((_, count, from, to, datagram))) = self.flights.pop() else { return };
+        if self.now < self.nodes[to].stalled_until {
+            // It waits in the socket.
+            self.flights.push(Reverse((self.nodes[to].stalled_until, count, from, to, datagram)));
+            return;
+        }
+        if let Some(mesh) = &mut self.nodes[to].mesh {
+            mesh.handle_datagram(self.now, address(from), &datagram);
+        }
+        self.drain(to);
+    }
+
+    fn drain(&mut self, node: usize) {
+        loop {
+            let Some(mesh) = &mut self.nodes[node].mesh else { return };
+            while let Some(event) = mesh.poll_event() {
+                self.events.push((self.now - self.since, node, event));
+            }
+            let Some((to, datagram)) = mesh.poll_transmit() else { return };
+            assert!(datagram.len() <= 1_232, "fits every IPv6 link");
+            self.fly(node, index(to), datagram);
+        }
+    }
+
+    fn fly(&mut self, from: usize, to: usize, datagram: Vec<u8>) {
+        if self.record {
+            self.recorded.push((from, to, datagram.clone()));
+        }
+        let reaches = self.partition.is_empty()
+            || self.partition.iter().any(|group| group.contains(&from) && group.contains(&to));
+        if !reaches || self.rng.random_bool(self.loss) {
+            return;
+        }
+        let latency = Duration::from_micros(self.rng.random_range(100..2_000));
+        self.count += 1;
+        self.flights.push(Reverse((self.now + latency, self.count, from, to, datagram)));
+    }
+}
+
+fn name(node: usize) -> String {
+    format!("node-{node}")
+}
