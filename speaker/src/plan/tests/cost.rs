@@ -1,0 +1,103 @@
+//! An event costs what it changes: the same with 100 Services as with 2,000.
+
+use TrafficPolicy::{Cluster, Local};
+
+use super::*;
+
+/// `count` Services, announced by L2 and BGP, on three nodes.
+fn world(count: usize) -> World {
+    let mut world = World::of(3)
+        .pool("large", &["10.0.0.0-10.0.255.255"])
+        .pool("spare", &["10.1.0.0-10.1.255.255"])
+        .peer(peer("tor", "203.0.113.1"))
+        .l2(l2_advertisement("l2"))
+        .bgp(bgp_advertisement("bgp"));
+    for n in 0..count {
+        let address = format!("10.0.{}.{}", n / 250, n % 250);
+        let policy = if n % 2 == 0 { Cluster } else { Local };
+        world = world.service(&format!("s{n}"), policy, &address, "n1 n2");
+    }
+    world
+}
+
+fn spent(plan: &mut Plan, event: impl FnOnce(&mut Plan)) -> (Work, usize) {
+    let before = plan.work();
+    event(plan);
+    let changes = plan.changes().len();
+    let after = plan.work();
+    let work = Work {
+        services: after.services - before.services,
+        elections: after.elections - before.elections,
+        prefixes: after.prefixes - before.prefixes,
+    };
+    (work, changes)
+}
+
+#[test]
+fn the_cost_of_an_event_does_not_grow_with_the_number_of_services() {
+    let costs = |count: usize| {
+        let world = world(count);
+        let (mut plan, _) = world.seen_by("n1");
+        let service = world.services["s7"].clone();
+        let moved = Service { addresses: vec![ip("10.1.0.1")], ..service.clone() };
+        let none = Slice::new("s7", []);
+        let (slice_key, slice) = world.slice("s7");
+        let node = |name: &str| world.nodes[name].clone();
+        let heartbeat = Node { internal_ips: vec![ip("203.0.113.9")], ..node("n1") };
+        let spare = bgp_advertisement("spare");
+        let spare = BgpAdvertisement {
+            pools: PoolSelection { names: ["spare".into()].into(), ..Default::default() },
+            ..spare
+        };
+        let mut config = world.config.clone();
+        config.bgp_advertisements.insert("spare".into(), spare);
+        vec![
+            ("its endpoints go", spent(&mut plan, |p| p.apply_slice(slice_key.clone(), none))),
+            ("its endpoints come", spent(&mut plan, |p| p.apply_slice(slice_key, slice))),
+            ("its address changes", spent(&mut plan, |p| p.apply_service(key("s7"), moved))),
+            ("it goes", spent(&mut plan, |p| p.remove_service(&key("s7")))),
+            ("it comes", spent(&mut plan, |p| p.apply_service(key("s7"), service.clone()))),
+            ("nothing changes", spent(&mut plan, |p| p.apply_service(key("s7"), service))),
+            ("a heartbeat of the Node", spent(&mut plan, |p| p.apply_node("n1".into(), heartbeat))),
+            ("a Node that owns nothing goes", {
+                plan.apply_node("n9".into(), Node::default());
+                plan.changes();
+                spent(&mut plan, |p| p.remove_node("n9"))
+            }),
+            ("an advertisement of a pool nobody uses", spent(&mut plan, |p| p.set_config(config))),
+            (
+                "everything is listed again",
+                spent(&mut plan, |p| {
+                    let services = world.services.iter().map(|(name, s)| (key(name), s.clone()));
+                    p.reset_services(services.collect());
+                }),
+            ),
+        ]
+    };
+    let (few, many) = (costs(100), costs(2_000));
+    assert_eq!(few, many);
+    for (what, (work, _)) in few {
+        assert!(work.services <= 1 && work.elections <= 2 && work.prefixes <= 2, "{what}: {work:?}");
+    }
+}
+
+#[test]
+fn one_service_under_a_large_aggregate_costs_no_more() {
+    let mut world = world(2_000);
+    world.config.bgp_advertisements.get_mut("bgp").unwrap().aggregation_length = 16;
+    let (mut plan, announced) = world.seen_by("n1");
+    assert_eq!(announced.routes.len(), 1);
+    let (work, changes) = spent(&mut plan, |p| p.remove_service(&key("s7")));
+    assert_eq!((work.prefixes, changes), (1, usize::from(announced.l2.contains_key(&ip("10.0.0.7")))));
+}
+
+#[test]
+fn a_node_that_dies_moves_only_the_addresses_it_owned() {
+    let mut world = world(2_000);
+    let (mut plan, _) = world.seen_by("n1");
+    let owned = world.seen_by("n2").1.l2.len();
+    assert!((400..1600).contains(&owned), "{owned}");
+    world.live.as_mut().unwrap().remove("n2");
+    let (work, _) = spent(&mut plan, |p| p.set_live(world.live_names()));
+    assert_eq!(work, Work { elections: owned as u64, ..Work::default() });
+}

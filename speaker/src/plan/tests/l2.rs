@@ -1,0 +1,231 @@
+//! Who announces by L2.
+
+use TrafficPolicy::{Cluster, Local};
+
+use super::*;
+
+const A: &str = "192.0.2.1";
+
+fn selecting(name: &str, nodes: &[&str]) -> L2Advertisement {
+    let node_selectors = nodes.iter().map(|n| selector(&format!("name={n}"))).collect();
+    L2Advertisement { node_selectors, ..l2_advertisement(name) }
+}
+
+fn preferring(name: &str, weights: &[(u32, &str)]) -> L2Advertisement {
+    let preferred = weights.iter().map(|(w, n)| (*w, selector(&format!("name={n}"))));
+    L2Advertisement { preferred_nodes: preferred.collect(), ..l2_advertisement(name) }
+}
+
+/// given: 3 nodes, a policy, endpoints on nodes → announced by: exactly those.
+#[test]
+fn traffic_policy_and_endpoints() {
+    let table = [
+        (Local, "n1", vec!["n1"]),
+        (Local, "n2", vec!["n2"]),
+        (Local, "n3", vec!["n3"]),
+        (Local, "", vec![]),
+        (Cluster, "", vec![]),
+    ];
+    for (policy, endpoints, expected) in table {
+        let world = World::of(3).service("web", policy, A, endpoints).l2(l2_advertisement("ad"));
+        assert_eq!(world.l2_nodes(A), expected, "{policy:?}, endpoints on {endpoints:?}");
+    }
+}
+
+#[test]
+fn with_policy_cluster_the_owner_does_not_depend_on_endpoints() {
+    let owner = |e| World::of(3).service("web", Cluster, A, e).l2(l2_advertisement("ad")).l2_nodes(A);
+    assert_eq!(owner("n1").len(), 1);
+    assert_eq!(owner("n1"), owner("n2"));
+    assert_eq!(owner("n1"), owner("n1 n2 n3"));
+}
+
+#[test]
+fn with_policy_local_one_of_the_nodes_with_endpoints_announces() {
+    let world = World::of(3).service("web", Local, A, "n1 n3").l2(l2_advertisement("ad"));
+    let nodes = world.l2_nodes(A);
+    assert!(nodes == ["n1"] || nodes == ["n3"], "{nodes:?}");
+}
+
+/// given: advertisements for nodes → announced by: one of these.
+#[test]
+fn node_selectors() {
+    let all = ["n1", "n2", "n3"];
+    let table: [(&str, Vec<L2Advertisement>, &[&str]); 5] = [
+        ("one node", vec![selecting("ad", &["n2"])], &["n2"]),
+        ("any of two selectors", vec![selecting("ad", &["n1", "n3"])], &["n1", "n3"]),
+        ("two advertisements", vec![selecting("a", &["n1"]), selecting("b", &["n3"])], &["n1", "n3"]),
+        ("no such node", vec![selecting("ad", &["n9"])], &[]),
+        ("no selector", vec![l2_advertisement("ad")], &all),
+    ];
+    for (what, ads, among) in table {
+        let world = ads.into_iter().fold(World::of(3).service("web", Cluster, A, "n1"), World::l2);
+        let nodes = world.l2_nodes(A);
+        assert_eq!(nodes.len(), among.len().min(1), "{what}: {nodes:?}");
+        assert!(nodes.iter().all(|node| among.contains(&node.as_str())), "{what}: {nodes:?}");
+    }
+}
+
+/// given: preferences → announced by: that node (`None`: whom the hash chooses).
+#[test]
+fn preferred_nodes() {
+    let hashed = World::of(3).service("web", Cluster, A, "n1").l2(l2_advertisement("ad")).l2_nodes(A);
+    let table = [
+        (vec![preferring("a", &[(1, "n1")])], Some("n1")),
+        (vec![preferring("a", &[(1, "n2")])], Some("n2")),
+        (vec![preferring("a", &[(10, "n1"), (20, "n3")])], Some("n3")),
+        // The weights of two advertisements add up.
+        (vec![preferring("a", &[(60, "n1"), (50, "n2")]), preferring("b", &[(20, "n2")])], Some("n2")),
+        // A hard selector goes before a preference.
+        (
+            vec![L2Advertisement {
+                preferred_nodes: vec![(100, selector("name=n1"))],
+                ..selecting("a", &["n2"])
+            }],
+            Some("n2"),
+        ),
+        (vec![preferring("a", &[(100, "n9")])], None),
+    ];
+    for (ads, expected) in table {
+        let what = format!("{ads:?}");
+        let world = ads.into_iter().fold(World::of(3).service("web", Cluster, A, "n1"), World::l2);
+        let expected = expected.map_or(hashed.clone(), |node| vec![node.to_owned()]);
+        assert_eq!(world.l2_nodes(A), expected, "{what}");
+    }
+}
+
+#[test]
+fn a_preferred_node_that_cannot_announce_is_passed_over_and_reclaims() {
+    let mut world =
+        World::of(3).service("web", Cluster, A, "n1").l2(preferring("ad", &[(100, "n2"), (50, "n3")]));
+    assert_eq!(world.l2_nodes(A), ["n2"]);
+    world.nodes.get_mut("n2").unwrap().excluded = true;
+    assert_eq!(world.l2_nodes(A), ["n3"]);
+    world.nodes.get_mut("n2").unwrap().excluded = false;
+    assert_eq!(world.l2_nodes(A), ["n2"]);
+}
+
+/// given: n2 of three nodes, preferred, is like that → it announces or not.
+#[test]
+fn what_makes_a_node_ineligible() {
+    type Spoil = fn(&mut World);
+    let table: [(&str, Spoil); 4] = [
+        ("labelled as excluded", |w| w.nodes.get_mut("n2").unwrap().excluded = true),
+        ("network unavailable", |w| w.nodes.get_mut("n2").unwrap().network_unavailable = true),
+        ("not alive", |w| assert!(w.live.as_mut().unwrap().remove("n2"))),
+        ("its Node is gone", |w| drop(w.nodes.remove("n2"))),
+    ];
+    for (what, spoil) in table {
+        let mut world = World::of(3).service("web", Cluster, A, "n1").l2(preferring("ad", &[(100, "n2")]));
+        assert_eq!(world.l2_nodes(A), ["n2"]);
+        spoil(&mut world);
+        let owners: BTreeSet<_> =
+            ["n1", "n3"].iter().map(|n| world.seen_by(n).0.owner(ip(A)).map(str::to_owned)).collect();
+        assert_eq!(owners.len(), 1, "{what}: {owners:?}");
+        assert!(!owners.contains(&Some("n2".to_owned())) && !owners.contains(&None), "{what}: {owners:?}");
+    }
+}
+
+#[test]
+fn service_selectors_choose_the_services() {
+    let mut ad = l2_advertisement("ad");
+    ad.service_selectors = vec![selector("app=web"), selector("app=mail")];
+    let world = ["web", "mail", "dns"].iter().zip(["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+    let world = world.fold(World::of(1), |w, (name, a)| w.service(name, Cluster, a, "n1")).l2(ad);
+    let (_, announced) = world.seen_by("n1");
+    assert_eq!(announced.l2.keys().copied().collect::<Vec<_>>(), [ip("192.0.2.1"), ip("192.0.2.2")]);
+}
+
+#[test]
+fn pools_are_chosen_by_name_or_label() {
+    for pools in [
+        PoolSelection { names: ["other".to_owned()].into(), selectors: Vec::new() },
+        PoolSelection { names: BTreeSet::new(), selectors: vec![selector("pool=other")] },
+    ] {
+        let world = World::of(1)
+            .pool("other", &["198.51.100.0-198.51.100.255"])
+            .service("web", Cluster, A, "n1")
+            .service("mail", Cluster, "198.51.100.1", "n1")
+            .l2(L2Advertisement { pools, ..l2_advertisement("ad") });
+        let (_, announced) = world.seen_by("n1");
+        assert_eq!(announced.l2.keys().copied().collect::<Vec<_>>(), [ip("198.51.100.1")]);
+    }
+}
+
+/// given: advertisements with interfaces → announced on: their union.
+#[test]
+fn interfaces_are_united() {
+    let on = |name: &str, interfaces: &[&str]| L2Advertisement {
+        interfaces: interfaces.iter().map(|i| (*i).to_owned()).collect(),
+        ..l2_advertisement(name)
+    };
+    let elsewhere = |mut ad: L2Advertisement| {
+        ad.node_selectors = vec![selector("name=n9")];
+        ad
+    };
+    let only = |names: &[&str]| Interfaces::Only(names.iter().map(|n| (*n).to_owned()).collect());
+    let table = [
+        (vec![on("a", &[])], Interfaces::All),
+        (vec![on("a", &["eth1"])], only(&["eth1"])),
+        (vec![on("a", &["eth1"]), on("b", &["eth2"])], only(&["eth1", "eth2"])),
+        (vec![on("a", &["eth1"]), on("b", &[])], Interfaces::All),
+        (vec![on("a", &[]), on("b", &["eth1"])], Interfaces::All),
+        (vec![on("a", &["eth1"]), elsewhere(on("b", &["eth2"]))], only(&["eth1"])),
+    ];
+    for (ads, expected) in table {
+        let world = ads.into_iter().fold(World::of(1).service("web", Cluster, A, "n1"), World::l2);
+        assert_eq!(world.seen_by("n1").1.l2.get(&ip(A)), Some(&expected));
+    }
+}
+
+#[test]
+fn services_that_share_an_address_have_one_owner() {
+    let only_for = |name: &str, app: &str, node: &str| L2Advertisement {
+        service_selectors: vec![selector(&format!("app={app}"))],
+        ..selecting(name, &[node])
+    };
+    // Their advertisements disagree about the node: one of them is chosen, never both.
+    let world = World::of(3)
+        .service("web", Cluster, A, "n1")
+        .service("mail", Cluster, A, "n1")
+        .l2(only_for("a", "web", "n1"))
+        .l2(only_for("b", "mail", "n2"));
+    assert_eq!(world.l2_nodes(A).len(), 1);
+    // A node that can serve both goes before one that can serve one, whatever the hash says.
+    let world = World::of(3)
+        .service("web", Local, A, "n1 n2")
+        .service("mail", Local, A, "n2 n3")
+        .l2(l2_advertisement("ad"));
+    assert_eq!(world.l2_nodes(A), ["n2"]);
+    // It stays announced as long as one of them can be served.
+    let world =
+        World::of(3).service("web", Local, A, "").service("mail", Local, A, "n3").l2(l2_advertisement("ad"));
+    assert_eq!(world.l2_nodes(A), ["n3"]);
+}
+
+#[test]
+fn nobody_owns_anything_until_the_mesh_has_settled() {
+    let mut world = World::of(3).service("web", Cluster, A, "n1").l2(l2_advertisement("ad"));
+    world.live = None;
+    assert!(world.l2_nodes(A).is_empty());
+}
+
+#[test]
+fn an_address_moves_by_handover_only_while_this_node_could_still_serve_it() {
+    let handover = |spoil: fn(&mut World)| {
+        let mut world = World::of(2).service("web", Local, A, "n1 n2").l2(preferring("ad", &[(9, "n1")]));
+        let (mut plan, _) = world.seen_by("n1");
+        spoil(&mut world);
+        world.tell(&mut plan);
+        match plan.changes().as_slice() {
+            [Change::L2Withdraw { handover, .. }] => *handover,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(handover(|w| {
+        w.config.l2_advertisements.insert("ad".into(), preferring("ad", &[(9, "n2")]));
+    }));
+    assert!(!handover(|w| drop(w.endpoints.insert("web".into(), vec!["n2".into()]))));
+    assert!(!handover(|w| w.nodes.get_mut("n1").unwrap().excluded = true));
+    assert!(!handover(|w| drop(w.services.remove("web"))));
+}

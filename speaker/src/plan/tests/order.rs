@@ -1,0 +1,77 @@
+//! What is new is announced before what is old is withdrawn.
+
+use TrafficPolicy::Cluster;
+
+use super::*;
+
+fn world() -> World {
+    let world = World::of(1).peer(peer("tor", "203.0.113.1"));
+    world.l2(l2_advertisement("l2")).bgp(bgp_advertisement("bgp")).service("web", Cluster, "192.0.2.1", "n1")
+}
+
+fn is_withdrawal(change: &Change) -> bool {
+    matches!(change, Change::RouteWithdraw { .. } | Change::L2Withdraw { .. })
+}
+
+fn changes_after(spoil: fn(&mut World)) -> Vec<Change> {
+    let mut world = world();
+    let (mut plan, _) = world.seen_by("n1");
+    spoil(&mut world);
+    world.tell(&mut plan);
+    plan.changes()
+}
+
+#[test]
+fn announcements_come_first() {
+    type Spoil = fn(&mut World);
+    let table: [(&str, Spoil); 3] = [
+        ("a Service changes its address", |w| {
+            w.services.get_mut("web").unwrap().addresses = vec![ip("192.0.2.2")];
+        }),
+        ("another aggregate", |w| {
+            w.config.bgp_advertisements.get_mut("bgp").unwrap().aggregation_length = 24;
+        }),
+        ("one Service goes, another comes", |w| {
+            let service = w.services.remove("web").unwrap();
+            w.services.insert("mail".into(), Service { addresses: vec![ip("192.0.2.3")], ..service });
+            w.endpoints.insert("mail".into(), vec!["n1".into()]);
+        }),
+    ];
+    for (what, spoil) in table {
+        let changes = changes_after(spoil);
+        assert!(changes.iter().any(is_withdrawal), "{what}: {changes:?}");
+        assert!(!changes.iter().all(is_withdrawal), "{what}: {changes:?}");
+        assert!(changes.is_sorted_by_key(is_withdrawal), "{what}: {changes:?}");
+    }
+}
+
+#[test]
+fn an_address_that_moves_to_another_service_stays_announced() {
+    let changes = changes_after(|w| {
+        let service = w.services.remove("web").unwrap();
+        w.services.insert("mail".into(), service);
+        w.endpoints.insert("mail".into(), vec!["n1".into()]);
+    });
+    assert_eq!(changes, []);
+}
+
+#[test]
+fn the_session_with_one_router_is_closed_before_it_is_opened_under_another_name() {
+    let changes = changes_after(|w| {
+        let peer = w.config.peers.remove("tor").unwrap();
+        w.config.peers.insert("leaf".into(), Peer { name: "leaf".into(), ..peer });
+    });
+    let at = |wanted: fn(&Change) -> bool| changes.iter().position(wanted).unwrap();
+    assert!(at(|c| matches!(c, Change::PeerClose { .. })) < at(|c| matches!(c, Change::PeerOpen(_))));
+}
+
+#[test]
+fn the_session_with_another_router_is_closed_after_the_new_one_has_its_routes() {
+    let changes = changes_after(|w| {
+        w.config.peers = [("leaf".into(), peer("leaf", "203.0.113.2"))].into();
+    });
+    let at = |wanted: fn(&Change) -> bool| changes.iter().position(wanted).unwrap();
+    assert!(
+        at(|c| matches!(c, Change::RouteAnnounce { .. })) < at(|c| matches!(c, Change::PeerClose { .. }))
+    );
+}

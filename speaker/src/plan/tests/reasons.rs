@@ -1,0 +1,222 @@
+//! Every address that is not announced has its reason.
+
+use TrafficPolicy::{Cluster, Local};
+
+use super::*;
+
+const A: &str = "192.0.2.1";
+
+fn world() -> World {
+    let world = World::of(2).peer(peer("tor", "203.0.113.1"));
+    world.l2(l2_advertisement("l2")).bgp(bgp_advertisement("bgp")).service("web", Cluster, A, "n1 n2")
+}
+
+fn not(reason: Reason) -> Verdict {
+    Verdict::Not(reason)
+}
+
+type Spoil = fn(&mut World);
+
+/// given: something about n1 or the Service → what n1 says by L2 and by BGP. n1 is preferred by L2.
+#[test]
+fn reasons() {
+    use Reason::*;
+    let table: Vec<(&str, Spoil, Verdict, Verdict)> = vec![
+        ("all is well", |_| {}, Verdict::Announced, Verdict::Announced),
+        ("no pool", |w| w.config.pools.clear(), not(AddressInNoPool), not(AddressInNoPool)),
+        (
+            "no L2Advertisement",
+            |w| w.config.l2_advertisements.clear(),
+            not(NoMatchingAdvertisement),
+            Verdict::Announced,
+        ),
+        (
+            "no BGPAdvertisement",
+            |w| w.config.bgp_advertisements.clear(),
+            Verdict::Announced,
+            not(NoMatchingAdvertisement),
+        ),
+        (
+            "advertisements for other Services",
+            |w| {
+                w.config.l2_advertisements.get_mut("l2").unwrap().service_selectors = vec![selector("app=x")];
+                w.config.bgp_advertisements.get_mut("bgp").unwrap().service_selectors =
+                    vec![selector("app=x")];
+            },
+            not(NoMatchingAdvertisement),
+            not(NoMatchingAdvertisement),
+        ),
+        (
+            "advertisements for another node",
+            |w| {
+                w.config.l2_advertisements.get_mut("l2").unwrap().node_selectors = vec![selector("name=n2")];
+                w.config.bgp_advertisements.get_mut("bgp").unwrap().node_selectors =
+                    vec![selector("name=n2")];
+            },
+            not(NodeNotSelected),
+            not(NodeNotSelected),
+        ),
+        (
+            "an L2Advertisement for no node at all",
+            |w| w.config.l2_advertisements.get_mut("l2").unwrap().node_selectors = vec![selector("name=n9")],
+            not(NoEligibleNode),
+            Verdict::Announced,
+        ),
+        ("the Node is not there", |w| drop(w.nodes.remove("n1")), not(NodeUnknown), not(NodeUnknown)),
+        (
+            "network unavailable",
+            |w| w.nodes.get_mut("n1").unwrap().network_unavailable = true,
+            not(NodeNetworkUnavailable),
+            not(NodeNetworkUnavailable),
+        ),
+        (
+            "excluded",
+            |w| w.nodes.get_mut("n1").unwrap().excluded = true,
+            not(NodeExcluded),
+            not(NodeExcluded),
+        ),
+        (
+            "nothing serves",
+            |w| drop(w.endpoints.insert("web".into(), vec![])),
+            not(NoEndpoints),
+            not(NoEndpoints),
+        ),
+        (
+            "nothing serves here",
+            |w| {
+                w.services.get_mut("web").unwrap().traffic_policy = Local;
+                w.endpoints.insert("web".into(), vec!["n2".into()]);
+            },
+            not(NoLocalEndpoints),
+            not(NoLocalEndpoints),
+        ),
+        (
+            "nothing serves on a live node",
+            |w| {
+                w.services.get_mut("web").unwrap().traffic_policy = Local;
+                w.endpoints.insert("web".into(), vec!["n2".into()]);
+                w.live.as_mut().unwrap().remove("n2");
+            },
+            not(NoEligibleNode),
+            not(NoLocalEndpoints),
+        ),
+        ("the mesh has not settled", |w| w.live = None, not(MeshNotSettled), Verdict::Announced),
+        (
+            "another node is preferred",
+            |w| {
+                let ad = w.config.l2_advertisements.get_mut("l2").unwrap();
+                ad.preferred_nodes = vec![(50, selector("name=n2"))];
+            },
+            not(NotOwner),
+            Verdict::Announced,
+        ),
+        ("no peer", |w| w.config.peers.clear(), Verdict::Announced, not(NoPeer)),
+        (
+            "the peer is not for this node",
+            |w| w.config.peers.get_mut("tor").unwrap().node_selectors = vec![selector("name=n2")],
+            Verdict::Announced,
+            not(NoPeer),
+        ),
+        (
+            "the advertisement lists another peer",
+            |w| w.config.bgp_advertisements.get_mut("bgp").unwrap().peers = ["other".to_owned()].into(),
+            Verdict::Announced,
+            not(PeerNotSelected),
+        ),
+        (
+            "the peer carries the other family",
+            |w| w.config.peers.get_mut("tor").unwrap().address = PeerAddress::Ip(ip("2001:db8:9::1")),
+            Verdict::Announced,
+            not(FamilyNotCarried),
+        ),
+        (
+            "two BGPAdvertisements disagree",
+            |w| {
+                let ad = BgpAdvertisement { local_pref: Some(7), ..bgp_advertisement("other") };
+                w.config.bgp_advertisements.insert("other".into(), ad);
+            },
+            Verdict::Announced,
+            not(ConflictingAdvertisements),
+        ),
+    ];
+    let mut seen: BTreeSet<Reason> = [NoMatchingInterface].into();
+    for (what, spoil, l2, bgp) in table {
+        let mut world = world();
+        let ad = world.config.l2_advertisements.get_mut("l2").unwrap();
+        ad.preferred_nodes = vec![(1, selector("name=n1"))];
+        spoil(&mut world);
+        let (plan, announced) = world.seen_by("n1");
+        assert_eq!(plan.verdict(&key("web"), ip(A), Protocol::L2), Some(l2), "{what}: L2");
+        assert_eq!(plan.verdict(&key("web"), ip(A), Protocol::Bgp), Some(bgp), "{what}: BGP");
+        assert_eq!(announced.l2.contains_key(&ip(A)), l2 == Verdict::Announced, "{what}: L2");
+        assert_eq!(announced.routes.is_empty(), bgp != Verdict::Announced, "{what}: BGP");
+        for verdict in [l2, bgp] {
+            if let Verdict::Not(reason) = verdict {
+                seen.insert(reason);
+            }
+        }
+    }
+    assert_eq!(seen, Reason::ALL.into(), "every reason has a case");
+}
+
+#[test]
+fn the_owner_says_when_it_lacks_the_interface() {
+    let mut world = world();
+    world.nodes.remove("n2");
+    world.config.l2_advertisements.get_mut("l2").unwrap().interfaces = ["eth1".to_owned()].into();
+    let (mut plan, _) = world.seen_by("n1");
+    for (links, verdict) in [
+        (vec!["eth0"], not(Reason::NoMatchingInterface)),
+        (vec!["eth0", "eth1"], Verdict::Announced),
+        (vec![], not(Reason::NoMatchingInterface)),
+    ] {
+        plan.set_links(links.iter().map(|l| (*l).to_owned()).collect());
+        // The engine waits for the interface: there is nothing to tell it.
+        assert_eq!(plan.changes(), [], "{links:?}");
+        assert_eq!(plan.verdict(&key("web"), ip(A), Protocol::L2), Some(verdict), "{links:?}");
+    }
+}
+
+#[test]
+fn an_address_that_no_advertisement_covers_is_reported_once() {
+    let mut world = world();
+    world.config.l2_advertisements.clear();
+    assert_eq!(world.seen_by("n1").0.troubles().len(), 0);
+    world.config.bgp_advertisements.clear();
+    let (plan, _) = world.seen_by("n1");
+    let troubles: Vec<_> = plan.troubles().collect();
+    let expected = Trouble {
+        reason: Reason::NoMatchingAdvertisement,
+        service: std::sync::Arc::new(key("web")),
+        address: ip(A),
+        protocol: None,
+    };
+    assert_eq!(troubles, [&expected]);
+}
+
+#[test]
+fn reports_go_when_the_service_goes_or_loses_its_address() {
+    let mut world = world();
+    world.config.pools.clear();
+    let (mut plan, _) = world.seen_by("n1");
+    assert_eq!(plan.troubles().len(), 1);
+    let service = world.services["web"].clone();
+    plan.apply_service(key("web"), Service { addresses: Vec::new(), ..service.clone() });
+    plan.changes();
+    assert_eq!(plan.troubles().len(), 0);
+    plan.apply_service(key("web"), service);
+    plan.changes();
+    assert_eq!(plan.troubles().len(), 1);
+    plan.remove_service(&key("web"));
+    plan.changes();
+    assert_eq!(plan.troubles().len(), 0);
+}
+
+#[test]
+fn names_are_single_camel_case_words_and_messages_say_something() {
+    for reason in Reason::ALL {
+        let name = reason.to_string();
+        assert!(name.chars().all(char::is_alphanumeric) && name.starts_with(char::is_uppercase), "{name}");
+        assert!(reason.message().len() > 20, "{name}");
+    }
+}
