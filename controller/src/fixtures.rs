@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use fairlead_crds::config::{Labels, Pool, ServiceAllocation};
 use fairlead_crds::range::IpRange;
+use fairlead_crds::selector::Selector;
 use fairlead_crds::service::{IpFamilyPolicy, LoadBalancer, ObjectKey, Requested, TrafficPolicy};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -80,4 +82,10 @@ pub(crate) fn sharing(name: &str, key: &str, ports: &[u16]) -> LoadBalancer {
         ports: ports.iter().map(|port| ("TCP".to_owned(), *port)).collect(),
         ..service(name)
     }
+}
+
+/// Matches objects that have this label.
+pub(crate) fn selector(key: &str, value: &str) -> Selector {
+    let match_labels = Some(labels(&[(key, value)]));
+    Selector::try_from(&LabelSelector { match_labels, match_expressions: None }).unwrap()
 }

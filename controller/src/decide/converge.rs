@@ -98,9 +98,8 @@ fn verdict(ipam: &mut Ipam, config: &Config, service: &LoadBalancer, demand: &De
 fn keep(ipam: &mut Ipam, demand: &Demand<'_>, families: Families) {
     let Some(held) = ipam.holding(demand.service) else { return };
     let wanted = families.wanted();
-    let kept: Vec<IpAddr> =
-        held.addresses.iter().copied().filter(|ip| wanted.contains(&Family::of(*ip))).collect();
-    let kept = in_order(kept, families.first());
+    let one_of = |family: &Family| held.addresses.iter().copied().find(|ip| Family::of(*ip) == *family);
+    let kept: Vec<IpAddr> = wanted.iter().filter_map(one_of).collect();
     let mut keeps = !kept.is_empty() && ipam.assign(demand, &kept).is_ok();
     if keeps && kept.len() < wanted.len() && matches!(families, Families::Both { required: true, .. }) {
         keeps = ipam.extend(demand, families.first()).is_ok();
@@ -177,8 +176,8 @@ impl Request {
 fn waits_for(why: &Refusal, demand: &Demand<'_>) -> Vec<For> {
     let mut waits = vec![For::Config];
     match why {
-        Refusal::Exhausted(pools) => {
-            for (pool, family) in pools {
+        Refusal::Exhausted { full, .. } => {
+            for (pool, family) in full {
                 waits.push(For::Free(pool.clone(), *family));
                 if let Some(group) = demand.sharing.group() {
                     let join = For::Join(pool.clone(), group.clone());

@@ -238,7 +238,7 @@ impl Reason {
             Refusal::NoPoolMatches { .. } | Refusal::NotAdmitted(..) => Self::NoPoolMatches,
             Refusal::NoSuchPool(_) => Self::PoolNotFound,
             Refusal::FamilyMismatch(..) => Self::FamilyMismatch,
-            Refusal::Exhausted(_) => Self::PoolExhausted,
+            Refusal::Exhausted { .. } => Self::PoolExhausted,
             Refusal::NotInPool(_) | Refusal::SeveralPools(_) => Self::AddressNotInPool,
             Refusal::InUse { conflict, .. } if conflict.is_between_sharers() => Self::SharingConflict,
             Refusal::InUse { .. } => Self::AddressInUse,

@@ -298,7 +298,7 @@ impl Ipam {
 
     /// Why none of `pools`, all open to the Service, gave an address.
     fn why_none(&self, pools: &[Arc<str>], families: Families) -> Refusal {
-        let mut full = Vec::new();
+        let (mut suitable, mut full) = (Vec::new(), Vec::new());
         for pool in pools {
             let Some(state) = self.pools.get(pool) else { continue };
             let lacks = |family: Family| state.space(family).is_empty();
@@ -309,14 +309,15 @@ impl Ipam {
                 Families::Both { required: false, .. } => lacks(Family::V4) && lacks(Family::V6),
             };
             if !hopeless {
+                suitable.push(pool.clone());
                 let is_full = |f: &Family| !lacks(*f) && state.space(*f).first_free().is_none();
                 full.extend(families.wanted().iter().filter(|f| is_full(f)).map(|f| (pool.clone(), *f)));
             }
         }
-        if full.is_empty() {
+        if suitable.is_empty() {
             Refusal::FamilyMismatch(pools.to_vec(), families)
         } else {
-            Refusal::Exhausted(full)
+            Refusal::Exhausted { pools: suitable, families, full }
         }
     }
 }

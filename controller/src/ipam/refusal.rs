@@ -24,8 +24,16 @@ pub enum Refusal {
     NotAdmitted(Arc<str>, NotAdmitted),
     /// The pools that may be used have no addresses of a family that is needed.
     FamilyMismatch(Vec<Arc<str>>, Families),
-    /// The pools that may be used are full, in these families.
-    Exhausted(Vec<(Arc<str>, Family)>),
+    /// The pools that may be used are full.
+    Exhausted {
+        /// The pools that have what is needed. Like `families`, this follows from the configuration alone, so that the
+        /// message does not change with every address that others take or free.
+        pools: Vec<Arc<str>>,
+        /// What is needed.
+        families: Families,
+        /// What is full now: one of these must become free.
+        full: Vec<(Arc<str>, Family)>,
+    },
     /// No pool has this address.
     NotInPool(IpAddr),
     /// The addresses are not all in one pool.
@@ -54,12 +62,15 @@ impl fmt::Display for Refusal {
             Self::NoSuchPool(pool) => write!(f, "IPAddressPool {pool} does not exist or is not accepted"),
             Self::NotAdmitted(pool, why) => write!(f, "IPAddressPool {pool} {}", why.explain()),
             Self::FamilyMismatch(pools, families) => {
-                let pools: Vec<&str> = pools.iter().map(AsRef::as_ref).collect();
-                write!(f, "{families} needed, but not in {}", named(&pools))
+                write!(f, "{families} needed, but not in {}", named(pools))
             }
-            Self::Exhausted(pools) => {
-                let pools: Vec<String> = pools.iter().map(|(p, family)| format!("{p} ({family})")).collect();
-                write!(f, "no free address in {}", named(&pools))
+            Self::Exhausted { pools, families, .. } => {
+                let what = match families {
+                    Families::One(family) => family.to_string(),
+                    Families::Both { required: true, .. } => "IPv4 and IPv6".to_owned(),
+                    Families::Both { required: false, .. } => "IPv4 or IPv6".to_owned(),
+                };
+                write!(f, "no free {what} address in {}", named(pools))
             }
             Self::NotInPool(ip) => write!(f, "{ip} is in no IPAddressPool, or not usable there"),
             Self::SeveralPools(ips) => {
@@ -73,8 +84,8 @@ impl fmt::Display for Refusal {
     }
 }
 
-fn named<S: AsRef<str>>(pools: &[S]) -> String {
-    let first: Vec<&str> = pools.iter().take(MAX_NAMED).map(AsRef::as_ref).collect();
+fn named(pools: &[Arc<str>]) -> String {
+    let first: Vec<&str> = pools.iter().take(MAX_NAMED).map(|pool| &**pool).collect();
     let kind = if pools.len() == 1 { "IPAddressPool" } else { "IPAddressPools" };
     let rest = pools.len().saturating_sub(MAX_NAMED);
     let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use fairlead_crds::config::Pool;
+use fairlead_crds::config::{Pool, ServiceAllocation};
 use fairlead_crds::service::{LoadBalancer, TrafficPolicy};
 
 use super::*;
@@ -188,8 +188,8 @@ fn pool_allocation() {
         for n in 1..=4 {
             assert!(get(&sharing(&format!("s{n}"), "share", &[80])).is_ok(), "s{n}");
         }
-        assert!(matches!(get(&service("s5")), Err(Refusal::Exhausted(_))), "s5 can't");
-        assert!(matches!(get(&service("s6")), Err(Refusal::Exhausted(_))), "s6 can't");
+        assert!(matches!(get(&service("s5")), Err(Refusal::Exhausted { .. })), "s5 can't");
+        assert!(matches!(get(&service("s6")), Err(Refusal::Exhausted { .. })), "s6 can't");
         ipam.release(&key("s2"));
         let mut get = |service: &LoadBalancer| {
             ipam.allocate_from(&demand(service), "test", families).map(|h| h.addresses.clone())
@@ -309,6 +309,23 @@ fn priorities_ascend_with_zero_last_and_names_break_ties_then_come_pools_for_eve
     assert_eq!(order, ["f", "c", "d", "e", "b", "a-everybody"]);
 }
 
+#[test]
+fn a_pool_whose_restrictions_match_nothing_is_open_to_nobody() {
+    let mut tenant = pool("tenant", &["10.0.0.1"]);
+    let selector = crate::fixtures::selector("team", "blue");
+    tenant.allocation =
+        Some(ServiceAllocation { namespace_selectors: vec![selector], ..ServiceAllocation::default() });
+    let mut ipam = ipam([tenant]);
+    let s = service("s");
+    let closed = Err(Refusal::NotAdmitted("tenant".into(), NotAdmitted::Namespace));
+    assert_eq!(ipam.assign(&demand(&s), &ips(&["10.0.0.1"])).cloned(), closed);
+    assert_eq!(ipam.allocate_from(&demand(&s), "tenant", V4).cloned(), closed);
+    assert_eq!(ipam.gets(&s, V4), None);
+    let blue = labels(&[("team", "blue")]);
+    let open = Demand { namespace_labels: Some(&blue), ..demand(&s) };
+    assert!(ipam.allocate(&open, V4).is_ok());
+}
+
 /// MetalLB: `TestPoolMetrics`.
 #[test]
 fn counts_follow_and_count_a_shared_address_once() {
@@ -359,7 +376,7 @@ fn messages_name_what_is_in_the_way() {
             ipam.clone().assign(&demand(&late), &ips(&["5.5.5.5"])).cloned(),
             "5.5.5.5 is in no IPAddressPool, or not usable there",
         ),
-        (ipam.clone().allocate(&demand(&late), V4).cloned(), "no free address in IPAddressPool small (IPv4)"),
+        (ipam.clone().allocate(&demand(&late), V4).cloned(), "no free IPv4 address in IPAddressPool small"),
         (
             ipam.clone().allocate(&demand(&late), DUAL).cloned(),
             "an IPv4 and an IPv6 address are needed, but not in IPAddressPools six, small",

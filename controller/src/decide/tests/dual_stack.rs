@@ -1,0 +1,97 @@
+//! MetalLB's end-to-end cases 22 to 28 of dual stack, and the order of addresses.
+
+use super::*;
+use crate::fixtures::pool;
+
+const DUAL: &[&str] = &["10.96.0.1", "fd00::1"];
+
+fn prefer() -> Value {
+    families(DUAL, "PreferDualStack")
+}
+
+#[test]
+fn prefer_dual_stack_takes_the_dual_pool_although_single_pools_come_first() {
+    let mut world =
+        World::new([pool("a4", &["1.0.0.1"]), pool("b6", &["1::1"]), pool("c", &["2.0.0.1", "2::1"])]);
+    world.apply(service("s", prefer()));
+    assert_eq!(world.result("s"), "2.0.0.1 2::1");
+}
+
+#[test]
+fn prefer_dual_stack_with_single_pools_gets_the_first_family_of_the_service() {
+    for (cluster_ips, expected) in [(DUAL, "1.0.0.1"), (&["fd00::1", "10.96.0.1"], "1::1")] {
+        let mut world = World::new([pool("a4", &["1.0.0.1"]), pool("b6", &["1::1"])]);
+        world.apply(service("s", families(cluster_ips, "PreferDualStack")));
+        assert_eq!(world.result("s"), expected);
+    }
+}
+
+#[test]
+fn the_order_of_ingress_is_that_of_the_cluster_ips() {
+    let mut world = World::new([pool("p", &["2.0.0.1", "2::1"])]);
+    world.apply(service("s", families(&["fd00::1", "10.96.0.1"], "RequireDualStack")));
+    assert_eq!(world.result("s"), "2::1 2.0.0.1");
+}
+
+#[test]
+fn a_pool_that_gains_a_family_gives_a_second_address_and_leaves_the_first() {
+    let mut world = World::new([pool("p", &["1.0.0.1-1.0.0.9"])]);
+    world.apply(service("s", prefer()));
+    assert_eq!(world.result("s"), "1.0.0.1");
+    world.set_pools([pool("p", &["1.0.0.0-1.0.0.9", "1::1-1::9"])]);
+    assert_eq!(world.result("s"), "1.0.0.1 1::1");
+}
+
+#[test]
+fn a_second_address_comes_when_one_is_freed() {
+    let mut world = World::new([pool("p", &["1.0.0.1-1.0.0.9", "1::1"])]);
+    world.apply(service("six", families(&["fd00::1"], "SingleStack")));
+    world.apply(service("s", prefer()));
+    assert_eq!(world.result("s"), "1.0.0.1");
+    world.delete("six");
+    assert_eq!(world.result("s"), "1.0.0.1 1::1");
+}
+
+#[test]
+fn prefer_to_require_on_a_single_stack_pool_loses_the_address_and_back_gets_one() {
+    let mut world = World::new([pool("p", &["1.0.0.1-1.0.0.9"])]);
+    world.apply(service("s", prefer()));
+    world.apply(service("s", families(DUAL, "RequireDualStack")));
+    assert_eq!(world.result("s"), "FamilyMismatch");
+    world.apply(service("s", prefer()));
+    assert_eq!(world.result("s"), "1.0.0.1");
+}
+
+#[test]
+fn a_dual_pool_that_appears_does_not_move_a_service() {
+    let mut world = World::new([pool("p4", &["1.0.0.1-1.0.0.9"])]);
+    world.apply(service("s", prefer()));
+    world.set_pools([pool("p4", &["1.0.0.1-1.0.0.9"]), pool("a-dual", &["2.0.0.1", "2::1"])]);
+    assert_eq!(world.result("s"), "1.0.0.1");
+    assert_eq!(world.take_writes(), 1, "only the first");
+}
+
+#[test]
+fn a_dual_pool_that_loses_a_family_is_left_for_another_that_has_both() {
+    let mut world =
+        World::new([pool("a", &["1.0.0.1-1.0.0.9", "1::1-1::9"]), pool("b", &["2.0.0.1", "2::1"])]);
+    world.apply(service("s", prefer()));
+    assert_eq!(world.result("s"), "1.0.0.1 1::1");
+    world.set_pools([pool("a", &["1::1-1::9"]), pool("b", &["2.0.0.1", "2::1"])]);
+    assert_eq!(world.result("s"), "2.0.0.1 2::1");
+}
+
+#[test]
+fn a_service_that_becomes_dual_stack_keeps_its_address_and_back_too() {
+    let mut world = World::new([pool("p", &["1.0.0.1-1.0.0.9", "1::1-1::9"])]);
+    world.apply(service("other", json!({})));
+    world.apply(service("s", json!({})));
+    assert_eq!(world.result("s"), "1.0.0.2");
+    world.delete("other");
+    world.apply(service("s", families(DUAL, "RequireDualStack")));
+    assert_eq!(world.result("s"), "1.0.0.2 1::1");
+    world.apply(service("s", families(&["10.96.0.1"], "SingleStack")));
+    assert_eq!(world.result("s"), "1.0.0.2");
+    world.apply(service("six", families(&["fd00::2"], "SingleStack")));
+    assert_eq!(world.result("six"), "1::1", "the other family is free again");
+}

@@ -1,0 +1,281 @@
+//! Typed objects in, patches out; and the patches applied, as an API server would, until nothing is left to write.
+
+mod cost;
+mod dual_stack;
+mod mutation;
+mod pool_changes;
+mod replay;
+mod sharing;
+mod waiting;
+mod writes;
+
+use std::collections::BTreeMap;
+
+use fairlead_crds::config::{Config, L2Advertisement, Pool, PoolSelection};
+use fairlead_crds::keys;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Service;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::fixtures::{key, labels, pools};
+
+/// A cluster: its Services as the API server has them, and the index that watches them.
+pub(super) struct World {
+    services: BTreeMap<ObjectKey, Value>,
+    pub(super) config: Config,
+    namespaces: BTreeMap<String, Labels>,
+    pub(super) index: Index,
+    version: u64,
+    pub(super) now: Timestamp,
+    /// Services in the order of the status writes they got.
+    pub(super) writes: Vec<ObjectKey>,
+    pub(super) events: Vec<Event>,
+}
+
+impl World {
+    /// Pools, an advertisement that covers them all, and the index started.
+    pub(super) fn new(list: impl IntoIterator<Item = Pool>) -> Self {
+        let mut world = Self::stopped();
+        world.config = Config { pools: pools(list), ..Config::default() };
+        world.config.l2_advertisements.insert("all".into(), advertisement("all", &[]));
+        world.restart();
+        world
+    }
+
+    fn stopped() -> Self {
+        Self {
+            services: BTreeMap::new(),
+            config: Config::default(),
+            namespaces: [("default".to_owned(), Labels::new())].into(),
+            index: Index::default(),
+            version: 1,
+            now: Timestamp::from_second(1_700_000_000).unwrap(),
+            writes: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// A new controller process that sees the same objects.
+    pub(super) fn restart(&mut self) {
+        self.index = Index::default();
+        self.index.set_config(self.config.clone(), self.now);
+        self.index.namespaces_reset(self.namespaces.clone().into_iter().collect(), self.now);
+        self.index.services_reset(self.observed(), self.now);
+        self.sync();
+    }
+
+    fn observed(&self) -> Vec<Observed> {
+        self.services.values().filter_map(observe).collect()
+    }
+
+    /// Creates or replaces the Service, keeping its status and annotations of the controller's.
+    pub(super) fn apply(&mut self, service: Value) {
+        self.apply_silently(service);
+        self.sync();
+    }
+
+    /// The same, but nothing that the index decides is written yet.
+    pub(super) fn apply_silently(&mut self, mut service: Value) {
+        let key = key_of(&service);
+        if let Some(old) = self.services.get(&key) {
+            if service["status"].is_null() {
+                service["status"] = old["status"].clone();
+            }
+            if let Some(pool) = old["metadata"]["annotations"].get(keys::ALLOCATED_FROM_POOL) {
+                service["metadata"]["annotations"][keys::ALLOCATED_FROM_POOL] = pool.clone();
+            }
+        }
+        self.store(key, service);
+    }
+
+    fn store(&mut self, key: ObjectKey, mut service: Value) {
+        self.version += 1;
+        service["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let observed = observe(&service);
+        self.services.insert(key.clone(), service);
+        match observed {
+            Some(observed) => self.index.service_applied(observed, self.now),
+            None => self.index.service_deleted(&key, self.now),
+        }
+    }
+
+    pub(super) fn delete(&mut self, name: &str) {
+        self.services.remove(&key(name));
+        self.index.service_deleted(&key(name), self.now);
+        self.sync();
+    }
+
+    pub(super) fn set_pools(&mut self, list: impl IntoIterator<Item = Pool>) {
+        self.config.pools = pools(list);
+        self.reconfigure();
+    }
+
+    pub(super) fn reconfigure(&mut self) {
+        self.index.set_config(self.config.clone(), self.now);
+        self.sync();
+    }
+
+    pub(super) fn namespace(&mut self, name: &str, pairs: &[(&str, &str)]) {
+        self.namespaces.insert(name.to_owned(), labels(pairs));
+        self.index.namespace_applied(name.to_owned(), labels(pairs), self.now);
+        self.sync();
+    }
+
+    /// Applies what was decided, and shows it to the index, until there is nothing more to write.
+    pub(super) fn sync(&mut self) {
+        for round in 0.. {
+            assert!(round < 10, "writes without end: {:?}", self.writes);
+            let mut patches: BTreeMap<ObjectKey, StatusPatch> = BTreeMap::new();
+            for decision in self.index.take_decisions() {
+                match decision {
+                    Decision::Status { service, patch: Some(patch) } => drop(patches.insert(service, *patch)),
+                    Decision::Status { service, patch: None } => drop(patches.remove(&service)),
+                    Decision::Event(event) => self.events.push(*event),
+                }
+            }
+            self.index.ipam().check();
+            if patches.is_empty() {
+                return;
+            }
+            for (key, patch) in patches {
+                self.write(key, &patch);
+            }
+        }
+    }
+
+    /// As `PATCH …/status` does. Returns false on a conflict.
+    pub(super) fn write(&mut self, key: ObjectKey, patch: &StatusPatch) -> bool {
+        let Some(service) = self.services.get(&key) else { return false };
+        if service["metadata"]["resourceVersion"] != json!(patch.resource_version) {
+            return false;
+        }
+        let mut service = service.clone();
+        let before = service.clone();
+        merge(&mut service, &patch.body());
+        assert_ne!(service, before, "{key}: a write that changes nothing");
+        self.writes.push(key.clone());
+        self.store(key, service);
+        true
+    }
+
+    pub(super) fn service(&self, name: &str) -> Service {
+        serde_json::from_value(self.services[&key(name)].clone()).unwrap()
+    }
+
+    /// The addresses in the status of a Service, or the reason why there are none.
+    pub(super) fn result(&self, name: &str) -> String {
+        let service = self.service(name);
+        let status = service.status.unwrap_or_default();
+        let ingress = status.load_balancer.and_then(|lb| lb.ingress).unwrap_or_default();
+        let condition =
+            status.conditions.unwrap_or_default().into_iter().find(|c| c.type_ == keys::ALLOCATED);
+        let annotation = service.metadata.annotations.and_then(|a| a.get(keys::ALLOCATED_FROM_POOL).cloned());
+        let Some(condition) = condition else { return String::new() };
+        assert_eq!(condition.status == "True", !ingress.is_empty(), "condition agrees with ingress");
+        assert_eq!(annotation.is_some(), !ingress.is_empty(), "annotation agrees with ingress");
+        if ingress.is_empty() {
+            return condition.reason;
+        }
+        assert!(ingress.iter().all(|i| i.ip_mode.as_deref() == Some("VIP")));
+        ingress.into_iter().map(|i| i.ip.unwrap()).collect::<Vec<_>>().join(" ")
+    }
+
+    pub(super) fn message(&self, name: &str, type_: &str) -> String {
+        let conditions = self.service(name).status.unwrap().conditions.unwrap();
+        let condition = conditions.into_iter().find(|c| c.type_ == type_).unwrap();
+        format!("{}/{}: {}", condition.status, condition.reason, condition.message)
+    }
+
+    pub(super) fn pool_of(&self, name: &str) -> Option<String> {
+        self.service(name).metadata.annotations?.get(keys::ALLOCATED_FROM_POOL).cloned()
+    }
+
+    pub(super) fn results(&self) -> BTreeMap<String, String> {
+        self.services.keys().map(|key| (key.to_string(), self.result(&key.to_string()))).collect()
+    }
+
+    /// What came since the last call.
+    pub(super) fn take_writes(&mut self) -> usize {
+        std::mem::take(&mut self.writes).len()
+    }
+}
+
+fn observe(service: &Value) -> Option<Observed> {
+    Observed::of(&serde_json::from_value(service.clone()).unwrap(), None)
+}
+
+fn key_of(service: &Value) -> ObjectKey {
+    let text = |field: &str| service["metadata"][field].as_str().unwrap().to_owned();
+    ObjectKey { namespace: text("namespace"), name: text("name") }
+}
+
+/// RFC 7386.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (name, value) in patch {
+        if value.is_null() {
+            target.as_object_mut().unwrap().remove(name);
+        } else {
+            merge(&mut target[name], value);
+        }
+    }
+}
+
+/// A Service: what `with` says merged into one of IPv4 with TCP port 80.
+pub(super) fn service(name: &str, with: Value) -> Value {
+    let key = key(name);
+    let mut service = json!({
+        "metadata": {
+            "namespace": key.namespace, "name": key.name, "uid": format!("uid-{name}"),
+            "creationTimestamp": "2026-01-01T00:00:00Z", "annotations": {}, "labels": {},
+        },
+        "spec": {
+            "type": "LoadBalancer", "clusterIPs": ["10.96.0.1"], "ipFamilyPolicy": "SingleStack",
+            "externalTrafficPolicy": "Cluster", "selector": { "app": "web" },
+            "ports": [{ "port": 80, "protocol": "TCP" }],
+        },
+    });
+    merge(&mut service, &with);
+    service
+}
+
+/// Cluster IPs and policy.
+pub(super) fn families(cluster_ips: &[&str], policy: &str) -> Value {
+    json!({ "spec": { "clusterIPs": cluster_ips, "ipFamilyPolicy": policy } })
+}
+
+pub(super) fn annotated(key: &str, value: &str) -> Value {
+    json!({ "metadata": { "annotations": { key: value } } })
+}
+
+/// Created this many seconds after the others.
+pub(super) fn aged(seconds: u32) -> Value {
+    let (minutes, seconds) = (seconds / 60, seconds % 60);
+    json!({ "metadata": { "creationTimestamp": format!("2026-01-01T01:{minutes:02}:{seconds:02}Z") } })
+}
+
+pub(super) fn both(mut a: Value, b: Value) -> Value {
+    merge(&mut a, &b);
+    a
+}
+
+pub(super) fn advertisement(name: &str, pools: &[&str]) -> L2Advertisement {
+    L2Advertisement {
+        name: name.into(),
+        pools: PoolSelection {
+            names: pools.iter().map(|pool| (*pool).to_owned()).collect(),
+            selectors: Vec::new(),
+        },
+        node_selectors: Vec::new(),
+        preferred_nodes: Vec::new(),
+        service_selectors: Vec::new(),
+        interfaces: Default::default(),
+    }
+}

@@ -1,0 +1,106 @@
+//! Random sequences of operations: the invariants hold after each, and a controller that starts from what the API server
+//! has then agrees with the one that lived through it.
+
+use fairlead_crds::config::Pool;
+use proptest::prelude::*;
+
+use super::*;
+use crate::fixtures::{pinned, pool};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Apply { name: u8, variant: u8, port: u16 },
+    Delete { name: u8 },
+    Pools { variants: [u8; 3] },
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..12u8, 0..12u8, 80..83u16).prop_map(|(name, variant, port)| Step::Apply { name, variant, port }),
+        2 => (0..12u8).prop_map(|name| Step::Delete { name }),
+        2 => [0..6u8, 0..6u8, 0..6u8].prop_map(|variants| Step::Pools { variants }),
+        1 => Just(Step::Restart),
+    ]
+}
+
+fn variant(variant: u8) -> Value {
+    let dual = &["10.96.0.1", "fd00::1"];
+    match variant {
+        0..=2 => json!({}),
+        3 => families(&["fd00::1"], "SingleStack"),
+        4 => families(dual, "RequireDualStack"),
+        5 => families(dual, "PreferDualStack"),
+        6 => annotated("fairlead.dev/address-pool", "b"),
+        7 => annotated("fairlead.dev/load-balancer-ips", "1.0.0.2"),
+        8 => annotated("fairlead.dev/allow-shared-ip", "k"),
+        9 => both(
+            annotated("fairlead.dev/allow-shared-ip", "k"),
+            json!({ "spec": { "externalTrafficPolicy": "Local" } }),
+        ),
+        10 => annotated("fairlead.dev/load-balancer-ips", "nonsense"),
+        _ => json!({ "spec": { "type": "ClusterIP" } }),
+    }
+}
+
+fn pools_of(variants: [u8; 3]) -> Vec<Pool> {
+    let of = |name: &str, n: u8, variant: u8| {
+        let all = [format!("{n}.0.0.0-{n}.0.0.3"), format!("{n}::1-{n}::2")];
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        Some(match variant {
+            0 => return None,
+            1 => pool(name, &all),
+            2 => pool(name, &all[..1]),
+            3 => pinned(pool(name, &all), 1, &["default"]),
+            4 => Pool { avoid_buggy_ips: true, ..pool(name, &all) },
+            _ => Pool { auto_assign: false, ..pool(name, &all) },
+        })
+    };
+    let [a, b, c] = variants;
+    [of("a", 1, a), of("b", 2, b), of("c", 3, c)].into_iter().flatten().collect()
+}
+
+/// Who had an address that is still allowed, wanted the same before and after, and lost it. Must be empty.
+fn moved(before: &BTreeMap<String, String>, world: &World, touched: &str) -> Vec<String> {
+    let after = world.results();
+    let lost = |(name, had): &(&String, &String)| {
+        **name != touched
+            && had.contains(['.', ':'])
+            && after.get(*name).is_some_and(|has| !has.contains(had.as_str()))
+    };
+    before.iter().filter(lost).map(|(name, had)| format!("{name}: {had} became {}", after[name])).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #[test]
+    fn invariants_hold_and_a_restart_changes_nothing(steps in prop::collection::vec(step(), 1..40)) {
+        let mut world = World::new(pools_of([1, 2, 5]));
+        for step in steps {
+            world.now = Timestamp::from_second(world.now.as_second() + 1).unwrap();
+            let before = world.results();
+            // `sync`, inside each, checks that no two Services hold one address unless they may share it.
+            match &step {
+                Step::Apply { name, variant: v, port } => {
+                    let port = json!({ "spec": { "ports": [{ "port": port, "protocol": "TCP" }] } });
+                    let name = format!("default/s{name}");
+                    world.apply(service(&name, both(variant(*v), port)));
+                    prop_assert_eq!(moved(&before, &world, &name), Vec::<String>::new());
+                }
+                Step::Delete { name } => {
+                    let name = format!("default/s{name}");
+                    world.delete(&name);
+                    prop_assert_eq!(moved(&before, &world, &name), Vec::<String>::new());
+                }
+                Step::Pools { variants } => world.set_pools(pools_of(*variants)),
+                Step::Restart => {}
+            }
+            world.take_writes();
+            let (results, events) = (world.results(), world.events.len());
+            world.restart();
+            prop_assert_eq!(world.results(), results);
+            prop_assert_eq!(world.take_writes(), 0, "a restart writes nothing");
+            prop_assert_eq!(world.events.len(), events, "a restart tells nothing");
+        }
+    }
+}

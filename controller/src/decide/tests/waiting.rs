@@ -1,0 +1,150 @@
+//! Who waits, and who is served when something is freed. MetalLB: `TestDeleteRecyclesIP`, `TestControllerReassign`,
+//! end-to-end cases 11 and 12.
+
+use super::*;
+use crate::fixtures::{pinned, pool};
+
+#[test]
+fn delete_recycles_ip() {
+    let mut world = World::new([pool("p", &["1.2.3.0"])]);
+    world.apply(service("one", json!({})));
+    world.apply(service("two", json!({})));
+    assert_eq!(world.result("two"), "PoolExhausted");
+    world.take_writes();
+    world.delete("one");
+    assert_eq!(world.result("two"), "1.2.3.0");
+    assert_eq!(world.take_writes(), 1);
+}
+
+#[test]
+fn a_change_of_type_recycles_the_address_and_leaving_the_class_too() {
+    for leaving in [
+        json!({ "spec": { "type": "ClusterIP" } }),
+        json!({ "spec": { "loadBalancerClass": "example.org/other" } }),
+    ] {
+        let mut world = World::new([pool("p", &["1.2.3.0"])]);
+        world.apply(service("one", json!({})));
+        world.apply(service("two", json!({})));
+        world.apply(service("one", leaving));
+        assert_eq!(world.result("two"), "1.2.3.0");
+    }
+}
+
+#[test]
+fn the_oldest_waiting_service_is_served_first_whatever_order_they_came_in() {
+    let mut world = World::new([pool("p", &["1.2.3.0"])]);
+    world.apply(service("holder", json!({})));
+    for (name, age) in [("young", 30), ("oldest", 10), ("a-middle", 20)] {
+        world.apply(service(name, aged(age)));
+    }
+    let mut served = Vec::new();
+    let mut holder = "holder".to_owned();
+    for _ in 0..3 {
+        world.delete(&holder);
+        let results = world.results();
+        holder = results.iter().find(|(_, result)| *result == "1.2.3.0").unwrap().0.clone();
+        served.push(holder.clone());
+    }
+    assert_eq!(served, ["default/oldest", "default/a-middle", "default/young"]);
+}
+
+#[test]
+fn a_backlog_is_served_oldest_first_after_a_start() {
+    let mut world = World::stopped();
+    for n in (0..5).rev() {
+        world.apply_silently(service(&format!("s{}", 4 - n), aged(4 - n)));
+    }
+    world.config.pools = pools([pool("p", &["1.2.3.0-1.2.3.2"])]);
+    world.restart();
+    let results: Vec<String> = world.results().into_values().collect();
+    assert_eq!(results, ["1.2.3.0", "1.2.3.1", "1.2.3.2", "PoolExhausted", "PoolExhausted"]);
+}
+
+#[test]
+fn held_addresses_are_adopted_before_a_waiting_service_that_is_older_gets_one() {
+    let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.3"])]);
+    for n in 0..4 {
+        world.apply(service(&format!("holder{n}"), aged(100 + n)));
+    }
+    world.apply(service("a-waiting", aged(1)));
+    let before = world.results();
+    assert_eq!(before["default/a-waiting"], "PoolExhausted");
+    for _ in 0..5 {
+        world.take_writes();
+        let events = world.events.len();
+        world.restart();
+        assert_eq!((world.results(), world.take_writes(), world.events.len()), (before.clone(), 0, events));
+    }
+}
+
+#[test]
+fn nothing_is_decided_before_everything_is_listed() {
+    let mut world = World::stopped();
+    world.config.pools = pools([pool("p", &["1.2.3.0"])]);
+    let seen = vec![observe(&service("s", json!({ "metadata": { "resourceVersion": "1" } }))).unwrap()];
+    let mut steps: Vec<fn(&mut World, Vec<Observed>)> = vec![
+        |world, seen| world.index.services_reset(seen, world.now),
+        |world, _| world.index.set_config(world.config.clone(), world.now),
+        |world, _| world.index.namespaces_reset(vec![("default".into(), Labels::new())], world.now),
+    ];
+    for _ in 0..3 {
+        world.index = Index::default();
+        for (n, step) in steps.iter().enumerate() {
+            assert!(!world.index.is_ready() && world.index.take_decisions().is_empty(), "step {n}");
+            step(&mut world, seen.clone());
+        }
+        assert!(world.index.is_ready());
+        assert!(matches!(&world.index.take_decisions()[0], Decision::Status { patch: Some(_), .. }));
+        steps.rotate_left(1);
+    }
+}
+
+#[test]
+fn a_service_that_waits_for_an_address_in_use_gets_it_when_it_is_freed() {
+    let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.9"])]);
+    let asks = || annotated("fairlead.dev/load-balancer-ips", "1.2.3.5");
+    world.apply(service("shop/first", asks()));
+    world.namespace("shop", &[]);
+    world.apply(service("second", asks()));
+    assert_eq!(
+        world.message("second", keys::ALLOCATED),
+        "False/AddressInUse: 1.2.3.5 is in use by Service shop/first"
+    );
+    world.delete("shop/first");
+    assert_eq!(world.result("second"), "1.2.3.5");
+}
+
+#[test]
+fn a_new_pool_serves_those_who_wait() {
+    let mut world = World::new([]);
+    world.apply(service("s", json!({})));
+    assert_eq!(world.message("s", keys::ALLOCATED), "False/NoPoolMatches: there is no IPAddressPool");
+    world.set_pools([pool("p", &["1.2.3.0"])]);
+    assert_eq!(world.result("s"), "1.2.3.0");
+}
+
+#[test]
+fn a_service_is_not_decided_on_before_its_namespace_is_known_where_that_matters() {
+    let mut tenant = pinned(pool("tenant", &["9.9.9.9"]), 0, &[]);
+    tenant.allocation.as_mut().unwrap().namespace_selectors = vec![crate::fixtures::selector("team", "blue")];
+    let mut world = World::new([pool("default", &["1.2.3.0"]), tenant]);
+    world.apply(service("blue/s", json!({})));
+    assert_eq!(world.result("blue/s"), "", "nothing is said yet");
+    world.namespace("blue", &[("team", "blue")]);
+    assert_eq!(world.result("blue/s"), "9.9.9.9");
+}
+
+#[test]
+fn labels_of_a_namespace_that_change_open_and_close_its_pool() {
+    let mut tenant = pinned(pool("tenant", &["9.9.9.9"]), 0, &[]);
+    tenant.allocation.as_mut().unwrap().namespace_selectors = vec![crate::fixtures::selector("team", "blue")];
+    let mut world = World::new([tenant]);
+    world.apply(service("s", json!({})));
+    assert_eq!(world.result("s"), "NoPoolMatches");
+    world.namespace("default", &[("team", "blue")]);
+    assert_eq!(world.result("s"), "9.9.9.9");
+    world.namespace("default", &[("team", "blue"), ("other", "label")]);
+    assert_eq!(world.result("s"), "9.9.9.9");
+    world.namespace("default", &[]);
+    assert_eq!(world.result("s"), "NoPoolMatches");
+}
