@@ -40,10 +40,11 @@ const RETRY: Duration = Duration::from_secs(1);
 
 type Key = (String, String);
 
+/// Boxed: an event is as large as the object in it.
 enum Change {
-    Service(Event<Service>),
-    Slice(Event<EndpointSlice>),
-    Pod(Event<Pod>),
+    Service(Box<Event<Service>>),
+    Slice(Box<Event<EndpointSlice>>),
+    Pod(Box<Event<Pod>>),
 }
 
 /// The objects of one kind as last seen.
@@ -114,9 +115,9 @@ pub async fn run(kubeconfig: &Path, nodes: Vec<DataPlane>) -> Result<()> {
         }
         for change in batch.drain(..) {
             match change {
-                Change::Service(event) => cluster.services.take(event),
-                Change::Slice(event) => cluster.slices.take(event),
-                Change::Pod(event) => cluster.pods.take(event),
+                Change::Service(event) => cluster.services.take(*event),
+                Change::Slice(event) => cluster.slices.take(*event),
+                Change::Pod(event) => cluster.pods.take(*event),
             }
         }
         if cluster.services.complete && cluster.slices.complete && cluster.pods.complete {
@@ -125,7 +126,7 @@ pub async fn run(kubeconfig: &Path, nodes: Vec<DataPlane>) -> Result<()> {
     }
 }
 
-fn follow<K>(api: Api<K>, wrap: fn(Event<K>) -> Change, sink: mpsc::Sender<Change>)
+fn follow<K>(api: Api<K>, wrap: fn(Box<Event<K>>) -> Change, sink: mpsc::Sender<Change>)
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
@@ -134,7 +135,7 @@ where
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
-                    if sink.send(wrap(event)).await.is_err() {
+                    if sink.send(wrap(Box::new(event))).await.is_err() {
                         return;
                     }
                 }

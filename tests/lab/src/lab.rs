@@ -494,10 +494,10 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            if let Ok(logs) = self.keep_logs() {
-                eprintln!("logs of lab {} will be in {}", self.id, logs.display());
-            }
+        if std::thread::panicking()
+            && let Ok(logs) = self.keep_logs()
+        {
+            eprintln!("logs of lab {} will be in {}", self.id, logs.display());
         }
     }
 }
