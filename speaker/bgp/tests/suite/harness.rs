@@ -1,0 +1,475 @@
+//! Peers for a session: a scripted one ([`Solo`]) and a second session behind a simulated wire ([`Pair`]).
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fairlead_bgp::message::attribute::{MpNextHop, PathAttributes};
+use fairlead_bgp::message::capability::Capability;
+use fairlead_bgp::message::framer::Framer;
+use fairlead_bgp::message::open::Open;
+use fairlead_bgp::message::{Context, MAX_EXTENDED_LENGTH, Message, encode_keepalive};
+use fairlead_bgp::{
+    Attributes, CeaseSubcode, Community, DownReason, Event, Family, NextHops, PeerAs, Session, SessionConfig,
+    SessionEvent, State,
+};
+use ipnet::IpNet;
+
+pub const LOCAL_AS: u32 = 64512;
+pub const PEER_AS: u32 = 64513;
+
+pub fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+pub fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+pub fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text
+        .lines()
+        .flat_map(|line| line.split('#').next().unwrap_or_default().bytes())
+        .filter(u8::is_ascii_hexdigit)
+        .collect();
+    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+}
+
+/// Marker, length and type before a body.
+pub fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0xFF; 16];
+    bytes.extend(u16::try_from(19 + body.len()).unwrap().to_be_bytes());
+    bytes.push(kind);
+    bytes.extend(body);
+    bytes
+}
+
+/// An UPDATE out of its attributes and its IPv4 prefixes.
+pub fn update(attributes: &[u8], nlri: &[u8]) -> Vec<u8> {
+    let mut body = vec![0, 0];
+    body.extend(u16::try_from(attributes.len()).unwrap().to_be_bytes());
+    body.extend(attributes);
+    body.extend(nlri);
+    message(2, &body)
+}
+
+pub fn config() -> SessionConfig {
+    SessionConfig {
+        local_asn: LOCAL_AS,
+        peer_asn: PeerAs::Exactly(PEER_AS),
+        router_id: Ipv4Addr::new(10, 0, 0, 1),
+        hold_time: secs(90),
+        keepalive_time: None,
+        connect_retry: secs(120),
+        families: Family::ALL.into(),
+        graceful_restart: None,
+    }
+}
+
+pub fn next_hops() -> NextHops {
+    NextHops {
+        v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
+        v6: Some("2001:db8::1".parse().unwrap()),
+        link_local: None,
+    }
+}
+
+pub fn attributes(community: u16) -> Arc<Attributes> {
+    Arc::new(Attributes { communities: [Community(64512, community)].into(), ..Attributes::default() })
+}
+
+/// What a well-meaning router answers to [`config`].
+pub fn peer_open() -> Open {
+    Open {
+        my_as: 64513,
+        hold_time: 90,
+        router_id: Ipv4Addr::new(10, 0, 0, 2),
+        capabilities: vec![
+            Capability::multi_protocol(Family::Ipv4Unicast),
+            Capability::multi_protocol(Family::Ipv6Unicast),
+            Capability::RouteRefresh,
+            Capability::FourOctetAs(PEER_AS),
+        ],
+    }
+}
+
+/// Messages in a stream, which must end with one.
+pub fn decode_all(bytes: &[u8], context: Context) -> Vec<Message> {
+    let mut framer = Framer::default();
+    let mut input = bytes;
+    let mut messages = Vec::new();
+    while let Some(frame) = framer.next(&mut input, MAX_EXTENDED_LENGTH).unwrap() {
+        messages.push(Message::decode(frame, context).unwrap());
+        if input.is_empty() {
+            return messages;
+        }
+    }
+    assert!(bytes.is_empty(), "the stream ends within a message");
+    messages
+}
+
+/// One session, whose peer is the test.
+pub struct Solo {
+    pub now: Instant,
+    pub session: Session,
+    pub remote: SocketAddr,
+    pub next_hops: NextHops,
+    pub context: Context,
+}
+
+impl Solo {
+    pub fn new(config: SessionConfig) -> Self {
+        Self {
+            now: Instant::now(),
+            session: Session::new(config, 7).unwrap(),
+            remote: "192.0.2.2:179".parse().unwrap(),
+            next_hops: next_hops(),
+            context: Context { four_octet_as: true, ebgp: true },
+        }
+    }
+
+    /// Over IPv6, so that RFC 8950 is on offer.
+    pub fn over_ipv6(config: SessionConfig) -> Self {
+        Self { remote: "[2001:db8::2]:179".parse().unwrap(), ..Self::new(config) }
+    }
+
+    pub fn open_sent(mut self) -> Self {
+        self.session.handle(self.now, Event::ManualStart);
+        assert_eq!(self.session.poll_event(), Some(SessionEvent::Connect));
+        let local = "192.0.2.1:40000".parse().unwrap();
+        let (remote, next_hops) = (self.remote, self.next_hops);
+        self.session.handle(self.now, Event::Connected { local, remote, next_hops });
+        assert_eq!(self.session.state(), State::OpenSent);
+        let messages = self.sent();
+        assert!(matches!(messages[..], [Message::Open(_)]), "{messages:?}");
+        self
+    }
+
+    pub fn open_confirm(self) -> Self {
+        self.open_confirm_with(&peer_open())
+    }
+
+    pub fn open_confirm_with(mut self, open: &Open) -> Self {
+        self = self.open_sent();
+        let mut bytes = Vec::new();
+        open.encode(&mut bytes);
+        self.receive(&bytes);
+        assert_eq!(self.session.state(), State::OpenConfirm, "{:?}", self.session.last_down());
+        assert_eq!(self.sent(), [Message::Keepalive]);
+        self
+    }
+
+    pub fn established(self) -> Self {
+        self.established_with(&peer_open())
+    }
+
+    pub fn established_with(mut self, open: &Open) -> Self {
+        self = self.open_confirm_with(open);
+        self.keepalive();
+        assert_eq!(self.session.state(), State::Established);
+        self.context.four_octet_as = open.four_octet_asn().is_some();
+        self.context.ebgp = open.asn() != self.session.config().local_asn;
+        assert!(matches!(self.session.poll_event(), Some(SessionEvent::Established(_))));
+        self
+    }
+
+    /// From state Connect to Established once more.
+    pub fn reestablish(&mut self) {
+        assert_eq!(self.session.state(), State::Connect);
+        let (local, remote, next_hops) = ("192.0.2.1:1".parse().unwrap(), self.remote, self.next_hops);
+        self.session.handle(self.now, Event::Connected { local, remote, next_hops });
+        let mut bytes = Vec::new();
+        peer_open().encode(&mut bytes);
+        self.receive(&bytes);
+        self.keepalive();
+        assert_eq!(self.session.state(), State::Established);
+        while self.session.poll_event().is_some() {}
+    }
+
+    pub fn keepalive(&mut self) {
+        let mut bytes = Vec::new();
+        encode_keepalive(&mut bytes);
+        self.receive(&bytes);
+    }
+
+    pub fn receive(&mut self, bytes: &[u8]) {
+        self.session.handle(self.now, Event::Received(bytes));
+    }
+
+    /// Lets time pass, one timer after the other.
+    pub fn wait(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        while let Some(at) = self.session.poll_timeout().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.session.handle_timeout(self.now);
+        }
+        self.now = end;
+    }
+
+    pub fn sent_bytes(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while self.session.poll_transmit(self.now, 4096, &mut bytes) {}
+        bytes
+    }
+
+    pub fn sent(&mut self) -> Vec<Message> {
+        let bytes = self.sent_bytes();
+        decode_all(&bytes, self.context)
+    }
+
+    pub fn down_reason(&mut self) -> DownReason {
+        loop {
+            match self.session.poll_event().expect("no Down event") {
+                SessionEvent::Down { reason, .. } => return reason,
+                _ => continue,
+            }
+        }
+    }
+
+    pub fn stop(&mut self) {
+        let subcode = CeaseSubcode::AdministrativeShutdown;
+        self.session.handle(self.now, Event::ManualStop { subcode, text: String::new() });
+    }
+}
+
+/// Next hop of a received route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NextHop {
+    Classic(Ipv4Addr),
+    MultiProtocol(MpNextHop),
+}
+
+/// The routes a peer has learned: what `show bgp` would show there.
+#[derive(Debug, Default)]
+pub struct Table {
+    pub routes: BTreeMap<IpNet, (NextHop, PathAttributes)>,
+    pub updates: usize,
+    pub end_of_rib: Vec<Family>,
+}
+
+impl Table {
+    pub fn learn(&mut self, messages: Vec<Message>) {
+        for message in messages {
+            let Message::Update(decoded) = message else { continue };
+            assert_eq!(decoded.errors, [], "we sent a malformed UPDATE");
+            let mut update = decoded.update;
+            self.updates += 1;
+            let reach = update.attributes.mp_reach.take();
+            let unreach = update.attributes.mp_unreach.take();
+            if update.withdrawn.is_empty() && update.nlri.is_empty() && reach.is_none() {
+                match &unreach {
+                    None => self.end_of_rib.push(Family::Ipv4Unicast),
+                    Some(unreach) if unreach.withdrawn.is_empty() => self.end_of_rib.push(unreach.family),
+                    Some(_) => {}
+                }
+            }
+            for prefix in update.withdrawn.iter().chain(unreach.iter().flat_map(|u| &u.withdrawn)) {
+                assert!(self.routes.remove(prefix).is_some(), "{prefix} was withdrawn but never announced");
+            }
+            for prefix in update.nlri {
+                let next_hop = NextHop::Classic(update.attributes.next_hop.unwrap());
+                self.routes.insert(prefix, (next_hop, update.attributes.clone()));
+            }
+            for prefix in reach.iter().flat_map(|reach| &reach.nlri) {
+                let next_hop = NextHop::MultiProtocol(reach.as_ref().unwrap().next_hop);
+                self.routes.insert(*prefix, (next_hop, update.attributes.clone()));
+            }
+        }
+    }
+
+    pub fn prefixes(&self) -> Vec<String> {
+        self.routes.keys().map(ToString::to_string).collect()
+    }
+}
+
+/// Two sessions, a wire between them, and a clock.
+pub struct Pair {
+    pub now: Instant,
+    pub start: Instant,
+    pub ends: [End; 2],
+    pub latency: Duration,
+    /// Nothing that is sent arrives, and nobody is told.
+    pub cut: bool,
+    wire: Vec<(Instant, usize, Packet)>,
+}
+
+pub struct End {
+    pub session: Session,
+    /// All that happened, with the time since the start.
+    pub log: Vec<(Duration, SessionEvent)>,
+    /// The peer reads, so the socket takes bytes.
+    pub writable: bool,
+    connected: bool,
+}
+
+#[derive(Debug)]
+enum Packet {
+    Connected,
+    Refused,
+    Bytes(Vec<u8>),
+    Closed,
+}
+
+impl Pair {
+    pub fn new(a: SessionConfig, b: SessionConfig) -> Self {
+        let end = |config, seed| End {
+            session: Session::new(config, seed).unwrap(),
+            log: Vec::new(),
+            writable: true,
+            connected: false,
+        };
+        let now = Instant::now();
+        let latency = Duration::from_millis(5);
+        Self { now, start: now, ends: [end(a, 1), end(b, 2)], latency, cut: false, wire: Vec::new() }
+    }
+
+    /// [`config`] and its counterpart.
+    pub fn ebgp() -> Self {
+        Self::new(config(), counterpart(config()))
+    }
+
+    pub fn start(&mut self) {
+        for end in &mut self.ends {
+            end.session.handle(self.now, Event::ManualStart);
+        }
+        self.settle();
+    }
+
+    pub fn stop(&mut self, end: usize, subcode: CeaseSubcode, text: &str) {
+        self.ends[end].session.handle(self.now, Event::ManualStop { subcode, text: text.to_owned() });
+        self.settle();
+    }
+
+    pub fn states(&self) -> [State; 2] {
+        [self.ends[0].session.state(), self.ends[1].session.state()]
+    }
+
+    /// The connection breaks, both ends notice.
+    pub fn reset_connection(&mut self) {
+        self.wire.clear();
+        for end in &mut self.ends {
+            end.connected = false;
+            let reason = "connection reset by peer".to_owned();
+            end.session.handle(self.now, Event::ConnectionClosed { reason });
+        }
+        self.settle();
+    }
+
+    pub fn run(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        self.settle();
+        let mut steps = 0;
+        loop {
+            let timers = self.ends.iter().filter_map(|end| end.session.poll_timeout());
+            let Some(at) =
+                timers.chain(self.wire.iter().map(|packet| packet.0)).min().filter(|at| *at <= end)
+            else {
+                break;
+            };
+            steps += 1;
+            assert!(steps < 1_000_000, "the sessions never rest");
+            self.now = self.now.max(at);
+            // What has arrived counts before timers do.
+            let (due, later) =
+                std::mem::take(&mut self.wire).into_iter().partition(|packet| packet.0 <= self.now);
+            self.wire = later;
+            for (_, to, packet) in due {
+                self.deliver(to, packet);
+            }
+            for end in &mut self.ends {
+                end.session.handle_timeout(self.now);
+            }
+            self.settle();
+        }
+        self.now = end;
+    }
+
+    fn deliver(&mut self, to: usize, packet: Packet) {
+        let [local, remote] = ["192.0.2.1:179".parse().unwrap(), "192.0.2.2:179".parse().unwrap()];
+        let end = &mut self.ends[to];
+        match packet {
+            Packet::Connected => {
+                end.connected = true;
+                end.session.handle(self.now, Event::Connected { local, remote, next_hops: next_hops() });
+            }
+            Packet::Refused => {
+                let reason = "connection refused".to_owned();
+                end.session.handle(self.now, Event::ConnectFailed { reason });
+            }
+            Packet::Bytes(bytes) if end.connected => end.session.handle(self.now, Event::Received(&bytes)),
+            Packet::Closed if end.connected => {
+                end.connected = false;
+                end.session.handle(self.now, Event::ConnectionClosed { reason: String::new() });
+            }
+            Packet::Bytes(_) | Packet::Closed => {}
+        }
+    }
+
+    /// Does what the sessions ask for, until they ask for nothing.
+    fn settle(&mut self) {
+        for index in [0, 1, 0, 1] {
+            while let Some(event) = self.ends[index].session.poll_event() {
+                self.obey(index, &event);
+                self.ends[index].log.push((self.now - self.start, event));
+            }
+            self.pull(index);
+        }
+    }
+
+    fn obey(&mut self, index: usize, event: &SessionEvent) {
+        let at = self.now + self.latency;
+        let listens = matches!(self.ends[1 - index].session.state(), State::Connect | State::Active);
+        match event {
+            SessionEvent::Connect if self.cut => {}
+            SessionEvent::Connect if listens => {
+                let on_its_way = self.wire.iter().any(|packet| matches!(packet.2, Packet::Connected));
+                if !on_its_way {
+                    self.wire.extend([(at, 0, Packet::Connected), (at, 1, Packet::Connected)]);
+                }
+            }
+            SessionEvent::Connect => self.wire.push((at, index, Packet::Refused)),
+            SessionEvent::Close => {
+                self.pull(index);
+                if std::mem::take(&mut self.ends[index].connected) && !self.cut {
+                    self.wire.push((at, 1 - index, Packet::Closed));
+                }
+            }
+            SessionEvent::Established(_) | SessionEvent::Down { .. } => {}
+        }
+    }
+
+    fn pull(&mut self, index: usize) {
+        let end = &mut self.ends[index];
+        let mut bytes = Vec::new();
+        while end.writable && end.connected && end.session.poll_transmit(self.now, 1024, &mut bytes) {}
+        if !bytes.is_empty() && !self.cut {
+            self.wire.push((self.now + self.latency, 1 - index, Packet::Bytes(bytes)));
+        }
+    }
+}
+
+impl End {
+    /// Reasons of all Down events.
+    pub fn downs(&self) -> Vec<String> {
+        let reason = |(_, event): &(Duration, SessionEvent)| match event {
+            SessionEvent::Down { reason, .. } => Some(reason.to_string()),
+            _ => None,
+        };
+        self.log.iter().filter_map(reason).collect()
+    }
+
+    pub fn times(&self, wanted: impl Fn(&SessionEvent) -> bool) -> Vec<Duration> {
+        self.log.iter().filter(|(_, event)| wanted(event)).map(|(at, _)| *at).collect()
+    }
+}
+
+/// The configuration of the other end.
+pub fn counterpart(config: SessionConfig) -> SessionConfig {
+    SessionConfig {
+        local_asn: PEER_AS,
+        peer_asn: PeerAs::Exactly(config.local_asn),
+        router_id: Ipv4Addr::new(10, 0, 0, 2),
+        ..config
+    }
+}

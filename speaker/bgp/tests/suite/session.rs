@@ -1,0 +1,407 @@
+//! The FSM in simulated time.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use fairlead_bgp::message::Message;
+use fairlead_bgp::message::capability::{Capability, GracefulRestart};
+use fairlead_bgp::message::open::Open;
+use fairlead_bgp::{
+    CeaseSubcode, ConfigError, DownReason, Event, Family, NextHops, Notification, PeerAs, Session,
+    SessionConfig, SessionEvent, State, Withheld,
+};
+
+use crate::harness::*;
+
+const ESTABLISHED: [State; 2] = [State::Established; 2];
+
+#[test]
+fn two_sessions_establish_and_keep_each_other_alive() {
+    let mut pair = Pair::ebgp();
+    pair.start();
+    pair.run(secs(3600));
+    assert_eq!(pair.states(), ESTABLISHED);
+    for end in &pair.ends {
+        assert_eq!(end.downs(), [] as [String; 0]);
+        // 30 s with jitter 0.75 to 1.0: 120 to 160 in an hour.
+        let keepalives = end.session.statistics().keepalives_sent;
+        assert!((120..=161).contains(&keepalives), "{keepalives} keepalives");
+    }
+}
+
+#[test]
+fn the_smaller_hold_time_is_used() {
+    struct Case {
+        ours: u64,
+        theirs: u16,
+        keepalive: Option<u64>,
+        expect: (u64, u64),
+    }
+    for Case { ours, theirs, keepalive, expect } in [
+        Case { ours: 90, theirs: 90, keepalive: None, expect: (90, 30) },
+        Case { ours: 90, theirs: 9, keepalive: None, expect: (9, 3) },
+        Case { ours: 9, theirs: 180, keepalive: None, expect: (9, 3) },
+        Case { ours: 90, theirs: 90, keepalive: Some(10), expect: (90, 10) },
+        Case { ours: 90, theirs: 9, keepalive: Some(30), expect: (9, 3) },
+        Case { ours: 3, theirs: 3, keepalive: None, expect: (3, 1) },
+        Case { ours: 0, theirs: 90, keepalive: None, expect: (0, 0) },
+        Case { ours: 90, theirs: 0, keepalive: Some(30), expect: (0, 0) },
+    ] {
+        let config = SessionConfig { hold_time: secs(ours), keepalive_time: keepalive.map(secs), ..config() };
+        let solo = Solo::new(config).established_with(&Open { hold_time: theirs, ..peer_open() });
+        let negotiated = solo.session.negotiated().unwrap();
+        assert_eq!((negotiated.hold_time, negotiated.keepalive_time), (secs(expect.0), secs(expect.1)));
+    }
+}
+
+#[test]
+fn a_hold_time_of_zero_means_no_timers() {
+    let open = Open { hold_time: 0, ..peer_open() };
+    let mut solo = Solo::new(config()).established_with(&open);
+    assert_eq!(solo.sent().len(), 2, "the End-of-RIB markers");
+    assert_eq!(solo.session.poll_timeout(), None);
+    solo.wait(secs(1_000_000));
+    assert_eq!(solo.session.state(), State::Established);
+    assert_eq!(solo.sent(), []);
+}
+
+#[test]
+fn a_cut_cable_is_noticed_after_the_hold_time() {
+    let mut pair = Pair::ebgp();
+    pair.start();
+    pair.run(secs(300));
+    pair.cut = true;
+    pair.run(secs(91));
+    for end in &pair.ends {
+        assert_eq!(end.downs()[0], "hold timer expired: nothing heard from the peer");
+        let at = end.times(|event| matches!(event, SessionEvent::Down { .. }))[0];
+        // The last keepalive came up to 30 s before the cut.
+        assert!(at >= secs(359) && at <= secs(391), "{at:?}");
+    }
+    pair.cut = false;
+    pair.run(secs(60));
+    assert_eq!(pair.states(), ESTABLISHED, "and the session comes back");
+}
+
+#[test]
+fn hold_timer_expiry_is_told_to_the_peer() {
+    let mut solo = Solo::new(config()).established();
+    solo.wait(secs(89));
+    assert_eq!(solo.session.state(), State::Established);
+    solo.wait(secs(1));
+    assert_eq!(solo.session.state(), State::Idle);
+    assert_eq!(solo.session.poll_event(), Some(SessionEvent::Close));
+    assert_eq!(solo.down_reason(), DownReason::HoldTimerExpired);
+    let last = solo.sent().pop();
+    assert_eq!(last, Some(Message::Notification(Notification { code: 4, subcode: 0, data: vec![] })));
+}
+
+#[test]
+fn a_peer_that_never_sends_its_open_is_left_after_four_minutes() {
+    let mut solo = Solo::new(config()).open_sent();
+    solo.wait(secs(239));
+    assert_eq!(solo.session.state(), State::OpenSent);
+    solo.wait(secs(1));
+    assert_eq!(solo.down_reason(), DownReason::HoldTimerExpired);
+}
+
+#[test]
+fn a_peer_that_stops_reading_is_left_after_the_send_hold_time() {
+    let mut solo = Solo::new(config()).established();
+    solo.sent();
+    // RFC 9687: eight minutes, during which the peer goes on to send keepalives and we cannot send ours.
+    for _ in 0..50 {
+        solo.wait(secs(10));
+        solo.keepalive();
+    }
+    assert_eq!(solo.session.state(), State::Established);
+    for _ in 0..2 {
+        solo.wait(secs(10));
+        solo.keepalive();
+    }
+    assert_eq!(solo.down_reason(), DownReason::SendHoldTimerExpired);
+}
+
+#[test]
+fn a_peer_that_reads_slowly_is_kept() {
+    let mut solo = Solo::new(config()).established();
+    let mut out = Vec::new();
+    for round in 0..2000_u32 {
+        solo.session
+            .announce(net(&format!("10.{}.{}.0/24", round >> 8, round & 255)), attributes(1))
+            .unwrap();
+    }
+    for _ in 0..200 {
+        solo.wait(secs(60));
+        solo.keepalive();
+        solo.session.poll_transmit(solo.now, 1, &mut out);
+    }
+    assert_eq!(solo.session.state(), State::Established);
+}
+
+#[test]
+fn attempts_to_connect_back_off_up_to_the_retry_time_with_jitter() {
+    let mut solo = Solo::new(SessionConfig { connect_retry: secs(20), ..config() });
+    solo.session.handle(solo.now, Event::ManualStart);
+    for (attempt, longest) in [1, 2, 4, 8, 16, 20, 20, 20].map(Duration::from_secs).into_iter().enumerate() {
+        assert_eq!(solo.session.poll_event(), Some(SessionEvent::Connect), "attempt {attempt}");
+        let reason = "connection refused".to_owned();
+        solo.session.handle(solo.now, Event::ConnectFailed { reason });
+        assert_eq!(solo.session.state(), State::Active);
+        assert_eq!(solo.down_reason().to_string(), "cannot connect: connection refused");
+        let wait = solo.session.poll_timeout().unwrap() - solo.now;
+        assert!(wait >= longest * 3 / 4 && wait <= longest, "wait {attempt} is {wait:?}");
+        solo.wait(wait);
+        assert_eq!(solo.session.state(), State::Connect);
+    }
+}
+
+#[test]
+fn an_attempt_without_answer_is_given_up() {
+    let mut solo = Solo::new(config());
+    solo.session.handle(solo.now, Event::ManualStart);
+    assert_eq!(solo.session.poll_event(), Some(SessionEvent::Connect));
+    solo.wait(secs(10));
+    assert_eq!(solo.session.poll_event(), Some(SessionEvent::Close));
+    assert_eq!(solo.down_reason(), DownReason::ConnectTimedOut);
+    assert_eq!(solo.session.state(), State::Active);
+    solo.wait(secs(1));
+    assert_eq!(solo.session.poll_event(), Some(SessionEvent::Connect));
+}
+
+#[test]
+fn a_session_that_stood_long_comes_back_at_once_and_one_that_flaps_waits_longer() {
+    let mut solo = Solo::new(config()).established();
+    solo.keepalive();
+    solo.wait(secs(61));
+    for longest in [1, 2, 4, 8, 16, 32, 60, 60].map(Duration::from_secs) {
+        solo.session.handle(solo.now, Event::ConnectionClosed { reason: String::new() });
+        assert_eq!(solo.session.state(), State::Idle);
+        let wait = solo.session.poll_timeout().unwrap() - solo.now;
+        assert!(wait >= longest * 3 / 4 && wait <= longest, "{wait:?} instead of {longest:?}");
+        solo.wait(wait);
+        solo.reestablish();
+    }
+}
+
+#[test]
+fn a_broken_connection_is_replaced_within_seconds() {
+    let mut pair = Pair::ebgp();
+    pair.start();
+    pair.run(secs(100));
+    pair.reset_connection();
+    pair.run(secs(3));
+    assert_eq!(pair.states(), ESTABLISHED);
+    assert_eq!(pair.ends[0].downs()[0], "connection lost: connection reset by peer");
+}
+
+#[test]
+fn a_planned_stop_says_why() {
+    let mut pair = Pair::ebgp();
+    pair.start();
+    pair.run(secs(1));
+    pair.stop(0, CeaseSubcode::AdministrativeShutdown, "node n1 is drained");
+    pair.run(Duration::from_millis(100));
+    assert_eq!(pair.ends[0].downs(), ["stopped"]);
+    let expected = "peer sent NOTIFICATION 6/2 (Cease: Administrative Shutdown) \"node n1 is drained\"";
+    assert_eq!(pair.ends[1].downs()[0], expected);
+    pair.run(secs(600));
+    assert_eq!(pair.states()[0], State::Idle, "a stopped session stays down");
+    pair.ends[0].session.handle(pair.now, Event::ManualStart);
+    pair.run(secs(130));
+    assert_eq!(pair.states(), ESTABLISHED);
+}
+
+#[test]
+fn a_stop_is_obeyed_in_every_state() {
+    let solos: [(Solo, State, bool); 4] = [
+        (Solo::new(config()), State::Connect, false),
+        (Solo::new(config()).open_sent(), State::OpenSent, true),
+        (Solo::new(config()).open_confirm(), State::OpenConfirm, true),
+        (Solo::new(config()).established(), State::Established, true),
+    ];
+    for (mut solo, state, connected) in solos {
+        solo.session.handle(solo.now, Event::ManualStart);
+        assert_eq!(solo.session.state(), state);
+        solo.stop();
+        assert_eq!(solo.session.state(), State::Idle);
+        let events: Vec<_> = std::iter::from_fn(|| solo.session.poll_event()).collect();
+        assert!(events.contains(&SessionEvent::Close), "{state}: {events:?}");
+        assert!(events.contains(&SessionEvent::Down { from: state, reason: DownReason::Stopped }));
+        let sent = solo.sent();
+        assert_eq!(sent.len(), usize::from(connected), "{state}: {sent:?}");
+        assert_eq!(solo.session.poll_timeout(), None);
+    }
+}
+
+#[test]
+fn nothing_moves_a_session_that_is_not_started() {
+    let mut solo = Solo::new(config());
+    solo.receive(&message(4, &[]));
+    solo.session.handle(solo.now, Event::ConnectionClosed { reason: String::new() });
+    solo.stop();
+    assert_eq!((solo.session.state(), solo.session.poll_event()), (State::Idle, None));
+    let (local, remote) = ("192.0.2.1:1".parse().unwrap(), solo.remote);
+    solo.session.handle(solo.now, Event::Connected { local, remote, next_hops: NextHops::default() });
+    assert_eq!(solo.session.poll_event(), Some(SessionEvent::Close), "an unasked connection is closed");
+}
+
+#[test]
+fn our_open_offers_what_is_configured() {
+    let open = |config: SessionConfig, v6: bool| {
+        let mut solo = if v6 { Solo::over_ipv6(config) } else { Solo::new(config) };
+        solo.session.handle(solo.now, Event::ManualStart);
+        let (local, remote) = ("192.0.2.1:1".parse().unwrap(), solo.remote);
+        solo.session.handle(solo.now, Event::Connected { local, remote, next_hops: next_hops() });
+        match solo.sent().pop() {
+            Some(Message::Open(open)) => open,
+            other => panic!("{other:?}"),
+        }
+    };
+    let mp = Capability::multi_protocol;
+    assert_eq!(
+        open(config(), false),
+        Open {
+            my_as: 64512,
+            hold_time: 90,
+            router_id: Ipv4Addr::new(10, 0, 0, 1),
+            capabilities: vec![
+                mp(Family::Ipv4Unicast),
+                mp(Family::Ipv6Unicast),
+                Capability::RouteRefresh,
+                Capability::ExtendedMessage,
+                Capability::FourOctetAs(64512),
+            ],
+        }
+    );
+    // RFC 8950 only over IPv6, and only with IPv4 routes.
+    assert!(open(config(), true).capabilities.contains(&Capability::ExtendedNextHop(vec![(1, 1, 2)])));
+    let only_v6 = SessionConfig { families: [Family::Ipv6Unicast].into(), ..config() };
+    assert_eq!(open(only_v6, true).capabilities[0], mp(Family::Ipv6Unicast));
+    // RFC 6793: AS_TRANS stands for what needs four octets.
+    let large = open(SessionConfig { local_asn: 4_200_000_001, ..config() }, false);
+    assert_eq!((large.my_as, large.asn()), (23456, 4_200_000_001));
+}
+
+#[test]
+fn graceful_restart_is_flagged_until_the_session_has_been_up() {
+    let config = SessionConfig { graceful_restart: Some(secs(120)), ..config() };
+    let mut solo = Solo::new(config);
+    let restart = |solo: &mut Solo| {
+        let (local, remote) = ("192.0.2.1:1".parse().unwrap(), solo.remote);
+        solo.session.handle(solo.now, Event::Connected { local, remote, next_hops: next_hops() });
+        match solo.sent().pop() {
+            Some(Message::Open(open)) => {
+                open.capabilities.into_iter().find_map(|capability| match capability {
+                    Capability::GracefulRestart(restart) => Some(restart),
+                    _ => None,
+                })
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    solo.session.handle(solo.now, Event::ManualStart);
+    let families = vec![(1, 1, true), (2, 1, true)];
+    let expected = GracefulRestart { restarting: true, notification: false, time: 120, families };
+    assert_eq!(restart(&mut solo), Some(expected.clone()));
+    let mut bytes = Vec::new();
+    peer_open().encode(&mut bytes);
+    solo.receive(&bytes);
+    solo.keepalive();
+    assert_eq!(solo.session.state(), State::Established);
+    solo.session.handle(solo.now, Event::ConnectionClosed { reason: String::new() });
+    solo.wait(secs(1));
+    assert_eq!(restart(&mut solo), Some(GracefulRestart { restarting: false, ..expected }));
+}
+
+#[test]
+fn the_peer_must_show_the_expected_as_number() {
+    let four = |asn: u32| Open {
+        my_as: u16::try_from(asn).unwrap_or(23456),
+        capabilities: vec![Capability::multi_protocol(Family::Ipv4Unicast), Capability::FourOctetAs(asn)],
+        ..peer_open()
+    };
+    let two = |my_as| Open { my_as, capabilities: vec![], ..peer_open() };
+    for (peer_asn, open, expect) in [
+        (PeerAs::Exactly(64513), four(64513), Ok(true)),
+        (PeerAs::Exactly(64513), two(64513), Ok(true)),
+        (PeerAs::Exactly(64513), four(64514), Err("the peer is AS 64514, expected is AS 64513")),
+        (PeerAs::Exactly(4_200_000_001), four(4_200_000_001), Ok(true)),
+        (PeerAs::Exactly(4_200_000_001), two(23456), Err("the peer is AS 23456, expected is AS 4200000001")),
+        (PeerAs::Exactly(64512), four(64512), Ok(false)),
+        (PeerAs::Internal, four(64512), Ok(false)),
+        (PeerAs::Internal, four(64513), Err("the peer is AS 64513, expected is our own, AS 64512")),
+        (PeerAs::External, four(64513), Ok(true)),
+        (PeerAs::External, four(64512), Err("the peer is AS 64512, expected is any but our own")),
+        (PeerAs::External, four(0), Err("the peer is AS 0, expected is any but 0 (RFC 7607)")),
+    ] {
+        let mut solo = Solo::new(SessionConfig { peer_asn, ..config() }).open_sent();
+        let mut bytes = Vec::new();
+        open.encode(&mut bytes);
+        solo.receive(&bytes);
+        match expect {
+            Ok(ebgp) => {
+                solo.keepalive();
+                assert_eq!(solo.session.negotiated().map(|n| n.ebgp), Some(ebgp), "{:?}", solo.down_reason());
+            }
+            Err(text) => {
+                let DownReason::Sent { notification, detail } = solo.down_reason() else { panic!() };
+                assert_eq!((notification.code, notification.subcode, detail.as_str()), (2, 2, text));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_family_that_cannot_be_announced_has_a_reason() {
+    let v4_only = Open {
+        capabilities: vec![Capability::multi_protocol(Family::Ipv4Unicast), Capability::FourOctetAs(PEER_AS)],
+        ..peer_open()
+    };
+    let mut solo = Solo::new(config()).established_with(&v4_only);
+    assert!(solo.session.withheld().is_empty(), "no routes, nothing withheld");
+    solo.session.announce(net("2001:db8:1::/48"), attributes(1)).unwrap();
+    let withheld = |solo: &Solo| solo.session.withheld().into_values().collect::<Vec<_>>();
+    assert_eq!(withheld(&solo), [Withheld::NotNegotiated(Family::Ipv6Unicast)]);
+
+    let v4_configured = SessionConfig { families: [Family::Ipv4Unicast].into(), ..config() };
+    let mut solo = Solo::new(v4_configured).established();
+    solo.session.announce(net("2001:db8:1::/48"), attributes(1)).unwrap();
+    assert_eq!(withheld(&solo), [Withheld::NotConfigured(Family::Ipv6Unicast)]);
+
+    let mut solo = Solo::new(config());
+    solo.next_hops.v6 = None;
+    let mut solo = solo.established();
+    solo.session.announce(net("2001:db8:1::/48"), attributes(1)).unwrap();
+    assert_eq!(withheld(&solo), [Withheld::NoNextHop(Family::Ipv6Unicast)]);
+    let mut table = Table::default();
+    table.learn(solo.sent());
+    assert!(table.routes.is_empty());
+    assert_eq!(table.end_of_rib, Family::ALL, "the peer must not wait for what never comes");
+    // The node gets an address, and loses it again.
+    solo.session.set_next_hops(next_hops());
+    table.learn(solo.sent());
+    assert_eq!(table.prefixes(), ["2001:db8:1::/48"]);
+    assert!(solo.session.withheld().is_empty());
+    solo.session.set_next_hops(NextHops { v6: None, ..next_hops() });
+    table.learn(solo.sent());
+    assert!(table.routes.is_empty());
+}
+
+#[test]
+fn limits_of_the_protocol_are_checked_before_a_session_exists() {
+    let error = |change: fn(&mut SessionConfig)| {
+        let mut config = config();
+        change(&mut config);
+        Session::new(config, 0).err()
+    };
+    assert_eq!(error(|_| ()), None);
+    assert_eq!(error(|c| c.local_asn = 0), Some(ConfigError::AsZero));
+    assert_eq!(error(|c| c.peer_asn = PeerAs::Exactly(0)), Some(ConfigError::AsZero));
+    assert_eq!(error(|c| c.router_id = Ipv4Addr::UNSPECIFIED), Some(ConfigError::RouterIdZero));
+    assert_eq!(error(|c| c.hold_time = secs(2)), Some(ConfigError::HoldTime));
+    assert_eq!(error(|c| c.hold_time = secs(65536)), Some(ConfigError::HoldTime));
+    assert_eq!(error(|c| c.hold_time = secs(0)), None);
+    assert_eq!(error(|c| c.families.clear()), Some(ConfigError::NoFamily));
+    assert_eq!(error(|c| c.graceful_restart = Some(secs(4096))), Some(ConfigError::RestartTime));
+}
