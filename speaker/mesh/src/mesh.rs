@@ -102,7 +102,7 @@ impl Mesh {
         peers.remove(&self.node);
         self.missing = peers.keys().filter(|node| !self.alive.contains(*node)).cloned().collect();
         self.peers = Some(peers);
-        self.step(now, Self::announce_to_missing);
+        self.step(now, |mesh| mesh.announce_to_missing(now));
     }
 
     /// Takes in a received datagram.
@@ -127,7 +127,7 @@ impl Mesh {
                 let _ = mesh.foca.handle_timer(timer, &mut mesh.outbox);
             }
             if now >= mesh.next_announce {
-                mesh.announce_to_missing();
+                mesh.announce_to_missing(now);
             }
             mesh.say_farewell(now);
         });
@@ -203,9 +203,6 @@ impl Mesh {
         }
         let heard_all = self.peers.is_some() && self.missing.is_empty();
         self.settled |= heard_all || now >= self.start + self.config.settle_after;
-        if now >= self.next_announce {
-            self.next_announce = now + self.config.announce_period;
-        }
     }
 
     fn take_in(&mut self, notification: OwnedNotification<Identity>) {
@@ -243,7 +240,8 @@ impl Mesh {
         }
     }
 
-    fn announce_to_missing(&mut self) {
+    fn announce_to_missing(&mut self, now: Instant) {
+        self.next_announce = now + self.config.announce_period;
         if self.leaving.is_none() {
             self.announce_to(self.missing.iter().cloned().collect());
         }

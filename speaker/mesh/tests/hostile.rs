@@ -71,6 +71,17 @@ fn go_on(mesh: &mut Mesh) {
     assert!(mesh.alive().contains("node-0"), "a speaker always knows itself");
 }
 
+#[test]
+fn a_due_announcement_is_not_forgotten_over_a_datagram() {
+    let mut mesh = mesh(0);
+    while mesh.poll_transmit().is_some() {}
+    let due = *START + Config::default().announce_period;
+    mesh.handle_datagram(due, address(1), &CONVERSATION[0]);
+    mesh.handle_timeout(due);
+    let to: Vec<SocketAddr> = std::iter::from_fn(|| mesh.poll_transmit()).map(|(to, _)| to).collect();
+    assert!(to.contains(&address(2)), "node-2 is missing: {to:?}");
+}
+
 proptest! {
     #[test]
     fn what_is_not_authentic_changes_nothing(bytes in prop::collection::vec(any::<u8>(), 0..1_500)) {

@@ -28,7 +28,7 @@ fn a_cluster_that_starts_together_settles_within_a_second() {
 #[test]
 fn a_node_that_falls_silent_is_soon_down_everywhere() {
     println!("nodes  rounds   median    worst");
-    for (size, rounds, worst_allowed) in [(2, 100, 900), (3, 100, 1_200), (5, 100, 1_400), (50, 8, 1_500)] {
+    for (size, rounds, worst_allowed) in [(2, 100, 900), (3, 100, 1_200), (5, 100, 1_400), (50, 6, 1_500)] {
         let mut times: Vec<u128> = (0..rounds)
             .map(|round| {
                 let mut net = Net::new(size, 100 + round);
@@ -36,7 +36,7 @@ fn a_node_that_falls_silent_is_soon_down_everywhere() {
                 net.run_for(JOINED + ms(37 * round));
                 net.kill(0);
                 net.forget_events();
-                net.run_for(secs(4));
+                net.run_for(secs(2));
                 let others: BTreeSet<usize> = (1..size).collect();
                 let downs =
                     net.events().iter().filter(|(_, _, event)| *event == MeshEvent::Down("node-0".into()));
@@ -55,13 +55,13 @@ fn a_node_that_falls_silent_is_soon_down_everywhere() {
 
 #[test]
 fn loss_takes_nobody_for_dead() {
-    for (size, minutes, seed) in [(3, 10, 7), (5, 10, 8), (50, 1, 7)] {
+    for (size, time, seed) in [(3, secs(600), 7), (5, secs(600), 8), (50, secs(30), 7)] {
         let mut net = Net::new(size, seed);
         net.run_for(JOINED);
         net.loss = 0.05;
         net.forget_events();
-        net.run_for(secs(60 * minutes));
-        assert_eq!(net.events(), [], "{size} nodes, 5 % loss, {minutes} min");
+        net.run_for(time);
+        assert_eq!(net.events(), [], "{size} nodes, 5 % loss, {time:?}");
     }
 }
 

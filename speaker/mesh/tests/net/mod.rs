@@ -23,6 +23,8 @@ struct Node {
     /// `None` while the process is not running.
     mesh: Option<Mesh>,
     bump: u64,
+    /// When its mesh wants to be woken.
+    due: Option<Instant>,
     stalled_until: Instant,
 }
 
@@ -79,7 +81,12 @@ impl Net {
             events: Vec::new(),
             recorded: Vec::new(),
         };
-        net.nodes.extend((0..size).map(|_| Node { mesh: None, bump: 1_700_000_000_000, stalled_until: now }));
+        net.nodes.extend((0..size).map(|_| Node {
+            mesh: None,
+            bump: 1_700_000_000_000,
+            due: None,
+            stalled_until: now,
+        }));
         net
     }
 
@@ -100,6 +107,7 @@ impl Net {
 
     pub fn kill(&mut self, node: usize) {
         self.nodes[node].mesh = None;
+        self.nodes[node].due = None;
     }
 
     pub fn leave(&mut self, node: usize) {
@@ -150,10 +158,11 @@ impl Net {
         let end = self.now + time;
         loop {
             let flight = self.flights.peek().map(|Reverse((at, ..))| (*at, None));
-            let timers = self.nodes.iter().enumerate().filter_map(|(node, state)| {
-                let due = state.mesh.as_ref()?.poll_timeout()?;
-                Some((self.awake(node, due), Some(node)))
-            });
+            let timers = self
+                .nodes
+                .iter()
+                .enumerate()
+                .filter_map(|(node, state)| Some((self.awake(node, state.due?), Some(node))));
             let Some((at, node)) =
                 timers.chain(flight).min_by_key(|(at, _)| *at).filter(|(at, _)| *at <= end)
             else {
@@ -200,7 +209,10 @@ impl Net {
             while let Some(event) = mesh.poll_event() {
                 self.events.push((self.now - self.since, node, event));
             }
-            let Some((to, datagram)) = mesh.poll_transmit() else { return };
+            let Some((to, datagram)) = mesh.poll_transmit() else {
+                self.nodes[node].due = mesh.poll_timeout();
+                return;
+            };
             assert!(datagram.len() <= 1_232, "fits every IPv6 link");
             self.fly(node, index(to), datagram);
         }
