@@ -50,8 +50,8 @@ const COMMUNITIES: &str = "self.all(c, !c.contains(':') \
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = (SERVICE_SELECTORS, "serviceSelectors and aggregationLength are mutually exclusive, can only be used together with default aggregationLength (32) and aggregationLengthV6 (128)"))]
 pub struct BGPAdvertisementSpec {
-    /// Prefix length of IPv4 announcements. Shorter than 32: all addresses in one prefix are announced as
-    /// one route; the pools must cover whole prefixes of this length.
+    /// Prefix length of IPv4 announcements. Shorter than 32: all addresses in one prefix are announced as one route.
+    /// Each entry of a pool must have a whole prefix of this length, else the pool is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 32), extend("default" = 32))]
     pub aggregation_length: Option<i32>,

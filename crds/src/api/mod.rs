@@ -5,6 +5,9 @@
 //! loose schema let through cannot break the watch of all the others. The schema refuses at `kubectl apply`
 //! what one object alone can show to be wrong; [`crate::resolve`] checks everything again.
 
+// Clippy takes the columns of one kind for repetitions of each other.
+#![allow(clippy::duplicated_attributes)]
+
 mod bfd_profile;
 mod bgp_advertisement;
 mod bgp_peer;
