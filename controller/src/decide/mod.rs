@@ -65,6 +65,9 @@ struct Record {
     observed: Observed,
     outcome: Outcome,
     told: Told,
+    /// Addresses it no longer holds, but that its status still shows. Nobody else gets them before the write has arrived
+    /// that takes them away: at no time does the API show an address twice, and a restart cannot find it so.
+    departing: Vec<IpAddr>,
 }
 
 /// What a Service gets.
@@ -282,7 +285,8 @@ impl Index {
                 self.take_in(observed);
             }
             None => {
-                let record = Record { told: Told::by(&observed), observed, outcome: Outcome::Undecided };
+                let told = Told::by(&observed);
+                let record = Record { observed, outcome: Outcome::Undecided, told, departing: Vec::new() };
                 self.services.insert(record.observed.balancer.key.clone(), record);
             }
         }
@@ -307,7 +311,10 @@ impl Index {
     fn forget(&mut self, key: &ObjectKey) {
         self.ipam.release(key);
         self.waiting.remove(key);
-        if self.services.remove(key).is_some() {
+        if let Some(record) = self.services.remove(key) {
+            for ip in record.departing {
+                self.ipam.unreserve(ip, key);
+            }
             self.decisions.push(Decision::Status { service: key.clone(), patch: None });
         }
     }

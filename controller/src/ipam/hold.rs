@@ -15,9 +15,30 @@ impl Ipam {
         let Some((key, held)) = self.services.remove_entry(service) else { return };
         for &ip in &held.holding.addresses {
             self.unindex(ip, Some((&key, &held)));
-            self.leave(ip, &key, &held.holding.pool);
+            self.leave(ip, &key);
             self.index(ip);
             self.note(ip, &held.holding.pool);
+        }
+    }
+
+    /// Lets nobody but this Service take an address, beside those who hold it already, until [`Ipam::unreserve`].
+    pub fn reserve(&mut self, address: IpAddr, service: &ObjectKey) {
+        self.reservations.entry(address).or_default().insert(service.clone());
+        self.take(address);
+    }
+
+    /// Takes a reservation back. The address is free when nobody holds it and nobody else has it reserved.
+    pub fn unreserve(&mut self, address: IpAddr, service: &ObjectKey) {
+        let Some(reserved) = self.reservations.get_mut(&address) else { return };
+        if !reserved.remove(service) {
+            return;
+        }
+        if reserved.is_empty() {
+            self.reservations.remove(&address);
+        }
+        self.free_if_unused(address);
+        if let Some(pool) = self.pool_of(address).cloned() {
+            self.note(address, &pool);
         }
     }
 
@@ -35,14 +56,14 @@ impl Ipam {
                 self.unindex(ip, old.as_ref().map(|old| (&key, old)));
                 if !new.holding.addresses.contains(&ip) {
                     let left = old.as_ref().map_or(pool.clone(), |old| old.holding.pool.clone());
-                    self.leave(ip, &key, &left);
+                    self.leave(ip, &key);
                     self.index(ip);
                     self.note(ip, &left);
                 }
             }
             self.services.insert(key.clone(), new.clone());
             for &ip in &new.holding.addresses {
-                self.enter(ip, &key, &pool);
+                self.enter(ip, &key);
                 self.note(ip, &pool);
             }
         }
@@ -50,30 +71,42 @@ impl Ipam {
     }
 
     /// Adds a holder. Its entry in `services` is there already.
-    pub(super) fn enter(&mut self, ip: IpAddr, service: &Arc<ObjectKey>, pool: &str) {
+    pub(super) fn enter(&mut self, ip: IpAddr, service: &Arc<ObjectKey>) {
         self.unindex(ip, None);
         let holders = self.addresses.entry(ip).or_default();
         if let Err(place) = holders.binary_search(service) {
             holders.insert(place, service.clone());
         }
-        if let Some(state) = self.pools.get_mut(pool) {
-            let space = state.space_mut(Family::of(ip));
-            if let Some(slot) = space.slot(ip) {
-                space.take(slot);
-            }
-        }
+        self.take(ip);
         self.index(ip);
     }
 
     /// Removes a holder; the address is free when it was the last.
-    pub(super) fn leave(&mut self, ip: IpAddr, service: &ObjectKey, pool: &str) {
+    pub(super) fn leave(&mut self, ip: IpAddr, service: &ObjectKey) {
         let Some(holders) = self.addresses.get_mut(&ip) else { return };
         holders.retain(|holder| **holder != *service);
         if !holders.is_empty() {
             return;
         }
         self.addresses.remove(&ip);
-        if let Some(state) = self.pools.get_mut(pool) {
+        self.free_if_unused(ip);
+    }
+
+    /// Takes an address out of what is free in its pool.
+    pub(super) fn take(&mut self, ip: IpAddr) {
+        if let Some(state) = self.state_of(ip) {
+            let space = state.space_mut(Family::of(ip));
+            if let Some(slot) = space.slot(ip) {
+                space.take(slot);
+            }
+        }
+    }
+
+    fn free_if_unused(&mut self, ip: IpAddr) {
+        if self.addresses.contains_key(&ip) || self.reservations.contains_key(&ip) {
+            return;
+        }
+        if let Some(state) = self.state_of(ip) {
             let space = state.space_mut(Family::of(ip));
             if let Some(slot) = space.slot(ip) {
                 space.free(slot);
@@ -139,7 +172,7 @@ impl Ipam {
 
     fn note(&mut self, ip: IpAddr, pool: &Arc<str>) {
         let shared = self.sharing_of(ip, None).map(|(group, _)| group);
-        let free = !self.addresses.contains_key(&ip);
+        let free = !self.addresses.contains_key(&ip) && !self.reservations.contains_key(&ip);
         self.changes.push(Change { address: ip, pool: pool.clone(), free, shared });
     }
 }

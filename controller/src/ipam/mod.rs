@@ -44,6 +44,8 @@ pub struct Ipam {
     /// Who holds an address, ascending; never empty.
     addresses: BTreeMap<IpAddr, Vec<Arc<ObjectKey>>>,
     services: BTreeMap<Arc<ObjectKey>, Held>,
+    /// Addresses that only these Services may take, beside those who hold them already.
+    reservations: BTreeMap<IpAddr, BTreeSet<ObjectKey>>,
     changes: Vec<Change>,
 }
 
@@ -266,7 +268,15 @@ impl Ipam {
 
     /// Whether the Service may hold `ip` beside those who hold it.
     fn joinable(&self, demand: &Demand<'_>, ip: IpAddr) -> Result<(), Refusal> {
-        for holder in self.holders(ip).iter().filter(|holder| ***holder != *demand.service) {
+        let holders = self.holders(ip);
+        if let Some(reserved) = self.reservations.get(&ip)
+            && let Some(other) = reserved.iter().find(|service| *service != demand.service)
+            && !holders.iter().any(|holder| **holder == *demand.service)
+        {
+            let holder = Arc::new(other.clone());
+            return Err(Refusal::InUse { address: ip, holder, conflict: Conflict::HolderSharesNot });
+        }
+        for holder in holders.iter().filter(|holder| ***holder != *demand.service) {
             let Some(held) = self.services.get(holder) else { continue };
             demand.sharing.join(&held.sharing).map_err(|conflict| Refusal::InUse {
                 address: ip,
@@ -282,7 +292,7 @@ impl Ipam {
         let first_with = |wanted: &[Family]| {
             pools.iter().find_map(|pool| {
                 let state = self.pools.get(pool)?;
-                let choose = |family: &Family| state.choose(demand, *family);
+                let choose = |family: &Family| state.choose(demand, *family, &self.reservations);
                 let addresses = wanted.iter().map(choose).collect::<Option<Vec<_>>>()?;
                 Some(Holding { pool: pool.clone(), addresses })
             })
@@ -338,13 +348,20 @@ impl PoolState {
     }
 
     /// The first address, in order of allocation, that is free or that the Service may share.
-    fn choose(&self, demand: &Demand<'_>, family: Family) -> Option<IpAddr> {
+    fn choose(
+        &self,
+        demand: &Demand<'_>,
+        family: Family,
+        reservations: &BTreeMap<IpAddr, BTreeSet<ObjectKey>>,
+    ) -> Option<IpAddr> {
         let space = self.space(family);
         let shared = demand.sharing.group().and_then(|group| {
             let by_ports = self.shared.get(&(family, group.clone()))?;
             let joinable =
                 by_ports.iter().filter(|(ports, _)| common(ports, &demand.sharing.ports).is_none());
-            joinable.filter_map(|(_, slots)| slots.first().copied()).min()
+            // Reservations do not last: nearly always it is the first.
+            let open = |slot: &&Slot| !reservations.contains_key(&space.address(**slot));
+            joinable.filter_map(|(_, slots)| slots.iter().find(open).copied()).min()
         });
         let slot = [space.first_free(), shared].into_iter().flatten().min()?;
         Some(space.address(slot))

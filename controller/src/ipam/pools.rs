@@ -74,10 +74,14 @@ impl Ipam {
         }
         // The spaces of pools that changed are new and know nothing of who holds what.
         for service in &changes.kept {
-            let Some(Holding { pool, addresses }) = self.holding(service).cloned() else { continue };
+            let Some(Holding { addresses, .. }) = self.holding(service).cloned() else { continue };
             for ip in addresses {
-                self.enter(ip, service, &pool);
+                self.enter(ip, service);
             }
+        }
+        let reserved: Vec<IpAddr> = self.reservations.keys().copied().collect();
+        for ip in reserved {
+            self.take(ip);
         }
         changes
     }
@@ -101,11 +105,10 @@ impl Ipam {
         pools.all(|pool| pool == Some(first)).then(|| first.clone())
     }
 
-    /// The spaces of its old pool are gone, so only the holders change; a pool that stays is told through `leave`.
     fn evict(&mut self, service: &Arc<ObjectKey>) {
         let Some(held) = self.services.remove(service) else { return };
         for ip in held.holding.addresses {
-            self.leave(ip, service, &held.holding.pool);
+            self.leave(ip, service);
         }
     }
 }

@@ -57,9 +57,11 @@ impl Ipam {
         }
         for (name, state) in &self.pools {
             for family in [Family::V4, Family::V6] {
-                let held = self.addresses.keys().filter(|ip| Family::of(**ip) == family);
-                let held = held.filter(|ip| self.pool_of(**ip) == Some(name)).count();
-                assert_eq!(state.space(family).taken(), held as u128, "{name} {family}");
+                let taken: BTreeSet<&IpAddr> =
+                    self.addresses.keys().chain(self.reservations.keys()).collect();
+                let taken = taken.into_iter().filter(|ip| Family::of(**ip) == family);
+                let taken = taken.filter(|ip| self.pool_of(**ip) == Some(name)).count();
+                assert_eq!(state.space(family).taken(), taken as u128, "{name} {family}");
             }
             let listed: usize = state.shared.values().flat_map(|m| m.values()).map(BTreeSet::len).sum();
             let shared = self
@@ -360,6 +362,30 @@ fn changes_say_what_became_free_and_what_can_be_joined() {
     ipam.release(&s2.key);
     let change = ipam.take_changes().pop().unwrap();
     assert!(change.free && change.shared.is_none());
+}
+
+#[test]
+fn a_reserved_address_is_given_to_nobody_else() {
+    let mut ipam = ipam([pool("p", &["1.2.3.4-1.2.3.5"])]);
+    let (s1, s2, s3) = (sharing("s1", "k", &[80]), sharing("s2", "k", &[81]), sharing("s3", "k", &[82]));
+    ipam.gets(&s1, V4);
+    ipam.release(&s1.key);
+    ipam.reserve(ip("1.2.3.4"), &s1.key);
+    ipam.take_changes();
+    assert_eq!(ipam.gets(&s2, V4), Some(ips(&["1.2.3.5"])), "the first is not free");
+    assert!(matches!(ipam.assign(&demand(&s3), &ips(&["1.2.3.4"])), Err(Refusal::InUse { .. })));
+    assert!(ipam.assign(&demand(&s1), &ips(&["1.2.3.4"])).is_ok(), "it gets it back");
+    assert_eq!(ipam.gets(&s3, V4), Some(ips(&["1.2.3.5"])), "nobody joins a reserved address");
+    assert!(ipam.assign(&demand(&s1), &ips(&["1.2.3.4"])).is_ok(), "who holds it is not disturbed");
+    ipam.check();
+    ipam.release(&s1.key);
+    ipam.set_pools(&pools([pool("q", &["1.2.3.0-1.2.3.9"])]));
+    assert_eq!(ipam.counts("q", Family::V4).assigned, 2, "reservations outlive changes of pools");
+    ipam.take_changes();
+    ipam.unreserve(ip("1.2.3.4"), &s1.key);
+    assert!(ipam.take_changes().pop().unwrap().free);
+    assert_eq!(ipam.counts("q", Family::V4).assigned, 1);
+    ipam.check();
 }
 
 #[test]
