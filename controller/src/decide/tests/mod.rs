@@ -61,11 +61,16 @@ impl World {
 
     /// A new controller process that sees the same objects.
     pub(super) fn restart(&mut self) {
+        self.start();
+        self.sync();
+    }
+
+    /// The same, but nothing that it decides is written yet.
+    pub(super) fn start(&mut self) {
         self.index = Index::default();
         self.index.set_config(self.config.clone(), self.now);
         self.index.namespaces_reset(self.namespaces.clone().into_iter().collect(), self.now);
         self.index.services_reset(self.observed(), self.now);
-        self.sync();
     }
 
     fn observed(&self) -> Vec<Observed> {

@@ -116,3 +116,101 @@ proptest! {
         }
     }
 }
+
+#[derive(Clone, Debug)]
+enum LateStep {
+    Apply {
+        name: u8,
+        variant: u8,
+    },
+    Delete {
+        name: u8,
+    },
+    Pools {
+        variants: [u8; 3],
+    },
+    /// One of the writes that are on their way arrives, or fails for being out of date.
+    Arrive {
+        which: usize,
+    },
+    /// The controller dies with all writes that have not arrived, and starts again.
+    Crash,
+}
+
+fn late_step() -> impl Strategy<Value = LateStep> {
+    prop_oneof![
+        // No sharing: then no address may ever be shown twice, whatever the user edits.
+        6 => (0..10u8, 0..8u8).prop_map(|(name, variant)| LateStep::Apply { name, variant }),
+        2 => (0..10u8).prop_map(|name| LateStep::Delete { name }),
+        1 => [0..6u8, 0..6u8, 0..6u8].prop_map(|variants| LateStep::Pools { variants }),
+        6 => any::<usize>().prop_map(|which| LateStep::Arrive { which }),
+        1 => Just(LateStep::Crash),
+    ]
+}
+
+/// Addresses that the API shows on more than one Service.
+fn shown_twice(world: &World) -> Vec<String> {
+    let mut shown: BTreeMap<String, usize> = BTreeMap::new();
+    for service in world.services.values() {
+        for ingress in service["status"]["loadBalancer"]["ingress"].as_array().into_iter().flatten() {
+            *shown.entry(ingress["ip"].to_string()).or_default() += 1;
+        }
+    }
+    shown.into_iter().filter(|(_, times)| *times > 1).map(|(ip, _)| ip).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+    #[test]
+    fn with_writes_arbitrarily_late_and_crashes_no_address_is_shown_twice(
+        steps in prop::collection::vec(late_step(), 1..60),
+    ) {
+        let mut world = World::new(pools_of([1, 2, 5]));
+        let mut on_the_way: BTreeMap<ObjectKey, StatusPatch> = BTreeMap::new();
+        for step in steps {
+            match step {
+                LateStep::Apply { name, variant: v } => {
+                    world.apply_silently(service(&format!("s{name}"), both(variant(v), aged(u32::from(name)))));
+                }
+                LateStep::Delete { name } => {
+                    let key = key(&format!("s{name}"));
+                    world.services.remove(&key);
+                    world.index.service_deleted(&key, world.now);
+                }
+                LateStep::Pools { variants } => {
+                    world.config.pools = pools(pools_of(variants));
+                    world.index.set_config(world.config.clone(), world.now);
+                }
+                LateStep::Arrive { which } if !on_the_way.is_empty() => {
+                    let key = on_the_way.keys().nth(which % on_the_way.len()).unwrap().clone();
+                    let patch = on_the_way.remove(&key).unwrap();
+                    world.write(key, &patch);
+                }
+                LateStep::Arrive { .. } => {}
+                LateStep::Crash => {
+                    on_the_way.clear();
+                    world.start();
+                }
+            }
+            for decision in world.index.take_decisions() {
+                match decision {
+                    Decision::Status { service, patch: Some(patch) } => drop(on_the_way.insert(service, *patch)),
+                    Decision::Status { service, patch: None } => drop(on_the_way.remove(&service)),
+                    Decision::Event(_) => {}
+                }
+            }
+            world.index.ipam().check();
+            prop_assert_eq!(shown_twice(&world), Vec::<String>::new());
+        }
+        // All that is on its way arrives or fails; in the end everybody agrees.
+        for (key, patch) in on_the_way {
+            world.write(key, &patch);
+        }
+        world.sync();
+        let results = world.results();
+        world.take_writes();
+        world.restart();
+        prop_assert_eq!(world.results(), results);
+        prop_assert_eq!(world.take_writes(), 0);
+    }
+}
