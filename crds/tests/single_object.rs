@@ -284,12 +284,12 @@ fn peers_have_one_address_and_one_asn() {
             ("{myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1, localASN: 65000}", Takes, None),
             (
                 "{myASN: 64513, peerASN: 64513, peerAddress: 192.0.2.1, localASN: 65000}",
-                Takes,
+                Refuses("localASN"),
                 Some(Reason::InvalidASN),
             ),
             (
                 "{myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1, localASN: 64512}",
-                Takes,
+                Refuses("localASN"),
                 Some(Reason::InvalidASN),
             ),
         ],

@@ -12,6 +12,9 @@ const ONE_ADDRESS: &str =
     "(has(self.peerAddress) && self.peerAddress != '') != (has(self.interface) && self.interface != '')";
 const MULTI_HOP: &str = "!has(self.ebgpMultiHop) || !self.ebgpMultiHop || \
     !((has(self.peerASN) && self.peerASN == self.myASN) || (has(self.dynamicASN) && self.dynamicASN == 'internal'))";
+const LOCAL_ASN: &str = "!has(self.localASN) || \
+    !(has(self.peerASN) && (self.peerASN == self.myASN || self.peerASN == self.localASN)) && \
+    !(has(self.dynamicASN) && self.dynamicASN == 'internal')";
 const KEEPALIVE: &str = "!has(self.holdTime) || !has(self.keepaliveTime) || \
     duration(self.keepaliveTime) <= duration(self.holdTime)";
 const ZERO_TIMES: &str = "!has(self.holdTime) || !has(self.keepaliveTime) || \
@@ -65,6 +68,7 @@ const WHOLE_SECONDS: &str = "duration(self).getMilliseconds() % 1000 == 0";
     validation = (ONE_ASN, "exactly one of peerASN and dynamicASN must be set"),
     validation = (ONE_ADDRESS, "exactly one of peerAddress and interface must be set"),
     validation = (MULTI_HOP, "ebgpMultiHop cannot be set for an iBGP peer"),
+    validation = (LOCAL_ASN, "localASN cannot be set for an iBGP peer and cannot be the peer's own AS number"),
     validation = (KEEPALIVE, "keepaliveTime must not be longer than holdTime"),
     validation = (ZERO_TIMES, "keepaliveTime and holdTime must both be zero, or neither"),
     validation = (SOURCE_FAMILY, "sourceAddress and peerAddress must be of the same address family")
