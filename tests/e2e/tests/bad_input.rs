@@ -216,6 +216,7 @@ fn broken_arp_and_ndp_frames_do_no_harm() {
         &own,
     ]
     .concat();
+    let sender = lab.client().sender().unwrap();
     for round in 0..600 {
         let (kind, whole): (u16, &[u8]) = if round % 2 == 0 { (0x0806, &arp) } else { (0x86dd, &ndp) };
         let mut payload = whole.to_vec();
@@ -231,7 +232,7 @@ fn broken_arp_and_ndp_frames_do_no_harm() {
         }
         let mut frame = [&[0xff; 6][..], &own, &kind.to_be_bytes(), &payload].concat();
         frame.resize(frame.len().max(14), 0);
-        lab.client().send_frame(&frame).unwrap();
+        sender.send(&frame).unwrap();
     }
     for ip in ips {
         assert!(lab.owner(ip).unwrap().is_some(), "{ip} is still answered for");

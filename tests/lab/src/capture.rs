@@ -58,6 +58,12 @@ impl Capture {
         self.frames.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// When `ip` was claimed first.
+    pub fn first_claim(&self, ip: IpAddr) -> Option<Instant> {
+        let frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
+        frames.iter().find(|captured| captured.frame.message.claims(ip)).map(|captured| captured.at)
+    }
+
     /// Who claimed `ip` so far, in order, each claim once per change of claimant.
     pub fn claimants(&self, ip: IpAddr) -> Vec<Mac> {
         let mut macs: Vec<Mac> = self

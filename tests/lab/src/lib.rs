@@ -16,6 +16,7 @@
 pub mod addresses;
 pub mod api;
 mod api_server;
+pub mod bench;
 pub mod binaries;
 mod capture;
 pub mod cluster;

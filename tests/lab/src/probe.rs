@@ -138,11 +138,9 @@ impl Client {
         Ok(None)
     }
 
-    /// Sends a raw Ethernet frame on the client's LAN interface.
-    pub fn send_frame(&self, frame: &[u8]) -> Result<()> {
-        let socket = self.netns.run(|| sys::packet_socket(LAN_INTERFACE))??;
-        socket.send(frame).context("send a frame")?;
-        Ok(())
+    /// A socket that sends raw Ethernet frames on the client's LAN interface.
+    pub fn sender(&self) -> Result<socket2::Socket> {
+        Ok(self.netns.run(|| sys::packet_socket(LAN_INTERFACE))??)
     }
 
     /// Empties the neighbour cache of `ip`.

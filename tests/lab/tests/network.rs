@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -171,24 +171,46 @@ fn nothing_is_left_and_the_host_is_as_before() {
     assert_eq!(host(), before, "after it");
 }
 
-#[test]
-fn a_lab_whose_process_is_killed_goes_away_by_itself() {
-    let _alone = alone();
+/// A lab held by a process of its own, and its id.
+fn held() -> (Child, String) {
     let before: BTreeSet<String> = state::labs().unwrap().into_iter().collect();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_fairlead-lab")).args(["hold"]).spawn().unwrap();
+    let child =
+        Command::new(env!("CARGO_BIN_EXE_fairlead-lab")).arg("hold").stdout(Stdio::null()).spawn().unwrap();
     let id = wait_for("a lab with all its namespaces", 20 * SECOND, || {
         let new = state::labs().unwrap().into_iter().find(|id| !before.contains(id)).ok_or("no lab")?;
         let names = netns::list(&new).unwrap();
         if names.iter().any(|name| name.ends_with("n1-p1")) { Ok(new) } else { Err("not complete") }
     })
     .unwrap();
+    (child, id)
+}
+
+fn is_gone(id: &str) -> Result<(), String> {
+    let left = (netns::list(id).unwrap(), state::dir(id).exists());
+    if left.0.is_empty() && !left.1 { Ok(()) } else { Err(format!("{left:?}")) }
+}
+
+#[test]
+fn a_lab_whose_process_is_killed_goes_away_by_itself() {
+    let _alone = alone();
+    let (mut child, id) = held();
     child.kill().unwrap();
     child.wait().unwrap();
-    wait_for("the reaper", 10 * SECOND, || {
-        let left = (netns::list(&id).unwrap(), state::dir(&id).exists());
-        if left.0.is_empty() && !left.1 { Ok(()) } else { Err(format!("{left:?}")) }
-    })
-    .unwrap();
+    wait_for("the reaper", 10 * SECOND, || is_gone(&id)).unwrap();
+}
+
+#[test]
+fn a_lab_that_nobody_is_left_to_remove_is_removed_by_the_next() {
+    let _alone = alone();
+    let (mut child, id) = held();
+    let reaper = std::fs::read_to_string(state::dir(&id).join("reaper")).unwrap();
+    let reaper = reaper.split(' ').next().unwrap();
+    assert!(Command::new("kill").args(["-9", reaper]).status().unwrap().success());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(is_gone(&id).is_err());
+    drop(network(1));
+    is_gone(&id).unwrap();
 }
 
 /// What a lab must not change: interfaces, addresses, routes, rules, nftables, forwarding, FRR's folders.

@@ -1,0 +1,126 @@
+//! Figures as text that a person reads. Pure.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What one measure found: lines of cells under a title, then remarks.
+#[derive(Clone, Debug, Default)]
+pub struct Section {
+    title: String,
+    rows: Vec<Vec<String>>,
+    notes: Vec<String>,
+}
+
+impl Section {
+    /// A section; `columns` head the cells after the first.
+    pub fn new<const N: usize>(title: impl Into<String>, columns: [&str; N]) -> Self {
+        let head = std::iter::once(String::new()).chain(columns.map(str::to_owned)).collect();
+        Self { title: title.into(), rows: vec![head], notes: Vec::new() }
+    }
+
+    /// Adds a line: what it is, and its cells.
+    pub fn row<const N: usize>(&mut self, what: impl Into<String>, cells: [String; N]) {
+        self.rows.push(std::iter::once(what.into()).chain(cells).collect());
+    }
+
+    /// Adds a remark under the lines.
+    pub fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
+    }
+}
+
+impl fmt::Display for Section {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "== {}", self.title)?;
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        for row in &self.rows {
+            let mut line = String::new();
+            for (i, (cell, width)) in row.iter().zip(&widths).enumerate() {
+                // Names to the left, figures to the right.
+                let cell = if i == 0 { format!("   {cell:width$}") } else { format!("  {cell:>width$}") };
+                line.push_str(&cell);
+            }
+            if !line.trim().is_empty() {
+                writeln!(f, "{}", line.trim_end())?;
+            }
+        }
+        for note in &self.notes {
+            writeln!(f, "   - {note}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A time in the unit that shows it best.
+pub fn time(time: Duration) -> String {
+    let us = time.as_secs_f64() * 1e6;
+    match us {
+        _ if us >= 9_999_500.0 => format!("{:.1} s", us / 1e6),
+        _ if us >= 999_500.0 => format!("{:.2} s", us / 1e6),
+        _ if us >= 9_995.0 => format!("{:.0} ms", us / 1e3),
+        _ if us >= 999.5 => format!("{:.1} ms", us / 1e3),
+        _ => format!("{us:.0} µs"),
+    }
+}
+
+/// A time, or a dash.
+pub fn some_time(found: Option<Duration>) -> String {
+    found.map_or_else(|| "-".to_owned(), time)
+}
+
+/// Bytes as megabytes (10⁶) with one digit.
+pub fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}
+
+/// A share as percent.
+pub fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent < 10.0 { format!("{percent:.2} %") } else { format!("{percent:.0} %") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let mut section = Section::new("Latency", ["p50", "p99"]);
+        section.row("route", ["3.0 ms".into(), "10 ms".into()]);
+        section.row("ARP answer", ["900 µs".into(), "2.0 ms".into()]);
+        section.note("idle machine");
+        assert_eq!(
+            section.to_string(),
+            "== Latency\n\
+             \x20                 p50     p99\n\
+             \x20  route       3.0 ms   10 ms\n\
+             \x20  ARP answer  900 µs  2.0 ms\n\
+             \x20  - idle machine\n"
+        );
+    }
+
+    #[test]
+    fn times_show_their_leading_digits() {
+        for (us, text) in [
+            (4, "4 µs"),
+            (999, "999 µs"),
+            (1_240, "1.2 ms"),
+            (12_400, "12 ms"),
+            (999_400, "999 ms"),
+            (1_234_000, "1.23 s"),
+            (61_000_000, "61.0 s"),
+        ] {
+            assert_eq!(time(Duration::from_micros(us)), text);
+        }
+    }
+
+    #[test]
+    fn sizes_and_shares() {
+        assert_eq!(megabytes(12_345_678), "12.3 MB");
+        assert_eq!((percent(0.874), percent(0.0123)), ("87 %".into(), "1.23 %".into()));
+    }
+}

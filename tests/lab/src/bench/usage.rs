@@ -1,0 +1,95 @@
+//! What a process uses: memory and processor time, read from `/proc`.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::process::Process;
+
+/// Memory of a process, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Resident now (`VmRSS`).
+    pub resident: u64,
+    /// The most that was ever resident (`VmHWM`).
+    pub peak: u64,
+}
+
+/// Memory of a process of the lab.
+///
+/// # Errors
+/// When it does not run.
+pub fn memory(process: &Process) -> Result<Memory> {
+    let pid = pid(process)?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    parse_memory(&status).with_context(|| format!("memory of {}", process.name()))
+}
+
+/// Processor time that all threads of a process have used so far.
+///
+/// # Errors
+/// When it does not run.
+pub fn cpu(process: &Process) -> Result<Duration> {
+    let pid = pid(process)?;
+    // `/proc/PID/stat` counts in ticks of 10 ms; the scheduler's own count of each thread is in nanoseconds. Threads
+    // that ended are missing from it: the daemons keep theirs.
+    let mut total = Duration::ZERO;
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let path = entry?.path().join("schedstat");
+        if let Some(time) = read_schedstat(&path) {
+            total += time;
+        }
+    }
+    Ok(total)
+}
+
+fn pid(process: &Process) -> Result<u32> {
+    process.pid().with_context(|| format!("{} does not run: {}", process.name(), process.tail(5)))
+}
+
+fn read_schedstat(path: &Path) -> Option<Duration> {
+    // A thread may end between the listing and the reading.
+    parse_schedstat(&fs::read_to_string(path).ok()?)
+}
+
+/// The first field is the time on a processor in nanoseconds (Documentation/scheduler/sched-stats).
+fn parse_schedstat(text: &str) -> Option<Duration> {
+    Some(Duration::from_nanos(text.split_whitespace().next()?.parse().ok()?))
+}
+
+fn parse_memory(status: &str) -> Option<Memory> {
+    let field = |name: &str| -> Option<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        let (number, unit) = line.trim().split_once(' ')?;
+        (unit == "kB").then(|| number.parse::<u64>().ok()).flatten()?.checked_mul(1024)
+    };
+    Some(Memory { resident: field("VmRSS")?, peak: field("VmHWM")? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_from_the_status_of_a_process() {
+        let status = "Name:\tfairlead\nVmPeak:\t  999 kB\nVmHWM:\t   2048 kB\nVmRSS:\t   1024 kB\n";
+        assert_eq!(parse_memory(status), Some(Memory { resident: 1 << 20, peak: 2 << 20 }));
+        assert_eq!(parse_memory("Name:\tzombie\nState:\tZ\n"), None);
+    }
+
+    #[test]
+    fn schedstat_is_nanoseconds_first() {
+        assert_eq!(parse_schedstat("1500000 20 3\n"), Some(Duration::from_micros(1500)));
+        assert_eq!(parse_schedstat(""), None);
+    }
+
+    #[test]
+    fn this_process_uses_time() {
+        let spin: u64 = (0..3_000_000u64).map(std::hint::black_box).sum();
+        assert!(spin > 0);
+        let path = format!("/proc/self/task/{}/schedstat", std::process::id());
+        assert!(read_schedstat(Path::new(&path)).is_some());
+    }
+}
