@@ -15,6 +15,11 @@ enum Step {
     Restart,
 }
 
+/// What failed is printed, not kept in files.
+fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..12u8, 0..12u8, 80..83u16).prop_map(|(name, variant, port)| Step::Apply { name, variant, port }),
@@ -72,7 +77,7 @@ fn moved(before: &BTreeMap<String, String>, world: &World, touched: &str) -> Vec
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(cases(64))]
     #[test]
     fn invariants_hold_and_a_restart_changes_nothing(steps in prop::collection::vec(step(), 1..40)) {
         let mut in_force = [1, 2, 5];
@@ -160,7 +165,7 @@ fn shown_twice(world: &World) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(cases(128))]
     #[test]
     fn with_writes_arbitrarily_late_and_crashes_no_address_is_shown_twice(
         steps in prop::collection::vec(late_step(), 1..60),
