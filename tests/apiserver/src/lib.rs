@@ -11,14 +11,17 @@
 //! [`Cluster`] is what most tests want: the built-in server, or a real kube-apiserver where `KUBEBUILDER_ASSETS` names
 //! one.
 
+mod api;
 mod cluster;
 pub(crate) mod failure;
 mod faults;
 mod http;
+mod kinds;
 mod kubeconfig;
 mod options;
 mod patch;
 pub mod real;
+mod schema;
 mod selectors;
 mod server;
 mod store;

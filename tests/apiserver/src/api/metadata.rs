@@ -1,0 +1,270 @@
+//! `metadata`: what clients may say and what the server says.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Map, Value, json};
+
+use super::{Target, UnknownFields};
+use crate::failure::{Cause, Failure};
+use crate::kinds::{
+    Resource, Strategy, is_1035_label, is_dns_label, is_label_value, is_path_segment, is_qualified_name,
+    is_subdomain,
+};
+
+/// Longest `generateName` before the suffix.
+const LONGEST_PREFIX: usize = 63 - 5;
+
+/// Reads an object of a kind: right kind, right types, known fields. What is returned is in the stored version.
+///
+/// # Errors
+/// 400, as a decoder words it.
+pub(super) fn decode(
+    resource: &Resource,
+    mut object: Value,
+    unknown: UnknownFields,
+) -> Result<(Value, Vec<String>), Failure> {
+    let Value::Object(fields) = &mut object else {
+        return Err(Failure::bad_request("the object provided is unrecognized: it is not a JSON object"));
+    };
+    let (kind, version) = (resource.kind.as_str(), resource.api_version());
+    for (field, wanted) in [("kind", kind), ("apiVersion", version.as_str())] {
+        let found = fields.entry(field).or_insert_with(|| json!(wanted));
+        if found != wanted {
+            return Err(Failure::bad_request(format!(
+                "{} in version {:?} cannot be handled as a {kind}: the {field} in the data ({found}) does not match the expected one ({wanted:?})",
+                kind, resource.version
+            )));
+        }
+    }
+    let metadata = fields.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
+    if metadata.is_null() {
+        *metadata = Value::Object(Map::new());
+    }
+
+    let cannot = |why: String| {
+        Failure::bad_request(format!(
+            "{kind} in version {:?} cannot be handled as a {kind}: {why}",
+            resource.version
+        ))
+    };
+    let (mut object, dropped) = match &resource.strategy {
+        Strategy::Builtin(builtin) => {
+            let before = object.clone();
+            let decoded = (builtin.decode)(object).map_err(|error| cannot(error.to_string()))?;
+            let dropped =
+                if unknown == UnknownFields::Ignore { Vec::new() } else { dropped(&before, &decoded) };
+            (builtin.inward.map_or(decoded.clone(), |inward| inward(decoded)), dropped)
+        }
+        Strategy::Custom { schema, .. } => {
+            let before = object["metadata"].take();
+            let typed: ObjectMeta =
+                serde_json::from_value(before.clone()).map_err(|error| cannot(error.to_string()))?;
+            let metadata = serde_json::to_value(typed).map_err(|error| cannot(error.to_string()))?;
+            let mut dropped: Vec<String> =
+                dropped(&before, &metadata).into_iter().map(|path| format!("metadata.{path}")).collect();
+            object["metadata"] = metadata;
+            dropped.extend(schema.prune(&mut object));
+            (object, dropped)
+        }
+    };
+    if object["metadata"].is_null() {
+        object["metadata"] = json!({});
+    }
+    let quoted: Vec<String> = dropped.iter().map(|path| format!("unknown field {path:?}")).collect();
+    match unknown {
+        UnknownFields::Refuse if !quoted.is_empty() => {
+            Err(cannot(format!("strict decoding error: {}", quoted.join(", "))))
+        }
+        UnknownFields::Ignore => Ok((object, Vec::new())),
+        _ => Ok((object, quoted)),
+    }
+}
+
+/// Paths of fields with a value that decoding lost.
+fn dropped(before: &Value, after: &Value) -> Vec<String> {
+    let mut paths = Vec::new();
+    lost(before, after, "", &mut paths);
+    paths
+}
+
+fn lost(before: &Value, after: &Value, path: &str, paths: &mut Vec<String>) {
+    match (before, after) {
+        (Value::Object(before), Value::Object(after)) => {
+            for (name, value) in before {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                match after.get(name) {
+                    Some(after) => lost(value, after, &path, paths),
+                    None if value.is_null() => {}
+                    None => paths.push(path),
+                }
+            }
+        }
+        (Value::Array(before), Value::Array(after)) => {
+            for (at, (before, after)) in before.iter().zip(after).enumerate() {
+                lost(before, after, &format!("{path}[{at}]"), paths);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Namespace and name of the body must be those of the path.
+///
+/// # Errors
+/// 400.
+pub(super) fn place(target: &Target, object: &mut Value) -> Result<(), Failure> {
+    let metadata = &mut object["metadata"];
+    let namespace = metadata["namespace"].as_str().unwrap_or_default();
+    if !namespace.is_empty() && namespace != target.namespace {
+        return Err(Failure::bad_request(if target.resource.namespaced {
+            "the namespace of the provided object does not match the namespace sent on the request"
+        } else {
+            "namespace is not allowed on a cluster-scoped object"
+        }));
+    }
+    if target.resource.namespaced {
+        metadata["namespace"] = json!(target.namespace);
+    } else if let Value::Object(metadata) = metadata {
+        metadata.remove("namespace");
+    }
+    if !target.name.is_empty() {
+        let name = metadata["name"].as_str().unwrap_or_default();
+        if !name.is_empty() && name != target.name {
+            return Err(Failure::bad_request(format!(
+                "the name of the object ({name}) does not match the name on the URL ({})",
+                target.name
+            )));
+        }
+        metadata["name"] = json!(target.name);
+    }
+    Ok(())
+}
+
+/// The prefix to generate a name from, when there is no name.
+pub(super) fn name_prefix(object: &Value) -> Option<String> {
+    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
+    if !text("name").is_empty() || text("generateName").is_empty() {
+        return None;
+    }
+    Some(text("generateName").chars().take(LONGEST_PREFIX).collect())
+}
+
+/// What is wrong with names, labels, annotations and owners.
+pub(super) fn validate(resource: &Resource, object: &Value) -> Vec<Cause> {
+    let metadata = &object["metadata"];
+    let mut causes = Vec::new();
+    let name = metadata["name"].as_str().unwrap_or_default();
+    if name.is_empty() {
+        causes.push(Cause::required("metadata.name", "name or generateName is required"));
+    } else {
+        let (legal, rule) = match (resource.group.as_str(), resource.plural.as_str()) {
+            ("", "services") => (
+                is_1035_label(name),
+                "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character",
+            ),
+            ("", "namespaces") => (
+                is_dns_label(name),
+                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character",
+            ),
+            ("rbac.authorization.k8s.io", _) => (is_path_segment(name), "may not contain '/' or '%'"),
+            _ => (
+                is_subdomain(name),
+                "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character",
+            ),
+        };
+        if !legal {
+            causes.push(Cause::invalid("metadata.name", &json!(name), rule));
+        }
+    }
+    for (key, value) in metadata["labels"].as_object().into_iter().flatten() {
+        if !is_qualified_name(key) {
+            causes.push(Cause::invalid(
+                "metadata.labels",
+                &json!(key),
+                "name part must consist of alphanumeric characters, '-', '_' or '.'",
+            ));
+        }
+        if !value.as_str().is_some_and(is_label_value) {
+            causes.push(Cause::invalid("metadata.labels", value, "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"));
+        }
+    }
+    let mut size = 0;
+    for (key, value) in metadata["annotations"].as_object().into_iter().flatten() {
+        size += key.len() + value.as_str().map_or(0, str::len);
+        if !is_qualified_name(&key.to_lowercase()) {
+            causes.push(Cause::invalid(
+                "metadata.annotations",
+                &json!(key),
+                "name part must consist of alphanumeric characters, '-', '_' or '.'",
+            ));
+        }
+    }
+    if size > 256 * 1024 {
+        let message = "Too long: may not be more than 262144 bytes".into();
+        causes.push(Cause { reason: "FieldValueTooLong", field: "metadata.annotations".into(), message });
+    }
+    for (at, owner) in metadata["ownerReferences"].as_array().into_iter().flatten().enumerate() {
+        for field in ["apiVersion", "kind", "name", "uid"] {
+            if owner[field].as_str().is_none_or(str::is_empty) {
+                let path = format!("metadata.ownerReferences[{at}].{field}");
+                causes.push(Cause::invalid(path, &owner[field], "must not be empty"));
+            }
+        }
+    }
+    causes
+}
+
+/// Carries over what a client cannot change; refuses new finalizers on an object that is going.
+pub(super) fn carry_over(new: &mut Value, old: &Value) -> Vec<Cause> {
+    for field in [
+        "uid",
+        "creationTimestamp",
+        "generation",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generateName",
+    ] {
+        match &old["metadata"][field] {
+            Value::Null => {
+                if let Value::Object(metadata) = &mut new["metadata"] {
+                    metadata.remove(field);
+                }
+            }
+            value => new["metadata"][field] = value.clone(),
+        }
+    }
+    let finalizers =
+        |object: &Value| object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+    if !old["metadata"]["deletionTimestamp"].is_null() {
+        let before = finalizers(old);
+        let added: Vec<Value> = finalizers(new).into_iter().filter(|name| !before.contains(name)).collect();
+        if !added.is_empty() {
+            let why = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers {}",
+                json!(added)
+            );
+            return vec![Cause::forbidden("metadata.finalizers", &why)];
+        }
+    }
+    Vec::new()
+}
+
+/// Drops what is empty, as the server's own encoding leaves it out.
+pub(super) fn tidy(object: &mut Value) {
+    let Value::Object(metadata) = &mut object["metadata"] else { return };
+    for field in ["labels", "annotations", "finalizers", "ownerReferences", "managedFields"] {
+        let empty = match metadata.get(field) {
+            Some(Value::Object(fields)) => fields.is_empty(),
+            Some(Value::Array(items)) => items.is_empty(),
+            Some(Value::Null) => true,
+            _ => false,
+        };
+        if empty {
+            metadata.remove(field);
+        }
+    }
+    for field in ["generateName", "selfLink", "namespace"] {
+        if metadata.get(field).is_some_and(|value| value == "" || value.is_null()) {
+            metadata.remove(field);
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! Creating, replacing and patching objects.
+
+use serde_json::{Value, json};
+
+use super::{Api, Ask, Patch, Target, UnknownFields, Written, metadata};
+use crate::failure::Failure;
+use crate::kinds::{self, Door};
+use crate::patch::{
+    Author, after_apply, after_update, json_patch, list_of_duplicates, merge_patch, strategic_merge_patch,
+};
+use crate::store::Key;
+
+impl Api {
+    /// POST.
+    ///
+    /// # Errors
+    /// As the API.
+    pub(crate) fn create(&mut self, target: &Target, body: Value, ask: &Ask) -> Result<Written, Failure> {
+        let (mut object, warnings) = metadata::decode(&target.resource, body, ask.unknown)?;
+        if let Value::Object(metadata) = &mut object["metadata"] {
+            metadata.remove("managedFields");
+        }
+        self.insert(target, object, None, warnings, ask)
+    }
+
+    /// PUT.
+    ///
+    /// # Errors
+    /// As the API.
+    pub(crate) fn replace(&mut self, target: &Target, body: Value, ask: &Ask) -> Result<Written, Failure> {
+        let (mut object, warnings) = metadata::decode(&target.resource, body, ask.unknown)?;
+        metadata::place(target, &mut object)?;
+        if self.store.get(target.resource.table, &target.key()).is_none() {
+            let gone = !text(&object["metadata"]["uid"]).is_empty();
+            if !target.resource.create_on_update || target.door == Door::Status || gone {
+                return Err(target.not_found());
+            }
+            return self.insert(target, object, None, warnings, ask);
+        }
+        if text(&object["metadata"]["resourceVersion"]).is_empty() && !target.resource.unconditional_update {
+            let cause = crate::failure::Cause::invalid(
+                "metadata.resourceVersion",
+                &json!(0),
+                "must be specified for an update",
+            );
+            return Err(Failure::invalid(target.resource.named(), &target.name, &[cause]));
+        }
+        self.update(target, object, None, warnings, ask)
+    }
+
+    /// PATCH.
+    ///
+    /// # Errors
+    /// As the API.
+    pub(crate) fn patch(&mut self, target: &Target, patch: Patch, ask: &Ask) -> Result<Written, Failure> {
+        let resource = &target.resource;
+        let stored = self.store.get(resource.table, &target.key()).cloned();
+        let Some(stored) = stored else {
+            return match patch {
+                Patch::Apply(config) if target.door == Door::Object => self.apply(target, None, config, ask),
+                _ => Err(target.not_found()),
+            };
+        };
+        // Patches are written against the version of the request.
+        let mut object = resource.converted(stored.value()).unwrap_or_else(|| stored.value().clone());
+        match patch {
+            Patch::Apply(config) => return self.apply(target, Some(&object), config, ask),
+            Patch::Json(patch) => json_patch(&mut object, patch)?,
+            Patch::Merge(patch) => {
+                if !patch.is_object() {
+                    return Err(Failure::bad_request("error decoding patch: it is not a JSON object"));
+                }
+                merge_patch(&mut object, &patch);
+            }
+            Patch::Strategic(patch) => {
+                if !resource.is_builtin() {
+                    return Err(Failure::unsupported_media_type(&[
+                        "application/json-patch+json",
+                        "application/merge-patch+json",
+                        "application/apply-patch+yaml",
+                    ]));
+                }
+                strategic_merge_patch(&mut object, &patch, &resource.shape)?;
+            }
+        }
+        let (mut object, warnings) = metadata::decode(resource, object, ask.unknown)?;
+        metadata::place(target, &mut object)?;
+        self.update(target, object, None, warnings, ask)
+    }
+
+    /// Server-side apply onto `live`, which is in the version of the request.
+    fn apply(
+        &mut self,
+        target: &Target,
+        live: Option<&Value>,
+        mut config: Value,
+        ask: &Ask,
+    ) -> Result<Written, Failure> {
+        let resource = &target.resource;
+        drop_nulls(&mut config);
+        for field in ["apiVersion", "kind"] {
+            if config[field].as_str().is_none_or(str::is_empty) {
+                return Err(Failure::bad_request(format!("invalid object: {field} must be set for apply")));
+            }
+        }
+        if config["metadata"]
+            .get("managedFields")
+            .is_some_and(|fields| !fields.as_array().is_none_or(Vec::is_empty))
+        {
+            return Err(Failure::bad_request("metadata.managedFields must be nil"));
+        }
+        // Types and names are checked before anything is merged; what is merged is what the client wrote.
+        let (checked, mut warnings) = metadata::decode(resource, config.clone(), ask.unknown)?;
+        let mut placed = checked;
+        metadata::place(target, &mut placed)?;
+        let wanted_revision = text(&config["metadata"]["resourceVersion"]);
+        for field in ["namespace", "name"] {
+            match &placed["metadata"][field] {
+                Value::Null => {}
+                value => config["metadata"][field] = value.clone(),
+            }
+        }
+        if ask.unknown != UnknownFields::Ignore {
+            retain_known(&mut config, &resource.converted(&placed).unwrap_or(placed));
+        }
+        let duplicates = list_of_duplicates(&config, &resource.shape);
+        if let Some(path) = duplicates.first() {
+            return Err(Failure::unknown(format!(
+                "failed to create manager for existing fields: failed to convert new object to smd typed: errors:\n  {path}: duplicate entries for key, or a key is missing"
+            )));
+        }
+        let nothing = json!({});
+        let mut base = live.cloned().unwrap_or(nothing);
+        if let Value::Object(metadata) = &mut config["metadata"] {
+            metadata.remove("resourceVersion");
+        }
+        let author = self.author(target, ask);
+        let (mut merged, managed) = after_apply(&base, &config, &resource.shape, &author, ask.force)?;
+        base["metadata"]["managedFields"] = managed.clone();
+        if !wanted_revision.is_empty() {
+            merged["metadata"]["resourceVersion"] = json!(wanted_revision);
+        }
+        merged["metadata"]["managedFields"] = managed.clone();
+        let (object, more) = metadata::decode(resource, merged, UnknownFields::Ignore)?;
+        warnings.extend(more);
+        match live {
+            Some(_) => self.update(target, object, Some(managed), warnings, ask),
+            None => self.insert(target, object, Some(managed), warnings, ask),
+        }
+    }
+
+    fn insert(
+        &mut self,
+        target: &Target,
+        mut object: Value,
+        managed: Option<Value>,
+        warnings: Vec<String>,
+        ask: &Ask,
+    ) -> Result<Written, Failure> {
+        let resource = target.resource.clone();
+        metadata::place(target, &mut object)?;
+        if !text(&object["metadata"]["resourceVersion"]).is_empty() {
+            return Err(if managed.is_some() || !target.name.is_empty() {
+                Failure::modified(resource.named(), &target.name)
+            } else {
+                Failure::unknown("resourceVersion should not be set on objects to be created")
+            });
+        }
+        if let Some(prefix) = metadata::name_prefix(&object) {
+            object["metadata"]["name"] = json!(format!("{prefix}{}", self.new_suffix()));
+        }
+        let name = text(&object["metadata"]["name"]);
+        self.admit_namespace(target, &name)?;
+        let key = Key::new(target.namespace.clone(), name.clone());
+        if self.store.get(resource.table, &key).is_some() {
+            return Err(Failure::already_exists(resource.named(), &name));
+        }
+
+        let uid = self.new_uid();
+        if let Value::Object(metadata) = &mut object["metadata"] {
+            for field in [
+                "deletionTimestamp",
+                "deletionGracePeriodSeconds",
+                "selfLink",
+                "generation",
+                "resourceVersion",
+            ] {
+                metadata.remove(field);
+            }
+            metadata.insert("uid".into(), json!(uid));
+            metadata.insert("creationTimestamp".into(), json!(ask.now));
+            if resource.has_generation {
+                metadata.insert("generation".into(), json!(1));
+            }
+        }
+        let causes = metadata::validate(&resource, &object);
+        if !causes.is_empty() {
+            return Err(Failure::invalid(resource.named(), &name, &causes));
+        }
+        let wanted = object.clone();
+        let admitted = self.admitted(target, object, None, ask)?;
+        let mut object = admitted.object;
+        object["metadata"]["managedFields"] = match managed {
+            Some(managed) => managed,
+            None => after_update(None, &ours(&wanted, &object), &resource.shape, &self.author(target, ask)),
+        };
+        metadata::tidy(&mut object);
+        let warnings = [warnings, admitted.warnings].concat();
+        Ok(Written { object: self.commit(target, key, object, ask), created: true, warnings })
+    }
+
+    fn update(
+        &mut self,
+        target: &Target,
+        mut object: Value,
+        managed: Option<Value>,
+        warnings: Vec<String>,
+        ask: &Ask,
+    ) -> Result<Written, Failure> {
+        let resource = target.resource.clone();
+        let key = target.key();
+        let Some(stored) = self.store.get(resource.table, &key).cloned() else {
+            return Err(target.not_found());
+        };
+        let old = stored.value();
+        let uid = text(&object["metadata"]["uid"]);
+        if !uid.is_empty() && uid != stored.uid() {
+            let why = format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                stored.uid()
+            );
+            return Err(Failure::conflict(resource.named(), &target.name, &why));
+        }
+        let revision = text(&object["metadata"]["resourceVersion"]);
+        if !revision.is_empty() && object["metadata"]["resourceVersion"] != old["metadata"]["resourceVersion"]
+        {
+            return Err(Failure::modified(resource.named(), &target.name));
+        }
+        let mut causes = metadata::carry_over(&mut object, old);
+        causes.extend(metadata::validate(&resource, &object));
+        if !causes.is_empty() {
+            return Err(Failure::invalid(resource.named(), &target.name, &causes));
+        }
+        object["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
+        let reset = object["metadata"]["managedFields"] == json!([{}]);
+
+        let admitted = self.admitted(target, object, Some(old), ask)?;
+        let mut object = admitted.object;
+        if resource.has_generation && spec_changed(old, &object) {
+            let generation = old["metadata"]["generation"].as_i64().unwrap_or_default();
+            object["metadata"]["generation"] = json!(generation + 1);
+        }
+        object["metadata"]["managedFields"] = match managed {
+            Some(managed) => managed,
+            None if reset => json!([]),
+            None => after_update(Some(old), &object, &resource.shape, &self.author(target, ask)),
+        };
+        metadata::tidy(&mut object);
+        let warnings = [warnings, admitted.warnings].concat();
+        if same_but_for_times(old, &object) {
+            self.addresses.rollback();
+            return Ok(Written { object: stored, created: false, warnings });
+        }
+        let going = !object["metadata"]["deletionTimestamp"].is_null()
+            && object["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty);
+        let object = self.commit(target, key, object, ask);
+        if going && !ask.dry_run && !self.namespace_is_not_empty(target) {
+            self.remove(target, ask);
+        }
+        Ok(Written { object, created: false, warnings })
+    }
+
+    fn admitted(
+        &mut self,
+        target: &Target,
+        object: Value,
+        old: Option<&Value>,
+        ask: &Ask,
+    ) -> Result<kinds::Admitted, Failure> {
+        let name = text(&object["metadata"]["name"]);
+        kinds::admit(&target.resource, object, old, target.door, &mut self.addresses, &ask.now).map_err(
+            |causes| {
+                self.addresses.rollback();
+                if let [only] = &causes[..]
+                    && only.reason == "InternalError"
+                {
+                    return Failure::internal(only.message.clone());
+                }
+                Failure::invalid(target.resource.named(), &name, &causes)
+            },
+        )
+    }
+
+    /// Stores, or pretends to.
+    fn commit(
+        &mut self,
+        target: &Target,
+        key: Key,
+        object: Value,
+        ask: &Ask,
+    ) -> std::sync::Arc<crate::store::Object> {
+        if ask.dry_run {
+            self.addresses.rollback();
+            return std::sync::Arc::new(crate::store::Object::new(object, self.store.revision()));
+        }
+        self.addresses.commit();
+        let object = self.store.put(target.resource.table, key, object);
+        self.after_change(target.resource.table, Some(&object));
+        object
+    }
+
+    fn author(&self, target: &Target, ask: &Ask) -> Author {
+        Author {
+            manager: ask.manager.clone(),
+            api_version: target.resource.api_version(),
+            subresource: if target.door == Door::Status { "status".into() } else { String::new() },
+            time: ask.now.clone(),
+        }
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// Fields of a new object that its author wrote; what the server filled in is nobody's.
+fn ours(wanted: &Value, stored: &Value) -> Value {
+    match (wanted, stored) {
+        (Value::Object(wanted), Value::Object(stored)) => Value::Object(
+            wanted
+                .iter()
+                .filter_map(|(name, value)| Some((name.clone(), ours(value, stored.get(name)?))))
+                .collect(),
+        ),
+        _ => stored.clone(),
+    }
+}
+
+/// Anything but metadata and status.
+fn spec_changed(old: &Value, new: &Value) -> bool {
+    let fields = |value: &'_ Value| -> Vec<(String, Value)> {
+        let fields = value.as_object().into_iter().flatten();
+        fields
+            .filter(|(name, _)| !matches!(name.as_str(), "metadata" | "status" | "apiVersion" | "kind"))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    };
+    fields(old) != fields(new)
+}
+
+/// An update that changes nothing but when somebody said so is no update.
+fn same_but_for_times(old: &Value, new: &Value) -> bool {
+    let (Value::Object(old), Value::Object(new)) = (old, new) else { return old == new };
+    let others = |fields: &'_ serde_json::Map<String, Value>| fields.len();
+    if others(old) != others(new) {
+        return false;
+    }
+    old.iter().all(|(name, before)| match new.get(name) {
+        Some(after) if name == "metadata" => same_metadata(before, after),
+        after => after == Some(before),
+    })
+}
+
+fn same_metadata(old: &Value, new: &Value) -> bool {
+    let plain = |metadata: &Value| {
+        let mut metadata = metadata.clone();
+        for entry in metadata["managedFields"].as_array_mut().into_iter().flatten() {
+            entry["time"] = Value::Null;
+        }
+        if metadata["managedFields"].is_null()
+            && let Value::Object(fields) = &mut metadata
+        {
+            fields.remove("managedFields");
+        }
+        metadata
+    };
+    plain(old) == plain(new)
+}
+
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
+    }
+}
+
+/// Drops fields that decoding dropped.
+fn retain_known(value: &mut Value, known: &Value) {
+    match (value, known) {
+        (Value::Object(fields), Value::Object(known)) => {
+            fields.retain(|name, _| known.contains_key(name) || name == "stringData");
+            for (name, value) in fields {
+                retain_known(value, &known[name.as_str()]);
+            }
+        }
+        (Value::Array(items), Value::Array(known)) => {
+            items.iter_mut().zip(known).for_each(|(item, known)| retain_known(item, known));
+        }
+        _ => {}
+    }
+}
