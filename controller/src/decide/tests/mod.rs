@@ -3,6 +3,7 @@
 mod cost;
 mod dual_stack;
 mod mutation;
+mod objects;
 mod pool_changes;
 mod replay;
 mod sharing;
