@@ -306,6 +306,7 @@ impl Session {
     }
 
     /// RFC 9687: counts the time during which there is something to send and the peer does not take it.
+    /// It is looked at with every event and timer, so without a hold time (no keepalive timer) it starts late.
     pub(super) fn start_send_hold_timer(&mut self, now: Instant) {
         if self.state >= State::OpenSent && !self.send_blocked && self.has_something_to_send() {
             self.send_blocked = true;
