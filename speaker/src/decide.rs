@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use fairlead_crds::resolve::{ObjectRef, Resolution, Verdict};
 use fairlead_runtime::http::Health;
@@ -9,10 +10,11 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::l2::{self, usable};
-use crate::engine::{bgp, mesh};
+use crate::engine::{bgp, mesh, until};
 use crate::interfaces::Excluded;
 use crate::known::Known;
 use crate::links;
+use crate::liveness::Liveness;
 use crate::metrics::Metrics;
 use crate::plan::Change;
 use crate::status::Summary;
@@ -61,27 +63,33 @@ impl Deciding {
         self.links.mark_changed();
         let mut refused = BTreeSet::new();
         let mut awaited = String::new();
+        let mut liveness = Liveness::default();
         let stop = self.stop.clone();
         loop {
+            let listened = liveness.timeout(Instant::now());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return self.bgp,
                 // Who lives comes first: that is what failover waits for.
                 Ok(()) = self.live.changed() => {
-                    let live = self.live.borrow_and_update().clone();
-                    self.known.set_live(live);
+                    liveness.set_mesh(self.live.borrow_and_update().clone());
                 }
                 Ok(()) = self.links.changed() => {
                     let links = self.links.borrow_and_update().clone();
                     let usable = links.by_index.values().filter(|link| usable(link, &self.excluded));
-                    self.known.set_links(usable.map(|link| link.name.clone()).collect());
+                    let names: BTreeSet<String> = usable.map(|link| link.name.clone()).collect();
+                    liveness.set_linked(Instant::now(), !names.is_empty());
+                    self.known.set_links(names);
                 }
+                () = until(listened) => {}
                 input = self.inputs.recv() => match input {
                     Some(input) => self.take(input),
                     // The watches never end by themselves.
                     None => return self.bgp,
                 },
             }
+            liveness.set_others(self.known.peers().is_some_and(|peers| !peers.is_empty()));
+            self.known.set_live(liveness.live(Instant::now()));
             let (changes, resolution) = self.known.changes();
             if let Some(resolution) = resolution {
                 say_refused(&mut refused, &resolution);
@@ -167,7 +175,12 @@ impl Deciding {
             }
         };
         if *said != awaited {
-            tracing::info!("waiting for {awaited}");
+            // Lists come one by one, all in a moment when all is well.
+            if self.known.awaited().is_some() {
+                tracing::debug!("waiting for {awaited}");
+            } else {
+                tracing::warn!("waiting for {awaited}");
+            }
             self.health.set_awaiting(&awaited);
             *said = awaited;
         }

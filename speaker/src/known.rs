@@ -101,7 +101,7 @@ impl Known {
     }
 
     /// These speakers live; see [`Plan::set_live`].
-    pub fn set_live(&mut self, live: Option<BTreeSet<NodeName>>) {
+    pub fn set_live(&mut self, live: Option<&BTreeSet<NodeName>>) {
         self.plan.set_live(live);
     }
 

@@ -16,6 +16,7 @@ pub mod flags;
 mod interfaces;
 pub mod known;
 mod links;
+pub mod liveness;
 mod metrics;
 pub mod plan;
 mod run;

@@ -282,17 +282,20 @@ impl Plan {
 
     /// These speakers live, as the mesh has it; this one always does. `None`: the mesh has not settled, and no
     /// address is owned by anybody.
-    pub fn set_live(&mut self, live: Option<BTreeSet<NodeName>>) {
-        let live = live.map(|mut names| {
-            names.insert(self.me.clone());
-            names
-        });
-        if live == self.live {
+    pub fn set_live(&mut self, live: Option<&BTreeSet<NodeName>>) {
+        let same = match (live, &self.live) {
+            (None, None) => true,
+            (Some(new), Some(known)) => {
+                known.len() == new.len() + usize::from(!new.contains(&self.me)) && new.is_subset(known)
+            }
+            _ => false,
+        };
+        if same {
             return;
         }
         self.dirty.all_addresses |= live.is_some() != self.live.is_some();
         self.dirty.candidates = true;
-        self.live = live;
+        self.live = live.map(|names| names.iter().chain([&self.me]).cloned().collect());
     }
 
     /// These interfaces can announce. Until told, every interface is believed to exist.

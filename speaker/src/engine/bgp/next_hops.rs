@@ -60,7 +60,9 @@ mod tests {
     #[test]
     fn the_other_family_is_taken_from_the_interface_then_from_the_node() {
         let both: &[&str] = &["192.0.2.1/24", "2001:db8::1/64", "fe80::1/64"];
-        let table: [(&str, &[&str], &[&str], Option<&str>, Option<&str>, Option<&str>); 6] = [
+        type Case<'a> =
+            (&'a str, &'a [&'a str], &'a [&'a str], Option<&'a str>, Option<&'a str>, Option<&'a str>);
+        let table: [Case<'_>; 6] = [
             (
                 "192.0.2.1",
                 both,

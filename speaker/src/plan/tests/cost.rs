@@ -98,6 +98,6 @@ fn a_node_that_dies_moves_only_the_addresses_it_owned() {
     let owned = world.seen_by("n2").1.l2.len();
     assert!((400..1600).contains(&owned), "{owned}");
     world.live.as_mut().unwrap().remove("n2");
-    let (work, _) = spent(&mut plan, |p| p.set_live(world.live_names()));
+    let (work, _) = spent(&mut plan, |p| p.set_live(world.live_names().as_ref()));
     assert_eq!(work, Work { elections: owned as u64, ..Work::default() });
 }

@@ -166,7 +166,7 @@ fn happen(world: &mut World, plans: &mut [(Plan, Announced)], step: Step) {
         }
         Step::Live(live) => {
             world.live = live.map(|names| names.into_iter().map(str::to_owned).collect());
-            each(plans, &|plan| plan.set_live(world.live_names()));
+            each(plans, &|plan| plan.set_live(world.live_names().as_ref()));
         }
         Step::L2(name, ad) => set(&mut world.config.l2_advertisements, name, ad),
         Step::Bgp(name, ad) => set(&mut world.config.bgp_advertisements, name, ad),
@@ -248,7 +248,7 @@ proptest! {
         // Every speaker counts itself among the living: the nodes of this test all see the same.
         let live = NODES.iter().map(|node| (*node).to_owned()).collect();
         world.live = Some(live);
-        plans.iter_mut().for_each(|(plan, _)| plan.set_live(world.live_names()));
+        plans.iter_mut().for_each(|(plan, _)| plan.set_live(world.live_names().as_ref()));
         happen(&mut world, &mut plans, Step::Act);
         for address in ADDRESSES.map(ip) {
             let owners: BTreeSet<_> = plans.iter().map(|(plan, _)| plan.owner(address)).collect();

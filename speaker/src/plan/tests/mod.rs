@@ -177,7 +177,7 @@ impl World {
         let nodes = self.nodes.iter().map(|(name, node)| (name.as_str().into(), node.clone()));
         plan.reset_nodes(nodes.collect());
         plan.set_config(self.config.clone());
-        plan.set_live(self.live_names());
+        plan.set_live(self.live_names().as_ref());
         plan.reset_slices(self.endpoints.keys().map(|service| self.slice(service)).collect());
         plan.reset_services(self.services.iter().map(|(name, s)| (key(name), s.clone())).collect());
     }
