@@ -60,6 +60,12 @@ impl ApiServer {
 
         let faults = Faults::new(options.seed);
         let shared = Arc::new(Shared::new(&options, faults.clone())?);
+        let weak = Arc::downgrade(&shared);
+        faults.on_compact(Box::new(move || {
+            if let Some(shared) = weak.upgrade() {
+                shared.compact();
+            }
+        }));
         let stop = CancellationToken::new();
         let front = Front { address, acceptor, shared, faults: faults.clone(), stop: stop.clone() };
         tokio::spawn(front.run(listener));

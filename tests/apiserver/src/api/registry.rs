@@ -44,12 +44,6 @@ impl Registry {
         self.resources.values().find(|resource| resource.table == table)
     }
 
-    /// The resource of a kind.
-    pub(crate) fn of_kind(&self, group: &str, version: &str, kind: &str) -> Option<&Arc<Resource>> {
-        self.iter()
-            .find(|resource| resource.group == group && resource.version == version && resource.kind == kind)
-    }
-
     /// Replaces the resources of a definition with what it says now; None: it is gone.
     pub(crate) fn define(&mut self, store: &mut Store, name: &str, crd: Option<&Value>) {
         self.resources.retain(|(group, _, plural), resource| {

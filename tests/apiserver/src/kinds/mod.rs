@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::failure::{Cause, Named};
+use crate::failure::Named;
 use crate::patch::Shape;
 use crate::schema::Schema;
 use crate::store::Table;
@@ -104,9 +104,4 @@ impl Resource {
             object
         })
     }
-}
-
-/// A cause without a field, for what a decoder says.
-pub(crate) fn undecodable(message: String) -> Vec<Cause> {
-    vec![Cause { reason: "FieldValueInvalid", field: String::new(), message }]
 }

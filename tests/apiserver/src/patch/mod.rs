@@ -8,10 +8,8 @@ mod merge;
 mod shape;
 mod strategic;
 
-pub(crate) use apply::{list_of_duplicates, merge_applied, prune};
-pub(crate) use diff::compare;
-pub(crate) use fields::FieldSet;
-pub(crate) use managed::{Author, Operation, after_apply, after_update};
+pub(crate) use apply::list_of_duplicates;
+pub(crate) use managed::{Author, after_apply, after_update};
 pub(crate) use merge::{json_patch, merge_patch};
 pub(crate) use shape::{KeyField, ListShape, Shape, Strategic};
 pub(crate) use strategic::strategic_merge_patch;

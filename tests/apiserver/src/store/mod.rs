@@ -13,7 +13,6 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub(crate) use object::{Key, Object};
-pub(crate) use snapshot::Page;
 
 /// A kind's place in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,11 +91,6 @@ impl Store {
     /// An object as it is now.
     pub(crate) fn get(&self, table: Table, key: &Key) -> Option<&Arc<Object>> {
         self.tables.get(table.0)?.objects.get(key)
-    }
-
-    /// Number of objects of a kind.
-    pub(crate) fn len(&self, table: Table) -> usize {
-        self.tables.get(table.0).map_or(0, |collection| collection.objects.len())
     }
 
     /// All objects of a kind, or of a namespace of it, in order.

@@ -22,6 +22,7 @@ impl Key {
 #[derive(Debug)]
 pub(crate) struct Object {
     value: Value,
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests ask for it"))]
     revision: u64,
     json: OnceLock<Bytes>,
 }
@@ -36,6 +37,7 @@ impl Object {
     }
 
     /// The revision of the change that made it.
+    #[cfg(test)]
     pub(crate) fn revision(&self) -> u64 {
         self.revision
     }

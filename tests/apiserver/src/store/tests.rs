@@ -1,3 +1,4 @@
+use super::snapshot::Page;
 use super::*;
 use serde_json::json;
 
