@@ -66,13 +66,13 @@ impl Deciding {
         let mut liveness = Liveness::default();
         let stop = self.stop.clone();
         loop {
-            let listened = liveness.timeout(Instant::now());
+            let settling = liveness.timeout();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return self.bgp,
                 // Who lives comes first: that is what failover waits for.
                 Ok(()) = self.live.changed() => {
-                    liveness.set_mesh(self.live.borrow_and_update().clone());
+                    liveness.set_mesh(Instant::now(), self.live.borrow_and_update().clone());
                 }
                 Ok(()) = self.links.changed() => {
                     let links = self.links.borrow_and_update().clone();
@@ -81,15 +81,17 @@ impl Deciding {
                     liveness.set_linked(Instant::now(), !names.is_empty());
                     self.known.set_links(names);
                 }
-                () = until(listened) => {}
+                () = until(settling) => {}
                 input = self.inputs.recv() => match input {
                     Some(input) => self.take(input),
                     // The watches never end by themselves.
                     None => return self.bgp,
                 },
             }
-            liveness.set_others(self.known.peers().is_some_and(|peers| !peers.is_empty()));
-            self.known.set_live(liveness.live(Instant::now()));
+            if liveness.timeout().is_some() && liveness.settle(Instant::now(), self.known.peers().as_ref()) {
+                tracing::info!(live = liveness.live().map(BTreeSet::len), "the mesh has settled");
+            }
+            self.known.set_live(liveness.live());
             let (changes, resolution) = self.known.changes();
             if let Some(resolution) = resolution {
                 say_refused(&mut refused, &resolution);
@@ -142,10 +144,11 @@ impl Deciding {
             }
             new
         });
-        let own = addresses.first().copied();
-        let surroundings = mesh::Surroundings { own, peers: self.known.peers() };
-        self.surroundings.send_if_modified(|known| replace(known, surroundings));
         let ready = self.known.awaited().is_none();
+        let own = addresses.first().copied();
+        // Whoever appears in the mesh is given addresses: only one that knows the Services can take them.
+        let peers = self.known.peers().filter(|_| ready);
+        self.surroundings.send_if_modified(|known| replace(known, mesh::Surroundings { own, peers }));
         let summary = Summary::of(self.known.plan(), ready);
         self.metrics.l2_announced.set(summary.l2 as i64);
         self.metrics.not_announced.set(summary.not_announced_count as i64);

@@ -1,58 +1,77 @@
-//! Whether what the mesh says of the others can be acted on: not by a node that was cut off itself.
+//! Whether what the mesh says of the others can be acted on: not by a node that has just come, or was cut off itself.
 //!
-//! A node without a link hears nobody, and must not conclude that everybody else is dead: when its cable comes back it
-//! would claim addresses that others own by then. So it owns nothing while it has no link, and after that until it
-//! has heard of another speaker, or waited for one in vain.
+//! A node that hears nobody must not conclude that everybody else is dead. A fresh speaker would claim every address;
+//! one whose cable comes back would claim what others own by then. So a node owns nothing while it has no link, and
+//! after that until it has heard of all speakers there should be, or of one and, by that one, of the others that
+//! live, or has listened in vain.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::plan::NodeName;
 
-/// How long a node whose link came back listens for the others; the mesh heals faster.
+/// How long a node listens for others when none answers.
 pub const LISTEN: Duration = Duration::from_secs(2);
+
+/// How long it takes, after the first answer, to hear of all who live. Shorter than a handover: by then they have
+/// heard of this node too and are about to leave it the addresses that are its own.
+pub const GATHER: Duration = Duration::from_millis(200);
 
 /// What is known about being connected.
 #[derive(Clone, Debug, Default)]
 pub struct Liveness {
     mesh: Option<BTreeSet<NodeName>>,
-    others: bool,
+    mesh_since: Option<Instant>,
+    /// Since when there has always been another one.
+    heard_since: Option<Instant>,
     linked_since: Option<Instant>,
+    settled: bool,
 }
 
 impl Liveness {
-    /// These speakers live, this one included; `None` until the mesh has settled.
-    pub fn set_mesh(&mut self, live: Option<BTreeSet<NodeName>>) {
+    /// These speakers live, this one included; `None` while this one takes no part in the mesh.
+    pub fn set_mesh(&mut self, now: Instant, live: Option<BTreeSet<NodeName>>) {
+        let heard = live.as_ref().is_some_and(|live| live.len() > 1);
+        self.heard_since = heard.then(|| self.heard_since.unwrap_or(now));
+        self.mesh_since = live.is_some().then(|| self.mesh_since.unwrap_or(now));
+        self.settled &= live.is_some();
         self.mesh = live;
-    }
-
-    /// Whether there should be other speakers.
-    pub fn set_others(&mut self, expected: bool) {
-        self.others = expected;
     }
 
     /// Whether there is a link that can carry announcements.
     pub fn set_linked(&mut self, now: Instant, linked: bool) {
-        if linked != self.linked_since.is_some() {
-            self.linked_since = linked.then_some(now);
-        }
+        self.linked_since = linked.then(|| self.linked_since.unwrap_or(now));
+        self.settled &= linked;
+    }
+
+    /// Decides whether to act on what the mesh says, given which `others` there should be. True when that changed
+    /// to yes.
+    pub fn settle(&mut self, now: Instant, others: Option<&BTreeMap<String, SocketAddr>>) -> bool {
+        let (Some(mesh), Some(others), Some(_)) = (&self.mesh, others, self.linked_since) else {
+            return false;
+        };
+        let all = others.keys().all(|name| mesh.contains(name.as_str()));
+        let settled = all || self.timeouts().any(|then| then <= now);
+        let new = settled && !self.settled;
+        self.settled |= settled;
+        new
     }
 
     /// The speakers among which owners are chosen; `None` while nothing may be owned.
-    pub fn live(&self, now: Instant) -> Option<&BTreeSet<NodeName>> {
-        let mesh = self.mesh.as_ref()?;
-        let heard = mesh.len() > 1 || !self.others;
-        (heard && self.linked_since.is_some() || self.listened(now)).then_some(mesh)
+    pub fn live(&self) -> Option<&BTreeSet<NodeName>> {
+        self.mesh.as_ref().filter(|_| self.settled)
     }
 
-    /// When the answer may change by itself.
-    pub fn timeout(&self, now: Instant) -> Option<Instant> {
-        let since = self.linked_since.filter(|_| self.mesh.is_some() && self.live(now).is_none())?;
-        Some(since + LISTEN)
+    /// When [`Liveness::settle`] must be asked again.
+    pub fn timeout(&self) -> Option<Instant> {
+        if self.settled { None } else { self.timeouts().min() }
     }
 
-    fn listened(&self, now: Instant) -> bool {
-        self.linked_since.is_some_and(|since| now >= since + LISTEN)
+    fn timeouts(&self) -> impl Iterator<Item = Instant> {
+        let connected = self.linked_since.zip(self.mesh_since).map(|(link, mesh)| link.max(mesh));
+        let gathered = self.heard_since.filter(|_| connected.is_some()).map(|heard| heard + GATHER);
+        connected.map(|since| since + LISTEN).into_iter().chain(gathered)
     }
 }
 
@@ -64,57 +83,113 @@ mod tests {
         Some(text.split(' ').map(NodeName::from).collect())
     }
 
-    /// n1 among others: what happens, and among whom owners are chosen after it.
+    /// n1, where n2 and n3 should be, too.
+    struct Node {
+        start: Instant,
+        liveness: Liveness,
+        others: BTreeMap<String, SocketAddr>,
+    }
+
+    impl Node {
+        fn new() -> Self {
+            let address = "192.0.2.1:7946".parse().unwrap();
+            let others = ["n2", "n3"].map(|name| (name.to_owned(), address)).into();
+            Self { start: Instant::now(), liveness: Liveness::default(), others }
+        }
+
+        fn at(&self, ms: u64) -> Instant {
+            self.start + Duration::from_millis(ms)
+        }
+
+        fn linked(&mut self, ms: u64, linked: bool) {
+            self.liveness.set_linked(self.at(ms), linked);
+        }
+
+        fn mesh(&mut self, ms: u64, live: &str) {
+            self.liveness.set_mesh(self.at(ms), names(live));
+        }
+
+        /// Among whom owners are chosen.
+        fn live(&mut self, ms: u64) -> String {
+            self.liveness.settle(self.at(ms), Some(&self.others));
+            let live = self.liveness.live().into_iter().flatten();
+            live.map(|name| name.to_string()).collect::<Vec<_>>().join(" ")
+        }
+
+        fn timeout(&self) -> Option<u128> {
+            self.liveness.timeout().map(|then| (then - self.start).as_millis())
+        }
+    }
+
+    #[test]
+    fn a_fresh_node_waits_for_all_or_gathers_or_listens_in_vain() {
+        let fresh = || {
+            let mut node = Node::new();
+            assert_eq!((node.live(0), node.timeout()), (String::new(), None));
+            node.linked(0, true);
+            node.mesh(100, "n1");
+            assert_eq!((node.live(100), node.timeout()), (String::new(), Some(2100)));
+            node
+        };
+        let mut node = fresh();
+        node.mesh(110, "n1 n2 n3");
+        assert_eq!((node.live(110), node.timeout()), ("n1 n2 n3".to_owned(), None));
+        let mut node = fresh();
+        node.mesh(110, "n1 n2");
+        assert_eq!((node.live(110), node.timeout()), (String::new(), Some(310)));
+        assert_eq!(node.live(310), "n1 n2");
+        let mut node = fresh();
+        assert_eq!(node.live(2099), "");
+        assert_eq!(node.live(2100), "n1");
+    }
+
+    #[test]
+    fn what_was_settled_stays_so_when_the_others_die() {
+        let mut node = Node::new();
+        node.linked(0, true);
+        node.mesh(0, "n1 n2 n3");
+        assert_eq!(node.live(0), "n1 n2 n3");
+        node.mesh(9_000, "n1");
+        assert_eq!((node.live(9_000), node.timeout()), ("n1".to_owned(), None));
+    }
+
     #[test]
     fn a_node_that_was_cut_off_listens_before_it_claims() {
-        let start = Instant::now();
-        let at = |ms| start + Duration::from_millis(ms);
-        let mut node = Liveness::default();
-        node.set_others(true);
-        node.set_linked(at(0), true);
-        assert_eq!(node.live(at(0)), None, "the mesh has not settled");
-        node.set_mesh(names("n1 n2"));
-        assert_eq!(node.live(at(100)), names("n1 n2").as_ref());
-
-        node.set_linked(at(5_000), false);
-        assert_eq!(node.live(at(5_000)), None, "the cable is cut");
-        node.set_mesh(names("n1"));
-        assert_eq!((node.live(at(60_000)), node.timeout(at(60_000))), (None, None));
-
-        node.set_linked(at(60_000), true);
-        assert_eq!((node.live(at(60_000)), node.timeout(at(60_000))), (None, Some(at(62_000))));
-        node.set_mesh(names("n1 n2"));
-        assert_eq!(node.live(at(60_100)), names("n1 n2").as_ref(), "it hears another");
-        assert_eq!(node.timeout(at(60_100)), None);
+        let mut node = Node::new();
+        node.linked(0, true);
+        node.mesh(0, "n1 n2 n3");
+        assert_eq!(node.live(0), "n1 n2 n3");
+        node.linked(5_000, false);
+        assert_eq!((node.live(5_000), node.timeout()), (String::new(), None));
+        node.mesh(5_700, "n1");
+        assert_eq!((node.live(60_000), node.timeout()), (String::new(), None));
+        node.linked(60_000, true);
+        assert_eq!((node.live(60_000), node.timeout()), (String::new(), Some(62_000)));
+        node.mesh(60_300, "n1 n2");
+        assert_eq!((node.live(60_300), node.timeout()), (String::new(), Some(60_500)));
+        node.mesh(60_310, "n1 n2 n3");
+        assert_eq!(node.live(60_310), "n1 n2 n3");
     }
 
     #[test]
-    fn when_nobody_answers_it_claims_in_the_end() {
-        let start = Instant::now();
-        let mut node = Liveness::default();
-        node.set_others(true);
-        node.set_mesh(names("n1"));
-        node.set_linked(start, true);
-        assert_eq!(node.live(start), None);
-        assert_eq!(node.live(start + LISTEN), names("n1").as_ref());
-        // Those that die later are believed dead: the link was there all the time.
-        node.set_mesh(names("n1 n2"));
-        node.set_mesh(names("n1"));
-        assert_eq!(node.live(start + LISTEN), names("n1").as_ref());
+    fn after_a_short_flap_it_goes_on_at_once_even_when_one_is_missing() {
+        let mut node = Node::new();
+        node.linked(0, true);
+        node.mesh(0, "n1 n2");
+        assert_eq!(node.live(200), "n1 n2");
+        node.linked(5_000, false);
+        assert_eq!(node.live(5_000), "");
+        node.linked(5_100, true);
+        assert_eq!(node.live(5_100), "n1 n2");
     }
 
     #[test]
-    fn a_short_flap_does_not_wait_and_a_lone_speaker_never_does() {
-        let start = Instant::now();
-        let mut node = Liveness::default();
-        node.set_others(true);
-        node.set_mesh(names("n1 n2"));
-        node.set_linked(start, false);
-        node.set_linked(start, true);
-        assert_eq!(node.live(start), names("n1 n2").as_ref());
-        let mut lone = Liveness::default();
-        lone.set_mesh(names("n1"));
-        lone.set_linked(start, true);
-        assert_eq!(lone.live(start), names("n1").as_ref());
+    fn a_lone_speaker_never_waits_but_for_the_list_of_speakers() {
+        let mut node = Node::new();
+        node.others.clear();
+        node.linked(0, true);
+        node.mesh(0, "n1");
+        assert!(!node.liveness.settle(node.at(0), None));
+        assert_eq!(node.live(0), "n1");
     }
 }

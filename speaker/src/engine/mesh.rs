@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::engine::until;
 use crate::metrics::Metrics;
 use crate::plan::NodeName;
 
@@ -23,8 +24,8 @@ pub const SECRET: &str = "fairlead-mesh";
 /// Key in it.
 pub const SECRET_KEY: &str = "key";
 
-/// How long a speaker that leaves goes on sending, so that the news of it survives a lost datagram.
-const FAREWELL: Duration = Duration::from_millis(100);
+/// The longest time that leaving may take.
+const FAREWELL: Duration = Duration::from_millis(200);
 
 /// What the mesh needs to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub struct Surroundings {
     pub peers: Option<BTreeMap<String, SocketAddr>>,
 }
 
-/// The live speakers; `None` until the mesh has settled.
+/// The live speakers as the mesh has it, this one included; `None` while this one takes no part.
 pub type Live = Option<BTreeSet<NodeName>>;
 
 /// What the engine works with.
@@ -98,25 +99,19 @@ impl Shell {
     async fn take_part(&mut self, mut mesh: Mesh, socket: &UdpSocket, own: IpAddr) -> bool {
         let mut buffer = vec![0; 2048];
         let mut peers = None;
-        let started = Instant::now();
         loop {
             let now = Instant::now();
             let seen = self.surroundings.borrow_and_update().clone();
             if seen.own != Some(own) {
-                return seen.own.is_some() || !self.leave.is_cancelled();
+                return true;
             }
             if let Some(listed) = seen.peers.filter(|listed| peers.as_ref() != Some(listed)) {
                 mesh.set_peers(now, listed.clone());
                 peers = Some(listed);
             }
-            self.drain(&mut mesh, socket, now);
-            // The mesh has no event for having settled: ask again while it has not.
-            let settling = (!mesh.settled(now)).then(|| now + Duration::from_millis(50));
-            let wake = mesh.poll_timeout().into_iter().chain(settling).min();
-            if settling.is_none() && self.live.borrow().is_none() {
-                tracing::info!(after = ?started.elapsed(), members = mesh.alive().len(), "the mesh has settled");
-            }
-            self.publish(&mesh, now);
+            self.drain(&mut mesh, socket);
+            self.publish(&mesh);
+            let wake = mesh.poll_timeout();
             tokio::select! {
                 received = socket.recv_from(&mut buffer) => {
                     // An error here is news of an earlier datagram (ICMP unreachable): the mesh finds out itself.
@@ -125,7 +120,7 @@ impl Shell {
                         mesh.handle_datagram(Instant::now(), from, buffer.get(..length).unwrap_or_default());
                     }
                 }
-                () = sleep_until(wake.unwrap_or(now + Duration::from_secs(3600)).into()) => {
+                () = until(wake) => {
                     mesh.handle_timeout(Instant::now());
                 }
                 changed = self.surroundings.changed() => {
@@ -134,18 +129,25 @@ impl Shell {
                     }
                 }
                 () = self.leave.cancelled() => {
-                    mesh.leave(Instant::now());
-                    self.drain(&mut mesh, socket, Instant::now());
-                    sleep(FAREWELL).await;
-                    mesh.handle_timeout(Instant::now());
-                    self.drain(&mut mesh, socket, Instant::now());
+                    let _ = timeout(FAREWELL, self.say_goodbye(&mut mesh, socket)).await;
                     return false;
                 }
             }
         }
     }
 
-    fn drain(&self, mesh: &mut Mesh, socket: &UdpSocket, _now: Instant) {
+    /// Says so more than once: a datagram may be lost.
+    async fn say_goodbye(&self, mesh: &mut Mesh, socket: &UdpSocket) {
+        mesh.leave(Instant::now());
+        self.drain(mesh, socket);
+        while let Some(wake) = mesh.poll_timeout() {
+            sleep_until(wake.into()).await;
+            mesh.handle_timeout(Instant::now());
+            self.drain(mesh, socket);
+        }
+    }
+
+    fn drain(&self, mesh: &mut Mesh, socket: &UdpSocket) {
         while let Some(event) = mesh.poll_event() {
             match event {
                 MeshEvent::Up(node) => tracing::info!(%node, "speaker is alive"),
@@ -165,10 +167,7 @@ impl Shell {
         self.metrics.set_mesh(counters);
     }
 
-    fn publish(&self, mesh: &Mesh, now: Instant) {
-        if !mesh.settled(now) {
-            return;
-        }
+    fn publish(&self, mesh: &Mesh) {
         self.live.send_if_modified(|live| {
             let known = live.as_ref().is_some_and(|known| {
                 known.len() == mesh.alive().len() && known.iter().zip(mesh.alive()).all(|(a, b)| **a == **b)
