@@ -39,16 +39,7 @@ impl Index {
             }
             self.waiting.insert((balancer.created, key.clone()), verdict.waits);
             record.outcome = verdict.outcome;
-            let held = self.ipam.holding(key).map(|held| held.addresses.clone()).unwrap_or_default();
-            let shown = balancer.ingress.iter().filter(|ip| !held.contains(ip)).copied().collect();
-            for ip in std::mem::replace(&mut record.departing, shown) {
-                if !record.departing.contains(&ip) {
-                    self.ipam.unreserve(ip, key);
-                }
-            }
-            for ip in &record.departing {
-                self.ipam.reserve(*ip, key);
-            }
+            record.depart(&mut self.ipam);
             let (patch, events) = record.told.tell(&record.observed, &record.outcome, now);
             if let (Outcome::Refused { reason, .. }, false) = (&record.outcome, events.is_empty()) {
                 *self.counters.failures.entry(*reason).or_default() += 1;

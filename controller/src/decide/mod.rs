@@ -292,20 +292,19 @@ impl Index {
         }
     }
 
-    /// Lets a Service that is seen for the first time keep the addresses in its status, as far as they may be its.
+    /// Lets a Service that is seen for the first time keep the addresses in its status, as far as they may be its, and
+    /// sees to it that nobody else gets the others yet.
     fn adopt(&mut self, key: &ObjectKey) {
-        let Some(record) = self.services.get(key) else { return };
+        let Some(record) = self.services.get_mut(key) else { return };
         let balancer = &record.observed.balancer;
-        if record.outcome != Outcome::Undecided
-            || balancer.ingress.is_empty()
-            || self.ipam.holding(key).is_some()
-        {
-            return;
+        let is_new = record.outcome == Outcome::Undecided && self.ipam.holding(key).is_none();
+        if is_new && !balancer.ingress.is_empty() {
+            let demand = demand(&self.namespaces, balancer);
+            if let Err(why) = self.ipam.assign(&demand, &balancer.ingress) {
+                tracing::debug!(service = %key, ingress = ?balancer.ingress, %why, "cannot keep what its status has");
+            }
         }
-        let demand = demand(&self.namespaces, balancer);
-        if let Err(why) = self.ipam.assign(&demand, &balancer.ingress) {
-            tracing::debug!(service = %key, ingress = ?balancer.ingress, %why, "status has addresses that cannot be kept");
-        }
+        record.depart(&mut self.ipam);
     }
 
     fn forget(&mut self, key: &ObjectKey) {
@@ -373,6 +372,21 @@ impl Index {
 impl Record {
     fn created(&self) -> i64 {
         self.observed.balancer.created
+    }
+
+    /// Keeps what its status shows beyond what it holds from everybody else, and gives back what it shows no longer.
+    fn depart(&mut self, ipam: &mut Ipam) {
+        let balancer = &self.observed.balancer;
+        let held = ipam.holding(&balancer.key).map(|held| held.addresses.clone()).unwrap_or_default();
+        let shown = balancer.ingress.iter().filter(|ip| !held.contains(ip)).copied().collect();
+        for ip in std::mem::replace(&mut self.departing, shown) {
+            if !self.departing.contains(&ip) {
+                ipam.unreserve(ip, &balancer.key);
+            }
+        }
+        for ip in &self.departing {
+            ipam.reserve(*ip, &balancer.key);
+        }
     }
 }
 

@@ -24,6 +24,7 @@ impl Ipam {
     /// Lets nobody but this Service take an address, beside those who hold it already, until [`Ipam::unreserve`].
     pub fn reserve(&mut self, address: IpAddr, service: &ObjectKey) {
         self.reservations.entry(address).or_default().insert(service.clone());
+        self.reserved.entry(service.clone()).or_default().insert(address);
         self.take(address);
     }
 
@@ -35,6 +36,12 @@ impl Ipam {
         }
         if reserved.is_empty() {
             self.reservations.remove(&address);
+        }
+        if let Some(own) = self.reserved.get_mut(service) {
+            own.remove(&address);
+            if own.is_empty() {
+                self.reserved.remove(service);
+            }
         }
         self.free_if_unused(address);
         if let Some(pool) = self.pool_of(address).cloned() {

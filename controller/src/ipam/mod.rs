@@ -46,6 +46,8 @@ pub struct Ipam {
     services: BTreeMap<Arc<ObjectKey>, Held>,
     /// Addresses that only these Services may take, beside those who hold them already.
     reservations: BTreeMap<IpAddr, BTreeSet<ObjectKey>>,
+    /// The same by Service.
+    reserved: BTreeMap<ObjectKey, BTreeSet<IpAddr>>,
     changes: Vec<Change>,
 }
 
@@ -292,7 +294,10 @@ impl Ipam {
         let first_with = |wanted: &[Family]| {
             pools.iter().find_map(|pool| {
                 let state = self.pools.get(pool)?;
-                let choose = |family: &Family| state.choose(demand, *family, &self.reservations);
+                let choose = |family: &Family| {
+                    self.own_reserved(demand, pool, *family)
+                        .or_else(|| state.choose(demand, *family, &self.reservations))
+                };
                 let addresses = wanted.iter().map(choose).collect::<Option<Vec<_>>>()?;
                 Some(Holding { pool: pool.clone(), addresses })
             })
@@ -304,6 +309,17 @@ impl Ipam {
                 .or_else(|| first_with(&[first]))
                 .or_else(|| first_with(&[first.other()])),
         }
+    }
+
+    /// An address of the pool that is free but for the Service's own reservation: what it had last comes first.
+    fn own_reserved(&self, demand: &Demand<'_>, pool: &Arc<str>, family: Family) -> Option<IpAddr> {
+        let mut reserved = self.reserved.get(demand.service)?.iter().filter(|ip| Family::of(**ip) == family);
+        let is_free = |ip: &&IpAddr| {
+            !self.addresses.contains_key(ip)
+                && self.reservations.get(ip).is_some_and(|all| all.len() == 1)
+                && self.pool_of(**ip) == Some(pool)
+        };
+        reserved.find(is_free).copied()
     }
 
     /// Why none of `pools`, all open to the Service, gave an address.

@@ -1,6 +1,8 @@
 //! The status of configuration objects.
 
-use fairlead_crds::api::{IPAddressPool, IPAddressPoolSpec, L2Advertisement as Advertisement, L2AdvertisementSpec};
+use fairlead_crds::api::{
+    IPAddressPool, IPAddressPoolSpec, L2Advertisement as Advertisement, L2AdvertisementSpec,
+};
 use fairlead_runtime::watch::Change;
 use kube::core::ResourceExt;
 
@@ -104,8 +106,12 @@ fn a_refused_pool_says_why_and_the_others_go_on() {
     assert!(configuration.change(Change::Apply(mended)));
     configuration.resolve();
     let later = Timestamp::from_second(1_700_000_100).unwrap();
-    let condition = configuration.pool_patch("b-bad", &ipam, later).unwrap().body["status"]["conditions"][0].clone();
-    assert_eq!((&condition["status"], &condition["lastTransitionTime"]), (&json!("True"), &json!("2023-11-14T22:15:00Z")));
+    let condition =
+        configuration.pool_patch("b-bad", &ipam, later).unwrap().body["status"]["conditions"][0].clone();
+    assert_eq!(
+        (&condition["status"], &condition["lastTransitionTime"]),
+        (&json!("True"), &json!("2023-11-14T22:15:00Z"))
+    );
 }
 
 #[test]
@@ -117,7 +123,10 @@ fn an_advertisement_is_written_once() {
     configuration.resolve();
     let patches = configuration.patches(now());
     assert_eq!(patches.len(), 1);
-    assert_eq!((patches[0].object.to_string().as_str(), patches[0].resource_version.as_str()), ("L2Advertisement/ad", "5"));
+    assert_eq!(
+        (patches[0].object.to_string().as_str(), patches[0].resource_version.as_str()),
+        ("L2Advertisement/ad", "5")
+    );
     ad.status = serde_json::from_value(patches[0].body["status"].clone()).unwrap();
     assert!(!configuration.change(Change::Apply(ad.clone())));
     assert_eq!(configuration.patches(now()), []);
