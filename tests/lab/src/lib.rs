@@ -22,6 +22,9 @@ mod capture;
 pub mod cluster;
 pub mod demo;
 pub mod endpoints;
+// Beside `bench.rs`: the measures of `fairlead-lab bench`, a file each.
+#[path = "bench/figures.rs"]
+pub mod figures;
 pub mod frame;
 mod lab;
 pub mod netns;

@@ -7,11 +7,6 @@ use std::time::Duration;
 pub struct Samples<T>(Vec<T>);
 
 impl<T: Copy + Ord> Samples<T> {
-    /// Number of samples.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
     /// The smallest sample that at least `share` (0 to 1) of all samples do not exceed: the nearest-rank percentile.
     /// `None` without samples.
     pub fn percentile(&self, share: f64) -> Option<T> {
@@ -82,7 +77,7 @@ mod tests {
     #[test]
     fn no_samples_have_no_figures() {
         let none: Samples<u32> = Samples::default();
-        assert_eq!((none.median(), none.max(), none.len()), (None, None, 0));
+        assert_eq!((none.median(), none.max()), (None, None));
     }
 
     #[test]

@@ -1,0 +1,96 @@
+//! Asking by ARP, again and again, until somebody answers.
+
+use std::io::Read as _;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use socket2::Socket;
+
+use crate::addresses::{self, Mac};
+use crate::frame::{self, Message};
+use crate::lab::Lab;
+use crate::sys;
+use crate::topology::LAN_INTERFACE;
+
+/// Time between two requests: what an answer may be late by.
+pub const INTERVAL: Duration = Duration::from_millis(2);
+
+/// A socket on the LAN client's interface. Sees frames from its opening on.
+#[derive(Debug)]
+pub struct Asker {
+    socket: Socket,
+}
+
+/// What was heard of an address.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard {
+    /// First reply to a request.
+    pub answered: Instant,
+    /// First announcement that nobody asked for, if it came before the reply.
+    pub announced: Option<Instant>,
+}
+
+impl Asker {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// When the kernel does not.
+    pub fn open(lab: &Lab) -> Result<Self> {
+        let socket = lab.network().client.run(|| sys::packet_socket(LAN_INTERFACE))??;
+        Ok(Self { socket })
+    }
+
+    /// Asks who has `address` every [`INTERVAL`] until somebody answers.
+    ///
+    /// # Errors
+    /// When nobody does within `limit`.
+    pub fn ask(&mut self, address: Ipv4Addr, limit: Duration) -> Result<Heard> {
+        let own = addresses::client();
+        let request = request(addresses::lan_mac(own), own.v4, address);
+        let start = Instant::now();
+        let mut announced = None;
+        let mut buffer = [0; 2048];
+        let mut next = start;
+        while start.elapsed() < limit {
+            if Instant::now() >= next {
+                self.socket.send(&request).context("send an ARP request")?;
+                next = Instant::now() + INTERVAL;
+            }
+            let left = next.saturating_duration_since(Instant::now()).max(Duration::from_micros(50));
+            self.socket.set_read_timeout(Some(left))?;
+            // An error is the timeout.
+            let Ok(length) = self.socket.read(&mut buffer) else { continue };
+            let Some(frame) = frame::parse(&buffer[..length]) else { continue };
+            let Message::Arp { operation, sender_ip, target_ip, .. } = frame.message else { continue };
+            if sender_ip != address {
+                continue;
+            }
+            if sender_ip == target_ip {
+                announced.get_or_insert_with(Instant::now);
+            } else if operation == 2 {
+                return Ok(Heard { answered: Instant::now(), announced });
+            }
+        }
+        bail!("nobody answers ARP for {address} after {limit:?}")
+    }
+}
+
+/// A broadcast request (RFC 826).
+fn request(mac: Mac, own: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+    // Ethernet type ARP; hardware type Ethernet, protocol IPv4, their address lengths, operation request.
+    const HEADER: [u8; 10] = [0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1];
+    [&[0xff; 6][..], &mac.0, &HEADER, &mac.0, &own.octets(), &[0; 6], &target.octets()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_asks_and_claims_nothing() {
+        let (own, target) = (Ipv4Addr::new(192, 0, 2, 100), Ipv4Addr::new(192, 0, 2, 200));
+        let frame = frame::parse(&request(Mac([2, 0, 0, 0, 1, 100]), own, target)).unwrap();
+        assert!(frame.message.asks_for(target.into()) && !frame.message.claims(target.into()), "{frame}");
+    }
+}

@@ -1,0 +1,309 @@
+//! The API server as the benchmark uses it: many requests at once, and what a watch sees.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::future::Future;
+use std::net::Ipv4Addr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::core::PartialObjectMeta;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Client, Resource, ResourceExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::objects::{self, Plan};
+use crate::api;
+use crate::lab::Lab;
+
+/// Requests on the way at the same time: as many as the controller has at most.
+pub const IN_FLIGHT: usize = 32;
+
+/// A client of the lab's API server with a runtime of its own.
+#[derive(Debug)]
+pub struct Control {
+    // The watches' tasks end with it.
+    runtime: tokio::runtime::Runtime,
+    services: Api<Service>,
+    slices: Api<EndpointSlice>,
+}
+
+/// What a watch on all Services has seen: addresses, with the time of their arrival.
+#[derive(Debug)]
+pub struct Watch {
+    events: Receiver<Seen>,
+    addresses: BTreeMap<String, (Ipv4Addr, Instant)>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    at: Instant,
+    name: String,
+    address: Option<Ipv4Addr>,
+}
+
+impl Control {
+    /// Connects from the control plane's namespace.
+    ///
+    /// # Errors
+    /// When the API server does not let us.
+    pub fn connect(lab: &Lab) -> Result<Self> {
+        let runtime = api::runtime_in(&lab.network().control_plane)?;
+        let kubeconfig = lab.api_server()?.kubeconfig().to_owned();
+        let client: Client =
+            runtime.block_on(runtime.spawn(async move { api::connect(&kubeconfig).await }))??;
+        Ok(Self {
+            runtime,
+            services: Api::default_namespaced(client.clone()),
+            slices: Api::default_namespaced(client),
+        })
+    }
+
+    fn run<T: Send + 'static>(&self, future: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        // Spawned: connections must be opened on threads inside the namespace.
+        self.runtime.block_on(self.runtime.spawn(future))?
+    }
+
+    /// Creates the slices, then the Services, many at once. The time that the Services took.
+    ///
+    /// # Errors
+    /// With the first refusal.
+    pub fn create(&self, plans: &[Plan]) -> Result<Duration> {
+        let slices = plans.iter().map(Plan::slice).collect::<serde_json::Result<Vec<_>>>()?;
+        self.create_all(self.slices.clone(), slices).context("create EndpointSlices")?;
+        self.create_services(plans)
+    }
+
+    /// Creates Services without slices, many at once. The time it took.
+    ///
+    /// # Errors
+    /// With the first refusal.
+    pub fn create_services(&self, plans: &[Plan]) -> Result<Duration> {
+        let services = plans.iter().map(Plan::service).collect::<serde_json::Result<Vec<_>>>()?;
+        self.create_all(self.services.clone(), services).context("create Services")
+    }
+
+    fn create_all<K>(&self, api: Api<K>, objects: Vec<K>) -> Result<Duration>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned + Serialize + Send + Sync + 'static,
+    {
+        self.run(async move {
+            let start = Instant::now();
+            let created = stream::iter(objects).map(|object| {
+                let api = &api;
+                async move { api.create(&PostParams::default(), &object).await.map(drop) }
+            });
+            created.buffer_unordered(IN_FLIGHT).try_collect::<()>().await?;
+            Ok(start.elapsed())
+        })
+    }
+
+    /// Creates the slice of `plan` alone.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn create_slice(&self, plan: &Plan) -> Result<()> {
+        let (api, slice) = (self.slices.clone(), plan.slice()?);
+        self.run(async move { Ok(api.create(&PostParams::default(), &slice).await.map(drop)?) })
+    }
+
+    /// Creates the Service of `plan` alone: when the request was sent, and how long the answer took.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn create_service(&self, plan: &Plan) -> Result<(Instant, Duration)> {
+        let (api, service) = (self.services.clone(), plan.service()?);
+        self.run(async move {
+            let sent = Instant::now();
+            api.create(&PostParams::default(), &service).await?;
+            Ok((sent, sent.elapsed()))
+        })
+    }
+
+    /// Deletes a Service.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn delete_service(&self, name: &str) -> Result<()> {
+        let (api, name) = (self.services.clone(), name.to_owned());
+        self.run(async move { Ok(api.delete(&name, &DeleteParams::default()).await.map(drop)?) })
+    }
+
+    /// Makes the endpoint of a `Local` Service ready, or not.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn set_ready(&self, name: &str, ready: bool) -> Result<()> {
+        let (api, name) = (self.slices.clone(), name.to_owned());
+        let patch = Patch::Merge(objects::readiness(ready));
+        self.run(async move { Ok(api.patch(&name, &PatchParams::default(), &patch).await.map(drop)?) })
+    }
+
+    /// What a plain writer of status reaches: patches every Service of `names` with what the controller would write,
+    /// `in_flight` at a time. How long all took together, and each.
+    ///
+    /// # Errors
+    /// With the first refusal.
+    pub fn patch_statuses(
+        &self,
+        names: Vec<String>,
+        round: usize,
+        in_flight: usize,
+    ) -> Result<(Duration, Vec<Duration>)> {
+        // The same request as the controller's: only metadata of the answer is read.
+        let api = Api::<PartialObjectMeta<Service>>::default_namespaced(self.services.clone().into_client());
+        self.run(async move {
+            let list = api.list_metadata(&ListParams::default()).await?;
+            let mut versions: BTreeMap<String, String> = list
+                .items
+                .into_iter()
+                .map(|item| (item.name_any(), item.resource_version().unwrap_or_default()))
+                .collect();
+            let mut patches = Vec::new();
+            for (i, name) in names.into_iter().enumerate() {
+                let version = versions.remove(&name).with_context(|| format!("no Service {name}"))?;
+                let [high, low] = u16::try_from(i).unwrap_or_default().to_be_bytes();
+                patches
+                    .push((name, objects::status_patch(&version, Ipv4Addr::new(198, 18, high, low), round)));
+            }
+            let parameters = PatchParams { field_manager: Some("bench".to_owned()), ..Default::default() };
+            let start = Instant::now();
+            let sent = stream::iter(patches).map(|(name, patch)| {
+                let (api, parameters) = (&api, &parameters);
+                async move {
+                    let start = Instant::now();
+                    api.patch_status(&name, parameters, &Patch::Merge(&patch)).await?;
+                    anyhow::Ok(start.elapsed())
+                }
+            });
+            let each: Vec<Duration> = sent.buffer_unordered(in_flight.max(1)).try_collect().await?;
+            Ok((start.elapsed(), each))
+        })
+        .context("patch statuses")
+    }
+
+    /// The API server's revision: every write of anybody raises it.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn revision(&self) -> Result<u64> {
+        let api = self.services.clone();
+        self.run(async move {
+            let list = api.list_metadata(&ListParams::default().limit(1)).await?;
+            list.metadata
+                .resource_version
+                .context("a list without a version")?
+                .parse()
+                .context("resourceVersion")
+        })
+    }
+
+    /// Watches all Services from now on.
+    pub fn watch(&self) -> Watch {
+        let (sink, events) = channel();
+        let api = self.services.clone();
+        self.runtime.spawn(async move {
+            let config = watcher::Config::default().fields("spec.type=LoadBalancer");
+            let mut stream = watcher(api, config).boxed();
+            while let Some(event) = stream.next().await {
+                let at = Instant::now();
+                let seen = match event {
+                    Ok(Event::Apply(service) | Event::InitApply(service)) => {
+                        Seen { at, name: service.name_any(), address: address(&service) }
+                    }
+                    Ok(Event::Delete(service)) => Seen { at, name: service.name_any(), address: None },
+                    Ok(Event::Init | Event::InitDone) => continue,
+                    Err(error) => {
+                        tracing::warn!(%error, "watch");
+                        continue;
+                    }
+                };
+                if sink.send(seen).is_err() {
+                    return;
+                }
+            }
+        });
+        Watch { events, addresses: BTreeMap::new() }
+    }
+}
+
+impl Watch {
+    /// Waits until the Service has an address; which, and when it was seen first.
+    ///
+    /// # Errors
+    /// When it gets none within `limit`.
+    pub fn address(&mut self, name: &str, limit: Duration) -> Result<(Ipv4Addr, Instant)> {
+        self.until(limit, |addresses| addresses.get(name).copied())
+            .with_context(|| format!("Service {name} has no address after {limit:?}"))
+    }
+
+    /// Waits until `count` Services whose names begin with `prefix` have an address; when each was seen first.
+    ///
+    /// # Errors
+    /// When fewer have one within `limit`.
+    pub fn addresses(
+        &mut self,
+        prefix: &str,
+        count: usize,
+        limit: Duration,
+    ) -> Result<BTreeMap<Ipv4Addr, Instant>> {
+        let of = |addresses: &BTreeMap<String, (Ipv4Addr, Instant)>| -> usize {
+            addresses.keys().filter(|name| name.starts_with(prefix)).count()
+        };
+        // Counted once per batch of events, not once per event.
+        let found = self.until(limit, |addresses| (of(addresses) >= count).then_some(()));
+        if found.is_none() {
+            bail!("{} of {count} Services have an address after {limit:?}", of(&self.addresses));
+        }
+        let found = self.addresses.iter().filter(|(name, _)| name.starts_with(prefix));
+        Ok(found.map(|(_, seen)| *seen).collect())
+    }
+
+    /// Waits until a Service that had an address has none, or is gone.
+    ///
+    /// # Errors
+    /// When it keeps it for `limit`.
+    pub fn gone(&mut self, name: &str, limit: Duration) -> Result<()> {
+        self.until(limit, |addresses| (!addresses.contains_key(name)).then_some(()))
+            .with_context(|| format!("Service {name} still has an address after {limit:?}"))
+    }
+
+    fn until<T>(
+        &mut self,
+        limit: Duration,
+        mut found: impl FnMut(&BTreeMap<String, (Ipv4Addr, Instant)>) -> Option<T>,
+    ) -> Option<T> {
+        let end = Instant::now() + limit;
+        loop {
+            while let Ok(seen) = self.events.try_recv() {
+                self.take(seen);
+            }
+            if let Some(found) = found(&self.addresses) {
+                return Some(found);
+            }
+            match self.events.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(seen) => self.take(seen),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+
+    fn take(&mut self, seen: Seen) {
+        match seen.address {
+            // The first sighting counts.
+            Some(address) => drop(self.addresses.entry(seen.name).or_insert((address, seen.at))),
+            None => drop(self.addresses.remove(&seen.name)),
+        }
+    }
+}
+
+fn address(service: &Service) -> Option<Ipv4Addr> {
+    let ingress = service.status.as_ref()?.load_balancer.as_ref()?.ingress.as_ref()?;
+    ingress.iter().find_map(|ingress| ingress.ip.as_ref()?.parse().ok())
+}

@@ -1,0 +1,213 @@
+//! What an event costs, with few Services and with many: it must not grow.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::Options;
+use super::arp::Asker;
+use super::control::Watch;
+use super::objects::{Plan, Pool};
+use super::routes::Routes;
+use super::stage::{DataPlane, NODES, SOON, Spent, Stage, on_stage};
+use super::statistics::per_event;
+use super::table::{self, Section};
+
+/// Services of the first measurement.
+const FEW: usize = 100;
+/// How long rest is watched.
+const REST: Duration = Duration::from_secs(5);
+/// The controller's count of decisions.
+const DECISIONS: &str = "fairlead_controller_evaluations_total";
+
+/// Processor time per event.
+#[derive(Clone, Copy, Debug)]
+struct Cost {
+    controller: Duration,
+    speaker: Duration,
+    api_server: Duration,
+    /// Decisions of the controller per event.
+    decisions: f64,
+}
+
+/// Shares of one processor that are used without any event.
+#[derive(Clone, Copy, Debug)]
+struct AtRest {
+    controller: f64,
+    speakers: f64,
+    api_server: f64,
+}
+
+/// What is done again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Bgp,
+    L2,
+    Endpoint,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Bgp, Self::L2, Self::Endpoint];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bgp => "a BGP Service is created and deleted",
+            Self::L2 => "an L2 Service is created and deleted",
+            Self::Endpoint => "an endpoint becomes unready and ready",
+        }
+    }
+}
+
+/// Measures.
+///
+/// # Errors
+/// When an event has no effect.
+pub fn measure(options: &Options) -> Result<Section> {
+    on_stage(DataPlane::Stopped, |stage| {
+        let (many, samples) = (options.services, options.samples());
+        let mut section = Section::new(
+            format!("Processor time per event, the mean of {samples}"),
+            [&*format!("{FEW} Services"), &*format!("{many} Services"), "ratio"],
+        );
+        stage.populate(FEW)?;
+        let few = costs(stage, samples)?;
+        stage.populate(many)?;
+        let more = costs(stage, samples)?;
+        for ((kind, few), (_, more)) in few.into_iter().zip(more) {
+            section.row(kind.name(), [String::new(), String::new(), String::new()]);
+            // The controller does not watch endpoints.
+            if kind != Kind::Endpoint {
+                row(&mut section, "  controller", few.controller, more.controller);
+                section.row(
+                    "  controller, decisions",
+                    [
+                        format!("{:.2}", few.decisions),
+                        format!("{:.2}", more.decisions),
+                        format!("{:.2}", more.decisions / few.decisions),
+                    ],
+                );
+            }
+            row(&mut section, "  a speaker", few.speaker, more.speaker);
+            row(&mut section, "  (the API server)", few.api_server, more.api_server);
+        }
+        section.note(format!(
+            "an event is what the line says, both halves; one after the other, each waited for; of the {NODES} \
+             speakers the mean; what they use at rest is subtracted"
+        ));
+        section.note("from the scheduler's count of nanoseconds per thread; includes the daemons' statuses, once a second");
+        Ok(section)
+    })
+}
+
+fn row(section: &mut Section, what: &str, few: Duration, many: Duration) {
+    let ratio = many.as_secs_f64() / few.as_secs_f64().max(1e-9);
+    section.row(what, [table::time(few), table::time(many), format!("{ratio:.2}")]);
+}
+
+fn costs(stage: &Stage, samples: usize) -> Result<Vec<(Kind, Cost)>> {
+    let before = stage.spent()?;
+    std::thread::sleep(REST);
+    let (used, elapsed) = stage.spent()?.since(before);
+    let share = |time: Duration| time.as_secs_f64() / elapsed.as_secs_f64();
+    let at_rest = AtRest {
+        controller: share(used.controller),
+        speakers: share(used.speakers),
+        api_server: share(used.api_server),
+    };
+    Kind::ALL.into_iter().map(|kind| Ok((kind, cost(stage, kind, samples, at_rest)?))).collect()
+}
+
+fn cost(stage: &Stage, kind: Kind, samples: usize, at_rest: AtRest) -> Result<Cost> {
+    let mut events = Events::prepare(stage, kind)?;
+    // The first one meets cold caches and new connections.
+    events.once(0)?;
+    stage.quiet()?;
+    let decisions = stage.controller_counter(DECISIONS)?;
+    let before: Spent = stage.spent()?;
+    for i in 1..=samples {
+        events.once(i)?;
+    }
+    // What is written late belongs to it.
+    std::thread::sleep(Duration::from_millis(1500));
+    let (used, elapsed) = stage.spent()?.since(before);
+    let decisions = stage.controller_counter(DECISIONS)? - decisions;
+    events.end()?;
+    let speakers = per_event(used.speakers, elapsed, at_rest.speakers, samples);
+    Ok(Cost {
+        controller: per_event(used.controller, elapsed, at_rest.controller, samples),
+        speaker: speakers / u32::try_from(NODES)?,
+        api_server: per_event(used.api_server, elapsed, at_rest.api_server, samples),
+        decisions: decisions as f64 / samples as f64,
+    })
+}
+
+/// Events of one kind.
+struct Events<'a> {
+    stage: &'a Stage,
+    kind: Kind,
+    plan: Plan,
+    routes: Routes,
+    watch: Watch,
+    /// Address of the `Local` Service.
+    address: Option<Ipv4Addr>,
+}
+
+impl<'a> Events<'a> {
+    fn prepare(stage: &'a Stage, kind: Kind) -> Result<Self> {
+        let pool = if kind == Kind::L2 { Pool::Lan } else { Pool::Bgp };
+        // Each has a name of its own: slices of earlier ones stay.
+        let name = format!("event-{:?}-{}", kind, stage.control.revision()?).to_lowercase();
+        let mut plan = Plan::new(name, pool);
+        plan.local = kind == Kind::Endpoint;
+        let mut routes = Routes::follow(&stage.lab)?;
+        let mut watch = stage.control.watch();
+        stage.control.create_slice(&plan)?;
+        let mut address = None;
+        if kind == Kind::Endpoint {
+            stage.control.create_service(&plan)?;
+            let (ip, _) = watch.address(&plan.name, SOON)?;
+            routes.appears(ip, SOON)?;
+            address = Some(ip);
+        }
+        Ok(Self { stage, kind, plan, routes, watch, address })
+    }
+
+    fn once(&mut self, i: usize) -> Result<()> {
+        let control = &self.stage.control;
+        match (self.kind, self.address) {
+            (Kind::Endpoint, Some(address)) => {
+                control.set_ready(&self.plan.name, false)?;
+                self.routes.vanishes(address, SOON)?;
+                control.set_ready(&self.plan.name, true)?;
+                self.routes.appears(address, SOON)?;
+            }
+            (Kind::L2, _) => {
+                let wanted = Ipv4Addr::new(192, 0, 2, u8::try_from(200 + i % 32)?);
+                self.plan.address = Some(wanted);
+                let mut asker = Asker::open(&self.stage.lab)?;
+                control.create_service(&self.plan)?;
+                asker.ask(wanted, SOON)?;
+                self.watch.address(&self.plan.name, SOON)?;
+                control.delete_service(&self.plan.name)?;
+                self.watch.gone(&self.plan.name, SOON)?;
+            }
+            _ => {
+                control.create_service(&self.plan)?;
+                let (address, _) = self.watch.address(&self.plan.name, SOON)?;
+                self.routes.complete(address, NODES, SOON)?;
+                control.delete_service(&self.plan.name)?;
+                self.watch.gone(&self.plan.name, SOON)?;
+                self.routes.vanishes(address, SOON)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end(self) -> Result<()> {
+        if self.kind == Kind::Endpoint {
+            self.stage.control.delete_service(&self.plan.name)?;
+        }
+        Ok(())
+    }
+}

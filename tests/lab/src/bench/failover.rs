@@ -1,0 +1,150 @@
+//! The longest gap that a client sees when the cable of an address's owner is cut.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use serde_json::json;
+
+use super::Options;
+use super::stage::{DataPlane, SOON, Stage, on_stage};
+use super::statistics::Samples;
+use super::table::{self, Section};
+use crate::lab::Carrier;
+use crate::probe::{Stream, StreamReport, Transport};
+use crate::wait::{ensure, wait_for};
+
+/// Time between two packets of a stream: what a gap is not smaller than.
+const PACE: Duration = Duration::from_millis(10);
+const NAME: &str = "failover";
+const PORT: u16 = 80;
+
+/// Gaps of the LAN client and of the client behind the router.
+type Gaps = [Vec<Duration>; 2];
+
+/// Measures.
+///
+/// # Errors
+/// When an address does not move.
+pub fn measure(options: &Options) -> Result<Section> {
+    on_stage(DataPlane::Runs, |stage| {
+        let rounds = options.rounds;
+        let mut section = Section::new(
+            format!("L2: the owner's cable is cut, longest gap of a stream ({rounds} rounds each)"),
+            ["median", "max"],
+        );
+        let ip = service(stage)?;
+        let owner = stage.lab.wait_for_owner(ip, SOON)?.to_owned();
+        let backend = stage.lab.nodes().iter().map(|node| node.name()).find(|name| *name != owner);
+        move_pods(stage, ip, backend.context("one node only")?)?;
+
+        let mut quiet = Gaps::default();
+        let started = streams(stage, ip);
+        std::thread::sleep(Duration::from_secs(3));
+        take(started, &mut quiet)?;
+        rows(&mut section, "floor: nothing is cut", &quiet);
+        for (carrier, what) in [(Carrier::Lost, "the link goes down"), (Carrier::Kept, "the link stays up")] {
+            let mut gaps = Gaps::default();
+            for _ in 0..rounds {
+                cut(stage, ip, &owner, carrier, &mut gaps)?;
+            }
+            rows(&mut section, what, &gaps);
+        }
+        section.note(format!(
+            "UDP, one packet every {}, answered by a pod on another node than the owner; the gap is the longest time \
+             without an answer",
+            table::time(PACE)
+        ));
+        section.note("the link goes down: the node sees it; it stays up: the switch drops its frames");
+        Ok(section)
+    })
+}
+
+fn rows(section: &mut Section, what: &str, gaps: &Gaps) {
+    for (client, gaps) in ["LAN client", "client behind the router"].into_iter().zip(gaps) {
+        let gaps: Samples<Duration> = gaps.iter().copied().collect();
+        section.row(
+            format!("{what}, {client}"),
+            [table::some_time(gaps.median()), table::some_time(gaps.max())],
+        );
+    }
+}
+
+/// A Service with an address of the LAN; which.
+fn service(stage: &Stage) -> Result<IpAddr> {
+    let api = stage.lab.api()?;
+    api.apply_object(json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": NAME, "namespace": "default", "annotations": { "fairlead.dev/address-pool": "lan" } },
+        "spec": {
+            "type": "LoadBalancer", "ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"],
+            "selector": { "app": "web" },
+            "ports": [{ "name": "udp", "protocol": "UDP", "port": PORT, "targetPort": 8080 }],
+        },
+    }))?;
+    api.wait_for_addresses(NAME, 1, SOON)?.first().copied().context("no address")
+}
+
+/// Leaves only the pods of `node` to the Service, and waits until they answer both clients.
+fn move_pods(stage: &Stage, ip: IpAddr, node: &str) -> Result<()> {
+    let object = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": NAME, "namespace": "default" } });
+    stage.lab.api()?.merge(object, json!({ "spec": { "selector": { "node": node } } }))?;
+    wait_for(format!("the pod of {node} to answer, and no other"), SOON, || {
+        for _ in 0..5 {
+            reach(stage, ip, node)?;
+        }
+        anyhow::Ok(())
+    })
+}
+
+fn reach(stage: &Stage, ip: IpAddr, node: &str) -> Result<()> {
+    for client in [stage.lab.client(), stage.lab.remote()] {
+        let answer = client.ask(SocketAddr::new(ip, PORT), Transport::Udp, Duration::from_secs(1))?;
+        ensure(answer.node == node, answer.node).map_err(|node| anyhow!("answered by {node}"))?;
+    }
+    Ok(())
+}
+
+fn streams(stage: &Stage, ip: IpAddr) -> [Stream; 2] {
+    [stage.lab.client(), stage.lab.remote()].map(|client| client.stream(SocketAddr::new(ip, PORT), PACE))
+}
+
+fn take(streams: [Stream; 2], gaps: &mut Gaps) -> Result<()> {
+    for (stream, gaps) in streams.into_iter().zip(gaps) {
+        let report: StreamReport = stream.stop()?;
+        if report.answered < 50 {
+            bail!("not a stream: {report}");
+        }
+        gaps.push(report.longest_gap);
+    }
+    Ok(())
+}
+
+/// One round: streams, cut, the address moves, mend, the address comes back.
+fn cut(stage: &Stage, ip: IpAddr, owner: &str, carrier: Carrier, gaps: &mut Gaps) -> Result<()> {
+    let lab = &stage.lab;
+    let mac = lab.node(owner)?.mac();
+    let started = streams(stage, ip);
+    std::thread::sleep(Duration::from_secs(1));
+    lab.cut(owner, carrier)?;
+    for netns in [&lab.network().client, &lab.network().router] {
+        // The cache, not the wire: asking would help the streams.
+        let client = crate::probe::Client::new(netns);
+        wait_for(format!("{} to find {ip} elsewhere", netns.name()), SOON, || {
+            match client.neighbour(ip)? {
+                Some(now) if now != mac => Ok(()),
+                other => Err(anyhow!("at {other:?}")),
+            }
+        })?;
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    take(started, gaps)?;
+    lab.mend()?;
+    wait_for(format!("{ip} to come back to {owner}"), SOON, || match lab.owner(ip)? {
+        Some(now) if now == owner => Ok(()),
+        other => Err(anyhow!("at {other:?}")),
+    })?;
+    // The moved address is announced more than once; the next round begins when that is over.
+    std::thread::sleep(Duration::from_secs(1));
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! `fairlead-lab bench`: the figures of `docs/performance.md`, measured from outside, with the machine's own limits
+//! beside them.
+
+mod arp;
+mod backlog;
+mod control;
+mod cost;
+mod failover;
+mod latency;
+mod machine;
+mod memory;
+mod objects;
+mod rest;
+mod routes;
+mod size;
+mod stage;
+mod statistics;
+mod table;
+mod usage;
+mod wire;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+
+use machine::Machine;
+use table::Section;
+
+/// No measure begins later than this.
+const LIMIT: Duration = Duration::from_secs(10 * 60);
+
+/// What is measured, and how much.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// Measure only this; may be repeated
+    #[arg(long, value_enum, value_name = "NAME")]
+    pub only: Vec<Measure>,
+    /// Number of Services where there are many
+    #[arg(long, default_value_t = 2000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(100..=30_000))]
+    pub services: usize,
+    /// Rounds of a cut cable; latencies and costs are sampled ten times as often
+    #[arg(long, default_value_t = 10, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100))]
+    pub rounds: usize,
+}
+
+/// A measure. Each brings up a lab of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Measure {
+    /// Size of the binaries
+    Size,
+    /// Creation of a Service to its route in the router, and to the first ARP answer
+    Latency,
+    /// Many Services: all assigned, all routes in the router
+    Backlog,
+    /// Resident memory
+    Memory,
+    /// Processor time per event, with few Services and with many
+    Cost,
+    /// Writes and packets when nothing happens
+    Rest,
+    /// The longest gap when the owner's cable is cut
+    Failover,
+}
+
+impl Options {
+    fn samples(&self) -> usize {
+        self.rounds * 10
+    }
+}
+
+impl Measure {
+    fn run(self, options: &Options) -> Result<Section> {
+        match self {
+            Self::Size => size::measure(),
+            Self::Latency => latency::measure(options),
+            Self::Backlog => backlog::measure(options),
+            Self::Memory => memory::measure(options),
+            Self::Cost => cost::measure(options),
+            Self::Rest => rest::measure(options),
+            Self::Failover => failover::measure(options),
+        }
+    }
+}
+
+/// Measures and prints; goes on when one measure fails, and fails at the end.
+///
+/// # Errors
+/// When a measure failed or was left out for lack of time.
+pub fn run(options: &Options) -> Result<()> {
+    let start = Instant::now();
+    println!("{}\n", Machine::now());
+    let all = Measure::value_variants();
+    let chosen = if options.only.is_empty() { all } else { &options.only };
+    let mut missing = Vec::new();
+    for measure in chosen {
+        if start.elapsed() > LIMIT {
+            println!("== {measure:?}\n   left out: {} are over\n", table::time(LIMIT));
+            missing.push(*measure);
+            continue;
+        }
+        let began = Instant::now();
+        match measure.run(options) {
+            Ok(section) => {
+                println!(
+                    "{section}   (measured in {}, load {})\n",
+                    table::time(began.elapsed()),
+                    machine::load()
+                );
+            }
+            Err(error) => {
+                println!("== {measure:?}\n   failed: {error:#}\n");
+                missing.push(*measure);
+            }
+        }
+    }
+    println!("{} in all", table::time(start.elapsed()));
+    if missing.is_empty() { Ok(()) } else { bail!("not measured: {missing:?}") }
+}

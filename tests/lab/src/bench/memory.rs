@@ -1,0 +1,48 @@
+//! Resident memory of controller and speaker.
+
+use anyhow::Result;
+
+use super::Options;
+use super::stage::{DataPlane, NODES, SOON, Stage, on_stage};
+use super::table::{Section, megabytes};
+use super::usage::{self, Memory};
+
+/// Measures with few Services, with many, and after a start with many.
+///
+/// # Errors
+/// When the lab does not get that far.
+pub fn measure(options: &Options) -> Result<Section> {
+    on_stage(DataPlane::Stopped, |stage| {
+        let mut section = Section::new("Memory", ["resident", "peak"]);
+        for count in [10, options.services] {
+            stage.populate(count)?;
+            rows(stage, &format!("{count} Services"), &mut section)?;
+        }
+        stage.lab.controller()?.restart()?;
+        for speaker in stage.speakers()? {
+            speaker.terminate(SOON)?;
+            speaker.spawn_again()?;
+        }
+        stage.wait_for_sessions()?;
+        stage.quiet()?;
+        rows(stage, &format!("started anew with {} Services", options.services), &mut section)?;
+        section.note(format!(
+            "VmRSS and VmHWM when nothing is written any more; of the {NODES} speakers the largest; half of the \
+             Services announced by BGP, half by L2, each with one EndpointSlice of two endpoints"
+        ));
+        Ok(section)
+    })
+}
+
+fn rows(stage: &Stage, when: &str, section: &mut Section) -> Result<()> {
+    let show = |memory: Memory| [megabytes(memory.resident), megabytes(memory.peak)];
+    section.row(format!("controller, {when}"), show(usage::memory(stage.lab.controller()?)?));
+    let mut largest = Memory::default();
+    for speaker in stage.speakers()? {
+        let memory = usage::memory(speaker)?;
+        largest.resident = largest.resident.max(memory.resident);
+        largest.peak = largest.peak.max(memory.peak);
+    }
+    section.row(format!("speaker, {when}"), show(largest));
+    Ok(())
+}

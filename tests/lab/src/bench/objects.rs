@@ -1,0 +1,191 @@
+//! The objects that are measured with.
+
+use std::net::Ipv4Addr;
+
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use serde_json::{Value, json};
+
+use crate::addresses;
+use crate::proxy::SERVICE_NAME;
+
+/// Pools large enough for any number of Services (RFC 2544's range for benchmarks), a few addresses of the LAN, and
+/// the router as a peer.
+pub const CONFIG: &str = "
+apiVersion: fairlead.dev/v1beta1
+kind: IPAddressPool
+metadata: { name: bench-bgp }
+spec: { autoAssign: false, addresses: [198.18.0.0/16] }
+---
+apiVersion: fairlead.dev/v1beta1
+kind: BGPAdvertisement
+metadata: { name: bench-bgp }
+spec: { ipAddressPools: [bench-bgp] }
+---
+apiVersion: fairlead.dev/v1beta1
+kind: IPAddressPool
+metadata: { name: bench-l2 }
+spec: { autoAssign: false, addresses: [198.19.0.0/16] }
+---
+apiVersion: fairlead.dev/v1beta1
+kind: IPAddressPool
+metadata: { name: lan }
+spec: { autoAssign: false, addresses: [192.0.2.200-192.0.2.231] }
+---
+apiVersion: fairlead.dev/v1beta1
+kind: L2Advertisement
+metadata: { name: bench-l2 }
+spec: { ipAddressPools: [bench-l2, lan] }
+---
+apiVersion: fairlead.dev/v1beta1
+kind: BGPPeer
+metadata: { name: router }
+spec: { myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1, holdTime: 9s, keepaliveTime: 3s, connectTime: 1s }
+";
+
+/// A class that nobody serves.
+const NO_CLASS: &str = "fairlead.dev/nobody";
+
+/// A pool of [`CONFIG`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pool {
+    /// Announced by BGP.
+    Bgp,
+    /// Announced by L2, outside the LAN's own range.
+    L2,
+    /// Announced by L2, on the LAN.
+    Lan,
+}
+
+impl Pool {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Bgp => "bench-bgp",
+            Self::L2 => "bench-l2",
+            Self::Lan => "lan",
+        }
+    }
+}
+
+/// A Service of type LoadBalancer, one IPv4 address, without selector: its slices are written with it, and nothing
+/// else in the lab works for it.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Name, in the namespace `default`.
+    pub name: String,
+    /// Where its address comes from.
+    pub pool: Pool,
+    /// The address it asks for.
+    pub address: Option<Ipv4Addr>,
+    /// `externalTrafficPolicy: Local`.
+    pub local: bool,
+    /// Of a class that nobody serves.
+    pub nobodys: bool,
+}
+
+impl Plan {
+    /// A Service that takes any address of `pool`.
+    pub fn new(name: impl Into<String>, pool: Pool) -> Self {
+        Self { name: name.into(), pool, address: None, local: false, nobodys: false }
+    }
+
+    /// `count` Services, from `first` on, whose pools are `pools` in turn.
+    pub fn many(prefix: &str, first: usize, count: usize, pools: &[Pool]) -> Vec<Self> {
+        let pool = |i: usize| pools.get(i % pools.len().max(1)).copied().unwrap_or(Pool::Bgp);
+        (first..first + count).map(|i| Self::new(format!("{prefix}-{i:05}"), pool(i))).collect()
+    }
+
+    /// The Service.
+    pub fn service(&self) -> serde_json::Result<Service> {
+        let mut annotations = json!({ "fairlead.dev/address-pool": self.pool.name() });
+        if let Some(address) = self.address {
+            annotations["fairlead.dev/load-balancer-ips"] = json!(address);
+        }
+        let mut object = json!({
+            "metadata": { "name": self.name, "namespace": "default", "annotations": annotations },
+            "spec": {
+                "type": "LoadBalancer",
+                "ipFamilyPolicy": "SingleStack",
+                "ipFamilies": ["IPv4"],
+                "allocateLoadBalancerNodePorts": false,
+                "externalTrafficPolicy": if self.local { "Local" } else { "Cluster" },
+                "ports": [{ "name": "http", "protocol": "TCP", "port": 80, "targetPort": 8080 }],
+            },
+        });
+        if self.nobodys {
+            object["spec"]["loadBalancerClass"] = json!(NO_CLASS);
+        }
+        serde_json::from_value(object)
+    }
+
+    /// Its endpoints: a pod on the first node, and one on the second unless the policy is `Local`.
+    pub fn slice(&self) -> serde_json::Result<EndpointSlice> {
+        let nodes = if self.local { 1..=1 } else { 1..=2 };
+        let endpoints: Vec<Value> = nodes
+            .map(|i| {
+                json!({ "addresses": [addresses::pod(i, 1).v4], "nodeName": format!("n{i}"),
+                        "conditions": { "ready": true, "serving": true, "terminating": false } })
+            })
+            .collect();
+        serde_json::from_value(json!({
+            "metadata": { "name": self.name, "namespace": "default", "labels": { SERVICE_NAME: self.name } },
+            "addressType": "IPv4",
+            "endpoints": endpoints,
+            "ports": [{ "name": "http", "protocol": "TCP", "port": 8080 }],
+        }))
+    }
+}
+
+/// The merge patch that makes all endpoints of a slice of a `Local` Service ready, or not.
+pub fn readiness(ready: bool) -> Value {
+    json!({ "endpoints": [{ "addresses": [addresses::pod(1, 1).v4], "nodeName": "n1",
+            "conditions": { "ready": ready, "serving": ready, "terminating": false } }] })
+}
+
+/// A status patch as large as one of the controller's: the resourceVersion, the pool, the address, two conditions.
+/// `round` makes patches of the same Service differ.
+pub fn status_patch(version: &str, address: Ipv4Addr, round: usize) -> Value {
+    let condition = |kind: &str, reason: &str, message: String| {
+        json!({ "type": kind, "status": "True", "reason": reason, "message": message,
+                "lastTransitionTime": "2026-01-01T00:00:00Z" })
+    };
+    json!({
+        "metadata": {
+            "resourceVersion": version,
+            "annotations": { "fairlead.dev/ip-allocated-from-pool": "bench-bgp" },
+        },
+        "status": {
+            "loadBalancer": { "ingress": [{ "ip": address, "ipMode": "VIP" }] },
+            "conditions": [
+                condition("fairlead.dev/Allocated", "Allocated", format!("{address} from IPAddressPool bench-{round:03}")),
+                condition("fairlead.dev/Advertised", "Covered", "an advertisement covers these addresses".to_owned()),
+            ],
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_services_share_the_pools_evenly() {
+        let plans = Plan::many("s", 10, 4, &[Pool::Bgp, Pool::L2]);
+        let shown: Vec<_> = plans.iter().map(|plan| (plan.name.as_str(), plan.pool)).collect();
+        assert_eq!(
+            shown,
+            [("s-00010", Pool::Bgp), ("s-00011", Pool::L2), ("s-00012", Pool::Bgp), ("s-00013", Pool::L2)]
+        );
+    }
+
+    #[test]
+    fn objects_are_what_kubernetes_reads() {
+        let mut plan = Plan::new("a", Pool::Lan);
+        plan.local = true;
+        plan.nobodys = true;
+        let spec = plan.service().unwrap().spec.unwrap();
+        assert_eq!(spec.load_balancer_class.as_deref(), Some(NO_CLASS));
+        assert_eq!(plan.slice().unwrap().endpoints.len(), 1);
+        assert_eq!(Plan::new("b", Pool::Bgp).slice().unwrap().endpoints.len(), 2);
+    }
+}

@@ -1,0 +1,67 @@
+//! What happens when nothing happens: writes to the API, packets, processor time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::Options;
+use super::stage::{DataPlane, NODES, on_stage};
+use super::table::{self, Section};
+use super::wire::{Counter, Counts};
+
+/// How long rest is watched.
+const REST: Duration = Duration::from_secs(20);
+
+/// Measures.
+///
+/// # Errors
+/// When the lab does not get that far.
+pub fn measure(options: &Options) -> Result<Section> {
+    on_stage(DataPlane::Stopped, |stage| {
+        let services = options.services;
+        let mut section = Section::new(
+            format!("At rest with {services} Services, for {}", table::time(REST)),
+            ["in all", "per node and second"],
+        );
+        stage.populate(services)?;
+
+        let lab = &stage.lab;
+        // At the switch: everything that nodes send and receive. Controller and API server share a host and talk
+        // over its loopback, where a packet is seen as it leaves and as it arrives.
+        let nodes = lab.nodes().iter().map(|node| Counter::start(&lab.network().lan, node.name()));
+        let nodes = nodes.collect::<Result<Vec<_>>>()?;
+        let revision = stage.control.revision()?;
+        let before = stage.spent()?;
+        let controller = Counter::start(&lab.network().control_plane, "lo")?;
+        std::thread::sleep(REST);
+        let controller: u64 = controller.stop()?.values().sum();
+        let (used, elapsed) = stage.spent()?.since(before);
+        let writes = stage.control.revision()? - revision;
+        let mut packets = Counts::new();
+        for counter in nodes {
+            for (purpose, count) in counter.stop()? {
+                *packets.entry(purpose).or_default() += count;
+            }
+        }
+
+        section.row("writes to the API", [writes.to_string(), String::new()]);
+        section
+            .row("packets between controller and API server", [(controller / 2).to_string(), String::new()]);
+        let per_node = |count: u64| format!("{:.2}", count as f64 / NODES as f64 / elapsed.as_secs_f64());
+        let packets: BTreeMap<_, _> = packets.into_iter().collect();
+        for (purpose, count) in packets {
+            section.row(format!("packets of nodes: {purpose}"), [count.to_string(), per_node(count)]);
+        }
+        let share = |time: Duration| table::percent(time.as_secs_f64() / elapsed.as_secs_f64());
+        section
+            .row("processor time of the controller", [table::time(used.controller), share(used.controller)]);
+        let speaker = used.speakers / u32::try_from(NODES)?;
+        section.row("processor time of a speaker", [table::time(speaker), share(speaker)]);
+        section
+            .note("writes: the difference of the API server's revision, which every write of anybody raises");
+        section
+            .note("packets are counted at the switch, both directions; hold time 9 s, keepalives every 3 s");
+        Ok(section)
+    })
+}

@@ -1,0 +1,166 @@
+//! Counting what passes an interface, by what it is for.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::Read as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+
+use crate::addresses::API_PORT;
+use crate::frame::{self, Message};
+use crate::netns::Netns;
+use crate::sys;
+
+/// The mesh's default port.
+const MESH_PORT: u16 = 7946;
+const BGP_PORT: u16 = 179;
+
+/// What a packet is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Purpose {
+    /// A segment with BGP KEEPALIVEs only.
+    BgpKeepalive,
+    /// A segment with any other BGP message.
+    BgpOther,
+    /// Acknowledgement of the BGP connection.
+    BgpAck,
+    /// Between speakers.
+    Mesh,
+    /// To or from the API server.
+    Api,
+    /// ARP or neighbour discovery.
+    Neighbour,
+    /// Anything else.
+    Other,
+}
+
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::BgpKeepalive => "BGP KEEPALIVE",
+            Self::BgpOther => "other BGP messages",
+            Self::BgpAck => "TCP acknowledgements of BGP",
+            Self::Mesh => "mesh",
+            Self::Api => "API server",
+            Self::Neighbour => "ARP and neighbour discovery",
+            Self::Other => "other",
+        })
+    }
+}
+
+/// Packets by purpose.
+pub type Counts = BTreeMap<Purpose, u64>;
+
+/// A running count.
+#[derive(Debug)]
+pub struct Counter {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Counts>,
+}
+
+impl Counter {
+    /// Counts what `interface` sends and receives inside `netns`.
+    ///
+    /// # Errors
+    /// When the socket cannot be opened.
+    pub fn start(netns: &Netns, interface: &str) -> Result<Self> {
+        let mut socket = netns.run(|| sys::packet_socket(interface))??;
+        socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let mut counts = Counts::new();
+            let mut buffer = vec![0; 65536];
+            while !stopped.load(Ordering::Relaxed) {
+                let Ok(length) = socket.read(&mut buffer) else { continue };
+                *counts.entry(purpose(&buffer[..length])).or_default() += 1;
+            }
+            counts
+        });
+        Ok(Self { stop, thread })
+    }
+
+    /// Ends; what was counted.
+    ///
+    /// # Errors
+    /// When counting failed.
+    pub fn stop(self) -> Result<Counts> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().map_err(|_| anyhow!("the counting thread panicked"))
+    }
+}
+
+fn purpose(bytes: &[u8]) -> Purpose {
+    match frame::parse(bytes).map(|frame| frame.message) {
+        Some(Message::Bgp { messages, .. }) => {
+            if messages.iter().all(|message| message.kind == 4) {
+                Purpose::BgpKeepalive
+            } else {
+                Purpose::BgpOther
+            }
+        }
+        Some(_) => Purpose::Neighbour,
+        None => match ports(bytes) {
+            Some((17, ports)) if ports.contains(&MESH_PORT) => Purpose::Mesh,
+            Some((6, ports)) if ports.contains(&API_PORT) => Purpose::Api,
+            Some((6, ports)) if ports.contains(&BGP_PORT) => Purpose::BgpAck,
+            _ => Purpose::Other,
+        },
+    }
+}
+
+/// Transport protocol and ports of an Ethernet frame with an IP packet in it.
+fn ports(bytes: &[u8]) -> Option<(u8, [u16; 2])> {
+    let (header, packet) = bytes.split_at_checked(14)?;
+    let (protocol, transport) = match header[12..] {
+        [0x08, 0x00] => (*packet.get(9)?, packet.get(usize::from(packet.first()? & 0x0f) * 4..)?),
+        [0x86, 0xdd] => (*packet.get(6)?, packet.get(40..)?),
+        _ => return None,
+    };
+    let port = |i: usize| Some(u16::from_be_bytes(transport.get(i..i + 2)?.try_into().ok()?));
+    matches!(protocol, 6 | 17).then_some((protocol, [port(0)?, port(2)?]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ipv4(protocol: u8, ports: [u16; 2], transport: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(20 + 4 + transport.len()).unwrap().to_be_bytes();
+        let mut packet = vec![0x45, 0, length[0], length[1], 0, 0, 0, 0, 64, protocol, 0, 0];
+        packet.extend([192, 0, 2, 11, 192, 0, 2, 1]);
+        ports.iter().for_each(|port| packet.extend(port.to_be_bytes()));
+        packet.extend(transport);
+        [&[2; 12][..], &[8, 0], &packet].concat()
+    }
+
+    /// The rest of a TCP header after the ports, then BGP messages of these types.
+    fn bgp(kinds: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0x18, 0, 0, 0, 0, 0, 0];
+        for kind in kinds {
+            bytes.extend([0xff; 16]);
+            bytes.extend([0, 19, *kind]);
+        }
+        bytes
+    }
+
+    #[test]
+    fn packets_are_told_apart() {
+        for (frame, expected) in [
+            (ipv4(6, [40000, 179], &bgp(&[4])), Purpose::BgpKeepalive),
+            (ipv4(6, [40000, 179], &bgp(&[4, 2])), Purpose::BgpOther),
+            (ipv4(6, [179, 40000], &bgp(&[])), Purpose::BgpAck),
+            (ipv4(6, [40000, 6443], &bgp(&[])), Purpose::Api),
+            (ipv4(17, [7946, 7946], &[0; 4]), Purpose::Mesh),
+            (ipv4(17, [53, 53], &[0; 4]), Purpose::Other),
+            (ipv4(1, [0, 0], &[]), Purpose::Other),
+            (vec![0; 3], Purpose::Other),
+        ] {
+            assert_eq!(purpose(&frame), expected, "{frame:02x?}");
+        }
+    }
+}
