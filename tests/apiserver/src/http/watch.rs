@@ -48,7 +48,7 @@ struct Watch {
 /// Starts a watch.
 ///
 /// # Errors
-/// 410 for a revision whose history is gone; 400 for parameters that do not go together.
+/// 400 and 422 for parameters that do not go together.
 pub(crate) fn answer(
     shared: &Arc<Shared>,
     target: Target,
@@ -86,7 +86,7 @@ pub(crate) fn answer(
         selector,
     };
     match from {
-        Some(revision) if !streaming => watch.resume(revision)?,
+        Some(revision) if !streaming => watch.resume(revision),
         _ => watch.begin(streaming)?,
     }
     let chunks = stream::unfold(watch, |mut watch| async move {
@@ -99,18 +99,15 @@ pub(crate) fn answer(
 }
 
 impl Watch {
-    /// From a revision on.
-    fn resume(&mut self, revision: u64) -> Result<(), Failure> {
-        let api = self.shared.lock();
-        match api.store.changes(self.target.resource.table, revision, 0) {
-            Ok(_) => {
-                self.position = revision;
-                Ok(())
-            }
-            Err(expired) => Err(Failure::expired(format!(
-                "too old resource version: {} ({})",
-                expired.asked, expired.oldest
-            ))),
+    /// From a revision on. History that is gone is told in the stream, as the API server does.
+    fn resume(&mut self, revision: u64) {
+        self.position = revision;
+        let expired = {
+            let api = self.shared.lock();
+            api.store.changes(self.target.resource.table, revision, 0).err()
+        };
+        if let Some(expired) = expired {
+            self.fail(&format!("too old resource version: {} ({})", expired.asked, expired.oldest));
         }
     }
 

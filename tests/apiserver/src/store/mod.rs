@@ -78,7 +78,7 @@ impl Store {
         }
         let table = Table(self.tables.len());
         // History begins here: what is older than the table is not known to it.
-        self.tables.push(Collection { forgotten: 0, ..Collection::default() });
+        self.tables.push(Collection { forgotten: self.revision, ..Collection::default() });
         self.names.insert(name.to_owned(), table);
         table
     }
