@@ -16,18 +16,18 @@
 pub mod addresses;
 pub mod api;
 mod api_server;
-pub mod bench;
 pub mod binaries;
 mod capture;
 pub mod cluster;
 pub mod demo;
 pub mod endpoints;
-// Beside `bench.rs`: the measures of `fairlead-lab bench`, a file each.
+// The measures of `fairlead-lab bench`, a file each.
 #[path = "bench/figures.rs"]
 pub mod figures;
 pub mod frame;
 mod lab;
 pub mod netns;
+pub mod peers;
 pub mod pod;
 mod probe;
 mod process;

@@ -1,0 +1,259 @@
+//! ExaBGP: no router, but it writes down every message as it came, with nothing added, dropped or preferred.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use ipnet::IpNet;
+use serde_json::Value;
+
+use super::path::sequence;
+use super::{Host, Path};
+use crate::process::{Process, Spec};
+use crate::wait::wait_for;
+
+/// Its settings. Given as a file, those of the host are not read.
+const SETTINGS: &str = "\
+[exabgp.api]
+cli = false
+encoder = json
+respawn = false
+
+[exabgp.daemon]
+user = 'root'
+
+[exabgp.log]
+destination = 'stderr'
+";
+
+/// ExaBGP on a host.
+#[derive(Debug)]
+pub struct ExaBgp {
+    process: Process,
+    journal: PathBuf,
+}
+
+/// A peer that is waited for.
+#[derive(Clone, Copy, Debug)]
+pub struct Neighbor {
+    /// The host's end of the session.
+    pub local: IpAddr,
+    /// AS number that is shown to the peer.
+    pub local_as: u32,
+    /// The peer's end.
+    pub peer: IpAddr,
+    /// AS number it must show.
+    pub peer_as: u32,
+    /// Hold time offered.
+    pub hold_time: Duration,
+}
+
+/// A NOTIFICATION as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// Error code.
+    pub code: u64,
+    /// Error subcode.
+    pub subcode: u64,
+    /// Data, or what ExaBGP makes of it.
+    pub data: String,
+}
+
+impl ExaBgp {
+    /// Starts it; it carries both families on every session.
+    pub fn start(host: &Host, neighbors: &[Neighbor]) -> Result<Self> {
+        let journal = host.write("journal.json", "")?;
+        // A program of its configuration gets the messages on standard input.
+        let mut config = format!(
+            "process journal {{\n run /bin/sh -c \"exec cat >>{}\";\n encoder json;\n}}\n",
+            journal.display()
+        );
+        for Neighbor { local, local_as, peer, peer_as, hold_time } in neighbors {
+            let hold_time = hold_time.as_secs();
+            let _ = write!(
+                config,
+                "neighbor {peer} {{\n router-id {};\n local-address {local};\n local-as {local_as};\n \
+                 peer-as {peer_as};\n hold-time {hold_time};\n passive true;\n listen 179;\n \
+                 family {{ ipv4 unicast; ipv6 unicast; }}\n api {{\n  processes [ journal ];\n  neighbor-changes;\n  \
+                 receive {{ parsed; open; update; notification; }}\n }}\n}}\n",
+                host.address().v4
+            );
+        }
+        let program = std::path::Path::new("/usr/sbin/exabgp");
+        let spec = Spec::new(host.name(), if program.exists() { program } else { "exabgp".as_ref() })
+            .arg("--env")
+            .arg(host.write("exabgp.env", SETTINGS)?)
+            .arg(host.write("exabgp.conf", &config)?);
+        let exabgp = Self { process: host.start(spec)?, journal };
+        wait_for("ExaBGP to run", Duration::from_secs(10), || {
+            if !exabgp.process.is_running() {
+                bail!("it ended: {}", exabgp.process.tail(5));
+            }
+            if exabgp.process.tail(50).contains("loaded new configuration") {
+                return Ok(());
+            }
+            bail!("{}", exabgp.process.tail(1))
+        })?;
+        Ok(exabgp)
+    }
+
+    /// Its process.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// All it has written down, in order.
+    pub fn journal(&self) -> Result<Vec<Value>> {
+        let text = std::fs::read_to_string(&self.journal)?;
+        // The last line may be in the making.
+        let (complete, _) = text.rsplit_once('\n').unwrap_or_default();
+        complete.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
+    }
+
+    /// The paths that the messages of all sessions that are up add up to.
+    pub fn paths(&self) -> Result<BTreeSet<Path>> {
+        replay(&self.journal()?)
+    }
+
+    /// What the last OPEN of `peer` said.
+    pub fn open(&self, peer: IpAddr) -> Result<Value> {
+        let journal = self.journal()?;
+        let open = journal.iter().rev().find(|entry| entry["type"] == "open" && is_from(entry, peer));
+        let open = open.and_then(|entry| entry.pointer("/neighbor/open"));
+        open.cloned().with_context(|| format!("no OPEN of {peer} yet"))
+    }
+
+    /// The NOTIFICATIONs of `peer`.
+    pub fn notifications(&self, peer: IpAddr) -> Result<Vec<Notification>> {
+        let journal = self.journal()?;
+        let entries = journal.iter().filter(|entry| entry["type"] == "notification" && is_from(entry, peer));
+        Ok(entries.filter_map(notification).collect())
+    }
+}
+
+fn is_from(entry: &Value, peer: IpAddr) -> bool {
+    entry.pointer("/neighbor/address/peer").and_then(Value::as_str) == Some(peer.to_string().as_str())
+}
+
+fn notification(entry: &Value) -> Option<Notification> {
+    let notification = entry.pointer("/neighbor/notification").or_else(|| entry.get("notification"))?;
+    Some(Notification {
+        code: notification["code"].as_u64()?,
+        subcode: notification["subcode"].as_u64()?,
+        data: notification["message"]
+            .as_str()
+            .or(notification["data"].as_str())
+            .unwrap_or_default()
+            .to_owned(),
+    })
+}
+
+fn replay(journal: &[Value]) -> Result<BTreeSet<Path>> {
+    let mut tables: BTreeMap<&str, BTreeMap<IpNet, Path>> = BTreeMap::new();
+    for entry in journal {
+        let peer = entry.pointer("/neighbor/address/peer").and_then(Value::as_str).unwrap_or_default();
+        let table = tables.entry(peer).or_default();
+        if entry["type"] == "state" {
+            // A new session and one that ended begin with nothing.
+            table.clear();
+        }
+        let Some(update) = entry.pointer("/neighbor/message/update") else { continue };
+        for withdrawn in update["withdraw"].as_object().into_iter().flat_map(|families| families.values()) {
+            for nlri in withdrawn.as_array().into_iter().flatten() {
+                table.remove(&prefix(nlri)?);
+            }
+        }
+        for hops in update["announce"].as_object().into_iter().flat_map(|families| families.values()) {
+            for (hop, announced) in hops.as_object().into_iter().flatten() {
+                for nlri in announced.as_array().into_iter().flatten() {
+                    let mut path = Path::new(prefix(nlri)?, hop.parse()?);
+                    attributes_of(&mut path, &update["attribute"])?;
+                    table.insert(path.prefix, path);
+                }
+            }
+        }
+    }
+    Ok(tables.into_values().flat_map(BTreeMap::into_values).collect())
+}
+
+fn prefix(nlri: &Value) -> Result<IpNet> {
+    let text = nlri["nlri"].as_str().or(nlri.as_str()).with_context(|| nlri.to_string())?;
+    text.parse().with_context(|| format!("prefix {text}"))
+}
+
+fn attributes_of(path: &mut Path, attributes: &Value) -> Result<()> {
+    let tuples = |value: &Value| -> BTreeSet<String> {
+        let tuples = value.as_array().into_iter().flatten();
+        tuples
+            .map(|tuple| {
+                let numbers = tuple.as_array().into_iter().flatten().map(Value::to_string);
+                numbers.collect::<Vec<_>>().join(":")
+            })
+            .collect()
+    };
+    for (name, value) in attributes.as_object().into_iter().flatten() {
+        match name.as_str() {
+            "origin" if value == "igp" => {}
+            "as-path" => {
+                path.as_path = sequence(value.as_array().into_iter().flatten().filter_map(Value::as_u64))
+            }
+            "as-set" | "confederation-path" | "confederation-set"
+                if value.as_array().is_some_and(Vec::is_empty) => {}
+            "local-preference" => path.local_pref = Some(u32::try_from(value.as_u64().unwrap_or(u64::MAX))?),
+            "community" => path.communities = tuples(value),
+            "large-community" => path.large_communities = tuples(value),
+            _ => drop(path.other.insert(format!("{name} {value}"))),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn of(peer: &str, content: Value) -> Value {
+        let mut neighbor = json!({ "address": { "local": "192.0.2.8", "peer": peer } });
+        if let (Some(neighbor), Some(content)) = (neighbor.as_object_mut(), content.as_object()) {
+            neighbor.extend(content.clone());
+        }
+        neighbor
+    }
+
+    fn update(peer: &str, update: Value) -> Value {
+        json!({ "type": "update", "neighbor": of(peer, json!({ "message": { "update": update } })) })
+    }
+
+    fn paths(journal: &[Value]) -> Vec<String> {
+        replay(journal).unwrap().iter().map(Path::to_string).collect()
+    }
+
+    #[test]
+    fn the_messages_of_a_session_add_up_to_its_paths() {
+        let attribute = json!({ "origin": "igp", "as-path": [64513], "confederation-path": [],
+            "community": [[64513, 100]], "large-community": [[64513, 1, 2]], "med": 5 });
+        let announce = json!({ "attribute": attribute, "announce": { "ipv4 unicast": { "192.0.2.12": [
+            { "nlri": "198.51.100.0/32" }, { "nlri": "198.51.100.1/32" } ] } } });
+        let mut journal = vec![
+            json!({ "type": "state", "neighbor": of("192.0.2.12", json!({ "state": "up" })) }),
+            update("192.0.2.12", announce),
+            json!({ "type": "update",
+                    "neighbor": of("192.0.2.12", json!({ "message": { "eor": { "afi": "ipv4" } } })) }),
+        ];
+        let rest = "via 192.0.2.12 path 64513 communities 64513:100 large 64513:1:2 also med 5";
+        assert_eq!(paths(&journal), [format!("198.51.100.0/32 {rest}"), format!("198.51.100.1/32 {rest}")]);
+
+        journal.push(update(
+            "192.0.2.12",
+            json!({ "withdraw": { "ipv4 unicast": [{ "nlri": "198.51.100.0/32" }] } }),
+        ));
+        assert_eq!(paths(&journal), [format!("198.51.100.1/32 {rest}")]);
+
+        journal.push(json!({ "type": "state", "neighbor": of("192.0.2.12", json!({ "state": "down" })) }));
+        assert_eq!(paths(&journal), <[String; 0]>::default());
+    }
+}

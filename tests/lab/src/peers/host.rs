@@ -1,0 +1,96 @@
+//! A further host on the LAN.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::addresses::{self, Dual, LAN_LEN_V4, LEN_V6};
+use crate::lab::Lab;
+use crate::netns::{self, Netns};
+use crate::process::{Process, Spec};
+use crate::state;
+use crate::topology::{self, LAN_INTERFACE};
+
+/// A host that was plugged into a running lab. It goes when the lab goes.
+#[derive(Clone, Debug)]
+pub struct Host {
+    name: String,
+    netns: Netns,
+    address: Dual,
+    dir: PathBuf,
+    logs: PathBuf,
+}
+
+impl Host {
+    /// Plugs a host into the LAN: `192.0.2.N` and `2001:db8:1::N`, `n` from 3 to 9. Its port on the bridge has its
+    /// name.
+    pub fn plug(lab: &Lab, name: &str, n: u8) -> Result<Self> {
+        if !(3..=9).contains(&n) {
+            bail!("192.0.2.{n} is not for further hosts, 3 to 9 are");
+        }
+        let address =
+            Dual { v4: [192, 0, 2, n].into(), v6: [0x2001, 0xdb8, 1, 0, 0, 0, 0, u16::from(n)].into() };
+        let namespace = format!("{}-{name}", lab.id());
+        netns::create(std::slice::from_ref(&namespace))?;
+        let netns = Netns::open(&namespace)?;
+        netns.sysctl(&[
+            ("net/ipv6/conf/all/accept_dad", "0"),
+            ("net/ipv6/conf/default/accept_dad", "0"),
+            ("net/ipv6/conf/default/accept_ra", "0"),
+        ])?;
+        let mac = addresses::lan_mac(address);
+        topology::batch(
+            &lab.network().lan,
+            &format!(
+                "link add {name} type veth peer name {LAN_INTERFACE} address {mac} netns {namespace}\n\
+                 link set {name} master {} up\n",
+                topology::BRIDGE
+            ),
+        )
+        .with_context(|| format!("plug {name} in"))?;
+        topology::batch(
+            &netns,
+            &format!(
+                "link set lo up\nlink set {LAN_INTERFACE} up\n\
+                 addr add {}/{LAN_LEN_V4} dev {LAN_INTERFACE}\n\
+                 addr add {}/{LEN_V6} dev {LAN_INTERFACE} nodad\n",
+                address.v4, address.v6
+            ),
+        )?;
+        let dir = lab.dir().join(name);
+        fs::create_dir(&dir).with_context(|| dir.display().to_string())?;
+        Ok(Self { name: name.to_owned(), netns, address, dir, logs: state::logs(lab.id()) })
+    }
+
+    /// Name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its namespace.
+    pub fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// Its addresses.
+    pub fn address(&self) -> Dual {
+        self.address
+    }
+
+    /// A file in its folder.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Writes a file into its folder.
+    pub(super) fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let path = self.file(name);
+        fs::write(&path, text).with_context(|| path.display().to_string())?;
+        Ok(path)
+    }
+
+    pub(super) fn start(&self, spec: Spec) -> Result<Process> {
+        Process::start(spec, &self.netns, &self.logs)
+    }
+}
