@@ -14,20 +14,20 @@ use serde_json::{Value, json};
 static LAB: Shared = Shared::new(Lab::builder, configure);
 
 /// What an operator is told about a configuration object: the API server's refusal, or its condition `Accepted` when
-/// it is False, as `reason: message`.
-fn refusal(lab: &Lab, kind: &str, name: &str, spec: Value) -> String {
+/// it has anything to say (a reference that leads nowhere yet is no refusal), as `reason: message`.
+fn told(lab: &Lab, kind: &str, name: &str, spec: Value) -> String {
     let api = lab.api().unwrap();
     let version = "fairlead.dev/v1beta1";
     let object = json!({ "apiVersion": version, "kind": kind, "metadata": { "name": name }, "spec": spec });
     if let Err(error) = api.apply_object(object.clone()) {
         return format!("{error:#}");
     }
-    let told = wait_for(format!("{kind}/{name} to be refused"), SOON, || {
+    let said = wait_for(format!("a word about {kind}/{name}"), SOON, || {
         let object = api.get(version, kind, None, name)?;
         let conditions = object.pointer("/status/conditions").and_then(Value::as_array).cloned();
         let accepted = conditions.into_iter().flatten().find(|c| c["type"] == "Accepted");
         match accepted {
-            Some(condition) if condition["status"] == "False" => {
+            Some(condition) if condition["reason"] != "Accepted" => {
                 Ok(format!("{}: {}", condition["reason"], condition["message"]))
             }
             other => Err(anyhow::anyhow!("{other:?}")),
@@ -35,7 +35,7 @@ fn refusal(lab: &Lab, kind: &str, name: &str, spec: Value) -> String {
     })
     .unwrap();
     api.delete(&object.to_string()).unwrap();
-    told
+    said
 }
 
 /// Everything else goes on: a new Service is served from end to end.
@@ -63,7 +63,7 @@ fn a_bad_pool_is_refused_with_its_reason() {
         (json!(["192.0.2.210-192.0.2.215"]), &["Overlap"]),
         (json!(["10.9.0.0/24", "10.9.0.128/25"]), &["Overlap", "overlap"]),
     ] {
-        let told = refusal(&lab, "IPAddressPool", "bad", json!({ "addresses": addresses }));
+        let told = told(&lab, "IPAddressPool", "bad", json!({ "addresses": addresses }));
         eprintln!("{addresses}: {told}");
         assert!(words.iter().any(|word| told.contains(word)), "{addresses}: {told}");
     }
@@ -86,7 +86,7 @@ fn a_bad_advertisement_or_peer_is_refused_with_its_reason() {
             ["holdTime", "hold time"],
         ),
     ] {
-        let told = refusal(&lab, kind, "bad", spec.clone());
+        let told = told(&lab, kind, "bad", spec.clone());
         eprintln!("{kind} {spec}: {told}");
         assert!(words.iter().any(|word| told.contains(word)), "{kind} {spec}: {told}");
     }

@@ -9,7 +9,7 @@ use fairlead_e2e::{
     LbService, Policy, SECOND, SOON, Shared, all_nodes, configure, expect_next_hops, expect_sessions,
     next_hops, nodes,
 };
-use fairlead_lab::{Family, Lab, Message, ensure, wait_for};
+use fairlead_lab::{Family, Lab, Message, addresses, ensure, wait_for};
 use ipnet::IpNet;
 use serde_json::json;
 
@@ -158,12 +158,15 @@ fn a_steady_state_is_keepalives_only() {
         .frames()
         .into_iter()
         .filter_map(|seen| match seen.frame.message {
-            Message::Bgp { messages, .. } => Some(messages.into_iter().map(|message| message.kind)),
+            // The router passes routes on to the other speakers whenever its own timers say so.
+            Message::Bgp { from, messages, .. } if !addresses::router().both().contains(&from) => {
+                Some(messages.into_iter().map(|message| message.kind))
+            }
             _ => None,
         })
         .flatten()
         .collect();
-    assert_eq!(kinds, BTreeSet::from([4]), "types of BGP messages in eight seconds");
+    assert_eq!(kinds, BTreeSet::from([4]), "types of BGP messages of the speakers in eight seconds");
     service.delete(&lab).unwrap();
 }
 
