@@ -1,6 +1,6 @@
 //! The shell: watches, one task that decides, writes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -107,8 +107,7 @@ pub async fn control(
             }
             Some(done) = task.in_flight.join_next() => {
                 if let Ok((target, answer)) = done {
-                    task.metrics.wrote(&answer);
-                    task.writer.done(Instant::now(), &target, &answer, rand::random());
+                    task.done(&target, &answer);
                 }
             }
             () = tokio::time::sleep_until(wake.unwrap_or_else(tokio::time::Instant::now)), if wake.is_some() => {}
@@ -218,14 +217,36 @@ impl Task {
         }
     }
 
+    /// A write came back.
+    fn done(&mut self, target: &Target, answer: &Answer) {
+        self.metrics.wrote(answer);
+        self.writer.done(Instant::now(), target, answer, rand::random());
+        // After a write that was done, the watch shows what is there; after one without an answer, it may yet arrive.
+        let settled = !matches!(answer, Answer::Written(_) | Answer::Unavailable(_));
+        if let Target::Service(service) = target
+            && settled
+            && !self.writer.is_busy(target)
+        {
+            self.index.nothing_on_the_way(service, Timestamp::now());
+        }
+    }
+
     /// Does what was decided.
     fn act(&mut self) {
-        for decision in self.index.take_decisions() {
+        let mut decisions = VecDeque::from(self.index.take_decisions());
+        while let Some(decision) = decisions.pop_front() {
             match decision {
                 Decision::Status { service, patch } => {
                     let write = patch
                         .map(|patch| Write { version: patch.resource_version.clone(), body: patch.body() });
-                    self.writer.put(Target::Service(service), write);
+                    let target = Target::Service(service);
+                    self.writer.put(target.clone(), write);
+                    if let Target::Service(service) = &target
+                        && !self.writer.is_busy(&target)
+                    {
+                        self.index.nothing_on_the_way(service, Timestamp::now());
+                        decisions.extend(self.index.take_decisions());
+                    }
                 }
                 Decision::Event(event) => {
                     if !self.events.send(*event) {

@@ -75,6 +75,8 @@ struct Pending {
     write: Write,
     backoff: Backoff,
     place: Place,
+    /// While it was in flight, there was a newer word.
+    superseded: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,10 +106,13 @@ impl Writer {
     /// The newest word on an object: this write, or none. An earlier one that was not sent is dropped.
     pub fn put(&mut self, target: Target, write: Option<Write>) {
         let dropped = self.withdraw(&target);
+        if let Some(sent) = self.in_flight.get_mut(&target) {
+            sent.superseded = true;
+        }
         let Some(write) = write else { return };
         if self.in_flight.contains_key(&target) {
             let backoff = Backoff::new(RETRY.0, RETRY.1);
-            self.pending.insert(target, Pending { write, backoff, place: Place::Behind });
+            self.pending.insert(target, Pending { write, backoff, place: Place::Behind, superseded: false });
             return;
         }
         // It keeps its place in the queue, and its pause after a failure.
@@ -117,7 +122,7 @@ impl Writer {
             }
             _ => (self.next_place(), Backoff::new(RETRY.0, RETRY.1)),
         };
-        self.enqueue(target, Pending { write, backoff, place });
+        self.enqueue(target, Pending { write, backoff, place, superseded: false });
     }
 
     /// What to send now, if anything. It is in flight until [`Writer::done`].
@@ -160,38 +165,45 @@ impl Writer {
 
     /// How a write went; `random` is between 0 and 1.
     pub fn done(&mut self, now: Instant, target: &Target, answer: &Answer, random: f64) {
-        let Some(mut sent) = self.in_flight.remove(target) else { return };
+        let Some(sent) = self.in_flight.remove(target) else { return };
         let newer = self.withdraw(target);
         if !matches!(answer, Answer::Unavailable(_)) {
             self.pause.succeed();
             self.window = (self.window * 2).min(MAX_IN_FLIGHT);
         }
-        let again = match answer {
-            // What was decided on the version that was just replaced must fail. The watch brings the new version.
-            Answer::Written(version) => newer
-                .filter(|newer| newer.write.version != sent.write.version || *version == newer.write.version),
-            Answer::Conflict => newer.filter(|newer| newer.write.version != sent.write.version),
-            Answer::Gone | Answer::Invalid => newer,
-            Answer::Failed => {
-                let wait = sent.backoff.fail(random);
-                sent.write = newer.map_or(sent.write, |newer| newer.write);
-                sent.place = Place::Delayed(now + wait);
-                return self.enqueue(target.clone(), sent);
-            }
-            Answer::Unavailable(wait) => {
-                self.window = 1;
-                // Those that were in flight together fail together: one failure, one pause.
-                let pausing = self.paused_until.filter(|until| now < *until);
-                let pause = pausing.unwrap_or_else(|| now + self.pause.fail(random));
-                self.paused_until = Some(pause.max(now + wait.unwrap_or_default()));
-                sent.write = newer.map_or(sent.write, |newer| newer.write);
-                Some(sent)
-            }
-        };
-        if let Some(mut pending) = again {
-            pending.place = self.next_place();
-            self.enqueue(target.clone(), pending);
+        if let Answer::Unavailable(wait) = answer {
+            self.window = 1;
+            // Those that were in flight together fail together: one failure, one pause.
+            let pausing = self.paused_until.filter(|until| now < *until);
+            let pause = pausing.unwrap_or_else(|| now + self.pause.fail(random));
+            self.paused_until = Some(pause.max(now + wait.unwrap_or_default()));
         }
+        let on_same_version = newer.as_ref().is_some_and(|newer| newer.write.version == sent.write.version);
+        let later = match answer {
+            // What was decided on the version that was just replaced must fail. The watch brings the new version.
+            Answer::Written(version) if on_same_version && *version != sent.write.version => return,
+            Answer::Written(_) | Answer::Gone | Answer::Invalid => false,
+            // The watch brings the newer object and with it a newer word. In case it does not, ask again later.
+            Answer::Conflict => newer.is_none() || on_same_version,
+            Answer::Failed => true,
+            Answer::Unavailable(_) => false,
+        };
+        let repeats =
+            matches!(answer, Answer::Conflict | Answer::Failed | Answer::Unavailable(_)) && !sent.superseded;
+        let backoff = sent.backoff.clone();
+        let Some(mut again) = newer.or_else(|| repeats.then_some(sent)) else { return };
+        if later {
+            again.backoff = backoff;
+            again.place = Place::Delayed(now + again.backoff.fail(random));
+        } else {
+            again.place = self.next_place();
+        }
+        self.enqueue(target.clone(), again);
+    }
+
+    /// Whether something is still to be sent to an object, or on the way.
+    pub fn is_busy(&self, target: &Target) -> bool {
+        self.pending.contains_key(target) || self.in_flight.contains_key(target)
     }
 
     /// How many wait to be sent, and how many are in flight.
@@ -293,13 +305,37 @@ mod tests {
 
     #[test]
     fn a_write_decided_on_a_version_that_is_gone_is_not_sent() {
-        for answer in [Answer::Written("2".into()), Answer::Conflict] {
+        let (mut writer, now) = (Writer::default(), Instant::now());
+        writer.put(target("s"), write("1", "first"));
+        sent(&mut writer, now);
+        writer.put(target("s"), write("1", "second"));
+        writer.done(now, &target("s"), &Answer::Written("2".into()), 0.5);
+        assert_eq!(writer.depth(), (0, 0), "the watch brings the newer object");
+    }
+
+    #[test]
+    fn after_a_conflict_the_newer_word_is_sent_and_without_one_the_old_again_later() {
+        let (mut writer, now) = (Writer::default(), Instant::now());
+        writer.put(target("s"), write("1", "first"));
+        sent(&mut writer, now);
+        writer.done(now, &target("s"), &Answer::Conflict, 1.0);
+        assert_eq!(sent(&mut writer, now), [""; 0], "the watch is given time to bring the newer object");
+        writer.put(target("s"), write("2", "newer"));
+        assert_eq!(sent(&mut writer, now + RETRY.0), ["s:newer"]);
+        writer.done(now, &target("s"), &Answer::Conflict, 1.0);
+        assert_eq!(sent(&mut writer, now + RETRY.1), ["s:newer"], "it brought none: asked again");
+    }
+
+    #[test]
+    fn what_is_moot_while_in_flight_is_not_tried_again() {
+        for answer in [Answer::Conflict, Answer::Failed, Answer::Unavailable(None)] {
             let (mut writer, now) = (Writer::default(), Instant::now());
             writer.put(target("s"), write("1", "first"));
             sent(&mut writer, now);
-            writer.put(target("s"), write("1", "second"));
+            writer.put(target("s"), None);
+            assert!(writer.is_busy(&target("s")));
             writer.done(now, &target("s"), &answer, 0.5);
-            assert_eq!(sent(&mut writer, now), [""; 0], "{answer:?}: the watch brings the newer object");
+            assert!(!writer.is_busy(&target("s")), "{answer:?}");
         }
     }
 

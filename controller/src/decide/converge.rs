@@ -44,6 +44,11 @@ impl Index {
             if let (Outcome::Refused { reason, .. }, false) = (&record.outcome, events.is_empty()) {
                 *self.counters.failures.entry(*reason).or_default() += 1;
             }
+            for ip in patch.iter().flat_map(|patch| &patch.ingress) {
+                if !record.promised.contains(ip) {
+                    record.promised.push(*ip);
+                }
+            }
             self.decisions.push(Decision::Status { service: key.clone(), patch: patch.map(Box::new) });
             self.decisions.extend(events.into_iter().map(|event| Decision::Event(Box::new(event))));
         }

@@ -65,9 +65,11 @@ struct Record {
     observed: Observed,
     outcome: Outcome,
     told: Told,
-    /// Addresses it no longer holds, but that its status still shows. Nobody else gets them before the write has arrived
-    /// that takes them away: at no time does the API show an address twice, and a restart cannot find it so.
+    /// Addresses it no longer holds, but that its status still shows, or that a write on the way may still put there.
+    /// Nobody else gets them before: at no time does the API show an address twice, and a restart cannot find it so.
     departing: Vec<IpAddr>,
+    /// Addresses in patches decided on the version last seen. Once there is a newer one, they cannot arrive any more.
+    promised: Vec<IpAddr>,
 }
 
 /// What a Service gets.
@@ -157,6 +159,16 @@ impl Index {
         if self.listed.decided {
             self.adopt(&key);
             self.converge(&key, now);
+            self.settle(now);
+        }
+    }
+
+    /// Nothing that was decided on a Service is waiting to be written any more or can still arrive.
+    pub fn nothing_on_the_way(&mut self, key: &ObjectKey, now: Timestamp) {
+        let Some(record) = self.services.get_mut(key) else { return };
+        if !record.promised.is_empty() {
+            record.promised.clear();
+            record.depart(&mut self.ipam);
             self.settle(now);
         }
     }
@@ -277,7 +289,10 @@ impl Index {
         let key = &observed.balancer.key;
         match self.services.get_mut(key) {
             Some(record) if record.observed.balancer.uid == observed.balancer.uid => {
-                record.observed = observed
+                if record.observed.balancer.resource_version != observed.balancer.resource_version {
+                    record.promised.clear();
+                }
+                record.observed = observed;
             }
             Some(_) => {
                 // Deleted and made again without our seeing it in between: what the old one held is free.
@@ -286,7 +301,8 @@ impl Index {
             }
             None => {
                 let told = Told::by(&observed);
-                let record = Record { observed, outcome: Outcome::Undecided, told, departing: Vec::new() };
+                let outcome = Outcome::Undecided;
+                let record = Record { observed, outcome, told, departing: Vec::new(), promised: Vec::new() };
                 self.services.insert(record.observed.balancer.key.clone(), record);
             }
         }
@@ -378,7 +394,8 @@ impl Record {
     fn depart(&mut self, ipam: &mut Ipam) {
         let balancer = &self.observed.balancer;
         let held = ipam.holding(&balancer.key).map(|held| held.addresses.clone()).unwrap_or_default();
-        let shown = balancer.ingress.iter().filter(|ip| !held.contains(ip)).copied().collect();
+        let shown = balancer.ingress.iter().chain(&self.promised);
+        let shown = shown.filter(|ip| !held.contains(ip)).copied().collect();
         for ip in std::mem::replace(&mut self.departing, shown) {
             if !self.departing.contains(&ip) {
                 ipam.unreserve(ip, &balancer.key);

@@ -134,7 +134,11 @@ enum LateStep {
     Pools {
         variants: [u8; 3],
     },
-    /// One of the writes that are on their way arrives, or fails for being out of date.
+    /// One of the writes that wait is sent.
+    Send {
+        which: usize,
+    },
+    /// One of the writes in flight arrives, or fails for being out of date.
     Arrive {
         which: usize,
     },
@@ -148,6 +152,7 @@ fn late_step() -> impl Strategy<Value = LateStep> {
         6 => (0..10u8, 0..8u8).prop_map(|(name, variant)| LateStep::Apply { name, variant }),
         2 => (0..10u8).prop_map(|name| LateStep::Delete { name }),
         1 => [0..6u8, 0..6u8, 0..6u8].prop_map(|variants| LateStep::Pools { variants }),
+        6 => any::<usize>().prop_map(|which| LateStep::Send { which }),
         6 => any::<usize>().prop_map(|which| LateStep::Arrive { which }),
         1 => Just(LateStep::Crash),
     ]
@@ -171,7 +176,8 @@ proptest! {
         steps in prop::collection::vec(late_step(), 1..60),
     ) {
         let mut world = World::new(pools_of([1, 2, 5]));
-        let mut on_the_way: BTreeMap<ObjectKey, StatusPatch> = BTreeMap::new();
+        let mut waiting: BTreeMap<ObjectKey, StatusPatch> = BTreeMap::new();
+        let mut in_flight: BTreeMap<ObjectKey, StatusPatch> = BTreeMap::new();
         for step in steps {
             match step {
                 LateStep::Apply { name, variant: v } => {
@@ -186,30 +192,54 @@ proptest! {
                     world.config.pools = pools(pools_of(variants));
                     world.index.set_config(world.config.clone(), world.now);
                 }
-                LateStep::Arrive { which } if !on_the_way.is_empty() => {
-                    let key = on_the_way.keys().nth(which % on_the_way.len()).unwrap().clone();
-                    let patch = on_the_way.remove(&key).unwrap();
-                    world.write(key, &patch);
+                LateStep::Send { which } => {
+                    let free: Vec<_> = waiting.keys().filter(|key| !in_flight.contains_key(key)).cloned().collect();
+                    if !free.is_empty() {
+                        let key = free[which % free.len()].clone();
+                        let patch = waiting.remove(&key).unwrap();
+                        in_flight.insert(key, patch);
+                    }
+                }
+                LateStep::Arrive { which } if !in_flight.is_empty() => {
+                    let key = in_flight.keys().nth(which % in_flight.len()).unwrap().clone();
+                    let patch = in_flight.remove(&key).unwrap();
+                    if !world.write(key.clone(), &patch) && !waiting.contains_key(&key) {
+                        world.index.nothing_on_the_way(&key, world.now);
+                    }
                 }
                 LateStep::Arrive { .. } => {}
                 LateStep::Crash => {
-                    on_the_way.clear();
+                    waiting.clear();
+                    in_flight.clear();
                     world.start();
                 }
             }
-            for decision in world.index.take_decisions() {
-                match decision {
-                    Decision::Status { service, patch: Some(patch) } => drop(on_the_way.insert(service, *patch)),
-                    Decision::Status { service, patch: None } => drop(on_the_way.remove(&service)),
-                    Decision::Event(_) => {}
+            loop {
+                let decisions = world.index.take_decisions();
+                if decisions.is_empty() {
+                    break;
+                }
+                for decision in decisions {
+                    let Decision::Status { service, patch } = decision else { continue };
+                    match patch {
+                        Some(patch) => drop(waiting.insert(service, *patch)),
+                        None => {
+                            waiting.remove(&service);
+                            if !in_flight.contains_key(&service) {
+                                world.index.nothing_on_the_way(&service, world.now);
+                            }
+                        }
+                    }
                 }
             }
             world.index.ipam().check();
             prop_assert_eq!(shown_twice(&world), Vec::<String>::new());
         }
         // All that is on its way arrives or fails; in the end everybody agrees.
-        for (key, patch) in on_the_way {
-            world.write(key, &patch);
+        for (key, patch) in in_flight.into_iter().chain(waiting) {
+            if !world.write(key.clone(), &patch) {
+                world.index.nothing_on_the_way(&key, world.now);
+            }
         }
         world.sync();
         let results = world.results();
