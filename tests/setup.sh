@@ -67,8 +67,8 @@ as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
 # shellcheck disable=SC2086 # a list of words
 as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
 
-# Where systemd runs, a freshly installed service is also enabled for the next boot: not wanted either.
-if [ -d /run/systemd/system ]; then
+# With systemd a freshly installed service is also enabled for the next boot: not wanted either.
+if command -v systemctl >/dev/null 2>&1; then
     for service in $SERVICES; do
         case " $missing " in
         *" $service "* | *" ${service}2 "*) as_root systemctl disable -q "$service" 2>/dev/null || true ;;

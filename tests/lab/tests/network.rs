@@ -191,12 +191,15 @@ fn is_gone(id: &str) -> Result<(), String> {
 }
 
 #[test]
-fn a_lab_whose_process_is_killed_goes_away_by_itself() {
+fn a_lab_goes_away_with_its_process_however_that_ends() {
     let _alone = alone();
-    let (mut child, id) = held();
-    child.kill().unwrap();
-    child.wait().unwrap();
-    wait_for("the reaper", 10 * SECOND, || is_gone(&id)).unwrap();
+    // Ctrl-C, a polite end, a crash.
+    for signal in ["-INT", "-TERM", "-KILL"] {
+        let (mut child, id) = held();
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        child.wait().unwrap();
+        wait_for(format!("the reaper after {signal}"), 10 * SECOND, || is_gone(&id)).unwrap();
+    }
 }
 
 #[test]

@@ -1,0 +1,175 @@
+//! Sessions that end: a speaker that leaves, one that dies, a router that falls silent, one that is shut down.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use fairlead_e2e::{SECOND, SOON};
+use fairlead_lab::peers::Notification;
+use fairlead_lab::{Capture, Message, wait_for};
+use serde_json::Value;
+
+use crate::setup::{PEERS, Setup, turn};
+use crate::tables::{address, expect_all};
+
+const TEXT: &str = "the speaker on this node is stopping";
+
+/// Whether the iBGP router, which keeps routes over a graceful restart, has paths via n2.
+fn kept(setup: &Setup) -> bool {
+    let n2 = [address("192.0.2.12"), address("2001:db8:1::12")];
+    setup.ibgp.paths().unwrap().iter().filter(|path| n2.contains(&path.next_hop)).count() == 4
+}
+
+#[test]
+fn a_speaker_that_is_stopped_withdraws_then_says_why() {
+    let setup = turn();
+    expect_all(&setup, &["11", "12"]);
+    let speaker = setup.lab.node("n2").unwrap().speaker().unwrap();
+    let journal = setup.exabgp.journal().unwrap().len();
+    speaker.terminate(5 * SECOND).unwrap();
+    expect_all(&setup, &["11"]);
+    for (name, router) in [("BIRD", &setup.bird), ("old BIRD", &setup.old)] {
+        let session = router.session("n2").unwrap();
+        assert_eq!(session.last_error, "Received: Administrative shutdown", "{name}");
+        assert_eq!(session.message, TEXT, "{name}");
+    }
+    let n2 = address("192.0.2.12");
+    let said = setup.exabgp.notifications(n2).unwrap();
+    let last = said.last().unwrap();
+    assert_eq!((last.code, last.subcode), (6, 2), "Cease, Administrative Shutdown");
+    assert!(last.data.contains(TEXT), "{last:?}");
+    // Word by word: first the withdrawals, so that a router forwards elsewhere before it tears anything down.
+    let words: Vec<&str> = setup.exabgp.journal().unwrap()[journal..]
+        .iter()
+        .filter(|entry| entry.pointer("/neighbor/address/peer") == Some(&Value::from("192.0.2.12")))
+        .filter_map(|entry| match entry["type"].as_str() {
+            Some("update") => entry.pointer("/neighbor/message/update/withdraw").map(|_| "withdraw"),
+            Some("notification") => Some("notification"),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(words, ["withdraw", "withdraw", "notification"]);
+    // Graceful restart was negotiated with this one, so it was told nothing and keeps the routes.
+    assert!(kept(&setup), "{:?}", setup.ibgp.paths());
+    speaker.spawn_again().unwrap();
+    setup.expect_sessions(&PEERS).unwrap();
+    expect_all(&setup, &["11", "12"]);
+}
+
+#[test]
+fn a_speaker_that_is_killed_comes_back_without_a_gap_where_restart_is_graceful() {
+    let setup = turn();
+    expect_all(&setup, &["11", "12"]);
+    assert!(kept(&setup), "{:?}", setup.ibgp.paths());
+    let speaker = setup.lab.node("n2").unwrap().speaker().unwrap();
+    let withdrawn = setup.ibgp.session("n2").unwrap().received.1;
+    speaker.kill().unwrap();
+    expect_all(&setup, &["11"]);
+    assert!(kept(&setup), "{:?}", setup.ibgp.paths());
+    speaker.spawn_again().unwrap();
+    wait_for("the session with iBGP BIRD", SOON, || {
+        assert!(kept(&setup), "{:?}", setup.ibgp.paths());
+        let session = setup.ibgp.session("n2")?;
+        ensure!(session.state == "Established", "{session:?}");
+        Ok(())
+    })
+    .unwrap();
+    setup.expect_sessions(&PEERS).unwrap();
+    expect_all(&setup, &["11", "12"]);
+    assert!(kept(&setup), "after the End-of-RIB: {:?}", setup.ibgp.paths());
+    assert_eq!(setup.ibgp.session("n2").unwrap().received.1, withdrawn, "withdrawals at iBGP BIRD");
+}
+
+/// How long `router` had been silent when the node told it that the hold timer had expired.
+fn silence(capture: &Capture, node: IpAddr, router: IpAddr) -> anyhow::Result<Duration> {
+    let mut heard: Option<Instant> = None;
+    for seen in capture.frames() {
+        let Message::Bgp { from, to, messages } = seen.frame.message else { continue };
+        if (from, to) == (router, node) {
+            heard = Some(seen.at);
+        }
+        // Error code 4, RFC 4271 §6.5.
+        let expired = messages.iter().any(|message| message.kind == 3 && message.body.starts_with(&[4, 0]));
+        if (from, to) == (node, router) && expired {
+            return Ok(seen.at - heard.context("it never spoke")?);
+        }
+    }
+    anyhow::bail!("{router} has not been told yet")
+}
+
+#[test]
+fn a_router_that_falls_silent_is_dropped_after_the_hold_time() {
+    let setup = turn();
+    let n1 = address("192.0.2.11");
+    let since = setup.session("n1", "exabgp").unwrap()["uptimeSince"].clone();
+    let capture = setup.lab.capture_node("n1").unwrap();
+    // Let each be heard once more, so that the capture knows when that was.
+    let silent = [("gobgp-v4", "192.0.2.6", 3 * SECOND), ("bird", "192.0.2.5", 9 * SECOND)];
+    for (_, router, _) in silent {
+        wait_for(format!("a keepalive of {router}"), SOON, || {
+            let heard = capture.frames().into_iter().any(
+                |seen| matches!(seen.frame.message, Message::Bgp { from, .. } if from == address(router)),
+            );
+            ensure!(heard, "nothing");
+            Ok(())
+        })
+        .unwrap();
+    }
+    setup.gobgp.process().stop().unwrap();
+    setup.bird.process().stop().unwrap();
+    for (peer, router, hold_time) in silent {
+        let silence = wait_for(format!("n1 to give {peer} up"), SOON, || silence(&capture, n1, address(router)));
+        let silence = silence.unwrap();
+        eprintln!("{peer}: dropped after {silence:?} of silence, hold time {hold_time:?}");
+        assert!(silence >= hold_time - SECOND / 10, "{peer}: {silence:?}");
+        assert!(silence < hold_time + 2 * SECOND, "{peer}: {silence:?}");
+        setup.expect_error(peer, &["hold timer expired"]).unwrap();
+    }
+    assert_eq!(setup.session("n1", "exabgp").unwrap()["uptimeSince"], since, "the others go on");
+    setup.gobgp.process().resume().unwrap();
+    setup.bird.process().resume().unwrap();
+    setup.expect_sessions(&PEERS).unwrap();
+    expect_all(&setup, &["11", "12"]);
+}
+
+#[test]
+fn a_router_that_is_shut_down_is_quoted() {
+    let setup = turn();
+    for node in ["n1", "n2"] {
+        setup.bird.birdc(&format!("disable {node} \"new fan, back at noon\"")).unwrap();
+    }
+    setup.expect_error("bird", &["Administrative Shutdown", "new fan, back at noon"]).unwrap();
+    for node in ["n1", "n2"] {
+        setup.bird.birdc(&format!("enable {node}")).unwrap();
+    }
+    setup.expect_sessions(&["bird"]).unwrap();
+    expect_all(&setup, &["11", "12"]);
+}
+
+#[test]
+fn a_peer_that_is_deconfigured_is_told_so() {
+    let setup = turn();
+    let object = "apiVersion: fairlead.dev/v1beta1\nkind: BGPPeer\nmetadata: { name: exabgp }\n";
+    let peer = setup.lab.api().unwrap().get("fairlead.dev/v1beta1", "BGPPeer", None, "exabgp").unwrap();
+    let n1 = address("192.0.2.11");
+    let before = setup.exabgp.notifications(n1).unwrap().len();
+    setup.lab.api().unwrap().delete(object).unwrap();
+    let said: Vec<Notification> = wait_for("ExaBGP to be told", SOON, || {
+        let said = setup.exabgp.notifications(n1)?;
+        ensure!(said.len() > before, "{said:?}");
+        Ok(said)
+    })
+    .unwrap();
+    let last = said.last().unwrap();
+    assert_eq!((last.code, last.subcode), (6, 3), "Cease, Peer De-configured");
+    wait_for("the session to be gone from the Speaker object", SOON, || match setup.session("n1", "exabgp") {
+        Ok(session) => Err(session.to_string()),
+        Err(_) => Ok(()),
+    })
+    .unwrap();
+    let again = serde_json::json!({ "apiVersion": "fairlead.dev/v1beta1", "kind": "BGPPeer",
+                                    "metadata": { "name": "exabgp" }, "spec": peer["spec"] });
+    setup.lab.api().unwrap().apply_object(again).unwrap();
+    setup.expect_sessions(&["exabgp"]).unwrap();
+    expect_all(&setup, &["11", "12"]);
+}
