@@ -249,6 +249,7 @@ impl Task {
                     }
                 }
                 Decision::Event(event) => {
+                    tracing::info!(service = %event.service, reason = %event.reason, "{}", event.message);
                     if !self.events.send(*event) {
                         self.metrics.event_dropped();
                     }
