@@ -88,7 +88,7 @@ impl FieldTerm {
             Value::String(text) => *text == self.value,
             // An absent field reads as the zero of its type.
             Value::Null => matches!(self.value.as_str(), "" | "false" | "0"),
-            other => other.to_string() == self.value,
+            other => format!("{other}") == self.value,
         };
         equal == self.equal
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::table::{Cell, Column, age_of, at_path};
+use super::table::{Cell, Column, age_of, at_path, shown};
 
 /// `Name`, which all have.
 pub(crate) fn name() -> Column {
@@ -169,11 +169,7 @@ fn labels(selector: &Value) -> Value {
 }
 
 fn short_list(values: &[&Value]) -> Value {
-    let shown: Vec<String> = values
-        .iter()
-        .take(3)
-        .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-        .collect();
+    let shown: Vec<String> = values.iter().take(3).map(|value| shown(value)).collect();
     json!(match values.len() {
         0 => "<unset>".into(),
         1..=3 => shown.join(","),

@@ -7,6 +7,7 @@ mod discovery;
 mod format;
 mod objects;
 mod openapi;
+mod protobuf;
 mod query;
 mod reply;
 mod route;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::format::Format;
 use super::query::Parameters;
 use super::route::ResourcePath;
-use super::{Shared, reply, watch};
+use super::{Shared, protobuf, reply, watch};
 use crate::api::{DeleteOptions, Deleted, Listing, Patch, Target, Written};
 use crate::failure::Failure;
 use crate::kinds::Door;
@@ -162,6 +162,7 @@ fn read_object(headers: &HeaderMap, body: &Bytes) -> Result<Value, Failure> {
         "" | "application/json" => serde_json::from_slice(body)
             .map_err(|error| Failure::bad_request(format!("the object provided is unrecognized: {error}"))),
         "application/yaml" => read_yaml(body),
+        protobuf::MEDIA_TYPE => protobuf::read(body),
         _ => Err(Failure::unsupported_media_type(&["application/json", "application/yaml"])),
     }
 }

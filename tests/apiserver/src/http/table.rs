@@ -107,12 +107,7 @@ impl Column {
             // Several values, or one that is no scalar, are shown as JSON.
             (_, [Value::String(text)]) => json!(text),
             (_, [one]) => json!(one.to_string()),
-            (_, many) => json!(
-                many.iter()
-                    .map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-                    .collect::<Vec<_>>()
-                    .join(",")
-            ),
+            (_, many) => json!(many.iter().map(|value| shown(value)).collect::<Vec<_>>().join(",")),
         }
     }
 }
@@ -173,6 +168,11 @@ pub(crate) fn at_path<'a>(object: &'a Value, path: &str) -> Vec<&'a Value> {
     values
 }
 
+/// A scalar as text.
+pub(crate) fn shown(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
 /// The closing bracket that belongs to an opening one before the text.
 fn closing(text: &str) -> Option<usize> {
     let (mut depth, mut quote) = (0, None);
@@ -217,12 +217,7 @@ fn bracket<'a>(value: &'a Value, step: &str) -> Vec<&'a Value> {
         let Some((path, wanted)) = filter.split_once("==") else { return Vec::new() };
         let path = path.trim().trim_start_matches('@');
         let wanted = wanted.trim().trim_matches(['\'', '"']);
-        let fits = |item: &&Value| {
-            at_path(item, path).iter().any(|value| match value {
-                Value::String(text) => text == wanted,
-                other => other.to_string() == wanted,
-            })
-        };
+        let fits = |item: &&Value| at_path(item, path).iter().any(|value| shown(value) == wanted);
         return value.as_array().into_iter().flatten().filter(fits).collect();
     }
     let Value::Array(items) = value else { return Vec::new() };

@@ -5,6 +5,8 @@
 //! fail). What only controllers of a cluster do (garbage collection, emptying namespaces) is not asked here, since a
 //! kube-apiserver alone does not do it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it fails")]
+
 mod apply;
 mod context;
 mod custom;

@@ -82,8 +82,9 @@ pub(super) fn complete(spec: &mut ServiceSpec, old: Option<&ServiceSpec>, cluste
         let why = "must be 'RequireDualStack' or 'PreferDualStack' when multiple IP families are specified";
         causes.push(Cause::invalid("spec.ipFamilyPolicy", &json!(policy), why));
     }
+    let free = headless && selectorless;
     for (at, family) in families.iter().enumerate() {
-        if !cluster.contains(family) && !(headless && selectorless) {
+        if !free && !cluster.contains(family) {
             let path = format!("spec.ipFamilies[{at}]");
             causes.push(Cause::invalid(path, &json!(family.name()), "not configured on this cluster"));
         }
@@ -91,7 +92,7 @@ pub(super) fn complete(spec: &mut ServiceSpec, old: Option<&ServiceSpec>, cluste
     if families.len() > 2 || (families.len() == 2 && families[0] == families[1]) {
         causes.push(Cause::duplicate("spec.ipFamilies[1]", &json!(families[1].name())));
     }
-    if policy == REQUIRE && cluster.len() < 2 && !(headless && selectorless) {
+    if policy == REQUIRE && cluster.len() < 2 && !free {
         let why = "this cluster is not configured for dual-stack services";
         causes.push(Cause::invalid("spec.ipFamilyPolicy", &json!(policy), why));
     }

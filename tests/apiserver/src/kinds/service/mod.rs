@@ -240,6 +240,3 @@ fn write(service: &Service) -> Result<Value, Vec<Cause>> {
         vec![Cause { reason: "FieldValueInvalid", field: String::new(), message: error.to_string() }]
     })
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,166 @@
+//! Misbehaviour on demand.
+
+use std::time::{Duration, Instant};
+
+use axum::http::Request;
+use fairlead_apiserver::{Fault, Outage};
+use futures::StreamExt;
+use kube::api::{ListParams, WatchEvent, WatchParams};
+use serde_json::{Value, json};
+
+use crate::{code, configs, create, server};
+
+const SOON: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn chosen_verbs_fail_and_do_nothing() {
+    let server = server().await;
+    let api = configs(&server).await;
+    for status in [409, 429, 500, 503] {
+        server.faults().fail(status, 1.0, &["create"], &["configmaps"]);
+        assert_eq!(code(create(&api, "x").await), status);
+        assert_eq!(code(api.get("x").await), 404);
+        server.faults().clear();
+    }
+    create(&api, "x").await.unwrap();
+}
+
+#[tokio::test]
+async fn latency_delays_answers() {
+    let server = server().await;
+    let api = configs(&server).await;
+    let id = server.faults().latency(Duration::from_millis(200));
+    let begin = Instant::now();
+    create(&api, "x").await.unwrap();
+    assert!(begin.elapsed() >= Duration::from_millis(200));
+    server.faults().remove(id);
+    assert!(server.faults().active().is_empty());
+}
+
+#[tokio::test]
+async fn watches_close_expire_and_find_their_history_gone() {
+    let server = server().await;
+    let api = configs(&server).await;
+    let version = api.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+    create(&api, "x").await.unwrap();
+
+    let mut watch = api.watch(&WatchParams::default(), &version).await.unwrap().boxed();
+    assert!(matches!(watch.next().await, Some(Ok(WatchEvent::Added(_)))));
+    server.faults().close_watches();
+    assert!(tokio::time::timeout(SOON, watch.next()).await.unwrap().is_none());
+
+    let mut watch = api.watch(&WatchParams::default(), &version).await.unwrap().boxed();
+    assert!(matches!(watch.next().await, Some(Ok(WatchEvent::Added(_)))));
+    server.faults().expire_watches();
+    match tokio::time::timeout(SOON, watch.next()).await.unwrap() {
+        Some(Ok(WatchEvent::Error(status))) => assert_eq!(status.code, 410),
+        other => panic!("{other:?}"),
+    }
+
+    create(&api, "y").await.unwrap();
+    server.faults().compact();
+    let mut watch = api.watch(&WatchParams::default(), &version).await.unwrap().boxed();
+    match tokio::time::timeout(SOON, watch.next()).await.unwrap() {
+        Some(Ok(WatchEvent::Error(status))) => assert_eq!(status.code, 410),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_continued_list_whose_history_is_gone_is_410() {
+    let server = server().await;
+    let api = configs(&server).await;
+    for name in ["a", "b", "c"] {
+        create(&api, name).await.unwrap();
+    }
+    let page = api.list(&ListParams::default().limit(1)).await.unwrap();
+    create(&api, "d").await.unwrap();
+    server.faults().compact();
+    let token = page.metadata.continue_.unwrap();
+    assert_eq!(code(api.list(&ListParams::default().limit(1).continue_token(&token)).await), 410);
+}
+
+#[tokio::test]
+async fn a_refusing_server_comes_back_at_the_same_address_with_its_objects() {
+    let server = server().await;
+    let api = configs(&server).await;
+    create(&api, "x").await.unwrap();
+    let mut watch = api.watch(&WatchParams::default(), "0").await.unwrap().boxed();
+    assert!(matches!(watch.next().await, Some(Ok(WatchEvent::Added(_)))));
+    server.faults().outage(Outage::Refuse, Duration::from_secs(60));
+    // The watch breaks, and nothing can be asked.
+    assert!(!matches!(tokio::time::timeout(SOON, watch.next()).await.unwrap(), Some(Ok(_))));
+    assert_eq!(code(api.get("x").await), 0);
+    server.faults().end_outage();
+    let deadline = Instant::now() + SOON;
+    while code(api.get("x").await) != 200 {
+        assert!(Instant::now() < deadline, "not back in time");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_outage_ends_by_itself() {
+    let server = server().await;
+    let api = configs(&server).await;
+    server.faults().outage(Outage::Refuse, Duration::from_millis(200));
+    let deadline = Instant::now() + SOON;
+    while code(create(&api, "x").await) == 0 {
+        assert!(Instant::now() < deadline, "not back in time");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(code(api.get("x").await), 200);
+}
+
+#[tokio::test]
+async fn a_hanging_server_answers_nothing_until_it_is_over() {
+    let server = server().await;
+    let api = configs(&server).await;
+    create(&api, "x").await.unwrap();
+    server.faults().outage(Outage::Hang, Duration::from_secs(60));
+    let asked = api.get("x");
+    tokio::pin!(asked);
+    assert!(tokio::time::timeout(Duration::from_millis(300), &mut asked).await.is_err());
+    server.faults().end_outage();
+    assert_eq!(code(tokio::time::timeout(SOON, asked).await.unwrap()), 200);
+}
+
+#[tokio::test]
+async fn other_processes_switch_faults_over_http() {
+    let server = server().await;
+    let api = configs(&server).await;
+    let client = server.client().await.unwrap();
+    let send = |method: &'static str, path: &'static str, body: Value| {
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        let request = Request::builder().method(method).uri(path).body(body).unwrap();
+        let client = client.clone();
+        async move { client.request::<Value>(request).await }
+    };
+    let fault = json!({ "verbs": ["create"], "status": 429, "retryAfter": 7, "times": 1 });
+    send("POST", "/faults", fault).await.unwrap();
+    let listed = send("GET", "/faults", Value::Null).await.unwrap();
+    assert_eq!(listed["faults"][0]["fault"]["status"], 429);
+    match create(&api, "x").await {
+        Err(kube::Error::Api(status)) => {
+            assert_eq!((status.code, status.details.unwrap().retry_after_seconds), (429, 7));
+        }
+        other => panic!("{other:?}"),
+    }
+    create(&api, "x").await.unwrap();
+    assert_eq!(server.faults().active(), vec![]);
+    assert_eq!(code(send("POST", "/faults", json!({ "nonsense": 1 })).await), 400);
+
+    send("POST", "/faults/outage", json!({ "mode": "refuse", "seconds": 0.2 })).await.unwrap();
+    let deadline = Instant::now() + SOON;
+    while code(api.get("x").await) != 0 {
+        assert!(Instant::now() < deadline, "no outage in time");
+        tokio::task::yield_now().await;
+    }
+    while code(api.get("x").await) != 200 {
+        assert!(Instant::now() < deadline, "not back in time");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    server.faults().add(Fault { probability: 0.0, ..Fault::default() });
+    send("DELETE", "/faults", Value::Null).await.unwrap();
+    assert_eq!(server.faults().active(), vec![]);
+}
