@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -87,6 +88,62 @@ fn a_cut_cable_without_carrier() {
 #[test]
 fn a_cut_cable_with_carrier() {
     cut_the_owner(Carrier::Kept);
+}
+
+/// While it was cut off a node believes everybody else dead. Back on the link, it must unlearn that before it harms
+/// the addresses of others: what clients have cached in the end is the owner that was there all the time.
+fn a_node_that_comes_back(carrier: Carrier) {
+    let lab = LAB.turn();
+    let services: Vec<LbService> = (0..6)
+        .map(|n| LbService::new(&format!("back-{carrier:?}-{n}").to_lowercase(), "l2").single("IPv4"))
+        .collect();
+    let mut owners = BTreeMap::new();
+    for service in &services {
+        let ip = service.up(&lab).unwrap()[0];
+        owners.insert(ip, lab.wait_for_owner(ip, SOON).unwrap().to_owned());
+    }
+    let back = "n2";
+    let theirs: Vec<_> = owners.iter().filter(|(_, owner)| *owner != back).collect();
+    assert!(!theirs.is_empty(), "{owners:?}");
+    lab.cut(back, carrier).unwrap();
+    std::thread::sleep(5 * SECOND);
+    for (ip, owner) in &theirs {
+        expect_owner(&lab, **ip, owner, SECOND).unwrap();
+    }
+    let capture = lab.capture_client().unwrap();
+    let start = Instant::now();
+    lab.mend().unwrap();
+    std::thread::sleep(4 * SECOND);
+    let mut late = Vec::new();
+    for seen in capture.frames() {
+        for (ip, owner) in &theirs {
+            if seen.frame.message.claims(**ip) && lab.node_of(seen.frame.source) != Some(owner) {
+                let line = format!("{ip} of {owner}, {} ms: {}", (seen.at - start).as_millis(), seen.frame);
+                eprintln!("{line}");
+                late.extend((seen.at - start > SECOND).then_some(line));
+            }
+        }
+    }
+    assert!(late.is_empty(), "claims of others' addresses more than a second after the return: {late:?}");
+    for (ip, owner) in theirs {
+        let cached = lab.client().neighbour(*ip).unwrap().and_then(|mac| lab.node_of(mac));
+        assert_eq!(
+            cached,
+            Some(owner.as_str()),
+            "{ip} in the neighbour cache of the client, carrier {carrier:?}"
+        );
+    }
+    services.iter().for_each(|service| service.delete(&lab).unwrap());
+}
+
+#[test]
+fn a_node_back_with_its_carrier_harms_no_address_of_others() {
+    a_node_that_comes_back(Carrier::Lost);
+}
+
+#[test]
+fn a_node_back_without_having_noticed_harms_no_address_of_others() {
+    a_node_that_comes_back(Carrier::Kept);
 }
 
 #[test]

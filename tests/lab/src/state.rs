@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -90,7 +90,9 @@ pub fn reap(id: &str) -> Result<()> {
 /// Makes the folder of a new lab and finds a free id for it: `fl` and four hexadecimal digits.
 pub fn claim() -> Result<String> {
     let _lock = lock()?;
-    let seed = std::process::id();
+    // Not the process id alone: the logs of an earlier lab of this process may still lie under its id.
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+    let seed = std::process::id().wrapping_add(clock >> 8);
     for attempt in 0..1000 {
         let id = format!("fl{:04x}", seed.wrapping_mul(31).wrapping_add(attempt * 257) & 0xffff);
         match fs::create_dir(dir(&id)) {
