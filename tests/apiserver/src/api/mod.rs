@@ -1,6 +1,7 @@
 //! One operation on the objects after another: what a request does, without HTTP. The time is an argument.
 
 mod cascade;
+mod compare;
 mod delete;
 mod metadata;
 mod read;

@@ -1,14 +1,17 @@
 //! Creating, replacing and patching objects.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
+use super::compare::{drop_nulls, ours, retain_known, same_but_for_times, spec_changed};
 use super::{Api, Ask, Patch, Target, UnknownFields, Written, metadata};
 use crate::failure::Failure;
 use crate::kinds::{self, Door};
 use crate::patch::{
     Author, after_apply, after_update, json_patch, list_of_duplicates, merge_patch, strategic_merge_patch,
 };
-use crate::store::Key;
+use crate::store::{Key, Object};
 
 impl Api {
     /// POST.
@@ -120,9 +123,7 @@ impl Api {
                 value => config["metadata"][field] = value.clone(),
             }
         }
-        if ask.unknown != UnknownFields::Ignore {
-            retain_known(&mut config, &resource.converted(&placed).unwrap_or(placed));
-        }
+        retain_known(&mut config, &resource.converted(&placed).unwrap_or(placed));
         let duplicates = list_of_duplicates(&config, &resource.shape);
         if let Some(path) = duplicates.first() {
             return Err(Failure::unknown(format!(
@@ -263,10 +264,14 @@ impl Api {
         }
         let going = !object["metadata"]["deletionTimestamp"].is_null()
             && object["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty);
-        let object = self.commit(target, key, object, ask);
         if going && !ask.dry_run && !self.namespace_is_not_empty(target) {
+            // The last finalizer is gone: nothing is written any more, watches see the deletion only.
+            self.addresses.rollback();
             self.remove(target, ask);
+            let object = Arc::new(Object::new(object, self.store.revision()));
+            return Ok(Written { object, created: false, warnings });
         }
+        let object = self.commit(target, key, object, ask);
         Ok(Written { object, created: false, warnings })
     }
 
@@ -292,16 +297,10 @@ impl Api {
     }
 
     /// Stores, or pretends to.
-    fn commit(
-        &mut self,
-        target: &Target,
-        key: Key,
-        object: Value,
-        ask: &Ask,
-    ) -> std::sync::Arc<crate::store::Object> {
+    fn commit(&mut self, target: &Target, key: Key, object: Value, ask: &Ask) -> Arc<Object> {
         if ask.dry_run {
             self.addresses.rollback();
-            return std::sync::Arc::new(crate::store::Object::new(object, self.store.revision()));
+            return Arc::new(Object::new(object, self.store.revision()));
         }
         self.addresses.commit();
         let object = self.store.put(target.resource.table, key, object);
@@ -321,85 +320,4 @@ impl Api {
 
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
-}
-
-/// Fields of a new object that its author wrote; what the server filled in is nobody's.
-fn ours(wanted: &Value, stored: &Value) -> Value {
-    match (wanted, stored) {
-        (Value::Object(wanted), Value::Object(stored)) => Value::Object(
-            wanted
-                .iter()
-                .filter_map(|(name, value)| Some((name.clone(), ours(value, stored.get(name)?))))
-                .collect(),
-        ),
-        _ => stored.clone(),
-    }
-}
-
-/// Anything but metadata and status.
-fn spec_changed(old: &Value, new: &Value) -> bool {
-    let fields = |value: &'_ Value| -> Vec<(String, Value)> {
-        let fields = value.as_object().into_iter().flatten();
-        fields
-            .filter(|(name, _)| !matches!(name.as_str(), "metadata" | "status" | "apiVersion" | "kind"))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect()
-    };
-    fields(old) != fields(new)
-}
-
-/// An update that changes nothing but when somebody said so is no update.
-fn same_but_for_times(old: &Value, new: &Value) -> bool {
-    let (Value::Object(old), Value::Object(new)) = (old, new) else { return old == new };
-    let others = |fields: &'_ serde_json::Map<String, Value>| fields.len();
-    if others(old) != others(new) {
-        return false;
-    }
-    old.iter().all(|(name, before)| match new.get(name) {
-        Some(after) if name == "metadata" => same_metadata(before, after),
-        after => after == Some(before),
-    })
-}
-
-fn same_metadata(old: &Value, new: &Value) -> bool {
-    let plain = |metadata: &Value| {
-        let mut metadata = metadata.clone();
-        for entry in metadata["managedFields"].as_array_mut().into_iter().flatten() {
-            entry["time"] = Value::Null;
-        }
-        if metadata["managedFields"].is_null()
-            && let Value::Object(fields) = &mut metadata
-        {
-            fields.remove("managedFields");
-        }
-        metadata
-    };
-    plain(old) == plain(new)
-}
-
-fn drop_nulls(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            fields.retain(|_, value| !value.is_null());
-            fields.values_mut().for_each(drop_nulls);
-        }
-        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
-        _ => {}
-    }
-}
-
-/// Drops fields that decoding dropped.
-fn retain_known(value: &mut Value, known: &Value) {
-    match (value, known) {
-        (Value::Object(fields), Value::Object(known)) => {
-            fields.retain(|name, _| known.contains_key(name) || name == "stringData");
-            for (name, value) in fields {
-                retain_known(value, &known[name.as_str()]);
-            }
-        }
-        (Value::Array(items), Value::Array(known)) => {
-            items.iter_mut().zip(known).for_each(|(item, known)| retain_known(item, known));
-        }
-        _ => {}
-    }
 }

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, PostParams};
 use rcgen::KeyPair;
 
 use crate::kubeconfig::Access;
@@ -112,7 +115,7 @@ impl RealApiServer {
             let answer = tokio::time::timeout(Duration::from_secs(2), client.request_text(request)).await;
             if let Ok(Ok(text)) = &answer
                 && text.trim() == "ok"
-                && default_namespace(&client).await
+                && takes_services(&client).await
             {
                 return Ok(());
             }
@@ -124,10 +127,20 @@ impl RealApiServer {
     }
 }
 
-/// The server makes it a moment after it is ready.
-async fn default_namespace(client: &kube::Client) -> bool {
-    let namespaces: kube::Api<k8s_openapi::api::core::v1::Namespace> = kube::Api::all(client.clone());
-    matches!(namespaces.get_opt("default").await, Ok(Some(_)))
+/// A moment after it is ready the server makes the default namespace, and then gives out clusterIPs.
+async fn takes_services(client: &kube::Client) -> bool {
+    let services: Api<Service> = Api::namespaced(client.clone(), "default");
+    let probe = Service {
+        metadata: ObjectMeta { name: Some("probe".into()), ..ObjectMeta::default() },
+        spec: Some(ServiceSpec {
+            ports: Some(vec![ServicePort { port: 1, ..ServicePort::default() }]),
+            ip_family_policy: Some("RequireDualStack".into()),
+            ..ServiceSpec::default()
+        }),
+        status: None,
+    };
+    let pretend = PostParams { dry_run: true, ..PostParams::default() };
+    services.create(&pretend, &probe).await.is_ok()
 }
 
 fn http_get(path: &str) -> anyhow::Result<axum::http::Request<Vec<u8>>> {

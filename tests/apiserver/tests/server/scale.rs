@@ -1,5 +1,7 @@
 //! The cost of a write does not grow with the number of objects.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
@@ -41,43 +43,53 @@ async fn patch(services: &Api<Service>, names: std::ops::Range<usize>, ip: &str)
     begin.elapsed()
 }
 
+/// Watches that count what they see.
+async fn watch(services: &Api<Service>) -> Vec<Arc<AtomicUsize>> {
+    let version = services.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+    let mut counters = Vec::new();
+    for _ in 0..WATCHES {
+        let selected = WatchParams::default().fields("spec.type=LoadBalancer");
+        let mut watch = services.watch(&selected, &version).await.unwrap().boxed();
+        let counter = Arc::new(AtomicUsize::new(0));
+        counters.push(counter.clone());
+        tokio::spawn(async move {
+            while let Some(Ok(WatchEvent::Added(_) | WatchEvent::Modified(_))) = watch.next().await {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    counters
+}
+
+async fn all_saw(counters: &[Arc<AtomicUsize>], events: usize) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while counters.iter().any(|counter| counter.load(Ordering::Relaxed) < events) {
+        assert!(Instant::now() < deadline, "{events} events are not seen: {counters:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(counters.iter().all(|counter| counter.load(Ordering::Relaxed) == events), "{counters:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn status_patches_cost_the_same_among_many_services_and_reach_every_watch() {
     let server = server().await;
     let services: Api<Service> = Api::namespaced(server.client().await.unwrap(), "default");
+    let counters = watch(&services).await;
     create(&services, 0..200).await;
+    all_saw(&counters, 200).await;
     let few = patch(&services, 0..200, "192.0.2.1").await;
-
+    all_saw(&counters, 400).await;
     create(&services, 200..2000).await;
-    let version = services.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
-    let mut watches = Vec::new();
-    for _ in 0..WATCHES {
-        let selected = WatchParams::default().fields("spec.type=LoadBalancer");
-        watches.push(services.watch(&selected, &version).await.unwrap().boxed());
-    }
-    let counted: Vec<_> = watches
-        .into_iter()
-        .map(|watch| {
-            tokio::spawn(async move {
-                let modified = watch.filter(|event| {
-                    let modified = matches!(event, Ok(WatchEvent::Modified(_)));
-                    async move { modified }
-                });
-                modified.take(200).count().await
-            })
-        })
-        .collect();
+    all_saw(&counters, 2200).await;
     let many = patch(&services, 1000..1200, "192.0.2.2").await;
-    for count in counted {
-        let count = tokio::time::timeout(Duration::from_secs(30), count).await.unwrap().unwrap();
-        assert_eq!(count, 200);
-    }
+    all_saw(&counters, 2400).await;
+
     let per_second = |took: Duration| 200.0 / took.as_secs_f64();
     println!(
-        "status patches: {:.0}/s among 200 Services, {:.0}/s among 2000 with {WATCHES} watches",
+        "status patches with {WATCHES} watches: {:.0}/s among 200 Services, {:.0}/s among 2000",
         per_second(few),
         per_second(many)
     );
-    // Ten times the objects and ten watches: a cost that grew with the objects would be ten times as much.
-    assert!(many < few * 6, "{few:?} among 200, {many:?} among 2000");
+    // Ten times the objects: a cost that grew with them would be ten times as much. The rest is a busy machine.
+    assert!(many < few * 5, "{few:?} among 200, {many:?} among 2000");
 }
