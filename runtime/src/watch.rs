@@ -10,10 +10,12 @@ use futures::{StreamExt, TryStreamExt};
 use kube::api::Api;
 use kube::core::Resource;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, DefaultBackoff, Event};
+use kube::runtime::utils::Backoff as WatchBackoff;
+use kube::runtime::watcher::{self, Event};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
+use crate::backoff::Backoff;
 use crate::client::chain;
 
 /// A change to what is known of one kind.
@@ -43,8 +45,7 @@ pub async fn follow<K, T, M>(
     let kind = K::kind(&());
     let mut listed = Vec::new();
     let mut failing = false;
-    let backoff = DefaultBackoff::default();
-    let mut stream = watcher::watcher(api, config).backoff(backoff).into_stream().boxed();
+    let mut stream = watcher::watcher(api, config).backoff(retries()).into_stream().boxed();
     loop {
         let change = match stream.try_next().await {
             Ok(Some(Event::Init)) => {
@@ -89,3 +90,25 @@ pub fn config() -> watcher::Config {
 
 /// How long a request that is not a watch may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Waits between retries of a watch: from half a second to five seconds. kube's own go up to 30 s, which is how long
+/// a new Service would wait after the API server is back.
+fn retries() -> Retries {
+    Retries(Backoff::new(Duration::from_millis(500), Duration::from_secs(5)))
+}
+
+struct Retries(Backoff);
+
+impl Iterator for Retries {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        Some(self.0.fail(rand::random()))
+    }
+}
+
+impl WatchBackoff for Retries {
+    fn reset(&mut self) {
+        self.0.succeed();
+    }
+}
