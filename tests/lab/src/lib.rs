@@ -16,14 +16,12 @@
 pub mod addresses;
 pub mod api;
 mod api_server;
+pub mod bench;
 pub mod binaries;
 mod capture;
 pub mod cluster;
 pub mod demo;
 pub mod endpoints;
-// The measures of `fairlead-lab bench`, a file each.
-#[path = "bench/figures.rs"]
-pub mod figures;
 pub mod frame;
 mod lab;
 pub mod netns;

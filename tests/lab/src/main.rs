@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use fairlead_lab::netns::Netns;
 use fairlead_lab::pod::{self, Identity};
 use fairlead_lab::proxy::Node;
-use fairlead_lab::{addresses, cluster, demo, figures, state};
+use fairlead_lab::{addresses, bench, cluster, demo, state};
 use tracing_subscriber::EnvFilter;
 
 /// A cluster made of network namespaces on one machine, with a real router, clients and pods.
@@ -36,7 +36,7 @@ enum Command {
         nodes: usize,
     },
     /// Measure, and print the figures
-    Bench(figures::Options),
+    Bench(bench::Options),
     /// Take labs down that were left running: one by its id, or all
     Down {
         /// Id of a lab, such as fl03af
@@ -108,7 +108,7 @@ fn main() -> Result<()> {
         }
         Command::Bench(options) => {
             fairlead_lab::root::become_root()?;
-            figures::run(&options)
+            bench::run(&options)
         }
         Command::Down { id } => {
             fairlead_lab::root::become_root()?;

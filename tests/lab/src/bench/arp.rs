@@ -2,9 +2,10 @@
 
 use std::io::Read as _;
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use socket2::Socket;
 
 use crate::addresses::{self, Mac};
@@ -14,7 +15,7 @@ use crate::sys;
 use crate::topology::LAN_INTERFACE;
 
 /// Time between two requests: what an answer may be late by.
-pub const INTERVAL: Duration = Duration::from_millis(2);
+pub const INTERVAL: Duration = Duration::from_millis(1);
 
 /// A socket on the LAN client's interface. Sees frames from its opening on.
 #[derive(Debug)]
@@ -45,22 +46,33 @@ impl Asker {
     ///
     /// # Errors
     /// When nobody does within `limit`.
-    pub fn ask(&mut self, address: Ipv4Addr, limit: Duration) -> Result<Heard> {
+    pub fn ask(&self, address: Ipv4Addr, limit: Duration) -> Result<Heard> {
         let own = addresses::client();
         let request = request(addresses::lan_mac(own), own.v4, address);
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // On a thread of its own: it sleeps exactly, while the timeout of a socket counts in ticks of the kernel.
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    // Seen by the one who listens: nobody answers.
+                    let _ = self.socket.send(&request);
+                    std::thread::sleep(INTERVAL);
+                }
+            });
+            let heard = self.listen(address, limit);
+            done.store(true, Ordering::Relaxed);
+            heard
+        })
+    }
+
+    fn listen(&self, address: Ipv4Addr, limit: Duration) -> Result<Heard> {
+        self.socket.set_read_timeout(Some(Duration::from_millis(100)))?;
         let start = Instant::now();
         let mut announced = None;
         let mut buffer = [0; 2048];
-        let mut next = start;
         while start.elapsed() < limit {
-            if Instant::now() >= next {
-                self.socket.send(&request).context("send an ARP request")?;
-                next = Instant::now() + INTERVAL;
-            }
-            let left = next.saturating_duration_since(Instant::now()).max(Duration::from_micros(50));
-            self.socket.set_read_timeout(Some(left))?;
             // An error is the timeout.
-            let Ok(length) = self.socket.read(&mut buffer) else { continue };
+            let Ok(length) = (&self.socket).read(&mut buffer) else { continue };
             let Some(frame) = frame::parse(&buffer[..length]) else { continue };
             let Message::Arp { operation, sender_ip, target_ip, .. } = frame.message else { continue };
             if sender_ip != address {

@@ -185,7 +185,7 @@ impl<'a> Events<'a> {
             (Kind::L2, _) => {
                 let wanted = Ipv4Addr::new(192, 0, 2, u8::try_from(200 + i % 32)?);
                 self.plan.address = Some(wanted);
-                let mut asker = Asker::open(&self.stage.lab)?;
+                let asker = Asker::open(&self.stage.lab)?;
                 control.create_service(&self.plan)?;
                 asker.ask(wanted, SOON)?;
                 self.watch.address(&self.plan.name, SOON)?;

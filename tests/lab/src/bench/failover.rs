@@ -1,7 +1,7 @@
 //! The longest gap that a client sees when the cable of an address's owner is cut.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::json;
@@ -11,7 +11,7 @@ use super::stage::{DataPlane, SOON, Stage, on_stage};
 use super::statistics::Samples;
 use super::table::{self, Section};
 use crate::lab::Carrier;
-use crate::probe::{Stream, StreamReport, Transport};
+use crate::probe::{Client, Stream, StreamReport, Transport};
 use crate::wait::{ensure, wait_for};
 
 /// Time between two packets of a stream: what a gap is not smaller than.
@@ -45,10 +45,13 @@ pub fn measure(options: &Options) -> Result<Section> {
         rows(&mut section, "floor: nothing is cut", &quiet);
         for (carrier, what) in [(Carrier::Lost, "the link goes down"), (Carrier::Kept, "the link stays up")] {
             let mut gaps = Gaps::default();
-            for _ in 0..rounds {
-                cut(stage, ip, &owner, carrier, &mut gaps)?;
-            }
+            let back = (0..rounds).map(|_| cut(stage, ip, &owner, carrier, &mut gaps));
+            let back = back.collect::<Result<Samples<Duration>>>()?;
             rows(&mut section, what, &gaps);
+            section.row(
+                "  mended, until the owner alone answers again",
+                [table::some_time(back.median()), table::some_time(back.max())],
+            );
         }
         section.note(format!(
             "UDP, one packet every {}, answered by a pod on another node than the owner; the gap is the longest time \
@@ -120,18 +123,26 @@ fn take(streams: [Stream; 2], gaps: &mut Gaps) -> Result<()> {
     Ok(())
 }
 
-/// One round: streams, cut, the address moves, mend, the address comes back.
-fn cut(stage: &Stage, ip: IpAddr, owner: &str, carrier: Carrier, gaps: &mut Gaps) -> Result<()> {
+/// One round: streams, cut, the address moves, mend, the address comes back. How long the last took.
+fn cut(stage: &Stage, ip: IpAddr, owner: &str, carrier: Carrier, gaps: &mut Gaps) -> Result<Duration> {
     let lab = &stage.lab;
     let mac = lab.node(owner)?.mac();
+    // Whoever's cable is cut must be the one that is used, or there is nothing to see.
+    for cache in caches(stage) {
+        cache.forget(ip)?;
+    }
+    reach_any(stage, ip)?;
+    for cache in caches(stage) {
+        let now = cache.neighbour(ip)?;
+        ensure(now == Some(mac), now).map_err(|now| anyhow!("{ip} is at {now:?} before the cut"))?;
+    }
     let started = streams(stage, ip);
     std::thread::sleep(Duration::from_secs(1));
     lab.cut(owner, carrier)?;
-    for netns in [&lab.network().client, &lab.network().router] {
+    for cache in caches(stage) {
         // The cache, not the wire: asking would help the streams.
-        let client = crate::probe::Client::new(netns);
-        wait_for(format!("{} to find {ip} elsewhere", netns.name()), SOON, || {
-            match client.neighbour(ip)? {
+        wait_for(format!("{} to find {ip} elsewhere", cache.netns().name()), SOON, || {
+            match cache.neighbour(ip)? {
                 Some(now) if now != mac => Ok(()),
                 other => Err(anyhow!("at {other:?}")),
             }
@@ -139,12 +150,30 @@ fn cut(stage: &Stage, ip: IpAddr, owner: &str, carrier: Carrier, gaps: &mut Gaps
     }
     std::thread::sleep(Duration::from_millis(500));
     take(started, gaps)?;
+    let start = Instant::now();
     lab.mend()?;
-    wait_for(format!("{ip} to come back to {owner}"), SOON, || match lab.owner(ip)? {
-        Some(now) if now == owner => Ok(()),
-        other => Err(anyhow!("at {other:?}")),
-    })?;
-    // The moved address is announced more than once; the next round begins when that is over.
-    std::thread::sleep(Duration::from_secs(1));
+    wait_for(format!("{owner} alone to answer for {ip}"), SOON, || {
+        let capture = lab.capture_client()?;
+        let begin = start.elapsed();
+        for _ in 0..3 {
+            lab.client().resolve(ip)?;
+            // A second answer may come after the first.
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let claimants = capture.claimants(ip);
+        ensure(claimants == [mac], claimants).map_err(|macs| anyhow!("answered by {macs:?}")).map(|()| begin)
+    })
+}
+
+/// Whoever keeps the Ethernet address: the LAN client itself, and the router for the client behind it.
+fn caches(stage: &Stage) -> [Client; 2] {
+    let network = stage.lab.network();
+    [&network.client, &network.router].map(Client::new)
+}
+
+fn reach_any(stage: &Stage, ip: IpAddr) -> Result<()> {
+    for client in [stage.lab.client(), stage.lab.remote()] {
+        client.ask(SocketAddr::new(ip, PORT), Transport::Udp, Duration::from_secs(3))?;
+    }
     Ok(())
 }

@@ -128,7 +128,7 @@ fn answered(stage: &Stage, samples: usize, others: usize, section: &mut Section)
         let last = u8::try_from(200 + i % LAN_ADDRESSES)?;
         let wanted = Ipv4Addr::new(192, 0, 2, last);
         plan.address = Some(wanted);
-        let mut asker = Asker::open(&stage.lab)?;
+        let asker = Asker::open(&stage.lab)?;
         let (sent, _) = stage.control.create_service(&plan)?;
         let heard = asker.ask(wanted, SOON)?;
         let (_, addressed) = watch.address(&plan.name, SOON)?;

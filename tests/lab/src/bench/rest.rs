@@ -12,6 +12,10 @@ use super::wire::{Counter, Counts};
 
 /// How long rest is watched.
 const REST: Duration = Duration::from_secs(20);
+/// A new owner repeats its announcement for some seconds, as routers expect: that is not rest yet.
+const REPEATS: Duration = Duration::from_secs(6);
+/// The answer to our own last request is acknowledged late.
+const ACKNOWLEDGED: Duration = Duration::from_millis(500);
 
 /// Measures.
 ///
@@ -25,6 +29,7 @@ pub fn measure(options: &Options) -> Result<Section> {
             ["in all", "per node and second"],
         );
         stage.populate(services)?;
+        std::thread::sleep(REPEATS);
 
         let lab = &stage.lab;
         // At the switch: everything that nodes send and receive. Controller and API server share a host and talk
@@ -32,6 +37,7 @@ pub fn measure(options: &Options) -> Result<Section> {
         let nodes = lab.nodes().iter().map(|node| Counter::start(&lab.network().lan, node.name()));
         let nodes = nodes.collect::<Result<Vec<_>>>()?;
         let revision = stage.control.revision()?;
+        std::thread::sleep(ACKNOWLEDGED);
         let before = stage.spent()?;
         let controller = Counter::start(&lab.network().control_plane, "lo")?;
         std::thread::sleep(REST);

@@ -32,7 +32,9 @@ pub enum Purpose {
     Mesh,
     /// To or from the API server.
     Api,
-    /// ARP or neighbour discovery.
+    /// Gratuitous ARP, unsolicited neighbour advertisement.
+    Announcement,
+    /// Other ARP or neighbour discovery.
     Neighbour,
     /// Anything else.
     Other,
@@ -46,7 +48,8 @@ impl fmt::Display for Purpose {
             Self::BgpAck => "TCP acknowledgements of BGP",
             Self::Mesh => "mesh",
             Self::Api => "API server",
-            Self::Neighbour => "ARP and neighbour discovery",
+            Self::Announcement => "gratuitous ARP and NDP",
+            Self::Neighbour => "other ARP and NDP, asked by kernels",
             Self::Other => "other",
         })
     }
@@ -103,6 +106,8 @@ fn purpose(bytes: &[u8]) -> Purpose {
                 Purpose::BgpOther
             }
         }
+        Some(Message::Arp { sender_ip, target_ip, .. }) if sender_ip == target_ip => Purpose::Announcement,
+        Some(Message::NeighborAdvertisement { solicited: false, .. }) => Purpose::Announcement,
         Some(_) => Purpose::Neighbour,
         None => match ports(bytes) {
             Some((17, ports)) if ports.contains(&MESH_PORT) => Purpose::Mesh,
@@ -148,6 +153,11 @@ mod tests {
         bytes
     }
 
+    fn arp(sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
+        let header = [8, 6, 0, 1, 8, 0, 6, 4, 0, 1];
+        [&[2; 12][..], &header, &[2; 6], &sender, &[0; 6], &target].concat()
+    }
+
     #[test]
     fn packets_are_told_apart() {
         for (frame, expected) in [
@@ -158,6 +168,8 @@ mod tests {
             (ipv4(17, [7946, 7946], &[0; 4]), Purpose::Mesh),
             (ipv4(17, [53, 53], &[0; 4]), Purpose::Other),
             (ipv4(1, [0, 0], &[]), Purpose::Other),
+            (arp([192, 0, 2, 200], [192, 0, 2, 200]), Purpose::Announcement),
+            (arp([192, 0, 2, 1], [192, 0, 2, 200]), Purpose::Neighbour),
             (vec![0; 3], Purpose::Other),
         ] {
             assert_eq!(purpose(&frame), expected, "{frame:02x?}");
