@@ -19,6 +19,9 @@ pub type Labels = BTreeMap<String, String>;
 pub struct Config {
     /// From `IPAddressPool` objects.
     pub pools: BTreeMap<String, Pool>,
+    /// `IPAddressPool` objects that are refused, with name, labels and those ranges that can be read. Nothing is given
+    /// from them and no address is looked up in them. Who holds addresses of one keeps them, and they stay announced.
+    pub refused_pools: BTreeMap<String, Pool>,
     /// From `L2Advertisement` objects.
     pub l2_advertisements: BTreeMap<String, L2Advertisement>,
     /// From `BGPAdvertisement` objects; communities are already looked up.

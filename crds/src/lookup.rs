@@ -41,6 +41,18 @@ impl Config {
         }
     }
 
+    /// The pool of this name, in force or refused.
+    pub fn pool(&self, name: &str) -> Option<&Pool> {
+        self.pools.get(name).or_else(|| self.refused_pools.get(name))
+    }
+
+    /// The pool of an address that a Service holds, given the Service's `ip-allocated-from-pool` annotation: what is
+    /// held of a pool that was refused since stays with it, even where another pool has the address now.
+    pub fn pool_of_held(&self, ip: IpAddr, allocated_from: Option<&str>) -> Option<&Pool> {
+        let refused = allocated_from.and_then(|name| self.refused_pools.get(name));
+        refused.or_else(|| self.pool_of(ip))
+    }
+
     /// L2 advertisements that cover a Service with these labels and an address of `pool`, by name.
     pub fn l2_for<'a>(
         &'a self,

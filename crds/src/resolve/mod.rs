@@ -198,6 +198,8 @@ pub fn resolve(objects: &Objects) -> Resolution {
         let pool = pool::pool(object).and_then(|pool| taken.take(&pool).map(|()| pool));
         if let Some(pool) = resolution.judge(Kind::IPAddressPool, object, pool) {
             resolution.config.pools.insert(pool.name.clone(), pool);
+        } else {
+            resolution.config.refused_pools.insert(object.name_any(), pool::refused(object));
         }
     }
 
@@ -289,11 +291,12 @@ impl Resolution {
     fn withhold(&mut self, by_age: &[String]) {
         for (ad, pairs) in routes::withheld(&self.config, by_age) {
             let object = ObjectRef { kind: Kind::BGPAdvertisement, name: ad.clone() };
+            let pools = self.config.pools.values().chain(self.config.refused_pools.values());
             let covered = self
                 .config
                 .bgp_advertisements
                 .get(&ad)
-                .map_or(0, |ad| self.config.pools.values().filter(|pool| ad.pools.covers(pool)).count());
+                .map_or(0, |ad| pools.filter(|pool| ad.pools.covers(pool)).count());
             if let Some((_, refusal)) = pairs.first()
                 && pairs.len() == covered
             {

@@ -34,6 +34,18 @@ pub(super) fn pool(object: &api::IPAddressPool) -> Result<Pool, Refusal> {
     })
 }
 
+/// What remains of a refused pool for those who hold addresses of it.
+pub(super) fn refused(object: &api::IPAddressPool) -> Pool {
+    Pool {
+        name: object.name_any(),
+        labels: object.labels().clone(),
+        ranges: object.spec.addresses.iter().filter_map(|entry| range(entry).ok()).collect(),
+        auto_assign: false,
+        avoid_buggy_ips: false,
+        allocation: None,
+    }
+}
+
 impl Taken {
     /// Takes the ranges of a pool, unless another pool has addresses of them.
     pub(super) fn take(&mut self, pool: &Pool) -> Result<(), Refusal> {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{Reason, Refusal, on_common_nodes};
 use crate::config::{BgpAdvertisement, Config, Pool};
+use crate::range::IpRange;
 
 /// LOCAL_PREF where an advertisement sets none.
 const DEFAULT_LOCAL_PREF: u32 = 100;
@@ -17,9 +18,11 @@ pub(super) fn withheld(config: &Config, by_age: &[String]) -> BTreeMap<String, V
     let mut withheld: BTreeMap<String, Vec<(String, Refusal)>> = BTreeMap::new();
     let mut announced: BTreeMap<&str, Vec<&BgpAdvertisement>> = BTreeMap::new();
     for ad in by_age.iter().filter_map(|name| config.bgp_advertisements.get(name)) {
-        for pool in config.pools.values().filter(|pool| ad.pools.covers(pool)) {
+        let pools = config.pools.values().chain(config.refused_pools.values());
+        for pool in pools.filter(|pool| ad.pools.covers(pool)) {
             let older = announced.entry(&pool.name).or_default();
-            match too_short(ad, pool).or_else(|| conflict(ad, older, pool)) {
+            let is_refused = config.refused_pools.contains_key(&pool.name);
+            match too_short(ad, pool, is_refused).or_else(|| conflict(ad, older, pool)) {
                 Some(refusal) => {
                     withheld.entry(ad.name.clone()).or_default().push((pool.name.clone(), refusal));
                 }
@@ -32,8 +35,8 @@ pub(super) fn withheld(config: &Config, by_age: &[String]) -> BTreeMap<String, V
 
 /// An aggregate that is wider than any prefix in an entry of the pool would attract traffic for addresses of
 /// somebody else.
-fn too_short(ad: &BgpAdvertisement, pool: &Pool) -> Option<Refusal> {
-    pool.ranges.iter().find_map(|range| {
+fn too_short(ad: &BgpAdvertisement, pool: &Pool, is_refused: bool) -> Option<Refusal> {
+    let refusal = |range: &IpRange| {
         let (length, field) = if range.first().is_ipv4() {
             (ad.aggregation_length, "aggregationLength")
         } else {
@@ -47,7 +50,14 @@ fn too_short(ad: &BgpAdvertisement, pool: &Pool) -> Option<Refusal> {
                 pool.name
             ),
         })
-    })
+    };
+    let mut refusals = pool.ranges.iter().map(refusal);
+    if is_refused {
+        // The range that is new may be what is wrong with it: what fits the others stays announced.
+        refusals.next()?.filter(|_| refusals.all(|refusal| refusal.is_some()))
+    } else {
+        refusals.flatten().next()
+    }
 }
 
 /// One route cannot have two values of LOCAL_PREF. Where Services are selected, or nodes by different
@@ -55,12 +65,20 @@ fn too_short(ad: &BgpAdvertisement, pool: &Pool) -> Option<Refusal> {
 fn conflict(ad: &BgpAdvertisement, older: &[&BgpAdvertisement], pool: &Pool) -> Option<Refusal> {
     let local_pref = |ad: &BgpAdvertisement| ad.local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
     let has = |ipv4: bool| pool.ranges.iter().any(|range| range.first().is_ipv4() == ipv4);
+    let in_common = |ad: &BgpAdvertisement, other: &BgpAdvertisement| {
+        let v4 = ad.aggregation_length == other.aggregation_length;
+        let v6 = ad.aggregation_length_v6 == other.aggregation_length_v6;
+        match (has(true), has(false)) {
+            // A refused pool of which nothing can be read: of one family or the other.
+            (false, false) => v4 && v6,
+            (has_v4, has_v6) => has_v4 && v4 || has_v6 && v6,
+        }
+    };
     let other = older.iter().find(|other| {
         local_pref(ad) != local_pref(other)
             && ad.service_selectors.is_empty()
             && other.service_selectors.is_empty()
-            && (has(true) && ad.aggregation_length == other.aggregation_length
-                || has(false) && ad.aggregation_length_v6 == other.aggregation_length_v6)
+            && in_common(ad, other)
             && (ad.peers.is_empty() || other.peers.is_empty() || !ad.peers.is_disjoint(&other.peers))
             && on_common_nodes(&ad.node_selectors, &other.node_selectors)
     })?;

@@ -1,0 +1,195 @@
+//! What is so of any objects.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fairlead_crds::config::Config;
+use fairlead_crds::resolve::{Kind, Objects, Reason, Resolution, Verdict, resolve};
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+/// Specs that are good, bad and at odds with each other, for each kind.
+const SPECS: [(&str, &[&str]); 6] = [
+    (
+        "IPAddressPool",
+        &[
+            "addresses: [192.0.2.0/24]",
+            "addresses: [192.0.2.0/26, 198.51.100.0/25]",
+            "addresses: [192.0.2.64-192.0.2.80]",
+            "addresses: [198.51.100.100-198.51.100.200, '2001:db8::/64']",
+            "addresses: ['2001:db8::1-2001:db8::9']",
+            "addresses: [192.0.2.9-192.0.2.1]",
+            "addresses: []",
+        ],
+    ),
+    (
+        "L2Advertisement",
+        &[
+            "",
+            "ipAddressPools: [o0, o3, o9]",
+            "interfaces: [eth0, eth0]",
+            "ipAddressPoolSelectors: [{matchLabels: {a: b}}]",
+        ],
+    ),
+    (
+        "BGPAdvertisement",
+        &[
+            "",
+            "localPref: 200",
+            "{localPref: 300, ipAddressPools: [o0, o1, o2]}",
+            "{aggregationLength: 24, peers: [o1, o2]}",
+            "{aggregationLengthV6: 64, communities: [x]}",
+            "communities: [y]",
+        ],
+    ),
+    (
+        "BGPPeer",
+        &[
+            "{myASN: 1, peerASN: 2, peerAddress: 192.0.2.1}",
+            "{myASN: 1, peerASN: 2, peerAddress: 192.0.2.1, nodeSelectors: [{matchLabels: {a: b}}]}",
+            "{myASN: 1, peerASN: 2, peerAddress: '2001:db8::1', bfdProfile: o0}",
+            "{myASN: 1, peerAddress: 192.0.2.1}",
+        ],
+    ),
+    ("BFDProfile", &["", "detectMultiplier: 1"]),
+    (
+        "Community",
+        &[
+            "communities: [{name: x, value: '1:1'}]",
+            "communities: [{name: x, value: '1:2'}, {name: y, value: '1:3'}]",
+        ],
+    ),
+];
+
+/// Up to ten objects of each kind; some share a name, an age or both.
+fn any_objects() -> impl Strategy<Value = Vec<serde_json::Value>> {
+    let object = (0..SPECS.len(), any::<Index>(), 0..10usize, 0..4i64).prop_map(|(kind, spec, name, age)| {
+        let (kind, specs) = SPECS[kind];
+        common::object(kind, &format!("o{name}"), age, specs[spec.index(specs.len())])
+    });
+    proptest::collection::vec(object, 0..40)
+}
+
+fn resolve_values(values: &[serde_json::Value]) -> Resolution {
+    let mut objects = Objects::default();
+    for value in values {
+        common::add(&mut objects, value.clone());
+    }
+    resolve(&objects)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn the_order_of_objects_does_not_matter(values in any_objects(), seed in any::<u64>()) {
+        let expected = resolve_values(&values);
+        let mut reversed = values.clone();
+        reversed.reverse();
+        prop_assert_eq!(&resolve_values(&reversed), &expected);
+        let mut shuffled = values;
+        let count = shuffled.len() as u64;
+        for i in (1..shuffled.len()).rev() {
+            let other = seed.wrapping_mul(i as u64 + count).rotate_left(17) % (i as u64 + 1);
+            shuffled.swap(i, usize::try_from(other).unwrap());
+        }
+        prop_assert_eq!(&resolve_values(&shuffled), &expected);
+    }
+
+    #[test]
+    fn each_object_has_a_verdict_and_what_is_accepted_is_in_force(values in any_objects()) {
+        let resolution = resolve_values(&values);
+        let named: BTreeSet<(&str, &str)> = values
+            .iter()
+            .map(|v| (v["kind"].as_str().unwrap(), v["metadata"]["name"].as_str().unwrap()))
+            .collect();
+        prop_assert_eq!(resolution.verdicts.len(), named.len());
+        for (object, verdict) in &resolution.verdicts {
+            let config = &resolution.config;
+            let in_force = match object.kind {
+                Kind::IPAddressPool => config.pools.contains_key(&object.name),
+                Kind::L2Advertisement => config.l2_advertisements.contains_key(&object.name),
+                Kind::BGPAdvertisement => config.bgp_advertisements.contains_key(&object.name),
+                Kind::BGPPeer => config.peers.contains_key(&object.name),
+                Kind::BFDProfile | Kind::Community => continue,
+            };
+            prop_assert_eq!(in_force, *verdict == Verdict::Accepted, "{}", object);
+            if object.kind == Kind::IPAddressPool {
+                let frozen = !in_force && common::reason(verdict) != Some(Reason::DuplicateName);
+                prop_assert_eq!(config.refused_pools.contains_key(&object.name), frozen, "{}", object);
+            }
+            prop_assert!(in_force || !resolution.warnings.contains_key(object), "{}", object);
+        }
+    }
+
+    #[test]
+    fn no_two_pools_have_an_address_in_common(values in any_objects()) {
+        let config = resolve_values(&values).config;
+        let mut ranges: Vec<_> = config.pools.values().flat_map(|pool| pool.ranges.clone()).collect();
+        ranges.sort();
+        for pair in ranges.windows(2) {
+            prop_assert!(!pair[0].overlaps(&pair[1]), "{} and {}", pair[0], pair[1]);
+        }
+    }
+
+    #[test]
+    fn the_index_finds_what_a_search_finds(values in any_objects(), last in any::<u8>(), v6 in any::<bool>()) {
+        let config = resolve_values(&values).config;
+        let by_hand = Config { pools: config.pools.clone(), ..Config::default() };
+        let ip = if v6 { format!("2001:db8::{last:x}") } else { format!("192.0.2.{last}") };
+        let ip = ip.parse().unwrap();
+        prop_assert_eq!(config.pool_of(ip).map(|p| &p.name), by_hand.pool_of(ip).map(|p| &p.name));
+    }
+
+    #[test]
+    fn an_older_pool_is_never_refused_for_a_younger_one(values in any_objects()) {
+        let with = resolve_values(&values);
+        let oldest: BTreeMap<&str, _> = values
+            .iter()
+            .filter(|v| v["kind"] == "IPAddressPool" && v["metadata"]["creationTimestamp"].as_str().unwrap() < "2026-01-01T21")
+            .map(|v| (v["metadata"]["name"].as_str().unwrap(), v))
+            .collect();
+        let alone: Vec<_> = values
+            .iter()
+            .filter(|v| v["kind"] != "IPAddressPool" || oldest.contains_key(v["metadata"]["name"].as_str().unwrap()))
+            .cloned()
+            .collect();
+        for (object, verdict) in &resolve_values(&alone).verdicts {
+            if object.kind == Kind::IPAddressPool && common::reason(verdict) != Some(Reason::DuplicateName) {
+                prop_assert_eq!(verdict, &with.verdicts[object], "{}", object);
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_in_a_field_makes_it_panic(text in "[ -~µ\\n]{0,24}", number in any::<i64>(), small in any::<i32>()) {
+        let mut objects = Objects::default();
+        let mut pool = common::object("IPAddressPool", "o", 1, "");
+        pool["spec"] = serde_json::json!({ "addresses": [text], "serviceAllocation": { "priority": number } });
+        let mut peer = common::object("BGPPeer", "o", 1, "");
+        peer["spec"] = serde_json::json!({
+            "myASN": number, "peerASN": number, "localASN": number, "peerAddress": text, "sourceAddress": text,
+            "routerID": text, "holdTime": text, "keepaliveTime": text, "connectTime": text, "peerPort": small,
+        });
+        let mut ad = common::object("BGPAdvertisement", "o", 1, "");
+        ad["spec"] = serde_json::json!({ "communities": [text], "localPref": number, "aggregationLength": small });
+        for value in [pool, peer, ad] {
+            common::add(&mut objects, value);
+        }
+        prop_assert_eq!(resolve(&objects).verdicts.len(), 3);
+    }
+
+    #[test]
+    fn what_looks_like_a_range_never_makes_it_panic(entry in "[0-9a-f:./ -]{0,40}") {
+        let mut objects = Objects::default();
+        let mut pool = common::object("IPAddressPool", "o", 1, "");
+        pool["spec"] = serde_json::json!({ "addresses": [entry] });
+        common::add(&mut objects, pool);
+        let resolution = resolve(&objects);
+        for pool in resolution.config.pools.values() {
+            prop_assert!(pool.ranges.iter().all(|range| range.first() <= range.last()));
+        }
+    }
+}
