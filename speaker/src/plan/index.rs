@@ -313,33 +313,54 @@ impl Plan {
     /// This is the configuration.
     pub fn set_config(&mut self, new: Config) {
         let old = std::mem::replace(&mut self.config, new);
+        self.dirty.peers |= old.peers != self.config.peers;
+        self.dirty.candidates |= old.l2_advertisements != self.config.l2_advertisements;
+        self.touch_pools(&old);
+        self.interned.retain(|attributes| Arc::strong_count(attributes) > 1);
+    }
+
+    /// Marks the addresses in all pools that changed, or whose advertisements did.
+    fn touch_pools(&mut self, old: &Config) {
         let new = &self.config;
-        let mut touched: Vec<&Pool> = Vec::new();
-        for (_, pool) in differing(&old.pools, &new.pools) {
-            touched.extend(pool.into_iter().flatten());
-        }
-        let withheld = old.lookup.withheld.symmetric_difference(&new.lookup.withheld);
-        touched.extend(withheld.filter_map(|(_, pool)| new.pools.get(pool)));
         let mut selections: Vec<&PoolSelection> = Vec::new();
-        for (_, ads) in differing(&old.l2_advertisements, &new.l2_advertisements) {
-            self.dirty.candidates = true;
+        for ads in differing(&old.l2_advertisements, &new.l2_advertisements) {
             selections.extend(ads.into_iter().flatten().map(|ad| &ad.pools));
         }
-        for (_, ads) in differing(&old.bgp_advertisements, &new.bgp_advertisements) {
+        for ads in differing(&old.bgp_advertisements, &new.bgp_advertisements) {
             selections.extend(ads.into_iter().flatten().map(|ad| &ad.pools));
         }
-        if !selections.is_empty() {
-            let covered = |pool: &&Pool| selections.iter().any(|s| s.covers(pool));
-            touched.extend(old.pools.values().chain(new.pools.values()).filter(covered));
-        }
-        for range in touched.iter().flat_map(|pool| &pool.ranges) {
+        let withheld: BTreeSet<&str> = old
+            .lookup
+            .withheld
+            .symmetric_difference(&new.lookup.withheld)
+            .map(|(_, pool)| pool.as_str())
+            .collect();
+        let concerned = |pool: &&Pool| {
+            withheld.contains(pool.name.as_str()) || selections.iter().any(|selection| selection.covers(pool))
+        };
+
+        let changed = differing(&old.pools, &new.pools).flatten().flatten();
+        let covered = old.pools.values().chain(new.pools.values()).filter(concerned);
+        for range in changed.chain(covered).flat_map(|pool| &pool.ranges) {
             for (address, state) in self.addresses.range(range.first()..=range.last()) {
                 self.dirty.addresses.insert(*address);
                 self.dirty.services.extend(state.services.iter().cloned());
             }
         }
-        self.dirty.peers |= old.peers != new.peers;
-        self.interned.retain(|attributes| Arc::strong_count(attributes) > 1);
+
+        // What is held of a refused pool hangs on its name: its ranges may be the very thing that is wrong with it.
+        let changed = differing(&old.refused_pools, &new.refused_pools).flatten().flatten();
+        let covered = old.refused_pools.values().chain(new.refused_pools.values()).filter(concerned);
+        let refused: BTreeSet<&str> = changed.chain(covered).map(|pool| pool.name.as_str()).collect();
+        if refused.is_empty() {
+            return;
+        }
+        for (key, entry) in &self.services {
+            if entry.service.allocated_from.as_deref().is_some_and(|name| refused.contains(name)) {
+                self.dirty.addresses.extend(&entry.service.addresses);
+                self.dirty.services.insert(key.clone());
+            }
+        }
     }
 
     // ----- What follows -----
@@ -459,14 +480,11 @@ impl Plan {
     }
 }
 
-/// The entries that differ between two maps, as they were before and after.
+/// The entries that differ between two maps, each as it was before and is after.
 fn differing<'a, V: PartialEq>(
     old: &'a BTreeMap<String, V>,
     new: &'a BTreeMap<String, V>,
-) -> impl Iterator<Item = (&'a String, [Option<&'a V>; 2])> {
+) -> impl Iterator<Item = [Option<&'a V>; 2]> {
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    names
-        .into_iter()
-        .map(|name| (name, [old.get(name), new.get(name)]))
-        .filter(|(_, [before, after])| before != after)
+    names.into_iter().map(|name| [old.get(name), new.get(name)]).filter(|[before, after]| before != after)
 }

@@ -18,11 +18,18 @@ pub struct Service {
     pub traffic_policy: TrafficPolicy,
     /// Addresses the Service holds (`status.loadBalancer.ingress`).
     pub addresses: Vec<IpAddr>,
+    /// Name of the pool they are from, as the controller has noted it.
+    pub allocated_from: Option<Box<str>>,
 }
 
 impl From<LoadBalancer> for Service {
     fn from(service: LoadBalancer) -> Self {
-        Self { labels: service.labels, traffic_policy: service.traffic_policy, addresses: service.ingress }
+        Self {
+            labels: service.labels,
+            traffic_policy: service.traffic_policy,
+            addresses: service.ingress,
+            allocated_from: service.allocated_from.map(String::into_boxed_str),
+        }
     }
 }
 

@@ -166,7 +166,9 @@ impl Plan {
     ) -> Ballot {
         let no = |reason| Ballot { reason: Some(reason), interfaces: None };
         let service = &entry.service;
-        let Some(pool) = self.config.pool_of(address) else { return no(Reason::AddressInNoPool) };
+        let Some(pool) = self.config.pool_of_held(address, service.allocated_from.as_deref()) else {
+            return no(Reason::AddressInNoPool);
+        };
         let mut ads = self.config.l2_for(pool, &service.labels).peekable();
         if ads.peek().is_none() {
             return no(Reason::NoMatchingAdvertisement);

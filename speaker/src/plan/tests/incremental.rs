@@ -10,7 +10,7 @@ use super::*;
 /// Something that happens in the cluster.
 #[derive(Clone, Debug)]
 enum Step {
-    Service(usize, Vec<&'static str>, bool),
+    Service(usize, Vec<&'static str>, bool, Option<&'static str>),
     ServiceGone(usize),
     Endpoints(usize, Vec<&'static str>),
     NodeState(&'static str, bool, bool),
@@ -21,6 +21,8 @@ enum Step {
     Bgp(&'static str, Option<BgpAdvertisement>),
     Peer(&'static str, Option<Peer>),
     Pool(&'static str, bool),
+    /// The pool is refused, its ranges readable or not.
+    Refuse(&'static str, bool),
     /// The engines carry out what is due.
     Act,
     /// Everything is listed again.
@@ -95,7 +97,8 @@ fn step() -> impl Strategy<Value = Step> {
     let nodes = || proptest::collection::vec(select(NODES.to_vec()), 0..3);
     let addresses = proptest::collection::vec(select(ADDRESSES.to_vec()), 0..3);
     prop_oneof![
-        6 => (0..4usize, addresses, any::<bool>()).prop_map(|(n, a, local)| Step::Service(n, a, local)),
+        6 => (0..4usize, addresses, any::<bool>(), proptest::option::of(select(vec!["main", "second"])))
+            .prop_map(|(n, a, local, from)| Step::Service(n, a, local, from)),
         2 => (0..4usize).prop_map(Step::ServiceGone),
         6 => (0..4usize, nodes()).prop_map(|(n, nodes)| Step::Endpoints(n, nodes)),
         2 => (select(NODES.to_vec()), any::<bool>(), any::<bool>())
@@ -110,6 +113,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => proptest::option::weighted(0.8, peers("p1", "203.0.113.1")).prop_map(|p| Step::Peer("p1", p)),
         1 => proptest::option::weighted(0.8, peers("p2", "2001:db8:9::1")).prop_map(|p| Step::Peer("p2", p)),
         1 => (select(vec!["main", "second"]), any::<bool>()).prop_map(|(n, there)| Step::Pool(n, there)),
+        1 => (select(vec!["main", "second"]), any::<bool>()).prop_map(|(n, readable)| Step::Refuse(n, readable)),
         5 => Just(Step::Act),
         1 => Just(Step::Relist),
     ]
@@ -121,13 +125,14 @@ fn happen(world: &mut World, plans: &mut [(Plan, Announced)], step: Step) {
         plans.iter_mut().for_each(|(plan, _)| tell(plan));
     };
     match step {
-        Step::Service(n, addresses, local) => {
+        Step::Service(n, addresses, local, from) => {
             let name = format!("s{n}");
             let policy = if local { TrafficPolicy::Local } else { TrafficPolicy::Cluster };
             let service = Service {
                 labels: labels(&format!("app={name}")),
                 traffic_policy: policy,
                 addresses: addresses.into_iter().map(ip).collect(),
+                allocated_from: from.map(Box::from),
             };
             each(plans, &|plan| plan.apply_service(key(&name), service.clone()));
             world.services.insert(name, service);
@@ -173,7 +178,14 @@ fn happen(world: &mut World, plans: &mut [(Plan, Announced)], step: Step) {
         Step::Peer(name, peer) => set(&mut world.config.peers, name, peer),
         Step::Pool(name, there) => {
             let all = World::of(0).pool("second", &["198.51.100.0-198.51.100.255"]).config.pools;
+            world.config.refused_pools.remove(name);
             set(&mut world.config.pools, name, all.get(name).filter(|_| there).cloned());
+        }
+        Step::Refuse(name, readable) => {
+            if let Some(mut pool) = world.config.pools.remove(name) {
+                pool.ranges.retain(|_| readable);
+                world.config.refused_pools.insert(name.to_owned(), pool);
+            }
         }
         Step::Act => {
             for (plan, announced) in plans.iter_mut() {

@@ -142,6 +142,7 @@ impl World {
             labels: labels(&format!("app={name}")),
             traffic_policy: policy,
             addresses: addresses.split_whitespace().map(ip).collect(),
+            allocated_from: None,
         };
         self.services.insert(name.to_owned(), service);
         self.endpoints.insert(name.to_owned(), endpoints.split_whitespace().map(str::to_owned).collect());

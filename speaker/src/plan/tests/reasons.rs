@@ -220,3 +220,20 @@ fn names_are_single_camel_case_words_and_messages_say_something() {
         assert!(reason.message().len() > 20, "{name}");
     }
 }
+
+#[test]
+fn what_is_held_of_a_pool_stays_announced_when_the_pool_is_refused() {
+    let mut world = world();
+    world.services.get_mut("web").unwrap().allocated_from = Some("main".into());
+    let (mut plan, _) = world.seen_by("n1");
+    let mut pool = world.config.pools.remove("main").unwrap();
+    pool.ranges.clear();
+    world.config.refused_pools.insert("main".to_owned(), pool);
+    world.tell(&mut plan);
+    assert_eq!(plan.changes(), []);
+    // Until the object is gone.
+    world.config.refused_pools.clear();
+    world.tell(&mut plan);
+    plan.changes();
+    assert_eq!(plan.verdict(&key("web"), ip(A), Protocol::Bgp), Some(not(Reason::AddressInNoPool)));
+}
