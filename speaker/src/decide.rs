@@ -64,15 +64,21 @@ impl Deciding {
         let mut refused = BTreeSet::new();
         let mut awaited = String::new();
         let mut liveness = Liveness::default();
+        let mut arrivals = 0;
         let stop = self.stop.clone();
         loop {
             let settling = liveness.timeout();
+            let mut claim_again = false;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return self.bgp,
                 // Who lives comes first: that is what failover waits for.
                 Ok(()) = self.live.changed() => {
-                    liveness.set_mesh(Instant::now(), self.live.borrow_and_update().clone());
+                    let members = self.live.borrow_and_update().clone();
+                    let came = members.as_ref().map_or(0, |members| members.arrivals);
+                    claim_again = came != arrivals;
+                    arrivals = came;
+                    liveness.set_mesh(Instant::now(), members.map(|members| members.alive));
                 }
                 Ok(()) = self.links.changed() => {
                     let links = self.links.borrow_and_update().clone();
@@ -88,8 +94,11 @@ impl Deciding {
                     None => return self.bgp,
                 },
             }
-            if liveness.timeout().is_some() && liveness.settle(Instant::now(), self.known.peers().as_ref()) {
-                tracing::info!(live = liveness.live().map(BTreeSet::len), "the mesh has settled");
+            if liveness.timeout().is_some() || liveness.live().is_none() {
+                liveness.set_others(self.known.peers().map(|peers| peers.into_keys().collect()));
+                if liveness.settle(Instant::now()) {
+                    tracing::info!(live = liveness.live().map(BTreeSet::len), "the mesh has settled");
+                }
             }
             self.known.set_live(liveness.live());
             let (changes, resolution) = self.known.changes();
@@ -100,6 +109,10 @@ impl Deciding {
             self.publish();
             for change in changes {
                 self.carry_out(change);
+            }
+            if claim_again {
+                // After the changes: what this node hands over it claims no more.
+                let _ = self.l2.send(l2::Command::ClaimAgain);
             }
             self.bgp.start();
             self.set_ready(&mut awaited);

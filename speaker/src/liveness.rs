@@ -5,8 +5,7 @@
 //! after that until it has heard of all speakers there should be, or of one and, by that one, of the others that
 //! live, or has listened in vain.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::plan::NodeName;
@@ -26,6 +25,8 @@ pub struct Liveness {
     /// Since when there has always been another one.
     heard_since: Option<Instant>,
     linked_since: Option<Instant>,
+    /// The others there should be; `None` until they were listed.
+    others: Option<BTreeSet<String>>,
     settled: bool,
 }
 
@@ -45,17 +46,22 @@ impl Liveness {
         self.settled &= linked;
     }
 
-    /// Decides whether to act on what the mesh says, given which `others` there should be. True when that changed
-    /// to yes.
-    pub fn settle(&mut self, now: Instant, others: Option<&BTreeMap<String, SocketAddr>>) -> bool {
-        let (Some(mesh), Some(others), Some(_)) = (&self.mesh, others, self.linked_since) else {
+    /// These other speakers there should be, as their objects say; `None` until they were listed.
+    pub fn set_others(&mut self, others: Option<BTreeSet<String>>) {
+        self.others = others;
+    }
+
+    /// Decides whether to act on what the mesh says. True when that changed to yes.
+    pub fn settle(&mut self, now: Instant) -> bool {
+        if self.settled || self.timeouts().is_empty() {
             return false;
-        };
-        let all = others.keys().all(|name| mesh.contains(name.as_str()));
-        let settled = all || self.timeouts().any(|then| then <= now);
-        let new = settled && !self.settled;
-        self.settled |= settled;
-        new
+        }
+        let (mesh, others) = (self.mesh.iter().flatten(), self.others.iter().flatten());
+        let (heard, expected): (BTreeSet<&str>, BTreeSet<&str>) =
+            (mesh.map(|name| &**name).collect(), others.map(String::as_str).collect());
+        let all = !expected.is_empty() && expected.is_subset(&heard);
+        self.settled = all || self.timeouts().iter().any(|then| *then <= now);
+        self.settled
     }
 
     /// The speakers among which owners are chosen; `None` while nothing may be owned.
@@ -65,13 +71,19 @@ impl Liveness {
 
     /// When [`Liveness::settle`] must be asked again.
     pub fn timeout(&self) -> Option<Instant> {
-        if self.settled { None } else { self.timeouts().min() }
+        if self.settled { None } else { self.timeouts().into_iter().min() }
     }
 
-    fn timeouts(&self) -> impl Iterator<Item = Instant> {
-        let connected = self.linked_since.zip(self.mesh_since).map(|(link, mesh)| link.max(mesh));
-        let gathered = self.heard_since.filter(|_| connected.is_some()).map(|heard| heard + GATHER);
-        connected.map(|since| since + LISTEN).into_iter().chain(gathered)
+    /// When it goes on with those it has heard of; empty while it is not connected.
+    fn timeouts(&self) -> Vec<Instant> {
+        let (Some(link), Some(mesh), Some(others)) = (self.linked_since, self.mesh_since, &self.others)
+        else {
+            return Vec::new();
+        };
+        // In a cluster that starts, others that nobody has listed yet come at the same time.
+        let listen = if others.is_empty() { GATHER } else { LISTEN };
+        let gathered = self.heard_since.map(|heard| heard + GATHER);
+        gathered.into_iter().chain([link.max(mesh) + listen]).collect()
     }
 }
 
@@ -87,14 +99,13 @@ mod tests {
     struct Node {
         start: Instant,
         liveness: Liveness,
-        others: BTreeMap<String, SocketAddr>,
     }
 
     impl Node {
         fn new() -> Self {
-            let address = "192.0.2.1:7946".parse().unwrap();
-            let others = ["n2", "n3"].map(|name| (name.to_owned(), address)).into();
-            Self { start: Instant::now(), liveness: Liveness::default(), others }
+            let mut liveness = Liveness::default();
+            liveness.set_others(Some(["n2".to_owned(), "n3".to_owned()].into()));
+            Self { start: Instant::now(), liveness }
         }
 
         fn at(&self, ms: u64) -> Instant {
@@ -111,7 +122,7 @@ mod tests {
 
         /// Among whom owners are chosen.
         fn live(&mut self, ms: u64) -> String {
-            self.liveness.settle(self.at(ms), Some(&self.others));
+            self.liveness.settle(self.at(ms));
             let live = self.liveness.live().into_iter().flatten();
             live.map(|name| name.to_string()).collect::<Vec<_>>().join(" ")
         }
@@ -184,12 +195,16 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_speaker_never_waits_but_for_the_list_of_speakers() {
+    fn one_that_starts_when_no_others_are_listed_gathers_those_that_start_with_it() {
         let mut node = Node::new();
-        node.others.clear();
+        node.liveness.set_others(None);
         node.linked(0, true);
         node.mesh(0, "n1");
-        assert!(!node.liveness.settle(node.at(0), None));
-        assert_eq!(node.live(0), "n1");
+        assert_eq!((node.live(9_000), node.timeout()), (String::new(), None), "others were not listed yet");
+        node.liveness.set_others(Some(BTreeSet::new()));
+        assert_eq!(node.timeout(), Some(200));
+        node.mesh(150, "n1 n2");
+        assert_eq!(node.live(199), "");
+        assert_eq!(node.live(200), "n1 n2");
     }
 }

@@ -117,6 +117,9 @@ pub struct Counters {
 const BURST: u32 = 256;
 const BURST_WINDOW: Duration = Duration::from_millis(10);
 
+/// Least time between two defences of an address that another host announces (RFC 5227 section 1.1).
+const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Answers for addresses on the local link.
 #[derive(Debug, Default)]
 pub struct Responder {
@@ -140,6 +143,10 @@ struct Link {
 struct Announcement {
     interfaces: InterfaceSet,
     counts: Counts,
+    /// Another node takes over: answered for, but claimed no more.
+    handed_over: bool,
+    /// When it was last defended.
+    defended: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -215,7 +222,12 @@ impl Responder {
     /// Begins to answer for an address and tells the neighbours, at once and a few times more. For an address
     /// announced already it only changes the interfaces, and tells those that are new.
     pub fn announce(&mut self, now: Instant, address: IpAddr, interfaces: InterfaceSet) {
-        let fresh = Announcement { interfaces: interfaces.clone(), counts: Counts::default() };
+        let fresh = Announcement {
+            interfaces: interfaces.clone(),
+            counts: Counts::default(),
+            handed_over: false,
+            defended: None,
+        };
         let before = match self.announced.get_mut(&address) {
             Some(announcement) if announcement.interfaces == interfaces => return,
             Some(announcement) => Some(std::mem::replace(&mut announcement.interfaces, interfaces.clone())),
@@ -239,13 +251,24 @@ impl Responder {
     /// Tells the neighbours once more of an address that is announced, as a take-over does: somebody else may have
     /// claimed it meanwhile, as after a healed partition. Does nothing for others.
     pub fn announce_again(&mut self, now: Instant, address: IpAddr) {
-        let Some(announcement) = self.announced.get(&address) else { return };
+        let Some(announcement) = self.announced.get_mut(&address) else { return };
+        announcement.handed_over = false;
         for (index, link) in &self.links {
             if link.interface.serves(address, &announcement.interfaces) {
                 self.schedule.start(now, (*index, address));
             }
         }
         self.handle_timeout(now);
+    }
+
+    /// Goes on answering for an address, but claims it no more: another node takes it over now, and an
+    /// announcement of ours that came after its own would undo that. Until [`Self::withdraw`].
+    pub fn hand_over(&mut self, address: IpAddr) {
+        let Some(announcement) = self.announced.get_mut(&address) else { return };
+        announcement.handed_over = true;
+        for index in self.links.keys() {
+            self.schedule.cancel((*index, address));
+        }
     }
 
     /// Stops answering for an address. False if it was not announced.
@@ -260,7 +283,7 @@ impl Responder {
     }
 
     /// Takes in a received Ethernet frame with an ARP packet.
-    pub fn handle_arp(&mut self, _now: Instant, ifindex: u32, frame: &[u8]) {
+    pub fn handle_arp(&mut self, now: Instant, ifindex: u32, frame: &[u8]) {
         let request = match arp::parse(frame) {
             arp::Frame::Request(request) => request,
             arp::Frame::Other => return self.counters.ignored += 1,
@@ -272,12 +295,21 @@ impl Responder {
         if !request.is_for(interface.mac) || request.sender_mac == interface.mac {
             return self.counters.ignored += 1;
         }
-        let Some(counts) = counts_of(&mut self.announced, interface, request.target.into()) else {
+        let target = request.target.into();
+        let Some(announcement) = announced_on(&mut self.announced, interface, target) else {
             return self.counters.not_announced += 1;
         };
+        let counts = &mut announcement.counts;
         // Somebody announces our address: nothing that a reply could answer.
         if request.sender == request.target {
-            return counts.conflicts += 1;
+            counts.conflicts += 1;
+            let rested = announcement.defended.is_none_or(|then| now >= then + DEFEND_INTERVAL);
+            if rested && !announcement.handed_over {
+                announcement.defended = Some(now);
+                self.schedule.start(now, (ifindex, target));
+                self.handle_timeout(now);
+            }
+            return;
         }
         counts.requests += 1;
         counts.responses += 1;
@@ -297,9 +329,11 @@ impl Responder {
         if solicitation.source_mac == Some(interface.mac) {
             return self.counters.ignored += 1;
         }
-        let Some(counts) = counts_of(&mut self.announced, interface, solicitation.target.into()) else {
+        let Some(announcement) = announced_on(&mut self.announced, interface, solicitation.target.into())
+        else {
             return self.counters.not_announced += 1;
         };
+        let counts = &mut announcement.counts;
         counts.requests += 1;
         counts.responses += 1;
         let (destination, message) = solicitation.reply(interface.mac);
@@ -403,14 +437,13 @@ impl Responder {
     }
 }
 
-/// The counts of an address, if it is announced on this interface.
-fn counts_of<'a>(
+/// The address, if it is announced on this interface.
+fn announced_on<'a>(
     announced: &'a mut BTreeMap<IpAddr, Announcement>,
     interface: &Interface,
     address: IpAddr,
-) -> Option<&'a mut Counts> {
-    let announcement = announced.get_mut(&address)?;
-    interface.serves(address, &announcement.interfaces).then_some(&mut announcement.counts)
+) -> Option<&'a mut Announcement> {
+    announced.get_mut(&address).filter(|announcement| interface.serves(address, &announcement.interfaces))
 }
 
 impl Transmit {

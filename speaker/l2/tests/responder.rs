@@ -120,7 +120,6 @@ fn arp_requests_are_answered_or_not() {
         ("unicast to somebody else", arp_request(ELSE, CLIENT, "192.0.2.9", "192.0.2.1"), false),
         ("another address", arp_request(EVERYBODY, CLIENT, "192.0.2.9", "192.0.2.2"), false),
         ("our own", arp_request(EVERYBODY, us, "192.0.2.9", "192.0.2.1"), false),
-        ("gratuitous, of another owner", arp_request(EVERYBODY, CLIENT, "192.0.2.1", "192.0.2.1"), false),
     ];
     let mut bench = Bench::new(&[(ETH0, "eth0")]);
     bench.announce(v4(), InterfaceSet::All);
@@ -134,7 +133,7 @@ fn arp_requests_are_answered_or_not() {
         }
     }
     let (_, counts) = bench.responder.announced().next().unwrap();
-    assert_eq!((counts.requests, counts.responses, counts.conflicts), (3, 3, 1));
+    assert_eq!((counts.requests, counts.responses, counts.conflicts), (3, 3, 0));
     assert_eq!(bench.responder.counters(), Counters { malformed: 0, not_announced: 1, ignored: 2 });
 }
 
@@ -212,6 +211,35 @@ fn announcing_again_unchanged_is_silent() {
     assert_eq!(bench.run().len(), 14, "unless it is asked for");
     bench.responder.announce_again(bench.now, v6());
     assert_eq!(bench.run(), [], "and only for what is announced");
+}
+
+#[test]
+fn an_address_that_is_handed_over_is_answered_for_but_not_claimed() {
+    let mut bench = Bench::new(&[(ETH0, "eth0")]);
+    bench.announce(v4(), InterfaceSet::All);
+    bench.sent();
+    bench.responder.hand_over(v4());
+    assert_eq!(bench.run(), []);
+    assert_eq!(bench.arp(ETH0, &arp_request([0xff; 6], CLIENT, "192.0.2.9", "192.0.2.1")).len(), 1);
+    bench.responder.announce_again(bench.now, v4());
+    assert_eq!(bench.run().len(), 14, "unless it comes back");
+}
+
+#[test]
+fn an_address_that_another_host_announces_is_defended_every_ten_seconds_at_most() {
+    let mut bench = Bench::new(&[(ETH0, "eth0")]);
+    bench.announce(v4(), InterfaceSet::All);
+    bench.run();
+    let foreign = arp_request([0xff; 6], CLIENT, "192.0.2.1", "192.0.2.1");
+    assert_eq!(bench.arp(ETH0, &foreign).len(), 2, "at once");
+    assert_eq!(bench.run().len(), 12, "and a few times more");
+    assert_eq!(bench.arp(ETH0, &foreign).len(), 0);
+    bench.now += std::time::Duration::from_secs(10);
+    assert_eq!(bench.arp(ETH0, &foreign).len(), 2);
+    bench.responder.hand_over(v4());
+    bench.now += std::time::Duration::from_secs(10);
+    assert_eq!(bench.arp(ETH0, &foreign).len(), 0, "not while another node takes it over");
+    assert_eq!(bench.run(), []);
 }
 
 #[test]

@@ -39,6 +39,10 @@ const STALL: Duration = Duration::from_millis(100);
 /// After such a stall, how long the datagrams that wait in the socket have before timers go on.
 const GRACE: Duration = Duration::from_millis(50);
 
+/// How long a node's death is doubted that another one tells of: a node that was cut off holds everybody for dead and
+/// says so when it comes back. Whoever is alive objects within milliseconds.
+const DOUBT: Duration = Duration::from_millis(50);
+
 /// The farewell is said three times, in case of loss.
 const FAREWELLS: u8 = 3;
 const FAREWELL_PERIOD: Duration = Duration::from_millis(30);
@@ -55,7 +59,13 @@ pub struct Mesh {
     lag: Duration,
     /// As listed, without the own node; `None` before they were.
     peers: Option<BTreeMap<String, SocketAddr>>,
+    /// The listed peers by address.
+    nodes_at: BTreeMap<SocketAddr, String>,
     alive: BTreeSet<String>,
+    /// Where the datagram comes from that is being taken in.
+    sender: Option<SocketAddr>,
+    /// Nodes that another one holds for dead, with when to believe it.
+    doubted: BTreeMap<String, Instant>,
     /// Listed peers that are not alive.
     missing: BTreeSet<String>,
     next_announce: Instant,
@@ -84,7 +94,10 @@ impl Mesh {
             start: now,
             lag: Duration::ZERO,
             peers: None,
+            nodes_at: BTreeMap::new(),
             alive: BTreeSet::from([node.clone()]),
+            sender: None,
+            doubted: BTreeMap::new(),
             missing: BTreeSet::new(),
             next_announce: now,
             settled: false,
@@ -101,21 +114,24 @@ impl Mesh {
     pub fn set_peers(&mut self, now: Instant, mut peers: BTreeMap<String, SocketAddr>) {
         peers.remove(&self.node);
         self.missing = peers.keys().filter(|node| !self.alive.contains(*node)).cloned().collect();
+        self.nodes_at = peers.iter().map(|(node, at)| (*at, node.clone())).collect();
         self.peers = Some(peers);
         self.step(now, |mesh| mesh.announce_to_missing(now));
     }
 
     /// Takes in a received datagram.
-    pub fn handle_datagram(&mut self, now: Instant, _from: SocketAddr, datagram: &[u8]) {
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
         let Some(payload) = self.seal.open(datagram) else { return self.counters.unauthentic += 1 };
         // Whoever left would be called back by what others still send.
         if self.leaving.is_some() {
             return;
         }
+        self.sender = Some(from);
         self.step(now, |mesh| match mesh.foca.handle_data(payload, &mut mesh.outbox) {
             Ok(()) => mesh.counters.received += 1,
             Err(_) => mesh.counters.refused += 1,
         });
+        self.sender = None;
     }
 
     /// Does what is due.
@@ -130,6 +146,7 @@ impl Mesh {
                 mesh.announce_to_missing(now);
             }
             mesh.say_farewell(now);
+            mesh.believe(now);
         });
     }
 
@@ -141,7 +158,8 @@ impl Mesh {
         let timer = self.outbox.next().map(|due| due + self.lag);
         let announce = (!self.missing.is_empty()).then_some(self.next_announce);
         let settle = (!self.settled).then_some(self.start + self.config.settle_after);
-        [timer, announce, settle].into_iter().flatten().min()
+        let doubt = self.doubted.values().min().copied();
+        [timer, announce, settle, doubt].into_iter().flatten().min()
     }
 
     /// The next datagram to send; call until `None` after every other call.
@@ -195,7 +213,7 @@ impl Mesh {
         }
         call(self);
         while let Some(notification) = self.outbox.notifications.pop_front() {
-            self.take_in(notification);
+            self.take_in(now, notification);
         }
         while let Some((to, payload)) = self.outbox.sends.pop_front() {
             self.counters.sent += 1;
@@ -205,9 +223,10 @@ impl Mesh {
         self.settled |= heard_all || now >= self.start + self.config.settle_after;
     }
 
-    fn take_in(&mut self, notification: OwnedNotification<Identity>) {
+    fn take_in(&mut self, now: Instant, notification: OwnedNotification<Identity>) {
         match notification {
             OwnedNotification::MemberUp(Identity { node, .. }) => {
+                self.doubted.remove(&node);
                 self.missing.remove(&node);
                 if self.alive.insert(node.clone()) {
                     self.events.push_back(MeshEvent::Up(node));
@@ -215,12 +234,10 @@ impl Mesh {
                 }
             }
             OwnedNotification::MemberDown(Identity { node, .. }) if node != self.node => {
-                if self.peers.as_ref().is_some_and(|peers| peers.contains_key(&node)) {
-                    self.missing.insert(node.clone());
-                }
-                if self.alive.remove(&node) {
-                    self.events.push_back(MeshEvent::Down(node));
-                    self.spread();
+                let hearsay = self.sender.is_some_and(|from| self.nodes_at.get(&from) != Some(&node));
+                match hearsay {
+                    true => drop(self.doubted.entry(node).or_insert(now + DOUBT)),
+                    false => self.lose(node),
                 }
             }
             // The others held us for dead. They hear at once that we are not.
@@ -231,6 +248,24 @@ impl Mesh {
             }
             _ => {}
         }
+    }
+
+    fn lose(&mut self, node: String) {
+        self.doubted.remove(&node);
+        if self.peers.as_ref().is_some_and(|peers| peers.contains_key(&node)) {
+            self.missing.insert(node.clone());
+        }
+        if self.alive.remove(&node) {
+            self.events.push_back(MeshEvent::Down(node));
+            self.spread();
+        }
+    }
+
+    /// Believes the news that nobody has objected to.
+    fn believe(&mut self, now: Instant) {
+        let due = |(node, until): (&String, &Instant)| (*until <= now).then(|| node.clone());
+        let dead: Vec<String> = self.doubted.iter().filter_map(due).collect();
+        dead.into_iter().for_each(|node| self.lose(node));
     }
 
     /// Passes news on at once instead of with the next round of gossip.

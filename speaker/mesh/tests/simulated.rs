@@ -102,6 +102,24 @@ fn a_node_that_was_cut_off_alone_comes_back() {
 }
 
 #[test]
+fn what_a_node_says_that_was_cut_off_is_not_believed_of_those_who_are_there() {
+    for (size, seed) in (0..20).flat_map(|seed| [(3, seed), (5, seed)]) {
+        let mut net = Net::new(size, seed);
+        net.run_for(JOINED);
+        let rest: Vec<usize> = (1..size).collect();
+        net.partition(&[&[0], &rest]);
+        net.run_for(secs(6));
+        net.partition(&[]);
+        net.forget_events();
+        net.run_for(secs(3));
+        let misled =
+            net.events().iter().find(|(_, at, event)| *at != 0 && matches!(event, MeshEvent::Down(_)));
+        assert_eq!(misled, None, "{size} nodes, seed {seed}");
+        assert_eq!(net.alive(1).len(), size);
+    }
+}
+
+#[test]
 fn a_restarted_speaker_is_a_member_within_a_second() {
     for (name, pause, bump) in [
         ("at once", ms(50), 10_i64),

@@ -18,7 +18,7 @@ use crate::plan::Interfaces;
 
 /// How long a node keeps answering for an address that another live node takes over: longer than both need to
 /// hear of the move.
-pub const HANDOVER: Duration = Duration::from_millis(500);
+pub const HANDOVER: Duration = Duration::from_millis(300);
 
 /// Frames that wait for the responder; what comes when it is full is dropped, as by a busy host.
 const QUEUE: usize = 256;
@@ -43,6 +43,8 @@ pub enum Command {
         /// Only after [`HANDOVER`].
         handover: bool,
     },
+    /// Tell the neighbours again of every address that stays: another node may have claimed it.
+    ClaimAgain,
 }
 
 /// The engine. Its commands are differences, so they may queue without bound: there are never more than addresses.
@@ -130,22 +132,32 @@ impl Engine {
     fn obey(&mut self, now: Instant, command: Command) {
         match command {
             Command::Announce { address, interfaces } => {
-                self.leaving.remove(&address);
+                let back = self.leaving.remove(&address).is_some();
                 let interfaces = match interfaces {
                     Interfaces::All => InterfaceSet::All,
                     Interfaces::Only(names) => InterfaceSet::Named(Arc::new(names)),
                 };
                 tracing::info!(%address, ?interfaces, "announcing");
                 self.responder.announce(now, address, interfaces);
+                if back {
+                    self.responder.announce_again(now, address);
+                }
             }
             Command::Withdraw { address, handover: true } => {
                 tracing::info!(%address, "handing over to another node");
                 self.leaving.insert(address, now + HANDOVER);
+                self.responder.hand_over(address);
             }
             Command::Withdraw { address, handover: false } => {
                 tracing::info!(%address, "withdrawing");
                 self.leaving.remove(&address);
                 self.responder.withdraw(address);
+            }
+            Command::ClaimAgain => {
+                let stays = |address: &IpAddr| !self.leaving.contains_key(address);
+                let addresses: Vec<IpAddr> =
+                    self.responder.announced().map(|(address, _)| address).filter(stays).collect();
+                addresses.into_iter().for_each(|address| self.responder.announce_again(now, address));
             }
         }
     }

@@ -36,8 +36,17 @@ pub struct Surroundings {
     pub peers: Option<BTreeMap<String, SocketAddr>>,
 }
 
-/// The live speakers as the mesh has it, this one included; `None` while this one takes no part.
-pub type Live = Option<BTreeSet<NodeName>>;
+/// Who takes part in the mesh; `None` while this speaker does not.
+pub type Live = Option<Members>;
+
+/// Who takes part in the mesh.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members {
+    /// The live speakers, this one included.
+    pub alive: BTreeSet<NodeName>,
+    /// How often another speaker came (back): from where it could hear nobody it may have claimed everything.
+    pub arrivals: u64,
+}
 
 /// What the engine works with.
 pub struct Shell {
@@ -99,6 +108,7 @@ impl Shell {
     async fn take_part(&mut self, mut mesh: Mesh, socket: &UdpSocket, own: IpAddr) -> bool {
         let mut buffer = vec![0; 2048];
         let mut peers = None;
+        let mut arrivals = 0;
         loop {
             let now = Instant::now();
             let seen = self.surroundings.borrow_and_update().clone();
@@ -109,8 +119,8 @@ impl Shell {
                 mesh.set_peers(now, listed.clone());
                 peers = Some(listed);
             }
-            self.drain(&mut mesh, socket);
-            self.publish(&mesh);
+            arrivals += self.drain(&mut mesh, socket);
+            self.publish(&mesh, arrivals);
             let wake = mesh.poll_timeout();
             tokio::select! {
                 received = socket.recv_from(&mut buffer) => {
@@ -147,10 +157,15 @@ impl Shell {
         }
     }
 
-    fn drain(&self, mesh: &mut Mesh, socket: &UdpSocket) {
+    /// Sends what is to be sent. Returns how many speakers came.
+    fn drain(&self, mesh: &mut Mesh, socket: &UdpSocket) -> u64 {
+        let mut arrivals = 0;
         while let Some(event) = mesh.poll_event() {
             match event {
-                MeshEvent::Up(node) => tracing::info!(%node, "speaker is alive"),
+                MeshEvent::Up(node) => {
+                    arrivals += 1;
+                    tracing::info!(%node, "speaker is alive");
+                }
                 MeshEvent::Down(node) => tracing::warn!(%node, "speaker is gone"),
             }
         }
@@ -165,15 +180,19 @@ impl Shell {
         let counters = mesh.counters();
         self.metrics.mesh_members.set(mesh.alive().len() as i64);
         self.metrics.set_mesh(counters);
+        arrivals
     }
 
-    fn publish(&self, mesh: &Mesh) {
+    fn publish(&self, mesh: &Mesh, arrivals: u64) {
         self.live.send_if_modified(|live| {
             let known = live.as_ref().is_some_and(|known| {
-                known.len() == mesh.alive().len() && known.iter().zip(mesh.alive()).all(|(a, b)| **a == **b)
+                known.arrivals == arrivals
+                    && known.alive.len() == mesh.alive().len()
+                    && known.alive.iter().zip(mesh.alive()).all(|(a, b)| **a == **b)
             });
             if !known {
-                *live = Some(mesh.alive().iter().map(|name| NodeName::from(name.as_str())).collect());
+                let alive = mesh.alive().iter().map(|name| NodeName::from(name.as_str())).collect();
+                *live = Some(Members { alive, arrivals });
             }
             !known
         });
@@ -206,7 +225,11 @@ impl Shell {
         let mut said = false;
         loop {
             match bind(self.port) {
-                Ok(socket) => return socket,
+                // Until it is known to be writable, the first datagrams would be lost.
+                Ok(socket) => {
+                    let _ = socket.writable().await;
+                    return socket;
+                }
                 Err(error) if !said => {
                     tracing::error!(port = self.port, %error, "cannot bind the mesh's UDP port; retrying");
                     said = true;
