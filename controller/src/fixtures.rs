@@ -34,6 +34,11 @@ pub(crate) fn pool(name: &str, ranges: &[&str]) -> Pool {
     }
 }
 
+/// What remains of a pool that is refused.
+pub(crate) fn refused(name: &str) -> Pool {
+    Pool { auto_assign: false, ..pool(name, &[]) }
+}
+
 pub(crate) fn pools(pools: impl IntoIterator<Item = Pool>) -> BTreeMap<String, Pool> {
     pools.into_iter().map(|pool| (pool.name.clone(), pool)).collect()
 }

@@ -135,11 +135,11 @@ impl Metrics {
         self.writes_in_flight.set(gauge(in_flight));
     }
 
-    /// Sets the gauges of a pool, or removes them when it is not in force.
+    /// Sets the gauges of a pool, or removes them when it does not exist.
     pub fn pool(&mut self, index: &Index, name: &str) {
         let families = [ipam::Family::V4, ipam::Family::V6];
         let labels = |family: ipam::Family| Pool { pool: name.to_owned(), family: family.to_string() };
-        if index.ipam().pool(name).is_none() {
+        if index.ipam().pool(name).is_none() && !index.ipam().is_refused(name) {
             self.pools.remove(name);
             for family in families {
                 self.pool_addresses.remove(&labels(family));

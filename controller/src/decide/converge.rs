@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use fairlead_crds::config::Config;
 use fairlead_crds::service::{LoadBalancer, ObjectKey};
@@ -10,7 +11,7 @@ use jiff::Timestamp;
 use super::request::{Request, families, of_families, request};
 use super::waiting::For;
 use super::{Decision, Index, Outcome, Reason, demand, in_order};
-use crate::ipam::{Demand, Families, Family, Holding, Ipam, Refusal};
+use crate::ipam::{Demand, Families, Family, Holding, Ipam, Refusal, named};
 
 /// An outcome, and what may change it.
 struct Verdict {
@@ -87,14 +88,17 @@ fn verdict(ipam: &mut Ipam, config: &Config, service: &LoadBalancer, demand: &De
                     Err(why) => waits = waits_for(&why, demand),
                 }
             }
-            let covered = is_covered(config, &holding, service);
-            Verdict { outcome: Outcome::Allocated { holding, covered, invalid_request: None }, waits }
+            Verdict { outcome: allocated(ipam, config, service, holding, None), waits }
         }
         Err(Failure::Request(reason, message)) => {
             Verdict { outcome: Outcome::Refused { reason, message }, waits: vec![For::Config] }
         }
         Err(Failure::Refusal(why)) => {
-            let outcome = Outcome::Refused { reason: Reason::of(&why), message: why.to_string() };
+            let mut message = why.to_string();
+            if request.pool.is_none() {
+                message += &refused_pools(ipam, &why);
+            }
+            let outcome = Outcome::Refused { reason: Reason::of(&why), message };
             Verdict { outcome, waits: waits_for(&why, demand) }
         }
     }
@@ -118,11 +122,7 @@ fn keep(ipam: &mut Ipam, demand: &Demand<'_>, families: Families) {
 /// What is asked for cannot be understood: nothing is changed for it, and nothing given.
 fn keep_despite(ipam: &Ipam, config: &Config, service: &LoadBalancer, why: String) -> Verdict {
     let outcome = match ipam.holding(&service.key) {
-        Some(holding) => Outcome::Allocated {
-            holding: holding.clone(),
-            covered: is_covered(config, holding, service),
-            invalid_request: Some(why),
-        },
+        Some(holding) => allocated(ipam, config, service, holding.clone(), Some(why)),
         None => Outcome::Refused { reason: Reason::InvalidRequest, message: why },
     };
     Verdict { outcome, waits: Vec::new() }
@@ -158,7 +158,7 @@ fn give(
         .map_err(|message| Failure::Request(Reason::FamilyMismatch, message))?;
     if let Some(pool) = &request.pool {
         if ipam.pool(pool).is_none() {
-            return Err(Refusal::NoSuchPool(pool.clone()).into());
+            return Err(ipam.why_no_pool(pool).into());
         }
         if let Some(ip) = request.addresses.iter().find(|ip| ipam.pool_name_of(**ip) != Some(pool)) {
             let message = format!("{ip} is not in IPAddressPool {pool}, which is asked for too");
@@ -199,9 +199,38 @@ fn waits_for(why: &Refusal, demand: &Demand<'_>) -> Vec<For> {
     waits
 }
 
-fn is_covered(config: &Config, holding: &Holding, service: &LoadBalancer) -> bool {
-    config.pools.get(&*holding.pool).is_some_and(|pool| {
+fn allocated(
+    ipam: &Ipam,
+    config: &Config,
+    service: &LoadBalancer,
+    holding: Holding,
+    invalid_request: Option<String>,
+) -> Outcome {
+    let covered = config.pool(&holding.pool).is_some_and(|pool| {
         config.l2_for(pool, &service.labels).next().is_some()
             || config.bgp_for(pool, &service.labels).next().is_some()
-    })
+    });
+    Outcome::Allocated { pool_refused: ipam.is_refused(&holding.pool), holding, covered, invalid_request }
+}
+
+/// Which pools might have served a Service that names none, were they not refused.
+fn refused_pools(ipam: &Ipam, why: &Refusal) -> String {
+    let refused: Vec<Arc<str>> = ipam.refused_pools().cloned().collect();
+    let may_help = match why {
+        Refusal::NoPoolMatches { .. }
+        | Refusal::FamilyMismatch(..)
+        | Refusal::Exhausted { .. }
+        | Refusal::NotInPool(_)
+        | Refusal::SeveralPools(_) => true,
+        Refusal::NoSuchPool(_)
+        | Refusal::PoolRefused(_)
+        | Refusal::NotAdmitted(..)
+        | Refusal::InUse { .. } => false,
+    };
+    match refused.len() {
+        0 => String::new(),
+        _ if !may_help => String::new(),
+        1 => format!("; {} is refused", named(&refused)),
+        _ => format!("; {} are refused", named(&refused)),
+    }
 }

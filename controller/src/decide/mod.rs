@@ -10,6 +10,7 @@
 
 mod converge;
 pub mod objects;
+mod record;
 mod request;
 mod service;
 mod status;
@@ -32,7 +33,7 @@ use crate::ipam::{Demand, Family, Holding, Ipam, Sharing};
 pub use service::Observed;
 pub use status::{Event, Reason, StatusPatch};
 
-use status::Told;
+use record::Record;
 use waiting::{Age, For, Waiting};
 
 /// See the head of this file.
@@ -59,19 +60,6 @@ struct Listed {
     decided: bool,
 }
 
-/// What is known of a Service.
-#[derive(Debug)]
-struct Record {
-    observed: Observed,
-    outcome: Outcome,
-    told: Told,
-    /// Addresses it no longer holds, but that its status still shows, or that a write on the way may still put there.
-    /// Nobody else gets them before: at no time does the API show an address twice, and a restart cannot find it so.
-    departing: Vec<IpAddr>,
-    /// Addresses in patches decided on the version last seen. Once there is a newer one, they cannot arrive any more.
-    promised: Vec<IpAddr>,
-}
-
 /// What a Service gets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Outcome {
@@ -82,6 +70,8 @@ pub enum Outcome {
     Allocated {
         /// Which.
         holding: Holding,
+        /// Their pool is refused; it keeps them all the same.
+        pool_refused: bool,
         /// An advertisement covers them.
         covered: bool,
         /// What it asks for cannot be understood, so it keeps what it has.
@@ -234,9 +224,10 @@ impl Index {
     pub fn set_config(&mut self, config: Config, now: Timestamp) {
         self.listed.config = true;
         let old = std::mem::replace(&mut self.config, config);
-        let changes = self.ipam.set_pools(&self.config.pools);
+        let Config { pools, refused_pools, .. } = &self.config;
+        let changes = self.ipam.set_pools(pools, refused_pools);
         if changes.any {
-            self.touched.extend(self.config.pools.keys().map(|name| name.as_str().into()));
+            self.touched.extend(pools.keys().chain(refused_pools.keys()).map(|name| name.as_str().into()));
         }
         if !self.listed.decided {
             return self.first_pass(now);
@@ -247,12 +238,8 @@ impl Index {
             keys.extend(holders.map(|key| ObjectKey::clone(&key)));
             keys.extend(self.waiting.on(&For::Config).map(|(_, key)| key.clone()));
         }
-        for pool in self.config.pools.values() {
-            if old
-                .pools
-                .get(&pool.name)
-                .is_none_or(|then| coverage(&old, then) != coverage(&self.config, pool))
-            {
+        for pool in self.config.pools.values().chain(self.config.refused_pools.values()) {
+            if old.pool(&pool.name).is_none_or(|then| coverage(&old, then) != coverage(&self.config, pool)) {
                 keys.extend(self.ipam.holders_of(&pool.name).into_iter().map(|key| ObjectKey::clone(&key)));
             }
         }
@@ -282,56 +269,6 @@ impl Index {
             self.converge(key, now);
         }
         self.settle(now);
-    }
-
-    /// Takes note of what a Service says now.
-    fn take_in(&mut self, observed: Observed) {
-        let key = &observed.balancer.key;
-        match self.services.get_mut(key) {
-            Some(record) if record.observed.balancer.uid == observed.balancer.uid => {
-                if record.observed.balancer.resource_version != observed.balancer.resource_version {
-                    record.promised.clear();
-                }
-                record.observed = observed;
-            }
-            Some(_) => {
-                // Deleted and made again without our seeing it in between: what the old one held is free.
-                self.forget(&key.clone());
-                self.take_in(observed);
-            }
-            None => {
-                let told = Told::by(&observed);
-                let outcome = Outcome::Undecided;
-                let record = Record { observed, outcome, told, departing: Vec::new(), promised: Vec::new() };
-                self.services.insert(record.observed.balancer.key.clone(), record);
-            }
-        }
-    }
-
-    /// Lets a Service that is seen for the first time keep the addresses in its status, as far as they may be its, and
-    /// sees to it that nobody else gets the others yet.
-    fn adopt(&mut self, key: &ObjectKey) {
-        let Some(record) = self.services.get_mut(key) else { return };
-        let balancer = &record.observed.balancer;
-        let is_new = record.outcome == Outcome::Undecided && self.ipam.holding(key).is_none();
-        if is_new && !balancer.ingress.is_empty() {
-            let demand = demand(&self.namespaces, balancer);
-            if let Err(why) = self.ipam.assign(&demand, &balancer.ingress) {
-                tracing::debug!(service = %key, ingress = ?balancer.ingress, %why, "cannot keep what its status has");
-            }
-        }
-        record.depart(&mut self.ipam);
-    }
-
-    fn forget(&mut self, key: &ObjectKey) {
-        self.ipam.release(key);
-        self.waiting.remove(key);
-        if let Some(record) = self.services.remove(key) {
-            for ip in record.departing {
-                self.ipam.unreserve(ip, key);
-            }
-            self.decisions.push(Decision::Status { service: key.clone(), patch: None });
-        }
     }
 
     /// Lets those try again who wait for something that has happened, until nothing more happens.
@@ -382,28 +319,6 @@ impl Index {
     fn namespace_selectors(&self) -> impl Iterator<Item = &Selector> {
         let allocations = self.config.pools.values().filter_map(|pool| pool.allocation.as_ref());
         allocations.flat_map(|allocation| &allocation.namespace_selectors)
-    }
-}
-
-impl Record {
-    fn created(&self) -> i64 {
-        self.observed.balancer.created
-    }
-
-    /// Keeps what its status shows beyond what it holds from everybody else, and gives back what it shows no longer.
-    fn depart(&mut self, ipam: &mut Ipam) {
-        let balancer = &self.observed.balancer;
-        let held = ipam.holding(&balancer.key).map(|held| held.addresses.clone()).unwrap_or_default();
-        let shown = balancer.ingress.iter().chain(&self.promised);
-        let shown = shown.filter(|ip| !held.contains(ip)).copied().collect();
-        for ip in std::mem::replace(&mut self.departing, shown) {
-            if !self.departing.contains(&ip) {
-                ipam.unreserve(ip, &balancer.key);
-            }
-        }
-        for ip in &self.departing {
-            ipam.reserve(*ip, &balancer.key);
-        }
     }
 }
 

@@ -25,6 +25,8 @@ pub enum Reason {
     NoPoolMatches,
     /// The pool it names does not exist.
     PoolNotFound,
+    /// The pool it names is refused, or the pool of the addresses that it has and keeps.
+    PoolRefused,
     /// The address it names is another Service's.
     AddressInUse,
     /// The address it names is shared, but not with this Service.
@@ -146,15 +148,18 @@ fn conditions(outcome: &Outcome) -> Vec<Condition> {
         Outcome::Refused { reason, message } => {
             vec![condition(keys::ALLOCATED, false, *reason, message.clone())]
         }
-        Outcome::Allocated { holding, covered, invalid_request } => {
+        Outcome::Allocated { holding, pool_refused, covered, invalid_request } => {
             let Holding { pool, addresses } = holding;
             let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
             let addresses = addresses.join(" and ");
+            let source = format!("{addresses} from IPAddressPool {pool}");
             let allocated = match invalid_request {
-                None => (Reason::Allocated, format!("{addresses} from IPAddressPool {pool}")),
-                Some(why) => {
-                    (Reason::InvalidRequest, format!("keeps {addresses} from IPAddressPool {pool}: {why}"))
-                }
+                None if *pool_refused => (
+                    Reason::PoolRefused,
+                    format!("keeps {source}, which is refused: see its condition Accepted"),
+                ),
+                None => (Reason::Allocated, source),
+                Some(why) => (Reason::InvalidRequest, format!("keeps {source}: {why}")),
             };
             let advertised = if *covered {
                 (Reason::Covered, "an advertisement covers these addresses".to_owned())
@@ -217,12 +222,13 @@ pub(super) fn whole_seconds(time: Timestamp) -> Timestamp {
 }
 
 impl Reason {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Allocated,
         Self::InvalidRequest,
         Self::PoolExhausted,
         Self::NoPoolMatches,
         Self::PoolNotFound,
+        Self::PoolRefused,
         Self::AddressInUse,
         Self::SharingConflict,
         Self::AddressNotInPool,
@@ -237,6 +243,7 @@ impl Reason {
         match refusal {
             Refusal::NoPoolMatches { .. } | Refusal::NotAdmitted(..) => Self::NoPoolMatches,
             Refusal::NoSuchPool(_) => Self::PoolNotFound,
+            Refusal::PoolRefused(_) => Self::PoolRefused,
             Refusal::FamilyMismatch(..) => Self::FamilyMismatch,
             Refusal::Exhausted { .. } => Self::PoolExhausted,
             Refusal::NotInPool(_) | Refusal::SeveralPools(_) => Self::AddressNotInPool,

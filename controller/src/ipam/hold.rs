@@ -13,6 +13,9 @@ impl Ipam {
     /// Frees all that a Service holds.
     pub fn release(&mut self, service: &ObjectKey) {
         let Some((key, held)) = self.services.remove_entry(service) else { return };
+        if let Some(holders) = self.refused.get_mut(&held.holding.pool) {
+            holders.remove(&key);
+        }
         for &ip in &held.holding.addresses {
             self.unindex(ip, Some((&key, &held)));
             self.leave(ip, &key);
@@ -59,6 +62,12 @@ impl Ipam {
         };
         if old.as_ref() != Some(&new) {
             let pool = new.holding.pool.clone();
+            if let Some(holders) = old.as_ref().and_then(|old| self.refused.get_mut(&old.holding.pool)) {
+                holders.remove(&key);
+            }
+            if let Some(holders) = self.refused.get_mut(&pool) {
+                holders.insert(key.clone());
+            }
             for &ip in old.iter().flat_map(|old| &old.holding.addresses) {
                 self.unindex(ip, old.as_ref().map(|old| (&key, old)));
                 if !new.holding.addresses.contains(&ip) {
@@ -121,8 +130,12 @@ impl Ipam {
         }
     }
 
-    /// Lists a shared address under its group and the ports in use.
+    /// Lists a shared address under its group and the ports in use. What is kept of a refused pool nobody can join.
     fn index(&mut self, ip: IpAddr) {
+        let holder = self.holders(ip).first().and_then(|service| self.holding(service));
+        if holder.is_some_and(|held| self.is_refused(&held.pool)) {
+            return;
+        }
         if let Some((group, ports)) = self.sharing_of(ip, None)
             && let Some(state) = self.state_of(ip)
             && let Some(slot) = state.space(Family::of(ip)).slot(ip)
@@ -177,9 +190,15 @@ impl Ipam {
         self.pools.get_mut(&pool)
     }
 
+    /// Something happened to an address that is, or was, held of `pool`.
     fn note(&mut self, ip: IpAddr, pool: &Arc<str>) {
         let shared = self.sharing_of(ip, None).map(|(group, _)| group);
         let free = !self.addresses.contains_key(&ip) && !self.reservations.contains_key(&ip);
-        self.changes.push(Change { address: ip, pool: pool.clone(), free, shared });
+        let within = self.pool_of(ip).unwrap_or(pool).clone();
+        if within != *pool {
+            // Held of a refused pool, while another has the address: the counts of both change.
+            self.changes.push(Change { address: ip, pool: pool.clone(), free: false, shared: None });
+        }
+        self.changes.push(Change { address: ip, pool: within, free, shared });
     }
 }

@@ -4,11 +4,14 @@
 //! addresses or a typed refusal. No operation walks addresses or Services; each costs the logarithm of what is
 //! held, times the number of pools where no pool is named.
 //!
-//! Pools do not overlap: `fairlead_crds::resolve` refuses the younger of two that do.
+//! Pools in force do not overlap: `fairlead_crds::resolve` refuses the younger of two that do. Who holds addresses of
+//! a pool that is refused keeps them, and where another pool has them now, they are taken there.
 
+mod choose;
 mod hold;
 mod pools;
 mod refusal;
+mod refused;
 mod select;
 mod sharing;
 mod space;
@@ -26,12 +29,13 @@ use fairlead_crds::service::ObjectKey;
 
 pub use pools::PoolChanges;
 pub use refusal::Refusal;
+pub(crate) use refusal::named;
 pub use select::NotAdmitted;
 pub use sharing::{Conflict, Group, Port, Sharing};
 pub use space::Family;
 
 use select::{Order, admits};
-use sharing::{Ports, common};
+use sharing::Ports;
 use space::{Slot, Space};
 
 /// All pools and who holds what of them.
@@ -44,6 +48,8 @@ pub struct Ipam {
     /// Who holds an address, ascending; never empty.
     addresses: BTreeMap<IpAddr, Vec<Arc<ObjectKey>>>,
     services: BTreeMap<Arc<ObjectKey>, Held>,
+    /// Pools that are refused, and who holds addresses of them.
+    refused: BTreeMap<Arc<str>, BTreeSet<Arc<ObjectKey>>>,
     /// Addresses that only these Services may take, beside those who hold them already.
     reservations: BTreeMap<IpAddr, BTreeSet<ObjectKey>>,
     /// The same by Service.
@@ -107,7 +113,7 @@ pub enum Families {
 pub struct Change {
     /// The address.
     pub address: IpAddr,
-    /// Its pool.
+    /// The pool that may give it, or else the pool it was held from.
     pub pool: Arc<str>,
     /// Nobody holds it any more.
     pub free: bool,
@@ -150,12 +156,11 @@ impl Ipam {
         self.pool_of(ip).map(|name| &**name)
     }
 
-    /// Counts of a pool in one family.
+    /// Counts of a pool in one family. A refused pool has what is held of it.
     pub fn counts(&self, pool: &str, family: Family) -> Counts {
-        self.pools.get(pool).map_or(Counts::default(), |state| {
-            let space = state.space(family);
-            Counts { total: space.total(), assigned: space.taken() }
-        })
+        let Some(state) = self.pools.get(pool) else { return self.counts_of_refused(pool, family) };
+        let space = state.space(family);
+        Counts { total: space.total(), assigned: space.taken() }
     }
 
     /// What happened to addresses since the last call. Changes of pools are not listed.
@@ -170,6 +175,9 @@ impl Ipam {
     /// When an address is in no pool, the pool is not open to the Service, the addresses are of several pools, or
     /// one is in use and cannot be shared. Nothing has changed then.
     pub fn assign(&mut self, demand: &Demand<'_>, addresses: &[IpAddr]) -> Result<&Holding, Refusal> {
+        if let Some(pool) = self.keeps_of_refused(demand.service, addresses) {
+            return self.keep_of_refused(demand, &pool, addresses);
+        }
         let mut pool: Option<Arc<str>> = None;
         for &ip in addresses {
             let found = self.pool_of(ip).ok_or(Refusal::NotInPool(ip))?.clone();
@@ -179,12 +187,12 @@ impl Ipam {
             }
         }
         // Without an address there is no pool either; the family logic never asks for none.
-        let pool = pool.ok_or(Refusal::NoPoolMatches { none_exist: self.pools.is_empty() })?;
+        let pool = pool.ok_or(self.why_no_pool_matches())?;
         if let Some(state) = self.pools.get(&pool) {
             admits(&state.pool, demand).map_err(|why| Refusal::NotAdmitted(pool.clone(), why))?;
         }
         for &ip in addresses {
-            self.joinable(demand, ip)?;
+            self.joinable(demand, &pool, ip)?;
         }
         Ok(self.hold(demand, Holding { pool, addresses: addresses.to_vec() }))
     }
@@ -193,15 +201,14 @@ impl Ipam {
     /// assignment.
     ///
     /// # Errors
-    /// When the pool does not exist, is not open to the Service, lacks a family or is full.
+    /// When the pool does not exist, is refused, is not open to the Service, lacks a family or is full.
     pub fn allocate_from(
         &mut self,
         demand: &Demand<'_>,
         pool: &str,
         families: Families,
     ) -> Result<&Holding, Refusal> {
-        let (name, state) =
-            self.pools.get_key_value(pool).ok_or_else(|| Refusal::NoSuchPool(pool.to_owned()))?;
+        let (name, state) = self.pools.get_key_value(pool).ok_or_else(|| self.why_no_pool(pool))?;
         let name = name.clone();
         admits(&state.pool, demand).map_err(|why| Refusal::NotAdmitted(name.clone(), why))?;
         let candidates = [name];
@@ -225,7 +232,7 @@ impl Ipam {
         };
         let (mut pinned, unpinned) = (open(&self.order.pinned), open(&self.order.unpinned));
         if pinned.is_empty() && unpinned.is_empty() {
-            return Err(Refusal::NoPoolMatches { none_exist: self.pools.is_empty() });
+            return Err(self.why_no_pool_matches());
         }
         let chosen = self
             .choose_among(&pinned, demand, families)
@@ -245,7 +252,7 @@ impl Ipam {
     /// When the pool lacks that family or is full. Nothing has changed then.
     pub fn extend(&mut self, demand: &Demand<'_>, first: Family) -> Result<&Holding, Refusal> {
         let Some(holding) = self.holding(demand.service).cloned() else {
-            return Err(Refusal::NoPoolMatches { none_exist: self.pools.is_empty() });
+            return Err(self.why_no_pool_matches());
         };
         let has: BTreeSet<Family> = holding.addresses.iter().map(|ip| Family::of(*ip)).collect();
         let Some(missing) = [first, first.other()].into_iter().find(|family| !has.contains(family)) else {
@@ -268,8 +275,8 @@ impl Ipam {
         state.space(Family::of(ip)).slot(ip).map(|_| name)
     }
 
-    /// Whether the Service may hold `ip` beside those who hold it.
-    fn joinable(&self, demand: &Demand<'_>, ip: IpAddr) -> Result<(), Refusal> {
+    /// Whether the Service may hold `ip` as one of `pool` beside those who hold it.
+    fn joinable(&self, demand: &Demand<'_>, pool: &Arc<str>, ip: IpAddr) -> Result<(), Refusal> {
         let holders = self.holders(ip);
         if let Some(reserved) = self.reservations.get(&ip)
             && let Some(other) = reserved.iter().find(|service| *service != demand.service)
@@ -280,71 +287,15 @@ impl Ipam {
         }
         for holder in holders.iter().filter(|holder| ***holder != *demand.service) {
             let Some(held) = self.services.get(holder) else { continue };
-            demand.sharing.join(&held.sharing).map_err(|conflict| Refusal::InUse {
-                address: ip,
-                holder: holder.clone(),
-                conflict,
-            })?;
+            // What is kept of a refused pool is for those who have it.
+            let joined = if held.holding.pool == *pool {
+                demand.sharing.join(&held.sharing)
+            } else {
+                Err(Conflict::HolderSharesNot)
+            };
+            joined.map_err(|conflict| Refusal::InUse { address: ip, holder: holder.clone(), conflict })?;
         }
         Ok(())
-    }
-
-    /// Addresses for `families` out of the first of `pools` that has them; both families always from one pool.
-    fn choose_among(&self, pools: &[Arc<str>], demand: &Demand<'_>, families: Families) -> Option<Holding> {
-        let first_with = |wanted: &[Family]| {
-            pools.iter().find_map(|pool| {
-                let state = self.pools.get(pool)?;
-                let choose = |family: &Family| {
-                    self.own_reserved(demand, pool, *family)
-                        .or_else(|| state.choose(demand, *family, &self.reservations))
-                };
-                let addresses = wanted.iter().map(choose).collect::<Option<Vec<_>>>()?;
-                Some(Holding { pool: pool.clone(), addresses })
-            })
-        };
-        match families {
-            Families::One(family) => first_with(&[family]),
-            Families::Both { first, required: true } => first_with(&[first, first.other()]),
-            Families::Both { first, required: false } => first_with(&[first, first.other()])
-                .or_else(|| first_with(&[first]))
-                .or_else(|| first_with(&[first.other()])),
-        }
-    }
-
-    /// An address of the pool that is free but for the Service's own reservation: what it had last comes first.
-    fn own_reserved(&self, demand: &Demand<'_>, pool: &Arc<str>, family: Family) -> Option<IpAddr> {
-        let mut reserved = self.reserved.get(demand.service)?.iter().filter(|ip| Family::of(**ip) == family);
-        let is_free = |ip: &&IpAddr| {
-            !self.addresses.contains_key(ip)
-                && self.reservations.get(ip).is_some_and(|all| all.len() == 1)
-                && self.pool_of(**ip) == Some(pool)
-        };
-        reserved.find(is_free).copied()
-    }
-
-    /// Why none of `pools`, all open to the Service, gave an address.
-    fn why_none(&self, pools: &[Arc<str>], families: Families) -> Refusal {
-        let (mut suitable, mut full) = (Vec::new(), Vec::new());
-        for pool in pools {
-            let Some(state) = self.pools.get(pool) else { continue };
-            let lacks = |family: Family| state.space(family).is_empty();
-            // Where both are required a pool of one family is no candidate at all.
-            let hopeless = match families {
-                Families::One(family) => lacks(family),
-                Families::Both { required: true, .. } => lacks(Family::V4) || lacks(Family::V6),
-                Families::Both { required: false, .. } => lacks(Family::V4) && lacks(Family::V6),
-            };
-            if !hopeless {
-                suitable.push(pool.clone());
-                let is_full = |f: &Family| !lacks(*f) && state.space(*f).first_free().is_none();
-                full.extend(families.wanted().iter().filter(|f| is_full(f)).map(|f| (pool.clone(), *f)));
-            }
-        }
-        if suitable.is_empty() {
-            Refusal::FamilyMismatch(pools.to_vec(), families)
-        } else {
-            Refusal::Exhausted { pools: suitable, families, full }
-        }
     }
 }
 
@@ -361,26 +312,6 @@ impl PoolState {
             Family::V4 => &mut self.v4,
             Family::V6 => &mut self.v6,
         }
-    }
-
-    /// The first address, in order of allocation, that is free or that the Service may share.
-    fn choose(
-        &self,
-        demand: &Demand<'_>,
-        family: Family,
-        reservations: &BTreeMap<IpAddr, BTreeSet<ObjectKey>>,
-    ) -> Option<IpAddr> {
-        let space = self.space(family);
-        let shared = demand.sharing.group().and_then(|group| {
-            let by_ports = self.shared.get(&(family, group.clone()))?;
-            let joinable =
-                by_ports.iter().filter(|(ports, _)| common(ports, &demand.sharing.ports).is_none());
-            // Reservations do not last: nearly always it is the first.
-            let open = |slot: &&Slot| !reservations.contains_key(&space.address(**slot));
-            joinable.filter_map(|(_, slots)| slots.iter().find(open).copied()).min()
-        });
-        let slot = [space.first_free(), shared].into_iter().flatten().min()?;
-        Some(space.address(slot))
     }
 }
 

@@ -15,11 +15,13 @@ use super::{Families, Family};
 pub enum Refusal {
     /// No pool may be used for this Service without being named.
     NoPoolMatches {
-        /// There is no pool at all.
+        /// There is no pool at all, not even a refused one.
         none_exist: bool,
     },
     /// The pool that was named does not exist.
     NoSuchPool(String),
+    /// The pool that was named is refused.
+    PoolRefused(Arc<str>),
     /// The pool is not open to this Service.
     NotAdmitted(Arc<str>, NotAdmitted),
     /// The pools that may be used have no addresses of a family that is needed.
@@ -59,7 +61,10 @@ impl fmt::Display for Refusal {
             Self::NoPoolMatches { none_exist: false } => {
                 write!(f, "no IPAddressPool with autoAssign is open to this Service")
             }
-            Self::NoSuchPool(pool) => write!(f, "IPAddressPool {pool} does not exist or is not accepted"),
+            Self::NoSuchPool(pool) => write!(f, "IPAddressPool {pool} does not exist"),
+            Self::PoolRefused(pool) => {
+                write!(f, "IPAddressPool {pool} is refused: see its condition Accepted")
+            }
             Self::NotAdmitted(pool, why) => write!(f, "IPAddressPool {pool} {}", why.explain()),
             Self::FamilyMismatch(pools, families) => {
                 write!(f, "{families} needed, but not in {}", named(pools))
@@ -84,7 +89,8 @@ impl fmt::Display for Refusal {
     }
 }
 
-fn named(pools: &[Arc<str>]) -> String {
+/// Names pools, not too many.
+pub(crate) fn named(pools: &[Arc<str>]) -> String {
     let first: Vec<&str> = pools.iter().take(MAX_NAMED).map(|pool| &**pool).collect();
     let kind = if pools.len() == 1 { "IPAddressPool" } else { "IPAddressPools" };
     let rest = pools.len().saturating_sub(MAX_NAMED);

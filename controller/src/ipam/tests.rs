@@ -14,7 +14,7 @@ const DUAL: Families = Families::Both { first: Family::V4, required: true };
 
 fn ipam(list: impl IntoIterator<Item = Pool>) -> Ipam {
     let mut ipam = Ipam::default();
-    ipam.set_pools(&pools(list));
+    ipam.set_pools(&pools(list), &BTreeMap::new());
     ipam
 }
 
@@ -32,19 +32,30 @@ impl Ipam {
         self.allocate(&demand(service), families).ok().map(|holding| holding.addresses.clone())
     }
 
+    /// Whether an address is held of a refused pool.
+    fn is_kept(&self, ip: IpAddr) -> bool {
+        self.refused.keys().any(|pool| self.held_of_refused(pool).any(|held| held == ip))
+    }
+
     /// The invariants of design.md, checked the slow way.
     pub(crate) fn check(&self) {
         for (ip, holders) in &self.addresses {
-            let space = self.pools[self.pool_of(*ip).unwrap()].space(Family::of(*ip));
-            assert!(
-                space.slot(*ip).is_some() && space.first_free() != space.slot(*ip),
-                "{ip} is held and free"
-            );
+            match self.pool_of(*ip).map(|pool| self.pools[pool].space(Family::of(*ip))) {
+                Some(space) => assert!(
+                    space.slot(*ip).is_some() && space.first_free() != space.slot(*ip),
+                    "{ip} is held and free"
+                ),
+                None => assert!(self.is_kept(*ip), "{ip} is held of no pool"),
+            }
             for (i, a) in holders.iter().enumerate() {
                 assert!(self.services[a].holding.addresses.contains(ip));
                 for b in &holders[i + 1..] {
                     let (a, b) = (&self.services[a].sharing, &self.services[b].sharing);
                     assert_eq!(a.join(b), Ok(()), "{ip} is held by two");
+                }
+                for b in &holders[i + 1..] {
+                    let (a, b) = (&self.services[a].holding.pool, &self.services[b].holding.pool);
+                    assert_eq!(a, b, "{ip} is held of two pools");
                 }
             }
         }
@@ -52,8 +63,13 @@ impl Ipam {
             assert!(!held.holding.addresses.is_empty());
             for ip in &held.holding.addresses {
                 assert!(self.addresses[ip].contains(service));
-                assert_eq!(self.pool_of(*ip), Some(&held.holding.pool));
+                assert!(self.is_kept(*ip) || self.pool_of(*ip) == Some(&held.holding.pool));
             }
+        }
+        for (pool, holders) in &self.refused {
+            assert!(!self.pools.contains_key(pool));
+            let held = self.services.iter().filter(|(_, held)| held.holding.pool == *pool);
+            assert!(held.map(|(service, _)| service).eq(holders), "holders of {pool}");
         }
         for (name, state) in &self.pools {
             for family in [Family::V4, Family::V6] {
@@ -67,7 +83,8 @@ impl Ipam {
             let shared = self
                 .addresses
                 .keys()
-                .filter(|ip| self.pool_of(**ip) == Some(name) && self.sharing_of(**ip, None).is_some());
+                .filter(|ip| self.pool_of(**ip) == Some(name) && self.sharing_of(**ip, None).is_some())
+                .filter(|ip| !self.is_kept(**ip));
             assert_eq!(listed, shared.count(), "index of shared addresses of {name}");
         }
     }
@@ -268,7 +285,7 @@ fn config_reload() {
         let mut ipam = ipam([start()]);
         let s = sharing("s", "key", &[80]);
         ipam.assign(&demand(&s), &held).unwrap();
-        let changes = ipam.set_pools(&pools(new));
+        let changes = ipam.set_pools(&pools(new), &BTreeMap::new());
         ipam.check();
         let now = ipam.holding(&s.key);
         assert_eq!(now.map(|h| &*h.pool), keeps_in, "{what}");
@@ -379,7 +396,7 @@ fn a_reserved_address_is_given_to_nobody_else() {
     assert!(ipam.assign(&demand(&s1), &ips(&["1.2.3.4"])).is_ok(), "who holds it is not disturbed");
     ipam.check();
     ipam.release(&s1.key);
-    ipam.set_pools(&pools([pool("q", &["1.2.3.0-1.2.3.9"])]));
+    ipam.set_pools(&pools([pool("q", &["1.2.3.0-1.2.3.9"])]), &BTreeMap::new());
     assert_eq!(ipam.counts("q", Family::V4).assigned, 2, "reservations outlive changes of pools");
     ipam.take_changes();
     ipam.unreserve(ip("1.2.3.4"), &s1.key);
@@ -409,7 +426,7 @@ fn messages_name_what_is_in_the_way() {
         ),
         (
             ipam.clone().allocate_from(&demand(&late), "none", V4).cloned(),
-            "IPAddressPool none does not exist or is not accepted",
+            "IPAddressPool none does not exist",
         ),
         (Ipam::default().allocate(&demand(&late), V4).cloned(), "there is no IPAddressPool"),
     ];

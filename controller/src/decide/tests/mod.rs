@@ -5,6 +5,7 @@ mod dual_stack;
 mod mutation;
 mod objects;
 mod pool_changes;
+mod refused_pools;
 mod replay;
 mod sharing;
 mod waiting;
@@ -118,6 +119,12 @@ impl World {
     pub(super) fn set_pools(&mut self, list: impl IntoIterator<Item = Pool>) {
         self.config.pools = pools(list);
         self.reconfigure();
+    }
+
+    /// The same, with pools that exist but are refused.
+    pub(super) fn set_pools_and_refused(&mut self, list: impl IntoIterator<Item = Pool>, refused: &[&str]) {
+        self.config.refused_pools = pools(refused.iter().map(|name| crate::fixtures::refused(name)));
+        self.set_pools(list);
     }
 
     pub(super) fn reconfigure(&mut self) {

@@ -39,7 +39,8 @@ fn configuration(pools: Vec<IPAddressPool>) -> Configuration {
 
 fn ipam(configuration: &mut Configuration) -> Ipam {
     let mut ipam = Ipam::default();
-    ipam.set_pools(&configuration.resolve().unwrap().config.pools);
+    let config = &configuration.resolve().unwrap().config;
+    ipam.set_pools(&config.pools, &config.refused_pools);
     ipam
 }
 

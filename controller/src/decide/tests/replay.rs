@@ -5,7 +5,7 @@ use fairlead_crds::config::Pool;
 use proptest::prelude::*;
 
 use super::*;
-use crate::fixtures::{pinned, pool};
+use crate::fixtures::{pinned, pool, pools, refused};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -24,7 +24,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..12u8, 0..12u8, 80..83u16).prop_map(|(name, variant, port)| Step::Apply { name, variant, port }),
         2 => (0..12u8).prop_map(|name| Step::Delete { name }),
-        2 => [0..6u8, 0..6u8, 0..6u8].prop_map(|variants| Step::Pools { variants }),
+        2 => [0..7u8, 0..7u8, 0..7u8].prop_map(|variants| Step::Pools { variants }),
         1 => Just(Step::Restart),
     ]
 }
@@ -48,7 +48,8 @@ fn variant(variant: u8) -> Value {
     }
 }
 
-fn pools_of(variants: [u8; 3]) -> Vec<Pool> {
+/// Pools a, b and c, in force or refused.
+fn pools_of(variants: [u8; 3]) -> Config {
     let of = |name: &str, n: u8, variant: u8| {
         let all = [format!("{n}.0.0.0-{n}.0.0.3"), format!("{n}::1-{n}::2")];
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
@@ -58,12 +59,23 @@ fn pools_of(variants: [u8; 3]) -> Vec<Pool> {
             2 => pool(name, &all[..1]),
             3 => pinned(pool(name, &all), 1, &["default"]),
             4 => Pool { avoid_buggy_ips: true, ..pool(name, &all) },
-            _ => Pool { auto_assign: false, ..pool(name, &all) },
+            5 => Pool { auto_assign: false, ..pool(name, &all) },
+            _ => refused(name),
         })
     };
     let [a, b, c] = variants;
-    [of("a", 1, a), of("b", 2, b), of("c", 3, c)].into_iter().flatten().collect()
+    let all = [of("a", 1, a), of("b", 2, b), of("c", 3, c)].into_iter().flatten();
+    let (refused, mut in_force): (Vec<Pool>, Vec<Pool>) = all.partition(|pool| pool.ranges.is_empty());
+    // Why c is refused: it overlaps b.
+    if c == REFUSED
+        && let Some(b) = in_force.iter_mut().find(|pool| pool.name == "b")
+    {
+        b.ranges.extend(pool("c", &["3.0.0.1-3.0.0.9", "3::1"]).ranges);
+    }
+    Config { pools: pools(in_force), refused_pools: pools(refused), ..Config::default() }
 }
+
+const REFUSED: u8 = 6;
 
 /// Who had an address that is still allowed, wanted the same before and after, and lost it. Must be empty.
 fn moved(before: &BTreeMap<String, String>, world: &World, touched: &str) -> Vec<String> {
@@ -80,8 +92,7 @@ proptest! {
     #![proptest_config(cases(64))]
     #[test]
     fn invariants_hold_and_a_restart_changes_nothing(steps in prop::collection::vec(step(), 1..40)) {
-        let mut in_force = [1, 2, 5];
-        let mut world = World::new(pools_of(in_force));
+        let mut world = World::new(pools_of([1, 2, 5]).pools.into_values());
         for step in steps {
             world.now = Timestamp::from_second(world.now.as_second() + 1).unwrap();
             let before = world.results();
@@ -99,15 +110,18 @@ proptest! {
                     prop_assert_eq!(moved(&before, &world, &name), Vec::<String>::new());
                 }
                 Step::Pools { variants } => {
-                    let unchanged = |pool: &str| {
-                        ["a", "b", "c"].iter().zip(variants.iter().zip(in_force)).any(|(p, (a, b))| *p == pool && *a == b)
+                    let Config { pools, refused_pools, .. } = pools_of(*variants);
+                    // Refused now, or as it was.
+                    let keeps = |pool: String| {
+                        refused_pools.contains_key(&pool)
+                            || pools.get(&pool).is_some_and(|new| world.config.pools.get(&pool) == Some(new))
                     };
                     let safe: BTreeMap<String, String> = before
                         .into_iter()
-                        .filter(|(name, _)| world.pool_of(name).is_some_and(|pool| unchanged(&pool)))
+                        .filter(|(name, _)| world.pool_of(name).is_some_and(keeps))
                         .collect();
-                    world.set_pools(pools_of(*variants));
-                    in_force = *variants;
+                    (world.config.pools, world.config.refused_pools) = (pools, refused_pools);
+                    world.reconfigure();
                     prop_assert_eq!(moved(&safe, &world, ""), Vec::<String>::new());
                 }
                 Step::Restart => {}
@@ -151,7 +165,7 @@ fn late_step() -> impl Strategy<Value = LateStep> {
         // No sharing: then no address may ever be shown twice, whatever the user edits.
         6 => (0..10u8, 0..8u8).prop_map(|(name, variant)| LateStep::Apply { name, variant }),
         2 => (0..10u8).prop_map(|name| LateStep::Delete { name }),
-        1 => [0..6u8, 0..6u8, 0..6u8].prop_map(|variants| LateStep::Pools { variants }),
+        1 => [0..7u8, 0..7u8, 0..7u8].prop_map(|variants| LateStep::Pools { variants }),
         6 => any::<usize>().prop_map(|which| LateStep::Send { which }),
         6 => any::<usize>().prop_map(|which| LateStep::Arrive { which }),
         1 => Just(LateStep::Crash),
@@ -175,7 +189,7 @@ proptest! {
     fn with_writes_arbitrarily_late_and_crashes_no_address_is_shown_twice(
         steps in prop::collection::vec(late_step(), 1..60),
     ) {
-        let mut world = World::new(pools_of([1, 2, 5]));
+        let mut world = World::new(pools_of([1, 2, 5]).pools.into_values());
         let mut waiting: BTreeMap<ObjectKey, StatusPatch> = BTreeMap::new();
         let mut in_flight: BTreeMap<ObjectKey, StatusPatch> = BTreeMap::new();
         for step in steps {
@@ -189,7 +203,8 @@ proptest! {
                     world.index.service_deleted(&key, world.now);
                 }
                 LateStep::Pools { variants } => {
-                    world.config.pools = pools(pools_of(variants));
+                    let Config { pools, refused_pools, .. } = pools_of(variants);
+                    (world.config.pools, world.config.refused_pools) = (pools, refused_pools);
                     world.index.set_config(world.config.clone(), world.now);
                 }
                 LateStep::Send { which } => {
