@@ -7,15 +7,19 @@ use kube::Client;
 use kube::core::Resource;
 use kube::runtime::events::{Event as KubeEvent, EventType, Recorder, Reporter};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::decide::Event;
 use crate::send::FIELD_MANAGER;
 
-/// Events that wait to be sent. What comes when as many wait is dropped: conditions tell the same.
-const QUEUE: usize = 1024;
+/// Events that wait to be sent. What comes when as many wait is dropped: conditions tell the same. Decisions are made
+/// much faster than anything is sent, so this is how many Services may get their first address at once.
+const QUEUE: usize = 8192;
+/// Events on the way at a time: far fewer than writes, so that they never take what writes need.
+const MAX_IN_FLIGHT: usize = 8;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where events go. They are sent one after the other, so that they never take what writes need.
+/// Where events go.
 #[derive(Clone, Debug)]
 pub struct Events {
     queue: mpsc::Sender<Event>,
@@ -28,13 +32,13 @@ impl Events {
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
         let recorder = Recorder::new(client, reporter);
         tokio::spawn(async move {
+            let mut in_flight = JoinSet::new();
             while let Some(event) = events.recv().await {
-                let (event, about) = convert(event);
-                match tokio::time::timeout(TIMEOUT, recorder.publish(&event, &about)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::debug!(%error, "event not sent"),
-                    Err(_) => tracing::debug!("event not sent in time"),
+                while in_flight.try_join_next().is_some() {}
+                if in_flight.len() >= MAX_IN_FLIGHT {
+                    in_flight.join_next().await;
                 }
+                in_flight.spawn(publish(recorder.clone(), event));
             }
         });
         Self { queue }
@@ -43,6 +47,15 @@ impl Events {
     /// Sends an event some time, or never. Returns whether there was room.
     pub fn send(&self, event: Event) -> bool {
         self.queue.try_send(event).is_ok()
+    }
+}
+
+async fn publish(recorder: Recorder, event: Event) {
+    let (event, about) = convert(event);
+    match tokio::time::timeout(TIMEOUT, recorder.publish(&event, &about)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "event not sent"),
+        Err(_) => tracing::debug!("event not sent in time"),
     }
 }
 

@@ -265,6 +265,72 @@ async fn a_restart_moves_nothing_and_writes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_that_is_edited_into_what_is_refused_takes_nothing_away() {
+    let mut world = World::start().await;
+    world.pool("a-older", &["192.0.2.1-192.0.2.5"]).await;
+    world.pool("b", &["198.51.100.1-198.51.100.5"]).await;
+    world.start_controller().await;
+    let wanted = ["192.0.2.1", "198.51.100.1"];
+    for (name, ip) in ["one", "two"].iter().zip(wanted) {
+        world.service(name, json!({ keys::LOAD_BALANCER_IPS: ip })).await;
+    }
+    eventually("they have their addresses", async || world.addresses().await.len() == 2).await;
+    let addresses = world.addresses().await;
+
+    let pools = Api::<IPAddressPool>::all(world.client.clone());
+    let edit = |addresses: &str| Patch::Merge(json!({ "spec": { "addresses": [addresses] } }));
+    pools.patch("b", &PatchParams::default(), &edit("192.0.2.0/24")).await.unwrap();
+    eventually("the pool is refused and the Service says so", async || {
+        reason(&world.read("two").await, keys::ALLOCATED) == "True/PoolRefused"
+    })
+    .await;
+    eventually("the pool counts what is held of it", async || {
+        let status = pools.get("b").await.unwrap().status.unwrap_or_default();
+        (status.assigned_ipv4, status.available_ipv4) == (Some(1), Some(0))
+    })
+    .await;
+    let versions = world.at_rest().await;
+    assert_eq!(world.addresses().await, addresses);
+    world.stop_controller().await;
+    world.start_controller().await;
+    assert_eq!(world.at_rest().await, versions, "a restart writes nothing");
+
+    pools.patch("b", &PatchParams::default(), &edit("198.51.100.0/24")).await.unwrap();
+    eventually("the pool is good again", async || {
+        reason(&world.read("two").await, keys::ALLOCATED) == "True/Allocated"
+    })
+    .await;
+    assert_eq!(world.addresses().await, addresses);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_of_many_services_are_sent_several_at_a_time() {
+    let mut world = World::start().await;
+    let Some(faults) = world.cluster.as_built_in().map(|server| server.faults().clone()) else {
+        eprintln!("skipped: only the built-in API server can be slow on demand");
+        return;
+    };
+    faults.add(Fault {
+        verbs: vec!["create".into()],
+        resources: vec!["events".into()],
+        latency_ms: 500,
+        ..Fault::default()
+    });
+    world.pool("big", &["198.51.100.0-198.51.100.255"]).await;
+    for n in 0..100 {
+        world.service(&format!("s{n:03}"), json!({})).await;
+    }
+    world.start_controller().await;
+    let events = Api::<Event>::namespaced(world.client.clone(), "default");
+    // One after the other they would take 50 s.
+    eventually("each Service has its event", async || {
+        let list = events.list(&ListParams::default()).await.unwrap();
+        list.into_iter().filter(|event| event.reason.as_deref() == Some("Allocated")).count() == 100
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backlog_gets_through_an_api_server_that_fails_throttles_and_goes_away() {
     let mut world = World::start().await;
     let Some(faults) = world.cluster.as_built_in().map(|server| server.faults().clone()) else {
