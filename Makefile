@@ -27,18 +27,11 @@ build: ## Build every binary
 demo: setup build ## Show the main job: pool, address, ARP, NDP and BGP, clients, a cut cable (KEEP=1 leaves it running)
 	$(SUDO) $(TARGET)/debug/fairlead-lab demo
 
+# One command for all, so that every dependency is compiled with one set of features. As root, for those tests that
+# make network namespaces.
 .PHONY: test
-test: setup build test-unit test-lab ## Run every test: unit, property, protocol, then the lab
-
-.PHONY: test-unit
-test-unit: ## Run the tests that need no root
-	$(CARGO) test --locked --workspace --exclude fairlead-e2e --exclude fairlead-lab --exclude fairlead-net
-
-# One lab at a time on two cores: a second would only make the first one's deadlines less meaningful.
-.PHONY: test-lab
-test-lab: build ## Run the tests in network namespaces: sockets, lab, end to end
-	CARGO_TARGET_$(HOST_VARIABLE)_RUNNER="$(SUDO)" \
-		$(CARGO) test --locked -p fairlead-net -p fairlead-lab -p fairlead-e2e -- --test-threads=1
+test: setup build ## Run every test: unit, property, protocol, then real packets in the lab
+	CARGO_TARGET_$(HOST_VARIABLE)_RUNNER="$(SUDO)" $(CARGO) test --locked --workspace
 
 .PHONY: bench
 bench: setup ## Measure: figures of docs/performance.md
