@@ -7,11 +7,14 @@ use anyhow::{Context as _, ensure};
 use fairlead_e2e::{SECOND, SOON};
 use fairlead_lab::peers::Notification;
 use fairlead_lab::{Capture, Message, wait_for};
-use serde_json::Value;
 
 use crate::setup::{PEERS, Setup, turn};
 use crate::tables::{address, expect_all};
 
+const UPDATE: u8 = 2;
+const NOTIFICATION: u8 = 3;
+const KEEPALIVE: u8 = 4;
+/// What routers are told when a speaker is stopped.
 const TEXT: &str = "the speaker on this node is stopping";
 
 /// Whether the iBGP router, which keeps routes over a graceful restart, has paths via n2.
@@ -25,30 +28,31 @@ fn a_speaker_that_is_stopped_withdraws_then_says_why() {
     let setup = turn();
     expect_all(&setup, &["11", "12"]);
     let speaker = setup.lab.node("n2").unwrap().speaker().unwrap();
-    let journal = setup.exabgp.journal().unwrap().len();
+    let n2 = address("192.0.2.12");
+    let before = setup.exabgp.messages(n2).unwrap().len();
     speaker.terminate(5 * SECOND).unwrap();
     expect_all(&setup, &["11"]);
     for (name, router) in [("BIRD", &setup.bird), ("old BIRD", &setup.old)] {
-        let session = router.session("n2").unwrap();
-        assert_eq!(session.last_error, "Received: Administrative shutdown", "{name}");
-        assert_eq!(session.message, TEXT, "{name}");
+        let session = wait_for(format!("{name} to be told"), SOON, || {
+            let session = router.session("n2")?;
+            ensure!(session.last_error == "Received: Administrative shutdown", "{session:?}");
+            Ok(session)
+        });
+        assert_eq!(session.unwrap().message, TEXT, "{name}");
     }
-    let n2 = address("192.0.2.12");
-    let said = setup.exabgp.notifications(n2).unwrap();
-    let last = said.last().unwrap();
-    assert_eq!((last.code, last.subcode), (6, 2), "Cease, Administrative Shutdown");
-    assert!(last.data.contains(TEXT), "{last:?}");
     // Word by word: first the withdrawals, so that a router forwards elsewhere before it tears anything down.
-    let words: Vec<&str> = setup.exabgp.journal().unwrap()[journal..]
-        .iter()
-        .filter(|entry| entry.pointer("/neighbor/address/peer") == Some(&Value::from("192.0.2.12")))
-        .filter_map(|entry| match entry["type"].as_str() {
-            Some("update") => entry.pointer("/neighbor/message/update/withdraw").map(|_| "withdraw"),
-            Some("notification") => Some("notification"),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(words, ["withdraw", "withdraw", "notification"]);
+    let mut said = wait_for("the last words to ExaBGP", SOON, || {
+        let said = setup.exabgp.messages(n2)?.split_off(before);
+        ensure!(said.iter().any(|(kind, _)| *kind == NOTIFICATION), "{said:?}");
+        Ok(said)
+    })
+    .unwrap();
+    said.retain(|(kind, _)| *kind != KEEPALIVE);
+    let kinds: Vec<u8> = said.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(kinds, [UPDATE, UPDATE, NOTIFICATION]);
+    // Cease, Administrative Shutdown, the length of the text, the text.
+    let last_words = [&[6, 2, u8::try_from(TEXT.len()).unwrap()], TEXT.as_bytes()].concat();
+    assert_eq!(said[2].1, last_words);
     // Graceful restart was negotiated with this one, so it was told nothing and keeps the routes.
     assert!(kept(&setup), "{:?}", setup.ibgp.paths());
     speaker.spawn_again().unwrap();
@@ -80,6 +84,15 @@ fn a_speaker_that_is_killed_comes_back_without_a_gap_where_restart_is_graceful()
     assert_eq!(setup.ibgp.session("n2").unwrap().received.1, withdrawn, "withdrawals at iBGP BIRD");
 }
 
+/// What ExaBGP is told by `peer` after `before` other NOTIFICATIONs.
+fn told(setup: &Setup, peer: IpAddr, before: usize) -> Notification {
+    wait_for(format!("a NOTIFICATION of {peer} to ExaBGP"), SOON, || {
+        let told = setup.exabgp.notifications(peer)?;
+        told.get(before).cloned().with_context(|| format!("{told:?}"))
+    })
+    .unwrap()
+}
+
 /// How long `router` had been silent when the node told it that the hold timer had expired.
 fn silence(capture: &Capture, node: IpAddr, router: IpAddr) -> anyhow::Result<Duration> {
     let mut heard: Option<Instant> = None;
@@ -104,7 +117,7 @@ fn a_router_that_falls_silent_is_dropped_after_the_hold_time() {
     let since = setup.session("n1", "exabgp").unwrap()["uptimeSince"].clone();
     let capture = setup.lab.capture_node("n1").unwrap();
     // Let each be heard once more, so that the capture knows when that was.
-    let silent = [("gobgp-v4", "192.0.2.6", 3 * SECOND), ("bird", "192.0.2.5", 9 * SECOND)];
+    let silent = [("gobgp-v4", "192.0.2.6", 3 * SECOND), ("bird", "192.0.2.5", 6 * SECOND)];
     for (_, router, _) in silent {
         wait_for(format!("a keepalive of {router}"), SOON, || {
             let heard = capture.frames().into_iter().any(
@@ -118,7 +131,8 @@ fn a_router_that_falls_silent_is_dropped_after_the_hold_time() {
     setup.gobgp.process().stop().unwrap();
     setup.bird.process().stop().unwrap();
     for (peer, router, hold_time) in silent {
-        let silence = wait_for(format!("n1 to give {peer} up"), SOON, || silence(&capture, n1, address(router)));
+        let silence =
+            wait_for(format!("n1 to give {peer} up"), SOON, || silence(&capture, n1, address(router)));
         let silence = silence.unwrap();
         eprintln!("{peer}: dropped after {silence:?} of silence, hold time {hold_time:?}");
         assert!(silence >= hold_time - SECOND / 10, "{peer}: {silence:?}");
@@ -154,17 +168,13 @@ fn a_peer_that_is_deconfigured_is_told_so() {
     let n1 = address("192.0.2.11");
     let before = setup.exabgp.notifications(n1).unwrap().len();
     setup.lab.api().unwrap().delete(object).unwrap();
-    let said: Vec<Notification> = wait_for("ExaBGP to be told", SOON, || {
-        let said = setup.exabgp.notifications(n1)?;
-        ensure!(said.len() > before, "{said:?}");
-        Ok(said)
-    })
-    .unwrap();
-    let last = said.last().unwrap();
+    let last = told(&setup, n1, before);
     assert_eq!((last.code, last.subcode), (6, 3), "Cease, Peer De-configured");
-    wait_for("the session to be gone from the Speaker object", SOON, || match setup.session("n1", "exabgp") {
-        Ok(session) => Err(session.to_string()),
-        Err(_) => Ok(()),
+    wait_for("the session to be gone from the Speaker object", SOON, || {
+        match setup.session("n1", "exabgp") {
+            Ok(session) => Err(session.to_string()),
+            Err(_) => Ok(()),
+        }
     })
     .unwrap();
     let again = serde_json::json!({ "apiVersion": "fairlead.dev/v1beta1", "kind": "BGPPeer",

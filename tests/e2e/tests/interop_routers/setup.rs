@@ -21,10 +21,7 @@ use fairlead_lab::peers::{Bird, ExaBgp, GoBgp, Host, Neighbor};
 use fairlead_lab::{Lab, Process, wait_for};
 use serde_json::{Value, json};
 
-/// Password of the session with `bird`.
-pub const PASSWORD: &str = "a fine day for a walk";
-
-/// BGPPeer objects, and the nodes that hold a session with each.
+/// BGPPeer objects but [`RESTARTING`].
 pub const PEERS: [&str; 7] = ["frr-v4", "frr-v6", "bird", "gobgp-v4", "gobgp-v6", "exabgp", "old"];
 /// The peer that offers graceful restart.
 pub const RESTARTING: &str = "ibgp";
@@ -110,7 +107,6 @@ spec: { myASN: 4200000001, peerASN: 64900, peerAddress: 192.0.2.9, holdTime: 9s,
 
 /// Its own routes come with attributes that the speakers never send.
 const BIRD: &str = "
-protocol static four { ipv4; include \"routes.conf\"; }
 filter everything {
     if source != RTS_STATIC then reject;
     bgp_path.prepend(64999);
@@ -123,7 +119,8 @@ filter everything {
 template bgp node {
     local 192.0.2.5 as 4200000005;
     passive yes;
-    hold time 9;
+    error wait time 1, 2;
+    hold time 6;
     password \"a fine day for a walk\";
     ipv4 { import all; export filter everything; };
     ipv6 { import all; export none; };
@@ -137,6 +134,7 @@ template bgp node {
     local 2001:db8:1::7 as 64513;
     direct;
     passive yes;
+    error wait time 1, 2;
     hold time 90;
     ipv4 { import all; export none; };
     ipv6 { import all; export none; };
@@ -149,12 +147,13 @@ const OLD: &str = "
 template bgp node {
     local 192.0.2.9 as 64900;
     passive yes;
+    error wait time 1, 2;
     enable as4 no;
     hold time 90;
     ipv4 { import all; export none; };
 }
-protocol bgp n1 from node { neighbor 192.0.2.11 as 23456; }
-protocol bgp n2 from node { neighbor 192.0.2.12 as 23456; }
+protocol bgp n1 from node { neighbor 192.0.2.11 external; }
+protocol bgp n2 from node { neighbor 192.0.2.12 external; }
 ";
 
 const GOBGP: &str = "
@@ -221,11 +220,12 @@ impl Setup {
             hold_time: 90 * SECOND,
         };
         let bird = host("bird", 5)?;
-        let routes: String = (0..500).map(|n| format!("route 10.{}.{}.0/24 blackhole;\n", n / 250, n % 250)).collect();
-        bird.write("routes.conf", &routes)?;
+        let routes: String =
+            (0..500).map(|n| format!("route 10.{}.{}.0/24 blackhole;\n", n / 250, n % 250)).collect();
+        let statics = format!("protocol static {{ ipv4;\n{routes}}}\n");
         let setup = Self {
             exabgp: ExaBgp::start(&exabgp, &peers.iter().map(neighbor).collect::<Vec<_>>())?,
-            bird: Bird::start(&bird, BIRD)?,
+            bird: Bird::start(&bird, &(statics + BIRD))?,
             ibgp: Bird::start(&host("ibgp", 7)?, IBGP)?,
             old: Bird::start(&host("old", 9)?, OLD)?,
             gobgp: GoBgp::start(&host("gobgp", 6)?, &gobgp_config(&lab))?,
@@ -253,9 +253,15 @@ impl Setup {
 
     /// The processes of the routers that are not FRR.
     pub fn routers(&self) -> BTreeMap<&str, &Process> {
-        [self.bird.process(), self.ibgp.process(), self.old.process(), self.gobgp.process(), self.exabgp.process()]
-            .map(|process| (process.name(), process))
-            .into()
+        [
+            self.bird.process(),
+            self.ibgp.process(),
+            self.old.process(),
+            self.gobgp.process(),
+            self.exabgp.process(),
+        ]
+        .map(|process| (process.name(), process))
+        .into()
     }
 
     /// What the Speaker object of `node` says about its session with `peer`.

@@ -83,7 +83,7 @@ fn frr_path(prefix: IpNet, path: &Value) -> Result<Path> {
     let words = |pointer: &str| -> BTreeSet<String> {
         let text = path.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         // FRR has names for the well-known ones.
-        text.split_whitespace().map(|word| word.replace("noExport", "65535:65281")).collect()
+        text.split_whitespace().map(|word| word.replace("no-export", "65535:65281")).collect()
     };
     let hops = path["nexthops"].as_array().into_iter().flatten();
     let hop = hops.filter(|hop| hop["scope"] != "link-local").find_map(|hop| hop["ip"].as_str());
@@ -106,8 +106,8 @@ fn every_router_has_exactly_the_routes_with_their_attributes() {
 fn both_sides_agree_on_the_session() {
     let setup = turn();
     for (router, name, kind, hold_time) in [
-        // The lower of both offers counts, whoever makes it: we 30 s, BIRD 9 s; we 9 s, BIRD 90 s.
-        (&setup.bird, "BIRD", "external AS4", 9),
+        // The lower of both offers counts, whoever makes it: we 30 s, BIRD 6 s; we 9 s, BIRD 90 s.
+        (&setup.bird, "BIRD", "external AS4", 6),
         (&setup.ibgp, "iBGP BIRD", "internal AS4", 9),
         (&setup.old, "old BIRD", "external", 9),
     ] {
@@ -145,7 +145,8 @@ fn a_deleted_service_is_withdrawn_and_nothing_else() {
 
     let extra = service("extra", "single", "198.51.100.30,2001:db8:100::30");
     extra.up(&setup.lab).unwrap();
-    let prefixes: [IpNet; 2] = ["198.51.100.30/32", "2001:db8:100::30/128"].map(|prefix| prefix.parse().unwrap());
+    let prefixes: [IpNet; 2] =
+        ["198.51.100.30/32", "2001:db8:100::30/128"].map(|prefix| prefix.parse().unwrap());
     let everywhere = |expected: usize| {
         type Table<'a> = (&'a str, Box<dyn Fn() -> Result<BTreeSet<Path>> + 'a>);
         let routers: [Table<'_>; 6] = [
@@ -203,7 +204,8 @@ fn what_a_router_announces_changes_nothing_on_the_node() {
     assert!(table.contains("500 exported"), "BIRD announces its 500 routes: {table}");
     for node in &setup.lab.network().nodes {
         let lookup = |args: &[&str]| node.netns.output(std::process::Command::new("ip").args(args)).unwrap();
-        let routes = lookup(&["route", "show", "proto", "bgp"]) + &lookup(&["route", "show", "root", "10.0.0.0/15"]);
+        let routes =
+            lookup(&["route", "show", "proto", "bgp"]) + &lookup(&["route", "show", "root", "10.0.0.0/15"]);
         assert_eq!(routes, "", "{}", node.name);
     }
 }

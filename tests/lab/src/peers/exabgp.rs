@@ -1,4 +1,7 @@
 //! ExaBGP: no router, but it writes down every message as it came, with nothing added, dropped or preferred.
+//!
+//! It does not take everything it gets: version 4.2 fails on the text of a shutdown (RFC 9003). So messages are also
+//! written down as bytes, before it looks at them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -55,11 +58,11 @@ pub struct Neighbor {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
     /// Error code.
-    pub code: u64,
+    pub code: u8,
     /// Error subcode.
-    pub subcode: u64,
-    /// Data, or what ExaBGP makes of it.
-    pub data: String,
+    pub subcode: u8,
+    /// Data.
+    pub data: Vec<u8>,
 }
 
 impl ExaBgp {
@@ -68,7 +71,7 @@ impl ExaBgp {
         let journal = host.write("journal.json", "")?;
         // A program of its configuration gets the messages on standard input.
         let mut config = format!(
-            "process journal {{\n run /bin/sh -c \"exec cat >>{}\";\n encoder json;\n}}\n",
+            "process journal {{\n run /bin/sh -c \"cat >>{}\";\n encoder json;\n}}\n",
             journal.display()
         );
         for Neighbor { local, local_as, peer, peer_as, hold_time } in neighbors {
@@ -78,7 +81,7 @@ impl ExaBgp {
                 "neighbor {peer} {{\n router-id {};\n local-address {local};\n local-as {local_as};\n \
                  peer-as {peer_as};\n hold-time {hold_time};\n passive true;\n listen 179;\n \
                  family {{ ipv4 unicast; ipv6 unicast; }}\n api {{\n  processes [ journal ];\n  neighbor-changes;\n  \
-                 receive {{ parsed; open; update; notification; }}\n }}\n}}\n",
+                 receive {{ packets; parsed; open; update; notification; }}\n }}\n}}\n",
                 host.address().v4
             );
         }
@@ -121,16 +124,23 @@ impl ExaBgp {
     /// What the last OPEN of `peer` said.
     pub fn open(&self, peer: IpAddr) -> Result<Value> {
         let journal = self.journal()?;
-        let open = journal.iter().rev().find(|entry| entry["type"] == "open" && is_from(entry, peer));
-        let open = open.and_then(|entry| entry.pointer("/neighbor/open"));
-        open.cloned().with_context(|| format!("no OPEN of {peer} yet"))
+        let mut opens = journal
+            .iter()
+            .rev()
+            .filter(|entry| is_from(entry, peer))
+            .filter_map(|entry| entry.pointer("/neighbor/open"));
+        opens.next().cloned().with_context(|| format!("no OPEN of {peer} yet"))
     }
 
     /// The NOTIFICATIONs of `peer`.
     pub fn notifications(&self, peer: IpAddr) -> Result<Vec<Notification>> {
+        Ok(self.messages(peer)?.into_iter().filter_map(|(kind, body)| notification(kind, &body)).collect())
+    }
+
+    /// The messages of `peer`, as type (RFC 4271 §4.1) and what follows the header.
+    pub fn messages(&self, peer: IpAddr) -> Result<Vec<(u8, Vec<u8>)>> {
         let journal = self.journal()?;
-        let entries = journal.iter().filter(|entry| entry["type"] == "notification" && is_from(entry, peer));
-        Ok(entries.filter_map(notification).collect())
+        Ok(journal.iter().filter(|entry| is_from(entry, peer)).filter_map(message).collect())
     }
 }
 
@@ -138,17 +148,22 @@ fn is_from(entry: &Value, peer: IpAddr) -> bool {
     entry.pointer("/neighbor/address/peer").and_then(Value::as_str) == Some(peer.to_string().as_str())
 }
 
-fn notification(entry: &Value) -> Option<Notification> {
-    let notification = entry.pointer("/neighbor/notification").or_else(|| entry.get("notification"))?;
-    Some(Notification {
-        code: notification["code"].as_u64()?,
-        subcode: notification["subcode"].as_u64()?,
-        data: notification["message"]
-            .as_str()
-            .or(notification["data"].as_str())
-            .unwrap_or_default()
-            .to_owned(),
-    })
+/// Each message is written down twice: as it came, which this reads, and as it was understood.
+fn message(entry: &Value) -> Option<(u8, Vec<u8>)> {
+    let message = entry.pointer("/neighbor/message")?;
+    let kind = u8::try_from(message.get("category")?.as_u64()?).ok()?;
+    let hex = message.get("body")?.as_str()?.trim_start_matches("0x");
+    let bytes = (0..hex.len() / 2).map(|i| u8::from_str_radix(hex.get(2 * i..2 * i + 2)?, 16).ok());
+    Some((kind, bytes.collect::<Option<_>>()?))
+}
+
+fn notification(kind: u8, body: &[u8]) -> Option<Notification> {
+    match body {
+        [code, subcode, data @ ..] if kind == 3 => {
+            Some(Notification { code: *code, subcode: *subcode, data: data.to_vec() })
+        }
+        _ => None,
+    }
 }
 
 fn replay(journal: &[Value]) -> Result<BTreeSet<Path>> {
@@ -230,6 +245,20 @@ mod tests {
 
     fn paths(journal: &[Value]) -> Vec<String> {
         replay(journal).unwrap().iter().map(Path::to_string).collect()
+    }
+
+    #[test]
+    fn a_notification_is_read_as_it_came() {
+        let raw = json!({ "message": { "body": "0x0602026869", "category": 3, "header": "0xFFFF" } });
+        let entry = json!({ "type": "notification", "neighbor": of("192.0.2.12", raw) });
+        let (kind, body) = message(&entry).unwrap();
+        let expected = Notification { code: 6, subcode: 2, data: b"\x02hi".to_vec() };
+        assert_eq!(notification(kind, &body), Some(expected));
+        assert_eq!(
+            message(&update("192.0.2.12", json!({}))),
+            None,
+            "what was understood is no second message"
+        );
     }
 
     #[test]

@@ -83,8 +83,8 @@ impl Host {
         self.dir.join(name)
     }
 
-    /// Writes a file into its folder, where its router finds it by name alone.
-    pub fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
+    /// Writes a file into its folder.
+    pub(super) fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
         let path = self.file(name);
         fs::write(&path, text).with_context(|| path.display().to_string())?;
         Ok(path)
