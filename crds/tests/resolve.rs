@@ -5,19 +5,9 @@ mod common;
 
 use std::collections::BTreeSet;
 
+use common::{Given, given};
 use fairlead_crds::config::{Community, Config, Labels};
 use fairlead_crds::resolve::{Kind, ObjectRef, Objects, Resolution, resolve};
-
-/// An object: kind, name, age (higher is older), spec.
-type Given = (&'static str, &'static str, i64, &'static str);
-
-fn given(rows: &[Given]) -> Resolution {
-    let mut objects = Objects::default();
-    for (kind, name, age, spec) in rows {
-        common::add(&mut objects, common::object(kind, name, *age, spec));
-    }
-    resolve(&objects)
-}
 
 /// The refusals as `kind/name reason`, in order.
 fn refusals(resolution: &Resolution) -> Vec<String> {
@@ -355,77 +345,4 @@ fn a_configuration_made_by_hand_finds_its_pools_too() {
     let by_hand = Config { pools: resolved.pools, ..Config::default() };
     assert_eq!(by_hand.pool_of("192.0.2.7".parse().unwrap()).unwrap().name, "p");
     assert!(by_hand.pool_of("192.0.3.7".parse().unwrap()).is_none());
-}
-
-const EDITS: [(&str, &str); 5] = [
-    ("overlaps an older pool", "addresses: [198.51.100.0/24, 192.0.2.0/24]"),
-    ("is reversed", "addresses: ['2001:db8::9-2001:db8::1']"),
-    ("is empty", "addresses: []"),
-    ("is everything", "addresses: [0.0.0.0/0]"),
-    ("has a bad allocation", "{addresses: [198.51.100.0/24], serviceAllocation: {priority: -1}}"),
-];
-
-#[test]
-fn a_refused_pool_stays_known_to_those_who_hold_addresses_of_it() {
-    let (held, none) = ("198.51.100.7".parse().unwrap(), Labels::new());
-    for (what, spec) in EDITS {
-        let resolution = given(&[
-            ("IPAddressPool", "old", 3, "addresses: [192.0.2.0/25]"),
-            ("IPAddressPool", "bad", 2, spec),
-            ("L2Advertisement", "ad", 1, "ipAddressPools: [bad]"),
-            ("BGPAdvertisement", "ad", 1, "{ipAddressPools: [bad], aggregationLength: 24}"),
-        ]);
-        let config = &resolution.config;
-        assert_eq!(config.pools.keys().collect::<Vec<_>>(), ["old"], "{what}");
-        let pool = config.pool_of_held(held, Some("bad")).unwrap();
-        assert_eq!(pool.name, "bad", "{what}");
-        assert_eq!(config.l2_for(pool, &none).count(), 1, "{what}");
-        assert_eq!(config.bgp_for(pool, &none).count(), 1, "{what}");
-        assert_eq!(config.pool_of(held), None, "{what}: nothing is given from it");
-    }
-}
-
-#[test]
-fn the_pool_of_a_held_address() {
-    let resolution = given(&[
-        ("IPAddressPool", "good", 3, "addresses: [192.0.2.0/25]"),
-        ("IPAddressPool", "bad", 2, "addresses: [192.0.2.0/24]"),
-    ]);
-    let table = [
-        ("192.0.2.1", None, Some("good")),
-        ("192.0.2.1", Some("good"), Some("good")),
-        ("192.0.2.1", Some("bad"), Some("bad")),
-        ("192.0.2.1", Some("gone"), Some("good")),
-        ("192.0.2.200", Some("bad"), Some("bad")),
-        ("192.0.2.200", Some("good"), None),
-        ("192.0.2.200", Some("gone"), None),
-        ("192.0.2.200", None, None),
-    ];
-    for (ip, annotation, expected) in table {
-        let pool = resolution.config.pool_of_held(ip.parse().unwrap(), annotation);
-        assert_eq!(pool.map(|pool| pool.name.as_str()), expected, "{ip} from {annotation:?}");
-    }
-}
-
-#[test]
-fn a_pool_that_is_refused_changes_nothing_about_its_advertisements() {
-    let objects = |pool| {
-        given(&[
-            ("IPAddressPool", "p", 3, pool),
-            ("IPAddressPool", "small", 4, "addresses: [203.0.113.0/28]"),
-            ("BGPAdvertisement", "old", 2, "{localPref: 200, ipAddressPools: [p]}"),
-            ("BGPAdvertisement", "young", 1, "{localPref: 300, ipAddressPools: [p]}"),
-            ("BGPAdvertisement", "wide", 1, "{aggregationLength: 24, ipAddressPools: [p, small]}"),
-        ])
-    };
-    for pool in [
-        "addresses: [198.51.100.0/24]",
-        "addresses: [198.51.100.9-198.51.100.1]",
-        "addresses: [198.51.100.0/24, 203.0.113.8/29]",
-    ] {
-        let resolution = objects(pool);
-        let none = Labels::new();
-        let announcing = resolution.config.bgp_for(resolution.config.pool("p").unwrap(), &none);
-        assert_eq!(announcing.map(|ad| ad.name.as_str()).collect::<Vec<_>>(), ["old", "wide"], "{pool}");
-    }
 }

@@ -17,6 +17,8 @@ mod sharing;
 mod space;
 
 #[cfg(test)]
+mod check;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};

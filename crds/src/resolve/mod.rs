@@ -3,7 +3,8 @@
 //! Controller, speaker and command-line tool all call [`resolve`], so they cannot disagree. It is a function
 //! of the objects alone: their order, the time and the cluster do not matter. A bad object is refused with a
 //! reason and leaves the others in force. A part of a good object that has no effect, such as the name of a pool
-//! that does not exist (yet), is no refusal but a [`Warning`].
+//! that does not exist (yet), is no refusal but a [`Warning`]. A pool that is refused may have been in force before:
+//! the configuration keeps what its holders need, so that they lose nothing.
 
 mod advertisement;
 mod bfd;
@@ -49,7 +50,7 @@ pub struct Objects {
 /// What came out: the configuration in force and a verdict on each object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolution {
-    /// What is in force.
+    /// What is in force; and the pools that are not, for those who hold addresses of them.
     pub config: Config,
     /// One verdict for each object.
     pub verdicts: BTreeMap<ObjectRef, Verdict>,

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use fairlead_crds::api;
 use fairlead_crds::manifests;
-use fairlead_crds::resolve::{Kind, ObjectRef, Objects, Reason, Resolution, Verdict};
+use fairlead_crds::resolve::{Kind, ObjectRef, Objects, Reason, Resolution, Verdict, resolve};
 use serde_json::{Value, json};
 
 /// Reads YAML of one or more objects into what is resolved. Kinds that are not ours are left out.
@@ -48,6 +48,17 @@ pub fn object(kind: &str, name: &str, age: i64, spec: &str) -> Value {
         "metadata": { "name": name, "creationTimestamp": created },
         "spec": if spec.is_null() { json!({}) } else { spec },
     })
+}
+
+/// An object: kind, name, age (higher is older), spec.
+pub type Given = (&'static str, &'static str, i64, &'static str);
+
+pub fn given(rows: &[Given]) -> Resolution {
+    let mut objects = Objects::default();
+    for (kind, name, age, spec) in rows {
+        add(&mut objects, object(kind, name, *age, spec));
+    }
+    resolve(&objects)
 }
 
 pub fn kind(name: &str) -> Kind {

@@ -1,0 +1,161 @@
+//! Orders of puts, answers and polls, and what is sent when.
+
+use serde_json::json;
+
+use super::*;
+use crate::fixtures::key;
+
+fn target(name: &str) -> Target {
+    Target::Service(key(name))
+}
+
+fn write(version: &str, what: &str) -> Option<Write> {
+    Some(Write { version: version.into(), body: json!(what) })
+}
+
+/// What would be sent now, as `name:what`.
+fn sent(writer: &mut Writer, now: Instant) -> Vec<String> {
+    std::iter::from_fn(|| writer.poll(now))
+        .map(|(target, write)| match target {
+            Target::Service(key) => format!("{}:{}", key.name, write.body.as_str().unwrap_or_default()),
+            Target::Object(object) => object.to_string(),
+        })
+        .collect()
+}
+
+#[test]
+fn as_many_as_allowed_are_in_flight_in_the_order_they_came() {
+    let (mut writer, now) = (Writer::default(), Instant::now());
+    for n in 0..40 {
+        writer.put(target(&format!("s{n}")), write("1", "a"));
+    }
+    let first = sent(&mut writer, now);
+    assert_eq!((first.len(), first[31].as_str()), (MAX_IN_FLIGHT, "s31:a"));
+    assert_eq!(writer.poll_timeout(), None, "an answer comes first");
+    writer.done(now, &target("s5"), &Answer::Written("2".into()), 0.5);
+    assert_eq!(sent(&mut writer, now), ["s32:a"]);
+}
+
+#[test]
+fn only_the_newest_word_on_an_object_is_sent() {
+    let (mut writer, now) = (Writer::default(), Instant::now());
+    writer.put(target("s"), write("1", "old"));
+    writer.put(target("s"), write("2", "new"));
+    writer.put(target("t"), write("1", "moot"));
+    writer.put(target("t"), None);
+    assert_eq!(sent(&mut writer, now), ["s:new"]);
+}
+
+#[test]
+fn one_write_at_a_time_for_each_object() {
+    let (mut writer, now) = (Writer::default(), Instant::now());
+    writer.put(target("s"), write("1", "first"));
+    assert_eq!(sent(&mut writer, now), ["s:first"]);
+    writer.put(target("s"), write("2", "second"));
+    assert_eq!(sent(&mut writer, now), [""; 0]);
+    writer.done(now, &target("s"), &Answer::Conflict, 0.5);
+    assert_eq!(sent(&mut writer, now), ["s:second"]);
+}
+
+#[test]
+fn a_write_decided_on_a_version_that_is_gone_is_not_sent() {
+    let (mut writer, now) = (Writer::default(), Instant::now());
+    writer.put(target("s"), write("1", "first"));
+    sent(&mut writer, now);
+    writer.put(target("s"), write("1", "second"));
+    writer.done(now, &target("s"), &Answer::Written("2".into()), 0.5);
+    assert_eq!(writer.depth(), (0, 0), "the watch brings the newer object");
+}
+
+#[test]
+fn after_a_conflict_the_newer_word_is_sent_and_without_one_the_old_again_later() {
+    let (mut writer, now) = (Writer::default(), Instant::now());
+    writer.put(target("s"), write("1", "first"));
+    sent(&mut writer, now);
+    writer.done(now, &target("s"), &Answer::Conflict, 1.0);
+    assert_eq!(sent(&mut writer, now), [""; 0], "the watch is given time to bring the newer object");
+    writer.put(target("s"), write("2", "newer"));
+    assert_eq!(sent(&mut writer, now + RETRY.0), ["s:newer"]);
+    writer.done(now, &target("s"), &Answer::Conflict, 1.0);
+    assert_eq!(sent(&mut writer, now + RETRY.1), ["s:newer"], "it brought none: asked again");
+}
+
+#[test]
+fn what_is_moot_while_in_flight_is_not_tried_again() {
+    for answer in [Answer::Conflict, Answer::Failed, Answer::Unavailable(None)] {
+        let (mut writer, now) = (Writer::default(), Instant::now());
+        writer.put(target("s"), write("1", "first"));
+        sent(&mut writer, now);
+        writer.put(target("s"), None);
+        assert!(writer.is_busy(&target("s")));
+        writer.done(now, &target("s"), &answer, 0.5);
+        assert!(!writer.is_busy(&target("s")), "{answer:?}");
+    }
+}
+
+#[test]
+fn a_write_that_changed_nothing_does_not_swallow_the_next() {
+    let (mut writer, now) = (Writer::default(), Instant::now());
+    writer.put(target("s"), write("1", "first"));
+    sent(&mut writer, now);
+    writer.put(target("s"), write("1", "second"));
+    writer.done(now, &target("s"), &Answer::Written("1".into()), 0.5);
+    assert_eq!(sent(&mut writer, now), ["s:second"]);
+}
+
+#[test]
+fn a_failed_write_is_tried_again_later_and_holds_up_nobody() {
+    let (mut writer, now) = (Writer::default(), Instant::now());
+    writer.put(target("s"), write("1", "a"));
+    sent(&mut writer, now);
+    writer.done(now, &target("s"), &Answer::Failed, 1.0);
+    writer.put(target("t"), write("1", "b"));
+    assert_eq!(sent(&mut writer, now), ["t:b"]);
+    assert_eq!(writer.poll_timeout(), Some(now + RETRY.0));
+    assert_eq!(sent(&mut writer, now + RETRY.0), ["s:a"]);
+    writer.done(now, &target("s"), &Answer::Failed, 1.0);
+    assert_eq!(writer.poll_timeout(), Some(now + 2 * RETRY.0), "the pause grows");
+}
+
+#[test]
+fn after_an_outage_one_write_asks_first_then_all_go() {
+    let (mut writer, now) = (Writer::default(), Instant::now());
+    for n in 0..100 {
+        writer.put(target(&format!("s{n}")), write("1", "a"));
+    }
+    assert_eq!(sent(&mut writer, now).len(), 32);
+    for n in 0..32 {
+        writer.done(now, &target(&format!("s{n}")), &Answer::Unavailable(None), 1.0);
+    }
+    assert_eq!(sent(&mut writer, now), [""; 0], "nothing is sent during the pause");
+    let later = writer.poll_timeout().unwrap();
+    assert!(later <= now + PAUSE.1);
+    let probe = sent(&mut writer, later);
+    assert_eq!(probe, ["s32:a"], "one asks whether it is back");
+    writer.done(later, &target("s32"), &Answer::Written("2".into()), 0.5);
+    assert_eq!(sent(&mut writer, later).len(), 2);
+    let mut all = 3;
+    for round in 0..200 {
+        let flying: Vec<_> = writer.in_flight.keys().cloned().collect();
+        for target in flying {
+            writer.done(later, &target, &Answer::Written("2".into()), 0.5);
+        }
+        all += sent(&mut writer, later).len();
+        assert!(round < 199);
+        if writer.depth() == (0, 0) {
+            break;
+        }
+    }
+    assert_eq!(all, 100, "nothing is lost, nothing is sent twice");
+}
+
+#[test]
+fn the_api_server_says_how_long_to_wait() {
+    let (mut writer, now) = (Writer::default(), Instant::now());
+    writer.put(target("s"), write("1", "a"));
+    sent(&mut writer, now);
+    writer.done(now, &target("s"), &Answer::Unavailable(Some(Duration::from_secs(3))), 0.0);
+    assert_eq!(writer.poll_timeout(), Some(now + Duration::from_secs(3)));
+    assert_eq!(writer.poll(now + Duration::from_secs(2)), None);
+    assert!(writer.poll(now + Duration::from_secs(3)).is_some());
+}
