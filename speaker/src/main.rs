@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use fairlead_runtime::{client, flags, logging};
 use fairlead_speaker::flags::Flags;
 
-/// Two threads: a long list that is being read must not delay a keepalive.
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+/// One thread: every step is short, and a second one would mostly have its own share of freed memory.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let flags: Flags = flags::parse();
     logging::init(&flags.common);
