@@ -156,6 +156,14 @@ fn a_pool_that_grew_over_the_address_has_it_when_the_refused_one_is_deleted() {
 }
 
 #[test]
+fn a_pool_that_takes_the_address_in_later_does_not_give_it() {
+    let mut world = refused(&[old()]);
+    world.set_pools_and_refused([pool("old", &["1.2.3.0-1.2.3.1"])], &["p"]);
+    world.apply(service("new", json!({})));
+    assert_eq!([world.result("s"), world.result("new")], ["1.2.3.0", "1.2.3.1"]);
+}
+
+#[test]
 fn an_address_that_is_given_up_goes_to_the_pool_that_has_it_now() {
     let mut world = refused(&[pool("old", &["1.2.3.0"])]);
     world.apply(service("waits", json!({})));
@@ -177,6 +185,9 @@ fn those_who_share_go_on_sharing_but_nobody_joins() {
     world.apply(service("b", share(81)));
     world.set_pools_and_refused([pool("old", &["1.2.3.0"])], &["p"]);
     world.apply(service("c", share(82)));
+    world.apply(service("d", both(share(83), annotated("fairlead.dev/load-balancer-ips", "1.2.3.0"))));
+    assert_eq!(world.result("d"), "AddressInUse", "not by name either");
+    world.delete("d");
     let expected = ["1.2.3.0", "1.2.3.0", "PoolExhausted"];
     for _ in 0..2 {
         assert_eq!(["a", "b", "c"].map(|name| world.result(name)), expected);
