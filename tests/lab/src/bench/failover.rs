@@ -58,6 +58,7 @@ pub fn measure(options: &Options) -> Result<Section> {
              without an answer",
             table::time(PACE)
         ));
+        section.note("mended: looked at every 0.3 s; until then both answer, or the owner does not yet");
         section.note("the link goes down: the node sees it; it stays up: the switch drops its frames");
         Ok(section)
     })

@@ -12,8 +12,6 @@ use super::wire::{Counter, Counts};
 
 /// How long rest is watched.
 const REST: Duration = Duration::from_secs(20);
-/// A new owner repeats its announcement for some seconds, as routers expect: that is not rest yet.
-const REPEATS: Duration = Duration::from_secs(6);
 /// The answer to our own last request is acknowledged late.
 const ACKNOWLEDGED: Duration = Duration::from_millis(500);
 
@@ -29,7 +27,6 @@ pub fn measure(options: &Options) -> Result<Section> {
             ["in all", "per node and second"],
         );
         stage.populate(services)?;
-        std::thread::sleep(REPEATS);
 
         let lab = &stage.lab;
         // At the switch: everything that nodes send and receive. Controller and API server share a host and talk

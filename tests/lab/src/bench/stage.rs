@@ -18,6 +18,9 @@ pub const SOON: Duration = Duration::from_secs(60);
 /// No write for this long: everything that was due has been written, at once a second at the slowest.
 const QUIET: Duration = Duration::from_millis(2500);
 
+/// A new owner repeats its announcements for this long, as it should: that is not rest yet.
+const REPEATS: Duration = Duration::from_secs(5);
+
 /// What stands in for EndpointSlice controller and kube-proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DataPlane {
@@ -100,7 +103,7 @@ impl Stage {
     }
 
     /// Makes Services until there are `count`, half announced by BGP and half by L2, and waits until nothing is
-    /// written any more.
+    /// written or announced any more.
     ///
     /// # Errors
     /// When one gets no address, or it does not become quiet.
@@ -111,7 +114,9 @@ impl Stage {
         self.control.create(&plans)?;
         watch.addresses("other-", count, 4 * SOON)?;
         self.services += missing;
-        self.quiet()
+        self.quiet()?;
+        std::thread::sleep(REPEATS);
+        Ok(())
     }
 
     /// Waits until nobody writes to the API.
