@@ -1,0 +1,279 @@
+//! The manifests as a cluster gets them: rendered by `kubectl kustomize`, held against what the programs say of
+//! themselves, and applied. Skipped where there is no kubectl.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use fairlead_lab::{Lab, NAMESPACE, api, binaries, netns};
+use serde_json::{Value, json};
+
+/// A program and where its manifests want it.
+struct Program {
+    name: &'static str,
+    kind: &'static str,
+    /// What it serves beside its metrics: name, flag of the port, protocol.
+    ports: &'static [(&'static str, &'static str, &'static str)],
+    /// Capabilities it keeps.
+    capabilities: &'static [&'static str],
+    /// Variables that take a field of the Pod.
+    fields: &'static [(&'static str, &'static str)],
+}
+
+const PROGRAMS: [Program; 2] = [
+    Program {
+        name: "fairlead-controller",
+        kind: "Deployment",
+        ports: &[],
+        capabilities: &[],
+        fields: &[("FAIRLEAD_NAMESPACE", "metadata.namespace")],
+    },
+    Program {
+        name: "fairlead-speaker",
+        kind: "DaemonSet",
+        ports: &[("mesh", "--mesh-port", "UDP")],
+        capabilities: &["NET_RAW"],
+        fields: &[("FAIRLEAD_NODE_NAME", "spec.nodeName"), ("FAIRLEAD_NAMESPACE", "metadata.namespace")],
+    },
+];
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn is_there() -> bool {
+    let there =
+        Command::new("kubectl").args(["version", "--client"]).output().is_ok_and(|out| out.status.success());
+    if !there {
+        eprintln!("skipped: there is no kubectl");
+    }
+    there
+}
+
+/// The objects that a kustomization renders to.
+fn rendered(folder: &str) -> Vec<Value> {
+    let text =
+        netns::output(Command::new("kubectl").arg("kustomize").arg(repository().join(folder))).unwrap();
+    api::documents(&text).unwrap()
+}
+
+fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
+    let found = objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
+    found.unwrap_or_else(|| panic!("no {kind} {name}"))
+}
+
+fn names(objects: &[Value], kind: &str) -> BTreeSet<String> {
+    let of_kind = objects.iter().filter(|object| object["kind"] == kind);
+    of_kind.map(|object| object["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+}
+
+/// What `--help` says of a program: flag → (environment variable, default).
+fn flags(program: &str) -> BTreeMap<String, (String, String)> {
+    let help = netns::output(Command::new(binaries::find(program).unwrap()).arg("--help")).unwrap();
+    let mut flags = BTreeMap::new();
+    let mut current = String::new();
+    for line in help.lines().map(str::trim) {
+        let word = line.split_whitespace().find(|word| word.starts_with("--"));
+        if line.starts_with('-')
+            && let Some(flag) = word
+        {
+            current = flag.to_owned();
+            flags.insert(current.clone(), (String::new(), String::new()));
+        }
+        let bracket = |name: &str| line.strip_prefix(name)?.strip_suffix(']').map(str::to_owned);
+        if let Some(entry) = flags.get_mut(&current) {
+            if let Some(variable) = bracket("[env: ") {
+                // With the value that it has now.
+                entry.0 = variable.split('=').next().unwrap().to_owned();
+            }
+            if let Some(default) = bracket("[default: ") {
+                entry.1 = default;
+            }
+        }
+    }
+    flags
+}
+
+fn port_of(default: &str) -> u16 {
+    default.rsplit(':').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn everything_is_in_its_namespace_and_refers_to_what_is_there() {
+    if !is_there() {
+        return;
+    }
+    let objects = rendered("config/default");
+    let namespace = find(&objects, "Namespace", NAMESPACE);
+    // The speaker needs the host's network: no stricter level admits it.
+    assert_eq!(namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "privileged");
+    for object in &objects {
+        let kind = object["kind"].as_str().unwrap();
+        let cluster =
+            ["Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"].contains(&kind);
+        let expected = if cluster { Value::Null } else { json!(NAMESPACE) };
+        assert_eq!(object["metadata"]["namespace"], expected, "{kind} {}", object["metadata"]["name"]);
+    }
+    let accounts = names(&objects, "ServiceAccount");
+    for kind in ["ClusterRoleBinding", "RoleBinding"] {
+        for binding in objects.iter().filter(|object| object["kind"] == kind) {
+            let role = &binding["roleRef"];
+            find(&objects, role["kind"].as_str().unwrap(), role["name"].as_str().unwrap());
+            for subject in binding["subjects"].as_array().unwrap() {
+                assert_eq!(
+                    (&subject["kind"], &subject["namespace"]),
+                    (&json!("ServiceAccount"), &json!(NAMESPACE))
+                );
+                assert!(accounts.contains(subject["name"].as_str().unwrap()), "{subject}");
+            }
+        }
+    }
+    for Program { name, kind, .. } in PROGRAMS {
+        let spec = &find(&objects, kind, name)["spec"];
+        assert_eq!(spec["template"]["spec"]["serviceAccountName"], name);
+        assert_eq!(
+            spec["selector"]["matchLabels"], spec["template"]["metadata"]["labels"],
+            "{name} selects itself"
+        );
+    }
+    let definitions = names(&objects, "CustomResourceDefinition");
+    let kinds =
+        ["bfdprofiles", "bgpadvertisements", "bgppeers", "communities", "ipaddresspools", "l2advertisements"];
+    for kind in kinds.into_iter().chain(["speakers"]) {
+        assert!(definitions.contains(&format!("{kind}.fairlead.dev")), "{kind}");
+    }
+}
+
+#[test]
+fn both_programs_run_with_no_more_than_they_need() {
+    if !is_there() {
+        return;
+    }
+    let objects = rendered("config/default");
+    for Program { name, kind, capabilities, .. } in PROGRAMS {
+        let pod = &find(&objects, kind, name)["spec"]["template"]["spec"];
+        assert_eq!(pod["containers"].as_array().unwrap().len(), 1, "{name}");
+        let (container, speaker) = (&pod["containers"][0], name == "fairlead-speaker");
+        let security = &container["securityContext"];
+        assert_eq!(security["readOnlyRootFilesystem"], true, "{name}");
+        assert_eq!(security["allowPrivilegeEscalation"], false, "{name}");
+        assert_ne!(security["privileged"], true, "{name}");
+        assert_eq!(security["capabilities"]["drop"], json!(["ALL"]), "{name}");
+        let kept = security["capabilities"]["add"].as_array().cloned().unwrap_or_default();
+        assert_eq!(kept, *capabilities, "{name}");
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault", "{name}");
+        assert_eq!(pod["hostNetwork"].as_bool().unwrap_or_default(), speaker, "{name}");
+        for forbidden in ["hostPID", "hostIPC", "volumes"] {
+            assert_eq!(pod[forbidden], Value::Null, "{name}: {forbidden}");
+        }
+        // A capability of another user than root does not survive the start of a program without file capabilities.
+        let non_root = &pod["securityContext"]["runAsNonRoot"];
+        assert_eq!(non_root.as_bool().unwrap_or_default(), !speaker, "{name}");
+        assert!(container["resources"]["limits"]["memory"].is_string(), "{name} has a bound on memory");
+    }
+}
+
+#[test]
+fn ports_probes_and_variables_are_those_of_the_programs() {
+    if !is_there() {
+        return;
+    }
+    let objects = rendered("config/default");
+    let dockerfile = std::fs::read_to_string(repository().join("deploy/Dockerfile")).unwrap();
+    for Program { name, kind, ports, fields, .. } in PROGRAMS {
+        let flags = flags(name);
+        let own = flags.iter().filter(|(flag, _)| !["--help", "--version"].contains(&flag.as_str()));
+        for (flag, (variable, _)) in own {
+            assert!(!variable.is_empty(), "{name} {flag} has no environment variable");
+        }
+        let container = &find(&objects, kind, name)["spec"]["template"]["spec"]["containers"][0];
+        assert_eq!(container["command"], json!([format!("/{name}")]));
+        assert!(dockerfile.contains(&format!("target/release/{name} ")), "{name} is in the image");
+
+        let mut expected = BTreeMap::from([("metrics", (port_of(&flags["--metrics-addr"].1), "TCP"))]);
+        expected.extend(
+            ports.iter().map(|(name, flag, protocol)| (*name, (port_of(&flags[*flag].1), *protocol))),
+        );
+        let declared: BTreeMap<&str, (u16, &str)> = container["ports"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|port| {
+                let number = u16::try_from(port["containerPort"].as_u64().unwrap()).unwrap();
+                (port["name"].as_str().unwrap(), (number, port["protocol"].as_str().unwrap_or("TCP")))
+            })
+            .collect();
+        assert_eq!(declared, expected, "{name}");
+        for (probe, path) in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
+            let get = &container[probe]["httpGet"];
+            assert_eq!((&get["path"], &get["port"]), (&json!(path), &json!("metrics")), "{name} {probe}");
+        }
+
+        let variables: BTreeSet<&str> = flags.values().map(|(variable, _)| variable.as_str()).collect();
+        let mut given = BTreeMap::new();
+        for variable in container["env"].as_array().unwrap() {
+            let of = variable["name"].as_str().unwrap();
+            assert!(variables.contains(of), "{name} reads no {of}, only {variables:?}");
+            given.insert(of, variable["valueFrom"]["fieldRef"]["fieldPath"].as_str().unwrap());
+        }
+        assert_eq!(given, fields.iter().copied().collect(), "{name}");
+        for arg in container["args"].as_array().into_iter().flatten() {
+            let flag = arg.as_str().unwrap().split('=').next().unwrap();
+            assert!(flags.contains_key(flag), "{name} has no {flag}");
+        }
+    }
+}
+
+#[test]
+fn images_are_those_of_the_release_or_of_this_build() {
+    if !is_there() {
+        return;
+    }
+    let release = format!("fairlead/fairlead:v{}", env!("CARGO_PKG_VERSION"));
+    for (folder, image) in [("config/default", release.as_str()), ("deploy/kind", "fairlead:dev")] {
+        let objects = rendered(folder);
+        for Program { name, kind, .. } in PROGRAMS {
+            let container = &find(&objects, kind, name)["spec"]["template"]["spec"]["containers"][0];
+            assert_eq!(container["image"], image, "{folder} {name}");
+        }
+        assert_eq!(objects.len(), rendered("config/default").len(), "{folder} has all objects");
+    }
+}
+
+#[test]
+fn rendered_objects_and_samples_apply_twice() {
+    if !is_there() {
+        return;
+    }
+    let lab = Lab::builder().nodes(1).without_fairlead().start().unwrap();
+    let kubectl = |args: &[&str]| {
+        let mut command = Command::new("kubectl");
+        command
+            .arg("--kubeconfig")
+            .arg(lab.api_server().unwrap().kubeconfig())
+            .arg("--cache-dir")
+            .arg(lab.dir().join("kubectl-cache"))
+            .args(args)
+            .current_dir(repository());
+        lab.network().control_plane.output(&mut command).unwrap()
+    };
+    for what in [
+        ["-k", "config/default"],
+        ["-k", "deploy/kind"],
+        ["-f", "config/samples"],
+        ["-f", "deploy/kind/workload.yaml"],
+    ] {
+        let apply = |args: &[&str]| kubectl(&[&["apply", "--server-side"], what.as_slice(), args].concat());
+        // The lab has installed the definitions itself.
+        let applied = apply(&["--force-conflicts"]);
+        assert!(applied.lines().all(|line| line.ends_with("serverside-applied")), "{what:?}: {applied}");
+        let columns = "custom-columns=:.kind,:.metadata.name,:.metadata.resourceVersion";
+        let versions = || kubectl(&["get", what[0], what[1], "--no-headers", "-o", columns]);
+        let before = versions();
+        assert_eq!(before.lines().count(), applied.lines().count(), "{before}");
+        apply(&[]);
+        assert_eq!(versions(), before, "{what:?}: applied once more, nothing changes");
+    }
+}
