@@ -258,3 +258,128 @@ fn take_objects<K: ResourceExt>(objects: &mut BTreeMap<String, K>, change: Chang
         Change::Reset(all) => *objects = all.into_iter().map(trimmed).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fairlead_crds::service::ObjectKey;
+    use kube::core::ObjectMeta;
+
+    use super::*;
+    use crate::plan::{Node, Service, Slice};
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey { namespace: "default".to_owned(), name: name.to_owned() }
+    }
+
+    fn service() -> (ObjectKey, Option<Service>) {
+        let service = Service { addresses: vec!["192.0.2.1".parse().unwrap()], ..Service::default() };
+        (key("web"), Some(service))
+    }
+
+    fn named(name: &str) -> ObjectMeta {
+        ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }
+    }
+
+    /// The first list of every kind, in the order of [`KINDS`]: one Service that n1 announces by L2.
+    fn lists() -> Vec<Input> {
+        let pool =
+            api::IPAddressPoolSpec { addresses: vec!["192.0.2.0/24".to_owned()], ..Default::default() };
+        let pool = api::IPAddressPool { metadata: named("pool"), spec: pool, status: None };
+        let ad = api::L2Advertisement { metadata: named("ad"), spec: Default::default(), status: None };
+        vec![
+            Input::Services(Change::Reset(vec![service()])),
+            Input::Slices(Change::Reset(vec![(key("web-1"), Some(Slice::new("web", [Some("n1".into())])))])),
+            Input::Nodes(Change::Reset(vec![("n1".into(), Node::default(), "uid-1".to_owned())])),
+            Input::Speakers(Change::Reset(Vec::new())),
+            Input::Pools(Change::Reset(vec![pool])),
+            Input::L2Advertisements(Change::Reset(vec![ad])),
+            Input::BgpAdvertisements(Change::Reset(Vec::new())),
+            Input::Peers(Change::Reset(Vec::new())),
+            Input::BfdProfiles(Change::Reset(Vec::new())),
+            Input::Communities(Change::Reset(Vec::new())),
+        ]
+    }
+
+    fn known() -> Known {
+        let mut known = Known::new("n1");
+        known.set_live(Some(&BTreeSet::new()));
+        lists().into_iter().for_each(|list| known.take(list));
+        known
+    }
+
+    #[test]
+    fn nothing_is_decided_before_every_kind_was_listed() {
+        for (missing, kind) in KINDS.into_iter().enumerate() {
+            let mut known = Known::new("n1");
+            known.set_live(Some(&BTreeSet::new()));
+            let mut lists = lists();
+            let last = lists.remove(missing);
+            lists.into_iter().for_each(|list| known.take(list));
+            assert!(known.awaited().unwrap().ends_with(kind), "{:?}", known.awaited());
+            assert_eq!(known.changes().0, []);
+            known.take(last);
+            assert_eq!(known.awaited(), None);
+            assert_eq!(known.changes().0.len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_list_again_changes_nothing_and_an_empty_one_withdraws() {
+        let mut known = known();
+        assert_eq!(known.changes().0.len(), 1);
+        lists().into_iter().for_each(|list| known.take(list));
+        assert_eq!(known.changes().0, []);
+        known.take(Input::Services(Change::Reset(Vec::new())));
+        assert!(matches!(known.changes().0[..], [plan::Change::L2Withdraw { .. }]));
+    }
+
+    #[test]
+    fn a_service_that_leaves_our_class_is_withdrawn() {
+        let mut known = known();
+        known.changes();
+        known.take(Input::Services(Change::Apply((key("web"), None))));
+        assert!(matches!(known.changes().0[..], [plan::Change::L2Withdraw { .. }]));
+    }
+
+    #[test]
+    fn configuration_is_resolved_only_when_it_changed() {
+        let mut known = known();
+        assert!(known.changes().1.is_some());
+        known.take(Input::Services(Change::Delete(service())));
+        assert!(known.changes().1.is_none());
+        known.take(Input::Pools(Change::Reset(Vec::new())));
+        assert!(known.changes().1.is_some());
+    }
+
+    #[test]
+    fn the_own_object_is_missed_only_after_it_was_there() {
+        let mut known = known();
+        let own = || ("n1".to_owned(), None);
+        let other = || ("n2".to_owned(), Some("192.0.2.2:7946".parse().unwrap()));
+        for (change, vanished) in [
+            (Change::Reset(vec![]), 0),
+            (Change::Apply(own()), 0),
+            (Change::Apply(other()), 0),
+            (Change::Delete(other()), 0),
+            (Change::Delete(own()), 1),
+            (Change::Delete(own()), 1),
+            (Change::Reset(vec![own(), other()]), 1),
+            (Change::Reset(vec![other()]), 2),
+        ] {
+            known.take(Input::Speakers(change));
+            assert_eq!(known.vanished(), vanished);
+        }
+        let others: Vec<String> = known.peers().unwrap().into_keys().collect();
+        assert_eq!(others, ["n2"]);
+    }
+
+    #[test]
+    fn the_uid_is_that_of_the_own_node_as_long_as_it_is_there() {
+        let mut known = known();
+        assert_eq!(known.uid(), Some("uid-1"));
+        known.take(Input::Nodes(Change::Apply(("n2".into(), Node::default(), "uid-2".to_owned()))));
+        assert_eq!(known.uid(), Some("uid-1"));
+        known.take(Input::Nodes(Change::Delete(("n1".into(), Node::default(), "uid-1".to_owned()))));
+        assert_eq!(known.uid(), None);
+    }
+}
