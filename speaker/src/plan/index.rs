@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use fairlead_crds::config::{Config, Peer, Pool, PoolSelection};
+use fairlead_crds::config::{Config, Peer};
 use fairlead_crds::service::ObjectKey;
 use ipnet::IpNet;
 
 use super::input::{Node, NodeName, Service, Slice, SliceKey};
 use super::l2::{Candidates, Tally};
 use super::output::{Attributes, Change, Interfaces, Verdict, Work};
-use super::reason::{Protocol, Reason};
+use super::reason::Protocol;
 use super::trouble::{self, Trouble};
 
 /// The plan of one node.
@@ -36,7 +36,7 @@ pub struct Plan {
     pub(super) prefixes: BTreeMap<IpNet, Prefix>,
     pub(super) peers: BTreeMap<Arc<str>, OpenPeer>,
     pub(super) interned: BTreeSet<Arc<Attributes>>,
-    troubles: BTreeSet<Trouble>,
+    pub(super) troubles: BTreeSet<Trouble>,
     pub(super) l2_announced: usize,
     pub(super) bgp_announced: usize,
 
@@ -308,61 +308,6 @@ impl Plan {
         self.dirty.addresses.extend(self.addresses.iter().filter(|(_, s)| restricted(s)).map(|(a, _)| *a));
     }
 
-    // ----- Configuration -----
-
-    /// This is the configuration.
-    pub fn set_config(&mut self, new: Config) {
-        let old = std::mem::replace(&mut self.config, new);
-        self.dirty.peers |= old.peers != self.config.peers;
-        self.dirty.candidates |= old.l2_advertisements != self.config.l2_advertisements;
-        self.touch_pools(&old);
-        self.interned.retain(|attributes| Arc::strong_count(attributes) > 1);
-    }
-
-    /// Marks the addresses in all pools that changed, or whose advertisements did.
-    fn touch_pools(&mut self, old: &Config) {
-        let new = &self.config;
-        let mut selections: Vec<&PoolSelection> = Vec::new();
-        for ads in differing(&old.l2_advertisements, &new.l2_advertisements) {
-            selections.extend(ads.into_iter().flatten().map(|ad| &ad.pools));
-        }
-        for ads in differing(&old.bgp_advertisements, &new.bgp_advertisements) {
-            selections.extend(ads.into_iter().flatten().map(|ad| &ad.pools));
-        }
-        let withheld: BTreeSet<&str> = old
-            .lookup
-            .withheld
-            .symmetric_difference(&new.lookup.withheld)
-            .map(|(_, pool)| pool.as_str())
-            .collect();
-        let concerned = |pool: &&Pool| {
-            withheld.contains(pool.name.as_str()) || selections.iter().any(|selection| selection.covers(pool))
-        };
-
-        let changed = differing(&old.pools, &new.pools).flatten().flatten();
-        let covered = old.pools.values().chain(new.pools.values()).filter(concerned);
-        for range in changed.chain(covered).flat_map(|pool| &pool.ranges) {
-            for (address, state) in self.addresses.range(range.first()..=range.last()) {
-                self.dirty.addresses.insert(*address);
-                self.dirty.services.extend(state.services.iter().cloned());
-            }
-        }
-
-        // What is held of a refused pool hangs on its name: its ranges may be the very thing that is wrong with it.
-        let changed = differing(&old.refused_pools, &new.refused_pools).flatten().flatten();
-        let covered = old.refused_pools.values().chain(new.refused_pools.values()).filter(concerned);
-        let refused: BTreeSet<&str> = changed.chain(covered).map(|pool| pool.name.as_str()).collect();
-        if refused.is_empty() {
-            return;
-        }
-        for (key, entry) in &self.services {
-            if entry.service.allocated_from.as_deref().is_some_and(|name| refused.contains(name)) {
-                self.dirty.addresses.extend(&entry.service.addresses);
-                self.dirty.services.insert(key.clone());
-            }
-        }
-    }
-
     // ----- What follows -----
 
     /// What is to be done about all that changed since the last call, in the order in which to do it.
@@ -419,72 +364,4 @@ impl Plan {
         }
         trouble::update(&mut self.troubles, key, address, before, *verdicts);
     }
-
-    // ----- What was decided -----
-
-    /// Why this node does not announce an address of a Service, or that it does. `None`: the Service does not
-    /// hold the address. Current after [`Plan::changes`].
-    pub fn verdict(&self, service: &ObjectKey, address: IpAddr, protocol: Protocol) -> Option<Verdict> {
-        let entry = self.services.get(service)?;
-        let at = entry.service.addresses.iter().position(|a| *a == address)?;
-        let (l2, bgp) = entry.verdicts.get(at)?;
-        Some(match protocol {
-            Protocol::L2 => *l2,
-            Protocol::Bgp => *bgp,
-        })
-    }
-
-    /// The node that announces an address by L2.
-    pub fn owner(&self, address: IpAddr) -> Option<&str> {
-        self.addresses.get(&address)?.owner.as_deref()
-    }
-
-    /// What this node should announce and does not, what matters most first.
-    pub fn troubles(&self) -> impl ExactSizeIterator<Item = &Trouble> {
-        self.troubles.iter()
-    }
-
-    /// How many addresses this node announces by L2.
-    pub fn l2_announced(&self) -> usize {
-        self.l2_announced
-    }
-
-    /// How many prefixes this node announces to at least one peer.
-    pub fn bgp_announced(&self) -> usize {
-        self.bgp_announced
-    }
-
-    /// How many prefixes are announced to each peer that this node opens.
-    pub fn routes_by_peer(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.peers.iter().map(|(name, open)| (&**name, open.routes.len()))
-    }
-
-    /// The Node object of this node.
-    pub fn own_node(&self) -> Option<&Node> {
-        self.nodes.get(&self.me)
-    }
-
-    /// Work done so far.
-    pub fn work(&self) -> Work {
-        self.work
-    }
-
-    /// Why this node may announce nothing at all, if so.
-    pub fn node_reason(&self) -> Option<Reason> {
-        match self.own_node() {
-            None => Some(Reason::NodeUnknown),
-            Some(node) if node.network_unavailable => Some(Reason::NodeNetworkUnavailable),
-            Some(node) if node.excluded => Some(Reason::NodeExcluded),
-            Some(_) => None,
-        }
-    }
-}
-
-/// The entries that differ between two maps, each as it was before and is after.
-fn differing<'a, V: PartialEq>(
-    old: &'a BTreeMap<String, V>,
-    new: &'a BTreeMap<String, V>,
-) -> impl Iterator<Item = [Option<&'a V>; 2]> {
-    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    names.into_iter().map(|name| [old.get(name), new.get(name)]).filter(|[before, after]| before != after)
 }

@@ -17,6 +17,8 @@
 //! What is new is announced before what is old is withdrawn.
 
 mod bgp;
+mod configuration;
+mod decided;
 mod index;
 mod input;
 mod l2;
