@@ -1,0 +1,165 @@
+//! Who may do what: rules of RBAC, and what a request asks for in their words.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use fairlead_lab::api;
+use serde_json::Value;
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Access {
+    pub verbs: Vec<&'static str>,
+    pub group: String,
+    /// With its subresource: `services/status`.
+    pub resource: String,
+    pub namespace: Option<String>,
+    pub name: Option<String>,
+}
+
+/// One combination of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Grant {
+    /// In one namespace only, or everywhere.
+    namespace: Option<String>,
+    group: String,
+    resource: String,
+    verb: String,
+    names: BTreeSet<String>,
+}
+
+/// Everything an account may do.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    grants: BTreeSet<Grant>,
+}
+
+impl Access {
+    /// Of a method, a path with its query, and the type of the body; `None` for discovery and the like, which
+    /// Kubernetes grants to everybody who is authenticated.
+    pub fn of(method: &str, target: &str, content_type: &str) -> Option<Self> {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let mut parts = path.trim_matches('/').split('/');
+        let group = match parts.next()? {
+            "api" => String::new(),
+            "apis" => parts.next()?.to_owned(),
+            _ => return None,
+        };
+        parts.next()?;
+        let mut rest: Vec<&str> = parts.collect();
+        let mut namespace = None;
+        // `namespaces/NAME` itself is a resource, and so are its subresources.
+        if rest.len() > 2 && rest[0] == "namespaces" && !["status", "finalize"].contains(&rest[2]) {
+            namespace = Some(rest[1].to_owned());
+            rest.drain(..2);
+        }
+        let mut rest = rest.into_iter();
+        let mut resource = rest.next()?.to_owned();
+        let name = rest.next().map(str::to_owned);
+        let subresource = rest.next();
+        if let Some(subresource) = subresource {
+            resource = format!("{resource}/{subresource}");
+        }
+        let watch = query.split('&').any(|pair| ["watch=true", "watch=1"].contains(&pair));
+        let verbs = match (method, &name) {
+            ("GET", _) if watch => vec!["watch"],
+            ("GET", Some(_)) => vec!["get"],
+            ("GET", None) => vec!["list"],
+            ("POST", _) => vec!["create"],
+            ("PUT", _) => vec!["update"],
+            // An apply that finds nothing creates, and is then asked for that right as well.
+            ("PATCH", _) if subresource.is_none() && content_type.contains("apply-patch") => {
+                vec!["patch", "create"]
+            }
+            ("PATCH", _) => vec!["patch"],
+            ("DELETE", Some(_)) => vec!["delete"],
+            _ => vec!["deletecollection"],
+        };
+        Some(Self { verbs, group, resource, namespace, name })
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = self.namespace.as_deref().unwrap_or("everywhere");
+        let name = self.name.as_deref().unwrap_or("*");
+        write!(f, "{} {}/{} {name} in {place}", self.verbs.join("+"), self.group, self.resource)
+    }
+}
+
+impl Rules {
+    /// What the manifests of `folder` grant to a service account by the roles of its name.
+    pub fn of(folder: &Path, account: &str) -> Result<Self> {
+        let mut grants = BTreeSet::new();
+        for (path, text) in api::yaml_files(folder)? {
+            for object in api::documents(&text).with_context(|| path.display().to_string())? {
+                if object["metadata"]["name"] != account {
+                    continue;
+                }
+                let namespace = match object["kind"].as_str() {
+                    Some("Role") => object["metadata"]["namespace"].as_str().map(str::to_owned),
+                    Some("ClusterRole") => None,
+                    _ => continue,
+                };
+                for rule in object["rules"].as_array().into_iter().flatten() {
+                    grants.extend(expand(rule, &namespace));
+                }
+            }
+        }
+        if grants.is_empty() {
+            bail!("{account} is granted nothing in {}", folder.display());
+        }
+        if let Some(wild) = grants.iter().find(|grant| grant.resource == "*" || grant.verb == "*") {
+            bail!("a rule for everything: {wild:?}");
+        }
+        Ok(Self { grants })
+    }
+
+    /// Whether they grant it.
+    pub fn grant(&self, access: &Access) -> bool {
+        access.verbs.iter().all(|verb| self.grants.iter().any(|grant| grant.covers(access, verb)))
+    }
+
+    /// What no access of `seen` needed, as `verb group/resource`.
+    pub fn unused<'a>(&self, seen: impl IntoIterator<Item = &'a Access> + Clone) -> Vec<String> {
+        let used = |grant: &Grant| {
+            seen.clone().into_iter().any(|access| access.verbs.iter().any(|verb| grant.covers(access, verb)))
+        };
+        let unused = self.grants.iter().filter(|grant| !used(grant));
+        unused.map(|grant| format!("{} {}/{}", grant.verb, grant.group, grant.resource)).collect()
+    }
+}
+
+impl Grant {
+    fn covers(&self, access: &Access, verb: &str) -> bool {
+        self.verb == verb
+            && self.group == access.group
+            && self.resource == access.resource
+            && (self.namespace.is_none() || self.namespace == access.namespace)
+            && (self.names.is_empty() || access.name.as_ref().is_some_and(|name| self.names.contains(name)))
+    }
+}
+
+fn expand(rule: &Value, namespace: &Option<String>) -> Vec<Grant> {
+    let list = |key: &str| -> Vec<String> {
+        let values = rule[key].as_array().into_iter().flatten().filter_map(Value::as_str);
+        values.map(str::to_owned).collect()
+    };
+    let mut grants = Vec::new();
+    for group in list("apiGroups") {
+        for resource in list("resources") {
+            for verb in list("verbs") {
+                grants.push(Grant {
+                    namespace: namespace.clone(),
+                    group: group.clone(),
+                    resource: resource.clone(),
+                    verb,
+                    names: list("resourceNames").into_iter().collect(),
+                });
+            }
+        }
+    }
+    grants
+}

@@ -1,0 +1,271 @@
+//! The rights in `config/rbac`, and the capabilities in the manifests, are what the programs need: they run with exactly
+//! these through their main scenarios, and use all of them.
+//!
+//! Between each program and the API server stands a gate that lets through what the rules of its service account
+//! grant, refuses the rest as RBAC does, and remembers both.
+
+#![allow(clippy::unwrap_used)]
+
+mod access;
+mod gate;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::{Result, bail, ensure};
+use fairlead_e2e::{CONFIG, LbService, SOON, expect_sessions, merge_service, reach};
+use fairlead_lab::netns::Netns;
+use fairlead_lab::peers::{Bird, Host};
+use fairlead_lab::{Lab, Process, Spec, addresses, binaries, state, wait_for};
+use serde_json::{Value, json};
+
+use access::Rules;
+use gate::Gate;
+
+/// Bit of `CAP_NET_RAW`.
+const NET_RAW: u64 = 1 << 13;
+
+/// One object of every kind beside those of [`CONFIG`], a peer with a password, and a bad object.
+const MORE: &str = "
+apiVersion: v1
+kind: Secret
+metadata: { name: bird, namespace: fairlead-system }
+type: kubernetes.io/basic-auth
+stringData: { username: '', password: hush }
+---
+apiVersion: fairlead.dev/v1beta1
+kind: BGPPeer
+metadata: { name: bird }
+spec: { myASN: 64513, peerASN: 64700, peerAddress: 192.0.2.5, connectTime: 1s, passwordSecret: { name: bird } }
+---
+apiVersion: fairlead.dev/v1beta1
+kind: BFDProfile
+metadata: { name: fast }
+spec: { receiveInterval: 100, transmitInterval: 100 }
+---
+apiVersion: fairlead.dev/v1beta1
+kind: Community
+metadata: { name: names }
+spec: { communities: [{ name: web, value: '64513:80' }] }
+---
+apiVersion: fairlead.dev/v1beta1
+kind: IPAddressPool
+metadata: { name: overlaps }
+spec: { addresses: [192.0.2.210-192.0.2.215] }
+";
+
+const BIRD: &str = "
+template bgp node {
+    local 192.0.2.5 as 64700;
+    passive yes;
+    password \"hush\";
+    ipv4 { import all; export none; };
+}
+protocol bgp n1 from node { neighbor 192.0.2.11 as 64513; }
+protocol bgp n2 from node { neighbor 192.0.2.12 as 64513; }
+";
+
+/// A program behind its gate.
+struct Guarded {
+    gate: Gate,
+    kubeconfig: PathBuf,
+    /// As in the manifests.
+    capabilities: &'static str,
+}
+
+impl Guarded {
+    fn new(lab: &Lab, account: &str, port: u16, capabilities: &'static str) -> Self {
+        let rules = Rules::of(&binaries::config_dir().join("rbac"), account).unwrap();
+        let here = SocketAddr::new(addresses::control_plane().v4.into(), port);
+        let server = SocketAddr::new(addresses::control_plane().v4.into(), addresses::API_PORT);
+        let gate = Gate::open(&lab.network().control_plane, here, server, rules).unwrap();
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": account,
+            "clusters": [{ "name": "lab", "cluster": { "server": format!("http://{here}") } }],
+            "users": [{ "name": account, "user": {} }],
+            "contexts": [{ "name": account, "context": { "cluster": "lab", "user": account } }],
+        });
+        let kubeconfig = lab.dir().join(format!("kubeconfig-{account}"));
+        std::fs::write(&kubeconfig, config.to_string()).unwrap();
+        Self { gate, kubeconfig, capabilities }
+    }
+
+    fn start(&self, lab: &Lab, name: &str, program: &str, netns: &Netns, args: &[&str]) -> Process {
+        // A container's root has the bounding set of its manifest, and nothing it starts gets more.
+        let spec = Spec::new(name, "setpriv")
+            .arg(format!("--bounding-set={}", self.capabilities))
+            .args(["--inh-caps=-all", "--no-new-privs", "--"])
+            .arg(binaries::find(program).unwrap())
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(args.iter().copied());
+        Process::start(spec, netns, &state::logs(lab.id())).unwrap()
+    }
+}
+
+impl Drop for Guarded {
+    /// What fails for want of a right says only that it failed.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("refused: {:#?}", self.gate.refused());
+        }
+    }
+}
+
+fn is_plain_http(lab: &Lab) -> bool {
+    let kubeconfig = std::fs::read_to_string(lab.api_server().unwrap().kubeconfig()).unwrap();
+    kubeconfig.contains("http://")
+}
+
+fn effective_capabilities(process: &Process) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid().unwrap())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    u64::from_str_radix(line.trim(), 16).unwrap()
+}
+
+/// Waits until the Service's condition `fairlead.dev/Allocated` has this reason.
+fn expect_reason(lab: &Lab, name: &str, reason: &str) {
+    wait_for(format!("{name} to be {reason}"), SOON, || {
+        let condition = lab.api()?.condition(name, "fairlead.dev/Allocated")?;
+        ensure!(condition.as_ref().is_some_and(|(_, seen, _)| seen == reason), "{condition:?}");
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// Waits until the object has the condition `Accepted`.
+fn expect_verdict(lab: &Lab, kind: &str, name: &str, status: &str) {
+    wait_for(format!("the verdict on {kind}/{name}"), SOON, || {
+        let object = lab.api()?.get("fairlead.dev/v1beta1", kind, None, name)?;
+        let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
+        let accepted = conditions.into_iter().flatten().find(|condition| condition["type"] == "Accepted");
+        match accepted {
+            Some(condition) if condition["status"] == status => Ok(()),
+            other => bail!("{other:?}"),
+        }
+    })
+    .unwrap();
+}
+
+/// An impossible wish that is granted, then impossible again: the same event twice, which makes a series of it.
+fn wish_for_a_taken_address(lab: &Lab, taken: IpAddr) {
+    let ask = |ip: &str| json!({ "metadata": { "annotations": { "fairlead.dev/load-balancer-ips": ip } } });
+    let wish = LbService::new("wish", "l2").any_pool().single("IPv4");
+    let wish = wish.annotation("fairlead.dev/load-balancer-ips", &taken.to_string());
+    wish.apply(lab).unwrap();
+    expect_reason(lab, "wish", "AddressInUse");
+    merge_service(lab, "wish", ask("192.0.2.229")).unwrap();
+    expect_reason(lab, "wish", "Allocated");
+    merge_service(lab, "wish", ask(&taken.to_string())).unwrap();
+    expect_reason(lab, "wish", "AddressInUse");
+    wish.delete(lab).unwrap();
+}
+
+fn speaker_object(lab: &Lab, node: &str) -> Result<Value> {
+    let speaker = lab.api()?.get("fairlead.dev/v1beta1", "Speaker", None, node)?;
+    ensure!(speaker["status"]["ready"] == true, "{speaker}");
+    Ok(speaker)
+}
+
+#[test]
+fn the_main_scenarios_need_exactly_what_is_granted() {
+    let lab = Lab::builder().nodes(2).without_fairlead().start().unwrap();
+    if !is_plain_http(&lab) {
+        eprintln!("skipped: the gate cannot look into the connections of a real kube-apiserver");
+        return;
+    }
+    let of_controller = Guarded::new(&lab, "fairlead-controller", 6501, "-all");
+    let of_speaker = Guarded::new(&lab, "fairlead-speaker", 6502, "-all,+net_raw");
+    let cp = &lab.network().control_plane;
+    let controller = of_controller.start(&lab, "controller", "fairlead-controller", cp, &[]);
+    let speakers: Vec<Process> = lab
+        .network()
+        .nodes
+        .iter()
+        .map(|node| {
+            let name = format!("speaker-{}", node.name);
+            of_speaker.start(&lab, &name, "fairlead-speaker", &node.netns, &["--node-name", &node.name])
+        })
+        .collect();
+    let bird = Bird::start(&Host::plug(&lab, "bird", 5).unwrap(), BIRD).unwrap();
+
+    lab.api().unwrap().apply(CONFIG).unwrap();
+    lab.api().unwrap().apply(MORE).unwrap();
+    expect_sessions(&lab, SOON).unwrap();
+    assert_eq!(effective_capabilities(&controller), 0);
+    for speaker in &speakers {
+        assert_eq!(effective_capabilities(speaker), NET_RAW);
+    }
+    for kind in ["IPAddressPool", "L2Advertisement"] {
+        expect_verdict(&lab, kind, "l2", "True");
+    }
+    for (kind, name) in
+        [("BGPAdvertisement", "bgp"), ("BGPPeer", "bird"), ("BFDProfile", "fast"), ("Community", "names")]
+    {
+        expect_verdict(&lab, kind, name, "True");
+    }
+    expect_verdict(&lab, "IPAddressPool", "overlaps", "False");
+
+    // ARP, NDP, BGP, and BGP with TCP-MD5, with the capabilities of the manifests.
+    let (l2, bgp) = (LbService::new("l2", "l2"), LbService::new("bgp", "bgp"));
+    let l2_addresses = l2.up(&lab).unwrap();
+    for ip in l2_addresses.iter().chain(&bgp.up(&lab).unwrap()) {
+        reach(&lab, *ip, 1).unwrap();
+    }
+    wait_for("both nodes' paths in BIRD", SOON, || {
+        let paths = bird.paths()?;
+        ensure!(paths.len() == 2, "{paths:?}");
+        Ok(())
+    })
+    .unwrap();
+    wish_for_a_taken_address(&lab, l2_addresses[0]);
+
+    // Restarts, and an object that somebody deletes.
+    controller.restart().unwrap();
+    speakers[0].restart().unwrap();
+    lab.api()
+        .unwrap()
+        .delete("apiVersion: fairlead.dev/v1beta1\nkind: Speaker\nmetadata: { name: n2 }")
+        .unwrap();
+    for node in ["n1", "n2"] {
+        wait_for(format!("the Speaker object of {node}"), SOON, || speaker_object(&lab, node)).unwrap();
+    }
+    expect_sessions(&lab, SOON).unwrap();
+    // Type change: the address is given back.
+    merge_service(&lab, "l2", json!({ "spec": { "type": "ClusterIP" } })).unwrap();
+    let again = LbService::new("again", "l2")
+        .annotation("fairlead.dev/load-balancer-ips", &format!("{},{}", l2_addresses[0], l2_addresses[1]));
+    assert_eq!(again.up(&lab).unwrap(), l2_addresses);
+
+    for (account, guarded) in [("controller", &of_controller), ("speaker", &of_speaker)] {
+        assert_eq!(guarded.gate.refused(), Vec::<String>::new(), "the {account} asked for what it must not");
+        // Whatever is granted beyond its need has to be listed here, with a reason.
+        wait_for(format!("the {account} to have used everything that is granted"), SOON, || {
+            let unused = guarded.gate.unused();
+            ensure!(unused.is_empty(), "never used: {unused:?}");
+            Ok(())
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn the_gate_is_no_open_door() {
+    let rules = Rules::of(&binaries::config_dir().join("rbac"), "fairlead-controller").unwrap();
+    let granted = |method: &str, target: &str| rules.grant(&access::Access::of(method, target, "").unwrap());
+    assert!(granted("GET", "/api/v1/services?limit=500"));
+    assert!(granted("GET", "/api/v1/namespaces/fairlead-system/secrets/fairlead-mesh"));
+    for (method, target) in [
+        ("GET", "/api/v1/secrets"),
+        ("GET", "/api/v1/namespaces/fairlead-system/secrets/other"),
+        ("GET", "/api/v1/namespaces/default/secrets/fairlead-mesh"),
+        ("POST", "/api/v1/namespaces/default/secrets"),
+        ("GET", "/api/v1/namespaces/default/services/web"),
+        ("PATCH", "/api/v1/namespaces/default/services/web"),
+        ("DELETE", "/api/v1/namespaces/default/services/web"),
+        ("GET", "/api/v1/nodes?watch=true"),
+        ("PATCH", "/apis/fairlead.dev/v1beta1/ipaddresspools/l2"),
+    ] {
+        assert!(!granted(method, target), "{method} {target}");
+    }
+}
