@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 
+use crate::addresses::Mac;
 use crate::api;
 use crate::binaries;
 use crate::lab::{Carrier, Lab};
@@ -135,11 +136,18 @@ fn show_owners(lab: &Lab, services: &[Service]) -> Result<()> {
         for ip in &service.addresses {
             let owner = lab.wait_for_owner(*ip, SOON)?;
             say(format_args!("{ip:20} is at {owner} ({})", lab.node(owner)?.mac()));
-            let frames = capture.frames();
-            let asked = frames.iter().rev().find(|seen| seen.frame.message.asks_for(*ip));
-            let answered = frames.iter().rev().find(|seen| seen.frame.message.claims(*ip));
-            for seen in asked.into_iter().chain(answered) {
-                say(format_args!("    {}", seen.frame));
+            // The client's question and its answer, not what others ask or announce meanwhile.
+            let group = |mac: Mac| mac.0[0] & 1 == 1;
+            let exchange = wait_for(format!("an answer for {ip} on the wire"), SOON, || {
+                let frames = capture.frames();
+                let mut newest = frames.into_iter().rev().map(|seen| seen.frame);
+                let answered = newest.find(|f| f.message.claims(*ip) && !group(f.destination));
+                let answered = answered.ok_or("nobody answers")?;
+                let asked = newest.find(|f| f.message.asks_for(*ip) && f.source == answered.destination);
+                Ok::<_, &str>([asked.ok_or("nobody asks")?, answered])
+            });
+            for frame in exchange? {
+                say(format_args!("    {frame}"));
             }
         }
     }
