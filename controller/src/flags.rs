@@ -17,7 +17,7 @@ pub struct Flags {
     #[arg(
         long,
         env = "FAIRLEAD_METRICS_ADDR",
-        default_value = "0.0.0.0:7472",
+        default_value = ":7472",
         value_name = "ADDR:PORT",
         value_parser = listen_address
     )]

@@ -1,7 +1,7 @@
 //! `/metrics`, `/healthz` and `/readyz`.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -10,6 +10,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// Metrics of a daemon, shared between who registers and who serves.
@@ -49,7 +50,7 @@ impl Health {
 /// # Errors
 /// When the address cannot be bound, which names the address.
 pub async fn serve(addr: SocketAddr, health: Health, metrics: Metrics) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::bind(addr).await.map_err(|e| {
+    let listener = listen(addr).await.map_err(|e| {
         io::Error::new(
             e.kind(),
             format!("cannot serve metrics on {addr}: {e}; choose another with --metrics-addr"),
@@ -58,6 +59,19 @@ pub async fn serve(addr: SocketAddr, health: Health, metrics: Metrics) -> io::Re
     tracing::info!(%addr, "serving /metrics, /healthz and /readyz");
     axum::serve(listener, router(health, metrics)).await
 }
+
+/// `[::]` takes IPv4 as well; where the kernel has no IPv6 it means `0.0.0.0`.
+async fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    match TcpListener::bind(addr).await {
+        Err(error) if addr.ip() == Ipv6Addr::UNSPECIFIED && error.raw_os_error() == Some(EAFNOSUPPORT) => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, addr.port())).await
+        }
+        bound => bound,
+    }
+}
+
+/// `EAFNOSUPPORT` of Linux: this kernel has no such address family.
+const EAFNOSUPPORT: i32 = 97;
 
 fn router(health: Health, metrics: Metrics) -> Router {
     Router::new()

@@ -28,7 +28,7 @@ pub struct Flags {
     pub exclude_interfaces: Excluded,
 
     /// Address that /metrics, /healthz and /readyz are served on
-    #[arg(long, env = "FAIRLEAD_METRICS_ADDR", default_value = "0.0.0.0:7473", value_name = "ADDRESS", value_parser = listen_address)]
+    #[arg(long, env = "FAIRLEAD_METRICS_ADDR", default_value = ":7473", value_name = "ADDRESS", value_parser = listen_address)]
     pub metrics_addr: SocketAddr,
 }
 
@@ -48,7 +48,7 @@ mod tests {
     fn defaults_are_those_of_the_documentation() {
         let flags = parsed(&["--node-name", "n1"]).unwrap();
         assert_eq!(flags.mesh_port, 7946);
-        assert_eq!(flags.metrics_addr, "0.0.0.0:7473".parse().unwrap());
+        assert_eq!(flags.metrics_addr, "[::]:7473".parse().unwrap());
         assert!(flags.exclude_interfaces.matches("docker0"));
         assert!(!flags.exclude_interfaces.matches("eth0"));
     }
