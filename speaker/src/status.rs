@@ -72,6 +72,8 @@ pub struct SessionView {
     pub last_error: Option<String>,
     /// Prefixes that the peer was told.
     pub prefixes: usize,
+    /// What does not work on it: one line for BFD and one for each address family at most.
+    pub messages: Vec<String>,
 }
 
 /// Sessions by name of the BGPPeer.
@@ -90,6 +92,7 @@ pub fn status(
         state: view.state.to_owned(),
         uptime_since: view.since.map(Time),
         last_error: view.last_error.as_deref().map(shortened),
+        messages: view.messages.clone(),
         prefixes: count(view.prefixes),
     });
     SpeakerStatus {

@@ -120,6 +120,12 @@ pub struct Session {
     /// Prefixes announced to the peer.
     #[serde(default)]
     pub prefixes: i64,
+
+    /// What does not work on this session, such as an address family whose routes the peer does not get, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub messages: Vec<String>,
 }
 
 /// What is announced by one protocol.

@@ -60,9 +60,13 @@ pub enum Withheld {
 impl fmt::Display for Withheld {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotConfigured(family) => write!(f, "{family} is not configured on this session"),
-            Self::NotNegotiated(family) => write!(f, "the peer has not enabled {family}"),
-            Self::NoNextHop(family) => write!(f, "this node has no next hop for {family} towards the peer"),
+            Self::NotConfigured(family) => {
+                write!(f, "{family} is not carried: the session is not configured for it")
+            }
+            Self::NotNegotiated(family) => write!(f, "{family} is not carried: the peer has not enabled it"),
+            Self::NoNextHop(family) => {
+                write!(f, "{family} is not carried: this node has no next hop for it towards the peer")
+            }
         }
     }
 }

@@ -96,7 +96,7 @@ impl Reason {
             Self::NoMatchingInterface => {
                 "this node owns the address, but has none of the interfaces that the L2Advertisement lists"
             }
-            Self::NoPeer => "no BGPPeer selects this node",
+            Self::NoPeer => "no accepted BGPPeer selects this node",
             Self::PeerNotSelected => "none of the peers that the BGPAdvertisement lists selects this node",
             Self::FamilyNotCarried => {
                 "no session of this node carries this address family; see dualStackAddressFamily of BGPPeer"

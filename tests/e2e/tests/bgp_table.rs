@@ -187,3 +187,33 @@ fn a_router_that_restarts_learns_everything_again() {
     }
     service.delete(&lab).unwrap();
 }
+
+#[test]
+fn a_session_carries_both_families_when_asked_and_says_what_it_does_without() {
+    let lab = LAB.turn();
+    let api = lab.api().unwrap();
+    let service = LbService::new("table-families", "bgp");
+    service.up(&lab).unwrap();
+    let peer = json!({ "apiVersion": "fairlead.dev/v1beta1", "kind": "BGPPeer", "metadata": { "name": "router-v4" } });
+    let profile = "{apiVersion: fairlead.dev/v1beta1, kind: BFDProfile, metadata: {name: fast}, spec: {receiveInterval: 300}}";
+    api.apply(profile).unwrap();
+    api.merge(peer.clone(), json!({ "spec": { "bfdProfile": "fast", "dualStackAddressFamily": true } }))
+        .unwrap();
+
+    let said = |words: &[&str]| {
+        wait_for(format!("the sessions of n1 to say {words:?}"), SOON, || {
+            let speaker =
+                api.get("fairlead.dev/v1beta1", "Speaker", None, "n1").map_err(|error| error.to_string())?;
+            let sessions = speaker.pointer("/status/sessions").map(ToString::to_string).unwrap_or_default();
+            ensure(words.iter().all(|word| sessions.contains(word)), sessions)
+        })
+        .unwrap();
+    };
+    // One session of IPv4 transport, one address of each family; FRR has both enabled.
+    said(&["BFD (BFDProfile fast) is not supported yet", r#""peer":"router-v4","prefixes":2"#]);
+
+    api.merge(peer, json!({ "spec": { "bfdProfile": null, "dualStackAddressFamily": false } })).unwrap();
+    api.delete(profile).unwrap();
+    service.delete(&lab).unwrap();
+    expect_sessions(&lab, SOON).unwrap();
+}

@@ -5,7 +5,7 @@ use std::net::Shutdown;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use fairlead_bgp::{CeaseSubcode, DownReason, Event, Session, SessionEvent, State};
+use fairlead_bgp::{CeaseSubcode, DownReason, Event, Session, SessionEvent, State, Withheld};
 use fairlead_crds::config::{Peer, PeerAddress};
 use jiff::Timestamp;
 use tokio::io::Interest;
@@ -273,6 +273,14 @@ impl PeerTask {
         if *reason == DownReason::Stopped {
             return;
         }
+        // A connection that ends without a word says less than what was said before: a router that refuses this
+        // peering says why once, and then closes each attempt at once.
+        if from != State::Established
+            && matches!(reason, DownReason::ConnectionClosed(_))
+            && self.last_error.is_some()
+        {
+            return;
+        }
         let why = reason.to_string();
         if from == State::Established || self.last_error.as_ref() != Some(&why) {
             tracing::warn!(peer = %self.peer.name, %from, why, "session is down");
@@ -347,8 +355,12 @@ impl PeerTask {
         raise(&metrics.updates_sent.get_or_create(&self.label), statistics.updates_sent);
         raise(&metrics.session_drops.get_or_create(&self.label), statistics.dropped);
         let prefixes = if established { self.session.announced() } else { 0 };
+        let messages = self.messages();
         let same = self.shown.as_ref().is_some_and(|shown| {
-            shown.prefixes == prefixes && shown.since == self.since && shown.last_error == self.last_error
+            shown.prefixes == prefixes
+                && shown.since == self.since
+                && shown.last_error == self.last_error
+                && shown.messages == messages
         });
         if same {
             return;
@@ -359,9 +371,18 @@ impl PeerTask {
             since: self.since,
             last_error: self.last_error.clone(),
             prefixes,
+            messages,
         };
         self.shown = Some(view.clone());
         self.shared.sessions.send_modify(|sessions| drop(sessions.insert(self.peer.name.clone(), view)));
+    }
+
+    /// What does not work on this session, for the operator.
+    fn messages(&self) -> Vec<String> {
+        let bfd = self.peer.bfd.as_ref().map(|profile| {
+            format!("BFD (BFDProfile {}) is not supported yet: the session runs without it", profile.name)
+        });
+        bfd.into_iter().chain(self.session.withheld().values().map(Withheld::to_string)).collect()
     }
 }
 
