@@ -10,14 +10,16 @@ use super::arp::Asker;
 use super::control::Watch;
 use super::objects::{Plan, Pool};
 use super::routes::Routes;
-use super::stage::{DataPlane, NODES, SOON, Spent, Stage, on_stage};
-use super::statistics::per_event;
+use super::stage::{DataPlane, NODES, SOON, Stage, on_stage};
+use super::statistics::{Samples, per_event};
 use super::table::{self, Section};
 
 /// Services of the first measurement.
 const FEW: usize = 100;
 /// How long rest is watched.
 const REST: Duration = Duration::from_secs(5);
+/// Events are counted in so many blocks.
+const BLOCKS: usize = 5;
 /// The controller's count of decisions.
 const DECISIONS: &str = "fairlead_controller_evaluations_total";
 
@@ -67,7 +69,10 @@ pub fn measure(options: &Options) -> Result<Section> {
     on_stage(DataPlane::Stopped, |stage| {
         let (many, samples) = (options.services, options.samples());
         let mut section = Section::new(
-            format!("Processor time per event, the mean of {samples}"),
+            format!(
+                "Processor time per event ({samples} events: the median of {BLOCKS} means of {})",
+                samples / BLOCKS
+            ),
             [&*format!("{FEW} Services"), &*format!("{many} Services"), "ratio"],
         );
         stage.populate(FEW)?;
@@ -123,22 +128,36 @@ fn cost(stage: &Stage, kind: Kind, samples: usize, at_rest: AtRest) -> Result<Co
     // The first one meets cold caches and new connections.
     events.once(0)?;
     stage.quiet()?;
+    tracing::info!("{}, {samples} times", kind.name());
     let decisions = stage.controller_counter(DECISIONS)?;
-    let before: Spent = stage.spent()?;
-    for i in 1..=samples {
-        events.once(i)?;
+    let block = samples / BLOCKS;
+    let mut costs = Vec::new();
+    for n in 0..BLOCKS {
+        let before = stage.spent()?;
+        for i in 0..block {
+            events.once(n * block + i)?;
+        }
+        let (used, elapsed) = stage.spent()?.since(before);
+        let cost = |used, at_rest| per_event(used, elapsed, at_rest, block);
+        costs.push((
+            cost(used.controller, at_rest.controller),
+            cost(used.speakers, at_rest.speakers) / u32::try_from(NODES)?,
+            cost(used.api_server, at_rest.api_server),
+        ));
     }
-    // What is written late belongs to it.
-    std::thread::sleep(Duration::from_millis(1500));
-    let (used, elapsed) = stage.spent()?.since(before);
+    // What comes late of the last one is counted as well.
+    stage.quiet()?;
     let decisions = stage.controller_counter(DECISIONS)? - decisions;
     events.end()?;
-    let speakers = per_event(used.speakers, elapsed, at_rest.speakers, samples);
+    // The median of the blocks: whatever else this machine does for a moment is in one of them.
+    let median = |part: fn(&(Duration, Duration, Duration)) -> Duration| {
+        costs.iter().map(part).collect::<Samples<Duration>>().median().unwrap_or_default()
+    };
     Ok(Cost {
-        controller: per_event(used.controller, elapsed, at_rest.controller, samples),
-        speaker: speakers / u32::try_from(NODES)?,
-        api_server: per_event(used.api_server, elapsed, at_rest.api_server, samples),
-        decisions: decisions as f64 / samples as f64,
+        controller: median(|block| block.0),
+        speaker: median(|block| block.1),
+        api_server: median(|block| block.2),
+        decisions: decisions as f64 / (block * BLOCKS) as f64,
     })
 }
 

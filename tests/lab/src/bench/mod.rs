@@ -99,6 +99,7 @@ pub fn run(options: &Options) -> Result<()> {
             missing.push(*measure);
             continue;
         }
+        tracing::info!("measuring: {measure:?}");
         let began = Instant::now();
         match measure.run(options) {
             Ok(section) => {

@@ -108,6 +108,7 @@ impl Stage {
     /// # Errors
     /// When one gets no address, or it does not become quiet.
     pub fn populate(&mut self, count: usize) -> Result<()> {
+        tracing::info!("{count} Services");
         let missing = count.saturating_sub(self.services);
         let plans = Plan::many("other", self.services, missing, &[Pool::Bgp, Pool::L2]);
         let mut watch = self.control.watch();
