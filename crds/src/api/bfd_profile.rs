@@ -12,6 +12,7 @@ use super::ObjectStatus;
     version = "v1beta1",
     kind = "BFDProfile",
     plural = "bfdprofiles",
+    shortname = "bfdp",
     category = "fairlead",
     status = "ObjectStatus",
     derive = "PartialEq",

@@ -39,6 +39,7 @@ const WHOLE_SECONDS: &str = "duration(self).getMilliseconds() % 1000 == 0";
     version = "v1beta1",
     kind = "BGPPeer",
     plural = "bgppeers",
+    shortname = "bgpp",
     category = "fairlead",
     status = "ObjectStatus",
     derive = "PartialEq",

@@ -15,6 +15,7 @@ const VALUE: &str = "(self.matches('^[0-9]{1,5}:[0-9]{1,5}$') && self.split(':')
     version = "v1beta1",
     kind = "Community",
     plural = "communities",
+    shortname = "bgpcomm",
     category = "fairlead",
     status = "ObjectStatus",
     derive = "PartialEq",

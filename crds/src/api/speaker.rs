@@ -14,6 +14,7 @@ pub const MAX_NOT_ANNOUNCED: usize = 64;
     version = "v1beta1",
     kind = "Speaker",
     plural = "speakers",
+    shortname = "spk",
     category = "fairlead",
     status = "SpeakerStatus",
     derive = "PartialEq",
