@@ -31,7 +31,7 @@ demo: setup build ## Show the main job: pool, address, ARP, NDP and BGP, clients
 # make network namespaces.
 .PHONY: test
 test: setup build ## Run every test: unit, property, protocol, then real packets in the lab
-	CARGO_TARGET_$(HOST_VARIABLE)_RUNNER="$(SUDO)" $(CARGO) test --locked --workspace
+	CARGO_TARGET_$(HOST_VARIABLE)_RUNNER="$(or $(SUDO),env)" $(CARGO) test --locked --workspace
 
 .PHONY: bench
 bench: setup ## Measure: figures of docs/performance.md
