@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -173,15 +173,13 @@ fn nothing_is_left_and_the_host_is_as_before() {
 
 /// A lab held by a process of its own, and its id.
 fn held() -> (Child, String) {
-    let before: BTreeSet<String> = state::labs().unwrap().into_iter().collect();
-    let child =
-        Command::new(env!("CARGO_BIN_EXE_fairlead-lab")).arg("hold").stdout(Stdio::null()).spawn().unwrap();
-    let id = wait_for("a lab with all its namespaces", 20 * SECOND, || {
-        let new = state::labs().unwrap().into_iter().find(|id| !before.contains(id)).ok_or("no lab")?;
-        let names = netns::list(&new).unwrap();
-        if names.iter().any(|name| name.ends_with("n1-p1")) { Ok(new) } else { Err("not complete") }
-    })
-    .unwrap();
+    let mut child =
+        Command::new(env!("CARGO_BIN_EXE_fairlead-lab")).arg("hold").stdout(Stdio::piped()).spawn().unwrap();
+    // It says its id when all is up.
+    let mut id = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut id).unwrap();
+    let id = id.trim().to_owned();
+    assert!(netns::list(&id).unwrap().iter().any(|name| name.ends_with("n1-p1")), "{id}");
     (child, id)
 }
 
