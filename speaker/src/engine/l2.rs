@@ -1,7 +1,7 @@
 //! The shell of ARP and NDP: a task for the responder, and one per interface for its sockets.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -254,6 +254,3 @@ fn interface(link: &Link) -> Option<Interface> {
         link_local: link.link_local(),
     })
 }
-
-/// Groups joined on an interface.
-pub(super) type Groups = BTreeSet<Ipv6Addr>;

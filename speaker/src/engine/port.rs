@@ -1,5 +1,6 @@
 //! The sockets of one interface: a task that owns them, heals them, and passes frames both ways.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -9,8 +10,6 @@ use fairlead_net::{ArpSocket, NdpSocket};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
-
-use crate::engine::l2::Groups;
 
 /// An ARP packet is 42 bytes in its frame, a neighbour solicitation 32 with its option; what is longer is cut.
 const FRAME: usize = 256;
@@ -59,7 +58,7 @@ impl Port {
             name: interface.name.clone(),
             arp: interface.arp,
             ndp: interface.link_local.is_some(),
-            groups: Groups::new(),
+            groups: BTreeSet::new(),
         };
         let task = tokio::spawn(sockets.serve(received, frames)).abort_handle();
         Self { commands, task }
@@ -76,7 +75,8 @@ struct Sockets {
     name: String,
     arp: bool,
     ndp: bool,
-    groups: Groups,
+    /// Groups joined.
+    groups: BTreeSet<Ipv6Addr>,
 }
 
 impl Sockets {
