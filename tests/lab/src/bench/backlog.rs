@@ -50,7 +50,7 @@ fn assign(stage: &Stage, count: usize, section: &mut Section) -> Result<f64> {
     section.row("Services created (the API server's own speed)", cells(created, count));
     stage.quiet()?;
 
-    let mut watch = stage.control.watch();
+    let mut watch = stage.control.watch()?;
     let mut routes = Routes::follow(&stage.lab)?;
     let revision = stage.control.revision()?;
     let before = stage_cpu(stage)?;

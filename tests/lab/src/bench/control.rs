@@ -25,6 +25,9 @@ use crate::lab::Lab;
 /// Requests on the way at the same time: as many as the controller has at most.
 pub const IN_FLIGHT: usize = 32;
 
+/// How long a list of all Services may take.
+const LISTED_WITHIN: Duration = Duration::from_secs(30);
+
 /// A client of the lab's API server with a runtime of its own.
 #[derive(Debug)]
 pub struct Control {
@@ -204,9 +207,13 @@ impl Control {
         })
     }
 
-    /// Watches all Services from now on.
-    pub fn watch(&self) -> Watch {
+    /// Watches all Services from now on; those that are there have been listed.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub fn watch(&self) -> Result<Watch> {
         let (sink, events) = channel();
+        let (listed, list) = channel();
         let api = self.services.clone();
         self.runtime.spawn(async move {
             let config = watcher::Config::default().fields("spec.type=LoadBalancer");
@@ -218,7 +225,12 @@ impl Control {
                         Seen { at, name: service.name_any(), address: address(&service) }
                     }
                     Ok(Event::Delete(service)) => Seen { at, name: service.name_any(), address: None },
-                    Ok(Event::Init | Event::InitDone) => continue,
+                    Ok(Event::InitDone) => {
+                        // Nobody waits for a second list.
+                        let _ = listed.send(());
+                        continue;
+                    }
+                    Ok(Event::Init) => continue,
                     Err(error) => {
                         tracing::warn!(%error, "watch");
                         continue;
@@ -229,7 +241,8 @@ impl Control {
                 }
             }
         });
-        Watch { events, addresses: BTreeMap::new() }
+        list.recv_timeout(LISTED_WITHIN).context("no list of Services")?;
+        Ok(Watch { events, addresses: BTreeMap::new() })
     }
 }
 

@@ -180,7 +180,7 @@ impl<'a> Events<'a> {
         let mut plan = Plan::new(name, pool);
         plan.local = kind == Kind::Endpoint;
         let mut routes = Routes::follow(&stage.lab)?;
-        let mut watch = stage.control.watch();
+        let mut watch = stage.control.watch()?;
         stage.control.create_slice(&plan)?;
         let mut address = None;
         if kind == Kind::Endpoint {

@@ -90,7 +90,7 @@ fn routed(stage: &Stage, samples: usize, others: usize, section: &mut Section) -
     stage.control.create_slice(&plan)?;
     let capture = stage.lab.capture_router()?;
     let mut routes = Routes::follow(&stage.lab)?;
-    let mut watch = stage.control.watch();
+    let mut watch = stage.control.watch()?;
     let mut found = Vec::new();
     for _ in 0..samples {
         let (sent, created) = stage.control.create_service(&plan)?;
@@ -122,7 +122,7 @@ fn routed(stage: &Stage, samples: usize, others: usize, section: &mut Section) -
 fn answered(stage: &Stage, samples: usize, others: usize, section: &mut Section) -> Result<()> {
     let mut plan = Plan::new(format!("answered-{others}"), Pool::Lan);
     stage.control.create_slice(&plan)?;
-    let mut watch = stage.control.watch();
+    let mut watch = stage.control.watch()?;
     let mut found = Vec::new();
     for i in 0..samples {
         let last = u8::try_from(200 + i % LAN_ADDRESSES)?;

@@ -111,7 +111,7 @@ impl Stage {
         tracing::info!("{count} Services");
         let missing = count.saturating_sub(self.services);
         let plans = Plan::many("other", self.services, missing, &[Pool::Bgp, Pool::L2]);
-        let mut watch = self.control.watch();
+        let mut watch = self.control.watch()?;
         self.control.create(&plans)?;
         watch.addresses("other-", count, 4 * SOON)?;
         self.services += missing;
