@@ -30,7 +30,6 @@ impl Events {
     pub fn start(client: Client) -> Self {
         let (queue, mut events) = mpsc::channel::<Event>(QUEUE);
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
-        let recorder = Recorder::new(client, reporter);
         tokio::spawn(async move {
             let mut in_flight = JoinSet::new();
             while let Some(event) = events.recv().await {
@@ -38,7 +37,9 @@ impl Events {
                 if in_flight.len() >= MAX_IN_FLIGHT {
                     in_flight.join_next().await;
                 }
-                in_flight.spawn(publish(recorder.clone(), event));
+                // One recorder each: a shared one looks through all it sent in six minutes, to fold repetitions into
+                // series. Ours are not repeated.
+                in_flight.spawn(publish(Recorder::new(client.clone(), reporter.clone()), event));
             }
         });
         Self { queue }
