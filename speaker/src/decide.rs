@@ -95,7 +95,7 @@ impl Deciding {
                 },
             }
             if liveness.timeout().is_some() || liveness.live().is_none() {
-                liveness.set_others(self.known.peers().map(|peers| peers.into_keys().collect()));
+                liveness.set_others(self.known.peers().map(|peers| peers.keys().cloned().collect()));
                 if liveness.settle(Instant::now()) {
                     tracing::info!(live = liveness.live().map(BTreeSet::len), "the mesh has settled");
                 }

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use fairlead_crds::api;
 use fairlead_crds::resolve::{Objects, Resolution, resolve};
 use fairlead_runtime::watch::Change;
 use kube::ResourceExt;
 
+use crate::engine::mesh::Peers;
 use crate::plan::{self, NodeName, Plan};
 use crate::watches::Input;
 
@@ -18,6 +20,8 @@ pub struct Known {
     plan: Plan,
     configuration: Configuration,
     speakers: BTreeMap<String, Option<SocketAddr>>,
+    /// Where the others of `speakers` are.
+    peers: Peers,
     /// How often the own Speaker object has vanished.
     vanished: u64,
     uid: Option<String>,
@@ -58,6 +62,7 @@ impl Known {
             plan: Plan::new(me),
             configuration: Configuration::default(),
             speakers: BTreeMap::new(),
+            peers: Peers::default(),
             vanished: 0,
             uid: None,
             awaited: KINDS.into(),
@@ -147,13 +152,9 @@ impl Known {
         self.plan.own_node().map(|node| node.internal_ips.as_slice()).unwrap_or_default()
     }
 
-    /// Where the other speakers are; `None` until they were listed.
-    pub fn peers(&self) -> Option<BTreeMap<String, SocketAddr>> {
-        if self.awaited.contains("Speakers") {
-            return None;
-        }
-        let others = self.speakers.iter().filter(|(name, _)| **name != self.me);
-        Some(others.filter_map(|(name, address)| Some((name.clone(), (*address)?))).collect())
+    /// Where the other speakers are; `None` until they were listed. The same value while nothing changed.
+    pub fn peers(&self) -> Option<Peers> {
+        (!self.awaited.contains("Speakers")).then(|| self.peers.clone())
     }
 
     /// How often the own Speaker object has vanished: whenever that grows, it must be written anew.
@@ -223,6 +224,8 @@ impl Known {
             }
         }
         self.vanished += u64::from(had && !self.speakers.contains_key(&self.me));
+        let others = self.speakers.iter().filter(|(name, _)| **name != self.me);
+        self.peers = Arc::new(others.filter_map(|(name, at)| Some((name.clone(), (*at)?))).collect());
     }
 
     fn configured(&mut self, kind: &'static str) {
@@ -369,7 +372,7 @@ mod tests {
             known.take(Input::Speakers(change));
             assert_eq!(known.vanished(), vanished);
         }
-        let others: Vec<String> = known.peers().unwrap().into_keys().collect();
+        let others: Vec<String> = known.peers().unwrap().keys().cloned().collect();
         assert_eq!(others, ["n2"]);
     }
 

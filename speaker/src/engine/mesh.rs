@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fairlead_mesh::{Config, Identity, Mesh, MeshEvent};
@@ -33,8 +34,11 @@ pub struct Surroundings {
     /// The node's own address; `None` while the Node object has none.
     pub own: Option<IpAddr>,
     /// Where the other speakers are; `None` until they were listed.
-    pub peers: Option<BTreeMap<String, SocketAddr>>,
+    pub peers: Option<Peers>,
 }
+
+/// Where speakers are, by node name. Shared: it is looked at with every event, and seldom another one.
+pub type Peers = Arc<BTreeMap<String, SocketAddr>>;
 
 /// Who takes part in the mesh; `None` while this speaker does not.
 pub type Live = Option<Members>;
@@ -116,7 +120,7 @@ impl Shell {
                 return true;
             }
             if let Some(listed) = seen.peers.filter(|listed| peers.as_ref() != Some(listed)) {
-                mesh.set_peers(now, listed.clone());
+                mesh.set_peers(now, BTreeMap::clone(&listed));
                 peers = Some(listed);
             }
             arrivals += self.drain(&mut mesh, socket);
