@@ -1,7 +1,7 @@
 //! Leadership: of several controllers one writes, the one that holds a Lease.
 //!
 //! [`Elector`] decides, without I/O and without a clock: what to ask of the API server next, and until when we lead.
-//! Why two never lead at a time:
+//! [`Election`] is its shell. Why two never lead at a time:
 //!
 //! - A leader leads until its renew deadline has passed since it *sent* the last renewal that was answered. That instant
 //!   is known in advance: a leader that hears nothing, or that was stopped and goes on, finds that it is over.
@@ -15,6 +15,7 @@
 //! decided on.
 
 mod elector;
+mod shell;
 mod timing;
 
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod tests;
 use std::time::Instant;
 
 pub use elector::{Answer, Elector, Order, Record, Request, Seen, Spec};
+pub use shell::{Election, identity};
 pub use timing::{Timing, TimingError};
 
 /// Name of the Lease, in Fairlead's namespace.
