@@ -1,9 +1,13 @@
 //! Flags of `fairlead-controller`.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use clap::Parser;
-use fairlead_runtime::flags::{Common, listen_address};
+use clap::error::ErrorKind;
+use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser};
+use fairlead_runtime::flags::{Common, duration, listen_address};
+
+use crate::lease::Timing;
 
 /// Gives Services of type LoadBalancer external addresses out of IPAddressPools
 #[derive(Clone, Debug, Parser)]
@@ -22,4 +26,129 @@ pub struct Flags {
         value_parser = listen_address
     )]
     pub metrics_addr: SocketAddr,
+    /// Whether one of several leads, and how soon another takes over.
+    #[command(flatten)]
+    pub leader_election: LeaderElection,
+}
+
+/// Whether one of several controllers leads, and how soon another takes over. Durations go together: what does not is a
+/// wrong flag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaderElection {
+    /// `--leader-elect`: without it, this must be the only controller of the cluster.
+    pub enabled: bool,
+    /// `--lease-duration`, `--renew-deadline` and `--retry-period`.
+    pub timing: Timing,
+}
+
+/// The flags as they are given.
+#[derive(Args)]
+struct LeaderElectionFlags {
+    /// Write only while holding the Lease fairlead-controller, so that several controllers may run
+    #[arg(
+        long,
+        env = "FAIRLEAD_LEADER_ELECT",
+        value_name = "BOOL",
+        action = ArgAction::Set,
+        default_value_t = true,
+        num_args = 0..=1,
+        default_missing_value = "true"
+    )]
+    leader_elect: bool,
+
+    /// How long others wait after the last renewal that they saw, before one takes over: whole seconds
+    #[arg(long, env = "FAIRLEAD_LEASE_DURATION", default_value = "10s", value_name = "DURATION", value_parser = duration)]
+    lease_duration: Duration,
+
+    /// How long a leader goes on without a renewal; shorter than the lease duration
+    #[arg(long, env = "FAIRLEAD_RENEW_DEADLINE", default_value = "7s", value_name = "DURATION", value_parser = duration)]
+    renew_deadline: Duration,
+
+    /// How often others look at the Lease; a leader renews half as often
+    #[arg(long, env = "FAIRLEAD_RETRY_PERIOD", default_value = "1s", value_name = "DURATION", value_parser = duration)]
+    retry_period: Duration,
+}
+
+impl FromArgMatches for LeaderElection {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let flags = LeaderElectionFlags::from_arg_matches(matches)?;
+        let timing = Timing::new(flags.lease_duration, flags.renew_deadline, flags.retry_period)
+            .map_err(|error| clap::Error::raw(ErrorKind::ValueValidation, error))?;
+        Ok(Self { enabled: flags.leader_elect, timing })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for LeaderElection {
+    fn augment_args(command: Command) -> Command {
+        LeaderElectionFlags::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        LeaderElectionFlags::augment_args_for_update(command)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use fairlead_runtime::flags::{Usage, parse_from};
+
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Result<Flags, Usage> {
+        parse_from(
+            std::iter::once("fairlead-controller").chain(arguments.iter().copied()).map(OsString::from),
+        )
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_documentation() {
+        let flags = parsed(&[]).unwrap();
+        assert_eq!(flags.metrics_addr, "[::]:7472".parse().unwrap());
+        assert_eq!(flags.leader_election, LeaderElection { enabled: true, timing: Timing::default() });
+    }
+
+    #[test]
+    fn leader_election_is_switched_and_timed() {
+        for (arguments, enabled) in [
+            (vec!["--leader-elect"], true),
+            (vec!["--leader-elect", "--retry-period", "1s"], true),
+            (vec!["--leader-elect=false"], false),
+            (vec!["--leader-elect", "false"], false),
+        ] {
+            assert_eq!(parsed(&arguments).unwrap().leader_election.enabled, enabled, "{arguments:?}");
+        }
+        let flags = parsed(&["--lease-duration=15", "--renew-deadline=10s", "--retry-period=500ms"]).unwrap();
+        let timing = flags.leader_election.timing;
+        assert_eq!(timing.lease_duration(), Duration::from_secs(15));
+        assert_eq!(timing.renew_deadline(), Duration::from_secs(10));
+        assert_eq!(timing.retry_period(), Duration::from_millis(500));
+    }
+
+    #[test]
+    fn a_wrong_flag_is_one_line_that_names_it() {
+        for (arguments, names) in [
+            (vec!["--metrics-addr", "here"], "--metrics-addr"),
+            (vec!["--leader-elect=perhaps"], "--leader-elect"),
+            (vec!["--lease-duration", "soon"], "--lease-duration"),
+            (vec!["--lease-duration", "5s"], "--renew-deadline 7s is not shorter than --lease-duration 5s"),
+            (vec!["--lease-duration", "10500ms"], "--lease-duration 10.5s is not a number of whole seconds"),
+            (vec!["--retry-period", "7s"], "--retry-period 7s is not shorter than --renew-deadline 7s"),
+            (vec!["--retry-period", "0s"], "--retry-period 0ns is shorter than 100ms"),
+        ] {
+            match parsed(&arguments) {
+                Err(Usage::Wrong(line)) => {
+                    assert_eq!(line.lines().count(), 1, "{line}");
+                    assert!(line.starts_with("fairlead-controller: ") && line.contains(names), "{line}");
+                }
+                other => panic!("{arguments:?}: {other:?}"),
+            }
+        }
+    }
 }

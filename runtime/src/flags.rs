@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::exit;
+use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 
@@ -94,6 +95,22 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     full.parse().map_err(|_| "not an address and port such as 0.0.0.0:7472, [::1]:7472 or :7472".to_owned())
 }
 
+/// A duration such as `10s`, `500ms` or `2m`. A number alone is seconds.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "ms" => Some(Duration::from_millis(1)),
+        "" | "s" => Some(Duration::from_secs(1)),
+        "m" => Some(Duration::from_secs(60)),
+        "h" => Some(Duration::from_secs(3600)),
+        _ => None,
+    };
+    match (digits.parse::<u32>(), unit) {
+        (Ok(number), Some(unit)) => Ok(unit * number),
+        _ => Err("not a duration such as 10s, 500ms or 2m".to_owned()),
+    }
+}
+
 fn log_level(text: &str) -> Result<String, String> {
     match text.parse::<tracing_subscriber::filter::EnvFilter>() {
         Ok(_) if !text.is_empty() && plausible_level(text) => Ok(text.to_owned()),
@@ -157,6 +174,18 @@ mod tests {
         assert_eq!(flags.common.namespace, "fairlead-system");
         assert_eq!(flags.common.lb_class(), None);
         assert_eq!(flags.metrics_addr, "[::]:7472".parse().unwrap());
+    }
+
+    #[test]
+    fn durations_have_a_unit_or_are_seconds() {
+        for (text, milliseconds) in
+            [("10s", 10_000), ("10", 10_000), ("500ms", 500), ("2m", 120_000), ("1h", 3_600_000)]
+        {
+            assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["", "s", "-1s", "1.5s", "10 s", "1d", "99999999999s", "ten"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
     }
 
     #[test]
