@@ -47,6 +47,61 @@ pub struct Pool {
     pub avoid_buggy_ips: bool,
     /// Who may use the pool; `None` means everybody.
     pub allocation: Option<ServiceAllocation>,
+    /// What becomes of an address that the pool no longer offers to its holder.
+    pub reclaim: Reclaim,
+    /// Why nothing more is given from the pool; `None` means it is open.
+    pub closed: Option<Closed>,
+    /// How long a released address is kept for the Service that had it.
+    pub reuse_after: Duration,
+    /// Which Services may share an address.
+    pub sharing: SharingScope,
+}
+
+impl Pool {
+    /// A pool as it is when an object says nothing but its addresses: open to everybody.
+    pub fn new(name: impl Into<String>, ranges: Vec<IpRange>) -> Self {
+        Self {
+            name: name.into(),
+            labels: Labels::new(),
+            ranges,
+            auto_assign: true,
+            avoid_buggy_ips: false,
+            allocation: None,
+            reclaim: Reclaim::default(),
+            closed: None,
+            reuse_after: Duration::ZERO,
+            sharing: SharingScope::default(),
+        }
+    }
+}
+
+/// What becomes of an address that its pool no longer offers to the Service that holds it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reclaim {
+    /// The Service keeps it until it releases it.
+    #[default]
+    Retain,
+    /// It is taken away, and another one given. What MetalLB does.
+    Reassign,
+}
+
+/// Why a pool gives nothing more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// `spec.disabled`.
+    Disabled,
+    /// It is being deleted, which waits for those who hold addresses of it.
+    Deleting,
+}
+
+/// Which Services with the same sharing key may share an address of a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SharingScope {
+    /// Those of one namespace.
+    SameNamespace,
+    /// All.
+    #[default]
+    AnyNamespace,
 }
 
 /// Which Services may use a pool, and in which order pools are tried.

@@ -6,7 +6,8 @@ pub const ADDRESS_POOL: &str = "fairlead.dev/address-pool";
 pub const LOAD_BALANCER_IPS: &str = "fairlead.dev/load-balancer-ips";
 /// Annotation on a Service: share addresses with Services that have the same value.
 pub const ALLOW_SHARED_IP: &str = "fairlead.dev/allow-shared-ip";
-/// Annotation that the controller writes on a Service: the pool its addresses are from.
+/// Annotation that the controller writes on a Service: the pool its addresses are from; of two, in the order of the
+/// addresses, where they are from different pools.
 pub const ALLOCATED_FROM_POOL: &str = "fairlead.dev/ip-allocated-from-pool";
 
 /// All spellings of [`ADDRESS_POOL`].
@@ -29,3 +30,6 @@ pub const EXCLUDE_NODE: &str = "node.kubernetes.io/exclude-from-external-load-ba
 pub const ALLOCATED: &str = "fairlead.dev/Allocated";
 /// Condition type on a Service: whether an advertisement covers its addresses.
 pub const ADVERTISED: &str = "fairlead.dev/Advertised";
+
+/// Finalizer on an IPAddressPool whose addresses are in use: its deletion waits.
+pub const POOL_PROTECTION: &str = "fairlead.dev/pool-protection";

@@ -3,7 +3,9 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod claim;
 pub mod config;
+pub mod family;
 pub mod keys;
 pub mod lookup;
 pub mod manifests;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use crate::config::{BgpAdvertisement, Config, L2Advertisement, Labels, Pool, PoolSelection};
 use crate::range::IpRange;
 use crate::selector::any_or_empty;
+use crate::service::pool_of_nth;
 
 /// What lookups need beyond the objects. [`crate::resolve::resolve`] fills it in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,11 +47,12 @@ impl Config {
         self.pools.get(name).or_else(|| self.refused_pools.get(name))
     }
 
-    /// The pool of an address that a Service holds, given the Service's `ip-allocated-from-pool` annotation: what is
-    /// held of a pool that was refused since stays with it, even where another pool has the address now.
-    pub fn pool_of_held(&self, ip: IpAddr, allocated_from: Option<&str>) -> Option<&Pool> {
-        let refused = allocated_from.and_then(|name| self.refused_pools.get(name));
-        refused.or_else(|| self.pool_of(ip))
+    /// The pool of an address that a Service holds, the `n`th of its addresses, given the Service's
+    /// `ip-allocated-from-pool` annotation: what is held of a pool stays with it after the pool was edited, even where
+    /// another pool has the address now, until the controller says otherwise.
+    pub fn pool_of_held(&self, ip: IpAddr, n: usize, allocated_from: Option<&str>) -> Option<&Pool> {
+        let named = allocated_from.and_then(|names| self.pool(pool_of_nth(names, n)));
+        named.or_else(|| self.pool_of(ip))
     }
 
     /// L2 advertisements that cover a Service with these labels and an address of `pool`, by name.

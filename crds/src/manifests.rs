@@ -15,6 +15,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         api::BGPPeer::crd(),
         api::Community::crd(),
         api::IPAddressPool::crd(),
+        api::IPClaim::crd(),
         api::L2Advertisement::crd(),
         api::Speaker::crd(),
     ];

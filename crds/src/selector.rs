@@ -1,5 +1,7 @@
 //! Label selectors, validated once and then only matched.
 
+use std::fmt;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
 use crate::config::Labels;
@@ -61,6 +63,26 @@ impl Selector {
     /// Whether every object is selected.
     pub fn is_everything(&self) -> bool {
         self.requirements.is_empty()
+    }
+}
+
+/// As `kubectl get --selector` takes it; the empty selector is `*`.
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_everything() {
+            return f.write_str("*");
+        }
+        for (i, requirement) in self.requirements.iter().enumerate() {
+            let comma = if i > 0 { "," } else { "" };
+            match requirement {
+                Requirement::In(key, values) if values.len() == 1 => write!(f, "{comma}{key}={}", values[0])?,
+                Requirement::In(key, values) => write!(f, "{comma}{key} in ({})", values.join(","))?,
+                Requirement::NotIn(key, values) => write!(f, "{comma}{key} notin ({})", values.join(","))?,
+                Requirement::Exists(key) => write!(f, "{comma}{key}")?,
+                Requirement::DoesNotExist(key) => write!(f, "{comma}!{key}")?,
+            }
+        }
+        Ok(())
     }
 }
 

@@ -48,16 +48,24 @@ pub struct LoadBalancer {
     pub requested: Requested,
     /// Sharing key of `allow-shared-ip`.
     pub sharing_key: Option<String>,
-    /// `(protocol, port)` of each Service port.
+    /// `(protocol, port)` of each Service port, of a Service that has a sharing key; else empty.
     pub ports: BTreeSet<(String, u16)>,
-    /// `spec.selector`, compared when Services of policy `Local` share an address.
+    /// `spec.selector`, compared when Services of policy `Local` share an address; else empty.
     pub selector: Labels,
     /// `spec.externalTrafficPolicy`.
     pub traffic_policy: TrafficPolicy,
     /// Addresses in `status.loadBalancer.ingress`, in order; entries without a valid `ip` are left out.
     pub ingress: Vec<IpAddr>,
-    /// Value of the `ip-allocated-from-pool` annotation.
+    /// Pools of the `ip-allocated-from-pool` annotation, for [`pool_of_nth`].
     pub allocated_from: Option<String>,
+}
+
+/// The pool of the `n`th address of a Service, after its `ip-allocated-from-pool` annotation: one name for all
+/// addresses, or one for each, separated by commas.
+pub fn pool_of_nth(allocated_from: &str, n: usize) -> &str {
+    let mut names = allocated_from.split(',').map(str::trim);
+    let first = names.next().unwrap_or_default();
+    if n == 0 { first } else { names.nth(n - 1).unwrap_or(first) }
 }
 
 /// What a Service asks for by annotations and fields, as written.
@@ -100,6 +108,13 @@ impl LoadBalancer {
         let annotations = service.annotations();
         let ingress = service.status.as_ref().and_then(|s| s.load_balancer.as_ref()?.ingress.as_ref());
         let creation = service.creation_timestamp();
+        let sharing_key = written(annotations, &keys::ALLOW_SHARED_IP_SPELLINGS).next().map(str::to_owned);
+        let traffic_policy = match spec.external_traffic_policy.as_deref() {
+            Some("Local") => TrafficPolicy::Local,
+            _ => TrafficPolicy::Cluster,
+        };
+        let shares = sharing_key.is_some();
+        let shares_locally = shares && traffic_policy == TrafficPolicy::Local;
         Some(Self {
             key: ObjectKey { namespace: service.namespace().unwrap_or_default(), name: service.name_any() },
             uid: service.uid().unwrap_or_default(),
@@ -119,13 +134,10 @@ impl LoadBalancer {
                     .map(str::to_owned)
                     .collect(),
             },
-            sharing_key: written(annotations, &keys::ALLOW_SHARED_IP_SPELLINGS).next().map(str::to_owned),
-            ports: spec.ports.iter().flatten().filter_map(protocol_and_port).collect(),
-            selector: spec.selector.clone().unwrap_or_default(),
-            traffic_policy: match spec.external_traffic_policy.as_deref() {
-                Some("Local") => TrafficPolicy::Local,
-                _ => TrafficPolicy::Cluster,
-            },
+            sharing_key,
+            ports: spec.ports.iter().flatten().filter(|_| shares).filter_map(protocol_and_port).collect(),
+            selector: spec.selector.clone().filter(|_| shares_locally).unwrap_or_default(),
+            traffic_policy,
             ingress: ingress.into_iter().flatten().filter_map(|i| i.ip.as_ref()?.parse().ok()).collect(),
             allocated_from: written(annotations, &keys::ALLOCATED_FROM_POOL_SPELLINGS)
                 .next()

@@ -26,7 +26,7 @@ fn a_refused_pool_stays_known_to_those_who_hold_addresses_of_it() {
         ]);
         let config = &resolution.config;
         assert_eq!(config.pools.keys().collect::<Vec<_>>(), ["old"], "{what}");
-        let pool = config.pool_of_held(held, Some("bad")).unwrap();
+        let pool = config.pool_of_held(held, 0, Some("bad")).unwrap();
         assert_eq!(pool.name, "bad", "{what}");
         assert_eq!(config.l2_for(pool, &none).count(), 1, "{what}");
         assert_eq!(config.bgp_for(pool, &none).count(), 1, "{what}");
@@ -51,7 +51,7 @@ fn the_pool_of_a_held_address() {
         ("192.0.2.200", None, None),
     ];
     for (ip, annotation, expected) in table {
-        let pool = resolution.config.pool_of_held(ip.parse().unwrap(), annotation);
+        let pool = resolution.config.pool_of_held(ip.parse().unwrap(), 0, annotation);
         assert_eq!(pool.map(|pool| pool.name.as_str()), expected, "{ip} from {annotation:?}");
     }
 }

@@ -1,7 +1,8 @@
 //! `IPAddressPool`: addresses that Services may get.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 use kube::{CustomResource, KubeSchema};
+use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::schema;
@@ -64,10 +65,16 @@ const ORDER: &str = concat!(
     doc = "Addresses that Services of type LoadBalancer may get.",
     printcolumn(name = "Addresses", type_ = "string", json_path = ".spec.addresses"),
     printcolumn(name = "Auto Assign", type_ = "boolean", json_path = ".spec.autoAssign"),
+    printcolumn(name = "Disabled", type_ = "boolean", json_path = ".spec.disabled", priority = 1),
+    printcolumn(name = "Reclaim", type_ = "string", json_path = ".spec.reclaim", priority = 1),
     printcolumn(name = "Used IPv4", type_ = "integer", json_path = ".status.assignedIPv4"),
     printcolumn(name = "Free IPv4", type_ = "integer", json_path = ".status.availableIPv4"),
     printcolumn(name = "Used IPv6", type_ = "integer", json_path = ".status.assignedIPv6"),
     printcolumn(name = "Free IPv6", type_ = "integer", json_path = ".status.availableIPv6", priority = 1),
+    printcolumn(name = "Retained IPv4", type_ = "integer", json_path = ".status.retainedIPv4", priority = 1),
+    printcolumn(name = "Retained IPv6", type_ = "integer", json_path = ".status.retainedIPv6", priority = 1),
+    printcolumn(name = "Reserved IPv4", type_ = "integer", json_path = ".status.reservedIPv4", priority = 1),
+    printcolumn(name = "Reserved IPv6", type_ = "integer", json_path = ".status.reservedIPv6", priority = 1),
     printcolumn(
         name = "Avoid Buggy IPs",
         type_ = "boolean",
@@ -83,6 +90,11 @@ const ORDER: &str = concat!(
         name = "Reason",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Accepted\")].reason"
+    ),
+    printcolumn(
+        name = "Exhausted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Exhausted\")].status"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -113,6 +125,33 @@ pub struct IPAddressPoolSpec {
     /// are meant for somebody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_allocation: Option<ServiceAllocation>,
+
+    /// What becomes of an address that a Service holds when the pool no longer offers it to that Service, because
+    /// addresses, selectors or labels were edited. Retain: the Service keeps it until it releases it, and a pool in use
+    /// is deleted only after its last address was released. Reassign: it is taken away and another one given.
+    #[serde(default = "retain")]
+    #[schemars(schema_with = "reclaim")]
+    pub reclaim: String,
+
+    /// Give no more addresses of this pool. Who holds one keeps it.
+    #[serde(default)]
+    pub disabled: bool,
+
+    /// How long a released address is kept for the Service that had it, by namespace and name, before another may get
+    /// it: a duration such as 10m. Not set: another may get it at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = (
+        "duration(self) >= duration('0s') && duration(self) <= duration('8760h')",
+        "reuseAfter must be a duration between 0s and 8760h"
+    ))]
+    pub reuse_after: Option<String>,
+
+    /// Which Services that share a key may share an address: those of one namespace, or of any. Who shares already goes
+    /// on sharing.
+    #[serde(default = "any_namespace")]
+    #[schemars(schema_with = "sharing")]
+    pub sharing: String,
 }
 
 /// Who may use a pool, and in which order pools are tried.
@@ -140,28 +179,86 @@ pub struct ServiceAllocation {
     pub service_selectors: Vec<LabelSelector>,
 }
 
-/// How full the pool is, and whether it is in force.
+/// Most entries of [`IPAddressPoolStatus::recently_released`].
+pub const MAX_RECENTLY_RELEASED: usize = 1024;
+
+/// How full the pool is, and whether it is in force. Counts saturate at 9223372036854775807.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct IPAddressPoolStatus {
+    /// IPv4 addresses of the pool.
+    #[serde(default, rename = "totalIPv4", skip_serializing_if = "Option::is_none")]
+    pub total_ipv4: Option<i64>,
+    /// IPv6 addresses of the pool.
+    #[serde(default, rename = "totalIPv6", skip_serializing_if = "Option::is_none")]
+    pub total_ipv6: Option<i64>,
     /// IPv4 addresses that Services hold.
     #[serde(default, rename = "assignedIPv4", skip_serializing_if = "Option::is_none")]
     pub assigned_ipv4: Option<i64>,
     /// IPv6 addresses that Services hold.
     #[serde(default, rename = "assignedIPv6", skip_serializing_if = "Option::is_none")]
     pub assigned_ipv6: Option<i64>,
-    /// IPv4 addresses that are free; 9223372036854775807 also stands for more.
+    /// IPv4 addresses that are free.
     #[serde(default, rename = "availableIPv4", skip_serializing_if = "Option::is_none")]
     pub available_ipv4: Option<i64>,
-    /// IPv6 addresses that are free; 9223372036854775807 also stands for more.
+    /// IPv6 addresses that are free.
     #[serde(default, rename = "availableIPv6", skip_serializing_if = "Option::is_none")]
     pub available_ipv6: Option<i64>,
-    /// Conditions. `Accepted` says whether the pool is in force, and if not, why.
+    /// Of the assigned IPv4 addresses, those that the pool no longer offers to their holders.
+    #[serde(default, rename = "retainedIPv4", skip_serializing_if = "Option::is_none")]
+    pub retained_ipv4: Option<i64>,
+    /// Of the assigned IPv6 addresses, those that the pool no longer offers to their holders.
+    #[serde(default, rename = "retainedIPv6", skip_serializing_if = "Option::is_none")]
+    pub retained_ipv6: Option<i64>,
+    /// IPv4 addresses that nobody holds but that are kept for a Service: by an IPClaim, or for the time of reuseAfter.
+    #[serde(default, rename = "reservedIPv4", skip_serializing_if = "Option::is_none")]
+    pub reserved_ipv4: Option<i64>,
+    /// IPv6 addresses that nobody holds but that are kept for a Service: by an IPClaim, or for the time of reuseAfter.
+    #[serde(default, rename = "reservedIPv6", skip_serializing_if = "Option::is_none")]
+    pub reserved_ipv6: Option<i64>,
+    /// Addresses released less than reuseAfter ago, which only the Service that had them may get. At most 1024: what
+    /// was released before those may be given to anybody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub recently_released: Vec<ReleasedAddress>,
+    /// Conditions. `Accepted` says whether the pool is in force, and if not, why; `Exhausted` whether an address family
+    /// has no free address left; `InUse` who is in the way of a deletion.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 }
 
+/// An address that is kept for the Service that had it.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleasedAddress {
+    /// The address.
+    #[schemars(length(max = 45))]
+    pub address: String,
+    /// Namespace and name of the Service that had it.
+    #[schemars(length(max = 317))]
+    pub service: String,
+    /// When it was released.
+    pub released: Time,
+}
+
 fn yes() -> bool {
     true
+}
+
+fn retain() -> String {
+    "Retain".to_owned()
+}
+
+fn any_namespace() -> String {
+    "AnyNamespace".to_owned()
+}
+
+fn reclaim(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["Retain", "Reassign"], "default": "Retain" })
+}
+
+fn sharing(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": ["SameNamespace", "AnyNamespace"], "default": "AnyNamespace" })
 }

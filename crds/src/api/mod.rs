@@ -1,4 +1,5 @@
-//! The kinds of group `fairlead.dev/v1beta1`, as they are on the wire. All are cluster-scoped.
+//! The kinds of group `fairlead.dev/v1beta1`, as they are on the wire. All are cluster-scoped but `IPClaim`, which belongs
+//! to the namespace of its Service.
 //!
 //! Fields take MetalLB's names and meaning wherever both have the thing. The types are lenient on purpose:
 //! durations, addresses and enumerations are plain strings and numbers are wide, so that one odd object that a
@@ -13,6 +14,7 @@ mod bgp_advertisement;
 mod bgp_peer;
 mod community;
 mod ip_address_pool;
+mod ip_claim;
 mod l2_advertisement;
 pub mod schema;
 mod speaker;
@@ -25,7 +27,11 @@ pub use bfd_profile::{BFDProfile, BFDProfileSpec};
 pub use bgp_advertisement::{BGPAdvertisement, BGPAdvertisementSpec};
 pub use bgp_peer::{BGPPeer, BGPPeerSpec, PasswordSecret};
 pub use community::{Community, CommunityAlias, CommunitySpec};
-pub use ip_address_pool::{IPAddressPool, IPAddressPoolSpec, IPAddressPoolStatus, ServiceAllocation};
+pub use ip_address_pool::{
+    IPAddressPool, IPAddressPoolSpec, IPAddressPoolStatus, MAX_RECENTLY_RELEASED, ReleasedAddress,
+    ServiceAllocation,
+};
+pub use ip_claim::{IPClaim, IPClaimSpec, IPClaimStatus};
 pub use l2_advertisement::{L2Advertisement, L2AdvertisementSpec, PreferredNodeSelector};
 pub use speaker::{
     Announced, MAX_NOT_ANNOUNCED, Mesh, NotAnnounced, Session, Speaker, SpeakerSpec, SpeakerStatus,
@@ -38,6 +44,14 @@ pub const VERSION: &str = "v1beta1";
 
 /// Type of the condition that says whether an object is in force.
 pub const ACCEPTED: &str = "Accepted";
+/// Type of the condition that says whether an address family of a pool has no free address left.
+pub const EXHAUSTED: &str = "Exhausted";
+/// Type of the condition that says who is in the way of the deletion of a pool.
+pub const IN_USE: &str = "InUse";
+/// Type of the condition that says whether a claim has its addresses.
+pub const RESERVED: &str = "Reserved";
+/// Type of the condition that says whether the claim's Service holds them.
+pub const BOUND: &str = "Bound";
 
 /// Whether the object is in force.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]

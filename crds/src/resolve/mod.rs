@@ -195,7 +195,10 @@ pub fn resolve(objects: &Objects) -> Resolution {
     }
 
     let mut taken = Taken::default();
-    for object in resolution.by_age(Kind::IPAddressPool, &objects.pools) {
+    let mut pools = resolution.by_age(Kind::IPAddressPool, &objects.pools);
+    // One that is being deleted makes way: who holds addresses of it goes over to the pool that has them now.
+    pools.sort_by_key(|pool| pool.metadata.deletion_timestamp.is_some());
+    for object in pools {
         let pool = pool::pool(object).and_then(|pool| taken.take(&pool).map(|()| pool));
         if let Some(pool) = resolution.judge(Kind::IPAddressPool, object, pool) {
             resolution.config.pools.insert(pool.name.clone(), pool);

@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use kube::ResourceExt;
 
-use super::{Reason, Refusal, refuse, selectors, set_of};
+use super::{Reason, Refusal, duration, refuse, selectors, set_of};
 use crate::api;
-use crate::config::{Pool, ServiceAllocation};
+use crate::config::{Closed, Pool, Reclaim, ServiceAllocation, SharingScope};
 use crate::range::IpRange;
+
+/// A year: longer is a mistake.
+const LONGEST_REUSE_AFTER: Duration = Duration::from_secs(8760 * 3600);
 
 /// The ranges of all pools in force. They are disjoint, so the one that could overlap a given range is found by
 /// its first address.
@@ -31,7 +35,48 @@ pub(super) fn pool(object: &api::IPAddressPool) -> Result<Pool, Refusal> {
         auto_assign: spec.auto_assign,
         avoid_buggy_ips: spec.avoid_buggy_ips,
         allocation: spec.service_allocation.as_ref().map(allocation).transpose()?,
+        reclaim: reclaim(&spec.reclaim)?,
+        closed: closed(object),
+        reuse_after: reuse_after(spec.reuse_after.as_deref())?,
+        sharing: sharing(&spec.sharing)?,
     })
+}
+
+fn closed(object: &api::IPAddressPool) -> Option<Closed> {
+    if object.metadata.deletion_timestamp.is_some() {
+        return Some(Closed::Deleting);
+    }
+    object.spec.disabled.then_some(Closed::Disabled)
+}
+
+fn reclaim(text: &str) -> Result<Reclaim, Refusal> {
+    match text {
+        "" | "Retain" => Ok(Reclaim::Retain),
+        "Reassign" => Ok(Reclaim::Reassign),
+        _ => refuse(Reason::InvalidReclaim, format!("reclaim is {text:?}: it must be Retain or Reassign")),
+    }
+}
+
+fn sharing(text: &str) -> Result<SharingScope, Refusal> {
+    match text {
+        "SameNamespace" => Ok(SharingScope::SameNamespace),
+        "" | "AnyNamespace" => Ok(SharingScope::AnyNamespace),
+        _ => refuse(
+            Reason::InvalidSharing,
+            format!("sharing is {text:?}: it must be SameNamespace or AnyNamespace"),
+        ),
+    }
+}
+
+fn reuse_after(text: Option<&str>) -> Result<Duration, Refusal> {
+    let Some(text) = text else { return Ok(Duration::ZERO) };
+    match duration::parse(text) {
+        Some(time) if time <= LONGEST_REUSE_AFTER => Ok(time),
+        _ => refuse(
+            Reason::InvalidReuseAfter,
+            format!("reuseAfter is {text:?}: it must be a duration between 0s and 8760h, such as 10m"),
+        ),
+    }
 }
 
 /// What remains of a refused pool for those who hold addresses of it.
@@ -43,6 +88,10 @@ pub(super) fn refused(object: &api::IPAddressPool) -> Pool {
         auto_assign: false,
         avoid_buggy_ips: false,
         allocation: None,
+        reclaim: reclaim(&object.spec.reclaim).unwrap_or_default(),
+        closed: closed(object),
+        reuse_after: Duration::ZERO,
+        sharing: SharingScope::default(),
     }
 }
 
@@ -56,7 +105,12 @@ impl Taken {
             {
                 return refuse(
                     Reason::Overlap,
-                    format!("{range} overlaps {other} of IPAddressPool {owner:?}, which is older"),
+                    match pool.closed {
+                        Some(Closed::Deleting) => format!(
+                            "{range} overlaps {other} of IPAddressPool {owner:?}, while this one is being deleted"
+                        ),
+                        _ => format!("{range} overlaps {other} of IPAddressPool {owner:?}, which is older"),
+                    },
                 );
             }
         }

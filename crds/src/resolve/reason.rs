@@ -26,6 +26,14 @@ pub enum Reason {
     Overlap,
     /// `serviceAllocation.priority` is out of range.
     InvalidPriority,
+    /// `reclaim` is none of its values.
+    InvalidReclaim,
+    /// `sharing` is none of its values.
+    InvalidSharing,
+    /// `reuseAfter` is no duration, or too long a one.
+    InvalidReuseAfter,
+    /// The spec of a claim cannot be understood.
+    InvalidClaim,
 
     /// An advertisement names a pool that does not exist or is refused.
     PoolNotFound,

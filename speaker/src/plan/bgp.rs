@@ -113,7 +113,7 @@ impl Plan {
         routes: &mut Vec<(IpNet, Arc<str>)>,
     ) -> Verdict {
         let service = &entry.service;
-        let Some(pool) = self.config.pool_of_held(address, service.allocated_from.as_deref()) else {
+        let Some(pool) = service.pool_of(&self.config, address) else {
             return Verdict::Not(Reason::AddressInNoPool);
         };
         let covering: Vec<_> = self.config.bgp_for(pool, &service.labels).collect();

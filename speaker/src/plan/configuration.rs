@@ -39,22 +39,26 @@ impl Plan {
 
         let changed = differing(&old.pools, &new.pools).flatten().flatten();
         let covered = old.pools.values().chain(new.pools.values()).filter(concerned);
-        for range in changed.chain(covered).flat_map(|pool| &pool.ranges) {
-            for (address, state) in self.addresses.range(range.first()..=range.last()) {
+        let mut names: BTreeSet<&str> = BTreeSet::new();
+        for pool in changed.chain(covered) {
+            names.insert(&pool.name);
+            for (address, state) in
+                pool.ranges.iter().flat_map(|range| self.addresses.range(range.first()..=range.last()))
+            {
                 self.dirty.addresses.insert(*address);
                 self.dirty.services.extend(state.services.iter().cloned());
             }
         }
 
-        // What is held of a refused pool hangs on its name: its ranges may be the very thing that is wrong with it.
+        // What is held of a pool hangs on its name, too: its ranges may be the very thing that was edited.
         let changed = differing(&old.refused_pools, &new.refused_pools).flatten().flatten();
         let covered = old.refused_pools.values().chain(new.refused_pools.values()).filter(concerned);
-        let refused: BTreeSet<&str> = changed.chain(covered).map(|pool| pool.name.as_str()).collect();
-        if refused.is_empty() {
+        names.extend(changed.chain(covered).map(|pool| pool.name.as_str()));
+        if names.is_empty() {
             return;
         }
         for (key, entry) in &self.services {
-            if entry.service.allocated_from.as_deref().is_some_and(|name| refused.contains(name)) {
+            if entry.service.pools().any(|name| names.contains(name)) {
                 self.dirty.addresses.extend(&entry.service.addresses);
                 self.dirty.services.insert(key.clone());
             }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use fairlead_crds::config::Labels;
+use fairlead_crds::config::{Config, Labels, Pool};
 use fairlead_crds::service::{LoadBalancer, ObjectKey, TrafficPolicy};
 
 /// Name of a node. Shared: thousands of endpoints name few nodes.
@@ -18,8 +18,21 @@ pub struct Service {
     pub traffic_policy: TrafficPolicy,
     /// Addresses the Service holds (`status.loadBalancer.ingress`).
     pub addresses: Vec<IpAddr>,
-    /// Name of the pool they are from, as the controller has noted it.
+    /// The pools they are from, as the controller has noted it.
     pub allocated_from: Option<Box<str>>,
+}
+
+impl Service {
+    /// The pool that the Service holds an address of.
+    pub fn pool_of<'a>(&self, config: &'a Config, address: IpAddr) -> Option<&'a Pool> {
+        let n = self.addresses.iter().position(|ip| *ip == address).unwrap_or_default();
+        config.pool_of_held(address, n, self.allocated_from.as_deref())
+    }
+
+    /// The pools that it says its addresses are from.
+    pub fn pools(&self) -> impl Iterator<Item = &str> {
+        self.allocated_from.as_deref().into_iter().flat_map(|names| names.split(',')).map(str::trim)
+    }
 }
 
 impl From<LoadBalancer> for Service {

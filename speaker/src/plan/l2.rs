@@ -166,7 +166,7 @@ impl Plan {
     ) -> Ballot {
         let no = |reason| Ballot { reason: Some(reason), interfaces: None };
         let service = &entry.service;
-        let Some(pool) = self.config.pool_of_held(address, service.allocated_from.as_deref()) else {
+        let Some(pool) = service.pool_of(&self.config, address) else {
             return no(Reason::AddressInNoPool);
         };
         let mut ads = self.config.l2_for(pool, &service.labels).peekable();

@@ -118,14 +118,7 @@ impl World {
             let (first, last) = range.split_once('-').unwrap();
             IpRange::new(ip(first), ip(last)).unwrap()
         });
-        let pool = Pool {
-            name: name.to_owned(),
-            labels: labels(&format!("pool={name}")),
-            ranges: ranges.collect(),
-            auto_assign: true,
-            avoid_buggy_ips: false,
-            allocation: None,
-        };
+        let pool = Pool { labels: labels(&format!("pool={name}")), ..Pool::new(name, ranges.collect()) };
         self.config.pools.insert(name.to_owned(), pool);
         self
     }
