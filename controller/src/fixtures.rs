@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use fairlead_crds::config::{Labels, Pool, ServiceAllocation};
+use fairlead_crds::config::{Labels, Pool, Reclaim, ServiceAllocation};
 use fairlead_crds::range::IpRange;
 use fairlead_crds::selector::Selector;
 use fairlead_crds::service::{IpFamilyPolicy, LoadBalancer, ObjectKey, Requested, TrafficPolicy};
@@ -25,13 +25,15 @@ fn range(text: &str) -> IpRange {
 
 pub(crate) fn pool(name: &str, ranges: &[&str]) -> Pool {
     Pool {
-        name: name.into(),
-        labels: Labels::new(),
-        ranges: ranges.iter().map(|text| range(text)).collect(),
-        auto_assign: true,
-        avoid_buggy_ips: false,
-        allocation: None,
+        // What an edit takes away is taken away, as in MetalLB, whose tables most tests follow.
+        reclaim: Reclaim::Reassign,
+        ..Pool::new(name, ranges.iter().map(|text| range(text)).collect())
     }
+}
+
+/// A pool whose holders keep what they have.
+pub(crate) fn retaining(pool: Pool) -> Pool {
+    Pool { reclaim: Reclaim::Retain, ..pool }
 }
 
 /// What remains of a pool that is refused.
@@ -72,8 +74,8 @@ pub(crate) fn service(name: &str) -> LoadBalancer {
         ip_family_policy: IpFamilyPolicy::SingleStack,
         requested: Requested::default(),
         sharing_key: None,
-        ports: [("TCP".to_owned(), 80)].into(),
-        selector: labels(&[("app", "web")]),
+        ports: Default::default(),
+        selector: Labels::new(),
         traffic_policy: TrafficPolicy::Cluster,
         ingress: Vec::new(),
         allocated_from: None,

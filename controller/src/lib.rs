@@ -15,6 +15,7 @@ pub mod metrics;
 pub mod run;
 pub mod secret;
 pub mod send;
+pub mod task;
 pub mod writer;
 
 #[cfg(test)]

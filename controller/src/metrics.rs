@@ -7,6 +7,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::decide::{Counters, Index};
 use crate::ipam;
@@ -28,6 +29,18 @@ struct Pool {
     family: String,
 }
 
+type PoolGauge = Family<Pool, Gauge<f64, std::sync::atomic::AtomicU64>>;
+
+/// A histogram of seconds, from a microsecond to a second.
+#[derive(Clone, Debug)]
+struct Duration(Histogram);
+
+impl Default for Duration {
+    fn default() -> Self {
+        Self(Histogram::new(exponential_buckets(1e-6, 4.0, 11)))
+    }
+}
+
 /// All metrics.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
@@ -41,8 +54,14 @@ pub struct Metrics {
     waiting: Gauge,
     writes_pending: Gauge,
     writes_in_flight: Gauge,
-    pool_addresses: Family<Pool, Gauge<f64, std::sync::atomic::AtomicU64>>,
-    pool_assigned: Family<Pool, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    messages_queued: Gauge,
+    leading: Gauge,
+    decision_duration: Duration,
+    pool_total: PoolGauge,
+    pool_assigned: PoolGauge,
+    pool_available: PoolGauge,
+    pool_retained: PoolGauge,
+    pool_reserved: PoolGauge,
     pools: BTreeSet<String>,
     counted: Counters,
 }
@@ -83,13 +102,45 @@ impl Metrics {
             "Status writes on the way",
             new.writes_in_flight.clone(),
         );
-        registry.register("pool_addresses", "Addresses of a pool", new.pool_addresses.clone());
         registry.register(
-            "pool_assigned_addresses",
-            "Addresses of a pool that are held",
-            new.pool_assigned.clone(),
+            "messages_queued",
+            "Changes seen that wait to be decided on",
+            new.messages_queued.clone(),
         );
+        registry.register("leading", "1 while this controller leads", new.leading.clone());
+        registry.register(
+            "decision_duration_seconds",
+            "Time to decide on one change",
+            new.decision_duration.0.clone(),
+        );
+        for (name, help, gauge) in [
+            ("pool_addresses", "Addresses of a pool", &new.pool_total),
+            ("pool_assigned_addresses", "Addresses of a pool that Services hold", &new.pool_assigned),
+            ("pool_available_addresses", "Addresses of a pool that are free", &new.pool_available),
+            (
+                "pool_retained_addresses",
+                "Addresses held of a pool that would not give them now",
+                &new.pool_retained,
+            ),
+            (
+                "pool_reserved_addresses",
+                "Addresses of a pool that are kept for a Service",
+                &new.pool_reserved,
+            ),
+        ] {
+            registry.register(name, help, gauge.clone());
+        }
         new
+    }
+
+    /// A change was decided on, which took this long.
+    pub fn decided(&self, time: std::time::Duration) {
+        self.decision_duration.0.observe(time.as_secs_f64());
+    }
+
+    /// Whether this controller leads.
+    pub fn leads(&self, leads: bool) {
+        self.leading.set(i64::from(leads));
     }
 
     /// How a write went.
@@ -114,7 +165,7 @@ impl Metrics {
     }
 
     /// Takes over what the index and the writer count.
-    pub fn update(&mut self, index: &Index, writer: &Writer) {
+    pub fn update(&mut self, index: &Index, writer: &Writer, queued: usize) {
         let now = index.counters();
         self.allocations.inc_by(now.allocations - self.counted.allocations);
         self.evaluations.inc_by(now.evaluations - self.counted.evaluations);
@@ -129,6 +180,7 @@ impl Metrics {
         let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         let (services, waiting) = index.service_counts();
         let (pending, in_flight) = writer.depth();
+        self.messages_queued.set(gauge(queued));
         self.services.set(gauge(services));
         self.waiting.set(gauge(waiting));
         self.writes_pending.set(gauge(pending));
@@ -137,21 +189,28 @@ impl Metrics {
 
     /// Sets the gauges of a pool, or removes them when it does not exist.
     pub fn pool(&mut self, index: &Index, name: &str) {
-        let families = [ipam::Family::V4, ipam::Family::V6];
-        let labels = |family: ipam::Family| Pool { pool: name.to_owned(), family: family.to_string() };
-        if index.ipam().pool(name).is_none() && !index.ipam().is_refused(name) {
+        let exists = index.ipam().pool(name).is_some() || index.ipam().is_refused(name);
+        if exists {
+            self.pools.insert(name.to_owned());
+        } else {
             self.pools.remove(name);
-            for family in families {
-                self.pool_addresses.remove(&labels(family));
-                self.pool_assigned.remove(&labels(family));
-            }
-            return;
         }
-        self.pools.insert(name.to_owned());
-        for family in families {
+        for family in ipam::Family::BOTH {
+            let labels = Pool { pool: name.to_owned(), family: family.to_string() };
             let counts = index.ipam().counts(name, family);
-            self.pool_addresses.get_or_create(&labels(family)).set(counts.total as f64);
-            self.pool_assigned.get_or_create(&labels(family)).set(counts.assigned as f64);
+            for (gauge, count) in [
+                (&self.pool_total, counts.total),
+                (&self.pool_assigned, counts.assigned),
+                (&self.pool_available, counts.available),
+                (&self.pool_retained, counts.retained),
+                (&self.pool_reserved, counts.reserved),
+            ] {
+                if exists {
+                    gauge.get_or_create(&labels).set(count as f64);
+                } else {
+                    gauge.remove(&labels);
+                }
+            }
         }
     }
 

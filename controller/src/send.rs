@@ -23,6 +23,24 @@ pub async fn send(client: Client, target: &Target, write: &Write) -> Answer {
             patch(Api::<PartialObjectMeta<Service>>::namespaced(client, &key.namespace), &key.name, write)
                 .await
         }
+        Target::Claim(key) => {
+            patch(
+                Api::<PartialObjectMeta<api::IPClaim>>::namespaced(client, &key.namespace),
+                &key.name,
+                write,
+            )
+            .await
+        }
+        Target::Finalizers(object) => {
+            let api = cluster::<api::IPAddressPool>(client);
+            let parameters =
+                PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+            let body = Patch::Merge(&write.body);
+            match tokio::time::timeout(REQUEST_TIMEOUT, api.patch(&object.name, &parameters, &body)).await {
+                Ok(result) => result.map(|pool| pool.metadata.resource_version.unwrap_or_default()),
+                Err(late) => Err(Error::Service(Box::new(late))),
+            }
+        }
         Target::Object(object) => {
             let name = object.name.as_str();
             match object.kind {

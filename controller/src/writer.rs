@@ -24,13 +24,17 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// What is written to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
-    /// A Service.
+    /// A Service's status.
     Service(ObjectKey),
-    /// A configuration object.
+    /// A claim's status.
+    Claim(ObjectKey),
+    /// A configuration object's status.
     Object(ObjectRef),
+    /// A configuration object's finalizers.
+    Finalizers(ObjectRef),
 }
 
-/// A merge patch on a `status` subresource.
+/// A merge patch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Write {
     /// The resourceVersion that was decided on; it is in the body too.

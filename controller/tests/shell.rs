@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use fairlead_apiserver::{Cluster, Fault, Outage};
+use fairlead_controller::lease::Election;
 use fairlead_controller::metrics::Metrics;
-use fairlead_controller::run::control;
+use fairlead_controller::run::{Scope, control};
 use fairlead_crds::api::{IPAddressPool, L2Advertisement};
 use fairlead_crds::{keys, manifests};
 use fairlead_runtime::http;
@@ -21,6 +22,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const NAMESPACE: &str = "fairlead-system";
@@ -53,8 +55,13 @@ impl World {
         // A client of its own, as a process has: stopping it takes its connections away.
         let client = self.cluster.client().await.unwrap();
         let metrics = Metrics::register(&http::Metrics::default());
-        let control = control(client, NAMESPACE.to_owned(), None, self.health.clone(), metrics);
-        self.controller = Some(tokio::spawn(control));
+        let scope = Scope { namespace: NAMESPACE.to_owned(), class: None };
+        let health = self.health.clone();
+        self.controller = Some(tokio::spawn(async move {
+            let stop = CancellationToken::new();
+            let alone = Election::unopposed(stop.clone());
+            control(client, scope, &alone, health, metrics, stop).await;
+        }));
         eventually("the controller is ready", async || self.health.is_ready()).await;
     }
 

@@ -9,8 +9,9 @@ use fairlead_crds::service::{LoadBalancer, ObjectKey};
 use jiff::Timestamp;
 
 use super::request::{Request, families, of_families, request};
-use super::waiting::For;
-use super::{Decision, Index, Outcome, Reason, demand, in_order};
+use super::status::tell;
+use super::waiting::{Asker, For};
+use super::{Decision, Index, Outcome, Reason, demand};
 use crate::ipam::{Demand, Families, Family, Holding, Ipam, Refusal, named};
 
 /// An outcome, and what may change it.
@@ -19,45 +20,61 @@ struct Verdict {
     waits: Vec<For>,
 }
 
+/// A claim for a Service that has not got what it claims, and why.
+type Pending = Option<(ObjectKey, String)>;
+
 impl Index {
     /// Decides on one Service and says what is to be written, if anything.
     pub(super) fn converge(&mut self, key: &ObjectKey, now: Timestamp) {
-        let Some(mut record) = self.services.remove(key) else { return };
+        if self.is_blind(&key.namespace) {
+            return;
+        }
+        let pending = self.pending_claim(key);
+        let Some(record) = self.services.get_mut(key) else { return };
         self.counters.evaluations += 1;
         let balancer = &record.observed.balancer;
-        // A Service may be seen before its namespace. Deciding without the namespace's labels could put it in a
-        // pool where it then stays.
-        let blind =
-            !self.namespaces.contains_key(&key.namespace) && self.namespace_selectors().next().is_some();
-        if !blind {
-            let before = self.ipam.holding(key).cloned();
-            let demand = demand(&self.namespaces, balancer);
-            let verdict = verdict(&mut self.ipam, &self.config, balancer, &demand);
-            if let Outcome::Allocated { holding, .. } = &verdict.outcome
-                && before.as_ref() != Some(holding)
-            {
-                self.counters.allocations += 1;
-            }
-            self.waiting.insert((balancer.created, key.clone()), verdict.waits);
-            record.outcome = verdict.outcome;
-            record.depart(&mut self.ipam);
-            let (patch, events) = record.told.tell(&record.observed, &record.outcome, now);
-            if let (Outcome::Refused { reason, .. }, false) = (&record.outcome, events.is_empty()) {
-                *self.counters.failures.entry(*reason).or_default() += 1;
-            }
-            for ip in patch.iter().flat_map(|patch| &patch.ingress) {
-                if !record.promised.contains(ip) {
-                    record.promised.push(*ip);
-                }
-            }
-            self.decisions.push(Decision::Status { service: key.clone(), patch: patch.map(Box::new) });
-            self.decisions.extend(events.into_iter().map(|event| Decision::Event(Box::new(event))));
+        let before = self.ipam.holding(key).cloned();
+        let demand = demand(&self.namespaces, balancer);
+        let verdict = verdict(&mut self.ipam, &self.config, balancer, &demand, &pending);
+        let mut moved = before.is_some();
+        if let Outcome::Allocated { holding, .. } = &verdict.outcome {
+            moved = before.is_none_or(|before| !before.ips().eq(holding.ips()));
+            self.counters.allocations += u64::from(moved);
         }
-        self.services.insert(key.clone(), record);
+        self.waiting.insert((balancer.created, Asker::Service(key.clone())), verdict.waits);
+        record.outcome = verdict.outcome;
+        record.depart(&mut self.ipam);
+        let (patch, events) = tell(&mut record.told, &record.observed, &record.outcome, now);
+        if let (Outcome::Refused { reason, .. }, false) = (&record.outcome, events.is_empty()) {
+            *self.counters.failures.entry(*reason).or_default() += 1;
+        }
+        for ip in patch.iter().flat_map(|patch| &patch.ingress) {
+            if !record.promised.contains(ip) {
+                record.promised.push(*ip);
+            }
+        }
+        self.decisions.push(Decision::Status { service: key.clone(), patch: patch.map(Box::new) });
+        self.decisions.extend(events.into_iter().map(|event| Decision::Event(Box::new(event))));
+        if moved {
+            self.tell_claims_of(key, now);
+        }
+    }
+
+    /// Decides again on a Service that has nothing.
+    pub(super) fn converge_if_refused(&mut self, key: &ObjectKey, now: Timestamp) {
+        if self.ipam.holding(key).is_none() {
+            self.converge(key, now);
+        }
     }
 }
 
-fn verdict(ipam: &mut Ipam, config: &Config, service: &LoadBalancer, demand: &Demand<'_>) -> Verdict {
+fn verdict(
+    ipam: &mut Ipam,
+    config: &Config,
+    service: &LoadBalancer,
+    demand: &Demand<'_>,
+    pending: &Pending,
+) -> Verdict {
     let families = match families(service) {
         Ok(families) => families,
         Err((reason, message)) => {
@@ -65,8 +82,10 @@ fn verdict(ipam: &mut Ipam, config: &Config, service: &LoadBalancer, demand: &De
             return Verdict { outcome: Outcome::Refused { reason, message }, waits: Vec::new() };
         }
     };
-    keep(ipam, demand, families);
-    let request = match request(service) {
+    let request = request(service);
+    let pool = request.as_ref().ok().and_then(|request| request.pool.as_deref());
+    keep(ipam, demand, families, pool);
+    let request = match request {
         Ok(request) => request,
         Err(why) => return keep_despite(ipam, config, service, why),
     };
@@ -76,19 +95,19 @@ fn verdict(ipam: &mut Ipam, config: &Config, service: &LoadBalancer, demand: &De
     }
     let result = match ipam.holding(&service.key) {
         Some(held) => Ok(held.clone()),
-        None => give(ipam, demand, &request, families),
+        None => give(ipam, demand, &request, families, pending),
     };
     match result {
         Ok(mut holding) => {
             let mut waits = Vec::new();
             // One address will do, two were better: the other may come from the same pool.
-            if matches!(families, Families::Both { required: false, .. }) && holding.addresses.len() == 1 {
-                match ipam.extend(demand, families.first()) {
+            if matches!(families, Families::Both { required: false, .. }) && holding.held.len() == 1 {
+                match ipam.extend(demand, families, request.pool.as_deref()) {
                     Ok(both) => holding = both.clone(),
-                    Err(why) => waits = waits_for(&why, demand),
+                    Err(why) => waits = waits_for(ipam, &why, demand),
                 }
             }
-            Verdict { outcome: allocated(ipam, config, service, holding, None), waits }
+            Verdict { outcome: allocated(config, service, holding, None), waits }
         }
         Err(Failure::Request(reason, message)) => {
             Verdict { outcome: Outcome::Refused { reason, message }, waits: vec![For::Config] }
@@ -99,20 +118,21 @@ fn verdict(ipam: &mut Ipam, config: &Config, service: &LoadBalancer, demand: &De
                 message += &refused_pools(ipam, &why);
             }
             let outcome = Outcome::Refused { reason: Reason::of(&why), message };
-            Verdict { outcome, waits: waits_for(&why, demand) }
+            Verdict { outcome, waits: waits_for(ipam, &why, demand) }
         }
     }
 }
 
 /// Lets the Service keep what it holds as far as it still may and its families still want it; else it holds nothing.
-fn keep(ipam: &mut Ipam, demand: &Demand<'_>, families: Families) {
-    let Some(held) = ipam.holding(demand.service) else { return };
+fn keep(ipam: &mut Ipam, demand: &Demand<'_>, families: Families, pool: Option<&str>) {
+    let Some(held) = ipam.holding(demand.service).cloned() else { return };
     let wanted = families.wanted();
-    let one_of = |family: &Family| held.addresses.iter().copied().find(|ip| Family::of(*ip) == *family);
-    let kept: Vec<IpAddr> = wanted.iter().filter_map(one_of).collect();
-    let mut keeps = !kept.is_empty() && ipam.assign(demand, &kept).is_ok();
+    let one_of = |family: &Family| held.held.iter().find(|held| Family::of(held.ip) == *family);
+    let kept: Vec<(IpAddr, Option<&str>)> =
+        wanted.iter().filter_map(one_of).map(|held| (held.ip, Some(&*held.pool))).collect();
+    let mut keeps = !kept.is_empty() && ipam.keep(demand, &kept).is_ok();
     if keeps && kept.len() < wanted.len() && matches!(families, Families::Both { required: true, .. }) {
-        keeps = ipam.extend(demand, families.first()).is_ok();
+        keeps = ipam.extend(demand, families, pool).is_ok();
     }
     if !keeps {
         ipam.release(demand.service);
@@ -122,7 +142,7 @@ fn keep(ipam: &mut Ipam, demand: &Demand<'_>, families: Families) {
 /// What is asked for cannot be understood: nothing is changed for it, and nothing given.
 fn keep_despite(ipam: &Ipam, config: &Config, service: &LoadBalancer, why: String) -> Verdict {
     let outcome = match ipam.holding(&service.key) {
-        Some(holding) => allocated(ipam, config, service, holding.clone(), Some(why)),
+        Some(holding) => allocated(config, service, holding.clone(), Some(why)),
         None => Outcome::Refused { reason: Reason::InvalidRequest, message: why },
     };
     Verdict { outcome, waits: Vec::new() }
@@ -147,8 +167,16 @@ fn give(
     demand: &Demand<'_>,
     request: &Request,
     families: Families,
+    pending: &Pending,
 ) -> Result<Holding, Failure> {
     if request.addresses.is_empty() {
+        if let Some(holding) = give_claimed(ipam, demand, request, families)? {
+            return Ok(holding);
+        }
+        if let Some((claim, why)) = pending {
+            let message = format!("IPClaim {claim} has nothing reserved for this Service yet: {why}");
+            return Err(Failure::Request(Reason::ClaimPending, message));
+        }
         return Ok(match &request.pool {
             Some(pool) => ipam.allocate_from(demand, pool, families)?.clone(),
             None => ipam.allocate(demand, families)?.clone(),
@@ -165,66 +193,105 @@ fn give(
             return Err(Failure::Request(Reason::AddressNotInPool, message));
         }
     }
-    let addresses = in_order(request.addresses.iter().copied().collect(), families.first());
-    Ok(ipam.assign(demand, &addresses)?.clone())
+    let mut addresses: Vec<IpAddr> = request.addresses.iter().copied().collect();
+    addresses.sort_by_key(|ip| Family::of(*ip) != families.first());
+    let several_pools = matches!(families, Families::Both { required: true, .. });
+    Ok(ipam.assign(demand, &addresses, several_pools)?.clone())
+}
+
+/// Gives a Service what claims have reserved for it, and what else it needs. `None` when there is nothing for it.
+fn give_claimed(
+    ipam: &mut Ipam,
+    demand: &Demand<'_>,
+    request: &Request,
+    families: Families,
+) -> Result<Option<Holding>, Failure> {
+    let claimed: Vec<IpAddr> = ipam.claimed_for(demand.service).collect();
+    let of_pool =
+        |ip: &IpAddr| request.pool.as_deref().is_none_or(|pool| ipam.pool_name_of(*ip) == Some(pool));
+    let mine: Vec<IpAddr> = families
+        .wanted()
+        .iter()
+        .filter_map(|family| claimed.iter().find(|ip| Family::of(**ip) == *family && of_pool(ip)))
+        .copied()
+        .collect();
+    if mine.is_empty() {
+        return Ok(None);
+    }
+    ipam.assign(demand, &mine, true)?;
+    if mine.len() < families.wanted().len()
+        && matches!(families, Families::Both { required: true, .. })
+        && let Err(why) = ipam.extend(demand, families, request.pool.as_deref())
+    {
+        ipam.release(demand.service);
+        return Err(why.into());
+    }
+    Ok(ipam.holding(demand.service).cloned())
 }
 
 impl Request {
     /// Whether what is held is what is asked for.
     fn is_met_by(&self, held: &Holding) -> bool {
-        let addresses: BTreeSet<IpAddr> = held.addresses.iter().copied().collect();
-        self.pool.as_deref().is_none_or(|pool| *pool == *held.pool)
+        let addresses: BTreeSet<IpAddr> = held.ips().collect();
+        self.pool.as_deref().is_none_or(|pool| held.held.iter().all(|held| *held.pool == *pool))
             && (self.addresses.is_empty() || self.addresses == addresses)
     }
 }
 
 /// What may help a Service that was refused.
-fn waits_for(why: &Refusal, demand: &Demand<'_>) -> Vec<For> {
+fn waits_for(ipam: &Ipam, why: &Refusal, demand: &Demand<'_>) -> Vec<For> {
     let mut waits = vec![For::Config];
     match why {
         Refusal::Exhausted { full, .. } => {
             for (pool, family) in full {
                 waits.push(For::Free(pool.clone(), *family));
-                if let Some(group) = demand.sharing.group() {
-                    let join = For::Join(pool.clone(), group.clone());
+                if let Some(group) = ipam.group_in(pool, demand) {
+                    let join = For::Join(pool.clone(), group);
                     if !waits.contains(&join) {
                         waits.push(join);
                     }
                 }
             }
         }
-        Refusal::InUse { address, .. } => waits.push(For::Address(*address)),
+        Refusal::InUse { address, .. } | Refusal::Reserved { address, .. } => {
+            waits.push(For::Address(*address));
+        }
         _ => {}
     }
     waits
 }
 
 fn allocated(
-    ipam: &Ipam,
     config: &Config,
     service: &LoadBalancer,
     holding: Holding,
     invalid_request: Option<String>,
 ) -> Outcome {
-    let covered = config.pool(&holding.pool).is_some_and(|pool| {
-        config.l2_for(pool, &service.labels).next().is_some()
-            || config.bgp_for(pool, &service.labels).next().is_some()
-    });
-    Outcome::Allocated { pool_refused: ipam.is_refused(&holding.pool), holding, covered, invalid_request }
+    let covered = |pool: &Arc<str>| {
+        config.pool(pool).is_some_and(|pool| {
+            config.l2_for(pool, &service.labels).next().is_some()
+                || config.bgp_for(pool, &service.labels).next().is_some()
+        })
+    };
+    let uncovered = holding.held.iter().map(|held| &held.pool).find(|pool| !covered(pool)).cloned();
+    Outcome::Allocated { holding, uncovered, invalid_request }
 }
 
 /// Which pools might have served a Service that names none, were they not refused.
 fn refused_pools(ipam: &Ipam, why: &Refusal) -> String {
     let refused: Vec<Arc<str>> = ipam.refused_pools().cloned().collect();
     let may_help = match why {
-        Refusal::NoPoolMatches { .. }
+        Refusal::NoPoolMatches(_)
         | Refusal::FamilyMismatch(..)
         | Refusal::Exhausted { .. }
         | Refusal::NotInPool(_)
         | Refusal::SeveralPools(_) => true,
-        Refusal::NoSuchPool(_)
+        Refusal::NoPool
+        | Refusal::NoSuchPool(_)
         | Refusal::PoolRefused(_)
+        | Refusal::PoolClosed(..)
         | Refusal::NotAdmitted(..)
+        | Refusal::Reserved { .. }
         | Refusal::InUse { .. } => false,
     };
     match refused.len() {

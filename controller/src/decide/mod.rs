@@ -1,18 +1,23 @@
-//! What status each Service should have.
+//! What status each Service and each claim should have.
 //!
-//! [`Index`] follows Services, Namespaces and the configuration by three verbs: applied, deleted, reset (a complete
-//! list). After each it says what is to be written; with nothing to write it says nothing. It is pure: tests feed
-//! it typed objects and look at the patches.
+//! [`Index`] follows Services, claims, Namespaces and the configuration by three verbs: applied, deleted, reset (a
+//! complete list). After each it says what is to be written; with nothing to write it says nothing. It is pure: tests
+//! feed it typed objects and look at the patches.
 //!
-//! Nothing is decided until everything was listed once: only then is known who holds which address. First all held
-//! addresses are taken note of, then the rest is decided, oldest Service first. From then on the index itself
-//! knows who holds what, and a Service whose status says otherwise is put right.
+//! It only takes note until it is told to begin, which is when this controller leads and everything was listed once:
+//! only then is known who holds which address. First all held addresses are taken note of, then the rest is decided,
+//! oldest first. From then on the index itself knows who holds what, and a status that says otherwise is put right.
 
+mod claims;
 mod converge;
+mod follow;
 pub mod objects;
+pub mod pools;
 mod record;
 mod request;
+mod said;
 mod service;
+mod settle;
 mod status;
 mod waiting;
 
@@ -20,29 +25,36 @@ mod waiting;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use fairlead_crds::config::{Config, Labels, Pool};
+use fairlead_crds::config::{Config, Labels};
 use fairlead_crds::selector::Selector;
 use fairlead_crds::service::{LoadBalancer, ObjectKey};
 use jiff::Timestamp;
 
-use crate::ipam::{Demand, Family, Holding, Ipam, Sharing};
+use crate::ipam::{Demand, Holding, Ipam, Sharing};
 
+pub use claims::ClaimPatch;
+pub use said::{Line, Said};
 pub use service::Observed;
 pub use status::{Event, Reason, StatusPatch};
 
+use claims::ClaimRecord;
 use record::Record;
-use waiting::{Age, For, Waiting};
+use waiting::Waiting;
 
 /// See the head of this file.
 #[derive(Debug, Default)]
 pub struct Index {
     listed: Listed,
+    /// The first pass is done: it decides.
+    deciding: bool,
     config: Config,
     namespaces: BTreeMap<String, Labels>,
     services: BTreeMap<ObjectKey, Record>,
+    claims: BTreeMap<ObjectKey, ClaimRecord>,
+    /// Claims by the Service that they are for.
+    claims_of: BTreeMap<ObjectKey, BTreeSet<(i64, ObjectKey)>>,
     ipam: Ipam,
     waiting: Waiting,
     decisions: Vec<Decision>,
@@ -54,10 +66,9 @@ pub struct Index {
 #[derive(Clone, Copy, Debug, Default)]
 struct Listed {
     services: bool,
+    claims: bool,
     namespaces: bool,
     config: bool,
-    /// The first pass is done.
-    decided: bool,
 }
 
 /// What a Service gets.
@@ -70,10 +81,8 @@ pub enum Outcome {
     Allocated {
         /// Which.
         holding: Holding,
-        /// Their pool is refused; it keeps them all the same.
-        pool_refused: bool,
-        /// An advertisement covers them.
-        covered: bool,
+        /// A pool of them that no advertisement covers for this Service.
+        uncovered: Option<Arc<str>>,
         /// What it asks for cannot be understood, so it keeps what it has.
         invalid_request: Option<String>,
     },
@@ -96,6 +105,13 @@ pub enum Decision {
         /// What to write; `None`: nothing.
         patch: Option<Box<StatusPatch>>,
     },
+    /// The same for a claim.
+    Claim {
+        /// The claim.
+        claim: ObjectKey,
+        /// What to write; `None`: nothing.
+        patch: Option<Box<ClaimPatch>>,
+    },
     /// Something to tell whoever looks at the Service.
     Event(Box<Event>),
 }
@@ -112,9 +128,15 @@ pub struct Counters {
 }
 
 impl Index {
-    /// Whether everything was listed and the first pass is done.
-    pub fn is_ready(&self) -> bool {
-        self.listed.decided
+    /// Whether everything was listed once.
+    pub fn is_listed(&self) -> bool {
+        let Listed { services, claims, namespaces, config } = self.listed;
+        services && claims && namespaces && config
+    }
+
+    /// Whether it decides.
+    pub fn is_deciding(&self) -> bool {
+        self.deciding
     }
 
     /// Who holds what.
@@ -129,7 +151,12 @@ impl Index {
 
     /// How many Services are known, and how many of them wait for an address.
     pub fn service_counts(&self) -> (usize, usize) {
-        (self.services.len(), self.waiting.len())
+        (self.services.len(), self.waiting.services())
+    }
+
+    /// What came out for a Service.
+    pub fn outcome(&self, service: &ObjectKey) -> Option<&Outcome> {
+        self.services.get(service).map(|record| &record.outcome)
     }
 
     /// What is to be done, in order.
@@ -142,183 +169,20 @@ impl Index {
         std::mem::take(&mut self.touched)
     }
 
-    /// A Service of ours is new or changed.
-    pub fn service_applied(&mut self, observed: Observed, now: Timestamp) {
-        let key = observed.balancer.key.clone();
-        self.take_in(observed);
-        if self.listed.decided {
-            self.adopt(&key);
-            self.converge(&key, now);
-            self.settle(now);
-        }
-    }
-
-    /// Nothing that was decided on a Service is waiting to be written any more or can still arrive.
-    pub fn nothing_on_the_way(&mut self, key: &ObjectKey, now: Timestamp) {
-        let Some(record) = self.services.get_mut(key) else { return };
-        if !record.promised.is_empty() {
-            record.promised.clear();
-            record.depart(&mut self.ipam);
-            self.settle(now);
-        }
-    }
-
-    /// A Service is gone, or is no longer ours.
-    pub fn service_deleted(&mut self, key: &ObjectKey, now: Timestamp) {
-        self.forget(key);
-        self.settle(now);
-    }
-
-    /// All Services of ours.
-    pub fn services_reset(&mut self, list: Vec<Observed>, now: Timestamp) {
-        self.listed.services = true;
-        let there: BTreeSet<&ObjectKey> = list.iter().map(|observed| &observed.balancer.key).collect();
-        let gone: Vec<ObjectKey> = self.services.keys().filter(|key| !there.contains(key)).cloned().collect();
-        for key in gone {
-            self.forget(&key);
-        }
-        let keys: Vec<ObjectKey> = list.iter().map(|observed| observed.balancer.key.clone()).collect();
-        for observed in list {
-            self.take_in(observed);
-        }
-        if self.listed.decided {
-            self.pass(keys, now);
-        } else {
-            self.first_pass(now);
-        }
-    }
-
-    /// A Namespace is new or changed.
-    pub fn namespace_applied(&mut self, name: String, labels: Labels, now: Timestamp) {
-        let old = self.namespaces.insert(name.clone(), labels);
-        let new = &self.namespaces[&name];
-        let matches = |s: &Selector| old.as_ref().is_none_or(|old| s.matches(old) != s.matches(new));
-        // Only what a pool selects by makes a difference to anybody.
-        if self.listed.decided && self.namespace_selectors().any(matches) {
-            let first = ObjectKey { namespace: name.clone(), name: String::new() };
-            let inside = self.services.range(first..).map(|(key, _)| key);
-            let keys: Vec<ObjectKey> = inside.take_while(|key| key.namespace == name).cloned().collect();
-            self.pass(keys, now);
-        }
-    }
-
-    /// A Namespace is gone. Its Services went before it.
-    pub fn namespace_deleted(&mut self, name: &str) {
-        self.namespaces.remove(name);
-    }
-
-    /// All Namespaces.
-    pub fn namespaces_reset(&mut self, list: Vec<(String, Labels)>, now: Timestamp) {
-        self.listed.namespaces = true;
-        let there: BTreeSet<&str> = list.iter().map(|(name, _)| name.as_str()).collect();
-        self.namespaces.retain(|name, _| there.contains(name.as_str()));
-        for (name, labels) in list {
-            if self.namespaces.get(&name) != Some(&labels) {
-                self.namespace_applied(name, labels, now);
-            }
-        }
-        self.first_pass(now);
-    }
-
-    /// The configuration is known, or another. Costs the holders of what differs, and those who wait.
-    pub fn set_config(&mut self, config: Config, now: Timestamp) {
-        self.listed.config = true;
-        let old = std::mem::replace(&mut self.config, config);
-        let Config { pools, refused_pools, .. } = &self.config;
-        let changes = self.ipam.set_pools(pools, refused_pools);
-        if changes.any {
-            self.touched.extend(pools.keys().chain(refused_pools.keys()).map(|name| name.as_str().into()));
-        }
-        if !self.listed.decided {
-            return self.first_pass(now);
-        }
-        let mut keys: BTreeSet<ObjectKey> = BTreeSet::new();
-        if changes.any {
-            let holders = changes.kept.into_iter().chain(changes.evicted);
-            keys.extend(holders.map(|key| ObjectKey::clone(&key)));
-            keys.extend(self.waiting.on(&For::Config).map(|(_, key)| key.clone()));
-        }
-        for pool in self.config.pools.values().chain(self.config.refused_pools.values()) {
-            if old.pool(&pool.name).is_none_or(|then| coverage(&old, then) != coverage(&self.config, pool)) {
-                keys.extend(self.ipam.holders_of(&pool.name).into_iter().map(|key| ObjectKey::clone(&key)));
-            }
-        }
-        self.pass(keys.into_iter().collect(), now);
-    }
-
-    /// Decides everything for the first time, once everything is known.
-    fn first_pass(&mut self, now: Timestamp) {
-        let Listed { services, namespaces, config, decided } = self.listed;
-        if decided || !(services && namespaces && config) {
-            return;
-        }
-        self.listed.decided = true;
-        let keys: Vec<ObjectKey> = self.services.keys().cloned().collect();
-        self.pass(keys, now);
-    }
-
-    /// Looks at several Services: first takes note of what each holds, then decides, oldest first.
-    fn pass(&mut self, keys: Vec<ObjectKey>, now: Timestamp) {
-        let mut by_age: Vec<Age> =
-            keys.into_iter().filter_map(|key| Some((self.services.get(&key)?.created(), key))).collect();
-        by_age.sort();
-        for (_, key) in &by_age {
-            self.adopt(key);
-        }
-        for (_, key) in &by_age {
-            self.converge(key, now);
-        }
-        self.settle(now);
-    }
-
-    /// Lets those try again who wait for something that has happened, until nothing more happens.
-    fn settle(&mut self, now: Timestamp) {
-        if !self.listed.decided {
-            self.ipam.take_changes();
-            return;
-        }
-        loop {
-            let changes = self.ipam.take_changes();
-            if changes.is_empty() {
-                return;
-            }
-            let mut again: BTreeSet<Age> = BTreeSet::new();
-            let mut freed: BTreeSet<(Arc<str>, Family)> = BTreeSet::new();
-            for change in changes {
-                self.touched.insert(change.pool.clone());
-                again.extend(self.waiting.on(&For::Address(change.address)).cloned());
-                if let Some(group) = change.shared {
-                    again.extend(self.waiting.on(&For::Join(change.pool.clone(), group)).cloned());
-                }
-                if change.free {
-                    freed.insert((change.pool, Family::of(change.address)));
-                }
-            }
-            for (_, key) in again {
-                self.converge(&key, now);
-            }
-            for (pool, family) in freed {
-                self.hand_out(&pool, family, now);
-            }
-        }
-    }
-
-    /// Gives what is free in a pool to those who wait for it, oldest first. Each is tried once.
-    fn hand_out(&mut self, pool: &Arc<str>, family: Family, now: Timestamp) {
-        let mut last: Option<Age> = None;
-        while self.ipam.counts(pool, family).available() > 0 {
-            let Some(next) = self.waiting.after(&For::Free(pool.clone(), family), last.as_ref()).cloned()
-            else {
-                return;
-            };
-            self.converge(&next.1, now);
-            last = Some(next);
-        }
-    }
-
     fn namespace_selectors(&self) -> impl Iterator<Item = &Selector> {
         let allocations = self.config.pools.values().filter_map(|pool| pool.allocation.as_ref());
         allocations.flat_map(|allocation| &allocation.namespace_selectors)
+    }
+
+    /// Whether labels of a namespace matter that was not seen yet. Deciding without them could put a Service into a pool
+    /// where it then stays.
+    fn is_blind(&self, namespace: &str) -> bool {
+        !self.namespaces.contains_key(namespace) && self.namespace_selectors().next().is_some()
+    }
+
+    /// It is `now`: what was kept for somebody only until now is free.
+    fn advance(&mut self, now: Timestamp) {
+        self.ipam.advance(now);
     }
 }
 
@@ -330,21 +194,4 @@ fn demand<'a>(namespaces: &'a BTreeMap<String, Labels>, balancer: &'a LoadBalanc
         namespace_labels: namespaces.get(&balancer.key.namespace),
         sharing: Sharing::of(balancer),
     }
-}
-
-/// What decides which Services of a pool are covered by an advertisement.
-fn coverage<'a>(config: &'a Config, pool: &'a Pool) -> BTreeSet<(bool, &'a str, Vec<String>)> {
-    let selectors = |list: &[Selector]| list.iter().map(|s| format!("{s:?}")).collect();
-    let l2 = config.l2_advertisements.values().filter(|ad| ad.pools.covers(pool));
-    let bgp = config.bgp_advertisements.values().filter(|ad| {
-        ad.pools.covers(pool) && !config.lookup.withheld.contains(&(ad.name.clone(), pool.name.clone()))
-    });
-    let l2 = l2.map(|ad| (false, ad.name.as_str(), selectors(&ad.service_selectors)));
-    l2.chain(bgp.map(|ad| (true, ad.name.as_str(), selectors(&ad.service_selectors)))).collect()
-}
-
-/// Addresses in the order of the families.
-fn in_order(mut addresses: Vec<IpAddr>, first: Family) -> Vec<IpAddr> {
-    addresses.sort_by_key(|ip| Family::of(*ip) != first);
-    addresses
 }

@@ -1,7 +1,7 @@
 //! The configuration objects: what they say together, and the status of each.
 
 use fairlead_crds::api::{
-    self, ACCEPTED, BFDProfile, BGPAdvertisement, BGPPeer, Community, IPAddressPool, L2Advertisement,
+    ACCEPTED, BFDProfile, BGPAdvertisement, BGPPeer, Community, IPAddressPool, L2Advertisement,
 };
 use fairlead_crds::resolve::{Accepted, Kind, ObjectRef, Objects, Resolution, resolve};
 use fairlead_runtime::watch::Change;
@@ -10,7 +10,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time
 use serde_json::{Value, json};
 
 use super::status::whole_seconds;
-use crate::ipam::{Counts, Family, Ipam};
 
 /// All configuration objects as last seen, and what they resolve to.
 #[derive(Debug, Default)]
@@ -20,15 +19,26 @@ pub struct Configuration {
     resolution: Resolution,
 }
 
-/// What to write to a configuration object: a merge patch on its `status` subresource.
+/// What to write to a configuration object: a merge patch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObjectPatch {
     /// The object.
     pub object: ObjectRef,
+    /// On which part of it.
+    pub part: Part,
     /// The version that was decided on.
     pub resource_version: String,
     /// The body of the patch.
     pub body: Value,
+}
+
+/// The parts of an object that are written apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The `status` subresource.
+    Status,
+    /// Everything else; of that, only finalizers are ours.
+    Main,
 }
 
 /// A kind of configuration objects.
@@ -68,8 +78,16 @@ macro_rules! configures {
                 self.status.as_ref().map_or(&[], |status| &status.conditions)
             }
             fn meaning(&self) -> Self {
-                let ObjectMeta { name, uid, labels, creation_timestamp, .. } = self.metadata.clone();
-                let metadata = ObjectMeta { name, uid, labels, creation_timestamp, ..ObjectMeta::default() };
+                let ObjectMeta { name, uid, labels, creation_timestamp, deletion_timestamp, .. } =
+                    self.metadata.clone();
+                let metadata = ObjectMeta {
+                    name,
+                    uid,
+                    labels,
+                    creation_timestamp,
+                    deletion_timestamp,
+                    ..ObjectMeta::default()
+                };
                 Self { metadata, spec: self.spec.clone(), status: None }
             }
         }
@@ -161,55 +179,62 @@ impl Configuration {
         self.objects.pools.iter().filter_map(|pool| pool.metadata.name.as_deref())
     }
 
-    /// What to write to a pool: its condition, and how full it is.
-    pub fn pool_patch(&self, name: &str, ipam: &Ipam, now: Timestamp) -> Option<ObjectPatch> {
-        let pool = self.objects.pools.iter().find(|pool| pool.metadata.name.as_deref() == Some(name))?;
-        let accepted = self.accepted(pool)?;
-        let [v4, v6] = [Family::V4, Family::V6].map(|family| ipam.counts(name, family));
-        let saturated = |n: u128| Some(i64::try_from(n).unwrap_or(i64::MAX));
-        let old = pool.status.clone().unwrap_or_default();
-        let new = api::IPAddressPoolStatus {
-            assigned_ipv4: saturated(v4.assigned),
-            assigned_ipv6: saturated(v6.assigned),
-            available_ipv4: saturated(Counts::available(&v4)),
-            available_ipv6: saturated(Counts::available(&v6)),
-            conditions: with_accepted(pool, &accepted, now).unwrap_or_else(|| old.conditions.clone()),
-        };
-        let status = serde_json::to_value(&new).unwrap_or_default();
-        (new != old).then(|| object_patch(pool, status))
-    }
-
     fn accepted<K: Configures>(&self, object: &K) -> Option<Accepted> {
         let name = object.metadata().name.clone()?;
         self.resolution.accepted(&ObjectRef { kind: K::KIND, name })
+    }
+
+    /// A pool, accepted or not, and the verdict on it.
+    pub(super) fn pool(&self, name: &str) -> Option<(&IPAddressPool, Accepted)> {
+        let pool = self.objects.pools.iter().find(|pool| pool.metadata.name.as_deref() == Some(name))?;
+        Some((pool, self.accepted(pool)?))
+    }
+
+    /// All pools, accepted or not.
+    pub(super) fn pools(&self) -> &[IPAddressPool] {
+        &self.objects.pools
     }
 }
 
 /// All conditions of an object with `Accepted` as it should be; `None` when it is.
 fn with_accepted<K: Configures>(object: &K, accepted: &Accepted, now: Timestamp) -> Option<Vec<Condition>> {
-    let status = if accepted.status { "True" } else { "False" };
-    let old = object.conditions().iter().find(|condition| condition.type_ == ACCEPTED);
-    let since = old.filter(|c| c.status == status).map(|c| c.last_transition_time.clone());
-    let new = Condition {
-        type_: ACCEPTED.to_owned(),
-        status: status.to_owned(),
-        reason: accepted.reason.clone(),
-        message: accepted.message.clone(),
-        last_transition_time: since.unwrap_or_else(|| Time(whole_seconds(now))),
-        observed_generation: object.metadata().generation,
-    };
-    if old == Some(&new) {
+    let Accepted { status, reason, message } = accepted.clone();
+    let new = dated(object, ACCEPTED, status, reason, message, now);
+    if object.conditions().contains(&new) {
         return None;
     }
     let others = object.conditions().iter().filter(|condition| condition.type_ != ACCEPTED).cloned();
     Some(others.chain([new]).collect())
 }
 
-fn object_patch<K: Configures>(object: &K, status: Value) -> ObjectPatch {
+/// A condition of an object, with the time of the last change of its status.
+pub(super) fn dated<K: Configures>(
+    object: &K,
+    type_: &str,
+    status: bool,
+    reason: String,
+    message: String,
+    now: Timestamp,
+) -> Condition {
+    let status = if status { "True" } else { "False" };
+    let old = object.conditions().iter().find(|condition| condition.type_ == type_);
+    let since = old.filter(|c| c.status == status).map(|c| c.last_transition_time.clone());
+    Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason,
+        message,
+        last_transition_time: since.unwrap_or_else(|| Time(whole_seconds(now))),
+        observed_generation: object.metadata().generation,
+    }
+}
+
+pub(super) fn object_patch<K: Configures>(object: &K, status: Value) -> ObjectPatch {
     let metadata = object.metadata();
     let resource_version = metadata.resource_version.clone().unwrap_or_default();
     ObjectPatch {
         object: ObjectRef { kind: K::KIND, name: metadata.name.clone().unwrap_or_default() },
+        part: Part::Status,
         body: json!({ "metadata": { "resourceVersion": resource_version }, "status": status }),
         resource_version,
     }

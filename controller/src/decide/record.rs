@@ -2,18 +2,21 @@
 
 use std::net::IpAddr;
 
-use fairlead_crds::service::ObjectKey;
+use fairlead_crds::service::{LoadBalancer, ObjectKey, pool_of_nth};
+use jiff::Timestamp;
 
-use super::status::Told;
+use super::said::Said;
+use super::waiting::{Age, Asker};
 use super::{Decision, Index, Observed, Outcome, demand};
-use crate::ipam::Ipam;
+use crate::ipam::{Ipam, Refusal};
 
 /// What is known of a Service.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) observed: Observed,
     pub(super) outcome: Outcome,
-    pub(super) told: Told,
+    /// What has been said about it: its status may not show it yet.
+    pub(super) told: Said,
     /// Addresses it no longer holds, but that its status still shows, or that a write on the way may still put there.
     /// Nobody else gets them before: at no time does the API show an address twice, and a restart cannot find it so.
     pub(super) departing: Vec<IpAddr>,
@@ -22,26 +25,29 @@ pub(super) struct Record {
 }
 
 impl Index {
-    /// Takes note of what a Service says now.
-    pub(super) fn take_in(&mut self, observed: Observed) {
+    /// Takes note of what a Service says now. Returns whether somebody else wrote addresses into it.
+    pub(super) fn take_in(&mut self, observed: Observed) -> bool {
         let key = &observed.balancer.key;
         match self.services.get_mut(key) {
             Some(record) if record.observed.balancer.uid == observed.balancer.uid => {
-                if record.observed.balancer.resource_version != observed.balancer.resource_version {
+                let (old, new) = (&record.observed.balancer, &observed.balancer);
+                let foreign = new.ingress != old.ingress
+                    && !new.ingress.is_empty()
+                    && !new.ingress.iter().all(|ip| record.promised.contains(ip));
+                if old.resource_version != new.resource_version {
                     record.promised.clear();
                 }
                 record.observed = observed;
+                foreign
             }
             Some(_) => {
                 // Deleted and made again without our seeing it in between: what the old one held is free.
                 self.forget(&key.clone());
-                self.take_in(observed);
+                self.take_in(observed)
             }
             None => {
-                let told = Told::by(&observed);
-                let outcome = Outcome::Undecided;
-                let record = Record { observed, outcome, told, departing: Vec::new(), promised: Vec::new() };
-                self.services.insert(record.observed.balancer.key.clone(), record);
+                self.services.insert(key.clone(), Record::new(observed));
+                false
             }
         }
     }
@@ -54,17 +60,47 @@ impl Index {
         let is_new = record.outcome == Outcome::Undecided && self.ipam.holding(key).is_none();
         if is_new && !balancer.ingress.is_empty() {
             let demand = demand(&self.namespaces, balancer);
-            if let Err(why) = self.ipam.adopt(&demand, balancer.allocated_from.as_deref(), &balancer.ingress)
-            {
+            if let Err(why) = self.ipam.keep(&demand, &shown(balancer)) {
                 tracing::debug!(service = %key, ingress = ?balancer.ingress, %why, "cannot keep what its status has");
             }
         }
         record.depart(&mut self.ipam);
     }
 
+    /// Somebody else wrote addresses into a Service: another controller that believes it leads, or a person. What the API
+    /// shows counts, so that all who look at it come to the same end: the Service has them, unless an older one shows
+    /// them too. Whoever was only meant to get one of them gets another.
+    pub(super) fn heed(&mut self, key: &ObjectKey, now: Timestamp) {
+        let Some(record) = self.services.get(key) else { return };
+        let balancer = record.observed.balancer.clone();
+        if self.ipam.holding(key).is_some_and(|held| held.ips().eq(balancer.ingress.iter().copied())) {
+            return;
+        }
+        let age = (balancer.created, key);
+        let demand = demand(&self.namespaces, &balancer);
+        let mut losers = Vec::new();
+        // Each round takes away one of those in the way, of which there are few.
+        while let Err(Refusal::InUse { address, holder, .. }) = self.ipam.keep(&demand, &shown(&balancer)) {
+            let Some(other) = self.services.get(&*holder) else { break };
+            let shows = other.observed.balancer.ingress.contains(&address);
+            let older = (other.created(), &*holder) < age;
+            if (shows && older) || !self.ipam.holders(address).contains(&holder) {
+                break;
+            }
+            self.ipam.give_way(&holder);
+            losers.push(holder);
+        }
+        for loser in losers {
+            if let Some(record) = self.services.get_mut(&*loser) {
+                record.depart(&mut self.ipam);
+            }
+            self.converge(&loser, now);
+        }
+    }
+
     pub(super) fn forget(&mut self, key: &ObjectKey) {
         self.ipam.release(key);
-        self.waiting.remove(key);
+        self.waiting.remove(&Asker::Service(key.clone()));
         if let Some(record) = self.services.remove(key) {
             for ip in record.departing {
                 self.ipam.unreserve(ip, key);
@@ -75,14 +111,29 @@ impl Index {
 }
 
 impl Record {
+    pub(super) fn new(observed: Observed) -> Self {
+        Self {
+            told: observed.said,
+            observed,
+            outcome: Outcome::Undecided,
+            departing: Vec::new(),
+            promised: Vec::new(),
+        }
+    }
+
     pub(super) fn created(&self) -> i64 {
         self.observed.balancer.created
+    }
+
+    pub(super) fn age(&self) -> Age {
+        (self.created(), Asker::Service(self.observed.balancer.key.clone()))
     }
 
     /// Keeps what its status shows beyond what it holds from everybody else, and gives back what it shows no longer.
     pub(super) fn depart(&mut self, ipam: &mut Ipam) {
         let balancer = &self.observed.balancer;
-        let held = ipam.holding(&balancer.key).map(|held| held.addresses.clone()).unwrap_or_default();
+        let held: Vec<IpAddr> =
+            ipam.holding(&balancer.key).map(|held| held.ips().collect()).unwrap_or_default();
         let shown = balancer.ingress.iter().chain(&self.promised);
         let shown = shown.filter(|ip| !held.contains(ip)).copied().collect();
         for ip in std::mem::replace(&mut self.departing, shown) {
@@ -94,4 +145,11 @@ impl Record {
             ipam.reserve(*ip, &balancer.key);
         }
     }
+}
+
+/// The addresses in a Service's status, each with the pool that it says it is from.
+fn shown(balancer: &LoadBalancer) -> Vec<(IpAddr, Option<&str>)> {
+    let from = balancer.allocated_from.as_deref();
+    let pools = (0..).map(|n| from.map(|names| pool_of_nth(names, n)));
+    balancer.ingress.iter().copied().zip(pools).collect()
 }

@@ -5,6 +5,8 @@ use fairlead_crds::service::LoadBalancer;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use super::said::{Said, is_ours};
+
 /// A Service of ours and its status as last seen.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observed {
@@ -12,10 +14,12 @@ pub struct Observed {
     pub balancer: LoadBalancer,
     /// Value of the annotation that we write, in our spelling only.
     pub pool_annotation: Option<String>,
-    /// `status.loadBalancer.ingress` has entries that are not as we write them.
-    pub odd_ingress: bool,
-    /// `status.conditions`, those of others too: a merge patch replaces the whole list.
-    pub conditions: Vec<Condition>,
+    /// Something of ours in the status is not as we write it.
+    pub odd: bool,
+    /// Our conditions.
+    pub said: Said,
+    /// Conditions of others: a merge patch replaces the whole list.
+    pub other_conditions: Vec<Condition>,
 }
 
 impl Observed {
@@ -25,10 +29,13 @@ impl Observed {
         let status = service.status.as_ref();
         let ingress = status.and_then(|status| status.load_balancer.as_ref()?.ingress.as_deref());
         let annotations = service.metadata.annotations.as_ref();
+        let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        let said = Said::by(conditions);
         Some(Self {
-            odd_ingress: ingress.unwrap_or_default().iter().any(is_odd),
+            odd: ingress.unwrap_or_default().iter().any(is_odd) || said.is_none(),
             pool_annotation: annotations.and_then(|a| a.get(keys::ALLOCATED_FROM_POOL)).cloned(),
-            conditions: status.and_then(|status| status.conditions.clone()).unwrap_or_default(),
+            said: said.unwrap_or_default(),
+            other_conditions: conditions.iter().filter(|c| !is_ours(c)).cloned().collect(),
             balancer,
         })
     }

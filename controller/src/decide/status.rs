@@ -3,18 +3,32 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use fairlead_crds::config::Closed;
 use fairlead_crds::keys;
-use fairlead_crds::service::ObjectKey;
+use fairlead_crds::service::{LoadBalancer, ObjectKey};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 
+use super::said::{Said, condition};
 use super::{Observed, Outcome};
-use crate::ipam::{Holding, Refusal};
+use crate::ipam::{Held, Holding, Refusal, Retained};
 
-/// Reasons in conditions and events. They are part of the API: never renamed, only added to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reason {
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Reasons in conditions and events. They are part of the API: never renamed, only added to.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Reason {
+            const ALL: &[(Self, &str)] = &[$((Self::$name, stringify!($name)),)*];
+        }
+    };
+}
+
+reasons! {
     /// The Service has its addresses.
     Allocated,
     /// What it asks for cannot be understood or contradicts itself.
@@ -27,8 +41,20 @@ pub enum Reason {
     PoolNotFound,
     /// The pool it names is refused, or the pool of the addresses that it has and keeps.
     PoolRefused,
+    /// The pool it names is disabled: it gives nothing more.
+    PoolDisabled,
+    /// The pool it names is being deleted.
+    PoolDeleting,
+    /// It keeps addresses that their pool would not give it now.
+    Retained,
     /// The address it names is another Service's.
     AddressInUse,
+    /// The address it names is kept for another Service: by a claim, or for a while after that released it.
+    AddressReserved,
+    /// A claim for it has nothing reserved yet.
+    ClaimPending,
+    /// A claim cannot be understood.
+    InvalidClaim,
     /// The address it names is shared, but not with this Service.
     SharingConflict,
     /// The address it names is in no pool, or not in the pool it names.
@@ -73,54 +99,46 @@ pub struct Event {
     pub message: String,
 }
 
-/// What has been said about a Service: its status may not show it yet.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Told {
-    conditions: Vec<Condition>,
+/// What to write, if the status differs from the outcome, and what events to send, if the outcome is news after what has
+/// been `told`.
+pub(super) fn tell(
+    told: &mut Said,
+    observed: &Observed,
+    outcome: &Outcome,
+    now: Timestamp,
+) -> (Option<StatusPatch>, Vec<Event>) {
+    let mut conditions = conditions(outcome);
+    let mut events = Vec::new();
+    for condition in &mut conditions {
+        let type_ = condition.type_.as_str();
+        // The time is that of the last change of status, as seen or else as said.
+        let earlier = [observed.said.line(type_), told.line(type_)].into_iter().flatten();
+        let status = condition.status == "True";
+        let same = { earlier }.find(|line| line.status == status);
+        let since = same.and_then(|line| Timestamp::from_second(line.since).ok());
+        condition.last_transition_time = Time(since.unwrap_or_else(|| whole_seconds(now)));
+    }
+    let said = Said::by(&conditions).unwrap_or_default();
+    for condition in &conditions {
+        let line = said.line(&condition.type_);
+        if line.is_some_and(|line| line.is_news_after(told.line(&condition.type_))) {
+            events.extend(event(condition, &observed.balancer));
+        }
+    }
+    *told = said;
+    (patch(observed, outcome, said, conditions), events)
 }
 
-impl Told {
-    /// What the status of a Service says that is seen for the first time.
-    pub(super) fn by(observed: &Observed) -> Self {
-        Self { conditions: observed.conditions.iter().filter(|c| is_ours(c)).cloned().collect() }
-    }
-
-    /// What to write, if the status differs from the outcome, and what events to send, if the outcome is news.
-    pub(super) fn tell(
-        &mut self,
-        observed: &Observed,
-        outcome: &Outcome,
-        now: Timestamp,
-    ) -> (Option<StatusPatch>, Vec<Event>) {
-        let mut conditions = conditions(outcome);
-        for condition in &mut conditions {
-            // The time is that of the last change of status, as seen or else as said.
-            let earlier = [&observed.conditions, &self.conditions].into_iter().flatten();
-            let mut same = earlier.filter(|c| c.type_ == condition.type_ && c.status == condition.status);
-            let time =
-                same.next().map_or_else(|| Time(whole_seconds(now)), |c| c.last_transition_time.clone());
-            condition.last_transition_time = time;
-        }
-        let events = conditions.iter().filter_map(|c| self.event(c, &observed.balancer)).collect();
-        self.conditions.clone_from(&conditions);
-        (patch(observed, outcome, conditions), events)
-    }
-
-    fn event(&self, condition: &Condition, service: &fairlead_crds::service::LoadBalancer) -> Option<Event> {
-        let news = |told: &&Condition| told.type_ == condition.type_ && told.reason == condition.reason;
-        if self.conditions.iter().find(news).is_some_and(|told| told.message == condition.message) {
-            return None;
-        }
-        let reason = Reason::parse(&condition.reason)?;
-        // That it is covered is as it should be.
-        (reason != Reason::Covered).then(|| Event {
-            service: service.key.clone(),
-            uid: service.uid.clone(),
-            warning: reason != Reason::Allocated,
-            reason,
-            message: condition.message.clone(),
-        })
-    }
+fn event(condition: &Condition, service: &LoadBalancer) -> Option<Event> {
+    let reason = Reason::parse(&condition.reason)?;
+    // That it is covered is as it should be.
+    (reason != Reason::Covered).then(|| Event {
+        service: service.key.clone(),
+        uid: service.uid.clone(),
+        warning: reason != Reason::Allocated,
+        reason,
+        message: condition.message.clone(),
+    })
 }
 
 impl StatusPatch {
@@ -148,72 +166,75 @@ fn conditions(outcome: &Outcome) -> Vec<Condition> {
         Outcome::Refused { reason, message } => {
             vec![condition(keys::ALLOCATED, false, *reason, message.clone())]
         }
-        Outcome::Allocated { holding, pool_refused, covered, invalid_request } => {
-            let Holding { pool, addresses } = holding;
-            let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-            let addresses = addresses.join(" and ");
-            let source = format!("{addresses} from IPAddressPool {pool}");
-            let allocated = match invalid_request {
-                None if *pool_refused => (
-                    Reason::PoolRefused,
-                    format!("keeps {source}, which is refused: see its condition Accepted"),
-                ),
-                None => (Reason::Allocated, source),
-                Some(why) => (Reason::InvalidRequest, format!("keeps {source}: {why}")),
+        Outcome::Allocated { holding, uncovered, invalid_request } => {
+            let source = source(holding);
+            let retained = holding.held.iter().find_map(|held| Some((&held.pool, held.retained?)));
+            let allocated = match (invalid_request, retained) {
+                (Some(why), _) => (Reason::InvalidRequest, format!("keeps {source}: {why}")),
+                (None, Some((pool, why))) => {
+                    let reason = match why {
+                        Retained::PoolRefused => Reason::PoolRefused,
+                        Retained::NoLongerInPool | Retained::NotAdmitted(_) => Reason::Retained,
+                    };
+                    (reason, format!("keeps {source}: IPAddressPool {pool} {}", why.explain()))
+                }
+                (None, None) => (Reason::Allocated, source),
             };
-            let advertised = if *covered {
-                (Reason::Covered, "an advertisement covers these addresses".to_owned())
-            } else {
-                let message = format!(
-                    "no L2Advertisement and no BGPAdvertisement covers IPAddressPool {pool} for this Service"
-                );
-                (Reason::NoAdvertisement, message)
+            let advertised = match uncovered {
+                None => (Reason::Covered, "an advertisement covers these addresses".to_owned()),
+                Some(pool) => {
+                    let message = format!(
+                        "no L2Advertisement and no BGPAdvertisement covers IPAddressPool {pool} for this Service"
+                    );
+                    (Reason::NoAdvertisement, message)
+                }
             };
             vec![
                 condition(keys::ALLOCATED, true, allocated.0, allocated.1),
-                condition(keys::ADVERTISED, *covered, advertised.0, advertised.1),
+                condition(keys::ADVERTISED, uncovered.is_none(), advertised.0, advertised.1),
             ]
         }
     }
 }
 
-fn condition(type_: &str, status: bool, reason: Reason, message: String) -> Condition {
-    Condition {
-        type_: type_.to_owned(),
-        status: if status { "True" } else { "False" }.to_owned(),
-        reason: reason.to_string(),
-        message,
-        last_transition_time: Time(Timestamp::UNIX_EPOCH),
-        observed_generation: None,
+/// The addresses and where they are from.
+fn source(holding: &Holding) -> String {
+    match holding.held.as_slice() {
+        [a, b] if a.pool == b.pool => format!("{} and {} from IPAddressPool {}", a.ip, b.ip, a.pool),
+        held => {
+            let each = |Held { ip, pool, .. }: &Held| format!("{ip} from IPAddressPool {pool}");
+            held.iter().map(each).collect::<Vec<_>>().join(" and ")
+        }
     }
 }
 
 /// The patch that makes the status what it should be; `None` when it is.
-fn patch(observed: &Observed, outcome: &Outcome, ours: Vec<Condition>) -> Option<StatusPatch> {
+fn patch(
+    observed: &Observed,
+    outcome: &Outcome,
+    said: Said,
+    conditions: Vec<Condition>,
+) -> Option<StatusPatch> {
     let (pool, ingress) = match outcome {
         Outcome::Undecided => return None,
         Outcome::Refused { .. } => (None, Vec::new()),
-        Outcome::Allocated { holding, .. } => (Some(holding.pool.to_string()), holding.addresses.clone()),
+        Outcome::Allocated { holding, .. } => {
+            (Some(holding.pools().join(",")), holding.ips().collect::<Vec<IpAddr>>())
+        }
     };
     let same_pool = observed.pool_annotation == pool;
     let balancer = &observed.balancer;
-    let seen: Vec<&Condition> = observed.conditions.iter().filter(|c| is_ours(c)).collect();
-    let same_conditions = seen.len() == ours.len() && ours.iter().all(|c| seen.contains(&c));
-    if same_pool && !observed.odd_ingress && balancer.ingress == ingress && same_conditions {
+    if same_pool && !observed.odd && balancer.ingress == ingress && observed.said == said {
         return None;
     }
-    let others = observed.conditions.iter().filter(|c| !is_ours(c)).cloned();
+    let others = observed.other_conditions.iter().cloned();
     Some(StatusPatch {
         service: balancer.key.clone(),
         resource_version: balancer.resource_version.clone(),
         pool_annotation: (!same_pool).then_some(pool),
         ingress,
-        conditions: others.chain(ours).collect(),
+        conditions: others.chain(conditions).collect(),
     })
-}
-
-fn is_ours(condition: &Condition) -> bool {
-    condition.type_ == keys::ALLOCATED || condition.type_ == keys::ADVERTISED
 }
 
 /// The API keeps no fractions of a second.
@@ -222,38 +243,25 @@ pub(super) fn whole_seconds(time: Timestamp) -> Timestamp {
 }
 
 impl Reason {
-    const ALL: [Self; 13] = [
-        Self::Allocated,
-        Self::InvalidRequest,
-        Self::PoolExhausted,
-        Self::NoPoolMatches,
-        Self::PoolNotFound,
-        Self::PoolRefused,
-        Self::AddressInUse,
-        Self::SharingConflict,
-        Self::AddressNotInPool,
-        Self::FamilyMismatch,
-        Self::NoClusterIP,
-        Self::Covered,
-        Self::NoAdvertisement,
-    ];
-
     /// The reason for what the allocator says.
     pub fn of(refusal: &Refusal) -> Self {
         match refusal {
-            Refusal::NoPoolMatches { .. } | Refusal::NotAdmitted(..) => Self::NoPoolMatches,
+            Refusal::NoPool | Refusal::NoPoolMatches(_) | Refusal::NotAdmitted(..) => Self::NoPoolMatches,
             Refusal::NoSuchPool(_) => Self::PoolNotFound,
             Refusal::PoolRefused(_) => Self::PoolRefused,
+            Refusal::PoolClosed(_, Closed::Disabled) => Self::PoolDisabled,
+            Refusal::PoolClosed(_, Closed::Deleting) => Self::PoolDeleting,
             Refusal::FamilyMismatch(..) => Self::FamilyMismatch,
             Refusal::Exhausted { .. } => Self::PoolExhausted,
             Refusal::NotInPool(_) | Refusal::SeveralPools(_) => Self::AddressNotInPool,
             Refusal::InUse { conflict, .. } if conflict.is_between_sharers() => Self::SharingConflict,
             Refusal::InUse { .. } => Self::AddressInUse,
+            Refusal::Reserved { .. } => Self::AddressReserved,
         }
     }
 
-    fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.to_string() == text)
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, name)| *name == text).map(|(reason, _)| *reason)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Services that have not what they want, by what they wait for.
+//! Services and claims that have not what they want, by what they wait for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,10 +9,19 @@ use fairlead_crds::service::ObjectKey;
 
 use crate::ipam::{Family, Group};
 
-/// Creation time and name: the oldest Service is served first.
-pub(super) type Age = (i64, ObjectKey);
+/// Who wants addresses. Of the same age, claims come first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Asker {
+    /// An `IPClaim`.
+    Claim(ObjectKey),
+    /// A Service.
+    Service(ObjectKey),
+}
 
-/// What may help a Service that waits.
+/// Creation time and name: the oldest is served first.
+pub(super) type Age = (i64, Asker);
+
+/// What may help somebody who waits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum For {
     /// An address of this family becomes free in this pool.
@@ -28,32 +37,35 @@ pub(super) enum For {
 /// See the head of this file.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    services: BTreeMap<ObjectKey, (i64, Vec<For>)>,
+    askers: BTreeMap<Asker, (i64, Vec<For>)>,
     by: BTreeMap<For, BTreeSet<Age>>,
+    services: usize,
 }
 
 impl Waiting {
-    /// How many wait.
-    pub(super) fn len(&self) -> usize {
-        self.services.len()
+    /// How many Services wait.
+    pub(super) fn services(&self) -> usize {
+        self.services
     }
 
-    /// A Service waits for any of `what`.
-    pub(super) fn insert(&mut self, (created, service): Age, what: Vec<For>) {
-        self.remove(&service);
+    /// Somebody waits for any of `what`.
+    pub(super) fn insert(&mut self, (created, asker): Age, what: Vec<For>) {
+        self.remove(&asker);
         if what.is_empty() {
             return;
         }
         for one in &what {
-            self.by.entry(one.clone()).or_default().insert((created, service.clone()));
+            self.by.entry(one.clone()).or_default().insert((created, asker.clone()));
         }
-        self.services.insert(service, (created, what));
+        self.services += usize::from(matches!(asker, Asker::Service(_)));
+        self.askers.insert(asker, (created, what));
     }
 
-    /// A Service no longer waits.
-    pub(super) fn remove(&mut self, service: &ObjectKey) {
-        let Some((created, what)) = self.services.remove(service) else { return };
-        let age = (created, service.clone());
+    /// Somebody no longer waits.
+    pub(super) fn remove(&mut self, asker: &Asker) {
+        let Some((created, what)) = self.askers.remove(asker) else { return };
+        self.services -= usize::from(matches!(asker, Asker::Service(_)));
+        let age = (created, asker.clone());
         for one in what {
             if let Some(ages) = self.by.get_mut(&one) {
                 ages.remove(&age);

@@ -3,63 +3,107 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::{Family, Ipam};
+use super::counts::Tally;
+use super::{Family, Ipam, PoolState};
 
 impl Ipam {
-    /// Whether an address is held of a refused pool.
-    fn is_kept(&self, ip: IpAddr) -> bool {
-        self.refused.keys().any(|pool| self.held_of_refused(pool).any(|held| held == ip))
-    }
-
     /// The invariants of design.md, checked the slow way.
     pub(crate) fn check(&self) {
-        for (ip, holders) in &self.addresses {
-            match self.pool_of(*ip).map(|pool| self.pools[pool].space(Family::of(*ip))) {
-                Some(space) => assert!(
-                    space.slot(*ip).is_some() && space.first_free() != space.slot(*ip),
-                    "{ip} is held and free"
-                ),
-                None => assert!(self.is_kept(*ip), "{ip} is held of no pool"),
+        for (ip, occupied) in &self.addresses {
+            if let Some(pool) = self.pool_of(*ip) {
+                let space = self.pools[pool].space(Family::of(*ip));
+                assert!(space.first_free() != space.slot(*ip), "{ip} is held and free");
             }
-            for (i, a) in holders.iter().enumerate() {
-                assert!(self.services[a].holding.addresses.contains(ip));
-                for b in &holders[i + 1..] {
+            assert!(!occupied.holders.is_empty());
+            for (i, a) in occupied.holders.iter().enumerate() {
+                let held = self.services[a].holding.held.iter().find(|held| held.ip == *ip).unwrap();
+                assert_eq!(held.pool, occupied.pool, "{ip} is held of two pools");
+                for b in &occupied.holders[i + 1..] {
                     let (a, b) = (&self.services[a].sharing, &self.services[b].sharing);
                     assert_eq!(a.join(b), Ok(()), "{ip} is held by two");
                 }
-                for b in &holders[i + 1..] {
-                    let (a, b) = (&self.services[a].holding.pool, &self.services[b].holding.pool);
-                    assert_eq!(a, b, "{ip} is held of two pools");
-                }
             }
         }
-        for (service, held) in &self.services {
-            assert!(!held.holding.addresses.is_empty());
-            for ip in &held.holding.addresses {
-                assert!(self.addresses[ip].contains(service));
-                assert!(self.is_kept(*ip) || self.pool_of(*ip) == Some(&held.holding.pool));
+        for (service, entry) in &self.services {
+            assert!(!entry.holding.held.is_empty());
+            for held in &entry.holding.held {
+                assert!(self.addresses[&held.ip].holders.contains(service));
+                let may_give = self.pool_of(held.ip) == Some(&held.pool);
+                assert!(may_give || held.retained.is_some(), "{} is retained without saying so", held.ip);
             }
         }
-        for (pool, holders) in &self.refused {
-            assert!(!self.pools.contains_key(pool));
-            let held = self.services.iter().filter(|(_, held)| held.holding.pool == *pool);
-            assert!(held.map(|(service, _)| service).eq(holders), "holders of {pool}");
+        for (claim, claimed) in &self.claims {
+            for ip in &claimed.addresses {
+                assert_eq!(self.claim_of(*ip), Some(&(claim.clone(), claimed.service.clone())), "{ip}");
+                let holders = self.holders(*ip);
+                assert!(holders.iter().all(|holder| **holder == claimed.service), "{ip} is claimed and held");
+            }
         }
+        self.check_reservations();
+        self.check_tallies();
         for (name, state) in &self.pools {
-            for family in [Family::V4, Family::V6] {
-                let taken: BTreeSet<&IpAddr> =
-                    self.addresses.keys().chain(self.reservations.keys()).collect();
-                let taken = taken.into_iter().filter(|ip| Family::of(**ip) == family);
-                let taken = taken.filter(|ip| self.pool_of(**ip) == Some(name)).count();
-                assert_eq!(state.space(family).taken(), taken as u128, "{name} {family}");
-            }
-            let listed: usize = state.shared.values().flat_map(|m| m.values()).map(BTreeSet::len).sum();
-            let shared = self
-                .addresses
-                .keys()
-                .filter(|ip| self.pool_of(**ip) == Some(name) && self.sharing_of(**ip, None).is_some())
-                .filter(|ip| !self.is_kept(**ip));
-            assert_eq!(listed, shared.count(), "index of shared addresses of {name}");
+            self.check_pool(name, state);
         }
+    }
+
+    fn check_reservations(&self) {
+        for (ip, reservation) in &self.reservations {
+            assert!(!reservation.is_empty(), "{ip} is reserved for nobody");
+        }
+        for (service, ips) in &self.reserved {
+            for ip in ips {
+                assert!(self.reservations[ip].is_for(service), "{ip} is not reserved for {service}");
+            }
+        }
+        for (_, ip) in &self.expiries {
+            assert!(!self.addresses.contains_key(ip), "{ip} is held, and kept for its last holder");
+        }
+    }
+
+    fn check_tallies(&self) {
+        for (pool, tally) in &self.tallies {
+            let of_pool: BTreeSet<_> = self
+                .services
+                .iter()
+                .filter(|(_, entry)| entry.holding.held.iter().any(|held| held.pool == *pool))
+                .map(|(service, _)| service.clone())
+                .collect();
+            assert_eq!(tally.holders, of_pool, "holders of {pool}");
+            for family in Family::BOTH {
+                let at = Tally::at(family);
+                let held =
+                    self.addresses.iter().filter(|(ip, o)| Family::of(**ip) == family && o.pool == *pool);
+                assert_eq!(tally.assigned[at], held.count() as u64, "{pool} {family} assigned");
+                let all = self.services.values().flat_map(|entry| &entry.holding.held);
+                let retained: BTreeSet<IpAddr> = all
+                    .filter(|h| h.pool == *pool && h.retained.is_some() && Family::of(h.ip) == family)
+                    .map(|h| h.ip)
+                    .collect();
+                assert!(retained.iter().eq(tally.retained[at].keys()), "{pool} {family} retained");
+                let kept = self.reservations.iter().filter(|(ip, reservation)| {
+                    Family::of(**ip) == family
+                        && reservation.is_kept()
+                        && !self.addresses.contains_key(ip)
+                        && self.pool_of(**ip) == Some(pool)
+                });
+                assert_eq!(tally.reserved[at], kept.count() as u64, "{pool} {family} reserved");
+            }
+        }
+    }
+
+    fn check_pool(&self, name: &std::sync::Arc<str>, state: &PoolState) {
+        for family in Family::BOTH {
+            let taken: BTreeSet<&IpAddr> = self.addresses.keys().chain(self.reservations.keys()).collect();
+            let taken = taken.into_iter().filter(|ip| Family::of(**ip) == family);
+            let taken = taken.filter(|ip| self.pool_of(**ip) == Some(name)).count();
+            assert_eq!(state.space(family).taken(), taken as u128, "{name} {family}");
+        }
+        let listed: usize = state.shared.values().flat_map(|m| m.values()).map(BTreeSet::len).sum();
+        let shared = self.addresses.iter().filter(|(ip, occupied)| {
+            occupied.pool == *name
+                && self.pool_of(**ip) == Some(name)
+                && self.sharing_of(**ip, None).is_some()
+        });
+        assert_eq!(listed, shared.count(), "index of shared addresses of {name}");
     }
 }

@@ -9,23 +9,23 @@ use fairlead_crds::service::ObjectKey;
 
 use super::select::Order;
 use super::space::Space;
-use super::{Family, Holding, Ipam, PoolState};
+use super::{Family, Ipam, PoolState};
 
-/// What a change of pools did to those who hold addresses of the pools that changed.
+/// What a change of pools did to those who hold or claim addresses of the pools that changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolChanges {
     /// Something about some pool is different, or another pool is refused.
     pub any: bool,
-    /// Their addresses are all in one pool, the old or another: they keep them, unless that pool is not open to them. Or
-    /// their pool is refused now: they keep them in any case.
+    /// They hold what they held, perhaps of another pool. Whether the pool is still open to them, [`Ipam::keep`] decides.
     pub kept: BTreeSet<Arc<ObjectKey>>,
-    /// An address of theirs is no longer in a pool: they hold nothing now.
+    /// No pool lets them keep an address of theirs: they hold nothing now.
     pub evicted: BTreeSet<Arc<ObjectKey>>,
+    /// Claims on addresses of pools that changed.
+    pub claims: BTreeSet<ObjectKey>,
 }
 
 impl Ipam {
-    /// Puts `pools` in force; those in `refused` exist but are not. Costs the holders of those pools that differ or are
-    /// refused.
+    /// Puts `pools` in force; those in `refused` exist but are not. Costs the holders of those pools that differ.
     pub fn set_pools(
         &mut self,
         pools: &BTreeMap<String, Pool>,
@@ -34,41 +34,39 @@ impl Ipam {
         let gone: Vec<Arc<str>> = self
             .pools
             .iter()
-            .filter(|(name, s)| pools.get(&***name) != Some(&s.pool))
-            .map(|(n, _)| n.clone())
+            .filter(|(name, state)| pools.get(&***name) != Some(&state.pool))
+            .map(|(name, _)| name.clone())
             .collect();
         let come: Vec<&Pool> = pools
             .iter()
             .filter(|(name, pool)| self.pool(name) != Some(*pool))
             .map(|(_, pool)| pool)
             .collect();
-        let same_refused = self.refused.keys().map(|name| &**name).eq(refused.keys().map(String::as_str));
-        let any = !gone.is_empty() || !come.is_empty() || !same_refused;
+        let refused: BTreeMap<Arc<str>, Pool> =
+            refused.iter().map(|(name, pool)| (name.as_str().into(), pool.clone())).collect();
+        let judged_anew: Vec<Arc<str>> = self
+            .refused
+            .keys()
+            .chain(refused.keys())
+            .filter(|name| self.refused.get(*name) != refused.get(*name))
+            .cloned()
+            .collect();
+        let any = !gone.is_empty() || !come.is_empty() || !judged_anew.is_empty();
         let mut changes = PoolChanges { any, ..PoolChanges::default() };
-        if !changes.any {
+        if !any {
             return changes;
         }
 
-        let mut affected = BTreeSet::new();
-        self.refused.retain(|name, holders| {
-            let stays = refused.contains_key(&**name);
-            if !stays {
-                affected.append(holders);
-            }
-            stays
-        });
-        for name in refused.keys() {
-            self.refused.entry(name.as_str().into()).or_default();
-        }
-        for name in &gone {
-            if let Some(state) = self.pools.remove(name) {
-                affected.extend(self.holders_in(&state.pool).into_iter().map(|(_, service)| service));
-            }
+        let mut affected: BTreeSet<Arc<ObjectKey>> = BTreeSet::new();
+        for name in gone.iter().chain(&judged_anew) {
+            affected.extend(self.holders_of(name).cloned());
+            changes.claims.extend(self.claims_on(name).cloned());
+            self.pools.remove(name);
         }
         for pool in &come {
-            let name: Arc<str> = pool.name.as_str().into();
-            self.pools.insert(name, PoolState::new(pool));
+            self.pools.insert(pool.name.as_str().into(), PoolState::new(pool));
         }
+        self.refused = refused;
         self.starts = self
             .pools
             .iter()
@@ -76,69 +74,58 @@ impl Ipam {
             .collect();
         self.order = Order::of(self.pools.iter().map(|(name, state)| (name, &state.pool)));
 
-        for service in affected {
-            match self.one_pool_of(&service) {
-                Some(pool) => {
-                    if let Some(holders) = self.refused.get_mut(&pool) {
-                        holders.insert(service.clone());
-                    }
-                    if let Some(held) = self.services.get_mut(&service) {
-                        held.holding.pool = pool;
-                    }
-                    changes.kept.insert(service);
-                }
-                None => {
-                    self.evict(&service);
-                    changes.evicted.insert(service);
-                }
-            }
-        }
         // The spaces of pools that changed are new and know nothing of who holds what.
-        for service in &changes.kept {
-            let Some(Holding { addresses, .. }) = self.holding(service).cloned() else { continue };
-            for ip in addresses {
-                self.enter(ip, service);
+        for range in come.iter().flat_map(|pool| &pool.ranges) {
+            let held = self.addresses.range(range.first()..=range.last());
+            affected.extend(held.clone().flat_map(|(_, occupied)| occupied.holders.iter().cloned()));
+            let reserved = self.reservations.range(range.first()..=range.last()).map(|(ip, _)| ip);
+            let taken: BTreeSet<IpAddr> = held.map(|(ip, _)| ip).chain(reserved).copied().collect();
+            taken.into_iter().for_each(|ip| self.take(ip));
+        }
+        for service in affected {
+            if self.move_to_new_homes(&service) {
+                changes.kept.insert(service);
+            } else {
+                self.release(&service);
+                changes.evicted.insert(service);
             }
         }
-        let reserved = self.reservations.keys().copied();
-        let kept = self.refused.keys().flat_map(|pool| self.held_of_refused(pool));
-        for ip in reserved.chain(kept).collect::<Vec<IpAddr>>() {
-            self.take(ip);
+        for name in gone.iter().chain(
+            come.iter()
+                .filter_map(|p| self.pools.get_key_value(&*p.name).map(|(n, _)| n))
+                .cloned()
+                .collect::<Vec<_>>()
+                .iter(),
+        ) {
+            self.review_released(name);
         }
+        let reserved: Vec<IpAddr> = self.reservations.keys().copied().collect();
+        reserved.into_iter().for_each(|ip| self.recount(ip));
         changes
     }
 
-    /// Every Service that holds an address of a pool, in force or refused.
-    pub fn holders_of(&self, pool: &str) -> BTreeSet<Arc<ObjectKey>> {
-        let Some(in_force) = self.pool(pool) else {
-            return self.refused.get(pool).cloned().unwrap_or_default();
-        };
-        let of_pool =
-            |service: &Arc<ObjectKey>| self.holding(service).is_some_and(|held| *held.pool == *pool);
-        self.holders_in(in_force).into_iter().map(|(_, service)| service).filter(of_pool).collect()
-    }
-
-    fn holders_in(&self, pool: &Pool) -> Vec<(IpAddr, Arc<ObjectKey>)> {
-        let held = pool.ranges.iter().flat_map(|r| self.addresses.range(r.first()..=r.last()));
-        held.flat_map(|(ip, services)| services.iter().map(|service| (*ip, service.clone()))).collect()
-    }
-
-    /// The pool that a Service holds its addresses of from now on.
-    fn one_pool_of(&self, service: &ObjectKey) -> Option<Arc<str>> {
-        let holding = self.holding(service)?;
-        if self.is_refused(&holding.pool) {
-            return Some(holding.pool.clone());
+    /// Moves what a Service holds to the pools that it is held of from now on. Returns false if there is none for some of
+    /// it.
+    fn move_to_new_homes(&mut self, service: &ObjectKey) -> bool {
+        let Some(holding) = self.holding(service) else { return true };
+        let homes: Option<Vec<(IpAddr, Arc<str>, bool)>> = holding
+            .held
+            .iter()
+            .map(|held| {
+                let home = self.home(held.ip, Some(&held.pool))?;
+                let moves = home != held.pool;
+                Some((held.ip, home, moves))
+            })
+            .collect();
+        let Some(homes) = homes else { return false };
+        for (ip, home, moves) in homes {
+            if moves {
+                self.rehome(ip, &home);
+            }
+            self.unindex(ip, None);
+            self.index(ip);
         }
-        let mut pools = holding.addresses.iter().map(|ip| self.pool_of(*ip));
-        let first = pools.next()??;
-        pools.all(|pool| pool == Some(first)).then(|| first.clone())
-    }
-
-    fn evict(&mut self, service: &Arc<ObjectKey>) {
-        let Some(held) = self.services.remove(service) else { return };
-        for ip in held.holding.addresses {
-            self.leave(ip, service);
-        }
+        true
     }
 }
 

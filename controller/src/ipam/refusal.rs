@@ -4,26 +4,28 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use fairlead_crds::config::Closed;
 use fairlead_crds::service::ObjectKey;
+use jiff::Timestamp;
 
-use super::select::NotAdmitted;
 use super::sharing::Conflict;
 use super::{Families, Family};
 
 /// Why an address, or any address, was not given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// No pool may be used for this Service without being named.
-    NoPoolMatches {
-        /// There is no pool at all, not even a refused one.
-        none_exist: bool,
-    },
+    /// There is no pool at all, not even a refused one.
+    NoPool,
+    /// No pool may be used for this Service without being named: why not each of them.
+    NoPoolMatches(Vec<(Arc<str>, String)>),
     /// The pool that was named does not exist.
     NoSuchPool(String),
     /// The pool that was named is refused.
     PoolRefused(Arc<str>),
-    /// The pool is not open to this Service.
-    NotAdmitted(Arc<str>, NotAdmitted),
+    /// The pool gives nothing more.
+    PoolClosed(Arc<str>, Closed),
+    /// The pool is not open to this Service; whom it is open to.
+    NotAdmitted(Arc<str>, String),
     /// The pools that may be used have no addresses of a family that is needed.
     FamilyMismatch(Vec<Arc<str>>, Families),
     /// The pools that may be used are full.
@@ -49,6 +51,32 @@ pub enum Refusal {
         /// Why they cannot share it.
         conflict: Conflict,
     },
+    /// The address is free, but kept for another Service.
+    Reserved {
+        /// The address.
+        address: IpAddr,
+        /// For whom, and why.
+        by: ReservedFor,
+    },
+}
+
+/// For whom an address is kept, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReservedFor {
+    /// The Service of a claim.
+    Claim {
+        /// The claim.
+        claim: ObjectKey,
+        /// Its Service.
+        service: ObjectKey,
+    },
+    /// The Service that had it last.
+    LastHolder {
+        /// That Service.
+        service: ObjectKey,
+        /// Until then.
+        until: Timestamp,
+    },
 }
 
 /// At most this many pools are named in one message.
@@ -57,15 +85,24 @@ const MAX_NAMED: usize = 5;
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoPoolMatches { none_exist: true } => write!(f, "there is no IPAddressPool"),
-            Self::NoPoolMatches { none_exist: false } => {
-                write!(f, "no IPAddressPool with autoAssign is open to this Service")
+            Self::NoPool => write!(f, "there is no IPAddressPool"),
+            Self::NoPoolMatches(closed) => {
+                write!(f, "no IPAddressPool is open to this Service")?;
+                for (i, (pool, why)) in closed.iter().take(MAX_NAMED).enumerate() {
+                    write!(f, "{} {pool} {why}", if i == 0 { ":" } else { ";" })?;
+                }
+                match closed.len().saturating_sub(MAX_NAMED) {
+                    0 => Ok(()),
+                    more => write!(f, "; and {more} more"),
+                }
             }
             Self::NoSuchPool(pool) => write!(f, "IPAddressPool {pool} does not exist"),
             Self::PoolRefused(pool) => {
                 write!(f, "IPAddressPool {pool} is refused: see its condition Accepted")
             }
-            Self::NotAdmitted(pool, why) => write!(f, "IPAddressPool {pool} {}", why.explain()),
+            Self::PoolClosed(pool, Closed::Disabled) => write!(f, "IPAddressPool {pool} is disabled"),
+            Self::PoolClosed(pool, Closed::Deleting) => write!(f, "IPAddressPool {pool} is being deleted"),
+            Self::NotAdmitted(pool, open_to) => write!(f, "IPAddressPool {pool} {open_to}"),
             Self::FamilyMismatch(pools, families) => {
                 write!(f, "{families} needed, but not in {}", named(pools))
             }
@@ -80,10 +117,28 @@ impl fmt::Display for Refusal {
             Self::NotInPool(ip) => write!(f, "{ip} is in no IPAddressPool, or not usable there"),
             Self::SeveralPools(ips) => {
                 let ips: Vec<String> = ips.iter().map(ToString::to_string).collect();
-                write!(f, "{} are not in one IPAddressPool", ips.join(" and "))
+                write!(
+                    f,
+                    "{} are not in one IPAddressPool, which only ipFamilyPolicy RequireDualStack allows",
+                    ips.join(" and ")
+                )
             }
             Self::InUse { address, holder, conflict } => {
                 write!(f, "{address} is {}", conflict.explain(holder))
+            }
+            Self::Reserved { address, by } => write!(f, "{address} is {by}"),
+        }
+    }
+}
+
+impl fmt::Display for ReservedFor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Claim { claim, service } => {
+                write!(f, "reserved for Service {service} by IPClaim {claim}")
+            }
+            Self::LastHolder { service, until } => {
+                write!(f, "kept until {until} for Service {service}, which released it")
             }
         }
     }

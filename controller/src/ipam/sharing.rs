@@ -23,6 +23,8 @@ pub struct Group {
     /// Under `externalTrafficPolicy: Local` the pods: traffic comes only to nodes that have one, so all
     /// Services of an address must have the same. `None` under `Cluster`.
     pub pods: Option<Labels>,
+    /// The namespace, in pools whose addresses are shared within one only.
+    pub namespace: Option<String>,
 }
 
 /// Ports of a Service, or of all Services of an address: ascending, without duplicates.
@@ -55,6 +57,8 @@ pub enum Conflict {
     OtherPods,
     /// Same group, but both want this port.
     SamePort(Port),
+    /// Of another namespace, where this pool's addresses are shared within one only.
+    OtherNamespace(Arc<str>),
 }
 
 impl Sharing {
@@ -65,7 +69,7 @@ impl Sharing {
         let mut ports: Vec<Port> = service.ports.iter().map(|(p, n)| Port::new(p, *n)).collect();
         ports.sort_unstable();
         ports.dedup();
-        Self { group: key.map(|key| Arc::new(Group { key, pods })), ports: ports.into() }
+        Self { group: key.map(|key| Arc::new(Group { key, pods, namespace: None })), ports: ports.into() }
     }
 
     /// The group it shares within.
@@ -134,11 +138,14 @@ impl Conflict {
                 "in use by Service {holder}, whose externalTrafficPolicy differs, or is Local with another selector"
             ),
             Self::SamePort(port) => format!("shared with Service {holder}, which already uses port {port}"),
+            Self::OtherNamespace(pool) => format!(
+                "in use by Service {holder}, and IPAddressPool {pool} lets only Services of one namespace share"
+            ),
         }
     }
 
     /// Whether both sides want to share and still cannot.
     pub fn is_between_sharers(&self) -> bool {
-        matches!(self, Self::OtherKey(_) | Self::OtherPods | Self::SamePort(_))
+        !matches!(self, Self::NewcomerSharesNot | Self::HolderSharesNot)
     }
 }

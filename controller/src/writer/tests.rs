@@ -17,8 +17,10 @@ fn write(version: &str, what: &str) -> Option<Write> {
 fn sent(writer: &mut Writer, now: Instant) -> Vec<String> {
     std::iter::from_fn(|| writer.poll(now))
         .map(|(target, write)| match target {
-            Target::Service(key) => format!("{}:{}", key.name, write.body.as_str().unwrap_or_default()),
-            Target::Object(object) => object.to_string(),
+            Target::Service(key) | Target::Claim(key) => {
+                format!("{}:{}", key.name, write.body.as_str().unwrap_or_default())
+            }
+            Target::Object(object) | Target::Finalizers(object) => object.to_string(),
         })
         .collect()
 }

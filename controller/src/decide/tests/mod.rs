@@ -13,6 +13,8 @@ mod writes;
 
 use std::collections::BTreeMap;
 
+use fairlead_crds::api;
+use fairlead_crds::claim::Claim;
 use fairlead_crds::config::{Config, L2Advertisement, Pool, PoolSelection};
 use fairlead_crds::keys;
 use jiff::Timestamp;
@@ -21,12 +23,16 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::fixtures::{key, labels, pools};
+use crate::ipam::Released;
 
 /// A cluster: its Services as the API server has them, and the index that watches them.
 pub(super) struct World {
     services: BTreeMap<ObjectKey, Value>,
     pub(super) config: Config,
     namespaces: BTreeMap<String, Labels>,
+    pub(super) claims: BTreeMap<ObjectKey, api::IPClaim>,
+    /// What the controller before this one has written of released addresses.
+    pub(super) released: Vec<(String, Released)>,
     pub(super) index: Index,
     version: u64,
     pub(super) now: Timestamp,
@@ -52,6 +58,8 @@ impl World {
             services: BTreeMap::new(),
             config: Config::default(),
             namespaces: [("default".to_owned(), Labels::new())].into(),
+            claims: BTreeMap::new(),
+            released: Vec::new(),
             index: Index::default(),
             version: 1,
             now: Timestamp::from_second(1_700_000_000).unwrap(),
@@ -69,10 +77,20 @@ impl World {
 
     /// The same, but nothing that it decides is written yet.
     pub(super) fn start(&mut self) {
+        self.note_released();
         self.index = Index::default();
         self.index.set_config(self.config.clone(), self.now);
         self.index.namespaces_reset(self.namespaces.clone().into_iter().collect(), self.now);
         self.index.services_reset(self.observed(), self.now);
+        self.index.claims_reset(self.claims.values().map(Claim::from_object).collect(), self.now);
+        self.index.begin(self.released.clone(), self.now);
+    }
+
+    /// As the status of pools does.
+    fn note_released(&mut self) {
+        let ipam = self.index.ipam();
+        let of = |pool: &String| -> Vec<_> { ipam.released(pool).map(|r| (pool.clone(), r)).collect() };
+        self.released = self.config.pools.keys().flat_map(of).collect();
     }
 
     fn observed(&self) -> Vec<Observed> {
@@ -143,21 +161,27 @@ impl World {
         for round in 0.. {
             assert!(round < 10, "writes without end: {:?}", self.writes);
             let mut patches: BTreeMap<ObjectKey, StatusPatch> = BTreeMap::new();
+            let mut claims: BTreeMap<ObjectKey, ClaimPatch> = BTreeMap::new();
             for decision in self.index.take_decisions() {
                 match decision {
                     Decision::Status { service, patch: Some(patch) } => drop(patches.insert(service, *patch)),
                     Decision::Status { service, patch: None } => drop(patches.remove(&service)),
+                    Decision::Claim { claim, patch: Some(patch) } => drop(claims.insert(claim, *patch)),
+                    Decision::Claim { claim, patch: None } => drop(claims.remove(&claim)),
                     Decision::Event(event) => self.events.push(*event),
                 }
             }
             if self.checked {
                 self.index.ipam().check();
             }
-            if patches.is_empty() {
+            if patches.is_empty() && claims.is_empty() {
                 return;
             }
             for (key, patch) in patches {
                 self.write(key, &patch);
+            }
+            for patch in claims.into_values() {
+                self.write_claim(&patch);
             }
         }
     }
@@ -175,6 +199,64 @@ impl World {
         self.writes.push(key.clone());
         self.store(key, service);
         true
+    }
+
+    /// Creates or replaces the claim, keeping its status.
+    pub(super) fn claim(&mut self, name: &str, spec: Value) {
+        let key = key(name);
+        self.version += 1;
+        let mut claim: api::IPClaim = serde_json::from_value(json!({
+            "apiVersion": "fairlead.dev/v1beta1", "kind": "IPClaim",
+            "metadata": {
+                "namespace": key.namespace, "name": key.name, "uid": format!("uid-{name}"),
+                "creationTimestamp": "2026-01-01T00:00:00Z", "resourceVersion": self.version.to_string(),
+            },
+            "spec": spec,
+        }))
+        .unwrap();
+        claim.status = self.claims.get(&key).and_then(|old| old.status.clone());
+        self.index.claim_applied(Claim::from_object(&claim), self.now);
+        self.claims.insert(key, claim);
+        self.sync();
+    }
+
+    pub(super) fn delete_claim(&mut self, name: &str) {
+        self.claims.remove(&key(name));
+        self.index.claim_deleted(&key(name), self.now);
+        self.sync();
+    }
+
+    fn write_claim(&mut self, patch: &ClaimPatch) {
+        let Some(claim) = self.claims.get_mut(&patch.claim) else { return };
+        assert_ne!(
+            claim.status.as_ref(),
+            Some(&patch.status),
+            "{}: a write that changes nothing",
+            patch.claim
+        );
+        self.version += 1;
+        claim.metadata.resource_version = Some(self.version.to_string());
+        claim.status = Some(patch.status.clone());
+        self.writes.push(patch.claim.clone());
+        let claim = Claim::from_object(claim);
+        self.index.claim_applied(claim, self.now);
+    }
+
+    /// The addresses of a claim, and what its conditions say.
+    pub(super) fn claimed(&self, name: &str) -> String {
+        let status = self.claims[&key(name)].status.clone().unwrap_or_default();
+        let conditions: Vec<String> =
+            status.conditions.iter().map(|c| format!("{} {}/{}", c.type_, c.status, c.reason)).collect();
+        format!("{} {}", status.addresses.join(" "), conditions.join(" ")).trim().to_owned()
+    }
+
+    /// Lets time pass.
+    pub(super) fn wait(&mut self, seconds: i64) {
+        self.now = Timestamp::from_second(self.now.as_second() + seconds).unwrap();
+        if self.index.poll_timeout().is_some_and(|due| due <= self.now) {
+            self.index.timeout(self.now);
+        }
+        self.sync();
     }
 
     pub(super) fn service(&self, name: &str) -> Service {

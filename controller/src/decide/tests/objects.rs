@@ -8,13 +8,18 @@ use kube::core::ResourceExt;
 
 use super::*;
 use crate::decide::objects::{Configuration, ObjectPatch, trim};
-use crate::ipam::Families;
+use crate::ipam::{Families, Family};
 
 fn pool_object(name: &str, addresses: &[&str]) -> IPAddressPool {
     let addresses = addresses.iter().map(|a| (*a).to_owned()).collect();
     let mut pool = IPAddressPool::new(
         name,
-        IPAddressPoolSpec { addresses, auto_assign: true, ..IPAddressPoolSpec::default() },
+        IPAddressPoolSpec {
+            addresses,
+            auto_assign: true,
+            reclaim: "Reassign".into(),
+            ..IPAddressPoolSpec::default()
+        },
     );
     pool.metadata.resource_version = Some("1".into());
     pool.metadata.generation = Some(1);
@@ -70,11 +75,19 @@ fn the_status_of_a_pool_says_that_it_is_accepted_and_how_full_it_is() {
         json!({
             "metadata": { "resourceVersion": "1" },
             "status": {
-                "assignedIPv4": 1, "availableIPv4": 3, "assignedIPv6": 0, "availableIPv6": i64::MAX,
-                "conditions": [{
-                    "type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
-                    "lastTransitionTime": "2023-11-14T22:13:20Z", "observedGeneration": 1,
-                }],
+                "totalIPv4": 4, "assignedIPv4": 1, "availableIPv4": 3, "retainedIPv4": 0, "reservedIPv4": 0,
+                "totalIPv6": i64::MAX, "assignedIPv6": 0, "availableIPv6": i64::MAX,
+                "retainedIPv6": 0, "reservedIPv6": 0,
+                "conditions": [
+                    {
+                        "type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
+                        "lastTransitionTime": "2023-11-14T22:13:20Z", "observedGeneration": 1,
+                    },
+                    {
+                        "type": "Exhausted", "status": "False", "reason": "AddressesAvailable", "message": "",
+                        "lastTransitionTime": "2023-11-14T22:13:20Z", "observedGeneration": 1,
+                    },
+                ],
             },
         })
     );

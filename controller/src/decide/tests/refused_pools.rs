@@ -4,9 +4,9 @@ use fairlead_crds::config::Pool;
 
 use super::*;
 use crate::fixtures::pool;
+use crate::ipam::Family;
 
-const KEEPS: &str =
-    "True/PoolRefused: keeps 1.2.3.0 from IPAddressPool p, which is refused: see its condition Accepted";
+const KEEPS: &str = "True/PoolRefused: keeps 1.2.3.0 from IPAddressPool p: IPAddressPool p is refused: see its condition Accepted";
 
 fn p() -> Pool {
     pool("p", &["1.2.3.0-1.2.3.9"])
@@ -228,7 +228,7 @@ fn advertisements_of_the_refused_pool_still_count() {
 fn what_is_held_of_a_refused_pool_is_counted() {
     let mut world = refused(&[old()]);
     let counts = world.index.ipam().counts("p", Family::V4);
-    assert_eq!((counts.assigned, counts.available()), (1, 0));
+    assert_eq!((counts.assigned, counts.available), (1, 0));
     world.delete("s");
     assert_eq!(world.index.ipam().counts("p", Family::V4).total, 0);
 }

@@ -86,14 +86,18 @@ fn nothing_is_decided_before_everything_is_listed() {
         |world, seen| world.index.services_reset(seen, world.now),
         |world, _| world.index.set_config(world.config.clone(), world.now),
         |world, _| world.index.namespaces_reset(vec![("default".into(), Labels::new())], world.now),
+        |world, _| world.index.claims_reset(Vec::new(), world.now),
     ];
-    for _ in 0..3 {
+    for _ in 0..4 {
         world.index = Index::default();
         for (n, step) in steps.iter().enumerate() {
-            assert!(!world.index.is_ready() && world.index.take_decisions().is_empty(), "step {n}");
+            world.index.begin(Vec::new(), world.now);
+            assert!(!world.index.is_deciding() && world.index.take_decisions().is_empty(), "step {n}");
             step(&mut world, seen.clone());
         }
-        assert!(world.index.is_ready());
+        assert!(world.index.is_listed() && world.index.take_decisions().is_empty(), "it does not lead yet");
+        world.index.begin(Vec::new(), world.now);
+        assert!(world.index.is_deciding());
         assert!(matches!(&world.index.take_decisions()[0], Decision::Status { patch: Some(_), .. }));
         steps.rotate_left(1);
     }

@@ -8,6 +8,7 @@ fn decided(world: &mut World) -> (Vec<StatusPatch>, Vec<Event>) {
     for decision in world.index.take_decisions() {
         match decision {
             Decision::Status { patch, .. } => patches.extend(patch.map(|patch| *patch)),
+            Decision::Claim { .. } => {}
             Decision::Event(event) => events.push(*event),
         }
     }

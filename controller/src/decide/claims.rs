@@ -1,0 +1,228 @@
+//! The decision for one claim.
+
+use fairlead_crds::api::{BOUND, IPClaimStatus, RESERVED};
+use fairlead_crds::claim::{Claim, Wanted};
+use fairlead_crds::service::ObjectKey;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use serde_json::{Value, json};
+
+use super::status::whole_seconds;
+use super::waiting::{Age, Asker, For};
+use super::{Decision, Index, Reason};
+use crate::ipam::Refusal;
+
+/// What is known of a claim.
+#[derive(Debug)]
+pub(super) struct ClaimRecord {
+    pub(super) claim: Claim,
+    /// Why it has nothing reserved; `None` when it has.
+    refused: Option<(Reason, String)>,
+}
+
+/// What to write to a claim: one merge patch on its `status` subresource.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClaimPatch {
+    /// The claim.
+    pub claim: ObjectKey,
+    /// The version that was decided on.
+    pub resource_version: String,
+    /// The status that it should have.
+    pub status: IPClaimStatus,
+}
+
+impl ClaimPatch {
+    /// The body of the merge patch.
+    pub fn body(&self) -> Value {
+        let IPClaimStatus { addresses, pool, conditions } = &self.status;
+        json!({
+            "metadata": { "resourceVersion": self.resource_version },
+            "status": { "addresses": addresses, "pool": pool, "conditions": conditions },
+        })
+    }
+}
+
+impl Index {
+    /// Takes note of what a claim says now.
+    pub(super) fn take_in_claim(&mut self, claim: Claim) {
+        let old = self.claims.get(&claim.key).map(|record| &record.claim);
+        if old.is_some_and(|old| old.uid != claim.uid || old.service != claim.service) {
+            self.forget_claim(&claim.key.clone());
+        }
+        let of_service = self.claims_of.entry(claim.service.clone()).or_default();
+        of_service.insert((claim.created, claim.key.clone()));
+        match self.claims.get_mut(&claim.key) {
+            Some(record) => record.claim = claim,
+            None => drop(self.claims.insert(claim.key.clone(), ClaimRecord { claim, refused: None })),
+        }
+    }
+
+    /// Reserves for a claim that is seen for the first time what its status shows, before anything is given to anybody.
+    pub(super) fn adopt_claim(&mut self, key: &ObjectKey) {
+        let Some(ClaimRecord { claim, .. }) = self.claims.get(key) else { return };
+        if let Ok(wanted) = &claim.wanted
+            && !claim.shown().is_empty()
+        {
+            let labels = self.namespaces.get(&key.namespace);
+            if let Err(why) = self.ipam.claim(claim, wanted, labels) {
+                tracing::debug!(claim = %key, %why, "cannot reserve what its status has");
+            }
+        }
+    }
+
+    /// A claim is gone. Returns the Service that it was for.
+    pub(super) fn forget_claim(&mut self, key: &ObjectKey) -> Option<ObjectKey> {
+        let ClaimRecord { claim, .. } = self.claims.remove(key)?;
+        self.ipam.unclaim(key);
+        self.waiting.remove(&Asker::Claim(key.clone()));
+        if let Some(of_service) = self.claims_of.get_mut(&claim.service) {
+            of_service.remove(&(claim.created, key.clone()));
+            if of_service.is_empty() {
+                self.claims_of.remove(&claim.service);
+            }
+        }
+        self.decisions.push(Decision::Claim { claim: key.clone(), patch: None });
+        Some(claim.service)
+    }
+
+    /// Decides on one claim, and on its Service if that waits for it.
+    pub(super) fn converge_claim(&mut self, key: &ObjectKey, now: Timestamp) {
+        if self.is_blind(&key.namespace) {
+            return;
+        }
+        let Some(record) = self.claims.get_mut(key) else { return };
+        let claim = &record.claim;
+        let labels = self.namespaces.get(&key.namespace);
+        let (refused, waits) = match &claim.wanted {
+            Err(why) => {
+                self.ipam.unclaim(key);
+                (Some((Reason::InvalidClaim, why.message.clone())), Vec::new())
+            }
+            Ok(wanted) => match self.ipam.claim(claim, wanted, labels) {
+                Ok(_) => (None, Vec::new()),
+                Err(why) => (Some((Reason::of(&why), why.to_string())), waits_for(&why)),
+            },
+        };
+        record.refused = refused;
+        let service = claim.service.clone();
+        self.waiting.insert(record.age(), waits);
+        self.converge_if_refused(&service, now);
+        self.tell_claim(key, now);
+    }
+
+    /// The oldest claim for a Service that has nothing reserved, and why.
+    pub(super) fn pending_claim(&self, service: &ObjectKey) -> Option<(ObjectKey, String)> {
+        let claims = self.claims_of.get(service)?.iter();
+        claims.filter_map(|(_, key)| self.claims.get_key_value(key)).find_map(|(key, record)| {
+            let (_, why) = record.refused.as_ref()?;
+            Some((key.clone(), why.clone()))
+        })
+    }
+
+    /// What a Service holds has changed: its claims say so.
+    pub(super) fn tell_claims_of(&mut self, service: &ObjectKey, now: Timestamp) {
+        let claims = self.claims_of.get(service).into_iter().flatten();
+        let claims: Vec<ObjectKey> = claims.map(|(_, key)| key.clone()).collect();
+        for key in claims {
+            self.tell_claim(&key, now);
+        }
+    }
+
+    fn tell_claim(&mut self, key: &ObjectKey, now: Timestamp) {
+        let Some(record) = self.claims.get(key) else { return };
+        let status = self.claim_status(record, now);
+        let claim = &record.claim;
+        let patch = (status != claim.status).then(|| {
+            let resource_version = claim.resource_version.clone();
+            Box::new(ClaimPatch { claim: key.clone(), resource_version, status })
+        });
+        self.decisions.push(Decision::Claim { claim: key.clone(), patch });
+    }
+
+    fn claim_status(&self, record: &ClaimRecord, now: Timestamp) -> IPClaimStatus {
+        let claim = &record.claim;
+        let claimed = self.ipam.claimed(&claim.key);
+        let (addresses, pool) = match (claimed, &claim.wanted) {
+            (Some(claimed), _) => {
+                let addresses = claimed.addresses.iter().map(ToString::to_string).collect();
+                (addresses, Some(claimed.pool.to_string()))
+            }
+            // What was chosen stays noted, to be had again.
+            (None, Ok(Wanted::OfPool { .. })) => (claim.status.addresses.clone(), claim.status.pool.clone()),
+            (None, _) => (Vec::new(), None),
+        };
+        let reserved = match (&record.refused, claimed) {
+            (Some((reason, message)), _) => (false, reason.to_string(), message.clone()),
+            (None, Some(claimed)) => (
+                true,
+                "Reserved".to_owned(),
+                format!("{} of IPAddressPool {}", addresses.join(" and "), claimed.pool),
+            ),
+            (None, None) => (false, "Pending".to_owned(), String::new()),
+        };
+        let bound = self.bound(claim);
+        let conditions = [(RESERVED, reserved), (BOUND, bound)].map(|(type_, (status, reason, message))| {
+            let status = if status { "True" } else { "False" };
+            let old = claim.status.conditions.iter().find(|c| c.type_ == type_ && c.status == status);
+            let since = old.map_or_else(|| Time(whole_seconds(now)), |c| c.last_transition_time.clone());
+            Condition {
+                type_: type_.to_owned(),
+                status: status.to_owned(),
+                reason,
+                message,
+                last_transition_time: since,
+                observed_generation: None,
+            }
+        });
+        let others = claim.status.conditions.iter().filter(|c| c.type_ != RESERVED && c.type_ != BOUND);
+        IPClaimStatus { addresses, pool, conditions: others.cloned().chain(conditions).collect() }
+    }
+
+    /// Whether the Service holds what is claimed: status, reason and message of the condition.
+    fn bound(&self, claim: &Claim) -> (bool, String, String) {
+        let service = &claim.service;
+        let no = |reason: &str, message: String| (false, reason.to_owned(), message);
+        let Some(claimed) = self.ipam.claimed(&claim.key) else {
+            return no("NotReserved", "nothing is reserved".to_owned());
+        };
+        if !self.services.contains_key(service) {
+            return no("ServiceNotFound", format!("Service {service} does not exist, or is none of ours"));
+        }
+        let held: Vec<_> = self.ipam.holding(service).into_iter().flat_map(|held| held.ips()).collect();
+        if held.is_empty() {
+            return no("ServiceHasNoAddress", format!("Service {service} has none: see its conditions"));
+        }
+        if claimed.addresses.iter().any(|ip| held.contains(ip)) {
+            return (true, "Bound".to_owned(), format!("Service {service} holds what is reserved"));
+        }
+        let held: Vec<String> = held.iter().map(ToString::to_string).collect();
+        let held = held.join(" and ");
+        no("ServiceHoldsAnother", format!("Service {service} holds {held} until it releases that"))
+    }
+}
+
+impl ClaimRecord {
+    pub(super) fn age(&self) -> Age {
+        (self.claim.created, Asker::Claim(self.claim.key.clone()))
+    }
+
+    /// Forgets what was decided.
+    pub(super) fn forget(&mut self) {
+        self.refused = None;
+    }
+}
+
+/// What may help a claim that was refused.
+fn waits_for(why: &Refusal) -> Vec<For> {
+    let mut waits = vec![For::Config];
+    match why {
+        Refusal::Exhausted { full, .. } => {
+            waits.extend(full.iter().map(|(pool, family)| For::Free(pool.clone(), *family)));
+        }
+        Refusal::InUse { address, .. } | Refusal::Reserved { address, .. } => {
+            waits.push(For::Address(*address));
+        }
+        _ => {}
+    }
+    waits
+}

@@ -1,0 +1,287 @@
+//! What happens in the cluster, verb by verb.
+
+use std::collections::BTreeSet;
+
+use fairlead_crds::claim::Claim;
+use fairlead_crds::config::{Config, Labels, Pool};
+use fairlead_crds::selector::Selector;
+use fairlead_crds::service::ObjectKey;
+use jiff::Timestamp;
+
+use super::record::Record;
+use super::waiting::{Age, Asker, For, Waiting};
+use super::{Index, Observed};
+use crate::ipam::{Ipam, Released};
+
+impl Index {
+    /// From now on this controller leads: decides everything, if everything was listed. `released` are the addresses that
+    /// are still kept for those who released them, by pool.
+    pub fn begin(&mut self, released: Vec<(String, Released)>, now: Timestamp) {
+        if self.deciding || !self.is_listed() {
+            return;
+        }
+        self.deciding = true;
+        self.advance(now);
+        let services: Vec<ObjectKey> = self.services.keys().cloned().collect();
+        let claims: Vec<ObjectKey> = self.claims.keys().cloned().collect();
+        self.adopt_all(&services, &claims);
+        for (pool, released) in &released {
+            self.ipam.recall(pool, released);
+        }
+        self.pass(services, claims, now);
+    }
+
+    /// This controller leads no longer: forgets all that was decided, and only takes note from now on.
+    pub fn step_down(&mut self) {
+        self.deciding = false;
+        self.ipam = Ipam::default();
+        self.ipam.set_pools(&self.config.pools, &self.config.refused_pools);
+        self.waiting = Waiting::default();
+        self.decisions.clear();
+        self.touched.clear();
+        for record in self.services.values_mut() {
+            *record = Record::new(record.observed.clone());
+        }
+        for record in self.claims.values_mut() {
+            record.forget();
+        }
+    }
+
+    /// When something is to be done although nothing happens; then call [`Index::timeout`].
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        if self.deciding { self.ipam.next_expiry() } else { None }
+    }
+
+    /// What was kept for somebody only until `now` is given to whoever waits for it.
+    pub fn timeout(&mut self, now: Timestamp) {
+        if self.deciding {
+            self.advance(now);
+            self.settle(now);
+        }
+    }
+
+    /// A Service of ours is new or changed.
+    pub fn service_applied(&mut self, observed: Observed, now: Timestamp) {
+        let key = observed.balancer.key.clone();
+        let is_new = !self.services.contains_key(&key);
+        let foreign = self.take_in(observed);
+        if self.deciding {
+            self.advance(now);
+            self.adopt(&key);
+            if foreign {
+                self.heed(&key, now);
+            }
+            self.converge(&key, now);
+            if is_new {
+                self.tell_claims_of(&key, now);
+            }
+            self.settle(now);
+        }
+    }
+
+    /// Nothing that was decided on a Service is waiting to be written any more or can still arrive.
+    pub fn nothing_on_the_way(&mut self, key: &ObjectKey, now: Timestamp) {
+        let Some(record) = self.services.get_mut(key) else { return };
+        if !record.promised.is_empty() {
+            record.promised.clear();
+            record.depart(&mut self.ipam);
+            self.advance(now);
+            self.settle(now);
+        }
+    }
+
+    /// A Service is gone, or is no longer ours.
+    pub fn service_deleted(&mut self, key: &ObjectKey, now: Timestamp) {
+        self.advance(now);
+        self.forget(key);
+        if self.deciding {
+            self.tell_claims_of(key, now);
+        }
+        self.settle(now);
+    }
+
+    /// All Services of ours.
+    pub fn services_reset(&mut self, list: Vec<Observed>, now: Timestamp) {
+        self.listed.services = true;
+        self.advance(now);
+        let there: BTreeSet<&ObjectKey> = list.iter().map(|observed| &observed.balancer.key).collect();
+        let gone: Vec<ObjectKey> = self.services.keys().filter(|key| !there.contains(key)).cloned().collect();
+        for key in &gone {
+            self.forget(key);
+        }
+        let keys: Vec<ObjectKey> = list.iter().map(|observed| observed.balancer.key.clone()).collect();
+        let mut foreign = Vec::new();
+        for observed in list {
+            let key = observed.balancer.key.clone();
+            if self.take_in(observed) {
+                foreign.push(key);
+            }
+        }
+        if self.deciding {
+            self.adopt_all(&keys, &[]);
+            for key in foreign {
+                self.heed(&key, now);
+            }
+            for key in &gone {
+                self.tell_claims_of(key, now);
+            }
+            self.pass(keys, Vec::new(), now);
+        }
+    }
+
+    /// A claim is new or changed.
+    pub fn claim_applied(&mut self, claim: Claim, now: Timestamp) {
+        let key = claim.key.clone();
+        self.take_in_claim(claim);
+        if self.deciding {
+            self.advance(now);
+            self.converge_claim(&key, now);
+            self.settle(now);
+        }
+    }
+
+    /// A claim is gone.
+    pub fn claim_deleted(&mut self, key: &ObjectKey, now: Timestamp) {
+        self.advance(now);
+        let service = self.forget_claim(key);
+        if self.deciding
+            && let Some(service) = service
+        {
+            self.converge_if_refused(&service, now);
+        }
+        self.settle(now);
+    }
+
+    /// All claims.
+    pub fn claims_reset(&mut self, list: Vec<Claim>, now: Timestamp) {
+        self.listed.claims = true;
+        let there: BTreeSet<&ObjectKey> = list.iter().map(|claim| &claim.key).collect();
+        let gone: Vec<ObjectKey> = self.claims.keys().filter(|key| !there.contains(key)).cloned().collect();
+        for key in gone {
+            self.claim_deleted(&key, now);
+        }
+        let keys: Vec<ObjectKey> = list.iter().map(|claim| claim.key.clone()).collect();
+        for claim in list {
+            self.take_in_claim(claim);
+        }
+        if self.deciding {
+            self.advance(now);
+            self.pass(Vec::new(), keys, now);
+        }
+    }
+
+    /// A Namespace is new or changed.
+    pub fn namespace_applied(&mut self, name: String, labels: Labels, now: Timestamp) {
+        let old = self.namespaces.insert(name.clone(), labels);
+        let new = &self.namespaces[&name];
+        let matches = |s: &Selector| old.as_ref().is_none_or(|old| s.matches(old) != s.matches(new));
+        // Only what a pool selects by makes a difference to anybody.
+        if self.deciding && self.namespace_selectors().any(matches) {
+            self.advance(now);
+            let first = ObjectKey { namespace: name.clone(), name: String::new() };
+            let inside = |key: &&ObjectKey| key.namespace == name;
+            let services = self.services.range(first.clone()..).map(|(key, _)| key);
+            let services = services.take_while(inside).cloned().collect();
+            let claims = self.claims.range(first..).map(|(key, _)| key).take_while(inside).cloned().collect();
+            self.pass(services, claims, now);
+        }
+    }
+
+    /// A Namespace is gone. Its Services went before it.
+    pub fn namespace_deleted(&mut self, name: &str) {
+        self.namespaces.remove(name);
+    }
+
+    /// All Namespaces.
+    pub fn namespaces_reset(&mut self, list: Vec<(String, Labels)>, now: Timestamp) {
+        self.listed.namespaces = true;
+        let there: BTreeSet<&str> = list.iter().map(|(name, _)| name.as_str()).collect();
+        self.namespaces.retain(|name, _| there.contains(name.as_str()));
+        for (name, labels) in list {
+            if self.namespaces.get(&name) != Some(&labels) {
+                self.namespace_applied(name, labels, now);
+            }
+        }
+    }
+
+    /// The configuration is known, or another. Costs the holders of what differs, and those who wait.
+    pub fn set_config(&mut self, config: Config, now: Timestamp) {
+        self.listed.config = true;
+        self.advance(now);
+        let old = std::mem::replace(&mut self.config, config);
+        let Config { pools, refused_pools, .. } = &self.config;
+        let changes = self.ipam.set_pools(pools, refused_pools);
+        if changes.any {
+            self.touched.extend(pools.keys().chain(refused_pools.keys()).map(|name| name.as_str().into()));
+        }
+        if !self.deciding {
+            self.ipam.take_changes();
+            return;
+        }
+        let mut services: BTreeSet<ObjectKey> = BTreeSet::new();
+        let mut claims: BTreeSet<ObjectKey> = changes.claims;
+        if changes.any {
+            let holders = changes.kept.into_iter().chain(changes.evicted);
+            services.extend(holders.map(|key| ObjectKey::clone(&key)));
+            for (_, asker) in self.waiting.on(&For::Config) {
+                match asker {
+                    Asker::Service(key) => services.insert(key.clone()),
+                    Asker::Claim(key) => claims.insert(key.clone()),
+                };
+            }
+        }
+        for pool in self.config.pools.values().chain(self.config.refused_pools.values()) {
+            if old.pool(&pool.name).is_none_or(|then| coverage(&old, then) != coverage(&self.config, pool)) {
+                services.extend(self.ipam.holders_of(&pool.name).map(|key| ObjectKey::clone(key)));
+            }
+        }
+        self.pass(services.into_iter().collect(), claims.into_iter().collect(), now);
+    }
+
+    /// Takes note of what each holds, oldest first, before anything is decided.
+    fn adopt_all(&mut self, services: &[ObjectKey], claims: &[ObjectKey]) {
+        let mut by_age: Vec<(i64, &ObjectKey)> =
+            services.iter().filter_map(|key| Some((self.services.get(key)?.created(), key))).collect();
+        by_age.sort();
+        for (_, key) in by_age {
+            self.adopt(key);
+        }
+        let mut by_age: Vec<(i64, &ObjectKey)> =
+            claims.iter().filter_map(|key| Some((self.claims.get(key)?.claim.created, key))).collect();
+        by_age.sort();
+        for (_, key) in by_age {
+            self.adopt_claim(key);
+        }
+    }
+
+    /// Looks at several Services and claims: first takes note of what each holds, then decides, claims before Services,
+    /// the oldest of each first.
+    fn pass(&mut self, services: Vec<ObjectKey>, claims: Vec<ObjectKey>, now: Timestamp) {
+        let mut askers: Vec<Age> =
+            services.iter().filter_map(|key| Some(self.services.get(key)?.age())).collect();
+        askers.sort();
+        for (_, asker) in &askers {
+            if let Asker::Service(key) = asker {
+                self.adopt(key);
+            }
+        }
+        let mut claims: Vec<Age> =
+            claims.into_iter().filter_map(|key| Some(self.claims.get(&key)?.age())).collect();
+        claims.sort();
+        for (_, asker) in claims.into_iter().chain(askers) {
+            self.converge_asker(&asker, now);
+        }
+        self.settle(now);
+    }
+}
+
+/// What decides which Services of a pool are covered by an advertisement.
+fn coverage<'a>(config: &'a Config, pool: &'a Pool) -> BTreeSet<(bool, &'a str, Vec<String>)> {
+    let selectors = |list: &[Selector]| list.iter().map(ToString::to_string).collect();
+    let l2 = config.l2_advertisements.values().filter(|ad| ad.pools.covers(pool));
+    let bgp = config.bgp_advertisements.values().filter(|ad| {
+        ad.pools.covers(pool) && !config.lookup.withheld.contains(&(ad.name.clone(), pool.name.clone()))
+    });
+    let l2 = l2.map(|ad| (false, ad.name.as_str(), selectors(&ad.service_selectors)));
+    l2.chain(bgp.map(|ad| (true, ad.name.as_str(), selectors(&ad.service_selectors)))).collect()
+}

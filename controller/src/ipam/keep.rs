@@ -1,0 +1,99 @@
+//! Keeping what is held while pools change: the rules, and the one place that applies them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use fairlead_crds::config::{Closed, Reclaim};
+
+use super::{Demand, Family, Held, Holding, Ipam, NotAdmitted, Refusal, admits};
+
+/// Why a pool would not give an address now to the Service that holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retained {
+    /// The pool is refused.
+    PoolRefused,
+    /// The pool no longer has the address.
+    NoLongerInPool,
+    /// The pool is no longer open to the Service.
+    NotAdmitted(NotAdmitted),
+}
+
+impl Ipam {
+    /// Lets a Service keep addresses, each held of the pool beside it as far as that is known: what it holds, or what its
+    /// status shows when it is seen for the first time. Each address is judged by what the pools say now:
+    ///
+    /// 1. The pool has the address and is open to the Service: nothing is special.
+    /// 2. Another pool has the address now, because pools were renamed or split: it is held of that one from now on.
+    /// 3. The pool is refused, or it retains: the Service keeps the address until it releases it.
+    /// 4. Else the Service may not keep it.
+    ///
+    /// # Errors
+    /// When one may not be kept, or is in use by a Service that does not share it. Nothing has changed then.
+    pub fn keep(
+        &mut self,
+        demand: &Demand<'_>,
+        addresses: &[(IpAddr, Option<&str>)],
+    ) -> Result<&Holding, Refusal> {
+        let mut held = Vec::with_capacity(addresses.len());
+        for (ip, of) in addresses {
+            // Those who share an address hold it of one pool.
+            let shared = self
+                .addresses
+                .get(ip)
+                .filter(|occupied| occupied.holders.iter().any(|holder| **holder != *demand.service));
+            let of = shared.map(|occupied| &*occupied.pool).or(*of);
+            let pool = self.home(*ip, of).ok_or(Refusal::NotInPool(*ip))?;
+            let retained = self.judge(demand, *ip, &pool)?;
+            self.compatible(demand, &pool, *ip)?;
+            held.push(Held { ip: *ip, pool, retained });
+        }
+        Ok(self.hold(demand, Holding { held }))
+    }
+
+    /// The pool that an address is held of, given the pool it was held of until now.
+    pub(super) fn home(&self, ip: IpAddr, of: Option<&str>) -> Option<Arc<str>> {
+        let has = self.pool_of(ip);
+        let in_force = of.and_then(|name| self.pools.get_key_value(name));
+        let refused = of.and_then(|name| self.refused.get_key_value(name));
+        let known = in_force.map(|(name, state)| (name, &state.pool)).or(refused);
+        let Some((name, pool)) = known else { return has.cloned() };
+        let keeps = in_force.is_none() || pool.reclaim == Reclaim::Retain;
+        match has {
+            Some(has) if has != name => {
+                let takes = self.pools.get(has).is_some_and(|state| state.pool.reclaim == Reclaim::Retain);
+                let stays = in_force.is_none() || (keeps && !takes);
+                let goes = pool.closed == Some(Closed::Deleting);
+                Some(if stays && !goes { name.clone() } else { has.clone() })
+            }
+            Some(_) => Some(name.clone()),
+            None => keeps.then(|| name.clone()),
+        }
+    }
+
+    /// Whether a pool still gives an address to the Service that holds it, or why the Service keeps it all the same.
+    fn judge(&self, demand: &Demand<'_>, ip: IpAddr, pool: &Arc<str>) -> Result<Option<Retained>, Refusal> {
+        let Some(state) = self.pools.get(pool) else { return Ok(Some(Retained::PoolRefused)) };
+        if state.space(Family::of(ip)).slot(ip).is_none() {
+            return Ok(Some(Retained::NoLongerInPool));
+        }
+        match (admits(&state.pool, demand), state.pool.reclaim) {
+            (Ok(()), _) => Ok(None),
+            (Err(why), Reclaim::Retain) => Ok(Some(Retained::NotAdmitted(why))),
+            (Err(why), Reclaim::Reassign) => {
+                Err(Refusal::NotAdmitted(pool.clone(), why.explain(&state.pool)))
+            }
+        }
+    }
+}
+
+impl Retained {
+    /// In words for the operator, to come after the pool's name.
+    pub fn explain(self) -> &'static str {
+        match self {
+            Self::PoolRefused => "is refused: see its condition Accepted",
+            Self::NoLongerInPool => "no longer has this address",
+            Self::NotAdmitted(NotAdmitted::Namespace) => "is no longer open to this namespace",
+            Self::NotAdmitted(NotAdmitted::Labels) => "is no longer open to Services with these labels",
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! Addresses that only one Service may take: because its status still shows them, because a claim has reserved them,
+//! or because it released them only now.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use fairlead_crds::api::MAX_RECENTLY_RELEASED;
+use fairlead_crds::service::ObjectKey;
+use jiff::{SignedDuration, Timestamp};
+
+use super::counts::Tally;
+use super::sharing::Conflict;
+use super::{Family, Ipam, Refusal, ReservedFor};
+
+/// For whom an address is kept, and why.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reservation {
+    /// Services that no longer hold it while their status still shows it, or a write on the way may put it there.
+    departing: BTreeSet<ObjectKey>,
+    /// The claim that has reserved it, and its Service.
+    claim: Option<(ObjectKey, ObjectKey)>,
+    /// The Service that released it last.
+    released: Option<Kept>,
+    /// The pool that counts it as reserved.
+    counted: Option<Arc<str>>,
+}
+
+#[derive(Clone, Debug)]
+struct Kept {
+    service: ObjectKey,
+    pool: Arc<str>,
+    released: Timestamp,
+    until: Timestamp,
+}
+
+/// An address that is kept for the Service that released it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Released {
+    /// The address.
+    pub address: IpAddr,
+    /// The Service.
+    pub service: ObjectKey,
+    /// When it released it.
+    pub at: Timestamp,
+}
+
+impl Ipam {
+    /// It is `now`. What was kept for a Service only until now is free.
+    pub fn advance(&mut self, now: Timestamp) {
+        self.now = now;
+        while let Some((until, ip)) = self.expiries.first().copied()
+            && until <= now
+        {
+            self.expiries.remove(&(until, ip));
+            self.forget_last_holder(ip);
+        }
+    }
+
+    /// When the next address stops being kept for the Service that released it.
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        self.expiries.first().map(|(until, _)| *until)
+    }
+
+    /// The addresses of a pool that are kept for those who released them, the earliest first.
+    pub fn released(&self, pool: &str) -> impl Iterator<Item = Released> {
+        let all = self.tallies.get(pool).into_iter().flat_map(|tally| &tally.released);
+        all.filter_map(|(at, ip)| {
+            let kept = self.reservations.get(ip)?.released.as_ref()?;
+            Some(Released { address: *ip, service: kept.service.clone(), at: *at })
+        })
+    }
+
+    /// Goes on keeping an address of `pool` for the Service that released it, as noted before a restart. Of no effect where
+    /// somebody holds the address, or the time is over.
+    pub fn recall(&mut self, pool: &str, released: &Released) {
+        let Some((name, _)) = self.pools.get_key_value(pool) else { return };
+        let name = name.clone();
+        if !self.addresses.contains_key(&released.address) {
+            self.remember(released.address, &name, &released.service, released.at);
+        }
+    }
+
+    /// Lets nobody but this Service take an address, beside those who hold it already, until [`Ipam::unreserve`].
+    pub fn reserve(&mut self, address: IpAddr, service: &ObjectKey) {
+        self.reservations.entry(address).or_default().departing.insert(service.clone());
+        self.reserved.entry(service.clone()).or_default().insert(address);
+        self.take(address);
+    }
+
+    /// Takes a reservation back. The address is free when nobody holds it and it is kept for nobody else.
+    pub fn unreserve(&mut self, address: IpAddr, service: &ObjectKey) {
+        let Some(reservation) = self.reservations.get_mut(&address) else { return };
+        if reservation.departing.remove(service) {
+            self.settle_reservation(address, service);
+        }
+    }
+
+    /// A claim reserves an address for its Service.
+    pub(super) fn set_claim(&mut self, address: IpAddr, claim: &ObjectKey, service: &ObjectKey) {
+        let reservation = self.reservations.entry(address).or_default();
+        reservation.claim = Some((claim.clone(), service.clone()));
+        self.reserved.entry(service.clone()).or_default().insert(address);
+        self.take(address);
+        self.recount(address);
+    }
+
+    /// The claim of an address is gone.
+    pub(super) fn clear_claim(&mut self, address: IpAddr) {
+        let Some(reservation) = self.reservations.get_mut(&address) else { return };
+        if let Some((_, service)) = reservation.claim.take() {
+            self.settle_reservation(address, &service);
+        }
+    }
+
+    /// The claim that has reserved an address, and its Service.
+    pub(super) fn claim_of(&self, address: IpAddr) -> Option<&(ObjectKey, ObjectKey)> {
+        self.reservations.get(&address)?.claim.as_ref()
+    }
+
+    /// Whether a claim has reserved the address for the Service.
+    pub(super) fn is_claimed_for(&self, address: IpAddr, service: &ObjectKey) -> bool {
+        self.claim_of(address).is_some_and(|(_, claimed_for)| claimed_for == service)
+    }
+
+    /// An error if the address is kept for another Service.
+    pub(super) fn kept_for_others(&self, address: IpAddr, service: &ObjectKey) -> Result<(), Refusal> {
+        let Some(reservation) = self.reservations.get(&address) else { return Ok(()) };
+        match reservation.kept_for_others(service) {
+            Some(Why::Departing(other)) => Err(Refusal::InUse {
+                address,
+                holder: Arc::new(other.clone()),
+                conflict: Conflict::HolderSharesNot,
+            }),
+            Some(Why::For(by)) => Err(Refusal::Reserved { address, by }),
+            None => Ok(()),
+        }
+    }
+
+    /// An address of the pool that is free but for what is kept for this Service: what it had last comes first.
+    pub(super) fn own_reserved(&self, service: &ObjectKey, pool: &str, family: Family) -> Option<IpAddr> {
+        let mut reserved = self.reserved.get(service)?.iter().filter(|ip| Family::of(**ip) == family);
+        let is_free = |ip: &&IpAddr| {
+            !self.addresses.contains_key(ip)
+                && self.kept_for_others(**ip, service).is_ok()
+                && self.pool_name_of(**ip) == Some(pool)
+        };
+        reserved.find(is_free).copied()
+    }
+
+    /// The last holder of an address let go: it is kept for that Service as long as the pool says.
+    pub(super) fn keep_for_last_holder(&mut self, ip: IpAddr, pool: &Arc<str>, service: &ObjectKey) {
+        if self.pool_of(ip) == Some(pool) {
+            // Written down in whole seconds: rounded up, it is never kept too short.
+            let up = self.now + SignedDuration::from_nanos(999_999_999);
+            let at = Timestamp::from_second(up.as_second()).unwrap_or(self.now);
+            self.remember(ip, pool, service, at);
+        }
+    }
+
+    fn remember(&mut self, ip: IpAddr, pool: &Arc<str>, service: &ObjectKey, released: Timestamp) {
+        let Some(state) = self.pools.get(pool).filter(|_| self.pool_of(ip) == Some(pool)) else { return };
+        let until = SignedDuration::try_from(state.pool.reuse_after).ok();
+        let until = until.and_then(|time| released.checked_add(time).ok()).unwrap_or(Timestamp::MAX);
+        if state.pool.reuse_after.is_zero() || until <= self.now {
+            return;
+        }
+        self.forget_last_holder(ip);
+        let kept = Kept { service: service.clone(), pool: pool.clone(), released, until };
+        self.reservations.entry(ip).or_default().released = Some(kept);
+        self.reserved.entry(service.clone()).or_default().insert(ip);
+        self.expiries.insert((until, ip));
+        self.take(ip);
+        self.recount(ip);
+        let mut too_many = None;
+        self.tally(pool, |tally| {
+            tally.released.insert((released, ip));
+            if tally.released.len() > MAX_RECENTLY_RELEASED {
+                too_many = tally.released.first().copied();
+            }
+        });
+        if let Some((_, earliest)) = too_many {
+            self.forget_last_holder(earliest);
+        }
+    }
+
+    /// An address is no longer kept for the Service that released it.
+    pub(super) fn forget_last_holder(&mut self, ip: IpAddr) {
+        let Some(reservation) = self.reservations.get_mut(&ip) else { return };
+        let Some(kept) = reservation.released.take() else { return };
+        self.expiries.remove(&(kept.until, ip));
+        self.tally(&kept.pool, |tally| {
+            tally.released.remove(&(kept.released, ip));
+        });
+        self.settle_reservation(ip, &kept.service);
+    }
+
+    /// Somebody holds the address: who may, has been checked.
+    pub(super) fn held_again(&mut self, ip: IpAddr) {
+        self.forget_last_holder(ip);
+        self.recount(ip);
+    }
+
+    /// A pool was edited: what is kept of it follows what it says now.
+    pub(super) fn review_released(&mut self, pool: &str) {
+        let all: Vec<Released> = self.released(pool).collect();
+        for released in all {
+            self.forget_last_holder(released.address);
+            self.recall(pool, &released);
+        }
+    }
+
+    /// Forgets a reservation that is for nobody any more, and frees the address if nobody holds it.
+    fn settle_reservation(&mut self, ip: IpAddr, service: &ObjectKey) {
+        self.recount(ip);
+        let Some(reservation) = self.reservations.get(&ip) else { return };
+        if !reservation.is_for(service)
+            && let Some(own) = self.reserved.get_mut(service)
+        {
+            own.remove(&ip);
+            if own.is_empty() {
+                self.reserved.remove(service);
+            }
+        }
+        if reservation.is_empty() {
+            self.reservations.remove(&ip);
+        }
+        self.free_if_unused(ip);
+        if let Some(pool) = self.pool_of(ip).cloned() {
+            self.note(ip, &pool);
+        }
+    }
+
+    /// Brings the count of reserved addresses up to date: those that nobody holds.
+    pub(super) fn recount(&mut self, ip: IpAddr) {
+        let pool = self.pool_of(ip).cloned();
+        let held = self.addresses.contains_key(&ip);
+        let Some(reservation) = self.reservations.get_mut(&ip) else { return };
+        let counts = pool.filter(|_| reservation.is_kept() && !held);
+        let counted = std::mem::replace(&mut reservation.counted, counts.clone());
+        if counted == counts {
+            return;
+        }
+        let at = Tally::at(Family::of(ip));
+        if let Some(pool) = counted {
+            self.tally(&pool, |tally| tally.reserved[at] -= 1);
+        }
+        if let Some(pool) = counts {
+            self.tally(&pool, |tally| tally.reserved[at] += 1);
+        }
+    }
+}
+
+/// Why an address is kept from a Service.
+pub(super) enum Why<'a> {
+    Departing(&'a ObjectKey),
+    For(ReservedFor),
+}
+
+impl Reservation {
+    /// For which other Service than this the address is kept.
+    pub(super) fn kept_for_others(&self, service: &ObjectKey) -> Option<Why<'_>> {
+        if let Some(other) = self.departing.iter().find(|departing| *departing != service) {
+            return Some(Why::Departing(other));
+        }
+        if let Some((claim, for_service)) = self.claim.as_ref().filter(|(_, s)| s != service) {
+            let by = ReservedFor::Claim { claim: claim.clone(), service: for_service.clone() };
+            return Some(Why::For(by));
+        }
+        // The Service of a claim may have it, whoever had it last.
+        if self.claim.is_some() {
+            return None;
+        }
+        let kept = self.released.as_ref().filter(|kept| kept.service != *service)?;
+        Some(Why::For(ReservedFor::LastHolder { service: kept.service.clone(), until: kept.until }))
+    }
+
+    /// Whether it is kept although no status shows it.
+    pub(super) fn is_kept(&self) -> bool {
+        self.claim.is_some() || self.released.is_some()
+    }
+
+    pub(super) fn is_for(&self, service: &ObjectKey) -> bool {
+        self.departing.contains(service)
+            || self.claim.as_ref().is_some_and(|(_, claimed_for)| claimed_for == service)
+            || self.released.as_ref().is_some_and(|kept| kept.service == *service)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.departing.is_empty() && self.claim.is_none() && self.released.is_none()
+    }
+}

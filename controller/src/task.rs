@@ -1,0 +1,376 @@
+//! The one task that decides: takes in what the watches tell, and while this controller leads, sends what is decided.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use fairlead_crds::api::{BFDProfile, BGPAdvertisement, BGPPeer, Community, IPAddressPool, L2Advertisement};
+use fairlead_crds::claim::Claim;
+use fairlead_crds::config::Labels;
+use fairlead_crds::service::ObjectKey;
+use fairlead_runtime::http;
+use fairlead_runtime::watch::Change;
+use jiff::Timestamp;
+use kube::Client;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::decide::objects::{Configuration, Configures, ObjectPatch, Part};
+use crate::decide::pools::POOL_STATUS_INTERVAL;
+use crate::decide::{Decision, Index, Observed};
+use crate::events::Events;
+use crate::lease::Leadership;
+use crate::metrics::Metrics;
+use crate::secret::ensure_mesh_secret;
+use crate::send::send;
+use crate::writer::{Answer, Target, Write, Writer};
+
+/// What the watches tell.
+pub enum Message {
+    /// Of Services of type LoadBalancer.
+    Services(Change<Seen>),
+    /// Of claims.
+    Claims(Change<Box<Claim>>),
+    /// Of Namespaces, name and labels.
+    Namespaces(Change<(String, Labels)>),
+    /// Of pools.
+    Pools(Change<IPAddressPool>),
+    /// Of L2 advertisements.
+    L2Advertisements(Change<L2Advertisement>),
+    /// Of BGP advertisements.
+    BgpAdvertisements(Change<BGPAdvertisement>),
+    /// Of BGP peers.
+    Peers(Change<BGPPeer>),
+    /// Of BFD profiles.
+    BfdProfiles(Change<BFDProfile>),
+    /// Of communities.
+    Communities(Change<Community>),
+}
+
+/// A Service; `ours` is `None` when it is of another class.
+pub struct Seen {
+    /// Namespace and name.
+    pub key: ObjectKey,
+    /// What decisions need of it.
+    pub ours: Option<Box<Observed>>,
+}
+
+/// How a write went.
+pub struct Done {
+    target: Target,
+    answer: Answer,
+}
+
+/// See the head of this file.
+pub struct Task {
+    client: Client,
+    namespace: String,
+    health: http::Health,
+    metrics: Metrics,
+    leadership: watch::Receiver<Leadership>,
+    /// The term in which it decides.
+    term: Option<u64>,
+    events: Events,
+    index: Index,
+    configuration: Configuration,
+    configured: bool,
+    writer: Writer,
+    in_flight: JoinSet<Done>,
+    /// What runs beside.
+    background: JoinSet<()>,
+    /// Pools whose status may have to be written.
+    dirty_pools: BTreeSet<String>,
+    pools_written: Option<Instant>,
+}
+
+impl Task {
+    /// A task that knows nothing yet.
+    pub fn new(
+        client: Client,
+        namespace: String,
+        leadership: watch::Receiver<Leadership>,
+        health: http::Health,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            events: Events::start(client.clone()),
+            client,
+            namespace,
+            health,
+            metrics,
+            leadership,
+            term: None,
+            index: Index::default(),
+            configuration: Configuration::default(),
+            configured: false,
+            writer: Writer::default(),
+            in_flight: JoinSet::new(),
+            background: JoinSet::new(),
+            dirty_pools: BTreeSet::new(),
+            pools_written: None,
+        }
+    }
+
+    /// Takes in what a watch tells.
+    pub fn take_in(&mut self, message: Message, now: Timestamp) {
+        let began = Instant::now();
+        match message {
+            Message::Services(change) => self.services(change, now),
+            Message::Claims(Change::Apply(claim)) => self.index.claim_applied(*claim, now),
+            Message::Claims(Change::Delete(claim)) => self.index.claim_deleted(&claim.key, now),
+            Message::Claims(Change::Reset(list)) => {
+                self.index.claims_reset(list.into_iter().map(|claim| *claim).collect(), now);
+            }
+            Message::Namespaces(Change::Apply((name, labels))) => {
+                self.index.namespace_applied(name, labels, now)
+            }
+            Message::Namespaces(Change::Delete((name, _))) => self.index.namespace_deleted(&name),
+            Message::Namespaces(Change::Reset(list)) => self.index.namespaces_reset(list, now),
+            Message::Pools(change) => self.objects(change, now),
+            Message::L2Advertisements(change) => self.objects(change, now),
+            Message::BgpAdvertisements(change) => self.objects(change, now),
+            Message::Peers(change) => self.objects(change, now),
+            Message::BfdProfiles(change) => self.objects(change, now),
+            Message::Communities(change) => self.objects(change, now),
+        }
+        if self.index.is_deciding() {
+            self.metrics.decided(began.elapsed());
+        }
+    }
+
+    fn services(&mut self, change: Change<Seen>, now: Timestamp) {
+        match change {
+            Change::Apply(Seen { ours: Some(service), .. }) => self.index.service_applied(*service, now),
+            // Not ours (any more).
+            Change::Apply(Seen { key, ours: None }) | Change::Delete(Seen { key, .. }) => {
+                self.index.service_deleted(&key, now);
+            }
+            Change::Reset(list) => {
+                let ours = list.into_iter().filter_map(|seen| Some(*seen.ours?)).collect();
+                self.index.services_reset(ours, now);
+            }
+        }
+    }
+
+    fn objects<K: Configures>(&mut self, change: Change<K>, now: Timestamp) {
+        let seen = match &change {
+            Change::Apply(object) => vec![object.clone()],
+            Change::Reset(objects) => objects.clone(),
+            Change::Delete(_) => Vec::new(),
+        };
+        let names: Vec<String> = seen.iter().filter_map(|object| object.metadata().name.clone()).collect();
+        if self.configuration.change(change) {
+            if let Some(resolution) = self.configuration.resolve() {
+                self.index.set_config(resolution.config.clone(), now);
+                self.configured = true;
+                self.write_configuration(now);
+            }
+        } else if K::is_pool() {
+            self.dirty_pools.extend(names);
+        } else if self.index.is_deciding() {
+            // Its status changed: by us, or it is put right.
+            let patches: Vec<_> =
+                seen.iter().filter_map(|object| self.configuration.patch(object, now)).collect();
+            patches.into_iter().for_each(|patch| self.write(patch));
+        }
+    }
+
+    /// Writes what has changed with the configuration as a whole.
+    fn write_configuration(&mut self, now: Timestamp) {
+        self.dirty_pools.extend(self.configuration.pool_names().map(str::to_owned));
+        self.dirty_pools.extend(self.metrics.pools());
+        if self.index.is_deciding() {
+            let patches = self.configuration.patches(now);
+            patches.into_iter().for_each(|patch| self.write(patch));
+        }
+    }
+
+    /// The next write that comes back; never while none is on the way.
+    pub async fn next_written(&mut self) -> Option<Done> {
+        loop {
+            match self.in_flight.join_next().await {
+                Some(Ok(done)) => return Some(done),
+                // Taken back when leadership was lost.
+                Some(Err(_)) => {}
+                None => return None,
+            }
+        }
+    }
+
+    /// A write came back.
+    pub fn done(&mut self, Done { target, answer }: Done) {
+        self.metrics.wrote(&answer);
+        self.writer.done(Instant::now(), &target, &answer, rand::random());
+        // After a write that was done, the watch shows what is there; after one without an answer, it may yet arrive.
+        let settled = !matches!(answer, Answer::Written(_) | Answer::Unavailable(_));
+        if let Target::Service(service) = &target
+            && settled
+            && !self.writer.is_busy(&target)
+        {
+            self.index.nothing_on_the_way(service, Timestamp::now());
+        }
+    }
+
+    /// Does what is to be done now. `queued` messages are still to be taken in.
+    pub fn act(&mut self, queued: usize) {
+        self.follow_leadership();
+        let now = Timestamp::now();
+        if self.index.poll_timeout().is_some_and(|due| due <= now) {
+            self.index.timeout(now);
+        }
+        self.enqueue();
+        self.write_pools();
+        self.send();
+        self.metrics.update(&self.index, &self.writer, queued);
+        let decided = self.term.is_none() || self.index.is_deciding();
+        if self.index.is_listed() && self.configured && decided && !self.health.is_ready() {
+            let (services, waiting) = self.index.service_counts();
+            tracing::info!(services, waiting, leading = self.term.is_some(), "ready");
+            self.health.set_ready();
+        }
+    }
+
+    /// Ends what it has begun: what is decided is written, nothing new is decided. Returns when all is answered.
+    pub async fn finish(&mut self) {
+        self.pools_written = None;
+        loop {
+            self.enqueue();
+            self.write_pools();
+            self.send();
+            match self.next_written().await {
+                Some(done) => self.done(done),
+                None => return,
+            }
+        }
+    }
+
+    /// When to act although nothing happens.
+    pub fn wake_at(&self, now: Instant) -> Option<Instant> {
+        let expiry = self.index.poll_timeout().map(|due| {
+            let wait = Duration::try_from(due.duration_since(Timestamp::now())).unwrap_or_default();
+            // The clocks differ in how fine they are.
+            now + wait + Duration::from_millis(1)
+        });
+        if self.term.is_none() {
+            return None;
+        }
+        let lapse = match *self.leadership.borrow() {
+            Leadership::Leading { until, .. } => Some(until),
+            Leadership::Standby { .. } => None,
+        };
+        let pools = if self.dirty_pools.is_empty() { None } else { self.pools_due() };
+        [pools, self.writer.poll_timeout(), expiry, lapse].into_iter().flatten().min()
+    }
+
+    /// Begins to decide when this controller leads, and stops when it does no longer.
+    fn follow_leadership(&mut self) {
+        let term = self.leadership.borrow().term(Instant::now());
+        if term != self.term {
+            if self.term.is_some() {
+                tracing::warn!("no longer leading: nothing is written any more");
+                self.step_down();
+            }
+            self.term = term;
+            self.metrics.leads(term.is_some());
+        }
+        if term.is_some() && self.configured && self.index.is_listed() && !self.index.is_deciding() {
+            let now = Timestamp::now();
+            self.index.begin(self.configuration.released(), now);
+            let (services, waiting) = self.index.service_counts();
+            tracing::info!(services, waiting, "leading: first pass done");
+            self.write_configuration(now);
+            if self.background.is_empty() {
+                self.background.spawn(ensure_mesh_secret(self.client.clone(), self.namespace.clone()));
+            }
+        }
+    }
+
+    fn step_down(&mut self) {
+        self.index.step_down();
+        self.writer = Writer::default();
+        self.in_flight = JoinSet::new();
+        self.background = JoinSet::new();
+    }
+
+    /// Hands on what was decided.
+    fn enqueue(&mut self) {
+        let mut decisions: VecDeque<Decision> = self.index.take_decisions().into();
+        while let Some(decision) = decisions.pop_front() {
+            match decision {
+                Decision::Status { service, patch } => {
+                    let write = patch
+                        .map(|patch| Write { version: patch.resource_version.clone(), body: patch.body() });
+                    let target = Target::Service(service);
+                    self.writer.put(target.clone(), write);
+                    if let Target::Service(service) = &target
+                        && !self.writer.is_busy(&target)
+                    {
+                        self.index.nothing_on_the_way(service, Timestamp::now());
+                        decisions.extend(self.index.take_decisions());
+                    }
+                }
+                Decision::Claim { claim, patch } => {
+                    let write = patch
+                        .map(|patch| Write { version: patch.resource_version.clone(), body: patch.body() });
+                    self.writer.put(Target::Claim(claim), write);
+                }
+                Decision::Event(event) => {
+                    tracing::info!(service = %event.service, reason = %event.reason, "{}", event.message);
+                    if !self.events.send(*event) {
+                        self.metrics.event_dropped();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends what is to be written, while this controller leads.
+    fn send(&mut self) {
+        loop {
+            let now = Instant::now();
+            let Leadership::Leading { until, .. } = *self.leadership.borrow() else { return };
+            if now >= until || self.term.is_none() {
+                return;
+            }
+            let Some((target, write)) = self.writer.poll(now) else { return };
+            let client = self.client.clone();
+            self.in_flight.spawn(async move {
+                // Nothing is waited for beyond the end of leadership.
+                let sent = send(client, &target, &write);
+                let answer = tokio::time::timeout_at(until.into(), sent).await;
+                Done { target, answer: answer.unwrap_or(Answer::Unavailable(None)) }
+            });
+        }
+    }
+
+    /// Writes the status of pools that changed, but not more often than the interval says.
+    fn write_pools(&mut self) {
+        if !self.index.is_deciding() {
+            return;
+        }
+        self.dirty_pools.extend(self.index.take_touched_pools().iter().map(|name| name.to_string()));
+        let now = Instant::now();
+        if self.dirty_pools.is_empty() || self.pools_due().is_some_and(|due| now < due) {
+            return;
+        }
+        self.pools_written = Some(now);
+        for name in std::mem::take(&mut self.dirty_pools) {
+            self.metrics.pool(&self.index, &name);
+            if let Some(patch) = self.configuration.pool_patch(&name, self.index.ipam(), Timestamp::now()) {
+                self.write(patch);
+            }
+        }
+    }
+
+    fn pools_due(&self) -> Option<Instant> {
+        Some(self.pools_written? + POOL_STATUS_INTERVAL)
+    }
+
+    fn write(&mut self, patch: ObjectPatch) {
+        let write = Write { version: patch.resource_version, body: patch.body };
+        let target = match patch.part {
+            Part::Status => Target::Object(patch.object),
+            Part::Main => Target::Finalizers(patch.object),
+        };
+        self.writer.put(target, Some(write));
+    }
+}
