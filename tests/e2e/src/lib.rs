@@ -4,9 +4,13 @@
 //! spends it: its logs are kept, and the next test gets a new one. They need root and the built programs: `make test`.
 
 mod objects;
+mod pool;
+mod scene;
 mod shared;
 
 pub use objects::{CONFIG, LbService, Policy, configure, merge_service};
+pub use pool::Pool;
+pub use scene::{Scene, Seen, VERSION};
 pub use shared::{Shared, Turn};
 
 use std::collections::BTreeSet;
@@ -58,6 +62,14 @@ pub fn reach(lab: &Lab, ip: IpAddr, times: usize) -> Result<BTreeSet<String>> {
         }
     }
     Ok(answered)
+}
+
+/// Waits until the LAN client gets an answer at `ip` and `port`.
+pub fn reach_on_lan(lab: &Lab, ip: IpAddr, port: u16) -> Result<()> {
+    let to = SocketAddr::new(ip, port);
+    wait_for(format!("TCP from the LAN client to {to}"), SOON, || {
+        lab.client().ask(to, Transport::Tcp, SECOND).map(drop)
+    })
 }
 
 /// The nodes that the router uses as next hops of `ip`, in its BGP table and in its kernel, which must agree.

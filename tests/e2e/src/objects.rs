@@ -61,7 +61,7 @@ pub enum Policy {
     Local,
 }
 
-/// A Service of type LoadBalancer in the namespace `default`, TCP and UDP on port 80, dual-stack.
+/// A Service of type LoadBalancer, in the namespace `default` unless said: TCP and UDP on port 80, dual-stack.
 #[derive(Clone, Debug)]
 pub struct LbService {
     object: Value,
@@ -123,6 +123,37 @@ impl LbService {
         self
     }
 
+    /// In this namespace.
+    #[must_use]
+    pub fn in_namespace(mut self, namespace: &str) -> Self {
+        self.object["metadata"]["namespace"] = json!(namespace);
+        self
+    }
+
+    /// With this `ipFamilyPolicy`, and these families in this order.
+    #[must_use]
+    pub fn families(mut self, policy: &str, families: [&str; 2]) -> Self {
+        self.object["spec"]["ipFamilyPolicy"] = json!(policy);
+        self.object["spec"]["ipFamilies"] = json!(families);
+        self
+    }
+
+    /// On this port.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        for entry in self.object["spec"]["ports"].as_array_mut().into_iter().flatten() {
+            entry["port"] = json!(port);
+        }
+        self
+    }
+
+    /// With a label.
+    #[must_use]
+    pub fn label(mut self, name: &str, value: &str) -> Self {
+        self.object["metadata"]["labels"][name] = json!(value);
+        self
+    }
+
     /// With an annotation.
     #[must_use]
     pub fn annotation(mut self, name: &str, value: &str) -> Self {
@@ -145,6 +176,11 @@ impl LbService {
     /// Its name.
     pub fn name(&self) -> &str {
         self.object["metadata"]["name"].as_str().unwrap_or_default()
+    }
+
+    /// Its namespace.
+    pub fn namespace(&self) -> &str {
+        self.object["metadata"]["namespace"].as_str().unwrap_or_default()
     }
 
     /// Applies it.

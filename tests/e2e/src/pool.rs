@@ -1,0 +1,77 @@
+//! Address pools that tests apply.
+
+use anyhow::Result;
+use fairlead_lab::Lab;
+use serde_json::{Value, json};
+
+use crate::scene::VERSION;
+
+/// Whether `spec.reclaim` is set where a pool is to reassign.
+const RECLAIM: bool = true;
+
+/// An `IPAddressPool`.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    object: Value,
+}
+
+impl Pool {
+    /// A pool of these ranges and CIDRs.
+    pub fn new(name: &str, addresses: &[&str]) -> Self {
+        Self {
+            object: json!({
+                "apiVersion": VERSION, "kind": "IPAddressPool", "metadata": { "name": name },
+                "spec": { "addresses": addresses },
+            }),
+        }
+    }
+
+    /// One that takes an address away from its holder when it no longer allows it, as MetalLB does.
+    pub fn reassigning(name: &str, addresses: &[&str]) -> Self {
+        if RECLAIM {
+            Self::new(name, addresses).with("reclaim", json!("Reassign"))
+        } else {
+            Self::new(name, addresses)
+        }
+    }
+
+    /// With this field of its spec.
+    #[must_use]
+    pub fn with(mut self, field: &str, value: Value) -> Self {
+        self.object["spec"][field] = value;
+        self
+    }
+
+    /// With other addresses.
+    #[must_use]
+    pub fn of(self, addresses: &[&str]) -> Self {
+        self.with("addresses", json!(addresses))
+    }
+
+    /// Only for those whom `spec.serviceAllocation` says.
+    #[must_use]
+    pub fn only_for(self, allocation: Value) -> Self {
+        self.with("serviceAllocation", allocation)
+    }
+
+    /// Only for those who name it.
+    #[must_use]
+    pub fn by_name_only(self) -> Self {
+        self.with("autoAssign", json!(false))
+    }
+
+    /// The object.
+    pub fn object(&self) -> &Value {
+        &self.object
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.object["metadata"]["name"].as_str().unwrap_or_default()
+    }
+
+    /// What the API has of it.
+    pub fn seen(&self, lab: &Lab) -> Result<Value> {
+        lab.api()?.get(VERSION, "IPAddressPool", None, self.name())
+    }
+}
