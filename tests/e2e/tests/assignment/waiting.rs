@@ -1,0 +1,131 @@
+//! Items 11 to 15: full pools, restarts, shared addresses, pools that go.
+
+use std::collections::BTreeMap;
+
+use fairlead_e2e::{LbService, Policy, Pool, Scene, reach_on_lan};
+use serde_json::json;
+
+use crate::{LAB, plain};
+
+/// Item 11.
+#[test]
+fn an_address_that_is_given_up_goes_to_the_service_that_waits() {
+    let lab = LAB.turn();
+    for (deleted, family, range, address) in [
+        (false, "IPv4", "192.0.2.200-192.0.2.200", "192.0.2.200"),
+        (true, "IPv4", "192.0.2.201/32", "192.0.2.201"),
+        (false, "IPv6", "2001:db8:1::200/128", "2001:db8:1::200"),
+        (true, "IPv6", "2001:db8:1::201-2001:db8:1::201", "2001:db8:1::201"),
+    ] {
+        let scene = Scene::new(&lab);
+        scene.pools([&Pool::reassigning("one-address", &[range])]);
+        let [first, second] = ["first", "second"].map(|name| plain(name).single(family));
+        scene.serve(&first, &[address], "one-address");
+        scene.refuse(&second, "PoolExhausted");
+        if deleted {
+            scene.delete(first.object());
+        } else {
+            scene.merge(first.object(), json!({ "spec": { "type": "ClusterIP" } }));
+        }
+        let ips = scene.expect(&second, &[address], "one-address");
+        reach_on_lan(&lab, ips[0], 80).unwrap();
+        if !deleted {
+            assert!(scene.seen(&first).addresses.is_empty(), "what is no load balancer has no address");
+        }
+    }
+}
+
+/// Item 12.
+#[test]
+fn five_restarts_of_the_controller_move_nobody_although_some_wait() {
+    let lab = LAB.turn();
+    let scene = Scene::new(&lab);
+    let small = Pool::reassigning("small", &["192.0.2.200-192.0.2.202"]);
+    let other = Pool::reassigning("other", &["192.0.2.210-192.0.2.219"]).by_name_only();
+    scene.pools([&small, &other]);
+    let services: Vec<_> = ["m", "c", "x", "a", "t"].into_iter().map(plain).collect();
+    services.iter().for_each(|service| scene.service(service));
+    scene.expect_counts(&small, &[("assignedIPv4", 3), ("availableIPv4", 0)]);
+    let held = || -> BTreeMap<_, _> {
+        services.iter().map(|service| (service.name(), scene.seen(service).addresses)).collect()
+    };
+    let before = held();
+    assert_eq!(before.values().flatten().count(), 3, "{before:?}");
+    for n in 0..5 {
+        lab.controller().unwrap().restart().unwrap();
+        // It works again when it serves a new Service; until then it had every chance to move the old ones.
+        let address = format!("192.0.2.{}", 210 + n);
+        let probe = LbService::new(&format!("after-restart-{n}"), "other").single("IPv4");
+        scene.serve(&probe, &[&address], "other");
+        assert_eq!(held(), before, "restart {n}");
+    }
+}
+
+/// Item 13.
+#[test]
+fn services_share_an_address_as_long_as_policy_and_selector_allow_it() {
+    let lab = LAB.turn();
+    let scene = Scene::new(&lab);
+    scene.pools([&Pool::reassigning("one-address", &["192.0.2.200/32"])]);
+    let sharer = |name, port| plain(name).port(port).annotation("fairlead.dev/allow-shared-ip", "key");
+    let (first, second) = (sharer("first", 80), sharer("second", 81));
+    let both_have_it = |scene: &Scene<'_>| {
+        for service in [&first, &second] {
+            scene.expect(service, &["192.0.2.200"], "one-address");
+        }
+    };
+    scene.service(&first);
+    scene.service(&second);
+    both_have_it(&scene);
+
+    scene.service(&second.clone().policy(Policy::Local));
+    scene.expect_refused(&second, "PoolExhausted");
+    let ip = scene.expect(&first, &["192.0.2.200"], "one-address")[0];
+    reach_on_lan(&lab, ip, 80).unwrap();
+
+    scene.service(&first.clone().policy(Policy::Local));
+    both_have_it(&scene);
+    for port in [80, 81] {
+        reach_on_lan(&lab, ip, port).unwrap();
+    }
+
+    scene.service(&first.clone().policy(Policy::Local).on("n1"));
+    scene.expect_refused(&first, "PoolExhausted");
+    scene.expect(&second, &["192.0.2.200"], "one-address");
+
+    scene.service(&second.clone().policy(Policy::Local).on("n1"));
+    both_have_it(&scene);
+}
+
+/// Item 14.
+#[test]
+fn without_any_pool_the_address_is_gone() {
+    let lab = LAB.turn();
+    let scene = Scene::new(&lab);
+    let pools =
+        [Pool::reassigning("one", &["192.0.2.200/32"]), Pool::reassigning("two", &["192.0.2.201/32"])];
+    scene.pools([&pools[0], &pools[1]]);
+    let services = ["one", "two"].map(|pool| LbService::new(pool, pool).single("IPv4"));
+    scene.serve(&services[0], &["192.0.2.200"], "one");
+    scene.serve(&services[1], &["192.0.2.201"], "two");
+    let any = plain("any");
+    scene.refuse(&any, "PoolExhausted");
+    pools.iter().for_each(|pool| scene.delete(pool.object()));
+    services.iter().for_each(|service| scene.expect_refused(service, "PoolNotFound"));
+    scene.expect_refused(&any, "NoPoolMatches");
+}
+
+/// Item 15.
+#[test]
+fn when_its_pool_is_deleted_a_service_gets_an_address_of_another() {
+    let lab = LAB.turn();
+    let scene = Scene::new(&lab);
+    let one = Pool::reassigning("one", &["192.0.2.200-192.0.2.209"]);
+    scene.pools([&one]);
+    let service = plain("moves");
+    scene.serve(&service, &["192.0.2.200"], "one");
+    scene.pools([&Pool::reassigning("two", &["192.0.2.210-192.0.2.219"])]);
+    scene.delete(one.object());
+    let ips = scene.expect(&service, &["192.0.2.210"], "two");
+    reach_on_lan(&lab, ips[0], 80).unwrap();
+}
