@@ -76,7 +76,7 @@ fn restore(lab: &Lab) -> anyhow::Result<()> {
         server.end_outage()?;
     }
     let speakers = lab.nodes().iter().filter_map(|node| node.speaker().ok());
-    for process in speakers.chain(lab.controller().ok()).chain(lab.cluster().ok()) {
+    for process in speakers.chain(lab.controllers()).chain(lab.cluster().ok()) {
         if process.is_running() {
             process.resume()?;
         } else {

@@ -25,6 +25,8 @@ use crate::wait::wait_for;
 
 /// Namespace of Fairlead's own objects.
 pub const NAMESPACE: &str = "fairlead-system";
+/// Port of the metrics of the first controller; the others have the ports after it.
+const CONTROLLER_METRICS: u16 = 7472;
 /// Ports of the bridge whose frames are dropped.
 const CUT_TABLE: &str = "\
 table bridge cut {
@@ -52,7 +54,7 @@ pub struct Builder {
     size: Size,
     router_config: String,
     api: bool,
-    controller: bool,
+    controllers: usize,
     speakers: bool,
     controller_args: Vec<String>,
     speaker_args: Vec<String>,
@@ -77,7 +79,7 @@ pub struct Lab {
     nodes: Vec<LabNode>,
     api_server: Option<ApiServer>,
     api: Option<Api>,
-    controller: Option<Process>,
+    controllers: Vec<Process>,
     cluster: Option<Process>,
     // Last: when it goes, so does the lab.
     reaper: Mutex<Reaper>,
@@ -89,7 +91,7 @@ impl Default for Builder {
             size: Size { nodes: 3, pods_per_node: 1 },
             router_config: String::new(),
             api: true,
-            controller: true,
+            controllers: 1,
             speakers: true,
             controller_args: Vec::new(),
             speaker_args: Vec::new(),
@@ -130,12 +132,19 @@ impl Builder {
     /// With an API server, but without controller and speakers.
     #[must_use]
     pub fn without_fairlead(mut self) -> Self {
-        self.controller = false;
+        self.controllers = 0;
         self.speakers = false;
         self
     }
 
-    /// More arguments for the controller.
+    /// Number of controllers; 1 unless said. They are `controller-1`, `controller-2`, … to each other.
+    #[must_use]
+    pub fn controllers(mut self, controllers: usize) -> Self {
+        self.controllers = controllers;
+        self
+    }
+
+    /// More arguments for every controller.
     #[must_use]
     pub fn controller_arg(mut self, arg: &str) -> Self {
         self.controller_args.push(arg.to_owned());
@@ -149,7 +158,7 @@ impl Builder {
         self
     }
 
-    /// A variable for controller and speakers.
+    /// A variable for controllers and speakers.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
@@ -248,12 +257,14 @@ impl Builder {
             }
             Ok(spec)
         };
-        let controller = if self.controller {
-            let spec = daemon("controller", "fairlead-controller", &self.controller_args)?;
-            Some(Process::start(spec, &network.control_plane, logs)?)
-        } else {
-            None
-        };
+        let mut controllers = Vec::new();
+        for (k, port) in (1..=self.controllers).zip(CONTROLLER_METRICS..) {
+            let name = controller_name(k);
+            let spec = daemon(&name, "fairlead-controller", &self.controller_args)?
+                .env("FAIRLEAD_POD_NAME", &name)
+                .env("FAIRLEAD_METRICS_ADDR", format!(":{port}"));
+            controllers.push(Process::start(spec, &network.control_plane, logs)?);
+        }
         let mut speakers = BTreeMap::new();
         if self.speakers {
             for node in &network.nodes {
@@ -262,7 +273,7 @@ impl Builder {
                 speakers.insert(node.name.clone(), Process::start(spec, &node.netns, logs)?);
             }
         }
-        Ok(Control { server, api, cluster, controller, speakers })
+        Ok(Control { server, api, cluster, controllers, speakers })
     }
 }
 
@@ -270,7 +281,7 @@ struct Control {
     server: ApiServer,
     api: Api,
     cluster: Process,
-    controller: Option<Process>,
+    controllers: Vec<Process>,
     speakers: BTreeMap<String, Process>,
 }
 
@@ -291,7 +302,7 @@ impl Parts {
             nodes: Vec::new(),
             api_server: None,
             api: None,
-            controller: None,
+            controllers: Vec::new(),
             cluster: None,
             reaper: Mutex::new(reaper),
         };
@@ -301,7 +312,7 @@ impl Parts {
             }
             lab.api_server = Some(control.server);
             lab.api = Some(control.api);
-            lab.controller = control.controller;
+            lab.controllers = control.controllers;
             lab.cluster = Some(control.cluster);
         }
         lab.nodes = nodes;
@@ -406,12 +417,17 @@ impl Lab {
         self.api_server.as_ref().context("this lab has no API server")
     }
 
-    /// The controller.
+    /// The first controller.
     ///
     /// # Errors
     /// When the lab was made without.
     pub fn controller(&self) -> Result<&Process> {
-        self.controller.as_ref().context("this lab has no controller")
+        self.controllers.first().context("this lab has no controller")
+    }
+
+    /// All controllers, in the order of their names.
+    pub fn controllers(&self) -> &[Process] {
+        &self.controllers
     }
 
     /// The process that stands in for EndpointSlice controller and kube-proxy.
@@ -500,6 +516,11 @@ impl Drop for Lab {
             eprintln!("logs of lab {} will be in {}", self.id, logs.display());
         }
     }
+}
+
+/// Name of the controller `k`, counted from 1: that of its process and that of the pod it says it is.
+fn controller_name(k: usize) -> String {
+    format!("controller-{k}")
 }
 
 /// Name of the pod `k` of a node.
