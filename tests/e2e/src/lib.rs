@@ -3,11 +3,13 @@
 //! Every file of `tests/` has one lab, brought up by its first test and used by one test at a time. A test that fails
 //! spends it: its logs are kept, and the next test gets a new one. They need root and the built programs: `make test`.
 
+mod ledger;
 mod objects;
 mod pool;
 mod scene;
 mod shared;
 
+pub use ledger::Ledger;
 pub use objects::{CONFIG, LbService, Policy, configure, merge_service};
 pub use pool::Pool;
 pub use scene::{Scene, Seen, VERSION};

@@ -1,0 +1,212 @@
+//! Two controllers, one of which leads; and one that crashes again and again. Services come and go all the while: no
+//! address has two holders, nobody's moves, and the gap between two leaders is short.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow, bail};
+use fairlead_e2e::{LbService, Ledger, Pool, SOON, Scene, Shared};
+use fairlead_lab::{Builder, Lab, Process, wait_for};
+
+static LAB: Shared = Shared::new(builder, |_| Ok(()));
+
+/// How long a leader that vanished is still taken for one, and what a standby may take beyond it to notice.
+const LEASE: Duration = Duration::from_secs(10);
+const MARGIN: Duration = Duration::from_secs(4);
+/// How long a leader that says good-bye may leave Services without one.
+const HANDOVER: Duration = Duration::from_secs(2);
+/// Time between two new Services.
+const PACE: Duration = Duration::from_millis(30);
+/// Services alive at once: fewer than the pool has addresses, so that all can be served and addresses are used again.
+const ALIVE: usize = 24;
+
+fn builder() -> Builder {
+    Lab::builder().nodes(1).controllers(2)
+}
+
+fn pool() -> Pool {
+    Pool::new("few", &["198.51.100.0-198.51.100.39"])
+}
+
+fn service(name: &str) -> LbService {
+    LbService::new(name, "few").single("IPv4")
+}
+
+/// Makes Services and deletes others, until `stop`; those that are left.
+fn churn(lab: &Lab, stop: &AtomicBool) -> Vec<LbService> {
+    let mut alive = Vec::new();
+    for n in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+        let next = service(&format!("churn-{n}"));
+        next.apply(lab).unwrap();
+        alive.push(next);
+        if alive.len() > ALIVE {
+            // Not the oldest alone: holes come up everywhere.
+            alive.remove((n * 7) % alive.len()).delete(lab).unwrap();
+        }
+        thread::sleep(PACE);
+    }
+    alive
+}
+
+/// Stops the churn in the end, also in that of a test that fails.
+struct Stops<'a>(&'a AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Runs `test` while Services come and go, and looks at the ledger in the end.
+fn under_churn(lab: &Lab, test: impl FnOnce(&Ledger)) {
+    let scene = Scene::new(lab);
+    scene.pools([&pool()]);
+    let residents: Vec<_> = (0..8).map(|n| service(&format!("resident-{n}"))).collect();
+    residents.iter().for_each(|resident| scene.service(resident));
+    let ledger = Ledger::follow(lab).unwrap();
+    ledger.expect_served(&residents, SOON).unwrap();
+    let before = ledger.held("resident-");
+    assert_eq!(before.len(), residents.len());
+
+    let stop = AtomicBool::new(false);
+    let alive = thread::scope(|scope| {
+        let churn = scope.spawn(|| churn(lab, &stop));
+        let stops = Stops(&stop);
+        test(&ledger);
+        drop(stops);
+        churn.join().unwrap()
+    });
+
+    ledger.expect_served(&alive, SOON).unwrap();
+    ledger.check().unwrap();
+    assert_eq!(ledger.held("resident-"), before);
+    alive.iter().for_each(|service| service.delete(lab).unwrap());
+}
+
+/// The controller that holds the Lease.
+fn leader(lab: &Lab) -> Result<&Process> {
+    let lease =
+        lab.api()?.get("coordination.k8s.io/v1", "Lease", Some("fairlead-system"), "fairlead-controller")?;
+    let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+    let mut named = lab.controllers().iter().filter(|process| holder.starts_with(process.name()));
+    match (named.next(), named.next()) {
+        (Some(process), None) => Ok(process),
+        _ => bail!("the holder is {holder:?}"),
+    }
+}
+
+/// Waits until a controller other than `old` leads.
+fn expect_another(lab: &Lab, old: &str, limit: Duration) {
+    wait_for("another leader", limit, || match leader(lab)? {
+        new if new.name() == old => Err(anyhow!("{old} leads")),
+        _ => Ok(()),
+    })
+    .unwrap();
+}
+
+#[test]
+fn one_of_two_controllers_leads() {
+    let lab = LAB.turn();
+    under_churn(&lab, |ledger| {
+        let first = wait_for("a leader", LEASE + MARGIN, || leader(&lab)).unwrap().name();
+        let mut leaders = BTreeSet::from([first]);
+        for _ in 0..10 {
+            ledger.served_after(Instant::now(), SOON).unwrap();
+            leaders.insert(leader(&lab).unwrap().name());
+        }
+        assert_eq!(leaders.len(), 1, "{leaders:?}");
+        let standbys = lab.controllers().iter().filter(|process| process.name() != first);
+        standbys.for_each(|standby| assert!(standby.is_running(), "{} waits", standby.name()));
+    });
+}
+
+#[test]
+fn when_the_leader_is_asked_to_leave_the_other_goes_on_at_once() {
+    let lab = LAB.turn();
+    under_churn(&lab, |ledger| {
+        for _ in 0..2 {
+            let old = wait_for("a leader", LEASE + MARGIN, || leader(&lab)).unwrap();
+            let asked = Instant::now();
+            old.terminate(HANDOVER).unwrap();
+            let ended = Instant::now();
+            let gap = (ended - asked) + ledger.served_after(ended, SOON).unwrap();
+            eprintln!("SIGTERM of {}: the next Service is served after {gap:?}", old.name());
+            assert!(gap < HANDOVER, "{gap:?}");
+            expect_another(&lab, old.name(), HANDOVER);
+            old.spawn_again().unwrap();
+        }
+    });
+}
+
+#[test]
+fn when_the_leader_crashes_the_other_goes_on_when_the_lease_ends() {
+    let lab = LAB.turn();
+    under_churn(&lab, |ledger| {
+        let old = wait_for("a leader", LEASE + MARGIN, || leader(&lab)).unwrap();
+        old.kill().unwrap();
+        let ended = Instant::now();
+        let gap = ledger.served_after(ended, LEASE + MARGIN).unwrap();
+        eprintln!("SIGKILL of {}: the next Service is served after {gap:?}", old.name());
+        expect_another(&lab, old.name(), MARGIN);
+        old.spawn_again().unwrap();
+    });
+}
+
+/// Stopped, it wakes up believing that it leads.
+#[test]
+fn a_leader_that_comes_back_from_a_long_pause_gives_nothing_more() {
+    let lab = LAB.turn();
+    under_churn(&lab, |ledger| {
+        let old = wait_for("a leader", LEASE + MARGIN, || leader(&lab)).unwrap();
+        old.stop().unwrap();
+        let stopped = Instant::now();
+        ledger.served_after(stopped, LEASE + MARGIN).unwrap();
+        expect_another(&lab, old.name(), MARGIN);
+        old.resume().unwrap();
+        for _ in 0..10 {
+            ledger.served_after(Instant::now(), SOON).unwrap();
+        }
+        ledger.check().unwrap();
+        expect_another(&lab, old.name(), MARGIN);
+    });
+}
+
+#[test]
+fn a_controller_that_crashes_again_and_again_moves_nobody() {
+    let lab = LAB.turn();
+    let [only, standby] = lab.controllers() else { panic!("two controllers") };
+    standby.terminate(HANDOVER).unwrap();
+    let start = Instant::now();
+    under_churn(&lab, |ledger| {
+        let mut crashes = 0;
+        while crashes < 3 || (crashes < 24 && start.elapsed() < Duration::from_secs(15)) {
+            match crashes % 3 {
+                // At work for a while.
+                0 => (0..6).for_each(|_| expect_work(ledger)),
+                // Just after it has begun to work.
+                1 => expect_work(ledger),
+                // Somewhere in its start.
+                _ => thread::sleep(Duration::from_millis(10 * crashes)),
+            }
+            only.kill().unwrap();
+            crashes += 1;
+            only.spawn_again().unwrap();
+            ledger.check().unwrap();
+        }
+        expect_work(ledger);
+        eprintln!("{crashes} crashes in {:?}", start.elapsed());
+    });
+    standby.spawn_again().unwrap();
+}
+
+/// Waits until a Service is served that was not there yet.
+fn expect_work(ledger: &Ledger) {
+    ledger.served_after(Instant::now(), LEASE + MARGIN).unwrap();
+}
