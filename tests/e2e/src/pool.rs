@@ -42,6 +42,13 @@ impl Pool {
         self
     }
 
+    /// With a label.
+    #[must_use]
+    pub fn label(mut self, name: &str, value: &str) -> Self {
+        self.object["metadata"]["labels"][name] = json!(value);
+        self
+    }
+
     /// With other addresses.
     #[must_use]
     pub fn of(self, addresses: &[&str]) -> Self {

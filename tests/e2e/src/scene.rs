@@ -121,6 +121,13 @@ impl<'a> Scene<'a> {
         });
     }
 
+    /// Waits until a Service has no address, whatever the reason.
+    pub fn expect_nothing(&self, service: &LbService) {
+        self.expect_that(service, "nothing", SOON, |seen| {
+            seen.addresses.is_empty() && seen.pool.is_none() && seen.allocated.starts_with("False/")
+        });
+    }
+
     /// Applies a Service and waits until it is refused for this reason.
     pub fn refuse(&self, service: &LbService, reason: &str) {
         self.service(service);
@@ -149,6 +156,23 @@ impl<'a> Scene<'a> {
             let so = counts.iter().all(|(field, count)| status[*field].as_i64().unwrap_or(0) == *count);
             ensure(so, status).map_err(|status| anyhow!("{status}"))
         }));
+    }
+
+    /// Waits until a condition of an object is `True` or `False`; its reason and message, as `reason: message`.
+    pub fn expect_condition(&self, object: &Value, type_: &str, status: bool) -> String {
+        let wanted = if status { "True" } else { "False" };
+        done(wait_for(format!("{type_}={wanted} of {}", describe(object)), SOON, || {
+            let object = read(self.lab, object)?;
+            let condition = condition(&object, type_).with_context(|| object.to_string())?;
+            ensure(condition["status"] == wanted, condition).map_err(|seen| anyhow!("{seen}"))?;
+            let text = |field: &str| condition[field].as_str().unwrap_or_default();
+            anyhow::Ok(format!("{}: {}", text("reason"), text("message")))
+        }))
+    }
+
+    /// Reads an object.
+    pub fn read(&self, object: &Value) -> Value {
+        done(read(self.lab, object))
     }
 
     /// Waits until an object is gone.
@@ -182,8 +206,7 @@ fn seen(lab: &Lab, service: &LbService) -> Result<Seen> {
     let ingress = object.pointer("/status/loadBalancer/ingress").and_then(Value::as_array);
     let addresses =
         ingress.into_iter().flatten().filter_map(|entry| entry["ip"].as_str()?.parse().ok()).collect();
-    let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
-    let allocated = conditions.into_iter().flatten().find(|condition| condition["type"] == ALLOCATED);
+    let allocated = condition(&object, ALLOCATED);
     let text = |field: &str| allocated.and_then(|c| c[field].as_str()).unwrap_or_default();
     Ok(Seen {
         addresses,
@@ -194,26 +217,38 @@ fn seen(lab: &Lab, service: &LbService) -> Result<Seen> {
 }
 
 fn in_force(pool: &Value) -> bool {
-    let conditions = pool.pointer("/status/conditions").and_then(Value::as_array);
-    conditions.into_iter().flatten().any(|condition| {
-        condition["type"] == "Accepted"
-            && condition["status"] == "True"
-            && condition["observedGeneration"] == pool["metadata"]["generation"]
+    condition(pool, "Accepted").is_some_and(|condition| {
+        condition["status"] == "True" && condition["observedGeneration"] == pool["metadata"]["generation"]
     })
 }
 
+fn condition<'a>(object: &'a Value, type_: &str) -> Option<&'a Value> {
+    let conditions = object.pointer("/status/conditions")?.as_array()?;
+    conditions.iter().find(|condition| condition["type"] == type_)
+}
+
 fn gone(lab: &Lab, object: &Value) -> Result<()> {
-    let text = |value: &Value| value.as_str().map(str::to_owned).unwrap_or_default();
-    let (version, kind, name) =
-        (text(&object["apiVersion"]), text(&object["kind"]), text(&object["metadata"]["name"]));
-    let namespace = object["metadata"]["namespace"].as_str();
-    wait_for(format!("the end of {kind}/{name}"), SOON, || {
-        match lab.api()?.get(&version, &kind, namespace, &name) {
-            Ok(object) => Err(anyhow!("{object}")),
-            Err(error) if format!("{error:#}").contains("not found") => Ok(()),
-            Err(error) => Err(error),
-        }
+    wait_for(format!("the end of {}", describe(object)), SOON, || match read(lab, object) {
+        Ok(object) => Err(anyhow!("{object}")),
+        Err(error) if format!("{error:#}").contains("not found") => Ok(()),
+        Err(error) => Err(error),
     })
+}
+
+fn read(lab: &Lab, object: &Value) -> Result<Value> {
+    let text = |value: &Value| value.as_str().map(str::to_owned).unwrap_or_default();
+    let namespace = object["metadata"]["namespace"].as_str();
+    let [version, kind, name] =
+        [&object["apiVersion"], &object["kind"], &object["metadata"]["name"]].map(text);
+    lab.api()?.get(&version, &kind, namespace, &name)
+}
+
+fn describe(object: &Value) -> String {
+    format!(
+        "{}/{}",
+        object["kind"].as_str().unwrap_or("?"),
+        object["metadata"]["name"].as_str().unwrap_or("?")
+    )
 }
 
 fn same(one: &Value, other: &Value) -> bool {
