@@ -27,10 +27,12 @@ fn config_crd_is_up_to_date() {
 }
 
 #[test]
-fn kinds_are_cluster_scoped_with_a_status() {
+fn kinds_are_cluster_scoped_but_claims_and_have_a_status() {
     for definition in manifests::definitions() {
         let spec = definition.spec;
-        assert_eq!((spec.group.as_str(), spec.scope.as_str()), ("fairlead.dev", "Cluster"));
+        // A claim is for a Service of its namespace.
+        let scope = if spec.names.kind == "IPClaim" { "Namespaced" } else { "Cluster" };
+        assert_eq!((spec.group.as_str(), spec.scope.as_str()), ("fairlead.dev", scope));
         assert_eq!(spec.versions.len(), 1);
         let version = &spec.versions[0];
         assert!((version.served, version.storage) == (true, true) && version.name == "v1beta1");
@@ -180,6 +182,9 @@ fn fields_are_spelled_as_in_metallb() {
             "BGPPeer.spec.peerPort=179",
             "IPAddressPool.spec.autoAssign=true",
             "IPAddressPool.spec.avoidBuggyIPs=false",
+            "IPAddressPool.spec.disabled=false",
+            "IPAddressPool.spec.reclaim=\"Retain\"",
+            "IPAddressPool.spec.sharing=\"AnyNamespace\"",
         ]
     );
 }

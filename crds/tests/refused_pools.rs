@@ -46,7 +46,9 @@ fn the_pool_of_a_held_address() {
         ("192.0.2.1", Some("bad"), Some("bad")),
         ("192.0.2.1", Some("gone"), Some("good")),
         ("192.0.2.200", Some("bad"), Some("bad")),
-        ("192.0.2.200", Some("good"), None),
+        // Cut off the pool since, and retained.
+        ("192.0.2.200", Some("good"), Some("good")),
+        ("192.0.2.200", Some("bad,good"), Some("bad")),
         ("192.0.2.200", Some("gone"), None),
         ("192.0.2.200", None, None),
     ];

@@ -78,6 +78,34 @@ fn pools() {
             ("addresses: [lan]", not_a_range, Some(Reason::InvalidRange)),
             ("addresses: ['']", Refuses("addresses"), Some(Reason::InvalidRange)),
             ("addresses: [192.0.2.0/24, 192.0.2.7-192.0.2.9]", Takes, Some(Reason::Overlap)),
+            (
+                "{addresses: [192.0.2.0/24], reclaim: Reassign, disabled: true, sharing: SameNamespace}",
+                Takes,
+                None,
+            ),
+            ("{addresses: [192.0.2.0/24], reclaim: Keep}", Refuses("reclaim"), Some(Reason::InvalidReclaim)),
+            (
+                "{addresses: [192.0.2.0/24], sharing: Nobody}",
+                Refuses("sharing"),
+                Some(Reason::InvalidSharing),
+            ),
+            ("{addresses: [192.0.2.0/24], reuseAfter: 10m}", Takes, None),
+            ("{addresses: [192.0.2.0/24], reuseAfter: 0s}", Takes, None),
+            (
+                "{addresses: [192.0.2.0/24], reuseAfter: -1s}",
+                Refuses("reuseAfter must be"),
+                Some(Reason::InvalidReuseAfter),
+            ),
+            (
+                "{addresses: [192.0.2.0/24], reuseAfter: 9000h}",
+                Refuses("reuseAfter must be"),
+                Some(Reason::InvalidReuseAfter),
+            ),
+            (
+                "{addresses: [192.0.2.0/24], reuseAfter: soon}",
+                Refuses("spec.reuseAfter"),
+                Some(Reason::InvalidReuseAfter),
+            ),
             ("addresses: [192.0.2.0/24, 192.0.2.0/24]", Takes, Some(Reason::Overlap)),
             ("{addresses: [192.0.2.0/24], autoAssign: false, avoidBuggyIPs: true}", Takes, None),
             (
