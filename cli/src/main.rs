@@ -1,5 +1,6 @@
 //! `fairlead`: what an operator asks Fairlead on the command line. Also runs as `kubectl fairlead`.
 
+mod explain;
 mod read;
 mod validate;
 
@@ -33,11 +34,27 @@ enum Command {
         #[arg(short = 'f', long = "filename", value_name = "FILE", required = true, num_args = 1..)]
         files: Vec<PathBuf>,
     },
+    /// Says why something in the cluster is as it is.
+    #[command(subcommand)]
+    Explain(explain::What),
 }
 
 fn main() -> ExitCode {
-    let Arguments { command: Command::Validate { files } } = Arguments::parse();
-    match read::documents(&files, &mut std::io::stdin().lock()) {
+    match Arguments::parse().command {
+        Command::Validate { files } => validate(&files),
+        Command::Explain(what) => match explain::run(&what) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("fairlead: {error:#}");
+                ExitCode::from(UNUSABLE)
+            }
+        },
+    }
+}
+
+fn validate(files: &[PathBuf]) -> ExitCode {
+    match read::documents(files, &mut std::io::stdin().lock()) {
         Ok(documents) => report(&validate::validate(documents)),
         Err(error) => {
             eprintln!("fairlead: {error:#}");

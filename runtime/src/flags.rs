@@ -35,6 +35,19 @@ pub struct Common {
     pub log_format: LogFormat,
 }
 
+/// As without any flag.
+impl Default for Common {
+    fn default() -> Self {
+        Self {
+            kubeconfig: None,
+            namespace: "fairlead-system".to_owned(),
+            lb_class: None,
+            log_level: "info".to_owned(),
+            log_format: LogFormat::Text,
+        }
+    }
+}
+
 impl Common {
     /// `--lb-class`, where empty means none (as an unset variable in a manifest arrives).
     pub fn lb_class(&self) -> Option<&str> {

@@ -206,6 +206,11 @@ impl ClaimRecord {
         (self.claim.created, Asker::Claim(self.claim.key.clone()))
     }
 
+    /// Why it has nothing reserved.
+    pub(super) fn refused(&self) -> Option<&(Reason, String)> {
+        self.refused.as_ref()
+    }
+
     /// Forgets what was decided.
     pub(super) fn forget(&mut self) {
         self.refused = None;

@@ -10,6 +10,7 @@
 
 mod claims;
 mod converge;
+pub mod explain;
 mod follow;
 pub mod objects;
 pub mod pools;

@@ -197,6 +197,13 @@ fn conditions(outcome: &Outcome) -> Vec<Condition> {
     }
 }
 
+/// An outcome in words.
+pub(super) fn summary(outcome: &Outcome) -> String {
+    let all = conditions(outcome);
+    let Some(first) = all.first() else { return "nothing is decided yet".to_owned() };
+    format!("{}: {}", first.reason, first.message)
+}
+
 /// The addresses and where they are from.
 fn source(holding: &Holding) -> String {
     match holding.held.as_slice() {

@@ -52,6 +52,21 @@ impl Ipam {
         obstacles
     }
 
+    /// What a pool that has it would give to a Service that holds nothing.
+    pub fn offer(&self, pool: &str, demand: &Demand<'_>, families: Families) -> Vec<IpAddr> {
+        let holding = self.choose(&[pool.into()], demand, families, true);
+        holding.into_iter().flat_map(|holding| holding.held.into_iter().map(|held| held.ip)).collect()
+    }
+
+    /// Whether a Service may take an address of a pool beside those who hold it.
+    ///
+    /// # Errors
+    /// When somebody is in the way, or no pool has it.
+    pub fn check_taking(&self, demand: &Demand<'_>, ip: IpAddr) -> Result<(), Refusal> {
+        let pool = self.pool_of(ip).ok_or(Refusal::NotInPool(ip))?;
+        self.joinable(demand, pool, ip)
+    }
+
     /// Addresses for `families` out of the first of `pools` that has them; both families from one pool.
     pub(super) fn choose(
         &self,
@@ -231,6 +246,11 @@ impl Obstacle {
             Self::Lacks(family) => format!("has no {family} addresses"),
             Self::Full(family) => format!("has no free {family} address"),
         }
+    }
+
+    /// Whether it is only that nothing is free, which does not matter to who asks for an address.
+    pub fn is_about_free_addresses(&self) -> bool {
+        matches!(self, Self::Full(_) | Self::Lacks(_))
     }
 
     /// What would have to be different.
