@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod client;
 pub mod flags;
 pub mod http;
+pub mod lean;
 pub mod logging;
 pub mod signal;
 pub mod watch;
