@@ -1,4 +1,4 @@
-//! Kubernetes Events: best effort, never in the way.
+//! Kubernetes Events: best effort, never in the way of writes.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ObjectReference, Service};
 use kube::Client;
 use kube::core::Resource;
 use kube::runtime::events::{Event as KubeEvent, EventType, Recorder, Reporter};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::decide::Event;
@@ -23,16 +23,21 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct Events {
     queue: mpsc::Sender<Event>,
+    held: watch::Sender<bool>,
 }
 
 impl Events {
     /// Starts sending.
     pub fn start(client: Client) -> Self {
         let (queue, mut events) = mpsc::channel::<Event>(QUEUE);
+        let (held, mut holds) = watch::channel(false);
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
         tokio::spawn(async move {
             let mut in_flight = JoinSet::new();
             while let Some(event) = events.recv().await {
+                if holds.wait_for(|held| !held).await.is_err() {
+                    return;
+                }
                 while in_flight.try_join_next().is_some() {}
                 if in_flight.len() >= MAX_IN_FLIGHT {
                     in_flight.join_next().await;
@@ -42,7 +47,12 @@ impl Events {
                 in_flight.spawn(publish(Recorder::new(client.clone(), reporter.clone()), event));
             }
         });
-        Self { queue }
+        Self { queue, held }
+    }
+
+    /// Holds events back, or lets them go: the API server is to do what is more important first.
+    pub fn hold(&self, hold: bool) {
+        self.held.send_if_modified(|held| std::mem::replace(held, hold) != hold);
     }
 
     /// Sends an event some time, or never. Returns whether there was room.

@@ -1,6 +1,7 @@
 //! Metrics of the controller.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use fairlead_runtime::http;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -31,13 +32,23 @@ struct Pool {
 
 type PoolGauge = Family<Pool, Gauge<f64, std::sync::atomic::AtomicU64>>;
 
-/// A histogram of seconds, from a microsecond to a second.
+/// How long decisions took: 1 µs to 1 s.
 #[derive(Clone, Debug)]
-struct Duration(Histogram);
+struct DecisionTimes(Histogram);
 
-impl Default for Duration {
+impl Default for DecisionTimes {
     fn default() -> Self {
         Self(Histogram::new(exponential_buckets(1e-6, 4.0, 11)))
+    }
+}
+
+/// How long writes took: 1 ms to 16 s.
+#[derive(Clone, Debug)]
+struct Times(Histogram);
+
+impl Default for Times {
+    fn default() -> Self {
+        Self(Histogram::new(exponential_buckets(0.001, 2.0, 15)))
     }
 }
 
@@ -48,15 +59,17 @@ pub struct Metrics {
     failures: Family<Reason, Counter>,
     evaluations: Counter,
     writes: Family<Result, Counter>,
+    write_times: Times,
     retries: Counter,
     events_dropped: Counter,
     services: Gauge,
     waiting: Gauge,
     writes_pending: Gauge,
     writes_in_flight: Gauge,
+    window: Gauge,
     messages_queued: Gauge,
     leading: Gauge,
-    decision_duration: Duration,
+    decision_times: DecisionTimes,
     pool_total: PoolGauge,
     pool_assigned: PoolGauge,
     pool_available: PoolGauge,
@@ -90,6 +103,11 @@ impl Metrics {
             new.retries.clone(),
         );
         registry.register(
+            "status_write_duration_seconds",
+            "Time from sending a status write to its answer, or to giving up",
+            new.write_times.0.clone(),
+        );
+        registry.register(
             "events_dropped",
             "Events not sent because too many waited",
             new.events_dropped.clone(),
@@ -103,6 +121,11 @@ impl Metrics {
             new.writes_in_flight.clone(),
         );
         registry.register(
+            "status_write_window",
+            "Status writes that may be on the way at once, by what the API server was seen to bear",
+            new.window.clone(),
+        );
+        registry.register(
             "messages_queued",
             "Changes seen that wait to be decided on",
             new.messages_queued.clone(),
@@ -111,7 +134,7 @@ impl Metrics {
         registry.register(
             "decision_duration_seconds",
             "Time to decide on one change",
-            new.decision_duration.0.clone(),
+            new.decision_times.0.clone(),
         );
         for (name, help, gauge) in [
             ("pool_addresses", "Addresses of a pool", &new.pool_total),
@@ -134,8 +157,8 @@ impl Metrics {
     }
 
     /// A change was decided on, which took this long.
-    pub fn decided(&self, time: std::time::Duration) {
-        self.decision_duration.0.observe(time.as_secs_f64());
+    pub fn decided(&self, time: Duration) {
+        self.decision_times.0.observe(time.as_secs_f64());
     }
 
     /// Whether this controller leads.
@@ -143,8 +166,9 @@ impl Metrics {
         self.leading.set(i64::from(leads));
     }
 
-    /// How a write went.
-    pub fn wrote(&self, answer: &Answer) {
+    /// How a write went, and how long it took.
+    pub fn wrote(&self, answer: &Answer, time: Duration) {
+        self.write_times.0.observe(time.as_secs_f64());
         let result = match answer {
             Answer::Written(_) => "written",
             Answer::Conflict => "conflict",
@@ -185,6 +209,7 @@ impl Metrics {
         self.waiting.set(gauge(waiting));
         self.writes_pending.set(gauge(pending));
         self.writes_in_flight.set(gauge(in_flight));
+        self.window.set(gauge(writer.window()));
     }
 
     /// Sets the gauges of a pool, or removes them when it does not exist.

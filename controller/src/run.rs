@@ -6,10 +6,11 @@ use anyhow::Context;
 use fairlead_crds::api::IPClaim;
 use fairlead_crds::claim::Claim;
 use fairlead_crds::service::ObjectKey;
+use fairlead_runtime::lean::LeanService;
 use fairlead_runtime::watch;
 use fairlead_runtime::{client, http, signal};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
 use kube::api::Api;
 use kube::core::{PartialObjectMeta, ResourceExt};
@@ -120,11 +121,11 @@ fn watch_all(client: &Client, class: Option<String>, sink: &mpsc::Sender<Message
     let mut watches = JoinSet::new();
     // A Service whose type changes is deleted for this watch. The API server clears its status itself.
     let balancers = watch::config().fields("spec.type=LoadBalancer");
-    let seen = move |service: Service| Seen {
+    let seen = move |LeanService(service): LeanService| Seen {
         key: ObjectKey { namespace: service.namespace().unwrap_or_default(), name: service.name_any() },
         ours: Observed::of(&service, class.as_deref()).map(Box::new),
     };
-    let services = Api::<Service>::all(client.clone());
+    let services = Api::<LeanService>::all(client.clone());
     watches.spawn(watch::follow(services, balancers, seen, Message::Services, sink.clone()));
     let claims = Api::<IPClaim>::all(client.clone());
     let claim = |claim: IPClaim| Box::new(Claim::from_object(&claim));

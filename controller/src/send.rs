@@ -7,51 +7,26 @@ use fairlead_crds::resolve::Kind;
 use fairlead_runtime::client::chain;
 use fairlead_runtime::watch::REQUEST_TIMEOUT;
 use k8s_openapi::api::core::v1::Service;
-use kube::api::{Api, Patch, PatchParams};
-use kube::core::{PartialObjectMeta, Resource};
+use kube::api::{Patch, PatchParams};
+use kube::core::{Request, Resource};
 use kube::{Client, Error};
+use serde::Deserialize;
 
 use crate::writer::{Answer, Target, Write};
 
 /// Who writes, in `managedFields`.
 pub const FIELD_MANAGER: &str = "fairlead-controller";
 
-/// Sends a merge patch to the `status` subresource and says how it went. Ends within [`REQUEST_TIMEOUT`].
-pub async fn send(client: Client, target: &Target, write: &Write) -> Answer {
-    let result = match target {
-        Target::Service(key) => {
-            patch(Api::<PartialObjectMeta<Service>>::namespaced(client, &key.namespace), &key.name, write)
-                .await
-        }
-        Target::Claim(key) => {
-            patch(
-                Api::<PartialObjectMeta<api::IPClaim>>::namespaced(client, &key.namespace),
-                &key.name,
-                write,
-            )
-            .await
-        }
-        Target::Finalizers(object) => {
-            let api = cluster::<api::IPAddressPool>(client);
-            let parameters =
-                PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-            let body = Patch::Merge(&write.body);
-            match tokio::time::timeout(REQUEST_TIMEOUT, api.patch(&object.name, &parameters, &body)).await {
-                Ok(result) => result.map(|pool| pool.metadata.resource_version.unwrap_or_default()),
-                Err(late) => Err(Error::Service(Box::new(late))),
-            }
-        }
-        Target::Object(object) => {
-            let name = object.name.as_str();
-            match object.kind {
-                Kind::IPAddressPool => patch(cluster::<api::IPAddressPool>(client), name, write).await,
-                Kind::L2Advertisement => patch(cluster::<api::L2Advertisement>(client), name, write).await,
-                Kind::BGPAdvertisement => patch(cluster::<api::BGPAdvertisement>(client), name, write).await,
-                Kind::BGPPeer => patch(cluster::<api::BGPPeer>(client), name, write).await,
-                Kind::BFDProfile => patch(cluster::<api::BFDProfile>(client), name, write).await,
-                Kind::Community => patch(cluster::<api::Community>(client), name, write).await,
-            }
-        }
+/// Sends a merge patch and says how it went. Ends within [`REQUEST_TIMEOUT`].
+pub async fn send(client: &Client, target: &Target, write: &Write) -> Answer {
+    let (path, name) = match target {
+        Target::Service(key) => (Service::url_path(&(), Some(&key.namespace)), &key.name),
+        Target::Claim(key) => (api::IPClaim::url_path(&(), Some(&key.namespace)), &key.name),
+        Target::Object(object) | Target::Finalizers(object) => (path(object.kind), &object.name),
+    };
+    let result = match tokio::time::timeout(REQUEST_TIMEOUT, patch(client, path, name, target, write)).await {
+        Ok(result) => result,
+        Err(late) => Err(Error::Service(Box::new(late))),
     };
     match result {
         Ok(version) => Answer::Written(version),
@@ -68,21 +43,50 @@ pub async fn send(client: Client, target: &Target, write: &Write) -> Answer {
     }
 }
 
-/// Only metadata of the answer is read.
-fn cluster<K: Resource<DynamicType = ()>>(client: Client) -> Api<PartialObjectMeta<K>> {
-    Api::all_with(client, &())
+/// Where the API serves a kind of configuration objects.
+fn path(kind: Kind) -> String {
+    match kind {
+        Kind::IPAddressPool => api::IPAddressPool::url_path(&(), None),
+        Kind::L2Advertisement => api::L2Advertisement::url_path(&(), None),
+        Kind::BGPAdvertisement => api::BGPAdvertisement::url_path(&(), None),
+        Kind::BGPPeer => api::BGPPeer::url_path(&(), None),
+        Kind::BFDProfile => api::BFDProfile::url_path(&(), None),
+        Kind::Community => api::Community::url_path(&(), None),
+    }
 }
 
-async fn patch<K>(api: Api<PartialObjectMeta<K>>, name: &str, write: &Write) -> Result<String, Error>
-where
-    K: Resource<DynamicType = ()>,
-{
+/// All that is read of the answer, which is the whole object.
+#[derive(Deserialize)]
+struct Written {
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    #[serde(rename = "resourceVersion")]
+    resource_version: String,
+}
+
+async fn patch(
+    client: &Client,
+    path: String,
+    name: &str,
+    target: &Target,
+    write: &Write,
+) -> Result<String, Error> {
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    let body = Patch::Merge(&write.body);
-    match tokio::time::timeout(REQUEST_TIMEOUT, api.patch_status(name, &parameters, &body)).await {
-        Ok(result) => Ok(result?.metadata.resource_version.unwrap_or_default()),
-        Err(late) => Err(Error::Service(Box::new(late))),
-    }
+    // The body was made when the write was decided on.
+    let (path, body) = (Request::new(path), Patch::Merge(()));
+    let request = match target {
+        Target::Finalizers(_) => path.patch(name, &parameters, &body),
+        Target::Service(_) | Target::Claim(_) | Target::Object(_) => {
+            path.patch_subresource("status", name, &parameters, &body)
+        }
+    };
+    let mut request = request.map_err(Error::BuildRequest)?;
+    *request.body_mut() = write.body.to_vec();
+    let written: Written = client.request(request).await?;
+    Ok(written.metadata.resource_version)
 }
 
 /// What an error means for the write.

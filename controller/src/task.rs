@@ -58,6 +58,7 @@ pub struct Seen {
 pub struct Done {
     target: Target,
     answer: Answer,
+    at: Instant,
 }
 
 /// See the head of this file.
@@ -197,9 +198,9 @@ impl Task {
     }
 
     /// A write came back.
-    pub fn done(&mut self, Done { target, answer }: Done) {
-        self.metrics.wrote(&answer);
-        self.writer.done(Instant::now(), &target, &answer, rand::random());
+    pub fn done(&mut self, Done { target, answer, at }: Done) {
+        let time = self.writer.done(at, &target, &answer, rand::random());
+        self.metrics.wrote(&answer, time);
         // After a write that was done, the watch shows what is there; after one without an answer, it may yet arrive.
         let settled = !matches!(answer, Answer::Written(_) | Answer::Unavailable(_));
         if let Target::Service(service) = &target
@@ -220,6 +221,7 @@ impl Task {
         self.enqueue();
         self.write_pools();
         self.send();
+        self.events.hold(self.writer.is_behind());
         self.metrics.update(&self.index, &self.writer, queued);
         let decided = self.term.is_none() || self.index.is_deciding();
         if self.index.is_listed() && self.configured && decided && !self.health.is_ready() {
@@ -297,8 +299,7 @@ impl Task {
         while let Some(decision) = decisions.pop_front() {
             match decision {
                 Decision::Status { service, patch } => {
-                    let write = patch
-                        .map(|patch| Write { version: patch.resource_version.clone(), body: patch.body() });
+                    let write = patch.map(|patch| Write::new(patch.resource_version.clone(), &patch.body()));
                     let target = Target::Service(service);
                     self.writer.put(target.clone(), write);
                     if let Target::Service(service) = &target
@@ -309,8 +310,7 @@ impl Task {
                     }
                 }
                 Decision::Claim { claim, patch } => {
-                    let write = patch
-                        .map(|patch| Write { version: patch.resource_version.clone(), body: patch.body() });
+                    let write = patch.map(|patch| Write::new(patch.resource_version.clone(), &patch.body()));
                     self.writer.put(Target::Claim(claim), write);
                 }
                 Decision::Event(event) => {
@@ -335,9 +335,9 @@ impl Task {
             let client = self.client.clone();
             self.in_flight.spawn(async move {
                 // Nothing is waited for beyond the end of leadership.
-                let sent = send(client, &target, &write);
+                let sent = send(&client, &target, &write);
                 let answer = tokio::time::timeout_at(until.into(), sent).await;
-                Done { target, answer: answer.unwrap_or(Answer::Unavailable(None)) }
+                Done { target, answer: answer.unwrap_or(Answer::Unavailable(None)), at: Instant::now() }
             });
         }
     }
@@ -366,7 +366,7 @@ impl Task {
     }
 
     fn write(&mut self, patch: ObjectPatch) {
-        let write = Write { version: patch.resource_version, body: patch.body };
+        let write = Write::new(patch.resource_version, &patch.body);
         let target = match patch.part {
             Part::Status => Target::Object(patch.object),
             Part::Main => Target::Finalizers(patch.object),

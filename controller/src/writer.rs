@@ -5,8 +5,10 @@
 
 #[cfg(test)]
 mod tests;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fairlead_crds::resolve::ObjectRef;
@@ -14,8 +16,8 @@ use fairlead_crds::service::ObjectKey;
 use fairlead_runtime::backoff::Backoff;
 use serde_json::Value;
 
-/// Writes in flight at a time.
-pub const MAX_IN_FLIGHT: usize = 32;
+pub use window::Window;
+
 /// Pauses after an object's first failure, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
 /// Pauses of all writes after the API server did not answer, or asked for patience, and at most.
@@ -39,8 +41,15 @@ pub enum Target {
 pub struct Write {
     /// The resourceVersion that was decided on; it is in the body too.
     pub version: String,
-    /// The patch.
-    pub body: Value,
+    /// The patch, as JSON: thousands may wait, and as text they take a tenth of what the values do.
+    pub body: Arc<[u8]>,
+}
+
+impl Write {
+    /// A write of this patch, decided on this version.
+    pub fn new(version: String, patch: &Value) -> Self {
+        Self { version, body: patch.to_string().into_bytes().into() }
+    }
 }
 
 /// How a write went.
@@ -69,9 +78,8 @@ pub struct Writer {
     ready: BTreeMap<u64, Target>,
     /// Those of `pending` that wait after a failure.
     delayed: BTreeSet<(Instant, Target)>,
-    in_flight: BTreeMap<Target, Pending>,
-    /// How many may be in flight: all, or a single one after the API server was away.
-    window: usize,
+    in_flight: BTreeMap<Target, InFlight>,
+    window: Window,
     paused_until: Option<Instant>,
     pause: Backoff,
     sequence: u64,
@@ -84,6 +92,12 @@ struct Pending {
     place: Place,
     /// While it was in flight, there was a newer word.
     superseded: bool,
+}
+
+#[derive(Clone, Debug)]
+struct InFlight {
+    write: Pending,
+    sent: Instant,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +115,7 @@ impl Default for Writer {
             ready: BTreeMap::new(),
             delayed: BTreeSet::new(),
             in_flight: BTreeMap::new(),
-            window: MAX_IN_FLIGHT,
+            window: Window::default(),
             paused_until: None,
             pause: Backoff::new(PAUSE.0, PAUSE.1),
             sequence: 0,
@@ -114,7 +128,7 @@ impl Writer {
     pub fn put(&mut self, target: Target, write: Option<Write>) {
         let dropped = self.withdraw(&target);
         if let Some(sent) = self.in_flight.get_mut(&target) {
-            sent.superseded = true;
+            sent.write.superseded = true;
         }
         let Some(write) = write else { return };
         if self.in_flight.contains_key(&target) {
@@ -134,7 +148,7 @@ impl Writer {
 
     /// What to send now, if anything. It is in flight until [`Writer::done`].
     pub fn poll(&mut self, now: Instant) -> Option<(Target, Write)> {
-        if self.in_flight.len() >= self.window || self.paused_until.is_some_and(|until| now < until) {
+        if self.is_full() || self.paused_until.is_some_and(|until| now < until) {
             return None;
         }
         self.paused_until = None;
@@ -150,13 +164,13 @@ impl Writer {
         let (_, target) = self.ready.pop_first()?;
         let pending = self.pending.remove(&target)?;
         let write = pending.write.clone();
-        self.in_flight.insert(target.clone(), pending);
+        self.in_flight.insert(target.clone(), InFlight { write: pending, sent: now });
         Some((target, write))
     }
 
     /// When to poll again, when there is nothing to send now and nothing comes back before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.in_flight.len() >= self.window {
+        if self.is_full() {
             return None;
         }
         let next = match (self.ready.is_empty(), self.delayed.first()) {
@@ -170,16 +184,25 @@ impl Writer {
         }
     }
 
-    /// How a write went; `random` is between 0 and 1.
-    pub fn done(&mut self, now: Instant, target: &Target, answer: &Answer, random: f64) {
-        let Some(sent) = self.in_flight.remove(target) else { return };
+    /// How a write went, `now`; `random` is between 0 and 1. Returns how long it was on the way.
+    pub fn done(&mut self, now: Instant, target: &Target, answer: &Answer, random: f64) -> Duration {
+        let demand = self.is_full() || self.is_behind();
+        let Some(InFlight { write, sent }) = self.in_flight.remove(target) else { return Duration::ZERO };
+        match answer {
+            Answer::Unavailable(_) => self.window.unavailable(),
+            _ => self.window.answered(sent, now, demand),
+        }
+        self.take_back(now, target, write, answer, random);
+        now.saturating_duration_since(sent)
+    }
+
+    /// What follows from the answer for the object.
+    fn take_back(&mut self, now: Instant, target: &Target, sent: Pending, answer: &Answer, random: f64) {
         let newer = self.withdraw(target);
         if !matches!(answer, Answer::Unavailable(_)) {
             self.pause.succeed();
-            self.window = (self.window * 2).min(MAX_IN_FLIGHT);
         }
         if let Answer::Unavailable(wait) = answer {
-            self.window = 1;
             // Those that were in flight together fail together: one failure, one pause.
             let pausing = self.paused_until.filter(|until| now < *until);
             let pause = pausing.unwrap_or_else(|| now + self.pause.fail(random));
@@ -216,6 +239,20 @@ impl Writer {
     /// How many wait to be sent, and how many are in flight.
     pub fn depth(&self) -> (usize, usize) {
         (self.pending.len(), self.in_flight.len())
+    }
+
+    /// Whether something could be sent now, were there not too much in flight already.
+    pub fn is_behind(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// How many may be in flight.
+    pub fn window(&self) -> usize {
+        self.window.size()
+    }
+
+    fn is_full(&self) -> bool {
+        self.in_flight.len() >= self.window.size()
     }
 
     fn next_place(&mut self) -> Place {

@@ -164,6 +164,11 @@ async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
+/// As a number: later writes have higher ones.
+fn version(object: &impl ResourceExt) -> u64 {
+    object.resource_version().unwrap().parse().unwrap()
+}
+
 fn ingress(service: &Service) -> Vec<String> {
     let status = service.status.clone().unwrap_or_default();
     let ingress = status.load_balancer.and_then(|lb| lb.ingress).unwrap_or_default();
@@ -335,6 +340,29 @@ async fn events_of_many_services_are_sent_several_at_a_time() {
         list.into_iter().filter(|event| event.reason.as_deref() == Some("Allocated")).count() == 100
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_wait_until_no_status_waits() {
+    let mut world = World::start().await;
+    world.pool("big", &["198.18.0.0-198.18.1.255"]).await;
+    for n in 0..300 {
+        world.service(&format!("s{n:03}"), json!({})).await;
+    }
+    world.start_controller().await;
+    eventually("every Service has an address", async || world.addresses().await.len() == 300).await;
+    let events = Api::<Event>::namespaced(world.client.clone(), "default");
+    let told = async || {
+        let list = events.list(&ListParams::default()).await.unwrap();
+        let ours = list.into_iter().filter(|event| event.reason.as_deref() == Some("Allocated"));
+        ours.map(|event| version(&event)).collect::<Vec<_>>()
+    };
+    eventually("each has its event", async || told().await.len() == 300).await;
+    let first = told().await.into_iter().min().unwrap();
+    let list = world.services().list(&ListParams::default()).await.unwrap();
+    let later = list.iter().filter(|service| version(*service) > first).count();
+    // Those that were on the way when the last one was sent.
+    assert!(later <= 100, "{later} of 300 statuses were written after the first event");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,7 +10,7 @@ fn target(name: &str) -> Target {
 }
 
 fn write(version: &str, what: &str) -> Option<Write> {
-    Some(Write { version: version.into(), body: json!(what) })
+    Some(Write::new(version.into(), &json!(what)))
 }
 
 /// What would be sent now, as `name:what`.
@@ -18,7 +18,7 @@ fn sent(writer: &mut Writer, now: Instant) -> Vec<String> {
     std::iter::from_fn(|| writer.poll(now))
         .map(|(target, write)| match target {
             Target::Service(key) | Target::Claim(key) => {
-                format!("{}:{}", key.name, write.body.as_str().unwrap_or_default())
+                format!("{}:{}", key.name, String::from_utf8_lossy(&write.body).trim_matches('"'))
             }
             Target::Object(object) | Target::Finalizers(object) => object.to_string(),
         })
@@ -28,14 +28,18 @@ fn sent(writer: &mut Writer, now: Instant) -> Vec<String> {
 #[test]
 fn as_many_as_allowed_are_in_flight_in_the_order_they_came() {
     let (mut writer, now) = (Writer::default(), Instant::now());
-    for n in 0..40 {
+    let window = writer.window();
+    for n in 0..window + 8 {
         writer.put(target(&format!("s{n}")), write("1", "a"));
     }
     let first = sent(&mut writer, now);
-    assert_eq!((first.len(), first[31].as_str()), (MAX_IN_FLIGHT, "s31:a"));
+    assert_eq!((first.len(), first[window - 1].as_str()), (window, &*format!("s{}:a", window - 1)));
     assert_eq!(writer.poll_timeout(), None, "an answer comes first");
-    writer.done(now, &target("s5"), &Answer::Written("2".into()), 0.5);
-    assert_eq!(sent(&mut writer, now), ["s32:a"]);
+    assert!(writer.is_behind());
+    let later = now + Duration::from_millis(7);
+    let took = writer.done(later, &target("s1"), &Answer::Written("2".into()), 0.5);
+    assert_eq!(took, Duration::from_millis(7));
+    assert_eq!(sent(&mut writer, later), [format!("s{window}:a")]);
 }
 
 #[test]
@@ -125,16 +129,16 @@ fn after_an_outage_one_write_asks_first_then_all_go() {
     for n in 0..100 {
         writer.put(target(&format!("s{n}")), write("1", "a"));
     }
-    assert_eq!(sent(&mut writer, now).len(), 32);
-    for n in 0..32 {
+    let window = sent(&mut writer, now).len();
+    for n in 0..window {
         writer.done(now, &target(&format!("s{n}")), &Answer::Unavailable(None), 1.0);
     }
     assert_eq!(sent(&mut writer, now), [""; 0], "nothing is sent during the pause");
     let later = writer.poll_timeout().unwrap();
     assert!(later <= now + PAUSE.1);
     let probe = sent(&mut writer, later);
-    assert_eq!(probe, ["s32:a"], "one asks whether it is back");
-    writer.done(later, &target("s32"), &Answer::Written("2".into()), 0.5);
+    assert_eq!(probe, [format!("s{window}:a")], "one asks whether it is back");
+    writer.done(later, &target(&format!("s{window}")), &Answer::Written("2".into()), 0.5);
     assert_eq!(sent(&mut writer, later).len(), 2);
     let mut all = 3;
     for round in 0..200 {
