@@ -1,12 +1,14 @@
 //! Many Services at once: addresses after the controller's start, routes after the speakers' start.
 
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 
 use super::Options;
-use super::control::IN_FLIGHT;
-use super::objects::{Plan, Pool};
+use super::control::Watch;
+use super::objects::{self, Plan, Pool};
 use super::routes::Routes;
 use super::stage::{DataPlane, NODES, SOON, Stage, on_stage};
 use super::statistics::{Samples, rate};
@@ -15,8 +17,10 @@ use super::usage;
 use crate::router::Family;
 use crate::wait::{ensure, wait_for};
 
-/// How often the plain writer runs; the best counts.
-const PLAIN_RUNS: usize = 2;
+/// How many Services wait, unless it is said.
+pub const SERVICES: usize = 5000;
+/// How many requests the plain writer has on the way, in turn; the best counts.
+const PLAIN_IN_FLIGHT: [usize; 5] = [4, 8, 16, 32, 64];
 
 /// Measures.
 ///
@@ -24,25 +28,41 @@ const PLAIN_RUNS: usize = 2;
 /// When a Service gets no address, or an address no route.
 pub fn measure(options: &Options) -> Result<Section> {
     on_stage(DataPlane::Stopped, |stage| {
-        let count = options.services;
+        let count = options.services.unwrap_or(SERVICES);
         let mut section = Section::new(format!("A backlog of {count} Services"), ["time", "per second"]);
-        let assigned = assign(stage, count, &mut section)?;
-        let plain = plain(stage, count, &mut section)?;
-        section.row("  the controller's share of that", [String::new(), table::percent(assigned / plain)]);
+        let mut watch = stage.control.watch()?;
+        let assigned = assign(stage, count, &mut watch, &mut section)?;
+        let followed = followed(stage, count, &mut watch, &mut section)?;
+        section.row(
+            "  the controller's share of the best",
+            [String::new(), table::percent(assigned / followed)],
+        );
+        drop(watch);
+        let raw = raw(stage, count, &mut section)?;
+        section.row("  the controller's share of the best", [String::new(), table::percent(assigned / raw)]);
         restart_speakers(stage, count, &mut section)?;
-        section.note(format!(
-            "the plain writer: the same merge patches on as many other Services, {IN_FLIGHT} at a time like the \
-             controller, no reading, no deciding; the best of {PLAIN_RUNS} runs; controller and speakers still \
-             receive every change"
-        ));
-        section
-            .note("per second of the controller: from the first address to the last, as a watch shows them");
+        section.note(
+            "a plain writer sends the same merge patches, built in advance: no reading, no deciding, no Events; \
+             each number of requests on the way once, while nothing else is written",
+        );
+        section.note(
+            "in the controller's place: to the same Services, with the controller stopped; speakers and router do \
+             what follows, as they do for the controller",
+        );
+        section.note(
+            "raw: to as many other Services that nobody serves; controller and speakers receive every change, and \
+             nothing follows",
+        );
+        section.note(
+            "per second of the controller and of the writer in its place: from the first address to the last, as a \
+             watch shows them",
+        );
         Ok(section)
     })
 }
 
 /// Starts the controller with all Services waiting. Addresses per second.
-fn assign(stage: &Stage, count: usize, section: &mut Section) -> Result<f64> {
+fn assign(stage: &Stage, count: usize, watch: &mut Watch, section: &mut Section) -> Result<f64> {
     let controller = stage.lab.controller()?;
     controller.terminate(SOON)?;
     let plans = Plan::many("bench", 0, count, &[Pool::Bgp]);
@@ -50,17 +70,13 @@ fn assign(stage: &Stage, count: usize, section: &mut Section) -> Result<f64> {
     section.row("Services created (the API server's own speed)", cells(created, count));
     stage.quiet()?;
 
-    let mut watch = stage.control.watch()?;
     let mut routes = Routes::follow(&stage.lab)?;
     let revision = stage.control.revision()?;
     let before = stage_cpu(stage)?;
     let start = Instant::now();
     controller.spawn_again()?;
     let seen = watch.addresses("bench-", count, 4 * SOON)?;
-    let (first, last) = seen.values().fold((None, None), |(first, last), at| {
-        (Some(first.map_or(*at, |f: Instant| f.min(*at))), Some(last.map_or(*at, |l: Instant| l.max(*at))))
-    });
-    let (first, last) = first.zip(last).context("no addresses")?;
+    let (first, last) = first_and_last(&seen)?;
     let routed = routes.count(count, SOON)?;
     let complete = routes.complete_count(count, NODES, SOON)?;
     stage.quiet()?;
@@ -88,29 +104,62 @@ fn assign(stage: &Stage, count: usize, section: &mut Section) -> Result<f64> {
     Ok(per_second)
 }
 
-/// What a writer that decides nothing reaches. Patches per second.
-fn plain(stage: &Stage, count: usize, section: &mut Section) -> Result<f64> {
+/// What a writer reaches that only writes, in the place of the controller. Addresses per second.
+fn followed(stage: &Stage, count: usize, watch: &mut Watch, section: &mut Section) -> Result<f64> {
+    let controller = stage.lab.controller()?;
+    controller.terminate(SOON)?;
+    let names = names("bench", count);
+    let mut best = 0.0_f64;
+    for (round, in_flight) in PLAIN_IN_FLIGHT.into_iter().enumerate() {
+        stage.control.patch_statuses(&names, 32, |_, version| objects::no_status_patch(version))?;
+        stage.quiet()?;
+        watch.addresses("bench-", 0, SOON)?;
+        let patch = |i: usize, version: &str| objects::status_patch(version, i, round);
+        let (_, each) = stage.control.patch_statuses(&names, in_flight, patch)?;
+        let (first, last) = first_and_last(&watch.addresses("bench-", count, SOON)?)?;
+        let per_second = rate(count.saturating_sub(1), last - first);
+        section.row(
+            format!("plain writer in its place, {in_flight} at a time ({})", percentiles(each)),
+            [table::time(last - first), format!("{per_second:.0}")],
+        );
+        best = best.max(per_second);
+    }
+    controller.spawn_again()?;
+    stage.quiet()?;
+    Ok(best)
+}
+
+/// What a writer reaches whose writes concern nobody. Patches per second.
+fn raw(stage: &Stage, count: usize, section: &mut Section) -> Result<f64> {
     let mut plans = Plan::many("plain", 0, count, &[Pool::Bgp]);
     plans.iter_mut().for_each(|plan| plan.nobodys = true);
     stage.control.create_services(&plans)?;
-    let names: Vec<String> = plans.into_iter().map(|plan| plan.name).collect();
+    let names = names("plain", count);
     let mut best = Duration::MAX;
-    for run in 0..PLAIN_RUNS {
+    for (round, in_flight) in PLAIN_IN_FLIGHT.into_iter().enumerate() {
         stage.quiet()?;
-        let (all, each) = stage.control.patch_statuses(names.clone(), run, IN_FLIGHT)?;
-        let each: Samples<Duration> = each.into_iter().collect();
+        let patch = |i: usize, version: &str| objects::status_patch(version, i, round);
+        let (all, each) = stage.control.patch_statuses(&names, in_flight, patch)?;
         best = best.min(all);
         section.row(
-            format!(
-                "plain writer, run {} (one patch: p50 {}, p99 {})",
-                run + 1,
-                table::some_time(each.median()),
-                table::some_time(each.percentile(0.99))
-            ),
+            format!("raw status patches, {in_flight} at a time ({})", percentiles(each)),
             cells(all, count),
         );
     }
     Ok(rate(count, best))
+}
+
+fn names(prefix: &str, count: usize) -> Vec<String> {
+    Plan::many(prefix, 0, count, &[]).into_iter().map(|plan| plan.name).collect()
+}
+
+fn percentiles(each: Vec<Duration>) -> String {
+    let each: Samples<Duration> = each.into_iter().collect();
+    format!("p50 {}, p99 {}", table::some_time(each.median()), table::some_time(each.percentile(0.99)))
+}
+
+fn first_and_last(seen: &BTreeMap<Ipv4Addr, Instant>) -> Result<(Instant, Instant)> {
+    seen.values().min().zip(seen.values().max()).map(|(first, last)| (*first, *last)).context("no addresses")
 }
 
 /// Ends all speakers, and starts them with everything assigned.

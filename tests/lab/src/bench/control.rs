@@ -12,18 +12,18 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, Resource, ResourceExt as _};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::objects::{self, Plan};
 use crate::api;
 use crate::lab::Lab;
 
-/// Requests on the way at the same time: as many as the controller has at most.
-pub const IN_FLIGHT: usize = 32;
+/// Requests on the way at the same time where objects are made.
+const IN_FLIGHT: usize = 32;
 
 /// How long a list of all Services may take.
 const LISTED_WITHIN: Duration = Duration::from_secs(30);
@@ -49,6 +49,19 @@ struct Seen {
     at: Instant,
     name: String,
     address: Option<Ipv4Addr>,
+}
+
+/// What is read of the answer to a patch.
+#[derive(Deserialize)]
+struct Answered {
+    #[serde(rename = "metadata")]
+    _metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    #[serde(rename = "resourceVersion")]
+    _resource_version: String,
 }
 
 impl Control {
@@ -148,40 +161,35 @@ impl Control {
         self.run(async move { Ok(api.patch(&name, &PatchParams::default(), &patch).await.map(drop)?) })
     }
 
-    /// What a plain writer of status reaches: patches every Service of `names` with what the controller would write,
-    /// `in_flight` at a time. How long all took together, and each.
+    /// What a plain writer of status reaches: patches every Service of `names` with what `patch` makes of its number and
+    /// version, `in_flight` at a time. How long all took together, and each.
     ///
     /// # Errors
     /// With the first refusal.
     pub fn patch_statuses(
         &self,
-        names: Vec<String>,
-        round: usize,
+        names: &[String],
         in_flight: usize,
+        patch: impl Fn(usize, &str) -> Value,
     ) -> Result<(Duration, Vec<Duration>)> {
-        // The same request as the controller's: only metadata of the answer is read.
-        let api = Api::<PartialObjectMeta<Service>>::default_namespaced(self.services.clone().into_client());
+        let versions = self.versions()?;
+        let patches = names.iter().enumerate().map(|(i, name)| {
+            let version = versions.get(name).with_context(|| format!("no Service {name}"))?;
+            Ok((name.clone(), Patch::Merge(patch(i, version))))
+        });
+        let patches = patches.collect::<Result<Vec<_>>>()?;
+        let client = self.services.clone().into_client();
+        let request = kube::core::Request::new(self.services.resource_url());
         self.run(async move {
-            let list = api.list_metadata(&ListParams::default()).await?;
-            let mut versions: BTreeMap<String, String> = list
-                .items
-                .into_iter()
-                .map(|item| (item.name_any(), item.resource_version().unwrap_or_default()))
-                .collect();
-            let mut patches = Vec::new();
-            for (i, name) in names.into_iter().enumerate() {
-                let version = versions.remove(&name).with_context(|| format!("no Service {name}"))?;
-                let [high, low] = u16::try_from(i).unwrap_or_default().to_be_bytes();
-                patches
-                    .push((name, objects::status_patch(&version, Ipv4Addr::new(198, 18, high, low), round)));
-            }
             let parameters = PatchParams { field_manager: Some("bench".to_owned()), ..Default::default() };
             let start = Instant::now();
             let sent = stream::iter(patches).map(|(name, patch)| {
-                let (api, parameters) = (&api, &parameters);
+                let (client, request, parameters) = (&client, &request, &parameters);
                 async move {
                     let start = Instant::now();
-                    api.patch_status(&name, parameters, &Patch::Merge(&patch)).await?;
+                    let request = request.patch_subresource("status", &name, parameters, &patch)?;
+                    // The same request as the controller's, and no more is read of the answer either.
+                    client.request::<Answered>(request).await?;
                     anyhow::Ok(start.elapsed())
                 }
             });
@@ -189,6 +197,16 @@ impl Control {
             Ok((start.elapsed(), each))
         })
         .context("patch statuses")
+    }
+
+    /// Versions of all Services.
+    fn versions(&self) -> Result<BTreeMap<String, String>> {
+        let api = self.services.clone();
+        self.run(async move {
+            let list = api.list_metadata(&ListParams::default()).await?;
+            let versions = list.items.into_iter();
+            Ok(versions.map(|item| (item.name_any(), item.resource_version().unwrap_or_default())).collect())
+        })
     }
 
     /// The API server's revision: every write of anybody raises it.

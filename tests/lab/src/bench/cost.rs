@@ -67,7 +67,7 @@ impl Kind {
 /// When an event has no effect.
 pub fn measure(options: &Options) -> Result<Section> {
     on_stage(DataPlane::Stopped, |stage| {
-        let (many, samples) = (options.services, options.samples());
+        let (many, samples) = (options.many(), options.samples());
         let mut section = Section::new(
             format!(
                 "Processor time per event ({samples} events: the median of {BLOCKS} means of {})",

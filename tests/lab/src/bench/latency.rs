@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::Options;
 use super::arp::{self, Asker};
-use super::objects::{Plan, Pool};
+use super::objects::{self, Plan, Pool};
 use super::routes::Routes;
 use super::stage::{DataPlane, NODES, SOON, Stage, on_stage};
 use super::statistics::Samples;
@@ -48,7 +48,7 @@ pub fn measure(options: &Options) -> Result<Section> {
             ["p50", "p99", "max"],
         );
         floor(stage, samples, &mut section)?;
-        for others in [10, options.services] {
+        for others in [10, options.many()] {
             stage.populate(others)?;
             routed(stage, samples, others, &mut section)?;
             answered(stage, samples, others, &mut section)?;
@@ -76,8 +76,9 @@ fn floor(stage: &Stage, samples: usize, section: &mut Section) -> Result<()> {
     plans.iter_mut().for_each(|plan| plan.nobodys = true);
     stage.control.create_services(&plans)?;
     stage.quiet()?;
-    let names = plans.iter().map(|plan| plan.name.clone()).collect();
-    let (_, each) = stage.control.patch_statuses(names, 0, 1)?;
+    let names: Vec<String> = plans.iter().map(|plan| plan.name.clone()).collect();
+    let (_, each) =
+        stage.control.patch_statuses(&names, 1, |i, version| objects::status_patch(version, i, 0))?;
     row(section, "floor: one status patch, answered", &each.into_iter().collect());
     for plan in plans {
         stage.control.delete_service(&plan.name)?;

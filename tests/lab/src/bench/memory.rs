@@ -7,16 +7,25 @@ use super::stage::{DataPlane, NODES, SOON, Stage, on_stage};
 use super::table::{Section, megabytes};
 use super::usage::{self, Memory};
 
-/// Measures with few Services, with many, and after a start with many.
+/// With how many Services; the last unless it is said.
+const FEW: usize = 10;
+const SOME: usize = 1000;
+const MANY: usize = 10_000;
+
+/// Measures with few Services, with some, with many, and after a start with many.
 ///
 /// # Errors
 /// When the lab does not get that far.
 pub fn measure(options: &Options) -> Result<Section> {
     on_stage(DataPlane::Stopped, |stage| {
         let mut section = Section::new("Memory", ["resident", "peak"]);
-        for count in [10, options.services] {
-            stage.populate(count)?;
-            rows(stage, &format!("{count} Services"), &mut section)?;
+        let many = options.services.unwrap_or(MANY);
+        for count in [FEW, SOME, many] {
+            // With fewer than usual, the middle is left out.
+            if count <= many {
+                stage.populate(count)?;
+                rows(stage, &format!("{count} Services"), &mut section)?;
+            }
         }
         stage.lab.controller()?.restart()?;
         for speaker in stage.speakers()? {
@@ -25,7 +34,7 @@ pub fn measure(options: &Options) -> Result<Section> {
         }
         stage.wait_for_sessions()?;
         stage.quiet()?;
-        rows(stage, &format!("started anew with {} Services", options.services), &mut section)?;
+        rows(stage, &format!("started anew with {many} Services"), &mut section)?;
         section.note(format!(
             "VmRSS and VmHWM when nothing is written any more; of the {NODES} speakers the largest; half of the \
              Services announced by BGP, half by L2, each with one EndpointSlice of two endpoints"

@@ -18,6 +18,7 @@ mod statistics;
 mod table;
 mod usage;
 mod wire;
+mod writes;
 
 use std::time::{Duration, Instant};
 
@@ -36,9 +37,9 @@ pub struct Options {
     /// Measure only this; may be repeated
     #[arg(long, value_enum, value_name = "NAME")]
     pub only: Vec<Measure>,
-    /// Number of Services where there are many
-    #[arg(long, default_value_t = 2000, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(100..=30_000))]
-    pub services: usize,
+    /// Number of Services where there are many [default: as the measure says]
+    #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(100..=30_000))]
+    pub services: Option<usize>,
     /// Rounds of a cut cable; latencies and costs are sampled ten times as often
     #[arg(long, default_value_t = 10, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100))]
     pub rounds: usize,
@@ -63,7 +64,14 @@ pub enum Measure {
     Failover,
 }
 
+/// How many Services are many where the measure does not say otherwise.
+const MANY: usize = 2000;
+
 impl Options {
+    fn many(&self) -> usize {
+        self.services.unwrap_or(MANY)
+    }
+
     fn samples(&self) -> usize {
         self.rounds * 10
     }

@@ -142,9 +142,11 @@ pub fn readiness(ready: bool) -> Value {
             "conditions": { "ready": ready, "serving": ready, "terminating": false } }] })
 }
 
-/// A status patch as large as one of the controller's: the resourceVersion, the pool, the address, two conditions.
-/// `round` makes patches of the same Service differ.
-pub fn status_patch(version: &str, address: Ipv4Addr, round: usize) -> Value {
+/// A status patch like one of the controller's: the resourceVersion, the pool, an address of it, two conditions.
+/// `round` makes patches of the `i`th Service differ.
+pub fn status_patch(version: &str, i: usize, round: usize) -> Value {
+    let [high, low] = u16::try_from(i).unwrap_or_default().to_be_bytes();
+    let address = Ipv4Addr::new(198, 18, high, low);
     let condition = |kind: &str, reason: &str, message: String| {
         json!({ "type": kind, "status": "True", "reason": reason, "message": message,
                 "lastTransitionTime": "2026-01-01T00:00:00Z" })
@@ -161,6 +163,14 @@ pub fn status_patch(version: &str, address: Ipv4Addr, round: usize) -> Value {
                 condition("fairlead.dev/Advertised", "Covered", "an advertisement covers these addresses".to_owned()),
             ],
         },
+    })
+}
+
+/// The status patch that takes the address away again.
+pub fn no_status_patch(version: &str) -> Value {
+    json!({
+        "metadata": { "resourceVersion": version, "annotations": { "fairlead.dev/ip-allocated-from-pool": null } },
+        "status": { "loadBalancer": { "ingress": null }, "conditions": [] },
     })
 }
 

@@ -9,9 +9,12 @@ use super::Options;
 use super::stage::{DataPlane, NODES, on_stage};
 use super::table::{self, Section};
 use super::wire::{Counter, Counts};
+use super::writes::Writes;
 
 /// How long rest is watched.
-const REST: Duration = Duration::from_secs(20);
+const REST: Duration = Duration::from_secs(60);
+/// With how many Services, unless it is said.
+const SERVICES: usize = 10_000;
 /// The answer to our own last request is acknowledged late.
 const ACKNOWLEDGED: Duration = Duration::from_millis(500);
 
@@ -21,7 +24,7 @@ const ACKNOWLEDGED: Duration = Duration::from_millis(500);
 /// When the lab does not get that far.
 pub fn measure(options: &Options) -> Result<Section> {
     on_stage(DataPlane::Stopped, |stage| {
-        let services = options.services;
+        let services = options.services.unwrap_or(SERVICES);
         let mut section = Section::new(
             format!("At rest with {services} Services, for {}", table::time(REST)),
             ["in all", "per node and second"],
@@ -33,6 +36,7 @@ pub fn measure(options: &Options) -> Result<Section> {
         // over its loopback, where a packet is seen as it leaves and as it arrives.
         let nodes = lab.nodes().iter().map(|node| Counter::start(&lab.network().lan, node.name()));
         let nodes = nodes.collect::<Result<Vec<_>>>()?;
+        let writes = Writes::watch(lab)?;
         let revision = stage.control.revision()?;
         std::thread::sleep(ACKNOWLEDGED);
         let before = stage.spent()?;
@@ -40,7 +44,7 @@ pub fn measure(options: &Options) -> Result<Section> {
         std::thread::sleep(REST);
         let controller: u64 = controller.stop()?.values().sum();
         let (used, elapsed) = stage.spent()?.since(before);
-        let writes = stage.control.revision()? - revision;
+        let (written, all) = (writes.count(), stage.control.revision()? - revision);
         let mut packets = Counts::new();
         for counter in nodes {
             for (purpose, count) in counter.stop()? {
@@ -48,7 +52,10 @@ pub fn measure(options: &Options) -> Result<Section> {
             }
         }
 
-        section.row("writes to the API", [writes.to_string(), String::new()]);
+        section.row("writes to the API", [all.to_string(), String::new()]);
+        for ((who, what), count) in written {
+            section.row(format!("  {what}, by {who}"), [count.to_string(), String::new()]);
+        }
         section
             .row("packets between controller and API server", [(controller / 2).to_string(), String::new()]);
         let per_node = |count: u64| format!("{:.2}", count as f64 / NODES as f64 / elapsed.as_secs_f64());
@@ -62,7 +69,8 @@ pub fn measure(options: &Options) -> Result<Section> {
         let speaker = used.speakers / u32::try_from(NODES)?;
         section.row("processor time of a speaker", [table::time(speaker), share(speaker)]);
         section
-            .note("writes: the difference of the API server's revision, which every write of anybody raises");
+            .note("writes: the difference of the API server's revision, which every write of anybody raises; by whom and to \
+                   what: as watches on everything show them, by field manager");
         section
             .note("packets are counted at the switch, both directions; hold time 9 s, keepalives every 3 s");
         Ok(section)
