@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::decide::objects::{Configuration, Configures, ObjectPatch, Part};
-use crate::decide::pools::POOL_STATUS_INTERVAL;
+use crate::decide::pools::{POOL_STATUS_INTERVAL, RELEASED_INTERVAL};
 use crate::decide::{Decision, Index, Observed};
 use crate::events::Events;
 use crate::lease::Leadership;
@@ -81,6 +81,8 @@ pub struct Task {
     /// Pools whose status may have to be written.
     dirty_pools: BTreeSet<String>,
     pools_written: Option<Instant>,
+    /// They are to be written soon.
+    pools_urgent: bool,
 }
 
 impl Task {
@@ -108,6 +110,7 @@ impl Task {
             background: JoinSet::new(),
             dirty_pools: BTreeSet::new(),
             pools_written: None,
+            pools_urgent: false,
         }
     }
 
@@ -201,6 +204,10 @@ impl Task {
     pub fn done(&mut self, Done { target, answer, at }: Done) {
         let time = self.writer.done(at, &target, &answer, rand::random());
         self.metrics.wrote(&answer, time);
+        if let (Target::Finalizers(pool), Answer::Written(version)) = (&target, &answer) {
+            self.configuration.finalizer_written(&pool.name, self.index.ipam(), version);
+            self.dirty_pools.insert(pool.name.clone());
+        }
         // After a write that was done, the watch shows what is there; after one without an answer, it may yet arrive.
         let settled = !matches!(answer, Answer::Written(_) | Answer::Unavailable(_));
         if let Target::Service(service) = &target
@@ -342,17 +349,33 @@ impl Task {
         }
     }
 
-    /// Writes the status of pools that changed, but not more often than the interval says.
+    /// Writes the finalizers of pools that changed, and their status, that not more often than the interval says.
     fn write_pools(&mut self) {
         if !self.index.is_deciding() {
             return;
         }
-        self.dirty_pools.extend(self.index.take_touched_pools().iter().map(|name| name.to_string()));
+        let touched = self.index.take_touched_pools();
+        self.dirty_pools.extend(touched.iter().map(|name| name.to_string()));
+        self.pools_urgent |= self.index.take_newly_released();
+        if self.dirty_pools.is_empty() {
+            return;
+        }
+        let patches: Vec<ObjectPatch> = self
+            .dirty_pools
+            .iter()
+            .filter_map(|name| self.configuration.finalizer_patch(name, self.index.ipam()))
+            .collect();
+        for patch in patches {
+            // Once it is written, the status follows.
+            self.dirty_pools.remove(&patch.object.name);
+            self.write(patch);
+        }
         let now = Instant::now();
-        if self.dirty_pools.is_empty() || self.pools_due().is_some_and(|due| now < due) {
+        if self.pools_due().is_some_and(|due| now < due) {
             return;
         }
         self.pools_written = Some(now);
+        self.pools_urgent = false;
         for name in std::mem::take(&mut self.dirty_pools) {
             self.metrics.pool(&self.index, &name);
             if let Some(patch) = self.configuration.pool_patch(&name, self.index.ipam(), Timestamp::now()) {
@@ -362,7 +385,8 @@ impl Task {
     }
 
     fn pools_due(&self) -> Option<Instant> {
-        Some(self.pools_written? + POOL_STATUS_INTERVAL)
+        let interval = if self.pools_urgent { RELEASED_INTERVAL } else { POOL_STATUS_INTERVAL };
+        Some(self.pools_written? + interval)
     }
 
     fn write(&mut self, patch: ObjectPatch) {

@@ -170,6 +170,12 @@ impl Index {
         std::mem::take(&mut self.touched)
     }
 
+    /// Whether, since the last call, an address was released that is kept for its last holder: a pool's status is to say
+    /// so soon.
+    pub fn take_newly_released(&mut self) -> bool {
+        self.ipam.take_newly_released()
+    }
+
     fn namespace_selectors(&self) -> impl Iterator<Item = &Selector> {
         let allocations = self.config.pools.values().filter_map(|pool| pool.allocation.as_ref());
         allocations.flat_map(|allocation| &allocation.namespace_selectors)

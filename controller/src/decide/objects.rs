@@ -190,6 +190,14 @@ impl Configuration {
         Some((pool, self.accepted(pool)?))
     }
 
+    /// Changes what is known of a pool.
+    pub(super) fn update_pool(&mut self, name: &str, change: impl FnOnce(&mut IPAddressPool)) {
+        let pool = self.objects.pools.iter_mut().find(|pool| pool.metadata.name.as_deref() == Some(name));
+        if let Some(pool) = pool {
+            change(pool);
+        }
+    }
+
     /// All pools, accepted or not.
     pub(super) fn pools(&self) -> &[IPAddressPool] {
         &self.objects.pools

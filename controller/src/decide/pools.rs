@@ -16,18 +16,38 @@ use crate::ipam::{Counts, Family, Ipam, Released};
 
 /// Counts of pools are written at most this often.
 pub const POOL_STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// The same where an address was released that is kept for its last holder: what is not written yet, a crash forgets.
+pub const RELEASED_INTERVAL: Duration = Duration::from_millis(100);
 /// At most this many Services are named in one message.
 const MAX_NAMED: usize = 5;
 
 impl Configuration {
-    /// What to write to a pool next: its finalizer, or else its status.
+    /// What to write to a pool's finalizers: ours on one that is in use, off one that is not.
+    pub fn finalizer_patch(&self, name: &str, ipam: &Ipam) -> Option<ObjectPatch> {
+        finalizer_patch(self.pool(name)?.0, ipam)
+    }
+
+    /// What was decided on a pool's finalizers is written; the pool has this resourceVersion now. So its status can be
+    /// written before the watch shows that.
+    pub fn finalizer_written(&mut self, name: &str, ipam: &Ipam, resource_version: &str) {
+        let Some((pool, _)) = self.pool(name) else { return };
+        let finalizers =
+            finalizer_patch(pool, ipam).map(|patch| patch.body["metadata"]["finalizers"].clone());
+        let finalizers = finalizers.and_then(|list| serde_json::from_value(list).ok());
+        self.update_pool(name, |pool| {
+            pool.metadata.resource_version = Some(resource_version.to_owned());
+            if finalizers.is_some() {
+                pool.metadata.finalizers = finalizers;
+            }
+        });
+    }
+
+    /// What to write to a pool's status.
     pub fn pool_patch(&self, name: &str, ipam: &Ipam, now: Timestamp) -> Option<ObjectPatch> {
         let (pool, accepted) = self.pool(name)?;
-        finalizer_patch(pool, ipam).or_else(|| {
-            let old = pool.status.clone().unwrap_or_default();
-            let new = status(pool, &accepted, ipam, now);
-            (new != old).then(|| object_patch(pool, body(&old, &new)))
-        })
+        let old = pool.status.clone().unwrap_or_default();
+        let new = status(pool, &accepted, ipam, now);
+        (new != old).then(|| object_patch(pool, body(&old, &new)))
     }
 
     /// The addresses that are kept for those who released them, by pool, as the pools' statuses say.
@@ -41,7 +61,6 @@ impl Configuration {
     }
 }
 
-/// Puts the finalizer on a pool that is in use, and takes it off one that is not.
 fn finalizer_patch(pool: &IPAddressPool, ipam: &Ipam) -> Option<ObjectPatch> {
     let name = pool.metadata.name.as_deref().unwrap_or_default();
     let has: Vec<&str> = pool.metadata.finalizers.iter().flatten().map(String::as_str).collect();

@@ -72,6 +72,8 @@ pub struct Ipam {
     reserved: BTreeMap<ObjectKey, BTreeSet<IpAddr>>,
     /// When addresses stop being kept for the Service that released them.
     expiries: BTreeSet<(Timestamp, IpAddr)>,
+    /// An address is kept for its last holder that was not before.
+    newly_released: bool,
     claims: BTreeMap<ObjectKey, Claimed>,
     claims_of: BTreeMap<ObjectKey, BTreeSet<(i64, ObjectKey)>>,
     changes: Vec<Change>,

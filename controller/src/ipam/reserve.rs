@@ -62,6 +62,11 @@ impl Ipam {
         self.expiries.first().map(|(until, _)| *until)
     }
 
+    /// Whether, since the last call, an address was released that is kept for its last holder.
+    pub fn take_newly_released(&mut self) -> bool {
+        std::mem::take(&mut self.newly_released)
+    }
+
     /// The addresses of a pool that are kept for those who released them, the earliest first.
     pub fn released(&self, pool: &str) -> impl Iterator<Item = Released> {
         let all = self.tallies.get(pool).into_iter().flat_map(|tally| &tally.released);
@@ -170,6 +175,7 @@ impl Ipam {
         self.reservations.entry(ip).or_default().released = Some(kept);
         self.reserved.entry(service.clone()).or_default().insert(ip);
         self.expiries.insert((until, ip));
+        self.newly_released = true;
         self.take(ip);
         self.recount(ip);
         let mut too_many = None;
