@@ -26,6 +26,11 @@ pub struct Flags {
         value_parser = listen_address
     )]
     pub metrics_addr: SocketAddr,
+
+    /// Name of the pod this process runs in: it takes over at once from an earlier process of the same pod
+    #[arg(long, env = "FAIRLEAD_POD_NAME", value_name = "NAME")]
+    pub pod_name: Option<String>,
+
     /// Whether one of several leads, and how soon another takes over.
     #[command(flatten)]
     pub leader_election: LeaderElection,

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::decide::Observed;
 use crate::decide::objects::trim;
 use crate::flags::Flags;
-use crate::lease::{self, Election};
+use crate::lease::{Candidate, Election};
 use crate::metrics::Metrics;
 use crate::task::{Message, Seen, Task};
 
@@ -55,7 +55,8 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let give_up = CancellationToken::new();
     let election = if flags.leader_election.enabled {
         let timing = flags.leader_election.timing;
-        Election::start(client.clone(), &scope.namespace, lease::identity(), timing, give_up.clone())
+        let candidate = Candidate::new(flags.pod_name.as_deref());
+        Election::start(client.clone(), &scope.namespace, candidate, timing, give_up.clone())
     } else {
         Election::unopposed(give_up.clone())
     };

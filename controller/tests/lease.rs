@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use fairlead_apiserver::{Cluster, Fault, Faults, Outage};
-use fairlead_controller::lease::{Election, LEASE, Leadership, Timing};
+use fairlead_controller::lease::{self, Election, LEASE, Leadership, Timing};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
@@ -59,7 +59,8 @@ impl World {
         let client = self.cluster.client().await.unwrap();
         let timing = Timing::new(LEASE_DURATION, RENEW_DEADLINE, RETRY_PERIOD).unwrap();
         let stop = CancellationToken::new();
-        let election = Election::start(client, NAMESPACE, identity.to_owned(), timing, stop.clone());
+        let election =
+            Election::start(client, NAMESPACE, lease::Candidate::named(identity), timing, stop.clone());
         Candidate { identity: identity.to_owned(), leadership: election.leadership(), election, stop }
     }
 

@@ -92,6 +92,8 @@ pub enum Answer {
 #[derive(Debug)]
 pub struct Elector {
     identity: String,
+    /// What the identities of all processes of this pod begin with.
+    pod: Option<String>,
     timing: Timing,
     role: Role,
     /// How often leadership was gained.
@@ -139,6 +141,7 @@ impl Elector {
     pub fn new(identity: String, timing: Timing, now: Instant) -> Self {
         Self {
             identity,
+            pod: None,
             timing,
             role: Role::Following,
             terms: 0,
@@ -150,6 +153,14 @@ impl Elector {
             backoff: Backoff::new(timing.retry_period() / 4, LONGEST_PAUSE.max(timing.retry_period())),
             releasing: None,
         }
+    }
+
+    /// The identities of all processes of this candidate's pod begin like this. There is one at a time: an earlier one that
+    /// still has the Lease is gone, and need not be waited for.
+    #[must_use]
+    pub fn in_pod(mut self, prefix: Option<String>) -> Self {
+        self.pod = prefix;
+        self
     }
 
     /// What to send now, if anything.
@@ -312,7 +323,11 @@ impl Elector {
     /// When the lease of another runs out for us; `None` if no other has it.
     fn expires_at(&self) -> Option<Instant> {
         let (record, since) = self.observed.as_ref()?;
-        if record.holder.is_empty() || record.holder == self.identity {
+        let predecessor = |prefix: &String| record.holder.starts_with(prefix);
+        if record.holder.is_empty()
+            || record.holder == self.identity
+            || self.pod.as_ref().is_some_and(predecessor)
+        {
             return None;
         }
         Some(*since + record.duration.unwrap_or(self.timing.lease_duration()))

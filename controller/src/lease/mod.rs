@@ -24,7 +24,7 @@ mod tests;
 use std::time::Instant;
 
 pub use elector::{Answer, Elector, Order, Record, Request, Seen, Spec};
-pub use shell::{Election, identity};
+pub use shell::{Candidate, Election};
 pub use timing::{Timing, TimingError};
 
 /// Name of the Lease, in Fairlead's namespace.

@@ -27,20 +27,21 @@ pub struct Election {
 }
 
 impl Election {
-    /// Stands for the Lease [`LEASE`] in `namespace`, under a name that no other process has: [`identity`].
+    /// Stands for the Lease [`LEASE`] in `namespace`.
     ///
     /// When `stop` is cancelled, leadership ends at once and the Lease is given up, so that another need not wait for it
     /// to run out. Cancel it when the last write has been answered.
     pub fn start(
         client: Client,
         namespace: &str,
-        identity: String,
+        candidate: Candidate,
         timing: Timing,
         stop: CancellationToken,
     ) -> Self {
+        let Candidate { identity, pod } = candidate;
         tracing::info!(%namespace, lease = LEASE, %identity, "standing for leadership");
         let api = Api::namespaced(client, namespace);
-        let elector = Elector::new(identity, timing, Instant::now());
+        let elector = Elector::new(identity, timing, Instant::now()).in_pod(pod);
         let (publish, leadership) = watch::channel(elector.leadership(Instant::now()));
         let task = AbortOnDropHandle::new(tokio::spawn(campaign(api, elector, publish, stop)));
         Self { leadership, task }
@@ -71,12 +72,29 @@ impl Election {
     }
 }
 
-/// A name for this process that no other has: the name of its pod, from `$FAIRLEAD_POD_NAME` or `$HOSTNAME`, and a random
-/// number.
-pub fn identity() -> String {
-    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let pod = variable("FAIRLEAD_POD_NAME").or_else(|| variable("HOSTNAME"));
-    format!("{}_{:016x}", pod.as_deref().unwrap_or(LEASE), rand::random::<u64>())
+/// Who stands for leadership.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// A name that no other process has.
+    identity: String,
+    /// What the identities of all processes of its pod begin with.
+    pod: Option<String>,
+}
+
+impl Candidate {
+    /// This process, in the pod of this name if it is in one. Of a pod one process runs at a time: it takes over from the
+    /// one before without waiting.
+    pub fn new(pod: Option<&str>) -> Self {
+        let pod = pod.filter(|pod| !pod.is_empty()).map(|pod| format!("{pod}_"));
+        let host = std::env::var("HOSTNAME").unwrap_or_else(|_| LEASE.to_owned());
+        let name = pod.clone().unwrap_or_else(|| format!("{host}_"));
+        Self { identity: format!("{name}{:016x}", rand::random::<u64>()), pod }
+    }
+
+    /// One of this identity, which no other may have.
+    pub fn named(identity: impl Into<String>) -> Self {
+        Self { identity: identity.into(), pod: None }
+    }
 }
 
 /// Asks and tells what the elector says, until a release is done.
@@ -265,7 +283,10 @@ mod tests {
 
     #[test]
     fn no_two_processes_have_the_same_identity() {
-        assert_ne!(identity(), identity());
+        let identity = |pod| Candidate::new(pod).identity;
+        assert_ne!(identity(None), identity(None));
+        assert_ne!(identity(Some("a")), identity(Some("a")));
+        assert!(identity(Some("a")).starts_with("a_"));
     }
 
     #[test]

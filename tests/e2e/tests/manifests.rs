@@ -28,7 +28,7 @@ const PROGRAMS: [Program; 2] = [
         kind: "Deployment",
         ports: &[],
         capabilities: &[],
-        fields: &[("FAIRLEAD_NAMESPACE", "metadata.namespace")],
+        fields: &[("FAIRLEAD_NAMESPACE", "metadata.namespace"), ("FAIRLEAD_POD_NAME", "metadata.name")],
     },
     Program {
         name: "fairlead-speaker",

@@ -110,6 +110,19 @@ fn the_first_candidate_creates_the_lease_and_leads_from_when_it_asked() {
 }
 
 #[test]
+fn an_earlier_process_of_the_same_pod_is_not_waited_for() {
+    for (holder, taken) in
+        [("pod-a_1234", true), ("pod-a2_1234", false), ("pod-b_1234", false), ("pod-a", false)]
+    {
+        let mut one = One::new();
+        one.elector = one.elector.in_pod(Some("pod-a_".to_owned()));
+        assert_eq!(one.asks(), Some(Request::Get));
+        one.hears(Answer::Read(seen(7, holder, 1)));
+        assert_eq!(one.asks() == replaces("7", 5, true), taken, "{holder}");
+    }
+}
+
+#[test]
 fn a_leader_renews_what_it_wrote_last() {
     let mut one = One::leading();
     for (version, at) in [(1, s(2)), (2, s(4)), (3, s(6))] {

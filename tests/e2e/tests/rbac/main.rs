@@ -52,6 +52,11 @@ apiVersion: fairlead.dev/v1beta1
 kind: IPAddressPool
 metadata: { name: overlaps }
 spec: { addresses: [192.0.2.210-192.0.2.215] }
+---
+apiVersion: fairlead.dev/v1beta1
+kind: IPClaim
+metadata: { name: later, namespace: default }
+spec: { serviceName: later, pool: l2 }
 ";
 
 const BIRD: &str = "
@@ -264,7 +269,9 @@ fn the_gate_is_no_open_door() {
         ("PATCH", "/api/v1/namespaces/default/services/web"),
         ("DELETE", "/api/v1/namespaces/default/services/web"),
         ("GET", "/api/v1/nodes?watch=true"),
-        ("PATCH", "/apis/fairlead.dev/v1beta1/ipaddresspools/l2"),
+        ("PATCH", "/apis/fairlead.dev/v1beta1/bgppeers/l2"),
+        ("PATCH", "/apis/fairlead.dev/v1beta1/namespaces/default/ipclaims/web"),
+        ("PUT", "/apis/coordination.k8s.io/v1/namespaces/fairlead-system/leases/other"),
     ] {
         assert!(!granted(method, target), "{method} {target}");
     }
