@@ -6,11 +6,11 @@ use anyhow::Context;
 use fairlead_crds::api::IPClaim;
 use fairlead_crds::claim::Claim;
 use fairlead_crds::service::ObjectKey;
-use fairlead_runtime::lean::LeanService;
+use fairlead_runtime::lean::Lean;
 use fairlead_runtime::watch;
 use fairlead_runtime::{client, http, signal};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::Client;
 use kube::api::Api;
 use kube::core::{PartialObjectMeta, ResourceExt};
@@ -122,11 +122,11 @@ fn watch_all(client: &Client, class: Option<String>, sink: &mpsc::Sender<Message
     let mut watches = JoinSet::new();
     // A Service whose type changes is deleted for this watch. The API server clears its status itself.
     let balancers = watch::config().fields("spec.type=LoadBalancer");
-    let seen = move |LeanService(service): LeanService| Seen {
+    let seen = move |Lean(service): Lean<Service>| Seen {
         key: ObjectKey { namespace: service.namespace().unwrap_or_default(), name: service.name_any() },
         ours: Observed::of(&service, class.as_deref()).map(Box::new),
     };
-    let services = Api::<LeanService>::all(client.clone());
+    let services = Api::<Lean<Service>>::all(client.clone());
     watches.spawn(watch::follow(services, balancers, seen, Message::Services, sink.clone()));
     let claims = Api::<IPClaim>::all(client.clone());
     let claim = |claim: IPClaim| Box::new(Claim::from_object(&claim));

@@ -6,22 +6,16 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Service, ServiceSpec, ServiceStatus};
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::core::Resource;
 use serde::{Deserialize, Deserializer};
 
-/// A Service whose metadata has no `managedFields`, owners and finalizers.
+/// An object whose metadata has no `managedFields`, owners and finalizers.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct LeanService(pub Service);
+pub struct Lean<K>(pub K);
 
-#[derive(Deserialize)]
-struct Wire {
-    #[serde(default)]
-    metadata: Metadata,
-    spec: Option<ServiceSpec>,
-    status: Option<ServiceStatus>,
-}
-
+/// What is read of an object's metadata.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Metadata {
@@ -36,10 +30,9 @@ struct Metadata {
     annotations: Option<BTreeMap<String, String>>,
 }
 
-impl<'de> Deserialize<'de> for LeanService {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Wire { metadata, spec, status } = Wire::deserialize(deserializer)?;
-        let metadata = ObjectMeta {
+impl From<Metadata> for ObjectMeta {
+    fn from(metadata: Metadata) -> Self {
+        Self {
             name: metadata.name,
             namespace: metadata.namespace,
             uid: metadata.uid,
@@ -49,68 +42,120 @@ impl<'de> Deserialize<'de> for LeanService {
             deletion_timestamp: metadata.deletion_timestamp,
             labels: metadata.labels,
             annotations: metadata.annotations,
-            ..ObjectMeta::default()
-        };
-        Ok(Self(Service { metadata, spec, status }))
+            ..Self::default()
+        }
     }
 }
 
-impl Resource for LeanService {
-    type DynamicType = ();
-    type Scope = <Service as Resource>::Scope;
+impl<'de> Deserialize<'de> for Lean<Service> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Whole {
+            #[serde(default)]
+            metadata: Metadata,
+            spec: Option<ServiceSpec>,
+            status: Option<ServiceStatus>,
+        }
+        let Whole { metadata, spec, status } = Whole::deserialize(deserializer)?;
+        Ok(Self(Service { metadata: metadata.into(), spec, status }))
+    }
+}
 
-    fn kind((): &()) -> Cow<'_, str> {
-        Service::kind(&())
+impl<'de> Deserialize<'de> for Lean<EndpointSlice> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Whole {
+            #[serde(default)]
+            metadata: Metadata,
+            address_type: Option<String>,
+            // The API server writes null for an empty list.
+            endpoints: Option<Vec<Endpoint>>,
+            ports: Option<Vec<EndpointPort>>,
+        }
+        let Whole { metadata, address_type, endpoints, ports } = Whole::deserialize(deserializer)?;
+        Ok(Self(EndpointSlice {
+            metadata: metadata.into(),
+            address_type: address_type.unwrap_or_default(),
+            endpoints: endpoints.unwrap_or_default(),
+            ports,
+        }))
+    }
+}
+
+impl<K: Resource> Resource for Lean<K> {
+    type DynamicType = K::DynamicType;
+    type Scope = K::Scope;
+
+    fn kind(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::kind(dt)
     }
 
-    fn group((): &()) -> Cow<'_, str> {
-        <Service as Resource>::group(&())
+    fn group(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::group(dt)
     }
 
-    fn version((): &()) -> Cow<'_, str> {
-        <Service as Resource>::version(&())
+    fn version(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::version(dt)
     }
 
-    fn plural((): &()) -> Cow<'_, str> {
-        Service::plural(&())
+    fn plural(dt: &Self::DynamicType) -> Cow<'_, str> {
+        K::plural(dt)
     }
 
     fn meta(&self) -> &ObjectMeta {
-        &self.0.metadata
+        self.0.meta()
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.0.metadata
+        self.0.meta_mut()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{from_value, json};
+    use serde_json::{Value, from_value, json};
 
     use super::*;
 
+    fn metadata() -> Value {
+        json!({
+            "name": "web", "namespace": "a", "uid": "u", "resourceVersion": "7", "generation": 2,
+            "creationTimestamp": "2026-01-01T00:00:00Z", "deletionTimestamp": "2026-01-02T00:00:00Z",
+            "labels": { "app": "web" }, "annotations": { "fairlead.dev/address-pool": "p" },
+            "managedFields": [{ "manager": "kubectl", "fieldsV1": { "f:spec": { "f:type": {} } } }],
+        })
+    }
+
     #[test]
-    fn everything_but_managed_fields_is_kept() {
+    fn of_a_service_everything_but_managed_fields_is_kept() {
         let object = json!({
-            "apiVersion": "v1", "kind": "Service",
-            "metadata": {
-                "name": "web", "namespace": "a", "uid": "u", "resourceVersion": "7", "generation": 2,
-                "creationTimestamp": "2026-01-01T00:00:00Z", "deletionTimestamp": "2026-01-02T00:00:00Z",
-                "labels": { "app": "web" }, "annotations": { "fairlead.dev/address-pool": "p" },
-                "managedFields": [{ "manager": "kubectl", "fieldsV1": { "f:spec": { "f:type": {} } } }],
-            },
+            "apiVersion": "v1", "kind": "Service", "metadata": metadata(),
             "spec": { "type": "LoadBalancer", "ports": [{ "port": 80, "protocol": "TCP" }] },
             "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.1", "ipMode": "VIP" }] } },
         });
         let mut whole: Service = from_value(object.clone()).unwrap();
         assert!(whole.metadata.managed_fields.take().is_some());
-        assert_eq!(from_value::<LeanService>(object).unwrap(), LeanService(whole));
+        assert_eq!(from_value::<Lean<Service>>(object).unwrap(), Lean(whole));
     }
 
     #[test]
-    fn it_is_a_service_to_the_api() {
-        assert_eq!(LeanService::url_path(&(), Some("a")), Service::url_path(&(), Some("a")));
-        assert_eq!(from_value::<LeanService>(json!({})).unwrap(), LeanService::default());
+    fn of_a_slice_everything_but_managed_fields_is_kept() {
+        for endpoints in [json!([{ "addresses": ["10.0.0.1"], "nodeName": "n1" }]), json!([]), Value::Null] {
+            let object = json!({
+                "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata(),
+                "addressType": "IPv4", "endpoints": endpoints, "ports": [{ "port": 80 }],
+            });
+            let mut whole: EndpointSlice = from_value(object.clone()).unwrap();
+            assert!(whole.metadata.managed_fields.take().is_some());
+            assert_eq!(from_value::<Lean<EndpointSlice>>(object).unwrap(), Lean(whole));
+        }
+    }
+
+    #[test]
+    fn to_the_api_it_is_what_it_is_without() {
+        assert_eq!(Lean::<Service>::url_path(&(), Some("a")), Service::url_path(&(), Some("a")));
+        assert_eq!(Lean::<EndpointSlice>::url_path(&(), None), EndpointSlice::url_path(&(), None));
+        assert_eq!(from_value::<Lean<Service>>(json!({})).unwrap(), Lean::default());
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use fairlead_crds::api;
 use fairlead_crds::service::ObjectKey;
+use fairlead_runtime::lean::Lean;
 use fairlead_runtime::watch::{self, Change, follow};
 use k8s_openapi::api::core::v1::{Node as NodeObject, Service as ServiceObject};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -34,17 +35,17 @@ pub enum Input {
 pub fn spawn(client: &Client, lb_class: Option<&str>, sink: &Sender<Input>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let class = lb_class.map(str::to_owned);
-    tasks.spawn(follow::<ServiceObject, _, _>(
+    tasks.spawn(follow::<Lean<ServiceObject>, _, _>(
         Api::all(client.clone()),
         watch::config().fields("spec.type=LoadBalancer"),
-        move |service| trim::service(service, class.as_deref()),
+        move |Lean(service)| trim::service(service, class.as_deref()),
         Input::Services,
         sink.clone(),
     ));
-    tasks.spawn(follow::<EndpointSlice, _, _>(
+    tasks.spawn(follow::<Lean<EndpointSlice>, _, _>(
         Api::all(client.clone()),
         watch::config().labels("kubernetes.io/service-name"),
-        trim::slice,
+        |Lean(slice)| trim::slice(slice),
         Input::Slices,
         sink.clone(),
     ));
