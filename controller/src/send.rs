@@ -75,7 +75,6 @@ async fn patch(
     write: &Write,
 ) -> Result<String, Error> {
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    // The body was made when the write was decided on.
     let (path, body) = (Request::new(path), Patch::Merge(()));
     let request = match target {
         Target::Finalizers(_) => path.patch(name, &parameters, &body),
@@ -84,7 +83,7 @@ async fn patch(
         }
     };
     let mut request = request.map_err(Error::BuildRequest)?;
-    *request.body_mut() = write.body.to_vec();
+    *request.body_mut() = write.patch.to_json();
     let written: Written = client.request(request).await?;
     Ok(written.metadata.resource_version)
 }

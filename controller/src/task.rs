@@ -306,9 +306,8 @@ impl Task {
         while let Some(decision) = decisions.pop_front() {
             match decision {
                 Decision::Status { service, patch } => {
-                    let write = patch.map(|patch| Write::new(patch.resource_version.clone(), &patch.body()));
                     let target = Target::Service(service);
-                    self.writer.put(target.clone(), write);
+                    self.writer.put(target.clone(), patch.map(Write::from));
                     if let Target::Service(service) = &target
                         && !self.writer.is_busy(&target)
                     {
@@ -317,8 +316,7 @@ impl Task {
                     }
                 }
                 Decision::Claim { claim, patch } => {
-                    let write = patch.map(|patch| Write::new(patch.resource_version.clone(), &patch.body()));
-                    self.writer.put(Target::Claim(claim), write);
+                    self.writer.put(Target::Claim(claim), patch.map(Write::from));
                 }
                 Decision::Event(event) => {
                     tracing::info!(service = %event.service, reason = %event.reason, "{}", event.message);
@@ -390,11 +388,11 @@ impl Task {
     }
 
     fn write(&mut self, patch: ObjectPatch) {
-        let write = Write::new(patch.resource_version, &patch.body);
+        let object = patch.object.clone();
         let target = match patch.part {
-            Part::Status => Target::Object(patch.object),
-            Part::Main => Target::Finalizers(patch.object),
+            Part::Status => Target::Object(object),
+            Part::Main => Target::Finalizers(object),
         };
-        self.writer.put(target, Some(write));
+        self.writer.put(target, Some(patch.into()));
     }
 }

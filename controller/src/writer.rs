@@ -16,6 +16,9 @@ use fairlead_crds::service::ObjectKey;
 use fairlead_runtime::backoff::Backoff;
 use serde_json::Value;
 
+use crate::decide::objects::ObjectPatch;
+use crate::decide::{ClaimPatch, StatusPatch};
+
 pub use window::Window;
 
 /// Pauses after an object's first failure, and at most.
@@ -41,14 +44,44 @@ pub enum Target {
 pub struct Write {
     /// The resourceVersion that was decided on; it is in the body too.
     pub version: String,
-    /// The patch, as JSON: thousands may wait, and as text they take a tenth of what the values do.
-    pub body: Arc<[u8]>,
+    /// The patch.
+    pub patch: Arc<Body>,
 }
 
-impl Write {
-    /// A write of this patch, decided on this version.
-    pub fn new(version: String, patch: &Value) -> Self {
-        Self { version, body: patch.to_string().into_bytes().into() }
+/// What a patch says. It becomes text only when it is sent: thousands may wait.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
+    /// The status of a Service.
+    Status(Box<StatusPatch>),
+    /// That of any other object.
+    Object(Value),
+}
+
+impl Body {
+    /// As JSON.
+    pub fn to_json(&self) -> Vec<u8> {
+        match self {
+            Self::Status(patch) => patch.body().to_string().into_bytes(),
+            Self::Object(value) => value.to_string().into_bytes(),
+        }
+    }
+}
+
+impl From<Box<StatusPatch>> for Write {
+    fn from(patch: Box<StatusPatch>) -> Self {
+        Self { version: patch.resource_version.clone(), patch: Arc::new(Body::Status(patch)) }
+    }
+}
+
+impl From<Box<ClaimPatch>> for Write {
+    fn from(patch: Box<ClaimPatch>) -> Self {
+        Self { version: patch.resource_version.clone(), patch: Arc::new(Body::Object(patch.body())) }
+    }
+}
+
+impl From<ObjectPatch> for Write {
+    fn from(patch: ObjectPatch) -> Self {
+        Self { version: patch.resource_version, patch: Arc::new(Body::Object(patch.body)) }
     }
 }
 

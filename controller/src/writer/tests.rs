@@ -10,7 +10,7 @@ fn target(name: &str) -> Target {
 }
 
 fn write(version: &str, what: &str) -> Option<Write> {
-    Some(Write::new(version.into(), &json!(what)))
+    Some(Write { version: version.into(), patch: Arc::new(Body::Object(json!(what))) })
 }
 
 /// What would be sent now, as `name:what`.
@@ -18,7 +18,7 @@ fn sent(writer: &mut Writer, now: Instant) -> Vec<String> {
     std::iter::from_fn(|| writer.poll(now))
         .map(|(target, write)| match target {
             Target::Service(key) | Target::Claim(key) => {
-                format!("{}:{}", key.name, String::from_utf8_lossy(&write.body).trim_matches('"'))
+                format!("{}:{}", key.name, String::from_utf8_lossy(&write.patch.to_json()).trim_matches('"'))
             }
             Target::Object(object) | Target::Finalizers(object) => object.to_string(),
         })

@@ -159,7 +159,8 @@ impl Window {
     }
 }
 
-/// How many may wait at the API server, so that it never waits for us.
+/// How many may wait at the API server, so that it never waits for us, and so that what it does for many at once (a
+/// transaction of its store, a wake-up) is done for many.
 fn spare(size: f64) -> f64 {
-    8.0 + size / 8.0
+    16.0 + size / 8.0
 }

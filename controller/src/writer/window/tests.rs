@@ -102,7 +102,7 @@ fn it_settles_a_little_above_what_the_server_works_on_at_once() {
             run.go(server, seconds(5));
             let (_, size) = run.go(server, seconds(20));
             let least = workers as f64 * 0.95;
-            let most = workers as f64 * 1.4 + 14.0;
+            let most = workers as f64 * 1.4 + 24.0;
             assert!(least <= size && size <= most, "{workers} workers, jitter {jitter}: {size}");
         }
     }
@@ -135,7 +135,7 @@ fn a_server_of_little_capacity_is_not_flooded_whatever_it_was_before() {
     run.change(small);
     run.go(small, seconds(10));
     let (rate, size) = run.go(small, seconds(10));
-    assert!(rate > 0.9 * small.capacity() && size < 20.0, "{rate} per second with {size} in flight");
+    assert!(rate > 0.9 * small.capacity() && size < 32.0, "{rate} per second with {size} in flight");
 }
 
 #[test]
