@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::future::Future;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use serde_json::Value;
 use super::objects::{self, Plan};
 use crate::api;
 use crate::lab::Lab;
+use crate::netns::Netns;
 
 /// Requests on the way at the same time where objects are made.
 const IN_FLIGHT: usize = 32;
@@ -33,6 +35,8 @@ const LISTED_WITHIN: Duration = Duration::from_secs(30);
 pub struct Control {
     // The watches' tasks end with it.
     runtime: tokio::runtime::Runtime,
+    netns: Netns,
+    kubeconfig: PathBuf,
     services: Api<Service>,
     slices: Api<EndpointSlice>,
 }
@@ -72,10 +76,12 @@ impl Control {
     pub fn connect(lab: &Lab) -> Result<Self> {
         let runtime = api::runtime_in(&lab.network().control_plane)?;
         let kubeconfig = lab.api_server()?.kubeconfig().to_owned();
-        let client: Client =
-            runtime.block_on(runtime.spawn(async move { api::connect(&kubeconfig).await }))??;
+        let path = kubeconfig.clone();
+        let client: Client = runtime.block_on(runtime.spawn(async move { api::connect(&path).await }))??;
         Ok(Self {
             runtime,
+            netns: lab.network().control_plane.clone(),
+            kubeconfig,
             services: Api::default_namespaced(client.clone()),
             slices: Api::default_namespaced(client),
         })
@@ -178,9 +184,9 @@ impl Control {
             Ok((name.clone(), Patch::Merge(patch(i, version))))
         });
         let patches = patches.collect::<Result<Vec<_>>>()?;
-        let client = self.services.clone().into_client();
         let request = kube::core::Request::new(self.services.resource_url());
-        self.run(async move {
+        let writing = async {
+            let client = api::connect(&self.kubeconfig).await?;
             let parameters = PatchParams { field_manager: Some("bench".to_owned()), ..Default::default() };
             let start = Instant::now();
             let sent = stream::iter(patches).map(|(name, patch)| {
@@ -194,9 +200,15 @@ impl Control {
                 }
             });
             let each: Vec<Duration> = sent.buffer_unordered(in_flight.max(1)).try_collect().await?;
-            Ok((start.elapsed(), each))
-        })
-        .context("patch statuses")
+            anyhow::Ok((start.elapsed(), each))
+        };
+        // On one thread, as the controller is: handing over between threads would cost more than it brings.
+        self.netns
+            .run(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                runtime.block_on(writing)
+            })?
+            .context("patch statuses")
     }
 
     /// Versions of all Services.
