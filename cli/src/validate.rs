@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use fairlead_crds::claim::Claim;
 use fairlead_crds::resolve::{Kind, ObjectRef, Objects, resolve};
 use fairlead_crds::{api, manifests};
 use serde::de::DeserializeOwned;
@@ -25,6 +26,12 @@ pub struct Finding {
     pub message: String,
 }
 
+impl Finding {
+    fn refused(file: String, object: String, (reason, message): (&str, String)) -> Self {
+        Self { file, object, accepted: false, reason: reason.to_owned(), message }
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = if self.accepted { "accepted" } else { "REFUSED" };
@@ -42,23 +49,22 @@ pub fn validate(documents: Vec<Document>) -> Vec<Finding> {
     let mut objects = Objects::default();
     // Objects in the order of the files, each with its finding where it cannot even be resolved.
     let mut seen: Vec<(String, ObjectRef, Option<Finding>)> = Vec::new();
+    let mut claims = Vec::new();
     for Document { file, value } in documents {
+        if is_claim(&value) {
+            claims.push((seen.len() + claims.len(), claim(file, value, &schemas)));
+            continue;
+        }
         let Some(kind) = kind_of(&value) else { continue };
         let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let object = ObjectRef { kind, name };
-        let broken = flaw(&value, &schemas).or_else(|| add(&mut objects, kind, value).err()).map(
-            |(reason, message)| Finding {
-                file: file.clone(),
-                object: object.to_string(),
-                accepted: false,
-                reason: reason.to_owned(),
-                message,
-            },
-        );
+        let broken = flaw(&value, &schemas).or_else(|| add(&mut objects, kind, value).err());
+        let broken = broken.map(|why| Finding::refused(file.clone(), object.to_string(), why));
         seen.push((file, object, broken));
     }
     let resolution = resolve(&objects);
-    seen.into_iter()
+    let mut findings: Vec<Finding> = seen
+        .into_iter()
         .filter_map(|(file, object, broken)| {
             broken.or_else(|| {
                 let accepted = resolution.accepted(&object)?;
@@ -71,7 +77,38 @@ pub fn validate(documents: Vec<Document>) -> Vec<Finding> {
                 })
             })
         })
-        .collect()
+        .collect();
+    for (place, finding) in claims {
+        findings.insert(place.min(findings.len()), finding);
+    }
+    findings
+}
+
+fn is_claim(value: &Value) -> bool {
+    let group = value["apiVersion"].as_str().and_then(|version| version.split_once('/'));
+    value["kind"] == "IPClaim" && group.is_some_and(|(group, _)| group == api::GROUP)
+}
+
+/// A claim by itself: whether its addresses can be had, only the cluster knows.
+fn claim(file: String, value: Value, schemas: &BTreeMap<String, Value>) -> Finding {
+    let name = value["metadata"]["name"].as_str().unwrap_or_default();
+    let object = format!("IPClaim/{name}");
+    if let Some(why) = flaw(&value, schemas) {
+        return Finding::refused(file, object, why);
+    }
+    match serde_json::from_value(value) {
+        Err(error) => Finding::refused(file, object, ("InvalidObject", error.to_string())),
+        Ok(claim) => match Claim::from_object(&claim).wanted {
+            Err(why) => Finding::refused(file, object, ("InvalidClaim", why.message)),
+            Ok(_) => Finding {
+                file,
+                object,
+                accepted: true,
+                reason: "Accepted".to_owned(),
+                message: String::new(),
+            },
+        },
+    }
 }
 
 /// The kind, if it is configuration of Fairlead, in whatever version.
@@ -222,6 +259,33 @@ mod tests {
             "apiVersion: fairlead.dev/v1beta1\nkind: IPAddressPool\nmetadata: {{name: a}}\nspec: {labels}\n"
         ));
         assert_eq!(said, ["-: IPAddressPool/a accepted"]);
+    }
+
+    #[test]
+    fn claims_are_judged_too() {
+        let said = findings(
+            "
+{apiVersion: fairlead.dev/v1beta1, kind: IPAddressPool, metadata: {name: lan}, spec: {addresses: [192.0.2.0/24]}}
+---
+{apiVersion: fairlead.dev/v1beta1, kind: IPClaim, metadata: {name: a}, spec: {serviceName: web, pool: lan}}
+---
+{apiVersion: fairlead.dev/v1beta1, kind: IPClaim, metadata: {name: b}, spec: {serviceName: web, addresses: [web]}}
+---
+{apiVersion: fairlead.dev/v1beta1, kind: IPAddressPool, metadata: {name: dmz}, spec: {addresses: [198.51.100.0/24]}}
+---
+{apiVersion: fairlead.dev/v1beta1, kind: IPClaim, metadata: {name: c}, spec: {service: web, pool: lan}}
+",
+        );
+        assert_eq!(
+            said,
+            [
+                "-: IPAddressPool/lan accepted",
+                "-: IPClaim/a accepted",
+                "-: IPClaim/b REFUSED: InvalidClaim: \"web\" is not an IP address",
+                "-: IPAddressPool/dmz accepted",
+                "-: IPClaim/c REFUSED: UnknownField: there is no field spec.service",
+            ]
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod cost;
 mod dual_stack;
+mod explain;
 mod mutation;
 mod objects;
 mod pool_changes;

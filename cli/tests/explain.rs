@@ -1,0 +1,98 @@
+//! `fairlead explain service` against an API server: the built-in one, or a real one where `KUBEBUILDER_ASSETS` names it.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use fairlead_apiserver::Cluster;
+use fairlead_crds::api::IPAddressPool;
+use fairlead_crds::manifests;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Client;
+use kube::api::{Api, ListParams, PostParams};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+fn explain(kubeconfig: &Path, service: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_fairlead"))
+        .args(["explain", "service"])
+        .args(service)
+        .arg("--kubeconfig")
+        .arg(kubeconfig)
+        .output()
+        .unwrap()
+}
+
+fn object<K: DeserializeOwned>(value: Value) -> K {
+    serde_json::from_value(value).unwrap()
+}
+
+async fn service(client: &Client, name: &str, annotations: Value) {
+    let service: Service = object(json!({
+        "metadata": { "name": name, "annotations": annotations },
+        "spec": { "type": "LoadBalancer", "selector": { "app": "web" }, "ports": [{ "port": 80 }] },
+    }));
+    Api::default_namespaced(client.clone()).create(&PostParams::default(), &service).await.unwrap();
+}
+
+/// A file that goes with the test.
+struct File(std::path::PathBuf);
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_api_server_has_is_explained_and_the_exit_code_tells_whether_there_is_an_address() {
+    let cluster = Cluster::start().await.unwrap();
+    let client = cluster.client().await.unwrap();
+    for definition in manifests::definitions() {
+        let api = Api::<CustomResourceDefinition>::all(client.clone());
+        api.create(&PostParams::default(), &definition).await.unwrap();
+    }
+    let pools = Api::<IPAddressPool>::all(client.clone());
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while pools.list(&ListParams::default()).await.is_err() {
+        assert!(std::time::Instant::now() < end, "the kinds are not served");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let pool: IPAddressPool =
+        object(json!({ "metadata": { "name": "lan" }, "spec": { "addresses": ["192.0.2.10/32"] } }));
+    pools.create(&PostParams::default(), &pool).await.unwrap();
+    service(&client, "web", json!({})).await;
+    service(&client, "late", json!({ "fairlead.dev/address-pool": "dmz" })).await;
+    let file = File(std::env::temp_dir().join(format!("fairlead-explain-{}", std::process::id())));
+    std::fs::write(&file.0, cluster.kubeconfig()).unwrap();
+
+    let output = explain(&file.0, &["web"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        text.starts_with("Service default/web: Allocated: 192.0.2.10 from IPAddressPool lan\n"),
+        "{text}"
+    );
+    assert!(text.contains("  lan  USED  192.0.2.10\n"), "{text}");
+
+    let output = explain(&file.0, &["default/late"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.starts_with("Service default/late: PoolNotFound: IPAddressPool dmz does not exist\n"),
+        "{text}"
+    );
+
+    let output = explain(&file.0, &["-n", "other", "web"]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains("there is no Service other/web"), "{text}");
+}
+
+#[test]
+fn a_kubeconfig_that_is_not_there_is_named() {
+    let output = explain(Path::new("/nonexistent/kubeconfig"), &["web"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("/nonexistent/kubeconfig"));
+}

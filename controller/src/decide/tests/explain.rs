@@ -1,0 +1,160 @@
+//! What an operator is told of each pool, and that it is what was decided.
+
+use super::*;
+use crate::fixtures::{pinned, pool, retaining, selector};
+
+fn told(world: &World, name: &str) -> Vec<String> {
+    world.index.explain(&key(name)).unwrap().to_string().lines().map(str::to_owned).collect()
+}
+
+/// A pool for everybody, and one for each thing that can be in the way.
+fn world() -> World {
+    let closed = |pool: Pool| Pool { closed: Some(fairlead_crds::config::Closed::Disabled), ..pool };
+    let manual = |pool: Pool| Pool { auto_assign: false, ..pool };
+    let mut of_labels = pinned(pool("labels", &["1.0.3.1"]), 0, &[]);
+    of_labels.allocation.as_mut().unwrap().service_selectors = vec![selector("tier", "gold")];
+    let mut world = World::new([
+        retaining(pool("all", &["1.0.0.1-1.0.0.9"])),
+        pinned(pool("team", &["1.0.1.1"]), 1, &["team"]),
+        closed(pool("drained", &["1.0.2.1"])),
+        of_labels,
+        manual(pool("manual", &["1.0.4.1"])),
+        pool("six", &["1000::1"]),
+        pinned(pool("full", &["1.0.5.1"]), 2, &[]),
+    ]);
+    world.apply(service("first", json!({})));
+    assert_eq!(world.pool_of("first").as_deref(), Some("full"));
+    world
+}
+
+#[test]
+fn each_pool_says_why_it_was_used_or_not_and_what_would_have_to_be_different() {
+    let mut world = world();
+    world.apply(service("s", json!({})));
+    assert_eq!(
+        told(&world, "s"),
+        [
+            "Service default/s: Allocated: 1.0.0.1 from IPAddressPool all",
+            "needs an IPv4 address",
+            "IPAddressPools, in the order in which they are tried:",
+            "  team     no    is open only to namespaces team",
+            "                 would fit if spec.serviceAllocation admitted namespace default",
+            "  full     no    has no free IPv4 address",
+            "                 would fit if one of its IPv4 addresses were free",
+            "  labels   no    is open only to Services with labels tier=gold",
+            "                 would fit if a selector in spec.serviceAllocation.serviceSelectors matched the Service's labels",
+            "  all      USED  1.0.0.1",
+            "  drained  no    is disabled",
+            "                 would fit if spec.disabled were false",
+            "  six      no    has no IPv4 addresses",
+            "                 would fit if it had IPv4 addresses",
+            "  manual   no    is only for Services that name it (autoAssign is false)",
+            "                 would fit if spec.autoAssign were true, or the Service named the pool (fairlead.dev/address-pool)",
+        ]
+    );
+}
+
+/// The promise of "would fit if": with all of it done, the pool gives an address.
+#[test]
+fn what_would_have_to_be_different_is_enough() {
+    type Change = fn(&mut World);
+    let cases: [(&str, Change); 4] = [
+        ("team", |world| {
+            let allocation = world.config.pools.get_mut("team").unwrap().allocation.as_mut().unwrap();
+            allocation.namespaces.insert("default".into());
+        }),
+        ("drained", |world| world.config.pools.get_mut("drained").unwrap().closed = None),
+        ("manual", |world| world.config.pools.get_mut("manual").unwrap().auto_assign = true),
+        ("labels", |world| {
+            world
+                .config
+                .pools
+                .get_mut("labels")
+                .unwrap()
+                .allocation
+                .as_mut()
+                .unwrap()
+                .service_selectors
+                .clear();
+        }),
+    ];
+    for (name, change) in cases {
+        let mut world = world();
+        world.delete("first");
+        change(&mut world);
+        let pool = world.config.pools[name].clone();
+        world.set_pools([pool]);
+        world.apply(service("s", json!({})));
+        assert_eq!(world.pool_of("s").as_deref(), Some(name), "{:?}", told(&world, "s"));
+    }
+}
+
+#[test]
+fn several_obstacles_are_all_named() {
+    let mut pool = pinned(pool("p", &["1000::1"]), 0, &["team"]);
+    pool.auto_assign = false;
+    let mut world = World::new([pool]);
+    world.apply(service("s", json!({})));
+    assert_eq!(
+        told(&world, "s")[3..],
+        [
+            "  p  no    is only for Services that name it (autoAssign is false); is open only to namespaces team; \
+             has no IPv4 addresses",
+            "           would fit if spec.autoAssign were true, or the Service named the pool \
+             (fairlead.dev/address-pool) and spec.serviceAllocation admitted namespace default and it had IPv4 \
+             addresses",
+        ]
+    );
+}
+
+#[test]
+fn who_asks_for_an_address_or_a_pool_is_told_of_that() {
+    let mut world = world();
+    world.apply(service("s", annotated("fairlead.dev/load-balancer-ips", "1.0.5.1")));
+    let lines = told(&world, "s");
+    assert_eq!(lines[0], "Service default/s: AddressInUse: 1.0.5.1 is in use by Service default/first");
+    assert_eq!(lines[1], "needs an IPv4 address; asks for 1.0.5.1");
+    assert!(
+        lines.contains(&"  full     no    1.0.5.1 is in use by Service default/first".to_owned()),
+        "{lines:#?}"
+    );
+    assert!(
+        lines.contains(&"  all      no    does not have 1.0.5.1, which the Service asks for".to_owned()),
+        "{lines:#?}"
+    );
+    world.apply(service("s", annotated("fairlead.dev/address-pool", "manual")));
+    let lines = told(&world, "s");
+    assert!(lines.contains(&"  manual   USED  1.0.4.1".to_owned()), "{lines:#?}");
+    assert!(
+        lines.contains(&"  all      no    is not the one that the Service asks for, manual".to_owned()),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn a_refused_pool_and_a_claim_have_their_say() {
+    let mut world = World::new([pool("p", &["1.0.0.1"])]);
+    world.set_pools_and_refused([pool("p", &["1.0.0.1"])], &["bad"]);
+    world.apply(service("holder", json!({})));
+    world.claim("mine", json!({ "serviceName": "s", "addresses": ["1.0.0.1"] }));
+    world.apply(service("s", json!({})));
+    let lines = told(&world, "s");
+    assert!(lines[0].starts_with("Service default/s: ClaimPending: IPClaim default/mine"), "{lines:#?}");
+    assert_eq!(
+        lines[2],
+        "IPClaim default/mine has nothing reserved: 1.0.0.1 is in use by Service default/holder"
+    );
+    assert!(lines.contains(&"  bad  no    is refused: see its condition Accepted".to_owned()), "{lines:#?}");
+}
+
+#[test]
+fn explaining_changes_nothing() {
+    let mut world = world();
+    world.apply(service("s", json!({})));
+    world.take_writes();
+    let before = world.results();
+    told(&world, "s");
+    world.reconfigure();
+    assert_eq!((world.results(), world.take_writes()), (before, 0));
+    assert_eq!(world.index.explain(&key("unknown")), None);
+}
