@@ -1,0 +1,179 @@
+//! A cluster with Fairlead's kinds, and controllers in it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use fairlead_apiserver::Cluster;
+use fairlead_controller::lease::Election;
+use fairlead_controller::metrics::Metrics;
+use fairlead_controller::run::{Scope, control};
+use fairlead_crds::api::{IPAddressPool, L2Advertisement};
+use fairlead_crds::manifests;
+use fairlead_runtime::http;
+use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, ListParams, PostParams};
+use kube::{Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const NAMESPACE: &str = "fairlead-system";
+
+/// A cluster with Fairlead's kinds, and the controller in it.
+pub struct World {
+    pub cluster: Cluster,
+    pub client: Client,
+    controller: Option<JoinHandle<()>>,
+    health: http::Health,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        let cluster = Cluster::start().await.unwrap();
+        let client = cluster.client().await.unwrap();
+        for definition in manifests::definitions() {
+            create::<CustomResourceDefinition>(&Api::all(client.clone()), &definition).await;
+        }
+        let world = Self { cluster, client, controller: None, health: http::Health::new("the start") };
+        let pools = Api::<IPAddressPool>::all(world.client.clone());
+        eventually("the kinds are served", async || pools.list(&ListParams::default()).await.is_ok()).await;
+        let namespace = object(json!({ "metadata": { "name": NAMESPACE } }));
+        create::<Namespace>(&Api::all(world.client.clone()), &namespace).await;
+        world
+    }
+
+    pub async fn start_controller(&mut self) {
+        self.health = http::Health::new("the start");
+        // A client of its own, as a process has: stopping it takes its connections away.
+        let client = self.cluster.client().await.unwrap();
+        let metrics = Metrics::register(&http::Metrics::default());
+        let scope = Scope { namespace: NAMESPACE.to_owned(), class: None };
+        let health = self.health.clone();
+        self.controller = Some(tokio::spawn(async move {
+            let stop = CancellationToken::new();
+            let alone = Election::unopposed(stop.clone());
+            control(client, scope, &alone, health, metrics, stop).await;
+        }));
+        eventually("the controller is ready", async || self.health.is_ready()).await;
+    }
+
+    pub async fn stop_controller(&mut self) {
+        if let Some(task) = self.controller.take() {
+            task.abort();
+            let _ = task.await;
+        }
+    }
+
+    pub fn services(&self) -> Api<Service> {
+        Api::namespaced(self.client.clone(), "default")
+    }
+
+    pub async fn pool(&self, name: &str, addresses: &[&str]) {
+        let pool = object(json!({ "metadata": { "name": name }, "spec": { "addresses": addresses } }));
+        create::<IPAddressPool>(&Api::all(self.client.clone()), &pool).await;
+    }
+
+    pub async fn service(&self, name: &str, annotations: Value) {
+        create::<Service>(&self.services(), &load_balancer(name, annotations)).await;
+    }
+
+    pub async fn read(&self, name: &str) -> Service {
+        self.services().get(name).await.unwrap()
+    }
+
+    /// Addresses by Service, of those that have some.
+    pub async fn addresses(&self) -> BTreeMap<String, Vec<String>> {
+        let list = self.services().list(&ListParams::default()).await.unwrap();
+        list.into_iter().map(|s| (s.name_any(), ingress(&s))).filter(|(_, ips)| !ips.is_empty()).collect()
+    }
+
+    /// resourceVersion of everything that the controller writes to.
+    pub async fn versions(&self) -> BTreeMap<String, String> {
+        let mut versions = BTreeMap::new();
+        let mut add = |kind: &str, name: String, version: Option<String>| {
+            versions.insert(format!("{kind}/{name}"), version.unwrap_or_default());
+        };
+        for service in self.services().list(&ListParams::default()).await.unwrap() {
+            add("Service", service.name_any(), service.resource_version());
+        }
+        for pool in Api::<IPAddressPool>::all(self.client.clone()).list(&ListParams::default()).await.unwrap()
+        {
+            add("IPAddressPool", pool.name_any(), pool.resource_version());
+        }
+        let advertisements = Api::<L2Advertisement>::all(self.client.clone());
+        for ad in advertisements.list(&ListParams::default()).await.unwrap() {
+            add("L2Advertisement", ad.name_any(), ad.resource_version());
+        }
+        let events = Api::<Event>::all(self.client.clone()).list(&ListParams::default()).await.unwrap();
+        for event in
+            events.into_iter().filter(|e| e.reporting_controller.as_deref() == Some("fairlead-controller"))
+        {
+            add("Event", event.name_any(), event.resource_version());
+        }
+        versions
+    }
+
+    /// Waits until nothing has been written for a while.
+    pub async fn at_rest(&self) -> BTreeMap<String, String> {
+        let mut before = self.versions().await;
+        loop {
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            let now = self.versions().await;
+            if now == before {
+                return now;
+            }
+            before = now;
+        }
+    }
+}
+
+pub fn load_balancer(name: &str, annotations: Value) -> Service {
+    object(json!({
+        "metadata": { "name": name, "annotations": annotations },
+        "spec": {
+            "type": "LoadBalancer", "selector": { "app": "web" }, "allocateLoadBalancerNodePorts": false,
+            "ports": [{ "port": 80, "protocol": "TCP" }],
+        },
+    }))
+}
+
+pub fn object<K: DeserializeOwned>(value: Value) -> K {
+    serde_json::from_value(value).unwrap()
+}
+
+pub async fn create<K>(api: &Api<K>, object: &K)
+where
+    K: Resource + Clone + Serialize + DeserializeOwned + std::fmt::Debug,
+{
+    api.create(&PostParams::default(), object).await.unwrap();
+}
+
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds().await {
+        assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// As a number: later writes have higher ones.
+pub fn version(object: &impl ResourceExt) -> u64 {
+    object.resource_version().unwrap().parse().unwrap()
+}
+
+pub fn ingress(service: &Service) -> Vec<String> {
+    let status = service.status.clone().unwrap_or_default();
+    let ingress = status.load_balancer.and_then(|lb| lb.ingress).unwrap_or_default();
+    ingress.into_iter().filter_map(|ingress| ingress.ip).collect()
+}
+
+pub fn reason(service: &Service, type_: &str) -> String {
+    let status = service.status.clone().unwrap_or_default();
+    let condition = status.conditions.unwrap_or_default().into_iter().find(|c| c.type_ == type_);
+    condition.map(|c| format!("{}/{}", c.status, c.reason)).unwrap_or_default()
+}
