@@ -71,10 +71,11 @@ pub fn pool_of_nth(allocated_from: &str, n: usize) -> &str {
 /// What a Service asks for by annotations and fields, as written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requested {
-    /// Pool named by annotation. Two spellings with different values: both are here.
-    pub pools: BTreeSet<String>,
-    /// Texts of `load-balancer-ips` annotations and `spec.loadBalancerIP`, each a comma-separated list.
-    pub addresses: BTreeSet<String>,
+    /// Pool named by annotation. Two spellings with different values: both are here, in order.
+    pub pools: Vec<String>,
+    /// Texts of `load-balancer-ips` annotations and `spec.loadBalancerIP`, each a comma-separated list, without
+    /// repetition, in order.
+    pub addresses: Vec<String>,
 }
 
 /// `spec.ipFamilyPolicy`.
@@ -128,11 +129,11 @@ impl LoadBalancer {
                 _ => IpFamilyPolicy::SingleStack,
             },
             requested: Requested {
-                pools: written(annotations, &keys::ADDRESS_POOL_SPELLINGS).map(str::to_owned).collect(),
-                addresses: written(annotations, &keys::LOAD_BALANCER_IPS_SPELLINGS)
-                    .chain(spec.load_balancer_ip.as_deref().map(str::trim).filter(|ip| !ip.is_empty()))
-                    .map(str::to_owned)
-                    .collect(),
+                pools: distinct(written(annotations, &keys::ADDRESS_POOL_SPELLINGS)),
+                addresses: distinct(
+                    written(annotations, &keys::LOAD_BALANCER_IPS_SPELLINGS)
+                        .chain(spec.load_balancer_ip.as_deref().map(str::trim).filter(|ip| !ip.is_empty())),
+                ),
             },
             sharing_key,
             ports: spec.ports.iter().flatten().filter(|_| shares).filter_map(protocol_and_port).collect(),
@@ -150,6 +151,14 @@ impl LoadBalancer {
 fn written<'a>(annotations: &'a Labels, spellings: &'a [&str]) -> impl Iterator<Item = &'a str> {
     let values = spellings.iter().filter_map(|key| annotations.get(*key));
     values.map(|value| value.trim()).filter(|value| !value.is_empty())
+}
+
+fn distinct<'a>(values: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut values: Vec<String> = values.map(str::to_owned).collect();
+    values.sort();
+    values.dedup();
+    values.shrink_to_fit();
+    values
 }
 
 /// `spec.clusterIPs`, or `spec.clusterIP` where only that is set; `None` (headless) is no address.

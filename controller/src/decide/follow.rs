@@ -40,7 +40,7 @@ impl Index {
         self.decisions.clear();
         self.touched.clear();
         for record in self.services.values_mut() {
-            *record = Record::new(record.observed.clone());
+            **record = Record::new(record.observed.clone());
         }
         for record in self.claims.values_mut() {
             record.forget();

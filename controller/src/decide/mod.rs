@@ -36,7 +36,7 @@ use jiff::Timestamp;
 use crate::ipam::{Demand, Holding, Ipam, Sharing};
 
 pub use claims::ClaimPatch;
-pub use said::{Line, Said};
+pub use said::{Line, Said, Statement};
 pub use service::Observed;
 pub use status::{Event, Reason, StatusPatch};
 
@@ -52,7 +52,7 @@ pub struct Index {
     deciding: bool,
     config: Config,
     namespaces: BTreeMap<String, Labels>,
-    services: BTreeMap<ObjectKey, Record>,
+    services: BTreeMap<ObjectKey, Box<Record>>,
     claims: BTreeMap<ObjectKey, ClaimRecord>,
     /// Claims by the Service that they are for.
     claims_of: BTreeMap<ObjectKey, BTreeSet<(i64, ObjectKey)>>,

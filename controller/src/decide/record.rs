@@ -46,7 +46,7 @@ impl Index {
                 self.take_in(observed)
             }
             None => {
-                self.services.insert(key.clone(), Record::new(observed));
+                self.services.insert(key.clone(), Box::new(Record::new(observed)));
                 false
             }
         }

@@ -1,6 +1,7 @@
 //! Our conditions on a Service, small: thousands of Services have them, and all that matters later is whether they are
 //! still the same.
 
+use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use fairlead_crds::keys;
@@ -41,6 +42,15 @@ impl Said {
         Some(said)
     }
 
+    /// What these statements say.
+    pub(super) fn of(statements: &[Statement]) -> Self {
+        let mut said = Self::default();
+        for statement in statements {
+            *said.line_mut(statement.type_) = Some(statement.line());
+        }
+        said
+    }
+
     /// What a condition of this type says.
     pub(super) fn line(&self, type_: &str) -> Option<&Line> {
         if type_ == keys::ALLOCATED { self.allocated.as_ref() } else { self.advertised.as_ref() }
@@ -59,10 +69,8 @@ impl Line {
             _ => return None,
         };
         let reason = Reason::parse(&condition.reason)?;
-        let mut hasher = DefaultHasher::new();
-        condition.message.hash(&mut hasher);
         let since = condition.last_transition_time.0.as_second();
-        Some(Self { status, reason, message: hasher.finish(), since })
+        Some(Self { status, reason, message: digest(&condition.message), since })
     }
 
     /// Whether the reason or the message is another.
@@ -71,16 +79,54 @@ impl Line {
     }
 }
 
-/// A condition of ours that has yet to get its time.
-pub(super) fn condition(type_: &str, status: bool, reason: Reason, message: String) -> Condition {
-    Condition {
-        type_: type_.to_owned(),
-        status: if status { "True" } else { "False" }.to_owned(),
-        reason: reason.to_string(),
-        message,
-        last_transition_time: Time(Timestamp::UNIX_EPOCH),
-        observed_generation: None,
+/// A condition of ours that is to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statement {
+    /// Its type.
+    pub type_: &'static str,
+    /// Its status.
+    pub status: bool,
+    /// Its reason.
+    pub reason: Reason,
+    /// Its message.
+    pub message: Cow<'static, str>,
+    /// Its last transition, in seconds since the epoch.
+    pub since: i64,
+}
+
+impl Statement {
+    /// One that has yet to get its time.
+    pub(super) fn new(
+        type_: &'static str,
+        status: bool,
+        reason: Reason,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { type_, status, reason, message: message.into(), since: 0 }
     }
+
+    /// The condition.
+    pub fn condition(&self) -> Condition {
+        Condition {
+            type_: self.type_.to_owned(),
+            status: if self.status { "True" } else { "False" }.to_owned(),
+            reason: self.reason.to_string(),
+            message: self.message.to_string(),
+            last_transition_time: Time(Timestamp::from_second(self.since).unwrap_or_default()),
+            observed_generation: None,
+        }
+    }
+
+    fn line(&self) -> Line {
+        let Self { status, reason, ref message, since, .. } = *self;
+        Line { status, reason, message: digest(message), since }
+    }
+}
+
+fn digest(message: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    message.hash(&mut hasher);
+    hasher.finish()
 }
 
 pub(super) fn is_ours(condition: &Condition) -> bool {

@@ -1,5 +1,6 @@
 //! From an outcome to what is written: annotation, ingress, conditions, events.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -7,10 +8,10 @@ use fairlead_crds::config::Closed;
 use fairlead_crds::keys;
 use fairlead_crds::service::{LoadBalancer, ObjectKey};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 
-use super::said::{Said, condition};
+use super::said::{Said, Statement};
 use super::{Observed, Outcome};
 use crate::ipam::{Held, Holding, Refusal, Retained};
 
@@ -80,8 +81,10 @@ pub struct StatusPatch {
     pub pool_annotation: Option<Option<String>>,
     /// `status.loadBalancer.ingress`.
     pub ingress: Vec<IpAddr>,
-    /// All conditions, those of others as they were.
-    pub conditions: Vec<Condition>,
+    /// Our conditions.
+    pub statements: Vec<Statement>,
+    /// Those of others, as they were.
+    pub other_conditions: Vec<Condition>,
 }
 
 /// Something to tell in an Event.
@@ -107,37 +110,34 @@ pub(super) fn tell(
     outcome: &Outcome,
     now: Timestamp,
 ) -> (Option<StatusPatch>, Vec<Event>) {
-    let mut conditions = conditions(outcome);
-    let mut events = Vec::new();
-    for condition in &mut conditions {
-        let type_ = condition.type_.as_str();
+    let mut statements = statements(outcome);
+    for statement in &mut statements {
         // The time is that of the last change of status, as seen or else as said.
-        let earlier = [observed.said.line(type_), told.line(type_)].into_iter().flatten();
-        let status = condition.status == "True";
-        let same = { earlier }.find(|line| line.status == status);
-        let since = same.and_then(|line| Timestamp::from_second(line.since).ok());
-        condition.last_transition_time = Time(since.unwrap_or_else(|| whole_seconds(now)));
+        let earlier = [observed.said.line(statement.type_), told.line(statement.type_)];
+        let same = earlier.into_iter().flatten().find(|line| line.status == statement.status);
+        statement.since = same.map_or(now.as_second(), |line| line.since);
     }
-    let said = Said::by(&conditions).unwrap_or_default();
-    for condition in &conditions {
-        let line = said.line(&condition.type_);
-        if line.is_some_and(|line| line.is_news_after(told.line(&condition.type_))) {
-            events.extend(event(condition, &observed.balancer));
+    let said = Said::of(&statements);
+    let mut events = Vec::new();
+    for statement in &statements {
+        let line = said.line(statement.type_);
+        if line.is_some_and(|line| line.is_news_after(told.line(statement.type_))) {
+            events.extend(event(statement, &observed.balancer));
         }
     }
     *told = said;
-    (patch(observed, outcome, said, conditions), events)
+    (patch(observed, outcome, said, statements), events)
 }
 
-fn event(condition: &Condition, service: &LoadBalancer) -> Option<Event> {
-    let reason = Reason::parse(&condition.reason)?;
+fn event(statement: &Statement, service: &LoadBalancer) -> Option<Event> {
+    let Statement { reason, ref message, .. } = *statement;
     // That it is covered is as it should be.
     (reason != Reason::Covered).then(|| Event {
         service: service.key.clone(),
         uid: service.uid.clone(),
         warning: reason != Reason::Allocated,
         reason,
-        message: condition.message.clone(),
+        message: message.to_string(),
     })
 }
 
@@ -152,19 +152,21 @@ impl StatusPatch {
             self.ingress.iter().map(|ip| json!({ "ip": ip, "ipMode": "VIP" })).collect();
         // Null takes the field away; an empty list would stay as one.
         let ingress = if ingress.is_empty() { Value::Null } else { Value::Array(ingress) };
+        let ours = self.statements.iter().map(Statement::condition);
+        let conditions: Vec<Condition> = self.other_conditions.iter().cloned().chain(ours).collect();
         json!({
             "metadata": metadata,
-            "status": { "loadBalancer": { "ingress": ingress }, "conditions": self.conditions },
+            "status": { "loadBalancer": { "ingress": ingress }, "conditions": conditions },
         })
     }
 }
 
 /// Our conditions on a Service of this outcome; their time is still to be set.
-fn conditions(outcome: &Outcome) -> Vec<Condition> {
+fn statements(outcome: &Outcome) -> Vec<Statement> {
     match outcome {
         Outcome::Undecided => Vec::new(),
         Outcome::Refused { reason, message } => {
-            vec![condition(keys::ALLOCATED, false, *reason, message.clone())]
+            vec![Statement::new(keys::ALLOCATED, false, *reason, message.clone())]
         }
         Outcome::Allocated { holding, uncovered, invalid_request } => {
             let source = source(holding);
@@ -181,17 +183,17 @@ fn conditions(outcome: &Outcome) -> Vec<Condition> {
                 (None, None) => (Reason::Allocated, source),
             };
             let advertised = match uncovered {
-                None => (Reason::Covered, "an advertisement covers these addresses".to_owned()),
+                None => (Reason::Covered, Cow::Borrowed("an advertisement covers these addresses")),
                 Some(pool) => {
                     let message = format!(
                         "no L2Advertisement and no BGPAdvertisement covers IPAddressPool {pool} for this Service"
                     );
-                    (Reason::NoAdvertisement, message)
+                    (Reason::NoAdvertisement, Cow::Owned(message))
                 }
             };
             vec![
-                condition(keys::ALLOCATED, true, allocated.0, allocated.1),
-                condition(keys::ADVERTISED, uncovered.is_none(), advertised.0, advertised.1),
+                Statement::new(keys::ALLOCATED, true, allocated.0, allocated.1),
+                Statement::new(keys::ADVERTISED, uncovered.is_none(), advertised.0, advertised.1),
             ]
         }
     }
@@ -199,7 +201,7 @@ fn conditions(outcome: &Outcome) -> Vec<Condition> {
 
 /// An outcome in words.
 pub(super) fn summary(outcome: &Outcome) -> String {
-    let all = conditions(outcome);
+    let all = statements(outcome);
     let Some(first) = all.first() else { return "nothing is decided yet".to_owned() };
     format!("{}: {}", first.reason, first.message)
 }
@@ -220,7 +222,7 @@ fn patch(
     observed: &Observed,
     outcome: &Outcome,
     said: Said,
-    conditions: Vec<Condition>,
+    statements: Vec<Statement>,
 ) -> Option<StatusPatch> {
     let (pool, ingress) = match outcome {
         Outcome::Undecided => return None,
@@ -234,13 +236,13 @@ fn patch(
     if same_pool && !observed.odd && balancer.ingress == ingress && observed.said == said {
         return None;
     }
-    let others = observed.other_conditions.iter().cloned();
     Some(StatusPatch {
         service: balancer.key.clone(),
         resource_version: balancer.resource_version.clone(),
         pool_annotation: (!same_pool).then_some(pool),
         ingress,
-        conditions: others.chain(conditions).collect(),
+        statements,
+        other_conditions: observed.other_conditions.clone(),
     })
 }
 
