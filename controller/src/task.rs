@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::decide::objects::{Configuration, Configures, ObjectPatch, Part};
 use crate::decide::pools::{POOL_STATUS_INTERVAL, RELEASED_INTERVAL};
-use crate::decide::{Decision, Index, Observed};
+use crate::decide::{Decision, Event, Index, Observed};
 use crate::events::Events;
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
@@ -71,6 +71,8 @@ pub struct Task {
     /// The term in which it decides.
     term: Option<u64>,
     events: Events,
+    /// Events that are not handed on yet: first of all it must be known whether writes wait.
+    news: Vec<Event>,
     index: Index,
     configuration: Configuration,
     configured: bool,
@@ -96,6 +98,7 @@ impl Task {
     ) -> Self {
         Self {
             events: Events::start(client.clone()),
+            news: Vec::new(),
             client,
             namespace,
             health,
@@ -228,7 +231,7 @@ impl Task {
         self.enqueue();
         self.write_pools();
         self.send();
-        self.events.hold(self.writer.is_behind());
+        self.publish();
         self.metrics.update(&self.index, &self.writer, queued);
         let decided = self.term.is_none() || self.index.is_deciding();
         if self.index.is_listed() && self.configured && decided && !self.health.is_ready() {
@@ -295,6 +298,7 @@ impl Task {
 
     fn step_down(&mut self) {
         self.index.step_down();
+        self.news.clear();
         self.writer = Writer::default();
         self.in_flight = JoinSet::new();
         self.background = JoinSet::new();
@@ -320,10 +324,18 @@ impl Task {
                 }
                 Decision::Event(event) => {
                     tracing::info!(service = %event.service, reason = %event.reason, "{}", event.message);
-                    if !self.events.send(*event) {
-                        self.metrics.event_dropped();
-                    }
+                    self.news.push(*event);
                 }
+            }
+        }
+    }
+
+    /// Hands on the events, which wait until no status waits.
+    fn publish(&mut self) {
+        self.events.hold(self.writer.is_behind());
+        for event in self.news.drain(..) {
+            if !self.events.send(event) {
+                self.metrics.event_dropped();
             }
         }
     }
