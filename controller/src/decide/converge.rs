@@ -117,8 +117,11 @@ fn verdict(
             if request.pool.is_none() {
                 message += &refused_pools(ipam, &why);
             }
-            let outcome = Outcome::Refused { reason: Reason::of(&why), message };
-            Verdict { outcome, waits: waits_for(ipam, &why, demand) }
+            let mut waits = waits_for(ipam, &why, demand);
+            // Of two addresses that cannot be had, either may be the reason.
+            let asked: Vec<For> = request.addresses.iter().map(|ip| For::Address(*ip)).collect();
+            waits.extend(asked.into_iter().filter(|one| !waits.contains(one)).collect::<Vec<_>>());
+            Verdict { outcome: Outcome::Refused { reason: Reason::of(&why), message }, waits }
         }
     }
 }
@@ -218,15 +221,7 @@ fn give_claimed(
     if mine.is_empty() {
         return Ok(None);
     }
-    ipam.assign(demand, &mine, true)?;
-    if mine.len() < families.wanted().len()
-        && matches!(families, Families::Both { required: true, .. })
-        && let Err(why) = ipam.extend(demand, families, request.pool.as_deref())
-    {
-        ipam.release(demand.service);
-        return Err(why.into());
-    }
-    Ok(ipam.holding(demand.service).cloned())
+    Ok(Some(ipam.assign_and_extend(demand, &mine, families, request.pool.as_deref())?.clone()))
 }
 
 impl Request {

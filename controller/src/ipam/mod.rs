@@ -219,6 +219,36 @@ impl Ipam {
         addresses: &[IpAddr],
         several_pools: bool,
     ) -> Result<&Holding, Refusal> {
+        let held = self.assignable(demand, addresses, several_pools)?;
+        Ok(self.hold(demand, Holding { held }))
+    }
+
+    /// Gives the Service these addresses, and where both families are required and one is missing, that too, from `pool` if
+    /// that is named.
+    ///
+    /// # Errors
+    /// When one of them cannot be had. Nothing has changed then.
+    pub fn assign_and_extend(
+        &mut self,
+        demand: &Demand<'_>,
+        addresses: &[IpAddr],
+        families: Families,
+        pool: Option<&str>,
+    ) -> Result<&Holding, Refusal> {
+        let mut holding = Holding { held: self.assignable(demand, addresses, true)? };
+        if matches!(families, Families::Both { required: true, .. }) {
+            holding = self.extended(demand, holding, families, pool)?;
+        }
+        Ok(self.hold(demand, holding))
+    }
+
+    /// These addresses, if the Service may have them.
+    fn assignable(
+        &self,
+        demand: &Demand<'_>,
+        addresses: &[IpAddr],
+        several_pools: bool,
+    ) -> Result<Vec<Held>, Refusal> {
         let mut held: Vec<Held> = Vec::with_capacity(addresses.len());
         for &ip in addresses {
             let pool = self.pool_of(ip).ok_or(Refusal::NotInPool(ip))?.clone();
@@ -240,7 +270,7 @@ impl Ipam {
             }
             self.joinable(demand, pool, *ip)?;
         }
-        Ok(self.hold(demand, Holding { held }))
+        Ok(held)
     }
 
     /// Gives a Service that holds nothing addresses of the pool it names, whether or not that is one for automatic
@@ -296,11 +326,23 @@ impl Ipam {
         let Some(holding) = self.holding(demand.service).cloned() else {
             return Err(self.why_no_pool_matches(demand));
         };
+        let holding = self.extended(demand, holding, families, pool)?;
+        Ok(self.hold(demand, holding))
+    }
+
+    /// What is held, and the other family besides if it is missing.
+    fn extended(
+        &self,
+        demand: &Demand<'_>,
+        holding: Holding,
+        families: Families,
+        pool: Option<&str>,
+    ) -> Result<Holding, Refusal> {
         let has = |family: &Family| holding.ips().any(|ip| Family::of(ip) == *family);
         let (Some(missing), Some(first)) =
             (families.wanted().into_iter().find(|f| !has(f)), holding.held.first())
         else {
-            return Ok(self.services.get(demand.service).map_or(&EMPTY, |entry| &entry.holding));
+            return Ok(holding);
         };
         let one = Families::One(missing);
         let same = [first.pool.clone()];
@@ -327,7 +369,7 @@ impl Ipam {
         };
         let mut held = [holding.held, more.held].concat();
         held.sort_by_key(|held| Family::of(held.ip) != families.first());
-        Ok(self.hold(demand, Holding { held }))
+        Ok(Holding { held })
     }
 
     /// The pool that may give `ip`.
@@ -374,9 +416,6 @@ impl Ipam {
         Ok(())
     }
 }
-
-/// What a Service holds that holds nothing.
-static EMPTY: Holding = Holding { held: Vec::new() };
 
 impl Holding {
     /// The addresses, in order.
