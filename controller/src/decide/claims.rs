@@ -1,5 +1,7 @@
 //! The decision for one claim.
 
+use std::net::IpAddr;
+
 use fairlead_crds::api::{BOUND, IPClaimStatus, RESERVED};
 use fairlead_crds::claim::{Claim, Wanted};
 use fairlead_crds::service::ObjectKey;
@@ -7,10 +9,11 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 
+use super::record::Record;
 use super::status::whole_seconds;
 use super::waiting::{Age, Asker, For};
 use super::{Decision, Index, Reason};
-use crate::ipam::Refusal;
+use crate::ipam::{Holding, Refusal};
 
 /// What is known of a claim.
 #[derive(Debug)]
@@ -43,11 +46,22 @@ impl ClaimPatch {
 }
 
 impl Index {
-    /// Takes note of what a claim says now.
-    pub(super) fn take_in_claim(&mut self, claim: Claim) {
+    /// Takes note of what a claim says now. Returns whether its status has other addresses than those it has reserved, and
+    /// the Service that it was for until now, if that was another.
+    pub(super) fn take_in_claim(&mut self, claim: Claim) -> (bool, Option<ObjectKey>) {
         let old = self.claims.get(&claim.key).map(|record| &record.claim);
+        let shown = claim.shown();
+        let news = old.is_none_or(|old| old.shown() != shown);
+        let has = self.ipam.claimed(&claim.key).is_some_and(|claimed| claimed.addresses == shown);
+        let wants = match &claim.wanted {
+            Ok(Wanted::Addresses(wanted)) => *wanted == shown,
+            Ok(Wanted::OfPool { .. }) => !shown.is_empty(),
+            Err(_) => false,
+        };
+        let foreign = news && wants && !has && has_reserved(&claim);
+        let mut left = None;
         if old.is_some_and(|old| old.uid != claim.uid || old.service != claim.service) {
-            self.forget_claim(&claim.key.clone());
+            left = self.forget_claim(&claim.key).filter(|service| *service != claim.service);
         }
         let of_service = self.claims_of.entry(claim.service.clone()).or_default();
         of_service.insert((claim.created, claim.key.clone()));
@@ -55,13 +69,50 @@ impl Index {
             Some(record) => record.claim = claim,
             None => drop(self.claims.insert(claim.key.clone(), ClaimRecord { claim, refused: None })),
         }
+        (foreign, left)
+    }
+
+    /// Another controller that believes it leads has reserved addresses for a claim. What the API shows counts, as with
+    /// Services: whoever was only meant to get one of them, and does not show it, gets another.
+    pub(super) fn heed_claim(&mut self, key: &ObjectKey, now: Timestamp) {
+        let Some(ClaimRecord { claim, .. }) = self.claims.get(key) else { return };
+        let (age, service, shown) = ((claim.created, key), claim.service.clone(), claim.shown());
+        let (mut services, mut claims) = (Vec::new(), Vec::new());
+        for ip in shown {
+            for holder in self.ipam.holders(ip) {
+                let shows = |other: &Record| other.observed.balancer.ingress.contains(&ip);
+                if **holder != service && !self.services.get(&**holder).is_some_and(shows) {
+                    services.push(holder.clone());
+                }
+            }
+            if let Some((other, _)) = self.ipam.claim_of(ip)
+                && let Some(record) = self.claims.get(other)
+                && other != key
+                && !(has_reserved(&record.claim)
+                    && record.claim.shown().contains(&ip)
+                    && (record.claim.created, other) < age)
+            {
+                claims.push(other.clone());
+            }
+        }
+        self.ipam.unclaim(key);
+        claims.iter().for_each(|other| self.ipam.unclaim(other));
+        for loser in &services {
+            self.ipam.give_way(loser);
+            if let Some(record) = self.services.get_mut(&**loser) {
+                record.depart(&mut self.ipam);
+            }
+        }
+        self.converge_claim(key, now);
+        claims.iter().for_each(|other| self.converge_claim(other, now));
+        services.iter().for_each(|loser| self.converge(loser, now));
     }
 
     /// Reserves for a claim that is seen for the first time what its status shows, before anything is given to anybody.
     pub(super) fn adopt_claim(&mut self, key: &ObjectKey) {
         let Some(ClaimRecord { claim, .. }) = self.claims.get(key) else { return };
         if let Ok(wanted) = &claim.wanted
-            && !claim.shown().is_empty()
+            && has_reserved(claim)
         {
             let labels = self.namespaces.get(&key.namespace);
             if let Err(why) = self.ipam.claim(claim, wanted, labels) {
@@ -87,10 +138,18 @@ impl Index {
 
     /// Decides on one claim, and on its Service if that waits for it.
     pub(super) fn converge_claim(&mut self, key: &ObjectKey, now: Timestamp) {
-        if self.is_blind(&key.namespace) {
-            return;
+        if let Some(service) = self.reserve(key) {
+            self.converge_if_refused(&service, now);
+            self.tell_claim(key, now);
         }
-        let Some(record) = self.claims.get_mut(key) else { return };
+    }
+
+    /// Reserves for a claim what it wants, if that can be had. Returns the Service that it is for.
+    pub(super) fn reserve(&mut self, key: &ObjectKey) -> Option<ObjectKey> {
+        if self.is_blind(&key.namespace) {
+            return None;
+        }
+        let record = self.claims.get_mut(key)?;
         let claim = &record.claim;
         let labels = self.namespaces.get(&key.namespace);
         let (refused, waits) = match &claim.wanted {
@@ -100,14 +159,16 @@ impl Index {
             }
             Ok(wanted) => match self.ipam.claim(claim, wanted, labels) {
                 Ok(_) => (None, Vec::new()),
-                Err(why) => (Some((Reason::of(&why), why.to_string())), waits_for(&why)),
+                Err(why) => {
+                    let held = self.ipam.holding(&claim.service).into_iter().flat_map(Holding::ips);
+                    let waits = waits_for(claim, wanted, held, &why);
+                    (Some((Reason::of(&why), why.to_string())), waits)
+                }
             },
         };
         record.refused = refused;
-        let service = claim.service.clone();
         self.waiting.insert(record.age(), waits);
-        self.converge_if_refused(&service, now);
-        self.tell_claim(key, now);
+        Some(record.claim.service.clone())
     }
 
     /// The oldest claim for a Service that has nothing reserved, and why.
@@ -124,11 +185,15 @@ impl Index {
         let claims = self.claims_of.get(service).into_iter().flatten();
         let claims: Vec<ObjectKey> = claims.map(|(_, key)| key.clone()).collect();
         for key in claims {
+            // What its Service holds is there for a claim that could not have it before.
+            if self.claims.get(&key).is_some_and(|record| record.refused.is_some()) {
+                self.reserve(&key);
+            }
             self.tell_claim(&key, now);
         }
     }
 
-    fn tell_claim(&mut self, key: &ObjectKey, now: Timestamp) {
+    pub(super) fn tell_claim(&mut self, key: &ObjectKey, now: Timestamp) {
         let Some(record) = self.claims.get(key) else { return };
         let status = self.claim_status(record, now);
         let claim = &record.claim;
@@ -217,8 +282,14 @@ impl ClaimRecord {
     }
 }
 
-/// What may help a claim that was refused.
-fn waits_for(why: &Refusal) -> Vec<For> {
+/// Whether the status says that its addresses are reserved. Those of a claim that lost them stay noted.
+fn has_reserved(claim: &Claim) -> bool {
+    let reserved = |c: &Condition| c.type_ == RESERVED && c.status == "True";
+    !claim.status.addresses.is_empty() && claim.status.conditions.iter().any(reserved)
+}
+
+/// What may help a claim that was refused, or give another reason why.
+fn waits_for(claim: &Claim, wanted: &Wanted, held: impl Iterator<Item = IpAddr>, why: &Refusal) -> Vec<For> {
     let mut waits = vec![For::Config];
     match why {
         Refusal::Exhausted { full, .. } => {
@@ -228,6 +299,16 @@ fn waits_for(why: &Refusal) -> Vec<For> {
             waits.push(For::Address(*address));
         }
         _ => {}
+    }
+    let addresses = match wanted {
+        Wanted::Addresses(wanted) => wanted.clone(),
+        // What it had, it may have again, and what its Service holds.
+        Wanted::OfPool { .. } => claim.shown().into_iter().chain(held).collect(),
+    };
+    for ip in addresses {
+        if !waits.contains(&For::Address(ip)) {
+            waits.push(For::Address(ip));
+        }
     }
     waits
 }

@@ -132,10 +132,17 @@ impl Index {
     /// A claim is new or changed.
     pub fn claim_applied(&mut self, claim: Claim, now: Timestamp) {
         let key = claim.key.clone();
-        self.take_in_claim(claim);
+        let (foreign, left) = self.take_in_claim(claim);
         if self.deciding {
             self.advance(now);
-            self.converge_claim(&key, now);
+            if let Some(service) = left {
+                self.converge_if_refused(&service, now);
+            }
+            if foreign {
+                self.heed_claim(&key, now);
+            } else {
+                self.converge_claim(&key, now);
+            }
             self.settle(now);
         }
     }
@@ -161,11 +168,23 @@ impl Index {
             self.claim_deleted(&key, now);
         }
         let keys: Vec<ObjectKey> = list.iter().map(|claim| claim.key.clone()).collect();
+        let (mut foreign, mut left) = (Vec::new(), Vec::new());
         for claim in list {
-            self.take_in_claim(claim);
+            let key = claim.key.clone();
+            let (is_foreign, service) = self.take_in_claim(claim);
+            left.extend(service);
+            if is_foreign {
+                foreign.push(key);
+            }
         }
         if self.deciding {
             self.advance(now);
+            for service in left {
+                self.converge_if_refused(&service, now);
+            }
+            for key in foreign {
+                self.heed_claim(&key, now);
+            }
             self.pass(Vec::new(), keys, now);
         }
     }
@@ -268,8 +287,23 @@ impl Index {
         let mut claims: Vec<Age> =
             claims.into_iter().filter_map(|key| Some(self.claims.get(&key)?.age())).collect();
         claims.sort();
-        for (_, asker) in claims.into_iter().chain(askers) {
+        // All claims first: what a Service gets depends on all that are for it.
+        let mut claimants: Vec<ObjectKey> = Vec::new();
+        for (_, asker) in &claims {
+            if let Asker::Claim(key) = asker {
+                claimants.extend(self.reserve(key));
+            }
+        }
+        for (_, asker) in askers {
             self.converge_asker(&asker, now);
+        }
+        for service in claimants {
+            self.converge_if_refused(&service, now);
+        }
+        for (_, asker) in claims {
+            if let Asker::Claim(key) = asker {
+                self.tell_claim(&key, now);
+            }
         }
         self.settle(now);
     }

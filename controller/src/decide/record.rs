@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::said::Said;
 use super::waiting::{Age, Asker};
 use super::{Decision, Index, Observed, Outcome, demand};
-use crate::ipam::{Ipam, Refusal};
+use crate::ipam::{Holding, Ipam, Refusal, ReservedFor};
 
 /// What is known of a Service.
 #[derive(Debug)]
@@ -31,9 +31,10 @@ impl Index {
         match self.services.get_mut(key) {
             Some(record) if record.observed.balancer.uid == observed.balancer.uid => {
                 let (old, new) = (&record.observed.balancer, &observed.balancer);
-                let foreign = new.ingress != old.ingress
-                    && !new.ingress.is_empty()
-                    && !new.ingress.iter().all(|ip| record.promised.contains(ip));
+                let other_addresses =
+                    new.ingress != old.ingress && !new.ingress.iter().all(|ip| record.promised.contains(ip));
+                let foreign =
+                    (other_addresses || new.allocated_from != old.allocated_from) && !new.ingress.is_empty();
                 if old.resource_version != new.resource_version {
                     record.promised.clear();
                 }
@@ -73,28 +74,48 @@ impl Index {
     pub(super) fn heed(&mut self, key: &ObjectKey, now: Timestamp) {
         let Some(record) = self.services.get(key) else { return };
         let balancer = record.observed.balancer.clone();
-        if self.ipam.holding(key).is_some_and(|held| held.ips().eq(balancer.ingress.iter().copied())) {
+        let as_shown = |held: &Holding| {
+            let pools = balancer.allocated_from.as_ref();
+            held.ips().eq(balancer.ingress.iter().copied())
+                && pools.is_none_or(|pools| *pools == held.pools().join(","))
+        };
+        if self.ipam.holding(key).is_some_and(as_shown) {
             return;
         }
         let age = (balancer.created, key);
         let demand = demand(&self.namespaces, &balancer);
-        let mut losers = Vec::new();
+        let (mut losers, mut claims) = (Vec::new(), Vec::new());
         // Each round takes away one of those in the way, of which there are few.
-        while let Err(Refusal::InUse { address, holder, .. }) = self.ipam.keep(&demand, &shown(&balancer)) {
-            let Some(other) = self.services.get(&*holder) else { break };
-            let shows = other.observed.balancer.ingress.contains(&address);
-            let older = (other.created(), &*holder) < age;
-            if (shows && older) || !self.ipam.holders(address).contains(&holder) {
-                break;
+        while let Err(why) = self.ipam.keep(&demand, &shown(&balancer)) {
+            match why {
+                Refusal::InUse { address, holder, .. } => {
+                    let Some(other) = self.services.get(&*holder) else { break };
+                    let shows = other.observed.balancer.ingress.contains(&address);
+                    let older = (other.created(), &*holder) < age;
+                    if (shows && older) || !self.ipam.holders(address).contains(&holder) {
+                        break;
+                    }
+                    self.ipam.give_way(&holder);
+                    losers.push(holder);
+                }
+                Refusal::Reserved { by: ReservedFor::Claim { claim, .. }, .. } => {
+                    self.ipam.unclaim(&claim);
+                    claims.push(claim);
+                }
+                Refusal::Reserved { address, by: ReservedFor::LastHolder { .. } } => {
+                    self.ipam.forget_last_holder(address);
+                }
+                _ => break,
             }
-            self.ipam.give_way(&holder);
-            losers.push(holder);
         }
         for loser in losers {
             if let Some(record) = self.services.get_mut(&*loser) {
                 record.depart(&mut self.ipam);
             }
             self.converge(&loser, now);
+        }
+        for claim in claims {
+            self.converge_claim(&claim, now);
         }
     }
 

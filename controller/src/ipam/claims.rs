@@ -71,8 +71,20 @@ impl Ipam {
                 let Some(name) = self.pools.get_key_value(pool.as_str()).map(|(name, _)| name.clone()) else {
                     return Err(self.why_no_pool(pool));
                 };
+                let mut refusals = Vec::new();
                 for family in families {
-                    addresses.push(self.choose_for_claim(claim, &name, *family, &shown, namespace_labels)?);
+                    match self.choose_for_claim(claim, &name, *family, &shown, namespace_labels) {
+                        Ok(ip) => addresses.push(ip),
+                        Err(why) => refusals.push(why),
+                    }
+                }
+                // Which family is full now changes with what others take: the message does not.
+                if let Some(mut why) = refusals.into_iter().min_by_key(passing) {
+                    if let (Refusal::Exhausted { families: all, .. }, [first, _]) = (&mut why, &families[..])
+                    {
+                        *all = Families::Both { first: *first, required: true };
+                    }
+                    return Err(why);
                 }
                 of = Some(name);
             }
@@ -133,12 +145,17 @@ impl Ipam {
         shown: &[IpAddr],
         labels: Option<&Labels>,
     ) -> Result<IpAddr, Refusal> {
+        let Some(state) = self.pools.get(pool) else { return Err(self.why_no_pool(pool)) };
+        if state.space(family).is_empty() {
+            return Err(Refusal::FamilyMismatch(vec![pool.clone()], Families::One(family)));
+        }
         let of_family = |ip: &IpAddr| Family::of(*ip) == family;
         if let Some(&ip) = shown.iter().find(|ip| of_family(ip)) {
             // Chosen once and for all: where it cannot be had at the moment, no other is chosen, for the first may be
-            // written down elsewhere. Only what another Service holds is given up.
-            let lost = self.holders(ip).iter().any(|holder| **holder != claim.service);
-            if !lost {
+            // written down elsewhere. Only what another Service holds, or another claim has, is given up.
+            let held = self.holders(ip).iter().any(|holder| **holder != claim.service);
+            let claimed = self.claim_of(ip).is_some_and(|(other, _)| *other != claim.key);
+            if !held && !claimed {
                 if self.pool_of(ip) != Some(pool) {
                     return Err(Refusal::NotInPool(ip));
                 }
@@ -149,18 +166,18 @@ impl Ipam {
         let held = self.holding(&claim.service).and_then(|holding| {
             holding.held.iter().find(|held| of_family(&held.ip) && held.pool == *pool).map(|held| held.ip)
         });
+        // What it retains is not the pool's to reserve.
         if let Some(ip) = held
+            && self.pool_of(ip) == Some(pool)
             && self.claimable(claim, pool, ip, true, labels).is_ok()
         {
             return Ok(ip);
         }
-        let Some(state) = self.pools.get(pool) else { return Err(self.why_no_pool(pool)) };
         self.claims_open(claim, state, labels)?;
-        if state.space(family).is_empty() {
-            return Err(Refusal::FamilyMismatch(vec![pool.clone()], Families::One(family)));
-        }
+        // What another claim has for the same Service is not for this one.
+        let own = self.all_own_reserved(&claim.service, pool, family).find(|ip| self.claim_of(*ip).is_none());
         let free = || state.space(family).first_free().map(|slot| state.space(family).address(slot));
-        self.own_reserved(&claim.service, pool, family).or_else(free).ok_or_else(|| Refusal::Exhausted {
+        own.or_else(free).ok_or_else(|| Refusal::Exhausted {
             pools: vec![pool.clone()],
             families: Families::One(family),
             full: vec![(pool.clone(), family)],
@@ -205,5 +222,14 @@ impl Ipam {
             Some(why) => Err(Refusal::PoolClosed(name, why)),
             None => Ok(()),
         }
+    }
+}
+
+/// What follows from the configuration counts before what comes and goes with what others hold.
+fn passing(why: &Refusal) -> u8 {
+    match why {
+        Refusal::Exhausted { .. } => 2,
+        Refusal::InUse { .. } | Refusal::Reserved { .. } => 1,
+        _ => 0,
     }
 }

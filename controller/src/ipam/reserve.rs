@@ -119,7 +119,7 @@ impl Ipam {
     }
 
     /// The claim that has reserved an address, and its Service.
-    pub(super) fn claim_of(&self, address: IpAddr) -> Option<&(ObjectKey, ObjectKey)> {
+    pub fn claim_of(&self, address: IpAddr) -> Option<&(ObjectKey, ObjectKey)> {
         self.reservations.get(&address)?.claim.as_ref()
     }
 
@@ -144,13 +144,23 @@ impl Ipam {
 
     /// An address of the pool that is free but for what is kept for this Service: what it had last comes first.
     pub(super) fn own_reserved(&self, service: &ObjectKey, pool: &str, family: Family) -> Option<IpAddr> {
-        let mut reserved = self.reserved.get(service)?.iter().filter(|ip| Family::of(**ip) == family);
-        let is_free = |ip: &&IpAddr| {
-            !self.addresses.contains_key(ip)
-                && self.kept_for_others(**ip, service).is_ok()
-                && self.pool_name_of(**ip) == Some(pool)
-        };
-        reserved.find(is_free).copied()
+        self.all_own_reserved(service, pool, family).next()
+    }
+
+    /// All of them.
+    pub(super) fn all_own_reserved(
+        &self,
+        service: &ObjectKey,
+        pool: &str,
+        family: Family,
+    ) -> impl Iterator<Item = IpAddr> {
+        let reserved = self.reserved.get(service).into_iter().flatten().copied();
+        reserved.filter(move |ip| {
+            Family::of(*ip) == family
+                && !self.addresses.contains_key(ip)
+                && self.kept_for_others(*ip, service).is_ok()
+                && self.pool_name_of(*ip) == Some(pool)
+        })
     }
 
     /// The last holder of an address let go: it is kept for that Service as long as the pool says.
@@ -191,7 +201,7 @@ impl Ipam {
     }
 
     /// An address is no longer kept for the Service that released it.
-    pub(super) fn forget_last_holder(&mut self, ip: IpAddr) {
+    pub fn forget_last_holder(&mut self, ip: IpAddr) {
         let Some(reservation) = self.reservations.get_mut(&ip) else { return };
         let Some(kept) = reservation.released.take() else { return };
         self.expiries.remove(&(kept.until, ip));
