@@ -1,14 +1,24 @@
 //! Typed objects in, patches out; and the patches applied, as an API server would, until nothing is left to write.
 
+mod assignment;
+mod claims;
+mod cluster;
+mod cooldown;
 mod cost;
+mod defects;
+mod draining;
 mod dual_stack;
 mod explain;
+mod finalizers;
 mod mutation;
 mod objects;
 mod pool_changes;
 mod refused_pools;
 mod replay;
+mod retained;
 mod sharing;
+mod standby;
+mod two_leaders;
 mod waiting;
 mod writes;
 

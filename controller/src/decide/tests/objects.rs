@@ -10,7 +10,7 @@ use super::*;
 use crate::decide::objects::{Configuration, ObjectPatch, trim};
 use crate::ipam::{Families, Family};
 
-fn pool_object(name: &str, addresses: &[&str]) -> IPAddressPool {
+pub(super) fn pool_object(name: &str, addresses: &[&str]) -> IPAddressPool {
     let addresses = addresses.iter().map(|a| (*a).to_owned()).collect();
     let mut pool = IPAddressPool::new(
         name,
@@ -28,7 +28,7 @@ fn pool_object(name: &str, addresses: &[&str]) -> IPAddressPool {
 }
 
 /// All kinds listed, only these pools there.
-fn configuration(pools: Vec<IPAddressPool>) -> Configuration {
+pub(super) fn configuration(pools: Vec<IPAddressPool>) -> Configuration {
     use fairlead_crds::api::*;
     let mut configuration = Configuration::default();
     configuration.change(Change::<L2Advertisement>::Reset(vec![]));
@@ -42,19 +42,19 @@ fn configuration(pools: Vec<IPAddressPool>) -> Configuration {
     configuration
 }
 
-fn ipam(configuration: &mut Configuration) -> Ipam {
+pub(super) fn ipam(configuration: &mut Configuration) -> Ipam {
     let mut ipam = Ipam::default();
     let config = &configuration.resolve().unwrap().config;
     ipam.set_pools(&config.pools, &config.refused_pools);
     ipam
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     Timestamp::from_second(1_700_000_000).unwrap()
 }
 
 /// What the API server has after the patch.
-fn patched(pool: &IPAddressPool, patch: &ObjectPatch) -> IPAddressPool {
+pub(super) fn patched(pool: &IPAddressPool, patch: &ObjectPatch) -> IPAddressPool {
     let mut value = serde_json::to_value(pool).unwrap();
     merge(&mut value, &patch.body);
     value["metadata"]["resourceVersion"] = json!("2");

@@ -1,35 +1,61 @@
 //! Random sequences of operations: the invariants hold after each, and a controller that starts from what the API server
 //! has then agrees with the one that lived through it.
 
-use fairlead_crds::config::Pool;
+use std::time::Duration;
+
+use fairlead_crds::config::{Closed, Pool, Reclaim, SharingScope};
 use proptest::prelude::*;
 
 use super::*;
-use crate::fixtures::{pinned, pool, pools, refused};
+use crate::fixtures::{pinned, pool, pools, refused, retaining};
 
 #[derive(Clone, Debug)]
 enum Step {
     Apply { name: u8, variant: u8, port: u16 },
     Delete { name: u8 },
     Pools { variants: [u8; 3] },
+    Claim { name: u8, service: u8, kind: u8 },
+    Unclaim { name: u8 },
+    Wait { seconds: i64 },
     Restart,
 }
 
 /// What failed is printed, not kept in files.
-fn cases(cases: u32) -> ProptestConfig {
+pub(super) fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (0..12u8, 0..12u8, 80..83u16).prop_map(|(name, variant, port)| Step::Apply { name, variant, port }),
+        6 => (0..12u8, 0..16u8, 80..83u16).prop_map(|(name, variant, port)| Step::Apply { name, variant, port }),
         2 => (0..12u8).prop_map(|name| Step::Delete { name }),
-        2 => [0..7u8, 0..7u8, 0..7u8].prop_map(|variants| Step::Pools { variants }),
+        3 => [0..POOLS, 0..POOLS, 0..POOLS].prop_map(|variants| Step::Pools { variants }),
+        2 => (0..4u8, 0..12u8, 0..6u8).prop_map(|(name, service, kind)| Step::Claim { name, service, kind }),
+        1 => (0..4u8).prop_map(|name| Step::Unclaim { name }),
+        1 => (1..9i64).prop_map(|seconds| Step::Wait { seconds }),
         1 => Just(Step::Restart),
     ]
 }
 
-fn variant(variant: u8) -> Value {
+/// Some are of another namespace.
+fn name_of(service: u8) -> String {
+    format!("{}/s{service}", if service % 4 == 3 { "team" } else { "default" })
+}
+
+fn claim_of(service: u8, kind: u8) -> Value {
+    let mut spec = match kind {
+        0 => json!({ "addresses": ["1.0.0.1"] }),
+        1 => json!({ "addresses": ["1.0.0.2", "1::1"] }),
+        2 => json!({ "pool": "a" }),
+        3 => json!({ "pool": "b", "ipFamilies": ["IPv4", "IPv6"] }),
+        4 => json!({ "pool": "c", "ipFamilies": ["IPv6"] }),
+        _ => json!({ "addresses": ["nonsense"] }),
+    };
+    spec["serviceName"] = json!(format!("s{service}"));
+    spec
+}
+
+pub(super) fn variant(variant: u8) -> Value {
     let dual = &["10.96.0.1", "fd00::1"];
     match variant {
         0..=2 => json!({}),
@@ -44,13 +70,20 @@ fn variant(variant: u8) -> Value {
             json!({ "spec": { "externalTrafficPolicy": "Local" } }),
         ),
         10 => annotated("fairlead.dev/load-balancer-ips", "nonsense"),
+        11 => annotated("fairlead.dev/load-balancer-ips", "2.0.0.0"),
+        12 => both(
+            families(dual, "RequireDualStack"),
+            annotated("fairlead.dev/load-balancer-ips", "2::1,1.0.0.1"),
+        ),
+        13 => both(families(dual, "RequireDualStack"), annotated("fairlead.dev/allow-shared-ip", "k")),
+        14 => annotated("fairlead.dev/address-pool", "a"),
         _ => json!({ "spec": { "type": "ClusterIP" } }),
     }
 }
 
 /// Pools a, b and c, in force or refused.
-fn pools_of(variants: [u8; 3]) -> Config {
-    let of = |name: &str, n: u8, variant: u8| {
+pub(super) fn pools_of(variants: [u8; 3]) -> Config {
+    let of = |name: &str, n: u8, variant: u8, next: u8| {
         let all = [format!("{n}.0.0.0-{n}.0.0.3"), format!("{n}::1-{n}::2")];
         let all: Vec<&str> = all.iter().map(String::as_str).collect();
         Some(match variant {
@@ -60,11 +93,21 @@ fn pools_of(variants: [u8; 3]) -> Config {
             3 => pinned(pool(name, &all), 1, &["default"]),
             4 => Pool { avoid_buggy_ips: true, ..pool(name, &all) },
             5 => Pool { auto_assign: false, ..pool(name, &all) },
-            _ => refused(name),
+            REFUSED => refused(name),
+            7 => retaining(pool(name, &all)),
+            8 => retaining(pool(name, &all[1..])),
+            9 => Pool { closed: Some(Closed::Disabled), ..retaining(pool(name, &all)) },
+            10 => Pool { sharing: SharingScope::SameNamespace, ..pool(name, &all) },
+            11 => retaining(pinned(pool(name, &[&format!("{n}.0.0.2-{n}.0.0.5")]), 1, &["team"])),
+            // It takes over what was the next one's.
+            12 if next == 0 => retaining(pool(name, &[&format!("{n}.0.0.0-{}.0.0.1", n + 1)])),
+            12 => Pool { closed: Some(Closed::Deleting), ..retaining(pool(name, &all)) },
+            13 => Pool { reuse_after: Duration::from_secs(5), ..pool(name, &all) },
+            _ => Pool { reuse_after: Duration::from_secs(2), ..retaining(pool(name, &all[..1])) },
         })
     };
     let [a, b, c] = variants;
-    let all = [of("a", 1, a), of("b", 2, b), of("c", 3, c)].into_iter().flatten();
+    let all = [of("a", 1, a, b), of("b", 2, b, c), of("c", 3, c, c)].into_iter().flatten();
     let (refused, mut in_force): (Vec<Pool>, Vec<Pool>) = all.partition(|pool| pool.ranges.is_empty());
     // Why c is refused: it overlaps b.
     if c == REFUSED
@@ -76,6 +119,7 @@ fn pools_of(variants: [u8; 3]) -> Config {
 }
 
 const REFUSED: u8 = 6;
+const POOLS: u8 = 15;
 
 /// Who had an address that is still allowed, wanted the same before and after, and lost it. Must be empty.
 fn moved(before: &BTreeMap<String, String>, world: &World, touched: &str) -> Vec<String> {
@@ -89,33 +133,36 @@ fn moved(before: &BTreeMap<String, String>, world: &World, touched: &str) -> Vec
 }
 
 proptest! {
-    #![proptest_config(cases(64))]
+    #![proptest_config(cases(96))]
     #[test]
     fn invariants_hold_and_a_restart_changes_nothing(steps in prop::collection::vec(step(), 1..40)) {
         let mut world = World::new(pools_of([1, 2, 5]).pools.into_values());
         for step in steps {
-            world.now = Timestamp::from_second(world.now.as_second() + 1).unwrap();
+            world.wait(1);
             let before = world.results();
             // `sync`, inside each, checks that no two Services hold one address unless they may share it.
             match &step {
                 Step::Apply { name, variant: v, port } => {
                     let port = json!({ "spec": { "ports": [{ "port": port, "protocol": "TCP" }] } });
-                    let name = format!("default/s{name}");
+                    let name = name_of(*name);
                     world.apply(service(&name, both(variant(*v), port)));
                     prop_assert_eq!(moved(&before, &world, &name), Vec::<String>::new());
                 }
                 Step::Delete { name } => {
-                    let name = format!("default/s{name}");
+                    let name = name_of(*name);
                     world.delete(&name);
                     prop_assert_eq!(moved(&before, &world, &name), Vec::<String>::new());
                 }
                 Step::Pools { variants } => {
                     let Config { pools, refused_pools, .. } = pools_of(*variants);
-                    // Refused now, or as it was.
-                    let keeps = |pool: String| {
-                        refused_pools.contains_key(&pool)
-                            || pools.get(&pool).is_some_and(|new| world.config.pools.get(&pool) == Some(new))
+                    // Refused now, or as it was, or it retains.
+                    let keeps = |pool: &str| {
+                        let as_it_was = |new: &Pool| world.config.pools.get(pool) == Some(new);
+                        let retains = |new: &Pool| new.reclaim == Reclaim::Retain;
+                        refused_pools.contains_key(pool)
+                            || pools.get(pool).is_some_and(|new| as_it_was(new) || retains(new))
                     };
+                    let keeps = |pools: String| pools.split(',').all(keeps);
                     let safe: BTreeMap<String, String> = before
                         .into_iter()
                         .filter(|(name, _)| world.pool_of(name).is_some_and(keeps))
@@ -124,12 +171,39 @@ proptest! {
                     world.reconfigure();
                     prop_assert_eq!(moved(&safe, &world, ""), Vec::<String>::new());
                 }
+                Step::Claim { name, service, kind } => {
+                    let of = name_of(*service);
+                    let namespace = of.split('/').next().unwrap_or_default();
+                    world.claim(&format!("{namespace}/c{name}"), claim_of(*service, *kind));
+                    prop_assert_eq!(moved(&before, &world, ""), Vec::<String>::new());
+                }
+                Step::Unclaim { name } => {
+                    for namespace in ["default", "team"] {
+                        world.delete_claim(&format!("{namespace}/c{name}"));
+                    }
+                    prop_assert_eq!(moved(&before, &world, ""), Vec::<String>::new());
+                }
+                Step::Wait { seconds } => {
+                    world.wait(*seconds);
+                    prop_assert_eq!(moved(&before, &world, ""), Vec::<String>::new());
+                }
                 Step::Restart => {}
             }
             world.take_writes();
             let (results, events) = (world.results(), world.events.len());
+            let released = |world: &mut World| {
+                world.note_released();
+                world.released.clone()
+            };
+            let kept = released(&mut world);
+            let claims = |world: &World| -> BTreeMap<String, String> {
+                world.claims.keys().map(|key| (key.to_string(), world.claimed(&key.to_string()))).collect()
+            };
+            let claimed = claims(&world);
             world.restart();
             prop_assert_eq!(world.results(), results);
+            prop_assert_eq!(claims(&world), claimed);
+            prop_assert_eq!(released(&mut world), kept);
             prop_assert_eq!(world.take_writes(), 0, "a restart writes nothing");
             prop_assert_eq!(world.events.len(), events, "a restart tells nothing");
         }
@@ -165,7 +239,7 @@ fn late_step() -> impl Strategy<Value = LateStep> {
         // No sharing: then no address may ever be shown twice, whatever the user edits.
         6 => (0..10u8, 0..8u8).prop_map(|(name, variant)| LateStep::Apply { name, variant }),
         2 => (0..10u8).prop_map(|name| LateStep::Delete { name }),
-        1 => [0..7u8, 0..7u8, 0..7u8].prop_map(|variants| LateStep::Pools { variants }),
+        1 => [0..POOLS, 0..POOLS, 0..POOLS].prop_map(|variants| LateStep::Pools { variants }),
         6 => any::<usize>().prop_map(|which| LateStep::Send { which }),
         6 => any::<usize>().prop_map(|which| LateStep::Arrive { which }),
         1 => Just(LateStep::Crash),

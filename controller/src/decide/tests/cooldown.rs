@@ -1,0 +1,178 @@
+//! `reuseAfter`: a released address is kept for the Service that had it.
+
+use std::time::Duration;
+
+use fairlead_crds::api::MAX_RECENTLY_RELEASED;
+use fairlead_crds::config::Pool;
+
+use super::*;
+use crate::fixtures::pool;
+use crate::ipam::Family;
+
+const ASK: &str = "fairlead.dev/load-balancer-ips";
+
+/// Two addresses, each kept for so many seconds.
+fn cooling(seconds: u64) -> Pool {
+    Pool { reuse_after: Duration::from_secs(seconds), ..pool("p", &["1.2.3.0-1.2.3.1"]) }
+}
+
+/// `s` had 1.2.3.0 and `t` has 1.2.3.1; `late` waits.
+fn released() -> World {
+    let mut world = World::new([cooling(60)]);
+    world.apply(service("s", json!({})));
+    world.apply(service("t", json!({})));
+    world.delete("s");
+    world.apply(service("late", json!({})));
+    assert_eq!(world.result("late"), "PoolExhausted");
+    world
+}
+
+#[test]
+fn the_same_service_gets_a_released_address_back_and_another_does_not() {
+    let mut world = released();
+    assert_eq!(world.index.ipam().counts("p", Family::V4).reserved, 1);
+    world.namespace("team", &[]);
+    world.apply(service("team/s", json!({})));
+    assert_eq!(world.result("team/s"), "PoolExhausted", "the same name elsewhere is another Service");
+    world.apply(service("asks", annotated(ASK, "1.2.3.0")));
+    assert_eq!(
+        world.message("asks", keys::ALLOCATED),
+        "False/AddressReserved: 1.2.3.0 is kept until 2023-11-14T22:14:20Z for Service default/s, which released it"
+    );
+    world.wait(30);
+    world.apply(service("s", json!({ "metadata": { "uid": "another" } })));
+    assert_eq!(world.result("s"), "1.2.3.0");
+    assert_eq!(world.index.poll_timeout(), None, "nothing is kept any more");
+    assert_eq!(world.index.ipam().counts("p", Family::V4).reserved, 0);
+    assert!(world.message("asks", keys::ALLOCATED).starts_with("False/AddressInUse"));
+}
+
+#[test]
+fn who_waits_gets_it_when_the_time_is_over_and_nothing_happens_before() {
+    for restarts in [false, true] {
+        let mut world = released();
+        world.take_writes();
+        let evaluations = world.index.counters().evaluations;
+        for _ in 0..59 {
+            world.wait(1);
+            assert_eq!(world.result("late"), "PoolExhausted");
+        }
+        assert_eq!((world.take_writes(), world.index.counters().evaluations), (0, evaluations), "no polling");
+        if restarts {
+            world.restart();
+            assert_eq!((world.result("late").as_str(), world.take_writes()), ("PoolExhausted", 0));
+        }
+        let due = world.index.poll_timeout().unwrap();
+        assert_eq!(due.as_second(), world.now.as_second() + 1);
+        world.wait(1);
+        assert_eq!(world.result("late"), "1.2.3.0");
+        assert_eq!((world.take_writes(), world.index.poll_timeout()), (1, None));
+    }
+}
+
+#[test]
+fn a_restart_after_the_time_is_over_keeps_nothing() {
+    let mut world = released();
+    world.note_released();
+    world.now = Timestamp::from_second(world.now.as_second() + 60).unwrap();
+    world.index.step_down();
+    let released = world.released.clone();
+    world.index.begin(released, world.now);
+    world.sync();
+    assert_eq!(world.result("late"), "1.2.3.0");
+}
+
+#[test]
+fn however_it_is_released_it_is_kept() {
+    let cases = [
+        ("another type", json!({ "spec": { "type": "ClusterIP" }, "status": {} })),
+        ("another class", json!({ "spec": { "loadBalancerClass": "example.org/other" }, "status": {} })),
+        ("another address asked for", annotated(ASK, "1.2.3.1")),
+        ("no cluster IP", families(&[], "SingleStack")),
+    ];
+    for (what, with) in cases {
+        let mut world = World::new([cooling(60)]);
+        world.apply(service("s", json!({})));
+        world.apply(service("s", with));
+        world.apply(service("thief", annotated(ASK, "1.2.3.0")));
+        assert_eq!(world.result("thief"), "AddressReserved", "{what}");
+        world.apply(service("s", annotated(ASK, "1.2.3.0")));
+        assert_eq!(world.result("s"), "1.2.3.0", "{what}: and had again");
+    }
+}
+
+#[test]
+fn the_last_of_those_who_share_has_it() {
+    let share = |port: u16| {
+        json!({
+            "metadata": { "annotations": { "fairlead.dev/allow-shared-ip": "k" } },
+            "spec": { "ports": [{ "port": port, "protocol": "TCP" }] },
+        })
+    };
+    let mut world = World::new([cooling(60)]);
+    world.apply(service("a", share(80)));
+    world.apply(service("b", share(81)));
+    world.delete("a");
+    assert_eq!(world.index.poll_timeout(), None, "it is still held");
+    world.delete("b");
+    world.apply(service("a", both(share(80), annotated(ASK, "1.2.3.0"))));
+    assert_eq!(world.result("a"), "AddressReserved");
+    world.apply(service("b", share(81)));
+    assert_eq!([world.result("a"), world.result("b")], ["1.2.3.0", "1.2.3.0"], "and shares it again");
+}
+
+#[test]
+fn an_edit_of_reuse_after_counts_from_the_release() {
+    for (seconds, left) in [(90, 60), (40, 10), (30, 0), (10, 0), (0, 0)] {
+        let mut world = released();
+        world.wait(30);
+        world.set_pools([cooling(seconds)]);
+        if left > 0 {
+            world.wait(left - 1);
+            assert_eq!(world.result("late"), "PoolExhausted", "{seconds}");
+            world.wait(1);
+        }
+        assert_eq!(world.result("late"), "1.2.3.0", "{seconds}");
+        assert_eq!(world.index.poll_timeout(), None, "{seconds}");
+    }
+}
+
+#[test]
+fn a_pool_that_no_longer_has_the_address_keeps_nothing() {
+    let mut world = released();
+    world.set_pools([Pool { reuse_after: Duration::from_secs(60), ..pool("p", &["1.2.3.1-1.2.3.2"]) }]);
+    assert_eq!(world.result("late"), "1.2.3.2");
+    assert_eq!(world.index.poll_timeout(), None);
+    world.set_pools([]);
+    assert_eq!(world.index.ipam().released("p").count(), 0);
+}
+
+#[test]
+fn so_many_are_kept_and_then_the_earliest_are_given() {
+    let mut world =
+        World::new([Pool { reuse_after: Duration::from_secs(9999), ..pool("p", &["1.2.0.0-1.2.15.255"]) }]);
+    world.checked = false;
+    let count = MAX_RECENTLY_RELEASED + 2;
+    for n in 0..count {
+        world.apply(service(&format!("s{n:04}"), aged(n as u32)));
+    }
+    for n in 0..count {
+        world.wait(1);
+        world.delete(&format!("s{n:04}"));
+    }
+    let released: Vec<_> = world.index.ipam().released("p").collect();
+    assert_eq!(released.len(), MAX_RECENTLY_RELEASED);
+    assert_eq!(released[0].address, crate::fixtures::ip("1.2.0.2"), "the two earliest are free");
+    world.index.ipam().check();
+}
+
+#[test]
+fn a_claim_has_a_released_address_only_for_who_released_it() {
+    let mut world = released();
+    world.claim("other", json!({ "serviceName": "other", "addresses": ["1.2.3.0"] }));
+    assert!(world.claimed("other").starts_with("Reserved False/AddressReserved"));
+    world.claim("own", json!({ "serviceName": "s", "pool": "p" }));
+    assert!(world.claimed("own").starts_with("1.2.3.0 Reserved True"), "{}", world.claimed("own"));
+    world.wait(61);
+    assert_eq!(world.result("late"), "PoolExhausted", "a claim outlives the time");
+}
