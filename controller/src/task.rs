@@ -262,9 +262,7 @@ impl Task {
             // The clocks differ in how fine they are.
             now + wait + Duration::from_millis(1)
         });
-        if self.term.is_none() {
-            return None;
-        }
+        self.term?;
         let lapse = match *self.leadership.borrow() {
             Leadership::Leading { until, .. } => Some(until),
             Leadership::Standby { .. } => None,
