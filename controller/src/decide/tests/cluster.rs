@@ -17,7 +17,7 @@ pub(super) struct Api {
 #[derive(Clone)]
 pub(super) enum Seen {
     Service(ObjectKey, Option<Value>),
-    Claim(ObjectKey, Option<api::IPClaim>),
+    Claim(ObjectKey, Option<Box<api::IPClaim>>),
     Config(Config),
 }
 
@@ -75,7 +75,7 @@ impl Api {
                 claim.status = Some(patch.status.clone());
                 claim.metadata.resource_version = Some(self.next());
                 self.claims.insert(patch.claim.clone(), claim.clone());
-                Some(Seen::Claim(patch.claim.clone(), Some(claim)))
+                Some(Seen::Claim(patch.claim.clone(), Some(Box::new(claim))))
             }
         }
     }
@@ -214,7 +214,7 @@ impl Cluster {
         .unwrap();
         if !self.api.claims.contains_key(&key) {
             self.api.claims.insert(key.clone(), claim.clone());
-            self.tell(&Seen::Claim(key, Some(claim)));
+            self.tell(&Seen::Claim(key, Some(Box::new(claim))));
         }
     }
 

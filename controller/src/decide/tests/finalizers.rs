@@ -48,11 +48,14 @@ fn used(configuration: &mut Configuration, services: usize, claims: usize) -> Ip
     ipam
 }
 
+/// A pool, how many Services and claims use it, and the finalizers to write.
+type Case<'a> = (&'a str, IPAddressPool, (usize, usize), Option<&'a [&'a str]>);
+
 #[test]
 fn a_pool_has_the_finalizer_while_it_is_in_use_and_retains() {
     let ours = POOL_PROTECTION;
     #[rustfmt::skip]
-    let cases: &[(&str, IPAddressPool, (usize, usize), Option<&[&str]>)] = &[
+    let cases: &[Case<'_>] = &[
         ("not in use", object("Retain", &[], false), (0, 0), None),
         ("a Service holds of it", object("Retain", &[], false), (1, 0), Some(&[ours])),
         ("a claim has reserved of it", object("Retain", &[], false), (0, 1), Some(&[ours])),
