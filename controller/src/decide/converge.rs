@@ -36,9 +36,8 @@ impl Index {
         let before = self.ipam.holding(key).cloned();
         let demand = demand(&self.namespaces, balancer);
         let verdict = verdict(&mut self.ipam, &self.config, balancer, &demand, &pending);
-        let mut moved = before.is_some();
         if let Outcome::Allocated { holding, .. } = &verdict.outcome {
-            moved = before.is_none_or(|before| !before.ips().eq(holding.ips()));
+            let moved = before.is_none_or(|before| !before.ips().eq(holding.ips()));
             self.counters.allocations += u64::from(moved);
         }
         self.waiting.insert((balancer.created, Asker::Service(key.clone())), verdict.waits);
@@ -55,9 +54,8 @@ impl Index {
         }
         self.decisions.push(Decision::Status { service: key.clone(), patch: patch.map(Box::new) });
         self.decisions.extend(events.into_iter().map(|event| Decision::Event(Box::new(event))));
-        if moved {
-            self.tell_claims_of(key, now);
-        }
+        // Also where it holds the same: it may have lost it before, to a change of pools.
+        self.tell_claims_of(key, now);
     }
 
     /// Decides again on a Service that has nothing.

@@ -140,7 +140,7 @@ impl Ipam {
     }
 
     /// Why none of `pools`, all open to the Service, gave addresses.
-    pub(super) fn why_none(&self, pools: &[Arc<str>], families: Families) -> Refusal {
+    pub(super) fn why_none(&self, pools: &[Arc<str>], demand: &Demand<'_>, families: Families) -> Refusal {
         let both = matches!(families, Families::Both { required: true, .. });
         let has = |family: Family| {
             pools
@@ -156,10 +156,10 @@ impl Ipam {
             let state = self.pools.get(*pool);
             state.is_some_and(|s| wanted.iter().any(|family| !s.space(*family).is_empty()))
         };
+        // For this Service: what is kept for it, or what it may share, is there.
         let is_full = |pool: &Arc<str>, family: Family| {
-            self.pools.get(pool).is_some_and(|state| {
-                !state.space(family).is_empty() && state.space(family).first_free().is_none()
-            })
+            let state = self.pools.get(pool);
+            state.is_some_and(|state| self.pick(state, demand, family) == Err(Obstacle::Full(family)))
         };
         let mut full: Vec<(Arc<str>, Family)> = Vec::new();
         for family in &wanted {
@@ -178,7 +178,11 @@ impl Ipam {
             self.pools.get(*name).is_some_and(|state| state.restrictions(demand, false).next().is_none())
         };
         let open: Vec<Arc<str>> = self.pools_in_order().filter(open).cloned().collect();
-        if open.is_empty() { self.why_no_pool_matches(demand) } else { self.why_none(&open, families) }
+        if open.is_empty() {
+            self.why_no_pool_matches(demand)
+        } else {
+            self.why_none(&open, demand, families)
+        }
     }
 
     /// Why no pool is open to a Service that names none.

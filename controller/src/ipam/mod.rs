@@ -290,7 +290,7 @@ impl Ipam {
         let candidates = [name];
         match self.choose(&candidates, demand, families, true) {
             Some(holding) => Ok(self.hold(demand, holding)),
-            None => Err(self.why_none(&candidates, families)),
+            None => Err(self.why_none(&candidates, demand, families)),
         }
     }
 
@@ -364,7 +364,7 @@ impl Ipam {
             return Err(match refused {
                 Some(why) => why,
                 None if others && pool.is_none() => self.why_nothing(demand, families),
-                None => self.why_none(&same, one),
+                None => self.why_none(&same, demand, one),
             });
         };
         let mut held = [holding.held, more.held].concat();

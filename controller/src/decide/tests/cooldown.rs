@@ -176,3 +176,17 @@ fn a_claim_has_a_released_address_only_for_who_released_it() {
     world.wait(61);
     assert_eq!(world.result("late"), "PoolExhausted", "a claim outlives the time");
 }
+
+#[test]
+fn who_has_one_family_kept_for_it_waits_for_the_other() {
+    let mut world =
+        World::new([Pool { reuse_after: Duration::from_secs(60), ..pool("p", &["1.2.3.0", "1::1"]) }]);
+    world.apply(service("six", families(&["fd00::1"], "SingleStack")));
+    world.apply(service("s", json!({})));
+    world.delete("six");
+    world.wait(30);
+    world.apply(service("s", families(&["10.96.0.1", "fd00::1"], "RequireDualStack")));
+    assert_eq!(world.result("s"), "PoolExhausted", "it released the one, which is kept for it");
+    world.wait(30);
+    assert_eq!(world.result("s"), "1.2.3.0 1::1", "as soon as the other is free");
+}
