@@ -80,7 +80,7 @@ impl Index {
         let (mut services, mut claims) = (Vec::new(), Vec::new());
         for ip in shown {
             for holder in self.ipam.holders(ip) {
-                let shows = |other: &Record| other.observed.balancer.ingress.contains(&ip);
+                let shows = |other: &Box<Record>| other.observed.balancer.ingress.contains(&ip);
                 if **holder != service && !self.services.get(&**holder).is_some_and(shows) {
                     services.push(holder.clone());
                 }

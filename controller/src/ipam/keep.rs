@@ -60,10 +60,14 @@ impl Ipam {
         let keeps = in_force.is_none() || pool.reclaim == Reclaim::Retain;
         match has {
             Some(has) if has != name => {
+                // Not to one that might take it away.
                 let takes = self.pools.get(has).is_some_and(|state| state.pool.reclaim == Reclaim::Retain);
-                let stays = in_force.is_none() || (keeps && !takes);
-                let goes = pool.closed == Some(Closed::Deleting);
-                Some(if stays && !goes { name.clone() } else { has.clone() })
+                let stays = match in_force {
+                    Some(_) => keeps && !takes,
+                    // Refused: it may be mended, unless it is being deleted.
+                    None => !takes || pool.closed != Some(Closed::Deleting),
+                };
+                Some(if stays { name.clone() } else { has.clone() })
             }
             Some(_) => Some(name.clone()),
             None => keeps.then(|| name.clone()),

@@ -72,15 +72,19 @@ fn a_pool_has_the_finalizer_while_it_is_in_use_and_retains() {
     for (what, pool, (services, claims), expected) in cases {
         let mut configuration = configuration(vec![pool.clone()]);
         let ipam = used(&mut configuration, *services, *claims);
-        let patch = configuration.pool_patch("p", &ipam, now()).unwrap();
-        let finalizers = (patch.part == Part::Main).then(|| patch.body["metadata"]["finalizers"].clone());
+        let patch = configuration.finalizer_patch("p", &ipam);
+        let finalizers = patch.as_ref().map(|patch| patch.body["metadata"]["finalizers"].clone());
         assert_eq!(finalizers, expected.map(|all| json!(all)), "{what}");
-        if patch.part == Part::Main {
-            let written = patched(pool, &patch);
-            configuration.change(Change::Apply(written));
+        if let Some(patch) = patch {
+            assert_eq!((patch.part, patch.resource_version.as_str()), (Part::Main, "1"));
+            // Known at once to whoever writes the status next, and known from the watch.
+            configuration.finalizer_written("p", &ipam, "2");
+            assert_eq!(configuration.finalizer_patch("p", &ipam), None, "{what}: written once");
+            let status = configuration.pool_patch("p", &ipam, now()).unwrap();
+            assert_eq!((status.part, status.resource_version.as_str()), (Part::Status, "2"));
+            configuration.change(Change::Apply(patched(pool, &patch)));
             configuration.resolve();
-            let next = configuration.pool_patch("p", &ipam, now()).unwrap();
-            assert_eq!(next.part, Part::Status, "{what}: written once, then the status");
+            assert_eq!(configuration.finalizer_patch("p", &ipam), None, "{what}: written once");
         }
     }
 }

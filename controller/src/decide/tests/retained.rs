@@ -241,9 +241,7 @@ fn a_pool_in_deletion_that_overlaps_another_hands_its_holders_over() {
     restart(&mut world, "handed over");
 }
 
-/// A holder goes over to the pool that has its address now before it is asked whether that one is open to it.
 #[test]
-#[ignore = "it loses its address at once, although the deletion could wait for it"]
 fn a_pool_in_deletion_keeps_those_to_whom_the_one_that_takes_over_is_not_open() {
     let mut world = holding(json!({}));
     let going = Pool { closed: Some(Closed::Deleting), ..retaining(pool("p", &["1.2.3.5-1.2.3.9"])) };
