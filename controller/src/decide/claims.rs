@@ -139,7 +139,7 @@ impl Index {
     /// Decides on one claim, and on its Service if that waits for it.
     pub(super) fn converge_claim(&mut self, key: &ObjectKey, now: Timestamp) {
         if let Some(service) = self.reserve(key) {
-            self.converge_if_refused(&service, now);
+            self.converge_if_waiting(&service, now);
             self.tell_claim(key, now);
         }
     }

@@ -58,9 +58,9 @@ impl Index {
         self.tell_claims_of(key, now);
     }
 
-    /// Decides again on a Service that has nothing.
-    pub(super) fn converge_if_refused(&mut self, key: &ObjectKey, now: Timestamp) {
-        if self.ipam.holding(key).is_none() {
+    /// Decides again on a Service that has not all that it wants.
+    pub(super) fn converge_if_waiting(&mut self, key: &ObjectKey, now: Timestamp) {
+        if self.ipam.holding(key).is_none() || self.waiting.has(&Asker::Service(key.clone())) {
             self.converge(key, now);
         }
     }

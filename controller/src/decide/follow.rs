@@ -136,7 +136,7 @@ impl Index {
         if self.deciding {
             self.advance(now);
             if let Some(service) = left {
-                self.converge_if_refused(&service, now);
+                self.converge_if_waiting(&service, now);
             }
             if foreign {
                 self.heed_claim(&key, now);
@@ -154,7 +154,7 @@ impl Index {
         if self.deciding
             && let Some(service) = service
         {
-            self.converge_if_refused(&service, now);
+            self.converge_if_waiting(&service, now);
         }
         self.settle(now);
     }
@@ -180,7 +180,7 @@ impl Index {
         if self.deciding {
             self.advance(now);
             for service in left {
-                self.converge_if_refused(&service, now);
+                self.converge_if_waiting(&service, now);
             }
             for key in foreign {
                 self.heed_claim(&key, now);
@@ -298,7 +298,7 @@ impl Index {
             self.converge_asker(&asker, now);
         }
         for service in claimants {
-            self.converge_if_refused(&service, now);
+            self.converge_if_waiting(&service, now);
         }
         for (_, asker) in claims {
             if let Asker::Claim(key) = asker {

@@ -48,6 +48,11 @@ impl Waiting {
         self.services
     }
 
+    /// Whether somebody waits.
+    pub(super) fn has(&self, asker: &Asker) -> bool {
+        self.askers.contains_key(asker)
+    }
+
     /// Somebody waits for any of `what`.
     pub(super) fn insert(&mut self, (created, asker): Age, what: Vec<For>) {
         self.remove(&asker);

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use fairlead_crds::config::{Closed, Reclaim};
+use fairlead_crds::config::Reclaim;
 
 use super::{Demand, Family, Held, Holding, Ipam, NotAdmitted, Refusal, admits};
 
@@ -23,8 +23,9 @@ impl Ipam {
     /// status shows when it is seen for the first time. Each address is judged by what the pools say now:
     ///
     /// 1. The pool has the address and is open to the Service: nothing is special.
-    /// 2. Another pool has the address now, because pools were renamed or split: it is held of that one from now on.
-    /// 3. The pool is refused, or it retains: the Service keeps the address until it releases it.
+    /// 2. The pool is refused, or it retains: the Service keeps the address until it releases it.
+    /// 3. Another pool has the address now, because pools were renamed or split: it is held of that one from now on, and
+    ///    judged by it.
     /// 4. Else the Service may not keep it.
     ///
     /// # Errors
@@ -52,26 +53,14 @@ impl Ipam {
 
     /// The pool that an address is held of, given the pool it was held of until now.
     pub(super) fn home(&self, ip: IpAddr, of: Option<&str>) -> Option<Arc<str>> {
-        let has = self.pool_of(ip);
         let in_force = of.and_then(|name| self.pools.get_key_value(name));
-        let refused = of.and_then(|name| self.refused.get_key_value(name));
-        let known = in_force.map(|(name, state)| (name, &state.pool)).or(refused);
-        let Some((name, pool)) = known else { return has.cloned() };
-        let keeps = in_force.is_none() || pool.reclaim == Reclaim::Retain;
-        match has {
-            Some(has) if has != name => {
-                // Not to one that might take it away.
-                let takes = self.pools.get(has).is_some_and(|state| state.pool.reclaim == Reclaim::Retain);
-                let stays = match in_force {
-                    Some(_) => keeps && !takes,
-                    // Refused: it may be mended, unless it is being deleted.
-                    None => !takes || pool.closed != Some(Closed::Deleting),
-                };
-                Some(if stays { name.clone() } else { has.clone() })
-            }
-            Some(_) => Some(name.clone()),
-            None => keeps.then(|| name.clone()),
+        if let Some((name, state)) = in_force
+            && (state.pool.reclaim == Reclaim::Retain || state.space(Family::of(ip)).slot(ip).is_some())
+        {
+            return Some(name.clone());
         }
+        let refused = of.and_then(|name| self.refused.get_key_value(name));
+        refused.map(|(name, _)| name).or_else(|| self.pool_of(ip)).cloned()
     }
 
     /// Whether a pool still gives an address to the Service that holds it, or why the Service keeps it all the same.

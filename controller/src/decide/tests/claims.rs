@@ -280,3 +280,14 @@ fn a_claim_on_two_addresses_says_the_same_after_a_restart_whichever_is_taken() {
     world.apply(service("s", annotated(ASK, "1.2.3.1")));
     restart(&mut world);
 }
+
+#[test]
+fn a_service_that_has_one_family_gets_the_other_from_a_claim_that_gets_it() {
+    let mut world = World::new([pool("p", &["1.2.3.0", "1::1"])]);
+    world.apply(service("six", families(&["fd00::1"], "SingleStack")));
+    world.apply(service("s", families(&["10.96.0.1", "fd00::1"], "PreferDualStack")));
+    assert_eq!(world.result("s"), "1.2.3.0");
+    world.claim("c", json!({ "serviceName": "s", "pool": "p", "ipFamilies": ["IPv4", "IPv6"] }));
+    world.delete("six");
+    assert_eq!(world.result("s"), "1.2.3.0 1::1");
+}

@@ -155,11 +155,10 @@ proptest! {
                 }
                 Step::Pools { variants } => {
                     let Config { pools, refused_pools, .. } = pools_of(*variants);
-                    // Refused now, or as it was, or it retains and is not about to go.
+                    // Refused now, or as it was, or it retains.
                     let keeps = |pool: &str| {
                         let as_it_was = |new: &Pool| world.config.pools.get(pool) == Some(new);
-                        let goes = |new: &Pool| new.closed == Some(Closed::Deleting);
-                        let retains = |new: &Pool| new.reclaim == Reclaim::Retain && !goes(new);
+                        let retains = |new: &Pool| new.reclaim == Reclaim::Retain;
                         refused_pools.contains_key(pool)
                             || pools.get(pool).is_some_and(|new| as_it_was(new) || retains(new))
                     };

@@ -132,7 +132,7 @@ fn when_the_pool_grows_back_nothing_is_retained() {
 }
 
 #[test]
-fn a_pool_that_takes_the_range_over_has_the_holders_too() {
+fn a_pool_that_takes_the_range_over_has_the_holders_too_unless_the_old_one_retains_them() {
     let rest = || retaining(pool("p", &["1.2.3.5-1.2.3.9"]));
     let taken = || pool("q", &["1.2.3.0-1.2.3.4"]);
     let share = |port: u16| {
@@ -145,10 +145,9 @@ fn a_pool_that_takes_the_range_over_has_the_holders_too() {
     let cases = [
         ("renamed", vec![retaining(pool("q", &["1.2.3.0-1.2.3.9"]))], "q", "True/Allocated"),
         ("renamed, and reassigns", vec![pool("q", &["1.2.3.0-1.2.3.9"])], "q", "True/Allocated"),
-        ("split", vec![rest(), retaining(taken())], "q", "True/Allocated"),
-        // Of a pool that reassigns they might lose it with the next edit: they stay with the one that retains.
-        ("split, and q reassigns", vec![rest(), taken()], "p", "True/Retained"),
-        ("split, and q is not open to them", vec![rest(), pinned(retaining(taken()), 0, &["team"])], "q", "True/Retained"),
+        ("split", vec![rest(), retaining(taken())], "p", "True/Retained"),
+        ("split, and p reassigns", vec![Pool { reclaim: fairlead_crds::config::Reclaim::Reassign, ..rest() }, taken()], "q", "True/Allocated"),
+        ("split, and q is not open to them", vec![rest(), pinned(taken(), 0, &["team"])], "p", "True/Retained"),
     ];
     for (what, new, of, says) in cases {
         let mut world = holding(share(80));
@@ -231,13 +230,18 @@ fn a_pool_that_is_being_deleted_gives_nothing_more_and_takes_nothing_away() {
 }
 
 #[test]
-fn a_pool_in_deletion_that_overlaps_another_hands_its_holders_over() {
+fn a_pool_in_deletion_that_overlaps_another_keeps_its_holders_until_it_goes() {
     let mut world = holding(json!({}));
     let going = Pool { closed: Some(Closed::Deleting), ..start() };
     world.config.refused_pools = pools([going]);
-    world.set_pools([retaining(pool("q", &["1.2.3.0-1.2.3.9"])), other()]);
+    let q = || retaining(pool("q", &["1.2.3.0-1.2.3.9"]));
+    world.set_pools([q(), other()]);
+    assert_eq!((world.result("s").as_str(), world.pool_of("s").as_deref()), ("1.2.3.0", Some("p")));
+    world.apply(service("new", annotated("fairlead.dev/address-pool", "q")));
+    assert_eq!(world.result("new"), "1.2.3.1", "what is held is not free");
+    restart(&mut world, "both are there");
+    world.set_pools_and_refused([q(), other()], &[]);
     assert_eq!((world.result("s").as_str(), world.pool_of("s").as_deref()), ("1.2.3.0", Some("q")));
-    assert_eq!(world.index.ipam().holders_of("p").len(), 0);
     restart(&mut world, "handed over");
 }
 
