@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 
-use super::record::Record;
 use super::status::whole_seconds;
 use super::waiting::{Age, Asker, For};
 use super::{Decision, Index, Reason};
@@ -80,8 +79,9 @@ impl Index {
         let (mut services, mut claims) = (Vec::new(), Vec::new());
         for ip in shown {
             for holder in self.ipam.holders(ip) {
-                let shows = |other: &Box<Record>| other.observed.balancer.ingress.contains(&ip);
-                if **holder != service && !self.services.get(&**holder).is_some_and(shows) {
+                let record = self.services.get(&**holder);
+                let shows = record.is_some_and(|record| record.observed.balancer.ingress.contains(&ip));
+                if **holder != service && !shows {
                     services.push(holder.clone());
                 }
             }
