@@ -1,4 +1,4 @@
-//! Where addresses can be joined: an index of the shared ones by group and ports.
+//! Which addresses a Service may join, and an index of the shared ones by group and ports to find them.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -7,10 +7,47 @@ use std::sync::Arc;
 use fairlead_crds::config::SharingScope;
 use fairlead_crds::service::ObjectKey;
 
-use super::sharing::{Group, Ports};
-use super::{Demand, Entry, Family, Ipam, PoolState};
+use super::sharing::{Conflict, Group, Ports};
+use super::{Demand, Entry, Family, Ipam, PoolState, Refusal};
 
 impl Ipam {
+    /// Whether the Service may hold `ip` as one of `pool` beside those who hold it.
+    pub(super) fn joinable(&self, demand: &Demand<'_>, pool: &Arc<str>, ip: IpAddr) -> Result<(), Refusal> {
+        self.compatible(demand, pool, ip)?;
+        let holders = self.holders(ip);
+        let one_namespace = self.pools.get(pool).is_some_and(|state| state.is_for_one_namespace());
+        if !one_namespace || holders.iter().any(|holder| **holder == *demand.service) {
+            return Ok(());
+        }
+        match holders.iter().find(|holder| holder.namespace != demand.service.namespace) {
+            Some(holder) => Err(Refusal::InUse {
+                address: ip,
+                holder: holder.clone(),
+                conflict: Conflict::OtherNamespace(pool.clone()),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The same, whatever the pool says of sharing between namespaces.
+    pub(super) fn compatible(&self, demand: &Demand<'_>, pool: &Arc<str>, ip: IpAddr) -> Result<(), Refusal> {
+        let Some(occupied) = self.addresses.get(&ip) else { return self.kept_for_others(ip, demand.service) };
+        if !occupied.holders.iter().any(|holder| **holder == *demand.service) {
+            self.kept_for_others(ip, demand.service)?;
+        }
+        for holder in occupied.holders.iter().filter(|holder| ***holder != *demand.service) {
+            let Some(entry) = self.services.get(holder) else { continue };
+            // What is retained of another pool is for those who have it.
+            let joined = if occupied.pool == *pool {
+                demand.sharing.join(&entry.sharing)
+            } else {
+                Err(Conflict::HolderSharesNot)
+            };
+            joined.map_err(|conflict| Refusal::InUse { address: ip, holder: holder.clone(), conflict })?;
+        }
+        Ok(())
+    }
+
     /// The group that a Service shares within in a pool, if it shares at all.
     pub fn group_in(&self, pool: &str, demand: &Demand<'_>) -> Option<Arc<Group>> {
         Some(self.pools.get(pool)?.group(demand.sharing.group()?, demand.service))

@@ -1,0 +1,174 @@
+//! Giving addresses: those that are asked for, those of a pool that is asked for, or any.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::select::Order;
+use super::{Demand, Families, Family, Held, Holding, Ipam, PoolState, Refusal, admits};
+
+impl Ipam {
+    /// Gives the Service exactly these addresses, in this order, and frees what it held besides. With `several_pools` they
+    /// may be of different pools.
+    ///
+    /// # Errors
+    /// When an address is in no pool, its pool is closed or not open to the Service, the addresses are of several pools,
+    /// or one is in use and cannot be shared. Nothing has changed then.
+    pub fn assign(
+        &mut self,
+        demand: &Demand<'_>,
+        addresses: &[IpAddr],
+        several_pools: bool,
+    ) -> Result<&Holding, Refusal> {
+        let held = self.assignable(demand, addresses, several_pools)?;
+        Ok(self.hold(demand, Holding { held }))
+    }
+
+    /// Gives the Service these addresses, and where both families are required and one is missing, that too, from `pool` if
+    /// that is named.
+    ///
+    /// # Errors
+    /// When one of them cannot be had. Nothing has changed then.
+    pub fn assign_and_extend(
+        &mut self,
+        demand: &Demand<'_>,
+        addresses: &[IpAddr],
+        families: Families,
+        pool: Option<&str>,
+    ) -> Result<&Holding, Refusal> {
+        let mut holding = Holding { held: self.assignable(demand, addresses, true)? };
+        if matches!(families, Families::Both { required: true, .. }) {
+            holding = self.extended(demand, holding, families, pool)?;
+        }
+        Ok(self.hold(demand, holding))
+    }
+
+    /// These addresses, if the Service may have them.
+    fn assignable(
+        &self,
+        demand: &Demand<'_>,
+        addresses: &[IpAddr],
+        several_pools: bool,
+    ) -> Result<Vec<Held>, Refusal> {
+        let mut held: Vec<Held> = Vec::with_capacity(addresses.len());
+        for &ip in addresses {
+            let pool = self.pool_of(ip).ok_or(Refusal::NotInPool(ip))?.clone();
+            held.push(Held { ip, pool, retained: None });
+        }
+        if !several_pools && held.windows(2).any(|pair| pair[0].pool != pair[1].pool) {
+            return Err(Refusal::SeveralPools(addresses.to_vec()));
+        }
+        for Held { ip, pool, .. } in &held {
+            let Some(state) = self.pools.get(pool) else { continue };
+            admits(&state.pool, demand)
+                .map_err(|why| Refusal::NotAdmitted(pool.clone(), why.explain(&state.pool)))?;
+            let has = self.holders(*ip).iter().any(|holder| **holder == *demand.service);
+            if let Some(why) = state.pool.closed
+                && !has
+                && !self.is_claimed_for(*ip, demand.service)
+            {
+                return Err(Refusal::PoolClosed(pool.clone(), why));
+            }
+            self.joinable(demand, pool, *ip)?;
+        }
+        Ok(held)
+    }
+
+    /// Gives a Service that holds nothing addresses of the pool it names, whether or not that is one for automatic
+    /// assignment.
+    ///
+    /// # Errors
+    /// When the pool does not exist, is refused or closed, is not open to the Service, lacks a family or is full.
+    pub fn allocate_from(
+        &mut self,
+        demand: &Demand<'_>,
+        pool: &str,
+        families: Families,
+    ) -> Result<&Holding, Refusal> {
+        let Some((name, state)) = self.pools.get_key_value(pool) else { return Err(self.why_no_pool(pool)) };
+        let name = name.clone();
+        self.check_open(state, demand, true)?;
+        let candidates = [name];
+        match self.choose(&candidates, demand, families, true) {
+            Some(holding) => Ok(self.hold(demand, holding)),
+            None => Err(self.why_none(&candidates, demand, families)),
+        }
+    }
+
+    /// Gives a Service that holds nothing addresses of the first pool that is open to it and has them: pools with a
+    /// `serviceAllocation` by priority, then the others. Where both families are required and no pool has both, each is
+    /// taken from the first pool that has it.
+    ///
+    /// # Errors
+    /// When no pool is open to the Service, or those that are lack a family or are full.
+    pub fn allocate(&mut self, demand: &Demand<'_>, families: Families) -> Result<&Holding, Refusal> {
+        let Order { pinned, unpinned } = &self.order;
+        let one = || {
+            self.choose(pinned, demand, families, false)
+                .or_else(|| self.choose(unpinned, demand, families, false))
+        };
+        match one().or_else(|| self.choose_of_two(demand, families)) {
+            Some(holding) => Ok(self.hold(demand, holding)),
+            None => Err(self.why_nothing(demand, families)),
+        }
+    }
+
+    /// Gives a Service that holds one address the other family too, from the same pool. Where both families are required,
+    /// from another if that has none; from `pool`, if that is named.
+    ///
+    /// # Errors
+    /// When there is none to be had. Nothing has changed then.
+    pub fn extend(
+        &mut self,
+        demand: &Demand<'_>,
+        families: Families,
+        pool: Option<&str>,
+    ) -> Result<&Holding, Refusal> {
+        let Some(holding) = self.holding(demand.service).cloned() else {
+            return Err(self.why_no_pool_matches(demand));
+        };
+        let holding = self.extended(demand, holding, families, pool)?;
+        Ok(self.hold(demand, holding))
+    }
+
+    /// What is held, and the other family besides if it is missing.
+    fn extended(
+        &self,
+        demand: &Demand<'_>,
+        holding: Holding,
+        families: Families,
+        pool: Option<&str>,
+    ) -> Result<Holding, Refusal> {
+        let has = |family: &Family| holding.ips().any(|ip| Family::of(ip) == *family);
+        let (Some(missing), Some(first)) =
+            (families.wanted().into_iter().find(|f| !has(f)), holding.held.first())
+        else {
+            return Ok(holding);
+        };
+        let one = Families::One(missing);
+        let same = [first.pool.clone()];
+        let open = |state: &PoolState| self.check_open(state, demand, true);
+        let refused = match self.pools.get(&same[0]).map(open) {
+            Some(Err(why)) => Some(why),
+            _ => None,
+        };
+        let others = matches!(families, Families::Both { required: true, .. });
+        let chosen = match pool {
+            Some(named) if *named != *same[0] => self.choose(&[named.into()], demand, one, true),
+            Some(_) => self.choose(&same, demand, one, true),
+            None => self.choose(&same, demand, one, true).or_else(|| {
+                let any = |pools: &[Arc<str>]| self.choose(pools, demand, one, false);
+                others.then(|| any(&self.order.pinned).or_else(|| any(&self.order.unpinned))).flatten()
+            }),
+        };
+        let Some(more) = chosen else {
+            return Err(match refused {
+                Some(why) => why,
+                None if others && pool.is_none() => self.why_nothing(demand, families),
+                None => self.why_none(&same, demand, one),
+            });
+        };
+        let mut held = [holding.held, more.held].concat();
+        held.sort_by_key(|held| Family::of(held.ip) != families.first());
+        Ok(Holding { held })
+    }
+}
