@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use common::{Given, given};
 use fairlead_crds::config::{Community, Config, Labels};
 use fairlead_crds::resolve::{Kind, ObjectRef, Objects, Resolution, resolve};
+use serde_json::{Value, json};
 
 /// The refusals as `kind/name reason`, in order.
 fn refusals(resolution: &Resolution) -> Vec<String> {
@@ -345,4 +346,24 @@ fn a_configuration_made_by_hand_finds_its_pools_too() {
     let by_hand = Config { pools: resolved.pools, ..Config::default() };
     assert_eq!(by_hand.pool_of("192.0.2.7".parse().unwrap()).unwrap().name, "p");
     assert!(by_hand.pool_of("192.0.3.7".parse().unwrap()).is_none());
+}
+
+#[test]
+fn of_pools_of_one_second_who_is_in_force_already_keeps_its_range_and_one_in_deletion_makes_way() {
+    let pool = |name| common::object("IPAddressPool", name, 1, "addresses: [192.0.2.0/24]");
+    let in_force = |name: &str, objects: Vec<Value>| {
+        let mut all = Objects::default();
+        objects.into_iter().for_each(|object| common::add(&mut all, object));
+        let resolution = resolve(&all);
+        assert_eq!(resolution.config.pools.keys().collect::<Vec<_>>(), [name]);
+    };
+    in_force("a", vec![pool("b"), pool("a")]);
+    let mut b = pool("b");
+    b["status"]["conditions"] = json!([{
+        "type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }]);
+    in_force("b", vec![pool("a"), b.clone()]);
+    b["metadata"]["deletionTimestamp"] = json!("2026-01-02T00:00:00Z");
+    in_force("a", vec![pool("a"), b]);
 }

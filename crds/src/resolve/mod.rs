@@ -196,8 +196,7 @@ pub fn resolve(objects: &Objects) -> Resolution {
 
     let mut taken = Taken::default();
     let mut pools = resolution.by_age(Kind::IPAddressPool, &objects.pools);
-    // One that is being deleted makes way: who holds addresses of it goes over to the pool that has them now.
-    pools.sort_by_key(|pool| pool.metadata.deletion_timestamp.is_some());
+    pools.sort_by_key(|pool| pool::precedence(pool));
     for object in pools {
         let pool = pool::pool(object).and_then(|pool| taken.take(&pool).map(|()| pool));
         if let Some(pool) = resolution.judge(Kind::IPAddressPool, object, pool) {

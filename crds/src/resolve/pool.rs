@@ -95,6 +95,15 @@ pub(super) fn refused(object: &api::IPAddressPool) -> Pool {
     }
 }
 
+/// Sorts pools by who keeps a range that several have, after they were sorted by name: one that is being deleted makes
+/// way, then the older keeps it. Creation is known to the second only: of the same second, who is in force already.
+pub(super) fn precedence(object: &api::IPAddressPool) -> impl Ord + use<> {
+    let created = object.creation_timestamp().map(|time| time.0);
+    let conditions = object.status.iter().flat_map(|status| &status.conditions);
+    let in_force = conditions.into_iter().any(|c| c.type_ == api::ACCEPTED && c.status == "True");
+    (object.metadata.deletion_timestamp.is_some(), created.is_none(), created, !in_force)
+}
+
 impl Taken {
     /// Takes the ranges of a pool, unless another pool has addresses of them.
     pub(super) fn take(&mut self, pool: &Pool) -> Result<(), Refusal> {

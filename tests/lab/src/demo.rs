@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::addresses::Mac;
 use crate::api;
@@ -85,6 +85,11 @@ fn show(lab: &Lab) -> Result<Vec<Service>> {
         say(format_args!("{:10} {:45} {reason}: {message}", service.name, addresses.join(", ")));
     }
 
+    if let Some(service) = services.first() {
+        heading(&format!("Why {} has them: fairlead explain service {}", service.name, service.name));
+        explain(lab, service)?;
+    }
+
     heading("L2: who answers ARP and NDP, asked by the LAN client");
     show_owners(lab, &services)?;
 
@@ -128,6 +133,17 @@ fn apply_samples(lab: &Lab) -> Result<Vec<Service>> {
         services.push(Service { addresses: api.wait_for_addresses(&name, count, SOON)?, name });
     }
     Ok(services)
+}
+
+fn explain(lab: &Lab, service: &Service) -> Result<()> {
+    let mut command = Command::new(binaries::find("fairlead")?);
+    command.args(["explain", "service", &service.name, "--kubeconfig"]).arg(lab.dir().join("kubeconfig"));
+    let output = lab.network().control_plane.run(move || command.output())?.context("fairlead explain")?;
+    if !output.status.success() {
+        bail!("fairlead explain: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    String::from_utf8_lossy(&output.stdout).lines().for_each(say);
+    Ok(())
 }
 
 fn show_owners(lab: &Lab, services: &[Service]) -> Result<()> {

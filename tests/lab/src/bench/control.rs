@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -21,11 +22,14 @@ use serde_json::Value;
 
 use super::objects::{self, Plan};
 use crate::api;
-use crate::lab::Lab;
+use crate::lab::{Lab, NAMESPACE};
 use crate::netns::Netns;
 
 /// Requests on the way at the same time where objects are made.
 const IN_FLIGHT: usize = 32;
+
+/// Name of the controllers' Lease.
+const LEASE: &str = "fairlead-controller";
 
 /// How long a list of all Services may take.
 const LISTED_WITHIN: Duration = Duration::from_secs(30);
@@ -234,6 +238,19 @@ impl Control {
                 .context("a list without a version")?
                 .parse()
                 .context("resourceVersion")
+        })
+    }
+
+    /// Version of the controllers' Lease, which is renewed all the time.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub fn lease_version(&self) -> Result<Option<u64>> {
+        let api = Api::<Lease>::namespaced(self.services.clone().into_client(), NAMESPACE);
+        self.run(async move {
+            let lease = api.get_metadata_opt(LEASE).await?;
+            let version = lease.and_then(|lease| lease.metadata.resource_version);
+            version.map(|version| version.parse().context("resourceVersion")).transpose()
         })
     }
 
