@@ -34,7 +34,9 @@ test: setup build ## Run every test: unit, property, protocol, then real packets
 	CARGO_TARGET_$(HOST_VARIABLE)_RUNNER="$(or $(SUDO),env)" $(CARGO) test --locked --workspace
 
 .PHONY: bench
-bench: setup ## Measure: figures of docs/performance.md
+bench: ## Measure: figures of docs/performance.md
+	@tests/setup.sh bench
+	$(CARGO) bench --locked -p fairlead-controller
 	$(CARGO) build --locked --release --workspace --bins
 	$(SUDO) $(TARGET)/release/fairlead-lab bench
 

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the Debian or Ubuntu packages that the lab and the tests need, those that are missing. Starts no service.
+# Installs the Debian or Ubuntu packages that the lab and the tests need, those that are missing; with the argument
+# `bench`, also what only the benchmarks need. Starts no service.
 set -eu
 
 # program:package — the program tells whether the package is there.
@@ -17,6 +18,11 @@ bird:bird2
 gobgpd:gobgpd
 exabgp:exabgp
 "
+if [ "${1:-}" = bench ]; then
+    NEEDED="$NEEDED
+valgrind:valgrind
+"
+fi
 # Daemons that the lab starts by itself in its own namespaces; their packages would start them on the host.
 SERVICES="frr bird bird6 gobgpd exabgp"
 
