@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use fairlead_crds::config::Pool;
+use fairlead_crds::range::IpRange;
 use fairlead_crds::service::ObjectKey;
 
 use super::select::Order;
@@ -58,10 +59,12 @@ impl Ipam {
         }
 
         let mut affected: BTreeSet<Arc<ObjectKey>> = BTreeSet::new();
+        // Where another pool may have the addresses than before.
+        let mut edited: Vec<IpRange> = come.iter().flat_map(|pool| &pool.ranges).copied().collect();
         for name in gone.iter().chain(&judged_anew) {
             affected.extend(self.holders_of(name).cloned());
             changes.claims.extend(self.claims_on(name).cloned());
-            self.pools.remove(name);
+            edited.extend(self.pools.remove(name).into_iter().flat_map(|state| state.pool.ranges));
         }
         for pool in &come {
             self.pools.insert(pool.name.as_str().into(), PoolState::new(pool));
@@ -99,7 +102,8 @@ impl Ipam {
         ) {
             self.review_released(name);
         }
-        let reserved: Vec<IpAddr> = self.reservations.keys().copied().collect();
+        let reserved = edited.iter().flat_map(|range| self.reservations.range(range.first()..=range.last()));
+        let reserved: Vec<IpAddr> = reserved.map(|(ip, _)| *ip).collect();
         reserved.into_iter().for_each(|ip| self.recount(ip));
         changes
     }
