@@ -368,8 +368,8 @@ pub(super) fn annotated(key: &str, value: &str) -> Value {
 
 /// Created this many seconds after the others.
 pub(super) fn aged(seconds: u32) -> Value {
-    let (minutes, seconds) = (seconds / 60, seconds % 60);
-    json!({ "metadata": { "creationTimestamp": format!("2026-01-01T01:{minutes:02}:{seconds:02}Z") } })
+    let (hours, minutes, seconds) = (1 + seconds / 3600, seconds / 60 % 60, seconds % 60);
+    json!({ "metadata": { "creationTimestamp": format!("2026-01-01T{hours:02}:{minutes:02}:{seconds:02}Z") } })
 }
 
 pub(super) fn both(mut a: Value, b: Value) -> Value {
