@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
-use fairlead_crds::service::{LoadBalancer, ObjectKey, pool_of_nth};
+use fairlead_crds::service::{ObjectKey, pool_of_nth};
 use jiff::Timestamp;
 
 use super::said::Said;
 use super::waiting::{Age, Asker};
 use super::{Decision, Index, Observed, Outcome, demand};
-use crate::ipam::{Holding, Ipam, Refusal, ReservedFor};
+use crate::ipam::{Demand, Holding, Ipam, Refusal, ReservedFor};
 
 /// What is known of a Service.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Index {
         let is_new = record.outcome == Outcome::Undecided && self.ipam.holding(key).is_none();
         if is_new && !balancer.ingress.is_empty() {
             let demand = demand(&self.namespaces, balancer);
-            if let Err(why) = self.ipam.keep(&demand, &shown(balancer)) {
+            if let Err(why) = keep_shown(&mut self.ipam, &demand, &record.observed) {
                 tracing::debug!(service = %key, ingress = ?balancer.ingress, %why, "cannot keep what its status has");
             }
         }
@@ -73,7 +73,8 @@ impl Index {
     /// them too. Whoever was only meant to get one of them gets another.
     pub(super) fn heed(&mut self, key: &ObjectKey, now: Timestamp) {
         let Some(record) = self.services.get(key) else { return };
-        let balancer = record.observed.balancer.clone();
+        let observed = record.observed.clone();
+        let balancer = &observed.balancer;
         let as_shown = |held: &Holding| {
             let pools = balancer.allocated_from.as_ref();
             held.ips().eq(balancer.ingress.iter().copied())
@@ -83,10 +84,10 @@ impl Index {
             return;
         }
         let age = (balancer.created, key);
-        let demand = demand(&self.namespaces, &balancer);
+        let demand = demand(&self.namespaces, balancer);
         let (mut losers, mut claims) = (Vec::new(), Vec::new());
         // Each round takes away one of those in the way, of which there are few.
-        while let Err(why) = self.ipam.keep(&demand, &shown(&balancer)) {
+        while let Err(why) = keep_shown(&mut self.ipam, &demand, &observed) {
             match why {
                 Refusal::InUse { address, holder, .. } => {
                     let Some(other) = self.services.get(&*holder) else { break };
@@ -168,9 +169,24 @@ impl Record {
     }
 }
 
-/// The addresses in a Service's status, each with the pool that it says it is from.
-fn shown(balancer: &LoadBalancer) -> Vec<(IpAddr, Option<&str>)> {
-    let from = balancer.allocated_from.as_deref();
-    let pools = (0..).map(|n| from.map(|names| pool_of_nth(names, n)));
-    balancer.ingress.iter().copied().zip(pools).collect()
+/// Lets a Service keep the addresses in its status. Each is of the pool that has it, and of the one that the annotation
+/// names only where none has it, or the status says that it is retained: anybody who may edit the Service may edit
+/// the annotation, and by that alone no address becomes one of another pool.
+fn keep_shown(ipam: &mut Ipam, demand: &Demand<'_>, observed: &Observed) -> Result<(), Refusal> {
+    let Observed { balancer, said, .. } = observed;
+    let named = |n| balancer.allocated_from.as_deref().map(|names| pool_of_nth(names, n));
+    let as_named: Vec<(IpAddr, Option<&str>)> =
+        balancer.ingress.iter().enumerate().map(|(n, ip)| (*ip, named(n))).collect();
+    if !said.allocated.is_some_and(|line| line.reason.is_of_retained_addresses()) {
+        let has = |(ip, named): &(IpAddr, Option<&str>)| {
+            let has = ipam.pool_name_of(*ip).filter(|_| !named.is_some_and(|name| ipam.is_refused(name)));
+            (*ip, has.or(*named).map(str::to_owned))
+        };
+        let as_had: Vec<(IpAddr, Option<String>)> = as_named.iter().map(has).collect();
+        let as_had: Vec<_> = as_had.iter().map(|(ip, pool)| (*ip, pool.as_deref())).collect();
+        if as_had != as_named && ipam.keep(demand, &as_had).is_ok() {
+            return Ok(());
+        }
+    }
+    ipam.keep(demand, &as_named).map(drop)
 }

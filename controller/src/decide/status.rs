@@ -171,15 +171,16 @@ fn statements(outcome: &Outcome) -> Vec<Statement> {
         Outcome::Allocated { holding, uncovered, invalid_request } => {
             let source = source(holding);
             let retained = holding.held.iter().find_map(|held| Some((&held.pool, held.retained?)));
-            let allocated = match (invalid_request, retained) {
-                (Some(why), _) => (Reason::InvalidRequest, format!("keeps {source}: {why}")),
-                (None, Some((pool, why))) => {
+            let allocated = match (retained, invalid_request) {
+                (Some((pool, why)), invalid) => {
                     let reason = match why {
                         Retained::PoolRefused => Reason::PoolRefused,
                         Retained::NoLongerInPool | Retained::NotAdmitted(_) => Reason::Retained,
                     };
-                    (reason, format!("keeps {source}: IPAddressPool {pool} {}", why.explain()))
+                    let invalid = invalid.as_ref().map(|why| format!("; and {why}")).unwrap_or_default();
+                    (reason, format!("keeps {source}: IPAddressPool {pool} {}{invalid}", why.explain()))
                 }
+                (None, Some(why)) => (Reason::InvalidRequest, format!("keeps {source}: {why}")),
                 (None, None) => (Reason::Allocated, source),
             };
             let advertised = match uncovered {
@@ -267,6 +268,11 @@ impl Reason {
             Refusal::InUse { .. } => Self::AddressInUse,
             Refusal::Reserved { .. } => Self::AddressReserved,
         }
+    }
+
+    /// Whether it says that a Service keeps what its pool would not give now.
+    pub(super) fn is_of_retained_addresses(self) -> bool {
+        matches!(self, Self::Retained | Self::PoolRefused)
     }
 
     pub(super) fn parse(text: &str) -> Option<Self> {

@@ -252,3 +252,21 @@ fn a_pool_in_deletion_keeps_those_to_whom_the_one_that_takes_over_is_not_open() 
     world.set_pools([going, pinned(pool("q", &["1.2.3.0-1.2.3.4"]), 0, &["team"]), other()]);
     assert_eq!(world.result("s"), "1.2.3.0");
 }
+
+#[test]
+fn an_annotation_edited_by_hand_makes_no_address_one_of_another_pool() {
+    let forged = || json!({ "metadata": { "annotations": { keys::ALLOCATED_FROM_POOL: "z" } } });
+    let mut world = World::new([start(), retaining(other())]);
+    world.apply(service("s", annotated("fairlead.dev/address-pool", "p")));
+    world.apply(service("s", json!({})));
+    let mut edited = world.services[&key("s")].clone();
+    merge(&mut edited, &forged());
+    world.store(key("s"), edited.clone());
+    world.sync();
+    assert_eq!((world.result("s").as_str(), world.pool_of("s").as_deref()), ("1.2.3.0", Some("p")));
+    // Nor while no controller runs.
+    world.services.insert(key("s"), edited);
+    world.restart();
+    assert_eq!((world.result("s").as_str(), world.pool_of("s").as_deref()), ("1.2.3.0", Some("p")));
+    assert_eq!(world.index.ipam().holders_of("z").len(), 0);
+}
