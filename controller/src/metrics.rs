@@ -244,3 +244,68 @@ impl Metrics {
         self.pools.iter().cloned().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+    use crate::decide::Observed;
+    use crate::fixtures::{pool, pools};
+
+    #[test]
+    fn everything_is_exported_and_a_pool_that_is_gone_is_not() {
+        let registry = http::Metrics::default();
+        let mut metrics = Metrics::register(&registry);
+        let now = Timestamp::UNIX_EPOCH;
+        let mut index = Index::default();
+        let config = |list| fairlead_crds::config::Config {
+            pools: pools(list),
+            ..fairlead_crds::config::Config::default()
+        };
+        index.set_config(config(vec![pool("p", &["192.0.2.0"])]), now);
+        index.namespaces_reset(vec![("default".into(), Default::default())], now);
+        index.claims_reset(Vec::new(), now);
+        let service = |name: &str| {
+            let service = serde_json::json!({
+                "metadata": { "namespace": "default", "name": name, "uid": name },
+                "spec": { "type": "LoadBalancer", "clusterIPs": ["10.96.0.1"] },
+            });
+            Observed::of(&serde_json::from_value(service).unwrap(), None).unwrap()
+        };
+        index.services_reset(vec![service("a"), service("b")], now);
+        index.begin(Vec::new(), now);
+        metrics.leads(true);
+        metrics.decided(Duration::from_micros(3));
+        metrics.wrote(&Answer::Failed, Duration::from_millis(3));
+        metrics.update(&index, &Writer::default(), 7);
+        metrics.pool(&index, "p");
+        let text = |registry: &http::Metrics| {
+            let mut text = String::new();
+            encode(&mut text, &registry.lock().unwrap()).unwrap();
+            text
+        };
+        let before = text(&registry);
+        for line in [
+            "fairlead_controller_allocations_total 1",
+            "fairlead_controller_allocation_failures_total{reason=\"PoolExhausted\"} 1",
+            "fairlead_controller_leading 1",
+            "fairlead_controller_messages_queued 7",
+            "fairlead_controller_services_waiting 1",
+            "fairlead_controller_decision_duration_seconds_count 1",
+            "fairlead_controller_status_write_duration_seconds_count 1",
+            "fairlead_controller_status_write_retries_total 1",
+            "fairlead_controller_pool_addresses{pool=\"p\",family=\"IPv4\"} 1.0",
+            "fairlead_controller_pool_assigned_addresses{pool=\"p\",family=\"IPv4\"} 1.0",
+            "fairlead_controller_pool_available_addresses{pool=\"p\",family=\"IPv4\"} 0.0",
+            "fairlead_controller_pool_retained_addresses{pool=\"p\",family=\"IPv6\"} 0.0",
+            "fairlead_controller_pool_reserved_addresses{pool=\"p\",family=\"IPv4\"} 0.0",
+        ] {
+            assert!(before.lines().any(|has| has == line), "{line} is not in\n{before}");
+        }
+        index.set_config(config(Vec::new()), now);
+        metrics.pool(&index, "p");
+        assert!(!text(&registry).contains("pool=\"p\""));
+    }
+}

@@ -127,3 +127,22 @@ fn metallb_spellings_ask_for_the_same() {
     let requested = LoadBalancer::from_service(&both, None).unwrap().requested;
     assert_eq!(requested.addresses.iter().collect::<Vec<_>>(), ["192.0.2.1", "192.0.2.2"]);
 }
+
+#[test]
+fn what_only_sharing_needs_is_kept_only_of_those_who_share() {
+    let kept = |annotations: serde_json::Value, policy: &str| {
+        let object = serde_json::from_value(serde_json::json!({
+            "metadata": { "namespace": "a", "name": "s", "annotations": annotations },
+            "spec": {
+                "type": "LoadBalancer", "externalTrafficPolicy": policy, "selector": { "app": "web" },
+                "ports": [{ "port": 80 }],
+            },
+        }));
+        let service = LoadBalancer::from_service(&object.unwrap(), None).unwrap();
+        (service.ports.len(), service.selector.len())
+    };
+    let shares = serde_json::json!({ "fairlead.dev/allow-shared-ip": "k" });
+    assert_eq!(kept(serde_json::json!({}), "Local"), (0, 0));
+    assert_eq!(kept(shares.clone(), "Cluster"), (1, 0));
+    assert_eq!(kept(shares, "Local"), (1, 1));
+}

@@ -36,10 +36,13 @@ pub struct ClaimPatch {
 impl ClaimPatch {
     /// The body of the merge patch.
     pub fn body(&self) -> Value {
-        let IPClaimStatus { addresses, pool, conditions } = &self.status;
+        let IPClaimStatus { addresses, pool, bound_service, conditions } = &self.status;
         json!({
             "metadata": { "resourceVersion": self.resource_version },
-            "status": { "addresses": addresses, "pool": pool, "conditions": conditions },
+            // Null takes a field away.
+            "status": {
+                "addresses": addresses, "pool": pool, "boundService": bound_service, "conditions": conditions,
+            },
         })
     }
 }
@@ -226,6 +229,7 @@ impl Index {
             (None, None) => (false, "Pending".to_owned(), String::new()),
         };
         let bound = self.bound(claim);
+        let bound_service = bound.0.then(|| claim.service.name.clone());
         let conditions = [(RESERVED, reserved), (BOUND, bound)].map(|(type_, (status, reason, message))| {
             let status = if status { "True" } else { "False" };
             let old = claim.status.conditions.iter().find(|c| c.type_ == type_ && c.status == status);
@@ -240,7 +244,8 @@ impl Index {
             }
         });
         let others = claim.status.conditions.iter().filter(|c| c.type_ != RESERVED && c.type_ != BOUND);
-        IPClaimStatus { addresses, pool, conditions: others.cloned().chain(conditions).collect() }
+        let conditions = others.cloned().chain(conditions).collect();
+        IPClaimStatus { addresses, pool, bound_service, conditions }
     }
 
     /// Whether the Service holds what is claimed: status, reason and message of the condition.

@@ -95,6 +95,9 @@ pub struct IPClaimStatus {
     /// The pool that they are from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
+    /// Name of the Service, while it holds what is reserved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound_service: Option<String>,
     /// Conditions. `Reserved` says whether nobody else can get the addresses, and if not, why; `Bound` whether the Service
     /// holds them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
