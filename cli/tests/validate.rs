@@ -33,7 +33,7 @@ fn the_samples_are_accepted() {
     let output = fairlead(&["validate", "-f", samples().to_str().unwrap()], "");
     let text = String::from_utf8(output.stdout.clone()).unwrap();
     assert_eq!(exit(&output), 0, "{text}");
-    assert_eq!(text.lines().filter(|line| line.ends_with(" accepted")).count(), 7, "{text}");
+    assert_eq!(text.lines().filter(|line| line.ends_with(" accepted")).count(), 8, "{text}");
     assert!(output.stderr.is_empty());
 }
 
