@@ -64,7 +64,7 @@ impl Ipam {
         }
         self.services.insert(key.clone(), new.clone());
         for held in after {
-            self.enter(held, key);
+            self.enter(held, key, new.sharing.group.is_some());
             self.tally(&held.pool, |tally| {
                 tally.holders.insert(key.clone());
             });
@@ -73,7 +73,7 @@ impl Ipam {
     }
 
     /// Adds a holder, or changes of which pool and why it holds the address. Its entry in `services` is there already.
-    fn enter(&mut self, held: &Held, service: &Arc<ObjectKey>) {
+    fn enter(&mut self, held: &Held, service: &Arc<ObjectKey>, shared: bool) {
         let Held { ip, pool, retained } = held;
         self.unindex(*ip, None);
         let at = Tally::at(Family::of(*ip));
@@ -82,11 +82,12 @@ impl Ipam {
                 if let Err(place) = occupied.holders.binary_search(service) {
                     occupied.holders.insert(place, service.clone());
                 }
+                occupied.shared = shared;
                 let was = std::mem::replace(&mut occupied.pool, pool.clone());
                 self.tally(&was, |tally| tally.assigned[at] -= 1);
             }
             None => {
-                let occupied = Occupied { pool: pool.clone(), holders: vec![service.clone()] };
+                let occupied = Occupied { pool: pool.clone(), shared, holders: vec![service.clone()] };
                 self.addresses.insert(*ip, occupied);
                 self.take(*ip);
                 self.held_again(*ip);

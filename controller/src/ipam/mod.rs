@@ -93,6 +93,8 @@ struct PoolState {
 #[derive(Clone, Debug)]
 struct Occupied {
     pool: Arc<str>,
+    /// Its holders have a sharing key. Most have none, and then there is nothing to look up.
+    shared: bool,
     holders: Vec<Arc<ObjectKey>>,
 }
 

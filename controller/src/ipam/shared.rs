@@ -88,7 +88,7 @@ impl Ipam {
         ip: IpAddr,
         leaving: Option<(&Arc<ObjectKey>, &Entry)>,
     ) -> Option<(Arc<Group>, Ports)> {
-        let occupied = self.addresses.get(&ip)?;
+        let occupied = self.addresses.get(&ip).filter(|occupied| occupied.shared)?;
         let entry_of = |holder: &Arc<ObjectKey>| match leaving {
             Some((key, entry)) if key == holder => Some(entry),
             _ => self.services.get(holder),
