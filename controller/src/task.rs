@@ -82,6 +82,8 @@ pub struct Task {
     background: JoinSet<()>,
     /// Pools whose status may have to be written.
     dirty_pools: BTreeSet<String>,
+    /// Pools whose finalizers may have to be written.
+    unprotected_pools: BTreeSet<String>,
     pools_written: Option<Instant>,
     /// They are to be written soon.
     pools_urgent: bool,
@@ -112,6 +114,7 @@ impl Task {
             in_flight: JoinSet::new(),
             background: JoinSet::new(),
             dirty_pools: BTreeSet::new(),
+            unprotected_pools: BTreeSet::new(),
             pools_written: None,
             pools_urgent: false,
         }
@@ -172,7 +175,7 @@ impl Task {
                 self.write_configuration(now);
             }
         } else if K::is_pool() {
-            self.dirty_pools.extend(names);
+            self.pools_changed(names);
         } else if self.index.is_deciding() {
             // Its status changed: by us, or it is put right.
             let patches: Vec<_> =
@@ -183,7 +186,7 @@ impl Task {
 
     /// Writes what has changed with the configuration as a whole.
     fn write_configuration(&mut self, now: Timestamp) {
-        self.dirty_pools.extend(self.configuration.pool_names().map(str::to_owned));
+        self.pools_changed(self.configuration.pool_names().map(str::to_owned).collect());
         self.dirty_pools.extend(self.metrics.pools());
         if self.index.is_deciding() {
             let patches = self.configuration.patches(now);
@@ -363,23 +366,17 @@ impl Task {
             return;
         }
         let touched = self.index.take_touched_pools();
-        self.dirty_pools.extend(touched.iter().map(|name| name.to_string()));
+        self.pools_changed(touched.iter().map(|name| name.to_string()).collect());
         self.pools_urgent |= self.index.take_newly_released();
-        if self.dirty_pools.is_empty() {
-            return;
-        }
-        let patches: Vec<ObjectPatch> = self
-            .dirty_pools
-            .iter()
-            .filter_map(|name| self.configuration.finalizer_patch(name, self.index.ipam()))
-            .collect();
-        for patch in patches {
-            // Once it is written, the status follows.
-            self.dirty_pools.remove(&patch.object.name);
-            self.write(patch);
+        for name in std::mem::take(&mut self.unprotected_pools) {
+            if let Some(patch) = self.configuration.finalizer_patch(&name, self.index.ipam()) {
+                // Once it is written, the status follows.
+                self.dirty_pools.remove(&name);
+                self.write(patch);
+            }
         }
         let now = Instant::now();
-        if self.pools_due().is_some_and(|due| now < due) {
+        if self.dirty_pools.is_empty() || self.pools_due().is_some_and(|due| now < due) {
             return;
         }
         self.pools_written = Some(now);
@@ -390,6 +387,12 @@ impl Task {
                 self.write(patch);
             }
         }
+    }
+
+    /// Something about these pools is different, or what is held of them.
+    fn pools_changed(&mut self, names: Vec<String>) {
+        self.unprotected_pools.extend(names.iter().cloned());
+        self.dirty_pools.extend(names);
     }
 
     fn pools_due(&self) -> Option<Instant> {

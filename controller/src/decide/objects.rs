@@ -186,16 +186,21 @@ impl Configuration {
 
     /// A pool, accepted or not, and the verdict on it.
     pub(super) fn pool(&self, name: &str) -> Option<(&IPAddressPool, Accepted)> {
-        let pool = self.objects.pools.iter().find(|pool| pool.metadata.name.as_deref() == Some(name))?;
+        let pool = self.objects.pools.get(self.place_of_pool(name)?)?;
         Some((pool, self.accepted(pool)?))
     }
 
     /// Changes what is known of a pool.
     pub(super) fn update_pool(&mut self, name: &str, change: impl FnOnce(&mut IPAddressPool)) {
-        let pool = self.objects.pools.iter_mut().find(|pool| pool.metadata.name.as_deref() == Some(name));
-        if let Some(pool) = pool {
+        let place = self.place_of_pool(name);
+        if let Some(pool) = place.and_then(|place| self.objects.pools.get_mut(place)) {
             change(pool);
         }
+    }
+
+    /// They are sorted by name.
+    fn place_of_pool(&self, name: &str) -> Option<usize> {
+        self.objects.pools.binary_search_by(|pool| pool.metadata.name.as_deref().cmp(&Some(name))).ok()
     }
 
     /// All pools, accepted or not.
