@@ -276,14 +276,10 @@ impl Index {
     /// Looks at several Services and claims: first takes note of what each holds, then decides, claims before Services,
     /// the oldest of each first.
     fn pass(&mut self, services: Vec<ObjectKey>, claims: Vec<ObjectKey>, now: Timestamp) {
+        self.adopt_all(&services, &[]);
         let mut askers: Vec<Age> =
             services.iter().filter_map(|key| Some(self.services.get(key)?.age())).collect();
         askers.sort();
-        for (_, asker) in &askers {
-            if let Asker::Service(key) = asker {
-                self.adopt(key);
-            }
-        }
         let mut claims: Vec<Age> =
             claims.into_iter().filter_map(|key| Some(self.claims.get(&key)?.age())).collect();
         claims.sort();

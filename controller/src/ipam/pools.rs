@@ -93,14 +93,9 @@ impl Ipam {
                 changes.evicted.insert(service);
             }
         }
-        for name in gone.iter().chain(
-            come.iter()
-                .filter_map(|p| self.pools.get_key_value(&*p.name).map(|(n, _)| n))
-                .cloned()
-                .collect::<Vec<_>>()
-                .iter(),
-        ) {
-            self.review_released(name);
+        let come = come.iter().map(|pool| pool.name.as_str().into());
+        for name in gone.into_iter().chain(come).collect::<BTreeSet<Arc<str>>>() {
+            self.review_released(&name);
         }
         let reserved = edited.iter().flat_map(|range| self.reservations.range(range.first()..=range.last()));
         let reserved: Vec<IpAddr> = reserved.map(|(ip, _)| *ip).collect();
