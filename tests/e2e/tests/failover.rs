@@ -5,13 +5,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use fairlead_e2e::{
-    LbService, PACE, PORT, SECOND, SOON, Shared, all_nodes, clients, configure, expect_next_hops,
-    expect_owner, merge_service, nodes, reach,
+    LbService, PACE, PORT, SECOND, SOON, Shared, VERSION, all_nodes, clients, configure, expect_next_hops,
+    expect_owner, expect_sessions, merge_service, nodes, reach,
 };
 use fairlead_lab::{Carrier, Lab, Stream, ensure, wait_for};
 use serde_json::json;
@@ -242,4 +242,37 @@ fn a_cut_cable_ends_a_bgp_session_by_its_hold_time() {
         expect_next_hops(&lab, *ip, &all_nodes(&lab), 2 * SOON).unwrap();
     }
     service.delete(&lab).unwrap();
+}
+
+/// When each session of a node came up, by its Speaker object.
+fn established_since(lab: &Lab, node: &str) -> anyhow::Result<BTreeSet<String>> {
+    let speaker = lab.api()?.get(VERSION, "Speaker", None, node)?;
+    let sessions = speaker["status"]["sessions"].as_array().into_iter().flatten();
+    Ok(sessions.filter_map(|session| session["uptimeSince"].as_str()).map(str::to_owned).collect())
+}
+
+/// The first mend lets the router hear the speaker once more, so that its hold time outlasts the speaker's: it still
+/// has the old session when the new one comes. What the speaker said last on the old one must not turn up then.
+#[test]
+fn a_cable_cut_twice_leaves_one_session() {
+    let lab = LAB.turn();
+    let speaker = lab.node("n2").unwrap().speaker().unwrap();
+    speaker.kill().unwrap();
+    speaker.spawn_again().unwrap();
+    expect_sessions(&lab, SOON).unwrap();
+    std::thread::sleep(2 * SECOND);
+    let before = established_since(&lab, "n2").unwrap();
+    for whole in [Duration::from_millis(1600), Duration::ZERO] {
+        lab.cut("n2", Carrier::Lost).unwrap();
+        std::thread::sleep(5 * SECOND);
+        lab.mend().unwrap();
+        std::thread::sleep(whole);
+    }
+    wait_for("new sessions at the speaker", 2 * SOON, || {
+        let now = established_since(&lab, "n2")?;
+        ensure(!now.is_empty() && now.is_disjoint(&before), now)
+            .map_err(|now| anyhow::anyhow!("{before:?}, now {now:?}"))
+    })
+    .unwrap();
+    expect_sessions(&lab, 2 * SOON).unwrap();
 }

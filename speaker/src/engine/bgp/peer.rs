@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use fairlead_bgp::{CeaseSubcode, DownReason, Event, Session, SessionEvent, State, Withheld};
 use fairlead_crds::config::{Peer, PeerAddress};
 use jiff::Timestamp;
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -399,10 +400,12 @@ fn address(peer: &Peer) -> String {
 
 /// Closes our end and reads until the peer closes its: a socket closed with unread bytes resets the connection, and
 /// the peer would lose what we said last.
+///
+/// Where the peer does not answer, the connection is reset: otherwise the kernel sends our last words again and again,
+/// and over a path that has come back they reach the peer in the midst of the next session. FRR 8 then loses track of
+/// that session, where its neighbors are dynamic.
 async fn linger(stream: TcpStream) {
-    let Ok(stream) = stream.into_std() else { return };
-    let _ = stream.shutdown(Shutdown::Write);
-    let Ok(stream) = TcpStream::from_std(stream) else { return };
+    let _ = SockRef::from(&stream).shutdown(Shutdown::Write);
     let mut buffer = vec![0; 4096];
     let drained = async {
         while stream.readable().await.is_ok() {
@@ -413,5 +416,7 @@ async fn linger(stream: TcpStream) {
             }
         }
     };
-    let _ = timeout(LINGER, drained).await;
+    if timeout(LINGER, drained).await.is_err() {
+        let _ = stream.set_zero_linger();
+    }
 }
