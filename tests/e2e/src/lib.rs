@@ -15,13 +15,14 @@ pub use pool::Pool;
 pub use scene::{Scene, Seen, VERSION};
 pub use shared::{Shared, Turn};
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use fairlead_lab::{Client, Family, Lab, Transport, ensure, wait_for};
 use ipnet::IpNet;
+use serde_json::Value;
 
 /// One second.
 pub const SECOND: Duration = Duration::from_secs(1);
@@ -118,6 +119,17 @@ pub fn expect_sessions(lab: &Lab, limit: Duration) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// When each established session of a node came up, by the name of the peer; what its Speaker object says.
+pub fn established_since(lab: &Lab, node: &str) -> Result<BTreeMap<String, String>> {
+    let speaker = lab.api()?.get(VERSION, "Speaker", None, node)?;
+    let sessions = speaker.pointer("/status/sessions").and_then(Value::as_array);
+    let since = |session: &Value| {
+        let field = |name: &str| session.get(name).and_then(Value::as_str).map(str::to_owned);
+        Some((field("peer")?, field("uptimeSince")?))
+    };
+    Ok(sessions.into_iter().flatten().filter_map(since).collect())
 }
 
 /// Waits until the LAN client finds `ip` at exactly `node`.
