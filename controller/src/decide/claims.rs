@@ -97,6 +97,7 @@ impl Index {
             {
                 claims.push(other.clone());
             }
+            self.ipam.forget_last_holder(ip);
         }
         self.ipam.unclaim(key);
         claims.iter().for_each(|other| self.ipam.unclaim(other));

@@ -229,6 +229,16 @@ impl Cluster {
         self.tell(&Seen::Config(config));
     }
 
+    pub(super) fn wait(&mut self, seconds: i64) {
+        self.now = Timestamp::from_second(self.now.as_second() + seconds).unwrap();
+        for leader in &mut self.leaders {
+            if leader.index.poll_timeout().is_some_and(|due| due <= self.now) {
+                leader.index.timeout(self.now);
+            }
+            leader.queue(self.now);
+        }
+    }
+
     /// One watch brings one thing.
     pub(super) fn deliver(&mut self, leader: usize, watch: usize) {
         let leader = &mut self.leaders[leader];

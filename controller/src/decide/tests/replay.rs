@@ -119,7 +119,7 @@ pub(super) fn pools_of(variants: [u8; 3]) -> Config {
 }
 
 const REFUSED: u8 = 6;
-const POOLS: u8 = 15;
+pub(super) const POOLS: u8 = 15;
 
 /// Who had an address that is still allowed, wanted the same before and after, and lost it. Must be empty.
 fn moved(before: &BTreeMap<String, String>, world: &World, touched: &str) -> Vec<String> {

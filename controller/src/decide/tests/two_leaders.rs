@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::cluster::Cluster;
-use super::replay::{cases, pools_of, variant};
+use super::replay::{POOLS, cases, pools_of, variant};
 use super::*;
 use crate::fixtures::pool;
 
@@ -18,6 +18,7 @@ enum Step {
     Send { leader: usize, which: usize },
     Arrive { leader: usize, which: usize },
     Restart { leader: usize },
+    Wait { seconds: i64 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -32,11 +33,9 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (leader(), any::<usize>()).prop_map(|(leader, which)| Step::Send { leader, which }),
         6 => (leader(), any::<usize>()).prop_map(|(leader, which)| Step::Arrive { leader, which }),
         1 => leader().prop_map(|leader| Step::Restart { leader }),
+        1 => (1..4i64).prop_map(|seconds| Step::Wait { seconds }),
     ]
 }
-
-/// Kinds of pools, without those that keep addresses for a time.
-const POOLS: u8 = 13;
 
 fn claim_of(kind: u8) -> Value {
     match kind {
@@ -69,8 +68,12 @@ proptest! {
                 Step::Send { leader, which } => cluster.send(leader, which),
                 Step::Arrive { leader, which } => cluster.arrive(leader, which),
                 Step::Restart { leader } => cluster.restart(leader),
+                Step::Wait { seconds } => cluster.wait(seconds),
             }
         }
+        // Each knows only the releases that it saw, and gives its own reason: they agree once nothing is kept back.
+        let _ = cluster.come_to_rest();
+        cluster.wait(10);
         cluster.check();
     }
 }
@@ -112,4 +115,14 @@ fn the_loser_gets_another_address_where_there_is_one() {
     cluster.check();
     let shown: Vec<_> = cluster.api.shown().into_values().collect();
     assert_eq!(shown, [["1.2.3.0"], ["1.2.3.1"]]);
+}
+
+#[test]
+fn what_a_service_was_only_meant_to_get_is_not_kept_for_it_from_a_claim() {
+    let mut cluster = Cluster::new(pools_of([1, 2, 5]));
+    cluster.configure(pools_of([13, 0, 0])); // reuseAfter
+    cluster.apply(service("s1", aged(1)));
+    cluster.claim("c0", &claim_of(3));
+    cluster.deliver(0, 1); // the first decides on the claim, the second on the Service
+    assert!(cluster.come_to_rest().is_some(), "they fight: {:?}", cluster.api.shown());
 }
