@@ -1,0 +1,296 @@
+//! What of a lab is started, and in which order.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
+
+use anyhow::{Context as _, Result, bail};
+
+use super::objects::{install, pod_name};
+use super::{Lab, LabNode};
+use crate::addresses::{MAX_NODES, POD_PORT};
+use crate::api::Api;
+use crate::api_server::ApiServer;
+use crate::binaries;
+use crate::process::{Process, Spec};
+use crate::router::Router;
+use crate::state::{self, Reaper};
+use crate::sys;
+use crate::topology::{self, Network, Size};
+
+/// Port of the metrics of the first controller; the others have the ports after it.
+const CONTROLLER_METRICS: u16 = 7472;
+/// Ports of the bridge whose frames are dropped.
+const CUT_TABLE: &str = "\
+table bridge cut {
+ set ports { type ifname; }
+ chain forward {
+  type filter hook forward priority 0;
+  iifname @ports drop
+  oifname @ports drop
+ }
+}
+";
+
+/// Which parts of a lab are started.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    size: Size,
+    router_config: String,
+    api: bool,
+    controllers: usize,
+    speakers: bool,
+    controller_args: Vec<String>,
+    speaker_args: Vec<String>,
+    env: Vec<(String, String)>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            size: Size { nodes: 3, pods_per_node: 1 },
+            router_config: String::new(),
+            api: true,
+            controllers: 1,
+            speakers: true,
+            controller_args: Vec::new(),
+            speaker_args: Vec::new(),
+            env: Vec::new(),
+        }
+    }
+}
+
+impl Builder {
+    /// Number of nodes; 3 unless said.
+    #[must_use]
+    pub fn nodes(mut self, nodes: usize) -> Self {
+        self.size.nodes = nodes;
+        self
+    }
+
+    /// Number of pods on each node; 1 unless said.
+    #[must_use]
+    pub fn pods_per_node(mut self, pods: usize) -> Self {
+        self.size.pods_per_node = pods;
+        self
+    }
+
+    /// Lines added to the router's configuration, inside `router bgp`.
+    #[must_use]
+    pub fn router_config(mut self, lines: &str) -> Self {
+        self.router_config = lines.to_owned();
+        self
+    }
+
+    /// Only the network, the router and the pods.
+    #[must_use]
+    pub fn network_only(mut self) -> Self {
+        self.api = false;
+        self
+    }
+
+    /// With an API server, but without controller and speakers.
+    #[must_use]
+    pub fn without_fairlead(mut self) -> Self {
+        self.controllers = 0;
+        self.speakers = false;
+        self
+    }
+
+    /// Number of controllers; 1 unless said. They are `controller-1`, `controller-2`, … to each other.
+    #[must_use]
+    pub fn controllers(mut self, controllers: usize) -> Self {
+        self.controllers = controllers;
+        self
+    }
+
+    /// More arguments for every controller.
+    #[must_use]
+    pub fn controller_arg(mut self, arg: &str) -> Self {
+        self.controller_args.push(arg.to_owned());
+        self
+    }
+
+    /// More arguments for every speaker.
+    #[must_use]
+    pub fn speaker_arg(mut self, arg: &str) -> Self {
+        self.speaker_args.push(arg.to_owned());
+        self
+    }
+
+    /// A variable for controllers and speakers.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Brings the lab up.
+    ///
+    /// # Errors
+    /// Without root, with a program missing, or when a part does not come up; what came up is taken down again.
+    pub fn start(self) -> Result<Lab> {
+        if !sys::is_root() {
+            bail!("the lab makes network namespaces and needs root; run it with sudo");
+        }
+        if self.size.nodes == 0 || self.size.nodes > MAX_NODES || self.size.pods_per_node > 200 {
+            bail!("a lab has 1 to {MAX_NODES} nodes and at most 200 pods on each");
+        }
+        state::sweep()?;
+        let id = state::claim()?;
+        // From here on the reaper cleans up, whatever happens.
+        let mut reaper = Reaper::start(&binaries::find("fairlead-lab")?, &id)?;
+        match self.build(&id) {
+            Ok(parts) => Ok(parts.into_lab(id, reaper)),
+            Err(error) => {
+                let logs = reaper.keep_logs(&id)?;
+                Err(error.context(format!("lab {id} did not come up; its logs are in {}", logs.display())))
+            }
+        }
+    }
+
+    fn build(&self, id: &str) -> Result<Parts> {
+        let (dir, logs) = (state::dir(id), state::logs(id));
+        let network = topology::build(id, self.size).context("build the network")?;
+        network
+            .lan
+            .feed(Command::new("nft").args(["-f", "-"]), CUT_TABLE)
+            .context("nftables in the bridge's namespace")?;
+        // FRR and the API server take their time, and do not need each other.
+        std::thread::scope(|scope| {
+            let router = scope.spawn(|| Router::start(&network.router, &dir, &logs, &self.router_config));
+            let pods = self.start_pods(&network, &logs)?;
+            let control =
+                self.api.then(|| self.start_control_plane(id, &network, &dir, &logs)).transpose()?;
+            let router = match router.join() {
+                Ok(router) => router.context("start FRR")?,
+                Err(panic) => std::panic::resume_unwind(panic),
+            };
+            anyhow::Ok((router, pods, control))
+        })
+        .map(|(router, nodes, control)| Parts { network, router, nodes, control })
+    }
+
+    fn start_pods(&self, network: &Network, logs: &Path) -> Result<Vec<LabNode>> {
+        let program = binaries::find("fairlead-lab")?;
+        let mut nodes = Vec::new();
+        for node in &network.nodes {
+            let mut pods = Vec::new();
+            for (k, netns) in node.pods.iter().enumerate() {
+                let name = pod_name(&node.name, k + 1);
+                let spec = Spec::new(&name, &program)
+                    .args(["pod", "--name", &name, "--node", &node.name, "--port"])
+                    .arg(POD_PORT.to_string());
+                pods.push(Process::start(spec, netns, logs)?);
+            }
+            nodes.push(LabNode { name: node.name.clone(), index: node.index, pods, speaker: None });
+        }
+        Ok(nodes)
+    }
+
+    fn start_control_plane(&self, id: &str, network: &Network, dir: &Path, logs: &Path) -> Result<Control> {
+        let server = ApiServer::start(&network.control_plane, dir, logs).context("start the API server")?;
+        let api = Api::connect(&network.control_plane, server.kubeconfig())?;
+        install(&api, network).context("install the cluster's objects")?;
+        let kubeconfig = server.kubeconfig().to_owned();
+
+        let mut cluster = Spec::new("cluster", binaries::find("fairlead-lab")?)
+            .args(["cluster", "--lab", id, "--kubeconfig"])
+            .arg(&kubeconfig)
+            .arg("--nodes")
+            .arg(self.size.nodes.to_string());
+        if let Some(kube_proxy) = binaries::kubernetes("kube-proxy") {
+            cluster = cluster.arg("--no-proxy");
+            for node in &network.nodes {
+                Process::start(kube_proxy_spec(&kube_proxy, &kubeconfig, &node.name), &node.netns, logs)?;
+            }
+        }
+        let cluster = Process::start(cluster, &network.control_plane, logs)?;
+
+        let daemon = |name: &str, program: &str, args: &[String]| -> Result<Spec> {
+            let mut spec = Spec::new(name, binaries::find(program)?)
+                .arg("--kubeconfig")
+                .arg(&kubeconfig)
+                .args(args.iter().cloned());
+            for (name, value) in &self.env {
+                spec = spec.env(name, value.clone());
+            }
+            Ok(spec)
+        };
+        let mut controllers = Vec::new();
+        for (k, port) in (1..=self.controllers).zip(CONTROLLER_METRICS..) {
+            let name = controller_name(k);
+            let spec = daemon(&name, "fairlead-controller", &self.controller_args)?
+                .env("FAIRLEAD_POD_NAME", &name)
+                .env("FAIRLEAD_METRICS_ADDR", format!(":{port}"));
+            controllers.push(Process::start(spec, &network.control_plane, logs)?);
+        }
+        let mut speakers = BTreeMap::new();
+        if self.speakers {
+            for node in &network.nodes {
+                let spec = daemon(&format!("speaker-{}", node.name), "fairlead-speaker", &self.speaker_args)?
+                    .args(["--node-name", &node.name]);
+                speakers.insert(node.name.clone(), Process::start(spec, &node.netns, logs)?);
+            }
+        }
+        Ok(Control { server, api, cluster, controllers, speakers })
+    }
+}
+
+struct Control {
+    server: ApiServer,
+    api: Api,
+    cluster: Process,
+    controllers: Vec<Process>,
+    speakers: BTreeMap<String, Process>,
+}
+
+struct Parts {
+    network: Network,
+    router: Router,
+    nodes: Vec<LabNode>,
+    control: Option<Control>,
+}
+
+impl Parts {
+    fn into_lab(self, id: String, reaper: Reaper) -> Lab {
+        let Self { network, router, mut nodes, control } = self;
+        let mut lab = Lab {
+            id,
+            network,
+            router,
+            nodes: Vec::new(),
+            api_server: None,
+            api: None,
+            controllers: Vec::new(),
+            cluster: None,
+            reaper: Mutex::new(reaper),
+        };
+        if let Some(mut control) = control {
+            for node in &mut nodes {
+                node.speaker = control.speakers.remove(&node.name);
+            }
+            lab.api_server = Some(control.server);
+            lab.api = Some(control.api);
+            lab.controllers = control.controllers;
+            lab.cluster = Some(control.cluster);
+        }
+        lab.nodes = nodes;
+        lab
+    }
+}
+
+/// Name of the controller `k`, counted from 1: that of its process and that of the pod it says it is.
+fn controller_name(k: usize) -> String {
+    format!("controller-{k}")
+}
+
+fn kube_proxy_spec(program: &Path, kubeconfig: &Path, node: &str) -> Spec {
+    Spec::new(format!("kube-proxy-{node}"), program)
+        .arg("--kubeconfig")
+        .arg(kubeconfig)
+        .args(["--proxy-mode", "nftables", "--hostname-override", node])
+        .args(["--conntrack-max-per-core", "0", "--conntrack-min", "0"])
+        .args(["--conntrack-tcp-timeout-established", "0", "--conntrack-tcp-timeout-close-wait", "0"])
+}

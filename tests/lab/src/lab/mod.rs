@@ -1,0 +1,257 @@
+//! A running lab: the handles on its parts, and what can be done to it.
+
+mod builder;
+mod objects;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::addresses::{self, Mac};
+use crate::api::Api;
+use crate::api_server::ApiServer;
+use crate::capture::Capture;
+use crate::probe::Client;
+use crate::process::Process;
+use crate::router::Router;
+use crate::state::{self, Reaper};
+use crate::topology::{self, LAN_INTERFACE, Network};
+use crate::wait::wait_for;
+
+pub use builder::Builder;
+pub use objects::{NAMESPACE, pod_name};
+
+/// A node of the lab.
+#[derive(Debug)]
+pub struct LabNode {
+    name: String,
+    index: usize,
+    pods: Vec<Process>,
+    speaker: Option<Process>,
+}
+
+/// A running lab. Dropping it takes everything down.
+#[derive(Debug)]
+pub struct Lab {
+    id: String,
+    network: Network,
+    router: Router,
+    nodes: Vec<LabNode>,
+    api_server: Option<ApiServer>,
+    api: Option<Api>,
+    controllers: Vec<Process>,
+    cluster: Option<Process>,
+    // Last: when it goes, so does the lab.
+    reaper: Mutex<Reaper>,
+}
+
+/// What happens to the link light when a cable is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// The host sees its link go down.
+    Lost,
+    /// Frames vanish between host and switch, the link stays up.
+    Kept,
+}
+
+impl LabNode {
+    /// `n1`, `n2`, …
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its addresses on the LAN.
+    pub fn addresses(&self) -> [IpAddr; 2] {
+        addresses::node(self.index).both()
+    }
+
+    /// The Ethernet address of its LAN interface.
+    pub fn mac(&self) -> Mac {
+        addresses::lan_mac(addresses::node(self.index))
+    }
+
+    /// Addresses of its pod `k`, counted from 1.
+    pub fn pod_addresses(&self, k: usize) -> [IpAddr; 2] {
+        addresses::pod(self.index, k).both()
+    }
+
+    /// The servers of its pods.
+    pub fn pods(&self) -> &[Process] {
+        &self.pods
+    }
+
+    /// Its speaker.
+    ///
+    /// # Errors
+    /// When the lab was made without.
+    pub fn speaker(&self) -> Result<&Process> {
+        self.speaker.as_ref().context("this lab has no speakers")
+    }
+}
+
+impl Lab {
+    /// A lab of three nodes with everything, unless told otherwise.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Its id: the prefix of its namespaces.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Folder of its files.
+    pub fn dir(&self) -> PathBuf {
+        state::dir(&self.id)
+    }
+
+    /// Its namespaces.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The router.
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
+    /// The nodes.
+    pub fn nodes(&self) -> &[LabNode] {
+        &self.nodes
+    }
+
+    /// A node by name.
+    pub fn node(&self, name: &str) -> Result<&LabNode> {
+        self.nodes.iter().find(|node| node.name == name).with_context(|| format!("no node {name}"))
+    }
+
+    /// The client on the LAN.
+    pub fn client(&self) -> Client {
+        Client::new(&self.network.client)
+    }
+
+    /// The client behind the router.
+    pub fn remote(&self) -> Client {
+        Client::new(&self.network.remote)
+    }
+
+    /// The API.
+    ///
+    /// # Errors
+    /// When the lab was made without.
+    pub fn api(&self) -> Result<&Api> {
+        self.api.as_ref().context("this lab has no API server")
+    }
+
+    /// The API server.
+    ///
+    /// # Errors
+    /// When the lab was made without.
+    pub fn api_server(&self) -> Result<&ApiServer> {
+        self.api_server.as_ref().context("this lab has no API server")
+    }
+
+    /// The first controller.
+    ///
+    /// # Errors
+    /// When the lab was made without.
+    pub fn controller(&self) -> Result<&Process> {
+        self.controllers.first().context("this lab has no controller")
+    }
+
+    /// All controllers, in the order of their names.
+    pub fn controllers(&self) -> &[Process] {
+        &self.controllers
+    }
+
+    /// The process that stands in for EndpointSlice controller and kube-proxy.
+    ///
+    /// # Errors
+    /// When the lab was made without.
+    pub fn cluster(&self) -> Result<&Process> {
+        self.cluster.as_ref().context("this lab has no API server")
+    }
+
+    /// Cuts the cable between a node and the switch.
+    pub fn cut(&self, node: &str, carrier: Carrier) -> Result<()> {
+        let port = &self.node(node)?.name;
+        match carrier {
+            Carrier::Lost => topology::batch(&self.network.lan, &format!("link set {port} down\n")),
+            Carrier::Kept => self.nft_lan(&format!("add element bridge cut ports {{ \"{port}\" }}\n")),
+        }
+    }
+
+    /// Mends all cables.
+    pub fn mend(&self) -> Result<()> {
+        let up: String = self.nodes.iter().map(|node| format!("link set {} up\n", node.name)).collect();
+        topology::batch(&self.network.lan, &up)?;
+        self.nft_lan("flush set bridge cut ports\n")
+    }
+
+    /// Captures what passes the cable of `node`, seen at the switch.
+    pub fn capture_node(&self, node: &str) -> Result<Capture> {
+        Capture::start(&self.network.lan, &self.node(node)?.name)
+    }
+
+    /// Captures what the LAN client sends and receives.
+    pub fn capture_client(&self) -> Result<Capture> {
+        Capture::start(&self.network.client, LAN_INTERFACE)
+    }
+
+    /// Captures what the router sends and receives on the LAN.
+    pub fn capture_router(&self) -> Result<Capture> {
+        Capture::start(&self.network.router, LAN_INTERFACE)
+    }
+
+    /// The name of the node with this Ethernet address.
+    pub fn node_of(&self, mac: Mac) -> Option<&str> {
+        self.nodes.iter().find(|node| node.mac() == mac).map(LabNode::name)
+    }
+
+    /// The node that answers ARP or NDP for `ip` when the LAN client asks anew; `None` when nobody does.
+    pub fn owner(&self, ip: IpAddr) -> Result<Option<&str>> {
+        match self.client().resolve(ip)? {
+            None => Ok(None),
+            Some(mac) => Ok(Some(self.node_of(mac).with_context(|| format!("{ip} is at {mac}, no node's"))?)),
+        }
+    }
+
+    /// Waits until some node answers for `ip`.
+    pub fn wait_for_owner(&self, ip: IpAddr, limit: Duration) -> Result<&str> {
+        wait_for(format!("a node to answer for {ip}"), limit, || self.owner(ip)?.context("nobody answers"))
+    }
+
+    /// Sets the readiness of a pod, `k` counted from 1.
+    pub fn set_ready(&self, node: &str, k: usize, ready: bool) -> Result<()> {
+        let node = self.node(node)?;
+        self.api()?.apply_status(objects::pod_object(node.index, &node.name, k, ready))
+    }
+
+    /// Leaves the lab running after the end of this process.
+    pub fn keep(&self) -> Result<()> {
+        self.reaper.lock().unwrap_or_else(PoisonError::into_inner).keep()
+    }
+
+    /// Keeps the logs when the lab goes; where they will be.
+    pub fn keep_logs(&self) -> Result<PathBuf> {
+        self.reaper.lock().unwrap_or_else(PoisonError::into_inner).keep_logs(&self.id)
+    }
+
+    fn nft_lan(&self, script: &str) -> Result<()> {
+        self.network.lan.feed(Command::new("nft").args(["-f", "-"]), script).map(drop)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Ok(logs) = self.keep_logs()
+        {
+            eprintln!("logs of lab {} will be in {}", self.id, logs.display());
+        }
+    }
+}
