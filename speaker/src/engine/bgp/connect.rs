@@ -1,18 +1,23 @@
-//! How a peer of the configuration becomes a session and a connection.
+//! How a peer of the configuration becomes a session and a connection, and how that is closed.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 use fairlead_bgp::{Family, PeerAs, SessionConfig};
 use fairlead_crds::config::{Peer, PeerAddress, PeerAsn};
 use fairlead_net::tcp::{ConnectOptions, connect};
+use socket2::SockRef;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use super::{Shared, router_id};
 
 /// For how long a peer keeps the routes of a speaker that restarts (RFC 4724), FRR's default.
 const RESTART_TIME: Duration = Duration::from_secs(120);
+
+/// How long the peer may take to close its end, so that our last words are not lost to a reset.
+const LINGER: Duration = Duration::from_millis(300);
 
 /// Parameters of the session, or why there can be none.
 pub(super) fn session_config(peer: &Peer, shared: &Shared) -> Result<SessionConfig, String> {
@@ -69,6 +74,32 @@ pub(super) async fn dial(peer: Peer, shared: Shared) -> Result<TcpStream, String
         options.md5_key = Some(shared.passwords.get(secret).await?);
     }
     connect(&options).await.map_err(|error| error.to_string())
+}
+
+/// Closes our end and reads until the peer closes its: a socket closed with unread bytes resets the connection, and
+/// the peer would lose what we said last. Returns whether the peer closed.
+pub(super) async fn linger(stream: &TcpStream) -> bool {
+    let _ = SockRef::from(stream).shutdown(Shutdown::Write);
+    let mut buffer = vec![0; 4096];
+    let drained = async {
+        while stream.readable().await.is_ok() {
+            match stream.try_read(&mut buffer) {
+                Ok(0) => return,
+                Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return,
+                _ => {}
+            }
+        }
+    };
+    timeout(LINGER, drained).await.is_ok()
+}
+
+/// Closes a connection that failed. Where the peer does not answer, it is reset: otherwise the kernel sends our last
+/// words again and again, and over a path that has come back they reach the peer in the midst of the next session. FRR 8
+/// then loses track of that session, where its neighbors are dynamic.
+pub(super) async fn abandon(stream: TcpStream) {
+    if !linger(&stream).await {
+        let _ = stream.set_zero_linger();
+    }
 }
 
 #[cfg(test)]

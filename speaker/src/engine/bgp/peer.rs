@@ -1,14 +1,12 @@
 //! The task of one peer: it drives a session with a TCP connection, time and commands.
 
 use std::future::Future;
-use std::net::Shutdown;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use fairlead_bgp::{CeaseSubcode, DownReason, Event, Session, SessionEvent, State, Withheld};
 use fairlead_crds::config::{Peer, PeerAddress};
 use jiff::Timestamp;
-use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -16,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::attributes::Translator;
-use super::connect::{dial, session_config};
+use super::connect::{abandon, dial, linger, session_config};
 use super::next_hops::next_hops;
 use super::{Command, Shared};
 use crate::engine::until;
@@ -28,9 +26,6 @@ const CHUNK: usize = 64 * 1024;
 
 /// How long withdrawals may take when a session is closed.
 const WITHDRAW: Duration = Duration::from_millis(800);
-
-/// How long the peer may take to close its end, so that our last words are not lost to a reset.
-const LINGER: Duration = Duration::from_millis(300);
 
 type Dialling = Pin<Box<dyn Future<Output = Result<TcpStream, String>> + Send>>;
 
@@ -247,7 +242,7 @@ impl PeerTask {
                     SessionEvent::Close => {
                         let _ = self.write();
                         if let Some(stream) = self.stream.take() {
-                            tokio::spawn(linger(stream));
+                            tokio::spawn(abandon(stream));
                         }
                         self.hang_up();
                     }
@@ -325,7 +320,7 @@ impl PeerTask {
             if event == SessionEvent::Close {
                 let _ = self.write();
                 if let Some(stream) = self.stream.take() {
-                    linger(stream).await;
+                    linger(&stream).await;
                 }
             }
         }
@@ -395,28 +390,5 @@ fn address(peer: &Peer) -> String {
     match &peer.address {
         PeerAddress::Ip(address) => address.to_string(),
         PeerAddress::Interface(name) => name.clone(),
-    }
-}
-
-/// Closes our end and reads until the peer closes its: a socket closed with unread bytes resets the connection, and
-/// the peer would lose what we said last.
-///
-/// Where the peer does not answer, the connection is reset: otherwise the kernel sends our last words again and again,
-/// and over a path that has come back they reach the peer in the midst of the next session. FRR 8 then loses track of
-/// that session, where its neighbors are dynamic.
-async fn linger(stream: TcpStream) {
-    let _ = SockRef::from(&stream).shutdown(Shutdown::Write);
-    let mut buffer = vec![0; 4096];
-    let drained = async {
-        while stream.readable().await.is_ok() {
-            match stream.try_read(&mut buffer) {
-                Ok(0) => return,
-                Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return,
-                _ => {}
-            }
-        }
-    };
-    if timeout(LINGER, drained).await.is_err() {
-        let _ = stream.set_zero_linger();
     }
 }
