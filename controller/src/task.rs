@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use fairlead_crds::api::{BFDProfile, BGPAdvertisement, BGPPeer, Community, IPAddressPool, L2Advertisement};
 use fairlead_crds::claim::Claim;
 use fairlead_crds::config::Labels;
+use fairlead_crds::resolve::{Kind, ObjectRef};
 use fairlead_crds::service::ObjectKey;
 use fairlead_runtime::http;
 use fairlead_runtime::watch::Change;
@@ -22,7 +23,7 @@ use crate::lease::Leadership;
 use crate::metrics::Metrics;
 use crate::secret::ensure_mesh_secret;
 use crate::send::send;
-use crate::writer::{Answer, Target, Write, Writer};
+use crate::writer::{Answer, Body, Target, Write, Writer};
 
 /// What the watches tell.
 pub enum Message {
@@ -57,6 +58,7 @@ pub struct Seen {
 /// How a write went.
 pub struct Done {
     target: Target,
+    write: Write,
     answer: Answer,
     at: Instant,
 }
@@ -178,9 +180,10 @@ impl Task {
             self.pools_changed(names);
         } else if self.index.is_deciding() {
             // Its status changed: by us, or it is put right.
-            let patches: Vec<_> =
-                seen.iter().filter_map(|object| self.configuration.patch(object, now)).collect();
-            patches.into_iter().for_each(|patch| self.write(patch));
+            for object in &seen {
+                let patch = self.configuration.patch(object, now);
+                self.write(object.reference(), Part::Status, patch);
+            }
         }
     }
 
@@ -189,8 +192,9 @@ impl Task {
         self.pools_changed(self.configuration.pool_names().map(str::to_owned).collect());
         self.dirty_pools.extend(self.metrics.pools());
         if self.index.is_deciding() {
-            let patches = self.configuration.patches(now);
-            patches.into_iter().for_each(|patch| self.write(patch));
+            for (object, patch) in self.configuration.patches(now) {
+                self.write(object, Part::Status, patch);
+            }
         }
     }
 
@@ -207,11 +211,13 @@ impl Task {
     }
 
     /// A write came back.
-    pub fn done(&mut self, Done { target, answer, at }: Done) {
+    pub fn done(&mut self, Done { target, write, answer, at }: Done) {
         let time = self.writer.done(at, &target, &answer, rand::random());
         self.metrics.wrote(&answer, time);
-        if let (Target::Finalizers(pool), Answer::Written(version)) = (&target, &answer) {
-            self.configuration.finalizer_written(&pool.name, self.index.ipam(), version);
+        if let (Target::Finalizers(pool), Body::Object(body), Answer::Written(version)) =
+            (&target, &*write.patch, &answer)
+        {
+            self.configuration.finalizers_written(&pool.name, body, version);
             self.dirty_pools.insert(pool.name.clone());
         }
         // After a write that was done, the watch shows what is there; after one without an answer, it may yet arrive.
@@ -355,7 +361,12 @@ impl Task {
                 // Nothing is waited for beyond the end of leadership.
                 let sent = send(&client, &target, &write);
                 let answer = tokio::time::timeout_at(until.into(), sent).await;
-                Done { target, answer: answer.unwrap_or(Answer::Unavailable(None)), at: Instant::now() }
+                Done {
+                    target,
+                    write,
+                    answer: answer.unwrap_or(Answer::Unavailable(None)),
+                    at: Instant::now(),
+                }
             });
         }
     }
@@ -369,11 +380,12 @@ impl Task {
         self.pools_changed(touched.iter().map(|name| name.to_string()).collect());
         self.pools_urgent |= self.index.take_newly_released();
         for name in std::mem::take(&mut self.unprotected_pools) {
-            if let Some(patch) = self.configuration.finalizer_patch(&name, self.index.ipam()) {
+            let patch = self.configuration.finalizer_patch(&name, self.index.ipam());
+            if patch.is_some() {
                 // Once it is written, the status follows.
                 self.dirty_pools.remove(&name);
-                self.write(patch);
             }
+            self.write(pool_named(name), Part::Main, patch);
         }
         let now = Instant::now();
         if self.dirty_pools.is_empty() || self.pools_due().is_some_and(|due| now < due) {
@@ -383,9 +395,8 @@ impl Task {
         self.pools_urgent = false;
         for name in std::mem::take(&mut self.dirty_pools) {
             self.metrics.pool(&self.index, &name);
-            if let Some(patch) = self.configuration.pool_patch(&name, self.index.ipam(), Timestamp::now()) {
-                self.write(patch);
-            }
+            let patch = self.configuration.pool_patch(&name, self.index.ipam(), Timestamp::now());
+            self.write(pool_named(name), Part::Status, patch);
         }
     }
 
@@ -400,12 +411,16 @@ impl Task {
         Some(self.pools_written? + interval)
     }
 
-    fn write(&mut self, patch: ObjectPatch) {
-        let object = patch.object.clone();
-        let target = match patch.part {
+    /// What is to be written to a part of an object, or that nothing is (any more).
+    fn write(&mut self, object: ObjectRef, part: Part, patch: Option<ObjectPatch>) {
+        let target = match part {
             Part::Status => Target::Object(object),
             Part::Main => Target::Finalizers(object),
         };
-        self.writer.put(target, Some(patch.into()));
+        self.writer.put(target, patch.map(Write::from));
     }
+}
+
+fn pool_named(name: String) -> ObjectRef {
+    ObjectRef { kind: Kind::IPAddressPool, name }
 }

@@ -25,6 +25,9 @@ pub use window::Window;
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
 /// Pauses of all writes after the API server did not answer, or asked for patience, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Pause after the API server refused what an object should say: what refuses it, an admission policy say, may change,
+/// and nothing tells us.
+const REFUSED: Duration = Duration::from_secs(5 * 60);
 
 /// What is written to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,7 +97,7 @@ pub enum Answer {
     Conflict,
     /// The object is gone.
     Gone,
-    /// The API server refuses this write and always will.
+    /// The API server refuses what the write says.
     Invalid,
     /// This write failed and may work later.
     Failed,
@@ -125,6 +128,15 @@ struct Pending {
     place: Place,
     /// While it was in flight, there was a newer word.
     superseded: bool,
+    /// The API server refused it.
+    refused: bool,
+}
+
+impl Pending {
+    fn new(write: Write, place: Place) -> Self {
+        let backoff = Backoff::new(RETRY.0, RETRY.1);
+        Self { write, backoff, place, superseded: false, refused: false }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -165,18 +177,17 @@ impl Writer {
         }
         let Some(write) = write else { return };
         if self.in_flight.contains_key(&target) {
-            let backoff = Backoff::new(RETRY.0, RETRY.1);
-            self.pending.insert(target, Pending { write, backoff, place: Place::Behind, superseded: false });
+            self.pending.insert(target, Pending::new(write, Place::Behind));
             return;
         }
-        // It keeps its place in the queue, and its pause after a failure.
-        let (place, backoff) = match dropped {
-            Some(Pending { place: place @ (Place::Ready(_) | Place::Delayed(_)), backoff, .. }) => {
-                (place, backoff)
+        let pending = match dropped {
+            // It keeps its place in the queue, and its pause after a failure; but what was refused may be right now.
+            Some(old) if old.place != Place::Behind && (!old.refused || old.write == write) => {
+                Pending { write, ..old }
             }
-            _ => (self.next_place(), Backoff::new(RETRY.0, RETRY.1)),
+            _ => Pending::new(write, self.next_place()),
         };
-        self.enqueue(target, Pending { write, backoff, place, superseded: false });
+        self.enqueue(target, pending);
     }
 
     /// What to send now, if anything. It is in flight until [`Writer::done`].
@@ -245,19 +256,21 @@ impl Writer {
         let later = match answer {
             // What was decided on the version that was just replaced must fail. The watch brings the new version.
             Answer::Written(version) if on_same_version && *version != sent.write.version => return,
-            Answer::Written(_) | Answer::Gone | Answer::Invalid => false,
+            Answer::Written(_) | Answer::Gone => false,
+            Answer::Invalid => newer.is_none(),
             // The watch brings the newer object and with it a newer word. In case it does not, ask again later.
             Answer::Conflict => newer.is_none() || on_same_version,
             Answer::Failed => true,
             Answer::Unavailable(_) => false,
         };
-        let repeats =
-            matches!(answer, Answer::Conflict | Answer::Failed | Answer::Unavailable(_)) && !sent.superseded;
+        let repeats = !matches!(answer, Answer::Written(_) | Answer::Gone) && !sent.superseded;
         let backoff = sent.backoff.clone();
         let Some(mut again) = newer.or_else(|| repeats.then_some(sent)) else { return };
         if later {
             again.backoff = backoff;
-            again.place = Place::Delayed(now + again.backoff.fail(random));
+            again.refused = *answer == Answer::Invalid;
+            let at_least = if again.refused { REFUSED } else { Duration::ZERO };
+            again.place = Place::Delayed(now + at_least + again.backoff.fail(random));
         } else {
             again.place = self.next_place();
         }

@@ -59,6 +59,10 @@ pub trait Configures: Clone + PartialEq + Sized {
     fn conditions(&self) -> &[Condition];
     /// The object as far as the configuration depends on it.
     fn meaning(&self) -> Self;
+    /// Which object it is.
+    fn reference(&self) -> ObjectRef {
+        ObjectRef { kind: Self::KIND, name: self.metadata().name.clone().unwrap_or_default() }
+    }
 }
 
 macro_rules! configures {
@@ -153,21 +157,20 @@ impl Configuration {
         Some(&self.resolution)
     }
 
-    /// What to write to objects other than pools.
-    pub fn patches(&self, now: Timestamp) -> Vec<ObjectPatch> {
+    /// What to write to each object other than pools, if anything.
+    pub fn patches(&self, now: Timestamp) -> Vec<(ObjectRef, Option<ObjectPatch>)> {
         let Objects { pools: _, l2_advertisements, bgp_advertisements, peers, bfd_profiles, communities } =
             &self.objects;
-        let patch = |patches: &mut Vec<ObjectPatch>, one: Option<ObjectPatch>| patches.extend(one);
         let mut patches = Vec::new();
-        l2_advertisements.iter().for_each(|o| patch(&mut patches, self.patch(o, now)));
-        bgp_advertisements.iter().for_each(|o| patch(&mut patches, self.patch(o, now)));
-        peers.iter().for_each(|o| patch(&mut patches, self.patch(o, now)));
-        bfd_profiles.iter().for_each(|o| patch(&mut patches, self.patch(o, now)));
-        communities.iter().for_each(|o| patch(&mut patches, self.patch(o, now)));
+        patches.extend(l2_advertisements.iter().map(|o| (o.reference(), self.patch(o, now))));
+        patches.extend(bgp_advertisements.iter().map(|o| (o.reference(), self.patch(o, now))));
+        patches.extend(peers.iter().map(|o| (o.reference(), self.patch(o, now))));
+        patches.extend(bfd_profiles.iter().map(|o| (o.reference(), self.patch(o, now))));
+        patches.extend(communities.iter().map(|o| (o.reference(), self.patch(o, now))));
         patches
     }
 
-    /// What to write to an object, other than a pool, that was just seen.
+    /// What to write to an object other than a pool.
     pub fn patch<K: Configures>(&self, object: &K, now: Timestamp) -> Option<ObjectPatch> {
         let accepted = self.accepted(object)?;
         let conditions = with_accepted(object, &accepted, now)?;
@@ -246,7 +249,7 @@ pub(super) fn object_patch<K: Configures>(object: &K, status: Value) -> ObjectPa
     let metadata = object.metadata();
     let resource_version = metadata.resource_version.clone().unwrap_or_default();
     ObjectPatch {
-        object: ObjectRef { kind: K::KIND, name: metadata.name.clone().unwrap_or_default() },
+        object: object.reference(),
         part: Part::Status,
         body: json!({ "metadata": { "resourceVersion": resource_version }, "status": status }),
         resource_version,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fairlead_crds::api::{ACCEPTED, EXHAUSTED, IN_USE, IPAddressPool, IPAddressPoolStatus, ReleasedAddress};
 use fairlead_crds::config::Reclaim;
 use fairlead_crds::keys::POOL_PROTECTION;
-use fairlead_crds::resolve::{Accepted, Kind, ObjectRef};
+use fairlead_crds::resolve::Accepted;
 use fairlead_crds::service::ObjectKey;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -27,17 +27,16 @@ impl Configuration {
         finalizer_patch(self.pool(name)?.0, ipam)
     }
 
-    /// What was decided on a pool's finalizers is written; the pool has this resourceVersion now. So its status can be
-    /// written before the watch shows that.
-    pub fn finalizer_written(&mut self, name: &str, ipam: &Ipam, resource_version: &str) {
-        let Some((pool, _)) = self.pool(name) else { return };
-        let finalizers =
-            finalizer_patch(pool, ipam).map(|patch| patch.body["metadata"]["finalizers"].clone());
-        let finalizers = finalizers.and_then(|list| serde_json::from_value(list).ok());
+    /// The patch `body` of a pool's finalizers is written; the pool has this resourceVersion now. So its status can be
+    /// written before the watch shows that. Of no effect where the watch has shown something newer since.
+    pub fn finalizers_written(&mut self, name: &str, body: &Value, resource_version: &str) {
+        let written = &body["metadata"];
         self.update_pool(name, |pool| {
-            pool.metadata.resource_version = Some(resource_version.to_owned());
-            if finalizers.is_some() {
-                pool.metadata.finalizers = finalizers;
+            if written["resourceVersion"].as_str() == pool.metadata.resource_version.as_deref() {
+                pool.metadata.resource_version = Some(resource_version.to_owned());
+                let finalizers = written["finalizers"].as_array().into_iter().flatten();
+                let finalizers = finalizers.filter_map(Value::as_str).map(str::to_owned);
+                pool.metadata.finalizers = Some(finalizers.collect());
             }
         });
     }
@@ -76,7 +75,7 @@ fn finalizer_patch(pool: &IPAddressPool, ipam: &Ipam) -> Option<ObjectPatch> {
     }
     let resource_version = pool.metadata.resource_version.clone().unwrap_or_default();
     Some(ObjectPatch {
-        object: ObjectRef { kind: Kind::IPAddressPool, name: name.to_owned() },
+        object: pool.reference(),
         part: Part::Main,
         body: json!({ "metadata": { "resourceVersion": resource_version, "finalizers": finalizers } }),
         resource_version,

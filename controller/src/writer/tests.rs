@@ -165,3 +165,23 @@ fn the_api_server_says_how_long_to_wait() {
     assert_eq!(writer.poll(now + Duration::from_secs(2)), None);
     assert!(writer.poll(now + Duration::from_secs(3)).is_some());
 }
+
+#[test]
+fn what_is_refused_is_tried_again_some_minutes_later_and_a_newer_word_at_once() {
+    let (mut writer, now) = (Writer::default(), Instant::now());
+    writer.put(target("s"), write("1", "refused"));
+    assert_eq!(sent(&mut writer, now), ["s:refused"]);
+    writer.done(now, &target("s"), &Answer::Invalid, 0.5);
+    assert_eq!(sent(&mut writer, now + Duration::from_secs(60)), [""; 0]);
+    let again = writer.poll_timeout().unwrap();
+    assert!((REFUSED..REFUSED + RETRY.1).contains(&(again - now)), "{:?}", again - now);
+    assert_eq!(sent(&mut writer, again), ["s:refused"]);
+    writer.put(target("s"), write("2", "newer"));
+    writer.done(again, &target("s"), &Answer::Invalid, 0.5);
+    assert_eq!(sent(&mut writer, again), ["s:newer"]);
+    writer.done(again, &target("s"), &Answer::Invalid, 0.5);
+    writer.put(target("s"), write("2", "newer"));
+    assert_eq!(sent(&mut writer, again), [""; 0], "the same once more");
+    writer.put(target("s"), write("2", "newest"));
+    assert_eq!(sent(&mut writer, again), ["s:newest"]);
+}

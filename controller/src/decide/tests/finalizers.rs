@@ -78,7 +78,7 @@ fn a_pool_has_the_finalizer_while_it_is_in_use_and_retains() {
         if let Some(patch) = patch {
             assert_eq!((patch.part, patch.resource_version.as_str()), (Part::Main, "1"));
             // Known at once to whoever writes the status next, and known from the watch.
-            configuration.finalizer_written("p", &ipam, "2");
+            configuration.finalizers_written("p", &patch.body, "2");
             assert_eq!(configuration.finalizer_patch("p", &ipam), None, "{what}: written once");
             let status = configuration.pool_patch("p", &ipam, now()).unwrap();
             assert_eq!((status.part, status.resource_version.as_str()), (Part::Status, "2"));
@@ -87,6 +87,24 @@ fn a_pool_has_the_finalizer_while_it_is_in_use_and_retains() {
             assert_eq!(configuration.finalizer_patch("p", &ipam), None, "{what}: written once");
         }
     }
+}
+
+#[test]
+fn an_answer_that_comes_after_the_watch_has_shown_more_changes_nothing() {
+    let pool = object("Retain", &[], false);
+    let mut configuration = configuration(vec![pool.clone()]);
+    let ipam = used(&mut configuration, 1, 0);
+    let finalizers = configuration.finalizer_patch("p", &ipam).unwrap();
+    // It is done; the watch shows it before the answer is here, and so the status is written.
+    let there = patched(&pool, &finalizers);
+    configuration.change(Change::Apply(there.clone()));
+    let status = configuration.pool_patch("p", &ipam, now()).unwrap();
+    let mut there = patched(&there, &status);
+    there.metadata.resource_version = Some("3".into());
+    configuration.change(Change::Apply(there));
+    configuration.finalizers_written("p", &finalizers.body, "2");
+    let ipam = used(&mut configuration, 2, 0);
+    assert_eq!(configuration.pool_patch("p", &ipam, now()).unwrap().resource_version, "3");
 }
 
 /// Conditions of p, in use by so many, once all is written.

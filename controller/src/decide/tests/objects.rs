@@ -7,7 +7,7 @@ use fairlead_runtime::watch::Change;
 use kube::core::ResourceExt;
 
 use super::*;
-use crate::decide::objects::{Configuration, ObjectPatch, trim};
+use crate::decide::objects::{Configuration, Configures, ObjectPatch, trim};
 use crate::ipam::{Families, Family};
 
 pub(super) fn pool_object(name: &str, addresses: &[&str]) -> IPAddressPool {
@@ -136,14 +136,12 @@ fn an_advertisement_is_written_once() {
     assert!(configuration.change(Change::Apply(ad.clone())));
     configuration.resolve();
     let patches = configuration.patches(now());
-    assert_eq!(patches.len(), 1);
-    assert_eq!(
-        (patches[0].object.to_string().as_str(), patches[0].resource_version.as_str()),
-        ("L2Advertisement/ad", "5")
-    );
-    ad.status = serde_json::from_value(patches[0].body["status"].clone()).unwrap();
+    let [(object, Some(patch))] = patches.as_slice() else { panic!("{patches:?}") };
+    assert_eq!((object, &patch.object), (&ad.reference(), object));
+    assert_eq!((object.to_string().as_str(), patch.resource_version.as_str()), ("L2Advertisement/ad", "5"));
+    ad.status = serde_json::from_value(patch.body["status"].clone()).unwrap();
     assert!(!configuration.change(Change::Apply(ad.clone())));
-    assert_eq!(configuration.patches(now()), []);
+    assert_eq!(configuration.patches(now()), [(ad.reference(), None)], "and nothing is left to write");
     assert!(configuration.change(Change::Delete(ad.clone())), "{}", ad.name_any());
     configuration.resolve();
     assert_eq!(configuration.patches(now()), []);
