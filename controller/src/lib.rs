@@ -12,6 +12,7 @@ pub mod flags;
 pub mod ipam;
 pub mod lease;
 pub mod metrics;
+pub mod news;
 pub mod run;
 pub mod secret;
 pub mod send;

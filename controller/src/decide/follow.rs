@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::record::Record;
 use super::waiting::{Age, Asker, For, Waiting};
-use super::{Index, Observed};
+use super::{Index, Listed, Observed};
 use crate::ipam::{Ipam, Released};
 
 impl Index {
@@ -31,7 +31,13 @@ impl Index {
         self.pass(services, claims, now);
     }
 
-    /// This controller leads no longer: forgets all that was decided, and only takes note from now on.
+    /// Everything is to be listed anew before it begins to decide.
+    pub fn forget_lists(&mut self) {
+        self.listed = Listed::default();
+    }
+
+    /// This controller leads no longer: forgets all that was decided, and only takes note from now on. What is on the way
+    /// may still arrive.
     pub fn step_down(&mut self) {
         self.deciding = false;
         self.ipam = Ipam::default();
@@ -40,7 +46,8 @@ impl Index {
         self.decisions.clear();
         self.touched.clear();
         for record in self.services.values_mut() {
-            **record = Record::new(record.observed.clone());
+            let promised = std::mem::take(&mut record.promised);
+            **record = Record { promised, ..Record::new(record.observed.clone()) };
         }
         for record in self.claims.values_mut() {
             record.forget();

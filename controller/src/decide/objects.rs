@@ -148,6 +148,11 @@ impl Configuration {
         }
     }
 
+    /// Every kind is to be listed anew before anything is resolved.
+    pub fn forget_lists(&mut self) {
+        self.listed.clear();
+    }
+
     /// Resolves what is there; `None` until every kind was listed once.
     pub fn resolve(&mut self) -> Option<&Resolution> {
         if self.listed.len() < 6 {

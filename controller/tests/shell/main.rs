@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
 
 mod faults;
+mod proxy;
+mod terms;
 mod world;
 
 use std::time::Duration;

@@ -91,3 +91,33 @@ fn who_steps_down_forgets_what_it_decided_and_may_begin_again() {
     assert_eq!(world.result("undecided"), "1.2.3.1");
     assert_eq!(world.writes.iter().map(|key| &*key.name).collect::<Vec<_>>(), ["undecided"]);
 }
+
+#[test]
+fn who_leads_again_at_once_keeps_for_each_what_may_still_arrive_for_it() {
+    let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.9"])]);
+    let mut index = standby(&world);
+    index.begin(Vec::new(), world.now);
+    let decided = |index: &mut Index| -> Vec<StatusPatch> {
+        let decisions = index.take_decisions().into_iter();
+        let patch = |decision| match decision {
+            Decision::Status { patch, .. } => patch.map(|patch| *patch),
+            _ => None,
+        };
+        decisions.filter_map(patch).collect()
+    };
+    let mut sent = Vec::new();
+    for name in ["b", "a"] {
+        world.apply_silently(service(name, json!({}))); // of the same age, to the second
+        index.service_applied(observe(&world.services[&key(name)]).unwrap(), world.now);
+        sent.push(decided(&mut index).pop().unwrap());
+    }
+    index.step_down();
+    index.begin(Vec::new(), world.now);
+    let again = decided(&mut index);
+    assert!(world.write(key("b"), &sent[0]), "what was on the way arrives");
+    for patch in again {
+        world.write(patch.service.clone(), &patch);
+    }
+    let shown = |name: &str| world.services[&key(name)]["status"]["loadBalancer"]["ingress"][0]["ip"].clone();
+    assert_eq!([shown("b"), shown("a")], [json!("1.2.3.0"), json!("1.2.3.1")]);
+}

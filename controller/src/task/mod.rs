@@ -1,13 +1,10 @@
 //! The one task that decides: takes in what the watches tell, and while this controller leads, sends what is decided.
 
+mod configuration;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use fairlead_crds::api::{BFDProfile, BGPAdvertisement, BGPPeer, Community, IPAddressPool, L2Advertisement};
-use fairlead_crds::claim::Claim;
-use fairlead_crds::config::Labels;
-use fairlead_crds::resolve::{Kind, ObjectRef};
-use fairlead_crds::service::ObjectKey;
 use fairlead_runtime::http;
 use fairlead_runtime::watch::Change;
 use jiff::Timestamp;
@@ -15,45 +12,15 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::decide::objects::{Configuration, Configures, ObjectPatch, Part};
-use crate::decide::pools::{POOL_STATUS_INTERVAL, RELEASED_INTERVAL};
-use crate::decide::{Decision, Event, Index, Observed};
+use crate::decide::objects::Configuration;
+use crate::decide::{Decision, Event, Index};
 use crate::events::Events;
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
+use crate::news::{Message, News, Seen};
 use crate::secret::ensure_mesh_secret;
 use crate::send::send;
 use crate::writer::{Answer, Body, Target, Write, Writer};
-
-/// What the watches tell.
-pub enum Message {
-    /// Of Services of type LoadBalancer.
-    Services(Change<Seen>),
-    /// Of claims.
-    Claims(Change<Box<Claim>>),
-    /// Of Namespaces, name and labels.
-    Namespaces(Change<(String, Labels)>),
-    /// Of pools.
-    Pools(Change<IPAddressPool>),
-    /// Of L2 advertisements.
-    L2Advertisements(Change<L2Advertisement>),
-    /// Of BGP advertisements.
-    BgpAdvertisements(Change<BGPAdvertisement>),
-    /// Of BGP peers.
-    Peers(Change<BGPPeer>),
-    /// Of BFD profiles.
-    BfdProfiles(Change<BFDProfile>),
-    /// Of communities.
-    Communities(Change<Community>),
-}
-
-/// A Service; `ours` is `None` when it is of another class.
-pub struct Seen {
-    /// Namespace and name.
-    pub key: ObjectKey,
-    /// What decisions need of it.
-    pub ours: Option<Box<Observed>>,
-}
 
 /// How a write went.
 pub struct Done {
@@ -72,6 +39,8 @@ pub struct Task {
     leadership: watch::Receiver<Leadership>,
     /// The term in which it decides.
     term: Option<u64>,
+    /// Which watches it listens to.
+    round: u64,
     events: Events,
     /// Events that are not handed on yet: first of all it must be known whether writes wait.
     news: Vec<Event>,
@@ -80,6 +49,8 @@ pub struct Task {
     configured: bool,
     writer: Writer,
     in_flight: JoinSet<Done>,
+    /// What was sent, and may or may not have arrived.
+    unanswered: BTreeSet<Target>,
     /// What runs beside.
     background: JoinSet<()>,
     /// Pools whose status may have to be written.
@@ -109,11 +80,13 @@ impl Task {
             metrics,
             leadership,
             term: None,
+            round: 0,
             index: Index::default(),
             configuration: Configuration::default(),
             configured: false,
             writer: Writer::default(),
             in_flight: JoinSet::new(),
+            unanswered: BTreeSet::new(),
             background: JoinSet::new(),
             dirty_pools: BTreeSet::new(),
             unprotected_pools: BTreeSet::new(),
@@ -122,8 +95,16 @@ impl Task {
         }
     }
 
+    /// The round of the watches that it listens to. When it is another, all kinds are to be listed anew.
+    pub fn round(&self) -> u64 {
+        self.round
+    }
+
     /// Takes in what a watch tells.
-    pub fn take_in(&mut self, message: Message, now: Timestamp) {
+    pub fn take_in(&mut self, News { round, message }: News, now: Timestamp) {
+        if round != self.round {
+            return;
+        }
         let began = Instant::now();
         match message {
             Message::Services(change) => self.services(change, now),
@@ -163,41 +144,6 @@ impl Task {
         }
     }
 
-    fn objects<K: Configures>(&mut self, change: Change<K>, now: Timestamp) {
-        let seen = match &change {
-            Change::Apply(object) => vec![object.clone()],
-            Change::Reset(objects) => objects.clone(),
-            Change::Delete(_) => Vec::new(),
-        };
-        let names: Vec<String> = seen.iter().filter_map(|object| object.metadata().name.clone()).collect();
-        if self.configuration.change(change) {
-            if let Some(resolution) = self.configuration.resolve() {
-                self.index.set_config(resolution.config.clone(), now);
-                self.configured = true;
-                self.write_configuration(now);
-            }
-        } else if K::is_pool() {
-            self.pools_changed(names);
-        } else if self.index.is_deciding() {
-            // Its status changed: by us, or it is put right.
-            for object in &seen {
-                let patch = self.configuration.patch(object, now);
-                self.write(object.reference(), Part::Status, patch);
-            }
-        }
-    }
-
-    /// Writes what has changed with the configuration as a whole.
-    fn write_configuration(&mut self, now: Timestamp) {
-        self.pools_changed(self.configuration.pool_names().map(str::to_owned).collect());
-        self.dirty_pools.extend(self.metrics.pools());
-        if self.index.is_deciding() {
-            for (object, patch) in self.configuration.patches(now) {
-                self.write(object, Part::Status, patch);
-            }
-        }
-    }
-
     /// The next write that comes back; never while none is on the way.
     pub async fn next_written(&mut self) -> Option<Done> {
         loop {
@@ -214,6 +160,10 @@ impl Task {
     pub fn done(&mut self, Done { target, write, answer, at }: Done) {
         let time = self.writer.done(at, &target, &answer, rand::random());
         self.metrics.wrote(&answer, time);
+        match answer {
+            Answer::Unavailable(_) => drop(self.unanswered.insert(target.clone())),
+            _ => drop(self.unanswered.remove(&target)),
+        }
         if let (Target::Finalizers(pool), Body::Object(body), Answer::Written(version)) =
             (&target, &*write.patch, &answer)
         {
@@ -250,7 +200,7 @@ impl Task {
         }
     }
 
-    /// Ends what it has begun: what is decided is written, nothing new is decided. Returns when all is answered.
+    /// Ends what it has begun: what is decided is written, nothing new is decided.
     pub async fn finish(&mut self) {
         self.pools_written = None;
         loop {
@@ -262,6 +212,14 @@ impl Task {
                 None => return,
             }
         }
+    }
+
+    /// Waits for the answers to what was sent. Returns whether all has been answered: nothing can arrive any more.
+    pub async fn settle(&mut self) -> bool {
+        while let Some(done) = self.next_written().await {
+            self.done(done);
+        }
+        self.unanswered.is_empty()
     }
 
     /// When to act although nothing happens.
@@ -290,6 +248,13 @@ impl Task {
             }
             self.term = term;
             self.metrics.leads(term.is_some());
+            if term.is_some() {
+                // The watches may be behind what was written in the term before.
+                self.round += 1;
+                self.index.forget_lists();
+                self.configuration.forget_lists();
+                self.configured = false;
+            }
         }
         if term.is_some() && self.configured && self.index.is_listed() && !self.index.is_deciding() {
             let now = Timestamp::now();
@@ -306,8 +271,12 @@ impl Task {
     fn step_down(&mut self) {
         self.index.step_down();
         self.news.clear();
+        // What waits there tells of writes that are not made.
+        self.events.hold(true);
+        self.events = Events::start(self.client.clone());
         self.writer = Writer::default();
         self.in_flight = JoinSet::new();
+        self.unanswered.clear();
         self.background = JoinSet::new();
     }
 
@@ -370,57 +339,4 @@ impl Task {
             });
         }
     }
-
-    /// Writes the finalizers of pools that changed, and their status, that not more often than the interval says.
-    fn write_pools(&mut self) {
-        if !self.index.is_deciding() {
-            return;
-        }
-        let touched = self.index.take_touched_pools();
-        self.pools_changed(touched.iter().map(|name| name.to_string()).collect());
-        self.pools_urgent |= self.index.take_newly_released();
-        for name in std::mem::take(&mut self.unprotected_pools) {
-            let patch = self.configuration.finalizer_patch(&name, self.index.ipam());
-            if patch.is_some() {
-                // Once it is written, the status follows.
-                self.dirty_pools.remove(&name);
-            }
-            self.write(pool_named(name), Part::Main, patch);
-        }
-        let now = Instant::now();
-        if self.dirty_pools.is_empty() || self.pools_due().is_some_and(|due| now < due) {
-            return;
-        }
-        self.pools_written = Some(now);
-        self.pools_urgent = false;
-        for name in std::mem::take(&mut self.dirty_pools) {
-            self.metrics.pool(&self.index, &name);
-            let patch = self.configuration.pool_patch(&name, self.index.ipam(), Timestamp::now());
-            self.write(pool_named(name), Part::Status, patch);
-        }
-    }
-
-    /// Something about these pools is different, or what is held of them.
-    fn pools_changed(&mut self, names: Vec<String>) {
-        self.unprotected_pools.extend(names.iter().cloned());
-        self.dirty_pools.extend(names);
-    }
-
-    fn pools_due(&self) -> Option<Instant> {
-        let interval = if self.pools_urgent { RELEASED_INTERVAL } else { POOL_STATUS_INTERVAL };
-        Some(self.pools_written? + interval)
-    }
-
-    /// What is to be written to a part of an object, or that nothing is (any more).
-    fn write(&mut self, object: ObjectRef, part: Part, patch: Option<ObjectPatch>) {
-        let target = match part {
-            Part::Status => Target::Object(object),
-            Part::Main => Target::Finalizers(object),
-        };
-        self.writer.put(target, patch.map(Write::from));
-    }
-}
-
-fn pool_named(name: String) -> ObjectRef {
-    ObjectRef { kind: Kind::IPAddressPool, name }
 }

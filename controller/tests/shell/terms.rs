@@ -1,0 +1,197 @@
+//! Terms of leadership that end and begin while writes are on the way and watches are late.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use fairlead_apiserver::Fault;
+use fairlead_controller::lease::{Candidate, Election, LEASE, Leadership, Timing};
+use fairlead_controller::metrics::Metrics;
+use fairlead_controller::run::{Scope, control};
+use fairlead_crds::api::L2Advertisement;
+use fairlead_runtime::http;
+use futures::StreamExt as _;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::{Client, ResourceExt};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::proxy::Proxy;
+use crate::world::{NAMESPACE, World, create, eventually, ingress, object};
+
+/// A controller that stands for leadership. `stop` ends it as a signal does.
+async fn controller(
+    world: &World,
+    identity: &str,
+    client: Client,
+    timing: Timing,
+) -> (watch::Receiver<Leadership>, CancellationToken) {
+    let direct = world.cluster.client().await.unwrap();
+    let (stop, give_up) = (CancellationToken::new(), CancellationToken::new());
+    let election = Election::start(direct, NAMESPACE, Candidate::named(identity), timing, give_up.clone());
+    let (leadership, stopped) = (election.leadership(), stop.clone());
+    tokio::spawn(async move {
+        let metrics = Metrics::register(&http::Metrics::default());
+        let scope = Scope { namespace: NAMESPACE.to_owned(), class: None };
+        if control(client, scope, &election, http::Health::new("the start"), metrics, stopped).await {
+            give_up.cancel();
+            election.ended().await;
+        }
+    });
+    (leadership, stop)
+}
+
+/// Everything that the API ever shows, until each of so many Services has an address. What is wrong with it: addresses
+/// that two Services show at a time, and Services whose address changes.
+async fn watch_for_wrongs(client: Client, services: usize) -> Vec<String> {
+    let api = Api::<Service>::namespaced(client, "default");
+    let mut events = api.watch(&WatchParams::default().timeout(280), "0").await.unwrap().boxed();
+    let (mut shown, mut wrongs) = (BTreeMap::<String, Vec<String>>::new(), Vec::new());
+    let end = tokio::time::Instant::now() + Duration::from_secs(60);
+    let mut settled = end;
+    while let Ok(Some(event)) = tokio::time::timeout_at(settled, events.next()).await {
+        let (WatchEvent::Added(service) | WatchEvent::Modified(service)) = event.unwrap() else { continue };
+        let (name, ips) = (service.name_any(), ingress(&service));
+        if ips.is_empty() {
+            continue;
+        }
+        let others = shown.iter().filter(|(other, others_ips)| **other != name && **others_ips == ips);
+        wrongs.extend(others.map(|(other, _)| format!("{ips:?} at {name} and {other}")));
+        let before = shown.insert(name.clone(), ips.clone());
+        wrongs.extend(
+            before.filter(|before| *before != ips).map(|before| format!("{name}: {before:?} to {ips:?}")),
+        );
+        // What a late watch brings about comes within a second.
+        settled =
+            if shown.len() == services { tokio::time::Instant::now() + Duration::from_secs(1) } else { end };
+    }
+    assert_eq!(shown.len(), services, "Services with an address");
+    wrongs
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_leads_again_and_whose_watch_is_late_moves_nothing() {
+    let world = World::start().await;
+    if world.cluster.as_built_in().is_none() {
+        eprintln!("skipped: the proxy speaks plain HTTP only");
+        return;
+    }
+    world.pool("big", &["198.51.100.0-198.51.101.255"]).await;
+    let (proxy, client) = Proxy::start(&world.cluster.access().url).await;
+    proxy.delay_services(Duration::from_millis(300));
+    let (leadership, _stop) = controller(&world, "me", client, Timing::default()).await;
+    eventually("it leads", async || leadership.borrow().leads(Instant::now())).await;
+    let watcher = tokio::spawn(watch_for_wrongs(world.cluster.client().await.unwrap(), 150));
+    let leases = Api::<Lease>::namespaced(world.client.clone(), NAMESPACE);
+    for n in 0..150u32 {
+        // Older ones, by name, come after younger ones.
+        world.service(&format!("s{:03}", (n * 67) % 150), json!({})).await;
+        if n % 20 == 0 {
+            // A Lease that somebody else has written ends the term; the next begins at once.
+            let label = Patch::Merge(json!({ "metadata": { "labels": { "n": n.to_string() } } }));
+            leases.patch(LEASE, &PatchParams::default(), &label).await.unwrap();
+        }
+        // Slower than they are written, so that each term begins with some that the watch does not show yet.
+        tokio::time::sleep(Duration::from_millis(15)).await;
+    }
+    assert_eq!(watcher.await.unwrap(), Vec::<String>::new());
+    let term = leadership.borrow().term(Instant::now());
+    assert!(term.is_some_and(|term| term > 1), "{term:?}: it was the first term all the time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_whose_watch_is_late_takes_over_without_moving_anything() {
+    let world = World::start().await;
+    let Some(faults) = world.cluster.as_built_in().map(|server| server.faults().clone()) else {
+        eprintln!("skipped: only the built-in API server can be slow on demand");
+        return;
+    };
+    world.pool("big", &["198.51.100.0-198.51.101.255"]).await;
+    let direct = world.cluster.client().await.unwrap();
+    let (leadership, stop) = controller(&world, "first", direct, Timing::default()).await;
+    eventually("the first leads", async || leadership.borrow().leads(Instant::now())).await;
+    let (proxy, late) = Proxy::start(&world.cluster.access().url).await;
+    proxy.delay_services(Duration::from_millis(400));
+    let (leadership, _stop) = controller(&world, "second", late, Timing::default()).await;
+    faults.add(Fault {
+        verbs: vec!["patch".into()],
+        resources: vec!["services/status".into()],
+        latency_ms: 150,
+        ..Fault::default()
+    });
+    let watcher = tokio::spawn(watch_for_wrongs(world.cluster.client().await.unwrap(), 250));
+    for n in 0..250u32 {
+        if n == 120 {
+            stop.cancel();
+        }
+        world.service(&format!("s{:03}", (n * 67) % 250), json!({})).await;
+    }
+    eventually("the second leads", async || leadership.borrow().leads(Instant::now())).await;
+    assert_eq!(watcher.await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_of_writes_that_a_lost_lease_prevented_are_not_sent() {
+    let world = World::start().await;
+    let Some(faults) = world.cluster.as_built_in().map(|server| server.faults().clone()) else {
+        eprintln!("skipped: only the built-in API server can be slow on demand");
+        return;
+    };
+    world.pool("big", &["198.51.100.0-198.51.100.255"]).await;
+    for n in 0..60 {
+        world.service(&format!("s{n:02}"), json!({})).await;
+    }
+    faults.add(Fault {
+        verbs: vec!["patch".into()],
+        resources: vec!["services/status".into()],
+        latency_ms: 700,
+        ..Fault::default()
+    });
+    let second = Duration::from_secs(1);
+    let timing = Timing::new(3 * second, 2 * second, second / 5).unwrap();
+    let client = world.cluster.client().await.unwrap();
+    let (leadership, _stop) = controller(&world, "me", client, timing).await;
+    eventually("some have an address", async || !world.addresses().await.is_empty()).await;
+    let leases = Api::<Lease>::namespaced(world.client.clone(), NAMESPACE);
+    eventually("another has the Lease", async || {
+        let mut lease = leases.get(LEASE).await.unwrap();
+        let spec = lease.spec.as_mut().unwrap();
+        (spec.holder_identity, spec.lease_duration_seconds) = (Some("thief".to_owned()), Some(3600));
+        leases.replace(LEASE, &PostParams::default(), &lease).await.is_ok()
+    })
+    .await;
+    eventually("it does not lead", async || !leadership.borrow().leads(Instant::now())).await;
+    let events = Api::<Event>::namespaced(world.client.clone(), "default");
+    tokio::time::sleep(2 * second).await;
+    let addresses = world.addresses().await;
+    assert!(addresses.len() < 60, "the Lease was lost in the midst of it");
+    let told = events.list(&ListParams::default()).await.unwrap().into_iter();
+    let told = told.filter(|event| event.reason.as_deref() == Some("Allocated"));
+    let wrong: Vec<String> =
+        told.filter_map(|event| event.regarding?.name).filter(|name| !addresses.contains_key(name)).collect();
+    assert_eq!(wrong, Vec::<String>::new(), "told to have an address, and have none");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_whose_answer_was_lost_is_not_repeated_once_the_watch_has_shown_it() {
+    let world = World::start().await;
+    if world.cluster.as_built_in().is_none() {
+        eprintln!("skipped: the proxy speaks plain HTTP only");
+        return;
+    }
+    let (proxy, client) = Proxy::start(&world.cluster.access().url).await;
+    let (leadership, _stop) = controller(&world, "me", client, Timing::default()).await;
+    eventually("it leads", async || leadership.borrow().leads(Instant::now())).await;
+    proxy.lose_answer("/l2advertisements/lan/status");
+    let advertisements = Api::<L2Advertisement>::all(world.client.clone());
+    let advertisement = object(json!({ "metadata": { "name": "lan" }, "spec": {} }));
+    create::<L2Advertisement>(&advertisements, &advertisement).await;
+    eventually("it is written", async || advertisements.get("lan").await.unwrap().status.is_some()).await;
+    // A write that is repeated is so four times in this time.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let patches = proxy.patches("/l2advertisements/lan/status");
+    assert!((1..=2).contains(&patches), "{patches} patches");
+}
