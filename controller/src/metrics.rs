@@ -214,29 +214,39 @@ impl Metrics {
 
     /// Sets the gauges of a pool, or removes them when it does not exist.
     pub fn pool(&mut self, index: &Index, name: &str) {
-        let exists = index.ipam().pool(name).is_some() || index.ipam().is_refused(name);
-        if exists {
-            self.pools.insert(name.to_owned());
-        } else {
-            self.pools.remove(name);
+        if index.ipam().pool(name).is_none() && !index.ipam().is_refused(name) {
+            return self.forget_pool(name);
         }
+        self.pools.insert(name.to_owned());
         for family in ipam::Family::BOTH {
             let labels = Pool { pool: name.to_owned(), family: family.to_string() };
-            let counts = index.ipam().counts(name, family);
-            for (gauge, count) in [
-                (&self.pool_total, counts.total),
-                (&self.pool_assigned, counts.assigned),
-                (&self.pool_available, counts.available),
-                (&self.pool_retained, counts.retained),
-                (&self.pool_reserved, counts.reserved),
-            ] {
-                if exists {
-                    gauge.get_or_create(&labels).set(count as f64);
-                } else {
-                    gauge.remove(&labels);
-                }
+            let ipam::Counts { total, assigned, available, retained, reserved } =
+                index.ipam().counts(name, family);
+            for (gauge, count) in self.pool_gauges().zip([total, assigned, available, retained, reserved]) {
+                gauge.get_or_create(&labels).set(count as f64);
             }
         }
+    }
+
+    /// Exports no counts any more: only one controller has them, the one that leads.
+    pub fn forget_pools(&mut self) {
+        self.pools().iter().for_each(|name| self.forget_pool(name));
+    }
+
+    fn forget_pool(&mut self, name: &str) {
+        self.pools.remove(name);
+        for family in ipam::Family::BOTH {
+            let labels = Pool { pool: name.to_owned(), family: family.to_string() };
+            for gauge in self.pool_gauges() {
+                gauge.remove(&labels);
+            }
+        }
+    }
+
+    /// Total, assigned, available, retained, reserved.
+    fn pool_gauges(&self) -> impl Iterator<Item = &PoolGauge> {
+        let all = [&self.pool_total, &self.pool_assigned, &self.pool_available];
+        all.into_iter().chain([&self.pool_retained, &self.pool_reserved])
     }
 
     /// Pools that have gauges.
@@ -304,6 +314,9 @@ mod tests {
         ] {
             assert!(before.lines().any(|has| has == line), "{line} is not in\n{before}");
         }
+        metrics.forget_pools();
+        assert!(!text(&registry).contains("pool=\"p\""), "who no longer leads has no counts");
+        metrics.pool(&index, "p");
         index.set_config(config(Vec::new()), now);
         metrics.pool(&index, "p");
         assert!(!text(&registry).contains("pool=\"p\""));

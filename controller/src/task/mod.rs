@@ -270,6 +270,7 @@ impl Task {
 
     fn step_down(&mut self) {
         self.index.step_down();
+        self.metrics.forget_pools();
         self.news.clear();
         // What waits there tells of writes that are not made.
         self.events.hold(true);
