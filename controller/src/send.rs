@@ -1,10 +1,9 @@
 //! One write to the API server.
 
-use std::time::Duration;
-
 use fairlead_crds::api;
 use fairlead_crds::resolve::Kind;
 use fairlead_runtime::client::chain;
+use fairlead_runtime::request::{Failure, request};
 use fairlead_runtime::watch::REQUEST_TIMEOUT;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Patch, PatchParams};
@@ -26,13 +25,13 @@ pub async fn send(client: &Client, target: &Target, write: &Write) -> Answer {
     };
     let result = match tokio::time::timeout(REQUEST_TIMEOUT, patch(client, path, name, target, write)).await {
         Ok(result) => result,
-        Err(late) => Err(Error::Service(Box::new(late))),
+        Err(late) => Err(Error::Service(Box::new(late)).into()),
     };
     match result {
         Ok(version) => Answer::Written(version),
-        Err(error) => {
-            let answer = classify(&error);
-            let error = chain(&error);
+        Err(failure) => {
+            let answer = classify(&failure);
+            let error = chain(&failure);
             match answer {
                 Answer::Conflict | Answer::Gone => tracing::debug!(?target, %error, "write is out of date"),
                 Answer::Invalid => tracing::error!(?target, %error, "the API server refuses a write"),
@@ -73,34 +72,32 @@ async fn patch(
     name: &str,
     target: &Target,
     write: &Write,
-) -> Result<String, Error> {
+) -> Result<String, Failure> {
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let (path, body) = (Request::new(path), Patch::Merge(()));
-    let request = match target {
+    let patch = match target {
         Target::Finalizers(_) => path.patch(name, &parameters, &body),
         Target::Service(_) | Target::Claim(_) | Target::Object(_) => {
             path.patch_subresource("status", name, &parameters, &body)
         }
     };
-    let mut request = request.map_err(Error::BuildRequest)?;
-    *request.body_mut() = write.patch.to_json();
-    let written: Written = client.request(request).await?;
+    let mut patch = patch.map_err(Error::BuildRequest)?;
+    *patch.body_mut() = write.patch.to_json();
+    let written: Written = request(client, patch).await?;
     Ok(written.metadata.resource_version)
 }
 
-/// What an error means for the write.
-fn classify(error: &Error) -> Answer {
-    let Error::Api(status) = error else {
+/// What a failure means for the write.
+fn classify(failure: &Failure) -> Answer {
+    let Error::Api(status) = &failure.error else {
         // No answer: refused, reset, timed out.
         return Answer::Unavailable(None);
     };
-    let retry_after = status.details.as_ref().map(|details| u64::from(details.retry_after_seconds));
-    let retry_after = retry_after.filter(|seconds| *seconds > 0).map(Duration::from_secs);
     match status.code {
         404 | 410 => Answer::Gone,
         409 => Answer::Conflict,
         400 | 413 | 415 | 422 => Answer::Invalid,
-        429 | 503 | 504 => Answer::Unavailable(retry_after),
+        429 | 503 | 504 => Answer::Unavailable(failure.retry_after),
         // Also 401 and 403: permissions may come later.
         _ => Answer::Failed,
     }
@@ -108,9 +105,19 @@ fn classify(error: &Error) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use axum::body::Body;
+    use axum::http::{Request, Response};
+    use fairlead_crds::service::ObjectKey;
     use kube::core::Status;
+    use serde_json::json;
+    use tower::service_fn;
 
     use super::*;
+    use crate::writer::Body as Patch;
 
     #[test]
     fn answers_of_the_api_server() {
@@ -124,8 +131,24 @@ mod tests {
             (403, Answer::Failed),
         ] {
             let error = Error::Api(Box::new(Status { code, ..Status::default() }));
-            assert_eq!(classify(&error), answer, "{code}");
+            assert_eq!(classify(&error.into()), answer, "{code}");
         }
-        assert_eq!(classify(&Error::Service("connection refused".into())), Answer::Unavailable(None));
+        let refused = Error::Service("connection refused".into());
+        assert_eq!(classify(&refused.into()), Answer::Unavailable(None));
+    }
+
+    #[tokio::test]
+    async fn overload_protection_says_in_a_header_when_to_come_back() {
+        let busy = service_fn(async |_: Request<kube::client::Body>| {
+            // As kube-apiserver has it: no Status object.
+            let text = Body::from("Too many requests, please try again later.\n");
+            let answer = Response::builder().status(429).header("Retry-After", "8").body(text);
+            Ok::<_, Infallible>(answer.unwrap())
+        });
+        let client = Client::new(busy, "default");
+        let target = Target::Service(ObjectKey { namespace: "a".into(), name: "b".into() });
+        let write = Write { version: "1".into(), patch: Arc::new(Patch::Object(json!({}))) };
+        let answer = send(&client, &target, &write).await;
+        assert_eq!(answer, Answer::Unavailable(Some(Duration::from_secs(8))));
     }
 }

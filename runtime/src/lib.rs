@@ -1,4 +1,4 @@
-//! What the shells of controller and speaker share: flags, logging, health, metrics, watches.
+//! What the shells of controller and speaker share: flags, logging, health, metrics, requests, watches.
 //!
 //! Nothing here decides anything about addresses or announcements.
 
@@ -10,5 +10,6 @@ pub mod flags;
 pub mod http;
 pub mod lean;
 pub mod logging;
+pub mod request;
 pub mod signal;
 pub mod watch;

@@ -266,7 +266,6 @@ impl Failure {
             404 => ("NotFound", "the server could not find the requested resource"),
             409 => ("Conflict", "Operation cannot be fulfilled: injected conflict; please try again"),
             410 => ("Expired", "The resourceVersion for the provided watch is too old."),
-            429 => ("TooManyRequests", "Too many requests, please try again later."),
             500 => ("InternalError", "Internal error occurred: injected fault"),
             503 => ("ServiceUnavailable", "the server is currently unable to handle the request"),
             504 => ("Timeout", "Timeout: request did not complete within the allotted timeout"),

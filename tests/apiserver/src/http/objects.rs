@@ -39,8 +39,10 @@ pub(crate) async fn answer(
     if !fault.delay.is_zero() {
         tokio::time::sleep(fault.delay).await;
     }
-    if let Some((status, retry_after)) = fault.status {
-        return Err(Failure::injected(status, retry_after));
+    match fault.status {
+        Some((429, retry_after)) => return Ok(reply::too_many_requests(retry_after)),
+        Some((status, retry_after)) => return Err(Failure::injected(status, retry_after)),
+        None => {}
     }
 
     let headers = request.headers().clone();

@@ -34,9 +34,16 @@ pub(crate) fn failure(failure: &Failure) -> Response<Body> {
     let mut response = json(failure.code, &failure.to_status());
     if let Some(seconds) = failure.retry_after() {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    } else if failure.code == 429 {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(1));
     }
+    response
+}
+
+/// What the overload protection of kube-apiserver answers (`tooManyRequests` in `server/filters/maxinflight.go`): when
+/// to come back, by default after a second, is only in the header, and there is no Status object.
+pub(crate) fn too_many_requests(retry_after: Option<u32>) -> Response<Body> {
+    let mut response = text("Too many requests, please try again later.\n");
+    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after.unwrap_or(1)));
     response
 }
 
