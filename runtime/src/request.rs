@@ -74,7 +74,9 @@ pub async fn heard<T>(future: impl Future<Output = Result<T, Error>>) -> Result<
 
 /// What an answer of status 400 and above says.
 fn refusal(code: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
-    let status = serde_json::from_slice::<Status>(body).unwrap_or_else(|_| {
+    // Of any JSON object a Status can be read, but only one of the API server has a code.
+    let status = serde_json::from_slice::<Status>(body).ok().filter(|status| status.code != 0);
+    let status = status.unwrap_or_else(|| {
         // A text: of the overload protection, or of a proxy.
         let text = String::from_utf8_lossy(body);
         let reason = code.canonical_reason().unwrap_or_default();
@@ -122,6 +124,7 @@ mod tests {
         assert_eq!(refused(429, None, &status), (429, Some(3)));
         assert_eq!(refused(429, Some("8"), &status), (429, Some(3)));
         assert_eq!(refused(503, None, "<html>"), (503, None));
+        assert_eq!(refused(502, None, r#"{ "error": "bad gateway" }"#), (502, None));
     }
 
     #[test]
