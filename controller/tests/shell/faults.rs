@@ -61,6 +61,37 @@ async fn events_wait_until_no_status_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_an_overloaded_api_server_refused_come_later_and_long_ones_fit() {
+    let mut world = World::start().await;
+    let Some(faults) = world.cluster.as_built_in().map(|server| server.faults().clone()) else {
+        eprintln!("skipped: only the built-in API server can be overloaded on demand");
+        return;
+    };
+    // All that are sent together, and the one that goes first after that.
+    faults.add(Fault {
+        verbs: vec!["create".into()],
+        resources: vec!["events".into()],
+        status: Some(429),
+        times: Some(9),
+        ..Fault::default()
+    });
+    world.pool("big", &["198.51.100.0-198.51.100.255"]).await;
+    for n in 0..50 {
+        world.service(&format!("s{n:03}"), json!({})).await;
+    }
+    world.service("long", json!({ keys::LOAD_BALANCER_IPS: "ü".repeat(600) })).await;
+    world.start_controller().await;
+    let events = Api::<Event>::namespaced(world.client.clone(), "default");
+    eventually("each Service has its event", async || {
+        let list = events.list(&ListParams::default()).await.unwrap();
+        let told = |reason| list.iter().filter(|event| event.reason.as_deref() == Some(reason)).count();
+        (told("Allocated"), told("InvalidRequest")) == (50, 1)
+    })
+    .await;
+    assert_eq!(faults.active(), vec![]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backlog_gets_through_an_api_server_that_fails_throttles_and_goes_away() {
     let mut world = World::start().await;
     let Some(faults) = world.cluster.as_built_in().map(|server| server.faults().clone()) else {
