@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 use super::status::whole_seconds;
 use super::waiting::{Age, Asker, For};
 use super::{Decision, Index, Reason};
-use crate::ipam::{Holding, Refusal};
+use crate::ipam::{Claimed, Family, Holding, Refusal, Retained};
 
 /// What is known of a claim.
 #[derive(Debug)]
 pub(super) struct ClaimRecord {
     pub(super) claim: Claim,
-    /// Why it has nothing reserved; `None` when it has.
+    /// Why it has not reserved all that it asks for; `None` when it has.
     refused: Option<(Reason, String)>,
 }
 
@@ -112,16 +112,25 @@ impl Index {
         services.iter().for_each(|loser| self.converge(loser, now));
     }
 
-    /// Reserves for a claim that is seen for the first time what its status shows, before anything is given to anybody.
+    /// Reserves for a claim that is seen for the first time what its status says it has reserved, before anything is given
+    /// to anybody. What it asks for besides, it gets in its turn.
     pub(super) fn adopt_claim(&mut self, key: &ObjectKey) {
         let Some(ClaimRecord { claim, .. }) = self.claims.get(key) else { return };
         if let Ok(wanted) = &claim.wanted
             && has_reserved(claim)
         {
-            let labels = self.namespaces.get(&key.namespace);
-            if let Err(why) = self.ipam.claim(claim, wanted, labels) {
-                tracing::debug!(claim = %key, %why, "cannot reserve what its status has");
-            }
+            self.ipam.adopt_claim(claim, wanted);
+        }
+    }
+
+    /// The same for a claim that has not all that it asks for: its status shows what it has, and what it had. Those that
+    /// have all come before it, and those for whom an address is kept.
+    pub(super) fn adopt_rest_of_claim(&mut self, key: &ObjectKey) {
+        let Some(ClaimRecord { claim, .. }) = self.claims.get(key) else { return };
+        if let Ok(wanted) = &claim.wanted
+            && !has_reserved(claim)
+        {
+            self.ipam.adopt_claim(claim, wanted);
         }
     }
 
@@ -166,7 +175,11 @@ impl Index {
                 Err(why) => {
                     let held = self.ipam.holding(&claim.service).into_iter().flat_map(Holding::ips);
                     let waits = waits_for(claim, wanted, held, &why);
-                    (Some((Reason::of(&why), why.to_string())), waits)
+                    let mut message = why.to_string();
+                    if let Some(claimed) = self.ipam.claimed(key) {
+                        message += &format!("; {}", stays_reserved(&claimed.addresses));
+                    }
+                    (Some((Reason::of(&why), message)), waits)
                 }
             },
         };
@@ -175,12 +188,17 @@ impl Index {
         Some(record.claim.service.clone())
     }
 
-    /// The oldest claim for a Service that has nothing reserved, and why.
+    /// The oldest claim for a Service that has not all reserved, or has what no pool can give now, and why.
     pub(super) fn pending_claim(&self, service: &ObjectKey) -> Option<(ObjectKey, String)> {
         let claims = self.claims_of.get(service)?.iter();
         claims.filter_map(|(_, key)| self.claims.get_key_value(key)).find_map(|(key, record)| {
-            let (_, why) = record.refused.as_ref()?;
-            Some((key.clone(), why.clone()))
+            if let Some((_, why)) = &record.refused {
+                return Some((key.clone(), why.clone()));
+            }
+            let claimed = self.ipam.claimed(key)?;
+            let why = self.ipam.retained_by_claim(claimed)?;
+            let nowhere = claimed.addresses.iter().any(|ip| self.ipam.pool_name_of(*ip).is_none());
+            nowhere.then(|| (key.clone(), stays(claimed, why)))
         })
     }
 
@@ -211,23 +229,31 @@ impl Index {
     fn claim_status(&self, record: &ClaimRecord, now: Timestamp) -> IPClaimStatus {
         let claim = &record.claim;
         let claimed = self.ipam.claimed(&claim.key);
-        let (addresses, pool) = match (claimed, &claim.wanted) {
-            (Some(claimed), _) => {
-                let addresses = claimed.addresses.iter().map(ToString::to_string).collect();
-                (addresses, Some(claimed.pool.to_string()))
-            }
+        let mut addresses = claimed.map(|claimed| claimed.addresses.clone()).unwrap_or_default();
+        if let Ok(Wanted::OfPool { families, .. }) = &claim.wanted {
             // What was chosen stays noted, to be had again.
-            (None, Ok(Wanted::OfPool { .. })) => (claim.status.addresses.clone(), claim.status.pool.clone()),
-            (None, _) => (Vec::new(), None),
-        };
-        let reserved = match (&record.refused, claimed) {
-            (Some((reason, message)), _) => (false, reason.to_string(), message.clone()),
-            (None, Some(claimed)) => (
+            let all = [addresses, claim.shown()].concat();
+            let one = |family: &Family| all.iter().find(|ip| Family::of(**ip) == *family).copied();
+            addresses = families.iter().filter_map(one).collect();
+        }
+        let noted = claim.status.pool.clone().filter(|_| !addresses.is_empty());
+        let pool = claimed.map(|claimed| claimed.pool.to_string()).or(noted);
+        let retained = claimed.and_then(|claimed| self.ipam.retained_by_claim(claimed));
+        let reserved = match (&record.refused, claimed, retained) {
+            (Some((reason, message)), ..) => (false, reason.to_string(), message.clone()),
+            (None, Some(claimed), Some(why)) => {
+                let reason = match why {
+                    Retained::PoolRefused => Reason::PoolRefused,
+                    Retained::NoLongerInPool | Retained::NotAdmitted(_) => Reason::Retained,
+                };
+                (true, reason.to_string(), stays(claimed, why))
+            }
+            (None, Some(claimed), None) => (
                 true,
                 "Reserved".to_owned(),
-                format!("{} of IPAddressPool {}", addresses.join(" and "), claimed.pool),
+                format!("{} of IPAddressPool {}", in_words(&addresses), claimed.pool),
             ),
-            (None, None) => (false, "Pending".to_owned(), String::new()),
+            (None, None, _) => (false, "Pending".to_owned(), String::new()),
         };
         let bound = self.bound(claim);
         let bound_service = bound.0.then(|| claim.service.name.clone());
@@ -246,6 +272,7 @@ impl Index {
         });
         let others = claim.status.conditions.iter().filter(|c| c.type_ != RESERVED && c.type_ != BOUND);
         let conditions = others.cloned().chain(conditions).collect();
+        let addresses = addresses.iter().map(ToString::to_string).collect();
         IPClaimStatus { addresses, pool, bound_service, conditions }
     }
 
@@ -277,7 +304,7 @@ impl ClaimRecord {
         (self.claim.created, Asker::Claim(self.claim.key.clone()))
     }
 
-    /// Why it has nothing reserved.
+    /// Why it has not reserved all that it asks for.
     pub(super) fn refused(&self) -> Option<&(Reason, String)> {
         self.refused.as_ref()
     }
@@ -286,6 +313,21 @@ impl ClaimRecord {
     pub(super) fn forget(&mut self) {
         self.refused = None;
     }
+}
+
+fn in_words(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+}
+
+fn stays_reserved(addresses: &[IpAddr]) -> String {
+    let stay = if addresses.len() == 1 { "stays" } else { "stay" };
+    format!("{} {stay} reserved", in_words(addresses))
+}
+
+/// That a claim has reserved what its pool would not give it now.
+fn stays(claimed: &Claimed, why: Retained) -> String {
+    let Claimed { addresses, pool, .. } = claimed;
+    format!("{}: IPAddressPool {pool} {}", stays_reserved(addresses), why.explain())
 }
 
 /// Whether the status says that its addresses are reserved. Those of a claim that lost them stay noted.

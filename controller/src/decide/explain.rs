@@ -103,7 +103,11 @@ impl Index {
     }
 
     fn say_claim(&self, claim: &ObjectKey) -> String {
-        match (self.ipam.claimed(claim), self.claims.get(claim)) {
+        let record = self.claims.get(claim);
+        match (self.ipam.claimed(claim), record) {
+            (Some(_), Some(record)) if let Some((_, why)) = record.refused() => {
+                format!("has not all reserved: {why}")
+            }
             (Some(claimed), _) => {
                 let ips: Vec<String> = claimed.addresses.iter().map(ToString::to_string).collect();
                 format!("has reserved {} of IPAddressPool {}", ips.join(" and "), claimed.pool)

@@ -28,6 +28,9 @@ impl Index {
         for (pool, released) in &released {
             self.ipam.recall(pool, released);
         }
+        for key in self.claims_by_age(&claims) {
+            self.adopt_rest_of_claim(&key);
+        }
         self.pass(services, claims, now);
     }
 
@@ -272,12 +275,16 @@ impl Index {
         for (_, key) in by_age {
             self.adopt(key);
         }
+        for key in self.claims_by_age(claims) {
+            self.adopt_claim(&key);
+        }
+    }
+
+    fn claims_by_age(&self, claims: &[ObjectKey]) -> Vec<ObjectKey> {
         let mut by_age: Vec<(i64, &ObjectKey)> =
             claims.iter().filter_map(|key| Some((self.claims.get(key)?.claim.created, key))).collect();
         by_age.sort();
-        for (_, key) in by_age {
-            self.adopt_claim(key);
-        }
+        by_age.into_iter().map(|(_, key)| key.clone()).collect()
     }
 
     /// Looks at several Services and claims: first takes note of what each holds, then decides, claims before Services,

@@ -2,6 +2,7 @@
 
 mod assignment;
 mod claims;
+mod claims_kept;
 mod cluster;
 mod cooldown;
 mod cost;
