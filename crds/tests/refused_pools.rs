@@ -35,6 +35,16 @@ fn a_refused_pool_stays_known_to_those_who_hold_addresses_of_it() {
 }
 
 #[test]
+fn a_refused_pool_says_how_long_released_addresses_are_kept_as_far_as_that_is_known() {
+    for (spec, seconds) in
+        [("{addresses: [nonsense], reuseAfter: 10m}", 600), ("{addresses: [nonsense], reuseAfter: soon}", 0)]
+    {
+        let resolution = given(&[("IPAddressPool", "bad", 2, spec)]);
+        assert_eq!(resolution.config.refused_pools["bad"].reuse_after.as_secs(), seconds, "{spec}");
+    }
+}
+
+#[test]
 fn the_pool_of_a_held_address() {
     let resolution = given(&[
         ("IPAddressPool", "good", 3, "addresses: [192.0.2.0/25]"),

@@ -94,7 +94,7 @@ impl Ipam {
             }
         }
         let come = come.iter().map(|pool| pool.name.as_str().into());
-        for name in gone.into_iter().chain(come).collect::<BTreeSet<Arc<str>>>() {
+        for name in gone.into_iter().chain(judged_anew).chain(come).collect::<BTreeSet<Arc<str>>>() {
             self.review_released(&name);
         }
         let reserved = edited.iter().flat_map(|range| self.reservations.range(range.first()..=range.last()));

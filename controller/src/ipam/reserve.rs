@@ -59,7 +59,7 @@ impl Ipam {
 
     /// When the next address stops being kept for the Service that released it.
     pub fn next_expiry(&self) -> Option<Timestamp> {
-        self.expiries.first().map(|(until, _)| *until)
+        self.expiries.first().map(|(until, _)| *until).filter(|until| *until < Timestamp::MAX)
     }
 
     /// Whether, since the last call, an address was released that is kept for its last holder.
@@ -79,8 +79,9 @@ impl Ipam {
     /// Goes on keeping an address of `pool` for the Service that released it, as noted before a restart. Of no effect where
     /// somebody holds the address, or the time is over.
     pub fn recall(&mut self, pool: &str, released: &Released) {
-        let Some((name, _)) = self.pools.get_key_value(pool) else { return };
-        let name = name.clone();
+        let refused = || self.refused.get_key_value(pool).map(|(name, _)| name);
+        let name = self.pools.get_key_value(pool).map(|(name, _)| name).or_else(refused);
+        let Some(name) = name.cloned() else { return };
         if !self.addresses.contains_key(&released.address) {
             self.remember(released.address, &name, &released.service, released.at);
         }
@@ -174,10 +175,8 @@ impl Ipam {
     }
 
     fn remember(&mut self, ip: IpAddr, pool: &Arc<str>, service: &ObjectKey, released: Timestamp) {
-        let Some(state) = self.pools.get(pool).filter(|_| self.pool_of(ip) == Some(pool)) else { return };
-        let until = SignedDuration::try_from(state.pool.reuse_after).ok();
-        let until = until.and_then(|time| released.checked_add(time).ok()).unwrap_or(Timestamp::MAX);
-        if state.pool.reuse_after.is_zero() || until <= self.now {
+        let Some(until) = self.kept_until(ip, pool, released) else { return };
+        if until <= self.now {
             return;
         }
         self.forget_last_holder(ip);
@@ -198,6 +197,19 @@ impl Ipam {
         if let Some((_, earliest)) = too_many {
             self.forget_last_holder(earliest);
         }
+    }
+
+    /// Until when a pool keeps an address that was released; `None` if not at all. What a refused pool has is not known, nor
+    /// always how long it keeps that: a mistake in it takes nothing away.
+    fn kept_until(&self, ip: IpAddr, pool: &Arc<str>, released: Timestamp) -> Option<Timestamp> {
+        let time = match (self.pools.get(pool), self.refused.get(pool)) {
+            (Some(state), _) if self.pool_of(ip) == Some(pool) => state.pool.reuse_after,
+            (None, Some(refused)) if refused.reuse_after.is_zero() => return Some(Timestamp::MAX),
+            (None, Some(refused)) => refused.reuse_after,
+            _ => return None,
+        };
+        let until = SignedDuration::try_from(time).ok().and_then(|time| released.checked_add(time).ok());
+        (!time.is_zero()).then(|| until.unwrap_or(Timestamp::MAX))
     }
 
     /// An address is no longer kept for the Service that released it.

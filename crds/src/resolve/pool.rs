@@ -90,7 +90,7 @@ pub(super) fn refused(object: &api::IPAddressPool) -> Pool {
         allocation: None,
         reclaim: reclaim(&object.spec.reclaim).unwrap_or_default(),
         closed: closed(object),
-        reuse_after: Duration::ZERO,
+        reuse_after: reuse_after(object.spec.reuse_after.as_deref()).unwrap_or_default(),
         sharing: SharingScope::default(),
     }
 }

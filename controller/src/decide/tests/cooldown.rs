@@ -6,7 +6,7 @@ use fairlead_crds::api::MAX_RECENTLY_RELEASED;
 use fairlead_crds::config::Pool;
 
 use super::*;
-use crate::fixtures::pool;
+use crate::fixtures::{pool, refused};
 use crate::ipam::Family;
 
 const ASK: &str = "fairlead.dev/load-balancer-ips";
@@ -145,6 +145,62 @@ fn a_pool_that_no_longer_has_the_address_keeps_nothing() {
     assert_eq!(world.index.poll_timeout(), None);
     world.set_pools([]);
     assert_eq!(world.index.ipam().released("p").count(), 0);
+}
+
+#[test]
+fn a_mistake_in_a_pool_takes_no_released_address_from_who_had_it() {
+    let over = || Pool { auto_assign: false, ..pool("over", &["1.2.3.0-1.2.3.1"]) };
+    for seconds in [60, 0] {
+        for in_force in [vec![], vec![over()]] {
+            for restarts in [false, true] {
+                let mut world = released();
+                world.wait(10);
+                let refused = Pool { reuse_after: Duration::from_secs(seconds), ..refused("p") };
+                world.config.refused_pools = pools([refused]);
+                world.set_pools(in_force.clone());
+                assert_eq!(world.index.ipam().released("p").count(), 1, "the status goes on saying so");
+                world.wait(30);
+                if restarts {
+                    world.restart();
+                }
+                world.apply(service("thief", annotated(ASK, "1.2.3.0")));
+                let thief = if in_force.is_empty() { "AddressNotInPool" } else { "AddressReserved" };
+                assert_eq!(world.result("thief"), thief, "{seconds} {restarts}");
+                world.set_pools_and_refused([cooling(60)], &[]);
+                assert_eq!(world.result("thief"), "AddressReserved", "{seconds} {restarts}");
+                assert_eq!(
+                    world.index.poll_timeout().map(|due| due.as_second() - world.now.as_second()),
+                    Some(20)
+                );
+                world.delete("thief");
+                world.wait(19);
+                assert_eq!(world.result("late"), "PoolExhausted");
+                world.wait(1);
+                assert_eq!(world.result("late"), "1.2.3.0", "{seconds} {restarts}");
+            }
+        }
+    }
+}
+
+#[test]
+fn while_a_pool_is_refused_the_time_goes_on_or_has_no_end_where_it_is_not_known() {
+    let over = || Pool { auto_assign: false, ..pool("over", &["1.2.3.0"]) };
+    for (seconds, after) in [(60, "1.2.3.0"), (0, "AddressReserved")] {
+        let mut world = released();
+        world.apply(service("asks", annotated(ASK, "1.2.3.0")));
+        let refused = Pool { reuse_after: Duration::from_secs(seconds), ..refused("p") };
+        world.config.refused_pools = pools([refused]);
+        world.set_pools([over()]);
+        assert_eq!(world.index.poll_timeout().is_some(), seconds > 0);
+        world.wait(59);
+        assert_eq!(world.result("asks"), "AddressReserved", "{seconds}");
+        world.wait(1);
+        assert_eq!(world.result("asks"), after, "{seconds}");
+        world.restart();
+        assert_eq!(world.result("asks"), after, "{seconds}");
+        world.set_pools_and_refused([over()], &[]);
+        assert_eq!(world.result("asks"), "1.2.3.0", "{seconds}: gone for good");
+    }
 }
 
 #[test]

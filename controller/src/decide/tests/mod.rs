@@ -102,7 +102,8 @@ impl World {
     fn note_released(&mut self) {
         let ipam = self.index.ipam();
         let of = |pool: &String| -> Vec<_> { ipam.released(pool).map(|r| (pool.clone(), r)).collect() };
-        self.released = self.config.pools.keys().flat_map(of).collect();
+        self.released =
+            self.config.pools.keys().chain(self.config.refused_pools.keys()).flat_map(of).collect();
     }
 
     fn observed(&self) -> Vec<Observed> {
