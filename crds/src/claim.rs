@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
 use crate::api;
@@ -65,6 +66,22 @@ impl Claim {
             return Vec::new();
         }
         self.status.addresses.iter().filter_map(|ip| ip.parse().ok()).collect()
+    }
+
+    /// Whether the status says that all it asked for is reserved.
+    pub fn had_all(&self) -> bool {
+        !self.status.addresses.is_empty() && self.condition(api::RESERVED).is_some_and(|c| c.status == "True")
+    }
+
+    /// Whether the status says that some of its addresses are reserved. Else they are only noted, to be had again.
+    pub fn had_some(&self) -> bool {
+        let bound = self.condition(api::BOUND);
+        self.had_all()
+            || (!self.status.addresses.is_empty() && bound.is_some_and(|c| c.reason != api::NOT_RESERVED))
+    }
+
+    fn condition(&self, type_: &str) -> Option<&Condition> {
+        self.status.conditions.iter().find(|c| c.type_ == type_)
     }
 }
 

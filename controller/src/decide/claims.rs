@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use fairlead_crds::api::{BOUND, IPClaimStatus, RESERVED};
+use fairlead_crds::api::{BOUND, IPClaimStatus, NOT_RESERVED, RESERVED};
 use fairlead_crds::claim::{Claim, Wanted};
 use fairlead_crds::service::ObjectKey;
 use jiff::Timestamp;
@@ -54,13 +54,17 @@ impl Index {
         let old = self.claims.get(&claim.key).map(|record| &record.claim);
         let shown = claim.shown();
         let news = old.is_none_or(|old| old.shown() != shown);
-        let has = self.ipam.claimed(&claim.key).is_some_and(|claimed| claimed.addresses == shown);
+        let has = self.ipam.claimed(&claim.key).is_some_and(|claimed| {
+            // Where something is missing, what it had is noted beside what it has.
+            let noted = !claim.had_all() && claimed.addresses.iter().all(|ip| shown.contains(ip));
+            claimed.addresses == shown || noted
+        });
         let wants = match &claim.wanted {
-            Ok(Wanted::Addresses(wanted)) => *wanted == shown,
+            Ok(Wanted::Addresses(wanted)) => shown.iter().all(|ip| wanted.contains(ip)) && !shown.is_empty(),
             Ok(Wanted::OfPool { .. }) => !shown.is_empty(),
             Err(_) => false,
         };
-        let foreign = news && wants && !has && has_reserved(&claim);
+        let foreign = news && wants && !has && claim.had_some();
         let mut left = None;
         if old.is_some_and(|old| old.uid != claim.uid || old.service != claim.service) {
             left = self.forget_claim(&claim.key).filter(|service| *service != claim.service);
@@ -91,7 +95,7 @@ impl Index {
             if let Some((other, _)) = self.ipam.claim_of(ip)
                 && let Some(record) = self.claims.get(other)
                 && other != key
-                && !(has_reserved(&record.claim)
+                && !(record.claim.had_some()
                     && record.claim.shown().contains(&ip)
                     && (record.claim.created, other) < age)
             {
@@ -117,7 +121,7 @@ impl Index {
     pub(super) fn adopt_claim(&mut self, key: &ObjectKey) {
         let Some(ClaimRecord { claim, .. }) = self.claims.get(key) else { return };
         if let Ok(wanted) = &claim.wanted
-            && has_reserved(claim)
+            && claim.had_all()
         {
             self.ipam.adopt_claim(claim, wanted);
         }
@@ -128,7 +132,8 @@ impl Index {
     pub(super) fn adopt_rest_of_claim(&mut self, key: &ObjectKey) {
         let Some(ClaimRecord { claim, .. }) = self.claims.get(key) else { return };
         if let Ok(wanted) = &claim.wanted
-            && !has_reserved(claim)
+            && claim.had_some()
+            && !claim.had_all()
         {
             self.ipam.adopt_claim(claim, wanted);
         }
@@ -281,7 +286,7 @@ impl Index {
         let service = &claim.service;
         let no = |reason: &str, message: String| (false, reason.to_owned(), message);
         let Some(claimed) = self.ipam.claimed(&claim.key) else {
-            return no("NotReserved", "nothing is reserved".to_owned());
+            return no(NOT_RESERVED, "nothing is reserved".to_owned());
         };
         if !self.services.contains_key(service) {
             return no("ServiceNotFound", format!("Service {service} does not exist, or is none of ours"));
@@ -328,12 +333,6 @@ fn stays_reserved(addresses: &[IpAddr]) -> String {
 fn stays(claimed: &Claimed, why: Retained) -> String {
     let Claimed { addresses, pool, .. } = claimed;
     format!("{}: IPAddressPool {pool} {}", stays_reserved(addresses), why.explain())
-}
-
-/// Whether the status says that its addresses are reserved. Those of a claim that lost them stay noted.
-fn has_reserved(claim: &Claim) -> bool {
-    let reserved = |c: &Condition| c.type_ == RESERVED && c.status == "True";
-    !claim.status.addresses.is_empty() && claim.status.conditions.iter().any(reserved)
 }
 
 /// What may help a claim that was refused, or give another reason why.

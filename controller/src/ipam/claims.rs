@@ -136,9 +136,12 @@ impl Ipam {
     /// what Services hold, a pool that is refused, or that retains, has it still; see [`Ipam::keep`].
     fn still_had(&self, claim: &Claim, wanted: &Wanted) -> Vec<Of> {
         let noted = self.noted(claim);
+        // What it did not have any more is not of a pool that does not have it, whatever that retains.
+        let has = |ip| self.claims.get(&claim.key).is_some_and(|claimed| claimed.addresses.contains(&ip));
+        let is_of = |ip, pool: &Arc<str>| claim.had_some() || self.pool_of(ip) == Some(pool);
         let of_wanted = |wants: &dyn Fn(IpAddr, &str) -> bool| {
             noted.iter().filter(|(ip, _)| self.is_left_to(claim, *ip)).find_map(|(ip, of)| {
-                let pool = self.home(*ip, of.as_deref())?;
+                let pool = self.home(*ip, of.as_deref()).filter(|pool| has(*ip) || is_of(*ip, pool))?;
                 wants(*ip, &pool).then_some((*ip, pool))
             })
         };

@@ -52,6 +52,8 @@ pub const IN_USE: &str = "InUse";
 pub const RESERVED: &str = "Reserved";
 /// Type of the condition that says whether the claim's Service holds them.
 pub const BOUND: &str = "Bound";
+/// Reason of [`BOUND`] where the claim has nothing reserved.
+pub const NOT_RESERVED: &str = "NotReserved";
 
 /// Whether the object is in force.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]

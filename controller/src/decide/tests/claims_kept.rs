@@ -201,6 +201,19 @@ fn a_claim_of_two_of_which_the_pool_loses_one_keeps_the_other() {
 }
 
 #[test]
+fn what_a_pool_took_from_a_claim_it_does_not_reserve_again_without_having_it() {
+    let less = || pool("p", &["1.2.3.1-1.2.3.3"]);
+    let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.3"])]);
+    world.claim("c", of_pool("web", &["IPv4"]));
+    world.set_pools([less()]);
+    world.set_pools([retaining(less()), pool("q", &["1.2.3.0"])]);
+    assert_eq!(world.claimed("c"), "1.2.3.0 Reserved False/AddressNotInPool Bound False/NotReserved");
+    restart(&mut world);
+    world.set_pools([pool("p", &["1.2.3.0-1.2.3.3"])]);
+    assert_eq!(world.claimed("c"), format!("1.2.3.0 {FREE}"));
+}
+
+#[test]
 fn what_a_claim_no_longer_asks_for_goes_to_who_waits_also_where_the_rest_is_missing() {
     let mut world = World::new([pool("p", &["1.2.3.0", "1::1"])]);
     world.apply(service("six", families(&["fd00::1"], "SingleStack")));

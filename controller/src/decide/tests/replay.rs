@@ -1,6 +1,7 @@
 //! Random sequences of operations: the invariants hold after each, and a controller that starts from what the API server
 //! has then agrees with the one that lived through it.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use fairlead_crds::config::{Closed, Pool, Reclaim, SharingScope};
@@ -132,6 +133,23 @@ fn moved(before: &BTreeMap<String, String>, world: &World, touched: &str) -> Vec
     before.iter().filter(lost).map(|(name, had)| format!("{name}: {had} became {}", after[name])).collect()
 }
 
+/// What claims have reserved, and of which pool.
+fn reserved(world: &World) -> BTreeMap<ObjectKey, (String, Vec<IpAddr>)> {
+    let claimed = |key: &ObjectKey| world.index.ipam().claimed(key).cloned();
+    let all = world.claims.keys().filter_map(|key| Some((key.clone(), claimed(key)?)));
+    all.map(|(key, claimed)| (key, (claimed.pool.to_string(), claimed.addresses))).collect()
+}
+
+/// Claims that are still there and have no longer reserved what they had. Must be empty.
+fn given_up(before: &BTreeMap<ObjectKey, (String, Vec<IpAddr>)>, world: &World) -> Vec<String> {
+    let after = reserved(world);
+    let lost = |(claim, (_, had)): &(&ObjectKey, &(String, Vec<IpAddr>))| {
+        let has = after.get(*claim).map_or(&[][..], |(_, has)| has);
+        world.claims.contains_key(*claim) && !had.iter().all(|ip| has.contains(ip))
+    };
+    before.iter().filter(lost).map(|(claim, had)| format!("{claim}: {had:?}")).collect()
+}
+
 proptest! {
     #![proptest_config(cases(96))]
     #[test]
@@ -140,6 +158,7 @@ proptest! {
         for step in steps {
             world.wait(1);
             let before = world.results();
+            let mut claimed_before = reserved(&world);
             // `sync`, inside each, checks that no two Services hold one address unless they may share it.
             match &step {
                 Step::Apply { name, variant: v, port } => {
@@ -162,6 +181,7 @@ proptest! {
                         refused_pools.contains_key(pool)
                             || pools.get(pool).is_some_and(|new| as_it_was(new) || retains(new))
                     };
+                    claimed_before.retain(|_, (pool, _)| keeps(pool));
                     let keeps = |pools: String| pools.split(',').all(keeps);
                     let safe: BTreeMap<String, String> = before
                         .into_iter()
@@ -174,7 +194,9 @@ proptest! {
                 Step::Claim { name, service, kind } => {
                     let of = name_of(*service);
                     let namespace = of.split('/').next().unwrap_or_default();
-                    world.claim(&format!("{namespace}/c{name}"), claim_of(*service, *kind));
+                    let claim = format!("{namespace}/c{name}");
+                    claimed_before.remove(&key(&claim));
+                    world.claim(&claim, claim_of(*service, *kind));
                     prop_assert_eq!(moved(&before, &world, ""), Vec::<String>::new());
                 }
                 Step::Unclaim { name } => {
@@ -189,6 +211,7 @@ proptest! {
                 }
                 Step::Restart => {}
             }
+            prop_assert_eq!(given_up(&claimed_before, &world), Vec::<String>::new());
             world.take_writes();
             let (results, events) = (world.results(), world.events.len());
             let released = |world: &mut World| {

@@ -126,3 +126,21 @@ fn what_a_service_was_only_meant_to_get_is_not_kept_for_it_from_a_claim() {
     cluster.deliver(0, 1); // the first decides on the claim, the second on the Service
     assert!(cluster.come_to_rest().is_some(), "they fight: {:?}", cluster.api.shown());
 }
+
+#[test]
+fn a_claim_that_each_gave_another_address_and_that_lacks_a_family_then_has_one_of_them() {
+    let mut cluster = Cluster::new(pools_of([1, 2, 5]));
+    cluster.claim("c0", &claim_of(3));
+    cluster.apply(service("s6", aged(6)));
+    cluster.deliver(0, 1); // the first gives the claim 1.0.0.0, the second gives that to the Service
+    cluster.deliver(1, 0);
+    cluster.deliver(1, 1);
+    cluster.configure(pools_of([2, 0, 0]));
+    cluster.delete(&key("s6"));
+    assert!(cluster.come_to_rest().is_some(), "they fight: {:?}", cluster.api.claims);
+    let status = cluster.api.claims[&key("c0")].status.clone().unwrap();
+    for leader in &cluster.leaders {
+        let claimed = leader.index.ipam().claimed(&key("c0")).unwrap();
+        assert_eq!(claimed.addresses[0].to_string(), status.addresses[0]);
+    }
+}
