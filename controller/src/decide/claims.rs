@@ -60,11 +60,10 @@ impl Index {
             claimed.addresses == shown || noted
         });
         let wants = match &claim.wanted {
-            Ok(Wanted::Addresses(wanted)) => shown.iter().all(|ip| wanted.contains(ip)) && !shown.is_empty(),
-            Ok(Wanted::OfPool { .. }) => !shown.is_empty(),
-            Err(_) => false,
+            Ok(Wanted::Addresses(wanted)) => shown.iter().all(|ip| wanted.contains(ip)),
+            Ok(Wanted::OfPool { .. }) | Err(_) => true,
         };
-        let foreign = news && wants && !has && claim.had_some();
+        let foreign = news && wants && !has && !shown.is_empty() && claim.had_some();
         let mut left = None;
         if old.is_some_and(|old| old.uid != claim.uid || old.service != claim.service) {
             left = self.forget_claim(&claim.key).filter(|service| *service != claim.service);
@@ -120,10 +119,8 @@ impl Index {
     /// to anybody. What it asks for besides, it gets in its turn.
     pub(super) fn adopt_claim(&mut self, key: &ObjectKey) {
         let Some(ClaimRecord { claim, .. }) = self.claims.get(key) else { return };
-        if let Ok(wanted) = &claim.wanted
-            && claim.had_all()
-        {
-            self.ipam.adopt_claim(claim, wanted);
+        if claim.had_all() {
+            self.ipam.adopt_claim(claim);
         }
     }
 
@@ -131,11 +128,8 @@ impl Index {
     /// have all come before it, and those for whom an address is kept.
     pub(super) fn adopt_rest_of_claim(&mut self, key: &ObjectKey) {
         let Some(ClaimRecord { claim, .. }) = self.claims.get(key) else { return };
-        if let Ok(wanted) = &claim.wanted
-            && claim.had_some()
-            && !claim.had_all()
-        {
-            self.ipam.adopt_claim(claim, wanted);
+        if claim.had_some() && !claim.had_all() {
+            self.ipam.adopt_claim(claim);
         }
     }
 
@@ -170,24 +164,22 @@ impl Index {
         let record = self.claims.get_mut(key)?;
         let claim = &record.claim;
         let labels = self.namespaces.get(&key.namespace);
-        let (refused, waits) = match &claim.wanted {
+        let (mut refused, waits) = match &claim.wanted {
             Err(why) => {
-                self.ipam.unclaim(key);
+                self.ipam.adopt_claim(claim);
                 (Some((Reason::InvalidClaim, why.message.clone())), Vec::new())
             }
             Ok(wanted) => match self.ipam.claim(claim, wanted, labels) {
                 Ok(_) => (None, Vec::new()),
                 Err(why) => {
                     let held = self.ipam.holding(&claim.service).into_iter().flat_map(Holding::ips);
-                    let waits = waits_for(claim, wanted, held, &why);
-                    let mut message = why.to_string();
-                    if let Some(claimed) = self.ipam.claimed(key) {
-                        message += &format!("; {}", stays_reserved(&claimed.addresses));
-                    }
-                    (Some((Reason::of(&why), message)), waits)
+                    (Some((Reason::of(&why), why.to_string())), waits_for(claim, wanted, held, &why))
                 }
             },
         };
+        if let (Some((_, message)), Some(claimed)) = (&mut refused, self.ipam.claimed(key)) {
+            *message += &format!("; {}", stays_reserved(&claimed.addresses));
+        }
         record.refused = refused;
         self.waiting.insert(record.age(), waits);
         Some(record.claim.service.clone())

@@ -54,7 +54,7 @@ impl Ipam {
         if self.has_what_it_wants(claim, wanted) {
             return Ok(());
         }
-        let had = self.still_had(claim, wanted);
+        let had = self.still_had(claim, Some(wanted));
         let (addresses, result) = match self.all_for_claim(claim, wanted, &had, namespace_labels) {
             Ok(all) => (all, Ok(())),
             Err(why) => (had, Err(why)),
@@ -63,9 +63,10 @@ impl Ipam {
         result
     }
 
-    /// Reserves again for a claim what its status shows, as far as it still asks for that.
-    pub fn adopt_claim(&mut self, claim: &Claim, wanted: &Wanted) {
-        let had = self.still_had(claim, wanted);
+    /// Reserves for a claim what it has already or its status says that it has, as far as it still asks for that, or for
+    /// nothing that can be understood.
+    pub fn adopt_claim(&mut self, claim: &Claim) {
+        let had = self.still_had(claim, claim.wanted.as_ref().ok());
         self.set_claimed(claim, &had);
     }
 
@@ -134,7 +135,7 @@ impl Ipam {
 
     /// What a claim has reserved, or its status shows, of what it asks for, and may go on having, all of one pool. As with
     /// what Services hold, a pool that is refused, or that retains, has it still; see [`Ipam::keep`].
-    fn still_had(&self, claim: &Claim, wanted: &Wanted) -> Vec<Of> {
+    fn still_had(&self, claim: &Claim, wanted: Option<&Wanted>) -> Vec<Of> {
         let noted = self.noted(claim);
         // What it did not have any more is not of a pool that does not have it, whatever that retains.
         let has = |ip| self.claims.get(&claim.key).is_some_and(|claimed| claimed.addresses.contains(&ip));
@@ -146,13 +147,19 @@ impl Ipam {
             })
         };
         let mut had: Vec<Of> = match wanted {
-            Wanted::Addresses(wanted) => {
+            Some(Wanted::Addresses(wanted)) => {
                 wanted.iter().filter_map(|wanted| of_wanted(&|ip, _| ip == *wanted)).collect()
             }
-            Wanted::OfPool { pool: wanted, families } => {
+            Some(Wanted::OfPool { pool: wanted, families }) => {
                 let one = |family| of_wanted(&|ip, pool| Family::of(ip) == family && pool == wanted);
                 families.iter().filter_map(|family| one(*family)).collect()
             }
+            None if claim.had_some() || self.claims.contains_key(&claim.key) => {
+                let one = |family| of_wanted(&|ip, _| Family::of(ip) == family);
+                let first = noted.first().map_or(Family::V4, |(ip, _)| Family::of(*ip));
+                [first, first.other()].into_iter().filter_map(one).collect()
+            }
+            None => Vec::new(),
         };
         if let Some((_, pool)) = had.first().cloned() {
             had.retain(|(_, of)| *of == pool);

@@ -214,6 +214,27 @@ fn what_a_pool_took_from_a_claim_it_does_not_reserve_again_without_having_it() {
 }
 
 #[test]
+fn a_mistake_in_a_claim_gives_nothing_away() {
+    for spec in [of_pool("web", &["IPv6", "IPv4"]), given("web", &["1::1", "1.2.3.0"])] {
+        let mut world = World::new([pool("p", &["1.2.3.0", "1::1"])]);
+        world.claim("c", spec.clone());
+        world.apply(service("waits", json!({})));
+        world.take_writes();
+        world.claim("c", json!({ "serviceName": "web", "pool": "p", "addresses": ["1.2.3.0"] }));
+        assert_eq!(world.take_writes(), 1);
+        assert_eq!(
+            says(&world, "c"),
+            "False/InvalidClaim: both addresses and pool are set: give one of them; 1::1 and 1.2.3.0 stay reserved"
+        );
+        assert_eq!(world.result("waits"), "PoolExhausted");
+        restart(&mut world);
+        world.claim("c", spec);
+        assert_eq!(world.claimed("c"), format!("1::1 1.2.3.0 {FREE}"));
+        restart(&mut world);
+    }
+}
+
+#[test]
 fn what_a_claim_no_longer_asks_for_goes_to_who_waits_also_where_the_rest_is_missing() {
     let mut world = World::new([pool("p", &["1.2.3.0", "1::1"])]);
     world.apply(service("six", families(&["fd00::1"], "SingleStack")));
