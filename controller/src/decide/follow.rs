@@ -78,6 +78,7 @@ impl Index {
         if self.deciding {
             self.advance(now);
             self.adopt(&key);
+            self.depart(&key);
             if foreign {
                 self.heed(&key, now);
             }
@@ -274,6 +275,10 @@ impl Index {
         by_age.sort();
         for (_, key) in by_age {
             self.adopt(key);
+        }
+        // Only now: who shares an address keeps it, although another that shows it may not.
+        for key in services {
+            self.depart(key);
         }
         for key in self.claims_by_age(claims) {
             self.adopt_claim(&key);

@@ -53,10 +53,9 @@ impl Index {
         }
     }
 
-    /// Lets a Service that is seen for the first time keep the addresses in its status, as far as they may be its, and
-    /// sees to it that nobody else gets the others yet.
+    /// Lets a Service that is seen for the first time keep the addresses in its status, as far as they may be its.
     pub(super) fn adopt(&mut self, key: &ObjectKey) {
-        let Some(record) = self.services.get_mut(key) else { return };
+        let Some(record) = self.services.get(key) else { return };
         let balancer = &record.observed.balancer;
         let is_new = record.outcome == Outcome::Undecided && self.ipam.holding(key).is_none();
         if is_new && !balancer.ingress.is_empty() {
@@ -65,7 +64,13 @@ impl Index {
                 tracing::debug!(service = %key, ingress = ?balancer.ingress, %why, "cannot keep what its status has");
             }
         }
-        record.depart(&mut self.ipam);
+    }
+
+    /// Sees to it that nobody else gets yet what a Service shows and does not hold.
+    pub(super) fn depart(&mut self, key: &ObjectKey) {
+        if let Some(record) = self.services.get_mut(key) {
+            record.depart(&mut self.ipam);
+        }
     }
 
     /// Somebody else wrote addresses into a Service: another controller that believes it leads, or a person. What the API
@@ -110,9 +115,7 @@ impl Index {
             }
         }
         for loser in losers {
-            if let Some(record) = self.services.get_mut(&*loser) {
-                record.depart(&mut self.ipam);
-            }
+            self.depart(&loser);
             self.converge(&loser, now);
         }
         for claim in claims {

@@ -1,7 +1,7 @@
 //! Services that share an address. MetalLB: end-to-end case 13.
 
 use super::*;
-use crate::fixtures::pool;
+use crate::fixtures::{pinned, pool, selector};
 
 fn shares(key: &str, port: u16, policy: &str, app: &str) -> Value {
     json!({
@@ -86,4 +86,42 @@ fn one_freed_address_serves_all_who_can_share_it() {
     }
     world.delete("holder");
     assert!(world.results().values().all(|result| result == "1.2.3.0"), "{:?}", world.results());
+}
+
+fn of_key_k(port: u16, with: Value) -> Value {
+    let key = annotated("fairlead.dev/allow-shared-ip", "k");
+    both(with, both(key, json!({ "spec": { "ports": [{ "port": port, "protocol": "TCP" }] } })))
+}
+
+#[test]
+fn who_shares_keeps_its_address_where_an_older_one_loses_it_while_no_controller_runs() {
+    let dual = families(&["10.96.0.1", "fd00::1"], "RequireDualStack");
+    for restarts in [false, true] {
+        let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.9", "1::1"])]);
+        world.apply(service("older", of_key_k(80, both(aged(1), dual.clone()))));
+        world.apply(service("younger", of_key_k(81, aged(9))));
+        assert_eq!([world.result("older"), world.result("younger")], ["1.2.3.0 1::1", "1.2.3.0"]);
+        world.config.pools = pools([pool("p", &["1.2.3.0-1.2.3.9"]), pool("q", &["5.5.5.5", "5::5"])]);
+        if restarts {
+            world.restart();
+        } else {
+            world.reconfigure();
+        }
+        assert_eq!(world.result("younger"), "1.2.3.0", "restarts: {restarts}");
+    }
+}
+
+#[test]
+fn who_shares_keeps_its_address_although_the_namespace_of_an_older_one_is_listed_late() {
+    let mut tenants = pinned(pool("p", &["1.2.3.0-1.2.3.9"]), 1, &["default"]);
+    tenants.allocation.as_mut().unwrap().namespace_selectors = vec![selector("team", "blue")];
+    let mut world = World::new([tenants]);
+    world.namespace("blue", &[("team", "blue")]);
+    world.apply(service("blue/older", of_key_k(80, aged(1))));
+    world.apply(service("younger", of_key_k(81, aged(9))));
+    world.namespaces.remove("blue");
+    world.restart();
+    assert_eq!(world.result("younger"), "1.2.3.0");
+    world.namespace("blue", &[("team", "blue")]);
+    assert_eq!([world.result("blue/older"), world.result("younger")], ["1.2.3.0", "1.2.3.0"]);
 }
