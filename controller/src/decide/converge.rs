@@ -207,19 +207,25 @@ fn give_claimed(
     request: &Request,
     families: Families,
 ) -> Result<Option<Holding>, Failure> {
-    let claimed: Vec<IpAddr> = ipam.claimed_for(demand.service).collect();
-    let of_pool =
-        |ip: &IpAddr| request.pool.as_deref().is_none_or(|pool| ipam.pool_name_of(*ip) == Some(pool));
-    let mine: Vec<IpAddr> = families
-        .wanted()
-        .iter()
-        .filter_map(|family| claimed.iter().find(|ip| Family::of(**ip) == *family && of_pool(ip)))
-        .copied()
-        .collect();
+    let mine = claimed(ipam, demand.service, request, families);
     if mine.is_empty() {
         return Ok(None);
     }
     Ok(Some(ipam.assign_and_extend(demand, &mine, families, request.pool.as_deref())?.clone()))
+}
+
+/// What claims have reserved for a Service and it wants: one address of each family that it needs.
+pub(super) fn claimed(
+    ipam: &Ipam,
+    service: &ObjectKey,
+    request: &Request,
+    families: Families,
+) -> Vec<IpAddr> {
+    let claimed: Vec<IpAddr> = ipam.claimed_for(service).collect();
+    let of_pool =
+        |ip: &IpAddr| request.pool.as_deref().is_none_or(|pool| ipam.pool_name_of(*ip) == Some(pool));
+    let of = |family: Family| claimed.iter().find(|ip| Family::of(**ip) == family && of_pool(ip)).copied();
+    families.wanted().into_iter().filter_map(of).collect()
 }
 
 impl Request {

@@ -5,10 +5,11 @@ use std::net::IpAddr;
 
 use fairlead_crds::service::ObjectKey;
 
-use super::request::{families, request};
+use super::converge::claimed;
+use super::request::{Request, families, request};
 use super::status::summary;
 use super::{Index, demand};
-use crate::ipam::{Demand, Families, Ipam};
+use crate::ipam::{Demand, Families, Family, Ipam};
 
 /// Why a Service has its addresses, or none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,8 +89,8 @@ impl Index {
                 let part = match &families {
                     _ if !used.is_empty() => Part::Used(used),
                     Ok(families) => {
-                        let named = request.pool.as_deref();
-                        judge(&ipam, &demand, &name, *families, named, request.addresses.iter().copied())
+                        let (needs, of) = needs(&ipam, key, &request, *families);
+                        judge(&ipam, &demand, &name, needs, &request, of == Some(&*name))
                     }
                     Err((_, why)) => Part::Unfit { because: vec![why.clone()], unless: Vec::new() },
                 };
@@ -121,24 +122,41 @@ impl Index {
     }
 }
 
+/// What a pool has to give: not the family of an address that a claim has reserved, where the other may be another pool's.
+/// And the pool of that address, which gives the other as if it were named.
+fn needs<'a>(
+    ipam: &'a Ipam,
+    service: &ObjectKey,
+    request: &Request,
+    families: Families,
+) -> (Families, Option<&'a str>) {
+    let required = matches!(families, Families::Both { required: true, .. });
+    match claimed(ipam, service, request, families)[..] {
+        [ip] if required && request.addresses.is_empty() => {
+            (Families::One(Family::of(ip).other()), ipam.pool_name_of(ip))
+        }
+        _ => (families, None),
+    }
+}
+
 /// What one pool would do for a Service that holds nothing.
 fn judge(
     ipam: &Ipam,
     demand: &Demand<'_>,
     pool: &str,
     families: Families,
-    named: Option<&str>,
-    asked: impl Iterator<Item = IpAddr>,
+    request: &Request,
+    has_one_of_it: bool,
 ) -> Part {
+    let named = request.pool.as_deref();
     let is_named = named == Some(pool);
     let (mut because, mut unless) = (Vec::new(), Vec::new());
     if let Some(named) = named.filter(|_| !is_named) {
         because.push(format!("is not the one that the Service asks for, {named}"));
         unless.push("the Service asked for it".to_owned());
     }
-    let mut exact = false;
-    for ip in asked {
-        exact = true;
+    let exact = !request.addresses.is_empty();
+    for ip in request.addresses.iter().copied() {
         if ipam.pool_name_of(ip) != Some(pool) {
             because.push(format!("does not have {ip}, which the Service asks for"));
             unless.push(format!("it had {ip}"));
@@ -148,7 +166,7 @@ fn judge(
         }
     }
     // Whoever asks for an address names its pool by that.
-    let obstacles = ipam.obstacles(pool, demand, families, is_named || exact);
+    let obstacles = ipam.obstacles(pool, demand, families, is_named || exact || has_one_of_it);
     for obstacle in obstacles.iter().filter(|obstacle| !exact || !obstacle.is_about_free_addresses()) {
         because.push(
             ipam.pool(pool)

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::select::Order;
-use super::{Demand, Families, Family, Held, Holding, Ipam, PoolState, Refusal, admits};
+use super::{Demand, Families, Family, Held, Holding, Ipam, Refusal, admits};
 
 impl Ipam {
     /// Gives the Service exactly these addresses, in this order, and frees what it held besides. With `several_pools` they
@@ -145,28 +145,20 @@ impl Ipam {
             return Ok(holding);
         };
         let one = Families::One(missing);
-        let same = [first.pool.clone()];
-        let open = |state: &PoolState| self.check_open(state, demand, true);
-        let refused = match self.pools.get(&same[0]).map(open) {
-            Some(Err(why)) => Some(why),
-            _ => None,
-        };
+        let own = &first.pool;
         let others = matches!(families, Families::Both { required: true, .. });
         let chosen = match pool {
-            Some(named) if *named != *same[0] => self.choose(&[named.into()], demand, one, true),
-            Some(_) => self.choose(&same, demand, one, true),
-            None => self.choose(&same, demand, one, true).or_else(|| {
+            Some(named) => self.choose(&[named.into()], demand, one, true),
+            None => self.choose(std::slice::from_ref(own), demand, one, true).or_else(|| {
                 let any = |pools: &[Arc<str>]| self.choose(pools, demand, one, false);
                 others.then(|| any(&self.order.pinned).or_else(|| any(&self.order.unpinned))).flatten()
             }),
         };
-        let Some(more) = chosen else {
-            return Err(match refused {
-                Some(why) => why,
-                None if others && pool.is_none() => self.why_nothing(demand, families),
-                None => self.why_none(&same, demand, one),
-            });
-        };
+        let more = chosen.ok_or_else(|| match pool {
+            Some(named) => self.why_none_of(&named.into(), demand, one),
+            None if others => self.why_no_more(own, demand, one),
+            None => self.why_none_of(own, demand, one),
+        })?;
         let mut held = [holding.held, more.held].concat();
         held.sort_by_key(|held| Family::of(held.ip) != families.first());
         Ok(Holding { held })

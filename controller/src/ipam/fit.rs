@@ -185,6 +185,28 @@ impl Ipam {
         }
     }
 
+    /// Why a pool that is named, or that the Service has an address of, gave it nothing.
+    pub(super) fn why_none_of(&self, pool: &Arc<str>, demand: &Demand<'_>, families: Families) -> Refusal {
+        let Some(state) = self.pools.get(pool) else { return self.why_no_pool(pool) };
+        let none = |()| self.why_none(std::slice::from_ref(pool), demand, families);
+        self.check_open(state, demand, true).map_or_else(|why| why, none)
+    }
+
+    /// Why neither `own`, the pool of the address that a Service has, nor any other gave it the other family: only what
+    /// is missing matters, or it would wait for what it has.
+    pub(super) fn why_no_more(&self, own: &Arc<str>, demand: &Demand<'_>, missing: Families) -> Refusal {
+        let open = |name: &&Arc<str>| {
+            let state = self.pools.get(*name);
+            state.is_some_and(|state| state.restrictions(demand, *name == own).next().is_none())
+        };
+        let open: Vec<Arc<str>> = self.pools_in_order().filter(open).cloned().collect();
+        if open.is_empty() {
+            self.why_none_of(own, demand, missing)
+        } else {
+            self.why_none(&open, demand, missing)
+        }
+    }
+
     /// Why no pool is open to a Service that names none.
     pub(super) fn why_no_pool_matches(&self, demand: &Demand<'_>) -> Refusal {
         if self.pools.is_empty() && self.refused.is_empty() {

@@ -1,5 +1,7 @@
 //! MetalLB's end-to-end cases 22 to 28 of dual stack, and the order of addresses.
 
+use fairlead_crds::config::{Closed, Pool};
+
 use super::*;
 use crate::fixtures::pool;
 
@@ -94,4 +96,33 @@ fn a_service_that_becomes_dual_stack_keeps_its_address_and_back_too() {
     assert_eq!(world.result("s"), "1.0.0.2");
     world.apply(service("six", families(&["fd00::2"], "SingleStack")));
     assert_eq!(world.result("six"), "1::1", "the other family is free again");
+}
+
+#[test]
+fn who_has_one_family_reserved_gets_the_other_as_soon_as_it_is_free() {
+    let manual = || Pool { auto_assign: false, ..pool("a", &["1.2.3.0-1.2.3.9"]) };
+    let disabled = || Pool { closed: Some(Closed::Disabled), ..pool("a", &["1.2.3.0-1.2.3.9"]) };
+    let both_full = Pool { auto_assign: false, ..pool("a", &["1.2.3.0-1.2.3.9", "5::5"]) };
+    #[rustfmt::skip]
+    let cases: [(&str, Pool, Pool, &[&str]); 4] = [
+        ("a pool for those who name it", manual(), manual(), &["1::1"]),
+        ("another pool has both families", manual(), manual(), &["5.5.5.5", "1::1"]),
+        ("a pool that is disabled", pool("a", &["1.2.3.0-1.2.3.9"]), disabled(), &["1::1"]),
+        ("its own pool is full too", both_full.clone(), both_full, &["1::1"]),
+    ];
+    for (what, a, edited, b) in cases {
+        let mut world = World::new([a, pool("b", b)]);
+        world.claim("c", json!({ "serviceName": "web", "addresses": ["1.2.3.5"] }));
+        let named =
+            |pool| both(families(&["fd00::1"], "SingleStack"), annotated("fairlead.dev/address-pool", pool));
+        world.apply(service("six", named("b")));
+        world.apply(service("own-six", named("a")));
+        world.apply(service("four", annotated("fairlead.dev/address-pool", "b")));
+        world.set_pools([edited, pool("b", b)]);
+        world.apply(service("web", families(DUAL, "RequireDualStack")));
+        let message = world.message("web", keys::ALLOCATED);
+        assert!(message.starts_with("False/PoolExhausted: no free IPv6 address in"), "{what}: {message}");
+        world.delete("six");
+        assert_eq!(world.result("web"), "1.2.3.5 1::1", "{what}");
+    }
 }

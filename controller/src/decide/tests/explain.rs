@@ -158,3 +158,25 @@ fn explaining_changes_nothing() {
     assert_eq!((world.results(), world.take_writes()), (before, 0));
     assert_eq!(world.index.explain(&key("unknown")), None);
 }
+
+#[test]
+fn who_has_one_family_reserved_is_told_of_the_other() {
+    let manual = Pool { auto_assign: false, ..pool("a", &["1.2.3.0-1.2.3.9"]) };
+    let mut world = World::new([manual, pool("b", &["1::1"])]);
+    world.claim("c", json!({ "serviceName": "web", "addresses": ["1.2.3.5"] }));
+    world.apply(service("six", families(&["fd00::1"], "SingleStack")));
+    world.apply(service("web", families(&["10.96.0.1", "fd00::1"], "RequireDualStack")));
+    assert_eq!(
+        told(&world, "web"),
+        [
+            "Service default/web: PoolExhausted: no free IPv6 address in IPAddressPool b",
+            "needs an IPv4 and an IPv6 address",
+            "IPClaim default/c has reserved 1.2.3.5 of IPAddressPool a",
+            "IPAddressPools, in the order in which they are tried:",
+            "  b  no    has no free IPv6 address",
+            "           would fit if one of its IPv6 addresses were free",
+            "  a  no    has no IPv6 addresses",
+            "           would fit if it had IPv6 addresses",
+        ]
+    );
+}
