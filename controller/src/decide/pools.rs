@@ -63,7 +63,7 @@ impl Configuration {
 fn finalizer_patch(pool: &IPAddressPool, ipam: &Ipam) -> Option<ObjectPatch> {
     let name = pool.metadata.name.as_deref().unwrap_or_default();
     let has: Vec<&str> = pool.metadata.finalizers.iter().flatten().map(String::as_str).collect();
-    let retains = ipam.pool(name).is_none_or(|pool| pool.reclaim == Reclaim::Retain);
+    let retains = ipam.reclaim(name) != Some(Reclaim::Reassign);
     let in_use = retains && (ipam.holders_of(name).len() > 0 || ipam.claims_on(name).len() > 0);
     let is_going = pool.metadata.deletion_timestamp.is_some();
     let mut finalizers: Vec<&str> = has.iter().copied().filter(|one| *one != POOL_PROTECTION).collect();

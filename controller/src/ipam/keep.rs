@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use fairlead_crds::config::Reclaim;
+use fairlead_crds::config::{Closed, Pool, Reclaim};
 
 use super::{Demand, Family, Held, Holding, Ipam, NotAdmitted, Refusal, admits};
 
@@ -25,7 +25,7 @@ impl Ipam {
     /// 1. The pool has the address and is open to the Service: nothing is special.
     /// 2. The pool is refused, or it retains: the Service keeps the address until it releases it.
     /// 3. Another pool has the address now, because pools were renamed or split: it is held of that one from now on, and
-    ///    judged by it.
+    ///    judged by it. So it is too where the refused one is being deleted and reassigns.
     /// 4. Else the Service may not keep it.
     ///
     /// # Errors
@@ -60,7 +60,11 @@ impl Ipam {
             return Some(name.clone());
         }
         let refused = of.and_then(|name| self.refused.get_key_value(name));
-        refused.map(|(name, _)| name).or_else(|| self.pool_of(ip)).cloned()
+        let new = self.pool_of(ip);
+        let stays = |pool: &Pool| {
+            new.is_none() || pool.reclaim == Reclaim::Retain || pool.closed != Some(Closed::Deleting)
+        };
+        refused.filter(|(_, pool)| stays(pool)).map(|(name, _)| name).or(new).cloned()
     }
 
     /// Whether a pool still gives an address to the Service that holds it, or why the Service keeps it all the same.

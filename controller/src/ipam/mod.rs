@@ -32,7 +32,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use fairlead_crds::config::{Labels, Pool};
+use fairlead_crds::config::{Labels, Pool, Reclaim};
 pub use fairlead_crds::family::Family;
 use fairlead_crds::service::ObjectKey;
 use jiff::Timestamp;
@@ -181,6 +181,11 @@ impl Ipam {
     /// A pool in force.
     pub fn pool(&self, name: &str) -> Option<&Pool> {
         self.pools.get(name).map(|state| &state.pool)
+    }
+
+    /// What becomes of those who hold addresses of a pool, in force or refused, when it is edited or deleted.
+    pub fn reclaim(&self, pool: &str) -> Option<Reclaim> {
+        self.pool(pool).or_else(|| self.refused.get(pool)).map(|pool| pool.reclaim)
     }
 
     /// Whether a pool of this name exists but is refused.

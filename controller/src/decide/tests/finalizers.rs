@@ -155,3 +155,44 @@ fn a_pool_says_when_it_has_no_free_address() {
         "what is reserved is not free"
     );
 }
+
+/// `s` holds 1.2.3.0 of p; then these objects are all there is.
+fn overlapped(objects: Vec<IPAddressPool>) -> (World, Configuration) {
+    let mut world = World::new([crate::fixtures::pool("p", &["1.2.3.0-1.2.3.9"])]);
+    world.apply(service("s", json!({})));
+    let mut configuration = configuration(objects);
+    let Config { pools, refused_pools, .. } = configuration.resolve().unwrap().config.clone();
+    assert!(refused_pools.contains_key("p"));
+    (world.config.pools, world.config.refused_pools) = (pools, refused_pools);
+    world.reconfigure();
+    (world, configuration)
+}
+
+#[test]
+fn a_pool_in_deletion_whose_range_another_has_goes_at_once_when_it_reassigns() {
+    let q = || pool_object("q", &["1.2.3.0-1.2.3.9"]);
+    for (reclaim, of, finalizers) in [("Retain", "p", None), ("Reassign", "q", Some(json!([])))] {
+        let (mut world, configuration) = overlapped(vec![object(reclaim, &[POOL_PROTECTION], true), q()]);
+        for _ in 0..2 {
+            let held = (world.result("s"), world.pool_of("s"));
+            assert_eq!(held, ("1.2.3.0".to_owned(), Some(of.to_owned())), "{reclaim}");
+            let patch = configuration.finalizer_patch("p", world.index.ipam());
+            let patched = patch.map(|patch| patch.body["metadata"]["finalizers"].clone());
+            assert_eq!(patched, finalizers, "{reclaim}");
+            world.take_writes();
+            world.restart();
+            assert_eq!(world.take_writes(), 0, "{reclaim}");
+        }
+    }
+}
+
+#[test]
+fn a_pool_that_reassigns_gets_no_finalizer_when_it_is_refused() {
+    let older = pool_object("a", &["1.2.3.0-1.2.3.9"]);
+    for (reclaim, protected) in [("Retain", true), ("Reassign", false)] {
+        let (world, configuration) = overlapped(vec![object(reclaim, &[], false), older.clone()]);
+        assert_eq!(world.pool_of("s").as_deref(), Some("p"), "{reclaim}: refused, it takes nothing away");
+        let patch = configuration.finalizer_patch("p", world.index.ipam());
+        assert_eq!(patch.is_some(), protected, "{reclaim}");
+    }
+}
