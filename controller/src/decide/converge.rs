@@ -35,7 +35,12 @@ impl Index {
         let balancer = &record.observed.balancer;
         let before = self.ipam.holding(key).cloned();
         let demand = demand(&self.namespaces, balancer);
-        let verdict = verdict(&mut self.ipam, &self.config, balancer, &demand, &pending);
+        let had: Vec<IpAddr> = match &record.outcome {
+            Outcome::Undecided => balancer.ingress.clone(),
+            Outcome::Allocated { holding, .. } => holding.ips().collect(),
+            Outcome::Refused { .. } => Vec::new(),
+        };
+        let verdict = verdict(&mut self.ipam, &self.config, balancer, &demand, &had, &pending);
         if let Outcome::Allocated { holding, .. } = &verdict.outcome {
             let moved = before.is_none_or(|before| !before.ips().eq(holding.ips()));
             self.counters.allocations += u64::from(moved);
@@ -71,6 +76,7 @@ fn verdict(
     config: &Config,
     service: &LoadBalancer,
     demand: &Demand<'_>,
+    had: &[IpAddr],
     pending: &Pending,
 ) -> Verdict {
     let families = match families(service) {
@@ -93,7 +99,7 @@ fn verdict(
     }
     let result = match ipam.holding(&service.key) {
         Some(held) => Ok(held.clone()),
-        None => give(ipam, demand, &request, families, pending),
+        None => give(ipam, demand, &request, families, had, pending),
     };
     match result {
         Ok(mut holding) => {
@@ -168,6 +174,7 @@ fn give(
     demand: &Demand<'_>,
     request: &Request,
     families: Families,
+    had: &[IpAddr],
     pending: &Pending,
 ) -> Result<Holding, Failure> {
     if request.addresses.is_empty() {
@@ -177,6 +184,9 @@ fn give(
         if let Some((claim, why)) = pending {
             let message = format!("IPClaim {claim} has nothing reserved for this Service yet: {why}");
             return Err(Failure::Request(Reason::ClaimPending, message));
+        }
+        if let Some(holding) = ipam.give_beside_the_rest(demand, had, families, request.pool.as_deref()) {
+            return Ok(holding.clone());
         }
         return Ok(match &request.pool {
             Some(pool) => ipam.allocate_from(demand, pool, families)?.clone(),

@@ -112,6 +112,40 @@ impl Ipam {
         }
     }
 
+    /// Gives a Service that needs both families and cannot keep all that it `had` both of one pool, of `pool` if that is
+    /// named. Where none has both it keeps the address that it may; and gets the other family from another pool if both
+    /// are required. `None` where it may keep none, or lacks the other: then nothing has changed.
+    pub fn give_beside_the_rest(
+        &mut self,
+        demand: &Demand<'_>,
+        had: &[IpAddr],
+        families: Families,
+        pool: Option<&str>,
+    ) -> Option<&Holding> {
+        let Families::Both { first, required } = families else { return None };
+        let of_pool =
+            |holding: &Holding| pool.is_none_or(|pool| holding.held.iter().all(|held| *held.pool == *pool));
+        let keepable = |ip: &IpAddr| self.keepable(demand, &[(*ip, None)]).ok().filter(of_pool);
+        let mut rest: Vec<Holding> = had.iter().filter_map(keepable).collect();
+        if rest.is_empty() {
+            return None;
+        }
+        rest.sort_by_key(|rest| rest.ips().any(|ip| Family::of(ip) != first));
+        let both = Families::Both { first, required: true };
+        let one_pool = match pool {
+            Some(named) => self.choose(&[named.into()], demand, both, true),
+            None => {
+                let any = |pools: &[Arc<str>]| self.choose(pools, demand, both, false);
+                any(&self.order.pinned).or_else(|| any(&self.order.unpinned))
+            }
+        };
+        let whole = |rest: Holding| {
+            if required { self.extended(demand, rest, families, pool).ok() } else { Some(rest) }
+        };
+        let holding = one_pool.or_else(|| rest.into_iter().find_map(whole))?;
+        Some(self.hold(demand, holding))
+    }
+
     /// Gives a Service that holds one address the other family too, from the same pool. Where both families are required,
     /// from another if that has none; from `pool`, if that is named.
     ///

@@ -35,6 +35,16 @@ impl Ipam {
         demand: &Demand<'_>,
         addresses: &[(IpAddr, Option<&str>)],
     ) -> Result<&Holding, Refusal> {
+        let holding = self.keepable(demand, addresses)?;
+        Ok(self.hold(demand, holding))
+    }
+
+    /// These addresses, if the Service may keep them.
+    pub(super) fn keepable(
+        &self,
+        demand: &Demand<'_>,
+        addresses: &[(IpAddr, Option<&str>)],
+    ) -> Result<Holding, Refusal> {
         let mut held = Vec::with_capacity(addresses.len());
         for (ip, of) in addresses {
             // Those who share an address hold it of one pool.
@@ -48,7 +58,7 @@ impl Ipam {
             self.compatible(demand, &pool, *ip)?;
             held.push(Held { ip: *ip, pool, retained });
         }
-        Ok(self.hold(demand, Holding { held }))
+        Ok(Holding { held })
     }
 
     /// The pool that an address is held of, given the pool it was held of until now.

@@ -126,3 +126,31 @@ fn who_has_one_family_reserved_gets_the_other_as_soon_as_it_is_free() {
         assert_eq!(world.result("web"), "1.2.3.5 1::1", "{what}");
     }
 }
+
+#[test]
+fn a_pool_that_loses_one_family_takes_the_other_from_nobody() {
+    let b = |ranges: &[&str]| pool("b", ranges);
+    let others = || [pool("a4", &["5.5.5.5"]), pool("a6", &["9::9"])];
+    let all = &["1.2.3.0-1.2.3.9", "1::1"];
+    #[rustfmt::skip]
+    let cases: [(&str, &str, &[&str], &str); 4] = [
+        ("no pool has both", "PreferDualStack", &all[..1], "1.2.3.0"),
+        ("the first family is cut off", "PreferDualStack", &all[1..], "1::1"),
+        ("both are required", "RequireDualStack", &all[..1], "1.2.3.0 9::9"),
+        ("both are required, and the first is cut off", "RequireDualStack", &all[1..], "5.5.5.5 1::1"),
+    ];
+    for (what, policy, rest, expected) in cases {
+        for restarts in [false, true] {
+            let mut world = World::new([b(all)]);
+            world.apply(service("s", families(DUAL, policy)));
+            assert_eq!(world.result("s"), "1.2.3.0 1::1", "{what}");
+            world.config.pools = pools(others().into_iter().chain([b(rest)]));
+            if restarts {
+                world.restart();
+            } else {
+                world.reconfigure();
+            }
+            assert_eq!(world.result("s"), expected, "{what}, restarts: {restarts}");
+        }
+    }
+}
