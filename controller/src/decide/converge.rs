@@ -93,14 +93,20 @@ fn verdict(
         Ok(request) => request,
         Err(why) => return keep_despite(ipam, config, service, why),
     };
-    let unwanted = ipam.holding(&service.key).is_some_and(|held| !request.is_met_by(held));
-    if unwanted {
+    let held = ipam.holding(&service.key).cloned();
+    let result = match held.filter(|held| request.is_met_by(held)) {
+        Some(held) => Ok(held),
+        None => {
+            // Of addresses that are asked for, those it has already it may have again.
+            if request.addresses.is_empty() {
+                ipam.release(&service.key);
+            }
+            give(ipam, demand, &request, families, had, pending)
+        }
+    };
+    if result.is_err() {
         ipam.release(&service.key);
     }
-    let result = match ipam.holding(&service.key) {
-        Some(held) => Ok(held.clone()),
-        None => give(ipam, demand, &request, families, had, pending),
-    };
     match result {
         Ok(mut holding) => {
             let mut waits = Vec::new();

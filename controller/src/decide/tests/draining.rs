@@ -184,3 +184,23 @@ fn who_comes_to_require_both_keeps_its_one_and_gets_the_other_from_another_pool(
     world.set_pools([retaining(pool("a4", &["1.0.0.2"]))]);
     assert_eq!(world.result("s"), "FamilyMismatch", "both are required");
 }
+
+#[test]
+fn who_has_an_address_of_a_disabled_pool_may_ask_for_it_and_another() {
+    let asks = |ips| both(families(DUAL, "RequireDualStack"), annotated(ASK, ips));
+    let p = || pool("p", &["1.2.3.0-1.2.3.9"]);
+    let q = || pool("q", &["1::1-1::9"]);
+    let mut world = World::new([p(), q()]);
+    world.apply(service("s", families(DUAL, "RequireDualStack")));
+    assert_eq!(world.result("s"), "1.2.3.0 1::1");
+    world.set_pools([disabled(p()), q()]);
+    world.apply(service("s", asks("1.2.3.0,1::5")));
+    assert_eq!(world.result("s"), "1.2.3.0 1::5");
+    restart(&mut world);
+    world.apply(service("six", families(&["fd00::1"], "SingleStack")));
+    assert_eq!(world.result("six"), "1::1", "what it had besides is free");
+    // What it has not, it does not get, and then it has neither.
+    world.apply(service("s", asks("1.2.3.1,1::5")));
+    assert_eq!(world.result("s"), "PoolDisabled");
+    assert!(world.index.ipam().holding(&key("s")).is_none());
+}
