@@ -33,8 +33,16 @@ impl Index {
                 let (old, new) = (&record.observed.balancer, &observed.balancer);
                 let other_addresses =
                     new.ingress != old.ingress && !new.ingress.iter().all(|ip| record.promised.contains(ip));
-                let foreign =
-                    (other_addresses || new.allocated_from != old.allocated_from) && !new.ingress.is_empty();
+                // A controller that gives an address another pool says so in the condition too. Who may only edit the
+                // Service can edit no more than the annotation, and that is put right.
+                let news = |told: &Said| {
+                    let line = observed.said.allocated;
+                    line.is_some_and(|line| line.is_news_after(told.allocated.as_ref()))
+                };
+                let other_pools = new.allocated_from != old.allocated_from
+                    && news(&record.observed.said)
+                    && news(&record.told);
+                let foreign = (other_addresses || other_pools) && !new.ingress.is_empty();
                 if old.resource_version != new.resource_version {
                     record.promised.clear();
                 }

@@ -195,6 +195,15 @@ impl Cluster {
         self.tell(&Seen::Service(key, Some(service)));
     }
 
+    /// Somebody edits what is there.
+    pub(super) fn edit(&mut self, key: &ObjectKey, with: &Value) {
+        let Some(mut service) = self.api.services.get(key).cloned() else { return };
+        merge(&mut service, with);
+        service["metadata"]["resourceVersion"] = json!(self.api.next());
+        self.api.services.insert(key.clone(), service.clone());
+        self.tell(&Seen::Service(key.clone(), Some(service)));
+    }
+
     pub(super) fn delete(&mut self, key: &ObjectKey) {
         if self.api.services.remove(key).is_some() {
             self.tell(&Seen::Service(key.clone(), None));

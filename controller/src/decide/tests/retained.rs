@@ -270,3 +270,29 @@ fn an_annotation_edited_by_hand_makes_no_address_one_of_another_pool() {
     assert_eq!((world.result("s").as_str(), world.pool_of("s").as_deref()), ("1.2.3.0", Some("p")));
     assert_eq!(world.index.ipam().holders_of("z").len(), 0);
 }
+
+#[test]
+fn nor_does_it_where_the_address_is_retained_or_the_pool_is_refused() {
+    let edit = |world: &mut World, pool: &str| {
+        let mut edited = world.services[&key("s")].clone();
+        merge(&mut edited, &annotated(keys::ALLOCATED_FROM_POOL, pool));
+        world.store(key("s"), edited);
+        world.sync();
+        (world.result("s"), world.pool_of("s"))
+    };
+    let of_p = ("1.2.3.0".to_owned(), Some("p".to_owned()));
+    let closed = || pinned(other(), 0, &["team"]);
+    let mut world = World::new([start(), closed()]);
+    world.apply(service("s", json!({})));
+    world.set_pools([retaining(pool("p", &["1.2.3.5-1.2.3.9"])), closed()]);
+    assert_eq!(edit(&mut world, "z"), of_p);
+    assert_eq!((counts(&world, "p").2, counts(&world, "z").0), (1, 0));
+    restart(&mut world, "retained");
+
+    let mut world = World::new([]);
+    world.set_pools_and_refused([start()], &["r"]);
+    world.apply(service("s", json!({})));
+    assert_eq!(edit(&mut world, "r"), of_p);
+    assert!(world.message("s", keys::ALLOCATED).starts_with("True/Allocated"));
+    restart(&mut world, "refused");
+}

@@ -11,6 +11,7 @@ use crate::fixtures::pool;
 enum Step {
     Apply { name: u8, variant: u8, port: u16 },
     Delete { name: u8 },
+    Annotate { name: u8, pool: usize },
     Pools { variants: [u8; 3] },
     Claim { name: u8, kind: u8 },
     Unclaim { name: u8 },
@@ -26,6 +27,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..8u8, 0..16u8, 80..83u16).prop_map(|(name, variant, port)| Step::Apply { name, variant, port }),
         2 => (0..8u8).prop_map(|name| Step::Delete { name }),
+        1 => (0..8u8, 0..3usize).prop_map(|(name, pool)| Step::Annotate { name, pool }),
         1 => [0..POOLS, 0..POOLS, 0..POOLS].prop_map(|variants| Step::Pools { variants }),
         1 => (0..3u8, 0..4u8).prop_map(|(name, kind)| Step::Claim { name, kind }),
         1 => (0..3u8).prop_map(|name| Step::Unclaim { name }),
@@ -61,6 +63,11 @@ proptest! {
                     cluster.apply(service(&format!("s{name}"), with));
                 }
                 Step::Delete { name } => cluster.delete(&key(&format!("s{name}"))),
+                // By hand, and no more than that.
+                Step::Annotate { name, pool } => {
+                    let with = annotated(keys::ALLOCATED_FROM_POOL, ["a", "b", "c"][pool]);
+                    cluster.edit(&key(&format!("s{name}")), &with);
+                }
                 Step::Pools { variants } => cluster.configure(pools_of(variants)),
                 Step::Claim { name, kind } => cluster.claim(&format!("c{name}"), &claim_of(kind)),
                 Step::Unclaim { name } => cluster.delete_claim(&key(&format!("c{name}"))),
