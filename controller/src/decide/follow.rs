@@ -73,6 +73,11 @@ impl Index {
     /// A Service of ours is new or changed.
     pub fn service_applied(&mut self, observed: Observed, now: Timestamp) {
         let key = observed.balancer.key.clone();
+        let is_another = |record: &Record| record.observed.balancer.uid != observed.balancer.uid;
+        if self.services.get(&key).is_some_and(|record| is_another(record)) {
+            // What the one before it held goes to whoever waits for it, not to this one before them.
+            self.service_deleted(&key, now);
+        }
         let is_new = !self.services.contains_key(&key);
         let foreign = self.take_in(observed);
         if self.deciding {

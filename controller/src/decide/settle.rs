@@ -9,6 +9,9 @@ use super::Index;
 use super::waiting::{Age, Asker, For};
 use crate::ipam::Family;
 
+/// Addresses of this family became free in this pool.
+type Freed = (Arc<str>, Family);
+
 impl Index {
     /// Lets those try again who wait for something that has happened, until nothing more happens.
     pub(super) fn settle(&mut self, now: Timestamp) {
@@ -22,7 +25,7 @@ impl Index {
                 return;
             }
             let mut again: BTreeSet<Age> = BTreeSet::new();
-            let mut freed: BTreeSet<(Arc<str>, Family)> = BTreeSet::new();
+            let mut freed: BTreeSet<Freed> = BTreeSet::new();
             for change in changes {
                 self.touched.insert(change.pool.clone());
                 again.extend(self.waiting.on(&For::Address(change.address)).cloned());
@@ -33,25 +36,30 @@ impl Index {
                     freed.insert((change.pool, Family::of(change.address)));
                 }
             }
-            for (_, asker) in again {
-                self.converge_asker(&asker, now);
-            }
-            for (pool, family) in freed {
-                self.hand_out(&pool, family, now);
-            }
+            self.hand_out(again, freed, now);
         }
     }
 
-    /// Gives what is free in a pool to those who wait for it, oldest first. Each is tried once.
-    fn hand_out(&mut self, pool: &Arc<str>, family: Family, now: Timestamp) {
+    /// Lets those in `again` and who waits for one of what is free in some pools try it, the oldest first, each once.
+    fn hand_out(&mut self, again: BTreeSet<Age>, freed: BTreeSet<Freed>, now: Timestamp) {
+        let mut next: BTreeSet<(Age, Option<Freed>)> = again.into_iter().map(|age| (age, None)).collect();
+        for (pool, family) in freed {
+            let first = self.waiting.after(&For::Free(pool.clone(), family), None);
+            next.extend(first.map(|age| (age.clone(), Some((pool, family)))));
+        }
         let mut last: Option<Age> = None;
-        while self.ipam.counts(pool, family).available > 0 {
-            let Some(next) = self.waiting.after(&For::Free(pool.clone(), family), last.as_ref()).cloned()
-            else {
-                return;
-            };
-            self.converge_asker(&next.1, now);
-            last = Some(next);
+        while let Some((age, of)) = next.pop_first() {
+            if of.as_ref().is_some_and(|(pool, family)| self.ipam.counts(pool, *family).available == 0) {
+                continue;
+            }
+            if last.as_ref() != Some(&age) {
+                self.converge_asker(&age.1, now);
+            }
+            if let Some((pool, family)) = of {
+                let younger = self.waiting.after(&For::Free(pool.clone(), family), Some(&age));
+                next.extend(younger.map(|age| (age.clone(), Some((pool, family)))));
+            }
+            last = Some(age);
         }
     }
 

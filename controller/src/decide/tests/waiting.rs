@@ -152,3 +152,29 @@ fn labels_of_a_namespace_that_change_open_and_close_its_pool() {
     world.namespace("default", &[]);
     assert_eq!(world.result("s"), "NoPoolMatches");
 }
+
+#[test]
+fn who_asks_for_an_address_does_not_come_before_an_older_one_that_takes_any() {
+    let asks = |age| both(aged(age), annotated("fairlead.dev/load-balancer-ips", "1.2.3.0"));
+    for (asking, any) in [(99, 10), (10, 99)] {
+        let mut world = World::new([pool("p", &["1.2.3.0"])]);
+        world.apply(service("holder", json!({})));
+        world.apply(service("any", aged(any)));
+        world.apply(service("asking", asks(asking)));
+        world.delete("holder");
+        let (older, younger) = if any < asking { ("any", "asking") } else { ("asking", "any") };
+        assert_eq!(world.result(older), "1.2.3.0", "{older}");
+        assert_ne!(world.result(younger), "1.2.3.0", "{younger}");
+    }
+}
+
+#[test]
+fn a_service_made_anew_does_not_come_before_an_older_one() {
+    let mut world = World::new([pool("p", &["1.2.3.0"])]);
+    world.apply(service("holder", json!({})));
+    world.apply(service("old", aged(10)));
+    // The watch shows the new one without the deletion between them.
+    world.services.remove(&key("holder"));
+    world.apply(service("holder", both(aged(99), json!({ "metadata": { "uid": "another" } }))));
+    assert_eq!([world.result("old"), world.result("holder")], ["1.2.3.0", "PoolExhausted"]);
+}
