@@ -1,6 +1,6 @@
 //! What happens in the cluster, verb by verb.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fairlead_crds::claim::Claim;
 use fairlead_crds::config::{Config, Labels, Pool};
@@ -297,25 +297,31 @@ impl Index {
         by_age.into_iter().map(|(_, key)| key.clone()).collect()
     }
 
-    /// Looks at several Services and claims: first takes note of what each holds, then decides, claims before Services,
-    /// the oldest of each first.
+    /// Looks at several Services and claims: first takes note of what each holds, then decides, the oldest first. But a
+    /// Service comes after all claims for it that have nothing yet: what it gets depends on them.
     fn pass(&mut self, services: Vec<ObjectKey>, claims: Vec<ObjectKey>, now: Timestamp) {
         self.adopt_all(&services, &[]);
-        let mut askers: Vec<Age> =
-            services.iter().filter_map(|key| Some(self.services.get(key)?.age())).collect();
-        askers.sort();
-        let mut claims: Vec<Age> =
-            claims.into_iter().filter_map(|key| Some(self.claims.get(&key)?.age())).collect();
-        claims.sort();
-        // All claims first: what a Service gets depends on all that are for it.
-        let mut claimants: Vec<ObjectKey> = Vec::new();
-        for (_, asker) in &claims {
-            if let Asker::Claim(key) = asker {
-                claimants.extend(self.reserve(key));
+        let claims: BTreeSet<Age> =
+            claims.iter().filter_map(|key| Some(self.claims.get(key)?.age())).collect();
+        let mut last_claim: BTreeMap<ObjectKey, i64> = BTreeMap::new();
+        for (created, asker) in &claims {
+            if let Asker::Claim(key) = asker
+                && self.ipam.claimed(key).is_none()
+                && let Some(record) = self.claims.get(key)
+            {
+                last_claim.insert(record.claim.service.clone(), *created);
             }
         }
-        for (_, asker) in askers {
-            self.converge_asker(&asker, now);
+        let services = services.iter().filter_map(|key| {
+            let (created, asker) = self.services.get(key)?.age();
+            Some((last_claim.get(key).copied().unwrap_or(created).max(created), asker))
+        });
+        let mut claimants: Vec<ObjectKey> = Vec::new();
+        for (_, asker) in services.chain(claims.iter().cloned()).collect::<BTreeSet<Age>>() {
+            match asker {
+                Asker::Service(key) => self.converge(&key, now),
+                Asker::Claim(key) => claimants.extend(self.reserve(&key)),
+            }
         }
         for service in claimants {
             self.converge_if_waiting(&service, now);

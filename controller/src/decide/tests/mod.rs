@@ -216,13 +216,18 @@ impl World {
 
     /// Creates or replaces the claim, keeping its status.
     pub(super) fn claim(&mut self, name: &str, spec: Value) {
+        self.claim_of(name, spec, "2026-01-01T00:00:00Z");
+    }
+
+    /// The same, created at this time.
+    pub(super) fn claim_of(&mut self, name: &str, spec: Value, created: &str) {
         let key = key(name);
         self.version += 1;
         let mut claim: api::IPClaim = serde_json::from_value(json!({
             "apiVersion": "fairlead.dev/v1beta1", "kind": "IPClaim",
             "metadata": {
                 "namespace": key.namespace, "name": key.name, "uid": format!("uid-{name}"),
-                "creationTimestamp": "2026-01-01T00:00:00Z", "resourceVersion": self.version.to_string(),
+                "creationTimestamp": created, "resourceVersion": self.version.to_string(),
             },
             "spec": spec,
         }))

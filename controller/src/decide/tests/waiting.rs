@@ -178,3 +178,25 @@ fn a_service_made_anew_does_not_come_before_an_older_one() {
     world.apply(service("holder", both(aged(99), json!({ "metadata": { "uid": "another" } }))));
     assert_eq!([world.result("old"), world.result("holder")], ["1.2.3.0", "PoolExhausted"]);
 }
+
+#[test]
+fn a_claim_does_not_come_before_an_older_service_when_a_pool_grows_or_at_a_start() {
+    for restarts in [false, true] {
+        for (claim, age, expected) in [("2026-02-01", 10, "1.2.3.1"), ("2026-01-01", 60, "PoolExhausted")] {
+            let mut world = World::new([pool("p", &["1.2.3.0"])]);
+            world.apply(service("holder", json!({})));
+            world.apply(service("web", aged(5)));
+            world.claim_of("c", json!({ "serviceName": "web", "pool": "p" }), &format!("{claim}T00:00:00Z"));
+            world.apply(service("s", aged(age)));
+            world.config.pools = pools([pool("p", &["1.2.3.0-1.2.3.1"])]);
+            if restarts {
+                world.restart();
+            } else {
+                world.reconfigure();
+            }
+            assert_eq!(world.result("s"), expected, "a claim of {claim}, restarts: {restarts}");
+            let reserved = world.claimed("c").contains("Reserved True");
+            assert_eq!(reserved, expected == "PoolExhausted", "a claim of {claim}, restarts: {restarts}");
+        }
+    }
+}
