@@ -284,7 +284,7 @@ fn a_refused_pool_that_only_a_claim_uses_keeps_its_finalizer() {
     p.spec.addresses = vec!["nonsense".into()];
     let mut configuration = configuration(vec![p]);
     configuration.resolve();
-    world.config.refused_pools = pools([refused("p")]);
+    world.config.refused_pools = pools([retaining(refused("p"))]);
     world.set_pools([]);
     assert_eq!(configuration.finalizer_patch("p", world.index.ipam()), None);
     world.delete_claim("c");
