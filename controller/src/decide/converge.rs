@@ -216,6 +216,32 @@ fn give(
     Ok(ipam.assign(demand, &addresses, several_pools)?.clone())
 }
 
+/// Whether a Service that does not hold all of these addresses might be given them, as it is and asks.
+pub(super) fn might_be_given(
+    ipam: &Ipam,
+    service: &LoadBalancer,
+    demand: &Demand<'_>,
+    addresses: &[IpAddr],
+) -> bool {
+    let (Ok(families), Ok(request)) = (families(service), request(service)) else { return false };
+    let wanted = families.wanted();
+    let required = matches!(families, Families::Both { required: true, .. });
+    let holds = |ip: &IpAddr| ipam.holding(&service.key).is_some_and(|held| held.ips().any(|one| one == *ip));
+    let of: BTreeSet<Family> = addresses.iter().map(|ip| Family::of(*ip)).collect();
+    let as_needed = of.len() == addresses.len()
+        && of.iter().all(|family| wanted.contains(family))
+        && (of.len() == wanted.len() || !required);
+    let of_pool = |pool: &str| addresses.iter().all(|ip| ipam.pool_name_of(*ip) == Some(pool));
+    let asked: BTreeSet<IpAddr> = addresses.iter().copied().collect();
+    let as_asked = request.pool.as_deref().is_none_or(of_pool)
+        && (request.addresses.is_empty() || request.addresses == asked);
+    let named = request.pool.is_some() || !request.addresses.is_empty();
+    !addresses.iter().all(holds)
+        && as_needed
+        && as_asked
+        && ipam.might_give(demand, addresses, required, named)
+}
+
 /// Gives a Service what claims have reserved for it, and what else it needs. `None` when there is nothing for it.
 fn give_claimed(
     ipam: &mut Ipam,

@@ -84,8 +84,8 @@ impl Index {
             self.advance(now);
             self.adopt(&key);
             self.depart(&key);
-            if foreign {
-                self.heed(&key, now);
+            if let Some(author) = foreign {
+                self.heed(&key, author, now);
             }
             self.converge(&key, now);
             if is_new {
@@ -129,14 +129,14 @@ impl Index {
         let mut foreign = Vec::new();
         for observed in list {
             let key = observed.balancer.key.clone();
-            if self.take_in(observed) {
-                foreign.push(key);
+            if let Some(author) = self.take_in(observed) {
+                foreign.push((key, author));
             }
         }
         if self.deciding {
             self.adopt_all(&keys, &[]);
-            for key in foreign {
-                self.heed(&key, now);
+            for (key, author) in foreign {
+                self.heed(&key, author, now);
             }
             for key in &gone {
                 self.tell_claims_of(key, now);

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use fairlead_crds::service::{ObjectKey, pool_of_nth};
 use jiff::Timestamp;
 
+use super::converge::might_be_given;
 use super::said::Said;
 use super::waiting::{Age, Asker};
 use super::{Decision, Index, Observed, Outcome, demand};
@@ -24,30 +25,42 @@ pub(super) struct Record {
     pub(super) promised: Vec<IpAddr>,
 }
 
+/// Who wrote addresses into a Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Author {
+    /// Another controller that believes it leads.
+    Controller,
+    /// A person, or whatever else is none of us: the condition says nothing of them.
+    Hand,
+}
+
 impl Index {
-    /// Takes note of what a Service says now. Returns whether somebody else wrote addresses into it.
-    pub(super) fn take_in(&mut self, observed: Observed) -> bool {
+    /// Takes note of what a Service says now. Returns who else wrote addresses into it, if somebody did.
+    pub(super) fn take_in(&mut self, observed: Observed) -> Option<Author> {
         let key = &observed.balancer.key;
         match self.services.get_mut(key) {
             Some(record) if record.observed.balancer.uid == observed.balancer.uid => {
                 let (old, new) = (&record.observed.balancer, &observed.balancer);
                 let other_addresses =
                     new.ingress != old.ingress && !new.ingress.iter().all(|ip| record.promised.contains(ip));
-                // A controller that gives an address another pool says so in the condition too. Who may only edit the
-                // Service can edit no more than the annotation, and that is put right.
+                // A controller says in the condition what it gives, and of which pool.
                 let news = |told: &Said| {
                     let line = observed.said.allocated;
                     line.is_some_and(|line| line.is_news_after(told.allocated.as_ref()))
                 };
-                let other_pools = new.allocated_from != old.allocated_from
-                    && news(&record.observed.said)
-                    && news(&record.told);
-                let foreign = (other_addresses || other_pools) && !new.ingress.is_empty();
+                let says_so = news(&record.observed.said) && news(&record.told);
+                let author = match (other_addresses, new.allocated_from != old.allocated_from) {
+                    _ if new.ingress.is_empty() => None,
+                    (true, _) | (_, true) if says_so => Some(Author::Controller),
+                    (true, _) => Some(Author::Hand),
+                    // Who may only edit the Service can edit no more than the annotation, and that is put right.
+                    (false, _) => None,
+                };
                 if old.resource_version != new.resource_version {
                     record.promised.clear();
                 }
                 record.observed = observed;
-                foreign
+                author
             }
             Some(_) => {
                 // Deleted and made again without our seeing it in between: what the old one held is free.
@@ -56,7 +69,7 @@ impl Index {
             }
             None => {
                 self.services.insert(key.clone(), Box::new(Record::new(observed)));
-                false
+                None
             }
         }
     }
@@ -83,8 +96,9 @@ impl Index {
 
     /// Somebody else wrote addresses into a Service: another controller that believes it leads, or a person. What the API
     /// shows counts, so that all who look at it come to the same end: the Service has them, unless an older one shows
-    /// them too. Whoever was only meant to get one of them gets another.
-    pub(super) fn heed(&mut self, key: &ObjectKey, now: Timestamp) {
+    /// them too. Whoever was only meant to get one of them gets another. But what a person wrote counts only as far as the
+    /// Service might be given it.
+    pub(super) fn heed(&mut self, key: &ObjectKey, author: Author, now: Timestamp) {
         let Some(record) = self.services.get(key) else { return };
         let observed = record.observed.clone();
         let balancer = &observed.balancer;
@@ -98,6 +112,9 @@ impl Index {
         }
         let age = (balancer.created, key);
         let demand = demand(&self.namespaces, balancer);
+        if author == Author::Hand && !might_be_given(&self.ipam, balancer, &demand, &balancer.ingress) {
+            return;
+        }
         let (mut losers, mut claims) = (Vec::new(), Vec::new());
         // Each round takes away one of those in the way, of which there are few.
         while let Err(why) = keep_shown(&mut self.ipam, &demand, &observed) {

@@ -42,6 +42,20 @@ impl Ipam {
         Ok(self.hold(demand, holding))
     }
 
+    /// Whether these addresses may be given to the Service, which names their pools or not. With `several_pools` they may be
+    /// of different pools.
+    pub fn might_give(
+        &self,
+        demand: &Demand<'_>,
+        addresses: &[IpAddr],
+        several_pools: bool,
+        named: bool,
+    ) -> bool {
+        let given = self.assignable(demand, addresses, several_pools);
+        let automatic = |held: &Held| self.pool(&held.pool).is_some_and(|pool| pool.auto_assign);
+        given.is_ok_and(|given| named || given.iter().all(automatic))
+    }
+
     /// These addresses, if the Service may have them.
     fn assignable(
         &self,

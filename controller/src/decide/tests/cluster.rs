@@ -195,9 +195,10 @@ impl Cluster {
         self.tell(&Seen::Service(key, Some(service)));
     }
 
-    /// Somebody edits what is there.
+    /// Somebody edits a load balancer that is there.
     pub(super) fn edit(&mut self, key: &ObjectKey, with: &Value) {
-        let Some(mut service) = self.api.services.get(key).cloned() else { return };
+        let service = self.api.services.get(key).filter(|service| service["spec"]["type"] == "LoadBalancer");
+        let Some(mut service) = service.cloned() else { return };
         merge(&mut service, with);
         service["metadata"]["resourceVersion"] = json!(self.api.next());
         self.api.services.insert(key.clone(), service.clone());

@@ -1,6 +1,7 @@
 //! Typed objects in, patches out; and the patches applied, as an API server would, until nothing is left to write.
 
 mod assignment;
+mod by_hand;
 mod claims;
 mod claims_kept;
 mod cluster;

@@ -12,6 +12,7 @@ enum Step {
     Apply { name: u8, variant: u8, port: u16 },
     Delete { name: u8 },
     Annotate { name: u8, pool: usize },
+    Edit { name: u8, ip: u8 },
     Pools { variants: [u8; 3] },
     Claim { name: u8, kind: u8 },
     Unclaim { name: u8 },
@@ -28,6 +29,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0..8u8, 0..16u8, 80..83u16).prop_map(|(name, variant, port)| Step::Apply { name, variant, port }),
         2 => (0..8u8).prop_map(|name| Step::Delete { name }),
         1 => (0..8u8, 0..3usize).prop_map(|(name, pool)| Step::Annotate { name, pool }),
+        1 => (0..8u8, 0..20u8).prop_map(|(name, ip)| Step::Edit { name, ip }),
         1 => [0..POOLS, 0..POOLS, 0..POOLS].prop_map(|variants| Step::Pools { variants }),
         1 => (0..3u8, 0..4u8).prop_map(|(name, kind)| Step::Claim { name, kind }),
         1 => (0..3u8).prop_map(|name| Step::Unclaim { name }),
@@ -63,10 +65,15 @@ proptest! {
                     cluster.apply(service(&format!("s{name}"), with));
                 }
                 Step::Delete { name } => cluster.delete(&key(&format!("s{name}"))),
-                // By hand, and no more than that.
+                // By hand, and no more than that: the annotation, and the address.
                 Step::Annotate { name, pool } => {
                     let with = annotated(keys::ALLOCATED_FROM_POOL, ["a", "b", "c"][pool]);
                     cluster.edit(&key(&format!("s{name}")), &with);
+                }
+                Step::Edit { name, ip } => {
+                    let ip = format!("{}.0.0.{}", ip / 5, ip % 5);
+                    let ingress = json!([{ "ip": ip, "ipMode": "VIP" }]);
+                    cluster.edit(&key(&format!("s{name}")), &json!({ "status": { "loadBalancer": { "ingress": ingress } } }));
                 }
                 Step::Pools { variants } => cluster.configure(pools_of(variants)),
                 Step::Claim { name, kind } => cluster.claim(&format!("c{name}"), &claim_of(kind)),
