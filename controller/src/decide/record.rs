@@ -111,6 +111,10 @@ impl Index {
             return;
         }
         let age = (balancer.created, key);
+        let sharers = match author {
+            Author::Controller => self.sharers_to_move(&observed),
+            Author::Hand => Vec::new(),
+        };
         let demand = demand(&self.namespaces, balancer);
         if author == Author::Hand && !might_be_given(&self.ipam, balancer, &demand, &balancer.ingress) {
             return;
@@ -143,9 +147,36 @@ impl Index {
             self.depart(&loser);
             self.converge(&loser, now);
         }
+        for sharer in sharers {
+            self.converge(&sharer, now);
+        }
         for claim in claims {
             self.converge_claim(&claim, now);
         }
+    }
+
+    /// Those who share an address hold it of one pool: where the oldest of them shows another, all of them move to that.
+    /// Returns the others.
+    fn sharers_to_move(&mut self, observed: &Observed) -> Vec<ObjectKey> {
+        let Observed { balancer, .. } = observed;
+        let Some(pools) = &balancer.allocated_from else { return Vec::new() };
+        let mut others = Vec::new();
+        for (n, ip) in balancer.ingress.iter().enumerate() {
+            let holders = self.ipam.holders(*ip);
+            let by_age = holders.iter().filter_map(|key| Some((self.services.get(&**key)?.created(), key)));
+            if by_age.min().is_none_or(|(_, oldest)| **oldest != balancer.key) {
+                continue;
+            }
+            let rest: Vec<ObjectKey> = holders
+                .iter()
+                .filter(|key| ***key != balancer.key)
+                .map(|key| ObjectKey::clone(key))
+                .collect();
+            if !rest.is_empty() && self.ipam.move_sharers(*ip, pool_of_nth(pools, n)) {
+                others.extend(rest);
+            }
+        }
+        others
     }
 
     pub(super) fn forget(&mut self, key: &ObjectKey) {

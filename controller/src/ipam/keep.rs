@@ -61,6 +61,21 @@ impl Ipam {
         Ok(Holding { held })
     }
 
+    /// Makes all who share an address hold it of `pool`, where it may be held of that. Returns whether that is news; then
+    /// [`Ipam::keep`] is to judge each of them.
+    pub fn move_sharers(&mut self, ip: IpAddr, pool: &str) -> bool {
+        let Some(was) = self.addresses.get(&ip).map(|occupied| occupied.pool.clone()) else { return false };
+        let Some(home) = self.home(ip, Some(pool)).filter(|home| **home == *pool && *home != was) else {
+            return false;
+        };
+        self.unindex(ip, None);
+        self.rehome(ip, &home);
+        self.index(ip);
+        self.note(ip, &was);
+        self.note(ip, &home);
+        true
+    }
+
     /// The pool that an address is held of, given the pool it was held of until now.
     pub(super) fn home(&self, ip: IpAddr, of: Option<&str>) -> Option<Arc<str>> {
         let in_force = of.and_then(|name| self.pools.get_key_value(name));

@@ -158,3 +158,22 @@ fn a_claim_that_each_gave_another_address_and_that_lacks_a_family_then_has_one_o
         assert_eq!(claimed.addresses[0].to_string(), status.addresses[0]);
     }
 }
+
+#[test]
+fn those_who_share_an_address_come_to_hold_it_of_one_pool() {
+    let share = |age: u32, port: u16| {
+        let key = both(aged(age), annotated("fairlead.dev/allow-shared-ip", "k"));
+        both(key, json!({ "spec": { "ports": [{ "port": port, "protocol": "TCP" }] } }))
+    };
+    let ask = annotated("fairlead.dev/load-balancer-ips", "3.0.0.1");
+    let mut cluster = Cluster::new(pools_of([0, 0, 0]));
+    // The first knows only that c has the address; the second gives it of b, which then is refused.
+    cluster.configure(pools_of([0, 1, 6]));
+    cluster.configure(pools_of([0, 6, 1]));
+    cluster.restart(0);
+    cluster.deliver(1, 2);
+    for (name, age, port) in [("s3", 3, 80), ("s4", 4, 81)] {
+        cluster.apply(service(name, both(ask.clone(), share(age, port))));
+    }
+    cluster.check();
+}
