@@ -188,7 +188,8 @@ fn give(
             return Ok(holding);
         }
         if let Some((claim, why)) = pending {
-            let message = format!("IPClaim {claim} has nothing reserved for this Service yet: {why}");
+            let message =
+                format!("IPClaim {claim} has not reserved all that it is to for this Service: {why}");
             return Err(Failure::Request(Reason::ClaimPending, message));
         }
         if let Some(holding) = ipam.give_beside_the_rest(demand, had, families, request.pool.as_deref()) {
