@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use fairlead_e2e::{
     LbService, PORT, Policy, SECOND, SOON, Shared, all_nodes, clients, configure, expect_owner, nodes, reach,
@@ -121,4 +121,35 @@ fn a_service_of_one_family_gets_one_address_of_it() {
         reach(&lab, ips[0], 2).unwrap();
         service.delete(&lab).unwrap();
     }
+}
+
+#[test]
+fn who_asked_while_an_address_was_not_served_is_answered_when_it_is() {
+    let lab = LAB.turn();
+    let up = || {
+        let service = LbService::new("again", "l2").single("IPv4");
+        let ip = service.up(&lab).unwrap()[0];
+        reach(&lab, ip, 1).unwrap();
+        (service, ip)
+    };
+    // From the same port each time: for connection tracking it is the same flow.
+    let ask = |ip: IpAddr| {
+        let asked = lab.client().netns().run(|| {
+            let socket = UdpSocket::bind("0.0.0.0:40000")?;
+            socket.connect((ip, PORT))?;
+            socket.set_read_timeout(Some(SECOND))?;
+            socket.send(b"?")?;
+            socket.recv(&mut [0; 2048])
+        });
+        asked.unwrap()
+    };
+    let (service, ip) = up();
+    service.delete(&lab).unwrap();
+    let other_port = || lab.client().ask(SocketAddr::new(ip, PORT), Transport::Udp, SECOND);
+    wait_for("silence", SOON, || other_port().err().ok_or("an answer")).unwrap();
+    ask(ip).unwrap_err();
+    let (service, same) = up();
+    assert_eq!(same, ip);
+    ask(ip).unwrap();
+    service.delete(&lab).unwrap();
 }

@@ -20,6 +20,10 @@ pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 const MASQUERADE: &str = "0x4000";
 
 /// The table every node begins with.
+///
+/// What comes from the LAN for an address that is not served (yet, or any more) is dropped: sent back to the LAN, it would
+/// stay in the connection tracking untranslated, and a client that uses the same port again gets no answer. kube-proxy
+/// removes such entries instead.
 const TABLE: &str = "\
 table inet fairlead-lab
 delete table inet fairlead-lab
@@ -37,6 +41,11 @@ table inet fairlead-lab {
  chain output {
   type nat hook output priority -100;
   jump services
+ }
+ chain forward {
+  type filter hook forward priority filter;
+  iifname eth0 oifname eth0 ct status dnat accept
+  iifname eth0 oifname eth0 drop
  }
  chain postrouting {
   type nat hook postrouting priority srcnat;
