@@ -160,9 +160,11 @@ impl Task {
     pub fn done(&mut self, Done { target, write, answer, at }: Done) {
         let time = self.writer.done(at, &target, &answer, rand::random());
         self.metrics.wrote(&answer, time);
-        match answer {
-            Answer::Unavailable(_) => drop(self.unanswered.insert(target.clone())),
-            _ => drop(self.unanswered.remove(&target)),
+        // One that is not repeated was overtaken by what the watch has shown since: it cannot arrive any more.
+        if matches!(answer, Answer::Unavailable(_)) && self.writer.is_busy(&target) {
+            self.unanswered.insert(target.clone());
+        } else {
+            self.unanswered.remove(&target);
         }
         if let (Target::Finalizers(pool), Body::Object(body), Answer::Written(version)) =
             (&target, &*write.patch, &answer)
@@ -288,7 +290,7 @@ impl Task {
             match decision {
                 Decision::Status { service, patch } => {
                     let target = Target::Service(service);
-                    self.writer.put(target.clone(), patch.map(Write::from));
+                    self.put(target.clone(), patch.map(Write::from));
                     if let Target::Service(service) = &target
                         && !self.writer.is_busy(&target)
                     {
@@ -297,7 +299,7 @@ impl Task {
                     }
                 }
                 Decision::Claim { claim, patch } => {
-                    self.writer.put(Target::Claim(claim), patch.map(Write::from));
+                    self.put(Target::Claim(claim), patch.map(Write::from));
                 }
                 Decision::Event(event) => {
                     tracing::info!(service = %event.service, reason = %event.reason, "{}", event.message);
@@ -305,6 +307,14 @@ impl Task {
                 }
             }
         }
+    }
+
+    /// The newest word on an object: this write, or none.
+    fn put(&mut self, target: Target, write: Option<Write>) {
+        if write.is_none() {
+            self.unanswered.remove(&target);
+        }
+        self.writer.put(target, write);
     }
 
     /// Hands on the events, which wait until no status waits.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use fairlead_apiserver::Fault;
+use fairlead_apiserver::{Fault, Faults};
 use fairlead_controller::lease::{Candidate, Election, LEASE, Leadership, Timing};
 use fairlead_controller::metrics::Metrics;
 use fairlead_controller::run::{Scope, control};
@@ -42,6 +42,12 @@ async fn controller(
         }
     });
     (leadership, stop)
+}
+
+/// From now on a Service's status takes so many milliseconds to be written.
+fn slow_statuses(faults: &Faults, latency_ms: u64) {
+    let (verbs, resources) = (vec!["patch".into()], vec!["services/status".into()]);
+    faults.add(Fault { verbs, resources, latency_ms, ..Fault::default() });
 }
 
 /// Everything that the API ever shows, until each of so many Services has an address. What is wrong with it: addresses
@@ -116,12 +122,7 @@ async fn a_standby_whose_watch_is_late_takes_over_without_moving_anything() {
     let (proxy, late) = Proxy::start(&world.cluster.access().url).await;
     proxy.delay_services(Duration::from_millis(400));
     let (leadership, _stop) = controller(&world, "second", late, Timing::default()).await;
-    faults.add(Fault {
-        verbs: vec!["patch".into()],
-        resources: vec!["services/status".into()],
-        latency_ms: 150,
-        ..Fault::default()
-    });
+    slow_statuses(&faults, 150);
     let watcher = tokio::spawn(watch_for_wrongs(world.cluster.client().await.unwrap(), 250));
     for n in 0..250u32 {
         if n == 120 {
@@ -144,12 +145,7 @@ async fn events_of_writes_that_a_lost_lease_prevented_are_not_sent() {
     for n in 0..60 {
         world.service(&format!("s{n:02}"), json!({})).await;
     }
-    faults.add(Fault {
-        verbs: vec!["patch".into()],
-        resources: vec!["services/status".into()],
-        latency_ms: 700,
-        ..Fault::default()
-    });
+    slow_statuses(&faults, 700);
     let second = Duration::from_secs(1);
     let timing = Timing::new(3 * second, 2 * second, second / 5).unwrap();
     let client = world.cluster.client().await.unwrap();
@@ -183,7 +179,7 @@ async fn a_write_whose_answer_was_lost_is_not_repeated_once_the_watch_has_shown_
         return;
     }
     let (proxy, client) = Proxy::start(&world.cluster.access().url).await;
-    let (leadership, _stop) = controller(&world, "me", client, Timing::default()).await;
+    let (leadership, stop) = controller(&world, "me", client, Timing::default()).await;
     eventually("it leads", async || leadership.borrow().leads(Instant::now())).await;
     proxy.lose_answer("/l2advertisements/lan/status");
     let advertisements = Api::<L2Advertisement>::all(world.client.clone());
@@ -194,4 +190,13 @@ async fn a_write_whose_answer_was_lost_is_not_repeated_once_the_watch_has_shown_
     tokio::time::sleep(Duration::from_secs(2)).await;
     let patches = proxy.patches("/l2advertisements/lan/status");
     assert!((1..=2).contains(&patches), "{patches} patches");
+
+    // And it is no reason to keep the Lease from others.
+    stop.cancel();
+    let leases = Api::<Lease>::namespaced(world.client.clone(), NAMESPACE);
+    eventually("the Lease is given up", async || {
+        let holder = leases.get(LEASE).await.unwrap().spec.unwrap().holder_identity;
+        holder.unwrap_or_default().is_empty()
+    })
+    .await;
 }
