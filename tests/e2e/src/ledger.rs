@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use fairlead_lab::{Lab, ensure, wait_for};
@@ -29,13 +29,10 @@ struct Book {
     listing: Vec<String>,
     is_complete: bool,
     wrong: Vec<String>,
-    /// When a Service that was new at the first time was first seen with addresses at the second.
-    served: Vec<(Instant, Instant)>,
 }
 
 struct Entry {
     name: String,
-    first_seen: Instant,
     addresses: Vec<IpAddr>,
 }
 
@@ -66,17 +63,6 @@ impl Ledger {
         entries.map(|entry| (entry.name.clone(), entry.addresses.clone())).collect()
     }
 
-    /// Waits until a Service that was made after `start` has an address; how long after `start` that was.
-    pub fn served_after(&self, start: Instant, limit: Duration) -> Result<Duration> {
-        wait_for("a Service that is new to have an address", limit, || {
-            let book = self.book();
-            let served =
-                book.served.iter().filter(|(seen, _)| *seen >= start).map(|(_, served)| *served).min();
-            let unserved = || book.services.values().filter(|entry| entry.addresses.is_empty()).count();
-            served.map(|served| served - start).ok_or_else(|| anyhow!("{} Services without", unserved()))
-        })
-    }
-
     /// Waits until all these Services have addresses.
     pub fn expect_served(&self, services: &[LbService], limit: Duration) -> Result<()> {
         wait_for(format!("addresses of {} Services", services.len()), limit, || {
@@ -101,20 +87,19 @@ impl Drop for Ledger {
 async fn write(client: Client, book: Arc<Mutex<Book>>) {
     let mut events = watcher(Api::<Service>::all(client), watcher::Config::default()).boxed();
     while let Some(event) = events.next().await {
-        let now = Instant::now();
         let mut book = lock(&book);
         match event {
             Ok(Event::Init) => book.listing.clear(),
             Ok(Event::InitApply(service)) => {
                 book.listing.push(service.uid().unwrap_or_default());
-                book.applied(&service, now);
+                book.applied(&service);
             }
             Ok(Event::InitDone) => {
                 book.is_complete = true;
                 let listed = std::mem::take(&mut book.listing);
                 book.services.retain(|uid, _| listed.contains(uid));
             }
-            Ok(Event::Apply(service)) => book.applied(&service, now),
+            Ok(Event::Apply(service)) => book.applied(&service),
             Ok(Event::Delete(service)) => {
                 book.services.remove(&service.uid().unwrap_or_default());
             }
@@ -124,7 +109,7 @@ async fn write(client: Client, book: Arc<Mutex<Book>>) {
 }
 
 impl Book {
-    fn applied(&mut self, service: &Service, now: Instant) {
+    fn applied(&mut self, service: &Service) {
         let (uid, name) = (service.uid().unwrap_or_default(), service.name_any());
         let addresses = addresses(service);
         for ip in &addresses {
@@ -133,17 +118,8 @@ impl Book {
                 self.wrong.push(format!("{ip} is {name}'s while it is {}'s", other.name));
             }
         }
-        let entry = self.services.entry(uid).or_insert_with(|| Entry {
-            name,
-            first_seen: now,
-            addresses: Vec::new(),
-        });
-        if entry.addresses == addresses {
-            return;
-        }
-        if entry.addresses.is_empty() {
-            self.served.push((entry.first_seen, now));
-        } else {
+        let entry = self.services.entry(uid).or_insert_with(|| Entry { name, addresses: Vec::new() });
+        if !entry.addresses.is_empty() && entry.addresses != addresses {
             self.wrong.push(format!("{} had {:?} and has {addresses:?}", entry.name, entry.addresses));
         }
         entry.addresses = addresses;
@@ -184,7 +160,7 @@ mod tests {
         ] {
             let mut book = Book::default();
             for (uid, ips) in &changes {
-                book.applied(&service(uid, ips), Instant::now());
+                book.applied(&service(uid, ips));
             }
             assert_eq!(!book.wrong.is_empty(), is_wrong, "{changes:?}: {:?}", book.wrong);
         }

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -90,6 +90,20 @@ fn under_churn(lab: &Lab, test: impl FnOnce(&Ledger)) {
     alive.iter().for_each(|service| service.delete(lab).unwrap());
 }
 
+/// Makes a Service, and waits until it has an address: who was stopped or killed before cannot have given it. How long
+/// that took.
+fn serve_another(lab: &Lab, ledger: &Ledger, limit: Duration) -> Duration {
+    /// A name of its own: the ledger may still know the one before.
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+    let another = service(&format!("another-{}", MADE.fetch_add(1, Ordering::Relaxed)));
+    let start = Instant::now();
+    another.apply(lab).unwrap();
+    ledger.expect_served(std::slice::from_ref(&another), limit).unwrap();
+    let took = start.elapsed();
+    another.delete(lab).unwrap();
+    took
+}
+
 /// The controller that holds the Lease.
 fn leader(lab: &Lab) -> Result<&Process> {
     let lease =
@@ -118,7 +132,7 @@ fn one_of_two_controllers_leads() {
         let first = wait_for("a leader", LEASE + MARGIN, || leader(&lab)).unwrap().name();
         let mut leaders = BTreeSet::from([first]);
         for _ in 0..10 {
-            ledger.served_after(Instant::now(), SOON).unwrap();
+            serve_another(&lab, ledger, SOON);
             leaders.insert(leader(&lab).unwrap().name());
         }
         assert_eq!(leaders.len(), 1, "{leaders:?}");
@@ -135,8 +149,7 @@ fn when_the_leader_is_asked_to_leave_the_other_goes_on_at_once() {
             let old = wait_for("a leader", LEASE + MARGIN, || leader(&lab)).unwrap();
             let asked = Instant::now();
             old.terminate(HANDOVER).unwrap();
-            let ended = Instant::now();
-            let gap = (ended - asked) + ledger.served_after(ended, SOON).unwrap();
+            let gap = asked.elapsed() + serve_another(&lab, ledger, SOON);
             eprintln!("SIGTERM of {}: the next Service is served after {gap:?}", old.name());
             assert!(gap < HANDOVER, "{gap:?}");
             expect_another(&lab, old.name(), HANDOVER);
@@ -151,8 +164,7 @@ fn when_the_leader_crashes_the_other_goes_on_when_the_lease_ends() {
     under_churn(&lab, |ledger| {
         let old = wait_for("a leader", LEASE + MARGIN, || leader(&lab)).unwrap();
         old.kill().unwrap();
-        let ended = Instant::now();
-        let gap = ledger.served_after(ended, LEASE + MARGIN).unwrap();
+        let gap = serve_another(&lab, ledger, LEASE + MARGIN);
         eprintln!("SIGKILL of {}: the next Service is served after {gap:?}", old.name());
         expect_another(&lab, old.name(), MARGIN);
         old.spawn_again().unwrap();
@@ -166,12 +178,11 @@ fn a_leader_that_comes_back_from_a_long_pause_gives_nothing_more() {
     under_churn(&lab, |ledger| {
         let old = wait_for("a leader", LEASE + MARGIN, || leader(&lab)).unwrap();
         old.stop().unwrap();
-        let stopped = Instant::now();
-        ledger.served_after(stopped, LEASE + MARGIN).unwrap();
+        serve_another(&lab, ledger, LEASE + MARGIN);
         expect_another(&lab, old.name(), MARGIN);
         old.resume().unwrap();
         for _ in 0..10 {
-            ledger.served_after(Instant::now(), SOON).unwrap();
+            serve_another(&lab, ledger, SOON);
         }
         ledger.check().unwrap();
         expect_another(&lab, old.name(), MARGIN);
@@ -192,14 +203,17 @@ fn a_controller_that_crashes_again_and_again_moves_nobody() {
         .unwrap();
     let controller = lab.controller().unwrap();
     under_churn(&lab, |ledger| {
+        let serve_more = |times| {
+            for _ in 0..times {
+                serve_another(&lab, ledger, LEASE + MARGIN);
+            }
+        };
         let (start, mut crashes) = (Instant::now(), 0);
         while crashes < 3 || (crashes < 24 && start.elapsed() < Duration::from_secs(12)) {
+            // At work for a while, just after it has begun to work, and somewhere in its start.
             match crashes % 3 {
-                // At work for a while.
-                0 => (0..6).for_each(|_| expect_work(ledger)),
-                // Just after it has begun to work.
-                1 => expect_work(ledger),
-                // Somewhere in its start.
+                0 => serve_more(6),
+                1 => serve_more(1),
                 _ => thread::sleep(Duration::from_millis(10 * crashes)),
             }
             controller.kill().unwrap();
@@ -207,12 +221,7 @@ fn a_controller_that_crashes_again_and_again_moves_nobody() {
             controller.spawn_again().unwrap();
             ledger.check().unwrap();
         }
-        expect_work(ledger);
+        serve_more(1);
         eprintln!("{crashes} crashes in {:?}", start.elapsed());
     });
-}
-
-/// Waits until a Service is served that was not there yet.
-fn expect_work(ledger: &Ledger) {
-    ledger.served_after(Instant::now(), LEASE + MARGIN).unwrap();
 }

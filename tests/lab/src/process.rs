@@ -8,11 +8,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result, bail};
 
 use crate::netns::Netns;
 use crate::sys::{self, Signal};
-use crate::wait::wait_for;
+use crate::wait::{ensure, wait_for};
 
 /// How to start a process.
 #[derive(Clone, Debug)]
@@ -113,9 +113,13 @@ impl Process {
         self.wait(limit)
     }
 
-    /// SIGSTOP: keeps its sockets, says nothing more.
+    /// SIGSTOP, and waits until all its threads stand still: it keeps its sockets, and says nothing more.
     pub fn stop(&self) -> Result<()> {
-        self.signal(Signal::Stop)
+        self.signal(Signal::Stop)?;
+        wait_for(format!("{} to stand still", self.name()), Duration::from_secs(5), || {
+            let pid = self.pid().with_context(|| format!("{} does not run", self.name()))?;
+            ensure(stands_still(pid)?, "a thread runs").map_err(Error::msg)
+        })
     }
 
     /// SIGCONT.
@@ -180,4 +184,17 @@ impl Process {
     fn child(&self) -> MutexGuard<'_, Option<Child>> {
         self.child.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a signal has stopped every thread of a process, as `/proc/pid/task/tid/stat` says (proc(5)).
+fn stands_still(pid: u32) -> Result<bool> {
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
+        // The state follows the name, which is in parentheses and may have any character.
+        let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+        if state != Some('T') {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
