@@ -27,7 +27,7 @@ pub struct Flags {
     )]
     pub metrics_addr: SocketAddr,
 
-    /// Name of the pod this process runs in: it takes over at once from an earlier process of the same pod
+    /// Name of the pod this process runs in: it takes over sooner from an earlier process of the same pod
     #[arg(long, env = "FAIRLEAD_POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
 

@@ -156,7 +156,7 @@ impl Elector {
     }
 
     /// The identities of all processes of this candidate's pod begin like this. There is one at a time: an earlier one that
-    /// still has the Lease is gone, and need not be waited for.
+    /// still has the Lease is gone, and only its last writes have to be waited for.
     #[must_use]
     pub fn in_pod(mut self, prefix: Option<String>) -> Self {
         self.pod = prefix;
@@ -323,14 +323,16 @@ impl Elector {
     /// When the lease of another runs out for us; `None` if no other has it.
     fn expires_at(&self) -> Option<Instant> {
         let (record, since) = self.observed.as_ref()?;
-        let predecessor = |prefix: &String| record.holder.starts_with(prefix);
-        if record.holder.is_empty()
-            || record.holder == self.identity
-            || self.pod.as_ref().is_some_and(predecessor)
-        {
+        if record.holder.is_empty() || record.holder == self.identity {
             return None;
         }
-        Some(*since + record.duration.unwrap_or(self.timing.lease_duration()))
+        let predecessor = |prefix: &String| record.holder.starts_with(prefix);
+        let wait = if self.pod.as_ref().is_some_and(predecessor) {
+            self.timing.last_writes()
+        } else {
+            record.duration.unwrap_or(self.timing.lease_duration())
+        };
+        Some(*since + wait)
     }
 
     /// Another holds the Lease: to be looked at again in a while, or as soon as it may have run out.

@@ -7,6 +7,8 @@
 //!   is known in advance: a leader that hears nothing, or that was stopped and goes on, finds that it is over.
 //! - Another takes the Lease only after it has seen the same record for as long as the holder announced, by its own
 //!   monotonic clock. It saw that record after it was sent, and what is announced is longer than the renew deadline.
+//!   Only where the holder is known to be dead, an earlier process of the same pod, it waits for no more than the
+//!   difference of the two.
 //!   Clocks of different machines are never compared; they need only run about equally fast.
 //! - Every write names the resourceVersion that was read, so of two that take the Lease one fails.
 //!

@@ -83,6 +83,11 @@ impl Timing {
         self.retry_period
     }
 
+    /// How long a write may take that was sent at the end of the renew deadline: others lead only then.
+    pub(super) fn last_writes(&self) -> Duration {
+        self.lease_duration - self.renew_deadline
+    }
+
     /// How often a leader renews: by default after 2 s, which leaves room for several tries within the deadline.
     pub(super) fn renew_interval(&self) -> Duration {
         (self.retry_period * 2).min(self.renew_deadline / 2)
