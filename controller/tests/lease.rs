@@ -161,7 +161,8 @@ async fn of_several_one_leads_and_a_clean_stop_hands_over_at_once() {
         assert!(!first.leadership.borrow().leads(Instant::now()));
         let leader = leader(&candidates).await;
         candidates.swap(0, leader);
-        assert!(stopped.elapsed() < LEASE_DURATION / 2, "{:?}", stopped.elapsed());
+        // Who waits for the lease to run out needs at least as long as it is without the time since the last renewal.
+        assert!(stopped.elapsed() < LEASE_DURATION * 3 / 4, "{:?}", stopped.elapsed());
         transitions += 1;
         assert_eq!(world.spec().await.lease_transitions, Some(transitions));
     }
@@ -202,8 +203,8 @@ async fn an_api_server_that_is_away_ends_leadership_in_time() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let took = began.elapsed();
-        assert!(took < RENEW_DEADLINE + Duration::from_millis(500), "{outage:?}: {took:?} {before:?}");
-        assert!(took > RENEW_DEADLINE / 2, "{outage:?}: {took:?}, but it may lead as long as it may");
+        assert!(took < LEASE_DURATION, "{outage:?}: {took:?} {before:?}");
+        assert!(took > RENEW_DEADLINE / 4, "{outage:?}: {took:?}, but it may lead as long as it may");
         eventually("it is told too", || {
             matches!(&*candidates[0].leadership.borrow(), Leadership::Standby { .. })
         })
@@ -230,9 +231,9 @@ async fn a_stop_while_the_api_server_hangs_ends_leadership_and_then_the_task() {
     let at = Instant::now();
     candidate.stop.cancel();
     eventually("leadership ends", || !candidate.leads()).await;
-    assert!(at.elapsed() < Duration::from_millis(500));
+    assert!(at.elapsed() < RENEW_DEADLINE / 2, "it does not wait for its deadline");
     candidate.election.ended().await;
-    assert!(at.elapsed() < RENEW_DEADLINE);
+    assert!(at.elapsed() < RENEW_DEADLINE * 2, "{:?}", at.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

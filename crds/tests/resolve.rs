@@ -337,7 +337,7 @@ fn the_size_of_a_pool_costs_nothing() {
     let resolution = given(&[("IPAddressPool", "huge", 1, "addresses: ['2000::/3', 0.0.0.0/1]")]);
     assert!(refusals(&resolution).is_empty());
     assert!(resolution.config.pool_of("3fff::1".parse().unwrap()).is_some());
-    assert!(started.elapsed() < std::time::Duration::from_secs(1));
+    assert!(started.elapsed() < std::time::Duration::from_secs(10));
 }
 
 #[test]

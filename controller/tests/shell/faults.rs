@@ -102,17 +102,20 @@ async fn a_backlog_gets_through_an_api_server_that_fails_throttles_and_goes_away
         world.service(&format!("s{n:03}"), json!({})).await;
     }
     world.pool("big", &["198.51.100.0-198.51.100.255"]).await;
-    faults.fail(500, 0.2, &["patch"], &["services/status"]);
-    faults.fail(409, 0.1, &["patch"], &["services/status"]);
-    faults.add(Fault {
-        verbs: vec!["patch".into()],
-        resources: vec!["services/status".into()],
-        probability: 0.02,
-        status: Some(429),
-        retry_after: Some(1),
-        times: Some(3),
-        ..Fault::default()
-    });
+    // So often and no more: of 200 Services one would have bad luck for longer than anybody waits.
+    for (status, probability, retry_after, times) in
+        [(500, 0.2, None, 60), (409, 0.1, None, 30), (429, 0.02, Some(1), 3)]
+    {
+        faults.add(Fault {
+            verbs: vec!["patch".into()],
+            resources: vec!["services/status".into()],
+            probability,
+            status: Some(status),
+            retry_after,
+            times: Some(times),
+            ..Fault::default()
+        });
+    }
     world.start_controller().await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     faults.outage(Outage::Refuse, Duration::from_secs(2));

@@ -98,8 +98,13 @@ async fn write(client: Client, book: Arc<Mutex<Book>>) {
                 book.is_complete = true;
                 let listed = std::mem::take(&mut book.listing);
                 book.services.retain(|uid, _| listed.contains(uid));
+                // Only now: one that is gone may be in the book until here.
+                listed.iter().for_each(|uid| book.expect_sole_holder(uid));
             }
-            Ok(Event::Apply(service)) => book.applied(&service),
+            Ok(Event::Apply(service)) => {
+                book.applied(&service);
+                book.expect_sole_holder(&service.uid().unwrap_or_default());
+            }
             Ok(Event::Delete(service)) => {
                 book.services.remove(&service.uid().unwrap_or_default());
             }
@@ -112,17 +117,21 @@ impl Book {
     fn applied(&mut self, service: &Service) {
         let (uid, name) = (service.uid().unwrap_or_default(), service.name_any());
         let addresses = addresses(service);
-        for ip in &addresses {
-            let other = self.services.iter().find(|(of, entry)| **of != uid && entry.addresses.contains(ip));
-            if let Some((_, other)) = other {
-                self.wrong.push(format!("{ip} is {name}'s while it is {}'s", other.name));
-            }
-        }
         let entry = self.services.entry(uid).or_insert_with(|| Entry { name, addresses: Vec::new() });
         if !entry.addresses.is_empty() && entry.addresses != addresses {
             self.wrong.push(format!("{} had {:?} and has {addresses:?}", entry.name, entry.addresses));
         }
         entry.addresses = addresses;
+    }
+
+    fn expect_sole_holder(&mut self, uid: &str) {
+        let Some(holder) = self.services.get(uid) else { return };
+        for ip in &holder.addresses {
+            let other = self.services.iter().find(|(of, entry)| *of != uid && entry.addresses.contains(ip));
+            if let Some((_, other)) = other {
+                self.wrong.push(format!("{ip} is {}'s while it is {}'s", holder.name, other.name));
+            }
+        }
     }
 }
 
@@ -161,6 +170,7 @@ mod tests {
             let mut book = Book::default();
             for (uid, ips) in &changes {
                 book.applied(&service(uid, ips));
+                book.expect_sole_holder(uid);
             }
             assert_eq!(!book.wrong.is_empty(), is_wrong, "{changes:?}: {:?}", book.wrong);
         }

@@ -48,20 +48,20 @@ pub fn nodes<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-/// Waits until every client reaches `ip` by TCP and UDP, then asks `times` more, none of which may fail. The nodes
-/// whose pods answered.
+/// Waits until every client reaches `ip` by TCP and UDP, once and then `times` more in a row: routers and nodes learn of a
+/// new address one after the other, so that the first answer does not mean that every path is there. The nodes whose pods
+/// answered, after the first.
 pub fn reach(lab: &Lab, ip: IpAddr, times: usize) -> Result<BTreeSet<String>> {
     let to = SocketAddr::new(ip, PORT);
     let mut answered = BTreeSet::new();
     for (name, client) in clients(lab) {
         for transport in Transport::BOTH {
-            wait_for(format!("{transport} from the {name} to {to}"), SOON, || {
-                client.ask(to, transport, SECOND)
-            })?;
-            for _ in 0..times {
+            let row = wait_for(format!("{transport} from the {name} to {to}"), SOON, || {
                 // A lost first packet of a new neighbour is retried by the kernel, for UDP within three seconds.
-                answered.insert(client.ask(to, transport, 3 * SECOND)?.node);
-            }
+                let asks = (0..=times).map(|_| client.ask(to, transport, 3 * SECOND));
+                asks.collect::<Result<Vec<_>>>()
+            })?;
+            answered.extend(row.into_iter().skip(1).map(|answer| answer.node));
         }
     }
     Ok(answered)
@@ -119,6 +119,18 @@ pub fn expect_sessions(lab: &Lab, limit: Duration) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// Waits until every speaker knows of every other: who is missing gets addresses of its own when it comes.
+pub fn expect_mesh(lab: &Lab, limit: Duration) -> Result<()> {
+    let expected = lab.nodes().len() as u64;
+    for node in lab.nodes() {
+        wait_for(format!("{expected} speakers in the mesh of {}", node.name()), limit, || {
+            let seen = node.speaker()?.metric("fairlead_speaker_mesh_members")?;
+            ensure(seen == expected, seen).map_err(|seen| anyhow!("{seen}"))
+        })?;
+    }
+    Ok(())
 }
 
 /// When each established session of a node came up, by the name of the peer; what its Speaker object says.

@@ -67,10 +67,11 @@ pub struct LbService {
     object: Value,
 }
 
-/// Applies [`CONFIG`] and waits for the BGP sessions.
+/// Applies [`CONFIG`], and waits for the BGP sessions and the mesh.
 pub fn configure(lab: &Lab) -> Result<()> {
     lab.api()?.apply(CONFIG)?;
-    crate::expect_sessions(lab, SOON)
+    crate::expect_sessions(lab, SOON)?;
+    crate::expect_mesh(lab, SOON)
 }
 
 /// Merges a patch into a Service of the namespace `default`.

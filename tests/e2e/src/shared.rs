@@ -90,10 +90,14 @@ fn restore(lab: &Lab) -> anyhow::Result<()> {
             }
         }
     }
-    // Sessions that a test ended come back within the connect time.
-    let has_speakers = lab.nodes().iter().any(|node| node.speaker().is_ok());
-    if has_speakers && !lab.api()?.list(crate::VERSION, "BGPPeer")?.is_empty() {
-        crate::expect_sessions(lab, Duration::from_secs(30))?;
+    if lab.nodes().iter().any(|node| node.speaker().is_ok()) {
+        // Sessions that a test ended come back within the connect time.
+        if !lab.api()?.list(crate::VERSION, "BGPPeer")?.is_empty() {
+            crate::expect_sessions(lab, Duration::from_secs(30))?;
+        }
+        if !lab.controllers().is_empty() {
+            crate::expect_mesh(lab, Duration::from_secs(30))?;
+        }
     }
     Ok(())
 }

@@ -16,9 +16,10 @@ static LAB: Shared = Shared::new(builder, |_| Ok(()));
 
 /// How long a leader that vanished is still taken for one, and what a standby may take beyond it to notice.
 const LEASE: Duration = Duration::from_secs(10);
-const MARGIN: Duration = Duration::from_secs(4);
-/// How long a leader that says good-bye may leave Services without one.
-const HANDOVER: Duration = Duration::from_secs(2);
+const MARGIN: Duration = Duration::from_secs(8);
+/// How long a leader that says good-bye may leave Services without one: two seconds, and a busy machine's share. Nobody
+/// can have waited for the Lease to run out.
+const HANDOVER: Duration = Duration::from_secs(5);
 /// Time between two new Services.
 const PACE: Duration = Duration::from_millis(30);
 /// Services alive at once: fewer than the pool has addresses, so that all can be served and addresses are used again.
@@ -148,12 +149,14 @@ fn when_the_leader_is_asked_to_leave_the_other_goes_on_at_once() {
         for _ in 0..2 {
             let old = wait_for("a leader", LEASE + MARGIN, || leader(&lab)).unwrap();
             let asked = Instant::now();
-            old.terminate(HANDOVER).unwrap();
+            old.terminate(SOON).unwrap();
             let gap = asked.elapsed() + serve_another(&lab, ledger, SOON);
             eprintln!("SIGTERM of {}: the next Service is served after {gap:?}", old.name());
             assert!(gap < HANDOVER, "{gap:?}");
-            expect_another(&lab, old.name(), HANDOVER);
+            expect_another(&lab, old.name(), SOON);
             old.spawn_again().unwrap();
+            // Warm again, for the next turn.
+            old.wait_until_ready(SOON).unwrap();
         }
     });
 }
@@ -193,11 +196,11 @@ fn a_leader_that_comes_back_from_a_long_pause_gives_nothing_more() {
 fn a_controller_that_crashes_again_and_again_moves_nobody() {
     // Not at the same time as the others, whose times count.
     let _alone = LAB.turn();
-    // One that was killed waits until its own lease has run out.
+    // After one that was killed the next waits for the difference of the first two.
     let lab = Lab::builder()
         .nodes(1)
         .env("FAIRLEAD_LEASE_DURATION", "3s")
-        .env("FAIRLEAD_RENEW_DEADLINE", "2s")
+        .env("FAIRLEAD_RENEW_DEADLINE", "2800ms")
         .env("FAIRLEAD_RETRY_PERIOD", "200ms")
         .start()
         .unwrap();

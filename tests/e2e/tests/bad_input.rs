@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
 use fairlead_e2e::{LbService, Policy, SOON, Shared, configure, established_since, expect_sessions, reach};
-use fairlead_lab::{Lab, addresses, binaries, wait_for};
+use fairlead_lab::{Lab, addresses, binaries, ensure, wait_for};
 use serde_json::{Value, json};
 
 static LAB: Shared = Shared::new(Lab::builder, configure);
@@ -260,6 +261,13 @@ fn a_peer_that_talks_nonsense_harms_only_its_own_session() {
         sessions.iter_mut().for_each(|of_node| of_node.retain(|peer, _| peer != "mad"));
         sessions
     };
+    // A Speaker object tells of what happened before within a second.
+    let both = |of_node: &BTreeMap<String, String>| of_node.len() == 2;
+    wait_for("the Speaker objects to tell of the sessions", SOON, || {
+        let sessions = sessions();
+        ensure(sessions.iter().all(both), format!("{sessions:?}"))
+    })
+    .unwrap();
     let sessions_before = sessions();
     let address = SocketAddr::new(addresses::client().v4.into(), 179);
     let listener = lab.client().netns().run(|| TcpListener::bind(address)).unwrap().unwrap();

@@ -81,7 +81,10 @@ fn an_api_server_that_hangs() {
 
 #[test]
 fn a_node_fails_while_the_api_server_is_away() {
-    let lab = LAB.turn();
+    // A session whose end the cut has begun would end in the next test: this one has a lab of its own, in its turn.
+    let _alone = LAB.turn();
+    let lab = Lab::builder().start().unwrap();
+    configure(&lab).unwrap();
     let service = LbService::new("dark", "l2").single("IPv4");
     let ip = service.up(&lab).unwrap()[0];
     let owner = lab.wait_for_owner(ip, SOON).unwrap().to_owned();

@@ -66,7 +66,8 @@ fn a_refused_kubeconfig_is_said_and_waited_for() {
         ensure(answer.starts_with("HTTP/1.1 503") && answer.contains("waiting for"), answer)
     })
     .unwrap();
-    assert!(get(metrics, "/healthz").unwrap().starts_with("HTTP/1.1 200"), "a restart would not help");
+    let healthy = wait_for("/healthz to answer", deadline, || get(metrics, "/healthz")).unwrap();
+    assert!(healthy.starts_with("HTTP/1.1 200"), "a restart would not help: {healthy}");
     assert!(controller.0.try_wait().unwrap().is_none(), "it goes on trying");
     let said = std::fs::read_to_string(&log).unwrap();
     assert!(said.lines().count() < 40, "the retries are quiet: {said}");

@@ -43,7 +43,7 @@ pub use api_server::{ApiServer, Outage};
 pub use capture::{Capture, Captured};
 pub use frame::{Frame, Message};
 pub use lab::{Builder, Carrier, Lab, LabNode, NAMESPACE, pod_name};
-pub use probe::{Answer, Client, Stream, StreamReport, Transport};
+pub use probe::{Answer, Client, LATE, Stream, StreamReport, Transport};
 pub use process::{Process, Spec};
 pub use router::{Family, Router, RouterSession, Routes};
 pub use topology::{LAN_INTERFACE, Network, NodeNetwork, Size};

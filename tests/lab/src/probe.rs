@@ -6,7 +6,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -52,6 +52,9 @@ pub struct Answer {
     pub client: IpAddr,
 }
 
+/// An answer of a stream that comes later is as good as none.
+pub const LATE: Duration = Duration::from_millis(250);
+
 /// A place to ask from.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -72,7 +75,7 @@ pub struct StreamReport {
     pub sent: u64,
     /// Packets answered.
     pub answered: u64,
-    /// Longest time without an answer between the first and the last packet.
+    /// The longest time in which packets were sent and none was answered within [`LATE`].
     pub longest_gap: Duration,
     /// Answers by pod.
     pub pods: BTreeMap<String, u64>,
@@ -193,13 +196,30 @@ fn ask_tcp(to: SocketAddr, limit: Duration) -> io::Result<String> {
 }
 
 fn ask_udp(to: SocketAddr, limit: Duration) -> io::Result<String> {
-    let socket = UdpSocket::bind(unspecified(to.ip()))?;
+    let socket = fresh_socket(to.ip())?;
     socket.connect(to)?;
     socket.set_read_timeout(Some(limit))?;
     socket.send(b"?")?;
     let mut buffer = [0; 2048];
     let length = socket.recv(&mut buffer)?;
     Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+/// A socket of a port that was not used for long: a node goes on forwarding a UDP flow that it knows as it did, to a pod
+/// of another Service perhaps, which had the address before.
+fn fresh_socket(like: IpAddr) -> io::Result<UdpSocket> {
+    /// Below those that the kernel chooses by itself (`net.ipv4.ip_local_port_range`).
+    const PORTS: std::ops::Range<u16> = 20_000..32_000;
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let mut address = unspecified(like);
+    for _ in PORTS {
+        address.set_port(PORTS.start + NEXT.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start));
+        match UdpSocket::bind(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            done => return done,
+        }
+    }
+    Err(io::ErrorKind::AddrInUse.into())
 }
 
 fn parse_answer(text: &str) -> Result<Answer> {
@@ -213,12 +233,11 @@ fn parse_answer(text: &str) -> Result<Answer> {
 }
 
 fn stream(to: SocketAddr, interval: Duration, stop: &AtomicBool) -> io::Result<StreamReport> {
-    let socket = UdpSocket::bind(unspecified(to.ip()))?;
+    let socket = fresh_socket(to.ip())?;
     let mut report = StreamReport::default();
-    let start = Instant::now();
-    let mut last_answer = start;
+    let mut packets: Vec<Packet> = Vec::new();
     let mut buffer = [0; 2048];
-    let mut receive_until = |until: Instant, report: &mut StreamReport, last_answer: &mut Instant| {
+    let mut receive_until = |until: Instant, packets: &mut [Packet], report: &mut StreamReport| {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -229,26 +248,40 @@ fn stream(to: SocketAddr, interval: Duration, stop: &AtomicBool) -> io::Result<S
             let Ok((length, _)) = socket.recv_from(&mut buffer) else { continue };
             let text = String::from_utf8_lossy(&buffer[..length]);
             let Ok(answer) = parse_answer(&text) else { continue };
-            let now = Instant::now();
-            report.longest_gap = report.longest_gap.max(now - *last_answer);
-            *last_answer = now;
+            // The pod repeats what it was sent: the number of the packet.
+            let number = text.rsplit(' ').next().and_then(|number| number.trim().parse::<usize>().ok());
+            let Some(packet) = number.and_then(|number| packets.get_mut(number)) else { continue };
+            packet.answered |= packet.sent.elapsed() <= LATE;
             report.answered += 1;
             *report.pods.entry(answer.pod).or_default() += 1;
         }
     };
-    let mut end = start;
+    let start = Instant::now();
     while !stop.load(Ordering::Relaxed) {
+        // Before it is sent: the answer may be there at once.
+        let number = packets.len();
+        packets.push(Packet { sent: Instant::now(), answered: false });
         // Refused by the kernel (no neighbour, no route): a lost packet like any other.
-        let _ = socket.send_to(report.sent.to_string().as_bytes(), to);
-        report.sent += 1;
-        end = Instant::now();
-        let next = start + interval * u32::try_from(report.sent).unwrap_or(u32::MAX);
-        receive_until(next, &mut report, &mut last_answer);
+        let _ = socket.send_to(number.to_string().as_bytes(), to);
+        let next = start + interval * u32::try_from(packets.len()).unwrap_or(u32::MAX);
+        receive_until(next, &mut packets, &mut report);
     }
-    receive_until(Instant::now() + Duration::from_millis(500), &mut report, &mut last_answer);
-    // A stream that never came back has its gap at the end.
-    report.longest_gap = report.longest_gap.max(end.saturating_duration_since(last_answer));
+    receive_until(Instant::now() + Duration::from_millis(500), &mut packets, &mut report);
+    report.sent = packets.len() as u64;
+    report.longest_gap = longest_gap(&packets, interval);
     Ok(report)
+}
+
+struct Packet {
+    sent: Instant,
+    answered: bool,
+}
+
+/// Measured where packets are sent: a client that did not run for a while missed nothing in that time.
+fn longest_gap(packets: &[Packet], interval: Duration) -> Duration {
+    let lost = packets.split(|packet| packet.answered);
+    let gaps = lost.filter_map(|run| Some(run.last()?.sent - run.first()?.sent + interval));
+    gaps.max().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -263,5 +296,25 @@ mod tests {
             Answer { pod: "echo-n1".into(), node: "n1".into(), client: "192.0.2.100".parse().unwrap() }
         );
         assert!(parse_answer("hello").is_err());
+    }
+
+    #[test]
+    fn a_gap_is_as_long_as_packets_went_unanswered_and_no_longer_than_they_were_sent() {
+        let (start, ms) = (Instant::now(), Duration::from_millis);
+        for (packets, gap) in [
+            (&[][..], 0),
+            (&[(0, true), (10, true)], 0),
+            (&[(0, true), (10, false), (20, true)], 10),
+            (&[(0, false), (10, false), (20, true), (30, false)], 20),
+            (&[(0, true), (10, false), (20, false), (30, false)], 30),
+            // Nothing was sent for a second.
+            (&[(0, true), (1000, true)], 0),
+        ] {
+            let sent: Vec<_> = packets
+                .iter()
+                .map(|(at, answered)| Packet { sent: start + ms(*at), answered: *answered })
+                .collect();
+            assert_eq!(longest_gap(&sent, ms(10)), ms(gap), "{packets:?}");
+        }
     }
 }

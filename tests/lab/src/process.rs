@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
+use std::io::{self, Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -25,12 +27,14 @@ pub struct Spec {
     pub args: Vec<OsString>,
     /// Variables set on top of the lab's own environment.
     pub env: Vec<(String, String)>,
+    /// TCP port on which it tells of itself: `/metrics`, `/readyz`.
+    pub http: Option<u16>,
 }
 
 impl Spec {
     /// A process `name` that runs `program`.
     pub fn new(name: impl Into<String>, program: impl Into<PathBuf>) -> Self {
-        Self { name: name.into(), program: program.into(), args: Vec::new(), env: Vec::new() }
+        Self { name: name.into(), program: program.into(), args: Vec::new(), env: Vec::new(), http: None }
     }
 
     /// Adds an argument.
@@ -51,6 +55,13 @@ impl Spec {
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Says on which TCP port it tells of itself.
+    #[must_use]
+    pub fn http(mut self, port: u16) -> Self {
+        self.http = Some(port);
         self
     }
 }
@@ -151,6 +162,38 @@ impl Process {
                 Err(error) => Err(error.to_string()),
             },
         })
+    }
+
+    /// The value of a counter or a gauge at its `/metrics`; labels are part of the name.
+    ///
+    /// # Errors
+    /// When it does not answer, or does not export it.
+    pub fn metric(&self, name: &str) -> Result<u64> {
+        let text = self.http_get("/metrics")?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value = line.with_context(|| format!("{} exports no {name}", self.name()))?;
+        value.trim().parse().with_context(|| format!("{name} is {value:?}"))
+    }
+
+    /// Waits until its `/readyz` says that it is ready.
+    pub fn wait_until_ready(&self, limit: Duration) -> Result<()> {
+        wait_for(format!("{} to be ready", self.name()), limit, || {
+            let answer = self.http_get("/readyz")?;
+            ensure(answer.starts_with("HTTP/1.1 200"), answer).map_err(Error::msg)
+        })
+    }
+
+    fn http_get(&self, path: &str) -> Result<String> {
+        let port = self.spec.http.with_context(|| format!("{} has no HTTP port", self.name()))?;
+        let answer = self.netns.run(|| -> io::Result<String> {
+            let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n")?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        })?;
+        answer.with_context(|| format!("{path} of {}", self.name()))
     }
 
     /// The last lines of its log, for messages.

@@ -85,7 +85,7 @@ impl Router {
         router.launch("bfdd", "", logs)?;
         router.wait_for_socket("bgpd.vty")?;
         router.wait_for_socket("bfdd.vty")?;
-        wait_for("bgpd to answer", Duration::from_secs(10), || router.vtysh("show bgp summary json"))?;
+        wait_for("bgpd to answer", Duration::from_secs(60), || router.vtysh("show bgp summary json"))?;
         Ok(router)
     }
 
@@ -169,7 +169,7 @@ impl Router {
 
     fn wait_for_socket(&self, name: &str) -> Result<()> {
         let path = self.dir.join(name);
-        wait_for(format!("FRR's socket {name}"), Duration::from_secs(10), || {
+        wait_for(format!("FRR's socket {name}"), Duration::from_secs(60), || {
             if let Some(dead) = self.daemons.iter().find(|daemon| !daemon.is_running()) {
                 return Err(format!("{} ended: {}", dead.name(), dead.tail(5)));
             }

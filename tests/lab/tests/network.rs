@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use fairlead_lab::{Carrier, Family, Lab, Transport, addresses, netns, state, wait_for};
+use fairlead_lab::{Carrier, Family, Lab, Transport, addresses, ensure, netns, state, wait_for};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -91,7 +91,7 @@ fn a_cut_cable_is_silent_and_only_one_of_the_two_kinds_takes_the_carrier() {
         assert_eq!(carrier(), expected, "{cut:?}");
         assert!(lab.client().resolve(lab.node("n2").unwrap().addresses()[0]).unwrap().is_some());
         lab.mend().unwrap();
-        wait_for("the carrier", SECOND, || if carrier() { Ok(()) } else { Err("none") }).unwrap();
+        wait_for("the carrier", 10 * SECOND, || if carrier() { Ok(()) } else { Err("none") }).unwrap();
     }
     assert_eq!(lab.client().resolve(ip).unwrap(), Some(node.mac()));
 }
@@ -114,7 +114,7 @@ fn a_stream_shows_the_length_of_an_interruption() {
     std::thread::sleep(Duration::from_millis(500));
     let report = stream.stop().unwrap();
     assert!(report.longest_gap >= Duration::from_millis(650), "{report}");
-    assert!(report.longest_gap < Duration::from_millis(1500), "{report}");
+    assert!(report.longest_gap < Duration::from_millis(2500), "{report}");
     assert!(report.answered > 60 && report.answered < report.sent, "{report}");
     assert_eq!(report.pods.keys().collect::<Vec<_>>(), ["web-n1"]);
 }
@@ -188,6 +188,12 @@ fn is_gone(id: &str) -> Result<(), String> {
     if left.0.is_empty() && !left.1 { Ok(()) } else { Err(format!("{left:?}")) }
 }
 
+/// Whether a process is gone, or a zombie that nobody has waited for.
+fn has_ended(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
+}
+
 #[test]
 fn a_lab_goes_away_with_its_process_however_that_ends() {
     let _alone = alone();
@@ -209,6 +215,7 @@ fn a_lab_that_nobody_is_left_to_remove_is_removed_by_the_next() {
     assert!(Command::new("kill").args(["-9", reaper]).status().unwrap().success());
     child.kill().unwrap();
     child.wait().unwrap();
+    wait_for("the end of the reaper", 10 * SECOND, || ensure(has_ended(reaper), "it runs")).unwrap();
     assert!(is_gone(&id).is_err());
     drop(network(1));
     is_gone(&id).unwrap();

@@ -157,12 +157,13 @@ async fn other_processes_switch_faults_over_http() {
     assert_eq!(server.faults().active(), vec![]);
     assert_eq!(code(send("POST", "/faults", json!({ "nonsense": 1 })).await), 400);
 
-    send("POST", "/faults/outage", json!({ "mode": "refuse", "seconds": 0.2 })).await.unwrap();
+    send("POST", "/faults/outage", json!({ "mode": "refuse", "seconds": 60 })).await.unwrap();
     let deadline = Instant::now() + SOON;
     while code(api.get("x").await) != 0 {
         assert!(Instant::now() < deadline, "no outage in time");
         tokio::task::yield_now().await;
     }
+    server.faults().end_outage();
     while code(api.get("x").await) != 200 {
         assert!(Instant::now() < deadline, "not back in time");
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -13,6 +13,8 @@ use serde_json::json;
 use crate::server;
 
 const WATCHES: usize = 10;
+/// Of each measurement: one may meet a busy moment of the machine.
+const ROUNDS: usize = 3;
 
 async fn create(services: &Api<Service>, names: std::ops::Range<usize>) {
     stream::iter(names)
@@ -41,6 +43,15 @@ async fn patch(services: &Api<Service>, names: std::ops::Range<usize>, ip: &str)
         })
         .await;
     begin.elapsed()
+}
+
+/// The quickest of some rounds, each with another address.
+async fn quickest(services: &Api<Service>, names: std::ops::Range<usize>) -> Duration {
+    let mut quickest = Duration::MAX;
+    for round in 0..ROUNDS {
+        quickest = quickest.min(patch(services, names.clone(), &format!("192.0.2.{round}")).await);
+    }
+    quickest
 }
 
 /// Watches that count what they see.
@@ -77,12 +88,12 @@ async fn status_patches_cost_the_same_among_many_services_and_reach_every_watch(
     let counters = watch(&services).await;
     create(&services, 0..200).await;
     all_saw(&counters, 200).await;
-    let few = patch(&services, 0..200, "192.0.2.1").await;
-    all_saw(&counters, 400).await;
+    let few = quickest(&services, 0..200).await;
+    all_saw(&counters, 200 + ROUNDS * 200).await;
     create(&services, 200..2000).await;
-    all_saw(&counters, 2200).await;
-    let many = patch(&services, 1000..1200, "192.0.2.2").await;
-    all_saw(&counters, 2400).await;
+    all_saw(&counters, 2000 + ROUNDS * 200).await;
+    let many = quickest(&services, 1000..1200).await;
+    all_saw(&counters, 2000 + 2 * ROUNDS * 200).await;
 
     let per_second = |took: Duration| 200.0 / took.as_secs_f64();
     println!(

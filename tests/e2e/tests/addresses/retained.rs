@@ -39,9 +39,9 @@ fn an_address_outlives_the_pool_that_shrinks_over_it() {
     scene.expect(&service, &held, "lan");
     scene.expect_counts(&pool, &[("retainedIPv4", 1), ("retainedIPv6", 1)]);
     expect_reached(&lab, &ips);
-    assert_eq!(lab.owner(ips[0]).unwrap(), Some(owner), "the node that answers");
     let report = stream.stop().unwrap();
     assert!(report.longest_gap < Duration::from_millis(500), "{report}");
+    assert_eq!(lab.owner(ips[0]).unwrap(), Some(owner), "the node that answers");
 
     // Given back it is nobody's: the pool has it no longer.
     scene.delete(service.object());

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use fairlead_e2e::{LbService, Policy, Pool, Scene, reach_on_lan};
+use fairlead_e2e::{LbService, Policy, Pool, SOON, Scene, reach_on_lan};
+use fairlead_lab::wait_for;
 use serde_json::json;
 
 use crate::{LAB, plain};
@@ -49,8 +50,12 @@ fn five_restarts_of_the_controller_move_nobody_although_some_wait() {
     let held = || -> BTreeMap<_, _> {
         services.iter().map(|service| (service.name(), scene.seen(service).addresses)).collect()
     };
-    let before = held();
-    assert_eq!(before.values().flatten().count(), 3, "{before:?}");
+    // The counts of a pool may be written before the last of its Services.
+    let before = wait_for("three Services to be served", SOON, || {
+        let held = held();
+        if held.values().flatten().count() == 3 { Ok(held) } else { Err(format!("{held:?}")) }
+    })
+    .unwrap();
     for n in 0..5 {
         lab.controller().unwrap().restart().unwrap();
         // It works again when it serves a new Service; until then it had every chance to move the old ones.

@@ -17,6 +17,11 @@ const KEEPALIVE: u8 = 4;
 /// What routers are told when a speaker is stopped.
 const TEXT: &str = "the speaker on this node is stopping";
 
+/// An UPDATE that announces and withdraws nothing: empty, or for other families with an MP_UNREACH_NLRI of no prefix.
+fn is_end_of_rib(body: &[u8]) -> bool {
+    matches!(body, [0, 0, 0, 0] | [0, 0, 0, 6, 0x80, 15, 3, 0, 2, 1] | [0, 0, 0, 7, 0x90, 15, 0, 3, 0, 2, 1])
+}
+
 /// Whether the iBGP router, which keeps routes over a graceful restart, has paths via n2.
 fn kept(setup: &Setup) -> bool {
     let n2 = [address("192.0.2.12"), address("2001:db8:1::12")];
@@ -47,7 +52,8 @@ fn a_speaker_that_is_stopped_withdraws_then_says_why() {
         Ok(said)
     })
     .unwrap();
-    said.retain(|(kind, _)| *kind != KEEPALIVE);
+    // What is said anyway: keepalives, and perhaps the End-of-RIBs of a session that was new (RFC 4724 §2).
+    said.retain(|(kind, body)| *kind != KEEPALIVE && !is_end_of_rib(body));
     let kinds: Vec<u8> = said.iter().map(|(kind, _)| *kind).collect();
     assert_eq!(kinds, [UPDATE, UPDATE, NOTIFICATION]);
     // Cease, Administrative Shutdown, the length of the text, the text.
@@ -64,7 +70,12 @@ fn a_speaker_that_is_stopped_withdraws_then_says_why() {
 fn a_speaker_that_is_killed_comes_back_without_a_gap_where_restart_is_graceful() {
     let setup = turn();
     expect_all(&setup, &["11", "12"]);
-    assert!(kept(&setup), "{:?}", setup.ibgp.paths());
+    wait_for("all paths at iBGP BIRD", SOON, || {
+        let paths = setup.ibgp.paths()?;
+        ensure!(kept(&setup), "{paths:?}");
+        Ok(())
+    })
+    .unwrap();
     let speaker = setup.lab.node("n2").unwrap().speaker().unwrap();
     let withdrawn = setup.ibgp.session("n2").unwrap().received.1;
     speaker.kill().unwrap();
@@ -135,7 +146,8 @@ fn a_router_that_falls_silent_is_dropped_after_the_hold_time() {
             wait_for(format!("n1 to give {peer} up"), SOON, || silence(&capture, n1, address(router)));
         let silence = silence.unwrap();
         eprintln!("{peer}: dropped after {silence:?} of silence, hold time {hold_time:?}");
-        assert!(silence >= hold_time - SECOND / 10, "{peer}: {silence:?}");
+        // A capture that is read late makes the silence look shorter than it was.
+        assert!(silence >= hold_time - SECOND / 2, "{peer}: {silence:?}");
         assert!(silence < hold_time + 2 * SECOND, "{peer}: {silence:?}");
         setup.expect_error(peer, &["hold timer expired"]).unwrap();
     }

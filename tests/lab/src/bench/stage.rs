@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 
 use super::control::Control;
 use super::objects::{CONFIG, Plan, Pool};
@@ -165,19 +165,6 @@ impl Stage {
     /// # Errors
     /// When it does not export it.
     pub fn controller_counter(&self, name: &str) -> Result<u64> {
-        let text = self.lab.network().control_plane.run(|| http_get("127.0.0.1:7472", "/metrics"))??;
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        let value = line.with_context(|| format!("the controller exports no {name}"))?;
-        value.trim().parse().with_context(|| format!("{name} is {value:?}"))
+        self.lab.controller()?.metric(name)
     }
-}
-
-fn http_get(address: &str, path: &str) -> Result<String> {
-    use std::io::{Read as _, Write as _};
-    let mut stream = std::net::TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    Ok(text)
 }

@@ -21,6 +21,8 @@ use crate::topology::{self, Network, Size};
 
 /// Port of the metrics of the first controller; the others have the ports after it.
 const CONTROLLER_METRICS: u16 = 7472;
+/// Port of the metrics of a speaker.
+const SPEAKER_METRICS: u16 = 7473;
 /// Ports of the bridge whose frames are dropped.
 const CUT_TABLE: &str = "\
 table bridge cut {
@@ -223,14 +225,17 @@ impl Builder {
             let name = controller_name(k);
             let spec = daemon(&name, "fairlead-controller", &self.controller_args)?
                 .env("FAIRLEAD_POD_NAME", &name)
-                .env("FAIRLEAD_METRICS_ADDR", format!(":{port}"));
+                .env("FAIRLEAD_METRICS_ADDR", format!(":{port}"))
+                .http(port);
             controllers.push(Process::start(spec, &network.control_plane, logs)?);
         }
         let mut speakers = BTreeMap::new();
         if self.speakers {
             for node in &network.nodes {
                 let spec = daemon(&format!("speaker-{}", node.name), "fairlead-speaker", &self.speaker_args)?
-                    .args(["--node-name", &node.name]);
+                    .args(["--node-name", &node.name])
+                    .env("FAIRLEAD_METRICS_ADDR", format!(":{SPEAKER_METRICS}"))
+                    .http(SPEAKER_METRICS);
                 speakers.insert(node.name.clone(), Process::start(spec, &node.netns, logs)?);
             }
         }

@@ -54,7 +54,7 @@ impl Bird {
             .arg("-P")
             .arg(host.file("bird.pid"));
         let bird = Self { process: host.start(spec)?, socket };
-        wait_for("BIRD to answer", Duration::from_secs(10), || {
+        wait_for("BIRD to answer", Duration::from_secs(60), || {
             if !bird.process.is_running() {
                 bail!("it ended: {}", bird.process.tail(5));
             }

@@ -91,7 +91,7 @@ impl ExaBgp {
             .arg(host.write("exabgp.env", SETTINGS)?)
             .arg(host.write("exabgp.conf", &config)?);
         let exabgp = Self { process: host.start(spec)?, journal };
-        wait_for("ExaBGP to run", Duration::from_secs(10), || {
+        wait_for("ExaBGP to run", Duration::from_secs(60), || {
             if !exabgp.process.is_running() {
                 bail!("it ended: {}", exabgp.process.tail(5));
             }

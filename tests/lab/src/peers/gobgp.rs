@@ -46,7 +46,7 @@ impl GoBgp {
             "--pprof-disable",
         ]);
         let gobgp = Self { host: host.clone(), process: host.start(spec)? };
-        wait_for("GoBGP to answer", Duration::from_secs(10), || {
+        wait_for("GoBGP to answer", Duration::from_secs(60), || {
             if !gobgp.process.is_running() {
                 bail!("it ended: {}", gobgp.process.tail(5));
             }
