@@ -254,6 +254,18 @@ impl Control {
         })
     }
 
+    /// Who holds the controllers' Lease.
+    ///
+    /// # Errors
+    /// When nobody does, or the API server does not answer.
+    pub fn lease_holder(&self) -> Result<String> {
+        let api = Api::<Lease>::namespaced(self.services.clone().into_client(), NAMESPACE);
+        self.run(async move {
+            let holder = api.get(LEASE).await?.spec.and_then(|spec| spec.holder_identity);
+            holder.filter(|holder| !holder.is_empty()).context("nobody leads")
+        })
+    }
+
     /// Watches all Services from now on; those that are there have been listed.
     ///
     /// # Errors

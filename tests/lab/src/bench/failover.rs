@@ -11,10 +11,10 @@ use super::stage::{DataPlane, SOON, Stage, on_stage};
 use super::statistics::Samples;
 use super::table::{self, Section};
 use crate::lab::Carrier;
-use crate::probe::{Client, Stream, StreamReport, Transport};
+use crate::probe::{Client, LATE, Stream, StreamReport, Transport};
 use crate::wait::{ensure, wait_for};
 
-/// Time between two packets of a stream: what a gap is not smaller than.
+/// Time between two packets of a stream: the gap of a single lost one.
 const PACE: Duration = Duration::from_millis(10);
 const NAME: &str = "failover";
 const PORT: u16 = 80;
@@ -55,8 +55,9 @@ pub fn measure(options: &Options) -> Result<Section> {
         }
         section.note(format!(
             "UDP, one packet every {}, answered by a pod on another node than the owner; the gap is the longest time \
-             without an answer",
-            table::time(PACE)
+             in which what was sent was not answered within {}",
+            table::time(PACE),
+            table::time(LATE)
         ));
         section.note("mended: looked at every 0.3 s; until then both answer, or the owner does not yet");
         section.note("the link goes down: the node sees it; it stays up: the switch drops its frames");

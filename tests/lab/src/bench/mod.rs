@@ -16,6 +16,7 @@ mod size;
 mod stage;
 mod statistics;
 mod table;
+mod takeover;
 mod usage;
 mod wire;
 mod writes;
@@ -40,7 +41,7 @@ pub struct Options {
     /// Number of Services where there are many [default: as the measure says]
     #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(100..=30_000))]
     pub services: Option<usize>,
-    /// Rounds of a cut cable; latencies and costs are sampled ten times as often
+    /// Rounds of a cut cable; half as many of a takeover; latencies and costs are sampled ten times as often
     #[arg(long, default_value_t = 10, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100))]
     pub rounds: usize,
 }
@@ -62,6 +63,8 @@ pub enum Measure {
     Rest,
     /// The longest gap when the owner's cable is cut
     Failover,
+    /// How long a new Service waits when the controller that leads goes
+    Takeover,
 }
 
 /// How many Services are many where the measure does not say otherwise.
@@ -87,6 +90,7 @@ impl Measure {
             Self::Cost => cost::measure(options),
             Self::Rest => rest::measure(options),
             Self::Failover => failover::measure(options),
+            Self::Takeover => takeover::measure(options),
         }
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use super::control::Control;
 use super::objects::{CONFIG, Plan, Pool};
 use super::usage;
-use crate::lab::Lab;
+use crate::lab::{Builder, Lab};
 use crate::process::Process;
 use crate::wait::{ensure, wait_for};
 
@@ -70,7 +70,19 @@ impl Spent {
 /// # Errors
 /// When the lab does not come up, or with what `measure` says.
 pub fn on_stage<T>(plane: DataPlane, measure: impl FnOnce(&mut Stage) -> Result<T>) -> Result<T> {
-    let lab = Lab::builder().nodes(NODES).start()?;
+    on_stage_of(Lab::builder(), plane, measure)
+}
+
+/// Likewise, with more in the lab than usual.
+///
+/// # Errors
+/// As [`on_stage`].
+pub fn on_stage_of<T>(
+    builder: Builder,
+    plane: DataPlane,
+    measure: impl FnOnce(&mut Stage) -> Result<T>,
+) -> Result<T> {
+    let lab = builder.nodes(NODES).start()?;
     let mut stage = Stage { control: Control::connect(&lab)?, lab, services: 0 };
     match stage.prepare(plane).and_then(|()| measure(&mut stage)) {
         Ok(value) => Ok(value),

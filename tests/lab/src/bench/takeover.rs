@@ -1,0 +1,90 @@
+//! Two controllers: how long a new Service waits when the one that leads goes.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use super::Options;
+use super::objects::{Plan, Pool};
+use super::stage::{DataPlane, SOON, Stage, on_stage_of};
+use super::statistics::Samples;
+use super::table::{self, Section};
+use crate::lab::Lab;
+use crate::process::Process;
+use crate::sys::Signal;
+
+/// With how many Services: the last unless it is said.
+const FEW: usize = 10;
+const MANY: usize = 10_000;
+/// A crash costs the lease duration: few rounds tell it.
+const CRASHES: usize = 3;
+
+/// Measures.
+///
+/// # Errors
+/// When nobody takes over.
+pub fn measure(options: &Options) -> Result<Section> {
+    on_stage_of(Lab::builder().controllers(2), DataPlane::Stopped, |stage| {
+        let rounds = options.rounds.div_ceil(2);
+        let mut section = Section::new(
+            format!("The leader goes: until the other serves a new Service ({rounds} rounds)"),
+            ["median", "max"],
+        );
+        for services in [FEW, options.services.unwrap_or(MANY)] {
+            stage.populate(services)?;
+            let (mut ends, mut gaps) = (Vec::new(), Vec::new());
+            for _ in 0..rounds {
+                let (end, gap) = hand_over(stage, Signal::Terminate)?;
+                ends.push(end);
+                gaps.push(gap);
+            }
+            row(&mut section, format!("SIGTERM, {services} Services"), gaps);
+            row(&mut section, "  until the process has ended".to_owned(), ends);
+            let crashes = (0..CRASHES).map(|_| Ok(hand_over(stage, Signal::Kill)?.1));
+            row(
+                &mut section,
+                format!("SIGKILL, {services} Services ({CRASHES} rounds)"),
+                crashes.collect::<Result<_>>()?,
+            );
+        }
+        section
+            .note("from the signal; the Service is created right after it, and its address seen by a watch");
+        section.note(
+            "lease duration 10 s: after a crash others wait for the rest of it; they look every second",
+        );
+        Ok(section)
+    })
+}
+
+fn row(section: &mut Section, what: String, times: Vec<Duration>) {
+    let times: Samples<Duration> = times.into_iter().collect();
+    section.row(what, [table::some_time(times.median()), table::some_time(times.max())]);
+}
+
+/// Ends the leader with `signal`: the time until its process has ended, and until a new Service has its address. Then starts
+/// it again.
+fn hand_over(stage: &Stage, signal: Signal) -> Result<(Duration, Duration)> {
+    let leader = leader(stage)?;
+    let plan = Plan::new("takeover", Pool::Bgp);
+    let mut watch = stage.control.watch()?;
+    let start = Instant::now();
+    leader.signal(signal)?;
+    stage.control.create_service(&plan)?;
+    leader.wait(SOON)?;
+    let end = start.elapsed();
+    let (_, at) = watch.address(&plan.name, SOON)?;
+    stage.control.delete_service(&plan.name)?;
+    watch.gone(&plan.name, SOON)?;
+    leader.spawn_again()?;
+    leader.wait_until_ready(SOON)?;
+    stage.quiet()?;
+    Ok((end, at.saturating_duration_since(start)))
+}
+
+fn leader(stage: &Stage) -> Result<&Process> {
+    let holder = stage.control.lease_holder()?;
+    let mut controllers = stage.lab.controllers().iter();
+    controllers
+        .find(|process| holder.starts_with(process.name()))
+        .with_context(|| format!("{holder:?} leads"))
+}
