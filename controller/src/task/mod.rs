@@ -2,6 +2,9 @@
 
 mod configuration;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -236,7 +239,9 @@ impl Task {
             Leadership::Leading { until, .. } => Some(until),
             Leadership::Standby { .. } => None,
         };
-        let pools = if self.dirty_pools.is_empty() { None } else { self.pools_due() };
+        // Before it decides none is written, however long it is due.
+        let pools = self.index.is_deciding() && !self.dirty_pools.is_empty();
+        let pools = if pools { self.pools_due() } else { None };
         [pools, self.writer.poll_timeout(), expiry, lapse].into_iter().flatten().min()
     }
 
@@ -273,6 +278,7 @@ impl Task {
     fn step_down(&mut self) {
         self.index.step_down();
         self.metrics.forget_pools();
+        (self.pools_written, self.pools_urgent) = (None, false);
         self.news.clear();
         // What waits there tells of writes that are not made.
         self.events.hold(true);
