@@ -277,6 +277,11 @@ impl Writer {
         self.enqueue(target.clone(), again);
     }
 
+    /// What is on the way.
+    pub fn into_in_flight(self) -> impl Iterator<Item = (Target, Write)> {
+        self.in_flight.into_iter().map(|(target, sent)| (target, sent.write.write))
+    }
+
     /// Whether something is still to be sent to an object, or on the way.
     pub fn is_busy(&self, target: &Target) -> bool {
         self.pending.contains_key(target) || self.in_flight.contains_key(target)

@@ -155,6 +155,16 @@ impl Index {
         (self.services.len(), self.waiting.services())
     }
 
+    /// The resourceVersion of a Service as last seen.
+    pub fn version_of_service(&self, service: &ObjectKey) -> Option<&str> {
+        self.services.get(service).map(|record| &*record.observed.balancer.resource_version)
+    }
+
+    /// The resourceVersion of a claim as last seen.
+    pub fn version_of_claim(&self, claim: &ObjectKey) -> Option<&str> {
+        self.claims.get(claim).map(|record| &*record.claim.resource_version)
+    }
+
     /// What came out for a Service.
     pub fn outcome(&self, service: &ObjectKey) -> Option<&Outcome> {
         self.services.get(service).map(|record| &record.outcome)

@@ -187,6 +187,25 @@ impl Configuration {
         self.objects.pools.iter().filter_map(|pool| pool.metadata.name.as_deref())
     }
 
+    /// The resourceVersion of an object as last seen.
+    pub fn version(&self, object: &ObjectRef) -> Option<&str> {
+        fn of<'a, K: Configures>(objects: &'a [K], name: &str) -> Option<&'a str> {
+            // They are sorted by name.
+            let name_of = |object: &K| object.metadata().name.as_deref().cmp(&Some(name));
+            let place = objects.binary_search_by(name_of).ok()?;
+            objects.get(place)?.metadata().resource_version.as_deref()
+        }
+        let (objects, name) = (&self.objects, &*object.name);
+        match object.kind {
+            Kind::IPAddressPool => of(&objects.pools, name),
+            Kind::L2Advertisement => of(&objects.l2_advertisements, name),
+            Kind::BGPAdvertisement => of(&objects.bgp_advertisements, name),
+            Kind::BGPPeer => of(&objects.peers, name),
+            Kind::BFDProfile => of(&objects.bfd_profiles, name),
+            Kind::Community => of(&objects.communities, name),
+        }
+    }
+
     fn accepted<K: Configures>(&self, object: &K) -> Option<Accepted> {
         let name = object.metadata().name.clone()?;
         self.resolution.accepted(&ObjectRef { kind: K::KIND, name })

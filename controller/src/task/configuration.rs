@@ -93,7 +93,7 @@ impl Task {
             Part::Status => Target::Object(object),
             Part::Main => Target::Finalizers(object),
         };
-        self.put(target, patch.map(Write::from));
+        self.writer.put(target, patch.map(Write::from));
     }
 }
 

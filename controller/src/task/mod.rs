@@ -1,6 +1,7 @@
 //! The one task that decides: takes in what the watches tell, and while this controller leads, sends what is decided.
 
 mod configuration;
+mod unanswered;
 
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,8 @@ use crate::news::{Message, News, Seen};
 use crate::secret::ensure_mesh_secret;
 use crate::send::send;
 use crate::writer::{Answer, Body, Target, Write, Writer};
+
+use unanswered::Unanswered;
 
 /// How a write went.
 pub struct Done {
@@ -52,8 +55,8 @@ pub struct Task {
     configured: bool,
     writer: Writer,
     in_flight: JoinSet<Done>,
-    /// What was sent, and may or may not have arrived.
-    unanswered: BTreeSet<Target>,
+    /// What was sent, and may still show. It outlives the term.
+    unanswered: Unanswered,
     /// What runs beside.
     background: JoinSet<()>,
     /// Pools whose status may have to be written.
@@ -89,7 +92,7 @@ impl Task {
             configured: false,
             writer: Writer::default(),
             in_flight: JoinSet::new(),
-            unanswered: BTreeSet::new(),
+            unanswered: Unanswered::default(),
             background: JoinSet::new(),
             dirty_pools: BTreeSet::new(),
             unprotected_pools: BTreeSet::new(),
@@ -163,25 +166,32 @@ impl Task {
     pub fn done(&mut self, Done { target, write, answer, at }: Done) {
         let time = self.writer.done(at, &target, &answer, rand::random());
         self.metrics.wrote(&answer, time);
-        // One that is not repeated was overtaken by what the watch has shown since: it cannot arrive any more.
-        if matches!(answer, Answer::Unavailable(_)) && self.writer.is_busy(&target) {
-            self.unanswered.insert(target.clone());
-        } else {
-            self.unanswered.remove(&target);
-        }
+        self.unanswered.answered(&target, &write.version, &answer, at);
         if let (Target::Finalizers(pool), Body::Object(body), Answer::Written(version)) =
             (&target, &*write.patch, &answer)
         {
             self.configuration.finalizers_written(&pool.name, body, version);
             self.dirty_pools.insert(pool.name.clone());
         }
-        // After a write that was done, the watch shows what is there; after one without an answer, it may yet arrive.
-        let settled = !matches!(answer, Answer::Written(_) | Answer::Unavailable(_));
-        if let Target::Service(service) = &target
-            && settled
-            && !self.writer.is_busy(&target)
+        self.look_on_the_way(&target);
+    }
+
+    /// If nothing that was decided on a Service can show any more, the index knows.
+    fn look_on_the_way(&mut self, target: &Target) {
+        if let Target::Service(service) = target
+            && !self.writer.is_busy(target)
+            && !self.unanswered.may_show(target, self.version(target))
         {
             self.index.nothing_on_the_way(service, Timestamp::now());
+        }
+    }
+
+    /// The resourceVersion of an object as far as is known; `None` if there is no such object.
+    fn version(&self, target: &Target) -> Option<&str> {
+        match target {
+            Target::Service(service) => self.index.version_of_service(service),
+            Target::Claim(claim) => self.index.version_of_claim(claim),
+            Target::Object(object) | Target::Finalizers(object) => self.configuration.version(object),
         }
     }
 
@@ -191,6 +201,9 @@ impl Task {
         let now = Timestamp::now();
         if self.index.poll_timeout().is_some_and(|due| due <= now) {
             self.index.timeout(now);
+        }
+        for target in self.unanswered.expire(Instant::now()) {
+            self.look_on_the_way(&target);
         }
         self.enqueue();
         self.write_pools();
@@ -219,12 +232,12 @@ impl Task {
         }
     }
 
-    /// Waits for the answers to what was sent. Returns whether all has been answered: nothing can arrive any more.
+    /// Waits for the answers to what was sent. Returns whether nothing can arrive any more.
     pub async fn settle(&mut self) -> bool {
         while let Some(done) = self.next_written().await {
             self.done(done);
         }
-        self.unanswered.is_empty()
+        !self.unanswered.may_arrive(Instant::now(), |target| self.version(target))
     }
 
     /// When to act although nothing happens.
@@ -242,7 +255,8 @@ impl Task {
         // Before it decides none is written, however long it is due.
         let pools = self.index.is_deciding() && !self.dirty_pools.is_empty();
         let pools = if pools { self.pools_due() } else { None };
-        [pools, self.writer.poll_timeout(), expiry, lapse].into_iter().flatten().min()
+        let lost = self.unanswered.poll_timeout();
+        [pools, self.writer.poll_timeout(), expiry, lapse, lost].into_iter().flatten().min()
     }
 
     /// Begins to decide when this controller leads, and stops when it does no longer.
@@ -280,12 +294,13 @@ impl Task {
         self.metrics.forget_pools();
         (self.pools_written, self.pools_urgent) = (None, false);
         self.news.clear();
-        // What waits there tells of writes that are not made.
+        // What waits there may tell of writes that are not made, and nobody knows which.
         self.events.hold(true);
         self.events = Events::start(self.client.clone());
-        self.writer = Writer::default();
+        for (target, write) in std::mem::take(&mut self.writer).into_in_flight() {
+            self.unanswered.lost(target, &write.version, Instant::now());
+        }
         self.in_flight = JoinSet::new();
-        self.unanswered.clear();
         self.background = JoinSet::new();
     }
 
@@ -296,16 +311,12 @@ impl Task {
             match decision {
                 Decision::Status { service, patch } => {
                     let target = Target::Service(service);
-                    self.put(target.clone(), patch.map(Write::from));
-                    if let Target::Service(service) = &target
-                        && !self.writer.is_busy(&target)
-                    {
-                        self.index.nothing_on_the_way(service, Timestamp::now());
-                        decisions.extend(self.index.take_decisions());
-                    }
+                    self.writer.put(target.clone(), patch.map(Write::from));
+                    self.look_on_the_way(&target);
+                    decisions.extend(self.index.take_decisions());
                 }
                 Decision::Claim { claim, patch } => {
-                    self.put(Target::Claim(claim), patch.map(Write::from));
+                    self.writer.put(Target::Claim(claim), patch.map(Write::from));
                 }
                 Decision::Event(event) => {
                     tracing::info!(service = %event.service, reason = %event.reason, "{}", event.message);
@@ -313,14 +324,6 @@ impl Task {
                 }
             }
         }
-    }
-
-    /// The newest word on an object: this write, or none.
-    fn put(&mut self, target: Target, write: Option<Write>) {
-        if write.is_none() {
-            self.unanswered.remove(&target);
-        }
-        self.writer.put(target, write);
     }
 
     /// Hands on the events, which wait until no status waits.

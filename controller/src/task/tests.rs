@@ -1,32 +1,38 @@
 //! The task by itself: messages in, and when it wants to act.
 
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use fairlead_runtime::http;
 use fairlead_runtime::watch::Change;
+use k8s_openapi::api::core::v1::Service;
 use kube::{Client, Config};
 use serde_json::json;
 use tokio::sync::watch;
 
 use super::Task;
+use crate::decide::Observed;
 use crate::lease::Leadership;
 use crate::metrics::Metrics;
-use crate::news::{Message, News};
+use crate::news::{Message, News, Seen};
 
-/// A task that is told who leads, and whose API server does not answer.
+/// A task that is told who leads, and whose API server takes requests and never answers.
 struct World {
     task: Task,
     publish: watch::Sender<Leadership>,
+    _server: TcpListener,
 }
 
 impl World {
     fn new() -> Self {
-        let nobody = Config::new("http://127.0.0.1:1".parse().unwrap());
+        // Its connections are the kernel's: nobody accepts them.
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let config = Config::new(format!("http://{}", server.local_addr().unwrap()).parse().unwrap());
         let (publish, leadership) = watch::channel(Leadership::Standby { holder: None });
         let metrics = Metrics::register(&http::Metrics::default());
-        let client = Client::try_from(nobody).unwrap();
+        let client = Client::try_from(config).unwrap();
         let task = Task::new(client, "fairlead".into(), leadership, http::Health::new("the start"), metrics);
-        Self { task, publish }
+        Self { task, publish, _server: server }
     }
 
     fn leads(&mut self, term: u64) {
@@ -41,9 +47,10 @@ impl World {
     }
 
     /// All kinds but Services, which are the most.
-    fn lists_all_but_services(&mut self) {
+    fn lists_all_but_services(&mut self, pools: usize) {
         let pool = json!({ "metadata": { "name": "p", "resourceVersion": "1" }, "spec": { "addresses": ["192.0.2.0/24"] } });
-        self.hears(Message::Pools(Change::Reset(vec![serde_json::from_value(pool).unwrap()])));
+        let pools = (0..pools).map(|_| serde_json::from_value(pool.clone()).unwrap());
+        self.hears(Message::Pools(Change::Reset(pools.collect())));
         self.hears(Message::L2Advertisements(Change::Reset(Vec::new())));
         self.hears(Message::BgpAdvertisements(Change::Reset(Vec::new())));
         self.hears(Message::Peers(Change::Reset(Vec::new())));
@@ -63,7 +70,7 @@ async fn in_a_second_term_too_it_does_nothing_while_lists_are_missing() {
     let mut world = World::new();
     for term in [1, 2] {
         world.leads(term);
-        world.lists_all_but_services();
+        world.lists_all_but_services(1);
         // Later than any interval: what is due then, and stays due, would be done without end.
         let later = Instant::now() + Duration::from_secs(10);
         let wake = world.task.wake_at(later);
@@ -71,4 +78,29 @@ async fn in_a_second_term_too_it_does_nothing_while_lists_are_missing() {
         world.hears(Message::Services(Change::Reset(Vec::new())));
         assert!(world.task.index.is_deciding(), "term {term}: now it works");
     }
+}
+
+#[tokio::test]
+async fn what_a_term_left_on_the_way_is_not_forgotten_with_it() {
+    for services in [0, 1] {
+        let mut world = World::new();
+        world.leads(1);
+        world.lists_all_but_services(0);
+        world.hears(Message::Services(Change::Reset((0..services).map(|_| service()).collect())));
+        world.publish.send_replace(Leadership::Standby { holder: None });
+        world.task.act(0);
+        // Whether the Lease may be given up.
+        assert_eq!(world.task.settle().await, services == 0, "{services} Services");
+    }
+}
+
+fn service() -> Seen {
+    let service: Service = serde_json::from_value(json!({
+        "metadata": { "name": "s", "namespace": "default", "uid": "u", "resourceVersion": "7" },
+        "spec": { "type": "LoadBalancer", "clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"],
+                  "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack" },
+    }))
+    .unwrap();
+    let ours = Observed::of(&service, None).map(Box::new);
+    Seen { key: ours.as_ref().unwrap().balancer.key.clone(), ours }
 }
