@@ -233,11 +233,9 @@ impl Elector {
                     self.look_again(now, random);
                 }
             }
-            Answer::Conflict => {
-                self.role = Role::Following;
-                self.pause(now, random);
-            }
-            Answer::Failed => self.pause(now, random),
+            // Somebody else wrote it, or an earlier renewal of ours arrived late. What is read next says which: until then a
+            // leader leads, as after any renewal that failed.
+            Answer::Conflict | Answer::Failed => self.pause(now, random),
         }
     }
 

@@ -96,9 +96,9 @@ async fn a_leader_that_leads_again_and_whose_watch_is_late_moves_nothing() {
         // Older ones, by name, come after younger ones.
         world.service(&format!("s{:03}", (n * 67) % 150), json!({})).await;
         if n % 20 == 0 {
-            // A Lease that somebody else has written ends the term; the next begins at once.
-            let label = Patch::Merge(json!({ "metadata": { "labels": { "n": n.to_string() } } }));
-            leases.patch(LEASE, &PatchParams::default(), &label).await.unwrap();
+            // A Lease that names nobody ends the term; the next begins at once.
+            let nobody = Patch::Merge(json!({ "spec": { "holderIdentity": "" } }));
+            leases.patch(LEASE, &PatchParams::default(), &nobody).await.unwrap();
         }
         // Slower than they are written, so that each term begins with some that the watch does not show yet.
         tokio::time::sleep(Duration::from_millis(15)).await;

@@ -207,7 +207,6 @@ fn a_leader_without_an_answer_reads_first_because_the_renewal_may_have_been_done
 #[test]
 fn leadership_ends_with_what_shows_that_it_may_have_ended() {
     for (answer, then) in [
-        (Answer::Conflict, Some(Request::Get)),
         (Answer::Written(seen(2, "other", 2)), Some(Request::Get)),
         (
             Answer::Absent,
@@ -225,12 +224,28 @@ fn leadership_ends_with_what_shows_that_it_may_have_ended() {
         assert!(!one.leads(), "{answer:?}");
         assert_eq!(one.next(), then, "{answer:?}");
     }
+    for answer in [Answer::Failed, Answer::Conflict] {
+        let mut one = One::leading();
+        one.next();
+        one.hears(answer.clone());
+        assert_eq!(one.next(), Some(Request::Get));
+        one.hears(Answer::Read(seen(2, "other", 2)));
+        assert!(!one.leads(), "{answer:?}: another is named");
+    }
+}
+
+/// A label was put on it, or a renewal that was given up arrived after all.
+#[test]
+fn a_lease_that_somebody_else_wrote_and_that_still_names_the_leader_ends_no_term() {
     let mut one = One::leading();
     one.next();
-    one.hears(Answer::Failed);
-    one.next();
-    one.hears(Answer::Read(seen(2, "other", 2)));
-    assert!(!one.leads(), "another is named");
+    one.hears(Answer::Conflict);
+    assert!(one.leads());
+    assert_eq!(one.next(), Some(Request::Get));
+    one.hears(Answer::Read(seen(7, "me", 1)));
+    assert_eq!(one.asks(), replaces("7", 4, false));
+    one.hears(Answer::Written(seen(8, "me", 2)));
+    assert_eq!(one.term(), Some(1));
 }
 
 #[test]
