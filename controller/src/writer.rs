@@ -282,6 +282,11 @@ impl Writer {
         self.in_flight.into_iter().map(|(target, sent)| (target, sent.write.write))
     }
 
+    /// Whether what is to be sent to an object waits after a failure.
+    pub fn has_failed(&self, target: &Target) -> bool {
+        self.pending.get(target).is_some_and(|pending| matches!(pending.place, Place::Delayed(_)))
+    }
+
     /// Whether something is still to be sent to an object, or on the way.
     pub fn is_busy(&self, target: &Target) -> bool {
         self.pending.contains_key(target) || self.in_flight.contains_key(target)

@@ -57,11 +57,12 @@ impl Task {
         self.pools_urgent |= self.index.take_newly_released();
         for name in std::mem::take(&mut self.unprotected_pools) {
             let patch = self.configuration.finalizer_patch(&name, self.index.ipam());
-            if patch.is_some() {
-                // Once it is written, the status follows.
+            let is_due = patch.is_some();
+            self.write(pool_named(name.clone()), Part::Main, patch);
+            if is_due && !self.writer.has_failed(&Target::Finalizers(pool_named(name.clone()))) {
+                // Its answer comes first: the status is decided on the version that it brings.
                 self.dirty_pools.remove(&name);
             }
-            self.write(pool_named(name), Part::Main, patch);
         }
         let now = Instant::now();
         if self.dirty_pools.is_empty() || self.pools_due().is_some_and(|due| now < due) {

@@ -167,10 +167,11 @@ impl Task {
         let time = self.writer.done(at, &target, &answer, rand::random());
         self.metrics.wrote(&answer, time);
         self.unanswered.answered(&target, &write.version, &answer, at);
-        if let (Target::Finalizers(pool), Body::Object(body), Answer::Written(version)) =
-            (&target, &*write.patch, &answer)
-        {
-            self.configuration.finalizers_written(&pool.name, body, version);
+        if let Target::Finalizers(pool) = &target {
+            if let (Body::Object(body), Answer::Written(version)) = (&*write.patch, &answer) {
+                self.configuration.finalizers_written(&pool.name, body, version);
+            }
+            // The status waited for it. Where it fails, whatever refuses it may still let the status through.
             self.dirty_pools.insert(pool.name.clone());
         }
         self.look_on_the_way(&target);

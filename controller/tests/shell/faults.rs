@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fairlead_apiserver::{Fault, Outage};
+use fairlead_crds::api::IPAddressPool;
 use fairlead_crds::keys;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, ListParams};
@@ -174,5 +175,33 @@ async fn an_api_server_that_refuses_every_write_is_not_pressed_while_decisions_g
         eventually("nothing was lost", async || world.addresses().await.len() == 20).await;
         let service = world.read("s00").await;
         assert_eq!(reason(&service, keys::ALLOCATED), "True/Allocated", "{status}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_whose_finalizer_is_refused_shows_its_counts_all_the_same() {
+    let mut world = World::start().await;
+    let Some(faults) = world.cluster.as_built_in().map(|server| server.faults().clone()) else {
+        eprintln!("skipped: only the built-in API server can fail on demand");
+        return;
+    };
+    // An admission policy, or permissions that do not cover it.
+    for status in [422, 403] {
+        faults.clear();
+        faults.fail(status, 1.0, &["patch"], &["ipaddresspools"]);
+        let name = format!("pool-{status}");
+        world.pool(&name, &[&format!("198.51.{}.0/24", status % 256)]).await;
+        if status == 422 {
+            world.start_controller().await;
+        }
+        for count in 1..=2 {
+            world.service(&format!("s-{status}-{count}"), json!({ keys::ADDRESS_POOL: name })).await;
+            let pools = Api::<IPAddressPool>::all(world.client.clone());
+            eventually(&format!("{count} of {name} are counted"), async || {
+                let status = pools.get(&name).await.unwrap().status.unwrap_or_default();
+                status.assigned_ipv4 == Some(count)
+            })
+            .await;
+        }
     }
 }
