@@ -23,8 +23,11 @@ pub use window::Window;
 
 /// Pauses after an object's first failure, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
-/// Pauses of all writes after the API server did not answer, or asked for patience, and at most.
+/// Pauses of all writes in an outage, and after the API server asked for patience, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Writes to so many different objects that failed, with none answered between, are an outage. Fewer may each have a
+/// cause of its own, an admission webhook that hangs say, and harm only themselves.
+const OUTAGE: usize = 16;
 /// Pause after the API server refused what an object should say: what refuses it, an admission policy say, may change,
 /// and nothing tells us.
 const REFUSED: Duration = Duration::from_secs(5 * 60);
@@ -101,8 +104,17 @@ pub enum Answer {
     Invalid,
     /// This write failed and may work later.
     Failed,
-    /// The API server is away or overloaded; perhaps it said for how long.
+    /// No answer came, or the API server has too much to do; perhaps it said for how long.
     Unavailable(Option<Duration>),
+}
+
+/// What may be sent besides what is in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Nothing,
+    /// One that never failed: what hangs is not to hold it up.
+    Unsuspected,
+    Anything,
 }
 
 /// See the head of this file.
@@ -110,12 +122,14 @@ pub enum Answer {
 pub struct Writer {
     /// The newest word on each object that is not sent yet.
     pending: BTreeMap<Target, Pending>,
-    /// Those of `pending` that may be sent now, in the order in which they came.
-    ready: BTreeMap<u64, Target>,
+    /// Those of `pending` that may be sent now, in the order in which they came; first those that never failed.
+    ready: BTreeMap<(bool, u64), Target>,
     /// Those of `pending` that wait after a failure.
     delayed: BTreeSet<(Instant, Target)>,
     in_flight: BTreeMap<Target, InFlight>,
     window: Window,
+    /// Objects whose writes failed since one was last answered; no more of them than make an outage.
+    failing: BTreeSet<Target>,
     paused_until: Option<Instant>,
     pause: Backoff,
     sequence: u64,
@@ -126,6 +140,8 @@ struct Pending {
     write: Write,
     backoff: Backoff,
     place: Place,
+    /// It failed, and may do so again.
+    suspect: bool,
     /// While it was in flight, there was a newer word.
     superseded: bool,
     /// The API server refused it.
@@ -135,7 +151,7 @@ struct Pending {
 impl Pending {
     fn new(write: Write, place: Place) -> Self {
         let backoff = Backoff::new(RETRY.0, RETRY.1);
-        Self { write, backoff, place, superseded: false, refused: false }
+        Self { write, backoff, place, suspect: false, superseded: false, refused: false }
     }
 }
 
@@ -161,6 +177,7 @@ impl Default for Writer {
             delayed: BTreeSet::new(),
             in_flight: BTreeMap::new(),
             window: Window::default(),
+            failing: BTreeSet::new(),
             paused_until: None,
             pause: Backoff::new(PAUSE.0, PAUSE.1),
             sequence: 0,
@@ -192,7 +209,8 @@ impl Writer {
 
     /// What to send now, if anything. It is in flight until [`Writer::done`].
     pub fn poll(&mut self, now: Instant) -> Option<(Target, Write)> {
-        if self.is_full() || self.paused_until.is_some_and(|until| now < until) {
+        let room = self.room();
+        if room == Room::Nothing || self.paused_until.is_some_and(|until| now < until) {
             return None;
         }
         self.paused_until = None;
@@ -205,7 +223,7 @@ impl Writer {
                 self.enqueue(target, pending);
             }
         }
-        let (_, target) = self.ready.pop_first()?;
+        let target = self.ready.remove(&self.next(room)?)?;
         let pending = self.pending.remove(&target)?;
         let write = pending.write.clone();
         self.in_flight.insert(target.clone(), InFlight { write: pending, sent: now });
@@ -214,14 +232,11 @@ impl Writer {
 
     /// When to poll again, when there is nothing to send now and nothing comes back before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.is_full() {
+        let room = self.room();
+        if room == Room::Nothing {
             return None;
         }
-        let next = match (self.ready.is_empty(), self.delayed.first()) {
-            (true, None) => return None,
-            (true, Some((at, _))) => Some(*at),
-            (false, _) => None,
-        };
+        let next = if self.next(room).is_some() { None } else { Some(self.delayed.first()?.0) };
         match (self.paused_until, next) {
             (Some(pause), Some(next)) => Some(pause.max(next)),
             (pause, next) => pause.or(next),
@@ -233,25 +248,35 @@ impl Writer {
         let demand = self.is_full() || self.is_behind();
         let Some(InFlight { write, sent }) = self.in_flight.remove(target) else { return Duration::ZERO };
         match answer {
-            Answer::Unavailable(_) => self.window.unavailable(),
-            _ => self.window.answered(sent, now, demand),
+            Answer::Unavailable(wait) => self.failed(now, target, *wait, random),
+            _ => {
+                self.failing.clear();
+                self.pause.succeed();
+                self.window.answered(sent, now, demand);
+            }
         }
         self.take_back(now, target, write, answer, random);
         now.saturating_duration_since(sent)
     }
 
+    /// What follows from a failure for all writes.
+    fn failed(&mut self, now: Instant, target: &Target, wait: Option<Duration>, random: f64) {
+        if self.failing.len() < OUTAGE {
+            self.failing.insert(target.clone());
+        }
+        if self.failing.len() < OUTAGE && wait.is_none() {
+            return;
+        }
+        self.window.unavailable();
+        // Those that were in flight together fail together: one failure, one pause.
+        let pausing = self.paused_until.filter(|until| now < *until);
+        let pause = pausing.unwrap_or_else(|| now + self.pause.fail(random));
+        self.paused_until = Some(pause.max(now + wait.unwrap_or_default()));
+    }
+
     /// What follows from the answer for the object.
     fn take_back(&mut self, now: Instant, target: &Target, sent: Pending, answer: &Answer, random: f64) {
         let newer = self.withdraw(target);
-        if !matches!(answer, Answer::Unavailable(_)) {
-            self.pause.succeed();
-        }
-        if let Answer::Unavailable(wait) = answer {
-            // Those that were in flight together fail together: one failure, one pause.
-            let pausing = self.paused_until.filter(|until| now < *until);
-            let pause = pausing.unwrap_or_else(|| now + self.pause.fail(random));
-            self.paused_until = Some(pause.max(now + wait.unwrap_or_default()));
-        }
         let on_same_version = newer.as_ref().is_some_and(|newer| newer.write.version == sent.write.version);
         let later = match answer {
             // What was decided on the version that was just replaced must fail. The watch brings the new version.
@@ -260,8 +285,7 @@ impl Writer {
             Answer::Invalid => newer.is_none(),
             // The watch brings the newer object and with it a newer word. In case it does not, ask again later.
             Answer::Conflict => newer.is_none() || on_same_version,
-            Answer::Failed => true,
-            Answer::Unavailable(_) => false,
+            Answer::Failed | Answer::Unavailable(_) => true,
         };
         let repeats = !matches!(answer, Answer::Written(_) | Answer::Gone) && !sent.superseded;
         let backoff = sent.backoff.clone();
@@ -269,8 +293,14 @@ impl Writer {
         if later {
             again.backoff = backoff;
             again.refused = *answer == Answer::Invalid;
-            let at_least = if again.refused { REFUSED } else { Duration::ZERO };
-            again.place = Place::Delayed(now + at_least + again.backoff.fail(random));
+            again.suspect = matches!(answer, Answer::Failed | Answer::Unavailable(_));
+            let pause = match again.backoff.fail(random) {
+                pause if again.refused => REFUSED + pause,
+                // After a long outage, nothing waits longer than all do.
+                pause if matches!(answer, Answer::Unavailable(_)) => pause.min(PAUSE.1),
+                pause => pause,
+            };
+            again.place = Place::Delayed(now + pause);
         } else {
             again.place = self.next_place();
         }
@@ -297,9 +327,10 @@ impl Writer {
         (self.pending.len(), self.in_flight.len())
     }
 
-    /// Whether something could be sent now, were there not too much in flight already.
+    /// Whether something could be sent now, were there not too much in flight already. What failed does not count
+    /// before the API server answers again.
     pub fn is_behind(&self) -> bool {
-        !self.ready.is_empty()
+        self.next(if self.window.is_asking() { Room::Unsuspected } else { Room::Anything }).is_some()
     }
 
     /// How many may be in flight.
@@ -311,6 +342,32 @@ impl Writer {
         self.in_flight.len() >= self.window.size()
     }
 
+    fn room(&self) -> Room {
+        if !self.is_full() {
+            Room::Anything
+        } else if self.in_flight.values().all(|sent| sent.write.suspect) {
+            Room::Unsuspected
+        } else {
+            Room::Nothing
+        }
+    }
+
+    /// The place of what is to be sent next.
+    fn next(&self, room: Room) -> Option<(bool, u64)> {
+        let first = self.ready.first_key_value().map(|(place, _)| *place)?;
+        let (suspect, _) = first;
+        match room {
+            Room::Nothing => None,
+            Room::Unsuspected => (!suspect).then_some(first),
+            // Whether the API server is back is best asked by what it has not failed on yet.
+            Room::Anything if suspect || self.window.is_asking() => Some(first),
+            Room::Anything => {
+                let suspect = self.ready.range((true, 0)..).next().map(|(place, _)| *place);
+                suspect.filter(|suspect| suspect.1 < first.1).or(Some(first))
+            }
+        }
+    }
+
     fn next_place(&mut self) -> Place {
         self.sequence += 1;
         Place::Ready(self.sequence)
@@ -319,7 +376,7 @@ impl Writer {
     fn enqueue(&mut self, target: Target, pending: Pending) {
         match pending.place {
             Place::Ready(place) => {
-                self.ready.insert(place, target.clone());
+                self.ready.insert((pending.suspect, place), target.clone());
             }
             Place::Delayed(at) => {
                 self.delayed.insert((at, target.clone()));
@@ -333,7 +390,7 @@ impl Writer {
         let pending = self.pending.remove(target)?;
         match &pending.place {
             Place::Ready(place) => {
-                self.ready.remove(place);
+                self.ready.remove(&(pending.suspect, *place));
             }
             Place::Delayed(at) => {
                 self.delayed.remove(&(*at, target.clone()));

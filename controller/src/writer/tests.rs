@@ -123,27 +123,41 @@ fn a_failed_write_is_tried_again_later_and_holds_up_nobody() {
     assert_eq!(writer.poll_timeout(), Some(now + 2 * RETRY.0), "the pause grows");
 }
 
+/// Puts as many other objects as make an outage, and no write gets an answer.
+fn outage(writer: &mut Writer, now: Instant) {
+    for n in 0..OUTAGE {
+        writer.put(target(&format!("o{n:02}")), write("1", "a"));
+    }
+    while !sent(writer, now).is_empty() {
+        for target in flying(writer) {
+            writer.done(now, &target, &Answer::Unavailable(None), 1.0);
+        }
+    }
+}
+
+fn flying(writer: &Writer) -> Vec<Target> {
+    writer.in_flight.keys().cloned().collect()
+}
+
 #[test]
 fn after_an_outage_one_write_asks_first_then_all_go() {
     let (mut writer, now) = (Writer::default(), Instant::now());
     for n in 0..100 {
-        writer.put(target(&format!("s{n}")), write("1", "a"));
+        writer.put(target(&format!("s{n:02}")), write("1", "a"));
     }
-    let window = sent(&mut writer, now).len();
-    for n in 0..window {
-        writer.done(now, &target(&format!("s{n}")), &Answer::Unavailable(None), 1.0);
-    }
+    outage(&mut writer, now);
     assert_eq!(sent(&mut writer, now), [""; 0], "nothing is sent during the pause");
     let later = writer.poll_timeout().unwrap();
     assert!(later <= now + PAUSE.1);
     let probe = sent(&mut writer, later);
-    assert_eq!(probe, [format!("s{window}:a")], "one asks whether it is back");
-    writer.done(later, &target(&format!("s{window}")), &Answer::Written("2".into()), 0.5);
+    assert_eq!(probe, [format!("s{OUTAGE}:a")], "one asks whether it is back");
+    writer.done(later, &target(&format!("s{OUTAGE}")), &Answer::Written("2".into()), 0.5);
+    let (mut all, mut later) = (1, later);
     assert_eq!(sent(&mut writer, later).len(), 2);
-    let mut all = 3;
+    all += 2;
     for round in 0..200 {
-        let flying: Vec<_> = writer.in_flight.keys().cloned().collect();
-        for target in flying {
+        later += Duration::from_millis(10);
+        for target in flying(&writer) {
             writer.done(later, &target, &Answer::Written("2".into()), 0.5);
         }
         all += sent(&mut writer, later).len();
@@ -152,7 +166,93 @@ fn after_an_outage_one_write_asks_first_then_all_go() {
             break;
         }
     }
-    assert_eq!(all, 100, "nothing is lost, nothing is sent twice");
+    assert_eq!(all, 100 + OUTAGE, "nothing is lost, nothing is sent twice");
+}
+
+/// As long as a write is waited for.
+const LATE: Duration = Duration::from_secs(10);
+
+#[test]
+fn an_object_whose_writes_hang_holds_up_nobody() {
+    let (mut writer, mut now) = (Writer::default(), Instant::now());
+    let window = writer.window();
+    writer.put(target("bad"), write("1", "a"));
+    for round in 0..10 {
+        assert_eq!(sent(&mut writer, now), ["bad:a"], "{round}");
+        writer.put(target("while"), write("1", "a"));
+        assert_eq!(sent(&mut writer, now), ["while:a"], "{round}: while it hangs");
+        writer.done(now, &target("while"), &Answer::Written("2".into()), 1.0);
+        now += LATE;
+        writer.done(now, &target("bad"), &Answer::Unavailable(None), 1.0);
+        assert_eq!(sent(&mut writer, now), [""; 0], "{round}: it waits itself");
+        writer.put(target("between"), write("1", "a"));
+        assert_eq!(sent(&mut writer, now), ["between:a"], "{round}: nobody else waits");
+        writer.done(now, &target("between"), &Answer::Written("2".into()), 1.0);
+        assert_eq!(writer.window(), window);
+        let next = writer.poll_timeout().unwrap();
+        assert!(next <= now + PAUSE.1, "{round}: no longer than after an outage");
+        now = next;
+    }
+}
+
+#[test]
+fn an_object_whose_writes_hang_holds_up_nobody_where_nothing_else_happens() {
+    let (mut writer, mut now) = (Writer::default(), Instant::now());
+    writer.put(target("bad"), write("1", "a"));
+    for _ in 0..10 {
+        assert_eq!(sent(&mut writer, now), ["bad:a"]);
+        now += LATE;
+        writer.done(now, &target("bad"), &Answer::Unavailable(None), 1.0);
+        now = writer.poll_timeout().unwrap();
+    }
+    assert_eq!(sent(&mut writer, now), ["bad:a"]);
+    writer.put(target("new"), write("1", "a"));
+    assert_eq!(sent(&mut writer, now), ["new:a"]);
+}
+
+#[test]
+fn what_asks_after_an_outage_and_hangs_holds_up_nobody() {
+    let (mut writer, now) = (Writer::default(), Instant::now());
+    outage(&mut writer, now);
+    let now = now + PAUSE.1;
+    assert_eq!(sent(&mut writer, now), ["o00:a"]);
+    assert_eq!(sent(&mut writer, now), [""; 0], "one asks");
+    writer.put(target("new"), write("1", "a"));
+    assert_eq!(sent(&mut writer, now), ["new:a"], "it may be the object that is bad");
+    writer.put(target("newer"), write("1", "a"));
+    assert_eq!(sent(&mut writer, now), [""; 0]);
+    writer.done(now, &target("new"), &Answer::Written("2".into()), 1.0);
+    assert_eq!(sent(&mut writer, now)[0], "o01:a", "it is back: those that waited go, in their order");
+}
+
+#[test]
+fn what_has_not_failed_asks_first_after_an_outage() {
+    let (mut writer, now) = (Writer::default(), Instant::now());
+    outage(&mut writer, now);
+    writer.put(target("new"), write("1", "a"));
+    assert_eq!(sent(&mut writer, now), [""; 0], "nothing is sent during the pause");
+    assert_eq!(sent(&mut writer, now + PAUSE.1), ["new:a"]);
+}
+
+#[test]
+fn objects_whose_writes_hang_do_not_take_all_places() {
+    let (mut writer, mut now) = (Writer::default(), Instant::now());
+    let window = writer.window();
+    for n in 0..window {
+        writer.put(target(&format!("bad{n}")), write("1", "a"));
+    }
+    for _ in 0..3 {
+        assert_eq!(sent(&mut writer, now).len(), window);
+        now += LATE;
+        for target in flying(&writer) {
+            writer.done(now, &target, &Answer::Unavailable(None), 1.0);
+        }
+        now = writer.poll_timeout().unwrap();
+    }
+    assert_eq!(sent(&mut writer, now).len(), window);
+    assert_eq!(writer.poll_timeout(), None, "nothing else is to be sent");
+    writer.put(target("new"), write("1", "a"));
+    assert_eq!(sent(&mut writer, now), ["new:a"]);
 }
 
 #[test]

@@ -79,6 +79,11 @@ impl Window {
         self.size as usize
     }
 
+    /// Whether one write at a time asks if the API server is back.
+    pub fn is_asking(&self) -> bool {
+        self.size() == 1
+    }
+
     /// A write was answered. `full`: until then as many were in flight as may be.
     pub fn answered(&mut self, sent: Instant, now: Instant, full: bool) {
         if let Phase::Returning { up_to } = self.phase {
