@@ -25,8 +25,9 @@ pub use window::Window;
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
 /// Pauses of all writes in an outage, and after the API server asked for patience, and at most.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// Writes to so many different objects that failed, with none answered between, are an outage. Fewer may each have a
-/// cause of its own, an admission webhook that hangs say, and harm only themselves.
+/// Writes to so many different objects that failed, with none that worked between, are an outage: also where the API
+/// server answers, for it would be asked without end. Fewer may each have a cause of its own, an admission webhook that
+/// hangs say, and harm only themselves.
 const OUTAGE: usize = 16;
 /// Pause after the API server refused what an object should say: what refuses it, an admission policy say, may change,
 /// and nothing tells us.
@@ -128,7 +129,7 @@ pub struct Writer {
     delayed: BTreeSet<(Instant, Target)>,
     in_flight: BTreeMap<Target, InFlight>,
     window: Window,
-    /// Objects whose writes failed since one was last answered; no more of them than make an outage.
+    /// Objects whose writes failed since one last did not; no more of them than make an outage.
     failing: BTreeSet<Target>,
     paused_until: Option<Instant>,
     pause: Backoff,
@@ -249,6 +250,8 @@ impl Writer {
         let Some(InFlight { write, sent }) = self.in_flight.remove(target) else { return Duration::ZERO };
         match answer {
             Answer::Unavailable(wait) => self.failed(now, target, *wait, random),
+            // One such answer comes fast and says nothing about what the API server bears.
+            Answer::Failed => self.failed(now, target, None, random),
             _ => {
                 self.failing.clear();
                 self.pause.succeed();

@@ -169,6 +169,63 @@ fn after_an_outage_one_write_asks_first_then_all_go() {
     assert_eq!(all, 100 + OUTAGE, "nothing is lost, nothing is sent twice");
 }
 
+/// Lets time pass, with an API server that answers after 5 ms. Returns how many writes it answered.
+fn run(writer: &mut Writer, now: &mut Instant, time: Duration, answer: impl Fn(&Target) -> Answer) -> usize {
+    let (end, latency) = (*now + time, Duration::from_millis(5));
+    let mut answered = 0;
+    while *now < end {
+        sent(writer, *now);
+        *now += latency;
+        for target in flying(writer) {
+            writer.done(*now, &target, &answer(&target), 0.5);
+            answered += 1;
+        }
+    }
+    answered
+}
+
+fn written(_: &Target) -> Answer {
+    Answer::Written("2".into())
+}
+
+#[test]
+fn an_api_server_that_fails_on_every_write_is_asked_by_one_at_a_time() {
+    let (mut writer, mut now) = (Writer::default(), Instant::now());
+    let second = Duration::from_secs(1);
+    for n in 0..2000 {
+        writer.put(target(&format!("s{n:04}")), write("1", "a"));
+    }
+    let first = run(&mut writer, &mut now, second, |_| Answer::Failed);
+    assert!((OUTAGE..2 * OUTAGE).contains(&first), "{first} in the first second");
+    run(&mut writer, &mut now, 10 * second, |_| Answer::Failed);
+    let minute = run(&mut writer, &mut now, 60 * second, |_| Answer::Failed);
+    assert!((10..30).contains(&minute), "{minute} in a minute");
+    assert_eq!(writer.window(), 1);
+    let back = run(&mut writer, &mut now, 2 * PAUSE.1, written);
+    assert_eq!((back, writer.depth()), (2000, (0, 0)), "once it works again, all are written soon");
+}
+
+#[test]
+fn a_few_objects_that_fail_among_many_harm_only_themselves() {
+    let (mut writer, mut now) = (Writer::default(), Instant::now());
+    let second = Duration::from_secs(1);
+    let is_bad = |target: &Target| matches!(target, Target::Service(key) if key.name.starts_with("bad"));
+    for n in 0..OUTAGE - 1 {
+        writer.put(target(&format!("bad{n}")), write("1", "a"));
+    }
+    run(&mut writer, &mut now, 60 * second, |_| Answer::Failed);
+    for n in 0..2000 {
+        writer.put(target(&format!("s{n}")), write("1", "a"));
+    }
+    assert_eq!(sent(&mut writer, now).len(), writer.window(), "nothing pauses");
+    run(&mut writer, &mut now, 2 * second, |target| match is_bad(target) {
+        true => Answer::Failed,
+        false => written(target),
+    });
+    assert_eq!(writer.depth().0, OUTAGE - 1, "all others are written");
+    assert!(writer.window() > 4, "what fails does not keep the window small");
+}
+
 /// As long as a write is waited for.
 const LATE: Duration = Duration::from_secs(10);
 
