@@ -1,5 +1,7 @@
 //! `/metrics`, `/healthz` and `/readyz`.
 
+mod connections;
+
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -57,7 +59,8 @@ pub async fn serve(addr: SocketAddr, health: Health, metrics: Metrics) -> io::Re
         )
     })?;
     tracing::info!(%addr, "serving /metrics, /healthz and /readyz");
-    axum::serve(listener, router(health, metrics)).await
+    connections::serve(listener, router(health, metrics)).await;
+    Ok(())
 }
 
 /// `[::]` takes IPv4 as well; where the kernel has no IPv6 it means `0.0.0.0`.
