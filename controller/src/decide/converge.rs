@@ -8,6 +8,7 @@ use fairlead_crds::config::Config;
 use fairlead_crds::service::{LoadBalancer, ObjectKey};
 use jiff::Timestamp;
 
+use super::record::{Of, shown};
 use super::request::{Request, families, of_families, request};
 use super::status::tell;
 use super::waiting::{Asker, For};
@@ -35,9 +36,14 @@ impl Index {
         let balancer = &record.observed.balancer;
         let before = self.ipam.holding(key).cloned();
         let demand = demand(&self.namespaces, balancer);
-        let had: Vec<IpAddr> = match &record.outcome {
-            Outcome::Undecided => balancer.ingress.clone(),
-            Outcome::Allocated { holding, .. } => holding.ips().collect(),
+        let had: Vec<Of> = match &record.outcome {
+            Outcome::Undecided => {
+                let (as_had, as_named) = shown(&self.ipam, &record.observed);
+                as_had.into_iter().flatten().chain(as_named).collect()
+            }
+            Outcome::Allocated { holding, .. } => {
+                holding.held.iter().map(|held| (held.ip, Some(held.pool.clone()))).collect()
+            }
             Outcome::Refused { .. } => Vec::new(),
         };
         let verdict = verdict(&mut self.ipam, &self.config, balancer, &demand, &had, &pending);
@@ -76,7 +82,7 @@ fn verdict(
     config: &Config,
     service: &LoadBalancer,
     demand: &Demand<'_>,
-    had: &[IpAddr],
+    had: &[Of],
     pending: &Pending,
 ) -> Verdict {
     let families = match families(service) {
@@ -180,7 +186,7 @@ fn give(
     demand: &Demand<'_>,
     request: &Request,
     families: Families,
-    had: &[IpAddr],
+    had: &[Of],
     pending: &Pending,
 ) -> Result<Holding, Failure> {
     if request.addresses.is_empty() {

@@ -1,6 +1,7 @@
 //! What is known of each Service, and what it holds and shows.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use fairlead_crds::service::{ObjectKey, pool_of_nth};
 use jiff::Timestamp;
@@ -24,6 +25,9 @@ pub(super) struct Record {
     /// Addresses in patches decided on the version last seen. Once there is a newer one, they cannot arrive any more.
     pub(super) promised: Vec<IpAddr>,
 }
+
+/// An address, and the pool that it is of as far as that is known.
+pub(super) type Of = (IpAddr, Option<Arc<str>>);
 
 /// Who wrote addresses into a Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,24 +232,35 @@ impl Record {
     }
 }
 
-/// Lets a Service keep the addresses in its status. Each is of the pool that has it, and of the one that the annotation
-/// names only where none has it, or the status says that it is retained: anybody who may edit the Service may edit
-/// the annotation, and by that alone no address becomes one of another pool.
+/// Lets a Service keep the addresses in its status.
 fn keep_shown(ipam: &mut Ipam, demand: &Demand<'_>, observed: &Observed) -> Result<(), Refusal> {
-    let Observed { balancer, said, .. } = observed;
-    let named = |n| balancer.allocated_from.as_deref().map(|names| pool_of_nth(names, n));
-    let as_named: Vec<(IpAddr, Option<&str>)> =
-        balancer.ingress.iter().enumerate().map(|(n, ip)| (*ip, named(n))).collect();
-    if !said.allocated.is_some_and(|line| line.reason.is_of_retained_addresses()) {
-        let has = |(ip, named): &(IpAddr, Option<&str>)| {
-            let has = ipam.pool_name_of(*ip).filter(|_| !named.is_some_and(|name| ipam.is_refused(name)));
-            (*ip, has.or(*named).map(str::to_owned))
-        };
-        let as_had: Vec<(IpAddr, Option<String>)> = as_named.iter().map(has).collect();
-        let as_had: Vec<_> = as_had.iter().map(|(ip, pool)| (*ip, pool.as_deref())).collect();
-        if as_had != as_named && ipam.keep(demand, &as_had).is_ok() {
-            return Ok(());
-        }
+    let (as_had, as_named) = shown(ipam, observed);
+    let mut keep = |shown: &[Of]| {
+        let shown: Vec<_> = shown.iter().map(|(ip, pool)| (*ip, pool.as_deref())).collect();
+        ipam.keep(demand, &shown).map(drop)
+    };
+    if as_had.is_some_and(|shown| shown != as_named && keep(&shown).is_ok()) {
+        return Ok(());
     }
-    ipam.keep(demand, &as_named).map(drop)
+    keep(&as_named)
+}
+
+/// The addresses in the status of a Service and their pools, in two readings of which the first counts, if there is one.
+/// Each is of the pool that has it, and of the one that the annotation names only where none has it, or the status says
+/// that it is retained: anybody who may edit the Service may edit the annotation, and by that alone no address becomes
+/// one of another pool.
+pub(super) fn shown(ipam: &Ipam, observed: &Observed) -> (Option<Vec<Of>>, Vec<Of>) {
+    let Observed { balancer, said, .. } = observed;
+    let named = |n| balancer.allocated_from.as_deref().map(|names| Arc::from(pool_of_nth(names, n)));
+    let as_named: Vec<Of> = balancer.ingress.iter().enumerate().map(|(n, ip)| (*ip, named(n))).collect();
+    let retained = said.allocated.is_some_and(|line| line.reason.is_of_retained_addresses());
+    let as_had = (!retained).then(|| {
+        let has = |(ip, named): &Of| {
+            let is_refused = named.as_deref().is_some_and(|name| ipam.is_refused(name));
+            let has = ipam.pool_name_of(*ip).filter(|_| !is_refused).map(Arc::from);
+            (*ip, has.or_else(|| named.clone()))
+        };
+        as_named.iter().map(has).collect()
+    });
+    (as_had, as_named)
 }

@@ -126,20 +126,22 @@ impl Ipam {
         }
     }
 
-    /// Gives a Service that needs both families and cannot keep all that it `had` both of one pool, of `pool` if that is
-    /// named. Where none has both it keeps the address that it may; and gets the other family from another pool if both
+    /// Gives a Service that needs both families and cannot keep all that it `had`, each address of the pool beside it as far
+    /// as that is known, both of one pool, of `pool` if that is named. Where none has both it keeps the address that it may; and gets the other family from another pool if both
     /// are required. `None` where it may keep none, or lacks the other: then nothing has changed.
     pub fn give_beside_the_rest(
         &mut self,
         demand: &Demand<'_>,
-        had: &[IpAddr],
+        had: &[(IpAddr, Option<Arc<str>>)],
         families: Families,
         pool: Option<&str>,
     ) -> Option<&Holding> {
         let Families::Both { first, required } = families else { return None };
         let of_pool =
             |holding: &Holding| pool.is_none_or(|pool| holding.held.iter().all(|held| *held.pool == *pool));
-        let keepable = |ip: &IpAddr| self.keepable(demand, &[(*ip, None)]).ok().filter(of_pool);
+        let keepable = |(ip, of): &(IpAddr, Option<Arc<str>>)| {
+            self.keepable(demand, &[(*ip, of.as_deref())]).ok().filter(of_pool)
+        };
         let mut rest: Vec<Holding> = had.iter().filter_map(keepable).collect();
         if rest.is_empty() {
             return None;

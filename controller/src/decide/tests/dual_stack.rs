@@ -3,7 +3,7 @@
 use fairlead_crds::config::{Closed, Pool};
 
 use super::*;
-use crate::fixtures::pool;
+use crate::fixtures::{pinned, pool, refused, retaining};
 
 const DUAL: &[&str] = &["10.96.0.1", "fd00::1"];
 
@@ -151,6 +151,43 @@ fn a_pool_that_loses_one_family_takes_the_other_from_nobody() {
                 world.reconfigure();
             }
             assert_eq!(world.result("s"), expected, "{what}, restarts: {restarts}");
+        }
+    }
+}
+
+#[test]
+fn what_its_pool_no_longer_gives_is_kept_although_the_other_family_is_cut_off() {
+    let a4 = || retaining(pool("a4", &["1.0.0.1"]));
+    let b6 = || pool("b6", &["1::1"]);
+    let edited = || retaining(pool("a4", &["1.0.0.2"]));
+    let b6s = || [vec![pool("b6", &["1::9"])], vec![], vec![pinned(b6(), 0, &["team"])]];
+    let edits = ["the other pool shrinks", "the other pool is deleted", "the other pool closes"];
+    for (n, b) in [b6s(), b6s()].concat().into_iter().enumerate() {
+        let what = format!("{}: {}", ["retained", "refused"][n / 3], edits[n % 3]);
+        let (a, a_refused) =
+            if n < 3 { (vec![edited()], vec![]) } else { (vec![], vec![retaining(refused("a4"))]) };
+        // The second edit comes later, or together with the first; and while a controller runs, or none.
+        for (together, restarts) in [(false, false), (false, true), (true, false), (true, true)] {
+            let mut world = World::new([a4(), b6()]);
+            world.apply(service("s", families(DUAL, "RequireDualStack")));
+            assert_eq!(world.result("s"), "1.0.0.1 1::1");
+            world.config.refused_pools = pools(a_refused.clone());
+            if !together {
+                world.set_pools(a.iter().cloned().chain([b6()]));
+                assert_eq!(world.result("s"), "1.0.0.1 1::1", "{what}");
+            }
+            let others = [pool("c6", &["2::1"])].into_iter().chain(b.clone());
+            world.config.pools = pools(a.iter().cloned().chain(others));
+            if restarts {
+                world.restart();
+            } else {
+                world.reconfigure();
+            }
+            let v6 = if b.iter().any(|b| b.allocation.is_none()) { "1::9" } else { "2::1" };
+            assert_eq!(world.result("s"), format!("1.0.0.1 {v6}"), "{what}, {together}, {restarts}");
+            world.take_writes();
+            world.restart();
+            assert_eq!(world.take_writes(), 0, "{what}");
         }
     }
 }
