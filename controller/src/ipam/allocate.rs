@@ -126,9 +126,10 @@ impl Ipam {
         }
     }
 
-    /// Gives a Service that needs both families and cannot keep all that it `had`, each address of the pool beside it as far
-    /// as that is known, both of one pool, of `pool` if that is named. Where none has both it keeps the address that it may; and gets the other family from another pool if both
-    /// are required. `None` where it may keep none, or lacks the other: then nothing has changed.
+    /// Gives a Service that needs both families what it may keep of what it `had`, each address of the pool beside it as far
+    /// as that is known, and what is missing, of `pool` if that is named: from the same pool; else both anew from one pool
+    /// that has both; else, if both are required, what is missing from any. `None` where it may keep nothing, or lacks the
+    /// other: then nothing has changed.
     pub fn give_beside_the_rest(
         &mut self,
         demand: &Demand<'_>,
@@ -148,17 +149,21 @@ impl Ipam {
         }
         rest.sort_by_key(|rest| rest.ips().any(|ip| Family::of(ip) != first));
         let both = Families::Both { first, required: true };
-        let one_pool = match pool {
+        let one_pool = || match pool {
             Some(named) => self.choose(&[named.into()], demand, both, true),
             None => {
                 let any = |pools: &[Arc<str>]| self.choose(pools, demand, both, false);
                 any(&self.order.pinned).or_else(|| any(&self.order.unpinned))
             }
         };
-        let whole = |rest: Holding| {
-            if required { self.extended(demand, rest, families, pool).ok() } else { Some(rest) }
+        let beside = |required: bool| {
+            let families = Families::Both { first, required };
+            rest.iter().find_map(|rest| self.extended(demand, rest.clone(), families, pool).ok())
         };
-        let holding = one_pool.or_else(|| rest.into_iter().find_map(whole))?;
+        // Nothing moves as long as the pool of the rest can give what is missing.
+        let holding = beside(false)
+            .or_else(one_pool)
+            .or_else(|| if required { beside(true) } else { rest.first().cloned() })?;
         Some(self.hold(demand, holding))
     }
 

@@ -191,3 +191,40 @@ fn what_its_pool_no_longer_gives_is_kept_although_the_other_family_is_cut_off() 
         }
     }
 }
+
+#[test]
+fn of_two_addresses_the_one_that_may_stay_does_not_move_where_its_pool_has_another_of_the_other_family() {
+    let share = |port: u16| {
+        json!({
+            "metadata": { "annotations": { "fairlead.dev/allow-shared-ip": "k" } },
+            "spec": { "ports": [{ "port": port, "protocol": "TCP" }] },
+        })
+    };
+    for policy in ["PreferDualStack", "RequireDualStack"] {
+        let mut world = World::new([pool("p", &["1.0.0.0-1.0.0.9", "1::-1::9"])]);
+        world.apply(service("six", families(&["fd00::1"], "SingleStack")));
+        world.apply(service("s", both(families(DUAL, policy), share(80))));
+        world.apply(service("t", share(443)));
+        assert_eq!([world.result("s"), world.result("t")], ["1.0.0.0 1::1", "1.0.0.0"]);
+        world.delete("six");
+        world.apply(service("s", both(families(DUAL, policy), share(443))));
+        assert_eq!(world.result("s"), "1.0.0.1 1::1", "{policy}: it no longer shares, and 1::0 is free");
+
+        for restarts in [false, true] {
+            let a = || pool("a", &["5.5.5.5", "5::5"]);
+            let p = |v4: &str| pool("p", &[v4, "1::1-1::9"]);
+            let mut world = World::new([a(), p("1.0.0.0-1.0.0.9")]);
+            world.apply(service("first", families(DUAL, policy)));
+            world.apply(service("s", families(DUAL, policy)));
+            assert_eq!(world.result("s"), "1.0.0.0 1::1");
+            world.delete("first");
+            world.config.pools = pools([a(), p("1.0.0.1-1.0.0.9")]);
+            if restarts {
+                world.restart();
+            } else {
+                world.reconfigure();
+            }
+            assert_eq!(world.result("s"), "1.0.0.1 1::1", "{policy}: another pool has both, {restarts}");
+        }
+    }
+}
