@@ -22,6 +22,16 @@ pub(super) struct ClaimRecord {
     refused: Option<(Reason, String)>,
 }
 
+/// A claim that has not got what it is to have for its Service.
+#[derive(Debug)]
+pub(super) struct PendingClaim {
+    pub(super) claim: ObjectKey,
+    /// Why it has not.
+    pub(super) why: String,
+    /// What it is to have.
+    pub(super) families: Vec<Family>,
+}
+
 /// What to write to a claim: one merge patch on its `status` subresource.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClaimPatch {
@@ -185,18 +195,28 @@ impl Index {
         Some(record.claim.service.clone())
     }
 
-    /// The oldest claim for a Service that has not all reserved, or has what no pool can give now, and why.
-    pub(super) fn pending_claim(&self, service: &ObjectKey) -> Option<(ObjectKey, String)> {
-        let claims = self.claims_of.get(service)?.iter();
-        claims.filter_map(|(_, key)| self.claims.get_key_value(key)).find_map(|(key, record)| {
-            if let Some((_, why)) = &record.refused {
-                return Some((key.clone(), why.clone()));
-            }
-            let claimed = self.ipam.claimed(key)?;
-            let why = self.ipam.retained_by_claim(claimed)?;
-            let nowhere = claimed.addresses.iter().any(|ip| self.ipam.pool_name_of(*ip).is_none());
-            nowhere.then(|| (key.clone(), stays(claimed, why)))
-        })
+    /// The claims for a Service that have not all reserved, or have what no pool can give now, the oldest first.
+    pub(super) fn pending_claims(&self, service: &ObjectKey) -> Vec<PendingClaim> {
+        let claims = self.claims_of.get(service).into_iter().flatten();
+        let claims = claims.filter_map(|(_, key)| self.claims.get_key_value(key));
+        let pending = claims.filter_map(|(key, record)| {
+            let why = match &record.refused {
+                Some((_, why)) => why.clone(),
+                None => {
+                    let claimed = self.ipam.claimed(key)?;
+                    let why = self.ipam.retained_by_claim(claimed)?;
+                    let nowhere = claimed.addresses.iter().any(|ip| self.ipam.pool_name_of(*ip).is_none());
+                    nowhere.then(|| stays(claimed, why))?
+                }
+            };
+            let families = match &record.claim.wanted {
+                Ok(Wanted::Addresses(wanted)) => wanted.iter().map(|ip| Family::of(*ip)).collect(),
+                Ok(Wanted::OfPool { families, .. }) => families.clone(),
+                Err(_) => Family::BOTH.to_vec(),
+            };
+            Some(PendingClaim { claim: key.clone(), why, families })
+        });
+        pending.collect()
     }
 
     /// What a Service holds has changed: its claims say so.

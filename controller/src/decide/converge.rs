@@ -8,12 +8,13 @@ use fairlead_crds::config::Config;
 use fairlead_crds::service::{LoadBalancer, ObjectKey};
 use jiff::Timestamp;
 
+use super::claims::PendingClaim;
 use super::record::{Of, shown};
 use super::request::{Request, families, of_families, request};
 use super::status::tell;
 use super::waiting::{Asker, For};
 use super::{Decision, Index, Outcome, Reason, demand};
-use crate::ipam::{Demand, Families, Family, Holding, Ipam, Refusal, named};
+use crate::ipam::{Demand, Families, Family, Holding, Ipam, OfClaims, Refusal, named};
 
 /// An outcome, and what may change it.
 struct Verdict {
@@ -21,16 +22,13 @@ struct Verdict {
     waits: Vec<For>,
 }
 
-/// A claim for a Service that has not got what it claims, and why.
-type Pending = Option<(ObjectKey, String)>;
-
 impl Index {
     /// Decides on one Service and says what is to be written, if anything.
     pub(super) fn converge(&mut self, key: &ObjectKey, now: Timestamp) {
         if self.is_blind(&key.namespace) {
             return;
         }
-        let pending = self.pending_claim(key);
+        let pending = self.pending_claims(key);
         let Some(record) = self.services.get_mut(key) else { return };
         self.counters.evaluations += 1;
         let balancer = &record.observed.balancer;
@@ -83,7 +81,7 @@ fn verdict(
     service: &LoadBalancer,
     demand: &Demand<'_>,
     had: &[Of],
-    pending: &Pending,
+    pending: &[PendingClaim],
 ) -> Verdict {
     let families = match families(service) {
         Ok(families) => families,
@@ -93,8 +91,10 @@ fn verdict(
         }
     };
     let request = request(service);
-    let pool = request.as_ref().ok().and_then(|request| request.pool.as_deref());
-    keep(ipam, demand, families, pool);
+    match &request {
+        Ok(request) => keep(ipam, demand, request, families, pending),
+        Err(_) => keep(ipam, demand, &Request::default(), families, &[]),
+    }
     let request = match request {
         Ok(request) => request,
         Err(why) => return keep_despite(ipam, config, service, why),
@@ -118,9 +118,10 @@ fn verdict(
             let mut waits = Vec::new();
             // One address will do, two were better: the other may come from the same pool.
             if matches!(families, Families::Both { required: false, .. }) && holding.held.len() == 1 {
-                match ipam.extend(demand, families, request.pool.as_deref()) {
-                    Ok(both) => holding = both.clone(),
-                    Err(why) => waits = waits_for(ipam, &why, demand),
+                match extend(ipam, demand, &request, families, pending) {
+                    Ok(both) => holding = both,
+                    Err(Failure::Request(..)) => waits = vec![For::Config],
+                    Err(Failure::Refusal(why)) => waits = waits_for(ipam, &why, demand),
                 }
             }
             Verdict { outcome: allocated(config, service, holding, None), waits }
@@ -143,7 +144,13 @@ fn verdict(
 }
 
 /// Lets the Service keep what it holds as far as it still may and its families still want it; else it holds nothing.
-fn keep(ipam: &mut Ipam, demand: &Demand<'_>, families: Families, pool: Option<&str>) {
+fn keep(
+    ipam: &mut Ipam,
+    demand: &Demand<'_>,
+    request: &Request,
+    families: Families,
+    pending: &[PendingClaim],
+) {
     let Some(held) = ipam.holding(demand.service).cloned() else { return };
     let wanted = families.wanted();
     let one_of = |family: &Family| held.held.iter().find(|held| Family::of(held.ip) == *family);
@@ -151,11 +158,32 @@ fn keep(ipam: &mut Ipam, demand: &Demand<'_>, families: Families, pool: Option<&
         wanted.iter().filter_map(one_of).map(|held| (held.ip, Some(&*held.pool))).collect();
     let mut keeps = !kept.is_empty() && ipam.keep(demand, &kept).is_ok();
     if keeps && kept.len() < wanted.len() && matches!(families, Families::Both { required: true, .. }) {
-        keeps = ipam.extend(demand, families, pool).is_ok();
+        keeps = extend(ipam, demand, request, families, pending).is_ok();
     }
     if !keeps {
         ipam.release(demand.service);
     }
+}
+
+/// Gives a Service that holds one address the other family too: what claims have reserved for it, and none other before a
+/// claim that is to have one.
+fn extend(
+    ipam: &mut Ipam,
+    demand: &Demand<'_>,
+    request: &Request,
+    families: Families,
+    pending: &[PendingClaim],
+) -> Result<Holding, Failure> {
+    let claims = of_claims(ipam, demand, request, families, pending);
+    let held = ipam.holding(demand.service);
+    let lacks = |family: &Family| !held.is_some_and(|held| held.ips().any(|ip| Family::of(ip) == *family));
+    let missing = families.wanted().into_iter().find(lacks).filter(|family| claims.awaited.contains(family));
+    if let Some(missing) = missing
+        && let Some(claim) = pending.iter().find(|claim| claim.families.contains(&missing))
+    {
+        return Err(claim.into());
+    }
+    Ok(ipam.extend(demand, families, &claims.reserved, request.pool.as_deref())?.clone())
 }
 
 /// What is asked for cannot be understood: nothing is changed for it, and nothing given.
@@ -175,6 +203,13 @@ enum Failure {
     Refusal(Refusal),
 }
 
+impl From<&PendingClaim> for Failure {
+    fn from(PendingClaim { claim, why, .. }: &PendingClaim) -> Self {
+        let message = format!("IPClaim {claim} has not reserved all that it is to for this Service: {why}");
+        Self::Request(Reason::ClaimPending, message)
+    }
+}
+
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         Self::Refusal(refusal)
@@ -187,19 +222,20 @@ fn give(
     request: &Request,
     families: Families,
     had: &[Of],
-    pending: &Pending,
+    pending: &[PendingClaim],
 ) -> Result<Holding, Failure> {
     if request.addresses.is_empty() {
-        if let Some(holding) = give_claimed(ipam, demand, request, families)? {
-            return Ok(holding);
-        }
-        if let Some((claim, why)) = pending {
-            let message =
-                format!("IPClaim {claim} has not reserved all that it is to for this Service: {why}");
-            return Err(Failure::Request(Reason::ClaimPending, message));
-        }
-        if let Some(holding) = ipam.give_beside_the_rest(demand, had, families, request.pool.as_deref()) {
+        let claims = of_claims(ipam, demand, request, families, pending);
+        let pool = request.pool.as_deref();
+        // A claim moves no address: it counts where the Service needs one.
+        if let Some(holding) = ipam.give_beside_the_rest(demand, had, families, &claims, pool) {
             return Ok(holding.clone());
+        }
+        if !claims.reserved.is_empty() {
+            return Ok(ipam.assign_and_extend(demand, &claims.reserved, families, pool)?.clone());
+        }
+        if let Some(claim) = pending.first() {
+            return Err(claim.into());
         }
         return Ok(match &request.pool {
             Some(pool) => ipam.allocate_from(demand, pool, families)?.clone(),
@@ -249,18 +285,18 @@ pub(super) fn might_be_given(
         && ipam.might_give(demand, addresses, required, named)
 }
 
-/// Gives a Service what claims have reserved for it, and what else it needs. `None` when there is nothing for it.
-fn give_claimed(
-    ipam: &mut Ipam,
+/// What claims there are for a Service. It waits for none where they have something for it, or where it asks for addresses.
+fn of_claims(
+    ipam: &Ipam,
     demand: &Demand<'_>,
     request: &Request,
     families: Families,
-) -> Result<Option<Holding>, Failure> {
-    let mine = claimed(ipam, demand.service, request, families);
-    if mine.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(ipam.assign_and_extend(demand, &mine, families, request.pool.as_deref())?.clone()))
+    pending: &[PendingClaim],
+) -> OfClaims {
+    let reserved = claimed(ipam, demand.service, request, families);
+    let waits = reserved.is_empty() && request.addresses.is_empty();
+    let awaited = pending.iter().filter(|_| waits).flat_map(|claim| claim.families.iter().copied());
+    OfClaims { awaited: awaited.collect(), reserved }
 }
 
 /// What claims have reserved for a Service and it wants: one address of each family that it needs.

@@ -6,6 +6,15 @@ use std::sync::Arc;
 use super::select::Order;
 use super::{Demand, Families, Family, Held, Holding, Ipam, Refusal, admits};
 
+/// What claims there are for a Service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OfClaims {
+    /// What they have reserved.
+    pub reserved: Vec<IpAddr>,
+    /// Of these families they are to have one first: the Service gets none other.
+    pub awaited: Vec<Family>,
+}
+
 impl Ipam {
     /// Gives the Service exactly these addresses, in this order, and frees what it held besides. With `several_pools` they
     /// may be of different pools.
@@ -37,7 +46,7 @@ impl Ipam {
     ) -> Result<&Holding, Refusal> {
         let mut holding = Holding { held: self.assignable(demand, addresses, true)? };
         if matches!(families, Families::Both { required: true, .. }) {
-            holding = self.extended(demand, holding, families, pool)?;
+            holding = self.extended(demand, holding, families, &[], pool)?;
         }
         Ok(self.hold(demand, holding))
     }
@@ -127,14 +136,15 @@ impl Ipam {
     }
 
     /// Gives a Service that needs both families what it may keep of what it `had`, each address of the pool beside it as far
-    /// as that is known, and what is missing, of `pool` if that is named: from the same pool; else both anew from one pool
-    /// that has both; else, if both are required, what is missing from any. `None` where it may keep nothing, or lacks the
-    /// other: then nothing has changed.
+    /// as that is known, and what is missing, of `pool` if that is named: what a claim has reserved for it, or else one from
+    /// the same pool; else, if there are no claims, both anew from one pool that has both; else, if both are required, what
+    /// is missing from any. `None` where it may keep nothing, or lacks the other: then nothing has changed.
     pub fn give_beside_the_rest(
         &mut self,
         demand: &Demand<'_>,
         had: &[(IpAddr, Option<Arc<str>>)],
         families: Families,
+        claims: &OfClaims,
         pool: Option<&str>,
     ) -> Option<&Holding> {
         let Families::Both { first, required } = families else { return None };
@@ -150,6 +160,7 @@ impl Ipam {
         rest.sort_by_key(|rest| rest.ips().any(|ip| Family::of(ip) != first));
         let both = Families::Both { first, required: true };
         let one_pool = || match pool {
+            _ if *claims != OfClaims::default() => None,
             Some(named) => self.choose(&[named.into()], demand, both, true),
             None => {
                 let any = |pools: &[Arc<str>]| self.choose(pools, demand, both, false);
@@ -158,7 +169,10 @@ impl Ipam {
         };
         let beside = |required: bool| {
             let families = Families::Both { first, required };
-            rest.iter().find_map(|rest| self.extended(demand, rest.clone(), families, pool).ok())
+            let awaits =
+                |rest: &Holding| rest.ips().any(|ip| claims.awaited.contains(&Family::of(ip).other()));
+            let mut rest = rest.iter().filter(|rest| !awaits(rest));
+            rest.find_map(|rest| self.extended(demand, rest.clone(), families, &claims.reserved, pool).ok())
         };
         // Nothing moves as long as the pool of the rest can give what is missing.
         let holding = beside(false)
@@ -167,8 +181,8 @@ impl Ipam {
         Some(self.hold(demand, holding))
     }
 
-    /// Gives a Service that holds one address the other family too, from the same pool. Where both families are required,
-    /// from another if that has none; from `pool`, if that is named.
+    /// Gives a Service that holds one address the other family too: what is `claimed` for it, or else one from the same pool.
+    /// Where both families are required, from another if that has none; from `pool`, if that is named.
     ///
     /// # Errors
     /// When there is none to be had. Nothing has changed then.
@@ -176,12 +190,13 @@ impl Ipam {
         &mut self,
         demand: &Demand<'_>,
         families: Families,
+        claimed: &[IpAddr],
         pool: Option<&str>,
     ) -> Result<&Holding, Refusal> {
         let Some(holding) = self.holding(demand.service).cloned() else {
             return Err(self.why_no_pool_matches(demand));
         };
-        let holding = self.extended(demand, holding, families, pool)?;
+        let holding = self.extended(demand, holding, families, claimed, pool)?;
         Ok(self.hold(demand, holding))
     }
 
@@ -191,6 +206,7 @@ impl Ipam {
         demand: &Demand<'_>,
         holding: Holding,
         families: Families,
+        claimed: &[IpAddr],
         pool: Option<&str>,
     ) -> Result<Holding, Refusal> {
         let has = |family: &Family| holding.ips().any(|ip| Family::of(ip) == *family);
@@ -199,8 +215,25 @@ impl Ipam {
         else {
             return Ok(holding);
         };
+        let more = match claimed.iter().find(|ip| Family::of(**ip) == missing) {
+            Some(ip) => self.assignable(demand, &[*ip], true)?,
+            None => self.one_beside(demand, &first.pool, missing, families, pool)?.held,
+        };
+        let mut held = [holding.held, more].concat();
+        held.sort_by_key(|held| Family::of(held.ip) != families.first());
+        Ok(Holding { held })
+    }
+
+    /// An address of the family that is missing beside one of the pool `own`.
+    fn one_beside(
+        &self,
+        demand: &Demand<'_>,
+        own: &Arc<str>,
+        missing: Family,
+        families: Families,
+        pool: Option<&str>,
+    ) -> Result<Holding, Refusal> {
         let one = Families::One(missing);
-        let own = &first.pool;
         let others = matches!(families, Families::Both { required: true, .. });
         let chosen = match pool {
             Some(named) => self.choose(&[named.into()], demand, one, true),
@@ -209,13 +242,10 @@ impl Ipam {
                 others.then(|| any(&self.order.pinned).or_else(|| any(&self.order.unpinned))).flatten()
             }),
         };
-        let more = chosen.ok_or_else(|| match pool {
+        chosen.ok_or_else(|| match pool {
             Some(named) => self.why_none_of(&named.into(), demand, one),
             None if others => self.why_no_more(own, demand, one),
             None => self.why_none_of(own, demand, one),
-        })?;
-        let mut held = [holding.held, more.held].concat();
-        held.sort_by_key(|held| Family::of(held.ip) != families.first());
-        Ok(Holding { held })
+        })
     }
 }

@@ -37,6 +37,7 @@ pub use fairlead_crds::family::Family;
 use fairlead_crds::service::ObjectKey;
 use jiff::Timestamp;
 
+pub use allocate::OfClaims;
 pub use claims::Claimed;
 pub use counts::Counts;
 pub use fit::Obstacle;

@@ -6,6 +6,7 @@ use super::*;
 use crate::fixtures::{pool, refused, retaining};
 use crate::ipam::Ipam;
 
+const ASK: &str = "fairlead.dev/load-balancer-ips";
 const FREE: &str = "Reserved True/Reserved Bound False/ServiceNotFound";
 
 fn given(service: &str, addresses: &[&str]) -> Value {
@@ -289,4 +290,100 @@ fn a_refused_pool_that_only_a_claim_uses_keeps_its_finalizer() {
     assert_eq!(configuration.finalizer_patch("p", world.index.ipam()), None);
     world.delete_claim("c");
     assert!(configuration.finalizer_patch("p", world.index.ipam()).is_some());
+}
+
+const DUAL: &[&str] = &["10.96.0.1", "fd00::1"];
+
+#[test]
+fn who_becomes_dual_stack_keeps_its_address_and_gets_the_other_from_its_claim() {
+    let p = |closed| Pool { closed, ..pool("p", &["1.2.3.0-1.2.3.9", "1::-1::9"]) };
+    #[rustfmt::skip]
+    let cases = [
+        ("its pool has the other too", "5::5", None, &["RequireDualStack", "PreferDualStack"][..]),
+        ("the claim has it of its pool", "1::5", None, &["RequireDualStack", "PreferDualStack"]),
+        ("its pool gives nothing more", "1::5", Some(Closed::Disabled), &["RequireDualStack", "PreferDualStack"]),
+    ];
+    for (what, address, closed, policies) in cases {
+        for policy in policies {
+            for of_two in [false, true] {
+                let mut world = World::new([p(None), pool("q", &["5::-5::9"])]);
+                world.apply(service("s", json!({})));
+                world.claim("c", given("s", &[address]));
+                world.set_pools([p(closed), pool("q", &["5::-5::9"])]);
+                let mut with = families(DUAL, policy);
+                if of_two {
+                    with = families(&[DUAL[1], DUAL[0]], policy);
+                }
+                world.apply(service("s", with));
+                let expected =
+                    if of_two { format!("{address} 1.2.3.0") } else { format!("1.2.3.0 {address}") };
+                assert_eq!(world.result("s"), expected, "{what}, {policy}");
+                assert_eq!(world.claimed("c"), format!("{address} Reserved True/Reserved Bound True/Bound"));
+                restart(&mut world);
+            }
+        }
+    }
+}
+
+#[test]
+fn who_becomes_dual_stack_gets_no_other_address_before_a_claim_has_the_one_for_it() {
+    let dual = |policy| families(DUAL, policy);
+    for (policy, meanwhile) in [("PreferDualStack", "1.2.3.0"), ("RequireDualStack", "ClaimPending")] {
+        let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.9", "1::-1::9"])]);
+        world.apply(service("s", json!({})));
+        world.apply(service("six", both(families(&["fd00::1"], "SingleStack"), annotated(ASK, "1::5"))));
+        world.claim("c", given("s", &["1::5"]));
+        world.apply(service("s", dual(policy)));
+        assert_eq!(world.result("s"), meanwhile);
+        restart(&mut world);
+        world.delete("six");
+        assert_eq!(world.result("s"), "1.2.3.0 1::5");
+        restart(&mut world);
+    }
+    // What it has already a claim does not hold back.
+    let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.9", "1::-1::9"])]);
+    world.apply(service("s", json!({})));
+    world.apply(service("four", annotated(ASK, "1.2.3.5")));
+    world.claim("c", given("s", &["1.2.3.5"]));
+    world.apply(service("s", dual("RequireDualStack")));
+    assert_eq!(world.result("s"), "1.2.3.0 1::");
+    restart(&mut world);
+}
+
+#[test]
+fn of_two_addresses_the_one_that_is_lost_comes_from_a_claim_and_the_other_stays() {
+    let a4 = |ip| retaining(pool("a4", &[ip]));
+    for retained in [false, true] {
+        for of_claim in [false, true] {
+            let mut world =
+                World::new([a4("1.0.0.1"), pool("b6", &["1::1"]), pool("c", &["2.0.0.2", "2::1-2::5"])]);
+            world.apply(service("other", annotated("fairlead.dev/address-pool", "c")));
+            world.apply(service("s", families(DUAL, "RequireDualStack")));
+            assert_eq!(world.result("s"), "1.0.0.1 1::1");
+            if of_claim {
+                world.claim("own", given("s", &["1.0.0.1"]));
+            }
+            world.claim("c", given("s", &["2::5"]));
+            world.delete("other");
+            let a4 = if retained { a4("1.0.0.9") } else { a4("1.0.0.1") };
+            world.set_pools([a4.clone(), pool("b6", &["1::1"]), pool("c", &["2.0.0.2", "2::1-2::5"])]);
+            assert_eq!(world.result("s"), "1.0.0.1 1::1");
+            world.set_pools([a4, pool("c", &["2.0.0.2", "2::1-2::5"])]);
+            assert_eq!(world.result("s"), "1.0.0.1 2::5", "retained: {retained}, of a claim: {of_claim}");
+            restart(&mut world);
+        }
+    }
+}
+
+#[test]
+fn what_is_retained_and_claimed_is_kept_where_the_other_family_is_cut_off() {
+    let mut world = World::new([retaining(pool("a4", &["1.0.0.1"])), pool("b6", &["1::1"])]);
+    world.apply(service("s", families(DUAL, "RequireDualStack")));
+    world.claim("c", given("s", &["1.0.0.1"]));
+    let edited = || retaining(pool("a4", &["1.0.0.9"]));
+    world.set_pools([edited(), pool("b6", &["1::1"])]);
+    assert_eq!(world.result("s"), "1.0.0.1 1::1");
+    world.set_pools([edited(), pool("c6", &["2::1"])]);
+    assert_eq!(world.result("s"), "1.0.0.1 2::1");
+    restart(&mut world);
 }
