@@ -117,9 +117,9 @@ impl Ipam {
         }
     }
 
-    /// Gives a Service that holds nothing addresses of the first pool that is open to it and has them: pools with a
-    /// `serviceAllocation` by priority, then the others. Where both families are required and no pool has both, each is
-    /// taken from the first pool that has it.
+    /// Gives a Service that holds nothing what is kept for it since it released it; else addresses of the first pool that is
+    /// open to it and has them: pools with a `serviceAllocation` by priority, then the others. Where both families are
+    /// required and no pool has both, each is taken from the first pool that has it.
     ///
     /// # Errors
     /// When no pool is open to the Service, or those that are lack a family or are full.
@@ -129,7 +129,8 @@ impl Ipam {
             self.choose(pinned, demand, families, false)
                 .or_else(|| self.choose(unpinned, demand, families, false))
         };
-        match one().or_else(|| self.choose_of_two(demand, families)) {
+        let kept = self.choose_kept(demand, families);
+        match kept.or_else(one).or_else(|| self.choose_of_two(demand, families)) {
             Some(holding) => Ok(self.hold(demand, holding)),
             None => Err(self.why_nothing(demand, families)),
         }
@@ -201,7 +202,7 @@ impl Ipam {
     }
 
     /// What is held, and the other family besides if it is missing.
-    fn extended(
+    pub(super) fn extended(
         &self,
         demand: &Demand<'_>,
         holding: Holding,

@@ -98,6 +98,29 @@ impl Ipam {
         }
     }
 
+    /// Addresses of which at least one is kept for the Service since it released it: what it had last, with the other family
+    /// as [`Ipam::extend`] adds it.
+    pub(super) fn choose_kept(&self, demand: &Demand<'_>, families: Families) -> Option<Holding> {
+        let open = |pool: &str| {
+            let state = self.pools.get(pool);
+            state.is_some_and(|state| state.restrictions(demand, false).next().is_none())
+        };
+        let kept = |family| {
+            let (ip, pool) = self.last_had(demand.service, family, open)?;
+            Some(Held { ip, pool, retained: None })
+        };
+        let kept: Vec<Held> = families.wanted().into_iter().filter_map(kept).collect();
+        let required = matches!(families, Families::Both { required: true, .. });
+        if let [first, other] = kept.as_slice()
+            && (required || first.pool == other.pool)
+        {
+            return Some(Holding { held: kept });
+        }
+        let mut alone = kept.into_iter().map(|held| Holding { held: vec![held] });
+        let with_the_other = |one: Holding| self.extended(demand, one, families, &[], None).ok();
+        alone.clone().find_map(with_the_other).or_else(|| alone.next().filter(|_| !required))
+    }
+
     /// Both families where both are required, each from the first pool that has it.
     pub(super) fn choose_of_two(&self, demand: &Demand<'_>, families: Families) -> Option<Holding> {
         let Families::Both { first, required: true } = families else { return None };

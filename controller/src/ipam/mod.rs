@@ -74,6 +74,8 @@ pub struct Ipam {
     reserved: BTreeMap<ObjectKey, BTreeSet<IpAddr>>,
     /// When addresses stop being kept for the Service that released them.
     expiries: BTreeSet<(Timestamp, IpAddr)>,
+    /// How often an address came to be kept for its last holder.
+    releases: u64,
     /// An address is kept for its last holder that was not before.
     newly_released: bool,
     claims: BTreeMap<ObjectKey, Claimed>,

@@ -1,6 +1,7 @@
 //! Addresses that only one Service may take: because its status still shows them, because a claim has reserved them,
 //! or because it released them only now.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -31,8 +32,13 @@ struct Kept {
     service: ObjectKey,
     pool: Arc<str>,
     released: Timestamp,
+    /// Grows with each release: many may be of the same second.
+    nth: u64,
     until: Timestamp,
 }
+
+/// An address, the pool that has it, and when the Service released it that it is kept for, if it did.
+type Own<'a> = (IpAddr, &'a Arc<str>, Option<(Timestamp, u64)>);
 
 /// An address that is kept for the Service that released it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,13 +161,40 @@ impl Ipam {
         pool: &str,
         family: Family,
     ) -> impl Iterator<Item = IpAddr> {
-        let reserved = self.reserved.get(service).into_iter().flatten().copied();
-        reserved.filter(move |ip| {
-            Family::of(*ip) == family
+        let own = self.own_of_any_pool(service, family).into_iter();
+        own.filter(move |(_, of, _)| ***of == *pool).map(|(ip, ..)| ip)
+    }
+
+    /// An address that is kept for the Service since it released it, and the pool that has it: what it had last, of pools
+    /// that are `open` to it.
+    pub(super) fn last_had(
+        &self,
+        service: &ObjectKey,
+        family: Family,
+        open: impl Fn(&str) -> bool,
+    ) -> Option<(IpAddr, Arc<str>)> {
+        let mut own = self.own_of_any_pool(service, family).into_iter();
+        own.find(|(_, pool, released)| released.is_some() && open(pool))
+            .map(|(ip, pool, _)| (ip, pool.clone()))
+    }
+
+    /// What is free but for what is kept for this Service: what it had last comes first.
+    fn own_of_any_pool(&self, service: &ObjectKey, family: Family) -> Vec<Own<'_>> {
+        let own = self.reserved.get(service).into_iter().flatten().filter(|ip| {
+            Family::of(**ip) == family
                 && !self.addresses.contains_key(ip)
-                && self.kept_for_others(*ip, service).is_ok()
-                && self.pool_name_of(*ip) == Some(pool)
-        })
+                && self.kept_for_others(**ip, service).is_ok()
+        });
+        let mut own: Vec<_> = own
+            .filter_map(|ip| {
+                let kept = self.reservations.get(ip)?.released.as_ref();
+                let released =
+                    kept.filter(|kept| kept.service == *service).map(|kept| (kept.released, kept.nth));
+                Some((*ip, self.pool_of(*ip)?, released))
+            })
+            .collect();
+        own.sort_by_key(|(.., released)| Reverse(released.unwrap_or((Timestamp::MAX, 0))));
+        own
     }
 
     /// The last holder of an address let go: it is kept for that Service as long as the pool says.
@@ -180,7 +213,9 @@ impl Ipam {
             return;
         }
         self.forget_last_holder(ip);
-        let kept = Kept { service: service.clone(), pool: pool.clone(), released, until };
+        self.releases += 1;
+        let nth = self.releases;
+        let kept = Kept { service: service.clone(), pool: pool.clone(), released, nth, until };
         self.reservations.entry(ip).or_default().released = Some(kept);
         self.reserved.entry(service.clone()).or_default().insert(ip);
         self.expiries.insert((until, ip));

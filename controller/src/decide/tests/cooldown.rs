@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use fairlead_crds::api::MAX_RECENTLY_RELEASED;
-use fairlead_crds::config::Pool;
+use fairlead_crds::config::{Closed, Pool};
 
 use super::*;
-use crate::fixtures::{pool, refused};
+use crate::fixtures::{pinned, pool, refused};
 use crate::ipam::Family;
 
 const ASK: &str = "fairlead.dev/load-balancer-ips";
@@ -245,4 +245,83 @@ fn who_has_one_family_kept_for_it_waits_for_the_other() {
     assert_eq!(world.result("s"), "PoolExhausted", "it released the one, which is kept for it");
     world.wait(30);
     assert_eq!(world.result("s"), "1.2.3.0 1::1", "as soon as the other is free");
+}
+
+#[test]
+fn who_is_made_anew_gets_its_address_back_whatever_pool_comes_first() {
+    let a = || pool("a", &["1.0.0.0"]);
+    let b = || Pool { reuse_after: Duration::from_secs(60), ..pool("b", &["2.0.0.0-2.0.0.9"]) };
+    let named = |name| annotated("fairlead.dev/address-pool", name);
+    #[rustfmt::skip]
+    let cases = [
+        ("the first pool has room again", json!({}), vec![a(), b()], "2.0.0.0"),
+        ("another comes before it", json!({}), vec![pinned(pool("z", &["3.0.0.0"]), 1, &[]), a(), b()], "2.0.0.0"),
+        ("it asks for another pool", named("a"), vec![a(), b()], "1.0.0.0"),
+        ("it asks for another address", annotated(ASK, "2.0.0.5"), vec![a(), b()], "2.0.0.5"),
+        ("its pool is no longer open to it", json!({}), vec![a(), pinned(b(), 0, &["team"])], "1.0.0.0"),
+        ("its pool is for those who name it", json!({}), vec![a(), Pool { auto_assign: false, ..b() }], "1.0.0.0"),
+        ("its pool gives nothing more", json!({}), vec![a(), Pool { closed: Some(Closed::Disabled), ..b() }], "1.0.0.0"),
+    ];
+    for (what, with, edited, expected) in cases {
+        for restarts in [false, true] {
+            let mut world = World::new([a(), b()]);
+            world.apply(service("x", json!({})));
+            world.apply(service("y", json!({})));
+            assert_eq!([world.result("x"), world.result("y")], ["1.0.0.0", "2.0.0.0"]);
+            world.delete("x");
+            world.delete("y");
+            world.set_pools(edited.clone());
+            if restarts {
+                world.restart();
+            }
+            world.wait(30);
+            world.apply(service("y", both(with.clone(), json!({ "metadata": { "uid": "another" } }))));
+            assert_eq!(world.result("y"), expected, "{what}, restarts: {restarts}");
+        }
+    }
+}
+
+#[test]
+fn who_is_made_anew_with_two_families_gets_both_back() {
+    let kept = |pool| Pool { reuse_after: Duration::from_secs(60), ..pool };
+    let dual = |policy| families(&["10.96.0.1", "fd00::1"], policy);
+    let one = || vec![kept(pool("p", &["2.0.0.0-2.0.0.9", "2::-2::9"]))];
+    let two = || vec![kept(pool("p4", &["2.0.0.0-2.0.0.9"])), kept(pool("p6", &["2::-2::9"]))];
+    let half = || vec![kept(pool("p4", &["2.0.0.0-2.0.0.9"])), pool("p6", &["2::-2::9"])];
+    #[rustfmt::skip]
+    let cases = [
+        ("PreferDualStack", one(), "2.0.0.0 2::"),
+        ("RequireDualStack", one(), "2.0.0.0 2::"),
+        ("RequireDualStack", two(), "2.0.0.0 2::"),
+        ("PreferDualStack", two(), "2.0.0.0"),
+        ("RequireDualStack", half(), "2.0.0.0 1::"),
+        ("PreferDualStack", half(), "2.0.0.0"),
+    ];
+    for (policy, pools, again) in cases {
+        let mut world = World::new(pools.clone());
+        world.apply(service("s", dual(policy)));
+        world.delete("s");
+        world.set_pools(pools.into_iter().chain([pool("a", &["1.0.0.0", "1::"])]));
+        world.apply(service("s", dual(policy)));
+        assert_eq!(world.result("s"), again, "{policy}");
+    }
+}
+
+#[test]
+fn of_what_a_service_had_it_gets_back_what_it_had_last() {
+    // Within one second too, as long as the controller runs.
+    for (seconds, restarts) in [(0, false), (1, false), (1, true)] {
+        let mut world = World::new([Pool { ranges: pool("p", &["1.2.3.0-1.2.3.9"]).ranges, ..cooling(60) }]);
+        for address in ["1.2.3.1", "1.2.3.9", "1.2.3.5"] {
+            world.apply(service("s", annotated(ASK, address)));
+            assert_eq!(world.result("s"), address);
+            world.wait(seconds);
+        }
+        world.delete("s");
+        if restarts {
+            world.restart();
+        }
+        world.apply(service("s", json!({})));
+        assert_eq!(world.result("s"), "1.2.3.5");
+    }
 }
