@@ -66,7 +66,6 @@ impl Index {
     pub fn timeout(&mut self, now: Timestamp) {
         if self.deciding {
             self.advance(now);
-            self.settle(now);
         }
     }
 
@@ -78,10 +77,10 @@ impl Index {
             // What the one before it held goes to whoever waits for it, not to this one before them.
             self.service_deleted(&key, now);
         }
+        self.advance(now);
         let is_new = !self.services.contains_key(&key);
         let foreign = self.take_in(observed);
         if self.deciding {
-            self.advance(now);
             self.adopt(&key);
             self.depart(&key);
             if let Some(author) = foreign {
@@ -97,29 +96,31 @@ impl Index {
 
     /// Nothing that was decided on a Service is waiting to be written any more or can still arrive.
     pub fn nothing_on_the_way(&mut self, key: &ObjectKey, now: Timestamp) {
+        self.advance(now);
         let Some(record) = self.services.get_mut(key) else { return };
         if !record.promised.is_empty() {
             record.promised.clear();
             record.depart(&mut self.ipam);
-            self.advance(now);
             self.settle(now);
         }
     }
 
     /// A Service is gone, or is no longer ours.
     pub fn service_deleted(&mut self, key: &ObjectKey, now: Timestamp) {
-        self.advance(now);
+        // Nothing is given to one that is gone.
+        self.ipam.advance(now);
         self.forget(key);
+        self.settle(now);
         if self.deciding {
             self.tell_claims_of(key, now);
+            self.settle(now);
         }
-        self.settle(now);
     }
 
     /// All Services of ours.
     pub fn services_reset(&mut self, list: Vec<Observed>, now: Timestamp) {
         self.listed.services = true;
-        self.advance(now);
+        self.ipam.advance(now);
         let there: BTreeSet<&ObjectKey> = list.iter().map(|observed| &observed.balancer.key).collect();
         let gone: Vec<ObjectKey> = self.services.keys().filter(|key| !there.contains(key)).cloned().collect();
         for key in &gone {
@@ -141,16 +142,19 @@ impl Index {
             for key in &gone {
                 self.tell_claims_of(key, now);
             }
-            self.pass(keys, Vec::new(), now);
+            // What became free meanwhile is for the claims that wait too.
+            let waiting = self.claims.iter().filter(|(_, record)| record.refused().is_some());
+            let waiting = waiting.map(|(key, _)| key.clone()).collect();
+            self.pass(keys, waiting, now);
         }
     }
 
     /// A claim is new or changed.
     pub fn claim_applied(&mut self, claim: Claim, now: Timestamp) {
+        self.advance(now);
         let key = claim.key.clone();
         let (foreign, left) = self.take_in_claim(claim);
         if self.deciding {
-            self.advance(now);
             if let Some(service) = left {
                 self.converge_if_waiting(&service, now);
             }
@@ -178,6 +182,7 @@ impl Index {
     /// All claims.
     pub fn claims_reset(&mut self, list: Vec<Claim>, now: Timestamp) {
         self.listed.claims = true;
+        self.advance(now);
         let there: BTreeSet<&ObjectKey> = list.iter().map(|claim| &claim.key).collect();
         let gone: Vec<ObjectKey> = self.claims.keys().filter(|key| !there.contains(key)).cloned().collect();
         for key in gone {
@@ -194,7 +199,6 @@ impl Index {
             }
         }
         if self.deciding {
-            self.advance(now);
             for service in left {
                 self.converge_if_waiting(&service, now);
             }
@@ -207,12 +211,12 @@ impl Index {
 
     /// A Namespace is new or changed.
     pub fn namespace_applied(&mut self, name: String, labels: Labels, now: Timestamp) {
+        self.advance(now);
         let old = self.namespaces.insert(name.clone(), labels);
         let new = &self.namespaces[&name];
         let matches = |s: &Selector| old.as_ref().is_none_or(|old| s.matches(old) != s.matches(new));
         // Only what a pool selects by makes a difference to anybody.
         if self.deciding && self.namespace_selectors().any(matches) {
-            self.advance(now);
             let first = ObjectKey { namespace: name.clone(), name: String::new() };
             let inside = |key: &&ObjectKey| key.namespace == name;
             let services = self.services.range(first.clone()..).map(|(key, _)| key);

@@ -197,9 +197,14 @@ impl Index {
         !self.namespaces.contains_key(namespace) && self.namespace_selectors().next().is_some()
     }
 
-    /// It is `now`: what was kept for somebody only until now is free.
+    /// It is `now`, whatever happens next: what was kept for somebody only until now goes to whoever waits for it, not to
+    /// who happens to come first.
     fn advance(&mut self, now: Timestamp) {
+        let is_due = self.ipam.next_expiry().is_some_and(|due| due <= now);
         self.ipam.advance(now);
+        if is_due {
+            self.settle(now);
+        }
     }
 }
 

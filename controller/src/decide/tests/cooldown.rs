@@ -6,7 +6,7 @@ use fairlead_crds::api::MAX_RECENTLY_RELEASED;
 use fairlead_crds::config::{Closed, Pool};
 
 use super::*;
-use crate::fixtures::{pinned, pool, refused};
+use crate::fixtures::{pinned, pool, refused, selector};
 use crate::ipam::Family;
 
 const ASK: &str = "fairlead.dev/load-balancer-ips";
@@ -324,4 +324,54 @@ fn of_what_a_service_had_it_gets_back_what_it_had_last() {
         world.apply(service("s", json!({})));
         assert_eq!(world.result("s"), "1.2.3.5");
     }
+}
+
+/// The clock runs a little behind: something else happens first at the very moment.
+#[test]
+fn what_happens_when_the_time_is_over_does_not_come_before_who_waits() {
+    let tenants = |reuse_after| {
+        let mut p = pinned(pool("p", &["1.2.3.0"]), 1, &["default"]);
+        p.allocation.as_mut().unwrap().namespace_selectors = vec![selector("team", "blue")];
+        Pool { reuse_after: Duration::from_secs(reuse_after), ..p }
+    };
+    type Event = fn(&mut World);
+    let events: [(&str, Event); 4] = [
+        ("a Service", |world| world.apply(service("a-new", aged(99)))),
+        ("a claim", |world| {
+            let spec = json!({ "serviceName": "a-new", "pool": "p" });
+            world.claim_of("c", spec, "2026-02-01T00:00:00Z");
+        }),
+        ("a Namespace", |world| world.namespace("blue", &[("team", "blue")])),
+        ("a Service goes whose claim waits", |world| world.delete("of-claim")),
+    ];
+    for (what, event) in events {
+        let q = Pool { auto_assign: false, ..pool("q", &["5.5.5.5"]) };
+        let mut world = World::new([tenants(60), q]);
+        world.apply(service("blue/young", aged(50)));
+        world.apply(service("of-claim", annotated("fairlead.dev/address-pool", "q")));
+        world.apply(service("holder", json!({})));
+        world.delete("holder");
+        world.apply(service("old", aged(10)));
+        let spec = json!({ "serviceName": "of-claim", "pool": "p" });
+        world.claim_of("waits", spec, "2026-02-01T00:00:00Z");
+        assert_eq!(world.result("old"), "PoolExhausted", "{what}");
+        world.now = world.index.poll_timeout().unwrap();
+        event(&mut world);
+        assert_eq!(world.result("old"), "1.2.3.0", "{what}");
+        assert_eq!(world.index.poll_timeout(), None, "{what}");
+    }
+}
+
+#[test]
+fn a_claim_that_waits_comes_before_a_younger_service_when_all_are_listed_anew() {
+    let mut world = World::new([Pool { reuse_after: Duration::from_secs(60), ..pool("p", &["1.2.3.0"]) }]);
+    world.apply(service("holder", json!({})));
+    world.delete("holder");
+    world.claim("c", json!({ "serviceName": "web", "pool": "p" }));
+    world.now = world.index.poll_timeout().unwrap();
+    let young = service("young", both(aged(99), json!({ "metadata": { "resourceVersion": "9" } })));
+    world.services.insert(key("young"), young);
+    world.index.services_reset(world.observed(), world.now);
+    world.sync();
+    assert!(world.claimed("c").starts_with("1.2.3.0 Reserved True"), "{}", world.claimed("c"));
 }
