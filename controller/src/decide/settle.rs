@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use fairlead_crds::service::ObjectKey;
 use jiff::Timestamp;
 
 use super::Index;
@@ -31,6 +32,10 @@ impl Index {
                 again.extend(self.waiting.on(&For::Address(change.address)).cloned());
                 if let Some(group) = change.shared {
                     again.extend(self.waiting.on(&For::Join(change.pool.clone(), group)).cloned());
+                }
+                if let Some(service) = &change.kept_for {
+                    let free = For::Free(change.pool.clone(), Family::of(change.address));
+                    again.extend(self.askers_for(service).filter(|age| self.waiting.is_on(&free, age)));
                 }
                 if change.free {
                     freed.insert((change.pool, Family::of(change.address)));
@@ -61,6 +66,13 @@ impl Index {
             }
             last = Some(age);
         }
+    }
+
+    /// A Service and the claims for it.
+    fn askers_for(&self, service: &ObjectKey) -> impl Iterator<Item = Age> {
+        let claims = self.claims_of.get(service).into_iter().flatten();
+        let claims = claims.map(|(created, key)| (*created, Asker::Claim(key.clone())));
+        claims.chain(self.services.get(service).map(|record| record.age()))
     }
 
     pub(super) fn converge_asker(&mut self, asker: &Asker, now: Timestamp) {

@@ -81,6 +81,11 @@ impl Waiting {
         }
     }
 
+    /// Whether this one waits for it.
+    pub(super) fn is_on(&self, what: &For, age: &Age) -> bool {
+        self.by.get(what).is_some_and(|ages| ages.contains(age))
+    }
+
     /// Who waits for it, oldest first.
     pub(super) fn on(&self, what: &For) -> impl Iterator<Item = &Age> {
         self.by.get(what).into_iter().flatten()

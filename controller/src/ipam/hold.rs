@@ -188,12 +188,16 @@ impl Ipam {
     /// Something happened to an address that is, or was, held or kept of `pool`.
     pub(super) fn note(&mut self, ip: IpAddr, pool: &Arc<str>) {
         let shared = self.sharing_of(ip, None).map(|(group, _)| group);
-        let free = !self.addresses.contains_key(&ip) && !self.reservations.contains_key(&ip);
+        let reservation = self.reservations.get(&ip);
+        let held = self.addresses.contains_key(&ip);
+        let free = !held && reservation.is_none();
+        let kept_for = reservation.filter(|_| !held).and_then(|one| one.only_for().cloned());
         let within = self.pool_of(ip).unwrap_or(pool).clone();
         if within != *pool {
             // Held of one pool, while another has the address: the counts of both change.
-            self.changes.push(Change { address: ip, pool: pool.clone(), free: false, shared: None });
+            let pool = pool.clone();
+            self.changes.push(Change { address: ip, pool, free: false, kept_for: None, shared: None });
         }
-        self.changes.push(Change { address: ip, pool: within, free, shared });
+        self.changes.push(Change { address: ip, pool: within, free, kept_for, shared });
     }
 }

@@ -161,6 +161,8 @@ pub struct Change {
     pub pool: Arc<str>,
     /// Nobody holds it any more, and it is kept for nobody.
     pub free: bool,
+    /// Nobody holds it, and only this Service may take it.
+    pub kept_for: Option<ObjectKey>,
     /// It is held by Services of this group, which others of the group may join.
     pub shared: Option<Arc<Group>>,
 }

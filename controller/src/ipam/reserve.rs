@@ -343,6 +343,14 @@ impl Reservation {
         self.claim.is_some() || self.released.is_some()
     }
 
+    /// The one Service that may take the address, where nobody holds it.
+    pub(super) fn only_for(&self) -> Option<&ObjectKey> {
+        let claimed = self.claim.iter().map(|(_, service)| service);
+        let released = self.released.iter().map(|kept| &kept.service);
+        let all = self.departing.iter().chain(claimed).chain(released);
+        all.into_iter().find(|service| self.kept_for_others(service).is_none())
+    }
+
     pub(super) fn is_for(&self, service: &ObjectKey) -> bool {
         self.departing.contains(service)
             || self.claim.as_ref().is_some_and(|(_, claimed_for)| claimed_for == service)

@@ -375,3 +375,79 @@ fn a_claim_that_waits_comes_before_a_younger_service_when_all_are_listed_anew() 
     world.sync();
     assert!(world.claimed("c").starts_with("1.2.3.0 Reserved True"), "{}", world.claimed("c"));
 }
+
+
+#[test]
+fn who_has_an_address_kept_gets_it_as_soon_as_nobody_shows_it_any_more() {
+    let share = |port: u16, with| {
+        let ports = json!({ "spec": { "ports": [{ "port": port, "protocol": "TCP" }] } });
+        both(both(annotated("fairlead.dev/allow-shared-ip", "k"), ports), with)
+    };
+    let p = Pool { reuse_after: Duration::from_secs(60), ..pool("p", &["1.2.3.0"]) };
+    for claimed in [false, true] {
+        let mut world = World::new([p.clone(), Pool { auto_assign: false, ..pool("q", &["5.5.5.5"]) }]);
+        world.apply(service("t", share(80, json!({}))));
+        world.apply(service("x", share(81, json!({}))));
+        // It moves, but its status shows what it had until the write arrives.
+        world.apply_silently(service("t", share(80, annotated("fairlead.dev/address-pool", "q"))));
+        let mut slow = world.index.take_decisions();
+        slow.retain(|decision| matches!(decision, Decision::Status { patch: Some(_), .. }));
+        world.services.remove(&key("x"));
+        world.index.service_deleted(&key("x"), world.now);
+        if claimed {
+            let claim = json!({
+                "apiVersion": "fairlead.dev/v1beta1", "kind": "IPClaim",
+                "metadata": { "namespace": "default", "name": "c", "uid": "uid-c", "resourceVersion": "1" },
+                "spec": { "serviceName": "x", "pool": "p" },
+            });
+            let claim: api::IPClaim = serde_json::from_value(claim).unwrap();
+            world.index.claim_applied(Claim::from_object(&claim), world.now);
+            world.claims.insert(key("c"), claim);
+        } else {
+            world.apply_silently(service("x", share(81, json!({ "metadata": { "uid": "another" } }))));
+        }
+        world.sync();
+        if claimed {
+            assert!(world.claimed("c").starts_with("Reserved False/PoolExhausted"), "{}", world.claimed("c"));
+        } else {
+            assert_eq!(world.result("x"), "PoolExhausted");
+        }
+        let [Decision::Status { service, patch: Some(patch) }] = &slow[..] else { panic!("{slow:?}") };
+        assert!(world.write(service.clone(), patch));
+        world.sync();
+        assert_eq!(world.result("t"), "5.5.5.5");
+        if claimed {
+            assert!(world.claimed("c").starts_with("1.2.3.0 Reserved True"), "{}", world.claimed("c"));
+        } else {
+            assert_eq!(world.result("x"), "1.2.3.0");
+        }
+    }
+}
+
+#[test]
+fn who_goes_when_the_time_is_over_gets_nothing_of_it() {
+    type Event = fn(&mut World);
+    let events: [(&str, Event); 3] = [
+        ("deleted", |world| world.delete("old")),
+        ("made anew", |world| {
+            world.services.remove(&key("old"));
+            world.apply(service("old", both(aged(99), json!({ "metadata": { "uid": "another" } }))));
+        }),
+        ("not on the list", |world| {
+            world.services.remove(&key("old"));
+            world.index.services_reset(world.observed(), world.now);
+            world.sync();
+        }),
+    ];
+    for (what, event) in events {
+        let mut world =
+            World::new([Pool { reuse_after: Duration::from_secs(60), ..pool("p", &["1.2.3.0"]) }]);
+        world.apply(service("holder", json!({})));
+        world.delete("holder");
+        world.apply(service("old", aged(10)));
+        world.apply(service("young", aged(50)));
+        world.now = world.index.poll_timeout().unwrap();
+        event(&mut world);
+        assert_eq!(world.result("young"), "1.2.3.0", "{what}");
+    }
+}
