@@ -62,12 +62,10 @@ impl Configuration {
 
 fn finalizer_patch(pool: &IPAddressPool, ipam: &Ipam) -> Option<ObjectPatch> {
     let name = pool.metadata.name.as_deref().unwrap_or_default();
-    let has: Vec<&str> = pool.metadata.finalizers.iter().flatten().map(String::as_str).collect();
-    let retains = ipam.reclaim(name) != Some(Reclaim::Reassign);
-    let in_use = retains && (ipam.holders_of(name).len() > 0 || ipam.claims_on(name).len() > 0);
+    let has: Vec<&str> = finalizers(pool).collect();
     let is_going = pool.metadata.deletion_timestamp.is_some();
     let mut finalizers: Vec<&str> = has.iter().copied().filter(|one| *one != POOL_PROTECTION).collect();
-    if in_use && (!is_going || has.contains(&POOL_PROTECTION)) {
+    if is_needed(name, ipam) && (!is_going || has.contains(&POOL_PROTECTION)) {
         finalizers.push(POOL_PROTECTION);
     }
     if finalizers.len() == has.len() {
@@ -80,6 +78,16 @@ fn finalizer_patch(pool: &IPAddressPool, ipam: &Ipam) -> Option<ObjectPatch> {
         body: json!({ "metadata": { "resourceVersion": resource_version, "finalizers": finalizers } }),
         resource_version,
     })
+}
+
+fn finalizers(pool: &IPAddressPool) -> impl Iterator<Item = &str> {
+    pool.metadata.finalizers.iter().flatten().map(String::as_str)
+}
+
+/// Whether somebody has addresses of a pool and is to keep them when it is deleted.
+fn is_needed(pool: &str, ipam: &Ipam) -> bool {
+    let retains = ipam.reclaim(pool) != Some(Reclaim::Reassign);
+    retains && (ipam.holders_of(pool).len() > 0 || ipam.claims_on(pool).len() > 0)
 }
 
 fn status(pool: &IPAddressPool, accepted: &Accepted, ipam: &Ipam, now: Timestamp) -> IPAddressPoolStatus {
@@ -133,8 +141,10 @@ fn conditions(
         let reason = if full.is_empty() { "AddressesAvailable" } else { "NoFreeAddress" };
         all.push(dated(pool, EXHAUSTED, !full.is_empty(), reason.to_owned(), full.join(" and "), now));
     }
-    if pool.metadata.deletion_timestamp.is_some() {
-        let name = pool.metadata.name.as_deref().unwrap_or_default();
+    let name = pool.metadata.name.as_deref().unwrap_or_default();
+    let is_going = pool.metadata.deletion_timestamp.is_some();
+    // Without our finalizer it waits for somebody else's.
+    if is_going && is_needed(name, ipam) && finalizers(pool).any(|one| one == POOL_PROTECTION) {
         let message = format!("deletion waits for {}", users(name, ipam));
         all.push(dated(pool, IN_USE, true, "AddressesHeld".to_owned(), message, now));
     }

@@ -196,3 +196,17 @@ fn a_pool_that_reassigns_gets_no_finalizer_when_it_is_refused() {
         assert_eq!(patch.is_some(), protected, "{reclaim}");
     }
 }
+
+#[test]
+fn a_deletion_that_waits_for_nobody_of_ours_says_nothing() {
+    let cases = [
+        ("not in use", object("Retain", &[OTHER], true), 0),
+        ("no longer in use", object("Retain", &[POOL_PROTECTION, OTHER], true), 0),
+        ("it reassigns", object("Reassign", &[OTHER], true), 1),
+        ("deleted before it had the finalizer", object("Retain", &[OTHER], true), 1),
+    ];
+    for (what, pool, services) in cases {
+        let all = conditions(pool, services, 0);
+        assert!(all.iter().all(|condition| !condition.starts_with("InUse")), "{what}: {all:?}");
+    }
+}
