@@ -169,6 +169,7 @@ impl Index {
     /// Reserves for a claim what it wants, if that can be had. Returns the Service that it is for.
     pub(super) fn reserve(&mut self, key: &ObjectKey) -> Option<ObjectKey> {
         if self.is_blind(&key.namespace) {
+            self.waiting.insert(self.claims.get(key)?.age(), vec![For::Config]);
             return None;
         }
         let record = self.claims.get_mut(key)?;

@@ -26,6 +26,10 @@ impl Index {
     /// Decides on one Service and says what is to be written, if anything.
     pub(super) fn converge(&mut self, key: &ObjectKey, now: Timestamp) {
         if self.is_blind(&key.namespace) {
+            // Its Namespace may come, or pools that select none.
+            if let Some(record) = self.services.get(key) {
+                self.waiting.insert(record.age(), vec![For::Config]);
+            }
             return;
         }
         let pending = self.pending_claims(key);

@@ -200,3 +200,22 @@ fn a_claim_does_not_come_before_an_older_service_when_a_pool_grows_or_at_a_start
         }
     }
 }
+
+#[test]
+fn who_is_seen_before_its_namespace_is_decided_on_when_that_matters_no_longer() {
+    let open = || pool("p", &["1.2.3.0-1.2.3.9"]);
+    let mut tenant = pinned(open(), 0, &[]);
+    tenant.allocation.as_mut().unwrap().namespace_selectors = vec![crate::fixtures::selector("team", "blue")];
+    for namespace_comes in [false, true] {
+        let mut world = World::new([tenant.clone()]);
+        world.apply(service("blue/s", json!({})));
+        world.claim("blue/c", json!({ "serviceName": "web", "pool": "p" }));
+        assert_eq!([world.result("blue/s"), world.claimed("blue/c")], ["", ""]);
+        world.set_pools([open()]);
+        if namespace_comes {
+            world.namespace("blue", &[]);
+        }
+        assert_eq!(world.result("blue/s"), "1.2.3.1");
+        assert!(world.claimed("blue/c").starts_with("1.2.3.0 Reserved True"), "{}", world.claimed("blue/c"));
+    }
+}
