@@ -9,10 +9,11 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 
+use super::request::{families, request};
 use super::status::whole_seconds;
 use super::waiting::{Age, Asker, For};
 use super::{Decision, Index, Reason};
-use crate::ipam::{Claimed, Family, Holding, Refusal, Retained};
+use crate::ipam::{Claimed, Families, Family, Holding, Refusal, Retained};
 
 /// What is known of a claim.
 #[derive(Debug)]
@@ -196,10 +197,17 @@ impl Index {
         Some(record.claim.service.clone())
     }
 
-    /// The claims for a Service that have not all reserved, or have what no pool can give now, the oldest first.
+    /// The claims for a Service that have not all reserved, or have what no pool can give now, the oldest first. Only those
+    /// that may come to have something that the Service could take.
     pub(super) fn pending_claims(&self, service: &ObjectKey) -> Vec<PendingClaim> {
-        let claims = self.claims_of.get(service).into_iter().flatten();
-        let claims = claims.filter_map(|(_, key)| self.claims.get_key_value(key));
+        let Some(claims) = self.claims_of.get(service) else { return Vec::new() };
+        let Some(balancer) = self.services.get(service).map(|record| &record.observed.balancer) else {
+            return Vec::new();
+        };
+        let (Ok(wanted), Ok(request)) = (families(balancer), request(balancer)) else { return Vec::new() };
+        let claims = claims.iter().filter_map(|(_, key)| self.claims.get_key_value(key));
+        let claims =
+            claims.filter(|(_, record)| self.may_serve(&record.claim, wanted, request.pool.as_deref()));
         let pending = claims.filter_map(|(key, record)| {
             let why = match &record.refused {
                 Some((_, why)) => why.clone(),
@@ -218,6 +226,24 @@ impl Index {
             Some(PendingClaim { claim: key.clone(), why, families })
         });
         pending.collect()
+    }
+
+    /// Whether a claim, once it has what it asks for, has an address of one of these families, and of `pool` if that is
+    /// named. Of what is not known it is assumed.
+    fn may_serve(&self, claim: &Claim, families: Families, pool: Option<&str>) -> bool {
+        let is_wanted = |family: Family| families.wanted().contains(&family);
+        let is_of_pool = |of: Option<&str>| pool.is_none() || of.is_none() || pool == of;
+        match &claim.wanted {
+            Ok(Wanted::OfPool { pool, families }) => {
+                is_of_pool(Some(pool)) && families.iter().copied().any(is_wanted)
+            }
+            Ok(Wanted::Addresses(addresses)) => {
+                let claimed = self.ipam.claimed(&claim.key).map(|claimed| &*claimed.pool);
+                let of = |ip: IpAddr| self.ipam.pool_name_of(ip).or(claimed);
+                addresses.iter().any(|ip| is_wanted(Family::of(*ip)) && is_of_pool(of(*ip)))
+            }
+            Err(_) => true,
+        }
     }
 
     /// What a Service holds has changed: its claims say so.

@@ -291,3 +291,49 @@ fn a_service_that_has_one_family_gets_the_other_from_a_claim_that_gets_it() {
     world.delete("six");
     assert_eq!(world.result("s"), "1.2.3.0 1::1");
 }
+
+#[test]
+fn a_claim_that_has_nothing_for_its_service_does_not_hold_it_up() {
+    let of =
+        |pool: &str, families: &[&str]| json!({ "serviceName": "web", "pool": pool, "ipFamilies": families });
+    let dual = |policy| families(&["10.96.0.1", "fd00::1"], policy);
+    let named = annotated("fairlead.dev/address-pool", "q");
+    #[rustfmt::skip]
+    let cases = [
+        ("another family, of a pool", of("four", &["IPv6"]), json!({}), "1.2.3.1"),
+        ("another family, an address", given("web", "9::9"), json!({}), "1.2.3.1"),
+        ("another pool", of("full", &["IPv4"]), named.clone(), "5.5.5.5"),
+        ("an address of another pool", given("web", "1.2.3.0"), named.clone(), "5.5.5.5"),
+        ("an address that no pool has yet", given("web", "8.8.8.8"), named, "ClaimPending"),
+        ("the only family", of("full", &["IPv4"]), json!({}), "ClaimPending"),
+        ("one of two families", of("four", &["IPv6"]), dual("PreferDualStack"), "ClaimPending"),
+        ("one of two required", of("four", &["IPv6"]), dual("RequireDualStack"), "ClaimPending"),
+        ("what cannot be understood", json!({ "serviceName": "web" }), json!({}), "ClaimPending"),
+    ];
+    for (what, spec, with, expected) in cases {
+        let mut world = World::new([
+            pool("four", &["1.2.3.0-1.2.3.3"]),
+            pool("q", &["5.5.5.5", "5::5"]),
+            Pool { auto_assign: false, ..pool("full", &["6.6.6.6"]) },
+        ]);
+        world.apply(service("holder", json!({})));
+        world.apply(service("other", annotated("fairlead.dev/address-pool", "full")));
+        world.claim("c", spec);
+        assert!(world.claimed("c").contains("Reserved False"), "{what}: {}", world.claimed("c"));
+        world.apply(service("web", with));
+        assert_eq!(world.result("web"), expected, "{what}");
+        restart(&mut world);
+    }
+}
+
+#[test]
+fn a_claim_that_is_edited_to_have_nothing_for_its_service_lets_it_go_on() {
+    let mut world = World::new([pool("p", &["1.2.3.0"]), pool("q", &["5.5.5.5"])]);
+    world.apply(service("holder", json!({})));
+    world.claim("c", of_pool("web", "p"));
+    world.apply(service("web", json!({})));
+    assert_eq!(world.result("web"), "ClaimPending");
+    world.claim("c", json!({ "serviceName": "web", "pool": "p", "ipFamilies": ["IPv6"] }));
+    assert_eq!(world.result("web"), "5.5.5.5");
+    restart(&mut world);
+}

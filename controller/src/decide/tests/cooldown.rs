@@ -376,7 +376,6 @@ fn a_claim_that_waits_comes_before_a_younger_service_when_all_are_listed_anew() 
     assert!(world.claimed("c").starts_with("1.2.3.0 Reserved True"), "{}", world.claimed("c"));
 }
 
-
 #[test]
 fn who_has_an_address_kept_gets_it_as_soon_as_nobody_shows_it_any_more() {
     let share = |port: u16, with| {
