@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use fairlead_crds::service::ObjectKey;
 
 use super::converge::claimed;
-use super::request::{Request, families, request};
+use super::judge::{Judge, needed};
+use super::request::{families, request};
 use super::status::summary;
-use super::{Index, demand};
-use crate::ipam::{Demand, Families, Family, Ipam};
+use super::{Index, Outcome, demand};
+use crate::ipam::Families;
 
 /// Why a Service has its addresses, or none.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,38 +62,56 @@ impl Index {
         ipam.give_way(key);
         let demand = demand(&self.namespaces, balancer);
         let families = families(balancer);
-        let request = request(balancer).unwrap_or_default();
+        let request = request(balancer);
         let mut wants = match &families {
-            Ok(Families::One(family)) => format!("an {family} address"),
-            Ok(Families::Both { required: true, .. }) => "an IPv4 and an IPv6 address".to_owned(),
-            Ok(Families::Both { first, .. }) => {
+            Ok(Families::Both { first, required: false }) => {
                 format!("an {first} and an {} address, or one of them", first.other())
             }
+            Ok(families) => needed(*families),
             Err((_, why)) => why.clone(),
         };
-        let asked: Vec<String> = request.addresses.iter().map(ToString::to_string).collect();
+        let asked = request.iter().flat_map(|request| &request.addresses);
+        let asked: Vec<String> = asked.map(ToString::to_string).collect();
         if !asked.is_empty() {
             wants += &format!("; asks for {}", asked.join(" and "));
         }
-        if let Some(pool) = &request.pool {
+        if let Some(pool) = request.as_ref().ok().and_then(|request| request.pool.as_ref()) {
             wants += &format!("; asks for IPAddressPool {pool}");
         }
         if let Some(sharing) = &balancer.sharing_key {
             wants += &format!("; shares with Services of key {sharing:?}");
         }
+        let judge = match (&families, &request) {
+            (Ok(families), Ok(request)) => {
+                // What is asked for, and what a claim has, does not wait for another claim.
+                let waits =
+                    request.addresses.is_empty() && claimed(&ipam, key, request, *families).is_empty();
+                let pending =
+                    self.pending_claims(key).into_iter().find(|_| waits).map(|pending| pending.claim);
+                Ok(Judge { ipam: &ipam, demand: &demand, request, families: *families, pending })
+            }
+            (Err((_, why)), _) => Err(Part::Unfit { because: vec![why.clone()], unless: Vec::new() }),
+            (_, Err(why)) => Err(Part::Unfit {
+                because: vec![why.clone()],
+                unless: vec!["what the Service asks for could be understood".to_owned()],
+            }),
+        };
         let names = ipam.pools_in_order().chain(ipam.refused_pools()).cloned().collect::<Vec<_>>();
         let pools = names
             .into_iter()
             .map(|name| {
                 let held = self.ipam.holding(key).into_iter().flat_map(|holding| &holding.held);
                 let used: Vec<IpAddr> = held.filter(|held| held.pool == name).map(|held| held.ip).collect();
-                let part = match &families {
+                let part = match (&judge, &record.outcome) {
                     _ if !used.is_empty() => Part::Used(used),
-                    Ok(families) => {
-                        let (needs, of) = needs(&ipam, key, &request, *families);
-                        judge(&ipam, &demand, &name, needs, &request, of == Some(&*name))
-                    }
-                    Err((_, why)) => Part::Unfit { because: vec![why.clone()], unless: Vec::new() },
+                    (Err(unfit), _) => unfit.clone(),
+                    (Ok(judge), outcome) => match (judge.part(&name), outcome) {
+                        // It has what is needed, but something else is in the way.
+                        (Part::Fits(_), Outcome::Refused { message, .. }) => {
+                            Part::Unfit { because: vec![message.clone()], unless: Vec::new() }
+                        }
+                        (part, _) => part,
+                    },
                 };
                 PoolPart { pool: name.to_string(), part }
             })
@@ -119,65 +138,6 @@ impl Index {
             }
             (None, None) => String::new(),
         }
-    }
-}
-
-/// What a pool has to give: not the family of an address that a claim has reserved, where the other may be another pool's.
-/// And the pool of that address, which gives the other as if it were named.
-fn needs<'a>(
-    ipam: &'a Ipam,
-    service: &ObjectKey,
-    request: &Request,
-    families: Families,
-) -> (Families, Option<&'a str>) {
-    let required = matches!(families, Families::Both { required: true, .. });
-    match claimed(ipam, service, request, families)[..] {
-        [ip] if required && request.addresses.is_empty() => {
-            (Families::One(Family::of(ip).other()), ipam.pool_name_of(ip))
-        }
-        _ => (families, None),
-    }
-}
-
-/// What one pool would do for a Service that holds nothing.
-fn judge(
-    ipam: &Ipam,
-    demand: &Demand<'_>,
-    pool: &str,
-    families: Families,
-    request: &Request,
-    has_one_of_it: bool,
-) -> Part {
-    let named = request.pool.as_deref();
-    let is_named = named == Some(pool);
-    let (mut because, mut unless) = (Vec::new(), Vec::new());
-    if let Some(named) = named.filter(|_| !is_named) {
-        because.push(format!("is not the one that the Service asks for, {named}"));
-        unless.push("the Service asked for it".to_owned());
-    }
-    let exact = !request.addresses.is_empty();
-    for ip in request.addresses.iter().copied() {
-        if ipam.pool_name_of(ip) != Some(pool) {
-            because.push(format!("does not have {ip}, which the Service asks for"));
-            unless.push(format!("it had {ip}"));
-        } else if let Err(why) = ipam.check_taking(demand, ip) {
-            because.push(why.to_string());
-            unless.push(format!("{ip} were free"));
-        }
-    }
-    // Whoever asks for an address names its pool by that.
-    let obstacles = ipam.obstacles(pool, demand, families, is_named || exact || has_one_of_it);
-    for obstacle in obstacles.iter().filter(|obstacle| !exact || !obstacle.is_about_free_addresses()) {
-        because.push(
-            ipam.pool(pool)
-                .map_or("is refused: see its condition Accepted".to_owned(), |pool| obstacle.explain(pool)),
-        );
-        unless.push(obstacle.counterfactual(demand));
-    }
-    if because.is_empty() {
-        Part::Fits(ipam.offer(pool, demand, families))
-    } else {
-        Part::Unfit { because, unless }
     }
 }
 

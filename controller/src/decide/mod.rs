@@ -12,6 +12,7 @@ mod claims;
 mod converge;
 pub mod explain;
 mod follow;
+mod judge;
 pub mod objects;
 pub mod pools;
 mod record;

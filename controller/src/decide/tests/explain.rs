@@ -144,7 +144,9 @@ fn a_refused_pool_and_a_claim_have_their_say() {
         lines[2],
         "IPClaim default/mine has nothing reserved: 1.0.0.1 is in use by Service default/holder"
     );
-    assert!(lines.contains(&"  bad  no    is refused: see its condition Accepted".to_owned()), "{lines:#?}");
+    let bad = "  bad  no    is refused: see its condition Accepted; gives nothing before IPClaim default/mine has reserved what \
+               it is to";
+    assert!(lines.contains(&bad.to_owned()), "{lines:#?}");
 }
 
 #[test]
@@ -179,4 +181,124 @@ fn who_has_one_family_reserved_is_told_of_the_other() {
             "           would fit if it had IPv6 addresses",
         ]
     );
+}
+
+const ASK: &str = "fairlead.dev/load-balancer-ips";
+
+#[test]
+fn no_pool_fits_who_asks_for_what_it_cannot_have() {
+    let cases = [
+        (
+            annotated(ASK, "1::9"),
+            "FamilyMismatch",
+            "IPv6 is asked for, but the Service's cluster IPs are IPv4",
+            "the Service asked for an IPv4 address of it",
+        ),
+        (
+            annotated(ASK, "nonsense"),
+            "InvalidRequest",
+            "\"nonsense\" is not an IP address",
+            "what the Service asks for could be understood",
+        ),
+        (
+            annotated("metallb.io/address-pool", "q"),
+            "InvalidRequest",
+            "two different pools are asked for: p and q",
+            "what the Service asks for could be understood",
+        ),
+    ];
+    for (with, reason, because, unless) in cases {
+        let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.9", "1::-1::9"])]);
+        let named =
+            if reason == "InvalidRequest" { annotated("fairlead.dev/address-pool", "p") } else { json!({}) };
+        world.apply(service("s", both(with, named)));
+        assert_eq!(world.result("s"), reason);
+        let lines = told(&world, "s");
+        let expected = [format!("  p  no    {because}"), format!("           would fit if {unless}")];
+        assert_eq!(lines[lines.len() - 2..], expected, "{lines:#?}");
+    }
+}
+
+#[test]
+fn who_waits_for_a_claim_is_told_that_no_pool_gives_anything_before() {
+    let mut world = World::new([pool("p", &["1.2.3.0"]), pool("q", &["1.2.4.0"])]);
+    world.apply(service("holder", json!({})));
+    world.claim("c", json!({ "serviceName": "web", "pool": "p" }));
+    world.apply(service("web", json!({})));
+    assert_eq!(
+        told(&world, "web")[3..],
+        [
+            "IPAddressPools, in the order in which they are tried:",
+            "  p  no    has no free IPv4 address; gives nothing before IPClaim default/c has reserved what it is to",
+            "           would fit if one of its IPv4 addresses were free and IPClaim default/c were deleted",
+            "  q  no    gives nothing before IPClaim default/c has reserved what it is to",
+            "           would fit if IPClaim default/c were deleted",
+        ]
+    );
+}
+
+#[test]
+fn who_asks_for_addresses_of_two_pools_is_told_which_of_them_is_in_the_way() {
+    let dual = || families(&["10.96.0.1", "fd00::1"], "RequireDualStack");
+    let mut world =
+        World::new([pool("p", &["1.2.3.0-1.2.3.9"]), pool("q", &["1::-1::9"]), pool("r", &["5.5.5.5"])]);
+    world.apply(service("six", both(families(&["fd00::1"], "SingleStack"), annotated(ASK, "1::5"))));
+    world.apply(service("s", both(dual(), annotated(ASK, "1.2.3.5,1::5"))));
+    assert_eq!(
+        told(&world, "s")[3..],
+        [
+            "  p  no    1::5 is in use by Service default/six",
+            "           would fit if 1::5 were free",
+            "  q  no    1::5 is in use by Service default/six",
+            "           would fit if 1::5 were free",
+            "  r  no    has neither 1.2.3.5 nor 1::5, which the Service asks for; 1::5 is in use by Service default/six",
+            "           would fit if it had one of them and 1::5 were free",
+        ]
+    );
+    let disabled = Pool { closed: Some(fairlead_crds::config::Closed::Disabled), ..pool("q", &["1::-1::9"]) };
+    world.set_pools([pool("p", &["1.2.3.0-1.2.3.9"]), disabled]);
+    world.delete("six");
+    assert_eq!(
+        told(&world, "s")[3..],
+        [
+            "  p  no    IPAddressPool q, which has 1::5, is disabled",
+            "           would fit if IPAddressPool q gave 1::5",
+            "  q  no    is disabled",
+            "           would fit if spec.disabled were false",
+        ]
+    );
+    world.set_pools([pool("p", &["1.2.3.0-1.2.3.9"])]);
+    assert_eq!(
+        told(&world, "s")[3..],
+        [
+            "  p  no    1::5 is in no IPAddressPool, or not usable there",
+            "           would fit if 1::5 were of an IPAddressPool",
+        ]
+    );
+}
+
+/// Another pool has the address that a claim keeps, and is not open to the Service.
+#[test]
+fn where_the_controller_refuses_no_pool_fits() {
+    let mut world = World::new([retaining(pool("p", &["1.2.3.0-1.2.3.3"])), pool("q", &["5.5.5.5"])]);
+    world.claim("c", json!({ "serviceName": "web", "addresses": ["1.2.3.0"] }));
+    let others = pinned(pool("others", &["1.2.3.0"]), 0, &["elsewhere"]);
+    world.set_pools([retaining(pool("p", &["1.2.3.1-1.2.3.3"])), pool("q", &["5.5.5.5"]), others]);
+    world.apply(service("web", json!({})));
+    assert_eq!(world.result("web"), "NoPoolMatches");
+    let lines = told(&world, "web");
+    assert!(!lines.iter().any(|line| line.contains("fits")), "{lines:#?}");
+    let unless = "would fit if spec.serviceAllocation admitted namespace default";
+    assert!(lines.iter().any(|line| line.ends_with(unless)), "{lines:#?}");
+}
+
+#[test]
+fn what_would_be_given_is_what_is_asked_for() {
+    let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.9"])]);
+    world.apply(service("s", annotated(ASK, "1.2.3.5")));
+    assert_eq!(told(&world, "s")[3..], ["  p  USED  1.2.3.5"]);
+    // It keeps what it has of a pool that is refused now, while another could give it the same.
+    world.set_pools_and_refused([pool("q", &["1.2.3.0-1.2.3.9"])], &["p"]);
+    let lines = told(&world, "s");
+    assert!(lines.contains(&"  q  fits  would give 1.2.3.5".to_owned()), "{lines:#?}");
 }
