@@ -42,7 +42,12 @@ pub enum Part {
     /// The Service holds these addresses of it.
     Used(Vec<IpAddr>),
     /// It would give these, did the Service hold nothing; but another comes first.
-    Fits(Vec<IpAddr>),
+    Fits {
+        /// The addresses.
+        offer: Vec<IpAddr>,
+        /// Why another comes first that has less.
+        but: Option<String>,
+    },
     /// It would give nothing.
     Unfit {
         /// Why.
@@ -107,7 +112,7 @@ impl Index {
                     (Err(unfit), _) => unfit.clone(),
                     (Ok(judge), outcome) => match (judge.part(&name), outcome) {
                         // It has what is needed, but something else is in the way.
-                        (Part::Fits(_), Outcome::Refused { message, .. }) => {
+                        (Part::Fits { .. }, Outcome::Refused { message, .. }) => {
                             Part::Unfit { because: vec![message.clone()], unless: Vec::new() }
                         }
                         (part, _) => part,
@@ -157,7 +162,10 @@ impl fmt::Display for Explanation {
         for PoolPart { pool, part } in &self.pools {
             match part {
                 Part::Used(used) => writeln!(f, "  {pool:width$}  USED  {}", ips(used))?,
-                Part::Fits(offer) => writeln!(f, "  {pool:width$}  fits  would give {}", ips(offer))?,
+                Part::Fits { offer, but } => {
+                    let but = but.as_ref().map(|but| format!(", but {but}")).unwrap_or_default();
+                    writeln!(f, "  {pool:width$}  fits  would give {}{but}", ips(offer))?;
+                }
                 Part::Unfit { because, unless } => {
                     writeln!(f, "  {pool:width$}  no    {}", because.join("; "))?;
                     if !unless.is_empty() {

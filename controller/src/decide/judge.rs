@@ -1,5 +1,7 @@
 //! What one pool would do for a Service that holds nothing, and what would have to be different for it to do something.
 
+use std::net::IpAddr;
+
 use fairlead_crds::service::ObjectKey;
 
 use super::converge::claimed;
@@ -70,9 +72,11 @@ impl Judge<'_> {
         }
         if exact {
             let of_pool = asked.iter().copied().filter(|ip| self.ipam.pool_name_of(*ip) == Some(pool));
-            return Part::Fits(of_pool.collect());
+            return Part::Fits { offer: of_pool.collect(), but: None };
         }
-        Part::Fits(self.ipam.offer(pool, self.demand, needs))
+        let offer = self.ipam.offer(pool, self.demand, needs);
+        let but = self.goes_before(pool, &offer);
+        Part::Fits { offer, but }
     }
 
     /// What is in the way of giving the addresses that are asked for, as far as they concern a pool: its own, and where
@@ -129,6 +133,17 @@ impl Judge<'_> {
             }
             _ => (self.families, None),
         }
+    }
+
+    /// Why a pool that has both families, of which one will do, gives nothing: one address of a pool with a
+    /// `serviceAllocation` comes before both of one without.
+    fn goes_before(&self, pool: &str, offer: &[IpAddr]) -> Option<String> {
+        let has_both = offer.len() > 1 && matches!(self.families, Families::Both { required: false, .. });
+        if !has_both || self.request.pool.is_some() || self.ipam.pool(pool)?.allocation.is_some() {
+            return None;
+        }
+        let first = self.ipam.first_pinned(self.demand, self.families)?;
+        Some(format!("{first} has a serviceAllocation and goes before"))
     }
 }
 

@@ -58,6 +58,11 @@ impl Ipam {
         holding.into_iter().flat_map(|holding| holding.held.into_iter().map(|held| held.ip)).collect()
     }
 
+    /// The pool with a `serviceAllocation` that would give an address to a Service that names none and holds nothing.
+    pub fn first_pinned(&self, demand: &Demand<'_>, families: Families) -> Option<Arc<str>> {
+        self.choose(&self.order.pinned, demand, families, false)?.pools().into_iter().next()
+    }
+
     /// Whether a Service may take an address of a pool beside those who hold it.
     ///
     /// # Errors

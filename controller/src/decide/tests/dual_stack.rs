@@ -228,3 +228,26 @@ fn of_two_addresses_the_one_that_may_stay_does_not_move_where_its_pool_has_anoth
         }
     }
 }
+
+/// As in MetalLB.
+#[test]
+fn prefer_dual_stack_takes_one_address_of_a_pinned_pool_before_both_of_another() {
+    let dual = || pool("dual", &["192.0.2.0-192.0.2.15", "2001:db8:1::-2001:db8:1::ff"]);
+    let t6 = || pinned(pool("t6", &["2001:db8::-2001:db8::ff"]), 1, &[]);
+    for (policy, expected, of) in [
+        ("PreferDualStack", "2001:db8::", "t6"),
+        ("RequireDualStack", "192.0.2.0 2001:db8:1::", "dual"),
+        ("SingleStack", "192.0.2.0", "dual"),
+    ] {
+        let mut world = World::new([t6(), dual()]);
+        world.apply(service("s", families(DUAL, policy)));
+        assert_eq!(
+            (world.result("s").as_str(), world.pool_of("s").as_deref()),
+            (expected, Some(of)),
+            "{policy}"
+        );
+    }
+    let mut world = World::new([t6(), pinned(dual(), 2, &[])]);
+    world.apply(service("s", prefer()));
+    assert_eq!(world.result("s"), "192.0.2.0 2001:db8:1::", "among pinned pools the one that has both");
+}

@@ -302,3 +302,18 @@ fn what_would_be_given_is_what_is_asked_for() {
     let lines = told(&world, "s");
     assert!(lines.contains(&"  q  fits  would give 1.2.3.5".to_owned()), "{lines:#?}");
 }
+
+#[test]
+fn a_pool_that_has_both_families_is_told_which_one_goes_before_it_all_the_same() {
+    let dual = pool("dual", &["192.0.2.0-192.0.2.15", "2001:db8:1::-2001:db8:1::ff"]);
+    let t6 = pinned(pool("t6", &["2001:db8::-2001:db8::ff"]), 1, &[]);
+    let mut world = World::new([t6, dual]);
+    world.apply(service("s", families(&["10.96.0.1", "fd00::1"], "PreferDualStack")));
+    assert_eq!(
+        told(&world, "s")[3..],
+        [
+            "  t6    USED  2001:db8::",
+            "  dual  fits  would give 192.0.2.0 and 2001:db8:1::, but t6 has a serviceAllocation and goes before",
+        ]
+    );
+}
