@@ -16,7 +16,7 @@ pub const ADDRESS_POOL_SPELLINGS: [&str; 3] =
 /// All spellings of [`LOAD_BALANCER_IPS`].
 pub const LOAD_BALANCER_IPS_SPELLINGS: [&str; 3] =
     [LOAD_BALANCER_IPS, "metallb.io/loadBalancerIPs", "metallb.universe.tf/loadBalancerIPs"];
-/// All spellings of [`ALLOW_SHARED_IP`], the one that wins first.
+/// All spellings of [`ALLOW_SHARED_IP`].
 pub const ALLOW_SHARED_IP_SPELLINGS: [&str; 3] =
     [ALLOW_SHARED_IP, "metallb.io/allow-shared-ip", "metallb.universe.tf/allow-shared-ip"];
 /// All spellings of [`ALLOCATED_FROM_POOL`], the one that wins first.

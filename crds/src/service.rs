@@ -46,7 +46,7 @@ pub struct LoadBalancer {
     pub ip_family_policy: IpFamilyPolicy,
     /// What the Service asks for.
     pub requested: Requested,
-    /// Sharing key of `allow-shared-ip`.
+    /// Sharing key of `allow-shared-ip`. Of two spellings that say different things the first; see [`Requested`].
     pub sharing_key: Option<String>,
     /// `(protocol, port)` of each Service port, of a Service that has a sharing key; else empty.
     pub ports: BTreeSet<(String, u16)>,
@@ -76,6 +76,8 @@ pub struct Requested {
     /// Texts of `load-balancer-ips` annotations and `spec.loadBalancerIP`, each a comma-separated list, without
     /// repetition, in order.
     pub addresses: Vec<String>,
+    /// Sharing keys, where two spellings say different things; else empty.
+    pub sharing_keys: Vec<String>,
 }
 
 /// `spec.ipFamilyPolicy`.
@@ -110,6 +112,10 @@ impl LoadBalancer {
         let ingress = service.status.as_ref().and_then(|s| s.load_balancer.as_ref()?.ingress.as_ref());
         let creation = service.creation_timestamp();
         let sharing_key = written(annotations, &keys::ALLOW_SHARED_IP_SPELLINGS).next().map(str::to_owned);
+        let mut sharing_keys = distinct(written(annotations, &keys::ALLOW_SHARED_IP_SPELLINGS));
+        if sharing_keys.len() == 1 {
+            sharing_keys = Vec::new();
+        }
         let traffic_policy = match spec.external_traffic_policy.as_deref() {
             Some("Local") => TrafficPolicy::Local,
             _ => TrafficPolicy::Cluster,
@@ -134,6 +140,7 @@ impl LoadBalancer {
                     written(annotations, &keys::LOAD_BALANCER_IPS_SPELLINGS)
                         .chain(spec.load_balancer_ip.as_deref().map(str::trim).filter(|ip| !ip.is_empty())),
                 ),
+                sharing_keys,
             },
             sharing_key,
             ports: spec.ports.iter().flatten().filter(|_| shares).filter_map(protocol_and_port).collect(),

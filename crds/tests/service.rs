@@ -129,6 +129,25 @@ fn metallb_spellings_ask_for_the_same() {
 }
 
 #[test]
+fn two_spellings_of_the_sharing_key_that_say_different_things_are_seen() {
+    let table = [
+        ("fairlead.dev/allow-shared-ip: a", &[][..]),
+        ("fairlead.dev/allow-shared-ip: a, metallb.io/allow-shared-ip: a", &[]),
+        ("fairlead.dev/allow-shared-ip: a, metallb.io/allow-shared-ip: ''", &[]),
+        ("fairlead.dev/allow-shared-ip: a, metallb.io/allow-shared-ip: b", &["a", "b"]),
+        ("fairlead.dev/allow-shared-ip: a, metallb.universe.tf/allow-shared-ip: b", &["a", "b"]),
+    ];
+    for (annotations, expected) in table {
+        let service = service(&format!(
+            "{{metadata: {{annotations: {{{annotations}}}}}, spec: {{type: LoadBalancer}}}}"
+        ));
+        let read = LoadBalancer::from_service(&service, None).unwrap();
+        assert_eq!(read.requested.sharing_keys, expected, "{annotations}");
+        assert_eq!(read.sharing_key.as_deref(), Some("a"), "{annotations}");
+    }
+}
+
+#[test]
 fn what_only_sharing_needs_is_kept_only_of_those_who_share() {
     let kept = |annotations: serde_json::Value, policy: &str| {
         let object = serde_json::from_value(serde_json::json!({

@@ -279,10 +279,15 @@ impl Index {
 
     /// Takes note of what each holds, oldest first, before anything is decided.
     fn adopt_all(&mut self, services: &[ObjectKey], claims: &[ObjectKey]) {
-        let mut by_age: Vec<(i64, &ObjectKey)> =
-            services.iter().filter_map(|key| Some((self.services.get(key)?.created(), key))).collect();
+        // Who says two things on sharing comes last: it is for the others to show what is shared.
+        let age = |key| {
+            let record = self.services.get(key)?;
+            let is_unclear = !record.observed.balancer.requested.sharing_keys.is_empty();
+            Some((is_unclear, record.created(), key))
+        };
+        let mut by_age: Vec<(bool, i64, &ObjectKey)> = services.iter().filter_map(age).collect();
         by_age.sort();
-        for (_, key) in by_age {
+        for (.., key) in by_age {
             self.adopt(key);
         }
         // Only now: who shares an address keeps it, although another that shows it may not.

@@ -40,7 +40,7 @@ pub(super) enum Author {
 
 impl Index {
     /// Takes note of what a Service says now. Returns who else wrote addresses into it, if somebody did.
-    pub(super) fn take_in(&mut self, observed: Observed) -> Option<Author> {
+    pub(super) fn take_in(&mut self, mut observed: Observed) -> Option<Author> {
         let key = &observed.balancer.key;
         match self.services.get_mut(key) {
             Some(record) if record.observed.balancer.uid == observed.balancer.uid => {
@@ -63,6 +63,10 @@ impl Index {
                 if old.resource_version != new.resource_version {
                     record.promised.clear();
                 }
+                if !observed.balancer.requested.sharing_keys.is_empty() {
+                    // With whom it shares cannot be understood: it goes on sharing with those it does.
+                    observed.balancer.sharing_key = record.observed.balancer.sharing_key.take();
+                }
                 record.observed = observed;
                 author
             }
@@ -80,13 +84,23 @@ impl Index {
 
     /// Lets a Service that is seen for the first time keep the addresses in its status, as far as they may be its.
     pub(super) fn adopt(&mut self, key: &ObjectKey) {
-        let Some(record) = self.services.get(key) else { return };
-        let balancer = &record.observed.balancer;
+        let Some(record) = self.services.get_mut(key) else { return };
         let is_new = record.outcome == Outcome::Undecided && self.ipam.holding(key).is_none();
-        if is_new && !balancer.ingress.is_empty() {
+        if !is_new || record.observed.balancer.ingress.is_empty() {
+            return;
+        }
+        // Where two spellings say different things, by the one under which it shares what it shows.
+        let other_keys = record.observed.balancer.requested.sharing_keys.clone();
+        for sharing_key in std::iter::once(None).chain(other_keys.into_iter().map(Some)) {
+            let balancer = &mut record.observed.balancer;
+            balancer.sharing_key = sharing_key.or(balancer.sharing_key.take());
+            let balancer = &record.observed.balancer;
             let demand = demand(&self.namespaces, balancer);
-            if let Err(why) = keep_shown(&mut self.ipam, &demand, &record.observed) {
-                tracing::debug!(service = %key, ingress = ?balancer.ingress, %why, "cannot keep what its status has");
+            match keep_shown(&mut self.ipam, &demand, &record.observed) {
+                Ok(()) => return,
+                Err(why) => {
+                    tracing::debug!(service = %key, ingress = ?balancer.ingress, %why, "cannot keep what its status has");
+                }
             }
         }
     }

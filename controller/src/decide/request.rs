@@ -46,6 +46,9 @@ pub(super) fn request(service: &LoadBalancer) -> Result<Request, String> {
     if let (Some(one), Some(other)) = (&pool, pools.next()) {
         return Err(format!("two different pools are asked for: {one} and {other}"));
     }
+    if let [one, other, ..] = &service.requested.sharing_keys[..] {
+        return Err(format!("two different sharing keys are asked for: {one} and {other}"));
+    }
     let mut addresses: Option<BTreeSet<IpAddr>> = None;
     for text in &service.requested.addresses {
         let list = parse(text)?;

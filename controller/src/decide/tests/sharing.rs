@@ -125,3 +125,37 @@ fn who_shares_keeps_its_address_although_the_namespace_of_an_older_one_is_listed
     world.namespace("blue", &[("team", "blue")]);
     assert_eq!([world.result("blue/older"), world.result("younger")], ["1.2.3.0", "1.2.3.0"]);
 }
+
+/// As with the other annotations.
+#[test]
+fn two_spellings_that_say_different_things_are_refused_and_what_is_held_is_kept() {
+    let contradiction = |ours: &str, metallb: &str| {
+        let spellings =
+            json!({ "fairlead.dev/allow-shared-ip": ours, "metallb.io/allow-shared-ip": metallb });
+        json!({ "metadata": { "annotations": spellings } })
+    };
+    let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.9"])]);
+    world.apply(service("new", contradiction("a", "b")));
+    assert_eq!(
+        world.message("new", keys::ALLOCATED),
+        "False/InvalidRequest: two different sharing keys are asked for: a and b"
+    );
+    world.apply(service("new", contradiction("a", "a")));
+    assert_eq!(world.result("new"), "1.2.3.0", "they agree");
+    world.delete("new");
+
+    world.apply(service("s", both(aged(1), of_key_k(80, json!({})))));
+    world.apply(service("t", both(aged(9), of_key_k(81, json!({})))));
+    assert_eq!([world.result("s"), world.result("t")], ["1.2.3.0", "1.2.3.0"]);
+    for (ours, metallb) in [("a", "k"), ("k", "a")] {
+        world.apply(service("s", both(of_key_k(80, aged(1)), contradiction(ours, metallb))));
+        for restarts in [false, true] {
+            if restarts {
+                world.restart();
+            }
+            let told = world.message("s", keys::ALLOCATED);
+            assert!(told.starts_with("True/InvalidRequest: "), "{ours} {metallb} {restarts}: {told}");
+            assert_eq!([world.result("s"), world.result("t")], ["1.2.3.0", "1.2.3.0"], "{ours} {restarts}");
+        }
+    }
+}
