@@ -52,7 +52,7 @@ impl Judge<'_> {
         if exact {
             self.check_addresses(pool, &mut unfit);
         }
-        let (needs, of) = self.needs();
+        let (needs, of) = self.needs(pool);
         // Whoever asks for an address names its pool by that.
         let is_named = is_named || !asked.is_empty() || of == Some(pool);
         for obstacle in self.obstacles(pool, needs, is_named, exact) {
@@ -123,16 +123,34 @@ impl Judge<'_> {
         self.ipam.pool(pool).map_or_else(refused, |pool| obstacle.explain(pool))
     }
 
-    /// What a pool has to give: not the family of an address that a claim has reserved, where the other may be another
-    /// pool's. And the pool of that address, which gives the other as if it were named.
-    fn needs(&self) -> (Families, Option<&str>) {
+    /// What a pool has to give: where each family may be of another pool, not the family of an address that a claim has
+    /// reserved, nor one that only others have. And the pool of what is reserved, which gives the rest as if it were named.
+    fn needs(&self, pool: &str) -> (Families, Option<&str>) {
         let required = matches!(self.families, Families::Both { required: true, .. });
+        if !required || !self.request.addresses.is_empty() {
+            return (self.families, None);
+        }
         match claimed(self.ipam, self.demand.service, self.request, self.families)[..] {
-            [ip] if required && self.request.addresses.is_empty() => {
-                (Families::One(Family::of(ip).other()), self.ipam.pool_name_of(ip))
+            [ip] => (Families::One(Family::of(ip).other()), self.ipam.pool_name_of(ip)),
+            [] if self.request.pool.is_none() => {
+                let others = |family: &Family| self.only_others_have(pool, *family);
+                let needs = match self.families.wanted().into_iter().filter(others).collect::<Vec<_>>()[..] {
+                    [one] => Families::One(one.other()),
+                    _ => self.families,
+                };
+                (needs, None)
             }
             _ => (self.families, None),
         }
+    }
+
+    /// Whether other pools have an address of this family for the Service, and this one has none.
+    fn only_others_have(&self, pool: &str, family: Family) -> bool {
+        let one = Families::One(family);
+        let lacks = |pool: &str| self.ipam.obstacles(pool, self.demand, one, true);
+        let gives = |pool: &str| self.ipam.obstacles(pool, self.demand, one, false).is_empty();
+        lacks(pool).iter().any(Obstacle::is_about_free_addresses)
+            && self.ipam.pools_in_order().any(|other| gives(other))
     }
 
     /// Why a pool that has both families, of which one will do, gives nothing: one address of a pool with a

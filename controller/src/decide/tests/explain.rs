@@ -317,3 +317,29 @@ fn a_pool_that_has_both_families_is_told_which_one_goes_before_it_all_the_same()
         ]
     );
 }
+
+#[test]
+fn who_gets_each_family_from_another_pool_is_told_only_of_the_one_that_is_missing() {
+    let mut world =
+        World::new([pool("p", &["1.2.3.0-1.2.3.9"]), pool("q", &["1::1"]), pool("r", &["5.5.5.5"])]);
+    world.apply(service("six", families(&["fd00::1"], "SingleStack")));
+    world.apply(service("s", families(&["10.96.0.1", "fd00::1"], "RequireDualStack")));
+    let (has_none, fits_if) = ("has no IPv6 addresses", "would fit if it had IPv6 addresses");
+    assert_eq!(
+        told(&world, "s")[3..],
+        [
+            &format!("  p  no    {has_none}"),
+            &format!("           {fits_if}"),
+            "  q  no    has no free IPv6 address",
+            "           would fit if one of its IPv6 addresses were free",
+            &format!("  r  no    {has_none}"),
+            &format!("           {fits_if}"),
+        ]
+    );
+    world.delete("six");
+    assert_eq!(world.result("s"), "1.2.3.0 1::1");
+    assert_eq!(
+        told(&world, "s")[3..],
+        ["  p  USED  1.2.3.0", "  q  USED  1::1", "  r  fits  would give 5.5.5.5"]
+    );
+}
