@@ -1,5 +1,7 @@
 //! Orders of puts, answers and polls, and what is sent when.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::*;
