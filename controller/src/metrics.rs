@@ -77,6 +77,8 @@ pub struct Metrics {
     pool_reserved: PoolGauge,
     pools: BTreeSet<String>,
     counted: Counters,
+    /// Of the present writer.
+    repeats: u64,
 }
 
 impl Metrics {
@@ -99,7 +101,7 @@ impl Metrics {
         registry.register("status_writes", "Status writes, by result", new.writes.clone());
         registry.register(
             "status_write_retries",
-            "Status writes that must be sent again",
+            "Status writes sent again, after a failure, a conflict or a refusal",
             new.retries.clone(),
         );
         registry.register(
@@ -178,9 +180,6 @@ impl Metrics {
             Answer::Unavailable(_) => "unavailable",
         };
         self.writes.get_or_create(&Result { result: result.to_owned() }).inc();
-        if matches!(answer, Answer::Failed | Answer::Unavailable(_)) {
-            self.retries.inc();
-        }
     }
 
     /// An event was not sent.
@@ -201,6 +200,10 @@ impl Metrics {
             }
         }
         self.counted.clone_from(now);
+        // With each term comes a new writer.
+        let before = if writer.repeats() < self.repeats { 0 } else { self.repeats };
+        self.retries.inc_by(writer.repeats() - before);
+        self.repeats = writer.repeats();
         let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         let (services, waiting) = index.service_counts();
         let (pending, in_flight) = writer.depth();
@@ -257,12 +260,38 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
     use jiff::Timestamp;
     use prometheus_client::encoding::text::encode;
 
     use super::*;
     use crate::decide::Observed;
-    use crate::fixtures::{pool, pools};
+    use crate::fixtures::{key, pool, pools};
+    use crate::writer::{Body, Target, Write};
+
+    /// One that sent a write this often.
+    fn writer(times: u32) -> Writer {
+        let (mut writer, mut now) = (Writer::default(), Instant::now());
+        let patch = Arc::new(Body::Object(serde_json::Value::Null));
+        writer.put(Target::Service(key("s")), Some(Write { version: "1".into(), patch }));
+        for _ in 0..times {
+            let (target, _) = writer.poll(now).unwrap();
+            writer.done(now, &target, &Answer::Failed, 1.0);
+            now = writer.poll_timeout().unwrap();
+        }
+        writer
+    }
+
+    #[test]
+    fn repeated_writes_are_counted_over_all_terms() {
+        let mut metrics = Metrics::default();
+        for (times, sum) in [(1, 0), (2, 1), (2, 1), (4, 3), (1, 3), (3, 5)] {
+            metrics.update(&Index::default(), &writer(times), 0);
+            assert_eq!(metrics.retries.get(), sum);
+        }
+    }
 
     #[test]
     fn everything_is_exported_and_a_pool_that_is_gone_is_not() {
@@ -289,7 +318,7 @@ mod tests {
         metrics.leads(true);
         metrics.decided(Duration::from_micros(3));
         metrics.wrote(&Answer::Failed, Duration::from_millis(3));
-        metrics.update(&index, &Writer::default(), 7);
+        metrics.update(&index, &writer(2), 7);
         metrics.pool(&index, "p");
         let text = |registry: &http::Metrics| {
             let mut text = String::new();

@@ -53,6 +53,7 @@ pub struct Writer {
     paused_until: Option<Instant>,
     pause: Backoff,
     sequence: u64,
+    repeats: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -62,6 +63,8 @@ struct Pending {
     place: Place,
     /// It failed, and may do so again.
     suspect: bool,
+    /// The same was sent before.
+    repeat: bool,
     /// While it was in flight, there was a newer word.
     superseded: bool,
     /// The API server refused it.
@@ -71,7 +74,7 @@ struct Pending {
 impl Pending {
     fn new(write: Write, place: Place) -> Self {
         let backoff = Backoff::new(RETRY.0, RETRY.1);
-        Self { write, backoff, place, suspect: false, superseded: false, refused: false }
+        Self { write, backoff, place, suspect: false, repeat: false, superseded: false, refused: false }
     }
 }
 
@@ -101,6 +104,7 @@ impl Default for Writer {
             paused_until: None,
             pause: Backoff::new(PAUSE.0, PAUSE.1),
             sequence: 0,
+            repeats: 0,
         }
     }
 }
@@ -120,7 +124,7 @@ impl Writer {
         let pending = match dropped {
             // It keeps its place in the queue, and its pause after a failure; but what was refused may be right now.
             Some(old) if old.place != Place::Behind && (!old.refused || old.write == write) => {
-                Pending { write, ..old }
+                Pending { repeat: old.repeat && old.write == write, write, ..old }
             }
             _ => Pending::new(write, self.next_place()),
         };
@@ -146,6 +150,7 @@ impl Writer {
         let target = self.ready.remove(&self.next(room)?)?;
         let pending = self.pending.remove(&target)?;
         let write = pending.write.clone();
+        self.repeats += u64::from(pending.repeat);
         self.in_flight.insert(target.clone(), InFlight { write: pending, sent: now });
         Some((target, write))
     }
@@ -211,7 +216,8 @@ impl Writer {
         };
         let repeats = !matches!(answer, Answer::Written(_) | Answer::Gone) && !sent.superseded;
         let backoff = sent.backoff.clone();
-        let Some(mut again) = newer.or_else(|| repeats.then_some(sent)) else { return };
+        let same = repeats.then_some(Pending { repeat: true, ..sent });
+        let Some(mut again) = newer.or(same) else { return };
         if later {
             again.backoff = backoff;
             again.refused = *answer == Answer::Invalid;
@@ -253,6 +259,11 @@ impl Writer {
     /// before the API server answers again.
     pub fn is_behind(&self) -> bool {
         self.next(if self.window.is_asking() { Room::Unsuspected } else { Room::Anything }).is_some()
+    }
+
+    /// How often a write was sent that had been sent before.
+    pub fn repeats(&self) -> u64 {
+        self.repeats
     }
 
     /// How many may be in flight.

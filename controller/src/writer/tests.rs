@@ -344,3 +344,26 @@ fn what_is_refused_is_tried_again_some_minutes_later_and_a_newer_word_at_once() 
     writer.put(target("s"), write("2", "newest"));
     assert_eq!(sent(&mut writer, again), ["s:newest"]);
 }
+
+#[test]
+fn what_is_sent_again_is_counted_when_it_is_sent() {
+    let answers = [Answer::Failed, Answer::Unavailable(None), Answer::Conflict, Answer::Invalid];
+    for answer in answers {
+        let (mut writer, now) = (Writer::default(), Instant::now());
+        writer.put(target("s"), write("1", "a"));
+        sent(&mut writer, now);
+        writer.done(now, &target("s"), &answer, 0.5);
+        assert_eq!(writer.repeats(), 0, "{answer:?}: it may become moot");
+        let again = writer.poll_timeout().unwrap();
+        assert_eq!(sent(&mut writer, again), ["s:a"]);
+        assert_eq!(writer.repeats(), 1, "{answer:?}");
+        writer.done(again, &target("s"), &answer, 0.5);
+        writer.put(target("s"), write("2", "b"));
+        let again = writer.poll_timeout().unwrap_or(again);
+        assert_eq!(sent(&mut writer, again), ["s:b"]);
+        assert_eq!(writer.repeats(), 1, "{answer:?}: another word");
+        writer.put(target("s"), None);
+        writer.done(again, &target("s"), &answer, 0.5);
+        assert_eq!((writer.depth(), writer.repeats()), ((0, 0), 1), "{answer:?}: nothing is left to say");
+    }
+}
