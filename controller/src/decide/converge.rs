@@ -120,8 +120,10 @@ fn verdict(
     match result {
         Ok(mut holding) => {
             let mut waits = Vec::new();
-            // One address will do, two were better: the other may come from the same pool.
-            if matches!(families, Families::Both { required: false, .. }) && holding.held.len() == 1 {
+            // One address will do, two were better: the other may come from the same pool. But who asks for that one address
+            // has what it asks for.
+            let may_grow = matches!(families, Families::Both { required: false, .. });
+            if may_grow && holding.held.len() == 1 && request.addresses.is_empty() {
                 match extend(ipam, demand, &request, families, pending) {
                     Ok(both) => holding = both,
                     Err(Failure::Request(..)) => waits = vec![For::Config],

@@ -251,3 +251,19 @@ fn prefer_dual_stack_takes_one_address_of_a_pinned_pool_before_both_of_another()
     world.apply(service("s", prefer()));
     assert_eq!(world.result("s"), "192.0.2.0 2001:db8:1::", "among pinned pools the one that has both");
 }
+
+#[test]
+fn who_asks_for_the_one_address_it_has_keeps_it_when_two_would_be_better() {
+    let ask = || annotated("fairlead.dev/load-balancer-ips", "1.0.0.0");
+    let mut world = World::new([pool("p", &["1.0.0.0-1.0.0.9", "1::-1::9"])]);
+    world.apply(service("s", ask()));
+    world.apply(service("s", both(prefer(), ask())));
+    assert_eq!(world.result("s"), "1.0.0.0");
+    world.reconfigure();
+    assert_eq!(world.result("s"), "1.0.0.0");
+    world.restart();
+    assert_eq!(world.result("s"), "1.0.0.0");
+    // No longer asked for by itself, it gets the other beside it.
+    world.apply(service("s", prefer()));
+    assert_eq!(world.result("s"), "1.0.0.0 1::");
+}
