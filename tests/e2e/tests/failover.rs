@@ -261,6 +261,8 @@ fn a_cable_cut_twice_leaves_one_session() {
     };
     let speaker = lab.node("n2").unwrap().speaker().unwrap();
     let killed = since();
+    // Times are told in seconds.
+    std::thread::sleep(SECOND);
     speaker.kill().unwrap();
     speaker.spawn_again().unwrap();
     others(&killed, SOON).unwrap();
