@@ -173,8 +173,12 @@ fn nothing_is_left_and_the_host_is_as_before() {
 
 /// A lab held by a process of its own, and its id.
 fn held() -> (Child, String) {
-    let mut child =
-        Command::new(env!("CARGO_BIN_EXE_fairlead-lab")).arg("hold").stdout(Stdio::piped()).spawn().unwrap();
+    // Where these tests run in the background of a shell, SIGINT is ignored, and whoever they start inherits that.
+    let mut child = Command::new("env")
+        .args(["--default-signal", env!("CARGO_BIN_EXE_fairlead-lab"), "hold"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     // It says its id when all is up.
     let mut id = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut id).unwrap();
@@ -201,7 +205,10 @@ fn a_lab_goes_away_with_its_process_however_that_ends() {
     for signal in ["-INT", "-TERM", "-KILL"] {
         let (mut child, id) = held();
         assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
-        child.wait().unwrap();
+        wait_for(format!("the end by {signal}"), 10 * SECOND, || {
+            child.try_wait().unwrap().ok_or_else(|| format!("{} runs", child.id()))
+        })
+        .unwrap();
         wait_for(format!("the reaper after {signal}"), 10 * SECOND, || is_gone(&id)).unwrap();
     }
 }
