@@ -8,12 +8,14 @@ use crate::writer::{Answer, Target};
 /// How long an API server works on a request at most: kube-apiserver's `--request-timeout` is 60 s, and something for the
 /// way.
 const ENDS: Duration = Duration::from_secs(65);
+/// All are looked at to find those that are over, so not for each of them.
+const CHECKS: Duration = Duration::from_secs(5);
 
 /// The last such write of each object.
 #[derive(Debug, Default)]
 pub struct Unanswered {
     writes: BTreeMap<Target, Sent>,
-    /// When the oldest may be forgotten, or earlier.
+    /// When to look for those that may be forgotten; `None` while there are none.
     check: Option<Instant>,
 }
 
@@ -74,7 +76,7 @@ impl Unanswered {
         let over = self.writes.iter().filter(|(_, sent)| ends(sent) <= now);
         let over: Vec<Target> = over.map(|(target, _)| target.clone()).collect();
         over.iter().for_each(|target| drop(self.writes.remove(target)));
-        self.check = self.writes.values().map(ends).min();
+        self.check = self.writes.values().map(ends).min().map(|end| end.max(now + CHECKS));
         over
     }
 
@@ -137,5 +139,23 @@ mod tests {
         assert!(!unanswered.may_arrive(start + ENDS, |_| Some("1")));
         assert_eq!(unanswered.expire(start + ENDS), [target()]);
         assert_eq!(unanswered.poll_timeout(), None);
+    }
+
+    #[test]
+    fn how_often_all_are_looked_at_does_not_depend_on_how_many_there_are() {
+        let (mut unanswered, start) = (Unanswered::default(), Instant::now());
+        let mut now = start;
+        for n in 0..1000 {
+            let service = ObjectKey { namespace: "a".into(), name: format!("s{n}") };
+            unanswered.lost(Target::Service(service), "1", now);
+            now += Duration::from_millis(10);
+        }
+        let (mut forgotten, mut looks) = (0, 0);
+        while let Some(check) = unanswered.poll_timeout() {
+            forgotten += unanswered.expire(check).len();
+            looks += 1;
+            assert!(check < now + ENDS + CHECKS);
+        }
+        assert_eq!((forgotten, looks), (1000, 3), "the first, and those of five seconds each");
     }
 }
