@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 
 /// What is explained.
 #[derive(Subcommand)]
-pub enum What {
+pub(crate) enum What {
     /// Says for each IPAddressPool why a Service has an address of it or not, and what would have to be different.
     ///
     /// Exits with 0 when the Service has addresses, 1 when it has none, 2 when the API server cannot be asked or there is
@@ -32,7 +32,7 @@ pub enum What {
 
 /// Of which Service, and where to ask.
 #[derive(Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     /// Namespace and name, or a name
     #[arg(value_name = "[NAMESPACE/]NAME")]
     service: String,
@@ -54,7 +54,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// When the API server cannot be asked, or there is no such Service.
-pub fn run(What::Service(arguments): &What) -> Result<bool> {
+pub(crate) fn run(What::Service(arguments): &What) -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (explanation, has) = runtime.block_on(explain(arguments))?;
     print!("{explanation}");

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// An object and the file it is from.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Document {
+pub(crate) struct Document {
     /// File; `-` for standard input.
     pub file: String,
     /// The object.
@@ -17,7 +17,7 @@ pub struct Document {
 }
 
 /// Reads all objects of all files, in order. Lists, such as `kubectl get -o yaml` prints, are taken apart.
-pub fn documents(files: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<Document>> {
+pub(crate) fn documents(files: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<Document>> {
     let mut documents = Vec::new();
     for file in files {
         if file.as_os_str() == "-" {

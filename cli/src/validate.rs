@@ -13,7 +13,7 @@ use crate::read::Document;
 
 /// What there is to say of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub(crate) struct Finding {
     /// File it is from.
     pub file: String,
     /// `kind/name`.
@@ -44,7 +44,7 @@ impl fmt::Display for Finding {
 }
 
 /// Judges the objects together. Objects of other groups and of kinds that are no configuration are left out.
-pub fn validate(documents: Vec<Document>) -> Vec<Finding> {
+pub(crate) fn validate(documents: Vec<Document>) -> Vec<Finding> {
     let schemas = schemas();
     let mut objects = Objects::default();
     // Objects in the order of the files, each with its finding where it cannot even be resolved.

@@ -25,7 +25,7 @@ use crate::writer::Report;
 const BURST: usize = 256;
 
 /// Everything the deciding task is connected to.
-pub struct Deciding {
+pub(crate) struct Deciding {
     /// What is known and planned.
     pub known: Known,
     /// From the watches.
@@ -58,7 +58,7 @@ pub struct Deciding {
 
 impl Deciding {
     /// Decides until told to stop; gives the BGP engine back for its shutdown.
-    pub async fn run(mut self) -> bgp::Engine {
+    pub(crate) async fn run(mut self) -> bgp::Engine {
         self.live.mark_changed();
         self.links.mark_changed();
         let mut refused = BTreeSet::new();

@@ -11,10 +11,10 @@ use tokio::time::sleep;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The interfaces as known now; empty until they were listed.
-pub type Known = watch::Receiver<Arc<Links>>;
+pub(crate) type Known = watch::Receiver<Arc<Links>>;
 
 /// Follows the interfaces until nobody listens.
-pub async fn follow(sink: watch::Sender<Arc<Links>>) {
+pub(crate) async fn follow(sink: watch::Sender<Arc<Links>>) {
     loop {
         if let Err(error) = pass_on(&sink).await {
             tracing::error!(%error, "cannot follow the interfaces; retrying");

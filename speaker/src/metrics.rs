@@ -13,14 +13,14 @@ use prometheus_client::registry::Registry;
 
 /// Label of what concerns one peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct PeerLabel {
+pub(crate) struct PeerLabel {
     /// Name of the BGPPeer.
     pub peer: String,
 }
 
 /// Label of a write to the API.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ResultLabel {
+pub(crate) struct ResultLabel {
     /// `ok` or `error`.
     pub result: &'static str,
 }
@@ -28,7 +28,7 @@ pub struct ResultLabel {
 /// The speaker's metrics. Cloning shares them.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs, reason = "each has its help text below")]
-pub struct Metrics {
+pub(crate) struct Metrics {
     pub session_up: Family<PeerLabel, Gauge>,
     pub routes: Family<PeerLabel, Gauge>,
     pub updates_sent: Family<PeerLabel, Counter>,
@@ -46,11 +46,11 @@ pub struct Metrics {
 }
 
 /// Counts per address as they were added to the counters last.
-pub type L2Counts = BTreeMap<IpAddr, Counts>;
+pub(crate) type L2Counts = BTreeMap<IpAddr, Counts>;
 
 impl Metrics {
     /// Metrics that `registry` shows.
-    pub fn register(registry: &mut Registry) -> Self {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let m = metrics.clone();
         let registry = registry.sub_registry_with_prefix("fairlead_speaker");
@@ -80,13 +80,13 @@ impl Metrics {
     }
 
     /// A write to the API succeeded or failed.
-    pub fn wrote(&self, ok: bool) {
+    pub(crate) fn wrote(&self, ok: bool) {
         let result = if ok { "ok" } else { "error" };
         self.api_writes.get_or_create(&ResultLabel { result }).inc();
     }
 
     /// The mesh's counters are these.
-    pub fn set_mesh(&self, counters: Counters) {
+    pub(crate) fn set_mesh(&self, counters: Counters) {
         let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         self.mesh_received.set(gauge(counters.received));
         self.mesh_sent.set(gauge(counters.sent));
@@ -94,7 +94,7 @@ impl Metrics {
     }
 
     /// Adds what happened since `before`. The counts of an address begin anew when it is announced anew.
-    pub fn count_l2(&self, before: &mut L2Counts, now: impl Iterator<Item = (IpAddr, Counts)>) {
+    pub(crate) fn count_l2(&self, before: &mut L2Counts, now: impl Iterator<Item = (IpAddr, Counts)>) {
         let now: L2Counts = now.collect();
         for (address, counts) in &now {
             let known = before.get(address).copied().unwrap_or_default();
@@ -107,7 +107,7 @@ impl Metrics {
     }
 
     /// Nothing more is to be said of a peer.
-    pub fn forget_peer(&self, peer: &str) {
+    pub(crate) fn forget_peer(&self, peer: &str) {
         let label = PeerLabel { peer: peer.to_owned() };
         self.session_up.remove(&label);
         self.routes.remove(&label);

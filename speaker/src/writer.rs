@@ -23,7 +23,7 @@ const FIELD_MANAGER: &str = "fairlead-speaker";
 
 /// What the object should say.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Report {
+pub(crate) struct Report {
     /// UID of the Node that owns the object; without it the object is not created.
     pub uid: Option<String>,
     /// Where the other speakers reach this one.
@@ -35,7 +35,7 @@ pub struct Report {
 }
 
 /// What the writer works with.
-pub struct Writer {
+pub(crate) struct Writer {
     /// For the object.
     pub client: Client,
     /// Name of the node and of the object.
@@ -50,7 +50,7 @@ pub struct Writer {
 
 impl Writer {
     /// Writes what changed, at most once a second, until nobody reports any more.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let api: Api<Speaker> = Api::all(self.client.clone());
         let mut pace = Pace::default();
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));

@@ -14,7 +14,7 @@ use crate::things::*;
 /// More addresses than any case takes.
 const PLENTY: usize = 1 << 18;
 
-pub const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     Case {
         name: "an allocation, N of them one after the other",
         sizes: &[100, 1_000, 10_000, 100_000],
@@ -226,7 +226,7 @@ fn make_claim(ipam: &mut Ipam, i: usize) {
 }
 
 /// A claim on any address of pool `p`.
-pub fn claim(i: usize) -> (Claim, Wanted) {
+pub(crate) fn claim(i: usize) -> (Claim, Wanted) {
     let wanted = Wanted::OfPool { pool: "p".into(), families: vec![fairlead_controller::ipam::Family::V4] };
     let claim = Claim {
         key: key("claim", i),

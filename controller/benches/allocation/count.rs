@@ -9,10 +9,10 @@ use crate::subject::Ops;
 use crate::{all, measured};
 
 /// Tells the program to do one act under callgrind.
-pub const MODE: &str = "--count";
+pub(crate) const MODE: &str = "--count";
 
 /// One act of a subject that has been through some already: the first after all was made tidies up the memory.
-pub fn act(at: usize) {
+pub(crate) fn act(at: usize) {
     let (_, case, size) = all()[at];
     let mut subject = (case.make)(size);
     let before = match case.ops {
@@ -29,7 +29,7 @@ pub fn act(at: usize) {
 }
 
 /// Whether valgrind is there.
-pub fn is_possible() -> bool {
+pub(crate) fn is_possible() -> bool {
     Command::new("valgrind")
         .arg("--version")
         .stdout(Stdio::null())
@@ -38,7 +38,7 @@ pub fn is_possible() -> bool {
 }
 
 /// Instructions of one act, by its place in [`all`]. Counts do not depend on what else runs: several at a time.
-pub fn instructions(which: &[usize]) -> BTreeMap<usize, f64> {
+pub(crate) fn instructions(which: &[usize]) -> BTreeMap<usize, f64> {
     let next = AtomicUsize::new(0);
     let counts = Mutex::new(BTreeMap::new());
     let work = || {

@@ -21,7 +21,7 @@ const PLENTY: usize = 1 << 18;
 /// At most this many released addresses are kept in one pool.
 const COOLING_PER_POOL: usize = 1_000;
 
-pub const CASES: &[Case] = &[
+pub(crate) const CASES: &[Case] = &[
     Case {
         name: "a Service comes and gets its address, N of them one after the other",
         sizes: &[100, 1_000, 10_000, 100_000],

@@ -1,7 +1,7 @@
 //! What is measured: an act, and what puts things back before the next one.
 
 /// Something that can be done again and again.
-pub trait Subject {
+pub(crate) trait Subject {
     /// Puts things back. Not measured.
     fn restore(&mut self);
     /// What is measured.
@@ -9,7 +9,7 @@ pub trait Subject {
 }
 
 /// A subject of several sizes.
-pub struct Case {
+pub(crate) struct Case {
     /// What one operation is, and what `N` is.
     pub name: &'static str,
     /// The sizes, ascending.
@@ -22,7 +22,7 @@ pub struct Case {
 
 /// How many operations one act is.
 #[derive(Clone, Copy)]
-pub enum Ops {
+pub(crate) enum Ops {
     /// One.
     One,
     /// [`BATCH`](crate::things::BATCH), where one alone is too short for a clock.
@@ -33,7 +33,7 @@ pub enum Ops {
 
 impl Ops {
     /// At a size.
-    pub fn count(self, size: usize) -> usize {
+    pub(crate) fn count(self, size: usize) -> usize {
         match self {
             Self::One => 1,
             Self::Batch => crate::things::BATCH,
@@ -59,7 +59,7 @@ impl<S, R: FnMut(&mut S), A: FnMut(&mut S)> Subject for Steps<S, R, A> {
 }
 
 /// A subject of a state and two closures.
-pub fn subject<S: 'static>(
+pub(crate) fn subject<S: 'static>(
     state: S,
     restore: impl FnMut(&mut S) + 'static,
     act: impl FnMut(&mut S) + 'static,

@@ -3,7 +3,7 @@
 use crate::{all, count, time};
 
 /// Measures the cases whose names contain `text`, and prints.
-pub fn print(text: &str) {
+pub(crate) fn print(text: &str) {
     let all = all();
     let which: Vec<usize> = (0..all.len()).filter(|at| all[*at].1.name.contains(text)).collect();
     let times = time::medians(&which).unwrap_or_default();

@@ -8,24 +8,24 @@ use fairlead_crds::range::IpRange;
 use fairlead_crds::service::{IpFamilyPolicy, LoadBalancer, ObjectKey, Requested, TrafficPolicy};
 
 /// How many operations one act is, where one alone is too short for a clock.
-pub const BATCH: usize = 50;
+pub(crate) const BATCH: usize = 50;
 /// What every Service here needs.
-pub const V4: Families = Families::One(Family::V4);
+pub(crate) const V4: Families = Families::One(Family::V4);
 /// The first address of [`pool`].
-pub const BASE: u32 = u32::from_be_bytes([10, 0, 0, 0]);
+pub(crate) const BASE: u32 = u32::from_be_bytes([10, 0, 0, 0]);
 
 /// The `n`th address from `first`.
-pub fn nth(first: u32, n: usize) -> IpAddr {
+pub(crate) fn nth(first: u32, n: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::from(first + n as u32))
 }
 
 /// A pool of `size` addresses.
-pub fn pool(name: &str, first: u32, size: usize) -> Pool {
+pub(crate) fn pool(name: &str, first: u32, size: usize) -> Pool {
     Pool::new(name, IpRange::new(nth(first, 0), nth(first, size - 1)).into_iter().collect())
 }
 
 /// An allocator with these pools.
-pub fn ipam(pools: &[Pool]) -> Ipam {
+pub(crate) fn ipam(pools: &[Pool]) -> Ipam {
     let mut ipam = Ipam::default();
     let by_name = pools.iter().map(|pool| (pool.name.clone(), pool.clone())).collect();
     ipam.set_pools(&by_name, &Default::default());
@@ -33,13 +33,13 @@ pub fn ipam(pools: &[Pool]) -> Ipam {
 }
 
 /// A name for the `i`th Service. Names are spread: Services do not come in the order of their names.
-pub fn key(kind: &str, i: usize) -> ObjectKey {
+pub(crate) fn key(kind: &str, i: usize) -> ObjectKey {
     let spread = (i as u32).wrapping_mul(0x9e37_79b1);
     ObjectKey { namespace: "default".into(), name: format!("{spread:08x}-{kind}") }
 }
 
 /// An IPv4 Service, the `i`th of its kind.
-pub fn service(kind: &str, i: usize) -> LoadBalancer {
+pub(crate) fn service(kind: &str, i: usize) -> LoadBalancer {
     LoadBalancer {
         key: key(kind, i),
         uid: format!("00000000-0000-0000-0000-{i:012}"),
@@ -59,7 +59,7 @@ pub fn service(kind: &str, i: usize) -> LoadBalancer {
 }
 
 /// The same, sharing, with these ports.
-pub fn sharing(kind: &str, i: usize, ports: &[usize]) -> LoadBalancer {
+pub(crate) fn sharing(kind: &str, i: usize, ports: &[usize]) -> LoadBalancer {
     LoadBalancer {
         sharing_key: Some("key".into()),
         ports: ports.iter().map(|port| ("TCP".to_owned(), *port as u16)).collect(),
@@ -68,22 +68,22 @@ pub fn sharing(kind: &str, i: usize, ports: &[usize]) -> LoadBalancer {
 }
 
 /// What the allocator is told of a Service.
-pub struct Asker {
+pub(crate) struct Asker {
     key: ObjectKey,
     labels: Labels,
     sharing: Sharing,
 }
 
 impl Asker {
-    pub fn new(service: &LoadBalancer) -> Self {
+    pub(crate) fn new(service: &LoadBalancer) -> Self {
         Self { key: service.key.clone(), labels: Labels::new(), sharing: Sharing::of(service) }
     }
 
-    pub fn key(&self) -> &ObjectKey {
+    pub(crate) fn key(&self) -> &ObjectKey {
         &self.key
     }
 
-    pub fn demand(&self) -> Demand<'_> {
+    pub(crate) fn demand(&self) -> Demand<'_> {
         Demand {
             service: &self.key,
             labels: &self.labels,
@@ -94,6 +94,6 @@ impl Asker {
 }
 
 /// `n` of a kind.
-pub fn askers(kind: &str, n: usize) -> Vec<Asker> {
+pub(crate) fn askers(kind: &str, n: usize) -> Vec<Asker> {
     (0..n).map(|i| Asker::new(&service(kind, i))).collect()
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::{all, measured};
 
 /// The variable that makes the program a divan benchmark, and says which of [`all`] to measure.
-pub const WHICH: &str = "FAIRLEAD_BENCH_WHICH";
+pub(crate) const WHICH: &str = "FAIRLEAD_BENCH_WHICH";
 
 /// One act is one sample: what puts things back is not within it.
 #[divan::bench(args = which(), sample_size = 1, sample_count = 100, max_time = 2)]
@@ -27,7 +27,7 @@ fn which() -> Vec<usize> {
 }
 
 /// The median time of one act, in nanoseconds, by its place in [`all`].
-pub fn medians(which: &[usize]) -> std::io::Result<BTreeMap<usize, f64>> {
+pub(crate) fn medians(which: &[usize]) -> std::io::Result<BTreeMap<usize, f64>> {
     let names: Vec<String> = which.iter().map(ToString::to_string).collect();
     let output = Command::new(std::env::current_exe()?)
         .args(["--bench", "--color", "never"])

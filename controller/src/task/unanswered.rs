@@ -13,7 +13,7 @@ const CHECKS: Duration = Duration::from_secs(5);
 
 /// The last such write of each object.
 #[derive(Debug, Default)]
-pub struct Unanswered {
+pub(super) struct Unanswered {
     writes: BTreeMap<Target, Sent>,
     /// When to look for those that may be forgotten; `None` while there are none.
     check: Option<Instant>,
@@ -31,7 +31,7 @@ struct Sent {
 
 impl Unanswered {
     /// A write that was decided on `version` was answered so at `now`.
-    pub fn answered(&mut self, target: &Target, version: &str, answer: &Answer, now: Instant) {
+    pub(super) fn answered(&mut self, target: &Target, version: &str, answer: &Answer, now: Instant) {
         match answer {
             // Addresses in it are promised until the watch shows them.
             Answer::Written(new) if matches!(target, Target::Service(_)) && new != version => {
@@ -47,28 +47,28 @@ impl Unanswered {
     }
 
     /// A write that was decided on `version` is not waited for any more.
-    pub fn lost(&mut self, target: Target, version: &str, now: Instant) {
+    pub(super) fn lost(&mut self, target: Target, version: &str, now: Instant) {
         self.insert(target, version, now, false);
     }
 
     /// Whether a write of this object may still show, which has `version` as far as is known; `None` if it is gone.
-    pub fn may_show(&self, target: &Target, version: Option<&str>) -> bool {
+    pub(super) fn may_show(&self, target: &Target, version: Option<&str>) -> bool {
         self.writes.get(target).is_some_and(|sent| version == Some(&*sent.version))
     }
 
     /// Whether a write may still arrive at the API server. `version` says what is known of an object.
-    pub fn may_arrive<'a>(&self, now: Instant, version: impl Fn(&Target) -> Option<&'a str>) -> bool {
+    pub(super) fn may_arrive<'a>(&self, now: Instant, version: impl Fn(&Target) -> Option<&'a str>) -> bool {
         let ends = |sent: &Sent| sent.done || now.saturating_duration_since(sent.at) >= ENDS;
         self.writes.iter().any(|(target, sent)| !ends(sent) && self.may_show(target, version(target)))
     }
 
     /// When to call [`Unanswered::expire`].
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.check
     }
 
     /// Forgets what the API server has long ended; what that was.
-    pub fn expire(&mut self, now: Instant) -> Vec<Target> {
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Target> {
         if self.check.is_none_or(|check| now < check) {
             return Vec::new();
         }

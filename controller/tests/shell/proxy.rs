@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// Passes plain HTTP/1.1 on, one request at a time on each connection, as kube sends it.
 #[derive(Clone, Default)]
-pub struct Proxy {
+pub(crate) struct Proxy {
     state: Arc<Mutex<State>>,
 }
 
@@ -22,7 +22,7 @@ struct State {
 
 impl Proxy {
     /// Starts one before `server`, and a client that goes through it.
-    pub async fn start(server: &str) -> (Self, Client) {
+    pub(crate) async fn start(server: &str) -> (Self, Client) {
         let proxy = Self::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut config = Config::new(format!("http://{}", listener.local_addr().unwrap()).parse().unwrap());
@@ -37,17 +37,17 @@ impl Proxy {
     }
 
     /// What watches of Services tell comes so much later.
-    pub fn delay_services(&self, lag: Duration) {
+    pub(crate) fn delay_services(&self, lag: Duration) {
         self.lock().lag = lag;
     }
 
     /// The next PATCH of what has `path` in its address is done, and its answer gets lost.
-    pub fn lose_answer(&self, path: &str) {
+    pub(crate) fn lose_answer(&self, path: &str) {
         self.lock().lose = Some(path.to_owned());
     }
 
     /// How many PATCHes there were of what has `path` in its address.
-    pub fn patches(&self, path: &str) -> usize {
+    pub(crate) fn patches(&self, path: &str) -> usize {
         self.lock().patches.iter().filter(|line| line.contains(path)).count()
     }
 

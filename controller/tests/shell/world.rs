@@ -21,11 +21,11 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-pub const PATIENCE: Duration = Duration::from_secs(30);
-pub const NAMESPACE: &str = "fairlead-system";
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const NAMESPACE: &str = "fairlead-system";
 
 /// A cluster with Fairlead's kinds, and the controller in it.
-pub struct World {
+pub(crate) struct World {
     pub cluster: Cluster,
     pub client: Client,
     controller: Option<JoinHandle<()>>,
@@ -33,7 +33,7 @@ pub struct World {
 }
 
 impl World {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let cluster = Cluster::start().await.unwrap();
         let client = cluster.client().await.unwrap();
         for definition in manifests::definitions() {
@@ -47,7 +47,7 @@ impl World {
         world
     }
 
-    pub async fn start_controller(&mut self) {
+    pub(crate) async fn start_controller(&mut self) {
         self.health = http::Health::new("the start");
         // A client of its own, as a process has: stopping it takes its connections away.
         let client = self.cluster.client().await.unwrap();
@@ -62,38 +62,38 @@ impl World {
         eventually("the controller is ready", async || self.health.is_ready()).await;
     }
 
-    pub async fn stop_controller(&mut self) {
+    pub(crate) async fn stop_controller(&mut self) {
         if let Some(task) = self.controller.take() {
             task.abort();
             let _ = task.await;
         }
     }
 
-    pub fn services(&self) -> Api<Service> {
+    pub(crate) fn services(&self) -> Api<Service> {
         Api::namespaced(self.client.clone(), "default")
     }
 
-    pub async fn pool(&self, name: &str, addresses: &[&str]) {
+    pub(crate) async fn pool(&self, name: &str, addresses: &[&str]) {
         let pool = object(json!({ "metadata": { "name": name }, "spec": { "addresses": addresses } }));
         create::<IPAddressPool>(&Api::all(self.client.clone()), &pool).await;
     }
 
-    pub async fn service(&self, name: &str, annotations: Value) {
+    pub(crate) async fn service(&self, name: &str, annotations: Value) {
         create::<Service>(&self.services(), &load_balancer(name, annotations)).await;
     }
 
-    pub async fn read(&self, name: &str) -> Service {
+    pub(crate) async fn read(&self, name: &str) -> Service {
         self.services().get(name).await.unwrap()
     }
 
     /// Addresses by Service, of those that have some.
-    pub async fn addresses(&self) -> BTreeMap<String, Vec<String>> {
+    pub(crate) async fn addresses(&self) -> BTreeMap<String, Vec<String>> {
         let list = self.services().list(&ListParams::default()).await.unwrap();
         list.into_iter().map(|s| (s.name_any(), ingress(&s))).filter(|(_, ips)| !ips.is_empty()).collect()
     }
 
     /// resourceVersion of everything that the controller writes to.
-    pub async fn versions(&self) -> BTreeMap<String, String> {
+    pub(crate) async fn versions(&self) -> BTreeMap<String, String> {
         let mut versions = BTreeMap::new();
         let mut add = |kind: &str, name: String, version: Option<String>| {
             versions.insert(format!("{kind}/{name}"), version.unwrap_or_default());
@@ -119,7 +119,7 @@ impl World {
     }
 
     /// Waits until nothing has been written for a while.
-    pub async fn at_rest(&self) -> BTreeMap<String, String> {
+    pub(crate) async fn at_rest(&self) -> BTreeMap<String, String> {
         let mut before = self.versions().await;
         loop {
             tokio::time::sleep(Duration::from_millis(1500)).await;
@@ -132,7 +132,7 @@ impl World {
     }
 }
 
-pub fn load_balancer(name: &str, annotations: Value) -> Service {
+pub(crate) fn load_balancer(name: &str, annotations: Value) -> Service {
     object(json!({
         "metadata": { "name": name, "annotations": annotations },
         "spec": {
@@ -142,18 +142,18 @@ pub fn load_balancer(name: &str, annotations: Value) -> Service {
     }))
 }
 
-pub fn object<K: DeserializeOwned>(value: Value) -> K {
+pub(crate) fn object<K: DeserializeOwned>(value: Value) -> K {
     serde_json::from_value(value).unwrap()
 }
 
-pub async fn create<K>(api: &Api<K>, object: &K)
+pub(crate) async fn create<K>(api: &Api<K>, object: &K)
 where
     K: Resource + Clone + Serialize + DeserializeOwned + std::fmt::Debug,
 {
     api.create(&PostParams::default(), object).await.unwrap();
 }
 
-pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !holds().await {
         assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
@@ -162,17 +162,17 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 /// As a number: later writes have higher ones.
-pub fn version(object: &impl ResourceExt) -> u64 {
+pub(crate) fn version(object: &impl ResourceExt) -> u64 {
     object.resource_version().unwrap().parse().unwrap()
 }
 
-pub fn ingress(service: &Service) -> Vec<String> {
+pub(crate) fn ingress(service: &Service) -> Vec<String> {
     let status = service.status.clone().unwrap_or_default();
     let ingress = status.load_balancer.and_then(|lb| lb.ingress).unwrap_or_default();
     ingress.into_iter().filter_map(|ingress| ingress.ip).collect()
 }
 
-pub fn reason(service: &Service, type_: &str) -> String {
+pub(crate) fn reason(service: &Service, type_: &str) -> String {
     let status = service.status.clone().unwrap_or_default();
     let condition = status.conditions.unwrap_or_default().into_iter().find(|c| c.type_ == type_);
     condition.map(|c| format!("{}/{}", c.status, c.reason)).unwrap_or_default()

@@ -10,7 +10,7 @@ use fairlead_crds::resolve::{Kind, ObjectRef, Objects, Reason, Resolution, Verdi
 use serde_json::{Value, json};
 
 /// Reads YAML of one or more objects into what is resolved. Kinds that are not ours are left out.
-pub fn objects(yaml: &str) -> Objects {
+pub(crate) fn objects(yaml: &str) -> Objects {
     use serde::Deserialize;
     let mut objects = Objects::default();
     for document in serde_yaml::Deserializer::from_str(yaml) {
@@ -23,7 +23,7 @@ pub fn objects(yaml: &str) -> Objects {
 }
 
 /// Adds one object, as it comes from a watch.
-pub fn add(objects: &mut Objects, value: Value) {
+pub(crate) fn add(objects: &mut Objects, value: Value) {
     fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
         serde_json::from_value(value).expect("an object of its kind")
     }
@@ -39,7 +39,7 @@ pub fn add(objects: &mut Objects, value: Value) {
 }
 
 /// An object of a kind with a spec in YAML. `age` in seconds: the higher, the older.
-pub fn object(kind: &str, name: &str, age: i64, spec: &str) -> Value {
+pub(crate) fn object(kind: &str, name: &str, age: i64, spec: &str) -> Value {
     let spec: Value = serde_yaml::from_str(spec).expect("YAML");
     let created = format!("2026-01-01T{:02}:00:00Z", 23 - age);
     json!({
@@ -51,9 +51,9 @@ pub fn object(kind: &str, name: &str, age: i64, spec: &str) -> Value {
 }
 
 /// An object: kind, name, age (higher is older), spec.
-pub type Given = (&'static str, &'static str, i64, &'static str);
+pub(crate) type Given = (&'static str, &'static str, i64, &'static str);
 
-pub fn given(rows: &[Given]) -> Resolution {
+pub(crate) fn given(rows: &[Given]) -> Resolution {
     let mut objects = Objects::default();
     for (kind, name, age, spec) in rows {
         add(&mut objects, object(kind, name, *age, spec));
@@ -61,7 +61,7 @@ pub fn given(rows: &[Given]) -> Resolution {
     resolve(&objects)
 }
 
-pub fn kind(name: &str) -> Kind {
+pub(crate) fn kind(name: &str) -> Kind {
     match name {
         "IPAddressPool" => Kind::IPAddressPool,
         "L2Advertisement" => Kind::L2Advertisement,
@@ -73,12 +73,12 @@ pub fn kind(name: &str) -> Kind {
     }
 }
 
-pub fn verdict<'a>(resolution: &'a Resolution, kind: Kind, name: &str) -> &'a Verdict {
+pub(crate) fn verdict<'a>(resolution: &'a Resolution, kind: Kind, name: &str) -> &'a Verdict {
     &resolution.verdicts[&ObjectRef { kind, name: name.to_owned() }]
 }
 
 /// The reason of a refusal; `None` for an accepted object.
-pub fn reason(verdict: &Verdict) -> Option<Reason> {
+pub(crate) fn reason(verdict: &Verdict) -> Option<Reason> {
     match verdict {
         Verdict::Accepted => None,
         Verdict::Refused { reason, .. } => Some(*reason),
@@ -97,7 +97,7 @@ static SCHEMAS: LazyLock<HashMap<String, Value>> = LazyLock::new(|| {
 
 /// What an API server says when the object is applied: `Err` with all complaints of schema and rules. Defaults are
 /// filled in first, as it does.
-pub fn apply(object: &Value) -> Result<(), Vec<String>> {
+pub(crate) fn apply(object: &Value) -> Result<(), Vec<String>> {
     let schema = &SCHEMAS[object["kind"].as_str().unwrap()];
     let object = kube::core::cel::apply_defaults(schema, object);
     let mut complaints: Vec<String> = jsonschema::validator_for(schema)

@@ -27,7 +27,7 @@ const ALL: Duration = Duration::from_secs(10);
 const BUFFER: usize = 16 * 1024;
 
 /// Serves without end.
-pub async fn serve(mut listener: TcpListener, router: Router) {
+pub(super) async fn serve(mut listener: TcpListener, router: Router) {
     let places = Arc::new(Semaphore::new(MOST));
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {

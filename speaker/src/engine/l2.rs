@@ -18,7 +18,7 @@ use crate::plan::Interfaces;
 
 /// How long a node keeps answering for an address that another live node takes over: longer than both need to
 /// hear of the move.
-pub const HANDOVER: Duration = Duration::from_millis(300);
+pub(crate) const HANDOVER: Duration = Duration::from_millis(300);
 
 /// Frames that wait for the responder; what comes when it is full is dropped, as by a busy host.
 const QUEUE: usize = 256;
@@ -28,7 +28,7 @@ const COUNT: Duration = Duration::from_secs(1);
 
 /// What the plan asks for.
 #[derive(Debug)]
-pub enum Command {
+pub(crate) enum Command {
     /// Answer for this address.
     Announce {
         /// The address.
@@ -48,7 +48,7 @@ pub enum Command {
 }
 
 /// The engine. Its commands are differences, so they may queue without bound: there are never more than addresses.
-pub struct Shell {
+pub(crate) struct Shell {
     /// From the plan.
     pub commands: mpsc::UnboundedReceiver<Command>,
     /// The node's interfaces.
@@ -60,7 +60,7 @@ pub struct Shell {
 }
 
 /// Whether L2 announcements can use the link.
-pub fn usable(link: &Link, excluded: &Excluded) -> bool {
+pub(crate) fn usable(link: &Link, excluded: &Excluded) -> bool {
     link.announces() && !excluded.matches(&link.name)
 }
 
@@ -75,7 +75,7 @@ struct Engine {
 
 impl Shell {
     /// Answers until nobody sends commands any more.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let (frames, mut received) = mpsc::channel(QUEUE);
         let mut engine = Engine {
             responder: Responder::new(),

@@ -21,16 +21,16 @@ use crate::metrics::Metrics;
 use crate::plan::NodeName;
 
 /// Name of the Secret that the controller makes.
-pub const SECRET: &str = "fairlead-mesh";
+pub(crate) const SECRET: &str = "fairlead-mesh";
 /// Key in it.
-pub const SECRET_KEY: &str = "key";
+pub(crate) const SECRET_KEY: &str = "key";
 
 /// The longest time that leaving may take.
 const FAREWELL: Duration = Duration::from_millis(200);
 
 /// What the mesh needs to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Surroundings {
+pub(crate) struct Surroundings {
     /// The node's own address; `None` while the Node object has none.
     pub own: Option<IpAddr>,
     /// Where the other speakers are; `None` until they were listed.
@@ -38,14 +38,14 @@ pub struct Surroundings {
 }
 
 /// Where speakers are, by node name. Shared: it is looked at with every event, and seldom another one.
-pub type Peers = Arc<BTreeMap<String, SocketAddr>>;
+pub(crate) type Peers = Arc<BTreeMap<String, SocketAddr>>;
 
 /// Who takes part in the mesh; `None` while this speaker does not.
-pub type Live = Option<Members>;
+pub(crate) type Live = Option<Members>;
 
 /// Who takes part in the mesh.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Members {
+pub(crate) struct Members {
     /// The live speakers, this one included.
     pub alive: BTreeSet<NodeName>,
     /// How often another speaker came (back): from where it could hear nobody it may have claimed everything.
@@ -53,7 +53,7 @@ pub struct Members {
 }
 
 /// What the engine works with.
-pub struct Shell {
+pub(crate) struct Shell {
     /// For the Secret.
     pub client: Client,
     /// Namespace of the Secret.
@@ -74,7 +74,7 @@ pub struct Shell {
 
 impl Shell {
     /// Takes part in the mesh until told to leave.
-    pub async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let leave = self.leave.clone();
         let ready = async {
             let key = self.key().await;

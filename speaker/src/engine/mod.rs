@@ -1,8 +1,8 @@
 //! The shells that carry out the plan: they own sockets and timers, and decide nothing.
 
-pub mod bgp;
-pub mod l2;
-pub mod mesh;
+pub(crate) mod bgp;
+pub(crate) mod l2;
+pub(crate) mod mesh;
 mod port;
 
 use std::time::Instant;

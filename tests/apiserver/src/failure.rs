@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 /// Why a request was refused.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// HTTP status code.
     pub code: u16,
     /// `reason` of the Status: machine-readable, empty for unknown.
@@ -17,7 +17,7 @@ pub struct Failure {
 
 /// One thing wrong with one field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cause {
+pub(crate) struct Cause {
     /// For instance `FieldValueInvalid`.
     pub reason: &'static str,
     /// Path such as `spec.ports[0].port`.
@@ -28,7 +28,7 @@ pub struct Cause {
 
 /// A kind as messages name it.
 #[derive(Clone, Copy, Debug)]
-pub struct Named<'a> {
+pub(crate) struct Named<'a> {
     /// API group, empty for core.
     pub group: &'a str,
     /// Plural name.
@@ -39,14 +39,14 @@ pub struct Named<'a> {
 
 impl Named<'_> {
     /// `plural.group`, or `plural` for core.
-    pub fn qualified(&self) -> String {
+    pub(crate) fn qualified(&self) -> String {
         if self.group.is_empty() { self.plural.into() } else { format!("{}.{}", self.plural, self.group) }
     }
 }
 
 impl Cause {
     /// `Invalid value`.
-    pub fn invalid(field: impl Into<String>, value: &Value, message: &str) -> Cause {
+    pub(crate) fn invalid(field: impl Into<String>, value: &Value, message: &str) -> Cause {
         let shown = match value {
             Value::Object(_) | Value::Array(_) => value.to_string(),
             other => other.to_string(),
@@ -59,19 +59,19 @@ impl Cause {
     }
 
     /// `Required value`.
-    pub fn required(field: impl Into<String>, message: &str) -> Cause {
+    pub(crate) fn required(field: impl Into<String>, message: &str) -> Cause {
         let message =
             if message.is_empty() { "Required value".into() } else { format!("Required value: {message}") };
         Cause { reason: "FieldValueRequired", field: field.into(), message }
     }
 
     /// `Forbidden`.
-    pub fn forbidden(field: impl Into<String>, message: &str) -> Cause {
+    pub(crate) fn forbidden(field: impl Into<String>, message: &str) -> Cause {
         Cause { reason: "FieldValueForbidden", field: field.into(), message: format!("Forbidden: {message}") }
     }
 
     /// `Duplicate value`.
-    pub fn duplicate(field: impl Into<String>, value: &Value) -> Cause {
+    pub(crate) fn duplicate(field: impl Into<String>, value: &Value) -> Cause {
         Cause {
             reason: "FieldValueDuplicate",
             field: field.into(),
@@ -80,7 +80,7 @@ impl Cause {
     }
 
     /// `Unsupported value`.
-    pub fn unsupported(field: impl Into<String>, value: &Value, allowed: &[&str]) -> Cause {
+    pub(crate) fn unsupported(field: impl Into<String>, value: &Value, allowed: &[&str]) -> Cause {
         let allowed: Vec<String> = allowed.iter().map(|value| format!("{value:?}")).collect();
         Cause {
             reason: "FieldValueNotSupported",
@@ -106,38 +106,38 @@ impl Failure {
     }
 
     /// 404.
-    pub fn not_found(named: Named<'_>, name: &str) -> Failure {
+    pub(crate) fn not_found(named: Named<'_>, name: &str) -> Failure {
         Failure::new(404, "NotFound", format!("{} {name:?} not found", named.qualified())).about(named, name)
     }
 
     /// 404 for a path no resource lives at.
-    pub fn no_such_path() -> Failure {
+    pub(crate) fn no_such_path() -> Failure {
         let mut failure = Failure::new(404, "NotFound", "the server could not find the requested resource");
         failure.details = Some(json!({}));
         failure
     }
 
     /// 409 on creation.
-    pub fn already_exists(named: Named<'_>, name: &str) -> Failure {
+    pub(crate) fn already_exists(named: Named<'_>, name: &str) -> Failure {
         Failure::new(409, "AlreadyExists", format!("{} {name:?} already exists", named.qualified()))
             .about(named, name)
     }
 
     /// 409: decided on an old resourceVersion, or a precondition does not hold.
-    pub fn conflict(named: Named<'_>, name: &str, why: &str) -> Failure {
+    pub(crate) fn conflict(named: Named<'_>, name: &str, why: &str) -> Failure {
         let message = format!("Operation cannot be fulfilled on {} {name:?}: {why}", named.qualified());
         Failure::new(409, "Conflict", message).about(named, name)
     }
 
     /// The usual [`Failure::conflict`].
-    pub fn modified(named: Named<'_>, name: &str) -> Failure {
+    pub(crate) fn modified(named: Named<'_>, name: &str) -> Failure {
         let why =
             "the object has been modified; please apply your changes to the latest version and try again";
         Failure::conflict(named, name, why)
     }
 
     /// 409 of server-side apply: fields and who owns them.
-    pub fn owned_by_others(conflicts: &[(String, String)]) -> Failure {
+    pub(crate) fn owned_by_others(conflicts: &[(String, String)]) -> Failure {
         let causes: Vec<Value> = conflicts
             .iter()
             .map(|(manager, field)| {
@@ -158,7 +158,7 @@ impl Failure {
     }
 
     /// 422 with all that is wrong.
-    pub fn invalid(named: Named<'_>, name: &str, causes: &[Cause]) -> Failure {
+    pub(crate) fn invalid(named: Named<'_>, name: &str, causes: &[Cause]) -> Failure {
         let qualified = if named.group.is_empty() {
             named.kind.into()
         } else {
@@ -185,22 +185,22 @@ impl Failure {
     }
 
     /// 400.
-    pub fn bad_request(message: impl Into<String>) -> Failure {
+    pub(crate) fn bad_request(message: impl Into<String>) -> Failure {
         Failure::new(400, "BadRequest", message)
     }
 
     /// 422 without fields, as for a JSON patch whose test fails.
-    pub fn unprocessable(message: impl Into<String>) -> Failure {
+    pub(crate) fn unprocessable(message: impl Into<String>) -> Failure {
         Failure::new(422, "Invalid", message)
     }
 
     /// 401.
-    pub fn unauthorized() -> Failure {
+    pub(crate) fn unauthorized() -> Failure {
         Failure::new(401, "Unauthorized", "Unauthorized")
     }
 
     /// 403.
-    pub fn forbidden(named: Named<'_>, name: &str, why: &str) -> Failure {
+    pub(crate) fn forbidden(named: Named<'_>, name: &str, why: &str) -> Failure {
         let message = if name.is_empty() {
             format!("{} is forbidden: {why}", named.qualified())
         } else {
@@ -210,7 +210,7 @@ impl Failure {
     }
 
     /// 405.
-    pub fn method_not_allowed() -> Failure {
+    pub(crate) fn method_not_allowed() -> Failure {
         let mut failure = Failure::new(
             405,
             "MethodNotAllowed",
@@ -221,12 +221,12 @@ impl Failure {
     }
 
     /// 410: the history asked for is gone.
-    pub fn expired(message: impl Into<String>) -> Failure {
+    pub(crate) fn expired(message: impl Into<String>) -> Failure {
         Failure::new(410, "Expired", message)
     }
 
     /// 415.
-    pub fn unsupported_media_type(accepted: &[&str]) -> Failure {
+    pub(crate) fn unsupported_media_type(accepted: &[&str]) -> Failure {
         Failure::new(
             415,
             "UnsupportedMediaType",
@@ -238,17 +238,17 @@ impl Failure {
     }
 
     /// 500.
-    pub fn internal(message: impl Into<String>) -> Failure {
+    pub(crate) fn internal(message: impl Into<String>) -> Failure {
         Failure::new(500, "InternalError", format!("Internal error occurred: {}", message.into()))
     }
 
     /// 500 without a reason, what an error of the storage looks like.
-    pub fn unknown(message: impl Into<String>) -> Failure {
+    pub(crate) fn unknown(message: impl Into<String>) -> Failure {
         Failure::new(500, "", message)
     }
 
     /// 504 for a list that wants a resourceVersion of the future.
-    pub fn too_large_version(asked: u64, current: u64) -> Failure {
+    pub(crate) fn too_large_version(asked: u64, current: u64) -> Failure {
         let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
         let mut failure = Failure::new(504, "Timeout", message);
         failure.details = Some(json!({
@@ -259,7 +259,7 @@ impl Failure {
     }
 
     /// A failure made on purpose.
-    pub fn injected(code: u16, retry_after: Option<u32>) -> Failure {
+    pub(crate) fn injected(code: u16, retry_after: Option<u32>) -> Failure {
         let (reason, message) = match code {
             401 => ("Unauthorized", "Unauthorized"),
             403 => ("Forbidden", "forbidden: injected fault"),
@@ -279,12 +279,12 @@ impl Failure {
     }
 
     /// Seconds after which the client may try again.
-    pub fn retry_after(&self) -> Option<u64> {
+    pub(crate) fn retry_after(&self) -> Option<u64> {
         self.details.as_ref()?.get("retryAfterSeconds")?.as_u64()
     }
 
     /// The `Status` object.
-    pub fn to_status(&self) -> Value {
+    pub(crate) fn to_status(&self) -> Value {
         let mut status = json!({
             "kind": "Status",
             "apiVersion": "v1",

@@ -20,13 +20,13 @@ pub enum Signal {
 }
 
 /// Moves the calling thread into a network namespace.
-pub fn enter_netns(namespace: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn enter_netns(namespace: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: setns takes a descriptor and a flag and touches no memory of ours.
     check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) })
 }
 
 /// Sends `signal` to one process.
-pub fn signal(pid: u32, signal: Signal) -> io::Result<()> {
+pub(crate) fn signal(pid: u32, signal: Signal) -> io::Result<()> {
     let number = match signal {
         Signal::Terminate => libc::SIGTERM,
         Signal::Kill => libc::SIGKILL,
@@ -43,13 +43,13 @@ pub fn signal(pid: u32, signal: Signal) -> io::Result<()> {
 }
 
 /// Whether this process runs as root.
-pub fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     // SAFETY: geteuid cannot fail and takes nothing.
     unsafe { libc::geteuid() == 0 }
 }
 
 /// Index of a network interface in the calling thread's namespace.
-pub fn interface_index(name: &str) -> io::Result<u32> {
+pub(crate) fn interface_index(name: &str) -> io::Result<u32> {
     let name = std::ffi::CString::new(name)?;
     // SAFETY: the pointer is a NUL-terminated string that outlives the call.
     match unsafe { libc::if_nametoindex(name.as_ptr()) } {
@@ -59,7 +59,7 @@ pub fn interface_index(name: &str) -> io::Result<u32> {
 }
 
 /// A socket that receives every frame of one interface, in and out, in the calling thread's namespace.
-pub fn packet_socket(interface: &str) -> io::Result<Socket> {
+pub(crate) fn packet_socket(interface: &str) -> io::Result<Socket> {
     let index = interface_index(interface)?;
     // Protocol 0: nothing is queued before the socket is bound to its interface.
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;

@@ -20,7 +20,7 @@ use crate::addresses::{self, Dual, LAN_LEN_V4, LEN_V6, Mac};
 use crate::netns::{self, Netns};
 
 /// Name of the bridge inside the namespace `lan`.
-pub const BRIDGE: &str = "br0";
+pub(crate) const BRIDGE: &str = "br0";
 /// LAN interface of everybody.
 pub const LAN_INTERFACE: &str = "eth0";
 
@@ -92,7 +92,7 @@ pub struct NodeNetwork {
 }
 
 /// Builds the network of the lab `id`.
-pub fn build(id: &str, size: Size) -> Result<Network> {
+pub(crate) fn build(id: &str, size: Size) -> Result<Network> {
     let ns = |name: &str| format!("{id}-{name}");
     let mut names: Vec<String> = ["lan", "cp", "router", "client", "remote"].map(ns).into();
     for i in 1..=size.nodes {
@@ -228,7 +228,7 @@ impl Network {
 }
 
 /// Runs lines of `ip -batch` inside a namespace.
-pub fn batch(netns: &Netns, lines: &str) -> Result<()> {
+pub(crate) fn batch(netns: &Netns, lines: &str) -> Result<()> {
     netns.feed(Command::new("ip").args(["-batch", "-"]), lines).map(drop)
 }
 

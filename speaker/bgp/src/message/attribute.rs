@@ -31,13 +31,13 @@ pub mod code {
 
 /// Attribute flags.
 pub(super) mod flag {
-    pub const OPTIONAL: u8 = 0x80;
-    pub const TRANSITIVE: u8 = 0x40;
-    pub const EXTENDED_LENGTH: u8 = 0x10;
+    pub(crate) const OPTIONAL: u8 = 0x80;
+    pub(crate) const TRANSITIVE: u8 = 0x40;
+    pub(crate) const EXTENDED_LENGTH: u8 = 0x10;
     /// Well-known, mandatory or discretionary.
-    pub const WELL_KNOWN: u8 = TRANSITIVE;
-    pub const OPTIONAL_TRANSITIVE: u8 = OPTIONAL | TRANSITIVE;
-    pub const OPTIONAL_NON_TRANSITIVE: u8 = OPTIONAL;
+    pub(crate) const WELL_KNOWN: u8 = TRANSITIVE;
+    pub(crate) const OPTIONAL_TRANSITIVE: u8 = OPTIONAL | TRANSITIVE;
+    pub(crate) const OPTIONAL_NON_TRANSITIVE: u8 = OPTIONAL;
 }
 
 /// The attributes of an UPDATE that this crate keeps. All others are checked, as far as known, and forgotten.

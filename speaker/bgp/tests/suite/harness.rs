@@ -16,18 +16,18 @@ use fairlead_bgp::{
 };
 use ipnet::IpNet;
 
-pub const LOCAL_AS: u32 = 64512;
-pub const PEER_AS: u32 = 64513;
+pub(crate) const LOCAL_AS: u32 = 64512;
+pub(crate) const PEER_AS: u32 = 64513;
 
-pub fn secs(seconds: u64) -> Duration {
+pub(crate) fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-pub fn net(text: &str) -> IpNet {
+pub(crate) fn net(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
-pub fn hex(text: &str) -> Vec<u8> {
+pub(crate) fn hex(text: &str) -> Vec<u8> {
     let digits: Vec<u8> = text
         .lines()
         .flat_map(|line| line.split('#').next().unwrap_or_default().bytes())
@@ -37,7 +37,7 @@ pub fn hex(text: &str) -> Vec<u8> {
 }
 
 /// Marker, length and type before a body.
-pub fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+pub(crate) fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0xFF; 16];
     bytes.extend(u16::try_from(19 + body.len()).unwrap().to_be_bytes());
     bytes.push(kind);
@@ -46,7 +46,7 @@ pub fn message(kind: u8, body: &[u8]) -> Vec<u8> {
 }
 
 /// An UPDATE out of its attributes and its IPv4 prefixes.
-pub fn update(attributes: &[u8], nlri: &[u8]) -> Vec<u8> {
+pub(crate) fn update(attributes: &[u8], nlri: &[u8]) -> Vec<u8> {
     let mut body = vec![0, 0];
     body.extend(u16::try_from(attributes.len()).unwrap().to_be_bytes());
     body.extend(attributes);
@@ -54,7 +54,7 @@ pub fn update(attributes: &[u8], nlri: &[u8]) -> Vec<u8> {
     message(2, &body)
 }
 
-pub fn config() -> SessionConfig {
+pub(crate) fn config() -> SessionConfig {
     SessionConfig {
         local_asn: LOCAL_AS,
         peer_asn: PeerAs::Exactly(PEER_AS),
@@ -67,7 +67,7 @@ pub fn config() -> SessionConfig {
     }
 }
 
-pub fn next_hops() -> NextHops {
+pub(crate) fn next_hops() -> NextHops {
     NextHops {
         v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
         v6: Some("2001:db8::1".parse().unwrap()),
@@ -75,12 +75,12 @@ pub fn next_hops() -> NextHops {
     }
 }
 
-pub fn attributes(community: u16) -> Arc<Attributes> {
+pub(crate) fn attributes(community: u16) -> Arc<Attributes> {
     Arc::new(Attributes { communities: [Community(64512, community)].into(), ..Attributes::default() })
 }
 
 /// What a well-meaning router answers to [`config`].
-pub fn peer_open() -> Open {
+pub(crate) fn peer_open() -> Open {
     Open {
         my_as: 64513,
         hold_time: 90,
@@ -95,7 +95,7 @@ pub fn peer_open() -> Open {
 }
 
 /// Messages in a stream, which must end with one.
-pub fn decode_all(bytes: &[u8], context: Context) -> Vec<Message> {
+pub(crate) fn decode_all(bytes: &[u8], context: Context) -> Vec<Message> {
     let mut framer = Framer::default();
     let mut input = bytes;
     let mut messages = Vec::new();
@@ -110,7 +110,7 @@ pub fn decode_all(bytes: &[u8], context: Context) -> Vec<Message> {
 }
 
 /// One session, whose peer is the test.
-pub struct Solo {
+pub(crate) struct Solo {
     pub now: Instant,
     pub session: Session,
     pub remote: SocketAddr,
@@ -119,7 +119,7 @@ pub struct Solo {
 }
 
 impl Solo {
-    pub fn new(config: SessionConfig) -> Self {
+    pub(crate) fn new(config: SessionConfig) -> Self {
         Self {
             now: Instant::now(),
             session: Session::new(config, 7).unwrap(),
@@ -130,11 +130,11 @@ impl Solo {
     }
 
     /// Over IPv6, so that RFC 8950 is on offer.
-    pub fn over_ipv6(config: SessionConfig) -> Self {
+    pub(crate) fn over_ipv6(config: SessionConfig) -> Self {
         Self { remote: "[2001:db8::2]:179".parse().unwrap(), ..Self::new(config) }
     }
 
-    pub fn open_sent(mut self) -> Self {
+    pub(crate) fn open_sent(mut self) -> Self {
         self.session.handle(self.now, Event::ManualStart);
         assert_eq!(self.session.poll_event(), Some(SessionEvent::Connect));
         let local = "192.0.2.1:40000".parse().unwrap();
@@ -146,11 +146,11 @@ impl Solo {
         self
     }
 
-    pub fn open_confirm(self) -> Self {
+    pub(crate) fn open_confirm(self) -> Self {
         self.open_confirm_with(&peer_open())
     }
 
-    pub fn open_confirm_with(mut self, open: &Open) -> Self {
+    pub(crate) fn open_confirm_with(mut self, open: &Open) -> Self {
         self = self.open_sent();
         let mut bytes = Vec::new();
         open.encode(&mut bytes);
@@ -160,11 +160,11 @@ impl Solo {
         self
     }
 
-    pub fn established(self) -> Self {
+    pub(crate) fn established(self) -> Self {
         self.established_with(&peer_open())
     }
 
-    pub fn established_with(mut self, open: &Open) -> Self {
+    pub(crate) fn established_with(mut self, open: &Open) -> Self {
         self = self.open_confirm_with(open);
         self.keepalive();
         assert_eq!(self.session.state(), State::Established);
@@ -175,7 +175,7 @@ impl Solo {
     }
 
     /// From state Connect to Established once more.
-    pub fn reestablish(&mut self) {
+    pub(crate) fn reestablish(&mut self) {
         assert_eq!(self.session.state(), State::Connect);
         let (local, remote, next_hops) = ("192.0.2.1:1".parse().unwrap(), self.remote, self.next_hops);
         self.session.handle(self.now, Event::Connected { local, remote, next_hops });
@@ -187,18 +187,18 @@ impl Solo {
         while self.session.poll_event().is_some() {}
     }
 
-    pub fn keepalive(&mut self) {
+    pub(crate) fn keepalive(&mut self) {
         let mut bytes = Vec::new();
         encode_keepalive(&mut bytes);
         self.receive(&bytes);
     }
 
-    pub fn receive(&mut self, bytes: &[u8]) {
+    pub(crate) fn receive(&mut self, bytes: &[u8]) {
         self.session.handle(self.now, Event::Received(bytes));
     }
 
     /// Lets time pass, one timer after the other.
-    pub fn wait(&mut self, duration: Duration) {
+    pub(crate) fn wait(&mut self, duration: Duration) {
         let end = self.now + duration;
         while let Some(at) = self.session.poll_timeout().filter(|at| *at <= end) {
             self.now = self.now.max(at);
@@ -207,18 +207,18 @@ impl Solo {
         self.now = end;
     }
 
-    pub fn sent_bytes(&mut self) -> Vec<u8> {
+    pub(crate) fn sent_bytes(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         while self.session.poll_transmit(self.now, 4096, &mut bytes) {}
         bytes
     }
 
-    pub fn sent(&mut self) -> Vec<Message> {
+    pub(crate) fn sent(&mut self) -> Vec<Message> {
         let bytes = self.sent_bytes();
         decode_all(&bytes, self.context)
     }
 
-    pub fn down_reason(&mut self) -> DownReason {
+    pub(crate) fn down_reason(&mut self) -> DownReason {
         loop {
             match self.session.poll_event().expect("no Down event") {
                 SessionEvent::Down { reason, .. } => return reason,
@@ -227,7 +227,7 @@ impl Solo {
         }
     }
 
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         let subcode = CeaseSubcode::AdministrativeShutdown;
         self.session.handle(self.now, Event::ManualStop { subcode, text: String::new() });
     }
@@ -235,21 +235,21 @@ impl Solo {
 
 /// Next hop of a received route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NextHop {
+pub(crate) enum NextHop {
     Classic(Ipv4Addr),
     MultiProtocol(MpNextHop),
 }
 
 /// The routes a peer has learned: what `show bgp` would show there.
 #[derive(Debug, Default)]
-pub struct Table {
+pub(crate) struct Table {
     pub routes: BTreeMap<IpNet, (NextHop, PathAttributes)>,
     pub updates: usize,
     pub end_of_rib: Vec<Family>,
 }
 
 impl Table {
-    pub fn learn(&mut self, messages: Vec<Message>) {
+    pub(crate) fn learn(&mut self, messages: Vec<Message>) {
         for message in messages {
             let Message::Update(decoded) = message else { continue };
             assert_eq!(decoded.errors, [], "we sent a malformed UPDATE");
@@ -278,13 +278,13 @@ impl Table {
         }
     }
 
-    pub fn prefixes(&self) -> Vec<String> {
+    pub(crate) fn prefixes(&self) -> Vec<String> {
         self.routes.keys().map(ToString::to_string).collect()
     }
 }
 
 /// Two sessions, a wire between them, and a clock.
-pub struct Pair {
+pub(crate) struct Pair {
     pub now: Instant,
     pub start: Instant,
     pub ends: [End; 2],
@@ -294,7 +294,7 @@ pub struct Pair {
     wire: Vec<(Instant, usize, Packet)>,
 }
 
-pub struct End {
+pub(crate) struct End {
     pub session: Session,
     /// All that happened, with the time since the start.
     pub log: Vec<(Duration, SessionEvent)>,
@@ -312,7 +312,7 @@ enum Packet {
 }
 
 impl Pair {
-    pub fn new(a: SessionConfig, b: SessionConfig) -> Self {
+    pub(crate) fn new(a: SessionConfig, b: SessionConfig) -> Self {
         let end = |config, seed| End {
             session: Session::new(config, seed).unwrap(),
             log: Vec::new(),
@@ -325,28 +325,28 @@ impl Pair {
     }
 
     /// [`config`] and its counterpart.
-    pub fn ebgp() -> Self {
+    pub(crate) fn ebgp() -> Self {
         Self::new(config(), counterpart(config()))
     }
 
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         for end in &mut self.ends {
             end.session.handle(self.now, Event::ManualStart);
         }
         self.settle();
     }
 
-    pub fn stop(&mut self, end: usize, subcode: CeaseSubcode, text: &str) {
+    pub(crate) fn stop(&mut self, end: usize, subcode: CeaseSubcode, text: &str) {
         self.ends[end].session.handle(self.now, Event::ManualStop { subcode, text: text.to_owned() });
         self.settle();
     }
 
-    pub fn states(&self) -> [State; 2] {
+    pub(crate) fn states(&self) -> [State; 2] {
         [self.ends[0].session.state(), self.ends[1].session.state()]
     }
 
     /// The connection breaks, both ends notice.
-    pub fn reset_connection(&mut self) {
+    pub(crate) fn reset_connection(&mut self) {
         self.wire.clear();
         for end in &mut self.ends {
             end.connected = false;
@@ -356,7 +356,7 @@ impl Pair {
         self.settle();
     }
 
-    pub fn run(&mut self, duration: Duration) {
+    pub(crate) fn run(&mut self, duration: Duration) {
         let end = self.now + duration;
         self.settle();
         let mut steps = 0;
@@ -451,7 +451,7 @@ impl Pair {
 
 impl End {
     /// Reasons of all Down events.
-    pub fn downs(&self) -> Vec<String> {
+    pub(crate) fn downs(&self) -> Vec<String> {
         let reason = |(_, event): &(Duration, SessionEvent)| match event {
             SessionEvent::Down { reason, .. } => Some(reason.to_string()),
             _ => None,
@@ -459,13 +459,13 @@ impl End {
         self.log.iter().filter_map(reason).collect()
     }
 
-    pub fn times(&self, wanted: impl Fn(&SessionEvent) -> bool) -> Vec<Duration> {
+    pub(crate) fn times(&self, wanted: impl Fn(&SessionEvent) -> bool) -> Vec<Duration> {
         self.log.iter().filter(|(_, event)| wanted(event)).map(|(at, _)| *at).collect()
     }
 }
 
 /// The configuration of the other end.
-pub fn counterpart(config: SessionConfig) -> SessionConfig {
+pub(crate) fn counterpart(config: SessionConfig) -> SessionConfig {
     SessionConfig {
         local_asn: PEER_AS,
         peer_asn: PeerAs::Exactly(config.local_asn),

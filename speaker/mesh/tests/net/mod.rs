@@ -9,13 +9,13 @@ use fairlead_mesh::{Config, Counters, Identity, Mesh, MeshEvent};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-pub const KEY: &[u8] = b"the key of this mesh";
+pub(crate) const KEY: &[u8] = b"the key of this mesh";
 
-pub const fn ms(count: u64) -> Duration {
+pub(crate) const fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
 
-pub const fn secs(count: u64) -> Duration {
+pub(crate) const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
@@ -31,7 +31,7 @@ struct Node {
 /// A datagram under way: when it arrives, an order for equal times, where from, where to.
 type Flight = (Instant, u64, usize, usize, Vec<u8>);
 
-pub struct Net {
+pub(crate) struct Net {
     pub loss: f64,
     pub record: bool,
     nodes: Vec<Node>,
@@ -59,14 +59,14 @@ fn index(address: SocketAddr) -> usize {
 
 impl Net {
     /// Speakers that all start now and know each other from the API.
-    pub fn new(size: usize, seed: u64) -> Self {
+    pub(crate) fn new(size: usize, seed: u64) -> Self {
         let mut net = Self::stopped(size, seed);
         (0..size).for_each(|node| net.start(node, 0));
         net
     }
 
     /// Speakers that know each other from the API, none of them running.
-    pub fn stopped(size: usize, seed: u64) -> Self {
+    pub(crate) fn stopped(size: usize, seed: u64) -> Self {
         let now = Instant::now() + secs(86_400);
         let mut net = Self {
             loss: 0.0,
@@ -91,12 +91,12 @@ impl Net {
     }
 
     /// Starts the speaker, in a life that is `bump` after its last.
-    pub fn start(&mut self, node: usize, bump: i64) {
+    pub(crate) fn start(&mut self, node: usize, bump: i64) {
         self.nodes[node].bump = self.nodes[node].bump.checked_add_signed(bump).unwrap();
         self.start_with_key(node, KEY);
     }
 
-    pub fn start_with_key(&mut self, node: usize, key: &[u8]) {
+    pub(crate) fn start_with_key(&mut self, node: usize, key: &[u8]) {
         let identity = Identity { node: name(node), address: address(node), bump: self.nodes[node].bump };
         let mut mesh = Mesh::new(self.now, Config::default(), identity, key, self.rng.random());
         let peers: BTreeMap<_, _> = (0..self.nodes.len()).map(|peer| (name(peer), address(peer))).collect();
@@ -105,56 +105,56 @@ impl Net {
         self.drain(node);
     }
 
-    pub fn kill(&mut self, node: usize) {
+    pub(crate) fn kill(&mut self, node: usize) {
         self.nodes[node].mesh = None;
         self.nodes[node].due = None;
     }
 
-    pub fn leave(&mut self, node: usize) {
+    pub(crate) fn leave(&mut self, node: usize) {
         self.nodes[node].mesh.as_mut().unwrap().leave(self.now);
         self.drain(node);
     }
 
     /// The process stands still, as under load.
-    pub fn stall(&mut self, node: usize, time: Duration) {
+    pub(crate) fn stall(&mut self, node: usize, time: Duration) {
         self.nodes[node].stalled_until = self.now + time;
     }
 
     /// Only nodes of one group reach each other; without groups all do.
-    pub fn partition(&mut self, groups: &[&[usize]]) {
+    pub(crate) fn partition(&mut self, groups: &[&[usize]]) {
         self.partition = groups.iter().map(|group| group.to_vec()).collect();
     }
 
-    pub fn alive(&self, node: usize) -> Vec<&str> {
+    pub(crate) fn alive(&self, node: usize) -> Vec<&str> {
         self.mesh(node).alive().iter().map(String::as_str).collect()
     }
 
-    pub fn settled(&self, node: usize) -> bool {
+    pub(crate) fn settled(&self, node: usize) -> bool {
         self.mesh(node).settled(self.now)
     }
 
-    pub fn counters(&self, node: usize) -> Counters {
+    pub(crate) fn counters(&self, node: usize) -> Counters {
         self.mesh(node).counters()
     }
 
     /// Who was told what and when, since they were forgotten last.
-    pub fn events(&self) -> &[(Duration, usize, MeshEvent)] {
+    pub(crate) fn events(&self) -> &[(Duration, usize, MeshEvent)] {
         &self.events
     }
 
-    pub fn forget_events(&mut self) {
+    pub(crate) fn forget_events(&mut self) {
         self.events.clear();
         self.since = self.now;
     }
 
     /// Sends what was recorded once more.
-    pub fn replay(&mut self) {
+    pub(crate) fn replay(&mut self) {
         for (from, to, datagram) in std::mem::take(&mut self.recorded) {
             self.fly(from, to, datagram);
         }
     }
 
-    pub fn run_for(&mut self, time: Duration) {
+    pub(crate) fn run_for(&mut self, time: Duration) {
         let end = self.now + time;
         loop {
             let flight = self.flights.peek().map(|Reverse((at, ..))| (*at, None));

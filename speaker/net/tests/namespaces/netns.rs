@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Both ends call their interface `eth0`. Gone when dropped.
-pub struct Cable {
+pub(crate) struct Cable {
     /// Namespace of the node.
     pub node: String,
     /// Namespace of its neighbour.
@@ -14,7 +14,7 @@ pub struct Cable {
 }
 
 /// `None`, with the reason printed, where namespaces cannot be made.
-pub fn cable() -> Option<Cable> {
+pub(crate) fn cable() -> Option<Cable> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let unique = format!("fl-net-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
     let cable = Cable { node: format!("{unique}-a"), neighbour: format!("{unique}-b") };
@@ -45,14 +45,14 @@ impl Drop for Cable {
 }
 
 /// Runs iproute2; what it printed.
-pub fn ip(args: &[&str]) -> String {
+pub(crate) fn ip(args: &[&str]) -> String {
     let output = Command::new("ip").args(args).output().unwrap();
     assert!(output.status.success(), "ip {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// Runs a future on a thread of its own inside a namespace.
-pub fn inside<R: Send>(namespace: &str, task: impl AsyncFnOnce() -> R + Send) -> R {
+pub(crate) fn inside<R: Send>(namespace: &str, task: impl AsyncFnOnce() -> R + Send) -> R {
     let run = || {
         let file = File::open(format!("/run/netns/{namespace}")).unwrap();
         // SAFETY: a plain system call on an open descriptor; it changes this thread only, which ends with the task.

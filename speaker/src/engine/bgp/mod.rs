@@ -18,8 +18,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-pub use passwords::Passwords;
-pub use router_id::router_id;
+pub(crate) use passwords::Passwords;
+pub(crate) use router_id::router_id;
 
 use crate::links;
 use crate::metrics::Metrics;
@@ -43,7 +43,7 @@ enum Command {
 
 /// What all peers share.
 #[derive(Clone)]
-pub struct Shared {
+pub(crate) struct Shared {
     /// Name of this node.
     pub node: Arc<str>,
     /// The node's interfaces.
@@ -59,7 +59,7 @@ pub struct Shared {
 }
 
 /// All sessions of this node.
-pub struct Engine {
+pub(crate) struct Engine {
     shared: Shared,
     peers: BTreeMap<Arc<str>, Handle>,
     /// Closed sessions that are still saying goodbye.
@@ -74,13 +74,13 @@ struct Handle {
 
 impl Engine {
     /// No sessions yet.
-    pub fn new(shared: Shared) -> Self {
+    pub(crate) fn new(shared: Shared) -> Self {
         Self { shared, peers: BTreeMap::new(), closing: Vec::new(), opened: Vec::new() }
     }
 
     /// Opens a session, after closing the one of the same name. It starts with [`Engine::start`], so that its first
     /// routes are there when it comes up.
-    pub fn open(&mut self, peer: Peer) {
+    pub(crate) fn open(&mut self, peer: Peer) {
         let name: Arc<str> = peer.name.as_str().into();
         let before = self.peers.remove(&name).map(|handle| {
             handle.stop(CeaseSubcode::OtherConfigurationChange, "the BGPPeer was changed");
@@ -94,7 +94,7 @@ impl Engine {
     }
 
     /// Closes a session: routes are withdrawn, then the peer is told.
-    pub fn close(&mut self, name: &str) {
+    pub(crate) fn close(&mut self, name: &str) {
         if let Some(handle) = self.peers.remove(name) {
             tracing::info!(peer = %name, "closing session");
             handle.stop(CeaseSubcode::PeerDeconfigured, "the BGPPeer does not select this node any more");
@@ -104,24 +104,24 @@ impl Engine {
     }
 
     /// Announces a route.
-    pub fn announce(&self, peer: &str, prefix: IpNet, attributes: Arc<Attributes>) {
+    pub(crate) fn announce(&self, peer: &str, prefix: IpNet, attributes: Arc<Attributes>) {
         self.tell(peer, Command::Announce(prefix, attributes));
     }
 
     /// Withdraws a route.
-    pub fn withdraw(&self, peer: &str, prefix: IpNet) {
+    pub(crate) fn withdraw(&self, peer: &str, prefix: IpNet) {
         self.tell(peer, Command::Withdraw(prefix));
     }
 
     /// Starts what was opened.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         for name in std::mem::take(&mut self.opened) {
             self.tell(&name, Command::Start);
         }
     }
 
     /// Withdraws everything everywhere and ends the sessions, within `limit`.
-    pub async fn shut_down(&mut self, text: &str, limit: Duration) {
+    pub(crate) async fn shut_down(&mut self, text: &str, limit: Duration) {
         let mut ending = std::mem::take(&mut self.closing);
         for (_, handle) in std::mem::take(&mut self.peers) {
             handle.stop(CeaseSubcode::AdministrativeShutdown, text);

@@ -17,7 +17,7 @@ const PASSWORD: &str = "password";
 
 /// Reads keys when sessions connect, so that a changed one is taken with the next attempt. While the API server is
 /// away, the last one known serves.
-pub struct Passwords {
+pub(crate) struct Passwords {
     client: Client,
     namespace: String,
     known: Mutex<BTreeMap<SecretRef, Vec<u8>>>,
@@ -25,7 +25,7 @@ pub struct Passwords {
 
 impl Passwords {
     /// Secrets without a namespace are in `namespace`.
-    pub fn new(client: Client, namespace: &str) -> Self {
+    pub(crate) fn new(client: Client, namespace: &str) -> Self {
         Self { client, namespace: namespace.to_owned(), known: Mutex::default() }
     }
 

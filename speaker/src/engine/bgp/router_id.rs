@@ -6,7 +6,12 @@ use fairlead_net::links::Links;
 
 /// As configured, else the Node object's IPv4 InternalIP, else an IPv4 address of an interface, else a number
 /// computed from the node's name: identifiers need only differ within the AS and not be zero (RFC 6286).
-pub fn router_id(configured: Option<Ipv4Addr>, node: &[IpAddr], links: &Links, name: &str) -> Ipv4Addr {
+pub(crate) fn router_id(
+    configured: Option<Ipv4Addr>,
+    node: &[IpAddr],
+    links: &Links,
+    name: &str,
+) -> Ipv4Addr {
     let of_node = node.iter().find_map(|address| match address {
         IpAddr::V4(v4) => Some(*v4),
         IpAddr::V6(_) => None,

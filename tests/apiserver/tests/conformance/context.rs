@@ -15,15 +15,15 @@ use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 /// Nothing an API server does may take longer.
-pub const SOON: Duration = Duration::from_secs(15);
+pub(crate) const SOON: Duration = Duration::from_secs(15);
 
-pub struct Context {
+pub(crate) struct Context {
     pub client: Client,
     pub namespace: String,
 }
 
 impl Context {
-    pub async fn new(cluster: &Cluster, behaviour: &str) -> Context {
+    pub(crate) async fn new(cluster: &Cluster, behaviour: &str) -> Context {
         let client = cluster.client().await.unwrap();
         let short: String = behaviour.replace('_', "-").chars().take(50).collect();
         let namespace = format!("t-{}", short.trim_end_matches('-'));
@@ -34,41 +34,41 @@ impl Context {
     }
 
     /// Objects of a namespaced kind, in this namespace.
-    pub fn api<K>(&self) -> Api<K>
+    pub(crate) fn api<K>(&self) -> Api<K>
     where
         K: kube::Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
     {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    pub fn services(&self) -> Api<Service> {
+    pub(crate) fn services(&self) -> Api<Service> {
         self.api()
     }
 
     /// A name for cluster-scoped things that no other behaviour uses.
-    pub fn unique(&self, name: &str) -> String {
+    pub(crate) fn unique(&self, name: &str) -> String {
         format!("{name}-{}", self.namespace)
     }
 
-    pub async fn create_service(&self, name: &str, spec: Value) -> Service {
+    pub(crate) async fn create_service(&self, name: &str, spec: Value) -> Service {
         self.try_create_service(name, spec).await.unwrap()
     }
 
-    pub async fn try_create_service(&self, name: &str, spec: Value) -> Result<Service, kube::Error> {
+    pub(crate) async fn try_create_service(&self, name: &str, spec: Value) -> Result<Service, kube::Error> {
         let service = serde_json::from_value(json!({ "metadata": { "name": name }, "spec": spec })).unwrap();
         self.services().create(&PostParams::default(), &service).await
     }
 
-    pub async fn merge_service(&self, name: &str, patch: Value) -> Result<Service, kube::Error> {
+    pub(crate) async fn merge_service(&self, name: &str, patch: Value) -> Result<Service, kube::Error> {
         self.services().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await
     }
 
-    pub async fn merge_status(&self, name: &str, patch: Value) -> Result<Service, kube::Error> {
+    pub(crate) async fn merge_status(&self, name: &str, patch: Value) -> Result<Service, kube::Error> {
         self.services().patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await
     }
 
     /// A request kube's types do not make.
-    pub async fn request(
+    pub(crate) async fn request(
         &self,
         method: &str,
         path: &str,
@@ -83,12 +83,12 @@ impl Context {
         self.client.request(request.body(body).unwrap()).await
     }
 
-    pub async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         self.request("GET", path, &[], Value::Null).await.unwrap()
     }
 
     /// Installs a definition and waits until its objects can be listed.
-    pub async fn define(&self, crd: Value) -> Api<DynamicObject> {
+    pub(crate) async fn define(&self, crd: Value) -> Api<DynamicObject> {
         let name = crd["metadata"]["name"].as_str().unwrap().to_owned();
         let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
         self.request("POST", path, &[("content-type", "application/json")], crd.clone()).await.unwrap();
@@ -112,7 +112,7 @@ impl Context {
     }
 
     /// A cluster-scoped definition of kind `Thing` in a group of this behaviour's own.
-    pub fn thing(&self, spec_schema: Value, more: Value) -> Value {
+    pub(crate) fn thing(&self, spec_schema: Value, more: Value) -> Value {
         let group = format!("{}.example.dev", self.namespace);
         let mut version = json!({
             "name": "v1beta1", "served": true, "storage": true,
@@ -146,7 +146,7 @@ impl Context {
 }
 
 /// An object of a kind without types of its own.
-pub fn dynamic(api: &Api<DynamicObject>, name: &str, rest: Value) -> DynamicObject {
+pub(crate) fn dynamic(api: &Api<DynamicObject>, name: &str, rest: Value) -> DynamicObject {
     let url = api.resource_url();
     let group_version = url.trim_start_matches("/apis/").rsplit_once('/').unwrap().0;
     let mut object = json!({ "apiVersion": group_version, "kind": "Thing", "metadata": { "name": name } });
@@ -157,7 +157,7 @@ pub fn dynamic(api: &Api<DynamicObject>, name: &str, rest: Value) -> DynamicObje
 }
 
 /// The refusal of a request that must be refused.
-pub fn refused<T: std::fmt::Debug>(result: Result<T, kube::Error>) -> Status {
+pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, kube::Error>) -> Status {
     match result {
         Err(kube::Error::Api(status)) => *status,
         other => panic!("must be refused by the API, but: {other:?}"),
@@ -165,13 +165,13 @@ pub fn refused<T: std::fmt::Debug>(result: Result<T, kube::Error>) -> Status {
 }
 
 /// Code and reason of a refusal.
-pub fn why<T: std::fmt::Debug>(result: Result<T, kube::Error>) -> (u16, String) {
+pub(crate) fn why<T: std::fmt::Debug>(result: Result<T, kube::Error>) -> (u16, String) {
     let status = refused(result);
     (status.code, status.reason)
 }
 
 /// Waits until something holds.
-pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let deadline = tokio::time::Instant::now() + SOON;
     while !holds().await {
         assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
@@ -180,7 +180,7 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl Fn
 }
 
 /// A watch, its events boiled down to `ADDED name`.
-pub struct Watched<K> {
+pub(crate) struct Watched<K> {
     stream: std::pin::Pin<Box<dyn Stream<Item = Result<WatchEvent<K>, kube::Error>> + Send>>,
 }
 
@@ -188,17 +188,17 @@ impl<K> Watched<K>
 where
     K: kube::Resource + Clone + std::fmt::Debug + serde::de::DeserializeOwned + Send + 'static,
 {
-    pub async fn start(api: &Api<K>, params: &WatchParams, version: &str) -> Watched<K> {
+    pub(crate) async fn start(api: &Api<K>, params: &WatchParams, version: &str) -> Watched<K> {
         Watched { stream: Box::pin(api.watch(params, version).await.unwrap()) }
     }
 
-    pub async fn next(&mut self) -> WatchEvent<K> {
+    pub(crate) async fn next(&mut self) -> WatchEvent<K> {
         let event = tokio::time::timeout(SOON, self.stream.next()).await.expect("no event in time");
         event.expect("the watch ended").unwrap()
     }
 
     /// The next event that is no bookmark.
-    pub async fn word(&mut self) -> String {
+    pub(crate) async fn word(&mut self) -> String {
         loop {
             match self.next().await {
                 WatchEvent::Added(object) => return format!("ADDED {}", object.name_any()),
@@ -210,7 +210,7 @@ where
         }
     }
 
-    pub async fn ended(&mut self) -> bool {
+    pub(crate) async fn ended(&mut self) -> bool {
         loop {
             match tokio::time::timeout(SOON, self.stream.next()).await {
                 Ok(None) => return true,

@@ -20,7 +20,7 @@ async fn finalizers(context: &Context, names: Value) -> Result<ConfigMap, kube::
     context.api::<ConfigMap>().patch("x", &PatchParams::default(), &patch).await
 }
 
-pub async fn a_finalizer_holds_a_deletion_until_it_is_removed(context: Context) {
+pub(crate) async fn a_finalizer_holds_a_deletion_until_it_is_removed(context: Context) {
     let api = context.api::<ConfigMap>();
     let created = create(&context, "x", json!({ "finalizers": ["example.dev/hold"] })).await;
     let version = created.resource_version().unwrap();
@@ -41,7 +41,7 @@ pub async fn a_finalizer_holds_a_deletion_until_it_is_removed(context: Context) 
     assert_eq!(last, "DELETED x");
 }
 
-pub async fn no_finalizer_is_added_to_what_is_going(context: Context) {
+pub(crate) async fn no_finalizer_is_added_to_what_is_going(context: Context) {
     create(&context, "x", json!({ "finalizers": ["example.dev/hold"] })).await;
     context.api::<ConfigMap>().delete("x", &DeleteParams::default()).await.unwrap();
     let refusal = why(finalizers(&context, json!(["example.dev/hold", "example.dev/more"])).await);
@@ -49,7 +49,7 @@ pub async fn no_finalizer_is_added_to_what_is_going(context: Context) {
     finalizers(&context, json!([])).await.unwrap();
 }
 
-pub async fn collections_are_deleted_by_selector(context: Context) {
+pub(crate) async fn collections_are_deleted_by_selector(context: Context) {
     for (name, app) in [("a", "web"), ("b", "db"), ("c", "web")] {
         create(&context, name, json!({ "labels": { "app": app } })).await;
     }

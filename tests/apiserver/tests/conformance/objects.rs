@@ -17,7 +17,7 @@ fn config(name: &str) -> ConfigMap {
     read(json!({ "metadata": { "name": name }, "data": { "a": "1" } }))
 }
 
-pub async fn errors_are_statuses_that_say_why(context: Context) {
+pub(crate) async fn errors_are_statuses_that_say_why(context: Context) {
     let status = refused(context.services().get("missing").await);
     assert_eq!((status.code, status.reason.as_str()), (404, "NotFound"));
     assert_eq!(status.message, "services \"missing\" not found");
@@ -30,7 +30,7 @@ pub async fn errors_are_statuses_that_say_why(context: Context) {
     assert_eq!(status.code, 404);
 }
 
-pub async fn creating_twice_is_already_exists(context: Context) {
+pub(crate) async fn creating_twice_is_already_exists(context: Context) {
     let api = context.api::<ConfigMap>();
     api.create(&PostParams::default(), &config("x")).await.unwrap();
     let status = refused(api.create(&PostParams::default(), &config("x")).await);
@@ -38,7 +38,7 @@ pub async fn creating_twice_is_already_exists(context: Context) {
     assert_eq!(status.message, "configmaps \"x\" already exists");
 }
 
-pub async fn an_update_of_an_old_version_conflicts(context: Context) {
+pub(crate) async fn an_update_of_an_old_version_conflicts(context: Context) {
     let api = context.api::<ConfigMap>();
     let mut one = api.create(&PostParams::default(), &config("x")).await.unwrap();
     let mut two = one.clone();
@@ -51,7 +51,7 @@ pub async fn an_update_of_an_old_version_conflicts(context: Context) {
     assert!(status.message.contains("the object has been modified"), "{}", status.message);
 }
 
-pub async fn names_can_be_generated(context: Context) {
+pub(crate) async fn names_can_be_generated(context: Context) {
     let api = context.api::<ConfigMap>();
     let object: ConfigMap = read(json!({ "metadata": { "generateName": "x-" } }));
     let one = api.create(&PostParams::default(), &object).await.unwrap();
@@ -60,7 +60,7 @@ pub async fn names_can_be_generated(context: Context) {
     assert_ne!(one.name_any(), two.name_any());
 }
 
-pub async fn a_dry_run_changes_nothing(context: Context) {
+pub(crate) async fn a_dry_run_changes_nothing(context: Context) {
     let api = context.api::<ConfigMap>();
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     let seen = api.create(&dry, &config("x")).await.unwrap();
@@ -68,7 +68,7 @@ pub async fn a_dry_run_changes_nothing(context: Context) {
     assert!(api.get_opt("x").await.unwrap().is_none());
 }
 
-pub async fn a_lease_is_replaced_by_one_of_two(context: Context) {
+pub(crate) async fn a_lease_is_replaced_by_one_of_two(context: Context) {
     let api = context.api::<Lease>();
     let lease = json!({
         "metadata": { "name": "leader" },
@@ -89,7 +89,7 @@ pub async fn a_lease_is_replaced_by_one_of_two(context: Context) {
     assert_eq!(why(api.replace("leader", &PostParams::default(), &two).await).0, 422);
 }
 
-pub async fn secrets_hold_what_strings_were_given(context: Context) {
+pub(crate) async fn secrets_hold_what_strings_were_given(context: Context) {
     let api = context.api::<Secret>();
     let secret = json!({ "metadata": { "name": "s" }, "stringData": { "password": "geheim" } });
     let created = api.create(&PostParams::default(), &read(secret)).await.unwrap();
@@ -100,7 +100,7 @@ pub async fn secrets_hold_what_strings_were_given(context: Context) {
     assert_eq!(why(api.patch("s", &PatchParams::default(), &patch).await).0, 422);
 }
 
-pub async fn preconditions_hold_or_conflict(context: Context) {
+pub(crate) async fn preconditions_hold_or_conflict(context: Context) {
     let api = context.api::<ConfigMap>();
     let created = api.create(&PostParams::default(), &config("x")).await.unwrap();
     let wrong =
@@ -113,7 +113,7 @@ pub async fn preconditions_hold_or_conflict(context: Context) {
     assert!(api.get_opt("x").await.unwrap().is_none());
 }
 
-pub async fn nodes_have_labels_and_status(context: Context) {
+pub(crate) async fn nodes_have_labels_and_status(context: Context) {
     let api: Api<Node> = Api::all(context.client.clone());
     let name = context.unique("node");
     api.create(&PostParams::default(), &read(json!({ "metadata": { "name": name } }))).await.unwrap();
@@ -131,7 +131,7 @@ pub async fn nodes_have_labels_and_status(context: Context) {
     api.delete(&name, &DeleteParams::default()).await.unwrap();
 }
 
-pub async fn endpoint_slices_are_checked(context: Context) {
+pub(crate) async fn endpoint_slices_are_checked(context: Context) {
     let api = context.api::<EndpointSlice>();
     let slice = |family: &str, address: &str| -> EndpointSlice {
         read(json!({
@@ -148,7 +148,7 @@ pub async fn endpoint_slices_are_checked(context: Context) {
     assert_eq!(created.metadata.generation, Some(1));
 }
 
-pub async fn a_namespace_must_be_there(context: Context) {
+pub(crate) async fn a_namespace_must_be_there(context: Context) {
     let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), "nowhere-at-all");
     let status = refused(api.create(&PostParams::default(), &config("x")).await);
     assert_eq!((status.code, status.reason.as_str()), (404, "NotFound"));

@@ -14,7 +14,7 @@ async fn create(context: &Context) {
     context.api::<ConfigMap>().create(&PostParams::default(), &object).await.unwrap();
 }
 
-pub async fn a_merge_patch_removes_with_null(context: Context) {
+pub(crate) async fn a_merge_patch_removes_with_null(context: Context) {
     create(&context).await;
     let patch =
         Patch::Merge(json!({ "metadata": { "labels": { "a": null } }, "data": { "k": null, "n": "1" } }));
@@ -29,7 +29,7 @@ async fn json_patch(context: &Context, patch: Value) -> Result<Value, kube::Erro
     context.request("PATCH", &path, &[("content-type", "application/json-patch+json")], patch).await
 }
 
-pub async fn a_json_patch_tests_before_it_writes(context: Context) {
+pub(crate) async fn a_json_patch_tests_before_it_writes(context: Context) {
     create(&context).await;
     let good = json!([
         { "op": "test", "path": "/data/k", "value": "v" },
@@ -43,7 +43,7 @@ pub async fn a_json_patch_tests_before_it_writes(context: Context) {
     assert_eq!(json!(read.data), json!({ "k": "2" }));
 }
 
-pub async fn a_strategic_merge_patch_merges_ports_by_number(context: Context) {
+pub(crate) async fn a_strategic_merge_patch_merges_ports_by_number(context: Context) {
     let ports = json!([{ "name": "a", "port": 80 }, { "name": "b", "port": 443 }]);
     let created = context.create_service("web", json!({ "type": "NodePort", "ports": ports })).await;
     let patch = Patch::Strategic(json!({ "spec": { "ports": [{ "port": 443, "targetPort": 8443 }] } }));
@@ -59,7 +59,7 @@ pub async fn a_strategic_merge_patch_merges_ports_by_number(context: Context) {
     assert_eq!(find(&patched, 80), find(&created, 80));
 }
 
-pub async fn a_strategic_merge_patch_of_a_custom_resource_is_refused(context: Context) {
+pub(crate) async fn a_strategic_merge_patch_of_a_custom_resource_is_refused(context: Context) {
     let api = context.define(context.thing(json!({ "type": "object" }), json!({}))).await;
     api.create(&PostParams::default(), &dynamic(&api, "x", json!({}))).await.unwrap();
     let patch = Patch::Strategic(json!({ "metadata": { "labels": { "a": "b" } } }));

@@ -32,7 +32,7 @@ fn params() -> WatchParams {
     WatchParams::default().fields("metadata.name!=kube-root-ca.crt")
 }
 
-pub async fn a_watch_tells_what_happens_in_order(context: Context) {
+pub(crate) async fn a_watch_tells_what_happens_in_order(context: Context) {
     let from = version(&context).await;
     create(&context, "a", json!({})).await;
     label(&context, "a", json!({ "x": "y" })).await;
@@ -44,7 +44,7 @@ pub async fn a_watch_tells_what_happens_in_order(context: Context) {
     }
 }
 
-pub async fn a_watch_without_a_version_begins_with_what_is_there(context: Context) {
+pub(crate) async fn a_watch_without_a_version_begins_with_what_is_there(context: Context) {
     create(&context, "a", json!({})).await;
     create(&context, "b", json!({})).await;
     let mut watch = Watched::start(&context.api::<ConfigMap>(), &params(), "0").await;
@@ -55,7 +55,7 @@ pub async fn a_watch_without_a_version_begins_with_what_is_there(context: Contex
     assert_eq!(watch.word().await, "ADDED c");
 }
 
-pub async fn a_field_selector_sees_services_come_and_go(context: Context) {
+pub(crate) async fn a_field_selector_sees_services_come_and_go(context: Context) {
     let plain = json!({ "ports": [{ "port": 80 }] });
     context.create_service("before", plain.clone()).await;
     let selected = WatchParams::default().fields("spec.type=LoadBalancer");
@@ -79,7 +79,7 @@ pub async fn a_field_selector_sees_services_come_and_go(context: Context) {
     assert_eq!(watch.word().await, "ADDED next");
 }
 
-pub async fn a_label_selector_sees_objects_come_and_go(context: Context) {
+pub(crate) async fn a_label_selector_sees_objects_come_and_go(context: Context) {
     let from = version(&context).await;
     let selected = WatchParams::default().labels("app in (web,db)");
     let mut watch = Watched::start(&context.api::<ConfigMap>(), &selected, &from).await;
@@ -92,7 +92,7 @@ pub async fn a_label_selector_sees_objects_come_and_go(context: Context) {
     }
 }
 
-pub async fn a_watch_of_one_name_sees_only_it(context: Context) {
+pub(crate) async fn a_watch_of_one_name_sees_only_it(context: Context) {
     let from = version(&context).await;
     let selected = WatchParams::default().fields("metadata.name=b");
     let mut watch = Watched::start(&context.api::<ConfigMap>(), &selected, &from).await;
@@ -105,7 +105,7 @@ pub async fn a_watch_of_one_name_sees_only_it(context: Context) {
     assert_eq!(watch.word().await, "DELETED b");
 }
 
-pub async fn bookmarks_end_the_initial_events(context: Context) {
+pub(crate) async fn bookmarks_end_the_initial_events(context: Context) {
     create(&context, "a", json!({})).await;
     let streaming = params().initial_events();
     let mut watch = Watched::start(&context.api::<ConfigMap>(), &streaming, "").await;
@@ -119,7 +119,7 @@ pub async fn bookmarks_end_the_initial_events(context: Context) {
     }
 }
 
-pub async fn a_version_too_old_is_410_in_the_stream(context: Context) {
+pub(crate) async fn a_version_too_old_is_410_in_the_stream(context: Context) {
     let schema = json!({ "type": "object" });
     let api: Api<DynamicObject> = context.define(context.thing(schema, json!({}))).await;
     // Older than the kind itself: no server has that history.
@@ -141,13 +141,13 @@ pub async fn a_version_too_old_is_410_in_the_stream(context: Context) {
     assert_eq!(watch.word().await, "ADDED x");
 }
 
-pub async fn a_watch_ends_at_its_timeout(context: Context) {
+pub(crate) async fn a_watch_ends_at_its_timeout(context: Context) {
     let from = version(&context).await;
     let mut watch = Watched::start(&context.api::<ConfigMap>(), &params().timeout(1), &from).await;
     assert!(watch.ended().await);
 }
 
-pub async fn a_cluster_wide_watch_sees_all_namespaces(context: Context) {
+pub(crate) async fn a_cluster_wide_watch_sees_all_namespaces(context: Context) {
     let all: Api<Service> = Api::all(context.client.clone());
     let name = context.unique("s").chars().take(60).collect::<String>();
     let selected = WatchParams::default().fields(&format!("metadata.name={name}"));

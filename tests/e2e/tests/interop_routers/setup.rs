@@ -22,9 +22,9 @@ use fairlead_lab::{Lab, Process, wait_for};
 use serde_json::{Value, json};
 
 /// BGPPeer objects but [`RESTARTING`].
-pub const PEERS: [&str; 7] = ["frr-v4", "frr-v6", "bird", "gobgp-v4", "gobgp-v6", "exabgp", "old"];
+pub(crate) const PEERS: [&str; 7] = ["frr-v4", "frr-v6", "bird", "gobgp-v4", "gobgp-v6", "exabgp", "old"];
 /// The peer that offers graceful restart.
-pub const RESTARTING: &str = "ibgp";
+pub(crate) const RESTARTING: &str = "ibgp";
 
 const CONFIG: &str = "
 apiVersion: v1
@@ -163,7 +163,7 @@ router-id = '192.0.2.6'
 ";
 
 /// The lab and its routers.
-pub struct Setup {
+pub(crate) struct Setup {
     pub bird: Bird,
     pub ibgp: Bird,
     pub old: Bird,
@@ -176,10 +176,10 @@ pub struct Setup {
 static SETUP: Mutex<Option<Setup>> = Mutex::new(None);
 
 /// A test's turn with the lab.
-pub struct Turn(MutexGuard<'static, Option<Setup>>);
+pub(crate) struct Turn(MutexGuard<'static, Option<Setup>>);
 
 /// Waits for the lab, with every process running and every session established.
-pub fn turn() -> Turn {
+pub(crate) fn turn() -> Turn {
     let mut setup = SETUP.lock().unwrap_or_else(PoisonError::into_inner);
     if setup.is_none() {
         *setup = Some(Setup::start().unwrap_or_else(|error| panic!("{error:#}")));
@@ -252,7 +252,7 @@ impl Setup {
     }
 
     /// The processes of the routers that are not FRR.
-    pub fn routers(&self) -> BTreeMap<&str, &Process> {
+    pub(crate) fn routers(&self) -> BTreeMap<&str, &Process> {
         [
             self.bird.process(),
             self.ibgp.process(),
@@ -265,7 +265,7 @@ impl Setup {
     }
 
     /// What the Speaker object of `node` says about its session with `peer`.
-    pub fn session(&self, node: &str, peer: &str) -> Result<Value> {
+    pub(crate) fn session(&self, node: &str, peer: &str) -> Result<Value> {
         let speaker = self.lab.api()?.get("fairlead.dev/v1beta1", "Speaker", None, node)?;
         let sessions = speaker.pointer("/status/sessions").and_then(Value::as_array);
         let session = sessions.into_iter().flatten().find(|session| session["peer"] == peer);
@@ -273,7 +273,7 @@ impl Setup {
     }
 
     /// Waits until all nodes say that their sessions with these peers are established.
-    pub fn expect_sessions(&self, peers: &[&str]) -> Result<()> {
+    pub(crate) fn expect_sessions(&self, peers: &[&str]) -> Result<()> {
         for node in self.lab.nodes() {
             for peer in peers {
                 wait_for(format!("{}'s session with {peer}", node.name()), Duration::from_secs(45), || {
@@ -287,7 +287,7 @@ impl Setup {
     }
 
     /// Waits until every node's last error with `peer` has all of `words`, and the session is not established.
-    pub fn expect_error(&self, peer: &str, words: &[&str]) -> Result<()> {
+    pub(crate) fn expect_error(&self, peer: &str, words: &[&str]) -> Result<()> {
         for node in self.lab.nodes() {
             wait_for(format!("{} to say {words:?} of {peer}", node.name()), SOON, || {
                 let session = self.session(node.name(), peer)?;
@@ -301,7 +301,7 @@ impl Setup {
     }
 
     /// Changes the spec of a BGPPeer.
-    pub fn change_peer(&self, name: &str, spec: Value) -> Result<()> {
+    pub(crate) fn change_peer(&self, name: &str, spec: Value) -> Result<()> {
         let object =
             json!({ "apiVersion": "fairlead.dev/v1beta1", "kind": "BGPPeer", "metadata": { "name": name } });
         self.lab.api()?.merge(object, json!({ "spec": spec }))
@@ -309,7 +309,7 @@ impl Setup {
 }
 
 /// The Services that are always there.
-pub fn services() -> [LbService; 4] {
+pub(crate) fn services() -> [LbService; 4] {
     [
         service("everywhere", "single", "198.51.100.10,2001:db8:100::10"),
         service("on-n1", "single", "198.51.100.20,2001:db8:100::20").policy(Policy::Local).on("n1"),
@@ -320,7 +320,7 @@ pub fn services() -> [LbService; 4] {
 }
 
 /// A Service with these addresses.
-pub fn service(name: &str, pool: &str, addresses: &str) -> LbService {
+pub(crate) fn service(name: &str, pool: &str, addresses: &str) -> LbService {
     LbService::new(name, pool).annotation("fairlead.dev/load-balancer-ips", addresses)
 }
 

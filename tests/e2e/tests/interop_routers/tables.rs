@@ -35,7 +35,7 @@ fn tables(single: &str, whole: Option<&str>) -> BTreeSet<String> {
 }
 
 /// Waits until `router` has exactly the paths `expected`.
-pub fn expect(router: &str, paths: impl Fn() -> Result<BTreeSet<Path>>, expected: &BTreeSet<String>) {
+pub(crate) fn expect(router: &str, paths: impl Fn() -> Result<BTreeSet<Path>>, expected: &BTreeSet<String>) {
     wait_for(format!("exactly {} paths in {router}", expected.len()), SOON, || {
         let seen: BTreeSet<String> = paths()?.iter().map(Path::to_string).collect();
         let missing: Vec<_> = expected.difference(&seen).collect();
@@ -47,7 +47,7 @@ pub fn expect(router: &str, paths: impl Fn() -> Result<BTreeSet<Path>>, expected
 }
 
 /// The standing tables of all routers that know only some of the `nodes` (by the end of their addresses).
-pub fn expect_all(setup: &Setup, nodes: &[&str]) {
+pub(crate) fn expect_all(setup: &Setup, nodes: &[&str]) {
     let of = |single: &str, whole: Option<&str>| {
         nodes.iter().flat_map(|node| table(node, single, whole)).collect::<BTreeSet<_>>()
     };
@@ -211,6 +211,6 @@ fn what_a_router_announces_changes_nothing_on_the_node() {
 }
 
 /// Where the addresses come from.
-pub fn address(text: &str) -> IpAddr {
+pub(crate) fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Access {
+pub(crate) struct Access {
     pub verbs: Vec<&'static str>,
     pub group: String,
     /// With its subresource: `services/status`.
@@ -32,14 +32,14 @@ struct Grant {
 
 /// Everything an account may do.
 #[derive(Clone, Debug)]
-pub struct Rules {
+pub(crate) struct Rules {
     grants: BTreeSet<Grant>,
 }
 
 impl Access {
     /// Of a method, a path with its query, and the type of the body; `None` for discovery and the like, which
     /// Kubernetes grants to everybody who is authenticated.
-    pub fn of(method: &str, target: &str, content_type: &str) -> Option<Self> {
+    pub(crate) fn of(method: &str, target: &str, content_type: &str) -> Option<Self> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let mut parts = path.trim_matches('/').split('/');
         let group = match parts.next()? {
@@ -91,7 +91,7 @@ impl fmt::Display for Access {
 
 impl Rules {
     /// What the manifests of `folder` grant to a service account by the roles of its name.
-    pub fn of(folder: &Path, account: &str) -> Result<Self> {
+    pub(crate) fn of(folder: &Path, account: &str) -> Result<Self> {
         let mut grants = BTreeSet::new();
         for (path, text) in api::yaml_files(folder)? {
             for object in api::documents(&text).with_context(|| path.display().to_string())? {
@@ -118,12 +118,12 @@ impl Rules {
     }
 
     /// Whether they grant it.
-    pub fn grant(&self, access: &Access) -> bool {
+    pub(crate) fn grant(&self, access: &Access) -> bool {
         access.verbs.iter().all(|verb| self.grants.iter().any(|grant| grant.covers(access, verb)))
     }
 
     /// What no access of `seen` needed, as `verb group/resource`.
-    pub fn unused<'a>(&self, seen: impl IntoIterator<Item = &'a Access> + Clone) -> Vec<String> {
+    pub(crate) fn unused<'a>(&self, seen: impl IntoIterator<Item = &'a Access> + Clone) -> Vec<String> {
         let used = |grant: &Grant| {
             seen.clone().into_iter().any(|access| access.verbs.iter().any(|verb| grant.covers(access, verb)))
         };

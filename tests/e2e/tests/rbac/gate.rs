@@ -11,7 +11,7 @@ use fairlead_lab::netns::Netns;
 use crate::access::{Access, Rules};
 
 /// A gate. It stands until the process ends.
-pub struct Gate {
+pub(crate) struct Gate {
     rules: Rules,
     journal: Arc<Mutex<Journal>>,
 }
@@ -31,7 +31,7 @@ struct Request {
 
 impl Gate {
     /// Opens a gate at `here` to the server at `server`, both inside `netns`.
-    pub fn open(netns: &Netns, here: SocketAddr, server: SocketAddr, rules: Rules) -> Result<Self> {
+    pub(crate) fn open(netns: &Netns, here: SocketAddr, server: SocketAddr, rules: Rules) -> Result<Self> {
         let listener = netns.run(|| TcpListener::bind(here))??;
         let journal = Arc::new(Mutex::new(Journal::default()));
         let gate = Self { rules: rules.clone(), journal: journal.clone() };
@@ -53,12 +53,12 @@ impl Gate {
     }
 
     /// What was asked for and not granted.
-    pub fn refused(&self) -> Vec<String> {
+    pub(crate) fn refused(&self) -> Vec<String> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner).refused.clone()
     }
 
     /// What is granted and was not asked for.
-    pub fn unused(&self) -> Vec<String> {
+    pub(crate) fn unused(&self) -> Vec<String> {
         self.rules.unused(&self.journal.lock().unwrap_or_else(PoisonError::into_inner).seen)
     }
 }

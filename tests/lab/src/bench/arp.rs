@@ -15,17 +15,17 @@ use crate::sys;
 use crate::topology::LAN_INTERFACE;
 
 /// Time between two requests: what an answer may be late by.
-pub const INTERVAL: Duration = Duration::from_millis(1);
+pub(super) const INTERVAL: Duration = Duration::from_millis(1);
 
 /// A socket on the LAN client's interface. Sees frames from its opening on.
 #[derive(Debug)]
-pub struct Asker {
+pub(super) struct Asker {
     socket: Socket,
 }
 
 /// What was heard of an address.
 #[derive(Clone, Copy, Debug)]
-pub struct Heard {
+pub(super) struct Heard {
     /// First reply to a request.
     pub answered: Instant,
     /// First announcement that nobody asked for, if it came before the reply.
@@ -37,7 +37,7 @@ impl Asker {
     ///
     /// # Errors
     /// When the kernel does not.
-    pub fn open(lab: &Lab) -> Result<Self> {
+    pub(super) fn open(lab: &Lab) -> Result<Self> {
         let socket = lab.network().client.run(|| sys::packet_socket(LAN_INTERFACE))??;
         Ok(Self { socket })
     }
@@ -46,7 +46,7 @@ impl Asker {
     ///
     /// # Errors
     /// When nobody does within `limit`.
-    pub fn ask(&self, address: Ipv4Addr, limit: Duration) -> Result<Heard> {
+    pub(super) fn ask(&self, address: Ipv4Addr, limit: Duration) -> Result<Heard> {
         let own = addresses::client();
         let request = request(addresses::lan_mac(own), own.v4, address);
         let done = AtomicBool::new(false);

@@ -18,7 +18,7 @@ use crate::router::Family;
 use crate::wait::{ensure, wait_for};
 
 /// How many Services wait, unless it is said.
-pub const SERVICES: usize = 5000;
+pub(super) const SERVICES: usize = 5000;
 /// How many requests the plain writer has on the way, in turn; the best counts.
 const PLAIN_IN_FLIGHT: [usize; 4] = [8, 16, 32, 64];
 
@@ -26,7 +26,7 @@ const PLAIN_IN_FLIGHT: [usize; 4] = [8, 16, 32, 64];
 ///
 /// # Errors
 /// When a Service gets no address, or an address no route.
-pub fn measure(options: &Options) -> Result<Section> {
+pub(super) fn measure(options: &Options) -> Result<Section> {
     on_stage(DataPlane::Stopped, |stage| {
         let count = options.services.unwrap_or(SERVICES);
         let mut section = Section::new(format!("A backlog of {count} Services"), ["time", "per second"]);

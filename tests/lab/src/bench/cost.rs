@@ -65,7 +65,7 @@ impl Kind {
 ///
 /// # Errors
 /// When an event has no effect.
-pub fn measure(options: &Options) -> Result<Section> {
+pub(super) fn measure(options: &Options) -> Result<Section> {
     on_stage(DataPlane::Stopped, |stage| {
         let (many, samples) = (options.many(), options.samples());
         let mut section = Section::new(

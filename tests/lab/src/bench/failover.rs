@@ -26,7 +26,7 @@ type Gaps = [Vec<Duration>; 2];
 ///
 /// # Errors
 /// When an address does not move.
-pub fn measure(options: &Options) -> Result<Section> {
+pub(super) fn measure(options: &Options) -> Result<Section> {
     on_stage(DataPlane::Runs, |stage| {
         let rounds = options.rounds;
         let mut section = Section::new(

@@ -40,7 +40,7 @@ struct Answered {
 ///
 /// # Errors
 /// When something does not happen at all.
-pub fn measure(options: &Options) -> Result<Section> {
+pub(super) fn measure(options: &Options) -> Result<Section> {
     on_stage(DataPlane::Stopped, |stage| {
         let samples = options.samples();
         let mut section = Section::new(

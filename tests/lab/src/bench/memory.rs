@@ -16,7 +16,7 @@ const MANY: usize = 10_000;
 ///
 /// # Errors
 /// When the lab does not get that far.
-pub fn measure(options: &Options) -> Result<Section> {
+pub(super) fn measure(options: &Options) -> Result<Section> {
     on_stage(DataPlane::Stopped, |stage| {
         let mut section = Section::new("Memory", ["resident", "peak"]);
         let many = options.services.unwrap_or(MANY);

@@ -22,7 +22,7 @@ const ACKNOWLEDGED: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// When the lab does not get that far.
-pub fn measure(options: &Options) -> Result<Section> {
+pub(super) fn measure(options: &Options) -> Result<Section> {
     on_stage(DataPlane::Stopped, |stage| {
         let services = options.services.unwrap_or(SERVICES);
         let mut section = Section::new(

@@ -22,7 +22,7 @@ struct Change {
 
 /// When a route was seen.
 #[derive(Clone, Copy, Debug)]
-pub struct Route {
+pub(super) struct Route {
     /// First with any next hop.
     pub first: Instant,
     /// Last change.
@@ -33,7 +33,7 @@ pub struct Route {
 
 /// Follows the host routes of BGP in the router's kernel.
 #[derive(Debug)]
-pub struct Routes {
+pub(super) struct Routes {
     child: Child,
     changes: Receiver<(Instant, Change)>,
     routes: BTreeMap<Ipv4Addr, Route>,
@@ -44,7 +44,7 @@ impl Routes {
     ///
     /// # Errors
     /// When `ip monitor` does not start.
-    pub fn follow(lab: &Lab) -> Result<Self> {
+    pub(super) fn follow(lab: &Lab) -> Result<Self> {
         let mut command = Command::new("ip");
         // Thousands of changes arrive faster than lines are written: without room the kernel drops some.
         command.args(["-o", "-4", "-rcvbuf", "33554432", "monitor", "route"]);
@@ -69,7 +69,7 @@ impl Routes {
     }
 
     /// Forgets what was seen.
-    pub fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         while self.changes.try_recv().is_ok() {}
         self.routes.clear();
     }
@@ -78,7 +78,7 @@ impl Routes {
     ///
     /// # Errors
     /// When there is none within `limit`.
-    pub fn appears(&mut self, address: Ipv4Addr, limit: Duration) -> Result<Instant> {
+    pub(super) fn appears(&mut self, address: Ipv4Addr, limit: Duration) -> Result<Instant> {
         self.until(limit, |routes| routes.get(&address).map(|route| route.first))
             .with_context(|| format!("no route to {address} after {limit:?}"))
     }
@@ -87,7 +87,12 @@ impl Routes {
     ///
     /// # Errors
     /// When there is none within `limit`.
-    pub fn complete(&mut self, address: Ipv4Addr, next_hops: usize, limit: Duration) -> Result<Instant> {
+    pub(super) fn complete(
+        &mut self,
+        address: Ipv4Addr,
+        next_hops: usize,
+        limit: Duration,
+    ) -> Result<Instant> {
         self.until(limit, |routes| routes.get(&address).filter(|r| r.next_hops == next_hops).map(|r| r.last))
             .with_context(|| format!("no route to {address} with {next_hops} next hops after {limit:?}"))
     }
@@ -96,7 +101,7 @@ impl Routes {
     ///
     /// # Errors
     /// When there still is one after `limit`.
-    pub fn vanishes(&mut self, address: Ipv4Addr, limit: Duration) -> Result<()> {
+    pub(super) fn vanishes(&mut self, address: Ipv4Addr, limit: Duration) -> Result<()> {
         self.until(limit, |routes| (!routes.contains_key(&address)).then_some(()))
             .with_context(|| format!("still a route to {address} after {limit:?}"))
     }
@@ -105,7 +110,7 @@ impl Routes {
     ///
     /// # Errors
     /// When there are fewer after `limit`.
-    pub fn count(&mut self, count: usize, limit: Duration) -> Result<Instant> {
+    pub(super) fn count(&mut self, count: usize, limit: Duration) -> Result<Instant> {
         let all = self.until(limit, |routes| (routes.len() >= count).then_some(()));
         match all {
             Some(()) => self.routes.values().map(|route| route.first).max().context("no routes at all"),
@@ -117,7 +122,12 @@ impl Routes {
     ///
     /// # Errors
     /// When fewer have after `limit`.
-    pub fn complete_count(&mut self, count: usize, next_hops: usize, limit: Duration) -> Result<Instant> {
+    pub(super) fn complete_count(
+        &mut self,
+        count: usize,
+        next_hops: usize,
+        limit: Duration,
+    ) -> Result<Instant> {
         let of = |routes: &BTreeMap<Ipv4Addr, Route>| {
             routes.values().filter(|route| route.next_hops == next_hops).count()
         };

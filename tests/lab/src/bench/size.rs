@@ -14,7 +14,7 @@ const PROGRAMS: [&str; 3] = ["fairlead-controller", "fairlead-speaker", "fairlea
 ///
 /// # Errors
 /// When one of the daemons is not built.
-pub fn measure() -> Result<Section> {
+pub(super) fn measure() -> Result<Section> {
     let mut section = Section::new("Binaries", ["size"]);
     for name in PROGRAMS {
         match binaries::find(name) {

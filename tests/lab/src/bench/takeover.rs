@@ -23,7 +23,7 @@ const CRASHES: usize = 3;
 ///
 /// # Errors
 /// When nobody takes over.
-pub fn measure(options: &Options) -> Result<Section> {
+pub(super) fn measure(options: &Options) -> Result<Section> {
     on_stage_of(Lab::builder().controllers(2), DataPlane::Stopped, |stage| {
         let rounds = options.rounds.div_ceil(2);
         let mut section = Section::new(

@@ -21,7 +21,7 @@ const BGP_PORT: u16 = 179;
 
 /// What a packet is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Purpose {
+pub(super) enum Purpose {
     /// A segment with BGP KEEPALIVEs only.
     BgpKeepalive,
     /// A segment with any other BGP message.
@@ -56,11 +56,11 @@ impl fmt::Display for Purpose {
 }
 
 /// Packets by purpose.
-pub type Counts = BTreeMap<Purpose, u64>;
+pub(super) type Counts = BTreeMap<Purpose, u64>;
 
 /// A running count.
 #[derive(Debug)]
-pub struct Counter {
+pub(super) struct Counter {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Counts>,
 }
@@ -70,7 +70,7 @@ impl Counter {
     ///
     /// # Errors
     /// When the socket cannot be opened.
-    pub fn start(netns: &Netns, interface: &str) -> Result<Self> {
+    pub(super) fn start(netns: &Netns, interface: &str) -> Result<Self> {
         let mut socket = netns.run(|| sys::packet_socket(interface))??;
         socket.set_read_timeout(Some(Duration::from_millis(100)))?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -91,7 +91,7 @@ impl Counter {
     ///
     /// # Errors
     /// When counting failed.
-    pub fn stop(self) -> Result<Counts> {
+    pub(super) fn stop(self) -> Result<Counts> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| anyhow!("the counting thread panicked"))
     }

@@ -19,12 +19,12 @@ use crate::lab::Lab;
 const LISTED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Writes by who wrote (the field manager) and what.
-pub type Counts = BTreeMap<(String, String), u64>;
+pub(super) type Counts = BTreeMap<(String, String), u64>;
 
 /// Watches on everything. They run where the LAN client is, so that their packets are not taken for those of nodes or
 /// of the controller.
 #[derive(Debug)]
-pub struct Writes {
+pub(super) struct Writes {
     // The watches' tasks end with it.
     _runtime: tokio::runtime::Runtime,
     changes: Receiver<(String, String)>,
@@ -35,7 +35,7 @@ impl Writes {
     ///
     /// # Errors
     /// When it does not let us.
-    pub fn watch(lab: &Lab) -> Result<Self> {
+    pub(super) fn watch(lab: &Lab) -> Result<Self> {
         let runtime = api::runtime_in(&lab.network().client)?;
         let kubeconfig = lab.api_server()?.kubeconfig().to_owned();
         let (sink, changes) = channel();
@@ -68,7 +68,7 @@ impl Writes {
     }
 
     /// What was written since the last call.
-    pub fn count(&self) -> Counts {
+    pub(super) fn count(&self) -> Counts {
         let mut counts = Counts::new();
         for change in self.changes.try_iter() {
             *counts.entry(change).or_default() += 1;
