@@ -36,7 +36,7 @@ test: setup build ## Run every test: unit, property, protocol, then real packets
 .PHONY: bench
 bench: ## Measure: figures of docs/performance.md
 	@tests/setup.sh bench
-	$(CARGO) bench --locked -p fairlead-controller
+	$(CARGO) bench --locked -p fairlead-allocator
 	$(CARGO) build --locked --release --workspace --bins
 	$(SUDO) $(TARGET)/release/fairlead-lab bench
 

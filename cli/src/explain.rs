@@ -4,15 +4,15 @@ use std::fmt::Debug;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use fairlead_controller::decide::explain::Explanation;
-use fairlead_controller::decide::objects::{Configuration, Configures, trim};
-use fairlead_controller::decide::{Index, Observed};
-use fairlead_crds::api::IPClaim;
-use fairlead_crds::claim::Claim;
-use fairlead_crds::service::ObjectKey;
+use fairlead_allocator::reconcile::explain::Explanation;
+use fairlead_allocator::reconcile::objects::{Configuration, Configures, trim};
+use fairlead_allocator::reconcile::{Index, Observed};
+use fairlead_crds::model::claim::Claim;
+use fairlead_crds::model::service::ObjectKey;
+use fairlead_crds::store::ObjectChange;
+use fairlead_crds::v1beta1::IPClaim;
 use fairlead_runtime::client;
 use fairlead_runtime::flags::Common;
-use fairlead_runtime::watch::Change;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::api::{Api, ListParams};
@@ -88,7 +88,7 @@ async fn decide(client: &Client, class: Option<&str>) -> Result<Index> {
     let mut configuration = Configuration::default();
     macro_rules! objects {
         ($($kind:ident),*) => {$(
-            configure::<fairlead_crds::api::$kind>(client, &mut configuration).await?;
+            configure::<fairlead_crds::v1beta1::$kind>(client, &mut configuration).await?;
         )*};
     }
     objects!(IPAddressPool, L2Advertisement, BGPAdvertisement, BGPPeer, BFDProfile, Community);
@@ -111,7 +111,7 @@ where
     K: Configures + Resource<DynamicType = ()> + DeserializeOwned + Debug,
 {
     let objects = list::<K>(client, &ListParams::default()).await?;
-    configuration.change(Change::Reset(objects.into_iter().map(trim).collect()));
+    configuration.change(ObjectChange::Reset(objects.into_iter().map(trim).collect()));
     Ok(())
 }
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use fairlead_crds::claim::Claim;
+use fairlead_crds::model::claim::Claim;
 use fairlead_crds::resolve::{Kind, ObjectRef, Objects, resolve};
-use fairlead_crds::{api, manifests};
+use fairlead_crds::{manifests, v1beta1};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -86,7 +86,7 @@ pub(crate) fn validate(documents: Vec<Document>) -> Vec<Finding> {
 
 fn is_claim(value: &Value) -> bool {
     let group = value["apiVersion"].as_str().and_then(|version| version.split_once('/'));
-    value["kind"] == "IPClaim" && group.is_some_and(|(group, _)| group == api::GROUP)
+    value["kind"] == "IPClaim" && group.is_some_and(|(group, _)| group == v1beta1::GROUP)
 }
 
 /// A claim by itself: whether its addresses can be had, only the cluster knows.
@@ -123,14 +123,15 @@ fn kind_of(value: &Value) -> Option<Kind> {
         Kind::Community,
     ];
     let name = value["kind"].as_str()?;
-    kinds.into_iter().find(|kind| group == api::GROUP && kind.to_string() == name)
+    kinds.into_iter().find(|kind| group == v1beta1::GROUP && kind.to_string() == name)
 }
 
 /// What an API server refuses before anything of ours sees the object.
 fn flaw(value: &Value, schemas: &BTreeMap<String, Value>) -> Option<(&'static str, String)> {
     let version = value["apiVersion"].as_str().unwrap_or_default();
-    if version != format!("{}/{}", api::GROUP, api::VERSION) {
-        let message = format!("apiVersion is {version:?}: it must be \"{}/{}\"", api::GROUP, api::VERSION);
+    if version != format!("{}/{}", v1beta1::GROUP, v1beta1::VERSION) {
+        let message =
+            format!("apiVersion is {version:?}: it must be \"{}/{}\"", v1beta1::GROUP, v1beta1::VERSION);
         return Some(("UnknownVersion", message));
     }
     if value["metadata"]["name"].as_str().is_none_or(str::is_empty) {

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use fairlead_apiserver::Cluster;
-use fairlead_crds::api::IPAddressPool;
 use fairlead_crds::manifests;
+use fairlead_crds::v1beta1::IPAddressPool;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;

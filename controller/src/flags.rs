@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser};
 use fairlead_runtime::flags::{Common, duration, listen_address};
 
-use crate::lease::Timing;
+use crate::leader::Timing;
 
 /// Gives Services of type LoadBalancer external addresses out of IPAddressPools
 #[derive(Clone, Debug, Parser)]

@@ -1,23 +1,17 @@
 //! Gives Services external addresses out of `IPAddressPool`s.
 //!
-//! [`ipam`] knows who holds which address. [`decide`] follows the objects of the cluster and says what the status of
-//! each should be. Both are pure. [`run`] is the shell: it watches, lets `decide` decide in one task, and writes. [`lease`]
-//! says whether it may.
+//! The crate `fairlead-allocator` decides. This one is the shell: [`run`] watches, lets it decide in one task, and writes.
+//! [`leader`] says whether it may.
 
 #![forbid(unsafe_code)]
 
-pub mod decide;
+pub mod api_client;
 pub mod events;
 pub mod flags;
-pub mod ipam;
-pub mod lease;
+pub mod leader;
+pub mod mesh_secret;
 pub mod metrics;
-pub mod news;
+pub mod reconciler;
 pub mod run;
-pub mod secret;
-pub mod send;
-pub mod task;
-pub mod writer;
-
-#[cfg(test)]
-mod fixtures;
+pub mod watches;
+pub mod write_queue;

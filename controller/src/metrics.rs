@@ -10,9 +10,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
-use crate::decide::{Counters, Index};
-use crate::ipam;
-use crate::writer::{Answer, Writer};
+use crate::write_queue::{Answer, Writer};
+use fairlead_allocator::ipam;
+use fairlead_allocator::reconcile::{Counters, Index};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
@@ -267,9 +267,9 @@ mod tests {
     use prometheus_client::encoding::text::encode;
 
     use super::*;
-    use crate::decide::Observed;
-    use crate::fixtures::{key, pool, pools};
-    use crate::writer::{Body, Target, Write};
+    use crate::write_queue::{Body, Target, Write};
+    use fairlead_allocator::reconcile::Observed;
+    use fairlead_test_support::{key, pool, pools};
 
     /// One that sent a write this often.
     fn writer(times: u32) -> Writer {
@@ -299,9 +299,9 @@ mod tests {
         let mut metrics = Metrics::register(&registry);
         let now = Timestamp::UNIX_EPOCH;
         let mut index = Index::default();
-        let config = |list| fairlead_crds::config::Config {
+        let config = |list| fairlead_crds::model::config::Config {
             pools: pools(list),
-            ..fairlead_crds::config::Config::default()
+            ..fairlead_crds::model::config::Config::default()
         };
         index.set_config(config(vec![pool("p", &["192.0.2.0"])]), now);
         index.namespaces_reset(vec![("default".into(), Default::default())], now);

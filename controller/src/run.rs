@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::flags::Flags;
-use crate::lease::{Candidate, Election};
+use crate::leader::{Candidate, Election};
 use crate::metrics::Metrics;
-use crate::news::watch_all;
-use crate::task::Task;
+use crate::reconciler::Task;
+use crate::watches::watch_all;
 
 /// Changes that wait to be taken in. When as many wait, the watches wait.
 const QUEUE: usize = 1024;

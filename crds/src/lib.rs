@@ -2,14 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-pub mod api;
-pub mod claim;
-pub mod config;
-pub mod family;
-pub mod keys;
-pub mod lookup;
 pub mod manifests;
-pub mod range;
+pub mod model;
+pub mod names;
 pub mod resolve;
-pub mod selector;
-pub mod service;
+pub mod store;
+pub mod v1beta1;

@@ -5,19 +5,19 @@ use kube::CustomResourceExt;
 use serde::ser::Error;
 use serde_json::Value;
 
-use crate::api;
+use crate::v1beta1;
 
 /// Definitions of all kinds, ready to apply.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
     let derived = [
-        api::BFDProfile::crd(),
-        api::BGPAdvertisement::crd(),
-        api::BGPPeer::crd(),
-        api::Community::crd(),
-        api::IPAddressPool::crd(),
-        api::IPClaim::crd(),
-        api::L2Advertisement::crd(),
-        api::Speaker::crd(),
+        v1beta1::BFDProfile::crd(),
+        v1beta1::BGPAdvertisement::crd(),
+        v1beta1::BGPPeer::crd(),
+        v1beta1::Community::crd(),
+        v1beta1::IPAddressPool::crd(),
+        v1beta1::IPClaim::crd(),
+        v1beta1::L2Advertisement::crd(),
+        v1beta1::Speaker::crd(),
     ];
     derived.into_iter().map(finish).collect()
 }

@@ -3,13 +3,13 @@
 
 mod common;
 
-use fairlead_crds::api;
-use fairlead_crds::claim::{Claim, Wanted};
-use fairlead_crds::family::Family::{V4, V6};
+use fairlead_crds::model::claim::{Claim, Wanted};
+use fairlead_crds::model::family::Family::{V4, V6};
+use fairlead_crds::v1beta1;
 use serde_json::{Value, json};
 
 fn read(object: Value) -> Claim {
-    Claim::from_object(&serde_json::from_value::<api::IPClaim>(object).unwrap())
+    Claim::from_object(&serde_json::from_value::<v1beta1::IPClaim>(object).unwrap())
 }
 
 fn object(spec: &str) -> Value {

@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fairlead_crds::config::Config;
+use fairlead_crds::model::config::Config;
 use fairlead_crds::resolve::{Kind, Objects, Reason, Resolution, Verdict, resolve};
 use proptest::prelude::*;
 use proptest::sample::Index;

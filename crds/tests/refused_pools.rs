@@ -4,7 +4,7 @@
 mod common;
 
 use common::given;
-use fairlead_crds::config::Labels;
+use fairlead_crds::model::config::Labels;
 
 const EDITS: [(&str, &str); 5] = [
     ("overlaps an older pool", "addresses: [198.51.100.0/24, 192.0.2.0/24]"),

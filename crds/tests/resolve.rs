@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{Given, given};
-use fairlead_crds::config::{Community, Config, Labels};
+use fairlead_crds::model::config::{Community, Config, Labels};
 use fairlead_crds::resolve::{Kind, ObjectRef, Objects, Resolution, resolve};
 use serde_json::{Value, json};
 

@@ -5,9 +5,9 @@ mod common;
 
 use std::path::Path;
 
-use fairlead_crds::config::PeerAddress;
+use fairlead_crds::model::config::PeerAddress;
+use fairlead_crds::model::service::LoadBalancer;
 use fairlead_crds::resolve::{Accepted, resolve};
-use fairlead_crds::service::LoadBalancer;
 use k8s_openapi::api::core::v1::Service;
 use serde::Deserialize;
 use serde_json::Value;

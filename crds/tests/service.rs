@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use fairlead_crds::service::{IpFamilyPolicy, LoadBalancer, TrafficPolicy};
+use fairlead_crds::model::service::{IpFamilyPolicy, LoadBalancer, TrafficPolicy};
 use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 

@@ -11,6 +11,7 @@ mod outage;
 #[cfg(test)]
 mod tests;
 
+use fairlead_crds::store::ObjectChange;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -39,17 +40,6 @@ const QUIET: Duration = Duration::from_secs(90);
 /// A watch that is this old works, even if nothing has come; one that ends earlier has failed. client-go has the same
 /// (`VeryShortWatchError` of its reflector).
 const PROOF: Duration = Duration::from_secs(1);
-
-/// A change to what is known of one kind.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change<T> {
-    /// The object is new or changed.
-    Apply(T),
-    /// The object is gone, or no longer selected. Its last known state.
-    Delete(T),
-    /// A complete list: what is not in it is gone.
-    Reset(Vec<T>),
-}
 
 /// Which objects are followed.
 #[derive(Clone, Debug, Default)]
@@ -107,7 +97,7 @@ pub async fn follow<K, T, M>(
     api: Api<K>,
     config: Config,
     trim: impl Fn(K) -> T,
-    wrap: impl Fn(Change<T>) -> M,
+    wrap: impl Fn(ObjectChange<T>) -> M,
     sink: mpsc::Sender<M>,
 ) where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
@@ -122,7 +112,7 @@ pub async fn follow<K, T, M>(
             None => match list(&client, &path, &config, &trim).await {
                 Ok((objects, listed)) => {
                     version = Some(listed);
-                    match sink.send(wrap(Change::Reset(objects))).await {
+                    match sink.send(wrap(ObjectChange::Reset(objects))).await {
                         Ok(()) => End::Resume,
                         Err(_) => End::Unwanted,
                     }
@@ -190,7 +180,7 @@ async fn watch<K, T, S, E>(
     config: &Config,
     version: &mut String,
     trim: &impl Fn(K) -> T,
-    hand_on: impl Fn(Change<T>) -> S,
+    hand_on: impl Fn(ObjectChange<T>) -> S,
     outage: &mut Outage,
 ) -> End
 where
@@ -227,11 +217,11 @@ where
             Ok(Ok(Some(WatchEvent::Error(status)))) => return End::Failed(Error::Api(status.boxed()).into()),
             Ok(Ok(Some(WatchEvent::Added(object) | WatchEvent::Modified(object)))) => {
                 advance(version, &object);
-                Change::Apply(trim(object))
+                ObjectChange::Apply(trim(object))
             }
             Ok(Ok(Some(WatchEvent::Deleted(object)))) => {
                 advance(version, &object);
-                Change::Delete(trim(object))
+                ObjectChange::Delete(trim(object))
             }
             // One event cannot be read. Resumed, the watch would bring the same again; after it others come.
             Ok(Err(error)) if is_unreadable(&error) => {

@@ -1,28 +1,24 @@
 //! Announces the addresses of Services from a node, by ARP, NDP and BGP.
 //!
-//! [`plan`] decides, from plain values, what this node announces and why not the rest. Everything else is shell:
+//! The crate `fairlead-plan` decides, from plain values, what this node announces and why not the rest. Everything else
+//! is shell:
 //!
 //! ```text
-//! watches ─▶ known ─▶ plan ─▶ engine::l2 ─▶ ARP, NDP
-//! mesh, links ──┘      │ └──▶ engine::bgp ─▶ one task per peer
-//!                      └────▶ status ─▶ writer ─▶ the Speaker object
+//! watches ─▶ cluster_state ─▶ plan ─▶ tasks::l2 ─▶ ARP, NDP
+//! mesh, links ─────┘           │ └──▶ tasks::bgp ─▶ one task per peer
+//!                              └────▶ node status ─▶ tasks::speaker_object ─▶ the Speaker object
 //! ```
 
 #![forbid(unsafe_code)]
 
-mod decide;
-mod engine;
+pub mod cluster_state;
+mod coordinator;
 pub mod flags;
 mod interfaces;
-pub mod known;
-mod links;
-pub mod liveness;
 mod metrics;
-pub mod plan;
 mod run;
-pub mod status;
+mod tasks;
 pub mod trim;
 pub mod watches;
-mod writer;
 
 pub use run::run;

@@ -11,13 +11,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::decide::Deciding;
-use crate::engine::{bgp, l2, mesh};
+use crate::cluster_state::Known;
+use crate::coordinator::Deciding;
 use crate::flags::Flags;
-use crate::known::Known;
 use crate::metrics::Metrics;
-use crate::writer::{Report, Writer};
-use crate::{links, watches};
+use crate::tasks::links;
+use crate::tasks::speaker_object::{Report, Writer};
+use crate::tasks::{bgp, l2, mesh};
+use crate::watches;
 
 /// How long this node keeps answering for its L2 addresses after it has said that it leaves: the others announce
 /// them first.

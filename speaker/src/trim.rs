@@ -2,14 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use fairlead_crds::api;
-use fairlead_crds::keys::EXCLUDE_NODE;
-use fairlead_crds::service::{LoadBalancer, ObjectKey};
+use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
+use fairlead_crds::names::EXCLUDE_NODE;
+use fairlead_crds::v1beta1;
 use k8s_openapi::api::core::v1;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 
-use crate::plan::{Node, NodeName, Service, Slice, SliceKey};
+use fairlead_plan::{Node, NodeName, Service, Slice, SliceKey};
 
 /// Label of an EndpointSlice that names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -52,7 +52,7 @@ pub fn node(object: v1::Node) -> (NodeName, Node, String) {
 }
 
 /// Where a speaker can be reached; `None` while it takes no part in the mesh.
-pub fn speaker(object: api::Speaker) -> (String, Option<SocketAddr>) {
+pub fn speaker(object: v1beta1::Speaker) -> (String, Option<SocketAddr>) {
     let address = object.spec.mesh.as_ref().and_then(|mesh| {
         let ip: IpAddr = mesh.address.parse().ok()?;
         let port = u16::try_from(mesh.port).ok().filter(|port| *port != 0)?;

@@ -2,33 +2,34 @@
 
 use std::net::SocketAddr;
 
-use fairlead_crds::api;
-use fairlead_crds::service::ObjectKey;
+use fairlead_crds::model::service::ObjectKey;
+use fairlead_crds::store::ObjectChange;
+use fairlead_crds::v1beta1;
 use fairlead_runtime::lean::Lean;
-use fairlead_runtime::watch::{self, Change, follow};
+use fairlead_runtime::watch::{self, follow};
 use k8s_openapi::api::core::v1::{Node as NodeObject, Service as ServiceObject};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client};
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 
-use crate::plan::{Node, NodeName, Service, Slice, SliceKey};
 use crate::trim;
+use fairlead_plan::{Node, NodeName, Service, Slice, SliceKey};
 
 /// A change to something that announcements depend on.
 #[derive(Debug)]
 #[allow(missing_docs, reason = "the names are those of the kinds")]
 pub enum Input {
-    Services(Change<(ObjectKey, Option<Service>)>),
-    Slices(Change<(SliceKey, Option<Slice>)>),
-    Nodes(Change<(NodeName, Node, String)>),
-    Speakers(Change<(String, Option<SocketAddr>)>),
-    Pools(Change<api::IPAddressPool>),
-    L2Advertisements(Change<api::L2Advertisement>),
-    BgpAdvertisements(Change<api::BGPAdvertisement>),
-    Peers(Change<api::BGPPeer>),
-    BfdProfiles(Change<api::BFDProfile>),
-    Communities(Change<api::Community>),
+    Services(ObjectChange<(ObjectKey, Option<Service>)>),
+    Slices(ObjectChange<(SliceKey, Option<Slice>)>),
+    Nodes(ObjectChange<(NodeName, Node, String)>),
+    Speakers(ObjectChange<(String, Option<SocketAddr>)>),
+    Pools(ObjectChange<v1beta1::IPAddressPool>),
+    L2Advertisements(ObjectChange<v1beta1::L2Advertisement>),
+    BgpAdvertisements(ObjectChange<v1beta1::BGPAdvertisement>),
+    Peers(ObjectChange<v1beta1::BGPPeer>),
+    BfdProfiles(ObjectChange<v1beta1::BFDProfile>),
+    Communities(ObjectChange<v1beta1::Community>),
 }
 
 /// Follows everything until the receiver is gone.
@@ -56,7 +57,7 @@ pub fn spawn(client: &Client, lb_class: Option<&str>, sink: &Sender<Input>) -> J
         Input::Nodes,
         sink.clone(),
     ));
-    tasks.spawn(follow::<api::Speaker, _, _>(
+    tasks.spawn(follow::<v1beta1::Speaker, _, _>(
         Api::all(client.clone()),
         watch::config(),
         trim::speaker,
@@ -71,12 +72,12 @@ pub fn spawn(client: &Client, lb_class: Option<&str>, sink: &Sender<Input>) -> J
         )*};
     }
     follow_whole! {
-        api::IPAddressPool => Input::Pools,
-        api::L2Advertisement => Input::L2Advertisements,
-        api::BGPAdvertisement => Input::BgpAdvertisements,
-        api::BGPPeer => Input::Peers,
-        api::BFDProfile => Input::BfdProfiles,
-        api::Community => Input::Communities,
+        v1beta1::IPAddressPool => Input::Pools,
+        v1beta1::L2Advertisement => Input::L2Advertisements,
+        v1beta1::BGPAdvertisement => Input::BgpAdvertisements,
+        v1beta1::BGPPeer => Input::Peers,
+        v1beta1::BFDProfile => Input::BfdProfiles,
+        v1beta1::Community => Input::Communities,
     }
     tasks
 }

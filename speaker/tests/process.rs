@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fairlead_apiserver::Cluster;
-use fairlead_crds::api::{BGPAdvertisement, BGPPeer, IPAddressPool, Speaker};
 use fairlead_crds::manifests;
+use fairlead_crds::v1beta1::{BGPAdvertisement, BGPPeer, IPAddressPool, Speaker};
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
 use axum::http::{Request as Asked, Response};
-use fairlead_crds::service::ObjectKey;
+use fairlead_crds::model::service::ObjectKey;
 use kube::client::Body as Sent;
 use serde_json::Value;
 use tower::service_fn;
 
 use super::*;
-use crate::decide::Reason;
+use fairlead_allocator::reconcile::Reason;
 
 fn event(name: &str, message: &str) -> Event {
     Event {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use fairlead_apiserver::{Fault, Outage};
-use fairlead_crds::api::IPAddressPool;
-use fairlead_crds::keys;
+use fairlead_crds::names;
+use fairlead_crds::v1beta1::IPAddressPool;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, ListParams};
 use serde_json::json;
@@ -80,7 +80,7 @@ async fn events_that_an_overloaded_api_server_refused_come_later_and_long_ones_f
     for n in 0..50 {
         world.service(&format!("s{n:03}"), json!({})).await;
     }
-    world.service("long", json!({ keys::LOAD_BALANCER_IPS: "ü".repeat(600) })).await;
+    world.service("long", json!({ names::LOAD_BALANCER_IPS: "ü".repeat(600) })).await;
     world.start_controller().await;
     let events = Api::<Event>::namespaced(world.client.clone(), "default");
     eventually("each Service has its event", async || {
@@ -174,7 +174,7 @@ async fn an_api_server_that_refuses_every_write_is_not_pressed_while_decisions_g
         faults.clear();
         eventually("nothing was lost", async || world.addresses().await.len() == 20).await;
         let service = world.read("s00").await;
-        assert_eq!(reason(&service, keys::ALLOCATED), "True/Allocated", "{status}");
+        assert_eq!(reason(&service, names::ALLOCATED), "True/Allocated", "{status}");
     }
 }
 
@@ -195,7 +195,7 @@ async fn a_pool_whose_finalizer_is_refused_shows_its_counts_all_the_same() {
             world.start_controller().await;
         }
         for count in 1..=2 {
-            world.service(&format!("s-{status}-{count}"), json!({ keys::ADDRESS_POOL: name })).await;
+            world.service(&format!("s-{status}-{count}"), json!({ names::ADDRESS_POOL: name })).await;
             let pools = Api::<IPAddressPool>::all(world.client.clone());
             eventually(&format!("{count} of {name} are counted"), async || {
                 let status = pools.get(&name).await.unwrap().status.unwrap_or_default();

@@ -10,8 +10,8 @@ mod world;
 
 use std::time::Duration;
 
-use fairlead_crds::api::{IPAddressPool, L2Advertisement};
-use fairlead_crds::keys;
+use fairlead_crds::names;
+use fairlead_crds::v1beta1::{IPAddressPool, L2Advertisement};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kube::ResourceExt;
@@ -26,23 +26,23 @@ async fn from_pool_to_address_and_everything_that_is_written_on_the_way() {
     world.start_controller().await;
     world.service("web", json!({})).await;
     eventually("a Service without a pool is told so", async || {
-        reason(&world.read("web").await, keys::ALLOCATED) == "False/NoPoolMatches"
+        reason(&world.read("web").await, names::ALLOCATED) == "False/NoPoolMatches"
     })
     .await;
 
     world.pool("lan", &["192.0.2.10-192.0.2.11"]).await;
     eventually("it has an address", async || ingress(&world.read("web").await) == ["192.0.2.10"]).await;
     let service = world.read("web").await;
-    assert_eq!(service.annotations()[keys::ALLOCATED_FROM_POOL], "lan");
-    assert_eq!(reason(&service, keys::ALLOCATED), "True/Allocated");
-    assert_eq!(reason(&service, keys::ADVERTISED), "False/NoAdvertisement");
+    assert_eq!(service.annotations()[names::ALLOCATED_FROM_POOL], "lan");
+    assert_eq!(reason(&service, names::ALLOCATED), "True/Allocated");
+    assert_eq!(reason(&service, names::ADVERTISED), "False/NoAdvertisement");
     let ingress_mode = service.status.unwrap().load_balancer.unwrap().ingress.unwrap()[0].ip_mode.clone();
     assert_eq!(ingress_mode.as_deref(), Some("VIP"));
 
     let advertisement = object(json!({ "metadata": { "name": "lan" }, "spec": {} }));
     create::<L2Advertisement>(&Api::all(world.client.clone()), &advertisement).await;
     eventually("the advertisement covers it", async || {
-        reason(&world.read("web").await, keys::ADVERTISED) == "True/Covered"
+        reason(&world.read("web").await, names::ADVERTISED) == "True/Covered"
     })
     .await;
     let advertisements = Api::<L2Advertisement>::all(world.client.clone());
@@ -73,7 +73,7 @@ async fn from_pool_to_address_and_everything_that_is_written_on_the_way() {
 
     world.service("second", json!({ "metallb.io/loadBalancerIPs": "192.0.2.10" })).await;
     eventually("the address is in use", async || {
-        reason(&world.read("second").await, keys::ALLOCATED) == "False/AddressInUse"
+        reason(&world.read("second").await, names::ALLOCATED) == "False/AddressInUse"
     })
     .await;
     let change = json!({ "spec": { "type": "ClusterIP", "allocateLoadBalancerNodePorts": null } });
@@ -123,7 +123,7 @@ async fn a_pool_that_is_edited_into_what_is_refused_takes_nothing_away() {
     world.start_controller().await;
     let wanted = ["192.0.2.1", "198.51.100.1"];
     for (name, ip) in ["one", "two"].iter().zip(wanted) {
-        world.service(name, json!({ keys::LOAD_BALANCER_IPS: ip })).await;
+        world.service(name, json!({ names::LOAD_BALANCER_IPS: ip })).await;
     }
     eventually("they have their addresses", async || world.addresses().await.len() == 2).await;
     let addresses = world.addresses().await;
@@ -132,7 +132,7 @@ async fn a_pool_that_is_edited_into_what_is_refused_takes_nothing_away() {
     let edit = |addresses: &str| Patch::Merge(json!({ "spec": { "addresses": [addresses] } }));
     pools.patch("b", &PatchParams::default(), &edit("192.0.2.0/24")).await.unwrap();
     eventually("the pool is refused and the Service says so", async || {
-        reason(&world.read("two").await, keys::ALLOCATED) == "True/PoolRefused"
+        reason(&world.read("two").await, names::ALLOCATED) == "True/PoolRefused"
     })
     .await;
     eventually("the pool counts what is held of it", async || {
@@ -148,7 +148,7 @@ async fn a_pool_that_is_edited_into_what_is_refused_takes_nothing_away() {
 
     pools.patch("b", &PatchParams::default(), &edit("198.51.100.0/24")).await.unwrap();
     eventually("the pool is good again", async || {
-        reason(&world.read("two").await, keys::ALLOCATED) == "True/Allocated"
+        reason(&world.read("two").await, names::ALLOCATED) == "True/Allocated"
     })
     .await;
     assert_eq!(world.addresses().await, addresses);

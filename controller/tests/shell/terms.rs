@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use fairlead_apiserver::{Fault, Faults};
-use fairlead_controller::lease::{Candidate, Election, LEASE, Leadership, Timing};
+use fairlead_controller::leader::{Candidate, Election, LEASE, Leadership, Timing};
 use fairlead_controller::metrics::Metrics;
 use fairlead_controller::run::{Scope, control};
-use fairlead_crds::api::L2Advertisement;
+use fairlead_crds::v1beta1::L2Advertisement;
 use fairlead_runtime::http;
 use futures::StreamExt as _;
 use k8s_openapi::api::coordination::v1::Lease;

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use fairlead_apiserver::Cluster;
-use fairlead_controller::lease::Election;
+use fairlead_controller::leader::Election;
 use fairlead_controller::metrics::Metrics;
 use fairlead_controller::run::{Scope, control};
-use fairlead_crds::api::{IPAddressPool, L2Advertisement};
 use fairlead_crds::manifests;
+use fairlead_crds::v1beta1::{IPAddressPool, L2Advertisement};
 use fairlead_runtime::http;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::events::v1::Event;

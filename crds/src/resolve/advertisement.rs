@@ -7,14 +7,14 @@ use kube::ResourceExt;
 
 use super::community::Aliases;
 use super::{Reason, Refusal, interface_name, refuse, selector, selectors, set_of};
-use crate::api;
-use crate::config::{BgpAdvertisement, L2Advertisement, PoolSelection};
+use crate::model::config::{BgpAdvertisement, L2Advertisement, PoolSelection};
+use crate::v1beta1;
 
 /// More would not leave room for routes in an UPDATE of 4,096 bytes.
 const MOST_COMMUNITIES: usize = 64;
 
 /// Validates an L2 advertisement by itself.
-pub(super) fn l2(object: &api::L2Advertisement) -> Result<L2Advertisement, Refusal> {
+pub(super) fn l2(object: &v1beta1::L2Advertisement) -> Result<L2Advertisement, Refusal> {
     let spec = &object.spec;
     let mut preferred_nodes = Vec::with_capacity(spec.preferred_node_selectors.len());
     for preferred in &spec.preferred_node_selectors {
@@ -47,7 +47,10 @@ pub(super) fn l2(object: &api::L2Advertisement) -> Result<L2Advertisement, Refus
 }
 
 /// Validates a BGP advertisement by itself and looks up its communities.
-pub(super) fn bgp(object: &api::BGPAdvertisement, aliases: &Aliases) -> Result<BgpAdvertisement, Refusal> {
+pub(super) fn bgp(
+    object: &v1beta1::BGPAdvertisement,
+    aliases: &Aliases,
+) -> Result<BgpAdvertisement, Refusal> {
     let spec = &object.spec;
     let aggregation_length = aggregation("aggregationLength", spec.aggregation_length, 32)?;
     let aggregation_length_v6 = aggregation("aggregationLengthV6", spec.aggregation_length_v6, 128)?;

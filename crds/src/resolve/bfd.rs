@@ -6,8 +6,8 @@ use std::time::Duration;
 use kube::ResourceExt;
 
 use super::{Reason, Refusal, refuse};
-use crate::api;
-use crate::config::BfdProfile;
+use crate::model::config::BfdProfile;
+use crate::v1beta1;
 
 /// What FRR takes where a profile says nothing: 300 ms both ways, three packets, echo each 50 ms.
 const INTERVAL: i32 = 300;
@@ -16,7 +16,7 @@ const ECHO_INTERVAL: i32 = 50;
 const MINIMUM_TTL: i32 = 254;
 
 /// Validates a profile.
-pub(super) fn profile(object: &api::BFDProfile) -> Result<BfdProfile, Refusal> {
+pub(super) fn profile(object: &v1beta1::BFDProfile) -> Result<BfdProfile, Refusal> {
     let spec = &object.spec;
     Ok(BfdProfile {
         name: object.name_any(),

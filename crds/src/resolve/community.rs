@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::ResourceExt;
 
 use super::{Reason, Refusal, refuse};
-use crate::api;
-use crate::config::Community;
+use crate::model::config::Community;
+use crate::v1beta1;
 
 /// All aliases in force, each with the object that defines it.
 #[derive(Default)]
@@ -14,7 +14,7 @@ pub(super) struct Aliases(BTreeMap<String, (Community, String)>);
 
 impl Aliases {
     /// Adds the aliases of an object, all of them or none.
-    pub(super) fn add(&mut self, object: &api::Community) -> Result<(), Refusal> {
+    pub(super) fn add(&mut self, object: &v1beta1::Community) -> Result<(), Refusal> {
         let mut own = BTreeMap::new();
         for alias in &object.spec.communities {
             let name = &alias.name;

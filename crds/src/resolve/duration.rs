@@ -16,7 +16,7 @@ const UNITS: [(&str, u128); 8] = [
 
 /// Reads a duration. `None` for what Go's `time.ParseDuration` refuses too, for negative ones and for those
 /// beyond its range of 292 years.
-pub fn parse(text: &str) -> Option<Duration> {
+pub(super) fn parse(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
         return Some(Duration::ZERO);

@@ -24,9 +24,9 @@ use kube::ResourceExt;
 use self::community::Aliases;
 use self::peer::Sessions;
 use self::pool::Taken;
-use crate::api;
-use crate::config::{Config, PoolSelection};
-use crate::selector::Selector;
+use crate::model::config::{Config, PoolSelection};
+use crate::model::selector::Selector;
+use crate::v1beta1;
 
 pub use reason::Reason;
 
@@ -34,17 +34,17 @@ pub use reason::Reason;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Objects {
     /// `IPAddressPool` objects.
-    pub pools: Vec<api::IPAddressPool>,
+    pub pools: Vec<v1beta1::IPAddressPool>,
     /// `L2Advertisement` objects.
-    pub l2_advertisements: Vec<api::L2Advertisement>,
+    pub l2_advertisements: Vec<v1beta1::L2Advertisement>,
     /// `BGPAdvertisement` objects.
-    pub bgp_advertisements: Vec<api::BGPAdvertisement>,
+    pub bgp_advertisements: Vec<v1beta1::BGPAdvertisement>,
     /// `BGPPeer` objects.
-    pub peers: Vec<api::BGPPeer>,
+    pub peers: Vec<v1beta1::BGPPeer>,
     /// `BFDProfile` objects.
-    pub bfd_profiles: Vec<api::BFDProfile>,
+    pub bfd_profiles: Vec<v1beta1::BFDProfile>,
     /// `Community` objects.
-    pub communities: Vec<api::Community>,
+    pub communities: Vec<v1beta1::Community>,
 }
 
 /// What came out: the configuration in force and a verdict on each object.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use kube::ResourceExt;
 
 use super::{Reason, Refusal, duration, interface_name, on_common_nodes, refuse, selectors};
-use crate::api;
-use crate::config::{BfdProfile, Peer, PeerAddress, PeerAsn, SecretRef};
-use crate::selector::Selector;
+use crate::model::config::{BfdProfile, Peer, PeerAddress, PeerAsn, SecretRef};
+use crate::model::selector::Selector;
+use crate::v1beta1;
 
 /// Offered where a peer says nothing (RFC 4271 §10 suggests 90 s and a third of it).
 const HOLD_TIME: Duration = Duration::from_secs(90);
@@ -45,7 +45,10 @@ impl Sessions {
 }
 
 /// Validates a peer by itself and looks up its BFD profile.
-pub(super) fn peer(object: &api::BGPPeer, profiles: &BTreeMap<String, BfdProfile>) -> Result<Peer, Refusal> {
+pub(super) fn peer(
+    object: &v1beta1::BGPPeer,
+    profiles: &BTreeMap<String, BfdProfile>,
+) -> Result<Peer, Refusal> {
     let spec = &object.spec;
     let my_asn = match u32::try_from(spec.my_asn) {
         Ok(0) => return refuse(Reason::MissingMyASN, "myASN is not set"),
@@ -90,7 +93,7 @@ fn asn_out_of_range<T>(field: &str, asn: i64) -> Result<T, Refusal> {
     refuse(Reason::InvalidASN, format!("{field} is {asn}: it must be between 1 and {}", u32::MAX))
 }
 
-fn peer_asn(spec: &api::BGPPeerSpec) -> Result<PeerAsn, Refusal> {
+fn peer_asn(spec: &v1beta1::BGPPeerSpec) -> Result<PeerAsn, Refusal> {
     match (spec.peer_asn.filter(|asn| *asn != 0), set(&spec.dynamic_asn)) {
         (Some(_), Some(_)) => {
             refuse(Reason::ConflictingPeerASN, "both peerASN and dynamicASN are set; only one can be")
@@ -111,7 +114,7 @@ fn peer_asn(spec: &api::BGPPeerSpec) -> Result<PeerAsn, Refusal> {
 
 /// FRR's rules for `local-as`: for eBGP only, and neither side's own number.
 fn local_asn(
-    spec: &api::BGPPeerSpec,
+    spec: &v1beta1::BGPPeerSpec,
     my_asn: u32,
     peer_asn: PeerAsn,
     internal: bool,
@@ -127,7 +130,7 @@ fn local_asn(
     Ok((asn != my_asn).then_some(asn))
 }
 
-fn address(spec: &api::BGPPeerSpec) -> Result<PeerAddress, Refusal> {
+fn address(spec: &v1beta1::BGPPeerSpec) -> Result<PeerAddress, Refusal> {
     match (set(&spec.peer_address), set(&spec.interface)) {
         (Some(_), Some(_)) => {
             refuse(Reason::ConflictingPeerAddress, "both peerAddress and interface are set; only one can be")
@@ -163,7 +166,7 @@ fn host(text: &str) -> Option<IpAddr> {
     (!no_host).then_some(ip)
 }
 
-fn source_address(spec: &api::BGPPeerSpec, peer: &PeerAddress) -> Result<Option<IpAddr>, Refusal> {
+fn source_address(spec: &v1beta1::BGPPeerSpec, peer: &PeerAddress) -> Result<Option<IpAddr>, Refusal> {
     let Some(text) = set(&spec.source_address) else { return Ok(None) };
     let Some(ip) = host(text) else {
         return refuse(
@@ -182,7 +185,7 @@ fn source_address(spec: &api::BGPPeerSpec, peer: &PeerAddress) -> Result<Option<
     Ok(Some(ip))
 }
 
-fn port(spec: &api::BGPPeerSpec) -> Result<u16, Refusal> {
+fn port(spec: &v1beta1::BGPPeerSpec) -> Result<u16, Refusal> {
     let port = spec.peer_port.unwrap_or(179);
     match u16::try_from(port) {
         Ok(port) if port > 0 => Ok(port),
@@ -190,7 +193,7 @@ fn port(spec: &api::BGPPeerSpec) -> Result<u16, Refusal> {
     }
 }
 
-fn router_id(spec: &api::BGPPeerSpec) -> Result<Option<Ipv4Addr>, Refusal> {
+fn router_id(spec: &v1beta1::BGPPeerSpec) -> Result<Option<Ipv4Addr>, Refusal> {
     let Some(text) = set(&spec.router_id) else { return Ok(None) };
     match text.parse::<Ipv4Addr>() {
         // RFC 6286 §2.1: any number but zero.
@@ -203,7 +206,7 @@ fn router_id(spec: &api::BGPPeerSpec) -> Result<Option<Ipv4Addr>, Refusal> {
 }
 
 /// Hold time and keepalive time, whole seconds; where one is not set it follows from the other.
-fn times(spec: &api::BGPPeerSpec) -> Result<(Duration, Duration), Refusal> {
+fn times(spec: &v1beta1::BGPPeerSpec) -> Result<(Duration, Duration), Refusal> {
     let hold = seconds("holdTime", &spec.hold_time, Reason::InvalidHoldTime)?;
     let keepalive = seconds("keepaliveTime", &spec.keepalive_time, Reason::InvalidKeepaliveTime)?;
     let (hold, keepalive) = match (hold, keepalive) {
@@ -249,7 +252,7 @@ fn seconds(field: &str, text: &Option<String>, reason: Reason) -> Result<Option<
     }
 }
 
-fn connect_time(spec: &api::BGPPeerSpec) -> Result<Duration, Refusal> {
+fn connect_time(spec: &v1beta1::BGPPeerSpec) -> Result<Duration, Refusal> {
     let Some(text) = set(&spec.connect_time) else { return Ok(CONNECT_TIME) };
     match duration::parse(text) {
         Some(time) if time.subsec_nanos() == 0 && (1..=MOST_SECONDS).contains(&time.as_secs()) => Ok(time),
@@ -262,7 +265,7 @@ fn connect_time(spec: &api::BGPPeerSpec) -> Result<Duration, Refusal> {
     }
 }
 
-fn password_secret(spec: &api::BGPPeerSpec) -> Result<Option<SecretRef>, Refusal> {
+fn password_secret(spec: &v1beta1::BGPPeerSpec) -> Result<Option<SecretRef>, Refusal> {
     let Some(secret) = &spec.password_secret else { return Ok(None) };
     if secret.name.is_empty() {
         // An empty reference is how Go's encoder writes "not set".
@@ -275,7 +278,7 @@ fn password_secret(spec: &api::BGPPeerSpec) -> Result<Option<SecretRef>, Refusal
 }
 
 fn bfd(
-    spec: &api::BGPPeerSpec,
+    spec: &v1beta1::BGPPeerSpec,
     profiles: &BTreeMap<String, BfdProfile>,
 ) -> Result<Option<BfdProfile>, Refusal> {
     let Some(name) = set(&spec.bfd_profile) else { return Ok(None) };

@@ -8,9 +8,9 @@ use ipnet::IpNet;
 use kube::ResourceExt;
 
 use super::{Reason, Refusal, duration, refuse, selectors, set_of};
-use crate::api;
-use crate::config::{Closed, Pool, Reclaim, ServiceAllocation, SharingScope};
-use crate::range::IpRange;
+use crate::model::config::{Closed, Pool, Reclaim, ServiceAllocation, SharingScope};
+use crate::model::range::IpRange;
+use crate::v1beta1;
 
 /// A year: longer is a mistake.
 const LONGEST_REUSE_AFTER: Duration = Duration::from_secs(8760 * 3600);
@@ -21,7 +21,7 @@ const LONGEST_REUSE_AFTER: Duration = Duration::from_secs(8760 * 3600);
 pub(super) struct Taken(BTreeMap<IpAddr, (IpRange, String)>);
 
 /// Validates a pool by itself.
-pub(super) fn pool(object: &api::IPAddressPool) -> Result<Pool, Refusal> {
+pub(super) fn pool(object: &v1beta1::IPAddressPool) -> Result<Pool, Refusal> {
     let spec = &object.spec;
     if spec.addresses.is_empty() {
         return refuse(Reason::NoAddresses, "addresses is empty");
@@ -42,7 +42,7 @@ pub(super) fn pool(object: &api::IPAddressPool) -> Result<Pool, Refusal> {
     })
 }
 
-fn closed(object: &api::IPAddressPool) -> Option<Closed> {
+fn closed(object: &v1beta1::IPAddressPool) -> Option<Closed> {
     if object.metadata.deletion_timestamp.is_some() {
         return Some(Closed::Deleting);
     }
@@ -80,7 +80,7 @@ fn reuse_after(text: Option<&str>) -> Result<Duration, Refusal> {
 }
 
 /// What remains of a refused pool for those who hold addresses of it.
-pub(super) fn refused(object: &api::IPAddressPool) -> Pool {
+pub(super) fn refused(object: &v1beta1::IPAddressPool) -> Pool {
     Pool {
         name: object.name_any(),
         labels: object.labels().clone(),
@@ -97,10 +97,10 @@ pub(super) fn refused(object: &api::IPAddressPool) -> Pool {
 
 /// Sorts pools by who keeps a range that several have, after they were sorted by name: one that is being deleted makes
 /// way, then the older keeps it. Creation is known to the second only: of the same second, who is in force already.
-pub(super) fn precedence(object: &api::IPAddressPool) -> impl Ord + use<> {
+pub(super) fn precedence(object: &v1beta1::IPAddressPool) -> impl Ord + use<> {
     let created = object.creation_timestamp().map(|time| time.0);
     let conditions = object.status.iter().flat_map(|status| &status.conditions);
-    let in_force = conditions.into_iter().any(|c| c.type_ == api::ACCEPTED && c.status == "True");
+    let in_force = conditions.into_iter().any(|c| c.type_ == v1beta1::ACCEPTED && c.status == "True");
     (object.metadata.deletion_timestamp.is_some(), created.is_none(), created, !in_force)
 }
 
@@ -207,7 +207,7 @@ fn disjoint(ranges: &[IpRange]) -> Result<(), Refusal> {
     }
 }
 
-fn allocation(spec: &api::ServiceAllocation) -> Result<ServiceAllocation, Refusal> {
+fn allocation(spec: &v1beta1::ServiceAllocation) -> Result<ServiceAllocation, Refusal> {
     let priority = spec.priority.unwrap_or(0);
     let Ok(priority) = u32::try_from(priority) else {
         return refuse(

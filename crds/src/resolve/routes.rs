@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use super::{Reason, Refusal, on_common_nodes};
-use crate::config::{BgpAdvertisement, Config, Pool};
-use crate::range::IpRange;
+use crate::model::config::{BgpAdvertisement, Config, Pool};
+use crate::model::range::IpRange;
 
 /// LOCAL_PREF where an advertisement sets none.
 const DEFAULT_LOCAL_PREF: u32 = 100;

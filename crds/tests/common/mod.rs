@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use fairlead_crds::api;
 use fairlead_crds::manifests;
 use fairlead_crds::resolve::{Kind, ObjectRef, Objects, Reason, Resolution, Verdict, resolve};
+use fairlead_crds::v1beta1;
 use serde_json::{Value, json};
 
 /// Reads YAML of one or more objects into what is resolved. Kinds that are not ours are left out.
@@ -43,7 +43,7 @@ pub(crate) fn object(kind: &str, name: &str, age: i64, spec: &str) -> Value {
     let spec: Value = serde_yaml::from_str(spec).expect("YAML");
     let created = format!("2026-01-01T{:02}:00:00Z", 23 - age);
     json!({
-        "apiVersion": format!("{}/{}", api::GROUP, api::VERSION),
+        "apiVersion": format!("{}/{}", v1beta1::GROUP, v1beta1::VERSION),
         "kind": kind,
         "metadata": { "name": name, "creationTimestamp": created },
         "spec": if spec.is_null() { json!({}) } else { spec },

@@ -1,0 +1,331 @@
+//! What a pool has for a Service, and what is in the way: what allocation decides by, and what it explains.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use fairlead_crds::model::config::Closed;
+
+use super::sharing::common;
+use super::space::Slot;
+use super::{
+    Demand, Families, Family, Held, Holding, Ipam, NotAdmitted, PoolState, Refusal, Reservation, admits,
+};
+
+/// Why a pool gives a Service nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The pool is refused.
+    PoolRefused,
+    /// It gives nothing more.
+    Closed(Closed),
+    /// It is only for Services that name it.
+    NotAutomatic,
+    /// It is not open to the Service.
+    NotAdmitted(NotAdmitted),
+    /// It has no addresses of this family.
+    Lacks(Family),
+    /// All its addresses of this family are held, or kept for others.
+    Full(Family),
+}
+
+impl Ipam {
+    /// Everything that keeps a Service from getting addresses of `families` from a pool, `named` by the Service or not.
+    /// Nothing: the pool has them. It is what allocation decides by.
+    pub fn obstacles(
+        &self,
+        pool: &str,
+        demand: &Demand<'_>,
+        families: Families,
+        named: bool,
+    ) -> Vec<Obstacle> {
+        let Some(state) = self.pools.get(pool) else { return vec![Obstacle::PoolRefused] };
+        let mut obstacles: Vec<Obstacle> = state.restrictions(demand, named).collect();
+        let wanted = families.wanted();
+        let each: Vec<Obstacle> =
+            wanted.iter().filter_map(|family| self.pick(state, demand, *family).err()).collect();
+        // One of two is enough where both are not required.
+        let optional = matches!(families, Families::Both { required: false, .. });
+        if !optional || each.len() == wanted.len() {
+            obstacles.extend(each);
+        }
+        obstacles
+    }
+
+    /// What a pool that has it would give to a Service that holds nothing.
+    pub fn offer(&self, pool: &str, demand: &Demand<'_>, families: Families) -> Vec<IpAddr> {
+        let holding = self.choose(&[pool.into()], demand, families, true);
+        holding.into_iter().flat_map(|holding| holding.held.into_iter().map(|held| held.ip)).collect()
+    }
+
+    /// The pool with a `serviceAllocation` that would give an address to a Service that names none and holds nothing.
+    pub fn first_pinned(&self, demand: &Demand<'_>, families: Families) -> Option<Arc<str>> {
+        self.choose(&self.order.pinned, demand, families, false)?.pools().into_iter().next()
+    }
+
+    /// Whether a Service may take an address of a pool beside those who hold it.
+    ///
+    /// # Errors
+    /// When somebody is in the way, or no pool has it.
+    pub fn check_taking(&self, demand: &Demand<'_>, ip: IpAddr) -> Result<(), Refusal> {
+        let pool = self.pool_of(ip).ok_or(Refusal::NotInPool(ip))?;
+        self.joinable(demand, pool, ip)
+    }
+
+    /// Addresses for `families` out of the first of `pools` that has them; both families from one pool.
+    pub(super) fn choose(
+        &self,
+        pools: &[Arc<str>],
+        demand: &Demand<'_>,
+        families: Families,
+        named: bool,
+    ) -> Option<Holding> {
+        let first_with = |wanted: &[Family]| {
+            pools.iter().find_map(|pool| {
+                let state = self.pools.get(pool)?;
+                if state.restrictions(demand, named).next().is_some() {
+                    return None;
+                }
+                let mut held = Vec::with_capacity(wanted.len());
+                for family in wanted {
+                    let ip = self.pick(state, demand, *family).ok()?;
+                    held.push(Held { ip, pool: pool.clone(), retained: None });
+                }
+                Some(Holding { held })
+            })
+        };
+        match families {
+            Families::One(family) => first_with(&[family]),
+            Families::Both { first, required: true } => first_with(&[first, first.other()]),
+            Families::Both { first, required: false } => first_with(&[first, first.other()])
+                .or_else(|| first_with(&[first]))
+                .or_else(|| first_with(&[first.other()])),
+        }
+    }
+
+    /// Addresses of which at least one is kept for the Service since it released it: what it had last, with the other family
+    /// as [`Ipam::extend`] adds it.
+    pub(super) fn choose_kept(&self, demand: &Demand<'_>, families: Families) -> Option<Holding> {
+        let open = |pool: &str| {
+            let state = self.pools.get(pool);
+            state.is_some_and(|state| state.restrictions(demand, false).next().is_none())
+        };
+        let kept = |family| {
+            let (ip, pool) = self.last_had(demand.service, family, open)?;
+            Some(Held { ip, pool, retained: None })
+        };
+        let kept: Vec<Held> = families.wanted().into_iter().filter_map(kept).collect();
+        let required = matches!(families, Families::Both { required: true, .. });
+        if let [first, other] = kept.as_slice()
+            && (required || first.pool == other.pool)
+        {
+            return Some(Holding { held: kept });
+        }
+        let mut alone = kept.into_iter().map(|held| Holding { held: vec![held] });
+        let with_the_other = |one: Holding| self.extended(demand, one, families, &[], None).ok();
+        alone.clone().find_map(with_the_other).or_else(|| alone.next().filter(|_| !required))
+    }
+
+    /// Both families where both are required, each from the first pool that has it.
+    pub(super) fn choose_of_two(&self, demand: &Demand<'_>, families: Families) -> Option<Holding> {
+        let Families::Both { first, required: true } = families else { return None };
+        let mut held = Vec::with_capacity(2);
+        for family in [first, first.other()] {
+            let one = |pools: &[Arc<str>]| self.choose(pools, demand, Families::One(family), false);
+            held.extend(one(&self.order.pinned).or_else(|| one(&self.order.unpinned))?.held);
+        }
+        Some(Holding { held })
+    }
+
+    /// Whether a pool gives anything to the Service at all.
+    pub(super) fn check_open(
+        &self,
+        state: &PoolState,
+        demand: &Demand<'_>,
+        named: bool,
+    ) -> Result<(), Refusal> {
+        let name: Arc<str> = state.pool.name.as_str().into();
+        match state.restrictions(demand, named).next() {
+            Some(Obstacle::Closed(why)) => Err(Refusal::PoolClosed(name, why)),
+            Some(Obstacle::NotAdmitted(why)) => Err(Refusal::NotAdmitted(name, why.explain(&state.pool))),
+            _ => Ok(()),
+        }
+    }
+
+    /// An address of the pool: one that is kept for the Service, or else the first, in order of allocation, that is free
+    /// or that it may share.
+    fn pick(&self, state: &PoolState, demand: &Demand<'_>, family: Family) -> Result<IpAddr, Obstacle> {
+        let space = state.space(family);
+        if space.is_empty() {
+            return Err(Obstacle::Lacks(family));
+        }
+        if let Some(own) = self.own_reserved(demand.service, &state.pool.name, family) {
+            return Ok(own);
+        }
+        let shared = state.joinable_slot(demand, family, &self.reservations);
+        let slot = [space.first_free(), shared].into_iter().flatten().min();
+        slot.map(|slot| space.address(slot)).ok_or(Obstacle::Full(family))
+    }
+
+    /// Why none of `pools`, all open to the Service, gave addresses.
+    pub(super) fn why_none(&self, pools: &[Arc<str>], demand: &Demand<'_>, families: Families) -> Refusal {
+        let both = matches!(families, Families::Both { required: true, .. });
+        let has = |family: Family| {
+            pools
+                .iter()
+                .filter(move |pool| self.pools.get(*pool).is_some_and(|s| !s.space(family).is_empty()))
+        };
+        let wanted = families.wanted();
+        let lacking = wanted.iter().filter(|family| has(**family).next().is_none()).count();
+        if lacking == wanted.len() || (both && lacking > 0) {
+            return Refusal::FamilyMismatch(pools.to_vec(), families);
+        }
+        let suitable = |pool: &&Arc<str>| {
+            let state = self.pools.get(*pool);
+            state.is_some_and(|s| wanted.iter().any(|family| !s.space(*family).is_empty()))
+        };
+        // For this Service: what is kept for it, or what it may share, is there.
+        let is_full = |pool: &Arc<str>, family: Family| {
+            let state = self.pools.get(pool);
+            state.is_some_and(|state| self.pick(state, demand, family) == Err(Obstacle::Full(family)))
+        };
+        let mut full: Vec<(Arc<str>, Family)> = Vec::new();
+        for family in &wanted {
+            // Where both are required, it takes one of the first that is nowhere to be had; then the other is tried.
+            if both && (!full.is_empty() || !has(*family).all(|pool| is_full(pool, *family))) {
+                continue;
+            }
+            full.extend(has(*family).filter(|p| is_full(p, *family)).map(|p| (p.clone(), *family)));
+        }
+        Refusal::Exhausted { pools: pools.iter().filter(suitable).cloned().collect(), families, full }
+    }
+
+    /// Why no pool gave anything to a Service that names none.
+    pub(super) fn why_nothing(&self, demand: &Demand<'_>, families: Families) -> Refusal {
+        let open = |name: &&Arc<str>| {
+            self.pools.get(*name).is_some_and(|state| state.restrictions(demand, false).next().is_none())
+        };
+        let open: Vec<Arc<str>> = self.pools_in_order().filter(open).cloned().collect();
+        if open.is_empty() {
+            self.why_no_pool_matches(demand)
+        } else {
+            self.why_none(&open, demand, families)
+        }
+    }
+
+    /// Why a pool that is named, or that the Service has an address of, gave it nothing.
+    pub(super) fn why_none_of(&self, pool: &Arc<str>, demand: &Demand<'_>, families: Families) -> Refusal {
+        let Some(state) = self.pools.get(pool) else { return self.why_no_pool(pool) };
+        let none = |()| self.why_none(std::slice::from_ref(pool), demand, families);
+        self.check_open(state, demand, true).map_or_else(|why| why, none)
+    }
+
+    /// Why neither `own`, the pool of the address that a Service has, nor any other gave it the other family: only what
+    /// is missing matters, or it would wait for what it has.
+    pub(super) fn why_no_more(&self, own: &Arc<str>, demand: &Demand<'_>, missing: Families) -> Refusal {
+        let open = |name: &&Arc<str>| {
+            let state = self.pools.get(*name);
+            state.is_some_and(|state| state.restrictions(demand, *name == own).next().is_none())
+        };
+        let open: Vec<Arc<str>> = self.pools_in_order().filter(open).cloned().collect();
+        if open.is_empty() {
+            self.why_none_of(own, demand, missing)
+        } else {
+            self.why_none(&open, demand, missing)
+        }
+    }
+
+    /// Why no pool is open to a Service that names none.
+    pub(super) fn why_no_pool_matches(&self, demand: &Demand<'_>) -> Refusal {
+        if self.pools.is_empty() && self.refused.is_empty() {
+            return Refusal::NoPool;
+        }
+        let mut closed = Vec::new();
+        for name in self.pools_in_order() {
+            let Some(state) = self.pools.get(name) else { continue };
+            if let Some(obstacle) = state.restrictions(demand, false).next() {
+                closed.push((name.clone(), obstacle.explain(&state.pool)));
+            }
+        }
+        Refusal::NoPoolMatches(closed)
+    }
+
+    /// Why there is no pool of this name to allocate from.
+    pub fn why_no_pool(&self, pool: &str) -> Refusal {
+        match self.refused.get_key_value(pool) {
+            Some((name, _)) => Refusal::PoolRefused(name.clone()),
+            None => Refusal::NoSuchPool(pool.to_owned()),
+        }
+    }
+}
+
+impl PoolState {
+    /// What keeps the pool from giving the Service anything, whatever it has.
+    fn restrictions(&self, demand: &Demand<'_>, named: bool) -> impl Iterator<Item = Obstacle> {
+        let closed = self.pool.closed.map(Obstacle::Closed);
+        let automatic = (!named && !self.pool.auto_assign).then_some(Obstacle::NotAutomatic);
+        let admitted = admits(&self.pool, demand).err().map(Obstacle::NotAdmitted);
+        [closed, automatic, admitted].into_iter().flatten()
+    }
+
+    /// The first address that is held by Services that the Service may share it with.
+    fn joinable_slot(
+        &self,
+        demand: &Demand<'_>,
+        family: Family,
+        reservations: &BTreeMap<IpAddr, Reservation>,
+    ) -> Option<Slot> {
+        let group = self.group(demand.sharing.group()?, demand.service);
+        let by_ports = self.shared.get(&(family, group))?;
+        let joinable = by_ports.iter().filter(|(ports, _)| common(ports, &demand.sharing.ports).is_none());
+        // Reservations are few: nearly always it is the first.
+        let space = self.space(family);
+        let open = |slot: &&Slot| {
+            let reservation = reservations.get(&space.address(**slot));
+            reservation.is_none_or(|reservation| reservation.kept_for_others(demand.service).is_none())
+        };
+        joinable.filter_map(|(_, slots)| slots.iter().find(open).copied()).min()
+    }
+}
+
+impl Obstacle {
+    /// In words for the operator, to come after the pool's name.
+    pub fn explain(&self, pool: &fairlead_crds::model::config::Pool) -> String {
+        match self {
+            Self::PoolRefused => "is refused: see its condition Accepted".to_owned(),
+            Self::Closed(Closed::Disabled) => "is disabled".to_owned(),
+            Self::Closed(Closed::Deleting) => "is being deleted".to_owned(),
+            Self::NotAutomatic => "is only for Services that name it (autoAssign is false)".to_owned(),
+            Self::NotAdmitted(why) => why.explain(pool),
+            Self::Lacks(family) => format!("has no {family} addresses"),
+            Self::Full(family) => format!("has no free {family} address"),
+        }
+    }
+
+    /// Whether it is only that nothing is free, which does not matter to who asks for an address.
+    pub fn is_about_free_addresses(&self) -> bool {
+        matches!(self, Self::Full(_) | Self::Lacks(_))
+    }
+
+    /// What would have to be different.
+    pub fn counterfactual(&self, demand: &Demand<'_>) -> String {
+        match self {
+            Self::PoolRefused => "the pool were accepted".to_owned(),
+            Self::Closed(Closed::Disabled) => "spec.disabled were false".to_owned(),
+            Self::Closed(Closed::Deleting) => "it were not being deleted".to_owned(),
+            Self::NotAutomatic => {
+                "spec.autoAssign were true, or the Service named the pool (fairlead.dev/address-pool)"
+                    .to_owned()
+            }
+            Self::NotAdmitted(NotAdmitted::Namespace) => {
+                format!("spec.serviceAllocation admitted namespace {}", demand.service.namespace)
+            }
+            Self::NotAdmitted(NotAdmitted::Labels) => {
+                "a selector in spec.serviceAllocation.serviceSelectors matched the Service's labels"
+                    .to_owned()
+            }
+            Self::Lacks(family) => format!("it had {family} addresses"),
+            Self::Full(family) => format!("one of its {family} addresses were free"),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Which pools a Service may use, and in which order they are tried.
+
+use std::sync::Arc;
+
+use fairlead_crds::model::config::{Labels, Pool};
+use fairlead_crds::model::selector::{Selector, any_or_empty};
+
+use super::Demand;
+
+/// Why a pool does not admit a Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAdmitted {
+    /// The Service's namespace is not among those of the pool.
+    Namespace,
+    /// No service selector of the pool matches the Service's labels.
+    Labels,
+}
+
+impl NotAdmitted {
+    /// What the pool demands, for an operator.
+    pub fn explain(self, pool: &Pool) -> String {
+        let Some(allocation) = &pool.allocation else { return String::new() };
+        let selectors = |list: &[Selector]| some(list.iter().map(ToString::to_string), list.len());
+        match self {
+            Self::Namespace => {
+                let mut open_to = Vec::new();
+                if !allocation.namespaces.is_empty() {
+                    let names = some(allocation.namespaces.iter().cloned(), allocation.namespaces.len());
+                    open_to.push(format!("namespaces {names}"));
+                }
+                if !allocation.namespace_selectors.is_empty() {
+                    let labels = selectors(&allocation.namespace_selectors);
+                    open_to.push(format!("namespaces with labels {labels}"));
+                }
+                format!("is open only to {}", open_to.join(" and "))
+            }
+            Self::Labels => {
+                format!("is open only to Services with labels {}", selectors(&allocation.service_selectors))
+            }
+        }
+    }
+}
+
+/// At most this many names or selectors are spelled out.
+const MAX_LISTED: usize = 5;
+
+fn some(list: impl Iterator<Item = String>, count: usize) -> String {
+    let mut text = list.take(MAX_LISTED).collect::<Vec<_>>().join(" or ");
+    if count > MAX_LISTED {
+        text += &format!(" or {} more", count - MAX_LISTED);
+    }
+    text
+}
+
+/// Whether `pool` is open to the Service. Restricting a pool to something that matches nothing opens it to nobody.
+pub(super) fn admits(pool: &Pool, demand: &Demand<'_>) -> Result<(), NotAdmitted> {
+    admits_namespace(pool, &demand.service.namespace, demand.namespace_labels)?;
+    match &pool.allocation {
+        Some(allocation) if !any_or_empty(&allocation.service_selectors, demand.labels) => {
+            Err(NotAdmitted::Labels)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether `pool` is open to Services of a namespace.
+pub(super) fn admits_namespace(
+    pool: &Pool,
+    namespace: &str,
+    labels: Option<&Labels>,
+) -> Result<(), NotAdmitted> {
+    let Some(allocation) = &pool.allocation else { return Ok(()) };
+    let everywhere = allocation.namespaces.is_empty() && allocation.namespace_selectors.is_empty();
+    let no_labels = Labels::new();
+    let labels = labels.unwrap_or(&no_labels);
+    let open = everywhere
+        || allocation.namespaces.contains(namespace)
+        || allocation.namespace_selectors.iter().any(|s| s.matches(labels));
+    if open { Ok(()) } else { Err(NotAdmitted::Namespace) }
+}
+
+/// Names of the pools that may be used without being named: first those with a `serviceAllocation`, by priority
+/// (0 last) and name, then the rest by name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Order {
+    pub(super) pinned: Vec<Arc<str>>,
+    pub(super) unpinned: Vec<Arc<str>>,
+}
+
+impl Order {
+    pub(super) fn of<'a>(pools: impl Iterator<Item = (&'a Arc<str>, &'a Pool)>) -> Self {
+        let mut pinned = Vec::new();
+        let mut unpinned = Vec::new();
+        for (name, pool) in pools.filter(|(_, pool)| pool.auto_assign) {
+            match &pool.allocation {
+                Some(a) => pinned.push((a.priority.checked_sub(1).unwrap_or(u32::MAX), name.clone())),
+                None => unpinned.push(name.clone()),
+            }
+        }
+        pinned.sort();
+        unpinned.sort();
+        Self { pinned: pinned.into_iter().map(|(_, name)| name).collect(), unpinned }
+    }
+}

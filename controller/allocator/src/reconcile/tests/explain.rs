@@ -1,0 +1,346 @@
+//! What an operator is told of each pool, and that it is what was decided.
+
+use super::*;
+use fairlead_test_support::{pinned, pool, retaining, selector};
+
+fn told(world: &World, name: &str) -> Vec<String> {
+    world.index.explain(&key(name)).unwrap().to_string().lines().map(str::to_owned).collect()
+}
+
+/// A pool for everybody, and one for each thing that can be in the way.
+fn world() -> World {
+    let closed = |pool: Pool| Pool { closed: Some(fairlead_crds::model::config::Closed::Disabled), ..pool };
+    let manual = |pool: Pool| Pool { auto_assign: false, ..pool };
+    let mut of_labels = pinned(pool("labels", &["1.0.3.1"]), 0, &[]);
+    of_labels.allocation.as_mut().unwrap().service_selectors = vec![selector("tier", "gold")];
+    let mut world = World::new([
+        retaining(pool("all", &["1.0.0.1-1.0.0.9"])),
+        pinned(pool("team", &["1.0.1.1"]), 1, &["team"]),
+        closed(pool("drained", &["1.0.2.1"])),
+        of_labels,
+        manual(pool("manual", &["1.0.4.1"])),
+        pool("six", &["1000::1"]),
+        pinned(pool("full", &["1.0.5.1"]), 2, &[]),
+    ]);
+    world.apply(service("first", json!({})));
+    assert_eq!(world.pool_of("first").as_deref(), Some("full"));
+    world
+}
+
+#[test]
+fn each_pool_says_why_it_was_used_or_not_and_what_would_have_to_be_different() {
+    let mut world = world();
+    world.apply(service("s", json!({})));
+    assert_eq!(
+        told(&world, "s"),
+        [
+            "Service default/s: Allocated: 1.0.0.1 from IPAddressPool all",
+            "needs an IPv4 address",
+            "IPAddressPools, in the order in which they are tried:",
+            "  team     no    is open only to namespaces team",
+            "                 would fit if spec.serviceAllocation admitted namespace default",
+            "  full     no    has no free IPv4 address",
+            "                 would fit if one of its IPv4 addresses were free",
+            "  labels   no    is open only to Services with labels tier=gold",
+            "                 would fit if a selector in spec.serviceAllocation.serviceSelectors matched the Service's labels",
+            "  all      USED  1.0.0.1",
+            "  drained  no    is disabled",
+            "                 would fit if spec.disabled were false",
+            "  six      no    has no IPv4 addresses",
+            "                 would fit if it had IPv4 addresses",
+            "  manual   no    is only for Services that name it (autoAssign is false)",
+            "                 would fit if spec.autoAssign were true, or the Service named the pool (fairlead.dev/address-pool)",
+        ]
+    );
+}
+
+/// The promise of "would fit if": with all of it done, the pool gives an address.
+#[test]
+fn what_would_have_to_be_different_is_enough() {
+    type Change = fn(&mut World);
+    let cases: [(&str, Change); 4] = [
+        ("team", |world| {
+            let allocation = world.config.pools.get_mut("team").unwrap().allocation.as_mut().unwrap();
+            allocation.namespaces.insert("default".into());
+        }),
+        ("drained", |world| world.config.pools.get_mut("drained").unwrap().closed = None),
+        ("manual", |world| world.config.pools.get_mut("manual").unwrap().auto_assign = true),
+        ("labels", |world| {
+            world
+                .config
+                .pools
+                .get_mut("labels")
+                .unwrap()
+                .allocation
+                .as_mut()
+                .unwrap()
+                .service_selectors
+                .clear();
+        }),
+    ];
+    for (name, change) in cases {
+        let mut world = world();
+        world.delete("first");
+        change(&mut world);
+        let pool = world.config.pools[name].clone();
+        world.set_pools([pool]);
+        world.apply(service("s", json!({})));
+        assert_eq!(world.pool_of("s").as_deref(), Some(name), "{:?}", told(&world, "s"));
+    }
+}
+
+#[test]
+fn several_obstacles_are_all_named() {
+    let mut pool = pinned(pool("p", &["1000::1"]), 0, &["team"]);
+    pool.auto_assign = false;
+    let mut world = World::new([pool]);
+    world.apply(service("s", json!({})));
+    assert_eq!(
+        told(&world, "s")[3..],
+        [
+            "  p  no    is only for Services that name it (autoAssign is false); is open only to namespaces team; \
+             has no IPv4 addresses",
+            "           would fit if spec.autoAssign were true, or the Service named the pool \
+             (fairlead.dev/address-pool) and spec.serviceAllocation admitted namespace default and it had IPv4 \
+             addresses",
+        ]
+    );
+}
+
+#[test]
+fn who_asks_for_an_address_or_a_pool_is_told_of_that() {
+    let mut world = world();
+    world.apply(service("s", annotated("fairlead.dev/load-balancer-ips", "1.0.5.1")));
+    let lines = told(&world, "s");
+    assert_eq!(lines[0], "Service default/s: AddressInUse: 1.0.5.1 is in use by Service default/first");
+    assert_eq!(lines[1], "needs an IPv4 address; asks for 1.0.5.1");
+    assert!(
+        lines.contains(&"  full     no    1.0.5.1 is in use by Service default/first".to_owned()),
+        "{lines:#?}"
+    );
+    assert!(
+        lines.contains(&"  all      no    does not have 1.0.5.1, which the Service asks for".to_owned()),
+        "{lines:#?}"
+    );
+    world.apply(service("s", annotated("fairlead.dev/address-pool", "manual")));
+    let lines = told(&world, "s");
+    assert!(lines.contains(&"  manual   USED  1.0.4.1".to_owned()), "{lines:#?}");
+    assert!(
+        lines.contains(&"  all      no    is not the one that the Service asks for, manual".to_owned()),
+        "{lines:#?}"
+    );
+}
+
+#[test]
+fn a_refused_pool_and_a_claim_have_their_say() {
+    let mut world = World::new([pool("p", &["1.0.0.1"])]);
+    world.set_pools_and_refused([pool("p", &["1.0.0.1"])], &["bad"]);
+    world.apply(service("holder", json!({})));
+    world.claim("mine", json!({ "serviceName": "s", "addresses": ["1.0.0.1"] }));
+    world.apply(service("s", json!({})));
+    let lines = told(&world, "s");
+    assert!(lines[0].starts_with("Service default/s: ClaimPending: IPClaim default/mine"), "{lines:#?}");
+    assert_eq!(
+        lines[2],
+        "IPClaim default/mine has nothing reserved: 1.0.0.1 is in use by Service default/holder"
+    );
+    let bad = "  bad  no    is refused: see its condition Accepted; gives nothing before IPClaim default/mine has reserved what \
+               it is to";
+    assert!(lines.contains(&bad.to_owned()), "{lines:#?}");
+}
+
+#[test]
+fn explaining_changes_nothing() {
+    let mut world = world();
+    world.apply(service("s", json!({})));
+    world.take_writes();
+    let before = world.results();
+    told(&world, "s");
+    world.reconfigure();
+    assert_eq!((world.results(), world.take_writes()), (before, 0));
+    assert_eq!(world.index.explain(&key("unknown")), None);
+}
+
+#[test]
+fn who_has_one_family_reserved_is_told_of_the_other() {
+    let manual = Pool { auto_assign: false, ..pool("a", &["1.2.3.0-1.2.3.9"]) };
+    let mut world = World::new([manual, pool("b", &["1::1"])]);
+    world.claim("c", json!({ "serviceName": "web", "addresses": ["1.2.3.5"] }));
+    world.apply(service("six", families(&["fd00::1"], "SingleStack")));
+    world.apply(service("web", families(&["10.96.0.1", "fd00::1"], "RequireDualStack")));
+    assert_eq!(
+        told(&world, "web"),
+        [
+            "Service default/web: PoolExhausted: no free IPv6 address in IPAddressPool b",
+            "needs an IPv4 and an IPv6 address",
+            "IPClaim default/c has reserved 1.2.3.5 of IPAddressPool a",
+            "IPAddressPools, in the order in which they are tried:",
+            "  b  no    has no free IPv6 address",
+            "           would fit if one of its IPv6 addresses were free",
+            "  a  no    has no IPv6 addresses",
+            "           would fit if it had IPv6 addresses",
+        ]
+    );
+}
+
+const ASK: &str = "fairlead.dev/load-balancer-ips";
+
+#[test]
+fn no_pool_fits_who_asks_for_what_it_cannot_have() {
+    let cases = [
+        (
+            annotated(ASK, "1::9"),
+            "FamilyMismatch",
+            "IPv6 is asked for, but the Service's cluster IPs are IPv4",
+            "the Service asked for an IPv4 address of it",
+        ),
+        (
+            annotated(ASK, "nonsense"),
+            "InvalidRequest",
+            "\"nonsense\" is not an IP address",
+            "what the Service asks for could be understood",
+        ),
+        (
+            annotated("metallb.io/address-pool", "q"),
+            "InvalidRequest",
+            "two different pools are asked for: p and q",
+            "what the Service asks for could be understood",
+        ),
+    ];
+    for (with, reason, because, unless) in cases {
+        let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.9", "1::-1::9"])]);
+        let named =
+            if reason == "InvalidRequest" { annotated("fairlead.dev/address-pool", "p") } else { json!({}) };
+        world.apply(service("s", both(with, named)));
+        assert_eq!(world.result("s"), reason);
+        let lines = told(&world, "s");
+        let expected = [format!("  p  no    {because}"), format!("           would fit if {unless}")];
+        assert_eq!(lines[lines.len() - 2..], expected, "{lines:#?}");
+    }
+}
+
+#[test]
+fn who_waits_for_a_claim_is_told_that_no_pool_gives_anything_before() {
+    let mut world = World::new([pool("p", &["1.2.3.0"]), pool("q", &["1.2.4.0"])]);
+    world.apply(service("holder", json!({})));
+    world.claim("c", json!({ "serviceName": "web", "pool": "p" }));
+    world.apply(service("web", json!({})));
+    assert_eq!(
+        told(&world, "web")[3..],
+        [
+            "IPAddressPools, in the order in which they are tried:",
+            "  p  no    has no free IPv4 address; gives nothing before IPClaim default/c has reserved what it is to",
+            "           would fit if one of its IPv4 addresses were free and IPClaim default/c were deleted",
+            "  q  no    gives nothing before IPClaim default/c has reserved what it is to",
+            "           would fit if IPClaim default/c were deleted",
+        ]
+    );
+}
+
+#[test]
+fn who_asks_for_addresses_of_two_pools_is_told_which_of_them_is_in_the_way() {
+    let dual = || families(&["10.96.0.1", "fd00::1"], "RequireDualStack");
+    let mut world =
+        World::new([pool("p", &["1.2.3.0-1.2.3.9"]), pool("q", &["1::-1::9"]), pool("r", &["5.5.5.5"])]);
+    world.apply(service("six", both(families(&["fd00::1"], "SingleStack"), annotated(ASK, "1::5"))));
+    world.apply(service("s", both(dual(), annotated(ASK, "1.2.3.5,1::5"))));
+    assert_eq!(
+        told(&world, "s")[3..],
+        [
+            "  p  no    1::5 is in use by Service default/six",
+            "           would fit if 1::5 were free",
+            "  q  no    1::5 is in use by Service default/six",
+            "           would fit if 1::5 were free",
+            "  r  no    has neither 1.2.3.5 nor 1::5, which the Service asks for; 1::5 is in use by Service default/six",
+            "           would fit if it had one of them and 1::5 were free",
+        ]
+    );
+    let disabled =
+        Pool { closed: Some(fairlead_crds::model::config::Closed::Disabled), ..pool("q", &["1::-1::9"]) };
+    world.set_pools([pool("p", &["1.2.3.0-1.2.3.9"]), disabled]);
+    world.delete("six");
+    assert_eq!(
+        told(&world, "s")[3..],
+        [
+            "  p  no    IPAddressPool q, which has 1::5, is disabled",
+            "           would fit if IPAddressPool q gave 1::5",
+            "  q  no    is disabled",
+            "           would fit if spec.disabled were false",
+        ]
+    );
+    world.set_pools([pool("p", &["1.2.3.0-1.2.3.9"])]);
+    assert_eq!(
+        told(&world, "s")[3..],
+        [
+            "  p  no    1::5 is in no IPAddressPool, or not usable there",
+            "           would fit if 1::5 were of an IPAddressPool",
+        ]
+    );
+}
+
+/// Another pool has the address that a claim keeps, and is not open to the Service.
+#[test]
+fn where_the_controller_refuses_no_pool_fits() {
+    let mut world = World::new([retaining(pool("p", &["1.2.3.0-1.2.3.3"])), pool("q", &["5.5.5.5"])]);
+    world.claim("c", json!({ "serviceName": "web", "addresses": ["1.2.3.0"] }));
+    let others = pinned(pool("others", &["1.2.3.0"]), 0, &["elsewhere"]);
+    world.set_pools([retaining(pool("p", &["1.2.3.1-1.2.3.3"])), pool("q", &["5.5.5.5"]), others]);
+    world.apply(service("web", json!({})));
+    assert_eq!(world.result("web"), "NoPoolMatches");
+    let lines = told(&world, "web");
+    assert!(!lines.iter().any(|line| line.contains("fits")), "{lines:#?}");
+    let unless = "would fit if spec.serviceAllocation admitted namespace default";
+    assert!(lines.iter().any(|line| line.ends_with(unless)), "{lines:#?}");
+}
+
+#[test]
+fn what_would_be_given_is_what_is_asked_for() {
+    let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.9"])]);
+    world.apply(service("s", annotated(ASK, "1.2.3.5")));
+    assert_eq!(told(&world, "s")[3..], ["  p  USED  1.2.3.5"]);
+    // It keeps what it has of a pool that is refused now, while another could give it the same.
+    world.set_pools_and_refused([pool("q", &["1.2.3.0-1.2.3.9"])], &["p"]);
+    let lines = told(&world, "s");
+    assert!(lines.contains(&"  q  fits  would give 1.2.3.5".to_owned()), "{lines:#?}");
+}
+
+#[test]
+fn a_pool_that_has_both_families_is_told_which_one_goes_before_it_all_the_same() {
+    let dual = pool("dual", &["192.0.2.0-192.0.2.15", "2001:db8:1::-2001:db8:1::ff"]);
+    let t6 = pinned(pool("t6", &["2001:db8::-2001:db8::ff"]), 1, &[]);
+    let mut world = World::new([t6, dual]);
+    world.apply(service("s", families(&["10.96.0.1", "fd00::1"], "PreferDualStack")));
+    assert_eq!(
+        told(&world, "s")[3..],
+        [
+            "  t6    USED  2001:db8::",
+            "  dual  fits  would give 192.0.2.0 and 2001:db8:1::, but t6 has a serviceAllocation and goes before",
+        ]
+    );
+}
+
+#[test]
+fn who_gets_each_family_from_another_pool_is_told_only_of_the_one_that_is_missing() {
+    let mut world =
+        World::new([pool("p", &["1.2.3.0-1.2.3.9"]), pool("q", &["1::1"]), pool("r", &["5.5.5.5"])]);
+    world.apply(service("six", families(&["fd00::1"], "SingleStack")));
+    world.apply(service("s", families(&["10.96.0.1", "fd00::1"], "RequireDualStack")));
+    let (has_none, fits_if) = ("has no IPv6 addresses", "would fit if it had IPv6 addresses");
+    assert_eq!(
+        told(&world, "s")[3..],
+        [
+            &format!("  p  no    {has_none}"),
+            &format!("           {fits_if}"),
+            "  q  no    has no free IPv6 address",
+            "           would fit if one of its IPv6 addresses were free",
+            &format!("  r  no    {has_none}"),
+            &format!("           {fits_if}"),
+        ]
+    );
+    world.delete("six");
+    assert_eq!(world.result("s"), "1.2.3.0 1::1");
+    assert_eq!(
+        told(&world, "s")[3..],
+        ["  p  USED  1.2.3.0", "  q  USED  1::1", "  r  fits  would give 5.5.5.5"]
+    );
+}

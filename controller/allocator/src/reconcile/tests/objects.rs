@@ -1,0 +1,148 @@
+//! The status of configuration objects.
+
+use fairlead_crds::store::ObjectChange;
+use fairlead_crds::v1beta1::{
+    IPAddressPool, IPAddressPoolSpec, L2Advertisement as Advertisement, L2AdvertisementSpec,
+};
+use kube::core::ResourceExt;
+
+use super::*;
+use crate::ipam::{Families, Family};
+use crate::reconcile::objects::{Configuration, Configures, ObjectPatch, trim};
+
+pub(super) fn pool_object(name: &str, addresses: &[&str]) -> IPAddressPool {
+    let addresses = addresses.iter().map(|a| (*a).to_owned()).collect();
+    let mut pool = IPAddressPool::new(
+        name,
+        IPAddressPoolSpec {
+            addresses,
+            auto_assign: true,
+            reclaim: "Reassign".into(),
+            ..IPAddressPoolSpec::default()
+        },
+    );
+    pool.metadata.resource_version = Some("1".into());
+    pool.metadata.generation = Some(1);
+    pool.metadata.uid = Some(format!("uid-{name}"));
+    pool
+}
+
+/// All kinds listed, only these pools there.
+pub(super) fn configuration(pools: Vec<IPAddressPool>) -> Configuration {
+    use fairlead_crds::v1beta1::*;
+    let mut configuration = Configuration::default();
+    configuration.change(ObjectChange::<L2Advertisement>::Reset(vec![]));
+    configuration.change(ObjectChange::<BGPAdvertisement>::Reset(vec![]));
+    configuration.change(ObjectChange::<BGPPeer>::Reset(vec![]));
+    configuration.change(ObjectChange::<BFDProfile>::Reset(vec![]));
+    configuration.change(ObjectChange::<Community>::Reset(vec![]));
+    assert!(configuration.resolve().is_none(), "pools are not listed yet");
+    assert!(configuration.change(ObjectChange::Reset(pools)));
+    assert!(configuration.resolve().is_some());
+    configuration
+}
+
+pub(super) fn ipam(configuration: &mut Configuration) -> Ipam {
+    let mut ipam = Ipam::default();
+    let config = &configuration.resolve().unwrap().config;
+    ipam.set_pools(&config.pools, &config.refused_pools);
+    ipam
+}
+
+pub(super) fn now() -> Timestamp {
+    Timestamp::from_second(1_700_000_000).unwrap()
+}
+
+/// What the API server has after the patch.
+pub(super) fn patched(pool: &IPAddressPool, patch: &ObjectPatch) -> IPAddressPool {
+    let mut value = serde_json::to_value(pool).unwrap();
+    merge(&mut value, &patch.body);
+    value["metadata"]["resourceVersion"] = json!("2");
+    serde_json::from_value(value).unwrap()
+}
+
+#[test]
+fn the_status_of_a_pool_says_that_it_is_accepted_and_how_full_it_is() {
+    let object = pool_object("p", &["10.0.0.0/30", "fd00::/64"]);
+    let mut configuration = configuration(vec![object.clone()]);
+    let mut ipam = ipam(&mut configuration);
+    let service = fairlead_test_support::service("s");
+    let namespaces = BTreeMap::new();
+    ipam.allocate(&demand(&namespaces, &service), Families::One(Family::V4)).unwrap();
+    let patch = configuration.pool_patch("p", &ipam, now()).unwrap();
+    assert_eq!(
+        patch.body,
+        json!({
+            "metadata": { "resourceVersion": "1" },
+            "status": {
+                "totalIPv4": 4, "assignedIPv4": 1, "availableIPv4": 3, "retainedIPv4": 0, "reservedIPv4": 0,
+                "totalIPv6": i64::MAX, "assignedIPv6": 0, "availableIPv6": i64::MAX,
+                "retainedIPv6": 0, "reservedIPv6": 0,
+                "conditions": [
+                    {
+                        "type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
+                        "lastTransitionTime": "2023-11-14T22:13:20Z", "observedGeneration": 1,
+                    },
+                    {
+                        "type": "Exhausted", "status": "False", "reason": "AddressesAvailable", "message": "",
+                        "lastTransitionTime": "2023-11-14T22:13:20Z", "observedGeneration": 1,
+                    },
+                ],
+            },
+        })
+    );
+    let object = patched(&object, &patch);
+    assert!(!configuration.change(ObjectChange::Apply(trim(object.clone()))), "a status is no configuration");
+    assert_eq!(configuration.pool_patch("p", &ipam, Timestamp::now()), None, "nothing differs");
+
+    let mut edited = object.clone();
+    edited.status.as_mut().unwrap().assigned_ipv4 = Some(77);
+    edited.status.as_mut().unwrap().conditions.clear();
+    assert!(!configuration.change(ObjectChange::Apply(edited.clone())));
+    let patch = configuration.pool_patch("p", &ipam, now()).unwrap();
+    assert_eq!(patched(&edited, &patch).status, object.status, "an edit by hand is put right");
+}
+
+#[test]
+fn a_refused_pool_says_why_and_the_others_go_on() {
+    let good = pool_object("a-good", &["10.0.0.0/30"]);
+    let bad = pool_object("b-bad", &["10.0.0.9-10.0.0.1"]);
+    let mut configuration = configuration(vec![good, bad.clone()]);
+    let ipam = ipam(&mut configuration);
+    assert!(ipam.pool("a-good").is_some() && ipam.pool("b-bad").is_none());
+    let patch = configuration.pool_patch("b-bad", &ipam, now()).unwrap();
+    let condition = &patch.body["status"]["conditions"][0];
+    assert_eq!(condition["status"], "False");
+    assert!(condition["message"].as_str().unwrap().contains("10.0.0.9"), "{condition}");
+    let mut mended = patched(&bad, &patch);
+    mended.spec.addresses = vec!["10.0.1.0/30".into()];
+    mended.metadata.generation = Some(2);
+    assert!(configuration.change(ObjectChange::Apply(mended)));
+    configuration.resolve();
+    let later = Timestamp::from_second(1_700_000_100).unwrap();
+    let condition =
+        configuration.pool_patch("b-bad", &ipam, later).unwrap().body["status"]["conditions"][0].clone();
+    assert_eq!(
+        (&condition["status"], &condition["lastTransitionTime"]),
+        (&json!("True"), &json!("2023-11-14T22:15:00Z"))
+    );
+}
+
+#[test]
+fn an_advertisement_is_written_once() {
+    let mut configuration = configuration(vec![pool_object("p", &["10.0.0.0/30"])]);
+    let mut ad = Advertisement::new("ad", L2AdvertisementSpec::default());
+    ad.metadata.resource_version = Some("5".into());
+    assert!(configuration.change(ObjectChange::Apply(ad.clone())));
+    configuration.resolve();
+    let patches = configuration.patches(now());
+    let [(object, Some(patch))] = patches.as_slice() else { panic!("{patches:?}") };
+    assert_eq!((object, &patch.object), (&ad.reference(), object));
+    assert_eq!((object.to_string().as_str(), patch.resource_version.as_str()), ("L2Advertisement/ad", "5"));
+    ad.status = serde_json::from_value(patch.body["status"].clone()).unwrap();
+    assert!(!configuration.change(ObjectChange::Apply(ad.clone())));
+    assert_eq!(configuration.patches(now()), [(ad.reference(), None)], "and nothing is left to write");
+    assert!(configuration.change(ObjectChange::Delete(ad.clone())), "{}", ad.name_any());
+    configuration.resolve();
+    assert_eq!(configuration.patches(now()), []);
+}

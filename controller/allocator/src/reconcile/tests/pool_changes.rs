@@ -1,0 +1,76 @@
+//! Pools that change under those who hold addresses. MetalLB: `TestControllerConfig`, reference table of pool changes,
+//! end-to-end cases 14 and 15.
+
+use fairlead_crds::model::config::Pool;
+
+use super::*;
+use fairlead_test_support::{pinned, pool};
+
+#[test]
+fn a_held_address_moves_only_when_its_pool_no_longer_allows_it() {
+    let start = || pool("p", &["1.2.3.0-1.2.3.9"]);
+    let other = || pool("z", &["9.9.9.9"]);
+    let manual = |pool: Pool| Pool { auto_assign: false, ..pool };
+    let careful = |pool: Pool| Pool { avoid_buggy_ips: true, ..pool };
+    #[rustfmt::skip]
+    let cases: Vec<(&str, Vec<Pool>, &str, &str)> = vec![
+        ("nothing changes", vec![start(), other()], "1.2.3.0", "p"),
+        ("the pool grows", vec![pool("p", &["1.2.2.0-1.2.3.255"]), other()], "1.2.3.0", "p"),
+        ("the pool shrinks elsewhere", vec![pool("p", &["1.2.3.0"]), other()], "1.2.3.0", "p"),
+        ("another pool disappears", vec![start()], "1.2.3.0", "p"),
+        ("auto assign is switched off", vec![manual(start()), other()], "1.2.3.0", "p"),
+        ("the priority changes", vec![pinned(start(), 9, &[]), pinned(other(), 1, &[])], "1.2.3.0", "p"),
+        ("the pool is renamed", vec![pool("q", &["1.2.3.0-1.2.3.9"]), other()], "1.2.3.0", "q"),
+        ("the pool is split", vec![pool("p", &["1.2.3.5-1.2.3.9"]), pool("q", &["1.2.3.0-1.2.3.4"])], "1.2.3.0", "q"),
+        ("the pool shrinks over the address", vec![pool("p", &["1.2.3.5-1.2.3.9"]), other()], "1.2.3.5", "p"),
+        ("the address becomes illegal", vec![careful(start()), other()], "1.2.3.1", "p"),
+        ("the pool goes to another namespace", vec![pinned(start(), 0, &["team"]), other()], "9.9.9.9", "z"),
+        ("the pool is deleted", vec![other()], "9.9.9.9", "z"),
+        ("all pools are deleted", vec![], "NoPoolMatches", ""),
+    ];
+    for (what, new, expected, of_pool) in cases {
+        let mut world = World::new([start(), other()]);
+        world.apply(service("s", json!({})));
+        assert_eq!(world.result("s"), "1.2.3.0");
+        world.take_writes();
+        world.set_pools(new);
+        assert_eq!(world.result("s"), expected, "{what}");
+        assert_eq!(world.pool_of("s").unwrap_or_default(), of_pool, "{what}");
+        let unchanged = (expected, of_pool) == ("1.2.3.0", "p");
+        assert_eq!(world.take_writes(), usize::from(!unchanged), "{what}");
+    }
+}
+
+#[test]
+fn the_evicted_do_not_take_what_others_hold() {
+    let mut world = World::new([pool("a", &["1.0.0.1-1.0.0.3"]), pool("b", &["2.0.0.1-2.0.0.3"])]);
+    for n in 0..5 {
+        world.apply(service(&format!("s{n}"), aged(n)));
+    }
+    world.set_pools([pool("b", &["2.0.0.1-2.0.0.3"])]);
+    let results: Vec<String> = world.results().into_values().collect();
+    assert_eq!(results, ["2.0.0.3", "PoolExhausted", "PoolExhausted", "2.0.0.1", "2.0.0.2"]);
+}
+
+#[test]
+fn an_address_that_no_advertisement_covers_says_so() {
+    let mut world = World::new([pool("p", &["1.2.3.0"])]);
+    world.apply(service("s", json!({})));
+    assert!(world.message("s", names::ADVERTISED).starts_with("True/Covered"));
+    world.take_writes();
+    world.config.l2_advertisements = [("other".into(), advertisement("other", &["q"]))].into();
+    world.reconfigure();
+    assert_eq!(
+        world.message("s", names::ADVERTISED),
+        "False/NoAdvertisement: no L2Advertisement and no BGPAdvertisement covers IPAddressPool p for this Service"
+    );
+    assert_eq!(world.take_writes(), 1);
+    assert_eq!(world.events.last().unwrap().reason, Reason::NoAdvertisement);
+    let mut of_service = advertisement("selective", &[]);
+    of_service.service_selectors = vec![fairlead_test_support::selector("expose", "yes")];
+    world.config.l2_advertisements.insert("selective".into(), of_service);
+    world.reconfigure();
+    assert_eq!(world.take_writes(), 0, "it does not match");
+    world.apply(service("s", json!({ "metadata": { "labels": { "expose": "yes" } } })));
+    assert!(world.message("s", names::ADVERTISED).starts_with("True/Covered"));
+}

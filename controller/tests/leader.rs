@@ -1,0 +1,308 @@
+//! Leader election against an API server: the built-in one, or a real kube-apiserver where `KUBEBUILDER_ASSETS` names
+//! one.
+
+#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+
+use std::time::{Duration, Instant};
+
+use fairlead_apiserver::{Cluster, Fault, Faults, Outage};
+use fairlead_controller::leader::{self, Election, LEASE, Leadership, Timing};
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Client;
+use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+const NAMESPACE: &str = "fairlead-system";
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Short, so that tests are.
+const LEASE_DURATION: Duration = Duration::from_secs(3);
+const RENEW_DEADLINE: Duration = Duration::from_secs(2);
+const RETRY_PERIOD: Duration = Duration::from_millis(200);
+
+struct World {
+    cluster: Cluster,
+    client: Client,
+}
+
+struct Candidate {
+    identity: String,
+    election: Election,
+    leadership: watch::Receiver<Leadership>,
+    stop: CancellationToken,
+}
+
+impl World {
+    async fn start() -> Self {
+        let world = Self::without_namespace().await;
+        world.create_namespace().await;
+        world
+    }
+
+    async fn without_namespace() -> Self {
+        let cluster = Cluster::start().await.unwrap();
+        let client = cluster.client().await.unwrap();
+        Self { cluster, client }
+    }
+
+    async fn create_namespace(&self) {
+        let name = Some(NAMESPACE.to_owned());
+        let namespace =
+            Namespace { metadata: ObjectMeta { name, ..ObjectMeta::default() }, ..Namespace::default() };
+        Api::all(self.client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+    }
+
+    async fn candidate(&self, identity: &str) -> Candidate {
+        // A client of its own, as a process has.
+        let client = self.cluster.client().await.unwrap();
+        let timing = Timing::new(LEASE_DURATION, RENEW_DEADLINE, RETRY_PERIOD).unwrap();
+        let stop = CancellationToken::new();
+        let election =
+            Election::start(client, NAMESPACE, leader::Candidate::named(identity), timing, stop.clone());
+        Candidate { identity: identity.to_owned(), leadership: election.leadership(), election, stop }
+    }
+
+    /// Several candidates, when one of them leads: that one first.
+    async fn candidates(&self, count: usize) -> Vec<Candidate> {
+        let mut candidates = Vec::new();
+        for number in 0..count {
+            candidates.push(self.candidate(&format!("c{number}")).await);
+        }
+        let leader = leader(&candidates).await;
+        candidates.swap(0, leader);
+        candidates
+    }
+
+    fn leases(&self) -> Api<Lease> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    async fn spec(&self) -> LeaseSpec {
+        self.leases().get(LEASE).await.unwrap().spec.unwrap()
+    }
+
+    fn faults(&self) -> Option<Faults> {
+        let faults = self.cluster.as_built_in().map(|server| server.faults().clone());
+        if faults.is_none() {
+            eprintln!("skipped: only the built-in API server can fail on demand");
+        }
+        faults
+    }
+}
+
+impl Candidate {
+    fn leads(&self) -> bool {
+        self.leadership.borrow().leads(Instant::now())
+    }
+
+    fn term(&self) -> Option<u64> {
+        self.leadership.borrow().term(Instant::now())
+    }
+}
+
+/// At no instant two lead, looked at from the same instant.
+fn leaders(candidates: &[Candidate]) -> Vec<usize> {
+    let now = Instant::now();
+    let leads = |number: &usize| candidates[*number].leadership.borrow().leads(now);
+    let leaders: Vec<usize> = (0..candidates.len()).filter(leads).collect();
+    assert!(leaders.len() <= 1, "{leaders:?} lead");
+    leaders
+}
+
+async fn leader(candidates: &[Candidate]) -> usize {
+    eventually("one leads", || !leaders(candidates).is_empty()).await;
+    eventually("others know who", || {
+        let leader = leaders(candidates).first().map(|leader| candidates[*leader].identity.clone());
+        let knows = |candidate: &Candidate| {
+            matches!(&*candidate.leadership.borrow(), Leadership::Standby { holder } if *holder == leader)
+        };
+        leader.is_some() && candidates.iter().filter(|candidate| knows(candidate)).count() == candidates.len() - 1
+    })
+    .await;
+    leaders(candidates)[0]
+}
+
+async fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// For a while the same one leads in the same term.
+async fn steady(candidates: &[Candidate], leader: usize, time: Duration) {
+    let (end, term) = (Instant::now() + time, candidates[leader].term());
+    while Instant::now() < end {
+        assert_eq!(leaders(candidates), [leader]);
+        assert_eq!(candidates[leader].term(), term);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_several_one_leads_and_a_clean_stop_hands_over_at_once() {
+    let world = World::start().await;
+    let mut candidates = world.candidates(5).await;
+    steady(&candidates, 0, LEASE_DURATION).await;
+    let spec = world.spec().await;
+    assert_eq!(spec.holder_identity.as_ref(), Some(&candidates[0].identity));
+    assert_eq!((spec.lease_duration_seconds, spec.lease_transitions), (Some(3), Some(0)));
+    assert!(spec.renew_time.unwrap().0 > spec.acquire_time.unwrap().0);
+
+    let mut transitions = 0;
+    while candidates.len() > 1 {
+        let first = candidates.remove(0);
+        let stopped = Instant::now();
+        first.stop.cancel();
+        first.election.ended().await;
+        assert!(!first.leadership.borrow().leads(Instant::now()));
+        let leader = leader(&candidates).await;
+        candidates.swap(0, leader);
+        // Who waits for the lease to run out needs at least as long as it is without the time since the last renewal.
+        assert!(stopped.elapsed() < LEASE_DURATION * 3 / 4, "{:?}", stopped.elapsed());
+        transitions += 1;
+        assert_eq!(world.spec().await.lease_transitions, Some(transitions));
+    }
+    let last = candidates.remove(0);
+    last.stop.cancel();
+    last.election.ended().await;
+    let spec = world.spec().await;
+    assert_eq!((spec.holder_identity.as_deref(), spec.lease_duration_seconds), (Some(""), Some(1)));
+    assert_eq!(spec.lease_transitions, Some(transitions));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_crash_another_leads_when_the_lease_has_run_out_and_not_before() {
+    let world = World::start().await;
+    let mut candidates = world.candidates(3).await;
+    let crashed = candidates.remove(0);
+    drop(crashed.election);
+    let at = Instant::now();
+    let Leadership::Leading { until, .. } = *crashed.leadership.borrow() else { panic!("it led") };
+    while leaders(&candidates).is_empty() {
+        assert!(at.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(Instant::now() > until, "the other believed to lead until {until:?}");
+    assert!(at.elapsed() < LEASE_DURATION * 2, "{:?}", at.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_server_that_is_away_ends_leadership_in_time() {
+    let world = World::start().await;
+    let Some(faults) = world.faults() else { return };
+    for outage in [Outage::Refuse, Outage::Hang] {
+        let candidates = world.candidates(3).await;
+        let before = candidates[0].leadership.borrow().clone();
+        faults.outage(outage, PATIENCE * 10);
+        let began = Instant::now();
+        while candidates[0].leads() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let took = began.elapsed();
+        assert!(took < LEASE_DURATION, "{outage:?}: {took:?} {before:?}");
+        assert!(took > RENEW_DEADLINE / 4, "{outage:?}: {took:?}, but it may lead as long as it may");
+        eventually("it is told too", || {
+            matches!(&*candidates[0].leadership.borrow(), Leadership::Standby { .. })
+        })
+        .await;
+        tokio::time::sleep(LEASE_DURATION).await;
+        assert_eq!(leaders(&candidates), Vec::<usize>::new());
+        faults.clear();
+        let leader = leader(&candidates).await;
+        steady(&candidates, leader, Duration::from_secs(1)).await;
+        for candidate in candidates {
+            candidate.stop.cancel();
+            candidate.election.ended().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_while_the_api_server_hangs_ends_leadership_and_then_the_task() {
+    let world = World::start().await;
+    let Some(faults) = world.faults() else { return };
+    let mut candidates = world.candidates(1).await;
+    let candidate = candidates.remove(0);
+    faults.outage(Outage::Hang, PATIENCE * 10);
+    let at = Instant::now();
+    candidate.stop.cancel();
+    eventually("leadership ends", || !candidate.leads()).await;
+    assert!(at.elapsed() < RENEW_DEADLINE / 2, "it does not wait for its deadline");
+    candidate.election.ended().await;
+    assert!(at.elapsed() < RENEW_DEADLINE * 2, "{:?}", at.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn errors_now_and_then_do_not_end_leadership() {
+    let world = World::start().await;
+    let Some(faults) = world.faults() else { return };
+    let candidates = world.candidates(3).await;
+    for status in [500, 503, 429] {
+        faults.fail(status, 0.05, &[], &["leases"]);
+    }
+    steady(&candidates, 0, LEASE_DURATION * 2).await;
+    faults.clear();
+    faults.add(Fault { resources: vec!["leases".into()], latency_ms: 300, ..Fault::default() });
+    steady(&candidates, 0, LEASE_DURATION).await;
+    assert_eq!(world.spec().await.lease_transitions, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_conflict_the_lease_is_read_again_and_the_term_goes_on() {
+    let world = World::start().await;
+    let Some(faults) = world.faults() else { return };
+    let candidates = world.candidates(2).await;
+    assert_eq!(candidates[0].term(), Some(1));
+    faults.add(Fault {
+        verbs: vec!["update".into()],
+        resources: vec!["leases".into()],
+        status: Some(409),
+        times: Some(1),
+        ..Fault::default()
+    });
+    eventually("a renewal is refused", || faults.active().is_empty()).await;
+    // Longer than it leads without a renewal.
+    steady(&candidates, 0, LEASE_DURATION).await;
+    assert_eq!(world.spec().await.lease_transitions, Some(0), "nobody else held it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_write_into_the_lease_stays_and_a_deletion_is_made_good() {
+    let world = World::start().await;
+    let candidates = world.candidates(2).await;
+    let label = Patch::Merge(json!({ "metadata": { "labels": { "team": "net" } } }));
+    world.leases().patch(LEASE, &PatchParams::default(), &label).await.unwrap();
+    steady(&candidates, 0, LEASE_DURATION).await;
+    let lease = world.leases().get(LEASE).await.unwrap();
+    assert_eq!(lease.metadata.labels.unwrap()["team"], "net");
+    assert_eq!(lease.spec.unwrap().holder_identity.as_ref(), Some(&candidates[0].identity));
+
+    world.leases().delete(LEASE, &DeleteParams::default()).await.unwrap();
+    eventually("it is made anew", || candidates[0].term() == Some(2)).await;
+    assert_eq!(leader(&candidates).await, 0, "by who held it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_missing_namespace_is_waited_for() {
+    let world = World::without_namespace().await;
+    let candidate = world.candidate("early").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!candidate.leads());
+    world.create_namespace().await;
+    eventually("it leads", || candidate.leads()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_election_it_leads_until_it_stops() {
+    let stop = CancellationToken::new();
+    let election = Election::unopposed(stop.clone());
+    let leadership = election.leadership();
+    assert_eq!(leadership.borrow().term(Instant::now() + Duration::from_secs(86_400 * 365)), Some(1));
+    stop.cancel();
+    election.ended().await;
+    assert_eq!(*leadership.borrow(), Leadership::Standby { holder: None });
+}

@@ -1,0 +1,37 @@
+//! What this node announces, and why not the rest: a pure function of Services, endpoints, Nodes, configuration
+//! and the live speakers, kept up to date by differences.
+//!
+//! [`Plan`] is an index with the verbs `apply_*`, `remove_*` and `reset_*` (a re-list). They only note what
+//! changed; [`Plan::changes`] decides what follows from it and returns the difference to what was announced
+//! before. So a burst of events is decided once, and an event costs what it touches:
+//!
+//! | event | recomputed |
+//! |---|---|
+//! | Service, EndpointSlice | that Service's routes, its addresses' owners |
+//! | another node dies | the owners of the addresses that it owned |
+//! | another node comes, changes labels | the owners of all L2 addresses |
+//! | this node's labels, exclusion | everything |
+//! | pool, advertisement | the addresses in the ranges that it covers |
+//! | peer | that peer's routes |
+//!
+//! What is new is announced before what is old is withdrawn.
+
+mod bgp;
+mod configuration;
+mod decided;
+mod index;
+mod input;
+mod l2;
+pub mod liveness;
+pub mod node_status;
+mod output;
+mod reason;
+#[cfg(test)]
+mod tests;
+mod trouble;
+
+pub use index::Plan;
+pub use input::{Node, NodeName, Service, Slice, SliceKey};
+pub use output::{Attributes, Change, Interfaces, Verdict, Work};
+pub use reason::{Protocol, Reason};
+pub use trouble::Trouble;

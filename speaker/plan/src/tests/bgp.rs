@@ -1,0 +1,213 @@
+//! Who announces what by BGP, and to whom.
+
+use TrafficPolicy::{Cluster, Local};
+use fairlead_crds::model::config::Community;
+
+use super::*;
+
+const A: &str = "192.0.2.1";
+const ROUTE: &str = "192.0.2.1/32";
+
+fn world(nodes: usize) -> World {
+    World::of(nodes).peer(peer("tor", "203.0.113.1"))
+}
+
+fn attributes(world: &World, peer: &str, prefix: &str) -> Option<Attributes> {
+    world.seen_by("n1").1.routes.remove(&(peer.to_owned(), prefix.parse().unwrap()))
+}
+
+/// given: 3 nodes, a policy, endpoints on nodes → announced by: exactly those.
+#[test]
+fn traffic_policy_and_endpoints() {
+    let table = [
+        (Cluster, "n1", vec!["n1", "n2", "n3"]),
+        (Cluster, "n1 n2 n3", vec!["n1", "n2", "n3"]),
+        (Cluster, "", vec![]),
+        (Local, "n2", vec!["n2"]),
+        (Local, "n1 n3", vec!["n1", "n3"]),
+        (Local, "", vec![]),
+    ];
+    for (policy, endpoints, expected) in table {
+        let world = world(3).service("web", policy, A, endpoints).bgp(bgp_advertisement("ad"));
+        assert_eq!(world.bgp_nodes("tor", ROUTE), expected, "{policy:?}, endpoints on {endpoints:?}");
+    }
+}
+
+#[test]
+fn liveness_does_not_matter_to_bgp() {
+    let mut world = world(3).service("web", Cluster, A, "n1").bgp(bgp_advertisement("ad"));
+    world.live = None;
+    assert_eq!(world.bgp_nodes("tor", ROUTE), ["n1", "n2", "n3"]);
+}
+
+#[test]
+fn excluded_nodes_and_those_without_network_withdraw_but_keep_their_sessions() {
+    let mut world = world(3).service("web", Cluster, A, "n1").bgp(bgp_advertisement("ad"));
+    world.nodes.get_mut("n2").unwrap().excluded = true;
+    world.nodes.get_mut("n3").unwrap().network_unavailable = true;
+    assert_eq!(world.bgp_nodes("tor", ROUTE), ["n1"]);
+    assert!(world.seen_by("n2").1.peers.contains_key("tor"));
+}
+
+/// given: node selectors of two advertisements → announced by: the union.
+#[test]
+fn node_selectors_of_advertisements() {
+    let on = |name: &str, node: &str| BgpAdvertisement {
+        node_selectors: vec![selector(&format!("name={node}"))],
+        ..bgp_advertisement(name)
+    };
+    let base = || world(3).service("web", Cluster, A, "n1");
+    assert_eq!(base().bgp(on("a", "n1")).bgp_nodes("tor", ROUTE), ["n1"]);
+    assert_eq!(base().bgp(on("a", "n1")).bgp(on("b", "n3")).bgp_nodes("tor", ROUTE), ["n1", "n3"]);
+    assert!(base().bgp(on("a", "n9")).bgp_nodes("tor", ROUTE).is_empty());
+}
+
+#[test]
+fn peers_are_opened_by_the_nodes_they_select() {
+    let mut rack = peer("rack", "203.0.113.2");
+    rack.node_selectors = vec![selector("name=n1"), selector("name=n2")];
+    let world = world(3).peer(rack).service("web", Cluster, A, "n1").bgp(bgp_advertisement("ad"));
+    assert_eq!(world.bgp_nodes("rack", ROUTE), ["n1", "n2"]);
+    assert_eq!(world.bgp_nodes("tor", ROUTE), ["n1", "n2", "n3"]);
+    assert!(!world.seen_by("n3").1.peers.contains_key("rack"));
+}
+
+#[test]
+fn an_advertisement_goes_to_the_peers_it_lists() {
+    let to = |name: &str, peers: &[&str], community| BgpAdvertisement {
+        peers: peers.iter().map(|p| (*p).to_owned()).collect(),
+        communities: [Community::Standard(64512, community)].into(),
+        ..bgp_advertisement(name)
+    };
+    let world = world(1)
+        .peer(peer("other", "203.0.113.2"))
+        .service("web", Cluster, A, "n1")
+        .bgp(to("a", &["tor"], 1))
+        .bgp(to("b", &["other", "tor"], 2));
+    let communities = |peer| attributes(&world, peer, ROUTE).unwrap().communities;
+    assert_eq!(communities("tor"), [Community::Standard(64512, 1), Community::Standard(64512, 2)].into());
+    assert_eq!(communities("other"), [Community::Standard(64512, 2)].into());
+}
+
+/// given: a peer of a family, with or without `dualStackAddressFamily` → which families it carries.
+#[test]
+fn families() {
+    let table = [
+        ("203.0.113.1", false, true, false),
+        ("203.0.113.1", true, true, true),
+        ("2001:db8:9::1", false, false, true),
+        ("2001:db8:9::1", true, true, true),
+    ];
+    for (address, dual, v4, v6) in table {
+        let peer = Peer { dual_stack_address_family: dual, ..peer("tor", address) };
+        let world = World::of(1)
+            .peer(peer)
+            .service("web", Cluster, "192.0.2.1 2001:db8::1", "n1")
+            .bgp(bgp_advertisement("ad"));
+        let carried = |prefix| attributes(&world, "tor", prefix).is_some();
+        assert_eq!((carried(ROUTE), carried("2001:db8::1/128")), (v4, v6), "{address}, dual {dual}");
+    }
+}
+
+#[test]
+fn an_aggregate_is_held_while_any_member_qualifies() {
+    let mut ad = bgp_advertisement("ad");
+    ad.aggregation_length = 24;
+    ad.aggregation_length_v6 = 64;
+    let mut world =
+        world(1).service("a", Cluster, "192.0.2.1", "n1").service("b", Cluster, "192.0.2.9", "n1").bgp(ad);
+    let (mut plan, mut announced) = world.seen_by("n1");
+    let only =
+        |announced: &Announced| announced.routes.keys().map(|(_, p)| p.to_string()).collect::<Vec<_>>();
+    assert_eq!(only(&announced), ["192.0.2.0/24"]);
+    for (what, expected) in [("a", vec!["192.0.2.0/24"]), ("b", vec![])] {
+        world.endpoints.insert(what.to_owned(), Vec::new());
+        world.tell(&mut plan);
+        announced.carry_out(plan.changes());
+        assert_eq!(only(&announced), expected, "without {what}");
+    }
+}
+
+#[test]
+fn a_plain_and_an_aggregated_advertisement_announce_both() {
+    let mut aggregate = bgp_advertisement("aggregate");
+    aggregate.aggregation_length = 24;
+    aggregate.local_pref = Some(50);
+    let mut plain = bgp_advertisement("plain");
+    plain.local_pref = Some(100);
+    let world = world(1).service("web", Cluster, A, "n1").bgp(aggregate).bgp(plain);
+    assert_eq!(attributes(&world, "tor", "192.0.2.0/24").unwrap().local_pref, Some(50));
+    assert_eq!(attributes(&world, "tor", ROUTE).unwrap().local_pref, Some(100));
+}
+
+/// given: two advertisements → a conflict of LOCAL_PREF, or none.
+#[test]
+fn local_pref_conflicts() {
+    let ad = |name: &str, local_pref, peers: &[&str], length| BgpAdvertisement {
+        local_pref,
+        peers: peers.iter().map(|p| (*p).to_owned()).collect(),
+        aggregation_length: length,
+        ..bgp_advertisement(name)
+    };
+    let table = [
+        (ad("a", Some(1), &[], 32), ad("b", Some(2), &[], 32), true),
+        (ad("a", Some(1), &[], 32), ad("b", None, &[], 32), true),
+        (ad("a", Some(1), &[], 32), ad("b", Some(1), &[], 32), false),
+        (ad("a", Some(1), &["tor"], 32), ad("b", Some(2), &["other"], 32), false),
+        (ad("a", Some(1), &["tor"], 32), ad("b", Some(2), &["tor", "other"], 32), true),
+        (ad("a", Some(1), &["tor"], 32), ad("b", Some(2), &[], 32), true),
+        (ad("a", Some(1), &[], 32), ad("b", Some(2), &[], 24), false),
+    ];
+    for (a, b, conflict) in table {
+        let what = format!("{a:?} and {b:?}");
+        let world = world(1).service("web", Cluster, A, "n1").bgp(a).bgp(b);
+        let (plan, announced) = world.seen_by("n1");
+        let verdict = plan.verdict(&key("web"), ip(A), Protocol::Bgp).unwrap();
+        let expected =
+            if conflict { Verdict::Not(Reason::ConflictingAdvertisements) } else { Verdict::Announced };
+        assert_eq!(verdict, expected, "{what}");
+        assert_eq!(announced.routes.is_empty(), conflict, "{what}");
+    }
+}
+
+#[test]
+fn services_that_share_an_address_share_the_route() {
+    let mut world =
+        world(1).service("a", Cluster, A, "n1").service("b", Cluster, A, "n1").bgp(bgp_advertisement("ad"));
+    let (mut plan, mut announced) = world.seen_by("n1");
+    world.services.remove("a");
+    world.tell(&mut plan);
+    assert_eq!(plan.changes(), []);
+    world.services.remove("b");
+    world.tell(&mut plan);
+    announced.carry_out(plan.changes());
+    assert!(announced.routes.is_empty());
+}
+
+#[test]
+fn a_changed_peer_is_opened_anew_with_its_routes_and_another_is_left_alone() {
+    let mut world = world(1)
+        .peer(peer("other", "203.0.113.2"))
+        .service("web", Cluster, A, "n1")
+        .bgp(bgp_advertisement("ad"));
+    let (mut plan, mut announced) = world.seen_by("n1");
+    world.config.peers.get_mut("tor").unwrap().port = 1179;
+    world.tell(&mut plan);
+    let changes = plan.changes();
+    assert!(changes.iter().all(|change| match change {
+        Change::PeerOpen(peer) => peer.name == "tor",
+        Change::RouteAnnounce { peer, .. } => **peer == *"tor",
+        _ => false,
+    }));
+    announced.carry_out(changes);
+    assert_eq!(announced, world.seen_by("n1").1);
+}
+
+#[test]
+fn which_nodes_a_peer_selects_is_no_reason_to_open_it_anew() {
+    let mut world = world(1).service("web", Cluster, A, "n1").bgp(bgp_advertisement("ad"));
+    let (mut plan, _) = world.seen_by("n1");
+    world.config.peers.get_mut("tor").unwrap().node_selectors = vec![selector("name=n1")];
+    world.tell(&mut plan);
+    assert_eq!(plan.changes(), []);
+}

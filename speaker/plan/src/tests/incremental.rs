@@ -1,0 +1,278 @@
+//! Whatever happens in whatever order: the plan that followed it by differences announces what a plan made from
+//! scratch would, and all nodes that see the same agree on exactly one owner.
+
+use fairlead_crds::model::config::Community;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::*;
+
+/// Something that happens in the cluster.
+#[derive(Clone, Debug)]
+enum Step {
+    Service(usize, Vec<&'static str>, bool, Option<&'static str>),
+    ServiceGone(usize),
+    Endpoints(usize, Vec<&'static str>),
+    NodeState(&'static str, bool, bool),
+    NodeLabel(&'static str, &'static str),
+    NodeGone(&'static str),
+    Live(Option<BTreeSet<&'static str>>),
+    L2(&'static str, Option<L2Advertisement>),
+    Bgp(&'static str, Option<BgpAdvertisement>),
+    Peer(&'static str, Option<Peer>),
+    Pool(&'static str, bool),
+    /// The pool is refused, its ranges readable or not.
+    Refuse(&'static str, bool),
+    /// The engines carry out what is due.
+    Act,
+    /// Everything is listed again.
+    Relist,
+}
+
+const NODES: [&str; 3] = ["n1", "n2", "n3"];
+const ADDRESSES: [&str; 5] = ["192.0.2.1", "192.0.2.2", "192.0.2.130", "2001:db8::1", "198.51.100.1"];
+const LABELS: [&str; 3] = ["zone=a", "zone=b", ""];
+
+fn some_selectors() -> impl Strategy<Value = Vec<Selector>> {
+    prop_oneof![
+        3 => Just(vec![]),
+        1 => Just(vec![selector("zone=a")]),
+        1 => Just(vec![selector("zone=a"), selector("zone=b")]),
+    ]
+}
+
+fn service_selectors() -> impl Strategy<Value = Vec<Selector>> {
+    prop_oneof![3 => Just(vec![]), 1 => Just(vec![selector("app=s0")])]
+}
+
+fn pools() -> impl Strategy<Value = PoolSelection> {
+    prop_oneof![
+        2 => Just(PoolSelection::default()),
+        1 => Just(PoolSelection { names: ["main".to_owned()].into(), selectors: vec![] }),
+        1 => Just(PoolSelection { names: BTreeSet::new(), selectors: vec![selector("pool=second")] }),
+    ]
+}
+
+fn l2_ads(name: &'static str) -> impl Strategy<Value = L2Advertisement> {
+    (pools(), some_selectors(), service_selectors(), any::<bool>(), any::<bool>()).prop_map(
+        move |(pools, node_selectors, service_selectors, prefer, restrict)| L2Advertisement {
+            pools,
+            node_selectors,
+            service_selectors,
+            preferred_nodes: if prefer { vec![(10, selector("zone=b"))] } else { vec![] },
+            interfaces: if restrict { [format!("eth-{name}")].into() } else { BTreeSet::new() },
+            ..l2_advertisement(name)
+        },
+    )
+}
+
+fn bgp_ads(name: &'static str) -> impl Strategy<Value = BgpAdvertisement> {
+    let peers = prop_oneof![Just(BTreeSet::new()), Just(["p1".to_owned()].into())];
+    let local_pref = prop_oneof![3 => Just(None), 1 => Just(Some(200))];
+    (pools(), some_selectors(), service_selectors(), peers, any::<bool>(), local_pref, 0..3u16).prop_map(
+        move |(pools, node_selectors, service_selectors, peers, aggregate, local_pref, community)| {
+            BgpAdvertisement {
+                pools,
+                node_selectors,
+                service_selectors,
+                peers,
+                aggregation_length: if aggregate { 25 } else { 32 },
+                local_pref,
+                communities: [Community::Standard(64512, community)].into(),
+                ..bgp_advertisement(name)
+            }
+        },
+    )
+}
+
+fn peers(name: &'static str, address: &'static str) -> impl Strategy<Value = Peer> {
+    (some_selectors(), any::<bool>()).prop_map(move |(node_selectors, dual)| Peer {
+        node_selectors,
+        dual_stack_address_family: dual,
+        ..peer(name, address)
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let nodes = || proptest::collection::vec(select(NODES.to_vec()), 0..3);
+    let addresses = proptest::collection::vec(select(ADDRESSES.to_vec()), 0..3);
+    prop_oneof![
+        6 => (0..4usize, addresses, any::<bool>(), proptest::option::of(select(vec!["main", "second"])))
+            .prop_map(|(n, a, local, from)| Step::Service(n, a, local, from)),
+        2 => (0..4usize).prop_map(Step::ServiceGone),
+        6 => (0..4usize, nodes()).prop_map(|(n, nodes)| Step::Endpoints(n, nodes)),
+        2 => (select(NODES.to_vec()), any::<bool>(), any::<bool>())
+            .prop_map(|(n, excluded, unavailable)| Step::NodeState(n, excluded, unavailable)),
+        2 => (select(NODES.to_vec()), select(LABELS.to_vec())).prop_map(|(n, l)| Step::NodeLabel(n, l)),
+        1 => select(NODES.to_vec()).prop_map(Step::NodeGone),
+        3 => proptest::option::weighted(0.9, nodes().prop_map(|n| n.into_iter().collect())).prop_map(Step::Live),
+        2 => proptest::option::weighted(0.8, l2_ads("a")).prop_map(|ad| Step::L2("a", ad)),
+        1 => proptest::option::weighted(0.8, l2_ads("b")).prop_map(|ad| Step::L2("b", ad)),
+        2 => proptest::option::weighted(0.8, bgp_ads("a")).prop_map(|ad| Step::Bgp("a", ad)),
+        1 => proptest::option::weighted(0.8, bgp_ads("b")).prop_map(|ad| Step::Bgp("b", ad)),
+        1 => proptest::option::weighted(0.8, peers("p1", "203.0.113.1")).prop_map(|p| Step::Peer("p1", p)),
+        1 => proptest::option::weighted(0.8, peers("p2", "2001:db8:9::1")).prop_map(|p| Step::Peer("p2", p)),
+        1 => (select(vec!["main", "second"]), any::<bool>()).prop_map(|(n, there)| Step::Pool(n, there)),
+        1 => (select(vec!["main", "second"]), any::<bool>()).prop_map(|(n, readable)| Step::Refuse(n, readable)),
+        5 => Just(Step::Act),
+        1 => Just(Step::Relist),
+    ]
+}
+
+/// Changes the world, and tells the plans only of the change.
+fn happen(world: &mut World, plans: &mut [(Plan, Announced)], step: Step) {
+    let each = |plans: &mut [(Plan, Announced)], tell: &dyn Fn(&mut Plan)| {
+        plans.iter_mut().for_each(|(plan, _)| tell(plan));
+    };
+    match step {
+        Step::Service(n, addresses, local, from) => {
+            let name = format!("s{n}");
+            let policy = if local { TrafficPolicy::Local } else { TrafficPolicy::Cluster };
+            let service = Service {
+                labels: labels(&format!("app={name}")),
+                traffic_policy: policy,
+                addresses: addresses.into_iter().map(ip).collect(),
+                allocated_from: from.map(Box::from),
+            };
+            each(plans, &|plan| plan.apply_service(key(&name), service.clone()));
+            world.services.insert(name, service);
+        }
+        Step::ServiceGone(n) => {
+            let name = format!("s{n}");
+            each(plans, &|plan| plan.remove_service(&key(&name)));
+            world.services.remove(&name);
+        }
+        Step::Endpoints(n, nodes) => {
+            let name = format!("s{n}");
+            if nodes.is_empty() {
+                world.endpoints.remove(&name);
+                each(plans, &|plan| plan.remove_slice(&key(&format!("{name}-1"))));
+            } else {
+                world.endpoints.insert(name.clone(), nodes.into_iter().map(str::to_owned).collect());
+                let (key, slice) = world.slice(&name);
+                each(plans, &|plan| plan.apply_slice(key.clone(), slice.clone()));
+            }
+        }
+        Step::NodeState(name, excluded, network_unavailable) => {
+            let node = world.nodes.entry(name.to_owned()).or_default();
+            (node.excluded, node.network_unavailable) = (excluded, network_unavailable);
+            let node = node.clone();
+            each(plans, &|plan| plan.apply_node(name.into(), node.clone()));
+        }
+        Step::NodeLabel(name, text) => {
+            let node = world.nodes.entry(name.to_owned()).or_default();
+            node.labels = labels(text);
+            let node = node.clone();
+            each(plans, &|plan| plan.apply_node(name.into(), node.clone()));
+        }
+        Step::NodeGone(name) => {
+            world.nodes.remove(name);
+            each(plans, &|plan| plan.remove_node(name));
+        }
+        Step::Live(live) => {
+            world.live = live.map(|names| names.into_iter().map(str::to_owned).collect());
+            each(plans, &|plan| plan.set_live(world.live_names().as_ref()));
+        }
+        Step::L2(name, ad) => set(&mut world.config.l2_advertisements, name, ad),
+        Step::Bgp(name, ad) => set(&mut world.config.bgp_advertisements, name, ad),
+        Step::Peer(name, peer) => set(&mut world.config.peers, name, peer),
+        Step::Pool(name, there) => {
+            let all = World::of(0).pool("second", &["198.51.100.0-198.51.100.255"]).config.pools;
+            world.config.refused_pools.remove(name);
+            set(&mut world.config.pools, name, all.get(name).filter(|_| there).cloned());
+        }
+        Step::Refuse(name, readable) => {
+            if let Some(mut pool) = world.config.pools.remove(name) {
+                pool.ranges.retain(|_| readable);
+                world.config.refused_pools.insert(name.to_owned(), pool);
+            }
+        }
+        Step::Act => {
+            for (plan, announced) in plans.iter_mut() {
+                announced.carry_out(plan.changes());
+            }
+        }
+        Step::Relist => each(plans, &|plan| world.tell(plan)),
+    }
+    each(plans, &|plan| plan.set_config(world.config.clone()));
+}
+
+fn set<V>(map: &mut BTreeMap<String, V>, name: &str, value: Option<V>) {
+    match value {
+        Some(value) => drop(map.insert(name.to_owned(), value)),
+        None => drop(map.remove(name)),
+    }
+}
+
+/// A cluster in which something is announced, so that steps have something to disturb.
+fn start() -> World {
+    let mut dual = peer("p1", "203.0.113.1");
+    dual.dual_stack_address_family = true;
+    World::of(3)
+        .pool("second", &["198.51.100.0-198.51.100.255"])
+        .peer(dual)
+        .l2(l2_advertisement("a"))
+        .bgp(bgp_advertisement("a"))
+        .service("s0", TrafficPolicy::Cluster, "192.0.2.1 2001:db8::1", "n1")
+        .service("s1", TrafficPolicy::Local, "192.0.2.2", "n1 n2")
+}
+
+fn verdicts(world: &World, plan: &Plan) -> Vec<(String, IpAddr, Option<Verdict>, Option<Verdict>)> {
+    let mut all = Vec::new();
+    for (name, service) in &world.services {
+        for address in &service.addresses {
+            let verdict = |protocol| plan.verdict(&key(name), *address, protocol);
+            all.push((name.clone(), *address, verdict(Protocol::L2), verdict(Protocol::Bgp)));
+        }
+    }
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn following_differences_is_the_same_as_starting_over(steps in proptest::collection::vec(step(), 1..40)) {
+        let mut world = start();
+        let mut plans: Vec<_> = NODES.iter().map(|node| world.seen_by(node)).collect();
+        for step in steps {
+            happen(&mut world, &mut plans, step);
+        }
+        happen(&mut world, &mut plans, Step::Act);
+        for (node, (plan, announced)) in NODES.iter().zip(&plans) {
+            let (fresh, expected) = world.seen_by(node);
+            prop_assert_eq!(announced, &expected, "{}", node);
+            prop_assert_eq!(verdicts(&world, plan), verdicts(&world, &fresh), "{}", node);
+            prop_assert_eq!(plan.troubles().collect::<Vec<_>>(), fresh.troubles().collect::<Vec<_>>());
+            prop_assert_eq!(plan.l2_announced(), announced.l2.len());
+            let prefixes: BTreeSet<_> = announced.routes.keys().map(|(_, prefix)| prefix).collect();
+            prop_assert_eq!(plan.bgp_announced(), prefixes.len());
+        }
+    }
+
+    #[test]
+    fn each_address_has_exactly_one_owner_that_lives_and_is_eligible(steps in proptest::collection::vec(step(), 1..40)) {
+        let mut world = start();
+        let mut plans: Vec<_> = NODES.iter().map(|node| world.seen_by(node)).collect();
+        for step in steps {
+            happen(&mut world, &mut plans, step);
+        }
+        // Every speaker counts itself among the living: the nodes of this test all see the same.
+        let live = NODES.iter().map(|node| (*node).to_owned()).collect();
+        world.live = Some(live);
+        plans.iter_mut().for_each(|(plan, _)| plan.set_live(world.live_names().as_ref()));
+        happen(&mut world, &mut plans, Step::Act);
+        for address in ADDRESSES.map(ip) {
+            let owners: BTreeSet<_> = plans.iter().map(|(plan, _)| plan.owner(address)).collect();
+            prop_assert!(owners.len() == 1, "{}: {:?}", address, owners);
+            let announcing: Vec<_> =
+                NODES.iter().zip(&plans).filter(|(_, p)| p.1.l2.contains_key(&address)).map(|(n, _)| *n).collect();
+            prop_assert_eq!(announcing, owners.into_iter().flatten().collect::<Vec<_>>(), "{}", address);
+        }
+        for node in NODES {
+            let usable = world.nodes.get(node).is_some_and(Node::usable);
+            let (_, announced) = world.seen_by(node);
+            prop_assert!(usable || (announced.l2.is_empty() && announced.routes.is_empty()));
+        }
+    }
+}

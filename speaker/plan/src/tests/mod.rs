@@ -1,0 +1,243 @@
+//! Tests of the plan: tables of clusters and what their nodes announce.
+
+mod bgp;
+mod cost;
+mod incremental;
+mod l2;
+mod order;
+mod reasons;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use fairlead_crds::model::config::{
+    BgpAdvertisement, Config, L2Advertisement, Labels, Peer, PeerAddress, PeerAsn, Pool, PoolSelection,
+};
+use fairlead_crds::model::range::IpRange;
+use fairlead_crds::model::selector::Selector;
+use fairlead_crds::model::service::{ObjectKey, TrafficPolicy};
+use ipnet::IpNet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use super::*;
+
+/// A cluster, as a test describes it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct World {
+    pub(super) nodes: BTreeMap<String, Node>,
+    pub(super) services: BTreeMap<String, Service>,
+    /// Nodes with a serving endpoint, by Service.
+    pub(super) endpoints: BTreeMap<String, Vec<String>>,
+    pub(super) config: Config,
+    pub(super) live: Option<BTreeSet<String>>,
+}
+
+/// `a=b,c=d`
+pub(super) fn labels(text: &str) -> Labels {
+    let pairs = text.split(',').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| pair.split_once('=').unwrap()).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+}
+
+/// A selector by `matchLabels`.
+pub(super) fn selector(text: &str) -> Selector {
+    let selector = LabelSelector { match_labels: Some(labels(text)), match_expressions: None };
+    Selector::try_from(&selector).unwrap()
+}
+
+pub(super) fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+pub(super) fn key(name: &str) -> ObjectKey {
+    ObjectKey { namespace: "default".to_owned(), name: name.to_owned() }
+}
+
+pub(super) fn l2_advertisement(name: &str) -> L2Advertisement {
+    L2Advertisement {
+        name: name.to_owned(),
+        pools: PoolSelection::default(),
+        node_selectors: Vec::new(),
+        preferred_nodes: Vec::new(),
+        service_selectors: Vec::new(),
+        interfaces: BTreeSet::new(),
+    }
+}
+
+pub(super) fn bgp_advertisement(name: &str) -> BgpAdvertisement {
+    BgpAdvertisement {
+        name: name.to_owned(),
+        pools: PoolSelection::default(),
+        node_selectors: Vec::new(),
+        service_selectors: Vec::new(),
+        peers: BTreeSet::new(),
+        aggregation_length: 32,
+        aggregation_length_v6: 128,
+        local_pref: None,
+        communities: BTreeSet::new(),
+    }
+}
+
+pub(super) fn peer(name: &str, address: &str) -> Peer {
+    Peer {
+        name: name.to_owned(),
+        my_asn: 64512,
+        local_asn: None,
+        peer_asn: PeerAsn::Number(64513),
+        address: PeerAddress::Ip(ip(address)),
+        port: 179,
+        source_address: None,
+        router_id: None,
+        hold_time: Duration::from_secs(90),
+        keepalive_time: Duration::from_secs(30),
+        connect_time: Duration::from_secs(120),
+        node_selectors: Vec::new(),
+        password_secret: None,
+        bfd: None,
+        ebgp_multi_hop: false,
+        graceful_restart: false,
+        dual_stack_address_family: false,
+        vrf: None,
+    }
+}
+
+impl World {
+    /// Live nodes n1 … n`count`, each labelled `name=<its name>`; the pool `main`, 192.0.2.0/24 and 2001:db8::/64.
+    pub(super) fn of(count: usize) -> Self {
+        let names: Vec<String> = (1..=count).map(|n| format!("n{n}")).collect();
+        let mut world = Self { live: Some(names.iter().cloned().collect()), ..Self::default() };
+        for name in names {
+            let node = Node { labels: labels(&format!("name={name}")), ..Node::default() };
+            world.nodes.insert(name, node);
+        }
+        world.pool("main", &["192.0.2.0-192.0.2.255", "2001:db8::-2001:db8::ffff"])
+    }
+
+    pub(super) fn pool(mut self, name: &str, ranges: &[&str]) -> Self {
+        let ranges = ranges.iter().map(|range| {
+            let (first, last) = range.split_once('-').unwrap();
+            IpRange::new(ip(first), ip(last)).unwrap()
+        });
+        let pool = Pool { labels: labels(&format!("pool={name}")), ..Pool::new(name, ranges.collect()) };
+        self.config.pools.insert(name.to_owned(), pool);
+        self
+    }
+
+    /// A Service with addresses (space-separated) and serving endpoints on nodes (space-separated).
+    pub(super) fn service(
+        mut self,
+        name: &str,
+        policy: TrafficPolicy,
+        addresses: &str,
+        endpoints: &str,
+    ) -> Self {
+        let service = Service {
+            labels: labels(&format!("app={name}")),
+            traffic_policy: policy,
+            addresses: addresses.split_whitespace().map(ip).collect(),
+            allocated_from: None,
+        };
+        self.services.insert(name.to_owned(), service);
+        self.endpoints.insert(name.to_owned(), endpoints.split_whitespace().map(str::to_owned).collect());
+        self
+    }
+
+    pub(super) fn l2(mut self, ad: L2Advertisement) -> Self {
+        self.config.l2_advertisements.insert(ad.name.clone(), ad);
+        self
+    }
+
+    pub(super) fn bgp(mut self, ad: BgpAdvertisement) -> Self {
+        self.config.bgp_advertisements.insert(ad.name.clone(), ad);
+        self
+    }
+
+    pub(super) fn peer(mut self, peer: Peer) -> Self {
+        self.config.peers.insert(peer.name.clone(), peer);
+        self
+    }
+
+    pub(super) fn slice(&self, service: &str) -> (SliceKey, Slice) {
+        let nodes = self.endpoints.get(service).into_iter().flatten();
+        (key(&format!("{service}-1")), Slice::new(service, nodes.map(|n| Some(NodeName::from(n.as_str())))))
+    }
+
+    pub(super) fn live_names(&self) -> Option<BTreeSet<NodeName>> {
+        Some(self.live.as_ref()?.iter().map(|name| name.as_str().into()).collect())
+    }
+
+    /// Tells a plan everything.
+    pub(super) fn tell(&self, plan: &mut Plan) {
+        let nodes = self.nodes.iter().map(|(name, node)| (name.as_str().into(), node.clone()));
+        plan.reset_nodes(nodes.collect());
+        plan.set_config(self.config.clone());
+        plan.set_live(self.live_names().as_ref());
+        plan.reset_slices(self.endpoints.keys().map(|service| self.slice(service)).collect());
+        plan.reset_services(self.services.iter().map(|(name, s)| (key(name), s.clone())).collect());
+    }
+
+    /// The plan of one node, and what it announces.
+    pub(super) fn seen_by(&self, node: &str) -> (Plan, Announced) {
+        let mut plan = Plan::new(node);
+        self.tell(&mut plan);
+        let mut announced = Announced::default();
+        announced.carry_out(plan.changes());
+        (plan, announced)
+    }
+
+    /// Which nodes announce an address by L2; more than one is wrong.
+    pub(super) fn l2_nodes(&self, address: &str) -> Vec<String> {
+        let owns = |name: &&String| self.seen_by(name).1.l2.contains_key(&ip(address));
+        self.nodes.keys().filter(owns).cloned().collect()
+    }
+
+    /// Which nodes announce a prefix to a peer.
+    pub(super) fn bgp_nodes(&self, peer: &str, prefix: &str) -> Vec<String> {
+        let route = (peer.to_owned(), prefix.parse::<IpNet>().unwrap());
+        let has = |name: &&String| self.seen_by(name).1.routes.contains_key(&route);
+        self.nodes.keys().filter(has).cloned().collect()
+    }
+}
+
+/// What the engines would be doing after carrying out changes. Refuses changes that make no sense.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Announced {
+    pub(super) peers: BTreeMap<String, Peer>,
+    pub(super) routes: BTreeMap<(String, IpNet), Attributes>,
+    pub(super) l2: BTreeMap<IpAddr, Interfaces>,
+}
+
+impl Announced {
+    pub(super) fn carry_out(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::PeerOpen(mut peer) => {
+                    // Which nodes open a session is none of its parameters.
+                    peer.node_selectors.clear();
+                    self.routes.retain(|(name, _), _| *name != peer.name);
+                    self.peers.insert(peer.name.clone(), *peer);
+                }
+                Change::PeerClose { peer } => {
+                    assert!(self.peers.remove(&*peer).is_some(), "{peer} was not open");
+                    self.routes.retain(|(name, _), _| **name != *peer);
+                }
+                Change::RouteAnnounce { peer, prefix, attributes } => {
+                    assert!(self.peers.contains_key(&*peer), "{peer} is not open");
+                    let before = self.routes.insert((peer.to_string(), prefix), (*attributes).clone());
+                    assert_ne!(before.as_ref(), Some(&*attributes), "{prefix} was announced already");
+                }
+                Change::RouteWithdraw { peer, prefix } => {
+                    let before = self.routes.remove(&(peer.to_string(), prefix));
+                    assert!(before.is_some(), "{prefix} was not announced to {peer}");
+                }
+                Change::L2Announce { address, interfaces } => {
+                    let before = self.l2.insert(address, interfaces.clone());
+                    assert_ne!(before, Some(interfaces), "{address} was announced already");
+                }
+                Change::L2Withdraw { address, .. } => {
+                    assert!(self.l2.remove(&address).is_some(), "{address} was not announced");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Builders of pools, Services and keys that tests of several crates share.
+
+#![allow(missing_docs, clippy::unwrap_used, reason = "builders for tests")]
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use fairlead_crds::model::config::{Labels, Pool, Reclaim, ServiceAllocation};
+use fairlead_crds::model::range::IpRange;
+use fairlead_crds::model::selector::Selector;
+use fairlead_crds::model::service::{IpFamilyPolicy, LoadBalancer, ObjectKey, Requested, TrafficPolicy};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+pub fn ips(text: &[&str]) -> Vec<IpAddr> {
+    text.iter().map(|text| ip(text)).collect()
+}
+
+/// `"first-last"` or one address.
+fn range(text: &str) -> IpRange {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    IpRange::new(ip(first), ip(last)).unwrap()
+}
+
+pub fn pool(name: &str, ranges: &[&str]) -> Pool {
+    Pool {
+        // What an edit takes away is taken away, as in MetalLB, whose tables most tests follow.
+        reclaim: Reclaim::Reassign,
+        ..Pool::new(name, ranges.iter().map(|text| range(text)).collect())
+    }
+}
+
+/// A pool whose holders keep what they have.
+pub fn retaining(pool: Pool) -> Pool {
+    Pool { reclaim: Reclaim::Retain, ..pool }
+}
+
+/// What remains of a pool that is refused.
+pub fn refused(name: &str) -> Pool {
+    Pool { auto_assign: false, ..pool(name, &[]) }
+}
+
+pub fn pools(pools: impl IntoIterator<Item = Pool>) -> BTreeMap<String, Pool> {
+    pools.into_iter().map(|pool| (pool.name.clone(), pool)).collect()
+}
+
+/// A pool with a `serviceAllocation` of this priority and these namespaces.
+pub fn pinned(mut pool: Pool, priority: u32, namespaces: &[&str]) -> Pool {
+    let namespaces = namespaces.iter().map(|n| (*n).to_owned()).collect();
+    pool.allocation = Some(ServiceAllocation { priority, namespaces, ..ServiceAllocation::default() });
+    pool
+}
+
+/// `"namespace/name"`, or a name in namespace `default`.
+pub fn key(text: &str) -> ObjectKey {
+    let (namespace, name) = text.split_once('/').unwrap_or(("default", text));
+    ObjectKey { namespace: namespace.into(), name: name.into() }
+}
+
+pub fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+/// An IPv4 Service with TCP port 80.
+pub fn service(name: &str) -> LoadBalancer {
+    LoadBalancer {
+        key: key(name),
+        uid: format!("uid-of-{name}"),
+        resource_version: "1".into(),
+        created: 0,
+        labels: Labels::new(),
+        cluster_ips: ips(&["10.96.0.1"]),
+        ip_family_policy: IpFamilyPolicy::SingleStack,
+        requested: Requested::default(),
+        sharing_key: None,
+        ports: Default::default(),
+        selector: Labels::new(),
+        traffic_policy: TrafficPolicy::Cluster,
+        ingress: Vec::new(),
+        allocated_from: None,
+    }
+}
+
+/// An IPv4 Service that shares under `key` and has these TCP ports.
+pub fn sharing(name: &str, key: &str, ports: &[u16]) -> LoadBalancer {
+    LoadBalancer {
+        sharing_key: Some(key.into()),
+        ports: ports.iter().map(|port| ("TCP".to_owned(), *port)).collect(),
+        ..service(name)
+    }
+}
+
+/// Matches objects that have this label.
+pub fn selector(key: &str, value: &str) -> Selector {
+    let match_labels = Some(labels(&[(key, value)]));
+    Selector::try_from(&LabelSelector { match_labels, match_expressions: None }).unwrap()
+}
