@@ -6,7 +6,7 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 
 use fairlead_crds::model::config::Config;
-use fairlead_crds::resolve::{Kind, Objects, Reason, Resolution, Verdict, resolve};
+use fairlead_crds::resolve::{Kind, ObjectVerdict, Objects, RefusalReason, Resolution, resolve};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -115,9 +115,9 @@ proptest! {
                 Kind::BGPPeer => config.peers.contains_key(&object.name),
                 Kind::BFDProfile | Kind::Community => continue,
             };
-            prop_assert_eq!(in_force, *verdict == Verdict::Accepted, "{}", object);
+            prop_assert_eq!(in_force, *verdict == ObjectVerdict::Accepted, "{}", object);
             if object.kind == Kind::IPAddressPool {
-                let frozen = !in_force && common::reason(verdict) != Some(Reason::DuplicateName);
+                let frozen = !in_force && common::reason(verdict) != Some(RefusalReason::DuplicateName);
                 prop_assert_eq!(config.refused_pools.contains_key(&object.name), frozen, "{}", object);
             }
             prop_assert!(in_force || !resolution.warnings.contains_key(object), "{}", object);
@@ -157,7 +157,7 @@ proptest! {
             .cloned()
             .collect();
         for (object, verdict) in &resolve_values(&alone).verdicts {
-            if object.kind == Kind::IPAddressPool && common::reason(verdict) != Some(Reason::DuplicateName) {
+            if object.kind == Kind::IPAddressPool && common::reason(verdict) != Some(RefusalReason::DuplicateName) {
                 prop_assert_eq!(verdict, &with.verdicts[object], "{}", object);
             }
         }

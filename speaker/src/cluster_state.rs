@@ -125,7 +125,7 @@ impl Known {
     }
 
     /// What is to be done; nothing while something is awaited. Also what configuration was refused, if that is new.
-    pub fn changes(&mut self) -> (Vec<fairlead_plan::Change>, Option<Resolution>) {
+    pub fn changes(&mut self) -> (Vec<fairlead_plan::AnnouncementChange>, Option<Resolution>) {
         if !self.awaited.is_empty() {
             return (Vec::new(), None);
         }
@@ -341,7 +341,7 @@ mod tests {
         lists().into_iter().for_each(|list| known.take(list));
         assert_eq!(known.changes().0, []);
         known.take(Input::Services(ObjectChange::Reset(Vec::new())));
-        assert!(matches!(known.changes().0[..], [fairlead_plan::Change::L2Withdraw { .. }]));
+        assert!(matches!(known.changes().0[..], [fairlead_plan::AnnouncementChange::L2Withdraw { .. }]));
     }
 
     #[test]
@@ -349,7 +349,7 @@ mod tests {
         let mut known = known();
         known.changes();
         known.take(Input::Services(ObjectChange::Apply((key("web"), None))));
-        assert!(matches!(known.changes().0[..], [fairlead_plan::Change::L2Withdraw { .. }]));
+        assert!(matches!(known.changes().0[..], [fairlead_plan::AnnouncementChange::L2Withdraw { .. }]));
     }
 
     #[test]

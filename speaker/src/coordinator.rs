@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use fairlead_crds::resolve::{ObjectRef, Resolution, Verdict};
+use fairlead_crds::resolve::{ObjectRef, ObjectVerdict, Resolution};
 use fairlead_runtime::http::Health;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use crate::tasks::links;
 use crate::tasks::speaker_object::Report;
 use crate::tasks::{bgp, mesh, until};
 use crate::watches::Input;
-use fairlead_plan::Change;
+use fairlead_plan::AnnouncementChange;
 use fairlead_plan::liveness::Liveness;
 use fairlead_plan::node_status::Summary;
 
@@ -129,19 +129,19 @@ impl Deciding {
         }
     }
 
-    fn carry_out(&mut self, change: Change) {
+    fn carry_out(&mut self, change: AnnouncementChange) {
         match change {
-            Change::PeerOpen(peer) => self.bgp.open(*peer),
-            Change::PeerClose { peer } => self.bgp.close(&peer),
-            Change::RouteAnnounce { peer, prefix, attributes } => {
+            AnnouncementChange::PeerOpen(peer) => self.bgp.open(*peer),
+            AnnouncementChange::PeerClose { peer } => self.bgp.close(&peer),
+            AnnouncementChange::RouteAnnounce { peer, prefix, attributes } => {
                 self.bgp.announce(&peer, prefix, attributes)
             }
-            Change::RouteWithdraw { peer, prefix } => self.bgp.withdraw(&peer, prefix),
-            Change::L2Announce { address, interfaces } => {
+            AnnouncementChange::RouteWithdraw { peer, prefix } => self.bgp.withdraw(&peer, prefix),
+            AnnouncementChange::L2Announce { address, interfaces } => {
                 // The engine ends only after this task.
                 let _ = self.l2.send(l2::Command::Announce { address, interfaces });
             }
-            Change::L2Withdraw { address, handover } => {
+            AnnouncementChange::L2Withdraw { address, handover } => {
                 let _ = self.l2.send(l2::Command::Withdraw { address, handover });
             }
         }
@@ -215,7 +215,7 @@ fn replace<T: PartialEq>(known: &mut T, new: T) -> bool {
 fn say_refused(said: &mut BTreeSet<ObjectRef>, resolution: &Resolution) {
     let mut refused = BTreeSet::new();
     for (object, verdict) in &resolution.verdicts {
-        if let Verdict::Refused { reason, message } = verdict {
+        if let ObjectVerdict::Refused { reason, message } = verdict {
             if !said.contains(object) {
                 tracing::warn!(%object, %reason, message, "refused");
             }

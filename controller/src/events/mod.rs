@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::api_client::FIELD_MANAGER;
-use fairlead_allocator::reconcile::Event;
+use fairlead_allocator::reconcile::ServiceEvent;
 use pace::{Outcome, Pace};
 
 /// Events that wait to be sent. What comes when as many wait is dropped: conditions tell the same. Decisions are made
@@ -32,14 +32,14 @@ const LONGEST_NOTE: usize = 1024;
 /// Where events go.
 #[derive(Clone, Debug)]
 pub struct Events {
-    queue: mpsc::Sender<Event>,
+    queue: mpsc::Sender<ServiceEvent>,
     held: watch::Sender<bool>,
 }
 
 /// An event on its way.
 #[derive(Clone, Debug)]
 struct Letter {
-    event: Event,
+    event: ServiceEvent,
     /// When it was first to be sent. It makes the name, so that what arrived although no answer came is not there twice.
     at: Timestamp,
     /// Refusals so far that were no fault of the event.
@@ -61,13 +61,13 @@ impl Events {
     }
 
     /// Sends an event some time, or never. Returns whether there was room.
-    pub fn send(&self, event: Event) -> bool {
+    pub fn send(&self, event: ServiceEvent) -> bool {
         self.queue.try_send(event).is_ok()
     }
 }
 
 /// Sends what comes. When nobody can send any more, what still waits is sent, unless there is something to wait for.
-async fn deliver(client: Client, mut events: mpsc::Receiver<Event>, mut holds: watch::Receiver<bool>) {
+async fn deliver(client: Client, mut events: mpsc::Receiver<ServiceEvent>, mut holds: watch::Receiver<bool>) {
     let mut pace = Pace::default();
     let mut in_flight = JoinSet::new();
     // Those that came back, never more than may be in flight.
@@ -129,8 +129,8 @@ async fn create(client: &Client, object: &Object) -> Result<(), Failure> {
 }
 
 /// What the API gets to see. Repetitions are not folded into series: ours are not repeated.
-fn object(event: &Event, at: Timestamp) -> Object {
-    let Event { service, uid, warning, reason, message } = event;
+fn object(event: &ServiceEvent, at: Timestamp) -> Object {
+    let ServiceEvent { service, uid, warning, reason, message } = event;
     Object {
         metadata: ObjectMeta {
             namespace: Some(service.namespace.clone()),

@@ -12,14 +12,14 @@ use serde_json::Value;
 use tower::service_fn;
 
 use super::*;
-use fairlead_allocator::reconcile::Reason;
+use fairlead_allocator::reconcile::AllocationReason;
 
-fn event(name: &str, message: &str) -> Event {
-    Event {
+fn event(name: &str, message: &str) -> ServiceEvent {
+    ServiceEvent {
         service: ObjectKey { namespace: "a".into(), name: name.into() },
         uid: "u".into(),
         warning: false,
-        reason: Reason::Allocated,
+        reason: AllocationReason::Allocated,
         message: message.into(),
     }
 }

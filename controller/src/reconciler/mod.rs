@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::watches::{Message, News, Seen};
 use crate::write_queue::{Answer, Body, Target, Write, Writer};
 use fairlead_allocator::reconcile::objects::Configuration;
-use fairlead_allocator::reconcile::{Decision, Event, Index};
+use fairlead_allocator::reconcile::{Decision, Index, ServiceEvent};
 
 use in_doubt::Unanswered;
 
@@ -49,7 +49,7 @@ pub struct Task {
     round: u64,
     events: Events,
     /// Events that are not handed on yet: first of all it must be known whether writes wait.
-    news: Vec<Event>,
+    news: Vec<ServiceEvent>,
     index: Index,
     configuration: Configuration,
     configured: bool,

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use crate::model::family::Family;
 use crate::model::service::ObjectKey;
-use crate::resolve::{Reason, Refusal};
+use crate::resolve::{ObjectRefusal, RefusalReason};
 use crate::v1beta1;
 
 /// Addresses that are kept for a Service.
@@ -24,7 +24,7 @@ pub struct Claim {
     /// The Service, in the namespace of the claim.
     pub service: ObjectKey,
     /// What is claimed; or why that cannot be understood.
-    pub wanted: Result<Wanted, Refusal>,
+    pub wanted: Result<Wanted, ObjectRefusal>,
     /// Status as last seen.
     pub status: v1beta1::IPClaimStatus,
 }
@@ -53,7 +53,8 @@ impl Claim {
             uid: object.uid().unwrap_or_default(),
             resource_version: object.resource_version().unwrap_or_default(),
             created: object.creation_timestamp().map_or(0, |time| time.0.as_second()),
-            wanted: wanted(&object.spec).map_err(|message| Refusal { reason: Reason::InvalidClaim, message }),
+            wanted: wanted(&object.spec)
+                .map_err(|message| ObjectRefusal { reason: RefusalReason::InvalidClaim, message }),
             status: object.status.clone().unwrap_or_default(),
         }
     }

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 
 use super::community::Aliases;
-use super::{Reason, Refusal, interface_name, refuse, selector, selectors, set_of};
+use super::{ObjectRefusal, RefusalReason, interface_name, refuse, selector, selectors, set_of};
 use crate::model::config::{BgpAdvertisement, L2Advertisement, PoolSelection};
 use crate::v1beta1;
 
@@ -14,7 +14,7 @@ use crate::v1beta1;
 const MOST_COMMUNITIES: usize = 64;
 
 /// Validates an L2 advertisement by itself.
-pub(super) fn l2(object: &v1beta1::L2Advertisement) -> Result<L2Advertisement, Refusal> {
+pub(super) fn l2(object: &v1beta1::L2Advertisement) -> Result<L2Advertisement, ObjectRefusal> {
     let spec = &object.spec;
     let mut preferred_nodes = Vec::with_capacity(spec.preferred_node_selectors.len());
     for preferred in &spec.preferred_node_selectors {
@@ -22,7 +22,7 @@ pub(super) fn l2(object: &v1beta1::L2Advertisement) -> Result<L2Advertisement, R
             Ok(weight) if (1..=100).contains(&weight) => weight,
             _ => {
                 return refuse(
-                    Reason::InvalidWeight,
+                    RefusalReason::InvalidWeight,
                     format!(
                         "a weight in preferredNodeSelectors is {}: it must be between 1 and 100",
                         preferred.weight
@@ -50,14 +50,14 @@ pub(super) fn l2(object: &v1beta1::L2Advertisement) -> Result<L2Advertisement, R
 pub(super) fn bgp(
     object: &v1beta1::BGPAdvertisement,
     aliases: &Aliases,
-) -> Result<BgpAdvertisement, Refusal> {
+) -> Result<BgpAdvertisement, ObjectRefusal> {
     let spec = &object.spec;
     let aggregation_length = aggregation("aggregationLength", spec.aggregation_length, 32)?;
     let aggregation_length_v6 = aggregation("aggregationLengthV6", spec.aggregation_length_v6, 128)?;
     let service_selectors = selectors("serviceSelectors", &spec.service_selectors)?;
     if !service_selectors.is_empty() && (aggregation_length, aggregation_length_v6) != (32, 128) {
         return refuse(
-            Reason::AggregationWithServiceSelectors,
+            RefusalReason::AggregationWithServiceSelectors,
             "serviceSelectors and aggregationLength or aggregationLengthV6 are both set; only one can be",
         );
     }
@@ -66,7 +66,7 @@ pub(super) fn bgp(
         Err(_) => {
             let value = spec.local_pref.unwrap_or_default();
             return refuse(
-                Reason::InvalidLocalPref,
+                RefusalReason::InvalidLocalPref,
                 format!("localPref is {value}: it must be between 0 and {}", u32::MAX),
             );
         }
@@ -74,7 +74,7 @@ pub(super) fn bgp(
     let communities = aliases.look_up(&set_of("communities", &spec.communities)?)?;
     if communities.len() > MOST_COMMUNITIES {
         return refuse(
-            Reason::InvalidCommunity,
+            RefusalReason::InvalidCommunity,
             format!(
                 "there are {} communities: at most {MOST_COMMUNITIES} can be attached",
                 communities.len()
@@ -94,18 +94,18 @@ pub(super) fn bgp(
     })
 }
 
-fn aggregation(field: &str, value: Option<i32>, most: u8) -> Result<u8, Refusal> {
+fn aggregation(field: &str, value: Option<i32>, most: u8) -> Result<u8, ObjectRefusal> {
     let value = value.unwrap_or(most.into());
     match u8::try_from(value) {
         Ok(length) if (1..=most).contains(&length) => Ok(length),
         _ => refuse(
-            Reason::InvalidAggregationLength,
+            RefusalReason::InvalidAggregationLength,
             format!("{field} is {value}: it must be between 1 and {most}"),
         ),
     }
 }
 
-fn pools(names: &[String], by_label: &[LabelSelector]) -> Result<PoolSelection, Refusal> {
+fn pools(names: &[String], by_label: &[LabelSelector]) -> Result<PoolSelection, ObjectRefusal> {
     let names: BTreeSet<String> = set_of("ipAddressPools", names)?;
     Ok(PoolSelection { names, selectors: selectors("ipAddressPoolSelectors", by_label)? })
 }

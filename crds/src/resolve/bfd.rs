@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kube::ResourceExt;
 
-use super::{Reason, Refusal, refuse};
+use super::{ObjectRefusal, RefusalReason, refuse};
 use crate::model::config::BfdProfile;
 use crate::v1beta1;
 
@@ -16,7 +16,7 @@ const ECHO_INTERVAL: i32 = 50;
 const MINIMUM_TTL: i32 = 254;
 
 /// Validates a profile.
-pub(super) fn profile(object: &v1beta1::BFDProfile) -> Result<BfdProfile, Refusal> {
+pub(super) fn profile(object: &v1beta1::BFDProfile) -> Result<BfdProfile, ObjectRefusal> {
     let spec = &object.spec;
     Ok(BfdProfile {
         name: object.name_any(),
@@ -30,7 +30,7 @@ pub(super) fn profile(object: &v1beta1::BFDProfile) -> Result<BfdProfile, Refusa
     })
 }
 
-fn interval(field: &str, value: Option<i32>, default: i32) -> Result<Duration, Refusal> {
+fn interval(field: &str, value: Option<i32>, default: i32) -> Result<Duration, ObjectRefusal> {
     let milliseconds: u32 = number(field, value, default, 10..=60_000)?;
     Ok(Duration::from_millis(milliseconds.into()))
 }
@@ -40,12 +40,12 @@ fn number<T: TryFrom<i32>>(
     value: Option<i32>,
     default: i32,
     allowed: RangeInclusive<i32>,
-) -> Result<T, Refusal> {
+) -> Result<T, ObjectRefusal> {
     let value = value.unwrap_or(default);
     match T::try_from(value) {
         Ok(number) if allowed.contains(&value) => Ok(number),
         _ => refuse(
-            Reason::InvalidBFDProfile,
+            RefusalReason::InvalidBFDProfile,
             format!("{field} is {value}: it must be between {} and {}", allowed.start(), allowed.end()),
         ),
     }

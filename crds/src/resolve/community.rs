@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
 
-use super::{Reason, Refusal, refuse};
+use super::{ObjectRefusal, RefusalReason, refuse};
 use crate::model::config::Community;
 use crate::v1beta1;
 
@@ -14,13 +14,13 @@ pub(super) struct Aliases(BTreeMap<String, (Community, String)>);
 
 impl Aliases {
     /// Adds the aliases of an object, all of them or none.
-    pub(super) fn add(&mut self, object: &v1beta1::Community) -> Result<(), Refusal> {
+    pub(super) fn add(&mut self, object: &v1beta1::Community) -> Result<(), ObjectRefusal> {
         let mut own = BTreeMap::new();
         for alias in &object.spec.communities {
             let name = &alias.name;
             if name.is_empty() || name.contains(':') {
                 return refuse(
-                    Reason::InvalidCommunity,
+                    RefusalReason::InvalidCommunity,
                     format!(
                         "{name:?} cannot be the name of a community: it must not be empty or have a colon"
                     ),
@@ -31,12 +31,12 @@ impl Aliases {
             };
             if let Some((_, owner)) = self.0.get(name) {
                 return refuse(
-                    Reason::DuplicateCommunity,
+                    RefusalReason::DuplicateCommunity,
                     format!("{name:?} is already defined by Community {owner:?}, which is older"),
                 );
             }
             if own.insert(name.clone(), (value, object.name_any())).is_some() {
-                return refuse(Reason::DuplicateCommunity, format!("{name:?} is defined twice"));
+                return refuse(RefusalReason::DuplicateCommunity, format!("{name:?} is defined twice"));
             }
         }
         self.0.append(&mut own);
@@ -44,7 +44,7 @@ impl Aliases {
     }
 
     /// Reads the communities of an advertisement: what has a colon is a value, the rest are aliases.
-    pub(super) fn look_up(&self, texts: &BTreeSet<String>) -> Result<BTreeSet<Community>, Refusal> {
+    pub(super) fn look_up(&self, texts: &BTreeSet<String>) -> Result<BTreeSet<Community>, ObjectRefusal> {
         let mut communities = BTreeSet::new();
         for text in texts {
             let community = match self.0.get(text) {
@@ -55,7 +55,7 @@ impl Aliases {
                 },
                 None => {
                     return refuse(
-                        Reason::CommunityNotFound,
+                        RefusalReason::CommunityNotFound,
                         format!("no Community object in force defines {text:?}"),
                     );
                 }
@@ -83,9 +83,9 @@ fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
     if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
-fn invalid<T>(text: &str) -> Result<T, Refusal> {
+fn invalid<T>(text: &str) -> Result<T, ObjectRefusal> {
     refuse(
-        Reason::InvalidCommunity,
+        RefusalReason::InvalidCommunity,
         format!(
             "{text:?} is not a community: it must be \"0-65535:0-65535\" or \"large:\" and three numbers up to 4294967295"
         ),

@@ -28,7 +28,7 @@ use crate::model::config::{Config, PoolSelection};
 use crate::model::selector::Selector;
 use crate::v1beta1;
 
-pub use reason::Reason;
+pub use reason::RefusalReason;
 
 /// The objects to resolve, in any order.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -53,7 +53,7 @@ pub struct Resolution {
     /// What is in force; and the pools that are not, for those who hold addresses of them.
     pub config: Config,
     /// One verdict for each object.
-    pub verdicts: BTreeMap<ObjectRef, Verdict>,
+    pub verdicts: BTreeMap<ObjectRef, ObjectVerdict>,
     /// Parts of accepted objects that have no effect.
     pub warnings: BTreeMap<ObjectRef, Vec<Warning>>,
 }
@@ -81,13 +81,13 @@ pub struct ObjectRef {
 
 /// Whether an object is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ObjectVerdict {
     /// It is.
     Accepted,
     /// It is not.
     Refused {
         /// Why, in one word.
-        reason: Reason,
+        reason: RefusalReason,
         /// Why, in a sentence.
         message: String,
     },
@@ -96,9 +96,9 @@ pub enum Verdict {
 /// Why an object is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Refusal {
+pub struct ObjectRefusal {
     /// In one word.
-    pub reason: Reason,
+    pub reason: RefusalReason,
     /// In a sentence.
     pub message: String,
 }
@@ -107,7 +107,7 @@ pub struct Refusal {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Warning {
     /// In one word.
-    pub reason: Reason,
+    pub reason: RefusalReason,
     /// In a sentence.
     pub message: String,
 }
@@ -130,10 +130,10 @@ impl Resolution {
     /// What the condition `Accepted` of an object should say; `None` for an object that was not resolved.
     pub fn accepted(&self, object: &ObjectRef) -> Option<Accepted> {
         Some(match self.verdicts.get(object)? {
-            Verdict::Refused { reason, message } => {
+            ObjectVerdict::Refused { reason, message } => {
                 Accepted { status: false, reason: reason.to_string(), message: message.clone() }
             }
-            Verdict::Accepted => {
+            ObjectVerdict::Accepted => {
                 let warnings = self.warnings.get(object).map(Vec::as_slice).unwrap_or_default();
                 let reason = warnings.first().map_or("Accepted".to_owned(), |w| w.reason.to_string());
                 let mut messages: Vec<&str> = warnings.iter().map(|w| w.message.as_str()).collect();
@@ -160,8 +160,8 @@ impl fmt::Display for ObjectRef {
     }
 }
 
-impl From<Refusal> for Verdict {
-    fn from(Refusal { reason, message }: Refusal) -> Self {
+impl From<ObjectRefusal> for ObjectVerdict {
+    fn from(ObjectRefusal { reason, message }: ObjectRefusal) -> Self {
         Self::Refused { reason, message }
     }
 }
@@ -246,7 +246,7 @@ impl Resolution {
         count.retain(|_, count| *count > 1);
         for (name, count) in &count {
             let message = format!("there are {count} objects of kind {kind} with this name");
-            let verdict = Verdict::Refused { reason: Reason::DuplicateName, message };
+            let verdict = ObjectVerdict::Refused { reason: RefusalReason::DuplicateName, message };
             self.verdicts.insert(ObjectRef { kind, name: name.clone() }, verdict);
         }
         sorted.retain(|object| !count.contains_key(&object.name_any()));
@@ -254,16 +254,21 @@ impl Resolution {
     }
 
     /// Writes the verdict on an object; passes on what it became.
-    fn judge<T>(&mut self, kind: Kind, object: &impl ResourceExt, outcome: Result<T, Refusal>) -> Option<T> {
+    fn judge<T>(
+        &mut self,
+        kind: Kind,
+        object: &impl ResourceExt,
+        outcome: Result<T, ObjectRefusal>,
+    ) -> Option<T> {
         let (verdict, value) = match outcome {
-            Ok(value) => (Verdict::Accepted, Some(value)),
+            Ok(value) => (ObjectVerdict::Accepted, Some(value)),
             Err(refusal) => (refusal.into(), None),
         };
         self.verdicts.insert(ObjectRef { kind, name: object.name_any() }, verdict);
         value
     }
 
-    fn warn(&mut self, kind: Kind, name: &str, reason: Reason, message: String) {
+    fn warn(&mut self, kind: Kind, name: &str, reason: RefusalReason, message: String) {
         let object = ObjectRef { kind, name: name.to_owned() };
         self.warnings.entry(object).or_default().push(Warning { reason, message });
     }
@@ -277,7 +282,7 @@ impl Resolution {
             .collect::<Vec<_>>()
         {
             let message = format!("IPAddressPool {name:?} does not exist or is refused");
-            self.warn(kind, ad, Reason::PoolNotFound, message);
+            self.warn(kind, ad, RefusalReason::PoolNotFound, message);
         }
     }
 
@@ -286,7 +291,7 @@ impl Resolution {
             peers.iter().filter(|name| !self.config.peers.contains_key(*name)).cloned().collect::<Vec<_>>()
         {
             let message = format!("BGPPeer {name:?} does not exist or is refused");
-            self.warn(Kind::BGPAdvertisement, ad, Reason::PeerNotFound, message);
+            self.warn(Kind::BGPAdvertisement, ad, RefusalReason::PeerNotFound, message);
         }
     }
 
@@ -308,7 +313,7 @@ impl Resolution {
                 self.verdicts.insert(object, refusal.clone().into());
                 continue;
             }
-            for (pool, Refusal { reason, message }) in pairs {
+            for (pool, ObjectRefusal { reason, message }) in pairs {
                 let message = format!("not announced: {message}");
                 self.warn(Kind::BGPAdvertisement, &ad, reason, message);
                 self.config.lookup.withheld.insert((ad.clone(), pool));
@@ -317,46 +322,51 @@ impl Resolution {
     }
 }
 
-fn refuse<T>(reason: Reason, message: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { reason, message: message.into() })
+fn refuse<T>(reason: RefusalReason, message: impl Into<String>) -> Result<T, ObjectRefusal> {
+    Err(ObjectRefusal { reason, message: message.into() })
 }
 
 /// A list whose entries must all be different.
-fn set_of(field: &str, list: &[String]) -> Result<BTreeSet<String>, Refusal> {
+fn set_of(field: &str, list: &[String]) -> Result<BTreeSet<String>, ObjectRefusal> {
     let mut set = BTreeSet::new();
     for entry in list {
         if !set.insert(entry.clone()) {
-            return refuse(Reason::DuplicateEntry, format!("{field} has {entry:?} twice"));
+            return refuse(RefusalReason::DuplicateEntry, format!("{field} has {entry:?} twice"));
         }
     }
     Ok(set)
 }
 
-fn selector(field: &str, selector: &LabelSelector) -> Result<Selector, Refusal> {
-    Selector::try_from(selector)
-        .map_err(|error| Refusal { reason: Reason::InvalidSelector, message: format!("{field}: {error}") })
+fn selector(field: &str, selector: &LabelSelector) -> Result<Selector, ObjectRefusal> {
+    Selector::try_from(selector).map_err(|error| ObjectRefusal {
+        reason: RefusalReason::InvalidSelector,
+        message: format!("{field}: {error}"),
+    })
 }
 
 /// A list of selectors, which must all be different.
-fn selectors(field: &str, list: &[LabelSelector]) -> Result<Vec<Selector>, Refusal> {
+fn selectors(field: &str, list: &[LabelSelector]) -> Result<Vec<Selector>, ObjectRefusal> {
     let selectors: Vec<Selector> = list.iter().map(|s| selector(field, s)).collect::<Result<_, _>>()?;
     let mut sorted: Vec<&Selector> = selectors.iter().collect();
     sorted.sort();
     if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
-        return refuse(Reason::DuplicateEntry, format!("{field} has the same selector twice"));
+        return refuse(RefusalReason::DuplicateEntry, format!("{field} has the same selector twice"));
     }
     Ok(selectors)
 }
 
 /// Name of a network interface as Linux has them (IFNAMSIZ is 16, with a terminating zero).
-fn interface_name(field: &str, name: &str) -> Result<String, Refusal> {
+fn interface_name(field: &str, name: &str) -> Result<String, ObjectRefusal> {
     let possible = (1..=15).contains(&name.len())
         && !matches!(name, "." | "..")
         && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control());
     if possible {
         Ok(name.to_owned())
     } else {
-        refuse(Reason::InvalidInterface, format!("{field}: {name:?} cannot be the name of an interface"))
+        refuse(
+            RefusalReason::InvalidInterface,
+            format!("{field}: {name:?} cannot be the name of an interface"),
+        )
     }
 }
 

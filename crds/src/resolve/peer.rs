@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kube::ResourceExt;
 
-use super::{Reason, Refusal, duration, interface_name, on_common_nodes, refuse, selectors};
+use super::{ObjectRefusal, RefusalReason, duration, interface_name, on_common_nodes, refuse, selectors};
 use crate::model::config::{BfdProfile, Peer, PeerAddress, PeerAsn, SecretRef};
 use crate::model::selector::Selector;
 use crate::v1beta1;
@@ -26,7 +26,7 @@ type Endpoint = (String, u16, Option<String>, Option<IpAddr>);
 
 impl Sessions {
     /// Adds the sessions of a peer, unless an older peer has the same on the same nodes.
-    pub(super) fn add(&mut self, peer: &Peer) -> Result<(), Refusal> {
+    pub(super) fn add(&mut self, peer: &Peer) -> Result<(), ObjectRefusal> {
         let address = match &peer.address {
             PeerAddress::Ip(ip) => ip.to_string(),
             PeerAddress::Interface(interface) => format!("interface {interface}"),
@@ -35,7 +35,7 @@ impl Sessions {
         if let Some((_, other)) = same.iter().find(|(nodes, _)| on_common_nodes(nodes, &peer.node_selectors))
         {
             return refuse(
-                Reason::DuplicatePeer,
+                RefusalReason::DuplicatePeer,
                 format!("BGPPeer {other:?}, which is older, is the same session on the same nodes"),
             );
         }
@@ -48,17 +48,20 @@ impl Sessions {
 pub(super) fn peer(
     object: &v1beta1::BGPPeer,
     profiles: &BTreeMap<String, BfdProfile>,
-) -> Result<Peer, Refusal> {
+) -> Result<Peer, ObjectRefusal> {
     let spec = &object.spec;
     let my_asn = match u32::try_from(spec.my_asn) {
-        Ok(0) => return refuse(Reason::MissingMyASN, "myASN is not set"),
+        Ok(0) => return refuse(RefusalReason::MissingMyASN, "myASN is not set"),
         Ok(asn) => asn,
         Err(_) => return asn_out_of_range("myASN", spec.my_asn),
     };
     let peer_asn = peer_asn(spec)?;
     let internal = peer_asn == PeerAsn::Internal || peer_asn == PeerAsn::Number(my_asn);
     if internal && spec.ebgp_multi_hop == Some(true) {
-        return refuse(Reason::MultiHopWithIBGP, "ebgpMultiHop is set for an iBGP peer, which needs none");
+        return refuse(
+            RefusalReason::MultiHopWithIBGP,
+            "ebgpMultiHop is set for an iBGP peer, which needs none",
+        );
     }
     let address = address(spec)?;
     let (hold_time, keepalive_time) = times(spec)?;
@@ -89,16 +92,16 @@ fn set(field: &Option<String>) -> Option<&str> {
     field.as_deref().filter(|text| !text.is_empty())
 }
 
-fn asn_out_of_range<T>(field: &str, asn: i64) -> Result<T, Refusal> {
-    refuse(Reason::InvalidASN, format!("{field} is {asn}: it must be between 1 and {}", u32::MAX))
+fn asn_out_of_range<T>(field: &str, asn: i64) -> Result<T, ObjectRefusal> {
+    refuse(RefusalReason::InvalidASN, format!("{field} is {asn}: it must be between 1 and {}", u32::MAX))
 }
 
-fn peer_asn(spec: &v1beta1::BGPPeerSpec) -> Result<PeerAsn, Refusal> {
+fn peer_asn(spec: &v1beta1::BGPPeerSpec) -> Result<PeerAsn, ObjectRefusal> {
     match (spec.peer_asn.filter(|asn| *asn != 0), set(&spec.dynamic_asn)) {
         (Some(_), Some(_)) => {
-            refuse(Reason::ConflictingPeerASN, "both peerASN and dynamicASN are set; only one can be")
+            refuse(RefusalReason::ConflictingPeerASN, "both peerASN and dynamicASN are set; only one can be")
         }
-        (None, None) => refuse(Reason::MissingPeerASN, "neither peerASN nor dynamicASN is set"),
+        (None, None) => refuse(RefusalReason::MissingPeerASN, "neither peerASN nor dynamicASN is set"),
         (Some(asn), None) => match u32::try_from(asn) {
             Ok(asn) => Ok(PeerAsn::Number(asn)),
             Err(_) => asn_out_of_range("peerASN", asn),
@@ -106,7 +109,7 @@ fn peer_asn(spec: &v1beta1::BGPPeerSpec) -> Result<PeerAsn, Refusal> {
         (None, Some("internal")) => Ok(PeerAsn::Internal),
         (None, Some("external")) => Ok(PeerAsn::External),
         (None, Some(other)) => refuse(
-            Reason::InvalidASN,
+            RefusalReason::InvalidASN,
             format!("dynamicASN is {other:?}: it must be \"internal\" or \"external\""),
         ),
     }
@@ -118,35 +121,36 @@ fn local_asn(
     my_asn: u32,
     peer_asn: PeerAsn,
     internal: bool,
-) -> Result<Option<u32>, Refusal> {
+) -> Result<Option<u32>, ObjectRefusal> {
     let Some(asn) = spec.local_asn.filter(|asn| *asn != 0) else { return Ok(None) };
     let Ok(asn) = u32::try_from(asn) else { return asn_out_of_range("localASN", asn) };
     if internal {
-        return refuse(Reason::InvalidASN, "localASN is set for an iBGP peer, which must see myASN");
+        return refuse(RefusalReason::InvalidASN, "localASN is set for an iBGP peer, which must see myASN");
     }
     if peer_asn == PeerAsn::Number(asn) {
-        return refuse(Reason::InvalidASN, format!("localASN {asn} is the AS number of the peer"));
+        return refuse(RefusalReason::InvalidASN, format!("localASN {asn} is the AS number of the peer"));
     }
     Ok((asn != my_asn).then_some(asn))
 }
 
-fn address(spec: &v1beta1::BGPPeerSpec) -> Result<PeerAddress, Refusal> {
+fn address(spec: &v1beta1::BGPPeerSpec) -> Result<PeerAddress, ObjectRefusal> {
     match (set(&spec.peer_address), set(&spec.interface)) {
-        (Some(_), Some(_)) => {
-            refuse(Reason::ConflictingPeerAddress, "both peerAddress and interface are set; only one can be")
-        }
-        (None, None) => refuse(Reason::MissingPeerAddress, "neither peerAddress nor interface is set"),
+        (Some(_), Some(_)) => refuse(
+            RefusalReason::ConflictingPeerAddress,
+            "both peerAddress and interface are set; only one can be",
+        ),
+        (None, None) => refuse(RefusalReason::MissingPeerAddress, "neither peerAddress nor interface is set"),
         (None, Some(interface)) => Ok(PeerAddress::Interface(interface_name("interface", interface)?)),
         (Some(text), None) => {
             let Some(ip) = host(text) else {
                 return refuse(
-                    Reason::InvalidPeerAddress,
+                    RefusalReason::InvalidPeerAddress,
                     format!("peerAddress {text:?} is not the IP address of a host"),
                 );
             };
             if matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
                 return refuse(
-                    Reason::InvalidPeerAddress,
+                    RefusalReason::InvalidPeerAddress,
                     format!(
                         "peerAddress {ip} is link-local: name the interface it is on instead, with \"interface\""
                     ),
@@ -166,11 +170,11 @@ fn host(text: &str) -> Option<IpAddr> {
     (!no_host).then_some(ip)
 }
 
-fn source_address(spec: &v1beta1::BGPPeerSpec, peer: &PeerAddress) -> Result<Option<IpAddr>, Refusal> {
+fn source_address(spec: &v1beta1::BGPPeerSpec, peer: &PeerAddress) -> Result<Option<IpAddr>, ObjectRefusal> {
     let Some(text) = set(&spec.source_address) else { return Ok(None) };
     let Some(ip) = host(text) else {
         return refuse(
-            Reason::InvalidSourceAddress,
+            RefusalReason::InvalidSourceAddress,
             format!("sourceAddress {text:?} is not the IP address of a host"),
         );
     };
@@ -178,37 +182,39 @@ fn source_address(spec: &v1beta1::BGPPeerSpec, peer: &PeerAddress) -> Result<Opt
     let peer_is_ipv4 = matches!(peer, PeerAddress::Ip(IpAddr::V4(_)));
     if ip.is_ipv4() != peer_is_ipv4 {
         return refuse(
-            Reason::InvalidSourceAddress,
+            RefusalReason::InvalidSourceAddress,
             format!("sourceAddress {ip} is not of the address family of the peer"),
         );
     }
     Ok(Some(ip))
 }
 
-fn port(spec: &v1beta1::BGPPeerSpec) -> Result<u16, Refusal> {
+fn port(spec: &v1beta1::BGPPeerSpec) -> Result<u16, ObjectRefusal> {
     let port = spec.peer_port.unwrap_or(179);
     match u16::try_from(port) {
         Ok(port) if port > 0 => Ok(port),
-        _ => refuse(Reason::InvalidPort, format!("peerPort is {port}: it must be between 1 and 65535")),
+        _ => {
+            refuse(RefusalReason::InvalidPort, format!("peerPort is {port}: it must be between 1 and 65535"))
+        }
     }
 }
 
-fn router_id(spec: &v1beta1::BGPPeerSpec) -> Result<Option<Ipv4Addr>, Refusal> {
+fn router_id(spec: &v1beta1::BGPPeerSpec) -> Result<Option<Ipv4Addr>, ObjectRefusal> {
     let Some(text) = set(&spec.router_id) else { return Ok(None) };
     match text.parse::<Ipv4Addr>() {
         // RFC 6286 §2.1: any number but zero.
         Ok(id) if !id.is_unspecified() => Ok(Some(id)),
         _ => refuse(
-            Reason::InvalidRouterID,
+            RefusalReason::InvalidRouterID,
             format!("routerID {text:?} is not written like an IPv4 address, or is zero"),
         ),
     }
 }
 
 /// Hold time and keepalive time, whole seconds; where one is not set it follows from the other.
-fn times(spec: &v1beta1::BGPPeerSpec) -> Result<(Duration, Duration), Refusal> {
-    let hold = seconds("holdTime", &spec.hold_time, Reason::InvalidHoldTime)?;
-    let keepalive = seconds("keepaliveTime", &spec.keepalive_time, Reason::InvalidKeepaliveTime)?;
+fn times(spec: &v1beta1::BGPPeerSpec) -> Result<(Duration, Duration), ObjectRefusal> {
+    let hold = seconds("holdTime", &spec.hold_time, RefusalReason::InvalidHoldTime)?;
+    let keepalive = seconds("keepaliveTime", &spec.keepalive_time, RefusalReason::InvalidKeepaliveTime)?;
     let (hold, keepalive) = match (hold, keepalive) {
         (Some(hold), Some(keepalive)) => (hold, keepalive),
         (Some(hold), None) => (hold, hold / 3),
@@ -218,19 +224,19 @@ fn times(spec: &v1beta1::BGPPeerSpec) -> Result<(Duration, Duration), Refusal> {
     // RFC 4271 §4.2: zero or at least three seconds.
     if !(hold == 0 || (3..=MOST_SECONDS).contains(&hold)) {
         return refuse(
-            Reason::InvalidHoldTime,
+            RefusalReason::InvalidHoldTime,
             format!("holdTime is {hold}s: it must be 0s, or between 3s and {MOST_SECONDS}s"),
         );
     }
     if keepalive > hold {
         return refuse(
-            Reason::InvalidKeepaliveTime,
+            RefusalReason::InvalidKeepaliveTime,
             format!("keepaliveTime {keepalive}s is longer than holdTime {hold}s"),
         );
     }
     if keepalive == 0 && hold > 0 {
         return refuse(
-            Reason::InvalidKeepaliveTime,
+            RefusalReason::InvalidKeepaliveTime,
             format!("keepaliveTime is 0s, but with holdTime {hold}s the peer expects keepalives"),
         );
     }
@@ -238,7 +244,7 @@ fn times(spec: &v1beta1::BGPPeerSpec) -> Result<(Duration, Duration), Refusal> {
 }
 
 /// A time in whole seconds; a fraction is cut off, as MetalLB does, unless nothing would be left.
-fn seconds(field: &str, text: &Option<String>, reason: Reason) -> Result<Option<u64>, Refusal> {
+fn seconds(field: &str, text: &Option<String>, reason: RefusalReason) -> Result<Option<u64>, ObjectRefusal> {
     let Some(text) = set(text) else { return Ok(None) };
     match duration::parse(text) {
         Some(time) if time.is_zero() => Ok(Some(0)),
@@ -252,12 +258,12 @@ fn seconds(field: &str, text: &Option<String>, reason: Reason) -> Result<Option<
     }
 }
 
-fn connect_time(spec: &v1beta1::BGPPeerSpec) -> Result<Duration, Refusal> {
+fn connect_time(spec: &v1beta1::BGPPeerSpec) -> Result<Duration, ObjectRefusal> {
     let Some(text) = set(&spec.connect_time) else { return Ok(CONNECT_TIME) };
     match duration::parse(text) {
         Some(time) if time.subsec_nanos() == 0 && (1..=MOST_SECONDS).contains(&time.as_secs()) => Ok(time),
         _ => refuse(
-            Reason::InvalidConnectTime,
+            RefusalReason::InvalidConnectTime,
             format!(
                 "connectTime is {text:?}: it must be a whole number of seconds between 1s and {MOST_SECONDS}s"
             ),
@@ -265,13 +271,15 @@ fn connect_time(spec: &v1beta1::BGPPeerSpec) -> Result<Duration, Refusal> {
     }
 }
 
-fn password_secret(spec: &v1beta1::BGPPeerSpec) -> Result<Option<SecretRef>, Refusal> {
+fn password_secret(spec: &v1beta1::BGPPeerSpec) -> Result<Option<SecretRef>, ObjectRefusal> {
     let Some(secret) = &spec.password_secret else { return Ok(None) };
     if secret.name.is_empty() {
         // An empty reference is how Go's encoder writes "not set".
         return match set(&secret.namespace) {
             None => Ok(None),
-            Some(_) => refuse(Reason::InvalidPasswordSecret, "passwordSecret has a namespace but no name"),
+            Some(_) => {
+                refuse(RefusalReason::InvalidPasswordSecret, "passwordSecret has a namespace but no name")
+            }
         };
     }
     Ok(Some(SecretRef { name: secret.name.clone(), namespace: set(&secret.namespace).map(str::to_owned) }))
@@ -280,12 +288,13 @@ fn password_secret(spec: &v1beta1::BGPPeerSpec) -> Result<Option<SecretRef>, Ref
 fn bfd(
     spec: &v1beta1::BGPPeerSpec,
     profiles: &BTreeMap<String, BfdProfile>,
-) -> Result<Option<BfdProfile>, Refusal> {
+) -> Result<Option<BfdProfile>, ObjectRefusal> {
     let Some(name) = set(&spec.bfd_profile) else { return Ok(None) };
     match profiles.get(name) {
         Some(profile) => Ok(Some(profile.clone())),
-        None => {
-            refuse(Reason::BFDProfileNotFound, format!("BFDProfile {name:?} does not exist or is refused"))
-        }
+        None => refuse(
+            RefusalReason::BFDProfileNotFound,
+            format!("BFDProfile {name:?} does not exist or is refused"),
+        ),
     }
 }

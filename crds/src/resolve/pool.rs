@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use kube::ResourceExt;
 
-use super::{Reason, Refusal, duration, refuse, selectors, set_of};
+use super::{ObjectRefusal, RefusalReason, duration, refuse, selectors, set_of};
 use crate::model::config::{Closed, Pool, Reclaim, ServiceAllocation, SharingScope};
 use crate::model::range::IpRange;
 use crate::v1beta1;
@@ -21,10 +21,10 @@ const LONGEST_REUSE_AFTER: Duration = Duration::from_secs(8760 * 3600);
 pub(super) struct Taken(BTreeMap<IpAddr, (IpRange, String)>);
 
 /// Validates a pool by itself.
-pub(super) fn pool(object: &v1beta1::IPAddressPool) -> Result<Pool, Refusal> {
+pub(super) fn pool(object: &v1beta1::IPAddressPool) -> Result<Pool, ObjectRefusal> {
     let spec = &object.spec;
     if spec.addresses.is_empty() {
-        return refuse(Reason::NoAddresses, "addresses is empty");
+        return refuse(RefusalReason::NoAddresses, "addresses is empty");
     }
     let ranges: Vec<IpRange> = spec.addresses.iter().map(|entry| range(entry)).collect::<Result<_, _>>()?;
     disjoint(&ranges)?;
@@ -49,31 +49,34 @@ fn closed(object: &v1beta1::IPAddressPool) -> Option<Closed> {
     object.spec.disabled.then_some(Closed::Disabled)
 }
 
-fn reclaim(text: &str) -> Result<Reclaim, Refusal> {
+fn reclaim(text: &str) -> Result<Reclaim, ObjectRefusal> {
     match text {
         "" | "Retain" => Ok(Reclaim::Retain),
         "Reassign" => Ok(Reclaim::Reassign),
-        _ => refuse(Reason::InvalidReclaim, format!("reclaim is {text:?}: it must be Retain or Reassign")),
+        _ => refuse(
+            RefusalReason::InvalidReclaim,
+            format!("reclaim is {text:?}: it must be Retain or Reassign"),
+        ),
     }
 }
 
-fn sharing(text: &str) -> Result<SharingScope, Refusal> {
+fn sharing(text: &str) -> Result<SharingScope, ObjectRefusal> {
     match text {
         "SameNamespace" => Ok(SharingScope::SameNamespace),
         "" | "AnyNamespace" => Ok(SharingScope::AnyNamespace),
         _ => refuse(
-            Reason::InvalidSharing,
+            RefusalReason::InvalidSharing,
             format!("sharing is {text:?}: it must be SameNamespace or AnyNamespace"),
         ),
     }
 }
 
-fn reuse_after(text: Option<&str>) -> Result<Duration, Refusal> {
+fn reuse_after(text: Option<&str>) -> Result<Duration, ObjectRefusal> {
     let Some(text) = text else { return Ok(Duration::ZERO) };
     match duration::parse(text) {
         Some(time) if time <= LONGEST_REUSE_AFTER => Ok(time),
         _ => refuse(
-            Reason::InvalidReuseAfter,
+            RefusalReason::InvalidReuseAfter,
             format!("reuseAfter is {text:?}: it must be a duration between 0s and 8760h, such as 10m"),
         ),
     }
@@ -106,14 +109,14 @@ pub(super) fn precedence(object: &v1beta1::IPAddressPool) -> impl Ord + use<> {
 
 impl Taken {
     /// Takes the ranges of a pool, unless another pool has addresses of them.
-    pub(super) fn take(&mut self, pool: &Pool) -> Result<(), Refusal> {
+    pub(super) fn take(&mut self, pool: &Pool) -> Result<(), ObjectRefusal> {
         for range in &pool.ranges {
             let below = self.0.range(..=range.last()).next_back();
             if let Some((_, (other, owner))) = below
                 && other.overlaps(range)
             {
                 return refuse(
-                    Reason::Overlap,
+                    RefusalReason::Overlap,
                     match pool.closed {
                         Some(Closed::Deleting) => format!(
                             "{range} overlaps {other} of IPAddressPool {owner:?}, while this one is being deleted"
@@ -129,11 +132,11 @@ impl Taken {
 }
 
 /// Reads an entry of `addresses`: a CIDR, whose host bits do not matter, or `first-last`.
-pub(super) fn range(entry: &str) -> Result<IpRange, Refusal> {
+pub(super) fn range(entry: &str) -> Result<IpRange, ObjectRefusal> {
     let trimmed = entry.trim();
     let range = if trimmed.contains('/') {
         let Ok(net) = trimmed.parse::<IpNet>() else {
-            return refuse(Reason::InvalidRange, format!("{entry:?} is not a CIDR"));
+            return refuse(RefusalReason::InvalidRange, format!("{entry:?} is not a CIDR"));
         };
         let net = net.trunc();
         IpRange::new(net.addr(), last_of(net))
@@ -141,13 +144,13 @@ pub(super) fn range(entry: &str) -> Result<IpRange, Refusal> {
         let (first, last) = (end(entry, first)?, end(entry, last)?);
         if first.is_ipv4() != last.is_ipv4() {
             return refuse(
-                Reason::MixedFamilies,
+                RefusalReason::MixedFamilies,
                 format!("the ends of {entry:?} are of different address families"),
             );
         }
         if first > last {
             return refuse(
-                Reason::ReversedRange,
+                RefusalReason::ReversedRange,
                 format!("{first} is higher than {last}, the end of the range"),
             );
         }
@@ -157,24 +160,24 @@ pub(super) fn range(entry: &str) -> Result<IpRange, Refusal> {
     };
     let Some(range) = range else {
         return refuse(
-            Reason::InvalidRange,
+            RefusalReason::InvalidRange,
             format!(
                 "{entry:?} is neither a CIDR nor a range \"first-last\"; a single address is written as /32 or /128"
             ),
         );
     };
     if is_everything(&range) {
-        return refuse(Reason::WholeAddressSpace, format!("{entry:?} is the whole address space"));
+        return refuse(RefusalReason::WholeAddressSpace, format!("{entry:?} is the whole address space"));
     }
     if range.contains_mapped() {
-        return refuse(Reason::InvalidRange, format!("{entry:?} has IPv4-mapped IPv6 addresses"));
+        return refuse(RefusalReason::InvalidRange, format!("{entry:?} has IPv4-mapped IPv6 addresses"));
     }
     Ok(range)
 }
 
-fn end(entry: &str, text: &str) -> Result<IpAddr, Refusal> {
-    text.trim().parse().map_err(|_| Refusal {
-        reason: Reason::InvalidRange,
+fn end(entry: &str, text: &str) -> Result<IpAddr, ObjectRefusal> {
+    text.trim().parse().map_err(|_| ObjectRefusal {
+        reason: RefusalReason::InvalidRange,
         message: format!("{:?} in {entry:?} is not an IP address", text.trim()),
     })
 }
@@ -198,20 +201,22 @@ fn is_everything(range: &IpRange) -> bool {
     }
 }
 
-fn disjoint(ranges: &[IpRange]) -> Result<(), Refusal> {
+fn disjoint(ranges: &[IpRange]) -> Result<(), ObjectRefusal> {
     let mut sorted = ranges.to_vec();
     sorted.sort();
     match sorted.windows(2).find(|pair| pair[0].overlaps(&pair[1])) {
-        Some(pair) => refuse(Reason::Overlap, format!("{} overlaps {} of the same pool", pair[0], pair[1])),
+        Some(pair) => {
+            refuse(RefusalReason::Overlap, format!("{} overlaps {} of the same pool", pair[0], pair[1]))
+        }
         None => Ok(()),
     }
 }
 
-fn allocation(spec: &v1beta1::ServiceAllocation) -> Result<ServiceAllocation, Refusal> {
+fn allocation(spec: &v1beta1::ServiceAllocation) -> Result<ServiceAllocation, ObjectRefusal> {
     let priority = spec.priority.unwrap_or(0);
     let Ok(priority) = u32::try_from(priority) else {
         return refuse(
-            Reason::InvalidPriority,
+            RefusalReason::InvalidPriority,
             format!(
                 "serviceAllocation.priority is {priority}: it must not be negative or above {}",
                 u32::MAX

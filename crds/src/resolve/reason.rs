@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Reasons, in the CamelCase of conditions. They are part of the API: never renamed, only added to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reason {
+pub enum RefusalReason {
     /// Two objects of this kind have one name; only possible in files.
     DuplicateName,
     /// A list has an entry twice.
@@ -99,7 +99,7 @@ pub enum Reason {
     InvalidBFDProfile,
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for RefusalReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Reason, Refusal, on_common_nodes};
+use super::{ObjectRefusal, RefusalReason, on_common_nodes};
 use crate::model::config::{BgpAdvertisement, Config, Pool};
 use crate::model::range::IpRange;
 
@@ -14,8 +14,8 @@ const DEFAULT_LOCAL_PREF: u32 = 100;
 
 /// Pairs that must be withheld, by advertisement, each with its pool and the reason. `by_age` lists the
 /// advertisements of `config`, the oldest first.
-pub(super) fn withheld(config: &Config, by_age: &[String]) -> BTreeMap<String, Vec<(String, Refusal)>> {
-    let mut withheld: BTreeMap<String, Vec<(String, Refusal)>> = BTreeMap::new();
+pub(super) fn withheld(config: &Config, by_age: &[String]) -> BTreeMap<String, Vec<(String, ObjectRefusal)>> {
+    let mut withheld: BTreeMap<String, Vec<(String, ObjectRefusal)>> = BTreeMap::new();
     let mut announced: BTreeMap<&str, Vec<&BgpAdvertisement>> = BTreeMap::new();
     for ad in by_age.iter().filter_map(|name| config.bgp_advertisements.get(name)) {
         let pools = config.pools.values().chain(config.refused_pools.values());
@@ -35,7 +35,7 @@ pub(super) fn withheld(config: &Config, by_age: &[String]) -> BTreeMap<String, V
 
 /// An aggregate that is wider than any prefix in an entry of the pool would attract traffic for addresses of
 /// somebody else.
-fn too_short(ad: &BgpAdvertisement, pool: &Pool, is_refused: bool) -> Option<Refusal> {
+fn too_short(ad: &BgpAdvertisement, pool: &Pool, is_refused: bool) -> Option<ObjectRefusal> {
     let refusal = |range: &IpRange| {
         let (length, field) = if range.first().is_ipv4() {
             (ad.aggregation_length, "aggregationLength")
@@ -43,8 +43,8 @@ fn too_short(ad: &BgpAdvertisement, pool: &Pool, is_refused: bool) -> Option<Ref
             (ad.aggregation_length_v6, "aggregationLengthV6")
         };
         let shortest = range.shortest_prefix();
-        (shortest > length).then(|| Refusal {
-            reason: Reason::AggregationTooShort,
+        (shortest > length).then(|| ObjectRefusal {
+            reason: RefusalReason::AggregationTooShort,
             message: format!(
                 "{field} {length} is shorter than any prefix in {range} of IPAddressPool {:?}: the shortest is /{shortest}",
                 pool.name
@@ -62,7 +62,7 @@ fn too_short(ad: &BgpAdvertisement, pool: &Pool, is_refused: bool) -> Option<Ref
 
 /// One route cannot have two values of LOCAL_PREF. Where Services are selected, or nodes by different
 /// selectors, it cannot be seen here whether the two ever meet.
-fn conflict(ad: &BgpAdvertisement, older: &[&BgpAdvertisement], pool: &Pool) -> Option<Refusal> {
+fn conflict(ad: &BgpAdvertisement, older: &[&BgpAdvertisement], pool: &Pool) -> Option<ObjectRefusal> {
     let local_pref = |ad: &BgpAdvertisement| ad.local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
     let has = |ipv4: bool| pool.ranges.iter().any(|range| range.first().is_ipv4() == ipv4);
     let in_common = |ad: &BgpAdvertisement, other: &BgpAdvertisement| {
@@ -82,8 +82,8 @@ fn conflict(ad: &BgpAdvertisement, older: &[&BgpAdvertisement], pool: &Pool) -> 
             && (ad.peers.is_empty() || other.peers.is_empty() || !ad.peers.is_disjoint(&other.peers))
             && on_common_nodes(&ad.node_selectors, &other.node_selectors)
     })?;
-    Some(Refusal {
-        reason: Reason::LocalPrefConflict,
+    Some(ObjectRefusal {
+        reason: RefusalReason::LocalPrefConflict,
         message: format!(
             "localPref {} for IPAddressPool {:?} contradicts {} of BGPAdvertisement {:?}, which is older",
             local_pref(ad),

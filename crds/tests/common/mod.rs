@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use fairlead_crds::manifests;
-use fairlead_crds::resolve::{Kind, ObjectRef, Objects, Reason, Resolution, Verdict, resolve};
+use fairlead_crds::resolve::{Kind, ObjectRef, ObjectVerdict, Objects, RefusalReason, Resolution, resolve};
 use fairlead_crds::v1beta1;
 use serde_json::{Value, json};
 
@@ -73,15 +73,15 @@ pub(crate) fn kind(name: &str) -> Kind {
     }
 }
 
-pub(crate) fn verdict<'a>(resolution: &'a Resolution, kind: Kind, name: &str) -> &'a Verdict {
+pub(crate) fn verdict<'a>(resolution: &'a Resolution, kind: Kind, name: &str) -> &'a ObjectVerdict {
     &resolution.verdicts[&ObjectRef { kind, name: name.to_owned() }]
 }
 
 /// The reason of a refusal; `None` for an accepted object.
-pub(crate) fn reason(verdict: &Verdict) -> Option<Reason> {
+pub(crate) fn reason(verdict: &ObjectVerdict) -> Option<RefusalReason> {
     match verdict {
-        Verdict::Accepted => None,
-        Verdict::Refused { reason, .. } => Some(*reason),
+        ObjectVerdict::Accepted => None,
+        ObjectVerdict::Refused { reason, .. } => Some(*reason),
     }
 }
 

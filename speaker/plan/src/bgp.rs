@@ -14,12 +14,16 @@ use fairlead_crds::model::service::{ObjectKey, TrafficPolicy};
 use ipnet::IpNet;
 
 use super::index::{Entry, OpenPeer, Plan};
-use super::output::{Attributes, Change, Verdict};
-use super::reason::{Protocol, Reason};
+use super::output::{AnnouncementChange, AnnouncementState, Attributes};
+use super::reason::{NotAnnouncedReason, Protocol};
 
 impl Plan {
     /// Opens and closes sessions as the node's labels and the peers' selectors say.
-    pub(super) fn select_peers(&mut self, first: &mut Vec<Change>, last: &mut Vec<Change>) {
+    pub(super) fn select_peers(
+        &mut self,
+        first: &mut Vec<AnnouncementChange>,
+        last: &mut Vec<AnnouncementChange>,
+    ) {
         let labels = self.own_node().map(|node| node.labels.clone());
         let selected =
             |peer: &&Peer| labels.as_ref().is_some_and(|labels| any_or_empty(&peer.node_selectors, labels));
@@ -42,14 +46,14 @@ impl Plan {
             // Two sessions with one router would collide: there the old one goes first.
             let replaced = opens.iter().any(|peer| peer.address == closed.peer.address);
             let order = if replaced { &mut *first } else { &mut *last };
-            order.push(Change::PeerClose { peer: name });
+            order.push(AnnouncementChange::PeerClose { peer: name });
         }
         for peer in opens {
             let name: Arc<str> = peer.name.as_str().into();
             if let Some(replaced) = self.peers.remove(&name) {
                 self.forget_routes(&replaced);
             }
-            first.push(Change::PeerOpen(Box::new(peer.clone())));
+            first.push(AnnouncementChange::PeerOpen(Box::new(peer.clone())));
             self.peers.insert(name, OpenPeer { peer, routes: Default::default() });
         }
         self.dirty.prefixes.extend(self.prefixes.keys());
@@ -71,7 +75,7 @@ impl Plan {
         self.work.services += 1;
         let Some(entry) = self.services.get(key) else { return };
         let mut routes = Vec::new();
-        let verdicts: Vec<(IpAddr, Verdict)> = entry
+        let verdicts: Vec<(IpAddr, AnnouncementState)> = entry
             .service
             .addresses
             .iter()
@@ -111,35 +115,35 @@ impl Plan {
         entry: &Entry,
         address: IpAddr,
         routes: &mut Vec<(IpNet, Arc<str>)>,
-    ) -> Verdict {
+    ) -> AnnouncementState {
         let service = &entry.service;
         let Some(pool) = service.pool_of(&self.config, address) else {
-            return Verdict::Not(Reason::AddressInNoPool);
+            return AnnouncementState::Not(NotAnnouncedReason::AddressInNoPool);
         };
         let covering: Vec<_> = self.config.bgp_for(pool, &service.labels).collect();
         if covering.is_empty() {
-            return Verdict::Not(Reason::NoMatchingAdvertisement);
+            return AnnouncementState::Not(NotAnnouncedReason::NoMatchingAdvertisement);
         }
         if let Some(reason) = self.node_reason() {
-            return Verdict::Not(reason);
+            return AnnouncementState::Not(reason);
         }
         if self.serving(key).next().is_none() {
-            return Verdict::Not(Reason::NoEndpoints);
+            return AnnouncementState::Not(NotAnnouncedReason::NoEndpoints);
         }
         let here = |ad: &&BgpAdvertisement| {
             self.own_node().is_some_and(|node| any_or_empty(&ad.node_selectors, &node.labels))
         };
         let ads: Vec<_> = covering.into_iter().filter(here).collect();
         if ads.is_empty() {
-            return Verdict::Not(Reason::NodeNotSelected);
+            return AnnouncementState::Not(NotAnnouncedReason::NodeNotSelected);
         }
         if service.traffic_policy == TrafficPolicy::Local
             && !self.serving(key).any(|slice| slice.nodes.binary_search(&self.me).is_ok())
         {
-            return Verdict::Not(Reason::NoLocalEndpoints);
+            return AnnouncementState::Not(NotAnnouncedReason::NoLocalEndpoints);
         }
         if conflicting(&ads, address) {
-            return Verdict::Not(Reason::ConflictingAdvertisements);
+            return AnnouncementState::Not(NotAnnouncedReason::ConflictingAdvertisements);
         }
         for ad in &ads {
             let Ok(prefix) = IpNet::new(address, aggregation_length(ad, address)) else { continue };
@@ -153,27 +157,27 @@ impl Plan {
     }
 
     /// Whether any open session carries what these advertisements announce.
-    fn reached(&self, ads: &[&BgpAdvertisement], address: IpAddr) -> Verdict {
+    fn reached(&self, ads: &[&BgpAdvertisement], address: IpAddr) -> AnnouncementState {
         if self.peers.is_empty() {
-            return Verdict::Not(Reason::NoPeer);
+            return AnnouncementState::Not(NotAnnouncedReason::NoPeer);
         }
         let mut listed =
             self.peers.values().filter(|open| ads.iter().any(|ad| sent_to(ad, &open.peer))).peekable();
         if listed.peek().is_none() {
-            return Verdict::Not(Reason::PeerNotSelected);
+            return AnnouncementState::Not(NotAnnouncedReason::PeerNotSelected);
         }
         if !listed.any(|open| carries(&open.peer, address)) {
-            return Verdict::Not(Reason::FamilyNotCarried);
+            return AnnouncementState::Not(NotAnnouncedReason::FamilyNotCarried);
         }
-        Verdict::Announced
+        AnnouncementState::Announced
     }
 
     /// Computes what each peer hears of a prefix.
     pub(super) fn merge_prefix(
         &mut self,
         prefix: IpNet,
-        announce: &mut Vec<Change>,
-        withdraw: &mut Vec<Change>,
+        announce: &mut Vec<AnnouncementChange>,
+        withdraw: &mut Vec<AnnouncementChange>,
     ) {
         self.work.prefixes += 1;
         let Some(state) = self.prefixes.get_mut(&prefix) else { return };
@@ -186,7 +190,7 @@ impl Plan {
             if sent.peek().is_none() {
                 if open.routes.remove(&prefix).is_some() {
                     state.peers -= 1;
-                    withdraw.push(Change::RouteWithdraw { peer: name.clone(), prefix });
+                    withdraw.push(AnnouncementChange::RouteWithdraw { peer: name.clone(), prefix });
                 }
                 continue;
             }
@@ -205,7 +209,7 @@ impl Plan {
             if open.routes.insert(prefix, attributes.clone()).is_none() {
                 state.peers += 1;
             }
-            announce.push(Change::RouteAnnounce { peer: name.clone(), prefix, attributes });
+            announce.push(AnnouncementChange::RouteAnnounce { peer: name.clone(), prefix, attributes });
         }
         self.bgp_announced += usize::from(state.peers > 0);
         self.bgp_announced -= usize::from(before > 0);

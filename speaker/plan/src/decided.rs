@@ -6,14 +6,19 @@ use fairlead_crds::model::service::ObjectKey;
 
 use super::index::Plan;
 use super::input::Node;
-use super::output::{Verdict, Work};
-use super::reason::{Protocol, Reason};
-use super::trouble::Trouble;
+use super::output::{AnnouncementState, Work};
+use super::problem::Problem;
+use super::reason::{NotAnnouncedReason, Protocol};
 
 impl Plan {
     /// Why this node does not announce an address of a Service, or that it does. `None`: the Service does not
     /// hold the address. Current after [`Plan::changes`].
-    pub fn verdict(&self, service: &ObjectKey, address: IpAddr, protocol: Protocol) -> Option<Verdict> {
+    pub fn verdict(
+        &self,
+        service: &ObjectKey,
+        address: IpAddr,
+        protocol: Protocol,
+    ) -> Option<AnnouncementState> {
         let entry = self.services.get(service)?;
         let at = entry.service.addresses.iter().position(|a| *a == address)?;
         let (l2, bgp) = entry.verdicts.get(at)?;
@@ -29,8 +34,8 @@ impl Plan {
     }
 
     /// What this node should announce and does not, what matters most first.
-    pub fn troubles(&self) -> impl ExactSizeIterator<Item = &Trouble> {
-        self.troubles.iter()
+    pub fn problems(&self) -> impl ExactSizeIterator<Item = &Problem> {
+        self.problems.iter()
     }
 
     /// How many addresses this node announces by L2.
@@ -59,11 +64,11 @@ impl Plan {
     }
 
     /// Why this node may announce nothing at all, if so.
-    pub fn node_reason(&self) -> Option<Reason> {
+    pub fn node_reason(&self) -> Option<NotAnnouncedReason> {
         match self.own_node() {
-            None => Some(Reason::NodeUnknown),
-            Some(node) if node.network_unavailable => Some(Reason::NodeNetworkUnavailable),
-            Some(node) if node.excluded => Some(Reason::NodeExcluded),
+            None => Some(NotAnnouncedReason::NodeUnknown),
+            Some(node) if node.network_unavailable => Some(NotAnnouncedReason::NodeNetworkUnavailable),
+            Some(node) if node.excluded => Some(NotAnnouncedReason::NodeExcluded),
             Some(_) => None,
         }
     }

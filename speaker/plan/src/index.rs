@@ -10,9 +10,9 @@ use ipnet::IpNet;
 
 use super::input::{Node, NodeName, Service, Slice, SliceKey};
 use super::l2::{Candidates, Tally};
-use super::output::{Attributes, Change, Interfaces, Verdict, Work};
+use super::output::{AnnouncementChange, AnnouncementState, Attributes, Interfaces, Work};
+use super::problem::{self, Problem};
 use super::reason::Protocol;
-use super::trouble::{self, Trouble};
 
 /// The plan of one node.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub struct Plan {
     pub(super) prefixes: BTreeMap<IpNet, Prefix>,
     pub(super) peers: BTreeMap<Arc<str>, OpenPeer>,
     pub(super) interned: BTreeSet<Arc<Attributes>>,
-    pub(super) troubles: BTreeSet<Trouble>,
+    pub(super) problems: BTreeSet<Problem>,
     pub(super) l2_announced: usize,
     pub(super) bgp_announced: usize,
 
@@ -50,7 +50,7 @@ pub struct Plan {
 pub(super) struct Entry {
     pub(super) service: Service,
     /// Verdicts by L2 and BGP, one pair per address of the Service.
-    pub(super) verdicts: Vec<(Verdict, Verdict)>,
+    pub(super) verdicts: Vec<(AnnouncementState, AnnouncementState)>,
     /// Routes that this Service asks for: prefix and name of the advertisement. Sorted.
     pub(super) routes: Vec<(IpNet, Arc<str>)>,
 }
@@ -112,7 +112,7 @@ impl Plan {
             prefixes: BTreeMap::new(),
             peers: BTreeMap::new(),
             interned: BTreeSet::new(),
-            troubles: BTreeSet::new(),
+            problems: BTreeSet::new(),
             l2_announced: 0,
             bgp_announced: 0,
             dirty: Dirty::default(),
@@ -146,7 +146,8 @@ impl Plan {
             }
             self.dirty.addresses.insert(*address);
         }
-        let verdicts = vec![(Verdict::Announced, Verdict::Announced); service.addresses.len()];
+        let verdicts =
+            vec![(AnnouncementState::Announced, AnnouncementState::Announced); service.addresses.len()];
         self.services.insert(key.clone(), Entry { service, verdicts, routes });
         self.dirty.services.insert(key);
     }
@@ -171,8 +172,8 @@ impl Plan {
     /// Takes a Service's addresses out of the index of addresses, and its verdicts out of the reports.
     fn unlink(&mut self, key: &Arc<ObjectKey>, entry: &Entry) {
         for (address, verdicts) in entry.service.addresses.iter().zip(&entry.verdicts) {
-            let quiet = (Verdict::Announced, Verdict::Announced);
-            trouble::update(&mut self.troubles, key, *address, *verdicts, quiet);
+            let quiet = (AnnouncementState::Announced, AnnouncementState::Announced);
+            problem::update(&mut self.problems, key, *address, *verdicts, quiet);
             if let Some(state) = self.addresses.get_mut(address) {
                 state.services.retain(|other| other != key);
             }
@@ -311,7 +312,7 @@ impl Plan {
     // ----- What follows -----
 
     /// What is to be done about all that changed since the last call, in the order in which to do it.
-    pub fn changes(&mut self) -> Vec<Change> {
+    pub fn changes(&mut self) -> Vec<AnnouncementChange> {
         let mut first = Vec::new();
         let mut announce = Vec::new();
         let mut withdraw = Vec::new();
@@ -352,7 +353,7 @@ impl Plan {
         key: &Arc<ObjectKey>,
         address: IpAddr,
         protocol: Protocol,
-        verdict: Verdict,
+        verdict: AnnouncementState,
     ) {
         let Some(entry) = self.services.get_mut(key) else { return };
         let Some(at) = entry.service.addresses.iter().position(|a| *a == address) else { return };
@@ -362,6 +363,6 @@ impl Plan {
             Protocol::L2 => verdicts.0 = verdict,
             Protocol::Bgp => verdicts.1 = verdict,
         }
-        trouble::update(&mut self.troubles, key, address, before, *verdicts);
+        problem::update(&mut self.problems, key, address, before, *verdicts);
     }
 }

@@ -13,8 +13,8 @@ use fairlead_l2::rank;
 
 use super::index::{Entry, Plan};
 use super::input::NodeName;
-use super::output::{Change, Interfaces, Verdict};
-use super::reason::{Protocol, Reason};
+use super::output::{AnnouncementChange, AnnouncementState, Interfaces};
+use super::reason::{NotAnnouncedReason, Protocol};
 
 /// Live nodes that may announce, and which of them each advertisement selects.
 #[derive(Debug, Default)]
@@ -54,7 +54,7 @@ impl Candidates {
 /// What one Service says about the election of an address.
 struct Ballot {
     /// Why this node cannot announce for the Service; `None` if it could.
-    reason: Option<Reason>,
+    reason: Option<NotAnnouncedReason>,
     /// Interfaces of the advertisements that select this node.
     interfaces: Option<Interfaces>,
 }
@@ -101,7 +101,12 @@ impl Plan {
     }
 
     /// Computes who owns an address, and what this node does about it.
-    pub(super) fn elect(&mut self, address: IpAddr, announce: &mut Vec<Change>, withdraw: &mut Vec<Change>) {
+    pub(super) fn elect(
+        &mut self,
+        address: IpAddr,
+        announce: &mut Vec<AnnouncementChange>,
+        withdraw: &mut Vec<AnnouncementChange>,
+    ) {
         self.work.elections += 1;
         let Some(state) = self.addresses.get(&address) else { return };
         let services = state.services.clone();
@@ -141,13 +146,13 @@ impl Plan {
         };
         for (key, ballot) in ballots {
             let verdict = match ballot.reason {
-                None if mine && nowhere => Verdict::Not(Reason::NoMatchingInterface),
-                None if mine => Verdict::Announced,
-                None => Verdict::Not(Reason::NotOwner),
+                None if mine && nowhere => AnnouncementState::Not(NotAnnouncedReason::NoMatchingInterface),
+                None if mine => AnnouncementState::Announced,
+                None => AnnouncementState::Not(NotAnnouncedReason::NotOwner),
                 Some(reason) if owner.is_none() && reason.is_expected() => {
-                    Verdict::Not(Reason::NoEligibleNode)
+                    AnnouncementState::Not(NotAnnouncedReason::NoEligibleNode)
                 }
-                Some(reason) => Verdict::Not(reason),
+                Some(reason) => AnnouncementState::Not(reason),
             };
             self.judge(&key, address, Protocol::L2, verdict);
         }
@@ -167,11 +172,11 @@ impl Plan {
         let no = |reason| Ballot { reason: Some(reason), interfaces: None };
         let service = &entry.service;
         let Some(pool) = service.pool_of(&self.config, address) else {
-            return no(Reason::AddressInNoPool);
+            return no(NotAnnouncedReason::AddressInNoPool);
         };
         let mut ads = self.config.l2_for(pool, &service.labels).peekable();
         if ads.peek().is_none() {
-            return no(Reason::NoMatchingAdvertisement);
+            return no(NotAnnouncedReason::NoMatchingAdvertisement);
         }
         let local = service.traffic_policy == TrafficPolicy::Local;
         let mut serving = false;
@@ -205,10 +210,10 @@ impl Plan {
         }
         let reason = match self.node_reason() {
             Some(reason) => Some(reason),
-            None if !serving => Some(Reason::NoEndpoints),
-            None if interfaces.is_none() => Some(Reason::NodeNotSelected),
-            None if !can_serve(&self.me) => Some(Reason::NoLocalEndpoints),
-            None if self.live.is_none() => Some(Reason::MeshNotSettled),
+            None if !serving => Some(NotAnnouncedReason::NoEndpoints),
+            None if interfaces.is_none() => Some(NotAnnouncedReason::NodeNotSelected),
+            None if !can_serve(&self.me) => Some(NotAnnouncedReason::NoLocalEndpoints),
+            None if self.live.is_none() => Some(NotAnnouncedReason::MeshNotSettled),
             None => None,
         };
         Ballot { reason, interfaces }
@@ -229,8 +234,8 @@ impl Plan {
         owner: Option<NodeName>,
         wanted: Option<Interfaces>,
         handover: bool,
-        announce: &mut Vec<Change>,
-        withdraw: &mut Vec<Change>,
+        announce: &mut Vec<AnnouncementChange>,
+        withdraw: &mut Vec<AnnouncementChange>,
     ) {
         let Some(state) = self.addresses.get_mut(&address) else { return };
         if state.owner != owner {
@@ -250,9 +255,9 @@ impl Plan {
         if state.announced != wanted {
             match &wanted {
                 Some(interfaces) => {
-                    announce.push(Change::L2Announce { address, interfaces: interfaces.clone() })
+                    announce.push(AnnouncementChange::L2Announce { address, interfaces: interfaces.clone() })
                 }
-                None => withdraw.push(Change::L2Withdraw { address, handover }),
+                None => withdraw.push(AnnouncementChange::L2Withdraw { address, handover }),
             }
             self.l2_announced += usize::from(wanted.is_some());
             self.l2_announced -= usize::from(state.announced.is_some());

@@ -25,13 +25,13 @@ mod l2;
 pub mod liveness;
 pub mod node_status;
 mod output;
+mod problem;
 mod reason;
 #[cfg(test)]
 mod tests;
-mod trouble;
 
 pub use index::Plan;
 pub use input::{Node, NodeName, Service, Slice, SliceKey};
-pub use output::{Attributes, Change, Interfaces, Verdict, Work};
-pub use reason::{Protocol, Reason};
-pub use trouble::Trouble;
+pub use output::{AnnouncementChange, AnnouncementState, Attributes, Interfaces, Work};
+pub use problem::Problem;
+pub use reason::{NotAnnouncedReason, Protocol};

@@ -7,7 +7,7 @@ use fairlead_crds::v1beta1::{Announced, MAX_NOT_ANNOUNCED, NotAnnounced, Session
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::{Plan, Reason};
+use crate::{NotAnnouncedReason, Plan};
 
 /// Most sessions that are listed: the bound in the schema.
 const MAX_SESSIONS: usize = 256;
@@ -24,7 +24,7 @@ pub struct Summary {
     /// The first decisions were made.
     pub ready: bool,
     /// Why this node may announce nothing at all, if so.
-    pub node: Option<Reason>,
+    pub node: Option<NotAnnouncedReason>,
     /// Addresses announced by L2.
     pub l2: usize,
     /// Prefixes announced by BGP.
@@ -38,14 +38,14 @@ pub struct Summary {
 impl Summary {
     /// What `plan` has to report.
     pub fn of(plan: &Plan, ready: bool) -> Self {
-        let troubles = plan.troubles();
-        let not_announced_count = troubles.len();
-        let not_announced = troubles.take(MAX_NOT_ANNOUNCED).map(|trouble| NotAnnounced {
-            service: trouble.service.to_string(),
-            address: trouble.address.to_string(),
-            protocol: trouble.protocol.map(|protocol| protocol.to_string()),
-            reason: trouble.reason.to_string(),
-            message: trouble.reason.message().to_owned(),
+        let problems = plan.problems();
+        let not_announced_count = problems.len();
+        let not_announced = problems.take(MAX_NOT_ANNOUNCED).map(|problem| NotAnnounced {
+            service: problem.service.to_string(),
+            address: problem.address.to_string(),
+            protocol: problem.protocol.map(|protocol| protocol.to_string()),
+            reason: problem.reason.to_string(),
+            message: problem.reason.message().to_owned(),
         });
         Self {
             ready,
@@ -107,12 +107,12 @@ pub fn status(
     }
 }
 
-fn eligible(node: Option<Reason>, before: Option<&SpeakerStatus>, now: Timestamp) -> Condition {
+fn eligible(node: Option<NotAnnouncedReason>, before: Option<&SpeakerStatus>, now: Timestamp) -> Condition {
     let new = Condition {
         type_: ELIGIBLE.to_owned(),
         status: if node.is_none() { "True" } else { "False" }.to_owned(),
         reason: node.map_or("Eligible".to_owned(), |reason| reason.to_string()),
-        message: node.map_or("this node may announce", Reason::message).to_owned(),
+        message: node.map_or("this node may announce", NotAnnouncedReason::message).to_owned(),
         last_transition_time: Time(now),
         observed_generation: None,
     };
@@ -191,8 +191,9 @@ mod tests {
     #[test]
     fn the_condition_keeps_its_time_until_it_turns() {
         let well = Summary::default();
-        let excluded = Summary { node: Some(Reason::NodeExcluded), ..Summary::default() };
-        let unavailable = Summary { node: Some(Reason::NodeNetworkUnavailable), ..Summary::default() };
+        let excluded = Summary { node: Some(NotAnnouncedReason::NodeExcluded), ..Summary::default() };
+        let unavailable =
+            Summary { node: Some(NotAnnouncedReason::NodeNetworkUnavailable), ..Summary::default() };
         let mut before = None;
         for (summary, now, status_is, reason, since) in [
             (&well, 1, "True", "Eligible", 1),

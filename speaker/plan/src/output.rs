@@ -8,11 +8,11 @@ use std::sync::Arc;
 use fairlead_crds::model::config::{Community, Peer};
 use ipnet::IpNet;
 
-use super::reason::Reason;
+use super::reason::NotAnnouncedReason;
 
 /// One thing to do. Lists of changes are in the order in which they must be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum AnnouncementChange {
     /// Open a session; one of the same name is closed first. Its routes follow.
     PeerOpen(Box<Peer>),
     /// Close a session.
@@ -90,14 +90,14 @@ impl Interfaces {
 
 /// Whether an address is announced by one protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum AnnouncementState {
     /// It is.
     Announced,
     /// It is not.
-    Not(Reason),
+    Not(NotAnnouncedReason),
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for AnnouncementState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Announced => f.write_str("Announced"),

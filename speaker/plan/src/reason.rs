@@ -22,7 +22,7 @@ impl fmt::Display for Protocol {
 
 /// Why an address is not announced by one protocol from this node. Ordered by how much an operator wants to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reason {
+pub enum NotAnnouncedReason {
     /// No pool contains the address (any more).
     AddressInNoPool,
     /// No advertisement of the protocol covers the address's pool and the Service.
@@ -57,7 +57,7 @@ pub enum Reason {
     NotOwner,
 }
 
-impl Reason {
+impl NotAnnouncedReason {
     /// All reasons.
     pub const ALL: [Self; 16] = [
         Self::AddressInNoPool,
@@ -118,7 +118,7 @@ impl Reason {
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for NotAnnouncedReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The names of the variants are the API.
         fmt::Debug::fmt(self, f)

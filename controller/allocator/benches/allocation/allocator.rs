@@ -110,7 +110,7 @@ pub(crate) const CASES: &[Case] = &[
             let fresh = |(ipam, _): &mut (Ipam, _)| *ipam = self::ipam(&[pool("p", BASE, PLENTY)]);
             let act = |(ipam, askers): &mut (Ipam, Vec<Asker>)| {
                 for (i, asker) in askers.iter().enumerate() {
-                    let kept = ipam.keep(&asker.demand(), &[(nth(BASE, i), Some("p"))]).is_ok();
+                    let kept = ipam.keep(&asker.allocation_request(), &[(nth(BASE, i), Some("p"))]).is_ok();
                     debug_assert!(kept);
                     black_box(ipam.take_changes());
                 }
@@ -174,7 +174,7 @@ fn come_and_go(ipam: Ipam, askers: Vec<Asker>, part: Part) -> Box<dyn Subject> {
 
 fn allocate(ipam: &mut Ipam, askers: &[Asker]) {
     for asker in askers {
-        let _ = black_box(ipam.allocate(&asker.demand(), V4));
+        let _ = black_box(ipam.allocate(&asker.allocation_request(), V4));
         black_box(ipam.take_changes());
     }
 }
@@ -191,7 +191,7 @@ fn shared(n: usize, ports: fn(usize) -> Vec<usize>) -> Ipam {
     let mut ipam = ipam(&[pool("p", BASE, PLENTY)]);
     for i in 0..n {
         let asker = Asker::new(&sharing("held", i, &ports(i)));
-        let held = ipam.assign(&asker.demand(), &[nth(BASE, i)], false).is_ok();
+        let held = ipam.assign(&asker.allocation_request(), &[nth(BASE, i)], false).is_ok();
         debug_assert!(held);
     }
     ipam.take_changes();

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use fairlead_allocator::ipam::{Demand, Families, Family, Ipam, Sharing};
+use fairlead_allocator::ipam::{AllocationRequest, Families, Family, Ipam, Sharing};
 use fairlead_crds::model::config::{Labels, Pool};
 use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::service::{IpFamilyPolicy, LoadBalancer, ObjectKey, Requested, TrafficPolicy};
@@ -83,8 +83,8 @@ impl Asker {
         &self.key
     }
 
-    pub(crate) fn demand(&self) -> Demand<'_> {
-        Demand {
+    pub(crate) fn allocation_request(&self) -> AllocationRequest<'_> {
+        AllocationRequest {
             service: &self.key,
             labels: &self.labels,
             namespace_labels: Some(&self.labels),

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::select::Order;
-use super::{Demand, Families, Family, Held, Holding, Ipam, Refusal, admits};
+use super::{AllocationRefusal, AllocationRequest, Families, Family, Held, Holding, Ipam, admits};
 
 /// What claims there are for a Service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,12 +24,12 @@ impl Ipam {
     /// or one is in use and cannot be shared. Nothing has changed then.
     pub fn assign(
         &mut self,
-        demand: &Demand<'_>,
+        allocation_request: &AllocationRequest<'_>,
         addresses: &[IpAddr],
         several_pools: bool,
-    ) -> Result<&Holding, Refusal> {
-        let held = self.assignable(demand, addresses, several_pools)?;
-        Ok(self.hold(demand, Holding { held }))
+    ) -> Result<&Holding, AllocationRefusal> {
+        let held = self.assignable(allocation_request, addresses, several_pools)?;
+        Ok(self.hold(allocation_request, Holding { held }))
     }
 
     /// Gives the Service these addresses, and where both families are required and one is missing, that too, from `pool` if
@@ -39,28 +39,28 @@ impl Ipam {
     /// When one of them cannot be had. Nothing has changed then.
     pub fn assign_and_extend(
         &mut self,
-        demand: &Demand<'_>,
+        allocation_request: &AllocationRequest<'_>,
         addresses: &[IpAddr],
         families: Families,
         pool: Option<&str>,
-    ) -> Result<&Holding, Refusal> {
-        let mut holding = Holding { held: self.assignable(demand, addresses, true)? };
+    ) -> Result<&Holding, AllocationRefusal> {
+        let mut holding = Holding { held: self.assignable(allocation_request, addresses, true)? };
         if matches!(families, Families::Both { required: true, .. }) {
-            holding = self.extended(demand, holding, families, &[], pool)?;
+            holding = self.extended(allocation_request, holding, families, &[], pool)?;
         }
-        Ok(self.hold(demand, holding))
+        Ok(self.hold(allocation_request, holding))
     }
 
     /// Whether these addresses may be given to the Service, which names their pools or not. With `several_pools` they may be
     /// of different pools.
     pub fn might_give(
         &self,
-        demand: &Demand<'_>,
+        allocation_request: &AllocationRequest<'_>,
         addresses: &[IpAddr],
         several_pools: bool,
         named: bool,
     ) -> bool {
-        let given = self.assignable(demand, addresses, several_pools);
+        let given = self.assignable(allocation_request, addresses, several_pools);
         let automatic = |held: &Held| self.pool(&held.pool).is_some_and(|pool| pool.auto_assign);
         given.is_ok_and(|given| named || given.iter().all(automatic))
     }
@@ -68,30 +68,30 @@ impl Ipam {
     /// These addresses, if the Service may have them.
     fn assignable(
         &self,
-        demand: &Demand<'_>,
+        allocation_request: &AllocationRequest<'_>,
         addresses: &[IpAddr],
         several_pools: bool,
-    ) -> Result<Vec<Held>, Refusal> {
+    ) -> Result<Vec<Held>, AllocationRefusal> {
         let mut held: Vec<Held> = Vec::with_capacity(addresses.len());
         for &ip in addresses {
-            let pool = self.pool_of(ip).ok_or(Refusal::NotInPool(ip))?.clone();
+            let pool = self.pool_of(ip).ok_or(AllocationRefusal::NotInPool(ip))?.clone();
             held.push(Held { ip, pool, retained: None });
         }
         if !several_pools && held.windows(2).any(|pair| pair[0].pool != pair[1].pool) {
-            return Err(Refusal::SeveralPools(addresses.to_vec()));
+            return Err(AllocationRefusal::SeveralPools(addresses.to_vec()));
         }
         for Held { ip, pool, .. } in &held {
             let Some(state) = self.pools.get(pool) else { continue };
-            admits(&state.pool, demand)
-                .map_err(|why| Refusal::NotAdmitted(pool.clone(), why.explain(&state.pool)))?;
-            let has = self.holders(*ip).iter().any(|holder| **holder == *demand.service);
+            admits(&state.pool, allocation_request)
+                .map_err(|why| AllocationRefusal::NotAdmitted(pool.clone(), why.explain(&state.pool)))?;
+            let has = self.holders(*ip).iter().any(|holder| **holder == *allocation_request.service);
             if let Some(why) = state.pool.closed
                 && !has
-                && !self.is_claimed_for(*ip, demand.service)
+                && !self.is_claimed_for(*ip, allocation_request.service)
             {
-                return Err(Refusal::PoolClosed(pool.clone(), why));
+                return Err(AllocationRefusal::PoolClosed(pool.clone(), why));
             }
-            self.joinable(demand, pool, *ip)?;
+            self.joinable(allocation_request, pool, *ip)?;
         }
         Ok(held)
     }
@@ -103,17 +103,17 @@ impl Ipam {
     /// When the pool does not exist, is refused or closed, is not open to the Service, lacks a family or is full.
     pub fn allocate_from(
         &mut self,
-        demand: &Demand<'_>,
+        allocation_request: &AllocationRequest<'_>,
         pool: &str,
         families: Families,
-    ) -> Result<&Holding, Refusal> {
+    ) -> Result<&Holding, AllocationRefusal> {
         let Some((name, state)) = self.pools.get_key_value(pool) else { return Err(self.why_no_pool(pool)) };
         let name = name.clone();
-        self.check_open(state, demand, true)?;
+        self.check_open(state, allocation_request, true)?;
         let candidates = [name];
-        match self.choose(&candidates, demand, families, true) {
-            Some(holding) => Ok(self.hold(demand, holding)),
-            None => Err(self.why_none(&candidates, demand, families)),
+        match self.choose(&candidates, allocation_request, families, true) {
+            Some(holding) => Ok(self.hold(allocation_request, holding)),
+            None => Err(self.why_none(&candidates, allocation_request, families)),
         }
     }
 
@@ -123,16 +123,20 @@ impl Ipam {
     ///
     /// # Errors
     /// When no pool is open to the Service, or those that are lack a family or are full.
-    pub fn allocate(&mut self, demand: &Demand<'_>, families: Families) -> Result<&Holding, Refusal> {
+    pub fn allocate(
+        &mut self,
+        allocation_request: &AllocationRequest<'_>,
+        families: Families,
+    ) -> Result<&Holding, AllocationRefusal> {
         let Order { pinned, unpinned } = &self.order;
         let one = || {
-            self.choose(pinned, demand, families, false)
-                .or_else(|| self.choose(unpinned, demand, families, false))
+            self.choose(pinned, allocation_request, families, false)
+                .or_else(|| self.choose(unpinned, allocation_request, families, false))
         };
-        let kept = self.choose_kept(demand, families);
-        match kept.or_else(one).or_else(|| self.choose_of_two(demand, families)) {
-            Some(holding) => Ok(self.hold(demand, holding)),
-            None => Err(self.why_nothing(demand, families)),
+        let kept = self.choose_kept(allocation_request, families);
+        match kept.or_else(one).or_else(|| self.choose_of_two(allocation_request, families)) {
+            Some(holding) => Ok(self.hold(allocation_request, holding)),
+            None => Err(self.why_nothing(allocation_request, families)),
         }
     }
 
@@ -142,7 +146,7 @@ impl Ipam {
     /// is missing from any. `None` where it may keep nothing, or lacks the other: then nothing has changed.
     pub fn give_beside_the_rest(
         &mut self,
-        demand: &Demand<'_>,
+        allocation_request: &AllocationRequest<'_>,
         had: &[(IpAddr, Option<Arc<str>>)],
         families: Families,
         claims: &OfClaims,
@@ -152,7 +156,7 @@ impl Ipam {
         let of_pool =
             |holding: &Holding| pool.is_none_or(|pool| holding.held.iter().all(|held| *held.pool == *pool));
         let keepable = |(ip, of): &(IpAddr, Option<Arc<str>>)| {
-            self.keepable(demand, &[(*ip, of.as_deref())]).ok().filter(of_pool)
+            self.keepable(allocation_request, &[(*ip, of.as_deref())]).ok().filter(of_pool)
         };
         let mut rest: Vec<Holding> = had.iter().filter_map(keepable).collect();
         if rest.is_empty() {
@@ -162,9 +166,9 @@ impl Ipam {
         let both = Families::Both { first, required: true };
         let one_pool = || match pool {
             _ if *claims != OfClaims::default() => None,
-            Some(named) => self.choose(&[named.into()], demand, both, true),
+            Some(named) => self.choose(&[named.into()], allocation_request, both, true),
             None => {
-                let any = |pools: &[Arc<str>]| self.choose(pools, demand, both, false);
+                let any = |pools: &[Arc<str>]| self.choose(pools, allocation_request, both, false);
                 any(&self.order.pinned).or_else(|| any(&self.order.unpinned))
             }
         };
@@ -173,13 +177,15 @@ impl Ipam {
             let awaits =
                 |rest: &Holding| rest.ips().any(|ip| claims.awaited.contains(&Family::of(ip).other()));
             let mut rest = rest.iter().filter(|rest| !awaits(rest));
-            rest.find_map(|rest| self.extended(demand, rest.clone(), families, &claims.reserved, pool).ok())
+            rest.find_map(|rest| {
+                self.extended(allocation_request, rest.clone(), families, &claims.reserved, pool).ok()
+            })
         };
         // Nothing moves as long as the pool of the rest can give what is missing.
         let holding = beside(false)
             .or_else(one_pool)
             .or_else(|| if required { beside(true) } else { rest.first().cloned() })?;
-        Some(self.hold(demand, holding))
+        Some(self.hold(allocation_request, holding))
     }
 
     /// Gives a Service that holds one address the other family too: what is `claimed` for it, or else one from the same pool.
@@ -189,27 +195,27 @@ impl Ipam {
     /// When there is none to be had. Nothing has changed then.
     pub fn extend(
         &mut self,
-        demand: &Demand<'_>,
+        allocation_request: &AllocationRequest<'_>,
         families: Families,
         claimed: &[IpAddr],
         pool: Option<&str>,
-    ) -> Result<&Holding, Refusal> {
-        let Some(holding) = self.holding(demand.service).cloned() else {
-            return Err(self.why_no_pool_matches(demand));
+    ) -> Result<&Holding, AllocationRefusal> {
+        let Some(holding) = self.holding(allocation_request.service).cloned() else {
+            return Err(self.why_no_pool_matches(allocation_request));
         };
-        let holding = self.extended(demand, holding, families, claimed, pool)?;
-        Ok(self.hold(demand, holding))
+        let holding = self.extended(allocation_request, holding, families, claimed, pool)?;
+        Ok(self.hold(allocation_request, holding))
     }
 
     /// What is held, and the other family besides if it is missing.
     pub(super) fn extended(
         &self,
-        demand: &Demand<'_>,
+        allocation_request: &AllocationRequest<'_>,
         holding: Holding,
         families: Families,
         claimed: &[IpAddr],
         pool: Option<&str>,
-    ) -> Result<Holding, Refusal> {
+    ) -> Result<Holding, AllocationRefusal> {
         let has = |family: &Family| holding.ips().any(|ip| Family::of(ip) == *family);
         let (Some(missing), Some(first)) =
             (families.wanted().into_iter().find(|f| !has(f)), holding.held.first())
@@ -217,8 +223,8 @@ impl Ipam {
             return Ok(holding);
         };
         let more = match claimed.iter().find(|ip| Family::of(**ip) == missing) {
-            Some(ip) => self.assignable(demand, &[*ip], true)?,
-            None => self.one_beside(demand, &first.pool, missing, families, pool)?.held,
+            Some(ip) => self.assignable(allocation_request, &[*ip], true)?,
+            None => self.one_beside(allocation_request, &first.pool, missing, families, pool)?.held,
         };
         let mut held = [holding.held, more].concat();
         held.sort_by_key(|held| Family::of(held.ip) != families.first());
@@ -228,25 +234,25 @@ impl Ipam {
     /// An address of the family that is missing beside one of the pool `own`.
     fn one_beside(
         &self,
-        demand: &Demand<'_>,
+        allocation_request: &AllocationRequest<'_>,
         own: &Arc<str>,
         missing: Family,
         families: Families,
         pool: Option<&str>,
-    ) -> Result<Holding, Refusal> {
+    ) -> Result<Holding, AllocationRefusal> {
         let one = Families::One(missing);
         let others = matches!(families, Families::Both { required: true, .. });
         let chosen = match pool {
-            Some(named) => self.choose(&[named.into()], demand, one, true),
-            None => self.choose(std::slice::from_ref(own), demand, one, true).or_else(|| {
-                let any = |pools: &[Arc<str>]| self.choose(pools, demand, one, false);
+            Some(named) => self.choose(&[named.into()], allocation_request, one, true),
+            None => self.choose(std::slice::from_ref(own), allocation_request, one, true).or_else(|| {
+                let any = |pools: &[Arc<str>]| self.choose(pools, allocation_request, one, false);
                 others.then(|| any(&self.order.pinned).or_else(|| any(&self.order.unpinned))).flatten()
             }),
         };
         chosen.ok_or_else(|| match pool {
-            Some(named) => self.why_none_of(&named.into(), demand, one),
-            None if others => self.why_no_more(own, demand, one),
-            None => self.why_none_of(own, demand, one),
+            Some(named) => self.why_none_of(&named.into(), allocation_request, one),
+            None if others => self.why_no_more(own, allocation_request, one),
+            None => self.why_none_of(own, allocation_request, one),
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::counts::Tally;
+use super::counts::PoolUsage;
 use super::{Family, Ipam, PoolState};
 
 impl Ipam {
@@ -61,32 +61,32 @@ impl Ipam {
     }
 
     fn check_tallies(&self) {
-        for (pool, tally) in &self.tallies {
+        for (pool, usage) in &self.usages {
             let of_pool: BTreeSet<_> = self
                 .services
                 .iter()
                 .filter(|(_, entry)| entry.holding.held.iter().any(|held| held.pool == *pool))
                 .map(|(service, _)| service.clone())
                 .collect();
-            assert_eq!(tally.holders, of_pool, "holders of {pool}");
+            assert_eq!(usage.holders, of_pool, "holders of {pool}");
             for family in Family::BOTH {
-                let at = Tally::at(family);
+                let at = PoolUsage::at(family);
                 let held =
                     self.addresses.iter().filter(|(ip, o)| Family::of(**ip) == family && o.pool == *pool);
-                assert_eq!(tally.assigned[at], held.count() as u64, "{pool} {family} assigned");
+                assert_eq!(usage.assigned[at], held.count() as u64, "{pool} {family} assigned");
                 let all = self.services.values().flat_map(|entry| &entry.holding.held);
                 let retained: BTreeSet<IpAddr> = all
                     .filter(|h| h.pool == *pool && h.retained.is_some() && Family::of(h.ip) == family)
                     .map(|h| h.ip)
                     .collect();
-                assert!(retained.iter().eq(tally.retained[at].keys()), "{pool} {family} retained");
+                assert!(retained.iter().eq(usage.retained[at].keys()), "{pool} {family} retained");
                 let kept = self.reservations.iter().filter(|(ip, reservation)| {
                     Family::of(**ip) == family
                         && reservation.is_kept()
                         && !self.addresses.contains_key(ip)
                         && self.pool_of(**ip) == Some(pool)
                 });
-                assert_eq!(tally.reserved[at], kept.count() as u64, "{pool} {family} reserved");
+                assert_eq!(usage.reserved[at], kept.count() as u64, "{pool} {family} reserved");
             }
         }
     }

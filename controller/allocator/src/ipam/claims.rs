@@ -9,7 +9,7 @@ use fairlead_crds::model::service::ObjectKey;
 
 use super::select::admits_namespace;
 use super::sharing::Conflict;
-use super::{Families, Family, Ipam, PoolState, Refusal, ReservedFor, Retained};
+use super::{AllocationRefusal, Families, Family, Ipam, PoolState, ReservedFor, Retained};
 
 /// An address and the pool that it is reserved of.
 type Of = (IpAddr, Arc<str>);
@@ -50,7 +50,7 @@ impl Ipam {
         claim: &Claim,
         wanted: &Wanted,
         namespace_labels: Option<&Labels>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), AllocationRefusal> {
         if self.has_what_it_wants(claim, wanted) {
             return Ok(());
         }
@@ -91,8 +91,8 @@ impl Ipam {
         for ip in claimed.addresses {
             self.clear_claim(ip);
         }
-        self.tally(&claimed.pool, |tally| {
-            tally.claims.remove(claim);
+        self.usage(&claimed.pool, |usage| {
+            usage.claims.remove(claim);
         });
     }
 
@@ -122,12 +122,12 @@ impl Ipam {
             self.clear_claim(*ip);
         }
         if let Some(old) = old.filter(|old| old.pool != *pool) {
-            self.tally(&old.pool, |tally| {
-                tally.claims.remove(&claim.key);
+            self.usage(&old.pool, |usage| {
+                usage.claims.remove(&claim.key);
             });
         }
-        self.tally(pool, |tally| {
-            tally.claims.insert(claim.key.clone());
+        self.usage(pool, |usage| {
+            usage.claims.insert(claim.key.clone());
         });
         let of_service = self.claims_of.entry(claim.service.clone()).or_default();
         of_service.insert((claim.created, claim.key.clone()));
@@ -198,7 +198,7 @@ impl Ipam {
         wanted: &Wanted,
         had: &[Of],
         labels: Option<&Labels>,
-    ) -> Result<Vec<Of>, Refusal> {
+    ) -> Result<Vec<Of>, AllocationRefusal> {
         let mut all: Vec<Of> = Vec::new();
         match wanted {
             Wanted::Addresses(wanted) => {
@@ -206,13 +206,13 @@ impl Ipam {
                     let of = match had.iter().find(|(had, _)| *had == ip) {
                         Some((_, pool)) => pool.clone(),
                         None => {
-                            let pool = self.pool_of(ip).ok_or(Refusal::NotInPool(ip))?.clone();
+                            let pool = self.pool_of(ip).ok_or(AllocationRefusal::NotInPool(ip))?.clone();
                             self.claimable(claim, &pool, ip, labels)?;
                             pool
                         }
                     };
                     if all.first().is_some_and(|(_, pool)| *pool != of) {
-                        return Err(Refusal::SeveralPools(wanted.clone()));
+                        return Err(AllocationRefusal::SeveralPools(wanted.clone()));
                     }
                     all.push((ip, of));
                 }
@@ -230,7 +230,7 @@ impl Ipam {
                 }
                 if let Some(mut why) = refusals.into_iter().min_by_key(passing) {
                     // Which family is full now changes with what others take: the message does not.
-                    if let (Refusal::Exhausted { families: all, .. }, [first, _], []) =
+                    if let (AllocationRefusal::Exhausted { families: all, .. }, [first, _], []) =
                         (&mut why, &families[..], had)
                     {
                         *all = Families::Both { first: *first, required: true };
@@ -239,7 +239,7 @@ impl Ipam {
                 }
             }
         }
-        if all.is_empty() { Err(Refusal::NoPool) } else { Ok(all) }
+        if all.is_empty() { Err(AllocationRefusal::NoPool) } else { Ok(all) }
     }
 
     /// Whether a claim has reserved what it asks for, and the pool still has it.
@@ -265,10 +265,10 @@ impl Ipam {
         pool: &str,
         family: Family,
         labels: Option<&Labels>,
-    ) -> Result<Of, Refusal> {
+    ) -> Result<Of, AllocationRefusal> {
         let Some((pool, state)) = self.pools.get_key_value(pool) else { return Err(self.why_no_pool(pool)) };
         if state.space(family).is_empty() {
-            return Err(Refusal::FamilyMismatch(vec![pool.clone()], Families::One(family)));
+            return Err(AllocationRefusal::FamilyMismatch(vec![pool.clone()], Families::One(family)));
         }
         let of_family = |ip: &IpAddr| Family::of(*ip) == family;
         if let Some((ip, _)) = self.noted(claim).into_iter().find(|(ip, _)| of_family(ip)) {
@@ -278,7 +278,7 @@ impl Ipam {
             let claimed = self.claim_of(ip).is_some_and(|(other, _)| *other != claim.key);
             if !held && !claimed {
                 self.kept_for_others(ip, &claim.service)?;
-                return Err(Refusal::NotInPool(ip));
+                return Err(AllocationRefusal::NotInPool(ip));
             }
         }
         let held = self.holding(&claim.service).and_then(|holding| {
@@ -295,7 +295,7 @@ impl Ipam {
         // What another claim has for the same Service is not for this one.
         let own = self.all_own_reserved(&claim.service, pool, family).find(|ip| self.claim_of(*ip).is_none());
         let free = || state.space(family).first_free().map(|slot| state.space(family).address(slot));
-        own.or_else(free).map(|ip| (ip, pool.clone())).ok_or_else(|| Refusal::Exhausted {
+        own.or_else(free).map(|ip| (ip, pool.clone())).ok_or_else(|| AllocationRefusal::Exhausted {
             pools: vec![pool.clone()],
             families: Families::One(family),
             full: vec![(pool.clone(), family)],
@@ -309,7 +309,7 @@ impl Ipam {
         pool: &Arc<str>,
         ip: IpAddr,
         labels: Option<&Labels>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), AllocationRefusal> {
         let holders = self.holders(ip);
         let holds = holders.iter().any(|holder| **holder == claim.service);
         if let Some(state) = self.pools.get(pool)
@@ -319,33 +319,38 @@ impl Ipam {
         }
         if let Some(other) = holders.iter().find(|holder| ***holder != claim.service) {
             let conflict = Conflict::HolderSharesNot;
-            return Err(Refusal::InUse { address: ip, holder: other.clone(), conflict });
+            return Err(AllocationRefusal::InUse { address: ip, holder: other.clone(), conflict });
         }
         if let Some((other, service)) = self.claim_of(ip)
             && *other != claim.key
         {
             let by = ReservedFor::Claim { claim: other.clone(), service: service.clone() };
-            return Err(Refusal::Reserved { address: ip, by });
+            return Err(AllocationRefusal::Reserved { address: ip, by });
         }
         self.kept_for_others(ip, &claim.service)
     }
 
-    fn claims_open(&self, claim: &Claim, state: &PoolState, labels: Option<&Labels>) -> Result<(), Refusal> {
+    fn claims_open(
+        &self,
+        claim: &Claim,
+        state: &PoolState,
+        labels: Option<&Labels>,
+    ) -> Result<(), AllocationRefusal> {
         let name: Arc<str> = state.pool.name.as_str().into();
         admits_namespace(&state.pool, &claim.key.namespace, labels)
-            .map_err(|why| Refusal::NotAdmitted(name.clone(), why.explain(&state.pool)))?;
+            .map_err(|why| AllocationRefusal::NotAdmitted(name.clone(), why.explain(&state.pool)))?;
         match state.pool.closed {
-            Some(why) => Err(Refusal::PoolClosed(name, why)),
+            Some(why) => Err(AllocationRefusal::PoolClosed(name, why)),
             None => Ok(()),
         }
     }
 }
 
 /// What follows from the configuration counts before what comes and goes with what others hold.
-fn passing(why: &Refusal) -> u8 {
+fn passing(why: &AllocationRefusal) -> u8 {
     match why {
-        Refusal::Exhausted { .. } => 2,
-        Refusal::InUse { .. } | Refusal::Reserved { .. } => 1,
+        AllocationRefusal::Exhausted { .. } => 2,
+        AllocationRefusal::InUse { .. } | AllocationRefusal::Reserved { .. } => 1,
         _ => 0,
     }
 }

@@ -26,7 +26,7 @@ pub struct Counts {
 
 /// Who holds and reserves addresses of one pool.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct PoolUsage {
     pub(super) holders: BTreeSet<Arc<ObjectKey>>,
     pub(super) claims: BTreeSet<ObjectKey>,
     /// When each address was released that is kept for its last holder, the earliest first.
@@ -40,9 +40,9 @@ pub(super) struct Tally {
 impl Ipam {
     /// Counts of a pool in one family. A refused pool has what is held of it.
     pub fn counts(&self, pool: &str, family: Family) -> Counts {
-        let at = Tally::at(family);
-        let (assigned, retained, reserved) = self.tallies.get(pool).map_or((0, 0, 0), |tally| {
-            (tally.assigned[at], tally.retained[at].len() as u64, tally.reserved[at])
+        let at = PoolUsage::at(family);
+        let (assigned, retained, reserved) = self.usages.get(pool).map_or((0, 0, 0), |usage| {
+            (usage.assigned[at], usage.retained[at].len() as u64, usage.reserved[at])
         });
         let [assigned, retained, reserved] = [assigned, retained, reserved].map(u128::from);
         match self.pools.get(pool) {
@@ -58,26 +58,26 @@ impl Ipam {
     /// Every Service that holds an address of a pool, in force or refused.
     pub fn holders_of(&self, pool: &str) -> impl ExactSizeIterator<Item = &Arc<ObjectKey>> {
         static NOBODY: BTreeSet<Arc<ObjectKey>> = BTreeSet::new();
-        self.tallies.get(pool).map_or(&NOBODY, |tally| &tally.holders).iter()
+        self.usages.get(pool).map_or(&NOBODY, |usage| &usage.holders).iter()
     }
 
     /// Every claim that has reserved an address of a pool.
     pub fn claims_on(&self, pool: &str) -> impl ExactSizeIterator<Item = &ObjectKey> {
         static NONE: BTreeSet<ObjectKey> = BTreeSet::new();
-        self.tallies.get(pool).map_or(&NONE, |tally| &tally.claims).iter()
+        self.usages.get(pool).map_or(&NONE, |usage| &usage.claims).iter()
     }
 
-    /// Changes the tally of a pool, and forgets it when there is nothing to count any more.
-    pub(super) fn tally(&mut self, pool: &Arc<str>, change: impl FnOnce(&mut Tally)) {
-        let tally = self.tallies.entry(pool.clone()).or_default();
-        change(tally);
-        if tally.is_empty() {
-            self.tallies.remove(pool);
+    /// Changes the usage of a pool, and forgets it when there is nothing to count any more.
+    pub(super) fn usage(&mut self, pool: &Arc<str>, change: impl FnOnce(&mut PoolUsage)) {
+        let usage = self.usages.entry(pool.clone()).or_default();
+        change(usage);
+        if usage.is_empty() {
+            self.usages.remove(pool);
         }
     }
 }
 
-impl Tally {
+impl PoolUsage {
     pub(super) fn at(family: Family) -> usize {
         match family {
             Family::V4 => 0,

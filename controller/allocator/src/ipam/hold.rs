@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use fairlead_crds::model::service::ObjectKey;
 
-use super::counts::Tally;
-use super::{Change, Demand, Entry, Family, Held, Holding, Ipam, Occupied, PoolState};
+use super::counts::PoolUsage;
+use super::{AddressChange, AllocationRequest, Entry, Family, Held, Holding, Ipam, Occupied, PoolState};
 
 impl Ipam {
     /// Frees all that a Service holds.
@@ -15,8 +15,8 @@ impl Ipam {
         for held in &entry.holding.held {
             self.unindex(held.ip, Some((&key, &entry)));
             self.leave(held, &key);
-            self.tally(&held.pool, |tally| {
-                tally.holders.remove(&key);
+            self.usage(&held.pool, |usage| {
+                usage.holders.remove(&key);
             });
             self.index(held.ip);
             self.note(held.ip, &held.pool);
@@ -31,12 +31,12 @@ impl Ipam {
     }
 
     /// Makes the Service hold exactly `holding`. The caller has checked that it may.
-    pub(super) fn hold(&mut self, demand: &Demand<'_>, holding: Holding) -> &Holding {
-        let old = self.services.remove_entry(demand.service);
-        let new = Entry { holding, sharing: demand.sharing.clone() };
+    pub(super) fn hold(&mut self, allocation_request: &AllocationRequest<'_>, holding: Holding) -> &Holding {
+        let old = self.services.remove_entry(allocation_request.service);
+        let new = Entry { holding, sharing: allocation_request.sharing.clone() };
         let (key, old) = match old {
             Some((key, old)) => (key, Some(old)),
-            None => (Arc::new(demand.service.clone()), None),
+            None => (Arc::new(allocation_request.service.clone()), None),
         };
         if old.as_ref() != Some(&new) {
             self.replace(&key, old.as_ref(), &new);
@@ -54,19 +54,19 @@ impl Ipam {
                 self.index(held.ip);
                 self.note(held.ip, &held.pool);
             } else if held.retained.is_some() {
-                self.tally(&held.pool, |tally| tally.retain_no_more(held.ip));
+                self.usage(&held.pool, |usage| usage.retain_no_more(held.ip));
             }
         }
         for held in before.iter().filter(|held| !after.iter().any(|kept| kept.pool == held.pool)) {
-            self.tally(&held.pool, |tally| {
-                tally.holders.remove(key);
+            self.usage(&held.pool, |usage| {
+                usage.holders.remove(key);
             });
         }
         self.services.insert(key.clone(), new.clone());
         for held in after {
             self.enter(held, key, new.sharing.group.is_some());
-            self.tally(&held.pool, |tally| {
-                tally.holders.insert(key.clone());
+            self.usage(&held.pool, |usage| {
+                usage.holders.insert(key.clone());
             });
             self.note(held.ip, &held.pool);
         }
@@ -76,7 +76,7 @@ impl Ipam {
     fn enter(&mut self, held: &Held, service: &Arc<ObjectKey>, shared: bool) {
         let Held { ip, pool, retained } = held;
         self.unindex(*ip, None);
-        let at = Tally::at(Family::of(*ip));
+        let at = PoolUsage::at(Family::of(*ip));
         match self.addresses.get_mut(ip) {
             Some(occupied) => {
                 if let Err(place) = occupied.holders.binary_search(service) {
@@ -84,7 +84,7 @@ impl Ipam {
                 }
                 occupied.shared = shared;
                 let was = std::mem::replace(&mut occupied.pool, pool.clone());
-                self.tally(&was, |tally| tally.assigned[at] -= 1);
+                self.usage(&was, |usage| usage.assigned[at] -= 1);
             }
             None => {
                 let occupied = Occupied { pool: pool.clone(), shared, holders: vec![service.clone()] };
@@ -93,10 +93,10 @@ impl Ipam {
                 self.held_again(*ip);
             }
         }
-        self.tally(pool, |tally| {
-            tally.assigned[at] += 1;
+        self.usage(pool, |usage| {
+            usage.assigned[at] += 1;
             if retained.is_some() {
-                tally.retain(*ip);
+                usage.retain(*ip);
             }
         });
         self.index(*ip);
@@ -106,7 +106,7 @@ impl Ipam {
     fn leave(&mut self, held: &Held, service: &ObjectKey) {
         let Held { ip, pool, retained } = held;
         if retained.is_some() {
-            self.tally(pool, |tally| tally.retain_no_more(*ip));
+            self.usage(pool, |usage| usage.retain_no_more(*ip));
         }
         let Some(occupied) = self.addresses.get_mut(ip) else { return };
         occupied.holders.retain(|holder| **holder != *service);
@@ -114,7 +114,7 @@ impl Ipam {
             return;
         }
         self.addresses.remove(ip);
-        self.tally(pool, |tally| tally.assigned[Tally::at(Family::of(*ip))] -= 1);
+        self.usage(pool, |usage| usage.assigned[PoolUsage::at(Family::of(*ip))] -= 1);
         self.keep_for_last_holder(*ip, pool, service);
         self.recount(*ip);
         self.free_if_unused(*ip);
@@ -138,21 +138,21 @@ impl Ipam {
                 }
             };
             let (retained, still) = entry;
-            self.tally(&was, |tally| {
+            self.usage(&was, |usage| {
                 if retained.is_some() {
-                    tally.retain_no_more(ip);
+                    usage.retain_no_more(ip);
                 }
                 if !still {
-                    tally.holders.remove(&holder);
+                    usage.holders.remove(&holder);
                 }
             });
-            self.tally(pool, |tally| {
-                tally.holders.insert(holder.clone());
+            self.usage(pool, |usage| {
+                usage.holders.insert(holder.clone());
             });
         }
-        let at = Tally::at(Family::of(ip));
-        self.tally(&was, |tally| tally.assigned[at] -= 1);
-        self.tally(pool, |tally| tally.assigned[at] += 1);
+        let at = PoolUsage::at(Family::of(ip));
+        self.usage(&was, |usage| usage.assigned[at] -= 1);
+        self.usage(pool, |usage| usage.assigned[at] += 1);
         if let Some(occupied) = self.addresses.get_mut(&ip) {
             occupied.pool = pool.clone();
         }
@@ -196,8 +196,8 @@ impl Ipam {
         if within != *pool {
             // Held of one pool, while another has the address: the counts of both change.
             let pool = pool.clone();
-            self.changes.push(Change { address: ip, pool, free: false, kept_for: None, shared: None });
+            self.changes.push(AddressChange { address: ip, pool, free: false, kept_for: None, shared: None });
         }
-        self.changes.push(Change { address: ip, pool: within, free, kept_for, shared });
+        self.changes.push(AddressChange { address: ip, pool: within, free, kept_for, shared });
     }
 }

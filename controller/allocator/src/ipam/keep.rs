@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fairlead_crds::model::config::{Closed, Pool, Reclaim};
 
-use super::{Demand, Family, Held, Holding, Ipam, NotAdmitted, Refusal, admits};
+use super::{AllocationRefusal, AllocationRequest, Family, Held, Holding, Ipam, NotAdmitted, admits};
 
 /// Why a pool would not give an address now to the Service that holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,30 +32,29 @@ impl Ipam {
     /// When one may not be kept, or is in use by a Service that does not share it. Nothing has changed then.
     pub fn keep(
         &mut self,
-        demand: &Demand<'_>,
+        allocation_request: &AllocationRequest<'_>,
         addresses: &[(IpAddr, Option<&str>)],
-    ) -> Result<&Holding, Refusal> {
-        let holding = self.keepable(demand, addresses)?;
-        Ok(self.hold(demand, holding))
+    ) -> Result<&Holding, AllocationRefusal> {
+        let holding = self.keepable(allocation_request, addresses)?;
+        Ok(self.hold(allocation_request, holding))
     }
 
     /// These addresses, if the Service may keep them.
     pub(super) fn keepable(
         &self,
-        demand: &Demand<'_>,
+        allocation_request: &AllocationRequest<'_>,
         addresses: &[(IpAddr, Option<&str>)],
-    ) -> Result<Holding, Refusal> {
+    ) -> Result<Holding, AllocationRefusal> {
         let mut held = Vec::with_capacity(addresses.len());
         for (ip, of) in addresses {
             // Those who share an address hold it of one pool.
-            let shared = self
-                .addresses
-                .get(ip)
-                .filter(|occupied| occupied.holders.iter().any(|holder| **holder != *demand.service));
+            let shared = self.addresses.get(ip).filter(|occupied| {
+                occupied.holders.iter().any(|holder| **holder != *allocation_request.service)
+            });
             let of = shared.map(|occupied| &*occupied.pool).or(*of);
-            let pool = self.home(*ip, of).ok_or(Refusal::NotInPool(*ip))?;
-            let retained = self.judge(demand, *ip, &pool)?;
-            self.compatible(demand, &pool, *ip)?;
+            let pool = self.home(*ip, of).ok_or(AllocationRefusal::NotInPool(*ip))?;
+            let retained = self.judge(allocation_request, *ip, &pool)?;
+            self.compatible(allocation_request, &pool, *ip)?;
             held.push(Held { ip: *ip, pool, retained });
         }
         Ok(Holding { held })
@@ -93,16 +92,21 @@ impl Ipam {
     }
 
     /// Whether a pool still gives an address to the Service that holds it, or why the Service keeps it all the same.
-    fn judge(&self, demand: &Demand<'_>, ip: IpAddr, pool: &Arc<str>) -> Result<Option<Retained>, Refusal> {
+    fn judge(
+        &self,
+        allocation_request: &AllocationRequest<'_>,
+        ip: IpAddr,
+        pool: &Arc<str>,
+    ) -> Result<Option<Retained>, AllocationRefusal> {
         let Some(state) = self.pools.get(pool) else { return Ok(Some(Retained::PoolRefused)) };
         if state.space(Family::of(ip)).slot(ip).is_none() {
             return Ok(Some(Retained::NoLongerInPool));
         }
-        match (admits(&state.pool, demand), state.pool.reclaim) {
+        match (admits(&state.pool, allocation_request), state.pool.reclaim) {
             (Ok(()), _) => Ok(None),
             (Err(why), Reclaim::Retain) => Ok(Some(Retained::NotAdmitted(why))),
             (Err(why), Reclaim::Reassign) => {
-                Err(Refusal::NotAdmitted(pool.clone(), why.explain(&state.pool)))
+                Err(AllocationRefusal::NotAdmitted(pool.clone(), why.explain(&state.pool)))
             }
         }
     }

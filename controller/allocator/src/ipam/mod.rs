@@ -44,12 +44,12 @@ pub use fit::Obstacle;
 pub use keep::Retained;
 pub use pools::PoolChanges;
 pub(crate) use refusal::named;
-pub use refusal::{Refusal, ReservedFor};
+pub use refusal::{AllocationRefusal, ReservedFor};
 pub use reserve::Released;
 pub use select::NotAdmitted;
 pub use sharing::{Conflict, Group, Port, Sharing};
 
-use counts::Tally;
+use counts::PoolUsage;
 use reserve::Reservation;
 use select::{Order, admits};
 use sharing::Ports;
@@ -68,7 +68,7 @@ pub struct Ipam {
     addresses: BTreeMap<IpAddr, Occupied>,
     services: BTreeMap<Arc<ObjectKey>, Entry>,
     /// Who holds and reserves addresses of a pool, in force or refused.
-    tallies: BTreeMap<Arc<str>, Tally>,
+    usages: BTreeMap<Arc<str>, PoolUsage>,
     reservations: BTreeMap<IpAddr, Reservation>,
     /// The same by Service.
     reserved: BTreeMap<ObjectKey, BTreeSet<IpAddr>>,
@@ -80,7 +80,7 @@ pub struct Ipam {
     newly_released: bool,
     claims: BTreeMap<ObjectKey, Claimed>,
     claims_of: BTreeMap<ObjectKey, BTreeSet<(i64, ObjectKey)>>,
-    changes: Vec<Change>,
+    changes: Vec<AddressChange>,
 }
 
 #[derive(Clone, Debug)]
@@ -127,7 +127,7 @@ pub struct Held {
 
 /// Who asks.
 #[derive(Clone, Debug)]
-pub struct Demand<'a> {
+pub struct AllocationRequest<'a> {
     /// The Service.
     pub service: &'a ObjectKey,
     /// Its labels.
@@ -154,7 +154,7 @@ pub enum Families {
 
 /// Something happened to an address: whoever waits for it may try again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct AddressChange {
     /// The address.
     pub address: IpAddr,
     /// The pool that may give it, or else the pool it was held of.
@@ -216,7 +216,7 @@ impl Ipam {
     }
 
     /// What happened to addresses since the last call. Changes of pools are not listed.
-    pub fn take_changes(&mut self) -> Vec<Change> {
+    pub fn take_changes(&mut self) -> Vec<AddressChange> {
         std::mem::take(&mut self.changes)
     }
 

@@ -13,7 +13,7 @@ use super::{Families, Family};
 
 /// Why an address, or any address, was not given.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum AllocationRefusal {
     /// There is no pool at all, not even a refused one.
     NoPool,
     /// No pool may be used for this Service without being named: why not each of them.
@@ -82,7 +82,7 @@ pub enum ReservedFor {
 /// At most this many pools are named in one message.
 const MAX_NAMED: usize = 5;
 
-impl fmt::Display for Refusal {
+impl fmt::Display for AllocationRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoPool => write!(f, "there is no IPAddressPool"),

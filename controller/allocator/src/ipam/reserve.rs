@@ -10,9 +10,9 @@ use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::v1beta1::MAX_RECENTLY_RELEASED;
 use jiff::{SignedDuration, Timestamp};
 
-use super::counts::Tally;
+use super::counts::PoolUsage;
 use super::sharing::Conflict;
-use super::{Family, Ipam, Refusal, ReservedFor};
+use super::{AllocationRefusal, Family, Ipam, ReservedFor};
 
 /// For whom an address is kept, and why.
 #[derive(Clone, Debug, Default)]
@@ -75,7 +75,7 @@ impl Ipam {
 
     /// The addresses of a pool that are kept for those who released them, the earliest first.
     pub fn released(&self, pool: &str) -> impl Iterator<Item = Released> {
-        let all = self.tallies.get(pool).into_iter().flat_map(|tally| &tally.released);
+        let all = self.usages.get(pool).into_iter().flat_map(|usage| &usage.released);
         all.filter_map(|(at, ip)| {
             let kept = self.reservations.get(ip)?.released.as_ref()?;
             Some(Released { address: *ip, service: kept.service.clone(), at: *at })
@@ -136,15 +136,19 @@ impl Ipam {
     }
 
     /// An error if the address is kept for another Service.
-    pub(super) fn kept_for_others(&self, address: IpAddr, service: &ObjectKey) -> Result<(), Refusal> {
+    pub(super) fn kept_for_others(
+        &self,
+        address: IpAddr,
+        service: &ObjectKey,
+    ) -> Result<(), AllocationRefusal> {
         let Some(reservation) = self.reservations.get(&address) else { return Ok(()) };
         match reservation.kept_for_others(service) {
-            Some(Why::Departing(other)) => Err(Refusal::InUse {
+            Some(Why::Departing(other)) => Err(AllocationRefusal::InUse {
                 address,
                 holder: Arc::new(other.clone()),
                 conflict: Conflict::HolderSharesNot,
             }),
-            Some(Why::For(by)) => Err(Refusal::Reserved { address, by }),
+            Some(Why::For(by)) => Err(AllocationRefusal::Reserved { address, by }),
             None => Ok(()),
         }
     }
@@ -223,10 +227,10 @@ impl Ipam {
         self.take(ip);
         self.recount(ip);
         let mut too_many = None;
-        self.tally(pool, |tally| {
-            tally.released.insert((released, ip));
-            if tally.released.len() > MAX_RECENTLY_RELEASED {
-                too_many = tally.released.first().copied();
+        self.usage(pool, |usage| {
+            usage.released.insert((released, ip));
+            if usage.released.len() > MAX_RECENTLY_RELEASED {
+                too_many = usage.released.first().copied();
             }
         });
         if let Some((_, earliest)) = too_many {
@@ -252,8 +256,8 @@ impl Ipam {
         let Some(reservation) = self.reservations.get_mut(&ip) else { return };
         let Some(kept) = reservation.released.take() else { return };
         self.expiries.remove(&(kept.until, ip));
-        self.tally(&kept.pool, |tally| {
-            tally.released.remove(&(kept.released, ip));
+        self.usage(&kept.pool, |usage| {
+            usage.released.remove(&(kept.released, ip));
         });
         self.settle_reservation(ip, &kept.service);
     }
@@ -304,12 +308,12 @@ impl Ipam {
         if counted == counts {
             return;
         }
-        let at = Tally::at(Family::of(ip));
+        let at = PoolUsage::at(Family::of(ip));
         if let Some(pool) = counted {
-            self.tally(&pool, |tally| tally.reserved[at] -= 1);
+            self.usage(&pool, |usage| usage.reserved[at] -= 1);
         }
         if let Some(pool) = counts {
-            self.tally(&pool, |tally| tally.reserved[at] += 1);
+            self.usage(&pool, |usage| usage.reserved[at] += 1);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fairlead_crds::model::config::{Labels, Pool};
 use fairlead_crds::model::selector::{Selector, any_or_empty};
 
-use super::Demand;
+use super::AllocationRequest;
 
 /// Why a pool does not admit a Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,10 +53,10 @@ fn some(list: impl Iterator<Item = String>, count: usize) -> String {
 }
 
 /// Whether `pool` is open to the Service. Restricting a pool to something that matches nothing opens it to nobody.
-pub(super) fn admits(pool: &Pool, demand: &Demand<'_>) -> Result<(), NotAdmitted> {
-    admits_namespace(pool, &demand.service.namespace, demand.namespace_labels)?;
+pub(super) fn admits(pool: &Pool, allocation_request: &AllocationRequest<'_>) -> Result<(), NotAdmitted> {
+    admits_namespace(pool, &allocation_request.service.namespace, allocation_request.namespace_labels)?;
     match &pool.allocation {
-        Some(allocation) if !any_or_empty(&allocation.service_selectors, demand.labels) => {
+        Some(allocation) if !any_or_empty(&allocation.service_selectors, allocation_request.labels) => {
             Err(NotAdmitted::Labels)
         }
         _ => Ok(()),

@@ -8,19 +8,24 @@ use fairlead_crds::model::config::SharingScope;
 use fairlead_crds::model::service::ObjectKey;
 
 use super::sharing::{Conflict, Group, Ports};
-use super::{Demand, Entry, Family, Ipam, PoolState, Refusal};
+use super::{AllocationRefusal, AllocationRequest, Entry, Family, Ipam, PoolState};
 
 impl Ipam {
     /// Whether the Service may hold `ip` as one of `pool` beside those who hold it.
-    pub(super) fn joinable(&self, demand: &Demand<'_>, pool: &Arc<str>, ip: IpAddr) -> Result<(), Refusal> {
-        self.compatible(demand, pool, ip)?;
+    pub(super) fn joinable(
+        &self,
+        allocation_request: &AllocationRequest<'_>,
+        pool: &Arc<str>,
+        ip: IpAddr,
+    ) -> Result<(), AllocationRefusal> {
+        self.compatible(allocation_request, pool, ip)?;
         let holders = self.holders(ip);
         let one_namespace = self.pools.get(pool).is_some_and(|state| state.is_for_one_namespace());
-        if !one_namespace || holders.iter().any(|holder| **holder == *demand.service) {
+        if !one_namespace || holders.iter().any(|holder| **holder == *allocation_request.service) {
             return Ok(());
         }
-        match holders.iter().find(|holder| holder.namespace != demand.service.namespace) {
-            Some(holder) => Err(Refusal::InUse {
+        match holders.iter().find(|holder| holder.namespace != allocation_request.service.namespace) {
+            Some(holder) => Err(AllocationRefusal::InUse {
                 address: ip,
                 holder: holder.clone(),
                 conflict: Conflict::OtherNamespace(pool.clone()),
@@ -30,27 +35,38 @@ impl Ipam {
     }
 
     /// The same, whatever the pool says of sharing between namespaces.
-    pub(super) fn compatible(&self, demand: &Demand<'_>, pool: &Arc<str>, ip: IpAddr) -> Result<(), Refusal> {
-        let Some(occupied) = self.addresses.get(&ip) else { return self.kept_for_others(ip, demand.service) };
-        if !occupied.holders.iter().any(|holder| **holder == *demand.service) {
-            self.kept_for_others(ip, demand.service)?;
+    pub(super) fn compatible(
+        &self,
+        allocation_request: &AllocationRequest<'_>,
+        pool: &Arc<str>,
+        ip: IpAddr,
+    ) -> Result<(), AllocationRefusal> {
+        let Some(occupied) = self.addresses.get(&ip) else {
+            return self.kept_for_others(ip, allocation_request.service);
+        };
+        if !occupied.holders.iter().any(|holder| **holder == *allocation_request.service) {
+            self.kept_for_others(ip, allocation_request.service)?;
         }
-        for holder in occupied.holders.iter().filter(|holder| ***holder != *demand.service) {
+        for holder in occupied.holders.iter().filter(|holder| ***holder != *allocation_request.service) {
             let Some(entry) = self.services.get(holder) else { continue };
             // What is retained of another pool is for those who have it.
             let joined = if occupied.pool == *pool {
-                demand.sharing.join(&entry.sharing)
+                allocation_request.sharing.join(&entry.sharing)
             } else {
                 Err(Conflict::HolderSharesNot)
             };
-            joined.map_err(|conflict| Refusal::InUse { address: ip, holder: holder.clone(), conflict })?;
+            joined.map_err(|conflict| AllocationRefusal::InUse {
+                address: ip,
+                holder: holder.clone(),
+                conflict,
+            })?;
         }
         Ok(())
     }
 
     /// The group that a Service shares within in a pool, if it shares at all.
-    pub fn group_in(&self, pool: &str, demand: &Demand<'_>) -> Option<Arc<Group>> {
-        Some(self.pools.get(pool)?.group(demand.sharing.group()?, demand.service))
+    pub fn group_in(&self, pool: &str, allocation_request: &AllocationRequest<'_>) -> Option<Arc<Group>> {
+        Some(self.pools.get(pool)?.group(allocation_request.sharing.group()?, allocation_request.service))
     }
 
     /// Lists a shared address under its group and the ports in use. What is retained of another pool nobody can join.

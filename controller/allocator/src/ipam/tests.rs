@@ -18,8 +18,8 @@ fn ipam(list: impl IntoIterator<Item = Pool>) -> Ipam {
     ipam
 }
 
-fn demand(service: &LoadBalancer) -> Demand<'_> {
-    Demand {
+fn allocation_request(service: &LoadBalancer) -> AllocationRequest<'_> {
+    AllocationRequest {
         service: &service.key,
         labels: &service.labels,
         namespace_labels: None,
@@ -29,12 +29,12 @@ fn demand(service: &LoadBalancer) -> Demand<'_> {
 
 impl Ipam {
     fn gets(&mut self, service: &LoadBalancer, families: Families) -> Option<Vec<IpAddr>> {
-        self.allocate(&demand(service), families).ok().map(|holding| holding.ips().collect())
+        self.allocate(&allocation_request(service), families).ok().map(|holding| holding.ips().collect())
     }
 
     /// Asks for exactly these addresses, of one pool.
-    fn asks(&mut self, service: &LoadBalancer, addresses: &[IpAddr]) -> Result<Holding, Refusal> {
-        self.assign(&demand(service), addresses, false).cloned()
+    fn asks(&mut self, service: &LoadBalancer, addresses: &[IpAddr]) -> Result<Holding, AllocationRefusal> {
+        self.assign(&allocation_request(service), addresses, false).cloned()
     }
 }
 
@@ -119,10 +119,12 @@ fn assignment_dual() {
     let dual = ipam.asks(&s1, &ips(&["1.2.3.4", "1000::4"])).unwrap();
     assert_eq!(dual.pools(), ["test1".into()]);
     let of_two_pools = ips(&["1.2.3.4", "1000::100"]);
-    assert_eq!(ipam.asks(&s1, &of_two_pools), Err(Refusal::SeveralPools(of_two_pools.clone())));
+    assert_eq!(ipam.asks(&s1, &of_two_pools), Err(AllocationRefusal::SeveralPools(of_two_pools.clone())));
     assert_eq!(ipam.holding(&s1.key), Some(&dual), "a refusal changes nothing");
     let taken_in_part = ipam.asks(&service("s2"), &ips(&["1.2.3.5", "1000::4"]));
-    assert!(matches!(taken_in_part, Err(Refusal::InUse { address, .. }) if address == ip("1000::4")));
+    assert!(
+        matches!(taken_in_part, Err(AllocationRefusal::InUse { address, .. }) if address == ip("1000::4"))
+    );
     ipam.check();
 }
 
@@ -139,7 +141,11 @@ fn assignment_obeys_namespaces_and_service_labels() {
         let service = service(name);
         assert_eq!(ipam.asks(&service, &ips(&["1.2.3.4"])).is_ok(), allowed, "{what}");
         ipam.release(&service.key);
-        assert_eq!(ipam.allocate_from(&demand(&service), "p", V4).is_ok(), allowed, "{what}, pool named");
+        assert_eq!(
+            ipam.allocate_from(&allocation_request(&service), "p", V4).is_ok(),
+            allowed,
+            "{what}, pool named"
+        );
         ipam.release(&service.key);
         assert_eq!(ipam.gets(&service, V4).is_some(), allowed, "{what}, automatic");
     }
@@ -154,14 +160,18 @@ fn pool_allocation() {
         (vec!["1.2.3.4-1.2.3.7", "1000::4-1000::7"], DUAL),
     ] {
         let mut ipam = ipam([pool("other", &["9.9.9.9", "9::9"]), pool("test", &ranges)]);
-        let mut get = |service: &LoadBalancer| ipam.allocate_from(&demand(service), "test", families).map(of);
+        let mut get = |service: &LoadBalancer| {
+            ipam.allocate_from(&allocation_request(service), "test", families).map(of)
+        };
         for n in 1..=4 {
             assert!(get(&sharing(&format!("s{n}"), "share", &[80])).is_ok(), "s{n}");
         }
-        assert!(matches!(get(&service("s5")), Err(Refusal::Exhausted { .. })), "s5 can't");
-        assert!(matches!(get(&service("s6")), Err(Refusal::Exhausted { .. })), "s6 can't");
+        assert!(matches!(get(&service("s5")), Err(AllocationRefusal::Exhausted { .. })), "s5 can't");
+        assert!(matches!(get(&service("s6")), Err(AllocationRefusal::Exhausted { .. })), "s6 can't");
         ipam.release(&key("s2"));
-        let mut get = |service: &LoadBalancer| ipam.allocate_from(&demand(service), "test", families).map(of);
+        let mut get = |service: &LoadBalancer| {
+            ipam.allocate_from(&allocation_request(service), "test", families).map(of)
+        };
         assert!(get(&service("s5")).is_ok(), "s5 gets what s2 freed");
         assert!(get(&service("s6")).is_err(), "s6 still can't");
         assert!(get(&sharing("s6", "other", &[443])).is_err(), "nor under another key");
@@ -255,8 +265,10 @@ fn auto_assign() {
     manual.auto_assign = false;
     let mut ipam = ipam([manual]);
     let s = service("s");
-    assert!(matches!(ipam.allocate(&demand(&s), V4), Err(Refusal::NoPoolMatches(why)) if why.len() == 1));
-    assert_eq!(of(ipam.allocate_from(&demand(&s), "test1", V4).unwrap()), ips(&["1.2.3.4"]));
+    assert!(
+        matches!(ipam.allocate(&allocation_request(&s), V4), Err(AllocationRefusal::NoPoolMatches(why)) if why.len() == 1)
+    );
+    assert_eq!(of(ipam.allocate_from(&allocation_request(&s), "test1", V4).unwrap()), ips(&["1.2.3.4"]));
 }
 
 #[test]
@@ -272,7 +284,9 @@ fn priorities_ascend_with_zero_last_and_names_break_ties_then_come_pools_for_eve
         pinned(one("elsewhere", 7), 1, &["other"]),
     ]);
     let order: Vec<_> = (0..9)
-        .filter_map(|n| Some(ipam.allocate(&demand(&service(&format!("s{n}"))), V4).ok()?.pools().join(",")))
+        .filter_map(|n| {
+            Some(ipam.allocate(&allocation_request(&service(&format!("s{n}"))), V4).ok()?.pools().join(","))
+        })
         .collect();
     assert_eq!(order, ["f", "c", "d", "e", "b", "a-everybody"]);
 }
@@ -285,13 +299,15 @@ fn a_pool_whose_restrictions_match_nothing_is_open_to_nobody() {
         Some(ServiceAllocation { namespace_selectors: vec![selector], ..ServiceAllocation::default() });
     let mut ipam = ipam([tenant]);
     let s = service("s");
-    let closed =
-        Err(Refusal::NotAdmitted("tenant".into(), "is open only to namespaces with labels team=blue".into()));
+    let closed = Err(AllocationRefusal::NotAdmitted(
+        "tenant".into(),
+        "is open only to namespaces with labels team=blue".into(),
+    ));
     assert_eq!(ipam.asks(&s, &ips(&["10.0.0.1"])), closed);
-    assert_eq!(ipam.allocate_from(&demand(&s), "tenant", V4).cloned(), closed);
+    assert_eq!(ipam.allocate_from(&allocation_request(&s), "tenant", V4).cloned(), closed);
     assert_eq!(ipam.gets(&s, V4), None);
     let blue = labels(&[("team", "blue")]);
-    let open = Demand { namespace_labels: Some(&blue), ..demand(&s) };
+    let open = AllocationRequest { namespace_labels: Some(&blue), ..allocation_request(&s) };
     assert!(ipam.allocate(&open, V4).is_ok());
 }
 
@@ -340,7 +356,7 @@ fn a_reserved_address_is_given_to_nobody_else() {
     ipam.reserve(ip("1.2.3.4"), &s1.key);
     ipam.take_changes();
     assert_eq!(ipam.gets(&s2, V4), Some(ips(&["1.2.3.5"])), "the first is not free");
-    assert!(matches!(ipam.asks(&s3, &ips(&["1.2.3.4"])), Err(Refusal::InUse { .. })));
+    assert!(matches!(ipam.asks(&s3, &ips(&["1.2.3.4"])), Err(AllocationRefusal::InUse { .. })));
     assert!(ipam.asks(&s1, &ips(&["1.2.3.4"])).is_ok(), "it gets it back");
     assert_eq!(ipam.gets(&s3, V4), Some(ips(&["1.2.3.5"])), "nobody joins a reserved address");
     assert!(ipam.asks(&s1, &ips(&["1.2.3.4"])).is_ok(), "who holds it is not disturbed");
@@ -363,20 +379,23 @@ fn messages_name_what_is_in_the_way() {
     let cases = [
         (ipam.clone().asks(&late, &ips(&["1.2.3.4"])), "1.2.3.4 is in use by Service shop/web"),
         (ipam.clone().asks(&late, &ips(&["5.5.5.5"])), "5.5.5.5 is in no IPAddressPool, or not usable there"),
-        (ipam.clone().allocate(&demand(&late), V4).cloned(), "no free IPv4 address in IPAddressPool small"),
         (
-            ipam.clone().allocate(&demand(&late), DUAL).cloned(),
+            ipam.clone().allocate(&allocation_request(&late), V4).cloned(),
+            "no free IPv4 address in IPAddressPool small",
+        ),
+        (
+            ipam.clone().allocate(&allocation_request(&late), DUAL).cloned(),
             "no free IPv4 and IPv6 address in IPAddressPools six, small",
         ),
         (
-            ipam.clone().allocate_from(&demand(&late), "six", DUAL).cloned(),
+            ipam.clone().allocate_from(&allocation_request(&late), "six", DUAL).cloned(),
             "an IPv4 and an IPv6 address are needed, but not in IPAddressPool six",
         ),
         (
-            ipam.clone().allocate_from(&demand(&late), "none", V4).cloned(),
+            ipam.clone().allocate_from(&allocation_request(&late), "none", V4).cloned(),
             "IPAddressPool none does not exist",
         ),
-        (Ipam::default().allocate(&demand(&late), V4).cloned(), "there is no IPAddressPool"),
+        (Ipam::default().allocate(&allocation_request(&late), V4).cloned(), "there is no IPAddressPool"),
     ];
     for (result, message) in cases {
         assert_eq!(result.unwrap_err().to_string(), message);

@@ -12,15 +12,15 @@ use serde_json::{Value, json};
 use super::request::{families, request};
 use super::status::whole_seconds;
 use super::waiting::{Age, Asker, For};
-use super::{Decision, Index, Reason};
-use crate::ipam::{Claimed, Families, Family, Holding, Refusal, Retained};
+use super::{AllocationReason, Decision, Index};
+use crate::ipam::{AllocationRefusal, Claimed, Families, Family, Holding, Retained};
 
 /// What is known of a claim.
 #[derive(Debug)]
 pub(super) struct ClaimRecord {
     pub(super) claim: Claim,
     /// Why it has not reserved all that it asks for; `None` when it has.
-    refused: Option<(Reason, String)>,
+    refused: Option<(AllocationReason, String)>,
 }
 
 /// A claim that has not got what it is to have for its Service.
@@ -179,13 +179,16 @@ impl Index {
         let (mut refused, waits) = match &claim.wanted {
             Err(why) => {
                 self.ipam.adopt_claim(claim);
-                (Some((Reason::InvalidClaim, why.message.clone())), Vec::new())
+                (Some((AllocationReason::InvalidClaim, why.message.clone())), Vec::new())
             }
             Ok(wanted) => match self.ipam.claim(claim, wanted, labels) {
                 Ok(_) => (None, Vec::new()),
                 Err(why) => {
                     let held = self.ipam.holding(&claim.service).into_iter().flat_map(Holding::ips);
-                    (Some((Reason::of(&why), why.to_string())), waits_for(claim, wanted, held, &why))
+                    (
+                        Some((AllocationReason::of(&why), why.to_string())),
+                        waits_for(claim, wanted, held, &why),
+                    )
                 }
             },
         };
@@ -287,8 +290,8 @@ impl Index {
             (Some((reason, message)), ..) => (false, reason.to_string(), message.clone()),
             (None, Some(claimed), Some(why)) => {
                 let reason = match why {
-                    Retained::PoolRefused => Reason::PoolRefused,
-                    Retained::NoLongerInPool | Retained::NotAdmitted(_) => Reason::Retained,
+                    Retained::PoolRefused => AllocationReason::PoolRefused,
+                    Retained::NoLongerInPool | Retained::NotAdmitted(_) => AllocationReason::Retained,
                 };
                 (true, reason.to_string(), stays(claimed, why))
             }
@@ -349,7 +352,7 @@ impl ClaimRecord {
     }
 
     /// Why it has not reserved all that it asks for.
-    pub(super) fn refused(&self) -> Option<&(Reason, String)> {
+    pub(super) fn refused(&self) -> Option<&(AllocationReason, String)> {
         self.refused.as_ref()
     }
 
@@ -375,13 +378,18 @@ fn stays(claimed: &Claimed, why: Retained) -> String {
 }
 
 /// What may help a claim that was refused, or give another reason why.
-fn waits_for(claim: &Claim, wanted: &Wanted, held: impl Iterator<Item = IpAddr>, why: &Refusal) -> Vec<For> {
+fn waits_for(
+    claim: &Claim,
+    wanted: &Wanted,
+    held: impl Iterator<Item = IpAddr>,
+    why: &AllocationRefusal,
+) -> Vec<For> {
     let mut waits = vec![For::Config];
     match why {
-        Refusal::Exhausted { full, .. } => {
+        AllocationRefusal::Exhausted { full, .. } => {
             waits.extend(full.iter().map(|(pool, family)| For::Free(pool.clone(), *family)));
         }
-        Refusal::InUse { address, .. } | Refusal::Reserved { address, .. } => {
+        AllocationRefusal::InUse { address, .. } | AllocationRefusal::Reserved { address, .. } => {
             waits.push(For::Address(*address));
         }
         _ => {}

@@ -13,12 +13,12 @@ use super::record::{Of, shown};
 use super::request::{Request, families, of_families, request};
 use super::status::tell;
 use super::waiting::{Asker, For};
-use super::{Decision, Index, Outcome, Reason, demand};
-use crate::ipam::{Demand, Families, Family, Holding, Ipam, OfClaims, Refusal, named};
+use super::{AllocationOutcome, AllocationReason, Decision, Index, allocation_request};
+use crate::ipam::{AllocationRefusal, AllocationRequest, Families, Family, Holding, Ipam, OfClaims, named};
 
 /// An outcome, and what may change it.
 struct Verdict {
-    outcome: Outcome,
+    outcome: AllocationOutcome,
     waits: Vec<For>,
 }
 
@@ -37,19 +37,19 @@ impl Index {
         self.counters.evaluations += 1;
         let balancer = &record.observed.balancer;
         let before = self.ipam.holding(key).cloned();
-        let demand = demand(&self.namespaces, balancer);
+        let allocation_request = allocation_request(&self.namespaces, balancer);
         let had: Vec<Of> = match &record.outcome {
-            Outcome::Undecided => {
+            AllocationOutcome::Undecided => {
                 let (as_had, as_named) = shown(&self.ipam, &record.observed);
                 as_had.into_iter().flatten().chain(as_named).collect()
             }
-            Outcome::Allocated { holding, .. } => {
+            AllocationOutcome::Allocated { holding, .. } => {
                 holding.held.iter().map(|held| (held.ip, Some(held.pool.clone()))).collect()
             }
-            Outcome::Refused { .. } => Vec::new(),
+            AllocationOutcome::Refused { .. } => Vec::new(),
         };
-        let verdict = verdict(&mut self.ipam, &self.config, balancer, &demand, &had, &pending);
-        if let Outcome::Allocated { holding, .. } = &verdict.outcome {
+        let verdict = verdict(&mut self.ipam, &self.config, balancer, &allocation_request, &had, &pending);
+        if let AllocationOutcome::Allocated { holding, .. } = &verdict.outcome {
             let moved = before.is_none_or(|before| !before.ips().eq(holding.ips()));
             self.counters.allocations += u64::from(moved);
         }
@@ -57,7 +57,7 @@ impl Index {
         record.outcome = verdict.outcome;
         record.depart(&mut self.ipam);
         let (patch, events) = tell(&mut record.told, &record.observed, &record.outcome, now);
-        if let (Outcome::Refused { reason, .. }, false) = (&record.outcome, events.is_empty()) {
+        if let (AllocationOutcome::Refused { reason, .. }, false) = (&record.outcome, events.is_empty()) {
             *self.counters.failures.entry(*reason).or_default() += 1;
         }
         for ip in patch.iter().flat_map(|patch| &patch.ingress) {
@@ -83,7 +83,7 @@ fn verdict(
     ipam: &mut Ipam,
     config: &Config,
     service: &LoadBalancer,
-    demand: &Demand<'_>,
+    allocation_request: &AllocationRequest<'_>,
     had: &[Of],
     pending: &[PendingClaim],
 ) -> Verdict {
@@ -91,13 +91,13 @@ fn verdict(
         Ok(families) => families,
         Err((reason, message)) => {
             ipam.release(&service.key);
-            return Verdict { outcome: Outcome::Refused { reason, message }, waits: Vec::new() };
+            return Verdict { outcome: AllocationOutcome::Refused { reason, message }, waits: Vec::new() };
         }
     };
     let request = request(service);
     match &request {
-        Ok(request) => keep(ipam, demand, request, families, pending),
-        Err(_) => keep(ipam, demand, &Request::default(), families, &[]),
+        Ok(request) => keep(ipam, allocation_request, request, families, pending),
+        Err(_) => keep(ipam, allocation_request, &Request::default(), families, &[]),
     }
     let request = match request {
         Ok(request) => request,
@@ -111,7 +111,7 @@ fn verdict(
             if request.addresses.is_empty() {
                 ipam.release(&service.key);
             }
-            give(ipam, demand, &request, families, had, pending)
+            give(ipam, allocation_request, &request, families, had, pending)
         }
     };
     if result.is_err() {
@@ -124,27 +124,30 @@ fn verdict(
             // has what it asks for.
             let may_grow = matches!(families, Families::Both { required: false, .. });
             if may_grow && holding.held.len() == 1 && request.addresses.is_empty() {
-                match extend(ipam, demand, &request, families, pending) {
+                match extend(ipam, allocation_request, &request, families, pending) {
                     Ok(both) => holding = both,
                     Err(Failure::Request(..)) => waits = vec![For::Config],
-                    Err(Failure::Refusal(why)) => waits = waits_for(ipam, &why, demand),
+                    Err(Failure::AllocationRefusal(why)) => waits = waits_for(ipam, &why, allocation_request),
                 }
             }
             Verdict { outcome: allocated(config, service, holding, None), waits }
         }
         Err(Failure::Request(reason, message)) => {
-            Verdict { outcome: Outcome::Refused { reason, message }, waits: vec![For::Config] }
+            Verdict { outcome: AllocationOutcome::Refused { reason, message }, waits: vec![For::Config] }
         }
-        Err(Failure::Refusal(why)) => {
+        Err(Failure::AllocationRefusal(why)) => {
             let mut message = why.to_string();
             if request.pool.is_none() {
                 message += &refused_pools(ipam, &why);
             }
-            let mut waits = waits_for(ipam, &why, demand);
+            let mut waits = waits_for(ipam, &why, allocation_request);
             // Of two addresses that cannot be had, either may be the reason.
             let asked: Vec<For> = request.addresses.iter().map(|ip| For::Address(*ip)).collect();
             waits.extend(asked.into_iter().filter(|one| !waits.contains(one)).collect::<Vec<_>>());
-            Verdict { outcome: Outcome::Refused { reason: Reason::of(&why), message }, waits }
+            Verdict {
+                outcome: AllocationOutcome::Refused { reason: AllocationReason::of(&why), message },
+                waits,
+            }
         }
     }
 }
@@ -152,22 +155,22 @@ fn verdict(
 /// Lets the Service keep what it holds as far as it still may and its families still want it; else it holds nothing.
 fn keep(
     ipam: &mut Ipam,
-    demand: &Demand<'_>,
+    allocation_request: &AllocationRequest<'_>,
     request: &Request,
     families: Families,
     pending: &[PendingClaim],
 ) {
-    let Some(held) = ipam.holding(demand.service).cloned() else { return };
+    let Some(held) = ipam.holding(allocation_request.service).cloned() else { return };
     let wanted = families.wanted();
     let one_of = |family: &Family| held.held.iter().find(|held| Family::of(held.ip) == *family);
     let kept: Vec<(IpAddr, Option<&str>)> =
         wanted.iter().filter_map(one_of).map(|held| (held.ip, Some(&*held.pool))).collect();
-    let mut keeps = !kept.is_empty() && ipam.keep(demand, &kept).is_ok();
+    let mut keeps = !kept.is_empty() && ipam.keep(allocation_request, &kept).is_ok();
     if keeps && kept.len() < wanted.len() && matches!(families, Families::Both { required: true, .. }) {
-        keeps = extend(ipam, demand, request, families, pending).is_ok();
+        keeps = extend(ipam, allocation_request, request, families, pending).is_ok();
     }
     if !keeps {
-        ipam.release(demand.service);
+        ipam.release(allocation_request.service);
     }
 }
 
@@ -175,13 +178,13 @@ fn keep(
 /// claim that is to have one.
 fn extend(
     ipam: &mut Ipam,
-    demand: &Demand<'_>,
+    allocation_request: &AllocationRequest<'_>,
     request: &Request,
     families: Families,
     pending: &[PendingClaim],
 ) -> Result<Holding, Failure> {
-    let claims = of_claims(ipam, demand, request, families, pending);
-    let held = ipam.holding(demand.service);
+    let claims = of_claims(ipam, allocation_request, request, families, pending);
+    let held = ipam.holding(allocation_request.service);
     let lacks = |family: &Family| !held.is_some_and(|held| held.ips().any(|ip| Family::of(ip) == *family));
     let missing = families.wanted().into_iter().find(lacks).filter(|family| claims.awaited.contains(family));
     if let Some(missing) = missing
@@ -189,14 +192,14 @@ fn extend(
     {
         return Err(claim.into());
     }
-    Ok(ipam.extend(demand, families, &claims.reserved, request.pool.as_deref())?.clone())
+    Ok(ipam.extend(allocation_request, families, &claims.reserved, request.pool.as_deref())?.clone())
 }
 
 /// What is asked for cannot be understood: nothing is changed for it, and nothing given.
 fn keep_despite(ipam: &Ipam, config: &Config, service: &LoadBalancer, why: String) -> Verdict {
     let outcome = match ipam.holding(&service.key) {
         Some(holding) => allocated(config, service, holding.clone(), Some(why)),
-        None => Outcome::Refused { reason: Reason::InvalidRequest, message: why },
+        None => AllocationOutcome::Refused { reason: AllocationReason::InvalidRequest, message: why },
     };
     Verdict { outcome, waits: Vec::new() }
 }
@@ -204,72 +207,72 @@ fn keep_despite(ipam: &Ipam, config: &Config, service: &LoadBalancer, why: Strin
 /// Why a Service got nothing.
 enum Failure {
     /// What it asks for contradicts what it is, or itself.
-    Request(Reason, String),
+    Request(AllocationReason, String),
     /// It cannot be had.
-    Refusal(Refusal),
+    AllocationRefusal(AllocationRefusal),
 }
 
 impl From<&PendingClaim> for Failure {
     fn from(PendingClaim { claim, why, .. }: &PendingClaim) -> Self {
         let message = format!("IPClaim {claim} has not reserved all that it is to for this Service: {why}");
-        Self::Request(Reason::ClaimPending, message)
+        Self::Request(AllocationReason::ClaimPending, message)
     }
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refusal(refusal)
+impl From<AllocationRefusal> for Failure {
+    fn from(refusal: AllocationRefusal) -> Self {
+        Self::AllocationRefusal(refusal)
     }
 }
 
 fn give(
     ipam: &mut Ipam,
-    demand: &Demand<'_>,
+    allocation_request: &AllocationRequest<'_>,
     request: &Request,
     families: Families,
     had: &[Of],
     pending: &[PendingClaim],
 ) -> Result<Holding, Failure> {
     if request.addresses.is_empty() {
-        let claims = of_claims(ipam, demand, request, families, pending);
+        let claims = of_claims(ipam, allocation_request, request, families, pending);
         let pool = request.pool.as_deref();
         // A claim moves no address: it counts where the Service needs one.
-        if let Some(holding) = ipam.give_beside_the_rest(demand, had, families, &claims, pool) {
+        if let Some(holding) = ipam.give_beside_the_rest(allocation_request, had, families, &claims, pool) {
             return Ok(holding.clone());
         }
         if !claims.reserved.is_empty() {
-            return Ok(ipam.assign_and_extend(demand, &claims.reserved, families, pool)?.clone());
+            return Ok(ipam.assign_and_extend(allocation_request, &claims.reserved, families, pool)?.clone());
         }
         if let Some(claim) = pending.first() {
             return Err(claim.into());
         }
         return Ok(match &request.pool {
-            Some(pool) => ipam.allocate_from(demand, pool, families)?.clone(),
-            None => ipam.allocate(demand, families)?.clone(),
+            Some(pool) => ipam.allocate_from(allocation_request, pool, families)?.clone(),
+            None => ipam.allocate(allocation_request, families)?.clone(),
         });
     }
     of_families(&request.addresses, families)
-        .map_err(|message| Failure::Request(Reason::FamilyMismatch, message))?;
+        .map_err(|message| Failure::Request(AllocationReason::FamilyMismatch, message))?;
     if let Some(pool) = &request.pool {
         if ipam.pool(pool).is_none() {
             return Err(ipam.why_no_pool(pool).into());
         }
         if let Some(ip) = request.addresses.iter().find(|ip| ipam.pool_name_of(**ip) != Some(pool)) {
             let message = format!("{ip} is not in IPAddressPool {pool}, which is asked for too");
-            return Err(Failure::Request(Reason::AddressNotInPool, message));
+            return Err(Failure::Request(AllocationReason::AddressNotInPool, message));
         }
     }
     let mut addresses: Vec<IpAddr> = request.addresses.iter().copied().collect();
     addresses.sort_by_key(|ip| Family::of(*ip) != families.first());
     let several_pools = matches!(families, Families::Both { required: true, .. });
-    Ok(ipam.assign(demand, &addresses, several_pools)?.clone())
+    Ok(ipam.assign(allocation_request, &addresses, several_pools)?.clone())
 }
 
 /// Whether a Service that does not hold all of these addresses might be given them, as it is and asks.
 pub(super) fn might_be_given(
     ipam: &Ipam,
     service: &LoadBalancer,
-    demand: &Demand<'_>,
+    allocation_request: &AllocationRequest<'_>,
     addresses: &[IpAddr],
 ) -> bool {
     let (Ok(families), Ok(request)) = (families(service), request(service)) else { return false };
@@ -288,18 +291,18 @@ pub(super) fn might_be_given(
     !addresses.iter().all(holds)
         && as_needed
         && as_asked
-        && ipam.might_give(demand, addresses, required, named)
+        && ipam.might_give(allocation_request, addresses, required, named)
 }
 
 /// What claims there are for a Service. It waits for none where they have something for it, or where it asks for addresses.
 fn of_claims(
     ipam: &Ipam,
-    demand: &Demand<'_>,
+    allocation_request: &AllocationRequest<'_>,
     request: &Request,
     families: Families,
     pending: &[PendingClaim],
 ) -> OfClaims {
-    let reserved = claimed(ipam, demand.service, request, families);
+    let reserved = claimed(ipam, allocation_request.service, request, families);
     let waits = reserved.is_empty() && request.addresses.is_empty();
     let awaited = pending.iter().filter(|_| waits).flat_map(|claim| claim.families.iter().copied());
     OfClaims { awaited: awaited.collect(), reserved }
@@ -329,13 +332,13 @@ impl Request {
 }
 
 /// What may help a Service that was refused.
-fn waits_for(ipam: &Ipam, why: &Refusal, demand: &Demand<'_>) -> Vec<For> {
+fn waits_for(ipam: &Ipam, why: &AllocationRefusal, allocation_request: &AllocationRequest<'_>) -> Vec<For> {
     let mut waits = vec![For::Config];
     match why {
-        Refusal::Exhausted { full, .. } => {
+        AllocationRefusal::Exhausted { full, .. } => {
             for (pool, family) in full {
                 waits.push(For::Free(pool.clone(), *family));
-                if let Some(group) = ipam.group_in(pool, demand) {
+                if let Some(group) = ipam.group_in(pool, allocation_request) {
                     let join = For::Join(pool.clone(), group);
                     if !waits.contains(&join) {
                         waits.push(join);
@@ -343,7 +346,7 @@ fn waits_for(ipam: &Ipam, why: &Refusal, demand: &Demand<'_>) -> Vec<For> {
                 }
             }
         }
-        Refusal::InUse { address, .. } | Refusal::Reserved { address, .. } => {
+        AllocationRefusal::InUse { address, .. } | AllocationRefusal::Reserved { address, .. } => {
             waits.push(For::Address(*address));
         }
         _ => {}
@@ -356,7 +359,7 @@ fn allocated(
     service: &LoadBalancer,
     holding: Holding,
     invalid_request: Option<String>,
-) -> Outcome {
+) -> AllocationOutcome {
     let covered = |pool: &Arc<str>| {
         config.pool(pool).is_some_and(|pool| {
             config.l2_for(pool, &service.labels).next().is_some()
@@ -364,25 +367,25 @@ fn allocated(
         })
     };
     let uncovered = holding.held.iter().map(|held| &held.pool).find(|pool| !covered(pool)).cloned();
-    Outcome::Allocated { holding, uncovered, invalid_request }
+    AllocationOutcome::Allocated { holding, uncovered, invalid_request }
 }
 
 /// Which pools might have served a Service that names none, were they not refused.
-fn refused_pools(ipam: &Ipam, why: &Refusal) -> String {
+fn refused_pools(ipam: &Ipam, why: &AllocationRefusal) -> String {
     let refused: Vec<Arc<str>> = ipam.refused_pools().cloned().collect();
     let may_help = match why {
-        Refusal::NoPoolMatches(_)
-        | Refusal::FamilyMismatch(..)
-        | Refusal::Exhausted { .. }
-        | Refusal::NotInPool(_)
-        | Refusal::SeveralPools(_) => true,
-        Refusal::NoPool
-        | Refusal::NoSuchPool(_)
-        | Refusal::PoolRefused(_)
-        | Refusal::PoolClosed(..)
-        | Refusal::NotAdmitted(..)
-        | Refusal::Reserved { .. }
-        | Refusal::InUse { .. } => false,
+        AllocationRefusal::NoPoolMatches(_)
+        | AllocationRefusal::FamilyMismatch(..)
+        | AllocationRefusal::Exhausted { .. }
+        | AllocationRefusal::NotInPool(_)
+        | AllocationRefusal::SeveralPools(_) => true,
+        AllocationRefusal::NoPool
+        | AllocationRefusal::NoSuchPool(_)
+        | AllocationRefusal::PoolRefused(_)
+        | AllocationRefusal::PoolClosed(..)
+        | AllocationRefusal::NotAdmitted(..)
+        | AllocationRefusal::Reserved { .. }
+        | AllocationRefusal::InUse { .. } => false,
     };
     match refused.len() {
         0 => String::new(),

@@ -9,7 +9,7 @@ use super::converge::claimed;
 use super::judge::{Judge, needed};
 use super::request::{families, request};
 use super::status::summary;
-use super::{Index, Outcome, demand};
+use super::{AllocationOutcome, Index, allocation_request};
 use crate::ipam::Families;
 
 /// Why a Service has its addresses, or none.
@@ -65,7 +65,7 @@ impl Index {
         // As if the Service held nothing: what would each pool give it?
         let mut ipam = self.ipam.clone();
         ipam.give_way(key);
-        let demand = demand(&self.namespaces, balancer);
+        let allocation_request = allocation_request(&self.namespaces, balancer);
         let families = families(balancer);
         let request = request(balancer);
         let mut wants = match &families {
@@ -93,7 +93,13 @@ impl Index {
                     request.addresses.is_empty() && claimed(&ipam, key, request, *families).is_empty();
                 let pending =
                     self.pending_claims(key).into_iter().find(|_| waits).map(|pending| pending.claim);
-                Ok(Judge { ipam: &ipam, demand: &demand, request, families: *families, pending })
+                Ok(Judge {
+                    ipam: &ipam,
+                    allocation_request: &allocation_request,
+                    request,
+                    families: *families,
+                    pending,
+                })
             }
             (Err((_, why)), _) => Err(Part::Unfit { because: vec![why.clone()], unless: Vec::new() }),
             (_, Err(why)) => Err(Part::Unfit {
@@ -112,7 +118,7 @@ impl Index {
                     (Err(unfit), _) => unfit.clone(),
                     (Ok(judge), outcome) => match (judge.part(&name), outcome) {
                         // It has what is needed, but something else is in the way.
-                        (Part::Fits { .. }, Outcome::Refused { message, .. }) => {
+                        (Part::Fits { .. }, AllocationOutcome::Refused { message, .. }) => {
                             Part::Unfit { because: vec![message.clone()], unless: Vec::new() }
                         }
                         (part, _) => part,

@@ -7,13 +7,13 @@ use fairlead_crds::model::service::ObjectKey;
 use super::converge::claimed;
 use super::explain::Part;
 use super::request::{Request, of_families};
-use crate::ipam::{Demand, Families, Family, Ipam, Obstacle};
+use crate::ipam::{AllocationRequest, Families, Family, Ipam, Obstacle};
 
 /// See the head of this file.
 pub(super) struct Judge<'a> {
     /// As if the Service held nothing.
     pub(super) ipam: &'a Ipam,
-    pub(super) demand: &'a Demand<'a>,
+    pub(super) allocation_request: &'a AllocationRequest<'a>,
     pub(super) request: &'a Request,
     pub(super) families: Families,
     /// A claim for the Service that comes before all pools, and has not what it is to have.
@@ -56,7 +56,7 @@ impl Judge<'_> {
         // Whoever asks for an address names its pool by that.
         let is_named = is_named || !asked.is_empty() || of == Some(pool);
         for obstacle in self.obstacles(pool, needs, is_named, exact) {
-            unfit.push(self.explain(pool, &obstacle), obstacle.counterfactual(self.demand));
+            unfit.push(self.explain(pool, &obstacle), obstacle.counterfactual(self.allocation_request));
         }
         if let Some(why) = mismatch {
             unfit.push(why, format!("the Service asked for {} of it", needed(self.families)));
@@ -74,7 +74,7 @@ impl Judge<'_> {
             let of_pool = asked.iter().copied().filter(|ip| self.ipam.pool_name_of(*ip) == Some(pool));
             return Part::Fits { offer: of_pool.collect(), but: None };
         }
-        let offer = self.ipam.offer(pool, self.demand, needs);
+        let offer = self.ipam.offer(pool, self.allocation_request, needs);
         let but = self.goes_before(pool, &offer);
         Part::Fits { offer, but }
     }
@@ -96,7 +96,7 @@ impl Judge<'_> {
             let of = self.ipam.pool_name_of(ip);
             if of != Some(pool) && !several {
                 unfit.push(format!("does not have {ip}, which the Service asks for"), format!("it had {ip}"));
-            } else if let Err(why) = self.ipam.check_taking(self.demand, ip) {
+            } else if let Err(why) = self.ipam.check_taking(self.allocation_request, ip) {
                 let unless = if of.is_some() { "were free" } else { "were of an IPAddressPool" };
                 unfit.push(why.to_string(), format!("{ip} {unless}"));
             } else if let Some(other) = of.filter(|of| *of != pool) {
@@ -113,7 +113,7 @@ impl Judge<'_> {
 
     /// What keeps a pool from giving. To who asks for an address it does not matter that no other is free.
     fn obstacles(&self, pool: &str, families: Families, named: bool, exact: bool) -> Vec<Obstacle> {
-        let mut all = self.ipam.obstacles(pool, self.demand, families, named);
+        let mut all = self.ipam.obstacles(pool, self.allocation_request, families, named);
         all.retain(|obstacle| !exact || !obstacle.is_about_free_addresses());
         all
     }
@@ -130,7 +130,7 @@ impl Judge<'_> {
         if !required || !self.request.addresses.is_empty() {
             return (self.families, None);
         }
-        match claimed(self.ipam, self.demand.service, self.request, self.families)[..] {
+        match claimed(self.ipam, self.allocation_request.service, self.request, self.families)[..] {
             [ip] => (Families::One(Family::of(ip).other()), self.ipam.pool_name_of(ip)),
             [] if self.request.pool.is_none() => {
                 let others = |family: &Family| self.only_others_have(pool, *family);
@@ -147,8 +147,8 @@ impl Judge<'_> {
     /// Whether other pools have an address of this family for the Service, and this one has none.
     fn only_others_have(&self, pool: &str, family: Family) -> bool {
         let one = Families::One(family);
-        let lacks = |pool: &str| self.ipam.obstacles(pool, self.demand, one, true);
-        let gives = |pool: &str| self.ipam.obstacles(pool, self.demand, one, false).is_empty();
+        let lacks = |pool: &str| self.ipam.obstacles(pool, self.allocation_request, one, true);
+        let gives = |pool: &str| self.ipam.obstacles(pool, self.allocation_request, one, false).is_empty();
         lacks(pool).iter().any(Obstacle::is_about_free_addresses)
             && self.ipam.pools_in_order().any(|other| gives(other))
     }
@@ -160,7 +160,7 @@ impl Judge<'_> {
         if !has_both || self.request.pool.is_some() || self.ipam.pool(pool)?.allocation.is_some() {
             return None;
         }
-        let first = self.ipam.first_pinned(self.demand, self.families)?;
+        let first = self.ipam.first_pinned(self.allocation_request, self.families)?;
         Some(format!("{first} has a serviceAllocation and goes before"))
     }
 }

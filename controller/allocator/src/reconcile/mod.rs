@@ -34,12 +34,12 @@ use fairlead_crds::model::selector::Selector;
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
 use jiff::Timestamp;
 
-use crate::ipam::{Demand, Holding, Ipam, Sharing};
+use crate::ipam::{AllocationRequest, Holding, Ipam, Sharing};
 
 pub use claims::ClaimPatch;
 pub use said::{Line, Said, Statement};
 pub use service::Observed;
-pub use status::{Event, Reason, StatusPatch};
+pub use status::{AllocationReason, ServiceEvent, StatusPatch};
 
 use claims::ClaimRecord;
 use record::Record;
@@ -75,7 +75,7 @@ struct Listed {
 
 /// What a Service gets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Outcome {
+pub enum AllocationOutcome {
     /// Nothing can be said yet.
     #[default]
     Undecided,
@@ -91,7 +91,7 @@ pub enum Outcome {
     /// It has none.
     Refused {
         /// Why, in one word.
-        reason: Reason,
+        reason: AllocationReason,
         /// Why, in a sentence.
         message: String,
     },
@@ -115,7 +115,7 @@ pub enum Decision {
         patch: Option<Box<ClaimPatch>>,
     },
     /// Something to tell whoever looks at the Service.
-    Event(Box<Event>),
+    Event(Box<ServiceEvent>),
 }
 
 /// What happened since the start.
@@ -126,7 +126,7 @@ pub struct Counters {
     /// Services that got an address they did not have.
     pub allocations: u64,
     /// Services that were refused one, by reason; a refusal that stays the same counts once.
-    pub failures: BTreeMap<Reason, u64>,
+    pub failures: BTreeMap<AllocationReason, u64>,
 }
 
 impl Index {
@@ -167,7 +167,7 @@ impl Index {
     }
 
     /// What came out for a Service.
-    pub fn outcome(&self, service: &ObjectKey) -> Option<&Outcome> {
+    pub fn outcome(&self, service: &ObjectKey) -> Option<&AllocationOutcome> {
         self.services.get(service).map(|record| &record.outcome)
     }
 
@@ -210,8 +210,11 @@ impl Index {
 }
 
 /// The facts of a Service that the allocator needs.
-fn demand<'a>(namespaces: &'a BTreeMap<String, Labels>, balancer: &'a LoadBalancer) -> Demand<'a> {
-    Demand {
+fn allocation_request<'a>(
+    namespaces: &'a BTreeMap<String, Labels>,
+    balancer: &'a LoadBalancer,
+) -> AllocationRequest<'a> {
+    AllocationRequest {
         service: &balancer.key,
         labels: &balancer.labels,
         namespace_labels: namespaces.get(&balancer.key.namespace),

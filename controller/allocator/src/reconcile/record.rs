@@ -9,14 +9,14 @@ use jiff::Timestamp;
 use super::converge::might_be_given;
 use super::said::Said;
 use super::waiting::{Age, Asker};
-use super::{Decision, Index, Observed, Outcome, demand};
-use crate::ipam::{Demand, Holding, Ipam, Refusal, ReservedFor};
+use super::{AllocationOutcome, Decision, Index, Observed, allocation_request};
+use crate::ipam::{AllocationRefusal, AllocationRequest, Holding, Ipam, ReservedFor};
 
 /// What is known of a Service.
 #[derive(Debug)]
 pub(super) struct Record {
     pub(super) observed: Observed,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: AllocationOutcome,
     /// What has been said about it: its status may not show it yet.
     pub(super) told: Said,
     /// Addresses it no longer holds, but that its status still shows, or that a write on the way may still put there.
@@ -85,7 +85,7 @@ impl Index {
     /// Lets a Service that is seen for the first time keep the addresses in its status, as far as they may be its.
     pub(super) fn adopt(&mut self, key: &ObjectKey) {
         let Some(record) = self.services.get_mut(key) else { return };
-        let is_new = record.outcome == Outcome::Undecided && self.ipam.holding(key).is_none();
+        let is_new = record.outcome == AllocationOutcome::Undecided && self.ipam.holding(key).is_none();
         if !is_new || record.observed.balancer.ingress.is_empty() {
             return;
         }
@@ -95,8 +95,8 @@ impl Index {
             let balancer = &mut record.observed.balancer;
             balancer.sharing_key = sharing_key.or(balancer.sharing_key.take());
             let balancer = &record.observed.balancer;
-            let demand = demand(&self.namespaces, balancer);
-            match keep_shown(&mut self.ipam, &demand, &record.observed) {
+            let allocation_request = allocation_request(&self.namespaces, balancer);
+            match keep_shown(&mut self.ipam, &allocation_request, &record.observed) {
                 Ok(()) => return,
                 Err(why) => {
                     tracing::debug!(service = %key, ingress = ?balancer.ingress, %why, "cannot keep what its status has");
@@ -133,15 +133,17 @@ impl Index {
             Author::Controller => self.sharers_to_move(&observed),
             Author::Hand => Vec::new(),
         };
-        let demand = demand(&self.namespaces, balancer);
-        if author == Author::Hand && !might_be_given(&self.ipam, balancer, &demand, &balancer.ingress) {
+        let allocation_request = allocation_request(&self.namespaces, balancer);
+        if author == Author::Hand
+            && !might_be_given(&self.ipam, balancer, &allocation_request, &balancer.ingress)
+        {
             return;
         }
         let (mut losers, mut claims) = (Vec::new(), Vec::new());
         // Each round takes away one of those in the way, of which there are few.
-        while let Err(why) = keep_shown(&mut self.ipam, &demand, &observed) {
+        while let Err(why) = keep_shown(&mut self.ipam, &allocation_request, &observed) {
             match why {
-                Refusal::InUse { address, holder, .. } => {
+                AllocationRefusal::InUse { address, holder, .. } => {
                     let Some(other) = self.services.get(&*holder) else { break };
                     let shows = other.observed.balancer.ingress.contains(&address);
                     let older = (other.created(), &*holder) < age;
@@ -151,11 +153,11 @@ impl Index {
                     self.ipam.give_way(&holder);
                     losers.push(holder);
                 }
-                Refusal::Reserved { by: ReservedFor::Claim { claim, .. }, .. } => {
+                AllocationRefusal::Reserved { by: ReservedFor::Claim { claim, .. }, .. } => {
                     self.ipam.unclaim(&claim);
                     claims.push(claim);
                 }
-                Refusal::Reserved { address, by: ReservedFor::LastHolder { .. } } => {
+                AllocationRefusal::Reserved { address, by: ReservedFor::LastHolder { .. } } => {
                     self.ipam.forget_last_holder(address);
                 }
                 _ => break,
@@ -214,7 +216,7 @@ impl Record {
         Self {
             told: observed.said,
             observed,
-            outcome: Outcome::Undecided,
+            outcome: AllocationOutcome::Undecided,
             departing: Vec::new(),
             promised: Vec::new(),
         }
@@ -247,11 +249,15 @@ impl Record {
 }
 
 /// Lets a Service keep the addresses in its status.
-fn keep_shown(ipam: &mut Ipam, demand: &Demand<'_>, observed: &Observed) -> Result<(), Refusal> {
+fn keep_shown(
+    ipam: &mut Ipam,
+    allocation_request: &AllocationRequest<'_>,
+    observed: &Observed,
+) -> Result<(), AllocationRefusal> {
     let (as_had, as_named) = shown(ipam, observed);
     let mut keep = |shown: &[Of]| {
         let shown: Vec<_> = shown.iter().map(|(ip, pool)| (*ip, pool.as_deref())).collect();
-        ipam.keep(demand, &shown).map(drop)
+        ipam.keep(allocation_request, &shown).map(drop)
     };
     if as_had.is_some_and(|shown| shown != as_named && keep(&shown).is_ok()) {
         return Ok(());

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use fairlead_crds::model::service::{IpFamilyPolicy, LoadBalancer};
 
-use super::Reason;
+use super::AllocationReason;
 use crate::ipam::{Families, Family};
 
 /// What a Service asks for, understood.
@@ -19,7 +19,7 @@ pub(super) struct Request {
 
 /// The families that a Service needs, after its cluster IPs: the API server has settled them from `ipFamilies` and
 /// `ipFamilyPolicy`.
-pub(super) fn families(service: &LoadBalancer) -> Result<Families, (Reason, String)> {
+pub(super) fn families(service: &LoadBalancer) -> Result<Families, (AllocationReason, String)> {
     let mut families: Vec<Family> = Vec::new();
     for family in service.cluster_ips.iter().map(|ip| Family::of(*ip)) {
         if !families.contains(&family) {
@@ -27,9 +27,9 @@ pub(super) fn families(service: &LoadBalancer) -> Result<Families, (Reason, Stri
         }
     }
     match (families[..].first(), families.len(), service.ip_family_policy) {
-        (None, ..) => Err((Reason::NoClusterIP, "the Service has no cluster IP".to_owned())),
+        (None, ..) => Err((AllocationReason::NoClusterIP, "the Service has no cluster IP".to_owned())),
         (Some(only), 1, IpFamilyPolicy::RequireDualStack) => Err((
-            Reason::FamilyMismatch,
+            AllocationReason::FamilyMismatch,
             format!("ipFamilyPolicy is RequireDualStack, but the Service has only an {only} cluster IP"),
         )),
         (Some(&first), 1, _) | (Some(&first), _, IpFamilyPolicy::SingleStack) => Ok(Families::One(first)),

@@ -8,7 +8,7 @@ use fairlead_crds::names;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::Reason;
+use super::AllocationReason;
 
 /// What our conditions say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Line {
     /// Its status.
     pub status: bool,
     /// Its reason.
-    pub reason: Reason,
+    pub reason: AllocationReason,
     /// Stands for its message.
     message: u64,
     /// Its last transition, in seconds since the epoch.
@@ -68,7 +68,7 @@ impl Line {
             "False" => false,
             _ => return None,
         };
-        let reason = Reason::parse(&condition.reason)?;
+        let reason = AllocationReason::parse(&condition.reason)?;
         let since = condition.last_transition_time.0.as_second();
         Some(Self { status, reason, message: digest(&condition.message), since })
     }
@@ -87,7 +87,7 @@ pub struct Statement {
     /// Its status.
     pub status: bool,
     /// Its reason.
-    pub reason: Reason,
+    pub reason: AllocationReason,
     /// Its message.
     pub message: Cow<'static, str>,
     /// Its last transition, in seconds since the epoch.
@@ -99,7 +99,7 @@ impl Statement {
     pub(super) fn new(
         type_: &'static str,
         status: bool,
-        reason: Reason,
+        reason: AllocationReason,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
         Self { type_, status, reason, message: message.into(), since: 0 }

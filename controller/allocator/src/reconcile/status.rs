@@ -12,18 +12,18 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 
 use super::said::{Said, Statement};
-use super::{Observed, Outcome};
-use crate::ipam::{Held, Holding, Refusal, Retained};
+use super::{AllocationOutcome, Observed};
+use crate::ipam::{AllocationRefusal, Held, Holding, Retained};
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// Reasons in conditions and events. They are part of the API: never renamed, only added to.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Reason {
+        pub enum AllocationReason {
             $($(#[$doc])* $name,)*
         }
 
-        impl Reason {
+        impl AllocationReason {
             const ALL: &[(Self, &str)] = &[$((Self::$name, stringify!($name)),)*];
         }
     };
@@ -89,7 +89,7 @@ pub struct StatusPatch {
 
 /// Something to tell in an Event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
+pub struct ServiceEvent {
     /// The Service.
     pub service: ObjectKey,
     /// Its UID.
@@ -97,7 +97,7 @@ pub struct Event {
     /// Type `Warning`, not `Normal`.
     pub warning: bool,
     /// In one word.
-    pub reason: Reason,
+    pub reason: AllocationReason,
     /// In a sentence.
     pub message: String,
 }
@@ -107,9 +107,9 @@ pub struct Event {
 pub(super) fn tell(
     told: &mut Said,
     observed: &Observed,
-    outcome: &Outcome,
+    outcome: &AllocationOutcome,
     now: Timestamp,
-) -> (Option<StatusPatch>, Vec<Event>) {
+) -> (Option<StatusPatch>, Vec<ServiceEvent>) {
     let mut statements = statements(outcome);
     for statement in &mut statements {
         // The time is that of the last change of status, as seen or else as said.
@@ -129,13 +129,13 @@ pub(super) fn tell(
     (patch(observed, outcome, said, statements), events)
 }
 
-fn event(statement: &Statement, service: &LoadBalancer) -> Option<Event> {
+fn event(statement: &Statement, service: &LoadBalancer) -> Option<ServiceEvent> {
     let Statement { reason, ref message, .. } = *statement;
     // That it is covered is as it should be.
-    (reason != Reason::Covered).then(|| Event {
+    (reason != AllocationReason::Covered).then(|| ServiceEvent {
         service: service.key.clone(),
         uid: service.uid.clone(),
-        warning: reason != Reason::Allocated,
+        warning: reason != AllocationReason::Allocated,
         reason,
         message: message.to_string(),
     })
@@ -162,34 +162,34 @@ impl StatusPatch {
 }
 
 /// Our conditions on a Service of this outcome; their time is still to be set.
-fn statements(outcome: &Outcome) -> Vec<Statement> {
+fn statements(outcome: &AllocationOutcome) -> Vec<Statement> {
     match outcome {
-        Outcome::Undecided => Vec::new(),
-        Outcome::Refused { reason, message } => {
+        AllocationOutcome::Undecided => Vec::new(),
+        AllocationOutcome::Refused { reason, message } => {
             vec![Statement::new(names::ALLOCATED, false, *reason, message.clone())]
         }
-        Outcome::Allocated { holding, uncovered, invalid_request } => {
+        AllocationOutcome::Allocated { holding, uncovered, invalid_request } => {
             let source = source(holding);
             let retained = holding.held.iter().find_map(|held| Some((&held.pool, held.retained?)));
             let allocated = match (retained, invalid_request) {
                 (Some((pool, why)), invalid) => {
                     let reason = match why {
-                        Retained::PoolRefused => Reason::PoolRefused,
-                        Retained::NoLongerInPool | Retained::NotAdmitted(_) => Reason::Retained,
+                        Retained::PoolRefused => AllocationReason::PoolRefused,
+                        Retained::NoLongerInPool | Retained::NotAdmitted(_) => AllocationReason::Retained,
                     };
                     let invalid = invalid.as_ref().map(|why| format!("; and {why}")).unwrap_or_default();
                     (reason, format!("keeps {source}: IPAddressPool {pool} {}{invalid}", why.explain()))
                 }
-                (None, Some(why)) => (Reason::InvalidRequest, format!("keeps {source}: {why}")),
-                (None, None) => (Reason::Allocated, source),
+                (None, Some(why)) => (AllocationReason::InvalidRequest, format!("keeps {source}: {why}")),
+                (None, None) => (AllocationReason::Allocated, source),
             };
             let advertised = match uncovered {
-                None => (Reason::Covered, Cow::Borrowed("an advertisement covers these addresses")),
+                None => (AllocationReason::Covered, Cow::Borrowed("an advertisement covers these addresses")),
                 Some(pool) => {
                     let message = format!(
                         "no L2Advertisement and no BGPAdvertisement covers IPAddressPool {pool} for this Service"
                     );
-                    (Reason::NoAdvertisement, Cow::Owned(message))
+                    (AllocationReason::NoAdvertisement, Cow::Owned(message))
                 }
             };
             vec![
@@ -201,7 +201,7 @@ fn statements(outcome: &Outcome) -> Vec<Statement> {
 }
 
 /// An outcome in words.
-pub(super) fn summary(outcome: &Outcome) -> String {
+pub(super) fn summary(outcome: &AllocationOutcome) -> String {
     let all = statements(outcome);
     let Some(first) = all.first() else { return "nothing is decided yet".to_owned() };
     format!("{}: {}", first.reason, first.message)
@@ -221,14 +221,14 @@ fn source(holding: &Holding) -> String {
 /// The patch that makes the status what it should be; `None` when it is.
 fn patch(
     observed: &Observed,
-    outcome: &Outcome,
+    outcome: &AllocationOutcome,
     said: Said,
     statements: Vec<Statement>,
 ) -> Option<StatusPatch> {
     let (pool, ingress) = match outcome {
-        Outcome::Undecided => return None,
-        Outcome::Refused { .. } => (None, Vec::new()),
-        Outcome::Allocated { holding, .. } => {
+        AllocationOutcome::Undecided => return None,
+        AllocationOutcome::Refused { .. } => (None, Vec::new()),
+        AllocationOutcome::Allocated { holding, .. } => {
             (Some(holding.pools().join(",")), holding.ips().collect::<Vec<IpAddr>>())
         }
     };
@@ -252,21 +252,25 @@ pub(super) fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
-impl Reason {
+impl AllocationReason {
     /// The reason for what the allocator says.
-    pub fn of(refusal: &Refusal) -> Self {
+    pub fn of(refusal: &AllocationRefusal) -> Self {
         match refusal {
-            Refusal::NoPool | Refusal::NoPoolMatches(_) | Refusal::NotAdmitted(..) => Self::NoPoolMatches,
-            Refusal::NoSuchPool(_) => Self::PoolNotFound,
-            Refusal::PoolRefused(_) => Self::PoolRefused,
-            Refusal::PoolClosed(_, Closed::Disabled) => Self::PoolDisabled,
-            Refusal::PoolClosed(_, Closed::Deleting) => Self::PoolDeleting,
-            Refusal::FamilyMismatch(..) => Self::FamilyMismatch,
-            Refusal::Exhausted { .. } => Self::PoolExhausted,
-            Refusal::NotInPool(_) | Refusal::SeveralPools(_) => Self::AddressNotInPool,
-            Refusal::InUse { conflict, .. } if conflict.is_between_sharers() => Self::SharingConflict,
-            Refusal::InUse { .. } => Self::AddressInUse,
-            Refusal::Reserved { .. } => Self::AddressReserved,
+            AllocationRefusal::NoPool
+            | AllocationRefusal::NoPoolMatches(_)
+            | AllocationRefusal::NotAdmitted(..) => Self::NoPoolMatches,
+            AllocationRefusal::NoSuchPool(_) => Self::PoolNotFound,
+            AllocationRefusal::PoolRefused(_) => Self::PoolRefused,
+            AllocationRefusal::PoolClosed(_, Closed::Disabled) => Self::PoolDisabled,
+            AllocationRefusal::PoolClosed(_, Closed::Deleting) => Self::PoolDeleting,
+            AllocationRefusal::FamilyMismatch(..) => Self::FamilyMismatch,
+            AllocationRefusal::Exhausted { .. } => Self::PoolExhausted,
+            AllocationRefusal::NotInPool(_) | AllocationRefusal::SeveralPools(_) => Self::AddressNotInPool,
+            AllocationRefusal::InUse { conflict, .. } if conflict.is_between_sharers() => {
+                Self::SharingConflict
+            }
+            AllocationRefusal::InUse { .. } => Self::AddressInUse,
+            AllocationRefusal::Reserved { .. } => Self::AddressReserved,
         }
     }
 
@@ -280,7 +284,7 @@ impl Reason {
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for AllocationReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }

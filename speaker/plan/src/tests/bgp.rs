@@ -163,8 +163,11 @@ fn local_pref_conflicts() {
         let world = world(1).service("web", Cluster, A, "n1").bgp(a).bgp(b);
         let (plan, announced) = world.seen_by("n1");
         let verdict = plan.verdict(&key("web"), ip(A), Protocol::Bgp).unwrap();
-        let expected =
-            if conflict { Verdict::Not(Reason::ConflictingAdvertisements) } else { Verdict::Announced };
+        let expected = if conflict {
+            AnnouncementState::Not(NotAnnouncedReason::ConflictingAdvertisements)
+        } else {
+            AnnouncementState::Announced
+        };
         assert_eq!(verdict, expected, "{what}");
         assert_eq!(announced.routes.is_empty(), conflict, "{what}");
     }
@@ -195,8 +198,8 @@ fn a_changed_peer_is_opened_anew_with_its_routes_and_another_is_left_alone() {
     world.tell(&mut plan);
     let changes = plan.changes();
     assert!(changes.iter().all(|change| match change {
-        Change::PeerOpen(peer) => peer.name == "tor",
-        Change::RouteAnnounce { peer, .. } => **peer == *"tor",
+        AnnouncementChange::PeerOpen(peer) => peer.name == "tor",
+        AnnouncementChange::RouteAnnounce { peer, .. } => **peer == *"tor",
         _ => false,
     }));
     announced.carry_out(changes);

@@ -217,7 +217,10 @@ fn start() -> World {
         .service("s1", TrafficPolicy::Local, "192.0.2.2", "n1 n2")
 }
 
-fn verdicts(world: &World, plan: &Plan) -> Vec<(String, IpAddr, Option<Verdict>, Option<Verdict>)> {
+fn verdicts(
+    world: &World,
+    plan: &Plan,
+) -> Vec<(String, IpAddr, Option<AnnouncementState>, Option<AnnouncementState>)> {
     let mut all = Vec::new();
     for (name, service) in &world.services {
         for address in &service.addresses {
@@ -243,7 +246,7 @@ proptest! {
             let (fresh, expected) = world.seen_by(node);
             prop_assert_eq!(announced, &expected, "{}", node);
             prop_assert_eq!(verdicts(&world, plan), verdicts(&world, &fresh), "{}", node);
-            prop_assert_eq!(plan.troubles().collect::<Vec<_>>(), fresh.troubles().collect::<Vec<_>>());
+            prop_assert_eq!(plan.problems().collect::<Vec<_>>(), fresh.problems().collect::<Vec<_>>());
             prop_assert_eq!(plan.l2_announced(), announced.l2.len());
             let prefixes: BTreeSet<_> = announced.routes.keys().map(|(_, prefix)| prefix).collect();
             prop_assert_eq!(plan.bgp_announced(), prefixes.len());

@@ -218,7 +218,7 @@ fn an_address_moves_by_handover_only_while_this_node_could_still_serve_it() {
         spoil(&mut world);
         world.tell(&mut plan);
         match plan.changes().as_slice() {
-            [Change::L2Withdraw { handover, .. }] => *handover,
+            [AnnouncementChange::L2Withdraw { handover, .. }] => *handover,
             other => panic!("{other:?}"),
         }
     };

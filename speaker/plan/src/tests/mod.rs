@@ -208,33 +208,33 @@ pub(super) struct Announced {
 }
 
 impl Announced {
-    pub(super) fn carry_out(&mut self, changes: Vec<Change>) {
+    pub(super) fn carry_out(&mut self, changes: Vec<AnnouncementChange>) {
         for change in changes {
             match change {
-                Change::PeerOpen(mut peer) => {
+                AnnouncementChange::PeerOpen(mut peer) => {
                     // Which nodes open a session is none of its parameters.
                     peer.node_selectors.clear();
                     self.routes.retain(|(name, _), _| *name != peer.name);
                     self.peers.insert(peer.name.clone(), *peer);
                 }
-                Change::PeerClose { peer } => {
+                AnnouncementChange::PeerClose { peer } => {
                     assert!(self.peers.remove(&*peer).is_some(), "{peer} was not open");
                     self.routes.retain(|(name, _), _| **name != *peer);
                 }
-                Change::RouteAnnounce { peer, prefix, attributes } => {
+                AnnouncementChange::RouteAnnounce { peer, prefix, attributes } => {
                     assert!(self.peers.contains_key(&*peer), "{peer} is not open");
                     let before = self.routes.insert((peer.to_string(), prefix), (*attributes).clone());
                     assert_ne!(before.as_ref(), Some(&*attributes), "{prefix} was announced already");
                 }
-                Change::RouteWithdraw { peer, prefix } => {
+                AnnouncementChange::RouteWithdraw { peer, prefix } => {
                     let before = self.routes.remove(&(peer.to_string(), prefix));
                     assert!(before.is_some(), "{prefix} was not announced to {peer}");
                 }
-                Change::L2Announce { address, interfaces } => {
+                AnnouncementChange::L2Announce { address, interfaces } => {
                     let before = self.l2.insert(address, interfaces.clone());
                     assert_ne!(before, Some(interfaces), "{address} was announced already");
                 }
-                Change::L2Withdraw { address, .. } => {
+                AnnouncementChange::L2Withdraw { address, .. } => {
                     assert!(self.l2.remove(&address).is_some(), "{address} was not announced");
                 }
             }

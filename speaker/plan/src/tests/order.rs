@@ -9,11 +9,11 @@ fn world() -> World {
     world.l2(l2_advertisement("l2")).bgp(bgp_advertisement("bgp")).service("web", Cluster, "192.0.2.1", "n1")
 }
 
-fn is_withdrawal(change: &Change) -> bool {
-    matches!(change, Change::RouteWithdraw { .. } | Change::L2Withdraw { .. })
+fn is_withdrawal(change: &AnnouncementChange) -> bool {
+    matches!(change, AnnouncementChange::RouteWithdraw { .. } | AnnouncementChange::L2Withdraw { .. })
 }
 
-fn changes_after(spoil: fn(&mut World)) -> Vec<Change> {
+fn changes_after(spoil: fn(&mut World)) -> Vec<AnnouncementChange> {
     let mut world = world();
     let (mut plan, _) = world.seen_by("n1");
     spoil(&mut world);
@@ -61,8 +61,11 @@ fn the_session_with_one_router_is_closed_before_it_is_opened_under_another_name(
         let peer = w.config.peers.remove("tor").unwrap();
         w.config.peers.insert("leaf".into(), Peer { name: "leaf".into(), ..peer });
     });
-    let at = |wanted: fn(&Change) -> bool| changes.iter().position(wanted).unwrap();
-    assert!(at(|c| matches!(c, Change::PeerClose { .. })) < at(|c| matches!(c, Change::PeerOpen(_))));
+    let at = |wanted: fn(&AnnouncementChange) -> bool| changes.iter().position(wanted).unwrap();
+    assert!(
+        at(|c| matches!(c, AnnouncementChange::PeerClose { .. }))
+            < at(|c| matches!(c, AnnouncementChange::PeerOpen(_)))
+    );
 }
 
 #[test]
@@ -70,8 +73,9 @@ fn the_session_with_another_router_is_closed_after_the_new_one_has_its_routes() 
     let changes = changes_after(|w| {
         w.config.peers = [("leaf".into(), peer("leaf", "203.0.113.2"))].into();
     });
-    let at = |wanted: fn(&Change) -> bool| changes.iter().position(wanted).unwrap();
+    let at = |wanted: fn(&AnnouncementChange) -> bool| changes.iter().position(wanted).unwrap();
     assert!(
-        at(|c| matches!(c, Change::RouteAnnounce { .. })) < at(|c| matches!(c, Change::PeerClose { .. }))
+        at(|c| matches!(c, AnnouncementChange::RouteAnnounce { .. }))
+            < at(|c| matches!(c, AnnouncementChange::PeerClose { .. }))
     );
 }

@@ -11,8 +11,8 @@ fn world() -> World {
     world.l2(l2_advertisement("l2")).bgp(bgp_advertisement("bgp")).service("web", Cluster, A, "n1 n2")
 }
 
-fn not(reason: Reason) -> Verdict {
-    Verdict::Not(reason)
+fn not(reason: NotAnnouncedReason) -> AnnouncementState {
+    AnnouncementState::Not(reason)
 }
 
 type Spoil = fn(&mut World);
@@ -20,20 +20,20 @@ type Spoil = fn(&mut World);
 /// given: something about n1 or the Service → what n1 says by L2 and by BGP. n1 is preferred by L2.
 #[test]
 fn reasons() {
-    use Reason::*;
-    let table: Vec<(&str, Spoil, Verdict, Verdict)> = vec![
-        ("all is well", |_| {}, Verdict::Announced, Verdict::Announced),
+    use NotAnnouncedReason::*;
+    let table: Vec<(&str, Spoil, AnnouncementState, AnnouncementState)> = vec![
+        ("all is well", |_| {}, AnnouncementState::Announced, AnnouncementState::Announced),
         ("no pool", |w| w.config.pools.clear(), not(AddressInNoPool), not(AddressInNoPool)),
         (
             "no L2Advertisement",
             |w| w.config.l2_advertisements.clear(),
             not(NoMatchingAdvertisement),
-            Verdict::Announced,
+            AnnouncementState::Announced,
         ),
         (
             "no BGPAdvertisement",
             |w| w.config.bgp_advertisements.clear(),
-            Verdict::Announced,
+            AnnouncementState::Announced,
             not(NoMatchingAdvertisement),
         ),
         (
@@ -60,7 +60,7 @@ fn reasons() {
             "an L2Advertisement for no node at all",
             |w| w.config.l2_advertisements.get_mut("l2").unwrap().node_selectors = vec![selector("name=n9")],
             not(NoEligibleNode),
-            Verdict::Announced,
+            AnnouncementState::Announced,
         ),
         ("the Node is not there", |w| drop(w.nodes.remove("n1")), not(NodeUnknown), not(NodeUnknown)),
         (
@@ -100,7 +100,7 @@ fn reasons() {
             not(NoEligibleNode),
             not(NoLocalEndpoints),
         ),
-        ("the mesh has not settled", |w| w.live = None, not(MeshNotSettled), Verdict::Announced),
+        ("the mesh has not settled", |w| w.live = None, not(MeshNotSettled), AnnouncementState::Announced),
         (
             "another node is preferred",
             |w| {
@@ -108,25 +108,25 @@ fn reasons() {
                 ad.preferred_nodes = vec![(50, selector("name=n2"))];
             },
             not(NotOwner),
-            Verdict::Announced,
+            AnnouncementState::Announced,
         ),
-        ("no peer", |w| w.config.peers.clear(), Verdict::Announced, not(NoPeer)),
+        ("no peer", |w| w.config.peers.clear(), AnnouncementState::Announced, not(NoPeer)),
         (
             "the peer is not for this node",
             |w| w.config.peers.get_mut("tor").unwrap().node_selectors = vec![selector("name=n2")],
-            Verdict::Announced,
+            AnnouncementState::Announced,
             not(NoPeer),
         ),
         (
             "the advertisement lists another peer",
             |w| w.config.bgp_advertisements.get_mut("bgp").unwrap().peers = ["other".to_owned()].into(),
-            Verdict::Announced,
+            AnnouncementState::Announced,
             not(PeerNotSelected),
         ),
         (
             "the peer carries the other family",
             |w| w.config.peers.get_mut("tor").unwrap().address = PeerAddress::Ip(ip("2001:db8:9::1")),
-            Verdict::Announced,
+            AnnouncementState::Announced,
             not(FamilyNotCarried),
         ),
         (
@@ -135,11 +135,11 @@ fn reasons() {
                 let ad = BgpAdvertisement { local_pref: Some(7), ..bgp_advertisement("other") };
                 w.config.bgp_advertisements.insert("other".into(), ad);
             },
-            Verdict::Announced,
+            AnnouncementState::Announced,
             not(ConflictingAdvertisements),
         ),
     ];
-    let mut seen: BTreeSet<Reason> = [NoMatchingInterface].into();
+    let mut seen: BTreeSet<NotAnnouncedReason> = [NoMatchingInterface].into();
     for (what, spoil, l2, bgp) in table {
         let mut world = world();
         let ad = world.config.l2_advertisements.get_mut("l2").unwrap();
@@ -148,15 +148,15 @@ fn reasons() {
         let (plan, announced) = world.seen_by("n1");
         assert_eq!(plan.verdict(&key("web"), ip(A), Protocol::L2), Some(l2), "{what}: L2");
         assert_eq!(plan.verdict(&key("web"), ip(A), Protocol::Bgp), Some(bgp), "{what}: BGP");
-        assert_eq!(announced.l2.contains_key(&ip(A)), l2 == Verdict::Announced, "{what}: L2");
-        assert_eq!(announced.routes.is_empty(), bgp != Verdict::Announced, "{what}: BGP");
+        assert_eq!(announced.l2.contains_key(&ip(A)), l2 == AnnouncementState::Announced, "{what}: L2");
+        assert_eq!(announced.routes.is_empty(), bgp != AnnouncementState::Announced, "{what}: BGP");
         for verdict in [l2, bgp] {
-            if let Verdict::Not(reason) = verdict {
+            if let AnnouncementState::Not(reason) = verdict {
                 seen.insert(reason);
             }
         }
     }
-    assert_eq!(seen, Reason::ALL.into(), "every reason has a case");
+    assert_eq!(seen, NotAnnouncedReason::ALL.into(), "every reason has a case");
 }
 
 #[test]
@@ -166,9 +166,9 @@ fn the_owner_says_when_it_lacks_the_interface() {
     world.config.l2_advertisements.get_mut("l2").unwrap().interfaces = ["eth1".to_owned()].into();
     let (mut plan, _) = world.seen_by("n1");
     for (links, verdict) in [
-        (vec!["eth0"], not(Reason::NoMatchingInterface)),
-        (vec!["eth0", "eth1"], Verdict::Announced),
-        (vec![], not(Reason::NoMatchingInterface)),
+        (vec!["eth0"], not(NotAnnouncedReason::NoMatchingInterface)),
+        (vec!["eth0", "eth1"], AnnouncementState::Announced),
+        (vec![], not(NotAnnouncedReason::NoMatchingInterface)),
     ] {
         plan.set_links(links.iter().map(|l| (*l).to_owned()).collect());
         // The engine waits for the interface: there is nothing to tell it.
@@ -181,17 +181,17 @@ fn the_owner_says_when_it_lacks_the_interface() {
 fn an_address_that_no_advertisement_covers_is_reported_once() {
     let mut world = world();
     world.config.l2_advertisements.clear();
-    assert_eq!(world.seen_by("n1").0.troubles().len(), 0);
+    assert_eq!(world.seen_by("n1").0.problems().len(), 0);
     world.config.bgp_advertisements.clear();
     let (plan, _) = world.seen_by("n1");
-    let troubles: Vec<_> = plan.troubles().collect();
-    let expected = Trouble {
-        reason: Reason::NoMatchingAdvertisement,
+    let problems: Vec<_> = plan.problems().collect();
+    let expected = Problem {
+        reason: NotAnnouncedReason::NoMatchingAdvertisement,
         service: std::sync::Arc::new(key("web")),
         address: ip(A),
         protocol: None,
     };
-    assert_eq!(troubles, [&expected]);
+    assert_eq!(problems, [&expected]);
 }
 
 #[test]
@@ -199,22 +199,22 @@ fn reports_go_when_the_service_goes_or_loses_its_address() {
     let mut world = world();
     world.config.pools.clear();
     let (mut plan, _) = world.seen_by("n1");
-    assert_eq!(plan.troubles().len(), 1);
+    assert_eq!(plan.problems().len(), 1);
     let service = world.services["web"].clone();
     plan.apply_service(key("web"), Service { addresses: Vec::new(), ..service.clone() });
     plan.changes();
-    assert_eq!(plan.troubles().len(), 0);
+    assert_eq!(plan.problems().len(), 0);
     plan.apply_service(key("web"), service);
     plan.changes();
-    assert_eq!(plan.troubles().len(), 1);
+    assert_eq!(plan.problems().len(), 1);
     plan.remove_service(&key("web"));
     plan.changes();
-    assert_eq!(plan.troubles().len(), 0);
+    assert_eq!(plan.problems().len(), 0);
 }
 
 #[test]
 fn names_are_single_camel_case_words_and_messages_say_something() {
-    for reason in Reason::ALL {
+    for reason in NotAnnouncedReason::ALL {
         let name = reason.to_string();
         assert!(name.chars().all(char::is_alphanumeric) && name.starts_with(char::is_uppercase), "{name}");
         assert!(reason.message().len() > 20, "{name}");
@@ -235,5 +235,8 @@ fn what_is_held_of_a_pool_stays_announced_when_the_pool_is_refused() {
     world.config.refused_pools.clear();
     world.tell(&mut plan);
     plan.changes();
-    assert_eq!(plan.verdict(&key("web"), ip(A), Protocol::Bgp), Some(not(Reason::AddressInNoPool)));
+    assert_eq!(
+        plan.verdict(&key("web"), ip(A), Protocol::Bgp),
+        Some(not(NotAnnouncedReason::AddressInNoPool))
+    );
 }

@@ -334,8 +334,8 @@ fn what_happens_when_the_time_is_over_does_not_come_before_who_waits() {
         p.allocation.as_mut().unwrap().namespace_selectors = vec![selector("team", "blue")];
         Pool { reuse_after: Duration::from_secs(reuse_after), ..p }
     };
-    type Event = fn(&mut World);
-    let events: [(&str, Event); 4] = [
+    type ServiceEvent = fn(&mut World);
+    let events: [(&str, ServiceEvent); 4] = [
         ("a Service", |world| world.apply(service("a-new", aged(99)))),
         ("a claim", |world| {
             let spec = json!({ "serviceName": "a-new", "pool": "p" });
@@ -425,8 +425,8 @@ fn who_has_an_address_kept_gets_it_as_soon_as_nobody_shows_it_any_more() {
 
 #[test]
 fn who_goes_when_the_time_is_over_gets_nothing_of_it() {
-    type Event = fn(&mut World);
-    let events: [(&str, Event); 3] = [
+    type ServiceEvent = fn(&mut World);
+    let events: [(&str, ServiceEvent); 3] = [
         ("deleted", |world| world.delete("old")),
         ("made anew", |world| {
             world.services.remove(&key("old"));

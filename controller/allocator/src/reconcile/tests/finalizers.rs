@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::objects::{configuration, now, patched, pool_object};
 use super::*;
-use crate::ipam::{Demand, Sharing};
+use crate::ipam::{AllocationRequest, Sharing};
 use crate::reconcile::objects::{Configuration, Part};
 
 const OTHER: &str = "example.org/other";
@@ -31,8 +31,9 @@ fn used(configuration: &mut Configuration, services: usize, claims: usize) -> Ip
     for n in 0..services {
         let service = fairlead_test_support::service(&format!("s{n}"));
         let (labels, sharing) = (Labels::new(), Sharing::of(&service));
-        let demand = Demand { service: &service.key, labels: &labels, namespace_labels: None, sharing };
-        ipam.allocate(&demand, crate::ipam::Families::One(crate::ipam::Family::V4)).unwrap();
+        let allocation_request =
+            AllocationRequest { service: &service.key, labels: &labels, namespace_labels: None, sharing };
+        ipam.allocate(&allocation_request, crate::ipam::Families::One(crate::ipam::Family::V4)).unwrap();
     }
     for n in 0..claims {
         let claim: IPClaim = serde_json::from_value(json!({

@@ -51,7 +51,7 @@ pub(super) struct World {
     pub(super) now: Timestamp,
     /// Services in the order of the status writes they got.
     pub(super) writes: Vec<ObjectKey>,
-    pub(super) events: Vec<Event>,
+    pub(super) events: Vec<ServiceEvent>,
     /// Whether to check the allocator's invariants after each step, which takes time for each Service.
     pub(super) checked: bool,
 }

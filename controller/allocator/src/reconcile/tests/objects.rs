@@ -68,7 +68,7 @@ fn the_status_of_a_pool_says_that_it_is_accepted_and_how_full_it_is() {
     let mut ipam = ipam(&mut configuration);
     let service = fairlead_test_support::service("s");
     let namespaces = BTreeMap::new();
-    ipam.allocate(&demand(&namespaces, &service), Families::One(Family::V4)).unwrap();
+    ipam.allocate(&allocation_request(&namespaces, &service), Families::One(Family::V4)).unwrap();
     let patch = configuration.pool_patch("p", &ipam, now()).unwrap();
     assert_eq!(
         patch.body,

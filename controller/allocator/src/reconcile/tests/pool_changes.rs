@@ -65,7 +65,7 @@ fn an_address_that_no_advertisement_covers_says_so() {
         "False/NoAdvertisement: no L2Advertisement and no BGPAdvertisement covers IPAddressPool p for this Service"
     );
     assert_eq!(world.take_writes(), 1);
-    assert_eq!(world.events.last().unwrap().reason, Reason::NoAdvertisement);
+    assert_eq!(world.events.last().unwrap().reason, AllocationReason::NoAdvertisement);
     let mut of_service = advertisement("selective", &[]);
     of_service.service_selectors = vec![fairlead_test_support::selector("expose", "yes")];
     world.config.l2_advertisements.insert("selective".into(), of_service);

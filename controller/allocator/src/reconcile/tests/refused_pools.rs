@@ -64,7 +64,7 @@ fn an_address_of_a_pool_that_is_refused_is_kept_and_the_service_says_so() {
         assert_eq!(world.take_writes(), 1, "{what}: the condition alone");
         assert_eq!(
             world.events.iter().map(|e| (e.warning, e.reason)).collect::<Vec<_>>(),
-            [(true, Reason::PoolRefused)]
+            [(true, AllocationReason::PoolRefused)]
         );
     }
 }

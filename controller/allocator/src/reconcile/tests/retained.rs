@@ -40,7 +40,7 @@ fn counts(world: &World, pool: &str) -> (u128, u128, u128) {
     (assigned, available, retained)
 }
 
-fn reasons(world: &mut World) -> Vec<(bool, Reason)> {
+fn reasons(world: &mut World) -> Vec<(bool, AllocationReason)> {
     std::mem::take(&mut world.events).iter().map(|event| (event.warning, event.reason)).collect()
 }
 
@@ -75,7 +75,7 @@ fn an_edit_that_takes_the_address_from_its_holder_is_for_new_allocations_only() 
         assert_eq!(world.pool_of("s").as_deref(), Some("p"), "{what}");
         assert_eq!(world.message("s", names::ALLOCATED), says, "{what}");
         assert_eq!(world.take_writes(), 1, "{what}: the condition");
-        assert_eq!(reasons(&mut world), [(true, Reason::Retained)], "{what}");
+        assert_eq!(reasons(&mut world), [(true, AllocationReason::Retained)], "{what}");
         assert_eq!(counts(&world, "p"), of_p, "{what}");
         world.reconfigure();
         world.apply(service("s", json!({ "metadata": { "labels": { "unrelated": "edit" } } })));
@@ -129,7 +129,10 @@ fn when_the_pool_grows_back_nothing_is_retained() {
     world.set_pools([start(), other()]);
     assert_eq!(world.message("s", names::ALLOCATED), "True/Allocated: 1.2.3.0 from IPAddressPool p");
     assert_eq!(counts(&world, "p"), (1, 9, 0));
-    assert_eq!(reasons(&mut world), [(true, Reason::Retained), (false, Reason::Allocated)]);
+    assert_eq!(
+        reasons(&mut world),
+        [(true, AllocationReason::Retained), (false, AllocationReason::Allocated)]
+    );
     world.apply(service("new", json!({})));
     assert_eq!(world.result("new"), "1.2.3.1", "what is held is not free");
     restart(&mut world, "grown back");

@@ -3,7 +3,7 @@
 use super::*;
 use fairlead_test_support::pool;
 
-fn decided(world: &mut World) -> (Vec<StatusPatch>, Vec<Event>) {
+fn decided(world: &mut World) -> (Vec<StatusPatch>, Vec<ServiceEvent>) {
     let (mut patches, mut events) = (Vec::new(), Vec::new());
     for decision in world.index.take_decisions() {
         match decision {
@@ -45,7 +45,7 @@ fn one_patch_carries_annotation_ingress_and_conditions_on_the_version_decided_on
         })
     );
     assert_eq!(events.len(), 1);
-    assert_eq!((events[0].warning, events[0].reason), (false, Reason::Allocated));
+    assert_eq!((events[0].warning, events[0].reason), (false, AllocationReason::Allocated));
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_refusal_removes_what_was_there_and_tells_why_once() {
     assert_eq!(body["status"]["conditions"].as_array().unwrap().len(), 1, "there is nothing to advertise");
     assert_eq!(
         events.iter().map(|e| (e.warning, e.reason)).collect::<Vec<_>>(),
-        [(true, Reason::NoPoolMatches)]
+        [(true, AllocationReason::NoPoolMatches)]
     );
     world.reconfigure();
     assert!(world.events.is_empty(), "said once");
