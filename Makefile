@@ -38,7 +38,7 @@ bench: ## Measure: figures of docs/performance.md
 	@tests/setup.sh bench
 	$(CARGO) bench --locked -p fairlead-allocator
 	$(CARGO) build --locked --release --workspace --bins
-	$(SUDO) $(TARGET)/release/fairlead-lab bench
+	$(SUDO) $(TARGET)/release/fairlead-bench
 
 .PHONY: lint
 lint: ## Format and clippy as CI has them

@@ -16,7 +16,6 @@
 pub mod addresses;
 pub mod api;
 mod api_server;
-pub mod bench;
 pub mod binaries;
 mod capture;
 pub mod cluster;
@@ -33,7 +32,7 @@ pub mod proxy;
 pub mod root;
 mod router;
 pub mod state;
-mod sys;
+pub mod sys;
 mod topology;
 mod wait;
 

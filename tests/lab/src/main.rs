@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use fairlead_lab::netns::Netns;
 use fairlead_lab::pod::{self, Identity};
 use fairlead_lab::proxy::Node;
-use fairlead_lab::{addresses, bench, cluster, demo, state};
+use fairlead_lab::{addresses, cluster, demo, state};
 use tracing_subscriber::EnvFilter;
 
 /// A cluster made of network namespaces on one machine, with a real router, clients and pods.
@@ -35,8 +35,6 @@ enum Command {
         #[arg(long, default_value_t = 3)]
         nodes: usize,
     },
-    /// Measure, and print the figures
-    Bench(bench::Options),
     /// Take labs down that were left running: one by its id, or all
     Down {
         /// Id of a lab, such as fl03af
@@ -105,10 +103,6 @@ fn main() -> Result<()> {
         Command::Up { nodes } => {
             fairlead_lab::root::become_root()?;
             demo::up(nodes)
-        }
-        Command::Bench(options) => {
-            fairlead_lab::root::become_root()?;
-            bench::run(&options)
         }
         Command::Down { id } => {
             fairlead_lab::root::become_root()?;

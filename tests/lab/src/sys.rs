@@ -58,8 +58,11 @@ pub(crate) fn interface_index(name: &str) -> io::Result<u32> {
     }
 }
 
-/// A socket that receives every frame of one interface, in and out, in the calling thread's namespace.
-pub(crate) fn packet_socket(interface: &str) -> io::Result<Socket> {
+/// Returns a socket that receives every frame of one interface, in and out, in the calling thread's namespace.
+///
+/// # Errors
+/// The error of the system call that failed, such as a missing interface or missing privileges.
+pub fn packet_socket(interface: &str) -> io::Result<Socket> {
     let index = interface_index(interface)?;
     // Protocol 0: nothing is queued before the socket is bound to its interface.
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 
-use crate::addresses::API_PORT;
-use crate::frame::{self, Message};
-use crate::netns::Netns;
-use crate::sys;
+use fairlead_lab::addresses::API_PORT;
+use fairlead_lab::frame::{self, Message};
+use fairlead_lab::netns::Netns;
+use fairlead_lab::sys;
 
 /// The mesh's default port.
 const MESH_PORT: u16 = 7946;
@@ -21,7 +21,7 @@ const BGP_PORT: u16 = 179;
 
 /// What a packet is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Purpose {
+pub(crate) enum Purpose {
     /// A segment with BGP KEEPALIVEs only.
     BgpKeepalive,
     /// A segment with any other BGP message.
@@ -56,11 +56,11 @@ impl fmt::Display for Purpose {
 }
 
 /// Packets by purpose.
-pub(super) type Counts = BTreeMap<Purpose, u64>;
+pub(crate) type Counts = BTreeMap<Purpose, u64>;
 
 /// A running count.
 #[derive(Debug)]
-pub(super) struct Counter {
+pub(crate) struct Counter {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Counts>,
 }
@@ -70,7 +70,7 @@ impl Counter {
     ///
     /// # Errors
     /// When the socket cannot be opened.
-    pub(super) fn start(netns: &Netns, interface: &str) -> Result<Self> {
+    pub(crate) fn start(netns: &Netns, interface: &str) -> Result<Self> {
         let mut socket = netns.run(|| sys::packet_socket(interface))??;
         socket.set_read_timeout(Some(Duration::from_millis(100)))?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -91,7 +91,7 @@ impl Counter {
     ///
     /// # Errors
     /// When counting failed.
-    pub(super) fn stop(self) -> Result<Counts> {
+    pub(crate) fn stop(self) -> Result<Counts> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| anyhow!("the counting thread panicked"))
     }

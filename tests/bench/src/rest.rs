@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::Options;
-use super::stage::{DataPlane, NODES, on_stage};
-use super::table::{self, Section};
-use super::wire::{Counter, Counts};
-use super::writes::Writes;
+use crate::Options;
+use crate::stage::{DataPlane, NODES, on_stage};
+use crate::table::{self, Section};
+use crate::wire::{Counter, Counts};
+use crate::writes::Writes;
 
 /// How long rest is watched.
 const REST: Duration = Duration::from_secs(60);
@@ -22,7 +22,7 @@ const ACKNOWLEDGED: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// When the lab does not get that far.
-pub(super) fn measure(options: &Options) -> Result<Section> {
+pub(crate) fn measure(options: &Options) -> Result<Section> {
     on_stage(DataPlane::Stopped, |stage| {
         let services = options.services.unwrap_or(SERVICES);
         let mut section = Section::new(

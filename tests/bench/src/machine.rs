@@ -5,7 +5,7 @@ use std::fs;
 
 /// What matters of it.
 #[derive(Clone, Debug)]
-pub(super) struct Machine {
+pub(crate) struct Machine {
     cores: usize,
     kernel: String,
     memory: String,
@@ -14,7 +14,7 @@ pub(super) struct Machine {
 
 impl Machine {
     /// As it is now.
-    pub(super) fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let memory = read("/proc/meminfo");
         let kb = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).and_then(first_number);
@@ -28,7 +28,7 @@ impl Machine {
 }
 
 /// The load averages over 1, 5 and 15 minutes.
-pub(super) fn load() -> String {
+pub(crate) fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
 }

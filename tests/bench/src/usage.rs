@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::process::Process;
+use fairlead_lab::Process;
 
 /// Memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     /// Resident now (`VmRSS`).
     pub resident: u64,
     /// The most that was ever resident (`VmHWM`).
@@ -21,7 +21,7 @@ pub(super) struct Memory {
 ///
 /// # Errors
 /// When it does not run.
-pub(super) fn memory(process: &Process) -> Result<Memory> {
+pub(crate) fn memory(process: &Process) -> Result<Memory> {
     let pid = pid(process)?;
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     parse_memory(&status).with_context(|| format!("memory of {}", process.name()))
@@ -31,7 +31,7 @@ pub(super) fn memory(process: &Process) -> Result<Memory> {
 ///
 /// # Errors
 /// When it does not run.
-pub(super) fn cpu(process: &Process) -> Result<Duration> {
+pub(crate) fn cpu(process: &Process) -> Result<Duration> {
     let pid = pid(process)?;
     // `/proc/PID/stat` counts in ticks of 10 ms; the scheduler's own count of each thread is in nanoseconds. Threads
     // that ended are missing from it: the daemons keep theirs.

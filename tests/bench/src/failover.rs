@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::json;
 
-use super::Options;
-use super::stage::{DataPlane, SOON, Stage, on_stage};
-use super::statistics::Samples;
-use super::table::{self, Section};
-use crate::lab::Carrier;
-use crate::probe::{Client, LATE, Stream, StreamReport, Transport};
-use crate::wait::{ensure, wait_for};
+use crate::Options;
+use crate::stage::{DataPlane, SOON, Stage, on_stage};
+use crate::statistics::Samples;
+use crate::table::{self, Section};
+use fairlead_lab::Carrier;
+use fairlead_lab::{Client, LATE, Stream, StreamReport, Transport};
+use fairlead_lab::{ensure, wait_for};
 
 /// Time between two packets of a stream: the gap of a single lost one.
 const PACE: Duration = Duration::from_millis(10);
@@ -26,7 +26,7 @@ type Gaps = [Vec<Duration>; 2];
 ///
 /// # Errors
 /// When an address does not move.
-pub(super) fn measure(options: &Options) -> Result<Section> {
+pub(crate) fn measure(options: &Options) -> Result<Section> {
     on_stage(DataPlane::Runs, |stage| {
         let rounds = options.rounds;
         let mut section = Section::new(

@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use super::Options;
-use super::objects::{Plan, Pool};
-use super::stage::{DataPlane, SOON, Stage, on_stage_of};
-use super::statistics::Samples;
-use super::table::{self, Section};
-use crate::lab::Lab;
-use crate::process::Process;
-use crate::sys::Signal;
+use crate::Options;
+use crate::objects::{Plan, Pool};
+use crate::stage::{DataPlane, SOON, Stage, on_stage_of};
+use crate::statistics::Samples;
+use crate::table::{self, Section};
+use fairlead_lab::Lab;
+use fairlead_lab::Process;
+use fairlead_lab::sys::Signal;
 
 /// With how many Services: the last unless it is said.
 const FEW: usize = 10;
@@ -23,7 +23,7 @@ const CRASHES: usize = 3;
 ///
 /// # Errors
 /// When nobody takes over.
-pub(super) fn measure(options: &Options) -> Result<Section> {
+pub(crate) fn measure(options: &Options) -> Result<Section> {
     on_stage_of(Lab::builder().controllers(2), DataPlane::Stopped, |stage| {
         let rounds = options.rounds.div_ceil(2);
         let mut section = Section::new(

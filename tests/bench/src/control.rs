@@ -20,10 +20,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::objects::{self, Plan};
-use crate::api;
-use crate::lab::{Lab, NAMESPACE};
-use crate::netns::Netns;
+use crate::objects::{self, Plan};
+use fairlead_lab::api;
+use fairlead_lab::netns::Netns;
+use fairlead_lab::{Lab, NAMESPACE};
 
 /// Requests on the way at the same time where objects are made.
 const IN_FLIGHT: usize = 32;
@@ -36,7 +36,7 @@ const LISTED_WITHIN: Duration = Duration::from_secs(30);
 
 /// A client of the lab's API server with a runtime of its own.
 #[derive(Debug)]
-pub(super) struct Control {
+pub(crate) struct Control {
     // The watches' tasks end with it.
     runtime: tokio::runtime::Runtime,
     netns: Netns,
@@ -47,7 +47,7 @@ pub(super) struct Control {
 
 /// What a watch on all Services has seen: addresses, with the time of their arrival.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     events: Receiver<Seen>,
     addresses: BTreeMap<String, (Ipv4Addr, Instant)>,
 }
@@ -77,7 +77,7 @@ impl Control {
     ///
     /// # Errors
     /// When the API server does not let us.
-    pub(super) fn connect(lab: &Lab) -> Result<Self> {
+    pub(crate) fn connect(lab: &Lab) -> Result<Self> {
         let runtime = api::runtime_in(&lab.network().control_plane)?;
         let kubeconfig = lab.api_server()?.kubeconfig().to_owned();
         let path = kubeconfig.clone();
@@ -100,7 +100,7 @@ impl Control {
     ///
     /// # Errors
     /// With the first refusal.
-    pub(super) fn create(&self, plans: &[Plan]) -> Result<Duration> {
+    pub(crate) fn create(&self, plans: &[Plan]) -> Result<Duration> {
         let slices = plans.iter().map(Plan::slice).collect::<serde_json::Result<Vec<_>>>()?;
         self.create_all(self.slices.clone(), slices).context("create EndpointSlices")?;
         self.create_services(plans)
@@ -110,7 +110,7 @@ impl Control {
     ///
     /// # Errors
     /// With the first refusal.
-    pub(super) fn create_services(&self, plans: &[Plan]) -> Result<Duration> {
+    pub(crate) fn create_services(&self, plans: &[Plan]) -> Result<Duration> {
         let services = plans.iter().map(Plan::service).collect::<serde_json::Result<Vec<_>>>()?;
         self.create_all(self.services.clone(), services).context("create Services")
     }
@@ -134,7 +134,7 @@ impl Control {
     ///
     /// # Errors
     /// When it is refused.
-    pub(super) fn create_slice(&self, plan: &Plan) -> Result<()> {
+    pub(crate) fn create_slice(&self, plan: &Plan) -> Result<()> {
         let (api, slice) = (self.slices.clone(), plan.slice()?);
         self.run(async move { Ok(api.create(&PostParams::default(), &slice).await.map(drop)?) })
     }
@@ -143,7 +143,7 @@ impl Control {
     ///
     /// # Errors
     /// When it is refused.
-    pub(super) fn create_service(&self, plan: &Plan) -> Result<(Instant, Duration)> {
+    pub(crate) fn create_service(&self, plan: &Plan) -> Result<(Instant, Duration)> {
         let (api, service) = (self.services.clone(), plan.service()?);
         self.run(async move {
             let sent = Instant::now();
@@ -156,7 +156,7 @@ impl Control {
     ///
     /// # Errors
     /// When it is refused.
-    pub(super) fn delete_service(&self, name: &str) -> Result<()> {
+    pub(crate) fn delete_service(&self, name: &str) -> Result<()> {
         let (api, name) = (self.services.clone(), name.to_owned());
         self.run(async move { Ok(api.delete(&name, &DeleteParams::default()).await.map(drop)?) })
     }
@@ -165,7 +165,7 @@ impl Control {
     ///
     /// # Errors
     /// When it is refused.
-    pub(super) fn set_ready(&self, name: &str, ready: bool) -> Result<()> {
+    pub(crate) fn set_ready(&self, name: &str, ready: bool) -> Result<()> {
         let (api, name) = (self.slices.clone(), name.to_owned());
         let patch = Patch::Merge(objects::readiness(ready));
         self.run(async move { Ok(api.patch(&name, &PatchParams::default(), &patch).await.map(drop)?) })
@@ -176,7 +176,7 @@ impl Control {
     ///
     /// # Errors
     /// With the first refusal.
-    pub(super) fn patch_statuses(
+    pub(crate) fn patch_statuses(
         &self,
         names: &[String],
         in_flight: usize,
@@ -229,7 +229,7 @@ impl Control {
     ///
     /// # Errors
     /// When it does not answer.
-    pub(super) fn revision(&self) -> Result<u64> {
+    pub(crate) fn revision(&self) -> Result<u64> {
         let api = self.services.clone();
         self.run(async move {
             let list = api.list_metadata(&ListParams::default().limit(1)).await?;
@@ -245,7 +245,7 @@ impl Control {
     ///
     /// # Errors
     /// When the API server does not answer.
-    pub(super) fn lease_version(&self) -> Result<Option<u64>> {
+    pub(crate) fn lease_version(&self) -> Result<Option<u64>> {
         let api = Api::<Lease>::namespaced(self.services.clone().into_client(), NAMESPACE);
         self.run(async move {
             let lease = api.get_metadata_opt(LEASE).await?;
@@ -258,7 +258,7 @@ impl Control {
     ///
     /// # Errors
     /// When nobody does, or the API server does not answer.
-    pub(super) fn lease_holder(&self) -> Result<String> {
+    pub(crate) fn lease_holder(&self) -> Result<String> {
         let api = Api::<Lease>::namespaced(self.services.clone().into_client(), NAMESPACE);
         self.run(async move {
             let holder = api.get(LEASE).await?.spec.and_then(|spec| spec.holder_identity);
@@ -270,7 +270,7 @@ impl Control {
     ///
     /// # Errors
     /// When they cannot be listed.
-    pub(super) fn watch(&self) -> Result<Watch> {
+    pub(crate) fn watch(&self) -> Result<Watch> {
         let (sink, events) = channel();
         let (listed, list) = channel();
         let api = self.services.clone();
@@ -310,7 +310,7 @@ impl Watch {
     ///
     /// # Errors
     /// When it gets none within `limit`.
-    pub(super) fn address(&mut self, name: &str, limit: Duration) -> Result<(Ipv4Addr, Instant)> {
+    pub(crate) fn address(&mut self, name: &str, limit: Duration) -> Result<(Ipv4Addr, Instant)> {
         self.until(limit, |addresses| addresses.get(name).copied())
             .with_context(|| format!("Service {name} has no address after {limit:?}"))
     }
@@ -319,7 +319,7 @@ impl Watch {
     ///
     /// # Errors
     /// When fewer have one within `limit`.
-    pub(super) fn addresses(
+    pub(crate) fn addresses(
         &mut self,
         prefix: &str,
         count: usize,
@@ -341,7 +341,7 @@ impl Watch {
     ///
     /// # Errors
     /// When it keeps it for `limit`.
-    pub(super) fn gone(&mut self, name: &str, limit: Duration) -> Result<()> {
+    pub(crate) fn gone(&mut self, name: &str, limit: Duration) -> Result<()> {
         self.until(limit, |addresses| (!addresses.contains_key(name)).then_some(()))
             .with_context(|| format!("Service {name} still has an address after {limit:?}"))
     }

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 
-use super::Options;
-use super::stage::{DataPlane, NODES, SOON, Stage, on_stage};
-use super::table::{Section, megabytes};
-use super::usage::{self, Memory};
+use crate::Options;
+use crate::stage::{DataPlane, NODES, SOON, Stage, on_stage};
+use crate::table::{Section, megabytes};
+use crate::usage::{self, Memory};
 
 /// With how many Services; the last unless it is said.
 const FEW: usize = 10;
@@ -16,7 +16,7 @@ const MANY: usize = 10_000;
 ///
 /// # Errors
 /// When the lab does not get that far.
-pub(super) fn measure(options: &Options) -> Result<Section> {
+pub(crate) fn measure(options: &Options) -> Result<Section> {
     on_stage(DataPlane::Stopped, |stage| {
         let mut section = Section::new("Memory", ["resident", "peak"]);
         let many = options.services.unwrap_or(MANY);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// What one measure found: lines of cells under a title, then remarks.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Section {
+pub(crate) struct Section {
     title: String,
     rows: Vec<Vec<String>>,
     notes: Vec<String>,
@@ -13,18 +13,18 @@ pub(super) struct Section {
 
 impl Section {
     /// A section; `columns` head the cells after the first.
-    pub(super) fn new<const N: usize>(title: impl Into<String>, columns: [&str; N]) -> Self {
+    pub(crate) fn new<const N: usize>(title: impl Into<String>, columns: [&str; N]) -> Self {
         let head = std::iter::once(String::new()).chain(columns.map(str::to_owned)).collect();
         Self { title: title.into(), rows: vec![head], notes: Vec::new() }
     }
 
     /// Adds a line: what it is, and its cells.
-    pub(super) fn row<const N: usize>(&mut self, what: impl Into<String>, cells: [String; N]) {
+    pub(crate) fn row<const N: usize>(&mut self, what: impl Into<String>, cells: [String; N]) {
         self.rows.push(std::iter::once(what.into()).chain(cells).collect());
     }
 
     /// Adds a remark under the lines.
-    pub(super) fn note(&mut self, note: impl Into<String>) {
+    pub(crate) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
     }
 }
@@ -61,7 +61,7 @@ impl fmt::Display for Section {
 }
 
 /// A time in the unit that shows it best.
-pub(super) fn time(time: Duration) -> String {
+pub(crate) fn time(time: Duration) -> String {
     let us = time.as_secs_f64() * 1e6;
     match us {
         _ if us >= 9_999_500.0 => format!("{:.1} s", us / 1e6),
@@ -73,17 +73,17 @@ pub(super) fn time(time: Duration) -> String {
 }
 
 /// A time, or a dash.
-pub(super) fn some_time(found: Option<Duration>) -> String {
+pub(crate) fn some_time(found: Option<Duration>) -> String {
     found.map_or_else(|| "-".to_owned(), time)
 }
 
 /// Bytes as megabytes (10⁶) with one digit.
-pub(super) fn megabytes(bytes: u64) -> String {
+pub(crate) fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
 /// A share as percent.
-pub(super) fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     if percent < 10.0 { format!("{percent:.2} %") } else { format!("{percent:.0} %") }
 }

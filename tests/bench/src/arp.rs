@@ -8,24 +8,24 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use socket2::Socket;
 
-use crate::addresses::{self, Mac};
-use crate::frame::{self, Message};
-use crate::lab::Lab;
-use crate::sys;
-use crate::topology::LAN_INTERFACE;
+use fairlead_lab::LAN_INTERFACE;
+use fairlead_lab::Lab;
+use fairlead_lab::addresses::{self, Mac};
+use fairlead_lab::frame::{self, Message};
+use fairlead_lab::sys;
 
 /// Time between two requests: what an answer may be late by.
-pub(super) const INTERVAL: Duration = Duration::from_millis(1);
+pub(crate) const INTERVAL: Duration = Duration::from_millis(1);
 
 /// A socket on the LAN client's interface. Sees frames from its opening on.
 #[derive(Debug)]
-pub(super) struct Asker {
+pub(crate) struct Asker {
     socket: Socket,
 }
 
 /// What was heard of an address.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Heard {
+pub(crate) struct Heard {
     /// First reply to a request.
     pub answered: Instant,
     /// First announcement that nobody asked for, if it came before the reply.
@@ -37,7 +37,7 @@ impl Asker {
     ///
     /// # Errors
     /// When the kernel does not.
-    pub(super) fn open(lab: &Lab) -> Result<Self> {
+    pub(crate) fn open(lab: &Lab) -> Result<Self> {
         let socket = lab.network().client.run(|| sys::packet_socket(LAN_INTERFACE))??;
         Ok(Self { socket })
     }
@@ -46,7 +46,7 @@ impl Asker {
     ///
     /// # Errors
     /// When nobody does within `limit`.
-    pub(super) fn ask(&self, address: Ipv4Addr, limit: Duration) -> Result<Heard> {
+    pub(crate) fn ask(&self, address: Ipv4Addr, limit: Duration) -> Result<Heard> {
         let own = addresses::client();
         let request = request(addresses::lan_mac(own), own.v4, address);
         let done = AtomicBool::new(false);

@@ -4,17 +4,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-use super::control::Control;
-use super::objects::{CONFIG, Plan, Pool};
-use super::usage;
-use crate::lab::{Builder, Lab};
-use crate::process::Process;
-use crate::wait::{ensure, wait_for};
+use crate::control::Control;
+use crate::objects::{CONFIG, Plan, Pool};
+use crate::usage;
+use fairlead_lab::Process;
+use fairlead_lab::{Builder, Lab};
+use fairlead_lab::{ensure, wait_for};
 
 /// Nodes of every lab that is measured.
-pub(super) const NODES: usize = 3;
+pub(crate) const NODES: usize = 3;
 /// What anything may take; only failures wait that long.
-pub(super) const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 /// No write for this long: everything that was due has been written, at once a second at the slowest.
 const QUIET: Duration = Duration::from_millis(2500);
 
@@ -23,7 +23,7 @@ const REPEATS: Duration = Duration::from_secs(5);
 
 /// What stands in for EndpointSlice controller and kube-proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum DataPlane {
+pub(crate) enum DataPlane {
     /// Works: clients reach pods.
     Runs,
     /// Stopped: it is not what is measured, and would compete for the processors.
@@ -32,7 +32,7 @@ pub(super) enum DataPlane {
 
 /// A lab with controller, speakers, pools, advertisements and established sessions.
 #[derive(Debug)]
-pub(super) struct Stage {
+pub(crate) struct Stage {
     /// The API.
     pub control: Control,
     /// The lab.
@@ -42,7 +42,7 @@ pub(super) struct Stage {
 
 /// Processor time used by each process that is measured.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Spent {
+pub(crate) struct Spent {
     /// The controller.
     pub controller: Duration,
     /// All speakers together.
@@ -54,7 +54,7 @@ pub(super) struct Spent {
 
 impl Spent {
     /// What was used since `before`, and how much time has passed.
-    pub(super) fn since(self, before: Self) -> (Self, Duration) {
+    pub(crate) fn since(self, before: Self) -> (Self, Duration) {
         let spent = Self {
             controller: self.controller.saturating_sub(before.controller),
             speakers: self.speakers.saturating_sub(before.speakers),
@@ -69,7 +69,7 @@ impl Spent {
 ///
 /// # Errors
 /// When the lab does not come up, or with what `measure` says.
-pub(super) fn on_stage<T>(plane: DataPlane, measure: impl FnOnce(&mut Stage) -> Result<T>) -> Result<T> {
+pub(crate) fn on_stage<T>(plane: DataPlane, measure: impl FnOnce(&mut Stage) -> Result<T>) -> Result<T> {
     on_stage_of(Lab::builder(), plane, measure)
 }
 
@@ -77,7 +77,7 @@ pub(super) fn on_stage<T>(plane: DataPlane, measure: impl FnOnce(&mut Stage) -> 
 ///
 /// # Errors
 /// As [`on_stage`].
-pub(super) fn on_stage_of<T>(
+pub(crate) fn on_stage_of<T>(
     builder: Builder,
     plane: DataPlane,
     measure: impl FnOnce(&mut Stage) -> Result<T>,
@@ -106,7 +106,7 @@ impl Stage {
     ///
     /// # Errors
     /// When one has not.
-    pub(super) fn wait_for_sessions(&self) -> Result<()> {
+    pub(crate) fn wait_for_sessions(&self) -> Result<()> {
         wait_for("all BGP sessions", SOON, || {
             let sessions = self.lab.router().sessions()?;
             let up = sessions.values().filter(|session| session.state == "Established").count();
@@ -119,7 +119,7 @@ impl Stage {
     ///
     /// # Errors
     /// When one gets no address, or it does not become quiet.
-    pub(super) fn populate(&mut self, count: usize) -> Result<()> {
+    pub(crate) fn populate(&mut self, count: usize) -> Result<()> {
         tracing::info!("{count} Services");
         let missing = count.saturating_sub(self.services);
         let plans = Plan::many("other", self.services, missing, &[Pool::Bgp, Pool::L2]);
@@ -136,7 +136,7 @@ impl Stage {
     ///
     /// # Errors
     /// When somebody always does.
-    pub(super) fn quiet(&self) -> Result<()> {
+    pub(crate) fn quiet(&self) -> Result<()> {
         let mut last = (self.control.revision()?, Instant::now());
         wait_for(format!("{QUIET:?} without a write"), SOON, || {
             let now = self.control.revision()?;
@@ -154,7 +154,7 @@ impl Stage {
     ///
     /// # Errors
     /// When the lab has none.
-    pub(super) fn speakers(&self) -> Result<Vec<&Process>> {
+    pub(crate) fn speakers(&self) -> Result<Vec<&Process>> {
         self.lab.nodes().iter().map(|node| node.speaker()).collect()
     }
 
@@ -162,7 +162,7 @@ impl Stage {
     ///
     /// # Errors
     /// When one of the processes does not run.
-    pub(super) fn spent(&self) -> Result<Spent> {
+    pub(crate) fn spent(&self) -> Result<Spent> {
         let speakers = self.speakers()?;
         Ok(Spent {
             controller: usage::cpu(self.lab.controller()?)?,
@@ -176,7 +176,7 @@ impl Stage {
     ///
     /// # Errors
     /// When it does not export it.
-    pub(super) fn controller_counter(&self, name: &str) -> Result<u64> {
+    pub(crate) fn controller_counter(&self, name: &str) -> Result<u64> {
         self.lab.controller()?.metric(name)
     }
 }

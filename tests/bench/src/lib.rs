@@ -1,4 +1,4 @@
-//! `fairlead-lab bench`: the figures of `docs/performance.md`, measured from outside, with the machine's own limits
+//! The figures of `docs/performance.md`, measured from outside, with the machine's own limits
 //! beside them.
 
 mod arp;

@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 
-use super::Options;
-use super::control::Watch;
-use super::objects::{self, Plan, Pool};
-use super::routes::Routes;
-use super::stage::{DataPlane, NODES, SOON, Stage, on_stage};
-use super::statistics::{Samples, rate};
-use super::table::{self, Section};
-use super::usage;
-use crate::router::Family;
-use crate::wait::{ensure, wait_for};
+use crate::Options;
+use crate::control::Watch;
+use crate::objects::{self, Plan, Pool};
+use crate::routes::Routes;
+use crate::stage::{DataPlane, NODES, SOON, Stage, on_stage};
+use crate::statistics::{Samples, rate};
+use crate::table::{self, Section};
+use crate::usage;
+use fairlead_lab::Family;
+use fairlead_lab::{ensure, wait_for};
 
 /// How many Services wait, unless it is said.
-pub(super) const SERVICES: usize = 5000;
+pub(crate) const SERVICES: usize = 5000;
 /// How many requests the plain writer has on the way, in turn; the best counts.
 const PLAIN_IN_FLIGHT: [usize; 4] = [8, 16, 32, 64];
 
@@ -26,7 +26,7 @@ const PLAIN_IN_FLIGHT: [usize; 4] = [8, 16, 32, 64];
 ///
 /// # Errors
 /// When a Service gets no address, or an address no route.
-pub(super) fn measure(options: &Options) -> Result<Section> {
+pub(crate) fn measure(options: &Options) -> Result<Section> {
     on_stage(DataPlane::Stopped, |stage| {
         let count = options.services.unwrap_or(SERVICES);
         let mut section = Section::new(format!("A backlog of {count} Services"), ["time", "per second"]);

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 /// Samples of one measure, sorted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Samples<T>(Vec<T>);
+pub(crate) struct Samples<T>(Vec<T>);
 
 impl<T: Copy + Ord> Samples<T> {
     /// The smallest sample that at least `share` (0 to 1) of all samples do not exceed: the nearest-rank percentile.
     /// `None` without samples.
-    pub(super) fn percentile(&self, share: f64) -> Option<T> {
+    pub(crate) fn percentile(&self, share: f64) -> Option<T> {
         let last = self.0.len().checked_sub(1)?;
         // Rank 1 is the smallest. The product of a share and a count of samples fits an f64 exactly enough; the
         // small subtraction keeps 0.99 × 100 at rank 99.
@@ -18,12 +18,12 @@ impl<T: Copy + Ord> Samples<T> {
     }
 
     /// The median, by the same rule: always a sample that was seen.
-    pub(super) fn median(&self) -> Option<T> {
+    pub(crate) fn median(&self) -> Option<T> {
         self.percentile(0.5)
     }
 
     /// The largest.
-    pub(super) fn max(&self) -> Option<T> {
+    pub(crate) fn max(&self) -> Option<T> {
         self.0.last().copied()
     }
 }
@@ -37,13 +37,13 @@ impl<T: Ord> FromIterator<T> for Samples<T> {
 }
 
 /// Events per second; 0 when no time passed.
-pub(super) fn rate(events: usize, time: Duration) -> f64 {
+pub(crate) fn rate(events: usize, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { events as f64 / time.as_secs_f64() }
 }
 
 /// What each of `events` cost when `spent` was used in `elapsed`, of which `at_rest` (a share of time) would have been
 /// used without any event. Not below zero.
-pub(super) fn per_event(spent: Duration, elapsed: Duration, at_rest: f64, events: usize) -> Duration {
+pub(crate) fn per_event(spent: Duration, elapsed: Duration, at_rest: f64, events: usize) -> Duration {
     let base = elapsed.mul_f64(at_rest.max(0.0));
     let events = u32::try_from(events).unwrap_or(u32::MAX).max(1);
     spent.saturating_sub(base) / events

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::Options;
-use super::arp::Asker;
-use super::control::Watch;
-use super::objects::{Plan, Pool};
-use super::routes::Routes;
-use super::stage::{DataPlane, NODES, SOON, Stage, on_stage};
-use super::statistics::{Samples, per_event};
-use super::table::{self, Section};
+use crate::Options;
+use crate::arp::Asker;
+use crate::control::Watch;
+use crate::objects::{Plan, Pool};
+use crate::routes::Routes;
+use crate::stage::{DataPlane, NODES, SOON, Stage, on_stage};
+use crate::statistics::{Samples, per_event};
+use crate::table::{self, Section};
 
 /// Services of the first measurement.
 const FEW: usize = 100;
@@ -65,7 +65,7 @@ impl Kind {
 ///
 /// # Errors
 /// When an event has no effect.
-pub(super) fn measure(options: &Options) -> Result<Section> {
+pub(crate) fn measure(options: &Options) -> Result<Section> {
     on_stage(DataPlane::Stopped, |stage| {
         let (many, samples) = (options.many(), options.samples());
         let mut section = Section::new(

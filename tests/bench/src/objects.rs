@@ -6,12 +6,12 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use serde_json::{Value, json};
 
-use crate::addresses;
-use crate::proxy::SERVICE_NAME;
+use fairlead_lab::addresses;
+use fairlead_lab::proxy::SERVICE_NAME;
 
 /// Pools large enough for any number of Services (RFC 2544's range for benchmarks), a few addresses of the LAN, and
 /// the router as a peer.
-pub(super) const CONFIG: &str = "
+pub(crate) const CONFIG: &str = "
 apiVersion: fairlead.dev/v1beta1
 kind: IPAddressPool
 metadata: { name: bench-bgp }
@@ -48,7 +48,7 @@ const NO_CLASS: &str = "fairlead.dev/nobody";
 
 /// A pool of [`CONFIG`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Pool {
+pub(crate) enum Pool {
     /// Announced by BGP.
     Bgp,
     /// Announced by L2, outside the LAN's own range.
@@ -70,7 +70,7 @@ impl Pool {
 /// A Service of type LoadBalancer, one IPv4 address, without selector: its slices are written with it, and nothing
 /// else in the lab works for it.
 #[derive(Clone, Debug)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// Name, in the namespace `default`.
     pub name: String,
     /// Where its address comes from.
@@ -85,18 +85,18 @@ pub(super) struct Plan {
 
 impl Plan {
     /// A Service that takes any address of `pool`.
-    pub(super) fn new(name: impl Into<String>, pool: Pool) -> Self {
+    pub(crate) fn new(name: impl Into<String>, pool: Pool) -> Self {
         Self { name: name.into(), pool, address: None, local: false, nobodys: false }
     }
 
     /// `count` Services, from `first` on, whose pools are `pools` in turn.
-    pub(super) fn many(prefix: &str, first: usize, count: usize, pools: &[Pool]) -> Vec<Self> {
+    pub(crate) fn many(prefix: &str, first: usize, count: usize, pools: &[Pool]) -> Vec<Self> {
         let pool = |i: usize| pools.get(i % pools.len().max(1)).copied().unwrap_or(Pool::Bgp);
         (first..first + count).map(|i| Self::new(format!("{prefix}-{i:05}"), pool(i))).collect()
     }
 
     /// The Service.
-    pub(super) fn service(&self) -> serde_json::Result<Service> {
+    pub(crate) fn service(&self) -> serde_json::Result<Service> {
         let mut annotations = json!({ "fairlead.dev/address-pool": self.pool.name() });
         if let Some(address) = self.address {
             annotations["fairlead.dev/load-balancer-ips"] = json!(address);
@@ -119,7 +119,7 @@ impl Plan {
     }
 
     /// Its endpoints: a pod on the first node, and one on the second unless the policy is `Local`.
-    pub(super) fn slice(&self) -> serde_json::Result<EndpointSlice> {
+    pub(crate) fn slice(&self) -> serde_json::Result<EndpointSlice> {
         let nodes = if self.local { 1..=1 } else { 1..=2 };
         let endpoints: Vec<Value> = nodes
             .map(|i| {
@@ -137,14 +137,14 @@ impl Plan {
 }
 
 /// The merge patch that makes all endpoints of a slice of a `Local` Service ready, or not.
-pub(super) fn readiness(ready: bool) -> Value {
+pub(crate) fn readiness(ready: bool) -> Value {
     json!({ "endpoints": [{ "addresses": [addresses::pod(1, 1).v4], "nodeName": "n1",
             "conditions": { "ready": ready, "serving": ready, "terminating": false } }] })
 }
 
 /// A status patch like one of the controller's: the resourceVersion, the pool, an address of it, two conditions.
 /// `round` makes patches of the `i`th Service differ.
-pub(super) fn status_patch(version: &str, i: usize, round: usize) -> Value {
+pub(crate) fn status_patch(version: &str, i: usize, round: usize) -> Value {
     let [high, low] = u16::try_from(i).unwrap_or_default().to_be_bytes();
     let address = Ipv4Addr::new(198, 18, high, low);
     let condition = |kind: &str, reason: &str, message: String| {
@@ -167,7 +167,7 @@ pub(super) fn status_patch(version: &str, i: usize, round: usize) -> Value {
 }
 
 /// The status patch that takes the address away again.
-pub(super) fn no_status_patch(version: &str) -> Value {
+pub(crate) fn no_status_patch(version: &str) -> Value {
     json!({
         "metadata": { "resourceVersion": version, "annotations": { "fairlead.dev/ip-allocated-from-pool": null } },
         "status": { "loadBalancer": { "ingress": null }, "conditions": [] },

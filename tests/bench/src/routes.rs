@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use ipnet::Ipv4Net;
 
-use crate::lab::Lab;
+use fairlead_lab::Lab;
 
 /// A change of a route that BGP made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ struct Change {
 
 /// When a route was seen.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Route {
+pub(crate) struct Route {
     /// First with any next hop.
     pub first: Instant,
     /// Last change.
@@ -33,7 +33,7 @@ pub(super) struct Route {
 
 /// Follows the host routes of BGP in the router's kernel.
 #[derive(Debug)]
-pub(super) struct Routes {
+pub(crate) struct Routes {
     child: Child,
     changes: Receiver<(Instant, Change)>,
     routes: BTreeMap<Ipv4Addr, Route>,
@@ -44,7 +44,7 @@ impl Routes {
     ///
     /// # Errors
     /// When `ip monitor` does not start.
-    pub(super) fn follow(lab: &Lab) -> Result<Self> {
+    pub(crate) fn follow(lab: &Lab) -> Result<Self> {
         let mut command = Command::new("ip");
         // Thousands of changes arrive faster than lines are written: without room the kernel drops some.
         command.args(["-o", "-4", "-rcvbuf", "33554432", "monitor", "route"]);
@@ -69,7 +69,7 @@ impl Routes {
     }
 
     /// Forgets what was seen.
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         while self.changes.try_recv().is_ok() {}
         self.routes.clear();
     }
@@ -78,7 +78,7 @@ impl Routes {
     ///
     /// # Errors
     /// When there is none within `limit`.
-    pub(super) fn appears(&mut self, address: Ipv4Addr, limit: Duration) -> Result<Instant> {
+    pub(crate) fn appears(&mut self, address: Ipv4Addr, limit: Duration) -> Result<Instant> {
         self.until(limit, |routes| routes.get(&address).map(|route| route.first))
             .with_context(|| format!("no route to {address} after {limit:?}"))
     }
@@ -87,7 +87,7 @@ impl Routes {
     ///
     /// # Errors
     /// When there is none within `limit`.
-    pub(super) fn complete(
+    pub(crate) fn complete(
         &mut self,
         address: Ipv4Addr,
         next_hops: usize,
@@ -101,7 +101,7 @@ impl Routes {
     ///
     /// # Errors
     /// When there still is one after `limit`.
-    pub(super) fn vanishes(&mut self, address: Ipv4Addr, limit: Duration) -> Result<()> {
+    pub(crate) fn vanishes(&mut self, address: Ipv4Addr, limit: Duration) -> Result<()> {
         self.until(limit, |routes| (!routes.contains_key(&address)).then_some(()))
             .with_context(|| format!("still a route to {address} after {limit:?}"))
     }
@@ -110,7 +110,7 @@ impl Routes {
     ///
     /// # Errors
     /// When there are fewer after `limit`.
-    pub(super) fn count(&mut self, count: usize, limit: Duration) -> Result<Instant> {
+    pub(crate) fn count(&mut self, count: usize, limit: Duration) -> Result<Instant> {
         let all = self.until(limit, |routes| (routes.len() >= count).then_some(()));
         match all {
             Some(()) => self.routes.values().map(|route| route.first).max().context("no routes at all"),
@@ -122,7 +122,7 @@ impl Routes {
     ///
     /// # Errors
     /// When fewer have after `limit`.
-    pub(super) fn complete_count(
+    pub(crate) fn complete_count(
         &mut self,
         count: usize,
         next_hops: usize,

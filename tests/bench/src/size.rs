@@ -4,8 +4,8 @@ use std::fs;
 
 use anyhow::Result;
 
-use super::table::{Section, megabytes};
-use crate::binaries;
+use crate::table::{Section, megabytes};
+use fairlead_lab::binaries;
 
 /// The programs that are installed.
 const PROGRAMS: [&str; 3] = ["fairlead-controller", "fairlead-speaker", "fairlead"];
@@ -14,7 +14,7 @@ const PROGRAMS: [&str; 3] = ["fairlead-controller", "fairlead-speaker", "fairlea
 ///
 /// # Errors
 /// When one of the daemons is not built.
-pub(super) fn measure() -> Result<Section> {
+pub(crate) fn measure() -> Result<Section> {
     let mut section = Section::new("Binaries", ["size"]);
     for name in PROGRAMS {
         match binaries::find(name) {

@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::Options;
-use super::arp::{self, Asker};
-use super::objects::{self, Plan, Pool};
-use super::routes::Routes;
-use super::stage::{DataPlane, NODES, SOON, Stage, on_stage};
-use super::statistics::Samples;
-use super::table::{self, Section};
-use crate::capture::Capture;
-use crate::frame::Message;
+use crate::Options;
+use crate::arp::{self, Asker};
+use crate::objects::{self, Plan, Pool};
+use crate::routes::Routes;
+use crate::stage::{DataPlane, NODES, SOON, Stage, on_stage};
+use crate::statistics::Samples;
+use crate::table::{self, Section};
+use fairlead_lab::Capture;
+use fairlead_lab::frame::Message;
 
 /// Addresses of the LAN pool that are used in turn.
 const LAN_ADDRESSES: usize = 32;
@@ -40,7 +40,7 @@ struct Answered {
 ///
 /// # Errors
 /// When something does not happen at all.
-pub(super) fn measure(options: &Options) -> Result<Section> {
+pub(crate) fn measure(options: &Options) -> Result<Section> {
     on_stage(DataPlane::Stopped, |stage| {
         let samples = options.samples();
         let mut section = Section::new(

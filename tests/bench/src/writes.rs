@@ -12,19 +12,19 @@ use kube::core::PartialObjectMeta;
 use kube::discovery::{ApiResource, Discovery, verbs};
 use kube::runtime::watcher::{self, Event, watcher};
 
-use crate::api;
-use crate::lab::Lab;
+use fairlead_lab::Lab;
+use fairlead_lab::api;
 
 /// How long the lists of everything may take.
 const LISTED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Writes by who wrote (the field manager) and what.
-pub(super) type Counts = BTreeMap<(String, String), u64>;
+pub(crate) type Counts = BTreeMap<(String, String), u64>;
 
 /// Watches on everything. They run where the LAN client is, so that their packets are not taken for those of nodes or
 /// of the controller.
 #[derive(Debug)]
-pub(super) struct Writes {
+pub(crate) struct Writes {
     // The watches' tasks end with it.
     _runtime: tokio::runtime::Runtime,
     changes: Receiver<(String, String)>,
@@ -35,7 +35,7 @@ impl Writes {
     ///
     /// # Errors
     /// When it does not let us.
-    pub(super) fn watch(lab: &Lab) -> Result<Self> {
+    pub(crate) fn watch(lab: &Lab) -> Result<Self> {
         let runtime = api::runtime_in(&lab.network().client)?;
         let kubeconfig = lab.api_server()?.kubeconfig().to_owned();
         let (sink, changes) = channel();
@@ -68,7 +68,7 @@ impl Writes {
     }
 
     /// What was written since the last call.
-    pub(super) fn count(&self) -> Counts {
+    pub(crate) fn count(&self) -> Counts {
         let mut counts = Counts::new();
         for change in self.changes.try_iter() {
             *counts.entry(change).or_default() += 1;
