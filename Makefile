@@ -1,15 +1,16 @@
-# What a person or CI calls. `make help` lists it.
+# Entry points for people and CI. `make help` lists them.
 #
-# Everything builds with the one `dev` profile, so that `make demo` and `make test` share what they compile;
-# figures (`make bench`) and images use `release`.
+# Every target builds with the `dev` profile, so that `make demo` and `make test` share what they compile. Figures
+# (`make bench`) and images use `release`.
 
 CARGO ?= cargo
-# The lab makes network namespaces: what it runs needs root.
+# The lab makes network namespaces, which needs root.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 HOST_VARIABLE := $(shell echo $(HOST) | tr a-z- A-Z_)
-DAEMONS := fairlead-controller fairlead-speaker
 TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Crates without I/O. They build without tokio and without a Kubernetes client; `make check` verifies it.
+PURE := fairlead-crds fairlead-allocator fairlead-plan fairlead-bgp fairlead-l2 fairlead-mesh
 
 .PHONY: help
 help: ## List the targets
@@ -27,11 +28,20 @@ build: ## Build every binary
 demo: setup build ## Show the main job: pool, address, ARP, NDP and BGP, clients, a cut cable (KEEP=1 leaves it running)
 	$(SUDO) $(TARGET)/debug/fairlead-lab demo
 
-# One command for all, so that every dependency is compiled with one set of features. As root, for those tests that
-# make network namespaces.
+# One command for all tests, so that cargo compiles every dependency with one set of features. The runner is root
+# because some tests make network namespaces.
 .PHONY: test
-test: setup build ## Run every test: unit, property, protocol, then real packets in the lab
+test: setup build ## Run every test: unit, property, protocol, a short fuzz run, then real packets in the lab
 	CARGO_TARGET_$(HOST_VARIABLE)_RUNNER="$(or $(SUDO),env)" $(CARGO) test --locked --workspace
+
+# fairlead-net's own tests and the lab need root; everything else runs as any user.
+.PHONY: unit
+unit: ## Run the tests that need no root and no Debian packages
+	$(CARGO) test --locked --workspace --exclude fairlead-e2e --exclude fairlead-lab --exclude fairlead-net
+
+.PHONY: fuzz
+fuzz: ## Fuzz every decoder and the resolver (FUZZ_SECONDS per target, default 60)
+	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) $(CARGO) test --locked -p fairlead-fuzz --test targets -- --nocapture
 
 .PHONY: bench
 bench: ## Measure: figures of docs/performance.md
@@ -40,10 +50,12 @@ bench: ## Measure: figures of docs/performance.md
 	$(CARGO) build --locked --release --workspace --bins
 	$(SUDO) $(TARGET)/release/fairlead-bench
 
-.PHONY: lint
-lint: ## Format and clippy as CI has them
+.PHONY: check
+check: ## Check format, lints, docs, spelling, line length, purity and generated manifests
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items --quiet
+	@tests/check.sh $(PURE)
 
 .PHONY: manifests
 manifests: ## Write config/crd from the Rust types

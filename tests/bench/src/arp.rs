@@ -1,4 +1,4 @@
-//! Asking by ARP, again and again, until somebody answers.
+//! Sends ARP requests for an address until a host replies.
 
 use std::io::Read as _;
 use std::net::Ipv4Addr;
@@ -14,47 +14,47 @@ use fairlead_lab::addresses::{self, Mac};
 use fairlead_lab::frame::{self, Message};
 use fairlead_lab::sys;
 
-/// Time between two requests: what an answer may be late by.
+/// Time between two requests, and so the resolution of the measured times.
 pub(crate) const INTERVAL: Duration = Duration::from_millis(1);
 
-/// A socket on the LAN client's interface. Sees frames from its opening on.
+/// A raw socket on the LAN client's interface. It receives every frame from the moment it is opened.
 #[derive(Debug)]
 pub(crate) struct Asker {
     socket: Socket,
 }
 
-/// What was heard of an address.
+/// The first ARP packets that were received for an address.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Heard {
     /// First reply to a request.
     pub answered: Instant,
-    /// First announcement that nobody asked for, if it came before the reply.
+    /// First gratuitous announcement, if one arrived before the reply.
     pub announced: Option<Instant>,
 }
 
 impl Asker {
-    /// Opens it.
+    /// Opens the socket.
     ///
     /// # Errors
-    /// When the kernel does not.
+    /// The error of the kernel.
     pub(crate) fn open(lab: &Lab) -> Result<Self> {
         let socket = lab.network().client.run(|| sys::packet_socket(LAN_INTERFACE))??;
         Ok(Self { socket })
     }
 
-    /// Asks who has `address` every [`INTERVAL`] until somebody answers.
+    /// Sends a request for `address` every [`INTERVAL`] until a host replies.
     ///
     /// # Errors
-    /// When nobody does within `limit`.
+    /// If no host replies within `limit`.
     pub(crate) fn ask(&self, address: Ipv4Addr, limit: Duration) -> Result<Heard> {
         let own = addresses::client();
         let request = request(addresses::lan_mac(own), own.v4, address);
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            // On a thread of its own: it sleeps exactly, while the timeout of a socket counts in ticks of the kernel.
+            // A thread of its own sleeps exactly; the timeout of a socket counts in kernel ticks.
             scope.spawn(|| {
                 while !done.load(Ordering::Relaxed) {
-                    // Seen by the one who listens: nobody answers.
+                    // The receiving side reports the failure as a missing reply.
                     let _ = self.socket.send(&request);
                     std::thread::sleep(INTERVAL);
                 }
@@ -71,7 +71,7 @@ impl Asker {
         let mut announced = None;
         let mut buffer = [0; 2048];
         while start.elapsed() < limit {
-            // An error is the timeout.
+            // The error is the read timeout.
             let Ok(length) = (&self.socket).read(&mut buffer) else { continue };
             let Some(frame) = frame::parse(&buffer[..length]) else { continue };
             let Message::Arp { operation, sender_ip, target_ip, .. } = frame.message else { continue };
@@ -88,9 +88,10 @@ impl Asker {
     }
 }
 
-/// A broadcast request (RFC 826).
+/// Returns a broadcast request (RFC 826).
 fn request(mac: Mac, own: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
-    // Ethernet type ARP; hardware type Ethernet, protocol IPv4, their address lengths, operation request.
+    // Ethernet type ARP; hardware type Ethernet, protocol type IPv4, their address lengths, operation
+    // request.
     const HEADER: [u8; 10] = [0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1];
     [&[0xff; 6][..], &mac.0, &HEADER, &mac.0, &own.octets(), &[0; 6], &target.octets()].concat()
 }

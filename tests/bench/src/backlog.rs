@@ -1,4 +1,4 @@
-//! Many Services at once: addresses after the controller's start, routes after the speakers' start.
+//! A backlog of Services: addresses after the controller starts, routes after the speakers start.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -17,15 +17,15 @@ use crate::usage;
 use fairlead_lab::Family;
 use fairlead_lab::{ensure, wait_for};
 
-/// How many Services wait, unless it is said.
+/// Default number of Services.
 pub(crate) const SERVICES: usize = 5000;
-/// How many requests the plain writer has on the way, in turn; the best counts.
+/// Numbers of concurrent requests of the plain writer. The best one counts.
 const PLAIN_IN_FLIGHT: [usize; 4] = [8, 16, 32, 64];
 
-/// Measures.
+/// Runs the measure.
 ///
 /// # Errors
-/// When a Service gets no address, or an address no route.
+/// If a Service gets no address, or an address gets no route.
 pub(crate) fn measure(options: &Options) -> Result<Section> {
     on_stage(DataPlane::Stopped, |stage| {
         let count = options.services.unwrap_or(SERVICES);
@@ -63,7 +63,7 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
     })
 }
 
-/// Starts the controller with all Services waiting. Addresses per second.
+/// Starts the controller while all Services are pending. Returns addresses per second.
 fn assign(stage: &Stage, count: usize, watch: &mut Watch, section: &mut Section) -> Result<f64> {
     let controller = stage.lab.controller()?;
     controller.terminate(SOON)?;
@@ -106,8 +106,8 @@ fn assign(stage: &Stage, count: usize, watch: &mut Watch, section: &mut Section)
     Ok(per_second)
 }
 
-/// The controller, and in its place a writer that only writes, in turn: drifts of the machine meet both. Addresses per
-/// second, the best of each.
+/// Runs the controller and a plain writer alternately, so that drift of the machine affects both. Returns the
+/// best rate of each, in addresses per second.
 fn in_turn(stage: &Stage, count: usize, watch: &mut Watch, section: &mut Section) -> Result<(f64, f64)> {
     let controller = stage.lab.controller()?;
     controller.terminate(SOON)?;
@@ -137,20 +137,20 @@ fn in_turn(stage: &Stage, count: usize, watch: &mut Watch, section: &mut Section
     Ok((assigned, written))
 }
 
-/// Takes all addresses away, while the controller is stopped.
+/// Removes all addresses while the controller is stopped.
 fn clear(stage: &Stage, names: &[String], watch: &mut Watch) -> Result<()> {
     stage.control.patch_statuses(names, 32, |_, version| objects::no_status_patch(version))?;
     stage.quiet()?;
     watch.addresses("bench-", 0, SOON).map(drop)
 }
 
-/// From the first address to the last, and that per second.
+/// Returns the time from the first address to the last, and the rate per second.
 fn seen(watch: &mut Watch, count: usize) -> Result<(Duration, f64)> {
     let (first, last) = first_and_last(&watch.addresses("bench-", count, 4 * SOON)?)?;
     Ok((last - first, rate(count.saturating_sub(1), last - first)))
 }
 
-/// What a writer reaches whose writes concern nobody. Patches per second.
+/// Measures a writer whose patches no daemon acts on. Returns patches per second.
 fn raw(stage: &Stage, count: usize, section: &mut Section) -> Result<f64> {
     let mut plans = Plan::many("plain", 0, count, &[Pool::Bgp]);
     plans.iter_mut().for_each(|plan| plan.nobodys = true);
@@ -183,7 +183,7 @@ fn first_and_last(seen: &BTreeMap<Ipv4Addr, Instant>) -> Result<(Instant, Instan
     seen.values().min().zip(seen.values().max()).map(|(first, last)| (*first, *last)).context("no addresses")
 }
 
-/// Ends all speakers, and starts them with everything assigned.
+/// Stops all speakers and starts them again when every Service has its address.
 fn restart_speakers(stage: &Stage, count: usize, section: &mut Section) -> Result<()> {
     let mut routes = Routes::follow(&stage.lab)?;
     for speaker in stage.speakers()? {
@@ -217,7 +217,7 @@ fn cells(time: Duration, count: usize) -> [String; 2] {
     [table::time(time), format!("{:.0}", rate(count, time))]
 }
 
-/// Processor time of all speakers, and of the router.
+/// Returns the processor time of all speakers, and that of the router.
 fn stage_cpu(stage: &Stage) -> Result<(Duration, Duration)> {
     let speakers = stage.speakers()?.into_iter().map(usage::cpu).sum::<Result<_>>()?;
     let daemons = ["zebra", "bgpd"].into_iter().filter_map(|name| stage.lab.router().daemon(name));

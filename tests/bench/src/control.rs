@@ -1,4 +1,4 @@
-//! The API server as the benchmark uses it: many requests at once, and what a watch sees.
+//! Access to the API server for benchmarks: concurrent requests, and the events of a watch.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -25,19 +25,19 @@ use fairlead_lab::api;
 use fairlead_lab::netns::Netns;
 use fairlead_lab::{Lab, NAMESPACE};
 
-/// Requests on the way at the same time where objects are made.
+/// Concurrent requests when objects are created.
 const IN_FLIGHT: usize = 32;
 
 /// Name of the controllers' Lease.
 const LEASE: &str = "fairlead-controller";
 
-/// How long a list of all Services may take.
+/// Limit for listing all Services.
 const LISTED_WITHIN: Duration = Duration::from_secs(30);
 
 /// A client of the lab's API server with a runtime of its own.
 #[derive(Debug)]
 pub(crate) struct Control {
-    // The watches' tasks end with it.
+    // The runtime owns the tasks of the watches.
     runtime: tokio::runtime::Runtime,
     netns: Netns,
     kubeconfig: PathBuf,
@@ -45,7 +45,7 @@ pub(crate) struct Control {
     slices: Api<EndpointSlice>,
 }
 
-/// What a watch on all Services has seen: addresses, with the time of their arrival.
+/// Addresses that a watch on all Services has reported, with their arrival times.
 #[derive(Debug)]
 pub(crate) struct Watch {
     events: Receiver<Seen>,
@@ -59,7 +59,7 @@ struct Seen {
     address: Option<Ipv4Addr>,
 }
 
-/// What is read of the answer to a patch.
+/// The fields that are read from the response to a patch.
 #[derive(Deserialize)]
 struct Answered {
     #[serde(rename = "metadata")]
@@ -76,7 +76,7 @@ impl Control {
     /// Connects from the control plane's namespace.
     ///
     /// # Errors
-    /// When the API server does not let us.
+    /// If the API server refuses the connection.
     pub(crate) fn connect(lab: &Lab) -> Result<Self> {
         let runtime = api::runtime_in(&lab.network().control_plane)?;
         let kubeconfig = lab.api_server()?.kubeconfig().to_owned();
@@ -92,24 +92,24 @@ impl Control {
     }
 
     fn run<T: Send + 'static>(&self, future: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-        // Spawned: connections must be opened on threads inside the namespace.
+        // Spawned, because connections must be opened on threads inside the namespace.
         self.runtime.block_on(self.runtime.spawn(future))?
     }
 
-    /// Creates the slices, then the Services, many at once. The time that the Services took.
+    /// Creates the slices, then the Services, concurrently. Returns the time that the Services took.
     ///
     /// # Errors
-    /// With the first refusal.
+    /// The first refusal.
     pub(crate) fn create(&self, plans: &[Plan]) -> Result<Duration> {
         let slices = plans.iter().map(Plan::slice).collect::<serde_json::Result<Vec<_>>>()?;
         self.create_all(self.slices.clone(), slices).context("create EndpointSlices")?;
         self.create_services(plans)
     }
 
-    /// Creates Services without slices, many at once. The time it took.
+    /// Creates Services without slices, concurrently. Returns the time taken.
     ///
     /// # Errors
-    /// With the first refusal.
+    /// The first refusal.
     pub(crate) fn create_services(&self, plans: &[Plan]) -> Result<Duration> {
         let services = plans.iter().map(Plan::service).collect::<serde_json::Result<Vec<_>>>()?;
         self.create_all(self.services.clone(), services).context("create Services")
@@ -130,19 +130,19 @@ impl Control {
         })
     }
 
-    /// Creates the slice of `plan` alone.
+    /// Creates the slice of `plan`.
     ///
     /// # Errors
-    /// When it is refused.
+    /// If the API server refuses it.
     pub(crate) fn create_slice(&self, plan: &Plan) -> Result<()> {
         let (api, slice) = (self.slices.clone(), plan.slice()?);
         self.run(async move { Ok(api.create(&PostParams::default(), &slice).await.map(drop)?) })
     }
 
-    /// Creates the Service of `plan` alone: when the request was sent, and how long the answer took.
+    /// Creates the Service of `plan`. Returns when the request was sent and how long the response took.
     ///
     /// # Errors
-    /// When it is refused.
+    /// If the API server refuses it.
     pub(crate) fn create_service(&self, plan: &Plan) -> Result<(Instant, Duration)> {
         let (api, service) = (self.services.clone(), plan.service()?);
         self.run(async move {
@@ -155,27 +155,27 @@ impl Control {
     /// Deletes a Service.
     ///
     /// # Errors
-    /// When it is refused.
+    /// If the API server refuses it.
     pub(crate) fn delete_service(&self, name: &str) -> Result<()> {
         let (api, name) = (self.services.clone(), name.to_owned());
         self.run(async move { Ok(api.delete(&name, &DeleteParams::default()).await.map(drop)?) })
     }
 
-    /// Makes the endpoint of a `Local` Service ready, or not.
+    /// Sets the readiness of the endpoint of a `Local` Service.
     ///
     /// # Errors
-    /// When it is refused.
+    /// If the API server refuses it.
     pub(crate) fn set_ready(&self, name: &str, ready: bool) -> Result<()> {
         let (api, name) = (self.slices.clone(), name.to_owned());
         let patch = Patch::Merge(objects::readiness(ready));
         self.run(async move { Ok(api.patch(&name, &PatchParams::default(), &patch).await.map(drop)?) })
     }
 
-    /// What a plain writer of status reaches: patches every Service of `names` with what `patch` makes of its number and
-    /// version, `in_flight` at a time. How long all took together, and each.
+    /// Measures a plain writer of status: patches every Service of `names` with the result of `patch` for its index and
+    /// resourceVersion, `in_flight` at a time. Returns the total time and the time of each request.
     ///
     /// # Errors
-    /// With the first refusal.
+    /// The first refusal.
     pub(crate) fn patch_statuses(
         &self,
         names: &[String],
@@ -198,7 +198,7 @@ impl Control {
                 async move {
                     let start = Instant::now();
                     let request = request.patch_subresource("status", &name, parameters, &patch)?;
-                    // The same request as the controller's, and no more is read of the answer either.
+                    // The same request as the controller's, and the response is read no further either.
                     client.request::<Answered>(request).await?;
                     anyhow::Ok(start.elapsed())
                 }
@@ -206,7 +206,7 @@ impl Control {
             let each: Vec<Duration> = sent.buffer_unordered(in_flight.max(1)).try_collect().await?;
             anyhow::Ok((start.elapsed(), each))
         };
-        // On one thread, as the controller is: handing over between threads would cost more than it brings.
+        // One thread, as in the controller; handing work between threads would cost more than it gains.
         self.netns
             .run(|| {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -215,7 +215,7 @@ impl Control {
             .context("patch statuses")
     }
 
-    /// Versions of all Services.
+    /// Returns the resourceVersions of all Services.
     fn versions(&self) -> Result<BTreeMap<String, String>> {
         let api = self.services.clone();
         self.run(async move {
@@ -225,10 +225,10 @@ impl Control {
         })
     }
 
-    /// The API server's revision: every write of anybody raises it.
+    /// Returns the API server's revision, which every write increments.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// If the API server does not respond.
     pub(crate) fn revision(&self) -> Result<u64> {
         let api = self.services.clone();
         self.run(async move {
@@ -241,10 +241,10 @@ impl Control {
         })
     }
 
-    /// Version of the controllers' Lease, which is renewed all the time.
+    /// Returns the resourceVersion of the controllers' Lease, which the leader renews continuously.
     ///
     /// # Errors
-    /// When the API server does not answer.
+    /// If the API server does not respond.
     pub(crate) fn lease_version(&self) -> Result<Option<u64>> {
         let api = Api::<Lease>::namespaced(self.services.clone().into_client(), NAMESPACE);
         self.run(async move {
@@ -254,10 +254,10 @@ impl Control {
         })
     }
 
-    /// Who holds the controllers' Lease.
+    /// Returns the holder of the controllers' Lease.
     ///
     /// # Errors
-    /// When nobody does, or the API server does not answer.
+    /// If the Lease has no holder, or the API server does not respond.
     pub(crate) fn lease_holder(&self) -> Result<String> {
         let api = Api::<Lease>::namespaced(self.services.clone().into_client(), NAMESPACE);
         self.run(async move {
@@ -266,10 +266,10 @@ impl Control {
         })
     }
 
-    /// Watches all Services from now on; those that are there have been listed.
+    /// Watches all Services from now on, beginning with a list.
     ///
     /// # Errors
-    /// When they cannot be listed.
+    /// If the list fails.
     pub(crate) fn watch(&self) -> Result<Watch> {
         let (sink, events) = channel();
         let (listed, list) = channel();
@@ -285,7 +285,7 @@ impl Control {
                     }
                     Ok(Event::Delete(service)) => Seen { at, name: service.name_any(), address: None },
                     Ok(Event::InitDone) => {
-                        // Nobody waits for a second list.
+                        // Nothing waits for a second list.
                         let _ = listed.send(());
                         continue;
                     }
@@ -306,19 +306,19 @@ impl Control {
 }
 
 impl Watch {
-    /// Waits until the Service has an address; which, and when it was seen first.
+    /// Waits until the Service has an address. Returns the address and when the watch first reported it.
     ///
     /// # Errors
-    /// When it gets none within `limit`.
+    /// If it has none within `limit`.
     pub(crate) fn address(&mut self, name: &str, limit: Duration) -> Result<(Ipv4Addr, Instant)> {
         self.until(limit, |addresses| addresses.get(name).copied())
             .with_context(|| format!("Service {name} has no address after {limit:?}"))
     }
 
-    /// Waits until `count` Services whose names begin with `prefix` have an address; when each was seen first.
+    /// Waits until `count` Services whose names begin with `prefix` have an address. Returns when each was first reported.
     ///
     /// # Errors
-    /// When fewer have one within `limit`.
+    /// If fewer have one within `limit`.
     pub(crate) fn addresses(
         &mut self,
         prefix: &str,
@@ -328,7 +328,7 @@ impl Watch {
         let of = |addresses: &BTreeMap<String, (Ipv4Addr, Instant)>| -> usize {
             addresses.keys().filter(|name| name.starts_with(prefix)).count()
         };
-        // Counted once per batch of events, not once per event.
+        // Counts once per batch of events, not once per event.
         let found = self.until(limit, |addresses| (of(addresses) >= count).then_some(()));
         if found.is_none() {
             bail!("{} of {count} Services have an address after {limit:?}", of(&self.addresses));
@@ -337,10 +337,10 @@ impl Watch {
         Ok(found.map(|(_, seen)| *seen).collect())
     }
 
-    /// Waits until a Service that had an address has none, or is gone.
+    /// Waits until a Service that had an address has none, or is deleted.
     ///
     /// # Errors
-    /// When it keeps it for `limit`.
+    /// If it still has one after `limit`.
     pub(crate) fn gone(&mut self, name: &str, limit: Duration) -> Result<()> {
         self.until(limit, |addresses| (!addresses.contains_key(name)).then_some(()))
             .with_context(|| format!("Service {name} still has an address after {limit:?}"))
@@ -368,7 +368,7 @@ impl Watch {
 
     fn take(&mut self, seen: Seen) {
         match seen.address {
-            // The first sighting counts.
+            // Only the first report counts.
             Some(address) => drop(self.addresses.entry(seen.name).or_insert((address, seen.at))),
             None => drop(self.addresses.remove(&seen.name)),
         }

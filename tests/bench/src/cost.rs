@@ -1,4 +1,4 @@
-//! What an event costs, with few Services and with many: it must not grow.
+//! Processor time per event, with few Services and with many. It must not grow.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -14,13 +14,13 @@ use crate::stage::{DataPlane, NODES, SOON, Stage, on_stage};
 use crate::statistics::{Samples, per_event};
 use crate::table::{self, Section};
 
-/// Services of the first measurement.
+/// Number of Services of the first measurement.
 const FEW: usize = 100;
-/// How long rest is watched.
+/// Duration of the measurement at rest.
 const REST: Duration = Duration::from_secs(5);
-/// Events are counted in so many blocks.
+/// Number of blocks into which the events are divided.
 const BLOCKS: usize = 5;
-/// The controller's count of decisions.
+/// The controller's counter of decisions.
 const DECISIONS: &str = "fairlead_controller_evaluations_total";
 
 /// Processor time per event.
@@ -33,7 +33,7 @@ struct Cost {
     decisions: f64,
 }
 
-/// Shares of one processor that are used without any event.
+/// Share of one processor that each process uses at rest.
 #[derive(Clone, Copy, Debug)]
 struct AtRest {
     controller: f64,
@@ -41,7 +41,7 @@ struct AtRest {
     api_server: f64,
 }
 
-/// What is done again and again.
+/// The kinds of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Bgp,
@@ -61,10 +61,10 @@ impl Kind {
     }
 }
 
-/// Measures.
+/// Runs the measure.
 ///
 /// # Errors
-/// When an event has no effect.
+/// If an event has no effect.
 pub(crate) fn measure(options: &Options) -> Result<Section> {
     on_stage(DataPlane::Stopped, |stage| {
         let (many, samples) = (options.many(), options.samples());
@@ -125,7 +125,7 @@ fn costs(stage: &Stage, samples: usize) -> Result<Vec<(Kind, Cost)>> {
 
 fn cost(stage: &Stage, kind: Kind, samples: usize, at_rest: AtRest) -> Result<Cost> {
     let mut events = Events::prepare(stage, kind)?;
-    // The first one meets cold caches and new connections.
+    // The first event meets cold caches and new connections.
     events.once(0)?;
     stage.quiet()?;
     tracing::info!("{}, {samples} times", kind.name());
@@ -145,11 +145,11 @@ fn cost(stage: &Stage, kind: Kind, samples: usize, at_rest: AtRest) -> Result<Co
             cost(used.api_server, at_rest.api_server),
         ));
     }
-    // What comes late of the last one is counted as well.
+    // Includes work that the last event causes late.
     stage.quiet()?;
     let decisions = stage.controller_counter(DECISIONS)? - decisions;
     events.end()?;
-    // The median of the blocks: whatever else this machine does for a moment is in one of them.
+    // The median of the blocks excludes short disturbances of the machine.
     let median = |part: fn(&(Duration, Duration, Duration)) -> Duration| {
         costs.iter().map(part).collect::<Samples<Duration>>().median().unwrap_or_default()
     };
@@ -161,7 +161,7 @@ fn cost(stage: &Stage, kind: Kind, samples: usize, at_rest: AtRest) -> Result<Co
     })
 }
 
-/// Events of one kind.
+/// Performs events of one kind.
 struct Events<'a> {
     stage: &'a Stage,
     kind: Kind,
@@ -175,7 +175,7 @@ struct Events<'a> {
 impl<'a> Events<'a> {
     fn prepare(stage: &'a Stage, kind: Kind) -> Result<Self> {
         let pool = if kind == Kind::L2 { Pool::Lan } else { Pool::Bgp };
-        // Each has a name of its own: slices of earlier ones stay.
+        // Each Service has a name of its own, because slices of earlier ones remain.
         let name = format!("event-{:?}-{}", kind, stage.control.revision()?).to_lowercase();
         let mut plan = Plan::new(name, pool);
         plan.local = kind == Kind::Endpoint;

@@ -14,7 +14,7 @@ use fairlead_lab::Carrier;
 use fairlead_lab::{Client, LATE, Stream, StreamReport, Transport};
 use fairlead_lab::{ensure, wait_for};
 
-/// Time between two packets of a stream: the gap of a single lost one.
+/// Time between two packets of a stream; a single lost packet shows as a gap of this length.
 const PACE: Duration = Duration::from_millis(10);
 const NAME: &str = "failover";
 const PORT: u16 = 80;
@@ -22,10 +22,10 @@ const PORT: u16 = 80;
 /// Gaps of the LAN client and of the client behind the router.
 type Gaps = [Vec<Duration>; 2];
 
-/// Measures.
+/// Runs the measure.
 ///
 /// # Errors
-/// When an address does not move.
+/// If an address does not move.
 pub(crate) fn measure(options: &Options) -> Result<Section> {
     on_stage(DataPlane::Runs, |stage| {
         let rounds = options.rounds;
@@ -75,7 +75,7 @@ fn rows(section: &mut Section, what: &str, gaps: &Gaps) {
     }
 }
 
-/// A Service with an address of the LAN; which.
+/// Creates a Service with an address of the LAN and returns the address.
 fn service(stage: &Stage) -> Result<IpAddr> {
     let api = stage.lab.api()?;
     api.apply_object(json!({
@@ -90,7 +90,7 @@ fn service(stage: &Stage) -> Result<IpAddr> {
     api.wait_for_addresses(NAME, 1, SOON)?.first().copied().context("no address")
 }
 
-/// Leaves only the pods of `node` to the Service, and waits until they answer both clients.
+/// Leaves only the pods of `node` in the Service, and waits until they answer both clients.
 fn move_pods(stage: &Stage, ip: IpAddr, node: &str) -> Result<()> {
     let object = json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": NAME, "namespace": "default" } });
     stage.lab.api()?.merge(object, json!({ "spec": { "selector": { "node": node } } }))?;
@@ -125,11 +125,11 @@ fn take(streams: [Stream; 2], gaps: &mut Gaps) -> Result<()> {
     Ok(())
 }
 
-/// One round: streams, cut, the address moves, mend, the address comes back. How long the last took.
+/// Runs one round: streams, cut, failover, mend, failback. Returns how long the failback took.
 fn cut(stage: &Stage, ip: IpAddr, owner: &str, carrier: Carrier, gaps: &mut Gaps) -> Result<Duration> {
     let lab = &stage.lab;
     let mac = lab.node(owner)?.mac();
-    // Whoever's cable is cut must be the one that is used, or there is nothing to see.
+    // The clients must use the node whose cable is cut, or there is no gap.
     for cache in caches(stage) {
         cache.forget(ip)?;
     }
@@ -142,7 +142,7 @@ fn cut(stage: &Stage, ip: IpAddr, owner: &str, carrier: Carrier, gaps: &mut Gaps
     std::thread::sleep(Duration::from_secs(1));
     lab.cut(owner, carrier)?;
     for cache in caches(stage) {
-        // The cache, not the wire: asking would help the streams.
+        // Reads the cache; a request on the wire would help the streams.
         wait_for(format!("{} to find {ip} elsewhere", cache.netns().name()), SOON, || {
             match cache.neighbour(ip)? {
                 Some(now) if now != mac => Ok(()),
@@ -159,7 +159,7 @@ fn cut(stage: &Stage, ip: IpAddr, owner: &str, carrier: Carrier, gaps: &mut Gaps
         let begin = start.elapsed();
         for _ in 0..3 {
             lab.client().resolve(ip)?;
-            // A second answer may come after the first.
+            // A second reply may arrive after the first.
             std::thread::sleep(Duration::from_millis(50));
         }
         let claimants = capture.claimants(ip);
@@ -167,7 +167,7 @@ fn cut(stage: &Stage, ip: IpAddr, owner: &str, carrier: Carrier, gaps: &mut Gaps
     })
 }
 
-/// Whoever keeps the Ethernet address: the LAN client itself, and the router for the client behind it.
+/// The hosts that cache the Ethernet address: the LAN client, and the router for the client behind it.
 fn caches(stage: &Stage) -> [Client; 2] {
     let network = stage.lab.network();
     [&network.client, &network.router].map(Client::new)

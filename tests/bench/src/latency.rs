@@ -1,4 +1,4 @@
-//! From the creation of a Service to its route in the router, and to the first ARP answer.
+//! Time from the creation of a Service to its route in the router, and to the first ARP reply.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -15,12 +15,12 @@ use crate::table::{self, Section};
 use fairlead_lab::Capture;
 use fairlead_lab::frame::Message;
 
-/// Addresses of the LAN pool that are used in turn.
+/// Addresses of the LAN pool, used in turn.
 const LAN_ADDRESSES: usize = 32;
-/// Between two samples: what is still under way of the last one is over.
+/// Pause between two samples, in which the effects of the last one end.
 const PAUSE: Duration = Duration::from_millis(23);
 
-/// Times of one Service on its way into the router, since its creation was requested.
+/// Times of one Service on its way into the router, counted from the request to create it.
 struct Routed {
     created: Duration,
     addressed: Duration,
@@ -29,7 +29,7 @@ struct Routed {
     complete: Duration,
 }
 
-/// Times of one Service on its way to the LAN, likewise.
+/// Times of one Service on its way to the LAN, counted from the request to create it.
 struct Answered {
     addressed: Duration,
     announced: Option<Duration>,
@@ -39,7 +39,7 @@ struct Answered {
 /// Measures with few other Services and with many.
 ///
 /// # Errors
-/// When something does not happen at all.
+/// If an expected effect does not occur.
 pub(crate) fn measure(options: &Options) -> Result<Section> {
     on_stage(DataPlane::Stopped, |stage| {
         let samples = options.samples();
@@ -70,7 +70,7 @@ fn row(section: &mut Section, what: impl Into<String>, samples: &Samples<Duratio
     section.row(what, [cell(0.5), cell(0.99), table::some_time(samples.max())]);
 }
 
-/// What the API server takes by itself.
+/// Measures the API server alone.
 fn floor(stage: &Stage, samples: usize, section: &mut Section) -> Result<()> {
     let mut plans = Plan::many("plain", 0, samples, &[Pool::Bgp]);
     plans.iter_mut().for_each(|plan| plan.nobodys = true);
@@ -149,7 +149,7 @@ fn answered(stage: &Stage, samples: usize, others: usize, section: &mut Section)
     Ok(())
 }
 
-/// When the first BGP UPDATE after `sent` was seen.
+/// Returns when the first BGP UPDATE after `sent` was captured.
 fn first_update(capture: &Capture, sent: Instant) -> Option<Instant> {
     let frames = capture.frames();
     let mut later = frames.iter().filter(|captured| captured.at >= sent);

@@ -32,42 +32,42 @@ use table::Section;
 /// No measure begins later than this.
 const LIMIT: Duration = Duration::from_secs(10 * 60);
 
-/// What is measured, and how much.
+/// Selects the measures and their size.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Measure only this; may be repeated
+    /// Run only this measure; may be repeated
     #[arg(long, value_enum, value_name = "NAME")]
     pub only: Vec<Measure>,
-    /// Number of Services where there are many [default: as the measure says]
+    /// Number of Services where there are many [default: depends on the measure]
     #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(100..=30_000))]
     pub services: Option<usize>,
-    /// Rounds of a cut cable; half as many of a takeover; latencies and costs are sampled ten times as often
+    /// Rounds of a cut cable; half as many takeovers; latencies and costs are sampled ten times as often
     #[arg(long, default_value_t = 10, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100))]
     pub rounds: usize,
 }
 
-/// A measure. Each brings up a lab of its own.
+/// A measure. Each starts a lab of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Measure {
     /// Size of the binaries
     Size,
-    /// Creation of a Service to its route in the router, and to the first ARP answer
+    /// Creation of a Service to its route in the router, and to the first ARP reply
     Latency,
-    /// Many Services: all assigned, all routes in the router
+    /// Many Services: all addresses, and all routes in the router
     Backlog,
     /// Resident memory
     Memory,
     /// Processor time per event, with few Services and with many
     Cost,
-    /// Writes and packets when nothing happens
+    /// Writes and packets at rest
     Rest,
     /// The longest gap when the owner's cable is cut
     Failover,
-    /// How long a new Service waits when the controller that leads goes
+    /// Time until a new Service is served when the leader stops
     Takeover,
 }
 
-/// How many Services are many where the measure does not say otherwise.
+/// Default number of Services of measures that need many.
 const MANY: usize = 2000;
 
 impl Options {
@@ -95,10 +95,10 @@ impl Measure {
     }
 }
 
-/// Measures and prints; goes on when one measure fails, and fails at the end.
+/// Runs the measures and prints them. A measure that fails does not stop the others.
 ///
 /// # Errors
-/// When a measure failed or was left out for lack of time.
+/// If a measure failed, or was skipped for lack of time.
 pub fn run(options: &Options) -> Result<()> {
     let start = Instant::now();
     println!("{}\n", Machine::now());

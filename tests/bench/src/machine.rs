@@ -1,9 +1,9 @@
-//! The machine that the figures are of.
+//! Describes the machine that produced the figures.
 
 use std::fmt;
 use std::fs;
 
-/// What matters of it.
+/// Properties of the machine that affect the figures.
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
     cores: usize,
@@ -13,7 +13,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// As it is now.
+    /// Reads the properties.
     pub(crate) fn now() -> Self {
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let memory = read("/proc/meminfo");
@@ -27,7 +27,7 @@ impl Machine {
     }
 }
 
-/// The load averages over 1, 5 and 15 minutes.
+/// Returns the load averages over 1, 5 and 15 minutes.
 pub(crate) fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
@@ -41,7 +41,7 @@ impl fmt::Display for Machine {
     }
 }
 
-/// Major and minor version: what is after them names a builder.
+/// Returns the major and minor version; the rest names the builder.
 fn kernel(release: &str) -> String {
     release.trim().split(['.', '-']).take(2).collect::<Vec<_>>().join(".")
 }

@@ -7,21 +7,21 @@ use crate::stage::{DataPlane, NODES, SOON, Stage, on_stage};
 use crate::table::{Section, megabytes};
 use crate::usage::{self, Memory};
 
-/// With how many Services; the last unless it is said.
+/// Numbers of Services. The last one is the default of `--services`.
 const FEW: usize = 10;
 const SOME: usize = 1000;
 const MANY: usize = 10_000;
 
-/// Measures with few Services, with some, with many, and after a start with many.
+/// Measures with few Services, with some, with many, and after a restart with many.
 ///
 /// # Errors
-/// When the lab does not get that far.
+/// If the lab does not reach one of these states.
 pub(crate) fn measure(options: &Options) -> Result<Section> {
     on_stage(DataPlane::Stopped, |stage| {
         let mut section = Section::new("Memory", ["resident", "peak"]);
         let many = options.services.unwrap_or(MANY);
         for count in [FEW, SOME, many] {
-            // With fewer than usual, the middle is left out.
+            // With fewer Services than usual, the middle step is skipped.
             if count <= many {
                 stage.populate(count)?;
                 rows(stage, &format!("{count} Services"), &mut section)?;

@@ -1,4 +1,4 @@
-//! The objects that are measured with.
+//! The objects that the measures create.
 
 use std::net::Ipv4Addr;
 
@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use fairlead_lab::addresses;
 use fairlead_lab::proxy::SERVICE_NAME;
 
-/// Pools large enough for any number of Services (RFC 2544's range for benchmarks), a few addresses of the LAN, and
-/// the router as a peer.
+/// Pools large enough for any number of Services (RFC 2544 reserves the range for benchmarks), some addresses
+/// of the LAN, and the router as a peer.
 pub(crate) const CONFIG: &str = "
 apiVersion: fairlead.dev/v1beta1
 kind: IPAddressPool
@@ -43,7 +43,7 @@ metadata: { name: router }
 spec: { myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1, holdTime: 9s, keepaliveTime: 3s, connectTime: 1s }
 ";
 
-/// A class that nobody serves.
+/// A load-balancer class that no controller serves.
 const NO_CLASS: &str = "fairlead.dev/nobody";
 
 /// A pool of [`CONFIG`].
@@ -67,35 +67,35 @@ impl Pool {
     }
 }
 
-/// A Service of type LoadBalancer, one IPv4 address, without selector: its slices are written with it, and nothing
-/// else in the lab works for it.
+/// A Service of type LoadBalancer with one IPv4 address and no selector: its slices are created with it, so
+/// that no other part of the lab acts on it.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     /// Name, in the namespace `default`.
     pub name: String,
-    /// Where its address comes from.
+    /// The pool of its address.
     pub pool: Pool,
-    /// The address it asks for.
+    /// The address that it requests.
     pub address: Option<Ipv4Addr>,
     /// `externalTrafficPolicy: Local`.
     pub local: bool,
-    /// Of a class that nobody serves.
+    /// True if the Service has [`OTHER_CLASS`].
     pub nobodys: bool,
 }
 
 impl Plan {
-    /// A Service that takes any address of `pool`.
+    /// Returns a Service that takes any address of `pool`.
     pub(crate) fn new(name: impl Into<String>, pool: Pool) -> Self {
         Self { name: name.into(), pool, address: None, local: false, nobodys: false }
     }
 
-    /// `count` Services, from `first` on, whose pools are `pools` in turn.
+    /// Returns `count` Services, numbered from `first`, that use `pools` in turn.
     pub(crate) fn many(prefix: &str, first: usize, count: usize, pools: &[Pool]) -> Vec<Self> {
         let pool = |i: usize| pools.get(i % pools.len().max(1)).copied().unwrap_or(Pool::Bgp);
         (first..first + count).map(|i| Self::new(format!("{prefix}-{i:05}"), pool(i))).collect()
     }
 
-    /// The Service.
+    /// Returns the Service.
     pub(crate) fn service(&self) -> serde_json::Result<Service> {
         let mut annotations = json!({ "fairlead.dev/address-pool": self.pool.name() });
         if let Some(address) = self.address {
@@ -118,7 +118,7 @@ impl Plan {
         serde_json::from_value(object)
     }
 
-    /// Its endpoints: a pod on the first node, and one on the second unless the policy is `Local`.
+    /// Returns its endpoints: a pod on the first node, and one on the second unless the policy is `Local`.
     pub(crate) fn slice(&self) -> serde_json::Result<EndpointSlice> {
         let nodes = if self.local { 1..=1 } else { 1..=2 };
         let endpoints: Vec<Value> = nodes
@@ -136,14 +136,14 @@ impl Plan {
     }
 }
 
-/// The merge patch that makes all endpoints of a slice of a `Local` Service ready, or not.
+/// Returns the merge patch that sets the readiness of all endpoints of a slice of a `Local` Service.
 pub(crate) fn readiness(ready: bool) -> Value {
     json!({ "endpoints": [{ "addresses": [addresses::pod(1, 1).v4], "nodeName": "n1",
             "conditions": { "ready": ready, "serving": ready, "terminating": false } }] })
 }
 
-/// A status patch like one of the controller's: the resourceVersion, the pool, an address of it, two conditions.
-/// `round` makes patches of the `i`th Service differ.
+/// Returns a status patch like the controller's: resourceVersion, pool, an address of it, two conditions.
+/// `round` makes successive patches of the `i`th Service differ.
 pub(crate) fn status_patch(version: &str, i: usize, round: usize) -> Value {
     let [high, low] = u16::try_from(i).unwrap_or_default().to_be_bytes();
     let address = Ipv4Addr::new(198, 18, high, low);
@@ -166,7 +166,7 @@ pub(crate) fn status_patch(version: &str, i: usize, round: usize) -> Value {
     })
 }
 
-/// The status patch that takes the address away again.
+/// Returns the status patch that removes the address.
 pub(crate) fn no_status_patch(version: &str) -> Value {
     json!({
         "metadata": { "resourceVersion": version, "annotations": { "fairlead.dev/ip-allocated-from-pool": null } },

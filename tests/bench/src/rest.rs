@@ -1,4 +1,4 @@
-//! What happens when nothing happens: writes to the API, packets, processor time.
+//! Activity at rest: writes to the API, packets, processor time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,17 +11,17 @@ use crate::table::{self, Section};
 use crate::wire::{Counter, Counts};
 use crate::writes::Writes;
 
-/// How long rest is watched.
+/// Duration of the measurement.
 const REST: Duration = Duration::from_secs(60);
-/// With how many Services, unless it is said.
+/// Default number of Services.
 const SERVICES: usize = 10_000;
-/// The answer to our own last request is acknowledged late.
+/// The kernel may acknowledge the response to the last request of the benchmark late.
 const ACKNOWLEDGED: Duration = Duration::from_millis(500);
 
-/// Measures.
+/// Runs the measure.
 ///
 /// # Errors
-/// When the lab does not get that far.
+/// If the lab does not reach rest.
 pub(crate) fn measure(options: &Options) -> Result<Section> {
     on_stage(DataPlane::Stopped, |stage| {
         let services = options.services.unwrap_or(SERVICES);
@@ -32,8 +32,9 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
         stage.populate(services)?;
 
         let lab = &stage.lab;
-        // At the switch: everything that nodes send and receive. Controller and API server share a host and talk
-        // over its loopback, where a packet is seen as it leaves and as it arrives.
+        // At the switch: everything that nodes send and receive. The controller and the API server share a
+        // host and communicate over its loopback, where a packet is captured when it leaves and when it
+        // arrives.
         let nodes = lab.nodes().iter().map(|node| Counter::start(&lab.network().lan, node.name()));
         let nodes = nodes.collect::<Result<Vec<_>>>()?;
         let writes = Writes::watch(lab)?;

@@ -1,4 +1,4 @@
-//! The routes of the router's kernel, as they come and go: told by the kernel, not asked for.
+//! The routes of the router's kernel, as netlink reports their changes.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
@@ -12,22 +12,22 @@ use ipnet::Ipv4Net;
 
 use fairlead_lab::Lab;
 
-/// A change of a route that BGP made.
+/// A change of a route that BGP installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Change {
     address: Ipv4Addr,
-    /// 0: the route is gone.
+    /// Number of next hops; 0 if the route was deleted.
     next_hops: usize,
 }
 
-/// When a route was seen.
+/// When a route changed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Route {
-    /// First with any next hop.
+    /// When the route first had a next hop.
     pub first: Instant,
     /// Last change.
     pub last: Instant,
-    /// Next hops now.
+    /// Current number of next hops.
     pub next_hops: usize,
 }
 
@@ -40,13 +40,13 @@ pub(crate) struct Routes {
 }
 
 impl Routes {
-    /// Follows from now on. Routes that are there already are not seen until they change.
+    /// Follows changes from now on. Existing routes are unknown until they change.
     ///
     /// # Errors
-    /// When `ip monitor` does not start.
+    /// If `ip monitor` does not start.
     pub(crate) fn follow(lab: &Lab) -> Result<Self> {
         let mut command = Command::new("ip");
-        // Thousands of changes arrive faster than lines are written: without room the kernel drops some.
+        // Thousands of changes arrive faster than `ip` prints them; a small socket buffer would lose some.
         command.args(["-o", "-4", "-rcvbuf", "33554432", "monitor", "route"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = lab.network().router.run(|| command.spawn())?.context("ip monitor")?;
@@ -63,30 +63,30 @@ impl Routes {
                 }
             }
         });
-        // Its socket is open before the first line could be missed; there is nothing that says when.
+        // `ip monitor` does not report when its socket is open.
         std::thread::sleep(Duration::from_millis(200));
         Ok(Self { child, changes, routes: BTreeMap::new() })
     }
 
-    /// Forgets what was seen.
+    /// Forgets all routes.
     pub(crate) fn forget(&mut self) {
         while self.changes.try_recv().is_ok() {}
         self.routes.clear();
     }
 
-    /// Waits until there is a route to `address`; when it was seen first.
+    /// Waits until there is a route to `address`. Returns when it appeared.
     ///
     /// # Errors
-    /// When there is none within `limit`.
+    /// If there is none within `limit`.
     pub(crate) fn appears(&mut self, address: Ipv4Addr, limit: Duration) -> Result<Instant> {
         self.until(limit, |routes| routes.get(&address).map(|route| route.first))
             .with_context(|| format!("no route to {address} after {limit:?}"))
     }
 
-    /// Waits until there is a route to `address` with this many next hops; when the last one came.
+    /// Waits until the route to `address` has this many next hops. Returns when the last one was added.
     ///
     /// # Errors
-    /// When there is none within `limit`.
+    /// If it has fewer after `limit`.
     pub(crate) fn complete(
         &mut self,
         address: Ipv4Addr,
@@ -100,16 +100,16 @@ impl Routes {
     /// Waits until there is no route to `address`.
     ///
     /// # Errors
-    /// When there still is one after `limit`.
+    /// If there still is one after `limit`.
     pub(crate) fn vanishes(&mut self, address: Ipv4Addr, limit: Duration) -> Result<()> {
         self.until(limit, |routes| (!routes.contains_key(&address)).then_some(()))
             .with_context(|| format!("still a route to {address} after {limit:?}"))
     }
 
-    /// Waits until there are `count` routes; when the last of them was seen first.
+    /// Waits until there are `count` routes. Returns when the last one appeared.
     ///
     /// # Errors
-    /// When there are fewer after `limit`.
+    /// If there are fewer after `limit`.
     pub(crate) fn count(&mut self, count: usize, limit: Duration) -> Result<Instant> {
         let all = self.until(limit, |routes| (routes.len() >= count).then_some(()));
         match all {
@@ -118,10 +118,10 @@ impl Routes {
         }
     }
 
-    /// Waits until `count` routes have this many next hops; when the last change was.
+    /// Waits until `count` routes have this many next hops. Returns when the last change was.
     ///
     /// # Errors
-    /// When fewer have after `limit`.
+    /// If fewer have them after `limit`.
     pub(crate) fn complete_count(
         &mut self,
         count: usize,
@@ -177,12 +177,12 @@ impl Drop for Routes {
     }
 }
 
-/// A line of `ip -o -4 monitor route`: a host route of BGP that is there, or `Deleted`.
+/// Parses a line of `ip -o -4 monitor route`: a host route of BGP, or its deletion.
 fn parse(line: &str) -> Option<Change> {
     let mut words = line.split_whitespace().peekable();
     let deleted = words.next_if_eq(&"Deleted").is_some();
     let destination = words.next()?;
-    // Host routes are shown without a length.
+    // `ip` prints host routes without a prefix length.
     let address = destination.parse::<Ipv4Addr>().ok().or_else(|| {
         destination.parse::<Ipv4Net>().ok().filter(|net| net.prefix_len() == 32).map(|n| n.addr())
     })?;

@@ -1,4 +1,4 @@
-//! A lab made ready for measuring.
+//! A lab that is ready for measuring.
 
 use std::time::{Duration, Instant};
 
@@ -11,49 +11,46 @@ use fairlead_lab::Process;
 use fairlead_lab::{Builder, Lab};
 use fairlead_lab::{ensure, wait_for};
 
-/// Nodes of every lab that is measured.
+/// Number of nodes of every lab.
 pub(crate) const NODES: usize = 3;
-/// What anything may take; only failures wait that long.
+/// Limit for any step. Only failures wait this long.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
-/// No write for this long: everything that was due has been written, at once a second at the slowest.
+/// After this long without a write everything has been written: statuses are written at least once per
+/// second.
 const QUIET: Duration = Duration::from_millis(2500);
 
-/// A new owner repeats its announcements for this long, as it should: that is not rest yet.
+/// A new owner repeats its announcements for this long; rest begins afterwards.
 const REPEATS: Duration = Duration::from_secs(5);
 
-/// What stands in for EndpointSlice controller and kube-proxy.
+/// State of the process that stands in for the EndpointSlice controller and kube-proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DataPlane {
-    /// Works: clients reach pods.
+    /// Running: clients reach pods.
     Runs,
-    /// Stopped: it is not what is measured, and would compete for the processors.
+    /// Stopped: it is not measured and would compete for the processors.
     Stopped,
 }
 
 /// A lab with controller, speakers, pools, advertisements and established sessions.
 #[derive(Debug)]
 pub(crate) struct Stage {
-    /// The API.
     pub control: Control,
-    /// The lab.
     pub lab: Lab,
     services: usize,
 }
 
-/// Processor time used by each process that is measured.
+/// Processor time of each measured process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spent {
-    /// The controller.
     pub controller: Duration,
     /// All speakers together.
     pub speakers: Duration,
-    /// The API server.
     pub api_server: Duration,
     at: Instant,
 }
 
 impl Spent {
-    /// What was used since `before`, and how much time has passed.
+    /// Returns the processor time used since `before`, and the elapsed time.
     pub(crate) fn since(self, before: Self) -> (Self, Duration) {
         let spent = Self {
             controller: self.controller.saturating_sub(before.controller),
@@ -65,15 +62,15 @@ impl Spent {
     }
 }
 
-/// Brings a lab up, measures, and takes it down. Its logs are kept when that fails.
+/// Starts a lab, measures, and stops the lab. Keeps the logs if the measure fails.
 ///
 /// # Errors
-/// When the lab does not come up, or with what `measure` says.
+/// If the lab does not start, or the error of `measure`.
 pub(crate) fn on_stage<T>(plane: DataPlane, measure: impl FnOnce(&mut Stage) -> Result<T>) -> Result<T> {
     on_stage_of(Lab::builder(), plane, measure)
 }
 
-/// Likewise, with more in the lab than usual.
+/// Like [`on_stage`], with changes to the lab's builder.
 ///
 /// # Errors
 /// As [`on_stage`].
@@ -105,7 +102,7 @@ impl Stage {
     /// Waits until every node has its session with the router.
     ///
     /// # Errors
-    /// When one has not.
+    /// If a node has none.
     pub(crate) fn wait_for_sessions(&self) -> Result<()> {
         wait_for("all BGP sessions", SOON, || {
             let sessions = self.lab.router().sessions()?;
@@ -114,11 +111,11 @@ impl Stage {
         })
     }
 
-    /// Makes Services until there are `count`, half announced by BGP and half by L2, and waits until nothing is
-    /// written or announced any more.
+    /// Creates Services until there are `count`, half announced by BGP and half by L2, and waits until writes and
+    /// announcements end.
     ///
     /// # Errors
-    /// When one gets no address, or it does not become quiet.
+    /// If a Service gets no address, or writes do not end.
     pub(crate) fn populate(&mut self, count: usize) -> Result<()> {
         tracing::info!("{count} Services");
         let missing = count.saturating_sub(self.services);
@@ -132,16 +129,16 @@ impl Stage {
         Ok(())
     }
 
-    /// Waits until nobody writes to the API, but for whoever leads to its Lease.
+    /// Waits until nothing is written to the API except the leader's Lease.
     ///
     /// # Errors
-    /// When somebody always does.
+    /// If writes do not end.
     pub(crate) fn quiet(&self) -> Result<()> {
         let mut last = (self.control.revision()?, Instant::now());
         wait_for(format!("{QUIET:?} without a write"), SOON, || {
             let now = self.control.revision()?;
             if now == last.0 + 1 && self.control.lease_version()? == Some(now) {
-                // Whoever leads says so all the time.
+                // The leader renews its Lease continuously.
                 last.0 = now;
             } else if now != last.0 {
                 last = (now, Instant::now());
@@ -150,18 +147,18 @@ impl Stage {
         })
     }
 
-    /// The speakers.
+    /// Returns the speakers.
     ///
     /// # Errors
-    /// When the lab has none.
+    /// If the lab has none.
     pub(crate) fn speakers(&self) -> Result<Vec<&Process>> {
         self.lab.nodes().iter().map(|node| node.speaker()).collect()
     }
 
-    /// Processor time used so far.
+    /// Returns the processor time used so far.
     ///
     /// # Errors
-    /// When one of the processes does not run.
+    /// If one of the processes does not run.
     pub(crate) fn spent(&self) -> Result<Spent> {
         let speakers = self.speakers()?;
         Ok(Spent {
@@ -172,10 +169,10 @@ impl Stage {
         })
     }
 
-    /// A counter of the controller's `/metrics`; labels are part of the name.
+    /// Returns a counter of the controller's `/metrics`; labels are part of the name.
     ///
     /// # Errors
-    /// When it does not export it.
+    /// If the controller does not export it.
     pub(crate) fn controller_counter(&self, name: &str) -> Result<u64> {
         self.lab.controller()?.metric(name)
     }

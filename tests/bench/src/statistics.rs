@@ -1,4 +1,4 @@
-//! Figures out of samples. Pure.
+//! Statistics of samples. Pure.
 
 use std::time::Duration;
 
@@ -7,22 +7,22 @@ use std::time::Duration;
 pub(crate) struct Samples<T>(Vec<T>);
 
 impl<T: Copy + Ord> Samples<T> {
-    /// The smallest sample that at least `share` (0 to 1) of all samples do not exceed: the nearest-rank percentile.
-    /// `None` without samples.
+    /// Returns the nearest-rank percentile: the smallest sample that at least `share` (0 to 1) of all samples
+    /// do not exceed. `None` without samples.
     pub(crate) fn percentile(&self, share: f64) -> Option<T> {
         let last = self.0.len().checked_sub(1)?;
-        // Rank 1 is the smallest. The product of a share and a count of samples fits an f64 exactly enough; the
+        // Rank 1 is the smallest. An f64 represents the product of a share and a count exactly enough; the
         // small subtraction keeps 0.99 × 100 at rank 99.
         let rank = (share.clamp(0.0, 1.0) * self.0.len() as f64 - 1e-9).ceil().max(1.0) as usize;
         self.0.get((rank - 1).min(last)).copied()
     }
 
-    /// The median, by the same rule: always a sample that was seen.
+    /// Returns the median by the same rule, so it is always a sample.
     pub(crate) fn median(&self) -> Option<T> {
         self.percentile(0.5)
     }
 
-    /// The largest.
+    /// Returns the largest sample.
     pub(crate) fn max(&self) -> Option<T> {
         self.0.last().copied()
     }
@@ -36,13 +36,13 @@ impl<T: Ord> FromIterator<T> for Samples<T> {
     }
 }
 
-/// Events per second; 0 when no time passed.
+/// Returns events per second; 0 if no time passed.
 pub(crate) fn rate(events: usize, time: Duration) -> f64 {
     if time.is_zero() { 0.0 } else { events as f64 / time.as_secs_f64() }
 }
 
-/// What each of `events` cost when `spent` was used in `elapsed`, of which `at_rest` (a share of time) would have been
-/// used without any event. Not below zero.
+/// Returns the cost of one of `events` when `spent` was used in `elapsed`, after subtracting the use at rest,
+/// `at_rest` (a share of time). Never negative.
 pub(crate) fn per_event(spent: Duration, elapsed: Duration, at_rest: f64, events: usize) -> Duration {
     let base = elapsed.mul_f64(at_rest.max(0.0));
     let events = u32::try_from(events).unwrap_or(u32::MAX).max(1);
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn what_rest_costs_is_not_charged_to_events() {
         let ms = Duration::from_millis;
-        // 300 ms used in 10 s; 1 % of the time is used anyhow: 200 ms for 100 events.
+        // 300 ms used in 10 s, of which 1 % (100 ms) is use at rest: 200 ms for 100 events.
         assert_eq!(per_event(ms(300), ms(10_000), 0.01, 100), ms(2));
         assert_eq!(per_event(ms(50), ms(10_000), 0.01, 100), ms(0));
         assert_eq!(per_event(ms(50), ms(0), 0.0, 0), ms(50));

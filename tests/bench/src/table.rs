@@ -1,9 +1,9 @@
-//! Figures as text that a person reads. Pure.
+//! Formats figures as text. Pure.
 
 use std::fmt;
 use std::time::Duration;
 
-/// What one measure found: lines of cells under a title, then remarks.
+/// The result of one measure: rows of cells under a title, then remarks.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Section {
     title: String,
@@ -12,18 +12,18 @@ pub(crate) struct Section {
 }
 
 impl Section {
-    /// A section; `columns` head the cells after the first.
+    /// Returns an empty section; `columns` are the headings of the cells after the first.
     pub(crate) fn new<const N: usize>(title: impl Into<String>, columns: [&str; N]) -> Self {
         let head = std::iter::once(String::new()).chain(columns.map(str::to_owned)).collect();
         Self { title: title.into(), rows: vec![head], notes: Vec::new() }
     }
 
-    /// Adds a line: what it is, and its cells.
+    /// Adds a row: a label and its cells.
     pub(crate) fn row<const N: usize>(&mut self, what: impl Into<String>, cells: [String; N]) {
         self.rows.push(std::iter::once(what.into()).chain(cells).collect());
     }
 
-    /// Adds a remark under the lines.
+    /// Adds a remark below the rows.
     pub(crate) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
     }
@@ -45,7 +45,7 @@ impl fmt::Display for Section {
         for row in &self.rows {
             let mut line = String::new();
             for (i, (cell, width)) in row.iter().zip(&widths).enumerate() {
-                // Names to the left, figures to the right.
+                // Names are left-aligned, figures right-aligned.
                 let cell = if i == 0 { format!("   {cell:width$}") } else { format!("  {cell:>width$}") };
                 line.push_str(&cell);
             }
@@ -60,7 +60,7 @@ impl fmt::Display for Section {
     }
 }
 
-/// A time in the unit that shows it best.
+/// Formats a time in the most readable unit.
 pub(crate) fn time(time: Duration) -> String {
     let us = time.as_secs_f64() * 1e6;
     match us {
@@ -72,17 +72,17 @@ pub(crate) fn time(time: Duration) -> String {
     }
 }
 
-/// A time, or a dash.
+/// Formats a time, or a dash.
 pub(crate) fn some_time(found: Option<Duration>) -> String {
     found.map_or_else(|| "-".to_owned(), time)
 }
 
-/// Bytes as megabytes (10⁶) with one digit.
+/// Formats bytes as megabytes (10⁶) with one digit.
 pub(crate) fn megabytes(bytes: u64) -> String {
     format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
-/// A share as percent.
+/// Formats a share as percent.
 pub(crate) fn percent(share: f64) -> String {
     let percent = share * 100.0;
     if percent < 10.0 { format!("{percent:.2} %") } else { format!("{percent:.0} %") }

@@ -1,4 +1,4 @@
-//! Two controllers: how long a new Service waits when the one that leads goes.
+//! Two controllers: time until a new Service is served when the leader stops.
 
 use std::time::{Duration, Instant};
 
@@ -13,16 +13,16 @@ use fairlead_lab::Lab;
 use fairlead_lab::Process;
 use fairlead_lab::sys::Signal;
 
-/// With how many Services: the last unless it is said.
+/// Numbers of Services. The last one is the default of `--services`.
 const FEW: usize = 10;
 const MANY: usize = 10_000;
-/// A crash costs the lease duration: few rounds tell it.
+/// A crash costs the lease duration, so few rounds suffice.
 const CRASHES: usize = 3;
 
-/// Measures.
+/// Runs the measure.
 ///
 /// # Errors
-/// When nobody takes over.
+/// If no controller takes over.
 pub(crate) fn measure(options: &Options) -> Result<Section> {
     on_stage_of(Lab::builder().controllers(2), DataPlane::Stopped, |stage| {
         let rounds = options.rounds.div_ceil(2);
@@ -61,8 +61,8 @@ fn row(section: &mut Section, what: String, times: Vec<Duration>) {
     section.row(what, [table::some_time(times.median()), table::some_time(times.max())]);
 }
 
-/// Ends the leader with `signal`: the time until its process has ended, and until a new Service has its address. Then starts
-/// it again.
+/// Ends the leader with `signal`, then restarts it. Returns the time until its process ended, and until a new
+/// Service has its address.
 fn hand_over(stage: &Stage, signal: Signal) -> Result<(Duration, Duration)> {
     let leader = leader(stage)?;
     let plan = Plan::new("takeover", Pool::Bgp);

@@ -1,4 +1,4 @@
-//! What a process uses: memory and processor time, read from `/proc`.
+//! Memory and processor time of a process, read from `/proc`.
 
 use std::fs;
 use std::path::Path;
@@ -11,30 +11,30 @@ use fairlead_lab::Process;
 /// Memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Memory {
-    /// Resident now (`VmRSS`).
+    /// Currently resident (`VmRSS`).
     pub resident: u64,
-    /// The most that was ever resident (`VmHWM`).
+    /// Peak resident (`VmHWM`).
     pub peak: u64,
 }
 
-/// Memory of a process of the lab.
+/// Returns the memory of a process of the lab.
 ///
 /// # Errors
-/// When it does not run.
+/// If it does not run.
 pub(crate) fn memory(process: &Process) -> Result<Memory> {
     let pid = pid(process)?;
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     parse_memory(&status).with_context(|| format!("memory of {}", process.name()))
 }
 
-/// Processor time that all threads of a process have used so far.
+/// Returns the processor time that all threads of a process have used so far.
 ///
 /// # Errors
-/// When it does not run.
+/// If it does not run.
 pub(crate) fn cpu(process: &Process) -> Result<Duration> {
     let pid = pid(process)?;
-    // `/proc/PID/stat` counts in ticks of 10 ms; the scheduler's own count of each thread is in nanoseconds. Threads
-    // that ended are missing from it: the daemons keep theirs.
+    // `/proc/PID/stat` counts in ticks of 10 ms; the scheduler's own count of each thread is in nanoseconds.
+    // Threads that ended are missing from it, but the daemons keep theirs.
     let mut total = Duration::ZERO;
     for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
         let path = entry?.path().join("schedstat");
@@ -54,7 +54,7 @@ fn read_schedstat(path: &Path) -> Option<Duration> {
     parse_schedstat(&fs::read_to_string(path).ok()?)
 }
 
-/// The first field is the time on a processor in nanoseconds (Documentation/scheduler/sched-stats).
+/// Returns the first field, the time on a processor in nanoseconds (Documentation/scheduler/sched-stats).
 fn parse_schedstat(text: &str) -> Option<Duration> {
     Some(Duration::from_nanos(text.split_whitespace().next()?.parse().ok()?))
 }

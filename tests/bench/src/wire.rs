@@ -1,4 +1,4 @@
-//! Counting what passes an interface, by what it is for.
+//! Counts the packets of an interface by purpose.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,22 +19,22 @@ use fairlead_lab::sys;
 const MESH_PORT: u16 = 7946;
 const BGP_PORT: u16 = 179;
 
-/// What a packet is for.
+/// Purpose of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Purpose {
-    /// A segment with BGP KEEPALIVEs only.
+    /// A segment that contains only BGP KEEPALIVEs.
     BgpKeepalive,
-    /// A segment with any other BGP message.
+    /// A segment that contains any other BGP message.
     BgpOther,
-    /// Acknowledgement of the BGP connection.
+    /// An acknowledgement of a BGP connection.
     BgpAck,
-    /// Between speakers.
+    /// A datagram between speakers.
     Mesh,
     /// To or from the API server.
     Api,
-    /// Gratuitous ARP, unsolicited neighbour advertisement.
+    /// Gratuitous ARP or unsolicited neighbor advertisement.
     Announcement,
-    /// Other ARP or neighbour discovery.
+    /// Other ARP or neighbor discovery.
     Neighbour,
     /// Anything else.
     Other,
@@ -69,7 +69,7 @@ impl Counter {
     /// Counts what `interface` sends and receives inside `netns`.
     ///
     /// # Errors
-    /// When the socket cannot be opened.
+    /// If the socket cannot be opened.
     pub(crate) fn start(netns: &Netns, interface: &str) -> Result<Self> {
         let mut socket = netns.run(|| sys::packet_socket(interface))??;
         socket.set_read_timeout(Some(Duration::from_millis(100)))?;
@@ -87,10 +87,10 @@ impl Counter {
         Ok(Self { stop, thread })
     }
 
-    /// Ends; what was counted.
+    /// Stops and returns the counts.
     ///
     /// # Errors
-    /// When counting failed.
+    /// If counting failed.
     pub(crate) fn stop(self) -> Result<Counts> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| anyhow!("the counting thread panicked"))
@@ -118,7 +118,7 @@ fn purpose(bytes: &[u8]) -> Purpose {
     }
 }
 
-/// Transport protocol and ports of an Ethernet frame with an IP packet in it.
+/// Returns the transport protocol and ports of an Ethernet frame that carries an IP packet.
 fn ports(bytes: &[u8]) -> Option<(u8, [u16; 2])> {
     let (header, packet) = bytes.split_at_checked(14)?;
     let (protocol, transport) = match header[12..] {
@@ -143,7 +143,7 @@ mod tests {
         [&[2; 12][..], &[8, 0], &packet].concat()
     }
 
-    /// The rest of a TCP header after the ports, then BGP messages of these types.
+    /// Returns the rest of a TCP header after the ports, followed by BGP messages of these types.
     fn bgp(kinds: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0x18, 0, 0, 0, 0, 0, 0];
         for kind in kinds {

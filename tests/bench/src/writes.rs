@@ -1,4 +1,4 @@
-//! Who writes what to the API: every change of every object, as watches show them.
+//! Counts writes to the API by author and object, from watches on all kinds.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -15,26 +15,26 @@ use kube::runtime::watcher::{self, Event, watcher};
 use fairlead_lab::Lab;
 use fairlead_lab::api;
 
-/// How long the lists of everything may take.
+/// Limit for listing all kinds.
 const LISTED_WITHIN: Duration = Duration::from_secs(60);
 
-/// Writes by who wrote (the field manager) and what.
+/// Writes by author (field manager) and kind.
 pub(crate) type Counts = BTreeMap<(String, String), u64>;
 
-/// Watches on everything. They run where the LAN client is, so that their packets are not taken for those of nodes or
-/// of the controller.
+/// Watches on all kinds. They run on the LAN client's host, so that their packets do not count as packets of
+/// nodes or of the controller.
 #[derive(Debug)]
 pub(crate) struct Writes {
-    // The watches' tasks end with it.
+    // The runtime owns the tasks of the watches.
     _runtime: tokio::runtime::Runtime,
     changes: Receiver<(String, String)>,
 }
 
 impl Writes {
-    /// Lists and watches everything that the API server has.
+    /// Lists and watches all kinds that the API server serves.
     ///
     /// # Errors
-    /// When it does not let us.
+    /// If the API server refuses.
     pub(crate) fn watch(lab: &Lab) -> Result<Self> {
         let runtime = api::runtime_in(&lab.network().client)?;
         let kubeconfig = lab.api_server()?.kubeconfig().to_owned();
@@ -49,7 +49,7 @@ impl Writes {
                     can.supports_operation(verbs::LIST) && can.supports_operation(verbs::WATCH)
                 })
                 .map(|(resource, _)| resource)
-                // They are there twice: these are those of events.k8s.io.
+                // The API server serves Events twice; these are those of events.k8s.io.
                 .filter(|resource| !(resource.group.is_empty() && resource.plural == "events"))
                 .collect();
             let count = watched.len();
@@ -67,7 +67,7 @@ impl Writes {
         Ok(writes)
     }
 
-    /// What was written since the last call.
+    /// Returns the writes since the last call.
     pub(crate) fn count(&self) -> Counts {
         let mut counts = Counts::new();
         for change in self.changes.try_iter() {
@@ -89,7 +89,7 @@ async fn follow(
             Ok(Event::Apply(object)) => author(&object.metadata),
             Ok(Event::Delete(_)) => "somebody, who deleted it".to_owned(),
             Ok(Event::InitDone) => {
-                // Nobody waits for a second list.
+                // Nothing waits for a second list.
                 let _ = listed.send(());
                 continue;
             }
@@ -105,7 +105,7 @@ async fn follow(
     }
 }
 
-/// Who wrote last.
+/// Returns the author of the last write.
 fn author(metadata: &ObjectMeta) -> String {
     let entries = metadata.managed_fields.iter().flatten();
     let last = entries.max_by_key(|entry| entry.time.as_ref().map(|time| time.0));
