@@ -84,7 +84,7 @@ impl Asker {
                 return Ok(Heard { answered: Instant::now(), announced });
             }
         }
-        bail!("nobody answers ARP for {address} after {limit:?}")
+        bail!("no host answered ARP for {address} within {limit:?}")
     }
 }
 
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_asks_and_claims_nothing() {
+    fn arp_request_claims_no_address() {
         let (own, target) = (Ipv4Addr::new(192, 0, 2, 100), Ipv4Addr::new(192, 0, 2, 200));
         let frame = frame::parse(&request(Mac([2, 0, 0, 0, 1, 100]), own, target)).unwrap();
         assert!(frame.message.asks_for(target.into()) && !frame.message.claims(target.into()), "{frame}");

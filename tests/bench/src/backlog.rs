@@ -44,20 +44,20 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
             .row("  the controller's share, best of each", [String::new(), table::percent(assigned / raw)]);
         restart_speakers(stage, count, &mut section)?;
         section.note(
-            "a plain writer sends the same merge patches, built in advance: no reading, no deciding, no Events; \
-             each number of requests on the way once, while nothing else is written",
+            "a plain writer sends the same merge patches, built in advance, without watches, decisions and Events; \
+             one run per number of concurrent requests, without other writes",
         );
         section.note(
-            "in the controller's place: to the same Services, with the controller stopped; speakers and router do \
-             what follows, as they do for the controller",
+            "in its place: to the same Services, with the controller stopped; speakers and router react as they \
+             do to the controller",
         );
         section.note(
-            "raw: to as many other Services that nobody serves; controller and speakers receive every change, and \
-             nothing follows",
+            "raw: to as many other Services of an unserved class; controller and speakers receive every change and \
+             do not react",
         );
         section.note(
-            "per second of the controller and of the writer in its place: from the first address to the last, as a \
-             watch shows them",
+            "rates of the controller and of the writer in its place: from the first address to the last that a \
+             watch reports",
         );
         Ok(section)
     })
@@ -101,7 +101,7 @@ fn assign(stage: &Stage, count: usize, watch: &mut Watch, section: &mut Section)
     section
         .row("  processor time of the router (FRR)", [cpu(router.saturating_sub(before.1)), String::new()]);
     section.note(format!(
-        "until all was quiet, {writes} objects were written for {count} Services: statuses, Events, counts"
+        "{writes} objects were written for {count} Services before writes ended: statuses, Events, counts"
     ));
     Ok(per_second)
 }
@@ -117,7 +117,7 @@ fn in_turn(stage: &Stage, count: usize, watch: &mut Watch, section: &mut Section
         clear(stage, &names, watch)?;
         controller.spawn_again()?;
         let (time, per_second) = seen(watch, count)?;
-        section.row("controller, once more", [table::time(time), format!("{per_second:.0}")]);
+        section.row("controller, repeated", [table::time(time), format!("{per_second:.0}")]);
         assigned = assigned.max(per_second);
         stage.quiet()?;
         controller.terminate(SOON)?;

@@ -184,7 +184,7 @@ impl Control {
     ) -> Result<(Duration, Vec<Duration>)> {
         let versions = self.versions()?;
         let patches = names.iter().enumerate().map(|(i, name)| {
-            let version = versions.get(name).with_context(|| format!("no Service {name}"))?;
+            let version = versions.get(name).with_context(|| format!("Service {name} does not exist"))?;
             Ok((name.clone(), Patch::Merge(patch(i, version))))
         });
         let patches = patches.collect::<Result<Vec<_>>>()?;
@@ -262,7 +262,7 @@ impl Control {
         let api = Api::<Lease>::namespaced(self.services.clone().into_client(), NAMESPACE);
         self.run(async move {
             let holder = api.get(LEASE).await?.spec.and_then(|spec| spec.holder_identity);
-            holder.filter(|holder| !holder.is_empty()).context("nobody leads")
+            holder.filter(|holder| !holder.is_empty()).context("no controller leads")
         })
     }
 

@@ -97,8 +97,8 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
             row(&mut section, "  (the API server)", few.api_server, more.api_server);
         }
         section.note(format!(
-            "an event is what the line says, both halves; one after the other, each waited for; of the {NODES} \
-             speakers the mean; what they use at rest is subtracted"
+            "an event comprises both changes of its line; events run one after the other; the mean of the {NODES} \
+             speakers; the use at rest is subtracted"
         ));
         section.note("from the scheduler's count of nanoseconds per thread; includes the daemons' statuses, once a second");
         Ok(section)

@@ -36,7 +36,7 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
         let ip = service(stage)?;
         let owner = stage.lab.wait_for_owner(ip, SOON)?.to_owned();
         let backend = stage.lab.nodes().iter().map(|node| node.name()).find(|name| *name != owner);
-        move_pods(stage, ip, backend.context("one node only")?)?;
+        move_pods(stage, ip, backend.context("a Service on one node only")?)?;
 
         let mut quiet = Gaps::default();
         let started = streams(stage, ip);
@@ -55,12 +55,15 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
         }
         section.note(format!(
             "UDP, one packet every {}, answered by a pod on another node than the owner; the gap is the longest time \
-             in which what was sent was not answered within {}",
+             in which no packet was answered within {}",
             table::time(PACE),
             table::time(LATE)
         ));
-        section.note("mended: looked at every 0.3 s; until then both answer, or the owner does not yet");
-        section.note("the link goes down: the node sees it; it stays up: the switch drops its frames");
+        section.note(
+            "mended: polled every 0.3 s; until then both nodes answer, or the owner does not answer yet",
+        );
+        section
+            .note("link goes down: the node detects it; link stays up: the switch drops the node's frames");
         Ok(section)
     })
 }
@@ -118,7 +121,7 @@ fn take(streams: [Stream; 2], gaps: &mut Gaps) -> Result<()> {
     for (stream, gaps) in streams.into_iter().zip(gaps) {
         let report: StreamReport = stream.stop()?;
         if report.answered < 50 {
-            bail!("not a stream: {report}");
+            bail!("the stream has no answers: {report}");
         }
         gaps.push(report.longest_gap);
     }

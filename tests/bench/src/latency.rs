@@ -53,14 +53,11 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
             routed(stage, samples, others, &mut section)?;
             answered(stage, samples, others, &mut section)?;
         }
-        section.note(
-            "time runs from before the request to create the Service; its EndpointSlice is there already",
-        );
-        section.note("routes: as the router's kernel tells them (netlink), not polled");
-        section.note(format!(
-            "ARP: asked every {}, so an answer is that much late at most",
-            table::time(arp::INTERVAL)
-        ));
+        section
+            .note("time starts before the request to create the Service; its EndpointSlice exists already");
+        section.note("routes: reported by the router's kernel (netlink), not polled");
+        section
+            .note(format!("ARP: one request every {}, which is the resolution", table::time(arp::INTERVAL)));
         Ok(section)
     })
 }

@@ -107,7 +107,7 @@ pub fn run(options: &Options) -> Result<()> {
     let mut missing = Vec::new();
     for measure in chosen {
         if start.elapsed() > LIMIT {
-            println!("== {measure:?}\n   left out: {} are over\n", table::time(LIMIT));
+            println!("== {measure:?}\n   skipped: the limit of {} is exceeded\n", table::time(LIMIT));
             missing.push(*measure);
             continue;
         }

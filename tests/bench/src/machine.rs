@@ -36,7 +36,7 @@ pub(crate) fn load() -> String {
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cores, kernel, memory, load } = self;
-        let build = if cfg!(debug_assertions) { "debug: not what users run" } else { "release" };
+        let build = if cfg!(debug_assertions) { "debug: not the build that users run" } else { "release" };
         write!(f, "{cores} cores, Linux {kernel}, {memory} memory, load {load}; build: {build}")
     }
 }
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kernel_is_its_version() {
+    fn kernel_version_omits_builder() {
         for (release, shown) in [("6.1.0-31-amd64\n", "6.1"), ("6.18.4", "6.18"), ("7.0-rc1", "7.0")] {
             assert_eq!(kernel(release), shown);
         }

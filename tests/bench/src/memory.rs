@@ -34,10 +34,10 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
         }
         stage.wait_for_sessions()?;
         stage.quiet()?;
-        rows(stage, &format!("started anew with {many} Services"), &mut section)?;
+        rows(stage, &format!("restarted with {many} Services"), &mut section)?;
         section.note(format!(
-            "VmRSS and VmHWM when nothing is written any more; of the {NODES} speakers the largest; half of the \
-             Services announced by BGP, half by L2, each with one EndpointSlice of two endpoints"
+            "VmRSS and VmHWM at rest; the largest of the {NODES} speakers; half of the Services are announced by \
+             BGP, half by L2, each with one EndpointSlice of two endpoints"
         ));
         Ok(section)
     })

@@ -44,7 +44,7 @@ spec: { myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1, holdTime: 9s, keep
 ";
 
 /// A load-balancer class that no controller serves.
-const NO_CLASS: &str = "fairlead.dev/nobody";
+const NO_CLASS: &str = "fairlead.dev/unserved";
 
 /// A pool of [`CONFIG`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_services_share_the_pools_evenly() {
+    fn services_are_spread_over_pools() {
         let plans = Plan::many("s", 10, 4, &[Pool::Bgp, Pool::L2]);
         let shown: Vec<_> = plans.iter().map(|plan| (plan.name.as_str(), plan.pool)).collect();
         assert_eq!(
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_are_what_kubernetes_reads() {
+    fn objects_parse_as_kubernetes_types() {
         let mut plan = Plan::new("a", Pool::Lan);
         plan.local = true;
         plan.nobodys = true;

@@ -70,8 +70,8 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
         let speaker = used.speakers / u32::try_from(NODES)?;
         section.row("processor time of a speaker", [table::time(speaker), share(speaker)]);
         section
-            .note("writes: the difference of the API server's revision, which every write of anybody raises; by whom and to \
-                   what: as watches on everything show them, by field manager");
+            .note("writes: the difference of the API server's revision, which every write raises; author and object: \
+             from watches on all kinds, by field manager");
         section
             .note("packets are counted at the switch, both directions; hold time 9 s, keepalives every 3 s");
         Ok(section)

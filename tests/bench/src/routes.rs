@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_host_routes_of_bgp_count() {
+    fn only_bgp_host_routes_are_parsed() {
         for (line, expected) in [
             ("198.18.0.1 nhid 12 via 192.0.2.11 dev eth0 proto bgp metric 20 ", Some(1)),
             (

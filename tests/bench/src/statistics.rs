@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_percentile_is_the_nearest_rank() {
+    fn percentile_uses_nearest_rank() {
         // (samples 1..=n, share, expected)
         for (n, share, expected) in [
             (1, 0.0, 1),
@@ -75,25 +75,25 @@ mod tests {
     }
 
     #[test]
-    fn no_samples_have_no_figures() {
+    fn empty_samples_have_no_percentile() {
         let none: Samples<u32> = Samples::default();
         assert_eq!((none.median(), none.max()), (None, None));
     }
 
     #[test]
-    fn one_outlier_is_the_maximum_and_not_the_median() {
+    fn outlier_changes_maximum_only() {
         let samples: Samples<u32> = [10, 900, 12, 11, 10].into_iter().collect();
         assert_eq!((samples.median(), samples.max()), (Some(11), Some(900)));
     }
 
     #[test]
-    fn a_rate_needs_time() {
+    fn rate_without_elapsed_time_is_zero() {
         assert_eq!(rate(100, Duration::from_millis(500)), 200.0);
         assert_eq!(rate(100, Duration::ZERO), 0.0);
     }
 
     #[test]
-    fn what_rest_costs_is_not_charged_to_events() {
+    fn cost_per_event_excludes_use_at_rest() {
         let ms = Duration::from_millis;
         // 300 ms used in 10 s, of which 1 % (100 ms) is use at rest: 200 ms for 100 events.
         assert_eq!(per_event(ms(300), ms(10_000), 0.01, 100), ms(2));

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn columns_line_up() {
+    fn table_columns_are_aligned() {
         let mut section = Section::new("Latency", ["p50", "p99"]);
         section.row("route", ["3.0 ms".into(), "10 ms".into()]);
         section.row("ARP answer", ["900 µs".into(), "2.0 ms".into()]);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn times_show_their_leading_digits() {
+    fn times_are_rounded_to_leading_digits() {
         for (us, text) in [
             (4, "4 µs"),
             (999, "999 µs"),
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_shares() {
+    fn sizes_and_shares_are_formatted() {
         assert_eq!(megabytes(12_345_678), "12.3 MB");
         assert_eq!((percent(0.874), percent(0.0123)), ("87 %".into(), "1.23 %".into()));
     }

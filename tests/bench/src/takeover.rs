@@ -27,7 +27,9 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
     on_stage_of(Lab::builder().controllers(2), DataPlane::Stopped, |stage| {
         let rounds = options.rounds.div_ceil(2);
         let mut section = Section::new(
-            format!("The leader goes: until the other serves a new Service ({rounds} rounds)"),
+            format!(
+                "The leader stops: time until the other controller serves a new Service ({rounds} rounds)"
+            ),
             ["median", "max"],
         );
         for services in [FEW, options.services.unwrap_or(MANY)] {
@@ -48,9 +50,9 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
             );
         }
         section
-            .note("from the signal; the Service is created right after it, and its address seen by a watch");
+            .note("from the signal; the Service is created right after it, and a watch reports its address");
         section.note(
-            "lease duration 10 s: after a crash others wait for the rest of it; they look every second",
+            "lease duration 10 s: after a crash the others wait until it expires; they poll every second",
         );
         Ok(section)
     })

@@ -73,20 +73,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_read_from_the_status_of_a_process() {
+    fn memory_is_parsed_from_process_status() {
         let status = "Name:\tfairlead\nVmPeak:\t  999 kB\nVmHWM:\t   2048 kB\nVmRSS:\t   1024 kB\n";
         assert_eq!(parse_memory(status), Some(Memory { resident: 1 << 20, peak: 2 << 20 }));
         assert_eq!(parse_memory("Name:\tzombie\nState:\tZ\n"), None);
     }
 
     #[test]
-    fn schedstat_is_nanoseconds_first() {
+    fn schedstat_begins_with_nanoseconds() {
         assert_eq!(parse_schedstat("1500000 20 3\n"), Some(Duration::from_micros(1500)));
         assert_eq!(parse_schedstat(""), None);
     }
 
     #[test]
-    fn this_process_uses_time() {
+    fn processor_time_of_this_process_grows() {
         let spin: u64 = (0..3_000_000u64).map(std::hint::black_box).sum();
         assert!(spin > 0);
         let path = format!("/proc/self/task/{}/schedstat", std::process::id());

@@ -49,7 +49,7 @@ impl fmt::Display for Purpose {
             Self::Mesh => "mesh",
             Self::Api => "API server",
             Self::Announcement => "gratuitous ARP and NDP",
-            Self::Neighbour => "other ARP and NDP, asked by kernels",
+            Self::Neighbour => "other ARP and NDP, sent by kernels",
             Self::Other => "other",
         })
     }
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn packets_are_told_apart() {
+    fn packets_are_classified_by_purpose() {
         for (frame, expected) in [
             (ipv4(6, [40000, 179], &bgp(&[4])), Purpose::BgpKeepalive),
             (ipv4(6, [40000, 179], &bgp(&[4, 2])), Purpose::BgpOther),

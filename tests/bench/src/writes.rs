@@ -60,7 +60,7 @@ impl Writes {
             anyhow::Ok(count)
         }))??;
         for _ in 0..count {
-            lists.recv_timeout(LISTED_WITHIN).context("no list of some resource")?;
+            lists.recv_timeout(LISTED_WITHIN).context("a resource could not be listed")?;
         }
         let writes = Self { _runtime: runtime, changes };
         writes.count();
@@ -87,7 +87,7 @@ async fn follow(
     while let Some(event) = stream.next().await {
         let who = match event {
             Ok(Event::Apply(object)) => author(&object.metadata),
-            Ok(Event::Delete(_)) => "somebody, who deleted it".to_owned(),
+            Ok(Event::Delete(_)) => "unknown (deleted)".to_owned(),
             Ok(Event::InitDone) => {
                 // Nothing waits for a second list.
                 let _ = listed.send(());
@@ -109,7 +109,7 @@ async fn follow(
 fn author(metadata: &ObjectMeta) -> String {
     let entries = metadata.managed_fields.iter().flatten();
     let last = entries.max_by_key(|entry| entry.time.as_ref().map(|time| time.0));
-    last.and_then(|entry| entry.manager.clone()).unwrap_or_else(|| "somebody".to_owned())
+    last.and_then(|entry| entry.manager.clone()).unwrap_or_else(|| "unknown".to_owned())
 }
 
 #[cfg(test)]
@@ -119,13 +119,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_author_is_who_wrote_last() {
+    fn author_is_manager_of_last_write() {
         let metadata = json!({ "managedFields": [
             { "manager": "kubectl", "time": "2026-01-01T00:00:02Z" },
             { "manager": "fairlead-controller", "time": "2026-01-01T00:00:03Z" },
             { "manager": "fairlead-speaker", "time": "2026-01-01T00:00:01Z" },
         ] });
         assert_eq!(author(&from_value(metadata).unwrap()), "fairlead-controller");
-        assert_eq!(author(&ObjectMeta::default()), "somebody");
+        assert_eq!(author(&ObjectMeta::default()), "unknown");
     }
 }

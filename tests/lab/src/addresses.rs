@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub const ROUTER_ASN: u32 = 64512;
 /// AS number of the speakers.
 pub const SPEAKER_ASN: u32 = 64513;
-/// Most nodes a lab can have.
+/// Largest number of nodes in a lab.
 pub const MAX_NODES: usize = 80;
 /// TCP and UDP port of every pod.
 pub const POD_PORT: u16 = 8080;
@@ -46,12 +46,12 @@ pub struct Dual {
 }
 
 impl Dual {
-    /// The address of the family of `like`.
+    /// Returns the address of the same family as `like`.
     pub fn of(&self, like: IpAddr) -> IpAddr {
         if like.is_ipv4() { self.v4.into() } else { self.v6.into() }
     }
 
-    /// Both, IPv4 first.
+    /// Returns both addresses, IPv4 first.
     pub fn both(&self) -> [IpAddr; 2] {
         [self.v4.into(), self.v6.into()]
     }
@@ -62,7 +62,7 @@ impl Dual {
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
-    /// Reads `02:00:00:00:00:01`.
+    /// Parses `02:00:00:00:00:01`.
     pub fn parse(text: &str) -> Option<Self> {
         let mut bytes = [0; 6];
         let mut parts = text.split(':');
@@ -86,42 +86,42 @@ impl fmt::Debug for Mac {
     }
 }
 
-/// The router, on the LAN.
+/// Addresses of the router on the LAN.
 pub fn router() -> Dual {
     lan(1)
 }
 
-/// The router, on the remote network.
+/// Addresses of the router on the remote network.
 pub fn router_remote() -> Dual {
     remote(1)
 }
 
-/// The control plane: API server and controller.
+/// Addresses of the control plane: API server and controller.
 pub fn control_plane() -> Dual {
     lan(2)
 }
 
-/// Node `i`, counted from 1.
+/// Addresses of node `i`, counted from 1.
 pub fn node(i: usize) -> Dual {
     lan(10 + i)
 }
 
-/// The client on the LAN.
+/// Addresses of the client on the LAN.
 pub fn client() -> Dual {
     lan(100)
 }
 
-/// The client behind the router.
+/// Addresses of the client behind the router.
 pub fn remote_client() -> Dual {
     remote(100)
 }
 
-/// The node's end of the pod network of node `i`.
+/// Addresses of node `i` on its pod network.
 pub fn pod_gateway(i: usize) -> Dual {
     pod(i, 0)
 }
 
-/// Pod `k` (from 1) of node `i` (from 1).
+/// Addresses of pod `k` (from 1) of node `i` (from 1).
 pub fn pod(i: usize, k: usize) -> Dual {
     Dual {
         v4: Ipv4Addr::new(10, 244, octet(i), octet(1 + k)),
@@ -129,12 +129,12 @@ pub fn pod(i: usize, k: usize) -> Dual {
     }
 }
 
-/// Network of the pods of node `i`.
+/// Pod networks of node `i`.
 pub fn pod_networks(i: usize) -> [String; 2] {
     [format!("10.244.{}.0/24", octet(i)), format!("fd00:10:244:{:x}::/64", digits(i))]
 }
 
-/// Ethernet address of the LAN port of the host whose IPv4 address ends in `last`.
+/// Returns the Ethernet address of the LAN port of the host whose IPv4 address ends in `last`.
 pub fn lan_mac(address: Dual) -> Mac {
     let [.., last] = address.v4.octets();
     Mac([0x02, 0, 0, 0, 0x01, last])
@@ -158,7 +158,7 @@ fn octet(n: usize) -> u8 {
     u8::try_from(n).unwrap_or(u8::MAX)
 }
 
-/// The number whose hexadecimal digits are the decimal digits of `n`: `::11` looks like `.11`.
+/// Returns the number whose hexadecimal digits are the decimal digits of `n`, so that `::11` resembles `.11`.
 fn digits(n: usize) -> u16 {
     u16::from_str_radix(&n.to_string(), 16).unwrap_or(u16::MAX)
 }
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_families_show_the_same_digits() {
+    fn families_have_equal_digits() {
         let n12 = node(12);
         assert_eq!((n12.v4.to_string(), n12.v6.to_string()), ("192.0.2.22".into(), "2001:db8:1::22".into()));
         let pod = pod(3, 1);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mac_is_read_as_it_is_written() {
+    fn mac_round_trips_through_text() {
         let mac = lan_mac(node(1));
         assert_eq!(mac.to_string(), "02:00:00:00:01:0b");
         assert_eq!(Mac::parse(&mac.to_string()), Some(mac));

@@ -1,7 +1,7 @@
-//! The Kubernetes API as a test or a person's terminal uses it: from inside the control plane's namespace.
+//! A blocking client of the Kubernetes API, which connects from inside the control plane's namespace.
 //!
-//! Callers are ordinary blocking code. All asynchronous work runs on a runtime whose every thread has entered the
-//! namespace, so every connection is opened there.
+//! All asynchronous work runs on a runtime whose threads have entered that namespace, so that every
+//! connection is opened there.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -36,9 +36,9 @@ impl Debug for Api {
     }
 }
 
-/// A runtime whose threads all live in `netns`.
+/// Returns a runtime whose threads all run in `netns`.
 pub fn runtime_in(netns: &Netns) -> Result<tokio::runtime::Runtime> {
-    // The threads below cannot report a failure; this one can.
+    // The threads below cannot report a failure; this thread can.
     netns.run(|| ())?;
     let inside = netns.clone();
     Ok(tokio::runtime::Builder::new_multi_thread()
@@ -54,7 +54,7 @@ pub fn runtime_in(netns: &Netns) -> Result<tokio::runtime::Runtime> {
         .build()?)
 }
 
-/// A client for a kubeconfig file, which gives up at once instead of retrying.
+/// Returns a client for a kubeconfig file. It fails at once instead of retrying.
 pub async fn connect(kubeconfig: &Path) -> Result<Client> {
     let kubeconfig = kube::config::Kubeconfig::read_from(kubeconfig)?;
     let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await?;
@@ -72,12 +72,12 @@ impl Api {
         Ok(Self { runtime, client })
     }
 
-    /// The client; its futures belong into [`Self::run`].
+    /// Returns the client. Its futures must run in [`Self::run`].
     pub fn client(&self) -> Client {
         self.client.clone()
     }
 
-    /// Runs a future inside the namespace, and waits for it.
+    /// Runs a future inside the namespace and blocks until it completes.
     pub fn run<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> T {
         match self.runtime.block_on(self.runtime.spawn(future)) {
             Ok(value) => value,
@@ -86,7 +86,7 @@ impl Api {
     }
 
     /// Applies every document of a YAML text, as `kubectl apply --server-side --force-conflicts` does.
-    /// What was applied, as `kind/name`.
+    /// Returns the objects as `kind/name`.
     pub fn apply(&self, yaml: &str) -> Result<Vec<String>> {
         let mut applied = Vec::new();
         for document in documents(yaml)? {
@@ -95,7 +95,7 @@ impl Api {
         Ok(applied)
     }
 
-    /// Applies every YAML file of a folder, in the order of their names; kustomizations are left out.
+    /// Applies every YAML file of a folder in the order of their names, except kustomizations.
     pub fn apply_dir(&self, dir: &Path) -> Result<Vec<String>> {
         let mut applied = Vec::new();
         for (path, text) in yaml_files(dir)? {
@@ -104,7 +104,7 @@ impl Api {
         Ok(applied)
     }
 
-    /// Whether the custom resource `customresourcedefinition/NAME` is served.
+    /// Returns true if the API server serves the custom resource `customresourcedefinition/NAME`.
     pub fn is_established(&self, what: &str) -> Result<()> {
         let name = what.rsplit('/').next().unwrap_or(what);
         let crd = self.get("apiextensions.k8s.io/v1", "CustomResourceDefinition", None, name)?;
@@ -160,7 +160,7 @@ impl Api {
         .with_context(|| format!("patch {what}"))
     }
 
-    /// Deletes every object of a YAML text; those that are gone are no error.
+    /// Deletes every object of a YAML text. An object that does not exist is not an error.
     pub fn delete(&self, yaml: &str) -> Result<()> {
         for document in documents(yaml)? {
             let what = describe(&document);
@@ -177,7 +177,7 @@ impl Api {
         Ok(())
     }
 
-    /// Reads one object as JSON.
+    /// Returns one object as JSON.
     pub fn get(&self, api_version: &str, kind: &str, namespace: Option<&str>, name: &str) -> Result<Value> {
         let object = json!({ "apiVersion": api_version, "kind": kind,
                              "metadata": { "name": name, "namespace": namespace } });
@@ -189,7 +189,7 @@ impl Api {
         .with_context(|| format!("get {kind}/{name}"))
     }
 
-    /// Reads all objects of a kind as JSON.
+    /// Returns all objects of a kind as JSON.
     pub fn list(&self, api_version: &str, kind: &str) -> Result<Vec<Value>> {
         let object = json!({ "apiVersion": api_version, "kind": kind, "metadata": { "name": "" } });
         let client = self.client();
@@ -202,14 +202,14 @@ impl Api {
         .with_context(|| format!("list {kind}"))
     }
 
-    /// A Service of the namespace `default`.
+    /// Returns a Service of the namespace `default`.
     pub fn service(&self, name: &str) -> Result<Service> {
         let api = KubeApi::<Service>::namespaced(self.client(), "default");
         let key = name.to_owned();
         self.run(async move { api.get(&key).await }).with_context(|| format!("get service {name}"))
     }
 
-    /// External addresses of a Service of the namespace `default`, in the order of its status.
+    /// Returns the external addresses of a Service of the namespace `default`, in the order of its status.
     pub fn addresses(&self, name: &str) -> Result<Vec<IpAddr>> {
         let service = self.service(name)?;
         let balancer = service.status.and_then(|status| status.load_balancer).unwrap_or_default();
@@ -225,22 +225,22 @@ impl Api {
                 return Ok(addresses);
             }
             let conditions = self.service(name)?.status.and_then(|s| s.conditions).unwrap_or_default();
-            let said: Vec<_> = conditions
+            let listed: Vec<_> = conditions
                 .iter()
                 .map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message))
                 .collect();
-            Err(anyhow!("{addresses:?}, conditions {said:?}"))
+            Err(anyhow!("{addresses:?}, conditions {listed:?}"))
         })
     }
 
-    /// A condition of a Service of the namespace `default`, as `(status, reason, message)`.
+    /// Returns a condition of a Service of the namespace `default`, as `(status, reason, message)`.
     pub fn condition(&self, name: &str, kind: &str) -> Result<Option<(String, String, String)>> {
         let conditions = self.service(name)?.status.and_then(|s| s.conditions).unwrap_or_default();
         Ok(conditions.into_iter().find(|c| c.type_ == kind).map(|c| (c.status, c.reason, c.message)))
     }
 }
 
-/// The documents of a YAML text; empty ones are left out.
+/// Returns the documents of a YAML text without empty ones.
 pub fn documents(yaml: &str) -> Result<Vec<Value>> {
     let mut documents = Vec::new();
     for document in serde_yaml::Deserializer::from_str(yaml) {
@@ -252,7 +252,7 @@ pub fn documents(yaml: &str) -> Result<Vec<Value>> {
     Ok(documents)
 }
 
-/// The YAML files of a folder with their texts, by name, without kustomizations.
+/// Returns the YAML files of a folder with their texts, sorted by name, without kustomizations.
 pub fn yaml_files(dir: &Path) -> Result<Vec<(PathBuf, String)>> {
     let entries = std::fs::read_dir(dir).with_context(|| dir.display().to_string())?;
     let mut paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
@@ -278,7 +278,7 @@ async fn resolve(client: &Client, object: &Value) -> Result<(ApiResource, Scope)
     Ok((resource, capabilities.scope))
 }
 
-/// The API of the kind of `object`, and the object; without a namespace of its own it is of `default`.
+/// Returns the API of the kind of `object`, and the object. An object without a namespace goes to `default`.
 async fn typed(client: Client, object: Value) -> Result<(KubeApi<DynamicObject>, DynamicObject)> {
     let (resource, scope) = resolve(&client, &object).await?;
     let object: DynamicObject = serde_json::from_value(object)?;

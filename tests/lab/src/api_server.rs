@@ -17,10 +17,10 @@ use crate::netns::{self, Netns};
 use crate::process::{Process, Spec};
 use crate::wait::wait_for;
 
-/// How long it may take to answer.
+/// Limit for the first response.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// Refuses new connections to the API server in the namespace it is in.
+/// Rejects new connections to the API server in the namespace of the caller.
 const REFUSE: &str = "\
 table inet outage {
  chain input {
@@ -30,12 +30,12 @@ table inet outage {
 }
 ";
 
-/// How an API server is away.
+/// How an API server is unavailable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outage {
-    /// Connections are reset, new ones refused.
+    /// The kernel resets connections and refuses new ones.
     Refuse,
-    /// Connections stay, nothing is answered.
+    /// Connections stay open, but the server sends nothing.
     Hang,
 }
 
@@ -45,13 +45,13 @@ pub struct ApiServer {
     netns: Netns,
     kubeconfig: PathBuf,
     server: Process,
-    /// Of a real one: its storage outlives it.
+    /// Storage of a real API server; it outlives the server's process.
     etcd: Option<Process>,
     outage: Mutex<Option<Outage>>,
 }
 
 impl ApiServer {
-    /// Starts it and waits until it answers.
+    /// Starts the server and waits for its first response.
     pub fn start(netns: &Netns, dir: &Path, logs: &Path) -> Result<Self> {
         let kubeconfig = dir.join("kubeconfig");
         let server = match (binaries::kubernetes("kube-apiserver"), binaries::kubernetes("etcd")) {
@@ -73,7 +73,7 @@ impl ApiServer {
                 bail!("it ended: {}", server.server.tail(5));
             }
             if !server.kubeconfig.exists() {
-                bail!("it has written no kubeconfig");
+                bail!("the API server has not written its kubeconfig");
             }
             server.netns.run(|| TcpStream::connect_timeout(&address(), Duration::from_secs(1)))??;
             Ok(())
@@ -81,33 +81,33 @@ impl ApiServer {
         Ok(server)
     }
 
-    /// Kubeconfig of an administrator. Its address is reached from inside the lab.
+    /// Kubeconfig of an administrator. The address is reachable from inside the lab.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// Whether it is a real kube-apiserver.
+    /// Returns true for a real kube-apiserver.
     pub fn is_real(&self) -> bool {
         self.etcd.is_some()
     }
 
-    /// The server's process.
+    /// Returns the server's process.
     pub fn process(&self) -> &Process {
         &self.server
     }
 
-    /// Takes the server away until [`Self::end_outage`]. Its objects stay.
+    /// Makes the server unavailable until [`Self::end_outage`]. Its objects remain.
     pub fn outage(&self, outage: Outage) -> Result<()> {
         let mut current = self.current();
         if current.is_some() {
-            bail!("the API server is away already");
+            bail!("an outage of the API server is already in progress");
         }
         match outage {
-            // Stopped, it accepts into its backlog and answers nothing.
+            // While it is stopped, the kernel accepts connections into the backlog.
             Outage::Hang => self.server.stop()?,
             Outage::Refuse => {
                 self.netns.feed(Command::new("nft").args(["-f", "-"]), REFUSE)?;
-                // Nothing new can come in; now what is there ends with a reset on both sides.
+                // No new connection can arrive; existing ones end with a reset on both sides.
                 let filter = format!("( sport = :{API_PORT} )");
                 self.netns.output(Command::new("ss").args(["-K", "-tn", "state", "established", &filter]))?;
             }
@@ -116,7 +116,7 @@ impl ApiServer {
         Ok(())
     }
 
-    /// Brings the server back, if it is away.
+    /// Ends an outage.
     pub fn end_outage(&self) -> Result<()> {
         let mut current = self.current();
         match *current {
@@ -153,7 +153,7 @@ impl ApiServer {
         let etcd = Process::start(etcd, netns, logs)?;
         let key = file("service-account.key");
         netns::output(Command::new("openssl").args(["genrsa", "-out"]).arg(&key).arg("2048"))
-            .context("a real kube-apiserver wants a key for service accounts")?;
+            .context("kube-apiserver requires a key for service accounts")?;
         let mut random = [0; 16];
         fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
         let token: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -170,7 +170,7 @@ impl ApiServer {
             .arg("--service-account-issuer=https://kubernetes.default.svc")
             .arg(format!("--service-account-key-file={}", key.display()))
             .arg(format!("--service-account-signing-key-file={}", key.display()))
-            // No kube-controller-manager makes the account that this plugin asks for.
+            // Without kube-controller-manager, no service account exists that this plugin could require.
             .arg("--disable-admission-plugins=ServiceAccount")
             .arg("--allow-privileged=true");
         let server = Process::start(spec, netns, logs)?;

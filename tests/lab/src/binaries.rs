@@ -1,12 +1,12 @@
-//! Where the programs and manifests of the workspace are.
+//! Locates the programs and manifests of the workspace.
 
 use std::env;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 
-/// Path of a program of the workspace: in `$FAIRLEAD_BIN_DIR`, else beside the running executable, or above it for a
-/// test (`target/debug/deps/NAME`).
+/// Returns the path of a program of the workspace: in `$FAIRLEAD_BIN_DIR`, else beside the running
+/// executable, or above it for a test (`target/debug/deps/NAME`).
 pub fn find(name: &str) -> Result<PathBuf> {
     let mut tried = Vec::new();
     for dir in dirs()? {
@@ -16,17 +16,18 @@ pub fn find(name: &str) -> Result<PathBuf> {
         }
         tried.push(path.display().to_string());
     }
-    bail!("{name} is not built; looked for {}; run `make build` first", tried.join(", "))
+    bail!("{name} is not built: {} does not exist; run `make build` first", tried.join(", "))
 }
 
-/// A program of a Kubernetes release (`kube-apiserver`, `etcd`, `kube-proxy`) in `$KUBEBUILDER_ASSETS`, if it is
-/// set and has one.
+/// Returns a program of a Kubernetes release (`kube-apiserver`, `etcd`, `kube-proxy`) in
+/// `$KUBEBUILDER_ASSETS`, if that is set and contains it.
 pub fn kubernetes(name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(env::var_os("KUBEBUILDER_ASSETS")?).join(name);
     path.is_file().then_some(path)
 }
 
-/// The folder `config` of the repository: `$FAIRLEAD_CONFIG_DIR`, else that of the sources this was built from.
+/// Returns the folder `config` of the repository: `$FAIRLEAD_CONFIG_DIR`, else the one of the sources of this
+/// build.
 pub fn config_dir() -> PathBuf {
     match env::var_os("FAIRLEAD_CONFIG_DIR") {
         Some(dir) => dir.into(),

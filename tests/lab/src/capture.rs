@@ -14,16 +14,16 @@ use crate::frame::{self, Frame};
 use crate::netns::Netns;
 use crate::sys;
 
-/// A frame with the time it was seen.
+/// A captured frame.
 #[derive(Clone, Debug)]
 pub struct Captured {
-    /// When.
+    /// Time of the capture.
     pub at: Instant,
-    /// What.
+    /// The frame.
     pub frame: Frame,
 }
 
-/// A running capture; ends when dropped.
+/// A running capture. Dropping it stops it.
 #[derive(Debug)]
 pub struct Capture {
     frames: Arc<Mutex<Vec<Captured>>>,
@@ -32,7 +32,8 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// Captures what `interface` sends and receives inside `netns`. Sees everything from its return on.
+    /// Captures the frames that `interface` sends and receives inside `netns`, from the return of this
+    /// function on.
     pub fn start(netns: &Netns, interface: &str) -> Result<Self> {
         let mut socket = netns.run(|| sys::packet_socket(interface))??;
         socket.set_read_timeout(Some(Duration::from_millis(100)))?;
@@ -42,7 +43,7 @@ impl Capture {
         let thread = std::thread::spawn(move || {
             let mut buffer = vec![0; 65536];
             while !stopped.load(Ordering::Relaxed) {
-                // A timeout, or an interface that is down for now.
+                // A timeout, or an interface that is down at the moment.
                 let Ok(length) = socket.read(&mut buffer) else { continue };
                 if let Some(frame) = frame::parse(&buffer[..length]) {
                     let captured = Captured { at: Instant::now(), frame };
@@ -53,18 +54,18 @@ impl Capture {
         Ok(Self { frames, stop, thread: Some(thread) })
     }
 
-    /// What was seen so far.
+    /// Returns the frames captured so far.
     pub fn frames(&self) -> Vec<Captured> {
         self.frames.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// When `ip` was claimed first.
+    /// Returns when a host first claimed `ip`.
     pub fn first_claim(&self, ip: IpAddr) -> Option<Instant> {
         let frames = self.frames.lock().unwrap_or_else(PoisonError::into_inner);
         frames.iter().find(|captured| captured.frame.message.claims(ip)).map(|captured| captured.at)
     }
 
-    /// Who claimed `ip` so far, in order, each claim once per change of claimant.
+    /// Returns the claimants of `ip` in order, one entry per change of claimant.
     pub fn claimants(&self, ip: IpAddr) -> Vec<Mac> {
         let mut macs: Vec<Mac> = self
             .frames()

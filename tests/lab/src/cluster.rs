@@ -1,4 +1,4 @@
-//! The parts of a cluster that Fairlead expects around it and the lab does not run for real: EndpointSlices for
+//! Stands in for the parts of a cluster that Fairlead expects and the lab does not run: EndpointSlices for
 //! Services, and nftables rules on every node. One process in the control plane's namespace does both.
 
 use std::collections::BTreeMap;
@@ -24,31 +24,31 @@ use crate::endpoints;
 use crate::netns::Netns;
 use crate::proxy::{Node, Rules, SERVICE_NAME};
 
-/// Changes that come close after one another are worked on together.
+/// Changes that follow each other within this time are processed together.
 const SETTLE: Duration = Duration::from_millis(10);
 
 /// A node whose data plane is programmed.
 #[derive(Debug)]
 pub struct DataPlane {
-    /// What its rules are made for.
+    /// The node that the rules are computed for.
     pub node: Node,
-    /// Where they go.
+    /// The namespace that the rules are written into.
     pub netns: Netns,
 }
 
-/// Time until something that failed is tried again, when nothing changes before.
+/// Time until a failed step is retried if nothing changes before.
 const RETRY: Duration = Duration::from_secs(1);
 
 type Key = (String, String);
 
-/// Boxed: an event is as large as the object in it.
+/// Boxed, because an event is as large as its object.
 enum Change {
     Service(Box<Event<Service>>),
     Slice(Box<Event<EndpointSlice>>),
     Pod(Box<Event<Pod>>),
 }
 
-/// The objects of one kind as last seen.
+/// The objects of one kind, as last reported by the watch.
 struct Store<K> {
     objects: BTreeMap<Key, K>,
     listing: BTreeMap<Key, K>,
@@ -89,7 +89,8 @@ struct Cluster {
     nodes: Vec<(DataPlane, Option<Rules>)>,
 }
 
-/// Runs for ever. Without `nodes` only EndpointSlices are made: something else is the data plane.
+/// Runs until the process ends. Without `nodes` it only creates EndpointSlices, and another program is the
+/// data plane.
 pub async fn run(kubeconfig: &Path, nodes: Vec<DataPlane>) -> Result<()> {
     let client = crate::api::connect(kubeconfig).await?;
     let (sink, mut changes) = mpsc::channel(1024);
@@ -147,7 +148,7 @@ where
 }
 
 impl Cluster {
-    /// Whether all nodes have their rules.
+    /// Returns true if all nodes have their rules.
     fn program_nodes(&mut self) -> bool {
         let mut by_service: BTreeMap<Key, Vec<&EndpointSlice>> = BTreeMap::new();
         for ((namespace, _), slice) in &self.slices.objects {
@@ -173,7 +174,7 @@ impl Cluster {
             *installed = match plane.netns.feed(Command::new("nft").args(["-f", "-"]), &script) {
                 Ok(_) => Some(rules),
                 Err(error) => {
-                    // Whatever is there now, the next round begins from nothing.
+                    // The next round writes all rules, whatever exists now.
                     tracing::error!("{}: {error:#}", plane.node.name);
                     None
                 }
@@ -182,7 +183,7 @@ impl Cluster {
         self.nodes.iter().all(|(_, installed)| installed.is_some())
     }
 
-    /// Whether all slices are as they should be, or are being written.
+    /// Returns true if all slices are correct or a write for them is in progress.
     async fn write_slices(&self) -> bool {
         let mut written = true;
         let mut wanted = BTreeMap::new();
@@ -218,7 +219,8 @@ impl Cluster {
     }
 }
 
-/// Retries of a watch. Tests wait for the daemons' own back-off after an outage, and must not wait for the stand-in's.
+/// Retry policy of a watch. Tests wait for the back-off of the daemons after an outage and must not wait for
+/// this process as well.
 struct Soon;
 
 impl Iterator for Soon {

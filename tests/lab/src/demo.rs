@@ -1,4 +1,4 @@
-//! The demo: the main job, step by step, on real packets.
+//! The demo: shows the main job step by step, with real packets.
 
 use std::fmt::Display;
 use std::io::IsTerminal as _;
@@ -17,12 +17,12 @@ use crate::router::Family;
 use crate::wait::wait_for;
 
 const SECOND: Duration = Duration::from_secs(1);
-/// What a step may take on a busy machine.
+/// Limit for one step on a busy machine.
 const SOON: Duration = Duration::from_secs(30);
 /// Port of the sample Services.
 const PORT: u16 = 80;
 
-/// A Service of the samples with its addresses.
+/// A sample Service and its addresses.
 struct Service {
     name: String,
     addresses: Vec<IpAddr>,
@@ -34,7 +34,7 @@ impl Service {
     }
 }
 
-/// Brings a lab up, applies the samples, and leaves it running.
+/// Starts a lab, applies the samples, and leaves the lab running.
 pub fn up(nodes: usize) -> Result<()> {
     let lab = Lab::builder().nodes(nodes).start()?;
     let services = apply_samples(&lab)?;
@@ -43,7 +43,7 @@ pub fn up(nodes: usize) -> Result<()> {
     Ok(())
 }
 
-/// Shows the main job; with `keep` the lab stays.
+/// Shows the main job. With `keep` the lab continues to run.
 pub fn demo(nodes: usize, keep: bool) -> Result<()> {
     let start = Instant::now();
     heading("A cluster made of network namespaces");
@@ -61,7 +61,7 @@ pub fn demo(nodes: usize, keep: bool) -> Result<()> {
             drop(lab);
             heading("Done");
             say(format_args!(
-                "lab {id} is gone, the machine is as before; KEEP=1 make demo leaves it running ({:.0} s in all)",
+                "lab {id} is removed, the machine is unchanged; KEEP=1 make demo leaves the lab running ({:.0} s in all)",
                 start.elapsed().as_secs_f64()
             ));
             Ok(())
@@ -86,11 +86,14 @@ fn show(lab: &Lab) -> Result<Vec<Service>> {
     }
 
     if let Some(service) = services.first() {
-        heading(&format!("Why {} has them: fairlead explain service {}", service.name, service.name));
+        heading(&format!(
+            "Why {} has these addresses: fairlead explain service {}",
+            service.name, service.name
+        ));
         explain(lab, service)?;
     }
 
-    heading("L2: who answers ARP and NDP, asked by the LAN client");
+    heading("L2: the node that answers ARP and NDP requests of the LAN client");
     show_owners(lab, &services)?;
 
     heading("BGP: the router's table");
@@ -106,7 +109,7 @@ fn show(lab: &Lab) -> Result<Vec<Service>> {
         cut_cable(lab, service)?;
     }
     if let Some(service) = services.iter().find(|service| !service.is_l2()) {
-        heading("A speaker is told to leave (SIGTERM)");
+        heading("A speaker is stopped (SIGTERM)");
         leave(lab, service)?;
     }
     Ok(services)
@@ -152,15 +155,15 @@ fn show_owners(lab: &Lab, services: &[Service]) -> Result<()> {
         for ip in &service.addresses {
             let owner = lab.wait_for_owner(*ip, SOON)?;
             say(format_args!("{ip:20} is at {owner} ({})", lab.node(owner)?.mac()));
-            // The client's question and its answer, not what others ask or announce meanwhile.
+            // Prints the client's request and its reply, not the other traffic.
             let group = |mac: Mac| mac.0[0] & 1 == 1;
             let exchange = wait_for(format!("an answer for {ip} on the wire"), SOON, || {
                 let frames = capture.frames();
                 let mut newest = frames.into_iter().rev().map(|seen| seen.frame);
                 let answered = newest.find(|f| f.message.claims(*ip) && !group(f.destination));
-                let answered = answered.ok_or("nobody answers")?;
+                let answered = answered.ok_or("no host answers")?;
                 let asked = newest.find(|f| f.message.asks_for(*ip) && f.source == answered.destination);
-                Ok::<_, &str>([asked.ok_or("nobody asks")?, answered])
+                Ok::<_, &str>([asked.ok_or("no request was captured")?, answered])
             });
             for frame in exchange? {
                 say(format_args!("    {frame}"));
@@ -198,31 +201,32 @@ fn fetch(lab: &Lab, service: &Service) -> Result<()> {
             wait_for(format!("{to} to answer the {name}"), SOON, || client.ask(to, Transport::Tcp, SECOND))?;
             let url = format!("http://{}/", if ip.is_ipv4() { ip.to_string() } else { format!("[{ip}]") });
             let mut curl = Command::new("curl");
-            let said = client.netns().output(curl.args(["-sS", "--globoff", "--max-time", "5", &url]))?;
+            let output = client.netns().output(curl.args(["-sS", "--globoff", "--max-time", "5", &url]))?;
             let datagram = client.ask(to, Transport::Udp, 3 * SECOND)?;
             say(format_args!(
                 "{:10} {name:14} curl {url:25} {:28} UDP: {} {} {}",
                 service.name,
-                said.trim(),
+                output.trim(),
                 datagram.pod,
                 datagram.node,
                 datagram.client
             ));
         }
     }
-    say(format_args!("(the pod says its name, its node, and the client's address as it sees it)"));
+    say(format_args!("(a pod answers with its name, its node, and the client's address as it sees it)"));
     Ok(())
 }
 
 fn cut_cable(lab: &Lab, service: &Service) -> Result<()> {
     let ip = *service.addresses.iter().find(|ip| ip.is_ipv4()).unwrap_or(&service.addresses[0]);
     let owner = lab.wait_for_owner(ip, SOON)?.to_owned();
-    // A packet for a pod behind the cut cable is lost until Kubernetes notices the node; that is not our part.
+    // A packet for a pod behind the cut cable is lost until Kubernetes marks the node; Fairlead does not
+    // route to pods.
     lab.set_ready(&owner, 1, false)?;
     say(format_args!(
-        "{ip} is at {owner}; its own pod is taken out of the Service first, so that the gap is the address's"
+        "{ip} is at {owner}; its own pod is removed from the Service first, so that the gap is that of the address"
     ));
-    wait_for(format!("the pod of {owner} to be out"), SOON, || {
+    wait_for(format!("the pod of {owner} to be removed"), SOON, || {
         for _ in 0..10 {
             let answer = lab.client().ask(SocketAddr::new(ip, PORT), Transport::Udp, SECOND)?;
             if answer.node == owner {
@@ -246,7 +250,7 @@ fn cut_cable(lab: &Lab, service: &Service) -> Result<()> {
         Some(now) if now == owner => Ok(()),
         other => Err(anyhow!("at {other:?}")),
     })?;
-    say(format_args!("the cable is mended, and {ip} back at {owner}"));
+    say(format_args!("the cable is restored, and {ip} is back at {owner}"));
     Ok(())
 }
 
@@ -262,7 +266,7 @@ fn leave(lab: &Lab, service: &Service) -> Result<()> {
     let streams = streams(lab, ip);
     let start = Instant::now();
     node.speaker()?.terminate(15 * SECOND)?;
-    say(format_args!("the speaker of {} left after {} ms", node.name(), start.elapsed().as_millis()));
+    say(format_args!("the speaker of {} stopped after {} ms", node.name(), start.elapsed().as_millis()));
     std::thread::sleep(SECOND);
     say(format_args!("the router sends {ip} to {}", join(&hops(lab, ip)?)));
     for (name, stream) in streams {
@@ -273,7 +277,7 @@ fn leave(lab: &Lab, service: &Service) -> Result<()> {
         let hops = hops(lab, ip)?;
         if hops.len() == all { Ok(()) } else { Err(anyhow!("{hops:?}")) }
     })?;
-    say(format_args!("it is started again: {ip} to {}", join(&hops(lab, ip)?)));
+    say(format_args!("the speaker is started again: the router sends {ip} to {}", join(&hops(lab, ip)?)));
     Ok(())
 }
 
@@ -343,14 +347,14 @@ fn print_commands(lab: &Lab, services: &[Service]) {
         let host = if ip.is_ipv4() { ip.to_string() } else { format!("[{ip}]") };
         say(format_args!("fetch        {} curl -g http://{host}/", inside("client")));
     }
-    say(format_args!("             the client behind the router: {} curl …", inside("remote")));
-    say(format_args!("who answers  {} ip neigh", inside("client")));
+    say(format_args!("             from the client behind the router: {} curl …", inside("remote")));
+    say(format_args!("neighbors    {} ip neigh", inside("client")));
     let vtysh = lab.router().vtysh_command();
     say(format_args!("router       sudo {vtysh} -c 'show bgp summary' -c 'show bgp ipv4 unicast'"));
     say(format_args!("frames       {} tcpdump -eni n1 'arp or icmp6 or port 179'", inside("lan")));
-    say(format_args!("cut a cable  sudo ip -n {id}-lan link set n1 down      (up mends it)"));
+    say(format_args!("cut a cable  sudo ip -n {id}-lan link set n1 down      (up restores it)"));
     say(format_args!("a shell      {} bash", inside("n1")));
     say(format_args!("logs         {}", lab.dir().join("logs").display()));
     let exe = std::env::current_exe().unwrap_or_else(|_| "fairlead-lab".into());
-    say(format_args!("take it down sudo {} down {id}", exe.display()));
+    say(format_args!("remove it    sudo {} down {id}", exe.display()));
 }

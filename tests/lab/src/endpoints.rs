@@ -1,4 +1,4 @@
-//! Stands in for the EndpointSlice controller: Services with a selector and Pods become EndpointSlices.
+//! Stands in for the EndpointSlice controller: derives EndpointSlices from Services with a selector and Pods.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,10 +10,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::proxy::SERVICE_NAME;
 
-/// Label that tells our slices from those a test writes itself.
+/// Label that distinguishes these slices from slices that a test writes.
 pub const MANAGED_BY: (&str, &str) = ("endpointslice.kubernetes.io/managed-by", "fairlead-lab");
 
-/// The slices a Service should have: one per family of its own, none without a selector.
+/// Returns the slices that a Service should have: one per address family, none without a selector.
 pub fn slices<'a>(service: &Service, pods: impl Iterator<Item = &'a Pod> + Clone) -> Vec<EndpointSlice> {
     let Some(spec) = &service.spec else { return Vec::new() };
     let Some(selector) = spec.selector.as_ref().filter(|selector| !selector.is_empty()) else {
@@ -77,7 +77,7 @@ fn endpoint(pod: &Pod, family: &str) -> Option<Endpoint> {
 fn endpoint_port(port: &ServicePort) -> EndpointPort {
     let number = match &port.target_port {
         Some(IntOrString::Int(number)) if *number != 0 => *number,
-        // Named ports: the lab's pods have only one number for all names.
+        // Named ports resolve to the one port that the lab's pods serve.
         Some(IntOrString::String(_)) => i32::from(crate::addresses::POD_PORT),
         _ => port.port,
     };
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn each_family_of_the_service_gets_the_selected_pods() {
+    fn slices_of_each_family_list_selected_pods() {
         let service: Service = serde_json::from_value(json!({
             "metadata": { "name": "web", "namespace": "default" },
             "spec": { "selector": { "app": "echo" }, "ipFamilies": ["IPv4", "IPv6"],

@@ -1,22 +1,22 @@
-//! Ethernet frames read for what a load balancer says on the wire: ARP, neighbour discovery, BGP.
+//! Parses Ethernet frames: ARP, neighbor discovery, BGP.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::addresses::Mac;
 
-/// A frame of interest.
+/// A parsed frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// Ethernet source.
     pub source: Mac,
     /// Ethernet destination.
     pub destination: Mac,
-    /// What it carries.
+    /// Payload.
     pub message: Message,
 }
 
-/// What a frame carries.
+/// Payload of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// RFC 826.
@@ -34,7 +34,7 @@ pub enum Message {
     NeighborSolicitation {
         /// IPv6 source; `::` in duplicate address detection.
         from: Ipv6Addr,
-        /// Address asked for.
+        /// Requested address.
         target: Ipv6Addr,
     },
     /// RFC 4861 §4.4.
@@ -43,11 +43,11 @@ pub enum Message {
         from: Ipv6Addr,
         /// IPv6 destination.
         to: Ipv6Addr,
-        /// Address advertised.
+        /// Advertised address.
         target: Ipv6Addr,
-        /// Answers a solicitation.
+        /// Solicited flag: the advertisement answers a solicitation.
         solicited: bool,
-        /// Replaces what the receiver has cached.
+        /// Override flag: the advertisement replaces the receiver's cache entry.
         overriding: bool,
         /// Target link-layer address option.
         link_layer: Option<Mac>,
@@ -68,12 +68,13 @@ pub enum Message {
 pub struct BgpMessage {
     /// 1 OPEN, 2 UPDATE, 3 NOTIFICATION, 4 KEEPALIVE, 5 ROUTE-REFRESH.
     pub kind: u8,
-    /// What follows the header, as far as it is in the segment.
+    /// Octets after the header, as far as they are in the segment.
     pub body: Vec<u8>,
 }
 
 impl Message {
-    /// Whether it claims `ip` for its sender: an ARP reply, a gratuitous ARP, a neighbour advertisement.
+    /// Returns true if the frame claims `ip` for its sender: an ARP reply, a gratuitous ARP, a neighbor
+    /// advertisement.
     pub fn claims(&self, ip: IpAddr) -> bool {
         match (self, ip) {
             (Self::Arp { operation, sender_ip, target_ip, .. }, IpAddr::V4(ip)) => {
@@ -84,7 +85,7 @@ impl Message {
         }
     }
 
-    /// Whether it asks who has `ip`.
+    /// Returns true if the frame requests `ip`.
     pub fn asks_for(&self, ip: IpAddr) -> bool {
         match (self, ip) {
             (Self::Arp { operation: 1, sender_ip, target_ip, .. }, IpAddr::V4(ip)) => {
@@ -96,7 +97,7 @@ impl Message {
     }
 }
 
-/// Reads a frame; `None` for everything that is not of interest, and for what is cut short.
+/// Parses a frame. Returns `None` for other protocols and for truncated frames.
 pub fn parse(bytes: &[u8]) -> Option<Frame> {
     let (header, payload) = bytes.split_at_checked(14)?;
     let destination = mac(&header[0..6])?;
@@ -174,7 +175,7 @@ fn bgp(from: IpAddr, to: IpAddr, tcp: &[u8]) -> Option<Message> {
         return None;
     }
     let mut messages = Vec::new();
-    // A segment that does not begin with a marker goes on with a message of an earlier one.
+    // A segment that does not begin with a marker continues an earlier message.
     while data.len() >= 19 && data[..16] == [0xff; 16] {
         let length = usize::from(be16(&data[16..])?).max(19);
         let end = length.min(data.len());
@@ -255,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gratuitous_arp_claims_its_address_and_asks_nothing() {
+    fn gratuitous_arp_claims_address() {
         let frame = parse(&bytes(
             "ffffffffffff 02000000010b 0806 0001 0800 06 04 0001 \
              02000000010b c00002c8 000000000000 c00002c8",
@@ -270,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_neighbour_advertisement_shows_its_flags() {
+    fn neighbor_advertisement_flags_are_parsed() {
         let frame = parse(&bytes(
             "333300000001 02000000010b 86dd 60000000 0020 3a ff \
              20010db8000100000000000000000011 ff020000000000000000000000000001 \
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_of_one_segment_are_told_apart() {
+    fn messages_of_one_segment_are_separated() {
         let marker = "ff".repeat(16);
         let tcp =
             format!("c000 00b3 00000000 00000000 5018 ffff 0000 0000 {marker}0013 04 {marker}0015 03 0602");
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shortened_frame_is_nothing_or_less_never_a_panic() {
+    fn truncated_frame_never_panics() {
         let whole = bytes(
             "333300000001 02000000010b 86dd 60000000 0020 3a ff \
              20010db8000100000000000000000011 ff020000000000000000000000000001 \

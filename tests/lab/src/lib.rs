@@ -1,5 +1,5 @@
 //! A cluster made of network namespaces on one machine: a bridge, nodes with pods, a control plane, an FRR router, a
-//! client on the LAN and one behind the router. Real packets, real sockets, and nothing outside its own namespaces.
+//! client on the LAN and one behind the router. Packets and sockets are real, and stay inside the lab's namespaces.
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {
@@ -11,7 +11,9 @@
 //! # }
 //! ```
 //!
-//! [`addresses`] says who has which address.
+//! [`addresses`] lists the addresses.
+
+#![allow(missing_docs, reason = "names of test helpers explain themselves")]
 
 pub mod addresses;
 pub mod api;

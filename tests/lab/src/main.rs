@@ -1,4 +1,4 @@
-//! `fairlead-lab`: a cluster made of network namespaces, for people.
+//! `fairlead-lab`: the command-line interface of the lab.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ struct Flags {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show the main job, step by step, and end; with KEEP=1 the lab stays
+    /// Show the main job step by step, then stop; with KEEP=1 the lab keeps running
     Demo {
         /// Number of nodes
         #[arg(long, default_value_t = 3)]
@@ -29,20 +29,20 @@ enum Command {
         #[arg(long, env = "KEEP", default_value = "", hide_default_value = true)]
         keep: String,
     },
-    /// Bring a lab up and leave it running
+    /// Start a lab and leave it running
     Up {
         /// Number of nodes
         #[arg(long, default_value_t = 3)]
         nodes: usize,
     },
-    /// Take labs down that were left running: one by its id, or all
+    /// Stop labs that were left running: one by its id, or all
     Down {
         /// Id of a lab, such as fl03af
         id: Option<String>,
     },
-    /// Remove what crashed labs left behind
+    /// Remove the remains of crashed labs
     Clean,
-    /// The server in a pod
+    /// Serve as a pod
     #[command(hide = true)]
     Pod {
         #[arg(long)]
@@ -52,7 +52,7 @@ enum Command {
         #[arg(long)]
         port: u16,
     },
-    /// EndpointSlices and nftables rules of a lab
+    /// Maintain the EndpointSlices and nftables rules of a lab
     #[command(hide = true)]
     Cluster {
         #[arg(long)]
@@ -64,10 +64,10 @@ enum Command {
         #[arg(long)]
         no_proxy: bool,
     },
-    /// Bring a network up, without API server, and hold it until this process ends
+    /// Start a network without API server, and hold it until this process ends
     #[command(hide = true)]
     Hold,
-    /// Waits for the end of a lab's process, then cleans up
+    /// Wait for the end of a lab's process, then clean up
     #[command(hide = true)]
     Reap { id: String },
 }
@@ -137,11 +137,11 @@ fn down(id: Option<&str>) -> Result<()> {
     if let Some(id) = id
         && !labs.iter().any(|lab| lab == id)
     {
-        bail!("no lab {id}; there are {labs:?}");
+        bail!("lab {id} does not exist; existing labs: {labs:?}");
     }
     for lab in labs.iter().filter(|lab| id.map_or_else(|| state::is_kept(lab), |id| *lab == id)) {
         state::destroy(lab, false)?;
-        println!("{lab} is down");
+        println!("removed {lab}");
     }
     Ok(())
 }

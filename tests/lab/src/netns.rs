@@ -1,4 +1,4 @@
-//! Network namespaces: made and named by `ip netns`, entered by threads.
+//! Network namespaces: `ip netns` creates and names them, threads enter them.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -23,29 +23,30 @@ pub struct Netns {
 }
 
 impl Netns {
-    /// Opens a namespace that `ip netns` knows under `name`.
+    /// Opens the namespace that `ip netns` lists under `name`.
     pub fn open(name: &str) -> Result<Self> {
         let path = Self::path_of(name);
         let file = File::open(&path).with_context(|| format!("network namespace {}", path.display()))?;
         Ok(Self { name: name.to_owned(), file: Arc::new(file) })
     }
 
-    /// Name as in `ip netns list`.
+    /// Returns its name in `ip netns list`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Inode of the namespace: equal to that of `/proc/PID/ns/net` of every process inside.
+    /// Returns the inode of the namespace, which equals that of `/proc/PID/ns/net` of every process inside.
     pub fn inode(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.ino())
     }
 
-    /// Moves the calling thread, for good, into this namespace.
+    /// Moves the calling thread into this namespace permanently.
     pub fn enter(&self) -> io::Result<()> {
         sys::enter_netns(self.file.as_fd())
     }
 
-    /// Runs `work` on a thread inside this namespace. Sockets it opens and processes it spawns stay there.
+    /// Runs `work` on a thread inside this namespace. Sockets that it opens and processes that it spawns stay
+    /// inside.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name(self.name.clone()).spawn_scoped(scope, || {
@@ -59,21 +60,23 @@ impl Netns {
         })
     }
 
-    /// Runs a command inside this namespace to its end; its standard output, or an error with its standard error.
+    /// Runs a command inside this namespace to completion. Returns its standard output, or an error with its
+    /// standard error.
     pub fn output(&self, command: &mut Command) -> Result<String> {
         self.run(|| output(command))?
     }
 
-    /// Feeds `lines` to a program that reads a batch from standard input, inside this namespace.
+    /// Writes `lines` to the standard input of a program inside this namespace.
     pub fn feed(&self, command: &mut Command, lines: &str) -> Result<String> {
         self.run(|| feed(command, lines))?
     }
 
-    /// Writes kernel parameters, as `("net/ipv4/ip_forward", "1")`. Those under `net/` belong to the namespace.
+    /// Writes kernel parameters, such as `("net/ipv4/ip_forward", "1")`. Those under `net/` belong to the
+    /// namespace.
     pub fn sysctl(&self, settings: &[(&str, &str)]) -> Result<()> {
         self.run(|| {
             for (key, value) in settings {
-                // A path outside `net/` would be the host's.
+                // A path outside `net/` would change the host.
                 if !key.starts_with("net/") {
                     bail!("{key} is not a parameter of a network namespace");
                 }
@@ -95,7 +98,7 @@ pub fn create(names: &[String]) -> Result<()> {
     feed(Command::new("ip").args(["-batch", "-"]), &lines).map(drop)
 }
 
-/// Deletes namespaces; those that are already gone are no error.
+/// Deletes namespaces. One that does not exist is not an error.
 pub fn delete(names: &[String]) -> Result<()> {
     let lines: String = names.iter().map(|name| format!("netns delete {name}\n")).collect();
     let _ = feed(Command::new("ip").args(["-force", "-batch", "-"]), &lines);
@@ -103,7 +106,7 @@ pub fn delete(names: &[String]) -> Result<()> {
     if left.is_empty() { Ok(()) } else { bail!("network namespaces that could not be deleted: {left:?}") }
 }
 
-/// Names of the namespaces that start with `prefix`.
+/// Returns the names of the namespaces that start with `prefix`.
 pub fn list(prefix: &str) -> Result<Vec<String>> {
     let entries = match fs::read_dir(NETNS_DIR) {
         Ok(entries) => entries,
@@ -117,7 +120,7 @@ pub fn list(prefix: &str) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Runs a command to its end; its standard output, or an error with its standard error.
+/// Runs a command to completion. Returns its standard output, or an error with its standard error.
 pub fn output(command: &mut Command) -> Result<String> {
     let done = command.stdin(Stdio::null()).output().with_context(|| format!("run {command:?}"))?;
     if !done.status.success() {

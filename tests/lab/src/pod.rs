@@ -1,7 +1,7 @@
-//! The server in every pod: says over TCP and UDP who it is.
+//! The server in every pod. It answers over TCP and UDP with its identity.
 //!
-//! One line answers everything: `POD NODE CLIENT`, then for UDP the bytes that were sent. TCP speaks enough HTTP
-//! for curl. A pod has one address per family, so answers leave from the address that was asked.
+//! Every answer is one line, `POD NODE CLIENT`, followed for UDP by the octets of the request. TCP supports
+//! enough HTTP for curl. A pod has one address per family, so answers leave from the requested address.
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
-/// Who a pod says it is.
+/// Identity that a pod reports.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// Name of the pod.
@@ -23,12 +23,12 @@ pub struct Identity {
 
 impl Identity {
     fn answer(&self, client: SocketAddr) -> String {
-        // A dual-stack socket shows IPv4 clients as mapped addresses.
+        // A dual-stack socket reports IPv4 clients as mapped addresses.
         format!("{} {} {}", self.pod, self.node, client.ip().to_canonical())
     }
 }
 
-/// Serves TCP and UDP on `port`, for ever.
+/// Serves TCP and UDP on `port` until the process ends.
 pub async fn serve(identity: Identity, port: u16) -> Result<()> {
     let udp = UdpSocket::from_std(socket(Type::DGRAM, Protocol::UDP, port)?.into())?;
     let tcp = socket(Type::STREAM, Protocol::TCP, port)?;

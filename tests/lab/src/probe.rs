@@ -1,5 +1,5 @@
-//! What a client sees: who answers at an address, how many packets of a stream are lost, whose Ethernet address
-//! the client's kernel holds for an address.
+//! The view of a client: which pod answers at an address, how many packets of a stream are lost, which
+//! Ethernet address the client's kernel has cached for an address.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
@@ -28,7 +28,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// Both.
+    /// Both protocols.
     pub const BOTH: [Self; 2] = [Self::Tcp, Self::Udp];
 }
 
@@ -41,58 +41,58 @@ impl std::fmt::Display for Transport {
     }
 }
 
-/// What a pod answered.
+/// The answer of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// Name of the pod.
     pub pod: String,
     /// Name of its node.
     pub node: String,
-    /// The address the pod saw as the client's.
+    /// The client's address as the pod saw it.
     pub client: IpAddr,
 }
 
-/// An answer of a stream that comes later is as good as none.
+/// A stream counts an answer that arrives later than this as missing.
 pub const LATE: Duration = Duration::from_millis(250);
 
-/// A place to ask from.
+/// A host that sends requests.
 #[derive(Clone, Debug)]
 pub struct Client {
     netns: Netns,
 }
 
-/// A stream of packets that is under way.
+/// A stream of packets in progress.
 #[derive(Debug)]
 pub struct Stream {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<io::Result<StreamReport>>,
 }
 
-/// What became of a stream.
+/// Results of a stream.
 #[derive(Clone, Debug, Default)]
 pub struct StreamReport {
     /// Packets sent.
     pub sent: u64,
     /// Packets answered.
     pub answered: u64,
-    /// The longest time in which packets were sent and none was answered within [`LATE`].
+    /// The longest time in which no packet that was sent was answered within [`LATE`].
     pub longest_gap: Duration,
     /// Answers by pod.
     pub pods: BTreeMap<String, u64>,
 }
 
 impl Client {
-    /// A client in `netns`.
+    /// Returns a client in `netns`.
     pub fn new(netns: &Netns) -> Self {
         Self { netns: netns.clone() }
     }
 
-    /// The namespace it asks from.
+    /// Returns its namespace.
     pub fn netns(&self) -> &Netns {
         &self.netns
     }
 
-    /// Asks once who is there, on a new connection or socket.
+    /// Sends one request on a new connection or socket.
     pub fn ask(&self, to: SocketAddr, transport: Transport, limit: Duration) -> Result<Answer> {
         let text = self
             .netns
@@ -104,7 +104,7 @@ impl Client {
         parse_answer(&text)
     }
 
-    /// Sends a packet every `interval` from one socket until stopped; every answer is counted.
+    /// Sends a packet every `interval` from one socket until stopped, and counts every answer.
     pub fn stream(&self, to: SocketAddr, interval: Duration) -> Stream {
         let stop = Arc::new(AtomicBool::new(false));
         let (netns, stopped) = (self.netns.clone(), stop.clone());
@@ -115,7 +115,7 @@ impl Client {
         Stream { stop, thread }
     }
 
-    /// The Ethernet address that the client's kernel holds for `ip` in its neighbour cache.
+    /// Returns the Ethernet address that the client's kernel has cached for `ip`.
     pub fn neighbour(&self, ip: IpAddr) -> Result<Option<Mac>> {
         let text = self.netns.output(Command::new("ip").args(["-json", "neigh", "show", &ip.to_string()]))?;
         let entries: Value = serde_json::from_str(if text.trim().is_empty() { "[]" } else { &text })?;
@@ -123,14 +123,14 @@ impl Client {
         Ok(mac.and_then(Mac::parse))
     }
 
-    /// Forgets `ip` and asks the wire who has it now. `None`: nobody answers.
+    /// Flushes `ip` from the cache and resolves it again. Returns `None` if no host answers.
     pub fn resolve(&self, ip: IpAddr) -> Result<Option<Mac>> {
         self.forget(ip)?;
         self.netns.run(|| -> io::Result<()> {
             let socket = UdpSocket::bind(unspecified(ip))?;
             socket.send_to(&[], SocketAddr::new(ip, 9)).map(drop)
         })??;
-        // The kernel asks three times, one second apart.
+        // The kernel sends three requests, one second apart.
         let start = Instant::now();
         while start.elapsed() < Duration::from_millis(3200) {
             if let Some(mac) = self.neighbour(ip)? {
@@ -141,19 +141,19 @@ impl Client {
         Ok(None)
     }
 
-    /// A socket that sends raw Ethernet frames on the client's LAN interface.
+    /// Opens a socket that sends raw Ethernet frames on the client's LAN interface.
     pub fn sender(&self) -> Result<socket2::Socket> {
         Ok(self.netns.run(|| sys::packet_socket(LAN_INTERFACE))??)
     }
 
-    /// Empties the neighbour cache of `ip`.
+    /// Flushes the neighbor cache entry of `ip`.
     pub fn forget(&self, ip: IpAddr) -> Result<()> {
         self.netns.output(Command::new("ip").args(["neigh", "flush", "to", &ip.to_string()])).map(drop)
     }
 }
 
 impl Stream {
-    /// Ends the stream and waits half a second for the answers under way.
+    /// Ends the stream and waits half a second for outstanding answers.
     pub fn stop(self) -> Result<StreamReport> {
         self.stop.store(true, Ordering::Relaxed);
         match self.thread.join() {
@@ -205,10 +205,10 @@ fn ask_udp(to: SocketAddr, limit: Duration) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
-/// A socket of a port that was not used for long: a node goes on forwarding a UDP flow that it knows as it did, to a pod
-/// of another Service perhaps, which had the address before.
+/// Returns a socket on a port that was not used recently. A node forwards a known UDP flow as before,
+/// possibly to a pod of another Service that had the address earlier.
 fn fresh_socket(like: IpAddr) -> io::Result<UdpSocket> {
-    /// Below those that the kernel chooses by itself (`net.ipv4.ip_local_port_range`).
+    /// Below the ephemeral ports of the kernel (`net.ipv4.ip_local_port_range`).
     const PORTS: std::ops::Range<u16> = 20_000..32_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let mut address = unspecified(like);
@@ -248,7 +248,7 @@ fn stream(to: SocketAddr, interval: Duration, stop: &AtomicBool) -> io::Result<S
             let Ok((length, _)) = socket.recv_from(&mut buffer) else { continue };
             let text = String::from_utf8_lossy(&buffer[..length]);
             let Ok(answer) = parse_answer(&text) else { continue };
-            // The pod repeats what it was sent: the number of the packet.
+            // The pod repeats the request, which is the number of the packet.
             let number = text.rsplit(' ').next().and_then(|number| number.trim().parse::<usize>().ok());
             let Some(packet) = number.and_then(|number| packets.get_mut(number)) else { continue };
             packet.answered |= packet.sent.elapsed() <= LATE;
@@ -258,10 +258,10 @@ fn stream(to: SocketAddr, interval: Duration, stop: &AtomicBool) -> io::Result<S
     };
     let start = Instant::now();
     while !stop.load(Ordering::Relaxed) {
-        // Before it is sent: the answer may be there at once.
+        // Recorded before sending, because the answer may arrive at once.
         let number = packets.len();
         packets.push(Packet { sent: Instant::now(), answered: false });
-        // Refused by the kernel (no neighbour, no route): a lost packet like any other.
+        // A refusal by the kernel (no neighbor, no route) counts as a lost packet.
         let _ = socket.send_to(number.to_string().as_bytes(), to);
         let next = start + interval * u32::try_from(packets.len()).unwrap_or(u32::MAX);
         receive_until(next, &mut packets, &mut report);
@@ -277,7 +277,7 @@ struct Packet {
     answered: bool,
 }
 
-/// Measured where packets are sent: a client that did not run for a while missed nothing in that time.
+/// Measured between packets that were sent: a client that did not run for a while lost nothing in that time.
 fn longest_gap(packets: &[Packet], interval: Duration) -> Duration {
     let lost = packets.split(|packet| packet.answered);
     let gaps = lost.filter_map(|run| Some(run.last()?.sent - run.first()?.sent + interval));
@@ -289,7 +289,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_names_pod_node_and_client() {
+    fn answer_names_pod_node_and_client() {
         let answer = parse_answer("echo-n1 n1 192.0.2.100 17\n").unwrap();
         assert_eq!(
             answer,
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_as_long_as_packets_went_unanswered_and_no_longer_than_they_were_sent() {
+    fn gap_covers_unanswered_packets_that_were_sent() {
         let (start, ms) = (Instant::now(), Duration::from_millis);
         for (packets, gap) in [
             (&[][..], 0),

@@ -1,4 +1,5 @@
-//! A process of the lab: started inside a namespace, logged to a file, killed, stopped and restarted at will.
+//! A process of the lab. It runs inside a namespace, writes its log to a file, and can be killed, stopped and
+//! restarted.
 
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -25,14 +26,14 @@ pub struct Spec {
     pub program: PathBuf,
     /// Arguments.
     pub args: Vec<OsString>,
-    /// Variables set on top of the lab's own environment.
+    /// Environment variables in addition to those of the lab.
     pub env: Vec<(String, String)>,
-    /// TCP port on which it tells of itself: `/metrics`, `/readyz`.
+    /// TCP port of `/metrics` and `/readyz`.
     pub http: Option<u16>,
 }
 
 impl Spec {
-    /// A process `name` that runs `program`.
+    /// Returns a specification of a process `name` that runs `program`.
     pub fn new(name: impl Into<String>, program: impl Into<PathBuf>) -> Self {
         Self { name: name.into(), program: program.into(), args: Vec::new(), env: Vec::new(), http: None }
     }
@@ -51,14 +52,14 @@ impl Spec {
         self
     }
 
-    /// Sets a variable.
+    /// Sets an environment variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.env.push((name.to_owned(), value.into()));
         self
     }
 
-    /// Says on which TCP port it tells of itself.
+    /// Sets the TCP port of `/metrics` and `/readyz`.
     #[must_use]
     pub fn http(mut self, port: u16) -> Self {
         self.http = Some(port);
@@ -66,7 +67,7 @@ impl Spec {
     }
 }
 
-/// A process inside a namespace. Dropping it does not end it: the lab's end does, or a signal.
+/// A process inside a namespace. Dropping it does not end it; the end of the lab or a signal does.
 #[derive(Debug)]
 pub struct Process {
     spec: Spec,
@@ -76,7 +77,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `spec` inside `netns`; its output is appended to `<logs>/<name>.log`.
+    /// Starts `spec` inside `netns` and appends its output to `<logs>/<name>.log`.
     pub fn start(spec: Spec, netns: &Netns, logs: &Path) -> Result<Self> {
         let log = logs.join(format!("{}.log", spec.name));
         let process = Self { spec, netns: netns.clone(), log, child: Mutex::new(None) };
@@ -84,24 +85,23 @@ impl Process {
         Ok(process)
     }
 
-    /// Name.
     pub fn name(&self) -> &str {
         &self.spec.name
     }
 
-    /// Log file.
+    /// Returns the path of the log file.
     pub fn log(&self) -> &Path {
         &self.log
     }
 
-    /// Process id, while it runs.
+    /// Returns the process id while it runs.
     pub fn pid(&self) -> Option<u32> {
         let mut child = self.child();
         let running = child.as_mut()?;
         matches!(running.try_wait(), Ok(None)).then(|| running.id())
     }
 
-    /// Whether it runs.
+    /// Returns true while it runs.
     pub fn is_running(&self) -> bool {
         self.pid().is_some()
     }
@@ -112,28 +112,28 @@ impl Process {
         sys::signal(pid, signal).with_context(|| format!("signal {}", self.name()))
     }
 
-    /// SIGKILL, and waits for the end.
+    /// Sends SIGKILL and waits for the end.
     pub fn kill(&self) -> Result<()> {
         self.signal(Signal::Kill)?;
         self.wait(Duration::from_secs(5)).map(drop)
     }
 
-    /// SIGTERM, and waits for the end at most `limit`.
+    /// Sends SIGTERM and waits for the end, at most `limit`.
     pub fn terminate(&self, limit: Duration) -> Result<ExitStatus> {
         self.signal(Signal::Terminate)?;
         self.wait(limit)
     }
 
-    /// SIGSTOP, and waits until all its threads stand still: it keeps its sockets, and says nothing more.
+    /// Sends SIGSTOP and waits until all threads are stopped. Sockets stay open.
     pub fn stop(&self) -> Result<()> {
         self.signal(Signal::Stop)?;
-        wait_for(format!("{} to stand still", self.name()), Duration::from_secs(5), || {
+        wait_for(format!("{} to be stopped", self.name()), Duration::from_secs(5), || {
             let pid = self.pid().with_context(|| format!("{} does not run", self.name()))?;
             ensure(stands_still(pid)?, "a thread runs").map_err(Error::msg)
         })
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub fn resume(&self) -> Result<()> {
         self.signal(Signal::Continue)
     }
@@ -146,7 +146,7 @@ impl Process {
         self.spawn()
     }
 
-    /// SIGTERM, wait, start.
+    /// Sends SIGTERM, waits for the end, and starts it again.
     pub fn restart(&self) -> Result<()> {
         self.terminate(Duration::from_secs(15))?;
         self.spawn()
@@ -164,10 +164,10 @@ impl Process {
         })
     }
 
-    /// The value of a counter or a gauge at its `/metrics`; labels are part of the name.
+    /// Returns a counter or a gauge of its `/metrics`; labels are part of the name.
     ///
     /// # Errors
-    /// When it does not answer, or does not export it.
+    /// If it does not respond, or does not export the metric.
     pub fn metric(&self, name: &str) -> Result<u64> {
         let text = self.http_get("/metrics")?;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -175,7 +175,7 @@ impl Process {
         value.trim().parse().with_context(|| format!("{name} is {value:?}"))
     }
 
-    /// Waits until its `/readyz` says that it is ready.
+    /// Waits until its `/readyz` reports ready.
     pub fn wait_until_ready(&self, limit: Duration) -> Result<()> {
         wait_for(format!("{} to be ready", self.name()), limit, || {
             let answer = self.http_get("/readyz")?;
@@ -196,7 +196,7 @@ impl Process {
         answer.with_context(|| format!("{path} of {}", self.name()))
     }
 
-    /// The last lines of its log, for messages.
+    /// Returns the last lines of its log, for messages.
     pub fn tail(&self, lines: usize) -> String {
         let text = std::fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
@@ -213,7 +213,7 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
-            // A terminal's Ctrl-C is for the lab, which ends its processes in order.
+            // Ctrl-C of the terminal ends the lab, which ends its processes in order.
             .process_group(0);
         // A child inherits the namespace of the thread that spawns it.
         let child = self
@@ -229,11 +229,12 @@ impl Process {
     }
 }
 
-/// Whether a signal has stopped every thread of a process, as `/proc/pid/task/tid/stat` says (proc(5)).
+/// Returns true if a signal has stopped every thread of a process, according to `/proc/pid/task/tid/stat`
+/// (proc(5)).
 fn stands_still(pid: u32) -> Result<bool> {
     for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
         let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
-        // The state follows the name, which is in parentheses and may have any character.
+        // The state follows the name, which is in parentheses and may contain any character.
         let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
         if state != Some('T') {
             return Ok(false);

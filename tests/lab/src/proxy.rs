@@ -1,8 +1,8 @@
-//! Stands in for kube-proxy: Services and EndpointSlices become nftables rules, one table per node.
+//! Stands in for kube-proxy: translates Services and EndpointSlices into nftables rules, one table per node.
 //!
-//! What it has in common with the real one is what traffic can see: destination NAT in prerouting, a random ready
-//! endpoint, only the node's own endpoints under `externalTrafficPolicy: Local` with the client's address kept,
-//! masquerade otherwise. Not here: source ranges, session affinity, health-check ports.
+//! It matches kube-proxy where traffic can tell: destination NAT in prerouting, a random ready endpoint, only
+//! the node's own endpoints and the client's address under `externalTrafficPolicy: Local`, masquerade
+//! otherwise. It does not implement source ranges, session affinity and health-check ports.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,11 +19,11 @@ pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Mark of packets that leave with the node's own address.
 const MASQUERADE: &str = "0x4000";
 
-/// The table every node begins with.
+/// The initial table of every node.
 ///
-/// What comes from the LAN for an address that is not served (yet, or any more) is dropped: sent back to the LAN, it would
-/// stay in the connection tracking untranslated, and a client that uses the same port again gets no answer. kube-proxy
-/// removes such entries instead.
+/// Packets from the LAN for an address that is not served are dropped. If the node returned them to the LAN,
+/// connection tracking would keep them untranslated, and a client that reuses the port would get no answer.
+/// kube-proxy removes such entries instead.
 const TABLE: &str = "\
 table inet fairlead-lab
 delete table inet fairlead-lab
@@ -54,29 +54,29 @@ table inet fairlead-lab {
 }
 ";
 
-/// An address and port that is translated: address, `tcp` or `udp`, port.
+/// A translated frontend: address, `tcp` or `udp`, port.
 type Frontend = (IpAddr, &'static str, u16);
 
 /// The rules of one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// Chains by name; the name is a hash of the content, so equal backends share one.
+    /// Chains by name. The name is a hash of the content, so that equal backends share one.
     chains: BTreeMap<String, Vec<String>>,
-    /// Which chain a frontend goes to.
+    /// The chain of each frontend.
     frontends: BTreeMap<Frontend, String>,
 }
 
-/// What the rules are made for.
+/// The node that rules are computed for.
 #[derive(Clone, Debug)]
 pub struct Node {
     /// Name, as in `EndpointSlice.endpoints.nodeName`.
     pub name: String,
-    /// Its own addresses: node ports are served there.
+    /// Its own addresses, on which node ports are served.
     pub addresses: Vec<IpAddr>,
 }
 
 impl Rules {
-    /// The rules of `node` for all Services.
+    /// Returns the rules of `node` for all Services.
     pub fn of<'a>(
         node: &Node,
         services: impl IntoIterator<Item = (&'a Service, Vec<&'a EndpointSlice>)>,
@@ -88,12 +88,12 @@ impl Rules {
         rules
     }
 
-    /// The nftables script that makes a node without any rules have these.
+    /// Returns the nftables script that installs these rules on a node without rules.
     pub fn script(&self) -> String {
         TABLE.to_owned() + &self.change_from(&Self::default())
     }
 
-    /// The nftables script that turns the rules `old` into these; empty when nothing changes.
+    /// Returns the nftables script that turns the rules `old` into these; empty if they are equal.
     pub fn change_from(&self, old: &Self) -> String {
         let mut script = String::new();
         for (name, lines) in &self.chains {
@@ -130,7 +130,7 @@ impl Rules {
         let mut external = parse(spec.external_ips.as_deref().unwrap_or_default());
         let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
         for ingress in balancer.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten() {
-            // `Proxy`: the balancer delivers to node addresses, and wants no traffic kept inside.
+            // `Proxy`: the load balancer delivers to node addresses and expects traffic to reach it.
             if ingress.ip_mode.as_deref() != Some("Proxy") {
                 external.extend(ingress.ip.as_deref().and_then(|ip| ip.parse::<IpAddr>().ok()));
             }
@@ -154,11 +154,11 @@ impl Rules {
         }
     }
 
-    /// The chain for these backends, made when it is not there.
+    /// Returns the chain for these backends, and creates it if necessary.
     fn chain(&mut self, backends: &BTreeSet<(IpAddr, u16)>, masquerade: bool) -> String {
         let mut lines = Vec::new();
         match backends.first() {
-            // In a nat chain only the first packet of a connection comes by: all of them are dropped here.
+            // A nat chain sees only the first packet of a connection; this rule drops every packet.
             None => lines.push("drop".to_owned()),
             Some((first, _)) => {
                 if masquerade {
@@ -185,7 +185,8 @@ impl Rules {
     }
 }
 
-/// The endpoints behind a port, of the family of `frontend`: the ready ones, else those that terminate but serve.
+/// Returns the endpoints of a port of the same family as `frontend`: the ready ones, else those that
+/// terminate but serve.
 fn backends(
     node: &Node,
     port: &ServicePort,
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn cluster_policy_balances_over_all_endpoints_and_masquerades() {
+    fn cluster_policy_balances_and_masquerades() {
         let script = rules("n1", "Cluster", two());
         assert!(script.contains("mod 2 map { 0 : 10.244.1.2 . 8080, 1 : 10.244.2.2 . 8080 }"), "{script}");
         for frontend in ["192.0.2.200 . udp . 53", "10.96.0.7 . udp . 53", "192.0.2.11 . udp . 30053"] {
@@ -268,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn local_policy_keeps_to_the_node_and_keeps_the_client_address() {
+    fn local_policy_keeps_client_address() {
         let script = rules("n2", "Local", two());
         let external = script.lines().find(|line| line.contains("192.0.2.200")).unwrap();
         let chain = external.split("goto ").nth(1).unwrap().split(' ').next().unwrap();
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_ready_endpoint_a_terminating_one_that_serves_is_used() {
+    fn terminating_endpoint_serves_without_ready_one() {
         let endpoints = json!([
             { "addresses": ["10.244.1.2"], "conditions": { "ready": false, "serving": true, "terminating": true } },
             { "addresses": ["10.244.2.2"], "conditions": { "ready": false } }]);
@@ -291,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_touches_only_what_changed() {
+    fn rules_diff_contains_only_changes() {
         let node = Node { name: "n1".into(), addresses: Vec::new() };
         let service = service("Cluster");
         let (one, other) = (slice(two()), slice(json!([{ "addresses": ["10.244.3.2"] }])));

@@ -1,4 +1,4 @@
-//! Root, taken through sudo when needed.
+//! Obtains root through sudo where necessary.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -7,17 +7,17 @@ use anyhow::{Context as _, Result};
 
 use crate::sys;
 
-/// Variables that mean the same to the process that sudo starts.
+/// Environment variables that are passed to the process under sudo.
 const KEPT: &[&str] =
     &["FAIRLEAD_BIN_DIR", "KUBEBUILDER_ASSETS", "KEEP", "TMPDIR", "FAIRLEAD_LAB_LOG", "NO_COLOR", "TERM"];
 
-/// Returns as root; otherwise replaces this process by itself under sudo.
+/// Returns if the process is root; otherwise replaces the process by itself under sudo.
 pub fn become_root() -> Result<()> {
     if sys::is_root() {
         return Ok(());
     }
     let exe = std::env::current_exe()?;
-    eprintln!("network namespaces need root: running {} through sudo", exe.display());
+    eprintln!("network namespaces need root: starting {} through sudo", exe.display());
     let mut command = Command::new("sudo");
     command.arg("env");
     for name in KEPT {

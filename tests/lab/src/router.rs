@@ -1,7 +1,7 @@
-//! The router: FRR (zebra, bgpd, bfdd) in its own namespace, and what its tables say.
+//! The router: FRR (zebra, bgpd, bfdd) in its own namespace, and its tables.
 //!
-//! Its files and sockets lie in the lab's folder, not in `/etc/frr` and `/var/run/frr`: the host's FRR, if there
-//! is one, and the FRR of another lab never meet.
+//! Its files and sockets are in the lab's folder, not in `/etc/frr` and `/var/run/frr`, so that it never
+//! meets the host's FRR or the FRR of another lab.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,7 +20,7 @@ use crate::netns::{self, Netns};
 use crate::process::{Process, Spec};
 use crate::wait::wait_for;
 
-/// Where Debian's `frr` package puts the daemons.
+/// Location of the daemons in Debian's `frr` package.
 const FRR_DIR: &str = "/usr/lib/frr";
 
 /// An address family.
@@ -33,7 +33,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// Both.
+    /// Both families.
     pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
 
     fn frr(self) -> &'static str {
@@ -51,10 +51,10 @@ impl Family {
     }
 }
 
-/// Prefixes and the next hops of each.
+/// Prefixes, each with its next hops.
 pub type Routes = BTreeMap<IpNet, BTreeSet<IpAddr>>;
 
-/// A BGP session as the router sees it.
+/// A BGP session as the router reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouterSession {
     /// `Established`, `Active`, …
@@ -72,11 +72,11 @@ pub struct Router {
 }
 
 impl Router {
-    /// Starts FRR; `extra` are lines of configuration added inside `router bgp`.
+    /// Starts FRR; `extra` are lines of configuration inside `router bgp`.
     pub fn start(netns: &Netns, dir: &Path, logs: &Path, extra: &str) -> Result<Self> {
         let dir = dir.join("frr");
         fs::create_dir(&dir)?;
-        // The daemons give up root for the user `frr`.
+        // The daemons drop root for the user `frr`.
         std::os::unix::fs::chown(&dir, Some(id_of("frr", "-u")?), Some(id_of("frr", "-g")?))?;
         let mut router = Self { netns: netns.clone(), dir, daemons: Vec::new() };
         router.launch("zebra", "ip forwarding\nipv6 forwarding\n", logs)?;
@@ -85,16 +85,16 @@ impl Router {
         router.launch("bfdd", "", logs)?;
         router.wait_for_socket("bgpd.vty")?;
         router.wait_for_socket("bfdd.vty")?;
-        wait_for("bgpd to answer", Duration::from_secs(60), || router.vtysh("show bgp summary json"))?;
+        wait_for("bgpd to respond", Duration::from_secs(60), || router.vtysh("show bgp summary json"))?;
         Ok(router)
     }
 
-    /// Runs a vtysh command; its output.
+    /// Runs a vtysh command and returns its output.
     pub fn vtysh(&self, command: &str) -> Result<String> {
         netns::output(Command::new("vtysh").arg("--vty_socket").arg(&self.dir).args(["-c", command]))
     }
 
-    /// Runs several vtysh commands one after the other, such as the lines of a configuration change.
+    /// Runs several vtysh commands in order, such as the lines of a configuration change.
     pub fn configure(&self, lines: &[&str]) -> Result<String> {
         let mut vtysh = Command::new("vtysh");
         vtysh.arg("--vty_socket").arg(&self.dir).args(["-c", "configure terminal"]);
@@ -104,7 +104,7 @@ impl Router {
         netns::output(&mut vtysh)
     }
 
-    /// The command line that a person would use for the same.
+    /// Returns the equivalent command line for a terminal.
     pub fn vtysh_command(&self) -> String {
         format!("vtysh --vty_socket {}", self.dir.display())
     }
@@ -115,12 +115,12 @@ impl Router {
         serde_json::from_str(&text).with_context(|| format!("{command}: {text}"))
     }
 
-    /// Routes in the BGP table with the next hops that are used (best and multipath).
+    /// Returns the routes in the BGP table with the selected next hops (best and multipath).
     pub fn bgp_routes(&self, family: Family) -> Result<Routes> {
         parse_bgp(&self.json(&format!("show bgp {} unicast json", family.frr()))?)
     }
 
-    /// Routes of BGP in the kernel of the router.
+    /// Returns the BGP routes in the router's kernel.
     pub fn kernel_routes(&self, family: Family) -> Result<Routes> {
         let text = self.netns.output(Command::new("ip").args([
             "-json",
@@ -134,12 +134,12 @@ impl Router {
         parse_kernel(&serde_json::from_str(text)?)
     }
 
-    /// BGP sessions by address of the peer.
+    /// Returns the BGP sessions by address of the peer.
     pub fn sessions(&self) -> Result<BTreeMap<IpAddr, RouterSession>> {
         parse_sessions(&self.json("show bgp summary json")?)
     }
 
-    /// The daemons, to be killed and restarted.
+    /// Returns the daemons, so that a test can kill and restart them.
     pub fn daemon(&self, name: &str) -> Option<&Process> {
         self.daemons.iter().find(|daemon| daemon.name() == name)
     }
@@ -158,7 +158,7 @@ impl Router {
             .arg(&self.dir)
             .arg("-i")
             .arg(file(&format!("{daemon}.pid")))
-            // No TCP port for the terminal: the socket is enough.
+            // vty listens on its socket only, not on TCP.
             .args(["-P", "0"]);
         if daemon == "bfdd" {
             spec = spec.arg("--bfdctl").arg(file("bfdd.sock"));
@@ -180,7 +180,7 @@ impl Router {
 
 fn id_of(user: &str, which: &str) -> Result<u32> {
     let text = netns::output(Command::new("id").args([which, user]))
-        .context("FRR's user is missing; install Debian's package frr")?;
+        .context("the user frr does not exist; install Debian's package frr")?;
     Ok(text.trim().parse()?)
 }
 
@@ -274,7 +274,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn only_paths_in_use_count() {
+    fn unused_paths_are_not_counted() {
         let table = json!({ "routes": { "198.51.100.1/32": [
             { "valid": true, "bestpath": true, "nexthops": [{ "ip": "192.0.2.11", "used": true }] },
             { "valid": true, "multipath": true, "nexthops": [{ "ip": "192.0.2.12" }] },
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_route_of_the_kernel_has_no_length() {
+    fn kernel_host_route_without_length_is_parsed() {
         let routes = json!([
             { "dst": "198.51.100.1", "gateway": "192.0.2.11" },
             { "dst": "198.51.100.2", "nexthops": [{ "gateway": "192.0.2.11" }, { "gateway": "192.0.2.12" }] },

@@ -1,9 +1,9 @@
-//! What a lab leaves outside its own process, and how it goes away again.
+//! The state of a lab outside its process, and its removal.
 //!
-//! Each lab has a folder `/run/fairlead-lab/<id>` (only root can make one there) and namespaces `<id>-…`. A second
-//! process, the *reaper*, holds the read end of a pipe; when the lab's process ends, however it ends, the pipe
-//! closes and the reaper takes everything down. A lab that is to outlive its process says `keep` first. Should both
-//! die, the next lab finds the folder, sees that nobody owns it, and does the reaper's work.
+//! Each lab has a folder `/run/fairlead-lab/<id>` (only root can create one there) and namespaces `<id>-…`. A
+//! second process, the *reaper*, holds the read end of a pipe. When the lab's process ends, for whatever
+//! reason, the pipe closes and the reaper removes the lab. A lab that must outlive its process sends `keep`
+//! first. If both processes die, the next lab finds a folder without an owner and removes that lab.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -23,7 +23,7 @@ use crate::wait::wait_for;
 /// Folder of the folders of all labs.
 const RUN_DIR: &str = "/run/fairlead-lab";
 
-/// The lab's hold on its reaper.
+/// The lab's connection to its reaper.
 #[derive(Debug)]
 pub struct Reaper {
     child: Child,
@@ -37,7 +37,7 @@ impl Reaper {
             .args(["reap", id])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            // A Ctrl-C of the terminal must not end the one who cleans up after it.
+            // Ctrl-C of the terminal must not end the reaper.
             .process_group(0)
             .spawn()
             .with_context(|| format!("start {}", program.display()))?;
@@ -46,25 +46,25 @@ impl Reaper {
         Ok(Self { child, pipe })
     }
 
-    /// Lets the lab live on without its process.
+    /// Lets the lab outlive its process.
     pub fn keep(&mut self) -> Result<()> {
         self.say("keep")
     }
 
-    /// Asks for the logs to be kept; where they will be.
+    /// Requests that the logs are kept, and returns their folder.
     pub fn keep_logs(&mut self, id: &str) -> Result<PathBuf> {
         self.say("logs")?;
         Ok(kept_logs(id))
     }
 
     fn say(&mut self, word: &str) -> Result<()> {
-        let Some(pipe) = &mut self.pipe else { bail!("the reaper was let go") };
-        writeln!(pipe, "{word}").context("the reaper is gone")
+        let Some(pipe) = &mut self.pipe else { bail!("the reaper was released") };
+        writeln!(pipe, "{word}").context("the reaper has ended")
     }
 }
 
 impl Drop for Reaper {
-    /// Lets the reaper work, and waits for it.
+    /// Lets the reaper remove the lab, and waits for it.
     fn drop(&mut self) {
         self.pipe = None;
         let _ = self.child.wait();
@@ -87,10 +87,10 @@ pub fn reap(id: &str) -> Result<()> {
     destroy(id, keep_logs)
 }
 
-/// Makes the folder of a new lab and finds a free id for it: `fl` and four hexadecimal digits.
+/// Creates the folder of a new lab under a free id: `fl` and four hexadecimal digits.
 pub fn claim() -> Result<String> {
     let _lock = lock()?;
-    // Not the process id alone: the logs of an earlier lab of this process may still lie under its id.
+    // The process id alone is not enough: logs of an earlier lab of this process may exist under its id.
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
     let seed = std::process::id().wrapping_add(clock >> 8);
     for attempt in 0..1000 {
@@ -108,17 +108,17 @@ pub fn claim() -> Result<String> {
     bail!("no free lab id in {RUN_DIR}")
 }
 
-/// The folder of a lab.
+/// Returns the folder of a lab.
 pub fn dir(id: &str) -> PathBuf {
     Path::new(RUN_DIR).join(id)
 }
 
-/// The folder of a lab's logs.
+/// Returns the folder of a lab's logs.
 pub fn logs(id: &str) -> PathBuf {
     dir(id).join("logs")
 }
 
-/// Ids of the labs of this machine, running, kept or left behind.
+/// Returns the ids of the labs of this machine: running, kept or abandoned.
 pub fn labs() -> Result<Vec<String>> {
     let entries = match fs::read_dir(RUN_DIR) {
         Ok(entries) => entries,
@@ -132,7 +132,7 @@ pub fn labs() -> Result<Vec<String>> {
     Ok(ids)
 }
 
-/// Takes down what crashed labs left; their ids.
+/// Removes abandoned labs and returns their ids.
 pub fn sweep() -> Result<Vec<String>> {
     let _lock = lock()?;
     let mut swept = Vec::new();
@@ -145,12 +145,12 @@ pub fn sweep() -> Result<Vec<String>> {
     Ok(swept)
 }
 
-/// Whether the lab was left running on purpose.
+/// Returns true if the lab was left running on purpose.
 pub fn is_kept(id: &str) -> bool {
     dir(id).join("kept").exists()
 }
 
-/// Ends every process inside the lab's namespaces, deletes them and the lab's folder.
+/// Kills every process inside the lab's namespaces, and deletes the namespaces and the lab's folder.
 pub fn destroy(id: &str, keep_logs: bool) -> Result<()> {
     if !is_id(id) {
         bail!("{id:?} is not the id of a lab");
@@ -175,7 +175,7 @@ pub fn destroy(id: &str, keep_logs: bool) -> Result<()> {
     }
 }
 
-/// Held while labs are made or swept, so that none is swept half made.
+/// Held while labs are created or removed, so that no incomplete lab is removed.
 fn lock() -> Result<File> {
     fs::create_dir_all(RUN_DIR).with_context(|| format!("create {RUN_DIR}"))?;
     let file = File::create(Path::new(RUN_DIR).join("lock"))?;
@@ -188,7 +188,7 @@ fn kept_logs(id: &str) -> PathBuf {
 }
 
 fn copy_logs(from: &Path, to: &Path) -> Result<()> {
-    // Made anew: somebody else's folder or link of this name in a shared /tmp is not written into.
+    // Created new, so that nothing is written through a folder or link of another user in a shared /tmp.
     let _ = fs::remove_dir_all(to);
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {
@@ -200,13 +200,13 @@ fn copy_logs(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `fl` and four hexadecimal digits, nothing else: an id becomes part of paths that are deleted.
+/// Accepts `fl` and four hexadecimal digits only, because an id becomes part of paths that are deleted.
 fn is_id(id: &str) -> bool {
     id.strip_prefix("fl")
         .is_some_and(|digits| digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
-/// Processes whose network namespace is one of `inodes`.
+/// Returns the processes whose network namespace is one of `inodes`.
 fn processes_in(inodes: &BTreeSet<u64>) -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries
@@ -219,10 +219,12 @@ fn processes_in(inodes: &BTreeSet<u64>) -> Vec<u32> {
         .collect()
 }
 
-/// `PID START`, with the start time in ticks since boot: a later process of the same id is another one.
+/// Returns `PID START`, with the start time in ticks since boot, which distinguishes a later process with the
+/// same id.
 fn identity(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold anything; what follows the last one is plain. Field 22 is the start.
+    // The name, in parentheses, may contain any character; fields are counted after the last parenthesis.
+    // Field 22 is the start.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace();
     let state = fields.next()?;
@@ -243,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_ids_of_labs_are_ids() {
+    fn other_text_is_not_a_lab_id() {
         assert!(is_id("fl03af"));
         for not in ["", "fl", "fl03a", "fl03aff", "fl../x", "xx03af", "fl03a/"] {
             assert!(!is_id(not), "{not:?}");
@@ -251,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_known_by_id_and_start() {
+    fn process_is_identified_by_id_and_start() {
         let me = identity(std::process::id()).unwrap();
         assert_eq!(me.split(' ').count(), 2);
         assert_eq!(identity(std::process::id()).unwrap(), me);

@@ -1,4 +1,4 @@
-//! The system calls that need `unsafe`, each wrapped so that nothing else does.
+//! Safe wrappers of the system calls that need `unsafe`.
 
 use std::io;
 use std::mem;
@@ -6,22 +6,22 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, Socket, Type};
 
-/// A signal the lab sends to what it started.
+/// A signal that the lab sends to its processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM: asked to leave.
+    /// SIGTERM: terminate in order.
     Terminate,
-    /// SIGKILL: the crash.
+    /// SIGKILL: crash.
     Kill,
-    /// SIGSTOP: alive for the kernel, silent for everybody else.
+    /// SIGSTOP: the kernel still answers, the process does not.
     Stop,
-    /// SIGCONT: ends a stop.
+    /// SIGCONT: ends SIGSTOP.
     Continue,
 }
 
 /// Moves the calling thread into a network namespace.
 pub(crate) fn enter_netns(namespace: BorrowedFd<'_>) -> io::Result<()> {
-    // SAFETY: setns takes a descriptor and a flag and touches no memory of ours.
+    // SAFETY: setns takes a descriptor and a flag, and accesses no memory of the process.
     check(unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) })
 }
 
@@ -35,20 +35,20 @@ pub(crate) fn signal(pid: u32, signal: Signal) -> io::Result<()> {
     };
     let pid = libc::pid_t::try_from(pid).map_err(|_| io::ErrorKind::InvalidInput)?;
     if pid <= 1 {
-        // 0, -1 and 1 mean groups, everybody and init.
+        // 0, -1 and 1 address process groups, all processes and init.
         return Err(io::ErrorKind::InvalidInput.into());
     }
     // SAFETY: kill takes two integers.
     check(unsafe { libc::kill(pid, number) })
 }
 
-/// Whether this process runs as root.
+/// Returns true if this process runs as root.
 pub(crate) fn is_root() -> bool {
     // SAFETY: geteuid cannot fail and takes nothing.
     unsafe { libc::geteuid() == 0 }
 }
 
-/// Index of a network interface in the calling thread's namespace.
+/// Returns the index of a network interface in the calling thread's namespace.
 pub(crate) fn interface_index(name: &str) -> io::Result<u32> {
     let name = std::ffi::CString::new(name)?;
     // SAFETY: the pointer is a NUL-terminated string that outlives the call.
@@ -64,11 +64,12 @@ pub(crate) fn interface_index(name: &str) -> io::Result<u32> {
 /// The error of the system call that failed, such as a missing interface or missing privileges.
 pub fn packet_socket(interface: &str) -> io::Result<Socket> {
     let index = interface_index(interface)?;
-    // Protocol 0: nothing is queued before the socket is bound to its interface.
+    // With protocol 0 the socket receives nothing before it is bound to its interface.
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(Protocol::from(0)))?;
     let all = u16::try_from(libc::ETH_P_ALL).unwrap_or(3);
     let mut storage = SockAddrStorage::zeroed();
-    // SAFETY: `view_as` gives memory at least as large and aligned as sockaddr_ll; all bytes are valid for it.
+    // SAFETY: `view_as` returns memory at least as large and aligned as sockaddr_ll; all octets are valid for
+    // it.
     let address = unsafe { storage.view_as::<libc::sockaddr_ll>() };
     address.sll_family = libc::AF_PACKET as u16;
     address.sll_protocol = all.to_be();

@@ -8,8 +8,8 @@
 //!   cp (API server, controller) ──┘
 //! ```
 //!
-//! Every cable is a veth pair made inside the namespace of one of its ends, so nothing ever exists in the
-//! namespace of the host.
+//! Every cable is a veth pair that is created inside the namespace of one of its ends, so that no interface ever
+//! exists in the namespace of the host.
 
 use std::fmt::Write as _;
 use std::process::Command;
@@ -21,33 +21,33 @@ use crate::netns::{self, Netns};
 
 /// Name of the bridge inside the namespace `lan`.
 pub(crate) const BRIDGE: &str = "br0";
-/// LAN interface of everybody.
+/// LAN interface of every host.
 pub const LAN_INTERFACE: &str = "eth0";
 
-/// Parameters of every namespace. Interfaces take the `default` ones when they are made.
+/// Kernel parameters of every namespace. New interfaces take the `default` ones.
 const SYSCTLS: &[(&str, &str)] = &[
-    // An asymmetric way back is normal behind a load balancer.
+    // Return paths behind a load balancer are often asymmetric.
     ("net/ipv4/conf/all/rp_filter", "0"),
     ("net/ipv4/conf/default/rp_filter", "0"),
-    // Without duplicate detection an IPv6 address is usable at once.
+    // Without duplicate address detection an IPv6 address is usable at once.
     ("net/ipv6/conf/all/accept_dad", "0"),
     ("net/ipv6/conf/default/accept_dad", "0"),
     ("net/ipv6/conf/default/accept_ra", "0"),
-    // A client that takes a redirect would go around the router from then on.
+    // A client that accepts a redirect would bypass the router afterwards.
     ("net/ipv4/conf/all/accept_redirects", "0"),
     ("net/ipv4/conf/default/accept_redirects", "0"),
     ("net/ipv6/conf/all/accept_redirects", "0"),
     ("net/ipv6/conf/default/accept_redirects", "0"),
 ];
 
-/// Of those that forward.
+/// Kernel parameters of hosts that forward.
 const FORWARDING: &[(&str, &str)] = &[
     ("net/ipv4/ip_forward", "1"),
     ("net/ipv6/conf/all/forwarding", "1"),
     ("net/ipv6/conf/default/forwarding", "1"),
     ("net/ipv4/conf/all/send_redirects", "0"),
     ("net/ipv4/conf/default/send_redirects", "0"),
-    // Flows, not hosts, are spread over next hops.
+    // Distributes flows, not hosts, over next hops.
     ("net/ipv4/fib_multipath_hash_policy", "1"),
     ("net/ipv6/fib_multipath_hash_policy", "1"),
 ];
@@ -81,13 +81,13 @@ pub struct Network {
 /// The namespaces of a node.
 #[derive(Debug)]
 pub struct NodeNetwork {
-    /// `n1`, `n2`, …; also the name of its port on the bridge.
+    /// `n1`, `n2`, …; also the name of its bridge port.
     pub name: String,
     /// Counted from 1.
     pub index: usize,
     /// The node's own namespace.
     pub netns: Netns,
-    /// One per pod.
+    /// One namespace per pod.
     pub pods: Vec<Netns>,
 }
 
@@ -127,7 +127,7 @@ impl Network {
     fn configure(&self) -> Result<()> {
         self.all().try_for_each(|netns| netns.sysctl(SYSCTLS))?;
         self.forwarders().try_for_each(|netns| netns.sysctl(FORWARDING))?;
-        // A switch has no addresses, and must not speak IPv6 on its ports.
+        // A switch has no addresses and must not send IPv6 on its ports.
         self.lan.sysctl(&[("net/ipv6/conf/default/disable_ipv6", "1")])?;
         self.cables()?;
         std::thread::scope(|scope| {
@@ -140,7 +140,7 @@ impl Network {
         })
     }
 
-    /// Makes all veth pairs; their far ends appear in the namespaces of their hosts.
+    /// Creates all veth pairs; their far ends appear in the namespaces of their hosts.
     fn cables(&self) -> Result<()> {
         let mut lan = format!("link add {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n");
         let mut plug = |port: &str, host: &Netns, mac: Mac| {
@@ -180,7 +180,7 @@ impl Network {
         Ok(())
     }
 
-    /// What each host's own side needs: addresses and routes.
+    /// Configures each host's end: addresses and routes.
     fn hosts(&self) -> impl Iterator<Item = (&Netns, String)> {
         let gateway = addresses::router();
         let lan =
@@ -215,7 +215,7 @@ impl Network {
         single.into_iter().chain(nodes).chain(pods)
     }
 
-    /// Every namespace of the lab.
+    /// Returns every namespace of the lab.
     pub fn all(&self) -> impl Iterator<Item = &Netns> {
         [&self.lan, &self.control_plane, &self.router, &self.client, &self.remote]
             .into_iter()

@@ -1,4 +1,4 @@
-//! Waiting for something to become true, and saying what was seen last when it does not.
+//! Waits for a condition, and reports the last observation if the condition is not met.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
@@ -8,8 +8,8 @@ use anyhow::{Result, anyhow};
 /// Time between two observations.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// Observes until `observe` gives `Ok`, at most `limit` long. What it says in `Err` while it waits is the last
-/// observation, and part of the error when time is up.
+/// Calls `observe` until it returns `Ok`, for at most `limit`. The error at the deadline contains the last
+/// `Err` value.
 pub fn wait_for<T, E: Display>(
     what: impl Display,
     limit: Duration,
@@ -27,7 +27,7 @@ pub fn wait_for<T, E: Display>(
     }
 }
 
-/// `Ok` when `condition` holds, else `seen` as the observation: the usual last line of an observer.
+/// Returns `Ok` if `condition` is true, else `seen` as the observation: usually the last line of an observer.
 pub fn ensure<S>(condition: bool, seen: S) -> std::result::Result<(), S> {
     if condition { Ok(()) } else { Err(seen) }
 }
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_observation_is_in_the_error() {
+    fn timeout_error_contains_last_observation() {
         let mut n = 0;
         let error = wait_for("three", Duration::from_millis(120), || {
             n += 1;

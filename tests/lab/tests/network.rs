@@ -1,4 +1,4 @@
-//! The lab by itself, without API server, controller and speakers.
+//! The lab alone, without API server, controller and speakers.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,7 +11,7 @@ use fairlead_lab::{Carrier, Family, Lab, Transport, addresses, ensure, netns, st
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// One lab at a time: these tests look at what is left on the machine.
+/// One lab at a time, because these tests compare the state of the machine.
 fn alone() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
@@ -22,10 +22,10 @@ fn network(nodes: usize) -> Lab {
 }
 
 #[test]
-fn every_pod_answers_both_clients_in_both_families_and_transports() {
+fn every_pod_answers_both_clients() {
     let _alone = alone();
     let lab = network(2);
-    // Pods are known to nobody outside; here by routes, in a cluster through a load balancer.
+    // The router needs routes to the pods; in a cluster a load balancer makes them reachable.
     for node in lab.nodes() {
         let [v4, v6] = node.addresses();
         let index = &node.name()[1..];
@@ -56,7 +56,7 @@ fn every_pod_answers_both_clients_in_both_families_and_transports() {
 }
 
 #[test]
-fn the_router_runs_and_knows_no_routes_yet() {
+fn new_router_has_no_bgp_routes() {
     let _alone = alone();
     let lab = network(1);
     for family in Family::BOTH {
@@ -74,7 +74,7 @@ fn the_router_runs_and_knows_no_routes_yet() {
 }
 
 #[test]
-fn a_cut_cable_is_silent_and_only_one_of_the_two_kinds_takes_the_carrier() {
+fn cut_cable_drops_frames_and_optionally_carrier() {
     let _alone = alone();
     let lab = network(2);
     let node = lab.node("n1").unwrap();
@@ -97,7 +97,7 @@ fn a_cut_cable_is_silent_and_only_one_of_the_two_kinds_takes_the_carrier() {
 }
 
 #[test]
-fn a_stream_shows_the_length_of_an_interruption() {
+fn stream_reports_length_of_interruption() {
     let _alone = alone();
     let lab = network(1);
     let ip = lab.nodes()[0].pod_addresses(1)[0];
@@ -120,7 +120,7 @@ fn a_stream_shows_the_length_of_an_interruption() {
 }
 
 #[test]
-fn a_capture_sees_who_claims_an_address() {
+fn capture_reports_claimants_of_address() {
     let _alone = alone();
     let lab = network(1);
     let node = &lab.nodes()[0];
@@ -137,7 +137,7 @@ fn a_capture_sees_who_claims_an_address() {
 }
 
 #[test]
-fn two_labs_do_not_know_each_other() {
+fn two_labs_are_isolated() {
     let _alone = alone();
     let (one, two) = (network(1), network(1));
     assert_ne!(one.id(), two.id());
@@ -150,11 +150,11 @@ fn two_labs_do_not_know_each_other() {
     drop(two);
     assert!(netns::list(&name).unwrap().is_empty());
     let ip = one.nodes()[0].addresses()[0];
-    assert_eq!(one.client().resolve(ip).unwrap(), Some(one.nodes()[0].mac()), "the other lab lives on");
+    assert_eq!(one.client().resolve(ip).unwrap(), Some(one.nodes()[0].mac()), "the other lab still works");
 }
 
 #[test]
-fn nothing_is_left_and_the_host_is_as_before() {
+fn stopped_lab_leaves_host_unchanged() {
     let _alone = alone();
     let before = host();
     let start = Instant::now();
@@ -171,15 +171,15 @@ fn nothing_is_left_and_the_host_is_as_before() {
     assert_eq!(host(), before, "after it");
 }
 
-/// A lab held by a process of its own, and its id.
+/// Starts a process that holds a lab, and returns it with the lab's id.
 fn held() -> (Child, String) {
-    // Where these tests run in the background of a shell, SIGINT is ignored, and whoever they start inherits that.
+    // A shell that starts these tests in the background ignores SIGINT, and child processes inherit that.
     let mut child = Command::new("env")
         .args(["--default-signal", env!("CARGO_BIN_EXE_fairlead-lab"), "hold"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    // It says its id when all is up.
+    // It prints its id when the lab is ready.
     let mut id = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut id).unwrap();
     let id = id.trim().to_owned();
@@ -192,16 +192,16 @@ fn is_gone(id: &str) -> Result<(), String> {
     if left.0.is_empty() && !left.1 { Ok(()) } else { Err(format!("{left:?}")) }
 }
 
-/// Whether a process is gone, or a zombie that nobody has waited for.
+/// Returns true if a process does not exist or is a zombie.
 fn has_ended(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
 }
 
 #[test]
-fn a_lab_goes_away_with_its_process_however_that_ends() {
+fn lab_ends_with_its_process() {
     let _alone = alone();
-    // Ctrl-C, a polite end, a crash.
+    // Ctrl-C, a termination request, a crash.
     for signal in ["-INT", "-TERM", "-KILL"] {
         let (mut child, id) = held();
         assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
@@ -214,7 +214,7 @@ fn a_lab_goes_away_with_its_process_however_that_ends() {
 }
 
 #[test]
-fn a_lab_that_nobody_is_left_to_remove_is_removed_by_the_next() {
+fn next_lab_removes_abandoned_lab() {
     let _alone = alone();
     let (mut child, id) = held();
     let reaper = std::fs::read_to_string(state::dir(&id).join("reaper")).unwrap();
@@ -228,7 +228,8 @@ fn a_lab_that_nobody_is_left_to_remove_is_removed_by_the_next() {
     is_gone(&id).unwrap();
 }
 
-/// What a lab must not change: interfaces, addresses, routes, rules, nftables, forwarding, FRR's folders.
+/// State that a lab must not change: interfaces, addresses, routes, rules, nftables, forwarding, FRR's
+/// folders.
 fn host() -> Vec<String> {
     let mut seen: Vec<String> =
         ["-o link", "addr", "route show table all", "-6 route show table all", "rule"]
@@ -246,7 +247,7 @@ fn host() -> Vec<String> {
 fn run(program: &str, args: &str) -> String {
     let done = Command::new(program).args(args.split(' ')).output().unwrap();
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
-    // Counters of expiry times run by themselves.
+    // Counters of expiry times change without the lab.
     text.lines()
         .map(|line| line.split(" expires ").next().unwrap_or_default().to_owned())
         .filter(|line| !line.trim_start().starts_with("valid_lft"))

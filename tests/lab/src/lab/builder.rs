@@ -1,4 +1,4 @@
-//! What of a lab is started, and in which order.
+//! Selects the parts of a lab and starts them in order.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,11 +19,11 @@ use crate::state::{self, Reaper};
 use crate::sys;
 use crate::topology::{self, Network, Size};
 
-/// Port of the metrics of the first controller; the others have the ports after it.
+/// Metrics port of the first controller; each further one uses the next port.
 const CONTROLLER_METRICS: u16 = 7472;
-/// Port of the metrics of a speaker.
+/// Metrics port of a speaker.
 const SPEAKER_METRICS: u16 = 7473;
-/// Ports of the bridge whose frames are dropped.
+/// Bridge ports whose frames are dropped.
 const CUT_TABLE: &str = "\
 table bridge cut {
  set ports { type ifname; }
@@ -35,7 +35,7 @@ table bridge cut {
 }
 ";
 
-/// Which parts of a lab are started.
+/// Selects the parts of a lab.
 #[derive(Clone, Debug)]
 pub struct Builder {
     size: Size,
@@ -64,35 +64,35 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Number of nodes; 3 unless said.
+    /// Sets the number of nodes. Default: 3.
     #[must_use]
     pub fn nodes(mut self, nodes: usize) -> Self {
         self.size.nodes = nodes;
         self
     }
 
-    /// Number of pods on each node; 1 unless said.
+    /// Sets the number of pods on each node. Default: 1.
     #[must_use]
     pub fn pods_per_node(mut self, pods: usize) -> Self {
         self.size.pods_per_node = pods;
         self
     }
 
-    /// Lines added to the router's configuration, inside `router bgp`.
+    /// Adds lines to the router's configuration, inside `router bgp`.
     #[must_use]
     pub fn router_config(mut self, lines: &str) -> Self {
         self.router_config = lines.to_owned();
         self
     }
 
-    /// Only the network, the router and the pods.
+    /// Starts only the network, the router and the pods.
     #[must_use]
     pub fn network_only(mut self) -> Self {
         self.api = false;
         self
     }
 
-    /// With an API server, but without controller and speakers.
+    /// Starts an API server, but neither controller nor speakers.
     #[must_use]
     pub fn without_fairlead(mut self) -> Self {
         self.controllers = 0;
@@ -100,38 +100,38 @@ impl Builder {
         self
     }
 
-    /// Number of controllers; 1 unless said. They are `controller-1`, `controller-2`, … to each other.
+    /// Sets the number of controllers. Default: 1. Their identities are `controller-1`, `controller-2`, …
     #[must_use]
     pub fn controllers(mut self, controllers: usize) -> Self {
         self.controllers = controllers;
         self
     }
 
-    /// More arguments for every controller.
+    /// Adds arguments for every controller.
     #[must_use]
     pub fn controller_arg(mut self, arg: &str) -> Self {
         self.controller_args.push(arg.to_owned());
         self
     }
 
-    /// More arguments for every speaker.
+    /// Adds arguments for every speaker.
     #[must_use]
     pub fn speaker_arg(mut self, arg: &str) -> Self {
         self.speaker_args.push(arg.to_owned());
         self
     }
 
-    /// A variable for controllers and speakers.
+    /// Sets an environment variable for controllers and speakers.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// Brings the lab up.
+    /// Starts the lab.
     ///
     /// # Errors
-    /// Without root, with a program missing, or when a part does not come up; what came up is taken down again.
+    /// If the caller is not root, a program is missing, or a part does not start. Parts that did start are stopped.
     pub fn start(self) -> Result<Lab> {
         if !sys::is_root() {
             bail!("the lab makes network namespaces and needs root; run it with sudo");
@@ -141,13 +141,13 @@ impl Builder {
         }
         state::sweep()?;
         let id = state::claim()?;
-        // From here on the reaper cleans up, whatever happens.
+        // From here on the reaper cleans up.
         let mut reaper = Reaper::start(&binaries::find("fairlead-lab")?, &id)?;
         match self.build(&id) {
             Ok(parts) => Ok(parts.into_lab(id, reaper)),
             Err(error) => {
                 let logs = reaper.keep_logs(&id)?;
-                Err(error.context(format!("lab {id} did not come up; its logs are in {}", logs.display())))
+                Err(error.context(format!("lab {id} did not start; its logs are in {}", logs.display())))
             }
         }
     }
@@ -159,7 +159,7 @@ impl Builder {
             .lan
             .feed(Command::new("nft").args(["-f", "-"]), CUT_TABLE)
             .context("nftables in the bridge's namespace")?;
-        // FRR and the API server take their time, and do not need each other.
+        // FRR and the API server start slowly and do not depend on each other.
         std::thread::scope(|scope| {
             let router = scope.spawn(|| Router::start(&network.router, &dir, &logs, &self.router_config));
             let pods = self.start_pods(&network, &logs)?;
@@ -286,7 +286,7 @@ impl Parts {
     }
 }
 
-/// Name of the controller `k`, counted from 1: that of its process and that of the pod it says it is.
+/// Returns the name of controller `k`, counted from 1, for its process and as its `--pod-name`.
 fn controller_name(k: usize) -> String {
     format!("controller-{k}")
 }

@@ -1,4 +1,4 @@
-//! A running lab: the handles on its parts, and what can be done to it.
+//! A running lab: its parts, and operations on them.
 
 mod builder;
 mod objects;
@@ -45,16 +45,16 @@ pub struct Lab {
     api: Option<Api>,
     controllers: Vec<Process>,
     cluster: Option<Process>,
-    // Last: when it goes, so does the lab.
+    // The last field: dropping it removes the lab.
     reaper: Mutex<Reaper>,
 }
 
-/// What happens to the link light when a cable is cut.
+/// What the host sees of a cut cable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carrier {
-    /// The host sees its link go down.
+    /// The link goes down.
     Lost,
-    /// Frames vanish between host and switch, the link stays up.
+    /// Frames are lost between host and switch, and the link stays up.
     Kept,
 }
 
@@ -64,114 +64,115 @@ impl LabNode {
         &self.name
     }
 
-    /// Its addresses on the LAN.
+    /// Returns its addresses on the LAN.
     pub fn addresses(&self) -> [IpAddr; 2] {
         addresses::node(self.index).both()
     }
 
-    /// The Ethernet address of its LAN interface.
+    /// Returns the Ethernet address of its LAN interface.
     pub fn mac(&self) -> Mac {
         addresses::lan_mac(addresses::node(self.index))
     }
 
-    /// Addresses of its pod `k`, counted from 1.
+    /// Returns the addresses of its pod `k`, counted from 1.
     pub fn pod_addresses(&self, k: usize) -> [IpAddr; 2] {
         addresses::pod(self.index, k).both()
     }
 
-    /// The servers of its pods.
+    /// Returns the server processes of its pods.
     pub fn pods(&self) -> &[Process] {
         &self.pods
     }
 
-    /// Its speaker.
+    /// Returns its speaker.
     ///
     /// # Errors
-    /// When the lab was made without.
+    /// If the lab has no speakers.
     pub fn speaker(&self) -> Result<&Process> {
         self.speaker.as_ref().context("this lab has no speakers")
     }
 }
 
 impl Lab {
-    /// A lab of three nodes with everything, unless told otherwise.
+    /// Returns a builder of a lab with three nodes and all parts.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// Its id: the prefix of its namespaces.
+    /// Returns the id, which prefixes the names of the namespaces.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Folder of its files.
+    /// Returns the folder of its files.
     pub fn dir(&self) -> PathBuf {
         state::dir(&self.id)
     }
 
-    /// Its namespaces.
+    /// Returns its namespaces.
     pub fn network(&self) -> &Network {
         &self.network
     }
 
-    /// The router.
     pub fn router(&self) -> &Router {
         &self.router
     }
 
-    /// The nodes.
     pub fn nodes(&self) -> &[LabNode] {
         &self.nodes
     }
 
-    /// A node by name.
+    /// Returns a node by name.
     pub fn node(&self, name: &str) -> Result<&LabNode> {
-        self.nodes.iter().find(|node| node.name == name).with_context(|| format!("no node {name}"))
+        self.nodes
+            .iter()
+            .find(|node| node.name == name)
+            .with_context(|| format!("node {name} does not exist"))
     }
 
-    /// The client on the LAN.
+    /// Returns the client on the LAN.
     pub fn client(&self) -> Client {
         Client::new(&self.network.client)
     }
 
-    /// The client behind the router.
+    /// Returns the client behind the router.
     pub fn remote(&self) -> Client {
         Client::new(&self.network.remote)
     }
 
-    /// The API.
+    /// Returns the API client.
     ///
     /// # Errors
-    /// When the lab was made without.
+    /// If the lab has no API server.
     pub fn api(&self) -> Result<&Api> {
         self.api.as_ref().context("this lab has no API server")
     }
 
-    /// The API server.
+    /// Returns the API server.
     ///
     /// # Errors
-    /// When the lab was made without.
+    /// If the lab has none.
     pub fn api_server(&self) -> Result<&ApiServer> {
         self.api_server.as_ref().context("this lab has no API server")
     }
 
-    /// The first controller.
+    /// Returns the first controller.
     ///
     /// # Errors
-    /// When the lab was made without.
+    /// If the lab has none.
     pub fn controller(&self) -> Result<&Process> {
         self.controllers.first().context("this lab has no controller")
     }
 
-    /// All controllers, in the order of their names.
+    /// Returns all controllers in the order of their names.
     pub fn controllers(&self) -> &[Process] {
         &self.controllers
     }
 
-    /// The process that stands in for EndpointSlice controller and kube-proxy.
+    /// Returns the process that stands in for the EndpointSlice controller and kube-proxy.
     ///
     /// # Errors
-    /// When the lab was made without.
+    /// If the lab has none.
     pub fn cluster(&self) -> Result<&Process> {
         self.cluster.as_ref().context("this lab has no API server")
     }
@@ -185,58 +186,61 @@ impl Lab {
         }
     }
 
-    /// Mends all cables.
+    /// Restores all cables.
     pub fn mend(&self) -> Result<()> {
         let up: String = self.nodes.iter().map(|node| format!("link set {} up\n", node.name)).collect();
         topology::batch(&self.network.lan, &up)?;
         self.nft_lan("flush set bridge cut ports\n")
     }
 
-    /// Captures what passes the cable of `node`, seen at the switch.
+    /// Captures the frames on the cable of `node`, at the switch.
     pub fn capture_node(&self, node: &str) -> Result<Capture> {
         Capture::start(&self.network.lan, &self.node(node)?.name)
     }
 
-    /// Captures what the LAN client sends and receives.
+    /// Captures the frames that the LAN client sends and receives.
     pub fn capture_client(&self) -> Result<Capture> {
         Capture::start(&self.network.client, LAN_INTERFACE)
     }
 
-    /// Captures what the router sends and receives on the LAN.
+    /// Captures the frames that the router sends and receives on the LAN.
     pub fn capture_router(&self) -> Result<Capture> {
         Capture::start(&self.network.router, LAN_INTERFACE)
     }
 
-    /// The name of the node with this Ethernet address.
+    /// Returns the name of the node with this Ethernet address.
     pub fn node_of(&self, mac: Mac) -> Option<&str> {
         self.nodes.iter().find(|node| node.mac() == mac).map(LabNode::name)
     }
 
-    /// The node that answers ARP or NDP for `ip` when the LAN client asks anew; `None` when nobody does.
+    /// Returns the node that answers a new ARP or NDP request of the LAN client for `ip`; `None` if no node
+    /// answers.
     pub fn owner(&self, ip: IpAddr) -> Result<Option<&str>> {
         match self.client().resolve(ip)? {
             None => Ok(None),
-            Some(mac) => Ok(Some(self.node_of(mac).with_context(|| format!("{ip} is at {mac}, no node's"))?)),
+            Some(mac) => Ok(Some(
+                self.node_of(mac).with_context(|| format!("{ip} is at {mac}, which belongs to no node"))?,
+            )),
         }
     }
 
-    /// Waits until some node answers for `ip`.
+    /// Waits until a node answers for `ip`.
     pub fn wait_for_owner(&self, ip: IpAddr, limit: Duration) -> Result<&str> {
-        wait_for(format!("a node to answer for {ip}"), limit, || self.owner(ip)?.context("nobody answers"))
+        wait_for(format!("a node to answer for {ip}"), limit, || self.owner(ip)?.context("no host answers"))
     }
 
-    /// Sets the readiness of a pod, `k` counted from 1.
+    /// Sets the readiness of pod `k`, counted from 1.
     pub fn set_ready(&self, node: &str, k: usize, ready: bool) -> Result<()> {
         let node = self.node(node)?;
         self.api()?.apply_status(objects::pod_object(node.index, &node.name, k, ready))
     }
 
-    /// Leaves the lab running after the end of this process.
+    /// Lets the lab outlive this process.
     pub fn keep(&self) -> Result<()> {
         self.reaper.lock().unwrap_or_else(PoisonError::into_inner).keep()
     }
 
-    /// Keeps the logs when the lab goes; where they will be.
+    /// Keeps the logs when the lab ends, and returns their folder.
     pub fn keep_logs(&self) -> Result<PathBuf> {
         self.reaper.lock().unwrap_or_else(PoisonError::into_inner).keep_logs(&self.id)
     }

@@ -1,4 +1,4 @@
-//! The objects of a cluster that are there before anybody comes: custom resources, nodes, pods, namespaces.
+//! The objects that exist in a cluster from the beginning: custom resources, nodes, pods, namespaces.
 
 use std::time::Duration;
 
@@ -14,12 +14,12 @@ use crate::wait::wait_for;
 /// Namespace of Fairlead's own objects.
 pub const NAMESPACE: &str = "fairlead-system";
 
-/// Name of the pod `k` of a node.
+/// Returns the name of pod `k` of a node.
 pub fn pod_name(node: &str, k: usize) -> String {
     if k == 1 { format!("web-{node}") } else { format!("web-{node}-{k}") }
 }
 
-/// The custom resources, and nodes, pods and namespaces as a cluster would have them.
+/// Applies the custom resources, and the nodes, pods and namespaces of a cluster.
 pub(super) fn install(api: &Api, network: &Network) -> Result<()> {
     let kinds = api.apply_dir(&binaries::config_dir().join("crd"))?;
     wait_for("the custom resources to be served", Duration::from_secs(30), || {
@@ -51,7 +51,7 @@ fn node_object(index: usize, name: &str) -> Value {
         "metadata": { "name": name, "labels": {
             "kubernetes.io/hostname": name,
             "kubernetes.io/os": "linux",
-            // Odd nodes in zone a, even ones in zone b.
+            // Odd nodes are in zone a, even ones in zone b.
             "topology.kubernetes.io/zone": if index % 2 == 1 { "a" } else { "b" },
         } },
         "spec": { "podCIDRs": addresses::pod_networks(index), "podCIDR": addresses::pod_networks(index)[0] },

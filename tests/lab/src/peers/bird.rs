@@ -19,7 +19,7 @@ pub struct Bird {
     socket: PathBuf,
 }
 
-/// A BGP session as BIRD sees it.
+/// A BGP session as BIRD reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BirdSession {
     /// `Established`, `Passive`, …
@@ -28,24 +28,24 @@ pub struct BirdSession {
     pub kind: String,
     /// BGP identifier of the peer; empty unless established.
     pub router_id: String,
-    /// The hold time that was negotiated.
+    /// Negotiated hold time.
     pub hold_time: Option<Duration>,
-    /// Why it ended last: `Received: Administrative shutdown`.
+    /// Why the session ended last: `Received: Administrative shutdown`.
     pub last_error: String,
-    /// The text that came with it (RFC 9003).
+    /// Shutdown communication (RFC 9003).
     pub message: String,
-    /// UPDATEs of routes received, and withdrawals.
+    /// UPDATEs with routes received, and withdrawals received.
     pub received: (u64, u64),
 }
 
 impl Bird {
-    /// Starts it with `config`, to which its router ID is added.
+    /// Starts BIRD with `config`, to which the router ID is added.
     pub fn start(host: &Host, config: &str) -> Result<Self> {
         let socket = host.file("bird.ctl");
         let text =
             format!("log stderr all;\nrouter id {};\nprotocol device {{}}\n{config}", host.address().v4);
         let spec = Spec::new(host.name(), program("bird"))
-            // In the foreground, with its files in our folder.
+            // In the foreground, with its files in the lab's folder.
             .arg("-f")
             .arg("-c")
             .arg(host.write("bird.conf", &text)?)
@@ -54,7 +54,7 @@ impl Bird {
             .arg("-P")
             .arg(host.file("bird.pid"));
         let bird = Self { process: host.start(spec)?, socket };
-        wait_for("BIRD to answer", Duration::from_secs(60), || {
+        wait_for("BIRD to respond", Duration::from_secs(60), || {
             if !bird.process.is_running() {
                 bail!("it ended: {}", bird.process.tail(5));
             }
@@ -63,29 +63,29 @@ impl Bird {
         Ok(bird)
     }
 
-    /// Its process.
+    /// Returns its process.
     pub fn process(&self) -> &Process {
         &self.process
     }
 
-    /// Runs a birdc command; its output without the greeting.
+    /// Runs a birdc command and returns its output without the greeting.
     pub fn birdc(&self, command: &str) -> Result<String> {
         let text = netns::output(Command::new(program("birdc")).arg("-s").arg(&self.socket).arg(command))?;
         Ok(text.split_once('\n').map(|(_greeting, rest)| rest.to_owned()).unwrap_or(text))
     }
 
-    /// The session of the BGP protocol `name`.
+    /// Returns the session of the BGP protocol `name`.
     pub fn session(&self, name: &str) -> Result<BirdSession> {
         Ok(parse_session(&self.birdc(&format!("show protocols all {name}"))?))
     }
 
-    /// All paths learnt by BGP, best or not.
+    /// Returns all paths learned by BGP, best or not.
     pub fn paths(&self) -> Result<BTreeSet<Path>> {
         parse_paths(&self.birdc("show route all where source = RTS_BGP")?)
     }
 }
 
-/// Debian has it where an ordinary user's `PATH` does not lead.
+/// Debian installs it outside the `PATH` of ordinary users.
 fn program(name: &str) -> PathBuf {
     let installed = std::path::Path::new("/usr/sbin").join(name);
     if installed.exists() { installed } else { name.into() }
@@ -102,7 +102,7 @@ fn parse_session(text: &str) -> BirdSession {
             "BGP state" => session.state = value.to_owned(),
             "Session" => session.kind = value.to_owned(),
             "Neighbor ID" => session.router_id = value.to_owned(),
-            // What is left of it, and the whole.
+            // Remaining and total time.
             "Hold timer" => {
                 let whole = value.split_once('/').and_then(|(_left, whole)| whole.parse().ok());
                 session.hold_time = whole.map(Duration::from_secs);
@@ -144,7 +144,7 @@ fn parse_paths(text: &str) -> Result<BTreeSet<Path>> {
                 prefix = Some(first.parse().with_context(|| format!("prefix in {line:?}"))?);
             }
             let prefix = prefix.context("a path without a prefix")?;
-            // Its next hop follows.
+            // The next hop is on the following line.
             let mut path = Path::new(prefix, std::net::Ipv4Addr::UNSPECIFIED.into());
             if !line.contains("unicast") {
                 path.other.insert("unreachable".to_owned());
@@ -152,7 +152,7 @@ fn parse_paths(text: &str) -> Result<BTreeSet<Path>> {
             current = Some(path);
             continue;
         };
-        let path = current.as_mut().with_context(|| format!("{line:?} before any path"))?;
+        let path = current.as_mut().with_context(|| format!("{line:?} precedes any path"))?;
         let Some((name, value)) = attribute.split_once(": ").or_else(|| attribute.split_once(':')) else {
             continue;
         };
@@ -163,7 +163,7 @@ fn parse_paths(text: &str) -> Result<BTreeSet<Path>> {
 }
 
 fn attribute_of(path: &mut Path, name: &str, value: &str) -> Result<()> {
-    // `(64513,100) (64513,200)`, and with three numbers `(64513, 1, 2)`.
+    // `(64513,100) (64513,200)`; large communities have three numbers, `(64513, 1, 2)`.
     let tuples = || {
         value
             .split(')')
@@ -174,7 +174,7 @@ fn attribute_of(path: &mut Path, name: &str, value: &str) -> Result<()> {
     match name {
         "BGP.origin" if value == "IGP" => {}
         "BGP.as_path" => path.as_path = value.to_owned(),
-        // A second one is link-local.
+        // A second address is link-local.
         "BGP.next_hop" => {
             let global = value.split_whitespace().next().unwrap_or_default();
             path.next_hop = global.parse().with_context(|| format!("next hop {value:?}"))?;
@@ -223,7 +223,7 @@ Table master6:
 ";
 
     #[test]
-    fn paths_are_read_with_everything_that_came_along() {
+    fn paths_are_parsed_with_attributes() {
         let paths: Vec<String> = parse_paths(ROUTES).unwrap().iter().map(Path::to_string).collect();
         assert_eq!(
             paths,
@@ -238,7 +238,7 @@ Table master6:
     }
 
     #[test]
-    fn a_session_that_was_told_to_end_says_why() {
+    fn shutdown_session_reports_reason() {
         let text = "Name       Proto      Table      State  Since         Info
 n1         BGP        ---        start  10:57:20.646  Passive       Received: Administrative shutdown
   Message:        the speaker on this node is stopping
@@ -254,7 +254,7 @@ n1         BGP        ---        start  10:57:20.646  Passive       Received: Ad
     }
 
     #[test]
-    fn a_session_that_is_up_says_what_was_negotiated() {
+    fn established_session_reports_negotiated_values() {
         let text = "  BGP state:          Established
     Neighbor ID:      192.0.2.11
     Session:          external AS4

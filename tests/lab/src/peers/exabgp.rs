@@ -1,7 +1,7 @@
-//! ExaBGP: no router, but it writes down every message as it came, with nothing added, dropped or preferred.
+//! ExaBGP: not a router, but it records every message as received, with nothing added, dropped or preferred.
 //!
-//! It does not take everything it gets: version 4.2 fails on the text of a shutdown (RFC 9003). So messages are also
-//! written down as bytes, before it looks at them.
+//! Version 4.2 fails on some messages, such as a shutdown communication (RFC 9003). Messages are therefore
+//! also recorded as octets, before ExaBGP parses them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -18,7 +18,7 @@ use super::{Host, Path};
 use crate::process::{Process, Spec};
 use crate::wait::wait_for;
 
-/// Its settings. Given as a file, those of the host are not read.
+/// Its settings. With this file, ExaBGP does not read those of the host.
 const SETTINGS: &str = "\
 [exabgp.api]
 cli = false
@@ -54,7 +54,7 @@ pub struct Neighbor {
     pub hold_time: Duration,
 }
 
-/// A NOTIFICATION as it came.
+/// A received NOTIFICATION.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
     /// Error code.
@@ -66,10 +66,10 @@ pub struct Notification {
 }
 
 impl ExaBgp {
-    /// Starts it; it carries both families on every session.
+    /// Starts ExaBGP with both address families on every session.
     pub fn start(host: &Host, neighbors: &[Neighbor]) -> Result<Self> {
         let journal = host.write("journal.json", "")?;
-        // A program of its configuration gets the messages on standard input.
+        // A process of its configuration receives the messages on standard input.
         let mut config = format!(
             "process journal {{\n run /bin/sh -c \"cat >>{}\";\n encoder json;\n}}\n",
             journal.display()
@@ -103,25 +103,25 @@ impl ExaBgp {
         Ok(exabgp)
     }
 
-    /// Its process.
+    /// Returns its process.
     pub fn process(&self) -> &Process {
         &self.process
     }
 
-    /// All it has written down, in order.
+    /// Returns all records, in order.
     pub fn journal(&self) -> Result<Vec<Value>> {
         let text = std::fs::read_to_string(&self.journal)?;
-        // The last line may be in the making.
+        // The last line may be incomplete.
         let (complete, _) = text.rsplit_once('\n').unwrap_or_default();
         complete.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
     }
 
-    /// The paths that the messages of all sessions that are up add up to.
+    /// Returns the paths that result from the messages of all established sessions.
     pub fn paths(&self) -> Result<BTreeSet<Path>> {
         replay(&self.journal()?)
     }
 
-    /// What the last OPEN of `peer` said.
+    /// Returns the contents of the last OPEN of `peer`.
     pub fn open(&self, peer: IpAddr) -> Result<Value> {
         let journal = self.journal()?;
         let mut opens = journal
@@ -132,12 +132,12 @@ impl ExaBgp {
         opens.next().cloned().with_context(|| format!("no OPEN of {peer} yet"))
     }
 
-    /// The NOTIFICATIONs of `peer`.
+    /// Returns the NOTIFICATIONs of `peer`.
     pub fn notifications(&self, peer: IpAddr) -> Result<Vec<Notification>> {
         Ok(self.messages(peer)?.into_iter().filter_map(|(kind, body)| notification(kind, &body)).collect())
     }
 
-    /// The messages of `peer`, as type (RFC 4271 §4.1) and what follows the header.
+    /// Returns the messages of `peer`, as type (RFC 4271 §4.1) and octets after the header.
     pub fn messages(&self, peer: IpAddr) -> Result<Vec<(u8, Vec<u8>)>> {
         let journal = self.journal()?;
         Ok(journal.iter().filter(|entry| is_from(entry, peer)).filter_map(message).collect())
@@ -148,7 +148,7 @@ fn is_from(entry: &Value, peer: IpAddr) -> bool {
     entry.pointer("/neighbor/address/peer").and_then(Value::as_str) == Some(peer.to_string().as_str())
 }
 
-/// Each message is written down twice: as it came, which this reads, and as it was understood.
+/// ExaBGP records each message twice: as received, which this function reads, and as parsed.
 fn message(entry: &Value) -> Option<(u8, Vec<u8>)> {
     let message = entry.pointer("/neighbor/message")?;
     let kind = u8::try_from(message.get("category")?.as_u64()?).ok()?;
@@ -172,7 +172,7 @@ fn replay(journal: &[Value]) -> Result<BTreeSet<Path>> {
         let peer = entry.pointer("/neighbor/address/peer").and_then(Value::as_str).unwrap_or_default();
         let table = tables.entry(peer).or_default();
         if entry["type"] == "state" {
-            // A new session and one that ended begin with nothing.
+            // A new session and an ended one have no paths.
             table.clear();
         }
         let Some(update) = entry.pointer("/neighbor/message/update") else { continue };
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_notification_is_read_as_it_came() {
+    fn notification_is_parsed() {
         let raw = json!({ "message": { "body": "0x0602026869", "category": 3, "header": "0xFFFF" } });
         let entry = json!({ "type": "notification", "neighbor": of("192.0.2.12", raw) });
         let (kind, body) = message(&entry).unwrap();
@@ -257,12 +257,12 @@ mod tests {
         assert_eq!(
             message(&update("192.0.2.12", json!({}))),
             None,
-            "what was understood is no second message"
+            "the parsed record is not a second message"
         );
     }
 
     #[test]
-    fn the_messages_of_a_session_add_up_to_its_paths() {
+    fn session_messages_result_in_paths() {
         let attribute = json!({ "origin": "igp", "as-path": [64513], "confederation-path": [],
             "community": [[64513, 100]], "large-community": [[64513, 1, 2]], "med": 5 });
         let announce = json!({ "attribute": attribute, "announce": { "ipv4 unicast": { "192.0.2.12": [

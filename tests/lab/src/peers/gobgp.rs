@@ -14,7 +14,7 @@ use super::{Host, Path};
 use crate::process::{Process, Spec};
 use crate::wait::wait_for;
 
-/// Of its gRPC service, in its own namespace.
+/// Port of its gRPC service, in its own namespace.
 const API: &str = "127.0.0.1:50051";
 
 /// GoBGP on a host.
@@ -24,19 +24,19 @@ pub struct GoBgp {
     process: Process,
 }
 
-/// A BGP session as GoBGP sees it.
+/// A BGP session as GoBGP reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GoBgpSession {
-    /// Whether it is established.
+    /// True if the session is established.
     pub established: bool,
-    /// The hold time that was negotiated.
+    /// Negotiated hold time.
     pub hold_time: Duration,
     /// NOTIFICATIONs received.
     pub notifications: u64,
 }
 
 impl GoBgp {
-    /// Starts it with a configuration in TOML.
+    /// Starts GoBGP with a configuration in TOML.
     pub fn start(host: &Host, config: &str) -> Result<Self> {
         let spec = Spec::new(host.name(), "gobgpd").arg("-f").arg(host.write("gobgp.toml", config)?).args([
             "-t",
@@ -46,7 +46,7 @@ impl GoBgp {
             "--pprof-disable",
         ]);
         let gobgp = Self { host: host.clone(), process: host.start(spec)? };
-        wait_for("GoBGP to answer", Duration::from_secs(60), || {
+        wait_for("GoBGP to respond", Duration::from_secs(60), || {
             if !gobgp.process.is_running() {
                 bail!("it ended: {}", gobgp.process.tail(5));
             }
@@ -55,7 +55,7 @@ impl GoBgp {
         Ok(gobgp)
     }
 
-    /// Its process.
+    /// Returns its process.
     pub fn process(&self) -> &Process {
         &self.process
     }
@@ -65,12 +65,12 @@ impl GoBgp {
         self.host.netns().output(Command::new("gobgp").args(args))
     }
 
-    /// The session with `peer`.
+    /// Returns the session with `peer`.
     pub fn session(&self, peer: IpAddr) -> Result<GoBgpSession> {
         parse_session(&self.json(&["neighbor", &peer.to_string()])?)
     }
 
-    /// All paths of its table, both families, best or not.
+    /// Returns all paths of its table, both families, best or not.
     pub fn paths(&self) -> Result<BTreeSet<Path>> {
         let mut paths = BTreeSet::new();
         for family in ["ipv4", "ipv6"] {
@@ -91,7 +91,7 @@ fn parse_session(neighbor: &Value) -> Result<GoBgpSession> {
         // SESSION_STATE of its API: 6 is ESTABLISHED.
         established: number("/state/session_state").with_context(|| format!("no state in {neighbor}"))? == 6,
         hold_time: Duration::from_secs(number("/timers/state/negotiated_hold_time").unwrap_or(0)),
-        // What is zero is left out.
+        // GoBGP omits fields that are zero.
         notifications: number("/state/messages/received/notification").unwrap_or(0),
     })
 }
@@ -157,7 +157,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn paths_are_read_with_everything_that_came_along() {
+    fn paths_are_parsed_with_attributes() {
         let table = json!({ "2001:db8:100::/128": [{ "attrs": [
             { "type": 1, "value": 0 },
             { "type": 2, "as_paths": [{ "segment_type": 2, "num": 2, "asns": [64513, 1] },
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_says_what_was_negotiated() {
+    fn session_reports_negotiated_values() {
         let neighbor = json!({ "state": { "session_state": 6, "messages": { "received": { "notification": 1 } } },
                                "timers": { "state": { "negotiated_hold_time": 3 } } });
         let session = parse_session(&neighbor).unwrap();

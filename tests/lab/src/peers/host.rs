@@ -1,4 +1,4 @@
-//! A further host on the LAN.
+//! Additional hosts on the LAN.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::process::{Process, Spec};
 use crate::state;
 use crate::topology::{self, LAN_INTERFACE};
 
-/// A host that was plugged into a running lab. It goes when the lab goes.
+/// A host that was connected to a running lab. It ends with the lab.
 #[derive(Clone, Debug)]
 pub struct Host {
     name: String,
@@ -23,11 +23,11 @@ pub struct Host {
 }
 
 impl Host {
-    /// Plugs a host into the LAN: `192.0.2.N` and `2001:db8:1::N`, `n` from 3 to 9. Its port on the bridge has its
+    /// Connects a host to the LAN: `192.0.2.N` and `2001:db8:1::N`, `n` from 3 to 9. Its bridge port has its
     /// name.
     pub fn plug(lab: &Lab, name: &str, n: u8) -> Result<Self> {
         if !(3..=9).contains(&n) {
-            bail!("192.0.2.{n} is not for further hosts, 3 to 9 are");
+            bail!("192.0.2.{n} is not available for additional hosts; use 3 to 9");
         }
         let address =
             Dual { v4: [192, 0, 2, n].into(), v6: [0x2001, 0xdb8, 1, 0, 0, 0, 0, u16::from(n)].into() };
@@ -48,7 +48,7 @@ impl Host {
                 topology::BRIDGE
             ),
         )
-        .with_context(|| format!("plug {name} in"))?;
+        .with_context(|| format!("connect {name}"))?;
         topology::batch(
             &netns,
             &format!(
@@ -63,22 +63,21 @@ impl Host {
         Ok(Self { name: name.to_owned(), netns, address, dir, logs: state::logs(lab.id()) })
     }
 
-    /// Name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its namespace.
+    /// Returns its namespace.
     pub fn netns(&self) -> &Netns {
         &self.netns
     }
 
-    /// Its addresses.
+    /// Returns its addresses.
     pub fn address(&self) -> Dual {
         self.address
     }
 
-    /// A file in its folder.
+    /// Returns the path of a file in its folder.
     pub(super) fn file(&self, name: &str) -> PathBuf {
         self.dir.join(name)
     }

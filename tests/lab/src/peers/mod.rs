@@ -1,10 +1,10 @@
-//! Routers of other makes beside FRR: BIRD, GoBGP and ExaBGP, each on a host of its own on the LAN.
+//! Routers besides FRR: BIRD, GoBGP and ExaBGP, each on a host of its own on the LAN.
 //!
-//! What one implementation takes for granted another refuses, so the speakers are judged by several. All of them say
-//! what they have learnt in the same words, [`Path`], so that one table of a test can be held against each.
+//! Implementations differ in what they accept, so the tests run the speakers against several. Each reports
+//! its routes as [`Path`], so that one table of expected paths fits all of them.
 //!
-//! Their files and control sockets lie in the lab's folder and their ports are open in their own namespace only: those
-//! of the host, if it runs such a router, are never read, asked or touched.
+//! Their files and control sockets are in the lab's folder, and their ports are open in their own namespaces
+//! only. The lab never touches a router that runs on the host.
 
 mod bird;
 mod exabgp;

@@ -1,4 +1,4 @@
-//! A path to a prefix, in words that all makes of routers share.
+//! A path to a prefix, in a form that all routers share.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -6,14 +6,14 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// A path as a router has it from one of its peers.
+/// A path that a router learned from one of its peers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Path {
     /// Prefix.
     pub prefix: IpNet,
     /// NEXT_HOP, or the global address in MP_REACH_NLRI.
     pub next_hop: IpAddr,
-    /// AS_PATH as text: numbers of a sequence side by side, those of a set in braces.
+    /// AS_PATH as text: numbers of a sequence separated by spaces, those of a set in braces.
     pub as_path: String,
     /// LOCAL_PREF.
     pub local_pref: Option<u32>,
@@ -21,12 +21,12 @@ pub struct Path {
     pub communities: BTreeSet<String>,
     /// Large communities as text, `64512:1:2`.
     pub large_communities: BTreeSet<String>,
-    /// Everything else that came with it, except that ORIGIN is IGP: `med 5`, `origin INCOMPLETE`.
+    /// Other attributes, except ORIGIN IGP: `med 5`, `origin INCOMPLETE`.
     pub other: BTreeSet<String>,
 }
 
 impl Path {
-    /// A path without attributes.
+    /// Returns a path without attributes.
     pub fn new(prefix: IpNet, next_hop: IpAddr) -> Self {
         Self {
             prefix,
@@ -41,8 +41,8 @@ impl Path {
 }
 
 impl fmt::Display for Path {
-    /// `198.51.100.1/32 via 192.0.2.11 path 64513 pref 100 communities 64513:1 large 64513:1:2`; what is not there is
-    /// left out.
+    /// Formats as `198.51.100.1/32 via 192.0.2.11 path 64513 pref 100 communities 64513:1 large 64513:1:2`,
+    /// without absent attributes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} via {}", self.prefix, self.next_hop)?;
         if !self.as_path.is_empty() {
@@ -63,7 +63,7 @@ impl fmt::Display for Path {
     }
 }
 
-/// AS numbers of one segment as text.
+/// Formats the AS numbers of one segment.
 pub(super) fn sequence(numbers: impl IntoIterator<Item = u64>) -> String {
     numbers.into_iter().map(|number| number.to_string()).collect::<Vec<_>>().join(" ")
 }
