@@ -1,4 +1,5 @@
-//! Who holds which address, written down with every change of any Service, so that no wrong moment is missed.
+//! Records the holder of every address with every change of any Service, so that no intermediate state is
+//! missed.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,8 +16,8 @@ use tokio::task::AbortHandle;
 
 use crate::{LbService, SOON};
 
-/// A record of all Services from its beginning on. In it, an address has one holder at a time, and a Service keeps
-/// what it has: sharing and changes of what is asked for have no place in a test that keeps a ledger.
+/// A record of all Services since it began. It requires that an address has one holder at a time and that a
+/// Service keeps its addresses, so it does not fit tests with sharing or changed requests.
 pub struct Ledger {
     book: Arc<Mutex<Book>>,
     task: AbortHandle,
@@ -37,7 +38,7 @@ struct Entry {
 }
 
 impl Ledger {
-    /// Begins with what is there now.
+    /// Begins with the existing Services.
     pub fn follow(lab: &Lab) -> Result<Self> {
         let book = Arc::new(Mutex::new(Book::default()));
         let (api, writer) = (lab.api()?, book.clone());
@@ -48,7 +49,7 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// What has been wrong so far is an error.
+    /// Returns an error if a rule was violated so far.
     pub fn check(&self) -> Result<()> {
         match self.book().wrong.as_slice() {
             [] => Ok(()),
@@ -56,7 +57,7 @@ impl Ledger {
         }
     }
 
-    /// Addresses by Service, for those whose names begin with `prefix`.
+    /// Returns addresses by Service, for Services whose names begin with `prefix`.
     pub fn held(&self, prefix: &str) -> BTreeMap<String, Vec<IpAddr>> {
         let book = self.book();
         let entries = book.services.values().filter(|entry| entry.name.starts_with(prefix));
@@ -69,7 +70,7 @@ impl Ledger {
             let held = self.held("");
             let mut waiting = services.iter().map(LbService::name);
             let none_yet = waiting.find(|name| held.get(*name).is_none_or(Vec::is_empty));
-            none_yet.map_or(Ok(()), |name| Err(anyhow!("{name} has none")))
+            none_yet.map_or(Ok(()), |name| Err(anyhow!("{name} has no address")))
         })
     }
 
@@ -98,7 +99,7 @@ async fn write(client: Client, book: Arc<Mutex<Book>>) {
                 book.is_complete = true;
                 let listed = std::mem::take(&mut book.listing);
                 book.services.retain(|uid, _| listed.contains(uid));
-                // Only now: one that is gone may be in the book until here.
+                // Checked at the end, because a deleted Service may still be in the record until here.
                 listed.iter().for_each(|uid| book.expect_sole_holder(uid));
             }
             Ok(Event::Apply(service)) => {
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_holder_a_move_and_a_loss_are_wrong_and_nothing_else_is() {
+    fn ledger_reports_second_holder_move_and_loss() {
         for (changes, is_wrong) in [
             (vec![("a", &[][..]), ("a", &["1.0.0.1"]), ("b", &["1.0.0.2"]), ("a", &["1.0.0.1"])], false),
             (vec![("a", &["1.0.0.1"]), ("b", &["1.0.0.1"])], true),

@@ -1,7 +1,10 @@
 //! End-to-end tests: real packets, a real router, clients that must reach a pod.
 //!
-//! Every file of `tests/` has one lab, brought up by its first test and used by one test at a time. A test that fails
-//! spends it: its logs are kept, and the next test gets a new one. They need root and the built programs: `make test`.
+//! Every file of `tests/` has one lab, which its first test starts and one test at a time uses. A test that
+//! fails discards the lab: its logs are kept, and the next test gets a new lab. The tests need root and the
+//! built programs: `make test`.
+
+#![allow(missing_docs, reason = "names of test helpers explain themselves")]
 
 mod ledger;
 mod objects;
@@ -24,40 +27,39 @@ use fairlead_lab::{Client, Family, Lab, Transport, ensure, wait_for};
 use ipnet::IpNet;
 use serde_json::Value;
 
-/// One second.
 pub const SECOND: Duration = Duration::from_secs(1);
-/// What anything may take on a busy machine. Only failures wait that long.
+/// Limit for any step on a busy machine. Only failures wait this long.
 pub const SOON: Duration = Duration::from_secs(20);
 /// Interval of the streams: 100 packets per second.
 pub const PACE: Duration = Duration::from_millis(10);
 /// Port of the Services.
 pub const PORT: u16 = 80;
 
-/// Both clients with their names.
+/// Returns both clients with their names.
 pub fn clients(lab: &Lab) -> [(&'static str, Client); 2] {
     [("LAN client", lab.client()), ("remote client", lab.remote())]
 }
 
-/// Names of all nodes.
+/// Returns the names of all nodes.
 pub fn all_nodes(lab: &Lab) -> BTreeSet<String> {
     lab.nodes().iter().map(|node| node.name().to_owned()).collect()
 }
 
-/// A set of node names.
+/// Returns a set of node names.
 pub fn nodes<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-/// Waits until every client reaches `ip` by TCP and UDP, once and then `times` more in a row: routers and nodes learn of a
-/// new address one after the other, so that the first answer does not mean that every path is there. The nodes whose pods
-/// answered, after the first.
+/// Waits until every client reaches `ip` by TCP and UDP once, and then `times` more in a row: routers and
+/// nodes learn a new address one after the other, so one answer does not prove every path. Returns the nodes
+/// whose pods answered after the first request.
 pub fn reach(lab: &Lab, ip: IpAddr, times: usize) -> Result<BTreeSet<String>> {
     let to = SocketAddr::new(ip, PORT);
     let mut answered = BTreeSet::new();
     for (name, client) in clients(lab) {
         for transport in Transport::BOTH {
             let row = wait_for(format!("{transport} from the {name} to {to}"), SOON, || {
-                // A lost first packet of a new neighbour is retried by the kernel, for UDP within three seconds.
+                // The kernel retries a lost first packet to a new neighbor, for UDP within three seconds.
                 let asks = (0..=times).map(|_| client.ask(to, transport, 3 * SECOND));
                 asks.collect::<Result<Vec<_>>>()
             })?;
@@ -75,16 +77,17 @@ pub fn reach_on_lan(lab: &Lab, ip: IpAddr, port: u16) -> Result<()> {
     })
 }
 
-/// The nodes that the router uses as next hops of `ip`, in its BGP table and in its kernel, which must agree.
+/// Returns the nodes that the router uses as next hops of `ip`, in its BGP table and in its kernel, which
+/// must agree.
 pub fn next_hops(lab: &Lab, ip: IpAddr) -> Result<BTreeSet<String>> {
     let family = if ip.is_ipv4() { Family::V4 } else { Family::V6 };
     let prefix = IpNet::from(ip);
     let hops = lab.router().bgp_routes(family)?.remove(&prefix).unwrap_or_default();
     let kernel = lab.router().kernel_routes(family)?.remove(&prefix).unwrap_or_default();
-    // Over IPv6 zebra forwards to the link-local address when a peer announced one as well.
+    // For IPv6, zebra forwards to the link-local address if a peer announced one.
     let comparable = kernel.iter().all(|ip| !matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local()));
     if comparable && hops != kernel {
-        bail!("bgpd says {hops:?}, the kernel {kernel:?}");
+        bail!("bgpd has {hops:?}, the kernel has {kernel:?}");
     }
     if hops.len() != kernel.len() {
         bail!("bgpd has {} next hops, the kernel {}", hops.len(), kernel.len());
@@ -121,7 +124,7 @@ pub fn expect_sessions(lab: &Lab, limit: Duration) -> Result<()> {
     })
 }
 
-/// Waits until every speaker knows of every other: who is missing gets addresses of its own when it comes.
+/// Waits until every speaker has discovered every other; a speaker that joins later takes over addresses.
 pub fn expect_mesh(lab: &Lab, limit: Duration) -> Result<()> {
     let expected = lab.nodes().len() as u64;
     for node in lab.nodes() {
@@ -133,7 +136,7 @@ pub fn expect_mesh(lab: &Lab, limit: Duration) -> Result<()> {
     Ok(())
 }
 
-/// When each established session of a node came up, by the name of the peer; what its Speaker object says.
+/// Returns when each established session of a node came up, by name of the peer, from its Speaker object.
 pub fn established_since(lab: &Lab, node: &str) -> Result<BTreeMap<String, String>> {
     let speaker = lab.api()?.get(VERSION, "Speaker", None, node)?;
     let sessions = speaker.pointer("/status/sessions").and_then(Value::as_array);
@@ -144,7 +147,7 @@ pub fn established_since(lab: &Lab, node: &str) -> Result<BTreeMap<String, Strin
     Ok(sessions.into_iter().flatten().filter_map(since).collect())
 }
 
-/// Waits until the LAN client finds `ip` at exactly `node`.
+/// Waits until the LAN client resolves `ip` to exactly `node`.
 pub fn expect_owner(lab: &Lab, ip: IpAddr, node: &str, limit: Duration) -> Result<()> {
     wait_for(format!("{ip} at {node}"), limit, || match lab.owner(ip)? {
         Some(owner) if owner == node => Ok(()),

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use crate::SOON;
 
-/// A pool for each protocol, one that no advertisement covers, and the router as a peer in both families.
+/// A pool for each protocol, one without an advertisement, and the router as a peer in both families.
 ///
-/// The sessions have a short connect time: a test that ends one waits for it.
+/// The sessions have a short connect time, because a test that ends a session waits for the next one.
 pub const CONFIG: &str = "
 apiVersion: fairlead.dev/v1beta1
 kind: IPAddressPool
@@ -61,7 +61,8 @@ pub enum Policy {
     Local,
 }
 
-/// A Service of type LoadBalancer, in the namespace `default` unless said: TCP and UDP on port 80, dual-stack.
+/// A Service of type LoadBalancer, by default in the namespace `default`, with TCP and UDP on port 80,
+/// dual-stack.
 #[derive(Clone, Debug)]
 pub struct LbService {
     object: Value,
@@ -82,7 +83,7 @@ pub fn merge_service(lab: &Lab, name: &str, patch: Value) -> Result<()> {
 }
 
 impl LbService {
-    /// A Service whose backends are the pods of all nodes, with addresses of `pool`.
+    /// Returns a Service whose backends are the pods of all nodes, with addresses of `pool`.
     pub fn new(name: &str, pool: &str) -> Self {
         Self {
             object: json!({
@@ -102,21 +103,21 @@ impl LbService {
         }
     }
 
-    /// With this `externalTrafficPolicy`.
+    /// Sets `externalTrafficPolicy`.
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
         self.object["spec"]["externalTrafficPolicy"] = json!(format!("{policy:?}"));
         self
     }
 
-    /// Only with the pods of one node.
+    /// Selects only the pods of one node.
     #[must_use]
     pub fn on(mut self, node: &str) -> Self {
         self.object["spec"]["selector"]["node"] = json!(node);
         self
     }
 
-    /// One family only, `IPv4` or `IPv6`.
+    /// Requests a single family, `IPv4` or `IPv6`.
     #[must_use]
     pub fn single(mut self, family: &str) -> Self {
         self.object["spec"]["ipFamilyPolicy"] = json!("SingleStack");
@@ -124,14 +125,14 @@ impl LbService {
         self
     }
 
-    /// In this namespace.
+    /// Sets the namespace.
     #[must_use]
     pub fn in_namespace(mut self, namespace: &str) -> Self {
         self.object["metadata"]["namespace"] = json!(namespace);
         self
     }
 
-    /// With this `ipFamilyPolicy`, and these families in this order.
+    /// Sets `ipFamilyPolicy`, and the families in this order.
     #[must_use]
     pub fn families(mut self, policy: &str, families: [&str; 2]) -> Self {
         self.object["spec"]["ipFamilyPolicy"] = json!(policy);
@@ -139,7 +140,7 @@ impl LbService {
         self
     }
 
-    /// On this port.
+    /// Sets the port.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         for entry in self.object["spec"]["ports"].as_array_mut().into_iter().flatten() {
@@ -148,48 +149,46 @@ impl LbService {
         self
     }
 
-    /// With a label.
+    /// Adds a label.
     #[must_use]
     pub fn label(mut self, name: &str, value: &str) -> Self {
         self.object["metadata"]["labels"][name] = json!(value);
         self
     }
 
-    /// With an annotation.
+    /// Adds an annotation.
     #[must_use]
     pub fn annotation(mut self, name: &str, value: &str) -> Self {
         self.object["metadata"]["annotations"][name] = json!(value);
         self
     }
 
-    /// Without a wish for a pool.
+    /// Removes the request for a pool.
     #[must_use]
     pub fn any_pool(mut self) -> Self {
         self.object["metadata"]["annotations"] = json!({});
         self
     }
 
-    /// The object.
+    /// Returns the object.
     pub fn object(&self) -> &Value {
         &self.object
     }
 
-    /// Its name.
     pub fn name(&self) -> &str {
         self.object["metadata"]["name"].as_str().unwrap_or_default()
     }
 
-    /// Its namespace.
     pub fn namespace(&self) -> &str {
         self.object["metadata"]["namespace"].as_str().unwrap_or_default()
     }
 
-    /// Applies it.
+    /// Applies the Service.
     pub fn apply(&self, lab: &Lab) -> Result<()> {
         lab.api()?.apply_object(self.object.clone()).map(drop)
     }
 
-    /// Applies it and waits for its addresses, IPv4 first.
+    /// Applies the Service and waits for its addresses, IPv4 first.
     pub fn up(&self, lab: &Lab) -> Result<Vec<IpAddr>> {
         self.apply(lab)?;
         let count = if self.object["spec"]["ipFamilyPolicy"] == "SingleStack" { 1 } else { 2 };
@@ -198,7 +197,7 @@ impl LbService {
         Ok(addresses)
     }
 
-    /// Deletes it.
+    /// Deletes the Service.
     pub fn delete(&self, lab: &Lab) -> Result<()> {
         lab.api()?.delete(&self.object.to_string())
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::scene::VERSION;
 
-/// Whether `spec.reclaim` is set where a pool is to reassign.
+/// Whether `spec.reclaim` must be set for a pool to reassign.
 const RECLAIM: bool = true;
 
 /// An `IPAddressPool`.
@@ -16,7 +16,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool of these ranges and CIDRs.
+    /// Returns a pool of these ranges and CIDRs.
     pub fn new(name: &str, addresses: &[&str]) -> Self {
         Self {
             object: json!({
@@ -26,7 +26,7 @@ impl Pool {
         }
     }
 
-    /// One that takes an address away from its holder when it no longer allows it, as MetalLB does.
+    /// Returns a pool that takes an address away from a Service that may no longer use it, as MetalLB does.
     pub fn reassigning(name: &str, addresses: &[&str]) -> Self {
         if RECLAIM {
             Self::new(name, addresses).with("reclaim", json!("Reassign"))
@@ -35,49 +35,48 @@ impl Pool {
         }
     }
 
-    /// With this field of its spec.
+    /// Sets a field of its spec.
     #[must_use]
     pub fn with(mut self, field: &str, value: Value) -> Self {
         self.object["spec"][field] = value;
         self
     }
 
-    /// With a label.
+    /// Adds a label.
     #[must_use]
     pub fn label(mut self, name: &str, value: &str) -> Self {
         self.object["metadata"]["labels"][name] = json!(value);
         self
     }
 
-    /// With other addresses.
+    /// Replaces the addresses.
     #[must_use]
     pub fn of(self, addresses: &[&str]) -> Self {
         self.with("addresses", json!(addresses))
     }
 
-    /// Only for those whom `spec.serviceAllocation` says.
+    /// Restricts the pool by `spec.serviceAllocation`.
     #[must_use]
     pub fn only_for(self, allocation: Value) -> Self {
         self.with("serviceAllocation", allocation)
     }
 
-    /// Only for those who name it.
+    /// Restricts the pool to Services that name it.
     #[must_use]
     pub fn by_name_only(self) -> Self {
         self.with("autoAssign", json!(false))
     }
 
-    /// The object.
+    /// Returns the object.
     pub fn object(&self) -> &Value {
         &self.object
     }
 
-    /// Its name.
     pub fn name(&self) -> &str {
         self.object["metadata"]["name"].as_str().unwrap_or_default()
     }
 
-    /// What the API has of it.
+    /// Returns the object that the API server stores.
     pub fn seen(&self, lab: &Lab) -> Result<Value> {
         lab.api()?.get(VERSION, "IPAddressPool", None, self.name())
     }

@@ -1,4 +1,4 @@
-//! The objects of one test: applied, looked at from outside, and taken away at its end.
+//! The objects of one test: it applies them, observes them through the API, and deletes them at its end.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ pub const VERSION: &str = "fairlead.dev/v1beta1";
 const ALLOCATED: &str = "fairlead.dev/Allocated";
 const FROM_POOL: &str = "fairlead.dev/ip-allocated-from-pool";
 
-/// What the API says about the addresses of a Service.
+/// The addresses of a Service and their explanation, as stored in the API.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// `status.loadBalancer.ingress`, in its order.
@@ -28,19 +28,19 @@ pub struct Seen {
     pub message: String,
 }
 
-/// Objects that a test made. When it goes they go too, Services first, and it waits until they are gone.
+/// Objects that a test created. Dropping it deletes them, Services first, and waits until they are deleted.
 pub struct Scene<'a> {
     lab: &'a Lab,
     made: RefCell<Vec<Value>>,
 }
 
 impl<'a> Scene<'a> {
-    /// Nothing made yet.
+    /// Returns a scene without objects.
     pub fn new(lab: &'a Lab) -> Self {
         Self { lab, made: RefCell::new(Vec::new()) }
     }
 
-    /// The lab.
+    /// Returns the lab.
     pub fn lab(&self) -> &'a Lab {
         self.lab
     }
@@ -48,7 +48,7 @@ impl<'a> Scene<'a> {
     /// Applies an object.
     ///
     /// # Panics
-    /// When the API server refuses it; so do all methods here when what they expect does not come.
+    /// If the API server rejects it. All methods here panic if the expected state does not occur.
     pub fn apply(&self, object: &Value) {
         let mut made = self.made.borrow_mut();
         if !made.iter().any(|known| same(known, object)) {
@@ -67,8 +67,8 @@ impl<'a> Scene<'a> {
         done(self.lab.api().and_then(|api| api.delete(&object.to_string())));
     }
 
-    /// Applies pools, and waits until the controller has them in force as they are now. It hears of pools and of
-    /// Services apart: a Service that is made at once may be decided on without a pool that is older.
+    /// Applies pools and waits until the controller uses them. Pools and Services arrive by separate watches,
+    /// so the controller may reconcile a new Service before an older pool.
     pub fn pools<const N: usize>(&self, pools: [&Pool; N]) {
         pools.iter().for_each(|pool| self.apply(pool.object()));
         for pool in pools {
@@ -84,20 +84,20 @@ impl<'a> Scene<'a> {
         self.apply(service.object());
     }
 
-    /// Makes a namespace.
+    /// Creates a namespace.
     pub fn namespace(&self, name: &str) -> Value {
         let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
         self.apply(&object);
         object
     }
 
-    /// What the API says about a Service.
+    /// Returns the API's view of a Service.
     pub fn seen(&self, service: &LbService) -> Seen {
         done(seen(self.lab, service))
     }
 
-    /// Waits until a Service has exactly these addresses in this order, the annotation with the name of their pool,
-    /// and the condition that says so.
+    /// Waits until a Service has exactly these addresses in this order, the annotation with their pool, and
+    /// condition Allocated.
     pub fn expect(&self, service: &LbService, addresses: &[&str], pool: &str) -> Vec<IpAddr> {
         let wanted: Vec<IpAddr> = addresses.iter().map(|ip| done(ip.parse().context("address"))).collect();
         let seen = self.expect_that(service, &format!("{addresses:?} from {pool}"), SOON, |seen| {
@@ -114,14 +114,14 @@ impl<'a> Scene<'a> {
         self.expect(service, addresses, pool)
     }
 
-    /// Waits until a Service has no address, no annotation, and this reason for it.
+    /// Waits until a Service has no address, no annotation, and this reason.
     pub fn expect_refused(&self, service: &LbService, reason: &str) {
         self.expect_that(service, reason, SOON, |seen| {
             seen.addresses.is_empty() && seen.pool.is_none() && seen.allocated == format!("False/{reason}")
         });
     }
 
-    /// Waits until a Service has no address, whatever the reason.
+    /// Waits until a Service has no address, for any reason.
     pub fn expect_nothing(&self, service: &LbService) {
         self.expect_that(service, "nothing", SOON, |seen| {
             seen.addresses.is_empty() && seen.pool.is_none() && seen.allocated.starts_with("False/")
@@ -134,7 +134,7 @@ impl<'a> Scene<'a> {
         self.expect_refused(service, reason);
     }
 
-    /// Waits until something is so with a Service.
+    /// Waits until `observe` accepts the Service.
     pub fn expect_that(
         &self,
         service: &LbService,
@@ -149,7 +149,7 @@ impl<'a> Scene<'a> {
         }))
     }
 
-    /// Waits until these fields of a pool's status have these values; 0 and not there are the same.
+    /// Waits until these fields of a pool's status have these values; an absent field equals 0.
     pub fn expect_counts(&self, pool: &Pool, counts: &[(&str, i64)]) {
         done(wait_for(format!("{counts:?} of pool {}", pool.name()), SOON, || {
             let status = pool.seen(self.lab)?["status"].take();
@@ -158,7 +158,7 @@ impl<'a> Scene<'a> {
         }));
     }
 
-    /// Waits until a condition of an object is `True` or `False`; its reason and message, as `reason: message`.
+    /// Waits until a condition of an object is `True` or `False`. Returns `reason: message`.
     pub fn expect_condition(&self, object: &Value, type_: &str, status: bool) -> String {
         let wanted = if status { "True" } else { "False" };
         done(wait_for(format!("{type_}={wanted} of {}", describe(object)), SOON, || {
@@ -175,7 +175,7 @@ impl<'a> Scene<'a> {
         done(read(self.lab, object))
     }
 
-    /// Waits until an object is gone.
+    /// Waits until an object is deleted.
     pub fn expect_gone(&self, object: &Value) {
         done(gone(self.lab, object));
     }
@@ -183,12 +183,12 @@ impl<'a> Scene<'a> {
 
 impl Drop for Scene<'_> {
     fn drop(&mut self) {
-        // A failed test spends the lab.
+        // A failed test discards the lab.
         if std::thread::panicking() {
             return;
         }
         let mut made = self.made.take();
-        // Pools in use do not go, and namespaces go with what is in them.
+        // A pool in use is not deleted, and a namespace is deleted after its contents.
         made.sort_by_key(|object| {
             ["Service", "IPClaim"].iter().position(|kind| object["kind"] == *kind).unwrap_or(2)
         });

@@ -6,28 +6,28 @@ use std::time::Duration;
 
 use fairlead_lab::{Builder, Lab};
 
-/// A lab that is made when it is first needed.
+/// A lab that starts when a test first needs it.
 pub struct Shared {
     make: fn() -> Builder,
     prepare: fn(&Lab) -> anyhow::Result<()>,
     lab: Mutex<Option<Lab>>,
 }
 
-/// A test's turn with the lab.
+/// Exclusive use of the lab by one test.
 pub struct Turn<'a> {
     lab: MutexGuard<'a, Option<Lab>>,
 }
 
 impl Shared {
-    /// A lab made by `make`, and made ready by `prepare` before its first use.
+    /// Returns a lab that `make` starts and `prepare` configures before its first use.
     pub const fn new(make: fn() -> Builder, prepare: fn(&Lab) -> anyhow::Result<()>) -> Self {
         Self { make, prepare, lab: Mutex::new(None) }
     }
 
-    /// Waits for the lab, and gets it as it was in the beginning: cables whole, every process running.
+    /// Waits for exclusive use of the lab, and restores its initial state: cables connected, every process running.
     ///
     /// # Panics
-    /// When the lab does not come up.
+    /// If the lab does not start.
     pub fn turn(&self) -> Turn<'_> {
         let mut lab = self.lab.lock().unwrap_or_else(PoisonError::into_inner);
         if lab.is_none() {
@@ -55,7 +55,7 @@ impl Deref for Turn<'_> {
     fn deref(&self) -> &Lab {
         match self.lab.as_ref() {
             Some(lab) => lab,
-            // `turn` fills it before a Turn exists, and only the drop of the Turn takes it out.
+            // `turn` fills it before a Turn exists, and only dropping the Turn empties it.
             None => unreachable!("a turn without a lab"),
         }
     }
@@ -63,7 +63,7 @@ impl Deref for Turn<'_> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        // A failed test leaves it in a state nobody knows. Dropped in a panic, it keeps its logs.
+        // A failed test leaves the lab in an unknown state. Dropped during a panic, the lab keeps its logs.
         if std::thread::panicking() {
             *self.lab = None;
         }
@@ -91,7 +91,7 @@ fn restore(lab: &Lab) -> anyhow::Result<()> {
         }
     }
     if lab.nodes().iter().any(|node| node.speaker().is_ok()) {
-        // Sessions that a test ended come back within the connect time.
+        // Sessions that a test ended return within the connect time.
         if !lab.api()?.list(crate::VERSION, "BGPPeer")?.is_empty() {
             crate::expect_sessions(lab, Duration::from_secs(30))?;
         }

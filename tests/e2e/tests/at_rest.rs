@@ -1,4 +1,4 @@
-//! When nothing changes, nothing is written.
+//! Without changes there are no writes.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,7 +10,7 @@ use fairlead_lab::{Lab, ensure, wait_for};
 
 static LAB: Shared = Shared::new(Lab::builder, configure);
 
-/// The version of every object that Fairlead could write to.
+/// Returns the resourceVersion of every object that Fairlead could write.
 fn versions(lab: &Lab) -> BTreeMap<String, String> {
     let fairlead = "fairlead.dev/v1beta1";
     [
@@ -35,7 +35,7 @@ fn versions(lab: &Lab) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn at_rest_no_object_changes_and_no_event_is_told() {
+fn cluster_at_rest_has_no_writes_and_no_events() {
     let lab = LAB.turn();
     let services = [LbService::new("rest-l2", "l2"), LbService::new("rest-bgp", "bgp")];
     let ips: Vec<IpAddr> = services.iter().flat_map(|service| service.up(&lab).unwrap()).collect();
@@ -43,7 +43,7 @@ fn at_rest_no_object_changes_and_no_event_is_told() {
         reach(&lab, *ip, 1).unwrap();
     }
     expect_next_hops(&lab, ips[2], &all_nodes(&lab), SOON).unwrap();
-    // Statuses are written at most once a second: what is due arrives, then there is rest.
+    // Statuses are written at most once per second, so pending ones arrive before the cluster is at rest.
     let mut before = versions(&lab);
     wait_for("three seconds without a write", 2 * SOON, || {
         std::thread::sleep(3 * SECOND);
@@ -61,7 +61,7 @@ fn at_rest_no_object_changes_and_no_event_is_told() {
 }
 
 #[test]
-fn every_speaker_says_what_it_announces() {
+fn speaker_objects_report_announcements() {
     let lab = LAB.turn();
     let services = [LbService::new("said-l2", "l2"), LbService::new("said-bgp", "bgp")];
     services.iter().for_each(|service| drop(service.up(&lab).unwrap()));
@@ -82,7 +82,8 @@ fn every_speaker_says_what_it_announces() {
             .flatten()
             .filter(|session| session["state"] == "Established")
             .count();
-        // Each L2 address has one owner, each BGP address is announced by all three nodes, to a router of two sessions.
+        // Each L2 address has one owner; all three nodes announce each BGP address to the router in two
+        // sessions.
         let seen = (speakers.len(), sum("/status/l2/announced"), sum("/status/bgp/announced"), established);
         ensure(seen == (3, l2, 3 * bgp, 6), format!("{seen:?} with {l2} and {bgp} addresses"))
             .map_err(anyhow::Error::msg)

@@ -1,5 +1,5 @@
-//! Two controllers, one of which leads; and one that crashes again and again. Services come and go all the while: no
-//! address has two holders, nobody's moves, and the gap between two leaders is short.
+//! Two controllers, one of which leads, and a controller that crashes repeatedly, while Services are created
+//! and deleted. No address ever has two holders, none moves, and the time without a leader is short.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,15 +14,16 @@ use fairlead_lab::{Builder, Lab, Process, wait_for};
 
 static LAB: Shared = Shared::new(builder, |_| Ok(()));
 
-/// How long a leader that vanished is still taken for one, and what a standby may take beyond it to notice.
+/// Lease duration that still counts for a crashed leader, plus the time a standby needs to notice.
 const LEASE: Duration = Duration::from_secs(10);
 const MARGIN: Duration = Duration::from_secs(8);
-/// How long a leader that says good-bye may leave Services without one: two seconds, and a busy machine's share. Nobody
-/// can have waited for the Lease to run out.
+/// Time without a leader after a clean stop: two seconds plus a margin for a busy machine, less than the
+/// Lease duration.
 const HANDOVER: Duration = Duration::from_secs(5);
 /// Time between two new Services.
 const PACE: Duration = Duration::from_millis(30);
-/// Services alive at once: fewer than the pool has addresses, so that all can be served and addresses are used again.
+/// Number of concurrent Services: fewer than addresses in the pool, so that every Service is served and
+/// addresses are reused.
 const ALIVE: usize = 24;
 
 fn builder() -> Builder {
@@ -37,7 +38,7 @@ fn service(name: &str) -> LbService {
     LbService::new(name, "few").single("IPv4")
 }
 
-/// Makes Services and deletes others, until `stop`; those that are left.
+/// Creates and deletes Services until `stop`. Returns the remaining ones.
 fn churn(lab: &Lab, stop: &AtomicBool) -> Vec<LbService> {
     let mut alive = Vec::new();
     for n in 0.. {
@@ -48,7 +49,7 @@ fn churn(lab: &Lab, stop: &AtomicBool) -> Vec<LbService> {
         next.apply(lab).unwrap();
         alive.push(next);
         if alive.len() > ALIVE {
-            // Not the oldest alone: holes come up everywhere.
+            // Deletes not only the oldest, so that free addresses are spread over the pool.
             alive.remove((n * 7) % alive.len()).delete(lab).unwrap();
         }
         thread::sleep(PACE);
@@ -56,7 +57,7 @@ fn churn(lab: &Lab, stop: &AtomicBool) -> Vec<LbService> {
     alive
 }
 
-/// Stops the churn in the end, also in that of a test that fails.
+/// Stops the churn when dropped, also if the test fails.
 struct Stops<'a>(&'a AtomicBool);
 
 impl Drop for Stops<'_> {
@@ -65,7 +66,7 @@ impl Drop for Stops<'_> {
     }
 }
 
-/// Runs `test` while Services come and go, and looks at the ledger in the end.
+/// Runs `test` during churn and checks the ledger at the end.
 fn under_churn(lab: &Lab, test: impl FnOnce(&Ledger)) {
     let scene = Scene::new(lab);
     scene.pools([&pool()]);
@@ -91,10 +92,10 @@ fn under_churn(lab: &Lab, test: impl FnOnce(&Ledger)) {
     alive.iter().for_each(|service| service.delete(lab).unwrap());
 }
 
-/// Makes a Service, and waits until it has an address: who was stopped or killed before cannot have given it. How long
-/// that took.
+/// Creates a Service and waits until it has an address, which a stopped or killed controller cannot have
+/// given. Returns the time taken.
 fn serve_another(lab: &Lab, ledger: &Ledger, limit: Duration) -> Duration {
-    /// A name of its own: the ledger may still know the one before.
+    /// A unique name, because the ledger may still contain the previous Service.
     static MADE: AtomicUsize = AtomicUsize::new(0);
     let another = service(&format!("another-{}", MADE.fetch_add(1, Ordering::Relaxed)));
     let start = Instant::now();
@@ -105,7 +106,7 @@ fn serve_another(lab: &Lab, ledger: &Ledger, limit: Duration) -> Duration {
     took
 }
 
-/// The controller that holds the Lease.
+/// Returns the controller that holds the Lease.
 fn leader(lab: &Lab) -> Result<&Process> {
     let lease =
         lab.api()?.get("coordination.k8s.io/v1", "Lease", Some("fairlead-system"), "fairlead-controller")?;
@@ -143,7 +144,7 @@ fn one_of_two_controllers_leads() {
 }
 
 #[test]
-fn when_the_leader_is_asked_to_leave_the_other_goes_on_at_once() {
+fn stopped_leader_hands_over_at_once() {
     let lab = LAB.turn();
     under_churn(&lab, |ledger| {
         for _ in 0..2 {
@@ -155,14 +156,14 @@ fn when_the_leader_is_asked_to_leave_the_other_goes_on_at_once() {
             assert!(gap < HANDOVER, "{gap:?}");
             expect_another(&lab, old.name(), SOON);
             old.spawn_again().unwrap();
-            // Warm again, for the next turn.
+            // Both controllers are ready again for the next round.
             old.wait_until_ready(SOON).unwrap();
         }
     });
 }
 
 #[test]
-fn when_the_leader_crashes_the_other_goes_on_when_the_lease_ends() {
+fn crashed_leader_is_replaced_after_lease() {
     let lab = LAB.turn();
     under_churn(&lab, |ledger| {
         let old = wait_for("a leader", LEASE + MARGIN, || leader(&lab)).unwrap();
@@ -174,9 +175,9 @@ fn when_the_leader_crashes_the_other_goes_on_when_the_lease_ends() {
     });
 }
 
-/// Stopped, it wakes up believing that it leads.
+/// When it continues, its term looks current to it.
 #[test]
-fn a_leader_that_comes_back_from_a_long_pause_gives_nothing_more() {
+fn paused_leader_allocates_nothing_after_resume() {
     let lab = LAB.turn();
     under_churn(&lab, |ledger| {
         let old = wait_for("a leader", LEASE + MARGIN, || leader(&lab)).unwrap();
@@ -193,10 +194,10 @@ fn a_leader_that_comes_back_from_a_long_pause_gives_nothing_more() {
 }
 
 #[test]
-fn a_controller_that_crashes_again_and_again_moves_nobody() {
-    // Not at the same time as the others, whose times count.
+fn repeatedly_crashing_controller_moves_no_address() {
+    // Not together with the tests that measure times.
     let _alone = LAB.turn();
-    // After one that was killed the next waits for the difference of the first two.
+    // After a kill, the next start waits for the difference of lease duration and renew deadline.
     let lab = Lab::builder()
         .nodes(1)
         .env("FAIRLEAD_LEASE_DURATION", "3s")
@@ -213,7 +214,7 @@ fn a_controller_that_crashes_again_and_again_moves_nobody() {
         };
         let (start, mut crashes) = (Instant::now(), 0);
         while crashes < 3 || (crashes < 24 && start.elapsed() < Duration::from_secs(12)) {
-            // At work for a while, just after it has begun to work, and somewhere in its start.
+            // Kills it at work, right after it becomes ready, and during its start.
             match crashes % 3 {
                 0 => serve_more(6),
                 1 => serve_more(1),

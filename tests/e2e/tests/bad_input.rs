@@ -1,4 +1,4 @@
-//! Bad objects and bad bytes: a clear reason where an operator looks, and nothing else disturbed.
+//! Invalid objects and packets: a clear reason where an operator looks, and no effect on anything else.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 static LAB: Shared = Shared::new(Lab::builder, configure);
 
-/// What an operator is told about a configuration object: the API server's refusal, or its condition `Accepted` when
-/// it has anything to say (a reference that leads nowhere yet is no refusal), as `reason: message`.
+/// Returns the message that an operator gets for a configuration object: the API server's rejection, or its
+/// condition `Accepted` where that has a message, as `reason: message`. A missing reference is no rejection.
 fn told(lab: &Lab, kind: &str, name: &str, spec: Value) -> String {
     let api = lab.api().unwrap();
     let version = "fairlead.dev/v1beta1";
@@ -23,7 +23,7 @@ fn told(lab: &Lab, kind: &str, name: &str, spec: Value) -> String {
     if let Err(error) = api.apply_object(object.clone()) {
         return format!("{error:#}");
     }
-    let said = wait_for(format!("a word about {kind}/{name}"), SOON, || {
+    let said = wait_for(format!("a condition of {kind}/{name}"), SOON, || {
         let object = api.get(version, kind, None, name)?;
         let conditions = object.pointer("/status/conditions").and_then(Value::as_array).cloned();
         let accepted = conditions.into_iter().flatten().find(|c| c["type"] == "Accepted");
@@ -39,7 +39,7 @@ fn told(lab: &Lab, kind: &str, name: &str, spec: Value) -> String {
     said
 }
 
-/// Everything else goes on: a new Service is served from end to end.
+/// Checks that a new Service is served end to end.
 fn expect_undisturbed(lab: &Lab) {
     for pool in ["l2", "bgp"] {
         let service = LbService::new(&format!("undisturbed-{pool}"), pool);
@@ -51,9 +51,9 @@ fn expect_undisturbed(lab: &Lab) {
 }
 
 #[test]
-fn a_bad_pool_is_refused_with_its_reason() {
+fn invalid_pool_is_refused_with_reason() {
     let lab = LAB.turn();
-    // What the pool has, and a word of each sentence that may tell it: of the schema, or of the condition.
+    // The spec of a pool, and a word that the message must contain, from the schema or from the condition.
     for (addresses, words) in [
         (json!([]), ["at least 1", "NoAddresses", "should have at least"].as_slice()),
         (json!(["192.0.2.230-192.0.2.220"]), &["ReversedRange", "order", "higher", "first"]),
@@ -72,7 +72,7 @@ fn a_bad_pool_is_refused_with_its_reason() {
 }
 
 #[test]
-fn a_bad_advertisement_or_peer_is_refused_with_its_reason() {
+fn invalid_advertisement_or_peer_is_refused_with_reason() {
     let lab = LAB.turn();
     for (kind, spec, words) in [
         ("L2Advertisement", json!({ "ipAddressPools": ["nowhere"] }), ["PoolNotFound", "nowhere"]),
@@ -96,7 +96,7 @@ fn a_bad_advertisement_or_peer_is_refused_with_its_reason() {
 }
 
 #[test]
-fn a_service_that_asks_for_the_impossible_is_told_why() {
+fn impossible_request_is_explained_on_service() {
     let lab = LAB.turn();
     let ask = "fairlead.dev/load-balancer-ips";
     let holder = LbService::new("holder", "l2").single("IPv4").annotation(ask, "192.0.2.222");
@@ -108,7 +108,7 @@ fn a_service_that_asks_for_the_impossible_is_told_why() {
         (wish("wrong-family").annotation(ask, "2001:db8:1::2aa"), &["FamilyMismatch"]),
         (wish("nonsense").annotation(ask, "the red one"), &["InvalidRequest"]),
         (LbService::new("no-pool", "missing"), &["PoolNotFound", "NoPoolMatches"]),
-        // The pool is IPv4 only, the Service requires both.
+        // The pool has IPv4 only, and the Service requires both families.
         (LbService::new("half-pool", "silent"), &["FamilyMismatch", "NoPoolMatches", "PoolExhausted"]),
     ] {
         service.apply(&lab).unwrap();
@@ -125,7 +125,7 @@ fn a_service_that_asks_for_the_impossible_is_told_why() {
         assert!(reasons.contains(&reason.as_str()), "{name}: {reason}: {message}");
         assert!(!message.is_empty());
         assert_eq!(lab.api().unwrap().addresses(&name).unwrap(), Vec::<IpAddr>::new());
-        // The same as an event, which kubectl describe shows.
+        // The same message is an Event, which `kubectl describe` shows.
         wait_for(format!("an event about {name}"), SOON, || {
             let events = lab.api()?.list("events.k8s.io/v1", "Event")?;
             let about: Vec<_> = events
@@ -144,7 +144,7 @@ fn a_service_that_asks_for_the_impossible_is_told_why() {
 }
 
 #[test]
-fn a_pool_without_an_advertisement_says_so_on_the_service() {
+fn pool_without_advertisement_is_reported_on_service() {
     let lab = LAB.turn();
     let service = LbService::new("unadvertised", "silent").single("IPv4");
     let ip = service.up(&lab).unwrap()[0];
@@ -170,7 +170,7 @@ fn a_pool_without_an_advertisement_says_so_on_the_service() {
     service.delete(&lab).unwrap();
 }
 
-/// Numbers that look random and are the same in every run.
+/// Pseudo-random numbers, equal in every run.
 struct Noise(u64);
 
 impl Noise {
@@ -195,7 +195,7 @@ fn speaker_pids(lab: &Lab) -> Vec<Option<u32>> {
 }
 
 #[test]
-fn broken_arp_and_ndp_frames_do_no_harm() {
+fn malformed_arp_and_ndp_frames_are_ignored() {
     let lab = LAB.turn();
     let service = LbService::new("noise", "l2").policy(Policy::Cluster);
     let ips = service.up(&lab).unwrap();
@@ -205,7 +205,7 @@ fn broken_arp_and_ndp_frames_do_no_harm() {
     let before = speaker_pids(&lab);
     let own = addresses::lan_mac(addresses::client()).0;
     let mut noise = Noise(0x5eed);
-    // A whole request for an owned address, and a whole solicitation, to be cut and bent.
+    // A valid ARP request for an announced address, and a valid solicitation, as templates.
     let arp = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &own, &[192, 0, 2, 100], &[0; 6], &octets(ips[0])].concat();
     let ndp = [
         &[0x60, 0, 0, 0, 0, 32, 58, 255][..],
@@ -236,10 +236,10 @@ fn broken_arp_and_ndp_frames_do_no_harm() {
         sender.send(&frame).unwrap();
     }
     for ip in ips {
-        assert!(lab.owner(ip).unwrap().is_some(), "{ip} is still answered for");
+        assert!(lab.owner(ip).unwrap().is_some(), "{ip} is still answered");
         reach(&lab, ip, 2).unwrap();
     }
-    assert_eq!(speaker_pids(&lab), before, "no speaker died");
+    assert_eq!(speaker_pids(&lab), before, "every speaker still runs");
     service.delete(&lab).unwrap();
 }
 
@@ -251,19 +251,19 @@ fn octets(ip: IpAddr) -> Vec<u8> {
 }
 
 #[test]
-fn a_peer_that_talks_nonsense_harms_only_its_own_session() {
+fn malformed_bgp_resets_only_its_session() {
     let lab = LAB.turn();
     let before = speaker_pids(&lab);
-    // The sessions with the router; the one with the mad peer comes and goes.
+    // Sessions with the router; the session with the faulty peer flaps.
     let sessions = || {
         let mut sessions: Vec<_> =
             lab.nodes().iter().map(|node| established_since(&lab, node.name()).unwrap()).collect();
         sessions.iter_mut().for_each(|of_node| of_node.retain(|peer, _| peer != "mad"));
         sessions
     };
-    // A Speaker object tells of what happened before within a second.
+    // A Speaker object is up to date within a second.
     let both = |of_node: &BTreeMap<String, String>| of_node.len() == 2;
-    wait_for("the Speaker objects to tell of the sessions", SOON, || {
+    wait_for("the Speaker objects to report the sessions", SOON, || {
         let sessions = sessions();
         ensure(sessions.iter().all(both), format!("{sessions:?}"))
     })
@@ -284,12 +284,13 @@ fn a_peer_that_talks_nonsense_harms_only_its_own_session() {
     let mut noise = Noise(0xb9b);
     let mut speeches: Vec<Vec<u8>> = vec![
         noise.bytes(300),
-        // A length shorter than the header, and one longer than any message.
+        // A length below that of the header, and one above that of any message.
         [&marker[..], &[0, 3, 1]].concat(),
         [&marker[..], &[0xff, 0xff, 2], &noise.bytes(5000)].concat(),
         open(1),
         open(64999)[..23].to_vec(),
-        // An established session, then an AS_PATH that runs over its end, attributes that lie, a loop of nothing.
+        // An established session, then an AS_PATH that exceeds its attribute, contradictory attributes, a
+        // loop of empty messages.
         [open(64999), keepalive.clone(), update(&[0, 0, 0, 6, 0x40, 2, 3, 2, 0, 0])].concat(),
         [open(64999), keepalive.clone(), update(&[0, 0, 0xff, 0xff, 1, 2, 3])].concat(),
         [open(64999), keepalive.clone(), update(&noise.bytes(200))].concat(),
@@ -302,13 +303,13 @@ fn a_peer_that_talks_nonsense_harms_only_its_own_session() {
             wait_for("a speaker to connect", SOON, || listener.accept().map(|(stream, _)| stream)).unwrap();
         stream.set_nonblocking(false).unwrap();
         stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-        // The speaker may have hung up on the first half.
+        // The speaker may close the connection after the first half.
         let _ = stream.write_all(&speech);
         heard += drain(&mut stream);
     }
-    assert!(heard > 0, "the speakers said something, if only a NOTIFICATION");
+    assert!(heard > 0, "the speakers sent at least a NOTIFICATION");
     drop(listener);
-    assert_eq!(speaker_pids(&lab), before, "no speaker died");
+    assert_eq!(speaker_pids(&lab), before, "every speaker still runs");
     assert_eq!(sessions(), sessions_before, "no session with the router was lost");
     lab.api().unwrap().delete(peer).unwrap();
     expect_undisturbed(&lab);
@@ -324,7 +325,7 @@ fn drain(stream: &mut TcpStream) -> usize {
 }
 
 #[test]
-fn a_missing_kubeconfig_is_one_clear_line() {
+fn missing_kubeconfig_is_one_error_line() {
     for (program, more) in
         [("fairlead-controller", &[][..]), ("fairlead-speaker", &["--node-name", "n1"][..])]
     {
@@ -342,7 +343,7 @@ fn a_missing_kubeconfig_is_one_clear_line() {
 }
 
 #[test]
-fn a_wrong_flag_is_exit_code_two_and_one_line() {
+fn invalid_flag_exits_with_code_two() {
     for program in ["fairlead-controller", "fairlead-speaker"] {
         let done = Command::new(binaries::find(program).unwrap()).arg("--no-such-flag").output().unwrap();
         let said = String::from_utf8_lossy(&done.stderr).into_owned();

@@ -15,7 +15,7 @@ use serde_json::json;
 
 static LAB: Shared = Shared::new(Lab::builder, configure);
 
-/// Every prefix the router has learnt.
+/// Returns every prefix in the router's table.
 fn learnt(lab: &Lab) -> BTreeSet<IpNet> {
     Family::BOTH.into_iter().flat_map(|family| lab.router().bgp_routes(family).unwrap().into_keys()).collect()
 }
@@ -30,7 +30,7 @@ fn expect_learnt(lab: &Lab, ips: &[IpAddr]) {
 }
 
 #[test]
-fn under_cluster_every_node_is_a_next_hop() {
+fn cluster_policy_uses_every_node_as_next_hop() {
     let lab = LAB.turn();
     let service = LbService::new("table-cluster", "bgp");
     let ips = service.up(&lab).unwrap();
@@ -43,7 +43,7 @@ fn under_cluster_every_node_is_a_next_hop() {
 }
 
 #[test]
-fn under_local_the_nodes_with_ready_pods_are_the_next_hops() {
+fn local_policy_uses_nodes_with_ready_pods() {
     let lab = LAB.turn();
     let service = LbService::new("table-local", "bgp").policy(Policy::Local);
     let ips = service.up(&lab).unwrap();
@@ -67,7 +67,7 @@ fn under_local_the_nodes_with_ready_pods_are_the_next_hops() {
 }
 
 #[test]
-fn without_any_ready_endpoint_nothing_is_announced_under_cluster_either() {
+fn service_without_ready_endpoint_is_not_announced() {
     let lab = LAB.turn();
     let service = LbService::new("table-empty", "bgp").on("nowhere");
     let other = LbService::new("table-other", "bgp");
@@ -82,7 +82,7 @@ fn without_any_ready_endpoint_nothing_is_announced_under_cluster_either() {
 }
 
 #[test]
-fn an_excluded_node_announces_nothing_until_the_label_is_gone() {
+fn excluded_node_announces_nothing() {
     let lab = LAB.turn();
     let service = LbService::new("table-exclude", "bgp");
     let ips = service.up(&lab).unwrap();
@@ -106,7 +106,7 @@ fn an_excluded_node_announces_nothing_until_the_label_is_gone() {
 }
 
 #[test]
-fn a_node_selector_of_the_advertisement_is_obeyed() {
+fn advertisement_node_selector_limits_next_hops() {
     let lab = LAB.turn();
     let advertisement = |selectors: serde_json::Value| {
         let object = json!({ "apiVersion": "fairlead.dev/v1beta1", "kind": "BGPAdvertisement",
@@ -128,7 +128,7 @@ fn a_node_selector_of_the_advertisement_is_obeyed() {
 }
 
 #[test]
-fn an_l2_address_is_not_in_the_table_and_a_bgp_address_not_on_the_link() {
+fn protocols_do_not_announce_each_others_addresses() {
     let lab = LAB.turn();
     let (l2, bgp) = (LbService::new("table-l2", "l2"), LbService::new("table-bgp", "bgp"));
     let (l2_ips, bgp_ips) = (l2.up(&lab).unwrap(), bgp.up(&lab).unwrap());
@@ -146,7 +146,7 @@ fn an_l2_address_is_not_in_the_table_and_a_bgp_address_not_on_the_link() {
 }
 
 #[test]
-fn a_steady_state_is_keepalives_only() {
+fn steady_state_sends_keepalives_only() {
     let lab = LAB.turn();
     let service = LbService::new("table-steady", "bgp");
     for ip in service.up(&lab).unwrap() {
@@ -158,7 +158,7 @@ fn a_steady_state_is_keepalives_only() {
         .frames()
         .into_iter()
         .filter_map(|seen| match seen.frame.message {
-            // The router passes routes on to the other speakers whenever its own timers say so.
+            // The router passes routes to the other speakers at times of its own timers.
             Message::Bgp { from, messages, .. } if !addresses::router().both().contains(&from) => {
                 Some(messages.into_iter().map(|message| message.kind))
             }
@@ -171,7 +171,7 @@ fn a_steady_state_is_keepalives_only() {
 }
 
 #[test]
-fn a_router_that_restarts_learns_everything_again() {
+fn restarted_router_learns_all_routes() {
     let lab = LAB.turn();
     let service = LbService::new("table-restart", "bgp");
     let ips = service.up(&lab).unwrap();
@@ -189,7 +189,7 @@ fn a_router_that_restarts_learns_everything_again() {
 }
 
 #[test]
-fn a_session_carries_both_families_when_asked_and_says_what_it_does_without() {
+fn dual_stack_session_carries_both_families() {
     let lab = LAB.turn();
     let api = lab.api().unwrap();
     let service = LbService::new("table-families", "bgp");
@@ -202,7 +202,7 @@ fn a_session_carries_both_families_when_asked_and_says_what_it_does_without() {
 
     let says = |words: &[&str]| {
         for node in lab.nodes() {
-            wait_for(format!("the sessions of {} to say {words:?}", node.name()), SOON, || {
+            wait_for(format!("the sessions of {} to report {words:?}", node.name()), SOON, || {
                 let speaker = api
                     .get("fairlead.dev/v1beta1", "Speaker", None, node.name())
                     .map_err(|error| error.to_string())?;
@@ -213,12 +213,12 @@ fn a_session_carries_both_families_when_asked_and_says_what_it_does_without() {
             .unwrap();
         }
     };
-    // One session of IPv4 transport, one address of each family; FRR has both enabled.
+    // One session over IPv4, one address of each family; FRR has both families enabled.
     says(&["BFD (BFDProfile fast) is not supported yet", r#""peer":"router-v4","prefixes":2"#]);
 
     api.merge(peer, json!({ "spec": { "bfdProfile": null, "dualStackAddressFamily": false } })).unwrap();
     api.delete(profile).unwrap();
-    // Each family on its own again: by this a session is known for one of after the change.
+    // Restores one family per session; the session restarts, which shows that the change took effect.
     says(&[r#""peer":"router-v4","prefixes":1"#]);
     service.delete(&lab).unwrap();
     expect_sessions(&lab, SOON).unwrap();

@@ -1,7 +1,7 @@
-//! A node fails, and clients hardly notice.
+//! A node fails, and clients see a short gap only.
 //!
-//! The pods of these Services run on a node that does not fail: what is measured is the way to the address, not the
-//! time until Kubernetes notices a dead pod.
+//! The pods of these Services run on a node that does not fail, so that the tests measure the move of the
+//! address, not the time until Kubernetes detects a dead pod.
 
 #![allow(clippy::unwrap_used)]
 
@@ -18,10 +18,10 @@ use serde_json::json;
 
 static LAB: Shared = Shared::new(Lab::builder, configure);
 
-/// The longest silence a client may see when the cable of an address's owner is cut.
+/// Longest gap that a client may see when the cable of an address's owner is cut.
 const CUT_BUDGET: Duration = Duration::from_secs(2);
 
-/// A Service with an L2 address whose owner has no pod of it.
+/// Creates a Service with an L2 address whose owner has no pod of it.
 fn service_off_its_owner(lab: &Lab, name: &str) -> (LbService, Vec<IpAddr>, String) {
     let service = LbService::new(name, "l2").single("IPv4");
     let ips = service.up(lab).unwrap();
@@ -65,7 +65,7 @@ fn cut_the_owner(carrier: Carrier) {
     let second = lab.wait_for_owner(ips[0], SOON).unwrap();
     assert_ne!(second, owner);
 
-    // Back on the link, the first owner takes its address back. The two overlap for a moment, and only for a moment.
+    // The first owner takes its address back when its link returns. Both answer for a moment only.
     lab.mend().unwrap();
     expect_owner(&lab, ips[0], &owner, 3 * SOON).unwrap();
     wait_for("only one node to answer", SOON, || {
@@ -81,17 +81,17 @@ fn cut_the_owner(carrier: Carrier) {
 }
 
 #[test]
-fn a_cut_cable_without_carrier() {
+fn cut_cable_without_carrier_fails_over() {
     cut_the_owner(Carrier::Lost);
 }
 
 #[test]
-fn a_cut_cable_with_carrier() {
+fn cut_cable_with_carrier_fails_over() {
     cut_the_owner(Carrier::Kept);
 }
 
-/// While it was cut off a node believes everybody else dead. Back on the link, it must unlearn that before it harms
-/// the addresses of others: what clients have cached in the end is the owner that was there all the time.
+/// An isolated node considers all others dead. When its link returns, it must learn otherwise before it
+/// claims addresses of others: clients must end with the owner that was connected all the time.
 fn a_node_that_comes_back(carrier: Carrier) {
     let lab = LAB.turn();
     let services: Vec<LbService> = (0..6)
@@ -131,24 +131,24 @@ fn a_node_that_comes_back(carrier: Carrier) {
         assert_eq!(
             cached,
             Some(owner.as_str()),
-            "{ip} in the neighbour cache of the client, carrier {carrier:?}"
+            "{ip} in the neighbor cache of the client, carrier {carrier:?}"
         );
     }
     services.iter().for_each(|service| service.delete(&lab).unwrap());
 }
 
 #[test]
-fn a_node_back_with_its_carrier_harms_no_address_of_others() {
+fn node_back_after_link_loss_claims_no_foreign_address() {
     a_node_that_comes_back(Carrier::Lost);
 }
 
 #[test]
-fn a_node_back_without_having_noticed_harms_no_address_of_others() {
+fn node_back_after_silent_cut_claims_no_foreign_address() {
     a_node_that_comes_back(Carrier::Kept);
 }
 
 #[test]
-fn an_ipv6_address_moves_as_well() {
+fn ipv6_address_fails_over() {
     let lab = LAB.turn();
     let service = LbService::new("cut-v6", "l2").single("IPv6");
     let ip = service.up(&lab).unwrap()[0];
@@ -168,20 +168,20 @@ fn an_ipv6_address_moves_as_well() {
 }
 
 #[test]
-fn a_killed_speaker_costs_no_more_than_the_cut() {
+fn killed_speaker_fails_over_like_cut_cable() {
     let lab = LAB.turn();
     let (service, ips, owner) = service_off_its_owner(&lab, "killed");
     let streams = streams(&lab, ips[0]);
     lab.node(&owner).unwrap().speaker().unwrap().kill().unwrap();
     std::thread::sleep(4 * SECOND);
-    // The kernel of the node goes on forwarding: the stream may lose a packet or two at the move.
+    // The node's kernel continues to forward: the stream may lose a packet or two during the move.
     expect_gap(streams, CUT_BUDGET, "killed speaker");
     assert_ne!(lab.wait_for_owner(ips[0], SOON).unwrap(), owner);
     service.delete(&lab).unwrap();
 }
 
 #[test]
-fn a_speaker_told_to_leave_hands_over_without_a_gap() {
+fn stopped_speaker_hands_over_without_gap() {
     let lab = LAB.turn();
     let (service, ips, owner) = service_off_its_owner(&lab, "term");
     let streams = streams(&lab, ips[0]);
@@ -194,7 +194,7 @@ fn a_speaker_told_to_leave_hands_over_without_a_gap() {
 }
 
 #[test]
-fn a_speaker_told_to_leave_withdraws_its_routes_first() {
+fn stopped_speaker_withdraws_routes_first() {
     let lab = LAB.turn();
     let service = LbService::new("term-bgp", "bgp").on("n1");
     let ips = service.up(&lab).unwrap();
@@ -212,7 +212,7 @@ fn a_speaker_told_to_leave_withdraws_its_routes_first() {
 }
 
 #[test]
-fn a_killed_speaker_loses_its_routes() {
+fn killed_speaker_loses_routes() {
     let lab = LAB.turn();
     let service = LbService::new("killed-bgp", "bgp").on("n1");
     let ips = service.up(&lab).unwrap();
@@ -220,7 +220,7 @@ fn a_killed_speaker_loses_its_routes() {
         expect_next_hops(&lab, *ip, &all_nodes(&lab), SOON).unwrap();
     }
     lab.node("n3").unwrap().speaker().unwrap().kill().unwrap();
-    // The kernel closes the dead process's connections: the router need not wait for the hold time.
+    // The kernel closes the dead process's connections, so the router does not wait for the hold time.
     for ip in &ips {
         expect_next_hops(&lab, *ip, &nodes(["n1", "n2"]), 6 * SECOND).unwrap();
     }
@@ -228,7 +228,7 @@ fn a_killed_speaker_loses_its_routes() {
 }
 
 #[test]
-fn a_cut_cable_ends_a_bgp_session_by_its_hold_time() {
+fn cut_cable_ends_bgp_session_after_hold_time() {
     let lab = LAB.turn();
     let service = LbService::new("cut-bgp", "bgp").on("n1");
     let ips = service.up(&lab).unwrap();
@@ -246,10 +246,11 @@ fn a_cut_cable_ends_a_bgp_session_by_its_hold_time() {
     service.delete(&lab).unwrap();
 }
 
-/// The first mend lets the router hear the speaker once more, so that its hold time outlasts the speaker's: it still
-/// has the old session when the new one comes. What the speaker said last on the old one must not turn up then.
+/// The first restoration lets the router receive from the speaker once more, so that its hold timer outlasts
+/// the speaker's and it still has the old session when the new one opens. The last message on the old session
+/// must not appear on the new one.
 #[test]
-fn a_cable_cut_twice_leaves_one_session() {
+fn cable_cut_twice_leaves_one_session() {
     let lab = LAB.turn();
     let since = || established_since(&lab, "n2").unwrap();
     let others = |before: &BTreeMap<String, String>, limit: Duration| {
@@ -261,14 +262,15 @@ fn a_cable_cut_twice_leaves_one_session() {
     };
     let speaker = lab.node("n2").unwrap().speaker().unwrap();
     let killed = since();
-    // Times are told in seconds.
+    // Times have whole seconds.
     std::thread::sleep(SECOND);
     speaker.kill().unwrap();
     speaker.spawn_again().unwrap();
     others(&killed, SOON).unwrap();
     expect_sessions(&lab, SOON).unwrap();
-    // If a keepalive of the router, every three seconds, or what TCP repeats of it falls between the cuts, the session lives.
-    // Cut two seconds after it came up, it does not; but nobody knows that to the tenth of a second.
+    // If a keepalive of the router (every three seconds) or a TCP retransmission of it falls between the
+    // cuts, the session survives. Cut two seconds after it came up, it does not, but the exact time is
+    // uncertain.
     let ended = (0..3).any(|_| {
         std::thread::sleep(Duration::from_millis(1600));
         let before = since();

@@ -1,5 +1,5 @@
-//! The manifests as a cluster gets them: rendered by `kubectl kustomize`, held against what the programs say of
-//! themselves, and applied. Skipped where there is no kubectl.
+//! The rendered manifests (`kubectl kustomize`), compared with the flags and ports of the programs, and
+//! applied. Skipped without kubectl.
 
 #![allow(clippy::unwrap_used)]
 
@@ -10,13 +10,13 @@ use std::process::Command;
 use fairlead_lab::{Lab, NAMESPACE, api, binaries, netns};
 use serde_json::{Value, json};
 
-/// A program and where its manifests want it.
+/// A program and the location of its manifests.
 struct Program {
     name: &'static str,
     kind: &'static str,
-    /// What it serves beside its metrics: name, flag of the port, protocol.
+    /// A port besides metrics: name, flag of the port, protocol.
     ports: &'static [(&'static str, &'static str, &'static str)],
-    /// Capabilities it keeps.
+    /// Capabilities that it keeps.
     capabilities: &'static [&'static str],
     /// Variables that take a field of the Pod.
     fields: &'static [(&'static str, &'static str)],
@@ -47,12 +47,12 @@ fn is_there() -> bool {
     let there =
         Command::new("kubectl").args(["version", "--client"]).output().is_ok_and(|out| out.status.success());
     if !there {
-        eprintln!("skipped: there is no kubectl");
+        eprintln!("skipped: kubectl is not installed");
     }
     there
 }
 
-/// The objects that a kustomization renders to.
+/// Returns the objects of a rendered kustomization.
 fn rendered(folder: &str) -> Vec<Value> {
     let text =
         netns::output(Command::new("kubectl").arg("kustomize").arg(repository().join(folder))).unwrap();
@@ -69,7 +69,7 @@ fn names(objects: &[Value], kind: &str) -> BTreeSet<String> {
     of_kind.map(|object| object["metadata"]["name"].as_str().unwrap().to_owned()).collect()
 }
 
-/// What `--help` says of a program: flag → (environment variable, default).
+/// Parses the `--help` of a program: flag → (environment variable, default).
 fn flags(program: &str) -> BTreeMap<String, (String, String)> {
     let help = netns::output(Command::new(binaries::find(program).unwrap()).arg("--help")).unwrap();
     let mut flags = BTreeMap::new();
@@ -85,7 +85,7 @@ fn flags(program: &str) -> BTreeMap<String, (String, String)> {
         let bracket = |name: &str| line.strip_prefix(name)?.strip_suffix(']').map(str::to_owned);
         if let Some(entry) = flags.get_mut(&current) {
             if let Some(variable) = bracket("[env: ") {
-                // With the value that it has now.
+                // `--help` includes the current value.
                 entry.0 = variable.split('=').next().unwrap().to_owned();
             }
             if let Some(default) = bracket("[default: ") {
@@ -101,13 +101,13 @@ fn port_of(default: &str) -> u16 {
 }
 
 #[test]
-fn everything_is_in_its_namespace_and_refers_to_what_is_there() {
+fn manifests_reference_existing_objects() {
     if !is_there() {
         return;
     }
     let objects = rendered("config/default");
     let namespace = find(&objects, "Namespace", NAMESPACE);
-    // The speaker needs the host's network: no stricter level admits it.
+    // The speaker needs the host network, which no stricter Pod Security level admits.
     assert_eq!(namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "privileged");
     for object in &objects {
         let kind = object["kind"].as_str().unwrap();
@@ -147,7 +147,7 @@ fn everything_is_in_its_namespace_and_refers_to_what_is_there() {
 }
 
 #[test]
-fn both_programs_run_with_no_more_than_they_need() {
+fn manifests_grant_minimal_privileges() {
     if !is_there() {
         return;
     }
@@ -168,15 +168,15 @@ fn both_programs_run_with_no_more_than_they_need() {
         for forbidden in ["hostPID", "hostIPC", "volumes"] {
             assert_eq!(pod[forbidden], Value::Null, "{name}: {forbidden}");
         }
-        // A capability of another user than root does not survive the start of a program without file capabilities.
+        // A program without file capabilities loses the capabilities of a user other than root.
         let non_root = &pod["securityContext"]["runAsNonRoot"];
         assert_eq!(non_root.as_bool().unwrap_or_default(), !speaker, "{name}");
-        assert!(container["resources"]["limits"]["memory"].is_string(), "{name} has a bound on memory");
+        assert!(container["resources"]["limits"]["memory"].is_string(), "{name} has a memory limit");
     }
 }
 
 #[test]
-fn ports_probes_and_variables_are_those_of_the_programs() {
+fn manifests_match_program_flags() {
     if !is_there() {
         return;
     }
@@ -227,7 +227,7 @@ fn ports_probes_and_variables_are_those_of_the_programs() {
 }
 
 #[test]
-fn images_are_those_of_the_release_or_of_this_build() {
+fn manifests_name_release_image() {
     if !is_there() {
         return;
     }
@@ -243,7 +243,7 @@ fn images_are_those_of_the_release_or_of_this_build() {
 }
 
 #[test]
-fn rendered_objects_and_samples_apply_twice() {
+fn manifests_and_samples_apply_twice() {
     if !is_there() {
         return;
     }
@@ -266,7 +266,7 @@ fn rendered_objects_and_samples_apply_twice() {
         ["-f", "deploy/kind/workload.yaml"],
     ] {
         let apply = |args: &[&str]| kubectl(&[&["apply", "--server-side"], what.as_slice(), args].concat());
-        // The lab has installed the definitions itself.
+        // The lab installs the definitions itself.
         let applied = apply(&["--force-conflicts"]);
         assert!(applied.lines().all(|line| line.ends_with("serverside-applied")), "{what:?}: {applied}");
         let columns = "custom-columns=:.kind,:.metadata.name,:.metadata.resourceVersion";
@@ -274,6 +274,6 @@ fn rendered_objects_and_samples_apply_twice() {
         let before = versions();
         assert_eq!(before.lines().count(), applied.lines().count(), "{before}");
         apply(&[]);
-        assert_eq!(versions(), before, "{what:?}: applied once more, nothing changes");
+        assert_eq!(versions(), before, "{what:?}: applying it again changes nothing");
     }
 }

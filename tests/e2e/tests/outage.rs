@@ -1,4 +1,4 @@
-//! The API server goes away: nothing changes on the wire, and node failures still fail over.
+//! The API server is unavailable: nothing changes on the wire, and node failures still fail over.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,10 +13,10 @@ use fairlead_lab::{Carrier, Lab, Message, Outage, addresses};
 
 static LAB: Shared = Shared::new(Lab::builder, configure);
 
-/// Long enough for every watch, keepalive and hold time to notice, short enough for a test.
+/// Long enough for every watch, keepalive and hold timer to expire, short enough for a test.
 const AWAY: Duration = Duration::from_secs(20);
 
-/// A client that found nobody for a while asks again within half a minute.
+/// A client that could not connect for a while retries within half a minute.
 const BACK: Duration = Duration::from_secs(60);
 
 fn nothing_changes(outage: Outage) {
@@ -47,7 +47,7 @@ fn nothing_changes(outage: Outage) {
     assert_eq!(owners(&lab, &l2_ips), before, "during the outage");
     lab.api_server().unwrap().end_outage().unwrap();
 
-    // It works again when it serves a new Service.
+    // The controller has reconciled existing Services before it serves a new one.
     let probe = LbService::new(&format!("{name}-probe"), "l2");
     probe.apply(&lab).unwrap();
     let ip = lab.api().unwrap().wait_for_addresses(probe.name(), 2, BACK).unwrap()[0];
@@ -62,7 +62,7 @@ fn nothing_changes(outage: Outage) {
         if let Message::Bgp { messages, from, .. } = &seen.frame.message
             && !addresses::router().both().contains(from)
         {
-            // The probe is an L2 Service: no UPDATE is due to it.
+            // The probe is an L2 Service, so it causes no UPDATE.
             assert!(messages.iter().all(|message| message.kind == 4), "from {from}: {messages:?}");
         }
     }
@@ -70,18 +70,18 @@ fn nothing_changes(outage: Outage) {
 }
 
 #[test]
-fn an_api_server_that_refuses_connections() {
+fn refusing_api_server_changes_nothing_on_wire() {
     nothing_changes(Outage::Refuse);
 }
 
 #[test]
-fn an_api_server_that_hangs() {
+fn hanging_api_server_changes_nothing_on_wire() {
     nothing_changes(Outage::Hang);
 }
 
 #[test]
-fn a_node_fails_while_the_api_server_is_away() {
-    // A session whose end the cut has begun would end in the next test: this one has a lab of its own, in its turn.
+fn node_failure_without_api_server_fails_over() {
+    // A session that the cut ends late would end in the next test, so this test has a lab of its own.
     let _alone = LAB.turn();
     let lab = Lab::builder().start().unwrap();
     configure(&lab).unwrap();

@@ -1,5 +1,5 @@
-//! A client outside reaches a pod: by L2 and by BGP address, IPv4 and IPv6, TCP and UDP, from the LAN and from behind
-//! the router.
+//! An external client reaches a pod: by L2 and by BGP address, IPv4 and IPv6, TCP and UDP, from the LAN and
+//! from behind the router.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,7 +13,7 @@ use fairlead_lab::{Lab, Transport, addresses, ensure, wait_for};
 static LAB: Shared = Shared::new(Lab::builder, configure);
 
 #[test]
-fn an_l2_address_leads_to_every_pod() {
+fn l2_address_reaches_every_pod() {
     let lab = LAB.turn();
     let service = LbService::new("reach-l2", "l2");
     for ip in service.up(&lab).unwrap() {
@@ -23,7 +23,7 @@ fn an_l2_address_leads_to_every_pod() {
 }
 
 #[test]
-fn a_bgp_address_leads_to_every_pod() {
+fn bgp_address_reaches_every_pod() {
     let lab = LAB.turn();
     let service = LbService::new("reach-bgp", "bgp");
     for ip in service.up(&lab).unwrap() {
@@ -33,7 +33,7 @@ fn a_bgp_address_leads_to_every_pod() {
 }
 
 #[test]
-fn under_local_the_pod_sees_the_client() {
+fn local_policy_preserves_client_address() {
     let lab = LAB.turn();
     for pool in ["l2", "bgp"] {
         let service = LbService::new(&format!("local-{pool}"), pool).policy(Policy::Local).on("n2");
@@ -52,9 +52,9 @@ fn under_local_the_pod_sees_the_client() {
 }
 
 #[test]
-fn under_local_only_a_node_with_a_pod_owns_an_l2_address() {
+fn local_policy_elects_node_with_pod() {
     let lab = LAB.turn();
-    // The same address each time, so that the same node would win if pods did not matter.
+    // The same address each time, so that an election that ignores pods would elect the same node.
     for node in ["n1", "n2", "n3"] {
         let service = LbService::new("local-owner", "l2")
             .policy(Policy::Local)
@@ -68,7 +68,7 @@ fn under_local_only_a_node_with_a_pod_owns_an_l2_address() {
 }
 
 #[test]
-fn exactly_one_node_answers_for_an_l2_address() {
+fn l2_address_has_exactly_one_owner() {
     let lab = LAB.turn();
     let service = LbService::new("one-owner", "l2");
     let ips = service.up(&lab).unwrap();
@@ -90,7 +90,7 @@ fn exactly_one_node_answers_for_an_l2_address() {
 }
 
 #[test]
-fn a_deleted_service_is_silent_and_its_address_free() {
+fn deleted_service_stops_answering_and_frees_address() {
     let lab = LAB.turn();
     let service = LbService::new("gone", "l2");
     let ips = service.up(&lab).unwrap();
@@ -99,7 +99,7 @@ fn a_deleted_service_is_silent_and_its_address_free() {
     }
     service.delete(&lab).unwrap();
     for ip in &ips {
-        wait_for(format!("silence about {ip}"), SOON, || match lab.owner(*ip)? {
+        wait_for(format!("no answer for {ip}"), SOON, || match lab.owner(*ip)? {
             None => Ok(()),
             Some(node) => Err(anyhow::anyhow!("{node} answers")),
         })
@@ -112,7 +112,7 @@ fn a_deleted_service_is_silent_and_its_address_free() {
 }
 
 #[test]
-fn a_service_of_one_family_gets_one_address_of_it() {
+fn single_stack_service_gets_one_address() {
     let lab = LAB.turn();
     for (family, v4) in [("IPv4", true), ("IPv6", false)] {
         let service = LbService::new("single", "l2").single(family);
@@ -124,7 +124,7 @@ fn a_service_of_one_family_gets_one_address_of_it() {
 }
 
 #[test]
-fn who_asked_while_an_address_was_not_served_is_answered_when_it_is() {
+fn flow_before_service_is_answered_afterwards() {
     let lab = LAB.turn();
     let up = || {
         let service = LbService::new("again", "l2").single("IPv4");
@@ -132,7 +132,7 @@ fn who_asked_while_an_address_was_not_served_is_answered_when_it_is() {
         reach(&lab, ip, 1).unwrap();
         (service, ip)
     };
-    // From the same port each time: for connection tracking it is the same flow.
+    // From the same port each time, which is one flow for connection tracking.
     let ask = |ip: IpAddr| {
         let asked = lab.client().netns().run(|| {
             let socket = UdpSocket::bind("0.0.0.0:40000")?;
@@ -146,7 +146,7 @@ fn who_asked_while_an_address_was_not_served_is_answered_when_it_is() {
     let (service, ip) = up();
     service.delete(&lab).unwrap();
     let other_port = || lab.client().ask(SocketAddr::new(ip, PORT), Transport::Udp, SECOND);
-    // Twice: once may be slowness.
+    // Twice, because a single missing answer may be slowness.
     let silent = || (0..2).all(|_| other_port().is_err());
     wait_for("silence", SOON, || ensure(silent(), "an answer")).unwrap();
     ask(ip).unwrap_err();

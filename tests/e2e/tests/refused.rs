@@ -1,4 +1,5 @@
-//! A kubeconfig that the API server refuses: said where an operator looks, and retried without end or harm.
+//! A kubeconfig that the API server rejects: reported where an operator looks, and retried indefinitely
+//! without harm.
 
 #![allow(clippy::unwrap_used)]
 
@@ -23,7 +24,7 @@ fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// Status line and body of a GET.
+/// Returns status line and body of a GET.
 fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
@@ -34,7 +35,7 @@ fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
 }
 
 #[test]
-fn a_refused_kubeconfig_is_said_and_waited_for() {
+fn rejected_kubeconfig_is_reported_and_retried() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let options = Options { token: Some("right".into()), tls: true, ..Options::default() };
     let server = runtime.block_on(ApiServer::start(options)).unwrap();
@@ -56,20 +57,23 @@ fn a_refused_kubeconfig_is_said_and_waited_for() {
             .unwrap(),
     );
     let deadline = Duration::from_secs(20);
-    wait_for("the log to say that the API server refuses", deadline, || {
+    wait_for("the log to report that the API server rejects the client", deadline, || {
         let said = std::fs::read_to_string(&log).map_err(|error| error.to_string())?;
         ensure(said.contains("Unauthorized"), said)
     })
     .unwrap();
-    wait_for("/readyz to say that it waits", deadline, || {
+    wait_for("/readyz to report what is missing", deadline, || {
         let answer = get(metrics, "/readyz").map_err(|error| error.to_string())?;
         ensure(answer.starts_with("HTTP/1.1 503") && answer.contains("waiting for"), answer)
     })
     .unwrap();
     let healthy = wait_for("/healthz to answer", deadline, || get(metrics, "/healthz")).unwrap();
-    assert!(healthy.starts_with("HTTP/1.1 200"), "a restart would not help: {healthy}");
-    assert!(controller.0.try_wait().unwrap().is_none(), "it goes on trying");
+    assert!(
+        healthy.starts_with("HTTP/1.1 200"),
+        "/healthz stays ok, because a restart would not help: {healthy}"
+    );
+    assert!(controller.0.try_wait().unwrap().is_none(), "the process still retries");
     let said = std::fs::read_to_string(&log).unwrap();
-    assert!(said.lines().count() < 40, "the retries are quiet: {said}");
+    assert!(said.lines().count() < 40, "retries are not logged each: {said}");
     std::fs::remove_dir_all(&folder).unwrap();
 }

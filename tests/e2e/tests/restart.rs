@@ -1,4 +1,4 @@
-//! What is assigned and announced outlives a restart of everything of ours.
+//! Assignments and announcements survive a restart of every Fairlead process.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,7 +14,8 @@ use fairlead_lab::Lab;
 
 static LAB: Shared = Shared::new(Lab::builder, configure);
 
-/// Five Services in each pool, their addresses by name. Their order of creation is not that of their names.
+/// Creates five Services in each pool and returns their addresses by name. The order of creation differs from
+/// that of the names.
 fn services(lab: &Lab) -> (Vec<LbService>, BTreeMap<String, Vec<IpAddr>>) {
     let mut services = Vec::new();
     for i in [3, 1, 5, 2, 4] {
@@ -24,7 +25,7 @@ fn services(lab: &Lab) -> (Vec<LbService>, BTreeMap<String, Vec<IpAddr>>) {
             services.push(service);
         }
     }
-    // A hole in the middle, which a fresh allocation would fill.
+    // A free address in the middle, which a fresh allocation would use.
     services.remove(4).delete(lab).unwrap();
     let held = held(lab, &services);
     (services, held)
@@ -36,12 +37,12 @@ fn held(lab: &Lab, services: &[LbService]) -> BTreeMap<String, Vec<IpAddr>> {
 }
 
 #[test]
-fn a_restarted_controller_keeps_every_address() {
+fn restarted_controller_keeps_addresses() {
     let lab = LAB.turn();
     let (services, before) = services(&lab);
     let controller = lab.controller().unwrap();
     controller.restart().unwrap();
-    // It works again when it serves a new Service; until then it had every chance to move the old ones.
+    // The controller has reconciled existing Services before it serves a new one.
     let probe = LbService::new("probe-restart", "l2");
     probe.up(&lab).unwrap();
     assert_eq!(held(&lab, &services), before);
@@ -57,7 +58,7 @@ fn a_restarted_controller_keeps_every_address() {
 }
 
 #[test]
-fn restarted_speakers_announce_the_same_again() {
+fn restarted_speakers_announce_same_addresses() {
     let lab = LAB.turn();
     let (services, before) = services(&lab);
     for node in lab.nodes() {
@@ -80,7 +81,7 @@ fn restarted_speakers_announce_the_same_again() {
 }
 
 #[test]
-fn a_rolling_restart_of_the_speakers_interrupts_nobody_for_long() {
+fn rolling_speaker_restart_causes_short_gaps() {
     let lab = LAB.turn();
     let service = LbService::new("rolling", "l2").single("IPv4");
     let ip = service.up(&lab).unwrap()[0];
@@ -89,7 +90,7 @@ fn a_rolling_restart_of_the_speakers_interrupts_nobody_for_long() {
     for node in lab.nodes() {
         node.speaker().unwrap().restart().unwrap();
         expect_sessions(&lab, SOON).unwrap();
-        // A rollout waits for readiness; the mesh hears of the newcomer within that time.
+        // A rollout waits for readiness, and the mesh discovers the new speaker within that time.
         std::thread::sleep(3 * SECOND);
     }
     let report = stream.stop().unwrap();
@@ -99,7 +100,7 @@ fn a_rolling_restart_of_the_speakers_interrupts_nobody_for_long() {
 }
 
 #[test]
-fn a_restart_of_everything_at_once_keeps_every_address() {
+fn simultaneous_restart_keeps_addresses() {
     let lab = LAB.turn();
     let (services, before) = services(&lab);
     let speakers = || lab.nodes().iter().map(|node| node.speaker().unwrap());

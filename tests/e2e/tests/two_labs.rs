@@ -1,4 +1,4 @@
-//! Two clusters on one machine, with the same addresses, at once.
+//! Two clusters on one machine, with the same addresses, at the same time.
 
 #![allow(clippy::unwrap_used)]
 
@@ -6,7 +6,7 @@ use fairlead_e2e::{LbService, configure, reach};
 use fairlead_lab::Lab;
 
 #[test]
-fn two_labs_serve_their_own_clients_at_once() {
+fn two_labs_serve_their_own_clients() {
     let up = |name: &str| {
         let lab = Lab::builder().nodes(2).start().unwrap();
         configure(&lab).unwrap();

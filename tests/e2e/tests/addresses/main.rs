@@ -1,5 +1,5 @@
-//! Addresses that stay where they are: retained by a pool that changed, drained, claimed, cooling down, shared within a
-//! namespace, out of two pools.
+//! Addresses that a Service or a claim keeps: retained by an edited pool, drained, claimed, in cool-down,
+//! shared within a namespace, from two pools.
 
 #![allow(clippy::unwrap_used)]
 
@@ -18,7 +18,7 @@ fn builder() -> Builder {
     Lab::builder().nodes(2)
 }
 
-/// The router as a peer, and pools that are announced by their label `by`; the pools are those of each test.
+/// The router as a peer, and advertisements that select pools by the label `by`. Each test has its own pools.
 fn prepare(lab: &Lab) -> Result<()> {
     let api = lab.api()?;
     for object in api::documents(CONFIG)?.into_iter().filter(|object| object["kind"] == "BGPPeer") {
@@ -32,28 +32,28 @@ fn prepare(lab: &Lab) -> Result<()> {
     expect_sessions(lab, SOON)
 }
 
-/// A pool on the LAN.
+/// Returns a pool on the LAN.
 fn lan(name: &str, addresses: &[&str]) -> Pool {
     Pool::new(name, addresses).label("by", "l2")
 }
 
-/// A Service that takes one IPv4 address of whatever pool it may use.
+/// Returns a Service that takes one IPv4 address of any pool open to it.
 fn plain(name: &str) -> LbService {
     LbService::new(name, "").any_pool().single("IPv4")
 }
 
-/// A Service that asks for one address.
+/// Returns a Service that requests one address.
 fn asking(name: &str, address: &str) -> LbService {
     plain(name).annotation("fairlead.dev/load-balancer-ips", address)
 }
 
-/// Restarts the controller, and waits until it works: it had every chance to do wrong then.
+/// Restarts the controller and waits until it has reconciled every object.
 fn restart(scene: &Scene<'_>) {
     scene.lab().controller().unwrap().restart().unwrap();
     expect_at_work(scene);
 }
 
-/// Waits until the controller has decided on what was there before.
+/// Waits until the controller has reconciled the existing objects.
 fn expect_at_work(scene: &Scene<'_>) {
     let probes = Pool::new("probes", &["203.0.113.200/32"]).by_name_only();
     scene.pools([&probes]);
@@ -65,7 +65,7 @@ fn expect_at_work(scene: &Scene<'_>) {
     }
 }
 
-/// An `IPClaim` in the namespace `default`.
+/// Returns an `IPClaim` in the namespace `default`.
 fn claim(name: &str, spec: Value) -> Value {
     json!({ "apiVersion": VERSION, "kind": "IPClaim", "metadata": { "name": name, "namespace": "default" },
             "spec": spec })

@@ -1,4 +1,4 @@
-//! Addresses that nobody holds and not everybody can have: claimed, or given up not long ago.
+//! Addresses without a holder that only one Service may take: claimed, or in cool-down.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{LAB, asking, claim, expect_at_work, lan, plain, restart};
 
-/// Addresses in the status of a claim, once it says that they are reserved.
+/// Returns the addresses in the status of a claim once it is reserved.
 fn reserved(scene: &Scene<'_>, claim: &Value) -> Vec<String> {
     scene.expect_condition(claim, "Reserved", true);
     let status = scene.read(claim)["status"].take();
@@ -17,7 +17,7 @@ fn reserved(scene: &Scene<'_>, claim: &Value) -> Vec<String> {
 }
 
 #[test]
-fn a_claimed_address_waits_for_its_service_and_survives_it() {
+fn claimed_address_outlives_its_service() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     scene.pools([&lan("lan", &["192.0.2.200-192.0.2.201"])]);
@@ -26,7 +26,7 @@ fn a_claimed_address_waits_for_its_service_and_survives_it() {
     assert_eq!(reserved(&scene, &of_web), ["192.0.2.200"]);
     scene.expect_condition(&of_web, "Bound", false);
 
-    // Others get what is left, although the claimed one is the first and free.
+    // Other Services get other addresses, although the claimed one is first in order and free.
     scene.serve(&plain("stranger"), &["192.0.2.201"], "lan");
     let covetous = asking("covetous", "192.0.2.200");
     scene.refuse(&covetous, "AddressReserved");
@@ -48,7 +48,7 @@ fn a_claimed_address_waits_for_its_service_and_survives_it() {
 }
 
 #[test]
-fn a_claim_on_a_pool_picks_an_address_and_keeps_it() {
+fn pool_claim_keeps_chosen_address() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     scene.namespace("claims-other");
@@ -62,7 +62,7 @@ fn a_claim_on_a_pool_picks_an_address_and_keeps_it() {
     restart(&scene);
     assert_eq!(reserved(&scene, &of_web), picked);
 
-    // The same name in another namespace is another Service.
+    // A Service with the same name in another namespace is another Service.
     scene.refuse(&asking("web", ip).in_namespace("claims-other"), "AddressReserved");
     let web = plain("web");
     scene.serve(&web, &[ip], "lan");
@@ -72,7 +72,7 @@ fn a_claim_on_a_pool_picks_an_address_and_keeps_it() {
 }
 
 #[test]
-fn a_claim_on_what_another_holds_waits_until_it_is_free() {
+fn claim_on_held_address_waits_for_release() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     scene.pools([&lan("lan", &["192.0.2.200-192.0.2.203"])]);
@@ -88,7 +88,7 @@ fn a_claim_on_what_another_holds_waits_until_it_is_free() {
 }
 
 #[test]
-fn an_address_that_cools_down_is_kept_for_the_service_that_had_it() {
+fn address_in_cooldown_returns_to_last_holder() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     let pool = lan("slow", &["192.0.2.200-192.0.2.201"]).with("reuseAfter", json!("10m"));
@@ -107,7 +107,7 @@ fn an_address_that_cools_down_is_kept_for_the_service_that_had_it() {
 }
 
 #[test]
-fn an_address_that_has_cooled_down_goes_to_the_service_that_waits() {
+fn address_after_cooldown_goes_to_waiting_service() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     scene.pools([&lan("quick", &["192.0.2.200/32"]).with("reuseAfter", json!("3s"))]);
@@ -118,6 +118,6 @@ fn an_address_that_has_cooled_down_goes_to_the_service_that_waits() {
     let deleted = Instant::now();
     scene.delete(first.object());
     scene.expect(&second, &["192.0.2.200"], "quick");
-    // Times in the API are whole seconds.
+    // Times in the API have whole seconds.
     assert!(deleted.elapsed() >= Duration::from_secs(2), "{:?}", deleted.elapsed());
 }

@@ -1,4 +1,4 @@
-//! A pool that shrinks, is closed to those who use it, drained or deleted takes nothing away from them.
+//! Holders keep their addresses when a pool shrinks, no longer admits them, is drained or deleted.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -16,7 +16,7 @@ fn expect_reached(lab: &Lab, ips: &[IpAddr]) {
 }
 
 #[test]
-fn an_address_outlives_the_pool_that_shrinks_over_it() {
+fn holder_keeps_address_when_pool_shrinks() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     let pool = lan("lan", &["192.0.2.200-192.0.2.209", "2001:db8:1::200-2001:db8:1::209"]);
@@ -33,7 +33,7 @@ fn an_address_outlives_the_pool_that_shrinks_over_it() {
     let new = LbService::new("new", "lan");
     let new_ips = scene.serve(&new, &["192.0.2.205", "2001:db8:1::205"], "lan");
     scene.expect(&service, &held, "lan");
-    // Announced: the new ones show that the speakers know the pool as it is now.
+    // The new addresses are announced, which shows that the speakers know the edited pool.
     expect_reached(&lab, &new_ips);
     restart(&scene);
     scene.expect(&service, &held, "lan");
@@ -43,14 +43,14 @@ fn an_address_outlives_the_pool_that_shrinks_over_it() {
     assert!(report.longest_gap < Duration::from_millis(500), "{report}");
     assert_eq!(lab.owner(ips[0]).unwrap(), Some(owner), "the node that answers");
 
-    // Given back it is nobody's: the pool has it no longer.
+    // Once released, the address is in no pool.
     scene.delete(service.object());
     scene.expect_counts(&pool, &[("retainedIPv4", 0), ("retainedIPv6", 0)]);
     scene.refuse(&asking("late", "192.0.2.200"), "AddressNotInPool");
 }
 
 #[test]
-fn the_route_of_an_address_outlives_the_pool_that_shrinks_over_it() {
+fn route_remains_when_pool_shrinks() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     let pool = Pool::new("routed", &["198.51.100.0/28", "2001:db8:100::/124"]).label("by", "bgp");
@@ -77,7 +77,7 @@ fn the_route_of_an_address_outlives_the_pool_that_shrinks_over_it() {
 }
 
 #[test]
-fn a_service_that_its_pool_no_longer_selects_keeps_its_address() {
+fn service_no_longer_selected_keeps_address() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     let pool = lan("lan", &["192.0.2.200-192.0.2.209"]);
@@ -93,7 +93,7 @@ fn a_service_that_its_pool_no_longer_selects_keeps_its_address() {
 }
 
 #[test]
-fn a_pool_that_is_deleted_goes_with_the_last_service_that_uses_it() {
+fn deleted_pool_waits_for_last_holder() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     let pool = lan("goes", &["192.0.2.200-192.0.2.209"]);
@@ -103,7 +103,7 @@ fn a_pool_that_is_deleted_goes_with_the_last_service_that_uses_it() {
         .map(|(service, ip)| scene.serve(service, &[ip], "goes")[0]);
     scene.delete(pool.object());
     let says_how_many = |n: usize| {
-        wait_for(format!("the pool to say that {n} use it"), SOON, || {
+        wait_for(format!("the pool to report {n} users"), SOON, || {
             let told = scene.expect_condition(pool.object(), "InUse", true);
             ensure(told.split_whitespace().any(|word| word == n.to_string()), told)
         })
@@ -128,7 +128,7 @@ fn a_pool_that_is_deleted_goes_with_the_last_service_that_uses_it() {
 }
 
 #[test]
-fn a_pool_that_nobody_uses_goes_at_once() {
+fn unused_pool_is_deleted_at_once() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     let pool = lan("unused", &["192.0.2.200-192.0.2.209"]);
@@ -142,7 +142,7 @@ fn a_pool_that_nobody_uses_goes_at_once() {
 }
 
 #[test]
-fn a_pool_that_is_drained_gives_nothing_and_takes_nothing() {
+fn drained_pool_keeps_holders_and_allocates_nothing() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     let (drained, other) =

@@ -12,7 +12,7 @@ fn sharer(name: &str, port: u16) -> LbService {
 }
 
 #[test]
-fn a_pool_may_keep_sharing_within_a_namespace() {
+fn same_namespace_pool_limits_sharing() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     scene.namespace("sharing-other");
@@ -34,7 +34,7 @@ fn a_pool_may_keep_sharing_within_a_namespace() {
 }
 
 #[test]
-fn without_a_word_services_of_all_namespaces_share() {
+fn services_of_all_namespaces_share_by_default() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     scene.namespace("sharing-any");
@@ -44,7 +44,7 @@ fn without_a_word_services_of_all_namespaces_share() {
 }
 
 #[test]
-fn who_requires_both_families_may_get_them_from_two_pools() {
+fn require_dual_stack_uses_two_pools() {
     let lab = LAB.turn();
     for (families, addresses, pools) in [
         (["IPv4", "IPv6"], ["192.0.2.200", "2001:db8:1::200"], "b-four,a-six"),
@@ -62,7 +62,7 @@ fn who_requires_both_families_may_get_them_from_two_pools() {
 }
 
 #[test]
-fn one_pool_with_both_families_comes_before_two_with_one() {
+fn require_dual_stack_prefers_one_dual_pool() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     scene.pools([

@@ -1,4 +1,4 @@
-//! Items 22 to 28: two families, as preferred or as required.
+//! Items 22 to 28: two address families, preferred or required.
 
 use fairlead_e2e::{LbService, Pool, Scene, reach_on_lan};
 use serde_json::json;
@@ -11,7 +11,7 @@ fn prefers(name: &str) -> LbService {
     plain(name).families("PreferDualStack", BOTH)
 }
 
-/// Waits until the controller knows `pool`, which then has had every chance to move others.
+/// Waits until the controller uses `pool`, so that any move it causes has happened.
 fn expect_known(scene: &Scene<'_>, pool: &str, address: &str) {
     let probe = LbService::new("probe", pool).single("IPv4");
     scene.serve(&probe, &[address], pool);
@@ -19,7 +19,7 @@ fn expect_known(scene: &Scene<'_>, pool: &str, address: &str) {
 
 /// Item 22.
 #[test]
-fn who_prefers_both_families_gets_them_from_a_dual_pool_although_single_pools_come_first() {
+fn prefer_dual_stack_uses_dual_pool_before_single_pools() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     scene.pools([
@@ -34,7 +34,7 @@ fn who_prefers_both_families_gets_them_from_a_dual_pool_although_single_pools_co
 
 /// Items 23 and 24.
 #[test]
-fn who_prefers_both_families_gets_the_first_of_them_from_a_single_pool() {
+fn prefer_dual_stack_accepts_single_family_pool() {
     let lab = LAB.turn();
     for (families, address, pool) in
         [(BOTH, "192.0.2.200", "b-four"), (["IPv6", "IPv4"], "2001:db8:1::200", "a-six")]
@@ -51,7 +51,7 @@ fn who_prefers_both_families_gets_the_first_of_them_from_a_single_pool() {
 
 /// Item 25.
 #[test]
-fn a_pool_that_gains_a_family_gives_the_second_address_and_leaves_the_first() {
+fn pool_gains_family_adds_second_address() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     let pool = Pool::reassigning("grows", &["192.0.2.200-192.0.2.209"]);
@@ -66,7 +66,7 @@ fn a_pool_that_gains_a_family_gives_the_second_address_and_leaves_the_first() {
 
 /// Item 26.
 #[test]
-fn who_comes_to_require_both_loses_the_one_and_gets_it_back_who_prefers_again() {
+fn require_dual_stack_releases_single_address() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     scene.pools([&Pool::reassigning("four", &["192.0.2.200-192.0.2.209"])]);
@@ -81,7 +81,7 @@ fn who_comes_to_require_both_loses_the_one_and_gets_it_back_who_prefers_again() 
 
 /// Item 27.
 #[test]
-fn a_dual_pool_that_appears_moves_nobody() {
+fn new_dual_pool_moves_no_address() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     scene.pools([&Pool::reassigning("four", &["192.0.2.200-192.0.2.209"])]);
@@ -98,7 +98,7 @@ fn a_dual_pool_that_appears_moves_nobody() {
 
 /// Item 28.
 #[test]
-fn a_dual_pool_that_loses_a_family_is_left_for_another_that_has_both() {
+fn dual_pool_losing_family_moves_service() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     let first = Pool::reassigning("a-first", &["192.0.2.200-192.0.2.209", "2001:db8:1::200/124"]);

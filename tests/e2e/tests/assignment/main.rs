@@ -1,5 +1,5 @@
-//! Who gets which address, as an outsider sees it in the API: MetalLB's end-to-end list of assignment, item by item
-//! (its `l2tests/assignment.go`; the numbers are those of our catalogue, 11 to 29).
+//! Address assignment as seen in the API: MetalLB's end-to-end list (its `l2tests/assignment.go`), item by
+//! item. The numbers 11 to 29 are those of that catalogue in the tests' order.
 
 #![allow(clippy::unwrap_used)]
 
@@ -19,14 +19,14 @@ fn builder() -> Builder {
     Lab::builder().nodes(2)
 }
 
-/// Every address is announced on the LAN; the pools are those of each test.
+/// Announces every address on the LAN. Each test has its own pools.
 fn prepare(lab: &Lab) -> Result<()> {
     let everything = json!({ "apiVersion": VERSION, "kind": "L2Advertisement",
                              "metadata": { "name": "everything" }, "spec": {} });
     lab.api()?.apply_object(everything).map(drop)
 }
 
-/// A Service that takes one IPv4 address of whatever pool it may use.
+/// Returns a Service that takes one IPv4 address of any pool open to it.
 fn plain(name: &str) -> LbService {
     LbService::new(name, "").any_pool().single("IPv4")
 }

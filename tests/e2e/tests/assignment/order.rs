@@ -1,15 +1,16 @@
-//! Items 16 to 21: which pool comes first, for whom.
+//! Items 16 to 21: the order of pools for a Service.
 
 use fairlead_e2e::{LbService, Pool, Scene};
 use serde_json::{Value, json};
 
 use crate::{LAB, plain};
 
-/// Two pools of one address each, `first` and `second`, are for some; `default` has one address for everybody, and one
-/// more for a Service that may use no other. Services of `mine` get the first, the second, the default one, nothing.
+/// Applies two restricted pools of one address each, `first` and `second`, and `default` with one address for
+/// all Services and one more that must stay free. Services of `mine` get the address of `first`, of `second`,
+/// of `default`, and then none.
 fn in_order(scene: &Scene<'_>, first: Value, second: Value, mine: impl Fn(&str) -> LbService) {
     let default = Pool::reassigning("default", &["192.0.2.200-192.0.2.201"]);
-    // Not in the order of their names, nor of their addresses, nor of their creation.
+    // The expected order differs from the order of names, addresses and creation.
     let second = Pool::reassigning("b-second", &["192.0.2.202/32"]).only_for(second);
     let first = Pool::reassigning("c-first", &["192.0.2.203/32"]).only_for(first);
     scene.pools([&default, &second, &first]);
@@ -26,7 +27,7 @@ fn in_order(scene: &Scene<'_>, first: Value, second: Value, mine: impl Fn(&str) 
 
 /// Item 16.
 #[test]
-fn pools_of_a_namespace_come_by_priority_and_before_the_default() {
+fn namespace_pools_precede_default_by_priority() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     scene.namespace("by-name");
@@ -36,12 +37,12 @@ fn pools_of_a_namespace_come_by_priority_and_before_the_default() {
 
 /// Item 17.
 #[test]
-fn pools_with_only_a_priority_come_in_its_order() {
+fn pools_are_tried_by_priority() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     let pools = [
         Pool::reassigning("a-none", &["192.0.2.200/32"]),
-        // 0 is last among those that have one.
+        // Priority 0 comes last.
         Pool::reassigning("b-zero", &["192.0.2.201/32"]).only_for(json!({ "priority": 0 })),
         Pool::reassigning("c-twenty", &["192.0.2.202/32"]).only_for(json!({ "priority": 20 })),
         Pool::reassigning("d-ten", &["192.0.2.203/32"]).only_for(json!({ "priority": 10 })),
@@ -60,7 +61,7 @@ fn pools_with_only_a_priority_come_in_its_order() {
 
 /// Item 18.
 #[test]
-fn pools_of_a_namespace_by_name_or_label_come_by_priority_and_before_the_default() {
+fn namespace_label_pools_precede_default_by_priority() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     let namespace = scene.namespace("by-label");
@@ -72,7 +73,7 @@ fn pools_of_a_namespace_by_name_or_label_come_by_priority_and_before_the_default
 
 /// Item 19.
 #[test]
-fn pools_of_services_by_label_come_by_priority_and_before_the_default() {
+fn service_label_pools_precede_default_by_priority() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     let first = json!({ "serviceSelectors": [{ "matchLabels": { "tier": "gold" } }], "priority": 10 });
@@ -83,7 +84,7 @@ fn pools_of_services_by_label_come_by_priority_and_before_the_default() {
 
 /// Item 20.
 #[test]
-fn a_pool_of_a_namespace_and_of_labels_needs_both() {
+fn pool_requires_namespace_and_labels() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     scene.namespace("by-both");
@@ -103,7 +104,7 @@ fn a_pool_of_a_namespace_and_of_labels_needs_both() {
 
 /// Item 21.
 #[test]
-fn a_namespace_that_gains_a_label_gains_the_pool_of_it() {
+fn namespace_label_added_admits_waiting_service() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     let namespace = scene.namespace("changes");
@@ -115,11 +116,11 @@ fn a_namespace_that_gains_a_label_gains_the_pool_of_it() {
     scene.pools([&low, &high]);
     let mine = |name: &str| plain(name).in_namespace("changes");
     scene.serve(&mine("early"), &["192.0.2.200"], "a-low");
-    // One that waits for the label, and shows when it has been seen.
+    // A Service that waits for the label shows when the controller has seen it.
     let waits = mine("waits").annotation("fairlead.dev/address-pool", "b-high");
     scene.refuse(&waits, "NoPoolMatches");
     scene.merge(&namespace, json!({ "metadata": { "labels": { "tier": "gold" } } }));
     scene.expect(&waits, &["192.0.2.210"], "b-high");
     scene.serve(&mine("late"), &["192.0.2.211"], "b-high");
-    assert_eq!(scene.seen(&mine("early")).pool.as_deref(), Some("a-low"), "what it has it keeps");
+    assert_eq!(scene.seen(&mine("early")).pool.as_deref(), Some("a-low"), "the Service keeps its address");
 }

@@ -1,4 +1,4 @@
-//! Item 29: what a pool says about itself.
+//! Item 29: the status of a pool.
 
 use fairlead_e2e::{Pool, SOON, Scene};
 use fairlead_lab::{ensure, wait_for};
@@ -8,7 +8,7 @@ use crate::{LAB, plain};
 
 /// Item 29.
 #[test]
-fn the_status_of_a_pool_follows_what_happens_and_nobody_else_writes_it() {
+fn pool_status_follows_allocations() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     let pool = Pool::reassigning("counted", &["192.0.2.200-192.0.2.203", "2001:db8:1::200/126"]);
@@ -37,7 +37,7 @@ fn the_status_of_a_pool_follows_what_happens_and_nobody_else_writes_it() {
     edited["status"] = json!({ "assignedIPv4": 99, "availableIPv4": 0, "conditions": [] });
     lab.api().unwrap().apply_status(edited).unwrap();
     counts(2, 8, 1, 7);
-    wait_for("the condition to be back", SOON, || {
+    wait_for("the condition to be restored", SOON, || {
         let seen = pool.seen(&lab)?;
         ensure(seen["status"]["conditions"][0]["type"] == "Accepted", seen["status"].to_string())
             .map_err(anyhow::Error::msg)

@@ -1,4 +1,4 @@
-//! Items 11 to 15: full pools, restarts, shared addresses, pools that go.
+//! Items 11 to 15: full pools, restarts, shared addresses, deleted pools.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::{LAB, plain};
 
 /// Item 11.
 #[test]
-fn an_address_that_is_given_up_goes_to_the_service_that_waits() {
+fn released_address_goes_to_waiting_service() {
     let lab = LAB.turn();
     for (deleted, family, range, address) in [
         (false, "IPv4", "192.0.2.200-192.0.2.200", "192.0.2.200"),
@@ -31,14 +31,14 @@ fn an_address_that_is_given_up_goes_to_the_service_that_waits() {
         let ips = scene.expect(&second, &[address], "one-address");
         reach_on_lan(&lab, ips[0], 80).unwrap();
         if !deleted {
-            assert!(scene.seen(&first).addresses.is_empty(), "what is no load balancer has no address");
+            assert!(scene.seen(&first).addresses.is_empty(), "a Service of another type has no address");
         }
     }
 }
 
 /// Item 12.
 #[test]
-fn five_restarts_of_the_controller_move_nobody_although_some_wait() {
+fn five_controller_restarts_move_no_address() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     let small = Pool::reassigning("small", &["192.0.2.200-192.0.2.202"]);
@@ -50,7 +50,7 @@ fn five_restarts_of_the_controller_move_nobody_although_some_wait() {
     let held = || -> BTreeMap<_, _> {
         services.iter().map(|service| (service.name(), scene.seen(service).addresses)).collect()
     };
-    // The counts of a pool may be written before the last of its Services.
+    // The pool's counts may be written before the status of the last Service.
     let before = wait_for("three Services to be served", SOON, || {
         let held = held();
         if held.values().flatten().count() == 3 { Ok(held) } else { Err(format!("{held:?}")) }
@@ -58,7 +58,7 @@ fn five_restarts_of_the_controller_move_nobody_although_some_wait() {
     .unwrap();
     for n in 0..5 {
         lab.controller().unwrap().restart().unwrap();
-        // It works again when it serves a new Service; until then it had every chance to move the old ones.
+        // The controller has reconciled existing Services before it serves a new one.
         let address = format!("192.0.2.{}", 210 + n);
         let probe = LbService::new(&format!("after-restart-{n}"), "other").single("IPv4");
         scene.serve(&probe, &[&address], "other");
@@ -68,7 +68,7 @@ fn five_restarts_of_the_controller_move_nobody_although_some_wait() {
 
 /// Item 13.
 #[test]
-fn services_share_an_address_as_long_as_policy_and_selector_allow_it() {
+fn services_share_while_policy_and_selector_allow() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     scene.pools([&Pool::reassigning("one-address", &["192.0.2.200/32"])]);
@@ -104,7 +104,7 @@ fn services_share_an_address_as_long_as_policy_and_selector_allow_it() {
 
 /// Item 14.
 #[test]
-fn without_any_pool_the_address_is_gone() {
+fn last_pool_deleted_removes_address() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     let pools =
@@ -122,7 +122,7 @@ fn without_any_pool_the_address_is_gone() {
 
 /// Item 15.
 #[test]
-fn when_its_pool_is_deleted_a_service_gets_an_address_of_another() {
+fn deleted_pool_moves_service_to_another_pool() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     let one = Pool::reassigning("one", &["192.0.2.200-192.0.2.209"]);

@@ -1,4 +1,5 @@
-//! Sessions that end: a speaker that leaves, one that dies, a router that falls silent, one that is shut down.
+//! The end of sessions: a speaker that stops, one that crashes, a router that goes silent, one that is shut
+//! down.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -14,22 +15,22 @@ use crate::tables::{address, expect_all};
 const UPDATE: u8 = 2;
 const NOTIFICATION: u8 = 3;
 const KEEPALIVE: u8 = 4;
-/// What routers are told when a speaker is stopped.
+/// Shutdown communication of a stopped speaker.
 const TEXT: &str = "the speaker on this node is stopping";
 
-/// An UPDATE that announces and withdraws nothing: empty, or for other families with an MP_UNREACH_NLRI of no prefix.
+/// Returns true for an UPDATE without routes: empty, or with an MP_UNREACH_NLRI without prefixes.
 fn is_end_of_rib(body: &[u8]) -> bool {
     matches!(body, [0, 0, 0, 0] | [0, 0, 0, 6, 0x80, 15, 3, 0, 2, 1] | [0, 0, 0, 7, 0x90, 15, 0, 3, 0, 2, 1])
 }
 
-/// Whether the iBGP router, which keeps routes over a graceful restart, has paths via n2.
+/// Returns true if the iBGP router, which keeps routes during a graceful restart, has paths via n2.
 fn kept(setup: &Setup) -> bool {
     let n2 = [address("192.0.2.12"), address("2001:db8:1::12")];
     setup.ibgp.paths().unwrap().iter().filter(|path| n2.contains(&path.next_hop)).count() == 4
 }
 
 #[test]
-fn a_speaker_that_is_stopped_withdraws_then_says_why() {
+fn stopped_speaker_withdraws_then_sends_cease() {
     let setup = turn();
     expect_all(&setup, &["11", "12"]);
     let speaker = setup.lab.node("n2").unwrap().speaker().unwrap();
@@ -38,28 +39,28 @@ fn a_speaker_that_is_stopped_withdraws_then_says_why() {
     speaker.terminate(5 * SECOND).unwrap();
     expect_all(&setup, &["11"]);
     for (name, router) in [("BIRD", &setup.bird), ("old BIRD", &setup.old)] {
-        let session = wait_for(format!("{name} to be told"), SOON, || {
+        let session = wait_for(format!("{name} to receive the shutdown"), SOON, || {
             let session = router.session("n2")?;
             ensure!(session.last_error == "Received: Administrative shutdown", "{session:?}");
             Ok(session)
         });
         assert_eq!(session.unwrap().message, TEXT, "{name}");
     }
-    // Word by word: first the withdrawals, so that a router forwards elsewhere before it tears anything down.
-    let mut said = wait_for("the last words to ExaBGP", SOON, || {
+    // The withdrawals come first, so that a router forwards elsewhere before the session ends.
+    let mut said = wait_for("the last messages to ExaBGP", SOON, || {
         let said = setup.exabgp.messages(n2)?.split_off(before);
         ensure!(said.iter().any(|(kind, _)| *kind == NOTIFICATION), "{said:?}");
         Ok(said)
     })
     .unwrap();
-    // What is said anyway: keepalives, and perhaps the End-of-RIBs of a session that was new (RFC 4724 §2).
+    // Other messages: keepalives, and possibly the End-of-RIBs of a new session (RFC 4724 §2).
     said.retain(|(kind, body)| *kind != KEEPALIVE && !is_end_of_rib(body));
     let kinds: Vec<u8> = said.iter().map(|(kind, _)| *kind).collect();
     assert_eq!(kinds, [UPDATE, UPDATE, NOTIFICATION]);
-    // Cease, Administrative Shutdown, the length of the text, the text.
+    // Cease, Administrative Shutdown, length of the text, the text.
     let last_words = [&[6, 2, u8::try_from(TEXT.len()).unwrap()], TEXT.as_bytes()].concat();
     assert_eq!(said[2].1, last_words);
-    // Graceful restart was negotiated with this one, so it was told nothing and keeps the routes.
+    // Graceful restart was negotiated with this router, so it received no message and keeps the routes.
     assert!(kept(&setup), "{:?}", setup.ibgp.paths());
     speaker.spawn_again().unwrap();
     setup.expect_sessions(&PEERS).unwrap();
@@ -67,7 +68,7 @@ fn a_speaker_that_is_stopped_withdraws_then_says_why() {
 }
 
 #[test]
-fn a_speaker_that_is_killed_comes_back_without_a_gap_where_restart_is_graceful() {
+fn killed_speaker_restarts_gracefully_without_gap() {
     let setup = turn();
     expect_all(&setup, &["11", "12"]);
     wait_for("all paths at iBGP BIRD", SOON, || {
@@ -95,7 +96,7 @@ fn a_speaker_that_is_killed_comes_back_without_a_gap_where_restart_is_graceful()
     assert_eq!(setup.ibgp.session("n2").unwrap().received.1, withdrawn, "withdrawals at iBGP BIRD");
 }
 
-/// What ExaBGP is told by `peer` after `before` other NOTIFICATIONs.
+/// Returns the NOTIFICATION that ExaBGP received from `peer` after `before` others.
 fn told(setup: &Setup, peer: IpAddr, before: usize) -> Notification {
     wait_for(format!("a NOTIFICATION of {peer} to ExaBGP"), SOON, || {
         let told = setup.exabgp.notifications(peer)?;
@@ -104,7 +105,7 @@ fn told(setup: &Setup, peer: IpAddr, before: usize) -> Notification {
     .unwrap()
 }
 
-/// How long `router` had been silent when the node told it that the hold timer had expired.
+/// Returns how long `router` had been silent when the node reported an expired hold timer.
 fn silence(capture: &Capture, node: IpAddr, router: IpAddr) -> anyhow::Result<Duration> {
     let mut heard: Option<Instant> = None;
     for seen in capture.frames() {
@@ -115,19 +116,19 @@ fn silence(capture: &Capture, node: IpAddr, router: IpAddr) -> anyhow::Result<Du
         // Error code 4, RFC 4271 §6.5.
         let expired = messages.iter().any(|message| message.kind == 3 && message.body.starts_with(&[4, 0]));
         if (from, to) == (node, router) && expired {
-            return Ok(seen.at - heard.context("it never spoke")?);
+            return Ok(seen.at - heard.context("it sent no message")?);
         }
     }
-    anyhow::bail!("{router} has not been told yet")
+    anyhow::bail!("{router} has received no NOTIFICATION yet")
 }
 
 #[test]
-fn a_router_that_falls_silent_is_dropped_after_the_hold_time() {
+fn silent_router_is_dropped_after_hold_time() {
     let setup = turn();
     let n1 = address("192.0.2.11");
     let since = setup.session("n1", "exabgp").unwrap()["uptimeSince"].clone();
     let capture = setup.lab.capture_node("n1").unwrap();
-    // Let each be heard once more, so that the capture knows when that was.
+    // Each router sends one more message, so that the capture contains its time.
     let silent = [("gobgp-v4", "192.0.2.6", 3 * SECOND), ("bird", "192.0.2.5", 6 * SECOND)];
     for (_, router, _) in silent {
         wait_for(format!("a keepalive of {router}"), SOON, || {
@@ -142,16 +143,19 @@ fn a_router_that_falls_silent_is_dropped_after_the_hold_time() {
     setup.gobgp.process().stop().unwrap();
     setup.bird.process().stop().unwrap();
     for (peer, router, hold_time) in silent {
-        let silence =
-            wait_for(format!("n1 to give {peer} up"), SOON, || silence(&capture, n1, address(router)));
+        let silence = wait_for(format!("n1 to drop {peer}"), SOON, || silence(&capture, n1, address(router)));
         let silence = silence.unwrap();
         eprintln!("{peer}: dropped after {silence:?} of silence, hold time {hold_time:?}");
-        // A capture that is read late makes the silence look shorter than it was.
+        // A capture that is read late shows a shorter silence.
         assert!(silence >= hold_time - SECOND / 2, "{peer}: {silence:?}");
         assert!(silence < hold_time + 2 * SECOND, "{peer}: {silence:?}");
         setup.expect_error(peer, &["hold timer expired"]).unwrap();
     }
-    assert_eq!(setup.session("n1", "exabgp").unwrap()["uptimeSince"], since, "the others go on");
+    assert_eq!(
+        setup.session("n1", "exabgp").unwrap()["uptimeSince"],
+        since,
+        "the other sessions stay established"
+    );
     setup.gobgp.process().resume().unwrap();
     setup.bird.process().resume().unwrap();
     setup.expect_sessions(&PEERS).unwrap();
@@ -159,7 +163,7 @@ fn a_router_that_falls_silent_is_dropped_after_the_hold_time() {
 }
 
 #[test]
-fn a_router_that_is_shut_down_is_quoted() {
+fn router_shutdown_text_is_reported() {
     let setup = turn();
     for node in ["n1", "n2"] {
         setup.bird.birdc(&format!("disable {node} \"new fan, back at noon\"")).unwrap();
@@ -173,7 +177,7 @@ fn a_router_that_is_shut_down_is_quoted() {
 }
 
 #[test]
-fn a_peer_that_is_deconfigured_is_told_so() {
+fn removed_peer_receives_peer_deconfigured() {
     let setup = turn();
     let object = "apiVersion: fairlead.dev/v1beta1\nkind: BGPPeer\nmetadata: { name: exabgp }\n";
     let peer = setup.lab.api().unwrap().get("fairlead.dev/v1beta1", "BGPPeer", None, "exabgp").unwrap();
@@ -182,7 +186,7 @@ fn a_peer_that_is_deconfigured_is_told_so() {
     setup.lab.api().unwrap().delete(object).unwrap();
     let last = told(&setup, n1, before);
     assert_eq!((last.code, last.subcode), (6, 3), "Cease, Peer De-configured");
-    wait_for("the session to be gone from the Speaker object", SOON, || {
+    wait_for("the session to be removed from the Speaker object", SOON, || {
         match setup.session("n1", "exabgp") {
             Ok(session) => Err(session.to_string()),
             Err(_) => Ok(()),

@@ -1,5 +1,5 @@
-//! BIRD, GoBGP, ExaBGP and FRR as peers of the same speakers: what each of them learns, word for word, and what both
-//! sides say when something ends.
+//! BIRD, GoBGP, ExaBGP and FRR as peers of the same speakers: the exact routes that each learns, and the
+//! messages of both sides when a session ends.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,4 +1,4 @@
-//! Sessions that cannot be, and where an operator reads why.
+//! Sessions that cannot be established, and the reason that an operator reads.
 
 use serde_json::{Value, json};
 
@@ -15,11 +15,12 @@ fn wrong_password(setup: &Setup) {
 }
 
 #[test]
-fn wrong_numbers_and_passwords_are_named_in_the_speaker_object() {
+fn wrong_asn_or_password_is_reported_in_speaker_object() {
     let setup = turn();
     let since = |peer: &str| setup.session("n1", peer).unwrap()["uptimeSince"].clone();
     let undisturbed = since("ibgp");
-    // We expect another AS than the router has; the router expects another AS than we have; no such Secret.
+    // The speaker expects another AS than the router has; the router expects another AS than the speaker has;
+    // the Secret does not exist.
     setup.change_peer("old", json!({ "peerASN": 64999 })).unwrap();
     setup.change_peer("gobgp-v4", json!({ "myASN": 64998 })).unwrap();
     setup.change_peer("bird", json!({ "passwordSecret": { "name": "other" } })).unwrap();
@@ -27,16 +28,20 @@ fn wrong_numbers_and_passwords_are_named_in_the_speaker_object() {
     setup.expect_error("gobgp-v4", &["peer sent NOTIFICATION", "Bad Peer AS"]).unwrap();
     setup.expect_error("bird", &["Secret fairlead-system/other", "does not exist"]).unwrap();
 
-    // With a key that is not the router's the kernels do not even let a connection come up. The Secret is taken with the
-    // next attempt, the peer's object need not be touched.
+    // With a wrong key the kernels do not establish a connection. The next attempt reads the Secret again,
+    // without a change of the peer's object.
     wrong_password(&setup);
     setup.expect_error("bird", &["no answer"]).unwrap();
-    assert_eq!(since("ibgp"), undisturbed, "the others go on");
+    assert_eq!(since("ibgp"), undisturbed, "the other sessions stay established");
 
     setup.change_peer("old", json!({ "peerASN": 64900 })).unwrap();
     setup.change_peer("gobgp-v4", json!({ "myASN": 64513 })).unwrap();
     setup.change_peer("bird", json!({ "passwordSecret": { "name": "bird" } })).unwrap();
     setup.expect_sessions(&["old", "gobgp-v4", "bird"]).unwrap();
-    assert_eq!(setup.session("n1", "old").unwrap()["lastError"], Value::Null, "an error that is over");
+    assert_eq!(
+        setup.session("n1", "old").unwrap()["lastError"],
+        Value::Null,
+        "an error that no longer applies"
+    );
     expect_all(&setup, &["11", "12"]);
 }

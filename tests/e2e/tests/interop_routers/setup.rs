@@ -1,4 +1,4 @@
-//! One lab with a router of every make, for all tests here.
+//! One lab with all routers, for all tests here.
 //!
 //! | router | AS | address | session |
 //! |---|---|---|---|
@@ -7,7 +7,7 @@
 //! | `gobgp` | 64600 | `.6`, `::6` | eBGP, one per family, hold time 3 s |
 //! | `ibgp` (BIRD) | 64513 | `::7` | iBGP over IPv6, both families, graceful restart |
 //! | `exabgp` | 64700 | `.8` | eBGP, both families |
-//! | `old` (BIRD) | 64900 | `.9` | eBGP from AS 4200000001; knows only AS numbers of two octets |
+//! | `old` (BIRD) | 64900 | `.9` | eBGP from AS 4200000001; supports only two-octet AS numbers |
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -21,7 +21,7 @@ use fairlead_lab::peers::{Bird, ExaBgp, GoBgp, Host, Neighbor};
 use fairlead_lab::{Lab, Process, wait_for};
 use serde_json::{Value, json};
 
-/// BGPPeer objects but [`RESTARTING`].
+/// BGPPeer objects except [`RESTARTING`].
 pub(crate) const PEERS: [&str; 7] = ["frr-v4", "frr-v6", "bird", "gobgp-v4", "gobgp-v6", "exabgp", "old"];
 /// The peer that offers graceful restart.
 pub(crate) const RESTARTING: &str = "ibgp";
@@ -105,7 +105,7 @@ metadata: { name: old }
 spec: { myASN: 4200000001, peerASN: 64900, peerAddress: 192.0.2.9, holdTime: 9s, connectTime: 1s }
 ";
 
-/// Its own routes come with attributes that the speakers never send.
+/// Its own routes have attributes that the speakers never send.
 const BIRD: &str = "
 filter everything {
     if source != RTS_STATIC then reject;
@@ -169,13 +169,13 @@ pub(crate) struct Setup {
     pub old: Bird,
     pub gobgp: GoBgp,
     pub exabgp: ExaBgp,
-    // Last: the routers go with it.
+    // The last field: dropping it ends the routers.
     pub lab: Lab,
 }
 
 static SETUP: Mutex<Option<Setup>> = Mutex::new(None);
 
-/// A test's turn with the lab.
+/// Exclusive use of the lab by one test.
 pub(crate) struct Turn(MutexGuard<'static, Option<Setup>>);
 
 /// Waits for the lab, with every process running and every session established.
@@ -199,7 +199,7 @@ impl Deref for Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        // A failed test leaves it in a state nobody knows. Dropped in a panic, the lab keeps its logs.
+        // A failed test leaves the lab in an unknown state. Dropped during a panic, the lab keeps its logs.
         if std::thread::panicking() {
             *self.0 = None;
         }
@@ -251,7 +251,7 @@ impl Setup {
         self.expect_sessions(&[RESTARTING])
     }
 
-    /// The processes of the routers that are not FRR.
+    /// Returns the processes of the routers other than FRR.
     pub(crate) fn routers(&self) -> BTreeMap<&str, &Process> {
         [
             self.bird.process(),
@@ -264,7 +264,7 @@ impl Setup {
         .into()
     }
 
-    /// What the Speaker object of `node` says about its session with `peer`.
+    /// Returns the session with `peer` in the Speaker object of `node`.
     pub(crate) fn session(&self, node: &str, peer: &str) -> Result<Value> {
         let speaker = self.lab.api()?.get("fairlead.dev/v1beta1", "Speaker", None, node)?;
         let sessions = speaker.pointer("/status/sessions").and_then(Value::as_array);
@@ -272,7 +272,7 @@ impl Setup {
         session.cloned().ok_or_else(|| anyhow!("no session with {peer} in {speaker}"))
     }
 
-    /// Waits until all nodes say that their sessions with these peers are established.
+    /// Waits until all nodes report established sessions with these peers.
     pub(crate) fn expect_sessions(&self, peers: &[&str]) -> Result<()> {
         for node in self.lab.nodes() {
             for peer in peers {
@@ -286,10 +286,11 @@ impl Setup {
         Ok(())
     }
 
-    /// Waits until every node's last error with `peer` has all of `words`, and the session is not established.
+    /// Waits until the last error of every node with `peer` contains all of `words`, and the session is not
+    /// established.
     pub(crate) fn expect_error(&self, peer: &str, words: &[&str]) -> Result<()> {
         for node in self.lab.nodes() {
-            wait_for(format!("{} to say {words:?} of {peer}", node.name()), SOON, || {
+            wait_for(format!("{} to report {words:?} for {peer}", node.name()), SOON, || {
                 let session = self.session(node.name(), peer)?;
                 let error = session["lastError"].as_str().unwrap_or_default();
                 ensure!(session["state"] != "Established", "{session}");
@@ -308,7 +309,7 @@ impl Setup {
     }
 }
 
-/// The Services that are always there.
+/// Services that exist during all tests.
 pub(crate) fn services() -> [LbService; 4] {
     [
         service("everywhere", "single", "198.51.100.10,2001:db8:100::10"),
@@ -319,7 +320,7 @@ pub(crate) fn services() -> [LbService; 4] {
     ]
 }
 
-/// A Service with these addresses.
+/// Returns a Service with these addresses.
 pub(crate) fn service(name: &str, pool: &str, addresses: &str) -> LbService {
     LbService::new(name, pool).annotation("fairlead.dev/load-balancer-ips", addresses)
 }

@@ -1,4 +1,4 @@
-//! What every router has learnt, and how.
+//! The routes that every router has learned, with their attributes.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,10 +13,11 @@ use serde_json::Value;
 
 use crate::setup::{Setup, service, turn};
 
-/// Attributes of the advertisement `single`, as every eBGP peer has them.
+/// Attributes of the advertisement `single` at every eBGP peer.
 const TAGS: &str = "communities 64513:100 65535:65281 large 4200000001:0:4294967295 64513:1:2";
 
-/// The table of a router: what each node announces of the standing Services, with `attributes`.
+/// Returns the expected table of a router: the announcements of each node for the standing Services, with
+/// `attributes`.
 fn table(node: &str, single: &str, whole: Option<&str>) -> BTreeSet<String> {
     let mut prefixes = vec![("198.51.100.10/32", single), ("2001:db8:100::10/128", single)];
     if node == "11" {
@@ -29,7 +30,7 @@ fn table(node: &str, single: &str, whole: Option<&str>) -> BTreeSet<String> {
     prefixes.into_iter().map(|(prefix, rest)| format!("{prefix} via {}{node} {rest}", via(prefix))).collect()
 }
 
-/// Both nodes' part.
+/// Returns the expected announcements of both nodes.
 fn tables(single: &str, whole: Option<&str>) -> BTreeSet<String> {
     ["11", "12"].into_iter().flat_map(|node| table(node, single, whole)).collect()
 }
@@ -40,30 +41,31 @@ pub(crate) fn expect(router: &str, paths: impl Fn() -> Result<BTreeSet<Path>>, e
         let seen: BTreeSet<String> = paths()?.iter().map(Path::to_string).collect();
         let missing: Vec<_> = expected.difference(&seen).collect();
         let more: Vec<_> = seen.difference(expected).collect();
-        ensure!(missing.is_empty() && more.is_empty(), "missing {missing:#?}, more {more:#?}");
+        ensure!(missing.is_empty() && more.is_empty(), "missing {missing:#?}, unexpected {more:#?}");
         Ok(())
     })
     .unwrap();
 }
 
-/// The standing tables of all routers that know only some of the `nodes` (by the end of their addresses).
+/// Returns the expected standing tables of all routers that peer with only some of the `nodes` (by the end of
+/// their addresses).
 pub(crate) fn expect_all(setup: &Setup, nodes: &[&str]) {
     let of = |single: &str, whole: Option<&str>| {
         nodes.iter().flat_map(|node| table(node, single, whole)).collect::<BTreeSet<_>>()
     };
-    // BIRD gives paths of eBGP peers its own default LOCAL_PREF.
+    // BIRD assigns its default LOCAL_PREF to paths of eBGP peers.
     let (own, default) = ("path 4200000001 pref 100", format!("path 64513 {TAGS}"));
     expect("BIRD", || setup.bird.paths(), &of(&format!("{own} {TAGS}"), Some(own)));
     expect("GoBGP", || setup.gobgp.paths(), &of(&default, None));
-    // ExaBGP shows what was on the wire: no LOCAL_PREF for an eBGP peer, though the advertisement has one.
+    // ExaBGP shows the wire: no LOCAL_PREF for an eBGP peer, although the advertisement sets one.
     expect("ExaBGP", || setup.exabgp.paths(), &of(&default, None));
     expect("FRR", || frr_paths(setup), &of(&default, None));
-    // A session of IPv4 only. The path was [23456] and AS4_PATH [4200000001] (RFC 6793).
+    // An IPv4-only session. AS_PATH was [23456] and AS4_PATH [4200000001] (RFC 6793).
     let v4 = of(&format!("{own} {TAGS}"), None).into_iter().filter(|line| line.starts_with("198."));
     expect("BIRD with AS numbers of two octets", || setup.old.paths(), &v4.collect());
 }
 
-/// Paths in FRR's table.
+/// Returns the paths in FRR's table.
 fn frr_paths(setup: &Setup) -> Result<BTreeSet<Path>> {
     let router = setup.lab.router();
     let mut paths = BTreeSet::new();
@@ -82,7 +84,7 @@ fn frr_paths(setup: &Setup) -> Result<BTreeSet<Path>> {
 fn frr_path(prefix: IpNet, path: &Value) -> Result<Path> {
     let words = |pointer: &str| -> BTreeSet<String> {
         let text = path.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-        // FRR has names for the well-known ones.
+        // FRR prints well-known communities by name.
         text.split_whitespace().map(|word| word.replace("no-export", "65535:65281")).collect()
     };
     let hops = path["nexthops"].as_array().into_iter().flatten();
@@ -95,18 +97,18 @@ fn frr_path(prefix: IpNet, path: &Value) -> Result<Path> {
 }
 
 #[test]
-fn every_router_has_exactly_the_routes_with_their_attributes() {
+fn every_router_has_expected_routes_and_attributes() {
     let setup = turn();
     expect_all(&setup, &["11", "12"]);
-    // Over iBGP: an empty path, and LOCAL_PREF as the advertisement has it, else 100.
+    // iBGP: an empty AS_PATH, and LOCAL_PREF from the advertisement, else 100.
     expect("iBGP BIRD", || setup.ibgp.paths(), &tables(&format!("pref 250 {TAGS}"), Some("pref 100")));
 }
 
 #[test]
-fn both_sides_agree_on_the_session() {
+fn both_sides_report_same_session_values() {
     let setup = turn();
     for (router, name, kind, hold_time) in [
-        // The lower of both offers counts, whoever makes it: we 30 s, BIRD 6 s; we 9 s, BIRD 90 s.
+        // The lower offer of both sides applies: speaker 30 s, BIRD 6 s; speaker 9 s, BIRD 90 s.
         (&setup.bird, "BIRD", "external AS4", 6),
         (&setup.ibgp, "iBGP BIRD", "internal AS4", 9),
         (&setup.old, "old BIRD", "external", 9),
@@ -137,7 +139,7 @@ fn both_sides_agree_on_the_session() {
 }
 
 #[test]
-fn a_deleted_service_is_withdrawn_and_nothing_else() {
+fn deleted_service_withdraws_only_its_routes() {
     let setup = turn();
     let standing = tables(&format!("path 4200000001 pref 100 {TAGS}"), Some("path 4200000001 pref 100"));
     expect("BIRD", || setup.bird.paths(), &standing);
@@ -158,7 +160,7 @@ fn a_deleted_service_is_withdrawn_and_nothing_else() {
             ("FRR", Box::new(|| frr_paths(&setup))),
         ];
         for (name, paths) in routers {
-            // The old one has no IPv6.
+            // The router `old` has no IPv6.
             let expected = if name == "old BIRD" { expected / 2 } else { expected };
             wait_for(format!("{expected} paths to {prefixes:?} in {name}"), SOON, || {
                 let seen: Vec<_> =
@@ -173,13 +175,13 @@ fn a_deleted_service_is_withdrawn_and_nothing_else() {
     extra.delete(&setup.lab).unwrap();
     everywhere(0);
     expect("BIRD", || setup.bird.paths(), &standing);
-    // One update and one withdrawal of each family: the other routes were not touched.
+    // One UPDATE and one withdrawal of each family; the other routes did not change.
     let after = setup.bird.session("n1").unwrap().received;
     assert_eq!((after.0 - before.0, after.1 - before.1), (2, 2), "updates and withdrawals at BIRD");
 }
 
 #[test]
-fn a_route_refresh_is_answered_with_all_routes() {
+fn route_refresh_returns_all_routes() {
     let setup = turn();
     expect_all(&setup, &["11", "12"]);
     let standing = setup.bird.session("n1").unwrap();
@@ -198,7 +200,7 @@ fn a_route_refresh_is_answered_with_all_routes() {
 }
 
 #[test]
-fn what_a_router_announces_changes_nothing_on_the_node() {
+fn inbound_routes_do_not_change_node() {
     let setup = turn();
     let table = setup.bird.birdc("show protocols all n1").unwrap();
     assert!(table.contains("500 exported"), "BIRD announces its 500 routes: {table}");
@@ -210,7 +212,7 @@ fn what_a_router_announces_changes_nothing_on_the_node() {
     }
 }
 
-/// Where the addresses come from.
+/// The pools of the addresses.
 pub(crate) fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }

@@ -1,4 +1,4 @@
-//! Who may do what: rules of RBAC, and what a request asks for in their words.
+//! RBAC rules, and the access that a request needs in their terms.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,12 +8,12 @@ use anyhow::{Context as _, Result, bail};
 use fairlead_lab::api;
 use serde_json::Value;
 
-/// What a request asks for.
+/// The access that a request needs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Access {
     pub verbs: Vec<&'static str>,
     pub group: String,
-    /// With its subresource: `services/status`.
+    /// Resource with its subresource: `services/status`.
     pub resource: String,
     pub namespace: Option<String>,
     pub name: Option<String>,
@@ -22,7 +22,7 @@ pub(crate) struct Access {
 /// One combination of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Grant {
-    /// In one namespace only, or everywhere.
+    /// The namespace of the rule, or all namespaces.
     namespace: Option<String>,
     group: String,
     resource: String,
@@ -30,15 +30,15 @@ struct Grant {
     names: BTreeSet<String>,
 }
 
-/// Everything an account may do.
+/// All rights of an account.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules {
     grants: BTreeSet<Grant>,
 }
 
 impl Access {
-    /// Of a method, a path with its query, and the type of the body; `None` for discovery and the like, which
-    /// Kubernetes grants to everybody who is authenticated.
+    /// Derives the access from a method, a path with its query, and the content type; `None` for discovery
+    /// and the like, which Kubernetes grants to every authenticated user.
     pub(crate) fn of(method: &str, target: &str, content_type: &str) -> Option<Self> {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let mut parts = path.trim_matches('/').split('/');
@@ -50,7 +50,7 @@ impl Access {
         parts.next()?;
         let mut rest: Vec<&str> = parts.collect();
         let mut namespace = None;
-        // `namespaces/NAME` itself is a resource, and so are its subresources.
+        // `namespaces/NAME` is a resource, as are its subresources.
         if rest.len() > 2 && rest[0] == "namespaces" && !["status", "finalize"].contains(&rest[2]) {
             namespace = Some(rest[1].to_owned());
             rest.drain(..2);
@@ -69,7 +69,7 @@ impl Access {
             ("GET", None) => vec!["list"],
             ("POST", _) => vec!["create"],
             ("PUT", _) => vec!["update"],
-            // An apply that finds nothing creates, and is then asked for that right as well.
+            // A server-side apply of a missing object creates it and needs that right as well.
             ("PATCH", _) if subresource.is_none() && content_type.contains("apply-patch") => {
                 vec!["patch", "create"]
             }
@@ -90,7 +90,7 @@ impl fmt::Display for Access {
 }
 
 impl Rules {
-    /// What the manifests of `folder` grant to a service account by the roles of its name.
+    /// Returns the rights that the manifests of `folder` grant to a service account.
     pub(crate) fn of(folder: &Path, account: &str) -> Result<Self> {
         let mut grants = BTreeSet::new();
         for (path, text) in api::yaml_files(folder)? {
@@ -109,7 +109,7 @@ impl Rules {
             }
         }
         if grants.is_empty() {
-            bail!("{account} is granted nothing in {}", folder.display());
+            bail!("{account} has no rights in {}", folder.display());
         }
         if let Some(wild) = grants.iter().find(|grant| grant.resource == "*" || grant.verb == "*") {
             bail!("a rule for everything: {wild:?}");
@@ -117,12 +117,12 @@ impl Rules {
         Ok(Self { grants })
     }
 
-    /// Whether they grant it.
+    /// Returns true if the access is granted.
     pub(crate) fn grant(&self, access: &Access) -> bool {
         access.verbs.iter().all(|verb| self.grants.iter().any(|grant| grant.covers(access, verb)))
     }
 
-    /// What no access of `seen` needed, as `verb group/resource`.
+    /// Returns the rights that no access of `seen` needed, as `verb group/resource`.
     pub(crate) fn unused<'a>(&self, seen: impl IntoIterator<Item = &'a Access> + Clone) -> Vec<String> {
         let used = |grant: &Grant| {
             seen.clone().into_iter().any(|access| access.verbs.iter().any(|verb| grant.covers(access, verb)))

@@ -1,4 +1,4 @@
-//! A door in front of the API server that opens only for what rules grant.
+//! A proxy in front of the API server that passes only requests that rules grant.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -10,7 +10,7 @@ use fairlead_lab::netns::Netns;
 
 use crate::access::{Access, Rules};
 
-/// A gate. It stands until the process ends.
+/// A gate. It runs until the process ends.
 pub(crate) struct Gate {
     rules: Rules,
     journal: Arc<Mutex<Journal>>,
@@ -22,7 +22,7 @@ struct Journal {
     refused: Vec<String>,
 }
 
-/// A request as it is passed on.
+/// A request to forward.
 struct Request {
     line: String,
     access: Option<Access>,
@@ -40,7 +40,7 @@ impl Gate {
             inside.enter()?;
             for client in listener.incoming() {
                 let (client, rules, journal) = (client?, rules.clone(), journal.clone());
-                // A thread has the namespace of the one that starts it.
+                // A thread inherits the namespace of the thread that starts it.
                 std::thread::spawn(move || {
                     if let Err(error) = pass(client, server, &rules, &journal) {
                         eprintln!("gate: {error:#}");
@@ -52,21 +52,21 @@ impl Gate {
         Ok(gate)
     }
 
-    /// What was asked for and not granted.
+    /// Returns the accesses that were requested and not granted.
     pub(crate) fn refused(&self) -> Vec<String> {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner).refused.clone()
     }
 
-    /// What is granted and was not asked for.
+    /// Returns the rights that were granted and not used.
     pub(crate) fn unused(&self) -> Vec<String> {
         self.rules.unused(&self.journal.lock().unwrap_or_else(PoisonError::into_inner).seen)
     }
 }
 
-/// Passes the requests of one connection on, one after the other.
+/// Forwards the requests of one connection in order.
 fn pass(client: TcpStream, server: SocketAddr, rules: &Rules, journal: &Mutex<Journal>) -> Result<()> {
     let Ok(mut upstream) = TcpStream::connect(server) else {
-        // The client sees what it would see without a gate.
+        // Responses are unchanged.
         return Ok(());
     };
     client.set_nodelay(true)?;
@@ -90,7 +90,7 @@ fn pass(client: TcpStream, server: SocketAddr, rules: &Rules, journal: &Mutex<Jo
         if granted {
             upstream.write_all(&request.bytes)?;
         } else {
-            // A client has one request on its way at a time, so this is the answer to this one.
+            // A client sends one request at a time, so this is the response to it.
             refusals.write_all(forbidden(&request.line).as_bytes())?;
         }
     }
@@ -98,7 +98,7 @@ fn pass(client: TcpStream, server: SocketAddr, rules: &Rules, journal: &Mutex<Jo
     Ok(())
 }
 
-/// Reads a request with its body; `None` when the client has no more.
+/// Reads a request with its body; `None` at the end of the connection.
 fn read(from: &mut BufReader<TcpStream>) -> Result<Option<Request>> {
     let mut bytes = Vec::new();
     let mut line = String::new();
@@ -107,7 +107,7 @@ fn read(from: &mut BufReader<TcpStream>) -> Result<Option<Request>> {
         let mut header = Vec::new();
         match from.read_until(b'\n', &mut header) {
             Ok(0) | Err(_) if bytes.is_empty() => return Ok(None),
-            Ok(0) => bail!("a request that ends in its head"),
+            Ok(0) => bail!("a request that ends within its header"),
             Ok(_) => {}
             Err(error) => return Err(error.into()),
         }

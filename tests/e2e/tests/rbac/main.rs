@@ -1,8 +1,8 @@
-//! The rights in `config/rbac`, and the capabilities in the manifests, are what the programs need: they run with exactly
-//! these through their main scenarios, and use all of them.
+//! The rights in `config/rbac` and the capabilities in the manifests are exactly those that the programs
+//! need: the programs run their main scenarios with them and use all of them.
 //!
-//! Between each program and the API server stands a gate that lets through what the rules of its service account
-//! grant, refuses the rest as RBAC does, and remembers both.
+//! Between each program and the API server runs a gate. It passes requests that the rules of the service
+//! account grant, rejects others as RBAC does, and records both.
 
 #![allow(clippy::unwrap_used)]
 
@@ -25,7 +25,7 @@ use gate::Gate;
 /// Bit of `CAP_NET_RAW`.
 const NET_RAW: u64 = 1 << 13;
 
-/// One object of every kind beside those of [`CONFIG`], a peer with a password, and a bad object.
+/// One object of every kind besides those of [`CONFIG`], a peer with a password, and an invalid object.
 const MORE: &str = "
 apiVersion: v1
 kind: Secret
@@ -96,7 +96,7 @@ impl Guarded {
     }
 
     fn start(&self, lab: &Lab, name: &str, program: &str, netns: &Netns, args: &[&str]) -> Process {
-        // A container's root has the bounding set of its manifest, and nothing it starts gets more.
+        // Root in a container has the bounding set of its manifest; child processes get no more.
         let spec = Spec::new(name, "setpriv")
             .arg(format!("--bounding-set={}", self.capabilities))
             .args(["--inh-caps=-all", "--no-new-privs", "--"])
@@ -109,7 +109,7 @@ impl Guarded {
 }
 
 impl Drop for Guarded {
-    /// What fails for want of a right says only that it failed.
+    /// A failure for lack of a right is only reported as a failure.
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("refused: {:#?}", self.gate.refused());
@@ -140,7 +140,7 @@ fn expect_reason(lab: &Lab, name: &str, reason: &str) {
 
 /// Waits until the object has the condition `Accepted`.
 fn expect_verdict(lab: &Lab, kind: &str, name: &str, status: &str) {
-    wait_for(format!("the verdict on {kind}/{name}"), SOON, || {
+    wait_for(format!("condition Accepted of {kind}/{name}"), SOON, || {
         let object = lab.api()?.get("fairlead.dev/v1beta1", kind, None, name)?;
         let conditions = object.pointer("/status/conditions").and_then(Value::as_array);
         let accepted = conditions.into_iter().flatten().find(|condition| condition["type"] == "Accepted");
@@ -152,7 +152,8 @@ fn expect_verdict(lab: &Lab, kind: &str, name: &str, status: &str) {
     .unwrap();
 }
 
-/// An impossible wish that is granted, then impossible again: the same event twice, which makes a series of it.
+/// An unavailable request, then an available one, then an unavailable one again: the same Event twice, which
+/// becomes a series.
 fn wish_for_a_taken_address(lab: &Lab, taken: IpAddr) {
     let ask = |ip: &str| json!({ "metadata": { "annotations": { "fairlead.dev/load-balancer-ips": ip } } });
     let wish = LbService::new("wish", "l2").any_pool().single("IPv4");
@@ -173,10 +174,10 @@ fn speaker_object(lab: &Lab, node: &str) -> Result<Value> {
 }
 
 #[test]
-fn the_main_scenarios_need_exactly_what_is_granted() {
+fn main_scenarios_use_exactly_granted_rights() {
     let lab = Lab::builder().nodes(2).without_fairlead().start().unwrap();
     if !is_plain_http(&lab) {
-        eprintln!("skipped: the gate cannot look into the connections of a real kube-apiserver");
+        eprintln!("skipped: the gate cannot read the TLS connections of a real kube-apiserver");
         return;
     }
     let of_controller = Guarded::new(&lab, "fairlead-controller", 6501, "-all");
@@ -225,7 +226,7 @@ fn the_main_scenarios_need_exactly_what_is_granted() {
     .unwrap();
     wish_for_a_taken_address(&lab, l2_addresses[0]);
 
-    // Restarts, and an object that somebody deletes.
+    // Restarts, and an object that is deleted.
     controller.restart().unwrap();
     speakers[0].restart().unwrap();
     lab.api()
@@ -236,16 +237,20 @@ fn the_main_scenarios_need_exactly_what_is_granted() {
         wait_for(format!("the Speaker object of {node}"), SOON, || speaker_object(&lab, node)).unwrap();
     }
     expect_sessions(&lab, SOON).unwrap();
-    // Type change: the address is given back.
+    // The type changes, so the address is released.
     merge_service(&lab, "l2", json!({ "spec": { "type": "ClusterIP" } })).unwrap();
     let again = LbService::new("again", "l2")
         .annotation("fairlead.dev/load-balancer-ips", &format!("{},{}", l2_addresses[0], l2_addresses[1]));
     assert_eq!(again.up(&lab).unwrap(), l2_addresses);
 
     for (account, guarded) in [("controller", &of_controller), ("speaker", &of_speaker)] {
-        assert_eq!(guarded.gate.refused(), Vec::<String>::new(), "the {account} asked for what it must not");
-        // Whatever is granted beyond its need has to be listed here, with a reason.
-        wait_for(format!("the {account} to have used everything that is granted"), SOON, || {
+        assert_eq!(
+            guarded.gate.refused(),
+            Vec::<String>::new(),
+            "the {account} requested access without a right"
+        );
+        // Lists each right that is granted without being used, with the reason.
+        wait_for(format!("the {account} to have used every right"), SOON, || {
             let unused = guarded.gate.unused();
             ensure!(unused.is_empty(), "never used: {unused:?}");
             Ok(())
@@ -255,7 +260,7 @@ fn the_main_scenarios_need_exactly_what_is_granted() {
 }
 
 #[test]
-fn the_gate_is_no_open_door() {
+fn gate_rejects_access_without_right() {
     let rules = Rules::of(&binaries::config_dir().join("rbac"), "fairlead-controller").unwrap();
     let granted = |method: &str, target: &str| rules.grant(&access::Access::of(method, target, "").unwrap());
     assert!(granted("GET", "/api/v1/services?limit=500"));
