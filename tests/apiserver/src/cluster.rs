@@ -1,11 +1,11 @@
-//! One word for "an API server": the built-in one or a real one.
+//! A handle for either API server: the built-in one or a real one.
 
 use crate::kubeconfig::Access;
 use crate::options::Options;
 use crate::real::RealApiServer;
 use crate::server::ApiServer;
 
-/// A running API server of either sort. It ends when dropped.
+/// A running API server. It stops when dropped.
 #[derive(Debug)]
 pub enum Cluster {
     /// The server of this crate.
@@ -15,10 +15,10 @@ pub enum Cluster {
 }
 
 impl Cluster {
-    /// The real kube-apiserver when `KUBEBUILDER_ASSETS` names one, else the built-in server.
+    /// Starts the real kube-apiserver if `KUBEBUILDER_ASSETS` names one, else the built-in server.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If it does not start.
     pub async fn start() -> anyhow::Result<Cluster> {
         match RealApiServer::assets() {
             Some(assets) => Ok(Cluster::Real(RealApiServer::start(&assets).await?)),
@@ -26,15 +26,15 @@ impl Cluster {
         }
     }
 
-    /// The built-in server with its defaults.
+    /// Starts the built-in server with its defaults.
     ///
     /// # Errors
-    /// When it cannot listen.
+    /// If it cannot listen.
     pub async fn built_in() -> anyhow::Result<Cluster> {
         Ok(Cluster::BuiltIn(ApiServer::start(Options::default()).await?))
     }
 
-    /// Address and credentials of an administrator.
+    /// Returns address and credentials of an administrator.
     pub fn access(&self) -> &Access {
         match self {
             Cluster::BuiltIn(server) => server.access(),
@@ -42,12 +42,12 @@ impl Cluster {
         }
     }
 
-    /// Kubeconfig of an administrator, as YAML.
+    /// Returns the kubeconfig of an administrator, as YAML.
     pub fn kubeconfig(&self) -> String {
         self.access().kubeconfig()
     }
 
-    /// A client of an administrator, without retries.
+    /// Returns a client of an administrator, without retries.
     ///
     /// # Errors
     /// As [`Access::config`].
@@ -55,7 +55,7 @@ impl Cluster {
         self.access().client().await
     }
 
-    /// The built-in server, for what only it can do: faults.
+    /// Returns the built-in server, for fault injection.
     pub fn as_built_in(&self) -> Option<&ApiServer> {
         match self {
             Cluster::BuiltIn(server) => Some(server),

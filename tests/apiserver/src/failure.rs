@@ -1,32 +1,32 @@
-//! Refusals as the API words them: a `Status` object and its HTTP code.
+//! Errors as kube-apiserver returns them: a `Status` object and its HTTP code.
 
 use serde_json::{Value, json};
 
-/// Why a request was refused.
+/// An error response.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Failure {
     /// HTTP status code.
     pub code: u16,
-    /// `reason` of the Status: machine-readable, empty for unknown.
+    /// `reason` of the Status: machine-readable; empty if unknown.
     pub reason: &'static str,
-    /// For people.
+    /// Human-readable message.
     pub message: String,
     /// `details` of the Status.
     pub details: Option<Value>,
 }
 
-/// One thing wrong with one field.
+/// An error in one field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Cause {
-    /// For instance `FieldValueInvalid`.
+    /// Such as `FieldValueInvalid`.
     pub reason: &'static str,
     /// Path such as `spec.ports[0].port`.
     pub field: String,
-    /// What is wrong, without the path.
+    /// The error, without the path.
     pub message: String,
 }
 
-/// A kind as messages name it.
+/// A kind as error messages name it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Named<'a> {
     /// API group, empty for core.
@@ -110,7 +110,7 @@ impl Failure {
         Failure::new(404, "NotFound", format!("{} {name:?} not found", named.qualified())).about(named, name)
     }
 
-    /// 404 for a path no resource lives at.
+    /// 404 for a path without a resource.
     pub(crate) fn no_such_path() -> Failure {
         let mut failure = Failure::new(404, "NotFound", "the server could not find the requested resource");
         failure.details = Some(json!({}));
@@ -123,7 +123,7 @@ impl Failure {
             .about(named, name)
     }
 
-    /// 409: decided on an old resourceVersion, or a precondition does not hold.
+    /// 409: the resourceVersion is outdated, or a precondition failed.
     pub(crate) fn conflict(named: Named<'_>, name: &str, why: &str) -> Failure {
         let message = format!("Operation cannot be fulfilled on {} {name:?}: {why}", named.qualified());
         Failure::new(409, "Conflict", message).about(named, name)
@@ -136,7 +136,7 @@ impl Failure {
         Failure::conflict(named, name, why)
     }
 
-    /// 409 of server-side apply: fields and who owns them.
+    /// 409 of server-side apply, with the fields and their managers.
     pub(crate) fn owned_by_others(conflicts: &[(String, String)]) -> Failure {
         let causes: Vec<Value> = conflicts
             .iter()
@@ -157,7 +157,7 @@ impl Failure {
         failure
     }
 
-    /// 422 with all that is wrong.
+    /// 422 with all field errors.
     pub(crate) fn invalid(named: Named<'_>, name: &str, causes: &[Cause]) -> Failure {
         let qualified = if named.group.is_empty() {
             named.kind.into()
@@ -220,7 +220,7 @@ impl Failure {
         failure
     }
 
-    /// 410: the history asked for is gone.
+    /// 410: the requested history was discarded.
     pub(crate) fn expired(message: impl Into<String>) -> Failure {
         Failure::new(410, "Expired", message)
     }
@@ -242,12 +242,12 @@ impl Failure {
         Failure::new(500, "InternalError", format!("Internal error occurred: {}", message.into()))
     }
 
-    /// 500 without a reason, what an error of the storage looks like.
+    /// 500 without a reason, as for an error of the storage.
     pub(crate) fn unknown(message: impl Into<String>) -> Failure {
         Failure::new(500, "", message)
     }
 
-    /// 504 for a list that wants a resourceVersion of the future.
+    /// 504 for a list at a resourceVersion of the future.
     pub(crate) fn too_large_version(asked: u64, current: u64) -> Failure {
         let message = format!("Timeout: Too large resource version: {asked}, current: {current}");
         let mut failure = Failure::new(504, "Timeout", message);
@@ -258,7 +258,7 @@ impl Failure {
         failure
     }
 
-    /// A failure made on purpose.
+    /// An injected failure.
     pub(crate) fn injected(code: u16, retry_after: Option<u32>) -> Failure {
         let (reason, message) = match code {
             401 => ("Unauthorized", "Unauthorized"),
@@ -278,12 +278,12 @@ impl Failure {
         failure
     }
 
-    /// Seconds after which the client may try again.
+    /// Seconds after which the client may retry.
     pub(crate) fn retry_after(&self) -> Option<u64> {
         self.details.as_ref()?.get("retryAfterSeconds")?.as_u64()
     }
 
-    /// The `Status` object.
+    /// Returns the `Status` object.
     pub(crate) fn to_status(&self) -> Value {
         let mut status = json!({
             "kind": "Status",

@@ -1,4 +1,4 @@
-//! Misbehaviour on demand: a server that is slow, busy, failing, forgetful or gone.
+//! Fault injection: a server that is slow, overloaded, failing, has lost its history, or is unavailable.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,24 +8,25 @@ use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-/// What happens to some requests. Empty lists mean every verb and every resource.
+/// A fault that affects some requests. Empty lists select every verb and every resource.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub struct Fault {
     /// Verbs: `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`.
     pub verbs: Vec<String>,
-    /// Resources by plural name, a subresource after a slash: `services`, `services/status`. `*` after the slash
-    /// is not needed: `services` alone does not cover `services/status`.
+    /// Resources by plural name, with a subresource after a slash: `services`, `services/status`. `services`
+    /// alone does not select `services/status`.
     pub resources: Vec<String>,
-    /// Share of the matching requests it happens to, 0 to 1.
+    /// Share of the matching requests that are affected, 0 to 1.
     pub probability: f64,
-    /// Delay before the answer, in milliseconds.
+    /// Delay before the response, in milliseconds.
     pub latency_ms: u64,
-    /// Answer instead of doing: 409, 429, 500, 503, 504 or any other HTTP status of 400 and above.
+    /// Status that is returned instead of executing the request: 409, 429, 500, 503, 504 or another status
+    /// from 400.
     pub status: Option<u16>,
-    /// `Retry-After` of that answer, in seconds.
+    /// `Retry-After` of that response, in seconds.
     pub retry_after: Option<u32>,
-    /// How often it happens before it ends by itself.
+    /// Number of affected requests after which the fault ends.
     pub times: Option<u64>,
 }
 
@@ -43,17 +44,17 @@ impl Default for Fault {
     }
 }
 
-/// How a server is gone.
+/// The kinds of an outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Outage {
-    /// All connections are reset and new ones are refused.
+    /// Connections are reset and new ones refused.
     Refuse,
-    /// Connections stay and new ones are accepted, and nothing is ever answered.
+    /// Connections stay open and new ones are accepted, but requests get no response.
     Hang,
 }
 
-/// The switches of one server. Clones share them.
+/// The faults of one server. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Faults(Arc<Inner>);
 
@@ -70,16 +71,16 @@ struct Rules {
     dice: SmallRng,
 }
 
-/// What running watches are told. A watch obeys when a counter moves.
+/// Signals to running watches; a watch acts when a counter changes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct WatchOrder {
-    /// Moves when watches are to end without a word.
+    /// Incremented when watches must end without an event.
     pub close: u64,
-    /// Moves when watches are to end with an ERROR event, 410 Expired.
+    /// Incremented when watches must end with an ERROR event, 410 Expired.
     pub expire: u64,
 }
 
-/// What a request suffers.
+/// The effect on one request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub delay: Duration,
@@ -96,7 +97,7 @@ impl Faults {
         }))
     }
 
-    /// Switches a fault on; the number switches it off again.
+    /// Adds a fault. The returned number removes it.
     pub fn add(&self, fault: Fault) -> u64 {
         let mut rules = self.rules();
         let id = rules.next;
@@ -105,29 +106,29 @@ impl Faults {
         id
     }
 
-    /// Switches one fault off.
+    /// Removes a fault.
     pub fn remove(&self, id: u64) {
         self.rules().active.retain(|(other, _)| *other != id);
     }
 
-    /// Switches all faults off and ends an outage.
+    /// Removes all faults and ends an outage.
     pub fn clear(&self) {
         self.rules().active.clear();
         self.end_outage();
     }
 
-    /// The faults that are on, with their numbers.
+    /// Returns the active faults with their numbers.
     pub fn active(&self) -> Vec<(u64, Fault)> {
         self.rules().active.clone()
     }
 
-    /// Every answer comes this much later.
+    /// Delays every response.
     pub fn latency(&self, delay: Duration) -> u64 {
         let latency_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         self.add(Fault { latency_ms, ..Fault::default() })
     }
 
-    /// A share of the requests fails with an HTTP status; nothing is done for them.
+    /// Fails a share of the requests with an HTTP status, without executing them.
     pub fn fail(&self, status: u16, probability: f64, verbs: &[&str], resources: &[&str]) -> u64 {
         self.add(Fault {
             verbs: verbs.iter().map(ToString::to_string).collect(),
@@ -138,7 +139,7 @@ impl Faults {
         })
     }
 
-    /// Ends all running watches as a closed connection does.
+    /// Ends all running watches like a closed connection.
     pub fn close_watches(&self) {
         self.0.watches.send_modify(|order| order.close += 1);
     }
@@ -148,27 +149,28 @@ impl Faults {
         self.0.watches.send_modify(|order| order.expire += 1);
     }
 
-    /// Forgets all history: a watch or an exact list from before now gets 410 Gone. Running watches go on.
+    /// Discards all history: a watch or an exact list at an earlier revision gets 410 Gone. Running watches
+    /// continue.
     pub fn compact(&self) {
         if let Some(compact) = self.0.compact.get() {
             compact();
         }
     }
 
-    /// Takes the server away for a while.
+    /// Starts an outage of limited duration.
     pub fn outage(&self, outage: Outage, duration: Duration) {
         let now = Instant::now();
         let until = now.checked_add(duration).unwrap_or(now + Duration::from_secs(86_400 * 365));
         self.0.outage.send_replace(Some((outage, until)));
     }
 
-    /// Brings the server back now.
+    /// Ends an outage.
     pub fn end_outage(&self) {
         self.0.outage.send_replace(None);
     }
 
     pub(crate) fn on_compact(&self, compact: Box<dyn Fn() + Send + Sync>) {
-        // Set once, by the server that owns these switches.
+        // Set once, by the server that owns these faults.
         let _ = self.0.compact.set(compact);
     }
 
@@ -180,7 +182,7 @@ impl Faults {
         self.0.watches.subscribe()
     }
 
-    /// Throws the dice for one request.
+    /// Decides randomly which faults affect a request.
     pub(crate) fn judge(&self, verb: &str, resource: &str) -> Verdict {
         let mut verdict = Verdict::default();
         let Rules { active, dice, .. } = &mut *self.rules();
@@ -222,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_hits_only_its_verbs_and_resources_and_ends_after_its_times() {
+    fn fault_affects_only_selected_requests() {
         let faults = Faults::new(1);
         faults.add(Fault {
             verbs: vec!["patch".into()],
@@ -240,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn delays_add_up_and_the_first_status_wins() {
+    fn delays_add_up_and_first_status_applies() {
         let faults = Faults::new(1);
         faults.latency(Duration::from_millis(20));
         faults.latency(Duration::from_millis(5));
@@ -252,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probability_of_a_quarter_hits_about_a_quarter() {
+    fn fault_probability_is_respected() {
         let faults = Faults::new(7);
         faults.fail(500, 0.25, &[], &[]);
         let hits = (0..4000).filter(|_| faults.judge("get", "nodes").status.is_some()).count();

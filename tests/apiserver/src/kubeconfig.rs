@@ -1,4 +1,4 @@
-//! How a client gets in: kubeconfig files and clients.
+//! Kubeconfig files and clients.
 
 use std::path::Path;
 
@@ -12,14 +12,14 @@ use serde_json::json;
 pub struct Access {
     /// `http://…` or `https://…`.
     pub url: String,
-    /// Certificate of the authority, PEM.
+    /// Certificate of the certificate authority, PEM.
     pub ca: Option<String>,
     /// Bearer token.
     pub token: Option<String>,
 }
 
 impl Access {
-    /// The kubeconfig as YAML, everything inline.
+    /// Returns the kubeconfig as YAML, with inline certificates.
     pub fn kubeconfig(&self) -> String {
         let mut cluster = json!({ "server": self.url });
         if let Some(ca) = &self.ca {
@@ -43,10 +43,10 @@ impl Access {
         serde_yaml::to_string(&config).unwrap_or_default()
     }
 
-    /// Writes the kubeconfig, readable by its owner only; the file appears whole or not at all.
+    /// Writes the kubeconfig atomically, readable by its owner only.
     ///
     /// # Errors
-    /// Those of writing the file.
+    /// If the file cannot be written.
     pub fn write_kubeconfig(&self, path: &Path) -> std::io::Result<()> {
         use std::io::Write;
         use std::os::unix::fs::OpenOptionsExt;
@@ -58,10 +58,10 @@ impl Access {
         std::fs::rename(&partial, path)
     }
 
-    /// A client configuration without retries: tests want to see each answer.
+    /// Returns a client configuration without retries, so that tests see each response.
     ///
     /// # Errors
-    /// When the kubeconfig cannot be used, for instance for a bad certificate.
+    /// If the kubeconfig is unusable, for instance because of an invalid certificate.
     pub async fn config(&self) -> anyhow::Result<kube::Config> {
         let kubeconfig = Kubeconfig::from_yaml(&self.kubeconfig())?;
         let mut config =
@@ -70,7 +70,7 @@ impl Access {
         Ok(config)
     }
 
-    /// A client, without retries.
+    /// Returns a client without retries.
     ///
     /// # Errors
     /// As [`Access::config`].

@@ -1,15 +1,18 @@
 //! A small in-memory Kubernetes API server for tests and the demo.
 //!
-//! It speaks enough of the API for kube's client and for kubectl: discovery, tables, list and watch, every kind of
-//! patch, server-side apply with ownership, custom resources with schemas, and the defaulting and validation that a
-//! cluster does for the kinds Fairlead uses. It can also misbehave on demand: see [`Faults`].
+//! It implements enough of the API for kube's client and for kubectl: discovery, tables, list and watch,
+//! every kind of patch, server-side apply with field ownership, custom resources with schemas, and the
+//! defaulting and validation of the kinds that Fairlead uses. It can inject faults: see [`Faults`].
 //!
-//! The way of a request: `http` reads it and knows about tables, discovery and streams; `api` turns it into one
-//! operation on the objects (strategies of `kinds`, schemas of `schema`, patches of `patch`); `store` holds the objects
-//! and the history that watches read. Only `http`, `server` and `real` know of sockets and time.
+//! A request passes `http`, which parses it and implements tables, discovery and streams; `api`, which turns
+//! it into one operation on the objects (strategies of `kinds`, schemas of `schema`, patches of `patch`); and
+//! `store`, which holds the objects and the history for watches. Only `http`, `server` and `real` use sockets
+//! and time.
 //!
-//! [`Cluster`] is what most tests want: the built-in server, or a real kube-apiserver where `KUBEBUILDER_ASSETS` names
+//! Most tests use [`Cluster`]: the built-in server, or a real kube-apiserver if `KUBEBUILDER_ASSETS` names
 //! one.
+
+#![allow(missing_docs, reason = "names of test helpers explain themselves")]
 
 mod api;
 mod cluster;

@@ -9,11 +9,11 @@ use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-/// A small in-memory Kubernetes API server for tests and demos. Its objects end with it.
+/// A small in-memory Kubernetes API server for tests and demos. Its objects are lost when it stops.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Flags {
-    /// Where to listen; port 0 takes a free one.
+    /// Address to listen on; port 0 selects a free port.
     #[arg(long, env = "FAIRLEAD_APISERVER_LISTEN", default_value = "127.0.0.1:6443")]
     listen: SocketAddr,
     /// Host that the kubeconfig names instead of the listening address.
@@ -30,16 +30,16 @@ struct Flags {
         default_value = "10.96.0.0/16,fd00:10:96::/112"
     )]
     service_cidrs: Vec<IpNet>,
-    /// Bearer token that requests must carry; without it everybody may do everything.
+    /// Bearer token that requests must carry; without it, every request is permitted.
     #[arg(long, env = "FAIRLEAD_APISERVER_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// Serve HTTPS, with a certificate made at the start.
+    /// Serve HTTPS with a certificate that is created at the start.
     #[arg(long, env = "FAIRLEAD_APISERVER_TLS")]
     tls: bool,
-    /// Events remembered for watches, per kind.
+    /// Number of events per kind that are kept for watches.
     #[arg(long, env = "FAIRLEAD_APISERVER_HISTORY", default_value_t = Options::default().history)]
     history: usize,
-    /// Log filter, as in `info` or `fairlead_apiserver=debug`.
+    /// Log filter, such as `info` or `fairlead_apiserver=debug`.
     #[arg(long, env = "FAIRLEAD_APISERVER_LOG_LEVEL", default_value = "info")]
     log_level: String,
 }

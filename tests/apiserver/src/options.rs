@@ -1,4 +1,4 @@
-//! What a server can be told at its start.
+//! Options of a server.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -6,27 +6,27 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// Settings of an [`ApiServer`](crate::ApiServer). The defaults suit a test: any free port of loopback, plain HTTP, no
-/// token, dual-stack Services.
+/// Settings of an [`ApiServer`](crate::ApiServer). The defaults suit a test: any free port on loopback, plain
+/// HTTP, no token, dual-stack Services.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where to listen; port 0 takes a free one.
+    /// Address to listen on; port 0 selects a free port.
     pub listen: SocketAddr,
-    /// Host that kubeconfigs name instead of the listening address, for instance when listening on `0.0.0.0`.
+    /// Host that kubeconfigs name instead of the listening address, for instance if that is `0.0.0.0`.
     pub advertise: Option<String>,
     /// Ranges of `spec.clusterIP`, the primary family first: one or two, of different families.
     pub service_cidrs: Vec<IpNet>,
     /// Range of `nodePort`s.
     pub node_ports: RangeInclusive<u16>,
-    /// Bearer token a request must carry. None: everybody may do everything.
+    /// Bearer token that a request must carry. None permits every request.
     pub token: Option<String>,
-    /// Serve HTTPS with a certificate of an own authority, made at the start.
+    /// Serves HTTPS with a certificate of its own authority, created at the start.
     pub tls: bool,
-    /// Events remembered for watches, per kind. A watch further behind gets 410 Gone.
+    /// Number of events per kind that are kept for watches. A watch further behind gets 410 Gone.
     pub history: usize,
-    /// How often a watch that asked for bookmarks gets one.
+    /// Interval of bookmarks for watches that request them.
     pub bookmarks: Duration,
-    /// Seed of all that is random: uids, generated names, allocations, the dice of [`Faults`](crate::Faults).
+    /// Seed of all random values: uids, generated names, allocations, and [`Faults`](crate::Faults).
     pub seed: u64,
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// Which objects a list, watch or collection deletion is about.
+/// The objects that a list, watch or collection deletion selects.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Selector {
     labels: Vec<LabelTerm>,
@@ -21,17 +21,17 @@ enum LabelTerm {
 
 #[derive(Clone, Debug, PartialEq)]
 struct FieldTerm {
-    /// Path below the object, already known to be supported.
+    /// Path below the object, already validated.
     path: Vec<String>,
     value: String,
     equal: bool,
 }
 
 impl Selector {
-    /// Reads both; `supported` says which fields of the kind may be selected by.
+    /// Parses both; `supported` returns true for fields of the kind that may be selected.
     ///
     /// # Errors
-    /// A message when either does not parse or a field is not supported.
+    /// A message if either is invalid or a field is not supported.
     pub(crate) fn parse(
         labels: Option<&str>,
         fields: Option<&str>,
@@ -48,7 +48,7 @@ impl Selector {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
-    /// The name that the selector pins down, so that a watch of one object need not look at others.
+    /// Returns the name that the selector requires, so that a watch of one object can skip others.
     pub(crate) fn only_name(&self) -> Option<&str> {
         self.fields
             .iter()
@@ -56,7 +56,7 @@ impl Selector {
             .map(|term| term.value.as_str())
     }
 
-    /// Whether an object is selected.
+    /// Returns true if an object is selected.
     pub(crate) fn matches(&self, object: &Value) -> bool {
         let labels = &object["metadata"]["labels"];
         self.labels.iter().all(|term| term.matches(labels))
@@ -86,7 +86,7 @@ impl FieldTerm {
         }
         let equal = match at {
             Value::String(text) => *text == self.value,
-            // An absent field reads as the zero of its type.
+            // An absent field has the zero value of its type.
             Value::Null => matches!(self.value.as_str(), "" | "false" | "0"),
             other => format!("{other}") == self.value,
         };
@@ -228,7 +228,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn labels_select_as_the_documentation_says() {
+    fn label_selectors_follow_kubernetes_rules() {
         let object = json!({ "metadata": { "labels": { "app": "web", "tier": "front", "n": "7" } } });
         for (selector, selected) in [
             ("", true),
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_select_by_value_and_only_where_supported() {
+    fn field_selectors_match_supported_fields() {
         let object = json!({ "metadata": { "name": "a,b" }, "spec": { "type": "LoadBalancer" } });
         let parse = |text: &str| Selector::parse(None, Some(text), |field| field != "spec.other");
         for (selector, selected) in [

@@ -1,4 +1,4 @@
-//! The listening socket and the life of a server.
+//! The listening socket and the lifetime of a server.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::kubeconfig::Access;
 use crate::options::Options;
 use crate::tls::Identity;
 
-/// A running server. It ends when dropped, and its objects with it.
+/// A running server. It stops, and its objects are lost, when dropped.
 #[derive(Debug)]
 pub struct ApiServer {
     access: Access,
@@ -32,7 +32,7 @@ impl ApiServer {
     /// Listens and serves on the current tokio runtime.
     ///
     /// # Errors
-    /// When the address cannot be listened on, the Service ranges make no sense, or the certificate cannot be made.
+    /// If it cannot listen on the address, the Service ranges are invalid, or the certificate cannot be created.
     pub async fn start(options: Options) -> anyhow::Result<ApiServer> {
         let listener = TcpListener::bind(options.listen)
             .await
@@ -77,22 +77,22 @@ impl ApiServer {
         &self.access.url
     }
 
-    /// The address listened on.
+    /// Returns the listening address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Address and credentials.
+    /// Returns address and credentials.
     pub fn access(&self) -> &Access {
         &self.access
     }
 
-    /// Kubeconfig as YAML.
+    /// Returns the kubeconfig as YAML.
     pub fn kubeconfig(&self) -> String {
         self.access.kubeconfig()
     }
 
-    /// A client, without retries.
+    /// Returns a client without retries.
     ///
     /// # Errors
     /// As [`Access::config`].
@@ -100,7 +100,7 @@ impl ApiServer {
         self.access.client().await
     }
 
-    /// The switches for misbehaviour.
+    /// Returns the fault injection.
     pub fn faults(&self) -> &Faults {
         &self.faults
     }
@@ -115,7 +115,7 @@ impl Drop for ApiServer {
     }
 }
 
-/// An address a client of this machine can reach, for one that means "all".
+/// Returns an address that a client on this machine can reach, for a wildcard address.
 fn reachable(ip: IpAddr) -> IpAddr {
     if ip.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { ip }
 }
@@ -124,7 +124,7 @@ fn authority(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// What accepts connections.
+/// Accepts connections.
 struct Front {
     address: SocketAddr,
     acceptor: Option<TlsAcceptor>,
@@ -137,7 +137,7 @@ impl Front {
     async fn run(self, listener: TcpListener) {
         let mut listener = Some(listener);
         let mut outages = self.faults.outages();
-        // Ends all connections of the time before an outage.
+        // Ends the connections that were opened before an outage.
         let mut epoch = self.stop.child_token();
         loop {
             let outage = *outages.borrow_and_update();
@@ -181,7 +181,7 @@ impl Front {
     }
 
     fn connect(&self, stream: TcpStream, end: CancellationToken) {
-        // Small answers must not wait for each other.
+        // Small responses must not wait for each other.
         let _ = stream.set_nodelay(true);
         let shared = self.shared.clone();
         let acceptor = self.acceptor.clone();

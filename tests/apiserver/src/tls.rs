@@ -1,4 +1,4 @@
-//! Certificates: one authority per server, made at its start and never stored.
+//! Certificates: one authority per server, created at its start and never stored.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// For a server reached by these names and addresses.
+    /// Returns the certificate of a server with these names and addresses.
     pub(crate) fn new(names: Vec<String>) -> Result<Identity, rcgen::Error> {
         let ca_key = KeyPair::generate()?;
         let mut ca = CertificateParams::new(Vec::new())?;
@@ -47,7 +47,7 @@ impl Identity {
         })
     }
 
-    /// The acceptor of a server with this certificate; HTTP/1.1 only.
+    /// Returns the acceptor of a server with this certificate; HTTP/1.1 only.
     pub(crate) fn acceptor(&self) -> Result<TlsAcceptor, tokio_rustls::rustls::Error> {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key_der.clone()));
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))

@@ -1,4 +1,4 @@
-//! kubectl as people use it, against the built-in server. Skipped where there is no kubectl.
+//! kubectl against the built-in server. Skipped without kubectl.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it fails")]
 
@@ -61,7 +61,7 @@ metadata: {name: lan}
 spec: {addresses: [192.0.2.0/24]}
 ";
 
-/// A server, its kubeconfig file and a folder for kubectl's own cache.
+/// A server, its kubeconfig file and a folder for kubectl's cache.
 struct Shell {
     _server: ApiServer,
     home: std::path::PathBuf,
@@ -74,12 +74,12 @@ impl Drop for Shell {
 }
 
 impl Shell {
-    /// None: there is no kubectl.
+    /// Returns None without kubectl.
     async fn start(name: &str) -> Option<Shell> {
         let found =
             Command::new("kubectl").args(["version", "--client"]).stdout(Stdio::null()).status().await;
         if !found.is_ok_and(|status| status.success()) {
-            println!("skipped: there is no kubectl");
+            println!("skipped: kubectl is not installed");
             return None;
         }
         let server =
@@ -113,7 +113,7 @@ impl Shell {
         (output.status.success(), String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// Must succeed.
+    /// Runs a command that must succeed.
     async fn run(&self, line: &str) -> String {
         self.run_with(line, "").await
     }
@@ -125,7 +125,7 @@ impl Shell {
         text
     }
 
-    /// Must fail.
+    /// Runs a command that must fail.
     async fn refused(&self, line: &str, input: &str) -> String {
         let arguments: Vec<&str> = line.split(' ').collect();
         let (good, text) = self.output(&arguments, input).await;
@@ -141,7 +141,7 @@ fn contains(text: &str, parts: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn services_are_applied_shown_changed_and_deleted() {
+async fn kubectl_manages_services() {
     let Some(shell) = Shell::start("services").await else { return };
     contains(&shell.run_with("apply -f -", SERVICE).await, &["service/web created"]);
     contains(&shell.run_with("apply -f -", SERVICE).await, &["service/web unchanged"]);
@@ -152,7 +152,7 @@ async fn services_are_applied_shown_changed_and_deleted() {
     let wide = shell.run("get svc -A -o wide").await;
     contains(&wide, &["NAMESPACE", "SELECTOR", "app=web", "kubernetes", "443/TCP"]);
 
-    // Client-side apply of fewer ports takes the other away: a strategic merge by port number.
+    // Client-side apply of fewer ports removes the other: a strategic merge by port number.
     let fewer = SERVICE.replace(", {port: 53, protocol: UDP, name: dns}", "");
     contains(&shell.run_with("apply -f -", &fewer).await, &["service/web configured"]);
     assert_eq!(shell.run("get svc web -o jsonpath={.spec.ports[*].port}").await, "80");
@@ -182,7 +182,7 @@ async fn services_are_applied_shown_changed_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn custom_resources_are_defined_explained_and_refused() {
+async fn kubectl_manages_custom_resources() {
     let Some(shell) = Shell::start("custom").await else { return };
     shell.run_with("apply -f -", MANIFEST).await;
     shell.run("wait --for=condition=Established crd/pools.example.dev --timeout=20s").await;
@@ -206,7 +206,7 @@ async fn custom_resources_are_defined_explained_and_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_namespaces_secrets_and_events_are_made_and_shown() {
+async fn kubectl_manages_core_objects() {
     let Some(shell) = Shell::start("others").await else { return };
     shell.run_with("apply -f -", "{apiVersion: v1, kind: Node, metadata: {name: n1}}").await;
     let ready = r#"{"status":{"conditions":[{"type":"Ready","status":"True"}],"addresses":[{"type":"InternalIP","address":"192.0.2.9"}]}}"#;
@@ -230,7 +230,7 @@ async fn nodes_namespaces_secrets_and_events_are_made_and_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watching_kubectl_prints_what_happens() {
+async fn kubectl_watch_prints_changes() {
     let Some(shell) = Shell::start("watch").await else { return };
     let mut child = shell.command(&["get", "svc", "-w", "--no-headers"]).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();

@@ -1,4 +1,4 @@
-//! The project's own manifests: the definitions install, and the samples are accepted.
+//! The project's manifests: the definitions install, and the server accepts the samples.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it fails")]
 
@@ -11,7 +11,7 @@ fn config() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config")
 }
 
-/// All objects of the YAML files of a folder, kustomizations aside.
+/// Returns all objects of the YAML files of a folder, except kustomizations.
 fn objects(folder: &str) -> Vec<(String, Value)> {
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(config().join(folder)).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -34,7 +34,7 @@ fn objects(folder: &str) -> Vec<(String, Value)> {
     objects
 }
 
-/// Where an object lives, asked of discovery as any client does.
+/// Finds the resource of an object through discovery.
 async fn path_of(client: &kube::Client, object: &Value) -> Result<String, String> {
     let version = object["apiVersion"].as_str().ok_or("no apiVersion")?;
     let base = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
@@ -81,7 +81,7 @@ async fn install(access: &Access) -> kube::Client {
 }
 
 #[tokio::test]
-async fn the_definitions_install_and_the_samples_are_accepted() {
+async fn definitions_install_and_samples_are_accepted() {
     let cluster = Cluster::start().await.unwrap();
     let client = install(cluster.access()).await;
     let names: Vec<String> = objects("crd")

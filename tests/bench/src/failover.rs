@@ -138,7 +138,7 @@ fn cut(stage: &Stage, ip: IpAddr, owner: &str, carrier: Carrier, gaps: &mut Gaps
     }
     reach_any(stage, ip)?;
     for cache in caches(stage) {
-        let now = cache.neighbour(ip)?;
+        let now = cache.neighbor(ip)?;
         ensure(now == Some(mac), now).map_err(|now| anyhow!("{ip} is at {now:?} before the cut"))?;
     }
     let started = streams(stage, ip);
@@ -147,7 +147,7 @@ fn cut(stage: &Stage, ip: IpAddr, owner: &str, carrier: Carrier, gaps: &mut Gaps
     for cache in caches(stage) {
         // Reads the cache; a request on the wire would help the streams.
         wait_for(format!("{} to find {ip} elsewhere", cache.netns().name()), SOON, || {
-            match cache.neighbour(ip)? {
+            match cache.neighbor(ip)? {
                 Some(now) if now != mac => Ok(()),
                 other => Err(anyhow!("at {other:?}")),
             }

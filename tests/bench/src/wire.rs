@@ -35,7 +35,7 @@ pub(crate) enum Purpose {
     /// Gratuitous ARP or unsolicited neighbor advertisement.
     Announcement,
     /// Other ARP or neighbor discovery.
-    Neighbour,
+    Neighbor,
     /// Anything else.
     Other,
 }
@@ -49,7 +49,7 @@ impl fmt::Display for Purpose {
             Self::Mesh => "mesh",
             Self::Api => "API server",
             Self::Announcement => "gratuitous ARP and NDP",
-            Self::Neighbour => "other ARP and NDP, sent by kernels",
+            Self::Neighbor => "other ARP and NDP, sent by kernels",
             Self::Other => "other",
         })
     }
@@ -108,7 +108,7 @@ fn purpose(bytes: &[u8]) -> Purpose {
         }
         Some(Message::Arp { sender_ip, target_ip, .. }) if sender_ip == target_ip => Purpose::Announcement,
         Some(Message::NeighborAdvertisement { solicited: false, .. }) => Purpose::Announcement,
-        Some(_) => Purpose::Neighbour,
+        Some(_) => Purpose::Neighbor,
         None => match ports(bytes) {
             Some((17, ports)) if ports.contains(&MESH_PORT) => Purpose::Mesh,
             Some((6, ports)) if ports.contains(&API_PORT) => Purpose::Api,
@@ -169,7 +169,7 @@ mod tests {
             (ipv4(17, [53, 53], &[0; 4]), Purpose::Other),
             (ipv4(1, [0, 0], &[]), Purpose::Other),
             (arp([192, 0, 2, 200], [192, 0, 2, 200]), Purpose::Announcement),
-            (arp([192, 0, 2, 1], [192, 0, 2, 200]), Purpose::Neighbour),
+            (arp([192, 0, 2, 1], [192, 0, 2, 200]), Purpose::Neighbor),
             (vec![0; 3], Purpose::Other),
         ] {
             assert_eq!(purpose(&frame), expected, "{frame:02x?}");

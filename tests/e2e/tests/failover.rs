@@ -127,7 +127,7 @@ fn a_node_that_comes_back(carrier: Carrier) {
     }
     assert!(late.is_empty(), "claims of others' addresses more than two seconds after the return: {late:?}");
     for (ip, owner) in theirs {
-        let cached = lab.client().neighbour(*ip).unwrap().and_then(|mac| lab.node_of(mac));
+        let cached = lab.client().neighbor(*ip).unwrap().and_then(|mac| lab.node_of(mac));
         assert_eq!(
             cached,
             Some(owner.as_str()),

@@ -116,7 +116,7 @@ impl Client {
     }
 
     /// Returns the Ethernet address that the client's kernel has cached for `ip`.
-    pub fn neighbour(&self, ip: IpAddr) -> Result<Option<Mac>> {
+    pub fn neighbor(&self, ip: IpAddr) -> Result<Option<Mac>> {
         let text = self.netns.output(Command::new("ip").args(["-json", "neigh", "show", &ip.to_string()]))?;
         let entries: Value = serde_json::from_str(if text.trim().is_empty() { "[]" } else { &text })?;
         let mac = entries.as_array().into_iter().flatten().find_map(|e| e.get("lladdr")?.as_str());
@@ -133,7 +133,7 @@ impl Client {
         // The kernel sends three requests, one second apart.
         let start = Instant::now();
         while start.elapsed() < Duration::from_millis(3200) {
-            if let Some(mac) = self.neighbour(ip)? {
+            if let Some(mac) = self.neighbor(ip)? {
                 return Ok(Some(mac));
             }
             std::thread::sleep(Duration::from_millis(10));

@@ -1,4 +1,5 @@
-//! What follows from a change: the resources of a definition, the dependents of an owner, the end of a namespace.
+//! Consequences of a change: the resources of a definition, the dependents of an owner, the deletion of a
+//! namespace.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use crate::kinds::{self, Door};
 use crate::store::{Key, Object, Table};
 
 impl Api {
-    /// Removes an object for good, and what depends on it alone.
+    /// Removes an object permanently, with the objects that depend on it alone.
     pub(super) fn remove(&mut self, target: &Target, ask: &Ask) -> Option<Arc<Object>> {
         let table = target.resource.table;
         if table == self.registry.definitions {
@@ -27,7 +28,7 @@ impl Api {
         Some(last)
     }
 
-    /// Whatever must follow a stored object.
+    /// Performs the consequences of a stored object.
     pub(super) fn after_change(&mut self, table: Table, object: Option<&Arc<Object>>) {
         if table == self.registry.definitions
             && let Some(object) = object
@@ -38,7 +39,7 @@ impl Api {
     }
 
     /// # Errors
-    /// 404 when the namespace is not there, 403 when it is going.
+    /// 404 if the namespace does not exist, 403 if it is being deleted.
     pub(super) fn admit_namespace(&self, target: &Target, name: &str) -> Result<(), Failure> {
         if !target.resource.namespaced {
             return Ok(());
@@ -58,7 +59,7 @@ impl Api {
         Err(Failure::forbidden(target.resource.named(), name, &why))
     }
 
-    /// A namespace stays while there is something in it.
+    /// A namespace remains while it contains objects.
     pub(super) fn namespace_is_not_empty(&self, target: &Target) -> bool {
         target.resource.table == self.registry.namespaces
             && self
@@ -68,7 +69,7 @@ impl Api {
                 .any(|resource| self.store.iter(resource.table, Some(&target.name)).next().is_some())
     }
 
-    /// Deletes everything in a namespace that is going, and then the namespace.
+    /// Deletes every object in a namespace that is being deleted, then the namespace.
     pub(super) fn empty_namespace(&mut self, namespace: &str, ask: &Ask) {
         let resources: Vec<_> =
             self.registry.iter().filter(|resource| resource.namespaced).cloned().collect();
@@ -82,14 +83,14 @@ impl Api {
                     name,
                     door: Door::Object,
                 };
-                // It may be gone already, as a dependent of another.
+                // It may be deleted already, as a dependent of another object.
                 let _ = self.delete(&target, &DeleteOptions::default(), ask);
             }
         }
         self.finish_namespace(namespace, ask);
     }
 
-    /// Removes a namespace that is going once nothing is left in it.
+    /// Removes a namespace that is being deleted if it is empty.
     fn finish_namespace(&mut self, namespace: &str, ask: &Ask) {
         let key = Key::new("", namespace);
         let Some(object) = self.store.get(self.registry.namespaces, &key) else { return };
@@ -106,14 +107,14 @@ impl Api {
         }
     }
 
-    /// Deletes the objects whose last owner is gone; the others lose the reference.
+    /// Deletes the objects whose last owner was deleted; the others lose the reference.
     fn collect_dependents(&mut self, uid: &str, ask: &Ask) {
         for (table, key) in self.store.dependents(uid) {
             if self.disown(table, &key, uid) {
                 let Some(resource) = self.registry.of_table(table).cloned() else { continue };
                 let target =
                     Target { resource, namespace: key.namespace, name: key.name, door: Door::Object };
-                // It may be gone already, as a dependent of a dependent.
+                // It may be deleted already, as a dependent of a dependent.
                 let _ = self.delete(&target, &DeleteOptions::default(), ask);
             }
         }
@@ -128,7 +129,7 @@ impl Api {
         }
     }
 
-    /// Whether no owner is left; if one is, the reference to this one goes.
+    /// Returns true if no owner remains; otherwise removes the reference to this owner.
     fn disown(&mut self, table: Table, key: &Key, uid: &str) -> bool {
         let Some(object) = self.store.get(table, key) else { return false };
         if object.owners().count() <= 1 {
@@ -140,7 +141,7 @@ impl Api {
         false
     }
 
-    /// The objects of a definition go with it, whatever their finalizers say.
+    /// Deleting a definition deletes its objects, regardless of their finalizers.
     fn drop_custom_resources(&mut self, definition: &str) {
         let table = self.store.table(definition);
         let keys: Vec<Key> = self.store.iter(table, None).map(|(key, _)| key.clone()).collect();

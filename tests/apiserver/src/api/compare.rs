@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-/// Fields of a new object that its author wrote; what the server filled in is nobody's.
+/// Returns the fields of a new object that its author wrote; no manager owns fields that the server set.
 pub(super) fn ours(wanted: &Value, stored: &Value) -> Value {
     match (wanted, stored) {
         (Value::Object(wanted), Value::Object(stored)) => Value::Object(
@@ -15,7 +15,7 @@ pub(super) fn ours(wanted: &Value, stored: &Value) -> Value {
     }
 }
 
-/// Anything but metadata and status.
+/// Returns everything except metadata and status.
 pub(super) fn spec_changed(old: &Value, new: &Value) -> bool {
     let fields = |value: &'_ Value| -> Vec<(String, Value)> {
         let fields = value.as_object().into_iter().flatten();
@@ -27,7 +27,7 @@ pub(super) fn spec_changed(old: &Value, new: &Value) -> bool {
     fields(old) != fields(new)
 }
 
-/// An update that changes nothing but when somebody said so is no update.
+/// Ignores an update that changes only the times in managedFields.
 pub(super) fn same_but_for_times(old: &Value, new: &Value) -> bool {
     let (Value::Object(old), Value::Object(new)) = (old, new) else { return old == new };
     let others = |fields: &'_ Map<String, Value>| fields.len();
@@ -56,7 +56,7 @@ fn same_metadata(old: &Value, new: &Value) -> bool {
     plain(old) == plain(new)
 }
 
-/// Nulls of an applied configuration say nothing.
+/// Nulls in an applied configuration have no effect.
 pub(super) fn drop_nulls(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -68,7 +68,7 @@ pub(super) fn drop_nulls(value: &mut Value) {
     }
 }
 
-/// Drops fields that decoding dropped.
+/// Drops the fields that decoding dropped.
 pub(super) fn retain_known(value: &mut Value, known: &Value) {
     match (value, known) {
         (Value::Object(fields), Value::Object(known)) => {

@@ -14,21 +14,21 @@ use crate::store::{Key, Object};
 pub(crate) struct DeleteOptions {
     pub uid: Option<String>,
     pub resource_version: Option<String>,
-    /// Dependents stay, without the owner.
+    /// Keeps dependents without the owner reference.
     pub orphan: bool,
 }
 
-/// What became of an object.
+/// Result of a deletion.
 #[derive(Debug)]
 pub(crate) enum Deleted {
-    /// It is gone; its last state.
+    /// The object is deleted; its last state.
     Gone(Arc<Object>),
-    /// It waits for its finalizers.
+    /// The object waits for its finalizers.
     Waits(Arc<Object>),
 }
 
 impl DeleteOptions {
-    /// From the body of a request.
+    /// Parses the body of a request.
     pub(crate) fn read(body: &Value) -> DeleteOptions {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         DeleteOptions {
@@ -43,7 +43,7 @@ impl Api {
     /// DELETE.
     ///
     /// # Errors
-    /// As the API.
+    /// As kube-apiserver.
     pub(crate) fn delete(
         &mut self,
         target: &Target,
@@ -117,10 +117,10 @@ impl Api {
         Ok(Deleted::Waits(object))
     }
 
-    /// DELETE on a collection. Returns what was asked to go.
+    /// DELETE on a collection. Returns the objects to delete.
     ///
     /// # Errors
-    /// As the API; what was deleted before an error stays deleted.
+    /// As kube-apiserver; objects deleted before an error stay deleted.
     pub(crate) fn delete_collection(
         &mut self,
         target: &Target,

@@ -1,4 +1,4 @@
-//! `metadata`: what clients may say and what the server says.
+//! `metadata`: validation of client input and the fields that the server sets.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Map, Value, json};
@@ -13,10 +13,10 @@ use crate::kinds::{
 /// Longest `generateName` before the suffix.
 const LONGEST_PREFIX: usize = 63 - 5;
 
-/// Reads an object of a kind: right kind, right types, known fields. What is returned is in the stored version.
+/// Decodes an object: expected kind, types, known fields. The result is in the stored version.
 ///
 /// # Errors
-/// 400, as a decoder words it.
+/// 400, in the words of kube-apiserver's decoder.
 pub(super) fn decode(
     resource: &Resource,
     mut object: Value,
@@ -79,7 +79,7 @@ pub(super) fn decode(
     }
 }
 
-/// Paths of fields with a value that decoding lost.
+/// Returns the paths of fields whose value decoding dropped.
 fn dropped(before: &Value, after: &Value) -> Vec<String> {
     let mut paths = Vec::new();
     lost(before, after, "", &mut paths);
@@ -139,7 +139,7 @@ pub(super) fn place(target: &Target, object: &mut Value) -> Result<(), Failure> 
     Ok(())
 }
 
-/// The prefix to generate a name from, when there is no name.
+/// Returns the `generateName` prefix if the object has no name.
 pub(super) fn name_prefix(object: &Value) -> Option<String> {
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
     if !text("name").is_empty() || text("generateName").is_empty() {
@@ -148,7 +148,7 @@ pub(super) fn name_prefix(object: &Value) -> Option<String> {
     Some(text("generateName").chars().take(LONGEST_PREFIX).collect())
 }
 
-/// What is wrong with names, labels, annotations and owners.
+/// Returns the errors in names, labels, annotations and owner references.
 pub(super) fn validate(resource: &Resource, object: &Value) -> Vec<Cause> {
     let metadata = &object["metadata"];
     let mut causes = Vec::new();
@@ -213,7 +213,7 @@ pub(super) fn validate(resource: &Resource, object: &Value) -> Vec<Cause> {
     causes
 }
 
-/// Carries over what a client cannot change; refuses new finalizers on an object that is going.
+/// Copies the fields that a client cannot change; rejects new finalizers on an object that is being deleted.
 pub(super) fn carry_over(new: &mut Value, old: &Value) -> Vec<Cause> {
     for field in [
         "uid",
@@ -248,7 +248,7 @@ pub(super) fn carry_over(new: &mut Value, old: &Value) -> Vec<Cause> {
     Vec::new()
 }
 
-/// Drops what is empty, as the server's own encoding leaves it out.
+/// Drops empty fields, as kube-apiserver's encoding omits them.
 pub(super) fn tidy(object: &mut Value) {
     let Value::Object(metadata) = &mut object["metadata"] else { return };
     for field in ["labels", "annotations", "finalizers", "ownerReferences", "managedFields"] {

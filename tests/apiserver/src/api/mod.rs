@@ -1,4 +1,4 @@
-//! One operation on the objects after another: what a request does, without HTTP. The time is an argument.
+//! Operations on the objects: the effect of a request, without HTTP. Time is an argument.
 
 mod cascade;
 mod compare;
@@ -25,7 +25,7 @@ pub(crate) use delete::{DeleteOptions, Deleted};
 pub(crate) use read::{ListOptions, Listing};
 pub(crate) use registry::Registry;
 
-/// All state of a server.
+/// The state of a server.
 pub(crate) struct Api {
     pub store: Store,
     pub registry: Registry,
@@ -33,7 +33,7 @@ pub(crate) struct Api {
     dice: SmallRng,
 }
 
-/// Who asks, and how.
+/// Properties of the request: client and options.
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
     /// RFC 3339, whole seconds.
@@ -46,7 +46,7 @@ pub(crate) struct Ask {
     pub unknown: UnknownFields,
 }
 
-/// `fieldValidation`: what to do with fields a kind does not know.
+/// `fieldValidation`: the treatment of unknown fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum UnknownFields {
     Ignore,
@@ -55,7 +55,7 @@ pub(crate) enum UnknownFields {
     Refuse,
 }
 
-/// A patch by its media type.
+/// A patch, by media type.
 #[derive(Clone, Debug)]
 pub(crate) enum Patch {
     Json(Value),
@@ -65,16 +65,16 @@ pub(crate) enum Patch {
     Apply(Value),
 }
 
-/// What a write led to.
+/// Result of a write.
 #[derive(Debug)]
 pub(crate) struct Written {
     pub object: Arc<Object>,
-    /// The object is new.
+    /// The object was created.
     pub created: bool,
     pub warnings: Vec<String>,
 }
 
-/// Where an object is, or will be.
+/// Location of an object.
 #[derive(Clone)]
 pub(crate) struct Target {
     pub resource: Arc<Resource>,
@@ -86,10 +86,10 @@ pub(crate) struct Target {
 }
 
 impl Api {
-    /// An empty cluster: its namespaces, and the Service of the API itself.
+    /// Returns an empty cluster with its namespaces and the Service of the API.
     ///
     /// # Errors
-    /// When the Service ranges make no sense.
+    /// If the Service ranges are invalid.
     pub(crate) fn new(options: &Options, ask: &Ask) -> anyhow::Result<Api> {
         let mut store = Store::new(options.history);
         let registry = Registry::new(&mut store);
@@ -100,7 +100,7 @@ impl Api {
         Ok(api)
     }
 
-    /// A random UUID (RFC 9562 version 4).
+    /// Returns a random UUID (RFC 9562 version 4).
     fn new_uid(&mut self) -> String {
         let random = self.dice.random::<u128>();
         let bits = (random & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
@@ -108,7 +108,7 @@ impl Api {
         format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
     }
 
-    /// The five characters that `generateName` adds: no vowels, no digits that look like letters.
+    /// Returns the five characters that `generateName` appends: no vowels, no digits that resemble letters.
     fn new_suffix(&mut self) -> String {
         const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
         (0..5).map(|_| char::from(ALPHABET[self.dice.random_range(0..ALPHABET.len())])).collect()

@@ -14,7 +14,7 @@ use crate::store::{Key, Object};
 /// Parameters of a list.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ListOptions {
-    /// Empty and `0`: whatever is newest.
+    /// Empty and `0` mean the newest revision.
     pub resource_version: Option<u64>,
     /// `resourceVersionMatch=Exact`.
     pub exact: bool,
@@ -29,7 +29,7 @@ pub(crate) struct Listing {
     pub objects: Vec<Arc<Object>>,
     pub revision: u64,
     pub token: Option<String>,
-    /// Left out where a selector makes counting too dear.
+    /// Omitted where a selector makes counting expensive.
     pub remaining: Option<usize>,
 }
 
@@ -45,7 +45,7 @@ impl Api {
     /// GET of a collection.
     ///
     /// # Errors
-    /// 410 for a token or revision whose history is gone, 504 for a revision of the future.
+    /// 410 for a token or revision whose history was discarded, 504 for a revision of the future.
     pub(crate) fn list(
         &self,
         target: &Target,
@@ -68,7 +68,7 @@ impl Api {
         let namespace = (!target.namespace.is_empty()).then_some(target.namespace.as_str());
         let table = target.resource.table;
 
-        // A selected name needs no walk over all objects.
+        // A selected name is looked up directly.
         if let (Some(name), Some(namespace), None) = (selector.only_name(), self.namespace_of(target), &after)
             && revision == now
         {
@@ -94,7 +94,7 @@ impl Api {
         Ok(Listing { objects: page.objects, revision, token, remaining })
     }
 
-    /// The namespace a name is in; empty for cluster-scoped kinds; None when all namespaces are asked.
+    /// Returns the namespace of a path; empty for cluster-scoped kinds, None for all namespaces.
     fn namespace_of<'a>(&self, target: &'a Target) -> Option<&'a str> {
         match (target.resource.namespaced, target.namespace.as_str()) {
             (false, _) => Some(""),

@@ -1,4 +1,4 @@
-//! Which resources there are.
+//! The registry of resources.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::store::{Store, Table};
 /// All resources by group, version and plural name.
 pub(crate) struct Registry {
     resources: BTreeMap<(String, String, String), Arc<Resource>>,
-    /// The table of definitions, whose changes change the registry.
+    /// The table of definitions; its changes update the registry.
     pub definitions: Table,
     pub namespaces: Table,
 }
@@ -34,17 +34,17 @@ impl Registry {
         self.resources.get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
     }
 
-    /// All resources, by group, version and name.
+    /// Returns all resources, by group, version and name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
         self.resources.values()
     }
 
-    /// Any resource whose objects are in a table.
+    /// Returns any resource whose objects are in a table.
     pub(crate) fn of_table(&self, table: Table) -> Option<&Arc<Resource>> {
         self.resources.values().find(|resource| resource.table == table)
     }
 
-    /// Replaces the resources of a definition with what it says now; None: it is gone.
+    /// Replaces the resources of a definition; None removes them.
     pub(crate) fn define(&mut self, store: &mut Store, name: &str, crd: Option<&Value>) {
         self.resources.retain(|(group, _, plural), resource| {
             resource.is_builtin() || format!("{plural}.{group}") != name

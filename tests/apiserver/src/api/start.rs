@@ -1,4 +1,4 @@
-//! What a new cluster has before anybody asks.
+//! Objects that exist in a new cluster.
 
 use anyhow::anyhow;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::{Api, Ask, Target};
 use crate::kinds::Door;
 
 impl Api {
-    /// Makes the namespaces and `default/kubernetes`.
+    /// Creates the namespaces and `default/kubernetes`.
     pub(super) fn populate(&mut self, ask: &Ask) -> anyhow::Result<()> {
         for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
             self.seed("namespaces", "", json!({ "metadata": { "name": name } }), ask)?;

@@ -13,7 +13,7 @@ fn ask() -> Ask {
     }
 }
 
-/// A cluster with six clusterIPs, of which the API server has one, and two node ports.
+/// A cluster with six clusterIPs, one of which belongs to the API server, and two node ports.
 fn small() -> Api {
     let options = Options {
         service_cidrs: vec!["10.0.0.0/29".parse().unwrap()],
@@ -39,10 +39,10 @@ fn create(api: &mut Api, name: &str, spec: Value) -> Result<Written, Failure> {
 }
 
 #[test]
-fn what_a_refused_or_pretended_service_took_is_given_back() {
+fn rejected_or_dry_run_service_releases_allocations() {
     let mut api = small();
     let ports = json!([{ "name": "a", "port": 1 }, { "name": "b", "port": 2 }, { "name": "c", "port": 3 }]);
-    // Three node ports are one too many.
+    // Three node ports exceed the range.
     let refused = create(&mut api, "many", json!({ "type": "NodePort", "ports": ports })).unwrap_err();
     assert_eq!(refused.code, 500);
     let dry = Ask { dry_run: true, ..ask() };
@@ -68,7 +68,7 @@ fn what_a_refused_or_pretended_service_took_is_given_back() {
 }
 
 #[test]
-fn a_service_that_becomes_external_gives_its_address_back() {
+fn external_name_service_releases_cluster_ip() {
     let mut api = small();
     let at = target(&api, "services", "web");
     for _ in 0..10 {
@@ -80,7 +80,7 @@ fn a_service_that_becomes_external_gives_its_address_back() {
 }
 
 #[test]
-fn what_the_server_fills_in_is_owned_by_nobody() {
+fn server_set_fields_have_no_manager() {
     let mut api = small();
     let created = create(&mut api, "web", json!({ "ports": [{ "port": 1 }] })).unwrap();
     let fields = &created.object.value()["metadata"]["managedFields"][0]["fieldsV1"];
@@ -89,7 +89,7 @@ fn what_the_server_fills_in_is_owned_by_nobody() {
 }
 
 #[test]
-fn an_update_that_changes_nothing_keeps_the_version_and_makes_no_change() {
+fn unchanged_update_keeps_resource_version() {
     let mut api = small();
     create(&mut api, "web", json!({ "ports": [{ "port": 1 }] })).unwrap();
     let at = target(&api, "services", "web");
@@ -102,7 +102,7 @@ fn an_update_that_changes_nothing_keeps_the_version_and_makes_no_change() {
 }
 
 #[test]
-fn an_object_created_again_is_another_object() {
+fn recreated_object_has_new_uid() {
     let mut api = small();
     let first = create(&mut api, "web", json!({ "ports": [{ "port": 1 }] })).unwrap().object;
     let at = target(&api, "services", "web");
@@ -114,7 +114,7 @@ fn an_object_created_again_is_another_object() {
 }
 
 #[test]
-fn a_cluster_begins_with_its_namespaces_and_its_own_service() {
+fn new_cluster_has_namespaces_and_kubernetes_service() {
     let api = small();
     let namespaces = api.registry.namespaces;
     let names: Vec<&str> = api.store.iter(namespaces, None).map(|(key, _)| key.name.as_str()).collect();
@@ -125,7 +125,7 @@ fn a_cluster_begins_with_its_namespaces_and_its_own_service() {
 }
 
 #[test]
-fn uids_are_random_uuids_that_a_seed_repeats() {
+fn uids_are_uuids_determined_by_seed() {
     let (mut one, mut two) = (small(), small());
     let uid = one.new_uid();
     assert_eq!(uid, two.new_uid());

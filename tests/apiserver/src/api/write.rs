@@ -17,7 +17,7 @@ impl Api {
     /// POST.
     ///
     /// # Errors
-    /// As the API.
+    /// As kube-apiserver.
     pub(crate) fn create(&mut self, target: &Target, body: Value, ask: &Ask) -> Result<Written, Failure> {
         let (mut object, warnings) = metadata::decode(&target.resource, body, ask.unknown)?;
         if let Value::Object(metadata) = &mut object["metadata"] {
@@ -29,7 +29,7 @@ impl Api {
     /// PUT.
     ///
     /// # Errors
-    /// As the API.
+    /// As kube-apiserver.
     pub(crate) fn replace(&mut self, target: &Target, body: Value, ask: &Ask) -> Result<Written, Failure> {
         let (mut object, warnings) = metadata::decode(&target.resource, body, ask.unknown)?;
         metadata::place(target, &mut object)?;
@@ -54,7 +54,7 @@ impl Api {
     /// PATCH.
     ///
     /// # Errors
-    /// As the API.
+    /// As kube-apiserver.
     pub(crate) fn patch(&mut self, target: &Target, patch: Patch, ask: &Ask) -> Result<Written, Failure> {
         let resource = &target.resource;
         let stored = self.store.get(resource.table, &target.key()).cloned();
@@ -91,7 +91,7 @@ impl Api {
         self.update(target, object, None, warnings, ask)
     }
 
-    /// Server-side apply onto `live`, which is in the version of the request.
+    /// Applies server-side onto `live`, in the version of the request.
     fn apply(
         &mut self,
         target: &Target,
@@ -112,7 +112,7 @@ impl Api {
         {
             return Err(Failure::bad_request("metadata.managedFields must be nil"));
         }
-        // Types and names are checked before anything is merged; what is merged is what the client wrote.
+        // Types and names are checked before merging; the merge uses the client's configuration.
         let (checked, mut warnings) = metadata::decode(resource, config.clone(), ask.unknown)?;
         let mut placed = checked;
         metadata::place(target, &mut placed)?;
@@ -265,7 +265,7 @@ impl Api {
         let going = !object["metadata"]["deletionTimestamp"].is_null()
             && object["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty);
         if going && !ask.dry_run && !self.namespace_is_not_empty(target) {
-            // The last finalizer is gone: nothing is written any more, watches see the deletion only.
+            // Removing the last finalizer deletes the object; watches receive only the deletion.
             self.addresses.rollback();
             self.remove(target, ask);
             let object = Arc::new(Object::new(object, self.store.revision()));
@@ -296,7 +296,7 @@ impl Api {
         )
     }
 
-    /// Stores, or pretends to.
+    /// Stores the object, except in a dry run.
     fn commit(&mut self, target: &Target, key: Key, object: Value, ask: &Ask) -> Arc<Object> {
         if ask.dry_run {
             self.addresses.rollback();

@@ -1,4 +1,4 @@
-//! Who may ask.
+//! Authentication.
 
 use axum::body::Body;
 use axum::http::{Method, Request, header};
@@ -6,10 +6,10 @@ use axum::http::{Method, Request, header};
 use super::route::Route;
 use crate::failure::{Failure, Named};
 
-/// Checks the bearer token, where one is wanted.
+/// Checks the bearer token, if the server requires one.
 ///
 /// # Errors
-/// 401 for a wrong token; 403 for none, since nobody in particular may do nothing.
+/// 401 for a wrong token; 403 without a token, because anonymous requests have no rights.
 pub(crate) fn check(token: Option<&str>, route: &Route, request: &Request<Body>) -> Result<(), Failure> {
     let Some(token) = token else { return Ok(()) };
     if matches!(route, Route::Health | Route::Version) {

@@ -1,10 +1,10 @@
-//! Columns of the built-in kinds.
+//! Printer columns of the built-in kinds.
 
 use serde_json::{Value, json};
 
 use super::table::{Cell, Column, age_of, at_path, shown};
 
-/// `Name`, which all have.
+/// `Name`, which all kinds have.
 pub(crate) fn name() -> Column {
     Column {
         format: "name".into(),
@@ -18,7 +18,7 @@ pub(crate) fn age() -> Column {
     column("Age", 0, |object| json!(age_of(&object["metadata"]["creationTimestamp"])))
 }
 
-/// The columns of a built-in kind.
+/// Returns the columns of a built-in kind.
 pub(crate) fn of(group: &str, plural: &str) -> Vec<Column> {
     let mut columns = vec![name()];
     match (group, plural) {

@@ -1,7 +1,7 @@
-//! `/faults`: the switches, for other processes.
+//! `/faults`: fault injection from other processes.
 //!
-//! `GET` lists, `POST` adds a fault, `DELETE [/ID]` removes; `POST` to `close-watches`, `expire-watches`, `compact`, and
-//! `outage` with `{"mode": "refuse" | "hang", "seconds": 60}`.
+//! `GET` lists, `POST` adds a fault, `DELETE [/ID]` removes; `POST` to `close-watches`, `expire-watches`,
+//! `compact`, and `outage` with `{"mode": "refuse" | "hang", "seconds": 60}`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +22,10 @@ struct OutageOrder {
     seconds: f64,
 }
 
-/// Answers a request to `/faults` and below.
+/// Handles a request to `/faults` and below.
 ///
 /// # Errors
-/// 400 for what does not parse, 404 and 405.
+/// 400 for an invalid body, 404 and 405.
 pub(crate) async fn answer(
     shared: &Arc<Shared>,
     rest: &str,
@@ -52,7 +52,7 @@ pub(crate) async fn answer(
             let duration = Duration::try_from_secs_f64(order.seconds)
                 .map_err(|error| Failure::bad_request(error.to_string()))?;
             let faults = faults.clone();
-            // The answer is to arrive before the connection goes.
+            // The response must arrive before the connection closes.
             tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 faults.outage(order.mode, duration);

@@ -1,4 +1,4 @@
-//! Discovery: which groups, versions and resources there are.
+//! Discovery of groups, versions and resources.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -123,7 +123,7 @@ fn versions(registry: &Registry) -> BTreeMap<String, BTreeSet<String>> {
 fn entry(group: &str, versions: &BTreeSet<String>) -> Value {
     let version =
         |version: &String| json!({ "groupVersion": format!("{group}/{version}"), "version": version });
-    // A stable version is preferred; among others the last name is as good as any.
+    // A stable version is preferred; among others, the last name.
     let preferred = versions.iter().rev().min_by_key(|name| name.contains("alpha") || name.contains("beta"));
     json!({
         "name": group,

@@ -1,4 +1,4 @@
-//! In which form objects are wanted, and that form.
+//! Response formats of objects: objects, tables, metadata.
 
 use std::sync::Arc;
 
@@ -14,9 +14,9 @@ use crate::store::Object;
 /// A form of objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// The objects.
+    /// Whole objects.
     Plain,
-    /// Rows to print, with whole objects, metadata or nothing beside them.
+    /// Rows for printing, with whole objects, metadata or nothing beside them.
     Table(Beside),
     /// Their metadata only.
     Metadata,
@@ -31,7 +31,7 @@ pub(crate) enum Beside {
 }
 
 impl Format {
-    /// The first of the accepted forms that there is; None when there is none.
+    /// Returns the first supported format of the accepted ones.
     pub(crate) fn of(headers: &HeaderMap, include_object: Option<&str>) -> Option<Format> {
         let Some(accept) = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()) else {
             return Some(Format::Plain);
@@ -57,7 +57,7 @@ impl Format {
         })
     }
 
-    /// One object. `headed`: a table names its columns.
+    /// Formats one object. With `headed`, a table contains its column definitions.
     pub(crate) fn one(self, resource: &Resource, object: &Object, headed: bool) -> Bytes {
         let converted = resource.converted(object.value());
         match self {
@@ -78,7 +78,7 @@ impl Format {
         }
     }
 
-    /// A list.
+    /// Formats a list.
     pub(crate) fn list(self, resource: &Resource, listing: &Listing) -> Bytes {
         let mut metadata = json!({ "resourceVersion": listing.revision.to_string() });
         if let Some(token) = &listing.token {

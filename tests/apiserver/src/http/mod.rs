@@ -1,4 +1,4 @@
-//! HTTP: from a request to an operation on the objects and back.
+//! HTTP: translates a request into an operation on the objects, and the result into a response.
 
 mod access;
 mod columns;
@@ -30,10 +30,10 @@ use crate::options::Options;
 use crate::store::Table;
 use route::Route;
 
-/// What all requests share.
+/// State shared by all requests.
 pub(crate) struct Shared {
     api: Mutex<Api>,
-    /// By table: the revision of its last change.
+    /// The revision of the last change, by table.
     signals: RwLock<Vec<signal::Sender<u64>>>,
     faults: Faults,
     token: Option<String>,
@@ -42,7 +42,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// # Errors
-    /// When the options make no sense.
+    /// If the options are invalid.
     pub(crate) fn new(options: &Options, faults: Faults) -> anyhow::Result<Shared> {
         let ask = Ask {
             now: now(),
@@ -60,17 +60,17 @@ impl Shared {
         })
     }
 
-    /// Forgets all history.
+    /// Discards all history.
     pub(crate) fn compact(&self) {
         self.lock().store.compact();
     }
 
-    /// For reading. A panic in another request must not take the server down.
+    /// Locks for reading. A panic in another request must not stop the server.
     fn lock(&self) -> MutexGuard<'_, Api> {
         self.api.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something and wakes the watches of what it changed.
+    /// Performs an operation and wakes the watches on changed tables.
     fn change<T>(&self, operation: impl FnOnce(&mut Api) -> T) -> T {
         let mut api = self.lock();
         let result = operation(&mut api);
@@ -85,7 +85,7 @@ impl Shared {
         result
     }
 
-    /// Tells when a table changes.
+    /// Notifies when a table changes.
     fn subscribe(&self, table: Table) -> signal::Receiver<u64> {
         self.with_signal(table, signal::Sender::subscribe)
     }
@@ -103,7 +103,7 @@ impl Shared {
         act(&signals[table.index()])
     }
 
-    /// Returns at once unless the server hangs on purpose.
+    /// Returns at once, except during a hanging outage.
     async fn while_hanging(&self) {
         let mut outages = self.faults.outages();
         loop {
@@ -119,12 +119,12 @@ impl Shared {
     }
 }
 
-/// RFC 3339, whole seconds, as `creationTimestamp` has it.
+/// Formats as RFC 3339 with whole seconds, like `creationTimestamp`.
 fn now() -> String {
     Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// Answers one request.
+/// Handles one request.
 pub(crate) async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Body> {
     shared.while_hanging().await;
     let request = request.map(Body::new);

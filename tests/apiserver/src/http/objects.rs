@@ -1,4 +1,4 @@
-//! Requests about objects: verbs, bodies and the operation behind them.
+//! Requests on objects: verbs, bodies and the resulting operation.
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ use crate::failure::Failure;
 use crate::kinds::Door;
 use crate::selectors::Selector;
 
-/// The largest body taken, as etcd's limit makes it.
+/// The largest accepted body, as with etcd's limit.
 const LARGEST_BODY: usize = 3 * 1024 * 1024;
 
-/// Answers a request about objects.
+/// Handles a request on objects.
 ///
 /// # Errors
-/// As the API.
+/// As kube-apiserver.
 pub(crate) async fn answer(
     shared: &Arc<Shared>,
     path: ResourcePath,
@@ -138,7 +138,7 @@ fn target(shared: &Shared, path: &ResourcePath) -> Result<Target, Failure> {
         _ => return Err(Failure::no_such_path()),
     };
     let scope_fits = if resource.namespaced {
-        // Without a namespace only all of them can be meant.
+        // A request without a namespace addresses all of them.
         !path.namespace.is_empty() || path.name.is_empty()
     } else {
         path.namespace.is_empty()

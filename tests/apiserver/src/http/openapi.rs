@@ -1,5 +1,5 @@
-//! OpenAPI documents: as much as kubectl reads. Custom resources have their schemas, built-in kinds only their names,
-//! so kubectl uses the types it was built with.
+//! OpenAPI documents, as far as kubectl reads them. Custom resources have their schemas; built-in kinds have
+//! only their names, so that kubectl uses its compiled-in types.
 
 use axum::body::Body;
 use axum::http::{HeaderValue, Request, Response, header};
@@ -9,7 +9,7 @@ use super::reply;
 use crate::api::Registry;
 use crate::kinds::{Resource, Strategy};
 
-/// `/openapi/v2`. kubectl asks for protobuf, and an empty message is an empty document.
+/// `/openapi/v2`. kubectl requests protobuf, and an empty message is an empty document.
 pub(crate) fn v2(request: &Request<Body>) -> Response<Body> {
     let accept =
         request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();

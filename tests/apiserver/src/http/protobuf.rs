@@ -1,6 +1,7 @@
-//! Objects as protobuf: `kubectl create namespace|secret|configmap|service` sends them so, whatever the server says.
+//! Decodes objects from protobuf: `kubectl create namespace|secret|configmap|service` sends them in this
+//! format.
 //!
-//! Field numbers are those of Kubernetes' `generated.proto`. Fields that kubectl does not set are not read.
+//! Field numbers are those of Kubernetes' `generated.proto`. Fields that kubectl does not set are ignored.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -11,10 +12,10 @@ use crate::failure::Failure;
 /// The media type.
 pub(crate) const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
 
-/// What comes before the message `runtime.Unknown`.
+/// Prefix of the message `runtime.Unknown`.
 const MAGIC: &[u8] = b"k8s\0";
 
-/// A message: number, name and sort of its fields.
+/// A message: number, name and type of its fields.
 type Message = &'static [(u64, &'static str, Sort)];
 
 #[derive(Clone, Copy)]
@@ -96,10 +97,10 @@ const SERVICE: Message = &[
 const UNKNOWN: Message =
     &[(1, "typeMeta", Sort::One(&[(1, "apiVersion", Sort::Text), (2, "kind", Sort::Text)]))];
 
-/// Reads an object.
+/// Decodes an object.
 ///
 /// # Errors
-/// 400 for what is no such message, 415 for kinds that are not read from protobuf.
+/// 400 for an invalid message, 415 for kinds without a protobuf decoder.
 pub(crate) fn read(body: &[u8]) -> Result<Value, Failure> {
     let malformed = || Failure::bad_request("the protobuf message is malformed");
     let envelope = body.strip_prefix(MAGIC).ok_or_else(malformed)?;
@@ -126,11 +127,11 @@ pub(crate) fn read(body: &[u8]) -> Result<Value, Failure> {
     Ok(object)
 }
 
-/// A field's value as it is on the wire.
+/// A field's value on the wire.
 enum Wire<'a> {
     Number(u64),
     Bytes(&'a [u8]),
-    /// Of a sort no layout has.
+    /// Of a wire type that no layout uses.
     Other,
 }
 
@@ -139,7 +140,7 @@ fn message(mut rest: &[u8], layout: Message) -> Option<Value> {
     while !rest.is_empty() {
         let (number, wire) = field(&mut rest)?;
         let Some((_, name, sort)) = layout.iter().find(|(known, ..)| *known == number) else { continue };
-        // Go writes fields that are empty, too.
+        // Go also writes empty fields.
         match (sort, wire) {
             (Sort::Text, Wire::Bytes([])) | (Sort::Number, Wire::Number(0)) => {}
             (Sort::Text, Wire::Bytes(bytes)) => drop(fields.insert((*name).into(), text(bytes)?)),
@@ -182,7 +183,7 @@ fn push(fields: &mut Map<String, Value>, name: &str, value: Value) {
     }
 }
 
-/// Key and value of a map.
+/// Key and value of a map entry.
 fn entry(mut rest: &[u8]) -> Option<(String, &[u8])> {
     let (mut key, mut value) = (String::new(), &[][..]);
     while !rest.is_empty() {
@@ -199,7 +200,7 @@ fn text(bytes: &[u8]) -> Option<Value> {
     Some(json!(std::str::from_utf8(bytes).ok()?))
 }
 
-/// Takes the next field off.
+/// Removes the next field from the input.
 fn field<'a>(rest: &mut &'a [u8]) -> Option<(u64, Wire<'a>)> {
     let tag = varint(rest)?;
     let wire = match tag & 7 {
@@ -254,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_and_a_service_are_read() {
+    fn protobuf_secret_and_service_are_decoded() {
         let data = [bytes(1, b"password"), bytes(2, b"geheim")].concat();
         let secret = [bytes(1, &bytes(1, b"peer")), bytes(2, &data), bytes(3, b"")].concat();
         assert_eq!(
@@ -274,9 +275,9 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_object_are_refused_without_a_panic() {
+    fn invalid_protobuf_is_rejected_without_panic() {
         let good = envelope("Secret", &bytes(1, &bytes(1, b"peer")));
-        // The one cut that leaves whole fields is the one between the two of the envelope.
+        // The only truncation that leaves whole fields is between the two fields of the envelope.
         let boundary = MAGIC.len() + bytes(1, &[bytes(1, b"v1"), bytes(2, b"Secret")].concat()).len();
         for length in (0..good.len()).filter(|length| *length != boundary) {
             assert!(read(&good[..length]).is_err(), "{length}");
@@ -285,7 +286,7 @@ mod tests {
             for value in [0, 0x7f, 0x80, 0xff] {
                 let mut bad = good.clone();
                 bad[at] = value;
-                // Whatever it is now, it is read or refused.
+                // The decoder must accept or reject it.
                 let _ = read(&bad);
             }
         }

@@ -22,7 +22,7 @@ impl Parameters {
         Ok(Parameters(pairs.into_iter().collect()))
     }
 
-    /// A parameter that is there and not empty.
+    /// Returns a parameter that is present and not empty.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
@@ -54,7 +54,7 @@ impl Parameters {
     }
 
     /// # Errors
-    /// 400 for what does not go together.
+    /// 400 for contradictory parameters.
     pub(crate) fn list(&self) -> Result<ListOptions, Failure> {
         let options = ListOptions {
             resource_version: self.resource_version()?,
@@ -84,7 +84,7 @@ impl Parameters {
     }
 
     /// # Errors
-    /// 400 for a value the API does not know.
+    /// 400 for an unknown value.
     pub(crate) fn ask(&self, headers: &HeaderMap) -> Result<Ask, Failure> {
         let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
         let agent = agent.split('/').next().unwrap_or_default();

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::failure::Failure;
 
-/// A JSON body that is text already.
+/// A JSON body from existing text.
 pub(crate) fn raw(code: u16, json: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(Body::from(json.into()));
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -29,7 +29,7 @@ pub(crate) fn text(text: &'static str) -> Response<Body> {
     response
 }
 
-/// A refusal.
+/// An error response.
 pub(crate) fn failure(failure: &Failure) -> Response<Body> {
     let mut response = json(failure.code, &failure.to_status());
     if let Some(seconds) = failure.retry_after() {
@@ -38,8 +38,8 @@ pub(crate) fn failure(failure: &Failure) -> Response<Body> {
     response
 }
 
-/// What the overload protection of kube-apiserver answers (`tooManyRequests` in `server/filters/maxinflight.go`): when
-/// to come back, by default after a second, is only in the header, and there is no Status object.
+/// The overload response of kube-apiserver (`tooManyRequests` in `server/filters/maxinflight.go`): only the
+/// header `Retry-After`, by default one second, and no Status object.
 pub(crate) fn too_many_requests(retry_after: Option<u32>) -> Response<Body> {
     let mut response = text("Too many requests, please try again later.\n");
     *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;

@@ -1,6 +1,6 @@
-//! What a path is about.
+//! Parses request paths.
 
-/// A path, taken apart.
+/// A parsed path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     /// `/healthz`, `/livez`, `/readyz`.
@@ -19,13 +19,13 @@ pub(crate) enum Route {
     OpenApiV2,
     OpenApiV3,
     OpenApiV3Group(String, String),
-    /// `/faults` and what follows it.
+    /// `/faults` and the rest of the path.
     Faults(String),
     Resource(ResourcePath),
     Unknown,
 }
 
-/// `…/namespaces/NAMESPACE/PLURAL/NAME/SUBRESOURCE`; parts that are not there are empty.
+/// `…/namespaces/NAMESPACE/PLURAL/NAME/SUBRESOURCE`; absent parts are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ResourcePath {
     pub group: String,
@@ -37,7 +37,7 @@ pub(crate) struct ResourcePath {
 }
 
 impl Route {
-    /// Takes a path apart.
+    /// Parses a path.
     pub(crate) fn of(path: &str) -> Route {
         let decoded: Vec<String> =
             path.split('/').filter(|step| !step.is_empty()).map(percent_decoded).collect();
@@ -74,7 +74,7 @@ impl Route {
             })
         };
         match *rest {
-            // Namespaces are themselves a resource, with subresources.
+            // Namespaces are a resource with subresources.
             ["namespaces", name, sub @ ("status" | "finalize")] => path("", "namespaces", name, sub),
             ["namespaces", namespace, plural] => path(namespace, plural, "", ""),
             ["namespaces", namespace, plural, name] => path(namespace, plural, name, ""),
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_taken_apart() {
+    fn paths_are_parsed() {
         for (path, route) in [
             ("/api/v1/services", resource(["", "v1", "", "services", "", ""])),
             ("/api/v1/namespaces/a/services/b/status", resource(["", "v1", "a", "services", "b", "status"])),

@@ -1,4 +1,4 @@
-//! Tables: what `kubectl get` prints.
+//! Tables, which `kubectl get` prints.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -7,19 +7,19 @@ use super::columns;
 use super::format::{Beside, metadata_only};
 use crate::kinds::{Resource, Strategy};
 
-/// A column and how to fill it.
+/// A column and the source of its cells.
 pub(crate) struct Column {
     pub name: String,
     /// `string`, `integer`, `number`, `boolean` or `date`.
     pub sort: String,
     pub format: String,
     pub description: String,
-    /// 0 is always printed, more only with `-o wide`.
+    /// 0 is always printed, a higher number only with `-o wide`.
     pub priority: i64,
     pub cell: Cell,
 }
 
-/// Where a cell comes from.
+/// Source of a cell.
 pub(crate) enum Cell {
     /// A function of the object.
     Of(fn(&Value) -> Value),
@@ -27,7 +27,7 @@ pub(crate) enum Cell {
     Path(String),
 }
 
-/// A table of objects. `headed`: with the columns.
+/// Returns a table of objects. With `headed`, it contains the column definitions.
 pub(crate) fn table<'a>(
     resource: &Resource,
     objects: impl Iterator<Item = &'a Value>,
@@ -104,7 +104,7 @@ impl Column {
             (_, []) => Value::Null,
             ("date", [first, ..]) => json!(age_of(first)),
             ("integer" | "number" | "boolean", [first, ..]) => (*first).clone(),
-            // Several values, or one that is no scalar, are shown as JSON.
+            // Several values, or one that is not a scalar, are printed as JSON.
             (_, [Value::String(text)]) => json!(text),
             (_, [one]) => json!(one.to_string()),
             (_, many) => json!(many.iter().map(|value| shown(value)).collect::<Vec<_>>().join(",")),
@@ -112,7 +112,7 @@ impl Column {
     }
 }
 
-/// How long ago, as kubectl words it; `<unknown>` for what is no time.
+/// Formats an age as kubectl does; `<unknown>` for an invalid time.
 pub(crate) fn age_of(time: &Value) -> String {
     let then = time.as_str().and_then(|text| text.parse::<Timestamp>().ok());
     match then {
@@ -121,7 +121,7 @@ pub(crate) fn age_of(time: &Value) -> String {
     }
 }
 
-/// Seconds as kubectl words them: `5s`, `3m10s`, `47m`, `5h12m`, `3d`, `2y11d`.
+/// Formats seconds as kubectl does: `5s`, `3m10s`, `47m`, `5h12m`, `3d`, `2y11d`.
 fn human_duration(seconds: i64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     let two = |big: i64, unit: &str, small: i64, small_unit: &str| {
@@ -142,7 +142,7 @@ fn human_duration(seconds: i64) -> String {
     }
 }
 
-/// The values at a JSON path of the simple sort: names, `['quoted']`, `[0]`, `[*]` and `[?(@.a=="b")]`.
+/// Returns the values at a simple JSON path: names, `['quoted']`, `[0]`, `[*]` and `[?(@.a=="b")]`.
 pub(crate) fn at_path<'a>(object: &'a Value, path: &str) -> Vec<&'a Value> {
     let mut values = vec![object];
     let mut rest = path;
@@ -168,12 +168,12 @@ pub(crate) fn at_path<'a>(object: &'a Value, path: &str) -> Vec<&'a Value> {
     values
 }
 
-/// A scalar as text.
+/// Formats a scalar.
 pub(crate) fn shown(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// The closing bracket that belongs to an opening one before the text.
+/// Finds the closing bracket of an opening one before the text.
 fn closing(text: &str) -> Option<usize> {
     let (mut depth, mut quote) = (0, None);
     for (at, c) in text.char_indices() {
@@ -190,7 +190,7 @@ fn closing(text: &str) -> Option<usize> {
     None
 }
 
-/// Up to the next dot that is not escaped, or bracket.
+/// Splits at the next unescaped dot or bracket.
 fn name_end(text: &str) -> usize {
     let mut escaped = false;
     for (at, c) in text.char_indices() {
@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_paths_find_what_printer_columns_use() {
+    fn json_paths_support_printer_columns() {
         let object = json!({
             "metadata": { "annotations": { "a.b/c": "x" } },
             "spec": { "addresses": ["one", "two"], "auto": true },
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn ages_are_worded_as_kubectl_words_them() {
+    fn ages_match_kubectl_format() {
         for (seconds, text) in [
             (0, "0s"),
             (119, "119s"),

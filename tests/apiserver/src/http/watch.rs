@@ -1,4 +1,4 @@
-//! Watches: a position in the history of a kind, and what lies before it.
+//! Watches: a position in the history of a kind, and the events that follow it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,9 +20,9 @@ use crate::faults::WatchOrder;
 use crate::selectors::Selector;
 use crate::store::{Change, Object};
 
-/// How long a watch lasts that does not say.
+/// Duration of a watch without timeoutSeconds.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3600);
-/// Changes looked at while the objects are locked.
+/// Number of changes read while the objects are locked.
 const BATCH: usize = 256;
 
 struct Watch {
@@ -30,9 +30,9 @@ struct Watch {
     target: Target,
     selector: Selector,
     format: Format,
-    /// Everything up to here was told.
+    /// Revision up to which events were sent.
     position: u64,
-    /// Encoded, to be sent.
+    /// Encoded events to send.
     ready: VecDeque<Bytes>,
     changed: signal::Receiver<u64>,
     orders: signal::Receiver<WatchOrder>,
@@ -40,7 +40,7 @@ struct Watch {
     bookmarks: bool,
     next_bookmark: Instant,
     deadline: Instant,
-    /// A table names its columns in its first event only.
+    /// A table contains its column definitions in the first event only.
     headed: bool,
     ended: bool,
 }
@@ -48,7 +48,7 @@ struct Watch {
 /// Starts a watch.
 ///
 /// # Errors
-/// 400 and 422 for parameters that do not go together.
+/// 400 and 422 for contradictory parameters.
 pub(crate) fn answer(
     shared: &Arc<Shared>,
     target: Target,
@@ -99,7 +99,7 @@ pub(crate) fn answer(
 }
 
 impl Watch {
-    /// From a revision on. History that is gone is told in the stream, as the API server does.
+    /// Starts at a revision. Discarded history is reported in the stream, as kube-apiserver does.
     fn resume(&mut self, revision: u64) {
         self.position = revision;
         let expired = {
@@ -111,7 +111,7 @@ impl Watch {
         }
     }
 
-    /// From what is there now, told as additions.
+    /// Starts with the existing objects as ADDED events.
     fn begin(&mut self, streaming: bool) -> Result<(), Failure> {
         let listing = self.shared.lock().list(&self.target, &self.selector, &ListOptions::default())?;
         self.position = listing.revision;
@@ -126,7 +126,7 @@ impl Watch {
         Ok(())
     }
 
-    /// The next bytes; None: the watch is over.
+    /// Returns the next bytes; None at the end of the watch.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             self.shared.while_hanging().await;
@@ -156,7 +156,7 @@ impl Watch {
         }
     }
 
-    /// As much as fits into one chunk.
+    /// Encodes as many events as fit into one chunk.
     fn drain(&mut self) -> Bytes {
         if self.ready.len() == 1 {
             return self.ready.pop_front().unwrap_or_default();
@@ -171,7 +171,7 @@ impl Watch {
         chunk.into()
     }
 
-    /// Reads the changes since the position; whether there is anything to do now.
+    /// Reads the changes after the position. Returns whether there is anything to send.
     fn catch_up(&mut self) -> bool {
         self.changed.mark_unchanged();
         let (changes, newest) = {
@@ -199,7 +199,7 @@ impl Watch {
         changes.len() == BATCH || !self.ready.is_empty()
     }
 
-    /// What a change looks like through the selector.
+    /// Maps a change through the selector.
     fn seen(&self, change: &Change) -> Option<(&'static str, Arc<Object>)> {
         if !self.target.namespace.is_empty() && self.target.namespace != change.key.namespace {
             return None;
@@ -252,7 +252,7 @@ impl Watch {
         envelope("BOOKMARK", object.to_string().as_bytes())
     }
 
-    /// Time for a bookmark, or for the end.
+    /// Returns when a bookmark or the end is due.
     fn wake(&mut self) {
         let now = Instant::now();
         if self.bookmarks {
@@ -280,7 +280,7 @@ fn envelope(sort: &str, json: &[u8]) -> Bytes {
     event.into()
 }
 
-/// The state that was selected last, with the revision at which it no longer was.
+/// The last selected state, with the revision at which the selector stopped matching.
 fn at_revision(object: &Object, revision: u64) -> Arc<Object> {
     let mut value = object.value().clone();
     value["metadata"]["resourceVersion"] = json!(revision.to_string());

@@ -1,4 +1,4 @@
-//! What Services get from the cluster: clusterIPs and node ports.
+//! Allocates clusterIPs and node ports.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -43,7 +43,7 @@ impl Family {
     }
 }
 
-/// Who has which clusterIP and node port. Changes hold only when committed.
+/// Allocated clusterIPs and node ports. Changes take effect when committed.
 #[derive(Debug)]
 pub(crate) struct Addresses {
     ranges: Vec<IpNet>,
@@ -64,7 +64,7 @@ enum Undo {
 
 impl Addresses {
     /// # Errors
-    /// When there is no range, or two of one family.
+    /// If there is no range, or two of one family.
     pub(crate) fn new(ranges: &[IpNet], ports: RangeInclusive<u16>, seed: u64) -> anyhow::Result<Addresses> {
         let families: Vec<Family> = ranges.iter().map(|range| Family::of(range.addr())).collect();
         match families[..] {
@@ -82,17 +82,17 @@ impl Addresses {
         })
     }
 
-    /// The cluster's families, the primary first.
+    /// Returns the cluster's families, the primary first.
     pub(crate) fn families(&self) -> Vec<Family> {
         self.ranges.iter().map(|range| Family::of(range.addr())).collect()
     }
 
-    /// The first address of the primary range, which is the API server's own.
+    /// Returns the first address of the primary range, which belongs to the API server.
     pub(crate) fn first(&self) -> Option<IpAddr> {
         self.ranges.first().and_then(|range| nth(range, 1))
     }
 
-    /// A free clusterIP. None when the range is used up.
+    /// Allocates a free clusterIP. None if the range is exhausted.
     pub(crate) fn take_any_ip(&mut self, family: Family) -> Option<IpAddr> {
         let range = *self.ranges.iter().find(|range| Family::of(range.addr()) == family)?;
         let size = usable(&range);
@@ -107,10 +107,10 @@ impl Addresses {
         None
     }
 
-    /// This clusterIP.
+    /// Allocates this clusterIP.
     ///
     /// # Errors
-    /// In the API server's words.
+    /// In the words of kube-apiserver.
     pub(crate) fn take_ip(&mut self, ip: IpAddr) -> Result<(), String> {
         if !self.ranges.iter().any(|range| range.contains(&ip)) {
             let range = self
@@ -136,7 +136,7 @@ impl Addresses {
         }
     }
 
-    /// A free node port. None when all are taken.
+    /// Allocates a free node port. None if all are allocated.
     pub(crate) fn take_any_port(&mut self) -> Option<u16> {
         let size = self.ports.len();
         let start = self.dice.random_range(0..size.max(1));
@@ -151,10 +151,10 @@ impl Addresses {
         None
     }
 
-    /// This node port.
+    /// Allocates this node port.
     ///
     /// # Errors
-    /// In the API server's words.
+    /// In the words of kube-apiserver.
     pub(crate) fn take_port(&mut self, port: u16) -> Result<(), String> {
         if !self.ports.contains(&port) {
             return Err(format!(
@@ -176,12 +176,12 @@ impl Addresses {
         }
     }
 
-    /// What was taken and freed holds.
+    /// Makes allocations and releases permanent.
     pub(crate) fn commit(&mut self) {
         self.undo.clear();
     }
 
-    /// Back to the last commit.
+    /// Restores the last commit.
     pub(crate) fn rollback(&mut self) {
         while let Some(undo) = self.undo.pop() {
             match undo {
@@ -194,8 +194,8 @@ impl Addresses {
     }
 }
 
-/// Addresses of a range that Services may have: not the network's own, not the broadcast address, and no more than
-/// the API server's bitmap holds.
+/// Returns the usable addresses of a range: without network and broadcast address, limited to the size of
+/// kube-apiserver's bitmap.
 fn usable(range: &IpNet) -> u128 {
     let bits = range.max_prefix_len() - range.prefix_len();
     let size = 1_u128.checked_shl(u32::from(bits.min(16))).unwrap_or(1 << 16);
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_given_out_whole_without_its_ends() {
+    fn range_is_allocated_without_its_ends() {
         let mut addresses = addresses(&["10.0.0.0/29"]);
         let mut got: Vec<IpAddr> = (0..6).map(|_| addresses.take_any_ip(Family::V4).unwrap()).collect();
         got.sort();
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rollback_gives_back_what_was_taken_and_takes_what_was_freed() {
+    fn rollback_restores_last_commit() {
         let mut addresses = addresses(&["10.0.0.0/24"]);
         let kept: IpAddr = "10.0.0.9".parse().unwrap();
         addresses.take_ip(kept).unwrap();
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_run_out_and_bad_ranges_are_refused() {
+    fn exhausted_ports_and_bad_ranges_are_rejected() {
         let mut addresses = addresses(&["10.0.0.0/24", "fd00::/112"]);
         assert_eq!((0..3).filter_map(|_| addresses.take_any_port()).collect::<HashSet<_>>().len(), 3);
         assert_eq!(addresses.take_any_port(), None);

@@ -1,4 +1,4 @@
-//! The kinds of Kubernetes that are served.
+//! The Kubernetes kinds that the server serves.
 
 use k8s_openapi::api::{apps, coordination, core, discovery, events, networking, policy, rbac};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{Resource, Strategy, event, shapes};
 use crate::store::Store;
 
-/// A kind of Kubernetes.
+/// A Kubernetes kind.
 pub(crate) struct Builtin {
     pub group: &'static str,
     pub version: &'static str,
@@ -21,17 +21,17 @@ pub(crate) struct Builtin {
     pub traits: Traits,
     pub fields: &'static [&'static str],
     pub rules: Rules,
-    /// Reads into the typed object and back: refuses wrong types, drops unknown fields.
+    /// Decodes into the typed object and encodes again: rejects wrong types, drops unknown fields.
     pub decode: fn(Value) -> Result<Value, serde_json::Error>,
-    /// To the stored version; None where that is this one.
+    /// Converts to the stored version; None if it is this version.
     pub inward: Option<fn(Value) -> Value>,
-    /// From the stored version.
+    /// Converts from the stored version.
     pub outward: Option<fn(Value) -> Value>,
-    /// Name of the table, where two resources share one.
+    /// Name of the table, if two resources share one.
     pub table: Option<&'static str>,
 }
 
-/// What sets kinds apart in how they are written.
+/// Write behavior that differs between kinds.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Traits {
     pub status: bool,
@@ -42,7 +42,7 @@ pub(crate) struct Traits {
     pub in_category_all: bool,
 }
 
-/// The strategy of a kind.
+/// Returns the strategy of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rules {
     Generic,
@@ -60,7 +60,7 @@ pub(crate) enum Rules {
 }
 
 impl Builtin {
-    /// As the registry keeps it.
+    /// Returns the registry entry.
     pub(crate) fn resource(&'static self, store: &mut Store) -> Resource {
         let own = |text: &[&str]| text.iter().map(|text| (*text).to_owned()).collect();
         let qualified = if self.group.is_empty() {
@@ -149,7 +149,7 @@ const V1: (&str, &str) = ("", "v1");
 const APPS: (&str, &str) = ("apps", "v1");
 const RBAC: (&str, &str) = ("rbac.authorization.k8s.io", "v1");
 
-/// All of them, core first.
+/// All kinds, core first.
 pub(crate) static BUILTIN: &[Builtin] = &[
     Builtin {
         rules: Rules::ConfigMap,

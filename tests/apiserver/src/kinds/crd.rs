@@ -1,4 +1,4 @@
-//! CustomResourceDefinitions: checked, established at once, and turned into resources.
+//! CustomResourceDefinitions: validation, immediate establishment, and conversion into resources.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::failure::Cause;
 use crate::schema::{self, Schema};
 use crate::store::Table;
 
-/// Names and strategy that a definition may leave out.
+/// Defaults names and strategy.
 pub(crate) fn default(crd: &mut Value) {
     let kind = crd["spec"]["names"]["kind"].as_str().unwrap_or_default().to_owned();
     let names = &mut crd["spec"]["names"];
@@ -24,7 +24,7 @@ pub(crate) fn default(crd: &mut Value) {
     }
 }
 
-/// What is refused, and what a real API server might refuse.
+/// Returns the errors that kube-apiserver reports, and those that it might report.
 pub(crate) fn validate(crd: &Value) -> (Vec<Cause>, Vec<String>) {
     let (mut causes, mut warnings) = (Vec::new(), Vec::new());
     let spec = &crd["spec"];
@@ -64,7 +64,7 @@ pub(crate) fn validate(crd: &Value) -> (Vec<Cause>, Vec<String>) {
     (causes, warnings)
 }
 
-/// The status a cluster gives a definition whose names are free; here it does so at once.
+/// Sets the status of a definition whose names are accepted, immediately.
 pub(crate) fn establish(crd: &mut Value, now: &str) {
     let mut names = crd["spec"]["names"].clone();
     if let Value::Object(names) = &mut names {
@@ -100,7 +100,7 @@ pub(crate) fn establish(crd: &mut Value, now: &str) {
     });
 }
 
-/// The resources of a definition, one for each served version; a version that does not compile is left out.
+/// Returns the resources of a definition, one for each served version that compiles.
 pub(crate) fn resources_of(crd: &Value, table: Table) -> Vec<Resource> {
     let spec = &crd["spec"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

@@ -1,10 +1,10 @@
-//! Events: one storage, two spellings. Stored as core/v1.
+//! Events: one storage, two API groups. Stored as core/v1.
 
 use serde_json::{Map, Value, json};
 
 use crate::failure::Cause;
 
-/// `events.k8s.io/v1` name, core/v1 name.
+/// Field names in `events.k8s.io/v1` and core/v1.
 const SPELLINGS: &[(&str, &str)] = &[
     ("note", "message"),
     ("regarding", "involvedObject"),
@@ -15,14 +15,14 @@ const SPELLINGS: &[(&str, &str)] = &[
     ("deprecatedCount", "count"),
 ];
 
-/// From `events.k8s.io/v1` to core/v1.
+/// Converts from `events.k8s.io/v1` to core/v1.
 pub(crate) fn inward(mut event: Value) -> Value {
     rename(&mut event, |(new, old)| (new, old));
     event["apiVersion"] = json!("v1");
     event
 }
 
-/// From core/v1 to `events.k8s.io/v1`.
+/// Converts from core/v1 to `events.k8s.io/v1`.
 pub(crate) fn outward(mut event: Value) -> Value {
     rename(&mut event, |(new, old)| (old, new));
     event["apiVersion"] = json!("events.k8s.io/v1");
@@ -41,7 +41,7 @@ fn rename(
     }
 }
 
-/// Fields both spellings always have.
+/// Fields that both versions always contain.
 pub(crate) fn default(event: &mut Value) {
     let Value::Object(fields) = event else { return };
     for name in ["involvedObject", "source"] {
@@ -52,7 +52,7 @@ pub(crate) fn default(event: &mut Value) {
     }
 }
 
-/// What is refused; a new event written as `events.k8s.io/v1` has to fulfil more.
+/// Returns validation errors; a new event in `events.k8s.io/v1` has more required fields.
 pub(crate) fn validate(event: &Value, modern: bool, is_new: bool) -> Vec<Cause> {
     let mut causes = Vec::new();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

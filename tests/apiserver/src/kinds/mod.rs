@@ -1,4 +1,4 @@
-//! The kinds: what each is called, how it merges, and what its strategy does to an object on its way in.
+//! The kinds: names, merge behavior, and the strategy that completes and validates an object.
 
 pub(crate) mod addresses;
 mod builtin;
@@ -25,7 +25,7 @@ pub(crate) use names::{
 };
 pub(crate) use strategies::{Admitted, admit, forget};
 
-/// Which part of an object a write is about.
+/// The part of an object that a write addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Door {
     /// The object itself.
@@ -45,34 +45,34 @@ pub(crate) struct Resource {
     pub short_names: Vec<String>,
     pub categories: Vec<String>,
     pub namespaced: bool,
-    /// There is `/status`.
+    /// The kind has `/status`.
     pub has_status: bool,
     /// `metadata.generation` counts changes of the spec.
     pub has_generation: bool,
-    /// A PUT without resourceVersion replaces whatever is there.
+    /// A PUT without resourceVersion replaces the stored object.
     pub unconditional_update: bool,
-    /// A PUT creates what is not there.
+    /// A PUT creates a missing object.
     pub create_on_update: bool,
-    /// DELETE answers with the object rather than with a Status.
+    /// DELETE returns the object rather than a Status.
     pub returns_deleted: bool,
-    /// Fields that field selectors may use besides `metadata.name` and `metadata.namespace`.
+    /// Fields for field selectors besides `metadata.name` and `metadata.namespace`.
     pub fields: Vec<String>,
     pub shape: Shape,
     pub table: Table,
     pub strategy: Strategy,
 }
 
-/// What happens to an object on its way in.
+/// The strategy of a kind.
 #[derive(Clone)]
 pub(crate) enum Strategy {
-    /// A kind of Kubernetes itself.
+    /// A Kubernetes kind.
     Builtin(&'static builtin::Builtin),
     /// A custom resource; `columns` are its `additionalPrinterColumns`.
     Custom { schema: Arc<Schema>, columns: Arc<Vec<Value>> },
 }
 
 impl Resource {
-    /// As messages name it.
+    /// Returns the kind as error messages name it.
     pub(crate) fn named(&self) -> Named<'_> {
         Named { group: &self.group, plural: &self.plural, kind: &self.kind }
     }
@@ -82,7 +82,7 @@ impl Resource {
         if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
     }
 
-    /// Whether field selectors may use a field.
+    /// Returns true if field selectors support a field.
     pub(crate) fn supports_field(&self, field: &str) -> bool {
         matches!(field, "metadata.name" | "metadata.namespace")
             || self.fields.iter().any(|other| other == field)
@@ -92,7 +92,7 @@ impl Resource {
         matches!(self.strategy, Strategy::Builtin(_))
     }
 
-    /// The object in this resource's version, when it is stored in another; None when it is as it should be.
+    /// Converts a stored object into this resource's version; None if it is stored in it.
     pub(crate) fn converted(&self, stored: &Value) -> Option<Value> {
         if let Strategy::Builtin(builtin) = &self.strategy {
             return builtin.outward.map(|outward| outward(stored.clone()));

@@ -15,7 +15,7 @@ pub(crate) fn is_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label_text)
 }
 
-/// A name that can be one step of a path.
+/// A name that is usable as a path segment.
 pub(crate) fn is_path_segment(text: &str) -> bool {
     !text.is_empty() && text != "." && text != ".." && !text.contains(['/', '%'])
 }
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_judged_as_the_documentation_says() {
+    fn names_follow_kubernetes_rules() {
         assert!(is_dns_label("8080-a") && !is_dns_label("a.b") && !is_dns_label("-a") && !is_dns_label(""));
         assert!(is_1035_label("a8") && !is_1035_label("8a"));
         assert!(is_subdomain("a.b-c.9") && !is_subdomain("a..b") && !is_subdomain("A"));

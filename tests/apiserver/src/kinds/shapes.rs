@@ -6,7 +6,7 @@ use serde_json::json;
 use super::builtin::Rules;
 use crate::patch::{KeyField, ListShape, Shape, Strategic};
 
-/// The shape of a built-in kind.
+/// Returns the shape of a built-in kind.
 pub(crate) fn of(rules: Rules, plural: &str) -> Shape {
     let mut shape = Shape::default().with_metadata();
     match rules {
@@ -83,7 +83,7 @@ fn pod_spec(shape: &mut Shape, prefix: &str) {
     (aliases.list, aliases.strategic) = (ListShape::keyed(&["ip"]), Strategic::By("ip".into()));
 }
 
-/// Keyed by a port number and a protocol that is TCP when left out.
+/// Keyed by a port number and a protocol that defaults to TCP.
 fn with_protocol(port: &str) -> ListShape {
     ListShape::Map(vec![
         KeyField { name: port.into(), default: None },

@@ -1,4 +1,4 @@
-//! The way of an object into the store, kind by kind.
+//! Completes and validates objects, kind by kind.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -9,17 +9,17 @@ use super::builtin::{Builtin, Rules};
 use super::{Door, Resource, Strategy, crd, event, service};
 use crate::failure::Cause;
 
-/// An object ready to be stored.
+/// An object that is ready to be stored.
 pub(crate) struct Admitted {
     pub object: Value,
-    /// For the client (`Warning` header).
+    /// Warnings for the client (`Warning` header).
     pub warnings: Vec<String>,
 }
 
-/// Completes and checks an object that is already decoded and in its stored version.
+/// Completes and validates a decoded object in its stored version.
 ///
 /// # Errors
-/// All that is wrong.
+/// All field errors.
 pub(crate) fn admit(
     resource: &Resource,
     mut object: Value,
@@ -49,7 +49,7 @@ pub(crate) fn admit(
     if causes.is_empty() { Ok(Admitted { object, warnings }) } else { Err(causes) }
 }
 
-/// Gives back what a deleted object had of the cluster's.
+/// Releases the cluster resources of a deleted object.
 pub(crate) fn forget(resource: &Resource, object: &Value, addresses: &mut Addresses) {
     if let Strategy::Builtin(builtin) = &resource.strategy
         && builtin.rules == Rules::Service
@@ -58,7 +58,8 @@ pub(crate) fn forget(resource: &Resource, object: &Value, addresses: &mut Addres
     }
 }
 
-/// Through `/status` only the status of a custom resource changes; through the object, everything else.
+/// A write to `/status` changes only the status of a custom resource; a write to the object changes
+/// everything else.
 fn split_custom(resource: &Resource, object: &mut Value, old: Option<&Value>, door: Door) {
     if !resource.has_status {
         return;
@@ -75,7 +76,7 @@ fn split_custom(resource: &Resource, object: &mut Value, old: Option<&Value>, do
     }
 }
 
-/// As [`split_custom`]; but built-in kinds keep changes of metadata that come through `/status`.
+/// Like [`split_custom`], but a status update of a built-in kind also changes metadata.
 fn split_builtin(builtin: &Builtin, object: &mut Value, old: Option<&Value>, door: Door) {
     if !builtin.traits.status {
         return;
@@ -171,7 +172,7 @@ fn secret(secret: &mut Value, old: Option<&Value>) -> Vec<Cause> {
     causes
 }
 
-/// `immutable: true` stays, and so does what it protects.
+/// `immutable: true` cannot be unset, and protects the data.
 fn immutable(object: &Value, old: Option<&Value>, fields: &[&str]) -> Vec<Cause> {
     let Some(old) = old.filter(|old| old["immutable"] == true) else { return Vec::new() };
     let why = "field is immutable when `immutable` is set";

@@ -1,4 +1,5 @@
-//! The two halves of server-side apply: merging what is wanted, removing what is no longer wanted.
+//! The two steps of server-side apply: merging the configuration, and removing fields that it no longer
+//! contains.
 
 use serde_json::{Map, Value};
 
@@ -32,7 +33,8 @@ pub(crate) fn merge_applied(live: &mut Value, config: &Value, shape: &Shape) {
     }
 }
 
-/// Removes the dropped fields except those somebody keeps; an object or list left empty goes too.
+/// Removes the dropped fields except those that another manager owns; an object or list that becomes empty is
+/// removed too.
 pub(crate) fn prune(value: &mut Value, dropped: &FieldSet, kept: &FieldSet, shape: &Shape) {
     match value {
         Value::Object(fields) if !shape.atomic => prune_fields(fields, dropped, kept, shape),
@@ -78,7 +80,8 @@ fn prune_fields(fields: &mut Map<String, Value>, dropped: &FieldSet, kept: &Fiel
     }
 }
 
-/// The paths of lists that hold two items with the same key, or an item without one: not to be applied.
+/// Returns the paths of lists that contain two items with the same key, or an item without a key; they cannot
+/// be applied.
 pub(crate) fn list_of_duplicates(value: &Value, shape: &Shape) -> Vec<String> {
     let mut found = Vec::new();
     duplicates(value, shape, &mut String::new(), &mut found);

@@ -1,4 +1,4 @@
-//! Which fields differ between two states of an object.
+//! Compares the fields of two states of an object.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use serde_json::{Map, Value};
 use super::fields::{FieldSet, field, item_key};
 use super::shape::{ListShape, Shape};
 
-/// What became of the fields.
+/// The differences.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Difference {
-    /// Added or with another value.
+    /// Added or changed fields.
     pub changed: FieldSet,
-    /// No longer there.
+    /// Removed fields.
     pub removed: FieldSet,
 }
 

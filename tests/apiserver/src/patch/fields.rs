@@ -6,21 +6,21 @@ use serde_json::{Map, Value};
 
 use super::shape::{KeyField, ListShape, Shape};
 
-/// A tree of path elements. Elements are kept as `fieldsV1` spells them: `f:name`, `k:{…}`, `v:…`.
+/// A tree of path elements, in the notation of `fieldsV1`: `f:name`, `k:{…}`, `v:…`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct FieldSet {
-    /// The path that ends here is in the set.
+    /// True if the path that ends here is in the set.
     pub here: bool,
     pub children: BTreeMap<String, FieldSet>,
 }
 
 impl FieldSet {
-    /// The set of one path: this one.
+    /// Returns the set of this one path.
     pub(crate) fn leaf() -> FieldSet {
         FieldSet { here: true, children: BTreeMap::new() }
     }
 
-    /// All fields of a value.
+    /// Returns all fields of a value.
     pub(crate) fn of(value: &Value, shape: &Shape) -> FieldSet {
         let mut set = FieldSet::default();
         match value {
@@ -43,7 +43,7 @@ impl FieldSet {
         set
     }
 
-    /// Reads `fieldsV1`.
+    /// Parses `fieldsV1`.
     pub(crate) fn from_json(json: &Value) -> FieldSet {
         let Value::Object(entries) = json else { return FieldSet::default() };
         if entries.is_empty() {
@@ -60,7 +60,7 @@ impl FieldSet {
         set
     }
 
-    /// Writes `fieldsV1`.
+    /// Formats `fieldsV1`.
     pub(crate) fn to_json(&self) -> Value {
         let mut entries = Map::new();
         if self.here && !self.children.is_empty() {
@@ -84,7 +84,7 @@ impl FieldSet {
         }
     }
 
-    /// The paths of this set that are not in another.
+    /// Returns the paths of this set that are not in another.
     pub(crate) fn without(&self, other: &FieldSet) -> FieldSet {
         let mut set = FieldSet { here: self.here && !other.here, children: BTreeMap::new() };
         for (name, child) in &self.children {
@@ -99,7 +99,8 @@ impl FieldSet {
         set
     }
 
-    /// The paths of this set that are at or below a path of another. What is removed takes with it what is below.
+    /// Returns the paths of this set that are at or below a path of another, because a removal includes
+    /// everything below.
     pub(crate) fn below(&self, other: &FieldSet) -> FieldSet {
         if other.here && other.children.is_empty() {
             return self.clone();
@@ -107,7 +108,7 @@ impl FieldSet {
         self.common(other, FieldSet::below)
     }
 
-    /// The paths that are in both sets.
+    /// Returns the paths that are in both sets.
     pub(crate) fn and(&self, other: &FieldSet) -> FieldSet {
         self.common(other, FieldSet::and)
     }
@@ -125,7 +126,7 @@ impl FieldSet {
         set
     }
 
-    /// Drops paths that nobody owns: identity and what the server writes.
+    /// Drops paths that no manager owns: identity and fields that the server sets.
     pub(crate) fn strip_system(&mut self) {
         self.here = false;
         self.children.remove("f:apiVersion");
@@ -151,7 +152,7 @@ impl FieldSet {
         self.children.retain(|_, child| !child.is_empty());
     }
 
-    /// Every path as messages show it: `.spec.ports[port=80,protocol="TCP"].name`.
+    /// Formats every path as in messages: `.spec.ports[port=80,protocol="TCP"].name`.
     pub(crate) fn paths(&self) -> Vec<String> {
         let mut paths = Vec::new();
         self.collect_paths(&mut String::new(), &mut paths);
@@ -176,7 +177,7 @@ pub(crate) fn field(name: &str) -> String {
     format!("f:{name}")
 }
 
-/// How an item of a set or map is spelled; None when a key field is missing.
+/// Formats an item of a set or map; None if a key field is missing.
 pub(crate) fn item_key(item: &Value, list: &ListShape) -> Option<String> {
     match list {
         ListShape::Atomic => None,
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_a_service_are_spelled_as_the_api_server_spells_them() {
+    fn service_fields_match_fieldsv1_notation() {
         let value = json!({
             "metadata": { "labels": { "a": "b" }, "finalizers": ["x/y"] },
             "spec": { "ports": [{ "port": 80, "name": "http" }], "clusterIPs": ["10.0.0.1"] },
@@ -244,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn difference_and_intersection_work_path_by_path() {
+    fn difference_and_intersection_compare_paths() {
         let shape = Shape::default();
         let a = FieldSet::of(&json!({ "spec": { "x": 1, "y": 2 } }), &shape);
         let b = FieldSet::of(&json!({ "spec": { "y": 3, "z": 4 } }), &shape);

@@ -1,4 +1,4 @@
-//! `metadata.managedFields`: who owns which field, and who is in the way of whom.
+//! `metadata.managedFields`: ownership of fields, and conflicts.
 
 use serde_json::{Value, json};
 
@@ -8,19 +8,19 @@ use super::fields::FieldSet;
 use super::shape::Shape;
 use crate::failure::Failure;
 
-/// Who writes, how and through which door.
+/// The manager of a write, and the kind of the write.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Author {
     pub manager: String,
-    /// `group/version` the write speaks.
+    /// `group/version` of the write.
     pub api_version: String,
-    /// For instance `status`; empty for the object itself.
+    /// Such as `status`; empty for the object itself.
     pub subresource: String,
-    /// RFC 3339, of the write.
+    /// Time of the write, RFC 3339.
     pub time: String,
 }
 
-/// How fields came to be owned.
+/// How a manager came to own fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     Apply,
@@ -37,7 +37,7 @@ struct Entry {
     fields: FieldSet,
 }
 
-/// The entries after an update from `old` (None: creation) to `new`.
+/// Returns the entries after an update from `old` (None: creation) to `new`.
 pub(crate) fn after_update(old: Option<&Value>, new: &Value, shape: &Shape, author: &Author) -> Value {
     let mut entries = read(old.unwrap_or(&Value::Null));
     let nothing = json!({});
@@ -46,7 +46,7 @@ pub(crate) fn after_update(old: Option<&Value>, new: &Value, shape: &Shape, auth
     mine.strip_system();
     release(&mut entries, &difference.removed);
     if !mine.is_empty() {
-        // Fields that got another value are the author's now, and no longer of who applied them.
+        // The author owns fields with a new value; managers that applied them lose them.
         for entry in &mut entries {
             if !author.is(entry, Operation::Update) {
                 entry.fields = entry.fields.without(&mine);
@@ -64,10 +64,10 @@ pub(crate) fn after_update(old: Option<&Value>, new: &Value, shape: &Shape, auth
     write(entries)
 }
 
-/// The object and its entries after server-side apply of `config` onto `live` (`{}` for a creation).
+/// Returns the object and its entries after server-side apply of `config` onto `live` (`{}` for a creation).
 ///
 /// # Errors
-/// 409 when the configuration changes fields of others and `force` is not set.
+/// 409 if the configuration changes fields of other managers and `force` is not set.
 pub(crate) fn after_apply(
     live: &Value,
     config: &Value,
@@ -142,7 +142,7 @@ impl Author {
 }
 
 impl Entry {
-    /// As conflict messages name it.
+    /// Formats a manager as in conflict messages.
     fn shown(&self) -> String {
         let mut text = format!("{:?}", self.manager);
         if !self.subresource.is_empty() {
@@ -155,7 +155,7 @@ impl Entry {
     }
 }
 
-/// Fields that are gone are nobody's.
+/// No manager owns removed fields.
 fn release(entries: &mut [Entry], removed: &FieldSet) {
     if removed.is_empty() {
         return;

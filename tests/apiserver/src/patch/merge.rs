@@ -26,7 +26,7 @@ pub(crate) fn merge_patch(target: &mut Value, patch: &Value) {
 /// RFC 6902.
 ///
 /// # Errors
-/// 400 for what is not a patch, 422 for one that does not fit the target.
+/// 400 for an invalid patch, 422 for one that does not fit the target.
 pub(crate) fn json_patch(target: &mut Value, patch: Value) -> Result<(), Failure> {
     let operations: json_patch::Patch = serde_json::from_value(patch)
         .map_err(|error| Failure::bad_request(format!("error decoding patch: {error}")))?;
@@ -43,7 +43,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn merge_patch_follows_the_examples_of_rfc_7386_appendix_a() {
+    fn merge_patch_follows_rfc_7386_appendix_a() {
         for (target, patch, result) in [
             (json!({"a":"b"}), json!({"a":"c"}), json!({"a":"c"})),
             (json!({"a":"b"}), json!({"b":"c"}), json!({"a":"b","b":"c"})),
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_json_patch_whose_test_fails_changes_nothing() {
+    fn json_patch_with_failed_test_changes_nothing() {
         let mut target = json!({"a": 1});
         let patch = json!([{"op":"replace","path":"/a","value":2},{"op":"test","path":"/a","value":3}]);
         assert_eq!(json_patch(&mut target, patch).unwrap_err().code, 422);

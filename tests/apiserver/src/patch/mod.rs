@@ -1,4 +1,4 @@
-//! The four sorts of patch, and who owns which field afterwards. Pure functions on JSON values.
+//! The four kinds of patch, and field ownership. Pure functions on JSON values.
 
 mod apply;
 mod diff;

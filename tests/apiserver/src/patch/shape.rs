@@ -1,54 +1,56 @@
-//! What merging must know of a kind: which lists are sets or maps, which objects are one value.
+//! Merge behavior of a kind: which lists are sets or maps, which objects are atomic.
 //!
-//! Everything not named here is as the API conventions default it: objects merge field by field, lists are one value.
+//! Everything not named here has the default of the API conventions: objects merge field by field, lists are
+//! atomic.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// Merge behaviour of a value and of what is below it.
+/// Merge behavior of a value and its descendants.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
     fields: BTreeMap<String, Shape>,
-    /// Values of an object without named fields (`additionalProperties`), or items of a list.
+    /// Shape of the values of an object without named fields (`additionalProperties`), or of the items of a
+    /// list.
     inner: Option<Box<Shape>>,
     /// For server-side apply (`x-kubernetes-list-type`).
     pub list: ListShape,
     /// For strategic merge patch (`patchStrategy`, `patchMergeKey`).
     pub strategic: Strategic,
-    /// The object is one value (`x-kubernetes-map-type: atomic`).
+    /// True if the object is atomic (`x-kubernetes-map-type: atomic`).
     pub atomic: bool,
 }
 
-/// How server-side apply sees a list.
+/// A list in server-side apply.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum ListShape {
-    /// One value.
+    /// Replaced as a whole.
     #[default]
     Atomic,
-    /// Scalars without order.
+    /// A set of scalars.
     Set,
-    /// Objects told apart by these fields.
+    /// Objects that are identified by these fields.
     Map(Vec<KeyField>),
 }
 
-/// A field that tells items apart.
+/// A field that identifies items.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct KeyField {
     pub name: String,
-    /// Its value where an item leaves it out.
+    /// Its value if an item omits it.
     pub default: Option<Value>,
 }
 
-/// How strategic merge patch sees a list.
+/// A list in strategic merge patch.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum Strategic {
-    /// The patch's list replaces it.
+    /// Replaced by the patch's list.
     #[default]
     Replace,
-    /// Scalars are added.
+    /// Extended by the patch's scalars.
     Add,
-    /// Items merge by this field.
+    /// Merged by this field.
     By(String),
 }
 
@@ -67,17 +69,18 @@ impl Default for Shape {
 }
 
 impl Shape {
-    /// The shape of a field or map value.
+    /// Returns the shape of a field or map value.
     pub(crate) fn field(&self, name: &str) -> &Shape {
         self.fields.get(name).or(self.inner.as_deref()).unwrap_or(&ANY)
     }
 
-    /// The shape of a list's items.
+    /// Returns the shape of a list's items.
     pub(crate) fn item(&self) -> &Shape {
         self.inner.as_deref().unwrap_or(&ANY)
     }
 
-    /// The shape at a path such as `spec.template.spec.containers[].ports`, made where it is missing.
+    /// Returns the shape at a path such as `spec.template.spec.containers[].ports`, and creates it if
+    /// missing.
     pub(crate) fn at(&mut self, path: &str) -> &mut Shape {
         let mut shape = self;
         for step in path.split('.') {
@@ -104,7 +107,7 @@ impl Shape {
         self
     }
 
-    /// From a structural schema of a CustomResourceDefinition.
+    /// Converts a structural schema of a CustomResourceDefinition.
     pub(crate) fn from_schema(schema: &Value) -> Shape {
         let mut shape = Shape::default();
         for (name, field) in schema["properties"].as_object().into_iter().flatten() {
@@ -135,7 +138,7 @@ impl Shape {
 }
 
 impl ListShape {
-    /// A map by these fields, none with a default.
+    /// A map by these fields without defaults.
     pub(crate) fn keyed(names: &[&str]) -> ListShape {
         ListShape::Map(
             names.iter().map(|name| KeyField { name: (*name).to_owned(), default: None }).collect(),

@@ -1,4 +1,5 @@
-//! Strategic merge patch: merge patch that knows lists (Kubernetes: "Update API Objects in Place Using kubectl patch").
+//! Strategic merge patch: a merge patch with list semantics (Kubernetes: "Update API Objects in Place Using
+//! kubectl patch").
 
 use serde_json::{Map, Value};
 
@@ -13,7 +14,7 @@ const ORDER: &str = "$setElementOrder/";
 /// Patches in place.
 ///
 /// # Errors
-/// 400 for directives that make no sense.
+/// 400 for invalid directives.
 pub(crate) fn strategic_merge_patch(target: &mut Value, patch: &Value, shape: &Shape) -> Result<(), Failure> {
     let Value::Object(patch) = patch else {
         *target = patch.clone();
@@ -129,7 +130,7 @@ fn merge_list(target: &mut Value, patch: &[Value], shape: &Shape) -> Result<(), 
     Ok(())
 }
 
-/// The listed items in the listed order; the others stay behind those they followed, here simply at the end.
+/// Puts the listed items in the listed order, and the others at the end.
 fn reorder(items: &mut [Value], order: &[Value], strategic: &Strategic) {
     let place = |item: &Value| {
         let same = |other: &Value| match strategic {
@@ -154,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_merge_by_their_key_or_are_replaced() {
+    fn lists_merge_by_key_or_are_replaced() {
         let ports = |ports: Value| json!({ "spec": { "ports": ports } });
         for (what, before, patch, after) in [
             (
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_item_without_its_key_is_refused() {
+    fn item_without_key_is_rejected() {
         let mut target = json!({ "spec": { "ports": [] } });
         let patch = json!({ "spec": { "ports": [{ "name": "x" }] } });
         assert_eq!(strategic_merge_patch(&mut target, &patch, &service()).unwrap_err().code, 400);

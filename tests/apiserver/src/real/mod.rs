@@ -17,10 +17,10 @@ use crate::kubeconfig::Access;
 use crate::tls::Identity;
 use process::{Daemon, Scratch};
 
-/// How long etcd and kube-apiserver may take until they answer.
+/// Limit for the start of etcd and kube-apiserver.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// A running etcd and kube-apiserver; both are killed and their files removed on drop.
+/// A running etcd and kube-apiserver. Dropping it kills both and removes their files.
 #[derive(Debug)]
 pub struct RealApiServer {
     access: Access,
@@ -31,15 +31,15 @@ pub struct RealApiServer {
 }
 
 impl RealApiServer {
-    /// Folder with `etcd` and `kube-apiserver`, from `KUBEBUILDER_ASSETS`. None when unset or empty.
+    /// Returns the folder with `etcd` and `kube-apiserver` from `KUBEBUILDER_ASSETS`. None if unset or empty.
     pub fn assets() -> Option<PathBuf> {
         std::env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty()).map(PathBuf::from)
     }
 
-    /// Starts both and waits until `/readyz` says so.
+    /// Starts both and waits until `/readyz` reports ready.
     ///
     /// # Errors
-    /// When a binary is missing, ends early, or is not ready in time; the message holds the end of its log.
+    /// If a binary is missing, ends early, or is not ready in time; the message contains the end of its log.
     pub async fn start(assets: &Path) -> anyhow::Result<RealApiServer> {
         let scratch = Scratch::new()?;
         let folder = scratch.path();
@@ -83,7 +83,7 @@ impl RealApiServer {
                 format!("--service-account-key-file={}", service_account.display()),
                 format!("--service-account-signing-key-file={}", service_account.display()),
                 "--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112".into(),
-                // No kube-controller-manager makes the account that this plugin asks for.
+                // Without kube-controller-manager, no service account exists that this plugin could require.
                 "--disable-admission-plugins=ServiceAccount".into(),
                 "--allow-privileged=true".into(),
             ],
@@ -100,7 +100,7 @@ impl RealApiServer {
         Ok(server)
     }
 
-    /// Address and credentials of an administrator.
+    /// Returns address and credentials of an administrator.
     pub fn access(&self) -> &Access {
         &self.access
     }
@@ -127,7 +127,7 @@ impl RealApiServer {
     }
 }
 
-/// A moment after it is ready the server makes the default namespace, and then gives out clusterIPs.
+/// The server creates the default namespace, and then allocates clusterIPs, shortly after it is ready.
 async fn takes_services(client: &kube::Client) -> bool {
     let services: Api<Service> = Api::namespaced(client.clone(), "default");
     let probe = Service {
@@ -147,7 +147,7 @@ fn http_get(path: &str) -> anyhow::Result<axum::http::Request<Vec<u8>>> {
     Ok(axum::http::Request::get(path).body(Vec::new())?)
 }
 
-/// Ports nobody listens on, all held until all are known.
+/// Returns free ports, all held until all are known.
 fn free_ports() -> anyhow::Result<[u16; 3]> {
     let mut held = Vec::new();
     for _ in 0..3 {

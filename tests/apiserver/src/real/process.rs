@@ -1,4 +1,4 @@
-//! A child process with a log, and a folder that goes away.
+//! Child processes with logs, and temporary folders.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, bail};
 
-/// A folder under the system's temporary one, removed on drop.
+/// A folder below the system's temporary folder, removed when dropped.
 #[derive(Debug)]
 pub(super) struct Scratch(PathBuf);
 
@@ -24,12 +24,12 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Nothing can be done about a folder that will not go.
+        // A failed removal cannot be handled here.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// A process that writes a log and is killed on drop.
+/// A process that writes a log and is killed when dropped.
 #[derive(Debug)]
 pub(super) struct Daemon {
     name: String,
@@ -51,7 +51,7 @@ impl Daemon {
     }
 
     /// # Errors
-    /// When the process has ended, with the end of its log.
+    /// If the process has ended, with the end of its log.
     pub(super) fn check(&mut self) -> anyhow::Result<()> {
         if let Some(status) = self.child.try_wait()? {
             bail!("{} ended early: {status}\n{}", self.name, self.log_tail());
@@ -68,7 +68,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing to kill.
+        // It may have ended; then there is nothing to kill.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

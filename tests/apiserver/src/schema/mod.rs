@@ -1,7 +1,7 @@
-//! Custom resources: what their schema makes of an object. Pure.
+//! Custom resources: the effect of their schema on an object. Pure.
 //!
-//! In the order of the API server: unknown fields are dropped, defaults filled in, the schema checked, and then the
-//! CEL rules.
+//! In the order of kube-apiserver: drop unknown fields, set defaults, validate the schema, evaluate the CEL
+//! rules.
 
 mod rules;
 mod structural;
@@ -15,7 +15,7 @@ use crate::patch::Shape;
 pub(crate) use rules::warnings;
 pub(crate) use structural::Unknown;
 
-/// One version of a custom resource, compiled.
+/// One compiled version of a custom resource.
 pub(crate) struct Schema {
     /// `openAPIV3Schema`.
     source: Value,
@@ -27,7 +27,7 @@ impl Schema {
     /// Compiles `openAPIV3Schema`.
     ///
     /// # Errors
-    /// What is wrong with it, by path below it.
+    /// The errors of the schema, by path below it.
     pub(crate) fn compile(
         source: &Value,
         group: &str,
@@ -45,23 +45,23 @@ impl Schema {
         Ok(Schema { source: source.clone(), validator, rules })
     }
 
-    /// Drops fields the schema does not know; says which.
+    /// Drops unknown fields and returns their paths.
     pub(crate) fn prune(&self, object: &mut Value) -> Vec<Unknown> {
         structural::prune(object, &self.source)
     }
 
-    /// Fills in defaults.
+    /// Sets defaults.
     pub(crate) fn default(&self, object: &mut Value) {
         structural::default(object, &self.source);
     }
 
-    /// Checks an object; `old` is its state before, for rules about transitions.
+    /// Validates an object; `old` is its previous state, for transition rules.
     pub(crate) fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
         let causes = validation::check(&self.validator, object);
         if causes.is_empty() { self.rules.check(object, old) } else { causes }
     }
 
-    /// How its objects merge.
+    /// Returns the merge behavior of its objects.
     pub(crate) fn shape(&self) -> Shape {
         Shape::from_schema(&self.source).with_metadata()
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::failure::Cause;
 
 thread_local! {
-    // Holds the functions of the Kubernetes CEL libraries; making it takes longer than a validation.
+    // Functions of the Kubernetes CEL libraries; creating them takes longer than a validation.
     static VALIDATOR: Validator = Validator::new();
 }
 
@@ -29,7 +29,7 @@ impl Rules {
         Rules { compiled: compile_schema(schema), context, any }
     }
 
-    /// The rules that do not hold.
+    /// Returns the rules that an object violates.
     pub(crate) fn check(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
         if !self.any {
             return Vec::new();
@@ -62,7 +62,7 @@ impl Rules {
     }
 }
 
-/// Rules that are no CEL.
+/// Returns the rules that are not valid CEL.
 pub(crate) fn problems(schema: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
     walk(schema, "", &mut |path, rule, schema| {
@@ -74,7 +74,7 @@ pub(crate) fn problems(schema: &Value) -> Vec<Cause> {
     causes
 }
 
-/// Rules that a real API server may refuse for their cost, or for names it does not know. A rough estimate.
+/// Returns the rules that kube-apiserver might reject for their cost or for unknown names. A rough estimate.
 pub(crate) fn warnings(schema: &Value) -> Vec<String> {
     let mut warnings = Vec::new();
     walk(schema, "", &mut |path, rule, schema| {
@@ -86,7 +86,7 @@ pub(crate) fn warnings(schema: &Value) -> Vec<String> {
     warnings
 }
 
-/// Calls for every rule with the path of its schema (with a dot at the end), the rule and the schema.
+/// Calls `visit` for every rule with the path of its schema (with a dot at the end), the rule and the schema.
 fn walk(schema: &Value, path: &str, found: &mut impl FnMut(&str, &Value, &Value)) {
     for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
         found(path, rule, schema);
@@ -101,7 +101,7 @@ fn walk(schema: &Value, path: &str, found: &mut impl FnMut(&str, &Value, &Value)
     }
 }
 
-/// A schema with one rule and nothing below.
+/// A schema with one rule and no properties.
 fn own(schema: &Value, rule: &Value) -> Value {
     serde_json::json!({ "type": schema["type"], "x-kubernetes-validations": [rule] })
 }
@@ -120,7 +120,7 @@ fn at<'a>(object: &'a Value, path: &str) -> &'a Value {
     value
 }
 
-/// The API server shows objects and lists by their sort only.
+/// kube-apiserver prints objects and lists by their type only.
 fn brief(value: &Value) -> Value {
     match value {
         Value::Object(_) => Value::String("object".into()),

@@ -1,17 +1,17 @@
-//! Structural schemas: dropping unknown fields, filling in defaults, and what makes a schema structural.
+//! Structural schemas: dropping unknown fields, setting defaults, and validation of the schema.
 
 use serde_json::{Map, Value};
 
 use crate::failure::Cause;
 
-/// Path of a field that the schema does not know, for instance `spec.foo`.
+/// Path of a field that the schema does not contain, such as `spec.foo`.
 pub(crate) type Unknown = String;
 
 const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
 const INT_OR_STRING: &str = "x-kubernetes-int-or-string";
 const EMBEDDED: &str = "x-kubernetes-embedded-resource";
 
-/// Drops what the schema does not know. `apiVersion`, `kind` and `metadata` are known without being named.
+/// Drops unknown fields. `apiVersion`, `kind` and `metadata` are always known.
 pub(crate) fn prune(object: &mut Value, schema: &Value) -> Vec<Unknown> {
     let mut unknown = Vec::new();
     if let Value::Object(fields) = object {
@@ -61,7 +61,7 @@ fn prune_fields(
     }
 }
 
-/// Fills in defaults. A null where null is not allowed counts as absent when there is a default.
+/// Sets defaults. A null that is not allowed counts as absent if there is a default.
 pub(crate) fn default(value: &mut Value, schema: &Value) {
     match value {
         Value::Object(fields) => {
@@ -91,7 +91,7 @@ pub(crate) fn default(value: &mut Value, schema: &Value) {
     }
 }
 
-/// Why the API server would not take a schema.
+/// Returns the reasons for which kube-apiserver rejects a schema.
 pub(crate) fn problems(schema: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
     if schema["type"] != "object" {

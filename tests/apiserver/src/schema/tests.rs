@@ -44,7 +44,7 @@ fn wrong(spec: Value) -> Vec<String> {
 }
 
 #[test]
-fn defaults_are_filled_in_also_below_defaults() {
+fn nested_defaults_are_set() {
     let mut object = json!({ "spec": { "addresses": ["10.0.0.1"], "zone": null } });
     schema().default(&mut object);
     assert_eq!(
@@ -54,7 +54,7 @@ fn defaults_are_filled_in_also_below_defaults() {
 }
 
 #[test]
-fn unknown_fields_are_dropped_and_named() {
+fn unknown_fields_are_dropped_and_reported() {
     let mut object = json!({
         "apiVersion": "x", "kind": "y", "metadata": { "name": "z" }, "oops": 1,
         "spec": { "addresses": ["a"], "adresses": [], "free": { "any": 1 } },
@@ -64,7 +64,7 @@ fn unknown_fields_are_dropped_and_named() {
 }
 
 #[test]
-fn what_is_wrong_is_said_as_the_api_server_says_it() {
+fn errors_match_kube_apiserver_messages() {
     let good = json!({ "addresses": ["10.0.0.0/24"], "zone": null, "mode": "A", "count": 1, "port": "http" });
     assert_eq!(wrong(good), Vec::<String>::new());
     for (spec, message) in [
@@ -105,7 +105,7 @@ fn what_is_wrong_is_said_as_the_api_server_says_it() {
 }
 
 #[test]
-fn cel_rules_see_the_old_object() {
+fn cel_transition_rules_use_old_object() {
     let thing = |zone: &str| json!({ "spec": { "addresses": ["a"], "zone": zone } });
     assert_eq!(schema().validate(&thing("x"), Some(&thing("x"))), vec![]);
     assert_eq!(schema().validate(&thing("x"), None), vec![]);
@@ -116,7 +116,7 @@ fn cel_rules_see_the_old_object() {
 }
 
 #[test]
-fn a_schema_that_is_not_structural_or_has_rules_that_are_no_cel_is_refused() {
+fn invalid_schema_or_cel_is_rejected() {
     for source in [
         json!({ "properties": {} }),
         json!({ "type": "object", "properties": { "a": {} } }),

@@ -1,4 +1,5 @@
-//! OpenAPI v3 schemas by a JSON-schema library, and its findings in the words of the API server.
+//! Validates OpenAPI v3 schemas with a JSON-schema library, and reports errors in the words of
+//! kube-apiserver.
 
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{Draft, ValidationError, Validator};
@@ -6,10 +7,10 @@ use serde_json::{Map, Value, json};
 
 use crate::failure::Cause;
 
-/// Compiles; OpenAPI v3 has draft 4's boolean `exclusiveMinimum`.
+/// Compiles a schema; OpenAPI v3 has the boolean `exclusiveMinimum` of draft 4.
 ///
 /// # Errors
-/// What the library says, for instance of a pattern that is none.
+/// The library's message, for instance for an invalid pattern.
 pub(crate) fn compile(schema: &Value) -> Result<Validator, String> {
     jsonschema::options()
         .with_draft(Draft::Draft4)
@@ -18,12 +19,13 @@ pub(crate) fn compile(schema: &Value) -> Result<Validator, String> {
         .map_err(|error| error.to_string())
 }
 
-/// What is wrong with an object.
+/// Returns the errors of an object.
 pub(crate) fn check(validator: &Validator, object: &Value) -> Vec<Cause> {
     validator.iter_errors(object).map(|error| cause(&error)).collect()
 }
 
-/// To plain JSON schema: `nullable` and int-or-string have to be spelled out, the rest is dropped or the same.
+/// Converts to plain JSON schema: `nullable` and int-or-string are expanded, the rest is dropped or
+/// unchanged.
 fn translate(schema: &Value) -> Value {
     let Value::Object(fields) = schema else { return schema.clone() };
     let mut plain = Map::new();
@@ -56,13 +58,13 @@ fn translate(schema: &Value) -> Value {
     Value::Object(plain)
 }
 
-/// The one format that limits values.
+/// The only format that limits values.
 fn integer_bounds(schema: &Value) -> Option<(Value, Value)> {
     (schema["type"] == "integer" && schema["format"] == "int32").then(|| (json!(i32::MIN), json!(i32::MAX)))
 }
 
 fn cause(error: &ValidationError<'_>) -> Cause {
-    // A null or a value: what failed inside is what a person wants to read.
+    // A null or a value: the error inside is the useful one.
     if let ValidationErrorKind::AnyOf { context } = error.kind()
         && let [null, inner] = &context[..]
         && let ([_], Some(inner)) = (&null[..], inner.first())
@@ -146,7 +148,7 @@ fn sort(value: &Value) -> &'static str {
     }
 }
 
-/// `/spec/ports/0/port` as `spec.ports[0].port`.
+/// Formats `/spec/ports/0/port` as `spec.ports[0].port`.
 fn dotted(pointer: &str) -> String {
     let mut path = String::new();
     for step in pointer.split('/').skip(1) {

@@ -1,7 +1,8 @@
-//! The objects and their recent history. Pure: no HTTP, no clock, no idea of what the objects mean.
+//! The objects and their recent history. Pure: no HTTP, no clock, no knowledge of kinds.
 //!
-//! One revision counts all changes of all kinds, as etcd does. Each kind keeps its last changes in order; a watch is
-//! a position in them, so a slow watch costs nothing and one that is too slow finds its position gone.
+//! One revision counts all changes of all kinds, as in etcd. Each kind keeps its last changes in order. A
+//! watch is a position in them, so a slow watch costs nothing, and one that falls too far behind loses its
+//! position.
 
 mod object;
 mod snapshot;
@@ -14,24 +15,24 @@ use serde_json::Value;
 
 pub(crate) use object::{Key, Object};
 
-/// A kind's place in the store.
+/// Index of a kind's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Table(usize);
 
-/// A change of one object. At least one of `old` and `new` is there.
+/// A change of one object. At least one of `old` and `new` is set.
 #[derive(Clone, Debug)]
 pub(crate) struct Change {
     pub revision: u64,
     pub key: Key,
-    /// Before the change; None for a creation.
+    /// State before the change; None for a creation.
     pub old: Option<Arc<Object>>,
-    /// After the change. A deletion has none; its `last` is what the DELETED event shows.
+    /// State after the change; None for a deletion, whose `last` is the object of the DELETED event.
     pub new: Option<Arc<Object>>,
     /// The deleted object with the revision of its deletion.
     pub last: Option<Arc<Object>>,
 }
 
-/// The history asked for is no longer there.
+/// The requested history was discarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Expired {
     pub asked: u64,
@@ -42,7 +43,7 @@ pub(crate) struct Expired {
 struct Collection {
     objects: BTreeMap<Key, Arc<Object>>,
     changes: VecDeque<Change>,
-    /// Changes up to and including this revision are forgotten.
+    /// Changes up to and including this revision were discarded.
     forgotten: u64,
 }
 
@@ -59,7 +60,7 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Remembers the last `history` changes of each kind.
+    /// Returns a store that keeps the last `history` changes of each kind.
     pub(crate) fn new(history: usize) -> Store {
         Store {
             revision: 1,
@@ -71,29 +72,29 @@ impl Store {
         }
     }
 
-    /// The table of this name, made when new.
+    /// Returns the table of this name, and creates it if missing.
     pub(crate) fn table(&mut self, name: &str) -> Table {
         if let Some(table) = self.names.get(name) {
             return *table;
         }
         let table = Table(self.tables.len());
-        // History begins here: what is older than the table is not known to it.
+        // The history of the table begins here.
         self.tables.push(Collection { forgotten: self.revision, ..Collection::default() });
         self.names.insert(name.to_owned(), table);
         table
     }
 
-    /// The last revision given out.
+    /// Returns the last assigned revision.
     pub(crate) fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// An object as it is now.
+    /// Returns the current state of an object.
     pub(crate) fn get(&self, table: Table, key: &Key) -> Option<&Arc<Object>> {
         self.tables.get(table.0)?.objects.get(key)
     }
 
-    /// All objects of a kind, or of a namespace of it, in order.
+    /// Returns all objects of a kind, or of a namespace of it, in order.
     pub(crate) fn iter(
         &self,
         table: Table,
@@ -110,7 +111,7 @@ impl Store {
             })
     }
 
-    /// Creates or replaces an object; stamps its resourceVersion.
+    /// Creates or replaces an object and sets its resourceVersion.
     pub(crate) fn put(&mut self, table: Table, key: Key, mut value: Value) -> Arc<Object> {
         self.revision += 1;
         value["metadata"]["resourceVersion"] = Value::String(self.revision.to_string());
@@ -128,7 +129,7 @@ impl Store {
         object
     }
 
-    /// Deletes an object; what is returned carries the revision of the deletion.
+    /// Deletes an object. The returned object carries the revision of the deletion.
     pub(crate) fn remove(&mut self, table: Table, key: &Key) -> Option<Arc<Object>> {
         let old = self.tables.get_mut(table.0)?.objects.remove(key)?;
         disown(&mut self.owned, &old, table, key);
@@ -147,15 +148,15 @@ impl Store {
         Some(last)
     }
 
-    /// The objects that name this uid as an owner.
+    /// Returns the objects that list this uid as an owner.
     pub(crate) fn dependents(&self, uid: &str) -> Vec<(Table, Key)> {
         self.owned.get(uid).map(|set| set.iter().cloned().collect()).unwrap_or_default()
     }
 
-    /// The next changes of a kind after a revision, oldest first, at most `limit`.
+    /// Returns the next changes of a kind after a revision, oldest first, at most `limit`.
     ///
     /// # Errors
-    /// When some of them are forgotten.
+    /// If some of them were discarded.
     pub(crate) fn changes(
         &self,
         table: Table,
@@ -174,7 +175,7 @@ impl Store {
         }))
     }
 
-    /// Forgets all history up to now.
+    /// Discards all history up to now.
     pub(crate) fn compact(&mut self) {
         for collection in &mut self.tables {
             collection.changes.clear();
@@ -182,7 +183,7 @@ impl Store {
         }
     }
 
-    /// The kinds that changed since the last call.
+    /// Returns the kinds that changed since the last call.
     pub(crate) fn take_touched(&mut self) -> BTreeSet<Table> {
         std::mem::take(&mut self.touched)
     }

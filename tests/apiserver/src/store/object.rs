@@ -18,7 +18,7 @@ impl Key {
     }
 }
 
-/// An object that never changes again. Its JSON text is made at most once, however many read it.
+/// An immutable object. Its JSON text is built at most once, for any number of readers.
 #[derive(Debug)]
 pub(crate) struct Object {
     value: Value,
@@ -36,13 +36,13 @@ impl Object {
         &self.value
     }
 
-    /// The revision of the change that made it.
+    /// Returns the revision of the change that produced it.
     #[cfg(test)]
     pub(crate) fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// Its JSON text.
+    /// Returns its JSON text.
     pub(crate) fn json(&self) -> Bytes {
         self.json.get_or_init(|| Bytes::from(self.value.to_string())).clone()
     }
@@ -51,7 +51,7 @@ impl Object {
         self.value["metadata"]["uid"].as_str().unwrap_or_default()
     }
 
-    /// The uids of its owners.
+    /// Returns the uids of its owners.
     pub(crate) fn owners(&self) -> impl Iterator<Item = &str> {
         self.value["metadata"]["ownerReferences"]
             .as_array()

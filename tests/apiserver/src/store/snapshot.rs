@@ -1,4 +1,4 @@
-//! Lists, also of the past: a page of a list must show what the first page's revision showed.
+//! Lists at any revision: a page of a list must show the revision of the first page.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -10,17 +10,17 @@ use super::{Expired, Key, Object, Store, Table};
 #[derive(Debug)]
 pub(crate) struct Page {
     pub objects: Vec<Arc<Object>>,
-    /// The key to go on after, when there is more.
+    /// The key after which to continue, if there are more objects.
     pub next: Option<Key>,
-    /// Objects that match beyond this page; only counted for lists without a filter.
+    /// Number of matching objects after this page; only counted for lists without a filter.
     pub remaining: usize,
 }
 
 impl Store {
-    /// The objects of a kind as of a revision (None: now), in order, after a key, at most `limit` that pass.
+    /// Returns the objects of a kind at a revision (None: now), in order, after a key, at most `limit` that match.
     ///
     /// # Errors
-    /// When the history back to that revision is forgotten.
+    /// If the history back to that revision was discarded.
     pub(crate) fn list(
         &self,
         table: Table,
@@ -46,7 +46,7 @@ impl Store {
         let mut then = past.range((from, Bound::Unbounded)).peekable();
         let mut last = None;
         loop {
-            // The past of a key hides its present.
+            // The past state of a key replaces its present state.
             let (key, object) = match (now.peek(), then.peek()) {
                 (None, None) => break,
                 (Some((key, _)), Some((past_key, _))) if key < past_key => match now.next() {
@@ -82,7 +82,7 @@ impl Store {
         Ok(page)
     }
 
-    /// What the keys changed since a revision were then.
+    /// Returns the state of the changed keys at a revision.
     fn past(&self, table: Table, revision: u64) -> Result<BTreeMap<&Key, Option<Arc<Object>>>, Expired> {
         let mut past = BTreeMap::new();
         for change in self.changes(table, revision, usize::MAX)? {

@@ -17,7 +17,7 @@ fn names(page: &Page) -> Vec<&str> {
 }
 
 #[test]
-fn each_change_gets_the_next_revision_and_writes_it_into_the_object() {
+fn each_change_sets_next_revision() {
     let (mut store, table) = store();
     let first = store.put(table, Key::new("a", "x"), named("x"));
     let second = store.put(table, Key::new("a", "x"), named("x"));
@@ -29,7 +29,7 @@ fn each_change_gets_the_next_revision_and_writes_it_into_the_object() {
 }
 
 #[test]
-fn a_list_of_the_past_shows_what_was() {
+fn list_at_past_revision_shows_past_objects() {
     let (mut store, table) = store();
     store.put(table, Key::new("a", "kept"), named("kept"));
     store.put(table, Key::new("a", "deleted"), named("deleted"));
@@ -46,7 +46,7 @@ fn a_list_of_the_past_shows_what_was() {
 }
 
 #[test]
-fn pages_go_on_after_the_last_key_and_count_what_remains() {
+fn pages_continue_after_last_key() {
     let (mut store, table) = store();
     for name in ["a", "b", "c", "d", "e"] {
         store.put(table, Key::new("n", name), named(name));
@@ -61,7 +61,7 @@ fn pages_go_on_after_the_last_key_and_count_what_remains() {
 }
 
 #[test]
-fn forgotten_history_is_refused() {
+fn discarded_history_is_an_error() {
     let mut store = Store::new(2);
     let table = store.table("services");
     let start = store.revision();
@@ -76,7 +76,7 @@ fn forgotten_history_is_refused() {
 }
 
 #[test]
-fn dependents_are_found_by_the_uid_of_their_owner_until_it_is_dropped() {
+fn dependents_are_indexed_by_owner_uid() {
     let (mut store, table) = store();
     let key = Key::new("a", "x");
     store.put(

@@ -29,7 +29,7 @@ fn managers(config: &ConfigMap) -> Vec<(String, String)> {
     managers
 }
 
-pub(crate) async fn applying_creates_and_owns(context: Context) {
+pub(crate) async fn apply_creates_and_owns_fields(context: Context) {
     let config = apply(&context, "one", json!({ "a": "1" }), false).await.unwrap();
     assert_eq!(data(&config), json!({ "a": "1" }));
     assert_eq!(managers(&config), [("one".to_owned(), "Apply".to_owned())]);
@@ -40,14 +40,14 @@ pub(crate) async fn applying_creates_and_owns(context: Context) {
     assert_eq!(again.resource_version(), config.resource_version());
 }
 
-pub(crate) async fn what_is_left_out_is_removed(context: Context) {
+pub(crate) async fn omitted_applied_field_is_removed(context: Context) {
     apply(&context, "one", json!({ "a": "1", "b": "2" }), false).await.unwrap();
     apply(&context, "two", json!({ "c": "3" }), false).await.unwrap();
     let config = apply(&context, "one", json!({ "a": "1" }), false).await.unwrap();
     assert_eq!(data(&config), json!({ "a": "1", "c": "3" }));
 }
 
-pub(crate) async fn another_value_for_a_field_of_another_conflicts(context: Context) {
+pub(crate) async fn apply_of_foreign_field_conflicts(context: Context) {
     apply(&context, "one", json!({ "a": "1" }), false).await.unwrap();
     let status = refused(apply(&context, "two", json!({ "a": "2" }), false).await);
     assert_eq!((status.code, status.reason.as_str()), (409, "Conflict"));
@@ -57,21 +57,21 @@ pub(crate) async fn another_value_for_a_field_of_another_conflicts(context: Cont
     assert_eq!(causes[0].field, ".data.a");
     assert!(causes[0].message.contains("\"one\""), "{}", causes[0].message);
 
-    // A field written by an ordinary patch is owned, too.
+    // An ordinary patch also sets ownership.
     let patch = Patch::Merge(json!({ "data": { "m": "1" } }));
     context.api::<ConfigMap>().patch("config", &PatchParams::default(), &patch).await.unwrap();
     assert_eq!(why(apply(&context, "two", json!({ "m": "2" }), false).await), (409, "Conflict".into()));
 }
 
-pub(crate) async fn force_takes_a_field_over(context: Context) {
+pub(crate) async fn forced_apply_takes_ownership(context: Context) {
     apply(&context, "one", json!({ "a": "1", "b": "1" }), false).await.unwrap();
     apply(&context, "two", json!({ "a": "2" }), true).await.unwrap();
-    // The first manager lets go of a field that is no longer its own: it stays.
+    // A field that the first manager no longer owns remains when that manager omits it.
     let config = apply(&context, "one", json!({ "b": "1" }), false).await.unwrap();
     assert_eq!(data(&config), json!({ "a": "2", "b": "1" }));
 }
 
-pub(crate) async fn owners_of_the_same_value_share_it(context: Context) {
+pub(crate) async fn equal_values_are_co_owned(context: Context) {
     apply(&context, "one", json!({ "a": "1" }), false).await.unwrap();
     apply(&context, "two", json!({ "a": "1" }), false).await.unwrap();
     let config = apply(&context, "one", json!({}), false).await.unwrap();
@@ -80,7 +80,7 @@ pub(crate) async fn owners_of_the_same_value_share_it(context: Context) {
     assert_eq!(data(&config), json!({}));
 }
 
-pub(crate) async fn status_is_owned_apart_from_the_object(context: Context) {
+pub(crate) async fn status_has_separate_ownership(context: Context) {
     let schema = json!({ "type": "object", "properties": { "a": { "type": "string" } } });
     let api = context.define(context.thing(schema, json!({}))).await;
     let group_version =
@@ -96,7 +96,7 @@ pub(crate) async fn status_is_owned_apart_from_the_object(context: Context) {
     api.patch("x", &PatchParams::apply("one"), &spec).await.unwrap();
     let status = Patch::Apply(thing(json!({ "status": { "phase": "Good", "count": 1 } })));
     api.patch_status("x", &PatchParams::apply("one"), &status).await.unwrap();
-    // Applying the object again without a status does not take the status away.
+    // Applying the object again without a status keeps the status.
     let after = api.patch("x", &PatchParams::apply("one"), &spec).await.unwrap();
     assert_eq!(after.data["status"], json!({ "phase": "Good", "count": 1 }));
     assert_eq!(after.data["spec"], json!({ "a": "1" }));
@@ -108,7 +108,7 @@ pub(crate) async fn status_is_owned_apart_from_the_object(context: Context) {
     assert!(sub.contains(&"status".to_owned()) && sub.contains(&String::new()), "{sub:?}");
 }
 
-pub(crate) async fn an_applied_resource_version_must_match(context: Context) {
+pub(crate) async fn applied_resource_version_must_match(context: Context) {
     let first = apply(&context, "one", json!({ "a": "1" }), false).await.unwrap();
     apply(&context, "one", json!({ "a": "2" }), false).await.unwrap();
     let config = json!({

@@ -1,4 +1,4 @@
-//! What a behaviour gets: a client and a namespace of its own.
+//! The context of a behavior: a client and a namespace of its own.
 
 use std::future::Future;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use kube::core::{GroupVersionKind, Status};
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
-/// Nothing an API server does may take longer.
+/// Limit for any operation of an API server.
 pub(crate) const SOON: Duration = Duration::from_secs(15);
 
 pub(crate) struct Context {
@@ -23,9 +23,9 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) async fn new(cluster: &Cluster, behaviour: &str) -> Context {
+    pub(crate) async fn new(cluster: &Cluster, behavior: &str) -> Context {
         let client = cluster.client().await.unwrap();
-        let short: String = behaviour.replace('_', "-").chars().take(50).collect();
+        let short: String = behavior.replace('_', "-").chars().take(50).collect();
         let namespace = format!("t-{}", short.trim_end_matches('-'));
         let object = serde_json::from_value(json!({ "metadata": { "name": namespace } })).unwrap();
         let namespaces: Api<Namespace> = Api::all(client.clone());
@@ -45,7 +45,7 @@ impl Context {
         self.api()
     }
 
-    /// A name for cluster-scoped things that no other behaviour uses.
+    /// Returns a unique name for cluster-scoped objects.
     pub(crate) fn unique(&self, name: &str) -> String {
         format!("{name}-{}", self.namespace)
     }
@@ -67,7 +67,7 @@ impl Context {
         self.services().patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await
     }
 
-    /// A request kube's types do not make.
+    /// Sends a request that kube's types do not support.
     pub(crate) async fn request(
         &self,
         method: &str,
@@ -111,7 +111,7 @@ impl Context {
         api
     }
 
-    /// A cluster-scoped definition of kind `Thing` in a group of this behaviour's own.
+    /// Returns a cluster-scoped definition of kind `Thing` in a group of this behavior.
     pub(crate) fn thing(&self, spec_schema: Value, more: Value) -> Value {
         let group = format!("{}.example.dev", self.namespace);
         let mut version = json!({
@@ -145,7 +145,7 @@ impl Context {
     }
 }
 
-/// An object of a kind without types of its own.
+/// Returns an object of a kind without Rust types.
 pub(crate) fn dynamic(api: &Api<DynamicObject>, name: &str, rest: Value) -> DynamicObject {
     let url = api.resource_url();
     let group_version = url.trim_start_matches("/apis/").rsplit_once('/').unwrap().0;
@@ -156,7 +156,7 @@ pub(crate) fn dynamic(api: &Api<DynamicObject>, name: &str, rest: Value) -> Dyna
     serde_json::from_value(object).unwrap()
 }
 
-/// The refusal of a request that must be refused.
+/// Returns the error of a request that must be rejected.
 pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, kube::Error>) -> Status {
     match result {
         Err(kube::Error::Api(status)) => *status,
@@ -164,13 +164,13 @@ pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, kube::Error>) -> Sta
     }
 }
 
-/// Code and reason of a refusal.
+/// Returns code and reason of an error.
 pub(crate) fn why<T: std::fmt::Debug>(result: Result<T, kube::Error>) -> (u16, String) {
     let status = refused(result);
     (status.code, status.reason)
 }
 
-/// Waits until something holds.
+/// Waits until a condition holds.
 pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let deadline = tokio::time::Instant::now() + SOON;
     while !holds().await {
@@ -179,7 +179,7 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: 
     }
 }
 
-/// A watch, its events boiled down to `ADDED name`.
+/// A watch whose events are reduced to `ADDED name`.
 pub(crate) struct Watched<K> {
     stream: std::pin::Pin<Box<dyn Stream<Item = Result<WatchEvent<K>, kube::Error>> + Send>>,
 }
@@ -197,7 +197,7 @@ where
         event.expect("the watch ended").unwrap()
     }
 
-    /// The next event that is no bookmark.
+    /// Returns the next event other than a bookmark.
     pub(crate) async fn word(&mut self) -> String {
         loop {
             match self.next().await {

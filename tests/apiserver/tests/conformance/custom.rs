@@ -25,7 +25,7 @@ fn spec(addresses: Value) -> Value {
     json!({ "spec": { "addresses": addresses } })
 }
 
-pub(crate) async fn a_definition_is_established_and_its_objects_are_served(context: Context) {
+pub(crate) async fn definition_is_established_and_served(context: Context) {
     let api = context.define(context.thing(schema(), json!({}))).await;
     let created = api.create(&PostParams::default(), &dynamic(&api, "x", spec(json!(["a"])))).await.unwrap();
     assert_eq!(created.metadata.generation, Some(1));
@@ -38,7 +38,7 @@ pub(crate) async fn a_definition_is_established_and_its_objects_are_served(conte
     assert!(names.contains(&"things") && names.contains(&"things/status"), "{names:?}");
 }
 
-pub(crate) async fn schemas_default_prune_and_refuse(context: Context) {
+pub(crate) async fn schemas_default_prune_and_reject(context: Context) {
     let api = context.define(context.thing(schema(), json!({}))).await;
     let thing = dynamic(&api, "x", json!({ "spec": { "addresses": ["a"], "unknown": 1 } }));
     let created = api.create(&PostParams::default(), &thing).await.unwrap();
@@ -58,7 +58,7 @@ pub(crate) async fn schemas_default_prune_and_refuse(context: Context) {
     }
 }
 
-pub(crate) async fn rules_refuse_and_see_the_old_object(context: Context) {
+pub(crate) async fn cel_rules_reject_and_see_old_object(context: Context) {
     let mut schema = schema();
     schema["x-kubernetes-validations"] = json!([
         { "rule": "!('forbidden' in self.addresses)", "message": "no forbidden address" },
@@ -77,7 +77,7 @@ pub(crate) async fn rules_refuse_and_see_the_old_object(context: Context) {
     assert!(status.message.contains("mode stays"), "{}", status.message);
 }
 
-pub(crate) async fn status_is_a_subresource_of_its_own(context: Context) {
+pub(crate) async fn status_is_a_subresource(context: Context) {
     let api = context.define(context.thing(schema(), json!({}))).await;
     let mut rest = spec(json!(["a"]));
     rest["status"] = json!({ "phase": "FromCreate" });
@@ -101,7 +101,7 @@ pub(crate) async fn status_is_a_subresource_of_its_own(context: Context) {
     assert_eq!(patched.data["status"], json!({ "phase": "Good" }));
 }
 
-pub(crate) async fn the_generation_counts_changes_of_the_spec(context: Context) {
+pub(crate) async fn generation_counts_spec_changes(context: Context) {
     let api = context.define(context.thing(schema(), json!({}))).await;
     api.create(&PostParams::default(), &dynamic(&api, "x", spec(json!(["a"])))).await.unwrap();
     let params = PatchParams::default();
@@ -113,7 +113,7 @@ pub(crate) async fn the_generation_counts_changes_of_the_spec(context: Context) 
     assert_eq!(api.patch("x", &params, &change).await.unwrap().metadata.generation, Some(2));
 }
 
-pub(crate) async fn an_update_needs_a_version(context: Context) {
+pub(crate) async fn update_requires_resource_version(context: Context) {
     let api = context.define(context.thing(schema(), json!({}))).await;
     let thing = dynamic(&api, "x", spec(json!(["a"])));
     api.create(&PostParams::default(), &thing).await.unwrap();
@@ -122,7 +122,7 @@ pub(crate) async fn an_update_needs_a_version(context: Context) {
     assert_eq!(status.details.unwrap().causes[0].field, "metadata.resourceVersion");
 }
 
-pub(crate) async fn unknown_fields_are_refused_when_asked_strictly(context: Context) {
+pub(crate) async fn strict_validation_rejects_unknown_fields(context: Context) {
     let api = context.define(context.thing(schema(), json!({}))).await;
     let thing = dynamic(&api, "x", json!({ "spec": { "addresses": ["a"], "oops": 1 } }));
     let path = format!("{}?fieldValidation=Strict", api.resource_url());

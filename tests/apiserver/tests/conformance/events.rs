@@ -24,7 +24,7 @@ fn event(context: &Context, name: &str, about: &str) -> Event {
     .unwrap()
 }
 
-pub(crate) async fn both_versions_show_the_same_events(context: Context) {
+pub(crate) async fn both_event_versions_show_same_events(context: Context) {
     context.api::<Event>().create(&PostParams::default(), &event(&context, "e", "web")).await.unwrap();
     let core = context.api::<CoreEvent>().get("e").await.unwrap();
     assert_eq!(core.message.as_deref(), Some("no address is left"));
@@ -39,7 +39,7 @@ pub(crate) async fn both_versions_show_the_same_events(context: Context) {
     assert_eq!(refusal, (422, "Invalid".into()));
 }
 
-pub(crate) async fn an_event_is_selected_by_what_it_is_about(context: Context) {
+pub(crate) async fn events_are_selected_by_involved_object(context: Context) {
     for (name, about) in [("a", "web"), ("b", "db")] {
         context.api::<Event>().create(&PostParams::default(), &event(&context, name, about)).await.unwrap();
     }
@@ -48,7 +48,7 @@ pub(crate) async fn an_event_is_selected_by_what_it_is_about(context: Context) {
     assert_eq!(events.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), ["a"]);
 }
 
-pub(crate) async fn a_recorder_makes_one_event_and_counts(context: Context) {
+pub(crate) async fn event_recorder_creates_one_event_with_count(context: Context) {
     let service = context.create_service("web", json!({ "ports": [{ "port": 80 }] })).await;
     let reporter = Reporter { controller: "fairlead-controller".into(), instance: Some("one".into()) };
     let recorder = Recorder::new(context.client.clone(), reporter);

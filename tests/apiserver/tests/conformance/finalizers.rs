@@ -20,7 +20,7 @@ async fn finalizers(context: &Context, names: Value) -> Result<ConfigMap, kube::
     context.api::<ConfigMap>().patch("x", &PatchParams::default(), &patch).await
 }
 
-pub(crate) async fn a_finalizer_holds_a_deletion_until_it_is_removed(context: Context) {
+pub(crate) async fn finalizer_delays_deletion(context: Context) {
     let api = context.api::<ConfigMap>();
     let created = create(&context, "x", json!({ "finalizers": ["example.dev/hold"] })).await;
     let version = created.resource_version().unwrap();
@@ -28,7 +28,7 @@ pub(crate) async fn a_finalizer_holds_a_deletion_until_it_is_removed(context: Co
     let mut watch = Watched::start(&api, &one, &version).await;
     match api.delete("x", &DeleteParams::default()).await.unwrap() {
         Either::Left(object) => assert!(object.metadata.deletion_timestamp.is_some()),
-        Either::Right(status) => panic!("it is not gone: {status:?}"),
+        Either::Right(status) => panic!("the object still exists: {status:?}"),
     }
     assert_eq!(watch.word().await, "MODIFIED x");
     assert!(api.get("x").await.unwrap().metadata.deletion_timestamp.is_some());
@@ -41,7 +41,7 @@ pub(crate) async fn a_finalizer_holds_a_deletion_until_it_is_removed(context: Co
     assert_eq!(last, "DELETED x");
 }
 
-pub(crate) async fn no_finalizer_is_added_to_what_is_going(context: Context) {
+pub(crate) async fn deleting_object_accepts_no_new_finalizer(context: Context) {
     create(&context, "x", json!({ "finalizers": ["example.dev/hold"] })).await;
     context.api::<ConfigMap>().delete("x", &DeleteParams::default()).await.unwrap();
     let refusal = why(finalizers(&context, json!(["example.dev/hold", "example.dev/more"])).await);

@@ -1,4 +1,4 @@
-//! Lists and the forms they come in.
+//! Lists and their formats.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
@@ -19,7 +19,7 @@ async fn names(context: &Context, params: ListParams) -> Vec<String> {
     context.api::<ConfigMap>().list(&params).await.unwrap().iter().map(ResourceExt::name_any).collect()
 }
 
-pub(crate) async fn pages_are_of_one_version(context: Context) {
+pub(crate) async fn pages_show_one_version(context: Context) {
     for name in ["a", "b", "c", "d", "e"] {
         create(&context, name, "page").await;
     }
@@ -27,7 +27,7 @@ pub(crate) async fn pages_are_of_one_version(context: Context) {
     let api = context.api::<ConfigMap>();
     let first = api.list(&params).await.unwrap();
     assert_eq!(first.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), ["a", "b"]);
-    // What happens between the pages is not in them.
+    // Changes between the pages are not included.
     create(&context, "cc", "page").await;
     api.delete("d", &Default::default()).await.unwrap();
     let token = first.metadata.continue_.clone().unwrap();
@@ -40,7 +40,7 @@ pub(crate) async fn pages_are_of_one_version(context: Context) {
     assert!(third.metadata.continue_.is_none_or(|token| token.is_empty()));
 }
 
-pub(crate) async fn selectors_select(context: Context) {
+pub(crate) async fn selectors_filter_lists(context: Context) {
     for (name, app) in [("a", "web"), ("b", "db"), ("c", "web")] {
         create(&context, name, app).await;
     }
@@ -53,13 +53,13 @@ pub(crate) async fn selectors_select(context: Context) {
     );
 }
 
-pub(crate) async fn an_unknown_field_selector_is_refused(context: Context) {
+pub(crate) async fn unknown_field_selector_is_rejected(context: Context) {
     let params = ListParams::default().fields("data.k=v");
     let status = refused(context.api::<ConfigMap>().list(&params).await);
     assert_eq!((status.code, status.reason.as_str()), (400, "BadRequest"));
 }
 
-pub(crate) async fn a_list_of_metadata_has_metadata_only(context: Context) {
+pub(crate) async fn metadata_list_contains_metadata_only(context: Context) {
     create(&context, "a", "web").await;
     let params = ListParams::default().labels("app=web");
     let list = context.api::<ConfigMap>().list_metadata(&params).await.unwrap();
@@ -67,7 +67,7 @@ pub(crate) async fn a_list_of_metadata_has_metadata_only(context: Context) {
     assert_eq!(list.items[0].labels()["app"], "web");
 }
 
-pub(crate) async fn a_table_has_columns_and_rows(context: Context) {
+pub(crate) async fn table_has_columns_and_rows(context: Context) {
     context.create_service("web", json!({ "type": "LoadBalancer", "ports": [{ "port": 80 }] })).await;
     let path = format!("/api/v1/namespaces/{}/services", context.namespace);
     let accept = [("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")];

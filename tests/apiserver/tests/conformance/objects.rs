@@ -1,4 +1,4 @@
-//! What is the same for all kinds, and the small kinds.
+//! Behavior common to all kinds, and the small kinds.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret};
@@ -17,7 +17,7 @@ fn config(name: &str) -> ConfigMap {
     read(json!({ "metadata": { "name": name }, "data": { "a": "1" } }))
 }
 
-pub(crate) async fn errors_are_statuses_that_say_why(context: Context) {
+pub(crate) async fn errors_are_statuses_with_reason(context: Context) {
     let status = refused(context.services().get("missing").await);
     assert_eq!((status.code, status.reason.as_str()), (404, "NotFound"));
     assert_eq!(status.message, "services \"missing\" not found");
@@ -30,7 +30,7 @@ pub(crate) async fn errors_are_statuses_that_say_why(context: Context) {
     assert_eq!(status.code, 404);
 }
 
-pub(crate) async fn creating_twice_is_already_exists(context: Context) {
+pub(crate) async fn second_create_is_already_exists(context: Context) {
     let api = context.api::<ConfigMap>();
     api.create(&PostParams::default(), &config("x")).await.unwrap();
     let status = refused(api.create(&PostParams::default(), &config("x")).await);
@@ -38,7 +38,7 @@ pub(crate) async fn creating_twice_is_already_exists(context: Context) {
     assert_eq!(status.message, "configmaps \"x\" already exists");
 }
 
-pub(crate) async fn an_update_of_an_old_version_conflicts(context: Context) {
+pub(crate) async fn update_of_old_version_conflicts(context: Context) {
     let api = context.api::<ConfigMap>();
     let mut one = api.create(&PostParams::default(), &config("x")).await.unwrap();
     let mut two = one.clone();
@@ -60,7 +60,7 @@ pub(crate) async fn names_can_be_generated(context: Context) {
     assert_ne!(one.name_any(), two.name_any());
 }
 
-pub(crate) async fn a_dry_run_changes_nothing(context: Context) {
+pub(crate) async fn dry_run_changes_nothing(context: Context) {
     let api = context.api::<ConfigMap>();
     let dry = PostParams { dry_run: true, ..PostParams::default() };
     let seen = api.create(&dry, &config("x")).await.unwrap();
@@ -68,7 +68,7 @@ pub(crate) async fn a_dry_run_changes_nothing(context: Context) {
     assert!(api.get_opt("x").await.unwrap().is_none());
 }
 
-pub(crate) async fn a_lease_is_replaced_by_one_of_two(context: Context) {
+pub(crate) async fn lease_update_succeeds_for_one_of_two(context: Context) {
     let api = context.api::<Lease>();
     let lease = json!({
         "metadata": { "name": "leader" },
@@ -89,7 +89,7 @@ pub(crate) async fn a_lease_is_replaced_by_one_of_two(context: Context) {
     assert_eq!(why(api.replace("leader", &PostParams::default(), &two).await).0, 422);
 }
 
-pub(crate) async fn secrets_hold_what_strings_were_given(context: Context) {
+pub(crate) async fn secret_string_data_is_encoded(context: Context) {
     let api = context.api::<Secret>();
     let secret = json!({ "metadata": { "name": "s" }, "stringData": { "password": "geheim" } });
     let created = api.create(&PostParams::default(), &read(secret)).await.unwrap();
@@ -120,8 +120,8 @@ pub(crate) async fn nodes_have_labels_and_status(context: Context) {
     let label = Patch::Merge(
         json!({ "metadata": { "labels": { "node.kubernetes.io/exclude-from-external-load-balancers": "" } } }),
     );
-    let labelled = api.patch(&name, &PatchParams::default(), &label).await.unwrap();
-    assert!(labelled.labels().contains_key("node.kubernetes.io/exclude-from-external-load-balancers"));
+    let labeled = api.patch(&name, &PatchParams::default(), &label).await.unwrap();
+    assert!(labeled.labels().contains_key("node.kubernetes.io/exclude-from-external-load-balancers"));
     let status = json!({ "status": {
         "addresses": [{ "type": "InternalIP", "address": "192.0.2.1" }],
         "conditions": [{ "type": "Ready", "status": "True" }],
@@ -131,7 +131,7 @@ pub(crate) async fn nodes_have_labels_and_status(context: Context) {
     api.delete(&name, &DeleteParams::default()).await.unwrap();
 }
 
-pub(crate) async fn endpoint_slices_are_checked(context: Context) {
+pub(crate) async fn endpoint_slices_are_validated(context: Context) {
     let api = context.api::<EndpointSlice>();
     let slice = |family: &str, address: &str| -> EndpointSlice {
         read(json!({
@@ -148,7 +148,7 @@ pub(crate) async fn endpoint_slices_are_checked(context: Context) {
     assert_eq!(created.metadata.generation, Some(1));
 }
 
-pub(crate) async fn a_namespace_must_be_there(context: Context) {
+pub(crate) async fn object_requires_existing_namespace(context: Context) {
     let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), "nowhere-at-all");
     let status = refused(api.create(&PostParams::default(), &config("x")).await);
     assert_eq!((status.code, status.reason.as_str()), (404, "NotFound"));

@@ -1,4 +1,4 @@
-//! The sorts of patch besides server-side apply.
+//! Patches other than server-side apply.
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
@@ -14,7 +14,7 @@ async fn create(context: &Context) {
     context.api::<ConfigMap>().create(&PostParams::default(), &object).await.unwrap();
 }
 
-pub(crate) async fn a_merge_patch_removes_with_null(context: Context) {
+pub(crate) async fn merge_patch_null_removes_field(context: Context) {
     create(&context).await;
     let patch =
         Patch::Merge(json!({ "metadata": { "labels": { "a": null } }, "data": { "k": null, "n": "1" } }));
@@ -23,13 +23,13 @@ pub(crate) async fn a_merge_patch_removes_with_null(context: Context) {
     assert_eq!(json!(patched.data), json!({ "l": "w", "n": "1" }));
 }
 
-/// A JSON patch, as a request: kube's own type for it is not a feature this project has on.
+/// A raw request, because this project does not enable kube's JSON patch feature.
 async fn json_patch(context: &Context, patch: Value) -> Result<Value, kube::Error> {
     let path = format!("/api/v1/namespaces/{}/configmaps/x", context.namespace);
     context.request("PATCH", &path, &[("content-type", "application/json-patch+json")], patch).await
 }
 
-pub(crate) async fn a_json_patch_tests_before_it_writes(context: Context) {
+pub(crate) async fn json_patch_tests_before_writing(context: Context) {
     create(&context).await;
     let good = json!([
         { "op": "test", "path": "/data/k", "value": "v" },
@@ -43,7 +43,7 @@ pub(crate) async fn a_json_patch_tests_before_it_writes(context: Context) {
     assert_eq!(json!(read.data), json!({ "k": "2" }));
 }
 
-pub(crate) async fn a_strategic_merge_patch_merges_ports_by_number(context: Context) {
+pub(crate) async fn strategic_merge_patch_merges_ports_by_number(context: Context) {
     let ports = json!([{ "name": "a", "port": 80 }, { "name": "b", "port": 443 }]);
     let created = context.create_service("web", json!({ "type": "NodePort", "ports": ports })).await;
     let patch = Patch::Strategic(json!({ "spec": { "ports": [{ "port": 443, "targetPort": 8443 }] } }));
@@ -59,7 +59,7 @@ pub(crate) async fn a_strategic_merge_patch_merges_ports_by_number(context: Cont
     assert_eq!(find(&patched, 80), find(&created, 80));
 }
 
-pub(crate) async fn a_strategic_merge_patch_of_a_custom_resource_is_refused(context: Context) {
+pub(crate) async fn strategic_merge_patch_of_custom_resource_is_rejected(context: Context) {
     let api = context.define(context.thing(json!({ "type": "object" }), json!({}))).await;
     api.create(&PostParams::default(), &dynamic(&api, "x", json!({}))).await.unwrap();
     let patch = Patch::Strategic(json!({ "metadata": { "labels": { "a": "b" } } }));

@@ -1,4 +1,4 @@
-//! Services: what a cluster fills in, keeps, clears and refuses.
+//! Services: fields that a cluster sets, keeps, clears and rejects.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ fn balancer() -> Value {
     json!({ "type": "LoadBalancer", "selector": { "app": "web" }, "ports": [{ "port": 80 }] })
 }
 
-pub(crate) async fn a_load_balancer_is_completed_as_a_cluster_does(context: Context) {
+pub(crate) async fn load_balancer_gets_cluster_defaults(context: Context) {
     let service = value(context.create_service("web", balancer()).await);
     let spec = &service["spec"];
     assert!(spec["clusterIP"].as_str().unwrap().parse::<std::net::IpAddr>().is_ok());
@@ -32,7 +32,7 @@ pub(crate) async fn a_load_balancer_is_completed_as_a_cluster_does(context: Cont
     }
 }
 
-pub(crate) async fn addresses_and_ports_that_are_left_out_of_an_update_stay(context: Context) {
+pub(crate) async fn omitted_addresses_and_ports_are_kept(context: Context) {
     let created = value(context.create_service("web", balancer()).await);
     let mut replacement = json!({
         "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web" }, "spec": balancer(),
@@ -47,7 +47,7 @@ pub(crate) async fn addresses_and_ports_that_are_left_out_of_an_update_stay(cont
     assert_eq!(replaced["spec"]["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"], 10800);
 }
 
-pub(crate) async fn a_change_of_type_clears_what_belonged_to_the_old_type(context: Context) {
+pub(crate) async fn type_change_clears_fields_of_old_type(context: Context) {
     let mut spec = balancer();
     spec["loadBalancerClass"] = json!("example.dev/class");
     let created = value(context.create_service("web", spec).await);
@@ -72,7 +72,7 @@ pub(crate) async fn a_change_of_type_clears_what_belonged_to_the_old_type(contex
     }
 }
 
-pub(crate) async fn dual_stack_comes_and_goes_with_the_policy(context: Context) {
+pub(crate) async fn dual_stack_follows_family_policy(context: Context) {
     let mut spec = balancer();
     spec["ipFamilyPolicy"] = json!("PreferDualStack");
     let dual = value(context.create_service("dual", spec).await);
@@ -100,7 +100,7 @@ pub(crate) async fn dual_stack_comes_and_goes_with_the_policy(context: Context) 
     assert_eq!(headless["spec"]["clusterIPs"], json!(["None"]));
 }
 
-pub(crate) async fn node_ports_are_not_allocated_when_not_wanted(context: Context) {
+pub(crate) async fn node_ports_are_optional(context: Context) {
     let mut spec = balancer();
     spec["allocateLoadBalancerNodePorts"] = json!(false);
     let service = value(context.create_service("web", spec).await);
@@ -108,7 +108,7 @@ pub(crate) async fn node_ports_are_not_allocated_when_not_wanted(context: Contex
     assert_eq!(service["spec"]["allocateLoadBalancerNodePorts"], false);
 }
 
-pub(crate) async fn external_traffic_policy_local_gets_a_health_check_port(context: Context) {
+pub(crate) async fn local_policy_gets_health_check_port(context: Context) {
     let mut spec = balancer();
     spec["externalTrafficPolicy"] = json!("Local");
     let local = value(context.create_service("web", spec).await);
@@ -118,7 +118,7 @@ pub(crate) async fn external_traffic_policy_local_gets_a_health_check_port(conte
     assert_eq!(cluster["spec"]["healthCheckNodePort"], Value::Null);
 }
 
-pub(crate) async fn the_class_of_a_load_balancer_cannot_change(context: Context) {
+pub(crate) async fn load_balancer_class_is_immutable(context: Context) {
     let mut spec = balancer();
     spec["loadBalancerClass"] = json!("example.dev/one");
     context.create_service("web", spec).await;
@@ -128,7 +128,7 @@ pub(crate) async fn the_class_of_a_load_balancer_cannot_change(context: Context)
     assert!(status.message.contains("spec.loadBalancerClass"), "{}", status.message);
 }
 
-pub(crate) async fn what_is_wrong_with_a_service_is_named(context: Context) {
+pub(crate) async fn invalid_service_names_each_field(context: Context) {
     for (spec, field) in [
         (json!({ "type": "LoadBalancer" }), "spec.ports"),
         (json!({ "type": "Nonsense", "ports": [{ "port": 80 }] }), "spec.type"),
@@ -155,7 +155,7 @@ pub(crate) async fn what_is_wrong_with_a_service_is_named(context: Context) {
     assert_eq!(status.details.unwrap().causes[0].field, "metadata.name");
 }
 
-pub(crate) async fn a_cluster_ip_belongs_to_one_service(context: Context) {
+pub(crate) async fn cluster_ip_belongs_to_one_service(context: Context) {
     let first = context.create_service("one", balancer()).await;
     let taken = first.spec.unwrap().cluster_ip.unwrap();
     let mut spec = balancer();

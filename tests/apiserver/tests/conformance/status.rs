@@ -10,7 +10,7 @@ fn balancer() -> Value {
     json!({ "type": "LoadBalancer", "ports": [{ "port": 80 }] })
 }
 
-pub(crate) async fn a_merge_patch_writes_status_and_annotation_at_once(context: Context) {
+pub(crate) async fn status_merge_patch_writes_annotation_too(context: Context) {
     let service = context.create_service("web", balancer()).await;
     let patch = json!({
         "metadata": {
@@ -34,7 +34,7 @@ pub(crate) async fn a_merge_patch_writes_status_and_annotation_at_once(context: 
     assert_eq!(read["metadata"]["annotations"]["fairlead.dev/ip-allocated-from-pool"], "pool");
 }
 
-pub(crate) async fn the_spec_does_not_change_through_status(context: Context) {
+pub(crate) async fn status_update_keeps_spec(context: Context) {
     context.create_service("web", balancer()).await;
     let patch = json!({ "spec": { "sessionAffinity": "ClientIP", "ports": null } });
     context.merge_status("web", patch).await.unwrap();
@@ -44,14 +44,14 @@ pub(crate) async fn the_spec_does_not_change_through_status(context: Context) {
     assert_eq!(spec.ports.unwrap().len(), 1);
 }
 
-pub(crate) async fn status_does_not_change_through_the_object(context: Context) {
+pub(crate) async fn object_update_keeps_status(context: Context) {
     context.create_service("web", balancer()).await;
     let status = json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } } });
     let patched = serde_json::to_value(context.merge_service("web", status).await.unwrap()).unwrap();
     assert_eq!(patched["status"]["loadBalancer"], json!({}));
 }
 
-pub(crate) async fn a_patch_decided_on_an_old_version_conflicts(context: Context) {
+pub(crate) async fn patch_with_old_resource_version_conflicts(context: Context) {
     let service = context.create_service("web", balancer()).await;
     context.merge_service("web", json!({ "metadata": { "labels": { "a": "b" } } })).await.unwrap();
     let patch = json!({
@@ -65,7 +65,7 @@ pub(crate) async fn a_patch_decided_on_an_old_version_conflicts(context: Context
     assert_eq!((details.name.as_str(), details.kind.as_str()), ("web", "services"));
 }
 
-pub(crate) async fn an_ingress_needs_an_address_and_a_load_balancer(context: Context) {
+pub(crate) async fn ingress_requires_address_and_load_balancer(context: Context) {
     context.create_service("web", balancer()).await;
     context.create_service("plain", json!({ "ports": [{ "port": 80 }] })).await;
     let ingress = |ingress: Value| json!({ "status": { "loadBalancer": { "ingress": [ingress] } } });
@@ -83,7 +83,7 @@ pub(crate) async fn an_ingress_needs_an_address_and_a_load_balancer(context: Con
     assert_eq!(patched["status"]["loadBalancer"]["ingress"][0]["ipMode"], "VIP");
 }
 
-pub(crate) async fn conditions_of_others_survive_a_strategic_merge(context: Context) {
+pub(crate) async fn strategic_merge_keeps_foreign_conditions(context: Context) {
     context.create_service("web", balancer()).await;
     for sort in ["example.dev/One", "example.dev/Two"] {
         let condition = json!({
@@ -99,7 +99,7 @@ pub(crate) async fn conditions_of_others_survive_a_strategic_merge(context: Cont
     assert_eq!(sorts, ["example.dev/One", "example.dev/Two"]);
 }
 
-pub(crate) async fn a_patch_that_changes_nothing_makes_no_version(context: Context) {
+pub(crate) async fn unchanged_patch_keeps_resource_version(context: Context) {
     context.create_service("web", balancer()).await;
     let patch = json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } } });
     let first = context.merge_status("web", patch.clone()).await.unwrap();

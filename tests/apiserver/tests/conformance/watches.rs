@@ -21,18 +21,18 @@ async fn delete(context: &Context, name: &str) {
     context.api::<ConfigMap>().delete(name, &Default::default()).await.unwrap();
 }
 
-/// The version of a list now.
+/// Returns the current resourceVersion of a list.
 async fn version(context: &Context) -> String {
     let list = context.api::<ConfigMap>().list(&ListParams::default()).await.unwrap();
     list.metadata.resource_version.unwrap()
 }
 
-/// A real cluster puts a ConfigMap of its own into each namespace.
+/// A real cluster creates a ConfigMap in each namespace.
 fn params() -> WatchParams {
     WatchParams::default().fields("metadata.name!=kube-root-ca.crt")
 }
 
-pub(crate) async fn a_watch_tells_what_happens_in_order(context: Context) {
+pub(crate) async fn watch_reports_changes_in_order(context: Context) {
     let from = version(&context).await;
     create(&context, "a", json!({})).await;
     label(&context, "a", json!({ "x": "y" })).await;
@@ -44,7 +44,7 @@ pub(crate) async fn a_watch_tells_what_happens_in_order(context: Context) {
     }
 }
 
-pub(crate) async fn a_watch_without_a_version_begins_with_what_is_there(context: Context) {
+pub(crate) async fn watch_without_version_begins_with_existing_objects(context: Context) {
     create(&context, "a", json!({})).await;
     create(&context, "b", json!({})).await;
     let mut watch = Watched::start(&context.api::<ConfigMap>(), &params(), "0").await;
@@ -55,7 +55,7 @@ pub(crate) async fn a_watch_without_a_version_begins_with_what_is_there(context:
     assert_eq!(watch.word().await, "ADDED c");
 }
 
-pub(crate) async fn a_field_selector_sees_services_come_and_go(context: Context) {
+pub(crate) async fn field_selector_watch_reports_added_and_deleted(context: Context) {
     let plain = json!({ "ports": [{ "port": 80 }] });
     context.create_service("before", plain.clone()).await;
     let selected = WatchParams::default().fields("spec.type=LoadBalancer");
@@ -68,7 +68,7 @@ pub(crate) async fn a_field_selector_sees_services_come_and_go(context: Context)
     let gone = context.merge_service("web", json!({ "spec": { "type": "NodePort" } })).await.unwrap();
     match watch.next().await {
         WatchEvent::Deleted(last) => {
-            // The state that was selected last, with the version of the change that ended it.
+            // The last selected state, with the resourceVersion of the change that ended the match.
             assert_eq!(last.spec.as_ref().unwrap().type_.as_deref(), Some("LoadBalancer"));
             assert_eq!(last.resource_version(), gone.resource_version());
         }
@@ -79,7 +79,7 @@ pub(crate) async fn a_field_selector_sees_services_come_and_go(context: Context)
     assert_eq!(watch.word().await, "ADDED next");
 }
 
-pub(crate) async fn a_label_selector_sees_objects_come_and_go(context: Context) {
+pub(crate) async fn label_selector_watch_reports_added_and_deleted(context: Context) {
     let from = version(&context).await;
     let selected = WatchParams::default().labels("app in (web,db)");
     let mut watch = Watched::start(&context.api::<ConfigMap>(), &selected, &from).await;
@@ -92,7 +92,7 @@ pub(crate) async fn a_label_selector_sees_objects_come_and_go(context: Context) 
     }
 }
 
-pub(crate) async fn a_watch_of_one_name_sees_only_it(context: Context) {
+pub(crate) async fn watch_of_one_name_reports_only_that_object(context: Context) {
     let from = version(&context).await;
     let selected = WatchParams::default().fields("metadata.name=b");
     let mut watch = Watched::start(&context.api::<ConfigMap>(), &selected, &from).await;
@@ -119,10 +119,10 @@ pub(crate) async fn bookmarks_end_the_initial_events(context: Context) {
     }
 }
 
-pub(crate) async fn a_version_too_old_is_410_in_the_stream(context: Context) {
+pub(crate) async fn old_version_is_410_in_watch_stream(context: Context) {
     let schema = json!({ "type": "object" });
     let api: Api<DynamicObject> = context.define(context.thing(schema, json!({}))).await;
-    // Older than the kind itself: no server has that history.
+    // Older than the kind, so no server has that history.
     let mut watch = Watched::start(&api, &WatchParams::default(), "1").await;
     match watch.next().await {
         WatchEvent::Error(status) => {
@@ -132,7 +132,7 @@ pub(crate) async fn a_version_too_old_is_410_in_the_stream(context: Context) {
         other => panic!("{other:?}"),
     }
     assert!(watch.ended().await);
-    // The way back is a list.
+    // The client recovers with a list.
     let list = api.list(&ListParams::default()).await.unwrap();
     let from = list.metadata.resource_version.unwrap();
     let mut watch = Watched::start(&api, &WatchParams::default(), &from).await;
@@ -141,13 +141,13 @@ pub(crate) async fn a_version_too_old_is_410_in_the_stream(context: Context) {
     assert_eq!(watch.word().await, "ADDED x");
 }
 
-pub(crate) async fn a_watch_ends_at_its_timeout(context: Context) {
+pub(crate) async fn watch_ends_at_timeout(context: Context) {
     let from = version(&context).await;
     let mut watch = Watched::start(&context.api::<ConfigMap>(), &params().timeout(1), &from).await;
     assert!(watch.ended().await);
 }
 
-pub(crate) async fn a_cluster_wide_watch_sees_all_namespaces(context: Context) {
+pub(crate) async fn cluster_wide_watch_covers_all_namespaces(context: Context) {
     let all: Api<Service> = Api::all(context.client.clone());
     let name = context.unique("s").chars().take(60).collect::<String>();
     let selected = WatchParams::default().fields(&format!("metadata.name={name}"));

@@ -13,7 +13,7 @@ async fn list(access: &Access) -> Result<usize, kube::Error> {
 }
 
 #[tokio::test]
-async fn a_wrong_token_is_unauthorized_and_none_is_forbidden() {
+async fn wrong_token_is_unauthorized_and_none_forbidden() {
     let options = Options { token: Some("geheim".into()), ..Options::default() };
     let server = ApiServer::start(options).await.unwrap();
     assert_eq!(list(server.access()).await.unwrap(), 1);
@@ -29,7 +29,7 @@ async fn a_wrong_token_is_unauthorized_and_none_is_forbidden() {
 }
 
 #[tokio::test]
-async fn https_is_trusted_by_its_kubeconfig_only() {
+async fn https_is_trusted_only_with_kubeconfig() {
     let options = Options { tls: true, token: Some("geheim".into()), ..Options::default() };
     let server = ApiServer::start(options.clone()).await.unwrap();
     assert!(server.url().starts_with("https://127.0.0.1:"));
@@ -40,7 +40,7 @@ async fn https_is_trusted_by_its_kubeconfig_only() {
 }
 
 #[tokio::test]
-async fn a_kubeconfig_file_is_for_its_owner_only_and_opens_the_door() {
+async fn kubeconfig_file_is_private_and_usable() {
     use std::os::unix::fs::PermissionsExt;
     let server =
         ApiServer::start(Options { token: Some("geheim".into()), ..Options::default() }).await.unwrap();
@@ -56,7 +56,7 @@ async fn a_kubeconfig_file_is_for_its_owner_only_and_opens_the_door() {
 }
 
 #[tokio::test]
-async fn an_advertised_name_is_in_kubeconfig_and_certificate() {
+async fn advertised_name_is_in_kubeconfig_and_certificate() {
     let options = Options {
         listen: SocketAddr::from(([0, 0, 0, 0], 0)),
         advertise: Some("localhost".into()),
@@ -69,7 +69,7 @@ async fn an_advertised_name_is_in_kubeconfig_and_certificate() {
 }
 
 #[tokio::test]
-async fn nothing_answers_after_the_end() {
+async fn stopped_server_accepts_no_connection() {
     let server = crate::server().await;
     let access = server.access().clone();
     assert!(list(&access).await.is_ok());

@@ -1,4 +1,4 @@
-//! What controllers of a cluster do, done at once.
+//! Effects of cluster controllers, which the server performs immediately.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node};
 use kube::api::{Api, DeleteParams, PostParams, PropagationPolicy};
@@ -21,7 +21,7 @@ async fn owned_by(api: &Api<ConfigMap>, name: &str, owners: &[&ConfigMap]) {
 }
 
 #[tokio::test]
-async fn dependents_go_with_their_last_owner() {
+async fn dependents_are_deleted_with_last_owner() {
     let server = server().await;
     let api = configs(&server).await;
     let one = create(&api, "one").await.unwrap();
@@ -37,7 +37,7 @@ async fn dependents_go_with_their_last_owner() {
 }
 
 #[tokio::test]
-async fn orphans_stay_without_their_owner() {
+async fn orphans_remain_without_owner() {
     let server = server().await;
     let api = configs(&server).await;
     let owner = create(&api, "owner").await.unwrap();
@@ -48,7 +48,7 @@ async fn orphans_stay_without_their_owner() {
 }
 
 #[tokio::test]
-async fn a_cluster_scoped_owner_takes_its_dependents_along() {
+async fn cluster_scoped_owner_deletes_dependents() {
     let server = server().await;
     let api = configs(&server).await;
     let nodes: Api<Node> = Api::all(server.client().await.unwrap());
@@ -63,7 +63,7 @@ async fn a_cluster_scoped_owner_takes_its_dependents_along() {
 }
 
 #[tokio::test]
-async fn a_namespace_goes_with_all_that_is_in_it() {
+async fn deleted_namespace_deletes_contents() {
     let server = server().await;
     let client = server.client().await.unwrap();
     let namespaces: Api<Namespace> = Api::all(client.clone());

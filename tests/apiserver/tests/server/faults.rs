@@ -1,4 +1,4 @@
-//! Misbehaviour on demand.
+//! Fault injection.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::{code, configs, create, server};
 const SOON: Duration = Duration::from_secs(10);
 
 #[tokio::test]
-async fn chosen_verbs_fail_and_do_nothing() {
+async fn injected_failure_does_not_execute_request() {
     let server = server().await;
     let api = configs(&server).await;
     for status in [409, 429, 500, 503] {
@@ -27,7 +27,7 @@ async fn chosen_verbs_fail_and_do_nothing() {
 }
 
 #[tokio::test]
-async fn an_overloaded_server_says_only_in_a_header_when_to_come_back() {
+async fn overloaded_server_sends_retry_after_header_only() {
     let server = server().await;
     server.faults().add(Fault { status: Some(429), retry_after: Some(7), ..Fault::default() });
     let request = Request::get("/api/v1/namespaces/default/configmaps").body(Body::empty()).unwrap();
@@ -38,7 +38,7 @@ async fn an_overloaded_server_says_only_in_a_header_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn latency_delays_answers() {
+async fn latency_delays_responses() {
     let server = server().await;
     let api = configs(&server).await;
     let id = server.faults().latency(Duration::from_millis(200));
@@ -50,7 +50,7 @@ async fn latency_delays_answers() {
 }
 
 #[tokio::test]
-async fn watches_close_expire_and_find_their_history_gone() {
+async fn watches_close_expire_and_get_410() {
     let server = server().await;
     let api = configs(&server).await;
     let version = api.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
@@ -79,7 +79,7 @@ async fn watches_close_expire_and_find_their_history_gone() {
 }
 
 #[tokio::test]
-async fn a_continued_list_whose_history_is_gone_is_410() {
+async fn continued_list_with_discarded_history_is_410() {
     let server = server().await;
     let api = configs(&server).await;
     for name in ["a", "b", "c"] {
@@ -93,14 +93,14 @@ async fn a_continued_list_whose_history_is_gone_is_410() {
 }
 
 #[tokio::test]
-async fn a_refusing_server_comes_back_at_the_same_address_with_its_objects() {
+async fn refusing_server_returns_with_its_objects() {
     let server = server().await;
     let api = configs(&server).await;
     create(&api, "x").await.unwrap();
     let mut watch = api.watch(&WatchParams::default(), "0").await.unwrap().boxed();
     assert!(matches!(watch.next().await, Some(Ok(WatchEvent::Added(_)))));
     server.faults().outage(Outage::Refuse, Duration::from_secs(60));
-    // The watch breaks, and nothing can be asked.
+    // The watch ends, and no request succeeds.
     assert!(!matches!(tokio::time::timeout(SOON, watch.next()).await.unwrap(), Some(Ok(_))));
     assert_eq!(code(api.get("x").await), 0);
     server.faults().end_outage();
@@ -112,7 +112,7 @@ async fn a_refusing_server_comes_back_at_the_same_address_with_its_objects() {
 }
 
 #[tokio::test]
-async fn an_outage_ends_by_itself() {
+async fn outage_ends_after_its_duration() {
     let server = server().await;
     let api = configs(&server).await;
     server.faults().outage(Outage::Refuse, Duration::from_millis(200));
@@ -125,7 +125,7 @@ async fn an_outage_ends_by_itself() {
 }
 
 #[tokio::test]
-async fn a_hanging_server_answers_nothing_until_it_is_over() {
+async fn hanging_server_sends_no_response() {
     let server = server().await;
     let api = configs(&server).await;
     create(&api, "x").await.unwrap();
@@ -138,7 +138,7 @@ async fn a_hanging_server_answers_nothing_until_it_is_over() {
 }
 
 #[tokio::test]
-async fn other_processes_switch_faults_over_http() {
+async fn faults_are_controlled_over_http() {
     let server = server().await;
     let api = configs(&server).await;
     let client = server.client().await.unwrap();

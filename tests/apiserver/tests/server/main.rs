@@ -1,5 +1,5 @@
-//! What only the built-in server can do: misbehave on demand, check tokens, serve TLS, and clean up as controllers
-//! of a cluster do.
+//! Features of the built-in server only: fault injection, tokens, TLS, and the cleanup of cluster
+//! controllers.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it fails")]
 
@@ -27,7 +27,7 @@ async fn create(api: &Api<ConfigMap>, name: &str) -> Result<ConfigMap, kube::Err
     api.create(&PostParams::default(), &object).await
 }
 
-/// Code of a refusal; 0 for one that is not the API's.
+/// Returns the code of an error; 0 if the error is not from the API.
 fn code<T>(result: Result<T, kube::Error>) -> u16 {
     match result {
         Ok(_) => 200,

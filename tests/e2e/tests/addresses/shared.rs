@@ -18,7 +18,7 @@ fn same_namespace_pool_limits_sharing() {
     scene.namespace("sharing-other");
     scene.pools([&lan("lan", &["192.0.2.200/32"]).with("sharing", json!("SameNamespace"))]);
     scene.serve(&sharer("first", 80), &ONE, "lan");
-    scene.serve(&sharer("neighbour", 81), &ONE, "lan");
+    scene.serve(&sharer("neighbor", 81), &ONE, "lan");
     let other = sharer("other", 82).in_namespace("sharing-other");
     scene.refuse(&other, "PoolExhausted");
     let asks = sharer("asks", 83)
@@ -28,7 +28,7 @@ fn same_namespace_pool_limits_sharing() {
     restart(&scene);
     scene.expect_refused(&other, "PoolExhausted");
 
-    ["first", "neighbour"].map(|name| sharer(name, 80)).iter().for_each(|s| scene.delete(s.object()));
+    ["first", "neighbor"].map(|name| sharer(name, 80)).iter().for_each(|s| scene.delete(s.object()));
     scene.expect(&asks, &ONE, "lan");
     scene.expect(&other, &ONE, "lan");
 }

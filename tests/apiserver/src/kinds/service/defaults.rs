@@ -1,4 +1,4 @@
-//! Fields of a Service that are filled in, kept or cleared without being asked for.
+//! Fields of a Service that the server sets, keeps or clears.
 
 use k8s_openapi::api::core::v1::{ClientIPConfig, ServiceSpec, ServiceStatus, SessionAffinityConfig};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -54,7 +54,7 @@ pub(super) fn spec(spec: &mut ServiceSpec) {
     }
 }
 
-/// An ingress address is a virtual IP unless it says otherwise.
+/// An ingress address is a virtual IP by default.
 pub(super) fn status(status: &mut ServiceStatus) {
     let balancer = status.load_balancer.get_or_insert_default();
     for ingress in balancer.ingress.iter_mut().flatten() {
@@ -64,7 +64,7 @@ pub(super) fn status(status: &mut ServiceStatus) {
     }
 }
 
-/// What was allocated stays when an update leaves it out.
+/// An update that omits allocated values keeps them.
 pub(super) fn keep_allocated(new: &mut ServiceSpec, old: &ServiceSpec) {
     if needs_cluster_ip(new) && needs_cluster_ip(old) {
         if new.cluster_ip.is_none() && new.cluster_ips.as_ref().is_none_or(Vec::is_empty) {
@@ -98,7 +98,7 @@ pub(super) fn keep_allocated(new: &mut ServiceSpec, old: &ServiceSpec) {
     }
 }
 
-/// A change of type clears what belonged to the old type, unless the same update set it anew.
+/// A change of type clears the fields of the old type, unless the same update sets them.
 pub(super) fn drop_of_other_type(new: &mut ServiceSpec, old: &ServiceSpec) {
     if needs_cluster_ip(old) && !needs_cluster_ip(new) {
         let same = new.cluster_ip == old.cluster_ip || new.cluster_ip.is_none();

@@ -1,4 +1,4 @@
-//! `clusterIP(s)`, `ipFamilies` and `ipFamilyPolicy`: what one says of the others, and what the cluster can do.
+//! `clusterIP(s)`, `ipFamilies` and `ipFamilyPolicy`: mutual defaulting, limited to the cluster's families.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ const SINGLE: &str = "SingleStack";
 const PREFER: &str = "PreferDualStack";
 const REQUIRE: &str = "RequireDualStack";
 
-/// The families of a completed Service.
+/// Returns the families of a completed Service.
 pub(super) fn of(spec: &ServiceSpec) -> Vec<Family> {
     spec.ip_families.iter().flatten().filter_map(|name| Family::parse(name)).collect()
 }
@@ -63,7 +63,7 @@ pub(super) fn complete(spec: &mut ServiceSpec, old: Option<&ServiceSpec>, cluste
 
     let selectorless = spec.selector.as_ref().is_none_or(std::collections::BTreeMap::is_empty);
     if headless && selectorless && spec.ip_family_policy.is_none() && families.len() < 2 {
-        // Nobody knows the families of endpoints made by hand: both.
+        // The families of manual endpoints are unknown, so both apply.
         let first = families.first().copied().or(cluster.first().copied()).unwrap_or(Family::V4);
         write(spec, &[first, first.other()], REQUIRE);
         return causes;
@@ -111,14 +111,14 @@ fn write(spec: &mut ServiceSpec, families: &[Family], policy: &str) {
     spec.ip_family_policy = Some(policy.to_owned());
 }
 
-/// `clusterIP` is the first of `clusterIPs`; older clients know only the one.
+/// `clusterIP` equals the first of `clusterIPs`; older clients use only `clusterIP`.
 fn one_and_list(spec: &mut ServiceSpec, old: Option<&ServiceSpec>, causes: &mut Vec<Cause>) {
     let list = spec.cluster_ips.get_or_insert_default();
     if let Some(old) = old
         && spec.cluster_ip != old.cluster_ip
         && Some(&*list) == old.cluster_ips.as_ref()
     {
-        // Only the one was changed: the list follows.
+        // Only `clusterIP` changed, so the list follows.
         list.clear();
     }
     match (&spec.cluster_ip, list.first()) {
@@ -138,7 +138,7 @@ fn one_and_list(spec: &mut ServiceSpec, old: Option<&ServiceSpec>, causes: &mut 
     }
 }
 
-/// Going to a single stack drops the second family and its address where the update left them as they were.
+/// A change to single stack drops the second family and its address if the update did not change them.
 fn shrink(spec: &mut ServiceSpec, old: &ServiceSpec) {
     let was_dual = old.ip_families.as_ref().is_some_and(|families| families.len() == 2);
     if spec.ip_family_policy.as_deref() != Some(SINGLE) || !was_dual {

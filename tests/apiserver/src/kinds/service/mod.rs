@@ -1,4 +1,4 @@
-//! Services, as a cluster makes them complete and refuses them.
+//! Completes and validates Services.
 
 mod defaults;
 mod families;
@@ -13,10 +13,10 @@ use super::Door;
 use super::addresses::Addresses;
 use crate::failure::Cause;
 
-/// Completes and checks a Service. What it takes from `addresses` is committed or rolled back by the caller.
+/// Completes and validates a Service. The caller commits or rolls back allocations in `addresses`.
 ///
 /// # Errors
-/// All that is wrong.
+/// All field errors.
 pub(crate) fn admit(
     new: Value,
     old: Option<&Value>,
@@ -28,7 +28,7 @@ pub(crate) fn admit(
     let mut spec = new.spec.take().unwrap_or_default();
     match (door, &old) {
         (Door::Status, Some(old)) => {
-            // Changes of metadata come through this door too, changes of the spec do not.
+            // Status updates also change metadata, but not the spec.
             spec = old.spec.clone().unwrap_or_default();
             let status = new.status.get_or_insert_default();
             defaults::status(status);
@@ -52,7 +52,7 @@ pub(crate) fn admit(
     write(&new)
 }
 
-/// Gives back what a deleted Service had.
+/// Releases the allocations of a deleted Service.
 pub(crate) fn release(service: &Value, addresses: &mut Addresses) {
     let Ok(service) = read::<Service>(service) else { return };
     let spec = service.spec.unwrap_or_default();
@@ -126,7 +126,7 @@ fn allocate_ports(
 ) -> Result<(), Vec<Cause>> {
     let held = old.map(node_ports).unwrap_or_default();
     let mut kept: Vec<u16> = Vec::new();
-    // Ports of one number, TCP and UDP, share a node port; so an allocation is remembered by number.
+    // TCP and UDP ports of one number share a node port, so allocations are keyed by number.
     let mut shared: Vec<(i32, String, u16)> = Vec::new();
     let may_allocate = may_allocate_node_ports(spec);
     for (at, port) in spec.ports.iter_mut().flatten().enumerate() {
@@ -219,7 +219,7 @@ fn cluster_ips(spec: &ServiceSpec) -> Vec<IpAddr> {
     spec.cluster_ips.iter().flatten().filter_map(|ip| ip.parse().ok()).collect()
 }
 
-/// Of the ports and of the health check.
+/// Node ports of the ports and of the health check.
 fn node_ports(spec: &ServiceSpec) -> Vec<u16> {
     let ports = spec.ports.iter().flatten().filter_map(|port| port.node_port);
     ports

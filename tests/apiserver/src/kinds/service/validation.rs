@@ -1,4 +1,4 @@
-//! What the API server refuses of a Service (the rules Fairlead or its users can meet).
+//! Validation of Services: the rules that Fairlead or its users can meet.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use crate::failure::Cause;
 
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 
-/// A completed spec.
+/// Validates a completed spec.
 pub(super) fn spec(spec: &ServiceSpec) -> Vec<Cause> {
     let mut causes = Vec::new();
     let sort = type_of(spec);
@@ -179,7 +179,7 @@ fn load_balancer(spec: &ServiceSpec, causes: &mut Vec<Cause>) {
     }
 }
 
-/// What may not change.
+/// Validates immutable fields.
 pub(super) fn update(new: &ServiceSpec, old: &ServiceSpec) -> Vec<Cause> {
     let mut causes = Vec::new();
     let fixed = "may not change once set";
@@ -212,7 +212,7 @@ pub(super) fn update(new: &ServiceSpec, old: &ServiceSpec) -> Vec<Cause> {
     causes
 }
 
-/// `status.loadBalancer`, of a Service with this spec.
+/// Validates `status.loadBalancer` of a Service with this spec.
 pub(super) fn status(status: &ServiceStatus, spec: &ServiceSpec) -> Vec<Cause> {
     let mut causes = Vec::new();
     let ingress = status.load_balancer.iter().flat_map(|balancer| balancer.ingress.iter().flatten());

@@ -19,7 +19,7 @@ fn author(manager: &str) -> Author {
     }
 }
 
-/// Applies and puts the entries into the object, as the server does.
+/// Applies, and stores the entries in the object, as the server does.
 fn apply(live: &Value, config: Value, manager: &str, force: bool) -> Result<Value, Failure> {
     let (mut object, entries) = after_apply(live, &config, &shape(), &author(manager), force)?;
     object["metadata"]["managedFields"] = entries;
@@ -34,14 +34,14 @@ fn update(live: &Value, new: Value, manager: &str) -> Value {
 }
 
 #[test]
-fn fields_left_out_of_the_next_configuration_are_removed() {
+fn omitted_fields_are_removed() {
     let one = apply(&json!({}), json!({ "spec": { "a": 1, "b": 2, "c": { "d": 3 } } }), "x", false).unwrap();
     let two = apply(&one, json!({ "spec": { "a": 1 } }), "x", false).unwrap();
     assert_eq!(two["spec"], json!({ "a": 1 }));
 }
 
 #[test]
-fn fields_that_another_owns_too_stay_when_left_out() {
+fn omitted_shared_fields_remain() {
     let one = apply(&json!({}), json!({ "spec": { "a": 1, "b": 2 } }), "x", false).unwrap();
     let two = apply(&one, json!({ "spec": { "b": 2 } }), "y", false).unwrap();
     let three = apply(&two, json!({ "spec": { "a": 1 } }), "x", false).unwrap();
@@ -51,27 +51,27 @@ fn fields_that_another_owns_too_stay_when_left_out() {
 }
 
 #[test]
-fn another_value_for_a_field_of_another_is_a_conflict_that_names_both() {
+fn changed_foreign_field_is_a_conflict() {
     let one = apply(&json!({}), json!({ "spec": { "a": 1 } }), "x", false).unwrap();
     let refused = apply(&one, json!({ "spec": { "a": 2 } }), "y", false).unwrap_err();
     assert_eq!((refused.code, refused.reason), (409, "Conflict"));
     assert_eq!(refused.message, "Apply failed with 1 conflict: conflict with \"x\": .spec.a");
     let forced = apply(&one, json!({ "spec": { "a": 2 } }), "y", true).unwrap();
     assert_eq!(forced["spec"]["a"], 2);
-    // The field is y's alone now: x leaving it out does not remove it.
+    // Only y owns the field, so it remains when x omits it.
     let later = apply(&forced, json!({ "spec": { "b": 1 } }), "x", false).unwrap();
     assert_eq!(later["spec"], json!({ "a": 2, "b": 1 }));
 }
 
 #[test]
-fn the_same_value_is_shared_without_conflict() {
+fn equal_value_is_shared_without_conflict() {
     let one = apply(&json!({}), json!({ "spec": { "a": 1 } }), "x", false).unwrap();
     let two = apply(&one, json!({ "spec": { "a": 1 } }), "y", false).unwrap();
     assert_eq!(two["metadata"]["managedFields"].as_array().unwrap().len(), 2);
 }
 
 #[test]
-fn items_of_a_keyed_list_belong_to_who_applied_them() {
+fn keyed_list_items_belong_to_applier() {
     let ports = |ports: Value| json!({ "spec": { "ports": ports } });
     let one = apply(&json!({}), ports(json!([{ "port": 80, "name": "a" }])), "x", false).unwrap();
     let two = apply(&one, ports(json!([{ "port": 80, "protocol": "UDP" }])), "y", false).unwrap();
@@ -81,7 +81,7 @@ fn items_of_a_keyed_list_belong_to_who_applied_them() {
 }
 
 #[test]
-fn an_update_takes_fields_over_and_conflicts_with_a_later_apply() {
+fn update_takes_ownership_from_apply() {
     let one = apply(&json!({}), json!({ "spec": { "a": 1, "b": 1 } }), "x", false).unwrap();
     let mut changed = one.clone();
     changed["spec"]["a"] = json!(2);
@@ -94,7 +94,7 @@ fn an_update_takes_fields_over_and_conflicts_with_a_later_apply() {
 }
 
 #[test]
-fn what_an_update_removes_is_nobodys() {
+fn removed_fields_have_no_manager() {
     let one = apply(&json!({}), json!({ "spec": { "a": 1, "b": { "c": 1 } } }), "x", false).unwrap();
     let mut changed = one.clone();
     changed["spec"].as_object_mut().unwrap().remove("b");
