@@ -1,6 +1,6 @@
 #!/bin/bash
-# Asserts from outside: the Services of config/samples have addresses, the router has their routes, and the client
-# behind the router reaches a pod through each. Needs the lab of topology.clab.yaml to be up.
+# Asserts from outside: the Services of config/samples have addresses, the router has their routes, and the
+# client behind the router reaches a pod through each. Needs the lab of topology.clab.yaml to be up.
 set -euo pipefail
 
 deadline=$((SECONDS + 180))
