@@ -77,7 +77,7 @@ fn show(lab: &Lab) -> Result<Vec<Service>> {
     heading("Samples: pools, advertisements, the router as a BGP peer, two Services");
     let services = apply_samples(lab)?;
 
-    heading("Addresses given");
+    heading("Allocated addresses");
     for service in &services {
         let (_, reason, message) =
             lab.api()?.condition(&service.name, "fairlead.dev/Allocated")?.context("no condition")?;
