@@ -1,7 +1,7 @@
 # Entry points for people and CI. `make help` lists them.
 #
-# Every target builds with the `dev` profile, so that `make demo` and `make test` share what they compile. Figures
-# (`make bench`) and images use `release`.
+# Every target builds with the `dev` profile, so that `make demo` and `make test` share what they compile.
+# Figures (`make bench`) and images use `release`.
 
 CARGO ?= cargo
 # The lab makes network namespaces, which needs root.
@@ -28,8 +28,8 @@ build: ## Build every binary
 demo: setup build ## Show the main job: pool, address, ARP, NDP and BGP, clients, a cut cable (KEEP=1 leaves it running)
 	$(SUDO) $(TARGET)/debug/fairlead-lab demo
 
-# One command for all tests, so that cargo compiles every dependency with one set of features. The runner is root
-# because some tests make network namespaces.
+# One command for all tests, so that cargo compiles every dependency with one set of features. The runner is
+# root because some tests make network namespaces.
 .PHONY: test
 test: setup build ## Run every test: unit, property, protocol, a short fuzz run, then real packets in the lab
 	CARGO_TARGET_$(HOST_VARIABLE)_RUNNER="$(or $(SUDO),env)" $(CARGO) test --locked --workspace

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the Debian or Ubuntu packages that the lab and the tests need, those that are missing; with the argument
-# `bench`, also what only the benchmarks need. Starts no service.
+# Installs the Debian or Ubuntu packages that the lab and the tests need, those that are missing; with the
+# argument `bench`, also what only the benchmarks need. Starts no service.
 set -eu
 
 # program:package — the program tells whether the package is there.
@@ -48,8 +48,8 @@ as_root() {
 
 echo "setup: installing$missing"
 
-# invoke-rc.d asks this file before a package starts or restarts a service. Only ours are refused, only for the time of
-# the installation, and a policy that the machine already has stays in force.
+# invoke-rc.d asks this file before a package starts or restarts a service. Only ours are refused, only for
+# the time of the installation, and a policy that the machine already has stays in force.
 POLICY=/usr/sbin/policy-rc.d
 placed=
 if [ ! -e "$POLICY" ]; then
