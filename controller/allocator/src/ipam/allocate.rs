@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::select::Order;
+use super::admission::Order;
 use super::{AllocationRefusal, AllocationRequest, Families, Family, Held, Holding, Ipam, admits};
 
 /// What claims there are for a Service.

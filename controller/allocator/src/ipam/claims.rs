@@ -7,7 +7,7 @@ use fairlead_crds::model::claim::{Claim, Wanted};
 use fairlead_crds::model::config::Labels;
 use fairlead_crds::model::service::ObjectKey;
 
-use super::select::admits_namespace;
+use super::admission::admits_namespace;
 use super::sharing::Conflict;
 use super::{AllocationRefusal, Families, Family, Ipam, PoolState, ReservedFor, Retained};
 

@@ -8,22 +8,22 @@
 //! is held of one pool. That pool may have been edited since and no longer have the address: then it is *retained*, as
 //! [`Ipam::keep`] explains.
 
+mod admission;
 mod allocate;
 mod claims;
-mod counts;
-mod fit;
-mod hold;
-mod keep;
-mod pools;
+mod eligibility;
+mod holders;
+mod joining;
+mod pool_changes;
 mod refusal;
 mod reserve;
-mod select;
-mod shared;
+mod retention;
 mod sharing;
 mod space;
+mod usage;
 
 #[cfg(test)]
-mod check;
+mod invariants;
 #[cfg(test)]
 mod tests;
 
@@ -37,23 +37,23 @@ pub use fairlead_crds::model::family::Family;
 use fairlead_crds::model::service::ObjectKey;
 use jiff::Timestamp;
 
+pub use admission::NotAdmitted;
 pub use allocate::OfClaims;
 pub use claims::Claimed;
-pub use counts::Counts;
-pub use fit::Obstacle;
-pub use keep::Retained;
-pub use pools::PoolChanges;
+pub use eligibility::Obstacle;
+pub use pool_changes::PoolChanges;
 pub(crate) use refusal::named;
 pub use refusal::{AllocationRefusal, ReservedFor};
 pub use reserve::Released;
-pub use select::NotAdmitted;
+pub use retention::Retained;
 pub use sharing::{Conflict, Group, Port, Sharing};
+pub use usage::Counts;
 
-use counts::PoolUsage;
+use admission::{Order, admits};
 use reserve::Reservation;
-use select::{Order, admits};
 use sharing::Ports;
 use space::{Slot, Space};
+use usage::PoolUsage;
 
 /// All pools and who holds what of them.
 #[derive(Clone, Debug, Default)]

@@ -10,8 +10,8 @@ use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::v1beta1::MAX_RECENTLY_RELEASED;
 use jiff::{SignedDuration, Timestamp};
 
-use super::counts::PoolUsage;
 use super::sharing::Conflict;
+use super::usage::PoolUsage;
 use super::{AllocationRefusal, Family, Ipam, ReservedFor};
 
 /// For whom an address is kept, and why.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::counts::PoolUsage;
+use super::usage::PoolUsage;
 use super::{Family, Ipam, PoolState};
 
 impl Ipam {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fairlead_crds::model::service::ObjectKey;
 
-use super::counts::PoolUsage;
+use super::usage::PoolUsage;
 use super::{AddressChange, AllocationRequest, Entry, Family, Held, Holding, Ipam, Occupied, PoolState};
 
 impl Ipam {

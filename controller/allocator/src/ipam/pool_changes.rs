@@ -8,7 +8,7 @@ use fairlead_crds::model::config::Pool;
 use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::service::ObjectKey;
 
-use super::select::Order;
+use super::admission::Order;
 use super::space::Space;
 use super::{Family, Ipam, PoolState};
 
