@@ -223,7 +223,7 @@ impl Metrics {
         self.pools.insert(name.to_owned());
         for family in ipam::Family::BOTH {
             let labels = Pool { pool: name.to_owned(), family: family.to_string() };
-            let ipam::Counts { total, assigned, available, retained, reserved } =
+            let ipam::PoolCounts { total, assigned, available, retained, reserved } =
                 index.ipam().counts(name, family);
             for (gauge, count) in self.pool_gauges().zip([total, assigned, available, retained, reserved]) {
                 gauge.get_or_create(&labels).set(count as f64);

@@ -1,6 +1,4 @@
-//! Which pools a Service may use, and in which order they are tried.
-
-use std::sync::Arc;
+//! Which pools admit a Service.
 
 use fairlead_crds::model::config::{Labels, Pool};
 use fairlead_crds::model::selector::{Selector, any_or_empty};
@@ -53,10 +51,10 @@ fn some(list: impl Iterator<Item = String>, count: usize) -> String {
 }
 
 /// Whether `pool` is open to the Service. Restricting a pool to something that matches nothing opens it to nobody.
-pub(super) fn admits(pool: &Pool, allocation_request: &AllocationRequest<'_>) -> Result<(), NotAdmitted> {
-    admits_namespace(pool, &allocation_request.service.namespace, allocation_request.namespace_labels)?;
+pub(super) fn admits(pool: &Pool, request: &AllocationRequest<'_>) -> Result<(), NotAdmitted> {
+    admits_namespace(pool, &request.service.namespace, request.namespace_labels)?;
     match &pool.allocation {
-        Some(allocation) if !any_or_empty(&allocation.service_selectors, allocation_request.labels) => {
+        Some(allocation) if !any_or_empty(&allocation.service_selectors, request.labels) => {
             Err(NotAdmitted::Labels)
         }
         _ => Ok(()),
@@ -77,28 +75,4 @@ pub(super) fn admits_namespace(
         || allocation.namespaces.contains(namespace)
         || allocation.namespace_selectors.iter().any(|s| s.matches(labels));
     if open { Ok(()) } else { Err(NotAdmitted::Namespace) }
-}
-
-/// Names of the pools that may be used without being named: first those with a `serviceAllocation`, by priority
-/// (0 last) and name, then the rest by name.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Order {
-    pub(super) pinned: Vec<Arc<str>>,
-    pub(super) unpinned: Vec<Arc<str>>,
-}
-
-impl Order {
-    pub(super) fn of<'a>(pools: impl Iterator<Item = (&'a Arc<str>, &'a Pool)>) -> Self {
-        let mut pinned = Vec::new();
-        let mut unpinned = Vec::new();
-        for (name, pool) in pools.filter(|(_, pool)| pool.auto_assign) {
-            match &pool.allocation {
-                Some(a) => pinned.push((a.priority.checked_sub(1).unwrap_or(u32::MAX), name.clone())),
-                None => unpinned.push(name.clone()),
-            }
-        }
-        pinned.sort();
-        unpinned.sort();
-        Self { pinned: pinned.into_iter().map(|(_, name)| name).collect(), unpinned }
-    }
 }

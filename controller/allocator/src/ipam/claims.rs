@@ -8,23 +8,13 @@ use fairlead_crds::model::config::Labels;
 use fairlead_crds::model::service::ObjectKey;
 
 use super::admission::admits_namespace;
+use super::claim_records::Claimed;
+use super::pool_state::PoolState;
 use super::sharing::Conflict;
-use super::{AllocationRefusal, Families, Family, Ipam, PoolState, ReservedFor, Retained};
+use super::{AllocationRefusal, Families, Family, Ipam, ReservedFor, Retained};
 
 /// An address and the pool that it is reserved of.
-type Of = (IpAddr, Arc<str>);
-
-/// What a claim has reserved.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claimed {
-    /// Its Service.
-    pub service: ObjectKey,
-    /// The pool of the addresses.
-    pub pool: Arc<str>,
-    /// The addresses.
-    pub addresses: Vec<IpAddr>,
-    created: i64,
-}
+type PooledAddress = (IpAddr, Arc<str>);
 
 impl Ipam {
     /// What a claim has reserved.
@@ -34,9 +24,8 @@ impl Ipam {
 
     /// Addresses that are reserved for a Service by claims and that a pool can give now, those of the oldest claim first.
     pub fn claimed_for(&self, service: &ObjectKey) -> impl Iterator<Item = IpAddr> {
-        let claims = self.claims_of.get(service).into_iter().flatten();
-        let claimed = claims.filter_map(|(_, claim)| self.claims.get(claim));
-        claimed.flat_map(|claimed| &claimed.addresses).copied().filter(|ip| self.pool_of(*ip).is_some())
+        let claimed = self.claims.for_service(service).flat_map(|claimed| &claimed.addresses).copied();
+        claimed.filter(|ip| self.pools.containing(*ip).is_some())
     }
 
     /// Reserves what a claim asks for; what it has already, or its status shows, comes first, and then what its Service
@@ -75,29 +64,21 @@ impl Ipam {
         if self.is_refused(&claimed.pool) {
             return Some(Retained::PoolRefused);
         }
-        let gone = claimed.addresses.iter().any(|ip| self.pool_of(*ip) != Some(&claimed.pool));
+        let gone = claimed.addresses.iter().any(|ip| self.pools.containing(*ip) != Some(&claimed.pool));
         gone.then_some(Retained::NoLongerInPool)
     }
 
     /// A claim is gone, or has nothing reserved any more.
     pub fn unclaim(&mut self, claim: &ObjectKey) {
         let Some(claimed) = self.claims.remove(claim) else { return };
-        if let Some(of_service) = self.claims_of.get_mut(&claimed.service) {
-            of_service.remove(&(claimed.created, claim.clone()));
-            if of_service.is_empty() {
-                self.claims_of.remove(&claimed.service);
-            }
-        }
         for ip in claimed.addresses {
             self.clear_claim(ip);
         }
-        self.usage(&claimed.pool, |usage| {
-            usage.claims.remove(claim);
-        });
+        self.usage.remove_claim(&claimed.pool, claim);
     }
 
     /// Makes a claim have reserved exactly these addresses, all of one pool. The caller has checked that it may.
-    fn set_claimed(&mut self, claim: &Claim, addresses: &[Of]) {
+    fn set_claimed(&mut self, claim: &Claim, addresses: &[PooledAddress]) {
         let old = self.claims.get(&claim.key);
         if old.is_some_and(|old| (&old.service, old.created) != (&claim.service, claim.created)) {
             self.unclaim(&claim.key);
@@ -109,44 +90,39 @@ impl Ipam {
             addresses: addresses.iter().map(|(ip, _)| *ip).collect(),
             created: claim.created,
         };
-        let old = self.claims.insert(claim.key.clone(), new.clone());
+        let old = self.claims.insert(&claim.key, new.clone());
         if old.as_ref() == Some(&new) {
             return;
         }
         let before = old.as_ref().map_or(&[][..], |old| &old.addresses);
         for ip in new.addresses.iter().filter(|ip| !before.contains(ip)) {
             self.set_claim(*ip, &claim.key, &claim.service);
-            self.note(*ip, pool);
+            self.record_change(*ip, pool);
         }
         for ip in before.iter().filter(|ip| !new.addresses.contains(ip)) {
             self.clear_claim(*ip);
         }
         if let Some(old) = old.filter(|old| old.pool != *pool) {
-            self.usage(&old.pool, |usage| {
-                usage.claims.remove(&claim.key);
-            });
+            self.usage.remove_claim(&old.pool, &claim.key);
         }
-        self.usage(pool, |usage| {
-            usage.claims.insert(claim.key.clone());
-        });
-        let of_service = self.claims_of.entry(claim.service.clone()).or_default();
-        of_service.insert((claim.created, claim.key.clone()));
+        self.usage.add_claim(pool, &claim.key);
     }
 
     /// What a claim has reserved, or its status shows, of what it asks for, and may go on having, all of one pool. As with
     /// what Services hold, a pool that is refused, or that retains, has it still; see [`Ipam::keep`].
-    fn still_had(&self, claim: &Claim, wanted: Option<&Wanted>) -> Vec<Of> {
+    fn still_had(&self, claim: &Claim, wanted: Option<&Wanted>) -> Vec<PooledAddress> {
         let noted = self.noted(claim);
         // What it did not have any more is not of a pool that does not have it, whatever that retains.
         let has = |ip| self.claims.get(&claim.key).is_some_and(|claimed| claimed.addresses.contains(&ip));
-        let is_of = |ip, pool: &Arc<str>| claim.had_some() || self.pool_of(ip) == Some(pool);
+        let is_of = |ip, pool: &Arc<str>| claim.had_some() || self.pools.containing(ip) == Some(pool);
         let of_wanted = |wants: &dyn Fn(IpAddr, &str) -> bool| {
             noted.iter().filter(|(ip, _)| self.is_left_to(claim, *ip)).find_map(|(ip, of)| {
-                let pool = self.home(*ip, of.as_deref()).filter(|pool| has(*ip) || is_of(*ip, pool))?;
+                let pool =
+                    self.owning_pool(*ip, of.as_deref()).filter(|pool| has(*ip) || is_of(*ip, pool))?;
                 wants(*ip, &pool).then_some((*ip, pool))
             })
         };
-        let mut had: Vec<Of> = match wanted {
+        let mut had: Vec<PooledAddress> = match wanted {
             Some(Wanted::Addresses(wanted)) => {
                 wanted.iter().filter_map(|wanted| of_wanted(&|ip, _| ip == *wanted)).collect()
             }
@@ -154,7 +130,7 @@ impl Ipam {
                 let one = |family| of_wanted(&|ip, pool| Family::of(ip) == family && pool == wanted);
                 families.iter().filter_map(|family| one(*family)).collect()
             }
-            None if claim.had_some() || self.claims.contains_key(&claim.key) => {
+            None if claim.had_some() || self.claims.get(&claim.key).is_some() => {
                 let one = |family| of_wanted(&|ip, _| Family::of(ip) == family);
                 let first = noted.first().map_or(Family::V4, |(ip, _)| Family::of(*ip));
                 [first, first.other()].into_iter().filter_map(one).collect()
@@ -187,7 +163,7 @@ impl Ipam {
         !others
             && match self.claim_of(ip) {
                 Some((by, _)) => *by == claim.key,
-                None => self.kept_for_others(ip, &claim.service).is_ok(),
+                None => self.check_reservation(ip, &claim.service).is_ok(),
             }
     }
 
@@ -196,17 +172,18 @@ impl Ipam {
         &self,
         claim: &Claim,
         wanted: &Wanted,
-        had: &[Of],
+        had: &[PooledAddress],
         labels: Option<&Labels>,
-    ) -> Result<Vec<Of>, AllocationRefusal> {
-        let mut all: Vec<Of> = Vec::new();
+    ) -> Result<Vec<PooledAddress>, AllocationRefusal> {
+        let mut all: Vec<PooledAddress> = Vec::new();
         match wanted {
             Wanted::Addresses(wanted) => {
                 for &ip in wanted {
                     let of = match had.iter().find(|(had, _)| *had == ip) {
                         Some((_, pool)) => pool.clone(),
                         None => {
-                            let pool = self.pool_of(ip).ok_or(AllocationRefusal::NotInPool(ip))?.clone();
+                            let pool =
+                                self.pools.containing(ip).ok_or(AllocationRefusal::NotInPool(ip))?.clone();
                             self.claimable(claim, &pool, ip, labels)?;
                             pool
                         }
@@ -228,7 +205,7 @@ impl Ipam {
                         },
                     }
                 }
-                if let Some(mut why) = refusals.into_iter().min_by_key(passing) {
+                if let Some(mut why) = refusals.into_iter().min_by_key(transience) {
                     // Which family is full now changes with what others take: the message does not.
                     if let (AllocationRefusal::Exhausted { families: all, .. }, [first, _], []) =
                         (&mut why, &families[..], had)
@@ -255,7 +232,7 @@ impl Ipam {
         };
         as_wanted
             && (service, *created) == (&claim.service, claim.created)
-            && addresses.iter().all(|ip| self.pool_of(*ip) == Some(pool))
+            && addresses.iter().all(|ip| self.pools.containing(*ip) == Some(pool))
     }
 
     /// An address for a claim that had none of this family, or can have that no longer.
@@ -265,8 +242,8 @@ impl Ipam {
         pool: &str,
         family: Family,
         labels: Option<&Labels>,
-    ) -> Result<Of, AllocationRefusal> {
-        let Some((pool, state)) = self.pools.get_key_value(pool) else { return Err(self.why_no_pool(pool)) };
+    ) -> Result<PooledAddress, AllocationRefusal> {
+        let Some((pool, state)) = self.pools.named_state(pool) else { return Err(self.why_no_pool(pool)) };
         if state.space(family).is_empty() {
             return Err(AllocationRefusal::FamilyMismatch(vec![pool.clone()], Families::One(family)));
         }
@@ -277,7 +254,7 @@ impl Ipam {
             let held = self.holders(ip).iter().any(|holder| **holder != claim.service);
             let claimed = self.claim_of(ip).is_some_and(|(other, _)| *other != claim.key);
             if !held && !claimed {
-                self.kept_for_others(ip, &claim.service)?;
+                self.check_reservation(ip, &claim.service)?;
                 return Err(AllocationRefusal::NotInPool(ip));
             }
         }
@@ -286,14 +263,14 @@ impl Ipam {
         });
         // What it retains is not the pool's to reserve.
         if let Some(ip) = held
-            && self.pool_of(ip) == Some(pool)
+            && self.pools.containing(ip) == Some(pool)
             && self.claimable(claim, pool, ip, labels).is_ok()
         {
             return Ok((ip, pool.clone()));
         }
         self.claims_open(claim, state, labels)?;
         // What another claim has for the same Service is not for this one.
-        let own = self.all_own_reserved(&claim.service, pool, family).find(|ip| self.claim_of(*ip).is_none());
+        let own = self.own_reservations(&claim.service, pool, family).find(|ip| self.claim_of(*ip).is_none());
         let free = || state.space(family).first_free().map(|slot| state.space(family).address(slot));
         own.or_else(free).map(|ip| (ip, pool.clone())).ok_or_else(|| AllocationRefusal::Exhausted {
             pools: vec![pool.clone()],
@@ -312,7 +289,7 @@ impl Ipam {
     ) -> Result<(), AllocationRefusal> {
         let holders = self.holders(ip);
         let holds = holders.iter().any(|holder| **holder == claim.service);
-        if let Some(state) = self.pools.get(pool)
+        if let Some(state) = self.pools.state(pool)
             && !holds
         {
             self.claims_open(claim, state, labels)?;
@@ -327,7 +304,7 @@ impl Ipam {
             let by = ReservedFor::Claim { claim: other.clone(), service: service.clone() };
             return Err(AllocationRefusal::Reserved { address: ip, by });
         }
-        self.kept_for_others(ip, &claim.service)
+        self.check_reservation(ip, &claim.service)
     }
 
     fn claims_open(
@@ -336,10 +313,10 @@ impl Ipam {
         state: &PoolState,
         labels: Option<&Labels>,
     ) -> Result<(), AllocationRefusal> {
-        let name: Arc<str> = state.pool.name.as_str().into();
-        admits_namespace(&state.pool, &claim.key.namespace, labels)
-            .map_err(|why| AllocationRefusal::NotAdmitted(name.clone(), why.explain(&state.pool)))?;
-        match state.pool.closed {
+        let name: Arc<str> = state.pool().name.as_str().into();
+        admits_namespace(state.pool(), &claim.key.namespace, labels)
+            .map_err(|why| AllocationRefusal::NotAdmitted(name.clone(), why.explain(state.pool())))?;
+        match state.pool().closed {
             Some(why) => Err(AllocationRefusal::PoolClosed(name, why)),
             None => Ok(()),
         }
@@ -347,7 +324,7 @@ impl Ipam {
 }
 
 /// What follows from the configuration counts before what comes and goes with what others hold.
-fn passing(why: &AllocationRefusal) -> u8 {
+fn transience(why: &AllocationRefusal) -> u8 {
     match why {
         AllocationRefusal::Exhausted { .. } => 2,
         AllocationRefusal::InUse { .. } | AllocationRefusal::Reserved { .. } => 1,

@@ -1,16 +1,14 @@
 //! What a pool has for a Service, and what is in the way: what allocation decides by, and what it explains.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use fairlead_crds::model::config::Closed;
 
-use super::sharing::common;
+use super::pool_state::PoolState;
 use super::space::Slot;
 use super::{
-    AllocationRefusal, AllocationRequest, Families, Family, Held, Holding, Ipam, NotAdmitted, PoolState,
-    Reservation, admits,
+    AllocationRefusal, AllocationRequest, Families, Family, Held, Holding, Ipam, NotAdmitted, admits,
 };
 
 /// Why a pool gives a Service nothing.
@@ -36,15 +34,15 @@ impl Ipam {
     pub fn obstacles(
         &self,
         pool: &str,
-        allocation_request: &AllocationRequest<'_>,
+        request: &AllocationRequest<'_>,
         families: Families,
         named: bool,
     ) -> Vec<Obstacle> {
-        let Some(state) = self.pools.get(pool) else { return vec![Obstacle::PoolRefused] };
-        let mut obstacles: Vec<Obstacle> = state.restrictions(allocation_request, named).collect();
+        let Some(state) = self.pools.state(pool) else { return vec![Obstacle::PoolRefused] };
+        let mut obstacles: Vec<Obstacle> = restrictions(state, request, named).collect();
         let wanted = families.wanted();
         let each: Vec<Obstacle> =
-            wanted.iter().filter_map(|family| self.pick(state, allocation_request, *family).err()).collect();
+            wanted.iter().filter_map(|family| self.pick(state, request, *family).err()).collect();
         // One of two is enough where both are not required.
         let optional = matches!(families, Families::Both { required: false, .. });
         if !optional || each.len() == wanted.len() {
@@ -54,55 +52,33 @@ impl Ipam {
     }
 
     /// What a pool that has it would give to a Service that holds nothing.
-    pub fn offer(
-        &self,
-        pool: &str,
-        allocation_request: &AllocationRequest<'_>,
-        families: Families,
-    ) -> Vec<IpAddr> {
-        let holding = self.choose(&[pool.into()], allocation_request, families, true);
+    pub fn offer(&self, pool: &str, request: &AllocationRequest<'_>, families: Families) -> Vec<IpAddr> {
+        let holding = self.choose(&[pool.into()], request, families, true);
         holding.into_iter().flat_map(|holding| holding.held.into_iter().map(|held| held.ip)).collect()
     }
 
     /// The pool with a `serviceAllocation` that would give an address to a Service that names none and holds nothing.
-    pub fn first_pinned(
-        &self,
-        allocation_request: &AllocationRequest<'_>,
-        families: Families,
-    ) -> Option<Arc<str>> {
-        self.choose(&self.order.pinned, allocation_request, families, false)?.pools().into_iter().next()
-    }
-
-    /// Whether a Service may take an address of a pool beside those who hold it.
-    ///
-    /// # Errors
-    /// When somebody is in the way, or no pool has it.
-    pub fn check_taking(
-        &self,
-        allocation_request: &AllocationRequest<'_>,
-        ip: IpAddr,
-    ) -> Result<(), AllocationRefusal> {
-        let pool = self.pool_of(ip).ok_or(AllocationRefusal::NotInPool(ip))?;
-        self.joinable(allocation_request, pool, ip)
+    pub fn first_pinned(&self, request: &AllocationRequest<'_>, families: Families) -> Option<Arc<str>> {
+        self.choose(self.pools.pinned(), request, families, false)?.pools().into_iter().next()
     }
 
     /// Addresses for `families` out of the first of `pools` that has them; both families from one pool.
     pub(super) fn choose(
         &self,
         pools: &[Arc<str>],
-        allocation_request: &AllocationRequest<'_>,
+        request: &AllocationRequest<'_>,
         families: Families,
         named: bool,
     ) -> Option<Holding> {
         let first_with = |wanted: &[Family]| {
             pools.iter().find_map(|pool| {
-                let state = self.pools.get(pool)?;
-                if state.restrictions(allocation_request, named).next().is_some() {
+                let state = self.pools.state(pool)?;
+                if restrictions(state, request, named).next().is_some() {
                     return None;
                 }
                 let mut held = Vec::with_capacity(wanted.len());
                 for family in wanted {
-                    let ip = self.pick(state, allocation_request, *family).ok()?;
+                    let ip = self.pick(state, request, *family).ok()?;
                     held.push(Held { ip, pool: pool.clone(), retained: None });
                 }
                 Some(Holding { held })
@@ -119,17 +95,17 @@ impl Ipam {
 
     /// Addresses of which at least one is kept for the Service since it released it: what it had last, with the other family
     /// as [`Ipam::extend`] adds it.
-    pub(super) fn choose_kept(
+    pub(super) fn choose_released(
         &self,
-        allocation_request: &AllocationRequest<'_>,
+        request: &AllocationRequest<'_>,
         families: Families,
     ) -> Option<Holding> {
         let open = |pool: &str| {
-            let state = self.pools.get(pool);
-            state.is_some_and(|state| state.restrictions(allocation_request, false).next().is_none())
+            let state = self.pools.state(pool);
+            state.is_some_and(|state| restrictions(state, request, false).next().is_none())
         };
         let kept = |family| {
-            let (ip, pool) = self.last_had(allocation_request.service, family, open)?;
+            let (ip, pool) = self.last_released(request.service, family, open)?;
             Some(Held { ip, pool, retained: None })
         };
         let kept: Vec<Held> = families.wanted().into_iter().filter_map(kept).collect();
@@ -140,22 +116,21 @@ impl Ipam {
             return Some(Holding { held: kept });
         }
         let mut alone = kept.into_iter().map(|held| Holding { held: vec![held] });
-        let with_the_other = |one: Holding| self.extended(allocation_request, one, families, &[], None).ok();
+        let with_the_other = |one: Holding| self.extended(request, one, families, &[], None).ok();
         alone.clone().find_map(with_the_other).or_else(|| alone.next().filter(|_| !required))
     }
 
     /// Both families where both are required, each from the first pool that has it.
     pub(super) fn choose_of_two(
         &self,
-        allocation_request: &AllocationRequest<'_>,
+        request: &AllocationRequest<'_>,
         families: Families,
     ) -> Option<Holding> {
         let Families::Both { first, required: true } = families else { return None };
         let mut held = Vec::with_capacity(2);
         for family in [first, first.other()] {
-            let one =
-                |pools: &[Arc<str>]| self.choose(pools, allocation_request, Families::One(family), false);
-            held.extend(one(&self.order.pinned).or_else(|| one(&self.order.unpinned))?.held);
+            let one = |pools: &[Arc<str>]| self.choose(pools, request, Families::One(family), false);
+            held.extend(one(self.pools.pinned()).or_else(|| one(self.pools.unpinned()))?.held);
         }
         Some(Holding { held })
     }
@@ -164,14 +139,14 @@ impl Ipam {
     pub(super) fn check_open(
         &self,
         state: &PoolState,
-        allocation_request: &AllocationRequest<'_>,
+        request: &AllocationRequest<'_>,
         named: bool,
     ) -> Result<(), AllocationRefusal> {
-        let name: Arc<str> = state.pool.name.as_str().into();
-        match state.restrictions(allocation_request, named).next() {
+        let name: Arc<str> = state.pool().name.as_str().into();
+        match restrictions(state, request, named).next() {
             Some(Obstacle::Closed(why)) => Err(AllocationRefusal::PoolClosed(name, why)),
             Some(Obstacle::NotAdmitted(why)) => {
-                Err(AllocationRefusal::NotAdmitted(name, why.explain(&state.pool)))
+                Err(AllocationRefusal::NotAdmitted(name, why.explain(state.pool())))
             }
             _ => Ok(()),
         }
@@ -182,33 +157,46 @@ impl Ipam {
     fn pick(
         &self,
         state: &PoolState,
-        allocation_request: &AllocationRequest<'_>,
+        request: &AllocationRequest<'_>,
         family: Family,
     ) -> Result<IpAddr, Obstacle> {
         let space = state.space(family);
         if space.is_empty() {
             return Err(Obstacle::Lacks(family));
         }
-        if let Some(own) = self.own_reserved(allocation_request.service, &state.pool.name, family) {
+        if let Some(own) = self.own_reservation(request.service, &state.pool().name, family) {
             return Ok(own);
         }
-        let shared = state.joinable_slot(allocation_request, family, &self.reservations);
+        let shared = self.first_joinable(state, request, family);
         let slot = [space.first_free(), shared].into_iter().flatten().min();
         slot.map(|slot| space.address(slot)).ok_or(Obstacle::Full(family))
+    }
+
+    /// Returns the first address of the pool whose holders share it with Services like this one.
+    fn first_joinable(
+        &self,
+        state: &PoolState,
+        request: &AllocationRequest<'_>,
+        family: Family,
+    ) -> Option<Slot> {
+        let group = state.group(request.sharing.group()?, request.service);
+        state.first_joinable(family, group, &request.sharing.ports, |ip| {
+            self.reservations.obstruction(ip, request.service).is_none()
+        })
     }
 
     /// Why none of `pools`, all open to the Service, gave addresses.
     pub(super) fn why_none(
         &self,
         pools: &[Arc<str>],
-        allocation_request: &AllocationRequest<'_>,
+        request: &AllocationRequest<'_>,
         families: Families,
     ) -> AllocationRefusal {
         let both = matches!(families, Families::Both { required: true, .. });
         let has = |family: Family| {
             pools
                 .iter()
-                .filter(move |pool| self.pools.get(*pool).is_some_and(|s| !s.space(family).is_empty()))
+                .filter(move |pool| self.pools.state(*pool).is_some_and(|s| !s.space(family).is_empty()))
         };
         let wanted = families.wanted();
         let lacking = wanted.iter().filter(|family| has(**family).next().is_none()).count();
@@ -216,15 +204,13 @@ impl Ipam {
             return AllocationRefusal::FamilyMismatch(pools.to_vec(), families);
         }
         let suitable = |pool: &&Arc<str>| {
-            let state = self.pools.get(*pool);
+            let state = self.pools.state(*pool);
             state.is_some_and(|s| wanted.iter().any(|family| !s.space(*family).is_empty()))
         };
         // For this Service: what is kept for it, or what it may share, is there.
         let is_full = |pool: &Arc<str>, family: Family| {
-            let state = self.pools.get(pool);
-            state.is_some_and(|state| {
-                self.pick(state, allocation_request, family) == Err(Obstacle::Full(family))
-            })
+            let state = self.pools.state(pool);
+            state.is_some_and(|state| self.pick(state, request, family) == Err(Obstacle::Full(family)))
         };
         let mut full: Vec<(Arc<str>, Family)> = Vec::new();
         for family in &wanted {
@@ -244,19 +230,17 @@ impl Ipam {
     /// Why no pool gave anything to a Service that names none.
     pub(super) fn why_nothing(
         &self,
-        allocation_request: &AllocationRequest<'_>,
+        request: &AllocationRequest<'_>,
         families: Families,
     ) -> AllocationRefusal {
         let open = |name: &&Arc<str>| {
-            self.pools
-                .get(*name)
-                .is_some_and(|state| state.restrictions(allocation_request, false).next().is_none())
+            self.pools.state(*name).is_some_and(|state| restrictions(state, request, false).next().is_none())
         };
         let open: Vec<Arc<str>> = self.pools_in_order().filter(open).cloned().collect();
         if open.is_empty() {
-            self.why_no_pool_matches(allocation_request)
+            self.why_no_pool_matches(request)
         } else {
-            self.why_none(&open, allocation_request, families)
+            self.why_none(&open, request, families)
         }
     }
 
@@ -264,12 +248,12 @@ impl Ipam {
     pub(super) fn why_none_of(
         &self,
         pool: &Arc<str>,
-        allocation_request: &AllocationRequest<'_>,
+        request: &AllocationRequest<'_>,
         families: Families,
     ) -> AllocationRefusal {
-        let Some(state) = self.pools.get(pool) else { return self.why_no_pool(pool) };
-        let none = |()| self.why_none(std::slice::from_ref(pool), allocation_request, families);
-        self.check_open(state, allocation_request, true).map_or_else(|why| why, none)
+        let Some(state) = self.pools.state(pool) else { return self.why_no_pool(pool) };
+        let none = |()| self.why_none(std::slice::from_ref(pool), request, families);
+        self.check_open(state, request, true).map_or_else(|why| why, none)
     }
 
     /// Why neither `own`, the pool of the address that a Service has, nor any other gave it the other family: only what
@@ -277,34 +261,31 @@ impl Ipam {
     pub(super) fn why_no_more(
         &self,
         own: &Arc<str>,
-        allocation_request: &AllocationRequest<'_>,
+        request: &AllocationRequest<'_>,
         missing: Families,
     ) -> AllocationRefusal {
         let open = |name: &&Arc<str>| {
-            let state = self.pools.get(*name);
-            state.is_some_and(|state| state.restrictions(allocation_request, *name == own).next().is_none())
+            let state = self.pools.state(*name);
+            state.is_some_and(|state| restrictions(state, request, *name == own).next().is_none())
         };
         let open: Vec<Arc<str>> = self.pools_in_order().filter(open).cloned().collect();
         if open.is_empty() {
-            self.why_none_of(own, allocation_request, missing)
+            self.why_none_of(own, request, missing)
         } else {
-            self.why_none(&open, allocation_request, missing)
+            self.why_none(&open, request, missing)
         }
     }
 
     /// Why no pool is open to a Service that names none.
-    pub(super) fn why_no_pool_matches(
-        &self,
-        allocation_request: &AllocationRequest<'_>,
-    ) -> AllocationRefusal {
-        if self.pools.is_empty() && self.refused.is_empty() {
+    pub(super) fn why_no_pool_matches(&self, request: &AllocationRequest<'_>) -> AllocationRefusal {
+        if self.pools.is_empty() {
             return AllocationRefusal::NoPool;
         }
         let mut closed = Vec::new();
         for name in self.pools_in_order() {
-            let Some(state) = self.pools.get(name) else { continue };
-            if let Some(obstacle) = state.restrictions(allocation_request, false).next() {
-                closed.push((name.clone(), obstacle.explain(&state.pool)));
+            let Some(state) = self.pools.state(name) else { continue };
+            if let Some(obstacle) = restrictions(state, request, false).next() {
+                closed.push((name.clone(), obstacle.explain(state.pool())));
             }
         }
         AllocationRefusal::NoPoolMatches(closed)
@@ -312,46 +293,24 @@ impl Ipam {
 
     /// Why there is no pool of this name to allocate from.
     pub fn why_no_pool(&self, pool: &str) -> AllocationRefusal {
-        match self.refused.get_key_value(pool) {
+        match self.pools.refused(pool) {
             Some((name, _)) => AllocationRefusal::PoolRefused(name.clone()),
             None => AllocationRefusal::NoSuchPool(pool.to_owned()),
         }
     }
 }
 
-impl PoolState {
-    /// What keeps the pool from giving the Service anything, whatever it has.
-    fn restrictions(
-        &self,
-        allocation_request: &AllocationRequest<'_>,
-        named: bool,
-    ) -> impl Iterator<Item = Obstacle> {
-        let closed = self.pool.closed.map(Obstacle::Closed);
-        let automatic = (!named && !self.pool.auto_assign).then_some(Obstacle::NotAutomatic);
-        let admitted = admits(&self.pool, allocation_request).err().map(Obstacle::NotAdmitted);
-        [closed, automatic, admitted].into_iter().flatten()
-    }
-
-    /// The first address that is held by Services that the Service may share it with.
-    fn joinable_slot(
-        &self,
-        allocation_request: &AllocationRequest<'_>,
-        family: Family,
-        reservations: &BTreeMap<IpAddr, Reservation>,
-    ) -> Option<Slot> {
-        let group = self.group(allocation_request.sharing.group()?, allocation_request.service);
-        let by_ports = self.shared.get(&(family, group))?;
-        let joinable =
-            by_ports.iter().filter(|(ports, _)| common(ports, &allocation_request.sharing.ports).is_none());
-        // Reservations are few: nearly always it is the first.
-        let space = self.space(family);
-        let open = |slot: &&Slot| {
-            let reservation = reservations.get(&space.address(**slot));
-            reservation
-                .is_none_or(|reservation| reservation.kept_for_others(allocation_request.service).is_none())
-        };
-        joinable.filter_map(|(_, slots)| slots.iter().find(open).copied()).min()
-    }
+/// Returns the restrictions of a pool for a Service, independent of its free addresses.
+fn restrictions(
+    state: &PoolState,
+    request: &AllocationRequest<'_>,
+    named: bool,
+) -> impl Iterator<Item = Obstacle> {
+    let pool = state.pool();
+    let closed = pool.closed.map(Obstacle::Closed);
+    let automatic = (!named && !pool.auto_assign).then_some(Obstacle::NotAutomatic);
+    let admitted = admits(pool, request).err().map(Obstacle::NotAdmitted);
+    [closed, automatic, admitted].into_iter().flatten()
 }
 
 impl Obstacle {
@@ -374,7 +333,7 @@ impl Obstacle {
     }
 
     /// What would have to be different.
-    pub fn counterfactual(&self, allocation_request: &AllocationRequest<'_>) -> String {
+    pub fn counterfactual(&self, request: &AllocationRequest<'_>) -> String {
         match self {
             Self::PoolRefused => "the pool were accepted".to_owned(),
             Self::Closed(Closed::Disabled) => "spec.disabled were false".to_owned(),
@@ -384,7 +343,7 @@ impl Obstacle {
                     .to_owned()
             }
             Self::NotAdmitted(NotAdmitted::Namespace) => {
-                format!("spec.serviceAllocation admitted namespace {}", allocation_request.service.namespace)
+                format!("spec.serviceAllocation admitted namespace {}", request.service.namespace)
             }
             Self::NotAdmitted(NotAdmitted::Labels) => {
                 "a selector in spec.serviceAllocation.serviceSelectors matched the Service's labels"

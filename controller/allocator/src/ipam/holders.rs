@@ -1,203 +1,182 @@
-//! Taking hold of addresses and letting go: the only place that changes who holds what.
+//! Changes of what a Service holds. Only these functions write the ledger.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use fairlead_crds::model::service::ObjectKey;
 
-use super::usage::PoolUsage;
-use super::{AddressChange, AllocationRequest, Entry, Family, Held, Holding, Ipam, Occupied, PoolState};
+use super::pool_state::PoolState;
+use super::sharing::{Group, Ports};
+use super::{AddressChange, AllocationRequest, Entry, Held, Holding, Ipam};
 
 impl Ipam {
-    /// Frees all that a Service holds.
+    /// Releases every address of a Service. Each enters its cool-down if the pool has one.
     pub fn release(&mut self, service: &ObjectKey) {
-        let Some((key, entry)) = self.services.remove_entry(service) else { return };
+        let Some((key, entry)) = self.ledger.remove_entry(service) else { return };
         for held in &entry.holding.held {
-            self.unindex(held.ip, Some((&key, &entry)));
-            self.leave(held, &key);
-            self.usage(&held.pool, |usage| {
-                usage.holders.remove(&key);
-            });
-            self.index(held.ip);
-            self.note(held.ip, &held.pool);
+            self.unlist_shared(held.ip, Some((&key, &entry)));
+            self.remove_holder(held, &key);
+            self.usage.remove_holder(&held.pool, &key);
+            self.list_shared(held.ip);
+            self.record_change(held.ip, &held.pool);
         }
     }
 
-    /// The same, but nothing of it is kept for the Service: it was never told that it has it.
-    pub fn give_way(&mut self, service: &ObjectKey) {
+    /// Releases every address of a Service without a cool-down, because its status never showed them.
+    pub fn release_without_cooldown(&mut self, service: &ObjectKey) {
         let ips: Vec<IpAddr> = self.holding(service).into_iter().flat_map(Holding::ips).collect();
         self.release(service);
-        ips.into_iter().for_each(|ip| self.forget_last_holder(ip));
+        ips.into_iter().for_each(|ip| self.end_cooldown(ip));
     }
 
-    /// Makes the Service hold exactly `holding`. The caller has checked that it may.
-    pub(super) fn hold(&mut self, allocation_request: &AllocationRequest<'_>, holding: Holding) -> &Holding {
-        let old = self.services.remove_entry(allocation_request.service);
-        let new = Entry { holding, sharing: allocation_request.sharing.clone() };
+    /// Sets what a Service holds. The caller has checked that the Service may hold it.
+    pub(super) fn set_holding(&mut self, request: &AllocationRequest<'_>, holding: Holding) -> &Holding {
+        let old = self.ledger.remove_entry(request.service);
+        let new = Entry { holding, sharing: request.sharing.clone() };
         let (key, old) = match old {
             Some((key, old)) => (key, Some(old)),
-            None => (Arc::new(allocation_request.service.clone()), None),
+            None => (Arc::new(request.service.clone()), None),
         };
         if old.as_ref() != Some(&new) {
-            self.replace(&key, old.as_ref(), &new);
+            self.replace_entry(&key, old.as_ref(), &new);
         }
-        &self.services.entry(key).or_insert(new).holding
+        self.ledger.holding_or_insert(key, new)
     }
 
-    fn replace(&mut self, key: &Arc<ObjectKey>, old: Option<&Entry>, new: &Entry) {
+    fn replace_entry(&mut self, key: &Arc<ObjectKey>, old: Option<&Entry>, new: &Entry) {
         let before = old.map_or(&[][..], |old| &old.holding.held);
         let after = &new.holding.held;
         for held in before {
-            self.unindex(held.ip, old.map(|old| (key, old)));
+            self.unlist_shared(held.ip, old.map(|old| (key, old)));
             if !after.iter().any(|kept| kept.ip == held.ip) {
-                self.leave(held, key);
-                self.index(held.ip);
-                self.note(held.ip, &held.pool);
+                self.remove_holder(held, key);
+                self.list_shared(held.ip);
+                self.record_change(held.ip, &held.pool);
             } else if held.retained.is_some() {
-                self.usage(&held.pool, |usage| usage.retain_no_more(held.ip));
+                self.usage.remove_retained(&held.pool, held.ip);
             }
         }
         for held in before.iter().filter(|held| !after.iter().any(|kept| kept.pool == held.pool)) {
-            self.usage(&held.pool, |usage| {
-                usage.holders.remove(key);
-            });
+            self.usage.remove_holder(&held.pool, key);
         }
-        self.services.insert(key.clone(), new.clone());
+        self.ledger.insert_entry(key.clone(), new.clone());
         for held in after {
-            self.enter(held, key, new.sharing.group.is_some());
-            self.usage(&held.pool, |usage| {
-                usage.holders.insert(key.clone());
-            });
-            self.note(held.ip, &held.pool);
+            self.add_holder(held, key, new.sharing.group.is_some());
+            self.usage.add_holder(&held.pool, key);
+            self.record_change(held.ip, &held.pool);
         }
     }
 
-    /// Adds a holder, or changes of which pool and why it holds the address. Its entry in `services` is there already.
-    fn enter(&mut self, held: &Held, service: &Arc<ObjectKey>, shared: bool) {
+    /// Adds a holder of an address, or changes the pool and the retention of an existing one. The ledger contains its entry
+    /// already.
+    fn add_holder(&mut self, held: &Held, service: &Arc<ObjectKey>, shared: bool) {
         let Held { ip, pool, retained } = held;
-        self.unindex(*ip, None);
-        let at = PoolUsage::at(Family::of(*ip));
-        match self.addresses.get_mut(ip) {
-            Some(occupied) => {
-                if let Err(place) = occupied.holders.binary_search(service) {
-                    occupied.holders.insert(place, service.clone());
-                }
-                occupied.shared = shared;
-                let was = std::mem::replace(&mut occupied.pool, pool.clone());
-                self.usage(&was, |usage| usage.assigned[at] -= 1);
-            }
+        self.unlist_shared(*ip, None);
+        match self.ledger.add_holder(*ip, pool, service, shared) {
+            Some(previous) => self.usage.remove_assigned(&previous, *ip),
             None => {
-                let occupied = Occupied { pool: pool.clone(), shared, holders: vec![service.clone()] };
-                self.addresses.insert(*ip, occupied);
-                self.take(*ip);
-                self.held_again(*ip);
+                self.pools.take(*ip);
+                self.end_cooldown(*ip);
+                self.update_reserved_count(*ip);
             }
         }
-        self.usage(pool, |usage| {
-            usage.assigned[at] += 1;
-            if retained.is_some() {
-                usage.retain(*ip);
-            }
-        });
-        self.index(*ip);
+        self.usage.add_assigned(pool, *ip);
+        if retained.is_some() {
+            self.usage.add_retained(pool, *ip);
+        }
+        self.list_shared(*ip);
     }
 
-    /// Removes a holder; the address is free when it was the last, or kept for it for a while.
-    fn leave(&mut self, held: &Held, service: &ObjectKey) {
+    /// Removes a holder of an address. After the last one the address enters its cool-down or becomes free.
+    fn remove_holder(&mut self, held: &Held, service: &ObjectKey) {
         let Held { ip, pool, retained } = held;
         if retained.is_some() {
-            self.usage(pool, |usage| usage.retain_no_more(*ip));
+            self.usage.remove_retained(pool, *ip);
         }
-        let Some(occupied) = self.addresses.get_mut(ip) else { return };
-        occupied.holders.retain(|holder| **holder != *service);
-        if !occupied.holders.is_empty() {
+        if !self.ledger.remove_holder(*ip, service) {
             return;
         }
-        self.addresses.remove(ip);
-        self.usage(pool, |usage| usage.assigned[PoolUsage::at(Family::of(*ip))] -= 1);
-        self.keep_for_last_holder(*ip, pool, service);
-        self.recount(*ip);
+        self.usage.remove_assigned(pool, *ip);
+        self.start_cooldown(*ip, pool, service);
+        self.update_reserved_count(*ip);
         self.free_if_unused(*ip);
     }
 
-    /// Makes all who hold an address hold it of `pool`.
-    pub(super) fn rehome(&mut self, ip: IpAddr, pool: &Arc<str>) {
-        let Some(occupied) = self.addresses.get(&ip) else { return };
-        let (was, holders) = (occupied.pool.clone(), occupied.holders.clone());
-        for holder in holders {
-            let Some(entry) = self.services.get_mut(&holder) else { continue };
-            let entry = {
-                let held = entry.holding.held.iter_mut().find(|held| held.ip == ip);
-                if let Some(held) = held {
-                    held.pool = pool.clone();
-                    let retained = held.retained.take();
-                    let still = entry.holding.held.iter().any(|held| held.pool == was);
-                    (retained, still)
-                } else {
-                    (None, true)
-                }
-            };
-            let (retained, still) = entry;
-            self.usage(&was, |usage| {
-                if retained.is_some() {
-                    usage.retain_no_more(ip);
-                }
-                if !still {
-                    usage.holders.remove(&holder);
-                }
-            });
-            self.usage(pool, |usage| {
-                usage.holders.insert(holder.clone());
-            });
-        }
-        let at = PoolUsage::at(Family::of(ip));
-        self.usage(&was, |usage| usage.assigned[at] -= 1);
-        self.usage(pool, |usage| usage.assigned[at] += 1);
-        if let Some(occupied) = self.addresses.get_mut(&ip) {
-            occupied.pool = pool.clone();
-        }
-    }
-
-    /// Takes an address out of what is free in its pool.
-    pub(super) fn take(&mut self, ip: IpAddr) {
-        if let Some(state) = self.state_of(ip) {
-            let space = state.space_mut(Family::of(ip));
-            if let Some(slot) = space.slot(ip) {
-                space.take(slot);
+    /// Sets the pool that all holders hold an address of.
+    pub(super) fn move_to_pool(&mut self, ip: IpAddr, pool: &Arc<str>) {
+        let Some(previous) = self.ledger.occupied(ip).map(|occupied| occupied.pool().clone()) else { return };
+        for moved in self.ledger.move_address(ip, pool) {
+            if moved.was_retained.is_some() {
+                self.usage.remove_retained(&previous, ip);
             }
+            if !moved.still_holds_of_previous {
+                self.usage.remove_holder(&previous, &moved.service);
+            }
+            self.usage.add_holder(pool, &moved.service);
         }
+        self.usage.remove_assigned(&previous, ip);
+        self.usage.add_assigned(pool, ip);
     }
 
+    /// Frees an address in its pool if it has neither a holder nor a reservation.
     pub(super) fn free_if_unused(&mut self, ip: IpAddr) {
-        if self.addresses.contains_key(&ip) || self.reservations.contains_key(&ip) {
-            return;
-        }
-        if let Some(state) = self.state_of(ip) {
-            let space = state.space_mut(Family::of(ip));
-            if let Some(slot) = space.slot(ip) {
-                space.free(slot);
-            }
+        if !self.ledger.is_held(ip) && !self.reservations.contains(ip) {
+            self.pools.free(ip);
         }
     }
 
-    fn state_of(&mut self, ip: IpAddr) -> Option<&mut PoolState> {
-        let pool = self.pool_of(ip)?.clone();
-        self.pools.get_mut(&pool)
+    /// Lists an address as shared, so that Services of the group find it. No further Service can join an address that is
+    /// retained of another pool.
+    pub(super) fn list_shared(&mut self, ip: IpAddr) {
+        if let Some((group, ports)) = self.sharing_on(ip, None)
+            && let Some(state) = self.sharing_state(ip)
+        {
+            state.list_shared(ip, group, ports);
+        }
     }
 
-    /// Something happened to an address that is, or was, held or kept of `pool`.
-    pub(super) fn note(&mut self, ip: IpAddr, pool: &Arc<str>) {
-        let shared = self.sharing_of(ip, None).map(|(group, _)| group);
-        let reservation = self.reservations.get(&ip);
-        let held = self.addresses.contains_key(&ip);
+    /// Reverts [`Ipam::list_shared`]. `leaving` is a holder whose entry was removed from the ledger already.
+    pub(super) fn unlist_shared(&mut self, ip: IpAddr, leaving: Option<(&Arc<ObjectKey>, &Entry)>) {
+        let Some((group, ports)) = self.sharing_on(ip, leaving) else { return };
+        if let Some(state) = self.sharing_state(ip) {
+            state.unlist_shared(ip, group, &ports);
+        }
+    }
+
+    /// Returns the group whose members hold an address, and all ports in use on it; None if no further Service can join.
+    pub(super) fn sharing_on(
+        &self,
+        ip: IpAddr,
+        leaving: Option<(&Arc<ObjectKey>, &Entry)>,
+    ) -> Option<(Arc<Group>, Ports)> {
+        let pool = self.ledger.occupied(ip)?.pool();
+        let within_namespace = self.pools.state(pool).is_some_and(PoolState::shares_within_namespace);
+        self.ledger.sharing_on(ip, leaving, within_namespace)
+    }
+
+    /// Returns the pool that contains an address, if the address is held of that pool.
+    fn sharing_state(&mut self, ip: IpAddr) -> Option<&mut PoolState> {
+        let pool = self.pools.containing(ip)?;
+        if self.ledger.occupied(ip)?.pool() != pool {
+            return None;
+        }
+        let pool = pool.clone();
+        self.pools.state_mut(&pool)
+    }
+
+    /// Records a change of an address that is or was held or reserved of `pool`.
+    pub(super) fn record_change(&mut self, ip: IpAddr, pool: &Arc<str>) {
+        let shared = self.sharing_on(ip, None).map(|(group, _)| group);
+        let reservation = self.reservations.get(ip);
+        let held = self.ledger.is_held(ip);
         let free = !held && reservation.is_none();
         let kept_for = reservation.filter(|_| !held).and_then(|one| one.only_for().cloned());
-        let within = self.pool_of(ip).unwrap_or(pool).clone();
-        if within != *pool {
-            // Held of one pool, while another has the address: the counts of both change.
+        let containing = self.pools.containing(ip).unwrap_or(pool).clone();
+        if containing != *pool {
+            // The counts of both pools change.
             let pool = pool.clone();
             self.changes.push(AddressChange { address: ip, pool, free: false, kept_for: None, shared: None });
         }
-        self.changes.push(AddressChange { address: ip, pool: within, free, kept_for, shared });
+        self.changes.push(AddressChange { address: ip, pool: containing, free, kept_for, shared });
     }
 }

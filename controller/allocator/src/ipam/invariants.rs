@@ -2,37 +2,39 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use super::usage::PoolUsage;
-use super::{Family, Ipam, PoolState};
+use super::pool_state::PoolState;
+use super::{Family, Ipam};
 
 impl Ipam {
-    /// The invariants of design.md, checked the slow way.
+    /// Checks that the parts agree and that no two Services hold an address unless they share it.
     pub(crate) fn check(&self) {
-        for (ip, occupied) in &self.addresses {
-            if let Some(pool) = self.pool_of(*ip) {
-                let space = self.pools[pool].space(Family::of(*ip));
-                assert!(space.first_free() != space.slot(*ip), "{ip} is held and free");
+        for (ip, occupied) in self.ledger.all_occupied() {
+            if let Some(pool) = self.pools.containing(ip) {
+                let space = self.pools.state(pool).unwrap().space(Family::of(ip));
+                assert!(space.first_free() != space.slot(ip), "{ip} is held and free");
             }
-            assert!(!occupied.holders.is_empty());
-            for (i, a) in occupied.holders.iter().enumerate() {
-                let held = self.services[a].holding.held.iter().find(|held| held.ip == *ip).unwrap();
-                assert_eq!(held.pool, occupied.pool, "{ip} is held of two pools");
-                for b in &occupied.holders[i + 1..] {
-                    let (a, b) = (&self.services[a].sharing, &self.services[b].sharing);
-                    assert_eq!(a.join(b), Ok(()), "{ip} is held by two");
+            assert!(!occupied.holders().is_empty());
+            for (i, a) in occupied.holders().iter().enumerate() {
+                let a = self.ledger.entry(a).unwrap();
+                let held = a.holding.held.iter().find(|held| held.ip == ip).unwrap();
+                assert_eq!(held.pool, *occupied.pool(), "{ip} is held of two pools");
+                for b in &occupied.holders()[i + 1..] {
+                    let b = self.ledger.entry(b).unwrap();
+                    assert_eq!(a.sharing.join(&b.sharing), Ok(()), "{ip} has two holders");
                 }
             }
         }
-        for (service, entry) in &self.services {
+        for (service, entry) in self.ledger.entries() {
             assert!(!entry.holding.held.is_empty());
             for held in &entry.holding.held {
-                assert!(self.addresses[&held.ip].holders.contains(service));
-                let may_give = self.pool_of(held.ip) == Some(&held.pool);
-                assert!(may_give || held.retained.is_some(), "{} is retained without saying so", held.ip);
+                assert!(self.holders(held.ip).contains(service));
+                let contains = self.pools.containing(held.ip) == Some(&held.pool);
+                assert!(contains || held.retained.is_some(), "{} is retained without a reason", held.ip);
             }
         }
-        for (claim, claimed) in &self.claims {
+        for (claim, claimed) in self.claims.all() {
             for ip in &claimed.addresses {
                 assert_eq!(self.claim_of(*ip), Some(&(claim.clone(), claimed.service.clone())), "{ip}");
                 let holders = self.holders(*ip);
@@ -40,70 +42,74 @@ impl Ipam {
             }
         }
         self.check_reservations();
-        self.check_tallies();
-        for (name, state) in &self.pools {
+        self.check_usage();
+        for (name, state) in self.pools.states() {
             self.check_pool(name, state);
         }
     }
 
     fn check_reservations(&self) {
-        for (ip, reservation) in &self.reservations {
-            assert!(!reservation.is_empty(), "{ip} is reserved for nobody");
+        for (ip, reservation) in self.reservations.all() {
+            assert!(!reservation.is_empty(), "{ip} has a reservation without a reason");
         }
-        for (service, ips) in &self.reserved {
+        for (service, ips) in self.reservations.all_by_service() {
             for ip in ips {
-                assert!(self.reservations[ip].is_for(service), "{ip} is not reserved for {service}");
+                let reservation = self.reservations.get(*ip).unwrap();
+                assert!(reservation.is_for(service), "{ip} is not reserved for {service}");
             }
         }
-        for (_, ip) in &self.expiries {
-            assert!(!self.addresses.contains_key(ip), "{ip} is held, and kept for its last holder");
+        for ip in self.reservations.all_expiries() {
+            assert!(!self.ledger.is_held(ip), "{ip} is held and in cool-down");
         }
     }
 
-    fn check_tallies(&self) {
-        for (pool, usage) in &self.usages {
-            let of_pool: BTreeSet<_> = self
-                .services
-                .iter()
+    fn check_usage(&self) {
+        for pool in self.usage.pool_names() {
+            let holders = self
+                .ledger
+                .entries()
                 .filter(|(_, entry)| entry.holding.held.iter().any(|held| held.pool == *pool))
-                .map(|(service, _)| service.clone())
-                .collect();
-            assert_eq!(usage.holders, of_pool, "holders of {pool}");
+                .map(|(service, _)| service);
+            assert!(self.usage.holders(pool).eq(holders), "holders of {pool}");
             for family in Family::BOTH {
-                let at = PoolUsage::at(family);
-                let held =
-                    self.addresses.iter().filter(|(ip, o)| Family::of(**ip) == family && o.pool == *pool);
-                assert_eq!(usage.assigned[at], held.count() as u64, "{pool} {family} assigned");
-                let all = self.services.values().flat_map(|entry| &entry.holding.held);
+                let counts = self.counts(pool, family);
+                let occupied = self.ledger.all_occupied();
+                let held = occupied.filter(|(ip, o)| Family::of(*ip) == family && o.pool() == pool);
+                assert_eq!(counts.assigned, held.count() as u128, "{pool} {family} assigned");
+                let all = self.ledger.entries().flat_map(|(_, entry)| &entry.holding.held);
                 let retained: BTreeSet<IpAddr> = all
                     .filter(|h| h.pool == *pool && h.retained.is_some() && Family::of(h.ip) == family)
                     .map(|h| h.ip)
                     .collect();
-                assert!(retained.iter().eq(usage.retained[at].keys()), "{pool} {family} retained");
-                let kept = self.reservations.iter().filter(|(ip, reservation)| {
-                    Family::of(**ip) == family
-                        && reservation.is_kept()
-                        && !self.addresses.contains_key(ip)
-                        && self.pool_of(**ip) == Some(pool)
+                assert!(
+                    retained.into_iter().eq(self.usage.retained(pool, family)),
+                    "{pool} {family} retained"
+                );
+                let reserved = self.reservations.all().filter(|(ip, reservation)| {
+                    Family::of(*ip) == family
+                        && reservation.is_lasting()
+                        && !self.ledger.is_held(*ip)
+                        && self.pools.containing(*ip) == Some(pool)
                 });
-                assert_eq!(usage.reserved[at], kept.count() as u64, "{pool} {family} reserved");
+                assert_eq!(counts.reserved, reserved.count() as u128, "{pool} {family} reserved");
             }
         }
     }
 
-    fn check_pool(&self, name: &std::sync::Arc<str>, state: &PoolState) {
+    fn check_pool(&self, name: &Arc<str>, state: &PoolState) {
+        let held = || self.ledger.all_occupied().map(|(ip, _)| ip);
+        let reserved = self.reservations.all().map(|(ip, _)| ip);
+        let unavailable: BTreeSet<IpAddr> = held().chain(reserved).collect();
         for family in Family::BOTH {
-            let taken: BTreeSet<&IpAddr> = self.addresses.keys().chain(self.reservations.keys()).collect();
-            let taken = taken.into_iter().filter(|ip| Family::of(**ip) == family);
-            let taken = taken.filter(|ip| self.pool_of(**ip) == Some(name)).count();
+            let of_family = unavailable.iter().filter(|ip| Family::of(**ip) == family);
+            let taken = of_family.filter(|ip| self.pools.containing(**ip) == Some(name)).count();
             assert_eq!(state.space(family).taken(), taken as u128, "{name} {family}");
         }
-        let listed: usize = state.shared.values().flat_map(|m| m.values()).map(BTreeSet::len).sum();
-        let shared = self.addresses.iter().filter(|(ip, occupied)| {
-            occupied.pool == *name
-                && self.pool_of(**ip) == Some(name)
-                && self.sharing_of(**ip, None).is_some()
+        let shared = self.ledger.all_occupied().filter(|(ip, occupied)| {
+            occupied.pool() == name
+                && self.pools.containing(*ip) == Some(name)
+                && self.sharing_on(*ip, None).is_some()
         });
-        assert_eq!(listed, shared.count(), "index of shared addresses of {name}");
+        assert_eq!(state.shared_count(), shared.count(), "shared addresses of {name}");
     }
 }

@@ -1,21 +1,43 @@
-//! Which Service holds which address of which pool.
+//! Which Service holds which address of which pool. Pure.
 //!
-//! A pure value: what goes in are validated pools, the few facts of a Service that matter, and the time; what comes out
-//! are addresses or a typed refusal. No operation walks addresses or Services; each costs the logarithm of what is
-//! held, times the number of pools where no pool is named.
+//! In: validated pools, the facts of a Service that matter ([`AllocationRequest`]), claims, and the time. Out: addresses
+//! ([`Holding`]) or a typed refusal ([`AllocationRefusal`]), and the changes of addresses ([`AddressChange`]).
 //!
-//! Pools in force do not overlap: `fairlead_crds::resolve` refuses the younger of two that do. Every address that is held
-//! is held of one pool. That pool may have been edited since and no longer have the address: then it is *retained*, as
-//! [`Ipam::keep`] explains.
+//! [`Ipam`] is a composite. Each part owns its fields; the other files contain operations over the parts:
+//!
+//! | part | owns | operations |
+//! |---|---|---|
+//! | `pools`, `pool_state`, `space` | pools in force, their free and shared addresses, the order of pools | `pool_changes`, `admission` |
+//! | `ledger` | holders by address, addresses by holder | `holders`, `retention`, `joining` (`sharing`) |
+//! | `usage` | counts, holders and claims by pool | – |
+//! | `reservations` | addresses that only one Service may take | `reserve` |
+//! | `claim_records` | what each claim has reserved | `claims` |
+//!
+//! `eligibility` and `allocate` choose addresses for a Service, `refusal` explains why there is none.
+//!
+//! Order of calls: [`Ipam::advance`] sets the time; [`Ipam::set_pools`] changes the pools; [`Ipam::keep`] adopts or re-checks
+//! what a Service holds; then `assign` and `allocate` choose addresses, and [`Ipam::release`] frees them. After each,
+//! [`Ipam::take_changes`] returns the affected addresses.
+//!
+//! No operation walks addresses or Services. Each costs the logarithm of the number of holders, times the number of pools
+//! if the Service names none.
+//!
+//! Pools in force do not overlap. Every held address is held of one pool. That pool may have been edited since and no
+//! longer contain the address: then the address is *retained*, see [`Ipam::keep`].
 
 mod admission;
 mod allocate;
+mod claim_records;
 mod claims;
 mod eligibility;
 mod holders;
 mod joining;
+mod ledger;
 mod pool_changes;
+mod pool_state;
+mod pools;
 mod refusal;
+mod reservations;
 mod reserve;
 mod retention;
 mod sharing;
@@ -27,7 +49,8 @@ mod invariants;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+#[cfg(test)]
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -38,8 +61,8 @@ use fairlead_crds::model::service::ObjectKey;
 use jiff::Timestamp;
 
 pub use admission::NotAdmitted;
-pub use allocate::OfClaims;
-pub use claims::Claimed;
+pub use allocate::ServiceClaims;
+pub use claim_records::Claimed;
 pub use eligibility::Obstacle;
 pub use pool_changes::PoolChanges;
 pub(crate) use refusal::named;
@@ -47,64 +70,26 @@ pub use refusal::{AllocationRefusal, ReservedFor};
 pub use reserve::Released;
 pub use retention::Retained;
 pub use sharing::{Conflict, Group, Port, Sharing};
-pub use usage::Counts;
+pub use usage::PoolCounts;
 
-use admission::{Order, admits};
-use reserve::Reservation;
-use sharing::Ports;
-use space::{Slot, Space};
-use usage::PoolUsage;
+use admission::admits;
+use claim_records::ClaimRecords;
+use ledger::{Entry, Ledger};
+use pool_state::PoolState;
+use pools::Pools;
+use reservations::Reservations;
+use usage::Usage;
 
-/// All pools and who holds what of them.
+/// The allocator: pools, holders, reservations and claims.
 #[derive(Clone, Debug, Default)]
 pub struct Ipam {
     now: Timestamp,
-    pools: BTreeMap<Arc<str>, PoolState>,
-    /// Pools that exist but are refused.
-    refused: BTreeMap<Arc<str>, Pool>,
-    /// First address of each range → its pool.
-    starts: BTreeMap<IpAddr, Arc<str>>,
-    order: Order,
-    addresses: BTreeMap<IpAddr, Occupied>,
-    services: BTreeMap<Arc<ObjectKey>, Entry>,
-    /// Who holds and reserves addresses of a pool, in force or refused.
-    usages: BTreeMap<Arc<str>, PoolUsage>,
-    reservations: BTreeMap<IpAddr, Reservation>,
-    /// The same by Service.
-    reserved: BTreeMap<ObjectKey, BTreeSet<IpAddr>>,
-    /// When addresses stop being kept for the Service that released them.
-    expiries: BTreeSet<(Timestamp, IpAddr)>,
-    /// How often an address came to be kept for its last holder.
-    releases: u64,
-    /// An address is kept for its last holder that was not before.
-    newly_released: bool,
-    claims: BTreeMap<ObjectKey, Claimed>,
-    claims_of: BTreeMap<ObjectKey, BTreeSet<(i64, ObjectKey)>>,
+    pools: Pools,
+    ledger: Ledger,
+    usage: Usage,
+    reservations: Reservations,
+    claims: ClaimRecords,
     changes: Vec<AddressChange>,
-}
-
-#[derive(Clone, Debug)]
-struct PoolState {
-    pool: Pool,
-    v4: Space,
-    v6: Space,
-    /// Addresses held by Services that share: by group, by the ports in use on the address.
-    shared: BTreeMap<(Family, Arc<Group>), BTreeMap<Ports, BTreeSet<Slot>>>,
-}
-
-/// Who holds an address, ascending and never empty, and of which pool.
-#[derive(Clone, Debug)]
-struct Occupied {
-    pool: Arc<str>,
-    /// Its holders have a sharing key. Most have none, and then there is nothing to look up.
-    shared: bool,
-    holders: Vec<Arc<ObjectKey>>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Entry {
-    holding: Holding,
-    sharing: Sharing,
 }
 
 /// What a Service holds: at most one address of each family, in the order of the Service's families.
@@ -168,63 +153,56 @@ pub struct AddressChange {
 }
 
 impl Ipam {
-    /// What a Service holds.
+    /// Returns what a Service holds.
     pub fn holding(&self, service: &ObjectKey) -> Option<&Holding> {
-        self.services.get(service).map(|entry| &entry.holding)
+        self.ledger.entry(service).map(|entry| &entry.holding)
     }
 
-    /// Who holds an address, ascending by name.
+    /// Returns the holders of an address, ascending by name.
     pub fn holders(&self, address: IpAddr) -> &[Arc<ObjectKey>] {
-        self.addresses.get(&address).map_or(&[], |occupied| occupied.holders.as_slice())
+        self.ledger.holders(address)
     }
 
-    /// Every Service that holds something, with what it holds.
+    /// Returns every Service that holds an address, with its addresses.
     pub fn holdings(&self) -> impl Iterator<Item = (&ObjectKey, &Holding)> {
-        self.services.iter().map(|(key, entry)| (&**key, &entry.holding))
+        self.ledger.entries().map(|(key, entry)| (&**key, &entry.holding))
     }
 
-    /// A pool in force.
+    /// Returns a pool in force.
     pub fn pool(&self, name: &str) -> Option<&Pool> {
-        self.pools.get(name).map(|state| &state.pool)
+        self.pools.state(name).map(PoolState::pool)
     }
 
-    /// What becomes of those who hold addresses of a pool, in force or refused, when it is edited or deleted.
+    /// Returns what happens to the holders of a pool, in force or refused, when the pool is edited or deleted.
     pub fn reclaim(&self, pool: &str) -> Option<Reclaim> {
-        self.pool(pool).or_else(|| self.refused.get(pool)).map(|pool| pool.reclaim)
+        let refused = || self.pools.refused(pool).map(|(_, pool)| pool);
+        self.pool(pool).or_else(refused).map(|pool| pool.reclaim)
     }
 
-    /// Whether a pool of this name exists but is refused.
+    /// Returns true if a pool of this name exists but is refused.
     pub fn is_refused(&self, pool: &str) -> bool {
-        self.refused.contains_key(pool)
+        self.pools.refused(pool).is_some()
     }
 
-    /// Names of the refused pools.
+    /// Returns the names of the refused pools.
     pub fn refused_pools(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.refused.keys()
+        self.pools.refused_names()
     }
 
-    /// Names of the pools in force, in the order in which they are tried for a Service that names none; those that are
-    /// not for automatic assignment come last.
+    /// Returns the names of the pools in force, in the order in which they are tried for a Service that names none. Pools
+    /// without automatic assignment come last.
     pub fn pools_in_order(&self) -> impl Iterator<Item = &Arc<str>> {
-        let automatic = self.order.pinned.iter().chain(&self.order.unpinned);
-        automatic.chain(self.pools.iter().filter(|(_, state)| !state.pool.auto_assign).map(|(name, _)| name))
+        self.pools.in_order()
     }
 
-    /// Name of the pool that may give `ip`, held or not.
+    /// Returns the name of the pool in force that contains `ip`, held or not.
     pub fn pool_name_of(&self, ip: IpAddr) -> Option<&str> {
-        self.pool_of(ip).map(|name| &**name)
+        self.pools.containing(ip).map(|name| &**name)
     }
 
-    /// What happened to addresses since the last call. Changes of pools are not listed.
+    /// Returns the changes of addresses since the last call. Changes of pools are not included.
     pub fn take_changes(&mut self) -> Vec<AddressChange> {
         std::mem::take(&mut self.changes)
-    }
-
-    /// The pool that may give `ip`.
-    fn pool_of(&self, ip: IpAddr) -> Option<&Arc<str>> {
-        let (_, name) = self.starts.range(..=ip).next_back()?;
-        let state = self.pools.get(name)?;
-        state.space(Family::of(ip)).slot(ip).map(|_| name)
     }
 }
 
@@ -241,22 +219,6 @@ impl Holding {
             pools.truncate(1);
         }
         pools
-    }
-}
-
-impl PoolState {
-    fn space(&self, family: Family) -> &Space {
-        match family {
-            Family::V4 => &self.v4,
-            Family::V6 => &self.v6,
-        }
-    }
-
-    fn space_mut(&mut self, family: Family) -> &mut Space {
-        match family {
-            Family::V4 => &mut self.v4,
-            Family::V6 => &mut self.v6,
-        }
     }
 }
 

@@ -1,119 +1,121 @@
-//! Keeping what is held while pools change: the rules, and the one place that applies them.
+//! Retention: what a Service keeps when pools change. The rules and the only place that applies them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use fairlead_crds::model::config::{Closed, Pool, Reclaim};
 
-use super::{AllocationRefusal, AllocationRequest, Family, Held, Holding, Ipam, NotAdmitted, admits};
+use super::{AllocationRefusal, AllocationRequest, Held, Holding, Ipam, NotAdmitted, admits};
 
-/// Why a pool would not give an address now to the Service that holds it.
+/// Why the pool of an address would not allocate it to its holder now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retained {
     /// The pool is refused.
     PoolRefused,
-    /// The pool no longer has the address.
+    /// The pool no longer contains the address.
     NoLongerInPool,
-    /// The pool is no longer open to the Service.
+    /// The pool no longer admits the Service.
     NotAdmitted(NotAdmitted),
 }
 
 impl Ipam {
-    /// Lets a Service keep addresses, each held of the pool beside it as far as that is known: what it holds, or what its
-    /// status shows when it is seen for the first time. Each address is judged by what the pools say now:
+    /// Lets a Service keep addresses, each with the pool it is held of if that is known. These are the addresses that the
+    /// Service holds, or that its status shows when the controller first sees it. The pools decide on each address:
     ///
-    /// 1. The pool has the address and is open to the Service: nothing is special.
-    /// 2. The pool is refused, or it retains: the Service keeps the address until it releases it.
-    /// 3. Another pool has the address now, because pools were renamed or split: it is held of that one from now on, and
-    ///    judged by it. So it is too where the refused one is being deleted and reassigns.
-    /// 4. Else the Service may not keep it.
+    /// 1. The pool contains the address and admits the Service: the Service keeps it.
+    /// 2. The pool is refused, or its `reclaim` is `Retain`: the Service retains the address until it releases it.
+    /// 3. Another pool contains the address now, because pools were renamed or split: that pool becomes the owning pool and
+    ///    decides. This includes a refused pool in deletion with `reclaim: Reassign`.
+    /// 4. Otherwise the Service may not keep it.
     ///
     /// # Errors
-    /// When one may not be kept, or is in use by a Service that does not share it. Nothing has changed then.
+    /// If an address may not be kept, or is held by a Service that does not share it. Nothing has changed then.
     pub fn keep(
         &mut self,
-        allocation_request: &AllocationRequest<'_>,
+        request: &AllocationRequest<'_>,
         addresses: &[(IpAddr, Option<&str>)],
     ) -> Result<&Holding, AllocationRefusal> {
-        let holding = self.keepable(allocation_request, addresses)?;
-        Ok(self.hold(allocation_request, holding))
+        let holding = self.keepable(request, addresses)?;
+        Ok(self.set_holding(request, holding))
     }
 
-    /// These addresses, if the Service may keep them.
+    /// Returns the holding that [`Ipam::keep`] would set.
     pub(super) fn keepable(
         &self,
-        allocation_request: &AllocationRequest<'_>,
+        request: &AllocationRequest<'_>,
         addresses: &[(IpAddr, Option<&str>)],
     ) -> Result<Holding, AllocationRefusal> {
         let mut held = Vec::with_capacity(addresses.len());
         for (ip, of) in addresses {
-            // Those who share an address hold it of one pool.
-            let shared = self.addresses.get(ip).filter(|occupied| {
-                occupied.holders.iter().any(|holder| **holder != *allocation_request.service)
-            });
-            let of = shared.map(|occupied| &*occupied.pool).or(*of);
-            let pool = self.home(*ip, of).ok_or(AllocationRefusal::NotInPool(*ip))?;
-            let retained = self.judge(allocation_request, *ip, &pool)?;
-            self.compatible(allocation_request, &pool, *ip)?;
+            // All holders of a shared address hold it of one pool.
+            let occupied = self.ledger.occupied(*ip);
+            let shared = occupied.filter(|occupied| occupied.is_held_by_others(request.service));
+            let of = shared.map(|occupied| &**occupied.pool()).or(*of);
+            let pool = self.owning_pool(*ip, of).ok_or(AllocationRefusal::NotInPool(*ip))?;
+            let retained = self.retention(request, *ip, &pool)?;
+            self.check_holders(request, &pool, *ip)?;
             held.push(Held { ip: *ip, pool, retained });
         }
         Ok(Holding { held })
     }
 
-    /// Makes all who share an address hold it of `pool`, where it may be held of that. Returns whether that is news; then
-    /// [`Ipam::keep`] is to judge each of them.
+    /// Makes all Services that share an address hold it of `pool`, if that pool can own it. Returns true if the pool
+    /// changed; then the caller calls [`Ipam::keep`] for each of them.
     pub fn move_sharers(&mut self, ip: IpAddr, pool: &str) -> bool {
-        let Some(was) = self.addresses.get(&ip).map(|occupied| occupied.pool.clone()) else { return false };
-        let Some(home) = self.home(ip, Some(pool)).filter(|home| **home == *pool && *home != was) else {
+        let Some(previous) = self.ledger.occupied(ip).map(|occupied| occupied.pool().clone()) else {
             return false;
         };
-        self.unindex(ip, None);
-        self.rehome(ip, &home);
-        self.index(ip);
-        self.note(ip, &was);
-        self.note(ip, &home);
+        let owning = self.owning_pool(ip, Some(pool));
+        let Some(owning) = owning.filter(|owning| **owning == *pool && *owning != previous) else {
+            return false;
+        };
+        self.unlist_shared(ip, None);
+        self.move_to_pool(ip, &owning);
+        self.list_shared(ip);
+        self.record_change(ip, &previous);
+        self.record_change(ip, &owning);
         true
     }
 
-    /// The pool that an address is held of, given the pool it was held of until now.
-    pub(super) fn home(&self, ip: IpAddr, of: Option<&str>) -> Option<Arc<str>> {
-        let in_force = of.and_then(|name| self.pools.get_key_value(name));
+    /// Returns the owning pool of an address that was held of the pool `of` until now.
+    pub(super) fn owning_pool(&self, ip: IpAddr, of: Option<&str>) -> Option<Arc<str>> {
+        let in_force = of.and_then(|name| self.pools.named_state(name));
         if let Some((name, state)) = in_force
-            && (state.pool.reclaim == Reclaim::Retain || state.space(Family::of(ip)).slot(ip).is_some())
+            && (state.pool().reclaim == Reclaim::Retain || state.contains(ip))
         {
             return Some(name.clone());
         }
-        let refused = of.and_then(|name| self.refused.get_key_value(name));
-        let new = self.pool_of(ip);
+        let refused = of.and_then(|name| self.pools.refused(name));
+        let containing = self.pools.containing(ip);
         let stays = |pool: &Pool| {
-            new.is_none() || pool.reclaim == Reclaim::Retain || pool.closed != Some(Closed::Deleting)
+            containing.is_none() || pool.reclaim == Reclaim::Retain || pool.closed != Some(Closed::Deleting)
         };
-        refused.filter(|(_, pool)| stays(pool)).map(|(name, _)| name).or(new).cloned()
+        refused.filter(|(_, pool)| stays(pool)).map(|(name, _)| name).or(containing).cloned()
     }
 
-    /// Whether a pool still gives an address to the Service that holds it, or why the Service keeps it all the same.
-    fn judge(
+    /// Returns why the Service retains an address of a pool; None if the pool would still allocate it to the Service.
+    fn retention(
         &self,
-        allocation_request: &AllocationRequest<'_>,
+        request: &AllocationRequest<'_>,
         ip: IpAddr,
         pool: &Arc<str>,
     ) -> Result<Option<Retained>, AllocationRefusal> {
-        let Some(state) = self.pools.get(pool) else { return Ok(Some(Retained::PoolRefused)) };
-        if state.space(Family::of(ip)).slot(ip).is_none() {
+        let Some(state) = self.pools.state(pool) else { return Ok(Some(Retained::PoolRefused)) };
+        if !state.contains(ip) {
             return Ok(Some(Retained::NoLongerInPool));
         }
-        match (admits(&state.pool, allocation_request), state.pool.reclaim) {
+        match (admits(state.pool(), request), state.pool().reclaim) {
             (Ok(()), _) => Ok(None),
             (Err(why), Reclaim::Retain) => Ok(Some(Retained::NotAdmitted(why))),
             (Err(why), Reclaim::Reassign) => {
-                Err(AllocationRefusal::NotAdmitted(pool.clone(), why.explain(&state.pool)))
+                Err(AllocationRefusal::NotAdmitted(pool.clone(), why.explain(state.pool())))
             }
         }
     }
 }
 
 impl Retained {
-    /// In words for the operator, to come after the pool's name.
+    /// Returns the predicate of a sentence whose subject is the pool.
     pub fn explain(self) -> &'static str {
         match self {
             Self::PoolRefused => "is refused: see its condition Accepted",

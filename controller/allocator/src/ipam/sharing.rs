@@ -91,6 +91,13 @@ impl Sharing {
     }
 }
 
+impl Group {
+    /// Returns this group limited to one namespace.
+    pub(super) fn within(&self, namespace: &str) -> Arc<Self> {
+        Arc::new(Self { namespace: Some(namespace.to_owned()), ..self.clone() })
+    }
+}
+
 impl Port {
     fn new(protocol: &str, number: u16) -> Self {
         let protocol = match protocol {

@@ -18,7 +18,7 @@ fn ipam(list: impl IntoIterator<Item = Pool>) -> Ipam {
     ipam
 }
 
-fn allocation_request(service: &LoadBalancer) -> AllocationRequest<'_> {
+fn request(service: &LoadBalancer) -> AllocationRequest<'_> {
     AllocationRequest {
         service: &service.key,
         labels: &service.labels,
@@ -29,12 +29,12 @@ fn allocation_request(service: &LoadBalancer) -> AllocationRequest<'_> {
 
 impl Ipam {
     fn gets(&mut self, service: &LoadBalancer, families: Families) -> Option<Vec<IpAddr>> {
-        self.allocate(&allocation_request(service), families).ok().map(|holding| holding.ips().collect())
+        self.allocate(&request(service), families).ok().map(|holding| holding.ips().collect())
     }
 
     /// Asks for exactly these addresses, of one pool.
     fn asks(&mut self, service: &LoadBalancer, addresses: &[IpAddr]) -> Result<Holding, AllocationRefusal> {
-        self.assign(&allocation_request(service), addresses, false).cloned()
+        self.assign(&request(service), addresses, false).cloned()
     }
 }
 
@@ -141,11 +141,7 @@ fn assignment_obeys_namespaces_and_service_labels() {
         let service = service(name);
         assert_eq!(ipam.asks(&service, &ips(&["1.2.3.4"])).is_ok(), allowed, "{what}");
         ipam.release(&service.key);
-        assert_eq!(
-            ipam.allocate_from(&allocation_request(&service), "p", V4).is_ok(),
-            allowed,
-            "{what}, pool named"
-        );
+        assert_eq!(ipam.allocate_from(&request(&service), "p", V4).is_ok(), allowed, "{what}, pool named");
         ipam.release(&service.key);
         assert_eq!(ipam.gets(&service, V4).is_some(), allowed, "{what}, automatic");
     }
@@ -160,18 +156,16 @@ fn pool_allocation() {
         (vec!["1.2.3.4-1.2.3.7", "1000::4-1000::7"], DUAL),
     ] {
         let mut ipam = ipam([pool("other", &["9.9.9.9", "9::9"]), pool("test", &ranges)]);
-        let mut get = |service: &LoadBalancer| {
-            ipam.allocate_from(&allocation_request(service), "test", families).map(of)
-        };
+        let mut get =
+            |service: &LoadBalancer| ipam.allocate_from(&request(service), "test", families).map(of);
         for n in 1..=4 {
             assert!(get(&sharing(&format!("s{n}"), "share", &[80])).is_ok(), "s{n}");
         }
         assert!(matches!(get(&service("s5")), Err(AllocationRefusal::Exhausted { .. })), "s5 can't");
         assert!(matches!(get(&service("s6")), Err(AllocationRefusal::Exhausted { .. })), "s6 can't");
         ipam.release(&key("s2"));
-        let mut get = |service: &LoadBalancer| {
-            ipam.allocate_from(&allocation_request(service), "test", families).map(of)
-        };
+        let mut get =
+            |service: &LoadBalancer| ipam.allocate_from(&request(service), "test", families).map(of);
         assert!(get(&service("s5")).is_ok(), "s5 gets what s2 freed");
         assert!(get(&service("s6")).is_err(), "s6 still can't");
         assert!(get(&sharing("s6", "other", &[443])).is_err(), "nor under another key");
@@ -266,9 +260,9 @@ fn auto_assign() {
     let mut ipam = ipam([manual]);
     let s = service("s");
     assert!(
-        matches!(ipam.allocate(&allocation_request(&s), V4), Err(AllocationRefusal::NoPoolMatches(why)) if why.len() == 1)
+        matches!(ipam.allocate(&request(&s), V4), Err(AllocationRefusal::NoPoolMatches(why)) if why.len() == 1)
     );
-    assert_eq!(of(ipam.allocate_from(&allocation_request(&s), "test1", V4).unwrap()), ips(&["1.2.3.4"]));
+    assert_eq!(of(ipam.allocate_from(&request(&s), "test1", V4).unwrap()), ips(&["1.2.3.4"]));
 }
 
 #[test]
@@ -284,9 +278,7 @@ fn priorities_ascend_with_zero_last_and_names_break_ties_then_come_pools_for_eve
         pinned(one("elsewhere", 7), 1, &["other"]),
     ]);
     let order: Vec<_> = (0..9)
-        .filter_map(|n| {
-            Some(ipam.allocate(&allocation_request(&service(&format!("s{n}"))), V4).ok()?.pools().join(","))
-        })
+        .filter_map(|n| Some(ipam.allocate(&request(&service(&format!("s{n}"))), V4).ok()?.pools().join(",")))
         .collect();
     assert_eq!(order, ["f", "c", "d", "e", "b", "a-everybody"]);
 }
@@ -304,10 +296,10 @@ fn a_pool_whose_restrictions_match_nothing_is_open_to_nobody() {
         "is open only to namespaces with labels team=blue".into(),
     ));
     assert_eq!(ipam.asks(&s, &ips(&["10.0.0.1"])), closed);
-    assert_eq!(ipam.allocate_from(&allocation_request(&s), "tenant", V4).cloned(), closed);
+    assert_eq!(ipam.allocate_from(&request(&s), "tenant", V4).cloned(), closed);
     assert_eq!(ipam.gets(&s, V4), None);
     let blue = labels(&[("team", "blue")]);
-    let open = AllocationRequest { namespace_labels: Some(&blue), ..allocation_request(&s) };
+    let open = AllocationRequest { namespace_labels: Some(&blue), ..request(&s) };
     assert!(ipam.allocate(&open, V4).is_ok());
 }
 
@@ -379,23 +371,20 @@ fn messages_name_what_is_in_the_way() {
     let cases = [
         (ipam.clone().asks(&late, &ips(&["1.2.3.4"])), "1.2.3.4 is in use by Service shop/web"),
         (ipam.clone().asks(&late, &ips(&["5.5.5.5"])), "5.5.5.5 is in no IPAddressPool, or not usable there"),
+        (ipam.clone().allocate(&request(&late), V4).cloned(), "no free IPv4 address in IPAddressPool small"),
         (
-            ipam.clone().allocate(&allocation_request(&late), V4).cloned(),
-            "no free IPv4 address in IPAddressPool small",
-        ),
-        (
-            ipam.clone().allocate(&allocation_request(&late), DUAL).cloned(),
+            ipam.clone().allocate(&request(&late), DUAL).cloned(),
             "no free IPv4 and IPv6 address in IPAddressPools six, small",
         ),
         (
-            ipam.clone().allocate_from(&allocation_request(&late), "six", DUAL).cloned(),
+            ipam.clone().allocate_from(&request(&late), "six", DUAL).cloned(),
             "an IPv4 and an IPv6 address are needed, but not in IPAddressPool six",
         ),
         (
-            ipam.clone().allocate_from(&allocation_request(&late), "none", V4).cloned(),
+            ipam.clone().allocate_from(&request(&late), "none", V4).cloned(),
             "IPAddressPool none does not exist",
         ),
-        (Ipam::default().allocate(&allocation_request(&late), V4).cloned(), "there is no IPAddressPool"),
+        (Ipam::default().allocate(&request(&late), V4).cloned(), "there is no IPAddressPool"),
     ];
     for (result, message) in cases {
         assert_eq!(result.unwrap_err().to_string(), message);

@@ -111,12 +111,12 @@ impl Index {
             {
                 claims.push(other.clone());
             }
-            self.ipam.forget_last_holder(ip);
+            self.ipam.end_cooldown(ip);
         }
         self.ipam.unclaim(key);
         claims.iter().for_each(|other| self.ipam.unclaim(other));
         for loser in &services {
-            self.ipam.give_way(loser);
+            self.ipam.release_without_cooldown(loser);
             if let Some(record) = self.services.get_mut(&**loser) {
                 record.depart(&mut self.ipam);
             }

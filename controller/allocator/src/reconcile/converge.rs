@@ -14,7 +14,9 @@ use super::request::{Request, families, of_families, request};
 use super::status::tell;
 use super::waiting::{Asker, For};
 use super::{AllocationOutcome, AllocationReason, Decision, Index, allocation_request};
-use crate::ipam::{AllocationRefusal, AllocationRequest, Families, Family, Holding, Ipam, OfClaims, named};
+use crate::ipam::{
+    AllocationRefusal, AllocationRequest, Families, Family, Holding, Ipam, ServiceClaims, named,
+};
 
 /// An outcome, and what may change it.
 struct Verdict {
@@ -301,11 +303,11 @@ fn of_claims(
     request: &Request,
     families: Families,
     pending: &[PendingClaim],
-) -> OfClaims {
+) -> ServiceClaims {
     let reserved = claimed(ipam, allocation_request.service, request, families);
     let waits = reserved.is_empty() && request.addresses.is_empty();
     let awaited = pending.iter().filter(|_| waits).flat_map(|claim| claim.families.iter().copied());
-    OfClaims { awaited: awaited.collect(), reserved }
+    ServiceClaims { awaited: awaited.collect(), reserved }
 }
 
 /// What claims have reserved for a Service and it wants: one address of each family that it needs.

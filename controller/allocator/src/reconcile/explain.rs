@@ -64,7 +64,7 @@ impl Index {
         let balancer = &record.observed.balancer;
         // As if the Service held nothing: what would each pool give it?
         let mut ipam = self.ipam.clone();
-        ipam.give_way(key);
+        ipam.release_without_cooldown(key);
         let allocation_request = allocation_request(&self.namespaces, balancer);
         let families = families(balancer);
         let request = request(balancer);

@@ -14,9 +14,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 
 use super::objects::{Configuration, Configures, ObjectPatch, Part, dated, object_patch};
-use crate::ipam::{Counts, Family, Ipam, Released};
+use crate::ipam::{Family, Ipam, PoolCounts, Released};
 
-/// Counts of pools are written at most this often.
+/// PoolCounts of pools are written at most this often.
 pub const POOL_STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// The same where an address was released that is kept for its last holder: what is not written yet, a crash forgets.
 pub const RELEASED_INTERVAL: Duration = Duration::from_millis(100);
@@ -125,7 +125,7 @@ fn body(old: &IPAddressPoolStatus, new: &IPAddressPoolStatus) -> Value {
 fn conditions(
     pool: &IPAddressPool,
     accepted: &Accepted,
-    counts: [Counts; 2],
+    counts: [PoolCounts; 2],
     ipam: &Ipam,
     now: Timestamp,
 ) -> Vec<Condition> {

@@ -150,7 +150,7 @@ impl Index {
                     if (shows && older) || !self.ipam.holders(address).contains(&holder) {
                         break;
                     }
-                    self.ipam.give_way(&holder);
+                    self.ipam.release_without_cooldown(&holder);
                     losers.push(holder);
                 }
                 AllocationRefusal::Reserved { by: ReservedFor::Claim { claim, .. }, .. } => {
@@ -158,7 +158,7 @@ impl Index {
                     claims.push(claim);
                 }
                 AllocationRefusal::Reserved { address, by: ReservedFor::LastHolder { .. } } => {
-                    self.ipam.forget_last_holder(address);
+                    self.ipam.end_cooldown(address);
                 }
                 _ => break,
             }

@@ -4,7 +4,7 @@
 use fairlead_crds::model::config::{Closed, Pool};
 
 use super::*;
-use crate::ipam::{Counts, Family};
+use crate::ipam::{Family, PoolCounts};
 use fairlead_test_support::{pinned, pool, retaining, selector};
 
 fn start() -> Pool {
@@ -36,7 +36,7 @@ fn holding(with: Value) -> World {
 }
 
 fn counts(world: &World, pool: &str) -> (u128, u128, u128) {
-    let Counts { assigned, available, retained, .. } = world.index.ipam().counts(pool, Family::V4);
+    let PoolCounts { assigned, available, retained, .. } = world.index.ipam().counts(pool, Family::V4);
     (assigned, available, retained)
 }
 
