@@ -1,6 +1,6 @@
 //! Kubernetes Events: best effort, never in the way of writes.
 
-mod pace;
+mod pacer;
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::api_client::FIELD_MANAGER;
 use fairlead_allocator::reconcile::ServiceEvent;
-use pace::{Outcome, Pace};
+use pacer::{Outcome, Pace};
 
 /// Events that wait to be sent. What comes when as many wait is dropped: conditions tell the same. Decisions are made
 /// much faster than anything is sent, so this is how many Services may get their first address at once.

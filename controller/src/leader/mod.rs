@@ -16,8 +16,8 @@
 //! longer than the renew deadline to leave time for that, and every write of ours names the resourceVersion that it was
 //! decided on.
 
+mod election;
 mod elector;
-mod shell;
 mod timing;
 
 #[cfg(test)]
@@ -25,8 +25,8 @@ mod tests;
 
 use std::time::Instant;
 
+pub use election::{Candidate, Election};
 pub use elector::{Answer, Elector, Order, Record, Request, Seen, Spec};
-pub use shell::{Candidate, Election};
 pub use timing::{Timing, TimingError};
 
 /// Name of the Lease, in Fairlead's namespace.

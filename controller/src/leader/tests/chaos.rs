@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::world::{Network, World, cases};
+use super::simulation::{Network, World, cases};
 use super::*;
 
 /// Clocks may differ by so many millionths: a twentieth, far more than real ones do.

@@ -2,7 +2,7 @@
 
 mod chaos;
 mod release;
-mod world;
+mod simulation;
 
 use std::time::{Duration, Instant};
 
