@@ -1,7 +1,8 @@
-//! Gives Services external addresses out of `IPAddressPool`s.
+//! Allocates external addresses from `IPAddressPool`s to Services.
 //!
-//! The crate `fairlead-allocator` decides. This one is the shell: [`run`] watches, lets it decide in one task, and writes.
-//! [`leader`] says whether it may.
+//! The crate `fairlead-allocator` makes the decisions. This crate is the process around it: [`watches`] feed
+//! [`reconciler`], which runs the allocator in one task and writes the results through the [`write_queue`]. [`leader`]
+//! elects the one controller that may write.
 
 #![forbid(unsafe_code)]
 
@@ -13,5 +14,6 @@ pub mod mesh_secret;
 pub mod metrics;
 pub mod reconciler;
 pub mod run;
+mod timer;
 pub mod watches;
 pub mod write_queue;

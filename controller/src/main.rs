@@ -1,4 +1,4 @@
-//! Gives Services external addresses out of IPAddressPools.
+//! Allocates external addresses from IPAddressPools to Services.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use fairlead_controller::flags::Flags;
 use fairlead_controller::run::run;
 use fairlead_runtime::{flags, logging};
 
-/// One thread: decisions are made one after the other anyway, and writes are mostly waiting.
+/// One thread suffices: decisions are sequential, and writes mostly wait for the API server.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let flags: Flags = flags::parse();

@@ -1,7 +1,6 @@
-//! Leader election against an API server: the built-in one, or a real kube-apiserver where `KUBEBUILDER_ASSETS` names
-//! one.
+//! Leader election against an API server: the built-in one, or a real kube-apiserver if `KUBEBUILDER_ASSETS` is set.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+#![allow(clippy::unwrap_used, reason = "test helpers may panic")]
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 const NAMESPACE: &str = "fairlead-system";
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Short, so that tests are.
+/// Short, to keep the tests short.
 const LEASE_DURATION: Duration = Duration::from_secs(3);
 const RENEW_DEADLINE: Duration = Duration::from_secs(2);
 const RETRY_PERIOD: Duration = Duration::from_millis(200);
@@ -55,7 +54,7 @@ impl World {
     }
 
     async fn candidate(&self, identity: &str) -> Candidate {
-        // A client of its own, as a process has.
+        // Each process has a client of its own.
         let client = self.cluster.client().await.unwrap();
         let timing = Timing::new(LEASE_DURATION, RENEW_DEADLINE, RETRY_PERIOD).unwrap();
         let stop = CancellationToken::new();
@@ -64,13 +63,13 @@ impl World {
         Candidate { identity: identity.to_owned(), leadership: election.leadership(), election, stop }
     }
 
-    /// Several candidates, when one of them leads: that one first.
+    /// Starts candidates and waits until one of them leads. The leader comes first in the list.
     async fn candidates(&self, count: usize) -> Vec<Candidate> {
         let mut candidates = Vec::new();
         for number in 0..count {
             candidates.push(self.candidate(&format!("c{number}")).await);
         }
-        let leader = leader(&candidates).await;
+        let leader = wait_for_leader(&candidates).await;
         candidates.swap(0, leader);
         candidates
     }
@@ -86,7 +85,7 @@ impl World {
     fn faults(&self) -> Option<Faults> {
         let faults = self.cluster.as_built_in().map(|server| server.faults().clone());
         if faults.is_none() {
-            eprintln!("skipped: only the built-in API server can fail on demand");
+            eprintln!("skipped: only the built-in API server can inject faults");
         }
         faults
     }
@@ -102,7 +101,7 @@ impl Candidate {
     }
 }
 
-/// At no instant two lead, looked at from the same instant.
+/// Returns the indexes of the leaders at one instant. Asserts that there is at most one.
 fn leaders(candidates: &[Candidate]) -> Vec<usize> {
     let now = Instant::now();
     let leads = |number: &usize| candidates[*number].leadership.borrow().leads(now);
@@ -111,9 +110,9 @@ fn leaders(candidates: &[Candidate]) -> Vec<usize> {
     leaders
 }
 
-async fn leader(candidates: &[Candidate]) -> usize {
-    eventually("one leads", || !leaders(candidates).is_empty()).await;
-    eventually("others know who", || {
+async fn wait_for_leader(candidates: &[Candidate]) -> usize {
+    eventually("a candidate leads", || !leaders(candidates).is_empty()).await;
+    eventually("the others know the leader", || {
         let leader = leaders(candidates).first().map(|leader| candidates[*leader].identity.clone());
         let knows = |candidate: &Candidate| {
             matches!(&*candidate.leadership.borrow(), Leadership::Standby { holder } if *holder == leader)
@@ -132,8 +131,8 @@ async fn eventually(what: &str, holds: impl Fn() -> bool) {
     }
 }
 
-/// For a while the same one leads in the same term.
-async fn steady(candidates: &[Candidate], leader: usize, time: Duration) {
+/// Asserts that the same candidate leads in the same term for `time`.
+async fn assert_steady(candidates: &[Candidate], leader: usize, time: Duration) {
     let (end, term) = (Instant::now() + time, candidates[leader].term());
     while Instant::now() < end {
         assert_eq!(leaders(candidates), [leader]);
@@ -143,10 +142,10 @@ async fn steady(candidates: &[Candidate], leader: usize, time: Duration) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_several_one_leads_and_a_clean_stop_hands_over_at_once() {
+async fn stopped_leader_hands_over_before_lease_expires() {
     let world = World::start().await;
     let mut candidates = world.candidates(5).await;
-    steady(&candidates, 0, LEASE_DURATION).await;
+    assert_steady(&candidates, 0, LEASE_DURATION).await;
     let spec = world.spec().await;
     assert_eq!(spec.holder_identity.as_ref(), Some(&candidates[0].identity));
     assert_eq!((spec.lease_duration_seconds, spec.lease_transitions), (Some(3), Some(0)));
@@ -159,9 +158,9 @@ async fn of_several_one_leads_and_a_clean_stop_hands_over_at_once() {
         first.stop.cancel();
         first.election.ended().await;
         assert!(!first.leadership.borrow().leads(Instant::now()));
-        let leader = leader(&candidates).await;
+        let leader = wait_for_leader(&candidates).await;
         candidates.swap(0, leader);
-        // Who waits for the lease to run out needs at least as long as it is without the time since the last renewal.
+        // Waiting for the lease to expire would take at least its duration less the age of the last renewal.
         assert!(stopped.elapsed() < LEASE_DURATION * 3 / 4, "{:?}", stopped.elapsed());
         transitions += 1;
         assert_eq!(world.spec().await.lease_transitions, Some(transitions));
@@ -175,23 +174,25 @@ async fn of_several_one_leads_and_a_clean_stop_hands_over_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_crash_another_leads_when_the_lease_has_run_out_and_not_before() {
+async fn crashed_leader_is_replaced_when_lease_expires() {
     let world = World::start().await;
     let mut candidates = world.candidates(3).await;
     let crashed = candidates.remove(0);
     drop(crashed.election);
     let at = Instant::now();
-    let Leadership::Leading { until, .. } = *crashed.leadership.borrow() else { panic!("it led") };
+    let Leadership::Leading { until, .. } = *crashed.leadership.borrow() else {
+        panic!("the candidate does not lead")
+    };
     while leaders(&candidates).is_empty() {
         assert!(at.elapsed() < PATIENCE);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!(Instant::now() > until, "the other believed to lead until {until:?}");
+    assert!(Instant::now() > until, "the term of the crashed leader lasted until {until:?}");
     assert!(at.elapsed() < LEASE_DURATION * 2, "{:?}", at.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_api_server_that_is_away_ends_leadership_in_time() {
+async fn api_server_outage_ends_leadership_at_the_deadline() {
     let world = World::start().await;
     let Some(faults) = world.faults() else { return };
     for outage in [Outage::Refuse, Outage::Hang] {
@@ -204,16 +205,16 @@ async fn an_api_server_that_is_away_ends_leadership_in_time() {
         }
         let took = began.elapsed();
         assert!(took < LEASE_DURATION, "{outage:?}: {took:?} {before:?}");
-        assert!(took > RENEW_DEADLINE / 4, "{outage:?}: {took:?}, but it may lead as long as it may");
-        eventually("it is told too", || {
+        assert!(took > RENEW_DEADLINE / 4, "{outage:?}: {took:?}: leadership ended before the deadline");
+        eventually("the end of the term is published", || {
             matches!(&*candidates[0].leadership.borrow(), Leadership::Standby { .. })
         })
         .await;
         tokio::time::sleep(LEASE_DURATION).await;
         assert_eq!(leaders(&candidates), Vec::<usize>::new());
         faults.clear();
-        let leader = leader(&candidates).await;
-        steady(&candidates, leader, Duration::from_secs(1)).await;
+        let leader = wait_for_leader(&candidates).await;
+        assert_steady(&candidates, leader, Duration::from_secs(1)).await;
         for candidate in candidates {
             candidate.stop.cancel();
             candidate.election.ended().await;
@@ -222,7 +223,7 @@ async fn an_api_server_that_is_away_ends_leadership_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_while_the_api_server_hangs_ends_leadership_and_then_the_task() {
+async fn stop_while_api_server_hangs_ends_the_term_at_once() {
     let world = World::start().await;
     let Some(faults) = world.faults() else { return };
     let mut candidates = world.candidates(1).await;
@@ -231,28 +232,28 @@ async fn a_stop_while_the_api_server_hangs_ends_leadership_and_then_the_task() {
     let at = Instant::now();
     candidate.stop.cancel();
     eventually("leadership ends", || !candidate.leads()).await;
-    assert!(at.elapsed() < RENEW_DEADLINE / 2, "it does not wait for its deadline");
+    assert!(at.elapsed() < RENEW_DEADLINE / 2, "the term ends before its deadline");
     candidate.election.ended().await;
     assert!(at.elapsed() < RENEW_DEADLINE * 2, "{:?}", at.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn errors_now_and_then_do_not_end_leadership() {
+async fn occasional_errors_do_not_end_leadership() {
     let world = World::start().await;
     let Some(faults) = world.faults() else { return };
     let candidates = world.candidates(3).await;
     for status in [500, 503, 429] {
         faults.fail(status, 0.05, &[], &["leases"]);
     }
-    steady(&candidates, 0, LEASE_DURATION * 2).await;
+    assert_steady(&candidates, 0, LEASE_DURATION * 2).await;
     faults.clear();
     faults.add(Fault { resources: vec!["leases".into()], latency_ms: 300, ..Fault::default() });
-    steady(&candidates, 0, LEASE_DURATION).await;
+    assert_steady(&candidates, 0, LEASE_DURATION).await;
     assert_eq!(world.spec().await.lease_transitions, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_a_conflict_the_lease_is_read_again_and_the_term_goes_on() {
+async fn conflict_is_read_again_and_the_term_continues() {
     let world = World::start().await;
     let Some(faults) = world.faults() else { return };
     let candidates = world.candidates(2).await;
@@ -264,40 +265,40 @@ async fn after_a_conflict_the_lease_is_read_again_and_the_term_goes_on() {
         times: Some(1),
         ..Fault::default()
     });
-    eventually("a renewal is refused", || faults.active().is_empty()).await;
-    // Longer than it leads without a renewal.
-    steady(&candidates, 0, LEASE_DURATION).await;
-    assert_eq!(world.spec().await.lease_transitions, Some(0), "nobody else held it");
+    eventually("a renewal is rejected", || faults.active().is_empty()).await;
+    // Longer than a term without renewal.
+    assert_steady(&candidates, 0, LEASE_DURATION).await;
+    assert_eq!(world.spec().await.lease_transitions, Some(0), "no other candidate held the Lease");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_others_write_into_the_lease_stays_and_a_deletion_is_made_good() {
+async fn foreign_label_is_kept_and_deleted_lease_is_recreated() {
     let world = World::start().await;
     let candidates = world.candidates(2).await;
     let label = Patch::Merge(json!({ "metadata": { "labels": { "team": "net" } } }));
     world.leases().patch(LEASE, &PatchParams::default(), &label).await.unwrap();
-    steady(&candidates, 0, LEASE_DURATION).await;
+    assert_steady(&candidates, 0, LEASE_DURATION).await;
     let lease = world.leases().get(LEASE).await.unwrap();
     assert_eq!(lease.metadata.labels.unwrap()["team"], "net");
     assert_eq!(lease.spec.unwrap().holder_identity.as_ref(), Some(&candidates[0].identity));
 
     world.leases().delete(LEASE, &DeleteParams::default()).await.unwrap();
-    eventually("it is made anew", || candidates[0].term() == Some(2)).await;
-    assert_eq!(leader(&candidates).await, 0, "by who held it");
+    eventually("the Lease is created again", || candidates[0].term() == Some(2)).await;
+    assert_eq!(wait_for_leader(&candidates).await, 0, "its holder creates it again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_missing_namespace_is_waited_for() {
+async fn missing_namespace_is_retried_until_it_exists() {
     let world = World::without_namespace().await;
     let candidate = world.candidate("early").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert!(!candidate.leads());
     world.create_namespace().await;
-    eventually("it leads", || candidate.leads()).await;
+    eventually("the candidate leads", || candidate.leads()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn without_election_it_leads_until_it_stops() {
+async fn unopposed_candidate_leads_until_stopped() {
     let stop = CancellationToken::new();
     let election = Election::unopposed(stop.clone());
     let leadership = election.leadership();

@@ -1,4 +1,4 @@
-//! The shell of [`Elector`]: requests, each with a time limit, and what is told to those who write.
+//! Runs [`Elector`]: sends its requests, each with a time limit, and publishes the leadership.
 
 use std::time::{Duration, Instant};
 
@@ -14,23 +14,37 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Answer, Elector, LEASE, Leadership, Order, Record, Request, Seen, Spec, Timing};
+use super::{
+    Elector, LEASE, Leadership, LeaseRecord, LeaseRequest, LeaseResponse, LeaseSnapshot, LeaseUpdate,
+    TimedRequest, Timing,
+};
 use crate::api_client::FIELD_MANAGER;
+use crate::timer::sleep_until;
 
-/// A process that stands for leadership, until it is stopped.
+/// A running candidacy for leadership.
 ///
-/// Dropped, it neither extends leadership nor gives up the Lease: as if the process had died.
+/// Dropping it stops renewals and does not release the Lease, as if the process had crashed.
 #[derive(Debug)]
 pub struct Election {
+    /// A watch channel: it holds only the latest value.
     leadership: watch::Receiver<Leadership>,
     task: AbortOnDropHandle<()>,
 }
 
+/// The identity of a candidate.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// Unique among all processes.
+    identity: String,
+    /// Prefix of the identities of all processes of the same pod.
+    pod_prefix: Option<String>,
+}
+
 impl Election {
-    /// Stands for the Lease [`LEASE`] in `namespace`.
+    /// Starts to compete for the Lease [`LEASE`] in `namespace`.
     ///
-    /// When `stop` is cancelled, leadership ends at once and the Lease is given up, so that another need not wait for it
-    /// to run out. Cancel it when the last write has been answered.
+    /// Cancelling `stop` ends the term at once and releases the Lease, so that another process need not wait
+    /// for it to expire. Cancel it only after the last write has been answered.
     pub fn start(
         client: Client,
         namespace: &str,
@@ -38,87 +52,80 @@ impl Election {
         timing: Timing,
         stop: CancellationToken,
     ) -> Self {
-        let Candidate { identity, pod } = candidate;
-        tracing::info!(%namespace, lease = LEASE, %identity, "standing for leadership");
+        let Candidate { identity, pod_prefix } = candidate;
+        tracing::info!(%namespace, lease = LEASE, %identity, "attempting to acquire the Lease");
         let api = Api::namespaced(client, namespace);
-        let elector = Elector::new(identity, timing, Instant::now()).in_pod(pod);
-        let (publish, leadership) = watch::channel(elector.leadership(Instant::now()));
-        let task = AbortOnDropHandle::new(tokio::spawn(campaign(api, elector, publish, stop)));
+        let elector = Elector::new(identity, timing, Instant::now()).in_pod(pod_prefix);
+        let (publisher, leadership) = watch::channel(elector.leadership(Instant::now()));
+        let task = AbortOnDropHandle::new(tokio::spawn(run_election(api, elector, publisher, stop)));
         Self { leadership, task }
     }
 
-    /// Leads without a Lease until `stop` is cancelled: for the only controller of a cluster.
+    /// Leads without a Lease until `stop` is cancelled. Safe only if this is the only controller of the
+    /// cluster.
     pub fn unopposed(stop: CancellationToken) -> Self {
-        const LONG: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 100);
-        let (publish, leadership) =
-            watch::channel(Leadership::Leading { until: Instant::now() + LONG, term: 1 });
+        const CENTURY: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 100);
+        let (publisher, leadership) =
+            watch::channel(Leadership::Leading { until: Instant::now() + CENTURY, term: 1 });
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             stop.cancelled().await;
-            publish.send_replace(Leadership::Standby { holder: None });
+            publisher.send_replace(Leadership::Standby { holder: None });
         }));
         Self { leadership, task }
     }
 
-    /// What this process may do. Look at it with [`Leadership::leads`] right before each write.
+    /// Returns the published leadership. Check it with [`Leadership::leads`] right before each write.
     pub fn leadership(&self) -> watch::Receiver<Leadership> {
         self.leadership.clone()
     }
 
-    /// Waits until the Lease is given up, after `stop` was cancelled: at most half the renew deadline.
+    /// Waits until the Lease is released after `stop` was cancelled: at most half the renew deadline.
     pub async fn ended(self) {
         if let Err(error) = self.task.await {
-            tracing::error!(%error, "leader election broke off");
+            tracing::error!(%error, "the leader election task failed");
         }
     }
 }
 
-/// Who stands for leadership.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    /// A name that no other process has.
-    identity: String,
-    /// What the identities of all processes of its pod begin with.
-    pod: Option<String>,
-}
-
 impl Candidate {
-    /// This process, in the pod of this name if it is in one. Of a pod one process runs at a time: it takes over from the
-    /// one before without waiting.
+    /// Returns a unique identity for this process, which runs in the pod `pod` if it is set. A pod runs one
+    /// process at a time, so the process takes over from its predecessor without waiting for the lease to
+    /// expire.
     pub fn new(pod: Option<&str>) -> Self {
-        let pod = pod.filter(|pod| !pod.is_empty()).map(|pod| format!("{pod}_"));
+        let pod_prefix = pod.filter(|pod| !pod.is_empty()).map(|pod| format!("{pod}_"));
         let host = std::env::var("HOSTNAME").unwrap_or_else(|_| LEASE.to_owned());
-        let name = pod.clone().unwrap_or_else(|| format!("{host}_"));
-        Self { identity: format!("{name}{:016x}", rand::random::<u64>()), pod }
+        let prefix = pod_prefix.clone().unwrap_or_else(|| format!("{host}_"));
+        Self { identity: format!("{prefix}{:016x}", rand::random::<u64>()), pod_prefix }
     }
 
-    /// One of this identity, which no other may have.
+    /// Returns a candidate with this identity, which must be unique.
     pub fn named(identity: impl Into<String>) -> Self {
-        Self { identity: identity.into(), pod: None }
+        Self { identity: identity.into(), pod_prefix: None }
     }
 }
 
-/// Asks and tells what the elector says, until a release is done.
-async fn campaign(
+/// Runs the election until a release is complete.
+async fn run_election(
     api: Api<Lease>,
     mut elector: Elector,
-    publish: watch::Sender<Leadership>,
+    publisher: watch::Sender<Leadership>,
     stop: CancellationToken,
 ) {
-    let mut courier = Courier { api, known: None, failing: false };
-    let mut in_flight: Option<BoxFuture<'static, Reply>> = None;
+    let mut client = LeaseClient { api, last: None, failing: false };
+    let mut in_flight: Option<BoxFuture<'static, LeaseReply>> = None;
     let mut stopping = false;
     loop {
         let now = Instant::now();
-        let order = elector.poll(now);
-        // Nothing is sent before this is told: a request begins when it is first awaited, below.
-        tell(&publish, elector.leadership(now));
-        if let Some(order) = order {
-            in_flight = Some(courier.send(order));
+        let request = elector.poll_transmit(now);
+        // A request is sent when its future is first polled, below: never before the leadership is published.
+        publish_leadership(&publisher, elector.leadership(now));
+        if let Some(request) = request {
+            in_flight = Some(client.send(request));
         }
         if elector.is_finished(now) {
             return;
         }
-        let wake = elector.poll_timeout().map(tokio::time::Instant::from_std);
+        let wake = elector.poll_timeout();
         let reply = async {
             match &mut in_flight {
                 Some(request) => request.await,
@@ -132,115 +139,113 @@ async fn campaign(
             }
             reply = reply => {
                 in_flight = None;
-                elector.answer(Instant::now(), courier.take(reply), rand::random());
+                elector.handle_response(Instant::now(), client.response(reply), rand::random());
             }
-            () = tokio::time::sleep_until(wake.unwrap_or_else(tokio::time::Instant::now)), if wake.is_some() => {}
+            () = sleep_until(wake) => {}
         }
     }
 }
 
-/// Publishes what changed, and logs it if leadership was gained or lost.
-fn tell(publish: &watch::Sender<Leadership>, now: Leadership) {
-    publish.send_if_modified(|known| {
-        if *known == now {
+/// Publishes a changed leadership, and logs the begin and the end of a term.
+fn publish_leadership(publisher: &watch::Sender<Leadership>, now: Leadership) {
+    publisher.send_if_modified(|published| {
+        if *published == now {
             return false;
         }
-        match (&*known, &now) {
+        match (&*published, &now) {
             (Leadership::Leading { term: before, .. }, Leadership::Leading { term, .. })
                 if before == term => {}
-            (_, Leadership::Leading { term, .. }) => tracing::info!(term, "leading"),
+            (_, Leadership::Leading { term, .. }) => tracing::info!(term, "became leader"),
             (Leadership::Leading { .. }, Leadership::Standby { holder }) => {
-                tracing::info!(holder = holder.as_deref().unwrap_or_default(), "not leading any more");
+                tracing::info!(holder = holder.as_deref().unwrap_or_default(), "stopped leading");
             }
             (Leadership::Standby { .. }, Leadership::Standby { holder }) => {
-                tracing::info!(holder = holder.as_deref().unwrap_or_default(), "standing by");
+                tracing::info!(holder = holder.as_deref().unwrap_or_default(), "on standby");
             }
         }
-        *known = now;
+        *published = now;
         true
     });
 }
 
-/// What came back: the Lease as read or written, `None` if there is none, or an error.
-struct Reply {
+/// The Lease as read or written (`None` if it does not exist), or an error.
+struct LeaseReply {
     written: bool,
     result: Result<Option<Lease>, Error>,
 }
 
-/// Turns orders into requests and answers into [`Answer`]s.
-struct Courier {
+/// Sends the requests of the elector to the API server.
+struct LeaseClient {
     api: Api<Lease>,
-    /// The Lease as last seen. It is written back with the fields that are not ours.
-    known: Option<Lease>,
-    /// Whether the last request failed.
+    /// The last Lease received. Its other fields are written back unchanged.
+    last: Option<Lease>,
+    /// True if the last request failed.
     failing: bool,
 }
 
-impl Courier {
-    fn send(&self, order: Order) -> BoxFuture<'static, Reply> {
+impl LeaseClient {
+    fn send(&self, TimedRequest { request, deadline }: TimedRequest) -> BoxFuture<'static, LeaseReply> {
         let api = self.api.clone();
-        let written = order.request != Request::Get;
-        let lease = match &order.request {
-            Request::Get => None,
-            Request::Create(spec) => Some(filled(Lease::default(), None, spec, Timestamp::now())),
-            Request::Replace { version, spec } => {
-                let known = self.known.clone().unwrap_or_default();
-                Some(filled(known, Some(version.clone()), spec, Timestamp::now()))
+        let written = request != LeaseRequest::Get;
+        let lease = match &request {
+            LeaseRequest::Get => None,
+            LeaseRequest::Create(update) => Some(updated(Lease::default(), None, update, Timestamp::now())),
+            LeaseRequest::Replace { resource_version, update } => {
+                let last = self.last.clone().unwrap_or_default();
+                Some(updated(last, Some(resource_version.clone()), update, Timestamp::now()))
             }
         };
         let parameters =
             PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        let request = async move {
-            match (order.request, lease) {
-                (Request::Create(_), Some(lease)) => api.create(&parameters, &lease).await.map(Some),
-                (Request::Replace { .. }, Some(lease)) => {
+        let sent = async move {
+            match (request, lease) {
+                (LeaseRequest::Create(_), Some(lease)) => api.create(&parameters, &lease).await.map(Some),
+                (LeaseRequest::Replace { .. }, Some(lease)) => {
                     api.replace(LEASE, &parameters, &lease).await.map(Some)
                 }
                 _ => api.get_opt(LEASE).await,
             }
         };
-        let deadline = tokio::time::Instant::from_std(order.deadline);
+        let deadline = tokio::time::Instant::from_std(deadline);
         async move {
-            let result = tokio::time::timeout_at(deadline, request).await;
-            Reply { written, result: result.unwrap_or_else(|late| Err(Error::Service(Box::new(late)))) }
+            let result = tokio::time::timeout_at(deadline, sent).await;
+            LeaseReply { written, result: result.unwrap_or_else(|late| Err(Error::Service(Box::new(late)))) }
         }
         .boxed()
     }
 
-    fn take(&mut self, reply: Reply) -> Answer {
-        let answer = match &reply.result {
-            Ok(Some(lease)) if reply.written => Answer::Written(seen(lease)),
-            Ok(Some(lease)) => Answer::Read(seen(lease)),
-            Ok(None) => Answer::Absent,
-            // In answer to a creation: the namespace is missing. The elector knows what it asked for.
-            Err(Error::Api(status)) if status.code == 404 => Answer::Absent,
-            Err(Error::Api(status)) if status.code == 409 => Answer::Conflict,
-            Err(_) => Answer::Failed,
+    fn response(&mut self, reply: LeaseReply) -> LeaseResponse {
+        let response = match &reply.result {
+            Ok(Some(lease)) if reply.written => LeaseResponse::Written(snapshot(lease)),
+            Ok(Some(lease)) => LeaseResponse::Read(snapshot(lease)),
+            Ok(None) => LeaseResponse::NotFound,
+            Err(Error::Api(status)) if status.code == 404 => LeaseResponse::NotFound,
+            Err(Error::Api(status)) if status.code == 409 => LeaseResponse::Conflict,
+            Err(_) => LeaseResponse::Failed,
         };
         if let Err(error) = &reply.result {
             let error = chain(error);
-            // Said once per outage.
-            if answer == Answer::Failed && !self.failing {
-                tracing::warn!(lease = LEASE, %error, "leader election: a request failed; retrying");
+            // One warning per outage.
+            if response == LeaseResponse::Failed && !self.failing {
+                tracing::warn!(lease = LEASE, %error, "a leader election request failed; retrying");
             } else {
-                tracing::debug!(lease = LEASE, %error, "leader election: a request failed");
+                tracing::debug!(lease = LEASE, %error, "a leader election request failed");
             }
         }
-        self.failing = answer == Answer::Failed;
+        self.failing = response == LeaseResponse::Failed;
         if let Ok(lease) = reply.result {
-            self.known = lease;
+            self.last = lease;
         }
-        answer
+        response
     }
 }
 
-/// What of a Lease counts.
-fn seen(lease: &Lease) -> Seen {
+fn snapshot(lease: &Lease) -> LeaseSnapshot {
     let spec = lease.spec.clone().unwrap_or_default();
     let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-    Seen {
-        version: lease.metadata.resource_version.clone().unwrap_or_default(),
-        record: Record {
+    LeaseSnapshot {
+        resource_version: lease.metadata.resource_version.clone().unwrap_or_default(),
+        record: LeaseRecord {
             holder: spec.holder_identity.unwrap_or_default(),
             duration: seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs),
             transitions: spec.lease_transitions.unwrap_or_default(),
@@ -249,31 +254,32 @@ fn seen(lease: &Lease) -> Seen {
     }
 }
 
-/// The Lease to write. What is not ours stays as it is in `known`.
-fn filled(known: Lease, version: Option<String>, spec: &Spec, now: Timestamp) -> Lease {
-    let mut lease = known;
-    let mut fields = lease.spec.unwrap_or_default();
-    // Others see a renewal by this time being another one, also when a clock was set back.
-    let renewed = match &fields.renew_time {
+/// Returns `lease` with the update applied. Fields that the election does not use keep their values.
+fn updated(
+    mut lease: Lease,
+    resource_version: Option<String>,
+    update: &LeaseUpdate,
+    now: Timestamp,
+) -> Lease {
+    let mut spec = lease.spec.unwrap_or_default();
+    // Other candidates recognize a renewal by a changed renewTime, so it must change even if the clock stood
+    // still.
+    let renewed = match &spec.renew_time {
         Some(before) if before.0.as_microsecond() == now.as_microsecond() => {
             now.checked_add(SignedDuration::from_micros(1)).unwrap_or(now)
         }
         _ => now,
     };
-    if spec.changes_holder {
-        fields.acquire_time = Some(MicroTime(renewed));
+    if update.changes_holder {
+        spec.acquire_time = Some(MicroTime(renewed));
     }
-    fields.renew_time = Some(MicroTime(renewed));
-    fields.holder_identity = Some(spec.holder.clone());
-    fields.lease_duration_seconds = Some(spec.duration_seconds);
-    fields.lease_transitions = Some(spec.transitions);
-    lease.spec = Some(fields);
-    lease.metadata = ObjectMeta {
-        name: Some(LEASE.to_owned()),
-        resource_version: version,
-        managed_fields: None,
-        ..lease.metadata
-    };
+    spec.renew_time = Some(MicroTime(renewed));
+    spec.holder_identity = Some(update.holder.clone());
+    spec.lease_duration_seconds = Some(update.duration_seconds);
+    spec.lease_transitions = Some(update.transitions);
+    lease.spec = Some(spec);
+    lease.metadata =
+        ObjectMeta { name: Some(LEASE.to_owned()), resource_version, managed_fields: None, ..lease.metadata };
     lease
 }
 
@@ -282,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_processes_have_the_same_identity() {
+    fn candidate_identity_is_unique_per_process() {
         let identity = |pod| Candidate::new(pod).identity;
         assert_ne!(identity(None), identity(None));
         assert_ne!(identity(Some("a")), identity(Some("a")));
@@ -290,29 +296,37 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_keeps_what_others_wrote_and_always_renews() {
+    fn lease_update_keeps_foreign_fields_and_changes_renew_time() {
         let now = Timestamp::from_microsecond(1_000_000).unwrap();
-        let spec = Spec { holder: "a".into(), duration_seconds: 10, transitions: 3, changes_holder: true };
-        let mut first = filled(Lease::default(), None, &spec, now);
+        let update =
+            LeaseUpdate { holder: "a".into(), duration_seconds: 10, transitions: 3, changes_holder: true };
+        let mut first = updated(Lease::default(), None, &update, now);
         assert_eq!(first.metadata.name.as_deref(), Some(LEASE));
         first.metadata.labels = Some([("team".to_owned(), "net".to_owned())].into());
-        let second =
-            filled(first.clone(), Some("7".into()), &Spec { changes_holder: false, ..spec.clone() }, now);
+        let second = updated(
+            first.clone(),
+            Some("7".into()),
+            &LeaseUpdate { changes_holder: false, ..update.clone() },
+            now,
+        );
         assert_eq!(second.metadata.labels, first.metadata.labels);
         assert_eq!(second.metadata.resource_version.as_deref(), Some("7"));
         let (first, second) = (first.spec.unwrap(), second.spec.unwrap());
         assert_eq!(second.acquire_time, first.acquire_time);
-        assert_ne!(second.renew_time, first.renew_time, "the same instant, and yet another renewal");
+        assert_ne!(
+            second.renew_time, first.renew_time,
+            "a renewal in the same microsecond changes renewTime"
+        );
     }
 
     #[test]
-    fn a_duration_that_makes_no_sense_is_none() {
+    fn lease_duration_invalid_reads_as_unset() {
         for (seconds, expected) in
             [(None, None), (Some(0), None), (Some(-5), None), (Some(15), Some(Duration::from_secs(15)))]
         {
             let mut lease = Lease::default();
             lease.spec.get_or_insert_default().lease_duration_seconds = seconds;
-            assert_eq!(seen(&lease).record.duration, expected, "{seconds:?}");
+            assert_eq!(snapshot(&lease).record.duration, expected, "{seconds:?}");
         }
     }
 }

@@ -1,20 +1,47 @@
-//! Leadership: of several controllers one writes, the one that holds a Lease.
+//! Leader election: of several controllers, only the holder of the Lease [`LEASE`] writes.
 //!
-//! [`Elector`] decides, without I/O and without a clock: what to ask of the API server next, and until when we lead.
-//! [`Election`] is its shell. Why two never lead at a time:
+//! [`Elector`] is the protocol without I/O and without a clock: it returns the next request for the API
+//! server and the instant until which this process leads. [`Election`] runs it: it owns the connection, the
+//! timers and the channel on which leadership is published.
 //!
-//! - A leader leads until its renew deadline has passed since it *sent* the last renewal that was answered. That instant
-//!   is known in advance: a leader that hears nothing, or that was stopped and goes on, finds that it is over.
-//! - Another takes the Lease only after it has seen the same record for as long as the holder announced, by its own
-//!   monotonic clock. It saw that record after it was sent, and what is announced is longer than the renew deadline.
-//!   Only where the holder is known to be dead, an earlier process of the same pod, it waits for no more than the
-//!   difference of the two.
-//!   Clocks of different machines are never compared; they need only run about equally fast.
-//! - Every write names the resourceVersion that was read, so of two that take the Lease one fails.
+//! # States
 //!
-//! What is left to who writes: the time between the look at [`Leadership`] and the arrival of the write. The lease is
-//! longer than the renew deadline to leave time for that, and every write of ours names the resourceVersion that it was
-//! decided on.
+//! ```text
+//!               write succeeds in time (Lease was free, expired or already held by this process)
+//!               +---------------------------------------------------------------+
+//!               |                                                               v
+//!        +-----------+                                                     +---------+ --+ renewal succeeds:
+//! start->| Following |<----------------------------------------------------| Leading |   | `until` moves on
+//!        +-----------+   `until` passes, or the Lease names another holder +---------+ <-+
+//!          |  ^     |    or no longer exists                                    |
+//!          +--+     |                                                           |
+//!      Get: another | release()                                                 | release()
+//!      holder       v                                                           v
+//!        +-----------------------------------------------------------------------------+
+//!        | Releasing: a Lease that may name this process is read, then written without |
+//!        |            a holder                                                         |
+//!        +-----------------------------------------------------------------------------+
+//!                   | the Lease does not name this process, or half the renew deadline has passed
+//!                   v
+//!               finished
+//! ```
+//!
+//! # Why two processes never lead at the same time
+//!
+//! - A leader leads until one renew deadline after it *sent* the last renewal that succeeded. That instant is
+//!   fixed in advance, so a leader that is cut off or was suspended finds that its term is over without
+//!   receiving anything.
+//! - Another process acquires the Lease only after it has observed the same record for the lease duration
+//!   that the holder announced, measured by its own monotonic clock. It observes a record after the holder
+//!   sent it, and the lease duration is longer than the renew deadline. If the holder was an earlier process
+//!   of the same pod, which has certainly exited, the wait is only the difference of the two. Clocks of
+//!   different machines are never compared; they only have to run at about the same rate.
+//! - Every write names the resourceVersion that was read, so if two processes try to acquire the Lease, one
+//!   of them gets a conflict.
+//!
+//! The remaining window is the time between a check of [`Leadership`] and the arrival of a status write. The
+//! lease duration exceeds the renew deadline to leave time for that, and every status write names the
+//! resourceVersion on which it was decided.
 
 mod election;
 mod elector;
@@ -26,37 +53,40 @@ mod tests;
 use std::time::Instant;
 
 pub use election::{Candidate, Election};
-pub use elector::{Answer, Elector, Order, Record, Request, Seen, Spec};
+pub use elector::{
+    Elector, LeaseRecord, LeaseRequest, LeaseResponse, LeaseSnapshot, LeaseUpdate, TimedRequest,
+};
 pub use timing::{Timing, TimingError};
 
-/// Name of the Lease, in Fairlead's namespace.
+/// Name of the Lease, in the namespace of the controller.
 pub const LEASE: &str = "fairlead-controller";
 
 /// Whether this process may write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Leadership {
-    /// It may not.
+    /// It may not write.
     Standby {
-        /// Who is named in the Lease as last seen, if anybody. It may be this process, when its lease ran out.
+        /// Holder in the last observed Lease, if it has one. It is this process if its own lease has expired.
         holder: Option<String>,
     },
-    /// It may, for a while.
+    /// It may write until `until`.
     Leading {
-        /// Here it ends unless it is extended. Nobody has to say so: ask [`Leadership::leads`] before each write.
+        /// End of the term unless a renewal extends it. Nothing is published when it passes: call
+        /// [`Leadership::leads`] before each write.
         until: Instant,
-        /// How often this process has gained leadership, this time included. With a new number, another may have led
-        /// in between.
+        /// Number of terms of this process so far, this one included. Between two terms, another process may
+        /// have led.
         term: u64,
     },
 }
 
 impl Leadership {
-    /// Whether this process may write at this instant.
+    /// Returns whether this process may write at `now`.
     pub fn leads(&self, now: Instant) -> bool {
         self.term(now).is_some()
     }
 
-    /// The term in which this process leads at this instant.
+    /// Returns the number of the current term, or `None` if this process does not lead at `now`.
     pub fn term(&self, now: Instant) -> Option<u64> {
         match self {
             Self::Leading { until, term } if now < *until => Some(*term),

@@ -1,13 +1,13 @@
-//! How long a lease is, and how often things are tried.
+//! The durations of leader election.
 
 use std::time::Duration;
 
 use thiserror::Error;
 
-/// The shortest retry period: who asks more often is a load on the API server.
-const SHORTEST_RETRY: Duration = Duration::from_millis(100);
+/// Shortest allowed retry period: a shorter one would load the API server.
+const MIN_RETRY_PERIOD: Duration = Duration::from_millis(100);
 
-/// How long a lease is, and how often things are tried: retry period < renew deadline < lease duration.
+/// The durations of leader election: retry period < renew deadline < lease duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
     lease_duration: Duration,
@@ -15,38 +15,29 @@ pub struct Timing {
     retry_period: Duration,
 }
 
-/// Why durations do not go together. The words are those of the flags.
+/// Why durations are rejected. Messages name the flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[allow(missing_docs)]
 pub enum TimingError {
-    /// A Lease announces whole seconds.
+    /// `leaseDurationSeconds` of a Lease is a whole number.
     #[error("--lease-duration {0:?} is not a number of whole seconds, at least 1s")]
-    Seconds(Duration),
-    /// A leader would go on when others already may take over.
+    LeaseDuration(Duration),
+    /// A leader would still write when others may already have taken over.
     #[error("--renew-deadline {renew:?} is not shorter than --lease-duration {lease:?}")]
-    Deadline {
-        /// The renew deadline.
-        renew: Duration,
-        /// The lease duration.
-        lease: Duration,
-    },
-    /// A leader would have no second try.
+    RenewDeadline { renew: Duration, lease: Duration },
+    /// A leader could not retry a failed renewal.
     #[error("--retry-period {retry:?} is not shorter than --renew-deadline {renew:?}")]
-    Retry {
-        /// The retry period.
-        retry: Duration,
-        /// The renew deadline.
-        renew: Duration,
-    },
-    /// The API server would be asked without a pause.
+    RetryPeriod { retry: Duration, renew: Duration },
+    /// Candidates would load the API server.
     #[error("--retry-period {0:?} is shorter than 100ms")]
-    Hasty(Duration),
+    RetryPeriodTooShort(Duration),
 }
 
 impl Timing {
-    /// Durations that go together.
+    /// Returns the timing if the durations fit together.
     ///
     /// # Errors
-    /// See [`TimingError`].
+    /// Returns a [`TimingError`] that names the flag to correct.
     pub fn new(
         lease_duration: Duration,
         renew_deadline: Duration,
@@ -54,58 +45,62 @@ impl Timing {
     ) -> Result<Self, TimingError> {
         let seconds = i32::try_from(lease_duration.as_secs());
         if lease_duration.subsec_nanos() != 0 || !seconds.is_ok_and(|seconds| seconds > 0) {
-            return Err(TimingError::Seconds(lease_duration));
+            return Err(TimingError::LeaseDuration(lease_duration));
         }
         if renew_deadline >= lease_duration {
-            return Err(TimingError::Deadline { renew: renew_deadline, lease: lease_duration });
+            return Err(TimingError::RenewDeadline { renew: renew_deadline, lease: lease_duration });
         }
         if retry_period >= renew_deadline {
-            return Err(TimingError::Retry { retry: retry_period, renew: renew_deadline });
+            return Err(TimingError::RetryPeriod { retry: retry_period, renew: renew_deadline });
         }
-        if retry_period < SHORTEST_RETRY {
-            return Err(TimingError::Hasty(retry_period));
+        if retry_period < MIN_RETRY_PERIOD {
+            return Err(TimingError::RetryPeriodTooShort(retry_period));
         }
         Ok(Self { lease_duration, renew_deadline, retry_period })
     }
 
-    /// What the holder announces: others wait as long after the last renewal that they saw.
+    /// Returns how long others wait after the last renewal that they observed. The holder announces it in the
+    /// Lease.
     pub fn lease_duration(&self) -> Duration {
         self.lease_duration
     }
 
-    /// How long a renewal carries, from when it was sent.
+    /// Returns how long a leader leads after it sent its last successful renewal.
     pub fn renew_deadline(&self) -> Duration {
         self.renew_deadline
     }
 
-    /// How often others look at the Lease, and the longest pause of a leader after a failure.
+    /// Returns how often standbys read the Lease; also the longest back-off of a leader.
     pub fn retry_period(&self) -> Duration {
         self.retry_period
     }
 
-    /// How long a write may take that was sent at the end of the renew deadline: others lead only then.
-    pub(super) fn last_writes(&self) -> Duration {
+    /// Returns how long a write that was sent at the end of the renew deadline may take before another
+    /// process leads.
+    pub(super) fn last_write_grace(&self) -> Duration {
         self.lease_duration - self.renew_deadline
     }
 
-    /// How often a leader renews: by default after 2 s, which leaves room for several tries within the deadline.
+    /// Returns how often a leader renews: twice the retry period, but at least two renewals fit into the
+    /// deadline.
     pub(super) fn renew_interval(&self) -> Duration {
         (self.retry_period * 2).min(self.renew_deadline / 2)
     }
 
-    /// How long to wait for an answer: half the deadline, so that a leader whose connection hangs can try again.
+    /// Returns the time limit of a request: half the renew deadline, so that a leader can retry a request
+    /// that hangs.
     pub(super) fn request_timeout(&self) -> Duration {
         self.renew_deadline / 2
     }
 
-    /// The lease duration as a Lease says it.
+    /// Returns `leaseDurationSeconds` of the Lease.
     pub(super) fn announced_seconds(&self) -> i32 {
         i32::try_from(self.lease_duration.as_secs()).unwrap_or(i32::MAX)
     }
 }
 
 impl Default for Timing {
-    /// 10 s, 7 s and 1 s.
+    /// Returns a lease duration of 10 s, a renew deadline of 7 s and a retry period of 1 s.
     fn default() -> Self {
         Self {
             lease_duration: Duration::from_secs(10),
@@ -120,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_that_do_not_go_together_are_refused_and_the_flag_is_named() {
+    fn timing_inconsistent_names_the_flag() {
         let ms = Duration::from_millis;
         for (lease, renew, retry, says) in [
             (10_500, 7_000, 1_000, "--lease-duration 10.5s"),
@@ -136,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_has_time_for_a_second_try() {
+    fn renew_interval_leaves_time_for_a_retry() {
         assert_eq!(Timing::default().renew_interval(), Duration::from_secs(2));
         let seconds = Duration::from_secs;
         let slow = Timing::new(seconds(10), seconds(7), seconds(6)).unwrap();

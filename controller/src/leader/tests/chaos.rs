@@ -1,15 +1,15 @@
-//! What is true of several candidates, whatever happens to them.
+//! Properties that hold for several candidates under any faults.
 
 use proptest::prelude::*;
 
-use super::simulation::{Network, World, cases};
+use super::simulation::{Network, Simulation, cases};
 use super::*;
 
-/// Clocks may differ by so many millionths: a twentieth, far more than real ones do.
+/// Largest deviation of the rate of a clock, in parts per million: 5 %, far more than that of real clocks.
 const DRIFT: u128 = 50_000;
-/// The longest delay of a request, or of an answer.
-const LATEST: Duration = s(8);
-const LONGEST_PAUSE_OF_A_PROCESS: u64 = 30_000;
+/// Longest delay of a request, or of a response.
+const MAX_DELAY: Duration = s(8);
+const MAX_SUSPENSION_MS: u64 = 30_000;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -24,7 +24,7 @@ enum Step {
 
 fn network() -> impl Strategy<Value = Network> {
     let share = || prop_oneof![3 => Just(0.0), 2 => 0.0..0.5, 1 => Just(1.0)];
-    let delay = prop_oneof![2 => 0..100u64, 1 => 0..LATEST.as_millis() as u64];
+    let delay = prop_oneof![2 => 0..100u64, 1 => 0..MAX_DELAY.as_millis() as u64];
     (delay, share(), share(), share()).prop_map(|(delay, lost, refused, conflicts)| Network {
         delay: ms(delay),
         lost,
@@ -34,23 +34,23 @@ fn network() -> impl Strategy<Value = Network> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let who = 0..8usize;
+    let index = 0..8usize;
     prop_oneof![
         8 => (0..15_000u64).prop_map(Step::Wait),
         2 => Just(Step::Start),
-        2 => who.clone().prop_map(Step::Crash),
-        3 => (who.clone(), 0..LONGEST_PAUSE_OF_A_PROCESS).prop_map(|(who, pause)| Step::Pause(who, pause)),
-        2 => who.prop_map(Step::Release),
+        2 => index.clone().prop_map(Step::Crash),
+        3 => (index.clone(), 0..MAX_SUSPENSION_MS).prop_map(|(index, pause)| Step::Pause(index, pause)),
+        2 => index.prop_map(Step::Release),
         1 => Just(Step::Touch),
         3 => network().prop_map(Step::Network),
     ]
 }
 
-/// Nobody asks without a pause: four requests in a retry period are the most that failures and new hope make together.
-fn no_hot_loop(world: &World) -> Result<(), TestCaseError> {
-    for candidate in &world.candidates {
-        let lived = candidate.ended.unwrap_or(world.now) - candidate.started;
-        let periods = lived.div_duration_f64(world.timing.retry_period());
+/// Checks that no candidate sends more than four requests per retry period, the most that back-off allows.
+fn no_hot_loop(simulation: &Simulation) -> Result<(), TestCaseError> {
+    for candidate in &simulation.candidates {
+        let lived = candidate.ended.unwrap_or(simulation.now) - candidate.started;
+        let periods = lived.div_duration_f64(simulation.timing.retry_period());
         prop_assert!(candidate.requests as f64 <= 4.0 * periods + 8.0, "{} in {lived:?}", candidate.requests);
     }
     Ok(())
@@ -59,146 +59,153 @@ fn no_hot_loop(world: &World) -> Result<(), TestCaseError> {
 proptest! {
     #![proptest_config(cases(256))]
     #[test]
-    fn two_never_lead_and_in_the_end_one_does(
+    fn at_most_one_leads_and_finally_one_does(
         seed in any::<u64>(),
         candidates in 1..5usize,
         steps in prop::collection::vec(step(), 1..40),
     ) {
-        let mut world = World::new(seed);
-        world.drift = DRIFT;
+        let mut simulation = Simulation::new(seed);
+        simulation.drift = DRIFT;
         for _ in 0..candidates {
-            world.start();
+            simulation.start();
         }
         for step in steps {
-            let who = |number: usize, world: &World| {
-                let alive = world.alive();
+            let index = |number: usize, simulation: &Simulation| {
+                let alive = simulation.alive();
                 (!alive.is_empty()).then(|| alive[number % alive.len()])
             };
-            // That at most one leads is asserted whenever something happens.
+            // The simulation asserts after each event that at most one leads.
             match step {
-                Step::Wait(time) => world.pass(ms(time)),
-                Step::Start => drop(world.start()),
-                Step::Crash(number) => who(number, &world).into_iter().for_each(|who| world.crash(who)),
-                Step::Pause(number, pause) => {
-                    who(number, &world).into_iter().for_each(|who| world.pause(who, ms(pause)));
+                Step::Wait(time) => simulation.pass(ms(time)),
+                Step::Start => drop(simulation.start()),
+                Step::Crash(number) => {
+                    let index = index(number, &simulation);
+                    index.into_iter().for_each(|index| simulation.crash(index));
                 }
-                Step::Release(number) => who(number, &world).into_iter().for_each(|who| world.release(who)),
-                Step::Touch => world.touch(),
-                Step::Network(network) => world.network = network,
+                Step::Pause(number, pause) => {
+                    let index = index(number, &simulation);
+                    index.into_iter().for_each(|index| simulation.pause(index, ms(pause)));
+                }
+                Step::Release(number) => {
+                    let index = index(number, &simulation);
+                    index.into_iter().for_each(|index| simulation.release(index));
+                }
+                Step::Touch => simulation.touch(),
+                Step::Network(network) => simulation.network = network,
             }
         }
-        no_hot_loop(&world)?;
+        no_hot_loop(&simulation)?;
 
-        // All goes well from here, when what is late has arrived and who was stopped goes on.
-        world.network = Network::GOOD;
-        world.start();
-        world.pass(LATEST.max(ms(LONGEST_PAUSE_OF_A_PROCESS)));
-        world.until(s(10 + 1 + 2), |world| world.leader().is_some());
-        let (leader, gains) = (world.leader(), world.gains.len());
+        // No faults from here. Delayed requests arrive, and suspended processes resume.
+        simulation.network = Network::GOOD;
+        simulation.start();
+        simulation.pass(MAX_DELAY.max(ms(MAX_SUSPENSION_MS)));
+        simulation.until(s(10 + 1 + 2), |simulation| simulation.leader().is_some());
+        let (leader, gains) = (simulation.leader(), simulation.gains.len());
         for _ in 0..60 {
-            world.pass(s(1));
-            prop_assert_eq!(world.leader(), leader);
+            simulation.pass(s(1));
+            prop_assert_eq!(simulation.leader(), leader);
         }
-        prop_assert_eq!(world.gains.len(), gains, "without a gap");
-        no_hot_loop(&world)?;
+        prop_assert_eq!(simulation.gains.len(), gains, "the term does not end");
+        no_hot_loop(&simulation)?;
     }
 
     #[test]
-    fn after_a_crash_and_after_a_release_another_leads_in_time(
+    fn crash_and_release_hand_over_in_time(
         seed in any::<u64>(),
         candidates in 2..5usize,
         delay in 0..250u64,
         calm in 15_000..30_000u64,
     ) {
         let delay = ms(delay);
-        let mut world = World::new(seed);
-        world.network.delay = delay;
+        let mut simulation = Simulation::new(seed);
+        simulation.network.delay = delay;
         for _ in 0..candidates {
-            world.start();
+            simulation.start();
         }
-        // What is late by one and the other side, and the step in which this test looks.
+        // The delay of several round trips, and the polling step of this test.
         let slack = delay * 8 + ms(20);
-        world.until(s(1) + slack, |world| world.leader().is_some());
-        world.pass(ms(calm));
-        let first = world.leader().unwrap();
-        world.crash(first);
-        world.until(s(10) + s(1) + slack, |world| world.leader().is_some());
-        world.start();
-        world.pass(ms(calm));
-        let second = world.leader().unwrap();
+        simulation.until(s(1) + slack, |simulation| simulation.leader().is_some());
+        simulation.pass(ms(calm));
+        let first = simulation.leader().unwrap();
+        simulation.crash(first);
+        simulation.until(s(10) + s(1) + slack, |simulation| simulation.leader().is_some());
+        simulation.start();
+        simulation.pass(ms(calm));
+        let second = simulation.leader().unwrap();
         prop_assert_ne!(first, second);
-        world.release(second);
-        world.until(s(1) + slack, |world| world.leader().is_some());
-        prop_assert_ne!(world.leader(), Some(second));
-        prop_assert_eq!(world.gains.len(), 3);
-        prop_assert_eq!(world.lease.as_ref().unwrap().record.transitions, 2);
+        simulation.release(second);
+        simulation.until(s(1) + slack, |simulation| simulation.leader().is_some());
+        prop_assert_ne!(simulation.leader(), Some(second));
+        prop_assert_eq!(simulation.gains.len(), 3);
+        prop_assert_eq!(simulation.lease.as_ref().unwrap().record.transitions, 2);
     }
 }
 
 #[test]
-fn a_leader_that_is_stopped_and_goes_on_finds_another_leading() {
-    let mut world = World::new(1);
+fn suspended_leader_resumes_as_standby() {
+    let mut simulation = Simulation::new(1);
     for _ in 0..3 {
-        world.start();
+        simulation.start();
     }
-    world.pass(s(30));
-    let first = world.leader().unwrap();
-    world.pause(first, s(60));
-    // Paused, it is still asked whether it leads: by a write that it does when it goes on.
-    world.pass(s(7));
-    assert_eq!(world.leader(), None);
-    world.until(s(10), |world| world.leader().is_some());
-    let second = world.leader().unwrap();
+    simulation.pass(s(30));
+    let first = simulation.leader().unwrap();
+    simulation.pause(first, s(60));
+    // `leads` is still evaluated for the suspended process, as for a write that it sends when it resumes.
+    simulation.pass(s(7));
+    assert_eq!(simulation.leader(), None);
+    simulation.until(s(10), |simulation| simulation.leader().is_some());
+    let second = simulation.leader().unwrap();
     assert_ne!(first, second);
-    world.pass(s(120));
-    assert_eq!(world.leader(), Some(second));
-    assert_eq!(world.gains.len(), 2);
+    simulation.pass(s(120));
+    assert_eq!(simulation.leader(), Some(second));
+    assert_eq!(simulation.gains.len(), 2);
 }
 
 #[test]
-fn an_outage_longer_than_the_deadline_ends_leadership_and_a_shorter_one_does_not() {
+fn outage_ends_leadership_only_after_the_deadline() {
     for (outage, terms) in [(s(3), 1), (s(12), 2)] {
-        let mut world = World::new(2);
-        world.start();
-        world.start();
-        world.pass(s(30));
-        world.network.lost = 1.0;
-        world.pass(outage);
-        assert_eq!(world.leader().is_some(), terms == 1, "{outage:?}");
-        world.network.lost = 0.0;
-        // Who waits for an answer, and then for the end of its pause.
-        world.until(s(9), |world| world.leader().is_some());
-        world.pass(s(30));
-        assert_eq!(world.gains.len(), terms, "{outage:?}");
+        let mut simulation = Simulation::new(2);
+        simulation.start();
+        simulation.start();
+        simulation.pass(s(30));
+        simulation.network.lost = 1.0;
+        simulation.pass(outage);
+        assert_eq!(simulation.leader().is_some(), terms == 1, "{outage:?}");
+        simulation.network.lost = 0.0;
+        // A request times out, then the back-off ends.
+        simulation.until(s(9), |simulation| simulation.leader().is_some());
+        simulation.pass(s(30));
+        assert_eq!(simulation.gains.len(), terms, "{outage:?}");
     }
 }
 
 #[test]
-fn a_lease_that_somebody_deletes_never_makes_two_leaders_of_those_who_saw_it() {
+fn deleted_lease_never_gives_two_leaders() {
     for seed in 0..20 {
-        let mut world = World::new(seed);
+        let mut simulation = Simulation::new(seed);
         for _ in 0..4 {
-            world.start();
+            simulation.start();
         }
-        world.pass(s(30) + ms(100 * seed));
-        world.lease = None;
-        world.pass(s(30));
-        assert!(world.leader().is_some());
+        simulation.pass(s(30) + ms(100 * seed));
+        simulation.lease = None;
+        simulation.pass(s(30));
+        assert!(simulation.leader().is_some());
     }
 }
 
 #[test]
-fn at_rest_a_leader_renews_every_two_seconds_and_others_look_every_second() {
-    let mut world = World::new(3);
+fn at_rest_leader_renews_at_2s_and_standbys_read_at_1s() {
+    let mut simulation = Simulation::new(3);
     for _ in 0..3 {
-        world.start();
+        simulation.start();
     }
-    world.pass(s(30));
-    let before: Vec<usize> = world.candidates.iter().map(|candidate| candidate.requests).collect();
-    world.pass(s(100));
-    for (who, candidate) in world.candidates.iter().enumerate() {
-        let requests = candidate.requests - before[who];
-        let expected = if world.leader() == Some(who) { 49..=63 } else { 95..=126 };
-        assert!(expected.contains(&requests), "{who}: {requests}");
+    simulation.pass(s(30));
+    let before: Vec<usize> = simulation.candidates.iter().map(|candidate| candidate.requests).collect();
+    simulation.pass(s(100));
+    for (index, candidate) in simulation.candidates.iter().enumerate() {
+        let requests = candidate.requests - before[index];
+        let expected = if simulation.leader() == Some(index) { 49..=63 } else { 95..=126 };
+        assert!(expected.contains(&requests), "{index}: {requests}");
     }
 }

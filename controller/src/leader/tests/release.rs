@@ -1,109 +1,110 @@
-//! Giving the Lease up.
+//! Releasing the Lease.
 
 use super::*;
 
-impl One {
-    fn releases(&mut self) {
+impl TestCandidate {
+    fn release(&mut self) {
         self.elector.release(self.instant());
-        assert!(!self.leads(), "before anything is sent");
+        assert!(!self.leads(), "the term ends before anything is sent");
     }
 
-    fn finished(&self) -> bool {
+    fn is_finished(&self) -> bool {
         self.elector.is_finished(self.instant())
     }
 }
 
-fn gives_up(version: &str) -> Option<Request> {
-    let spec = Spec { holder: String::new(), duration_seconds: 1, transitions: 4, changes_holder: true };
-    Some(Request::Replace { version: version.to_owned(), spec })
+fn releasing(version: &str) -> Option<LeaseRequest> {
+    let update =
+        LeaseUpdate { holder: String::new(), duration_seconds: 1, transitions: 4, changes_holder: true };
+    Some(LeaseRequest::Replace { resource_version: version.to_owned(), update })
 }
 
 #[test]
-fn a_leader_stops_leading_and_then_gives_up_the_lease() {
-    let mut one = One::leading();
-    one.at(s(1));
-    one.releases();
-    assert_eq!(one.asks(), gives_up("1"));
-    assert!(!one.finished());
-    one.hears(Answer::Written(seen(2, "", 2)));
-    assert!(one.finished());
-    assert_eq!(one.asks(), None);
-    assert_eq!(one.elector.leadership(one.instant()), Leadership::Standby { holder: None });
+fn release_ends_the_term_then_empties_the_lease() {
+    let mut candidate = TestCandidate::leading();
+    candidate.advance_to(s(1));
+    candidate.release();
+    assert_eq!(candidate.transmit(), releasing("1"));
+    assert!(!candidate.is_finished());
+    candidate.respond(LeaseResponse::Written(lease(2, "", 2)));
+    assert!(candidate.is_finished());
+    assert_eq!(candidate.transmit(), None);
+    assert_eq!(candidate.elector.leadership(candidate.instant()), Leadership::Standby { holder: None });
 }
 
 #[test]
-fn who_does_not_hold_it_asks_nothing_more() {
-    let mut one = One::new();
-    one.releases();
-    assert!(one.finished(), "before the first request");
+fn release_without_lease_sends_nothing() {
+    let mut candidate = TestCandidate::new();
+    candidate.release();
+    assert!(candidate.is_finished(), "no request was sent yet");
 
-    let mut one = One::new();
-    one.asks();
-    one.hears(Answer::Read(seen(1, "other", 1)));
-    one.releases();
-    assert!(one.finished() && one.asks().is_none());
+    let mut candidate = TestCandidate::new();
+    candidate.transmit();
+    candidate.respond(LeaseResponse::Read(lease(1, "other", 1)));
+    candidate.release();
+    assert!(candidate.is_finished() && candidate.transmit().is_none());
 
-    let mut one = One::new();
-    one.asks();
-    one.releases();
-    assert!(!one.finished(), "the answer may say that it holds it");
-    one.hears(Answer::Read(seen(1, "", 1)));
-    assert!(one.finished() && one.asks().is_none(), "and does not take it");
+    let mut candidate = TestCandidate::new();
+    candidate.transmit();
+    candidate.release();
+    assert!(!candidate.is_finished(), "the response may name it as holder");
+    candidate.respond(LeaseResponse::Read(lease(1, "", 1)));
+    assert!(candidate.is_finished() && candidate.transmit().is_none(), "a free Lease is not acquired");
 }
 
 #[test]
-fn what_is_on_its_way_is_waited_for() {
-    let mut one = One::leading();
-    one.next();
-    one.releases();
-    assert_eq!(one.asks(), None);
-    one.hears(Answer::Written(seen(2, "me", 2)));
-    assert!(!one.leads());
-    assert_eq!(one.asks(), gives_up("2"));
+fn release_waits_for_request_in_flight() {
+    let mut candidate = TestCandidate::leading();
+    candidate.next_request();
+    candidate.release();
+    assert_eq!(candidate.transmit(), None);
+    candidate.respond(LeaseResponse::Written(lease(2, "me", 2)));
+    assert!(!candidate.leads());
+    assert_eq!(candidate.transmit(), releasing("2"));
 
-    let mut one = One::new();
-    one.asks();
-    one.hears(Answer::Absent);
-    one.asks();
-    one.releases();
-    one.hears(Answer::Written(seen(1, "me", 1)));
-    assert!(!one.leads());
-    assert_eq!(one.asks(), gives_up("1"));
+    let mut candidate = TestCandidate::new();
+    candidate.transmit();
+    candidate.respond(LeaseResponse::NotFound);
+    candidate.transmit();
+    candidate.release();
+    candidate.respond(LeaseResponse::Written(lease(1, "me", 1)));
+    assert!(!candidate.leads());
+    assert_eq!(candidate.transmit(), releasing("1"));
 }
 
 #[test]
-fn a_write_without_an_answer_is_looked_for() {
-    let mut one = One::new();
-    one.asks();
-    one.hears(Answer::Absent);
-    one.asks();
-    one.hears(Answer::Failed);
-    one.releases();
-    assert_eq!(one.asks(), Some(Request::Get));
-    one.hears(Answer::Read(seen(1, "me", 1)));
-    assert_eq!(one.asks(), gives_up("1"));
-    // An earlier renewal arrived after all.
-    one.hears(Answer::Conflict);
-    assert_eq!(one.next(), Some(Request::Get));
-    one.hears(Answer::Read(seen(2, "me", 2)));
-    assert_eq!(one.next(), gives_up("2"));
-    one.hears(Answer::Conflict);
-    one.next();
-    one.hears(Answer::Read(seen(3, "other", 3)));
-    assert!(one.finished());
+fn release_reads_lease_after_in_doubt_write() {
+    let mut candidate = TestCandidate::new();
+    candidate.transmit();
+    candidate.respond(LeaseResponse::NotFound);
+    candidate.transmit();
+    candidate.respond(LeaseResponse::Failed);
+    candidate.release();
+    assert_eq!(candidate.transmit(), Some(LeaseRequest::Get));
+    candidate.respond(LeaseResponse::Read(lease(1, "me", 1)));
+    assert_eq!(candidate.transmit(), releasing("1"));
+    // An earlier renewal was applied late.
+    candidate.respond(LeaseResponse::Conflict);
+    assert_eq!(candidate.next_request(), Some(LeaseRequest::Get));
+    candidate.respond(LeaseResponse::Read(lease(2, "me", 2)));
+    assert_eq!(candidate.next_request(), releasing("2"));
+    candidate.respond(LeaseResponse::Conflict);
+    candidate.next_request();
+    candidate.respond(LeaseResponse::Read(lease(3, "other", 3)));
+    assert!(candidate.is_finished());
 }
 
 #[test]
-fn without_an_api_server_it_ends_all_the_same() {
-    let mut one = One::leading();
-    one.at(s(1));
-    one.releases();
+fn release_without_api_server_ends_at_its_deadline() {
+    let mut candidate = TestCandidate::leading();
+    candidate.advance_to(s(1));
+    candidate.release();
     let mut requests = 0;
-    while !one.finished() {
-        requests += usize::from(one.next().is_some());
-        one.hears(Answer::Failed);
+    while !candidate.is_finished() {
+        requests += usize::from(candidate.next_request().is_some());
+        candidate.respond(LeaseResponse::Failed);
     }
-    assert_eq!(one.now, ms(4500), "half the renew deadline");
+    assert_eq!(candidate.now, ms(4500), "half the renew deadline");
     assert!((2..8).contains(&requests), "{requests}");
-    assert_eq!(one.asks(), None);
+    assert_eq!(candidate.transmit(), None);
 }

@@ -1,5 +1,6 @@
-//! Several candidates and one Lease, in simulated time: with requests that are late, lost or done without an answer,
-//! processes that stop and go on, and clocks that start anywhere and do not run equally fast.
+//! Several candidates and one Lease in simulated time: requests are delayed, lost or applied without a
+//! response, processes are suspended and resumed, and clocks start at different times and run at different
+//! rates.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +10,16 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 
-/// What happens to requests.
+/// Faults of the network and the API server.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Network {
-    /// The longest way there, and the longest way back.
+    /// Longest delay of a request, and of a response.
     pub(super) delay: Duration,
-    /// Share of requests, and of answers, that never arrive.
+    /// Share of requests, and of responses, that are lost.
     pub(super) lost: f64,
-    /// Share of requests that the server refuses at once.
+    /// Share of requests that the server rejects without applying them.
     pub(super) refused: f64,
-    /// Share of writes that get a conflict for no reason.
+    /// Share of writes that get a spurious conflict.
     pub(super) conflicts: f64,
 }
 
@@ -30,7 +31,7 @@ impl Network {
 #[derive(Clone, Copy, Debug)]
 struct Clock {
     start: Instant,
-    /// Its seconds in a million seconds.
+    /// Seconds that it counts in a million seconds.
     rate: u128,
 }
 
@@ -39,7 +40,7 @@ impl Clock {
         self.start + nanos(now.as_nanos() * self.rate / 1_000_000)
     }
 
-    /// The first moment at which it shows `instant`.
+    /// Returns the first simulated time at which the clock shows `instant`.
     fn when(&self, instant: Instant) -> Duration {
         nanos(((instant - self.start).as_nanos() * 1_000_000).div_ceil(self.rate))
     }
@@ -64,29 +65,29 @@ pub(super) struct Candidate {
 #[derive(Clone, Debug)]
 enum Event {
     Wake { wake: u64 },
-    Arrives { id: u64, request: Request },
-    Answered { id: u64, answer: Answer },
+    RequestArrives { id: u64, request: LeaseRequest },
+    ResponseArrives { id: u64, response: LeaseResponse },
     TimedOut { id: u64 },
 }
 
-pub(super) struct World {
+pub(super) struct Simulation {
     base: Instant,
     pub(super) now: Duration,
     pub(super) timing: Timing,
     pub(super) network: Network,
-    pub(super) lease: Option<Seen>,
+    pub(super) lease: Option<LeaseSnapshot>,
     version: u64,
     pub(super) candidates: Vec<Candidate>,
-    /// Clocks run up to this much slower or faster, in millionths.
+    /// Largest deviation of the rate of a clock, in parts per million.
     pub(super) drift: u128,
     events: BTreeMap<(Duration, u64), (usize, Event)>,
     sequence: u64,
-    dice: StdRng,
-    /// Every gain of leadership: when, and by whom.
+    rng: StdRng,
+    /// Every term: when it began, and the index of the leader.
     pub(super) gains: Vec<(Duration, usize)>,
 }
 
-impl World {
+impl Simulation {
     pub(super) fn new(seed: u64) -> Self {
         Self {
             base: Instant::now(),
@@ -99,18 +100,18 @@ impl World {
             drift: 0,
             events: BTreeMap::new(),
             sequence: 0,
-            dice: StdRng::seed_from_u64(seed),
+            rng: StdRng::seed_from_u64(seed),
             gains: Vec::new(),
         }
     }
 
-    /// A new process.
+    /// Starts a process and returns its index.
     pub(super) fn start(&mut self) -> usize {
-        let start = self.base + ms(self.dice.random_range(0..1_000_000));
-        let rate = self.dice.random_range(1_000_000 - self.drift..=1_000_000 + self.drift);
+        let start = self.base + ms(self.rng.random_range(0..1_000_000));
+        let rate = self.rng.random_range(1_000_000 - self.drift..=1_000_000 + self.drift);
         let clock = Clock { start, rate };
-        let who = self.candidates.len();
-        let elector = Elector::new(format!("c{who}"), self.timing, clock.read(self.now));
+        let index = self.candidates.len();
+        let elector = Elector::new(format!("c{index}"), self.timing, clock.read(self.now));
         self.candidates.push(Candidate {
             elector,
             clock,
@@ -122,44 +123,44 @@ impl World {
             requests: 0,
             term: None,
         });
-        self.turn(who);
-        who
+        self.turn(index);
+        index
     }
 
-    /// It is gone; what it sent may still arrive.
-    pub(super) fn crash(&mut self, who: usize) {
-        self.candidates[who].ended.get_or_insert(self.now);
+    /// Ends a process. Its requests may still arrive.
+    pub(super) fn crash(&mut self, index: usize) {
+        self.candidates[index].ended.get_or_insert(self.now);
     }
 
-    /// It does nothing for a while and does not know it.
-    pub(super) fn pause(&mut self, who: usize, pause: Duration) {
-        self.candidates[who].paused_until = self.now + pause;
+    /// Suspends a process for `pause`.
+    pub(super) fn pause(&mut self, index: usize, pause: Duration) {
+        self.candidates[index].paused_until = self.now + pause;
     }
 
-    pub(super) fn release(&mut self, who: usize) {
-        if self.candidates[who].ended.is_none() {
-            let now = self.candidates[who].clock.read(self.now);
-            self.candidates[who].elector.release(now);
-            self.turn(who);
+    pub(super) fn release(&mut self, index: usize) {
+        if self.candidates[index].ended.is_none() {
+            let now = self.candidates[index].clock.read(self.now);
+            self.candidates[index].elector.release(now);
+            self.turn(index);
         }
     }
 
-    /// Somebody edits something else in the Lease.
+    /// Edits a field of the Lease that the election does not use.
     pub(super) fn touch(&mut self) {
         self.version += 1;
         if let Some(lease) = &mut self.lease {
-            lease.version = self.version.to_string();
+            lease.resource_version = self.version.to_string();
         }
     }
 
     pub(super) fn alive(&self) -> Vec<usize> {
-        (0..self.candidates.len()).filter(|who| self.candidates[*who].ended.is_none()).collect()
+        (0..self.candidates.len()).filter(|index| self.candidates[*index].ended.is_none()).collect()
     }
 
-    /// Who leads. At no instant there are two.
+    /// Returns the index of the leader. Asserts that there is at most one.
     pub(super) fn leader(&self) -> Option<usize> {
-        let leads = |who: &usize| {
-            let candidate = &self.candidates[*who];
+        let leads = |index: &usize| {
+            let candidate = &self.candidates[*index];
             candidate.elector.leads(candidate.clock.read(self.now))
         };
         let leaders: Vec<usize> = self.alive().into_iter().filter(leads).collect();
@@ -167,22 +168,23 @@ impl World {
         leaders.first().copied()
     }
 
-    /// Lets time pass.
+    /// Advances the time.
     pub(super) fn pass(&mut self, time: Duration) {
         let end = self.now + time;
-        while let Some(((at, _), (who, event))) = self.events.first_key_value().map(|(k, v)| (*k, v.clone()))
+        while let Some(((at, _), (index, event))) =
+            self.events.first_key_value().map(|(k, v)| (*k, v.clone()))
             && at <= end
         {
             self.events.pop_first();
             self.now = self.now.max(at);
-            self.happens(who, event);
+            self.handle_event(index, event);
             self.leader();
         }
         self.now = end;
         self.leader();
     }
 
-    /// Lets time pass until `holds`, but not longer than `limit`; returns how long it took.
+    /// Advances the time until `holds`, and returns how long it took. Panics after `limit`.
     pub(super) fn until(&mut self, limit: Duration, holds: impl Fn(&Self) -> bool) -> Duration {
         let start = self.now;
         while !holds(self) {
@@ -192,49 +194,51 @@ impl World {
         self.now - start
     }
 
-    fn happens(&mut self, who: usize, event: Event) {
-        if let Event::Arrives { id, request } = event {
-            let answer = self.serve(&request);
+    fn handle_event(&mut self, index: usize, event: Event) {
+        if let Event::RequestArrives { id, request } = event {
+            let response = self.serve(&request);
             if !self.chance(self.network.lost) {
                 let delay = self.delay();
-                self.schedule(self.now + delay, who, Event::Answered { id, answer });
+                self.schedule(self.now + delay, index, Event::ResponseArrives { id, response });
             }
             return;
         }
-        let random = self.dice.random();
-        let candidate = &mut self.candidates[who];
+        let random = self.rng.random();
+        let candidate = &mut self.candidates[index];
         if candidate.ended.is_some() {
             return;
         }
         if candidate.paused_until > self.now {
             let resumes = candidate.paused_until;
-            return self.schedule(resumes, who, event);
+            return self.schedule(resumes, index, event);
         }
         let now = candidate.clock.read(self.now);
         match event {
             Event::Wake { wake } if wake != candidate.wake => return,
-            Event::Wake { .. } | Event::Arrives { .. } => {}
-            Event::Answered { id, .. } | Event::TimedOut { id } if candidate.in_flight != Some(id) => return,
-            Event::Answered { answer, .. } => {
+            Event::Wake { .. } | Event::RequestArrives { .. } => {}
+            Event::ResponseArrives { id, .. } | Event::TimedOut { id } if candidate.in_flight != Some(id) => {
+                return;
+            }
+            Event::ResponseArrives { response, .. } => {
                 candidate.in_flight = None;
-                candidate.elector.answer(now, answer, random);
+                candidate.elector.handle_response(now, response, random);
             }
             Event::TimedOut { .. } => {
                 candidate.in_flight = None;
-                candidate.elector.answer(now, Answer::Failed, random);
+                candidate.elector.handle_response(now, LeaseResponse::Failed, random);
             }
         }
-        self.turn(who);
+        self.turn(index);
     }
 
-    /// What the shell does after everything that happens.
-    fn turn(&mut self, who: usize) {
-        let candidate = &mut self.candidates[who];
+    /// Runs one iteration of the loop in `run_election`.
+    fn turn(&mut self, index: usize) {
+        let candidate = &mut self.candidates[index];
         let now = candidate.clock.read(self.now);
-        let order = candidate.elector.poll(now);
+        let request = candidate.elector.poll_transmit(now);
         let term = candidate.elector.leadership(now).term(now);
         if term.is_some() && term != candidate.term {
-            self.gains.push((self.now, who));
+            self.gains.push((self.now, index));
         }
         candidate.term = term;
         if candidate.elector.is_finished(now) {
@@ -244,73 +248,86 @@ impl World {
         candidate.wake += 1;
         let wake = Event::Wake { wake: candidate.wake };
         let at = candidate.elector.poll_timeout().map(|at| candidate.clock.when(at));
-        let deadline = order.as_ref().map(|order| candidate.clock.when(order.deadline));
+        let deadline = request.as_ref().map(|request| candidate.clock.when(request.deadline));
         if let Some(at) = at {
-            self.schedule(at.max(self.now), who, wake);
+            self.schedule(at.max(self.now), index, wake);
         }
-        if let (Some(order), Some(deadline)) = (order, deadline) {
-            self.send(who, order.request, deadline);
+        if let (Some(request), Some(deadline)) = (request, deadline) {
+            self.send(index, request.request, deadline);
         }
     }
 
-    fn send(&mut self, who: usize, request: Request, deadline: Duration) {
+    fn send(&mut self, index: usize, request: LeaseRequest, deadline: Duration) {
         let id = self.sequence;
-        let candidate = &mut self.candidates[who];
+        let candidate = &mut self.candidates[index];
         candidate.requests += 1;
         candidate.in_flight = Some(id);
         let delay = self.delay();
         if self.chance(self.network.refused) {
-            self.schedule(self.now + delay, who, Event::Answered { id, answer: Answer::Failed });
-        } else if request != Request::Get && self.chance(self.network.conflicts) {
-            self.schedule(self.now + delay, who, Event::Answered { id, answer: Answer::Conflict });
+            self.schedule(
+                self.now + delay,
+                index,
+                Event::ResponseArrives { id, response: LeaseResponse::Failed },
+            );
+        } else if request != LeaseRequest::Get && self.chance(self.network.conflicts) {
+            self.schedule(
+                self.now + delay,
+                index,
+                Event::ResponseArrives { id, response: LeaseResponse::Conflict },
+            );
         } else if !self.chance(self.network.lost) {
-            self.schedule(self.now + delay, who, Event::Arrives { id, request });
+            self.schedule(self.now + delay, index, Event::RequestArrives { id, request });
         }
-        self.schedule(deadline, who, Event::TimedOut { id });
+        self.schedule(deadline, index, Event::TimedOut { id });
     }
 
-    /// The API server.
-    fn serve(&mut self, request: &Request) -> Answer {
-        let spec = match (request, &self.lease) {
-            (Request::Get, Some(lease)) => return Answer::Read(lease.clone()),
-            (Request::Get | Request::Replace { .. }, None) => return Answer::Absent,
-            (Request::Create(_), Some(_)) => return Answer::Conflict,
-            (Request::Replace { version, .. }, Some(lease)) if *version != lease.version => {
-                return Answer::Conflict;
+    /// Handles a request as the API server does.
+    fn serve(&mut self, request: &LeaseRequest) -> LeaseResponse {
+        let update = match (request, &self.lease) {
+            (LeaseRequest::Get, Some(lease)) => return LeaseResponse::Read(lease.clone()),
+            (LeaseRequest::Get | LeaseRequest::Replace { .. }, None) => return LeaseResponse::NotFound,
+            (LeaseRequest::Create(_), Some(_)) => return LeaseResponse::Conflict,
+            (LeaseRequest::Replace { resource_version, .. }, Some(lease))
+                if *resource_version != lease.resource_version =>
+            {
+                return LeaseResponse::Conflict;
             }
-            (Request::Create(spec) | Request::Replace { spec, .. }, _) => spec,
+            (LeaseRequest::Create(update) | LeaseRequest::Replace { update, .. }, _) => update,
         };
-        let taken = self.lease.as_ref().map(|lease| lease.record.transitions).unwrap_or_default();
-        assert!((taken..=taken + 1).contains(&spec.transitions), "counts what changes");
+        let before = self.lease.as_ref().map(|lease| lease.record.transitions).unwrap_or_default();
+        assert!(
+            (before..=before + 1).contains(&update.transitions),
+            "leaseTransitions counts changes of holder"
+        );
         self.version += 1;
-        let lease = Seen {
-            version: self.version.to_string(),
-            record: Record {
-                holder: spec.holder.clone(),
-                duration: Some(s(u64::try_from(spec.duration_seconds).unwrap())),
-                transitions: spec.transitions,
+        let lease = LeaseSnapshot {
+            resource_version: self.version.to_string(),
+            record: LeaseRecord {
+                holder: update.holder.clone(),
+                duration: Some(s(u64::try_from(update.duration_seconds).unwrap())),
+                transitions: update.transitions,
                 renewed: Some(Timestamp::from_second(i64::try_from(self.version).unwrap()).unwrap()),
             },
         };
         self.lease = Some(lease.clone());
-        Answer::Written(lease)
+        LeaseResponse::Written(lease)
     }
 
-    fn schedule(&mut self, at: Duration, who: usize, event: Event) {
+    fn schedule(&mut self, at: Duration, index: usize, event: Event) {
         self.sequence += 1;
-        self.events.insert((at, self.sequence), (who, event));
+        self.events.insert((at, self.sequence), (index, event));
     }
 
     fn delay(&mut self) -> Duration {
-        self.network.delay.mul_f64(self.dice.random())
+        self.network.delay.mul_f64(self.rng.random())
     }
 
     fn chance(&mut self, share: f64) -> bool {
-        self.dice.random_bool(share)
+        self.rng.random_bool(share)
     }
 }
 
-/// What failed is printed, not kept in files.
+/// Failing cases are printed, not stored in files.
 pub(super) fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
