@@ -11,30 +11,34 @@ use kube::core::{Request, Resource};
 use kube::{Client, Error};
 use serde::Deserialize;
 
-use crate::write_queue::{Answer, Target, Write};
+use crate::write_queue::{Write, WriteResult, WriteTarget};
 
 /// Who writes, in `managedFields`.
 pub const FIELD_MANAGER: &str = "fairlead-controller";
 
 /// Sends a merge patch and says how it went. Ends within [`REQUEST_TIMEOUT`].
-pub async fn send(client: &Client, target: &Target, write: &Write) -> Answer {
+pub async fn send(client: &Client, target: &WriteTarget, write: &Write) -> WriteResult {
     let (path, name) = match target {
-        Target::Service(key) => (Service::url_path(&(), Some(&key.namespace)), &key.name),
-        Target::Claim(key) => (v1beta1::IPClaim::url_path(&(), Some(&key.namespace)), &key.name),
-        Target::Object(object) | Target::Finalizers(object) => (path(object.kind), &object.name),
+        WriteTarget::ServiceStatus(key) => (Service::url_path(&(), Some(&key.namespace)), &key.name),
+        WriteTarget::ClaimStatus(key) => (v1beta1::IPClaim::url_path(&(), Some(&key.namespace)), &key.name),
+        WriteTarget::ObjectStatus(object) | WriteTarget::ObjectFinalizers(object) => {
+            (path(object.kind), &object.name)
+        }
     };
     let result = match tokio::time::timeout(REQUEST_TIMEOUT, patch(client, path, name, target, write)).await {
         Ok(result) => result,
         Err(late) => Err(Error::Service(Box::new(late)).into()),
     };
     match result {
-        Ok(version) => Answer::Written(version),
+        Ok(version) => WriteResult::Written(version),
         Err(failure) => {
             let answer = classify(&failure);
             let error = chain(&failure);
             match answer {
-                Answer::Conflict | Answer::Gone => tracing::debug!(?target, %error, "write is out of date"),
-                Answer::Invalid => tracing::error!(?target, %error, "the API server refuses a write"),
+                WriteResult::Conflict | WriteResult::Gone => {
+                    tracing::debug!(?target, %error, "write is out of date")
+                }
+                WriteResult::Invalid => tracing::error!(?target, %error, "the API server refuses a write"),
                 _ => tracing::debug!(?target, %error, "write failed; it will be tried again"),
             }
             answer
@@ -70,36 +74,36 @@ async fn patch(
     client: &Client,
     path: String,
     name: &str,
-    target: &Target,
+    target: &WriteTarget,
     write: &Write,
 ) -> Result<String, Failure> {
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let (path, body) = (Request::new(path), Patch::Merge(()));
     let patch = match target {
-        Target::Finalizers(_) => path.patch(name, &parameters, &body),
-        Target::Service(_) | Target::Claim(_) | Target::Object(_) => {
+        WriteTarget::ObjectFinalizers(_) => path.patch(name, &parameters, &body),
+        WriteTarget::ServiceStatus(_) | WriteTarget::ClaimStatus(_) | WriteTarget::ObjectStatus(_) => {
             path.patch_subresource("status", name, &parameters, &body)
         }
     };
     let mut patch = patch.map_err(Error::BuildRequest)?;
-    *patch.body_mut() = write.patch.to_json();
+    *patch.body_mut() = write.body.to_json();
     let written: Written = request(client, patch).await?;
     Ok(written.metadata.resource_version)
 }
 
 /// What a failure means for the write.
-fn classify(failure: &Failure) -> Answer {
+fn classify(failure: &Failure) -> WriteResult {
     let Error::Api(status) = &failure.error else {
         // No answer: refused, reset, timed out.
-        return Answer::Unavailable(None);
+        return WriteResult::Unavailable(None);
     };
     match status.code {
-        404 | 410 => Answer::Gone,
-        409 => Answer::Conflict,
-        400 | 413 | 415 | 422 => Answer::Invalid,
-        429 | 503 | 504 => Answer::Unavailable(failure.retry_after),
+        404 | 410 => WriteResult::Gone,
+        409 => WriteResult::Conflict,
+        400 | 413 | 415 | 422 => WriteResult::Invalid,
+        429 | 503 | 504 => WriteResult::Unavailable(failure.retry_after),
         // Also 401 and 403: permissions may come later.
-        _ => Answer::Failed,
+        _ => WriteResult::Failed,
     }
 }
 
@@ -117,24 +121,24 @@ mod tests {
     use tower::service_fn;
 
     use super::*;
-    use crate::write_queue::Body as Patch;
+    use crate::write_queue::PatchBody as Patch;
 
     #[test]
     fn answers_of_the_api_server() {
         for (code, answer) in [
-            (404, Answer::Gone),
-            (409, Answer::Conflict),
-            (422, Answer::Invalid),
-            (429, Answer::Unavailable(None)),
-            (503, Answer::Unavailable(None)),
-            (500, Answer::Failed),
-            (403, Answer::Failed),
+            (404, WriteResult::Gone),
+            (409, WriteResult::Conflict),
+            (422, WriteResult::Invalid),
+            (429, WriteResult::Unavailable(None)),
+            (503, WriteResult::Unavailable(None)),
+            (500, WriteResult::Failed),
+            (403, WriteResult::Failed),
         ] {
             let error = Error::Api(Box::new(Status { code, ..Status::default() }));
             assert_eq!(classify(&error.into()), answer, "{code}");
         }
         let refused = Error::Service("connection refused".into());
-        assert_eq!(classify(&refused.into()), Answer::Unavailable(None));
+        assert_eq!(classify(&refused.into()), WriteResult::Unavailable(None));
     }
 
     #[tokio::test]
@@ -146,9 +150,9 @@ mod tests {
             Ok::<_, Infallible>(answer.unwrap())
         });
         let client = Client::new(busy, "default");
-        let target = Target::Service(ObjectKey { namespace: "a".into(), name: "b".into() });
-        let write = Write { version: "1".into(), patch: Arc::new(Patch::Object(json!({}))) };
+        let target = WriteTarget::ServiceStatus(ObjectKey { namespace: "a".into(), name: "b".into() });
+        let write = Write { resource_version: "1".into(), body: Arc::new(Patch::Json(json!({}))) };
         let answer = send(&client, &target, &write).await;
-        assert_eq!(answer, Answer::Unavailable(Some(Duration::from_secs(8))));
+        assert_eq!(answer, WriteResult::Unavailable(Some(Duration::from_secs(8))));
     }
 }

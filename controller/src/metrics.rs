@@ -10,7 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
-use crate::write_queue::{Answer, Writer};
+use crate::write_queue::{WriteQueue, WriteResult};
 use fairlead_allocator::ipam;
 use fairlead_allocator::reconcile::{Counters, Index};
 
@@ -77,7 +77,7 @@ pub struct Metrics {
     pool_reserved: PoolGauge,
     pools: BTreeSet<String>,
     counted: Counters,
-    /// Of the present writer.
+    /// Of the present queue.
     repeats: u64,
 }
 
@@ -169,15 +169,15 @@ impl Metrics {
     }
 
     /// How a write went, and how long it took.
-    pub fn wrote(&self, answer: &Answer, time: Duration) {
+    pub fn wrote(&self, answer: &WriteResult, time: Duration) {
         self.write_times.0.observe(time.as_secs_f64());
         let result = match answer {
-            Answer::Written(_) => "written",
-            Answer::Conflict => "conflict",
-            Answer::Gone => "gone",
-            Answer::Invalid => "invalid",
-            Answer::Failed => "failed",
-            Answer::Unavailable(_) => "unavailable",
+            WriteResult::Written(_) => "written",
+            WriteResult::Conflict => "conflict",
+            WriteResult::Gone => "gone",
+            WriteResult::Invalid => "invalid",
+            WriteResult::Failed => "failed",
+            WriteResult::Unavailable(_) => "unavailable",
         };
         self.writes.get_or_create(&Result { result: result.to_owned() }).inc();
     }
@@ -187,8 +187,8 @@ impl Metrics {
         self.events_dropped.inc();
     }
 
-    /// Takes over what the index and the writer count.
-    pub fn update(&mut self, index: &Index, writer: &Writer, queued: usize) {
+    /// Takes over what the index and the queue count.
+    pub fn update(&mut self, index: &Index, queue: &WriteQueue, queued: usize) {
         let now = index.counters();
         self.allocations.inc_by(now.allocations - self.counted.allocations);
         self.evaluations.inc_by(now.evaluations - self.counted.evaluations);
@@ -200,19 +200,19 @@ impl Metrics {
             }
         }
         self.counted.clone_from(now);
-        // With each term comes a new writer.
-        let before = if writer.repeats() < self.repeats { 0 } else { self.repeats };
-        self.retries.inc_by(writer.repeats() - before);
-        self.repeats = writer.repeats();
+        // With each term comes a new queue.
+        let before = if queue.retries() < self.repeats { 0 } else { self.repeats };
+        self.retries.inc_by(queue.retries() - before);
+        self.repeats = queue.retries();
         let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         let (services, waiting) = index.service_counts();
-        let (pending, in_flight) = writer.depth();
+        let (pending, in_flight) = queue.depth();
         self.messages_queued.set(gauge(queued));
         self.services.set(gauge(services));
         self.waiting.set(gauge(waiting));
         self.writes_pending.set(gauge(pending));
         self.writes_in_flight.set(gauge(in_flight));
-        self.window.set(gauge(writer.window()));
+        self.window.set(gauge(queue.window_size()));
     }
 
     /// Sets the gauges of a pool, or removes them when it does not exist.
@@ -267,28 +267,31 @@ mod tests {
     use prometheus_client::encoding::text::encode;
 
     use super::*;
-    use crate::write_queue::{Body, Target, Write};
+    use crate::write_queue::{PatchBody, Write, WriteTarget};
     use fairlead_allocator::reconcile::Observed;
     use fairlead_test_support::{key, pool, pools};
 
     /// One that sent a write this often.
-    fn writer(times: u32) -> Writer {
-        let (mut writer, mut now) = (Writer::default(), Instant::now());
-        let patch = Arc::new(Body::Object(serde_json::Value::Null));
-        writer.put(Target::Service(key("s")), Some(Write { version: "1".into(), patch }));
+    fn queue(times: u32) -> WriteQueue {
+        let (mut queue, mut now) = (WriteQueue::default(), Instant::now());
+        let body = Arc::new(PatchBody::Json(serde_json::Value::Null));
+        queue.replace(
+            WriteTarget::ServiceStatus(key("s")),
+            Some(Write { resource_version: "1".into(), body }),
+        );
         for _ in 0..times {
-            let (target, _) = writer.poll(now).unwrap();
-            writer.done(now, &target, &Answer::Failed, 1.0);
-            now = writer.poll_timeout().unwrap();
+            let (target, _) = queue.poll_transmit(now).unwrap();
+            queue.handle_write_result(now, &target, &WriteResult::Failed, 1.0);
+            now = queue.poll_timeout().unwrap();
         }
-        writer
+        queue
     }
 
     #[test]
     fn repeated_writes_are_counted_over_all_terms() {
         let mut metrics = Metrics::default();
         for (times, sum) in [(1, 0), (2, 1), (2, 1), (4, 3), (1, 3), (3, 5)] {
-            metrics.update(&Index::default(), &writer(times), 0);
+            metrics.update(&Index::default(), &queue(times), 0);
             assert_eq!(metrics.retries.get(), sum);
         }
     }
@@ -317,8 +320,8 @@ mod tests {
         index.begin(Vec::new(), now);
         metrics.leads(true);
         metrics.decided(Duration::from_micros(3));
-        metrics.wrote(&Answer::Failed, Duration::from_millis(3));
-        metrics.update(&index, &writer(2), 7);
+        metrics.wrote(&WriteResult::Failed, Duration::from_millis(3));
+        metrics.update(&index, &queue(2), 7);
         metrics.pool(&index, "p");
         let text = |registry: &http::Metrics| {
             let mut text = String::new();

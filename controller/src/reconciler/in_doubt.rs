@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::write_queue::{Answer, Target};
+use crate::write_queue::{WriteResult, WriteTarget};
 
 /// How long an API server works on a request at most: kube-apiserver's `--request-timeout` is 60 s, and something for the
 /// way.
@@ -14,7 +14,7 @@ const CHECKS: Duration = Duration::from_secs(5);
 /// The last such write of each object.
 #[derive(Debug, Default)]
 pub(super) struct Unanswered {
-    writes: BTreeMap<Target, Sent>,
+    writes: BTreeMap<WriteTarget, Sent>,
     /// When to look for those that may be forgotten; `None` while there are none.
     check: Option<Instant>,
 }
@@ -31,33 +31,47 @@ struct Sent {
 
 impl Unanswered {
     /// A write that was decided on `version` was answered so at `now`.
-    pub(super) fn answered(&mut self, target: &Target, version: &str, answer: &Answer, now: Instant) {
+    pub(super) fn answered(
+        &mut self,
+        target: &WriteTarget,
+        version: &str,
+        answer: &WriteResult,
+        now: Instant,
+    ) {
         match answer {
             // Addresses in it are promised until the watch shows them.
-            Answer::Written(new) if matches!(target, Target::Service(_)) && new != version => {
+            WriteResult::Written(new)
+                if matches!(target, WriteTarget::ServiceStatus(_)) && new != version =>
+            {
                 self.insert(target.clone(), version, now, true);
             }
             // The object has another version than any write before was decided on.
-            Answer::Written(_) | Answer::Conflict | Answer::Gone => drop(self.writes.remove(target)),
+            WriteResult::Written(_) | WriteResult::Conflict | WriteResult::Gone => {
+                drop(self.writes.remove(target))
+            }
             // Says nothing of a write before.
-            Answer::Invalid => {}
+            WriteResult::Invalid => {}
             // A 500 too: it is also what becomes of a request to etcd that took too long.
-            Answer::Failed | Answer::Unavailable(_) => self.lost(target.clone(), version, now),
+            WriteResult::Failed | WriteResult::Unavailable(_) => self.lost(target.clone(), version, now),
         }
     }
 
     /// A write that was decided on `version` is not waited for any more.
-    pub(super) fn lost(&mut self, target: Target, version: &str, now: Instant) {
+    pub(super) fn lost(&mut self, target: WriteTarget, version: &str, now: Instant) {
         self.insert(target, version, now, false);
     }
 
     /// Whether a write of this object may still show, which has `version` as far as is known; `None` if it is gone.
-    pub(super) fn may_show(&self, target: &Target, version: Option<&str>) -> bool {
+    pub(super) fn may_show(&self, target: &WriteTarget, version: Option<&str>) -> bool {
         self.writes.get(target).is_some_and(|sent| version == Some(&*sent.version))
     }
 
     /// Whether a write may still arrive at the API server. `version` says what is known of an object.
-    pub(super) fn may_arrive<'a>(&self, now: Instant, version: impl Fn(&Target) -> Option<&'a str>) -> bool {
+    pub(super) fn may_arrive<'a>(
+        &self,
+        now: Instant,
+        version: impl Fn(&WriteTarget) -> Option<&'a str>,
+    ) -> bool {
         let ends = |sent: &Sent| sent.done || now.saturating_duration_since(sent.at) >= ENDS;
         self.writes.iter().any(|(target, sent)| !ends(sent) && self.may_show(target, version(target)))
     }
@@ -68,19 +82,19 @@ impl Unanswered {
     }
 
     /// Forgets what the API server has long ended; what that was.
-    pub(super) fn expire(&mut self, now: Instant) -> Vec<Target> {
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<WriteTarget> {
         if self.check.is_none_or(|check| now < check) {
             return Vec::new();
         }
         let ends = |sent: &Sent| sent.at + ENDS;
         let over = self.writes.iter().filter(|(_, sent)| ends(sent) <= now);
-        let over: Vec<Target> = over.map(|(target, _)| target.clone()).collect();
+        let over: Vec<WriteTarget> = over.map(|(target, _)| target.clone()).collect();
         over.iter().for_each(|target| drop(self.writes.remove(target)));
         self.check = self.writes.values().map(ends).min().map(|end| end.max(now + CHECKS));
         over
     }
 
-    fn insert(&mut self, target: Target, version: &str, at: Instant, done: bool) {
+    fn insert(&mut self, target: WriteTarget, version: &str, at: Instant, done: bool) {
         self.writes.insert(target, Sent { version: version.to_owned(), at, done });
         self.check.get_or_insert(at + ENDS);
     }
@@ -92,30 +106,30 @@ mod tests {
 
     use super::*;
 
-    fn target() -> Target {
-        Target::Service(ObjectKey { namespace: "a".into(), name: "b".into() })
+    fn target() -> WriteTarget {
+        WriteTarget::ServiceStatus(ObjectKey { namespace: "a".into(), name: "b".into() })
     }
 
-    fn unavailable() -> Answer {
-        Answer::Unavailable(None)
+    fn unavailable() -> WriteResult {
+        WriteResult::Unavailable(None)
     }
 
     #[test]
     fn what_may_still_show_and_what_may_still_arrive() {
-        let written = || Answer::Written("2".into());
+        let written = || WriteResult::Written("2".into());
         for (answers, version, shows, arrives) in [
             (vec![unavailable()], Some("1"), true, true),
-            (vec![Answer::Failed], Some("1"), true, true),
+            (vec![WriteResult::Failed], Some("1"), true, true),
             // What comes after it on the same version says nothing of it, or that it is too late for it.
-            (vec![unavailable(), Answer::Invalid], Some("1"), true, true),
-            (vec![unavailable(), Answer::Failed], Some("1"), true, true),
-            (vec![unavailable(), Answer::Conflict], Some("1"), false, false),
-            (vec![unavailable(), Answer::Gone], Some("1"), false, false),
+            (vec![unavailable(), WriteResult::Invalid], Some("1"), true, true),
+            (vec![unavailable(), WriteResult::Failed], Some("1"), true, true),
+            (vec![unavailable(), WriteResult::Conflict], Some("1"), false, false),
+            (vec![unavailable(), WriteResult::Gone], Some("1"), false, false),
             (vec![unavailable(), written()], Some("1"), true, false),
             // Done, and not seen yet; then seen.
             (vec![written()], Some("1"), true, false),
             (vec![written()], Some("2"), false, false),
-            (vec![Answer::Written("1".into())], Some("1"), false, false),
+            (vec![WriteResult::Written("1".into())], Some("1"), false, false),
             // The object has changed, or is gone.
             (vec![unavailable()], Some("2"), false, false),
             (vec![unavailable()], None, false, false),
@@ -147,7 +161,7 @@ mod tests {
         let mut now = start;
         for n in 0..1000 {
             let service = ObjectKey { namespace: "a".into(), name: format!("s{n}") };
-            unanswered.lost(Target::Service(service), "1", now);
+            unanswered.lost(WriteTarget::ServiceStatus(service), "1", now);
             now += Duration::from_millis(10);
         }
         let (mut forgotten, mut looks) = (0, 0);

@@ -22,7 +22,7 @@ use crate::leader::Leadership;
 use crate::mesh_secret::ensure_mesh_secret;
 use crate::metrics::Metrics;
 use crate::watches::{Message, News, Seen};
-use crate::write_queue::{Answer, Body, Target, Write, Writer};
+use crate::write_queue::{PatchBody, Write, WriteQueue, WriteResult, WriteTarget};
 use fairlead_allocator::reconcile::objects::Configuration;
 use fairlead_allocator::reconcile::{Decision, Index, ServiceEvent};
 
@@ -30,9 +30,9 @@ use in_doubt::Unanswered;
 
 /// How a write went.
 pub struct Done {
-    target: Target,
+    target: WriteTarget,
     write: Write,
-    answer: Answer,
+    answer: WriteResult,
     at: Instant,
 }
 
@@ -53,7 +53,7 @@ pub struct Task {
     index: Index,
     configuration: Configuration,
     configured: bool,
-    writer: Writer,
+    queue: WriteQueue,
     in_flight: JoinSet<Done>,
     /// What was sent, and may still show. It outlives the term.
     unanswered: Unanswered,
@@ -90,7 +90,7 @@ impl Task {
             index: Index::default(),
             configuration: Configuration::default(),
             configured: false,
-            writer: Writer::default(),
+            queue: WriteQueue::default(),
             in_flight: JoinSet::new(),
             unanswered: Unanswered::default(),
             background: JoinSet::new(),
@@ -166,11 +166,11 @@ impl Task {
 
     /// A write came back.
     pub fn done(&mut self, Done { target, write, answer, at }: Done) {
-        let time = self.writer.done(at, &target, &answer, rand::random());
+        let time = self.queue.handle_write_result(at, &target, &answer, rand::random());
         self.metrics.wrote(&answer, time);
-        self.unanswered.answered(&target, &write.version, &answer, at);
-        if let Target::Finalizers(pool) = &target {
-            if let (Body::Object(body), Answer::Written(version)) = (&*write.patch, &answer) {
+        self.unanswered.answered(&target, &write.resource_version, &answer, at);
+        if let WriteTarget::ObjectFinalizers(pool) = &target {
+            if let (PatchBody::Json(body), WriteResult::Written(version)) = (&*write.body, &answer) {
                 self.configuration.finalizers_written(&pool.name, body, version);
             }
             // The status waited for it. Where it fails, whatever refuses it may still let the status through.
@@ -180,9 +180,9 @@ impl Task {
     }
 
     /// If nothing that was decided on a Service can show any more, the index knows.
-    fn look_on_the_way(&mut self, target: &Target) {
-        if let Target::Service(service) = target
-            && !self.writer.is_busy(target)
+    fn look_on_the_way(&mut self, target: &WriteTarget) {
+        if let WriteTarget::ServiceStatus(service) = target
+            && !self.queue.contains(target)
             && !self.unanswered.may_show(target, self.version(target))
         {
             self.index.nothing_on_the_way(service, Timestamp::now());
@@ -190,11 +190,13 @@ impl Task {
     }
 
     /// The resourceVersion of an object as far as is known; `None` if there is no such object.
-    fn version(&self, target: &Target) -> Option<&str> {
+    fn version(&self, target: &WriteTarget) -> Option<&str> {
         match target {
-            Target::Service(service) => self.index.version_of_service(service),
-            Target::Claim(claim) => self.index.version_of_claim(claim),
-            Target::Object(object) | Target::Finalizers(object) => self.configuration.version(object),
+            WriteTarget::ServiceStatus(service) => self.index.version_of_service(service),
+            WriteTarget::ClaimStatus(claim) => self.index.version_of_claim(claim),
+            WriteTarget::ObjectStatus(object) | WriteTarget::ObjectFinalizers(object) => {
+                self.configuration.version(object)
+            }
         }
     }
 
@@ -212,7 +214,7 @@ impl Task {
         self.write_pools();
         self.send();
         self.publish();
-        self.metrics.update(&self.index, &self.writer, queued);
+        self.metrics.update(&self.index, &self.queue, queued);
         let decided = self.term.is_none() || self.index.is_deciding();
         if self.index.is_listed() && self.configured && decided && !self.health.is_ready() {
             let (services, waiting) = self.index.service_counts();
@@ -259,7 +261,7 @@ impl Task {
         let pools = self.index.is_deciding() && !self.dirty_pools.is_empty();
         let pools = if pools { self.pools_due() } else { None };
         let lost = self.unanswered.poll_timeout();
-        [pools, self.writer.poll_timeout(), expiry, lapse, lost].into_iter().flatten().min()
+        [pools, self.queue.poll_timeout(), expiry, lapse, lost].into_iter().flatten().min()
     }
 
     /// Begins to decide when this controller leads, and stops when it does no longer.
@@ -300,8 +302,8 @@ impl Task {
         // What waits there may tell of writes that are not made, and nobody knows which.
         self.events.hold(true);
         self.events = Events::start(self.client.clone());
-        for (target, write) in std::mem::take(&mut self.writer).into_in_flight() {
-            self.unanswered.lost(target, &write.version, Instant::now());
+        for (target, write) in std::mem::take(&mut self.queue).into_in_flight() {
+            self.unanswered.lost(target, &write.resource_version, Instant::now());
         }
         self.in_flight = JoinSet::new();
         self.background = JoinSet::new();
@@ -313,13 +315,13 @@ impl Task {
         while let Some(decision) = decisions.pop_front() {
             match decision {
                 Decision::Status { service, patch } => {
-                    let target = Target::Service(service);
-                    self.writer.put(target.clone(), patch.map(Write::from));
+                    let target = WriteTarget::ServiceStatus(service);
+                    self.queue.replace(target.clone(), patch.map(Write::from));
                     self.look_on_the_way(&target);
                     decisions.extend(self.index.take_decisions());
                 }
                 Decision::Claim { claim, patch } => {
-                    self.writer.put(Target::Claim(claim), patch.map(Write::from));
+                    self.queue.replace(WriteTarget::ClaimStatus(claim), patch.map(Write::from));
                 }
                 Decision::Event(event) => {
                     tracing::info!(service = %event.service, reason = %event.reason, "{}", event.message);
@@ -331,7 +333,7 @@ impl Task {
 
     /// Hands on the events, which wait until no status waits.
     fn publish(&mut self) {
-        self.events.hold(self.writer.is_behind());
+        self.events.hold(self.queue.has_backlog());
         for event in self.news.drain(..) {
             if !self.events.send(event) {
                 self.metrics.event_dropped();
@@ -347,7 +349,7 @@ impl Task {
             if now >= until || self.term.is_none() {
                 return;
             }
-            let Some((target, write)) = self.writer.poll(now) else { return };
+            let Some((target, write)) = self.queue.poll_transmit(now) else { return };
             let client = self.client.clone();
             self.in_flight.spawn(async move {
                 // Nothing is waited for beyond the end of leadership.
@@ -356,7 +358,7 @@ impl Task {
                 Done {
                     target,
                     write,
-                    answer: answer.unwrap_or(Answer::Unavailable(None)),
+                    answer: answer.unwrap_or(WriteResult::Unavailable(None)),
                     at: Instant::now(),
                 }
             });

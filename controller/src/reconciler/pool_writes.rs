@@ -7,7 +7,7 @@ use fairlead_crds::store::ObjectChange;
 use jiff::Timestamp;
 
 use super::Task;
-use crate::write_queue::{Target, Write};
+use crate::write_queue::{Write, WriteTarget};
 use fairlead_allocator::reconcile::objects::{Configures, ObjectPatch, Part};
 use fairlead_allocator::reconcile::pools::{POOL_STATUS_INTERVAL, RELEASED_INTERVAL};
 
@@ -59,7 +59,8 @@ impl Task {
             let patch = self.configuration.finalizer_patch(&name, self.index.ipam());
             let is_due = patch.is_some();
             self.write(pool_named(name.clone()), Part::Main, patch);
-            if is_due && !self.writer.has_failed(&Target::Finalizers(pool_named(name.clone()))) {
+            if is_due && !self.queue.is_backing_off(&WriteTarget::ObjectFinalizers(pool_named(name.clone())))
+            {
                 // Its answer comes first: the status is decided on the version that it brings.
                 self.dirty_pools.remove(&name);
             }
@@ -91,10 +92,10 @@ impl Task {
     /// What is to be written to a part of an object, or that nothing is (any more).
     fn write(&mut self, object: ObjectRef, part: Part, patch: Option<ObjectPatch>) {
         let target = match part {
-            Part::Status => Target::Object(object),
-            Part::Main => Target::Finalizers(object),
+            Part::Status => WriteTarget::ObjectStatus(object),
+            Part::Main => WriteTarget::ObjectFinalizers(object),
         };
-        self.writer.put(target, patch.map(Write::from));
+        self.queue.replace(target, patch.map(Write::from));
     }
 }
 

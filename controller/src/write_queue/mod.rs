@@ -1,7 +1,34 @@
-//! The order of writes: many in flight, one at a time for each object, the newest word on each.
+//! The queue of status writes: many in flight, at most one per object, always the newest decision.
 //!
-//! A value without I/O: who owns it asks what to send next, sends it, and reports how it went. A write that may work
-//! later is tried again, after a pause that grows; nothing here ever blocks a decision.
+//! A value without I/O. [`WriteQueue::replace`] sets the write of an object, [`WriteQueue::poll_transmit`]
+//! returns the next write to send, and [`WriteQueue::handle_write_result`] takes its result. A failed write
+//! is retried with back-off.
+//!
+//! # States of the write of one object
+//!
+//! ```text
+//!              replace(write)         poll_transmit           Written, Gone
+//!  (nothing) ----------------> Ready ---------------> InFlight ------------> (nothing)
+//!      ^                       |   ^                  |     |
+//!      |    replace(None)      |   | pause over       |     | Conflict, Invalid, Failed, Unavailable
+//!      +-----------------------+   |                  |     v
+//!      |                           +--------------------- Delayed
+//!      |    replace(None)                             |     |
+//!      +----------------------------------------------------+
+//!                                                     |
+//!                    replace(write) while in flight   v
+//!                                              AfterInFlight ---> Ready    the result allows it
+//!                                                            ---> Delayed  the result was a failure
+//!                                                            ---> (nothing) its version was just replaced
+//! ```
+//!
+//! All writes share a [`Window`], which bounds the number in flight, and one pause: after an outage nothing
+//! is sent until it ends, then one write probes the API server.
+//!
+//! # Bounds
+//!
+//! The queue stores at most one pending write and one in flight for each object, so its size is bounded by
+//! the number of objects in the cluster.
 
 #[cfg(test)]
 mod tests;
@@ -14,46 +41,38 @@ use std::time::{Duration, Instant};
 use fairlead_runtime::backoff::Backoff;
 
 pub use window::Window;
-pub use write::{Answer, Body, Target, Write};
+pub use write::{PatchBody, Write, WriteResult, WriteTarget};
 
-/// Pauses after an object's first failure, and at most.
+/// First and longest back-off of the write of one object.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
-/// Pauses of all writes in an outage, and after the API server asked for patience, and at most.
+/// First and longest pause of all writes during an outage, and after the API server asked for one.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// Writes to so many different objects that failed, with none that worked between, are an outage: also where the API
-/// server answers, for it would be asked without end. Fewer may each have a cause of its own, an admission webhook that
-/// hangs say, and harm only themselves.
-const OUTAGE: usize = 16;
-/// Pause after the API server refused what an object should say: what refuses it, an admission policy say, may change,
-/// and nothing tells us.
-const REFUSED: Duration = Duration::from_secs(5 * 60);
+/// Failed writes to this many different objects, with no success in between, are an outage, even if the API
+/// server responds: retrying all of them would load it. Fewer failures may each have their own cause, for
+/// example an admission webhook that hangs, and delay only their own objects.
+const OUTAGE_OBJECTS: usize = 16;
+/// Back-off after the API server rejected a patch. The cause, for example an admission policy, may be
+/// removed, but no watch reports that.
+const INVALID_RETRY: Duration = Duration::from_secs(5 * 60);
 
-/// What may be sent besides what is in flight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Room {
-    Nothing,
-    /// One that never failed: what hangs is not to hold it up.
-    Unsuspected,
-    Anything,
-}
-
-/// See the head of this file.
+/// The queue of status writes.
 #[derive(Debug)]
-pub struct Writer {
-    /// The newest word on each object that is not sent yet.
-    pending: BTreeMap<Target, Pending>,
-    /// Those of `pending` that may be sent now, in the order in which they came; first those that never failed.
-    ready: BTreeMap<(bool, u64), Target>,
-    /// Those of `pending` that wait after a failure.
-    delayed: BTreeSet<(Instant, Target)>,
-    in_flight: BTreeMap<Target, InFlight>,
+pub struct WriteQueue {
+    /// The newest decision on each object that is not sent yet.
+    pending: BTreeMap<WriteTarget, Pending>,
+    /// Pending writes that may be sent now. Those that never failed come first, each group in order of
+    /// arrival.
+    ready: BTreeMap<(bool, u64), WriteTarget>,
+    /// Pending writes that wait after a failure.
+    delayed: BTreeSet<(Instant, WriteTarget)>,
+    in_flight: BTreeMap<WriteTarget, InFlight>,
     window: Window,
-    /// Objects whose writes failed since one last did not; no more of them than make an outage.
-    failing: BTreeSet<Target>,
+    /// Objects whose writes failed since the last success; at most [`OUTAGE_OBJECTS`].
+    failing: BTreeSet<WriteTarget>,
     paused_until: Option<Instant>,
     pause: Backoff,
     sequence: u64,
-    repeats: u64,
+    retries: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -61,21 +80,14 @@ struct Pending {
     write: Write,
     backoff: Backoff,
     place: Place,
-    /// It failed, and may do so again.
+    /// The last attempt failed, so the next may fail or hang too.
     suspect: bool,
-    /// The same was sent before.
-    repeat: bool,
-    /// While it was in flight, there was a newer word.
+    /// The same write was sent before.
+    retry: bool,
+    /// A newer decision was made while this write was in flight.
     superseded: bool,
-    /// The API server refused it.
-    refused: bool,
-}
-
-impl Pending {
-    fn new(write: Write, place: Place) -> Self {
-        let backoff = Backoff::new(RETRY.0, RETRY.1);
-        Self { write, backoff, place, suspect: false, repeat: false, superseded: false, refused: false }
-    }
+    /// The API server rejected the patch.
+    invalid: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -88,53 +100,47 @@ struct InFlight {
 enum Place {
     Ready(u64),
     Delayed(Instant),
-    /// Comes after the one in flight for the same object.
-    Behind,
+    /// Waits for the write in flight to the same object.
+    AfterInFlight,
 }
 
-impl Default for Writer {
-    fn default() -> Self {
-        Self {
-            pending: BTreeMap::new(),
-            ready: BTreeMap::new(),
-            delayed: BTreeSet::new(),
-            in_flight: BTreeMap::new(),
-            window: Window::default(),
-            failing: BTreeSet::new(),
-            paused_until: None,
-            pause: Backoff::new(PAUSE.0, PAUSE.1),
-            sequence: 0,
-            repeats: 0,
-        }
-    }
+/// Which writes may be sent in addition to those in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Capacity {
+    None,
+    /// One that never failed: all in flight are suspect, and they must not delay it if they hang.
+    Unsuspected,
+    Any,
 }
 
-impl Writer {
-    /// The newest word on an object: this write, or none. An earlier one that was not sent is dropped.
-    pub fn put(&mut self, target: Target, write: Option<Write>) {
-        let dropped = self.withdraw(&target);
+impl WriteQueue {
+    /// Sets the write of an object to the newest decision: `write`, or nothing to write. An earlier write
+    /// that was not sent yet is dropped.
+    pub fn replace(&mut self, target: WriteTarget, write: Option<Write>) {
+        let dropped = self.remove_pending(&target);
         if let Some(sent) = self.in_flight.get_mut(&target) {
             sent.write.superseded = true;
         }
         let Some(write) = write else { return };
         if self.in_flight.contains_key(&target) {
-            self.pending.insert(target, Pending::new(write, Place::Behind));
+            self.pending.insert(target, Pending::new(write, Place::AfterInFlight));
             return;
         }
         let pending = match dropped {
-            // It keeps its place in the queue, and its pause after a failure; but what was refused may be right now.
-            Some(old) if old.place != Place::Behind && (!old.refused || old.write == write) => {
-                Pending { repeat: old.repeat && old.write == write, write, ..old }
+            // It keeps its place and its back-off. But a new patch may be valid where the old one was
+            // rejected.
+            Some(old) if old.place != Place::AfterInFlight && (!old.invalid || old.write == write) => {
+                Pending { retry: old.retry && old.write == write, write, ..old }
             }
             _ => Pending::new(write, self.next_place()),
         };
-        self.enqueue(target, pending);
+        self.insert_pending(target, pending);
     }
 
-    /// What to send now, if anything. It is in flight until [`Writer::done`].
-    pub fn poll(&mut self, now: Instant) -> Option<(Target, Write)> {
-        let room = self.room();
-        if room == Room::Nothing || self.paused_until.is_some_and(|until| now < until) {
+    /// Returns the next write to send now, if any. It is in flight until [`WriteQueue::handle_write_result`].
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<(WriteTarget, Write)> {
+        let capacity = self.capacity();
+        if capacity == Capacity::None || self.paused_until.is_some_and(|until| now < until) {
             return None;
         }
         self.paused_until = None;
@@ -144,157 +150,177 @@ impl Writer {
         {
             if let Some(mut pending) = self.pending.remove(&target) {
                 pending.place = self.next_place();
-                self.enqueue(target, pending);
+                self.insert_pending(target, pending);
             }
         }
-        let target = self.ready.remove(&self.next(room)?)?;
+        let target = self.ready.remove(&self.next_ready(capacity)?)?;
         let pending = self.pending.remove(&target)?;
         let write = pending.write.clone();
-        self.repeats += u64::from(pending.repeat);
+        self.retries += u64::from(pending.retry);
         self.in_flight.insert(target.clone(), InFlight { write: pending, sent: now });
         Some((target, write))
     }
 
-    /// When to poll again, when there is nothing to send now and nothing comes back before.
+    /// Returns when to call [`WriteQueue::poll_transmit`] again after it returned nothing, unless a result
+    /// arrives before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let room = self.room();
-        if room == Room::Nothing {
+        let capacity = self.capacity();
+        if capacity == Capacity::None {
             return None;
         }
-        let next = if self.next(room).is_some() { None } else { Some(self.delayed.first()?.0) };
+        let next = if self.next_ready(capacity).is_some() { None } else { Some(self.delayed.first()?.0) };
         match (self.paused_until, next) {
             (Some(pause), Some(next)) => Some(pause.max(next)),
             (pause, next) => pause.or(next),
         }
     }
 
-    /// How a write went, `now`; `random` is between 0 and 1. Returns how long it was on the way.
-    pub fn done(&mut self, now: Instant, target: &Target, answer: &Answer, random: f64) -> Duration {
-        let demand = self.is_full() || self.is_behind();
+    /// Handles the result of a write and returns how long it was in flight. `random` is between 0 and 1.
+    pub fn handle_write_result(
+        &mut self,
+        now: Instant,
+        target: &WriteTarget,
+        result: &WriteResult,
+        random: f64,
+    ) -> Duration {
+        let limited = self.is_full() || self.has_backlog();
         let Some(InFlight { write, sent }) = self.in_flight.remove(target) else { return Duration::ZERO };
-        match answer {
-            Answer::Unavailable(wait) => self.failed(now, target, *wait, random),
-            // One such answer comes fast and says nothing about what the API server bears.
-            Answer::Failed => self.failed(now, target, None, random),
+        match result {
+            WriteResult::Unavailable(wait) => self.handle_failure(now, target, *wait, random),
+            // Such a response is fast and contains no information about the capacity of the API server.
+            WriteResult::Failed => self.handle_failure(now, target, None, random),
             _ => {
                 self.failing.clear();
                 self.pause.succeed();
-                self.window.answered(sent, now, demand);
+                self.window.handle_response(sent, now, limited);
             }
         }
-        self.take_back(now, target, write, answer, random);
+        self.requeue(now, target, write, result, random);
         now.saturating_duration_since(sent)
     }
 
-    /// What follows from a failure for all writes.
-    fn failed(&mut self, now: Instant, target: &Target, wait: Option<Duration>, random: f64) {
-        if self.failing.len() < OUTAGE {
+    /// Returns the writes in flight.
+    pub fn into_in_flight(self) -> impl Iterator<Item = (WriteTarget, Write)> {
+        self.in_flight.into_iter().map(|(target, sent)| (target, sent.write.write))
+    }
+
+    /// Returns whether the pending write of an object waits after a failure.
+    pub fn is_backing_off(&self, target: &WriteTarget) -> bool {
+        self.pending.get(target).is_some_and(|pending| matches!(pending.place, Place::Delayed(_)))
+    }
+
+    /// Returns whether a write of an object is pending or in flight.
+    pub fn contains(&self, target: &WriteTarget) -> bool {
+        self.pending.contains_key(target) || self.in_flight.contains_key(target)
+    }
+
+    /// Returns the numbers of writes that are pending and in flight.
+    pub fn depth(&self) -> (usize, usize) {
+        (self.pending.len(), self.in_flight.len())
+    }
+
+    /// Returns whether a write is ready but must wait for the window. Until the API server responds again
+    /// after an outage, writes that failed do not count.
+    pub fn has_backlog(&self) -> bool {
+        let capacity = if self.window.is_probing() { Capacity::Unsuspected } else { Capacity::Any };
+        self.next_ready(capacity).is_some()
+    }
+
+    /// Returns how many times a write was sent again.
+    pub fn retries(&self) -> u64 {
+        self.retries
+    }
+
+    /// Returns how many writes may be in flight.
+    pub fn window_size(&self) -> usize {
+        self.window.size()
+    }
+
+    /// Pauses all writes if the failure is part of an outage or the API server asked for a pause.
+    fn handle_failure(&mut self, now: Instant, target: &WriteTarget, wait: Option<Duration>, random: f64) {
+        if self.failing.len() < OUTAGE_OBJECTS {
             self.failing.insert(target.clone());
         }
-        if self.failing.len() < OUTAGE && wait.is_none() {
+        if self.failing.len() < OUTAGE_OBJECTS && wait.is_none() {
             return;
         }
-        self.window.unavailable();
-        // Those that were in flight together fail together: one failure, one pause.
+        self.window.handle_unavailable();
+        // Writes that were in flight together fail together: they count as one failure and cause one pause.
         let pausing = self.paused_until.filter(|until| now < *until);
         let pause = pausing.unwrap_or_else(|| now + self.pause.fail(random));
         self.paused_until = Some(pause.max(now + wait.unwrap_or_default()));
     }
 
-    /// What follows from the answer for the object.
-    fn take_back(&mut self, now: Instant, target: &Target, sent: Pending, answer: &Answer, random: f64) {
-        let newer = self.withdraw(target);
-        let on_same_version = newer.as_ref().is_some_and(|newer| newer.write.version == sent.write.version);
-        let later = match answer {
-            // What was decided on the version that was just replaced must fail. The watch brings the new version.
-            Answer::Written(version) if on_same_version && *version != sent.write.version => return,
-            Answer::Written(_) | Answer::Gone => false,
-            Answer::Invalid => newer.is_none(),
-            // The watch brings the newer object and with it a newer word. In case it does not, ask again later.
-            Answer::Conflict => newer.is_none() || on_same_version,
-            Answer::Failed | Answer::Unavailable(_) => true,
+    /// Queues what is left to write to the object after the result for `sent`.
+    fn requeue(
+        &mut self,
+        now: Instant,
+        target: &WriteTarget,
+        sent: Pending,
+        result: &WriteResult,
+        random: f64,
+    ) {
+        let newer = self.remove_pending(target);
+        let same_version =
+            newer.as_ref().is_some_and(|newer| newer.write.resource_version == sent.write.resource_version);
+        let delayed = match result {
+            // A write decided on the version just replaced would conflict. The watch delivers the new
+            // version.
+            WriteResult::Written(version) if same_version && *version != sent.write.resource_version => {
+                return;
+            }
+            WriteResult::Written(_) | WriteResult::Gone => false,
+            WriteResult::Invalid => newer.is_none(),
+            // The watch delivers the newer object, which leads to a new decision. The retry is for the case
+            // that it does not.
+            WriteResult::Conflict => newer.is_none() || same_version,
+            WriteResult::Failed | WriteResult::Unavailable(_) => true,
         };
-        let repeats = !matches!(answer, Answer::Written(_) | Answer::Gone) && !sent.superseded;
+        let retries = !matches!(result, WriteResult::Written(_) | WriteResult::Gone) && !sent.superseded;
         let backoff = sent.backoff.clone();
-        let same = repeats.then_some(Pending { repeat: true, ..sent });
-        let Some(mut again) = newer.or(same) else { return };
-        if later {
-            again.backoff = backoff;
-            again.refused = *answer == Answer::Invalid;
-            again.suspect = matches!(answer, Answer::Failed | Answer::Unavailable(_));
-            let pause = match again.backoff.fail(random) {
-                pause if again.refused => REFUSED + pause,
-                // After a long outage, nothing waits longer than all do.
-                pause if matches!(answer, Answer::Unavailable(_)) => pause.min(PAUSE.1),
+        let same = retries.then_some(Pending { retry: true, ..sent });
+        let Some(mut next) = newer.or(same) else { return };
+        if delayed {
+            next.backoff = backoff;
+            next.invalid = *result == WriteResult::Invalid;
+            next.suspect = matches!(result, WriteResult::Failed | WriteResult::Unavailable(_));
+            let pause = match next.backoff.fail(random) {
+                pause if next.invalid => INVALID_RETRY + pause,
+                // After a long outage, no object waits longer than the pause of all writes.
+                pause if matches!(result, WriteResult::Unavailable(_)) => pause.min(PAUSE.1),
                 pause => pause,
             };
-            again.place = Place::Delayed(now + pause);
+            next.place = Place::Delayed(now + pause);
         } else {
-            again.place = self.next_place();
+            next.place = self.next_place();
         }
-        self.enqueue(target.clone(), again);
-    }
-
-    /// What is on the way.
-    pub fn into_in_flight(self) -> impl Iterator<Item = (Target, Write)> {
-        self.in_flight.into_iter().map(|(target, sent)| (target, sent.write.write))
-    }
-
-    /// Whether what is to be sent to an object waits after a failure.
-    pub fn has_failed(&self, target: &Target) -> bool {
-        self.pending.get(target).is_some_and(|pending| matches!(pending.place, Place::Delayed(_)))
-    }
-
-    /// Whether something is still to be sent to an object, or on the way.
-    pub fn is_busy(&self, target: &Target) -> bool {
-        self.pending.contains_key(target) || self.in_flight.contains_key(target)
-    }
-
-    /// How many wait to be sent, and how many are in flight.
-    pub fn depth(&self) -> (usize, usize) {
-        (self.pending.len(), self.in_flight.len())
-    }
-
-    /// Whether something could be sent now, were there not too much in flight already. What failed does not count
-    /// before the API server answers again.
-    pub fn is_behind(&self) -> bool {
-        self.next(if self.window.is_asking() { Room::Unsuspected } else { Room::Anything }).is_some()
-    }
-
-    /// How often a write was sent that had been sent before.
-    pub fn repeats(&self) -> u64 {
-        self.repeats
-    }
-
-    /// How many may be in flight.
-    pub fn window(&self) -> usize {
-        self.window.size()
+        self.insert_pending(target.clone(), next);
     }
 
     fn is_full(&self) -> bool {
         self.in_flight.len() >= self.window.size()
     }
 
-    fn room(&self) -> Room {
+    fn capacity(&self) -> Capacity {
         if !self.is_full() {
-            Room::Anything
+            Capacity::Any
         } else if self.in_flight.values().all(|sent| sent.write.suspect) {
-            Room::Unsuspected
+            Capacity::Unsuspected
         } else {
-            Room::Nothing
+            Capacity::None
         }
     }
 
-    /// The place of what is to be sent next.
-    fn next(&self, room: Room) -> Option<(bool, u64)> {
+    /// Returns the place of the write to send next.
+    fn next_ready(&self, capacity: Capacity) -> Option<(bool, u64)> {
         let first = self.ready.first_key_value().map(|(place, _)| *place)?;
         let (suspect, _) = first;
-        match room {
-            Room::Nothing => None,
-            Room::Unsuspected => (!suspect).then_some(first),
-            // Whether the API server is back is best asked by what it has not failed on yet.
-            Room::Anything if suspect || self.window.is_asking() => Some(first),
-            Room::Anything => {
+        match capacity {
+            Capacity::None => None,
+            Capacity::Unsuspected => (!suspect).then_some(first),
+            // After an outage, a write that has not failed is the best probe.
+            Capacity::Any if suspect || self.window.is_probing() => Some(first),
+            Capacity::Any => {
                 let suspect = self.ready.range((true, 0)..).next().map(|(place, _)| *place);
                 suspect.filter(|suspect| suspect.1 < first.1).or(Some(first))
             }
@@ -306,7 +332,7 @@ impl Writer {
         Place::Ready(self.sequence)
     }
 
-    fn enqueue(&mut self, target: Target, pending: Pending) {
+    fn insert_pending(&mut self, target: WriteTarget, pending: Pending) {
         match pending.place {
             Place::Ready(place) => {
                 self.ready.insert((pending.suspect, place), target.clone());
@@ -314,12 +340,12 @@ impl Writer {
             Place::Delayed(at) => {
                 self.delayed.insert((at, target.clone()));
             }
-            Place::Behind => {}
+            Place::AfterInFlight => {}
         }
         self.pending.insert(target, pending);
     }
 
-    fn withdraw(&mut self, target: &Target) -> Option<Pending> {
+    fn remove_pending(&mut self, target: &WriteTarget) -> Option<Pending> {
         let pending = self.pending.remove(target)?;
         match &pending.place {
             Place::Ready(place) => {
@@ -328,8 +354,32 @@ impl Writer {
             Place::Delayed(at) => {
                 self.delayed.remove(&(*at, target.clone()));
             }
-            Place::Behind => {}
+            Place::AfterInFlight => {}
         }
         Some(pending)
+    }
+}
+
+impl Default for WriteQueue {
+    fn default() -> Self {
+        Self {
+            pending: BTreeMap::new(),
+            ready: BTreeMap::new(),
+            delayed: BTreeSet::new(),
+            in_flight: BTreeMap::new(),
+            window: Window::default(),
+            failing: BTreeSet::new(),
+            paused_until: None,
+            pause: Backoff::new(PAUSE.0, PAUSE.1),
+            sequence: 0,
+            retries: 0,
+        }
+    }
+}
+
+impl Pending {
+    fn new(write: Write, place: Place) -> Self {
+        let backoff = Backoff::new(RETRY.0, RETRY.1);
+        Self { write, backoff, place, suspect: false, retry: false, superseded: false, invalid: false }
     }
 }

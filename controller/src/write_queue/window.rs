@@ -1,93 +1,85 @@
-//! How many writes to have in flight: as many as the API server works on at once, and a few more that wait there.
+//! The number of writes in flight: as many as the API server processes concurrently, and a few more that
+//! queue there.
 //!
-//! It looks at rounds: about as many answers as there may be in flight, to writes that were all sent under the same
-//! size. While the latency of a round stays near the lowest, what is in flight is worked on, and more of it brings more
-//! throughput. Once the latency grows with the size, the rest only waits: the share of the lowest latency in the present
-//! one is the share of the writes that are worked on. The lowest latency is measured anew from time to time, with fewer
-//! writes in flight: an API server may become slower by itself.
+//! The window adjusts once per round: about as many responses as writes may be in flight, all to writes that
+//! were sent with the same window size. While the latency stays near its minimum, the API server processes
+//! everything that is in flight, and a larger window increases the throughput. Once latency grows with the
+//! window, the additional writes only queue: minimum latency divided by current latency is the share of
+//! writes that are being processed (as in TCP Vegas). The minimum is measured again from time to time with
+//! fewer writes in flight, since the API server may become slower for other reasons.
 
 #[cfg(test)]
 mod tests;
 
 use std::time::Instant;
 
-/// Bounds of the size while the API server answers.
-const LEAST: f64 = 4.0;
-const MOST: f64 = 256.0;
-/// A round has at least this many answers: a single one says little.
-const ANSWERS: u32 = 16;
-/// At the start the size doubles with each round whose latency is below this multiple of the lowest.
-const NEAR: f64 = 1.25;
-/// Rounds after which the lowest latency is measured anew.
-const ROUNDS: u32 = 50;
-/// Latency that falls below this share as the size is halved was made by waiting.
-const FALLS: f64 = 0.75;
+/// Bounds of the size while the API server responds.
+const MIN_SIZE: f64 = 4.0;
+const MAX_SIZE: f64 = 256.0;
+/// Minimum number of responses in a round, so that one outlier does not decide.
+const MIN_ROUND_RESPONSES: u32 = 16;
+/// In slow start, the size doubles after each round whose latency is below this multiple of the minimum.
+const SLOW_START_LATENCY: f64 = 1.25;
+/// Rounds after which the minimum latency is measured again.
+const ROUNDS_PER_MINIMUM: u32 = 50;
+/// If halving the size reduces latency below this share, the latency was caused by queueing.
+const QUEUEING_LATENCY: f64 = 0.75;
 
-/// See the head of this file.
+/// How many writes may be in flight.
 #[derive(Clone, Debug)]
 pub struct Window {
     size: f64,
     phase: Phase,
-    /// Seconds; the lowest of any round since it was last measured.
-    lowest: Option<f64>,
-    /// The largest size, and the rounds, since then.
+    /// Minimum latency of a round since it was last measured, in seconds.
+    min_latency: Option<f64>,
+    /// Largest size since then.
     largest: f64,
+    /// Number of rounds since then.
     rounds: u32,
     round: Round,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
-    /// The API server was away: one more with each answer, up to half of what it was before.
-    Returning { up_to: f64 },
-    /// Doubles until something waits.
-    Starting,
+    /// After an outage: grows by one with each response, up to half the size before the outage.
+    Recovery { up_to: f64 },
+    /// Doubles until writes queue.
+    SlowStart,
     /// Follows the latency.
     Steady,
-    /// Halves while the latency falls with it, then goes back.
-    Measuring { before: f64, back_to: f64 },
+    /// Halves the size while latency falls with it, then restores `restore`.
+    MeasureMinimum { previous_latency: f64, restore: f64 },
 }
 
-/// The answers of a round.
+/// The responses of a round.
 #[derive(Clone, Copy, Debug, Default)]
 struct Round {
-    /// Only writes that were sent from then on count.
+    /// Only writes sent from then on count.
     began: Option<Instant>,
+    /// Sum of the latencies, in seconds.
     latencies: f64,
-    answers: u32,
-    /// How many of them came while everything that is allowed was in flight.
-    full: u32,
-}
-
-impl Default for Window {
-    fn default() -> Self {
-        Self {
-            size: LEAST,
-            phase: Phase::Starting,
-            lowest: None,
-            largest: LEAST,
-            rounds: 0,
-            round: Round::default(),
-        }
-    }
+    responses: u32,
+    /// Responses that arrived while the window limited the number of writes in flight.
+    limited: u32,
 }
 
 impl Window {
-    /// How many may be in flight.
+    /// Returns how many writes may be in flight.
     pub fn size(&self) -> usize {
-        // Between 1 and the bound above, so nothing is lost.
+        // Between 1 and MAX_SIZE, so the conversion is lossless up to the fraction.
         self.size as usize
     }
 
-    /// Whether one write at a time asks if the API server is back.
-    pub fn is_asking(&self) -> bool {
+    /// Returns whether a single write probes an API server that was unavailable.
+    pub fn is_probing(&self) -> bool {
         self.size() == 1
     }
 
-    /// A write was answered. `full`: until then as many were in flight as may be.
-    pub fn answered(&mut self, sent: Instant, now: Instant, full: bool) {
-        if let Phase::Returning { up_to } = self.phase {
-            self.size = (self.size + 1.0).min(MOST);
+    /// Handles the response to a write. `limited` is true if the window was full or writes were waiting for
+    /// it.
+    pub fn handle_response(&mut self, sent: Instant, now: Instant, limited: bool) {
+        if let Phase::Recovery { up_to } = self.phase {
+            self.size = (self.size + 1.0).min(MAX_SIZE);
             if self.size >= up_to {
                 self.enter(Phase::Steady, now);
             }
@@ -98,62 +90,66 @@ impl Window {
             return;
         }
         self.round.latencies += now.saturating_duration_since(sent).as_secs_f64();
-        self.round.answers += 1;
-        self.round.full += u32::from(full);
-        if self.round.answers >= ANSWERS.max(self.size as u32) {
-            self.round_is_over(now);
+        self.round.responses += 1;
+        self.round.limited += u32::from(limited);
+        if self.round.responses >= MIN_ROUND_RESPONSES.max(self.size as u32) {
+            self.end_round(now);
         }
     }
 
-    /// The API server did not answer, or has too much to do: one write at a time, until one is answered.
-    pub fn unavailable(&mut self) {
+    /// Reduces the size to one write, until the API server responds again.
+    pub fn handle_unavailable(&mut self) {
         let before = match self.phase {
-            Phase::Returning { up_to } => up_to,
-            Phase::Measuring { back_to, .. } => back_to / 2.0,
-            Phase::Starting | Phase::Steady => self.size / 2.0,
+            Phase::Recovery { up_to } => up_to,
+            Phase::MeasureMinimum { restore, .. } => restore / 2.0,
+            Phase::SlowStart | Phase::Steady => self.size / 2.0,
         };
-        self.phase = Phase::Returning { up_to: before.max(LEAST) };
+        self.phase = Phase::Recovery { up_to: before.max(MIN_SIZE) };
         self.size = 1.0;
         self.round = Round::default();
     }
 
-    fn round_is_over(&mut self, now: Instant) {
+    fn end_round(&mut self, now: Instant) {
         let round = std::mem::replace(&mut self.round, Round { began: Some(now), ..Round::default() });
-        // Times of less than a microsecond do not happen; the floor keeps divisions sane.
-        let latency = (round.latencies / f64::from(round.answers)).max(1e-6);
-        let lowest = self.lowest.map_or(latency, |lowest| lowest.min(latency));
-        self.lowest = Some(lowest);
+        // The floor of 1 µs avoids division by zero.
+        let latency = (round.latencies / f64::from(round.responses)).max(1e-6);
+        let min_latency = self.min_latency.map_or(latency, |lowest| lowest.min(latency));
+        self.min_latency = Some(min_latency);
         self.rounds += 1;
-        // Without demand nothing is learned about more, and there is no need for it.
-        let limited = round.full * 2 >= round.answers;
+        // Latency below the limit of the window says nothing about a larger window.
+        let limited = round.limited * 2 >= round.responses;
         match self.phase {
-            Phase::Returning { .. } => {}
-            Phase::Measuring { before, back_to } => self.measure(latency, before, back_to),
+            Phase::Recovery { .. } => {}
+            Phase::MeasureMinimum { previous_latency, restore } => {
+                self.measure_minimum(latency, previous_latency, restore);
+            }
             _ if !limited => {}
-            Phase::Starting if latency <= NEAR * lowest => self.size = (self.size * 2.0).min(MOST),
-            Phase::Starting | Phase::Steady => {
+            Phase::SlowStart if latency <= SLOW_START_LATENCY * min_latency => {
+                self.size = (self.size * 2.0).min(MAX_SIZE);
+            }
+            Phase::SlowStart | Phase::Steady => {
                 self.phase = Phase::Steady;
-                let wanted = self.size * lowest / latency + spare(self.size);
-                self.size = f64::midpoint(self.size, wanted).clamp(LEAST, MOST);
+                let wanted = self.size * min_latency / latency + queue_target(self.size);
+                self.size = f64::midpoint(self.size, wanted).clamp(MIN_SIZE, MAX_SIZE);
                 self.largest = self.largest.max(self.size);
-                if self.rounds >= ROUNDS || self.size < self.largest / 2.0 {
-                    self.phase = Phase::Measuring { before: latency, back_to: self.size };
-                    self.size = (self.size / 2.0).max(LEAST);
+                if self.rounds >= ROUNDS_PER_MINIMUM || self.size < self.largest / 2.0 {
+                    self.phase = Phase::MeasureMinimum { previous_latency: latency, restore: self.size };
+                    self.size = (self.size / 2.0).max(MIN_SIZE);
                 }
             }
         }
     }
 
-    /// A round with half as many in flight as the one before, whose latency was `before`.
-    fn measure(&mut self, latency: f64, before: f64, back_to: f64) {
-        if latency < FALLS * before && self.size > LEAST {
-            self.phase = Phase::Measuring { before: latency, back_to };
-            self.size = (self.size / 2.0).max(LEAST);
+    /// Ends a round with half the size of the round before.
+    fn measure_minimum(&mut self, latency: f64, previous_latency: f64, restore: f64) {
+        if latency < QUEUEING_LATENCY * previous_latency && self.size > MIN_SIZE {
+            self.phase = Phase::MeasureMinimum { previous_latency: latency, restore };
+            self.size = (self.size / 2.0).max(MIN_SIZE);
             return;
         }
-        self.lowest = Some(latency.min(before));
-        self.size = back_to;
-        self.largest = back_to;
+        self.min_latency = Some(latency.min(previous_latency));
+        self.size = restore;
+        self.largest = restore;
         self.rounds = 0;
         self.phase = Phase::Steady;
     }
@@ -164,8 +160,21 @@ impl Window {
     }
 }
 
-/// How many may wait at the API server, so that it never waits for us, and so that what it does for many at once (a
-/// transaction of its store, a wake-up) is done for many.
-fn spare(size: f64) -> f64 {
+impl Default for Window {
+    fn default() -> Self {
+        Self {
+            size: MIN_SIZE,
+            phase: Phase::SlowStart,
+            min_latency: None,
+            largest: MIN_SIZE,
+            rounds: 0,
+            round: Round::default(),
+        }
+    }
+}
+
+/// Returns how many writes may queue at the API server: enough that it is never idle, and that work it does
+/// for many writes at once (a transaction of its store, a wake-up) is shared by many.
+fn queue_target(size: f64) -> f64 {
     16.0 + size / 8.0
 }

@@ -1,87 +1,91 @@
-//! What is written, to what, and how it went.
+//! A status write: its target, its content and its result.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use fairlead_allocator::reconcile::objects::ObjectPatch;
+use fairlead_allocator::reconcile::{ClaimPatch, StatusPatch};
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::resolve::ObjectRef;
 use serde_json::Value;
 
-use fairlead_allocator::reconcile::objects::ObjectPatch;
-use fairlead_allocator::reconcile::{ClaimPatch, StatusPatch};
-
-/// What is written to.
+/// The part of an object that is written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Target {
-    /// A Service's status.
-    Service(ObjectKey),
-    /// A claim's status.
-    Claim(ObjectKey),
-    /// A configuration object's status.
-    Object(ObjectRef),
-    /// A configuration object's finalizers.
-    Finalizers(ObjectRef),
+#[allow(missing_docs)]
+pub enum WriteTarget {
+    ServiceStatus(ObjectKey),
+    ClaimStatus(ObjectKey),
+    /// The status of a configuration object.
+    ObjectStatus(ObjectRef),
+    /// The finalizers of a configuration object.
+    ObjectFinalizers(ObjectRef),
 }
 
 /// A merge patch.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Write {
-    /// The resourceVersion that was decided on; it is in the body too.
-    pub version: String,
-    /// The patch.
-    pub patch: Arc<Body>,
+    /// The resourceVersion on which the patch was decided. The body contains it too.
+    pub resource_version: String,
+    /// The body.
+    pub body: Arc<PatchBody>,
 }
 
-/// What a patch says. It becomes text only when it is sent: thousands may wait.
+/// The body of a merge patch. It is serialized when it is sent: thousands of writes may be pending.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Body {
-    /// The status of a Service.
-    Status(Box<StatusPatch>),
-    /// That of any other object.
-    Object(Value),
+#[allow(missing_docs)]
+pub enum PatchBody {
+    ServiceStatus(Box<StatusPatch>),
+    Json(Value),
 }
 
-impl Body {
-    /// As JSON.
+/// The result of a write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WriteResult {
+    /// The write was applied; the object has this resourceVersion now.
+    Written(String),
+    /// The object changed since the patch was decided. The watch delivers the new version, which leads to a
+    /// new decision.
+    Conflict,
+    /// The object does not exist.
+    Gone,
+    /// The API server rejected the content of the patch.
+    Invalid,
+    /// The API server returned an error that may not persist.
+    Failed,
+    /// There was no response, or the API server is overloaded. Carries its `Retry-After`, if it sent one.
+    Unavailable(Option<Duration>),
+}
+
+impl PatchBody {
+    /// Serializes the body.
     pub fn to_json(&self) -> Vec<u8> {
         match self {
-            Self::Status(patch) => patch.body().to_string().into_bytes(),
-            Self::Object(value) => value.to_string().into_bytes(),
+            Self::ServiceStatus(patch) => patch.body().to_string().into_bytes(),
+            Self::Json(value) => value.to_string().into_bytes(),
         }
     }
 }
 
 impl From<Box<StatusPatch>> for Write {
     fn from(patch: Box<StatusPatch>) -> Self {
-        Self { version: patch.resource_version.clone(), patch: Arc::new(Body::Status(patch)) }
+        Self {
+            resource_version: patch.resource_version.clone(),
+            body: Arc::new(PatchBody::ServiceStatus(patch)),
+        }
     }
 }
 
 impl From<Box<ClaimPatch>> for Write {
     fn from(patch: Box<ClaimPatch>) -> Self {
-        Self { version: patch.resource_version.clone(), patch: Arc::new(Body::Object(patch.body())) }
+        Self {
+            resource_version: patch.resource_version.clone(),
+            body: Arc::new(PatchBody::Json(patch.body())),
+        }
     }
 }
 
 impl From<ObjectPatch> for Write {
     fn from(patch: ObjectPatch) -> Self {
-        Self { version: patch.resource_version, patch: Arc::new(Body::Object(patch.body)) }
+        Self { resource_version: patch.resource_version, body: Arc::new(PatchBody::Json(patch.body)) }
     }
-}
-
-/// How a write went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// Done; the object has this resourceVersion now.
-    Written(String),
-    /// The object is newer than what was decided on. The watch brings it, and with it a new decision.
-    Conflict,
-    /// The object is gone.
-    Gone,
-    /// The API server refuses what the write says.
-    Invalid,
-    /// This write failed and may work later.
-    Failed,
-    /// No answer came, or the API server has too much to do; perhaps it said for how long.
-    Unavailable(Option<Duration>),
 }

@@ -1,17 +1,16 @@
 //! The window against a model of an API server, in simulated time.
 
 use std::collections::BinaryHeap;
-
 use std::time::Duration;
 
 use super::*;
 
-/// Workers that each take `time` for a write; writes wait for a free worker in the order they came.
+/// Workers that each take `time` per write. Writes wait for a free worker in order of arrival.
 #[derive(Clone, Copy)]
 struct Server {
     workers: usize,
     time: Duration,
-    /// Times differ by up to this share, up or down.
+    /// Largest relative deviation of `time`.
     jitter: f64,
 }
 
@@ -25,14 +24,14 @@ impl Server {
     }
 }
 
-/// Writes without end.
+/// An unlimited supply of writes.
 struct Run {
     window: Window,
     now: Instant,
     /// When each worker is free, soonest first.
     workers: BinaryHeap<std::cmp::Reverse<Instant>>,
-    /// Answers to come, soonest first, with the time they were sent.
-    flying: BinaryHeap<std::cmp::Reverse<(Instant, Instant)>>,
+    /// Times of the coming responses, soonest first, with the time at which the write was sent.
+    in_flight: BinaryHeap<std::cmp::Reverse<(Instant, Instant)>>,
     random: u64,
 }
 
@@ -43,14 +42,14 @@ impl Run {
             window: Window::default(),
             now,
             workers: BinaryHeap::new(),
-            flying: BinaryHeap::new(),
+            in_flight: BinaryHeap::new(),
             random: 1,
         };
         run.change(server);
         run
     }
 
-    /// Another number of workers; what they were doing is done.
+    /// Changes the number of workers. Their current writes are complete.
     fn change(&mut self, server: Server) {
         self.workers = (0..server.workers).map(|_| std::cmp::Reverse(self.now)).collect();
     }
@@ -62,30 +61,30 @@ impl Run {
         let random = (self.random >> 33) as f64 / (1_u64 << 31) as f64;
         let done = free + server.time.mul_f64(1.0 + server.jitter * (2.0 * random - 1.0));
         self.workers.push(std::cmp::Reverse(done));
-        self.flying.push(std::cmp::Reverse((done, self.now)));
+        self.in_flight.push(std::cmp::Reverse((done, self.now)));
     }
 
-    /// Answers per second in this time, and the mean size.
-    fn go(&mut self, server: Server, time: Duration) -> (f64, f64) {
+    /// Runs for `time`; returns the responses per second and the mean window size.
+    fn advance(&mut self, server: Server, time: Duration) -> (f64, f64) {
         let end = self.now + time;
-        let (mut answers, mut sizes) = (0_u32, 0);
+        let (mut responses, mut sizes) = (0_u32, 0);
         loop {
-            while self.flying.len() < self.window.size() {
+            while self.in_flight.len() < self.window.size() {
                 self.send(server);
             }
-            let Some(std::cmp::Reverse((done, sent))) = self.flying.pop() else { break };
+            let Some(std::cmp::Reverse((done, sent))) = self.in_flight.pop() else { break };
             if done > end {
-                self.flying.push(std::cmp::Reverse((done, sent)));
+                self.in_flight.push(std::cmp::Reverse((done, sent)));
                 break;
             }
             self.now = done;
-            let full = self.flying.len() + 1 >= self.window.size();
-            self.window.answered(sent, done, full);
-            answers += 1;
+            let full = self.in_flight.len() + 1 >= self.window.size();
+            self.window.handle_response(sent, done, full);
+            responses += 1;
             sizes += self.window.size();
         }
         self.now = end;
-        (f64::from(answers) / time.as_secs_f64(), sizes as f64 / f64::from(answers.max(1)))
+        (f64::from(responses) / time.as_secs_f64(), sizes as f64 / f64::from(responses.max(1)))
     }
 }
 
@@ -94,13 +93,13 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 #[test]
-fn it_settles_a_little_above_what_the_server_works_on_at_once() {
+fn window_converges_slightly_above_server_concurrency() {
     for jitter in [0.0, 0.5] {
         for workers in [4, 8, 20, 50, 100, 150] {
             let server = Server { jitter, ..Server::new(workers, 10) };
             let mut run = Run::new(server);
-            run.go(server, seconds(5));
-            let (_, size) = run.go(server, seconds(20));
+            run.advance(server, seconds(5));
+            let (_, size) = run.advance(server, seconds(20));
             let least = workers as f64 * 0.95;
             let most = workers as f64 * 1.4 + 24.0;
             assert!(least <= size && size <= most, "{workers} workers, jitter {jitter}: {size}");
@@ -109,14 +108,14 @@ fn it_settles_a_little_above_what_the_server_works_on_at_once() {
 }
 
 #[test]
-fn it_uses_the_capacity_of_any_server() {
+fn window_uses_90_percent_of_any_server_capacity() {
     for jitter in [0.0, 0.5, 0.9] {
         for workers in [1, 2, 4, 8, 16, 32, 64, 128, 250] {
             for ms in [1, 10, 100] {
                 let server = Server { jitter, ..Server::new(workers, ms) };
                 let mut run = Run::new(server);
-                run.go(server, Duration::from_millis(100 * ms));
-                let (rate, _) = run.go(server, Duration::from_millis(1000 * ms));
+                run.advance(server, Duration::from_millis(100 * ms));
+                let (rate, _) = run.advance(server, Duration::from_millis(1000 * ms));
                 let share = rate / server.capacity();
                 assert!(
                     share > 0.9,
@@ -128,82 +127,82 @@ fn it_uses_the_capacity_of_any_server() {
 }
 
 #[test]
-fn a_server_of_little_capacity_is_not_flooded_whatever_it_was_before() {
+fn server_that_loses_capacity_is_not_flooded() {
     let (large, small) = (Server::new(128, 10), Server::new(4, 10));
     let mut run = Run::new(large);
-    run.go(large, seconds(5));
+    run.advance(large, seconds(5));
     run.change(small);
-    run.go(small, seconds(10));
-    let (rate, size) = run.go(small, seconds(10));
+    run.advance(small, seconds(10));
+    let (rate, size) = run.advance(small, seconds(10));
     assert!(rate > 0.9 * small.capacity() && size < 32.0, "{rate} per second with {size} in flight");
 }
 
 #[test]
-fn it_follows_a_server_that_gains_capacity() {
+fn server_that_gains_capacity_is_used() {
     let (small, large) = (Server::new(4, 10), Server::new(128, 10));
     let mut run = Run::new(small);
-    run.go(small, seconds(10));
+    run.advance(small, seconds(10));
     run.change(large);
-    run.go(large, seconds(2));
-    let (rate, _) = run.go(large, seconds(10));
+    run.advance(large, seconds(2));
+    let (rate, _) = run.advance(large, seconds(10));
     assert!(rate > 0.9 * large.capacity(), "{rate} per second");
 }
 
 #[test]
-fn a_slow_server_is_used_fully() {
+fn slow_server_is_fully_used() {
     let server = Server::new(64, 500);
     let mut run = Run::new(server);
-    let (first, _) = run.go(server, seconds(10));
+    let (first, _) = run.advance(server, seconds(10));
     assert!(first > 0.6 * server.capacity(), "{first} per second in the first ten seconds");
-    let (rate, size) = run.go(server, seconds(100));
+    let (rate, size) = run.advance(server, seconds(100));
     assert!(rate > 0.9 * server.capacity(), "{rate} per second with {size} in flight");
 }
 
 #[test]
-fn a_server_that_becomes_slower_by_itself_is_still_used_fully() {
+fn server_that_slows_down_is_fully_used() {
     let (fast, slow) = (Server::new(64, 10), Server::new(64, 500));
     let mut run = Run::new(fast);
-    run.go(fast, seconds(5));
-    run.go(slow, seconds(30));
-    let (rate, size) = run.go(slow, seconds(60));
+    run.advance(fast, seconds(5));
+    run.advance(slow, seconds(30));
+    let (rate, size) = run.advance(slow, seconds(60));
     assert!(rate > 0.9 * slow.capacity(), "{rate} per second with {size} in flight");
 }
 
 #[test]
-fn it_does_not_grow_without_demand() {
+fn window_does_not_grow_without_demand() {
     let mut window = Window::default();
     let now = Instant::now();
     for i in 0..10_000_u64 {
         let sent = now + Duration::from_secs(i);
-        window.answered(sent, sent + Duration::from_millis(5), false);
+        window.handle_response(sent, sent + Duration::from_millis(5), false);
     }
     assert_eq!(window.size(), 4);
 }
 
 #[test]
-fn after_an_outage_it_starts_with_one_and_comes_back_with_every_answer() {
+fn window_after_outage_grows_with_each_response() {
     let server = Server::new(64, 10);
     let mut run = Run::new(server);
-    run.go(server, seconds(5));
+    run.advance(server, seconds(5));
     let before = run.window.size();
     for _ in 0..before {
-        run.window.unavailable();
+        run.window.handle_unavailable();
     }
-    assert_eq!(run.window.size(), 1, "however many failed together");
-    run.flying.clear();
+    assert_eq!(run.window.size(), 1, "independent of the number of failures");
+    run.in_flight.clear();
     run.change(server);
-    let (rate, _) = run.go(server, seconds(2));
-    assert!(rate > 0.85 * server.capacity(), "{rate} per second, the return included");
+    let (rate, _) = run.advance(server, seconds(2));
+    assert!(rate > 0.85 * server.capacity(), "{rate} per second, including recovery");
 }
 
 #[test]
-fn it_stays_within_its_bounds() {
+fn window_stays_within_its_bounds() {
     let server = Server::new(100_000, 10);
     let mut run = Run::new(server);
-    run.go(server, seconds(10));
+    run.advance(server, seconds(10));
     assert_eq!(run.window.size(), 256);
     let server = Server::new(1, 1);
     let mut run = Run::new(server);
-    run.go(server, seconds(10));
+    run.advance(server, seconds(10));
     assert!(run.window.size() >= 4);
 }
