@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use fairlead_allocator::reconcile::explain::Explanation;
-use fairlead_allocator::reconcile::objects::{Configuration, Configures, trim};
+use fairlead_allocator::reconcile::objects::{Configuration, ConfigurationObject, trim};
 use fairlead_allocator::reconcile::{Index, Observed};
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::service::ObjectKey;
@@ -108,7 +108,7 @@ async fn decide(client: &Client, class: Option<&str>) -> Result<Index> {
 
 async fn configure<K>(client: &Client, configuration: &mut Configuration) -> Result<()>
 where
-    K: Configures + Resource<DynamicType = ()> + DeserializeOwned + Debug,
+    K: ConfigurationObject + Resource<DynamicType = ()> + DeserializeOwned + Debug,
 {
     let objects = list::<K>(client, &ListParams::default()).await?;
     configuration.change(ObjectChange::Reset(objects.into_iter().map(trim).collect()));

@@ -1,5 +1,6 @@
-//! One write to the API server.
+//! Status writes to the API server.
 
+use fairlead_allocator::for_each_configuration_kind;
 use fairlead_crds::resolve::Kind;
 use fairlead_crds::v1beta1;
 use fairlead_runtime::client::chain;
@@ -13,16 +14,16 @@ use serde::Deserialize;
 
 use crate::write_queue::{Write, WriteResult, WriteTarget};
 
-/// Who writes, in `managedFields`.
+/// Field manager of all writes, in `managedFields`.
 pub const FIELD_MANAGER: &str = "fairlead-controller";
 
-/// Sends a merge patch and says how it went. Ends within [`REQUEST_TIMEOUT`].
+/// Sends a merge patch and returns its result within [`REQUEST_TIMEOUT`].
 pub async fn send(client: &Client, target: &WriteTarget, write: &Write) -> WriteResult {
     let (path, name) = match target {
         WriteTarget::ServiceStatus(key) => (Service::url_path(&(), Some(&key.namespace)), &key.name),
         WriteTarget::ClaimStatus(key) => (v1beta1::IPClaim::url_path(&(), Some(&key.namespace)), &key.name),
         WriteTarget::ObjectStatus(object) | WriteTarget::ObjectFinalizers(object) => {
-            (path(object.kind), &object.name)
+            (collection_path(object.kind), &object.name)
         }
     };
     let result = match tokio::time::timeout(REQUEST_TIMEOUT, patch(client, path, name, target, write)).await {
@@ -32,35 +33,37 @@ pub async fn send(client: &Client, target: &WriteTarget, write: &Write) -> Write
     match result {
         Ok(version) => WriteResult::Written(version),
         Err(failure) => {
-            let answer = classify(&failure);
+            let write_result = classify(&failure);
             let error = chain(&failure);
-            match answer {
+            match write_result {
                 WriteResult::Conflict | WriteResult::Gone => {
-                    tracing::debug!(?target, %error, "write is out of date")
+                    tracing::debug!(?target, %error, "the write is out of date")
                 }
-                WriteResult::Invalid => tracing::error!(?target, %error, "the API server refuses a write"),
-                _ => tracing::debug!(?target, %error, "write failed; it will be tried again"),
+                WriteResult::Invalid => {
+                    tracing::error!(?target, %error, "the API server rejected a write; retrying in 5 min")
+                }
+                _ => tracing::debug!(?target, %error, "the write failed; retrying"),
             }
-            answer
+            write_result
         }
     }
 }
 
-/// Where the API serves a kind of configuration objects.
-fn path(kind: Kind) -> String {
-    match kind {
-        Kind::IPAddressPool => v1beta1::IPAddressPool::url_path(&(), None),
-        Kind::L2Advertisement => v1beta1::L2Advertisement::url_path(&(), None),
-        Kind::BGPAdvertisement => v1beta1::BGPAdvertisement::url_path(&(), None),
-        Kind::BGPPeer => v1beta1::BGPPeer::url_path(&(), None),
-        Kind::BFDProfile => v1beta1::BFDProfile::url_path(&(), None),
-        Kind::Community => v1beta1::Community::url_path(&(), None),
+/// Returns the URL path of a kind of configuration objects.
+fn collection_path(kind: Kind) -> String {
+    macro_rules! path_of_kind {
+        ($($kind:ident in $list:ident;)*) => {
+            match kind {
+                $(Kind::$kind => v1beta1::$kind::url_path(&(), None),)*
+            }
+        };
     }
+    for_each_configuration_kind!(path_of_kind)
 }
 
-/// All that is read of the answer, which is the whole object.
+/// The part of the response that is used. The response contains the whole object.
 #[derive(Deserialize)]
-struct Written {
+struct WrittenObject {
     metadata: Metadata,
 }
 
@@ -87,14 +90,14 @@ async fn patch(
     };
     let mut patch = patch.map_err(Error::BuildRequest)?;
     *patch.body_mut() = write.body.to_json();
-    let written: Written = request(client, patch).await?;
+    let written: WrittenObject = request(client, patch).await?;
     Ok(written.metadata.resource_version)
 }
 
-/// What a failure means for the write.
+/// Returns the result of a write that failed.
 fn classify(failure: &Failure) -> WriteResult {
     let Error::Api(status) = &failure.error else {
-        // No answer: refused, reset, timed out.
+        // No response: the connection was refused or reset, or timed out.
         return WriteResult::Unavailable(None);
     };
     match status.code {
@@ -102,7 +105,7 @@ fn classify(failure: &Failure) -> WriteResult {
         409 => WriteResult::Conflict,
         400 | 413 | 415 | 422 => WriteResult::Invalid,
         429 | 503 | 504 => WriteResult::Unavailable(failure.retry_after),
-        // Also 401 and 403: permissions may come later.
+        // Includes 401 and 403: permissions may be granted later.
         _ => WriteResult::Failed,
     }
 }
@@ -124,8 +127,8 @@ mod tests {
     use crate::write_queue::PatchBody as Patch;
 
     #[test]
-    fn answers_of_the_api_server() {
-        for (code, answer) in [
+    fn status_codes_map_to_write_results() {
+        for (code, result) in [
             (404, WriteResult::Gone),
             (409, WriteResult::Conflict),
             (422, WriteResult::Invalid),
@@ -135,24 +138,24 @@ mod tests {
             (403, WriteResult::Failed),
         ] {
             let error = Error::Api(Box::new(Status { code, ..Status::default() }));
-            assert_eq!(classify(&error.into()), answer, "{code}");
+            assert_eq!(classify(&error.into()), result, "{code}");
         }
         let refused = Error::Service("connection refused".into());
         assert_eq!(classify(&refused.into()), WriteResult::Unavailable(None));
     }
 
     #[tokio::test]
-    async fn overload_protection_says_in_a_header_when_to_come_back() {
+    async fn retry_after_header_of_429_is_read() {
         let busy = service_fn(async |_: Request<kube::client::Body>| {
-            // As kube-apiserver has it: no Status object.
+            // Like the overload protection of kube-apiserver: the body is no Status object.
             let text = Body::from("Too many requests, please try again later.\n");
-            let answer = Response::builder().status(429).header("Retry-After", "8").body(text);
-            Ok::<_, Infallible>(answer.unwrap())
+            let response = Response::builder().status(429).header("Retry-After", "8").body(text);
+            Ok::<_, Infallible>(response.unwrap())
         });
         let client = Client::new(busy, "default");
         let target = WriteTarget::ServiceStatus(ObjectKey { namespace: "a".into(), name: "b".into() });
         let write = Write { resource_version: "1".into(), body: Arc::new(Patch::Json(json!({}))) };
-        let answer = send(&client, &target, &write).await;
-        assert_eq!(answer, WriteResult::Unavailable(Some(Duration::from_secs(8))));
+        let result = send(&client, &target, &write).await;
+        assert_eq!(result, WriteResult::Unavailable(Some(Duration::from_secs(8))));
     }
 }

@@ -1,8 +1,8 @@
 //! Allocates external addresses from `IPAddressPool`s to Services.
 //!
 //! The crate `fairlead-allocator` makes the decisions. This crate is the process around it: [`watches`] feed
-//! [`reconciler`], which runs the allocator in one task and writes the results through the [`write_queue`]. [`leader`]
-//! elects the one controller that may write.
+//! [`reconciler`], which runs the allocator in one task and writes the results through the [`write_queue`].
+//! [`leader`] elects the one controller that may write.
 
 #![forbid(unsafe_code)]
 

@@ -15,51 +15,51 @@ use fairlead_allocator::ipam;
 use fairlead_allocator::reconcile::{Counters, Index};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Reason {
+struct ReasonLabel {
     reason: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Result {
+struct ResultLabel {
     result: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Pool {
+struct PoolLabels {
     pool: String,
     family: String,
 }
 
-type PoolGauge = Family<Pool, Gauge<f64, std::sync::atomic::AtomicU64>>;
+type PoolGauge = Family<PoolLabels, Gauge<f64, std::sync::atomic::AtomicU64>>;
 
-/// How long decisions took: 1 µs to 1 s.
+/// Buckets from 1 µs to 1 s.
 #[derive(Clone, Debug)]
-struct DecisionTimes(Histogram);
+struct DecisionDurations(Histogram);
 
-impl Default for DecisionTimes {
+impl Default for DecisionDurations {
     fn default() -> Self {
         Self(Histogram::new(exponential_buckets(1e-6, 4.0, 11)))
     }
 }
 
-/// How long writes took: 1 ms to 16 s.
+/// Buckets from 1 ms to 16 s.
 #[derive(Clone, Debug)]
-struct Times(Histogram);
+struct WriteDurations(Histogram);
 
-impl Default for Times {
+impl Default for WriteDurations {
     fn default() -> Self {
         Self(Histogram::new(exponential_buckets(0.001, 2.0, 15)))
     }
 }
 
-/// All metrics.
+/// The metrics of the controller.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
     allocations: Counter,
-    failures: Family<Reason, Counter>,
+    failures: Family<ReasonLabel, Counter>,
     evaluations: Counter,
-    writes: Family<Result, Counter>,
-    write_times: Times,
+    writes: Family<ResultLabel, Counter>,
+    write_durations: WriteDurations,
     retries: Counter,
     events_dropped: Counter,
     services: Gauge,
@@ -69,87 +69,88 @@ pub struct Metrics {
     window: Gauge,
     messages_queued: Gauge,
     leading: Gauge,
-    decision_times: DecisionTimes,
+    decision_durations: DecisionDurations,
     pool_total: PoolGauge,
     pool_assigned: PoolGauge,
     pool_available: PoolGauge,
     pool_retained: PoolGauge,
     pool_reserved: PoolGauge,
     pools: BTreeSet<String>,
+    /// The counters of the index at the last update.
     counted: Counters,
-    /// Of the present queue.
-    repeats: u64,
+    /// The retries of the current write queue at the last update.
+    counted_retries: u64,
 }
 
 impl Metrics {
-    /// Metrics that `registry` exports.
+    /// Registers all metrics with `registry`.
     pub fn register(registry: &http::Metrics) -> Self {
         let new = Self::default();
         let mut registry = registry.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let registry = registry.sub_registry_with_prefix("fairlead_controller");
         registry.register(
             "allocations",
-            "Times a Service got addresses it did not hold",
+            "Services that were allocated addresses they did not hold",
             new.allocations.clone(),
         );
         registry.register(
             "allocation_failures",
-            "Times a Service was refused, by reason",
+            "Services that were refused an address, by reason",
             new.failures.clone(),
         );
-        registry.register("evaluations", "Decisions on a Service", new.evaluations.clone());
+        registry.register("evaluations", "Evaluations of a Service", new.evaluations.clone());
         registry.register("status_writes", "Status writes, by result", new.writes.clone());
         registry.register(
             "status_write_retries",
-            "Status writes sent again, after a failure, a conflict or a refusal",
+            "Status writes sent again after a failure, a conflict or a rejection",
             new.retries.clone(),
         );
         registry.register(
             "status_write_duration_seconds",
-            "Time from sending a status write to its answer, or to giving up",
-            new.write_times.0.clone(),
+            "Time from sending a status write to its response or its time limit",
+            new.write_durations.0.clone(),
         );
         registry.register(
             "events_dropped",
-            "Events not sent because too many waited",
+            "Events dropped because the queue was full",
             new.events_dropped.clone(),
         );
-        registry.register("services", "Services of ours", new.services.clone());
-        registry.register("services_waiting", "Services that wait for an address", new.waiting.clone());
-        registry.register("status_writes_pending", "Status writes that wait", new.writes_pending.clone());
+        registry.register("services", "Services handled by this controller", new.services.clone());
+        registry.register("services_waiting", "Services without an address", new.waiting.clone());
         registry.register(
-            "status_writes_in_flight",
-            "Status writes on the way",
-            new.writes_in_flight.clone(),
+            "status_writes_pending",
+            "Status writes that wait to be sent",
+            new.writes_pending.clone(),
         );
+        registry.register("status_writes_in_flight", "Status writes in flight", new.writes_in_flight.clone());
         registry.register(
             "status_write_window",
-            "Status writes that may be on the way at once, by what the API server was seen to bear",
+            "Status writes that may be in flight, adjusted to the capacity of the API server",
             new.window.clone(),
         );
         registry.register(
             "messages_queued",
-            "Changes seen that wait to be decided on",
+            "Watch events that wait to be handled",
             new.messages_queued.clone(),
         );
-        registry.register("leading", "1 while this controller leads", new.leading.clone());
+        registry.register("leading", "1 if this controller leads, otherwise 0", new.leading.clone());
         registry.register(
             "decision_duration_seconds",
-            "Time to decide on one change",
-            new.decision_times.0.clone(),
+            "Time to handle one watch event",
+            new.decision_durations.0.clone(),
         );
         for (name, help, gauge) in [
             ("pool_addresses", "Addresses of a pool", &new.pool_total),
             ("pool_assigned_addresses", "Addresses of a pool that Services hold", &new.pool_assigned),
-            ("pool_available_addresses", "Addresses of a pool that are free", &new.pool_available),
+            ("pool_available_addresses", "Free addresses of a pool", &new.pool_available),
             (
                 "pool_retained_addresses",
-                "Addresses held of a pool that would not give them now",
+                "Addresses held although their pool no longer offers them",
                 &new.pool_retained,
             ),
             (
                 "pool_reserved_addresses",
-                "Addresses of a pool that are kept for a Service",
+                "Addresses of a pool that are reserved for a Service",
                 &new.pool_reserved,
             ),
         ] {
@@ -158,20 +159,20 @@ impl Metrics {
         new
     }
 
-    /// A change was decided on, which took this long.
-    pub fn decided(&self, time: Duration) {
-        self.decision_times.0.observe(time.as_secs_f64());
+    /// Records how long it took to handle a watch event.
+    pub fn observe_decision(&self, time: Duration) {
+        self.decision_durations.0.observe(time.as_secs_f64());
     }
 
-    /// Whether this controller leads.
-    pub fn leads(&self, leads: bool) {
+    /// Records whether this controller leads.
+    pub fn set_leading(&self, leads: bool) {
         self.leading.set(i64::from(leads));
     }
 
-    /// How a write went, and how long it took.
-    pub fn wrote(&self, answer: &WriteResult, time: Duration) {
-        self.write_times.0.observe(time.as_secs_f64());
-        let result = match answer {
+    /// Records the result of a write and how long it was in flight.
+    pub fn observe_write(&self, result: &WriteResult, time: Duration) {
+        self.write_durations.0.observe(time.as_secs_f64());
+        let result = match result {
             WriteResult::Written(_) => "written",
             WriteResult::Conflict => "conflict",
             WriteResult::Gone => "gone",
@@ -179,15 +180,16 @@ impl Metrics {
             WriteResult::Failed => "failed",
             WriteResult::Unavailable(_) => "unavailable",
         };
-        self.writes.get_or_create(&Result { result: result.to_owned() }).inc();
+        self.writes.get_or_create(&ResultLabel { result: result.to_owned() }).inc();
     }
 
-    /// An event was not sent.
-    pub fn event_dropped(&self) {
-        self.events_dropped.inc();
+    /// Counts events that were not sent because the queue was full.
+    pub fn count_dropped_events(&self, count: usize) {
+        self.events_dropped.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
-    /// Takes over what the index and the queue count.
+    /// Copies the counters of the index and the write queue. `queued` is the number of watch events that
+    /// wait.
     pub fn update(&mut self, index: &Index, queue: &WriteQueue, queued: usize) {
         let now = index.counters();
         self.allocations.inc_by(now.allocations - self.counted.allocations);
@@ -195,15 +197,15 @@ impl Metrics {
         for (reason, count) in &now.failures {
             let before = self.counted.failures.get(reason).copied().unwrap_or_default();
             if *count > before {
-                let reason = Reason { reason: reason.to_string() };
+                let reason = ReasonLabel { reason: reason.to_string() };
                 self.failures.get_or_create(&reason).inc_by(count - before);
             }
         }
         self.counted.clone_from(now);
-        // With each term comes a new queue.
-        let before = if queue.retries() < self.repeats { 0 } else { self.repeats };
+        // Each term has a new write queue.
+        let before = if queue.retries() < self.counted_retries { 0 } else { self.counted_retries };
         self.retries.inc_by(queue.retries() - before);
-        self.repeats = queue.retries();
+        self.counted_retries = queue.retries();
         let gauge = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         let (services, waiting) = index.service_counts();
         let (pending, in_flight) = queue.depth();
@@ -215,14 +217,14 @@ impl Metrics {
         self.window.set(gauge(queue.window_size()));
     }
 
-    /// Sets the gauges of a pool, or removes them when it does not exist.
-    pub fn pool(&mut self, index: &Index, name: &str) {
+    /// Sets the gauges of a pool, or removes them if it does not exist.
+    pub fn update_pool(&mut self, index: &Index, name: &str) {
         if index.ipam().pool(name).is_none() && !index.ipam().is_refused(name) {
-            return self.forget_pool(name);
+            return self.remove_pool(name);
         }
         self.pools.insert(name.to_owned());
         for family in ipam::Family::BOTH {
-            let labels = Pool { pool: name.to_owned(), family: family.to_string() };
+            let labels = PoolLabels { pool: name.to_owned(), family: family.to_string() };
             let ipam::PoolCounts { total, assigned, available, retained, reserved } =
                 index.ipam().counts(name, family);
             for (gauge, count) in self.pool_gauges().zip([total, assigned, available, retained, reserved]) {
@@ -231,30 +233,27 @@ impl Metrics {
         }
     }
 
-    /// Exports no counts any more: only one controller has them, the one that leads.
-    pub fn forget_pools(&mut self) {
-        self.pools().iter().for_each(|name| self.forget_pool(name));
+    /// Removes the gauges of all pools: only the leader exports them.
+    pub fn remove_pools(&mut self) {
+        for name in std::mem::take(&mut self.pools) {
+            self.remove_pool(&name);
+        }
     }
 
-    fn forget_pool(&mut self, name: &str) {
+    fn remove_pool(&mut self, name: &str) {
         self.pools.remove(name);
         for family in ipam::Family::BOTH {
-            let labels = Pool { pool: name.to_owned(), family: family.to_string() };
+            let labels = PoolLabels { pool: name.to_owned(), family: family.to_string() };
             for gauge in self.pool_gauges() {
                 gauge.remove(&labels);
             }
         }
     }
 
-    /// Total, assigned, available, retained, reserved.
+    /// Returns the gauges in the order total, assigned, available, retained, reserved.
     fn pool_gauges(&self) -> impl Iterator<Item = &PoolGauge> {
         let all = [&self.pool_total, &self.pool_assigned, &self.pool_available];
         all.into_iter().chain([&self.pool_retained, &self.pool_reserved])
-    }
-
-    /// Pools that have gauges.
-    pub fn pools(&self) -> Vec<String> {
-        self.pools.iter().cloned().collect()
     }
 }
 
@@ -271,7 +270,7 @@ mod tests {
     use fairlead_allocator::reconcile::Observed;
     use fairlead_test_support::{key, pool, pools};
 
-    /// One that sent a write this often.
+    /// Returns a queue that sent a write this many times.
     fn queue(times: u32) -> WriteQueue {
         let (mut queue, mut now) = (WriteQueue::default(), Instant::now());
         let body = Arc::new(PatchBody::Json(serde_json::Value::Null));
@@ -288,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn repeated_writes_are_counted_over_all_terms() {
+    fn retries_are_counted_over_all_terms() {
         let mut metrics = Metrics::default();
         for (times, sum) in [(1, 0), (2, 1), (2, 1), (4, 3), (1, 3), (3, 5)] {
             metrics.update(&Index::default(), &queue(times), 0);
@@ -297,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_exported_and_a_pool_that_is_gone_is_not() {
+    fn all_metrics_are_exported_and_deleted_pools_are_not() {
         let registry = http::Metrics::default();
         let mut metrics = Metrics::register(&registry);
         let now = Timestamp::UNIX_EPOCH;
@@ -318,11 +317,11 @@ mod tests {
         };
         index.services_reset(vec![service("a"), service("b")], now);
         index.begin(Vec::new(), now);
-        metrics.leads(true);
-        metrics.decided(Duration::from_micros(3));
-        metrics.wrote(&WriteResult::Failed, Duration::from_millis(3));
+        metrics.set_leading(true);
+        metrics.observe_decision(Duration::from_micros(3));
+        metrics.observe_write(&WriteResult::Failed, Duration::from_millis(3));
         metrics.update(&index, &queue(2), 7);
-        metrics.pool(&index, "p");
+        metrics.update_pool(&index, "p");
         let text = |registry: &http::Metrics| {
             let mut text = String::new();
             encode(&mut text, &registry.lock().unwrap()).unwrap();
@@ -344,13 +343,13 @@ mod tests {
             "fairlead_controller_pool_retained_addresses{pool=\"p\",family=\"IPv6\"} 0.0",
             "fairlead_controller_pool_reserved_addresses{pool=\"p\",family=\"IPv4\"} 0.0",
         ] {
-            assert!(before.lines().any(|has| has == line), "{line} is not in\n{before}");
+            assert!(before.lines().any(|found| found == line), "{line} is not in\n{before}");
         }
-        metrics.forget_pools();
-        assert!(!text(&registry).contains("pool=\"p\""), "who no longer leads has no counts");
-        metrics.pool(&index, "p");
+        metrics.remove_pools();
+        assert!(!text(&registry).contains("pool=\"p\""), "a standby exports no counts");
+        metrics.update_pool(&index, "p");
         index.set_config(config(Vec::new()), now);
-        metrics.pool(&index, "p");
+        metrics.update_pool(&index, "p");
         assert!(!text(&registry).contains("pool=\"p\""));
     }
 }

@@ -1,4 +1,29 @@
-//! The shell: leadership, watches, one task that decides, writes.
+//! Starts and stops the tasks of the controller.
+//!
+//! The process has one thread. Its tasks, what each owns, and its channels with their bounds:
+//!
+//! - The reconcile loop, [`run_controller`]: all state and decisions, the write queue. Receives watch events
+//!   (at most [`WATCH_EVENTS`]) and the leadership (a watch channel, latest value only). Ends at the stop
+//!   signal, after its last writes.
+//! - One task per watched kind, [`watch_all`]: its list and watch requests. Sends watch events, and waits
+//!   while their channel is full. Ends when its set is dropped: at a resync and at the end of the loop.
+//! - One task per write in flight: its request. Returns the result through a `JoinSet`, whose size is bounded
+//!   by the window of the write queue (256). Ends with the response, the time limit or the term.
+//! - The election, [`Election`]: the Lease. Publishes the leadership. Ends after the release of the Lease.
+//! - The event sender, [`crate::events::EventSender`]: events that wait to be sent, at most 8192; more are
+//!   dropped and counted. It has at most 8 requests in flight, a task each. Ends when the reconcile loop
+//!   drops it.
+//! - The mesh Secret, [`crate::mesh_secret::MeshSecretTask`]: its request. Ends when the Secret exists, or
+//!   with the term.
+//! - HTTP: the listener of /metrics, /healthz and /readyz. Ends with the process.
+//!
+//! # Cancel safety
+//!
+//! The loop selects over cancel-safe futures only: `changed`, `recv_many`, `JoinSet::join_next` and a timer.
+//! No input is lost when another branch wins. Everything that must not be interrupted runs between two
+//! selects, without `await`. Dropping the watches loses no state: a resync lists everything again. A write
+//! whose task is aborted at the end of a term is in doubt: the reconciler keeps its addresses reserved until
+//! the write can no longer be applied, and does not release the Lease before.
 
 use std::time::{Duration, Instant};
 
@@ -12,27 +37,29 @@ use tokio_util::sync::CancellationToken;
 use crate::flags::Flags;
 use crate::leader::{Candidate, Election};
 use crate::metrics::Metrics;
-use crate::reconciler::Task;
+use crate::reconciler::Reconciler;
+use crate::timer::sleep_until;
 use crate::watches::watch_all;
 
-/// Changes that wait to be taken in. When as many wait, the watches wait.
-const QUEUE: usize = 1024;
-/// How long a controller that is told to stop goes on writing what it has decided, before it lets another lead.
-const LAST_WRITES: Duration = Duration::from_millis(500);
+/// Bound of the channel of watch events. While it is full, the watches wait.
+const WATCH_EVENTS: usize = 1024;
+/// How long a controller that stops goes on writing its decisions before it releases the Lease.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What the controller works for.
+/// The part of the cluster that the controller handles.
 #[derive(Clone, Debug)]
 pub struct Scope {
     /// Namespace of Fairlead's own objects.
     pub namespace: String,
-    /// `spec.loadBalancerClass` of the Services that are ours.
+    /// `spec.loadBalancerClass` of the Services to handle; `None` handles Services without a class.
     pub class: Option<String>,
 }
 
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When it cannot start: no usable kubeconfig, no signal handler, or the metrics address is taken.
+/// Returns an error if there is no usable kubeconfig, a signal handler cannot be installed, or the metrics
+/// address is in use.
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let client = client::connect(&flags.common).await?;
     let health = http::Health::new("the first list of all kinds");
@@ -42,41 +69,44 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         namespace: flags.common.namespace.clone(),
         class: flags.common.lb_class().map(str::to_owned),
     };
-    let give_up = CancellationToken::new();
+    let release = CancellationToken::new();
     let election = if flags.leader_election.enabled {
         let timing = flags.leader_election.timing;
         let candidate = Candidate::new(flags.pod_name.as_deref());
-        Election::start(client.clone(), &scope.namespace, candidate, timing, give_up.clone())
+        Election::start(client.clone(), &scope.namespace, candidate, timing, release.clone())
     } else {
-        Election::unopposed(give_up.clone())
+        Election::unopposed(release.clone())
     };
     let stop = CancellationToken::new();
-    let control = control(client, scope, &election, health.clone(), metrics, stop.clone());
-    let stopped = async {
-        let signal = signal::terminated().await.context("signals")?;
+    let controller = run_controller(client, scope, &election, health.clone(), metrics, stop.clone());
+    let stop_at_signal = async {
+        let signal = signal::terminated().await.context("cannot install signal handlers")?;
         tracing::info!(signal, "stopping");
         stop.cancel();
-        // The task that decides ends by itself now, and everything with it.
+        // The reconcile loop ends, which ends the select below.
         std::future::pending::<anyhow::Result<()>>().await
     };
-    let settled = tokio::select! {
-        served = http::serve(flags.metrics_addr, health.clone(), registry) => return served.context("metrics"),
-        failed = stopped => return failed,
-        settled = control => settled,
+    let all_answered = tokio::select! {
+        served = http::serve(flags.metrics_addr, health.clone(), registry) => {
+            return served.context("cannot serve metrics");
+        }
+        failed = stop_at_signal => return failed,
+        all_answered = controller => all_answered,
     };
-    if settled {
-        // Only now, after the last write was answered, another may lead.
-        give_up.cancel();
+    if all_answered {
+        // Another controller may lead only after the last write was answered.
+        release.cancel();
         election.ended().await;
     } else {
-        tracing::warn!("a write was not answered and may still arrive: the Lease is left to run out");
+        tracing::warn!("a write without a response may still be applied; leaving the Lease to expire");
     }
     Ok(())
 }
 
-/// Watches, and while this controller leads, decides and writes, until told to stop. `health` becomes ready when everything
-/// was listed, and decided by the one that leads. Returns whether all that was sent has been answered.
-pub async fn control(
+/// Runs the reconcile loop until `stop` is cancelled. `health` becomes ready when every kind was listed and,
+/// on the leader, the first pass is complete. Returns whether every write was answered, so that the Lease may
+/// be released.
+pub async fn run_controller(
     client: Client,
     scope: Scope,
     election: &Election,
@@ -84,34 +114,36 @@ pub async fn control(
     metrics: Metrics,
     stop: CancellationToken,
 ) -> bool {
-    let (sink, mut messages) = mpsc::channel(QUEUE);
+    let (sink, mut watch_events) = mpsc::channel(WATCH_EVENTS);
     let mut leadership = election.leadership();
-    let mut task = Task::new(client.clone(), scope.namespace, leadership.clone(), health, metrics);
-    task.act(0);
-    let mut round = task.round();
-    let mut watches = watch_all(&client, scope.class.as_deref(), round, &sink);
+    let mut reconciler =
+        Reconciler::new(client.clone(), scope.namespace, leadership.clone(), health, metrics);
+    reconciler.end_turn(0);
+    let mut resync = reconciler.resync();
+    let mut watches = watch_all(&client, scope.class.as_deref(), resync, &sink);
     let mut batch = Vec::new();
     loop {
-        let wake = task.wake_at(Instant::now()).map(tokio::time::Instant::from_std);
+        let wake = reconciler.poll_timeout(Instant::now());
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
-            // Gained, extended or lost.
+            // The term began, was extended or ended.
             Ok(()) = leadership.changed() => {}
-            Some(done) = task.next_written() => task.done(done),
-            _ = messages.recv_many(&mut batch, QUEUE) => {
+            Some(finished) = reconciler.next_finished_write() => reconciler.handle_finished_write(&finished),
+            _ = watch_events.recv_many(&mut batch, WATCH_EVENTS) => {
                 let now = Timestamp::now();
-                batch.drain(..).for_each(|news| task.take_in(news, now));
+                batch.drain(..).for_each(|event| reconciler.handle_watch_event(event, now));
             }
-            () = tokio::time::sleep_until(wake.unwrap_or_else(tokio::time::Instant::now)), if wake.is_some() => {}
+            () = sleep_until(wake) => {}
         }
-        task.act(messages.len());
-        if task.round() != round {
-            round = task.round();
-            watches = watch_all(&client, scope.class.as_deref(), round, &sink);
+        reconciler.end_turn(watch_events.len());
+        if reconciler.resync() != resync {
+            resync = reconciler.resync();
+            watches = watch_all(&client, scope.class.as_deref(), resync, &sink);
         }
     }
     drop(watches);
-    let _ = tokio::time::timeout(LAST_WRITES, task.finish()).await;
-    task.settle().await
+    // What is not written by then is left to the next leader.
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, reconciler.drain()).await;
+    reconciler.finish_writes().await
 }

@@ -1,12 +1,13 @@
-//! The watches, and what they tell.
+//! The watches of all kinds, and the events that they send to the reconciler.
 
+use fairlead_allocator::for_each_configuration_kind;
+use fairlead_allocator::reconcile::Observed;
+use fairlead_allocator::reconcile::objects::{ConfigurationChange, trim};
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::config::Labels;
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::store::ObjectChange;
-use fairlead_crds::v1beta1::{
-    BFDProfile, BGPAdvertisement, BGPPeer, Community, IPAddressPool, IPClaim, L2Advertisement,
-};
+use fairlead_crds::v1beta1::IPClaim;
 use fairlead_runtime::lean::Lean;
 use fairlead_runtime::watch;
 use k8s_openapi::api::core::v1::{Namespace, Service};
@@ -16,88 +17,80 @@ use kube::core::{PartialObjectMeta, ResourceExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use fairlead_allocator::reconcile::Observed;
-use fairlead_allocator::reconcile::objects::trim;
-
-/// What the watches of a round tell.
-pub struct News {
-    /// The round: the first is that of the start, and each term begins with another.
-    pub round: u64,
-    /// What they tell.
-    pub message: Message,
+/// An event of a watch.
+pub struct WatchEvent {
+    /// The resync to which the watch belongs: one at the start, and one at the begin of each term.
+    pub resync: u64,
+    /// The change.
+    pub change: ClusterChange,
 }
 
-/// What the watches tell.
-pub enum Message {
-    /// Of Services of type LoadBalancer.
-    Services(ObjectChange<Seen>),
-    /// Of claims.
+/// A change to objects in the cluster.
+pub enum ClusterChange {
+    /// Services of type LoadBalancer.
+    Services(ObjectChange<WatchedService>),
+    /// IPClaims.
     Claims(ObjectChange<Box<Claim>>),
-    /// Of Namespaces, name and labels.
+    /// Names and labels of Namespaces.
     Namespaces(ObjectChange<(String, Labels)>),
-    /// Of pools.
-    Pools(ObjectChange<IPAddressPool>),
-    /// Of L2 advertisements.
-    L2Advertisements(ObjectChange<L2Advertisement>),
-    /// Of BGP advertisements.
-    BgpAdvertisements(ObjectChange<BGPAdvertisement>),
-    /// Of BGP peers.
-    Peers(ObjectChange<BGPPeer>),
-    /// Of BFD profiles.
-    BfdProfiles(ObjectChange<BFDProfile>),
-    /// Of communities.
-    Communities(ObjectChange<Community>),
+    /// Configuration objects of one kind.
+    Configuration(Box<ConfigurationChange>),
 }
 
-/// A Service; `ours` is `None` when it is of another class.
-pub struct Seen {
+/// A Service of type LoadBalancer.
+pub struct WatchedService {
     /// Namespace and name.
     pub key: ObjectKey,
-    /// What decisions need of it.
-    pub ours: Option<Box<Observed>>,
+    /// The fields that decisions depend on; `None` if another controller handles its class.
+    pub observed: Option<Box<Observed>>,
 }
 
-/// Lists and watches all kinds, until the returned set is dropped.
-pub fn watch_all(client: &Client, class: Option<&str>, round: u64, sink: &mpsc::Sender<News>) -> JoinSet<()> {
+/// Lists and watches all kinds until the returned set is dropped.
+pub fn watch_all(
+    client: &Client,
+    class: Option<&str>,
+    resync: u64,
+    sink: &mpsc::Sender<WatchEvent>,
+) -> JoinSet<()> {
     let mut watches = JoinSet::new();
     let class = class.map(str::to_owned);
-    // A Service whose type changes is deleted for this watch. The API server clears its status itself.
-    let balancers = watch::config().fields("spec.type=LoadBalancer");
-    let seen = move |Lean(service): Lean<Service>| Seen {
+    // For this watch, a Service whose type changes is deleted. The API server clears its status.
+    let load_balancers = watch::config().fields("spec.type=LoadBalancer");
+    let watched = move |Lean(service): Lean<Service>| WatchedService {
         key: ObjectKey { namespace: service.namespace().unwrap_or_default(), name: service.name_any() },
-        ours: Observed::of(&service, class.as_deref()).map(Box::new),
+        observed: Observed::of(&service, class.as_deref()).map(Box::new),
     };
     let services = Api::<Lean<Service>>::all(client.clone());
-    watches.spawn(watch::follow(services, balancers, seen, told(round, Message::Services), sink.clone()));
+    let event = event_of(resync, ClusterChange::Services);
+    watches.spawn(watch::follow(services, load_balancers, watched, event, sink.clone()));
+
     let claims = Api::<IPClaim>::all(client.clone());
     let claim = |claim: IPClaim| Box::new(Claim::from_object(&claim));
-    watches.spawn(watch::follow(claims, watch::config(), claim, told(round, Message::Claims), sink.clone()));
+    let event = event_of(resync, ClusterChange::Claims);
+    watches.spawn(watch::follow(claims, watch::config(), claim, event, sink.clone()));
+
     let namespaces = Api::<PartialObjectMeta<Namespace>>::all(client.clone());
     let labels = |namespace: PartialObjectMeta<Namespace>| (namespace.name_any(), namespace.labels().clone());
-    watches.spawn(watch::follow(
-        namespaces,
-        watch::config(),
-        labels,
-        told(round, Message::Namespaces),
-        sink.clone(),
-    ));
-    macro_rules! objects {
-        ($($wrap:path),*) => {$(
-            let wrap = told(round, $wrap);
-            watches.spawn(watch::follow(Api::all(client.clone()), watch::config(), trim, wrap, sink.clone()));
+    let event = event_of(resync, ClusterChange::Namespaces);
+    watches.spawn(watch::follow(namespaces, watch::config(), labels, event, sink.clone()));
+
+    macro_rules! watch_configuration {
+        ($($kind:ident in $list:ident;)*) => {$(
+            let event = event_of(resync, |change| {
+                ClusterChange::Configuration(Box::new(ConfigurationChange::$kind(change)))
+            });
+            let objects = Api::all(client.clone());
+            watches.spawn(watch::follow(objects, watch::config(), trim, event, sink.clone()));
         )*};
     }
-    objects!(
-        Message::Pools,
-        Message::L2Advertisements,
-        Message::BgpAdvertisements,
-        Message::Peers,
-        Message::BfdProfiles,
-        Message::Communities
-    );
+    for_each_configuration_kind!(watch_configuration);
     watches
 }
 
-fn told<T>(round: u64, wrap: impl Fn(ObjectChange<T>) -> Message) -> impl Fn(ObjectChange<T>) -> News {
-    move |change| News { round, message: wrap(change) }
+/// Returns a function that makes an event from a change of one kind.
+fn event_of<T>(
+    resync: u64,
+    change_of: impl Fn(ObjectChange<T>) -> ClusterChange,
+) -> impl Fn(ObjectChange<T>) -> WatchEvent {
+    move |change| WatchEvent { resync, change: change_of(change) }
 }

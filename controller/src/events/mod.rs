@@ -1,4 +1,4 @@
-//! Kubernetes Events: best effort, never in the way of writes.
+//! Kubernetes Events: best effort, and never ahead of status writes.
 
 mod pacer;
 
@@ -19,105 +19,115 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::api_client::FIELD_MANAGER;
+use crate::timer::sleep_until;
 use fairlead_allocator::reconcile::ServiceEvent;
-use pacer::{Outcome, Pace};
+use pacer::{EventPacer, EventResult};
 
-/// Events that wait to be sent. What comes when as many wait is dropped: conditions tell the same. Decisions are made
-/// much faster than anything is sent, so this is how many Services may get their first address at once.
+/// Bound of the channel of events that wait to be sent; more are dropped, since conditions contain the same
+/// information. Decisions are much faster than requests, so this is how many Services may get their first
+/// address at once.
 const QUEUE: usize = 8192;
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of a note that the API takes (`NoteLengthLimit` in `pkg/apis/core/validation/events.go`).
-const LONGEST_NOTE: usize = 1024;
+/// Longest note that the API accepts, in octets (`NoteLengthLimit` in `pkg/apis/core/validation/events.go`).
+const MAX_NOTE: usize = 1024;
 
-/// Where events go.
-#[derive(Clone, Debug)]
-pub struct Events {
+/// The sending end of a task that sends events. The task ends when this value is dropped.
+#[derive(Debug)]
+pub struct EventSender {
     queue: mpsc::Sender<ServiceEvent>,
-    held: watch::Sender<bool>,
+    /// A watch channel: it holds only the latest value.
+    hold: watch::Sender<bool>,
 }
 
-/// An event on its way.
+/// An event that is not sent yet.
 #[derive(Clone, Debug)]
-struct Letter {
+struct PendingEvent {
     event: ServiceEvent,
-    /// When it was first to be sent. It makes the name, so that what arrived although no answer came is not there twice.
+    /// When it was taken from the queue. The name of the Event object contains it, so that a retry after a
+    /// lost response does not create a second object.
     at: Timestamp,
-    /// Refusals so far that were no fault of the event.
-    refusals: u32,
+    /// Errors of the API server so far.
+    errors: u32,
 }
 
-impl Events {
-    /// Starts sending.
+impl EventSender {
+    /// Starts the task.
     pub fn start(client: Client) -> Self {
         let (queue, events) = mpsc::channel(QUEUE);
-        let (held, holds) = watch::channel(false);
-        tokio::spawn(deliver(client, events, holds));
-        Self { queue, held }
+        let (hold, held) = watch::channel(false);
+        tokio::spawn(run_event_sender(client, events, held));
+        Self { queue, hold }
     }
 
-    /// Holds events back, or lets them go: the API server is to do what is more important first.
-    pub fn hold(&self, hold: bool) {
-        self.held.send_if_modified(|held| std::mem::replace(held, hold) != hold);
+    /// Holds events back, or releases them, so that status writes are sent first.
+    pub fn set_hold(&self, hold: bool) {
+        self.hold.send_if_modified(|held| std::mem::replace(held, hold) != hold);
     }
 
-    /// Sends an event some time, or never. Returns whether there was room.
+    /// Queues an event. Returns false if the queue is full; the event is then dropped.
     pub fn send(&self, event: ServiceEvent) -> bool {
         self.queue.try_send(event).is_ok()
     }
 }
 
-/// Sends what comes. When nobody can send any more, what still waits is sent, unless there is something to wait for.
-async fn deliver(client: Client, mut events: mpsc::Receiver<ServiceEvent>, mut holds: watch::Receiver<bool>) {
-    let mut pace = Pace::default();
+/// Sends events from the queue. After the queue is closed, sends what is left in it, unless events are held
+/// back or paused: then what is left is discarded.
+async fn run_event_sender(
+    client: Client,
+    mut events: mpsc::Receiver<ServiceEvent>,
+    mut hold: watch::Receiver<bool>,
+) {
+    let mut pacer = EventPacer::default();
     let mut in_flight = JoinSet::new();
-    // Those that came back, never more than may be in flight.
-    let mut again: Vec<Letter> = Vec::new();
+    // Events to send next: failed ones, never more than may be in flight, and the one just received.
+    let mut next: Vec<PendingEvent> = Vec::new();
     let mut closed = false;
     loop {
         let now = Instant::now().into_std();
-        let held = *holds.borrow_and_update();
-        let pause = pace.paused_until(now).map(Instant::from_std);
+        let held = *hold.borrow_and_update();
+        let pause = pacer.poll_timeout(now);
         if closed && (held || pause.is_some()) {
             return;
         }
-        let room = pace.may_send(now, in_flight.len()) && !held;
-        if room && let Some(letter) = again.pop() {
-            in_flight.spawn(publish(client.clone(), letter));
+        let may_send = pacer.may_send(now, in_flight.len()) && !held;
+        if may_send && let Some(event) = next.pop() {
+            in_flight.spawn(send(client.clone(), event));
             continue;
         }
         tokio::select! {
             biased;
-            Some(done) = in_flight.join_next() => {
-                let Ok((mut letter, outcome)) = done else { continue };
-                if pace.done(Instant::now().into_std(), outcome, &mut letter.refusals, rand::random()) {
-                    again.push(letter);
+            Some(sent) = in_flight.join_next() => {
+                let Ok((mut event, result)) = sent else { continue };
+                let now = Instant::now().into_std();
+                if pacer.handle_result(now, result, &mut event.errors, rand::random()) {
+                    next.push(event);
                 }
             }
-            event = events.recv(), if room => {
+            event = events.recv(), if may_send => {
                 let Some(event) = event else { return };
-                again.push(Letter { event, at: Timestamp::now(), refusals: 0 });
+                next.push(PendingEvent { event, at: Timestamp::now(), errors: 0 });
             }
-            changed = holds.changed(), if !closed => closed = changed.is_err(),
-            () = tokio::time::sleep_until(pause.unwrap_or_else(Instant::now)), if pause.is_some() => {}
+            changed = hold.changed(), if !closed => closed = changed.is_err(),
+            () = sleep_until(pause) => {}
         }
     }
 }
 
-async fn publish(client: Client, letter: Letter) -> (Letter, Outcome) {
-    let object = object(&letter.event, letter.at);
-    let outcome = match tokio::time::timeout(TIMEOUT, create(&client, &object)).await {
-        Ok(Ok(())) => Outcome::Sent,
+async fn send(client: Client, event: PendingEvent) -> (PendingEvent, EventResult) {
+    let object = object(&event.event, event.at);
+    let result = match tokio::time::timeout(TIMEOUT, create(&client, &object)).await {
+        Ok(Ok(())) => EventResult::Sent,
         Ok(Err(failure)) => {
-            let outcome = Outcome::of(&failure);
-            tracing::debug!(error = %chain(&failure), ?outcome, "event not sent");
-            outcome
+            let result = EventResult::of(&failure);
+            tracing::debug!(error = %chain(&failure), ?result, "cannot send an event");
+            result
         }
         Err(_) => {
-            tracing::debug!("event not sent in time");
-            Outcome::Unavailable(None)
+            tracing::debug!("no response to an event");
+            EventResult::Unavailable(None)
         }
     };
-    (letter, outcome)
+    (event, result)
 }
 
 async fn create(client: &Client, object: &Object) -> Result<(), Failure> {
@@ -128,13 +138,13 @@ async fn create(client: &Client, object: &Object) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the API gets to see. Repetitions are not folded into series: ours are not repeated.
+/// Returns the Event object. It is never part of a series, since the controller does not repeat events.
 fn object(event: &ServiceEvent, at: Timestamp) -> Object {
     let ServiceEvent { service, uid, warning, reason, message } = event;
     Object {
         metadata: ObjectMeta {
             namespace: Some(service.namespace.clone()),
-            // As client-go and kube name them.
+            // The naming scheme of client-go and kube.
             name: Some(format!("{}.{:x}", service.name, at.as_nanosecond())),
             ..ObjectMeta::default()
         },
@@ -157,9 +167,9 @@ fn object(event: &ServiceEvent, at: Timestamp) -> Object {
     }
 }
 
-/// As much of a message as the API takes; whole characters.
+/// Returns the longest prefix of a message that the API accepts, cut between characters.
 fn note(message: &str) -> &str {
-    let mut end = message.len().min(LONGEST_NOTE);
+    let mut end = message.len().min(MAX_NOTE);
     while !message.is_char_boundary(end) {
         end -= 1;
     }

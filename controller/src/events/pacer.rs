@@ -1,4 +1,5 @@
-//! When events are sent, and what becomes of one that was not taken. A value: the caller sends and waits.
+//! The pace of events: how many are in flight, when to pause, and which failed events are retried. A value
+//! without I/O.
 
 use std::time::{Duration, Instant};
 
@@ -6,90 +7,97 @@ use fairlead_runtime::backoff::Backoff;
 use fairlead_runtime::request::Failure;
 use kube::Error;
 
-/// Events on the way at a time: far fewer than writes, so that they never take what writes need.
+/// Events in flight: far fewer than status writes, so that events do not slow them down.
 const MAX_IN_FLIGHT: usize = 8;
-/// Pauses after the API server took no event, and at most.
+/// First and longest pause after the API server did not accept an event.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
-/// An event that got so many errors of the API server is dropped, as client-go does (`maxTriesPerEvent`): it may be
-/// about this one, and others wait behind it.
-const MAX_REFUSALS: u32 = 12;
+/// An event is dropped after this many errors, as in client-go (`maxTriesPerEvent`): the event itself may be
+/// the cause, and others wait behind it.
+const MAX_ERRORS: u32 = 12;
 
-/// How sending an event went.
+/// The result of sending an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// The API server has it.
+pub(super) enum EventResult {
+    /// The API server stored the event.
     Sent,
-    /// The API server does not want it, and never will.
-    Refused,
-    /// The API server made an error.
+    /// The API server rejected the event; a retry would not help.
+    Rejected,
+    /// The API server returned an error. Carries its `Retry-After`, if it sent one.
     Failed(Option<Duration>),
-    /// No answer, or the API server is overloaded; perhaps it said for how long.
+    /// There was no response, or the API server is overloaded. Carries its `Retry-After`, if it sent one.
     Unavailable(Option<Duration>),
 }
 
-impl Outcome {
+impl EventResult {
     pub(super) fn of(failure: &Failure) -> Self {
         let wait = failure.retry_after;
         match &failure.error {
             Error::Api(status) => match status.code {
                 429 | 503 | 504 => Self::Unavailable(wait),
                 500.. => Self::Failed(wait),
-                // It arrived before, and only the answer was lost.
+                // An earlier attempt succeeded, but its response was lost.
                 409 => Self::Sent,
-                _ => Self::Refused,
+                _ => Self::Rejected,
             },
-            // An answer that is no Event means that there is one.
+            // The response was a success that is no Event object.
             Error::SerdeError(_) => Self::Sent,
             _ => Self::Unavailable(None),
         }
     }
 }
 
-/// See the head of this file.
+/// Paces events.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct EventPacer {
     backoff: Backoff,
     failing: bool,
     paused_until: Option<Instant>,
 }
 
-impl Default for Pace {
+impl Default for EventPacer {
     fn default() -> Self {
         Self { backoff: Backoff::new(PAUSE.0, PAUSE.1), failing: false, paused_until: None }
     }
 }
 
-impl Pace {
-    /// Whether one more may be sent, `now`, while so many are on the way. After a failure one goes first.
+impl EventPacer {
+    /// Returns whether one more event may be sent while `in_flight` are in flight. After a failure one event
+    /// probes.
     pub(super) fn may_send(&self, now: Instant, in_flight: usize) -> bool {
-        self.paused_until(now).is_none() && in_flight < if self.failing { 1 } else { MAX_IN_FLIGHT }
+        self.poll_timeout(now).is_none() && in_flight < if self.failing { 1 } else { MAX_IN_FLIGHT }
     }
 
-    /// Until when nothing is sent.
-    pub(super) fn paused_until(&self, now: Instant) -> Option<Instant> {
+    /// Returns the end of the current pause, if there is one.
+    pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         self.paused_until.filter(|until| now < *until)
     }
 
-    /// How one went, `now`, that was refused so often before; `random` is between 0 and 1. Returns whether it is to be
-    /// sent again.
-    pub(super) fn done(&mut self, now: Instant, outcome: Outcome, refusals: &mut u32, random: f64) -> bool {
-        let wait = match outcome {
-            Outcome::Sent | Outcome::Refused => {
+    /// Handles the result of an event that had `errors` errors before, and counts one more. `random` is
+    /// between 0 and 1. Returns whether to send the event again.
+    pub(super) fn handle_result(
+        &mut self,
+        now: Instant,
+        result: EventResult,
+        errors: &mut u32,
+        random: f64,
+    ) -> bool {
+        let wait = match result {
+            EventResult::Sent | EventResult::Rejected => {
                 self.backoff.succeed();
                 self.failing = false;
                 return false;
             }
-            Outcome::Failed(wait) => {
-                *refusals += 1;
+            EventResult::Failed(wait) => {
+                *errors += 1;
                 wait
             }
-            Outcome::Unavailable(wait) => wait,
+            EventResult::Unavailable(wait) => wait,
         };
         self.failing = true;
-        // Those that were on the way together fail together: one failure, one pause.
-        let pause = self.paused_until(now).unwrap_or_else(|| now + self.backoff.fail(random));
+        // Events that were in flight together fail together: they count as one failure and cause one pause.
+        let pause = self.poll_timeout(now).unwrap_or_else(|| now + self.backoff.fail(random));
         self.paused_until = Some(pause.max(now + wait.unwrap_or_default()));
-        *refusals < MAX_REFUSALS
+        *errors < MAX_ERRORS
     }
 }
 
@@ -99,58 +107,59 @@ mod tests {
 
     use super::*;
 
-    fn outcome(code: u16) -> Outcome {
-        Outcome::of(&Error::Api(Box::new(Status { code, ..Status::default() })).into())
+    fn result(code: u16) -> EventResult {
+        EventResult::of(&Error::Api(Box::new(Status { code, ..Status::default() })).into())
     }
 
     #[test]
-    fn what_the_api_server_does_not_want_is_dropped_and_what_it_cannot_take_now_waits() {
+    fn status_codes_map_to_event_results() {
         for code in [400, 403, 404, 413, 422] {
-            assert_eq!(outcome(code), Outcome::Refused, "{code}");
+            assert_eq!(result(code), EventResult::Rejected, "{code}");
         }
         for code in [429, 503, 504] {
-            assert_eq!(outcome(code), Outcome::Unavailable(None), "{code}");
+            assert_eq!(result(code), EventResult::Unavailable(None), "{code}");
         }
-        assert_eq!(outcome(500), Outcome::Failed(None));
-        assert_eq!(outcome(409), Outcome::Sent);
-        let away = Error::Service("connection refused".into());
-        assert_eq!(Outcome::of(&away.into()), Outcome::Unavailable(None));
+        assert_eq!(result(500), EventResult::Failed(None));
+        assert_eq!(result(409), EventResult::Sent);
+        let unreachable = Error::Service("connection refused".into());
+        assert_eq!(EventResult::of(&unreachable.into()), EventResult::Unavailable(None));
     }
 
     #[test]
-    fn pauses_grow_and_those_that_fail_together_are_one_failure() {
-        let (mut pace, mut now, mut pauses) = (Pace::default(), Instant::now(), Vec::new());
+    fn pauses_grow_once_per_batch_of_failures() {
+        let (mut pacer, mut now, mut pauses) = (EventPacer::default(), Instant::now(), Vec::new());
         for _ in 0..9 {
             for _ in 0..MAX_IN_FLIGHT {
-                assert!(pace.done(now, Outcome::Unavailable(None), &mut 0, 1.0));
+                assert!(pacer.handle_result(now, EventResult::Unavailable(None), &mut 0, 1.0));
             }
-            let until = pace.paused_until(now).unwrap();
+            let until = pacer.poll_timeout(now).unwrap();
             pauses.push((until - now).as_millis());
-            assert!(!pace.may_send(now, 0));
+            assert!(!pacer.may_send(now, 0));
             now = until;
         }
         assert_eq!(pauses, [500, 1000, 2000, 4000, 8000, 16000, 30000, 30000, 30000]);
-        assert!(pace.may_send(now, 0) && !pace.may_send(now, 1), "one goes first");
-        assert!(!pace.done(now, Outcome::Sent, &mut 0, 1.0));
-        assert!(pace.may_send(now, MAX_IN_FLIGHT - 1) && !pace.may_send(now, MAX_IN_FLIGHT));
+        assert!(pacer.may_send(now, 0) && !pacer.may_send(now, 1), "one event probes");
+        assert!(!pacer.handle_result(now, EventResult::Sent, &mut 0, 1.0));
+        assert!(pacer.may_send(now, MAX_IN_FLIGHT - 1) && !pacer.may_send(now, MAX_IN_FLIGHT));
     }
 
     #[test]
-    fn the_api_server_is_waited_for_as_long_as_it_asks() {
-        let (mut pace, now) = (Pace::default(), Instant::now());
-        pace.done(now, Outcome::Unavailable(Some(Duration::from_secs(8))), &mut 0, 0.0);
-        pace.done(now, Outcome::Unavailable(Some(Duration::from_secs(2))), &mut 0, 0.0);
-        assert_eq!(pace.paused_until(now), Some(now + Duration::from_secs(8)));
+    fn longest_retry_after_determines_the_pause() {
+        let (mut pacer, now) = (EventPacer::default(), Instant::now());
+        pacer.handle_result(now, EventResult::Unavailable(Some(Duration::from_secs(8))), &mut 0, 0.0);
+        pacer.handle_result(now, EventResult::Unavailable(Some(Duration::from_secs(2))), &mut 0, 0.0);
+        assert_eq!(pacer.poll_timeout(now), Some(now + Duration::from_secs(8)));
     }
 
     #[test]
-    fn an_event_waits_through_any_outage_but_not_through_error_after_error() {
-        let (mut pace, now, mut refusals) = (Pace::default(), Instant::now(), 0);
+    fn event_survives_outages_but_not_twelve_errors() {
+        let (mut pacer, now, mut errors) = (EventPacer::default(), Instant::now(), 0);
         for _ in 0..1000 {
-            assert!(pace.done(now, Outcome::Unavailable(None), &mut refusals, 1.0));
+            assert!(pacer.handle_result(now, EventResult::Unavailable(None), &mut errors, 1.0));
         }
-        let tries =
-            (0..1000).take_while(|_| pace.done(now, Outcome::Failed(None), &mut refusals, 1.0)).count();
+        let tries = (0..1000)
+            .take_while(|_| pacer.handle_result(now, EventResult::Failed(None), &mut errors, 1.0))
+            .count();
         assert_eq!(tries, 11);
     }
 }

@@ -1,102 +1,111 @@
-//! Writes that may still show: whose end nobody told, and those that were done and that the watch has not shown yet.
+//! Writes whose effect the watch may still show: in-doubt writes, which got no response and may still be
+//! applied, and applied writes that the watch has not delivered yet.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::write_queue::{WriteResult, WriteTarget};
 
-/// How long an API server works on a request at most: kube-apiserver's `--request-timeout` is 60 s, and something for the
-/// way.
-const ENDS: Duration = Duration::from_secs(65);
-/// All are looked at to find those that are over, so not for each of them.
-const CHECKS: Duration = Duration::from_secs(5);
+/// Longest time after which an API server applies a request: the default of kube-apiserver's
+/// `--request-timeout` is 60 s, plus transmission time.
+const MAX_REQUEST_TIME: Duration = Duration::from_secs(65);
+/// Minimum time between two searches for expired writes: each search visits all of them.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The last such write of each object.
+/// The last such write of each object. At most one per object, so bounded by the number of objects.
 #[derive(Debug, Default)]
-pub(super) struct Unanswered {
-    writes: BTreeMap<WriteTarget, Sent>,
-    /// When to look for those that may be forgotten; `None` while there are none.
-    check: Option<Instant>,
+pub(super) struct InDoubt {
+    writes: BTreeMap<WriteTarget, UnobservedWrite>,
+    /// When to search for expired writes; `None` if there are no writes.
+    next_expiry: Option<Instant>,
 }
 
-/// A write that may still show.
 #[derive(Debug)]
-struct Sent {
-    /// The resourceVersion it was decided on. Of no effect where the object has another by now.
+struct UnobservedWrite {
+    /// The resourceVersion on which the write was decided. The write has no effect once the object has
+    /// another one.
     version: String,
     at: Instant,
-    /// Whether the API server said that it is done.
-    done: bool,
+    /// True if the API server confirmed the write.
+    applied: bool,
 }
 
-impl Unanswered {
-    /// A write that was decided on `version` was answered so at `now`.
-    pub(super) fn answered(
+impl InDoubt {
+    /// Handles the result of a write that was decided on `version`.
+    pub(super) fn handle_write_result(
         &mut self,
         target: &WriteTarget,
         version: &str,
-        answer: &WriteResult,
+        result: &WriteResult,
         now: Instant,
     ) {
-        match answer {
-            // Addresses in it are promised until the watch shows them.
+        match result {
+            // Its addresses stay reserved until the watch delivers them.
             WriteResult::Written(new)
                 if matches!(target, WriteTarget::ServiceStatus(_)) && new != version =>
             {
                 self.insert(target.clone(), version, now, true);
             }
-            // The object has another version than any write before was decided on.
+            // No earlier write was decided on the current version of the object.
             WriteResult::Written(_) | WriteResult::Conflict | WriteResult::Gone => {
-                drop(self.writes.remove(target))
+                self.writes.remove(target);
             }
-            // Says nothing of a write before.
+            // Contains no information about an earlier write.
             WriteResult::Invalid => {}
-            // A 500 too: it is also what becomes of a request to etcd that took too long.
-            WriteResult::Failed | WriteResult::Unavailable(_) => self.lost(target.clone(), version, now),
+            // Includes 500, which is also the response to a request to etcd that timed out.
+            WriteResult::Failed | WriteResult::Unavailable(_) => {
+                self.handle_abandoned(target.clone(), version, now);
+            }
         }
     }
 
-    /// A write that was decided on `version` is not waited for any more.
-    pub(super) fn lost(&mut self, target: WriteTarget, version: &str, now: Instant) {
+    /// Stores a write, decided on `version`, whose response is not awaited any more.
+    pub(super) fn handle_abandoned(&mut self, target: WriteTarget, version: &str, now: Instant) {
         self.insert(target, version, now, false);
     }
 
-    /// Whether a write of this object may still show, which has `version` as far as is known; `None` if it is gone.
-    pub(super) fn may_show(&self, target: &WriteTarget, version: Option<&str>) -> bool {
-        self.writes.get(target).is_some_and(|sent| version == Some(&*sent.version))
+    /// Returns whether the watch may still show the effect of a write. `version` is the resourceVersion of
+    /// the object as last observed, `None` if it does not exist.
+    pub(super) fn may_appear(&self, target: &WriteTarget, version: Option<&str>) -> bool {
+        self.writes.get(target).is_some_and(|write| version == Some(&*write.version))
     }
 
-    /// Whether a write may still arrive at the API server. `version` says what is known of an object.
-    pub(super) fn may_arrive<'a>(
+    /// Returns whether the API server may still apply a write. `version` returns the resourceVersion of an
+    /// object as last observed.
+    pub(super) fn may_be_applied<'a>(
         &self,
         now: Instant,
         version: impl Fn(&WriteTarget) -> Option<&'a str>,
     ) -> bool {
-        let ends = |sent: &Sent| sent.done || now.saturating_duration_since(sent.at) >= ENDS;
-        self.writes.iter().any(|(target, sent)| !ends(sent) && self.may_show(target, version(target)))
+        let ended = |write: &UnobservedWrite| {
+            write.applied || now.saturating_duration_since(write.at) >= MAX_REQUEST_TIME
+        };
+        self.writes.iter().any(|(target, write)| !ended(write) && self.may_appear(target, version(target)))
     }
 
-    /// When to call [`Unanswered::expire`].
+    /// Returns when to call [`InDoubt::handle_timeout`].
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.check
+        self.next_expiry
     }
 
-    /// Forgets what the API server has long ended; what that was.
-    pub(super) fn expire(&mut self, now: Instant) -> Vec<WriteTarget> {
-        if self.check.is_none_or(|check| now < check) {
+    /// Forgets writes that the API server cannot apply any more, and returns their targets.
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Vec<WriteTarget> {
+        if self.next_expiry.is_none_or(|due| now < due) {
             return Vec::new();
         }
-        let ends = |sent: &Sent| sent.at + ENDS;
-        let over = self.writes.iter().filter(|(_, sent)| ends(sent) <= now);
-        let over: Vec<WriteTarget> = over.map(|(target, _)| target.clone()).collect();
-        over.iter().for_each(|target| drop(self.writes.remove(target)));
-        self.check = self.writes.values().map(ends).min().map(|end| end.max(now + CHECKS));
-        over
+        let expires = |write: &UnobservedWrite| write.at + MAX_REQUEST_TIME;
+        let expired = self.writes.iter().filter(|(_, write)| expires(write) <= now);
+        let expired: Vec<WriteTarget> = expired.map(|(target, _)| target.clone()).collect();
+        for target in &expired {
+            self.writes.remove(target);
+        }
+        self.next_expiry = self.writes.values().map(expires).min().map(|due| due.max(now + EXPIRY_INTERVAL));
+        expired
     }
 
-    fn insert(&mut self, target: WriteTarget, version: &str, at: Instant, done: bool) {
-        self.writes.insert(target, Sent { version: version.to_owned(), at, done });
-        self.check.get_or_insert(at + ENDS);
+    fn insert(&mut self, target: WriteTarget, version: &str, at: Instant, applied: bool) {
+        self.writes.insert(target, UnobservedWrite { version: version.to_owned(), at, applied });
+        self.next_expiry.get_or_insert(at + MAX_REQUEST_TIME);
     }
 }
 
@@ -115,61 +124,61 @@ mod tests {
     }
 
     #[test]
-    fn what_may_still_show_and_what_may_still_arrive() {
+    fn in_doubt_write_may_appear_and_may_be_applied() {
         let written = || WriteResult::Written("2".into());
-        for (answers, version, shows, arrives) in [
+        for (results, version, appears, applies) in [
             (vec![unavailable()], Some("1"), true, true),
             (vec![WriteResult::Failed], Some("1"), true, true),
-            // What comes after it on the same version says nothing of it, or that it is too late for it.
+            // Another write on the same version fails, or proves that the object has changed.
             (vec![unavailable(), WriteResult::Invalid], Some("1"), true, true),
             (vec![unavailable(), WriteResult::Failed], Some("1"), true, true),
             (vec![unavailable(), WriteResult::Conflict], Some("1"), false, false),
             (vec![unavailable(), WriteResult::Gone], Some("1"), false, false),
             (vec![unavailable(), written()], Some("1"), true, false),
-            // Done, and not seen yet; then seen.
+            // Applied, and not observed yet; then observed.
             (vec![written()], Some("1"), true, false),
             (vec![written()], Some("2"), false, false),
             (vec![WriteResult::Written("1".into())], Some("1"), false, false),
-            // The object has changed, or is gone.
+            // The object has changed, or does not exist.
             (vec![unavailable()], Some("2"), false, false),
             (vec![unavailable()], None, false, false),
         ] {
-            let (mut unanswered, now) = (Unanswered::default(), Instant::now());
-            for answer in &answers {
-                unanswered.answered(&target(), "1", answer, now);
+            let (mut in_doubt, now) = (InDoubt::default(), Instant::now());
+            for result in &results {
+                in_doubt.handle_write_result(&target(), "1", result, now);
             }
-            assert_eq!(unanswered.may_show(&target(), version), shows, "{answers:?} {version:?}");
-            assert_eq!(unanswered.may_arrive(now, |_| version), arrives, "{answers:?} {version:?}");
+            assert_eq!(in_doubt.may_appear(&target(), version), appears, "{results:?} {version:?}");
+            assert_eq!(in_doubt.may_be_applied(now, |_| version), applies, "{results:?} {version:?}");
         }
     }
 
     #[test]
-    fn no_api_server_works_on_a_request_for_longer_than_a_minute() {
-        let (mut unanswered, start) = (Unanswered::default(), Instant::now());
-        unanswered.lost(target(), "1", start);
-        assert!(unanswered.may_arrive(start + ENDS / 2, |_| Some("1")));
-        assert_eq!(unanswered.expire(start + ENDS / 2), []);
-        assert_eq!(unanswered.poll_timeout(), Some(start + ENDS));
-        assert!(!unanswered.may_arrive(start + ENDS, |_| Some("1")));
-        assert_eq!(unanswered.expire(start + ENDS), [target()]);
-        assert_eq!(unanswered.poll_timeout(), None);
+    fn in_doubt_write_expires_after_max_request_time() {
+        let (mut in_doubt, start) = (InDoubt::default(), Instant::now());
+        in_doubt.handle_abandoned(target(), "1", start);
+        assert!(in_doubt.may_be_applied(start + MAX_REQUEST_TIME / 2, |_| Some("1")));
+        assert_eq!(in_doubt.handle_timeout(start + MAX_REQUEST_TIME / 2), []);
+        assert_eq!(in_doubt.poll_timeout(), Some(start + MAX_REQUEST_TIME));
+        assert!(!in_doubt.may_be_applied(start + MAX_REQUEST_TIME, |_| Some("1")));
+        assert_eq!(in_doubt.handle_timeout(start + MAX_REQUEST_TIME), [target()]);
+        assert_eq!(in_doubt.poll_timeout(), None);
     }
 
     #[test]
-    fn how_often_all_are_looked_at_does_not_depend_on_how_many_there_are() {
-        let (mut unanswered, start) = (Unanswered::default(), Instant::now());
+    fn expiry_searches_do_not_grow_with_in_doubt_writes() {
+        let (mut in_doubt, start) = (InDoubt::default(), Instant::now());
         let mut now = start;
         for n in 0..1000 {
             let service = ObjectKey { namespace: "a".into(), name: format!("s{n}") };
-            unanswered.lost(WriteTarget::ServiceStatus(service), "1", now);
+            in_doubt.handle_abandoned(WriteTarget::ServiceStatus(service), "1", now);
             now += Duration::from_millis(10);
         }
-        let (mut forgotten, mut looks) = (0, 0);
-        while let Some(check) = unanswered.poll_timeout() {
-            forgotten += unanswered.expire(check).len();
-            looks += 1;
-            assert!(check < now + ENDS + CHECKS);
+        let (mut forgotten, mut searches) = (0, 0);
+        while let Some(due) = in_doubt.poll_timeout() {
+            forgotten += in_doubt.handle_timeout(due).len();
+            searches += 1;
+            assert!(due < now + MAX_REQUEST_TIME + EXPIRY_INTERVAL);
         }
-        assert_eq!((forgotten, looks), (1000, 3), "the first, and those of five seconds each");
+        assert_eq!((forgotten, searches), (1000, 3), "the first write, then those of five seconds each");
     }
 }

@@ -1,75 +1,59 @@
-//! The one task that decides: takes in what the watches tell, and while this controller leads, sends what is decided.
+//! The reconcile loop: handles watch events and finished writes, and while this controller leads, writes the
+//! decisions.
+//!
+//! One task owns the [`Reconciler`] and calls it turn by turn. A turn handles all inputs that are there
+//! (watch events, or a finished write, or a timeout), then takes the decisions once and sends the writes that
+//! are ready. A write that is resolved is an input of the next turn, like a watch event.
+//!
+//! | part | owns |
+//! |---|---|
+//! | [`CurrentTerm`] | the term of leadership and the number of the resync |
+//! | [`ClusterState`] | the allocator and the configuration: all decisions, without I/O |
+//! | [`Writes`] | the write queue, the requests in flight, the in-doubt writes |
+//! | [`EventOutbox`] | events held back until status writes have drained |
+//! | [`MeshSecretTask`] | the task that creates the Secret of the mesh |
 
+mod cluster_state;
+mod event_outbox;
 mod in_doubt;
-mod pool_writes;
+mod term;
+mod writes;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use fairlead_crds::store::ObjectChange;
 use fairlead_runtime::http;
 use jiff::Timestamp;
 use kube::Client;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
-use crate::api_client::send;
-use crate::events::Events;
 use crate::leader::Leadership;
-use crate::mesh_secret::ensure_mesh_secret;
+use crate::mesh_secret::MeshSecretTask;
 use crate::metrics::Metrics;
-use crate::watches::{Message, News, Seen};
-use crate::write_queue::{PatchBody, Write, WriteQueue, WriteResult, WriteTarget};
-use fairlead_allocator::reconcile::objects::Configuration;
-use fairlead_allocator::reconcile::{Decision, Index, ServiceEvent};
+use crate::watches::WatchEvent;
 
-use in_doubt::Unanswered;
+use cluster_state::ClusterState;
+use event_outbox::EventOutbox;
+use term::CurrentTerm;
+pub use writes::FinishedWrite;
+use writes::Writes;
 
-/// How a write went.
-pub struct Done {
-    target: WriteTarget,
-    write: Write,
-    answer: WriteResult,
-    at: Instant,
-}
-
-/// See the head of this file.
-pub struct Task {
-    client: Client,
-    namespace: String,
-    health: http::Health,
+/// The reconcile loop, turn by turn.
+pub struct Reconciler {
+    term: CurrentTerm,
+    state: ClusterState,
+    writes: Writes,
+    events: EventOutbox,
+    mesh_secret: MeshSecretTask,
     metrics: Metrics,
-    leadership: watch::Receiver<Leadership>,
-    /// The term in which it decides.
-    term: Option<u64>,
-    /// Which watches it listens to.
-    round: u64,
-    events: Events,
-    /// Events that are not handed on yet: first of all it must be known whether writes wait.
-    news: Vec<ServiceEvent>,
-    index: Index,
-    configuration: Configuration,
-    configured: bool,
-    queue: WriteQueue,
-    in_flight: JoinSet<Done>,
-    /// What was sent, and may still show. It outlives the term.
-    unanswered: Unanswered,
-    /// What runs beside.
-    background: JoinSet<()>,
-    /// Pools whose status may have to be written.
-    dirty_pools: BTreeSet<String>,
-    /// Pools whose finalizers may have to be written.
-    unprotected_pools: BTreeSet<String>,
-    pools_written: Option<Instant>,
-    /// They are to be written soon.
-    pools_urgent: bool,
+    health: http::Health,
 }
 
-impl Task {
-    /// A task that knows nothing yet.
+impl Reconciler {
+    /// Returns a reconciler that has not observed any object. `health` becomes ready after the first pass, or
+    /// on a standby after the first lists.
     pub fn new(
         client: Client,
         namespace: String,
@@ -78,290 +62,165 @@ impl Task {
         metrics: Metrics,
     ) -> Self {
         Self {
-            events: Events::start(client.clone()),
-            news: Vec::new(),
-            client,
-            namespace,
-            health,
+            term: CurrentTerm::new(leadership),
+            state: ClusterState::default(),
+            writes: Writes::new(client.clone()),
+            events: EventOutbox::new(client.clone()),
+            mesh_secret: MeshSecretTask::new(client, namespace),
             metrics,
-            leadership,
-            term: None,
-            round: 0,
-            index: Index::default(),
-            configuration: Configuration::default(),
-            configured: false,
-            queue: WriteQueue::default(),
-            in_flight: JoinSet::new(),
-            unanswered: Unanswered::default(),
-            background: JoinSet::new(),
-            dirty_pools: BTreeSet::new(),
-            unprotected_pools: BTreeSet::new(),
-            pools_written: None,
-            pools_urgent: false,
+            health,
         }
     }
 
-    /// The round of the watches that it listens to. When it is another, all kinds are to be listed anew.
-    pub fn round(&self) -> u64 {
-        self.round
+    /// Returns the number of the resync whose watch events are handled. When it changes, all kinds must be
+    /// listed again.
+    pub fn resync(&self) -> u64 {
+        self.term.resync()
     }
 
-    /// Takes in what a watch tells.
-    pub fn take_in(&mut self, News { round, message }: News, now: Timestamp) {
-        if round != self.round {
+    /// Handles a watch event. Events of an earlier resync are ignored.
+    pub fn handle_watch_event(&mut self, WatchEvent { resync, change }: WatchEvent, now: Timestamp) {
+        if resync != self.term.resync() {
             return;
         }
         let began = Instant::now();
-        match message {
-            Message::Services(change) => self.services(change, now),
-            Message::Claims(ObjectChange::Apply(claim)) => self.index.claim_applied(*claim, now),
-            Message::Claims(ObjectChange::Delete(claim)) => self.index.claim_deleted(&claim.key, now),
-            Message::Claims(ObjectChange::Reset(list)) => {
-                self.index.claims_reset(list.into_iter().map(|claim| *claim).collect(), now);
-            }
-            Message::Namespaces(ObjectChange::Apply((name, labels))) => {
-                self.index.namespace_applied(name, labels, now)
-            }
-            Message::Namespaces(ObjectChange::Delete((name, _))) => self.index.namespace_deleted(&name),
-            Message::Namespaces(ObjectChange::Reset(list)) => self.index.namespaces_reset(list, now),
-            Message::Pools(change) => self.objects(change, now),
-            Message::L2Advertisements(change) => self.objects(change, now),
-            Message::BgpAdvertisements(change) => self.objects(change, now),
-            Message::Peers(change) => self.objects(change, now),
-            Message::BfdProfiles(change) => self.objects(change, now),
-            Message::Communities(change) => self.objects(change, now),
-        }
-        if self.index.is_deciding() {
-            self.metrics.decided(began.elapsed());
+        self.state.handle_change(change, now);
+        if self.state.is_deciding() {
+            self.metrics.observe_decision(began.elapsed());
         }
     }
 
-    fn services(&mut self, change: ObjectChange<Seen>, now: Timestamp) {
-        match change {
-            ObjectChange::Apply(Seen { ours: Some(service), .. }) => {
-                self.index.service_applied(*service, now)
-            }
-            // Not ours (any more).
-            ObjectChange::Apply(Seen { key, ours: None }) | ObjectChange::Delete(Seen { key, .. }) => {
-                self.index.service_deleted(&key, now);
-            }
-            ObjectChange::Reset(list) => {
-                let ours = list.into_iter().filter_map(|seen| Some(*seen.ours?)).collect();
-                self.index.services_reset(ours, now);
-            }
-        }
+    /// Waits for the next write to finish. Returns `None` if none is in flight. Cancel safe.
+    pub async fn next_finished_write(&mut self) -> Option<FinishedWrite> {
+        self.writes.next_finished().await
     }
 
-    /// The next write that comes back; never while none is on the way.
-    pub async fn next_written(&mut self) -> Option<Done> {
+    /// Handles a finished write.
+    pub fn handle_finished_write(&mut self, finished: &FinishedWrite) {
+        let time = self.writes.handle_finished(finished);
+        self.metrics.observe_write(&finished.result, time);
+        self.state.handle_write_result(&finished.target, &finished.write, &finished.result);
+    }
+
+    /// Ends a turn: handles the term and timeouts, then takes the decisions and sends the writes that are
+    /// ready. `queued` is the number of watch events that wait for the next turn.
+    pub fn end_turn(&mut self, queued: usize) {
+        self.follow_term();
+        self.state.handle_timeout(Timestamp::now());
+        self.writes.handle_timeout(Instant::now());
+        self.write_decisions();
+        let dropped = self.events.publish(self.writes.has_backlog());
+        self.metrics.count_dropped_events(dropped);
+        self.metrics.update(self.state.index(), self.writes.queue(), queued);
+        self.update_health();
+    }
+
+    /// Writes all decisions that were made, without waiting for new watch events.
+    pub async fn drain(&mut self) {
+        self.state.skip_pool_interval();
         loop {
-            match self.in_flight.join_next().await {
-                Some(Ok(done)) => return Some(done),
-                // Taken back when leadership was lost.
-                Some(Err(_)) => {}
-                None => return None,
+            self.write_decisions();
+            if self.writes.has_resolved() {
+                continue;
             }
-        }
-    }
-
-    /// A write came back.
-    pub fn done(&mut self, Done { target, write, answer, at }: Done) {
-        let time = self.queue.handle_write_result(at, &target, &answer, rand::random());
-        self.metrics.wrote(&answer, time);
-        self.unanswered.answered(&target, &write.resource_version, &answer, at);
-        if let WriteTarget::ObjectFinalizers(pool) = &target {
-            if let (PatchBody::Json(body), WriteResult::Written(version)) = (&*write.body, &answer) {
-                self.configuration.finalizers_written(&pool.name, body, version);
-            }
-            // The status waited for it. Where it fails, whatever refuses it may still let the status through.
-            self.dirty_pools.insert(pool.name.clone());
-        }
-        self.look_on_the_way(&target);
-    }
-
-    /// If nothing that was decided on a Service can show any more, the index knows.
-    fn look_on_the_way(&mut self, target: &WriteTarget) {
-        if let WriteTarget::ServiceStatus(service) = target
-            && !self.queue.contains(target)
-            && !self.unanswered.may_show(target, self.version(target))
-        {
-            self.index.nothing_on_the_way(service, Timestamp::now());
-        }
-    }
-
-    /// The resourceVersion of an object as far as is known; `None` if there is no such object.
-    fn version(&self, target: &WriteTarget) -> Option<&str> {
-        match target {
-            WriteTarget::ServiceStatus(service) => self.index.version_of_service(service),
-            WriteTarget::ClaimStatus(claim) => self.index.version_of_claim(claim),
-            WriteTarget::ObjectStatus(object) | WriteTarget::ObjectFinalizers(object) => {
-                self.configuration.version(object)
-            }
-        }
-    }
-
-    /// Does what is to be done now. `queued` messages are still to be taken in.
-    pub fn act(&mut self, queued: usize) {
-        self.follow_leadership();
-        let now = Timestamp::now();
-        if self.index.poll_timeout().is_some_and(|due| due <= now) {
-            self.index.timeout(now);
-        }
-        for target in self.unanswered.expire(Instant::now()) {
-            self.look_on_the_way(&target);
-        }
-        self.enqueue();
-        self.write_pools();
-        self.send();
-        self.publish();
-        self.metrics.update(&self.index, &self.queue, queued);
-        let decided = self.term.is_none() || self.index.is_deciding();
-        if self.index.is_listed() && self.configured && decided && !self.health.is_ready() {
-            let (services, waiting) = self.index.service_counts();
-            tracing::info!(services, waiting, leading = self.term.is_some(), "ready");
-            self.health.set_ready();
-        }
-    }
-
-    /// Ends what it has begun: what is decided is written, nothing new is decided.
-    pub async fn finish(&mut self) {
-        self.pools_written = None;
-        loop {
-            self.enqueue();
-            self.write_pools();
-            self.send();
-            match self.next_written().await {
-                Some(done) => self.done(done),
+            match self.next_finished_write().await {
+                Some(finished) => self.handle_finished_write(&finished),
                 None => return,
             }
         }
     }
 
-    /// Waits for the answers to what was sent. Returns whether nothing can arrive any more.
-    pub async fn settle(&mut self) -> bool {
-        while let Some(done) = self.next_written().await {
-            self.done(done);
+    /// Waits for the responses to all writes in flight. Returns whether no write can be applied any more.
+    pub async fn finish_writes(&mut self) -> bool {
+        while let Some(finished) = self.next_finished_write().await {
+            self.handle_finished_write(&finished);
         }
-        !self.unanswered.may_arrive(Instant::now(), |target| self.version(target))
+        !self.writes.may_be_applied(Instant::now(), |target| self.state.resource_version(target))
     }
 
-    /// When to act although nothing happens.
-    pub fn wake_at(&self, now: Instant) -> Option<Instant> {
-        let expiry = self.index.poll_timeout().map(|due| {
+    /// Returns when to end a turn although there is no input; `None` on a standby.
+    pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        if !self.term.leads() {
+            return None;
+        }
+        let expiry = self.state.poll_timeout().map(|due| {
             let wait = Duration::try_from(due.duration_since(Timestamp::now())).unwrap_or_default();
-            // The clocks differ in how fine they are.
+            // The resolutions of the two clocks differ.
             now + wait + Duration::from_millis(1)
         });
-        self.term?;
-        let lapse = match *self.leadership.borrow() {
-            Leadership::Leading { until, .. } => Some(until),
-            Leadership::Standby { .. } => None,
-        };
-        // Before it decides none is written, however long it is due.
-        let pools = self.index.is_deciding() && !self.dirty_pools.is_empty();
-        let pools = if pools { self.pools_due() } else { None };
-        let lost = self.unanswered.poll_timeout();
-        [pools, self.queue.poll_timeout(), expiry, lapse, lost].into_iter().flatten().min()
+        let timeouts =
+            [self.state.poll_pool_timeout(), self.writes.poll_timeout(now), expiry, self.term.poll_timeout()];
+        timeouts.into_iter().flatten().min()
     }
 
-    /// Begins to decide when this controller leads, and stops when it does no longer.
-    fn follow_leadership(&mut self) {
-        let term = self.leadership.borrow().term(Instant::now());
-        if term != self.term {
-            if self.term.is_some() {
-                tracing::warn!("no longer leading: nothing is written any more");
+    /// Follows the leadership: ends the term, requires a resync, and begins to decide once it is complete.
+    fn follow_term(&mut self) {
+        if let Some(change) = self.term.update(Instant::now()) {
+            if change.ended {
+                tracing::warn!("lost leadership; status writes stopped");
                 self.step_down();
             }
-            self.term = term;
-            self.metrics.leads(term.is_some());
-            if term.is_some() {
-                // The watches may be behind what was written in the term before.
-                self.round += 1;
-                self.index.forget_lists();
-                self.configuration.forget_lists();
-                self.configured = false;
+            self.metrics.set_leading(change.began);
+            if change.began {
+                self.state.forget_lists();
             }
         }
-        if term.is_some() && self.configured && self.index.is_listed() && !self.index.is_deciding() {
-            let now = Timestamp::now();
-            self.index.begin(self.configuration.released(), now);
-            let (services, waiting) = self.index.service_counts();
-            tracing::info!(services, waiting, "leading: first pass done");
-            self.write_configuration(now);
-            if self.background.is_empty() {
-                self.background.spawn(ensure_mesh_secret(self.client.clone(), self.namespace.clone()));
-            }
+        if self.term.leads() && self.state.is_synced() && !self.state.is_deciding() {
+            self.state.begin(Timestamp::now());
+            let (services, waiting) = self.state.index().service_counts();
+            tracing::info!(services, waiting, "first pass of this term complete");
+            self.mesh_secret.start();
         }
     }
 
     fn step_down(&mut self) {
-        self.index.step_down();
-        self.metrics.forget_pools();
-        (self.pools_written, self.pools_urgent) = (None, false);
-        self.news.clear();
-        // What waits there may tell of writes that are not made, and nobody knows which.
-        self.events.hold(true);
-        self.events = Events::start(self.client.clone());
-        for (target, write) in std::mem::take(&mut self.queue).into_in_flight() {
-            self.unanswered.lost(target, &write.resource_version, Instant::now());
-        }
-        self.in_flight = JoinSet::new();
-        self.background = JoinSet::new();
+        self.state.step_down();
+        self.metrics.remove_pools();
+        self.events.discard();
+        self.writes.abandon(Instant::now());
+        self.mesh_secret.stop();
     }
 
-    /// Hands on what was decided.
-    fn enqueue(&mut self) {
-        let mut decisions: VecDeque<Decision> = self.index.take_decisions().into();
-        while let Some(decision) = decisions.pop_front() {
-            match decision {
-                Decision::Status { service, patch } => {
-                    let target = WriteTarget::ServiceStatus(service);
-                    self.queue.replace(target.clone(), patch.map(Write::from));
-                    self.look_on_the_way(&target);
-                    decisions.extend(self.index.take_decisions());
-                }
-                Decision::Claim { claim, patch } => {
-                    self.queue.replace(WriteTarget::ClaimStatus(claim), patch.map(Write::from));
-                }
-                Decision::Event(event) => {
-                    tracing::info!(service = %event.service, reason = %event.reason, "{}", event.message);
-                    self.news.push(*event);
-                }
-            }
+    /// Handles resolved writes, takes the decisions, and sends the writes that are ready.
+    fn write_decisions(&mut self) {
+        for service in self.writes.take_resolved(|target| self.state.resource_version(target)) {
+            self.state.handle_write_resolved(&service, Timestamp::now());
+        }
+        let decisions = self.state.take_decisions();
+        for (target, write) in decisions.writes {
+            self.writes.replace(target, write);
+        }
+        for event in decisions.events {
+            tracing::info!(service = %event.service, reason = %event.reason, "{}", event.message);
+            self.events.push(event);
+        }
+        self.write_pools();
+        let now = Instant::now();
+        if let Some(term_end) = self.term.write_deadline(now) {
+            self.writes.send_ready(now, term_end);
         }
     }
 
-    /// Hands on the events, which wait until no status waits.
-    fn publish(&mut self) {
-        self.events.hold(self.queue.has_backlog());
-        for event in self.news.drain(..) {
-            if !self.events.send(event) {
-                self.metrics.event_dropped();
+    fn write_pools(&mut self) {
+        for (pool, (target, write)) in self.state.poll_pool_finalizers() {
+            let queued = write.is_some();
+            self.writes.replace(target.clone(), write);
+            if queued {
+                self.state.handle_finalizers_queued(&pool, self.writes.is_backing_off(&target));
             }
+        }
+        for (pool, (target, write)) in self.state.poll_pool_statuses(Instant::now(), Timestamp::now()) {
+            self.metrics.update_pool(self.state.index(), &pool);
+            self.writes.replace(target, write);
         }
     }
 
-    /// Sends what is to be written, while this controller leads.
-    fn send(&mut self) {
-        loop {
-            let now = Instant::now();
-            let Leadership::Leading { until, .. } = *self.leadership.borrow() else { return };
-            if now >= until || self.term.is_none() {
-                return;
-            }
-            let Some((target, write)) = self.queue.poll_transmit(now) else { return };
-            let client = self.client.clone();
-            self.in_flight.spawn(async move {
-                // Nothing is waited for beyond the end of leadership.
-                let sent = send(&client, &target, &write);
-                let answer = tokio::time::timeout_at(until.into(), sent).await;
-                Done {
-                    target,
-                    write,
-                    answer: answer.unwrap_or(WriteResult::Unavailable(None)),
-                    at: Instant::now(),
-                }
-            });
+    fn update_health(&self) {
+        let decided = !self.term.leads() || self.state.is_deciding();
+        if self.state.is_synced() && decided && !self.health.is_ready() {
+            let (services, waiting) = self.state.index().service_counts();
+            tracing::info!(services, waiting, leading = self.term.leads(), "ready");
+            self.health.set_ready();
         }
     }
 }

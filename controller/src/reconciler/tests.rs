@@ -1,8 +1,11 @@
-//! The task by itself: messages in, and when it wants to act.
+//! The reconciler by itself: watch events in, and its next timeout.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use fairlead_allocator::for_each_configuration_kind;
+use fairlead_allocator::reconcile::Observed;
+use fairlead_allocator::reconcile::objects::ConfigurationChange;
 use fairlead_crds::store::ObjectChange;
 use fairlead_runtime::http;
 use k8s_openapi::api::core::v1::Service;
@@ -10,97 +13,101 @@ use kube::{Client, Config};
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::Task;
+use super::Reconciler;
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
-use crate::watches::{Message, News, Seen};
-use fairlead_allocator::reconcile::Observed;
+use crate::watches::{ClusterChange, WatchEvent, WatchedService};
 
-/// A task that is told who leads, and whose API server takes requests and never answers.
+/// A reconciler whose leadership the test sets, and whose API server accepts connections and never responds.
 struct World {
-    task: Task,
-    publish: watch::Sender<Leadership>,
+    reconciler: Reconciler,
+    leadership: watch::Sender<Leadership>,
     _server: TcpListener,
 }
 
 impl World {
     fn new() -> Self {
-        // Its connections are the kernel's: nobody accepts them.
+        // The kernel accepts connections for the listener.
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let config = Config::new(format!("http://{}", server.local_addr().unwrap()).parse().unwrap());
-        let (publish, leadership) = watch::channel(Leadership::Standby { holder: None });
+        let (leadership, receiver) = watch::channel(Leadership::Standby { holder: None });
         let metrics = Metrics::register(&http::Metrics::default());
         let client = Client::try_from(config).unwrap();
-        let task = Task::new(client, "fairlead".into(), leadership, http::Health::new("the start"), metrics);
-        Self { task, publish, _server: server }
+        let health = http::Health::new("the start");
+        let reconciler = Reconciler::new(client, "fairlead".into(), receiver, health, metrics);
+        Self { reconciler, leadership, _server: server }
     }
 
-    fn leads(&mut self, term: u64) {
-        self.publish.send_replace(Leadership::Leading { until: far(), term });
-        self.task.act(0);
+    fn lead(&mut self, term: u64) {
+        let until = Instant::now() + Duration::from_secs(3600);
+        self.leadership.send_replace(Leadership::Leading { until, term });
+        self.reconciler.end_turn(0);
     }
 
-    fn hears(&mut self, message: Message) {
-        let round = self.task.round();
-        self.task.take_in(News { round, message }, jiff::Timestamp::now());
-        self.task.act(0);
+    fn handle(&mut self, change: ClusterChange) {
+        let resync = self.reconciler.resync();
+        self.reconciler.handle_watch_event(WatchEvent { resync, change }, jiff::Timestamp::now());
+        self.reconciler.end_turn(0);
     }
 
-    /// All kinds but Services, which are the most.
-    fn lists_all_but_services(&mut self, pools: usize) {
-        let pool = json!({ "metadata": { "name": "p", "resourceVersion": "1" }, "spec": { "addresses": ["192.0.2.0/24"] } });
-        let pools = (0..pools).map(|_| serde_json::from_value(pool.clone()).unwrap());
-        self.hears(Message::Pools(ObjectChange::Reset(pools.collect())));
-        self.hears(Message::L2Advertisements(ObjectChange::Reset(Vec::new())));
-        self.hears(Message::BgpAdvertisements(ObjectChange::Reset(Vec::new())));
-        self.hears(Message::Peers(ObjectChange::Reset(Vec::new())));
-        self.hears(Message::BfdProfiles(ObjectChange::Reset(Vec::new())));
-        self.hears(Message::Communities(ObjectChange::Reset(Vec::new())));
-        self.hears(Message::Namespaces(ObjectChange::Reset(Vec::new())));
-        self.hears(Message::Claims(ObjectChange::Reset(Vec::new())));
+    /// Handles a list of every kind except Services, with so many pools.
+    fn list_all_but_services(&mut self, pools: usize) {
+        macro_rules! list_none {
+            ($($kind:ident in $list:ident;)*) => {
+                [$(ConfigurationChange::$kind(ObjectChange::Reset(Vec::new()))),*]
+            };
+        }
+        for change in for_each_configuration_kind!(list_none) {
+            self.handle(ClusterChange::Configuration(Box::new(change)));
+        }
+        let pool = json!({
+            "metadata": { "name": "p", "resourceVersion": "1" }, "spec": { "addresses": ["192.0.2.0/24"] },
+        });
+        let pools = (0..pools).map(|_| serde_json::from_value(pool.clone()).unwrap()).collect();
+        let pools = ConfigurationChange::IPAddressPool(ObjectChange::Reset(pools));
+        self.handle(ClusterChange::Configuration(Box::new(pools)));
+        self.handle(ClusterChange::Namespaces(ObjectChange::Reset(Vec::new())));
+        self.handle(ClusterChange::Claims(ObjectChange::Reset(Vec::new())));
     }
-}
-
-fn far() -> Instant {
-    Instant::now() + Duration::from_secs(3600)
 }
 
 #[tokio::test]
-async fn in_a_second_term_too_it_does_nothing_while_lists_are_missing() {
+async fn second_term_is_idle_until_all_kinds_are_listed() {
     let mut world = World::new();
     for term in [1, 2] {
-        world.leads(term);
-        world.lists_all_but_services(1);
-        // Later than any interval: what is due then, and stays due, would be done without end.
+        world.lead(term);
+        world.list_all_but_services(1);
+        // Later than any interval: a timeout that stays due would make the loop spin.
         let later = Instant::now() + Duration::from_secs(10);
-        let wake = world.task.wake_at(later);
+        let wake = world.reconciler.poll_timeout(later);
         assert!(wake.is_none_or(|at| at > later), "term {term}");
-        world.hears(Message::Services(ObjectChange::Reset(Vec::new())));
-        assert!(world.task.index.is_deciding(), "term {term}: now it works");
+        world.handle(ClusterChange::Services(ObjectChange::Reset(Vec::new())));
+        assert!(world.reconciler.state.is_deciding(), "term {term}: all kinds are listed");
     }
 }
 
 #[tokio::test]
-async fn what_a_term_left_on_the_way_is_not_forgotten_with_it() {
+async fn in_doubt_write_of_a_lost_term_keeps_the_lease() {
     for services in [0, 1] {
         let mut world = World::new();
-        world.leads(1);
-        world.lists_all_but_services(0);
-        world.hears(Message::Services(ObjectChange::Reset((0..services).map(|_| service()).collect())));
-        world.publish.send_replace(Leadership::Standby { holder: None });
-        world.task.act(0);
-        // Whether the Lease may be given up.
-        assert_eq!(world.task.settle().await, services == 0, "{services} Services");
+        world.lead(1);
+        world.list_all_but_services(0);
+        let services_listed = (0..services).map(|_| service()).collect();
+        world.handle(ClusterChange::Services(ObjectChange::Reset(services_listed)));
+        world.leadership.send_replace(Leadership::Standby { holder: None });
+        world.reconciler.end_turn(0);
+        let may_release = world.reconciler.finish_writes().await;
+        assert_eq!(may_release, services == 0, "{services} Services");
     }
 }
 
-fn service() -> Seen {
+fn service() -> WatchedService {
     let service: Service = serde_json::from_value(json!({
         "metadata": { "name": "s", "namespace": "default", "uid": "u", "resourceVersion": "7" },
         "spec": { "type": "LoadBalancer", "clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"],
                   "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack" },
     }))
     .unwrap();
-    let ours = Observed::of(&service, None).map(Box::new);
-    Seen { key: ours.as_ref().unwrap().balancer.key.clone(), ours }
+    let observed = Observed::of(&service, None).map(Box::new);
+    WatchedService { key: observed.as_ref().unwrap().balancer.key.clone(), observed }
 }

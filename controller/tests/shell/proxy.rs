@@ -1,4 +1,4 @@
-//! What stands between a controller and the API server: watches come late, an answer gets lost.
+//! A proxy between a controller and the API server that delays watches and loses responses.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use kube::{Client, Config};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// Passes plain HTTP/1.1 on, one request at a time on each connection, as kube sends it.
+/// Forwards plain HTTP/1.1, one request at a time on each connection, as kube sends it.
 #[derive(Clone, Default)]
 pub(crate) struct Proxy {
     state: Arc<Mutex<State>>,
@@ -21,7 +21,7 @@ struct State {
 }
 
 impl Proxy {
-    /// Starts one before `server`, and a client that goes through it.
+    /// Starts a proxy for `server`. Returns it with a client that connects to it.
     pub(crate) async fn start(server: &str) -> (Self, Client) {
         let proxy = Self::default();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -30,23 +30,23 @@ impl Proxy {
         let (state, server) = (proxy.state.clone(), server.trim_start_matches("http://").to_owned());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass(client, server.clone(), state.clone()));
+                tokio::spawn(forward(client, server.clone(), state.clone()));
             }
         });
         (proxy, Client::try_from(config).unwrap())
     }
 
-    /// What watches of Services tell comes so much later.
+    /// Delays the events of watches of Services by `lag`.
     pub(crate) fn delay_services(&self, lag: Duration) {
         self.lock().lag = lag;
     }
 
-    /// The next PATCH of what has `path` in its address is done, and its answer gets lost.
-    pub(crate) fn lose_answer(&self, path: &str) {
+    /// Drops the response to the next PATCH whose path contains `path`. The request itself is forwarded.
+    pub(crate) fn lose_response(&self, path: &str) {
         self.lock().lose = Some(path.to_owned());
     }
 
-    /// How many PATCHes there were of what has `path` in its address.
+    /// Returns the number of PATCH requests whose path contains `path`.
     pub(crate) fn patches(&self, path: &str) -> usize {
         self.lock().patches.iter().filter(|line| line.contains(path)).count()
     }
@@ -56,7 +56,7 @@ impl Proxy {
     }
 }
 
-async fn pass(client: TcpStream, server: String, state: Arc<Mutex<State>>) {
+async fn forward(client: TcpStream, server: String, state: Arc<Mutex<State>>) {
     let Ok(server) = TcpStream::connect(server).await else { return };
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();

@@ -1,4 +1,4 @@
-//! Terms of leadership that end and begin while writes are on the way and watches are late.
+//! Terms of leadership that end and begin while writes are in flight and watches lag.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use fairlead_apiserver::{Fault, Faults};
 use fairlead_controller::leader::{Candidate, Election, LEASE, Leadership, Timing};
 use fairlead_controller::metrics::Metrics;
-use fairlead_controller::run::{Scope, control};
+use fairlead_controller::run::{Scope, run_controller};
 use fairlead_crds::v1beta1::L2Advertisement;
 use fairlead_runtime::http;
 use futures::StreamExt as _;
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::proxy::Proxy;
 use crate::world::{NAMESPACE, World, create, eventually, ingress, object};
 
-/// A controller that stands for leadership. `stop` ends it as a signal does.
+/// Starts a controller with leader election. The returned token stops it like a signal.
 async fn controller(
     world: &World,
     identity: &str,
@@ -30,89 +30,89 @@ async fn controller(
     timing: Timing,
 ) -> (watch::Receiver<Leadership>, CancellationToken) {
     let direct = world.cluster.client().await.unwrap();
-    let (stop, give_up) = (CancellationToken::new(), CancellationToken::new());
-    let election = Election::start(direct, NAMESPACE, Candidate::named(identity), timing, give_up.clone());
+    let (stop, release) = (CancellationToken::new(), CancellationToken::new());
+    let election = Election::start(direct, NAMESPACE, Candidate::named(identity), timing, release.clone());
     let (leadership, stopped) = (election.leadership(), stop.clone());
     tokio::spawn(async move {
         let metrics = Metrics::register(&http::Metrics::default());
         let scope = Scope { namespace: NAMESPACE.to_owned(), class: None };
-        if control(client, scope, &election, http::Health::new("the start"), metrics, stopped).await {
-            give_up.cancel();
+        if run_controller(client, scope, &election, http::Health::new("the start"), metrics, stopped).await {
+            release.cancel();
             election.ended().await;
         }
     });
     (leadership, stop)
 }
 
-/// From now on a Service's status takes so many milliseconds to be written.
+/// Delays writes of Service statuses by `latency_ms`.
 fn slow_statuses(faults: &Faults, latency_ms: u64) {
     let (verbs, resources) = (vec!["patch".into()], vec!["services/status".into()]);
     faults.add(Fault { verbs, resources, latency_ms, ..Fault::default() });
 }
 
-/// Everything that the API ever shows, until each of so many Services has an address. What is wrong with it: addresses
-/// that two Services show at a time, and Services whose address changes.
-async fn watch_for_wrongs(client: Client, services: usize) -> Vec<String> {
+/// Watches until so many Services have addresses. Returns the violations: addresses that two Services have at
+/// the same time, and Services whose address changes.
+async fn watch_for_violations(client: Client, services: usize) -> Vec<String> {
     let api = Api::<Service>::namespaced(client, "default");
     let mut events = api.watch(&WatchParams::default().timeout(280), "0").await.unwrap().boxed();
-    let (mut shown, mut wrongs) = (BTreeMap::<String, Vec<String>>::new(), Vec::new());
+    let (mut shown, mut violations) = (BTreeMap::<String, Vec<String>>::new(), Vec::new());
     let end = tokio::time::Instant::now() + Duration::from_secs(60);
-    let mut settled = end;
-    while let Ok(Some(event)) = tokio::time::timeout_at(settled, events.next()).await {
+    let mut deadline = end;
+    while let Ok(Some(event)) = tokio::time::timeout_at(deadline, events.next()).await {
         let (WatchEvent::Added(service) | WatchEvent::Modified(service)) = event.unwrap() else { continue };
         let (name, ips) = (service.name_any(), ingress(&service));
         if ips.is_empty() {
             continue;
         }
         let others = shown.iter().filter(|(other, others_ips)| **other != name && **others_ips == ips);
-        wrongs.extend(others.map(|(other, _)| format!("{ips:?} at {name} and {other}")));
+        violations.extend(others.map(|(other, _)| format!("{ips:?} on {name} and {other}")));
         let before = shown.insert(name.clone(), ips.clone());
-        wrongs.extend(
+        violations.extend(
             before.filter(|before| *before != ips).map(|before| format!("{name}: {before:?} to {ips:?}")),
         );
-        // What a late watch brings about comes within a second.
-        settled =
+        // Effects of a lagging watch appear within a second.
+        deadline =
             if shown.len() == services { tokio::time::Instant::now() + Duration::from_secs(1) } else { end };
     }
-    assert_eq!(shown.len(), services, "Services with an address");
-    wrongs
+    assert_eq!(shown.len(), services, "number of Services with an address");
+    violations
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leader_that_leads_again_and_whose_watch_is_late_moves_nothing() {
+async fn new_term_with_lagging_watch_moves_nothing() {
     let world = World::start().await;
     if world.cluster.as_built_in().is_none() {
-        eprintln!("skipped: the proxy speaks plain HTTP only");
+        eprintln!("skipped: the proxy supports plain HTTP only");
         return;
     }
     world.pool("big", &["198.51.100.0-198.51.101.255"]).await;
     let (proxy, client) = Proxy::start(&world.cluster.access().url).await;
     proxy.delay_services(Duration::from_millis(300));
     let (leadership, _stop) = controller(&world, "me", client, Timing::default()).await;
-    eventually("it leads", async || leadership.borrow().leads(Instant::now())).await;
-    let watcher = tokio::spawn(watch_for_wrongs(world.cluster.client().await.unwrap(), 150));
+    eventually("the controller leads", async || leadership.borrow().leads(Instant::now())).await;
+    let watcher = tokio::spawn(watch_for_violations(world.cluster.client().await.unwrap(), 150));
     let leases = Api::<Lease>::namespaced(world.client.clone(), NAMESPACE);
     for n in 0..150u32 {
-        // Older ones, by name, come after younger ones.
+        // The order of names differs from the order of creation.
         world.service(&format!("s{:03}", (n * 67) % 150), json!({})).await;
         if n % 20 == 0 {
-            // A Lease that names nobody ends the term; the next begins at once.
-            let nobody = Patch::Merge(json!({ "spec": { "holderIdentity": "" } }));
-            leases.patch(LEASE, &PatchParams::default(), &nobody).await.unwrap();
+            // A Lease without a holder ends the term, and the next begins at once.
+            let no_holder = Patch::Merge(json!({ "spec": { "holderIdentity": "" } }));
+            leases.patch(LEASE, &PatchParams::default(), &no_holder).await.unwrap();
         }
-        // Slower than they are written, so that each term begins with some that the watch does not show yet.
+        // Each term begins with writes that the watch has not delivered yet.
         tokio::time::sleep(Duration::from_millis(15)).await;
     }
     assert_eq!(watcher.await.unwrap(), Vec::<String>::new());
     let term = leadership.borrow().term(Instant::now());
-    assert!(term.is_some_and(|term| term > 1), "{term:?}: it was the first term all the time");
+    assert!(term.is_some_and(|term| term > 1), "{term:?}: the first term never ended");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_standby_whose_watch_is_late_takes_over_without_moving_anything() {
+async fn standby_with_lagging_watch_takes_over_without_moves() {
     let world = World::start().await;
     let Some(faults) = world.cluster.as_built_in().map(|server| server.faults().clone()) else {
-        eprintln!("skipped: only the built-in API server can be slow on demand");
+        eprintln!("skipped: only the built-in API server can inject faults");
         return;
     };
     world.pool("big", &["198.51.100.0-198.51.101.255"]).await;
@@ -123,7 +123,7 @@ async fn a_standby_whose_watch_is_late_takes_over_without_moving_anything() {
     proxy.delay_services(Duration::from_millis(400));
     let (leadership, _stop) = controller(&world, "second", late, Timing::default()).await;
     slow_statuses(&faults, 150);
-    let watcher = tokio::spawn(watch_for_wrongs(world.cluster.client().await.unwrap(), 250));
+    let watcher = tokio::spawn(watch_for_violations(world.cluster.client().await.unwrap(), 250));
     for n in 0..250u32 {
         if n == 120 {
             stop.cancel();
@@ -135,10 +135,10 @@ async fn a_standby_whose_watch_is_late_takes_over_without_moving_anything() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_of_writes_that_a_lost_lease_prevented_are_not_sent() {
+async fn events_of_unwritten_decisions_are_discarded() {
     let world = World::start().await;
     let Some(faults) = world.cluster.as_built_in().map(|server| server.faults().clone()) else {
-        eprintln!("skipped: only the built-in API server can be slow on demand");
+        eprintln!("skipped: only the built-in API server can inject faults");
         return;
     };
     world.pool("big", &["198.51.100.0-198.51.100.255"]).await;
@@ -152,49 +152,50 @@ async fn events_of_writes_that_a_lost_lease_prevented_are_not_sent() {
     let (leadership, _stop) = controller(&world, "me", client, timing).await;
     eventually("some have an address", async || !world.addresses().await.is_empty()).await;
     let leases = Api::<Lease>::namespaced(world.client.clone(), NAMESPACE);
-    eventually("another has the Lease", async || {
+    eventually("the Lease names another holder", async || {
         let mut lease = leases.get(LEASE).await.unwrap();
         let spec = lease.spec.as_mut().unwrap();
         (spec.holder_identity, spec.lease_duration_seconds) = (Some("thief".to_owned()), Some(3600));
         leases.replace(LEASE, &PostParams::default(), &lease).await.is_ok()
     })
     .await;
-    eventually("it does not lead", async || !leadership.borrow().leads(Instant::now())).await;
+    eventually("the controller does not lead", async || !leadership.borrow().leads(Instant::now())).await;
     let events = Api::<Event>::namespaced(world.client.clone(), "default");
     tokio::time::sleep(2 * second).await;
     let addresses = world.addresses().await;
-    assert!(addresses.len() < 60, "the Lease was lost in the midst of it");
-    let told = events.list(&ListParams::default()).await.unwrap().into_iter();
-    let told = told.filter(|event| event.reason.as_deref() == Some("Allocated"));
+    assert!(addresses.len() < 60, "the Lease was lost before all were written");
+    let sent = events.list(&ListParams::default()).await.unwrap().into_iter();
+    let sent = sent.filter(|event| event.reason.as_deref() == Some("Allocated"));
     let wrong: Vec<String> =
-        told.filter_map(|event| event.regarding?.name).filter(|name| !addresses.contains_key(name)).collect();
-    assert_eq!(wrong, Vec::<String>::new(), "told to have an address, and have none");
+        sent.filter_map(|event| event.regarding?.name).filter(|name| !addresses.contains_key(name)).collect();
+    assert_eq!(wrong, Vec::<String>::new(), "Services with an event and without an address");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_write_whose_answer_was_lost_is_not_repeated_once_the_watch_has_shown_it() {
+async fn write_with_lost_response_is_not_repeated_after_watch() {
     let world = World::start().await;
     if world.cluster.as_built_in().is_none() {
-        eprintln!("skipped: the proxy speaks plain HTTP only");
+        eprintln!("skipped: the proxy supports plain HTTP only");
         return;
     }
     let (proxy, client) = Proxy::start(&world.cluster.access().url).await;
     let (leadership, stop) = controller(&world, "me", client, Timing::default()).await;
-    eventually("it leads", async || leadership.borrow().leads(Instant::now())).await;
-    proxy.lose_answer("/l2advertisements/lan/status");
+    eventually("the controller leads", async || leadership.borrow().leads(Instant::now())).await;
+    proxy.lose_response("/l2advertisements/lan/status");
     let advertisements = Api::<L2Advertisement>::all(world.client.clone());
     let advertisement = object(json!({ "metadata": { "name": "lan" }, "spec": {} }));
     create::<L2Advertisement>(&advertisements, &advertisement).await;
-    eventually("it is written", async || advertisements.get("lan").await.unwrap().status.is_some()).await;
-    // A write that is repeated is so four times in this time.
+    eventually("the status is written", async || advertisements.get("lan").await.unwrap().status.is_some())
+        .await;
+    // A write without a response is retried four times in this time.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let patches = proxy.patches("/l2advertisements/lan/status");
     assert!((1..=2).contains(&patches), "{patches} patches");
 
-    // And it is no reason to keep the Lease from others.
+    // The Lease is released nevertheless.
     stop.cancel();
     let leases = Api::<Lease>::namespaced(world.client.clone(), NAMESPACE);
-    eventually("the Lease is given up", async || {
+    eventually("the Lease is released", async || {
         let holder = leases.get(LEASE).await.unwrap().spec.unwrap().holder_identity;
         holder.unwrap_or_default().is_empty()
     })

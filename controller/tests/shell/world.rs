@@ -1,4 +1,4 @@
-//! A cluster with Fairlead's kinds, and controllers in it.
+//! A cluster with the CRDs of Fairlead, and controllers that run against it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use fairlead_apiserver::Cluster;
 use fairlead_controller::leader::Election;
 use fairlead_controller::metrics::Metrics;
-use fairlead_controller::run::{Scope, control};
+use fairlead_controller::run::{Scope, run_controller};
 use fairlead_crds::manifests;
 use fairlead_crds::v1beta1::{IPAddressPool, L2Advertisement};
 use fairlead_runtime::http;
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const NAMESPACE: &str = "fairlead-system";
 
-/// A cluster with Fairlead's kinds, and the controller in it.
+/// A cluster with the CRDs of Fairlead, and one controller.
 pub(crate) struct World {
     pub cluster: Cluster,
     pub client: Client,
@@ -41,7 +41,7 @@ impl World {
         }
         let world = Self { cluster, client, controller: None, health: http::Health::new("the start") };
         let pools = Api::<IPAddressPool>::all(world.client.clone());
-        eventually("the kinds are served", async || pools.list(&ListParams::default()).await.is_ok()).await;
+        eventually("the CRDs are served", async || pools.list(&ListParams::default()).await.is_ok()).await;
         let namespace = object(json!({ "metadata": { "name": NAMESPACE } }));
         create::<Namespace>(&Api::all(world.client.clone()), &namespace).await;
         world
@@ -49,15 +49,15 @@ impl World {
 
     pub(crate) async fn start_controller(&mut self) {
         self.health = http::Health::new("the start");
-        // A client of its own, as a process has: stopping it takes its connections away.
+        // Each process has a client of its own: its connections end with it.
         let client = self.cluster.client().await.unwrap();
         let metrics = Metrics::register(&http::Metrics::default());
         let scope = Scope { namespace: NAMESPACE.to_owned(), class: None };
         let health = self.health.clone();
         self.controller = Some(tokio::spawn(async move {
             let stop = CancellationToken::new();
-            let alone = Election::unopposed(stop.clone());
-            control(client, scope, &alone, health, metrics, stop).await;
+            let election = Election::unopposed(stop.clone());
+            run_controller(client, scope, &election, health, metrics, stop).await;
         }));
         eventually("the controller is ready", async || self.health.is_ready()).await;
     }
@@ -86,13 +86,13 @@ impl World {
         self.services().get(name).await.unwrap()
     }
 
-    /// Addresses by Service, of those that have some.
+    /// Returns the addresses of each Service that has some.
     pub(crate) async fn addresses(&self) -> BTreeMap<String, Vec<String>> {
         let list = self.services().list(&ListParams::default()).await.unwrap();
         list.into_iter().map(|s| (s.name_any(), ingress(&s))).filter(|(_, ips)| !ips.is_empty()).collect()
     }
 
-    /// resourceVersion of everything that the controller writes to.
+    /// Returns the resourceVersions of all objects that the controller writes.
     pub(crate) async fn versions(&self) -> BTreeMap<String, String> {
         let mut versions = BTreeMap::new();
         let mut add = |kind: &str, name: String, version: Option<String>| {
@@ -118,7 +118,7 @@ impl World {
         versions
     }
 
-    /// Waits until nothing has been written for a while.
+    /// Waits until the controller writes nothing for 1.5 s. Returns the resourceVersions.
     pub(crate) async fn at_rest(&self) -> BTreeMap<String, String> {
         let mut before = self.versions().await;
         loop {
@@ -161,7 +161,7 @@ pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool)
     }
 }
 
-/// As a number: later writes have higher ones.
+/// Returns the resourceVersion as a number: later writes have higher numbers.
 pub(crate) fn version(object: &impl ResourceExt) -> u64 {
     object.resource_version().unwrap().parse().unwrap()
 }

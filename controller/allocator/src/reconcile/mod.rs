@@ -14,6 +14,7 @@ pub mod explain;
 mod follow;
 mod judge;
 pub mod objects;
+pub mod pool_status_schedule;
 pub mod pools;
 mod record;
 mod request;

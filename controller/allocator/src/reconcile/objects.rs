@@ -1,4 +1,6 @@
-//! The configuration objects: what they say together, and the status of each.
+//! The configuration objects: their resolution and the status of each.
+
+use std::collections::BTreeSet;
 
 use fairlead_crds::resolve::{Accepted, Kind, ObjectRef, Objects, Resolution, resolve};
 use fairlead_crds::store::ObjectChange;
@@ -7,81 +9,105 @@ use fairlead_crds::v1beta1::{
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
+use kube::Resource;
 use serde_json::{Value, json};
 
 use super::status::whole_seconds;
 
-/// All configuration objects as last seen, and what they resolve to.
+/// Calls the macro `$callback` with the list of configuration kinds, each with its field in [`Objects`].
+///
+/// This is the only list of these kinds in the controller.
+#[macro_export]
+macro_rules! for_each_configuration_kind {
+    ($callback:ident) => {
+        $callback! {
+            IPAddressPool in pools;
+            L2Advertisement in l2_advertisements;
+            BGPAdvertisement in bgp_advertisements;
+            BGPPeer in peers;
+            BFDProfile in bfd_profiles;
+            Community in communities;
+        }
+    };
+}
+
+/// All configuration objects as last observed, and their resolution.
 #[derive(Debug, Default)]
 pub struct Configuration {
+    /// Each list is sorted by name.
     objects: Objects,
-    listed: std::collections::BTreeSet<Kind>,
+    listed: BTreeSet<Kind>,
     resolution: Resolution,
 }
 
-/// What to write to a configuration object: a merge patch.
+/// A configuration object.
+pub trait ConfigurationObject: Resource<DynamicType = ()> + Clone + PartialEq + Sized {
+    /// The kind.
+    const KIND: Kind;
+    /// Returns the list of all objects of this kind.
+    fn list(objects: &Objects) -> &Vec<Self>;
+    /// Returns the list of all objects of this kind.
+    fn list_mut(objects: &mut Objects) -> &mut Vec<Self>;
+    /// Returns the conditions of the status.
+    fn conditions(&self) -> &[Condition];
+    /// Returns the parts of the object that the configuration depends on: the spec and some of the metadata.
+    fn configuration_part(&self) -> Self;
+    /// Returns the kind and the name.
+    fn reference(&self) -> ObjectRef {
+        ObjectRef { kind: Self::KIND, name: self.meta().name.clone().unwrap_or_default() }
+    }
+}
+
+/// The effect of [`Configuration::apply`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppliedChange {
+    /// True if the resolution may change. A change of a status makes no difference.
+    pub differs: bool,
+    /// The objects that were created, updated or listed.
+    pub objects: Vec<ObjectRef>,
+}
+
+/// A merge patch for a configuration object.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
 pub struct ObjectPatch {
-    /// The object.
     pub object: ObjectRef,
-    /// On which part of it.
-    pub part: Part,
-    /// The version that was decided on.
+    pub part: ObjectPart,
+    /// The resourceVersion on which the patch was decided. The body contains it too.
     pub resource_version: String,
-    /// The body of the patch.
     pub body: Value,
 }
 
-/// The parts of an object that are written apart.
+/// The parts of an object that are written by separate requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum ObjectPart {
     /// The `status` subresource.
     Status,
-    /// Everything else; of that, only finalizers are ours.
-    Main,
+    /// `metadata.finalizers`.
+    Finalizers,
 }
 
-/// A kind of configuration objects.
-pub trait Configures: Clone + PartialEq + Sized {
-    /// The kind.
-    const KIND: Kind;
-    /// Whether its status has counts.
-    fn is_pool() -> bool {
-        Self::KIND == Kind::IPAddressPool
-    }
-    /// The objects of this kind.
-    fn list(objects: &mut Objects) -> &mut Vec<Self>;
-    /// Metadata.
-    fn metadata(&self) -> &ObjectMeta;
-    /// Metadata.
-    fn metadata_mut(&mut self) -> &mut ObjectMeta;
-    /// Conditions of the status.
-    fn conditions(&self) -> &[Condition];
-    /// The object as far as the configuration depends on it.
-    fn meaning(&self) -> Self;
-    /// Which object it is.
-    fn reference(&self) -> ObjectRef {
-        ObjectRef { kind: Self::KIND, name: self.metadata().name.clone().unwrap_or_default() }
-    }
-}
+macro_rules! configuration_objects {
+    ($($kind:ident in $list:ident;)*) => {
+        /// A change to the configuration objects of one kind.
+        #[derive(Clone, Debug)]
+        #[allow(missing_docs)]
+        pub enum ConfigurationChange {
+            $($kind(ObjectChange<$kind>),)*
+        }
 
-macro_rules! configures {
-    ($($kind:ident in $list:ident;)*) => {$(
-        impl Configures for $kind {
+        $(impl ConfigurationObject for $kind {
             const KIND: Kind = Kind::$kind;
-            fn list(objects: &mut Objects) -> &mut Vec<Self> {
+            fn list(objects: &Objects) -> &Vec<Self> {
+                &objects.$list
+            }
+            fn list_mut(objects: &mut Objects) -> &mut Vec<Self> {
                 &mut objects.$list
-            }
-            fn metadata(&self) -> &ObjectMeta {
-                &self.metadata
-            }
-            fn metadata_mut(&mut self) -> &mut ObjectMeta {
-                &mut self.metadata
             }
             fn conditions(&self) -> &[Condition] {
                 self.status.as_ref().map_or(&[], |status| &status.conditions)
             }
-            fn meaning(&self) -> Self {
+            fn configuration_part(&self) -> Self {
                 let ObjectMeta { name, uid, labels, creation_timestamp, deletion_timestamp, .. } =
                     self.metadata.clone();
                 let metadata = ObjectMeta {
@@ -95,43 +121,85 @@ macro_rules! configures {
                 Self { metadata, spec: self.spec.clone(), status: None }
             }
         }
-    )*};
+
+        impl From<ObjectChange<$kind>> for ConfigurationChange {
+            fn from(change: ObjectChange<$kind>) -> Self {
+                Self::$kind(change)
+            }
+        })*
+
+        impl Configuration {
+            /// Applies a change.
+            pub fn apply(&mut self, change: ConfigurationChange) -> AppliedChange {
+                match change {
+                    $(ConfigurationChange::$kind(change) => {
+                        let objects = match &change {
+                            ObjectChange::Apply(object) => vec![object.reference()],
+                            ObjectChange::Reset(objects) => {
+                                objects.iter().map(ConfigurationObject::reference).collect()
+                            }
+                            ObjectChange::Delete(_) => Vec::new(),
+                        };
+                        AppliedChange { differs: self.change(change), objects }
+                    })*
+                }
+            }
+
+            /// Returns the status patch for an object that is not a pool, if its status must change.
+            pub fn status_patch(&self, object: &ObjectRef, now: Timestamp) -> Option<ObjectPatch> {
+                match object.kind {
+                    $(Kind::$kind => self.accepted_patch(self.find::<$kind>(&object.name)?, now),)*
+                }
+            }
+
+            /// Returns the resourceVersion of an object as last observed.
+            pub fn resource_version(&self, object: &ObjectRef) -> Option<&str> {
+                match object.kind {
+                    $(Kind::$kind => self.find::<$kind>(&object.name)?.metadata.resource_version.as_deref(),)*
+                }
+            }
+
+            /// Returns all objects, ordered by kind and name.
+            fn references(&self) -> impl Iterator<Item = ObjectRef> {
+                let lists = [$(
+                    self.objects.$list.iter().map(ConfigurationObject::reference).collect::<Vec<ObjectRef>>(),
+                )*];
+                lists.into_iter().flatten()
+            }
+
+            fn is_listed(&self) -> bool {
+                [$(Kind::$kind),*].iter().all(|kind| self.listed.contains(kind))
+            }
+        }
+    };
 }
 
-configures! {
-    IPAddressPool in pools;
-    L2Advertisement in l2_advertisements;
-    BGPAdvertisement in bgp_advertisements;
-    BGPPeer in peers;
-    BFDProfile in bfd_profiles;
-    Community in communities;
-}
+for_each_configuration_kind!(configuration_objects);
 
-/// Keeps of an object what is used, so that whole objects are not held.
-pub fn trim<K: Configures>(mut object: K) -> K {
-    let metadata = object.metadata_mut();
+/// Removes metadata that is not used, to save memory.
+pub fn trim<K: ConfigurationObject>(mut object: K) -> K {
+    let metadata = object.meta_mut();
     metadata.managed_fields = None;
     metadata.annotations = None;
     object
 }
 
 impl Configuration {
-    /// Takes a change in. Returns whether the configuration may be another now; a change of status alone makes no
-    /// difference.
-    pub fn change<K: Configures>(&mut self, change: ObjectChange<K>) -> bool {
-        let list = K::list(&mut self.objects);
-        let name = |object: &K| object.metadata().name.clone();
+    /// Applies a change. Returns whether the resolution may change; a change of a status makes no difference.
+    pub fn change<K: ConfigurationObject>(&mut self, change: ObjectChange<K>) -> bool {
+        let list = K::list_mut(&mut self.objects);
+        let name = |object: &K| object.meta().name.clone();
         match change {
             ObjectChange::Reset(new) => {
-                let before: Vec<K> = list.iter().map(K::meaning).collect();
+                let before: Vec<K> = list.iter().map(K::configuration_part).collect();
                 *list = new;
                 list.sort_by_key(name);
-                let differs = before != list.iter().map(K::meaning).collect::<Vec<K>>();
+                let differs = before != list.iter().map(K::configuration_part).collect::<Vec<K>>();
                 self.listed.insert(K::KIND) || differs
             }
             ObjectChange::Apply(new) => match list.iter_mut().find(|old| name(old) == name(&new)) {
                 Some(old) => {
-                    let differs = old.meaning() != new.meaning();
+                    let differs = old.configuration_part() != new.configuration_part();
                     *old = new;
                     differs
                 }
@@ -141,114 +209,85 @@ impl Configuration {
                     true
                 }
             },
-            ObjectChange::Delete(gone) => {
-                list.retain(|object| name(object) != name(&gone));
+            ObjectChange::Delete(deleted) => {
+                list.retain(|object| name(object) != name(&deleted));
                 true
             }
         }
     }
 
-    /// Every kind is to be listed anew before anything is resolved.
+    /// Requires a new list of every kind before the next resolution.
     pub fn forget_lists(&mut self) {
         self.listed.clear();
     }
 
-    /// Resolves what is there; `None` until every kind was listed once.
+    /// Resolves the objects. Returns `None` until every kind was listed once.
     pub fn resolve(&mut self) -> Option<&Resolution> {
-        if self.listed.len() < 6 {
+        if !self.is_listed() {
             return None;
         }
         self.resolution = resolve(&self.objects);
         Some(&self.resolution)
     }
 
-    /// What to write to each object other than pools, if anything.
-    pub fn patches(&self, now: Timestamp) -> Vec<(ObjectRef, Option<ObjectPatch>)> {
-        let Objects { pools: _, l2_advertisements, bgp_advertisements, peers, bfd_profiles, communities } =
-            &self.objects;
-        let mut patches = Vec::new();
-        patches.extend(l2_advertisements.iter().map(|o| (o.reference(), self.patch(o, now))));
-        patches.extend(bgp_advertisements.iter().map(|o| (o.reference(), self.patch(o, now))));
-        patches.extend(peers.iter().map(|o| (o.reference(), self.patch(o, now))));
-        patches.extend(bfd_profiles.iter().map(|o| (o.reference(), self.patch(o, now))));
-        patches.extend(communities.iter().map(|o| (o.reference(), self.patch(o, now))));
-        patches
+    /// Returns the status patch for each object that is not a pool; `None` where the status is correct.
+    pub fn status_patches(&self, now: Timestamp) -> Vec<(ObjectRef, Option<ObjectPatch>)> {
+        let objects = self.references().filter(|object| object.kind != Kind::IPAddressPool);
+        objects.map(|object| (object.clone(), self.status_patch(&object, now))).collect()
     }
 
-    /// What to write to an object other than a pool.
-    pub fn patch<K: Configures>(&self, object: &K, now: Timestamp) -> Option<ObjectPatch> {
-        let accepted = self.accepted(object)?;
-        let conditions = with_accepted(object, &accepted, now)?;
-        Some(object_patch(object, json!({ "conditions": conditions })))
-    }
-
-    /// Names of all pools, accepted or not.
+    /// Returns the names of all pools, accepted or not.
     pub fn pool_names(&self) -> impl Iterator<Item = &str> {
         self.objects.pools.iter().filter_map(|pool| pool.metadata.name.as_deref())
     }
 
-    /// The resourceVersion of an object as last seen.
-    pub fn version(&self, object: &ObjectRef) -> Option<&str> {
-        fn of<'a, K: Configures>(objects: &'a [K], name: &str) -> Option<&'a str> {
-            // They are sorted by name.
-            let name_of = |object: &K| object.metadata().name.as_deref().cmp(&Some(name));
-            let place = objects.binary_search_by(name_of).ok()?;
-            objects.get(place)?.metadata().resource_version.as_deref()
-        }
-        let (objects, name) = (&self.objects, &*object.name);
-        match object.kind {
-            Kind::IPAddressPool => of(&objects.pools, name),
-            Kind::L2Advertisement => of(&objects.l2_advertisements, name),
-            Kind::BGPAdvertisement => of(&objects.bgp_advertisements, name),
-            Kind::BGPPeer => of(&objects.peers, name),
-            Kind::BFDProfile => of(&objects.bfd_profiles, name),
-            Kind::Community => of(&objects.communities, name),
-        }
-    }
-
-    fn accepted<K: Configures>(&self, object: &K) -> Option<Accepted> {
-        let name = object.metadata().name.clone()?;
-        self.resolution.accepted(&ObjectRef { kind: K::KIND, name })
-    }
-
-    /// A pool, accepted or not, and the verdict on it.
+    /// Returns a pool, accepted or not, and the content of its condition `Accepted`.
     pub(super) fn pool(&self, name: &str) -> Option<(&IPAddressPool, Accepted)> {
-        let pool = self.objects.pools.get(self.place_of_pool(name)?)?;
+        let pool = self.find::<IPAddressPool>(name)?;
         Some((pool, self.accepted(pool)?))
     }
 
-    /// Changes what is known of a pool.
-    pub(super) fn update_pool(&mut self, name: &str, change: impl FnOnce(&mut IPAddressPool)) {
-        let place = self.place_of_pool(name);
-        if let Some(pool) = place.and_then(|place| self.objects.pools.get_mut(place)) {
-            change(pool);
-        }
+    /// Returns a pool for an update.
+    pub(super) fn pool_mut(&mut self, name: &str) -> Option<&mut IPAddressPool> {
+        let index = index_of(&self.objects.pools, name)?;
+        self.objects.pools.get_mut(index)
     }
 
-    /// They are sorted by name.
-    fn place_of_pool(&self, name: &str) -> Option<usize> {
-        self.objects.pools.binary_search_by(|pool| pool.metadata.name.as_deref().cmp(&Some(name))).ok()
-    }
-
-    /// All pools, accepted or not.
+    /// Returns all pools, accepted or not.
     pub(super) fn pools(&self) -> &[IPAddressPool] {
         &self.objects.pools
     }
-}
 
-/// All conditions of an object with `Accepted` as it should be; `None` when it is.
-fn with_accepted<K: Configures>(object: &K, accepted: &Accepted, now: Timestamp) -> Option<Vec<Condition>> {
-    let Accepted { status, reason, message } = accepted.clone();
-    let new = dated(object, ACCEPTED, status, reason, message, now);
-    if object.conditions().contains(&new) {
-        return None;
+    fn find<K: ConfigurationObject>(&self, name: &str) -> Option<&K> {
+        let list = K::list(&self.objects);
+        list.get(index_of(list, name)?)
     }
-    let others = object.conditions().iter().filter(|condition| condition.type_ != ACCEPTED).cloned();
-    Some(others.chain([new]).collect())
+
+    fn accepted<K: ConfigurationObject>(&self, object: &K) -> Option<Accepted> {
+        let name = object.meta().name.clone()?;
+        self.resolution.accepted(&ObjectRef { kind: K::KIND, name })
+    }
+
+    /// Returns the patch that updates the condition `Accepted`, if it must change.
+    fn accepted_patch<K: ConfigurationObject>(&self, object: &K, now: Timestamp) -> Option<ObjectPatch> {
+        let Accepted { status, reason, message } = self.accepted(object)?;
+        let new = condition(object, ACCEPTED, status, reason, message, now);
+        if object.conditions().contains(&new) {
+            return None;
+        }
+        let others = object.conditions().iter().filter(|condition| condition.type_ != ACCEPTED).cloned();
+        let conditions: Vec<Condition> = others.chain([new]).collect();
+        Some(status_patch(object, json!({ "conditions": conditions })))
+    }
 }
 
-/// A condition of an object, with the time of the last change of its status.
-pub(super) fn dated<K: Configures>(
+/// Returns the index of the object with this name in a list that is sorted by name.
+fn index_of<K: ConfigurationObject>(list: &[K], name: &str) -> Option<usize> {
+    list.binary_search_by(|object| object.meta().name.as_deref().cmp(&Some(name))).ok()
+}
+
+/// Returns a condition of an object. It keeps `lastTransitionTime` if the status does not change.
+pub(super) fn condition<K: ConfigurationObject>(
     object: &K,
     type_: &str,
     status: bool,
@@ -265,16 +304,16 @@ pub(super) fn dated<K: Configures>(
         reason,
         message,
         last_transition_time: since.unwrap_or_else(|| Time(whole_seconds(now))),
-        observed_generation: object.metadata().generation,
+        observed_generation: object.meta().generation,
     }
 }
 
-pub(super) fn object_patch<K: Configures>(object: &K, status: Value) -> ObjectPatch {
-    let metadata = object.metadata();
-    let resource_version = metadata.resource_version.clone().unwrap_or_default();
+/// Returns a patch of the status of an object.
+pub(super) fn status_patch<K: ConfigurationObject>(object: &K, status: Value) -> ObjectPatch {
+    let resource_version = object.meta().resource_version.clone().unwrap_or_default();
     ObjectPatch {
         object: object.reference(),
-        part: Part::Status,
+        part: ObjectPart::Status,
         body: json!({ "metadata": { "resourceVersion": resource_version }, "status": status }),
         resource_version,
     }

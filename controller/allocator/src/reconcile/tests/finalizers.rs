@@ -1,4 +1,4 @@
-//! What keeps a pool that is in use from being deleted, and how its status says so.
+//! The finalizer that protects a pool in use, and the condition that names its users.
 
 use fairlead_crds::names::POOL_PROTECTION;
 use fairlead_crds::store::ObjectChange;
@@ -8,11 +8,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::objects::{configuration, now, patched, pool_object};
 use super::*;
 use crate::ipam::{AllocationRequest, Sharing};
-use crate::reconcile::objects::{Configuration, Part};
+use crate::reconcile::objects::{Configuration, ObjectPart};
 
 const OTHER: &str = "example.org/other";
 
-/// Pool p with these finalizers.
+/// Returns pool p with these finalizers.
 fn object(reclaim: &str, finalizers: &[&str], deleting: bool) -> IPAddressPool {
     let mut pool = pool_object("p", &["1.2.3.0-1.2.3.9"]);
     pool.spec.reclaim = reclaim.into();
@@ -21,7 +21,8 @@ fn object(reclaim: &str, finalizers: &[&str], deleting: bool) -> IPAddressPool {
     pool
 }
 
-/// The pool before it is edited: it gives.
+/// Returns an allocator in which so many Services and claims hold addresses of the pools, which were open
+/// before.
 fn used(configuration: &mut Configuration, services: usize, claims: usize) -> Ipam {
     let mut ipam = Ipam::default();
     let Config { mut pools, refused_pools, .. } = configuration.resolve().unwrap().config.clone();
@@ -49,73 +50,73 @@ fn used(configuration: &mut Configuration, services: usize, claims: usize) -> Ip
     ipam
 }
 
-/// A pool, how many Services and claims use it, and the finalizers to write.
+/// A name, a pool, the numbers of Services and claims that use it, and the expected finalizers in the patch.
 type Case<'a> = (&'a str, IPAddressPool, (usize, usize), Option<&'a [&'a str]>);
 
 #[test]
-fn a_pool_has_the_finalizer_while_it_is_in_use_and_retains() {
+fn pool_in_use_that_retains_has_the_finalizer() {
     let ours = POOL_PROTECTION;
     #[rustfmt::skip]
     let cases: &[Case<'_>] = &[
         ("not in use", object("Retain", &[], false), (0, 0), None),
-        ("a Service holds of it", object("Retain", &[], false), (1, 0), Some(&[ours])),
-        ("a claim has reserved of it", object("Retain", &[], false), (0, 1), Some(&[ours])),
-        ("it has it already", object("Retain", &[ours], false), (1, 1), None),
-        ("beside others", object("Retain", &[OTHER], false), (1, 0), Some(&[OTHER, ours])),
+        ("a Service holds an address", object("Retain", &[], false), (1, 0), Some(&[ours])),
+        ("a claim has reserved an address", object("Retain", &[], false), (0, 1), Some(&[ours])),
+        ("it already has the finalizer", object("Retain", &[ours], false), (1, 1), None),
+        ("it has another finalizer", object("Retain", &[OTHER], false), (1, 0), Some(&[OTHER, ours])),
         ("no longer in use", object("Retain", &[OTHER, ours], false), (0, 0), Some(&[OTHER])),
-        ("it reassigns", object("Reassign", &[], false), (1, 1), None),
-        ("it reassigns now", object("Reassign", &[ours, OTHER], false), (1, 0), Some(&[OTHER])),
-        ("being deleted and in use", object("Retain", &[ours], true), (1, 0), None),
-        ("being deleted and claimed", object("Retain", &[ours], true), (0, 1), None),
-        ("being deleted and free", object("Retain", &[ours, OTHER], true), (0, 0), Some(&[OTHER])),
-        ("never added to one that is being deleted", object("Retain", &[OTHER], true), (1, 0), None),
+        ("reclaim is Reassign", object("Reassign", &[], false), (1, 1), None),
+        ("reclaim changed to Reassign", object("Reassign", &[ours, OTHER], false), (1, 0), Some(&[OTHER])),
+        ("deleted and in use", object("Retain", &[ours], true), (1, 0), None),
+        ("deleted and claimed", object("Retain", &[ours], true), (0, 1), None),
+        ("deleted and free", object("Retain", &[ours, OTHER], true), (0, 0), Some(&[OTHER])),
+        ("deleted before it had the finalizer", object("Retain", &[OTHER], true), (1, 0), None),
     ];
-    for (what, pool, (services, claims), expected) in cases {
+    for (name, pool, (services, claims), expected) in cases {
         let mut configuration = configuration(vec![pool.clone()]);
         let ipam = used(&mut configuration, *services, *claims);
         let patch = configuration.finalizer_patch("p", &ipam);
         let finalizers = patch.as_ref().map(|patch| patch.body["metadata"]["finalizers"].clone());
-        assert_eq!(finalizers, expected.map(|all| json!(all)), "{what}");
+        assert_eq!(finalizers, expected.map(|all| json!(all)), "{name}");
         if let Some(patch) = patch {
-            assert_eq!((patch.part, patch.resource_version.as_str()), (Part::Main, "1"));
-            // Known at once to whoever writes the status next, and known from the watch.
+            assert_eq!((patch.part, patch.resource_version.as_str()), (ObjectPart::Finalizers, "1"));
+            // The next status patch uses the written version, before and after the watch delivers it.
             configuration.finalizers_written("p", &patch.body, "2");
-            assert_eq!(configuration.finalizer_patch("p", &ipam), None, "{what}: written once");
-            let status = configuration.pool_patch("p", &ipam, now()).unwrap();
-            assert_eq!((status.part, status.resource_version.as_str()), (Part::Status, "2"));
+            assert_eq!(configuration.finalizer_patch("p", &ipam), None, "{name}: written once");
+            let status = configuration.pool_status_patch("p", &ipam, now()).unwrap();
+            assert_eq!((status.part, status.resource_version.as_str()), (ObjectPart::Status, "2"));
             configuration.change(ObjectChange::Apply(patched(pool, &patch)));
             configuration.resolve();
-            assert_eq!(configuration.finalizer_patch("p", &ipam), None, "{what}: written once");
+            assert_eq!(configuration.finalizer_patch("p", &ipam), None, "{name}: written once");
         }
     }
 }
 
 #[test]
-fn an_answer_that_comes_after_the_watch_has_shown_more_changes_nothing() {
+fn finalizer_result_older_than_the_watch_is_ignored() {
     let pool = object("Retain", &[], false);
     let mut configuration = configuration(vec![pool.clone()]);
     let ipam = used(&mut configuration, 1, 0);
     let finalizers = configuration.finalizer_patch("p", &ipam).unwrap();
-    // It is done; the watch shows it before the answer is here, and so the status is written.
-    let there = patched(&pool, &finalizers);
-    configuration.change(ObjectChange::Apply(there.clone()));
-    let status = configuration.pool_patch("p", &ipam, now()).unwrap();
-    let mut there = patched(&there, &status);
-    there.metadata.resource_version = Some("3".into());
-    configuration.change(ObjectChange::Apply(there));
+    // The watch delivers the written version before the response arrives, and then the status is written.
+    let stored = patched(&pool, &finalizers);
+    configuration.change(ObjectChange::Apply(stored.clone()));
+    let status = configuration.pool_status_patch("p", &ipam, now()).unwrap();
+    let mut stored = patched(&stored, &status);
+    stored.metadata.resource_version = Some("3".into());
+    configuration.change(ObjectChange::Apply(stored));
     configuration.finalizers_written("p", &finalizers.body, "2");
     let ipam = used(&mut configuration, 2, 0);
-    assert_eq!(configuration.pool_patch("p", &ipam, now()).unwrap().resource_version, "3");
+    assert_eq!(configuration.pool_status_patch("p", &ipam, now()).unwrap().resource_version, "3");
 }
 
-/// Conditions of p, in use by so many, once all is written.
+/// Returns the conditions of `pool` after all patches, with so many Services and claims that use it.
 fn conditions(pool: IPAddressPool, services: usize, claims: usize) -> Vec<String> {
     let mut configuration = configuration(vec![pool.clone()]);
     let ipam = used(&mut configuration, services, claims);
     let mut pool = pool;
     for round in 0.. {
-        assert!(round < 3, "writes without end");
-        let Some(patch) = configuration.pool_patch("p", &ipam, now()) else { break };
+        assert!(round < 3, "the writes do not end");
+        let Some(patch) = configuration.pool_status_patch("p", &ipam, now()) else { break };
         pool = patched(&pool, &patch);
         configuration.change(ObjectChange::Apply(pool.clone()));
         configuration.resolve();
@@ -125,25 +126,26 @@ fn conditions(pool: IPAddressPool, services: usize, claims: usize) -> Vec<String
 }
 
 #[test]
-fn a_deletion_that_waits_says_for_whom() {
+fn waiting_deletion_names_services_and_claims() {
     let deleting = || object("Retain", &[POOL_PROTECTION], true);
     let last = |services, claims| conditions(deleting(), services, claims).pop().unwrap();
     assert_eq!(last(1, 0), "InUse True/AddressesHeld: deletion waits for 1 Service: default/s0");
     assert_eq!(
         last(2, 1),
-        "InUse True/AddressesHeld: deletion waits for 2 Services: default/s0, default/s1; 1 IPClaim: default/c0"
+        "InUse True/AddressesHeld: deletion waits for 2 Services: default/s0, default/s1; \
+         1 IPClaim: default/c0"
     );
     assert_eq!(
         last(7, 0),
-        "InUse True/AddressesHeld: deletion waits for 7 Services: default/s0, default/s1, default/s2, default/s3, \
-         default/s4 and 2 more"
+        "InUse True/AddressesHeld: deletion waits for 7 Services: default/s0, default/s1, default/s2, \
+         default/s3, default/s4 and 2 more"
     );
     let open = conditions(object("Retain", &[], false), 1, 0);
     assert!(open.iter().all(|condition| !condition.starts_with("InUse")), "{open:?}");
 }
 
 #[test]
-fn a_pool_says_when_it_has_no_free_address() {
+fn pool_without_free_address_is_exhausted() {
     let exhausted = |services, claims| {
         let all = conditions(object("Reassign", &[], false), services, claims);
         all.into_iter().find(|condition| condition.starts_with("Exhausted")).unwrap()
@@ -153,11 +155,11 @@ fn a_pool_says_when_it_has_no_free_address() {
     assert_eq!(
         exhausted(8, 2),
         "Exhausted True/NoFreeAddress: no free IPv4 address",
-        "what is reserved is not free"
+        "reserved addresses are not free"
     );
 }
 
-/// `s` holds 1.2.3.0 of p; then these objects are all there is.
+/// Service `s` holds 1.2.3.0 of pool p. Then the pools are replaced with `objects`.
 fn overlapped(objects: Vec<IPAddressPool>) -> (World, Configuration) {
     let mut world = World::new([fairlead_test_support::pool("p", &["1.2.3.0-1.2.3.9"])]);
     world.apply(service("s", json!({})));
@@ -170,7 +172,7 @@ fn overlapped(objects: Vec<IPAddressPool>) -> (World, Configuration) {
 }
 
 #[test]
-fn a_pool_in_deletion_whose_range_another_has_goes_at_once_when_it_reassigns() {
+fn deleted_pool_with_other_owner_of_range_reassigns_at_once() {
     let q = || pool_object("q", &["1.2.3.0-1.2.3.9"]);
     for (reclaim, of, finalizers) in [("Retain", "p", None), ("Reassign", "q", Some(json!([])))] {
         let (mut world, configuration) = overlapped(vec![object(reclaim, &[POOL_PROTECTION], true), q()]);
@@ -188,26 +190,30 @@ fn a_pool_in_deletion_whose_range_another_has_goes_at_once_when_it_reassigns() {
 }
 
 #[test]
-fn a_pool_that_reassigns_gets_no_finalizer_when_it_is_refused() {
+fn refused_pool_that_reassigns_gets_no_finalizer() {
     let older = pool_object("a", &["1.2.3.0-1.2.3.9"]);
     for (reclaim, protected) in [("Retain", true), ("Reassign", false)] {
         let (world, configuration) = overlapped(vec![object(reclaim, &[], false), older.clone()]);
-        assert_eq!(world.pool_of("s").as_deref(), Some("p"), "{reclaim}: refused, it takes nothing away");
+        assert_eq!(
+            world.pool_of("s").as_deref(),
+            Some("p"),
+            "{reclaim}: the holder of a refused pool keeps its address"
+        );
         let patch = configuration.finalizer_patch("p", world.index.ipam());
         assert_eq!(patch.is_some(), protected, "{reclaim}");
     }
 }
 
 #[test]
-fn a_deletion_that_waits_for_nobody_of_ours_says_nothing() {
+fn deletion_without_protection_has_no_in_use_condition() {
     let cases = [
         ("not in use", object("Retain", &[OTHER], true), 0),
         ("no longer in use", object("Retain", &[POOL_PROTECTION, OTHER], true), 0),
-        ("it reassigns", object("Reassign", &[OTHER], true), 1),
+        ("reclaim is Reassign", object("Reassign", &[OTHER], true), 1),
         ("deleted before it had the finalizer", object("Retain", &[OTHER], true), 1),
     ];
-    for (what, pool, services) in cases {
+    for (name, pool, services) in cases {
         let all = conditions(pool, services, 0);
-        assert!(all.iter().all(|condition| !condition.starts_with("InUse")), "{what}: {all:?}");
+        assert!(all.iter().all(|condition| !condition.starts_with("InUse")), "{name}: {all:?}");
     }
 }

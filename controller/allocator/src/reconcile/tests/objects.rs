@@ -8,7 +8,7 @@ use kube::core::ResourceExt;
 
 use super::*;
 use crate::ipam::{Families, Family};
-use crate::reconcile::objects::{Configuration, Configures, ObjectPatch, trim};
+use crate::reconcile::objects::{Configuration, ConfigurationChange, ConfigurationObject, ObjectPatch, trim};
 
 pub(super) fn pool_object(name: &str, addresses: &[&str]) -> IPAddressPool {
     let addresses = addresses.iter().map(|a| (*a).to_owned()).collect();
@@ -27,15 +27,19 @@ pub(super) fn pool_object(name: &str, addresses: &[&str]) -> IPAddressPool {
     pool
 }
 
-/// All kinds listed, only these pools there.
+/// Returns a configuration in which every kind was listed and only these pools exist.
 pub(super) fn configuration(pools: Vec<IPAddressPool>) -> Configuration {
-    use fairlead_crds::v1beta1::*;
+    macro_rules! list_none {
+        ($($kind:ident in $list:ident;)*) => {
+            [$(ConfigurationChange::$kind(ObjectChange::Reset(Vec::new()))),*]
+        };
+    }
     let mut configuration = Configuration::default();
-    configuration.change(ObjectChange::<L2Advertisement>::Reset(vec![]));
-    configuration.change(ObjectChange::<BGPAdvertisement>::Reset(vec![]));
-    configuration.change(ObjectChange::<BGPPeer>::Reset(vec![]));
-    configuration.change(ObjectChange::<BFDProfile>::Reset(vec![]));
-    configuration.change(ObjectChange::<Community>::Reset(vec![]));
+    for change in crate::for_each_configuration_kind!(list_none) {
+        if !matches!(change, ConfigurationChange::IPAddressPool(_)) {
+            configuration.apply(change);
+        }
+    }
     assert!(configuration.resolve().is_none(), "pools are not listed yet");
     assert!(configuration.change(ObjectChange::Reset(pools)));
     assert!(configuration.resolve().is_some());
@@ -53,7 +57,7 @@ pub(super) fn now() -> Timestamp {
     Timestamp::from_second(1_700_000_000).unwrap()
 }
 
-/// What the API server has after the patch.
+/// Returns the pool that the API server stores after the patch.
 pub(super) fn patched(pool: &IPAddressPool, patch: &ObjectPatch) -> IPAddressPool {
     let mut value = serde_json::to_value(pool).unwrap();
     merge(&mut value, &patch.body);
@@ -62,14 +66,14 @@ pub(super) fn patched(pool: &IPAddressPool, patch: &ObjectPatch) -> IPAddressPoo
 }
 
 #[test]
-fn the_status_of_a_pool_says_that_it_is_accepted_and_how_full_it_is() {
+fn pool_status_has_counts_and_conditions() {
     let object = pool_object("p", &["10.0.0.0/30", "fd00::/64"]);
     let mut configuration = configuration(vec![object.clone()]);
     let mut ipam = ipam(&mut configuration);
     let service = fairlead_test_support::service("s");
     let namespaces = BTreeMap::new();
     ipam.allocate(&allocation_request(&namespaces, &service), Families::One(Family::V4)).unwrap();
-    let patch = configuration.pool_patch("p", &ipam, now()).unwrap();
+    let patch = configuration.pool_status_patch("p", &ipam, now()).unwrap();
     assert_eq!(
         patch.body,
         json!({
@@ -92,36 +96,40 @@ fn the_status_of_a_pool_says_that_it_is_accepted_and_how_full_it_is() {
         })
     );
     let object = patched(&object, &patch);
-    assert!(!configuration.change(ObjectChange::Apply(trim(object.clone()))), "a status is no configuration");
-    assert_eq!(configuration.pool_patch("p", &ipam, Timestamp::now()), None, "nothing differs");
+    assert!(
+        !configuration.change(ObjectChange::Apply(trim(object.clone()))),
+        "a status is not part of the configuration"
+    );
+    assert_eq!(configuration.pool_status_patch("p", &ipam, Timestamp::now()), None, "the status is correct");
 
     let mut edited = object.clone();
     edited.status.as_mut().unwrap().assigned_ipv4 = Some(77);
     edited.status.as_mut().unwrap().conditions.clear();
     assert!(!configuration.change(ObjectChange::Apply(edited.clone())));
-    let patch = configuration.pool_patch("p", &ipam, now()).unwrap();
-    assert_eq!(patched(&edited, &patch).status, object.status, "an edit by hand is put right");
+    let patch = configuration.pool_status_patch("p", &ipam, now()).unwrap();
+    assert_eq!(patched(&edited, &patch).status, object.status, "a manual edit of the status is corrected");
 }
 
 #[test]
-fn a_refused_pool_says_why_and_the_others_go_on() {
+fn refused_pool_names_the_error_and_others_stay_in_force() {
     let good = pool_object("a-good", &["10.0.0.0/30"]);
     let bad = pool_object("b-bad", &["10.0.0.9-10.0.0.1"]);
     let mut configuration = configuration(vec![good, bad.clone()]);
     let ipam = ipam(&mut configuration);
     assert!(ipam.pool("a-good").is_some() && ipam.pool("b-bad").is_none());
-    let patch = configuration.pool_patch("b-bad", &ipam, now()).unwrap();
+    let patch = configuration.pool_status_patch("b-bad", &ipam, now()).unwrap();
     let condition = &patch.body["status"]["conditions"][0];
     assert_eq!(condition["status"], "False");
     assert!(condition["message"].as_str().unwrap().contains("10.0.0.9"), "{condition}");
-    let mut mended = patched(&bad, &patch);
-    mended.spec.addresses = vec!["10.0.1.0/30".into()];
-    mended.metadata.generation = Some(2);
-    assert!(configuration.change(ObjectChange::Apply(mended)));
+    let mut corrected = patched(&bad, &patch);
+    corrected.spec.addresses = vec!["10.0.1.0/30".into()];
+    corrected.metadata.generation = Some(2);
+    assert!(configuration.change(ObjectChange::Apply(corrected)));
     configuration.resolve();
     let later = Timestamp::from_second(1_700_000_100).unwrap();
     let condition =
-        configuration.pool_patch("b-bad", &ipam, later).unwrap().body["status"]["conditions"][0].clone();
+        configuration.pool_status_patch("b-bad", &ipam, later).unwrap().body["status"]["conditions"][0]
+            .clone();
     assert_eq!(
         (&condition["status"], &condition["lastTransitionTime"]),
         (&json!("True"), &json!("2023-11-14T22:15:00Z"))
@@ -129,20 +137,20 @@ fn a_refused_pool_says_why_and_the_others_go_on() {
 }
 
 #[test]
-fn an_advertisement_is_written_once() {
+fn advertisement_status_is_written_once() {
     let mut configuration = configuration(vec![pool_object("p", &["10.0.0.0/30"])]);
     let mut ad = Advertisement::new("ad", L2AdvertisementSpec::default());
     ad.metadata.resource_version = Some("5".into());
     assert!(configuration.change(ObjectChange::Apply(ad.clone())));
     configuration.resolve();
-    let patches = configuration.patches(now());
+    let patches = configuration.status_patches(now());
     let [(object, Some(patch))] = patches.as_slice() else { panic!("{patches:?}") };
     assert_eq!((object, &patch.object), (&ad.reference(), object));
     assert_eq!((object.to_string().as_str(), patch.resource_version.as_str()), ("L2Advertisement/ad", "5"));
     ad.status = serde_json::from_value(patch.body["status"].clone()).unwrap();
     assert!(!configuration.change(ObjectChange::Apply(ad.clone())));
-    assert_eq!(configuration.patches(now()), [(ad.reference(), None)], "and nothing is left to write");
+    assert_eq!(configuration.status_patches(now()), [(ad.reference(), None)], "the status is correct");
     assert!(configuration.change(ObjectChange::Delete(ad.clone())), "{}", ad.name_any());
     configuration.resolve();
-    assert_eq!(configuration.patches(now()), []);
+    assert_eq!(configuration.status_patches(now()), []);
 }

@@ -1,0 +1,178 @@
+//! The times at which pools are patched: finalizers at once, statuses in batches.
+//!
+//! Each Service that gets an address changes the counts of a pool, so statuses are written at most once per
+//! interval. A value without I/O: the caller reports changes, and writes the patches of the pools that
+//! [`poll_finalizers`] and [`poll_statuses`] return.
+//!
+//! [`poll_finalizers`]: PoolStatusSchedule::poll_finalizers
+//! [`poll_statuses`]: PoolStatusSchedule::poll_statuses
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// Minimum time between two batches of pool statuses.
+pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// The same if an address was released that is reserved for its last holder: until the status lists it, a
+/// crash of the controller loses the reservation.
+pub const RELEASE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The pools that must be patched, and when.
+#[derive(Clone, Debug, Default)]
+pub struct PoolStatusSchedule {
+    /// Pools whose status may be out of date.
+    statuses: BTreeSet<String>,
+    /// Pools whose finalizers may be out of date.
+    finalizers: BTreeSet<String>,
+    last_batch: Option<Instant>,
+    /// The next batch is due after [`RELEASE_INTERVAL`].
+    urgent: bool,
+}
+
+impl PoolStatusSchedule {
+    /// Schedules pools that changed, or whose holders changed.
+    pub fn handle_changed_pools(&mut self, pools: impl IntoIterator<Item = String>) {
+        for pool in pools {
+            self.finalizers.insert(pool.clone());
+            self.statuses.insert(pool);
+        }
+    }
+
+    /// Schedules pools that were counted before and may have been deleted.
+    pub fn handle_counted_pools(&mut self, pools: impl IntoIterator<Item = String>) {
+        self.statuses.extend(pools);
+    }
+
+    /// Schedules the next batch earlier: an address was released that is reserved for its last holder.
+    pub fn handle_release(&mut self) {
+        self.urgent = true;
+    }
+
+    /// Postpones the status of a pool to the result of a write of its finalizers, since the status is decided
+    /// on the resulting version. If that write waits after a failure (`backing_off`), the status does not
+    /// wait for it: whatever rejects the finalizers may accept the status.
+    pub fn handle_finalizers_queued(&mut self, pool: &str, backing_off: bool) {
+        if !backing_off {
+            self.statuses.remove(pool);
+        }
+    }
+
+    /// Schedules the status of a pool after the result, of any kind, of a write of its finalizers.
+    pub fn handle_finalizers_result(&mut self, pool: &str) {
+        self.statuses.insert(pool.to_owned());
+    }
+
+    /// Makes the next batch due at once.
+    pub fn skip_interval(&mut self) {
+        (self.last_batch, self.urgent) = (None, false);
+    }
+
+    /// Returns the pools whose finalizers must be compared with the desired ones now.
+    pub fn poll_finalizers(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.finalizers)
+    }
+
+    /// Returns the pools whose statuses must be compared with the desired ones now: none until the batch is
+    /// due.
+    pub fn poll_statuses(&mut self, now: Instant) -> BTreeSet<String> {
+        if self.statuses.is_empty() || self.due().is_some_and(|due| now < due) {
+            return BTreeSet::new();
+        }
+        (self.last_batch, self.urgent) = (Some(now), false);
+        std::mem::take(&mut self.statuses)
+    }
+
+    /// Returns when to call [`PoolStatusSchedule::poll_statuses`].
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.statuses.is_empty() { None } else { self.due() }
+    }
+
+    /// Returns when the next batch is due; `None` if it is due at once.
+    fn due(&self) -> Option<Instant> {
+        let interval = if self.urgent { RELEASE_INTERVAL } else { STATUS_INTERVAL };
+        Some(self.last_batch? + interval)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(pools: &[&str]) -> BTreeSet<String> {
+        pools.iter().map(|pool| (*pool).to_owned()).collect()
+    }
+
+    /// Returns a schedule whose last batch was written at `now`.
+    fn after_batch(now: Instant) -> PoolStatusSchedule {
+        let mut schedule = PoolStatusSchedule::default();
+        schedule.handle_changed_pools(names(&["p"]));
+        assert_eq!(schedule.poll_finalizers(), names(&["p"]));
+        assert_eq!(schedule.poll_statuses(now), names(&["p"]), "the first batch is due at once");
+        schedule
+    }
+
+    #[test]
+    fn statuses_are_returned_once_per_interval() {
+        let now = Instant::now();
+        let mut schedule = after_batch(now);
+        assert_eq!(schedule.poll_timeout(), None, "nothing changed");
+        schedule.handle_changed_pools(names(&["p", "q"]));
+        assert_eq!(schedule.poll_timeout(), Some(now + STATUS_INTERVAL));
+        assert_eq!(schedule.poll_statuses(now + STATUS_INTERVAL / 2), names(&[]));
+        assert_eq!(schedule.poll_statuses(now + STATUS_INTERVAL), names(&["p", "q"]));
+        assert_eq!(schedule.poll_statuses(now + 3 * STATUS_INTERVAL), names(&[]));
+    }
+
+    #[test]
+    fn release_shortens_the_interval_of_one_batch() {
+        let now = Instant::now();
+        let mut schedule = after_batch(now);
+        schedule.handle_changed_pools(names(&["p"]));
+        schedule.handle_release();
+        let due = now + RELEASE_INTERVAL;
+        assert_eq!(schedule.poll_timeout(), Some(due));
+        assert_eq!(schedule.poll_statuses(due), names(&["p"]));
+        schedule.handle_changed_pools(names(&["p"]));
+        assert_eq!(schedule.poll_timeout(), Some(due + STATUS_INTERVAL));
+    }
+
+    #[test]
+    fn finalizers_are_returned_without_waiting() {
+        let mut schedule = after_batch(Instant::now());
+        schedule.handle_changed_pools(names(&["p"]));
+        assert_eq!(schedule.poll_finalizers(), names(&["p"]));
+        assert_eq!(schedule.poll_finalizers(), names(&[]));
+        schedule.handle_counted_pools(names(&["deleted"]));
+        assert_eq!(schedule.poll_finalizers(), names(&[]), "a deleted pool has no finalizers");
+    }
+
+    #[test]
+    fn status_waits_for_result_of_finalizers() {
+        let now = Instant::now();
+        let mut schedule = after_batch(now);
+        let later = now + STATUS_INTERVAL;
+        schedule.handle_changed_pools(names(&["p", "q"]));
+        schedule.handle_finalizers_queued("p", false);
+        assert_eq!(schedule.poll_statuses(later), names(&["q"]));
+        schedule.handle_finalizers_result("p");
+        assert_eq!(schedule.poll_statuses(later + STATUS_INTERVAL), names(&["p"]));
+    }
+
+    #[test]
+    fn status_does_not_wait_for_finalizers_that_back_off() {
+        let now = Instant::now();
+        let mut schedule = after_batch(now);
+        schedule.handle_changed_pools(names(&["p"]));
+        schedule.handle_finalizers_queued("p", true);
+        assert_eq!(schedule.poll_statuses(now + STATUS_INTERVAL), names(&["p"]));
+    }
+
+    #[test]
+    fn skipped_interval_makes_the_batch_due_at_once() {
+        let now = Instant::now();
+        let mut schedule = after_batch(now);
+        schedule.handle_changed_pools(names(&["p"]));
+        schedule.skip_interval();
+        assert_eq!(schedule.poll_timeout(), None);
+        assert_eq!(schedule.poll_statuses(now), names(&["p"]));
+    }
+}

@@ -1,0 +1,278 @@
+//! The state of the cluster as the watches report it, and the writes that follow from it. Pure: no I/O and no
+//! clock.
+//!
+//! Inputs are watch events, resolved and finished writes, the begin and the end of a term, and timeouts.
+//! Outputs are writes and events. All inputs of a turn are handled before its outputs are taken.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use fairlead_allocator::ipam::Ipam;
+use fairlead_allocator::reconcile::objects::{
+    AppliedChange, Configuration, ConfigurationChange, ObjectPart, ObjectPatch,
+};
+use fairlead_allocator::reconcile::pool_status_schedule::PoolStatusSchedule;
+use fairlead_allocator::reconcile::{Decision, Index, ServiceEvent};
+use fairlead_crds::model::service::ObjectKey;
+use fairlead_crds::resolve::{Kind, ObjectRef};
+use fairlead_crds::store::ObjectChange;
+use jiff::Timestamp;
+
+use crate::watches::{ClusterChange, WatchedService};
+use crate::write_queue::{PatchBody, Write, WriteResult, WriteTarget};
+
+/// The newest decision on an object: the write, or `None` if nothing is to be written.
+pub(super) type DesiredWrite = (WriteTarget, Option<Write>);
+
+/// The state of the cluster.
+#[derive(Debug, Default)]
+pub(super) struct ClusterState {
+    index: Index,
+    configuration: Configuration,
+    /// True if the configuration was resolved since the last [`ClusterState::forget_lists`].
+    configured: bool,
+    pools: PoolStatusSchedule,
+    /// Pools whose status was decided in this term and that existed then.
+    counted_pools: BTreeSet<String>,
+    /// Decisions on configuration objects, except pools, that were not taken yet.
+    object_writes: Vec<DesiredWrite>,
+}
+
+/// The decisions of a turn.
+#[derive(Debug, Default)]
+pub(super) struct Decisions {
+    /// In the order in which they were made.
+    pub(super) writes: Vec<DesiredWrite>,
+    pub(super) events: Vec<ServiceEvent>,
+}
+
+impl ClusterState {
+    /// Returns the Services and the allocator, for metrics and logs.
+    pub(super) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Returns whether every kind was listed and the configuration was resolved.
+    pub(super) fn is_synced(&self) -> bool {
+        self.configured && self.index.is_listed()
+    }
+
+    /// Returns whether decisions are made: from [`ClusterState::begin`] to [`ClusterState::step_down`].
+    pub(super) fn is_deciding(&self) -> bool {
+        self.index.is_deciding()
+    }
+
+    /// Begins to decide: evaluates all objects. The state must be synced.
+    pub(super) fn begin(&mut self, now: Timestamp) {
+        self.index.begin(self.configuration.released(), now);
+        self.evaluate_objects(now);
+    }
+
+    /// Ends the term: forgets all decisions and only stores the state of the objects from now on.
+    pub(super) fn step_down(&mut self) {
+        self.index.step_down();
+        self.pools.skip_interval();
+        self.counted_pools.clear();
+        self.object_writes.clear();
+    }
+
+    /// Requires a new list of every kind before the next term: the watches may lag behind earlier writes.
+    pub(super) fn forget_lists(&mut self) {
+        self.index.forget_lists();
+        self.configuration.forget_lists();
+        self.configured = false;
+    }
+
+    /// Handles a change that a watch reported.
+    pub(super) fn handle_change(&mut self, change: ClusterChange, now: Timestamp) {
+        match change {
+            ClusterChange::Services(change) => self.handle_services(change, now),
+            ClusterChange::Claims(ObjectChange::Apply(claim)) => self.index.claim_applied(*claim, now),
+            ClusterChange::Claims(ObjectChange::Delete(claim)) => self.index.claim_deleted(&claim.key, now),
+            ClusterChange::Claims(ObjectChange::Reset(list)) => {
+                self.index.claims_reset(list.into_iter().map(|claim| *claim).collect(), now);
+            }
+            ClusterChange::Namespaces(ObjectChange::Apply((name, labels))) => {
+                self.index.namespace_applied(name, labels, now);
+            }
+            ClusterChange::Namespaces(ObjectChange::Delete((name, _))) => self.index.namespace_deleted(&name),
+            ClusterChange::Namespaces(ObjectChange::Reset(list)) => self.index.namespaces_reset(list, now),
+            ClusterChange::Configuration(change) => self.handle_configuration(*change, now),
+        }
+    }
+
+    /// Handles that no write of this Service is pending, in flight or in doubt any more.
+    pub(super) fn handle_write_resolved(&mut self, service: &ObjectKey, now: Timestamp) {
+        self.index.nothing_on_the_way(service, now);
+    }
+
+    /// Handles the result of a write. Only the finalizers of pools make a difference here: the status of the
+    /// pool waits for it.
+    pub(super) fn handle_write_result(&mut self, target: &WriteTarget, write: &Write, result: &WriteResult) {
+        let WriteTarget::ObjectFinalizers(pool) = target else { return };
+        if let (PatchBody::Json(body), WriteResult::Written(version)) = (&*write.body, result) {
+            self.configuration.finalizers_written(&pool.name, body, version);
+        }
+        self.pools.handle_finalizers_result(&pool.name);
+    }
+
+    /// Handles that a write of a pool's finalizers is in the write queue, where it may wait after a failure.
+    pub(super) fn handle_finalizers_queued(&mut self, pool: &str, backing_off: bool) {
+        self.pools.handle_finalizers_queued(pool, backing_off);
+    }
+
+    /// Handles that time has passed.
+    pub(super) fn handle_timeout(&mut self, now: Timestamp) {
+        if self.poll_timeout().is_some_and(|due| due <= now) {
+            self.index.timeout(now);
+        }
+    }
+
+    /// Returns when to call [`ClusterState::handle_timeout`].
+    pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
+        self.index.poll_timeout()
+    }
+
+    /// Returns when to call [`ClusterState::poll_pool_statuses`].
+    pub(super) fn poll_pool_timeout(&self) -> Option<Instant> {
+        if self.is_deciding() { self.pools.poll_timeout() } else { None }
+    }
+
+    /// Makes the statuses of all changed pools due at once.
+    pub(super) fn skip_pool_interval(&mut self) {
+        self.pools.skip_interval();
+    }
+
+    /// Takes the decisions on Services, claims and configuration objects except pools.
+    pub(super) fn take_decisions(&mut self) -> Decisions {
+        let mut decisions = Decisions { writes: std::mem::take(&mut self.object_writes), events: Vec::new() };
+        for decision in self.index.take_decisions() {
+            match decision {
+                Decision::Status { service, patch } => {
+                    decisions.writes.push((WriteTarget::ServiceStatus(service), patch.map(Write::from)));
+                }
+                Decision::Claim { claim, patch } => {
+                    decisions.writes.push((WriteTarget::ClaimStatus(claim), patch.map(Write::from)));
+                }
+                Decision::Event(event) => decisions.events.push(*event),
+            }
+        }
+        decisions
+    }
+
+    /// Returns the desired writes of the finalizers of changed pools, by pool.
+    pub(super) fn poll_pool_finalizers(&mut self) -> Vec<(String, DesiredWrite)> {
+        if !self.is_deciding() {
+            return Vec::new();
+        }
+        let touched = self.index.take_touched_pools();
+        self.pools.handle_changed_pools(touched.iter().map(ToString::to_string));
+        if self.index.take_newly_released() {
+            self.pools.handle_release();
+        }
+        let pools = self.pools.poll_finalizers().into_iter();
+        let desired = pools.map(|name| {
+            let patch = self.configuration.finalizer_patch(&name, self.index.ipam());
+            let write = desired(pool_reference(&name), ObjectPart::Finalizers, patch);
+            (name, write)
+        });
+        desired.collect()
+    }
+
+    /// Returns the desired writes of the statuses of changed pools, by pool, if the batch is due.
+    pub(super) fn poll_pool_statuses(
+        &mut self,
+        now: Instant,
+        time: Timestamp,
+    ) -> Vec<(String, DesiredWrite)> {
+        if !self.is_deciding() {
+            return Vec::new();
+        }
+        let mut writes = Vec::new();
+        for name in self.pools.poll_statuses(now) {
+            if exists(self.index.ipam(), &name) {
+                self.counted_pools.insert(name.clone());
+            } else {
+                self.counted_pools.remove(&name);
+            }
+            let patch = self.configuration.pool_status_patch(&name, self.index.ipam(), time);
+            let write = desired(pool_reference(&name), ObjectPart::Status, patch);
+            writes.push((name, write));
+        }
+        writes
+    }
+
+    /// Returns the resourceVersion of an object as last observed; `None` if it does not exist.
+    pub(super) fn resource_version(&self, target: &WriteTarget) -> Option<&str> {
+        match target {
+            WriteTarget::ServiceStatus(service) => self.index.version_of_service(service),
+            WriteTarget::ClaimStatus(claim) => self.index.version_of_claim(claim),
+            WriteTarget::ObjectStatus(object) | WriteTarget::ObjectFinalizers(object) => {
+                self.configuration.resource_version(object)
+            }
+        }
+    }
+
+    fn handle_services(&mut self, change: ObjectChange<WatchedService>, now: Timestamp) {
+        match change {
+            ObjectChange::Apply(WatchedService { observed: Some(service), .. }) => {
+                self.index.service_applied(*service, now);
+            }
+            // Its class changed to one that another controller handles.
+            ObjectChange::Apply(WatchedService { key, observed: None })
+            | ObjectChange::Delete(WatchedService { key, .. }) => self.index.service_deleted(&key, now),
+            ObjectChange::Reset(list) => {
+                let services = list.into_iter().filter_map(|service| Some(*service.observed?)).collect();
+                self.index.services_reset(services, now);
+            }
+        }
+    }
+
+    fn handle_configuration(&mut self, change: ConfigurationChange, now: Timestamp) {
+        let AppliedChange { differs, objects } = self.configuration.apply(change);
+        if differs {
+            if let Some(resolution) = self.configuration.resolve() {
+                self.index.set_config(resolution.config.clone(), now);
+                self.configured = true;
+                self.evaluate_objects(now);
+            }
+            return;
+        }
+        // Only statuses changed: this controller wrote them, or they must be corrected.
+        for object in objects {
+            if object.kind == Kind::IPAddressPool {
+                self.pools.handle_changed_pools([object.name]);
+            } else if self.is_deciding() {
+                let patch = self.configuration.status_patch(&object, now);
+                self.object_writes.push(desired(object, ObjectPart::Status, patch));
+            }
+        }
+    }
+
+    /// Evaluates the status of every configuration object.
+    fn evaluate_objects(&mut self, now: Timestamp) {
+        self.pools.handle_changed_pools(self.configuration.pool_names().map(str::to_owned));
+        self.pools.handle_counted_pools(self.counted_pools.iter().cloned());
+        if self.is_deciding() {
+            let patches = self.configuration.status_patches(now).into_iter();
+            let writes = patches.map(|(object, patch)| desired(object, ObjectPart::Status, patch));
+            self.object_writes.extend(writes);
+        }
+    }
+}
+
+fn exists(ipam: &Ipam, pool: &str) -> bool {
+    ipam.pool(pool).is_some() || ipam.is_refused(pool)
+}
+
+fn pool_reference(name: &str) -> ObjectRef {
+    ObjectRef { kind: Kind::IPAddressPool, name: name.to_owned() }
+}
+
+fn desired(object: ObjectRef, part: ObjectPart, patch: Option<ObjectPatch>) -> DesiredWrite {
+    let target = match part {
+        ObjectPart::Status => WriteTarget::ObjectStatus(object),
+        ObjectPart::Finalizers => WriteTarget::ObjectFinalizers(object),
+    };
+    (target, patch.map(Write::from))
+}

@@ -1,0 +1,44 @@
+//! Events held back until status writes have drained.
+
+use fairlead_allocator::reconcile::ServiceEvent;
+use kube::Client;
+
+use crate::events::EventSender;
+
+/// The events of the current turn and their sender.
+pub(super) struct EventOutbox {
+    client: Client,
+    sender: EventSender,
+    /// Empty between two turns: bounded by the number of Services that a turn decides on.
+    pending: Vec<ServiceEvent>,
+}
+
+impl EventOutbox {
+    pub(super) fn new(client: Client) -> Self {
+        Self { sender: EventSender::start(client.clone()), client, pending: Vec::new() }
+    }
+
+    /// Adds an event to the current turn.
+    pub(super) fn push(&mut self, event: ServiceEvent) {
+        self.pending.push(event);
+    }
+
+    /// Hands the events of the turn to the sender, which holds them back if `hold` is true. Returns how many
+    /// events were dropped because its queue is full.
+    pub(super) fn publish(&mut self, hold: bool) -> usize {
+        self.sender.set_hold(hold);
+        let mut dropped = 0;
+        for event in self.pending.drain(..) {
+            dropped += usize::from(!self.sender.send(event));
+        }
+        dropped
+    }
+
+    /// Drops all events at the end of a term: they may describe writes that were not made.
+    pub(super) fn discard(&mut self) {
+        self.pending.clear();
+        // A closed sender that holds its events back discards them.
+        self.sender.set_hold(true);
+        self.sender = EventSender::start(self.client.clone());
+    }
+}

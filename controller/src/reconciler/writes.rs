@@ -1,0 +1,161 @@
+//! The write queue, the requests in flight and the in-doubt writes.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use fairlead_crds::model::service::ObjectKey;
+use kube::Client;
+use tokio::task::JoinSet;
+
+use super::in_doubt::InDoubt;
+use crate::api_client::send;
+use crate::write_queue::{Write, WriteQueue, WriteResult, WriteTarget};
+
+/// Queues writes, sends them and reports when the writes of a Service are resolved.
+pub(super) struct Writes {
+    client: Client,
+    queue: WriteQueue,
+    /// One task per write in flight: at most as many as the window of the queue allows.
+    in_flight: JoinSet<FinishedWrite>,
+    /// Outlives the term.
+    in_doubt: InDoubt,
+    /// Services whose last write may be resolved since the last [`Writes::take_resolved`].
+    maybe_resolved: BTreeSet<ObjectKey>,
+}
+
+/// A write and its result.
+#[derive(Debug)]
+pub struct FinishedWrite {
+    pub(super) target: WriteTarget,
+    pub(super) write: Write,
+    pub(super) result: WriteResult,
+    pub(super) at: Instant,
+}
+
+impl Writes {
+    pub(super) fn new(client: Client) -> Self {
+        Self {
+            client,
+            queue: WriteQueue::default(),
+            in_flight: JoinSet::new(),
+            in_doubt: InDoubt::default(),
+            maybe_resolved: BTreeSet::new(),
+        }
+    }
+
+    /// Returns the queue, for metrics.
+    pub(super) fn queue(&self) -> &WriteQueue {
+        &self.queue
+    }
+
+    /// Sets the write of an object to the newest decision.
+    pub(super) fn replace(&mut self, target: WriteTarget, write: Option<Write>) {
+        self.queue.replace(target.clone(), write);
+        self.check_resolved(&target);
+    }
+
+    /// Returns whether the pending write of an object waits after a failure.
+    pub(super) fn is_backing_off(&self, target: &WriteTarget) -> bool {
+        self.queue.is_backing_off(target)
+    }
+
+    /// Returns whether writes wait for the window.
+    pub(super) fn has_backlog(&self) -> bool {
+        self.queue.has_backlog()
+    }
+
+    /// Sends the writes that are ready. No response is awaited beyond `term_end`.
+    pub(super) fn send_ready(&mut self, now: Instant, term_end: Instant) {
+        while let Some((target, write)) = self.queue.poll_transmit(now) {
+            let client = self.client.clone();
+            self.in_flight.spawn(async move {
+                let sent = send(&client, &target, &write);
+                let result = tokio::time::timeout_at(term_end.into(), sent).await;
+                let result = result.unwrap_or(WriteResult::Unavailable(None));
+                FinishedWrite { target, write, result, at: Instant::now() }
+            });
+        }
+    }
+
+    /// Waits for the next write to finish. Returns `None` if none is in flight. Cancel safe: a finished write
+    /// stays in the set until it is returned.
+    pub(super) async fn next_finished(&mut self) -> Option<FinishedWrite> {
+        loop {
+            match self.in_flight.join_next().await {
+                Some(Ok(finished)) => return Some(finished),
+                // The task was aborted at the end of a term, and its write is in doubt.
+                Some(Err(_)) => {}
+                None => return None,
+            }
+        }
+    }
+
+    /// Handles a finished write. Returns how long it was in flight.
+    pub(super) fn handle_finished(&mut self, finished: &FinishedWrite) -> std::time::Duration {
+        let FinishedWrite { target, write, result, at } = finished;
+        let time = self.queue.handle_write_result(*at, target, result, rand::random());
+        self.in_doubt.handle_write_result(target, &write.resource_version, result, *at);
+        self.check_resolved(target);
+        time
+    }
+
+    /// Handles that time has passed.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        for target in self.in_doubt.handle_timeout(now) {
+            self.check_resolved(&target);
+        }
+    }
+
+    /// Returns when to call [`Writes::handle_timeout`], [`Writes::take_resolved`] or [`Writes::send_ready`].
+    pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let resolved = (!self.maybe_resolved.is_empty()).then_some(now);
+        [resolved, self.queue.poll_timeout(), self.in_doubt.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Returns whether [`Writes::take_resolved`] must be called.
+    pub(super) fn has_resolved(&self) -> bool {
+        !self.maybe_resolved.is_empty()
+    }
+
+    /// Takes the Services of which no write is pending, in flight or in doubt any more. `version` returns the
+    /// resourceVersion of an object as last observed.
+    pub(super) fn take_resolved<'a>(
+        &mut self,
+        version: impl Fn(&WriteTarget) -> Option<&'a str>,
+    ) -> Vec<ObjectKey> {
+        let mut resolved = Vec::new();
+        for service in std::mem::take(&mut self.maybe_resolved) {
+            let target = WriteTarget::ServiceStatus(service.clone());
+            if !self.queue.contains(&target) && !self.in_doubt.may_appear(&target, version(&target)) {
+                resolved.push(service);
+            }
+        }
+        resolved
+    }
+
+    /// Drops all writes at the end of a term. Those in flight are in doubt.
+    pub(super) fn abandon(&mut self, now: Instant) {
+        for (target, write) in std::mem::take(&mut self.queue).into_in_flight() {
+            self.in_doubt.handle_abandoned(target, &write.resource_version, now);
+        }
+        self.in_flight = JoinSet::new();
+    }
+
+    /// Returns whether the API server may still apply a write. `version` returns the resourceVersion of an
+    /// object as last observed.
+    pub(super) fn may_be_applied<'a>(
+        &self,
+        now: Instant,
+        version: impl Fn(&WriteTarget) -> Option<&'a str>,
+    ) -> bool {
+        self.in_doubt.may_be_applied(now, version)
+    }
+
+    fn check_resolved(&mut self, target: &WriteTarget) {
+        if let WriteTarget::ServiceStatus(service) = target
+            && !self.queue.contains(target)
+        {
+            self.maybe_resolved.insert(service.clone());
+        }
+    }
+}
