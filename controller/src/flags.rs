@@ -9,15 +9,15 @@ use fairlead_runtime::flags::{Common, duration, listen_address};
 
 use crate::leader::Timing;
 
-/// Gives Services of type LoadBalancer external addresses out of IPAddressPools
+/// Allocates external addresses from IPAddressPools to Services of type LoadBalancer
 #[derive(Clone, Debug, Parser)]
 #[command(name = "fairlead-controller", version)]
 pub struct Flags {
-    /// Flags that all daemons have.
+    /// Flags of all daemons.
     #[command(flatten)]
     pub common: Common,
 
-    /// Address that /metrics, /healthz and /readyz are served on
+    /// Address on which /metrics, /healthz and /readyz are served
     #[arg(
         long,
         env = "FAIRLEAD_METRICS_ADDR",
@@ -27,29 +27,29 @@ pub struct Flags {
     )]
     pub metrics_addr: SocketAddr,
 
-    /// Name of the pod this process runs in: it takes over sooner from an earlier process of the same pod
+    /// Name of the pod of this process, which lets it take over sooner from an earlier process of the same
+    /// pod
     #[arg(long, env = "FAIRLEAD_POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
 
-    /// Whether one of several leads, and how soon another takes over.
+    /// Flags of leader election.
     #[command(flatten)]
     pub leader_election: LeaderElection,
 }
 
-/// Whether one of several controllers leads, and how soon another takes over. Durations go together: what does not is a
-/// wrong flag.
+/// Flags of leader election, validated as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaderElection {
-    /// `--leader-elect`: without it, this must be the only controller of the cluster.
+    /// `--leader-elect`. If false, this must be the only controller of the cluster.
     pub enabled: bool,
     /// `--lease-duration`, `--renew-deadline` and `--retry-period`.
     pub timing: Timing,
 }
 
-/// The flags as they are given.
+/// The flags as parsed, one by one.
 #[derive(Args)]
 struct LeaderElectionFlags {
-    /// Write only while holding the Lease fairlead-controller, so that several controllers may run
+    /// Write only while holding the Lease fairlead-controller, so that several controllers can run
     #[arg(
         long,
         env = "FAIRLEAD_LEADER_ELECT",
@@ -61,16 +61,34 @@ struct LeaderElectionFlags {
     )]
     leader_elect: bool,
 
-    /// How long others wait after the last renewal that they saw, before one takes over: whole seconds
-    #[arg(long, env = "FAIRLEAD_LEASE_DURATION", default_value = "10s", value_name = "DURATION", value_parser = duration)]
+    /// How long others wait after the last observed renewal before one takes over, in whole seconds
+    #[arg(
+        long,
+        env = "FAIRLEAD_LEASE_DURATION",
+        default_value = "10s",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     lease_duration: Duration,
 
-    /// How long a leader goes on without a renewal; shorter than the lease duration
-    #[arg(long, env = "FAIRLEAD_RENEW_DEADLINE", default_value = "7s", value_name = "DURATION", value_parser = duration)]
+    /// How long a leader keeps leading without a renewal; shorter than the lease duration
+    #[arg(
+        long,
+        env = "FAIRLEAD_RENEW_DEADLINE",
+        default_value = "7s",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     renew_deadline: Duration,
 
-    /// How often others look at the Lease; a leader renews half as often
-    #[arg(long, env = "FAIRLEAD_RETRY_PERIOD", default_value = "1s", value_name = "DURATION", value_parser = duration)]
+    /// How often others read the Lease; a leader renews half as often
+    #[arg(
+        long,
+        env = "FAIRLEAD_RETRY_PERIOD",
+        default_value = "1s",
+        value_name = "DURATION",
+        value_parser = duration
+    )]
     retry_period: Duration,
 }
 
@@ -113,14 +131,14 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_those_of_the_documentation() {
+    fn flag_defaults_match_the_documentation() {
         let flags = parsed(&[]).unwrap();
         assert_eq!(flags.metrics_addr, "[::]:7472".parse().unwrap());
         assert_eq!(flags.leader_election, LeaderElection { enabled: true, timing: Timing::default() });
     }
 
     #[test]
-    fn leader_election_is_switched_and_timed() {
+    fn leader_election_flags_set_switch_and_timing() {
         for (arguments, enabled) in [
             (vec!["--leader-elect"], true),
             (vec!["--leader-elect", "--retry-period", "1s"], true),
@@ -137,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_flag_is_one_line_that_names_it() {
+    fn invalid_flag_gives_one_line_that_names_it() {
         for (arguments, names) in [
             (vec!["--metrics-addr", "here"], "--metrics-addr"),
             (vec!["--leader-elect=perhaps"], "--leader-elect"),

@@ -1,4 +1,5 @@
-//! Leader election against an API server: the built-in one, or a real kube-apiserver if `KUBEBUILDER_ASSETS` is set.
+//! Leader election against an API server: the built-in one, or a real kube-apiserver if `KUBEBUILDER_ASSETS`
+//! is set.
 
 #![allow(clippy::unwrap_used, reason = "test helpers may panic")]
 
@@ -117,7 +118,8 @@ async fn wait_for_leader(candidates: &[Candidate]) -> usize {
         let knows = |candidate: &Candidate| {
             matches!(&*candidate.leadership.borrow(), Leadership::Standby { holder } if *holder == leader)
         };
-        leader.is_some() && candidates.iter().filter(|candidate| knows(candidate)).count() == candidates.len() - 1
+        let others = candidates.iter().filter(|candidate| knows(candidate)).count();
+        leader.is_some() && others == candidates.len() - 1
     })
     .await;
     leaders(candidates)[0]

@@ -1,4 +1,4 @@
-//! The controller and an API server that is slow, refuses, or is away.
+//! The controller against an API server that is slow, fails or is unavailable.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use serde_json::json;
 use crate::world::{World, eventually, reason, version};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_of_many_services_are_sent_several_at_a_time() {
+async fn events_are_sent_concurrently() {
     let mut world = World::start().await;
     let Some(faults) = world.cluster.as_built_in().map(|server| server.faults().clone()) else {
-        eprintln!("skipped: only the built-in API server can be slow on demand");
+        eprintln!("skipped: only the built-in API server can inject faults");
         return;
     };
     faults.add(Fault {
@@ -30,7 +30,7 @@ async fn events_of_many_services_are_sent_several_at_a_time() {
     }
     world.start_controller().await;
     let events = Api::<Event>::namespaced(world.client.clone(), "default");
-    // One after the other they would take 50 s.
+    // Sequential requests would take 50 s.
     eventually("each Service has its event", async || {
         let list = events.list(&ListParams::default()).await.unwrap();
         list.into_iter().filter(|event| event.reason.as_deref() == Some("Allocated")).count() == 100
@@ -39,7 +39,7 @@ async fn events_of_many_services_are_sent_several_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_wait_until_no_status_waits() {
+async fn events_wait_until_statuses_have_drained() {
     let mut world = World::start().await;
     world.pool("big", &["198.18.0.0-198.18.1.255"]).await;
     for n in 0..300 {
@@ -48,27 +48,27 @@ async fn events_wait_until_no_status_waits() {
     world.start_controller().await;
     eventually("every Service has an address", async || world.addresses().await.len() == 300).await;
     let events = Api::<Event>::namespaced(world.client.clone(), "default");
-    let told = async || {
+    let event_versions = async || {
         let list = events.list(&ListParams::default()).await.unwrap();
         let ours = list.into_iter().filter(|event| event.reason.as_deref() == Some("Allocated"));
         ours.map(|event| version(&event)).collect::<Vec<_>>()
     };
-    eventually("each has its event", async || told().await.len() == 300).await;
-    let first = told().await.into_iter().min().unwrap();
+    eventually("each has its event", async || event_versions().await.len() == 300).await;
+    let first = event_versions().await.into_iter().min().unwrap();
     let list = world.services().list(&ListParams::default()).await.unwrap();
     let later = list.iter().filter(|service| version(*service) > first).count();
-    // Those that were on the way when the last one was sent.
+    // Up to one window of writes was in flight when the first event was sent.
     assert!(later <= 100, "{later} of 300 statuses were written after the first event");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn events_that_an_overloaded_api_server_refused_come_later_and_long_ones_fit() {
+async fn events_are_retried_after_overload_and_cut_to_fit() {
     let mut world = World::start().await;
     let Some(faults) = world.cluster.as_built_in().map(|server| server.faults().clone()) else {
-        eprintln!("skipped: only the built-in API server can be overloaded on demand");
+        eprintln!("skipped: only the built-in API server can inject faults");
         return;
     };
-    // All that are sent together, and the one that goes first after that.
+    // All events in flight, and the one that probes after them.
     faults.add(Fault {
         verbs: vec!["create".into()],
         resources: vec!["events".into()],
@@ -85,25 +85,25 @@ async fn events_that_an_overloaded_api_server_refused_come_later_and_long_ones_f
     let events = Api::<Event>::namespaced(world.client.clone(), "default");
     eventually("each Service has its event", async || {
         let list = events.list(&ListParams::default()).await.unwrap();
-        let told = |reason| list.iter().filter(|event| event.reason.as_deref() == Some(reason)).count();
-        (told("Allocated"), told("InvalidRequest")) == (50, 1)
+        let count = |reason| list.iter().filter(|event| event.reason.as_deref() == Some(reason)).count();
+        (count("Allocated"), count("InvalidRequest")) == (50, 1)
     })
     .await;
     assert_eq!(faults.active(), vec![]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_backlog_gets_through_an_api_server_that_fails_throttles_and_goes_away() {
+async fn backlog_is_written_despite_errors_and_outages() {
     let mut world = World::start().await;
     let Some(faults) = world.cluster.as_built_in().map(|server| server.faults().clone()) else {
-        eprintln!("skipped: only the built-in API server can fail on demand");
+        eprintln!("skipped: only the built-in API server can inject faults");
         return;
     };
     for n in 0..200 {
         world.service(&format!("s{n:03}"), json!({})).await;
     }
     world.pool("big", &["198.51.100.0-198.51.100.255"]).await;
-    // So often and no more: of 200 Services one would have bad luck for longer than anybody waits.
+    // The number of faults is limited, or one of 200 Services might fail for longer than the test waits.
     for (status, probability, retry_after, times) in
         [(500, 0.2, None, 60), (409, 0.1, None, 30), (429, 0.02, Some(1), 3)]
     {
@@ -126,18 +126,19 @@ async fn a_backlog_gets_through_an_api_server_that_fails_throttles_and_goes_away
     faults.clear();
     let addresses = world.addresses().await;
     let distinct: std::collections::BTreeSet<_> = addresses.values().flatten().collect();
-    assert_eq!(distinct.len(), 200, "no address twice");
+    assert_eq!(distinct.len(), 200, "no address is allocated twice");
 
     faults.outage(Outage::Hang, Duration::from_secs(2));
     tokio::time::sleep(Duration::from_millis(2100)).await;
     world.service("late", json!({})).await;
-    eventually("after an outage it goes on", async || world.addresses().await.contains_key("late")).await;
+    eventually("allocation continues after an outage", async || world.addresses().await.contains_key("late"))
+        .await;
     let mut after = world.addresses().await;
     after.remove("late");
-    assert_eq!(after, addresses, "and nothing moved");
+    assert_eq!(after, addresses, "no address moved");
 }
 
-/// Requests that a fault has met: it is counted down from here.
+/// A count that no test exhausts. The fault counts down from it.
 const MANY: u64 = 1_000_000;
 
 fn counted(status: u16, latency_ms: u64) -> Fault {
@@ -152,11 +153,11 @@ fn counted(status: u16, latency_ms: u64) -> Fault {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_api_server_that_refuses_every_write_is_not_pressed_while_decisions_go_on() {
+async fn failing_api_server_is_not_overloaded_by_retries() {
     for (status, latency_ms) in [(500, 0), (429, 0), (409, 0), (503, 300)] {
         let mut world = World::start().await;
         let Some(faults) = world.cluster.as_built_in().map(|server| server.faults().clone()) else {
-            eprintln!("skipped: only the built-in API server can fail on demand");
+            eprintln!("skipped: only the built-in API server can inject faults");
             return;
         };
         world.pool("big", &["198.51.100.0-198.51.100.255"]).await;
@@ -167,25 +168,26 @@ async fn an_api_server_that_refuses_every_write_is_not_pressed_while_decisions_g
         }
         tokio::time::sleep(Duration::from_secs(3)).await;
         let left: u64 = faults.active().iter().filter_map(|(_, fault)| fault.times).sum();
-        let tried = MANY - left;
-        // With back-off each of the 20 comes again after about 0.2, 0.4, 0.8 and 1.6 s; a hot loop would be at thousands.
-        assert!((1..=200).contains(&tried), "{tried} requests answered with {status} in 3 s");
+        let sent = MANY - left;
+        // With back-off, each of the 20 writes is retried after about 0.2, 0.4, 0.8 and 1.6 s. A hot loop
+        // would send thousands.
+        assert!((1..=200).contains(&sent), "{sent} requests answered with {status} in 3 s");
         assert!(world.addresses().await.is_empty());
         faults.clear();
-        eventually("nothing was lost", async || world.addresses().await.len() == 20).await;
+        eventually("all Services have addresses", async || world.addresses().await.len() == 20).await;
         let service = world.read("s00").await;
         assert_eq!(reason(&service, names::ALLOCATED), "True/Allocated", "{status}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pool_whose_finalizer_is_refused_shows_its_counts_all_the_same() {
+async fn pool_with_rejected_finalizer_still_has_counts() {
     let mut world = World::start().await;
     let Some(faults) = world.cluster.as_built_in().map(|server| server.faults().clone()) else {
-        eprintln!("skipped: only the built-in API server can fail on demand");
+        eprintln!("skipped: only the built-in API server can inject faults");
         return;
     };
-    // An admission policy, or permissions that do not cover it.
+    // An admission policy rejects the finalizers, or permissions are missing.
     for status in [422, 403] {
         faults.clear();
         faults.fail(status, 1.0, &["patch"], &["ipaddresspools"]);

@@ -1,7 +1,7 @@
-//! The whole controller against an API server: the built-in one, or a real kube-apiserver where `KUBEBUILDER_ASSETS`
-//! names one.
+//! The whole controller against an API server: the built-in one, or a real kube-apiserver if
+//! `KUBEBUILDER_ASSETS` is set.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+#![allow(clippy::unwrap_used, reason = "test helpers may panic")]
 
 mod faults;
 mod proxy;
@@ -21,17 +21,18 @@ use serde_json::json;
 use world::{NAMESPACE, World, create, eventually, ingress, object, reason};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn from_pool_to_address_and_everything_that_is_written_on_the_way() {
+async fn service_gets_address_status_conditions_and_events() {
     let mut world = World::start().await;
     world.start_controller().await;
     world.service("web", json!({})).await;
-    eventually("a Service without a pool is told so", async || {
+    eventually("the condition reports that no pool matches", async || {
         reason(&world.read("web").await, names::ALLOCATED) == "False/NoPoolMatches"
     })
     .await;
 
     world.pool("lan", &["192.0.2.10-192.0.2.11"]).await;
-    eventually("it has an address", async || ingress(&world.read("web").await) == ["192.0.2.10"]).await;
+    eventually("the Service has an address", async || ingress(&world.read("web").await) == ["192.0.2.10"])
+        .await;
     let service = world.read("web").await;
     assert_eq!(service.annotations()[names::ALLOCATED_FROM_POOL], "lan");
     assert_eq!(reason(&service, names::ALLOCATED), "True/Allocated");
@@ -52,19 +53,19 @@ async fn from_pool_to_address_and_everything_that_is_written_on_the_way() {
     })
     .await;
     let pools = Api::<IPAddressPool>::all(world.client.clone());
-    eventually("the pool says how full it is", async || {
+    eventually("the pool status has counts", async || {
         let status = pools.get("lan").await.unwrap().status.unwrap_or_default();
         (status.assigned_ipv4, status.available_ipv4) == (Some(1), Some(1))
     })
     .await;
     let secrets = Api::<Secret>::namespaced(world.client.clone(), NAMESPACE);
-    eventually("the key of the mesh is there", async || {
+    eventually("the mesh Secret exists", async || {
         let secret = secrets.get_opt("fairlead-mesh").await.unwrap();
         secret.is_some_and(|secret| secret.data.unwrap_or_default()["key"].0.len() == 32)
     })
     .await;
     let events = Api::<Event>::namespaced(world.client.clone(), "default");
-    eventually("events tell of it", async || {
+    eventually("the events exist", async || {
         let list = events.list(&ListParams::default()).await.unwrap();
         let reasons: Vec<String> = list.into_iter().filter_map(|event| event.reason).collect();
         reasons.contains(&"Allocated".to_owned()) && reasons.contains(&"NoPoolMatches".to_owned())
@@ -78,25 +79,27 @@ async fn from_pool_to_address_and_everything_that_is_written_on_the_way() {
     .await;
     let change = json!({ "spec": { "type": "ClusterIP", "allocateLoadBalancerNodePorts": null } });
     world.services().patch("web", &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
-    eventually("a change of type frees it", async || ingress(&world.read("second").await) == ["192.0.2.10"])
-        .await;
+    eventually("a change of type frees the address", async || {
+        ingress(&world.read("second").await) == ["192.0.2.10"]
+    })
+    .await;
     assert_eq!(ingress(&world.read("web").await), Vec::<String>::new());
     world.services().delete("second", &DeleteParams::default()).await.unwrap();
-    eventually("a deletion frees it", async || {
+    eventually("a deletion frees the address", async || {
         pools.get("lan").await.unwrap().status.unwrap_or_default().assigned_ipv4 == Some(0)
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restart_moves_nothing_and_writes_nothing() {
+async fn restart_moves_and_writes_nothing() {
     let mut world = World::start().await;
     world.pool("small", &["192.0.2.1-192.0.2.5"]).await;
     world.start_controller().await;
     for n in 0..8 {
         world.service(&format!("s{n}"), json!({})).await;
     }
-    eventually("the pool is given out", async || world.addresses().await.len() == 5).await;
+    eventually("all addresses are allocated", async || world.addresses().await.len() == 5).await;
     let (addresses, versions) = (world.addresses().await, world.at_rest().await);
     for _ in 0..3 {
         world.stop_controller().await;
@@ -109,14 +112,12 @@ async fn a_restart_moves_nothing_and_writes_nothing() {
     let freed = addresses.keys().next().unwrap();
     world.services().delete(freed, &DeleteParams::default()).await.unwrap();
     world.start_controller().await;
-    eventually("what was freed meanwhile is given to one that waits", async || {
-        world.addresses().await.len() == 5
-    })
-    .await;
+    eventually("the address freed during the stop is allocated", async || world.addresses().await.len() == 5)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_pool_that_is_edited_into_what_is_refused_takes_nothing_away() {
+async fn pool_edited_into_refusal_keeps_holders() {
     let mut world = World::start().await;
     world.pool("a-older", &["192.0.2.1-192.0.2.5"]).await;
     world.pool("b", &["198.51.100.1-198.51.100.5"]).await;
@@ -125,17 +126,17 @@ async fn a_pool_that_is_edited_into_what_is_refused_takes_nothing_away() {
     for (name, ip) in ["one", "two"].iter().zip(wanted) {
         world.service(name, json!({ names::LOAD_BALANCER_IPS: ip })).await;
     }
-    eventually("they have their addresses", async || world.addresses().await.len() == 2).await;
+    eventually("both Services have addresses", async || world.addresses().await.len() == 2).await;
     let addresses = world.addresses().await;
 
     let pools = Api::<IPAddressPool>::all(world.client.clone());
     let edit = |addresses: &str| Patch::Merge(json!({ "spec": { "addresses": [addresses] } }));
     pools.patch("b", &PatchParams::default(), &edit("192.0.2.0/24")).await.unwrap();
-    eventually("the pool is refused and the Service says so", async || {
+    eventually("the condition of the Service reports the refused pool", async || {
         reason(&world.read("two").await, names::ALLOCATED) == "True/PoolRefused"
     })
     .await;
-    eventually("the pool counts what is held of it", async || {
+    eventually("the refused pool counts held addresses", async || {
         let status = pools.get("b").await.unwrap().status.unwrap_or_default();
         (status.assigned_ipv4, status.available_ipv4) == (Some(1), Some(0))
     })
@@ -147,7 +148,7 @@ async fn a_pool_that_is_edited_into_what_is_refused_takes_nothing_away() {
     assert_eq!(world.at_rest().await, versions, "a restart writes nothing");
 
     pools.patch("b", &PatchParams::default(), &edit("198.51.100.0/24")).await.unwrap();
-    eventually("the pool is good again", async || {
+    eventually("the pool is accepted again", async || {
         reason(&world.read("two").await, names::ALLOCATED) == "True/Allocated"
     })
     .await;
