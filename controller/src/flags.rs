@@ -61,7 +61,7 @@ struct LeaderElectionFlags {
     )]
     leader_elect: bool,
 
-    /// How long others wait after the last observed renewal before one takes over, in whole seconds
+    /// Time after the last observed renewal before another controller takes over, in whole seconds
     #[arg(
         long,
         env = "FAIRLEAD_LEASE_DURATION",
@@ -71,7 +71,7 @@ struct LeaderElectionFlags {
     )]
     lease_duration: Duration,
 
-    /// How long a leader keeps leading without a renewal; shorter than the lease duration
+    /// Time for which a leader keeps leading without a renewal; shorter than the lease duration
     #[arg(
         long,
         env = "FAIRLEAD_RENEW_DEADLINE",
@@ -81,7 +81,7 @@ struct LeaderElectionFlags {
     )]
     renew_deadline: Duration,
 
-    /// How often others read the Lease; a leader renews half as often
+    /// Interval at which standbys read the Lease; a leader renews half as often
     #[arg(
         long,
         env = "FAIRLEAD_RETRY_PERIOD",

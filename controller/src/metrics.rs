@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use fairlead_allocator::ipam;
+use fairlead_allocator::reconcile::{Counters, Index};
 use fairlead_runtime::http;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -11,46 +13,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::write_queue::{WriteQueue, WriteResult};
-use fairlead_allocator::ipam;
-use fairlead_allocator::reconcile::{Counters, Index};
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ResultLabel {
-    result: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PoolLabels {
-    pool: String,
-    family: String,
-}
-
-type PoolGauge = Family<PoolLabels, Gauge<f64, std::sync::atomic::AtomicU64>>;
-
-/// Buckets from 1 µs to 1 s.
-#[derive(Clone, Debug)]
-struct DecisionDurations(Histogram);
-
-impl Default for DecisionDurations {
-    fn default() -> Self {
-        Self(Histogram::new(exponential_buckets(1e-6, 4.0, 11)))
-    }
-}
-
-/// Buckets from 1 ms to 16 s.
-#[derive(Clone, Debug)]
-struct WriteDurations(Histogram);
-
-impl Default for WriteDurations {
-    fn default() -> Self {
-        Self(Histogram::new(exponential_buckets(0.001, 2.0, 15)))
-    }
-}
 
 /// The metrics of the controller.
 #[derive(Clone, Debug, Default)]
@@ -81,6 +43,32 @@ pub struct Metrics {
     /// The retries of the current write queue at the last update.
     counted_retries: u64,
 }
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    result: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PoolLabels {
+    pool: String,
+    family: String,
+}
+
+type PoolGauge = Family<PoolLabels, Gauge<f64, std::sync::atomic::AtomicU64>>;
+
+/// Buckets from 1 µs to 1 s.
+#[derive(Clone, Debug)]
+struct DecisionDurations(Histogram);
+
+/// Buckets from 1 ms to 16 s.
+#[derive(Clone, Debug)]
+struct WriteDurations(Histogram);
 
 impl Metrics {
     /// Registers all metrics with `registry`.
@@ -254,6 +242,18 @@ impl Metrics {
     fn pool_gauges(&self) -> impl Iterator<Item = &PoolGauge> {
         let all = [&self.pool_total, &self.pool_assigned, &self.pool_available];
         all.into_iter().chain([&self.pool_retained, &self.pool_reserved])
+    }
+}
+
+impl Default for DecisionDurations {
+    fn default() -> Self {
+        Self(Histogram::new(exponential_buckets(1e-6, 4.0, 11)))
+    }
+}
+
+impl Default for WriteDurations {
+    fn default() -> Self {
+        Self(Histogram::new(exponential_buckets(0.001, 2.0, 15)))
     }
 }
 

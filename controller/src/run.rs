@@ -43,7 +43,7 @@ use crate::watches::watch_all;
 
 /// Bound of the channel of watch events. While it is full, the watches wait.
 const WATCH_EVENTS: usize = 1024;
-/// How long a controller that stops goes on writing its decisions before it releases the Lease.
+/// Time limit for writing the remaining decisions when the controller stops, before it releases the Lease.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The part of the cluster that the controller handles.
@@ -143,7 +143,7 @@ pub async fn run_controller(
         }
     }
     drop(watches);
-    // What is not written by then is left to the next leader.
+    // The next leader writes what is left.
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, reconciler.drain()).await;
     reconciler.finish_writes().await
 }

@@ -1,9 +1,12 @@
 //! Kubernetes Events: best effort, and never ahead of status writes.
 
 mod pacer;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
+use fairlead_allocator::reconcile::ServiceEvent;
 use fairlead_runtime::client::chain;
 use fairlead_runtime::request::{Failure, request};
 use jiff::Timestamp;
@@ -20,7 +23,6 @@ use tokio::time::Instant;
 
 use crate::api_client::FIELD_MANAGER;
 use crate::timer::sleep_until;
-use fairlead_allocator::reconcile::ServiceEvent;
 use pacer::{EventPacer, EventResult};
 
 /// Bound of the channel of events that wait to be sent; more are dropped, since conditions contain the same
@@ -175,6 +177,3 @@ fn note(message: &str) -> &str {
     }
     &message[..end]
 }
-
-#[cfg(test)]
-mod tests;

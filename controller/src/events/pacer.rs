@@ -15,6 +15,14 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// the cause, and others wait behind it.
 const MAX_ERRORS: u32 = 12;
 
+/// Paces events.
+#[derive(Debug)]
+pub(super) struct EventPacer {
+    backoff: Backoff,
+    failing: bool,
+    paused_until: Option<Instant>,
+}
+
 /// The result of sending an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum EventResult {
@@ -26,38 +34,6 @@ pub(super) enum EventResult {
     Failed(Option<Duration>),
     /// There was no response, or the API server is overloaded. Carries its `Retry-After`, if it sent one.
     Unavailable(Option<Duration>),
-}
-
-impl EventResult {
-    pub(super) fn of(failure: &Failure) -> Self {
-        let wait = failure.retry_after;
-        match &failure.error {
-            Error::Api(status) => match status.code {
-                429 | 503 | 504 => Self::Unavailable(wait),
-                500.. => Self::Failed(wait),
-                // An earlier attempt succeeded, but its response was lost.
-                409 => Self::Sent,
-                _ => Self::Rejected,
-            },
-            // The response was a success that is no Event object.
-            Error::SerdeError(_) => Self::Sent,
-            _ => Self::Unavailable(None),
-        }
-    }
-}
-
-/// Paces events.
-#[derive(Debug)]
-pub(super) struct EventPacer {
-    backoff: Backoff,
-    failing: bool,
-    paused_until: Option<Instant>,
-}
-
-impl Default for EventPacer {
-    fn default() -> Self {
-        Self { backoff: Backoff::new(PAUSE.0, PAUSE.1), failing: false, paused_until: None }
-    }
 }
 
 impl EventPacer {
@@ -98,6 +74,30 @@ impl EventPacer {
         let pause = self.poll_timeout(now).unwrap_or_else(|| now + self.backoff.fail(random));
         self.paused_until = Some(pause.max(now + wait.unwrap_or_default()));
         *errors < MAX_ERRORS
+    }
+}
+
+impl Default for EventPacer {
+    fn default() -> Self {
+        Self { backoff: Backoff::new(PAUSE.0, PAUSE.1), failing: false, paused_until: None }
+    }
+}
+
+impl EventResult {
+    pub(super) fn of(failure: &Failure) -> Self {
+        let wait = failure.retry_after;
+        match &failure.error {
+            Error::Api(status) => match status.code {
+                429 | 503 | 504 => Self::Unavailable(wait),
+                500.. => Self::Failed(wait),
+                // An earlier attempt succeeded, but its response was lost.
+                409 => Self::Sent,
+                _ => Self::Rejected,
+            },
+            // The response was a success that is no Event object.
+            Error::SerdeError(_) => Self::Sent,
+            _ => Self::Unavailable(None),
+        }
     }
 }
 

@@ -61,7 +61,7 @@ pub use timing::{Timing, TimingError};
 /// Name of the Lease, in the namespace of the controller.
 pub const LEASE: &str = "fairlead-controller";
 
-/// Whether this process may write.
+/// The permission of this process to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Leadership {
     /// It may not write.

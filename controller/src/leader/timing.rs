@@ -15,7 +15,7 @@ pub struct Timing {
     retry_period: Duration,
 }
 
-/// Why durations are rejected. Messages name the flags.
+/// The reason for which durations are rejected. Messages name the flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[allow(missing_docs)]
 pub enum TimingError {

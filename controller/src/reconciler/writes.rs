@@ -1,7 +1,7 @@
 //! The write queue, the requests in flight and the in-doubt writes.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fairlead_crds::model::service::ObjectKey;
 use kube::Client;
@@ -91,7 +91,7 @@ impl Writes {
     }
 
     /// Handles a finished write. Returns how long it was in flight.
-    pub(super) fn handle_finished(&mut self, finished: &FinishedWrite) -> std::time::Duration {
+    pub(super) fn handle_finished(&mut self, finished: &FinishedWrite) -> Duration {
         let FinishedWrite { target, write, result, at } = finished;
         let time = self.queue.handle_write_result(*at, target, result, rand::random());
         self.in_doubt.handle_write_result(target, &write.resource_version, result, *at);
@@ -157,5 +157,77 @@ impl Writes {
         {
             self.maybe_resolved.insert(service.clone());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use fairlead_test_support::key;
+    use kube::Config;
+    use serde_json::json;
+
+    use super::*;
+    use crate::write_queue::PatchBody;
+
+    const VERSION: Option<&str> = Some("1");
+
+    /// Returns writes to an API server that nothing listens for, and the write of the status of one Service.
+    fn writes() -> (Writes, WriteTarget, Write) {
+        let client = Client::try_from(Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+        let write = Write { resource_version: "1".into(), body: Arc::new(PatchBody::Json(json!({}))) };
+        (Writes::new(client), WriteTarget::ServiceStatus(key("s")), write)
+    }
+
+    #[tokio::test]
+    async fn withdrawn_write_is_resolved_at_once() {
+        let (mut writes, target, write) = writes();
+        let now = Instant::now();
+        writes.replace(target.clone(), Some(write));
+        assert!(!writes.has_resolved() && writes.take_resolved(|_| VERSION).is_empty(), "it is pending");
+        writes.replace(target, None);
+        assert_eq!(writes.poll_timeout(now), Some(now), "the next turn begins at once");
+        assert_eq!(writes.take_resolved(|_| VERSION), [key("s")]);
+        assert_eq!(writes.poll_timeout(now), None);
+    }
+
+    #[tokio::test]
+    async fn write_of_a_lost_term_is_resolved_when_it_expires() {
+        let (mut writes, target, write) = writes();
+        let now = Instant::now();
+        writes.replace(target.clone(), Some(write));
+        writes.send_ready(now, now + Duration::from_secs(10));
+        writes.abandon(now);
+        writes.replace(target, None);
+        assert_eq!(writes.take_resolved(|_| VERSION), [], "the write is in doubt");
+        assert!(writes.may_be_applied(now, |_| VERSION));
+        let expiry = writes.poll_timeout(now).unwrap();
+        writes.handle_timeout(expiry);
+        assert_eq!(writes.take_resolved(|_| VERSION), [key("s")]);
+    }
+
+    #[tokio::test]
+    async fn in_doubt_write_is_resolved_by_a_newer_version() {
+        let (mut writes, target, write) = writes();
+        let now = Instant::now();
+        writes.replace(target.clone(), Some(write));
+        writes.send_ready(now, now + Duration::from_secs(10));
+        writes.abandon(now);
+        writes.replace(target, None);
+        assert_eq!(writes.take_resolved(|_| Some("2")), [key("s")]);
+    }
+
+    #[tokio::test]
+    async fn finished_write_is_resolved_when_it_is_observed() {
+        let (mut writes, target, write) = writes();
+        let now = Instant::now();
+        writes.replace(target.clone(), Some(write.clone()));
+        writes.send_ready(now, now + Duration::from_secs(10));
+        let result = WriteResult::Written("2".into());
+        writes.handle_finished(&FinishedWrite { target: target.clone(), write, result, at: now });
+        assert_eq!(writes.take_resolved(|_| VERSION), [], "the watch has not delivered version 2");
+        writes.replace(target, None);
+        assert_eq!(writes.take_resolved(|_| Some("2")), [key("s")]);
     }
 }

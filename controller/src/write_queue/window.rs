@@ -25,7 +25,7 @@ const ROUNDS_PER_MINIMUM: u32 = 50;
 /// If halving the size reduces latency below this share, the latency was caused by queueing.
 const QUEUEING_LATENCY: f64 = 0.75;
 
-/// How many writes may be in flight.
+/// The number of writes that may be in flight, adjusted to the capacity of the API server.
 #[derive(Clone, Debug)]
 pub struct Window {
     size: f64,
