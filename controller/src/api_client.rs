@@ -15,10 +15,10 @@ use serde::Deserialize;
 use crate::write_queue::{Write, WriteResult, WriteTarget};
 
 /// Field manager of all writes, in `managedFields`.
-pub const FIELD_MANAGER: &str = "fairlead-controller";
+pub(crate) const FIELD_MANAGER: &str = "fairlead-controller";
 
 /// Sends a merge patch and returns its result within [`REQUEST_TIMEOUT`].
-pub async fn send(client: &Client, target: &WriteTarget, write: &Write) -> WriteResult {
+pub(crate) async fn send(client: &Client, target: &WriteTarget, write: &Write) -> WriteResult {
     let (path, name) = match target {
         WriteTarget::ServiceStatus(key) => (Service::url_path(&(), Some(&key.namespace)), &key.name),
         WriteTarget::ClaimStatus(key) => (v1beta1::IPClaim::url_path(&(), Some(&key.namespace)), &key.name),

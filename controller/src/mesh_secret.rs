@@ -16,12 +16,12 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::api_client::FIELD_MANAGER;
 
 /// Name of the Secret, in the namespace of the controller.
-pub const MESH_SECRET: &str = "fairlead-mesh";
+pub(crate) const MESH_SECRET: &str = "fairlead-mesh";
 /// Its entry: a key of 32 random octets.
-pub const MESH_SECRET_KEY: &str = "key";
+pub(crate) const MESH_SECRET_KEY: &str = "key";
 
 /// The task that creates the Secret if it does not exist.
-pub struct MeshSecretTask {
+pub(crate) struct MeshSecretTask {
     client: Client,
     namespace: String,
     task: Option<AbortOnDropHandle<()>>,
@@ -29,12 +29,12 @@ pub struct MeshSecretTask {
 
 impl MeshSecretTask {
     /// Returns a task that is not started.
-    pub fn new(client: Client, namespace: String) -> Self {
+    pub(crate) fn new(client: Client, namespace: String) -> Self {
         Self { client, namespace, task: None }
     }
 
     /// Starts the task, once until [`MeshSecretTask::stop`].
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let (client, namespace) = (&self.client, &self.namespace);
         self.task.get_or_insert_with(|| {
             AbortOnDropHandle::new(tokio::spawn(ensure_mesh_secret(client.clone(), namespace.clone())))
@@ -42,7 +42,7 @@ impl MeshSecretTask {
     }
 
     /// Aborts the task.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.task = None;
     }
 }

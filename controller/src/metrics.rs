@@ -148,17 +148,17 @@ impl Metrics {
     }
 
     /// Records how long it took to handle a watch event.
-    pub fn observe_decision(&self, time: Duration) {
+    pub(crate) fn observe_decision(&self, time: Duration) {
         self.decision_durations.0.observe(time.as_secs_f64());
     }
 
     /// Records whether this controller leads.
-    pub fn set_leading(&self, leads: bool) {
+    pub(crate) fn set_leading(&self, leads: bool) {
         self.leading.set(i64::from(leads));
     }
 
     /// Records the result of a write and how long it was in flight.
-    pub fn observe_write(&self, result: &WriteResult, time: Duration) {
+    pub(crate) fn observe_write(&self, result: &WriteResult, time: Duration) {
         self.write_durations.0.observe(time.as_secs_f64());
         let result = match result {
             WriteResult::Written(_) => "written",
@@ -172,13 +172,13 @@ impl Metrics {
     }
 
     /// Counts events that were not sent because the queue was full.
-    pub fn count_dropped_events(&self, count: usize) {
+    pub(crate) fn count_dropped_events(&self, count: usize) {
         self.events_dropped.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
     /// Copies the counters of the index and the write queue. `queued` is the number of watch events that
     /// wait.
-    pub fn update(&mut self, index: &Index, queue: &WriteQueue, queued: usize) {
+    pub(crate) fn update(&mut self, index: &Index, queue: &WriteQueue, queued: usize) {
         let now = index.counters();
         self.allocations.inc_by(now.allocations - self.counted.allocations);
         self.evaluations.inc_by(now.evaluations - self.counted.evaluations);
@@ -206,7 +206,7 @@ impl Metrics {
     }
 
     /// Sets the gauges of a pool, or removes them if it does not exist.
-    pub fn update_pool(&mut self, index: &Index, name: &str) {
+    pub(crate) fn update_pool(&mut self, index: &Index, name: &str) {
         if index.ipam().pool(name).is_none() && !index.ipam().is_refused(name) {
             return self.remove_pool(name);
         }
@@ -222,7 +222,7 @@ impl Metrics {
     }
 
     /// Removes the gauges of all pools: only the leader exports them.
-    pub fn remove_pools(&mut self) {
+    pub(crate) fn remove_pools(&mut self) {
         for name in std::mem::take(&mut self.pools) {
             self.remove_pool(&name);
         }

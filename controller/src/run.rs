@@ -3,17 +3,17 @@
 //! The process has one thread. Its tasks, what each owns, and its channels with their bounds:
 //!
 //! - The reconcile loop, [`run_controller`]: all state and decisions, the write queue. Receives watch events
-//!   (at most [`WATCH_EVENTS`]) and the leadership (a watch channel, latest value only). Ends at the stop
+//!   (at most `WATCH_EVENTS`) and the leadership (a watch channel, latest value only). Ends at the stop
 //!   signal, after its last writes.
-//! - One task per watched kind, [`watch_all`]: its list and watch requests. Sends watch events, and waits
+//! - One task per watched kind, `watch_all`: its list and watch requests. Sends watch events, and waits
 //!   while their channel is full. Ends when its set is dropped: at a resync and at the end of the loop.
 //! - One task per write in flight: its request. Returns the result through a `JoinSet`, whose size is bounded
 //!   by the window of the write queue (256). Ends with the response, the time limit or the term.
 //! - The election, [`Election`]: the Lease. Publishes the leadership. Ends after the release of the Lease.
-//! - The event sender, [`crate::events::EventSender`]: events that wait to be sent, at most 8192; more are
+//! - The event sender, `EventSender`: events that wait to be sent, at most 8192; more are
 //!   dropped and counted. It has at most 8 requests in flight, a task each. Ends when the reconcile loop
 //!   drops it.
-//! - The mesh Secret, [`crate::mesh_secret::MeshSecretTask`]: its request. Ends when the Secret exists, or
+//! - The mesh Secret, `MeshSecretTask`: its request. Ends when the Secret exists, or
 //!   with the term.
 //! - HTTP: the listener of /metrics, /healthz and /readyz. Ends with the process.
 //!

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 /// An event of a watch.
-pub struct WatchEvent {
+pub(crate) struct WatchEvent {
     /// The resync to which the watch belongs: one at the start, and one at the begin of each term.
     pub resync: u64,
     /// The change.
@@ -26,7 +26,7 @@ pub struct WatchEvent {
 }
 
 /// A change to objects in the cluster.
-pub enum ClusterChange {
+pub(crate) enum ClusterChange {
     /// Services of type LoadBalancer.
     Services(ObjectChange<WatchedService>),
     /// IPClaims.
@@ -38,7 +38,7 @@ pub enum ClusterChange {
 }
 
 /// A Service of type LoadBalancer.
-pub struct WatchedService {
+pub(crate) struct WatchedService {
     /// Namespace and name.
     pub key: ObjectKey,
     /// The fields that decisions depend on; `None` if another controller handles its class.
@@ -46,7 +46,7 @@ pub struct WatchedService {
 }
 
 /// Lists and watches all kinds until the returned set is dropped.
-pub fn watch_all(
+pub(crate) fn watch_all(
     client: &Client,
     class: Option<&str>,
     resync: u64,

@@ -35,7 +35,7 @@ const MAX_NOTE: usize = 1024;
 
 /// The sending end of a task that sends events. The task ends when this value is dropped.
 #[derive(Debug)]
-pub struct EventSender {
+pub(crate) struct EventSender {
     queue: mpsc::Sender<ServiceEvent>,
     /// A watch channel: it holds only the latest value.
     hold: watch::Sender<bool>,
@@ -54,7 +54,7 @@ struct PendingEvent {
 
 impl EventSender {
     /// Starts the task.
-    pub fn start(client: Client) -> Self {
+    pub(crate) fn start(client: Client) -> Self {
         let (queue, events) = mpsc::channel(QUEUE);
         let (hold, held) = watch::channel(false);
         tokio::spawn(run_event_sender(client, events, held));
@@ -62,12 +62,12 @@ impl EventSender {
     }
 
     /// Holds events back, or releases them, so that status writes are sent first.
-    pub fn set_hold(&self, hold: bool) {
+    pub(crate) fn set_hold(&self, hold: bool) {
         self.hold.send_if_modified(|held| std::mem::replace(held, hold) != hold);
     }
 
     /// Queues an event. Returns false if the queue is full; the event is then dropped.
-    pub fn send(&self, event: ServiceEvent) -> bool {
+    pub(crate) fn send(&self, event: ServiceEvent) -> bool {
         self.queue.try_send(event).is_ok()
     }
 }

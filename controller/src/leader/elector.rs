@@ -16,7 +16,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
 /// The state of one candidate.
 #[derive(Debug)]
-pub struct Elector {
+pub(crate) struct Elector {
     identity: String,
     /// Prefix of the identities of all processes of this pod.
     pod_prefix: Option<String>,
@@ -40,7 +40,7 @@ pub struct Elector {
 
 /// The fields of a Lease that count for the election.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LeaseRecord {
+pub(crate) struct LeaseRecord {
     /// `holderIdentity`. Empty if the Lease was released and may be acquired at once.
     pub holder: String,
     /// `leaseDurationSeconds`: how long others wait after a renewal. If unset, they wait for their own lease
@@ -55,14 +55,14 @@ pub struct LeaseRecord {
 /// A Lease as the API server returned it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub struct LeaseSnapshot {
+pub(crate) struct LeaseSnapshot {
     pub resource_version: String,
     pub record: LeaseRecord,
 }
 
 /// New values for the fields of the Lease. The sender adds `renewTime` and `acquireTime`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeaseUpdate {
+pub(crate) struct LeaseUpdate {
     /// `holderIdentity`; empty to release the Lease.
     pub holder: String,
     /// `leaseDurationSeconds`.
@@ -76,7 +76,7 @@ pub struct LeaseUpdate {
 /// A request for the API server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub enum LeaseRequest {
+pub(crate) enum LeaseRequest {
     Get,
     Create(LeaseUpdate),
     /// Replaces the Lease if it still has this resourceVersion.
@@ -88,7 +88,7 @@ pub enum LeaseRequest {
 
 /// A request with its time limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TimedRequest {
+pub(crate) struct TimedRequest {
     /// Must be sent at once: the term counts from the call that returned this value.
     pub request: LeaseRequest,
     /// The request counts as failed if there is no response by then.
@@ -97,7 +97,7 @@ pub struct TimedRequest {
 
 /// The result of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LeaseResponse {
+pub(crate) enum LeaseResponse {
     /// The Lease was read.
     Read(LeaseSnapshot),
     /// The Lease was written and has this state now.
@@ -137,7 +137,7 @@ struct InFlight {
 
 impl Elector {
     /// Returns a candidate that has not observed the Lease yet. `identity` must be unique and not empty.
-    pub fn new(identity: String, timing: Timing, now: Instant) -> Self {
+    pub(crate) fn new(identity: String, timing: Timing, now: Instant) -> Self {
         Self {
             identity,
             pod_prefix: None,
@@ -157,13 +157,13 @@ impl Elector {
     /// Sets the prefix of the identities of all processes of this pod. A pod runs one process at a time, so
     /// an earlier holder with this prefix has exited: the candidate waits only for its last writes to arrive.
     #[must_use]
-    pub fn in_pod(mut self, prefix: Option<String>) -> Self {
+    pub(crate) fn in_pod(mut self, prefix: Option<String>) -> Self {
         self.pod_prefix = prefix;
         self
     }
 
     /// Returns the request to send now, if any.
-    pub fn poll_transmit(&mut self, now: Instant) -> Option<TimedRequest> {
+    pub(crate) fn poll_transmit(&mut self, now: Instant) -> Option<TimedRequest> {
         self.end_expired_term(now);
         if self.in_flight.is_some() || now < self.due || self.is_finished(now) {
             return None;
@@ -188,14 +188,14 @@ impl Elector {
     }
 
     /// Returns when to call [`Elector::poll_transmit`] again if no response arrives before.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let due = self.release_deadline.map_or(self.due, |deadline| deadline.min(self.due));
         let due = self.in_flight.is_none().then_some(due);
         [due, self.term_end()].into_iter().flatten().min()
     }
 
     /// Handles the response to the request in flight. `random` is between 0 and 1.
-    pub fn handle_response(&mut self, now: Instant, response: LeaseResponse, random: f64) {
+    pub(crate) fn handle_response(&mut self, now: Instant, response: LeaseResponse, random: f64) {
         self.end_expired_term(now);
         let Some(request) = self.in_flight.take() else { return };
         // Only the response can establish it again.
@@ -241,12 +241,12 @@ impl Elector {
     }
 
     /// Returns whether this candidate leads at `now`.
-    pub fn leads(&self, now: Instant) -> bool {
+    pub(crate) fn leads(&self, now: Instant) -> bool {
         self.term_end().is_some_and(|until| now < until)
     }
 
     /// Returns the leadership to publish.
-    pub fn leadership(&self, now: Instant) -> Leadership {
+    pub(crate) fn leadership(&self, now: Instant) -> Leadership {
         match self.role {
             Role::Leading { until } if now < until => Leadership::Leading { until, term: self.terms },
             _ => {
@@ -258,7 +258,7 @@ impl Elector {
 
     /// Ends the term immediately, then releases the Lease if it may name this candidate. The caller polls
     /// until [`Elector::is_finished`].
-    pub fn release(&mut self, now: Instant) {
+    pub(crate) fn release(&mut self, now: Instant) {
         if self.release_deadline.is_none() {
             self.role = Role::Following;
             self.release_deadline = Some(now + self.timing.request_timeout());
@@ -267,7 +267,7 @@ impl Elector {
     }
 
     /// Returns whether the release is complete, or abandoned because its deadline has passed.
-    pub fn is_finished(&self, now: Instant) -> bool {
+    pub(crate) fn is_finished(&self, now: Instant) -> bool {
         let ended = |deadline| !self.may_hold || now >= deadline;
         self.in_flight.is_none() && self.release_deadline.is_some_and(ended)
     }

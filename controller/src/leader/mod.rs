@@ -1,6 +1,6 @@
 //! Leader election: of several controllers, only the holder of the Lease [`LEASE`] writes.
 //!
-//! [`Elector`] is the protocol without I/O and without a clock: it returns the next request for the API
+//! `Elector` is the protocol without I/O and without a clock: it returns the next request for the API
 //! server and the instant until which this process leads. [`Election`] runs it: it owns the connection, the
 //! timers and the channel on which leadership is published.
 //!
@@ -53,7 +53,7 @@ mod tests;
 use std::time::Instant;
 
 pub use election::{Candidate, Election};
-pub use elector::{
+pub(crate) use elector::{
     Elector, LeaseRecord, LeaseRequest, LeaseResponse, LeaseSnapshot, LeaseUpdate, TimedRequest,
 };
 pub use timing::{Timing, TimingError};

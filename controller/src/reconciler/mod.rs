@@ -37,11 +37,11 @@ use crate::watches::WatchEvent;
 use cluster_state::ClusterState;
 use event_outbox::EventOutbox;
 use term::CurrentTerm;
-pub use writes::FinishedWrite;
+pub(crate) use writes::FinishedWrite;
 use writes::Writes;
 
 /// The reconcile loop, turn by turn.
-pub struct Reconciler {
+pub(crate) struct Reconciler {
     term: CurrentTerm,
     state: ClusterState,
     writes: Writes,
@@ -54,7 +54,7 @@ pub struct Reconciler {
 impl Reconciler {
     /// Returns a reconciler that has not observed any object. `health` becomes ready after the first pass, or
     /// on a standby after the first lists.
-    pub fn new(
+    pub(crate) fn new(
         client: Client,
         namespace: String,
         leadership: watch::Receiver<Leadership>,
@@ -74,12 +74,12 @@ impl Reconciler {
 
     /// Returns the number of the resync whose watch events are handled. When it changes, all kinds must be
     /// listed again.
-    pub fn resync(&self) -> u64 {
+    pub(crate) fn resync(&self) -> u64 {
         self.term.resync()
     }
 
     /// Handles a watch event. Events of an earlier resync are ignored.
-    pub fn handle_watch_event(&mut self, WatchEvent { resync, change }: WatchEvent, now: Timestamp) {
+    pub(crate) fn handle_watch_event(&mut self, WatchEvent { resync, change }: WatchEvent, now: Timestamp) {
         if resync != self.term.resync() {
             return;
         }
@@ -91,12 +91,12 @@ impl Reconciler {
     }
 
     /// Waits for the next write to finish. Returns `None` if none is in flight. Cancel safe.
-    pub async fn next_finished_write(&mut self) -> Option<FinishedWrite> {
+    pub(crate) async fn next_finished_write(&mut self) -> Option<FinishedWrite> {
         self.writes.next_finished().await
     }
 
     /// Handles a finished write.
-    pub fn handle_finished_write(&mut self, finished: &FinishedWrite) {
+    pub(crate) fn handle_finished_write(&mut self, finished: &FinishedWrite) {
         let time = self.writes.handle_finished(finished);
         self.metrics.observe_write(&finished.result, time);
         self.state.handle_write_result(&finished.target, &finished.write, &finished.result);
@@ -104,7 +104,7 @@ impl Reconciler {
 
     /// Ends a turn: handles the term and timeouts, then takes the decisions and sends the writes that are
     /// ready. `queued` is the number of watch events that wait for the next turn.
-    pub fn end_turn(&mut self, queued: usize) {
+    pub(crate) fn end_turn(&mut self, queued: usize) {
         self.follow_term();
         self.state.handle_timeout(Timestamp::now());
         self.writes.handle_timeout(Instant::now());
@@ -116,7 +116,7 @@ impl Reconciler {
     }
 
     /// Writes all decisions that were made, without waiting for new watch events.
-    pub async fn drain(&mut self) {
+    pub(crate) async fn drain(&mut self) {
         self.state.skip_pool_interval();
         loop {
             self.write_decisions();
@@ -131,7 +131,7 @@ impl Reconciler {
     }
 
     /// Waits for the responses to all writes in flight. Returns whether no write can be applied any more.
-    pub async fn finish_writes(&mut self) -> bool {
+    pub(crate) async fn finish_writes(&mut self) -> bool {
         while let Some(finished) = self.next_finished_write().await {
             self.handle_finished_write(&finished);
         }
@@ -139,7 +139,7 @@ impl Reconciler {
     }
 
     /// Returns when to end a turn although there is no input; `None` on a standby.
-    pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         if !self.term.leads() {
             return None;
         }

@@ -25,7 +25,7 @@ pub(super) struct Writes {
 
 /// A write and its result.
 #[derive(Debug)]
-pub struct FinishedWrite {
+pub(crate) struct FinishedWrite {
     pub(super) target: WriteTarget,
     pub(super) write: Write,
     pub(super) result: WriteResult,

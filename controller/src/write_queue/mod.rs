@@ -40,8 +40,8 @@ use std::time::{Duration, Instant};
 
 use fairlead_runtime::backoff::Backoff;
 
-pub use window::Window;
-pub use write::{PatchBody, Write, WriteResult, WriteTarget};
+pub(crate) use window::Window;
+pub(crate) use write::{PatchBody, Write, WriteResult, WriteTarget};
 
 /// First and longest back-off of the write of one object.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
@@ -57,7 +57,7 @@ const INVALID_RETRY: Duration = Duration::from_secs(5 * 60);
 
 /// The queue of status writes.
 #[derive(Debug)]
-pub struct WriteQueue {
+pub(crate) struct WriteQueue {
     /// The newest decision on each object that is not sent yet.
     pending: BTreeMap<WriteTarget, Pending>,
     /// Pending writes that may be sent now. Those that never failed come first, each group in order of
@@ -116,7 +116,7 @@ enum Capacity {
 impl WriteQueue {
     /// Sets the write of an object to the newest decision: `write`, or nothing to write. An earlier write
     /// that was not sent yet is dropped.
-    pub fn replace(&mut self, target: WriteTarget, write: Option<Write>) {
+    pub(crate) fn replace(&mut self, target: WriteTarget, write: Option<Write>) {
         let dropped = self.remove_pending(&target);
         if let Some(sent) = self.in_flight.get_mut(&target) {
             sent.write.superseded = true;
@@ -138,7 +138,7 @@ impl WriteQueue {
     }
 
     /// Returns the next write to send now, if any. It is in flight until [`WriteQueue::handle_write_result`].
-    pub fn poll_transmit(&mut self, now: Instant) -> Option<(WriteTarget, Write)> {
+    pub(crate) fn poll_transmit(&mut self, now: Instant) -> Option<(WriteTarget, Write)> {
         let capacity = self.capacity();
         if capacity == Capacity::None || self.paused_until.is_some_and(|until| now < until) {
             return None;
@@ -163,7 +163,7 @@ impl WriteQueue {
 
     /// Returns when to call [`WriteQueue::poll_transmit`] again after it returned nothing, unless a result
     /// arrives before.
-    pub fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let capacity = self.capacity();
         if capacity == Capacity::None {
             return None;
@@ -176,7 +176,7 @@ impl WriteQueue {
     }
 
     /// Handles the result of a write and returns how long it was in flight. `random` is between 0 and 1.
-    pub fn handle_write_result(
+    pub(crate) fn handle_write_result(
         &mut self,
         now: Instant,
         target: &WriteTarget,
@@ -200,39 +200,39 @@ impl WriteQueue {
     }
 
     /// Returns the writes in flight.
-    pub fn into_in_flight(self) -> impl Iterator<Item = (WriteTarget, Write)> {
+    pub(crate) fn into_in_flight(self) -> impl Iterator<Item = (WriteTarget, Write)> {
         self.in_flight.into_iter().map(|(target, sent)| (target, sent.write.write))
     }
 
     /// Returns whether the pending write of an object waits after a failure.
-    pub fn is_backing_off(&self, target: &WriteTarget) -> bool {
+    pub(crate) fn is_backing_off(&self, target: &WriteTarget) -> bool {
         self.pending.get(target).is_some_and(|pending| matches!(pending.place, Place::Delayed(_)))
     }
 
     /// Returns whether a write of an object is pending or in flight.
-    pub fn contains(&self, target: &WriteTarget) -> bool {
+    pub(crate) fn contains(&self, target: &WriteTarget) -> bool {
         self.pending.contains_key(target) || self.in_flight.contains_key(target)
     }
 
     /// Returns the numbers of writes that are pending and in flight.
-    pub fn depth(&self) -> (usize, usize) {
+    pub(crate) fn depth(&self) -> (usize, usize) {
         (self.pending.len(), self.in_flight.len())
     }
 
     /// Returns whether a write is ready but must wait for the window. Until the API server responds again
     /// after an outage, writes that failed do not count.
-    pub fn has_backlog(&self) -> bool {
+    pub(crate) fn has_backlog(&self) -> bool {
         let capacity = if self.window.is_probing() { Capacity::Unsuspected } else { Capacity::Any };
         self.next_ready(capacity).is_some()
     }
 
     /// Returns how many times a write was sent again.
-    pub fn retries(&self) -> u64 {
+    pub(crate) fn retries(&self) -> u64 {
         self.retries
     }
 
     /// Returns how many writes may be in flight.
-    pub fn window_size(&self) -> usize {
+    pub(crate) fn window_size(&self) -> usize {
         self.window.size()
     }
 

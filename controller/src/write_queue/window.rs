@@ -27,7 +27,7 @@ const QUEUEING_LATENCY: f64 = 0.75;
 
 /// The number of writes that may be in flight, adjusted to the capacity of the API server.
 #[derive(Clone, Debug)]
-pub struct Window {
+pub(crate) struct Window {
     size: f64,
     phase: Phase,
     /// Minimum latency of a round since it was last measured, in seconds.
@@ -65,19 +65,19 @@ struct Round {
 
 impl Window {
     /// Returns how many writes may be in flight.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         // Between 1 and MAX_SIZE, so the conversion is lossless up to the fraction.
         self.size as usize
     }
 
     /// Returns whether a single write probes an API server that was unavailable.
-    pub fn is_probing(&self) -> bool {
+    pub(crate) fn is_probing(&self) -> bool {
         self.size() == 1
     }
 
     /// Handles the response to a write. `limited` is true if the window was full or writes were waiting for
     /// it.
-    pub fn handle_response(&mut self, sent: Instant, now: Instant, limited: bool) {
+    pub(crate) fn handle_response(&mut self, sent: Instant, now: Instant, limited: bool) {
         if let Phase::Recovery { up_to } = self.phase {
             self.size = (self.size + 1.0).min(MAX_SIZE);
             if self.size >= up_to {
@@ -98,7 +98,7 @@ impl Window {
     }
 
     /// Reduces the size to one write, until the API server responds again.
-    pub fn handle_unavailable(&mut self) {
+    pub(crate) fn handle_unavailable(&mut self) {
         let before = match self.phase {
             Phase::Recovery { up_to } => up_to,
             Phase::MeasureMinimum { restore, .. } => restore / 2.0,

@@ -12,7 +12,7 @@ use serde_json::Value;
 /// The part of an object that is written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)]
-pub enum WriteTarget {
+pub(crate) enum WriteTarget {
     ServiceStatus(ObjectKey),
     ClaimStatus(ObjectKey),
     /// The status of a configuration object.
@@ -23,7 +23,7 @@ pub enum WriteTarget {
 
 /// A merge patch.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Write {
+pub(crate) struct Write {
     /// The resourceVersion on which the patch was decided. The body contains it too.
     pub resource_version: String,
     /// The body.
@@ -33,14 +33,14 @@ pub struct Write {
 /// The body of a merge patch. It is serialized when it is sent: thousands of writes may be pending.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
-pub enum PatchBody {
+pub(crate) enum PatchBody {
     ServiceStatus(Box<StatusPatch>),
     Json(Value),
 }
 
 /// The result of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WriteResult {
+pub(crate) enum WriteResult {
     /// The write was applied; the object has this resourceVersion now.
     Written(String),
     /// The object changed since the patch was decided. The watch delivers the new version, which leads to a
@@ -58,7 +58,7 @@ pub enum WriteResult {
 
 impl PatchBody {
     /// Serializes the body.
-    pub fn to_json(&self) -> Vec<u8> {
+    pub(crate) fn to_json(&self) -> Vec<u8> {
         match self {
             Self::ServiceStatus(patch) => patch.body().to_string().into_bytes(),
             Self::Json(value) => value.to_string().into_bytes(),
