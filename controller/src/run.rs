@@ -6,7 +6,7 @@
 //!   (at most `WATCH_EVENTS`) and the leadership (a watch channel, latest value only). Ends at the stop
 //!   signal, after its last writes.
 //! - One task per watched kind, `watch_all`: its list and watch requests. Sends watch events, and waits
-//!   while their channel is full. Ends when its set is dropped: at a resync and at the end of the loop.
+//!   while their channel is full. Ends when its set is dropped: at a relist and at the end of the loop.
 //! - One task per write in flight: its request. Returns the result through a `JoinSet`, whose size is bounded
 //!   by the window of the write queue (256). Ends with the response, the time limit or the term.
 //! - The election, [`Election`]: the Lease. Publishes the leadership. Ends after the release of the Lease.
@@ -21,7 +21,7 @@
 //!
 //! The loop selects over cancel-safe futures only: `changed`, `recv_many`, `JoinSet::join_next` and a timer.
 //! No input is lost when another branch wins. Everything that must not be interrupted runs between two
-//! selects, without `await`. Dropping the watches loses no state: a resync lists everything again. A write
+//! selects, without `await`. Dropping the watches loses no state: a relist lists everything again. A write
 //! whose task is aborted at the end of a term is in doubt: the reconciler keeps its addresses reserved until
 //! the write can no longer be applied, and does not release the Lease before.
 
@@ -119,8 +119,8 @@ pub async fn run_controller(
     let mut reconciler =
         Reconciler::new(client.clone(), scope.namespace, leadership.clone(), health, metrics);
     reconciler.end_turn(0);
-    let mut resync = reconciler.resync();
-    let mut watches = watch_all(&client, scope.class.as_deref(), resync, &sink);
+    let mut relist = reconciler.relist();
+    let mut watches = watch_all(&client, scope.class.as_deref(), relist, &sink);
     let mut batch = Vec::new();
     loop {
         let wake = reconciler.poll_timeout(Instant::now());
@@ -137,9 +137,9 @@ pub async fn run_controller(
             () = sleep_until(wake) => {}
         }
         reconciler.end_turn(watch_events.len());
-        if reconciler.resync() != resync {
-            resync = reconciler.resync();
-            watches = watch_all(&client, scope.class.as_deref(), resync, &sink);
+        if reconciler.relist() != relist {
+            relist = reconciler.relist();
+            watches = watch_all(&client, scope.class.as_deref(), relist, &sink);
         }
     }
     drop(watches);

@@ -19,8 +19,8 @@ use tokio::task::JoinSet;
 
 /// An event of a watch.
 pub(crate) struct WatchEvent {
-    /// The resync to which the watch belongs: one at the start, and one at the begin of each term.
-    pub resync: u64,
+    /// The relist to which the watch belongs: one at the start, and one at the start of each term.
+    pub relist: u64,
     /// The change.
     pub change: ClusterChange,
 }
@@ -49,7 +49,7 @@ pub(crate) struct WatchedService {
 pub(crate) fn watch_all(
     client: &Client,
     class: Option<&str>,
-    resync: u64,
+    relist: u64,
     sink: &mpsc::Sender<WatchEvent>,
 ) -> JoinSet<()> {
     let mut watches = JoinSet::new();
@@ -61,22 +61,22 @@ pub(crate) fn watch_all(
         observed: Observed::of(&service, class.as_deref()).map(Box::new),
     };
     let services = Api::<Lean<Service>>::all(client.clone());
-    let event = event_of(resync, ClusterChange::Services);
+    let event = event_of(relist, ClusterChange::Services);
     watches.spawn(watch::follow(services, load_balancers, watched, event, sink.clone()));
 
     let claims = Api::<IPClaim>::all(client.clone());
     let claim = |claim: IPClaim| Box::new(Claim::from_object(&claim));
-    let event = event_of(resync, ClusterChange::Claims);
+    let event = event_of(relist, ClusterChange::Claims);
     watches.spawn(watch::follow(claims, watch::config(), claim, event, sink.clone()));
 
     let namespaces = Api::<PartialObjectMeta<Namespace>>::all(client.clone());
     let labels = |namespace: PartialObjectMeta<Namespace>| (namespace.name_any(), namespace.labels().clone());
-    let event = event_of(resync, ClusterChange::Namespaces);
+    let event = event_of(relist, ClusterChange::Namespaces);
     watches.spawn(watch::follow(namespaces, watch::config(), labels, event, sink.clone()));
 
     macro_rules! watch_configuration {
         ($($kind:ident in $list:ident;)*) => {$(
-            let event = event_of(resync, |change| {
+            let event = event_of(relist, |change| {
                 ClusterChange::Configuration(Box::new(ConfigurationChange::$kind(change)))
             });
             let objects = Api::all(client.clone());
@@ -89,8 +89,8 @@ pub(crate) fn watch_all(
 
 /// Returns a function that makes an event from a change of one kind.
 fn event_of<T>(
-    resync: u64,
+    relist: u64,
     change_of: impl Fn(ObjectChange<T>) -> ClusterChange,
 ) -> impl Fn(ObjectChange<T>) -> WatchEvent {
-    move |change| WatchEvent { resync, change: change_of(change) }
+    move |change| WatchEvent { relist, change: change_of(change) }
 }

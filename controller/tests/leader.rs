@@ -113,12 +113,12 @@ fn leaders(candidates: &[Candidate]) -> Vec<usize> {
 
 async fn wait_for_leader(candidates: &[Candidate]) -> usize {
     eventually("a candidate leads", || !leaders(candidates).is_empty()).await;
-    eventually("the others know the leader", || {
+    eventually("the others name the leader", || {
         let leader = leaders(candidates).first().map(|leader| candidates[*leader].identity.clone());
-        let knows = |candidate: &Candidate| {
+        let names_leader = |candidate: &Candidate| {
             matches!(&*candidate.leadership.borrow(), Leadership::Standby { holder } if *holder == leader)
         };
-        let others = candidates.iter().filter(|candidate| knows(candidate)).count();
+        let others = candidates.iter().filter(|candidate| names_leader(candidate)).count();
         leader.is_some() && others == candidates.len() - 1
     })
     .await;

@@ -146,7 +146,7 @@ async fn run_election(
     }
 }
 
-/// Publishes a changed leadership, and logs the begin and the end of a term.
+/// Publishes a changed leadership, and logs the start and end of a term.
 fn publish_leadership(publisher: &watch::Sender<Leadership>, now: Leadership) {
     publisher.send_if_modified(|published| {
         if *published == now {

@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn timing_inconsistent_names_the_flag() {
         let ms = Duration::from_millis;
-        for (lease, renew, retry, says) in [
+        for (lease, renew, retry, prefix) in [
             (10_500, 7_000, 1_000, "--lease-duration 10.5s"),
             (0, 0, 0, "--lease-duration 0ns"),
             (10_000, 10_000, 1_000, "--renew-deadline 10s is not shorter than --lease-duration 10s"),
@@ -125,7 +125,7 @@ mod tests {
             (10_000, 7_000, 99, "--retry-period 99ms is shorter"),
         ] {
             let error = Timing::new(ms(lease), ms(renew), ms(retry)).unwrap_err().to_string();
-            assert!(error.starts_with(says), "{error}");
+            assert!(error.starts_with(prefix), "{error}");
         }
         assert_eq!(Timing::new(ms(10_000), ms(7_000), ms(1_000)), Ok(Timing::default()));
     }

@@ -1,7 +1,7 @@
 //! The state of the cluster as the watches report it, and the writes that follow from it. Pure: no I/O and no
 //! clock.
 //!
-//! Inputs are watch events, resolved and finished writes, the begin and the end of a term, and timeouts.
+//! Inputs are watch events, resolved and finished writes, the start and end of a term, and timeouts.
 //! Outputs are writes and events. All inputs of a turn are handled before its outputs are taken.
 
 use std::collections::BTreeSet;

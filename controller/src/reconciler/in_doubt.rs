@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::write_queue::{WriteResult, WriteTarget};
 
-/// Longest time after which an API server applies a request: the default of kube-apiserver's
+/// Longest time that an API server takes to apply a request: the default of kube-apiserver's
 /// `--request-timeout` is 60 s, plus transmission time.
 const MAX_REQUEST_TIME: Duration = Duration::from_secs(65);
 /// Minimum time between two searches for expired writes: each search visits all of them.

@@ -7,7 +7,7 @@
 //!
 //! | part | owns |
 //! |---|---|
-//! | [`CurrentTerm`] | the term of leadership and the number of the resync |
+//! | [`CurrentTerm`] | the term of leadership and the number of the relist |
 //! | [`ClusterState`] | the allocator and the configuration: all decisions, without I/O |
 //! | [`Writes`] | the write queue, the requests in flight, the in-doubt writes |
 //! | [`EventOutbox`] | events held back until status writes have drained |
@@ -72,15 +72,15 @@ impl Reconciler {
         }
     }
 
-    /// Returns the number of the resync whose watch events are handled. When it changes, all kinds must be
+    /// Returns the number of the relist whose watch events are handled. When it changes, all kinds must be
     /// listed again.
-    pub(crate) fn resync(&self) -> u64 {
-        self.term.resync()
+    pub(crate) fn relist(&self) -> u64 {
+        self.term.relist()
     }
 
-    /// Handles a watch event. Events of an earlier resync are ignored.
-    pub(crate) fn handle_watch_event(&mut self, WatchEvent { resync, change }: WatchEvent, now: Timestamp) {
-        if resync != self.term.resync() {
+    /// Handles a watch event. Events of an earlier relist are ignored.
+    pub(crate) fn handle_watch_event(&mut self, WatchEvent { relist, change }: WatchEvent, now: Timestamp) {
+        if relist != self.term.relist() {
             return;
         }
         let began = Instant::now();
@@ -153,7 +153,7 @@ impl Reconciler {
         timeouts.into_iter().flatten().min()
     }
 
-    /// Follows the leadership: ends the term, requires a resync, and begins to decide once it is complete.
+    /// Follows the leadership: ends the term, requires a relist, and begins to decide once it is complete.
     fn follow_term(&mut self) {
         if let Some(change) = self.term.update(Instant::now()) {
             if change.ended {

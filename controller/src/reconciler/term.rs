@@ -1,4 +1,4 @@
-//! The term of leadership in which this controller decides, and the resync that it requires.
+//! The term of leadership in which this controller decides, and the relist that it requires.
 
 use std::time::Instant;
 
@@ -6,14 +6,14 @@ use tokio::sync::watch;
 
 use crate::leader::Leadership;
 
-/// The current term and the current resync.
+/// The current term and the current relist.
 #[derive(Debug)]
 pub(super) struct CurrentTerm {
     leadership: watch::Receiver<Leadership>,
     /// Number of the term, while this controller leads.
     term: Option<u64>,
-    /// Number of the resync: one at the start and one at the begin of each term.
-    resync: u64,
+    /// Number of the relist: one at the start and one at the start of each term.
+    relist: u64,
 }
 
 /// A change of leadership. Both are true if a new term directly follows an earlier one.
@@ -28,7 +28,7 @@ pub(super) struct TermChange {
 
 impl CurrentTerm {
     pub(super) fn new(leadership: watch::Receiver<Leadership>) -> Self {
-        Self { leadership, term: None, resync: 0 }
+        Self { leadership, term: None, relist: 0 }
     }
 
     /// Follows the published leadership. Returns the change since the last call, if any.
@@ -39,7 +39,7 @@ impl CurrentTerm {
         }
         let change = TermChange { ended: self.term.is_some(), began: term.is_some() };
         self.term = term;
-        self.resync += u64::from(change.began);
+        self.relist += u64::from(change.began);
         Some(change)
     }
 
@@ -48,9 +48,9 @@ impl CurrentTerm {
         self.term.is_some()
     }
 
-    /// Returns the number of the resync. When it changes, all kinds must be listed again.
-    pub(super) fn resync(&self) -> u64 {
-        self.resync
+    /// Returns the number of the relist. When it changes, all kinds must be listed again.
+    pub(super) fn relist(&self) -> u64 {
+        self.relist
     }
 
     /// Returns the end of the term if writes may be sent at `now`.

@@ -45,8 +45,8 @@ impl World {
     }
 
     fn handle(&mut self, change: ClusterChange) {
-        let resync = self.reconciler.resync();
-        self.reconciler.handle_watch_event(WatchEvent { resync, change }, jiff::Timestamp::now());
+        let relist = self.reconciler.relist();
+        self.reconciler.handle_watch_event(WatchEvent { relist, change }, jiff::Timestamp::now());
         self.reconciler.end_turn(0);
     }
 

@@ -116,7 +116,7 @@ impl Window {
         let min_latency = self.min_latency.map_or(latency, |lowest| lowest.min(latency));
         self.min_latency = Some(min_latency);
         self.rounds += 1;
-        // Latency below the limit of the window says nothing about a larger window.
+        // A round that the window did not limit contains no information about a larger one.
         let limited = round.limited * 2 >= round.responses;
         match self.phase {
             Phase::Recovery { .. } => {}
