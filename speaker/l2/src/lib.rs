@@ -1,8 +1,8 @@
 //! ARP and NDP answering and gratuitous announcements, without I/O.
 //!
-//! [`Responder`] answers for the addresses this node announces on the local link (RFC 826, RFC 4861) and tells
-//! the neighbours when it takes one over. It owns no socket and no clock: frames and the time come in, frames to
-//! send and multicast groups to join come out. [`owner`] decides which node announces an address.
+//! [`Responder`] answers for the addresses this node announces on the local link (RFC 826, RFC 4861) and
+//! tells the neighbours when it takes one over. It owns no socket and no clock: frames and the time come in,
+//! frames to send and multicast groups to join come out. [`owner`] decides which node announces an address.
 //!
 //! ```text
 //! set_interface / announce / withdraw ─┐                    ┌─▶ poll_transmit   frames and packets to send
@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod arp;
+mod handover;
 mod ndp;
 mod owner;
 mod responder;

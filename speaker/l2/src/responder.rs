@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::handover::Handovers;
 use crate::schedule::Schedule;
 use crate::{arp, ndp};
 
@@ -112,8 +113,8 @@ pub struct Counters {
     pub ignored: u64,
 }
 
-/// Most announcements in one [`BURST_WINDOW`]: an interface that comes up with 10,000 addresses must not overrun the
-/// queues of its own card or the switch's.
+/// Most announcements in one [`BURST_WINDOW`]: an interface that comes up with 10,000 addresses must not
+/// overrun the queues of its own card or the switch's.
 const BURST: u32 = 256;
 const BURST_WINDOW: Duration = Duration::from_millis(10);
 
@@ -126,6 +127,7 @@ pub struct Responder {
     links: BTreeMap<u32, Link>,
     announced: BTreeMap<IpAddr, Announcement>,
     schedule: Schedule,
+    handovers: Handovers,
     burst: Option<Burst>,
     counters: Counters,
     transmits: VecDeque<Transmit>,
@@ -143,8 +145,6 @@ struct Link {
 struct Announcement {
     interfaces: InterfaceSet,
     counts: Counts,
-    /// Another node takes over: answered for, but claimed no more.
-    handed_over: bool,
     /// When it was last defended.
     defended: Option<Instant>,
 }
@@ -219,17 +219,16 @@ impl Responder {
         self.events.retain(|event| event.ifindex() != index);
     }
 
-    /// Begins to answer for an address and tells the neighbours, at once and a few times more. For an address
-    /// announced already it only changes the interfaces, and tells those that are new.
+    /// Starts to answer for an address and announces it to the neighbours, at once and a few times more. If
+    /// the address is already announced, only its interfaces change, and it is announced on the new ones
+    /// only. If the address is being handed over, this cancels the handover and announces the address on
+    /// every interface again.
     pub fn announce(&mut self, now: Instant, address: IpAddr, interfaces: InterfaceSet) {
-        let fresh = Announcement {
-            interfaces: interfaces.clone(),
-            counts: Counts::default(),
-            handed_over: false,
-            defended: None,
-        };
+        let fresh =
+            Announcement { interfaces: interfaces.clone(), counts: Counts::default(), defended: None };
+        let returned = self.handovers.cancel(address);
         let before = match self.announced.get_mut(&address) {
-            Some(announcement) if announcement.interfaces == interfaces => return,
+            Some(announcement) if announcement.interfaces == interfaces && !returned => return,
             Some(announcement) => Some(std::mem::replace(&mut announcement.interfaces, interfaces.clone())),
             None => {
                 self.announced.insert(address, fresh);
@@ -241,6 +240,7 @@ impl Responder {
             let served = before.as_ref().is_some_and(|before| interface.serves(address, before));
             match (served, interface.serves(address, &interfaces)) {
                 (false, true) => self.start(now, index, address),
+                (true, true) if returned => self.schedule.start(now, (index, address)),
                 (true, false) => self.stop(index, address),
                 _ => {}
             }
@@ -248,38 +248,45 @@ impl Responder {
         self.handle_timeout(now);
     }
 
-    /// Tells the neighbours once more of an address that is announced, as a take-over does: somebody else may have
-    /// claimed it meanwhile, as after a healed partition. Does nothing for others.
-    pub fn announce_again(&mut self, now: Instant, address: IpAddr) {
-        let Some(announcement) = self.announced.get_mut(&address) else { return };
-        announcement.handed_over = false;
-        for (index, link) in &self.links {
-            if link.interface.serves(address, &announcement.interfaces) {
-                self.schedule.start(now, (*index, address));
+    /// Announces every address to the neighbours again, as after a take-over, because another node may have
+    /// claimed some of them meanwhile, for example during a partition. Skips the addresses that are being
+    /// handed over.
+    pub fn announce_all_again(&mut self, now: Instant) {
+        for (address, announcement) in &self.announced {
+            if self.handovers.contains(*address) {
+                continue;
+            }
+            for (index, link) in &self.links {
+                if link.interface.serves(*address, &announcement.interfaces) {
+                    self.schedule.start(now, (*index, *address));
+                }
             }
         }
         self.handle_timeout(now);
     }
 
-    /// Goes on answering for an address, but claims it no more: another node takes it over now, and an
-    /// announcement of ours that came after its own would undo that. Until [`Self::withdraw`].
-    pub fn hand_over(&mut self, address: IpAddr) {
-        let Some(announcement) = self.announced.get_mut(&address) else { return };
-        announcement.handed_over = true;
+    /// Hands an address over to another node: keeps answering for it for 300 ms, then withdraws it. Announces
+    /// it no more from now on, because an announcement that followed the one of the new owner would undo the
+    /// move.
+    pub fn hand_over(&mut self, now: Instant, address: IpAddr) {
+        if !self.announced.contains_key(&address) {
+            return;
+        }
+        self.handovers.start(now, address);
         for index in self.links.keys() {
             self.schedule.cancel((*index, address));
         }
     }
 
-    /// Stops answering for an address. False if it was not announced.
-    pub fn withdraw(&mut self, address: IpAddr) -> bool {
-        let Some(Announcement { interfaces, .. }) = self.announced.remove(&address) else { return false };
+    /// Stops answering for an address at once.
+    pub fn withdraw(&mut self, address: IpAddr) {
+        self.handovers.cancel(address);
+        let Some(Announcement { interfaces, .. }) = self.announced.remove(&address) else { return };
         for index in self.links.keys().copied().collect::<Vec<_>>() {
             if self.links.get(&index).is_some_and(|link| link.interface.serves(address, &interfaces)) {
                 self.stop(index, address);
             }
         }
-        true
     }
 
     /// Takes in a received Ethernet frame with an ARP packet.
@@ -304,7 +311,7 @@ impl Responder {
         if request.sender == request.target {
             counts.conflicts += 1;
             let rested = announcement.defended.is_none_or(|then| now >= then + DEFEND_INTERVAL);
-            if rested && !announcement.handed_over {
+            if rested && !self.handovers.contains(target) {
                 announcement.defended = Some(now);
                 self.schedule.start(now, (ifindex, target));
                 self.handle_timeout(now);
@@ -340,8 +347,11 @@ impl Responder {
         self.transmits.push_back(Transmit::Ndp { ifindex, destination, message });
     }
 
-    /// Does what is due.
+    /// Withdraws addresses whose handover has ended and sends the announcements that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(address) = self.handovers.pop(now) {
+            self.withdraw(address);
+        }
         if self.burst.as_ref().is_none_or(|burst| now >= burst.begin + BURST_WINDOW) {
             self.burst = None;
         }
@@ -354,11 +364,11 @@ impl Responder {
 
     /// When [`Self::handle_timeout`] must be called next; `None` at rest.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let next = self.schedule.next()?;
-        match &self.burst {
-            Some(burst) if burst.sent >= BURST => Some(next.max(burst.begin + BURST_WINDOW)),
-            _ => Some(next),
-        }
+        let announcement = self.schedule.next().map(|next| match &self.burst {
+            Some(burst) if burst.sent >= BURST => next.max(burst.begin + BURST_WINDOW),
+            _ => next,
+        });
+        [announcement, self.handovers.next()].into_iter().flatten().min()
     }
 
     /// The next thing to send; call until `None` after every other call.

@@ -207,22 +207,86 @@ fn announcing_again_unchanged_is_silent() {
     bench.run();
     bench.announce(v4(), InterfaceSet::All);
     assert_eq!(bench.run(), []);
-    bench.responder.announce_again(bench.now, v4());
-    assert_eq!(bench.run().len(), 14, "unless it is asked for");
-    bench.responder.announce_again(bench.now, v6());
-    assert_eq!(bench.run(), [], "and only for what is announced");
+    bench.responder.announce_all_again(bench.now);
+    assert_eq!(bench.run().len(), 14, "announcements are repeated on request");
+}
+
+/// Which of the two addresses are answered for now.
+fn answered(bench: &mut Bench) -> [bool; 2] {
+    let arp = bench.arp(ETH0, &arp_request([0xff; 6], CLIENT, "192.0.2.9", "192.0.2.1"));
+    let ndp = bench.ndp(ETH0, "fe80::9", &solicitation("2001:db8::1"));
+    [arp, ndp].map(|sent| !sent.is_empty())
 }
 
 #[test]
-fn an_address_that_is_handed_over_is_answered_for_but_not_claimed() {
+fn handover_answers_for_300_ms_then_withdraws() {
     let mut bench = Bench::new(&[(ETH0, "eth0")]);
     bench.announce(v4(), InterfaceSet::All);
+    bench.announce(v6(), InterfaceSet::All);
     bench.sent();
-    bench.responder.hand_over(v4());
-    assert_eq!(bench.run(), []);
-    assert_eq!(bench.arp(ETH0, &arp_request([0xff; 6], CLIENT, "192.0.2.9", "192.0.2.1")).len(), 1);
-    bench.responder.announce_again(bench.now, v4());
-    assert_eq!(bench.run().len(), 14, "unless it comes back");
+    bench.events();
+    bench.responder.hand_over(bench.now, v4());
+    bench.responder.hand_over(bench.now, v6());
+    let end = bench.now + Duration::from_millis(300);
+    assert_eq!(bench.responder.poll_timeout(), Some(end), "no announcements are left");
+
+    bench.now = end - Duration::from_millis(1);
+    bench.responder.handle_timeout(bench.now);
+    assert_eq!(bench.sent(), []);
+    assert_eq!(answered(&mut bench), [true, true], "just before the end");
+
+    bench.now = end;
+    bench.responder.handle_timeout(bench.now);
+    assert_eq!(answered(&mut bench), [false, false], "at the end");
+    let group = solicited_node(ipv6("2001:db8::1"));
+    assert_eq!(bench.events(), [Event::LeaveGroup { ifindex: ETH0, group }]);
+    assert_eq!(bench.responder.announced().len(), 0);
+    assert_eq!(bench.responder.poll_timeout(), None);
+}
+
+#[test]
+fn handover_interrupted_by_other_calls() {
+    type Call = fn(&mut Bench);
+    let table: [(&str, Call, bool, usize); 7] = [
+        ("nothing", |_| {}, false, 0),
+        ("announce unchanged", |bench| bench.announce(v4(), named(&["eth0"])), true, 14),
+        ("announce elsewhere too", |bench| bench.announce(v4(), named(&["eth0", "eth1"])), true, 28),
+        ("announce elsewhere only", |bench| bench.announce(v4(), named(&["eth1"])), false, 14),
+        ("withdraw", |bench| bench.responder.withdraw(v4()), false, 0),
+        ("announce all again", |bench| bench.responder.announce_all_again(bench.now), false, 0),
+        ("announce another address", |bench| bench.announce(v6(), named(&["eth0"])), false, 7),
+    ];
+    for (name, call, stays, announcements) in table {
+        let mut bench = Bench::new(&[(ETH0, "eth0"), (ETH1, "eth1")]);
+        bench.announce(v4(), named(&["eth0"]));
+        bench.run();
+        bench.responder.hand_over(bench.now, v4());
+        bench.now += Duration::from_millis(100);
+        call(&mut bench);
+        assert_eq!(bench.run().len(), announcements, "{name}: frames sent");
+        bench.now += Duration::from_secs(1);
+        bench.responder.handle_timeout(bench.now);
+        let request = arp_request([0xff; 6], CLIENT, "192.0.2.9", "192.0.2.1");
+        assert_eq!(bench.arp(ETH0, &request).len(), usize::from(stays), "{name}: answered after the overlap");
+    }
+}
+
+#[test]
+fn handover_of_unannounced_address_does_nothing() {
+    let mut bench = Bench::new(&[(ETH0, "eth0")]);
+    bench.responder.hand_over(bench.now, v4());
+    assert_eq!(bench.responder.poll_timeout(), None);
+}
+
+#[test]
+fn second_handover_starts_overlap_again() {
+    let mut bench = Bench::new(&[(ETH0, "eth0")]);
+    bench.announce(v4(), InterfaceSet::All);
+    bench.run();
+    bench.responder.hand_over(bench.now, v4());
+    bench.now += Duration::from_millis(200);
+    bench.responder.hand_over(bench.now, v4());
+    assert_eq!(bench.responder.poll_timeout(), Some(bench.now + Duration::from_millis(300)));
 }
 
 #[test]
@@ -236,8 +300,8 @@ fn an_address_that_another_host_announces_is_defended_every_ten_seconds_at_most(
     assert_eq!(bench.arp(ETH0, &foreign).len(), 0);
     bench.now += std::time::Duration::from_secs(10);
     assert_eq!(bench.arp(ETH0, &foreign).len(), 2);
-    bench.responder.hand_over(v4());
     bench.now += std::time::Duration::from_secs(10);
+    bench.responder.hand_over(bench.now, v4());
     assert_eq!(bench.arp(ETH0, &foreign).len(), 0, "not while another node takes it over");
     assert_eq!(bench.run(), []);
 }
@@ -248,9 +312,9 @@ fn withdrawal_ends_everything_at_once() {
     bench.announce(v4(), InterfaceSet::All);
     bench.announce(v6(), InterfaceSet::All);
     bench.sent();
-    assert!(bench.responder.withdraw(v4()));
-    assert!(bench.responder.withdraw(v6()));
-    assert!(!bench.responder.withdraw(v6()));
+    bench.responder.withdraw(v4());
+    bench.responder.withdraw(v6());
+    bench.responder.withdraw(v6());
     assert_eq!(bench.run(), []);
     assert!(bench.arp(ETH0, &arp_request([0xff; 6], CLIENT, "192.0.2.9", "192.0.2.1")).is_empty());
     assert!(bench.ndp(ETH0, "fe80::9", &solicitation("2001:db8::1")).is_empty());
@@ -443,7 +507,7 @@ proptest! {
             match verb {
                 0 => bench.announce(address(n), InterfaceSet::All),
                 1 => bench.announce(address(n), named(&[names[link as usize]])),
-                2 => drop(bench.responder.withdraw(address(n))),
+                2 => bench.responder.withdraw(address(n)),
                 _ if joined.iter().any(|(of, _)| *of == index) => {
                     bench.responder.remove_interface(index);
                     joined.retain(|(of, _)| *of != index);

@@ -16,10 +16,6 @@ use crate::tasks::port::{Frame, Port, PortCommand};
 use crate::tasks::until;
 use fairlead_plan::Interfaces;
 
-/// How long a node keeps answering for an address that another live node takes over: longer than both need to
-/// hear of the move.
-pub(crate) const HANDOVER: Duration = Duration::from_millis(300);
-
 /// Frames that wait for the responder; what comes when it is full is dropped, as by a busy host.
 const QUEUE: usize = 256;
 
@@ -40,7 +36,7 @@ pub(crate) enum Command {
     Withdraw {
         /// The address.
         address: IpAddr,
-        /// Only after [`HANDOVER`].
+        /// Another live node takes the address over: the responder keeps answering for the overlap.
         handover: bool,
     },
     /// Tell the neighbours again of every address that stays: another node may have claimed it.
@@ -68,8 +64,6 @@ struct Engine {
     responder: Responder,
     ports: BTreeMap<u32, (Interface, Port)>,
     frames: mpsc::Sender<(u32, Frame)>,
-    /// Addresses that another node takes over, and until when they are still answered for.
-    leaving: BTreeMap<IpAddr, Instant>,
     excluded: Excluded,
 }
 
@@ -81,7 +75,6 @@ impl Shell {
             responder: Responder::new(),
             ports: BTreeMap::new(),
             frames,
-            leaving: BTreeMap::new(),
             excluded: self.excluded.clone(),
         };
         let mut counted = crate::metrics::L2Counts::default();
@@ -89,14 +82,12 @@ impl Shell {
         loop {
             let now = Instant::now();
             engine.responder.handle_timeout(now);
-            engine.end_handovers(now);
             engine.drain();
             if count_at.is_some_and(|at| at <= now) {
                 count_at = None;
                 self.metrics.count_l2(&mut counted, engine.responder.announced());
             }
-            let wake = [engine.responder.poll_timeout(), engine.leaving.values().min().copied(), count_at];
-            let wake = wake.into_iter().flatten().min();
+            let wake = [engine.responder.poll_timeout(), count_at].into_iter().flatten().min();
             tokio::select! {
                 command = self.commands.recv() => {
                     let Some(command) = command else { return };
@@ -132,42 +123,22 @@ impl Engine {
     fn obey(&mut self, now: Instant, command: Command) {
         match command {
             Command::Announce { address, interfaces } => {
-                let back = self.leaving.remove(&address).is_some();
                 let interfaces = match interfaces {
                     Interfaces::All => InterfaceSet::All,
                     Interfaces::Only(names) => InterfaceSet::Named(Arc::new(names)),
                 };
                 tracing::info!(%address, ?interfaces, "announcing");
                 self.responder.announce(now, address, interfaces);
-                if back {
-                    self.responder.announce_again(now, address);
-                }
             }
             Command::Withdraw { address, handover: true } => {
                 tracing::info!(%address, "handing over to another node");
-                self.leaving.insert(address, now + HANDOVER);
-                self.responder.hand_over(address);
+                self.responder.hand_over(now, address);
             }
             Command::Withdraw { address, handover: false } => {
                 tracing::info!(%address, "withdrawing");
-                self.leaving.remove(&address);
                 self.responder.withdraw(address);
             }
-            Command::ClaimAgain => {
-                let stays = |address: &IpAddr| !self.leaving.contains_key(address);
-                let addresses: Vec<IpAddr> =
-                    self.responder.announced().map(|(address, _)| address).filter(stays).collect();
-                addresses.into_iter().for_each(|address| self.responder.announce_again(now, address));
-            }
-        }
-    }
-
-    fn end_handovers(&mut self, now: Instant) {
-        let ended: Vec<IpAddr> =
-            self.leaving.iter().filter(|(_, until)| **until <= now).map(|(address, _)| *address).collect();
-        for address in ended {
-            self.leaving.remove(&address);
-            self.responder.withdraw(address);
+            Command::ClaimAgain => self.responder.announce_all_again(now),
         }
     }
 

@@ -1,0 +1,46 @@
+//! The planned moves under way: which addresses another node takes over, and until when this node answers for
+//! them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// How long this node keeps answering for an address after it starts to hand it over: longer than both nodes
+/// need to learn of the move.
+const OVERLAP: Duration = Duration::from_millis(300);
+
+#[derive(Debug, Default)]
+pub(crate) struct Handovers {
+    ends: BTreeMap<IpAddr, Instant>,
+    by_end: BTreeSet<(Instant, IpAddr)>,
+}
+
+impl Handovers {
+    /// Starts the overlap of an address, or starts it again.
+    pub(crate) fn start(&mut self, now: Instant, address: IpAddr) {
+        self.cancel(address);
+        self.ends.insert(address, now + OVERLAP);
+        self.by_end.insert((now + OVERLAP, address));
+    }
+
+    /// Returns true if the address was being handed over.
+    pub(crate) fn cancel(&mut self, address: IpAddr) -> bool {
+        let end = self.ends.remove(&address);
+        end.is_some_and(|end| self.by_end.remove(&(end, address)))
+    }
+
+    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+        self.ends.contains_key(&address)
+    }
+
+    /// Returns when the next overlap ends.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.by_end.first().map(|(end, _)| *end)
+    }
+
+    /// Removes and returns an address whose overlap has ended.
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<IpAddr> {
+        let &(_, address) = self.by_end.first().filter(|(end, _)| *end <= now)?;
+        self.cancel(address).then_some(address)
+    }
+}
