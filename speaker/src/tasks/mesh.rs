@@ -1,17 +1,16 @@
 //! The shell of the mesh: one UDP socket, and the key from a Secret.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fairlead_mesh::{Config, Identity, Mesh, MeshEvent};
+use fairlead_net::DualStackUdpSocket;
 use fairlead_runtime::backoff::Backoff;
 use fairlead_runtime::client::chain;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
-use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -109,7 +108,7 @@ impl Shell {
     }
 
     /// Returns true when the node's own address has changed, false when the mesh was left.
-    async fn take_part(&mut self, mut mesh: Mesh, socket: &UdpSocket, own: IpAddr) -> bool {
+    async fn take_part(&mut self, mut mesh: Mesh, socket: &DualStackUdpSocket, own: IpAddr) -> bool {
         let mut buffer = vec![0; 2048];
         let mut peers = None;
         let mut arrivals = 0;
@@ -130,7 +129,6 @@ impl Shell {
                 received = socket.recv_from(&mut buffer) => {
                     // An error here is news of an earlier datagram (ICMP unreachable): the mesh finds out itself.
                     if let Ok((length, from)) = received {
-                        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
                         mesh.handle_datagram(Instant::now(), from, buffer.get(..length).unwrap_or_default());
                     }
                 }
@@ -151,7 +149,7 @@ impl Shell {
     }
 
     /// Says so more than once: a datagram may be lost.
-    async fn say_goodbye(&self, mesh: &mut Mesh, socket: &UdpSocket) {
+    async fn say_goodbye(&self, mesh: &mut Mesh, socket: &DualStackUdpSocket) {
         mesh.leave(Instant::now());
         self.drain(mesh, socket);
         while let Some(wake) = mesh.poll_timeout() {
@@ -162,7 +160,7 @@ impl Shell {
     }
 
     /// Sends what is to be sent. Returns how many speakers came.
-    fn drain(&self, mesh: &mut Mesh, socket: &UdpSocket) -> u64 {
+    fn drain(&self, mesh: &mut Mesh, socket: &DualStackUdpSocket) -> u64 {
         let mut arrivals = 0;
         while let Some(event) = mesh.poll_event() {
             match event {
@@ -173,9 +171,7 @@ impl Shell {
                 MeshEvent::Down(node) => tracing::warn!(%node, "speaker is gone"),
             }
         }
-        let v6 = socket.local_addr().is_ok_and(|address| address.is_ipv6());
         while let Some((to, datagram)) = mesh.poll_transmit() {
-            let to = if v6 { mapped(to) } else { to };
             // A datagram that cannot be sent is a lost one; the protocol lives with those.
             if let Err(error) = socket.try_send_to(&datagram, to) {
                 tracing::debug!(%to, %error, "datagram of the mesh not sent");
@@ -225,10 +221,10 @@ impl Shell {
         }
     }
 
-    async fn socket(&self) -> UdpSocket {
+    async fn socket(&self) -> DualStackUdpSocket {
         let mut said = false;
         loop {
-            match bind(self.port) {
+            match DualStackUdpSocket::bind(self.port) {
                 // Until it is known to be writable, the first datagrams would be lost.
                 Ok(socket) => {
                     let _ = socket.writable().await;
@@ -242,35 +238,5 @@ impl Shell {
             }
             sleep(Duration::from_secs(1)).await;
         }
-    }
-}
-
-/// A socket for both families, or for IPv4 alone where the kernel has no IPv6.
-fn bind(port: u16) -> io::Result<UdpSocket> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let open = |address: SocketAddr| {
-        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(false)?;
-        }
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        UdpSocket::from_std(socket.into())
-    };
-    match open((Ipv6Addr::UNSPECIFIED, port).into()) {
-        Err(error) if error.raw_os_error() == Some(EAFNOSUPPORT) => {
-            open((Ipv4Addr::UNSPECIFIED, port).into())
-        }
-        other => other,
-    }
-}
-
-/// `EAFNOSUPPORT` of Linux: this kernel has no such address family.
-const EAFNOSUPPORT: i32 = 97;
-
-fn mapped(to: SocketAddr) -> SocketAddr {
-    match to.ip() {
-        IpAddr::V4(v4) => SocketAddr::new(v4.to_ipv6_mapped().into(), to.port()),
-        IpAddr::V6(_) => to,
     }
 }
