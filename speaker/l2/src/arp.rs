@@ -79,7 +79,8 @@ impl Request {
     }
 }
 
-/// A gratuitous announcement in both its forms, since hosts differ in which one they heed (RFC 5227 section 3).
+/// A gratuitous announcement in both its forms, since hosts differ in which one they heed (RFC 5227 section
+/// 3).
 pub(crate) fn gratuitous(mac: Mac, address: Ipv4Addr) -> [Vec<u8>; 2] {
     [
         frame(BROADCAST, ArpOperations::Request, (mac, address), ([0; 6], address)),

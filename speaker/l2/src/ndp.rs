@@ -72,8 +72,8 @@ pub(crate) fn parse(packet: &NdpPacket<'_>) -> Message {
     Message::Solicitation(Solicitation { target, source: None, source_mac: None })
 }
 
-/// Walks the options; `None` where one has length zero or does not fit. The first source link-layer address of
-/// Ethernet's length counts.
+/// Walks the options; `None` where one has length zero or does not fit. The first source link-layer address
+/// of Ethernet's length counts.
 fn source_link_layer_address(mut options: &[u8]) -> Option<Option<Mac>> {
     let mut found = None;
     while let [kind, length, ..] = *options {
@@ -101,8 +101,8 @@ pub(crate) fn unsolicited(target: Ipv6Addr, mac: Mac) -> Vec<u8> {
     advertisement(target, mac, 0)
 }
 
-/// Override is always set: without it a neighbour would keep the link-layer address of the owner before us. Router
-/// never is: an announced address forwards for nobody.
+/// Override is always set: without it a neighbour would keep the link-layer address of the owner before us.
+/// Router never is: an announced address forwards for nobody.
 fn advertisement(target: Ipv6Addr, mac: Mac, flags: u8) -> Vec<u8> {
     let mut bytes = vec![0; ADVERTISEMENT];
     if let Some(mut advert) = MutableNeighborAdvertPacket::new(&mut bytes) {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 /// An address on an interface (by index).
 pub(crate) type Place = (u32, IpAddr);
 
-/// When announcements are sent, counted from the take-over. The first ones are close together, since a lost frame
-/// leaves a neighbour with the old answer; the end, after 5 s, is MetalLB's.
+/// When announcements are sent, counted from the take-over. The first ones are close together, since a lost
+/// frame leaves a neighbour with the old answer; the end, after 5 s, is MetalLB's.
 pub(crate) const OFFSETS: [Duration; 7] = [
     Duration::ZERO,
     Duration::from_millis(100),

@@ -24,9 +24,9 @@ pub struct Config {
     pub settle_after: Duration,
 }
 
-/// Measured in simulated time (`tests/simulated.rs`): the time until the last of the others knows that a node fell silent
-/// is 0.8 s in the median; the worst of 100 rounds is 1.0 s with 3 nodes and 1.4 s with 5. There is no hard bound: which
-/// member is probed next is random. At 5 % loss nobody is taken for dead.
+/// Measured in simulated time (`tests/simulated.rs`): the time until the last of the others knows that a node
+/// fell silent is 0.8 s in the median; the worst of 100 rounds is 1.0 s with 3 nodes and 1.4 s with 5. There
+/// is no hard bound: which member is probed next is random. At 5 % loss nobody is taken for dead.
 impl Default for Config {
     fn default() -> Self {
         Self {

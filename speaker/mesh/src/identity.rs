@@ -11,13 +11,13 @@ pub struct Identity {
     pub node: String,
     /// Where its mesh socket listens.
     pub address: SocketAddr,
-    /// Grows with every start of the speaker (milliseconds of the wall clock are fine), so that a speaker that comes
-    /// back wins over what is remembered of it.
+    /// Grows with every start of the speaker (milliseconds of the wall clock are fine), so that a speaker
+    /// that comes back wins over what is remembered of it.
     pub bump: u64,
 }
 
-/// What a speaker adds to `bump` when others hold it for dead or know a newer life of it: an hour in milliseconds, so
-/// that a clock that was set back is made up for in a few steps.
+/// What a speaker adds to `bump` when others hold it for dead or know a newer life of it: an hour in
+/// milliseconds, so that a clock that was set back is made up for in a few steps.
 const RENEWAL: u64 = 3_600_000;
 
 impl foca::Identity for Identity {

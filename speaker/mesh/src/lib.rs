@@ -1,8 +1,8 @@
 //! Which speakers are alive: SWIM without I/O.
 //!
 //! [`Mesh`] finds out which of the cluster's speakers are alive, without the API server in the path: the SWIM
-//! protocol (by the library foca) over datagrams that are authenticated with HMAC-SHA256. It owns no socket and no
-//! clock: datagrams and the time come in, datagrams to send and changes of membership come out.
+//! protocol (by the library foca) over datagrams that are authenticated with HMAC-SHA256. It owns no socket
+//! and no clock: datagrams and the time come in, datagrams to send and changes of membership come out.
 //!
 //! ```text
 //! set_peers(now, who should be there) ─┐              ┌─▶ poll_transmit   datagrams to send

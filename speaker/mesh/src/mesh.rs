@@ -39,8 +39,8 @@ const STALL: Duration = Duration::from_millis(100);
 /// After such a stall, how long the datagrams that wait in the socket have before timers go on.
 const GRACE: Duration = Duration::from_millis(50);
 
-/// How long a node's death is doubted that another one tells of: a node that was cut off holds everybody for dead and
-/// says so when it comes back. Whoever is alive objects within milliseconds.
+/// How long a node's death is doubted that another one tells of: a node that was cut off holds everybody for
+/// dead and says so when it comes back. Whoever is alive objects within milliseconds.
 const DOUBT: Duration = Duration::from_millis(50);
 
 /// The farewell is said three times, in case of loss.
@@ -82,7 +82,8 @@ struct Leaving {
 }
 
 impl Mesh {
-    /// A mesh of one. `key` authenticates datagrams, the same on every speaker; `seed` decides the random choices.
+    /// A mesh of one. `key` authenticates datagrams, the same on every speaker; `seed` decides the random
+    /// choices.
     pub fn new(now: Instant, config: Config, identity: Identity, key: &[u8], seed: u64) -> Self {
         let node = identity.node.clone();
         let foca = Foca::new(identity, config.to_foca(), StdRng::seed_from_u64(seed), PostcardCodec);
@@ -109,8 +110,9 @@ impl Mesh {
         }
     }
 
-    /// Which speakers there should be, by node name, and where. Those that are no members are announced to, now and
-    /// again. The own node is skipped. A speaker that is no longer listed stays a member while it is alive.
+    /// Which speakers there should be, by node name, and where. Those that are no members are announced to,
+    /// now and again. The own node is skipped. A speaker that is no longer listed stays a member while it is
+    /// alive.
     pub fn set_peers(&mut self, now: Instant, mut peers: BTreeMap<String, SocketAddr>) {
         peers.remove(&self.node);
         self.missing = peers.keys().filter(|node| !self.alive.contains(*node)).cloned().collect();
@@ -139,7 +141,8 @@ impl Mesh {
         self.forgive_stall(now);
         self.step(now, |mesh| {
             while let Some(timer) = mesh.outbox.pop_due() {
-                // The errors are about states that the timers of a former identity leave behind; foca goes on.
+                // The errors are about states that the timers of a former identity leave behind; foca goes
+                // on.
                 let _ = mesh.foca.handle_timer(timer, &mut mesh.outbox);
             }
             if now >= mesh.next_announce {
@@ -172,8 +175,8 @@ impl Mesh {
         self.events.pop_front()
     }
 
-    /// Tells the others that this speaker goes. What is received afterwards is ignored; go on sending, and calling
-    /// [`Self::handle_timeout`], until [`Self::poll_timeout`] gives `None`: less than 100 ms.
+    /// Tells the others that this speaker goes. What is received afterwards is ignored; go on sending, and
+    /// calling [`Self::handle_timeout`], until [`Self::poll_timeout`] gives `None`: less than 100 ms.
     pub fn leave(&mut self, now: Instant) {
         if self.leaving.is_some() {
             return;
@@ -301,9 +304,9 @@ impl Mesh {
         }
     }
 
-    /// Where the own process stood still, the answers of others are in the socket, unread, while the timers that wait
-    /// for them have run out. The protocol's clock stops for that time: else a node under load would hold all others
-    /// for dead.
+    /// Where the own process stood still, the answers of others are in the socket, unread, while the timers
+    /// that wait for them have run out. The protocol's clock stops for that time: else a node under load
+    /// would hold all others for dead.
     fn forgive_stall(&mut self, now: Instant) {
         let Some(due) = self.outbox.next() else { return };
         if now.saturating_duration_since(due + self.lag) > STALL {

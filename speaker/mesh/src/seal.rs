@@ -1,7 +1,8 @@
 //! Authentication of datagrams: `version (1) | payload | HMAC-SHA256 over both (32)`.
 //!
-//! A datagram that was recorded can be replayed. SWIM bears that: what it says about a member counts only with that
-//! member's current identity and incarnation, so that a replay repeats what is known, or is refuted by its subject.
+//! A datagram that was recorded can be replayed. SWIM bears that: what it says about a member counts only
+//! with that member's current identity and incarnation, so that a replay repeats what is known, or is refuted
+//! by its subject.
 
 use ring::hmac;
 

@@ -1,4 +1,5 @@
-//! Whatever arrives, from outside or from a speaker gone mad: no panic, and what is not authentic changes nothing.
+//! Whatever arrives, from outside or from a speaker gone mad: no panic, and what is not authentic changes
+//! nothing.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

@@ -22,8 +22,8 @@ impl ArpSocket {
         self.0.ifindex()
     }
 
-    /// Receives one ARP request, sent to this host or to everybody, as a whole Ethernet frame, and returns its length;
-    /// a longer frame is cut to `buf`. Cancel safe.
+    /// Receives one ARP request, sent to this host or to everybody, as a whole Ethernet frame, and returns
+    /// its length; a longer frame is cut to `buf`. Cancel safe.
     ///
     /// A link that is down is waited out. An interface that is gone is not noticed here: drop the socket when
     /// [`crate::links`] says so.
@@ -31,8 +31,8 @@ impl ArpSocket {
         self.0.recv(buf).await
     }
 
-    /// Sends one whole Ethernet frame. Does not wait: a full queue is `WouldBlock` or `ENOBUFS`, a link that is down
-    /// is `ENETDOWN`.
+    /// Sends one whole Ethernet frame. Does not wait: a full queue is `WouldBlock` or `ENOBUFS`, a link that
+    /// is down is `ENETDOWN`.
     pub fn send(&self, frame: &[u8]) -> io::Result<()> {
         self.0.send(frame)
     }

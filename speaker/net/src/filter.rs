@@ -1,6 +1,7 @@
 //! Classic BPF programs: what the kernel lets through to the sockets, as data.
 //!
-//! Without them every frame of the interface would wake the speaker: 19 % of a core at 105,000 frames a second.
+//! Without them every frame of the interface would wake the speaker: 19 % of a core at 105,000 frames a
+//! second.
 
 use socket2::SockFilter;
 
@@ -40,8 +41,8 @@ const WHOLE_FRAME: u32 = 0x4_0000;
 
 /// ARP requests on this very interface, to this host or to everybody.
 ///
-/// The interface is compared since a socket also sees the frames that belong to a VLAN or macvlan device on top of its
-/// interface: an answer to those would go out without the tag.
+/// The interface is compared since a socket also sees the frames that belong to a VLAN or macvlan device on
+/// top of its interface: an answer to those would go out without the tag.
 pub fn arp_requests(ifindex: u32) -> Vec<Instruction> {
     all_of(&[
         (LOAD_WORD, PACKET_TYPE, Test::AtMost(BROADCAST)),

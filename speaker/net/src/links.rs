@@ -26,7 +26,8 @@ pub struct Link {
     pub name: String,
     /// Ethernet address; `None` for interfaces that have none or another kind.
     pub mac: Option<[u8; 6]>,
-    /// Up, and able to carry packets (RFC 2863: operState up; unknown counts as up, for devices that never tell).
+    /// Up, and able to carry packets (RFC 2863: operState up; unknown counts as up, for devices that never
+    /// tell).
     pub up: bool,
     /// BROADCAST is set.
     pub broadcast: bool,
@@ -69,7 +70,8 @@ impl Link {
         self.v6().find(|address| !address.is_loopback() && !address.is_unicast_link_local())
     }
 
-    /// Can carry announcements on the local link: up, with a hardware address, no loopback, not in a bridge or bond.
+    /// Can carry announcements on the local link: up, with a hardware address, no loopback, not in a bridge
+    /// or bond.
     pub fn announces(&self) -> bool {
         self.up && self.mac.is_some() && !self.loopback && (self.controller.is_none() || self.in_vrf)
     }
@@ -105,7 +107,8 @@ impl Links {
     /// Takes in one message and says what it changed.
     fn apply(&mut self, message: &RouteNetlinkMessage) -> Option<LinkEvent> {
         let (index, changed) = match message {
-            // A bridge tells in its own family about its ports: the interface itself neither changes nor goes.
+            // A bridge tells in its own family about its ports: the interface itself neither changes nor
+            // goes.
             RouteNetlinkMessage::NewLink(link) if link.header.interface_family == AddressFamily::Unspec => {
                 self.set_link(link)?
             }
@@ -238,8 +241,9 @@ impl Monitor {
         &self.links
     }
 
-    /// Waits for the next change; [`Self::links`] already has it. After an overrun of the socket everything is listed
-    /// again and the differences are given. An error means that netlink is gone for good. Cancel safe.
+    /// Waits for the next change; [`Self::links`] already has it. After an overrun of the socket everything
+    /// is listed again and the differences are given. An error means that netlink is gone for good. Cancel
+    /// safe.
     pub async fn next(&mut self) -> io::Result<LinkEvent> {
         loop {
             if self.overrun {

@@ -1,11 +1,11 @@
 //! Neighbour solicitations on one interface.
 //!
-//! They are received with AF_PACKET: neighbours check an entry they have by a solicitation to the announced address
-//! itself (RFC 4861 section 7.3.3), and that address is not one of this node's, so that the kernel would forward the
-//! packet instead of giving it to an ICMPv6 socket. Answers to a neighbour leave the same way, to the link-layer address
-//! that asked: the node may have no route to it where it holds no address of the announced prefix. What goes to
-//! everybody is sent by an ICMPv6 socket, and groups are joined with sockets, since the kernel then programs the card
-//! and tells the switches (MLD).
+//! They are received with AF_PACKET: neighbours check an entry they have by a solicitation to the announced
+//! address itself (RFC 4861 section 7.3.3), and that address is not one of this node's, so that the kernel
+//! would forward the packet instead of giving it to an ICMPv6 socket. Answers to a neighbour leave the same
+//! way, to the link-layer address that asked: the node may have no route to it where it holds no address of
+//! the announced prefix. What goes to everybody is sent by an ICMPv6 socket, and groups are joined with
+//! sockets, since the kernel then programs the card and tells the switches (MLD).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -51,8 +51,8 @@ type Askers = BTreeMap<Ipv6Addr, [u8; 6]>;
 /// Most entries of [`Askers`]; an answer follows the question at once, so that the few in between suffice.
 const MAX_ASKERS: usize = 256;
 
-/// The joined groups. The kernel limits the memberships of one socket (`net.core.optmem_max`: some hundreds on older
-/// kernels), therefore there are as many sockets as it takes.
+/// The joined groups. The kernel limits the memberships of one socket (`net.core.optmem_max`: some hundreds
+/// on older kernels), therefore there are as many sockets as it takes.
 #[derive(Debug)]
 struct Members {
     ifindex: u32,
@@ -81,8 +81,8 @@ impl NdpSocket {
         self.packets.ifindex()
     }
 
-    /// Receives one neighbour solicitation with hop limit 255 and a right checksum to the beginning of `buf`, which must
-    /// have room for a whole frame; others are dropped. Cancel safe.
+    /// Receives one neighbour solicitation with hop limit 255 and a right checksum to the beginning of `buf`,
+    /// which must have room for a whole frame; others are dropped. Cancel safe.
     ///
     /// A link that is down is waited out. An interface that is gone is not noticed here: drop the socket when
     /// [`crate::links`] says so.
@@ -146,9 +146,9 @@ fn parse(frame: &[u8]) -> Option<NdpMessage> {
     })
 }
 
-/// The frame of an advertisement to one neighbour. Its source is the announced address itself, as a kernel has it that
-/// answers for its own; the link-layer source is that of the Target Link-Layer Address option. `None` for messages that
-/// are no such advertisement.
+/// The frame of an advertisement to one neighbour. Its source is the announced address itself, as a kernel
+/// has it that answers for its own; the link-layer source is that of the Target Link-Layer Address option.
+/// `None` for messages that are no such advertisement.
 fn answer(mac: [u8; 6], destination: Ipv6Addr, message: &[u8]) -> Option<Vec<u8>> {
     let source: [u8; 16] = message.get(8..24)?.try_into().ok()?;
     let &[2, 1, ref own @ ..] = message.get(24..)? else { return None };
@@ -177,7 +177,8 @@ fn pseudo_header(source: &[u8], destination: &[u8], len: u16, message: &[u8]) ->
     [header, message.to_vec()]
 }
 
-/// Internet checksum (RFC 1071) over parts of even length but for the last; zero where the sum in the data is right.
+/// Internet checksum (RFC 1071) over parts of even length but for the last; zero where the sum in the data is
+/// right.
 fn checksum(parts: &[Vec<u8>]) -> u16 {
     let words = parts.iter().flat_map(|part| part.chunks(2));
     let sum: u64 =
@@ -198,7 +199,8 @@ impl Members {
         if self.groups.contains_key(&group) {
             return Ok(());
         }
-        // The last socket is the one with room; those before it were filled. Their room that comes free again is left.
+        // The last socket is the one with room; those before it were filled. Their room that comes free again
+        // is left.
         if let Some(last) = self.sockets.last() {
             match last.join_multicast_v6(&group, self.ifindex) {
                 Ok(()) => {

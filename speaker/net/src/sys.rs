@@ -41,8 +41,8 @@ impl OptionValue for TcpMd5Sig {}
 
 fn set<T: OptionValue>(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: &T) -> io::Result<()> {
     let len = mem::size_of::<T>() as libc::socklen_t;
-    // SAFETY: the descriptor is open for as long as it is borrowed; the kernel reads `len` bytes from `value`, which is
-    // borrowed for the call and has that size, and keeps no pointer to it.
+    // SAFETY: the descriptor is open for as long as it is borrowed; the kernel reads `len` bytes from
+    // `value`, which is borrowed for the call and has that size, and keeps no pointer to it.
     let result =
         unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), len) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
@@ -50,8 +50,9 @@ fn set<T: OptionValue>(socket: BorrowedFd<'_>, level: c_int, name: c_int, value:
 
 /// Registers a socket with the runtime.
 pub(crate) fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
-    // SAFETY: a `Socket` owns its descriptor: it names the same open file until it is dropped, and `AsyncFd`, which owns
-    // the socket from here on, deregisters before it drops it. Nobody replaces the socket through `get_mut`.
+    // SAFETY: a `Socket` owns its descriptor: it names the same open file until it is dropped, and `AsyncFd`,
+    // which owns the socket from here on, deregisters before it drops it. Nobody replaces the socket through
+    // `get_mut`.
     unsafe { AsyncFd::register(socket) }.map_err(io::Error::from)
 }
 
@@ -74,7 +75,8 @@ pub(crate) fn set_min_ttl(socket: BorrowedFd<'_>, ipv4: bool, ttl: u8) -> io::Re
     set(socket, level, name, &c_int::from(ttl))
 }
 
-/// Key for TCP MD5 signatures (RFC 2385) with a peer; an empty key ends them. The key must not be longer than 80 bytes.
+/// Key for TCP MD5 signatures (RFC 2385) with a peer; an empty key ends them. The key must not be longer than
+/// 80 bytes.
 pub(crate) fn set_md5_key(socket: BorrowedFd<'_>, peer: IpAddr, key: &[u8]) -> io::Result<()> {
     let mut padded = [0; libc::TCP_MD5SIG_MAXKEYLEN];
     let slot = padded.get_mut(..key.len()).ok_or(io::ErrorKind::InvalidInput)?;
@@ -93,8 +95,9 @@ pub(crate) fn set_md5_key(socket: BorrowedFd<'_>, peer: IpAddr, key: &[u8]) -> i
 fn storage(address: &SockAddr) -> libc::sockaddr_storage {
     let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
     let len = (address.len() as usize).min(mem::size_of_val(&storage));
-    // SAFETY: `as_ptr` is valid for the address's length and `storage` is at least as large; they are distinct objects.
-    // All zeroes is a valid sockaddr_storage, and the copy puts an address of a known family over its beginning.
+    // SAFETY: `as_ptr` is valid for the address's length and `storage` is at least as large; they are
+    // distinct objects. All zeroes is a valid sockaddr_storage, and the copy puts an address of a known
+    // family over its beginning.
     unsafe {
         std::ptr::copy_nonoverlapping(address.as_ptr().cast::<u8>(), storage.as_mut_ptr().cast::<u8>(), len);
         storage.assume_init()
@@ -104,8 +107,8 @@ fn storage(address: &SockAddr) -> libc::sockaddr_storage {
 /// Address of an AF_PACKET socket: one protocol on one interface.
 pub(crate) fn link_address(ethertype: u16, ifindex: u32) -> io::Result<SockAddr> {
     let index = c_int::try_from(ifindex).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: the storage is zeroed, larger than sockaddr_ll and aligned for every socket address; the length given is
-    // that of the sockaddr_ll written, whose all-zero rest is valid.
+    // SAFETY: the storage is zeroed, larger than sockaddr_ll and aligned for every socket address; the length
+    // given is that of the sockaddr_ll written, whose all-zero rest is valid.
     unsafe {
         SockAddr::try_init(|storage, len| {
             let link = storage.cast::<libc::sockaddr_ll>();

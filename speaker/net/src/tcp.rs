@@ -27,7 +27,8 @@ pub struct ConnectOptions {
     pub device: Option<String>,
     /// How long the handshake may take.
     pub timeout: Duration,
-    /// How long sent data may stay unacknowledged before the connection is given up; `None` leaves the kernel's.
+    /// How long sent data may stay unacknowledged before the connection is given up; `None` leaves the
+    /// kernel's.
     pub user_timeout: Option<Duration>,
 }
 
@@ -82,8 +83,8 @@ pub enum ConnectError {
 /// DSCP CS6, "network control" (RFC 4594): what routers give their own BGP packets.
 const CS6: u32 = 0xc0;
 
-/// Connects. TCP_NODELAY is set, packets carry DSCP CS6. Needs a Tokio runtime, and CAP_NET_RAW to bind to a device on
-/// older kernels; dropping the future gives the attempt up.
+/// Connects. TCP_NODELAY is set, packets carry DSCP CS6. Needs a Tokio runtime, and CAP_NET_RAW to bind to a
+/// device on older kernels; dropping the future gives the attempt up.
 pub async fn connect(options: &ConnectOptions) -> Result<TcpStream, ConnectError> {
     let remote = options.remote;
     let socket = prepare(options)?;

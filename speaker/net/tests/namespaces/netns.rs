@@ -55,7 +55,8 @@ pub(crate) fn ip(args: &[&str]) -> String {
 pub(crate) fn inside<R: Send>(namespace: &str, task: impl AsyncFnOnce() -> R + Send) -> R {
     let run = || {
         let file = File::open(format!("/run/netns/{namespace}")).unwrap();
-        // SAFETY: a plain system call on an open descriptor; it changes this thread only, which ends with the task.
+        // SAFETY: a plain system call on an open descriptor; it changes this thread only, which ends with the
+        // task.
         assert_eq!(unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) }, 0);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(task())
