@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use foca::PeriodicParams;
 
-use crate::seal::MAX_PAYLOAD;
+use crate::authentication::MAX_PAYLOAD;
 
 /// Timing of the mesh; the same on every speaker.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,11 +12,11 @@
 
 #![forbid(unsafe_code)]
 
+mod authentication;
 mod config;
+mod foca_runtime;
 mod identity;
 mod mesh;
-mod outbox;
-mod seal;
 
 pub use config::Config;
 pub use identity::Identity;

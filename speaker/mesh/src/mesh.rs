@@ -8,8 +8,8 @@ use foca::{Foca, NoCustomBroadcast, OwnedNotification, PostcardCodec};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use crate::outbox::Outbox;
-use crate::seal::Seal;
+use crate::authentication::Seal;
+use crate::foca_runtime::Outbox;
 use crate::{Config, Identity};
 
 /// A change of membership. Never about the own node.

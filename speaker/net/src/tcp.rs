@@ -142,3 +142,6 @@ fn prepare(options: &ConnectOptions) -> Result<Socket, ConnectError> {
 fn refused(option: &'static str) -> impl Fn(io::Error) -> ConnectError {
     move |source| ConnectError::Option { option, source }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,13 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod net;
+mod network;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fairlead_mesh::MeshEvent;
-use net::{Net, ms, secs};
+use network::{Net, ms, secs};
 
 /// Enough for everybody to know everybody.
 const JOINED: Duration = secs(2);

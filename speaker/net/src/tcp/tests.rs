@@ -1,11 +1,9 @@
 //! Connections with the options of BGP, over loopback.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use fairlead_net::tcp::{ConnectError, ConnectOptions, connect, set_md5_key};
+use super::{ConnectError, ConnectOptions, connect, set_md5_key};
 use tokio::net::TcpListener;
 
 async fn listener(ip: IpAddr) -> (TcpListener, ConnectOptions) {
