@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use fairlead_l2::Counts;
+use fairlead_l2::AddressCounters;
 use fairlead_mesh::Counters;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -46,7 +46,7 @@ pub(crate) struct Metrics {
 }
 
 /// Counts per address as they were added to the counters last.
-pub(crate) type L2Counts = BTreeMap<IpAddr, Counts>;
+pub(crate) type L2Counts = BTreeMap<IpAddr, AddressCounters>;
 
 impl Metrics {
     /// Metrics that `registry` shows.
@@ -94,7 +94,11 @@ impl Metrics {
     }
 
     /// Adds what happened since `before`. The counts of an address begin anew when it is announced anew.
-    pub(crate) fn count_l2(&self, before: &mut L2Counts, now: impl Iterator<Item = (IpAddr, Counts)>) {
+    pub(crate) fn count_l2(
+        &self,
+        before: &mut L2Counts,
+        now: impl Iterator<Item = (IpAddr, AddressCounters)>,
+    ) {
         let now: L2Counts = now.collect();
         for (address, counts) in &now {
             let known = before.get(address).copied().unwrap_or_default();
@@ -124,7 +128,8 @@ mod tests {
     fn counters_grow_by_the_differences() {
         let metrics = Metrics::default();
         let address: IpAddr = "192.0.2.1".parse().unwrap();
-        let counts = |requests| [(address, Counts { requests, ..Counts::default() })].into_iter();
+        let counts =
+            |requests| [(address, AddressCounters { requests, ..AddressCounters::default() })].into_iter();
         let mut before = L2Counts::new();
         for (now, total) in [(3, 3), (5, 5), (5, 5), (1, 6)] {
             metrics.count_l2(&mut before, counts(now));

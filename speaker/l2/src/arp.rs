@@ -1,4 +1,4 @@
-//! ARP frames (RFC 826): requests in, replies and announcements out.
+//! The ARP frames (RFC 826) that the responder reads and writes.
 
 use std::net::Ipv4Addr;
 
@@ -13,53 +13,40 @@ const ETHERNET_HEADER: usize = 14;
 const FRAME: usize = ETHERNET_HEADER + 28;
 const BROADCAST: Mac = [0xff; 6];
 
-/// A sound ARP request.
+/// A valid ARP request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
-    /// Where the frame was sent to.
+    /// Destination of the Ethernet frame.
     pub(crate) destination: Mac,
-    /// Who asks.
     pub(crate) sender_mac: Mac,
-    /// Its address; unspecified in a probe (RFC 5227).
+    /// Unspecified in a probe (RFC 5227 section 2.1.1).
     pub(crate) sender: Ipv4Addr,
-    /// The address asked for.
+    /// The address to resolve.
     pub(crate) target: Ipv4Addr,
 }
 
-/// What a received frame is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Frame {
-    /// A request.
-    Request(Request),
-    /// ARP, but another operation.
-    Other,
-    /// Not ARP for IPv4 over Ethernet, or truncated, or from a sender that cannot be.
-    Malformed,
-}
-
-pub(crate) fn parse(bytes: &[u8]) -> Frame {
-    let Some(ethernet) = EthernetPacket::new(bytes) else { return Frame::Malformed };
+/// Reads an Ethernet frame. Returns `None` if it is not a valid ARP request for IPv4 over Ethernet.
+pub(crate) fn parse(bytes: &[u8]) -> Option<Request> {
+    let ethernet = EthernetPacket::new(bytes)?;
     if ethernet.get_ethertype() != EtherTypes::Arp {
-        return Frame::Malformed;
+        return None;
     }
-    let Some(arp) = ArpPacket::new(ethernet.payload()) else { return Frame::Malformed };
-    // The fixed offsets below hold only for these types and lengths.
+    let arp = ArpPacket::new(ethernet.payload())?;
+    // The offsets of the fields below hold only for these types and lengths.
     if arp.get_hardware_type() != ArpHardwareTypes::Ethernet
         || arp.get_protocol_type() != EtherTypes::Ipv4
         || arp.get_hw_addr_len() != 6
         || arp.get_proto_addr_len() != 4
+        || arp.get_operation() != ArpOperations::Request
     {
-        return Frame::Malformed;
-    }
-    if arp.get_operation() != ArpOperations::Request {
-        return Frame::Other;
+        return None;
     }
     let sender_mac = arp.get_sender_hw_addr().octets();
-    // RFC 1812 section 3.3.2: a broadcast or multicast hardware address is no sender's.
+    // RFC 1812 section 3.3.2: a sender cannot have a broadcast or multicast hardware address.
     if sender_mac[0] & 1 != 0 || sender_mac == [0; 6] {
-        return Frame::Malformed;
+        return None;
     }
-    Frame::Request(Request {
+    Some(Request {
         destination: ethernet.get_destination().octets(),
         sender_mac,
         sender: arp.get_sender_proto_addr(),
@@ -68,19 +55,19 @@ pub(crate) fn parse(bytes: &[u8]) -> Frame {
 }
 
 impl Request {
-    /// Sent to everybody, or to this address.
+    /// Returns true if the frame was broadcast or sent to `mac`.
     pub(crate) fn is_for(&self, mac: Mac) -> bool {
         self.destination == BROADCAST || self.destination == mac
     }
 
-    /// The reply that says the target is at `mac`.
+    /// Returns the reply that maps the target to `mac`.
     pub(crate) fn reply(&self, mac: Mac) -> Vec<u8> {
         frame(self.sender_mac, ArpOperations::Reply, (mac, self.target), (self.sender_mac, self.sender))
     }
 }
 
-/// A gratuitous announcement in both its forms, since hosts differ in which one they heed (RFC 5227 section
-/// 3).
+/// Returns a gratuitous announcement as a request and as a reply, because some hosts accept only one of the two
+/// (RFC 5227 section 3).
 pub(crate) fn gratuitous(mac: Mac, address: Ipv4Addr) -> [Vec<u8>; 2] {
     [
         frame(BROADCAST, ArpOperations::Request, (mac, address), ([0; 6], address)),
@@ -120,7 +107,7 @@ mod tests {
     const OURS: Mac = [0x02, 0, 0, 0, 0, 0x01];
     const THEIRS: Mac = [0x02, 0, 0, 0, 0, 0xaa];
 
-    /// A broadcast request of 192.0.2.9 for 192.0.2.1, byte by byte.
+    /// A broadcast request from 192.0.2.9 for 192.0.2.1.
     const REQUEST: [u8; FRAME] = [
         0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02, 0, 0, 0, 0, 0xaa, 0x08, 0x06, // Ethernet
         0, 1, 0x08, 0, 6, 4, 0, 1, // Ethernet, IPv4, lengths, request
@@ -137,56 +124,57 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_read() {
+    fn parse_returns_valid_request() {
         let expected = Request {
             destination: BROADCAST,
             sender_mac: THEIRS,
             sender: Ipv4Addr::new(192, 0, 2, 9),
             target: Ipv4Addr::new(192, 0, 2, 1),
         };
-        assert_eq!(parse(&REQUEST), Frame::Request(expected));
+        assert_eq!(parse(&REQUEST), Some(expected));
         let padded = [&REQUEST[..], &[0; 18]].concat();
-        assert_eq!(parse(&padded), Frame::Request(expected), "Ethernet pads to 60 bytes");
+        assert_eq!(parse(&padded), Some(expected), "Ethernet pads to 60 bytes");
     }
 
     #[test]
-    fn what_is_no_request_is_told_apart() {
-        let table: [(&str, Vec<u8>, Frame); 9] = [
-            ("reply", with(&[(21, 2)]), Frame::Other),
-            ("InARP request", with(&[(21, 8)]), Frame::Other),
-            ("IPv4 frame", with(&[(13, 0)]), Frame::Malformed),
-            ("VLAN tag", with(&[(12, 0x81), (13, 0)]), Frame::Malformed),
-            ("hardware type 6", with(&[(15, 6)]), Frame::Malformed),
-            ("protocol type IPv6", with(&[(16, 0x86), (17, 0xdd)]), Frame::Malformed),
-            ("hardware length 8", with(&[(18, 8)]), Frame::Malformed),
-            ("protocol length 16", with(&[(19, 16)]), Frame::Malformed),
-            ("broadcast sender", with(&[(22, 0xff)]), Frame::Malformed),
+    fn parse_rejects_everything_else() {
+        let table: [(&str, Vec<u8>); 10] = [
+            ("reply", with(&[(21, 2)])),
+            ("InARP request", with(&[(21, 8)])),
+            ("IPv4 frame", with(&[(13, 0)])),
+            ("VLAN tag", with(&[(12, 0x81), (13, 0)])),
+            ("hardware type 6", with(&[(15, 6)])),
+            ("protocol type IPv6", with(&[(16, 0x86), (17, 0xdd)])),
+            ("hardware length 8", with(&[(18, 8)])),
+            ("protocol length 16", with(&[(19, 16)])),
+            ("broadcast sender", with(&[(22, 0xff)])),
+            ("zero sender", with(&[(22, 0), (27, 0)])),
         ];
-        for (name, bytes, expected) in table {
-            assert_eq!(parse(&bytes), expected, "{name}");
+        for (name, bytes) in table {
+            assert_eq!(parse(&bytes), None, "{name}");
         }
         for len in 0..FRAME {
-            assert_eq!(parse(&REQUEST[..len]), Frame::Malformed, "cut to {len}");
+            assert_eq!(parse(&REQUEST[..len]), None, "cut to {len} bytes");
         }
     }
 
     #[test]
-    fn a_reply_swaps_sender_and_target() {
-        let Frame::Request(request) = parse(&REQUEST) else { panic!("no request") };
+    fn reply_swaps_sender_and_target() {
+        let request = parse(&REQUEST).unwrap();
         let expected = [
             0x02, 0, 0, 0, 0, 0xaa, 0x02, 0, 0, 0, 0, 0x01, 0x08, 0x06, // Ethernet
             0, 1, 0x08, 0, 6, 4, 0, 2, // reply
-            0x02, 0, 0, 0, 0, 0x01, 192, 0, 2, 1, // sender: the target asked for, at our address
-            0x02, 0, 0, 0, 0, 0xaa, 192, 0, 2, 9, // target: who asked
+            0x02, 0, 0, 0, 0, 0x01, 192, 0, 2, 1, // sender: the requested target, at our MAC
+            0x02, 0, 0, 0, 0, 0xaa, 192, 0, 2, 9, // target: the sender of the request
         ];
         assert_eq!(request.reply(OURS), expected);
     }
 
     #[test]
-    fn gratuitous_announcements_name_the_address_twice() {
+    fn gratuitous_has_address_as_sender_and_target() {
         let [request, reply] = gratuitous(OURS, Ipv4Addr::new(192, 0, 2, 1));
         for (frame, operation) in [(&request, 1), (&reply, 2)] {
-            assert_eq!(frame[..6], [0xff; 6], "to everybody");
+            assert_eq!(frame[..6], [0xff; 6], "broadcast");
             assert_eq!(frame[6..12], OURS);
             assert_eq!(frame[20..22], [0, operation]);
             assert_eq!(frame[22..28], OURS);

@@ -1,12 +1,11 @@
-//! The planned moves under way: which addresses another node takes over, and until when this node answers for
-//! them.
+//! The handovers in progress: until when this node answers for an address that another node takes over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// How long this node keeps answering for an address after it starts to hand it over: longer than both nodes
-/// need to learn of the move.
+/// How long this node keeps answering for an address after it starts to hand it over. Longer than both nodes need
+/// to learn of the move, so that one of them answers at any time.
 const OVERLAP: Duration = Duration::from_millis(300);
 
 #[derive(Debug, Default)]
@@ -16,7 +15,7 @@ pub(crate) struct Handovers {
 }
 
 impl Handovers {
-    /// Starts the overlap of an address, or starts it again.
+    /// Starts the overlap of an address, or restarts it.
     pub(crate) fn start(&mut self, now: Instant, address: IpAddr) {
         self.cancel(address);
         self.ends.insert(address, now + OVERLAP);

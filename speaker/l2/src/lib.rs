@@ -1,24 +1,44 @@
-//! ARP and NDP answering and gratuitous announcements, without I/O.
+//! Answers ARP and Neighbor Discovery requests for the addresses that this node announces on the local link
+//! (RFC 826, RFC 4861), without I/O.
 //!
-//! [`Responder`] answers for the addresses this node announces on the local link (RFC 826, RFC 4861) and
-//! tells the neighbours when it takes one over. It owns no socket and no clock: frames and the time come in,
-//! frames to send and multicast groups to join come out. [`owner`] decides which node announces an address.
+//! [`Responder`] is the whole protocol as one value: it owns no socket and reads no clock. There is one per
+//! speaker, for all interfaces and addresses. `rank` is the hash by which the speakers elect the owner of an
+//! address.
 //!
 //! ```text
-//! set_interface / announce / withdraw ─┐                    ┌─▶ poll_transmit   frames and packets to send
-//! handle_arp / handle_ndp(now, bytes) ─┼──▶ Responder ──────┼─▶ poll_event      groups to join and leave
-//! handle_timeout(now) ─────────────────┘                    └─▶ poll_timeout    when to call handle_timeout
+//! set_interface, remove_interface ────────────┐                 ┌─▶ poll_transmit  frames and packets to send
+//! announce, announce_all_again, hand_over,    ├──▶ Responder ───┼─▶ poll_event     multicast groups to join, leave
+//! withdraw                                    │                 └─▶ poll_timeout   when to call handle_timeout
+//! handle_arp, handle_ndp, handle_timeout(now) ┘
 //! ```
+//!
+//! After any call, the shell drains `poll_transmit` and `poll_event` and reads `poll_timeout` again.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `responder.rs` | [`Responder`]: which address is announced on which interface, answers, defense |
+//! | `schedule.rs` | when the unsolicited announcements of a take-over are due, and how many per 10 ms |
+//! | `handover.rs` | until when this node answers for an address that another node takes over |
+//! | `groups.rs` | solicited-node multicast groups of one interface |
+//! | `interface.rs` | [`Interface`], [`InterfaceSet`] |
+//! | `output.rs` | [`Transmit`], [`GroupEvent`] |
+//! | `arp.rs`, `ndp.rs` | the two packet formats |
+//! | `owner.rs` | the rendezvous hash of owner election |
 
 #![forbid(unsafe_code)]
 
 mod arp;
+mod groups;
 mod handover;
+mod interface;
 mod ndp;
+mod output;
 mod owner;
 mod responder;
 mod schedule;
 
-pub use ndp::{ALL_NODES, solicited_node};
+pub use interface::{Interface, InterfaceSet, Mac};
+pub use ndp::{ALL_NODES, NdpPacket, solicited_node};
+pub use output::{GroupEvent, Transmit};
 pub use owner::{Candidate, owner, rank};
-pub use responder::{Counters, Counts, Event, Interface, InterfaceSet, Mac, NdpPacket, Responder, Transmit};
+pub use responder::{AddressCounters, Responder};

@@ -1,4 +1,4 @@
-//! Neighbour Discovery messages (RFC 4861): solicitations in, advertisements out.
+//! The Neighbor Discovery messages (RFC 4861) that the responder reads and writes.
 
 use std::net::Ipv6Addr;
 
@@ -7,73 +7,69 @@ use pnet_packet::icmpv6::ndp::{
 };
 use pnet_packet::icmpv6::{Icmpv6Code, Icmpv6Types};
 
-use crate::{Mac, NdpPacket};
+use crate::Mac;
 
-/// Every node on the link, `ff02::1`.
+/// The multicast group of all nodes on the link, `ff02::1`.
 pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
-/// Neighbor Advertisement with one option of 8 bytes.
+/// Length of a neighbor advertisement with one option of 8 bytes.
 const ADVERTISEMENT: usize = 24 + 8;
-/// Type, code, checksum, reserved and target of a Neighbor Solicitation.
+/// Length of a neighbor solicitation without options: type, code, checksum, reserved, target.
 const SOLICITATION: usize = 24;
 
-/// The solicited-node group of an address, `ff02::1:ffXX:XXXX` (RFC 4291 section 2.7.1).
-pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
-    let [.., a, b, c] = address.octets();
-    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]))
+/// A received ICMPv6 message with the fields of its IPv6 header that validation needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NdpPacket<'a> {
+    #[allow(missing_docs)]
+    pub source: Ipv6Addr,
+    /// The IPv6 destination, if the socket reports it.
+    pub destination: Option<Ipv6Addr>,
+    /// The received hop limit.
+    pub hop_limit: u8,
+    /// The ICMPv6 message from its type on. The shell has verified the checksum.
+    pub message: &'a [u8],
 }
 
-/// A Neighbor Solicitation that passed RFC 4861 section 7.1.1.
+/// A neighbor solicitation that passed the validation of RFC 4861 section 7.1.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Solicitation {
-    /// The address asked for.
+    /// The address to resolve.
     pub(crate) target: Ipv6Addr,
-    /// Who asks; `None` for duplicate address detection (RFC 4862 section 5.4).
+    /// `None` for duplicate address detection (RFC 4862 section 5.4).
     pub(crate) source: Option<Ipv6Addr>,
     /// Source link-layer address option.
     pub(crate) source_mac: Option<Mac>,
 }
 
-/// What a received message is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Message {
-    /// A valid solicitation.
-    Solicitation(Solicitation),
-    /// Another ICMPv6 message.
-    Other,
-    /// Truncated, or against section 7.1.1.
-    Malformed,
+/// Returns the solicited-node group of an address, `ff02::1:ffXX:XXXX` (RFC 4291 section 2.7.1).
+pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
+    let [.., a, b, c] = address.octets();
+    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]))
 }
 
-pub(crate) fn parse(packet: &NdpPacket<'_>) -> Message {
-    let Some(solicit) = NeighborSolicitPacket::new(packet.message) else { return Message::Malformed };
-    if solicit.get_icmpv6_type() != Icmpv6Types::NeighborSolicit {
-        return Message::Other;
-    }
+/// Reads an ICMPv6 message. Returns `None` if it is not a valid neighbor solicitation (RFC 4861 section 7.1.1).
+pub(crate) fn parse(packet: &NdpPacket<'_>) -> Option<Solicitation> {
+    let solicit = NeighborSolicitPacket::new(packet.message)?;
     let target = solicit.get_target_addr();
-    // 255 proves that no router passed it on.
-    if packet.hop_limit != 255
+    // A hop limit of 255 proves that no router forwarded the packet.
+    if solicit.get_icmpv6_type() != Icmpv6Types::NeighborSolicit
+        || packet.hop_limit != 255
         || solicit.get_icmpv6_code() != Icmpv6Code(0)
         || target.is_multicast()
         || packet.source.is_multicast()
     {
-        return Message::Malformed;
+        return None;
     }
-    let Some(source_mac) = source_link_layer_address(&packet.message[SOLICITATION..]) else {
-        return Message::Malformed;
-    };
+    let source_mac = source_link_layer_address(&packet.message[SOLICITATION..])?;
     if !packet.source.is_unspecified() {
-        return Message::Solicitation(Solicitation { target, source: Some(packet.source), source_mac });
+        return Some(Solicitation { target, source: Some(packet.source), source_mac });
     }
     let to_group = packet.destination.is_none_or(|destination| destination == solicited_node(target));
-    if source_mac.is_some() || !to_group {
-        return Message::Malformed;
-    }
-    Message::Solicitation(Solicitation { target, source: None, source_mac: None })
+    (to_group && source_mac.is_none()).then_some(Solicitation { target, source: None, source_mac: None })
 }
 
-/// Walks the options; `None` where one has length zero or does not fit. The first source link-layer address
-/// of Ethernet's length counts.
+/// Returns the first source link-layer address option with the length of an Ethernet address, or `Some(None)` if
+/// there is no such option. Returns `None` if an option has length zero or exceeds the message.
 fn source_link_layer_address(mut options: &[u8]) -> Option<Option<Mac>> {
     let mut found = None;
     while let [kind, length, ..] = *options {
@@ -87,7 +83,7 @@ fn source_link_layer_address(mut options: &[u8]) -> Option<Option<Mac>> {
 }
 
 impl Solicitation {
-    /// Where the answer goes, and the answer that says the target is at `mac` (RFC 4861 section 7.2.4).
+    /// Returns the destination and the advertisement that maps the target to `mac` (RFC 4861 section 7.2.4).
     pub(crate) fn reply(&self, mac: Mac) -> (Ipv6Addr, Vec<u8>) {
         match self.source {
             Some(source) => (source, advertisement(self.target, mac, NeighborAdvertFlags::Solicited)),
@@ -96,13 +92,13 @@ impl Solicitation {
     }
 }
 
-/// The unsolicited advertisement of a take-over (RFC 4861 section 7.2.6), for [`ALL_NODES`].
+/// Returns the unsolicited advertisement of a take-over (RFC 4861 section 7.2.6), to be sent to [`ALL_NODES`].
 pub(crate) fn unsolicited(target: Ipv6Addr, mac: Mac) -> Vec<u8> {
     advertisement(target, mac, 0)
 }
 
-/// Override is always set: without it a neighbour would keep the link-layer address of the owner before us.
-/// Router never is: an announced address forwards for nobody.
+/// Always sets Override: without it, a neighbor would keep the link-layer address of the previous owner. Never sets
+/// Router: the announced address does not forward packets.
 fn advertisement(target: Ipv6Addr, mac: Mac, flags: u8) -> Vec<u8> {
     let mut bytes = vec![0; ADVERTISEMENT];
     if let Some(mut advert) = MutableNeighborAdvertPacket::new(&mut bytes) {
@@ -144,18 +140,18 @@ mod tests {
     const NONCE: [u8; 8] = [14, 1, 1, 2, 3, 4, 5, 6];
 
     #[test]
-    fn solicited_node_groups() {
-        for (of, group) in [
+    fn solicited_node_has_last_24_bits() {
+        for (unicast, group) in [
             ("2001:db8::1:2345", "ff02::1:ff01:2345"),
             ("fe80::ffff:ffff", "ff02::1:ffff:ffff"),
             ("::1", "ff02::1:ff00:1"),
         ] {
-            assert_eq!(solicited_node(address(of)), address(group), "{of}");
+            assert_eq!(solicited_node(address(unicast)), address(group), "{unicast}");
         }
     }
 
     #[test]
-    fn solicitations_are_read() {
+    fn parse_returns_valid_solicitation() {
         let target = address("2001:db8::1:2345");
         let source = Some(address("fe80::9"));
         let table = [
@@ -167,13 +163,13 @@ mod tests {
         ];
         for (name, from, options, source, source_mac) in table {
             let message = solicitation(&options);
-            let expected = Message::Solicitation(Solicitation { target, source, source_mac });
-            assert_eq!(parse(&packet(from, &message)), expected, "{name}");
+            let expected = Solicitation { target, source, source_mac };
+            assert_eq!(parse(&packet(from, &message)), Some(expected), "{name}");
         }
     }
 
     #[test]
-    fn rfc_4861_section_7_1_1() {
+    fn parse_validates_rfc_4861_section_7_1_1() {
         let good = solicitation(&SLLAO);
         let edit = |at: usize, value: u8| {
             let mut bytes = good.clone();
@@ -190,31 +186,31 @@ mod tests {
             ("unspecified source with link-layer address", "::", good.clone()),
         ];
         for (name, from, message) in table {
-            assert_eq!(parse(&packet(from, &message)), Message::Malformed, "{name}");
+            assert_eq!(parse(&packet(from, &message)), None, "{name}");
         }
         let routed = NdpPacket { hop_limit: 254, ..packet("fe80::9", &good) };
-        assert_eq!(parse(&routed), Message::Malformed, "hop limit 254");
+        assert_eq!(parse(&routed), None, "hop limit 254");
         let plain = solicitation(&[]);
         let unicast = NdpPacket { destination: Some(address("2001:db8::1:2345")), ..packet("::", &plain) };
-        assert_eq!(parse(&unicast), Message::Malformed, "unspecified source to a unicast address");
+        assert_eq!(parse(&unicast), None, "unspecified source to a unicast address");
         for len in 0..SOLICITATION {
-            assert_eq!(parse(&packet("fe80::9", &good[..len])), Message::Malformed, "cut to {len}");
+            assert_eq!(parse(&packet("fe80::9", &good[..len])), None, "cut to {len} bytes");
         }
     }
 
     #[test]
-    fn other_messages_are_no_concern() {
+    fn parse_rejects_other_message_types() {
         for kind in [0, 128, 133, 134, 136, 255] {
             let mut message = solicitation(&[]);
             message[0] = kind;
-            assert_eq!(parse(&packet("fe80::9", &message)), Message::Other, "type {kind}");
+            assert_eq!(parse(&packet("fe80::9", &message)), None, "type {kind}");
         }
     }
 
     #[test]
-    fn advertisements_byte_by_byte() {
+    fn advertisement_bytes_and_destination() {
         let target = address("2001:db8::1");
-        let of = |flags: u8| {
+        let expected = |flags: u8| {
             let mut bytes = vec![136, 0, 0, 0, flags, 0, 0, 0];
             bytes.extend(target.octets());
             bytes.extend([2, 1, 0x02, 0, 0, 0, 0, 0xaa]);
@@ -222,8 +218,12 @@ mod tests {
         };
         let solicited = Solicitation { target, source: Some(address("fe80::9")), source_mac: None };
         let detection = Solicitation { source: None, ..solicited };
-        assert_eq!(solicited.reply(THEIRS), (address("fe80::9"), of(0x60)), "Solicited and Override");
-        assert_eq!(detection.reply(THEIRS), (ALL_NODES, of(0x20)), "RFC 4861 section 7.2.4: not Solicited");
-        assert_eq!(unsolicited(target, THEIRS), of(0x20));
+        assert_eq!(solicited.reply(THEIRS), (address("fe80::9"), expected(0x60)), "Solicited and Override");
+        assert_eq!(
+            detection.reply(THEIRS),
+            (ALL_NODES, expected(0x20)),
+            "RFC 4861 section 7.2.4: not Solicited"
+        );
+        assert_eq!(unsolicited(target, THEIRS), expected(0x20));
     }
 }

@@ -1,15 +1,15 @@
-//! When gratuitous announcements are due.
+//! When unsolicited announcements are due, and how many may leave at once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-/// An address on an interface (by index).
+/// An address on an interface, given by its index.
 pub(crate) type Place = (u32, IpAddr);
 
-/// When announcements are sent, counted from the take-over. The first ones are close together, since a lost
-/// frame leaves a neighbour with the old answer; the end, after 5 s, is MetalLB's.
-pub(crate) const OFFSETS: [Duration; 7] = [
+/// When announcements are sent, counted from the take-over. The first ones are close together, because a neighbor
+/// that loses a frame keeps the old entry. The last ones are one second apart for 5 s, as in MetalLB.
+const OFFSETS: [Duration; 7] = [
     Duration::ZERO,
     Duration::from_millis(100),
     Duration::from_millis(500),
@@ -19,65 +19,85 @@ pub(crate) const OFFSETS: [Duration; 7] = [
     Duration::from_millis(4_400),
 ];
 
-/// The places that still have announcements before them. Empty at rest.
+/// Maximum number of announcements in one [`BURST_WINDOW`]: an interface that comes up with 10,000 addresses must
+/// not overrun the queues of its own card or of the switch.
+const BURST: u32 = 256;
+const BURST_WINDOW: Duration = Duration::from_millis(10);
+
+/// The places that still have announcements to come. Empty at rest.
 #[derive(Debug, Default)]
 pub(crate) struct Schedule {
-    running: BTreeMap<Place, Run>,
-    due: BTreeSet<(Instant, Place)>,
+    series: BTreeMap<Place, Series>,
+    by_due: BTreeSet<(Instant, Place)>,
+    burst: Option<Burst>,
 }
 
 #[derive(Debug)]
-struct Run {
+struct Series {
     begin: Instant,
     due: Instant,
 }
 
+#[derive(Debug)]
+struct Burst {
+    begin: Instant,
+    sent: u32,
+}
+
 impl Schedule {
-    /// Begins, or begins anew.
+    /// Starts the announcements of a place, or restarts them.
     pub(crate) fn start(&mut self, now: Instant, place: Place) {
         self.cancel(place);
-        self.insert(place, Run { begin: now, due: now });
+        self.insert(place, Series { begin: now, due: now });
     }
 
     pub(crate) fn cancel(&mut self, place: Place) {
-        if let Some(run) = self.running.remove(&place) {
-            self.due.remove(&(run.due, place));
+        if let Some(series) = self.series.remove(&place) {
+            self.by_due.remove(&(series.due, place));
         }
     }
 
-    /// Cancels whatever runs on one interface.
+    /// Cancels the announcements of every address on one interface.
     pub(crate) fn cancel_interface(&mut self, ifindex: u32) {
-        let first = (ifindex, IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED));
-        let places: Vec<Place> = self
-            .running
-            .range(first..)
-            .map(|(place, _)| *place)
-            .take_while(|place| place.0 == ifindex)
-            .collect();
+        let first = (ifindex, IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let from_first = self.series.range(first..).map(|(place, _)| *place);
+        let places: Vec<Place> = from_first.take_while(|place| place.0 == ifindex).collect();
         for place in places {
             self.cancel(place);
         }
     }
 
-    /// When the next announcement is due.
+    /// Returns when to call [`Self::pop`] next.
     pub(crate) fn next(&self) -> Option<Instant> {
-        self.due.first().map(|(due, _)| *due)
+        let (due, _) = *self.by_due.first()?;
+        match &self.burst {
+            Some(burst) if burst.sent >= BURST => Some(due.max(burst.begin + BURST_WINDOW)),
+            _ => Some(due),
+        }
     }
 
-    /// Takes the next due announcement out and plans the one after it. What was missed is not made up for.
+    /// Removes the next announcement that is due and schedules the one after it, skipping those whose time has
+    /// passed. Returns `None` if no announcement is due or the current burst is full.
     pub(crate) fn pop(&mut self, now: Instant) -> Option<Place> {
-        let &(due, place) = self.due.first().filter(|(due, _)| *due <= now)?;
-        self.due.remove(&(due, place));
-        let run = self.running.remove(&place)?;
-        let next = OFFSETS.iter().map(|offset| run.begin + *offset).find(|next| *next > now);
-        if let Some(next) = next {
-            self.insert(place, Run { due: next, ..run });
+        if self.burst.as_ref().is_some_and(|burst| now >= burst.begin + BURST_WINDOW) {
+            self.burst = None;
         }
+        if self.burst.as_ref().is_some_and(|burst| burst.sent >= BURST) {
+            return None;
+        }
+        let &(due, place) = self.by_due.first().filter(|(due, _)| *due <= now)?;
+        self.by_due.remove(&(due, place));
+        let series = self.series.remove(&place)?;
+        let next = OFFSETS.iter().map(|offset| series.begin + *offset).find(|next| *next > now);
+        if let Some(next) = next {
+            self.insert(place, Series { due: next, ..series });
+        }
+        self.burst.get_or_insert(Burst { begin: now, sent: 0 }).sent += 1;
         Some(place)
     }
 
-    fn insert(&mut self, place: Place, run: Run) {
-        self.due.insert((run.due, place));
-        self.running.insert(place, run);
+    fn insert(&mut self, place: Place, series: Series) {
+        self.by_due.insert((series.due, place));
+        self.series.insert(place, series);
     }
 }

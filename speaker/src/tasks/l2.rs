@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fairlead_l2::{Event, Interface, InterfaceSet, NdpPacket, Responder, Transmit};
+use fairlead_l2::{GroupEvent, Interface, InterfaceSet, NdpPacket, Responder, Transmit};
 use fairlead_net::links::{Link, Links};
 use tokio::sync::mpsc;
 
@@ -157,8 +157,8 @@ impl Engine {
     fn drain(&mut self) {
         while let Some(event) = self.responder.poll_event() {
             match event {
-                Event::JoinGroup { ifindex, group } => self.tell(ifindex, PortCommand::Join(group)),
-                Event::LeaveGroup { ifindex, group } => self.tell(ifindex, PortCommand::Leave(group)),
+                GroupEvent::Join { ifindex, group } => self.tell(ifindex, PortCommand::Join(group)),
+                GroupEvent::Leave { ifindex, group } => self.tell(ifindex, PortCommand::Leave(group)),
             }
         }
         while let Some(transmit) = self.responder.poll_transmit() {

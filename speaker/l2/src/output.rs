@@ -1,0 +1,40 @@
+//! What the shell has to do: frames and packets to send, multicast groups to join and leave.
+
+use std::net::Ipv6Addr;
+
+/// A frame or packet to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Transmit {
+    /// A whole Ethernet frame, from the destination address on, without the frame check sequence.
+    Arp { ifindex: u32, frame: Vec<u8> },
+    /// An ICMPv6 message from its type on. The shell sends it with hop limit 255 and fills in the checksum.
+    Ndp { ifindex: u32, destination: Ipv6Addr, message: Vec<u8> },
+}
+
+impl Transmit {
+    /// Returns the index of the interface to send on.
+    pub fn ifindex(&self) -> u32 {
+        match self {
+            Self::Arp { ifindex, .. } | Self::Ndp { ifindex, .. } => *ifindex,
+        }
+    }
+}
+
+/// A change in the membership of a solicited-node multicast group (RFC 4291 section 2.7.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum GroupEvent {
+    /// The interface has to join the group to receive solicitations.
+    Join { ifindex: u32, group: Ipv6Addr },
+    /// The interface no longer needs the group. Not emitted for an interface that was removed.
+    Leave { ifindex: u32, group: Ipv6Addr },
+}
+
+impl GroupEvent {
+    pub(crate) fn ifindex(&self) -> u32 {
+        match self {
+            Self::Join { ifindex, .. } | Self::Leave { ifindex, .. } => *ifindex,
+        }
+    }
+}
