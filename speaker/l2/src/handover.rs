@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// How long this node keeps answering for an address after it starts to hand it over. Longer than both nodes need
-/// to learn of the move, so that one of them answers at any time.
+/// How long this node keeps answering for an address after it starts to hand it over. Longer than both nodes
+/// need to learn of the move, so that one of them answers at any time.
 const OVERLAP: Duration = Duration::from_millis(300);
 
 #[derive(Debug, Default)]

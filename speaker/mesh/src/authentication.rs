@@ -1,28 +1,31 @@
-//! Authentication of datagrams: `version (1) | payload | HMAC-SHA256 over both (32)`.
+//! Authentication of datagrams: `version (1 octet) | payload | HMAC-SHA256 over both (32 octets)`.
 //!
-//! A datagram that was recorded can be replayed. SWIM bears that: what it says about a member counts only
-//! with that member's current identity and incarnation, so that a replay repeats what is known, or is refuted
-//! by its subject.
+//! An attacker can replay a recorded datagram. SWIM tolerates that: an update about a member applies only to
+//! its current identity and incarnation, so a replayed one repeats a known state or is refuted by the member.
 
 use ring::hmac;
 
-/// Version of the datagrams. Another version is another mesh.
+/// Version of the datagram format. Speakers of different versions reject each other's datagrams.
 const VERSION: u8 = 1;
+/// Length of the HMAC in octets.
 const TAG: usize = 32;
 
-/// Longest datagram: fits the smallest IPv6 link (1280) with its headers.
-pub(crate) const MAX_DATAGRAM: usize = 1_232;
-/// Longest payload.
+/// Maximum length of a datagram in octets: it fits the smallest IPv6 MTU (1280) with the IPv6 and UDP
+/// headers.
+const MAX_DATAGRAM: usize = 1_232;
+/// Maximum length of a payload in octets.
 pub(crate) const MAX_PAYLOAD: usize = MAX_DATAGRAM - 1 - TAG;
 
-pub(crate) struct Seal(hmac::Key);
+/// The key that all speakers of a cluster share.
+pub(crate) struct Key(hmac::Key);
 
-impl Seal {
+impl Key {
     pub(crate) fn new(key: &[u8]) -> Self {
         Self(hmac::Key::new(hmac::HMAC_SHA256, key))
     }
 
-    pub(crate) fn close(&self, payload: &[u8]) -> Vec<u8> {
+    /// Returns the datagram with this payload.
+    pub(crate) fn sign(&self, payload: &[u8]) -> Vec<u8> {
         let mut datagram = Vec::with_capacity(1 + payload.len() + TAG);
         datagram.push(VERSION);
         datagram.extend_from_slice(payload);
@@ -31,8 +34,8 @@ impl Seal {
         datagram
     }
 
-    /// The payload, if the datagram is authentic. Takes the same time wherever the code differs.
-    pub(crate) fn open<'a>(&self, datagram: &'a [u8]) -> Option<&'a [u8]> {
+    /// Returns the payload if the datagram is authentic. The comparison takes constant time.
+    pub(crate) fn verify<'a>(&self, datagram: &'a [u8]) -> Option<&'a [u8]> {
         let (signed, tag) = datagram.split_at_checked(datagram.len().checked_sub(TAG)?)?;
         let (version, payload) = signed.split_first()?;
         (*version == VERSION && hmac::verify(&self.0, signed, tag).is_ok()).then_some(payload)
@@ -47,24 +50,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_closed_opens_with_the_same_key_only(payload in prop::collection::vec(any::<u8>(), 0..200)) {
-            let seal = Seal::new(b"a key");
-            let datagram = seal.close(&payload);
-            prop_assert_eq!(seal.open(&datagram), Some(&payload[..]));
-            prop_assert_eq!(Seal::new(b"another").open(&datagram), None);
+        fn datagram_verifies_only_whole_and_with_same_key(payload in prop::collection::vec(any::<u8>(), 0..200)) {
+            let key = Key::new(b"a key");
+            let datagram = key.sign(&payload);
+            prop_assert_eq!(key.verify(&datagram), Some(&payload[..]));
+            prop_assert_eq!(Key::new(b"another").verify(&datagram), None);
             for len in 0..datagram.len() {
-                prop_assert_eq!(seal.open(&datagram[..len]), None);
+                prop_assert_eq!(key.verify(&datagram[..len]), None);
             }
             for at in 0..datagram.len() {
                 let mut damaged = datagram.clone();
                 damaged[at] ^= 1;
-                prop_assert_eq!(seal.open(&damaged), None);
+                prop_assert_eq!(key.verify(&damaged), None);
             }
         }
 
         #[test]
-        fn random_bytes_do_not_open(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
-            prop_assert_eq!(Seal::new(b"a key").open(&bytes), None);
+        fn random_bytes_do_not_verify(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
+            prop_assert_eq!(Key::new(b"a key").verify(&bytes), None);
         }
     }
 }

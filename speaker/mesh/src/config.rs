@@ -1,4 +1,4 @@
-//! Timing of the mesh.
+//! [`Config`]: timing of the mesh.
 
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
@@ -10,23 +10,23 @@ use crate::authentication::MAX_PAYLOAD;
 /// Timing of the mesh; the same on every speaker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// How often one member is probed. At its end a member that did not answer is suspected.
+    /// Interval between probes; each probes one member. A member that has not answered by its end is
+    /// suspected.
     pub probe_period: Duration,
-    /// How long a direct answer may take before others are asked to probe.
+    /// How long to wait for a direct answer before other members are asked to probe. Less than
+    /// `probe_period`.
     pub probe_rtt: Duration,
-    /// How long a suspected member has to object before it is down.
+    /// How long a suspected member has to refute the suspicion before it is down.
     pub suspect_to_down: Duration,
-    /// How often news are passed on while there are any.
+    /// Interval between gossip messages while there are updates to spread.
     pub gossip_period: Duration,
-    /// How often listed speakers that are not members are announced to.
+    /// Interval between announcements to listed speakers that are not members.
     pub announce_period: Duration,
-    /// How long after the start [`crate::Mesh::settled`] waits for listed speakers that do not answer.
-    pub settle_after: Duration,
 }
 
-/// Measured in simulated time (`tests/simulated.rs`): the time until the last of the others knows that a node
-/// fell silent is 0.8 s in the median; the worst of 100 rounds is 1.0 s with 3 nodes and 1.4 s with 5. There
-/// is no hard bound: which member is probed next is random. At 5 % loss nobody is taken for dead.
+/// Measured in simulated time (`tests/simulated`): the time until the last of the other speakers detects a
+/// silent node is 0.8 s in the median; the worst of 100 rounds is 1.0 s with 3 nodes and 1.4 s with 5. There
+/// is no hard bound, because the next member to probe is random. At 5 % loss no live node is considered dead.
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -35,16 +35,16 @@ impl Default for Config {
             suspect_to_down: Duration::from_millis(450),
             gossip_period: Duration::from_millis(50),
             announce_period: Duration::from_millis(500),
-            settle_after: Duration::from_secs(2),
         }
     }
 }
 
-/// How many others are asked to probe a member that does not answer, and how many hear news at once.
+/// How many members are asked to probe one that does not answer, and how many receive each gossip message.
 const FANOUT: NonZeroUsize = NonZeroUsize::new(3).unwrap();
-/// How often one piece of news is passed on: enough for some hundreds of members.
+/// How often one update is sent; enough for several hundred members.
 const TRANSMISSIONS: NonZeroU8 = NonZeroU8::new(12).unwrap();
-/// How long a dead identity is remembered. A speaker that comes back has another, so this only bounds memory.
+/// How long the identity of a dead member is kept. A restarted speaker has another identity, so this only
+/// bounds memory.
 const REMEMBER_DOWN: Duration = Duration::from_secs(600);
 
 impl Config {
@@ -58,14 +58,14 @@ impl Config {
             remove_down_after: Some(REMEMBER_DOWN),
             max_packet_size: const { NonZeroUsize::new(MAX_PAYLOAD).unwrap() },
             notify_down_members: true,
-            // The mesh announces by itself, to whom the Speaker objects list.
+            // `Mesh` announces itself, to the speakers that the Speaker objects list.
             periodic_announce: None,
             periodic_announce_to_down_members: None,
             periodic_gossip: Some(PeriodicParams { frequency: self.gossip_period, num_members: FANOUT }),
         }
     }
 
-    /// For the farewell: everybody hears it, every time.
+    /// Returns the configuration for leaving: every gossip message goes to every member.
     pub(crate) fn to_foca_leaving(&self, members: usize) -> foca::Config {
         foca::Config {
             num_indirect_probes: NonZeroUsize::new(members).unwrap_or(FANOUT),

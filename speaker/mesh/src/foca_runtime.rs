@@ -1,4 +1,4 @@
-//! What foca wants done: its `Runtime` as plain queues.
+//! The side effects of foca as queues: datagrams to send, notifications, timers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -7,33 +7,34 @@ use foca::{Notification, OwnedNotification, Runtime, Timer};
 
 use crate::Identity;
 
-pub(crate) struct Outbox {
-    /// The time of the call under way.
+pub(crate) struct FocaRuntime {
+    /// The time of the current call into foca.
     pub(crate) now: Instant,
     pub(crate) sends: VecDeque<(Identity, Vec<u8>)>,
     pub(crate) notifications: VecDeque<OwnedNotification<Identity>>,
+    /// By due time; the number orders timers with the same due time as they were set.
     timers: BTreeMap<(Instant, u64), Timer<Identity>>,
-    count: u64,
+    timers_set: u64,
 }
 
-impl Outbox {
+impl FocaRuntime {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             now,
             sends: VecDeque::new(),
             notifications: VecDeque::new(),
             timers: BTreeMap::new(),
-            count: 0,
+            timers_set: 0,
         }
     }
 
-    /// When the next timer is due.
-    pub(crate) fn next(&self) -> Option<Instant> {
+    /// Returns when the next timer is due.
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
         self.timers.first_key_value().map(|((due, _), _)| *due)
     }
 
-    /// Takes out the next due timer; those of one moment in the order they were set.
-    pub(crate) fn pop_due(&mut self) -> Option<Timer<Identity>> {
+    /// Removes and returns the next timer that is due.
+    pub(crate) fn pop_timer(&mut self) -> Option<Timer<Identity>> {
         let entry = self.timers.first_entry().filter(|entry| entry.key().0 <= self.now)?;
         Some(entry.remove())
     }
@@ -43,7 +44,7 @@ impl Outbox {
     }
 }
 
-impl Runtime<Identity> for &mut Outbox {
+impl Runtime<Identity> for &mut FocaRuntime {
     fn notify(&mut self, notification: Notification<'_, Identity>) {
         self.notifications.push_back(notification.to_owned());
     }
@@ -53,7 +54,7 @@ impl Runtime<Identity> for &mut Outbox {
     }
 
     fn submit_after(&mut self, event: Timer<Identity>, after: Duration) {
-        self.count += 1;
-        self.timers.insert((self.now + after, self.count), event);
+        self.timers_set += 1;
+        self.timers.insert((self.now + after, self.timers_set), event);
     }
 }

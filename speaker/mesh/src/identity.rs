@@ -1,30 +1,30 @@
-//! Who a speaker is.
+//! [`Identity`]: one run of one speaker.
 
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-/// A speaker: the node it runs on, where it listens, and which life of it this is.
+/// One run of one speaker.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
-    /// Node name; two speakers never share one.
+    /// Node name; unique among speakers.
     pub node: String,
-    /// Where its mesh socket listens.
+    /// Address on which the mesh socket listens.
     pub address: SocketAddr,
-    /// Grows with every start of the speaker (milliseconds of the wall clock are fine), so that a speaker
-    /// that comes back wins over what is remembered of it.
-    pub bump: u64,
+    /// Grows with every start of the speaker, so that a restarted speaker replaces its previous run.
+    /// Milliseconds of the wall clock meet this.
+    pub generation: u64,
 }
 
-/// What a speaker adds to `bump` when others hold it for dead or know a newer life of it: an hour in
-/// milliseconds, so that a clock that was set back is made up for in a few steps.
+/// Added to `generation` when other members consider this speaker dead or have seen a higher generation of
+/// it. One hour in milliseconds: a few renewals make up for a clock that was set back.
 const RENEWAL: u64 = 3_600_000;
 
 impl foca::Identity for Identity {
     type Addr = String;
 
     fn renew(&self) -> Option<Self> {
-        Some(Self { bump: self.bump.checked_add(RENEWAL)?, ..self.clone() })
+        Some(Self { generation: self.generation.checked_add(RENEWAL)?, ..self.clone() })
     }
 
     fn addr(&self) -> String {
@@ -32,6 +32,6 @@ impl foca::Identity for Identity {
     }
 
     fn win_addr_conflict(&self, adversary: &Self) -> bool {
-        self.bump > adversary.bump
+        self.generation > adversary.generation
     }
 }

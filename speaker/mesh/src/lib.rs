@@ -1,14 +1,24 @@
-//! Which speakers are alive: SWIM without I/O.
+//! Detects which speakers are alive, without I/O and without the API server: SWIM (by the library foca) over
+//! datagrams that are authenticated with HMAC-SHA256.
 //!
-//! [`Mesh`] finds out which of the cluster's speakers are alive, without the API server in the path: the SWIM
-//! protocol (by the library foca) over datagrams that are authenticated with HMAC-SHA256. It owns no socket
-//! and no clock: datagrams and the time come in, datagrams to send and changes of membership come out.
+//! [`Mesh`] is the whole protocol as one value: it owns no socket and reads no clock. There is one per
+//! speaker.
 //!
 //! ```text
-//! set_peers(now, who should be there) ─┐              ┌─▶ poll_transmit   datagrams to send
-//! handle_datagram(now, bytes) ─────────┼──▶ Mesh ─────┼─▶ poll_event      speakers that came and went
-//! handle_timeout(now) ─────────────────┘              └─▶ poll_timeout    when to call handle_timeout
+//! set_peers(now, listed speakers) ──┐             ┌─▶ poll_transmit  datagrams to send
+//! handle_datagram(now, from, bytes) ┼──▶ Mesh ────┼─▶ poll_event     speakers that came up or went down
+//! handle_timeout(now), leave(now) ──┘             └─▶ poll_timeout   when to call handle_timeout
 //! ```
+//!
+//! After any call, the shell drains `poll_transmit` and `poll_event` and reads `poll_timeout` again.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `mesh.rs` | [`Mesh`]: members, missing peers, reported deaths, leaving |
+//! | `foca_runtime.rs` | the side effects of foca as queues |
+//! | `authentication.rs` | the datagram format |
+//! | `config.rs` | [`Config`]: timing |
+//! | `identity.rs` | [`Identity`]: one run of one speaker |
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! The members of the mesh and the doors of the protocol.
+//! [`Mesh`]: which speakers are alive.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -8,68 +8,60 @@ use foca::{Foca, NoCustomBroadcast, OwnedNotification, PostcardCodec};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use crate::authentication::Seal;
-use crate::foca_runtime::Outbox;
+use crate::authentication::Key;
+use crate::foca_runtime::FocaRuntime;
 use crate::{Config, Identity};
 
-/// A change of membership. Never about the own node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum MeshEvent {
-    /// The speaker on this node is alive.
-    Up(String),
-    /// The speaker on this node left, or is silent.
-    Down(String),
-}
-
-/// Datagrams since start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Authentic and taken in.
-    pub received: u64,
-    /// Sent.
-    pub sent: u64,
-    /// Too short or with a wrong code: another key, or not ours.
-    pub unauthentic: u64,
-    /// Authentic, but refused by the protocol.
-    pub refused: u64,
-}
-
-/// A timer that is handled this late shows that the own process stood still.
+/// A timer that is handled this much too late shows that the process was stalled.
 const STALL: Duration = Duration::from_millis(100);
-/// After such a stall, how long the datagrams that wait in the socket have before timers go on.
+/// After a stall, how long timers wait for the datagrams that are queued in the socket.
 const GRACE: Duration = Duration::from_millis(50);
 
-/// How long a node's death is doubted that another one tells of: a node that was cut off holds everybody for
-/// dead and says so when it comes back. Whoever is alive objects within milliseconds.
-const DOUBT: Duration = Duration::from_millis(50);
+/// How long a death that another node reports is left unconfirmed. A node that was cut off considers all
+/// others dead and reports so when it returns; those that are alive refute the report within milliseconds.
+const REFUTE_TIME: Duration = Duration::from_millis(50);
 
-/// The farewell is said three times, in case of loss.
-const FAREWELLS: u8 = 3;
-const FAREWELL_PERIOD: Duration = Duration::from_millis(30);
+/// How often the leave message is sent, in case datagrams are lost.
+const LEAVE_MESSAGES: u8 = 3;
+const LEAVE_PERIOD: Duration = Duration::from_millis(30);
 
-/// The mesh as one speaker sees it.
+/// The members of the mesh as one speaker sees them.
+///
+/// Each other speaker is in one of these states:
+///
+/// ```text
+///            it answers                another node reports its death
+///  missing ─────────────▶ alive ──────────────────────────────────────▶ reported down
+///     ▲                    │  ▲                                           │   │
+///     │  it leaves, or a   │  │                it refutes                 │   │
+///     │  probe of ours     │  └───────────────────────────────────────────┘   │
+///     │  fails             │                                                  │
+///     ├────────────────────┘                 50 ms pass                       │
+///     └───────────────────────────────────────────────────────────────────────┘
+/// ```
+///
+/// A speaker is in [`Self::alive`] while it is alive or reported down. A missing speaker that is listed
+/// receives an announcement every [`Config::announce_period`]. A speaker that is no longer listed remains a
+/// member while it is alive.
 pub struct Mesh {
     config: Config,
     node: String,
     foca: Foca<Identity, PostcardCodec, StdRng, NoCustomBroadcast>,
-    outbox: Outbox,
-    seal: Seal,
-    start: Instant,
-    /// How much the protocol's clock is behind: the time for which the own process stood still.
+    runtime: FocaRuntime,
+    key: Key,
+    /// How far the clock of foca is behind: the time for which the process was stalled.
     lag: Duration,
-    /// As listed, without the own node; `None` before they were.
-    peers: Option<BTreeMap<String, SocketAddr>>,
-    /// The listed peers by address.
-    nodes_at: BTreeMap<SocketAddr, String>,
+    /// The listed speakers without this one.
+    peers: BTreeMap<String, SocketAddr>,
+    nodes_by_address: BTreeMap<SocketAddr, String>,
     alive: BTreeSet<String>,
-    /// Where the datagram comes from that is being taken in.
+    /// Source of the datagram that is being handled.
     sender: Option<SocketAddr>,
-    /// Nodes that another one holds for dead, with when to believe it.
-    doubted: BTreeMap<String, Instant>,
+    /// Nodes whose death another node reported, with the time at which it counts as confirmed.
+    reported_down: BTreeMap<String, Instant>,
     /// Listed peers that are not alive.
     missing: BTreeSet<String>,
     next_announce: Instant,
-    settled: bool,
     leaving: Option<Leaving>,
     transmits: VecDeque<(SocketAddr, Vec<u8>)>,
     events: VecDeque<MeshEvent>,
@@ -77,31 +69,49 @@ pub struct Mesh {
 }
 
 struct Leaving {
-    left: u8,
+    messages_left: u8,
     next: Instant,
 }
 
+/// A change of membership of another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MeshEvent {
+    /// The speaker on this node is alive.
+    Up(String),
+    /// The speaker on this node left or is silent.
+    Down(String),
+}
+
+/// Numbers of datagrams since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Authentic datagrams that foca accepted.
+    pub received: u64,
+    #[allow(missing_docs)]
+    pub sent: u64,
+    /// Datagrams that are too short or have a wrong HMAC: of another key, or not of a speaker.
+    pub unauthentic: u64,
+}
+
 impl Mesh {
-    /// A mesh of one. `key` authenticates datagrams, the same on every speaker; `seed` decides the random
-    /// choices.
+    /// Creates a mesh whose only member is this speaker. `key` authenticates datagrams and is the same on
+    /// every speaker; `seed` determines the random choices.
     pub fn new(now: Instant, config: Config, identity: Identity, key: &[u8], seed: u64) -> Self {
         let node = identity.node.clone();
         let foca = Foca::new(identity, config.to_foca(), StdRng::seed_from_u64(seed), PostcardCodec);
         Self {
             config,
             foca,
-            outbox: Outbox::new(now),
-            seal: Seal::new(key),
-            start: now,
+            runtime: FocaRuntime::new(now),
+            key: Key::new(key),
             lag: Duration::ZERO,
-            peers: None,
-            nodes_at: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            nodes_by_address: BTreeMap::new(),
             alive: BTreeSet::from([node.clone()]),
             sender: None,
-            doubted: BTreeMap::new(),
+            reported_down: BTreeMap::new(),
             missing: BTreeSet::new(),
             next_announce: now,
-            settled: false,
             leaving: None,
             transmits: VecDeque::new(),
             events: VecDeque::new(),
@@ -110,171 +120,158 @@ impl Mesh {
         }
     }
 
-    /// Which speakers there should be, by node name, and where. Those that are no members are announced to,
-    /// now and again. The own node is skipped. A speaker that is no longer listed stays a member while it is
-    /// alive.
+    /// Sets the listed speakers: node names and addresses. An entry for this node is ignored.
     pub fn set_peers(&mut self, now: Instant, mut peers: BTreeMap<String, SocketAddr>) {
         peers.remove(&self.node);
         self.missing = peers.keys().filter(|node| !self.alive.contains(*node)).cloned().collect();
-        self.nodes_at = peers.iter().map(|(node, at)| (*at, node.clone())).collect();
-        self.peers = Some(peers);
+        self.nodes_by_address = peers.iter().map(|(node, address)| (*address, node.clone())).collect();
+        self.peers = peers;
         self.step(now, |mesh| mesh.announce_to_missing(now));
     }
 
-    /// Takes in a received datagram.
+    /// Handles a received datagram.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
-        let Some(payload) = self.seal.open(datagram) else { return self.counters.unauthentic += 1 };
-        // Whoever left would be called back by what others still send.
+        let Some(payload) = self.key.verify(datagram) else { return self.counters.unauthentic += 1 };
+        // Datagrams that others still send would make foca join again.
         if self.leaving.is_some() {
             return;
         }
         self.sender = Some(from);
-        self.step(now, |mesh| match mesh.foca.handle_data(payload, &mut mesh.outbox) {
-            Ok(()) => mesh.counters.received += 1,
-            Err(_) => mesh.counters.refused += 1,
+        self.step(now, |mesh| {
+            // Foca rejects datagrams that it cannot decode or that are addressed to another node.
+            if mesh.foca.handle_data(payload, &mut mesh.runtime).is_ok() {
+                mesh.counters.received += 1;
+            }
         });
         self.sender = None;
     }
 
-    /// Does what is due.
+    /// Runs the timers that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.forgive_stall(now);
+        self.compensate_stall(now);
         self.step(now, |mesh| {
-            while let Some(timer) = mesh.outbox.pop_due() {
-                // The errors are about states that the timers of a former identity leave behind; foca goes
-                // on.
-                let _ = mesh.foca.handle_timer(timer, &mut mesh.outbox);
+            while let Some(timer) = mesh.runtime.pop_timer() {
+                // Foca rejects timers of an identity that was renewed meanwhile; that is harmless.
+                let _ = mesh.foca.handle_timer(timer, &mut mesh.runtime);
             }
             if now >= mesh.next_announce {
                 mesh.announce_to_missing(now);
             }
-            mesh.say_farewell(now);
-            mesh.believe(now);
+            mesh.repeat_leave_message(now);
+            mesh.confirm_reported_deaths(now);
         });
     }
 
-    /// When [`Self::handle_timeout`] must be called next.
+    /// Returns when to call [`Self::handle_timeout`] next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         if let Some(leaving) = &self.leaving {
-            return (leaving.left > 0).then_some(leaving.next);
+            return (leaving.messages_left > 0).then_some(leaving.next);
         }
-        let timer = self.outbox.next().map(|due| due + self.lag);
+        let timer = self.runtime.next_timer().map(|due| due + self.lag);
         let announce = (!self.missing.is_empty()).then_some(self.next_announce);
-        let settle = (!self.settled).then_some(self.start + self.config.settle_after);
-        let doubt = self.doubted.values().min().copied();
-        [timer, announce, settle, doubt].into_iter().flatten().min()
+        let confirmation = self.reported_down.values().min().copied();
+        [timer, announce, confirmation].into_iter().flatten().min()
     }
 
-    /// The next datagram to send; call until `None` after every other call.
+    /// Returns the next datagram to send and its destination. Call until `None` after every other call.
     pub fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
         self.transmits.pop_front()
     }
 
-    /// The next change of membership; call until `None` after every other call.
+    /// Returns the next change of membership. Call until `None` after every other call.
     pub fn poll_event(&mut self) -> Option<MeshEvent> {
         self.events.pop_front()
     }
 
-    /// Tells the others that this speaker goes. What is received afterwards is ignored; go on sending, and
-    /// calling [`Self::handle_timeout`], until [`Self::poll_timeout`] gives `None`: less than 100 ms.
+    /// Leaves the mesh: sends the leave message to every member, several times. Continue to send datagrams
+    /// and to call [`Self::handle_timeout`] until [`Self::poll_timeout`] returns `None`, after less than 100
+    /// ms. Datagrams that are received meanwhile are ignored.
     pub fn leave(&mut self, now: Instant) {
         if self.leaving.is_some() {
             return;
         }
         self.step(now, |mesh| {
             let members = mesh.foca.num_members();
-            // Neither can fail: the changed values may change, and the own identity was encoded before.
+            // Neither call can fail: foca lets these two values change, and this identity was encoded before.
             let _ = mesh.foca.set_config(mesh.config.to_foca_leaving(members));
-            let _ = mesh.foca.leave_cluster(&mut mesh.outbox);
-            mesh.outbox.clear_timers();
-            mesh.leaving = Some(Leaving { left: FAREWELLS - 1, next: now + FAREWELL_PERIOD });
+            let _ = mesh.foca.leave_cluster(&mut mesh.runtime);
+            mesh.runtime.clear_timers();
+            mesh.leaving = Some(Leaving { messages_left: LEAVE_MESSAGES - 1, next: now + LEAVE_PERIOD });
         });
     }
 
-    /// Nodes with a live speaker, the own one included.
+    /// Returns the nodes with a live speaker, including this one.
     pub fn alive(&self) -> &BTreeSet<String> {
         &self.alive
     }
 
-    /// Whether [`Self::alive`] can be acted on: every listed speaker was heard of, or
-    /// [`Config::settle_after`] has passed since the start. Once true it stays true.
-    pub fn settled(&self, now: Instant) -> bool {
-        self.settled || now >= self.start + self.config.settle_after
-    }
-
-    /// Datagrams since start.
+    #[allow(missing_docs)]
     pub fn counters(&self) -> Counters {
         self.counters
     }
 
-    /// One call into foca, and everything that follows from it.
+    /// Runs one call into foca and handles its side effects.
     fn step(&mut self, now: Instant, call: impl FnOnce(&mut Self)) {
-        self.outbox.now = self.outbox.now.max(now.checked_sub(self.lag).unwrap_or(now));
+        self.runtime.now = self.runtime.now.max(now.checked_sub(self.lag).unwrap_or(now));
         if self.missing.is_empty() {
-            // Nothing was due; what goes missing in this step is announced to a period from now.
+            // A peer that this step finds missing is announced to one period from now.
             self.next_announce = now + self.config.announce_period;
         }
         call(self);
-        while let Some(notification) = self.outbox.notifications.pop_front() {
-            self.take_in(now, notification);
+        while let Some(notification) = self.runtime.notifications.pop_front() {
+            self.handle_notification(now, notification);
         }
-        while let Some((to, payload)) = self.outbox.sends.pop_front() {
+        while let Some((to, payload)) = self.runtime.sends.pop_front() {
             self.counters.sent += 1;
-            self.transmits.push_back((to.address, self.seal.close(&payload)));
+            self.transmits.push_back((to.address, self.key.sign(&payload)));
         }
-        let heard_all = self.peers.is_some() && self.missing.is_empty();
-        self.settled |= heard_all || now >= self.start + self.config.settle_after;
     }
 
-    fn take_in(&mut self, now: Instant, notification: OwnedNotification<Identity>) {
+    fn handle_notification(&mut self, now: Instant, notification: OwnedNotification<Identity>) {
         match notification {
             OwnedNotification::MemberUp(Identity { node, .. }) => {
-                self.doubted.remove(&node);
+                self.reported_down.remove(&node);
                 self.missing.remove(&node);
                 if self.alive.insert(node.clone()) {
                     self.events.push_back(MeshEvent::Up(node));
-                    self.spread();
+                    self.gossip();
                 }
             }
             OwnedNotification::MemberDown(Identity { node, .. }) if node != self.node => {
-                let hearsay = self.sender.is_some_and(|from| self.nodes_at.get(&from) != Some(&node));
-                match hearsay {
-                    true => drop(self.doubted.entry(node).or_insert(now + DOUBT)),
-                    false => self.lose(node),
+                let by_another_node =
+                    self.sender.is_some_and(|from| self.nodes_by_address.get(&from) != Some(&node));
+                match by_another_node {
+                    true => drop(self.reported_down.entry(node).or_insert(now + REFUTE_TIME)),
+                    false => self.remove_member(node),
                 }
             }
-            // The others held us for dead. They hear at once that we are not.
-            OwnedNotification::Rejoin(_) => {
-                let everybody: Vec<String> =
-                    self.peers.iter().flat_map(|peers| peers.keys().cloned()).collect();
-                self.announce_to(everybody);
-            }
+            // The other members considered this speaker dead: announce at once that it is alive.
+            OwnedNotification::Rejoin(_) => self.announce_to(self.peers.keys().cloned().collect()),
             _ => {}
         }
     }
 
-    fn lose(&mut self, node: String) {
-        self.doubted.remove(&node);
-        if self.peers.as_ref().is_some_and(|peers| peers.contains_key(&node)) {
+    fn remove_member(&mut self, node: String) {
+        self.reported_down.remove(&node);
+        if self.peers.contains_key(&node) {
             self.missing.insert(node.clone());
         }
         if self.alive.remove(&node) {
             self.events.push_back(MeshEvent::Down(node));
-            self.spread();
+            self.gossip();
         }
     }
 
-    /// Believes the news that nobody has objected to.
-    fn believe(&mut self, now: Instant) {
-        let due = |(node, until): (&String, &Instant)| (*until <= now).then(|| node.clone());
-        let dead: Vec<String> = self.doubted.iter().filter_map(due).collect();
-        dead.into_iter().for_each(|node| self.lose(node));
+    fn confirm_reported_deaths(&mut self, now: Instant) {
+        let due = self.reported_down.iter().filter(|(_, confirmed)| **confirmed <= now);
+        let dead: Vec<String> = due.map(|(node, _)| node.clone()).collect();
+        dead.into_iter().for_each(|node| self.remove_member(node));
     }
 
-    /// Passes news on at once instead of with the next round of gossip.
-    fn spread(&mut self) {
+    /// Sends updates at once instead of with the next periodic gossip.
+    fn gossip(&mut self) {
         if self.leaving.is_none() {
-            let _ = self.foca.gossip(&mut self.outbox);
+            let _ = self.foca.gossip(&mut self.runtime);
         }
     }
 
@@ -287,30 +284,30 @@ impl Mesh {
 
     fn announce_to(&mut self, nodes: Vec<String>) {
         for node in nodes {
-            if let Some(address) = self.peers.as_ref().and_then(|peers| peers.get(&node)) {
-                // Whoever listens there under this name feels addressed, whichever life it is in.
-                let peer = Identity { node, address: *address, bump: 0 };
-                let _ = self.foca.announce(peer, &mut self.outbox);
+            if let Some(address) = self.peers.get(&node) {
+                // Foca accepts announcements addressed to any generation of a node.
+                let peer = Identity { node, address: *address, generation: 0 };
+                let _ = self.foca.announce(peer, &mut self.runtime);
             }
         }
     }
 
-    fn say_farewell(&mut self, now: Instant) {
+    fn repeat_leave_message(&mut self, now: Instant) {
         let Some(leaving) = &mut self.leaving else { return };
-        if leaving.left > 0 && now >= leaving.next {
-            leaving.left -= 1;
-            leaving.next = now + FAREWELL_PERIOD;
-            let _ = self.foca.gossip(&mut self.outbox);
+        if leaving.messages_left > 0 && now >= leaving.next {
+            leaving.messages_left -= 1;
+            leaving.next = now + LEAVE_PERIOD;
+            let _ = self.foca.gossip(&mut self.runtime);
         }
     }
 
-    /// Where the own process stood still, the answers of others are in the socket, unread, while the timers
-    /// that wait for them have run out. The protocol's clock stops for that time: else a node under load
-    /// would hold all others for dead.
-    fn forgive_stall(&mut self, now: Instant) {
-        let Some(due) = self.outbox.next() else { return };
+    /// Stops the clock of foca for the time for which the process was stalled. The answers of others wait
+    /// unread in the socket while the timers that wait for them expire; without this, a node under load would
+    /// consider all others dead.
+    fn compensate_stall(&mut self, now: Instant) {
+        let Some(due) = self.runtime.next_timer() else { return };
         if now.saturating_duration_since(due + self.lag) > STALL {
-            let resume = due.checked_sub(GRACE).unwrap_or(due).max(self.outbox.now);
+            let resume = due.checked_sub(GRACE).unwrap_or(due).max(self.runtime.now);
             self.lag = now.saturating_duration_since(resume);
         }
     }

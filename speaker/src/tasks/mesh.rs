@@ -97,7 +97,7 @@ impl Shell {
             let identity = Identity {
                 node: self.node.clone(),
                 address: SocketAddr::new(own, self.port),
-                bump: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64),
+                generation: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64),
             };
             tracing::info!(address = %identity.address, "taking part in the mesh");
             let mesh = Mesh::new(Instant::now(), Config::default(), identity, &key, rand::random());

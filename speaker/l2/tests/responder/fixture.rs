@@ -94,8 +94,8 @@ impl Fixture {
         self.responder.handle_timeout(self.now);
     }
 
-    /// Advances the clock from timeout to timeout until none is left. Returns what was sent, with milliseconds since
-    /// the start.
+    /// Advances the clock from timeout to timeout until none is left. Returns what was sent, with
+    /// milliseconds since the start.
     pub(crate) fn run(&mut self) -> Vec<(u128, Transmit)> {
         let mut log = Vec::new();
         loop {

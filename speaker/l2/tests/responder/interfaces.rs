@@ -94,8 +94,8 @@ fn addresses_share_solicited_node_groups() {
 }
 
 proptest! {
-    /// For any sequence of changes, joins and leaves of a group alternate, and no group stays joined once no address
-    /// is announced.
+    /// For any sequence of changes, joins and leaves of a group alternate, and no group stays joined once no
+    /// address is announced.
     #[test]
     fn group_joins_and_leaves_are_balanced(steps in prop::collection::vec((0u8..5, 0u16..6, 0u32..2), 0..60)) {
         let mut fixture = Fixture::new(&[]);

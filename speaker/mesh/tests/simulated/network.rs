@@ -1,4 +1,4 @@
-//! Speakers on a network with latency, loss and partitions, in simulated time.
+//! A simulated network of speakers, with latency, loss and partitions.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -22,21 +22,21 @@ pub(crate) const fn secs(count: u64) -> Duration {
 struct Node {
     /// `None` while the process is not running.
     mesh: Option<Mesh>,
-    bump: u64,
-    /// When its mesh wants to be woken.
+    generation: u64,
+    /// When its next timeout is due.
     due: Option<Instant>,
     stalled_until: Instant,
 }
 
-/// A datagram under way: when it arrives, an order for equal times, where from, where to.
+/// A datagram in flight: its arrival, a number that orders equal arrivals, its source and its destination.
 type Flight = (Instant, u64, usize, usize, Vec<u8>);
 
-pub(crate) struct Net {
+pub(crate) struct Network {
     pub loss: f64,
     pub record: bool,
     nodes: Vec<Node>,
     now: Instant,
-    /// Since when events are counted.
+    /// The time from which events are counted.
     since: Instant,
     flights: BinaryHeap<Reverse<Flight>>,
     count: u64,
@@ -53,22 +53,22 @@ fn address(node: usize) -> SocketAddr {
 fn index(address: SocketAddr) -> usize {
     match address {
         SocketAddr::V4(v4) => (v4.ip().to_bits() - 0x0a00_0001) as usize,
-        SocketAddr::V6(_) => panic!("{address} is none of ours"),
+        SocketAddr::V6(_) => panic!("{address} is not an address of this network"),
     }
 }
 
-impl Net {
-    /// Speakers that all start now and know each other from the API.
+impl Network {
+    /// Creates speakers that are listed with each other and all start now.
     pub(crate) fn new(size: usize, seed: u64) -> Self {
-        let mut net = Self::stopped(size, seed);
-        (0..size).for_each(|node| net.start(node, 0));
-        net
+        let mut network = Self::stopped(size, seed);
+        (0..size).for_each(|node| network.start(node, 0));
+        network
     }
 
-    /// Speakers that know each other from the API, none of them running.
+    /// Creates speakers that are listed with each other, none of them running.
     pub(crate) fn stopped(size: usize, seed: u64) -> Self {
         let now = Instant::now() + secs(86_400);
-        let mut net = Self {
+        let mut network = Self {
             loss: 0.0,
             record: false,
             nodes: Vec::new(),
@@ -81,23 +81,25 @@ impl Net {
             events: Vec::new(),
             recorded: Vec::new(),
         };
-        net.nodes.extend((0..size).map(|_| Node {
+        network.nodes.extend((0..size).map(|_| Node {
             mesh: None,
-            bump: 1_700_000_000_000,
+            generation: 1_700_000_000_000,
             due: None,
             stalled_until: now,
         }));
-        net
+        network
     }
 
-    /// Starts the speaker, in a life that is `bump` after its last.
-    pub(crate) fn start(&mut self, node: usize, bump: i64) {
-        self.nodes[node].bump = self.nodes[node].bump.checked_add_signed(bump).unwrap();
+    /// Starts the speaker, with a generation that is `later` than that of its previous run.
+    pub(crate) fn start(&mut self, node: usize, later: i64) {
+        let generation = &mut self.nodes[node].generation;
+        *generation = generation.checked_add_signed(later).unwrap();
         self.start_with_key(node, KEY);
     }
 
     pub(crate) fn start_with_key(&mut self, node: usize, key: &[u8]) {
-        let identity = Identity { node: name(node), address: address(node), bump: self.nodes[node].bump };
+        let identity =
+            Identity { node: name(node), address: address(node), generation: self.nodes[node].generation };
         let mut mesh = Mesh::new(self.now, Config::default(), identity, key, self.rng.random());
         let peers: BTreeMap<_, _> = (0..self.nodes.len()).map(|peer| (name(peer), address(peer))).collect();
         mesh.set_peers(self.now, peers);
@@ -115,12 +117,12 @@ impl Net {
         self.drain(node);
     }
 
-    /// The process stands still, as under load.
+    /// Stalls the process, as under load.
     pub(crate) fn stall(&mut self, node: usize, time: Duration) {
         self.nodes[node].stalled_until = self.now + time;
     }
 
-    /// Only nodes of one group reach each other; without groups all do.
+    /// Partitions the network: only nodes of the same group reach each other. Without groups, all do.
     pub(crate) fn partition(&mut self, groups: &[&[usize]]) {
         self.partition = groups.iter().map(|group| group.to_vec()).collect();
     }
@@ -129,28 +131,24 @@ impl Net {
         self.mesh(node).alive().iter().map(String::as_str).collect()
     }
 
-    pub(crate) fn settled(&self, node: usize) -> bool {
-        self.mesh(node).settled(self.now)
-    }
-
     pub(crate) fn counters(&self, node: usize) -> Counters {
         self.mesh(node).counters()
     }
 
-    /// Who was told what and when, since they were forgotten last.
+    /// Returns the events since the last [`Self::clear_events`]: time, node and event.
     pub(crate) fn events(&self) -> &[(Duration, usize, MeshEvent)] {
         &self.events
     }
 
-    pub(crate) fn forget_events(&mut self) {
+    pub(crate) fn clear_events(&mut self) {
         self.events.clear();
         self.since = self.now;
     }
 
-    /// Sends what was recorded once more.
+    /// Sends the recorded datagrams again.
     pub(crate) fn replay(&mut self) {
         for (from, to, datagram) in std::mem::take(&mut self.recorded) {
-            self.fly(from, to, datagram);
+            self.send(from, to, datagram);
         }
     }
 
@@ -162,7 +160,7 @@ impl Net {
                 .nodes
                 .iter()
                 .enumerate()
-                .filter_map(|(node, state)| Some((self.awake(node, state.due?), Some(node))));
+                .filter_map(|(node, state)| Some((self.when_awake(node, state.due?), Some(node))));
             let Some((at, node)) =
                 timers.chain(flight).min_by_key(|(at, _)| *at).filter(|(at, _)| *at <= end)
             else {
@@ -177,7 +175,7 @@ impl Net {
                     }
                     self.drain(node);
                 }
-                None => self.land(),
+                None => self.deliver(),
             }
         }
     }
@@ -186,14 +184,14 @@ impl Net {
         self.nodes[node].mesh.as_ref().unwrap()
     }
 
-    fn awake(&self, node: usize, at: Instant) -> Instant {
+    fn when_awake(&self, node: usize, at: Instant) -> Instant {
         at.max(self.nodes[node].stalled_until)
     }
 
-    fn land(&mut self) {
+    fn deliver(&mut self) {
         let Some(Reverse((_, count, from, to, datagram))) = self.flights.pop() else { return };
         if self.now < self.nodes[to].stalled_until {
-            // It waits in the socket.
+            // The datagram waits in the socket.
             self.flights.push(Reverse((self.nodes[to].stalled_until, count, from, to, datagram)));
             return;
         }
@@ -213,12 +211,12 @@ impl Net {
                 self.nodes[node].due = mesh.poll_timeout();
                 return;
             };
-            assert!(datagram.len() <= 1_232, "fits every IPv6 link");
-            self.fly(node, index(to), datagram);
+            assert!(datagram.len() <= 1_232, "the datagram fits every IPv6 link");
+            self.send(node, index(to), datagram);
         }
     }
 
-    fn fly(&mut self, from: usize, to: usize, datagram: Vec<u8>) {
+    fn send(&mut self, from: usize, to: usize, datagram: Vec<u8>) {
         if self.record {
             self.recorded.push((from, to, datagram.clone()));
         }
