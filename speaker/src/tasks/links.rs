@@ -31,7 +31,7 @@ async fn pass_on(sink: &watch::Sender<Arc<Links>>) -> std::io::Result<()> {
     loop {
         sink.send_replace(Arc::new(monitor.links().clone()));
         tokio::select! {
-            event = monitor.next() => drop(event?),
+            changed = monitor.changed() => changed?,
             () = sink.closed() => return Ok(()),
         }
     }

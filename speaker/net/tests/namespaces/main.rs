@@ -1,4 +1,4 @@
-//! Sockets and netlink on real interfaces, in network namespaces of their own.
+//! Sockets and netlink on real interfaces, in network namespaces that each test creates.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use fairlead_l2::{GroupEvent, Interface, InterfaceSet, NdpPacket, Responder, Transmit};
-use fairlead_net::links::{Link, LinkEvent, Monitor};
+use fairlead_net::links::{Link, Links, Monitor};
 use fairlead_net::{ArpSocket, NdpSocket};
 use netns::{Cable, cable, inside, ip};
 use tokio::time::timeout;
@@ -17,23 +17,28 @@ use tokio::time::timeout;
 const V4: &str = "192.0.2.10";
 const V6: &str = "2001:db8::10";
 
-/// Long enough for a busy machine; nothing waits for it to pass.
+/// Limit for everything that must happen; long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Long enough for a packet that would come.
+/// Long enough for a packet to arrive.
 const MOMENT: Duration = Duration::from_millis(200);
 
+fn named<'a>(links: &'a Links, name: &str) -> Option<&'a Link> {
+    links.by_index.values().find(|link| link.name == name)
+}
+
+/// Waits until `eth0` is up and has a link-local address.
 async fn eth0() -> Link {
     let mut monitor = Monitor::open().await.unwrap();
     let ready = |link: &&Link| link.announces() && link.link_local().is_some();
     loop {
-        if let Some(link) = monitor.links().named("eth0").filter(ready) {
+        if let Some(link) = named(monitor.links(), "eth0").filter(ready) {
             return link.clone();
         }
-        timeout(PATIENCE, monitor.next()).await.expect("eth0 is up").unwrap();
+        timeout(PATIENCE, monitor.changed()).await.expect("eth0 is up").unwrap();
     }
 }
 
-/// Answers for V4 and V6 until told to stop: the shell of the speaker in small.
+/// Answers for [`V4`] and [`V6`] until `stop` resolves, as the shell of the speaker does.
 async fn respond(stop: tokio::sync::oneshot::Receiver<()>, ready: mpsc::Sender<Link>) -> Responder {
     let link = eth0().await;
     let arp = ArpSocket::open(link.index).unwrap();
@@ -52,7 +57,7 @@ async fn respond(stop: tokio::sync::oneshot::Receiver<()>, ready: mpsc::Sender<L
     }
     tokio::pin!(stop);
     let (mut frame, mut packet) = ([0; 2048], [0; 2048]);
-    let mut told = Some(ready);
+    let mut ready = Some(ready);
     loop {
         while let Some(event) = responder.poll_event() {
             match event {
@@ -66,13 +71,15 @@ async fn respond(stop: tokio::sync::oneshot::Receiver<()>, ready: mpsc::Sender<L
                 Transmit::Ndp { destination, message, .. } => ndp.send(destination, &message).unwrap(),
             }
         }
-        if let Some(told) = told.take() {
-            told.send(link.clone()).unwrap();
+        if let Some(ready) = ready.take() {
+            ready.send(link.clone()).unwrap();
         }
         let due = responder.poll_timeout().unwrap_or_else(|| Instant::now() + PATIENCE);
         tokio::select! {
             _ = &mut stop => return responder,
-            len = arp.recv(&mut frame) => responder.handle_arp(Instant::now(), link.index, &frame[..len.unwrap()]),
+            len = arp.recv(&mut frame) => {
+                responder.handle_arp(Instant::now(), link.index, &frame[..len.unwrap()]);
+            }
             message = ndp.recv(&mut packet) => {
                 let message = message.unwrap();
                 let packet = NdpPacket {
@@ -88,8 +95,8 @@ async fn respond(stop: tokio::sync::oneshot::Receiver<()>, ready: mpsc::Sender<L
     }
 }
 
-fn neighbour_entry(cable: &Cable, address: &str) -> String {
-    ip(&["-n", &cable.neighbour, "neigh", "show", address, "dev", "eth0"])
+fn neighbor_entry(cable: &Cable, address: &str) -> String {
+    ip(&["-n", &cable.neighbor, "neigh", "show", address, "dev", "eth0"])
 }
 
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
@@ -104,14 +111,14 @@ fn mac_text(link: &Link) -> String {
     link.mac.unwrap().map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// Makes the kernel of the neighbour resolve an address.
-fn poke(cable: &Cable, address: &str) {
+/// Sends a datagram from the neighbor, so that its kernel resolves the address.
+fn send_datagram(cable: &Cable, address: &str) {
     let to = SocketAddr::new(address.parse().unwrap(), 9);
     let from: IpAddr = match to.ip() {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    inside(&cable.neighbour, async || {
+    inside(&cable.neighbor, async || {
         let socket = UdpSocket::bind(SocketAddr::new(from, 0)).unwrap();
         socket.set_broadcast(true).unwrap();
         socket.send_to(b"hello", to).unwrap();
@@ -119,7 +126,7 @@ fn poke(cable: &Cable, address: &str) {
 }
 
 #[test]
-fn a_neighbour_resolves_and_checks_announced_addresses() {
+fn neighbor_resolves_and_verifies_announced_addresses() {
     let Some(cable) = cable() else { return };
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let (ready, is_ready) = mpsc::channel();
@@ -127,16 +134,16 @@ fn a_neighbour_resolves_and_checks_announced_addresses() {
         let responder = scope.spawn(|| inside(&cable.node, async || respond(stopped, ready).await));
         let link = is_ready.recv_timeout(PATIENCE).unwrap();
         for address in [V4, V6] {
-            ip(&["-n", &cable.neighbour, "neigh", "flush", "dev", "eth0"]);
-            poke(&cable, address);
-            wait_until("the neighbour resolves", || {
-                let entry = neighbour_entry(&cable, address);
+            ip(&["-n", &cable.neighbor, "neigh", "flush", "dev", "eth0"]);
+            send_datagram(&cable, address);
+            wait_until("the neighbor resolves", || {
+                let entry = neighbor_entry(&cable, address);
                 entry.contains(&mac_text(&link)) && entry.contains("REACHABLE")
             });
-            // Unicast, to an address that the node's kernel does not hold.
-            ip(&["-n", &cable.neighbour, "neigh", "change", address, "dev", "eth0", "nud", "probe"]);
-            wait_until("the neighbour's check is answered", || {
-                let entry = neighbour_entry(&cable, address);
+            // The verification is unicast to an address that the node does not have.
+            ip(&["-n", &cable.neighbor, "neigh", "change", address, "dev", "eth0", "nud", "probe"]);
+            wait_until("the verification of the neighbor is answered", || {
+                let entry = neighbor_entry(&cable, address);
                 assert!(!entry.contains("FAILED"), "{entry}");
                 entry.contains("REACHABLE")
             });
@@ -145,16 +152,16 @@ fn a_neighbour_resolves_and_checks_announced_addresses() {
         responder.join().unwrap()
     });
     for (address, counters) in responder.announced() {
-        assert!(counters.requests >= 2, "{address}: resolution and check: {counters:?}");
+        assert!(counters.requests >= 2, "{address}: resolution and verification: {counters:?}");
     }
 }
 
 #[test]
-fn a_gratuitous_announcement_moves_a_known_address() {
+fn gratuitous_announcement_updates_neighbor_entry() {
     let Some(cable) = cable() else { return };
     for address in [V4, V6] {
         let old = "02:00:00:00:00:99";
-        ip(&["-n", &cable.neighbour, "neigh", "add", address, "lladdr", old, "dev", "eth0", "nud", "stale"]);
+        ip(&["-n", &cable.neighbor, "neigh", "add", address, "lladdr", old, "dev", "eth0", "nud", "stale"]);
     }
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let (ready, is_ready) = mpsc::channel();
@@ -162,7 +169,7 @@ fn a_gratuitous_announcement_moves_a_known_address() {
         scope.spawn(|| inside(&cable.node, async || respond(stopped, ready).await));
         let link = is_ready.recv_timeout(PATIENCE).unwrap();
         for address in [V4, V6] {
-            wait_until("the entry follows", || neighbour_entry(&cable, address).contains(&mac_text(&link)));
+            wait_until("the entry is updated", || neighbor_entry(&cable, address).contains(&mac_text(&link)));
         }
         stop.send(()).unwrap();
     });
@@ -175,10 +182,10 @@ fn arp_frame(to: [u8; 6], operation: u8) -> Vec<u8> {
 }
 
 #[test]
-fn only_arp_requests_wake_the_speaker_and_a_cut_cable_is_waited_out() {
+fn arp_socket_filters_frames_and_survives_link_down() {
     let Some(cable) = cable() else { return };
     let send = |frames: Vec<Vec<u8>>| {
-        inside(&cable.neighbour, async || {
+        inside(&cable.neighbor, async || {
             let socket = ArpSocket::open(eth0().await.index).unwrap();
             for frame in frames {
                 socket.send(&frame).unwrap();
@@ -192,11 +199,11 @@ fn only_arp_requests_wake_the_speaker_and_a_cut_cable_is_waited_out() {
 
         send(vec![arp_frame([0xff; 6], 2), arp_frame([2, 7, 7, 7, 7, 7], 1)]);
         for _ in 0..50 {
-            poke(&cable, "192.0.2.255");
+            send_datagram(&cable, "192.0.2.255");
         }
         assert!(
             timeout(MOMENT, socket.recv(&mut buf)).await.is_err(),
-            "neither replies nor other hosts' frames"
+            "replies and frames to other hosts are dropped"
         );
 
         send(vec![arp_frame([0xff; 6], 1), arp_frame(link.mac.unwrap(), 1)]);
@@ -211,12 +218,15 @@ fn only_arp_requests_wake_the_speaker_and_a_cut_cable_is_waited_out() {
         ip(&["-n", &cable.node, "link", "set", "eth0", "up"]);
         eth0().await;
         send(vec![arp_frame([0xff; 6], 1)]);
-        assert!(timeout(PATIENCE, socket.recv(&mut buf)).await.unwrap().is_ok(), "the same socket goes on");
+        assert!(
+            timeout(PATIENCE, socket.recv(&mut buf)).await.unwrap().is_ok(),
+            "the same socket works after the link is up"
+        );
     });
 }
 
 #[test]
-fn thousands_of_groups_can_be_joined() {
+fn ndp_socket_joins_thousands_of_groups() {
     let Some(cable) = cable() else { return };
     let joined = |cable: &Cable| {
         let groups = ip(&["-n", &cable.node, "maddress", "show", "dev", "eth0"]);
@@ -237,22 +247,22 @@ fn thousands_of_groups_can_be_joined() {
         socket.leave(group(0)).unwrap();
         assert_eq!(joined(&cable) - before, 1);
     });
-    wait_until("the last group goes with the socket", || joined(&cable) == before);
+    wait_until("closing the socket leaves the last group", || joined(&cable) == before);
 }
 
-/// A name, what iproute2 does, and what is then seen.
+/// A name, the arguments of iproute2, and the state that follows.
 type Step = (&'static str, &'static [&'static str], fn(&Link) -> bool);
 
 #[test]
-fn the_monitor_follows_what_happens_to_interfaces() {
+fn monitor_reports_interface_changes() {
     let Some(cable) = cable() else { return };
     let node = cable.node.clone();
     inside(&cable.node, async || {
         eth0().await;
         let mut monitor = Monitor::open().await.unwrap();
-        let first = monitor.links().named("eth0").unwrap().clone();
+        let first = named(monitor.links(), "eth0").unwrap().clone();
         assert!(first.announces() && first.broadcast && !first.no_arp && first.mac.is_some());
-        assert!(monitor.links().named("lo").is_some_and(|lo| lo.loopback && !lo.announces()));
+        assert!(named(monitor.links(), "lo").is_some_and(|lo| lo.loopback && !lo.announces()));
 
         let steps: [Step; 8] = [
             ("IPv4 address", &["address", "add", "192.0.2.1/24", "dev", "eth0"], |link| {
@@ -262,7 +272,7 @@ fn the_monitor_follows_what_happens_to_interfaces() {
             ("IPv6 address", &["address", "add", "2001:db8::1/64", "dev", "eth0", "nodad"], |link| {
                 link.ipv6() == Some("2001:db8::1".parse().unwrap())
             }),
-            ("address gone", &["address", "del", "192.0.2.1/24", "dev", "eth0"], |link| {
+            ("address deleted", &["address", "del", "192.0.2.1/24", "dev", "eth0"], |link| {
                 link.ipv4().is_none()
             }),
             ("other MAC", &["link", "set", "eth0", "address", "02:00:00:00:00:77"], |link| {
@@ -276,46 +286,48 @@ fn the_monitor_follows_what_happens_to_interfaces() {
         for (name, command, reached) in steps {
             ip(&[&["-n", &node], command].concat());
             while !reached(&monitor.links().by_index[&first.index]) {
-                timeout(PATIENCE, monitor.next()).await.expect(name).unwrap();
+                timeout(PATIENCE, monitor.changed()).await.expect(name).unwrap();
             }
         }
         let holder = monitor.links().holding("2001:db8::1".parse().unwrap());
-        assert!(holder.is_none(), "the kernel took the IPv6 address when the link went down");
+        assert!(holder.is_none(), "the kernel deleted the IPv6 address when the link went down");
 
         ip(&["-n", &node, "link", "add", "br0", "type", "bridge"]);
         ip(&["-n", &node, "link", "set", "wan0", "master", "br0"]);
         while monitor.links().by_index[&first.index].controller.is_none() {
-            timeout(PATIENCE, monitor.next()).await.unwrap().unwrap();
+            timeout(PATIENCE, monitor.changed()).await.unwrap().unwrap();
         }
-        assert!(!monitor.links().by_index[&first.index].announces(), "a port of a bridge");
-        // The bridge says "deleted" of a port that leaves, in its own address family.
+        assert!(!monitor.links().by_index[&first.index].announces(), "a port of a bridge cannot announce");
+        // When a port leaves, the bridge sends a deletion in its own address family; the interface must
+        // remain.
         ip(&["-n", &node, "link", "set", "wan0", "nomaster"]);
         while monitor.links().by_index[&first.index].controller.is_some() {
-            let event = timeout(PATIENCE, monitor.next()).await.unwrap().unwrap();
-            assert_ne!(event, LinkEvent::Removed(first.index));
+            timeout(PATIENCE, monitor.changed()).await.unwrap().unwrap();
+            assert!(named(monitor.links(), "wan0").is_some());
         }
         ip(&["-n", &node, "link", "del", "wan0"]);
-        while timeout(PATIENCE, monitor.next()).await.unwrap().unwrap() != LinkEvent::Removed(first.index) {}
-        assert_eq!(monitor.links().named("wan0"), None);
+        while monitor.links().by_index.contains_key(&first.index) {
+            timeout(PATIENCE, monitor.changed()).await.unwrap().unwrap();
+        }
     });
 }
 
 #[test]
-fn the_monitor_recovers_from_an_overrun() {
+fn monitor_lists_again_after_overrun() {
     let Some(cable) = cable() else { return };
     let node = cable.node.clone();
     inside(&cable.node, async || {
         let mut monitor = Monitor::open().await.unwrap();
-        // Nobody reads while this thread waits for iproute2: the socket's buffer overflows.
+        // This thread waits for iproute2 and does not read, so that the buffer of the socket overflows.
         let churn =
             "for n in $(seq 1 3000); do echo address add 10.0.$((n / 250)).$((n % 250))/32 dev eth0; done";
         ip(&["netns", "exec", &node, "sh", "-c", &format!("{{ {churn}; }} | ip -batch -")]);
         let complete = |monitor: &Monitor| {
-            let link = monitor.links().named("eth0").unwrap();
+            let link = named(monitor.links(), "eth0").unwrap();
             link.addresses.iter().filter(|net| net.addr().is_ipv4()).count() == 3_000
         };
         while !complete(&monitor) {
-            timeout(PATIENCE, monitor.next()).await.expect("every address is known in the end").unwrap();
+            timeout(PATIENCE, monitor.changed()).await.expect("every address is listed").unwrap();
         }
     });
 }
