@@ -1,4 +1,4 @@
-//! ARP requests on one interface: AF_PACKET with a filter in the kernel.
+//! [`ArpSocket`]: an AF_PACKET socket whose filter passes ARP requests only.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use crate::packet::PacketSocket;
 
 const ETHERTYPE_ARP: u16 = 0x0806;
 
-/// Receives ARP requests on one interface and sends frames there.
+/// Receives ARP requests on one interface and sends Ethernet frames on it.
 #[derive(Debug)]
 pub struct ArpSocket(PacketSocket);
 
@@ -17,22 +17,17 @@ impl ArpSocket {
         PacketSocket::open(ETHERTYPE_ARP, ifindex, &filter::arp_requests(ifindex)).map(Self)
     }
 
-    /// The interface it is bound to.
-    pub fn ifindex(&self) -> u32 {
-        self.0.ifindex()
-    }
-
-    /// Receives one ARP request, sent to this host or to everybody, as a whole Ethernet frame, and returns
-    /// its length; a longer frame is cut to `buf`. Cancel safe.
+    /// Receives one ARP request, broadcast or sent to this host, as a whole Ethernet frame, and returns its
+    /// length; a longer frame is truncated to `buf`. Cancel safe.
     ///
-    /// A link that is down is waited out. An interface that is gone is not noticed here: drop the socket when
-    /// [`crate::links`] says so.
+    /// While the link is down, this waits. It does not detect that the interface was deleted: drop the socket
+    /// when [`crate::links::Monitor`] no longer lists the interface.
     pub async fn recv(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.0.recv(buf).await
     }
 
-    /// Sends one whole Ethernet frame. Does not wait: a full queue is `WouldBlock` or `ENOBUFS`, a link that
-    /// is down is `ENETDOWN`.
+    /// Sends one whole Ethernet frame. Does not wait: returns `WouldBlock` or `ENOBUFS` if the queue is full,
+    /// and `ENETDOWN` if the link is down.
     pub fn send(&self, frame: &[u8]) -> io::Result<()> {
         self.0.send(frame)
     }

@@ -1,13 +1,13 @@
-//! Classic BPF programs: what the kernel lets through to the sockets, as data.
+//! Classic BPF programs that select the frames which the kernel passes to a socket.
 //!
-//! Without them every frame of the interface would wake the speaker: 19 % of a core at 105,000 frames a
+//! Without a filter, every frame of the interface would wake the speaker: 19 % of a core at 105,000 frames a
 //! second.
 
 use socket2::SockFilter;
 
-/// One instruction (linux/filter.h): code, jumps if true and false, operand.
+/// One instruction (`struct sock_filter` of linux/filter.h): code, jump if true, jump if false, operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Instruction(pub u16, pub u8, pub u8, pub u32);
+pub(crate) struct Instruction(u16, u8, u8, u32);
 
 const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const LOAD_HALF: u16 = 0x28; // BPF_LD | BPF_H | BPF_ABS
@@ -16,14 +16,14 @@ const JUMP_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
 const JUMP_GREATER: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
 const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 
-/// Offset of what the kernel knows of a frame besides its bytes (`SKF_AD_OFF`).
+/// Offset of the metadata of a frame (`SKF_AD_OFF`).
 const ANCILLARY: u32 = -0x1000_i32 as u32;
 const PACKET_TYPE: u32 = ANCILLARY + 4; // SKF_AD_PKTTYPE
 const IFINDEX: u32 = ANCILLARY + 8; // SKF_AD_IFINDEX
 
-/// `PACKET_BROADCAST`; below it is `PACKET_HOST`.
+/// `PACKET_BROADCAST`; the only smaller value is `PACKET_HOST`.
 const BROADCAST: u32 = 1;
-/// `PACKET_MULTICAST`; above it are frames for other hosts.
+/// `PACKET_MULTICAST`; greater values are frames to other hosts and outgoing frames.
 const MULTICAST: u32 = 2;
 
 const ETHERTYPE: u32 = 12;
@@ -36,14 +36,14 @@ const ICMPV6: u32 = 58;
 const IPV6_HOP_LIMIT: u32 = 14 + 7;
 const ICMPV6_TYPE: u32 = 14 + 40;
 const NEIGHBOR_SOLICITATION: u32 = 135;
-/// Enough for every frame.
+/// Number of octets to pass; more than any frame has.
 const WHOLE_FRAME: u32 = 0x4_0000;
 
-/// ARP requests on this very interface, to this host or to everybody.
+/// Returns a program that passes ARP requests which arrive on this interface, broadcast or sent to this host.
 ///
-/// The interface is compared since a socket also sees the frames that belong to a VLAN or macvlan device on
-/// top of its interface: an answer to those would go out without the tag.
-pub fn arp_requests(ifindex: u32) -> Vec<Instruction> {
+/// It compares the interface because a socket also receives the frames of VLAN and macvlan devices on top of
+/// its interface, and an answer to those would leave without the tag.
+pub(crate) fn arp_requests(ifindex: u32) -> Vec<Instruction> {
     all_of(&[
         (LOAD_WORD, PACKET_TYPE, Test::AtMost(BROADCAST)),
         (LOAD_WORD, IFINDEX, Test::Equal(ifindex)),
@@ -52,8 +52,9 @@ pub fn arp_requests(ifindex: u32) -> Vec<Instruction> {
     ])
 }
 
-/// Neighbour solicitations on this very interface that crossed no router.
-pub fn neighbor_solicitations(ifindex: u32) -> Vec<Instruction> {
+/// Returns a program that passes neighbor solicitations which arrive on this interface with hop limit 255,
+/// that is, without having crossed a router.
+pub(crate) fn neighbor_solicitations(ifindex: u32) -> Vec<Instruction> {
     all_of(&[
         (LOAD_WORD, PACKET_TYPE, Test::AtMost(MULTICAST)),
         (LOAD_WORD, IFINDEX, Test::Equal(ifindex)),
@@ -70,11 +71,13 @@ enum Test {
     AtMost(u32),
 }
 
-/// Passes a frame if every field passes its test. A load outside the frame ends the program with a drop.
+/// Returns a program that passes a frame if every field passes its test. A load beyond the end of the frame
+/// drops it.
 fn all_of(fields: &[(u16, u32, Test)]) -> Vec<Instruction> {
     let mut program = Vec::with_capacity(2 * fields.len() + 2);
     for (at, (load, offset, test)) in fields.iter().enumerate() {
-        // From this test to the drop: the remaining pairs and the instruction that passes.
+        // The distance to the last instruction: the remaining pairs and the instruction that passes the
+        // frame.
         let drop = (2 * (fields.len() - 1 - at) + 1) as u8;
         program.push(Instruction(*load, 0, 0, *offset));
         program.push(match *test {
@@ -87,7 +90,7 @@ fn all_of(fields: &[(u16, u32, Test)]) -> Vec<Instruction> {
     program
 }
 
-pub(crate) fn compiled(program: &[Instruction]) -> Vec<SockFilter> {
+pub(crate) fn compile(program: &[Instruction]) -> Vec<SockFilter> {
     program
         .iter()
         .map(|Instruction(code, yes, no, operand)| SockFilter::new(*code, *yes, *no, *operand))
@@ -98,7 +101,7 @@ pub(crate) fn compiled(program: &[Instruction]) -> Vec<SockFilter> {
 mod tests {
     use super::*;
 
-    /// What the kernel does with a program.
+    /// Runs a program as the kernel does. Returns true if it passes the frame.
     fn passes(program: &[Instruction], packet_type: u32, ifindex: u32, frame: &[u8]) -> bool {
         let (mut at, mut accumulator) = (0, 0);
         loop {
@@ -117,7 +120,7 @@ mod tests {
                     continue;
                 }
                 RETURN => return operand > 0,
-                other => panic!("no instruction {other:#x}"),
+                other => panic!("unknown instruction {other:#x}"),
             };
             accumulator = match operand {
                 PACKET_TYPE => packet_type,
@@ -139,21 +142,21 @@ mod tests {
     }
 
     #[test]
-    fn only_arp_requests_for_us_or_everybody_pass() {
+    fn arp_filter_passes_requests_to_this_host() {
         let request = frame(&[(12, 0x08), (13, 0x06), (21, 1)], 42);
         let reply = frame(&[(12, 0x08), (13, 0x06), (21, 2)], 42);
         let ipv4 = frame(&[(12, 0x08), (21, 1)], 42);
         let program = arp_requests(7);
         for (name, packet_type, ifindex, frame, expected) in [
-            ("to us", 0, 7, &request[..], true),
-            ("to everybody", 1, 7, &request, true),
+            ("to this host", 0, 7, &request[..], true),
+            ("broadcast", 1, 7, &request, true),
             ("to a multicast group", 2, 7, &request, false),
             ("to another host", 3, 7, &request, false),
-            ("our own", 4, 7, &request, false),
-            ("of a VLAN above", 1, 8, &request, false),
+            ("outgoing", 4, 7, &request, false),
+            ("of a VLAN on the interface", 1, 8, &request, false),
             ("reply", 0, 7, &reply, false),
             ("IPv4", 0, 7, &ipv4, false),
-            ("cut before the operation", 0, 7, &request[..21], false),
+            ("truncated before the operation", 0, 7, &request[..21], false),
             ("empty", 0, 7, &[], false),
         ] {
             assert_eq!(passes(&program, packet_type, ifindex, frame), expected, "{name}");
@@ -161,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn only_solicitations_of_the_link_pass() {
+    fn ndp_filter_passes_solicitations_of_the_link() {
         let base = [(12, 0x86), (13, 0xdd), (20, 58), (21, 255), (54, 135)];
         let with = |at: usize, value: u8| {
             let mut bytes = frame(&base, 78);
@@ -170,22 +173,22 @@ mod tests {
         };
         let program = neighbor_solicitations(7);
         for (name, packet_type, frame, expected) in [
-            ("to a group", 2, frame(&base, 78), true),
-            ("to us", 0, frame(&base, 78), true),
+            ("to a multicast group", 2, frame(&base, 78), true),
+            ("to this host", 0, frame(&base, 78), true),
             ("to another host", 3, frame(&base, 78), false),
             ("advertisement", 2, with(54, 136), false),
-            ("passed a router", 2, with(21, 254), false),
+            ("hop limit 254", 2, with(21, 254), false),
             ("UDP", 2, with(20, 17), false),
             ("IPv4", 2, with(13, 0), false),
-            ("cut before the type", 2, frame(&base, 78)[..54].to_vec(), false),
+            ("truncated before the type", 2, frame(&base, 78)[..54].to_vec(), false),
         ] {
             assert_eq!(passes(&program, packet_type, 7, &frame), expected, "{name}");
         }
     }
 
     #[test]
-    fn programs_byte_by_byte() {
-        // `tcpdump -d` notation of what the kernel gets.
+    fn arp_filter_instructions() {
+        // In the notation of `tcpdump -d`.
         assert_eq!(
             arp_requests(2),
             [

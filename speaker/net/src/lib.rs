@@ -1,13 +1,25 @@
-//! The sockets of the speaker: AF_PACKET, ICMPv6, TCP options, netlink.
+//! The sockets of the speaker, and netlink. Linux only.
 //!
-//! Sockets only: no decision is made here, and nothing above knows a file descriptor. This is the one crate
-//! of the speaker with `unsafe`, for the socket options and addresses that the libraries below do not offer;
-//! all of it is in the module `sys`, every block with the reason why it is sound. Linux only.
+//! Sockets only: this crate makes no decisions, and no file descriptor leaves it. Each socket type registers
+//! with the Tokio runtime, receives with a cancel-safe `recv` and sends without waiting.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `arp.rs` | [`ArpSocket`]: ARP requests of one interface in, Ethernet frames out |
+//! | `ndp.rs` | [`NdpSocket`]: neighbor solicitations of one interface in, advertisements out, groups |
+//! | `udp.rs` | [`DualStackUdpSocket`]: datagrams of the mesh |
+//! | `tcp.rs` | [`tcp::connect`]: connections with the options of BGP |
+//! | `links.rs` | [`links::Monitor`]: the interfaces of the node and their addresses |
+//! | `packet.rs`, `filter.rs` | AF_PACKET sockets and their BPF programs |
+//! | `sys.rs` | socket options and addresses that no library offers |
+//!
+//! This is the only crate of the speaker with `unsafe` code. All of it is in `sys.rs`, and a comment on every
+//! block states why it is sound.
 
 #![deny(unsafe_code)]
 
 mod arp;
-pub mod filter;
+mod filter;
 pub mod links;
 mod ndp;
 mod packet;

@@ -1,11 +1,12 @@
-//! Neighbour solicitations on one interface.
+//! [`NdpSocket`]: neighbor solicitations and advertisements on one interface.
 //!
-//! They are received with AF_PACKET: neighbours check an entry they have by a solicitation to the announced
-//! address itself (RFC 4861 section 7.3.3), and that address is not one of this node's, so that the kernel
-//! would forward the packet instead of giving it to an ICMPv6 socket. Answers to a neighbour leave the same
-//! way, to the link-layer address that asked: the node may have no route to it where it holds no address of
-//! the announced prefix. What goes to everybody is sent by an ICMPv6 socket, and groups are joined with
-//! sockets, since the kernel then programs the card and tells the switches (MLD).
+//! Solicitations are received with AF_PACKET. A neighbor that verifies an entry sends its solicitation to the
+//! announced address itself (RFC 4861 section 7.3.3). The node does not have that address, so the kernel
+//! would forward the packet instead of passing it to an ICMPv6 socket. Answers to a neighbor leave through
+//! the same socket, to the link-layer address that sent the solicitation, because the node may have no route
+//! to the neighbor if it has no address of that prefix. Multicast advertisements are sent with an ICMPv6
+//! socket. Groups are joined with UDP sockets, so that the kernel programs the network card and informs the
+//! switches (MLD).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,42 +24,43 @@ const ETHERNET_HEADER: usize = 14;
 const IPV6_HEADER: usize = 40;
 const ICMPV6: u8 = 58;
 
-/// A received message: what is needed of its IPv6 header, and its length in the buffer.
+/// A received message: the fields of its IPv6 header that validation needs, and its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NdpMessage {
-    /// Source address.
+    #[allow(missing_docs)]
     pub source: Ipv6Addr,
-    /// Destination address.
+    #[allow(missing_docs)]
     pub destination: Option<Ipv6Addr>,
-    /// Hop limit with which it arrived.
+    /// The received hop limit.
     pub hop_limit: u8,
-    /// Length of the ICMPv6 message.
+    /// Length of the ICMPv6 message in octets.
     pub len: usize,
 }
 
-/// Receives neighbour solicitations on one interface and sends advertisements there.
+/// Receives neighbor solicitations on one interface and sends advertisements on it.
 #[derive(Debug)]
 pub struct NdpSocket {
     packets: PacketSocket,
     sender: Socket,
-    members: Members,
-    askers: Mutex<Askers>,
+    groups: Groups,
+    solicitors: Mutex<Solicitors>,
 }
 
-/// Link-layer addresses of those who asked lately.
-type Askers = BTreeMap<Ipv6Addr, [u8; 6]>;
+/// Link-layer addresses of recent solicitations, by source address.
+type Solicitors = BTreeMap<Ipv6Addr, [u8; 6]>;
 
-/// Most entries of [`Askers`]; an answer follows the question at once, so that the few in between suffice.
-const MAX_ASKERS: usize = 256;
+/// Maximum number of entries of [`Solicitors`]. An answer follows its solicitation at once, so few are
+/// needed.
+const MAX_SOLICITORS: usize = 256;
 
-/// The joined groups. The kernel limits the memberships of one socket (`net.core.optmem_max`: some hundreds
-/// on older kernels), therefore there are as many sockets as it takes.
+/// The joined groups. The kernel limits the memberships of one socket (`net.core.optmem_max`: several hundred
+/// on older kernels), so a new socket is opened when the last one is full.
 #[derive(Debug)]
-struct Members {
+struct Groups {
     ifindex: u32,
     sockets: Vec<Socket>,
-    /// Group to position in `sockets`.
-    groups: BTreeMap<Ipv6Addr, usize>,
+    /// Index in `sockets` of the socket that joined each group.
+    joined: BTreeMap<Ipv6Addr, usize>,
 }
 
 impl NdpSocket {
@@ -73,19 +75,14 @@ impl NdpSocket {
         sender.set_multicast_hops_v6(255)?;
         sender.set_multicast_if_v6(ifindex)?;
         sender.set_multicast_loop_v6(false)?;
-        Ok(Self { packets, sender, members: Members::new(ifindex), askers: Mutex::default() })
+        Ok(Self { packets, sender, groups: Groups::new(ifindex), solicitors: Mutex::default() })
     }
 
-    /// The interface it is bound to.
-    pub fn ifindex(&self) -> u32 {
-        self.packets.ifindex()
-    }
-
-    /// Receives one neighbour solicitation with hop limit 255 and a right checksum to the beginning of `buf`,
-    /// which must have room for a whole frame; others are dropped. Cancel safe.
+    /// Receives one neighbor solicitation with hop limit 255 and a correct checksum, and drops others. The
+    /// message is moved to the beginning of `buf`, which must have room for the whole frame. Cancel safe.
     ///
-    /// A link that is down is waited out. An interface that is gone is not noticed here: drop the socket when
-    /// [`crate::links`] says so.
+    /// While the link is down, this waits. It does not detect that the interface was deleted: drop the socket
+    /// when [`crate::links::Monitor`] no longer lists the interface.
     pub async fn recv(&self, buf: &mut [u8]) -> io::Result<NdpMessage> {
         loop {
             let len = self.packets.recv(buf).await?;
@@ -97,39 +94,40 @@ impl NdpSocket {
         }
     }
 
-    /// Sends a neighbour advertisement with hop limit 255 and the right checksum. Does not wait.
+    /// Sends a neighbor advertisement with hop limit 255 and fills in its checksum. Does not wait.
     pub fn send(&self, destination: Ipv6Addr, message: &[u8]) -> io::Result<()> {
-        let asker = self.askers.lock().unwrap_or_else(PoisonError::into_inner).remove(&destination);
-        if let Some(frame) = asker.and_then(|mac| answer(mac, destination, message)) {
+        let solicitor = self.solicitors.lock().unwrap_or_else(PoisonError::into_inner).remove(&destination);
+        if let Some(frame) = solicitor.and_then(|mac| unicast_frame(mac, destination, message)) {
             return self.packets.send(&frame);
         }
-        let to = SocketAddrV6::new(destination, 0, 0, self.ifindex());
+        let to = SocketAddrV6::new(destination, 0, 0, self.groups.ifindex);
         self.sender.send_to(message, &to.into()).map(drop)
     }
 
     fn remember(&self, source: Ipv6Addr, frame: &[u8]) {
         let Some(mac) = frame.get(6..12).and_then(|mac| <[u8; 6]>::try_from(mac).ok()) else { return };
-        let mut askers = self.askers.lock().unwrap_or_else(PoisonError::into_inner);
-        if askers.len() >= MAX_ASKERS {
-            askers.clear();
+        let mut solicitors = self.solicitors.lock().unwrap_or_else(PoisonError::into_inner);
+        if solicitors.len() >= MAX_SOLICITORS {
+            solicitors.clear();
         }
         if !source.is_unspecified() {
-            askers.insert(source, mac);
+            solicitors.insert(source, mac);
         }
     }
 
-    /// Joins a multicast group on this interface. Joining twice is joining once.
+    /// Joins a multicast group on this interface. Does nothing if it is already joined.
     pub fn join(&mut self, group: Ipv6Addr) -> io::Result<()> {
-        self.members.join(group)
+        self.groups.join(group)
     }
 
-    /// Leaves a multicast group; one that was not joined is no error.
+    /// Leaves a multicast group. Does nothing if it was not joined.
     pub fn leave(&mut self, group: Ipv6Addr) -> io::Result<()> {
-        self.members.leave(group)
+        self.groups.leave(group)
     }
 }
 
-/// Reads the headers of a frame that passed the filter; `None` where it is cut or damaged.
+/// Reads the headers of a frame that passed the filter. Returns `None` if it is truncated or its checksum is
+/// wrong.
 fn parse(frame: &[u8]) -> Option<NdpMessage> {
     let packet = frame.get(ETHERNET_HEADER..)?;
     let (header, rest) = packet.split_at_checked(IPV6_HEADER)?;
@@ -137,8 +135,8 @@ fn parse(frame: &[u8]) -> Option<NdpMessage> {
     let message = rest.get(..usize::from(len))?;
     let source: [u8; 16] = header[8..24].try_into().ok()?;
     let destination: [u8; 16] = header[24..40].try_into().ok()?;
-    let sound = checksum(&pseudo_header(&source, &destination, len, message)) == 0;
-    sound.then_some(NdpMessage {
+    let valid = checksum(&pseudo_header(&source, &destination, len, message)) == 0;
+    valid.then_some(NdpMessage {
         source: source.into(),
         destination: Some(destination.into()),
         hop_limit: header[7],
@@ -146,10 +144,10 @@ fn parse(frame: &[u8]) -> Option<NdpMessage> {
     })
 }
 
-/// The frame of an advertisement to one neighbour. Its source is the announced address itself, as a kernel
-/// has it that answers for its own; the link-layer source is that of the Target Link-Layer Address option.
-/// `None` for messages that are no such advertisement.
-fn answer(mac: [u8; 6], destination: Ipv6Addr, message: &[u8]) -> Option<Vec<u8>> {
+/// Returns the frame of an advertisement to one neighbor. Its IPv6 source is the announced address, as if the
+/// kernel answered for an address of its own; its link-layer source is that of the target link-layer address
+/// option. Returns `None` if the message is not such an advertisement.
+fn unicast_frame(mac: [u8; 6], destination: Ipv6Addr, message: &[u8]) -> Option<Vec<u8>> {
     let source: [u8; 16] = message.get(8..24)?.try_into().ok()?;
     let &[2, 1, ref own @ ..] = message.get(24..)? else { return None };
     let len = u16::try_from(message.len()).ok()?;
@@ -170,15 +168,15 @@ fn answer(mac: [u8; 6], destination: Ipv6Addr, message: &[u8]) -> Option<Vec<u8>
     Some(frame)
 }
 
-/// What the checksum of an ICMPv6 message covers (RFC 8200 section 8.1).
+/// Returns the octets that the checksum of an ICMPv6 message covers (RFC 8200 section 8.1).
 fn pseudo_header(source: &[u8], destination: &[u8], len: u16, message: &[u8]) -> [Vec<u8>; 2] {
     let [high, low] = len.to_be_bytes();
     let header = [source, destination, &[0, 0, high, low], &[0, 0, 0, ICMPV6]].concat();
     [header, message.to_vec()]
 }
 
-/// Internet checksum (RFC 1071) over parts of even length but for the last; zero where the sum in the data is
-/// right.
+/// Returns the Internet checksum (RFC 1071) of the parts, of which only the last may have an odd length. The
+/// result is zero if the parts include their own correct checksum.
 fn checksum(parts: &[Vec<u8>]) -> u16 {
     let words = parts.iter().flat_map(|part| part.chunks(2));
     let sum: u64 =
@@ -190,21 +188,20 @@ fn checksum(parts: &[Vec<u8>]) -> u16 {
     !(folded as u16)
 }
 
-impl Members {
+impl Groups {
     fn new(ifindex: u32) -> Self {
-        Self { ifindex, sockets: Vec::new(), groups: BTreeMap::new() }
+        Self { ifindex, sockets: Vec::new(), joined: BTreeMap::new() }
     }
 
     fn join(&mut self, group: Ipv6Addr) -> io::Result<()> {
-        if self.groups.contains_key(&group) {
+        if self.joined.contains_key(&group) {
             return Ok(());
         }
-        // The last socket is the one with room; those before it were filled. Their room that comes free again
-        // is left.
+        // Only the last socket has room. Room that leaving frees in the sockets before it is not used again.
         if let Some(last) = self.sockets.last() {
             match last.join_multicast_v6(&group, self.ifindex) {
                 Ok(()) => {
-                    self.groups.insert(group, self.sockets.len() - 1);
+                    self.joined.insert(group, self.sockets.len() - 1);
                     return Ok(());
                 }
                 Err(error) if matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::ENOBUFS)) => {}
@@ -213,13 +210,13 @@ impl Members {
         }
         let next = Socket::new(Domain::IPV6, Type::DGRAM.cloexec(), Some(Protocol::UDP))?;
         next.join_multicast_v6(&group, self.ifindex)?;
-        self.groups.insert(group, self.sockets.len());
+        self.joined.insert(group, self.sockets.len());
         self.sockets.push(next);
         Ok(())
     }
 
     fn leave(&mut self, group: Ipv6Addr) -> io::Result<()> {
-        let Some(at) = self.groups.remove(&group) else { return Ok(()) };
+        let Some(at) = self.joined.remove(&group) else { return Ok(()) };
         self.sockets.get(at).map_or(Ok(()), |socket| socket.leave_multicast_v6(&group, self.ifindex))
     }
 }
@@ -228,7 +225,7 @@ impl Members {
 mod tests {
     use super::*;
 
-    /// A solicitation: fe80::4424:1fff:fe66:1 asks for fd00::1.
+    /// A solicitation from fe80::4424:1fff:fe66:1 for fd00::1.
     fn solicitation() -> Vec<u8> {
         let mut frame = vec![0x33, 0x33, 0xff, 0, 0, 1, 0x46, 0x24, 0x1f, 0x66, 0, 1, 0x86, 0xdd];
         frame.extend([0x60, 0, 0, 0, 0, 32, 58, 255]);
@@ -243,7 +240,7 @@ mod tests {
     const CHECKSUM: [u8; 2] = [0xb6, 0x04];
 
     #[test]
-    fn headers_are_read_and_checksums_verified() {
+    fn parse_reads_headers_and_verifies_checksum() {
         let good = solicitation();
         let message = parse(&good).unwrap();
         assert_eq!(message.source, "fe80::4424:1fff:fe66:1".parse::<Ipv6Addr>().unwrap());
@@ -251,28 +248,32 @@ mod tests {
         for at in 14 + 8..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 0x10;
-            assert_eq!(parse(&bad), None, "bit of byte {at} flipped");
+            assert_eq!(parse(&bad), None, "one bit of octet {at} flipped");
         }
         for len in 0..good.len() {
-            assert_eq!(parse(&good[..len]), None, "cut to {len}");
+            assert_eq!(parse(&good[..len]), None, "truncated to {len} octets");
         }
         let padded = [&good[..], &[0; 5]].concat();
         assert_eq!(parse(&padded), Some(message));
     }
 
     #[test]
-    fn an_answer_is_a_sound_packet() {
+    fn unicast_frame_is_valid_packet() {
         let mut message = vec![136, 0, 0xaa, 0xaa, 0x60, 0, 0, 0];
         message.extend("fd00::1".parse::<Ipv6Addr>().unwrap().octets());
         message.extend([2, 1, 2, 0, 0, 0, 0, 1]);
         let to = "2001:db8::9".parse().unwrap();
-        let frame = answer([2, 0, 0, 0, 0, 9], to, &message).unwrap();
+        let frame = unicast_frame([2, 0, 0, 0, 0, 9], to, &message).unwrap();
         assert_eq!(frame[..14], [2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1, 0x86, 0xdd]);
-        let read = parse(&frame).expect("its checksum is right");
+        let read = parse(&frame).expect("the checksum is correct");
         assert_eq!((read.source, read.destination), ("fd00::1".parse().unwrap(), Some(to)));
         assert_eq!((read.hop_limit, read.len), (255, 32));
         for len in 0..message.len() {
-            assert_eq!(answer([2, 0, 0, 0, 0, 9], to, &message[..len]), None, "cut to {len}");
+            assert_eq!(
+                unicast_frame([2, 0, 0, 0, 0, 9], to, &message[..len]),
+                None,
+                "truncated to {len} octets"
+            );
         }
     }
 }

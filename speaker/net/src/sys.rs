@@ -1,4 +1,4 @@
-//! Socket options and addresses that the libraries do not offer. The only unsafe code of the speaker.
+//! Socket options and addresses that no library offers. The only `unsafe` code of the speaker.
 
 use std::ffi::c_int;
 use std::io;
@@ -14,7 +14,7 @@ const PACKET_IGNORE_OUTGOING: c_int = 23;
 /// `ICMP6_FILTER` of linux/icmpv6.h.
 const ICMPV6_FILTER: c_int = 1;
 
-/// `struct icmp6_filter`: a set bit blocks a message type.
+/// `struct icmp6_filter` of linux/icmpv6.h: a set bit blocks a message type.
 #[repr(C)]
 struct Icmp6Filter {
     blocked: [u32; 8],
@@ -33,7 +33,7 @@ struct TcpMd5Sig {
 
 const _: () = assert!(mem::size_of::<TcpMd5Sig>() == 216);
 
-/// A type that the kernel may read as a socket option: plain C data of the layout that the option wants.
+/// A type that the kernel may read as a socket option: plain C data with the layout that the option requires.
 trait OptionValue {}
 impl OptionValue for c_int {}
 impl OptionValue for Icmp6Filter {}
@@ -41,32 +41,32 @@ impl OptionValue for TcpMd5Sig {}
 
 fn set<T: OptionValue>(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: &T) -> io::Result<()> {
     let len = mem::size_of::<T>() as libc::socklen_t;
-    // SAFETY: the descriptor is open for as long as it is borrowed; the kernel reads `len` bytes from
-    // `value`, which is borrowed for the call and has that size, and keeps no pointer to it.
+    // SAFETY: the descriptor is open while it is borrowed. The kernel reads `len` octets from `value`, which
+    // is borrowed for the call and has that size, and keeps no pointer to it.
     let result =
         unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), len) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Registers a socket with the runtime.
+/// Registers a socket with the Tokio runtime.
 pub(crate) fn register(socket: Socket) -> io::Result<AsyncFd<Socket>> {
-    // SAFETY: a `Socket` owns its descriptor: it names the same open file until it is dropped, and `AsyncFd`,
-    // which owns the socket from here on, deregisters before it drops it. Nobody replaces the socket through
-    // `get_mut`.
+    // SAFETY: a `Socket` owns its descriptor, which refers to the same open file until the socket is dropped.
+    // `AsyncFd` owns the socket from here on and deregisters it before it drops it. No code replaces the
+    // socket through `get_mut`.
     unsafe { AsyncFd::register(socket) }.map_err(io::Error::from)
 }
 
-/// Leaves out the frames that this host sends.
+/// Excludes the frames that this host sends from what an AF_PACKET socket receives.
 pub(crate) fn ignore_outgoing(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &1)
 }
 
-/// Lets a raw ICMPv6 socket receive nothing: it only sends.
+/// Blocks every message type on a raw ICMPv6 socket, which then only sends.
 pub(crate) fn block_icmpv6(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::IPPROTO_ICMPV6, ICMPV6_FILTER, &Icmp6Filter { blocked: [u32::MAX; 8] })
 }
 
-/// Least TTL or hop limit accepted (RFC 5082).
+/// Sets the minimum TTL or hop limit of received packets (RFC 5082).
 pub(crate) fn set_min_ttl(socket: BorrowedFd<'_>, ipv4: bool, ttl: u8) -> io::Result<()> {
     let (level, name) = match ipv4 {
         true => (libc::IPPROTO_IP, libc::IP_MINTTL),
@@ -75,8 +75,8 @@ pub(crate) fn set_min_ttl(socket: BorrowedFd<'_>, ipv4: bool, ttl: u8) -> io::Re
     set(socket, level, name, &c_int::from(ttl))
 }
 
-/// Key for TCP MD5 signatures (RFC 2385) with a peer; an empty key ends them. The key must not be longer than
-/// 80 bytes.
+/// Sets the key for TCP MD5 signatures (RFC 2385) with a peer. An empty key disables them. Returns
+/// `InvalidInput` if the key has more than 80 octets.
 pub(crate) fn set_md5_key(socket: BorrowedFd<'_>, peer: IpAddr, key: &[u8]) -> io::Result<()> {
     let mut padded = [0; libc::TCP_MD5SIG_MAXKEYLEN];
     let slot = padded.get_mut(..key.len()).ok_or(io::ErrorKind::InvalidInput)?;
@@ -95,20 +95,20 @@ pub(crate) fn set_md5_key(socket: BorrowedFd<'_>, peer: IpAddr, key: &[u8]) -> i
 fn storage(address: &SockAddr) -> libc::sockaddr_storage {
     let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
     let len = (address.len() as usize).min(mem::size_of_val(&storage));
-    // SAFETY: `as_ptr` is valid for the address's length and `storage` is at least as large; they are
-    // distinct objects. All zeroes is a valid sockaddr_storage, and the copy puts an address of a known
-    // family over its beginning.
+    // SAFETY: `as_ptr` is valid for the length of the address, `storage` is at least as large, and they are
+    // distinct objects. All zeroes is a valid `sockaddr_storage`, and the copy overwrites its beginning with
+    // a valid address.
     unsafe {
         std::ptr::copy_nonoverlapping(address.as_ptr().cast::<u8>(), storage.as_mut_ptr().cast::<u8>(), len);
         storage.assume_init()
     }
 }
 
-/// Address of an AF_PACKET socket: one protocol on one interface.
+/// Returns the address of an AF_PACKET socket that receives one protocol on one interface.
 pub(crate) fn link_address(ethertype: u16, ifindex: u32) -> io::Result<SockAddr> {
     let index = c_int::try_from(ifindex).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: the storage is zeroed, larger than sockaddr_ll and aligned for every socket address; the length
-    // given is that of the sockaddr_ll written, whose all-zero rest is valid.
+    // SAFETY: the storage is zeroed, larger than `sockaddr_ll` and aligned for every socket address. The
+    // returned length is that of `sockaddr_ll`, in which all zeroes is valid for the fields that are not set.
     unsafe {
         SockAddr::try_init(|storage, len| {
             let link = storage.cast::<libc::sockaddr_ll>();

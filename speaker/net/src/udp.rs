@@ -1,4 +1,4 @@
-//! A UDP socket for IPv4 and IPv6.
+//! [`DualStackUdpSocket`]: datagrams of both address families on one port.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
-/// A UDP socket that is bound to one port on every address of the node, of both families. On a kernel without IPv6
-/// it uses IPv4 alone. IPv4 addresses go in and come out as such, never as IPv4-mapped IPv6 addresses.
+/// A UDP socket that is bound to one port on every IPv4 and IPv6 address of the node. On a kernel without
+/// IPv6 it uses IPv4 only. Callers use plain IPv4 addresses, never IPv4-mapped IPv6 addresses.
 #[derive(Debug)]
 pub struct DualStackUdpSocket {
     socket: UdpSocket,
@@ -26,19 +26,20 @@ impl DualStackUdpSocket {
         }
     }
 
-    /// Receives one datagram and returns its length and source; a longer datagram is cut to `buf`. An error may
-    /// concern a datagram sent earlier (ICMP port unreachable). Cancel safe.
+    /// Receives one datagram and returns its length and source; a longer datagram is truncated to `buf`. An
+    /// error may concern a datagram sent earlier (ICMP port unreachable). Cancel safe.
     pub async fn recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let (len, from) = self.socket.recv_from(buf).await?;
         Ok((len, SocketAddr::new(from.ip().to_canonical(), from.port())))
     }
 
-    /// Waits until the socket is ready to send. Before the first wait, [`Self::try_send_to`] fails. Cancel safe.
+    /// Waits until the socket is ready to send. Before the first wait, [`Self::try_send_to`] fails. Cancel
+    /// safe.
     pub async fn writable(&self) -> io::Result<()> {
         self.socket.writable().await
     }
 
-    /// Sends one datagram. Does not wait: a full queue is `WouldBlock`.
+    /// Sends one datagram. Does not wait: returns `WouldBlock` if the queue is full.
     pub fn try_send_to(&self, datagram: &[u8], to: SocketAddr) -> io::Result<()> {
         let to = match to.ip() {
             IpAddr::V4(v4) if self.ipv6 => SocketAddr::new(v4.to_ipv6_mapped().into(), to.port()),

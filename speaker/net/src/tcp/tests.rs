@@ -1,4 +1,4 @@
-//! Connections with the options of BGP, over loopback.
+//! Connections over loopback.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -15,7 +15,7 @@ async fn listener(ip: IpAddr) -> (TcpListener, ConnectOptions) {
 
 const LOCALHOSTS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
-/// Not every kernel is built with CONFIG_TCP_MD5SIG.
+/// Returns false if the kernel was built without CONFIG_TCP_MD5SIG.
 async fn has_md5() -> bool {
     let (listener, _) = listener(LOCALHOSTS[0]).await;
     match set_md5_key(&listener, LOCALHOSTS[0], b"key") {
@@ -28,7 +28,7 @@ async fn has_md5() -> bool {
 }
 
 #[tokio::test]
-async fn the_same_md5_key_connects_and_another_does_not() {
+async fn connect_with_md5_needs_same_key() {
     if !has_md5().await {
         return;
     }
@@ -49,19 +49,19 @@ async fn the_same_md5_key_connects_and_another_does_not() {
 }
 
 #[tokio::test]
-async fn a_key_that_does_not_fit_is_refused() {
+async fn md5_key_of_wrong_length_is_rejected() {
     let (_listener, mut options) = listener(LOCALHOSTS[0]).await;
     for len in [0, 81] {
         options.md5_key = Some(vec![7; len]);
         let error = connect(&options).await.unwrap_err();
-        assert!(matches!(error, ConnectError::KeyLength(of) if of == len), "{error}");
+        assert!(matches!(error, ConnectError::KeyLength(length) if length == len), "{error}");
     }
 }
 
 #[tokio::test]
-async fn gtsm_drops_what_came_from_farther_away() {
+async fn min_ttl_drops_packets_with_lower_ttl() {
     for ip in LOCALHOSTS {
-        // The listener answers with TTL 64 over zero hops.
+        // The listener answers with TTL 64, and there is no hop in between.
         let (_listener, mut options) = listener(ip).await;
         options.min_ttl = Some(64);
         options.ttl = Some(255);
@@ -75,7 +75,7 @@ async fn gtsm_drops_what_came_from_farther_away() {
 }
 
 #[tokio::test]
-async fn the_source_address_is_kept() {
+async fn connect_uses_source_address() {
     let (listener, mut options) = listener(LOCALHOSTS[0]).await;
     options.source = Some(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9)));
     options.user_timeout = Some(Duration::from_secs(9));
@@ -85,7 +85,7 @@ async fn the_source_address_is_kept() {
 }
 
 #[tokio::test]
-async fn failures_say_why() {
+async fn connect_errors_name_cause() {
     let (listener, mut options) = listener(LOCALHOSTS[0]).await;
     let remote = options.remote;
     drop(listener);
