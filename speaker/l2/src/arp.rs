@@ -66,8 +66,8 @@ impl Request {
     }
 }
 
-/// Returns a gratuitous announcement as a request and as a reply, because some hosts accept only one of the two
-/// (RFC 5227 section 3).
+/// Returns a gratuitous announcement as a request and as a reply, because some hosts accept only one of the
+/// two (RFC 5227 section 3).
 pub(crate) fn gratuitous(mac: Mac, address: Ipv4Addr) -> [Vec<u8>; 2] {
     [
         frame(BROADCAST, ArpOperations::Request, (mac, address), ([0; 6], address)),

@@ -1,11 +1,11 @@
-//! The handovers in progress: until when this node answers for an address that another node takes over.
+//! The handovers in progress: the addresses that another node takes over, and when each overlap ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// How long this node keeps answering for an address after it starts to hand it over. Longer than both nodes
-/// need to learn of the move, so that one of them answers at any time.
+/// Time for which this node keeps answering for an address after it starts to hand it over. Longer than both
+/// nodes need to learn of the move, so that one of them answers at any time.
 const OVERLAP: Duration = Duration::from_millis(300);
 
 #[derive(Debug, Default)]

@@ -6,9 +6,9 @@
 //! address.
 //!
 //! ```text
-//! set_interface, remove_interface ────────────┐                 ┌─▶ poll_transmit  frames and packets to send
-//! announce, announce_all_again, hand_over,    ├──▶ Responder ───┼─▶ poll_event     multicast groups to join, leave
-//! withdraw                                    │                 └─▶ poll_timeout   when to call handle_timeout
+//! set_interface, remove_interface ────────────┐               ┌─▶ poll_transmit  frames and packets to send
+//! announce, announce_all_again, hand_over,    ├─▶ Responder ──┼─▶ poll_event     groups to join and leave
+//! withdraw                                    │               └─▶ poll_timeout   next call of handle_timeout
 //! handle_arp, handle_ndp, handle_timeout(now) ┘
 //! ```
 //!

@@ -47,7 +47,8 @@ pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]))
 }
 
-/// Reads an ICMPv6 message. Returns `None` if it is not a valid neighbor solicitation (RFC 4861 section 7.1.1).
+/// Reads an ICMPv6 message. Returns `None` if it is not a valid neighbor solicitation (RFC 4861 section
+/// 7.1.1).
 pub(crate) fn parse(packet: &NdpPacket<'_>) -> Option<Solicitation> {
     let solicit = NeighborSolicitPacket::new(packet.message)?;
     let target = solicit.get_target_addr();
@@ -68,8 +69,8 @@ pub(crate) fn parse(packet: &NdpPacket<'_>) -> Option<Solicitation> {
     (to_group && source_mac.is_none()).then_some(Solicitation { target, source: None, source_mac: None })
 }
 
-/// Returns the first source link-layer address option with the length of an Ethernet address, or `Some(None)` if
-/// there is no such option. Returns `None` if an option has length zero or exceeds the message.
+/// Returns the first source link-layer address option with the length of an Ethernet address, or `Some(None)`
+/// if there is no such option. Returns `None` if an option has length zero or exceeds the message.
 fn source_link_layer_address(mut options: &[u8]) -> Option<Option<Mac>> {
     let mut found = None;
     while let [kind, length, ..] = *options {
@@ -92,13 +93,14 @@ impl Solicitation {
     }
 }
 
-/// Returns the unsolicited advertisement of a take-over (RFC 4861 section 7.2.6), to be sent to [`ALL_NODES`].
+/// Returns the unsolicited advertisement of a take-over (RFC 4861 section 7.2.6), to be sent to
+/// [`ALL_NODES`].
 pub(crate) fn unsolicited(target: Ipv6Addr, mac: Mac) -> Vec<u8> {
     advertisement(target, mac, 0)
 }
 
-/// Always sets Override: without it, a neighbor would keep the link-layer address of the previous owner. Never sets
-/// Router: the announced address does not forward packets.
+/// Always sets Override: without it, a neighbor would keep the link-layer address of the previous owner.
+/// Never sets Router: the announced address does not forward packets.
 fn advertisement(target: Ipv6Addr, mac: Mac, flags: u8) -> Vec<u8> {
     let mut bytes = vec![0; ADVERTISEMENT];
     if let Some(mut advert) = MutableNeighborAdvertPacket::new(&mut bytes) {

@@ -1,4 +1,4 @@
-//! What the shell has to do: frames and packets to send, multicast groups to join and leave.
+//! The output of the responder: frames and packets to send, multicast groups to join and leave.
 
 use std::net::Ipv6Addr;
 

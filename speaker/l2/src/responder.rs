@@ -1,4 +1,5 @@
-//! [`Responder`]: the addresses that this node announces, and the answers and announcements it sends for them.
+//! [`Responder`]: the addresses that this node announces, and the answers and announcements it sends for
+//! them.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -72,8 +73,8 @@ impl Responder {
         Self::default()
     }
 
-    /// Adds an interface, or updates it. If it is new or its link-layer address changed, every address that it
-    /// serves is announced on it again.
+    /// Adds an interface, or updates it. If it is new or its link-layer address changed, every address that
+    /// it serves is announced on it again.
     pub fn set_interface(&mut self, now: Instant, interface: Interface) {
         let index = interface.index;
         let before = match self.links.get_mut(&index) {
@@ -106,9 +107,10 @@ impl Responder {
         self.events.retain(|event| event.ifindex() != index);
     }
 
-    /// Starts to answer for an address and announces it to the neighbors, at once and for the next 5 s. If the
-    /// address is already announced, only its interfaces change, and it is announced on the new ones only. If the
-    /// address is being handed over, this cancels the handover and announces the address on every interface again.
+    /// Starts to answer for an address and announces it to the neighbors, at once and for the next 5 s. If
+    /// the address is already announced, only its interfaces change, and it is announced on the new ones
+    /// only. If the address is being handed over, this cancels the handover and announces the address on
+    /// every interface again.
     pub fn announce(&mut self, now: Instant, address: IpAddr, interfaces: InterfaceSet) {
         let handover_canceled = self.handovers.cancel(address);
         let before = match self.announced.get_mut(&address) {
@@ -137,8 +139,9 @@ impl Responder {
         self.handle_timeout(now);
     }
 
-    /// Announces every address to the neighbors again, as after a take-over, because another node may have claimed
-    /// some of them meanwhile, for example during a partition. Skips the addresses that are being handed over.
+    /// Announces every address to the neighbors again, as after a take-over, because another node may have
+    /// claimed some of them meanwhile, for example during a partition. Skips the addresses that are being
+    /// handed over.
     pub fn announce_all_again(&mut self, now: Instant) {
         for (address, announcement) in &self.announced {
             if self.handovers.contains(*address) {
@@ -153,8 +156,9 @@ impl Responder {
         self.handle_timeout(now);
     }
 
-    /// Hands an address over to another node: keeps answering for it for 300 ms, then withdraws it. Sends no more
-    /// announcements of it, because one that followed the announcement of the new owner would undo the move.
+    /// Hands an address over to another node: keeps answering for it for 300 ms, then withdraws it. Sends no
+    /// more announcements of it, because one that followed the announcement of the new owner would undo the
+    /// move.
     pub fn hand_over(&mut self, now: Instant, address: IpAddr) {
         if !self.announced.contains_key(&address) {
             return;

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 /// An address on an interface, given by its index.
 pub(crate) type Place = (u32, IpAddr);
 
-/// When announcements are sent, counted from the take-over. The first ones are close together, because a neighbor
-/// that loses a frame keeps the old entry. The last ones are one second apart for 5 s, as in MetalLB.
+/// When announcements are sent, counted from the take-over. The first ones are close together, because a
+/// neighbor that loses a frame keeps the old entry. The last ones are one second apart for 5 s, as in
+/// MetalLB.
 const OFFSETS: [Duration; 7] = [
     Duration::ZERO,
     Duration::from_millis(100),
@@ -19,8 +20,8 @@ const OFFSETS: [Duration; 7] = [
     Duration::from_millis(4_400),
 ];
 
-/// Maximum number of announcements in one [`BURST_WINDOW`]: an interface that comes up with 10,000 addresses must
-/// not overrun the queues of its own card or of the switch.
+/// Maximum number of announcements in one [`BURST_WINDOW`]: an interface that comes up with 10,000 addresses
+/// must not overrun the queues of its own card or of the switch.
 const BURST: u32 = 256;
 const BURST_WINDOW: Duration = Duration::from_millis(10);
 
@@ -76,8 +77,8 @@ impl Schedule {
         }
     }
 
-    /// Removes the next announcement that is due and schedules the one after it, skipping those whose time has
-    /// passed. Returns `None` if no announcement is due or the current burst is full.
+    /// Removes the next announcement that is due and schedules the one after it, skipping those whose time
+    /// has passed. Returns `None` if no announcement is due or the current burst is full.
     pub(crate) fn pop(&mut self, now: Instant) -> Option<Place> {
         if self.burst.as_ref().is_some_and(|burst| now >= burst.begin + BURST_WINDOW) {
             self.burst = None;

@@ -50,7 +50,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn datagram_verifies_only_whole_and_with_same_key(payload in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn datagram_verifies_only_whole_and_with_same_key(
+            payload in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
             let key = Key::new(b"a key");
             let datagram = key.sign(&payload);
             prop_assert_eq!(key.verify(&datagram), Some(&payload[..]));

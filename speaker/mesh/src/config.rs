@@ -13,10 +13,9 @@ pub struct Config {
     /// Interval between probes; each probes one member. A member that has not answered by its end is
     /// suspected.
     pub probe_period: Duration,
-    /// How long to wait for a direct answer before other members are asked to probe. Less than
-    /// `probe_period`.
+    /// Time to wait for a direct answer before other members are asked to probe. Less than `probe_period`.
     pub probe_rtt: Duration,
-    /// How long a suspected member has to refute the suspicion before it is down.
+    /// Time for a suspected member to refute the suspicion before it is down.
     pub suspect_to_down: Duration,
     /// Interval between gossip messages while there are updates to spread.
     pub gossip_period: Duration,
@@ -39,12 +38,12 @@ impl Default for Config {
     }
 }
 
-/// How many members are asked to probe one that does not answer, and how many receive each gossip message.
+/// Number of members that are asked to probe one that does not answer, and that receive each gossip message.
 const FANOUT: NonZeroUsize = NonZeroUsize::new(3).unwrap();
-/// How often one update is sent; enough for several hundred members.
+/// Number of times that one update is sent; enough for several hundred members.
 const TRANSMISSIONS: NonZeroU8 = NonZeroU8::new(12).unwrap();
-/// How long the identity of a dead member is kept. A restarted speaker has another identity, so this only
-/// bounds memory.
+/// Time for which the identity of a dead member is kept. A restarted speaker has another identity, so this
+/// only bounds memory.
 const REMEMBER_DOWN: Duration = Duration::from_secs(600);
 
 impl Config {

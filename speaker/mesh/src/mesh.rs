@@ -14,14 +14,14 @@ use crate::{Config, Identity};
 
 /// A timer that is handled this much too late shows that the process was stalled.
 const STALL: Duration = Duration::from_millis(100);
-/// After a stall, how long timers wait for the datagrams that are queued in the socket.
+/// Time by which timers are delayed after a stall, for the datagrams that are queued in the socket.
 const GRACE: Duration = Duration::from_millis(50);
 
-/// How long a death that another node reports is left unconfirmed. A node that was cut off considers all
-/// others dead and reports so when it returns; those that are alive refute the report within milliseconds.
+/// Delay before a death that another node reports is confirmed. A node that was cut off considers all others
+/// dead and reports so when it returns; those that are alive refute the report within milliseconds.
 const REFUTE_TIME: Duration = Duration::from_millis(50);
 
-/// How often the leave message is sent, in case datagrams are lost.
+/// Number of times that the leave message is sent, in case datagrams are lost.
 const LEAVE_MESSAGES: u8 = 3;
 const LEAVE_PERIOD: Duration = Duration::from_millis(30);
 
@@ -49,7 +49,7 @@ pub struct Mesh {
     foca: Foca<Identity, PostcardCodec, StdRng, NoCustomBroadcast>,
     runtime: FocaRuntime,
     key: Key,
-    /// How far the clock of foca is behind: the time for which the process was stalled.
+    /// Difference between the clock and that of foca: the time for which the process was stalled.
     lag: Duration,
     /// The listed speakers without this one.
     peers: BTreeMap<String, SocketAddr>,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use fairlead_mesh::{Config, Identity, Mesh};
 use proptest::prelude::*;
+use proptest::sample::Index;
 use ring::hmac;
 
 const KEY: &[u8] = b"the key of this mesh";
@@ -107,7 +108,7 @@ proptest! {
 
     #[test]
     fn damaged_authentic_datagrams_are_tolerated(
-        picks in prop::collection::vec((any::<prop::sample::Index>(), 1usize..200, any::<u8>(), 0usize..200), 1..8),
+        picks in prop::collection::vec((any::<Index>(), 1usize..200, any::<u8>(), 0usize..200), 1..8),
     ) {
         let mut mesh = mesh(0);
         for (pick, at, value, cut) in picks {
@@ -123,7 +124,9 @@ proptest! {
     }
 
     #[test]
-    fn datagrams_in_any_order_and_number_are_tolerated(picks in prop::collection::vec(any::<prop::sample::Index>(), 0..60)) {
+    fn datagrams_in_any_order_and_number_are_tolerated(
+        picks in prop::collection::vec(any::<Index>(), 0..60),
+    ) {
         let mut mesh = mesh(0);
         for pick in picks {
             let datagram: &Vec<u8> = pick.get(&CONVERSATION[..]);

@@ -97,7 +97,9 @@ proptest! {
     /// For any sequence of changes, joins and leaves of a group alternate, and no group stays joined once no
     /// address is announced.
     #[test]
-    fn group_joins_and_leaves_are_balanced(steps in prop::collection::vec((0u8..5, 0u16..6, 0u32..2), 0..60)) {
+    fn group_joins_and_leaves_are_balanced(
+        steps in prop::collection::vec((0u8..5, 0u16..6, 0u32..2), 0..60),
+    ) {
         let mut fixture = Fixture::new(&[]);
         let mut joined = BTreeSet::new();
         let address = |n: u16| IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, n, 0, 0, 0, 0, n % 3));
