@@ -15,7 +15,7 @@ fn address(node: u8) -> SocketAddr {
 }
 
 fn mesh(now: Instant) -> Mesh {
-    let identity = Identity { node: "node-0".to_owned(), address: address(0), bump: 1 };
+    let identity = Identity { node: "node-0".to_owned(), address: address(0), generation: 1 };
     let mut mesh = Mesh::new(now, Config::default(), identity, KEY, 1);
     let peers: BTreeMap<_, _> = (1..3).map(|node| (format!("node-{node}"), address(node))).collect();
     mesh.set_peers(now, peers);
