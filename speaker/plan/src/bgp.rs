@@ -8,13 +8,14 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use fairlead_crds::model::config::{BgpAdvertisement, Peer, PeerAddress};
+use fairlead_bgp::{Attributes, LargeCommunity};
+use fairlead_crds::model::config::{BgpAdvertisement, Community, Peer, PeerAddress};
 use fairlead_crds::model::selector::any_or_empty;
 use fairlead_crds::model::service::{ObjectKey, TrafficPolicy};
 use ipnet::IpNet;
 
 use super::index::{Entry, OpenPeer, Plan};
-use super::output::{AnnouncementChange, AnnouncementState, Attributes};
+use super::output::{AnnouncementChange, AnnouncementState};
 use super::reason::{NotAnnouncedReason, Protocol};
 
 impl Plan {
@@ -261,7 +262,16 @@ fn merge<'a>(ads: impl Iterator<Item = &'a &'a BgpAdvertisement>) -> Attributes 
     let mut merged = Attributes::default();
     for ad in ads {
         merged.local_pref = merged.local_pref.max(ad.local_pref);
-        merged.communities.extend(&ad.communities);
+        for community in &ad.communities {
+            match *community {
+                Community::Standard(asn, value) => {
+                    merged.communities.insert(fairlead_bgp::Community(asn, value));
+                }
+                Community::Large(global, one, two) => {
+                    merged.large_communities.insert(LargeCommunity(global, one, two));
+                }
+            }
+        }
     }
     merged
 }

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use fairlead_bgp::Attributes;
 use fairlead_crds::model::config::{Config, Peer};
 use fairlead_crds::model::service::ObjectKey;
+use fairlead_l2::InterfaceSet;
 use ipnet::IpNet;
 
 use super::input::{Node, NodeName, Service, Slice, SliceKey};
 use super::l2::{Candidates, Tally};
-use super::output::{AnnouncementChange, AnnouncementState, Attributes, Interfaces, Work};
+use super::output::{AnnouncementChange, AnnouncementState, Work};
 use super::problem::{self, Problem};
 use super::reason::Protocol;
 
@@ -63,7 +65,7 @@ pub(super) struct Address {
     /// The node that announces it by L2.
     pub(super) owner: Option<NodeName>,
     /// What this node does about it.
-    pub(super) announced: Option<Interfaces>,
+    pub(super) announced: Option<InterfaceSet>,
 }
 
 /// A destination that Services ask for.
@@ -305,7 +307,7 @@ impl Plan {
             return;
         }
         self.links = Some(links);
-        let restricted = |state: &Address| matches!(state.announced, Some(Interfaces::Only(_)));
+        let restricted = |state: &Address| matches!(state.announced, Some(InterfaceSet::Named(_)));
         self.dirty.addresses.extend(self.addresses.iter().filter(|(_, s)| restricted(s)).map(|(a, _)| *a));
     }
 

@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use fairlead_crds::model::selector::any_or_empty;
 use fairlead_crds::model::service::{ObjectKey, TrafficPolicy};
-use fairlead_l2::rank;
+use fairlead_l2::{InterfaceSet, rank};
 
 use super::index::{Entry, Plan};
 use super::input::NodeName;
-use super::output::{AnnouncementChange, AnnouncementState, Interfaces};
+use super::output::{AnnouncementChange, AnnouncementState};
 use super::reason::{NotAnnouncedReason, Protocol};
 
 /// Live nodes that may announce, and which of them each advertisement selects.
@@ -56,7 +56,7 @@ struct Ballot {
     /// Why this node cannot announce for the Service; `None` if it could.
     reason: Option<NotAnnouncedReason>,
     /// Interfaces of the advertisements that select this node.
-    interfaces: Option<Interfaces>,
+    interfaces: Option<InterfaceSet>,
 }
 
 impl Plan {
@@ -127,7 +127,7 @@ impl Plan {
 
         let mine = owner.as_ref() == Some(&self.me);
         let mut able = false;
-        let mut interfaces: Option<Interfaces> = None;
+        let mut interfaces: Option<InterfaceSet> = None;
         for (_, ballot) in &ballots {
             able |= ballot.reason.is_none();
             let Some(listed) = ballot.interfaces.as_ref().filter(|_| ballot.reason.is_none()) else {
@@ -135,13 +135,13 @@ impl Plan {
             };
             match (&mut interfaces, listed) {
                 (None, listed) => interfaces = Some(listed.clone()),
-                (Some(all), Interfaces::Only(names)) => all.unite(names),
-                (Some(all), Interfaces::All) => *all = Interfaces::All,
+                (Some(all), InterfaceSet::Named(names)) => add_interfaces(all, names),
+                (Some(all), InterfaceSet::All) => *all = InterfaceSet::All,
             }
         }
         let wanted = interfaces.filter(|_| mine);
         let nowhere = match (&wanted, &self.links) {
-            (Some(Interfaces::Only(names)), Some(links)) => names.is_disjoint(links),
+            (Some(InterfaceSet::Named(names)), Some(links)) => names.is_disjoint(links),
             _ => false,
         };
         for (key, ballot) in ballots {
@@ -189,10 +189,11 @@ impl Plan {
         }
         let can_serve = |name: &NodeName| serving && (!local || on.contains(&name));
         let own = self.own_node();
-        let mut interfaces: Option<Interfaces> = None;
+        let mut interfaces: Option<InterfaceSet> = None;
         for ad in ads {
             if own.is_some_and(|node| any_or_empty(&ad.node_selectors, &node.labels)) {
-                interfaces.get_or_insert_with(|| Interfaces::Only(BTreeSet::new())).unite(&ad.interfaces);
+                let united = interfaces.get_or_insert_with(|| InterfaceSet::Named(Arc::default()));
+                add_interfaces(united, &ad.interfaces);
             }
             for (at, weight) in self.candidates.selected.get(&ad.name).into_iter().flatten() {
                 let (Some(candidate), Some(tally)) = (self.candidates.nodes.get(*at), tally.get_mut(*at))
@@ -232,7 +233,7 @@ impl Plan {
         &mut self,
         address: IpAddr,
         owner: Option<NodeName>,
-        wanted: Option<Interfaces>,
+        wanted: Option<InterfaceSet>,
         handover: bool,
         announce: &mut Vec<AnnouncementChange>,
         withdraw: &mut Vec<AnnouncementChange>,
@@ -266,5 +267,15 @@ impl Plan {
         if state.services.is_empty() {
             self.addresses.remove(&address);
         }
+    }
+}
+
+/// Adds the interfaces that an advertisement lists; an empty list means every interface.
+fn add_interfaces(set: &mut InterfaceSet, listed: &BTreeSet<String>) {
+    match set {
+        InterfaceSet::Named(names) if !listed.is_empty() => {
+            Arc::make_mut(names).extend(listed.iter().cloned());
+        }
+        _ => *set = InterfaceSet::All,
     }
 }

@@ -32,6 +32,6 @@ mod tests;
 
 pub use index::Plan;
 pub use input::{Node, NodeName, Service, Slice, SliceKey};
-pub use output::{AnnouncementChange, AnnouncementState, Attributes, Interfaces, Work};
+pub use output::{AnnouncementChange, AnnouncementState, Work};
 pub use problem::Problem;
 pub use reason::{NotAnnouncedReason, Protocol};

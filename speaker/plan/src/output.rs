@@ -1,11 +1,12 @@
 //! What the plan says: differences to carry out, and verdicts to report.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use fairlead_crds::model::config::{Community, Peer};
+use fairlead_bgp::Attributes;
+use fairlead_crds::model::config::Peer;
+use fairlead_l2::InterfaceSet;
 use ipnet::IpNet;
 
 use super::reason::NotAnnouncedReason;
@@ -41,7 +42,7 @@ pub enum AnnouncementChange {
         /// The address.
         address: IpAddr,
         /// Where.
-        interfaces: Interfaces,
+        interfaces: InterfaceSet,
     },
     /// Stop answering for an address.
     L2Withdraw {
@@ -50,42 +51,6 @@ pub enum AnnouncementChange {
         /// Another node takes over while this one is still able to serve: keep answering until it has begun.
         handover: bool,
     },
-}
-
-/// Attributes of a route that advertisements decide.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Attributes {
-    /// LOCAL_PREF for iBGP peers.
-    pub local_pref: Option<u32>,
-    /// Communities.
-    pub communities: BTreeSet<Community>,
-}
-
-/// Interfaces to announce on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Interfaces {
-    /// Every suitable one.
-    All,
-    /// These, as far as they exist.
-    Only(BTreeSet<String>),
-}
-
-impl Interfaces {
-    /// Whether `name` is among them.
-    pub fn contains(&self, name: &str) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(names) => names.contains(name),
-        }
-    }
-
-    /// Adds what another advertisement lists; an empty list stands for all.
-    pub(super) fn unite(&mut self, listed: &BTreeSet<String>) {
-        match self {
-            Self::Only(names) if !listed.is_empty() => names.extend(listed.iter().cloned()),
-            _ => *self = Self::All,
-        }
-    }
 }
 
 /// Whether an address is announced by one protocol.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fairlead_l2::{GroupEvent, Interface, InterfaceSet, NdpPacket, Responder, Transmit};
@@ -14,7 +13,6 @@ use crate::metrics::Metrics;
 use crate::tasks::links;
 use crate::tasks::port::{Frame, Port, PortCommand};
 use crate::tasks::until;
-use fairlead_plan::Interfaces;
 
 /// Frames that wait for the responder; what comes when it is full is dropped, as by a busy host.
 const QUEUE: usize = 256;
@@ -30,7 +28,7 @@ pub(crate) enum Command {
         /// The address.
         address: IpAddr,
         /// Where.
-        interfaces: Interfaces,
+        interfaces: InterfaceSet,
     },
     /// Stop answering for it.
     Withdraw {
@@ -123,10 +121,6 @@ impl Engine {
     fn obey(&mut self, now: Instant, command: Command) {
         match command {
             Command::Announce { address, interfaces } => {
-                let interfaces = match interfaces {
-                    Interfaces::All => InterfaceSet::All,
-                    Interfaces::Only(names) => InterfaceSet::Named(Arc::new(names)),
-                };
                 tracing::info!(%address, ?interfaces, "announcing");
                 self.responder.announce(now, address, interfaces);
             }

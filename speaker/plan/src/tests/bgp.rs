@@ -85,8 +85,35 @@ fn an_advertisement_goes_to_the_peers_it_lists() {
         .bgp(to("a", &["tor"], 1))
         .bgp(to("b", &["other", "tor"], 2));
     let communities = |peer| attributes(&world, peer, ROUTE).unwrap().communities;
-    assert_eq!(communities("tor"), [Community::Standard(64512, 1), Community::Standard(64512, 2)].into());
-    assert_eq!(communities("other"), [Community::Standard(64512, 2)].into());
+    let expected =
+        |values: &[u16]| values.iter().map(|v| fairlead_bgp::Community(64512, *v)).collect::<BTreeSet<_>>();
+    assert_eq!(communities("tor"), expected(&[1, 2]));
+    assert_eq!(communities("other"), expected(&[2]));
+}
+
+#[test]
+fn equal_attributes_of_two_routes_are_one_value() {
+    let ad = BgpAdvertisement {
+        local_pref: Some(200),
+        communities: [Community::Standard(64512, 1), Community::Large(1, 2, 3)].into(),
+        ..bgp_advertisement("ad")
+    };
+    let world = world(1).service("web", Cluster, A, "n1").service("dns", Cluster, "192.0.2.2", "n1").bgp(ad);
+    let mut plan = Plan::new("n1");
+    world.tell(&mut plan);
+    let attributes: Vec<_> = plan
+        .changes()
+        .into_iter()
+        .filter_map(|change| match change {
+            AnnouncementChange::RouteAnnounce { attributes, .. } => Some(attributes),
+            _ => None,
+        })
+        .collect();
+    let [first, second] = &attributes[..] else { panic!("{attributes:?}") };
+    assert!(std::sync::Arc::ptr_eq(first, second));
+    assert_eq!(first.local_pref, Some(200));
+    assert_eq!(first.communities, [fairlead_bgp::Community(64512, 1)].into());
+    assert_eq!(first.large_communities, [fairlead_bgp::LargeCommunity(1, 2, 3)].into());
 }
 
 /// given: a peer of a family, with or without `dualStackAddressFamily` → which families it carries.

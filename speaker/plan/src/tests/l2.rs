@@ -1,5 +1,7 @@
 //! Who announces by L2.
 
+use std::sync::Arc;
+
 use TrafficPolicy::{Cluster, Local};
 
 use super::*;
@@ -163,13 +165,14 @@ fn interfaces_are_united() {
         ad.node_selectors = vec![selector("name=n9")];
         ad
     };
-    let only = |names: &[&str]| Interfaces::Only(names.iter().map(|n| (*n).to_owned()).collect());
+    let only =
+        |names: &[&str]| InterfaceSet::Named(Arc::new(names.iter().map(|n| (*n).to_owned()).collect()));
     let table = [
-        (vec![on("a", &[])], Interfaces::All),
+        (vec![on("a", &[])], InterfaceSet::All),
         (vec![on("a", &["eth1"])], only(&["eth1"])),
         (vec![on("a", &["eth1"]), on("b", &["eth2"])], only(&["eth1", "eth2"])),
-        (vec![on("a", &["eth1"]), on("b", &[])], Interfaces::All),
-        (vec![on("a", &[]), on("b", &["eth1"])], Interfaces::All),
+        (vec![on("a", &["eth1"]), on("b", &[])], InterfaceSet::All),
+        (vec![on("a", &[]), on("b", &["eth1"])], InterfaceSet::All),
         (vec![on("a", &["eth1"]), elsewhere(on("b", &["eth2"]))], only(&["eth1"])),
     ];
     for (ads, expected) in table {

@@ -11,12 +11,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use fairlead_bgp::Attributes;
 use fairlead_crds::model::config::{
     BgpAdvertisement, Config, L2Advertisement, Labels, Peer, PeerAddress, PeerAsn, Pool, PoolSelection,
 };
 use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::selector::Selector;
 use fairlead_crds::model::service::{ObjectKey, TrafficPolicy};
+use fairlead_l2::InterfaceSet;
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
@@ -204,7 +206,7 @@ impl World {
 pub(super) struct Announced {
     pub(super) peers: BTreeMap<String, Peer>,
     pub(super) routes: BTreeMap<(String, IpNet), Attributes>,
-    pub(super) l2: BTreeMap<IpAddr, Interfaces>,
+    pub(super) l2: BTreeMap<IpAddr, InterfaceSet>,
 }
 
 impl Announced {

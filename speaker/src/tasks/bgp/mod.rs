@@ -1,6 +1,5 @@
 //! The shell of BGP: one task per peer.
 
-mod attributes;
 mod connect;
 mod next_hops;
 mod passwords;
@@ -11,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fairlead_bgp::CeaseSubcode;
+use fairlead_bgp::{Attributes, CeaseSubcode};
 use fairlead_crds::model::config::Peer;
 use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
@@ -23,7 +22,6 @@ pub(crate) use router_id::router_id;
 
 use crate::metrics::Metrics;
 use crate::tasks::links;
-use fairlead_plan::Attributes;
 use fairlead_plan::node_status::Sessions;
 use peer::PeerTask;
 

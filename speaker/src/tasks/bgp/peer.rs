@@ -13,7 +13,6 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::attributes::Translator;
 use super::connect::{abandon, dial, linger, session_config};
 use super::next_hops::next_hops;
 use super::{Command, Shared};
@@ -38,7 +37,6 @@ pub(super) struct PeerTask {
     /// Bytes made ready, and how many of them are written.
     out: Vec<u8>,
     written: usize,
-    translator: Translator,
     label: PeerLabel,
     since: Option<Timestamp>,
     last_error: Option<String>,
@@ -93,7 +91,6 @@ impl PeerTask {
             dialling: None,
             out: Vec::new(),
             written: 0,
-            translator: Translator::default(),
             since: None,
             last_error: None,
             shown: None,
@@ -165,7 +162,6 @@ impl PeerTask {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Announce(prefix, attributes) => {
-                let attributes = self.translator.translate(&attributes);
                 if let Err(error) = self.session.announce(prefix, attributes) {
                     tracing::error!(peer = %self.peer.name, %prefix, %error, "cannot announce");
                     self.session.withdraw(&prefix);
