@@ -2,8 +2,7 @@
 //! (RFC 826, RFC 4861), without I/O.
 //!
 //! [`Responder`] is the whole protocol as one value: it owns no socket and reads no clock. There is one per
-//! speaker, for all interfaces and addresses. `rank` is the hash by which the speakers elect the owner of an
-//! address.
+//! speaker, for all interfaces and addresses.
 //!
 //! ```text
 //! set_interface, remove_interface ────────────┐               ┌─▶ poll_transmit  frames and packets to send
@@ -23,7 +22,6 @@
 //! | `interface.rs` | [`Interface`], [`InterfaceSet`] |
 //! | `output.rs` | [`Transmit`], [`GroupEvent`] |
 //! | `arp.rs`, `ndp.rs` | the two packet formats |
-//! | `owner.rs` | the rendezvous hash of owner election |
 
 #![forbid(unsafe_code)]
 
@@ -33,12 +31,10 @@ mod handover;
 mod interface;
 mod ndp;
 mod output;
-mod owner;
 mod responder;
 mod schedule;
 
 pub use interface::{Interface, InterfaceSet, Mac};
 pub use ndp::{ALL_NODES, NdpPacket, solicited_node};
 pub use output::{GroupEvent, Transmit};
-pub use owner::{Candidate, owner, rank};
 pub use responder::{AddressCounters, Responder};

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use fairlead_crds::model::selector::any_or_empty;
 use fairlead_crds::model::service::{ObjectKey, TrafficPolicy};
-use fairlead_l2::{InterfaceSet, rank};
+use fairlead_l2::InterfaceSet;
 
 use super::index::{Entry, Plan};
 use super::input::NodeName;
 use super::output::{AnnouncementChange, AnnouncementState};
+use super::rank::rank;
 use super::reason::{NotAnnouncedReason, Protocol};
 
 /// Live nodes that may announce, and which of them each advertisement selects.

@@ -26,6 +26,7 @@ pub mod liveness;
 pub mod node_status;
 mod output;
 mod problem;
+mod rank;
 mod reason;
 #[cfg(test)]
 mod tests;

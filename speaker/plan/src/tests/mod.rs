@@ -2,6 +2,7 @@
 
 mod bgp;
 mod cost;
+mod election;
 mod incremental;
 mod l2;
 mod order;
