@@ -28,6 +28,7 @@ mod output;
 mod problem;
 mod rank;
 mod reason;
+pub mod speaker_object;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,301 @@
+//! The `Speaker` object of this node: what to write, and when.
+//!
+//! [`SpeakerObject`] compares what this node reports with what was written last. Its shell applies the patches to the
+//! API server, one [`SpeakerWrite`] at a time:
+//!
+//! ```text
+//! handle_report, handle_sessions ─┐                      ┌─▶ poll_write     the next write, if one is due
+//! handle_written, handle_failure ─┴──▶ SpeakerObject ────┴─▶ poll_timeout   when to call poll_write again
+//! ```
+//!
+//! Two writes are at least [`WRITE_INTERVAL`] apart. At rest there is no write.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use fairlead_crds::v1beta1::SpeakerStatus;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::node_status::{Sessions, Summary, status};
+
+/// Minimum time between two writes, also after a failure.
+pub const WRITE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What this node reports, except its BGP sessions.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SpeakerReport {
+    /// UID of the Node, which owns the object. Without it nothing is written.
+    pub node_uid: Option<String>,
+    /// Address at which other speakers reach this one.
+    pub mesh: Option<SocketAddr>,
+    /// Number of times the object was deleted. When it grows, the object is written again.
+    pub deletions: u64,
+    /// Summary of the plan.
+    pub summary: Summary,
+}
+
+/// Patches to apply, in this order. At least one is present.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SpeakerWrite {
+    /// Server-side apply patch of the object: owner reference and spec.
+    pub object: Option<Value>,
+    /// Server-side apply patch of the status subresource.
+    pub status: Option<Value>,
+}
+
+/// The desired and the last written state of the `Speaker` object.
+#[derive(Clone, Debug)]
+pub struct SpeakerObject {
+    node: String,
+    report: SpeakerReport,
+    sessions: Sessions,
+    written: Written,
+    in_flight: Option<Written>,
+    /// The previous attempt was at least [`WRITE_INTERVAL`] before this time.
+    not_before: Option<Instant>,
+    timeout: Option<Instant>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Written {
+    object: Option<Value>,
+    status: Option<SpeakerStatus>,
+}
+
+impl SpeakerObject {
+    /// Creates the state of a node whose object has not been written yet.
+    pub fn new(node: impl Into<String>) -> Self {
+        Self {
+            node: node.into(),
+            report: SpeakerReport::default(),
+            sessions: Sessions::new(),
+            written: Written::default(),
+            in_flight: None,
+            not_before: None,
+            timeout: None,
+        }
+    }
+
+    /// Replaces the report.
+    pub fn handle_report(&mut self, report: SpeakerReport) {
+        if report.deletions != self.report.deletions {
+            // A write in flight may have come before the deletion: its result no longer counts.
+            self.written = Written::default();
+            self.in_flight = None;
+        }
+        self.report = report;
+    }
+
+    /// Replaces the BGP sessions.
+    pub fn handle_sessions(&mut self, sessions: Sessions) {
+        self.sessions = sessions;
+    }
+
+    /// Handles the success of the last write from [`Self::poll_write`].
+    pub fn handle_written(&mut self, now: Instant) {
+        if let Some(written) = self.in_flight.take() {
+            self.written = written;
+        }
+        self.not_before = Some(now + WRITE_INTERVAL);
+    }
+
+    /// Handles the failure of the last write from [`Self::poll_write`]; the next attempt follows `retry_after` later.
+    pub fn handle_failure(&mut self, now: Instant, retry_after: Duration) {
+        self.in_flight = None;
+        self.not_before = Some(now + retry_after.max(WRITE_INTERVAL));
+    }
+
+    /// Returns the next write if one is due. `time` is the transition time of conditions that change.
+    ///
+    /// The caller reports the result with [`Self::handle_written`] or [`Self::handle_failure`] before it calls again.
+    pub fn poll_write(&mut self, now: Instant, time: Timestamp) -> Option<SpeakerWrite> {
+        self.timeout = None;
+        let object = self.object()?;
+        let status = status(&self.report.summary, &self.sessions, self.written.status.as_ref(), time);
+        let write = SpeakerWrite {
+            object: (self.written.object.as_ref() != Some(&object)).then(|| object.clone()),
+            status: (self.written.status.as_ref() != Some(&status)).then(|| self.status_patch(&status)),
+        };
+        if write.object.is_none() && write.status.is_none() {
+            return None;
+        }
+        if let Some(not_before) = self.not_before.filter(|not_before| now < *not_before) {
+            self.timeout = Some(not_before);
+            return None;
+        }
+        self.in_flight = Some(Written { object: Some(object), status: Some(status) });
+        Some(write)
+    }
+
+    /// Returns when to call [`Self::poll_write`] again; `None` if nothing waits. Valid after [`Self::poll_write`].
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timeout
+    }
+
+    /// Returns the object without its status; `None` while there is no Node to own it.
+    fn object(&self) -> Option<Value> {
+        let uid = self.report.node_uid.as_ref()?;
+        let mesh =
+            self.report.mesh.map(|mesh| json!({"address": mesh.ip().to_string(), "port": mesh.port()}));
+        let spec = mesh.map_or(json!({}), |mesh| json!({"mesh": mesh}));
+        Some(json!({
+            "apiVersion": "fairlead.dev/v1beta1",
+            "kind": "Speaker",
+            "metadata": {
+                "name": self.node,
+                "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": self.node, "uid": uid}],
+            },
+            "spec": spec,
+        }))
+    }
+
+    fn status_patch(&self, status: &SpeakerStatus) -> Value {
+        json!({
+            "apiVersion": "fairlead.dev/v1beta1",
+            "kind": "Speaker",
+            "metadata": {"name": self.node},
+            "status": status,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node_status::SessionView;
+
+    /// A node whose object is reported, and the simulated time in milliseconds.
+    struct Bench {
+        object: SpeakerObject,
+        report: SpeakerReport,
+        start: Instant,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let report = SpeakerReport {
+                node_uid: Some("u1".to_owned()),
+                mesh: Some("192.0.2.1:7946".parse().unwrap()),
+                ..SpeakerReport::default()
+            };
+            Self { object: SpeakerObject::new("n1"), report, start: Instant::now() }
+        }
+
+        fn at(&self, ms: u64) -> Instant {
+            self.start + Duration::from_millis(ms)
+        }
+
+        /// What is written at a time: of object and status.
+        fn poll(&mut self, ms: u64) -> (bool, bool) {
+            self.object.handle_report(self.report.clone());
+            let time = Timestamp::from_millisecond(ms as i64).unwrap();
+            let write = self.object.poll_write(self.at(ms), time);
+            write.map_or((false, false), |write| (write.object.is_some(), write.status.is_some()))
+        }
+
+        fn timeout(&self) -> Option<u128> {
+            self.object.poll_timeout().map(|then| (then - self.start).as_millis())
+        }
+    }
+
+    #[test]
+    fn object_is_written_with_its_owner_and_status() {
+        let mut bench = Bench::new();
+        bench.object.handle_report(bench.report.clone());
+        let write = bench.object.poll_write(bench.start, Timestamp::UNIX_EPOCH).unwrap();
+        let object = write.object.unwrap();
+        assert_eq!(object["metadata"]["name"], "n1");
+        assert_eq!(object["metadata"]["ownerReferences"][0]["uid"], "u1");
+        assert_eq!(object["spec"], json!({"mesh": {"address": "192.0.2.1", "port": 7946}}));
+        let status = write.status.unwrap();
+        assert_eq!(status["metadata"], json!({"name": "n1"}));
+        assert_eq!(status["status"]["conditions"][0]["type"], "Eligible");
+        assert!(status.get("spec").is_none() && object.get("status").is_none());
+    }
+
+    #[test]
+    fn nothing_is_written_without_a_node() {
+        let mut bench = Bench::new();
+        bench.report.node_uid = None;
+        assert_eq!((bench.poll(0), bench.timeout()), ((false, false), None));
+        bench.report.node_uid = Some("u1".to_owned());
+        assert_eq!(bench.poll(10), (true, true));
+    }
+
+    #[test]
+    fn change_writes_only_the_part_that_differs() {
+        type Change = fn(&mut Bench);
+        let table: [(&str, Change, (bool, bool)); 6] = [
+            ("nothing", |_| {}, (false, false)),
+            ("mesh address", |b| b.report.mesh = None, (true, false)),
+            ("UID of the Node", |b| b.report.node_uid = Some("u2".to_owned()), (true, false)),
+            ("addresses announced", |b| b.report.summary.l2 += 1, (false, true)),
+            (
+                "a session",
+                |b| b.object.handle_sessions([("tor".to_owned(), SessionView::default())].into()),
+                (false, true),
+            ),
+            ("deletion of the object", |b| b.report.deletions += 1, (true, true)),
+        ];
+        for (what, change, expected) in table {
+            let mut bench = Bench::new();
+            assert_eq!(bench.poll(0), (true, true));
+            bench.object.handle_written(bench.at(0));
+            assert_eq!(bench.poll(5_000), (false, false), "{what}");
+            change(&mut bench);
+            assert_eq!(bench.poll(6_000), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn writes_are_an_interval_apart() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.poll(0), (true, true));
+        bench.object.handle_written(bench.at(0));
+        assert_eq!((bench.poll(10), bench.timeout()), ((false, false), None), "at rest");
+        bench.report.summary.bgp = 1;
+        assert_eq!((bench.poll(20), bench.timeout()), ((false, false), Some(1000)));
+        bench.report.summary.bgp = 0;
+        assert_eq!((bench.poll(30), bench.timeout()), ((false, false), None), "the change is undone");
+        bench.report.summary.bgp = 2;
+        assert_eq!((bench.poll(1000), bench.timeout()), ((false, true), None));
+    }
+
+    #[test]
+    fn failed_write_is_retried_after_its_delay() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.poll(0), (true, true));
+        bench.object.handle_failure(bench.at(100), Duration::from_secs(8));
+        assert_eq!((bench.poll(1_200), bench.timeout()), ((false, false), Some(8_100)));
+        assert_eq!(bench.poll(8_100), (true, true));
+        bench.object.handle_failure(bench.at(8_100), Duration::ZERO);
+        assert_eq!((bench.poll(8_200), bench.timeout()), ((false, false), Some(9_100)));
+    }
+
+    #[test]
+    fn deletion_during_a_write_causes_another_write() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.poll(0), (true, true));
+        bench.report.deletions = 1;
+        bench.object.handle_report(bench.report.clone());
+        bench.object.handle_written(bench.at(50));
+        assert_eq!((bench.poll(60), bench.timeout()), ((false, false), Some(1050)));
+        assert_eq!(bench.poll(1050), (true, true));
+    }
+
+    #[test]
+    fn unchanged_condition_keeps_its_transition_time() {
+        let mut bench = Bench::new();
+        let time = |bench: &mut Bench, ms: u64, l2: usize| {
+            bench.report.summary.l2 = l2;
+            bench.object.handle_report(bench.report.clone());
+            let now = bench.at(ms);
+            let write = bench.object.poll_write(now, Timestamp::from_millisecond(ms as i64).unwrap());
+            bench.object.handle_written(now);
+            write.unwrap().status.unwrap()["status"]["conditions"][0]["lastTransitionTime"].clone()
+        };
+        let first = time(&mut bench, 0, 1);
+        assert_eq!(time(&mut bench, 60_000, 2), first);
+    }
+}
