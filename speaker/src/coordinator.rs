@@ -18,7 +18,7 @@ use crate::tasks::speaker_object::Report;
 use crate::tasks::{bgp, mesh, until};
 use crate::watches::Input;
 use fairlead_plan::AnnouncementChange;
-use fairlead_plan::liveness::Liveness;
+use fairlead_plan::membership_gate::Liveness;
 use fairlead_plan::node_status::Summary;
 
 /// Messages taken at once before anything is decided, so that a burst is decided once.

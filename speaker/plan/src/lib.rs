@@ -22,7 +22,7 @@ mod decided;
 mod index;
 mod input;
 mod l2;
-pub mod liveness;
+pub mod membership_gate;
 pub mod node_status;
 mod output;
 mod problem;
