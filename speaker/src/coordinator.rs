@@ -18,7 +18,7 @@ use crate::tasks::speaker_object::Report;
 use crate::tasks::{bgp, mesh, until};
 use crate::watches::Input;
 use fairlead_plan::AnnouncementChange;
-use fairlead_plan::membership_gate::Liveness;
+use fairlead_plan::membership_gate::MembershipGate;
 use fairlead_plan::node_status::Summary;
 
 /// Messages taken at once before anything is decided, so that a burst is decided once.
@@ -63,11 +63,11 @@ impl Deciding {
         self.links.mark_changed();
         let mut refused = BTreeSet::new();
         let mut awaited = String::new();
-        let mut liveness = Liveness::default();
+        let mut gate = MembershipGate::default();
         let mut arrivals = 0;
         let stop = self.stop.clone();
         loop {
-            let settling = liveness.timeout();
+            let gate_timeout = gate.poll_timeout();
             let mut claim_again = false;
             tokio::select! {
                 biased;
@@ -78,29 +78,32 @@ impl Deciding {
                     let came = members.as_ref().map_or(0, |members| members.arrivals);
                     claim_again = came != arrivals;
                     arrivals = came;
-                    liveness.set_mesh(Instant::now(), members.map(|members| members.alive));
+                    gate.handle_members(Instant::now(), members.map(|members| members.alive));
                 }
                 Ok(()) = self.links.changed() => {
                     let links = self.links.borrow_and_update().clone();
                     let usable = links.by_index.values().filter(|link| usable(link, &self.excluded));
                     let names: BTreeSet<String> = usable.map(|link| link.name.clone()).collect();
-                    liveness.set_linked(Instant::now(), !names.is_empty());
+                    gate.handle_link(Instant::now(), !names.is_empty());
                     self.known.set_links(names);
                 }
-                () = until(settling) => {}
+                () = until(gate_timeout) => {}
                 input = self.inputs.recv() => match input {
                     Some(input) => self.take(input),
                     // The watches never end by themselves.
                     None => return self.bgp,
                 },
             }
-            if liveness.timeout().is_some() || liveness.live().is_none() {
-                liveness.set_others(self.known.peers().map(|peers| peers.keys().cloned().collect()));
-                if liveness.settle(Instant::now()) {
-                    tracing::info!(live = liveness.live().map(BTreeSet::len), "the mesh has settled");
+            if gate.poll_timeout().is_some() || gate.members().is_none() {
+                gate.handle_expected(self.known.peers().map(|peers| peers.keys().cloned().collect()));
+                if gate.handle_timeout(Instant::now()) {
+                    tracing::info!(
+                        members = gate.members().map(BTreeSet::len),
+                        "mesh membership is known; electing L2 owners"
+                    );
                 }
             }
-            self.known.set_live(liveness.live());
+            self.known.set_live(gate.members());
             let (changes, resolution) = self.known.changes();
             if let Some(resolution) = resolution {
                 say_refused(&mut refused, &resolution);

@@ -1,88 +1,89 @@
-//! Whether what the mesh says of the others can be acted on: not by a node that has just come, or was cut off itself.
+//! When this node may act on the mesh's view of the other speakers.
 //!
-//! A node that hears nobody must not conclude that everybody else is dead. A fresh speaker would claim every address;
-//! one whose cable comes back would claim what others own by then. So a node owns nothing while it has no link, and
-//! after that until it has heard of all speakers there should be, or of one and, by that one, of the others that
-//! live, or has listened in vain.
+//! A node that receives nothing from the others must not conclude that they are dead. A fresh speaker would claim
+//! every address, and a node whose cable is plugged in again would claim addresses that others own by then. The gate
+//! is therefore closed while the node has no link or takes no part in the mesh. It opens when the mesh lists all
+//! expected speakers, or [`GATHER_TIME`] after it lists the first one, or [`LISTEN_TIME`] after the node was
+//! connected. While it is closed, the node owns no address.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::NodeName;
 
-/// How long a node listens for others when none answers.
-pub const LISTEN: Duration = Duration::from_secs(2);
+/// Time for which a node waits for other speakers when none answers.
+pub const LISTEN_TIME: Duration = Duration::from_secs(2);
 
-/// How long it takes, after the first answer, to hear of all who live. Shorter than a handover: by then they have
-/// heard of this node too and are about to leave it the addresses that are its own.
-pub const GATHER: Duration = Duration::from_millis(200);
+/// Time from the first answer until the mesh lists all live speakers. It is shorter than a handover: by then the others
+/// list this node too, and hand over the addresses that it is to own.
+pub const GATHER_TIME: Duration = Duration::from_millis(200);
 
-/// What is known about being connected.
+/// Passes on the members of the mesh once this node may act on them.
 #[derive(Clone, Debug, Default)]
-pub struct Liveness {
-    mesh: Option<BTreeSet<NodeName>>,
+pub struct MembershipGate {
+    members: Option<BTreeSet<NodeName>>,
     mesh_since: Option<Instant>,
-    /// Since when there has always been another one.
-    heard_since: Option<Instant>,
-    linked_since: Option<Instant>,
-    /// The others there should be; `None` until they were listed.
-    others: Option<BTreeSet<String>>,
-    settled: bool,
+    /// Since when the mesh has always listed another speaker.
+    others_since: Option<Instant>,
+    link_since: Option<Instant>,
+    /// Names of the other speakers; `None` until they were listed.
+    expected: Option<BTreeSet<String>>,
+    open: bool,
 }
 
-impl Liveness {
-    /// These speakers live, this one included; `None` while this one takes no part in the mesh.
-    pub fn set_mesh(&mut self, now: Instant, live: Option<BTreeSet<NodeName>>) {
-        let heard = live.as_ref().is_some_and(|live| live.len() > 1);
-        self.heard_since = heard.then(|| self.heard_since.unwrap_or(now));
-        self.mesh_since = live.is_some().then(|| self.mesh_since.unwrap_or(now));
-        self.settled &= live.is_some();
-        self.mesh = live;
+impl MembershipGate {
+    /// Replaces the live members, this node included; `None` while it takes no part in the mesh.
+    pub fn handle_members(&mut self, now: Instant, members: Option<BTreeSet<NodeName>>) {
+        let others = members.as_ref().is_some_and(|members| members.len() > 1);
+        self.others_since = others.then(|| self.others_since.unwrap_or(now));
+        self.mesh_since = members.is_some().then(|| self.mesh_since.unwrap_or(now));
+        self.open &= members.is_some();
+        self.members = members;
     }
 
-    /// Whether there is a link that can carry announcements.
-    pub fn set_linked(&mut self, now: Instant, linked: bool) {
-        self.linked_since = linked.then(|| self.linked_since.unwrap_or(now));
-        self.settled &= linked;
+    /// Notes whether an interface is up that can carry announcements.
+    pub fn handle_link(&mut self, now: Instant, up: bool) {
+        self.link_since = up.then(|| self.link_since.unwrap_or(now));
+        self.open &= up;
     }
 
-    /// These other speakers there should be, as their objects say; `None` until they were listed.
-    pub fn set_others(&mut self, others: Option<BTreeSet<String>>) {
-        self.others = others;
+    /// Replaces the names of the other speakers that have a `Speaker` object; `None` until they were listed.
+    pub fn handle_expected(&mut self, expected: Option<BTreeSet<String>>) {
+        self.expected = expected;
     }
 
-    /// Decides whether to act on what the mesh says. True when that changed to yes.
-    pub fn settle(&mut self, now: Instant) -> bool {
-        if self.settled || self.timeouts().is_empty() {
+    /// Opens the gate if it is time. Returns true if it opened.
+    pub fn handle_timeout(&mut self, now: Instant) -> bool {
+        if self.open || self.deadlines().is_empty() {
             return false;
         }
-        let (mesh, others) = (self.mesh.iter().flatten(), self.others.iter().flatten());
-        let (heard, expected): (BTreeSet<&str>, BTreeSet<&str>) =
-            (mesh.map(|name| &**name).collect(), others.map(String::as_str).collect());
-        let all = !expected.is_empty() && expected.is_subset(&heard);
-        self.settled = all || self.timeouts().iter().any(|then| *then <= now);
-        self.settled
+        let (members, expected) = (self.members.iter().flatten(), self.expected.iter().flatten());
+        let (members, expected): (BTreeSet<&str>, BTreeSet<&str>) =
+            (members.map(|name| &**name).collect(), expected.map(String::as_str).collect());
+        let complete = !expected.is_empty() && expected.is_subset(&members);
+        self.open = complete || self.deadlines().iter().any(|then| *then <= now);
+        self.open
     }
 
-    /// The speakers among which owners are chosen; `None` while nothing may be owned.
-    pub fn live(&self) -> Option<&BTreeSet<NodeName>> {
-        self.mesh.as_ref().filter(|_| self.settled)
+    /// Returns the members among which owners are elected; `None` while the gate is closed.
+    pub fn members(&self) -> Option<&BTreeSet<NodeName>> {
+        self.members.as_ref().filter(|_| self.open)
     }
 
-    /// When [`Liveness::settle`] must be asked again.
-    pub fn timeout(&self) -> Option<Instant> {
-        if self.settled { None } else { self.timeouts().into_iter().min() }
+    /// Returns when to call [`Self::handle_timeout`] again.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.open { None } else { self.deadlines().into_iter().min() }
     }
 
-    /// When it goes on with those it has heard of; empty while it is not connected.
-    fn timeouts(&self) -> Vec<Instant> {
-        let (Some(link), Some(mesh), Some(others)) = (self.linked_since, self.mesh_since, &self.others)
+    /// Returns when the gate opens without all expected speakers; empty while this node is not connected.
+    fn deadlines(&self) -> Vec<Instant> {
+        let (Some(link), Some(mesh), Some(expected)) = (self.link_since, self.mesh_since, &self.expected)
         else {
             return Vec::new();
         };
-        // In a cluster that starts, others that nobody has listed yet come at the same time.
-        let listen = if others.is_empty() { GATHER } else { LISTEN };
-        let gathered = self.heard_since.map(|heard| heard + GATHER);
+        // In a cluster that starts, speakers without an object yet start at the same time.
+        let listen = if expected.is_empty() { GATHER_TIME } else { LISTEN_TIME };
+        let gathered = self.others_since.map(|since| since + GATHER_TIME);
         gathered.into_iter().chain([link.max(mesh) + listen]).collect()
     }
 }
@@ -95,116 +96,120 @@ mod tests {
         Some(text.split(' ').map(NodeName::from).collect())
     }
 
-    /// n1, where n2 and n3 should be, too.
+    /// The gate of n1, which expects n2 and n3.
     struct Node {
         start: Instant,
-        liveness: Liveness,
+        gate: MembershipGate,
     }
 
     impl Node {
         fn new() -> Self {
-            let mut liveness = Liveness::default();
-            liveness.set_others(Some(["n2".to_owned(), "n3".to_owned()].into()));
-            Self { start: Instant::now(), liveness }
+            let mut gate = MembershipGate::default();
+            gate.handle_expected(Some(["n2".to_owned(), "n3".to_owned()].into()));
+            Self { start: Instant::now(), gate }
         }
 
         fn at(&self, ms: u64) -> Instant {
             self.start + Duration::from_millis(ms)
         }
 
-        fn linked(&mut self, ms: u64, linked: bool) {
-            self.liveness.set_linked(self.at(ms), linked);
+        fn link(&mut self, ms: u64, up: bool) {
+            self.gate.handle_link(self.at(ms), up);
         }
 
-        fn mesh(&mut self, ms: u64, live: &str) {
-            self.liveness.set_mesh(self.at(ms), names(live));
+        fn mesh(&mut self, ms: u64, members: &str) {
+            self.gate.handle_members(self.at(ms), names(members));
         }
 
-        /// Among whom owners are chosen.
-        fn live(&mut self, ms: u64) -> String {
-            self.liveness.settle(self.at(ms));
-            let live = self.liveness.live().into_iter().flatten();
-            live.map(|name| name.to_string()).collect::<Vec<_>>().join(" ")
+        /// The members among which owners are elected at this time.
+        fn members(&mut self, ms: u64) -> String {
+            self.gate.handle_timeout(self.at(ms));
+            let members = self.gate.members().into_iter().flatten();
+            members.map(|name| name.to_string()).collect::<Vec<_>>().join(" ")
         }
 
         fn timeout(&self) -> Option<u128> {
-            self.liveness.timeout().map(|then| (then - self.start).as_millis())
+            self.gate.poll_timeout().map(|then| (then - self.start).as_millis())
         }
     }
 
     #[test]
-    fn a_fresh_node_waits_for_all_or_gathers_or_listens_in_vain() {
+    fn fresh_node_waits_for_all_or_for_a_deadline() {
         let fresh = || {
             let mut node = Node::new();
-            assert_eq!((node.live(0), node.timeout()), (String::new(), None));
-            node.linked(0, true);
+            assert_eq!((node.members(0), node.timeout()), (String::new(), None));
+            node.link(0, true);
             node.mesh(100, "n1");
-            assert_eq!((node.live(100), node.timeout()), (String::new(), Some(2100)));
+            assert_eq!((node.members(100), node.timeout()), (String::new(), Some(2100)));
             node
         };
         let mut node = fresh();
         node.mesh(110, "n1 n2 n3");
-        assert_eq!((node.live(110), node.timeout()), ("n1 n2 n3".to_owned(), None));
+        assert_eq!((node.members(110), node.timeout()), ("n1 n2 n3".to_owned(), None));
         let mut node = fresh();
         node.mesh(110, "n1 n2");
-        assert_eq!((node.live(110), node.timeout()), (String::new(), Some(310)));
-        assert_eq!(node.live(310), "n1 n2");
+        assert_eq!((node.members(110), node.timeout()), (String::new(), Some(310)));
+        assert_eq!(node.members(310), "n1 n2");
         let mut node = fresh();
-        assert_eq!(node.live(2099), "");
-        assert_eq!(node.live(2100), "n1");
+        assert_eq!(node.members(2099), "");
+        assert_eq!(node.members(2100), "n1");
     }
 
     #[test]
-    fn what_was_settled_stays_so_when_the_others_die() {
+    fn open_gate_stays_open_when_others_die() {
         let mut node = Node::new();
-        node.linked(0, true);
+        node.link(0, true);
         node.mesh(0, "n1 n2 n3");
-        assert_eq!(node.live(0), "n1 n2 n3");
+        assert_eq!(node.members(0), "n1 n2 n3");
         node.mesh(9_000, "n1");
-        assert_eq!((node.live(9_000), node.timeout()), ("n1".to_owned(), None));
+        assert_eq!((node.members(9_000), node.timeout()), ("n1".to_owned(), None));
     }
 
     #[test]
-    fn a_node_that_was_cut_off_listens_before_it_claims() {
+    fn node_without_link_listens_again_when_link_returns() {
         let mut node = Node::new();
-        node.linked(0, true);
+        node.link(0, true);
         node.mesh(0, "n1 n2 n3");
-        assert_eq!(node.live(0), "n1 n2 n3");
-        node.linked(5_000, false);
-        assert_eq!((node.live(5_000), node.timeout()), (String::new(), None));
+        assert_eq!(node.members(0), "n1 n2 n3");
+        node.link(5_000, false);
+        assert_eq!((node.members(5_000), node.timeout()), (String::new(), None));
         node.mesh(5_700, "n1");
-        assert_eq!((node.live(60_000), node.timeout()), (String::new(), None));
-        node.linked(60_000, true);
-        assert_eq!((node.live(60_000), node.timeout()), (String::new(), Some(62_000)));
+        assert_eq!((node.members(60_000), node.timeout()), (String::new(), None));
+        node.link(60_000, true);
+        assert_eq!((node.members(60_000), node.timeout()), (String::new(), Some(62_000)));
         node.mesh(60_300, "n1 n2");
-        assert_eq!((node.live(60_300), node.timeout()), (String::new(), Some(60_500)));
+        assert_eq!((node.members(60_300), node.timeout()), (String::new(), Some(60_500)));
         node.mesh(60_310, "n1 n2 n3");
-        assert_eq!(node.live(60_310), "n1 n2 n3");
+        assert_eq!(node.members(60_310), "n1 n2 n3");
     }
 
     #[test]
-    fn after_a_short_flap_it_goes_on_at_once_even_when_one_is_missing() {
+    fn short_link_flap_reopens_at_once_with_one_missing() {
         let mut node = Node::new();
-        node.linked(0, true);
+        node.link(0, true);
         node.mesh(0, "n1 n2");
-        assert_eq!(node.live(200), "n1 n2");
-        node.linked(5_000, false);
-        assert_eq!(node.live(5_000), "");
-        node.linked(5_100, true);
-        assert_eq!(node.live(5_100), "n1 n2");
+        assert_eq!(node.members(200), "n1 n2");
+        node.link(5_000, false);
+        assert_eq!(node.members(5_000), "");
+        node.link(5_100, true);
+        assert_eq!(node.members(5_100), "n1 n2");
     }
 
     #[test]
-    fn one_that_starts_when_no_others_are_listed_gathers_those_that_start_with_it() {
+    fn first_node_gathers_those_that_start_with_it() {
         let mut node = Node::new();
-        node.liveness.set_others(None);
-        node.linked(0, true);
+        node.gate.handle_expected(None);
+        node.link(0, true);
         node.mesh(0, "n1");
-        assert_eq!((node.live(9_000), node.timeout()), (String::new(), None), "others were not listed yet");
-        node.liveness.set_others(Some(BTreeSet::new()));
+        assert_eq!(
+            (node.members(9_000), node.timeout()),
+            (String::new(), None),
+            "speakers are not listed yet"
+        );
+        node.gate.handle_expected(Some(BTreeSet::new()));
         assert_eq!(node.timeout(), Some(200));
         node.mesh(150, "n1 n2");
-        assert_eq!(node.live(199), "");
-        assert_eq!(node.live(200), "n1 n2");
+        assert_eq!(node.members(199), "");
+        assert_eq!(node.members(200), "n1 n2");
     }
 }
