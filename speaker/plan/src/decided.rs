@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use fairlead_crds::model::service::ObjectKey;
 
-use super::index::Plan;
+use super::change::{AnnouncementState, Work};
 use super::input::Node;
-use super::output::{AnnouncementState, Work};
-use super::problem::Problem;
+use super::plan::Plan;
+use super::problems::Problem;
 use super::reason::{NotAnnouncedReason, Protocol};
 
 impl Plan {

@@ -16,24 +16,24 @@
 //!
 //! What is new is announced before what is old is withdrawn.
 
-mod bgp;
-mod configuration;
+mod change;
+mod config_diff;
 mod decided;
-mod index;
+mod election;
 mod input;
-mod l2;
 pub mod membership_gate;
 pub mod node_status;
-mod output;
-mod problem;
+mod plan;
+mod problems;
 mod rank;
 mod reason;
+mod routes;
 pub mod speaker_object;
 #[cfg(test)]
 mod tests;
 
-pub use index::Plan;
+pub use change::{AnnouncementChange, AnnouncementState, Work};
 pub use input::{Node, NodeName, Service, Slice, SliceKey};
-pub use output::{AnnouncementChange, AnnouncementState, Work};
-pub use problem::Problem;
+pub use plan::Plan;
+pub use problems::Problem;
 pub use reason::{NotAnnouncedReason, Protocol};

@@ -1,12 +1,12 @@
 //! Tests of the plan: tables of clusters and what their nodes announce.
 
-mod bgp;
 mod cost;
+mod differences;
 mod election;
-mod incremental;
 mod l2;
 mod order;
 mod reasons;
+mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -10,10 +10,10 @@ use fairlead_crds::model::service::ObjectKey;
 use fairlead_l2::InterfaceSet;
 use ipnet::IpNet;
 
+use super::change::{AnnouncementChange, AnnouncementState, Work};
+use super::election::{Candidates, Tally};
 use super::input::{Node, NodeName, Service, Slice, SliceKey};
-use super::l2::{Candidates, Tally};
-use super::output::{AnnouncementChange, AnnouncementState, Work};
-use super::problem::{self, Problem};
+use super::problems::{self, Problem};
 use super::reason::Protocol;
 
 /// The plan of one node.
@@ -175,7 +175,7 @@ impl Plan {
     fn unlink(&mut self, key: &Arc<ObjectKey>, entry: &Entry) {
         for (address, verdicts) in entry.service.addresses.iter().zip(&entry.verdicts) {
             let quiet = (AnnouncementState::Announced, AnnouncementState::Announced);
-            problem::update(&mut self.problems, key, *address, *verdicts, quiet);
+            problems::update(&mut self.problems, key, *address, *verdicts, quiet);
             if let Some(state) = self.addresses.get_mut(address) {
                 state.services.retain(|other| other != key);
             }
@@ -365,6 +365,6 @@ impl Plan {
             Protocol::L2 => verdicts.0 = verdict,
             Protocol::Bgp => verdicts.1 = verdict,
         }
-        problem::update(&mut self.problems, key, address, before, *verdicts);
+        problems::update(&mut self.problems, key, address, before, *verdicts);
     }
 }

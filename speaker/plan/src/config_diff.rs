@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fairlead_crds::model::config::{Config, Pool, PoolSelection};
 
-use super::index::Plan;
+use super::plan::Plan;
 
 impl Plan {
     /// This is the configuration.

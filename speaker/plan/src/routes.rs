@@ -14,8 +14,8 @@ use fairlead_crds::model::selector::any_or_empty;
 use fairlead_crds::model::service::{ObjectKey, TrafficPolicy};
 use ipnet::IpNet;
 
-use super::index::{Entry, OpenPeer, Plan};
-use super::output::{AnnouncementChange, AnnouncementState};
+use super::change::{AnnouncementChange, AnnouncementState};
+use super::plan::{Entry, OpenPeer, Plan};
 use super::reason::{NotAnnouncedReason, Protocol};
 
 impl Plan {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fairlead_crds::model::service::ObjectKey;
 
-use super::output::AnnouncementState;
+use super::change::AnnouncementState;
 use super::reason::{NotAnnouncedReason, Protocol};
 
 /// An address that this node should announce, and does not. Ordered: what matters most comes first.

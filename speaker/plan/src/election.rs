@@ -11,9 +11,9 @@ use fairlead_crds::model::selector::any_or_empty;
 use fairlead_crds::model::service::{ObjectKey, TrafficPolicy};
 use fairlead_l2::InterfaceSet;
 
-use super::index::{Entry, Plan};
+use super::change::{AnnouncementChange, AnnouncementState};
 use super::input::NodeName;
-use super::output::{AnnouncementChange, AnnouncementState};
+use super::plan::{Entry, Plan};
 use super::rank::rank;
 use super::reason::{NotAnnouncedReason, Protocol};
 
