@@ -169,7 +169,7 @@ impl Known {
         match change {
             ObjectChange::Apply((key, Some(service))) => self.plan.apply_service(key, service),
             ObjectChange::Apply((key, None)) | ObjectChange::Delete((key, _)) => {
-                self.plan.remove_service(&key)
+                self.plan.delete_service(&key)
             }
             ObjectChange::Reset(all) => {
                 let ours = all.into_iter().filter_map(|(key, service)| Some((key, service?)));
@@ -182,7 +182,7 @@ impl Known {
     fn take_slices(&mut self, change: ObjectChange<(fairlead_plan::SliceKey, Option<fairlead_plan::Slice>)>) {
         match change {
             ObjectChange::Apply((key, Some(slice))) => self.plan.apply_slice(key, slice),
-            ObjectChange::Apply((key, None)) | ObjectChange::Delete((key, _)) => self.plan.remove_slice(&key),
+            ObjectChange::Apply((key, None)) | ObjectChange::Delete((key, _)) => self.plan.delete_slice(&key),
             ObjectChange::Reset(all) => {
                 let owned = all.into_iter().filter_map(|(key, slice)| Some((key, slice?)));
                 self.plan.reset_slices(owned.collect());
@@ -203,7 +203,7 @@ impl Known {
                 if *name == *self.me {
                     self.uid = None;
                 }
-                self.plan.remove_node(&name);
+                self.plan.delete_node(&name);
             }
             ObjectChange::Reset(all) => {
                 let own = all.iter().find(|(name, ..)| **name == *self.me);

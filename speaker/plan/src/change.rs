@@ -1,4 +1,4 @@
-//! What the plan says: differences to carry out, and verdicts to report.
+//! What the plan returns: the changes to carry out, and the state of each address.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,12 +9,13 @@ use fairlead_crds::model::config::Peer;
 use fairlead_l2::InterfaceSet;
 use ipnet::IpNet;
 
-use super::reason::NotAnnouncedReason;
+use crate::reason::NotAnnouncedReason;
 
-/// One thing to do. Lists of changes are in the order in which they must be carried out.
+/// One thing to do. A list of changes is in the order in which they must be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub enum AnnouncementChange {
-    /// Open a session; one of the same name is closed first. Its routes follow.
+    /// Open a session, after closing the one of the same name. Its routes follow.
     PeerOpen(Box<Peer>),
     /// Close a session.
     PeerClose {
@@ -25,40 +26,33 @@ pub enum AnnouncementChange {
     RouteAnnounce {
         /// Name of the BGPPeer.
         peer: Arc<str>,
-        /// Destination.
         prefix: IpNet,
-        /// What goes with it.
+        /// One value for all routes with equal attributes.
         attributes: Arc<Attributes>,
     },
     /// Withdraw a route.
     RouteWithdraw {
         /// Name of the BGPPeer.
         peer: Arc<str>,
-        /// Destination.
         prefix: IpNet,
     },
-    /// Answer ARP or NDP for an address, or change on which interfaces.
-    L2Announce {
-        /// The address.
-        address: IpAddr,
-        /// Where.
-        interfaces: InterfaceSet,
-    },
+    /// Answer ARP or NDP for an address, or change the interfaces on which this node does.
+    L2Announce { address: IpAddr, interfaces: InterfaceSet },
     /// Stop answering for an address.
     L2Withdraw {
-        /// The address.
         address: IpAddr,
-        /// Another node takes over while this one is still able to serve: keep answering until it has begun.
+        /// Another node takes the address while this one can still serve it: keep answering until the new owner has
+        /// announced it.
         handover: bool,
     },
 }
 
-/// Whether an address is announced by one protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whether this node announces an address by one protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub enum AnnouncementState {
-    /// It is.
+    #[default]
     Announced,
-    /// It is not.
     Not(NotAnnouncedReason),
 }
 
@@ -71,13 +65,36 @@ impl fmt::Display for AnnouncementState {
     }
 }
 
-/// How much work was done, to show that an event costs what it changes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Work {
-    /// Services whose routes were computed.
-    pub services: u64,
-    /// Addresses whose owner was computed.
-    pub elections: u64,
-    /// Prefixes whose attributes were merged.
-    pub prefixes: u64,
+/// Collects changes and brings them into order: sessions first, then announcements, then withdrawals.
+#[derive(Debug, Default)]
+pub(crate) struct ChangeList {
+    sessions: Vec<AnnouncementChange>,
+    announcements: Vec<AnnouncementChange>,
+    withdrawals: Vec<AnnouncementChange>,
+}
+
+impl ChangeList {
+    pub(crate) fn push(&mut self, change: AnnouncementChange) {
+        let list = match change {
+            AnnouncementChange::PeerOpen(_) => &mut self.sessions,
+            AnnouncementChange::RouteAnnounce { .. } | AnnouncementChange::L2Announce { .. } => {
+                &mut self.announcements
+            }
+            AnnouncementChange::PeerClose { .. }
+            | AnnouncementChange::RouteWithdraw { .. }
+            | AnnouncementChange::L2Withdraw { .. } => &mut self.withdrawals,
+        };
+        list.push(change);
+    }
+
+    /// Adds a session to close before others are opened.
+    pub(crate) fn push_close_first(&mut self, peer: Arc<str>) {
+        self.sessions.push(AnnouncementChange::PeerClose { peer });
+    }
+
+    pub(crate) fn into_ordered(mut self) -> Vec<AnnouncementChange> {
+        self.sessions.append(&mut self.announcements);
+        self.sessions.append(&mut self.withdrawals);
+        self.sessions
+    }
 }

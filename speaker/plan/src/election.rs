@@ -1,9 +1,13 @@
-//! Who owns an L2 address: election among the live nodes that are eligible.
+//! The election of the node that owns each L2 address.
 //!
-//! The election is per address, not per Service: Services that share an address have one owner whatever their
-//! advertisements and endpoints say.
+//! Every speaker computes the same owner: among the live nodes that may announce, an advertisement must select the
+//! owner, and it must be able to serve. Of several such nodes the owner is the one that serves most of the Services on
+//! the address, then the most preferred one, then the one with the highest [`rank`].
+//!
+//! Owners are elected per address, not per Service. Services that share an address have one owner, whatever their
+//! advertisements and endpoints are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,24 +15,56 @@ use fairlead_crds::model::selector::any_or_empty;
 use fairlead_crds::model::service::{ObjectKey, TrafficPolicy};
 use fairlead_l2::InterfaceSet;
 
-use super::change::{AnnouncementChange, AnnouncementState};
-use super::input::NodeName;
-use super::plan::{Entry, Plan};
-use super::rank::rank;
-use super::reason::{NotAnnouncedReason, Protocol};
+use crate::change::{AnnouncementChange, AnnouncementState};
+use crate::dirty::DirtySet;
+use crate::input::NodeName;
+use crate::rank::rank;
+use crate::reason::NotAnnouncedReason;
+use crate::view::ClusterView;
+
+/// The owners of all addresses, and what this node announces by L2.
+#[derive(Debug, Default)]
+pub(crate) struct Election {
+    /// Live speakers, this one included; `None` while owners may not be elected.
+    live: Option<BTreeSet<NodeName>>,
+    /// Interfaces that can announce; `None` until they were listed: every interface counts as present.
+    links: Option<BTreeSet<String>>,
+    candidates: Candidates,
+    outcomes: BTreeMap<IpAddr, Outcome>,
+    /// The addresses of each owner.
+    owned: HashMap<NodeName, BTreeSet<IpAddr>>,
+    announced: usize,
+    /// Kept between elections for its capacity.
+    scores: Vec<Score>,
+}
+
+/// The result of one election, as the plan needs it.
+pub(crate) struct ElectionResult {
+    /// The state of the address for each Service that holds it.
+    pub(crate) states: Vec<(Arc<ObjectKey>, AnnouncementState)>,
+    pub(crate) change: Option<AnnouncementChange>,
+}
+
+/// The current owner of an address. Addresses without an owner have no entry.
+#[derive(Debug)]
+struct Outcome {
+    owner: NodeName,
+    /// Where this node announces the address, if it does.
+    announced: Option<InterfaceSet>,
+}
 
 /// Live nodes that may announce, and which of them each advertisement selects.
 #[derive(Debug, Default)]
-pub(super) struct Candidates {
+struct Candidates {
     /// Sorted by name.
     nodes: Vec<NodeName>,
     /// By name of the advertisement: index into `nodes` and weight of preference, ascending.
     selected: BTreeMap<String, Vec<(usize, u32)>>,
 }
 
-/// What speaks for a candidate in one election.
+/// The score of one candidate in one election.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Tally {
+struct Score {
     /// Services on the address that it can serve; `u32::MAX` Services do not share one address.
     services: u32,
     /// Number of the last Service that was counted, from 1.
@@ -36,38 +72,56 @@ pub(super) struct Tally {
     weight: u32,
 }
 
-impl Candidates {
-    fn position(&self, name: &str) -> Option<usize> {
-        self.nodes.binary_search_by(|node| (**node).cmp(name)).ok()
-    }
-
-    /// Advertisement by advertisement: the names and weights of the nodes selected, less those in `without`.
-    fn selections(&self, without: &BTreeSet<NodeName>) -> BTreeMap<&str, Vec<(&NodeName, u32)>> {
-        let mut selections = BTreeMap::new();
-        for (ad, selected) in &self.selected {
-            let nodes = selected.iter().filter_map(|(at, weight)| Some((self.nodes.get(*at)?, *weight)));
-            selections.insert(ad.as_str(), nodes.filter(|(name, _)| !without.contains(*name)).collect());
-        }
-        selections
-    }
-}
-
-/// What one Service says about the election of an address.
-struct Ballot {
-    /// Why this node cannot announce for the Service; `None` if it could.
+/// How this node stands in an election for one of the Services on the address.
+struct Standing {
+    /// Why this node cannot announce for the Service; `None` if it can.
     reason: Option<NotAnnouncedReason>,
     /// Interfaces of the advertisements that select this node.
     interfaces: Option<InterfaceSet>,
 }
 
-impl Plan {
-    /// Finds the candidates anew, and marks the addresses whose owner may change by it.
-    pub(super) fn find_candidates(&mut self) {
-        let none = BTreeSet::new();
-        let live = self.live.as_ref().unwrap_or(&none);
+impl Election {
+    /// Replaces the live speakers; the own one is always among them. `None` means that nobody owns an address.
+    pub(crate) fn set_live(
+        &mut self,
+        own_name: &NodeName,
+        live: Option<&BTreeSet<NodeName>>,
+        dirty: &mut DirtySet,
+    ) {
+        let same = match (live, &self.live) {
+            (None, None) => true,
+            (Some(new), Some(known)) => {
+                known.len() == new.len() + usize::from(!new.contains(own_name)) && new.is_subset(known)
+            }
+            _ => false,
+        };
+        if same {
+            return;
+        }
+        if live.is_some() != self.live.is_some() {
+            dirty.mark_all_addresses();
+        }
+        dirty.mark_candidates();
+        self.live = live.map(|names| names.iter().chain([own_name]).cloned().collect());
+    }
+
+    /// Replaces the names of the interfaces that can announce.
+    pub(crate) fn set_links(&mut self, links: BTreeSet<String>, dirty: &mut DirtySet) {
+        if self.links.as_ref() == Some(&links) {
+            return;
+        }
+        self.links = Some(links);
+        let restricted = |outcome: &Outcome| matches!(outcome.announced, Some(InterfaceSet::Named(_)));
+        dirty
+            .mark_addresses(self.outcomes.iter().filter(|(_, o)| restricted(o)).map(|(address, _)| *address));
+    }
+
+    /// Finds the candidates again and marks the addresses whose owner may change because of it.
+    pub(crate) fn find_candidates(&mut self, view: ClusterView<'_>, dirty: &mut DirtySet) {
+        let live = self.live.as_ref();
         let nodes: Vec<(&NodeName, _)> =
-            self.nodes.iter().filter(|(name, node)| node.usable() && live.contains(*name)).collect();
-        let selected = self.config.l2_advertisements.values().map(|ad| {
+            view.nodes.usable().filter(|(name, _)| live.is_some_and(|live| live.contains(*name))).collect();
+        let selected = view.config.l2_advertisements.values().map(|ad| {
             let weighted = nodes
                 .iter()
                 .enumerate()
@@ -80,203 +134,211 @@ impl Plan {
         });
         let selected = selected.collect();
         let nodes = nodes.iter().map(|(name, _)| (*name).clone()).collect();
-        let new = Candidates { nodes, selected };
-        let old = std::mem::replace(&mut self.candidates, new);
+        let old = std::mem::replace(&mut self.candidates, Candidates { nodes, selected });
 
-        let (old, new) = (&old, &self.candidates);
-        let gone: BTreeSet<NodeName> =
+        let new = &self.candidates;
+        let removed: BTreeSet<NodeName> =
             old.nodes.iter().filter(|name| new.position(name).is_none()).cloned().collect();
-        let came = new.nodes.iter().any(|name| old.position(name).is_none());
-        // Whoever loses an election still loses it when a rival goes. Only the winner's addresses move.
-        let before = old.selections(&gone);
-        let moved = new.selections(&gone).into_iter().any(|(ad, nodes)| {
-            // A new advertisement marks its own addresses.
-            before.get(ad).is_some_and(|known| *known != nodes)
-        });
-        if came || moved {
-            self.dirty.all_addresses = true;
+        let added = new.nodes.iter().any(|name| old.position(name).is_none());
+        // A new advertisement marks its own addresses.
+        let before = old.selections(&removed);
+        let reselected = new
+            .selections(&removed)
+            .into_iter()
+            .any(|(ad, nodes)| before.get(ad).is_some_and(|known| *known != nodes));
+        if added || reselected {
+            dirty.mark_all_addresses();
         }
-        for name in &gone {
-            self.dirty.addresses.extend(self.owned.get(name).into_iter().flatten());
+        // A node that loses an election still loses it without a rival: only the addresses of removed nodes move.
+        for name in &removed {
+            dirty.mark_addresses(self.owned.get(name).into_iter().flatten().copied());
         }
     }
 
-    /// Computes who owns an address, and what this node does about it.
-    pub(super) fn elect(
-        &mut self,
-        address: IpAddr,
-        announce: &mut Vec<AnnouncementChange>,
-        withdraw: &mut Vec<AnnouncementChange>,
-    ) {
-        self.work.elections += 1;
-        let Some(state) = self.addresses.get(&address) else { return };
-        let services = state.services.clone();
-        let mut tally = std::mem::take(&mut self.tally);
-        tally.clear();
-        tally.resize(self.candidates.nodes.len(), Tally::default());
-        let mut number = 0;
-        let ballots: Vec<(Arc<ObjectKey>, Ballot)> = services
-            .into_iter()
-            .filter_map(|key| {
-                number += 1;
-                let ballot = self.vote(&key, self.services.get(&key)?, address, number, &mut tally);
-                Some((key, ballot))
-            })
+    /// Elects the owner of an address and decides whether this node announces it.
+    pub(crate) fn elect(&mut self, address: IpAddr, view: ClusterView<'_>) -> ElectionResult {
+        let mut scores = std::mem::take(&mut self.scores);
+        scores.clear();
+        scores.resize(self.candidates.nodes.len(), Score::default());
+        let standings: Vec<(&Arc<ObjectKey>, Standing)> = view
+            .services
+            .holders(address)
+            .iter()
+            .zip(1..)
+            .map(|(key, number)| (key, self.count_service(key, address, view, number, &mut scores)))
             .collect();
-        let owner = self.winner(address, &tally);
-        self.tally = tally;
+        let owner = self.winner(address, &scores);
+        self.scores = scores;
 
-        let mine = owner.as_ref() == Some(&self.me);
-        let mut able = false;
-        let mut interfaces: Option<InterfaceSet> = None;
-        for (_, ballot) in &ballots {
-            able |= ballot.reason.is_none();
-            let Some(listed) = ballot.interfaces.as_ref().filter(|_| ballot.reason.is_none()) else {
-                continue;
-            };
-            match (&mut interfaces, listed) {
-                (None, listed) => interfaces = Some(listed.clone()),
-                (Some(all), InterfaceSet::Named(names)) => add_interfaces(all, names),
-                (Some(all), InterfaceSet::All) => *all = InterfaceSet::All,
-            }
-        }
-        let wanted = interfaces.filter(|_| mine);
-        let nowhere = match (&wanted, &self.links) {
+        let own = owner.as_ref() == Some(view.nodes.own_name());
+        let able: Vec<&Standing> =
+            standings.iter().map(|(_, standing)| standing).filter(|s| s.reason.is_none()).collect();
+        let handover = !able.is_empty() && owner.is_some();
+        let interfaces = able.iter().filter_map(|standing| standing.interfaces.clone()).reduce(united);
+        let announced = interfaces.filter(|_| own);
+        let no_interface = match (&announced, &self.links) {
             (Some(InterfaceSet::Named(names)), Some(links)) => names.is_disjoint(links),
             _ => false,
         };
-        for (key, ballot) in ballots {
-            let verdict = match ballot.reason {
-                None if mine && nowhere => AnnouncementState::Not(NotAnnouncedReason::NoMatchingInterface),
-                None if mine => AnnouncementState::Announced,
+        let states = standings.iter().map(|(key, standing)| {
+            let state = match standing.reason {
+                None if own && no_interface => {
+                    AnnouncementState::Not(NotAnnouncedReason::NoMatchingInterface)
+                }
+                None if own => AnnouncementState::Announced,
                 None => AnnouncementState::Not(NotAnnouncedReason::NotOwner),
                 Some(reason) if owner.is_none() && reason.is_expected() => {
                     AnnouncementState::Not(NotAnnouncedReason::NoEligibleNode)
                 }
                 Some(reason) => AnnouncementState::Not(reason),
             };
-            self.judge(&key, address, Protocol::L2, verdict);
-        }
-        let handover = able && owner.is_some();
-        self.settle(address, owner, wanted, handover, announce, withdraw);
+            ((*key).clone(), state)
+        });
+        ElectionResult { states: states.collect(), change: self.record(address, owner, announced, handover) }
     }
 
-    /// Counts one Service for every candidate that can announce it, and says how this node stands.
-    fn vote(
+    /// Returns the number of addresses that this node announces.
+    pub(crate) fn announced(&self) -> usize {
+        self.announced
+    }
+
+    #[cfg(test)]
+    pub(crate) fn owner(&self, address: IpAddr) -> Option<&str> {
+        self.outcomes.get(&address).map(|outcome| &*outcome.owner)
+    }
+
+    /// Adds one Service to the score of every candidate that can announce it, and returns how this node stands.
+    fn count_service(
         &self,
         key: &ObjectKey,
-        entry: &Entry,
         address: IpAddr,
+        view: ClusterView<'_>,
         number: u32,
-        tally: &mut [Tally],
-    ) -> Ballot {
-        let no = |reason| Ballot { reason: Some(reason), interfaces: None };
-        let service = &entry.service;
-        let Some(pool) = service.pool_of(&self.config, address) else {
+        scores: &mut [Score],
+    ) -> Standing {
+        let no = |reason| Standing { reason: Some(reason), interfaces: None };
+        let pool = view.services.get(key).and_then(|s| Some((s, s.pool_of(view.config, address)?)));
+        let Some((service, pool)) = pool else {
             return no(NotAnnouncedReason::AddressInNoPool);
         };
-        let mut ads = self.config.l2_for(pool, &service.labels).peekable();
+        let mut ads = view.config.l2_for(pool, &service.labels).peekable();
         if ads.peek().is_none() {
             return no(NotAnnouncedReason::NoMatchingAdvertisement);
         }
         let local = service.traffic_policy == TrafficPolicy::Local;
-        let mut serving = false;
-        let mut on = Vec::new();
-        for slice in self.serving(key) {
-            serving = true;
-            if local {
-                on.extend(slice.nodes.iter());
-            }
-        }
-        let can_serve = |name: &NodeName| serving && (!local || on.contains(&name));
-        let own = self.own_node();
+        let serving = view.endpoints.serving(key);
+        let can_serve = |name: &NodeName| serving.any() && (!local || serving.on(name));
         let mut interfaces: Option<InterfaceSet> = None;
         for ad in ads {
-            if own.is_some_and(|node| any_or_empty(&ad.node_selectors, &node.labels)) {
-                let united = interfaces.get_or_insert_with(|| InterfaceSet::Named(Arc::default()));
-                add_interfaces(united, &ad.interfaces);
+            if view.selects_own_node(&ad.node_selectors) {
+                let listed = listed_interfaces(&ad.interfaces);
+                interfaces = Some(match interfaces {
+                    Some(known) => united(known, listed),
+                    None => listed,
+                });
             }
             for (at, weight) in self.candidates.selected.get(&ad.name).into_iter().flatten() {
-                let (Some(candidate), Some(tally)) = (self.candidates.nodes.get(*at), tally.get_mut(*at))
+                let (Some(candidate), Some(score)) = (self.candidates.nodes.get(*at), scores.get_mut(*at))
                 else {
                     continue;
                 };
-                if tally.counted == number {
-                    tally.weight = tally.weight.saturating_add(*weight);
+                if score.counted == number {
+                    score.weight = score.weight.saturating_add(*weight);
                 } else if can_serve(candidate) {
-                    tally.counted = number;
-                    tally.services += 1;
-                    tally.weight = tally.weight.saturating_add(*weight);
+                    score.counted = number;
+                    score.services += 1;
+                    score.weight = score.weight.saturating_add(*weight);
                 }
             }
         }
-        let reason = match self.node_reason() {
+        let reason = match view.nodes.own_reason() {
             Some(reason) => Some(reason),
-            None if !serving => Some(NotAnnouncedReason::NoEndpoints),
+            None if !serving.any() => Some(NotAnnouncedReason::NoEndpoints),
             None if interfaces.is_none() => Some(NotAnnouncedReason::NodeNotSelected),
-            None if !can_serve(&self.me) => Some(NotAnnouncedReason::NoLocalEndpoints),
+            None if !can_serve(view.nodes.own_name()) => Some(NotAnnouncedReason::NoLocalEndpoints),
             None if self.live.is_none() => Some(NotAnnouncedReason::MeshNotSettled),
             None => None,
         };
-        Ballot { reason, interfaces }
+        Standing { reason, interfaces }
     }
 
-    /// Serves most of the Services on the address, then is preferred most, then ranks highest.
-    fn winner(&self, address: IpAddr, tally: &[Tally]) -> Option<NodeName> {
-        let rated = self.candidates.nodes.iter().zip(tally).filter(|(_, tally)| tally.services > 0);
+    fn winner(&self, address: IpAddr, scores: &[Score]) -> Option<NodeName> {
+        let able = self.candidates.nodes.iter().zip(scores).filter(|(_, score)| score.services > 0);
         let best =
-            rated.max_by_key(|(name, tally)| (tally.services, tally.weight, rank(name, address), *name));
+            able.max_by_key(|(name, score)| (score.services, score.weight, rank(name, address), *name));
         best.map(|(name, _)| name.clone())
     }
 
-    /// Carries the outcome into the index and the list of changes.
-    fn settle(
+    /// Stores the outcome of an election and returns the change that follows from it.
+    fn record(
         &mut self,
         address: IpAddr,
         owner: Option<NodeName>,
-        wanted: Option<InterfaceSet>,
+        announced: Option<InterfaceSet>,
         handover: bool,
-        announce: &mut Vec<AnnouncementChange>,
-        withdraw: &mut Vec<AnnouncementChange>,
-    ) {
-        let Some(state) = self.addresses.get_mut(&address) else { return };
-        if state.owner != owner {
-            if let Some(owned) = state.owner.as_ref().and_then(|name| self.owned.get_mut(name)) {
+    ) -> Option<AnnouncementChange> {
+        let before = self.outcomes.get(&address);
+        let owner_before = before.map(|outcome| outcome.owner.clone());
+        let announced_before = before.and_then(|outcome| outcome.announced.clone());
+        if owner_before != owner {
+            if let Some(name) = &owner_before
+                && let Some(owned) = self.owned.get_mut(name)
+            {
                 owned.remove(&address);
+                if owned.is_empty() {
+                    self.owned.remove(name);
+                }
             }
             if let Some(name) = &owner {
                 self.owned.entry(name.clone()).or_default().insert(address);
             }
-            if let Some(name) =
-                state.owner.as_ref().filter(|n| self.owned.get(*n).is_some_and(|o| o.is_empty()))
-            {
-                self.owned.remove(name);
+        }
+        self.announced += usize::from(announced.is_some());
+        self.announced -= usize::from(announced_before.is_some());
+        let change = match &announced {
+            _ if announced == announced_before => None,
+            Some(interfaces) => {
+                Some(AnnouncementChange::L2Announce { address, interfaces: interfaces.clone() })
             }
-            state.owner = owner;
-        }
-        if state.announced != wanted {
-            match &wanted {
-                Some(interfaces) => {
-                    announce.push(AnnouncementChange::L2Announce { address, interfaces: interfaces.clone() })
-                }
-                None => withdraw.push(AnnouncementChange::L2Withdraw { address, handover }),
-            }
-            self.l2_announced += usize::from(wanted.is_some());
-            self.l2_announced -= usize::from(state.announced.is_some());
-            state.announced = wanted;
-        }
-        if state.services.is_empty() {
-            self.addresses.remove(&address);
-        }
+            None => Some(AnnouncementChange::L2Withdraw { address, handover }),
+        };
+        match owner {
+            Some(owner) => self.outcomes.insert(address, Outcome { owner, announced }),
+            None => self.outcomes.remove(&address),
+        };
+        change
     }
 }
 
-/// Adds the interfaces that an advertisement lists; an empty list means every interface.
-fn add_interfaces(set: &mut InterfaceSet, listed: &BTreeSet<String>) {
-    match set {
-        InterfaceSet::Named(names) if !listed.is_empty() => {
-            Arc::make_mut(names).extend(listed.iter().cloned());
+impl Candidates {
+    fn position(&self, name: &str) -> Option<usize> {
+        self.nodes.binary_search_by(|node| (**node).cmp(name)).ok()
+    }
+
+    /// Returns, for each advertisement, the names and weights of the nodes selected, less those in `without`.
+    fn selections(&self, without: &BTreeSet<NodeName>) -> BTreeMap<&str, Vec<(&NodeName, u32)>> {
+        let mut selections = BTreeMap::new();
+        for (ad, selected) in &self.selected {
+            let nodes = selected.iter().filter_map(|(at, weight)| Some((self.nodes.get(*at)?, *weight)));
+            selections.insert(ad.as_str(), nodes.filter(|(name, _)| !without.contains(*name)).collect());
         }
-        _ => *set = InterfaceSet::All,
+        selections
+    }
+}
+
+/// Returns the interfaces that an advertisement lists; an empty list means every interface.
+fn listed_interfaces(listed: &BTreeSet<String>) -> InterfaceSet {
+    if listed.is_empty() { InterfaceSet::All } else { InterfaceSet::Named(Arc::new(listed.clone())) }
+}
+
+fn united(a: InterfaceSet, b: InterfaceSet) -> InterfaceSet {
+    match (a, b) {
+        (InterfaceSet::Named(mut a), InterfaceSet::Named(b)) => {
+            if a != b {
+                Arc::make_mut(&mut a).extend(b.iter().cloned());
+            }
+            InterfaceSet::Named(a)
+        }
+        _ => InterfaceSet::All,
     }
 }

@@ -1,39 +1,72 @@
-//! What this node announces, and why not the rest: a pure function of Services, endpoints, Nodes, configuration
-//! and the live speakers, kept up to date by differences.
+//! What this node announces, by which protocol, and why not the rest.
 //!
-//! [`Plan`] is an index with the verbs `apply_*`, `remove_*` and `reset_*` (a re-list). They only note what
-//! changed; [`Plan::changes`] decides what follows from it and returns the difference to what was announced
-//! before. So a burst of events is decided once, and an event costs what it touches:
+//! [`Plan`] computes it from plain values: Services, EndpointSlices, Nodes, the configuration, the live speakers and
+//! the interfaces of this node. It has no I/O and no clock. Its parts own their state; each is in the file of its name:
+//!
+//! | part | holds |
+//! |---|---|
+//! | `Nodes`, `Services`, `Endpoints` | the objects, trimmed, and the indexes to find them |
+//! | `DirtySet` | what changed since the last call of [`Plan::changes`] |
+//! | `Election` | the candidates, the owner of each L2 address, the L2 announcements of this node |
+//! | `Routes` | the prefixes that Services request, the open sessions, the routes announced over each |
+//! | `AnnouncementStates` | for each address, whether it is announced or why not; the problems to report |
+//!
+//! ```text
+//! apply_*, delete_*, reset_* ─▶ Nodes, Services, Endpoints ─▶ DirtySet ─┐
+//! set_config, set_live, set_links ──────────────────────────▶ DirtySet ─┤
+//!                                                                       ▼
+//!                     changes() ◀─ ChangeList ◀─ Election, Routes ◀─ ClusterView
+//!                    problems() ◀─ AnnouncementStates ◀──┘
+//! ```
+//!
+//! The verbs only store their argument and mark what depends on it. [`Plan::changes`] recomputes what is marked, in this
+//! order, and returns the difference to what was announced before:
+//!
+//! 1. `Election::find_candidates`, which may mark addresses;
+//! 2. `Routes::select_peers`, which may mark all Services and prefixes;
+//! 3. `Routes::request` for each marked Service, which may mark prefixes;
+//! 4. `Routes::merge` for each marked prefix;
+//! 5. `Election::elect` for each marked address.
+//!
+//! The changes are ordered: what is new is announced before what is old is withdrawn. A burst of events is computed
+//! once, and an event costs what it changes:
 //!
 //! | event | recomputed |
 //! |---|---|
-//! | Service, EndpointSlice | that Service's routes, its addresses' owners |
+//! | Service, EndpointSlice | the routes of that Service, the owners of its addresses |
 //! | another node dies | the owners of the addresses that it owned |
-//! | another node comes, changes labels | the owners of all L2 addresses |
-//! | this node's labels, exclusion | everything |
+//! | another node joins or changes its labels | the owners of all L2 addresses |
+//! | labels or exclusion of this node | everything |
 //! | pool, advertisement | the addresses in the ranges that it covers |
-//! | peer | that peer's routes |
+//! | peer | the routes of that peer |
 //!
-//! What is new is announced before what is old is withdrawn.
+//! Beside the plan, [`membership_gate`] decides when to act on the mesh's view of the other speakers,
+//! [`node_status`] builds the status of the `Speaker` object, and [`speaker_object`] decides when to write it.
+
+#![forbid(unsafe_code)]
 
 mod change;
 mod config_diff;
-mod decided;
+mod dirty;
 mod election;
+mod endpoints;
 mod input;
 pub mod membership_gate;
 pub mod node_status;
+mod nodes;
 mod plan;
-mod problems;
 mod rank;
 mod reason;
 mod routes;
+mod services;
 pub mod speaker_object;
+mod states;
 #[cfg(test)]
 mod tests;
+mod view;
 
-pub use change::{AnnouncementChange, AnnouncementState, Work};
+pub use change::{AnnouncementChange, AnnouncementState};
 pub use input::{Node, NodeName, Service, Slice, SliceKey};
 pub use plan::Plan;
-pub use problems::Problem;
 pub use reason::{NotAnnouncedReason, Protocol};
+pub use states::Problem;

@@ -1,370 +1,243 @@
-//! The state behind the plan, and the verbs that change it.
+//! The whole: passes inputs to the parts, and lets them decide in the right order.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
-use fairlead_bgp::Attributes;
-use fairlead_crds::model::config::{Config, Peer};
+use fairlead_crds::model::config::Config;
 use fairlead_crds::model::service::ObjectKey;
-use fairlead_l2::InterfaceSet;
-use ipnet::IpNet;
 
-use super::change::{AnnouncementChange, AnnouncementState, Work};
-use super::election::{Candidates, Tally};
-use super::input::{Node, NodeName, Service, Slice, SliceKey};
-use super::problems::{self, Problem};
-use super::reason::Protocol;
+use crate::change::{AnnouncementChange, ChangeList};
+use crate::config_diff::affected_pools;
+use crate::dirty::DirtySet;
+use crate::election::Election;
+use crate::endpoints::Endpoints;
+use crate::input::{Node, NodeName, Service, Slice, SliceKey};
+use crate::nodes::Nodes;
+use crate::reason::{NotAnnouncedReason, Protocol};
+use crate::routes::Routes;
+use crate::services::Services;
+use crate::states::{AnnouncementStates, Problem};
+use crate::view::ClusterView;
 
 /// The plan of one node.
 #[derive(Debug)]
 pub struct Plan {
-    pub(super) me: NodeName,
-
-    // What is known.
-    pub(super) services: BTreeMap<Arc<ObjectKey>, Entry>,
-    slices: BTreeMap<SliceKey, Slice>,
-    slices_of: BTreeMap<ObjectKey, Vec<Box<str>>>,
-    pub(super) nodes: BTreeMap<NodeName, Node>,
-    pub(super) config: Config,
-    /// `None` until the mesh has settled.
-    pub(super) live: Option<BTreeSet<NodeName>>,
-    pub(super) links: Option<BTreeSet<String>>,
-
-    // What follows from it.
-    pub(super) candidates: Candidates,
-    pub(super) addresses: BTreeMap<IpAddr, Address>,
-    pub(super) owned: HashMap<NodeName, BTreeSet<IpAddr>>,
-    pub(super) prefixes: BTreeMap<IpNet, Prefix>,
-    pub(super) peers: BTreeMap<Arc<str>, OpenPeer>,
-    pub(super) interned: BTreeSet<Arc<Attributes>>,
-    pub(super) problems: BTreeSet<Problem>,
-    pub(super) l2_announced: usize,
-    pub(super) bgp_announced: usize,
-
-    pub(super) dirty: Dirty,
-    pub(super) tally: Vec<Tally>,
-    pub(super) work: Work,
+    // Inputs.
+    config: Config,
+    nodes: Nodes,
+    services: Services,
+    endpoints: Endpoints,
+    // What changed, and what follows from it.
+    dirty: DirtySet,
+    election: Election,
+    routes: Routes,
+    states: AnnouncementStates,
+    #[cfg(test)]
+    recomputed: Recomputed,
 }
 
-/// A Service and what was decided about it.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) service: Service,
-    /// Verdicts by L2 and BGP, one pair per address of the Service.
-    pub(super) verdicts: Vec<(AnnouncementState, AnnouncementState)>,
-    /// Routes that this Service asks for: prefix and name of the advertisement. Sorted.
-    pub(super) routes: Vec<(IpNet, Arc<str>)>,
-}
-
-/// An address that Services hold.
-#[derive(Debug, Default)]
-pub(super) struct Address {
-    /// Those Services, sorted; several when the address is shared.
-    pub(super) services: Vec<Arc<ObjectKey>>,
-    /// The node that announces it by L2.
-    pub(super) owner: Option<NodeName>,
-    /// What this node does about it.
-    pub(super) announced: Option<InterfaceSet>,
-}
-
-/// A destination that Services ask for.
-#[derive(Debug, Default)]
-pub(super) struct Prefix {
-    /// By advertisement: how many addresses of Services need it. An aggregate stays while any does.
-    pub(super) wanted: BTreeMap<Arc<str>, u32>,
-    /// To how many peers it is announced.
-    pub(super) peers: usize,
-}
-
-/// A session that this node opens, and what is announced over it.
-#[derive(Debug)]
-pub(super) struct OpenPeer {
-    pub(super) peer: Peer,
-    pub(super) routes: BTreeMap<IpNet, Arc<Attributes>>,
-}
-
-/// What changed since the last [`Plan::changes`].
-#[derive(Debug, Default)]
-pub(super) struct Dirty {
-    pub(super) services: BTreeSet<Arc<ObjectKey>>,
-    pub(super) all_services: bool,
-    pub(super) addresses: BTreeSet<IpAddr>,
-    pub(super) all_addresses: bool,
-    pub(super) prefixes: BTreeSet<IpNet>,
-    pub(super) peers: bool,
-    pub(super) candidates: bool,
+/// Number of things that were recomputed: an event costs what it changes.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Recomputed {
+    /// Services whose routes were computed.
+    pub(crate) services: u64,
+    /// Addresses whose owner was elected.
+    pub(crate) elections: u64,
+    /// Prefixes whose routes were merged.
+    pub(crate) prefixes: u64,
 }
 
 impl Plan {
-    /// The plan of node `me`, which knows nothing yet and therefore announces nothing.
-    pub fn new(me: impl Into<NodeName>) -> Self {
+    /// Returns an empty plan of the node `own_name`: it announces nothing.
+    pub fn new(own_name: impl Into<NodeName>) -> Self {
         Self {
-            me: me.into(),
-            services: BTreeMap::new(),
-            slices: BTreeMap::new(),
-            slices_of: BTreeMap::new(),
-            nodes: BTreeMap::new(),
             config: Config::default(),
-            live: None,
-            links: None,
-            candidates: Candidates::default(),
-            addresses: BTreeMap::new(),
-            owned: HashMap::new(),
-            prefixes: BTreeMap::new(),
-            peers: BTreeMap::new(),
-            interned: BTreeSet::new(),
-            problems: BTreeSet::new(),
-            l2_announced: 0,
-            bgp_announced: 0,
-            dirty: Dirty::default(),
-            tally: Vec::new(),
-            work: Work::default(),
+            nodes: Nodes::new(own_name.into()),
+            services: Services::default(),
+            endpoints: Endpoints::default(),
+            dirty: DirtySet::default(),
+            election: Election::default(),
+            routes: Routes::default(),
+            states: AnnouncementStates::default(),
+            #[cfg(test)]
+            recomputed: Recomputed::default(),
         }
     }
 
-    // ----- Services -----
-
-    /// A Service of ours is new or changed.
-    pub fn apply_service(&mut self, key: ObjectKey, mut service: Service) {
-        let mut seen = BTreeSet::new();
-        service.addresses.retain(|address| seen.insert(*address));
-        if self.services.get(&key).is_some_and(|entry| entry.service == service) {
-            return;
-        }
-        let key = match self.services.get_key_value(&key) {
-            Some((known, _)) => known.clone(),
-            None => Arc::new(key),
-        };
-        let mut routes = Vec::new();
-        if let Some(old) = self.services.remove(&key) {
-            self.unlink(&key, &old);
-            routes = old.routes;
-        }
-        for address in &service.addresses {
-            let services = &mut self.addresses.entry(*address).or_default().services;
-            if let Err(at) = services.binary_search(&key) {
-                services.insert(at, key.clone());
-            }
-            self.dirty.addresses.insert(*address);
-        }
-        let verdicts =
-            vec![(AnnouncementState::Announced, AnnouncementState::Announced); service.addresses.len()];
-        self.services.insert(key.clone(), Entry { service, verdicts, routes });
-        self.dirty.services.insert(key);
-    }
-
-    /// A Service is gone, or is not ours any more.
-    pub fn remove_service(&mut self, key: &ObjectKey) {
-        if let Some((key, old)) = self.services.remove_entry(key) {
-            self.unlink(&key, &old);
-            self.release_routes(&old.routes);
-            self.dirty.services.remove(&key);
+    /// Adds or replaces a Service of our class.
+    pub fn apply_service(&mut self, key: ObjectKey, service: Service) {
+        if let Some(key) = self.services.apply(key, service, &mut self.dirty) {
+            let service = self.services.get(&key);
+            self.states.reset_service(&key, service.map(|s| s.addresses.as_slice()).unwrap_or_default());
         }
     }
 
-    /// These are all Services of ours.
+    /// Removes a Service that was deleted or is no longer of our class.
+    pub fn delete_service(&mut self, key: &ObjectKey) {
+        self.services.delete(key, &mut self.dirty);
+        self.states.delete_service(key);
+        self.routes.release(key);
+    }
+
+    /// Replaces all Services of our class.
     pub fn reset_services(&mut self, all: Vec<(ObjectKey, Service)>) {
-        let kept: BTreeSet<&ObjectKey> = all.iter().map(|(key, _)| key).collect();
-        let gone: Vec<_> = self.services.keys().filter(|k| !kept.contains(k.as_ref())).cloned().collect();
-        gone.iter().for_each(|key| self.remove_service(key));
+        let listed: BTreeSet<&ObjectKey> = all.iter().map(|(key, _)| key).collect();
+        let deleted: Vec<_> =
+            self.services.keys().filter(|key| !listed.contains(key.as_ref())).cloned().collect();
+        deleted.iter().for_each(|key| self.delete_service(key));
         all.into_iter().for_each(|(key, service)| self.apply_service(key, service));
     }
 
-    /// Takes a Service's addresses out of the index of addresses, and its verdicts out of the reports.
-    fn unlink(&mut self, key: &Arc<ObjectKey>, entry: &Entry) {
-        for (address, verdicts) in entry.service.addresses.iter().zip(&entry.verdicts) {
-            let quiet = (AnnouncementState::Announced, AnnouncementState::Announced);
-            problems::update(&mut self.problems, key, *address, *verdicts, quiet);
-            if let Some(state) = self.addresses.get_mut(address) {
-                state.services.retain(|other| other != key);
-            }
-            self.dirty.addresses.insert(*address);
-        }
-    }
-
-    // ----- EndpointSlices -----
-
-    /// An EndpointSlice is new or changed.
+    /// Adds or replaces an EndpointSlice.
     pub fn apply_slice(&mut self, key: SliceKey, slice: Slice) {
-        match self.slices.get(&key) {
-            Some(known) if *known == slice => return,
-            Some(known) if known.service != slice.service => self.remove_slice(&key),
-            _ => {}
-        }
-        let service = ObjectKey { namespace: key.namespace.clone(), name: slice.service.clone() };
-        self.touch_service(&service);
-        let slices = self.slices_of.entry(service).or_default();
-        if !slices.iter().any(|name| **name == *key.name) {
-            slices.push(key.name.as_str().into());
-        }
-        self.slices.insert(key, slice);
+        let (services, dirty) = (&self.services, &mut self.dirty);
+        self.endpoints.apply(key, slice, &mut |service| services.mark(service, dirty));
     }
 
-    /// An EndpointSlice is gone.
-    pub fn remove_slice(&mut self, key: &SliceKey) {
-        let Some(slice) = self.slices.remove(key) else { return };
-        let service = ObjectKey { namespace: key.namespace.clone(), name: slice.service };
-        if let Some(slices) = self.slices_of.get_mut(&service) {
-            slices.retain(|name| **name != *key.name);
-            if slices.is_empty() {
-                self.slices_of.remove(&service);
-            }
-        }
-        self.touch_service(&service);
+    /// Removes an EndpointSlice.
+    pub fn delete_slice(&mut self, key: &SliceKey) {
+        let (services, dirty) = (&self.services, &mut self.dirty);
+        self.endpoints.delete(key, &mut |service| services.mark(service, dirty));
     }
 
-    /// These are all EndpointSlices.
+    /// Replaces all EndpointSlices.
     pub fn reset_slices(&mut self, all: Vec<(SliceKey, Slice)>) {
-        let kept: BTreeSet<&SliceKey> = all.iter().map(|(key, _)| key).collect();
-        let gone: Vec<_> = self.slices.keys().filter(|key| !kept.contains(key)).cloned().collect();
-        gone.iter().for_each(|key| self.remove_slice(key));
-        all.into_iter().for_each(|(key, slice)| self.apply_slice(key, slice));
+        let (services, dirty) = (&self.services, &mut self.dirty);
+        self.endpoints.reset(all, &mut |service| services.mark(service, dirty));
     }
 
-    /// The slices of a Service that have endpoints which can serve.
-    pub(super) fn serving(&self, service: &ObjectKey) -> impl Iterator<Item = &Slice> {
-        let names = self.slices_of.get(service).map(Vec::as_slice).unwrap_or_default();
-        let namespace = service.namespace.clone();
-        names
-            .iter()
-            .filter_map(move |name| {
-                self.slices.get(&SliceKey { namespace: namespace.clone(), name: name.to_string() })
-            })
-            .filter(|slice| slice.serving)
-    }
-
-    fn touch_service(&mut self, key: &ObjectKey) {
-        if let Some((key, entry)) = self.services.get_key_value(key) {
-            self.dirty.addresses.extend(&entry.service.addresses);
-            self.dirty.services.insert(key.clone());
-        }
-    }
-
-    // ----- Nodes, the mesh, links -----
-
-    /// A Node is new or changed.
+    /// Adds or replaces a Node.
     pub fn apply_node(&mut self, name: NodeName, node: Node) {
-        let matters = match self.nodes.get(&name) {
-            Some(known) => {
-                known.labels != node.labels
-                    || known.excluded != node.excluded
-                    || known.network_unavailable != node.network_unavailable
-            }
-            None => true,
-        };
-        if matters {
-            self.touch_node(&name);
-        }
-        self.nodes.insert(name, node);
+        self.nodes.apply(name, node, &mut self.dirty);
     }
 
-    /// A Node is gone.
-    pub fn remove_node(&mut self, name: &str) {
-        if let Some((name, _)) = self.nodes.remove_entry(name) {
-            self.touch_node(&name);
-        }
+    /// Removes a Node.
+    pub fn delete_node(&mut self, name: &str) {
+        self.nodes.delete(name, &mut self.dirty);
     }
 
-    /// These are all Nodes.
+    /// Replaces all Nodes.
     pub fn reset_nodes(&mut self, all: Vec<(NodeName, Node)>) {
-        let kept: BTreeSet<&NodeName> = all.iter().map(|(name, _)| name).collect();
-        let gone: Vec<_> = self.nodes.keys().filter(|name| !kept.contains(name)).cloned().collect();
-        gone.iter().for_each(|name| self.remove_node(name));
-        all.into_iter().for_each(|(name, node)| self.apply_node(name, node));
+        self.nodes.reset(all, &mut self.dirty);
     }
 
-    fn touch_node(&mut self, name: &NodeName) {
-        self.dirty.candidates = true;
-        if *name == self.me {
-            self.dirty.all_services = true;
-            self.dirty.all_addresses = true;
-            self.dirty.peers = true;
+    /// Replaces the configuration.
+    pub fn set_config(&mut self, new: Config) {
+        let old = std::mem::replace(&mut self.config, new);
+        if old.peers != self.config.peers {
+            self.dirty.mark_peers();
         }
+        if old.l2_advertisements != self.config.l2_advertisements {
+            self.dirty.mark_candidates();
+        }
+        let affected = affected_pools(&old, &self.config);
+        affected.ranges.iter().for_each(|range| self.services.mark_range(range, &mut self.dirty));
+        if !affected.names.is_empty() {
+            self.services.mark_allocated_from(&affected.names, &mut self.dirty);
+        }
+        self.routes.drop_unused_attributes();
     }
 
-    /// These speakers live, as the mesh has it; this one always does. `None`: the mesh has not settled, and no
-    /// address is owned by anybody.
+    /// Replaces the speakers that the mesh lists as live; this one always counts as live. With `None`, no node owns an
+    /// L2 address.
     pub fn set_live(&mut self, live: Option<&BTreeSet<NodeName>>) {
-        let same = match (live, &self.live) {
-            (None, None) => true,
-            (Some(new), Some(known)) => {
-                known.len() == new.len() + usize::from(!new.contains(&self.me)) && new.is_subset(known)
-            }
-            _ => false,
-        };
-        if same {
-            return;
-        }
-        self.dirty.all_addresses |= live.is_some() != self.live.is_some();
-        self.dirty.candidates = true;
-        self.live = live.map(|names| names.iter().chain([&self.me]).cloned().collect());
+        self.election.set_live(self.nodes.own_name(), live, &mut self.dirty);
     }
 
-    /// These interfaces can announce. Until told, every interface is believed to exist.
+    /// Replaces the names of the interfaces that can announce. Before the first call, every interface counts as present.
     pub fn set_links(&mut self, links: BTreeSet<String>) {
-        if self.links.as_ref() == Some(&links) {
-            return;
-        }
-        self.links = Some(links);
-        let restricted = |state: &Address| matches!(state.announced, Some(InterfaceSet::Named(_)));
-        self.dirty.addresses.extend(self.addresses.iter().filter(|(_, s)| restricted(s)).map(|(a, _)| *a));
+        self.election.set_links(links, &mut self.dirty);
     }
 
-    // ----- What follows -----
-
-    /// What is to be done about all that changed since the last call, in the order in which to do it.
+    /// Returns what to do because of everything that changed since the last call, in the order in which to do it.
     pub fn changes(&mut self) -> Vec<AnnouncementChange> {
-        let mut first = Vec::new();
-        let mut announce = Vec::new();
-        let mut withdraw = Vec::new();
-
-        if std::mem::take(&mut self.dirty.candidates) {
-            self.find_candidates();
-        }
-        if std::mem::take(&mut self.dirty.peers) {
-            self.select_peers(&mut first, &mut withdraw);
-        }
-        let services = if std::mem::take(&mut self.dirty.all_services) {
-            self.dirty.services.clear();
-            self.services.keys().cloned().collect()
-        } else {
-            std::mem::take(&mut self.dirty.services)
+        let mut changes = ChangeList::default();
+        let view = ClusterView {
+            config: &self.config,
+            nodes: &self.nodes,
+            services: &self.services,
+            endpoints: &self.endpoints,
         };
-        for key in services {
-            self.route_service(&key);
+        if self.dirty.take_candidates() {
+            self.election.find_candidates(view, &mut self.dirty);
         }
-        for prefix in std::mem::take(&mut self.dirty.prefixes) {
-            self.merge_prefix(prefix, &mut announce, &mut withdraw);
+        if self.dirty.take_peers() && self.routes.select_peers(view, &mut changes) {
+            self.dirty.mark_all_services();
         }
-        let mut addresses = std::mem::take(&mut self.dirty.addresses);
-        if std::mem::take(&mut self.dirty.all_addresses) {
-            addresses.extend(self.addresses.keys());
+        for key in self.dirty.take_services(self.services.keys()) {
+            #[cfg(test)]
+            {
+                self.recomputed.services += 1;
+            }
+            let Some(service) = self.services.get(&key) else { continue };
+            for (address, state) in self.routes.request(&key, service, view) {
+                self.states.set(&key, address, Protocol::Bgp, state);
+            }
         }
-        for address in addresses {
-            self.elect(address, &mut announce, &mut withdraw);
+        for prefix in self.routes.take_changed() {
+            #[cfg(test)]
+            {
+                self.recomputed.prefixes += 1;
+            }
+            self.routes.merge(prefix, view, &mut changes);
         }
-        first.append(&mut announce);
-        first.append(&mut withdraw);
-        first
+        for address in self.dirty.take_addresses(self.services.addresses()) {
+            #[cfg(test)]
+            {
+                self.recomputed.elections += 1;
+            }
+            let result = self.election.elect(address, view);
+            for (key, state) in result.states {
+                self.states.set(&key, address, Protocol::L2, state);
+            }
+            result.change.into_iter().for_each(|change| changes.push(change));
+        }
+        changes.into_ordered()
     }
 
-    /// Notes a verdict, and keeps the reports in step with it.
-    pub(super) fn judge(
-        &mut self,
-        key: &Arc<ObjectKey>,
-        address: IpAddr,
+    /// Returns the addresses that this node should announce and does not, the most important first. Current after
+    /// [`Plan::changes`].
+    pub fn problems(&self) -> impl ExactSizeIterator<Item = &Problem> {
+        self.states.problems()
+    }
+
+    /// Returns the number of addresses that this node announces by L2.
+    pub fn l2_announced(&self) -> usize {
+        self.election.announced()
+    }
+
+    /// Returns the number of prefixes that this node announces to at least one peer.
+    pub fn bgp_announced(&self) -> usize {
+        self.routes.announced()
+    }
+
+    /// Returns the Node object of this node.
+    pub fn own_node(&self) -> Option<&Node> {
+        self.nodes.own()
+    }
+
+    /// Returns why this node announces nothing at all; `None` if it is eligible.
+    pub fn node_reason(&self) -> Option<NotAnnouncedReason> {
+        self.nodes.own_reason()
+    }
+}
+
+#[cfg(test)]
+impl Plan {
+    pub(crate) fn state(
+        &self,
+        service: &ObjectKey,
+        address: std::net::IpAddr,
         protocol: Protocol,
-        verdict: AnnouncementState,
-    ) {
-        let Some(entry) = self.services.get_mut(key) else { return };
-        let Some(at) = entry.service.addresses.iter().position(|a| *a == address) else { return };
-        let Some(verdicts) = entry.verdicts.get_mut(at) else { return };
-        let before = *verdicts;
-        match protocol {
-            Protocol::L2 => verdicts.0 = verdict,
-            Protocol::Bgp => verdicts.1 = verdict,
-        }
-        problems::update(&mut self.problems, key, address, before, *verdicts);
+    ) -> Option<crate::AnnouncementState> {
+        self.states.get(service, address, protocol)
+    }
+
+    pub(crate) fn owner(&self, address: std::net::IpAddr) -> Option<&str> {
+        self.election.owner(address)
+    }
+
+    pub(crate) fn recomputed(&self) -> Recomputed {
+        self.recomputed
     }
 }

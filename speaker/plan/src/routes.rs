@@ -1,10 +1,10 @@
-//! Which routes go to which peer, with which attributes.
+//! The routes that this node announces to each BGP peer.
 //!
-//! Every eligible node announces; the routers balance. A Service asks for `(prefix, advertisement)` pairs;
-//! prefixes count who asks, so that an aggregate is held while any member qualifies; per peer, the
-//! advertisements that ask for a prefix are merged: communities are united.
+//! Every eligible node announces; the routers balance. A Service requests pairs of prefix and advertisement. Each prefix
+//! counts its requests, so that an aggregate is announced while any member needs it. For each peer, the advertisements
+//! that request a prefix are merged: the route carries the communities of all.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -14,228 +14,276 @@ use fairlead_crds::model::selector::any_or_empty;
 use fairlead_crds::model::service::{ObjectKey, TrafficPolicy};
 use ipnet::IpNet;
 
-use super::change::{AnnouncementChange, AnnouncementState};
-use super::plan::{Entry, OpenPeer, Plan};
-use super::reason::{NotAnnouncedReason, Protocol};
+use crate::change::{AnnouncementChange, AnnouncementState, ChangeList};
+use crate::input::Service;
+use crate::reason::NotAnnouncedReason;
+use crate::view::ClusterView;
 
-impl Plan {
-    /// Opens and closes sessions as the node's labels and the peers' selectors say.
-    pub(super) fn select_peers(
-        &mut self,
-        first: &mut Vec<AnnouncementChange>,
-        last: &mut Vec<AnnouncementChange>,
-    ) {
-        let labels = self.own_node().map(|node| node.labels.clone());
-        let selected =
-            |peer: &&Peer| labels.as_ref().is_some_and(|labels| any_or_empty(&peer.node_selectors, labels));
-        let wanted: Vec<Peer> = self.config.peers.values().filter(selected).cloned().collect();
+/// What the Services request, and what each peer receives.
+#[derive(Debug, Default)]
+pub(crate) struct Routes {
+    /// The requests of each Service, sorted. Services without a request have no entry.
+    requests: BTreeMap<Arc<ObjectKey>, Box<[RouteRequest]>>,
+    prefixes: BTreeMap<IpNet, Prefix>,
+    /// Prefixes whose requests or peers changed since they were merged last.
+    changed: BTreeSet<IpNet>,
+    /// Sessions that this node opens, by name of the BGPPeer.
+    peers: BTreeMap<Arc<str>, OpenPeer>,
+    attributes: BTreeSet<Arc<Attributes>>,
+    announced: usize,
+}
+
+/// A prefix, and the name of an advertisement to announce it with.
+type RouteRequest = (IpNet, Arc<str>);
+
+/// A prefix that Services request.
+#[derive(Debug, Default)]
+struct Prefix {
+    /// Number of addresses that need it, by advertisement.
+    requests: BTreeMap<Arc<str>, u32>,
+    /// Number of peers to which it is announced.
+    peers: usize,
+}
+
+/// A session that this node opens, and the routes announced over it.
+#[derive(Debug)]
+struct OpenPeer {
+    peer: Peer,
+    routes: BTreeMap<IpNet, Arc<Attributes>>,
+}
+
+impl Routes {
+    /// Opens and closes sessions according to the node's labels and the selectors of the peers. Returns true if any
+    /// session changed: every Service must then be computed again, because its state depends on the peers.
+    pub(crate) fn select_peers(&mut self, view: ClusterView<'_>, changes: &mut ChangeList) -> bool {
+        let labels = view.own_labels();
+        let selected = |peer: &&Peer| labels.is_some_and(|labels| any_or_empty(&peer.node_selectors, labels));
+        let wanted: Vec<&Peer> = view.config.peers.values().filter(selected).collect();
         let names: BTreeSet<&str> = wanted.iter().map(|peer| peer.name.as_str()).collect();
-        let gone: Vec<_> = self.peers.keys().filter(|name| !names.contains(&***name)).cloned().collect();
-        let opens: Vec<Peer> = wanted
-            .iter()
+        let closed: Vec<_> = self.peers.keys().filter(|name| !names.contains(&***name)).cloned().collect();
+        let opened: Vec<&Peer> = wanted
+            .into_iter()
             .filter(|peer| {
                 self.peers.get(peer.name.as_str()).is_none_or(|open| !same_session(&open.peer, peer))
             })
-            .cloned()
             .collect();
-        if gone.is_empty() && opens.is_empty() {
-            return;
+        if closed.is_empty() && opened.is_empty() {
+            return false;
         }
-        for name in gone {
+        for name in closed {
             let Some(closed) = self.peers.remove(&name) else { continue };
             self.forget_routes(&closed);
-            // Two sessions with one router would collide: there the old one goes first.
-            let replaced = opens.iter().any(|peer| peer.address == closed.peer.address);
-            let order = if replaced { &mut *first } else { &mut *last };
-            order.push(AnnouncementChange::PeerClose { peer: name });
+            // Two sessions with one router would collide: there the old one is closed first.
+            if opened.iter().any(|peer| peer.address == closed.peer.address) {
+                changes.push_close_first(name);
+            } else {
+                changes.push(AnnouncementChange::PeerClose { peer: name });
+            }
         }
-        for peer in opens {
+        for peer in opened {
             let name: Arc<str> = peer.name.as_str().into();
             if let Some(replaced) = self.peers.remove(&name) {
                 self.forget_routes(&replaced);
             }
-            first.push(AnnouncementChange::PeerOpen(Box::new(peer.clone())));
-            self.peers.insert(name, OpenPeer { peer, routes: Default::default() });
+            changes.push(AnnouncementChange::PeerOpen(Box::new(peer.clone())));
+            self.peers.insert(name, OpenPeer { peer: peer.clone(), routes: BTreeMap::new() });
         }
-        self.dirty.prefixes.extend(self.prefixes.keys());
-        // Whether an address is announced at all may hang on a peer.
-        self.dirty.all_services = true;
+        self.changed.extend(self.prefixes.keys());
+        true
     }
 
-    fn forget_routes(&mut self, closed: &OpenPeer) {
-        for prefix in closed.routes.keys() {
-            if let Some(state) = self.prefixes.get_mut(prefix) {
-                state.peers -= 1;
-                self.bgp_announced -= usize::from(state.peers == 0);
-            }
-        }
-    }
-
-    /// Computes the routes that a Service asks for.
-    pub(super) fn route_service(&mut self, key: &Arc<ObjectKey>) {
-        self.work.services += 1;
-        let Some(entry) = self.services.get(key) else { return };
-        let mut routes = Vec::new();
-        let verdicts: Vec<(IpAddr, AnnouncementState)> = entry
-            .service
+    /// Replaces the requests of a Service. Returns the state of each of its addresses.
+    pub(crate) fn request(
+        &mut self,
+        key: &Arc<ObjectKey>,
+        service: &Service,
+        view: ClusterView<'_>,
+    ) -> Vec<(IpAddr, AnnouncementState)> {
+        let mut requests = Vec::new();
+        let states = service
             .addresses
             .iter()
-            .map(|address| (*address, self.route_address(key, entry, *address, &mut routes)))
+            .map(|address| match self.request_address(key, service, *address, view, &mut requests) {
+                Ok(()) => (*address, AnnouncementState::Announced),
+                Err(reason) => (*address, AnnouncementState::Not(reason)),
+            })
             .collect();
-        routes.sort();
-        for (address, verdict) in verdicts {
-            self.judge(key, address, Protocol::Bgp, verdict);
+        requests.sort();
+        // First the new requests, then the old ones: a prefix that stays requested never counts down to zero.
+        for (prefix, ad) in &requests {
+            *self.prefixes.entry(*prefix).or_default().requests.entry(ad.clone()).or_default() += 1;
+            self.changed.insert(*prefix);
         }
-        // First the new, then the old: a prefix that stays wanted never counts down to nobody.
-        for (prefix, ad) in &routes {
-            *self.prefixes.entry(*prefix).or_default().wanted.entry(ad.clone()).or_default() += 1;
-            self.dirty.prefixes.insert(*prefix);
-        }
-        let Some(entry) = self.services.get_mut(key) else { return };
-        let old = std::mem::replace(&mut entry.routes, routes);
-        self.release_routes(&old);
-    }
-
-    /// Counts down what a Service asked for.
-    pub(super) fn release_routes(&mut self, routes: &[(IpNet, Arc<str>)]) {
-        for (prefix, ad) in routes {
-            self.dirty.prefixes.insert(*prefix);
-            let Some(state) = self.prefixes.get_mut(prefix) else { continue };
-            if let Some(count) = state.wanted.get_mut(ad) {
-                *count -= 1;
-                if *count == 0 {
-                    state.wanted.remove(ad);
-                }
-            }
-        }
-    }
-
-    fn route_address(
-        &self,
-        key: &ObjectKey,
-        entry: &Entry,
-        address: IpAddr,
-        routes: &mut Vec<(IpNet, Arc<str>)>,
-    ) -> AnnouncementState {
-        let service = &entry.service;
-        let Some(pool) = service.pool_of(&self.config, address) else {
-            return AnnouncementState::Not(NotAnnouncedReason::AddressInNoPool);
+        let old = if requests.is_empty() {
+            self.requests.remove(key)
+        } else {
+            self.requests.insert(key.clone(), requests.into())
         };
-        let covering: Vec<_> = self.config.bgp_for(pool, &service.labels).collect();
-        if covering.is_empty() {
-            return AnnouncementState::Not(NotAnnouncedReason::NoMatchingAdvertisement);
-        }
-        if let Some(reason) = self.node_reason() {
-            return AnnouncementState::Not(reason);
-        }
-        if self.serving(key).next().is_none() {
-            return AnnouncementState::Not(NotAnnouncedReason::NoEndpoints);
-        }
-        let here = |ad: &&BgpAdvertisement| {
-            self.own_node().is_some_and(|node| any_or_empty(&ad.node_selectors, &node.labels))
-        };
-        let ads: Vec<_> = covering.into_iter().filter(here).collect();
-        if ads.is_empty() {
-            return AnnouncementState::Not(NotAnnouncedReason::NodeNotSelected);
-        }
-        if service.traffic_policy == TrafficPolicy::Local
-            && !self.serving(key).any(|slice| slice.nodes.binary_search(&self.me).is_ok())
-        {
-            return AnnouncementState::Not(NotAnnouncedReason::NoLocalEndpoints);
-        }
-        if conflicting(&ads, address) {
-            return AnnouncementState::Not(NotAnnouncedReason::ConflictingAdvertisements);
-        }
-        for ad in &ads {
-            let Ok(prefix) = IpNet::new(address, aggregation_length(ad, address)) else { continue };
-            // The names are shared with those that other Services already use.
-            let known =
-                self.prefixes.get(&prefix.trunc()).and_then(|p| p.wanted.get_key_value(ad.name.as_str()));
-            let name = known.map_or_else(|| ad.name.as_str().into(), |(name, _)| name.clone());
-            routes.push((prefix.trunc(), name));
-        }
-        self.reached(&ads, address)
+        self.count_down(&old.unwrap_or_default());
+        states
     }
 
-    /// Whether any open session carries what these advertisements announce.
-    fn reached(&self, ads: &[&BgpAdvertisement], address: IpAddr) -> AnnouncementState {
-        if self.peers.is_empty() {
-            return AnnouncementState::Not(NotAnnouncedReason::NoPeer);
+    /// Removes the requests of a Service.
+    pub(crate) fn release(&mut self, key: &ObjectKey) {
+        if let Some(old) = self.requests.remove(key) {
+            self.count_down(&old);
         }
-        let mut listed =
-            self.peers.values().filter(|open| ads.iter().any(|ad| sent_to(ad, &open.peer))).peekable();
-        if listed.peek().is_none() {
-            return AnnouncementState::Not(NotAnnouncedReason::PeerNotSelected);
-        }
-        if !listed.any(|open| carries(&open.peer, address)) {
-            return AnnouncementState::Not(NotAnnouncedReason::FamilyNotCarried);
-        }
-        AnnouncementState::Announced
     }
 
-    /// Computes what each peer hears of a prefix.
-    pub(super) fn merge_prefix(
-        &mut self,
-        prefix: IpNet,
-        announce: &mut Vec<AnnouncementChange>,
-        withdraw: &mut Vec<AnnouncementChange>,
-    ) {
-        self.work.prefixes += 1;
+    /// Takes the prefixes to merge, in order.
+    pub(crate) fn take_changed(&mut self) -> BTreeSet<IpNet> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Computes the route for a prefix that each peer receives.
+    pub(crate) fn merge(&mut self, prefix: IpNet, view: ClusterView<'_>, changes: &mut ChangeList) {
         let Some(state) = self.prefixes.get_mut(&prefix) else { return };
         let ads: Vec<&BgpAdvertisement> =
-            state.wanted.keys().filter_map(|name| self.config.bgp_advertisements.get(&**name)).collect();
+            state.requests.keys().filter_map(|name| view.config.bgp_advertisements.get(&**name)).collect();
         let before = state.peers;
         for (name, open) in &mut self.peers {
             let carried = carries(&open.peer, prefix.addr());
-            let mut sent = ads.iter().filter(|ad| carried && sent_to(ad, &open.peer)).peekable();
+            let mut sent = ads.iter().filter(|ad| carried && is_sent_to(ad, &open.peer)).peekable();
             if sent.peek().is_none() {
                 if open.routes.remove(&prefix).is_some() {
                     state.peers -= 1;
-                    withdraw.push(AnnouncementChange::RouteWithdraw { peer: name.clone(), prefix });
+                    changes.push(AnnouncementChange::RouteWithdraw { peer: name.clone(), prefix });
                 }
                 continue;
             }
-            let merged = merge(sent);
+            let merged = merged_attributes(sent);
             if open.routes.get(&prefix).is_some_and(|known| **known == merged) {
                 continue;
             }
-            let attributes = match self.interned.get(&merged) {
+            let attributes = match self.attributes.get(&merged) {
                 Some(known) => known.clone(),
                 None => {
                     let new = Arc::new(merged);
-                    self.interned.insert(new.clone());
+                    self.attributes.insert(new.clone());
                     new
                 }
             };
             if open.routes.insert(prefix, attributes.clone()).is_none() {
                 state.peers += 1;
             }
-            announce.push(AnnouncementChange::RouteAnnounce { peer: name.clone(), prefix, attributes });
+            changes.push(AnnouncementChange::RouteAnnounce { peer: name.clone(), prefix, attributes });
         }
-        self.bgp_announced += usize::from(state.peers > 0);
-        self.bgp_announced -= usize::from(before > 0);
-        if state.wanted.is_empty() {
+        self.announced += usize::from(state.peers > 0);
+        self.announced -= usize::from(before > 0);
+        if state.requests.is_empty() {
             self.prefixes.remove(&prefix);
+        }
+    }
+
+    /// Drops attributes that no route has any more.
+    pub(crate) fn drop_unused_attributes(&mut self) {
+        self.attributes.retain(|attributes| Arc::strong_count(attributes) > 1);
+    }
+
+    /// Returns the number of prefixes that this node announces to at least one peer.
+    pub(crate) fn announced(&self) -> usize {
+        self.announced
+    }
+
+    /// Adds the requests of one address. Returns why no session carries any of them, if so.
+    fn request_address(
+        &self,
+        key: &ObjectKey,
+        service: &Service,
+        address: IpAddr,
+        view: ClusterView<'_>,
+        requests: &mut Vec<RouteRequest>,
+    ) -> Result<(), NotAnnouncedReason> {
+        let pool = service.pool_of(view.config, address).ok_or(NotAnnouncedReason::AddressInNoPool)?;
+        let covering: Vec<_> = view.config.bgp_for(pool, &service.labels).collect();
+        if covering.is_empty() {
+            return Err(NotAnnouncedReason::NoMatchingAdvertisement);
+        }
+        if let Some(reason) = view.nodes.own_reason() {
+            return Err(reason);
+        }
+        let serving = view.endpoints.serving(key);
+        if !serving.any() {
+            return Err(NotAnnouncedReason::NoEndpoints);
+        }
+        let ads: Vec<_> =
+            covering.into_iter().filter(|ad| view.selects_own_node(&ad.node_selectors)).collect();
+        if ads.is_empty() {
+            return Err(NotAnnouncedReason::NodeNotSelected);
+        }
+        if service.traffic_policy == TrafficPolicy::Local && !serving.on(view.nodes.own_name()) {
+            return Err(NotAnnouncedReason::NoLocalEndpoints);
+        }
+        if are_conflicting(&ads, address) {
+            return Err(NotAnnouncedReason::ConflictingAdvertisements);
+        }
+        for ad in &ads {
+            let Ok(prefix) = IpNet::new(address, aggregation_length(ad, address)) else { continue };
+            // Requests for one prefix share the name.
+            let known =
+                self.prefixes.get(&prefix.trunc()).and_then(|p| p.requests.get_key_value(ad.name.as_str()));
+            let name = known.map_or_else(|| ad.name.as_str().into(), |(name, _)| name.clone());
+            requests.push((prefix.trunc(), name));
+        }
+        self.check_carried(&ads, address)
+    }
+
+    /// Returns an error if no open session carries what these advertisements announce.
+    fn check_carried(&self, ads: &[&BgpAdvertisement], address: IpAddr) -> Result<(), NotAnnouncedReason> {
+        if self.peers.is_empty() {
+            return Err(NotAnnouncedReason::NoPeer);
+        }
+        let mut listed =
+            self.peers.values().filter(|open| ads.iter().any(|ad| is_sent_to(ad, &open.peer))).peekable();
+        if listed.peek().is_none() {
+            return Err(NotAnnouncedReason::PeerNotSelected);
+        }
+        if !listed.any(|open| carries(&open.peer, address)) {
+            return Err(NotAnnouncedReason::FamilyNotCarried);
+        }
+        Ok(())
+    }
+
+    fn count_down(&mut self, requests: &[RouteRequest]) {
+        for (prefix, ad) in requests {
+            self.changed.insert(*prefix);
+            let Some(state) = self.prefixes.get_mut(prefix) else { continue };
+            if let Some(count) = state.requests.get_mut(ad) {
+                *count -= 1;
+                if *count == 0 {
+                    state.requests.remove(ad);
+                }
+            }
+        }
+    }
+
+    /// Takes the routes of a closed session out of the counts.
+    fn forget_routes(&mut self, closed: &OpenPeer) {
+        for prefix in closed.routes.keys() {
+            if let Some(state) = self.prefixes.get_mut(prefix) {
+                state.peers -= 1;
+                self.announced -= usize::from(state.peers == 0);
+            }
         }
     }
 }
 
-/// Whether the session need not be opened anew. Which nodes open it is none of its parameters.
+/// Returns whether an open session can stay. The selection of nodes is not one of its parameters.
 fn same_session(open: &Peer, wanted: &Peer) -> bool {
     *open == Peer { node_selectors: open.node_selectors.clone(), ..wanted.clone() }
 }
 
-/// Whether a session carries routes of this family: that of its transport, or both where so configured.
-fn carries(peer: &Peer, family_of: IpAddr) -> bool {
+/// Returns whether a session carries routes of the address's family: that of its transport, or both if so configured.
+fn carries(peer: &Peer, address: IpAddr) -> bool {
     match peer.address {
-        PeerAddress::Ip(address) => {
-            peer.dual_stack_address_family || address.is_ipv4() == family_of.is_ipv4()
+        PeerAddress::Ip(transport) => {
+            peer.dual_stack_address_family || transport.is_ipv4() == address.is_ipv4()
         }
         PeerAddress::Interface(_) => true,
     }
 }
 
-fn sent_to(ad: &BgpAdvertisement, peer: &Peer) -> bool {
+fn is_sent_to(ad: &BgpAdvertisement, peer: &Peer) -> bool {
     ad.peers.is_empty() || ad.peers.contains(&peer.name)
 }
 
@@ -243,8 +291,8 @@ fn aggregation_length(ad: &BgpAdvertisement, address: IpAddr) -> u8 {
     if address.is_ipv4() { ad.aggregation_length } else { ad.aggregation_length_v6 }
 }
 
-/// Whether two advertisements would send the same route to the same peer with different LOCAL_PREF.
-fn conflicting(ads: &[&BgpAdvertisement], address: IpAddr) -> bool {
+/// Returns whether two advertisements would send the same route to the same peer with different LOCAL_PREF.
+fn are_conflicting(ads: &[&BgpAdvertisement], address: IpAddr) -> bool {
     let overlap = |a: &BgpAdvertisement, b: &BgpAdvertisement| {
         a.peers.is_empty() || b.peers.is_empty() || !a.peers.is_disjoint(&b.peers)
     };
@@ -257,8 +305,9 @@ fn conflicting(ads: &[&BgpAdvertisement], address: IpAddr) -> bool {
     })
 }
 
-/// Communities are united. LOCAL_PREF can differ only where different Services share an aggregate: the highest.
-fn merge<'a>(ads: impl Iterator<Item = &'a &'a BgpAdvertisement>) -> Attributes {
+/// Returns the attributes of a route that several advertisements request. Their LOCAL_PREF can differ only if different
+/// Services share an aggregate; the highest is used.
+fn merged_attributes<'a>(ads: impl Iterator<Item = &'a &'a BgpAdvertisement>) -> Attributes {
     let mut merged = Attributes::default();
     for ad in ads {
         merged.local_pref = merged.local_pref.max(ad.local_pref);

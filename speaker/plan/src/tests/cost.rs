@@ -3,6 +3,7 @@
 use TrafficPolicy::{Cluster, Local};
 
 use super::*;
+use crate::plan::Recomputed;
 
 /// `count` Services, announced by L2 and BGP, on three nodes.
 fn world(count: usize) -> World {
@@ -20,12 +21,12 @@ fn world(count: usize) -> World {
     world
 }
 
-fn spent(plan: &mut Plan, event: impl FnOnce(&mut Plan)) -> (Work, usize) {
-    let before = plan.work();
+fn spent(plan: &mut Plan, event: impl FnOnce(&mut Plan)) -> (Recomputed, usize) {
+    let before = plan.recomputed();
     event(plan);
     let changes = plan.changes().len();
-    let after = plan.work();
-    let work = Work {
+    let after = plan.recomputed();
+    let work = Recomputed {
         services: after.services - before.services,
         elections: after.elections - before.elections,
         prefixes: after.prefixes - before.prefixes,
@@ -55,14 +56,14 @@ fn the_cost_of_an_event_does_not_grow_with_the_number_of_services() {
             ("its endpoints go", spent(&mut plan, |p| p.apply_slice(slice_key.clone(), none))),
             ("its endpoints come", spent(&mut plan, |p| p.apply_slice(slice_key, slice))),
             ("its address changes", spent(&mut plan, |p| p.apply_service(key("s7"), moved))),
-            ("it goes", spent(&mut plan, |p| p.remove_service(&key("s7")))),
+            ("it goes", spent(&mut plan, |p| p.delete_service(&key("s7")))),
             ("it comes", spent(&mut plan, |p| p.apply_service(key("s7"), service.clone()))),
             ("nothing changes", spent(&mut plan, |p| p.apply_service(key("s7"), service))),
             ("a heartbeat of the Node", spent(&mut plan, |p| p.apply_node("n1".into(), heartbeat))),
             ("a Node that owns nothing goes", {
                 plan.apply_node("n9".into(), Node::default());
                 plan.changes();
-                spent(&mut plan, |p| p.remove_node("n9"))
+                spent(&mut plan, |p| p.delete_node("n9"))
             }),
             ("an advertisement of a pool nobody uses", spent(&mut plan, |p| p.set_config(config))),
             (
@@ -87,7 +88,7 @@ fn one_service_under_a_large_aggregate_costs_no_more() {
     world.config.bgp_advertisements.get_mut("bgp").unwrap().aggregation_length = 16;
     let (mut plan, announced) = world.seen_by("n1");
     assert_eq!(announced.routes.len(), 1);
-    let (work, changes) = spent(&mut plan, |p| p.remove_service(&key("s7")));
+    let (work, changes) = spent(&mut plan, |p| p.delete_service(&key("s7")));
     assert_eq!((work.prefixes, changes), (1, usize::from(announced.l2.contains_key(&ip("10.0.0.7")))));
 }
 
@@ -99,5 +100,5 @@ fn a_node_that_dies_moves_only_the_addresses_it_owned() {
     assert!((400..1600).contains(&owned), "{owned}");
     world.live.as_mut().unwrap().remove("n2");
     let (work, _) = spent(&mut plan, |p| p.set_live(world.live_names().as_ref()));
-    assert_eq!(work, Work { elections: owned as u64, ..Work::default() });
+    assert_eq!(work, Recomputed { elections: owned as u64, ..Recomputed::default() });
 }

@@ -139,14 +139,14 @@ fn happen(world: &mut World, plans: &mut [(Plan, Announced)], step: Step) {
         }
         Step::ServiceGone(n) => {
             let name = format!("s{n}");
-            each(plans, &|plan| plan.remove_service(&key(&name)));
+            each(plans, &|plan| plan.delete_service(&key(&name)));
             world.services.remove(&name);
         }
         Step::Endpoints(n, nodes) => {
             let name = format!("s{n}");
             if nodes.is_empty() {
                 world.endpoints.remove(&name);
-                each(plans, &|plan| plan.remove_slice(&key(&format!("{name}-1"))));
+                each(plans, &|plan| plan.delete_slice(&key(&format!("{name}-1"))));
             } else {
                 world.endpoints.insert(name.clone(), nodes.into_iter().map(str::to_owned).collect());
                 let (key, slice) = world.slice(&name);
@@ -167,7 +167,7 @@ fn happen(world: &mut World, plans: &mut [(Plan, Announced)], step: Step) {
         }
         Step::NodeGone(name) => {
             world.nodes.remove(name);
-            each(plans, &|plan| plan.remove_node(name));
+            each(plans, &|plan| plan.delete_node(name));
         }
         Step::Live(live) => {
             world.live = live.map(|names| names.into_iter().map(str::to_owned).collect());
@@ -224,7 +224,7 @@ fn verdicts(
     let mut all = Vec::new();
     for (name, service) in &world.services {
         for address in &service.addresses {
-            let verdict = |protocol| plan.verdict(&key(name), *address, protocol);
+            let verdict = |protocol| plan.state(&key(name), *address, protocol);
             all.push((name.clone(), *address, verdict(Protocol::L2), verdict(Protocol::Bgp)));
         }
     }

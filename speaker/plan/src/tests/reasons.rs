@@ -146,8 +146,8 @@ fn reasons() {
         ad.preferred_nodes = vec![(1, selector("name=n1"))];
         spoil(&mut world);
         let (plan, announced) = world.seen_by("n1");
-        assert_eq!(plan.verdict(&key("web"), ip(A), Protocol::L2), Some(l2), "{what}: L2");
-        assert_eq!(plan.verdict(&key("web"), ip(A), Protocol::Bgp), Some(bgp), "{what}: BGP");
+        assert_eq!(plan.state(&key("web"), ip(A), Protocol::L2), Some(l2), "{what}: L2");
+        assert_eq!(plan.state(&key("web"), ip(A), Protocol::Bgp), Some(bgp), "{what}: BGP");
         assert_eq!(announced.l2.contains_key(&ip(A)), l2 == AnnouncementState::Announced, "{what}: L2");
         assert_eq!(announced.routes.is_empty(), bgp != AnnouncementState::Announced, "{what}: BGP");
         for verdict in [l2, bgp] {
@@ -173,7 +173,7 @@ fn the_owner_says_when_it_lacks_the_interface() {
         plan.set_links(links.iter().map(|l| (*l).to_owned()).collect());
         // The engine waits for the interface: there is nothing to tell it.
         assert_eq!(plan.changes(), [], "{links:?}");
-        assert_eq!(plan.verdict(&key("web"), ip(A), Protocol::L2), Some(verdict), "{links:?}");
+        assert_eq!(plan.state(&key("web"), ip(A), Protocol::L2), Some(verdict), "{links:?}");
     }
 }
 
@@ -207,7 +207,7 @@ fn reports_go_when_the_service_goes_or_loses_its_address() {
     plan.apply_service(key("web"), service);
     plan.changes();
     assert_eq!(plan.problems().len(), 1);
-    plan.remove_service(&key("web"));
+    plan.delete_service(&key("web"));
     plan.changes();
     assert_eq!(plan.problems().len(), 0);
 }
@@ -235,8 +235,5 @@ fn what_is_held_of_a_pool_stays_announced_when_the_pool_is_refused() {
     world.config.refused_pools.clear();
     world.tell(&mut plan);
     plan.changes();
-    assert_eq!(
-        plan.verdict(&key("web"), ip(A), Protocol::Bgp),
-        Some(not(NotAnnouncedReason::AddressInNoPool))
-    );
+    assert_eq!(plan.state(&key("web"), ip(A), Protocol::Bgp), Some(not(NotAnnouncedReason::AddressInNoPool)));
 }

@@ -189,7 +189,7 @@ fn local_pref_conflicts() {
         let what = format!("{a:?} and {b:?}");
         let world = world(1).service("web", Cluster, A, "n1").bgp(a).bgp(b);
         let (plan, announced) = world.seen_by("n1");
-        let verdict = plan.verdict(&key("web"), ip(A), Protocol::Bgp).unwrap();
+        let verdict = plan.state(&key("web"), ip(A), Protocol::Bgp).unwrap();
         let expected = if conflict {
             AnnouncementState::Not(NotAnnouncedReason::ConflictingAdvertisements)
         } else {
