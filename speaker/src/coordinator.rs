@@ -165,7 +165,7 @@ impl Deciding {
         // Whoever appears in the mesh is given addresses: only one that knows the Services can take them.
         let peers = self.known.peers().filter(|_| ready);
         self.surroundings.send_if_modified(|known| replace(known, mesh::Surroundings { own, peers }));
-        let summary = Summary::of(self.known.plan(), ready);
+        let summary = Summary::new(self.known.plan(), ready);
         self.metrics.l2_announced.set(summary.l2 as i64);
         self.metrics.not_announced.set(summary.not_announced_count as i64);
         let report = Report {

@@ -1,4 +1,4 @@
-//! What the plan returns: the changes to carry out, and the state of each address.
+//! The output of the plan: the changes to carry out, and the state of an address.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -41,13 +41,13 @@ pub enum AnnouncementChange {
     /// Stop answering for an address.
     L2Withdraw {
         address: IpAddr,
-        /// Another node takes the address while this one can still serve it: keep answering until the new owner has
-        /// announced it.
+        /// Another node takes the address while this one can still serve it: keep answering until the new
+        /// owner has announced it.
         handover: bool,
     },
 }
 
-/// Whether this node announces an address by one protocol.
+/// The state of an address on this node, for one protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum AnnouncementState {

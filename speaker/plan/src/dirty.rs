@@ -1,4 +1,4 @@
-//! What changed since the last [`Plan::changes`](crate::Plan::changes) and must be recomputed.
+//! Marks of what changed since the last [`Plan::changes`](crate::Plan::changes) and must be recomputed.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fairlead_crds::model::service::ObjectKey;
 
-/// Marks of what to recompute.
+/// Services, addresses and choices to recompute.
 #[derive(Debug, Default)]
 pub(crate) struct DirtySet {
     services: BTreeSet<Arc<ObjectKey>>,

@@ -1,11 +1,11 @@
 //! The election of the node that owns each L2 address.
 //!
-//! Every speaker computes the same owner: among the live nodes that may announce, an advertisement must select the
-//! owner, and it must be able to serve. Of several such nodes the owner is the one that serves most of the Services on
-//! the address, then the most preferred one, then the one with the highest [`rank`].
+//! Every speaker computes the same owner: among the live nodes that may announce, an advertisement must
+//! select the owner, and it must be able to serve. Of several such nodes the owner is the one that serves
+//! most of the Services on the address, then the most preferred one, then the one with the highest [`rank`].
 //!
-//! Owners are elected per address, not per Service. Services that share an address have one owner, whatever their
-//! advertisements and endpoints are.
+//! Owners are elected per address, not per Service. Services that share an address have one owner, whatever
+//! their advertisements and endpoints are.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -72,16 +72,16 @@ struct Score {
     weight: u32,
 }
 
-/// How this node stands in an election for one of the Services on the address.
+/// The standing of this node in an election, for one of the Services on the address.
 struct Standing {
-    /// Why this node cannot announce for the Service; `None` if it can.
+    /// Reason for which this node cannot announce for the Service; `None` if it can.
     reason: Option<NotAnnouncedReason>,
     /// Interfaces of the advertisements that select this node.
     interfaces: Option<InterfaceSet>,
 }
 
 impl Election {
-    /// Replaces the live speakers; the own one is always among them. `None` means that nobody owns an address.
+    /// Replaces the live speakers; the own one is always among them. With `None`, no address has an owner.
     pub(crate) fn set_live(
         &mut self,
         own_name: &NodeName,
@@ -149,7 +149,8 @@ impl Election {
         if added || reselected {
             dirty.mark_all_addresses();
         }
-        // A node that loses an election still loses it without a rival: only the addresses of removed nodes move.
+        // A node that loses an election still loses it without a rival: only the addresses of removed nodes
+        // move.
         for name in &removed {
             dirty.mark_addresses(self.owned.get(name).into_iter().flatten().copied());
         }
@@ -207,7 +208,8 @@ impl Election {
         self.outcomes.get(&address).map(|outcome| &*outcome.owner)
     }
 
-    /// Adds one Service to the score of every candidate that can announce it, and returns how this node stands.
+    /// Adds one Service to the score of every candidate that can announce it, and returns how this node
+    /// stands.
     fn count_service(
         &self,
         key: &ObjectKey,

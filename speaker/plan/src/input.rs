@@ -1,4 +1,4 @@
-//! What the plan is made from: objects of Kubernetes, trimmed to the fields that announcements depend on.
+//! The inputs of the plan: Kubernetes objects, trimmed to the fields that announcements depend on.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -6,30 +6,30 @@ use std::sync::Arc;
 use fairlead_crds::model::config::{Config, Labels, Pool};
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey, TrafficPolicy};
 
-/// Name of a node. Shared: thousands of endpoints name few nodes.
+/// Name of a node. The value is shared, because thousands of endpoints name few nodes.
 pub type NodeName = Arc<str>;
 
 /// A `type: LoadBalancer` Service of our class.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
-    /// Labels, for the service selectors of advertisements.
+    /// Matched by the service selectors of advertisements.
     pub labels: Labels,
     /// `spec.externalTrafficPolicy`.
     pub traffic_policy: TrafficPolicy,
-    /// Addresses the Service holds (`status.loadBalancer.ingress`).
+    /// Addresses that the Service holds (`status.loadBalancer.ingress`).
     pub addresses: Vec<IpAddr>,
-    /// The pools they are from, as the controller has noted it.
+    /// Pools of the addresses: the value of the annotation `fairlead.dev/ip-allocated-from-pool`.
     pub allocated_from: Option<Box<str>>,
 }
 
 impl Service {
-    /// The pool that the Service holds an address of.
+    /// Returns the pool from which an address was allocated.
     pub fn pool_of<'a>(&self, config: &'a Config, address: IpAddr) -> Option<&'a Pool> {
         let n = self.addresses.iter().position(|ip| *ip == address).unwrap_or_default();
         config.pool_of_held(address, n, self.allocated_from.as_deref())
     }
 
-    /// The pools that it says its addresses are from.
+    /// Returns the names of the pools in the annotation.
     pub fn pools(&self) -> impl Iterator<Item = &str> {
         self.allocated_from.as_deref().into_iter().flat_map(|names| names.split(',')).map(str::trim)
     }
@@ -46,19 +46,19 @@ impl From<LoadBalancer> for Service {
     }
 }
 
-/// An EndpointSlice: where its Service has endpoints that can serve.
+/// The endpoints of an EndpointSlice that can serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {
     /// Name of the Service, in the slice's namespace.
     pub service: String,
-    /// Whether any endpoint can serve, on whatever node.
+    /// True if any endpoint can serve, on whatever node.
     pub serving: bool,
-    /// Nodes with an endpoint that can serve; sorted, each once.
+    /// Nodes with an endpoint that can serve; sorted, without duplicates.
     pub nodes: Vec<NodeName>,
 }
 
 impl Slice {
-    /// A slice with endpoints that can serve on these nodes (`None`: an endpoint that is on no node).
+    /// Returns a slice from the node of each endpoint that can serve; `None` for an endpoint without a node.
     pub fn new(service: impl Into<String>, serving: impl IntoIterator<Item = Option<NodeName>>) -> Self {
         let mut slice = Self { service: service.into(), serving: false, nodes: Vec::new() };
         for node in serving {
@@ -75,18 +75,18 @@ impl Slice {
 /// A Node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Node {
-    /// Labels, for node selectors.
+    /// Matched by node selectors.
     pub labels: Labels,
-    /// Bears the label `node.kubernetes.io/exclude-from-external-load-balancers`.
+    /// True if the Node has the label `node.kubernetes.io/exclude-from-external-load-balancers`.
     pub excluded: bool,
-    /// Its condition `NetworkUnavailable` is true.
+    /// True if the condition `NetworkUnavailable` of the Node is true.
     pub network_unavailable: bool,
     /// Addresses of type `InternalIP`, in order.
     pub internal_ips: Vec<IpAddr>,
 }
 
 impl Node {
-    /// Whether the node may announce anything at all.
+    /// Returns whether the node may announce anything at all.
     pub fn usable(&self) -> bool {
         !self.excluded && !self.network_unavailable
     }

@@ -1,7 +1,8 @@
-//! What this node announces, by which protocol, and why not the rest.
+//! Decides which addresses this node announces, by which protocol, and why it does not announce the others.
 //!
-//! [`Plan`] computes it from plain values: Services, EndpointSlices, Nodes, the configuration, the live speakers and
-//! the interfaces of this node. It has no I/O and no clock. Its parts own their state; each is in the file of its name:
+//! [`Plan`] decides from plain values: Services, EndpointSlices, Nodes, the configuration, the live
+//! speakers and the interfaces of this node. It has no I/O and no clock. Its parts own their state; each is
+//! in the file of its name:
 //!
 //! | part | holds |
 //! |---|---|
@@ -19,8 +20,8 @@
 //!                    problems() ◀─ AnnouncementStates ◀──┘
 //! ```
 //!
-//! The verbs only store their argument and mark what depends on it. [`Plan::changes`] recomputes what is marked, in this
-//! order, and returns the difference to what was announced before:
+//! The verbs only store their argument and mark what depends on it. [`Plan::changes`] recomputes what is
+//! marked, in this order, and returns the difference to what was announced before:
 //!
 //! 1. `Election::find_candidates`, which may mark addresses;
 //! 2. `Routes::select_peers`, which may mark all Services and prefixes;
@@ -28,8 +29,8 @@
 //! 4. `Routes::merge` for each marked prefix;
 //! 5. `Election::elect` for each marked address.
 //!
-//! The changes are ordered: what is new is announced before what is old is withdrawn. A burst of events is computed
-//! once, and an event costs what it changes:
+//! The changes are ordered: what is new is announced before what is old is withdrawn. A burst of events is
+//! computed once, and an event costs what it changes:
 //!
 //! | event | recomputed |
 //! |---|---|
@@ -41,7 +42,8 @@
 //! | peer | the routes of that peer |
 //!
 //! Beside the plan, [`membership_gate`] decides when to act on the mesh's view of the other speakers,
-//! [`node_status`] builds the status of the `Speaker` object, and [`speaker_object`] decides when to write it.
+//! [`node_status`] builds the status of the `Speaker` object, and [`speaker_object`] decides when to write
+//! it.
 
 #![forbid(unsafe_code)]
 

@@ -1,10 +1,10 @@
 //! When this node may act on the mesh's view of the other speakers.
 //!
-//! A node that receives nothing from the others must not conclude that they are dead. A fresh speaker would claim
-//! every address, and a node whose cable is plugged in again would claim addresses that others own by then. The gate
-//! is therefore closed while the node has no link or takes no part in the mesh. It opens when the mesh lists all
-//! expected speakers, or [`GATHER_TIME`] after it lists the first one, or [`LISTEN_TIME`] after the node was
-//! connected. While it is closed, the node owns no address.
+//! A node that receives nothing from the others must not conclude that they are dead. A fresh speaker would
+//! claim every address, and a node whose cable is plugged in again would claim addresses that others own by
+//! then. The gate is therefore closed while the node has no link or takes no part in the mesh. It opens when
+//! the mesh lists all expected speakers, or [`GATHER_TIME`] after it lists the first one, or [`LISTEN_TIME`]
+//! after the node was connected. While it is closed, the node owns no address.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -14,8 +14,8 @@ use crate::NodeName;
 /// Time for which a node waits for other speakers when none answers.
 pub const LISTEN_TIME: Duration = Duration::from_secs(2);
 
-/// Time from the first answer until the mesh lists all live speakers. It is shorter than a handover: by then the others
-/// list this node too, and hand over the addresses that it is to own.
+/// Time from the first answer until the mesh lists all live speakers. It is shorter than a handover: by then
+/// the others list this node too, and hand over the addresses that it is to own.
 pub const GATHER_TIME: Duration = Duration::from_millis(200);
 
 /// Passes on the members of the mesh once this node may act on them.

@@ -1,4 +1,4 @@
-//! What the `Speaker` object says of this node: built from plain values, and paced.
+//! The status of the `Speaker` object of this node.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -9,35 +9,35 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::{NotAnnouncedReason, Plan};
 
-/// Most sessions that are listed: the bound in the schema.
+/// Maximum number of sessions in the status: the bound in the schema.
 const MAX_SESSIONS: usize = 256;
 
-/// Longest text of an error, in bytes: it comes from a peer or the kernel.
-const MAX_ERROR: usize = 256;
+/// Maximum length of an error text, in bytes. The text comes from a peer or from the kernel.
+const MAX_ERROR_BYTES: usize = 256;
 
-/// Type of the condition that says whether this node may announce at all.
+/// Type of the condition that is true if this node may announce addresses.
 pub const ELIGIBLE: &str = "Eligible";
 
-/// What the plan has to report.
+/// The part of the status that follows from the plan.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Summary {
-    /// The first decisions were made.
+    /// True once this speaker has seen the whole configuration and acts on it.
     pub ready: bool,
-    /// Why this node may announce nothing at all, if so.
+    /// Reason for which this node announces nothing at all; `None` if it is eligible.
     pub node: Option<NotAnnouncedReason>,
-    /// Addresses announced by L2.
+    /// Number of addresses announced by L2.
     pub l2: usize,
-    /// Prefixes announced by BGP.
+    /// Number of prefixes announced by BGP.
     pub bgp: usize,
-    /// What should be announced and is not; bounded.
+    /// Addresses that this node should announce and does not, at most [`MAX_NOT_ANNOUNCED`].
     pub not_announced: Vec<NotAnnounced>,
-    /// How many there are in all.
+    /// Number of such addresses, including those that are not listed.
     pub not_announced_count: usize,
 }
 
 impl Summary {
-    /// What `plan` has to report.
-    pub fn of(plan: &Plan, ready: bool) -> Self {
+    /// Summarizes a plan.
+    pub fn new(plan: &Plan, ready: bool) -> Self {
         let problems = plan.problems();
         let not_announced_count = problems.len();
         let not_announced = problems.take(MAX_NOT_ANNOUNCED).map(|problem| NotAnnounced {
@@ -58,28 +58,28 @@ impl Summary {
     }
 }
 
-/// A BGP session, as far as it is reported.
+/// A BGP session as the status shows it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SessionView {
     /// Address of the peer, or the interface it is on.
     pub address: String,
-    /// State, in the words of RFC 4271. Those of a session that keeps trying are all `Active`: an object that
-    /// changed with every attempt would never be at rest.
+    /// State by its name in RFC 4271. A session that keeps trying to connect is always `Active`: otherwise,
+    /// each attempt would cause writes of the object.
     pub state: &'static str,
-    /// Since when it is established.
+    /// Time at which the session was established.
     pub since: Option<Timestamp>,
-    /// Why it is not.
+    /// Reason for which the session is not established.
     pub last_error: Option<String>,
-    /// Prefixes that the peer was told.
+    /// Number of prefixes announced to the peer.
     pub prefixes: usize,
-    /// What does not work on it: one line for BFD and one for each address family at most.
+    /// Problems of the session: at most one line for BFD and one for each address family.
     pub messages: Vec<String>,
 }
 
 /// Sessions by name of the BGPPeer.
 pub type Sessions = BTreeMap<String, SessionView>;
 
-/// The status; `before` is the one in force, from which unchanged conditions keep their time.
+/// Builds the status. Conditions that are unchanged since the status `before` keep their transition time.
 pub fn status(
     summary: &Summary,
     sessions: &Sessions,
@@ -91,7 +91,7 @@ pub fn status(
         address: view.address.clone(),
         state: view.state.to_owned(),
         uptime_since: view.since.map(Time),
-        last_error: view.last_error.as_deref().map(shortened),
+        last_error: view.last_error.as_deref().map(truncated),
         messages: view.messages.clone(),
         prefixes: count(view.prefixes),
     });
@@ -112,7 +112,7 @@ fn eligible(node: Option<NotAnnouncedReason>, before: Option<&SpeakerStatus>, no
         type_: ELIGIBLE.to_owned(),
         status: if node.is_none() { "True" } else { "False" }.to_owned(),
         reason: node.map_or("Eligible".to_owned(), |reason| reason.to_string()),
-        message: node.map_or("this node may announce", NotAnnouncedReason::message).to_owned(),
+        message: node.map_or("this node may announce addresses", NotAnnouncedReason::message).to_owned(),
         last_transition_time: Time(now),
         observed_generation: None,
     };
@@ -129,11 +129,11 @@ fn count(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
 }
 
-fn shortened(text: &str) -> String {
-    if text.len() <= MAX_ERROR {
+fn truncated(text: &str) -> String {
+    if text.len() <= MAX_ERROR_BYTES {
         return text.to_owned();
     }
-    let end = (0..=MAX_ERROR - 3).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+    let end = (0..=MAX_ERROR_BYTES - 3).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
     format!("{}…", &text[..end])
 }
 
@@ -182,41 +182,41 @@ mod tests {
     }
 
     #[test]
-    fn the_same_state_gives_the_same_status_whenever_it_is_asked() {
+    fn unchanged_summary_gives_equal_status_later() {
         let summary = Summary { ready: true, l2: 3, ..Summary::default() };
         let first = status(&summary, &Sessions::new(), None, at(1));
         assert_eq!(status(&summary, &Sessions::new(), Some(&first), at(99)), first);
     }
 
     #[test]
-    fn the_condition_keeps_its_time_until_it_turns() {
-        let well = Summary::default();
+    fn condition_keeps_transition_time_until_status_changes() {
+        let eligible = Summary::default();
         let excluded = Summary { node: Some(NotAnnouncedReason::NodeExcluded), ..Summary::default() };
         let unavailable =
             Summary { node: Some(NotAnnouncedReason::NodeNetworkUnavailable), ..Summary::default() };
         let mut before = None;
-        for (summary, now, status_is, reason, since) in [
-            (&well, 1, "True", "Eligible", 1),
-            (&well, 2, "True", "Eligible", 1),
+        for (summary, now, expected, reason, since) in [
+            (&eligible, 1, "True", "Eligible", 1),
+            (&eligible, 2, "True", "Eligible", 1),
             (&excluded, 3, "False", "NodeExcluded", 3),
             (&unavailable, 4, "False", "NodeNetworkUnavailable", 3),
-            (&well, 5, "True", "Eligible", 5),
+            (&eligible, 5, "True", "Eligible", 5),
         ] {
             let status = status(summary, &Sessions::new(), before.as_ref(), at(now));
             let condition = &status.conditions[0];
-            assert_eq!((condition.status.as_str(), condition.reason.as_str()), (status_is, reason));
+            assert_eq!((condition.status.as_str(), condition.reason.as_str()), (expected, reason));
             assert_eq!(condition.last_transition_time, Time(at(since)));
             before = Some(status);
         }
     }
 
     #[test]
-    fn lists_are_bounded() {
+    fn sessions_and_error_texts_are_bounded() {
         let view = SessionView { last_error: Some("ü".repeat(1000)), ..SessionView::default() };
         let sessions: Sessions = (0..1000).map(|n| (format!("peer-{n}"), view.clone())).collect();
         let status = status(&Summary::default(), &sessions, None, at(1));
         assert_eq!(status.sessions.len(), MAX_SESSIONS);
-        assert!(status.sessions[0].last_error.as_ref().unwrap().len() <= MAX_ERROR);
+        assert!(status.sessions[0].last_error.as_ref().unwrap().len() <= MAX_ERROR_BYTES);
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub struct Plan {
     nodes: Nodes,
     services: Services,
     endpoints: Endpoints,
-    // What changed, and what follows from it.
+    // Changes and outputs.
     dirty: DirtySet,
     election: Election,
     routes: Routes,
@@ -138,18 +138,20 @@ impl Plan {
         self.routes.drop_unused_attributes();
     }
 
-    /// Replaces the speakers that the mesh lists as live; this one always counts as live. With `None`, no node owns an
-    /// L2 address.
+    /// Replaces the speakers that the mesh lists as live; this one always counts as live. With `None`, no
+    /// node owns an L2 address.
     pub fn set_live(&mut self, live: Option<&BTreeSet<NodeName>>) {
         self.election.set_live(self.nodes.own_name(), live, &mut self.dirty);
     }
 
-    /// Replaces the names of the interfaces that can announce. Before the first call, every interface counts as present.
+    /// Replaces the names of the interfaces that can announce. Before the first call, every interface counts
+    /// as present.
     pub fn set_links(&mut self, links: BTreeSet<String>) {
         self.election.set_links(links, &mut self.dirty);
     }
 
-    /// Returns what to do because of everything that changed since the last call, in the order in which to do it.
+    /// Returns what to do because of everything that changed since the last call, in the order in which to do
+    /// it.
     pub fn changes(&mut self) -> Vec<AnnouncementChange> {
         let mut changes = ChangeList::default();
         let view = ClusterView {
@@ -195,8 +197,8 @@ impl Plan {
         changes.into_ordered()
     }
 
-    /// Returns the addresses that this node should announce and does not, the most important first. Current after
-    /// [`Plan::changes`].
+    /// Returns the addresses that this node should announce and does not, the most important first. Current
+    /// after [`Plan::changes`].
     pub fn problems(&self) -> impl ExactSizeIterator<Item = &Problem> {
         self.states.problems()
     }

@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-/// Returns the rendezvous hash of a node and an address. It is part of the contract between speakers of different
-/// versions and must never change.
+/// Returns the rendezvous hash of a node and an address. It is part of the contract between speakers of
+/// different versions and must never change.
 ///
 /// The hash is FNV-1a (64 bits) over the node name, a zero byte and the address in 16 octets (IPv4 as
-/// `::ffff:a.b.c.d`), followed by the finalizer of MurmurHash3. Without the finalizer, neighbouring addresses would
-/// not spread: the last step of FNV hardly changes the high bits, and the election compares these.
+/// `::ffff:a.b.c.d`), followed by the finalizer of MurmurHash3. Without the finalizer, neighbouring addresses
+/// would not spread: the last step of FNV hardly changes the high bits, and the election compares these.
 pub(crate) fn rank(node: &str, address: IpAddr) -> u64 {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;

@@ -1,8 +1,9 @@
-//! Why this node does not announce an address. The reason is part of the API: it appears in the `Speaker` object.
+//! The reasons for which a node does not announce an address. They are part of the API: the `Speaker` object
+//! lists them.
 
 use std::fmt;
 
-/// A protocol of announcement.
+/// A protocol that announces addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
     /// ARP and NDP.
@@ -20,45 +21,46 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// Why an address is not announced by one protocol from this node. Ordered by how much an operator wants to know.
+/// The reason for which this node does not announce an address by one protocol. Ordered by importance for an
+/// operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NotAnnouncedReason {
-    /// No pool contains the address (any more).
+    /// No accepted pool contains the address.
     AddressInNoPool,
-    /// No advertisement of the protocol covers the address's pool and the Service.
+    /// No advertisement of the protocol covers the pool and the Service.
     NoMatchingAdvertisement,
-    /// Advertisements that would send the same route to the same peer disagree about its LOCAL_PREF.
+    /// Advertisements request the same route to the same peer with different LOCAL_PREF.
     ConflictingAdvertisements,
-    /// The advertisement's interfaces do not exist on this node, which owns the address.
+    /// This node owns the address, but has none of the interfaces that the advertisement lists.
     NoMatchingInterface,
-    /// The node opens no session at all.
+    /// This node opens no BGP session.
     NoPeer,
-    /// None of the peers that the advertisement names is opened by this node.
+    /// This node opens no session to any peer that the advertisement lists.
     PeerNotSelected,
-    /// No session of this node carries the address's family.
+    /// No session of this node carries the address family.
     FamilyNotCarried,
-    /// The Node object has not been seen.
+    /// The Node object of this node is unknown.
     NodeUnknown,
-    /// The node's condition `NetworkUnavailable` is true.
+    /// The condition `NetworkUnavailable` of the Node is true.
     NodeNetworkUnavailable,
-    /// The node is labelled `node.kubernetes.io/exclude-from-external-load-balancers`.
+    /// The Node has the label `node.kubernetes.io/exclude-from-external-load-balancers`.
     NodeExcluded,
-    /// Nothing serves the Service anywhere.
+    /// The Service has no endpoint that can serve, on any node.
     NoEndpoints,
-    /// No node that lives and is selected can announce the address.
+    /// No live node is both selected by an advertisement and able to serve.
     NoEligibleNode,
-    /// The speakers have not found each other yet.
+    /// The members of the mesh are not known yet.
     MeshNotSettled,
-    /// Policy `Local`, and nothing serves the Service on this node.
+    /// The traffic policy is `Local` and no endpoint on this node can serve.
     NoLocalEndpoints,
     /// Advertisements cover the address, but none selects this node.
     NodeNotSelected,
-    /// Another node announces the address.
+    /// Another node owns the address.
     NotOwner,
 }
 
 impl NotAnnouncedReason {
-    /// All reasons.
+    /// All reasons, the most important first.
     pub const ALL: [Self; 16] = [
         Self::AddressInNoPool,
         Self::NoMatchingAdvertisement,
@@ -78,40 +80,46 @@ impl NotAnnouncedReason {
         Self::NotOwner,
     ];
 
-    /// Whether all is well although this node does not announce: another one does, or is meant to.
+    /// Returns true if the reason is no problem, because another node announces the address or is meant to.
     pub fn is_expected(self) -> bool {
         matches!(self, Self::NoLocalEndpoints | Self::NodeNotSelected | Self::NotOwner)
     }
 
-    /// What an operator may do about it, or why all is well.
+    /// Returns the message that explains the reason in the `Speaker` object.
     pub fn message(self) -> &'static str {
         match self {
             Self::AddressInNoPool => "no accepted IPAddressPool contains this address",
             Self::NoMatchingAdvertisement => {
-                "no accepted L2Advertisement or BGPAdvertisement covers this address's pool and the Service's labels"
+                "no accepted L2Advertisement or BGPAdvertisement matches both the pool of this address and \
+                 the labels of the Service"
             }
             Self::ConflictingAdvertisements => {
-                "several BGPAdvertisements match with different localPref for the same route and peer"
+                "matching BGPAdvertisements set different values of localPref for the same route and peer; \
+                 set the same value in all of them, or list different peers"
             }
             Self::NoMatchingInterface => {
-                "this node owns the address, but has none of the interfaces that the L2Advertisement lists"
+                "this node owns the address, but has none of the interfaces listed in the L2Advertisement"
             }
             Self::NoPeer => "no accepted BGPPeer selects this node",
-            Self::PeerNotSelected => "none of the peers that the BGPAdvertisement lists selects this node",
+            Self::PeerNotSelected => "none of the BGPPeers listed in the BGPAdvertisement selects this node",
             Self::FamilyNotCarried => {
-                "no session of this node carries this address family; see dualStackAddressFamily of BGPPeer"
+                "no BGP session of this node carries the address family of this address; to carry both \
+                 families, set dualStackAddressFamily in the BGPPeer"
             }
-            Self::NodeUnknown => "the Node object of this node does not exist (yet)",
-            Self::NodeNetworkUnavailable => "the condition NetworkUnavailable of this node is true",
+            Self::NodeUnknown => "the Node object of this node was not found",
+            Self::NodeNetworkUnavailable => "the condition NetworkUnavailable of this node is True",
             Self::NodeExcluded => {
-                "this node is labelled node.kubernetes.io/exclude-from-external-load-balancers"
+                "this node has the label node.kubernetes.io/exclude-from-external-load-balancers"
             }
-            Self::NoEndpoints => "the Service has no endpoint that can serve",
+            Self::NoEndpoints => "the Service has no endpoint that is ready to serve",
             Self::NoEligibleNode => {
-                "no live node is both selected by an L2Advertisement and able to serve the Service"
+                "no live node is both selected by a matching L2Advertisement and able to serve the Service"
             }
-            Self::MeshNotSettled => "still listening for the other speakers",
-            Self::NoLocalEndpoints => "externalTrafficPolicy is Local and no endpoint on this node can serve",
+            Self::MeshNotSettled => "this speaker is still waiting to learn which other speakers are alive",
+            Self::NoLocalEndpoints => {
+                "externalTrafficPolicy is Local and the Service has no endpoint on this node that is ready \
+                 to serve"
+            }
             Self::NodeNotSelected => "no matching advertisement selects this node",
             Self::NotOwner => "another node announces this address",
         }
@@ -120,7 +128,7 @@ impl NotAnnouncedReason {
 
 impl fmt::Display for NotAnnouncedReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The names of the variants are the API.
+        // The API uses the names of the variants.
         fmt::Debug::fmt(self, f)
     }
 }

@@ -1,8 +1,8 @@
 //! The routes that this node announces to each BGP peer.
 //!
-//! Every eligible node announces; the routers balance. A Service requests pairs of prefix and advertisement. Each prefix
-//! counts its requests, so that an aggregate is announced while any member needs it. For each peer, the advertisements
-//! that request a prefix are merged: the route carries the communities of all.
+//! Every eligible node announces; the routers balance. A Service requests pairs of prefix and advertisement.
+//! Each prefix counts its requests, so that an aggregate is announced while any member needs it. For each
+//! peer, the advertisements that request a prefix are merged: the route carries the communities of all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use crate::input::Service;
 use crate::reason::NotAnnouncedReason;
 use crate::view::ClusterView;
 
-/// What the Services request, and what each peer receives.
+/// The requests of the Services and the routes of each peer.
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
     /// The requests of each Service, sorted. Services without a request have no entry.
@@ -53,8 +53,9 @@ struct OpenPeer {
 }
 
 impl Routes {
-    /// Opens and closes sessions according to the node's labels and the selectors of the peers. Returns true if any
-    /// session changed: every Service must then be computed again, because its state depends on the peers.
+    /// Opens and closes sessions according to the node's labels and the selectors of the peers. Returns true
+    /// if any session changed: every Service must then be computed again, because its state depends on the
+    /// peers.
     pub(crate) fn select_peers(&mut self, view: ClusterView<'_>, changes: &mut ChangeList) -> bool {
         let labels = view.own_labels();
         let selected = |peer: &&Peer| labels.is_some_and(|labels| any_or_empty(&peer.node_selectors, labels));
@@ -273,7 +274,8 @@ fn same_session(open: &Peer, wanted: &Peer) -> bool {
     *open == Peer { node_selectors: open.node_selectors.clone(), ..wanted.clone() }
 }
 
-/// Returns whether a session carries routes of the address's family: that of its transport, or both if so configured.
+/// Returns whether a session carries routes of the address's family: that of its transport, or both if so
+/// configured.
 fn carries(peer: &Peer, address: IpAddr) -> bool {
     match peer.address {
         PeerAddress::Ip(transport) => {
@@ -305,8 +307,8 @@ fn are_conflicting(ads: &[&BgpAdvertisement], address: IpAddr) -> bool {
     })
 }
 
-/// Returns the attributes of a route that several advertisements request. Their LOCAL_PREF can differ only if different
-/// Services share an aggregate; the highest is used.
+/// Returns the attributes of a route that several advertisements request. Their LOCAL_PREF can differ only if
+/// different Services share an aggregate; the highest is used.
 fn merged_attributes<'a>(ads: impl Iterator<Item = &'a &'a BgpAdvertisement>) -> Attributes {
     let mut merged = Attributes::default();
     for ad in ads {

@@ -1,7 +1,7 @@
 //! The `Speaker` object of this node: what to write, and when.
 //!
-//! [`SpeakerObject`] compares what this node reports with what was written last. Its shell applies the patches to the
-//! API server, one [`SpeakerWrite`] at a time:
+//! [`SpeakerObject`] compares what this node reports with what was written last. Its shell applies the
+//! patches to the API server, one [`SpeakerWrite`] at a time:
 //!
 //! ```text
 //! handle_report, handle_sessions ─┐                      ┌─▶ poll_write     the next write, if one is due
@@ -22,7 +22,7 @@ use crate::node_status::{Sessions, Summary, status};
 /// Minimum time between two writes, also after a failure.
 pub const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What this node reports, except its BGP sessions.
+/// The report of this node, without its BGP sessions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SpeakerReport {
     /// UID of the Node, which owns the object. Without it nothing is written.
@@ -100,7 +100,8 @@ impl SpeakerObject {
         self.not_before = Some(now + WRITE_INTERVAL);
     }
 
-    /// Handles the failure of the last write from [`Self::poll_write`]; the next attempt follows `retry_after` later.
+    /// Handles the failure of the last write from [`Self::poll_write`]; the next attempt follows
+    /// `retry_after` later.
     pub fn handle_failure(&mut self, now: Instant, retry_after: Duration) {
         self.in_flight = None;
         self.not_before = Some(now + retry_after.max(WRITE_INTERVAL));
@@ -108,7 +109,8 @@ impl SpeakerObject {
 
     /// Returns the next write if one is due. `time` is the transition time of conditions that change.
     ///
-    /// The caller reports the result with [`Self::handle_written`] or [`Self::handle_failure`] before it calls again.
+    /// The caller reports the result with [`Self::handle_written`] or [`Self::handle_failure`] before it
+    /// calls again.
     pub fn poll_write(&mut self, now: Instant, time: Timestamp) -> Option<SpeakerWrite> {
         self.timeout = None;
         let object = self.object()?;
@@ -128,7 +130,8 @@ impl SpeakerObject {
         Some(write)
     }
 
-    /// Returns when to call [`Self::poll_write`] again; `None` if nothing waits. Valid after [`Self::poll_write`].
+    /// Returns when to call [`Self::poll_write`] again; `None` if nothing waits. Valid after
+    /// [`Self::poll_write`].
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.timeout
     }
@@ -186,7 +189,7 @@ mod tests {
             self.start + Duration::from_millis(ms)
         }
 
-        /// What is written at a time: of object and status.
+        /// Returns whether the object and the status are written at this time.
         fn poll(&mut self, ms: u64) -> (bool, bool) {
             self.object.handle_report(self.report.clone());
             let time = Timestamp::from_millisecond(ms as i64).unwrap();

@@ -1,4 +1,4 @@
-//! Whether this node announces each address of each Service, and the problems to report.
+//! The announcement state of each address of each Service, and the problems to report.
 //!
 //! A problem is an address that this node should announce and does not.
 
@@ -29,7 +29,7 @@ pub(crate) struct AnnouncementStates {
     problems: BTreeSet<Problem>,
 }
 
-/// Whether one address of a Service is announced, by protocol. By default it is, which is no problem.
+/// The state of one address of a Service by each protocol. The default is no problem.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct AddressState {
     l2: AnnouncementState,

@@ -21,7 +21,7 @@ fn world(count: usize) -> World {
     world
 }
 
-fn spent(plan: &mut Plan, event: impl FnOnce(&mut Plan)) -> (Recomputed, usize) {
+fn cost(plan: &mut Plan, event: impl FnOnce(&mut Plan)) -> (Recomputed, usize) {
     let before = plan.recomputed();
     event(plan);
     let changes = plan.changes().len();
@@ -35,10 +35,10 @@ fn spent(plan: &mut Plan, event: impl FnOnce(&mut Plan)) -> (Recomputed, usize) 
 }
 
 #[test]
-fn the_cost_of_an_event_does_not_grow_with_the_number_of_services() {
+fn cost_of_an_event_is_independent_of_service_count() {
     let costs = |count: usize| {
         let world = world(count);
-        let (mut plan, _) = world.seen_by("n1");
+        let (mut plan, _) = world.plan_of("n1");
         let service = world.services["s7"].clone();
         let moved = Service { addresses: vec![ip("10.1.0.1")], ..service.clone() };
         let none = Slice::new("s7", []);
@@ -53,22 +53,22 @@ fn the_cost_of_an_event_does_not_grow_with_the_number_of_services() {
         let mut config = world.config.clone();
         config.bgp_advertisements.insert("spare".into(), spare);
         vec![
-            ("its endpoints go", spent(&mut plan, |p| p.apply_slice(slice_key.clone(), none))),
-            ("its endpoints come", spent(&mut plan, |p| p.apply_slice(slice_key, slice))),
-            ("its address changes", spent(&mut plan, |p| p.apply_service(key("s7"), moved))),
-            ("it goes", spent(&mut plan, |p| p.delete_service(&key("s7")))),
-            ("it comes", spent(&mut plan, |p| p.apply_service(key("s7"), service.clone()))),
-            ("nothing changes", spent(&mut plan, |p| p.apply_service(key("s7"), service))),
-            ("a heartbeat of the Node", spent(&mut plan, |p| p.apply_node("n1".into(), heartbeat))),
-            ("a Node that owns nothing goes", {
+            ("endpoints removed", cost(&mut plan, |p| p.apply_slice(slice_key.clone(), none))),
+            ("endpoints added", cost(&mut plan, |p| p.apply_slice(slice_key, slice))),
+            ("address changed", cost(&mut plan, |p| p.apply_service(key("s7"), moved))),
+            ("Service deleted", cost(&mut plan, |p| p.delete_service(&key("s7")))),
+            ("Service added", cost(&mut plan, |p| p.apply_service(key("s7"), service.clone()))),
+            ("Service unchanged", cost(&mut plan, |p| p.apply_service(key("s7"), service))),
+            ("heartbeat of the Node", cost(&mut plan, |p| p.apply_node("n1".into(), heartbeat))),
+            ("Node without addresses deleted", {
                 plan.apply_node("n9".into(), Node::default());
                 plan.changes();
-                spent(&mut plan, |p| p.delete_node("n9"))
+                cost(&mut plan, |p| p.delete_node("n9"))
             }),
-            ("an advertisement of a pool nobody uses", spent(&mut plan, |p| p.set_config(config))),
+            ("advertisement of an unused pool", cost(&mut plan, |p| p.set_config(config))),
             (
-                "everything is listed again",
-                spent(&mut plan, |p| {
+                "all Services listed again",
+                cost(&mut plan, |p| {
                     let services = world.services.iter().map(|(name, s)| (key(name), s.clone()));
                     p.reset_services(services.collect());
                 }),
@@ -83,22 +83,22 @@ fn the_cost_of_an_event_does_not_grow_with_the_number_of_services() {
 }
 
 #[test]
-fn one_service_under_a_large_aggregate_costs_no_more() {
+fn service_under_a_large_aggregate_costs_no_more() {
     let mut world = world(2_000);
     world.config.bgp_advertisements.get_mut("bgp").unwrap().aggregation_length = 16;
-    let (mut plan, announced) = world.seen_by("n1");
+    let (mut plan, announced) = world.plan_of("n1");
     assert_eq!(announced.routes.len(), 1);
-    let (work, changes) = spent(&mut plan, |p| p.delete_service(&key("s7")));
+    let (work, changes) = cost(&mut plan, |p| p.delete_service(&key("s7")));
     assert_eq!((work.prefixes, changes), (1, usize::from(announced.l2.contains_key(&ip("10.0.0.7")))));
 }
 
 #[test]
-fn a_node_that_dies_moves_only_the_addresses_it_owned() {
+fn dead_node_costs_only_the_addresses_it_owned() {
     let mut world = world(2_000);
-    let (mut plan, _) = world.seen_by("n1");
-    let owned = world.seen_by("n2").1.l2.len();
+    let (mut plan, _) = world.plan_of("n1");
+    let owned = world.plan_of("n2").1.l2.len();
     assert!((400..1600).contains(&owned), "{owned}");
     world.live.as_mut().unwrap().remove("n2");
-    let (work, _) = spent(&mut plan, |p| p.set_live(world.live_names().as_ref()));
+    let (work, _) = cost(&mut plan, |p| p.set_live(world.live_names().as_ref()));
     assert_eq!(work, Recomputed { elections: owned as u64, ..Recomputed::default() });
 }

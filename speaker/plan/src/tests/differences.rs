@@ -1,5 +1,5 @@
-//! Whatever happens in whatever order: the plan that followed it by differences announces what a plan made from
-//! scratch would, and all nodes that see the same agree on exactly one owner.
+//! After any sequence of events, a plan that followed them by differences announces the same as a fresh plan,
+//! and all nodes with the same inputs elect the same owner.
 
 use fairlead_crds::model::config::Community;
 use proptest::prelude::*;
@@ -7,25 +7,25 @@ use proptest::sample::select;
 
 use super::*;
 
-/// Something that happens in the cluster.
+/// An event in the cluster.
 #[derive(Clone, Debug)]
 enum Step {
     Service(usize, Vec<&'static str>, bool, Option<&'static str>),
-    ServiceGone(usize),
+    DeleteService(usize),
     Endpoints(usize, Vec<&'static str>),
     NodeState(&'static str, bool, bool),
     NodeLabel(&'static str, &'static str),
-    NodeGone(&'static str),
+    DeleteNode(&'static str),
     Live(Option<BTreeSet<&'static str>>),
     L2(&'static str, Option<L2Advertisement>),
     Bgp(&'static str, Option<BgpAdvertisement>),
     Peer(&'static str, Option<Peer>),
     Pool(&'static str, bool),
-    /// The pool is refused, its ranges readable or not.
+    /// The pool is refused; its ranges are valid or not.
     Refuse(&'static str, bool),
-    /// The engines carry out what is due.
-    Act,
-    /// Everything is listed again.
+    /// The changes of the plans are carried out.
+    CarryOut,
+    /// Every kind is listed again.
     Relist,
 }
 
@@ -99,30 +99,32 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (0..4usize, addresses, any::<bool>(), proptest::option::of(select(vec!["main", "second"])))
             .prop_map(|(n, a, local, from)| Step::Service(n, a, local, from)),
-        2 => (0..4usize).prop_map(Step::ServiceGone),
+        2 => (0..4usize).prop_map(Step::DeleteService),
         6 => (0..4usize, nodes()).prop_map(|(n, nodes)| Step::Endpoints(n, nodes)),
         2 => (select(NODES.to_vec()), any::<bool>(), any::<bool>())
             .prop_map(|(n, excluded, unavailable)| Step::NodeState(n, excluded, unavailable)),
         2 => (select(NODES.to_vec()), select(LABELS.to_vec())).prop_map(|(n, l)| Step::NodeLabel(n, l)),
-        1 => select(NODES.to_vec()).prop_map(Step::NodeGone),
-        3 => proptest::option::weighted(0.9, nodes().prop_map(|n| n.into_iter().collect())).prop_map(Step::Live),
+        1 => select(NODES.to_vec()).prop_map(Step::DeleteNode),
+        3 => proptest::option::weighted(0.9, nodes().prop_map(|n| n.into_iter().collect()))
+            .prop_map(Step::Live),
         2 => proptest::option::weighted(0.8, l2_ads("a")).prop_map(|ad| Step::L2("a", ad)),
         1 => proptest::option::weighted(0.8, l2_ads("b")).prop_map(|ad| Step::L2("b", ad)),
         2 => proptest::option::weighted(0.8, bgp_ads("a")).prop_map(|ad| Step::Bgp("a", ad)),
         1 => proptest::option::weighted(0.8, bgp_ads("b")).prop_map(|ad| Step::Bgp("b", ad)),
         1 => proptest::option::weighted(0.8, peers("p1", "203.0.113.1")).prop_map(|p| Step::Peer("p1", p)),
         1 => proptest::option::weighted(0.8, peers("p2", "2001:db8:9::1")).prop_map(|p| Step::Peer("p2", p)),
-        1 => (select(vec!["main", "second"]), any::<bool>()).prop_map(|(n, there)| Step::Pool(n, there)),
-        1 => (select(vec!["main", "second"]), any::<bool>()).prop_map(|(n, readable)| Step::Refuse(n, readable)),
-        5 => Just(Step::Act),
+        1 => (select(vec!["main", "second"]), any::<bool>()).prop_map(|(n, exists)| Step::Pool(n, exists)),
+        1 => (select(vec!["main", "second"]), any::<bool>())
+            .prop_map(|(n, valid_ranges)| Step::Refuse(n, valid_ranges)),
+        5 => Just(Step::CarryOut),
         1 => Just(Step::Relist),
     ]
 }
 
-/// Changes the world, and tells the plans only of the change.
-fn happen(world: &mut World, plans: &mut [(Plan, Announced)], step: Step) {
-    let each = |plans: &mut [(Plan, Announced)], tell: &dyn Fn(&mut Plan)| {
-        plans.iter_mut().for_each(|(plan, _)| tell(plan));
+/// Changes the world and passes only the change to the plans.
+fn apply(world: &mut World, plans: &mut [(Plan, Announced)], step: Step) {
+    let each = |plans: &mut [(Plan, Announced)], event: &dyn Fn(&mut Plan)| {
+        plans.iter_mut().for_each(|(plan, _)| event(plan));
     };
     match step {
         Step::Service(n, addresses, local, from) => {
@@ -137,7 +139,7 @@ fn happen(world: &mut World, plans: &mut [(Plan, Announced)], step: Step) {
             each(plans, &|plan| plan.apply_service(key(&name), service.clone()));
             world.services.insert(name, service);
         }
-        Step::ServiceGone(n) => {
+        Step::DeleteService(n) => {
             let name = format!("s{n}");
             each(plans, &|plan| plan.delete_service(&key(&name)));
             world.services.remove(&name);
@@ -165,7 +167,7 @@ fn happen(world: &mut World, plans: &mut [(Plan, Announced)], step: Step) {
             let node = node.clone();
             each(plans, &|plan| plan.apply_node(name.into(), node.clone()));
         }
-        Step::NodeGone(name) => {
+        Step::DeleteNode(name) => {
             world.nodes.remove(name);
             each(plans, &|plan| plan.delete_node(name));
         }
@@ -176,23 +178,23 @@ fn happen(world: &mut World, plans: &mut [(Plan, Announced)], step: Step) {
         Step::L2(name, ad) => set(&mut world.config.l2_advertisements, name, ad),
         Step::Bgp(name, ad) => set(&mut world.config.bgp_advertisements, name, ad),
         Step::Peer(name, peer) => set(&mut world.config.peers, name, peer),
-        Step::Pool(name, there) => {
+        Step::Pool(name, exists) => {
             let all = World::of(0).pool("second", &["198.51.100.0-198.51.100.255"]).config.pools;
             world.config.refused_pools.remove(name);
-            set(&mut world.config.pools, name, all.get(name).filter(|_| there).cloned());
+            set(&mut world.config.pools, name, all.get(name).filter(|_| exists).cloned());
         }
-        Step::Refuse(name, readable) => {
+        Step::Refuse(name, valid_ranges) => {
             if let Some(mut pool) = world.config.pools.remove(name) {
-                pool.ranges.retain(|_| readable);
+                pool.ranges.retain(|_| valid_ranges);
                 world.config.refused_pools.insert(name.to_owned(), pool);
             }
         }
-        Step::Act => {
+        Step::CarryOut => {
             for (plan, announced) in plans.iter_mut() {
                 announced.carry_out(plan.changes());
             }
         }
-        Step::Relist => each(plans, &|plan| world.tell(plan)),
+        Step::Relist => each(plans, &|plan| world.list_to(plan)),
     }
     each(plans, &|plan| plan.set_config(world.config.clone()));
 }
@@ -204,7 +206,7 @@ fn set<V>(map: &mut BTreeMap<String, V>, name: &str, value: Option<V>) {
     }
 }
 
-/// A cluster in which something is announced, so that steps have something to disturb.
+/// Returns a cluster with announcements that the steps can disturb.
 fn start() -> World {
     let mut dual = peer("p1", "203.0.113.1");
     dual.dual_stack_address_family = true;
@@ -217,15 +219,15 @@ fn start() -> World {
         .service("s1", TrafficPolicy::Local, "192.0.2.2", "n1 n2")
 }
 
-fn verdicts(
+fn states(
     world: &World,
     plan: &Plan,
 ) -> Vec<(String, IpAddr, Option<AnnouncementState>, Option<AnnouncementState>)> {
     let mut all = Vec::new();
     for (name, service) in &world.services {
         for address in &service.addresses {
-            let verdict = |protocol| plan.state(&key(name), *address, protocol);
-            all.push((name.clone(), *address, verdict(Protocol::L2), verdict(Protocol::Bgp)));
+            let state = |protocol| plan.state(&key(name), *address, protocol);
+            all.push((name.clone(), *address, state(Protocol::L2), state(Protocol::Bgp)));
         }
     }
     all
@@ -235,17 +237,19 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn following_differences_is_the_same_as_starting_over(steps in proptest::collection::vec(step(), 1..40)) {
+    fn differences_lead_to_the_same_plan_as_a_fresh_start(
+        steps in proptest::collection::vec(step(), 1..40),
+    ) {
         let mut world = start();
-        let mut plans: Vec<_> = NODES.iter().map(|node| world.seen_by(node)).collect();
+        let mut plans: Vec<_> = NODES.iter().map(|node| world.plan_of(node)).collect();
         for step in steps {
-            happen(&mut world, &mut plans, step);
+            apply(&mut world, &mut plans, step);
         }
-        happen(&mut world, &mut plans, Step::Act);
+        apply(&mut world, &mut plans, Step::CarryOut);
         for (node, (plan, announced)) in NODES.iter().zip(&plans) {
-            let (fresh, expected) = world.seen_by(node);
+            let (fresh, expected) = world.plan_of(node);
             prop_assert_eq!(announced, &expected, "{}", node);
-            prop_assert_eq!(verdicts(&world, plan), verdicts(&world, &fresh), "{}", node);
+            prop_assert_eq!(states(&world, plan), states(&world, &fresh), "{}", node);
             prop_assert_eq!(plan.problems().collect::<Vec<_>>(), fresh.problems().collect::<Vec<_>>());
             prop_assert_eq!(plan.l2_announced(), announced.l2.len());
             let prefixes: BTreeSet<_> = announced.routes.keys().map(|(_, prefix)| prefix).collect();
@@ -254,27 +258,32 @@ proptest! {
     }
 
     #[test]
-    fn each_address_has_exactly_one_owner_that_lives_and_is_eligible(steps in proptest::collection::vec(step(), 1..40)) {
+    fn each_address_has_one_live_and_eligible_owner(
+        steps in proptest::collection::vec(step(), 1..40),
+    ) {
         let mut world = start();
-        let mut plans: Vec<_> = NODES.iter().map(|node| world.seen_by(node)).collect();
+        let mut plans: Vec<_> = NODES.iter().map(|node| world.plan_of(node)).collect();
         for step in steps {
-            happen(&mut world, &mut plans, step);
+            apply(&mut world, &mut plans, step);
         }
-        // Every speaker counts itself among the living: the nodes of this test all see the same.
+        // Each speaker counts itself as live; with all of them live, every node of this test sees the same.
         let live = NODES.iter().map(|node| (*node).to_owned()).collect();
         world.live = Some(live);
         plans.iter_mut().for_each(|(plan, _)| plan.set_live(world.live_names().as_ref()));
-        happen(&mut world, &mut plans, Step::Act);
+        apply(&mut world, &mut plans, Step::CarryOut);
         for address in ADDRESSES.map(ip) {
             let owners: BTreeSet<_> = plans.iter().map(|(plan, _)| plan.owner(address)).collect();
             prop_assert!(owners.len() == 1, "{}: {:?}", address, owners);
+            let announces = |(_, (_, announced)): &(&&str, &(Plan, Announced))| {
+                announced.l2.contains_key(&address)
+            };
             let announcing: Vec<_> =
-                NODES.iter().zip(&plans).filter(|(_, p)| p.1.l2.contains_key(&address)).map(|(n, _)| *n).collect();
+                NODES.iter().zip(&plans).filter(announces).map(|(node, _)| *node).collect();
             prop_assert_eq!(announcing, owners.into_iter().flatten().collect::<Vec<_>>(), "{}", address);
         }
         for node in NODES {
             let usable = world.nodes.get(node).is_some_and(Node::usable);
-            let (_, announced) = world.seen_by(node);
+            let (_, announced) = world.plan_of(node);
             prop_assert!(usable || (announced.l2.is_empty() && announced.routes.is_empty()));
         }
     }

@@ -26,7 +26,7 @@ fn world(nodes: usize, addresses: &[IpAddr]) -> World {
 /// The plan of an observer that can announce nothing itself.
 fn observer(world: &World) -> Plan {
     let mut plan = Plan::new("observer");
-    world.tell(&mut plan);
+    world.list_to(&mut plan);
     plan.changes();
     plan
 }
@@ -69,7 +69,7 @@ fn lost_node_moves_only_its_own_addresses() {
             }
             // From scratch, and as the difference that a running speaker computes.
             let mut running = observer(&all);
-            rest.tell(&mut running);
+            rest.list_to(&mut running);
             running.changes();
             for plan in [observer(&rest), running] {
                 for (before, after) in before.iter().zip(owners(&plan, &addresses)) {
@@ -91,7 +91,7 @@ fn preference_outranks_hash_in_any_order_of_nodes() {
     assert!(forwards.iter().all(|owner| matches!(owner.as_deref(), Some("n2" | "n3"))), "{forwards:?}");
 
     let mut plan = Plan::new("observer");
-    world.tell(&mut plan);
+    world.list_to(&mut plan);
     plan.reset_nodes(Vec::new());
     plan.changes();
     assert_eq!(owners(&plan, &addresses), vec![None; addresses.len()], "without candidates");

@@ -1,4 +1,4 @@
-//! Who announces by L2.
+//! The node that announces an address by L2.
 
 use std::sync::Arc;
 
@@ -18,9 +18,9 @@ fn preferring(name: &str, weights: &[(u32, &str)]) -> L2Advertisement {
     L2Advertisement { preferred_nodes: preferred.collect(), ..l2_advertisement(name) }
 }
 
-/// given: 3 nodes, a policy, endpoints on nodes → announced by: exactly those.
+/// Given 3 nodes, a policy and the nodes with endpoints: the nodes that announce.
 #[test]
-fn traffic_policy_and_endpoints() {
+fn policy_and_endpoints_select_the_owner() {
     let table = [
         (Local, "n1", vec!["n1"]),
         (Local, "n2", vec!["n2"]),
@@ -35,7 +35,7 @@ fn traffic_policy_and_endpoints() {
 }
 
 #[test]
-fn with_policy_cluster_the_owner_does_not_depend_on_endpoints() {
+fn policy_cluster_owner_is_independent_of_endpoints() {
     let owner = |e| World::of(3).service("web", Cluster, A, e).l2(l2_advertisement("ad")).l2_nodes(A);
     assert_eq!(owner("n1").len(), 1);
     assert_eq!(owner("n1"), owner("n2"));
@@ -43,15 +43,15 @@ fn with_policy_cluster_the_owner_does_not_depend_on_endpoints() {
 }
 
 #[test]
-fn with_policy_local_one_of_the_nodes_with_endpoints_announces() {
+fn policy_local_owner_has_an_endpoint() {
     let world = World::of(3).service("web", Local, A, "n1 n3").l2(l2_advertisement("ad"));
     let nodes = world.l2_nodes(A);
     assert!(nodes == ["n1"] || nodes == ["n3"], "{nodes:?}");
 }
 
-/// given: advertisements for nodes → announced by: one of these.
+/// Given advertisements: one of the selected nodes announces.
 #[test]
-fn node_selectors() {
+fn node_selectors_limit_the_candidates() {
     let all = ["n1", "n2", "n3"];
     let table: [(&str, Vec<L2Advertisement>, &[&str]); 5] = [
         ("one node", vec![selecting("ad", &["n2"])], &["n2"]),
@@ -68,9 +68,9 @@ fn node_selectors() {
     }
 }
 
-/// given: preferences → announced by: that node (`None`: whom the hash chooses).
+/// Given preferences: the node that announces; `None` for the node with the highest hash.
 #[test]
-fn preferred_nodes() {
+fn preference_decides_among_candidates() {
     let hashed = World::of(3).service("web", Cluster, A, "n1").l2(l2_advertisement("ad")).l2_nodes(A);
     let table = [
         (vec![preferring("a", &[(1, "n1")])], Some("n1")),
@@ -78,7 +78,7 @@ fn preferred_nodes() {
         (vec![preferring("a", &[(10, "n1"), (20, "n3")])], Some("n3")),
         // The weights of two advertisements add up.
         (vec![preferring("a", &[(60, "n1"), (50, "n2")]), preferring("b", &[(20, "n2")])], Some("n2")),
-        // A hard selector goes before a preference.
+        // A node selector outranks a preference.
         (
             vec![L2Advertisement {
                 preferred_nodes: vec![(100, selector("name=n1"))],
@@ -97,7 +97,7 @@ fn preferred_nodes() {
 }
 
 #[test]
-fn a_preferred_node_that_cannot_announce_is_passed_over_and_reclaims() {
+fn preferred_node_is_skipped_while_excluded() {
     let mut world =
         World::of(3).service("web", Cluster, A, "n1").l2(preferring("ad", &[(100, "n2"), (50, "n3")]));
     assert_eq!(world.l2_nodes(A), ["n2"]);
@@ -107,39 +107,39 @@ fn a_preferred_node_that_cannot_announce_is_passed_over_and_reclaims() {
     assert_eq!(world.l2_nodes(A), ["n2"]);
 }
 
-/// given: n2 of three nodes, preferred, is like that → it announces or not.
+/// Given a change to n2, which is preferred: another node owns the address.
 #[test]
-fn what_makes_a_node_ineligible() {
-    type Spoil = fn(&mut World);
-    let table: [(&str, Spoil); 4] = [
-        ("labelled as excluded", |w| w.nodes.get_mut("n2").unwrap().excluded = true),
+fn ineligible_node_is_not_elected() {
+    type Edit = fn(&mut World);
+    let table: [(&str, Edit); 4] = [
+        ("excluded by label", |w| w.nodes.get_mut("n2").unwrap().excluded = true),
         ("network unavailable", |w| w.nodes.get_mut("n2").unwrap().network_unavailable = true),
-        ("not alive", |w| assert!(w.live.as_mut().unwrap().remove("n2"))),
-        ("its Node is gone", |w| drop(w.nodes.remove("n2"))),
+        ("not live", |w| assert!(w.live.as_mut().unwrap().remove("n2"))),
+        ("Node deleted", |w| drop(w.nodes.remove("n2"))),
     ];
-    for (what, spoil) in table {
+    for (what, edit) in table {
         let mut world = World::of(3).service("web", Cluster, A, "n1").l2(preferring("ad", &[(100, "n2")]));
         assert_eq!(world.l2_nodes(A), ["n2"]);
-        spoil(&mut world);
+        edit(&mut world);
         let owners: BTreeSet<_> =
-            ["n1", "n3"].iter().map(|n| world.seen_by(n).0.owner(ip(A)).map(str::to_owned)).collect();
+            ["n1", "n3"].iter().map(|n| world.plan_of(n).0.owner(ip(A)).map(str::to_owned)).collect();
         assert_eq!(owners.len(), 1, "{what}: {owners:?}");
         assert!(!owners.contains(&Some("n2".to_owned())) && !owners.contains(&None), "{what}: {owners:?}");
     }
 }
 
 #[test]
-fn service_selectors_choose_the_services() {
+fn service_selectors_select_services() {
     let mut ad = l2_advertisement("ad");
     ad.service_selectors = vec![selector("app=web"), selector("app=mail")];
     let world = ["web", "mail", "dns"].iter().zip(["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
     let world = world.fold(World::of(1), |w, (name, a)| w.service(name, Cluster, a, "n1")).l2(ad);
-    let (_, announced) = world.seen_by("n1");
+    let (_, announced) = world.plan_of("n1");
     assert_eq!(announced.l2.keys().copied().collect::<Vec<_>>(), [ip("192.0.2.1"), ip("192.0.2.2")]);
 }
 
 #[test]
-fn pools_are_chosen_by_name_or_label() {
+fn pools_are_selected_by_name_or_label() {
     for pools in [
         PoolSelection { names: ["other".to_owned()].into(), selectors: Vec::new() },
         PoolSelection { names: BTreeSet::new(), selectors: vec![selector("pool=other")] },
@@ -149,14 +149,14 @@ fn pools_are_chosen_by_name_or_label() {
             .service("web", Cluster, A, "n1")
             .service("mail", Cluster, "198.51.100.1", "n1")
             .l2(L2Advertisement { pools, ..l2_advertisement("ad") });
-        let (_, announced) = world.seen_by("n1");
+        let (_, announced) = world.plan_of("n1");
         assert_eq!(announced.l2.keys().copied().collect::<Vec<_>>(), [ip("198.51.100.1")]);
     }
 }
 
-/// given: advertisements with interfaces → announced on: their union.
+/// Given advertisements with interfaces: the address is announced on their union.
 #[test]
-fn interfaces_are_united() {
+fn interfaces_of_advertisements_are_united() {
     let on = |name: &str, interfaces: &[&str]| L2Advertisement {
         interfaces: interfaces.iter().map(|i| (*i).to_owned()).collect(),
         ..l2_advertisement(name)
@@ -177,49 +177,49 @@ fn interfaces_are_united() {
     ];
     for (ads, expected) in table {
         let world = ads.into_iter().fold(World::of(1).service("web", Cluster, A, "n1"), World::l2);
-        assert_eq!(world.seen_by("n1").1.l2.get(&ip(A)), Some(&expected));
+        assert_eq!(world.plan_of("n1").1.l2.get(&ip(A)), Some(&expected));
     }
 }
 
 #[test]
-fn services_that_share_an_address_have_one_owner() {
+fn services_sharing_an_address_have_one_owner() {
     let only_for = |name: &str, app: &str, node: &str| L2Advertisement {
         service_selectors: vec![selector(&format!("app={app}"))],
         ..selecting(name, &[node])
     };
-    // Their advertisements disagree about the node: one of them is chosen, never both.
+    // Their advertisements select different nodes: one of these is elected, never both.
     let world = World::of(3)
         .service("web", Cluster, A, "n1")
         .service("mail", Cluster, A, "n1")
         .l2(only_for("a", "web", "n1"))
         .l2(only_for("b", "mail", "n2"));
     assert_eq!(world.l2_nodes(A).len(), 1);
-    // A node that can serve both goes before one that can serve one, whatever the hash says.
+    // A node that serves both outranks a node that serves one, whatever the hash is.
     let world = World::of(3)
         .service("web", Local, A, "n1 n2")
         .service("mail", Local, A, "n2 n3")
         .l2(l2_advertisement("ad"));
     assert_eq!(world.l2_nodes(A), ["n2"]);
-    // It stays announced as long as one of them can be served.
+    // The address is announced while one of them can be served.
     let world =
         World::of(3).service("web", Local, A, "").service("mail", Local, A, "n3").l2(l2_advertisement("ad"));
     assert_eq!(world.l2_nodes(A), ["n3"]);
 }
 
 #[test]
-fn nobody_owns_anything_until_the_mesh_has_settled() {
+fn no_address_has_an_owner_before_membership_is_known() {
     let mut world = World::of(3).service("web", Cluster, A, "n1").l2(l2_advertisement("ad"));
     world.live = None;
     assert!(world.l2_nodes(A).is_empty());
 }
 
 #[test]
-fn an_address_moves_by_handover_only_while_this_node_could_still_serve_it() {
-    let handover = |spoil: fn(&mut World)| {
+fn handover_requires_that_this_node_can_still_serve() {
+    let handover = |edit: fn(&mut World)| {
         let mut world = World::of(2).service("web", Local, A, "n1 n2").l2(preferring("ad", &[(9, "n1")]));
-        let (mut plan, _) = world.seen_by("n1");
-        spoil(&mut world);
-        world.tell(&mut plan);
+        let (mut plan, _) = world.plan_of("n1");
+        edit(&mut world);
+        world.list_to(&mut plan);
         match plan.changes().as_slice() {
             [AnnouncementChange::L2Withdraw { handover, .. }] => *handover,
             other => panic!("{other:?}"),

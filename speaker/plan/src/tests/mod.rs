@@ -25,7 +25,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::*;
 
-/// A cluster, as a test describes it.
+/// A cluster that a test describes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct World {
     pub(super) nodes: BTreeMap<String, Node>,
@@ -36,13 +36,13 @@ pub(super) struct World {
     pub(super) live: Option<BTreeSet<String>>,
 }
 
-/// `a=b,c=d`
+/// Parses `a=b,c=d`.
 pub(super) fn labels(text: &str) -> Labels {
     let pairs = text.split(',').filter(|pair| !pair.is_empty());
     pairs.map(|pair| pair.split_once('=').unwrap()).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
 }
 
-/// A selector by `matchLabels`.
+/// Returns a selector by `matchLabels`.
 pub(super) fn selector(text: &str) -> Selector {
     let selector = LabelSelector { match_labels: Some(labels(text)), match_expressions: None };
     Selector::try_from(&selector).unwrap()
@@ -105,7 +105,8 @@ pub(super) fn peer(name: &str, address: &str) -> Peer {
 }
 
 impl World {
-    /// Live nodes n1 … n`count`, each labelled `name=<its name>`; the pool `main`, 192.0.2.0/24 and 2001:db8::/64.
+    /// Returns live nodes n1 … n`count`, each with the label `name=<its name>`, and the pool `main` with
+    /// 192.0.2.0/24 and 2001:db8::/112.
     pub(super) fn of(count: usize) -> Self {
         let names: Vec<String> = (1..=count).map(|n| format!("n{n}")).collect();
         let mut world = Self { live: Some(names.iter().cloned().collect()), ..Self::default() };
@@ -126,7 +127,7 @@ impl World {
         self
     }
 
-    /// A Service with addresses (space-separated) and serving endpoints on nodes (space-separated).
+    /// Adds a Service with addresses and nodes with serving endpoints, both separated by spaces.
     pub(super) fn service(
         mut self,
         name: &str,
@@ -169,8 +170,8 @@ impl World {
         Some(self.live.as_ref()?.iter().map(|name| name.as_str().into()).collect())
     }
 
-    /// Tells a plan everything.
-    pub(super) fn tell(&self, plan: &mut Plan) {
+    /// Lists everything to a plan.
+    pub(super) fn list_to(&self, plan: &mut Plan) {
         let nodes = self.nodes.iter().map(|(name, node)| (name.as_str().into(), node.clone()));
         plan.reset_nodes(nodes.collect());
         plan.set_config(self.config.clone());
@@ -179,30 +180,30 @@ impl World {
         plan.reset_services(self.services.iter().map(|(name, s)| (key(name), s.clone())).collect());
     }
 
-    /// The plan of one node, and what it announces.
-    pub(super) fn seen_by(&self, node: &str) -> (Plan, Announced) {
+    /// Returns the plan of one node and what it announces.
+    pub(super) fn plan_of(&self, node: &str) -> (Plan, Announced) {
         let mut plan = Plan::new(node);
-        self.tell(&mut plan);
+        self.list_to(&mut plan);
         let mut announced = Announced::default();
         announced.carry_out(plan.changes());
         (plan, announced)
     }
 
-    /// Which nodes announce an address by L2; more than one is wrong.
+    /// Returns the nodes that announce an address by L2; more than one is wrong.
     pub(super) fn l2_nodes(&self, address: &str) -> Vec<String> {
-        let owns = |name: &&String| self.seen_by(name).1.l2.contains_key(&ip(address));
+        let owns = |name: &&String| self.plan_of(name).1.l2.contains_key(&ip(address));
         self.nodes.keys().filter(owns).cloned().collect()
     }
 
-    /// Which nodes announce a prefix to a peer.
+    /// Returns the nodes that announce a prefix to a peer.
     pub(super) fn bgp_nodes(&self, peer: &str, prefix: &str) -> Vec<String> {
         let route = (peer.to_owned(), prefix.parse::<IpNet>().unwrap());
-        let has = |name: &&String| self.seen_by(name).1.routes.contains_key(&route);
+        let has = |name: &&String| self.plan_of(name).1.routes.contains_key(&route);
         self.nodes.keys().filter(has).cloned().collect()
     }
 }
 
-/// What the engines would be doing after carrying out changes. Refuses changes that make no sense.
+/// The announcements of a node that carried out changes. Panics on inconsistent changes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Announced {
     pub(super) peers: BTreeMap<String, Peer>,
@@ -215,7 +216,7 @@ impl Announced {
         for change in changes {
             match change {
                 AnnouncementChange::PeerOpen(mut peer) => {
-                    // Which nodes open a session is none of its parameters.
+                    // The selection of nodes is not a parameter of the session.
                     peer.node_selectors.clear();
                     self.routes.retain(|(name, _), _| *name != peer.name);
                     self.peers.insert(peer.name.clone(), *peer);

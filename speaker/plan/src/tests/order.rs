@@ -1,4 +1,4 @@
-//! What is new is announced before what is old is withdrawn.
+//! The order of changes: announcements come before withdrawals.
 
 use TrafficPolicy::Cluster;
 
@@ -13,32 +13,32 @@ fn is_withdrawal(change: &AnnouncementChange) -> bool {
     matches!(change, AnnouncementChange::RouteWithdraw { .. } | AnnouncementChange::L2Withdraw { .. })
 }
 
-fn changes_after(spoil: fn(&mut World)) -> Vec<AnnouncementChange> {
+fn changes_after(edit: fn(&mut World)) -> Vec<AnnouncementChange> {
     let mut world = world();
-    let (mut plan, _) = world.seen_by("n1");
-    spoil(&mut world);
-    world.tell(&mut plan);
+    let (mut plan, _) = world.plan_of("n1");
+    edit(&mut world);
+    world.list_to(&mut plan);
     plan.changes()
 }
 
 #[test]
-fn announcements_come_first() {
-    type Spoil = fn(&mut World);
-    let table: [(&str, Spoil); 3] = [
-        ("a Service changes its address", |w| {
+fn announcements_precede_withdrawals() {
+    type Edit = fn(&mut World);
+    let table: [(&str, Edit); 3] = [
+        ("a Service with another address", |w| {
             w.services.get_mut("web").unwrap().addresses = vec![ip("192.0.2.2")];
         }),
         ("another aggregate", |w| {
             w.config.bgp_advertisements.get_mut("bgp").unwrap().aggregation_length = 24;
         }),
-        ("one Service goes, another comes", |w| {
+        ("one Service deleted, another added", |w| {
             let service = w.services.remove("web").unwrap();
             w.services.insert("mail".into(), Service { addresses: vec![ip("192.0.2.3")], ..service });
             w.endpoints.insert("mail".into(), vec!["n1".into()]);
         }),
     ];
-    for (what, spoil) in table {
-        let changes = changes_after(spoil);
+    for (what, edit) in table {
+        let changes = changes_after(edit);
         assert!(changes.iter().any(is_withdrawal), "{what}: {changes:?}");
         assert!(!changes.iter().all(is_withdrawal), "{what}: {changes:?}");
         assert!(changes.is_sorted_by_key(is_withdrawal), "{what}: {changes:?}");
@@ -46,7 +46,7 @@ fn announcements_come_first() {
 }
 
 #[test]
-fn an_address_that_moves_to_another_service_stays_announced() {
+fn address_moved_between_services_stays_announced() {
     let changes = changes_after(|w| {
         let service = w.services.remove("web").unwrap();
         w.services.insert("mail".into(), service);
@@ -56,7 +56,7 @@ fn an_address_that_moves_to_another_service_stays_announced() {
 }
 
 #[test]
-fn the_session_with_one_router_is_closed_before_it_is_opened_under_another_name() {
+fn renamed_peer_is_closed_before_it_is_opened() {
     let changes = changes_after(|w| {
         let peer = w.config.peers.remove("tor").unwrap();
         w.config.peers.insert("leaf".into(), Peer { name: "leaf".into(), ..peer });
@@ -69,7 +69,7 @@ fn the_session_with_one_router_is_closed_before_it_is_opened_under_another_name(
 }
 
 #[test]
-fn the_session_with_another_router_is_closed_after_the_new_one_has_its_routes() {
+fn replaced_peer_is_closed_after_the_new_one_has_routes() {
     let changes = changes_after(|w| {
         w.config.peers = [("leaf".into(), peer("leaf", "203.0.113.2"))].into();
     });

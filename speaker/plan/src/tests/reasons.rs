@@ -1,4 +1,4 @@
-//! Every address that is not announced has its reason.
+//! The reason for each address that is not announced.
 
 use TrafficPolicy::{Cluster, Local};
 
@@ -15,14 +15,14 @@ fn not(reason: NotAnnouncedReason) -> AnnouncementState {
     AnnouncementState::Not(reason)
 }
 
-type Spoil = fn(&mut World);
+type Edit = fn(&mut World);
 
-/// given: something about n1 or the Service → what n1 says by L2 and by BGP. n1 is preferred by L2.
+/// Given a change of the cluster: the states of the address on n1, by L2 and by BGP. L2 prefers n1.
 #[test]
-fn reasons() {
+fn each_cause_has_its_reason() {
     use NotAnnouncedReason::*;
-    let table: Vec<(&str, Spoil, AnnouncementState, AnnouncementState)> = vec![
-        ("all is well", |_| {}, AnnouncementState::Announced, AnnouncementState::Announced),
+    let table: Vec<(&str, Edit, AnnouncementState, AnnouncementState)> = vec![
+        ("nothing", |_| {}, AnnouncementState::Announced, AnnouncementState::Announced),
         ("no pool", |w| w.config.pools.clear(), not(AddressInNoPool), not(AddressInNoPool)),
         (
             "no L2Advertisement",
@@ -57,12 +57,12 @@ fn reasons() {
             not(NodeNotSelected),
         ),
         (
-            "an L2Advertisement for no node at all",
+            "L2Advertisement for an unknown node",
             |w| w.config.l2_advertisements.get_mut("l2").unwrap().node_selectors = vec![selector("name=n9")],
             not(NoEligibleNode),
             AnnouncementState::Announced,
         ),
-        ("the Node is not there", |w| drop(w.nodes.remove("n1")), not(NodeUnknown), not(NodeUnknown)),
+        ("no Node object", |w| drop(w.nodes.remove("n1")), not(NodeUnknown), not(NodeUnknown)),
         (
             "network unavailable",
             |w| w.nodes.get_mut("n1").unwrap().network_unavailable = true,
@@ -76,13 +76,13 @@ fn reasons() {
             not(NodeExcluded),
         ),
         (
-            "nothing serves",
+            "no endpoint",
             |w| drop(w.endpoints.insert("web".into(), vec![])),
             not(NoEndpoints),
             not(NoEndpoints),
         ),
         (
-            "nothing serves here",
+            "no endpoint on this node",
             |w| {
                 w.services.get_mut("web").unwrap().traffic_policy = Local;
                 w.endpoints.insert("web".into(), vec!["n2".into()]);
@@ -91,7 +91,7 @@ fn reasons() {
             not(NoLocalEndpoints),
         ),
         (
-            "nothing serves on a live node",
+            "no endpoint on a live node",
             |w| {
                 w.services.get_mut("web").unwrap().traffic_policy = Local;
                 w.endpoints.insert("web".into(), vec!["n2".into()]);
@@ -100,7 +100,7 @@ fn reasons() {
             not(NoEligibleNode),
             not(NoLocalEndpoints),
         ),
-        ("the mesh has not settled", |w| w.live = None, not(MeshNotSettled), AnnouncementState::Announced),
+        ("mesh membership unknown", |w| w.live = None, not(MeshNotSettled), AnnouncementState::Announced),
         (
             "another node is preferred",
             |w| {
@@ -112,7 +112,7 @@ fn reasons() {
         ),
         ("no peer", |w| w.config.peers.clear(), AnnouncementState::Announced, not(NoPeer)),
         (
-            "the peer is not for this node",
+            "the peer selects another node",
             |w| w.config.peers.get_mut("tor").unwrap().node_selectors = vec![selector("name=n2")],
             AnnouncementState::Announced,
             not(NoPeer),
@@ -140,18 +140,18 @@ fn reasons() {
         ),
     ];
     let mut seen: BTreeSet<NotAnnouncedReason> = [NoMatchingInterface].into();
-    for (what, spoil, l2, bgp) in table {
+    for (what, edit, l2, bgp) in table {
         let mut world = world();
         let ad = world.config.l2_advertisements.get_mut("l2").unwrap();
         ad.preferred_nodes = vec![(1, selector("name=n1"))];
-        spoil(&mut world);
-        let (plan, announced) = world.seen_by("n1");
+        edit(&mut world);
+        let (plan, announced) = world.plan_of("n1");
         assert_eq!(plan.state(&key("web"), ip(A), Protocol::L2), Some(l2), "{what}: L2");
         assert_eq!(plan.state(&key("web"), ip(A), Protocol::Bgp), Some(bgp), "{what}: BGP");
         assert_eq!(announced.l2.contains_key(&ip(A)), l2 == AnnouncementState::Announced, "{what}: L2");
         assert_eq!(announced.routes.is_empty(), bgp != AnnouncementState::Announced, "{what}: BGP");
-        for verdict in [l2, bgp] {
-            if let AnnouncementState::Not(reason) = verdict {
+        for state in [l2, bgp] {
+            if let AnnouncementState::Not(reason) = state {
                 seen.insert(reason);
             }
         }
@@ -160,30 +160,30 @@ fn reasons() {
 }
 
 #[test]
-fn the_owner_says_when_it_lacks_the_interface() {
+fn owner_without_the_interface_reports_it() {
     let mut world = world();
     world.nodes.remove("n2");
     world.config.l2_advertisements.get_mut("l2").unwrap().interfaces = ["eth1".to_owned()].into();
-    let (mut plan, _) = world.seen_by("n1");
-    for (links, verdict) in [
+    let (mut plan, _) = world.plan_of("n1");
+    for (links, state) in [
         (vec!["eth0"], not(NotAnnouncedReason::NoMatchingInterface)),
         (vec!["eth0", "eth1"], AnnouncementState::Announced),
         (vec![], not(NotAnnouncedReason::NoMatchingInterface)),
     ] {
         plan.set_links(links.iter().map(|l| (*l).to_owned()).collect());
-        // The engine waits for the interface: there is nothing to tell it.
+        // The responder waits for the interface: nothing changes for it.
         assert_eq!(plan.changes(), [], "{links:?}");
-        assert_eq!(plan.state(&key("web"), ip(A), Protocol::L2), Some(verdict), "{links:?}");
+        assert_eq!(plan.state(&key("web"), ip(A), Protocol::L2), Some(state), "{links:?}");
     }
 }
 
 #[test]
-fn an_address_that_no_advertisement_covers_is_reported_once() {
+fn unadvertised_address_is_reported_once() {
     let mut world = world();
     world.config.l2_advertisements.clear();
-    assert_eq!(world.seen_by("n1").0.problems().len(), 0);
+    assert_eq!(world.plan_of("n1").0.problems().len(), 0);
     world.config.bgp_advertisements.clear();
-    let (plan, _) = world.seen_by("n1");
+    let (plan, _) = world.plan_of("n1");
     let problems: Vec<_> = plan.problems().collect();
     let expected = Problem {
         reason: NotAnnouncedReason::NoMatchingAdvertisement,
@@ -195,10 +195,10 @@ fn an_address_that_no_advertisement_covers_is_reported_once() {
 }
 
 #[test]
-fn reports_go_when_the_service_goes_or_loses_its_address() {
+fn problem_ends_with_the_service_or_its_address() {
     let mut world = world();
     world.config.pools.clear();
-    let (mut plan, _) = world.seen_by("n1");
+    let (mut plan, _) = world.plan_of("n1");
     assert_eq!(plan.problems().len(), 1);
     let service = world.services["web"].clone();
     plan.apply_service(key("web"), Service { addresses: Vec::new(), ..service.clone() });
@@ -213,7 +213,7 @@ fn reports_go_when_the_service_goes_or_loses_its_address() {
 }
 
 #[test]
-fn names_are_single_camel_case_words_and_messages_say_something() {
+fn reasons_are_camel_case_words_with_a_message() {
     for reason in NotAnnouncedReason::ALL {
         let name = reason.to_string();
         assert!(name.chars().all(char::is_alphanumeric) && name.starts_with(char::is_uppercase), "{name}");
@@ -222,18 +222,18 @@ fn names_are_single_camel_case_words_and_messages_say_something() {
 }
 
 #[test]
-fn what_is_held_of_a_pool_stays_announced_when_the_pool_is_refused() {
+fn address_stays_announced_when_its_pool_is_refused() {
     let mut world = world();
     world.services.get_mut("web").unwrap().allocated_from = Some("main".into());
-    let (mut plan, _) = world.seen_by("n1");
+    let (mut plan, _) = world.plan_of("n1");
     let mut pool = world.config.pools.remove("main").unwrap();
     pool.ranges.clear();
     world.config.refused_pools.insert("main".to_owned(), pool);
-    world.tell(&mut plan);
+    world.list_to(&mut plan);
     assert_eq!(plan.changes(), []);
-    // Until the object is gone.
+    // Until the object is deleted.
     world.config.refused_pools.clear();
-    world.tell(&mut plan);
+    world.list_to(&mut plan);
     plan.changes();
     assert_eq!(plan.state(&key("web"), ip(A), Protocol::Bgp), Some(not(NotAnnouncedReason::AddressInNoPool)));
 }

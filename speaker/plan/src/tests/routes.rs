@@ -1,4 +1,4 @@
-//! Who announces what by BGP, and to whom.
+//! The routes that each node announces to each peer.
 
 use TrafficPolicy::{Cluster, Local};
 use fairlead_crds::model::config::Community;
@@ -13,12 +13,12 @@ fn world(nodes: usize) -> World {
 }
 
 fn attributes(world: &World, peer: &str, prefix: &str) -> Option<Attributes> {
-    world.seen_by("n1").1.routes.remove(&(peer.to_owned(), prefix.parse().unwrap()))
+    world.plan_of("n1").1.routes.remove(&(peer.to_owned(), prefix.parse().unwrap()))
 }
 
-/// given: 3 nodes, a policy, endpoints on nodes → announced by: exactly those.
+/// Given 3 nodes, a policy and the nodes with endpoints: the nodes that announce.
 #[test]
-fn traffic_policy_and_endpoints() {
+fn policy_and_endpoints_select_announcing_nodes() {
     let table = [
         (Cluster, "n1", vec!["n1", "n2", "n3"]),
         (Cluster, "n1 n2 n3", vec!["n1", "n2", "n3"]),
@@ -34,24 +34,24 @@ fn traffic_policy_and_endpoints() {
 }
 
 #[test]
-fn liveness_does_not_matter_to_bgp() {
+fn bgp_ignores_mesh_membership() {
     let mut world = world(3).service("web", Cluster, A, "n1").bgp(bgp_advertisement("ad"));
     world.live = None;
     assert_eq!(world.bgp_nodes("tor", ROUTE), ["n1", "n2", "n3"]);
 }
 
 #[test]
-fn excluded_nodes_and_those_without_network_withdraw_but_keep_their_sessions() {
+fn excluded_node_withdraws_but_keeps_its_session() {
     let mut world = world(3).service("web", Cluster, A, "n1").bgp(bgp_advertisement("ad"));
     world.nodes.get_mut("n2").unwrap().excluded = true;
     world.nodes.get_mut("n3").unwrap().network_unavailable = true;
     assert_eq!(world.bgp_nodes("tor", ROUTE), ["n1"]);
-    assert!(world.seen_by("n2").1.peers.contains_key("tor"));
+    assert!(world.plan_of("n2").1.peers.contains_key("tor"));
 }
 
-/// given: node selectors of two advertisements → announced by: the union.
+/// Given the node selectors of advertisements: the union of the selected nodes announces.
 #[test]
-fn node_selectors_of_advertisements() {
+fn node_selectors_of_advertisements_are_united() {
     let on = |name: &str, node: &str| BgpAdvertisement {
         node_selectors: vec![selector(&format!("name={node}"))],
         ..bgp_advertisement(name)
@@ -63,17 +63,17 @@ fn node_selectors_of_advertisements() {
 }
 
 #[test]
-fn peers_are_opened_by_the_nodes_they_select() {
+fn peer_is_opened_by_the_nodes_it_selects() {
     let mut rack = peer("rack", "203.0.113.2");
     rack.node_selectors = vec![selector("name=n1"), selector("name=n2")];
     let world = world(3).peer(rack).service("web", Cluster, A, "n1").bgp(bgp_advertisement("ad"));
     assert_eq!(world.bgp_nodes("rack", ROUTE), ["n1", "n2"]);
     assert_eq!(world.bgp_nodes("tor", ROUTE), ["n1", "n2", "n3"]);
-    assert!(!world.seen_by("n3").1.peers.contains_key("rack"));
+    assert!(!world.plan_of("n3").1.peers.contains_key("rack"));
 }
 
 #[test]
-fn an_advertisement_goes_to_the_peers_it_lists() {
+fn advertisement_is_sent_to_the_peers_it_lists() {
     let to = |name: &str, peers: &[&str], community| BgpAdvertisement {
         peers: peers.iter().map(|p| (*p).to_owned()).collect(),
         communities: [Community::Standard(64512, community)].into(),
@@ -92,7 +92,7 @@ fn an_advertisement_goes_to_the_peers_it_lists() {
 }
 
 #[test]
-fn equal_attributes_of_two_routes_are_one_value() {
+fn routes_with_equal_attributes_share_one_value() {
     let ad = BgpAdvertisement {
         local_pref: Some(200),
         communities: [Community::Standard(64512, 1), Community::Large(1, 2, 3)].into(),
@@ -100,7 +100,7 @@ fn equal_attributes_of_two_routes_are_one_value() {
     };
     let world = world(1).service("web", Cluster, A, "n1").service("dns", Cluster, "192.0.2.2", "n1").bgp(ad);
     let mut plan = Plan::new("n1");
-    world.tell(&mut plan);
+    world.list_to(&mut plan);
     let attributes: Vec<_> = plan
         .changes()
         .into_iter()
@@ -116,9 +116,10 @@ fn equal_attributes_of_two_routes_are_one_value() {
     assert_eq!(first.large_communities, [fairlead_bgp::LargeCommunity(1, 2, 3)].into());
 }
 
-/// given: a peer of a family, with or without `dualStackAddressFamily` → which families it carries.
+/// Given the address of a peer and `dualStackAddressFamily`: the families that the session carries, IPv4 and
+/// IPv6.
 #[test]
-fn families() {
+fn session_carries_the_configured_families() {
     let table = [
         ("203.0.113.1", false, true, false),
         ("203.0.113.1", true, true, true),
@@ -137,26 +138,26 @@ fn families() {
 }
 
 #[test]
-fn an_aggregate_is_held_while_any_member_qualifies() {
+fn aggregate_stays_while_any_member_needs_it() {
     let mut ad = bgp_advertisement("ad");
     ad.aggregation_length = 24;
     ad.aggregation_length_v6 = 64;
     let mut world =
         world(1).service("a", Cluster, "192.0.2.1", "n1").service("b", Cluster, "192.0.2.9", "n1").bgp(ad);
-    let (mut plan, mut announced) = world.seen_by("n1");
-    let only =
+    let (mut plan, mut announced) = world.plan_of("n1");
+    let prefixes =
         |announced: &Announced| announced.routes.keys().map(|(_, p)| p.to_string()).collect::<Vec<_>>();
-    assert_eq!(only(&announced), ["192.0.2.0/24"]);
-    for (what, expected) in [("a", vec!["192.0.2.0/24"]), ("b", vec![])] {
-        world.endpoints.insert(what.to_owned(), Vec::new());
-        world.tell(&mut plan);
+    assert_eq!(prefixes(&announced), ["192.0.2.0/24"]);
+    for (removed, expected) in [("a", vec!["192.0.2.0/24"]), ("b", vec![])] {
+        world.endpoints.insert(removed.to_owned(), Vec::new());
+        world.list_to(&mut plan);
         announced.carry_out(plan.changes());
-        assert_eq!(only(&announced), expected, "without {what}");
+        assert_eq!(prefixes(&announced), expected, "without {removed}");
     }
 }
 
 #[test]
-fn a_plain_and_an_aggregated_advertisement_announce_both() {
+fn plain_and_aggregated_advertisement_announce_both() {
     let mut aggregate = bgp_advertisement("aggregate");
     aggregate.aggregation_length = 24;
     aggregate.local_pref = Some(50);
@@ -167,9 +168,9 @@ fn a_plain_and_an_aggregated_advertisement_announce_both() {
     assert_eq!(attributes(&world, "tor", ROUTE).unwrap().local_pref, Some(100));
 }
 
-/// given: two advertisements → a conflict of LOCAL_PREF, or none.
+/// Given two advertisements: true if their LOCAL_PREF conflicts.
 #[test]
-fn local_pref_conflicts() {
+fn local_pref_conflict_withholds_the_route() {
     let ad = |name: &str, local_pref, peers: &[&str], length| BgpAdvertisement {
         local_pref,
         peers: peers.iter().map(|p| (*p).to_owned()).collect(),
@@ -188,41 +189,41 @@ fn local_pref_conflicts() {
     for (a, b, conflict) in table {
         let what = format!("{a:?} and {b:?}");
         let world = world(1).service("web", Cluster, A, "n1").bgp(a).bgp(b);
-        let (plan, announced) = world.seen_by("n1");
-        let verdict = plan.state(&key("web"), ip(A), Protocol::Bgp).unwrap();
+        let (plan, announced) = world.plan_of("n1");
+        let state = plan.state(&key("web"), ip(A), Protocol::Bgp).unwrap();
         let expected = if conflict {
             AnnouncementState::Not(NotAnnouncedReason::ConflictingAdvertisements)
         } else {
             AnnouncementState::Announced
         };
-        assert_eq!(verdict, expected, "{what}");
+        assert_eq!(state, expected, "{what}");
         assert_eq!(announced.routes.is_empty(), conflict, "{what}");
     }
 }
 
 #[test]
-fn services_that_share_an_address_share_the_route() {
+fn services_sharing_an_address_share_the_route() {
     let mut world =
         world(1).service("a", Cluster, A, "n1").service("b", Cluster, A, "n1").bgp(bgp_advertisement("ad"));
-    let (mut plan, mut announced) = world.seen_by("n1");
+    let (mut plan, mut announced) = world.plan_of("n1");
     world.services.remove("a");
-    world.tell(&mut plan);
+    world.list_to(&mut plan);
     assert_eq!(plan.changes(), []);
     world.services.remove("b");
-    world.tell(&mut plan);
+    world.list_to(&mut plan);
     announced.carry_out(plan.changes());
     assert!(announced.routes.is_empty());
 }
 
 #[test]
-fn a_changed_peer_is_opened_anew_with_its_routes_and_another_is_left_alone() {
+fn changed_peer_is_reopened_with_its_routes() {
     let mut world = world(1)
         .peer(peer("other", "203.0.113.2"))
         .service("web", Cluster, A, "n1")
         .bgp(bgp_advertisement("ad"));
-    let (mut plan, mut announced) = world.seen_by("n1");
+    let (mut plan, mut announced) = world.plan_of("n1");
     world.config.peers.get_mut("tor").unwrap().port = 1179;
-    world.tell(&mut plan);
+    world.list_to(&mut plan);
     let changes = plan.changes();
     assert!(changes.iter().all(|change| match change {
         AnnouncementChange::PeerOpen(peer) => peer.name == "tor",
@@ -230,14 +231,14 @@ fn a_changed_peer_is_opened_anew_with_its_routes_and_another_is_left_alone() {
         _ => false,
     }));
     announced.carry_out(changes);
-    assert_eq!(announced, world.seen_by("n1").1);
+    assert_eq!(announced, world.plan_of("n1").1);
 }
 
 #[test]
-fn which_nodes_a_peer_selects_is_no_reason_to_open_it_anew() {
+fn changed_node_selector_keeps_the_session() {
     let mut world = world(1).service("web", Cluster, A, "n1").bgp(bgp_advertisement("ad"));
-    let (mut plan, _) = world.seen_by("n1");
+    let (mut plan, _) = world.plan_of("n1");
     world.config.peers.get_mut("tor").unwrap().node_selectors = vec![selector("name=n1")];
-    world.tell(&mut plan);
+    world.list_to(&mut plan);
     assert_eq!(plan.changes(), []);
 }
