@@ -149,8 +149,7 @@ impl Election {
         if added || reselected {
             dirty.mark_all_addresses();
         }
-        // A node that loses an election still loses it without a rival: only the addresses of removed nodes
-        // move.
+        // A node that lost an election still loses it without a rival: only addresses of removed nodes move.
         for name in &removed {
             dirty.mark_addresses(self.owned.get(name).into_iter().flatten().copied());
         }

@@ -137,28 +137,28 @@ fn truncated(text: &str) -> String {
     format!("{}…", &text[..end])
 }
 
-/// When to write: when there is something new, at most once in [`Pace::APART`], and later after failures.
+/// Paces the writes of the object: at most one in [`Pace::APART`], and fewer after failures.
 #[derive(Clone, Debug, Default)]
 pub struct Pace {
     not_before: Option<Instant>,
 }
 
-/// What to do now.
+/// The time of the next write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
-    /// Nothing is to be written.
+    /// There is nothing to write.
     Never,
-    /// Something is, then.
+    /// There is something to write at this time.
     At(Instant),
-    /// Something is, now.
+    /// There is something to write now.
     Now,
 }
 
 impl Pace {
-    /// Least time between two writes.
+    /// Minimum time between two writes.
     pub const APART: Duration = Duration::from_secs(1);
 
-    /// When to write, given whether there is something `new`.
+    /// Returns when to write, if there is something `new`.
     pub fn due(&self, new: bool, now: Instant) -> Due {
         match self.not_before {
             _ if !new => Due::Never,
@@ -167,7 +167,7 @@ impl Pace {
         }
     }
 
-    /// Something was written or tried; after a failure, `wait` before the next attempt.
+    /// Notes an attempt to write. After a failure, the next attempt follows after `wait`.
     pub fn tried(&mut self, now: Instant, wait: Option<Duration>) {
         self.not_before = Some(now + wait.unwrap_or(Self::APART).max(Self::APART));
     }
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn writes_are_a_second_apart_and_none_happen_at_rest() {
+    fn pace_separates_writes_and_rests() {
         let start = Instant::now();
         let after = |ms| start + Duration::from_millis(ms);
         let mut pace = Pace::default();

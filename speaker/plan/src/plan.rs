@@ -150,8 +150,7 @@ impl Plan {
         self.election.set_links(links, &mut self.dirty);
     }
 
-    /// Returns what to do because of everything that changed since the last call, in the order in which to do
-    /// it.
+    /// Recomputes what changed since the last call. Returns the changes to carry out, in order.
     pub fn changes(&mut self) -> Vec<AnnouncementChange> {
         let mut changes = ChangeList::default();
         let view = ClusterView {

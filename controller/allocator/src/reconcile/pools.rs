@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 
 use super::objects::{Configuration, ConfigurationObject, ObjectPart, ObjectPatch, condition, status_patch};
-use crate::ipam::{PoolCounts, Family, Ipam, Released};
+use crate::ipam::{Family, Ipam, PoolCounts, Released};
 
 /// Maximum number of Services, and of claims, that a message names.
 const MAX_NAMED: usize = 5;
