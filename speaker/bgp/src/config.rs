@@ -24,10 +24,10 @@ pub struct SessionConfig {
     /// Families offered; not empty.
     pub families: BTreeSet<Family>,
     /// Offer graceful restart (RFC 4724) with this restart time, at most 4095 s: the peer then keeps our routes while
-    /// this process restarts. Announce all routes before [`crate::Event::ManualStart`], for what has not been
+    /// this process restarts. Announce all routes before [`crate::SessionInput::ManualStart`], for what has not been
     /// announced when the session comes up is gone from the peer at the End-of-RIB.
     /// A process that wants its routes kept while it restarts drops its connections without
-    /// [`crate::Event::ManualStop`]: a Cease would withdraw them.
+    /// [`crate::SessionInput::ManualStop`]: a Cease would withdraw them.
     pub graceful_restart: Option<Duration>,
 }
 

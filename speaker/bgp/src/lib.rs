@@ -1,7 +1,7 @@
 //! A BGP-4 session without I/O: FSM, capabilities, UPDATE encoding, Adj-RIB-Out.
 //!
 //! A [`Session`] is one peering with one router. It owns no socket and no clock: its shell tells it what
-//! happened ([`Session::handle`], [`Session::handle_timeout`]) and when, and asks what to do
+//! happened ([`Session::handle_input`], [`Session::handle_timeout`]) and when, and asks what to do
 //! ([`Session::poll_event`]), what to write ([`Session::poll_transmit`]) and when to come back
 //! ([`Session::poll_timeout`]). Every call returns at once.
 //!
@@ -15,7 +15,7 @@
 //!     while let Some(event) = session.poll_event() { Connect => dial, Close => flush what is left and close, … }
 //!     if writable { session.poll_transmit(now, 64 * 1024, &mut buffer); write(buffer) }
 //!     wait for: socket readable | socket writable | new routes | session.poll_timeout()
-//!     session.handle(now, …) or session.handle_timeout(now)
+//!     session.handle_input(now, …) or session.handle_timeout(now)
 //! }
 //! ```
 //!
@@ -42,4 +42,4 @@ pub use config::{ConfigError, NextHops, PeerAs, SessionConfig};
 pub use family::Family;
 pub use message::notification::{CeaseSubcode, Notification};
 pub use reason::{DownReason, Withheld};
-pub use session::{Event, Negotiated, Session, SessionEvent, State, Statistics};
+pub use session::{Negotiated, Session, SessionEvent, SessionInput, State, Statistics};

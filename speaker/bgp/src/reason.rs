@@ -7,7 +7,7 @@ use crate::{Family, Notification};
 /// Why a session left its state. The text is for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DownReason {
-    /// [`crate::Event::ManualStop`].
+    /// [`crate::SessionInput::ManualStop`].
     Stopped,
     /// The TCP connection could not be made.
     ConnectFailed(String),

@@ -9,14 +9,19 @@ use crate::{CeaseSubcode, DownReason, Family, NextHops};
 
 /// What happened, as the shell saw it. (Timers have a door of their own, [`crate::Session::handle_timeout`].)
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event<'a> {
+pub enum SessionInput<'a> {
     /// Bring the session up and keep it up.
     ManualStart,
-    /// Take the session down with a Cease, and keep it down.
+    /// Event 2: take the session down and keep it down until the next [`SessionInput::ManualStart`].
+    ///
+    /// An established session first withdraws all routes and then sends a Cease, so it stays in
+    /// [`State::Established`] until the peer has read the withdrawals, 800 ms at most. If this process restarts
+    /// ([`CeaseSubcode::AdministrativeShutdown`]) and both sides negotiated graceful restart, the session leaves its
+    /// routes to the peer instead: see [`SessionEvent::CloseForRestart`].
     ManualStop {
-        /// Why, for the peer.
+        /// Subcode of the Cease (RFC 4486).
         subcode: CeaseSubcode,
-        /// Why, for the people there; sent with the subcodes that carry a text (RFC 9003), at most 255 octets of it.
+        /// Shutdown communication (RFC 9003). Sent with the subcodes that carry a text, truncated to 255 octets.
         text: String,
     },
     /// The connection asked for by [`SessionEvent::Connect`] stands.
@@ -45,12 +50,15 @@ pub enum Event<'a> {
 /// What the shell must do or may want to know, in the order it happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionEvent {
-    /// Open a TCP connection to the peer, and report [`Event::Connected`] or [`Event::ConnectFailed`].
+    /// Open a TCP connection to the peer, and report [`SessionInput::Connected`] or [`SessionInput::ConnectFailed`].
     Connect,
     /// Close the connection or abandon the attempt to make one. First write what
     /// [`crate::Session::poll_transmit`] still has (a NOTIFICATION at most), as far as the socket takes it without waiting.
     /// Report nothing about this connection any more.
     Close,
+    /// Close the connection and write nothing more, not even bytes already pulled. Without a NOTIFICATION the peer
+    /// retains the routes for the restart time (RFC 4724 §4).
+    CloseForRestart,
     /// The session is up.
     Established(Negotiated),
     /// The session left `from` for the reason given. It comes back by itself, except from

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::timers::Timer;
 use super::transmit::{Outbox, Reach};
-use super::{Event, Session, SessionEvent, State, open};
+use super::{Session, SessionEvent, SessionInput, State, open};
 use crate::message::notification::code;
 use crate::message::open::Open;
 use crate::message::update::{AttrError, Decoded};
@@ -24,40 +24,43 @@ const MAX_IDLE_HOLD: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A session that stood this long did not flap.
 const STABLE: Duration = Duration::from_secs(60);
+/// How long a session that is stopped waits for the peer to read the withdrawals. Long enough for a busy router, and
+/// well within the termination grace period of a pod.
+const WITHDRAW_TIME: Duration = Duration::from_millis(800);
 
 impl Session {
-    pub(super) fn dispatch(&mut self, now: Instant, event: Event<'_>) {
-        match (event, self.state) {
-            (Event::ManualStart, _) => self.manual_start(now),
-            (Event::ManualStop { subcode, text }, _) => self.manual_stop(now, subcode, &text),
-            (Event::Connected { remote, next_hops, .. }, State::Connect | State::Active) => {
+    pub(super) fn dispatch(&mut self, now: Instant, input: SessionInput<'_>) {
+        match (input, self.state) {
+            (SessionInput::ManualStart, _) => self.manual_start(now),
+            (SessionInput::ManualStop { subcode, text }, _) => self.manual_stop(now, subcode, &text),
+            (SessionInput::Connected { remote, next_hops, .. }, State::Connect | State::Active) => {
                 self.connected(now, remote, next_hops);
             }
             // We did not ask for this one.
-            (Event::Connected { .. }, State::Idle) => self.events.push_back(SessionEvent::Close),
-            (Event::ConnectFailed { reason }, State::Connect) => {
+            (SessionInput::Connected { .. }, State::Idle) => self.events.push_back(SessionEvent::Close),
+            (SessionInput::ConnectFailed { reason }, State::Connect) => {
                 self.await_next_attempt(now, DownReason::ConnectFailed(reason));
             }
-            (Event::ConnectionClosed { reason }, State::Connect) => {
+            (SessionInput::ConnectionClosed { reason }, State::Connect) => {
                 self.await_next_attempt(now, DownReason::ConnectFailed(reason));
             }
             // Event 18, TcpConnectionFails, in OpenSent: back to Active.
-            (Event::ConnectionClosed { reason }, State::OpenSent) => {
+            (SessionInput::ConnectionClosed { reason }, State::OpenSent) => {
                 self.await_next_attempt(now, DownReason::ConnectionClosed(reason));
             }
-            (Event::ConnectionClosed { reason }, State::OpenConfirm | State::Established) => {
+            (SessionInput::ConnectionClosed { reason }, State::OpenConfirm | State::Established) => {
                 self.outbox = Outbox::default();
                 self.idle(now, DownReason::ConnectionClosed(reason));
             }
-            (Event::Received(bytes), State::OpenSent | State::OpenConfirm | State::Established) => {
+            (SessionInput::Received(bytes), State::OpenSent | State::OpenConfirm | State::Established) => {
                 self.received(now, bytes);
             }
             // What a connection that is closed already may still deliver.
             (
-                Event::Connected { .. }
-                | Event::ConnectFailed { .. }
-                | Event::ConnectionClosed { .. }
-                | Event::Received(_),
+                SessionInput::Connected { .. }
+                | SessionInput::ConnectFailed { .. }
+                | SessionInput::ConnectionClosed { .. }
+                | SessionInput::Received(_),
                 _,
             ) => {}
         }
@@ -80,14 +83,15 @@ impl Session {
             }
             // The timer starts again when the message is pulled.
             Timer::Keepalive => self.outbox.keepalive = true,
+            Timer::Withdraw => self.send_cease(now),
         }
     }
 
     // ===== Idle, Connect, Active =====
 
-    /// Event 1.
+    /// Event 1. Ignored in every state but Idle, as RFC 4271 §8.2.2 has it.
     fn manual_start(&mut self, now: Instant) {
-        if !self.started {
+        if !self.started && self.state == State::Idle {
             self.started = true;
             self.connect_retry_counter = 0;
             self.connect(now);
@@ -102,11 +106,42 @@ impl Session {
         match self.state {
             State::Idle | State::Active => {}
             State::Connect => self.events.push_back(SessionEvent::Close),
-            State::OpenSent | State::OpenConfirm | State::Established => {
+            State::OpenSent | State::OpenConfirm => {
                 self.outbox.notification = Some(Notification::cease(subcode, text));
                 self.events.push_back(SessionEvent::Close);
             }
+            State::Established if self.leaves_routes(subcode) => {
+                self.outbox = Outbox::default();
+                self.events.push_back(SessionEvent::CloseForRestart);
+            }
+            State::Established => return self.withdraw_all(now, Notification::cease(subcode, text)),
         }
+        self.down(now, State::Idle, DownReason::Stopped);
+    }
+
+    /// Returns whether the peer retains the routes when this side closes the connection without a NOTIFICATION (RFC
+    /// 4724 §4). Only a shutdown restarts: a peer that was removed or changed must lose its routes.
+    fn leaves_routes(&self, subcode: CeaseSubcode) -> bool {
+        subcode == CeaseSubcode::AdministrativeShutdown
+            && self.config.graceful_restart.is_some()
+            && self.negotiated.as_ref().is_some_and(|negotiated| negotiated.graceful_restart.is_some())
+    }
+
+    /// Queues the withdrawal of every route that the peer has; `cease` follows when they are sent.
+    fn withdraw_all(&mut self, now: Instant, cease: Notification) {
+        self.cease = Some(cease);
+        self.timers.stop_all();
+        self.timers.start(Timer::Withdraw, now, WITHDRAW_TIME);
+        let Some(negotiated) = &self.negotiated else { return };
+        for family in &negotiated.families {
+            self.rib.table_mut(*family).set_mode(true);
+        }
+    }
+
+    /// The withdrawals are sent, or their time is over.
+    pub(super) fn send_cease(&mut self, now: Instant) {
+        self.outbox.notification = self.cease.take();
+        self.events.push_back(SessionEvent::Close);
         self.down(now, State::Idle, DownReason::Stopped);
     }
 
@@ -126,6 +161,9 @@ impl Session {
 
     /// An error on an open connection, which is gone: Idle, for a while.
     fn idle(&mut self, now: Instant, reason: DownReason) {
+        if self.cease.take().is_some() {
+            return self.down(now, State::Idle, DownReason::Stopped);
+        }
         self.down(now, State::Idle, reason);
         let wait = self.back_off(self.config.connect_retry.min(MAX_IDLE_HOLD));
         self.timers.start(Timer::IdleHold, now, wait);

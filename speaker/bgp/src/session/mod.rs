@@ -13,12 +13,13 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 
-pub use event::{Event, Negotiated, SessionEvent, State, Statistics};
+pub use event::{Negotiated, SessionEvent, SessionInput, State, Statistics};
 
 use crate::message::framer::Framer;
 use crate::rib::{AdjRibOut, Counts};
 use crate::{
-    Attributes, AttributesTooLarge, ConfigError, DownReason, Family, NextHops, SessionConfig, Withheld,
+    Attributes, AttributesTooLarge, ConfigError, DownReason, Family, NextHops, Notification, SessionConfig,
+    Withheld,
 };
 use timers::{Dice, Timers};
 use transmit::{Outbox, Reach};
@@ -50,6 +51,8 @@ pub struct Session {
     refresh: BTreeSet<Family>,
     /// The SendHoldTimer runs.
     send_blocked: bool,
+    /// The Cease that follows the withdrawals of a session that is being stopped.
+    cease: Option<Notification>,
 
     last_down: Option<DownReason>,
     last_malformed: Option<String>,
@@ -57,7 +60,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session in Idle; [`Event::ManualStart`] starts it. `seed` feeds the jitter of its timers.
+    /// A session in Idle; [`SessionInput::ManualStart`] starts it. `seed` feeds the jitter of its timers.
     pub fn new(config: SessionConfig, seed: u64) -> Result<Self, ConfigError> {
         config.validate()?;
         Ok(Self {
@@ -77,6 +80,7 @@ impl Session {
             outbox: Outbox::default(),
             refresh: BTreeSet::new(),
             send_blocked: false,
+            cease: None,
             last_down: None,
             last_malformed: None,
             statistics: Statistics::default(),
@@ -87,8 +91,8 @@ impl Session {
 
     /// Takes in what happened. After a pause, hand over what the socket holds before calling
     /// [`Session::handle_timeout`]: a keepalive that waits there counts.
-    pub fn handle(&mut self, now: Instant, event: Event<'_>) {
-        self.dispatch(now, event);
+    pub fn handle_input(&mut self, now: Instant, input: SessionInput<'_>) {
+        self.dispatch(now, input);
         self.start_send_hold_timer(now);
     }
 
@@ -115,7 +119,11 @@ impl Session {
     /// more), and tells whether anything was. What was pulled counts as sent, so call it only when the socket
     /// takes bytes and the last portion is written.
     pub fn poll_transmit(&mut self, now: Instant, max: usize, out: &mut Vec<u8>) -> bool {
-        let sent = self.transmit(now, max, out);
+        let mut sent = self.transmit(now, max, out);
+        if !sent && self.cease.is_some() {
+            self.send_cease(now);
+            sent = self.transmit(now, max, out);
+        }
         self.start_send_hold_timer(now);
         sent
     }
@@ -156,10 +164,13 @@ impl Session {
     }
 
     /// The addresses under which the peer reaches this node have changed; routes are sent again where that matters.
-    /// Without a connection there is nothing to change: [`Event::Connected`] brings them.
+    /// Without a connection there is nothing to change: [`SessionInput::Connected`] brings them.
     pub fn set_next_hops(&mut self, next_hops: NextHops) {
         let before = std::mem::replace(&mut self.next_hops, next_hops);
         let Some(negotiated) = self.negotiated().cloned() else { return };
+        if self.cease.is_some() {
+            return;
+        }
         for family in &negotiated.families {
             let table = self.rib.table_mut(*family);
             match (Reach::of(*family, before, &negotiated), Reach::of(*family, next_hops, &negotiated)) {

@@ -15,10 +15,13 @@ pub(super) enum Timer {
     Keepalive,
     /// SendHoldTimer (RFC 9687)
     SendHold,
+    /// The time that the peer has to read the withdrawals of a session that is being stopped.
+    Withdraw,
 }
 
 impl Timer {
-    const ALL: [Self; 5] = [Self::ConnectRetry, Self::IdleHold, Self::Hold, Self::Keepalive, Self::SendHold];
+    const ALL: [Self; 6] =
+        [Self::ConnectRetry, Self::IdleHold, Self::Hold, Self::Keepalive, Self::SendHold, Self::Withdraw];
 }
 
 /// When each timer expires, if it runs.

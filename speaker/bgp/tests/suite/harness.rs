@@ -11,8 +11,8 @@ use fairlead_bgp::message::framer::Framer;
 use fairlead_bgp::message::open::Open;
 use fairlead_bgp::message::{Context, MAX_EXTENDED_LENGTH, Message, encode_keepalive};
 use fairlead_bgp::{
-    Attributes, CeaseSubcode, Community, DownReason, Event, Family, NextHops, PeerAs, Session, SessionConfig,
-    SessionEvent, State,
+    Attributes, CeaseSubcode, Community, DownReason, Family, NextHops, PeerAs, Session, SessionConfig,
+    SessionEvent, SessionInput, State,
 };
 use ipnet::IpNet;
 
@@ -135,11 +135,11 @@ impl Solo {
     }
 
     pub(crate) fn open_sent(mut self) -> Self {
-        self.session.handle(self.now, Event::ManualStart);
+        self.session.handle_input(self.now, SessionInput::ManualStart);
         assert_eq!(self.session.poll_event(), Some(SessionEvent::Connect));
         let local = "192.0.2.1:40000".parse().unwrap();
         let (remote, next_hops) = (self.remote, self.next_hops);
-        self.session.handle(self.now, Event::Connected { local, remote, next_hops });
+        self.session.handle_input(self.now, SessionInput::Connected { local, remote, next_hops });
         assert_eq!(self.session.state(), State::OpenSent);
         let messages = self.sent();
         assert!(matches!(messages[..], [Message::Open(_)]), "{messages:?}");
@@ -178,7 +178,7 @@ impl Solo {
     pub(crate) fn reestablish(&mut self) {
         assert_eq!(self.session.state(), State::Connect);
         let (local, remote, next_hops) = ("192.0.2.1:1".parse().unwrap(), self.remote, self.next_hops);
-        self.session.handle(self.now, Event::Connected { local, remote, next_hops });
+        self.session.handle_input(self.now, SessionInput::Connected { local, remote, next_hops });
         let mut bytes = Vec::new();
         peer_open().encode(&mut bytes);
         self.receive(&bytes);
@@ -194,7 +194,7 @@ impl Solo {
     }
 
     pub(crate) fn receive(&mut self, bytes: &[u8]) {
-        self.session.handle(self.now, Event::Received(bytes));
+        self.session.handle_input(self.now, SessionInput::Received(bytes));
     }
 
     /// Lets time pass, one timer after the other.
@@ -228,8 +228,11 @@ impl Solo {
     }
 
     pub(crate) fn stop(&mut self) {
-        let subcode = CeaseSubcode::AdministrativeShutdown;
-        self.session.handle(self.now, Event::ManualStop { subcode, text: String::new() });
+        self.stop_with(CeaseSubcode::AdministrativeShutdown);
+    }
+
+    pub(crate) fn stop_with(&mut self, subcode: CeaseSubcode) {
+        self.session.handle_input(self.now, SessionInput::ManualStop { subcode, text: String::new() });
     }
 }
 
@@ -331,13 +334,15 @@ impl Pair {
 
     pub(crate) fn start(&mut self) {
         for end in &mut self.ends {
-            end.session.handle(self.now, Event::ManualStart);
+            end.session.handle_input(self.now, SessionInput::ManualStart);
         }
         self.settle();
     }
 
     pub(crate) fn stop(&mut self, end: usize, subcode: CeaseSubcode, text: &str) {
-        self.ends[end].session.handle(self.now, Event::ManualStop { subcode, text: text.to_owned() });
+        self.ends[end]
+            .session
+            .handle_input(self.now, SessionInput::ManualStop { subcode, text: text.to_owned() });
         self.settle();
     }
 
@@ -351,7 +356,7 @@ impl Pair {
         for end in &mut self.ends {
             end.connected = false;
             let reason = "connection reset by peer".to_owned();
-            end.session.handle(self.now, Event::ConnectionClosed { reason });
+            end.session.handle_input(self.now, SessionInput::ConnectionClosed { reason });
         }
         self.settle();
     }
@@ -391,16 +396,21 @@ impl Pair {
         match packet {
             Packet::Connected => {
                 end.connected = true;
-                end.session.handle(self.now, Event::Connected { local, remote, next_hops: next_hops() });
+                end.session.handle_input(
+                    self.now,
+                    SessionInput::Connected { local, remote, next_hops: next_hops() },
+                );
             }
             Packet::Refused => {
                 let reason = "connection refused".to_owned();
-                end.session.handle(self.now, Event::ConnectFailed { reason });
+                end.session.handle_input(self.now, SessionInput::ConnectFailed { reason });
             }
-            Packet::Bytes(bytes) if end.connected => end.session.handle(self.now, Event::Received(&bytes)),
+            Packet::Bytes(bytes) if end.connected => {
+                end.session.handle_input(self.now, SessionInput::Received(&bytes))
+            }
             Packet::Closed if end.connected => {
                 end.connected = false;
-                end.session.handle(self.now, Event::ConnectionClosed { reason: String::new() });
+                end.session.handle_input(self.now, SessionInput::ConnectionClosed { reason: String::new() });
             }
             Packet::Bytes(_) | Packet::Closed => {}
         }
@@ -431,6 +441,11 @@ impl Pair {
             SessionEvent::Connect => self.wire.push((at, index, Packet::Refused)),
             SessionEvent::Close => {
                 self.pull(index);
+                if std::mem::take(&mut self.ends[index].connected) && !self.cut {
+                    self.wire.push((at, 1 - index, Packet::Closed));
+                }
+            }
+            SessionEvent::CloseForRestart => {
                 if std::mem::take(&mut self.ends[index].connected) && !self.cut {
                     self.wire.push((at, 1 - index, Packet::Closed));
                 }

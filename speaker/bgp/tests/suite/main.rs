@@ -8,3 +8,4 @@ mod packets;
 mod robustness;
 mod routes;
 mod session;
+mod shutdown;

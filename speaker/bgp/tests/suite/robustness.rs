@@ -10,8 +10,8 @@ use fairlead_bgp::message::open::Open;
 use fairlead_bgp::message::route_refresh::RouteRefresh;
 use fairlead_bgp::message::update::Update;
 use fairlead_bgp::{
-    CeaseSubcode, Community, Event, Family, LargeCommunity, NextHops, Notification, Origin, SessionEvent,
-    State,
+    CeaseSubcode, Community, Family, LargeCommunity, NextHops, Notification, Origin, SessionEvent,
+    SessionInput, State,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -236,16 +236,16 @@ proptest! {
         let mut solo = in_state(0);
         for step in steps {
             match step {
-                Step::Start => solo.session.handle(solo.now, Event::ManualStart),
+                Step::Start => solo.session.handle_input(solo.now, SessionInput::ManualStart),
                 Step::Stop => solo.stop(),
                 Step::Connected => {
                     let (local, remote) = ("192.0.2.1:1".parse().unwrap(), solo.remote);
-                    solo.session.handle(solo.now, Event::Connected { local, remote, next_hops: next_hops() });
+                    solo.session.handle_input(solo.now, SessionInput::Connected { local, remote, next_hops: next_hops() });
                 }
                 Step::Failed => {
-                    solo.session.handle(solo.now, Event::ConnectFailed { reason: "refused".to_owned() });
+                    solo.session.handle_input(solo.now, SessionInput::ConnectFailed { reason: "refused".to_owned() });
                 }
-                Step::Closed => solo.session.handle(solo.now, Event::ConnectionClosed { reason: String::new() }),
+                Step::Closed => solo.session.handle_input(solo.now, SessionInput::ConnectionClosed { reason: String::new() }),
                 Step::Good(index) => solo.receive(index.get::<Vec<u8>>(&good)),
                 Step::Pull(max) => {
                     let mut bytes = Vec::new();

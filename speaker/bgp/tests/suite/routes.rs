@@ -11,7 +11,7 @@ use fairlead_bgp::message::capability::Capability;
 use fairlead_bgp::message::open::Open;
 use fairlead_bgp::message::route_refresh::RouteRefresh;
 use fairlead_bgp::{
-    Attributes, Community, Event, Family, LargeCommunity, NextHops, Origin, PeerAs, SessionConfig,
+    Attributes, Community, Family, LargeCommunity, NextHops, Origin, PeerAs, SessionConfig, SessionInput,
 };
 use ipnet::IpNet;
 use proptest::prelude::*;
@@ -449,7 +449,7 @@ proptest! {
                     solo.session.set_next_hops(NextHops { v6: next_hops().v6.filter(|_| there), ..next_hops() });
                 }
                 Step::Reset => {
-                    solo.session.handle(solo.now, Event::ConnectionClosed { reason: String::new() });
+                    solo.session.handle_input(solo.now, SessionInput::ConnectionClosed { reason: String::new() });
                     let wait = solo.session.poll_timeout().unwrap() - solo.now;
                     solo.wait(wait);
                     solo.next_hops = next_hops();

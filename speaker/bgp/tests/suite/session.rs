@@ -7,8 +7,8 @@ use fairlead_bgp::message::Message;
 use fairlead_bgp::message::capability::{Capability, GracefulRestart};
 use fairlead_bgp::message::open::Open;
 use fairlead_bgp::{
-    CeaseSubcode, ConfigError, DownReason, Event, Family, NextHops, Notification, PeerAs, Session,
-    SessionConfig, SessionEvent, State, Withheld,
+    CeaseSubcode, ConfigError, DownReason, Family, NextHops, Notification, PeerAs, Session, SessionConfig,
+    SessionEvent, SessionInput, State, Withheld,
 };
 
 use crate::harness::*;
@@ -142,11 +142,11 @@ fn a_peer_that_reads_slowly_is_kept() {
 #[test]
 fn attempts_to_connect_back_off_up_to_the_retry_time_with_jitter() {
     let mut solo = Solo::new(SessionConfig { connect_retry: secs(20), ..config() });
-    solo.session.handle(solo.now, Event::ManualStart);
+    solo.session.handle_input(solo.now, SessionInput::ManualStart);
     for (attempt, longest) in [1, 2, 4, 8, 16, 20, 20, 20].map(Duration::from_secs).into_iter().enumerate() {
         assert_eq!(solo.session.poll_event(), Some(SessionEvent::Connect), "attempt {attempt}");
         let reason = "connection refused".to_owned();
-        solo.session.handle(solo.now, Event::ConnectFailed { reason });
+        solo.session.handle_input(solo.now, SessionInput::ConnectFailed { reason });
         assert_eq!(solo.session.state(), State::Active);
         assert_eq!(solo.down_reason().to_string(), "cannot connect: connection refused");
         let wait = solo.session.poll_timeout().unwrap() - solo.now;
@@ -159,7 +159,7 @@ fn attempts_to_connect_back_off_up_to_the_retry_time_with_jitter() {
 #[test]
 fn an_attempt_without_answer_is_given_up() {
     let mut solo = Solo::new(config());
-    solo.session.handle(solo.now, Event::ManualStart);
+    solo.session.handle_input(solo.now, SessionInput::ManualStart);
     assert_eq!(solo.session.poll_event(), Some(SessionEvent::Connect));
     solo.wait(secs(10));
     assert_eq!(solo.session.poll_event(), Some(SessionEvent::Close));
@@ -175,7 +175,7 @@ fn a_session_that_stood_long_comes_back_at_once_and_one_that_flaps_waits_longer(
     solo.keepalive();
     solo.wait(secs(61));
     for longest in [1, 2, 4, 8, 16, 32, 60, 60].map(Duration::from_secs) {
-        solo.session.handle(solo.now, Event::ConnectionClosed { reason: String::new() });
+        solo.session.handle_input(solo.now, SessionInput::ConnectionClosed { reason: String::new() });
         assert_eq!(solo.session.state(), State::Idle);
         let wait = solo.session.poll_timeout().unwrap() - solo.now;
         assert!(wait >= longest * 3 / 4 && wait <= longest, "{wait:?} instead of {longest:?}");
@@ -207,7 +207,7 @@ fn a_planned_stop_says_why() {
     assert_eq!(pair.ends[1].downs()[0], expected);
     pair.run(secs(600));
     assert_eq!(pair.states()[0], State::Idle, "a stopped session stays down");
-    pair.ends[0].session.handle(pair.now, Event::ManualStart);
+    pair.ends[0].session.handle_input(pair.now, SessionInput::ManualStart);
     pair.run(secs(130));
     assert_eq!(pair.states(), ESTABLISHED);
 }
@@ -221,14 +221,15 @@ fn a_stop_is_obeyed_in_every_state() {
         (Solo::new(config()).established(), State::Established, true),
     ];
     for (mut solo, state, connected) in solos {
-        solo.session.handle(solo.now, Event::ManualStart);
+        solo.sent();
+        solo.session.handle_input(solo.now, SessionInput::ManualStart);
         assert_eq!(solo.session.state(), state);
         solo.stop();
+        let sent = solo.sent();
         assert_eq!(solo.session.state(), State::Idle);
         let events: Vec<_> = std::iter::from_fn(|| solo.session.poll_event()).collect();
         assert!(events.contains(&SessionEvent::Close), "{state}: {events:?}");
         assert!(events.contains(&SessionEvent::Down { from: state, reason: DownReason::Stopped }));
-        let sent = solo.sent();
         assert_eq!(sent.len(), usize::from(connected), "{state}: {sent:?}");
         assert_eq!(solo.session.poll_timeout(), None);
     }
@@ -238,11 +239,12 @@ fn a_stop_is_obeyed_in_every_state() {
 fn nothing_moves_a_session_that_is_not_started() {
     let mut solo = Solo::new(config());
     solo.receive(&message(4, &[]));
-    solo.session.handle(solo.now, Event::ConnectionClosed { reason: String::new() });
+    solo.session.handle_input(solo.now, SessionInput::ConnectionClosed { reason: String::new() });
     solo.stop();
     assert_eq!((solo.session.state(), solo.session.poll_event()), (State::Idle, None));
     let (local, remote) = ("192.0.2.1:1".parse().unwrap(), solo.remote);
-    solo.session.handle(solo.now, Event::Connected { local, remote, next_hops: NextHops::default() });
+    solo.session
+        .handle_input(solo.now, SessionInput::Connected { local, remote, next_hops: NextHops::default() });
     assert_eq!(solo.session.poll_event(), Some(SessionEvent::Close), "an unasked connection is closed");
 }
 
@@ -250,9 +252,10 @@ fn nothing_moves_a_session_that_is_not_started() {
 fn our_open_offers_what_is_configured() {
     let open = |config: SessionConfig, v6: bool| {
         let mut solo = if v6 { Solo::over_ipv6(config) } else { Solo::new(config) };
-        solo.session.handle(solo.now, Event::ManualStart);
+        solo.session.handle_input(solo.now, SessionInput::ManualStart);
         let (local, remote) = ("192.0.2.1:1".parse().unwrap(), solo.remote);
-        solo.session.handle(solo.now, Event::Connected { local, remote, next_hops: next_hops() });
+        solo.session
+            .handle_input(solo.now, SessionInput::Connected { local, remote, next_hops: next_hops() });
         match solo.sent().pop() {
             Some(Message::Open(open)) => open,
             other => panic!("{other:?}"),
@@ -289,7 +292,8 @@ fn graceful_restart_is_flagged_until_the_session_has_been_up() {
     let mut solo = Solo::new(config);
     let restart = |solo: &mut Solo| {
         let (local, remote) = ("192.0.2.1:1".parse().unwrap(), solo.remote);
-        solo.session.handle(solo.now, Event::Connected { local, remote, next_hops: next_hops() });
+        solo.session
+            .handle_input(solo.now, SessionInput::Connected { local, remote, next_hops: next_hops() });
         match solo.sent().pop() {
             Some(Message::Open(open)) => {
                 open.capabilities.into_iter().find_map(|capability| match capability {
@@ -300,7 +304,7 @@ fn graceful_restart_is_flagged_until_the_session_has_been_up() {
             other => panic!("{other:?}"),
         }
     };
-    solo.session.handle(solo.now, Event::ManualStart);
+    solo.session.handle_input(solo.now, SessionInput::ManualStart);
     let families = vec![(1, 1, true), (2, 1, true)];
     let expected = GracefulRestart { restarting: true, notification: false, time: 120, families };
     assert_eq!(restart(&mut solo), Some(expected.clone()));
@@ -309,7 +313,7 @@ fn graceful_restart_is_flagged_until_the_session_has_been_up() {
     solo.receive(&bytes);
     solo.keepalive();
     assert_eq!(solo.session.state(), State::Established);
-    solo.session.handle(solo.now, Event::ConnectionClosed { reason: String::new() });
+    solo.session.handle_input(solo.now, SessionInput::ConnectionClosed { reason: String::new() });
     solo.wait(secs(1));
     assert_eq!(restart(&mut solo), Some(GracefulRestart { restarting: false, ..expected }));
 }

@@ -2,16 +2,15 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use fairlead_bgp::{CeaseSubcode, DownReason, Event, Session, SessionEvent, State, Withheld};
+use fairlead_bgp::{CeaseSubcode, DownReason, Session, SessionEvent, SessionInput, State, Withheld};
 use fairlead_crds::model::config::{Peer, PeerAddress};
 use jiff::Timestamp;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
 use super::connect::{abandon, dial, linger, session_config};
 use super::next_hops::next_hops;
@@ -22,9 +21,6 @@ use fairlead_plan::node_status::SessionView;
 
 /// How much is made ready for the socket at once; what the peer has not read stays a difference in the session.
 const CHUNK: usize = 64 * 1024;
-
-/// How long withdrawals may take when a session is closed.
-const WITHDRAW: Duration = Duration::from_millis(800);
 
 type Dialling = Pin<Box<dyn Future<Output = Result<TcpStream, String>> + Send>>;
 
@@ -168,7 +164,7 @@ impl PeerTask {
                 }
             }
             Command::Withdraw(prefix) => self.session.withdraw(&prefix),
-            Command::Start => self.session.handle(Instant::now(), Event::ManualStart),
+            Command::Start => self.session.handle_input(Instant::now(), SessionInput::ManualStart),
             // Stopping ends the task: the caller does it.
             Command::Stop { .. } => {}
         }
@@ -185,9 +181,9 @@ impl PeerTask {
             Ok((stream, local, remote)) => {
                 let next_hops = self.next_hops(local.ip());
                 self.stream = Some(stream);
-                self.session.handle(now, Event::Connected { local, remote, next_hops });
+                self.session.handle_input(now, SessionInput::Connected { local, remote, next_hops });
             }
-            Err(reason) => self.session.handle(now, Event::ConnectFailed { reason }),
+            Err(reason) => self.session.handle_input(now, SessionInput::ConnectFailed { reason }),
         }
     }
 
@@ -208,7 +204,7 @@ impl PeerTask {
             Ok(0) => self.lost(String::new()),
             Ok(length) => {
                 let bytes = buffer.get(..length).unwrap_or_default();
-                self.session.handle(Instant::now(), Event::Received(bytes));
+                self.session.handle_input(Instant::now(), SessionInput::Received(bytes));
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => self.lost(error.to_string()),
@@ -217,7 +213,7 @@ impl PeerTask {
 
     fn lost(&mut self, reason: String) {
         self.hang_up();
-        self.session.handle(Instant::now(), Event::ConnectionClosed { reason });
+        self.session.handle_input(Instant::now(), SessionInput::ConnectionClosed { reason });
     }
 
     fn hang_up(&mut self) {
@@ -235,6 +231,7 @@ impl PeerTask {
                     SessionEvent::Connect => {
                         self.dialling = Some(Box::pin(dial(self.peer.clone(), self.shared.clone())));
                     }
+                    SessionEvent::CloseForRestart => self.hang_up(),
                     SessionEvent::Close => {
                         let _ = self.write();
                         if let Some(stream) = self.stream.take() {
@@ -300,39 +297,44 @@ impl PeerTask {
         }
     }
 
-    /// Withdraws everything, then says why, then closes.
+    /// Ends the session, and writes what it sends while it ends.
     async fn stop(&mut self, subcode: CeaseSubcode, text: String) {
-        let restarts = subcode == CeaseSubcode::AdministrativeShutdown && self.peer.graceful_restart;
-        if restarts && self.session.negotiated().is_some_and(|n| n.graceful_restart.is_some()) {
-            // The peer keeps the routes only over a connection that ends without a word (RFC 4724 §4.2).
-            tracing::info!(peer = %self.peer.name, "leaving the routes to graceful restart");
-            return;
+        self.session.handle_input(Instant::now(), SessionInput::ManualStop { subcode, text });
+        while self.session.state() == State::Established {
+            let failure = match self.write() {
+                Err(error) => Some(error),
+                Ok(()) if self.session.state() != State::Established => break,
+                Ok(()) => self.writable().await,
+            };
+            if let Some(reason) = failure {
+                self.lost(reason);
+            }
         }
-        // What is set cannot be too large: it is empty.
-        let _ = self.session.set_routes([]);
-        let _ = timeout(WITHDRAW, self.flush()).await;
-        self.session.handle(Instant::now(), Event::ManualStop { subcode, text });
         while let Some(event) = self.session.poll_event() {
-            if event == SessionEvent::Close {
-                let _ = self.write();
-                if let Some(stream) = self.stream.take() {
-                    linger(&stream).await;
+            match event {
+                SessionEvent::CloseForRestart => {
+                    tracing::info!(peer = %self.peer.name, "leaving the routes to graceful restart");
+                    self.hang_up();
                 }
+                SessionEvent::Close => {
+                    let _ = self.write();
+                    if let Some(stream) = self.stream.take() {
+                        linger(&stream).await;
+                    }
+                }
+                SessionEvent::Connect | SessionEvent::Established(_) | SessionEvent::Down { .. } => {}
             }
         }
     }
 
-    async fn flush(&mut self) {
-        loop {
-            if self.write().is_err() || self.stream.is_none() || self.session.state() != State::Established {
-                return;
-            }
-            if self.written == self.out.len() && self.session.pending() == 0 {
-                return;
-            }
-            match &self.stream {
-                Some(stream) if stream.writable().await.is_ok() => {}
-                _ => return,
+    /// Waits until the socket takes bytes or a timer of the session fires. Returns the error of the socket.
+    async fn writable(&mut self) -> Option<String> {
+        let Some(stream) = &self.stream else { return Some(String::new()) };
+        tokio::select! {
+            writable = stream.writable() => writable.err().map(|error| error.to_string()),
+            () = until(self.session.poll_timeout()) => {
+                self.session.handle_timeout(Instant::now());
+                None
             }
         }
     }

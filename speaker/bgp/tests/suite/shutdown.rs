@@ -1,0 +1,176 @@
+//! The end of a session: withdrawals and a Cease, or a close that leaves the routes to graceful restart.
+
+use std::time::Duration;
+
+use fairlead_bgp::message::Message;
+use fairlead_bgp::message::capability::{Capability, GracefulRestart};
+use fairlead_bgp::message::open::Open;
+use fairlead_bgp::{
+    CeaseSubcode, DownReason, NextHops, Notification, SessionConfig, SessionEvent, SessionInput, State,
+};
+
+use crate::harness::*;
+
+const SHUTDOWN: CeaseSubcode = CeaseSubcode::AdministrativeShutdown;
+
+/// An established session with one route that the peer has, for each side with or without graceful restart.
+fn established(ours: bool, theirs: bool) -> Solo {
+    let mut solo = Solo::new(SessionConfig { graceful_restart: ours.then(|| secs(120)), ..config() });
+    solo.session.announce(net("192.0.2.0/24"), attributes(1)).unwrap();
+    let mut capabilities = peer_open().capabilities;
+    if theirs {
+        capabilities.push(Capability::GracefulRestart(GracefulRestart { time: 90, ..Default::default() }));
+    }
+    let mut solo = solo.established_with(&Open { capabilities, ..peer_open() });
+    solo.sent();
+    assert_eq!(solo.session.announced(), 1);
+    solo
+}
+
+fn events(solo: &mut Solo) -> Vec<SessionEvent> {
+    std::iter::from_fn(|| solo.session.poll_event()).collect()
+}
+
+fn stopped_from(from: State) -> SessionEvent {
+    SessionEvent::Down { from, reason: DownReason::Stopped }
+}
+
+#[test]
+fn routes_left_only_to_negotiated_graceful_restart() {
+    // (graceful restart here, at the peer, subcode) → the peer retains the routes
+    for (ours, theirs, subcode, leaves) in [
+        (true, true, SHUTDOWN, true),
+        (true, false, SHUTDOWN, false),
+        (false, true, SHUTDOWN, false),
+        (false, false, SHUTDOWN, false),
+        (true, true, CeaseSubcode::PeerDeconfigured, false),
+        (true, true, CeaseSubcode::OtherConfigurationChange, false),
+    ] {
+        let case = format!("ours {ours}, theirs {theirs}, {subcode:?}");
+        let mut solo = established(ours, theirs);
+        solo.stop_with(subcode);
+        let sent = solo.sent();
+        assert_eq!(solo.session.state(), State::Idle, "{case}");
+        assert_eq!(solo.session.announced(), 0, "{case}");
+        let close = if leaves { SessionEvent::CloseForRestart } else { SessionEvent::Close };
+        assert_eq!(events(&mut solo), [close, stopped_from(State::Established)], "{case}");
+        match &sent[..] {
+            [] => assert!(leaves, "{case}"),
+            [Message::Update(withdrawal), Message::Notification(cease)] => {
+                assert!(!leaves, "{case}");
+                assert_eq!(withdrawal.update.withdrawn, [net("192.0.2.0/24")], "{case}");
+                assert_eq!(*cease, Notification::cease(subcode, ""), "{case}");
+            }
+            other => panic!("{case}: {other:?}"),
+        }
+        assert_eq!(solo.session.poll_timeout(), None, "{case}: a stopped session stays down");
+    }
+}
+
+#[test]
+fn graceful_restart_leaves_nothing_in_a_blocked_socket() {
+    let mut solo = established(true, true);
+    solo.session.announce(net("198.51.100.0/24"), attributes(1)).unwrap();
+    solo.stop();
+    assert_eq!(solo.sent(), []);
+}
+
+#[test]
+fn unestablished_session_sends_cease_despite_graceful_restart() {
+    let config = SessionConfig { graceful_restart: Some(secs(120)), ..config() };
+    let mut solo = Solo::new(config).open_confirm();
+    solo.stop();
+    assert_eq!(solo.session.state(), State::Idle);
+    assert_eq!(solo.sent(), [Message::Notification(Notification::cease(SHUTDOWN, ""))]);
+}
+
+#[test]
+fn blocked_peer_gets_cease_after_withdraw_time() {
+    let mut solo = established(false, false);
+    solo.stop();
+    assert_eq!(solo.session.state(), State::Established, "the peer has not read the withdrawal");
+    solo.wait(Duration::from_millis(799));
+    assert_eq!((solo.session.state(), solo.session.pending()), (State::Established, 1));
+    solo.wait(Duration::from_millis(1));
+    assert_eq!(solo.session.state(), State::Idle);
+    assert_eq!(events(&mut solo), [SessionEvent::Close, stopped_from(State::Established)]);
+    assert_eq!(solo.sent(), [Message::Notification(Notification::cease(SHUTDOWN, ""))]);
+    assert_eq!(solo.session.poll_timeout(), None);
+}
+
+#[test]
+fn stopping_session_announces_nothing() {
+    let mut solo = established(false, false);
+    solo.session.announce(net("198.51.100.0/24"), attributes(1)).unwrap();
+    solo.stop();
+    solo.session.announce(net("203.0.113.0/24"), attributes(1)).unwrap();
+    solo.session.set_next_hops(NextHops { v4: Some([192, 0, 2, 99].into()), ..next_hops() });
+    let mut table = Table::default();
+    table.routes.insert(net("192.0.2.0/24"), (NextHop::Classic([192, 0, 2, 1].into()), Default::default()));
+    table.learn(solo.sent());
+    assert!(table.routes.is_empty(), "{:?}", table.prefixes());
+    assert_eq!(table.updates, 1);
+}
+
+#[test]
+fn connection_lost_while_stopping_is_not_replaced() {
+    let close: fn(&mut Solo) = |solo| {
+        let reason = "connection reset by peer".to_owned();
+        solo.session.handle_input(solo.now, SessionInput::ConnectionClosed { reason });
+    };
+    let notify: fn(&mut Solo) = |solo| solo.receive(&message(3, &[6, 2]));
+    let garbage: fn(&mut Solo) = |solo| solo.receive(&[0; 19]);
+    for end in [close, notify, garbage] {
+        let mut solo = established(false, false);
+        solo.stop();
+        end(&mut solo);
+        assert_eq!(solo.session.state(), State::Idle);
+        assert_eq!(events(&mut solo).pop(), Some(stopped_from(State::Established)));
+        assert_eq!(solo.session.poll_timeout(), None);
+    }
+}
+
+#[test]
+fn stopped_session_announces_its_routes_after_restart() {
+    let mut solo = established(false, false);
+    solo.stop();
+    // A start while the session still withdraws is ignored, as in every state but Idle.
+    solo.session.handle_input(solo.now, SessionInput::ManualStart);
+    assert_eq!(solo.session.state(), State::Established);
+    solo.sent();
+    events(&mut solo);
+    solo.session.handle_input(solo.now, SessionInput::ManualStart);
+    solo.reestablish();
+    let mut table = Table::default();
+    table.learn(solo.sent());
+    assert_eq!(table.prefixes(), ["192.0.2.0/24"]);
+}
+
+#[test]
+fn peer_sees_withdrawal_before_cease() {
+    let mut pair = Pair::ebgp();
+    pair.ends[0].session.announce(net("192.0.2.0/24"), attributes(1)).unwrap();
+    pair.start();
+    pair.run(secs(1));
+    pair.stop(0, SHUTDOWN, "node n1 is drained");
+    pair.run(Duration::from_millis(100));
+    assert_eq!(pair.ends[0].session.state(), State::Idle);
+    let expected = "peer sent NOTIFICATION 6/2 (Cease: Administrative Shutdown) \"node n1 is drained\"";
+    assert_eq!(pair.ends[1].downs()[0], expected);
+    assert_eq!(pair.ends[1].session.statistics().withdrawals_received, 1);
+}
+
+#[test]
+fn peer_sees_plain_close_under_graceful_restart() {
+    let config = SessionConfig { graceful_restart: Some(secs(120)), ..config() };
+    let mut pair = Pair::new(config.clone(), counterpart(config));
+    pair.ends[0].session.announce(net("192.0.2.0/24"), attributes(1)).unwrap();
+    pair.start();
+    pair.run(secs(1));
+    pair.stop(0, SHUTDOWN, "node n1 restarts");
+    pair.run(Duration::from_millis(100));
+    assert_eq!(pair.ends[0].downs(), ["stopped"]);
+    assert_eq!(pair.ends[1].downs()[0], "connection closed by the peer");
+    let statistics = pair.ends[1].session.statistics();
+    assert_eq!((statistics.withdrawals_received, statistics.notifications_received), (0, 0));
+}
