@@ -115,11 +115,6 @@ impl Table {
         }
     }
 
-    /// Prefixes that should be known.
-    pub(crate) fn desired(&self) -> impl Iterator<Item = &IpNet> {
-        self.routes.iter().filter(|(_, route)| route.desired.is_some()).map(|(prefix, _)| prefix)
-    }
-
     // ===== what may be sent =====
 
     /// The session is up; the peer knows nothing.

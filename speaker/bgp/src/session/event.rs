@@ -123,29 +123,22 @@ pub struct Negotiated {
 
 /// Counters since the session was made; they survive reconnects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names are those of the messages")]
 pub struct Statistics {
-    pub opens_sent: u64,
-    pub opens_received: u64,
-    pub updates_sent: u64,
-    pub updates_received: u64,
-    pub keepalives_sent: u64,
-    pub keepalives_received: u64,
-    pub notifications_sent: u64,
-    pub notifications_received: u64,
-    pub route_refreshes_received: u64,
-    /// Prefixes announced in UPDATEs sent, repetitions included.
-    pub prefixes_announced: u64,
-    /// Prefixes withdrawn in UPDATEs sent.
-    pub prefixes_withdrawn: u64,
-    /// Prefixes announced by the peer, all dropped.
-    pub prefixes_received: u64,
-    /// Prefixes withdrawn by the peer.
-    pub withdrawals_received: u64,
-    /// UPDATEs received with an error that RFC 7606 lets the session survive.
-    pub updates_malformed: u64,
-    /// Times the session reached Established.
+    /// Times the session reached Established ("Connections established" in FRR).
     pub established: u64,
-    /// Times the session left Established.
+    /// Times the session left Established ("dropped" in FRR).
     pub dropped: u64,
+    /// UPDATE messages sent.
+    pub updates_sent: u64,
+    /// UPDATE messages received.
+    pub updates_received: u64,
+    /// NOTIFICATION messages sent.
+    pub notifications_sent: u64,
+    /// NOTIFICATION messages received.
+    pub notifications_received: u64,
+    /// Prefixes that the peer announced. All are dropped: this speaker learns no routes.
+    pub prefixes_received: u64,
+    /// UPDATE messages received with an error that does not reset the session (RFC 7606): treat-as-withdraw,
+    /// attribute discard or AFI/SAFI disable.
+    pub updates_malformed: u64,
 }

@@ -191,7 +191,6 @@ impl Session {
                 self.connect_retry_counter = 0;
             }
         }
-        self.last_down = Some(reason.clone());
         self.events.push_back(SessionEvent::Down { from, reason });
     }
 
@@ -253,11 +252,9 @@ impl Session {
             }
             (Message::Open(open), State::OpenSent) => self.open_received(now, &open),
             (Message::Keepalive, State::OpenConfirm) => {
-                self.statistics.keepalives_received += 1;
                 self.established(now);
             }
             (Message::Keepalive, State::Established) => {
-                self.statistics.keepalives_received += 1;
                 self.restart_hold_timer(now);
             }
             (Message::Update(decoded), State::Established) => {
@@ -266,7 +263,6 @@ impl Session {
             }
             (Message::RouteRefresh(refresh), State::Established) => {
                 self.restart_hold_timer(now);
-                self.statistics.route_refreshes_received += 1;
                 let family = Family::from_codes(refresh.afi, refresh.safi).filter(|_| refresh.subtype == 0);
                 let carried = |family: &Family| {
                     self.negotiated.as_ref().is_some_and(|negotiated| negotiated.families.contains(family))
@@ -279,7 +275,6 @@ impl Session {
 
     /// Event 19.
     fn open_received(&mut self, now: Instant, open: &Open) {
-        self.statistics.opens_received += 1;
         let Some(remote) = self.remote else { return };
         match open::negotiate(&self.config, remote, open) {
             Ok(negotiated) => {
@@ -311,10 +306,8 @@ impl Session {
         let Decoded { update, errors } = decoded;
         let attributes = &update.attributes;
         let reached = attributes.mp_reach.as_ref().map_or(0, |reach| reach.nlri.len());
-        let unreached = attributes.mp_unreach.as_ref().map_or(0, |unreach| unreach.withdrawn.len());
         self.statistics.updates_received += 1;
         self.statistics.prefixes_received += (update.nlri.len() + reached) as u64;
-        self.statistics.withdrawals_received += (update.withdrawn.len() + unreached) as u64;
         if !errors.is_empty() {
             self.statistics.updates_malformed += 1;
             if let Some(error) = errors.iter().rfind(|error| !matches!(error, AttrError::Discard(_))) {

@@ -18,8 +18,7 @@ pub use event::{Negotiated, SessionEvent, SessionInput, State, Statistics};
 use crate::message::framer::Framer;
 use crate::rib::{AdjRibOut, Counts};
 use crate::{
-    Attributes, AttributesTooLarge, ConfigError, DownReason, Family, NextHops, Notification, SessionConfig,
-    Withheld,
+    Attributes, AttributesTooLarge, ConfigError, Family, NextHops, Notification, SessionConfig, Withheld,
 };
 use timers::{Dice, Timers};
 use transmit::{Outbox, Reach};
@@ -54,7 +53,6 @@ pub struct Session {
     /// The Cease that follows the withdrawals of a session that is being stopped.
     cease: Option<Notification>,
 
-    last_down: Option<DownReason>,
     last_malformed: Option<String>,
     statistics: Statistics,
 }
@@ -81,7 +79,6 @@ impl Session {
             refresh: BTreeSet::new(),
             send_blocked: false,
             cease: None,
-            last_down: None,
             last_malformed: None,
             statistics: Statistics::default(),
         })
@@ -143,26 +140,6 @@ impl Session {
         self.rib.table_mut(Family::of(prefix)).withdraw(&prefix.trunc());
     }
 
-    /// Announces these routes and withdraws all others. On an error nothing has changed.
-    pub fn set_routes(
-        &mut self,
-        routes: impl IntoIterator<Item = (IpNet, Arc<Attributes>)>,
-    ) -> Result<(), AttributesTooLarge> {
-        let routes: BTreeMap<_, _> =
-            routes.into_iter().map(|(prefix, attributes)| (prefix.trunc(), attributes)).collect();
-        routes.values().try_for_each(|attributes| attributes.check_size())?;
-        for family in Family::ALL {
-            let table = self.rib.table_mut(family);
-            let gone: Vec<_> =
-                table.desired().filter(|prefix| !routes.contains_key(*prefix)).copied().collect();
-            gone.iter().for_each(|prefix| table.withdraw(prefix));
-        }
-        for (prefix, attributes) in routes {
-            self.rib.table_mut(Family::of(&prefix)).announce(prefix, attributes);
-        }
-        Ok(())
-    }
-
     /// The addresses under which the peer reaches this node have changed; routes are sent again where that matters.
     /// Without a connection there is nothing to change: [`SessionInput::Connected`] brings them.
     pub fn set_next_hops(&mut self, next_hops: NextHops) {
@@ -193,18 +170,6 @@ impl Session {
     #[must_use]
     pub fn negotiated(&self) -> Option<&Negotiated> {
         self.negotiated.as_ref().filter(|_| self.state == State::Established)
-    }
-
-    /// Since when the session is established.
-    #[must_use]
-    pub const fn established_since(&self) -> Option<Instant> {
-        self.established_since
-    }
-
-    /// Why the session, or the last attempt at it, went down last.
-    #[must_use]
-    pub const fn last_down(&self) -> Option<&DownReason> {
-        self.last_down.as_ref()
     }
 
     /// What was wrong with the last inbound UPDATE whose routes could not be believed. Nothing for us is lost with
@@ -253,22 +218,10 @@ impl Session {
         self.counts().queued
     }
 
-    /// Whether [`Session::poll_transmit`] has anything.
-    #[must_use]
-    pub fn wants_transmit(&self) -> bool {
-        self.has_something_to_send()
-    }
-
     /// Counters.
     #[must_use]
     pub const fn statistics(&self) -> &Statistics {
         &self.statistics
-    }
-
-    /// What the session was made with.
-    #[must_use]
-    pub const fn config(&self) -> &SessionConfig {
-        &self.config
     }
 
     fn counts(&self) -> Counts {

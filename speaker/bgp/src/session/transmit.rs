@@ -89,7 +89,6 @@ impl Session {
     fn next_message(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
         if let Some(open) = self.outbox.open.take() {
             open.encode(out);
-            self.statistics.opens_sent += 1;
         } else if let Some(notification) = self.outbox.notification.take() {
             notification.encode(out);
             self.statistics.notifications_sent += 1;
@@ -97,7 +96,6 @@ impl Session {
             self.outbox = Outbox::default();
         } else if std::mem::take(&mut self.outbox.keepalive) {
             encode_keepalive(out);
-            self.statistics.keepalives_sent += 1;
             self.restart_keepalive_timer(now);
         } else if self.state == State::Established && self.next_update(out) {
             self.statistics.updates_sent += 1;
@@ -117,11 +115,7 @@ impl Session {
             }
             let reach = Reach::of(family, self.next_hops, negotiated);
             let limit = if negotiated.extended_messages { MAX_EXTENDED_LENGTH } else { MAX_LENGTH };
-            let (withdrawn, announced) =
-                next_routes(table, family, reach, self.config.local_asn, negotiated, limit, out);
-            self.statistics.prefixes_withdrawn += withdrawn as u64;
-            self.statistics.prefixes_announced += announced as u64;
-            if withdrawn + announced > 0 {
+            if next_routes(table, family, reach, self.config.local_asn, negotiated, limit, out) {
                 return true;
             }
             if table.take_end_of_rib() {
@@ -133,7 +127,7 @@ impl Session {
     }
 }
 
-/// Appends an UPDATE with the next part of a family's difference; tells how many prefixes it withdraws and announces.
+/// Appends an UPDATE with the next part of a family's difference. Returns whether there was one.
 fn next_routes(
     table: &mut Table,
     family: Family,
@@ -142,7 +136,7 @@ fn next_routes(
     negotiated: &Negotiated,
     limit: usize,
     out: &mut Vec<u8>,
-) -> (usize, usize) {
+) -> bool {
     if table.withdrawals().next().is_some() {
         let carriage = match (reach, family) {
             (Some(reach), _) => reach.carriage(),
@@ -153,14 +147,14 @@ fn next_routes(
         };
         let count = encode_withdrawal(family, carriage, table.withdrawals(), limit, out);
         table.withdrawn(count);
-        return (count, 0);
+        return count > 0;
     }
-    let (Some((attributes, prefixes)), Some(reach)) = (table.announcements(), reach) else { return (0, 0) };
+    let (Some((attributes, prefixes)), Some(reach)) = (table.announcements(), reach) else { return false };
     let mut encoded = Vec::new();
     path_attributes(attributes, reach, local_asn, negotiated).encode(negotiated.four_octet_as, &mut encoded);
     let count = encode_announcement(family, reach.carriage(), &encoded, prefixes, limit, out);
     table.announced(count);
-    (0, count)
+    count > 0
 }
 
 /// The attributes of a route as this peer gets them (RFC 4271 §5.1).

@@ -131,7 +131,7 @@ fn a_notification_ends_the_session_and_is_not_answered() {
         assert_eq!(solo.sent(), []);
         assert_eq!(solo.session.state(), State::Idle);
         let expected = "peer sent NOTIFICATION 6/5 (Cease: Connection Rejected)";
-        assert_eq!(solo.session.last_down().unwrap().to_string(), expected);
+        assert_eq!(solo.down_reason().to_string(), expected);
     }
 }
 
@@ -240,11 +240,13 @@ fn update_errors_that_the_session_survives() {
         ("a lonely octet at the end", with("80"), withdrawn("an attribute runs past the attribute list")),
     ] {
         let mut solo = Solo::new(config()).established();
-        solo.receive(&update(&attributes, &hex("18 cb0071")));
-        assert_eq!(solo.session.state(), State::Established, "{name}: {:?}", solo.session.last_down());
+        let bytes = update(&attributes, &hex("18 cb0071"));
+        solo.receive(&bytes);
+        assert_eq!(solo.session.state(), State::Established, "{name}: {:?}", solo.down_reason());
         let statistics = solo.session.statistics();
+        let Message::Update(decoded) = decode_all(&bytes, solo.context).remove(0) else { panic!("{name}") };
         let counted =
-            (statistics.withdrawals_received, statistics.prefixes_received, statistics.updates_malformed);
+            (decoded.update.withdrawn.len(), statistics.prefixes_received, statistics.updates_malformed);
         assert_eq!(counted, (withdrawals, announced, malformed), "{name}");
         let said = solo.session.last_malformed().unwrap_or_default();
         assert!(said.starts_with(&text) && said.is_empty() == text.is_empty(), "{name}: {said}");
@@ -264,7 +266,7 @@ fn a_family_whose_routes_cannot_be_told_is_ignored() {
     ] {
         let mut solo = Solo::new(config()).established();
         solo.receive(&update(&hex(&format!("{mp} {good}")), &[]));
-        assert_eq!(solo.session.state(), State::Established, "{name}: {:?}", solo.session.last_down());
+        assert_eq!(solo.session.state(), State::Established, "{name}: {:?}", solo.down_reason());
         assert!(solo.session.last_malformed().unwrap().ends_with("IPv6 unicast ignored"), "{name}");
         assert_eq!(solo.session.statistics().prefixes_received, 0, "{name}");
     }

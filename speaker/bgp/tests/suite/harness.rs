@@ -116,11 +116,13 @@ pub(crate) struct Solo {
     pub remote: SocketAddr,
     pub next_hops: NextHops,
     pub context: Context,
+    local_asn: u32,
 }
 
 impl Solo {
     pub(crate) fn new(config: SessionConfig) -> Self {
         Self {
+            local_asn: config.local_asn,
             now: Instant::now(),
             session: Session::new(config, 7).unwrap(),
             remote: "192.0.2.2:179".parse().unwrap(),
@@ -155,7 +157,7 @@ impl Solo {
         let mut bytes = Vec::new();
         open.encode(&mut bytes);
         self.receive(&bytes);
-        assert_eq!(self.session.state(), State::OpenConfirm, "{:?}", self.session.last_down());
+        assert_eq!(self.session.state(), State::OpenConfirm, "{:?}", self.session.poll_event());
         assert_eq!(self.sent(), [Message::Keepalive]);
         self
     }
@@ -169,7 +171,7 @@ impl Solo {
         self.keepalive();
         assert_eq!(self.session.state(), State::Established);
         self.context.four_octet_as = open.four_octet_asn().is_some();
-        self.context.ebgp = open.asn() != self.session.config().local_asn;
+        self.context.ebgp = open.asn() != self.local_asn;
         assert!(matches!(self.session.poll_event(), Some(SessionEvent::Established(_))));
         self
     }
@@ -248,6 +250,8 @@ pub(crate) enum NextHop {
 pub(crate) struct Table {
     pub routes: BTreeMap<IpNet, (NextHop, PathAttributes)>,
     pub updates: usize,
+    /// Prefixes announced so far, repetitions included.
+    pub announced: usize,
     pub end_of_rib: Vec<Family>,
 }
 
@@ -270,6 +274,7 @@ impl Table {
             for prefix in update.withdrawn.iter().chain(unreach.iter().flat_map(|u| &u.withdrawn)) {
                 assert!(self.routes.remove(prefix).is_some(), "{prefix} was withdrawn but never announced");
             }
+            self.announced += update.nlri.len() + reach.as_ref().map_or(0, |reach| reach.nlri.len());
             for prefix in update.nlri {
                 let next_hop = NextHop::Classic(update.attributes.next_hop.unwrap());
                 self.routes.insert(prefix, (next_hop, update.attributes.clone()));
@@ -301,6 +306,8 @@ pub(crate) struct End {
     pub session: Session,
     /// All that happened, with the time since the start.
     pub log: Vec<(Duration, SessionEvent)>,
+    /// All messages that arrived.
+    pub received: Vec<Message>,
     /// The peer reads, so the socket takes bytes.
     pub writable: bool,
     connected: bool,
@@ -319,6 +326,7 @@ impl Pair {
         let end = |config, seed| End {
             session: Session::new(config, seed).unwrap(),
             log: Vec::new(),
+            received: Vec::new(),
             writable: true,
             connected: false,
         };
@@ -406,8 +414,10 @@ impl Pair {
                 end.session.handle_input(self.now, SessionInput::ConnectFailed { reason });
             }
             Packet::Bytes(bytes) if end.connected => {
-                end.session.handle_input(self.now, SessionInput::Received(&bytes))
+                end.received.extend(decode_all(&bytes, Context { four_octet_as: true, ebgp: true }));
+                end.session.handle_input(self.now, SessionInput::Received(&bytes));
             }
+
             Packet::Closed if end.connected => {
                 end.connected = false;
                 end.session.handle_input(self.now, SessionInput::ConnectionClosed { reason: String::new() });
@@ -465,6 +475,18 @@ impl Pair {
 }
 
 impl End {
+    /// Prefixes that the peer withdrew.
+    pub(crate) fn withdrawals(&self) -> usize {
+        let withdrawn = |message: &Message| match message {
+            Message::Update(decoded) => {
+                let unreach = decoded.update.attributes.mp_unreach.as_ref();
+                decoded.update.withdrawn.len() + unreach.map_or(0, |unreach| unreach.withdrawn.len())
+            }
+            _ => 0,
+        };
+        self.received.iter().map(withdrawn).sum()
+    }
+
     /// Reasons of all Down events.
     pub(crate) fn downs(&self) -> Vec<String> {
         let reason = |(_, event): &(Duration, SessionEvent)| match event {
