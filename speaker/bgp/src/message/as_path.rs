@@ -1,7 +1,9 @@
 //! AS_PATH and AS4_PATH (RFC 4271 §4.3, RFC 6793).
 
-use super::open::AS_TRANS;
 use super::reader::Reader;
+
+/// Stands in the two-octet field for an AS number that needs four (RFC 6793 §9).
+pub const AS_TRANS: u16 = 23456;
 
 /// A path of AS numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,8 +4,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::as_path::AsPath;
-use super::{prefix, with_length_u16};
+use super::as_path::{AS_TRANS, AsPath};
+use super::header::with_length_u16;
+use super::prefix;
 use crate::{Community, Family, LargeCommunity, Origin};
 
 /// Attribute type codes.
@@ -162,7 +163,7 @@ impl PathAttributes {
             if four_octet_as {
                 path.extend_from_slice(&asn.to_be_bytes());
             } else {
-                path.extend_from_slice(&u16::try_from(asn).unwrap_or(super::open::AS_TRANS).to_be_bytes());
+                path.extend_from_slice(&u16::try_from(asn).unwrap_or(AS_TRANS).to_be_bytes());
             }
             path.extend_from_slice(&address.octets());
             attribute(flag::OPTIONAL_TRANSITIVE, code::AGGREGATOR, &path, out);

@@ -4,10 +4,20 @@ use std::fmt;
 
 use super::as_path::AsPath;
 use super::attribute::{MpNextHop, MpReach, MpUnreach, PathAttributes, code, flag};
+use super::error::MessageError;
 use super::notification::code::UPDATE;
+use super::prefix;
 use super::reader::Reader;
-use super::{Context, MessageError, prefix};
 use crate::{Community, Family, LargeCommunity, Origin};
+
+/// What a session has to know to read an UPDATE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// AS numbers take four octets (RFC 6793).
+    pub four_octet_as: bool,
+    /// The peer is in another AS.
+    pub ebgp: bool,
+}
 
 /// What an erroneous attribute means for its UPDATE, weakest first (RFC 7606 §2).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Capabilities (RFC 5492) in the Optional Parameters of an OPEN.
 
-use super::MessageError;
+use super::error::MessageError;
 use super::notification::code;
 use super::reader::Reader;
 use crate::Family;

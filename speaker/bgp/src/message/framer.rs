@@ -1,7 +1,8 @@
 //! Messages out of a stream of bytes (RFC 4271 §4.1, errors of §6.1).
 
+use super::error::MessageError;
+use super::header::{HEADER_LENGTH, MAX_LENGTH, MessageType};
 use super::notification::code;
-use super::{HEADER_LENGTH, MAX_LENGTH, MessageError, MessageType};
 
 /// Cuts a stream into messages. Holds at most one message.
 #[derive(Debug, Default)]
@@ -22,7 +23,7 @@ pub struct Frame<'a> {
 
 impl Framer {
     /// Takes bytes off `input` until a message is whole. `None` means that all input is taken and more is needed.
-    /// `limit` is the length negotiated, [`MAX_LENGTH`] or [`super::MAX_EXTENDED_LENGTH`].
+    /// `limit` is the length negotiated, [`MAX_LENGTH`] or [`super::header::MAX_EXTENDED_LENGTH`].
     pub fn next(&mut self, input: &mut &[u8], limit: usize) -> Result<Option<Frame<'_>>, MessageError> {
         if std::mem::take(&mut self.complete) {
             self.buffer.clear();

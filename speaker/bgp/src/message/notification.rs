@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{MAX_LENGTH, MessageType, encode};
+use super::header::{HEADER_LENGTH, MAX_LENGTH, MessageType, encode};
 
 /// Error codes.
 #[allow(missing_docs, reason = "the names are those of the IANA registry")]
@@ -100,7 +100,7 @@ impl Notification {
     pub fn encode(&self, out: &mut Vec<u8>) {
         encode(MessageType::Notification, out, |out| {
             out.extend_from_slice(&[self.code, self.subcode]);
-            let room = MAX_LENGTH - super::HEADER_LENGTH - 2;
+            let room = MAX_LENGTH - HEADER_LENGTH - 2;
             out.extend_from_slice(self.data.get(..room).unwrap_or(&self.data));
         });
     }

@@ -3,12 +3,10 @@
 use std::net::Ipv4Addr;
 
 use super::capability::Capability;
+use super::error::MessageError;
+use super::header::{MessageType, encode, with_length_u16};
 use super::notification::code;
 use super::reader::Reader;
-use super::{MessageError, MessageType, encode, with_length_u16};
-
-/// Stands in the two-octet field for an AS number that needs four (RFC 6793 §9).
-pub const AS_TRANS: u16 = 23456;
 
 /// BGP version.
 const VERSION: u8 = 4;

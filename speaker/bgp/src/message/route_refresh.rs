@@ -1,8 +1,9 @@
 //! ROUTE-REFRESH (RFC 2918): "send me that family again".
 
+use super::error::MessageError;
+use super::header::{MessageType, encode};
 use super::notification::code;
 use super::reader::Reader;
-use super::{MessageError, MessageType, encode};
 use crate::Family;
 
 /// A request to send a family again.

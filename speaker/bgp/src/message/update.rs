@@ -5,11 +5,12 @@ use ipnet::IpNet;
 use super::attribute::{
     MP_UNREACH_OVERHEAD, MpNextHop, PathAttributes, encode_mp_reach, encode_mp_unreach, mp_reach_overhead,
 };
+use super::attribute_decode::{self, Context};
+use super::error::MessageError;
+use super::header::{HEADER_LENGTH, MessageType, encode, with_length_u16};
 use super::notification::code;
+use super::prefix;
 use super::reader::Reader;
-use super::{
-    Context, HEADER_LENGTH, MessageError, MessageType, attribute_decode, encode, prefix, with_length_u16,
-};
 use crate::Family;
 
 pub use super::attribute_decode::AttrError;

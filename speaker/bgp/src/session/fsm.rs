@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::next_hop::Reach;
+use super::outbox::Outbox;
 use super::timers::Timer;
-use super::transmit::{Outbox, Reach};
 use super::{Session, SessionEvent, SessionInput, State, open};
 use crate::message::notification::code;
 use crate::message::open::Open;

@@ -1,8 +1,11 @@
 //! The session: FSM, timers and what to send (RFC 4271 §8).
 
+mod advertise;
 mod event;
 mod fsm;
+mod next_hop;
 mod open;
+mod outbox;
 mod timers;
 mod transmit;
 
@@ -20,8 +23,9 @@ use crate::rib::{AdjRibOut, Counts};
 use crate::{
     Attributes, AttributesTooLarge, ConfigError, Family, NextHops, Notification, SessionConfig, Withheld,
 };
+use next_hop::Reach;
+use outbox::Outbox;
 use timers::{Dice, Timers};
-use transmit::{Outbox, Reach};
 
 /// One peering. See the crate's page for how a shell drives it.
 #[derive(Debug)]

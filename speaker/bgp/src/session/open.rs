@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::Negotiated;
+use super::event::Negotiated;
 use crate::message::MessageError;
+use crate::message::as_path::AS_TRANS;
 use crate::message::capability::{Capability, GracefulRestart};
 use crate::message::notification::code;
-use crate::message::open::{AS_TRANS, Open};
+use crate::message::open::Open;
 use crate::{Family, PeerAs, SessionConfig};
 
 /// IPv4 unicast routes with IPv6 next hops (RFC 8950 §4): AFI 1, SAFI 1, next hop AFI 2.

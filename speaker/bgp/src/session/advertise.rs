@@ -1,0 +1,65 @@
+//! UPDATEs out of the difference of an Adj-RIB-Out.
+
+use std::net::Ipv6Addr;
+
+use super::event::Negotiated;
+use super::next_hop::Reach;
+use crate::message::as_path::AsPath;
+use crate::message::attribute::{MpNextHop, PathAttributes};
+use crate::message::update::{Carriage, encode_announcement, encode_withdrawal};
+use crate::rib::Table;
+use crate::{Attributes, Family};
+
+/// LOCAL_PREF of a route that names none, towards iBGP peers.
+const DEFAULT_LOCAL_PREF: u32 = 100;
+
+/// Appends an UPDATE with the next part of a family's difference. Returns whether there was one.
+pub(super) fn next_routes(
+    table: &mut Table,
+    family: Family,
+    reach: Option<Reach>,
+    local_asn: u32,
+    negotiated: &Negotiated,
+    limit: usize,
+    out: &mut Vec<u8>,
+) -> bool {
+    if table.withdrawals().next().is_some() {
+        let carriage = match (reach, family) {
+            (Some(reach), _) => reach.carriage(),
+            (None, Family::Ipv4Unicast) => Carriage::Classic,
+            (None, Family::Ipv6Unicast) => Carriage::MultiProtocol(MpNextHop::V6(Ipv6Addr::UNSPECIFIED)),
+        };
+        let count = encode_withdrawal(family, carriage, table.withdrawals(), limit, out);
+        table.withdrawn(count);
+        return count > 0;
+    }
+    let (Some((attributes, prefixes)), Some(reach)) = (table.announcements(), reach) else { return false };
+    let mut encoded = Vec::new();
+    path_attributes(attributes, reach, local_asn, negotiated).encode(negotiated.four_octet_as, &mut encoded);
+    let count = encode_announcement(family, reach.carriage(), &encoded, prefixes, limit, out);
+    table.announced(count);
+    count > 0
+}
+
+/// The attributes of a route as this peer gets them (RFC 4271 §5.1).
+fn path_attributes(
+    attributes: &Attributes,
+    reach: Reach,
+    local_asn: u32,
+    negotiated: &Negotiated,
+) -> PathAttributes {
+    let ebgp = negotiated.ebgp;
+    PathAttributes {
+        origin: Some(attributes.origin),
+        as_path: Some(if ebgp { AsPath::originated_by(local_asn) } else { AsPath::default() }),
+        next_hop: match reach {
+            Reach::Classic(next_hop) => Some(next_hop),
+            Reach::MultiProtocol(_) => None,
+        },
+        med: attributes.med,
+        local_pref: (!ebgp).then(|| attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)),
+        communities: attributes.communities.iter().copied().collect(),
+        large_communities: attributes.large_communities.iter().copied().collect(),
+        ..PathAttributes::default()
+    }
+}
