@@ -42,4 +42,4 @@ pub use config::{ConfigError, NextHops, PeerAs, SessionConfig};
 pub use family::Family;
 pub use message::notification::{CeaseSubcode, Notification};
 pub use reason::{DownReason, Withheld};
-pub use session::{Negotiated, Session, SessionEvent, SessionInput, State, Statistics};
+pub use session::{Negotiated, Session, SessionEvent, SessionInput, SessionState, Statistics};

@@ -15,32 +15,32 @@ use crate::{Attributes, Family};
 /// Both families' routes.
 #[derive(Debug, Default)]
 pub(crate) struct AdjRibOut {
-    ipv4: Table,
-    ipv6: Table,
+    ipv4: RibTable,
+    ipv6: RibTable,
 }
 
 /// One family's routes.
 #[derive(Debug, Default)]
-pub(crate) struct Table {
-    routes: BTreeMap<IpNet, Route>,
-    mode: Mode,
+pub(crate) struct RibTable {
+    routes: BTreeMap<IpNet, RibEntry>,
+    mode: SendMode,
     /// Prefixes to announce, by the attributes they get.
     announce: BTreeMap<Arc<Attributes>, BTreeSet<IpNet>>,
     /// Prefixes to withdraw.
     withdraw: BTreeSet<IpNet>,
     /// The End-of-RIB marker is still to be sent.
     end_of_rib: bool,
-    /// Routes with [`Route::desired`].
+    /// Routes with [`RibEntry::desired`].
     desired: usize,
-    /// Routes with [`Route::sent`].
+    /// Routes with [`RibEntry::sent`].
     sent: usize,
-    /// Routes in a bucket or in [`Table::withdraw`].
+    /// Routes in a bucket or in [`RibTable::withdraw`].
     queued: usize,
 }
 
 /// What may be sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Mode {
+enum SendMode {
     /// Nothing: the session does not carry the family now.
     #[default]
     Down,
@@ -51,41 +51,41 @@ enum Mode {
 }
 
 #[derive(Debug, Default)]
-struct Route {
+struct RibEntry {
     /// What the peer should know.
     desired: Option<Arc<Attributes>>,
     /// What it knows.
     sent: Option<Arc<Attributes>>,
     /// It shall be told again what it knows.
-    again: bool,
+    resend: bool,
     queued: bool,
 }
 
-impl Route {
+impl RibEntry {
     /// What to send: nothing, a withdrawal, an announcement.
-    fn difference(&self, mode: Mode) -> Option<Option<&Arc<Attributes>>> {
+    fn difference(&self, mode: SendMode) -> Option<Option<&Arc<Attributes>>> {
         let target = match mode {
-            Mode::Down => return None,
-            Mode::Open => self.desired.as_ref(),
-            Mode::Blocked => None,
+            SendMode::Down => return None,
+            SendMode::Open => self.desired.as_ref(),
+            SendMode::Blocked => None,
         };
         match (target, &self.sent) {
             (None, None) => None,
-            (Some(target), Some(sent)) if target == sent && !self.again => None,
+            (Some(target), Some(sent)) if target == sent && !self.resend => None,
             _ => Some(target),
         }
     }
 }
 
 impl AdjRibOut {
-    pub(crate) const fn table(&self, family: Family) -> &Table {
+    pub(crate) const fn table(&self, family: Family) -> &RibTable {
         match family {
             Family::Ipv4Unicast => &self.ipv4,
             Family::Ipv6Unicast => &self.ipv6,
         }
     }
 
-    pub(crate) const fn table_mut(&mut self, family: Family) -> &mut Table {
+    pub(crate) const fn table_mut(&mut self, family: Family) -> &mut RibTable {
         match family {
             Family::Ipv4Unicast => &mut self.ipv4,
             Family::Ipv6Unicast => &mut self.ipv6,
@@ -93,7 +93,7 @@ impl AdjRibOut {
     }
 }
 
-impl Table {
+impl RibTable {
     // ===== what should be known =====
 
     pub(crate) fn announce(&mut self, prefix: IpNet, attributes: Arc<Attributes>) {
@@ -126,24 +126,24 @@ impl Table {
 
     /// The next hop came or went.
     pub(crate) fn set_mode(&mut self, blocked: bool) {
-        self.mode = if blocked { Mode::Blocked } else { Mode::Open };
+        self.mode = if blocked { SendMode::Blocked } else { SendMode::Open };
         self.requeue_all();
     }
 
     /// The peer shall be told all of it again.
     pub(crate) fn resend(&mut self) {
-        self.routes.values_mut().for_each(|route| route.again = route.sent.is_some());
+        self.routes.values_mut().for_each(|route| route.resend = route.sent.is_some());
         self.requeue_all();
     }
 
     /// The session is down; what the peer knew, it has forgotten.
     pub(crate) fn down(&mut self) {
-        self.mode = Mode::Down;
+        self.mode = SendMode::Down;
         self.end_of_rib = false;
         self.sent = 0;
         self.routes.retain(|_, route| {
             route.sent = None;
-            route.again = false;
+            route.resend = false;
             route.desired.is_some()
         });
         self.requeue_all();
@@ -161,14 +161,14 @@ impl Table {
         self.announce.first_key_value().map(|(attributes, prefixes)| (attributes, prefixes.iter()))
     }
 
-    /// The first `count` of [`Table::withdrawals`] are sent.
-    pub(crate) fn withdrawn(&mut self, count: usize) {
+    /// The first `count` of [`RibTable::withdrawals`] are sent.
+    pub(crate) fn mark_withdrawn(&mut self, count: usize) {
         for _ in 0..count {
             let Some(prefix) = self.withdraw.pop_first() else { break };
             self.queued -= 1;
             if let Some(route) = self.routes.get_mut(&prefix) {
                 route.queued = false;
-                route.again = false;
+                route.resend = false;
                 self.sent -= usize::from(route.sent.take().is_some());
                 if route.desired.is_none() {
                     self.routes.remove(&prefix);
@@ -177,15 +177,15 @@ impl Table {
         }
     }
 
-    /// The first `count` of [`Table::announcements`] are sent.
-    pub(crate) fn announced(&mut self, count: usize) {
+    /// The first `count` of [`RibTable::announcements`] are sent.
+    pub(crate) fn mark_announced(&mut self, count: usize) {
         let Some(mut bucket) = self.announce.first_entry() else { return };
         for _ in 0..count {
             let Some(prefix) = bucket.get_mut().pop_first() else { break };
             self.queued -= 1;
             if let Some(route) = self.routes.get_mut(&prefix) {
                 route.queued = false;
-                route.again = false;
+                route.resend = false;
                 self.sent += usize::from(route.sent.is_none());
                 route.sent.clone_from(&route.desired);
             }
@@ -200,12 +200,12 @@ impl Table {
         self.queued == 0 && std::mem::take(&mut self.end_of_rib)
     }
 
-    pub(crate) const fn has_something_to_send(&self) -> bool {
+    pub(crate) const fn has_pending(&self) -> bool {
         self.queued > 0 || self.end_of_rib
     }
 
-    pub(crate) const fn counts(&self) -> Counts {
-        Counts { desired: self.desired, sent: self.sent, queued: self.queued }
+    pub(crate) const fn counts(&self) -> RibCounts {
+        RibCounts { desired: self.desired, sent: self.sent, queued: self.queued }
     }
 
     fn requeue_all(&mut self) {
@@ -262,7 +262,7 @@ impl Table {
 
 /// Numbers of prefixes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
+pub(crate) struct RibCounts {
     /// That should be known.
     pub desired: usize,
     /// That are known.
@@ -271,7 +271,7 @@ pub(crate) struct Counts {
     pub queued: usize,
 }
 
-impl std::ops::Add for Counts {
+impl std::ops::Add for RibCounts {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {

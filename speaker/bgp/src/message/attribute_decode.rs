@@ -12,7 +12,7 @@ use crate::{Community, Family, LargeCommunity, Origin};
 
 /// What a session has to know to read an UPDATE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Context {
+pub struct DecodeContext {
     /// AS numbers take four octets (RFC 6793).
     pub four_octet_as: bool,
     /// The peer is in another AS.
@@ -21,7 +21,7 @@ pub struct Context {
 
 /// What an erroneous attribute means for its UPDATE, weakest first (RFC 7606 §2).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AttrError {
+pub enum AttributeError {
     /// The attribute is ignored.
     Discard(&'static str),
     /// All routes of the UPDATE count as withdrawn.
@@ -32,7 +32,7 @@ pub enum AttrError {
     Reset(MessageError),
 }
 
-impl fmt::Display for AttrError {
+impl fmt::Display for AttributeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Discard(what) => write!(f, "{what}: attribute discarded"),
@@ -45,23 +45,23 @@ impl fmt::Display for AttrError {
 
 /// What a walk over the attributes found.
 #[derive(Debug, Default)]
-pub(super) struct Walk {
+pub(super) struct DecodedAttributes {
     pub attributes: PathAttributes,
     /// Attributes other than MP_UNREACH_NLRI were there.
     pub announces: bool,
     /// An MP_REACH_NLRI of whatever family was there.
     pub reaches: bool,
     /// Errors, in order; bounded, the rest is only counted.
-    pub errors: Vec<AttrError>,
+    pub errors: Vec<AttributeError>,
 }
 
 /// Errors kept for an operator to read.
 const MAX_ERRORS: usize = 8;
 
-impl Walk {
-    fn note(&mut self, error: AttrError) -> Result<(), MessageError> {
+impl DecodedAttributes {
+    fn note(&mut self, error: AttributeError) -> Result<(), MessageError> {
         match error {
-            AttrError::Reset(error) => return Err(error),
+            AttributeError::Reset(error) => return Err(error),
             // What changes the meaning of the UPDATE is kept in any case.
             error if self.errors.len() < MAX_ERRORS || !self.errors.contains(&error) => {
                 self.errors.push(error)
@@ -73,15 +73,15 @@ impl Walk {
 }
 
 /// Reads the Path Attributes field.
-pub(super) fn decode(bytes: &[u8], context: Context) -> Result<Walk, MessageError> {
-    let mut walk = Walk::default();
+pub(super) fn decode(bytes: &[u8], context: DecodeContext) -> Result<DecodedAttributes, MessageError> {
+    let mut walk = DecodedAttributes::default();
     let mut seen = [false; 256];
     let mut reader = Reader::new(bytes);
     while !reader.is_empty() {
         let whole = reader.rest();
         let Some((flags, code, value)) = next_attribute(&mut reader) else {
             walk.announces = true;
-            walk.note(AttrError::TreatAsWithdraw("an attribute runs past the attribute list"))?;
+            walk.note(AttributeError::TreatAsWithdraw("an attribute runs past the attribute list"))?;
             break;
         };
         walk.announces |= code != code::MP_UNREACH_NLRI;
@@ -93,12 +93,14 @@ pub(super) fn decode(bytes: &[u8], context: Context) -> Result<Walk, MessageErro
             if matches!(code, code::MP_REACH_NLRI | code::MP_UNREACH_NLRI) {
                 return Err(MessageError::new(UPDATE, 1, [], format!("attribute {code} occurs twice")));
             }
-            walk.note(AttrError::Discard("an attribute occurs twice"))?;
+            walk.note(AttributeError::Discard("an attribute occurs twice"))?;
             continue;
         }
         match expected_flags(code) {
             Some(expected) if flags & flag::OPTIONAL_TRANSITIVE != expected => {
-                walk.note(AttrError::TreatAsWithdraw("attribute flags conflict with the attribute type"))?;
+                walk.note(AttributeError::TreatAsWithdraw(
+                    "attribute flags conflict with the attribute type",
+                ))?;
             }
             None if flags & flag::OPTIONAL == 0 => {
                 let attribute = &whole[..whole.len() - reader.len()];
@@ -146,10 +148,10 @@ const fn expected_flags(code: u8) -> Option<u8> {
 fn decode_value(
     code: u8,
     value: &[u8],
-    context: Context,
+    context: DecodeContext,
     attributes: &mut PathAttributes,
-) -> Result<(), AttrError> {
-    use AttrError::{Discard, TreatAsWithdraw};
+) -> Result<(), AttributeError> {
+    use AttributeError::{Discard, TreatAsWithdraw};
     let mut reader = Reader::new(value);
     let number = |error| value.try_into().map(u32::from_be_bytes).map_err(|_| error);
     match code {
@@ -245,7 +247,7 @@ fn large_community(octets: &[u8; 12]) -> Option<LargeCommunity> {
 }
 
 /// `None`: well-formed, of a family that is not ours.
-fn decode_mp_reach(mut reader: Reader<'_>) -> Result<Option<MpReach>, AttrError> {
+fn decode_mp_reach(mut reader: Reader<'_>) -> Result<Option<MpReach>, AttributeError> {
     let family = decode_family(&mut reader)?;
     let Some(next_hop) = reader.u8().and_then(|length| reader.take(length.into())) else {
         return Err(unparsable(family, "the next hop runs past MP_REACH_NLRI"));
@@ -272,7 +274,7 @@ fn decode_mp_reach(mut reader: Reader<'_>) -> Result<Option<MpReach>, AttrError>
 }
 
 /// `None`: well-formed, of a family that is not ours.
-fn decode_mp_unreach(mut reader: Reader<'_>) -> Result<Option<MpUnreach>, AttrError> {
+fn decode_mp_unreach(mut reader: Reader<'_>) -> Result<Option<MpUnreach>, AttributeError> {
     let Some(family) = decode_family(&mut reader)? else { return Ok(None) };
     match prefix::decode_all(family, reader.rest()) {
         Some(withdrawn) => Ok(Some(MpUnreach { family, withdrawn })),
@@ -280,7 +282,7 @@ fn decode_mp_unreach(mut reader: Reader<'_>) -> Result<Option<MpUnreach>, AttrEr
     }
 }
 
-fn decode_family(reader: &mut Reader<'_>) -> Result<Option<Family>, AttrError> {
+fn decode_family(reader: &mut Reader<'_>) -> Result<Option<Family>, AttributeError> {
     match (reader.u16(), reader.u8()) {
         (Some(afi), Some(safi)) => Ok(Family::from_codes(afi, safi)),
         _ => Err(unparsable(None, "multiprotocol attribute of less than three octets")),
@@ -288,10 +290,10 @@ fn decode_family(reader: &mut Reader<'_>) -> Result<Option<Family>, AttrError> {
 }
 
 /// RFC 7606 §3 j and §7.11: routes that cannot be told cannot be withdrawn, so the family or the session must go.
-fn unparsable(family: Option<Family>, detail: &'static str) -> AttrError {
+fn unparsable(family: Option<Family>, detail: &'static str) -> AttributeError {
     match family {
-        Some(family) => AttrError::AfiSafiDisable(family, detail),
-        None => AttrError::Reset(MessageError::new(UPDATE, 9, [], detail)),
+        Some(family) => AttributeError::AfiSafiDisable(family, detail),
+        None => AttributeError::Reset(MessageError::new(UPDATE, 9, [], detail)),
     }
 }
 

@@ -14,7 +14,7 @@ pub struct Framer {
 
 /// A message whose header is in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Frame<'a> {
+pub struct FramedMessage<'a> {
     /// Its type.
     pub kind: MessageType,
     /// What follows the header.
@@ -24,7 +24,11 @@ pub struct Frame<'a> {
 impl Framer {
     /// Takes bytes off `input` until a message is whole. `None` means that all input is taken and more is needed.
     /// `limit` is the length negotiated, [`MAX_LENGTH`] or [`super::header::MAX_EXTENDED_LENGTH`].
-    pub fn next(&mut self, input: &mut &[u8], limit: usize) -> Result<Option<Frame<'_>>, MessageError> {
+    pub fn next(
+        &mut self,
+        input: &mut &[u8],
+        limit: usize,
+    ) -> Result<Option<FramedMessage<'_>>, MessageError> {
         if std::mem::take(&mut self.complete) {
             self.buffer.clear();
             self.buffer.shrink_to(MAX_LENGTH);
@@ -37,7 +41,7 @@ impl Framer {
             return Ok(None);
         }
         self.complete = true;
-        Ok(Some(Frame { kind, body: self.buffer.get(HEADER_LENGTH..).unwrap_or_default() }))
+        Ok(Some(FramedMessage { kind, body: self.buffer.get(HEADER_LENGTH..).unwrap_or_default() }))
     }
 
     /// Forgets what it holds: a new connection begins.

@@ -17,23 +17,23 @@ mod reader;
 pub mod route_refresh;
 pub mod update;
 
-pub use attribute_decode::Context;
+pub use attribute_decode::DecodeContext;
 pub use error::MessageError;
 pub use header::{HEADER_LENGTH, MAX_EXTENDED_LENGTH, MAX_LENGTH, MessageType};
 
-use framer::Frame;
+use framer::FramedMessage;
 use header::encode;
 use notification::Notification;
 use open::Open;
 use route_refresh::RouteRefresh;
-use update::{Decoded, Update};
+use update::{DecodedUpdate, Update};
 
 /// Any message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are those of the messages")]
 pub enum Message {
     Open(Open),
-    Update(Box<Decoded>),
+    Update(Box<DecodedUpdate>),
     Notification(Notification),
     Keepalive,
     RouteRefresh(RouteRefresh),
@@ -41,7 +41,7 @@ pub enum Message {
 
 impl Message {
     /// Reads the body of a framed message.
-    pub fn decode(frame: Frame<'_>, context: Context) -> Result<Self, MessageError> {
+    pub fn decode(frame: FramedMessage<'_>, context: DecodeContext) -> Result<Self, MessageError> {
         Ok(match frame.kind {
             MessageType::Open => Self::Open(Open::decode(frame.body)?),
             MessageType::Update => Self::Update(Box::new(Update::decode(frame.body, context)?)),

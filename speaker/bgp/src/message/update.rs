@@ -5,7 +5,7 @@ use ipnet::IpNet;
 use super::attribute::{
     MP_UNREACH_OVERHEAD, MpNextHop, PathAttributes, encode_mp_reach, encode_mp_unreach, mp_reach_overhead,
 };
-use super::attribute_decode::{self, Context};
+use super::attribute_decode::{self, DecodeContext};
 use super::error::MessageError;
 use super::header::{HEADER_LENGTH, MessageType, encode, with_length_u16};
 use super::notification::code;
@@ -13,7 +13,7 @@ use super::prefix;
 use super::reader::Reader;
 use crate::Family;
 
-pub use super::attribute_decode::AttrError;
+pub use super::attribute_decode::AttributeError;
 
 /// Octets of an UPDATE that holds nothing.
 const EMPTY: usize = HEADER_LENGTH + 2 + 2;
@@ -31,16 +31,16 @@ pub struct Update {
 
 /// An UPDATE as it came, with the errors the session survives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Decoded {
-    /// What it says. Under [`AttrError::TreatAsWithdraw`] the announced routes have moved to the withdrawn ones.
+pub struct DecodedUpdate {
+    /// What it says. Under [`AttributeError::TreatAsWithdraw`] the announced routes have moved to the withdrawn ones.
     pub update: Update,
-    /// What was wrong, never [`AttrError::Reset`].
-    pub errors: Vec<AttrError>,
+    /// What was wrong, never [`AttributeError::Reset`].
+    pub errors: Vec<AttributeError>,
 }
 
 /// How the routes of a family travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Carriage {
+pub enum NlriEncoding {
     /// IPv4 in the fields of RFC 4271.
     Classic,
     /// In MP_REACH_NLRI with this next hop, and MP_UNREACH_NLRI.
@@ -60,7 +60,7 @@ impl Update {
     }
 
     /// Reads a body.
-    pub fn decode(body: &[u8], context: Context) -> Result<Decoded, MessageError> {
+    pub fn decode(body: &[u8], context: DecodeContext) -> Result<DecodedUpdate, MessageError> {
         let mut reader = Reader::new(body);
         let mut field = || reader.u16().and_then(|length| reader.take(length.into()));
         let (Some(withdrawn), Some(attributes)) = (field(), field()) else {
@@ -78,14 +78,14 @@ impl Update {
         update.attributes = walk.attributes;
         let mut errors = walk.errors;
         let reaches = walk.reaches || !update.nlri.is_empty();
-        let withdraw = |error: &AttrError| match error {
-            AttrError::TreatAsWithdraw(what) => Some(*what),
+        let withdraw = |error: &AttributeError| match error {
+            AttributeError::TreatAsWithdraw(what) => Some(*what),
             _ => None,
         };
         let mut malformed = errors.iter().find_map(withdraw);
         if malformed.is_none() {
             malformed = update.missing_attribute();
-            errors.extend(malformed.map(AttrError::TreatAsWithdraw));
+            errors.extend(malformed.map(AttributeError::TreatAsWithdraw));
         }
         if let Some(what) = malformed {
             // RFC 7606 §5.2: without a route in sight, one may hide in what is malformed.
@@ -94,7 +94,7 @@ impl Update {
             }
             update.treat_as_withdraw();
         }
-        Ok(Decoded { update, errors })
+        Ok(DecodedUpdate { update, errors })
     }
 
     /// RFC 7606 §3 d: the well-known mandatory attribute that announced routes lack.
@@ -138,26 +138,26 @@ impl Update {
 /// all but MP_REACH_NLRI, encoded. At zero nothing was appended: not even the first prefix fits.
 pub fn encode_announcement<'a>(
     family: Family,
-    carriage: Carriage,
+    encoding: NlriEncoding,
     attributes: &[u8],
     prefixes: impl Iterator<Item = &'a IpNet>,
     limit: usize,
     out: &mut Vec<u8>,
 ) -> usize {
-    let overhead = match carriage {
-        Carriage::Classic => 0,
-        Carriage::MultiProtocol(next_hop) => mp_reach_overhead(next_hop),
+    let overhead = match encoding {
+        NlriEncoding::Classic => 0,
+        NlriEncoding::MultiProtocol(next_hop) => mp_reach_overhead(next_hop),
     };
     let start = out.len();
     let room = limit.saturating_sub(EMPTY + overhead + attributes.len());
     let count = encode(MessageType::Update, out, |out| {
         with_length_u16(out, |_| ());
-        match carriage {
-            Carriage::Classic => {
+        match encoding {
+            NlriEncoding::Classic => {
                 with_length_u16(out, |out| out.extend_from_slice(attributes));
                 encode_prefixes(prefixes, room, out)
             }
-            Carriage::MultiProtocol(next_hop) => with_length_u16(out, |out| {
+            NlriEncoding::MultiProtocol(next_hop) => with_length_u16(out, |out| {
                 let count =
                     encode_mp_reach(family, next_hop, out, |out| encode_prefixes(prefixes, room, out));
                 out.extend_from_slice(attributes);
@@ -174,19 +174,19 @@ pub fn encode_announcement<'a>(
 /// Appends one UPDATE that withdraws as many of `prefixes` as fit into `limit` octets, and tells how many.
 pub fn encode_withdrawal<'a>(
     family: Family,
-    carriage: Carriage,
+    encoding: NlriEncoding,
     prefixes: impl Iterator<Item = &'a IpNet>,
     limit: usize,
     out: &mut Vec<u8>,
 ) -> usize {
-    encode(MessageType::Update, out, |out| match carriage {
-        Carriage::Classic => {
+    encode(MessageType::Update, out, |out| match encoding {
+        NlriEncoding::Classic => {
             let count =
                 with_length_u16(out, |out| encode_prefixes(prefixes, limit.saturating_sub(EMPTY), out));
             with_length_u16(out, |_| ());
             count
         }
-        Carriage::MultiProtocol(_) => {
+        NlriEncoding::MultiProtocol(_) => {
             let room = limit.saturating_sub(EMPTY + MP_UNREACH_OVERHEAD);
             with_length_u16(out, |_| ());
             with_length_u16(out, |out| {

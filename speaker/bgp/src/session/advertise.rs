@@ -3,48 +3,51 @@
 use std::net::Ipv6Addr;
 
 use super::event::Negotiated;
-use super::next_hop::Reach;
+use super::next_hop::RouteNextHop;
 use crate::message::as_path::AsPath;
 use crate::message::attribute::{MpNextHop, PathAttributes};
-use crate::message::update::{Carriage, encode_announcement, encode_withdrawal};
-use crate::rib::Table;
+use crate::message::update::{NlriEncoding, encode_announcement, encode_withdrawal};
+use crate::rib::RibTable;
 use crate::{Attributes, Family};
 
 /// LOCAL_PREF of a route that names none, towards iBGP peers.
 const DEFAULT_LOCAL_PREF: u32 = 100;
 
 /// Appends an UPDATE with the next part of a family's difference. Returns whether there was one.
-pub(super) fn next_routes(
-    table: &mut Table,
+pub(super) fn encode_next_update(
+    table: &mut RibTable,
     family: Family,
-    reach: Option<Reach>,
+    next_hop: Option<RouteNextHop>,
     local_asn: u32,
     negotiated: &Negotiated,
     limit: usize,
     out: &mut Vec<u8>,
 ) -> bool {
     if table.withdrawals().next().is_some() {
-        let carriage = match (reach, family) {
-            (Some(reach), _) => reach.carriage(),
-            (None, Family::Ipv4Unicast) => Carriage::Classic,
-            (None, Family::Ipv6Unicast) => Carriage::MultiProtocol(MpNextHop::V6(Ipv6Addr::UNSPECIFIED)),
+        let encoding = match (next_hop, family) {
+            (Some(next_hop), _) => next_hop.encoding(),
+            (None, Family::Ipv4Unicast) => NlriEncoding::Classic,
+            (None, Family::Ipv6Unicast) => NlriEncoding::MultiProtocol(MpNextHop::V6(Ipv6Addr::UNSPECIFIED)),
         };
-        let count = encode_withdrawal(family, carriage, table.withdrawals(), limit, out);
-        table.withdrawn(count);
+        let count = encode_withdrawal(family, encoding, table.withdrawals(), limit, out);
+        table.mark_withdrawn(count);
         return count > 0;
     }
-    let (Some((attributes, prefixes)), Some(reach)) = (table.announcements(), reach) else { return false };
+    let (Some((attributes, prefixes)), Some(next_hop)) = (table.announcements(), next_hop) else {
+        return false;
+    };
     let mut encoded = Vec::new();
-    path_attributes(attributes, reach, local_asn, negotiated).encode(negotiated.four_octet_as, &mut encoded);
-    let count = encode_announcement(family, reach.carriage(), &encoded, prefixes, limit, out);
-    table.announced(count);
+    path_attributes(attributes, next_hop, local_asn, negotiated)
+        .encode(negotiated.four_octet_as, &mut encoded);
+    let count = encode_announcement(family, next_hop.encoding(), &encoded, prefixes, limit, out);
+    table.mark_announced(count);
     count > 0
 }
 
 /// The attributes of a route as this peer gets them (RFC 4271 §5.1).
 fn path_attributes(
     attributes: &Attributes,
-    reach: Reach,
+    next_hop: RouteNextHop,
     local_asn: u32,
     negotiated: &Negotiated,
 ) -> PathAttributes {
@@ -52,9 +55,9 @@ fn path_attributes(
     PathAttributes {
         origin: Some(attributes.origin),
         as_path: Some(if ebgp { AsPath::originated_by(local_asn) } else { AsPath::default() }),
-        next_hop: match reach {
-            Reach::Classic(next_hop) => Some(next_hop),
-            Reach::MultiProtocol(_) => None,
+        next_hop: match next_hop {
+            RouteNextHop::Classic(next_hop) => Some(next_hop),
+            RouteNextHop::MultiProtocol(_) => None,
         },
         med: attributes.med,
         local_pref: (!ebgp).then(|| attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)),

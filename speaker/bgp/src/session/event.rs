@@ -15,7 +15,7 @@ pub enum SessionInput<'a> {
     /// Event 2: take the session down and keep it down until the next [`SessionInput::ManualStart`].
     ///
     /// An established session first withdraws all routes and then sends a Cease, so it stays in
-    /// [`State::Established`] until the peer has read the withdrawals, 800 ms at most. If this process restarts
+    /// [`SessionState::Established`] until the peer has read the withdrawals, 800 ms at most. If this process restarts
     /// ([`CeaseSubcode::AdministrativeShutdown`]) and both sides negotiated graceful restart, the session leaves its
     /// routes to the peer instead: see [`SessionEvent::CloseForRestart`].
     ManualStop {
@@ -65,7 +65,7 @@ pub enum SessionEvent {
     /// [`DownReason::Stopped`].
     Down {
         /// The state it was in.
-        from: State,
+        from: SessionState,
         /// Why.
         reason: DownReason,
     },
@@ -73,7 +73,7 @@ pub enum SessionEvent {
 
 /// State of the FSM (RFC 4271 §8.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum State {
+pub enum SessionState {
     /// Stopped, or waiting after an error (IdleHoldTimer).
     Idle,
     /// A connection is being made.
@@ -88,7 +88,7 @@ pub enum State {
     Established,
 }
 
-impl fmt::Display for State {
+impl fmt::Display for SessionState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self:?}")
     }

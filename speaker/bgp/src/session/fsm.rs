@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::next_hop::Reach;
-use super::outbox::Outbox;
+use super::next_hop::RouteNextHop;
+use super::outbox::SessionOutbox;
 use super::timers::Timer;
-use super::{Session, SessionEvent, SessionInput, State, open};
+use super::{Session, SessionEvent, SessionInput, SessionState, open};
 use crate::message::notification::code;
 use crate::message::open::Open;
-use crate::message::update::{AttrError, Decoded};
-use crate::message::{Context, MAX_EXTENDED_LENGTH, MAX_LENGTH, Message, MessageError, MessageType};
+use crate::message::update::{AttributeError, DecodedUpdate};
+use crate::message::{DecodeContext, MAX_EXTENDED_LENGTH, MAX_LENGTH, Message, MessageError, MessageType};
 use crate::{CeaseSubcode, DownReason, Family, NextHops, Notification};
 
 /// Hold time until the peer's OPEN says otherwise (RFC 4271 §8.2.2).
@@ -34,26 +34,37 @@ impl Session {
         match (input, self.state) {
             (SessionInput::ManualStart, _) => self.manual_start(now),
             (SessionInput::ManualStop { subcode, text }, _) => self.manual_stop(now, subcode, &text),
-            (SessionInput::Connected { remote, next_hops, .. }, State::Connect | State::Active) => {
+            (
+                SessionInput::Connected { remote, next_hops, .. },
+                SessionState::Connect | SessionState::Active,
+            ) => {
                 self.connected(now, remote, next_hops);
             }
             // We did not ask for this one.
-            (SessionInput::Connected { .. }, State::Idle) => self.events.push_back(SessionEvent::Close),
-            (SessionInput::ConnectFailed { reason }, State::Connect) => {
+            (SessionInput::Connected { .. }, SessionState::Idle) => {
+                self.events.push_back(SessionEvent::Close)
+            }
+            (SessionInput::ConnectFailed { reason }, SessionState::Connect) => {
                 self.await_next_attempt(now, DownReason::ConnectFailed(reason));
             }
-            (SessionInput::ConnectionClosed { reason }, State::Connect) => {
+            (SessionInput::ConnectionClosed { reason }, SessionState::Connect) => {
                 self.await_next_attempt(now, DownReason::ConnectFailed(reason));
             }
             // Event 18, TcpConnectionFails, in OpenSent: back to Active.
-            (SessionInput::ConnectionClosed { reason }, State::OpenSent) => {
+            (SessionInput::ConnectionClosed { reason }, SessionState::OpenSent) => {
                 self.await_next_attempt(now, DownReason::ConnectionClosed(reason));
             }
-            (SessionInput::ConnectionClosed { reason }, State::OpenConfirm | State::Established) => {
-                self.outbox = Outbox::default();
+            (
+                SessionInput::ConnectionClosed { reason },
+                SessionState::OpenConfirm | SessionState::Established,
+            ) => {
+                self.outbox = SessionOutbox::default();
                 self.idle(now, DownReason::ConnectionClosed(reason));
             }
-            (SessionInput::Received(bytes), State::OpenSent | State::OpenConfirm | State::Established) => {
+            (
+                SessionInput::Received(bytes),
+                SessionState::OpenSent | SessionState::OpenConfirm | SessionState::Established,
+            ) => {
                 self.received(now, bytes);
             }
             // What a connection that is closed already may still deliver.
@@ -70,7 +81,7 @@ impl Session {
     pub(super) fn expired(&mut self, now: Instant, timer: Timer) {
         match timer {
             Timer::IdleHold => self.connect(now),
-            Timer::ConnectRetry if self.state == State::Connect => {
+            Timer::ConnectRetry if self.state == SessionState::Connect => {
                 self.events.push_back(SessionEvent::Close);
                 self.await_next_attempt(now, DownReason::ConnectTimedOut);
             }
@@ -92,7 +103,7 @@ impl Session {
 
     /// Event 1. Ignored in every state but Idle, as RFC 4271 §8.2.2 has it.
     fn manual_start(&mut self, now: Instant) {
-        if !self.started && self.state == State::Idle {
+        if !self.started && self.state == SessionState::Idle {
             self.started = true;
             self.connect_retry_counter = 0;
             self.connect(now);
@@ -105,19 +116,19 @@ impl Session {
             return;
         }
         match self.state {
-            State::Idle | State::Active => {}
-            State::Connect => self.events.push_back(SessionEvent::Close),
-            State::OpenSent | State::OpenConfirm => {
+            SessionState::Idle | SessionState::Active => {}
+            SessionState::Connect => self.events.push_back(SessionEvent::Close),
+            SessionState::OpenSent | SessionState::OpenConfirm => {
                 self.outbox.notification = Some(Notification::cease(subcode, text));
                 self.events.push_back(SessionEvent::Close);
             }
-            State::Established if self.leaves_routes(subcode) => {
-                self.outbox = Outbox::default();
+            SessionState::Established if self.leaves_routes(subcode) => {
+                self.outbox = SessionOutbox::default();
                 self.events.push_back(SessionEvent::CloseForRestart);
             }
-            State::Established => return self.withdraw_all(now, Notification::cease(subcode, text)),
+            SessionState::Established => return self.withdraw_all(now, Notification::cease(subcode, text)),
         }
-        self.down(now, State::Idle, DownReason::Stopped);
+        self.down(now, SessionState::Idle, DownReason::Stopped);
     }
 
     /// Returns whether the peer retains the routes when this side closes the connection without a NOTIFICATION (RFC
@@ -143,19 +154,19 @@ impl Session {
     pub(super) fn send_cease(&mut self, now: Instant) {
         self.outbox.notification = self.cease.take();
         self.events.push_back(SessionEvent::Close);
-        self.down(now, State::Idle, DownReason::Stopped);
+        self.down(now, SessionState::Idle, DownReason::Stopped);
     }
 
     fn connect(&mut self, now: Instant) {
-        self.state = State::Connect;
+        self.state = SessionState::Connect;
         self.timers.start(Timer::ConnectRetry, now, CONNECT_TIMEOUT);
         self.events.push_back(SessionEvent::Connect);
     }
 
     /// There is no connection (any more), and none of the peer's doing wrong: Active.
     fn await_next_attempt(&mut self, now: Instant, reason: DownReason) {
-        self.outbox = Outbox::default();
-        self.down(now, State::Active, reason);
+        self.outbox = SessionOutbox::default();
+        self.down(now, SessionState::Active, reason);
         let wait = self.back_off(self.config.connect_retry);
         self.timers.start(Timer::ConnectRetry, now, wait);
     }
@@ -163,9 +174,9 @@ impl Session {
     /// An error on an open connection, which is gone: Idle, for a while.
     fn idle(&mut self, now: Instant, reason: DownReason) {
         if self.cease.take().is_some() {
-            return self.down(now, State::Idle, DownReason::Stopped);
+            return self.down(now, SessionState::Idle, DownReason::Stopped);
         }
-        self.down(now, State::Idle, reason);
+        self.down(now, SessionState::Idle, reason);
         let wait = self.back_off(self.config.connect_retry.min(MAX_IDLE_HOLD));
         self.timers.start(Timer::IdleHold, now, wait);
     }
@@ -177,7 +188,7 @@ impl Session {
         self.idle(now, reason);
     }
 
-    fn down(&mut self, now: Instant, to: State, reason: DownReason) {
+    fn down(&mut self, now: Instant, to: SessionState, reason: DownReason) {
         let from = std::mem::replace(&mut self.state, to);
         self.timers.stop_all();
         self.send_blocked = false;
@@ -206,22 +217,24 @@ impl Session {
 
     /// Events 16 and 17.
     fn connected(&mut self, now: Instant, remote: SocketAddr, next_hops: NextHops) {
-        self.state = State::OpenSent;
+        self.state = SessionState::OpenSent;
         self.framer.reset();
         self.remote = Some(remote.ip());
         self.next_hops = next_hops;
         let restarting = self.statistics.established == 0;
-        self.outbox =
-            Outbox { open: Some(open::ours(&self.config, remote.ip(), restarting)), ..Outbox::default() };
+        self.outbox = SessionOutbox {
+            open: Some(open::ours(&self.config, remote.ip(), restarting)),
+            ..SessionOutbox::default()
+        };
         self.timers.stop_all();
         self.timers.start(Timer::Hold, now, LARGE_HOLD_TIME);
     }
 
     fn received(&mut self, now: Instant, mut bytes: &[u8]) {
         let mut framer = std::mem::take(&mut self.framer);
-        while self.state >= State::OpenSent {
+        while self.state >= SessionState::OpenSent {
             // We announce RFC 8654 in our OPEN, so once the peer has that it may use it.
-            let limit = if self.state == State::OpenSent { MAX_LENGTH } else { MAX_EXTENDED_LENGTH };
+            let limit = if self.state == SessionState::OpenSent { MAX_LENGTH } else { MAX_EXTENDED_LENGTH };
             let message = match framer.next(&mut bytes, limit) {
                 Ok(None) => break,
                 Ok(Some(frame)) => Message::decode(frame, self.context()),
@@ -235,9 +248,9 @@ impl Session {
         self.framer = framer;
     }
 
-    fn context(&self) -> Context {
+    fn context(&self) -> DecodeContext {
         let negotiated = self.negotiated.as_ref();
-        Context {
+        DecodeContext {
             four_octet_as: negotiated.is_some_and(|negotiated| negotiated.four_octet_as),
             ebgp: negotiated.is_some_and(|negotiated| negotiated.ebgp),
         }
@@ -247,22 +260,22 @@ impl Session {
         match (message, self.state) {
             (Message::Notification(notification), _) => {
                 self.statistics.notifications_received += 1;
-                self.outbox = Outbox::default();
+                self.outbox = SessionOutbox::default();
                 self.events.push_back(SessionEvent::Close);
                 self.idle(now, DownReason::Received(notification));
             }
-            (Message::Open(open), State::OpenSent) => self.open_received(now, &open),
-            (Message::Keepalive, State::OpenConfirm) => {
+            (Message::Open(open), SessionState::OpenSent) => self.open_received(now, &open),
+            (Message::Keepalive, SessionState::OpenConfirm) => {
                 self.established(now);
             }
-            (Message::Keepalive, State::Established) => {
+            (Message::Keepalive, SessionState::Established) => {
                 self.restart_hold_timer(now);
             }
-            (Message::Update(decoded), State::Established) => {
+            (Message::Update(decoded), SessionState::Established) => {
                 self.restart_hold_timer(now);
                 self.count_update(&decoded);
             }
-            (Message::RouteRefresh(refresh), State::Established) => {
+            (Message::RouteRefresh(refresh), SessionState::Established) => {
                 self.restart_hold_timer(now);
                 let family = Family::from_codes(refresh.afi, refresh.safi).filter(|_| refresh.subtype == 0);
                 let carried = |family: &Family| {
@@ -279,7 +292,7 @@ impl Session {
         let Some(remote) = self.remote else { return };
         match open::negotiate(&self.config, remote, open) {
             Ok(negotiated) => {
-                self.state = State::OpenConfirm;
+                self.state = SessionState::OpenConfirm;
                 self.outbox.keepalive = true;
                 self.timers.start(Timer::Hold, now, negotiated.hold_time);
                 self.negotiated = Some(negotiated);
@@ -291,27 +304,27 @@ impl Session {
     /// Event 26 in OpenConfirm.
     fn established(&mut self, now: Instant) {
         let Some(negotiated) = self.negotiated.clone() else { return };
-        self.state = State::Established;
+        self.state = SessionState::Established;
         self.established_since = Some(now);
         self.statistics.established += 1;
         self.restart_hold_timer(now);
         for family in &negotiated.families {
-            let blocked = Reach::of(*family, self.next_hops, &negotiated).is_none();
+            let blocked = RouteNextHop::of(*family, self.next_hops, &negotiated).is_none();
             self.rib.table_mut(*family).open(blocked);
         }
         self.events.push_back(SessionEvent::Established(negotiated));
     }
 
     /// Inbound routes are checked, counted and dropped.
-    fn count_update(&mut self, decoded: &Decoded) {
-        let Decoded { update, errors } = decoded;
+    fn count_update(&mut self, decoded: &DecodedUpdate) {
+        let DecodedUpdate { update, errors } = decoded;
         let attributes = &update.attributes;
         let reached = attributes.mp_reach.as_ref().map_or(0, |reach| reach.nlri.len());
         self.statistics.updates_received += 1;
         self.statistics.prefixes_received += (update.nlri.len() + reached) as u64;
         if !errors.is_empty() {
             self.statistics.updates_malformed += 1;
-            if let Some(error) = errors.iter().rfind(|error| !matches!(error, AttrError::Discard(_))) {
+            if let Some(error) = errors.iter().rfind(|error| !matches!(error, AttributeError::Discard(_))) {
                 self.last_malformed = Some(error.to_string());
             }
         }
@@ -340,7 +353,7 @@ impl Session {
     /// RFC 9687: counts the time during which there is something to send and the peer does not take it.
     /// It is looked at with every event and timer, so without a hold time (no keepalive timer) it starts late.
     pub(super) fn start_send_hold_timer(&mut self, now: Instant) {
-        if self.state >= State::OpenSent && !self.send_blocked && self.has_something_to_send() {
+        if self.state >= SessionState::OpenSent && !self.send_blocked && self.has_pending() {
             self.send_blocked = true;
             let hold_time =
                 self.negotiated.as_ref().map_or(Duration::ZERO, |negotiated| negotiated.hold_time);
@@ -354,12 +367,12 @@ const fn notification(code: u8, subcode: u8) -> Notification {
 }
 
 /// RFC 6608.
-fn unexpected(kind: MessageType, state: State) -> MessageError {
+fn unexpected(kind: MessageType, state: SessionState) -> MessageError {
     let subcode = match state {
-        State::OpenSent => 1,
-        State::OpenConfirm => 2,
-        State::Established => 3,
-        State::Idle | State::Connect | State::Active => 0,
+        SessionState::OpenSent => 1,
+        SessionState::OpenConfirm => 2,
+        SessionState::Established => 3,
+        SessionState::Idle | SessionState::Connect | SessionState::Active => 0,
     };
     MessageError::new(code::FSM, subcode, [kind as u8], format!("{kind:?} in state {state}"))
 }

@@ -16,24 +16,24 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 
-pub use event::{Negotiated, SessionEvent, SessionInput, State, Statistics};
+pub use event::{Negotiated, SessionEvent, SessionInput, SessionState, Statistics};
 
 use crate::message::framer::Framer;
-use crate::rib::{AdjRibOut, Counts};
+use crate::rib::{AdjRibOut, RibCounts};
 use crate::{
     Attributes, AttributesTooLarge, ConfigError, Family, NextHops, Notification, SessionConfig, Withheld,
 };
-use next_hop::Reach;
-use outbox::Outbox;
-use timers::{Dice, Timers};
+use next_hop::RouteNextHop;
+use outbox::SessionOutbox;
+use timers::{Jitter, Timers};
 
 /// One peering. See the crate's page for how a shell drives it.
 #[derive(Debug)]
 pub struct Session {
     config: SessionConfig,
-    dice: Dice,
+    dice: Jitter,
 
-    state: State,
+    state: SessionState,
     /// Between ManualStart and ManualStop.
     started: bool,
     timers: Timers,
@@ -49,7 +49,7 @@ pub struct Session {
     established_since: Option<Instant>,
 
     rib: AdjRibOut,
-    outbox: Outbox,
+    outbox: SessionOutbox,
     /// Families the peer wants again; a set, so that a flood of requests costs one answer.
     refresh: BTreeSet<Family>,
     /// The SendHoldTimer runs.
@@ -67,8 +67,8 @@ impl Session {
         config.validate()?;
         Ok(Self {
             config,
-            dice: Dice::new(seed),
-            state: State::Idle,
+            dice: Jitter::new(seed),
+            state: SessionState::Idle,
             started: false,
             timers: Timers::default(),
             connect_retry_counter: 0,
@@ -79,7 +79,7 @@ impl Session {
             negotiated: None,
             established_since: None,
             rib: AdjRibOut::default(),
-            outbox: Outbox::default(),
+            outbox: SessionOutbox::default(),
             refresh: BTreeSet::new(),
             send_blocked: false,
             cease: None,
@@ -154,7 +154,10 @@ impl Session {
         }
         for family in &negotiated.families {
             let table = self.rib.table_mut(*family);
-            match (Reach::of(*family, before, &negotiated), Reach::of(*family, next_hops, &negotiated)) {
+            match (
+                RouteNextHop::of(*family, before, &negotiated),
+                RouteNextHop::of(*family, next_hops, &negotiated),
+            ) {
                 (before, after) if before == after => {}
                 (Some(_), Some(_)) => table.resend(),
                 (_, after) => table.set_mode(after.is_none()),
@@ -166,14 +169,14 @@ impl Session {
 
     /// State of the FSM.
     #[must_use]
-    pub const fn state(&self) -> State {
+    pub const fn state(&self) -> SessionState {
         self.state
     }
 
     /// What was agreed, while the session is established.
     #[must_use]
     pub fn negotiated(&self) -> Option<&Negotiated> {
-        self.negotiated.as_ref().filter(|_| self.state == State::Established)
+        self.negotiated.as_ref().filter(|_| self.state == SessionState::Established)
     }
 
     /// What was wrong with the last inbound UPDATE whose routes could not be believed. Nothing for us is lost with
@@ -194,7 +197,7 @@ impl Session {
                 Some(Withheld::NotConfigured(family))
             } else if !negotiated.families.contains(&family) {
                 Some(Withheld::NotNegotiated(family))
-            } else if Reach::of(family, self.next_hops, negotiated).is_none() {
+            } else if RouteNextHop::of(family, self.next_hops, negotiated).is_none() {
                 Some(Withheld::NoNextHop(family))
             } else {
                 None
@@ -228,7 +231,7 @@ impl Session {
         &self.statistics
     }
 
-    fn counts(&self) -> Counts {
+    fn counts(&self) -> RibCounts {
         self.rib.table(Family::Ipv4Unicast).counts() + self.rib.table(Family::Ipv6Unicast).counts()
     }
 }

@@ -4,19 +4,19 @@ use std::net::Ipv4Addr;
 
 use super::event::Negotiated;
 use crate::message::attribute::MpNextHop;
-use crate::message::update::Carriage;
+use crate::message::update::NlriEncoding;
 use crate::{Family, NextHops};
 
 /// The next hop of a family's routes, with the fields it travels in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(super) enum RouteNextHop {
     /// NEXT_HOP, with prefixes in the fields of RFC 4271.
     Classic(Ipv4Addr),
     /// MP_REACH_NLRI.
     MultiProtocol(MpNextHop),
 }
 
-impl Reach {
+impl RouteNextHop {
     /// How this peer reaches the routes of a family, if at all.
     pub(super) fn of(family: Family, next_hops: NextHops, negotiated: &Negotiated) -> Option<Self> {
         let v6 = match (next_hops.v6, next_hops.link_local) {
@@ -34,10 +34,10 @@ impl Reach {
         }
     }
 
-    pub(super) const fn carriage(self) -> Carriage {
+    pub(super) const fn encoding(self) -> NlriEncoding {
         match self {
-            Self::Classic(_) => Carriage::Classic,
-            Self::MultiProtocol(next_hop) => Carriage::MultiProtocol(next_hop),
+            Self::Classic(_) => NlriEncoding::Classic,
+            Self::MultiProtocol(next_hop) => NlriEncoding::MultiProtocol(next_hop),
         }
     }
 }

@@ -57,9 +57,9 @@ impl Timers {
 
 /// A small generator of pseudo-random numbers (splitmix64): jitter must not repeat between sessions, no more.
 #[derive(Debug)]
-pub(super) struct Dice(u64);
+pub(super) struct Jitter(u64);
 
-impl Dice {
+impl Jitter {
     pub(super) const fn new(seed: u64) -> Self {
         Self(seed)
     }

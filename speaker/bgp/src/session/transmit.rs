@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use super::advertise::next_routes;
-use super::next_hop::Reach;
-use super::outbox::Outbox;
+use super::advertise::encode_next_update;
+use super::next_hop::RouteNextHop;
+use super::outbox::SessionOutbox;
 use super::timers::Timer;
-use super::{Session, State};
+use super::{Session, SessionState};
 use crate::Family;
 use crate::message::update::Update;
 use crate::message::{MAX_EXTENDED_LENGTH, MAX_LENGTH, encode_keepalive};
@@ -26,11 +26,11 @@ impl Session {
         sent
     }
 
-    pub(super) fn has_something_to_send(&self) -> bool {
+    pub(super) fn has_pending(&self) -> bool {
         !self.outbox.is_empty()
             || !self.refresh.is_empty()
-            || (self.state == State::Established
-                && Family::ALL.into_iter().any(|family| self.rib.table(family).has_something_to_send()))
+            || (self.state == SessionState::Established
+                && Family::ALL.into_iter().any(|family| self.rib.table(family).has_pending()))
     }
 
     fn next_message(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
@@ -40,11 +40,11 @@ impl Session {
             notification.encode(out);
             self.statistics.notifications_sent += 1;
             // It is the last message of the connection (RFC 4271 §6).
-            self.outbox = Outbox::default();
+            self.outbox = SessionOutbox::default();
         } else if std::mem::take(&mut self.outbox.keepalive) {
             encode_keepalive(out);
             self.restart_keepalive_timer(now);
-        } else if self.state == State::Established && self.next_update(out) {
+        } else if self.state == SessionState::Established && self.next_update(out) {
             self.statistics.updates_sent += 1;
             self.restart_keepalive_timer(now);
         } else {
@@ -57,12 +57,12 @@ impl Session {
         let Some(negotiated) = &self.negotiated else { return false };
         for family in Family::ALL {
             let table = self.rib.table_mut(family);
-            if !table.has_something_to_send() {
+            if !table.has_pending() {
                 continue;
             }
-            let reach = Reach::of(family, self.next_hops, negotiated);
+            let reach = RouteNextHop::of(family, self.next_hops, negotiated);
             let limit = if negotiated.extended_messages { MAX_EXTENDED_LENGTH } else { MAX_LENGTH };
-            if next_routes(table, family, reach, self.config.local_asn, negotiated, limit, out) {
+            if encode_next_update(table, family, reach, self.config.local_asn, negotiated, limit, out) {
                 return true;
             }
             if table.take_end_of_rib() {

@@ -11,7 +11,7 @@ use fairlead_bgp::message::capability::{Capability, GracefulRestart};
 use fairlead_bgp::message::open::Open;
 use fairlead_bgp::message::route_refresh::RouteRefresh;
 use fairlead_bgp::message::update::Update;
-use fairlead_bgp::message::{Context, Message};
+use fairlead_bgp::message::{DecodeContext, Message};
 use fairlead_bgp::{CeaseSubcode, Community, Family, LargeCommunity, Notification, Origin};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netgauze_bgp_pkt::BgpMessage;
@@ -276,7 +276,7 @@ fn open(capabilities: std::ops::Range<usize>) -> impl Strategy<Value = Open> {
 }
 
 fn decode(bytes: &[u8], four_octet_as: bool) -> Message {
-    decode_all(bytes, Context { four_octet_as, ebgp: false }).pop().unwrap()
+    decode_all(bytes, DecodeContext { four_octet_as, ebgp: false }).pop().unwrap()
 }
 
 proptest! {

@@ -2,8 +2,8 @@
 
 use fairlead_bgp::message::Message;
 use fairlead_bgp::message::open::Open;
-use fairlead_bgp::message::update::AttrError;
-use fairlead_bgp::{DownReason, Family, Notification, PeerAs, SessionConfig, SessionEvent, State};
+use fairlead_bgp::message::update::AttributeError;
+use fairlead_bgp::{DownReason, Family, Notification, PeerAs, SessionConfig, SessionEvent, SessionState};
 
 use crate::harness::*;
 
@@ -13,7 +13,7 @@ fn answer(mut solo: Solo, bytes: &[u8]) -> Option<(u8, u8, Vec<u8>)> {
     solo.receive(bytes);
     match solo.sent().pop() {
         Some(Message::Notification(Notification { code, subcode, data })) => {
-            assert_eq!(solo.session.state(), State::Idle);
+            assert_eq!(solo.session.state(), SessionState::Idle);
             let events: Vec<_> = std::iter::from_fn(|| solo.session.poll_event()).collect();
             assert!(events.contains(&SessionEvent::Close));
             assert!(matches!(
@@ -129,7 +129,7 @@ fn a_notification_ends_the_session_and_is_not_answered() {
         solo.sent();
         solo.receive(&message(3, &[6, 5]));
         assert_eq!(solo.sent(), []);
-        assert_eq!(solo.session.state(), State::Idle);
+        assert_eq!(solo.session.state(), SessionState::Idle);
         let expected = "peer sent NOTIFICATION 6/5 (Cease: Connection Rejected)";
         assert_eq!(solo.down_reason().to_string(), expected);
     }
@@ -242,7 +242,7 @@ fn update_errors_that_the_session_survives() {
         let mut solo = Solo::new(config()).established();
         let bytes = update(&attributes, &hex("18 cb0071"));
         solo.receive(&bytes);
-        assert_eq!(solo.session.state(), State::Established, "{name}: {:?}", solo.down_reason());
+        assert_eq!(solo.session.state(), SessionState::Established, "{name}: {:?}", solo.down_reason());
         let statistics = solo.session.statistics();
         let Message::Update(decoded) = decode_all(&bytes, solo.context).remove(0) else { panic!("{name}") };
         let counted =
@@ -266,7 +266,7 @@ fn a_family_whose_routes_cannot_be_told_is_ignored() {
     ] {
         let mut solo = Solo::new(config()).established();
         solo.receive(&update(&hex(&format!("{mp} {good}")), &[]));
-        assert_eq!(solo.session.state(), State::Established, "{name}: {:?}", solo.down_reason());
+        assert_eq!(solo.session.state(), SessionState::Established, "{name}: {:?}", solo.down_reason());
         assert!(solo.session.last_malformed().unwrap().ends_with("IPv6 unicast ignored"), "{name}");
         assert_eq!(solo.session.statistics().prefixes_received, 0, "{name}");
     }
@@ -274,7 +274,7 @@ fn a_family_whose_routes_cannot_be_told_is_ignored() {
     let mut solo = Solo::new(config()).established();
     solo.receive(&update(&hex(&format!("800e 08 0019 46 00 00 010203 {good}")), &[]));
     assert_eq!(solo.session.statistics().updates_malformed, 0);
-    assert_eq!(solo.session.state(), State::Established);
+    assert_eq!(solo.session.state(), SessionState::Established);
 }
 
 #[test]
@@ -286,7 +286,7 @@ fn errors_are_kept_for_an_operator_but_not_without_bound() {
         panic!()
     };
     assert_eq!(decoded.errors.len(), 8);
-    assert_eq!(decoded.errors[0], AttrError::Discard("an attribute occurs twice"));
-    let shown = AttrError::AfiSafiDisable(Family::Ipv6Unicast, "what").to_string();
+    assert_eq!(decoded.errors[0], AttributeError::Discard("an attribute occurs twice"));
+    let shown = AttributeError::AfiSafiDisable(Family::Ipv6Unicast, "what").to_string();
     assert_eq!(shown, "what: IPv6 unicast ignored");
 }

@@ -9,10 +9,10 @@ use fairlead_bgp::message::attribute::{MpNextHop, PathAttributes};
 use fairlead_bgp::message::capability::Capability;
 use fairlead_bgp::message::framer::Framer;
 use fairlead_bgp::message::open::Open;
-use fairlead_bgp::message::{Context, MAX_EXTENDED_LENGTH, Message, encode_keepalive};
+use fairlead_bgp::message::{DecodeContext, MAX_EXTENDED_LENGTH, Message, encode_keepalive};
 use fairlead_bgp::{
     Attributes, CeaseSubcode, Community, DownReason, Family, NextHops, PeerAs, Session, SessionConfig,
-    SessionEvent, SessionInput, State,
+    SessionEvent, SessionInput, SessionState,
 };
 use ipnet::IpNet;
 
@@ -95,7 +95,7 @@ pub(crate) fn peer_open() -> Open {
 }
 
 /// Messages in a stream, which must end with one.
-pub(crate) fn decode_all(bytes: &[u8], context: Context) -> Vec<Message> {
+pub(crate) fn decode_all(bytes: &[u8], context: DecodeContext) -> Vec<Message> {
     let mut framer = Framer::default();
     let mut input = bytes;
     let mut messages = Vec::new();
@@ -115,7 +115,7 @@ pub(crate) struct Solo {
     pub session: Session,
     pub remote: SocketAddr,
     pub next_hops: NextHops,
-    pub context: Context,
+    pub context: DecodeContext,
     local_asn: u32,
 }
 
@@ -127,7 +127,7 @@ impl Solo {
             session: Session::new(config, 7).unwrap(),
             remote: "192.0.2.2:179".parse().unwrap(),
             next_hops: next_hops(),
-            context: Context { four_octet_as: true, ebgp: true },
+            context: DecodeContext { four_octet_as: true, ebgp: true },
         }
     }
 
@@ -142,7 +142,7 @@ impl Solo {
         let local = "192.0.2.1:40000".parse().unwrap();
         let (remote, next_hops) = (self.remote, self.next_hops);
         self.session.handle_input(self.now, SessionInput::Connected { local, remote, next_hops });
-        assert_eq!(self.session.state(), State::OpenSent);
+        assert_eq!(self.session.state(), SessionState::OpenSent);
         let messages = self.sent();
         assert!(matches!(messages[..], [Message::Open(_)]), "{messages:?}");
         self
@@ -157,7 +157,7 @@ impl Solo {
         let mut bytes = Vec::new();
         open.encode(&mut bytes);
         self.receive(&bytes);
-        assert_eq!(self.session.state(), State::OpenConfirm, "{:?}", self.session.poll_event());
+        assert_eq!(self.session.state(), SessionState::OpenConfirm, "{:?}", self.session.poll_event());
         assert_eq!(self.sent(), [Message::Keepalive]);
         self
     }
@@ -169,7 +169,7 @@ impl Solo {
     pub(crate) fn established_with(mut self, open: &Open) -> Self {
         self = self.open_confirm_with(open);
         self.keepalive();
-        assert_eq!(self.session.state(), State::Established);
+        assert_eq!(self.session.state(), SessionState::Established);
         self.context.four_octet_as = open.four_octet_asn().is_some();
         self.context.ebgp = open.asn() != self.local_asn;
         assert!(matches!(self.session.poll_event(), Some(SessionEvent::Established(_))));
@@ -178,14 +178,14 @@ impl Solo {
 
     /// From state Connect to Established once more.
     pub(crate) fn reestablish(&mut self) {
-        assert_eq!(self.session.state(), State::Connect);
+        assert_eq!(self.session.state(), SessionState::Connect);
         let (local, remote, next_hops) = ("192.0.2.1:1".parse().unwrap(), self.remote, self.next_hops);
         self.session.handle_input(self.now, SessionInput::Connected { local, remote, next_hops });
         let mut bytes = Vec::new();
         peer_open().encode(&mut bytes);
         self.receive(&bytes);
         self.keepalive();
-        assert_eq!(self.session.state(), State::Established);
+        assert_eq!(self.session.state(), SessionState::Established);
         while self.session.poll_event().is_some() {}
     }
 
@@ -247,7 +247,7 @@ pub(crate) enum NextHop {
 
 /// The routes a peer has learned: what `show bgp` would show there.
 #[derive(Debug, Default)]
-pub(crate) struct Table {
+pub(crate) struct LearnedRoutes {
     pub routes: BTreeMap<IpNet, (NextHop, PathAttributes)>,
     pub updates: usize,
     /// Prefixes announced so far, repetitions included.
@@ -255,7 +255,7 @@ pub(crate) struct Table {
     pub end_of_rib: Vec<Family>,
 }
 
-impl Table {
+impl LearnedRoutes {
     pub(crate) fn learn(&mut self, messages: Vec<Message>) {
         for message in messages {
             let Message::Update(decoded) = message else { continue };
@@ -354,7 +354,7 @@ impl Pair {
         self.settle();
     }
 
-    pub(crate) fn states(&self) -> [State; 2] {
+    pub(crate) fn states(&self) -> [SessionState; 2] {
         [self.ends[0].session.state(), self.ends[1].session.state()]
     }
 
@@ -414,7 +414,7 @@ impl Pair {
                 end.session.handle_input(self.now, SessionInput::ConnectFailed { reason });
             }
             Packet::Bytes(bytes) if end.connected => {
-                end.received.extend(decode_all(&bytes, Context { four_octet_as: true, ebgp: true }));
+                end.received.extend(decode_all(&bytes, DecodeContext { four_octet_as: true, ebgp: true }));
                 end.session.handle_input(self.now, SessionInput::Received(&bytes));
             }
 
@@ -439,7 +439,8 @@ impl Pair {
 
     fn obey(&mut self, index: usize, event: &SessionEvent) {
         let at = self.now + self.latency;
-        let listens = matches!(self.ends[1 - index].session.state(), State::Connect | State::Active);
+        let listens =
+            matches!(self.ends[1 - index].session.state(), SessionState::Connect | SessionState::Active);
         match event {
             SessionEvent::Connect if self.cut => {}
             SessionEvent::Connect if listens => {

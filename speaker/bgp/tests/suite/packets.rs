@@ -9,15 +9,15 @@ use fairlead_bgp::message::framer::Framer;
 use fairlead_bgp::message::open::Open;
 use fairlead_bgp::message::route_refresh::RouteRefresh;
 use fairlead_bgp::message::update::Update;
-use fairlead_bgp::message::{Context, Message, encode_keepalive};
+use fairlead_bgp::message::{DecodeContext, Message, encode_keepalive};
 use fairlead_bgp::{CeaseSubcode, Community, Family, LargeCommunity, Notification, Origin};
 
 use crate::harness::*;
 
-const FOUR_OCTETS: Context = Context { four_octet_as: true, ebgp: false };
-const TWO_OCTETS: Context = Context { four_octet_as: false, ebgp: false };
+const FOUR_OCTETS: DecodeContext = DecodeContext { four_octet_as: true, ebgp: false };
+const TWO_OCTETS: DecodeContext = DecodeContext { four_octet_as: false, ebgp: false };
 
-fn decode(bytes: &[u8], context: Context) -> Message {
+fn decode(bytes: &[u8], context: DecodeContext) -> Message {
     decode_all(bytes, context).pop().unwrap()
 }
 

@@ -11,7 +11,7 @@ use fairlead_bgp::message::route_refresh::RouteRefresh;
 use fairlead_bgp::message::update::Update;
 use fairlead_bgp::{
     CeaseSubcode, Community, Family, LargeCommunity, NextHops, Notification, Origin, SessionEvent,
-    SessionInput, State,
+    SessionInput, SessionState,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -40,7 +40,7 @@ fn survive(mut solo: Solo, bytes: &[u8], portion: usize) {
     // And it comes back.
     solo.wait(secs(300));
     in_order(&mut solo);
-    assert!(solo.session.state() >= State::Idle);
+    assert!(solo.session.state() >= SessionState::Idle);
 }
 
 fn in_order(solo: &mut Solo) {
@@ -52,7 +52,7 @@ fn in_order(solo: &mut Solo) {
         }
     }
     assert!(events < 200, "{events} events");
-    let up = solo.session.state() == State::Established;
+    let up = solo.session.state() == SessionState::Established;
     assert_eq!(solo.session.negotiated().is_some(), up);
     assert!(up || solo.session.announced() == 0);
     assert_eq!(solo.session.routes(), 20);
@@ -260,7 +260,7 @@ proptest! {
             in_order(&mut solo);
             let running = solo.session.poll_timeout().is_some();
             // Only a stopped session, or an established one without hold time, may sleep for ever.
-            prop_assert!(running || solo.session.state() == State::Idle, "{}", solo.session.state());
+            prop_assert!(running || solo.session.state() == SessionState::Idle, "{}", solo.session.state());
         }
     }
 }
@@ -270,7 +270,7 @@ proptest! {
 fn an_as_path_that_does_not_end_with_its_attribute() {
     let mut solo = in_state(3);
     solo.receive(&message(2, &hex("0000 0006 40 02 03 020000")));
-    assert_eq!(solo.session.state(), State::Idle);
+    assert_eq!(solo.session.state(), SessionState::Idle);
     let said = solo.down_reason().to_string();
     assert_eq!(said, "sent NOTIFICATION 3/1 (UPDATE Message Error: Malformed Attribute List): empty segment");
 }
@@ -294,5 +294,5 @@ fn a_router_that_sends_its_whole_table_changes_nothing() {
         solo.receive(&update);
     }
     assert_eq!(solo.session.statistics().prefixes_received, 80_000);
-    assert_eq!((solo.session.state(), solo.session.routes()), (State::Established, 20));
+    assert_eq!((solo.session.state(), solo.session.routes()), (SessionState::Established, 20));
 }

@@ -29,7 +29,7 @@ fn host_v6(number: u32) -> IpNet {
 }
 
 /// What the peer knows after it read all there is.
-fn read(solo: &mut Solo, table: &mut Table) -> usize {
+fn read(solo: &mut Solo, table: &mut LearnedRoutes) -> usize {
     let before = table.updates;
     table.learn(solo.sent());
     assert_eq!(solo.session.pending(), 0);
@@ -44,7 +44,7 @@ fn ten_thousand_prefixes_with_three_sets_of_attributes_travel_in_few_updates() {
         solo.session.announce(host(number), attributes(u16::try_from(number % 3).unwrap())).unwrap();
     }
     let mut solo = solo.established();
-    let mut table = Table::default();
+    let mut table = LearnedRoutes::default();
     // 4096 − 23 − 27 octets of attributes hold 809 prefixes of 5: 4 or 5 messages of 3333, and 2 End-of-RIB.
     let updates = read(&mut solo, &mut table);
     assert_eq!(updates, 15 + 2);
@@ -73,7 +73,7 @@ fn extended_messages_hold_more() {
     let mut open = peer_open();
     open.capabilities.push(Capability::ExtendedMessage);
     let mut solo = Solo::new(config()).established_with(&open);
-    let mut table = Table::default();
+    let mut table = LearnedRoutes::default();
     for number in 0..13_000 {
         solo.session.announce(host(number), attributes(1)).unwrap();
         solo.session.announce(host_v6(number), attributes(1)).unwrap();
@@ -113,7 +113,7 @@ fn no_message_is_longer_than_agreed() {
 #[test]
 fn changes_while_the_peer_does_not_read_cost_one_message_each_prefix() {
     let mut solo = Solo::new(config()).established();
-    let mut table = Table::default();
+    let mut table = LearnedRoutes::default();
     read(&mut solo, &mut table);
     for round in 0..100 {
         solo.session.announce(host(1), attributes(round)).unwrap();
@@ -132,7 +132,7 @@ fn changes_while_the_peer_does_not_read_cost_one_message_each_prefix() {
 #[test]
 fn host_bits_do_not_make_another_route() {
     let mut solo = Solo::new(config()).established();
-    let mut table = Table::default();
+    let mut table = LearnedRoutes::default();
     solo.session.announce(net("192.0.2.7/24"), attributes(1)).unwrap();
     solo.session.announce(net("192.0.2.9/24"), attributes(1)).unwrap();
     read(&mut solo, &mut table);
@@ -155,7 +155,7 @@ fn attributes_depend_on_the_kind_of_peer() {
         let mut solo = Solo::new(config).established_with(open);
         solo.session.announce(net("203.0.113.1/32"), route.clone()).unwrap();
         solo.session.announce(net("203.0.113.2/32"), Arc::default()).unwrap();
-        let mut table = Table::default();
+        let mut table = LearnedRoutes::default();
         read(&mut solo, &mut table);
         let [first, second] =
             [net("203.0.113.1/32"), net("203.0.113.2/32")].map(|net| table.routes[&net].1.clone());
@@ -219,7 +219,7 @@ fn next_hops_travel_as_the_session_allows() {
         let mut solo = solo.established_with(&open);
         solo.session.announce(host(1), attributes(1)).unwrap();
         solo.session.announce(host_v6(1), attributes(1)).unwrap();
-        let mut table = Table::default();
+        let mut table = LearnedRoutes::default();
         table.learn(solo.sent());
         let next_hop = |prefix| table.routes.get(&prefix).map(|route| route.0);
         assert_eq!((next_hop(host(1)), next_hop(host_v6(1))), expect, "{next_hops:?}");
@@ -238,7 +238,7 @@ fn next_hops_travel_as_the_session_allows() {
 #[test]
 fn a_new_next_hop_sends_the_routes_again() {
     let mut solo = Solo::new(config()).established();
-    let mut table = Table::default();
+    let mut table = LearnedRoutes::default();
     for number in 0..100 {
         solo.session.announce(host(number), attributes(1)).unwrap();
         solo.session.announce(host_v6(number), attributes(1)).unwrap();
@@ -257,7 +257,7 @@ fn a_new_next_hop_sends_the_routes_again() {
 #[test]
 fn route_refresh_sends_the_family_again_once() {
     let mut solo = Solo::new(config()).established();
-    let mut table = Table::default();
+    let mut table = LearnedRoutes::default();
     for number in 0..100 {
         solo.session.announce(host(number), attributes(1)).unwrap();
         solo.session.announce(host_v6(number), attributes(1)).unwrap();
@@ -343,7 +343,7 @@ fn communities_that_no_message_can_hold_are_refused() {
         error.to_string(),
         "the communities of one route take 3844 octets, an UPDATE has room for 3840"
     );
-    let mut table = Table::default();
+    let mut table = LearnedRoutes::default();
     read(&mut solo, &mut table);
     assert_eq!(table.routes.keys().copied().collect::<Vec<_>>(), [host(1)]);
     // The largest that are taken fit with any prefix and any next hop.
@@ -356,7 +356,7 @@ fn communities_that_no_message_can_hold_are_refused() {
             Arc::new(Attributes { med: Some(1), local_pref: Some(1), ..(*with(960)).clone() }),
         )
         .unwrap();
-    let mut table = Table::default();
+    let mut table = LearnedRoutes::default();
     read(&mut solo, &mut table);
     assert_eq!(table.routes.len(), 1);
 }
@@ -399,13 +399,13 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever happens in whatever order: in the end the peer knows what it should, and was never told to withdraw what
-    /// it did not know ([`Table::learn`] checks that).
+    /// it did not know ([`LearnedRoutes::learn`] checks that).
     #[test]
     fn the_peer_ends_up_with_what_it_should_know(steps in proptest::collection::vec(step(), 0..80)) {
         // Even numbers are IPv4, odd ones IPv6.
         let prefix = |number: u32| if number.is_multiple_of(2) { host(number) } else { host_v6(number) };
         let mut solo = Solo::new(config()).established();
-        let mut table = Table::default();
+        let mut table = LearnedRoutes::default();
         let mut model = BTreeMap::new();
         let mut has_v6 = true;
         for step in steps {
@@ -439,7 +439,7 @@ proptest! {
                     solo.next_hops = next_hops();
                     solo.reestablish();
                     has_v6 = true;
-                    table = Table::default();
+                    table = LearnedRoutes::default();
                 }
             }
             prop_assert_eq!(solo.session.routes(), model.len());

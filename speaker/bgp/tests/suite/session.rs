@@ -8,12 +8,12 @@ use fairlead_bgp::message::capability::{Capability, GracefulRestart};
 use fairlead_bgp::message::open::Open;
 use fairlead_bgp::{
     CeaseSubcode, ConfigError, DownReason, Family, NextHops, Notification, PeerAs, Session, SessionConfig,
-    SessionEvent, SessionInput, State, Withheld,
+    SessionEvent, SessionInput, SessionState, Withheld,
 };
 
 use crate::harness::*;
 
-const ESTABLISHED: [State; 2] = [State::Established; 2];
+const ESTABLISHED: [SessionState; 2] = [SessionState::Established; 2];
 
 #[test]
 fn two_sessions_establish_and_keep_each_other_alive() {
@@ -61,7 +61,7 @@ fn a_hold_time_of_zero_means_no_timers() {
     assert_eq!(solo.sent().len(), 2, "the End-of-RIB markers");
     assert_eq!(solo.session.poll_timeout(), None);
     solo.wait(secs(1_000_000));
-    assert_eq!(solo.session.state(), State::Established);
+    assert_eq!(solo.session.state(), SessionState::Established);
     assert_eq!(solo.sent(), []);
 }
 
@@ -87,9 +87,9 @@ fn a_cut_cable_is_noticed_after_the_hold_time() {
 fn hold_timer_expiry_is_told_to_the_peer() {
     let mut solo = Solo::new(config()).established();
     solo.wait(secs(89));
-    assert_eq!(solo.session.state(), State::Established);
+    assert_eq!(solo.session.state(), SessionState::Established);
     solo.wait(secs(1));
-    assert_eq!(solo.session.state(), State::Idle);
+    assert_eq!(solo.session.state(), SessionState::Idle);
     assert_eq!(solo.session.poll_event(), Some(SessionEvent::Close));
     assert_eq!(solo.down_reason(), DownReason::HoldTimerExpired);
     let last = solo.sent().pop();
@@ -100,7 +100,7 @@ fn hold_timer_expiry_is_told_to_the_peer() {
 fn a_peer_that_never_sends_its_open_is_left_after_four_minutes() {
     let mut solo = Solo::new(config()).open_sent();
     solo.wait(secs(239));
-    assert_eq!(solo.session.state(), State::OpenSent);
+    assert_eq!(solo.session.state(), SessionState::OpenSent);
     solo.wait(secs(1));
     assert_eq!(solo.down_reason(), DownReason::HoldTimerExpired);
 }
@@ -114,7 +114,7 @@ fn a_peer_that_stops_reading_is_left_after_the_send_hold_time() {
         solo.wait(secs(10));
         solo.keepalive();
     }
-    assert_eq!(solo.session.state(), State::Established);
+    assert_eq!(solo.session.state(), SessionState::Established);
     for _ in 0..2 {
         solo.wait(secs(10));
         solo.keepalive();
@@ -136,7 +136,7 @@ fn a_peer_that_reads_slowly_is_kept() {
         solo.keepalive();
         solo.session.poll_transmit(solo.now, 1, &mut out);
     }
-    assert_eq!(solo.session.state(), State::Established);
+    assert_eq!(solo.session.state(), SessionState::Established);
 }
 
 #[test]
@@ -147,12 +147,12 @@ fn attempts_to_connect_back_off_up_to_the_retry_time_with_jitter() {
         assert_eq!(solo.session.poll_event(), Some(SessionEvent::Connect), "attempt {attempt}");
         let reason = "connection refused".to_owned();
         solo.session.handle_input(solo.now, SessionInput::ConnectFailed { reason });
-        assert_eq!(solo.session.state(), State::Active);
+        assert_eq!(solo.session.state(), SessionState::Active);
         assert_eq!(solo.down_reason().to_string(), "cannot connect: connection refused");
         let wait = solo.session.poll_timeout().unwrap() - solo.now;
         assert!(wait >= longest * 3 / 4 && wait <= longest, "wait {attempt} is {wait:?}");
         solo.wait(wait);
-        assert_eq!(solo.session.state(), State::Connect);
+        assert_eq!(solo.session.state(), SessionState::Connect);
     }
 }
 
@@ -164,7 +164,7 @@ fn an_attempt_without_answer_is_given_up() {
     solo.wait(secs(10));
     assert_eq!(solo.session.poll_event(), Some(SessionEvent::Close));
     assert_eq!(solo.down_reason(), DownReason::ConnectTimedOut);
-    assert_eq!(solo.session.state(), State::Active);
+    assert_eq!(solo.session.state(), SessionState::Active);
     solo.wait(secs(1));
     assert_eq!(solo.session.poll_event(), Some(SessionEvent::Connect));
 }
@@ -176,7 +176,7 @@ fn a_session_that_stood_long_comes_back_at_once_and_one_that_flaps_waits_longer(
     solo.wait(secs(61));
     for longest in [1, 2, 4, 8, 16, 32, 60, 60].map(Duration::from_secs) {
         solo.session.handle_input(solo.now, SessionInput::ConnectionClosed { reason: String::new() });
-        assert_eq!(solo.session.state(), State::Idle);
+        assert_eq!(solo.session.state(), SessionState::Idle);
         let wait = solo.session.poll_timeout().unwrap() - solo.now;
         assert!(wait >= longest * 3 / 4 && wait <= longest, "{wait:?} instead of {longest:?}");
         solo.wait(wait);
@@ -206,7 +206,7 @@ fn a_planned_stop_says_why() {
     let expected = "peer sent NOTIFICATION 6/2 (Cease: Administrative Shutdown) \"node n1 is drained\"";
     assert_eq!(pair.ends[1].downs()[0], expected);
     pair.run(secs(600));
-    assert_eq!(pair.states()[0], State::Idle, "a stopped session stays down");
+    assert_eq!(pair.states()[0], SessionState::Idle, "a stopped session stays down");
     pair.ends[0].session.handle_input(pair.now, SessionInput::ManualStart);
     pair.run(secs(130));
     assert_eq!(pair.states(), ESTABLISHED);
@@ -214,11 +214,11 @@ fn a_planned_stop_says_why() {
 
 #[test]
 fn a_stop_is_obeyed_in_every_state() {
-    let solos: [(Solo, State, bool); 4] = [
-        (Solo::new(config()), State::Connect, false),
-        (Solo::new(config()).open_sent(), State::OpenSent, true),
-        (Solo::new(config()).open_confirm(), State::OpenConfirm, true),
-        (Solo::new(config()).established(), State::Established, true),
+    let solos: [(Solo, SessionState, bool); 4] = [
+        (Solo::new(config()), SessionState::Connect, false),
+        (Solo::new(config()).open_sent(), SessionState::OpenSent, true),
+        (Solo::new(config()).open_confirm(), SessionState::OpenConfirm, true),
+        (Solo::new(config()).established(), SessionState::Established, true),
     ];
     for (mut solo, state, connected) in solos {
         solo.sent();
@@ -226,7 +226,7 @@ fn a_stop_is_obeyed_in_every_state() {
         assert_eq!(solo.session.state(), state);
         solo.stop();
         let sent = solo.sent();
-        assert_eq!(solo.session.state(), State::Idle);
+        assert_eq!(solo.session.state(), SessionState::Idle);
         let events: Vec<_> = std::iter::from_fn(|| solo.session.poll_event()).collect();
         assert!(events.contains(&SessionEvent::Close), "{state}: {events:?}");
         assert!(events.contains(&SessionEvent::Down { from: state, reason: DownReason::Stopped }));
@@ -241,7 +241,7 @@ fn nothing_moves_a_session_that_is_not_started() {
     solo.receive(&message(4, &[]));
     solo.session.handle_input(solo.now, SessionInput::ConnectionClosed { reason: String::new() });
     solo.stop();
-    assert_eq!((solo.session.state(), solo.session.poll_event()), (State::Idle, None));
+    assert_eq!((solo.session.state(), solo.session.poll_event()), (SessionState::Idle, None));
     let (local, remote) = ("192.0.2.1:1".parse().unwrap(), solo.remote);
     solo.session
         .handle_input(solo.now, SessionInput::Connected { local, remote, next_hops: NextHops::default() });
@@ -312,7 +312,7 @@ fn graceful_restart_is_flagged_until_the_session_has_been_up() {
     peer_open().encode(&mut bytes);
     solo.receive(&bytes);
     solo.keepalive();
-    assert_eq!(solo.session.state(), State::Established);
+    assert_eq!(solo.session.state(), SessionState::Established);
     solo.session.handle_input(solo.now, SessionInput::ConnectionClosed { reason: String::new() });
     solo.wait(secs(1));
     assert_eq!(restart(&mut solo), Some(GracefulRestart { restarting: false, ..expected }));
@@ -378,7 +378,7 @@ fn a_family_that_cannot_be_announced_has_a_reason() {
     let mut solo = solo.established();
     solo.session.announce(net("2001:db8:1::/48"), attributes(1)).unwrap();
     assert_eq!(withheld(&solo), [Withheld::NoNextHop(Family::Ipv6Unicast)]);
-    let mut table = Table::default();
+    let mut table = LearnedRoutes::default();
     table.learn(solo.sent());
     assert!(table.routes.is_empty());
     assert_eq!(table.end_of_rib, Family::ALL, "the peer must not wait for what never comes");

@@ -6,7 +6,7 @@ use fairlead_bgp::message::Message;
 use fairlead_bgp::message::capability::{Capability, GracefulRestart};
 use fairlead_bgp::message::open::Open;
 use fairlead_bgp::{
-    CeaseSubcode, DownReason, NextHops, Notification, SessionConfig, SessionEvent, SessionInput, State,
+    CeaseSubcode, DownReason, NextHops, Notification, SessionConfig, SessionEvent, SessionInput, SessionState,
 };
 
 use crate::harness::*;
@@ -31,7 +31,7 @@ fn events(solo: &mut Solo) -> Vec<SessionEvent> {
     std::iter::from_fn(|| solo.session.poll_event()).collect()
 }
 
-fn stopped_from(from: State) -> SessionEvent {
+fn stopped_from(from: SessionState) -> SessionEvent {
     SessionEvent::Down { from, reason: DownReason::Stopped }
 }
 
@@ -50,10 +50,10 @@ fn routes_left_only_to_negotiated_graceful_restart() {
         let mut solo = established(ours, theirs);
         solo.stop_with(subcode);
         let sent = solo.sent();
-        assert_eq!(solo.session.state(), State::Idle, "{case}");
+        assert_eq!(solo.session.state(), SessionState::Idle, "{case}");
         assert_eq!(solo.session.announced(), 0, "{case}");
         let close = if leaves { SessionEvent::CloseForRestart } else { SessionEvent::Close };
-        assert_eq!(events(&mut solo), [close, stopped_from(State::Established)], "{case}");
+        assert_eq!(events(&mut solo), [close, stopped_from(SessionState::Established)], "{case}");
         match &sent[..] {
             [] => assert!(leaves, "{case}"),
             [Message::Update(withdrawal), Message::Notification(cease)] => {
@@ -80,7 +80,7 @@ fn unestablished_session_sends_cease_despite_graceful_restart() {
     let config = SessionConfig { graceful_restart: Some(secs(120)), ..config() };
     let mut solo = Solo::new(config).open_confirm();
     solo.stop();
-    assert_eq!(solo.session.state(), State::Idle);
+    assert_eq!(solo.session.state(), SessionState::Idle);
     assert_eq!(solo.sent(), [Message::Notification(Notification::cease(SHUTDOWN, ""))]);
 }
 
@@ -88,12 +88,12 @@ fn unestablished_session_sends_cease_despite_graceful_restart() {
 fn blocked_peer_gets_cease_after_withdraw_time() {
     let mut solo = established(false, false);
     solo.stop();
-    assert_eq!(solo.session.state(), State::Established, "the peer has not read the withdrawal");
+    assert_eq!(solo.session.state(), SessionState::Established, "the peer has not read the withdrawal");
     solo.wait(Duration::from_millis(799));
-    assert_eq!((solo.session.state(), solo.session.pending()), (State::Established, 1));
+    assert_eq!((solo.session.state(), solo.session.pending()), (SessionState::Established, 1));
     solo.wait(Duration::from_millis(1));
-    assert_eq!(solo.session.state(), State::Idle);
-    assert_eq!(events(&mut solo), [SessionEvent::Close, stopped_from(State::Established)]);
+    assert_eq!(solo.session.state(), SessionState::Idle);
+    assert_eq!(events(&mut solo), [SessionEvent::Close, stopped_from(SessionState::Established)]);
     assert_eq!(solo.sent(), [Message::Notification(Notification::cease(SHUTDOWN, ""))]);
     assert_eq!(solo.session.poll_timeout(), None);
 }
@@ -105,7 +105,7 @@ fn stopping_session_announces_nothing() {
     solo.stop();
     solo.session.announce(net("203.0.113.0/24"), attributes(1)).unwrap();
     solo.session.set_next_hops(NextHops { v4: Some([192, 0, 2, 99].into()), ..next_hops() });
-    let mut table = Table::default();
+    let mut table = LearnedRoutes::default();
     table.routes.insert(net("192.0.2.0/24"), (NextHop::Classic([192, 0, 2, 1].into()), Default::default()));
     table.learn(solo.sent());
     assert!(table.routes.is_empty(), "{:?}", table.prefixes());
@@ -124,8 +124,8 @@ fn connection_lost_while_stopping_is_not_replaced() {
         let mut solo = established(false, false);
         solo.stop();
         end(&mut solo);
-        assert_eq!(solo.session.state(), State::Idle);
-        assert_eq!(events(&mut solo).pop(), Some(stopped_from(State::Established)));
+        assert_eq!(solo.session.state(), SessionState::Idle);
+        assert_eq!(events(&mut solo).pop(), Some(stopped_from(SessionState::Established)));
         assert_eq!(solo.session.poll_timeout(), None);
     }
 }
@@ -136,12 +136,12 @@ fn stopped_session_announces_its_routes_after_restart() {
     solo.stop();
     // A start while the session still withdraws is ignored, as in every state but Idle.
     solo.session.handle_input(solo.now, SessionInput::ManualStart);
-    assert_eq!(solo.session.state(), State::Established);
+    assert_eq!(solo.session.state(), SessionState::Established);
     solo.sent();
     events(&mut solo);
     solo.session.handle_input(solo.now, SessionInput::ManualStart);
     solo.reestablish();
-    let mut table = Table::default();
+    let mut table = LearnedRoutes::default();
     table.learn(solo.sent());
     assert_eq!(table.prefixes(), ["192.0.2.0/24"]);
 }
@@ -154,7 +154,7 @@ fn peer_sees_withdrawal_before_cease() {
     pair.run(secs(1));
     pair.stop(0, SHUTDOWN, "node n1 is drained");
     pair.run(Duration::from_millis(100));
-    assert_eq!(pair.ends[0].session.state(), State::Idle);
+    assert_eq!(pair.ends[0].session.state(), SessionState::Idle);
     let expected = "peer sent NOTIFICATION 6/2 (Cease: Administrative Shutdown) \"node n1 is drained\"";
     assert_eq!(pair.ends[1].downs()[0], expected);
     assert_eq!(pair.ends[1].withdrawals(), 1);

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Instant;
 
-use fairlead_bgp::{CeaseSubcode, DownReason, Session, SessionEvent, SessionInput, State, Withheld};
+use fairlead_bgp::{CeaseSubcode, DownReason, Session, SessionEvent, SessionInput, SessionState, Withheld};
 use fairlead_crds::model::config::{Peer, PeerAddress};
 use jiff::Timestamp;
 use tokio::io::Interest;
@@ -257,21 +257,21 @@ impl PeerTask {
         }
     }
 
-    fn went_down(&mut self, from: State, reason: &DownReason) {
+    fn went_down(&mut self, from: SessionState, reason: &DownReason) {
         self.since = None;
         if *reason == DownReason::Stopped {
             return;
         }
         // A connection that ends without a word says less than what was said before: a router that refuses this
         // peering says why once, and then closes each attempt at once.
-        if from != State::Established
+        if from != SessionState::Established
             && matches!(reason, DownReason::ConnectionClosed(_))
             && self.last_error.is_some()
         {
             return;
         }
         let why = reason.to_string();
-        if from == State::Established || self.last_error.as_ref() != Some(&why) {
+        if from == SessionState::Established || self.last_error.as_ref() != Some(&why) {
             tracing::warn!(peer = %self.peer.name, %from, why, "session is down");
         }
         self.last_error = Some(why);
@@ -300,10 +300,10 @@ impl PeerTask {
     /// Ends the session, and writes what it sends while it ends.
     async fn stop(&mut self, subcode: CeaseSubcode, text: String) {
         self.session.handle_input(Instant::now(), SessionInput::ManualStop { subcode, text });
-        while self.session.state() == State::Established {
+        while self.session.state() == SessionState::Established {
             let failure = match self.write() {
                 Err(error) => Some(error),
-                Ok(()) if self.session.state() != State::Established => break,
+                Ok(()) if self.session.state() != SessionState::Established => break,
                 Ok(()) => self.writable().await,
             };
             if let Some(reason) = failure {
@@ -341,7 +341,7 @@ impl PeerTask {
 
     /// Passes on what has changed about the session.
     fn show(&mut self) {
-        let established = self.session.state() == State::Established;
+        let established = self.session.state() == SessionState::Established;
         let statistics = self.session.statistics();
         let metrics = &self.shared.metrics;
         metrics.session_up.get_or_create(&self.label).set(i64::from(established));

@@ -4,15 +4,15 @@ use fairlead_bgp::Notification;
 use fairlead_bgp::message::framer::Framer;
 use fairlead_bgp::message::open::Open;
 use fairlead_bgp::message::route_refresh::RouteRefresh;
-use fairlead_bgp::message::update::{Decoded, Update};
-use fairlead_bgp::message::{Context, MAX_EXTENDED_LENGTH, MAX_LENGTH, Message, MessageError};
+use fairlead_bgp::message::update::{DecodedUpdate, Update};
+use fairlead_bgp::message::{DecodeContext, MAX_EXTENDED_LENGTH, MAX_LENGTH, Message, MessageError};
 use fairlead_fuzz::fuzz;
 
-const CONTEXTS: [Context; 4] = [
-    Context { four_octet_as: false, ebgp: false },
-    Context { four_octet_as: false, ebgp: true },
-    Context { four_octet_as: true, ebgp: false },
-    Context { four_octet_as: true, ebgp: true },
+const CONTEXTS: [DecodeContext; 4] = [
+    DecodeContext { four_octet_as: false, ebgp: false },
+    DecodeContext { four_octet_as: false, ebgp: true },
+    DecodeContext { four_octet_as: true, ebgp: false },
+    DecodeContext { four_octet_as: true, ebgp: true },
 ];
 
 /// A peer receives each error as a NOTIFICATION (RFC 4271 §6): code 1 to 3, with a text for the log.
@@ -21,7 +21,7 @@ fn check_error(error: &MessageError) {
     assert!(!error.detail.is_empty());
 }
 
-fn check_update(body: &[u8], decoded: &Decoded) {
+fn check_update(body: &[u8], decoded: &DecodedUpdate) {
     let update = &decoded.update;
     let reach = update.attributes.mp_reach.as_ref().map_or(0, |reach| reach.nlri.len());
     let unreach = update.attributes.mp_unreach.as_ref().map_or(0, |unreach| unreach.withdrawn.len());
