@@ -1,18 +1,19 @@
-//! What the shell says about a route.
+//! Path attributes that the shell sets on a route.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// The attributes of an announced route. AS_PATH and NEXT_HOP are not among them: the session knows those.
+/// Path attributes of an announced route. The session adds AS_PATH and the next hop, which depend on the
+/// peer.
 ///
-/// Routes with equal attributes travel in the same UPDATE, so share one value between many routes.
+/// Routes with equal attributes share UPDATE messages, and should share one [`std::sync::Arc`] of this value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Attributes {
-    /// Where the route comes from.
+    /// ORIGIN (RFC 4271 §5.1.1).
     pub origin: Origin,
-    /// MULTI_EXIT_DISC; not sent when `None`.
+    /// MULTI_EXIT_DISC (RFC 4271 §5.1.4); `None` omits the attribute.
     pub med: Option<u32>,
-    /// LOCAL_PREF, sent to iBGP peers only; `None` sends 100.
+    /// LOCAL_PREF (RFC 4271 §5.1.5), sent to iBGP peers only; `None` sends 100.
     pub local_pref: Option<u32>,
     /// COMMUNITIES (RFC 1997).
     pub communities: BTreeSet<Community>,
@@ -20,21 +21,22 @@ pub struct Attributes {
     pub large_communities: BTreeSet<LargeCommunity>,
 }
 
-/// More communities than one UPDATE can carry together with a prefix.
+/// The communities of a route do not fit into one UPDATE together with a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the communities of one route take {octets} octets, an UPDATE has room for {max}")]
+#[error("the communities of the route need {octets} octets; an UPDATE has room for {max}")]
 pub struct AttributesTooLarge {
-    /// What they would take.
+    /// Octets that the communities need.
     pub octets: usize,
-    /// What there is.
+    /// Octets that are available, [`Attributes::MAX_COMMUNITY_OCTETS`].
     pub max: usize,
 }
 
 impl Attributes {
-    /// Room for communities in an UPDATE of 4096 octets, next to everything else that may be in it.
+    /// Octets available for communities: an UPDATE has 4096 octets (RFC 4271 §4.1), and header, other
+    /// attributes, IPv6 next hops and one prefix need fewer than 256 of them.
     pub const MAX_COMMUNITY_OCTETS: usize = 3840;
 
-    /// Checks that an UPDATE has room for them.
+    /// Checks that the communities fit into an UPDATE.
     pub(crate) fn check_size(&self) -> Result<(), AttributesTooLarge> {
         let octets = 4 * self.communities.len() + 12 * self.large_communities.len();
         if octets > Self::MAX_COMMUNITY_OCTETS {
@@ -50,14 +52,14 @@ pub enum Origin {
     /// Interior to the originating AS.
     #[default]
     Igp,
-    /// Learned by EGP (RFC 904).
+    /// Learned via EGP (RFC 904).
     Egp,
     /// Learned by some other means.
     Incomplete,
 }
 
 impl Origin {
-    /// The value on the wire.
+    /// Returns the value on the wire.
     #[must_use]
     pub const fn code(self) -> u8 {
         match self {
@@ -67,7 +69,7 @@ impl Origin {
         }
     }
 
-    /// The origin of a value on the wire.
+    /// Returns the origin of a value on the wire.
     #[must_use]
     pub const fn from_code(code: u8) -> Option<Self> {
         match code {
@@ -79,12 +81,12 @@ impl Origin {
     }
 }
 
-/// A community, `asn:value` (RFC 1997).
+/// COMMUNITIES value, written `asn:value` (RFC 1997).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Community(pub u16, pub u16);
 
 impl Community {
-    /// GRACEFUL_SHUTDOWN (RFC 8326): the route is about to go, prefer any other.
+    /// GRACEFUL_SHUTDOWN (RFC 8326): peers prefer any other route, as this one is about to be withdrawn.
     pub const GRACEFUL_SHUTDOWN: Self = Self(0xFFFF, 0x0000);
     /// NO_EXPORT (RFC 1997).
     pub const NO_EXPORT: Self = Self(0xFFFF, 0xFF01);
@@ -96,7 +98,7 @@ impl fmt::Display for Community {
     }
 }
 
-/// A large community, `global:local1:local2` (RFC 8092).
+/// LARGE_COMMUNITY value, written `global:local1:local2` (RFC 8092 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LargeCommunity(pub u32, pub u32, pub u32);
 

@@ -1,4 +1,4 @@
-//! What a session is told once.
+//! Parameters of a session.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -6,87 +6,95 @@ use std::time::Duration;
 
 use crate::Family;
 
-/// Parameters of a session. A change of any of them needs a new session.
+/// Shortest hold time other than zero (RFC 4271 §4.2).
+const MIN_HOLD_TIME: Duration = Duration::from_secs(3);
+/// Longest hold time in seconds: the field has 16 bits (RFC 4271 §4.2).
+const MAX_HOLD_TIME: u64 = 65535;
+/// Longest restart time in seconds: the field has 12 bits (RFC 4724 §3).
+const MAX_RESTART_TIME: u64 = 4095;
+
+/// Parameters of a session. They are fixed: a change of any of them needs a new session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionConfig {
-    /// The AS number this peer sees.
+    /// Our AS number towards this peer.
     pub local_asn: u32,
-    /// The AS number the peer must show.
+    /// The AS number that the peer must have.
     pub peer_asn: PeerAs,
-    /// BGP Identifier.
+    /// Our BGP Identifier.
     pub router_id: Ipv4Addr,
-    /// Hold time offered: zero (no keepalives), or 3 s to 65535 s. The smaller of both sides' is used.
+    /// Hold time that we offer: 0 (no KEEPALIVEs), or 3 s to 65535 s. The session uses the smaller of both
+    /// sides' values (RFC 4271 §4.2).
     pub hold_time: Duration,
-    /// Time between keepalives; `None`, or more than a third of the negotiated hold time, means that third.
+    /// Time between KEEPALIVEs. `None`, or more than a third of the negotiated hold time, means that third.
     pub keepalive_time: Option<Duration>,
-    /// The longest wait between attempts to connect (ConnectRetryTime). Waits begin at one second and double.
+    /// Longest wait between connection attempts (ConnectRetryTime). The wait begins at 1 s and doubles after
+    /// each failure.
     pub connect_retry: Duration,
-    /// Families offered; not empty.
+    /// Address families that we offer; not empty.
     pub families: BTreeSet<Family>,
-    /// Offer graceful restart (RFC 4724) with this restart time, at most 4095 s: the peer then keeps our routes while
-    /// this process restarts. Announce all routes before [`crate::SessionInput::ManualStart`], for what has not been
-    /// announced when the session comes up is gone from the peer at the End-of-RIB.
-    /// A process that wants its routes kept while it restarts drops its connections without
-    /// [`crate::SessionInput::ManualStop`]: a Cease would withdraw them.
+    /// Restart time to offer with graceful restart (RFC 4724 §3), at most 4095 s; `None` offers no graceful
+    /// restart. The peer then retains our routes while this process restarts. Announce all routes before
+    /// [`crate::SessionInput::ManualStart`]: at the End-of-RIB the peer deletes every retained route that was
+    /// not announced again.
     pub graceful_restart: Option<Duration>,
 }
 
-/// What AS number a peer must show.
+/// Condition on the AS number of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerAs {
-    /// This one.
+    /// This AS number.
     Exactly(u32),
-    /// Ours, whatever it is: iBGP.
+    /// Our own AS number: iBGP.
     Internal,
-    /// Any but ours: eBGP.
+    /// Any AS number but our own: eBGP.
     External,
 }
 
-/// The addresses under which a peer reaches this node. A family that has none is not announced.
+/// Addresses at which a peer reaches this node. A family without one is not advertised.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NextHops {
-    /// For IPv4 routes.
+    /// Next hop of IPv4 routes.
     pub v4: Option<Ipv4Addr>,
-    /// For IPv6 routes, and for IPv4 routes without [`NextHops::v4`] where RFC 8950 has been negotiated.
+    /// Next hop of IPv6 routes. Without [`NextHops::v4`] also of IPv4 routes, if RFC 8950 was negotiated.
     pub v6: Option<Ipv6Addr>,
-    /// Our link-local address on a link shared with the peer (RFC 2545 §3); also usable without [`NextHops::v6`], as on
-    /// an unnumbered link.
+    /// Link-local address of this node on a link that it shares with the peer (RFC 2545 §3). It is used
+    /// without [`NextHops::v6`] too, as on an unnumbered link.
     pub link_local: Option<Ipv6Addr>,
 }
 
-/// Why a configuration cannot work.
+/// Error in a [`SessionConfig`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// AS 0 is reserved (RFC 7607).
-    #[error("AS number 0 cannot be used")]
+    #[error("AS number 0 is reserved")]
     AsZero,
-    /// The identifier must not be zero (RFC 6286).
-    #[error("router ID 0.0.0.0 cannot be used")]
+    /// The BGP Identifier must not be zero (RFC 6286 §2.1).
+    #[error("router ID must not be 0.0.0.0")]
     RouterIdZero,
-    /// One or two seconds, or more than the field holds (RFC 4271 §4.2).
+    /// The hold time is 1 s or 2 s, or exceeds the 16-bit field (RFC 4271 §4.2).
     #[error("hold time must be 0 or 3 s to 65535 s")]
     HoldTime,
-    /// Nothing could ever be announced.
-    #[error("a session needs at least one address family")]
+    #[allow(missing_docs)]
+    #[error("at least one address family is required")]
     NoFamily,
-    /// More than the field holds (RFC 4724 §3).
-    #[error("graceful restart time must be at most 4095 s")]
+    /// The restart time exceeds the 12-bit field (RFC 4724 §3).
+    #[error("graceful restart time must not exceed 4095 s")]
     RestartTime,
 }
 
 impl SessionConfig {
-    /// Checks the limits that the protocol sets.
+    /// Checks the limits of the protocol.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let hold = self.hold_time;
         if self.local_asn == 0 || self.peer_asn == PeerAs::Exactly(0) {
             Err(ConfigError::AsZero)
         } else if self.router_id.is_unspecified() {
             Err(ConfigError::RouterIdZero)
-        } else if !hold.is_zero() && (hold < Duration::from_secs(3) || hold.as_secs() > 65535) {
+        } else if !hold.is_zero() && (hold < MIN_HOLD_TIME || hold.as_secs() > MAX_HOLD_TIME) {
             Err(ConfigError::HoldTime)
         } else if self.families.is_empty() {
             Err(ConfigError::NoFamily)
-        } else if self.graceful_restart.is_some_and(|t| t.as_secs() > 4095) {
+        } else if self.graceful_restart.is_some_and(|time| time.as_secs() > MAX_RESTART_TIME) {
             Err(ConfigError::RestartTime)
         } else {
             Ok(())

@@ -1,10 +1,10 @@
-//! Address families a session can carry.
+//! Address families that a session can carry.
 
 use std::fmt;
 
 use ipnet::IpNet;
 
-/// An address family with its subsequent address family (RFC 4760).
+/// An address family with its subsequent address family (RFC 4760 §5 and §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// AFI 1, SAFI 1.
@@ -14,10 +14,10 @@ pub enum Family {
 }
 
 impl Family {
-    /// Both, in the order of their AFI.
+    /// All families, ordered by AFI.
     pub const ALL: [Self; 2] = [Self::Ipv4Unicast, Self::Ipv6Unicast];
 
-    /// The family a prefix belongs to.
+    /// Returns the family of a prefix.
     #[must_use]
     pub const fn of(prefix: &IpNet) -> Self {
         match prefix {
@@ -26,7 +26,7 @@ impl Family {
         }
     }
 
-    /// Address family identifier.
+    /// Address Family Identifier (AFI).
     #[must_use]
     pub const fn afi(self) -> u16 {
         match self {
@@ -35,13 +35,13 @@ impl Family {
         }
     }
 
-    /// Subsequent address family identifier.
+    /// Subsequent Address Family Identifier (SAFI).
     #[must_use]
     pub const fn safi(self) -> u8 {
         1
     }
 
-    /// The family of these codes, where it is one of ours.
+    /// Returns the family of an AFI and SAFI, or `None` if this crate does not carry it.
     #[must_use]
     pub const fn from_codes(afi: u16, safi: u8) -> Option<Self> {
         match (afi, safi) {

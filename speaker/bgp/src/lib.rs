@@ -1,32 +1,63 @@
 //! A BGP-4 session without I/O: FSM, capabilities, UPDATE encoding, Adj-RIB-Out.
 //!
-//! A [`Session`] is one peering with one router. It owns no socket and no clock: its shell tells it what
-//! happened ([`Session::handle_input`], [`Session::handle_timeout`]) and when, and asks what to do
-//! ([`Session::poll_event`]), what to write ([`Session::poll_transmit`]) and when to come back
-//! ([`Session::poll_timeout`]). Every call returns at once.
+//! A [`Session`] is one peering with one router. It owns no socket and no clock: its shell (the task that
+//! owns the TCP connection) passes in bytes, connection changes and the time, and takes out events and bytes.
+//! No call blocks.
 //!
-//! What the peer should know is said once, by [`Session::announce`] and [`Session::withdraw`], in whatever state
-//! the session is; the session works out the difference to what the peer already knows and sends only that.
-//! Bytes are made when the shell pulls them, so a slow peer costs no memory: what it has not read yet is merely
-//! a difference that waits.
+//! Routes are declarative. [`Session::announce`] and [`Session::withdraw`] set the routes that the peer
+//! should have, in any state of the session. The session computes the difference to the routes that the peer
+//! already has and sends only that difference. Messages are encoded when the shell pulls them, so a peer that
+//! reads slowly costs no memory for messages that wait.
+//!
+//! # What goes in
+//! - [`Session::handle_input`]: start and stop, connection results, received bytes ([`SessionInput`]).
+//! - [`Session::handle_timeout`]: the passage of time.
+//! - [`Session::announce`], [`Session::withdraw`], [`Session::set_next_hops`]: the routes to advertise.
+//!
+//! # What comes out
+//! - [`Session::poll_event`]: what the shell must do or may report ([`SessionEvent`]).
+//! - [`Session::poll_transmit`]: bytes for the socket.
+//! - [`Session::poll_timeout`]: when to call [`Session::handle_timeout`] next.
+//! - [`Session::state`], [`Session::negotiated`], [`Session::withheld`], [`Session::statistics`]: what
+//!   operators read.
 //!
 //! ```text
 //! loop {
-//!     while let Some(event) = session.poll_event() { Connect => dial, Close => flush what is left and close, … }
+//!     while let Some(event) = session.poll_event() { Connect => dial, Close => flush and close, … }
 //!     if writable { session.poll_transmit(now, 64 * 1024, &mut buffer); write(buffer) }
 //!     wait for: socket readable | socket writable | new routes | session.poll_timeout()
 //!     session.handle_input(now, …) or session.handle_timeout(now)
 //! }
 //! ```
 //!
-//! What it implements: RFC 4271 with MP-BGP (RFC 4760, 2545) for IPv4 and IPv6 unicast, four-octet AS numbers (RFC
-//! 6793), route refresh (RFC 2918), extended messages (RFC 8654), IPv4 over IPv6 next hops (RFC 8950), graceful restart as
-//! the restarting speaker (RFC 4724), revised error handling (RFC 7606), shutdown communication (RFC 9003), extended
-//! optional parameters (RFC 9072, receiving) and the send hold timer (RFC 9687).
+//! # Files and structures
+//! - `config.rs`: [`SessionConfig`] and [`NextHops`], the parameters of a session.
+//! - `attributes.rs`: [`Attributes`], the path attributes of an announced route. One value is shared by many
+//!   routes.
+//! - `family.rs`: [`Family`], the address families that a session carries.
+//! - `rib.rs`: `AdjRibOut`, one per session: for each family the routes that the peer should have, the routes
+//!   that it has, and the difference in buckets of equal attributes.
+//! - `session/mod.rs`: [`Session`], one per peer: the functions listed above.
+//!   - `fsm.rs`: state transitions (RFC 4271 §8), with the state diagram.
+//!   - `event.rs`: inputs, events, states, negotiated parameters, statistics.
+//!   - `open.rs`: our OPEN, and the checks on the peer's.
+//!   - `timers.rs`: timers and their jitter.
+//!   - `outbox.rs`, `transmit.rs`, `advertise.rs`, `next_hop.rs`: which message comes next, and what an
+//!     UPDATE contains.
+//! - `message/`: the wire format, usable without a session: one file per message, and for each kind of path
+//!   attribute the error handling of RFC 7606.
+//! - `reason.rs`: [`DownReason`] and [`Withheld`], the texts that operators read.
 //!
-//! What it leaves out on purpose: it only opens connections and never accepts one, so there is no collision to detect
-//! (RFC 4271 §6.8) and state Active is merely the wait for the next attempt; and it learns no routes: inbound
-//! UPDATEs are checked, counted and dropped.
+//! # Scope
+//! Implemented: RFC 4271 with MP-BGP (RFC 4760, RFC 2545) for IPv4 and IPv6 unicast, four-octet AS numbers
+//! (RFC 6793), route refresh (RFC 2918), extended messages (RFC 8654), IPv4 routes with IPv6 next hops (RFC
+//! 8950), graceful restart as the restarting speaker (RFC 4724), revised error handling (RFC 7606), shutdown
+//! communication (RFC 9003), extended optional parameters (RFC 9072, receiving) and the send hold timer (RFC
+//! 9687).
+//!
+//! Left out on purpose: a session opens connections and never accepts one, so connections cannot collide (RFC
+//! 4271 §6.8) and Active is only the wait for the next attempt; and it learns no routes: inbound UPDATEs are
+//! checked, counted and dropped.
 #![forbid(unsafe_code)]
 
 mod attributes;

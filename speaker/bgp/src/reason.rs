@@ -1,31 +1,32 @@
-//! Why something is not: a session that went down, a family that is not announced.
+//! Texts for operators: why a session is down, and why a family is not advertised.
 
 use std::fmt;
 
 use crate::{Family, Notification};
 
-/// Why a session left its state. The text is for the operator.
+/// Why a session left a state. [`fmt::Display`] writes the text for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DownReason {
-    /// [`crate::SessionInput::ManualStop`].
+    /// The shell stopped the session ([`crate::SessionInput::ManualStop`]).
     Stopped,
-    /// The TCP connection could not be made.
+    /// The TCP connection could not be established; the text gives the cause.
     ConnectFailed(String),
-    /// The TCP connection was not made before the ConnectRetryTimer expired.
+    /// The TCP connection was not established before the ConnectRetryTimer expired.
     ConnectTimedOut,
-    /// The TCP connection ended without a NOTIFICATION.
+    /// The TCP connection ended without a NOTIFICATION. The text gives the cause; it is empty if the peer
+    /// closed the connection.
     ConnectionClosed(String),
-    /// Nothing came from the peer for the hold time.
+    /// No KEEPALIVE or UPDATE arrived within the hold time (RFC 4271 §6.5).
     HoldTimerExpired,
-    /// The peer took nothing from us for the send hold time (RFC 9687).
+    /// The peer read nothing within the send hold time (RFC 9687).
     SendHoldTimerExpired,
-    /// The peer ended the session.
+    /// The peer sent a NOTIFICATION.
     Received(Notification),
-    /// We ended the session, because of what the peer sent.
+    /// The peer violated the protocol, and the session sent a NOTIFICATION.
     Sent {
-        /// What we told the peer.
+        #[allow(missing_docs)]
         notification: Notification,
-        /// What was wrong, in words.
+        /// The error in words.
         detail: String,
     },
 }
@@ -34,26 +35,31 @@ impl fmt::Display for DownReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stopped => f.write_str("stopped"),
-            Self::ConnectFailed(why) => write!(f, "cannot connect: {why}"),
-            Self::ConnectTimedOut => f.write_str("cannot connect: no answer"),
+            Self::ConnectFailed(why) => write!(f, "connection attempt failed: {why}"),
+            Self::ConnectTimedOut => f.write_str("connection attempt timed out"),
             Self::ConnectionClosed(why) if why.is_empty() => f.write_str("connection closed by the peer"),
             Self::ConnectionClosed(why) => write!(f, "connection lost: {why}"),
-            Self::HoldTimerExpired => f.write_str("hold timer expired: nothing heard from the peer"),
-            Self::SendHoldTimerExpired => f.write_str("send hold timer expired: the peer stopped reading"),
+            Self::HoldTimerExpired => {
+                f.write_str("hold timer expired: received no KEEPALIVE or UPDATE from the peer")
+            }
+            Self::SendHoldTimerExpired => {
+                f.write_str("send hold timer expired: the peer stopped reading from the connection")
+            }
             Self::Received(notification) => write!(f, "peer sent NOTIFICATION {notification}"),
             Self::Sent { notification, detail } => write!(f, "sent NOTIFICATION {notification}: {detail}"),
         }
     }
 }
 
-/// Why the routes of a family are not announced on an established session.
+/// Why an established session does not advertise the routes of a family. [`fmt::Display`] writes the text for
+/// the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Withheld {
-    /// Our configuration does not offer the family on this session.
+    /// The configuration does not offer the family on this session.
     NotConfigured(Family),
-    /// The peer does not carry the family (no multiprotocol capability for it).
+    /// The peer did not advertise the multiprotocol capability of the family (RFC 4760 §8).
     NotNegotiated(Family),
-    /// There is no next hop of the family, nor one that RFC 8950 would allow in its place.
+    /// The node has no next hop of the family, nor an IPv6 next hop that RFC 8950 permits in its place.
     NoNextHop(Family),
 }
 
@@ -61,11 +67,13 @@ impl fmt::Display for Withheld {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotConfigured(family) => {
-                write!(f, "{family} is not carried: the session is not configured for it")
+                write!(f, "{family} routes are not advertised: the session is not configured for this family")
             }
-            Self::NotNegotiated(family) => write!(f, "{family} is not carried: the peer has not enabled it"),
+            Self::NotNegotiated(family) => {
+                write!(f, "{family} routes are not advertised: the peer did not negotiate this family")
+            }
             Self::NoNextHop(family) => {
-                write!(f, "{family} is not carried: this node has no next hop for it towards the peer")
+                write!(f, "{family} routes are not advertised: this node has no next hop to offer the peer")
             }
         }
     }

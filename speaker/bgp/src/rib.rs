@@ -1,9 +1,11 @@
-//! Adj-RIB-Out (RFC 4271 §3.2): what the peer should know, what it knows, and the difference.
+//! Adj-RIB-Out (RFC 4271 §3.2): the routes that the peer should have, the routes that it has, and the
+//! difference.
 //!
-//! The difference waits in buckets, one per set of attributes, because routes with equal attributes share an UPDATE.
-//! A prefix is in one bucket at most, so however often it changes while the peer is slow, it is sent once, as it is then.
-//! Announcing, withdrawing and sending cost O(log n) per prefix; a family is walked as a whole only when a
-//! session comes up, goes down, or the peer asks for everything again.
+//! The difference is kept in buckets, one per set of attributes, because routes with equal attributes share
+//! an UPDATE. A prefix is in at most one bucket: however often it changes while the peer does not read, one
+//! message with its latest attributes is sent. Announcing, withdrawing and sending cost O(log n) per prefix;
+//! the whole table is walked only when a session comes up or goes down, when a next hop appears or
+//! disappears, and on a route refresh.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,57 +14,58 @@ use ipnet::IpNet;
 
 use crate::{Attributes, Family};
 
-/// Both families' routes.
+/// The routes of both families.
 #[derive(Debug, Default)]
 pub(crate) struct AdjRibOut {
     ipv4: RibTable,
     ipv6: RibTable,
 }
 
-/// One family's routes.
+/// The routes of one family.
 #[derive(Debug, Default)]
 pub(crate) struct RibTable {
     routes: BTreeMap<IpNet, RibEntry>,
     mode: SendMode,
-    /// Prefixes to announce, by the attributes they get.
+    /// Prefixes to announce, by attributes.
     announce: BTreeMap<Arc<Attributes>, BTreeSet<IpNet>>,
     /// Prefixes to withdraw.
     withdraw: BTreeSet<IpNet>,
-    /// The End-of-RIB marker is still to be sent.
+    /// True until the End-of-RIB marker is sent.
     end_of_rib: bool,
-    /// Routes with [`RibEntry::desired`].
+    /// Number of entries with [`RibEntry::desired`].
     desired: usize,
-    /// Routes with [`RibEntry::sent`].
+    /// Number of entries with [`RibEntry::sent`].
     sent: usize,
-    /// Routes in a bucket or in [`RibTable::withdraw`].
+    /// Number of entries in [`RibTable::announce`] or [`RibTable::withdraw`].
     queued: usize,
 }
 
-/// What may be sent.
+/// What may be sent at present.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum SendMode {
-    /// Nothing: the session does not carry the family now.
+    /// Nothing: the session is down or does not carry the family.
     #[default]
     Down,
-    /// Everything.
+    /// Announcements and withdrawals.
     Open,
-    /// Withdrawals: announcements would lack a next hop.
+    /// Withdrawals only: there is no next hop for announcements, or the session is being stopped.
     Blocked,
 }
 
 #[derive(Debug, Default)]
 struct RibEntry {
-    /// What the peer should know.
+    /// Attributes that the peer should have; `None` if it should not have the route.
     desired: Option<Arc<Attributes>>,
-    /// What it knows.
+    /// Attributes that the peer has; `None` if it does not have the route.
     sent: Option<Arc<Attributes>>,
-    /// It shall be told again what it knows.
+    /// True if the route must be sent again although the peer has it.
     resend: bool,
+    /// True while the prefix is in a bucket.
     queued: bool,
 }
 
 impl RibEntry {
-    /// What to send: nothing, a withdrawal, an announcement.
+    /// Returns what to send: nothing (`None`), a withdrawal (`Some(None)`) or an announcement.
     fn difference(&self, mode: SendMode) -> Option<Option<&Arc<Attributes>>> {
         let target = match mode {
             SendMode::Down => return None,
@@ -94,7 +97,7 @@ impl AdjRibOut {
 }
 
 impl RibTable {
-    // ===== what should be known =====
+    // ===== the routes that the peer should have =====
 
     pub(crate) fn announce(&mut self, prefix: IpNet, attributes: Arc<Attributes>) {
         let route = self.routes.entry(prefix).or_default();
@@ -115,28 +118,30 @@ impl RibTable {
         }
     }
 
-    // ===== what may be sent =====
+    // ===== session changes =====
 
-    /// The session is up; the peer knows nothing.
+    /// Starts with an empty table at the peer: the session is established. `blocked` is as in
+    /// [`RibTable::set_blocked`].
     pub(crate) fn open(&mut self, blocked: bool) {
         self.down();
         self.end_of_rib = true;
-        self.set_mode(blocked);
+        self.set_blocked(blocked);
     }
 
-    /// The next hop came or went.
-    pub(crate) fn set_mode(&mut self, blocked: bool) {
+    /// Permits announcements, or with `blocked` only withdrawals: then every route that the peer has is
+    /// withdrawn.
+    pub(crate) fn set_blocked(&mut self, blocked: bool) {
         self.mode = if blocked { SendMode::Blocked } else { SendMode::Open };
         self.requeue_all();
     }
 
-    /// The peer shall be told all of it again.
+    /// Queues all routes that the peer has once more: it asked for a route refresh, or the next hop changed.
     pub(crate) fn resend(&mut self) {
         self.routes.values_mut().for_each(|route| route.resend = route.sent.is_some());
         self.requeue_all();
     }
 
-    /// The session is down; what the peer knew, it has forgotten.
+    /// Stops sending: the session is down, and the peer has deleted all routes.
     pub(crate) fn down(&mut self) {
         self.mode = SendMode::Down;
         self.end_of_rib = false;
@@ -151,17 +156,17 @@ impl RibTable {
 
     // ===== the difference =====
 
-    /// The next prefixes to withdraw.
+    /// Returns the prefixes to withdraw next.
     pub(crate) fn withdrawals(&self) -> impl Iterator<Item = &IpNet> {
         self.withdraw.iter()
     }
 
-    /// The next prefixes to announce, all with the same attributes.
+    /// Returns the prefixes to announce next, with the attributes that they share.
     pub(crate) fn announcements(&self) -> Option<(&Arc<Attributes>, impl Iterator<Item = &IpNet>)> {
         self.announce.first_key_value().map(|(attributes, prefixes)| (attributes, prefixes.iter()))
     }
 
-    /// The first `count` of [`RibTable::withdrawals`] are sent.
+    /// Marks the first `count` of [`RibTable::withdrawals`] as sent.
     pub(crate) fn mark_withdrawn(&mut self, count: usize) {
         for _ in 0..count {
             let Some(prefix) = self.withdraw.pop_first() else { break };
@@ -177,7 +182,7 @@ impl RibTable {
         }
     }
 
-    /// The first `count` of [`RibTable::announcements`] are sent.
+    /// Marks the first `count` of [`RibTable::announcements`] as sent.
     pub(crate) fn mark_announced(&mut self, count: usize) {
         let Some(mut bucket) = self.announce.first_entry() else { return };
         for _ in 0..count {
@@ -195,7 +200,8 @@ impl RibTable {
         }
     }
 
-    /// Tells once, when all routes have been sent for the first time, that the End-of-RIB marker is due.
+    /// Returns true once, when all routes of the initial update have been sent: the End-of-RIB marker is due
+    /// (RFC 4724 §2).
     pub(crate) fn take_end_of_rib(&mut self) -> bool {
         self.queued == 0 && std::mem::take(&mut self.end_of_rib)
     }
@@ -225,7 +231,8 @@ impl RibTable {
         }
     }
 
-    /// Puts a prefix that is in no bucket into the right one, or forgets it.
+    /// Queues a prefix that is in no bucket if it has a difference, and deletes entries that are no longer
+    /// needed.
     fn requeue(&mut self, prefix: IpNet) {
         let Some(route) = self.routes.get_mut(&prefix) else { return };
         match route.difference(self.mode) {
@@ -241,7 +248,7 @@ impl RibTable {
         self.queued += 1;
     }
 
-    /// Takes a prefix out of the bucket of these attributes and off the withdrawals.
+    /// Removes a prefix from the bucket of `attributes` and from the withdrawals.
     fn unqueue(&mut self, prefix: IpNet, attributes: Option<Arc<Attributes>>) {
         let Some(route) = self.routes.get_mut(&prefix) else { return };
         if !std::mem::take(&mut route.queued) {
@@ -263,11 +270,11 @@ impl RibTable {
 /// Numbers of prefixes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RibCounts {
-    /// That should be known.
+    /// Prefixes that the peer should have.
     pub desired: usize,
-    /// That are known.
+    /// Prefixes that the peer has.
     pub sent: usize,
-    /// That wait.
+    /// Prefixes that wait to be announced or withdrawn.
     pub queued: usize,
 }
 

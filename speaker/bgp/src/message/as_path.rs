@@ -2,26 +2,26 @@
 
 use super::reader::Reader;
 
-/// Stands in the two-octet field for an AS number that needs four (RFC 6793 §9).
+/// Replaces an AS number that needs four octets in a two-octet field (RFC 6793 §9).
 pub const AS_TRANS: u16 = 23456;
 
-/// A path of AS numbers.
+/// An AS_PATH or AS4_PATH.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AsPath {
-    /// Segments in order; the nearest AS is first.
+    /// Path segments in order; the nearest AS is first.
     pub segments: Vec<Segment>,
 }
 
-/// Part of a path.
+/// A path segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// How the numbers are meant.
+    #[allow(missing_docs)]
     pub kind: SegmentType,
-    /// The numbers; not empty.
+    /// AS numbers; not empty.
     pub asns: Vec<u32>,
 }
 
-/// How the numbers of a segment are meant.
+/// Type of a path segment (RFC 4271 §4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum SegmentType {
@@ -36,20 +36,20 @@ pub enum SegmentType {
 }
 
 impl AsPath {
-    /// The path of a route that starts at this AS.
+    /// Returns the path of a route that this AS originates.
     #[must_use]
     pub fn originated_by(asn: u32) -> Self {
         Self { segments: vec![Segment { kind: SegmentType::Sequence, asns: vec![asn] }] }
     }
 
-    /// Whether a number of the path needs four octets.
+    /// Returns whether an AS number of the path needs four octets.
     #[must_use]
     pub fn needs_four_octets(&self) -> bool {
         self.segments.iter().flat_map(|segment| &segment.asns).any(|asn| u16::try_from(*asn).is_err())
     }
 
-    /// Appends the value. In two octets, AS_TRANS stands for what does not fit. Segments of more than 255 numbers are
-    /// split.
+    /// Appends the attribute value. With two octets, [`AS_TRANS`] replaces AS numbers that need four.
+    /// Segments of more than 255 AS numbers, which the one-octet count cannot express, are split.
     pub fn encode(&self, four_octets: bool, out: &mut Vec<u8>) {
         for segment in &self.segments {
             for asns in segment.asns.chunks(255) {
@@ -65,26 +65,30 @@ impl AsPath {
         }
     }
 
-    /// Reads a value; the error says what is malformed (RFC 7606 §7.2).
+    /// Decodes an attribute value.
+    ///
+    /// # Errors
+    /// Describes what makes the value malformed (RFC 7606 §7.2).
     pub fn decode(four_octets: bool, value: &[u8]) -> Result<Self, &'static str> {
         let mut reader = Reader::new(value);
         let mut segments = Vec::new();
         while !reader.is_empty() {
             let (Some(kind), Some(count)) = (reader.u8(), reader.u8()) else {
-                return Err("a single octet remains after the last segment");
+                return Err("AS_PATH has a trailing octet after the last segment");
             };
             let kind = match kind {
                 1 => SegmentType::Set,
                 2 => SegmentType::Sequence,
                 3 => SegmentType::ConfedSequence,
                 4 => SegmentType::ConfedSet,
-                _ => return Err("unrecognized segment type"),
+                _ => return Err("AS_PATH has an unrecognized segment type"),
             };
             if count == 0 {
-                return Err("empty segment");
+                return Err("AS_PATH has an empty segment");
             }
             let width = if four_octets { 4 } else { 2 };
-            let asns = reader.take(usize::from(count) * width).ok_or("a segment runs past the attribute")?;
+            let asns =
+                reader.take(usize::from(count) * width).ok_or("AS_PATH segment exceeds the attribute")?;
             let number = |octets: &[u8]| octets.iter().fold(0, |asn, octet| asn << 8 | u32::from(*octet));
             segments.push(Segment { kind, asns: asns.chunks(width).map(number).collect() });
         }

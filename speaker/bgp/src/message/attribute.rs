@@ -1,4 +1,4 @@
-//! Path attributes (RFC 4271 §4.3 and §5): what they are and how they are written.
+//! Path attributes (RFC 4271 §4.3 and §5) and their encoding.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -9,7 +9,7 @@ use super::header::with_length_u16;
 use super::prefix;
 use crate::{Community, Family, LargeCommunity, Origin};
 
-/// Attribute type codes.
+/// Path attribute type codes.
 #[allow(missing_docs, reason = "the names are those of the IANA registry")]
 pub mod code {
     pub const ORIGIN: u8 = 1;
@@ -30,7 +30,7 @@ pub mod code {
     pub const LARGE_COMMUNITY: u8 = 32;
 }
 
-/// Attribute flags.
+/// Attribute flags (RFC 4271 §4.3).
 pub(super) mod flag {
     pub(crate) const OPTIONAL: u8 = 0x80;
     pub(crate) const TRANSITIVE: u8 = 0x40;
@@ -41,68 +41,62 @@ pub(super) mod flag {
     pub(crate) const OPTIONAL_NON_TRANSITIVE: u8 = OPTIONAL;
 }
 
-/// The attributes of an UPDATE that this crate keeps. All others are checked, as far as known, and forgotten.
+/// Path attributes of an UPDATE. Attributes without a field here are checked, if the type is recognized, and
+/// dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are those of the attributes")]
 pub struct PathAttributes {
-    /// ORIGIN
     pub origin: Option<Origin>,
-    /// AS_PATH
     pub as_path: Option<AsPath>,
-    /// NEXT_HOP
     pub next_hop: Option<Ipv4Addr>,
-    /// MULTI_EXIT_DISC
     pub med: Option<u32>,
-    /// LOCAL_PREF
     pub local_pref: Option<u32>,
-    /// ATOMIC_AGGREGATE
     pub atomic_aggregate: bool,
-    /// AGGREGATOR
+    /// AGGREGATOR: AS number and BGP Identifier.
     pub aggregator: Option<(u32, Ipv4Addr)>,
-    /// COMMUNITIES (RFC 1997)
+    /// COMMUNITIES (RFC 1997).
     pub communities: Vec<Community>,
-    /// MP_REACH_NLRI (RFC 4760 §3) of a family of ours
+    /// MP_REACH_NLRI (RFC 4760 §3) of a [`Family`].
     pub mp_reach: Option<MpReach>,
-    /// MP_UNREACH_NLRI (RFC 4760 §4) of a family of ours
+    /// MP_UNREACH_NLRI (RFC 4760 §4) of a [`Family`].
     pub mp_unreach: Option<MpUnreach>,
-    /// AS4_PATH (RFC 6793 §3)
+    /// AS4_PATH (RFC 6793 §3).
     pub as4_path: Option<AsPath>,
-    /// LARGE_COMMUNITY (RFC 8092)
+    /// LARGE_COMMUNITY (RFC 8092).
     pub large_communities: Vec<LargeCommunity>,
 }
 
-/// Routes of a family with their next hop.
+/// MP_REACH_NLRI: announced prefixes of a family and their next hop.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub struct MpReach {
-    /// Which family.
     pub family: Family,
-    /// Next hop of all of them.
     pub next_hop: MpNextHop,
-    /// The prefixes.
     pub nlri: Vec<IpNet>,
 }
 
-/// Withdrawn routes of a family; empty, it is the family's End-of-RIB (RFC 4724 §2).
+/// MP_UNREACH_NLRI: withdrawn prefixes of a family. Without prefixes it is the End-of-RIB marker (RFC 4724
+/// §2).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub struct MpUnreach {
-    /// Which family.
     pub family: Family,
-    /// The prefixes.
     pub withdrawn: Vec<IpNet>,
 }
 
-/// Next hop in an MP_REACH_NLRI.
+/// Next hop of MP_REACH_NLRI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MpNextHop {
     /// 4 octets.
     V4(Ipv4Addr),
-    /// 16 octets; for IPv4 routes by RFC 8950.
+    /// 16 octets; with IPv4 routes as RFC 8950 §3 defines.
     V6(Ipv6Addr),
     /// 32 octets: the global address, then the link-local one (RFC 2545 §3).
     V6WithLinkLocal(Ipv6Addr, Ipv6Addr),
 }
 
 impl MpNextHop {
-    /// Octets it takes.
+    /// Returns the number of octets of the address or addresses.
     #[must_use]
     pub const fn encoded_length(self) -> u8 {
         match self {
@@ -126,9 +120,9 @@ impl MpNextHop {
 }
 
 impl PathAttributes {
-    /// Appends the attributes: the multiprotocol ones first (RFC 7606 §5.1), the others by type code, so equal
-    /// attributes are equal bytes. Towards a peer with two-octet AS numbers, AS4_PATH is added where AS_PATH
-    /// loses something (RFC 6793 §4.2.2).
+    /// Appends the attributes. The multiprotocol attributes come first (RFC 7606 §5.1), the others in the
+    /// order of their type codes, so equal attributes have equal bytes. Towards a peer with two-octet AS
+    /// numbers, AS4_PATH is added if AS_PATH loses AS numbers (RFC 6793 §4.2.2).
     pub fn encode(&self, four_octet_as: bool, out: &mut Vec<u8>) {
         if let Some(unreach) = &self.mp_unreach {
             encode_mp_unreach(unreach.family, out, |out| {
@@ -159,14 +153,14 @@ impl PathAttributes {
             attribute(flag::WELL_KNOWN, code::ATOMIC_AGGREGATE, &[], out);
         }
         if let Some((asn, address)) = self.aggregator {
-            let mut path = Vec::new();
+            let mut value = Vec::new();
             if four_octet_as {
-                path.extend_from_slice(&asn.to_be_bytes());
+                value.extend_from_slice(&asn.to_be_bytes());
             } else {
-                path.extend_from_slice(&u16::try_from(asn).unwrap_or(AS_TRANS).to_be_bytes());
+                value.extend_from_slice(&u16::try_from(asn).unwrap_or(AS_TRANS).to_be_bytes());
             }
-            path.extend_from_slice(&address.octets());
-            attribute(flag::OPTIONAL_TRANSITIVE, code::AGGREGATOR, &path, out);
+            value.extend_from_slice(&address.octets());
+            attribute(flag::OPTIONAL_TRANSITIVE, code::AGGREGATOR, &value, out);
         }
         if !self.communities.is_empty() {
             let octets = |Community(asn, value): &Community| [asn.to_be_bytes(), value.to_be_bytes()];
@@ -194,7 +188,7 @@ fn encode_as_path(flags: u8, code: u8, path: &AsPath, four_octets: bool, out: &m
     attribute(flags, code, &value, out);
 }
 
-/// Appends an attribute, with a length of two octets only where it must be.
+/// Appends an attribute, with a two-octet length only if one octet does not suffice.
 fn attribute(flags: u8, code: u8, value: &[u8], out: &mut Vec<u8>) {
     if let Ok(length) = u8::try_from(value.len()) {
         out.extend_from_slice(&[flags, code, length]);
@@ -205,15 +199,16 @@ fn attribute(flags: u8, code: u8, value: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Octets of an MP_REACH_NLRI before its prefixes.
+/// Returns the number of octets of MP_REACH_NLRI before its prefixes: attribute header, then AFI, SAFI, next
+/// hop length, next hop and reserved octet.
 pub(super) fn mp_reach_overhead(next_hop: MpNextHop) -> usize {
     4 + 5 + usize::from(next_hop.encoded_length())
 }
 
-/// Octets of an MP_UNREACH_NLRI before its prefixes.
+/// Octets of MP_UNREACH_NLRI before its prefixes: attribute header, then AFI and SAFI.
 pub(super) const MP_UNREACH_OVERHEAD: usize = 4 + 3;
 
-/// Appends an MP_REACH_NLRI whose prefixes `write` appends.
+/// Appends MP_REACH_NLRI with the prefixes that `write` appends.
 pub(super) fn encode_mp_reach<R>(
     family: Family,
     next_hop: MpNextHop,
@@ -230,7 +225,7 @@ pub(super) fn encode_mp_reach<R>(
     })
 }
 
-/// Appends an MP_UNREACH_NLRI whose prefixes `write` appends.
+/// Appends MP_UNREACH_NLRI with the prefixes that `write` appends.
 pub(super) fn encode_mp_unreach<R>(
     family: Family,
     out: &mut Vec<u8>,

@@ -1,4 +1,4 @@
-//! Path attributes as they come from a peer: checked as RFC 7606 asks.
+//! Decoding of path attributes, with the error handling of RFC 7606.
 
 use std::fmt;
 
@@ -10,59 +10,60 @@ use super::prefix;
 use super::reader::Reader;
 use crate::{Community, Family, LargeCommunity, Origin};
 
-/// What a session has to know to read an UPDATE.
+/// Parameters of the session that the decoding of an UPDATE depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodeContext {
-    /// AS numbers take four octets (RFC 6793).
+    /// True if AS_PATH has four-octet AS numbers (RFC 6793).
     pub four_octet_as: bool,
-    /// The peer is in another AS.
+    /// True if the peer is in another AS.
     pub ebgp: bool,
 }
 
-/// What an erroneous attribute means for its UPDATE, weakest first (RFC 7606 §2).
+/// Error in a path attribute, by its consequence (RFC 7606 §2), weakest first. The text describes the error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AttributeError {
-    /// The attribute is ignored.
+    /// "Attribute discard": the attribute is ignored.
     Discard(&'static str),
-    /// All routes of the UPDATE count as withdrawn.
+    /// "Treat-as-withdraw": all routes of the UPDATE count as withdrawn.
     TreatAsWithdraw(&'static str),
-    /// The routes of the family cannot be told; nothing more of it is believed.
+    /// "AFI/SAFI disable": the prefixes cannot be parsed, so the routes of the family are ignored.
     AfiSafiDisable(Family, &'static str),
-    /// The session ends.
+    /// "Session reset".
     Reset(MessageError),
 }
 
 impl fmt::Display for AttributeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Discard(what) => write!(f, "{what}: attribute discarded"),
-            Self::TreatAsWithdraw(what) => write!(f, "{what}: treated as withdrawn"),
-            Self::AfiSafiDisable(family, what) => write!(f, "{what}: {family} ignored"),
+            Self::Discard(what) => write!(f, "{what} (attribute discard)"),
+            Self::TreatAsWithdraw(what) => write!(f, "{what} (treat-as-withdraw)"),
+            Self::AfiSafiDisable(family, what) => write!(f, "{what} ({family} routes ignored)"),
             Self::Reset(error) => write!(f, "{error}"),
         }
     }
 }
 
-/// What a walk over the attributes found.
+/// Result of decoding the Path Attributes field.
 #[derive(Debug, Default)]
 pub(super) struct DecodedAttributes {
     pub attributes: PathAttributes,
-    /// Attributes other than MP_UNREACH_NLRI were there.
+    /// True if there were attributes other than MP_UNREACH_NLRI.
     pub announces: bool,
-    /// An MP_REACH_NLRI of whatever family was there.
+    /// True if there was an MP_REACH_NLRI of any family.
     pub reaches: bool,
-    /// Errors, in order; bounded, the rest is only counted.
+    /// Errors in order. Repetitions beyond [`MAX_ERRORS`] are dropped.
     pub errors: Vec<AttributeError>,
 }
 
-/// Errors kept for an operator to read.
+/// Number of errors above which repetitions are dropped. An operator reads the first few, and a malformed
+/// message can contain thousands.
 const MAX_ERRORS: usize = 8;
 
 impl DecodedAttributes {
     fn note(&mut self, error: AttributeError) -> Result<(), MessageError> {
         match error {
             AttributeError::Reset(error) => return Err(error),
-            // What changes the meaning of the UPDATE is kept in any case.
+            // A distinct error is always kept: it may change the meaning of the UPDATE.
             error if self.errors.len() < MAX_ERRORS || !self.errors.contains(&error) => {
                 self.errors.push(error)
             }
@@ -72,7 +73,7 @@ impl DecodedAttributes {
     }
 }
 
-/// Reads the Path Attributes field.
+/// Decodes the Path Attributes field.
 pub(super) fn decode(bytes: &[u8], context: DecodeContext) -> Result<DecodedAttributes, MessageError> {
     let mut walk = DecodedAttributes::default();
     let mut seen = [false; 256];
@@ -81,7 +82,7 @@ pub(super) fn decode(bytes: &[u8], context: DecodeContext) -> Result<DecodedAttr
         let whole = reader.rest();
         let Some((flags, code, value)) = next_attribute(&mut reader) else {
             walk.announces = true;
-            walk.note(AttributeError::TreatAsWithdraw("an attribute runs past the attribute list"))?;
+            walk.note(AttributeError::TreatAsWithdraw("a path attribute exceeds the attribute list"))?;
             break;
         };
         walk.announces |= code != code::MP_UNREACH_NLRI;
@@ -89,11 +90,11 @@ pub(super) fn decode(bytes: &[u8], context: DecodeContext) -> Result<DecodedAttr
         if let Some(seen) = seen.get_mut(usize::from(code))
             && std::mem::replace(seen, true)
         {
-            // RFC 7606 §3 g.
+            // RFC 7606 §3 (g).
             if matches!(code, code::MP_REACH_NLRI | code::MP_UNREACH_NLRI) {
-                return Err(MessageError::new(UPDATE, 1, [], format!("attribute {code} occurs twice")));
+                return Err(MessageError::new(UPDATE, 1, [], format!("path attribute {code} occurs twice")));
             }
-            walk.note(AttributeError::Discard("an attribute occurs twice"))?;
+            walk.note(AttributeError::Discard("a path attribute occurs twice"))?;
             continue;
         }
         match expected_flags(code) {
@@ -104,7 +105,7 @@ pub(super) fn decode(bytes: &[u8], context: DecodeContext) -> Result<DecodedAttr
             }
             None if flags & flag::OPTIONAL == 0 => {
                 let attribute = &whole[..whole.len() - reader.len()];
-                let detail = format!("well-known attribute {code} is not known");
+                let detail = format!("unrecognized well-known attribute {code}");
                 return Err(MessageError::new(UPDATE, 2, attribute, detail));
             }
             _ => {}
@@ -124,7 +125,7 @@ fn next_attribute<'a>(reader: &mut Reader<'a>) -> Option<(u8, u8, &'a [u8])> {
     Some((flags, code, reader.take(length)?))
 }
 
-/// The Optional and Transitive bits of the attributes that are known.
+/// Returns the Optional and Transitive bits of a recognized attribute.
 const fn expected_flags(code: u8) -> Option<u8> {
     match code {
         code::ORIGIN | code::AS_PATH | code::NEXT_HOP | code::LOCAL_PREF | code::ATOMIC_AGGREGATE => {
@@ -158,10 +159,11 @@ fn decode_value(
         // RFC 7606 §7.1
         code::ORIGIN => match value {
             [origin] => {
-                let origin = Origin::from_code(*origin).ok_or(TreatAsWithdraw("undefined ORIGIN"))?;
+                let origin =
+                    Origin::from_code(*origin).ok_or(TreatAsWithdraw("ORIGIN has an undefined value"))?;
                 attributes.origin = Some(origin);
             }
-            _ => return Err(TreatAsWithdraw("ORIGIN of wrong length")),
+            _ => return Err(TreatAsWithdraw("ORIGIN has an invalid length")),
         },
         // §7.2
         code::AS_PATH => {
@@ -170,22 +172,24 @@ fn decode_value(
         }
         // §7.3
         code::NEXT_HOP => match (reader.ipv4(), reader.is_empty()) {
-            (Some(address), true) if is_host(address) => attributes.next_hop = Some(address),
-            (Some(_), true) => return Err(TreatAsWithdraw("NEXT_HOP is not the address of a host")),
-            _ => return Err(TreatAsWithdraw("NEXT_HOP of wrong length")),
+            (Some(address), true) if is_unicast(address) => attributes.next_hop = Some(address),
+            (Some(_), true) => return Err(TreatAsWithdraw("NEXT_HOP is not a valid unicast address")),
+            _ => return Err(TreatAsWithdraw("NEXT_HOP has an invalid length")),
         },
         // §7.4
         code::MULTI_EXIT_DISC => {
-            attributes.med = Some(number(TreatAsWithdraw("MULTI_EXIT_DISC of wrong length"))?);
+            attributes.med = Some(number(TreatAsWithdraw("MULTI_EXIT_DISC has an invalid length"))?);
         }
         // §7.5
-        code::LOCAL_PREF if context.ebgp => return Err(Discard("LOCAL_PREF from an external peer")),
+        code::LOCAL_PREF if context.ebgp => {
+            return Err(Discard("LOCAL_PREF is not allowed from an eBGP peer"));
+        }
         code::LOCAL_PREF => {
-            attributes.local_pref = Some(number(TreatAsWithdraw("LOCAL_PREF of wrong length"))?);
+            attributes.local_pref = Some(number(TreatAsWithdraw("LOCAL_PREF has an invalid length"))?);
         }
         // §7.6
         code::ATOMIC_AGGREGATE if !value.is_empty() => {
-            return Err(Discard("ATOMIC_AGGREGATE of wrong length"));
+            return Err(Discard("ATOMIC_AGGREGATE has an invalid length"));
         }
         code::ATOMIC_AGGREGATE => attributes.atomic_aggregate = true,
         // §7.7
@@ -193,7 +197,7 @@ fn decode_value(
             let asn = if context.four_octet_as { reader.u32() } else { reader.u16().map(u32::from) };
             match (asn, reader.ipv4(), reader.is_empty()) {
                 (Some(asn), Some(address), true) => attributes.aggregator = Some((asn, address)),
-                _ => return Err(Discard("AGGREGATOR of wrong length")),
+                _ => return Err(Discard("AGGREGATOR has an invalid length")),
             }
         }
         // §7.8
@@ -204,37 +208,39 @@ fn decode_value(
                 };
                 attributes.communities = communities.iter().map(community).collect();
             }
-            _ => return Err(TreatAsWithdraw("COMMUNITIES of wrong length")),
+            _ => return Err(TreatAsWithdraw("COMMUNITIES has an invalid length")),
         },
         // §7.9, §7.10
         code::ORIGINATOR_ID | code::CLUSTER_LIST if context.ebgp => {
-            return Err(Discard("ORIGINATOR_ID or CLUSTER_LIST from an external peer"));
+            return Err(Discard("ORIGINATOR_ID and CLUSTER_LIST are not allowed from an eBGP peer"));
         }
         code::ORIGINATOR_ID if value.len() != 4 => {
-            return Err(TreatAsWithdraw("ORIGINATOR_ID of wrong length"));
+            return Err(TreatAsWithdraw("ORIGINATOR_ID has an invalid length"));
         }
         code::CLUSTER_LIST if value.is_empty() || !value.len().is_multiple_of(4) => {
-            return Err(TreatAsWithdraw("CLUSTER_LIST of wrong length"));
+            return Err(TreatAsWithdraw("CLUSTER_LIST has an invalid length"));
         }
         // §7.11, §7.12
         code::MP_REACH_NLRI => attributes.mp_reach = decode_mp_reach(reader)?,
         code::MP_UNREACH_NLRI => attributes.mp_unreach = decode_mp_unreach(reader)?,
         // §7.14
         code::EXTENDED_COMMUNITIES if value.is_empty() || !value.len().is_multiple_of(8) => {
-            return Err(TreatAsWithdraw("EXTENDED COMMUNITIES of wrong length"));
+            return Err(TreatAsWithdraw("EXTENDED_COMMUNITIES has an invalid length"));
         }
         // RFC 6793 §4.1 and §6
         code::AS4_PATH | code::AS4_AGGREGATOR if context.four_octet_as => {
-            return Err(Discard("AS4_PATH or AS4_AGGREGATOR from a peer with four-octet AS numbers"));
+            return Err(Discard("AS4_PATH and AS4_AGGREGATOR are not allowed with four-octet AS numbers"));
         }
         code::AS4_PATH => attributes.as4_path = Some(AsPath::decode(true, value).map_err(Discard)?),
-        code::AS4_AGGREGATOR if value.len() != 8 => return Err(Discard("AS4_AGGREGATOR of wrong length")),
+        code::AS4_AGGREGATOR if value.len() != 8 => {
+            return Err(Discard("AS4_AGGREGATOR has an invalid length"));
+        }
         // RFC 8092 §6
         code::LARGE_COMMUNITY => match value.as_chunks::<12>() {
             (communities @ [_, ..], []) => {
                 attributes.large_communities = communities.iter().filter_map(large_community).collect();
             }
-            _ => return Err(TreatAsWithdraw("LARGE_COMMUNITY of wrong length")),
+            _ => return Err(TreatAsWithdraw("LARGE_COMMUNITY has an invalid length")),
         },
         _ => {}
     }
@@ -246,11 +252,11 @@ fn large_community(octets: &[u8; 12]) -> Option<LargeCommunity> {
     Some(LargeCommunity(reader.u32()?, reader.u32()?, reader.u32()?))
 }
 
-/// `None`: well-formed, of a family that is not ours.
+/// Decodes MP_REACH_NLRI. Returns `None` if it is well-formed but of a family that this crate does not carry.
 fn decode_mp_reach(mut reader: Reader<'_>) -> Result<Option<MpReach>, AttributeError> {
     let family = decode_family(&mut reader)?;
     let Some(next_hop) = reader.u8().and_then(|length| reader.take(length.into())) else {
-        return Err(unparsable(family, "the next hop runs past MP_REACH_NLRI"));
+        return Err(unparsable(family, "next hop exceeds MP_REACH_NLRI"));
     };
     let Some(family) = family else { return Ok(None) };
     let mut address = Reader::new(next_hop);
@@ -261,35 +267,37 @@ fn decode_mp_reach(mut reader: Reader<'_>) -> Result<Option<MpReach>, AttributeE
         _ => None,
     };
     let Some(next_hop) = next_hop else {
-        return Err(unparsable(Some(family), "next hop of wrong length in MP_REACH_NLRI"));
+        return Err(unparsable(Some(family), "MP_REACH_NLRI has a next hop of invalid length"));
     };
-    // Reserved, to be ignored (RFC 4760 §3).
+    // The reserved octet is ignored (RFC 4760 §3).
     if reader.u8().is_none() {
-        return Err(unparsable(Some(family), "short MP_REACH_NLRI"));
+        return Err(unparsable(Some(family), "MP_REACH_NLRI is too short"));
     }
     match prefix::decode_all(family, reader.rest()) {
         Some(nlri) => Ok(Some(MpReach { family, next_hop, nlri })),
-        None => Err(unparsable(Some(family), "malformed prefix in MP_REACH_NLRI")),
+        None => Err(unparsable(Some(family), "MP_REACH_NLRI has a malformed prefix")),
     }
 }
 
-/// `None`: well-formed, of a family that is not ours.
+/// Decodes MP_UNREACH_NLRI. Returns `None` if it is well-formed but of a family that this crate does not
+/// carry.
 fn decode_mp_unreach(mut reader: Reader<'_>) -> Result<Option<MpUnreach>, AttributeError> {
     let Some(family) = decode_family(&mut reader)? else { return Ok(None) };
     match prefix::decode_all(family, reader.rest()) {
         Some(withdrawn) => Ok(Some(MpUnreach { family, withdrawn })),
-        None => Err(unparsable(Some(family), "malformed prefix in MP_UNREACH_NLRI")),
+        None => Err(unparsable(Some(family), "MP_UNREACH_NLRI has a malformed prefix")),
     }
 }
 
 fn decode_family(reader: &mut Reader<'_>) -> Result<Option<Family>, AttributeError> {
     match (reader.u16(), reader.u8()) {
         (Some(afi), Some(safi)) => Ok(Family::from_codes(afi, safi)),
-        _ => Err(unparsable(None, "multiprotocol attribute of less than three octets")),
+        _ => Err(unparsable(None, "MP_REACH_NLRI or MP_UNREACH_NLRI is shorter than three octets")),
     }
 }
 
-/// RFC 7606 §3 j and §7.11: routes that cannot be told cannot be withdrawn, so the family or the session must go.
+/// Returns the error for prefixes that cannot be parsed and therefore not be treated as withdrawn: the family
+/// is ignored, or the session is reset if the family is unknown (RFC 7606 §3 (j), §7.11).
 fn unparsable(family: Option<Family>, detail: &'static str) -> AttributeError {
     match family {
         Some(family) => AttributeError::AfiSafiDisable(family, detail),
@@ -297,6 +305,6 @@ fn unparsable(family: Option<Family>, detail: &'static str) -> AttributeError {
     }
 }
 
-fn is_host(address: std::net::Ipv4Addr) -> bool {
+fn is_unicast(address: std::net::Ipv4Addr) -> bool {
     !address.is_unspecified() && !address.is_multicast() && address.octets()[0] < 240
 }

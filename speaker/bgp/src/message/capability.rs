@@ -8,53 +8,53 @@ use crate::Family;
 /// One capability.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Capability {
-    /// Code 1: the speaker carries the family (RFC 4760 §8).
+    /// Code 1: the sender carries the family (RFC 4760 §8).
     MultiProtocol {
-        /// Address family identifier.
+        #[allow(missing_docs)]
         afi: u16,
-        /// Subsequent address family identifier.
+        #[allow(missing_docs)]
         safi: u8,
     },
-    /// Code 2 (RFC 2918).
+    /// Code 2 (RFC 2918 §2).
     RouteRefresh,
-    /// Code 5: next hops of another family, as (AFI, SAFI, AFI of the next hop) (RFC 8950 §4).
+    /// Code 5: routes with next hops of another family, as (AFI, SAFI, AFI of the next hop) (RFC 8950 §4).
     ExtendedNextHop(Vec<(u16, u16, u16)>),
-    /// Code 6 (RFC 8654).
+    /// Code 6 (RFC 8654 §3).
     ExtendedMessage,
     /// Code 64 (RFC 4724 §3).
     GracefulRestart(GracefulRestart),
     /// Code 65 (RFC 6793 §3).
     FourOctetAs(u32),
-    /// Any other; tolerated whatever it holds.
+    /// Any other capability; its value is not interpreted.
     Unknown {
-        /// Capability code.
+        #[allow(missing_docs)]
         code: u8,
         /// Capability value, at most 255 octets.
         value: Vec<u8>,
     },
 }
 
-/// The graceful restart capability.
+/// Value of the graceful restart capability (RFC 4724 §3).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GracefulRestart {
-    /// R: the speaker has restarted.
+    /// Restart State (R): the sender has restarted.
     pub restarting: bool,
-    /// N: a NOTIFICATION does not end it (RFC 8538).
+    /// Notification (N): graceful restart applies after a NOTIFICATION too (RFC 8538 §2).
     pub notification: bool,
     /// Restart time in seconds, 12 bits.
     pub time: u16,
-    /// (AFI, SAFI, F: forwarding state was preserved).
+    /// Families as (AFI, SAFI, F), where F is the Forwarding State bit: forwarding state was preserved.
     pub families: Vec<(u16, u8, bool)>,
 }
 
 impl Capability {
-    /// The family as a capability.
+    /// Returns the multiprotocol capability of a family.
     #[must_use]
     pub const fn multi_protocol(family: Family) -> Self {
         Self::MultiProtocol { afi: family.afi(), safi: family.safi() }
     }
 
-    /// Reads the value of a Capabilities parameter.
+    /// Decodes the value of a Capabilities parameter, and appends its capabilities to `into`.
     pub(super) fn decode_all(value: &[u8], into: &mut Vec<Self>) -> Result<(), MessageError> {
         let mut reader = Reader::new(value);
         while !reader.is_empty() {
@@ -62,7 +62,7 @@ impl Capability {
             let Some((code, value)) =
                 field.and_then(|(code, length)| Some((code, reader.take(length.into())?)))
             else {
-                return Err(malformed("a capability runs past its parameter"));
+                return Err(malformed("a capability exceeds its optional parameter"));
             };
             into.push(Self::decode(code, value)?);
         }
@@ -106,7 +106,7 @@ impl Capability {
         };
         match capability {
             Some(capability) if reader.is_empty() => Ok(capability),
-            _ => Err(malformed(format!("capability {code} with {} octets", value.len()))),
+            _ => Err(malformed(format!("capability {code} has an invalid length of {} octets", value.len()))),
         }
     }
 
@@ -142,7 +142,7 @@ impl Capability {
         }
     }
 
-    /// Capability code.
+    /// Returns the capability code.
     #[must_use]
     pub const fn code(&self) -> u8 {
         match self {
@@ -157,7 +157,7 @@ impl Capability {
     }
 }
 
-/// Subcode 0, Unspecific: the RFC has no name for an OPEN that cannot be parsed (RFC 4271 §6.2).
+/// Returns an error with subcode 0, Unspecific: RFC 4271 §6.2 assigns none to a malformed OPEN.
 fn malformed(detail: impl Into<String>) -> MessageError {
     MessageError::new(code::OPEN, 0, [], detail)
 }

@@ -2,13 +2,13 @@
 
 use super::notification::Notification;
 
-/// What a peer did wrong: the NOTIFICATION it gets, and the matter in words for our operator.
+/// An error in a message that resets the session: the NOTIFICATION for the peer and a text for the operator.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{notification}: {detail}")]
 pub struct MessageError {
-    /// What the peer is told.
+    #[allow(missing_docs)]
     pub notification: Notification,
-    /// What was wrong.
+    /// The error in words.
     pub detail: String,
 }
 

@@ -1,29 +1,29 @@
-//! Messages out of a stream of bytes (RFC 4271 §4.1, errors of §6.1).
+//! Splitting of a byte stream into messages (RFC 4271 §4.1), and header errors (§6.1).
 
 use super::error::MessageError;
 use super::header::{HEADER_LENGTH, MAX_LENGTH, MessageType};
 use super::notification::code;
 
-/// Cuts a stream into messages. Holds at most one message.
+/// Splits a byte stream into messages. It buffers at most one message.
 #[derive(Debug, Default)]
 pub struct Framer {
     buffer: Vec<u8>,
-    /// The buffer holds a message that has been handed out.
+    /// True if the buffer contains a message that was returned.
     complete: bool,
 }
 
-/// A message whose header is in order.
+/// A message with a valid header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FramedMessage<'a> {
-    /// Its type.
+    #[allow(missing_docs)]
     pub kind: MessageType,
-    /// What follows the header.
+    /// Octets after the header.
     pub body: &'a [u8],
 }
 
 impl Framer {
-    /// Takes bytes off `input` until a message is whole. `None` means that all input is taken and more is needed.
-    /// `limit` is the length negotiated, [`MAX_LENGTH`] or [`super::header::MAX_EXTENDED_LENGTH`].
+    /// Removes bytes from `input` until a message is complete. Returns `None` if `input` is consumed and more
+    /// is needed. `limit` is the negotiated maximum length, [`MAX_LENGTH`] or [`super::MAX_EXTENDED_LENGTH`].
     pub fn next(
         &mut self,
         input: &mut &[u8],
@@ -44,12 +44,12 @@ impl Framer {
         Ok(Some(FramedMessage { kind, body: self.buffer.get(HEADER_LENGTH..).unwrap_or_default() }))
     }
 
-    /// Forgets what it holds: a new connection begins.
+    /// Discards the buffer when a new connection starts.
     pub fn reset(&mut self) {
         *self = Self::default();
     }
 
-    /// Tells whether the buffer holds `length` octets now.
+    /// Moves bytes from `input` to the buffer. Returns whether the buffer now has `length` octets.
     fn fill(&mut self, length: usize, input: &mut &[u8]) -> bool {
         let missing = length.saturating_sub(self.buffer.len()).min(input.len());
         let (taken, rest) = input.split_at(missing);
@@ -69,13 +69,19 @@ fn check_header(buffer: &[u8], limit: usize) -> Result<(MessageType, usize), Mes
         return Err(MessageError::new(code::HEADER, 1, [], "the marker is not all ones"));
     }
     let length = usize::from(u16::from_be_bytes([*high, *low]));
-    let bad_length =
-        || MessageError::new(code::HEADER, 2, [*high, *low], format!("type {kind} with length {length}"));
+    let bad_length = || {
+        MessageError::new(
+            code::HEADER,
+            2,
+            [*high, *low],
+            format!("invalid length {length} of a message of type {kind}"),
+        )
+    };
     if length < HEADER_LENGTH || length > limit {
         return Err(bad_length());
     }
     let Some(kind) = MessageType::from_code(*kind) else {
-        return Err(MessageError::new(code::HEADER, 3, [*kind], format!("message type {kind}")));
+        return Err(MessageError::new(code::HEADER, 3, [*kind], format!("unknown message type {kind}")));
     };
     if length < kind.min_length() || length > kind.max_length(limit) {
         return Err(bad_length());

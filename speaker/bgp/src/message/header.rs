@@ -1,10 +1,12 @@
 //! Header of a message: marker, length and type (RFC 4271 §4.1).
 
-/// Marker, length and type.
+use std::fmt;
+
+/// Octets of marker, length and type.
 pub const HEADER_LENGTH: usize = 19;
-/// The longest message, unless RFC 8654 has been negotiated.
+/// Longest message unless RFC 8654 was negotiated (RFC 4271 §4.1).
 pub const MAX_LENGTH: usize = 4096;
-/// The longest message with RFC 8654; OPEN and KEEPALIVE stay at [`MAX_LENGTH`].
+/// Longest message with RFC 8654, which leaves OPEN and KEEPALIVE at [`MAX_LENGTH`].
 pub const MAX_EXTENDED_LENGTH: usize = 65535;
 
 /// Type of a message (RFC 4271 §4.1, RFC 2918).
@@ -20,7 +22,7 @@ pub enum MessageType {
 }
 
 impl MessageType {
-    /// The type of a code on the wire.
+    /// Returns the type of a code on the wire.
     #[must_use]
     pub const fn from_code(code: u8) -> Option<Self> {
         Some(match code {
@@ -33,7 +35,7 @@ impl MessageType {
         })
     }
 
-    /// Shortest message of the type, header included.
+    /// Returns the length of the shortest message of the type, including the header (RFC 4271 §6.1).
     pub(super) const fn min_length(self) -> usize {
         match self {
             Self::Open => 29,
@@ -43,7 +45,7 @@ impl MessageType {
         }
     }
 
-    /// Longest message of the type where `limit` has been negotiated.
+    /// Returns the length of the longest message of the type if `limit` was negotiated.
     pub(super) fn max_length(self, limit: usize) -> usize {
         match self {
             Self::Open => limit.min(MAX_LENGTH),
@@ -53,7 +55,19 @@ impl MessageType {
     }
 }
 
-/// Appends a message whose body `write` appends. The body must fit a message: at most 65516 octets.
+impl fmt::Display for MessageType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "OPEN",
+            Self::Update => "UPDATE",
+            Self::Notification => "NOTIFICATION",
+            Self::Keepalive => "KEEPALIVE",
+            Self::RouteRefresh => "ROUTE-REFRESH",
+        })
+    }
+}
+
+/// Appends a header, and the body that `write` appends: at most 65516 octets.
 pub(super) fn encode<R>(kind: MessageType, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     let start = out.len();
     out.extend_from_slice(&[0xFF; 16]);
@@ -65,7 +79,7 @@ pub(super) fn encode<R>(kind: MessageType, out: &mut Vec<u8>, write: impl FnOnce
     result
 }
 
-/// Appends a field of variable length behind its length in two octets.
+/// Appends a two-octet length, and the field that `write` appends.
 pub(super) fn with_length_u16<R>(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     let at = out.len();
     out.extend_from_slice(&[0, 0]);

@@ -1,7 +1,11 @@
-//! The wire format (RFC 4271 §4): messages to bytes and back.
+//! The wire format (RFC 4271 §4): encoding and decoding of messages.
 //!
-//! Decoding trusts no length that it has not checked against the bytes at hand, and allocates no more than a small
-//! multiple of the message's size. Where the bytes are wrong, the error is the NOTIFICATION the RFC asks for.
+//! Decoding checks every length against the bytes at hand, and allocates at most a small multiple of the size
+//! of the message. The error of a malformed message is the NOTIFICATION that the RFC requires.
+//!
+//! In: bytes of a TCP stream, which a [`framer::Framer`] splits into frames for [`Message::decode`]. Out: a
+//! [`Message`]. Every message has an `encode` that appends to a buffer; UPDATEs with as many prefixes as fit
+//! come from [`update::encode_announcement`] and [`update::encode_withdrawal`].
 
 pub mod as_path;
 pub mod attribute;
@@ -28,7 +32,7 @@ use open::Open;
 use route_refresh::RouteRefresh;
 use update::{DecodedUpdate, Update};
 
-/// Any message.
+/// A message of any type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names are those of the messages")]
 pub enum Message {
@@ -40,7 +44,7 @@ pub enum Message {
 }
 
 impl Message {
-    /// Reads the body of a framed message.
+    /// Decodes the body of a frame.
     pub fn decode(frame: FramedMessage<'_>, context: DecodeContext) -> Result<Self, MessageError> {
         Ok(match frame.kind {
             MessageType::Open => Self::Open(Open::decode(frame.body)?),
@@ -51,7 +55,7 @@ impl Message {
         })
     }
 
-    /// The type in the header.
+    /// Returns the type in the header.
     #[must_use]
     pub const fn kind(&self) -> MessageType {
         match self {

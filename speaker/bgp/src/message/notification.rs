@@ -1,4 +1,4 @@
-//! NOTIFICATION (RFC 4271 §4.5): the last word of a session.
+//! NOTIFICATION (RFC 4271 §4.5): the last message of a connection, with the error that ends it.
 
 use std::fmt;
 
@@ -14,49 +14,41 @@ pub mod code {
     pub const FSM: u8 = 5;
     pub const CEASE: u8 = 6;
     pub const ROUTE_REFRESH: u8 = 7;
-    /// RFC 9687
+    /// RFC 9687.
     pub const SEND_HOLD_TIMER_EXPIRED: u8 = 8;
 }
 
-/// Error code, subcode and data. The names are those of the IANA registry "BGP Error (Notification) Codes".
+/// A NOTIFICATION message. [`fmt::Display`] uses the names of the IANA registry "BGP Error (Notification)
+/// Codes".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
     /// Error code, see [`code`].
     pub code: u8,
-    /// Error subcode; 0 where the code has none or none fits.
+    /// Error subcode; 0 if the code has none or none fits.
     pub subcode: u8,
-    /// What the subcode asks for.
+    /// Diagnostic data that the subcode defines.
     pub data: Vec<u8>,
 }
 
-/// Subcodes of Cease (RFC 4486, 8538, 9384).
+/// Subcodes of Cease (RFC 4486 §3, RFC 8538 §3, RFC 9384).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
+#[allow(missing_docs, reason = "the names are those of the IANA registry")]
 pub enum CeaseSubcode {
-    /// 1
     MaximumNumberOfPrefixesReached = 1,
-    /// 2, carries a text (RFC 9003)
     AdministrativeShutdown = 2,
-    /// 3
     PeerDeconfigured = 3,
-    /// 4, carries a text (RFC 9003)
     AdministrativeReset = 4,
-    /// 5
     ConnectionRejected = 5,
-    /// 6
     OtherConfigurationChange = 6,
-    /// 7
     ConnectionCollisionResolution = 7,
-    /// 8
     OutOfResources = 8,
-    /// 9 (RFC 8538)
     HardReset = 9,
-    /// 10 (RFC 9384)
     BfdDown = 10,
 }
 
 impl CeaseSubcode {
-    /// Whether the subcode carries a text (RFC 9003 §2).
+    /// Returns whether the subcode carries a shutdown communication (RFC 9003 §2).
     #[must_use]
     pub const fn carries_text(self) -> bool {
         matches!(self, Self::AdministrativeShutdown | Self::AdministrativeReset)
@@ -64,7 +56,8 @@ impl CeaseSubcode {
 }
 
 impl Notification {
-    /// A Cease. The text goes along where the subcode carries one, cut at 255 octets between characters (RFC 9003 §2).
+    /// Returns a Cease. If the subcode carries a shutdown communication, `text` is included, truncated to at
+    /// most 255 octets at a character boundary (RFC 9003 §2).
     #[must_use]
     pub fn cease(subcode: CeaseSubcode, text: &str) -> Self {
         let mut data = Vec::new();
@@ -76,7 +69,8 @@ impl Notification {
         Self { code: code::CEASE, subcode: subcode as u8, data }
     }
 
-    /// The shutdown communication of a Cease (RFC 9003), made printable; `None` where there is none or it is malformed.
+    /// Returns the shutdown communication of a Cease (RFC 9003 §2) with control characters replaced; `None`
+    /// if it is missing or malformed.
     #[must_use]
     pub fn text(&self) -> Option<String> {
         if self.code != code::CEASE || !matches!(self.subcode, 2 | 4) {
@@ -88,7 +82,8 @@ impl Notification {
         Some(String::from_utf8_lossy(text).chars().map(printable).collect())
     }
 
-    /// Reads a body. Nothing in it can be wrong: no NOTIFICATION answers a NOTIFICATION (RFC 4271 §6.4).
+    /// Decodes a body. There is no error: a NOTIFICATION is never answered with a NOTIFICATION (RFC 4271
+    /// §6.4).
     #[must_use]
     pub fn decode(body: &[u8]) -> Self {
         let (code, rest) = body.split_first().unwrap_or((&0, &[]));
@@ -96,7 +91,7 @@ impl Notification {
         Self { code: *code, subcode: *subcode, data: data.to_vec() }
     }
 
-    /// Appends the message; data that does not fit 4096 octets is cut.
+    /// Appends the message. Data is truncated to fit into 4096 octets.
     pub fn encode(&self, out: &mut Vec<u8>) {
         encode(MessageType::Notification, out, |out| {
             out.extend_from_slice(&[self.code, self.subcode]);
@@ -105,7 +100,7 @@ impl Notification {
         });
     }
 
-    /// The names of code and subcode; an empty subcode where it has none.
+    /// Returns the names of code and subcode. The second is empty if the subcode has no name.
     #[must_use]
     pub const fn names(&self) -> (&'static str, &'static str) {
         match self.code {

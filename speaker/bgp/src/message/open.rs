@@ -1,4 +1,4 @@
-//! OPEN (RFC 4271 §4.2, errors of §6.2) with extended optional parameters (RFC 9072).
+//! OPEN (RFC 4271 §4.2), its errors (§6.2), and extended optional parameters (RFC 9072).
 
 use std::net::Ipv4Addr;
 
@@ -8,46 +8,46 @@ use super::header::{MessageType, encode, with_length_u16};
 use super::notification::code;
 use super::reader::Reader;
 
-/// BGP version.
+/// BGP version (RFC 4271 §4.2).
 const VERSION: u8 = 4;
-/// Optional parameter type of capabilities (RFC 5492 §4).
+/// Type of the optional parameter with capabilities (RFC 5492 §4).
 const CAPABILITIES: u8 = 2;
-/// Says, as length and as type of the first parameter, that the extended form follows (RFC 9072 §2).
+/// As length and as type of the first parameter, announces the extended form (RFC 9072 §2).
 const EXTENDED: u8 = 255;
 
-/// The message.
+/// An OPEN message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Open {
-    /// My Autonomous System, two octets.
+    /// My Autonomous System: the two-octet field.
     pub my_as: u16,
     /// Hold Time in seconds.
     pub hold_time: u16,
-    /// BGP Identifier.
+    /// BGP Identifier of the sender.
     pub router_id: Ipv4Addr,
-    /// Capabilities of all parameters, in order.
+    /// Capabilities of all optional parameters, in order.
     pub capabilities: Vec<Capability>,
 }
 
 impl Open {
-    /// Reads a body. Whether its values suit the session is the session's business.
+    /// Decodes a body. The session checks whether it accepts the values.
     pub fn decode(body: &[u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(body);
         let version = reader.u8();
         if let Some(version) = version.filter(|version| *version != VERSION) {
             let data = u16::from(VERSION).to_be_bytes();
-            return Err(MessageError::new(code::OPEN, 1, data, format!("BGP version {version}")));
+            return Err(MessageError::new(code::OPEN, 1, data, format!("unsupported BGP version {version}")));
         }
         let (Some(my_as), Some(hold_time), Some(router_id), Some(length)) =
             (reader.u16(), reader.u16(), reader.ipv4(), reader.u8())
         else {
-            return Err(malformed("short OPEN"));
+            return Err(malformed("the OPEN message is too short"));
         };
         let capabilities = decode_parameters(reader, length)?;
         Ok(Self { my_as, hold_time, router_id, capabilities })
     }
 
-    /// Appends the message, in the extended form (RFC 9072) only where the capabilities need it. They must fit a
-    /// message of 4096 octets.
+    /// Appends the message, in the extended form (RFC 9072) only if the capabilities need it. The
+    /// capabilities must fit into a message of 4096 octets.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let mut capabilities = Vec::new();
         self.capabilities.iter().for_each(|capability| capability.encode(&mut capabilities));
@@ -71,13 +71,13 @@ impl Open {
         });
     }
 
-    /// The AS number of the four-octet capability, else of the two-octet field.
+    /// Returns the AS number of the four-octet capability, otherwise of the two-octet field (RFC 6793 §4.1).
     #[must_use]
     pub fn asn(&self) -> u32 {
         self.four_octet_asn().unwrap_or_else(|| self.my_as.into())
     }
 
-    /// The AS number of the four-octet capability.
+    /// Returns the AS number of the four-octet capability.
     #[must_use]
     pub fn four_octet_asn(&self) -> Option<u32> {
         self.capabilities.iter().find_map(|capability| match capability {
@@ -89,7 +89,8 @@ impl Open {
 
 fn decode_parameters(mut reader: Reader<'_>, length: u8) -> Result<Vec<Capability>, MessageError> {
     let mut capabilities = Vec::new();
-    // RFC 9072 §2: the length should be 255 but must not be relied on; the first type tells.
+    // RFC 9072 §2: the type of the first parameter selects the extended form, whatever the one-octet length
+    // is.
     let extended = length != 0 && reader.rest().first() == Some(&EXTENDED);
     let length = if extended {
         reader.u8();
@@ -98,23 +99,28 @@ fn decode_parameters(mut reader: Reader<'_>, length: u8) -> Result<Vec<Capabilit
         Some(length.into())
     };
     if length != Some(reader.len()) {
-        return Err(malformed("the length of the optional parameters is not that of the message"));
+        return Err(malformed("the optional parameters length does not match the message length"));
     }
     while !reader.is_empty() {
         let Some(kind) = reader.u8() else { break };
         let length = if extended { reader.u16().map(usize::from) } else { reader.u8().map(usize::from) };
         let Some(value) = length.and_then(|length| reader.take(length)) else {
-            return Err(malformed("an optional parameter runs past the message"));
+            return Err(malformed("an optional parameter exceeds the message"));
         };
         if kind != CAPABILITIES {
-            return Err(MessageError::new(code::OPEN, 4, [], format!("optional parameter {kind}")));
+            return Err(MessageError::new(
+                code::OPEN,
+                4,
+                [],
+                format!("unsupported optional parameter type {kind}"),
+            ));
         }
         Capability::decode_all(value, &mut capabilities)?;
     }
     Ok(capabilities)
 }
 
-/// Subcode 0, Unspecific (RFC 4271 §6.2).
+/// Returns an error with subcode 0, Unspecific: RFC 4271 §6.2 assigns none to a malformed OPEN.
 fn malformed(detail: &str) -> MessageError {
     MessageError::new(code::OPEN, 0, [], detail)
 }

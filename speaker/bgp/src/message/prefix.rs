@@ -1,4 +1,5 @@
-//! Prefixes on the wire: a length in bits and as many octets as it needs (RFC 4271 §4.3, RFC 4760 §5).
+//! Prefixes on the wire: the length in bits, then the octets that contain these bits (RFC 4271 §4.3, RFC 4760
+//! §5).
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -7,7 +8,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::reader::Reader;
 use crate::Family;
 
-/// Octets a prefix takes.
+/// Returns the number of octets of an encoded prefix.
 #[must_use]
 pub fn encoded_length(prefix: &IpNet) -> usize {
     1 + usize::from(prefix.prefix_len().div_ceil(8))
@@ -23,8 +24,8 @@ pub fn encode(prefix: &IpNet, out: &mut Vec<u8>) {
     }
 }
 
-/// Reads prefixes up to the end; `None` where one is too long or runs past it. Host bits are cleared: their value is
-/// irrelevant (RFC 4271 §4.3).
+/// Decodes prefixes up to the end of `bytes`. Returns `None` if a prefix is too long for the family or
+/// exceeds `bytes`. Host bits are cleared, as their value is irrelevant (RFC 4271 §4.3).
 #[must_use]
 pub fn decode_all(family: Family, bytes: &[u8]) -> Option<Vec<IpNet>> {
     let mut reader = Reader::new(bytes);

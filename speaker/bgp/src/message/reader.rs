@@ -1,8 +1,9 @@
-//! A cursor over received bytes that cannot run past their end.
+//! A cursor over received bytes that cannot read past their end.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// The bytes not read yet. Every method returns `None`, and takes nothing, where too few are left.
+/// The bytes that are not read yet. A method that needs more bytes than are left returns `None` and reads
+/// nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader<'a>(&'a [u8]);
 

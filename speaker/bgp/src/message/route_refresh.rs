@@ -1,4 +1,4 @@
-//! ROUTE-REFRESH (RFC 2918): "send me that family again".
+//! ROUTE-REFRESH (RFC 2918 §3): a request to advertise a family again.
 
 use super::error::MessageError;
 use super::header::{MessageType, encode};
@@ -6,30 +6,32 @@ use super::notification::code;
 use super::reader::Reader;
 use crate::Family;
 
-/// A request to send a family again.
+/// A ROUTE-REFRESH message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteRefresh {
-    /// Address family identifier.
+    #[allow(missing_docs)]
     pub afi: u16,
-    /// 0 for a request; other values belong to RFC 7313, which we do not offer.
+    /// 0 in a request. Other values belong to enhanced route refresh (RFC 7313), which this speaker does not
+    /// offer.
     pub subtype: u8,
-    /// Subsequent address family identifier.
+    #[allow(missing_docs)]
     pub safi: u8,
 }
 
 impl RouteRefresh {
-    /// A plain request.
+    /// Returns a request for a family.
     #[must_use]
     pub const fn new(family: Family) -> Self {
         Self { afi: family.afi(), subtype: 0, safi: family.safi() }
     }
 
-    /// Reads a body. What follows the four octets (RFC 5291 filters, which we do not offer) is ignored.
+    /// Decodes a body. Octets after the fourth are ignored: they are filters of RFC 5291, which this speaker
+    /// does not offer.
     pub fn decode(body: &[u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(body);
         match (reader.u16(), reader.u8(), reader.u8()) {
             (Some(afi), Some(subtype), Some(safi)) => Ok(Self { afi, subtype, safi }),
-            _ => Err(MessageError::new(code::HEADER, 2, [], "short ROUTE-REFRESH")),
+            _ => Err(MessageError::new(code::HEADER, 2, [], "the ROUTE-REFRESH message is too short")),
         }
     }
 

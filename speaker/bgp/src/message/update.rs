@@ -1,4 +1,4 @@
-//! UPDATE (RFC 4271 §4.3): routes announced and withdrawn.
+//! UPDATE (RFC 4271 §4.3): announced and withdrawn routes.
 
 use ipnet::IpNet;
 
@@ -15,40 +15,41 @@ use crate::Family;
 
 pub use super::attribute_decode::AttributeError;
 
-/// Octets of an UPDATE that holds nothing.
+/// Octets of an UPDATE without contents: header and the lengths of its two variable fields.
 const EMPTY: usize = HEADER_LENGTH + 2 + 2;
 
-/// The message.
+/// An UPDATE message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Update {
     /// Withdrawn Routes: IPv4 unicast.
     pub withdrawn: Vec<IpNet>,
-    /// Path Attributes.
+    #[allow(missing_docs)]
     pub attributes: PathAttributes,
     /// Network Layer Reachability Information: IPv4 unicast.
     pub nlri: Vec<IpNet>,
 }
 
-/// An UPDATE as it came, with the errors the session survives.
+/// A received UPDATE, and its errors that do not reset the session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DecodedUpdate {
-    /// What it says. Under [`AttributeError::TreatAsWithdraw`] the announced routes have moved to the withdrawn ones.
+    /// The message. With [`AttributeError::TreatAsWithdraw`], its announced routes are among the withdrawn
+    /// ones.
     pub update: Update,
-    /// What was wrong, never [`AttributeError::Reset`].
+    /// Errors, never [`AttributeError::Reset`].
     pub errors: Vec<AttributeError>,
 }
 
-/// How the routes of a family travel.
+/// Encoding of the prefixes of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NlriEncoding {
-    /// IPv4 in the fields of RFC 4271.
+    /// IPv4 prefixes in the Withdrawn Routes and NLRI fields (RFC 4271 §4.3).
     Classic,
-    /// In MP_REACH_NLRI with this next hop, and MP_UNREACH_NLRI.
+    /// MP_REACH_NLRI with this next hop, and MP_UNREACH_NLRI (RFC 4760).
     MultiProtocol(MpNextHop),
 }
 
 impl Update {
-    /// The marker that all routes of a family have been sent (RFC 4724 §2).
+    /// Returns the End-of-RIB marker of a family (RFC 4724 §2).
     #[must_use]
     pub fn end_of_rib(family: Family) -> Self {
         let mut update = Self::default();
@@ -59,16 +60,16 @@ impl Update {
         update
     }
 
-    /// Reads a body.
+    /// Decodes a body.
     pub fn decode(body: &[u8], context: DecodeContext) -> Result<DecodedUpdate, MessageError> {
         let mut reader = Reader::new(body);
-        let mut field = || reader.u16().and_then(|length| reader.take(length.into()));
-        let (Some(withdrawn), Some(attributes)) = (field(), field()) else {
-            let detail = "withdrawn routes or path attributes run past the message";
+        let mut next_field = || reader.u16().and_then(|length| reader.take(length.into()));
+        let (Some(withdrawn), Some(attributes)) = (next_field(), next_field()) else {
+            let detail = "withdrawn routes or path attributes exceed the message";
             return Err(MessageError::new(code::UPDATE, 1, [], detail));
         };
         let prefixes = |bytes| {
-            // RFC 7606 §5.3: which routes are meant cannot be told.
+            // RFC 7606 §5.3: prefixes that cannot be parsed cannot be treated as withdrawn either.
             let malformed = || MessageError::new(code::UPDATE, 10, [], "malformed IPv4 prefix");
             prefix::decode_all(Family::Ipv4Unicast, bytes).ok_or_else(malformed)
         };
@@ -78,17 +79,17 @@ impl Update {
         update.attributes = walk.attributes;
         let mut errors = walk.errors;
         let reaches = walk.reaches || !update.nlri.is_empty();
-        let withdraw = |error: &AttributeError| match error {
+        let treated_as_withdraw = |error: &AttributeError| match error {
             AttributeError::TreatAsWithdraw(what) => Some(*what),
             _ => None,
         };
-        let mut malformed = errors.iter().find_map(withdraw);
+        let mut malformed = errors.iter().find_map(treated_as_withdraw);
         if malformed.is_none() {
             malformed = update.missing_attribute();
             errors.extend(malformed.map(AttributeError::TreatAsWithdraw));
         }
         if let Some(what) = malformed {
-            // RFC 7606 §5.2: without a route in sight, one may hide in what is malformed.
+            // RFC 7606 §5.2: without NLRI, the malformed attributes may contain routes that cannot be parsed.
             if walk.announces && !reaches {
                 return Err(MessageError::new(code::UPDATE, 1, [], what));
             }
@@ -97,7 +98,7 @@ impl Update {
         Ok(DecodedUpdate { update, errors })
     }
 
-    /// RFC 7606 §3 d: the well-known mandatory attribute that announced routes lack.
+    /// Returns the error for a missing well-known mandatory attribute (RFC 7606 §3 (d)).
     fn missing_attribute(&self) -> Option<&'static str> {
         let attributes = &self.attributes;
         let reaches = !self.nlri.is_empty() || attributes.mp_reach.is_some();
@@ -110,6 +111,7 @@ impl Update {
         }
     }
 
+    /// Moves the announced routes to the withdrawn routes (RFC 7606 §2).
     fn treat_as_withdraw(&mut self) {
         self.withdrawn.append(&mut self.nlri);
         if let Some(reach) = self.attributes.mp_reach.take() {
@@ -124,7 +126,7 @@ impl Update {
         }
     }
 
-    /// Appends the message, which must fit 65535 octets.
+    /// Appends the message, which must not exceed 65535 octets.
     pub fn encode(&self, four_octet_as: bool, out: &mut Vec<u8>) {
         encode(MessageType::Update, out, |out| {
             with_length_u16(out, |out| self.withdrawn.iter().for_each(|net| prefix::encode(net, out)));
@@ -134,8 +136,9 @@ impl Update {
     }
 }
 
-/// Appends one UPDATE that announces as many of `prefixes` as fit into `limit` octets, and tells how many. `attributes` is
-/// all but MP_REACH_NLRI, encoded. At zero nothing was appended: not even the first prefix fits.
+/// Appends one UPDATE that announces as many of `prefixes` as fit into `limit` octets, and returns their
+/// number. If not even the first prefix fits, it appends nothing and returns 0. `attributes` contains all
+/// encoded attributes except MP_REACH_NLRI.
 pub fn encode_announcement<'a>(
     family: Family,
     encoding: NlriEncoding,
@@ -171,7 +174,8 @@ pub fn encode_announcement<'a>(
     count
 }
 
-/// Appends one UPDATE that withdraws as many of `prefixes` as fit into `limit` octets, and tells how many.
+/// Appends one UPDATE that withdraws as many of `prefixes` as fit into `limit` octets, and returns their
+/// number.
 pub fn encode_withdrawal<'a>(
     family: Family,
     encoding: NlriEncoding,

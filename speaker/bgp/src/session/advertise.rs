@@ -1,4 +1,4 @@
-//! UPDATEs out of the difference of an Adj-RIB-Out.
+//! Encoding of UPDATEs from the difference of an Adj-RIB-Out.
 
 use std::net::Ipv6Addr;
 
@@ -10,10 +10,12 @@ use crate::message::update::{NlriEncoding, encode_announcement, encode_withdrawa
 use crate::rib::RibTable;
 use crate::{Attributes, Family};
 
-/// LOCAL_PREF of a route that names none, towards iBGP peers.
+/// LOCAL_PREF towards iBGP peers of a route without [`Attributes::local_pref`]. Routers assume 100 by
+/// default.
 const DEFAULT_LOCAL_PREF: u32 = 100;
 
-/// Appends an UPDATE with the next part of a family's difference. Returns whether there was one.
+/// Appends one UPDATE of at most `limit` octets with the next part of the difference of `table`: withdrawals
+/// first. Returns whether anything was appended.
 pub(super) fn encode_next_update(
     table: &mut RibTable,
     family: Family,
@@ -44,7 +46,7 @@ pub(super) fn encode_next_update(
     count > 0
 }
 
-/// The attributes of a route as this peer gets them (RFC 4271 §5.1).
+/// Returns the path attributes that the peer receives for a route (RFC 4271 §5.1).
 fn path_attributes(
     attributes: &Attributes,
     next_hop: RouteNextHop,
@@ -52,6 +54,8 @@ fn path_attributes(
     negotiated: &Negotiated,
 ) -> PathAttributes {
     let ebgp = negotiated.ebgp;
+    // RFC 4271 §5.1.2: an originated route has our AS as its path towards eBGP peers, an empty path towards
+    // iBGP peers. §5.1.5: LOCAL_PREF is mandatory towards iBGP peers and must not be sent to eBGP peers.
     PathAttributes {
         origin: Some(attributes.origin),
         as_path: Some(if ebgp { AsPath::originated_by(local_asn) } else { AsPath::default() }),

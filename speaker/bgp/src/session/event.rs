@@ -1,4 +1,4 @@
-//! What goes into a session and what comes out of it.
+//! Inputs and events of a session, its states, negotiated parameters and statistics.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,66 +7,69 @@ use std::time::Duration;
 
 use crate::{CeaseSubcode, DownReason, Family, NextHops};
 
-/// What happened, as the shell saw it. (Timers have a door of their own, [`crate::Session::handle_timeout`].)
+/// Input of [`crate::Session::handle_input`]: an administrative event, a TCP connection event or a received
+/// message of RFC 4271 §8.1. Timers expire in [`crate::Session::handle_timeout`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionInput<'a> {
-    /// Bring the session up and keep it up.
+    /// Event 1: bring the session up and keep it up.
     ManualStart,
     /// Event 2: take the session down and keep it down until the next [`SessionInput::ManualStart`].
     ///
     /// An established session first withdraws all routes and then sends a Cease, so it stays in
-    /// [`SessionState::Established`] until the peer has read the withdrawals, 800 ms at most. If this process restarts
-    /// ([`CeaseSubcode::AdministrativeShutdown`]) and both sides negotiated graceful restart, the session leaves its
-    /// routes to the peer instead: see [`SessionEvent::CloseForRestart`].
+    /// [`SessionState::Established`] until the peer has read the withdrawals, 800 ms at most. If this process
+    /// restarts ([`CeaseSubcode::AdministrativeShutdown`]) and both sides negotiated graceful restart, the
+    /// session leaves its routes to the peer instead: see [`SessionEvent::CloseForRestart`].
     ManualStop {
         /// Subcode of the Cease (RFC 4486).
         subcode: CeaseSubcode,
-        /// Shutdown communication (RFC 9003). Sent with the subcodes that carry a text, truncated to 255 octets.
+        /// Shutdown communication (RFC 9003). Sent with the subcodes that carry a text, truncated to 255
+        /// octets.
         text: String,
     },
-    /// The connection asked for by [`SessionEvent::Connect`] stands.
+    /// Events 16 and 17: the connection requested by [`SessionEvent::Connect`] is established.
     Connected {
-        /// Our end.
+        /// Local address and port.
         local: SocketAddr,
-        /// The peer's end.
+        /// Address and port of the peer.
         remote: SocketAddr,
-        /// Where this peer reaches us.
+        /// Addresses of this node as next hops for this peer.
         next_hops: NextHops,
     },
-    /// The connection asked for by [`SessionEvent::Connect`] could not be made.
+    /// Event 18: the connection requested by [`SessionEvent::Connect`] could not be established.
     ConnectFailed {
-        /// Why, for the operator.
+        /// Cause, for the operator.
         reason: String,
     },
-    /// The connection ended: the peer closed it (empty reason) or it broke.
+    /// Event 18: an established connection ended.
     ConnectionClosed {
-        /// Why, for the operator.
+        /// Cause, for the operator; empty if the peer closed the connection.
         reason: String,
     },
-    /// Bytes came, in any portions.
+    /// Bytes of the connection, in chunks of any size.
     Received(&'a [u8]),
 }
 
-/// What the shell must do or may want to know, in the order it happened.
+/// Action for the shell, or a change of state that it may report. Events are in order of occurrence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionEvent {
-    /// Open a TCP connection to the peer, and report [`SessionInput::Connected`] or [`SessionInput::ConnectFailed`].
+    /// Open a TCP connection to the peer, and pass in [`SessionInput::Connected`] or
+    /// [`SessionInput::ConnectFailed`].
     Connect,
-    /// Close the connection or abandon the attempt to make one. First write what
-    /// [`crate::Session::poll_transmit`] still has (a NOTIFICATION at most), as far as the socket takes it without waiting.
-    /// Report nothing about this connection any more.
+    /// Close the connection, or cancel the attempt to establish one. First write what
+    /// [`crate::Session::poll_transmit`] still returns (at most a NOTIFICATION), as far as the socket accepts
+    /// it without blocking. Pass in no further input of this connection.
     Close,
-    /// Close the connection and write nothing more, not even bytes already pulled. Without a NOTIFICATION the peer
-    /// retains the routes for the restart time (RFC 4724 §4).
+    /// Close the connection without writing anything more, not even bytes that were already pulled. The peer
+    /// retains the routes for the restart time, because it receives no NOTIFICATION (RFC 4724 §4.2).
     CloseForRestart,
-    /// The session is up.
+    /// The session entered [`SessionState::Established`].
     Established(Negotiated),
-    /// The session left `from` for the reason given. It comes back by itself, except from
+    /// The session, or an attempt to establish it, ended. The session retries unless the reason is
     /// [`DownReason::Stopped`].
     Down {
-        /// The state it was in.
+        /// State before the end.
         from: SessionState,
-        /// Why.
+        #[allow(missing_docs)]
         reason: DownReason,
     },
 }
@@ -74,17 +77,17 @@ pub enum SessionEvent {
 /// State of the FSM (RFC 4271 §8.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SessionState {
-    /// Stopped, or waiting after an error (IdleHoldTimer).
+    /// The session is stopped, or backs off after an error (IdleHoldTimer).
     Idle,
-    /// A connection is being made.
+    /// A connection attempt is in progress.
     Connect,
-    /// The last attempt to connect failed, the next waits for the ConnectRetryTimer.
+    /// The last connection attempt failed; the next starts when the ConnectRetryTimer expires.
     Active,
-    /// Our OPEN is sent.
+    /// The connection is established; the session waits for the OPEN of the peer.
     OpenSent,
-    /// The peer's OPEN is accepted, its KEEPALIVE is not here yet.
+    /// The session accepted the OPEN of the peer and waits for its first KEEPALIVE.
     OpenConfirm,
-    /// Routes are exchanged.
+    /// The session advertises routes.
     Established,
 }
 
@@ -94,34 +97,35 @@ impl fmt::Display for SessionState {
     }
 }
 
-/// What both sides agreed on.
+/// Parameters that both sides agreed on in their OPENs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Negotiated {
-    /// The peer's AS number.
+    /// AS number of the peer.
     pub peer_asn: u32,
-    /// The peer's BGP Identifier.
+    /// BGP Identifier of the peer.
     pub peer_router_id: Ipv4Addr,
-    /// The peer's AS is another than ours.
+    /// True if the peer is in another AS.
     pub ebgp: bool,
-    /// Hold time in force; zero means none.
+    /// Hold time in use; zero disables the HoldTimer.
     pub hold_time: Duration,
-    /// Time between our keepalives, before jitter; zero means none are sent.
+    /// Time between our KEEPALIVEs, before jitter; zero sends none.
     pub keepalive_time: Duration,
-    /// Families both sides carry.
+    /// Address families that both sides offer.
     pub families: BTreeSet<Family>,
-    /// AS numbers are four octets on the wire (RFC 6793).
+    /// True if AS_PATH has four-octet AS numbers (RFC 6793).
     pub four_octet_as: bool,
-    /// UPDATEs may be longer than 4096 octets (RFC 8654).
+    /// True if UPDATEs to the peer may be longer than 4096 octets (RFC 8654).
     pub extended_messages: bool,
-    /// IPv4 routes may have an IPv6 next hop (RFC 8950).
+    /// True if IPv4 routes may have an IPv6 next hop (RFC 8950).
     pub extended_next_hop: bool,
-    /// The peer understands ROUTE-REFRESH (RFC 2918).
+    /// True if the peer offers route refresh (RFC 2918).
     pub route_refresh: bool,
-    /// The peer keeps our routes while we restart (RFC 4724); its own restart time otherwise.
+    /// Restart time of the peer if it offers graceful restart (RFC 4724): such a peer retains our routes
+    /// while this process restarts.
     pub graceful_restart: Option<Duration>,
 }
 
-/// Counters since the session was made; they survive reconnects.
+/// Counters since the session was created. Reconnecting does not reset them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
     /// Times the session reached Established ("Connections established" in FRR).
@@ -136,7 +140,7 @@ pub struct Statistics {
     pub notifications_sent: u64,
     /// NOTIFICATION messages received.
     pub notifications_received: u64,
-    /// Prefixes that the peer announced. All are dropped: this speaker learns no routes.
+    /// Prefixes that the peer announced. The session drops all of them.
     pub prefixes_received: u64,
     /// UPDATE messages received with an error that does not reset the session (RFC 7606): treat-as-withdraw,
     /// attribute discard or AFI/SAFI disable.

@@ -1,4 +1,48 @@
-//! The finite state machine (RFC 4271 §8.2.2).
+//! Finite state machine of a session (RFC 4271 §8.2.2).
+//!
+//! Numbers are events of RFC 4271 §8.1. The session only opens connections, so the events of passive
+//! connections, of the DelayOpenTimer and of collision detection (3 to 7, 12, 14, 15, 20, 23) do not occur.
+//!
+//! ```text
+//!                 ManualStart (1)
+//!          ┌─────────────────────────────────────────────────┐
+//!          │      IdleHoldTimer_Expires (13)                 ▼
+//!     ┌────┴───┐ ─────────────────────────────────────▶ ┌─────────┐
+//!     │  Idle  │                                        │ Connect │◀───────────────┐
+//!     └────────┘                                        └────┬────┘                │
+//!       ▲ ▲ ▲                                                │                     │ ConnectRetryTimer_
+//!       │ │ │       Tcp_CR_Acked (16)                        │ TcpConnectionFails  │ Expires (9)
+//!       │ │ │       TcpConnectionConfirmed (17): send OPEN   │ (18),               │
+//!       │ │ │     ┌──────────────────────────────────────────┤ ConnectRetryTimer_  │
+//!       │ │ │     ▼                                          │ Expires (9)         │
+//!       │ │ │  ┌──────────┐   TcpConnectionFails (18)        ▼                     │
+//!       │ │ └──┤ OpenSent ├──────────────────────────────▶ ┌────────┐              │
+//!       │ │    └────┬─────┘                                │ Active ├──────────────┘
+//!       │ │         │ BGPOpen (19): send KEEPALIVE         └────────┘
+//!       │ │         ▼
+//!       │ │    ┌─────────────┐
+//!       │ └────┤ OpenConfirm │
+//!       │      └────┬────────┘
+//!       │           │ KeepAliveMsg (26): send routes
+//!       │           ▼
+//!       │      ┌─────────────┐ ──┐ KeepAliveMsg (26), UpdateMsg (27): restart the HoldTimer
+//!       └──────┤ Established │   │ KeepaliveTimer_Expires (11): send KEEPALIVE
+//!              └─────────────┘ ◀─┘
+//! ```
+//!
+//! Transitions to Idle from OpenSent, OpenConfirm and Established:
+//!
+//! | event | action |
+//! |---|---|
+//! | HoldTimer_Expires (10), SendHoldTimer_Expires (29, RFC 9687) | send NOTIFICATION 4/0 or 8/0, back off |
+//! | BGPHeaderErr (21), BGPOpenMsgErr (22), UpdateMsgErr (28) | send NOTIFICATION, back off |
+//! | a message that the state does not permit (RFC 6608) | send NOTIFICATION 5/1 to 5/3, back off |
+//! | NotifMsgVerErr (24), NotifMsg (25) | close, back off |
+//! | TcpConnectionFails (18), in OpenConfirm and Established | back off |
+//! | ManualStop (2) | send Cease, or leave the routes to graceful restart; stay in Idle |
+//!
+//! In Connect and Active, ManualStop cancels the attempt and stays in Idle. In Established, ManualStop first
+//! withdraws all routes: the session remains in Established until they are sent or [`WITHDRAW_TIME`] is over.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -13,20 +57,22 @@ use crate::message::update::{AttributeError, DecodedUpdate};
 use crate::message::{DecodeContext, MAX_EXTENDED_LENGTH, MAX_LENGTH, Message, MessageError, MessageType};
 use crate::{CeaseSubcode, DownReason, Family, NextHops, Notification};
 
-/// Hold time until the peer's OPEN says otherwise (RFC 4271 §8.2.2).
+/// Hold time until the OPEN of the peer arrives: RFC 4271 §8.2.2 suggests 4 minutes.
 const LARGE_HOLD_TIME: Duration = Duration::from_secs(4 * 60);
-/// Least send hold time (RFC 9687 §4).
+/// Shortest send hold time: RFC 9687 recommends the larger of 8 minutes and twice the hold time.
 const MIN_SEND_HOLD_TIME: Duration = Duration::from_secs(8 * 60);
-/// The first wait after a failure; it doubles with each further one.
+/// First wait after a failure; it doubles with each further failure. A router that merely restarts its BGP
+/// daemon is back after about a second.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// The longest wait in Idle, so that a peer put right is noticed soon.
+/// Longest wait in Idle, so that the session returns soon after the peer is repaired.
 const MAX_IDLE_HOLD: Duration = Duration::from_secs(60);
-/// How long an attempt to connect may take: three SYNs and some.
+/// Longest duration of a connection attempt. Linux sends SYNs after 0, 1, 3 and 7 s; a peer that is reachable
+/// answers one of them.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A session that stood this long did not flap.
+/// A session established for this long resets the back-off: it does not flap.
 const STABLE: Duration = Duration::from_secs(60);
-/// How long a session that is stopped waits for the peer to read the withdrawals. Long enough for a busy router, and
-/// well within the termination grace period of a pod.
+/// Longest time that a session being stopped waits for the peer to read the withdrawals. It suffices for a
+/// busy router and is well within the termination grace period of a pod.
 const WITHDRAW_TIME: Duration = Duration::from_millis(800);
 
 impl Session {
@@ -40,7 +86,7 @@ impl Session {
             ) => {
                 self.connected(now, remote, next_hops);
             }
-            // We did not ask for this one.
+            // A connection that was not requested.
             (SessionInput::Connected { .. }, SessionState::Idle) => {
                 self.events.push_back(SessionEvent::Close)
             }
@@ -50,7 +96,7 @@ impl Session {
             (SessionInput::ConnectionClosed { reason }, SessionState::Connect) => {
                 self.await_next_attempt(now, DownReason::ConnectFailed(reason));
             }
-            // Event 18, TcpConnectionFails, in OpenSent: back to Active.
+            // Event 18 in OpenSent leads to Active, in later states to Idle.
             (SessionInput::ConnectionClosed { reason }, SessionState::OpenSent) => {
                 self.await_next_attempt(now, DownReason::ConnectionClosed(reason));
             }
@@ -67,7 +113,7 @@ impl Session {
             ) => {
                 self.received(now, bytes);
             }
-            // What a connection that is closed already may still deliver.
+            // Late inputs of a connection that is already closed.
             (
                 SessionInput::Connected { .. }
                 | SessionInput::ConnectFailed { .. }
@@ -93,7 +139,7 @@ impl Session {
                 let notification = notification(code::SEND_HOLD_TIMER_EXPIRED, 0);
                 self.close(now, notification, DownReason::SendHoldTimerExpired);
             }
-            // The timer starts again when the message is pulled.
+            // The timer restarts when the message is pulled.
             Timer::Keepalive => self.outbox.keepalive = true,
             Timer::Withdraw => self.send_cease(now),
         }
@@ -101,7 +147,7 @@ impl Session {
 
     // ===== Idle, Connect, Active =====
 
-    /// Event 1. Ignored in every state but Idle, as RFC 4271 §8.2.2 has it.
+    /// Event 1: ignored in every state but Idle (RFC 4271 §8.2.2).
     fn manual_start(&mut self, now: Instant) {
         if !self.started && self.state == SessionState::Idle {
             self.started = true;
@@ -110,7 +156,7 @@ impl Session {
         }
     }
 
-    /// Event 2.
+    /// Event 2: ManualStop.
     fn manual_stop(&mut self, now: Instant, subcode: CeaseSubcode, text: &str) {
         if !std::mem::take(&mut self.started) {
             return;
@@ -131,26 +177,27 @@ impl Session {
         self.down(now, SessionState::Idle, DownReason::Stopped);
     }
 
-    /// Returns whether the peer retains the routes when this side closes the connection without a NOTIFICATION (RFC
-    /// 4724 §4). Only a shutdown restarts: a peer that was removed or changed must lose its routes.
+    /// Returns whether the routes are left to graceful restart: the peer retains them if the connection
+    /// closes without a NOTIFICATION (RFC 4724 §4.2). Only a process that shuts down restarts. A session that
+    /// was removed or changed must withdraw its routes.
     fn leaves_routes(&self, subcode: CeaseSubcode) -> bool {
         subcode == CeaseSubcode::AdministrativeShutdown
             && self.config.graceful_restart.is_some()
             && self.negotiated.as_ref().is_some_and(|negotiated| negotiated.graceful_restart.is_some())
     }
 
-    /// Queues the withdrawal of every route that the peer has; `cease` follows when they are sent.
+    /// Queues the withdrawal of every route that the peer has. `cease` follows when the withdrawals are sent.
     fn withdraw_all(&mut self, now: Instant, cease: Notification) {
         self.cease = Some(cease);
         self.timers.stop_all();
         self.timers.start(Timer::Withdraw, now, WITHDRAW_TIME);
         let Some(negotiated) = &self.negotiated else { return };
         for family in &negotiated.families {
-            self.rib.table_mut(*family).set_mode(true);
+            self.rib.table_mut(*family).set_blocked(true);
         }
     }
 
-    /// The withdrawals are sent, or their time is over.
+    /// Ends a session that is being stopped: its withdrawals are sent, or [`WITHDRAW_TIME`] is over.
     pub(super) fn send_cease(&mut self, now: Instant) {
         self.outbox.notification = self.cease.take();
         self.events.push_back(SessionEvent::Close);
@@ -163,7 +210,7 @@ impl Session {
         self.events.push_back(SessionEvent::Connect);
     }
 
-    /// There is no connection (any more), and none of the peer's doing wrong: Active.
+    /// Moves to Active: there is no connection, and the peer did not violate the protocol.
     fn await_next_attempt(&mut self, now: Instant, reason: DownReason) {
         self.outbox = SessionOutbox::default();
         self.down(now, SessionState::Active, reason);
@@ -171,7 +218,7 @@ impl Session {
         self.timers.start(Timer::ConnectRetry, now, wait);
     }
 
-    /// An error on an open connection, which is gone: Idle, for a while.
+    /// Moves to Idle after an error, and backs off.
     fn idle(&mut self, now: Instant, reason: DownReason) {
         if self.cease.take().is_some() {
             return self.down(now, SessionState::Idle, DownReason::Stopped);
@@ -181,7 +228,7 @@ impl Session {
         self.timers.start(Timer::IdleHold, now, wait);
     }
 
-    /// An error on an open connection, which we close with a NOTIFICATION.
+    /// Closes the connection with a NOTIFICATION, and backs off in Idle.
     fn close(&mut self, now: Instant, notification: Notification, reason: DownReason) {
         self.outbox.notification = Some(notification);
         self.events.push_back(SessionEvent::Close);
@@ -206,16 +253,17 @@ impl Session {
         self.events.push_back(SessionEvent::Down { from, reason });
     }
 
-    /// How long to wait after one more failure: exponential, with jitter, `longest` at most.
+    /// Counts a failure and returns the wait before the next attempt: exponential with jitter, at most
+    /// `longest`.
     fn back_off(&mut self, longest: Duration) -> Duration {
         let wait = FIRST_WAIT * (1 << self.connect_retry_counter.min(16));
         self.connect_retry_counter = self.connect_retry_counter.saturating_add(1);
-        self.dice.jitter(wait.min(longest.max(FIRST_WAIT)))
+        self.jitter.apply(wait.min(longest.max(FIRST_WAIT)))
     }
 
     // ===== OpenSent and after =====
 
-    /// Events 16 and 17.
+    /// Events 16 and 17: Tcp_CR_Acked, TcpConnectionConfirmed.
     fn connected(&mut self, now: Instant, remote: SocketAddr, next_hops: NextHops) {
         self.state = SessionState::OpenSent;
         self.framer.reset();
@@ -223,7 +271,7 @@ impl Session {
         self.next_hops = next_hops;
         let restarting = self.statistics.established == 0;
         self.outbox = SessionOutbox {
-            open: Some(open::ours(&self.config, remote.ip(), restarting)),
+            open: Some(open::local_open(&self.config, remote.ip(), restarting)),
             ..SessionOutbox::default()
         };
         self.timers.stop_all();
@@ -233,7 +281,7 @@ impl Session {
     fn received(&mut self, now: Instant, mut bytes: &[u8]) {
         let mut framer = std::mem::take(&mut self.framer);
         while self.state >= SessionState::OpenSent {
-            // We announce RFC 8654 in our OPEN, so once the peer has that it may use it.
+            // RFC 8654 §4: our OPEN offers extended messages, so the peer may use them once it has our OPEN.
             let limit = if self.state == SessionState::OpenSent { MAX_LENGTH } else { MAX_EXTENDED_LENGTH };
             let message = match framer.next(&mut bytes, limit) {
                 Ok(None) => break,
@@ -287,7 +335,7 @@ impl Session {
         }
     }
 
-    /// Event 19.
+    /// Event 19: BGPOpen.
     fn open_received(&mut self, now: Instant, open: &Open) {
         let Some(remote) = self.remote else { return };
         match open::negotiate(&self.config, remote, open) {
@@ -301,7 +349,7 @@ impl Session {
         }
     }
 
-    /// Event 26 in OpenConfirm.
+    /// Event 26 in OpenConfirm: KeepAliveMsg.
     fn established(&mut self, now: Instant) {
         let Some(negotiated) = self.negotiated.clone() else { return };
         self.state = SessionState::Established;
@@ -309,13 +357,13 @@ impl Session {
         self.statistics.established += 1;
         self.restart_hold_timer(now);
         for family in &negotiated.families {
-            let blocked = RouteNextHop::of(*family, self.next_hops, &negotiated).is_none();
+            let blocked = RouteNextHop::select(*family, self.next_hops, &negotiated).is_none();
             self.rib.table_mut(*family).open(blocked);
         }
         self.events.push_back(SessionEvent::Established(negotiated));
     }
 
-    /// Inbound routes are checked, counted and dropped.
+    /// Event 27: UpdateMsg. The routes are counted and dropped.
     fn count_update(&mut self, decoded: &DecodedUpdate) {
         let DecodedUpdate { update, errors } = decoded;
         let attributes = &update.attributes;
@@ -345,13 +393,14 @@ impl Session {
 
     pub(super) fn restart_keepalive_timer(&mut self, now: Instant) {
         if let Some(negotiated) = &self.negotiated {
-            let interval = self.dice.jitter(negotiated.keepalive_time);
+            let interval = self.jitter.apply(negotiated.keepalive_time);
             self.timers.start(Timer::Keepalive, now, interval);
         }
     }
 
-    /// RFC 9687: counts the time during which there is something to send and the peer does not take it.
-    /// It is looked at with every event and timer, so without a hold time (no keepalive timer) it starts late.
+    /// Starts the SendHoldTimer if messages are pending and it does not run: it measures how long the peer
+    /// reads nothing (RFC 9687). The check runs after every input and timer. Without a hold time there are
+    /// no keepalive timers, so the SendHoldTimer may start late.
     pub(super) fn start_send_hold_timer(&mut self, now: Instant) {
         if self.state >= SessionState::OpenSent && !self.send_blocked && self.has_pending() {
             self.send_blocked = true;
@@ -366,7 +415,7 @@ const fn notification(code: u8, subcode: u8) -> Notification {
     Notification { code, subcode, data: Vec::new() }
 }
 
-/// RFC 6608.
+/// Returns the error for a message that the state does not permit, with the subcodes of RFC 6608 §3.
 fn unexpected(kind: MessageType, state: SessionState) -> MessageError {
     let subcode = match state {
         SessionState::OpenSent => 1,
@@ -374,5 +423,5 @@ fn unexpected(kind: MessageType, state: SessionState) -> MessageError {
         SessionState::Established => 3,
         SessionState::Idle | SessionState::Connect | SessionState::Active => 0,
     };
-    MessageError::new(code::FSM, subcode, [kind as u8], format!("{kind:?} in state {state}"))
+    MessageError::new(code::FSM, subcode, [kind as u8], format!("unexpected {kind} message in state {state}"))
 }

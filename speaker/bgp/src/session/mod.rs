@@ -1,4 +1,9 @@
-//! The session: FSM, timers and what to send (RFC 4271 §8).
+//! The BGP session (RFC 4271 §8): its functions for the shell. The documentation of the crate lists them.
+//!
+//! A [`Session`] is composed of parts with fields of their own: [`Timers`] and [`Jitter`], the [`Framer`] of
+//! the incoming stream, the [`AdjRibOut`], and the [`SessionOutbox`] of messages other than UPDATE. The state
+//! transitions, which coordinate the parts, are in `fsm.rs`; the selection of the next message to send is in
+//! `transmit.rs`.
 
 mod advertise;
 mod event;
@@ -27,21 +32,21 @@ use next_hop::RouteNextHop;
 use outbox::SessionOutbox;
 use timers::{Jitter, Timers};
 
-/// One peering. See the crate's page for how a shell drives it.
+/// One peering with one router. The documentation of the crate shows the loop of a shell that drives it.
 #[derive(Debug)]
 pub struct Session {
     config: SessionConfig,
-    dice: Jitter,
+    jitter: Jitter,
 
     state: SessionState,
-    /// Between ManualStart and ManualStop.
+    /// True between ManualStart and ManualStop.
     started: bool,
     timers: Timers,
     /// Failures since the session was last stable (ConnectRetryCounter).
     connect_retry_counter: u32,
     events: VecDeque<SessionEvent>,
 
-    /// The peer's end of the open connection.
+    /// Address of the peer on the open connection.
     remote: Option<IpAddr>,
     next_hops: NextHops,
     framer: Framer,
@@ -50,11 +55,12 @@ pub struct Session {
 
     rib: AdjRibOut,
     outbox: SessionOutbox,
-    /// Families the peer wants again; a set, so that a flood of requests costs one answer.
+    /// Families for which a route refresh is pending. As a set, it merges a flood of requests into one
+    /// response.
     refresh: BTreeSet<Family>,
-    /// The SendHoldTimer runs.
+    /// True while the SendHoldTimer runs.
     send_blocked: bool,
-    /// The Cease that follows the withdrawals of a session that is being stopped.
+    /// The Cease to send after the withdrawals; set only while an established session is being stopped.
     cease: Option<Notification>,
 
     last_malformed: Option<String>,
@@ -62,12 +68,13 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session in Idle; [`SessionInput::ManualStart`] starts it. `seed` feeds the jitter of its timers.
+    /// Creates a session in Idle; [`SessionInput::ManualStart`] starts it. `seed` seeds the jitter of its
+    /// timers.
     pub fn new(config: SessionConfig, seed: u64) -> Result<Self, ConfigError> {
         config.validate()?;
         Ok(Self {
             config,
-            dice: Jitter::new(seed),
+            jitter: Jitter::new(seed),
             state: SessionState::Idle,
             started: false,
             timers: Timers::default(),
@@ -88,16 +95,16 @@ impl Session {
         })
     }
 
-    // ===== the doors =====
+    // ===== input and output =====
 
-    /// Takes in what happened. After a pause, hand over what the socket holds before calling
-    /// [`Session::handle_timeout`]: a keepalive that waits there counts.
+    /// Processes an input. After a pause of the process, pass in what the socket holds before calling
+    /// [`Session::handle_timeout`], so that a KEEPALIVE received in time restarts the HoldTimer.
     pub fn handle_input(&mut self, now: Instant, input: SessionInput<'_>) {
         self.dispatch(now, input);
         self.start_send_hold_timer(now);
     }
 
-    /// Takes in that time passed. Harmless when no timer is due.
+    /// Processes all timers that expired by `now`. Does nothing if none expired.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(timer) = self.timers.take_expired(now) {
             self.expired(now, timer);
@@ -105,20 +112,23 @@ impl Session {
         self.start_send_hold_timer(now);
     }
 
-    /// When [`Session::handle_timeout`] wants to be called next. Ask after every other call.
+    /// Returns when to call [`Session::handle_timeout`] next. Every other call may change the result.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.timers.next()
     }
 
-    /// What the shell must do or know next.
+    /// Returns the next event for the shell.
     pub fn poll_event(&mut self) -> Option<SessionEvent> {
         self.events.pop_front()
     }
 
-    /// Appends whole messages to `out` until `max` octets or more are appended (one message at least, so up to 65535
-    /// more), and tells whether anything was. What was pulled counts as sent, so call it only when the socket
-    /// takes bytes and the last portion is written.
+    /// Appends whole messages to `out` until `max` octets or more are appended. At least one message is
+    /// appended if one is pending, so the total exceeds `max` by up to 65535 octets. Returns whether anything
+    /// was appended.
+    ///
+    /// Pulled messages count as sent: call this only when the socket accepts bytes and all bytes pulled
+    /// before are written.
     pub fn poll_transmit(&mut self, now: Instant, max: usize, out: &mut Vec<u8>) -> bool {
         let mut sent = self.transmit(now, max, out);
         if !sent && self.cease.is_some() {
@@ -129,64 +139,69 @@ impl Session {
         sent
     }
 
-    // ===== what the peer should know =====
+    // ===== routes =====
 
-    /// From now on the peer should know this route, whenever the session is up. Replaces what was said of the
-    /// prefix before (host bits are cleared); costs nothing when nothing changes.
+    /// Advertises a route whenever the session is established. It replaces an earlier route to the prefix;
+    /// equal attributes send nothing. Host bits of the prefix are ignored.
+    ///
+    /// # Errors
+    /// The communities do not fit into an UPDATE. An earlier route to the prefix remains in place.
     pub fn announce(&mut self, prefix: IpNet, attributes: Arc<Attributes>) -> Result<(), AttributesTooLarge> {
         attributes.check_size()?;
         self.rib.table_mut(Family::of(&prefix)).announce(prefix.trunc(), attributes);
         Ok(())
     }
 
-    /// From now on the peer should not know this prefix.
+    /// Withdraws the route to a prefix. Does nothing if there is none.
     pub fn withdraw(&mut self, prefix: &IpNet) {
         self.rib.table_mut(Family::of(prefix)).withdraw(&prefix.trunc());
     }
 
-    /// The addresses under which the peer reaches this node have changed; routes are sent again where that matters.
-    /// Without a connection there is nothing to change: [`SessionInput::Connected`] brings them.
+    /// Replaces the next hops of the current connection, and sends again the routes whose next hop changes.
+    /// The next connection gets its next hops from [`SessionInput::Connected`].
     pub fn set_next_hops(&mut self, next_hops: NextHops) {
         let before = std::mem::replace(&mut self.next_hops, next_hops);
         let Some(negotiated) = self.negotiated().cloned() else { return };
+        // A session that is being stopped only withdraws.
         if self.cease.is_some() {
             return;
         }
         for family in &negotiated.families {
             let table = self.rib.table_mut(*family);
             match (
-                RouteNextHop::of(*family, before, &negotiated),
-                RouteNextHop::of(*family, next_hops, &negotiated),
+                RouteNextHop::select(*family, before, &negotiated),
+                RouteNextHop::select(*family, next_hops, &negotiated),
             ) {
                 (before, after) if before == after => {}
                 (Some(_), Some(_)) => table.resend(),
-                (_, after) => table.set_mode(after.is_none()),
+                (_, after) => table.set_blocked(after.is_none()),
             }
         }
     }
 
-    // ===== what an operator asks =====
+    // ===== status =====
 
-    /// State of the FSM.
+    /// Returns the state of the FSM.
     #[must_use]
     pub const fn state(&self) -> SessionState {
         self.state
     }
 
-    /// What was agreed, while the session is established.
+    /// Returns the negotiated parameters; `None` unless the session is established.
     #[must_use]
     pub fn negotiated(&self) -> Option<&Negotiated> {
         self.negotiated.as_ref().filter(|_| self.state == SessionState::Established)
     }
 
-    /// What was wrong with the last inbound UPDATE whose routes could not be believed. Nothing for us is lost with
-    /// it, but the peer's operator will want to know.
+    /// Returns the error of the last malformed UPDATE whose routes were treated as withdrawn or ignored (RFC
+    /// 7606). It does not affect this speaker, but points to a defect of the peer.
     #[must_use]
     pub fn last_malformed(&self) -> Option<&str> {
         self.last_malformed.as_deref()
     }
 
-    /// Families that have routes which the peer does not get, and why. Empty while the session is not established.
+    /// Returns the families with routes that are not advertised, and why. Empty unless the session is
+    /// established.
     #[must_use]
     pub fn withheld(&self) -> BTreeMap<Family, Withheld> {
         let Some(negotiated) = self.negotiated() else { return BTreeMap::new() };
@@ -197,7 +212,7 @@ impl Session {
                 Some(Withheld::NotConfigured(family))
             } else if !negotiated.families.contains(&family) {
                 Some(Withheld::NotNegotiated(family))
-            } else if RouteNextHop::of(family, self.next_hops, negotiated).is_none() {
+            } else if RouteNextHop::select(family, self.next_hops, negotiated).is_none() {
                 Some(Withheld::NoNextHop(family))
             } else {
                 None
@@ -206,26 +221,26 @@ impl Session {
         Family::ALL.into_iter().filter_map(|family| Some((family, reason(family)?))).collect()
     }
 
-    /// How many prefixes should be announced.
+    /// Returns the number of prefixes to advertise.
     #[must_use]
     pub fn routes(&self) -> usize {
         self.counts().desired
     }
 
-    /// How many prefixes the peer has been told.
+    /// Returns the number of prefixes that the peer has ("PfxSnt" in FRR).
     #[must_use]
     pub fn announced(&self) -> usize {
         self.counts().sent
     }
 
-    /// How many prefixes wait to be announced or withdrawn. Zero means: the peer, if there is one, has been
-    /// told all it can be told.
+    /// Returns the number of prefixes that wait to be announced or withdrawn. At zero, an established session
+    /// has sent everything.
     #[must_use]
     pub fn pending(&self) -> usize {
         self.counts().queued
     }
 
-    /// Counters.
+    #[allow(missing_docs)]
     #[must_use]
     pub const fn statistics(&self) -> &Statistics {
         &self.statistics

@@ -7,23 +7,24 @@ use crate::message::attribute::MpNextHop;
 use crate::message::update::NlriEncoding;
 use crate::{Family, NextHops};
 
-/// The next hop of a family's routes, with the fields it travels in.
+/// The next hop of the routes of a family, and with it the encoding of their prefixes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RouteNextHop {
-    /// NEXT_HOP, with prefixes in the fields of RFC 4271.
+    /// NEXT_HOP attribute; prefixes are in the NLRI field (RFC 4271 §4.3).
     Classic(Ipv4Addr),
-    /// MP_REACH_NLRI.
+    /// Next hop and prefixes are in MP_REACH_NLRI (RFC 4760 §3).
     MultiProtocol(MpNextHop),
 }
 
 impl RouteNextHop {
-    /// How this peer reaches the routes of a family, if at all.
-    pub(super) fn of(family: Family, next_hops: NextHops, negotiated: &Negotiated) -> Option<Self> {
+    /// Returns the next hop to send with the routes of a family, or `None` if the node has none that the peer
+    /// accepts.
+    pub(super) fn select(family: Family, next_hops: NextHops, negotiated: &Negotiated) -> Option<Self> {
         let v6 = match (next_hops.v6, next_hops.link_local) {
             (Some(global), Some(link_local)) => Some(MpNextHop::V6WithLinkLocal(global, link_local)),
             (Some(global), None) => Some(MpNextHop::V6(global)),
-            // Without a global address the link-local one stands in its place too: RFC 2545 knows no other
-            // form, and this is what routers send and take.
+            // RFC 2545 §3 defines no form without a global address. Routers send and accept the link-local
+            // address in both places.
             (None, Some(link_local)) => Some(MpNextHop::V6WithLinkLocal(link_local, link_local)),
             (None, None) => None,
         };

@@ -1,4 +1,4 @@
-//! The two OPENs: what ours says, and what follows from the peer's.
+//! Our OPEN, and the negotiation that follows from the OPEN of the peer.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,11 +12,14 @@ use crate::message::notification::code;
 use crate::message::open::Open;
 use crate::{Family, PeerAs, SessionConfig};
 
+/// Largest value of the 12-bit restart time field (RFC 4724 §3).
+const MAX_RESTART_TIME: u16 = 0x0FFF;
 /// IPv4 unicast routes with IPv6 next hops (RFC 8950 §4): AFI 1, SAFI 1, next hop AFI 2.
 const IPV4_OVER_IPV6: (u16, u16, u16) = (1, 1, 2);
 
-/// Our OPEN. `restarting` sets the Restart State bit (RFC 4724 §3): this process has not had this session up yet.
-pub(super) fn ours(config: &SessionConfig, remote: IpAddr, restarting: bool) -> Open {
+/// Returns our OPEN. `restarting` sets the Restart State bit (RFC 4724 §3): this session has not been
+/// established yet since the process started.
+pub(super) fn local_open(config: &SessionConfig, remote: IpAddr, restarting: bool) -> Open {
     let mut capabilities: Vec<_> = config.families.iter().copied().map(Capability::multi_protocol).collect();
     capabilities.push(Capability::RouteRefresh);
     if offers_extended_next_hop(config, remote) {
@@ -24,9 +27,10 @@ pub(super) fn ours(config: &SessionConfig, remote: IpAddr, restarting: bool) -> 
     }
     capabilities.push(Capability::ExtendedMessage);
     if let Some(time) = config.graceful_restart {
-        // The data path of a node is the kernel's; it goes on forwarding whether this process runs or not.
+        // The Forwarding State bit is always set: the kernel forwards packets whether or not this process
+        // runs.
         let families = config.families.iter().map(|family| (family.afi(), family.safi(), true)).collect();
-        let time = u16::try_from(time.as_secs()).unwrap_or(0x0FFF);
+        let time = u16::try_from(time.as_secs()).unwrap_or(MAX_RESTART_TIME);
         capabilities.push(Capability::GracefulRestart(GracefulRestart {
             restarting,
             notification: false,
@@ -43,7 +47,7 @@ pub(super) fn ours(config: &SessionConfig, remote: IpAddr, restarting: bool) -> 
     }
 }
 
-/// Checks the peer's OPEN (RFC 4271 §6.2) and settles the session's parameters.
+/// Checks the OPEN of the peer (RFC 4271 §6.2) and returns the parameters of the session.
 pub(super) fn negotiate(
     config: &SessionConfig,
     remote: IpAddr,
@@ -52,31 +56,38 @@ pub(super) fn negotiate(
     let error = |subcode, data: Vec<u8>, detail: String| MessageError::new(code::OPEN, subcode, data, detail);
     let peer_asn = open.asn();
     let wrong_as = match config.peer_asn {
-        _ if peer_asn == 0 => Some("any but 0 (RFC 7607)".to_owned()),
+        // RFC 7607 §2: AS 0 is an error.
+        _ if peer_asn == 0 => Some("a nonzero AS number".to_owned()),
         PeerAs::Exactly(asn) if peer_asn != asn => Some(format!("AS {asn}")),
-        PeerAs::Internal if peer_asn != config.local_asn => Some(format!("our own, AS {}", config.local_asn)),
-        PeerAs::External if peer_asn == config.local_asn => Some("any but our own".to_owned()),
+        PeerAs::Internal if peer_asn != config.local_asn => {
+            Some(format!("the local AS {}", config.local_asn))
+        }
+        PeerAs::External if peer_asn == config.local_asn => Some("an AS other than the local AS".to_owned()),
         _ => None,
     };
     if let Some(expected) = wrong_as {
-        return Err(error(2, vec![], format!("the peer is AS {peer_asn}, expected is {expected}")));
+        return Err(error(2, vec![], format!("the peer has AS {peer_asn}; expected {expected}")));
     }
     let ebgp = peer_asn != config.local_asn;
-    // RFC 6286 §2.2: not zero, and within an AS not ours.
+    // RFC 6286 §2.2: the identifier is nonzero, and within one AS it differs from ours.
     if open.router_id.is_unspecified() || (!ebgp && open.router_id == config.router_id) {
-        return Err(error(3, vec![], format!("the peer's router ID is {}", open.router_id)));
+        return Err(error(3, vec![], format!("the peer has router ID {}", open.router_id)));
     }
     if matches!(open.hold_time, 1 | 2) {
-        return Err(error(6, vec![], format!("the peer's hold time is {} s", open.hold_time)));
+        return Err(error(6, vec![], format!("the peer offers a hold time of {} s", open.hold_time)));
     }
     let families: BTreeSet<_> = peer_families(open).intersection(&config.families).copied().collect();
     if families.is_empty() {
-        // RFC 5492 §5: the data lists the capabilities that are missed.
+        // RFC 5492 §5: the data field lists the capabilities that the peer lacks.
         let wanted = config.families.iter().flat_map(|family| {
             let [a, b] = family.afi().to_be_bytes();
             [1, 4, a, b, 0, family.safi()]
         });
-        return Err(error(7, wanted.collect(), "the peer carries none of our address families".to_owned()));
+        return Err(error(
+            7,
+            wanted.collect(),
+            "the peer supports none of the configured address families".to_owned(),
+        ));
     }
 
     let hold_time = Duration::from_secs(config.hold_time.as_secs().min(open.hold_time.into()));
@@ -85,9 +96,10 @@ pub(super) fn negotiate(
         Some(wanted) => wanted.clamp(Duration::from_secs(1), hold_time / 3),
         None => hold_time / 3,
     };
-    let peer_extended_next_hop = open.capabilities.iter().any(
-        |capability| matches!(capability, Capability::ExtendedNextHop(hops) if hops.contains(&IPV4_OVER_IPV6)),
-    );
+    let peer_extended_next_hop = open.capabilities.iter().any(|capability| match capability {
+        Capability::ExtendedNextHop(next_hops) => next_hops.contains(&IPV4_OVER_IPV6),
+        _ => false,
+    });
     Ok(Negotiated {
         peer_asn,
         peer_router_id: open.router_id,
@@ -106,7 +118,8 @@ pub(super) fn negotiate(
     })
 }
 
-/// Families of the peer's capabilities; IPv4 unicast where it names none (RFC 4760 §8 leaves it to RFC 4271).
+/// Returns the families of the multiprotocol capabilities. Without any, the peer speaks RFC 4271 only: IPv4
+/// unicast.
 fn peer_families(open: &Open) -> BTreeSet<Family> {
     let named = |capability: &Capability| match capability {
         Capability::MultiProtocol { afi, safi } => Some(Family::from_codes(*afi, *safi)),
@@ -119,7 +132,7 @@ fn peer_families(open: &Open) -> BTreeSet<Family> {
     families.flatten().collect()
 }
 
-/// Over IPv4 there is always an IPv4 next hop, so only sessions over IPv6 need the capability.
+/// Returns whether to offer IPv4 routes with IPv6 next hops. A session over IPv4 always has an IPv4 next hop.
 fn offers_extended_next_hop(config: &SessionConfig, remote: IpAddr) -> bool {
     remote.is_ipv6() && config.families.contains(&Family::Ipv4Unicast)
 }

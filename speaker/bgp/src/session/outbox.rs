@@ -1,9 +1,9 @@
-//! Messages of the FSM that wait to be sent.
+//! Messages of the FSM that wait to be sent, as opposed to UPDATEs, which the Adj-RIB-Out yields.
 
 use crate::Notification;
 use crate::message::open::Open;
 
-/// Messages of the FSM that wait to be pulled; at most one of each.
+/// At most one message of each type waits: repetitions carry no information.
 #[derive(Debug, Default)]
 pub(super) struct SessionOutbox {
     pub(super) open: Option<Open>,

@@ -1,21 +1,22 @@
-//! The session's timers (RFC 4271 §8 and §10) and the dice that spread them.
+//! Timers of a session (RFC 4271 §8.1.3 and §10) and their jitter.
 
 use std::time::{Duration, Instant};
 
-/// A timer of the FSM.
+/// A timer of the FSM; its expiry is an event of RFC 4271 §8.1.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timer {
-    /// ConnectRetryTimer: the wait for the next attempt in Active, the patience with the attempt in Connect.
+    /// ConnectRetryTimer (event 9). In Active it delays the next connection attempt; in Connect it limits the
+    /// duration of the attempt.
     ConnectRetry,
-    /// IdleHoldTimer: the wait in Idle after an error.
+    /// IdleHoldTimer (event 13): the back-off in Idle after an error.
     IdleHold,
-    /// HoldTimer
+    /// HoldTimer (event 10).
     Hold,
-    /// KeepaliveTimer
+    /// KeepaliveTimer (event 11).
     Keepalive,
-    /// SendHoldTimer (RFC 9687)
+    /// SendHoldTimer (event 29, RFC 9687).
     SendHold,
-    /// The time that the peer has to read the withdrawals of a session that is being stopped.
+    /// Limits the time that the peer has to read the withdrawals of a session that is being stopped.
     Withdraw,
 }
 
@@ -24,12 +25,13 @@ impl Timer {
         [Self::ConnectRetry, Self::IdleHold, Self::Hold, Self::Keepalive, Self::SendHold, Self::Withdraw];
 }
 
-/// When each timer expires, if it runs.
+/// For each timer the time when it expires; `None` if it is stopped.
 #[derive(Debug, Default)]
 pub(super) struct Timers([Option<Instant>; Timer::ALL.len()]);
 
 impl Timers {
-    /// Starts or restarts a timer. A zero duration stops it: that is how BGP says "no such timer".
+    /// Starts or restarts a timer. A zero duration stops it: a hold time of zero disables the timers that
+    /// depend on it (RFC 4271 §4.4).
     pub(super) fn start(&mut self, timer: Timer, now: Instant, after: Duration) {
         self.0[timer as usize] = if after.is_zero() { None } else { now.checked_add(after) };
     }
@@ -46,7 +48,7 @@ impl Timers {
         self.0.iter().flatten().min().copied()
     }
 
-    /// Takes the timer that expired first.
+    /// Stops and returns the timer that expired first.
     pub(super) fn take_expired(&mut self, now: Instant) -> Option<Timer> {
         let expired = |timer: &Timer| self.0[*timer as usize].filter(|at| *at <= now);
         let timer = Timer::ALL.into_iter().filter(|t| expired(t).is_some()).min_by_key(expired)?;
@@ -55,7 +57,8 @@ impl Timers {
     }
 }
 
-/// A small generator of pseudo-random numbers (splitmix64): jitter must not repeat between sessions, no more.
+/// Pseudo-random numbers for jitter (splitmix64). Sessions with different seeds spread their timers
+/// differently; no stronger property is needed.
 #[derive(Debug)]
 pub(super) struct Jitter(u64);
 
@@ -64,8 +67,8 @@ impl Jitter {
         Self(seed)
     }
 
-    /// A random share of a duration, 0.75 to 1.0 of it (RFC 4271 §10).
-    pub(super) fn jitter(&mut self, duration: Duration) -> Duration {
+    /// Returns 0.75 to 1.0 times the duration, at random (RFC 4271 §10).
+    pub(super) fn apply(&mut self, duration: Duration) -> Duration {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

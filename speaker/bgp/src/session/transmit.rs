@@ -1,4 +1,4 @@
-//! What to send: messages of the FSM first, then the difference of the Adj-RIB-Out.
+//! Selection of the next message to send: messages of the FSM first, then the difference of the Adj-RIB-Out.
 
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use crate::message::update::Update;
 use crate::message::{MAX_EXTENDED_LENGTH, MAX_LENGTH, encode_keepalive};
 
 impl Session {
+    /// Appends messages until `max` octets or more are appended. Returns whether anything was appended.
     pub(super) fn transmit(&mut self, now: Instant, max: usize, out: &mut Vec<u8>) -> bool {
         let start = out.len();
         for family in std::mem::take(&mut self.refresh) {
@@ -26,6 +27,7 @@ impl Session {
         sent
     }
 
+    /// Returns whether [`Session::transmit`] would append anything.
     pub(super) fn has_pending(&self) -> bool {
         !self.outbox.is_empty()
             || !self.refresh.is_empty()
@@ -39,7 +41,7 @@ impl Session {
         } else if let Some(notification) = self.outbox.notification.take() {
             notification.encode(out);
             self.statistics.notifications_sent += 1;
-            // It is the last message of the connection (RFC 4271 §6).
+            // A NOTIFICATION is the last message of a connection (RFC 4271 §4.5).
             self.outbox = SessionOutbox::default();
         } else if std::mem::take(&mut self.outbox.keepalive) {
             encode_keepalive(out);
@@ -60,9 +62,9 @@ impl Session {
             if !table.has_pending() {
                 continue;
             }
-            let reach = RouteNextHop::of(family, self.next_hops, negotiated);
+            let next_hop = RouteNextHop::select(family, self.next_hops, negotiated);
             let limit = if negotiated.extended_messages { MAX_EXTENDED_LENGTH } else { MAX_LENGTH };
-            if encode_next_update(table, family, reach, self.config.local_asn, negotiated, limit, out) {
+            if encode_next_update(table, family, next_hop, self.config.local_asn, negotiated, limit, out) {
                 return true;
             }
             if table.take_end_of_rib() {

@@ -171,8 +171,8 @@ fn update_errors_that_the_session_survives() {
     for (name, attributes, (withdrawals, announced, malformed, text)) in [
         ("nothing", with(""), (0, 1, 0, String::new())),
         ("an unknown optional attribute", with("c0fe 02 abcd"), (0, 1, 0, String::new())),
-        ("ORIGIN 3", hex("4001 01 03 4002 00 4003 04 c0000202"), withdrawn("undefined ORIGIN")),
-        ("ORIGIN empty", hex("4001 00 4002 00 4003 04 c0000202"), withdrawn("ORIGIN of wrong length")),
+        ("ORIGIN 3", hex("4001 01 03 4002 00 4003 04 c0000202"), withdrawn("ORIGIN has an undefined value")),
+        ("ORIGIN empty", hex("4001 00 4002 00 4003 04 c0000202"), withdrawn("ORIGIN has an invalid length")),
         ("no ORIGIN", hex("4002 00 4003 04 c0000202"), withdrawn("ORIGIN is missing")),
         ("no AS_PATH", hex("4001 01 00 4003 04 c0000202"), withdrawn("AS_PATH is missing")),
         ("no NEXT_HOP", hex("4001 01 00 4002 00"), withdrawn("NEXT_HOP is missing")),
@@ -184,42 +184,50 @@ fn update_errors_that_the_session_survives() {
         (
             "AS_PATH, segment type 9",
             hex("4001 01 00 4002 06 09 01 0000fc01"),
-            withdrawn("unrecognized segment type"),
+            withdrawn("AS_PATH has an unrecognized segment type"),
         ),
-        ("AS_PATH, empty segment", hex("4001 01 00 4002 02 02 00"), withdrawn("empty segment")),
+        (
+            "AS_PATH, empty segment",
+            hex("4001 01 00 4002 02 02 00"),
+            withdrawn("AS_PATH has an empty segment"),
+        ),
         (
             "AS_PATH, one octet left",
             hex("4001 01 00 4002 07 02 01 0000fc01 02"),
-            withdrawn("a single octet remains after the last segment"),
+            withdrawn("AS_PATH has a trailing octet after the last segment"),
         ),
         (
             "AS_PATH, segment too long",
             hex("4001 01 00 4002 06 02 02 0000fc01"),
-            withdrawn("a segment runs past the attribute"),
+            withdrawn("AS_PATH segment exceeds the attribute"),
         ),
-        ("NEXT_HOP of 3", hex("4001 01 00 4002 00 4003 03 c00002"), withdrawn("NEXT_HOP of wrong length")),
+        (
+            "NEXT_HOP of 3",
+            hex("4001 01 00 4002 00 4003 03 c00002"),
+            withdrawn("NEXT_HOP has an invalid length"),
+        ),
         (
             "NEXT_HOP 0.0.0.0",
             hex("4001 01 00 4002 00 4003 04 00000000"),
-            withdrawn("NEXT_HOP is not the address of a host"),
+            withdrawn("NEXT_HOP is not a valid unicast address"),
         ),
-        ("MED of 3", with("8004 03 000000"), withdrawn("MULTI_EXIT_DISC of wrong length")),
+        ("MED of 3", with("8004 03 000000"), withdrawn("MULTI_EXIT_DISC has an invalid length")),
         ("LOCAL_PREF over eBGP", with("4005 01 00"), discarded("")),
         ("ATOMIC_AGGREGATE of 1", with("4006 01 00"), discarded("")),
         ("AGGREGATOR of 6 with four-octet AS", with("c007 06 fc01 0a000002"), discarded("")),
-        ("COMMUNITIES of 5", with("c008 05 0102030405"), withdrawn("COMMUNITIES of wrong length")),
-        ("COMMUNITIES of 0", with("c008 00"), withdrawn("COMMUNITIES of wrong length")),
+        ("COMMUNITIES of 5", with("c008 05 0102030405"), withdrawn("COMMUNITIES has an invalid length")),
+        ("COMMUNITIES of 0", with("c008 00"), withdrawn("COMMUNITIES has an invalid length")),
         ("ORIGINATOR_ID over eBGP", with("8009 01 00"), discarded("")),
         (
             "EXTENDED COMMUNITIES of 7",
             with("c010 07 01020304050607"),
-            withdrawn("EXTENDED COMMUNITIES of wrong length"),
+            withdrawn("EXTENDED_COMMUNITIES has an invalid length"),
         ),
         ("AS4_PATH with four-octet AS", with("c011 06 02 01 0000fc01"), discarded("")),
         (
             "LARGE_COMMUNITY of 11",
             with("c020 0b 0102030405060708090a0b"),
-            withdrawn("LARGE_COMMUNITY of wrong length"),
+            withdrawn("LARGE_COMMUNITY has an invalid length"),
         ),
         (
             "ORIGIN marked optional",
@@ -235,9 +243,9 @@ fn update_errors_that_the_session_survives() {
         (
             "an attribute too long for the list",
             with("8004 ff 00"),
-            withdrawn("an attribute runs past the attribute list"),
+            withdrawn("a path attribute exceeds the attribute list"),
         ),
-        ("a lonely octet at the end", with("80"), withdrawn("an attribute runs past the attribute list")),
+        ("a lonely octet at the end", with("80"), withdrawn("a path attribute exceeds the attribute list")),
     ] {
         let mut solo = Solo::new(config()).established();
         let bytes = update(&attributes, &hex("18 cb0071"));
@@ -267,7 +275,7 @@ fn a_family_whose_routes_cannot_be_told_is_ignored() {
         let mut solo = Solo::new(config()).established();
         solo.receive(&update(&hex(&format!("{mp} {good}")), &[]));
         assert_eq!(solo.session.state(), SessionState::Established, "{name}: {:?}", solo.down_reason());
-        assert!(solo.session.last_malformed().unwrap().ends_with("IPv6 unicast ignored"), "{name}");
+        assert!(solo.session.last_malformed().unwrap().ends_with("(IPv6 unicast routes ignored)"), "{name}");
         assert_eq!(solo.session.statistics().prefixes_received, 0, "{name}");
     }
     // A family that is not ours is no error at all.
@@ -286,7 +294,7 @@ fn errors_are_kept_for_an_operator_but_not_without_bound() {
         panic!()
     };
     assert_eq!(decoded.errors.len(), 8);
-    assert_eq!(decoded.errors[0], AttributeError::Discard("an attribute occurs twice"));
+    assert_eq!(decoded.errors[0], AttributeError::Discard("a path attribute occurs twice"));
     let shown = AttributeError::AfiSafiDisable(Family::Ipv6Unicast, "what").to_string();
-    assert_eq!(shown, "what: IPv6 unicast ignored");
+    assert_eq!(shown, "what (IPv6 unicast routes ignored)");
 }

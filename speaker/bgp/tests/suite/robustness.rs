@@ -272,7 +272,10 @@ fn an_as_path_that_does_not_end_with_its_attribute() {
     solo.receive(&message(2, &hex("0000 0006 40 02 03 020000")));
     assert_eq!(solo.session.state(), SessionState::Idle);
     let said = solo.down_reason().to_string();
-    assert_eq!(said, "sent NOTIFICATION 3/1 (UPDATE Message Error: Malformed Attribute List): empty segment");
+    assert_eq!(
+        said,
+        "sent NOTIFICATION 3/1 (UPDATE Message Error: Malformed Attribute List): AS_PATH has an empty segment"
+    );
 }
 
 #[test]

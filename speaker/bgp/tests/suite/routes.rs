@@ -341,7 +341,7 @@ fn communities_that_no_message_can_hold_are_refused() {
     let error = solo.session.announce(host(2), with(961)).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the communities of one route take 3844 octets, an UPDATE has room for 3840"
+        "the communities of the route need 3844 octets; an UPDATE has room for 3840"
     );
     let mut table = LearnedRoutes::default();
     read(&mut solo, &mut table);

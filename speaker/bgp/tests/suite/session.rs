@@ -73,7 +73,7 @@ fn a_cut_cable_is_noticed_after_the_hold_time() {
     pair.cut = true;
     pair.run(secs(91));
     for end in &pair.ends {
-        assert_eq!(end.downs()[0], "hold timer expired: nothing heard from the peer");
+        assert_eq!(end.downs()[0], "hold timer expired: received no KEEPALIVE or UPDATE from the peer");
         let at = end.times(|event| matches!(event, SessionEvent::Down { .. }))[0];
         // The last keepalive came up to 30 s before the cut.
         assert!(at >= secs(359) && at <= secs(391), "{at:?}");
@@ -148,7 +148,7 @@ fn attempts_to_connect_back_off_up_to_the_retry_time_with_jitter() {
         let reason = "connection refused".to_owned();
         solo.session.handle_input(solo.now, SessionInput::ConnectFailed { reason });
         assert_eq!(solo.session.state(), SessionState::Active);
-        assert_eq!(solo.down_reason().to_string(), "cannot connect: connection refused");
+        assert_eq!(solo.down_reason().to_string(), "connection attempt failed: connection refused");
         let wait = solo.session.poll_timeout().unwrap() - solo.now;
         assert!(wait >= longest * 3 / 4 && wait <= longest, "wait {attempt} is {wait:?}");
         solo.wait(wait);
@@ -329,15 +329,15 @@ fn the_peer_must_show_the_expected_as_number() {
     for (peer_asn, open, expect) in [
         (PeerAs::Exactly(64513), four(64513), Ok(true)),
         (PeerAs::Exactly(64513), two(64513), Ok(true)),
-        (PeerAs::Exactly(64513), four(64514), Err("the peer is AS 64514, expected is AS 64513")),
+        (PeerAs::Exactly(64513), four(64514), Err("the peer has AS 64514; expected AS 64513")),
         (PeerAs::Exactly(4_200_000_001), four(4_200_000_001), Ok(true)),
-        (PeerAs::Exactly(4_200_000_001), two(23456), Err("the peer is AS 23456, expected is AS 4200000001")),
+        (PeerAs::Exactly(4_200_000_001), two(23456), Err("the peer has AS 23456; expected AS 4200000001")),
         (PeerAs::Exactly(64512), four(64512), Ok(false)),
         (PeerAs::Internal, four(64512), Ok(false)),
-        (PeerAs::Internal, four(64513), Err("the peer is AS 64513, expected is our own, AS 64512")),
+        (PeerAs::Internal, four(64513), Err("the peer has AS 64513; expected the local AS 64512")),
         (PeerAs::External, four(64513), Ok(true)),
-        (PeerAs::External, four(64512), Err("the peer is AS 64512, expected is any but our own")),
-        (PeerAs::External, four(0), Err("the peer is AS 0, expected is any but 0 (RFC 7607)")),
+        (PeerAs::External, four(64512), Err("the peer has AS 64512; expected an AS other than the local AS")),
+        (PeerAs::External, four(0), Err("the peer has AS 0; expected a nonzero AS number")),
     ] {
         let mut solo = Solo::new(SessionConfig { peer_asn, ..config() }).open_sent();
         let mut bytes = Vec::new();
