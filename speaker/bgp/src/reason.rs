@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::{Family, Notification};
 
-/// Why a session left a state. [`fmt::Display`] writes the text for the operator.
+/// Reason why a session left a state. [`fmt::Display`] writes the text for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DownReason {
     /// The shell stopped the session ([`crate::SessionInput::ManualStop`]).
@@ -51,8 +51,8 @@ impl fmt::Display for DownReason {
     }
 }
 
-/// Why an established session does not advertise the routes of a family. [`fmt::Display`] writes the text for
-/// the operator.
+/// Reason why an established session does not advertise the routes of a family. [`fmt::Display`] writes the
+/// text for the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Withheld {
     /// The configuration does not offer the family on this session.

@@ -40,7 +40,7 @@ pub(crate) struct RibTable {
     queued: usize,
 }
 
-/// What may be sent at present.
+/// Messages that may be sent at present.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum SendMode {
     /// Nothing: the session is down or does not carry the family.

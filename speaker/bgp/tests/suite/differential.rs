@@ -1,7 +1,8 @@
-//! Our codec against two that others wrote.
+//! Comparison of the codec with two independent implementations.
 //!
-//! `netgauze-bgp-pkt` is checked both ways: what we write it must read as meant and write again to the same bytes.
-//! `zettabgp` is asked only to read, and only what it reads right (its writer confuses AS_SET and AS_SEQUENCE).
+//! `netgauze-bgp-pkt` is compared in both directions: it must decode our messages to the same values and
+//! encode these to the same bytes. `zettabgp` only decodes, and only messages that it decodes correctly (its
+//! encoder confuses AS_SET and AS_SEQUENCE).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -34,11 +35,11 @@ fn netgauze(bytes: &[u8], four_octet_as: bool) -> BgpMessage {
     let message = BgpMessage::parse(&mut reader, &mut context).unwrap();
     let mut again = Vec::new();
     message.write(&mut again).unwrap();
-    assert_eq!(again, bytes, "netgauze writes what it read in another way");
+    assert_eq!(again, bytes, "netgauze encodes the decoded message differently");
     message
 }
 
-/// What netgauze read, as a value of ours.
+/// Converts a message of netgauze.
 fn update_of(message: &BgpMessage) -> Update {
     let BgpMessage::Update(message) = message else { panic!("{message:?}") };
     let mut attributes = PathAttributes::default();
@@ -148,9 +149,9 @@ fn segment_type_of(kind: their::AsPathSegmentType) -> SegmentType {
     }
 }
 
-// ===== values in the range both sides can express =====
+// ===== values that both implementations can express =====
 
-/// Netgauze refuses prefixes that reach into multicast or broadcast addresses.
+/// Netgauze rejects prefixes that include multicast or broadcast addresses.
 fn ipv4_net() -> impl Strategy<Value = IpNet> {
     (0x0100_0000..0xDF00_0000_u32, 8..=32_u8)
         .prop_map(|(address, length)| IpNet::V4(Ipv4Net::new(address.into(), length).unwrap().trunc()))
@@ -189,7 +190,7 @@ fn family() -> impl Strategy<Value = Family> {
 fn mp_reach() -> impl Strategy<Value = MpReach> {
     let next_hop = prop_oneof![
         ipv6().prop_map(MpNextHop::V6),
-        // Netgauze insists on a link-local second address.
+        // Netgauze requires that the second address is link-local.
         (ipv6(), any::<u64>())
             .prop_map(|(global, low)| (global, Ipv6Addr::from(0xfe80_u128 << 112 | u128::from(low))))
             .prop_map(|(global, local)| MpNextHop::V6WithLinkLocal(global, local)),
@@ -267,7 +268,7 @@ fn capability() -> impl Strategy<Value = Capability> {
 }
 
 fn open(capabilities: std::ops::Range<usize>) -> impl Strategy<Value = Open> {
-    // Netgauze wants identifiers of the form of a unicast address.
+    // Netgauze requires identifiers that are valid unicast addresses.
     let router_id = (0x0100_0000..0xDF00_0000_u32).prop_map(Ipv4Addr::from);
     let capabilities = proptest::collection::vec(capability(), capabilities);
     (any::<u16>(), any::<u16>(), router_id, capabilities).prop_map(
@@ -283,9 +284,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn updates_are_read_alike(four_octets: bool, update in any::<bool>().prop_flat_map(update)) {
-        // Numbers that need four octets are replaced on a two-octet session; that has a test of its own.
-        let four_octets = four_octets || update.attributes.as_path.as_ref().is_some_and(AsPath::needs_four_octets);
+    fn updates_decode_as_netgauze_decodes_them(
+        four_octets: bool,
+        update in any::<bool>().prop_flat_map(update),
+    ) {
+        // A two-octet session replaces AS numbers that need four octets; `update_encodes_and_decodes` covers
+        // it.
+        let path = update.attributes.as_path.as_ref();
+        let four_octets = four_octets || path.is_some_and(AsPath::needs_four_octets);
         let mut bytes = Vec::new();
         update.encode(four_octets, &mut bytes);
         prop_assert_eq!(&update_of(&netgauze(&bytes, four_octets)), &update);
@@ -295,12 +301,13 @@ proptest! {
     }
 
     #[test]
-    fn opens_are_read_alike(open in open(0..8)) {
+    fn opens_decode_as_netgauze_decodes_them(open in open(0..8)) {
         let mut bytes = Vec::new();
         open.encode(&mut bytes);
         prop_assert_eq!(decode(&bytes, true), Message::Open(open.clone()));
         let BgpMessage::Open(read) = netgauze(&bytes, true) else { panic!() };
-        prop_assert_eq!((read.my_as(), read.hold_time(), read.bgp_id()), (open.my_as, open.hold_time, open.router_id));
+        let decoded = (read.my_as(), read.hold_time(), read.bgp_id());
+        prop_assert_eq!(decoded, (open.my_as, open.hold_time, open.router_id));
         prop_assert_eq!(read.capabilities().len(), open.capabilities.len());
         for (theirs, ours) in read.capabilities().into_iter().zip(&open.capabilities) {
             match (theirs, ours) {
@@ -314,7 +321,8 @@ proptest! {
                     prop_assert_eq!(theirs.restart(), ours.restarting);
                     prop_assert_eq!(theirs.graceful_notification(), ours.notification);
                     prop_assert_eq!(theirs.time(), ours.time);
-                    let kept: Vec<_> = theirs.address_families().iter().map(|f| f.forwarding_state()).collect();
+                    let families = theirs.address_families();
+                    let kept: Vec<_> = families.iter().map(|f| f.forwarding_state()).collect();
                     prop_assert_eq!(kept, ours.families.iter().map(|f| f.2).collect::<Vec<_>>());
                 }
                 (theirs, ours) => {
@@ -328,16 +336,20 @@ proptest! {
         }
     }
 
-    /// The extended form, which netgauze does not know.
+    /// Netgauze does not implement the extended form.
     #[test]
-    fn long_opens_survive_the_round_trip(open in open(0..200)) {
+    fn opens_with_extended_parameters_round_trip(open in open(0..200)) {
         let mut bytes = Vec::new();
         open.encode(&mut bytes);
         prop_assert_eq!(decode(&bytes, true), Message::Open(open));
     }
 
     #[test]
-    fn notifications_survive_the_round_trip(code: u8, subcode: u8, data in proptest::collection::vec(any::<u8>(), 0..4075)) {
+    fn notifications_round_trip(
+        code: u8,
+        subcode: u8,
+        data in proptest::collection::vec(any::<u8>(), 0..4075),
+    ) {
         let notification = Notification { code, subcode, data };
         let mut bytes = Vec::new();
         notification.encode(&mut bytes);
@@ -345,11 +357,13 @@ proptest! {
     }
 
     #[test]
-    fn zettabgp_reads_our_updates(update in update(true)) {
+    fn updates_decode_as_zettabgp_decodes_them(update in update(true)) {
         let mut update = update;
-        // Not read right by it: 32-octet next hops lose the second address, RFC 8950 is unknown.
+        // Zettabgp drops the second address of 32-octet next hops, and does not implement RFC 8950.
         if let Some(reach) = &mut update.attributes.mp_reach {
-            let (MpNextHop::V6(global) | MpNextHop::V6WithLinkLocal(global, _)) = reach.next_hop else { panic!() };
+            let (MpNextHop::V6(global) | MpNextHop::V6WithLinkLocal(global, _)) = reach.next_hop else {
+                panic!("{:?}", reach.next_hop)
+            };
             reach.next_hop = MpNextHop::V6(global);
         }
         update.attributes.mp_reach.take_if(|reach| reach.family == Family::Ipv4Unicast);
@@ -394,7 +408,7 @@ fn zettabgp_agrees(body: &[u8], update: &Update) {
     let ours = path.segments.iter().map(|segment| {
         let mut asns = segment.asns.clone();
         if segment.kind == SegmentType::Set {
-            // It keeps sets sorted.
+            // Zettabgp sorts sets.
             asns.sort_unstable();
             asns.dedup();
         }
@@ -418,7 +432,7 @@ fn zettabgp_agrees(body: &[u8], update: &Update) {
 }
 
 #[test]
-fn the_other_messages_are_read_alike() {
+fn remaining_messages_decode_as_netgauze_decodes_them() {
     let mut bytes = Vec::new();
     Notification::cease(CeaseSubcode::AdministrativeReset, "bye").encode(&mut bytes);
     let expected = CeaseError::AdministrativeReset { value: b"\x03bye".to_vec().into() };
@@ -443,9 +457,9 @@ fn the_other_messages_are_read_alike() {
     }
 }
 
-/// What a session really sends, message by message.
+/// Decodes all messages that a session sends.
 #[test]
-fn netgauze_reads_a_whole_session() {
+fn session_output_decodes_with_netgauze() {
     let mut solo = Solo::over_ipv6(config());
     solo.next_hops.link_local = "fe80::1".parse().ok();
     for number in 0..2000_u32 {

@@ -1,4 +1,4 @@
-//! What a peer may do wrong, and what we answer.
+//! Protocol violations of a peer, and the answers of the session.
 
 use fairlead_bgp::message::Message;
 use fairlead_bgp::message::open::Open;
@@ -7,7 +7,7 @@ use fairlead_bgp::{DownReason, Family, Notification, PeerAs, SessionConfig, Sess
 
 use crate::harness::*;
 
-/// The NOTIFICATION these bytes are answered with.
+/// Returns the NOTIFICATION with which the session answers the bytes.
 fn answer(mut solo: Solo, bytes: &[u8]) -> Option<(u8, u8, Vec<u8>)> {
     solo.sent();
     solo.receive(bytes);
@@ -31,7 +31,7 @@ fn raw(header: &str) -> Vec<u8> {
 }
 
 #[test]
-fn message_header_errors() {
+fn header_errors_get_notification_1() {
     let ones = "ff".repeat(16);
     for (name, bytes, expect) in [
         // RFC 4271 §6.1
@@ -53,34 +53,34 @@ fn message_header_errors() {
         assert_eq!(answer(Solo::new(config()).open_confirm(), &bytes), expect, "{name} in OpenConfirm");
         assert_eq!(answer(Solo::new(config()).established(), &bytes), expect, "{name} in Established");
     }
-    // RFC 8654: before the OPENs are exchanged nothing may be longer than 4096 octets, afterwards we take it.
+    // RFC 8654: messages longer than 4096 octets are accepted only after the exchange of OPENs.
     let long = raw(&format!("{ones} 1001 02"));
     assert_eq!(answer(Solo::new(config()).open_sent(), &long), Some((1, 2, hex("1001"))));
     assert_eq!(answer(Solo::new(config()).established(), &long), None);
 }
 
 #[test]
-fn open_message_errors() {
+fn open_errors_get_notification_2() {
     let open = |text: &str| message(1, &hex(text));
     for (name, bytes, expect) in [
         // RFC 4271 §6.2
         ("version 3", open("03 fc01 005a 0a000002 00"), (2, 1, "0004")),
-        ("another AS", open("04 fc02 005a 0a000002 00"), (2, 2, "")),
+        ("wrong AS", open("04 fc02 005a 0a000002 00"), (2, 2, "")),
         ("AS 0", open("04 0000 005a 0a000002 00"), (2, 2, "")),
         ("router ID 0.0.0.0", open("04 fc01 005a 00000000 00"), (2, 3, "")),
         ("authentication (deprecated)", open("04 fc01 005a 0a000002 04 0102 0000"), (2, 4, "")),
         ("hold time 1", open("04 fc01 0001 0a000002 00"), (2, 6, "")),
         ("hold time 2", open("04 fc01 0002 0a000002 00"), (2, 6, "")),
-        ("parameters run past the message", open("04 fc01 005a 0a000002 08 0202 0200"), (2, 0, "")),
+        ("parameters exceed the message", open("04 fc01 005a 0a000002 08 0202 0200"), (2, 0, "")),
         ("parameters end before the message", open("04 fc01 005a 0a000002 02 0202 0200"), (2, 0, "")),
-        ("a parameter runs past its field", open("04 fc01 005a 0a000002 04 0208 0200"), (2, 0, "")),
-        ("a capability runs past its parameter", open("04 fc01 005a 0a000002 04 0202 02ff"), (2, 0, "")),
+        ("parameter exceeds its field", open("04 fc01 005a 0a000002 04 0208 0200"), (2, 0, "")),
+        ("capability exceeds its parameter", open("04 fc01 005a 0a000002 04 0202 02ff"), (2, 0, "")),
         ("four-octet AS of three octets", open("04 fc01 005a 0a000002 07 0205 4103 00fc01"), (2, 0, "")),
         ("extended parameters without a length", open("04 fc01 005a 0a000002 ff ff"), (2, 0, "")),
         ("extended parameters, wrong length", open("04 fc01 005a 0a000002 ff ff ffff 02"), (2, 0, "")),
         // RFC 5492 §5
         (
-            "no family of ours",
+            "no common family",
             open("04 fc01 005a 0a000002 08 0206 0104 0019 0046"),
             (2, 7, "0104 0001 0001 0104 0002 0001"),
         ),
@@ -88,7 +88,7 @@ fn open_message_errors() {
         let expect = Some((expect.0, expect.1, hex(expect.2)));
         assert_eq!(answer(Solo::new(config()).open_sent(), &bytes), expect, "{name}");
     }
-    // RFC 6286: within an AS, identifiers differ; between two, they need not.
+    // RFC 6286 §2.2: identifiers must differ within an AS, but not between two.
     let same_id = |my_as| {
         let open = Open { my_as, router_id: config().router_id, capabilities: vec![], ..peer_open() };
         let mut bytes = Vec::new();
@@ -101,7 +101,7 @@ fn open_message_errors() {
 }
 
 #[test]
-fn messages_in_a_state_that_does_not_expect_them() {
+fn unexpected_messages_get_notification_5() {
     let mut open = Vec::new();
     peer_open().encode(&mut open);
     let (keepalive, update, refresh) =
@@ -119,7 +119,7 @@ fn messages_in_a_state_that_does_not_expect_them() {
 }
 
 #[test]
-fn a_notification_ends_the_session_and_is_not_answered() {
+fn notification_ends_session_without_answer() {
     for solo in [
         Solo::new(config()).open_sent(),
         Solo::new(config()).open_confirm(),
@@ -136,14 +136,14 @@ fn a_notification_ends_the_session_and_is_not_answered() {
 }
 
 #[test]
-fn update_errors_that_end_the_session() {
+fn fatal_update_errors_get_notification_3() {
     let body = |text: &str| message(2, &hex(text));
     for (name, bytes, expect) in [
-        ("withdrawn routes run past the message", body("0005 0000"), (3, 1, "")),
-        ("attributes run past the message", body("0000 0005"), (3, 1, "")),
+        ("withdrawn routes exceed the message", body("0005 0000"), (3, 1, "")),
+        ("attributes exceed the message", body("0000 0005"), (3, 1, "")),
         ("withdrawn prefix of 33 bits", body("0006 21 0102030405 0000"), (3, 10, "")),
-        ("withdrawn prefix cut short", body("0002 18 01 0000"), (3, 10, "")),
-        ("announced prefix cut short", body("0000 0000 18 01"), (3, 10, "")),
+        ("truncated withdrawn prefix", body("0002 18 01 0000"), (3, 10, "")),
+        ("truncated announced prefix", body("0000 0000 18 01"), (3, 10, "")),
         (
             "unknown well-known attribute",
             update(&hex("4001 01 00 40c8 02 abcd"), &[]),
@@ -151,23 +151,23 @@ fn update_errors_that_end_the_session() {
         ),
         ("two MP_REACH_NLRI", update(&hex("800e 05 0001 46 00 00 800e 05 0001 46 00 00"), &[]), (3, 1, "")),
         ("MP_REACH_NLRI of two octets", update(&hex("800e 02 0002"), &[]), (3, 9, "")),
-        ("malformed attribute, no route in sight", update(&hex("4001 02 0000"), &[]), (3, 1, "")),
-        ("an attribute that loops past its list", update(&hex("4002 03 020000 "), &[]), (3, 1, "")),
+        ("malformed attribute without NLRI", update(&hex("4001 02 0000"), &[]), (3, 1, "")),
+        ("attribute with a length that exceeds the list", update(&hex("4002 03 020000 "), &[]), (3, 1, "")),
     ] {
         let expect = Some((expect.0, expect.1, hex(expect.2)));
         assert_eq!(answer(Solo::new(config()).established(), &bytes), expect, "{name}");
     }
 }
 
-/// ORIGIN, AS_PATH and NEXT_HOP in order.
+/// Well-formed ORIGIN, AS_PATH and NEXT_HOP.
 const GOOD: &str = "4001 01 00  4002 06 02 01 0000fc01  4003 04 c0000202";
 
 #[test]
-fn update_errors_that_the_session_survives() {
+fn update_errors_of_rfc_7606_keep_session_up() {
     let withdrawn = |text: &str| (1, 0, 1, text.to_owned());
     let discarded = |text: &str| (0, 1, 1, text.to_owned());
     let with = |text: &str| hex(&format!("{GOOD} {text}"));
-    // RFC 7606 §3 and §7: prefixes counted as withdrawn and announced, malformed UPDATEs.
+    // RFC 7606 §3 and §7: number of withdrawn prefixes, announced prefixes and malformed UPDATEs.
     for (name, attributes, (withdrawals, announced, malformed, text)) in [
         ("nothing", with(""), (0, 1, 0, String::new())),
         ("an unknown optional attribute", with("c0fe 02 abcd"), (0, 1, 0, String::new())),
@@ -177,7 +177,7 @@ fn update_errors_that_the_session_survives() {
         ("no AS_PATH", hex("4001 01 00 4003 04 c0000202"), withdrawn("AS_PATH is missing")),
         ("no NEXT_HOP", hex("4001 01 00 4002 00"), withdrawn("NEXT_HOP is missing")),
         (
-            "no NEXT_HOP, and something discarded before",
+            "no NEXT_HOP after a discarded attribute",
             hex("4001 01 00 4001 01 00 4002 00"),
             withdrawn("NEXT_HOP is missing"),
         ),
@@ -241,11 +241,11 @@ fn update_errors_that_the_session_survives() {
         ),
         ("a second MED", with("8004 04 00000001 8004 01 00"), discarded("")),
         (
-            "an attribute too long for the list",
+            "attribute length exceeds the list",
             with("8004 ff 00"),
             withdrawn("a path attribute exceeds the attribute list"),
         ),
-        ("a lonely octet at the end", with("80"), withdrawn("a path attribute exceeds the attribute list")),
+        ("a trailing octet", with("80"), withdrawn("a path attribute exceeds the attribute list")),
     ] {
         let mut solo = Solo::new(config()).established();
         let bytes = update(&attributes, &hex("18 cb0071"));
@@ -256,21 +256,21 @@ fn update_errors_that_the_session_survives() {
         let counted =
             (decoded.update.withdrawn.len(), statistics.prefixes_received, statistics.updates_malformed);
         assert_eq!(counted, (withdrawals, announced, malformed), "{name}");
-        let said = solo.session.last_malformed().unwrap_or_default();
-        assert!(said.starts_with(&text) && said.is_empty() == text.is_empty(), "{name}: {said}");
+        let shown = solo.session.last_malformed().unwrap_or_default();
+        assert!(shown.starts_with(&text) && shown.is_empty() == text.is_empty(), "{name}: {shown}");
     }
 }
 
 #[test]
-fn a_family_whose_routes_cannot_be_told_is_ignored() {
+fn family_with_unparsable_prefixes_is_ignored() {
     let good = "4001 01 00 4002 06 02 01 0000fc01";
     let next_hop = "20010db8000000000000000000000002";
     for (name, mp) in [
         ("next hop of 15 octets", format!("800e 14 0002 01 0f {} 00", "00".repeat(15))),
-        ("next hop past the attribute", "800e 05 0002 01 10 00".to_owned()),
+        ("next hop exceeds the attribute", "800e 05 0002 01 10 00".to_owned()),
         ("prefix of 129 bits", format!("800e 16 0002 01 10 {next_hop} 00 81")),
-        ("prefix cut short", format!("800e 18 0002 01 10 {next_hop} 00 30 2001")),
-        ("withdrawn prefix cut short", "800f 05 0002 01 30 20".to_owned()),
+        ("truncated prefix", format!("800e 18 0002 01 10 {next_hop} 00 30 2001")),
+        ("truncated withdrawn prefix", "800f 05 0002 01 30 20".to_owned()),
     ] {
         let mut solo = Solo::new(config()).established();
         solo.receive(&update(&hex(&format!("{mp} {good}")), &[]));
@@ -278,7 +278,7 @@ fn a_family_whose_routes_cannot_be_told_is_ignored() {
         assert!(solo.session.last_malformed().unwrap().ends_with("(IPv6 unicast routes ignored)"), "{name}");
         assert_eq!(solo.session.statistics().prefixes_received, 0, "{name}");
     }
-    // A family that is not ours is no error at all.
+    // A family that the session does not carry is not an error.
     let mut solo = Solo::new(config()).established();
     solo.receive(&update(&hex(&format!("800e 08 0019 46 00 00 010203 {good}")), &[]));
     assert_eq!(solo.session.statistics().updates_malformed, 0);
@@ -286,8 +286,8 @@ fn a_family_whose_routes_cannot_be_told_is_ignored() {
 }
 
 #[test]
-fn errors_are_kept_for_an_operator_but_not_without_bound() {
-    // 4000 times the same attribute: one error says it.
+fn repeated_attribute_errors_are_bounded() {
+    // 500 repetitions of an attribute: the first errors are kept.
     let attributes = hex(&format!("{GOOD} {}", "8004 04 00000001".repeat(500)));
     let bytes = update(&attributes, &hex("18 cb0071"));
     let Message::Update(decoded) = decode_all(&bytes, Solo::new(config()).context).remove(0) else {

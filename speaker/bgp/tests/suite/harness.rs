@@ -1,4 +1,4 @@
-//! Peers for a session: a scripted one ([`Solo`]) and a second session behind a simulated wire ([`Pair`]).
+//! Peers for a session: a scripted peer ([`Solo`]), and a second session across a simulated link ([`Pair`]).
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -36,7 +36,7 @@ pub(crate) fn hex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
-/// Marker, length and type before a body.
+/// Returns a message with the given type and body.
 pub(crate) fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0xFF; 16];
     bytes.extend(u16::try_from(19 + body.len()).unwrap().to_be_bytes());
@@ -45,7 +45,7 @@ pub(crate) fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// An UPDATE out of its attributes and its IPv4 prefixes.
+/// Returns an UPDATE with encoded attributes and IPv4 prefixes.
 pub(crate) fn update(attributes: &[u8], nlri: &[u8]) -> Vec<u8> {
     let mut body = vec![0, 0];
     body.extend(u16::try_from(attributes.len()).unwrap().to_be_bytes());
@@ -79,7 +79,7 @@ pub(crate) fn attributes(community: u16) -> Arc<Attributes> {
     Arc::new(Attributes { communities: [Community(64512, community)].into(), ..Attributes::default() })
 }
 
-/// What a well-meaning router answers to [`config`].
+/// Returns the OPEN of a router that accepts [`config`].
 pub(crate) fn peer_open() -> Open {
     Open {
         my_as: 64513,
@@ -94,7 +94,7 @@ pub(crate) fn peer_open() -> Open {
     }
 }
 
-/// Messages in a stream, which must end with one.
+/// Decodes a stream of complete messages.
 pub(crate) fn decode_all(bytes: &[u8], context: DecodeContext) -> Vec<Message> {
     let mut framer = Framer::default();
     let mut input = bytes;
@@ -105,11 +105,11 @@ pub(crate) fn decode_all(bytes: &[u8], context: DecodeContext) -> Vec<Message> {
             return messages;
         }
     }
-    assert!(bytes.is_empty(), "the stream ends within a message");
+    assert!(bytes.is_empty(), "the stream ends with an incomplete message");
     messages
 }
 
-/// One session, whose peer is the test.
+/// One session; the test is its peer.
 pub(crate) struct Solo {
     pub now: Instant,
     pub session: Session,
@@ -131,7 +131,7 @@ impl Solo {
         }
     }
 
-    /// Over IPv6, so that RFC 8950 is on offer.
+    /// Connects over IPv6, so that the session offers RFC 8950.
     pub(crate) fn over_ipv6(config: SessionConfig) -> Self {
         Self { remote: "[2001:db8::2]:179".parse().unwrap(), ..Self::new(config) }
     }
@@ -176,7 +176,7 @@ impl Solo {
         self
     }
 
-    /// From state Connect to Established once more.
+    /// Moves from Connect to Established once more.
     pub(crate) fn reestablish(&mut self) {
         assert_eq!(self.session.state(), SessionState::Connect);
         let (local, remote, next_hops) = ("192.0.2.1:1".parse().unwrap(), self.remote, self.next_hops);
@@ -199,7 +199,7 @@ impl Solo {
         self.session.handle_input(self.now, SessionInput::Received(bytes));
     }
 
-    /// Lets time pass, one timer after the other.
+    /// Advances the time, and lets the timers expire one by one.
     pub(crate) fn wait(&mut self, duration: Duration) {
         let end = self.now + duration;
         while let Some(at) = self.session.poll_timeout().filter(|at| *at <= end) {
@@ -222,7 +222,7 @@ impl Solo {
 
     pub(crate) fn down_reason(&mut self) -> DownReason {
         loop {
-            match self.session.poll_event().expect("no Down event") {
+            match self.session.poll_event().expect("a Down event") {
                 SessionEvent::Down { reason, .. } => return reason,
                 _ => continue,
             }
@@ -245,12 +245,12 @@ pub(crate) enum NextHop {
     MultiProtocol(MpNextHop),
 }
 
-/// The routes a peer has learned: what `show bgp` would show there.
+/// The routes that the peer has learned, as `show bgp` displays them on a router.
 #[derive(Debug, Default)]
 pub(crate) struct LearnedRoutes {
     pub routes: BTreeMap<IpNet, (NextHop, PathAttributes)>,
     pub updates: usize,
-    /// Prefixes announced so far, repetitions included.
+    /// Number of announced prefixes, including repetitions.
     pub announced: usize,
     pub end_of_rib: Vec<Family>,
 }
@@ -259,7 +259,7 @@ impl LearnedRoutes {
     pub(crate) fn learn(&mut self, messages: Vec<Message>) {
         for message in messages {
             let Message::Update(decoded) = message else { continue };
-            assert_eq!(decoded.errors, [], "we sent a malformed UPDATE");
+            assert_eq!(decoded.errors, [], "the session sent a malformed UPDATE");
             let mut update = decoded.update;
             self.updates += 1;
             let reach = update.attributes.mp_reach.take();
@@ -291,24 +291,24 @@ impl LearnedRoutes {
     }
 }
 
-/// Two sessions, a wire between them, and a clock.
+/// Two sessions, a simulated link between them, and a clock.
 pub(crate) struct Pair {
     pub now: Instant,
     pub start: Instant,
     pub ends: [End; 2],
     pub latency: Duration,
-    /// Nothing that is sent arrives, and nobody is told.
+    /// True while the link silently drops everything.
     pub cut: bool,
     wire: Vec<(Instant, usize, Packet)>,
 }
 
 pub(crate) struct End {
     pub session: Session,
-    /// All that happened, with the time since the start.
+    /// All events, with the time since the start.
     pub log: Vec<(Duration, SessionEvent)>,
-    /// All messages that arrived.
+    /// All received messages.
     pub received: Vec<Message>,
-    /// The peer reads, so the socket takes bytes.
+    /// True while the socket accepts bytes.
     pub writable: bool,
     connected: bool,
 }
@@ -335,7 +335,7 @@ impl Pair {
         Self { now, start: now, ends: [end(a, 1), end(b, 2)], latency, cut: false, wire: Vec::new() }
     }
 
-    /// [`config`] and its counterpart.
+    /// Returns a pair with [`config`] and its counterpart.
     pub(crate) fn ebgp() -> Self {
         Self::new(config(), counterpart(config()))
     }
@@ -344,21 +344,21 @@ impl Pair {
         for end in &mut self.ends {
             end.session.handle_input(self.now, SessionInput::ManualStart);
         }
-        self.settle();
+        self.run_to_rest();
     }
 
     pub(crate) fn stop(&mut self, end: usize, subcode: CeaseSubcode, text: &str) {
         self.ends[end]
             .session
             .handle_input(self.now, SessionInput::ManualStop { subcode, text: text.to_owned() });
-        self.settle();
+        self.run_to_rest();
     }
 
     pub(crate) fn states(&self) -> [SessionState; 2] {
         [self.ends[0].session.state(), self.ends[1].session.state()]
     }
 
-    /// The connection breaks, both ends notice.
+    /// Resets the connection at both ends.
     pub(crate) fn reset_connection(&mut self) {
         self.wire.clear();
         for end in &mut self.ends {
@@ -366,12 +366,12 @@ impl Pair {
             let reason = "connection reset by peer".to_owned();
             end.session.handle_input(self.now, SessionInput::ConnectionClosed { reason });
         }
-        self.settle();
+        self.run_to_rest();
     }
 
     pub(crate) fn run(&mut self, duration: Duration) {
         let end = self.now + duration;
-        self.settle();
+        self.run_to_rest();
         let mut steps = 0;
         loop {
             let timers = self.ends.iter().filter_map(|end| end.session.poll_timeout());
@@ -381,9 +381,9 @@ impl Pair {
                 break;
             };
             steps += 1;
-            assert!(steps < 1_000_000, "the sessions never rest");
+            assert!(steps < 1_000_000, "the sessions never become idle");
             self.now = self.now.max(at);
-            // What has arrived counts before timers do.
+            // Deliver packets before timers expire.
             let (due, later) =
                 std::mem::take(&mut self.wire).into_iter().partition(|packet| packet.0 <= self.now);
             self.wire = later;
@@ -393,7 +393,7 @@ impl Pair {
             for end in &mut self.ends {
                 end.session.handle_timeout(self.now);
             }
-            self.settle();
+            self.run_to_rest();
         }
         self.now = end;
     }
@@ -426,26 +426,26 @@ impl Pair {
         }
     }
 
-    /// Does what the sessions ask for, until they ask for nothing.
-    fn settle(&mut self) {
+    /// Carries out the events of both sessions until none is left.
+    fn run_to_rest(&mut self) {
         for index in [0, 1, 0, 1] {
             while let Some(event) = self.ends[index].session.poll_event() {
-                self.obey(index, &event);
+                self.carry_out(index, &event);
                 self.ends[index].log.push((self.now - self.start, event));
             }
             self.pull(index);
         }
     }
 
-    fn obey(&mut self, index: usize, event: &SessionEvent) {
+    fn carry_out(&mut self, index: usize, event: &SessionEvent) {
         let at = self.now + self.latency;
         let listens =
             matches!(self.ends[1 - index].session.state(), SessionState::Connect | SessionState::Active);
         match event {
             SessionEvent::Connect if self.cut => {}
             SessionEvent::Connect if listens => {
-                let on_its_way = self.wire.iter().any(|packet| matches!(packet.2, Packet::Connected));
-                if !on_its_way {
+                let in_flight = self.wire.iter().any(|packet| matches!(packet.2, Packet::Connected));
+                if !in_flight {
                     self.wire.extend([(at, 0, Packet::Connected), (at, 1, Packet::Connected)]);
                 }
             }
@@ -476,7 +476,7 @@ impl Pair {
 }
 
 impl End {
-    /// Prefixes that the peer withdrew.
+    /// Returns the number of prefixes that the peer withdrew.
     pub(crate) fn withdrawals(&self) -> usize {
         let withdrawn = |message: &Message| match message {
             Message::Update(decoded) => {
@@ -488,7 +488,7 @@ impl End {
         self.received.iter().map(withdrawn).sum()
     }
 
-    /// Reasons of all Down events.
+    /// Returns the reasons of all Down events.
     pub(crate) fn downs(&self) -> Vec<String> {
         let reason = |(_, event): &(Duration, SessionEvent)| match event {
             SessionEvent::Down { reason, .. } => Some(reason.to_string()),
@@ -502,7 +502,7 @@ impl End {
     }
 }
 
-/// The configuration of the other end.
+/// Returns the configuration of the other end.
 pub(crate) fn counterpart(config: SessionConfig) -> SessionConfig {
     SessionConfig {
         local_asn: PEER_AS,

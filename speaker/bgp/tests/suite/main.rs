@@ -1,5 +1,5 @@
-//! The session from outside: bytes in, bytes out, simulated time.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+//! Tests of the crate through its public API: bytes in, bytes out, simulated time.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test panics")]
 
 mod differential;
 mod errors;

@@ -1,4 +1,4 @@
-//! Bytes and what they mean, both ways.
+//! Pairs of bytes and messages, encoded and decoded.
 
 use std::net::Ipv4Addr;
 
@@ -22,7 +22,7 @@ fn decode(bytes: &[u8], context: DecodeContext) -> Message {
 }
 
 #[test]
-fn open_messages() {
+fn open_encodes_and_decodes() {
     let open = |capabilities| Open {
         my_as: 64512,
         hold_time: 90,
@@ -58,7 +58,7 @@ fn open_messages() {
             ]),
         ),
         (
-            "a capability nobody knows",
+            "unknown capability",
             "0024 01 04 fc00 005a c0000201 07 02 05 ef03 616263",
             open(vec![Capability::Unknown { code: 0xef, value: b"abc".to_vec() }]),
         ),
@@ -73,7 +73,7 @@ fn open_messages() {
 }
 
 #[test]
-fn open_messages_that_are_written_in_another_way() {
+fn open_in_alternative_encodings_decodes() {
     let expected = Open {
         my_as: 64512,
         hold_time: 90,
@@ -94,7 +94,7 @@ fn open_messages_that_are_written_in_another_way() {
 }
 
 #[test]
-fn many_capabilities_need_extended_parameters() {
+fn many_capabilities_use_extended_parameters() {
     let capabilities: Vec<_> =
         (0..10).map(|code| Capability::Unknown { code: 200 + code, value: vec![code; 100] }).collect();
     let open = Open { capabilities, ..peer_open() };
@@ -104,7 +104,7 @@ fn many_capabilities_need_extended_parameters() {
 }
 
 #[test]
-fn update_messages() {
+fn update_encodes_and_decodes() {
     let sequence = |asns: &[u32]| AsPath {
         segments: vec![Segment { kind: SegmentType::Sequence, asns: asns.to_vec() }],
     };
@@ -273,14 +273,14 @@ fn update_messages() {
 }
 
 #[test]
-fn host_bits_of_a_prefix_are_irrelevant() {
+fn prefix_host_bits_are_cleared() {
     let bytes = message(2, &hex("0002 01ff 0000"));
     let Message::Update(decoded) = decode(&bytes, FOUR_OCTETS) else { panic!() };
     assert_eq!(decoded.update.withdrawn, [net("128.0.0.0/1")]);
 }
 
 #[test]
-fn as_paths_longer_than_a_segment_are_split() {
+fn as_path_longer_than_a_segment_is_split() {
     let asns: Vec<u32> = (1..=600).collect();
     let path = AsPath { segments: vec![Segment { kind: SegmentType::Sequence, asns: asns.clone() }] };
     let mut bytes = Vec::new();
@@ -291,7 +291,7 @@ fn as_paths_longer_than_a_segment_are_split() {
 }
 
 #[test]
-fn notification_messages() {
+fn notification_encodes_decodes_and_displays() {
     let long = "ä".repeat(200);
     let table = [
         (Notification { code: 4, subcode: 0, data: vec![] }, "0015 03 0400", "4/0 (Hold Timer Expired)"),
@@ -306,7 +306,7 @@ fn notification_messages() {
             "6/2 (Cease: Administrative Shutdown) \"bye\"",
         ),
         (
-            Notification::cease(CeaseSubcode::PeerDeconfigured, "a text this subcode does not carry"),
+            Notification::cease(CeaseSubcode::PeerDeconfigured, "text that this subcode does not carry"),
             "0015 03 0603",
             "6/3 (Cease: Peer De-configured)",
         ),
@@ -328,7 +328,7 @@ fn notification_messages() {
 }
 
 #[test]
-fn a_shutdown_text_is_made_fit_for_a_log() {
+fn shutdown_text_control_characters_are_replaced() {
     let text = |data: &[u8]| Notification { code: 6, subcode: 2, data: data.to_vec() }.text();
     assert_eq!(text(b"\x04ab\ncd"), Some("ab\u{fffd}c".to_owned()));
     assert_eq!(text(b"\x02\xff\xfe"), Some("\u{fffd}\u{fffd}".to_owned()));
@@ -338,7 +338,7 @@ fn a_shutdown_text_is_made_fit_for_a_log() {
 }
 
 #[test]
-fn keepalive_and_route_refresh_messages() {
+fn keepalive_and_route_refresh_encode_and_decode() {
     let mut bytes = Vec::new();
     encode_keepalive(&mut bytes);
     assert_eq!(bytes, hex(&format!("{} 0013 04", "ff".repeat(16))));
@@ -350,20 +350,20 @@ fn keepalive_and_route_refresh_messages() {
 }
 
 #[test]
-fn the_framer_takes_bytes_in_any_portions() {
+fn framer_accepts_chunks_of_any_size() {
     let mut stream = Vec::new();
     encode_keepalive(&mut stream);
     peer_open().encode(&mut stream);
     Update::end_of_rib(Family::Ipv6Unicast).encode(true, &mut stream);
-    for portion in 1..=stream.len() {
+    for size in 1..=stream.len() {
         let mut framer = Framer::default();
         let mut kinds = Vec::new();
-        for mut bytes in stream.chunks(portion) {
+        for mut bytes in stream.chunks(size) {
             while let Some(frame) = framer.next(&mut bytes, 4096).unwrap() {
                 kinds.push(frame.kind as u8);
             }
             assert!(bytes.is_empty());
         }
-        assert_eq!(kinds, [4, 1, 2], "portions of {portion}");
+        assert_eq!(kinds, [4, 1, 2], "chunks of {size} octets");
     }
 }

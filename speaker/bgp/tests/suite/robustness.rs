@@ -1,4 +1,4 @@
-//! Any bytes, in any state: refused or handled, never a panic, never more memory than the bytes deserve.
+//! Arbitrary bytes in any state are handled or rejected, without a panic and with bounded memory.
 
 use std::time::Duration;
 
@@ -30,20 +30,20 @@ fn in_state(state: usize) -> Solo {
     }
 }
 
-/// Feeds the bytes in portions; whatever they are, the session stays in order.
-fn survive(mut solo: Solo, bytes: &[u8], portion: usize) {
-    for portion in bytes.chunks(portion.max(1)) {
-        solo.receive(portion);
+/// Passes in the bytes in chunks, and checks that the session remains consistent.
+fn check_survival(mut solo: Solo, bytes: &[u8], size: usize) {
+    for chunk in bytes.chunks(size.max(1)) {
+        solo.receive(chunk);
         solo.sent_bytes();
     }
-    in_order(&mut solo);
-    // And it comes back.
+    check_consistency(&mut solo);
+    // The session remains consistent while it retries.
     solo.wait(secs(300));
-    in_order(&mut solo);
+    check_consistency(&mut solo);
     assert!(solo.session.state() >= SessionState::Idle);
 }
 
-fn in_order(solo: &mut Solo) {
+fn check_consistency(solo: &mut Solo) {
     let mut events = 0;
     while let Some(event) = solo.session.poll_event() {
         events += 1;
@@ -58,8 +58,8 @@ fn in_order(solo: &mut Solo) {
     assert_eq!(solo.session.routes(), 20);
 }
 
-/// One good message of each kind, with all that can be in it.
-fn good_messages() -> Vec<Vec<u8>> {
+/// Returns well-formed messages of each type, with all fields that they can have.
+fn well_formed_messages() -> Vec<Vec<u8>> {
     let mut messages = vec![Vec::new(); 7];
     let capabilities = vec![
         Capability::multi_protocol(Family::Ipv4Unicast),
@@ -111,7 +111,7 @@ enum Damage {
 }
 
 impl Damage {
-    /// To the body, leaving a header that fits.
+    /// Damages a body; the caller adds a matching header.
     fn inflict(&self, body: &mut Vec<u8>) {
         let at = |index: &Index, length: usize| if length == 0 { None } else { Some(index.index(length)) };
         match self {
@@ -136,16 +136,16 @@ fn damage() -> impl Strategy<Value = Damage> {
     ]
 }
 
-/// An attribute that may be anything from right to wrong.
+/// An attribute that may be well-formed or malformed.
 fn attribute() -> impl Strategy<Value = Vec<u8>> {
     let flags =
         prop_oneof![Just(0x40), Just(0x80), Just(0xC0), Just(0x50), Just(0x90), Just(0xD0), any::<u8>()];
     let code = prop_oneof![9 => 1..=18_u8, 1 => Just(32), 1 => any::<u8>()];
     let interesting = prop_oneof![3 => any::<u8>(), 2 => 0..4_u8, 1 => Just(0xFF)];
     let value = vec(interesting, 0..48);
-    let lie = prop_oneof![8 => Just(0_i32), 1 => -3..4_i32, 1 => 200..256_i32];
-    (flags, code, value, lie).prop_map(|(flags, code, value, lie)| {
-        let length = i32::try_from(value.len()).unwrap() + lie;
+    let length_error = prop_oneof![8 => Just(0_i32), 1 => -3..4_i32, 1 => 200..256_i32];
+    (flags, code, value, length_error).prop_map(|(flags, code, value, length_error)| {
+        let length = i32::try_from(value.len()).unwrap() + length_error;
         let mut bytes = vec![flags, code];
         if flags & 0x10 != 0 {
             bytes.extend(u16::try_from(length.max(0)).unwrap().to_be_bytes());
@@ -161,40 +161,47 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn arbitrary_bytes(state in 0..4_usize, bytes in vec(any::<u8>(), 0..300), portion in 1..40_usize) {
-        survive(in_state(state), &bytes, portion);
+    fn arbitrary_bytes_never_break_session(
+        state in 0..4_usize,
+        bytes in vec(any::<u8>(), 0..300),
+        size in 1..40_usize,
+    ) {
+        check_survival(in_state(state), &bytes, size);
     }
 
     #[test]
-    fn arbitrary_bodies_behind_a_good_header(
+    fn arbitrary_bodies_never_break_session(
         state in 0..4_usize,
         messages in vec((0..7_u8, vec(any::<u8>(), 0..120)), 1..5),
-        portion in 1..200_usize,
+        size in 1..200_usize,
     ) {
         let bytes: Vec<u8> = messages.iter().flat_map(|(kind, body)| message(*kind, body)).collect();
-        survive(in_state(state), &bytes, portion);
+        check_survival(in_state(state), &bytes, size);
     }
 
     #[test]
-    fn damaged_messages(
+    fn damaged_messages_never_break_session(
         state in 0..4_usize,
         kinds in vec(any::<Index>(), 1..4),
         damages in vec(damage(), 0..6),
-        portion in 1..200_usize,
+        size in 1..200_usize,
     ) {
-        let good = good_messages();
+        let good = well_formed_messages();
         let mut bytes = Vec::new();
         for kind in kinds {
             let mut body = kind.get(&good)[19..].to_vec();
             damages.iter().for_each(|damage| damage.inflict(&mut body));
             bytes.extend(message(kind.get(&good)[18], &body));
         }
-        survive(in_state(state), &bytes, portion);
+        check_survival(in_state(state), &bytes, size);
     }
 
     #[test]
-    fn arbitrary_attributes(attributes in vec(attribute(), 0..12), nlri in vec(any::<u8>(), 0..12)) {
-        survive(in_state(3), &update(&attributes.concat(), &nlri), 4096);
+    fn arbitrary_attributes_never_break_session(
+        attributes in vec(attribute(), 0..12),
+        nlri in vec(any::<u8>(), 0..12),
+    ) {
+        check_survival(in_state(3), &update(&attributes.concat(), &nlri), 4096);
     }
 }
 
@@ -228,10 +235,10 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Events in an order no sane shell would produce.
+    /// The inputs include sequences that a correct shell never produces.
     #[test]
-    fn events_in_any_order(steps in vec(step(), 0..60)) {
-        let good = good_messages();
+    fn inputs_in_any_order_never_break_session(steps in vec(step(), 0..60)) {
+        let good = well_formed_messages();
         let mut solo = in_state(0);
         for step in steps {
             match step {
@@ -239,12 +246,17 @@ proptest! {
                 Step::Stop => solo.stop(),
                 Step::Connected => {
                     let (local, remote) = ("192.0.2.1:1".parse().unwrap(), solo.remote);
-                    solo.session.handle_input(solo.now, SessionInput::Connected { local, remote, next_hops: next_hops() });
+                    let next_hops = next_hops();
+                    solo.session.handle_input(solo.now, SessionInput::Connected { local, remote, next_hops });
                 }
                 Step::Failed => {
-                    solo.session.handle_input(solo.now, SessionInput::ConnectFailed { reason: "refused".to_owned() });
+                    let reason = "refused".to_owned();
+                    solo.session.handle_input(solo.now, SessionInput::ConnectFailed { reason });
                 }
-                Step::Closed => solo.session.handle_input(solo.now, SessionInput::ConnectionClosed { reason: String::new() }),
+                Step::Closed => {
+                    let reason = String::new();
+                    solo.session.handle_input(solo.now, SessionInput::ConnectionClosed { reason });
+                }
                 Step::Good(index) => solo.receive(index.get::<Vec<u8>>(&good)),
                 Step::Pull(max) => {
                     let mut bytes = Vec::new();
@@ -257,29 +269,29 @@ proptest! {
                     solo.session.set_next_hops(if there { next_hops() } else { NextHops::default() });
                 }
             }
-            in_order(&mut solo);
+            check_consistency(&mut solo);
             let running = solo.session.poll_timeout().is_some();
-            // Only a stopped session, or an established one without hold time, may sleep for ever.
+            // Every session that is not stopped has a running timer.
             prop_assert!(running || solo.session.state() == SessionState::Idle, "{}", solo.session.state());
         }
     }
 }
 
-/// The message that made a published codec loop and eat all memory.
+/// This message causes unbounded memory use in zettabgp 0.6.
 #[test]
-fn an_as_path_that_does_not_end_with_its_attribute() {
+fn as_path_exceeding_attribute_resets_session() {
     let mut solo = in_state(3);
     solo.receive(&message(2, &hex("0000 0006 40 02 03 020000")));
     assert_eq!(solo.session.state(), SessionState::Idle);
-    let said = solo.down_reason().to_string();
+    let message = solo.down_reason().to_string();
     assert_eq!(
-        said,
+        message,
         "sent NOTIFICATION 3/1 (UPDATE Message Error: Malformed Attribute List): AS_PATH has an empty segment"
     );
 }
 
 #[test]
-fn a_router_that_sends_its_whole_table_changes_nothing() {
+fn full_table_from_peer_leaves_session_unchanged() {
     let mut solo = in_state(3);
     let mut update = Vec::new();
     Update {

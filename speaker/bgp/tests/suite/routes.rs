@@ -1,4 +1,4 @@
-//! What the peer learns: only differences, packed, in as few UPDATEs as can be.
+//! The routes that the peer learns: only differences, packed into as few UPDATEs as possible.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fairlead_bgp::message::Message;
 use fairlead_bgp::message::as_path::AsPath;
-use fairlead_bgp::message::attribute::MpNextHop;
+use fairlead_bgp::message::attribute::{MpNextHop, PathAttributes};
 use fairlead_bgp::message::capability::Capability;
 use fairlead_bgp::message::open::Open;
 use fairlead_bgp::message::route_refresh::RouteRefresh;
@@ -28,63 +28,64 @@ fn host_v6(number: u32) -> IpNet {
     )))
 }
 
-/// What the peer knows after it read all there is.
-fn read(solo: &mut Solo, table: &mut LearnedRoutes) -> usize {
-    let before = table.updates;
-    table.learn(solo.sent());
+/// Lets the peer read everything that is pending. Returns the number of UPDATEs.
+fn read(solo: &mut Solo, learned: &mut LearnedRoutes) -> usize {
+    let before = learned.updates;
+    learned.learn(solo.sent());
     assert_eq!(solo.session.pending(), 0);
-    assert_eq!(solo.session.announced(), table.routes.len());
-    table.updates - before
+    assert_eq!(solo.session.announced(), learned.routes.len());
+    learned.updates - before
 }
 
 #[test]
-fn ten_thousand_prefixes_with_three_sets_of_attributes_travel_in_few_updates() {
+fn ten_thousand_prefixes_are_packed_by_attributes() {
     let mut solo = Solo::new(config());
     for number in 0..10_000 {
         solo.session.announce(host(number), attributes(u16::try_from(number % 3).unwrap())).unwrap();
     }
     let mut solo = solo.established();
-    let mut table = LearnedRoutes::default();
-    // 4096 − 23 − 27 octets of attributes hold 809 prefixes of 5: 4 or 5 messages of 3333, and 2 End-of-RIB.
-    let updates = read(&mut solo, &mut table);
+    let mut learned = LearnedRoutes::default();
+    // After 23 octets of header and lengths and 27 of attributes, 4096 octets have room for 809 prefixes of 5
+    // octets: 3 × 5 messages for 3333 prefixes each, and 2 End-of-RIB markers.
+    let updates = read(&mut solo, &mut learned);
     assert_eq!(updates, 15 + 2);
-    assert_eq!(table.routes.len(), 10_000);
-    assert_eq!(table.end_of_rib, Family::ALL);
+    assert_eq!(learned.routes.len(), 10_000);
+    assert_eq!(learned.end_of_rib, Family::ALL);
 
-    // One change costs one UPDATE, with one prefix.
+    // One change sends one UPDATE with one prefix.
     solo.session.announce(host(77), attributes(9)).unwrap();
-    assert_eq!(read(&mut solo, &mut table), 1);
-    assert_eq!(table.announced, 10_001);
-    assert_eq!(table.routes[&host(77)].1.communities, [Community(64512, 9)]);
-    // The same again costs nothing, even as another value of equal content.
+    assert_eq!(read(&mut solo, &mut learned), 1);
+    assert_eq!(learned.announced, 10_001);
+    assert_eq!(learned.routes[&host(77)].1.communities, [Community(64512, 9)]);
+    // Announcing equal attributes again sends nothing.
     solo.session.announce(host(77), attributes(9)).unwrap();
-    assert_eq!(read(&mut solo, &mut table), 0);
-    // Withdrawals are packed and split too: 4073 octets hold 814.
+    assert_eq!(read(&mut solo, &mut learned), 0);
+    // Withdrawals are packed too: 4073 octets have room for 814.
     for number in 0..10_000 {
         solo.session.withdraw(&host(number));
     }
-    assert_eq!(read(&mut solo, &mut table), 13);
-    assert!(table.routes.is_empty());
+    assert_eq!(read(&mut solo, &mut learned), 13);
+    assert!(learned.routes.is_empty());
     assert_eq!(solo.session.routes(), 0);
 }
 
 #[test]
-fn extended_messages_hold_more() {
+fn extended_messages_pack_more_prefixes() {
     let mut open = peer_open();
     open.capabilities.push(Capability::ExtendedMessage);
     let mut solo = Solo::new(config()).established_with(&open);
-    let mut table = LearnedRoutes::default();
+    let mut learned = LearnedRoutes::default();
     for number in 0..13_000 {
         solo.session.announce(host(number), attributes(1)).unwrap();
         solo.session.announce(host_v6(number), attributes(1)).unwrap();
     }
-    // 65535 octets hold some 13,000 prefixes of 5 octets and 3,850 of 17.
-    assert_eq!(read(&mut solo, &mut table), 1 + 4 + 2);
-    assert_eq!(table.routes.len(), 26_000);
+    // 65535 octets have room for about 13,000 prefixes of 5 octets, or 3,850 of 17.
+    assert_eq!(read(&mut solo, &mut learned), 1 + 4 + 2);
+    assert_eq!(learned.routes.len(), 26_000);
 }
 
 #[test]
-fn no_message_is_longer_than_agreed() {
+fn messages_never_exceed_negotiated_length() {
     for number in [1_u32, 800, 809, 810, 811, 2000] {
         let mut solo = Solo::over_ipv6(config());
         solo.next_hops.v4 = None;
@@ -111,39 +112,39 @@ fn no_message_is_longer_than_agreed() {
 }
 
 #[test]
-fn changes_while_the_peer_does_not_read_cost_one_message_each_prefix() {
+fn changes_during_blocked_write_are_merged() {
     let mut solo = Solo::new(config()).established();
-    let mut table = LearnedRoutes::default();
-    read(&mut solo, &mut table);
+    let mut learned = LearnedRoutes::default();
+    read(&mut solo, &mut learned);
     for round in 0..100 {
         solo.session.announce(host(1), attributes(round)).unwrap();
         solo.session.announce(host(2), attributes(round)).unwrap();
         solo.session.withdraw(&host(1));
     }
     assert_eq!(solo.session.pending(), 1);
-    assert_eq!(read(&mut solo, &mut table), 1, "host 1 came and went unseen");
-    assert_eq!(table.routes[&host(2)].1.communities, [Community(64512, 99)]);
-    // There and back again: the peer hears nothing.
+    assert_eq!(read(&mut solo, &mut learned), 1, "host 1 was announced and withdrawn between two reads");
+    assert_eq!(learned.routes[&host(2)].1.communities, [Community(64512, 99)]);
+    // A withdrawal and the same announcement cancel out.
     solo.session.withdraw(&host(2));
     solo.session.announce(host(2), attributes(99)).unwrap();
-    assert_eq!(read(&mut solo, &mut table), 0);
+    assert_eq!(read(&mut solo, &mut learned), 0);
 }
 
 #[test]
-fn host_bits_do_not_make_another_route() {
+fn host_bits_name_the_same_route() {
     let mut solo = Solo::new(config()).established();
-    let mut table = LearnedRoutes::default();
+    let mut learned = LearnedRoutes::default();
     solo.session.announce(net("192.0.2.7/24"), attributes(1)).unwrap();
     solo.session.announce(net("192.0.2.9/24"), attributes(1)).unwrap();
-    read(&mut solo, &mut table);
-    assert_eq!(table.prefixes(), ["192.0.2.0/24"]);
+    read(&mut solo, &mut learned);
+    assert_eq!(learned.prefixes(), ["192.0.2.0/24"]);
     solo.session.withdraw(&net("192.0.2.1/24"));
-    read(&mut solo, &mut table);
-    assert!(table.routes.is_empty());
+    read(&mut solo, &mut learned);
+    assert!(learned.routes.is_empty());
 }
 
 #[test]
-fn attributes_depend_on_the_kind_of_peer() {
+fn attributes_differ_for_ebgp_and_ibgp_peers() {
     let route = Arc::new(Attributes {
         origin: Origin::Incomplete,
         med: Some(5),
@@ -155,20 +156,20 @@ fn attributes_depend_on_the_kind_of_peer() {
         let mut solo = Solo::new(config).established_with(open);
         solo.session.announce(net("203.0.113.1/32"), route.clone()).unwrap();
         solo.session.announce(net("203.0.113.2/32"), Arc::default()).unwrap();
-        let mut table = LearnedRoutes::default();
-        read(&mut solo, &mut table);
+        let mut learned = LearnedRoutes::default();
+        read(&mut solo, &mut learned);
         let [first, second] =
-            [net("203.0.113.1/32"), net("203.0.113.2/32")].map(|net| table.routes[&net].1.clone());
+            [net("203.0.113.1/32"), net("203.0.113.2/32")].map(|net| learned.routes[&net].1.clone());
         (first, second)
     };
-    // eBGP: the path starts with our AS; LOCAL_PREF stays at home.
+    // eBGP: the path starts with our AS; LOCAL_PREF is not sent.
     let (full, plain) = learn(config(), &peer_open());
     assert_eq!(full.as_path, Some(AsPath::originated_by(LOCAL_AS)));
     assert_eq!((full.local_pref, full.med, full.origin), (None, Some(5), Some(Origin::Incomplete)));
     assert_eq!(full.communities, [Community(1, 1), Community(2, 2)]);
     assert_eq!(full.large_communities, [LargeCommunity(3, 2, 1)]);
     assert_eq!((plain.local_pref, plain.med, plain.origin), (None, None, Some(Origin::Igp)));
-    // iBGP: empty path, LOCAL_PREF always.
+    // iBGP: the path is empty; LOCAL_PREF is always sent.
     let internal = SessionConfig { peer_asn: PeerAs::Internal, ..config() };
     let mut open = Open { my_as: 64512, ..peer_open() };
     open.capabilities.pop();
@@ -176,7 +177,7 @@ fn attributes_depend_on_the_kind_of_peer() {
     let (full, plain) = learn(internal, &open);
     assert_eq!(full.as_path, Some(AsPath::default()));
     assert_eq!((full.local_pref, plain.local_pref), (Some(200), Some(100)));
-    // A peer with two-octet AS numbers, and a local AS that has four.
+    // The peer has two-octet AS numbers, and the local AS needs four octets.
     let large = SessionConfig { local_asn: 4_200_000_001, ..config() };
     let old = Open { capabilities: vec![Capability::multi_protocol(Family::Ipv4Unicast)], ..peer_open() };
     let (full, _) = learn(large, &old);
@@ -187,7 +188,7 @@ fn attributes_depend_on_the_kind_of_peer() {
 }
 
 #[test]
-fn next_hops_travel_as_the_session_allows() {
+fn next_hop_encoding_follows_negotiation() {
     let address = Ipv4Addr::new(192, 0, 2, 1);
     let v4 = Some(address);
     let v6 = "2001:db8::1".parse().ok();
@@ -197,7 +198,7 @@ fn next_hops_travel_as_the_session_allows() {
     let single = Some(NextHop::MultiProtocol(MpNextHop::V6(global)));
     let both = Some(NextHop::MultiProtocol(MpNextHop::V6WithLinkLocal(global, local)));
     let only_local = Some(NextHop::MultiProtocol(MpNextHop::V6WithLinkLocal(local, local)));
-    // (next hops, the peer offers RFC 8950, over IPv6) → next hop of IPv4 routes and of IPv6 routes
+    // (next hops, peer offers RFC 8950, session over IPv6) → next hops of IPv4 and IPv6 routes
     for (next_hops, offered, over_ipv6, expect) in [
         (NextHops { v4, v6, link_local: None }, false, false, (classic, single)),
         (NextHops { v4, v6, link_local }, false, true, (classic, both)),
@@ -206,7 +207,7 @@ fn next_hops_travel_as_the_session_allows() {
         (NextHops { v4: None, v6, link_local: None }, true, true, (single, single)),
         (NextHops { v4: None, v6, link_local }, true, true, (both, both)),
         (NextHops { v4: None, v6: None, link_local }, true, true, (only_local, only_local)),
-        // Not offered by us over IPv4, so not negotiated.
+        // The session does not offer RFC 8950 over IPv4.
         (NextHops { v4: None, v6, link_local: None }, true, false, (None, single)),
         (NextHops::default(), true, true, (None, None)),
     ] {
@@ -219,66 +220,66 @@ fn next_hops_travel_as_the_session_allows() {
         let mut solo = solo.established_with(&open);
         solo.session.announce(host(1), attributes(1)).unwrap();
         solo.session.announce(host_v6(1), attributes(1)).unwrap();
-        let mut table = LearnedRoutes::default();
-        table.learn(solo.sent());
-        let next_hop = |prefix| table.routes.get(&prefix).map(|route| route.0);
+        let mut learned = LearnedRoutes::default();
+        learned.learn(solo.sent());
+        let next_hop = |prefix| learned.routes.get(&prefix).map(|route| route.0);
         assert_eq!((next_hop(host(1)), next_hop(host_v6(1))), expect, "{next_hops:?}");
         assert_eq!(
             solo.session.withheld().len(),
             [expect.0, expect.1].iter().filter(|n| n.is_none()).count()
         );
-        // What was announced can be withdrawn in the same fields.
+        // Withdrawals use the same encoding.
         solo.session.withdraw(&host(1));
         solo.session.withdraw(&host_v6(1));
-        table.learn(solo.sent());
-        assert!(table.routes.is_empty());
+        learned.learn(solo.sent());
+        assert!(learned.routes.is_empty());
     }
 }
 
 #[test]
-fn a_new_next_hop_sends_the_routes_again() {
+fn changed_next_hop_resends_routes() {
     let mut solo = Solo::new(config()).established();
-    let mut table = LearnedRoutes::default();
+    let mut learned = LearnedRoutes::default();
     for number in 0..100 {
         solo.session.announce(host(number), attributes(1)).unwrap();
         solo.session.announce(host_v6(number), attributes(1)).unwrap();
     }
-    read(&mut solo, &mut table);
+    read(&mut solo, &mut learned);
     let other = NextHops { v4: Some(Ipv4Addr::new(192, 0, 2, 99)), ..next_hops() };
     solo.session.set_next_hops(other);
-    assert_eq!(read(&mut solo, &mut table), 1, "IPv4 only");
-    assert!(table.routes.iter().all(|(prefix, route)| {
+    assert_eq!(read(&mut solo, &mut learned), 1, "only the IPv4 next hop changed");
+    assert!(learned.routes.iter().all(|(prefix, route)| {
         Family::of(prefix) == Family::Ipv6Unicast || route.0 == NextHop::Classic(Ipv4Addr::new(192, 0, 2, 99))
     }));
     solo.session.set_next_hops(other);
-    assert_eq!(read(&mut solo, &mut table), 0);
+    assert_eq!(read(&mut solo, &mut learned), 0);
 }
 
 #[test]
-fn route_refresh_sends_the_family_again_once() {
+fn route_refresh_flood_resends_family_once() {
     let mut solo = Solo::new(config()).established();
-    let mut table = LearnedRoutes::default();
+    let mut learned = LearnedRoutes::default();
     for number in 0..100 {
         solo.session.announce(host(number), attributes(1)).unwrap();
         solo.session.announce(host_v6(number), attributes(1)).unwrap();
     }
-    read(&mut solo, &mut table);
-    table.routes.retain(|prefix, _| Family::of(prefix) == Family::Ipv4Unicast);
+    read(&mut solo, &mut learned);
+    learned.routes.retain(|prefix, _| Family::of(prefix) == Family::Ipv4Unicast);
     let mut flood = Vec::new();
     (0..1000).for_each(|_| RouteRefresh::new(Family::Ipv6Unicast).encode(&mut flood));
-    // Requests for families that are not carried, and subtypes of RFC 7313, are ignored.
+    // Requests for other families and subtypes of RFC 7313 are ignored.
     RouteRefresh { afi: 25, subtype: 0, safi: 70 }.encode(&mut flood);
     RouteRefresh { afi: 1, subtype: 1, safi: 1 }.encode(&mut flood);
     solo.receive(&flood);
     solo.session.withdraw(&host_v6(5));
-    table.routes.insert(host_v6(5), table.routes[&host(1)].clone());
-    // One withdrawal, one announcement of the other 99.
-    assert_eq!(read(&mut solo, &mut table), 2);
-    assert_eq!(table.routes.len(), 199);
+    learned.routes.insert(host_v6(5), learned.routes[&host(1)].clone());
+    // One UPDATE withdraws a route, another announces the other 99.
+    assert_eq!(read(&mut solo, &mut learned), 2);
+    assert_eq!(learned.routes.len(), 199);
 }
 
 #[test]
-fn a_new_connection_starts_from_nothing() {
+fn new_connection_resends_all_routes() {
     let mut pair = Pair::ebgp();
     for number in 0..100 {
         pair.ends[0].session.announce(host(number), attributes(1)).unwrap();
@@ -296,7 +297,7 @@ fn a_new_connection_starts_from_nothing() {
 }
 
 #[test]
-fn end_of_rib_follows_the_last_route_of_the_first_sync_and_comes_once() {
+fn end_of_rib_follows_initial_routes_once() {
     let mut solo = Solo::new(config());
     solo.session.announce(host(1), attributes(1)).unwrap();
     let mut solo = solo.established();
@@ -317,19 +318,19 @@ fn end_of_rib_follows_the_last_route_of_the_first_sync_and_comes_once() {
 }
 
 #[test]
-fn a_portion_is_as_large_as_asked_for_and_ends_with_a_message() {
+fn transmit_stops_after_requested_size() {
     let mut solo = Solo::new(config()).established();
     (0..5000).for_each(|number| solo.session.announce(host(number), attributes(1)).unwrap());
-    let mut portion = Vec::new();
-    assert!(solo.session.poll_transmit(solo.now, 6000, &mut portion));
-    assert!(portion.len() >= 6000 && portion.len() < 6000 + 4096);
-    decode_all(&portion, solo.context);
+    let mut bytes = Vec::new();
+    assert!(solo.session.poll_transmit(solo.now, 6000, &mut bytes));
+    assert!(bytes.len() >= 6000 && bytes.len() < 6000 + 4096);
+    decode_all(&bytes, solo.context);
     let pending = solo.session.pending();
-    assert!(pending > 3000, "{pending} wait as differences, not as bytes");
+    assert!(pending > 3000, "{pending} prefixes wait without being encoded");
 }
 
 #[test]
-fn communities_that_no_message_can_hold_are_refused() {
+fn oversized_communities_are_rejected() {
     let mut solo = Solo::new(config()).established();
     let with = |count: u16| {
         Arc::new(Attributes {
@@ -343,10 +344,10 @@ fn communities_that_no_message_can_hold_are_refused() {
         error.to_string(),
         "the communities of the route need 3844 octets; an UPDATE has room for 3840"
     );
-    let mut table = LearnedRoutes::default();
-    read(&mut solo, &mut table);
-    assert_eq!(table.routes.keys().copied().collect::<Vec<_>>(), [host(1)]);
-    // The largest that are taken fit with any prefix and any next hop.
+    let mut learned = LearnedRoutes::default();
+    read(&mut solo, &mut learned);
+    assert_eq!(learned.routes.keys().copied().collect::<Vec<_>>(), [host(1)]);
+    // The largest accepted communities fit together with any prefix and any next hop.
     let mut solo = Solo::over_ipv6(SessionConfig { local_asn: 4_200_000_001, ..config() });
     solo.next_hops.link_local = "fe80::1".parse().ok();
     let mut solo = solo.established();
@@ -356,13 +357,13 @@ fn communities_that_no_message_can_hold_are_refused() {
             Arc::new(Attributes { med: Some(1), local_pref: Some(1), ..(*with(960)).clone() }),
         )
         .unwrap();
-    let mut table = LearnedRoutes::default();
-    read(&mut solo, &mut table);
-    assert_eq!(table.routes.len(), 1);
+    let mut learned = LearnedRoutes::default();
+    read(&mut solo, &mut learned);
+    assert_eq!(learned.routes.len(), 1);
 }
 
 #[test]
-fn equal_routes_in_any_order_make_equal_bytes() {
+fn equal_routes_in_any_order_encode_equally() {
     let bytes = |order: &mut dyn Iterator<Item = u32>| {
         let mut solo = Solo::new(config());
         for number in order {
@@ -389,7 +390,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (prefix.clone(), 0..3_u16).prop_map(|(prefix, community)| Step::Announce(prefix, community)),
         4 => prefix.prop_map(Step::Withdraw),
         3 => (1..80_usize).prop_map(Step::Pull),
-        1 => any::<bool>().prop_map(|v4| Step::Refresh(if v4 { Family::Ipv4Unicast } else { Family::Ipv6Unicast })),
+        1 => prop_oneof![Just(Family::Ipv4Unicast), Just(Family::Ipv6Unicast)].prop_map(Step::Refresh),
         1 => any::<bool>().prop_map(Step::NextHop),
         1 => Just(Step::Reset),
     ]
@@ -398,14 +399,14 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever happens in whatever order: in the end the peer knows what it should, and was never told to withdraw what
-    /// it did not know ([`LearnedRoutes::learn`] checks that).
+    /// The peer ends up with exactly the desired routes. [`LearnedRoutes::learn`] checks that no unknown
+    /// route is withdrawn.
     #[test]
-    fn the_peer_ends_up_with_what_it_should_know(steps in proptest::collection::vec(step(), 0..80)) {
-        // Even numbers are IPv4, odd ones IPv6.
+    fn peer_converges_after_any_steps(steps in proptest::collection::vec(step(), 0..80)) {
+        // Even numbers are IPv4 routes, odd numbers IPv6 routes.
         let prefix = |number: u32| if number.is_multiple_of(2) { host(number) } else { host_v6(number) };
         let mut solo = Solo::new(config()).established();
-        let mut table = LearnedRoutes::default();
+        let mut learned = LearnedRoutes::default();
         let mut model = BTreeMap::new();
         let mut has_v6 = true;
         for step in steps {
@@ -421,7 +422,7 @@ proptest! {
                 Step::Pull(max) => {
                     let mut bytes = Vec::new();
                     solo.session.poll_transmit(solo.now, max, &mut bytes);
-                    table.learn(decode_all(&bytes, solo.context));
+                    learned.learn(decode_all(&bytes, solo.context));
                 }
                 Step::Refresh(family) => {
                     let mut bytes = Vec::new();
@@ -430,22 +431,25 @@ proptest! {
                 }
                 Step::NextHop(there) => {
                     has_v6 = there;
-                    solo.session.set_next_hops(NextHops { v6: next_hops().v6.filter(|_| there), ..next_hops() });
+                    let v6 = next_hops().v6.filter(|_| there);
+                    solo.session.set_next_hops(NextHops { v6, ..next_hops() });
                 }
                 Step::Reset => {
-                    solo.session.handle_input(solo.now, SessionInput::ConnectionClosed { reason: String::new() });
+                    let reason = String::new();
+                    solo.session.handle_input(solo.now, SessionInput::ConnectionClosed { reason });
                     let wait = solo.session.poll_timeout().unwrap() - solo.now;
                     solo.wait(wait);
                     solo.next_hops = next_hops();
                     solo.reestablish();
                     has_v6 = true;
-                    table = LearnedRoutes::default();
+                    learned = LearnedRoutes::default();
                 }
             }
             prop_assert_eq!(solo.session.routes(), model.len());
         }
-        table.learn(solo.sent());
-        let known: BTreeMap<_, _> = table.routes.iter().map(|(net, route)| (*net, route.1.communities[0].1)).collect();
+        learned.learn(solo.sent());
+        let community = |(net, route): (&IpNet, &(NextHop, PathAttributes))| (*net, route.1.communities[0].1);
+        let known: BTreeMap<_, _> = learned.routes.iter().map(community).collect();
         model.retain(|net, _| has_v6 || Family::of(net) == Family::Ipv4Unicast);
         prop_assert_eq!(solo.session.announced(), known.len());
         prop_assert_eq!(known, model);

@@ -16,21 +16,21 @@ use crate::harness::*;
 const ESTABLISHED: [SessionState; 2] = [SessionState::Established; 2];
 
 #[test]
-fn two_sessions_establish_and_keep_each_other_alive() {
+fn two_sessions_stay_established_for_an_hour() {
     let mut pair = Pair::ebgp();
     pair.start();
     pair.run(secs(3600));
     assert_eq!(pair.states(), ESTABLISHED);
     for end in &pair.ends {
         assert_eq!(end.downs(), [] as [String; 0]);
-        // 30 s with jitter 0.75 to 1.0: 120 to 160 in an hour.
+        // Every 30 s with jitter 0.75 to 1.0: 120 to 160 in an hour.
         let keepalives = end.received.iter().filter(|message| **message == Message::Keepalive).count();
-        assert!((120..=161).contains(&keepalives), "{keepalives} keepalives");
+        assert!((120..=161).contains(&keepalives), "{keepalives} KEEPALIVEs");
     }
 }
 
 #[test]
-fn the_smaller_hold_time_is_used() {
+fn hold_time_is_smaller_of_both_offers() {
     struct Case {
         ours: u64,
         theirs: u16,
@@ -55,10 +55,10 @@ fn the_smaller_hold_time_is_used() {
 }
 
 #[test]
-fn a_hold_time_of_zero_means_no_timers() {
+fn hold_time_zero_runs_no_timers() {
     let open = Open { hold_time: 0, ..peer_open() };
     let mut solo = Solo::new(config()).established_with(&open);
-    assert_eq!(solo.sent().len(), 2, "the End-of-RIB markers");
+    assert_eq!(solo.sent().len(), 2, "only the End-of-RIB markers are sent");
     assert_eq!(solo.session.poll_timeout(), None);
     solo.wait(secs(1_000_000));
     assert_eq!(solo.session.state(), SessionState::Established);
@@ -66,7 +66,7 @@ fn a_hold_time_of_zero_means_no_timers() {
 }
 
 #[test]
-fn a_cut_cable_is_noticed_after_the_hold_time() {
+fn cable_cut_ends_session_after_hold_time() {
     let mut pair = Pair::ebgp();
     pair.start();
     pair.run(secs(300));
@@ -75,16 +75,16 @@ fn a_cut_cable_is_noticed_after_the_hold_time() {
     for end in &pair.ends {
         assert_eq!(end.downs()[0], "hold timer expired: received no KEEPALIVE or UPDATE from the peer");
         let at = end.times(|event| matches!(event, SessionEvent::Down { .. }))[0];
-        // The last keepalive came up to 30 s before the cut.
+        // The last KEEPALIVE arrived up to 30 s before the cut.
         assert!(at >= secs(359) && at <= secs(391), "{at:?}");
     }
     pair.cut = false;
     pair.run(secs(60));
-    assert_eq!(pair.states(), ESTABLISHED, "and the session comes back");
+    assert_eq!(pair.states(), ESTABLISHED, "the session is established again");
 }
 
 #[test]
-fn hold_timer_expiry_is_told_to_the_peer() {
+fn hold_timer_expiry_sends_notification() {
     let mut solo = Solo::new(config()).established();
     solo.wait(secs(89));
     assert_eq!(solo.session.state(), SessionState::Established);
@@ -97,7 +97,7 @@ fn hold_timer_expiry_is_told_to_the_peer() {
 }
 
 #[test]
-fn a_peer_that_never_sends_its_open_is_left_after_four_minutes() {
+fn missing_open_ends_session_after_four_minutes() {
     let mut solo = Solo::new(config()).open_sent();
     solo.wait(secs(239));
     assert_eq!(solo.session.state(), SessionState::OpenSent);
@@ -106,10 +106,10 @@ fn a_peer_that_never_sends_its_open_is_left_after_four_minutes() {
 }
 
 #[test]
-fn a_peer_that_stops_reading_is_left_after_the_send_hold_time() {
+fn blocked_peer_ends_session_after_send_hold_time() {
     let mut solo = Solo::new(config()).established();
     solo.sent();
-    // RFC 9687: eight minutes, during which the peer goes on to send keepalives and we cannot send ours.
+    // RFC 9687: for eight minutes the peer sends KEEPALIVEs and reads nothing.
     for _ in 0..50 {
         solo.wait(secs(10));
         solo.keepalive();
@@ -123,7 +123,7 @@ fn a_peer_that_stops_reading_is_left_after_the_send_hold_time() {
 }
 
 #[test]
-fn a_peer_that_reads_slowly_is_kept() {
+fn slowly_reading_peer_stays_established() {
     let mut solo = Solo::new(config()).established();
     let mut out = Vec::new();
     for round in 0..2000_u32 {
@@ -140,7 +140,7 @@ fn a_peer_that_reads_slowly_is_kept() {
 }
 
 #[test]
-fn attempts_to_connect_back_off_up_to_the_retry_time_with_jitter() {
+fn connection_attempts_back_off_with_jitter() {
     let mut solo = Solo::new(SessionConfig { connect_retry: secs(20), ..config() });
     solo.session.handle_input(solo.now, SessionInput::ManualStart);
     for (attempt, longest) in [1, 2, 4, 8, 16, 20, 20, 20].map(Duration::from_secs).into_iter().enumerate() {
@@ -150,14 +150,14 @@ fn attempts_to_connect_back_off_up_to_the_retry_time_with_jitter() {
         assert_eq!(solo.session.state(), SessionState::Active);
         assert_eq!(solo.down_reason().to_string(), "connection attempt failed: connection refused");
         let wait = solo.session.poll_timeout().unwrap() - solo.now;
-        assert!(wait >= longest * 3 / 4 && wait <= longest, "wait {attempt} is {wait:?}");
+        assert!(wait >= longest * 3 / 4 && wait <= longest, "wait after attempt {attempt} is {wait:?}");
         solo.wait(wait);
         assert_eq!(solo.session.state(), SessionState::Connect);
     }
 }
 
 #[test]
-fn an_attempt_without_answer_is_given_up() {
+fn unanswered_connection_attempt_times_out() {
     let mut solo = Solo::new(config());
     solo.session.handle_input(solo.now, SessionInput::ManualStart);
     assert_eq!(solo.session.poll_event(), Some(SessionEvent::Connect));
@@ -170,7 +170,7 @@ fn an_attempt_without_answer_is_given_up() {
 }
 
 #[test]
-fn a_session_that_stood_long_comes_back_at_once_and_one_that_flaps_waits_longer() {
+fn flapping_session_backs_off_stable_one_reconnects() {
     let mut solo = Solo::new(config()).established();
     solo.keepalive();
     solo.wait(secs(61));
@@ -178,14 +178,14 @@ fn a_session_that_stood_long_comes_back_at_once_and_one_that_flaps_waits_longer(
         solo.session.handle_input(solo.now, SessionInput::ConnectionClosed { reason: String::new() });
         assert_eq!(solo.session.state(), SessionState::Idle);
         let wait = solo.session.poll_timeout().unwrap() - solo.now;
-        assert!(wait >= longest * 3 / 4 && wait <= longest, "{wait:?} instead of {longest:?}");
+        assert!(wait >= longest * 3 / 4 && wait <= longest, "waits {wait:?}, expected about {longest:?}");
         solo.wait(wait);
         solo.reestablish();
     }
 }
 
 #[test]
-fn a_broken_connection_is_replaced_within_seconds() {
+fn broken_connection_reconnects_within_seconds() {
     let mut pair = Pair::ebgp();
     pair.start();
     pair.run(secs(100));
@@ -196,7 +196,7 @@ fn a_broken_connection_is_replaced_within_seconds() {
 }
 
 #[test]
-fn a_planned_stop_says_why() {
+fn stop_sends_shutdown_communication() {
     let mut pair = Pair::ebgp();
     pair.start();
     pair.run(secs(1));
@@ -213,7 +213,7 @@ fn a_planned_stop_says_why() {
 }
 
 #[test]
-fn a_stop_is_obeyed_in_every_state() {
+fn stop_ends_session_in_every_state() {
     let solos: [(Solo, SessionState, bool); 4] = [
         (Solo::new(config()), SessionState::Connect, false),
         (Solo::new(config()).open_sent(), SessionState::OpenSent, true),
@@ -236,7 +236,7 @@ fn a_stop_is_obeyed_in_every_state() {
 }
 
 #[test]
-fn nothing_moves_a_session_that_is_not_started() {
+fn unstarted_session_ignores_inputs() {
     let mut solo = Solo::new(config());
     solo.receive(&message(4, &[]));
     solo.session.handle_input(solo.now, SessionInput::ConnectionClosed { reason: String::new() });
@@ -245,11 +245,15 @@ fn nothing_moves_a_session_that_is_not_started() {
     let (local, remote) = ("192.0.2.1:1".parse().unwrap(), solo.remote);
     solo.session
         .handle_input(solo.now, SessionInput::Connected { local, remote, next_hops: NextHops::default() });
-    assert_eq!(solo.session.poll_event(), Some(SessionEvent::Close), "an unasked connection is closed");
+    assert_eq!(
+        solo.session.poll_event(),
+        Some(SessionEvent::Close),
+        "a connection that was not requested is closed"
+    );
 }
 
 #[test]
-fn our_open_offers_what_is_configured() {
+fn local_open_offers_configured_capabilities() {
     let open = |config: SessionConfig, v6: bool| {
         let mut solo = if v6 { Solo::over_ipv6(config) } else { Solo::new(config) };
         solo.session.handle_input(solo.now, SessionInput::ManualStart);
@@ -277,17 +281,17 @@ fn our_open_offers_what_is_configured() {
             ],
         }
     );
-    // RFC 8950 only over IPv6, and only with IPv4 routes.
+    // RFC 8950 is offered only over IPv6, and only with IPv4 routes.
     assert!(open(config(), true).capabilities.contains(&Capability::ExtendedNextHop(vec![(1, 1, 2)])));
     let only_v6 = SessionConfig { families: [Family::Ipv6Unicast].into(), ..config() };
     assert_eq!(open(only_v6, true).capabilities[0], mp(Family::Ipv6Unicast));
-    // RFC 6793: AS_TRANS stands for what needs four octets.
+    // RFC 6793: AS_TRANS replaces an AS number that needs four octets.
     let large = open(SessionConfig { local_asn: 4_200_000_001, ..config() }, false);
     assert_eq!((large.my_as, large.asn()), (23456, 4_200_000_001));
 }
 
 #[test]
-fn graceful_restart_is_flagged_until_the_session_has_been_up() {
+fn restart_state_bit_set_until_first_establishment() {
     let config = SessionConfig { graceful_restart: Some(secs(120)), ..config() };
     let mut solo = Solo::new(config);
     let restart = |solo: &mut Solo| {
@@ -319,7 +323,7 @@ fn graceful_restart_is_flagged_until_the_session_has_been_up() {
 }
 
 #[test]
-fn the_peer_must_show_the_expected_as_number() {
+fn peer_with_unexpected_as_is_rejected() {
     let four = |asn: u32| Open {
         my_as: u16::try_from(asn).unwrap_or(23456),
         capabilities: vec![Capability::multi_protocol(Family::Ipv4Unicast), Capability::FourOctetAs(asn)],
@@ -357,13 +361,13 @@ fn the_peer_must_show_the_expected_as_number() {
 }
 
 #[test]
-fn a_family_that_cannot_be_announced_has_a_reason() {
+fn withheld_family_has_a_reason() {
     let v4_only = Open {
         capabilities: vec![Capability::multi_protocol(Family::Ipv4Unicast), Capability::FourOctetAs(PEER_AS)],
         ..peer_open()
     };
     let mut solo = Solo::new(config()).established_with(&v4_only);
-    assert!(solo.session.withheld().is_empty(), "no routes, nothing withheld");
+    assert!(solo.session.withheld().is_empty(), "no routes are withheld without routes");
     solo.session.announce(net("2001:db8:1::/48"), attributes(1)).unwrap();
     let withheld = |solo: &Solo| solo.session.withheld().into_values().collect::<Vec<_>>();
     assert_eq!(withheld(&solo), [Withheld::NotNegotiated(Family::Ipv6Unicast)]);
@@ -378,22 +382,22 @@ fn a_family_that_cannot_be_announced_has_a_reason() {
     let mut solo = solo.established();
     solo.session.announce(net("2001:db8:1::/48"), attributes(1)).unwrap();
     assert_eq!(withheld(&solo), [Withheld::NoNextHop(Family::Ipv6Unicast)]);
-    let mut table = LearnedRoutes::default();
-    table.learn(solo.sent());
-    assert!(table.routes.is_empty());
-    assert_eq!(table.end_of_rib, Family::ALL, "the peer must not wait for what never comes");
-    // The node gets an address, and loses it again.
+    let mut learned = LearnedRoutes::default();
+    learned.learn(solo.sent());
+    assert!(learned.routes.is_empty());
+    assert_eq!(learned.end_of_rib, Family::ALL, "the End-of-RIB marker is sent for a withheld family too");
+    // The node gains an address, and loses it again.
     solo.session.set_next_hops(next_hops());
-    table.learn(solo.sent());
-    assert_eq!(table.prefixes(), ["2001:db8:1::/48"]);
+    learned.learn(solo.sent());
+    assert_eq!(learned.prefixes(), ["2001:db8:1::/48"]);
     assert!(solo.session.withheld().is_empty());
     solo.session.set_next_hops(NextHops { v6: None, ..next_hops() });
-    table.learn(solo.sent());
-    assert!(table.routes.is_empty());
+    learned.learn(solo.sent());
+    assert!(learned.routes.is_empty());
 }
 
 #[test]
-fn limits_of_the_protocol_are_checked_before_a_session_exists() {
+fn invalid_configuration_is_rejected() {
     let error = |change: fn(&mut SessionConfig)| {
         let mut config = config();
         change(&mut config);

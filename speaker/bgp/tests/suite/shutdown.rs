@@ -68,7 +68,7 @@ fn routes_left_only_to_negotiated_graceful_restart() {
 }
 
 #[test]
-fn graceful_restart_leaves_nothing_in_a_blocked_socket() {
+fn graceful_restart_discards_unsent_updates() {
     let mut solo = established(true, true);
     solo.session.announce(net("198.51.100.0/24"), attributes(1)).unwrap();
     solo.stop();
@@ -76,7 +76,7 @@ fn graceful_restart_leaves_nothing_in_a_blocked_socket() {
 }
 
 #[test]
-fn unestablished_session_sends_cease_despite_graceful_restart() {
+fn unestablished_session_with_restart_sends_cease() {
     let config = SessionConfig { graceful_restart: Some(secs(120)), ..config() };
     let mut solo = Solo::new(config).open_confirm();
     solo.stop();
@@ -105,11 +105,11 @@ fn stopping_session_announces_nothing() {
     solo.stop();
     solo.session.announce(net("203.0.113.0/24"), attributes(1)).unwrap();
     solo.session.set_next_hops(NextHops { v4: Some([192, 0, 2, 99].into()), ..next_hops() });
-    let mut table = LearnedRoutes::default();
-    table.routes.insert(net("192.0.2.0/24"), (NextHop::Classic([192, 0, 2, 1].into()), Default::default()));
-    table.learn(solo.sent());
-    assert!(table.routes.is_empty(), "{:?}", table.prefixes());
-    assert_eq!(table.updates, 1);
+    let mut learned = LearnedRoutes::default();
+    learned.routes.insert(net("192.0.2.0/24"), (NextHop::Classic([192, 0, 2, 1].into()), Default::default()));
+    learned.learn(solo.sent());
+    assert!(learned.routes.is_empty(), "{:?}", learned.prefixes());
+    assert_eq!(learned.updates, 1);
 }
 
 #[test]
@@ -141,9 +141,9 @@ fn stopped_session_announces_its_routes_after_restart() {
     events(&mut solo);
     solo.session.handle_input(solo.now, SessionInput::ManualStart);
     solo.reestablish();
-    let mut table = LearnedRoutes::default();
-    table.learn(solo.sent());
-    assert_eq!(table.prefixes(), ["192.0.2.0/24"]);
+    let mut learned = LearnedRoutes::default();
+    learned.learn(solo.sent());
+    assert_eq!(learned.prefixes(), ["192.0.2.0/24"]);
 }
 
 #[test]
