@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod conditions;
+pub mod kinds;
 pub mod manifests;
 pub mod model;
 pub mod names;

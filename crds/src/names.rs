@@ -1,4 +1,5 @@
-//! Names of annotations, labels and condition types.
+//! Names that are part of the API: annotations, labels, finalizers, objects, field managers, condition types and
+//! reasons.
 
 /// Annotation on a Service: allocate from this pool.
 pub const ADDRESS_POOL: &str = "fairlead.dev/address-pool";
@@ -6,8 +7,8 @@ pub const ADDRESS_POOL: &str = "fairlead.dev/address-pool";
 pub const LOAD_BALANCER_IPS: &str = "fairlead.dev/load-balancer-ips";
 /// Annotation on a Service: share addresses with Services that have the same value.
 pub const ALLOW_SHARED_IP: &str = "fairlead.dev/allow-shared-ip";
-/// Annotation that the controller writes on a Service: the pool its addresses are from; of two, in the order of the
-/// addresses, where they are from different pools.
+/// Annotation on a Service, written by the controller: the pool of its addresses. If two addresses are from different
+/// pools, both names in the order of the addresses, separated by a comma.
 pub const ALLOCATED_FROM_POOL: &str = "fairlead.dev/ip-allocated-from-pool";
 
 /// All spellings of [`ADDRESS_POOL`].
@@ -16,20 +17,78 @@ pub const ADDRESS_POOL_SPELLINGS: [&str; 3] =
 /// All spellings of [`LOAD_BALANCER_IPS`].
 pub const LOAD_BALANCER_IPS_SPELLINGS: [&str; 3] =
     [LOAD_BALANCER_IPS, "metallb.io/loadBalancerIPs", "metallb.universe.tf/loadBalancerIPs"];
-/// All spellings of [`ALLOW_SHARED_IP`].
+/// All spellings of [`ALLOW_SHARED_IP`]. The first one that is set takes precedence.
 pub const ALLOW_SHARED_IP_SPELLINGS: [&str; 3] =
     [ALLOW_SHARED_IP, "metallb.io/allow-shared-ip", "metallb.universe.tf/allow-shared-ip"];
-/// All spellings of [`ALLOCATED_FROM_POOL`], the one that wins first.
+/// All spellings of [`ALLOCATED_FROM_POOL`]. The first one that is set takes precedence.
 pub const ALLOCATED_FROM_POOL_SPELLINGS: [&str; 3] =
     [ALLOCATED_FROM_POOL, "metallb.io/ip-allocated-from-pool", "metallb.universe.tf/ip-allocated-from-pool"];
 
-/// Label on a Node: it announces nothing, whatever the value.
+/// Label on a Node: the node announces nothing, whatever the value of the label.
 pub const EXCLUDE_NODE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+/// Label on an EndpointSlice: the name of its Service.
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// Condition type on a Service: whether it has its addresses.
-pub const ALLOCATED: &str = "fairlead.dev/Allocated";
-/// Condition type on a Service: whether an advertisement covers its addresses.
-pub const ADVERTISED: &str = "fairlead.dev/Advertised";
-
-/// Finalizer on an IPAddressPool whose addresses are in use: its deletion waits.
+/// Finalizer on an IPAddressPool while Services or IPClaims have addresses of it: its deletion waits for them.
 pub const POOL_PROTECTION: &str = "fairlead.dev/pool-protection";
+
+/// Secret with the key of the speaker mesh, in the namespace of Fairlead.
+pub const MESH_SECRET: &str = "fairlead-mesh";
+/// Entry of [`MESH_SECRET`] that contains the key.
+pub const MESH_SECRET_KEY: &str = "key";
+/// Type of a Secret with the password of a BGP session.
+pub const PASSWORD_SECRET_TYPE: &str = "kubernetes.io/basic-auth";
+/// Entry of such a Secret that contains the password.
+pub const PASSWORD_SECRET_KEY: &str = "password";
+
+/// Lease that the leading controller holds, in the namespace of Fairlead.
+pub const CONTROLLER_LEASE: &str = "fairlead-controller";
+/// Field manager and event reporter of the controller.
+pub const CONTROLLER: &str = "fairlead-controller";
+/// Field manager of the speaker.
+pub const SPEAKER: &str = "fairlead-speaker";
+
+/// Condition of a Service: all its addresses are allocated.
+pub const ALLOCATED: &str = "fairlead.dev/Allocated";
+/// Condition of a Service: an advertisement covers its addresses.
+pub const ADVERTISED: &str = "fairlead.dev/Advertised";
+/// Condition of a configuration object: the object is in force.
+pub const ACCEPTED: &str = "Accepted";
+/// Condition of an IPAddressPool: no address of at least one of its address families is free.
+pub const EXHAUSTED: &str = "Exhausted";
+/// Condition of an IPAddressPool: deletion waits for the Services and IPClaims that have addresses of it.
+pub const IN_USE: &str = "InUse";
+/// Condition of an IPClaim: its addresses are reserved.
+pub const RESERVED: &str = "Reserved";
+/// Condition of an IPClaim: its Service holds the reserved addresses.
+pub const BOUND: &str = "Bound";
+/// Condition of a Speaker: the node may announce addresses.
+pub const ELIGIBLE: &str = "Eligible";
+
+/// Reasons of conditions that no enum defines.
+#[allow(missing_docs)]
+pub mod reasons {
+    /// Of [`super::ACCEPTED`] without a warning.
+    pub const ACCEPTED: &str = "Accepted";
+
+    /// Of [`super::EXHAUSTED`].
+    pub const ADDRESSES_AVAILABLE: &str = "AddressesAvailable";
+    pub const NO_FREE_ADDRESS: &str = "NoFreeAddress";
+
+    /// Of [`super::IN_USE`].
+    pub const ADDRESSES_HELD: &str = "AddressesHeld";
+
+    /// Of [`super::RESERVED`].
+    pub const RESERVED: &str = "Reserved";
+    pub const PENDING: &str = "Pending";
+
+    /// Of [`super::BOUND`].
+    pub const BOUND: &str = "Bound";
+    pub const NOT_RESERVED: &str = "NotReserved";
+    pub const SERVICE_NOT_FOUND: &str = "ServiceNotFound";
+    pub const SERVICE_HAS_NO_ADDRESS: &str = "ServiceHasNoAddress";
+    pub const SERVICE_HOLDS_ANOTHER: &str = "ServiceHoldsAnother";
+
+    /// Of [`super::ELIGIBLE`].
+    pub const ELIGIBLE: &str = "Eligible";
+}

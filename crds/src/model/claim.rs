@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
 use crate::model::family::Family;
 use crate::model::service::ObjectKey;
+use crate::names::reasons;
 use crate::resolve::{ObjectRefusal, RefusalReason};
-use crate::v1beta1;
+use crate::{conditions, names, v1beta1};
 
 /// Addresses that are kept for a Service.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,19 +71,14 @@ impl Claim {
 
     /// Whether the status says that all it asked for is reserved.
     pub fn had_all(&self) -> bool {
-        !self.status.addresses.is_empty()
-            && self.condition(v1beta1::RESERVED).is_some_and(|c| c.status == "True")
+        !self.status.addresses.is_empty() && conditions::is_true(&self.status.conditions, names::RESERVED)
     }
 
     /// Whether the status says that some of its addresses are reserved. Else they are only noted, to be had again.
     pub fn had_some(&self) -> bool {
-        let bound = self.condition(v1beta1::BOUND);
+        let bound = conditions::find(&self.status.conditions, names::BOUND);
         self.had_all()
-            || (!self.status.addresses.is_empty() && bound.is_some_and(|c| c.reason != v1beta1::NOT_RESERVED))
-    }
-
-    fn condition(&self, type_: &str) -> Option<&Condition> {
-        self.status.conditions.iter().find(|c| c.type_ == type_)
+            || (!self.status.addresses.is_empty() && bound.is_some_and(|c| c.reason != reasons::NOT_RESERVED))
     }
 }
 

@@ -16,7 +16,6 @@ mod reason;
 mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
@@ -26,26 +25,9 @@ use self::peer::Sessions;
 use self::pool::Taken;
 use crate::model::config::{Config, PoolSelection};
 use crate::model::selector::Selector;
-use crate::v1beta1;
 
+pub use crate::kinds::{Kind, ObjectRef, Objects};
 pub use reason::RefusalReason;
-
-/// The objects to resolve, in any order.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Objects {
-    /// `IPAddressPool` objects.
-    pub pools: Vec<v1beta1::IPAddressPool>,
-    /// `L2Advertisement` objects.
-    pub l2_advertisements: Vec<v1beta1::L2Advertisement>,
-    /// `BGPAdvertisement` objects.
-    pub bgp_advertisements: Vec<v1beta1::BGPAdvertisement>,
-    /// `BGPPeer` objects.
-    pub peers: Vec<v1beta1::BGPPeer>,
-    /// `BFDProfile` objects.
-    pub bfd_profiles: Vec<v1beta1::BFDProfile>,
-    /// `Community` objects.
-    pub communities: Vec<v1beta1::Community>,
-}
 
 /// What came out: the configuration in force and a verdict on each object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,27 +38,6 @@ pub struct Resolution {
     pub verdicts: BTreeMap<ObjectRef, ObjectVerdict>,
     /// Parts of accepted objects that have no effect.
     pub warnings: BTreeMap<ObjectRef, Vec<Warning>>,
-}
-
-/// Kinds that are configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs)]
-pub enum Kind {
-    IPAddressPool,
-    L2Advertisement,
-    BGPAdvertisement,
-    BGPPeer,
-    BFDProfile,
-    Community,
-}
-
-/// An object by kind and name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectRef {
-    /// Kind.
-    pub kind: Kind,
-    /// Name.
-    pub name: String,
 }
 
 /// Whether an object is in force.
@@ -145,18 +106,6 @@ impl Resolution {
                 Accepted { status: true, reason, message }
             }
         })
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
-impl fmt::Display for ObjectRef {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.kind, self.name)
     }
 }
 

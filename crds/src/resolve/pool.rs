@@ -8,9 +8,10 @@ use ipnet::IpNet;
 use kube::ResourceExt;
 
 use super::{ObjectRefusal, RefusalReason, duration, refuse, selectors, set_of};
+use crate::kinds::ConfigurationObject;
 use crate::model::config::{Closed, Pool, Reclaim, ServiceAllocation, SharingScope};
 use crate::model::range::IpRange;
-use crate::v1beta1;
+use crate::{conditions, names, v1beta1};
 
 /// A year: longer is a mistake.
 const LONGEST_REUSE_AFTER: Duration = Duration::from_secs(8760 * 3600);
@@ -102,8 +103,7 @@ pub(super) fn refused(object: &v1beta1::IPAddressPool) -> Pool {
 /// way, then the older keeps it. Creation is known to the second only: of the same second, who is in force already.
 pub(super) fn precedence(object: &v1beta1::IPAddressPool) -> impl Ord + use<> {
     let created = object.creation_timestamp().map(|time| time.0);
-    let conditions = object.status.iter().flat_map(|status| &status.conditions);
-    let in_force = conditions.into_iter().any(|c| c.type_ == v1beta1::ACCEPTED && c.status == "True");
+    let in_force = conditions::is_true(object.conditions(), names::ACCEPTED);
     (object.metadata.deletion_timestamp.is_some(), created.is_none(), created, !in_force)
 }
 

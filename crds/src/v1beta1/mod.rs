@@ -44,19 +44,6 @@ pub const GROUP: &str = "fairlead.dev";
 /// The version served and stored.
 pub const VERSION: &str = "v1beta1";
 
-/// Type of the condition that says whether an object is in force.
-pub const ACCEPTED: &str = "Accepted";
-/// Type of the condition that says whether an address family of a pool has no free address left.
-pub const EXHAUSTED: &str = "Exhausted";
-/// Type of the condition that says who is in the way of the deletion of a pool.
-pub const IN_USE: &str = "InUse";
-/// Type of the condition that says whether a claim has its addresses.
-pub const RESERVED: &str = "Reserved";
-/// Type of the condition that says whether the claim's Service holds them.
-pub const BOUND: &str = "Bound";
-/// Reason of [`BOUND`] where the claim has nothing reserved.
-pub const NOT_RESERVED: &str = "NotReserved";
-
 /// Whether the object is in force.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]

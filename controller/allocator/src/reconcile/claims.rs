@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use fairlead_crds::model::claim::{Claim, Wanted};
 use fairlead_crds::model::service::ObjectKey;
-use fairlead_crds::v1beta1::{BOUND, IPClaimStatus, NOT_RESERVED, RESERVED};
+use fairlead_crds::names::reasons::NOT_RESERVED;
+use fairlead_crds::names::{BOUND, RESERVED};
+use fairlead_crds::v1beta1::IPClaimStatus;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};

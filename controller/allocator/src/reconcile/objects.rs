@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use fairlead_crds::names::ACCEPTED;
 use fairlead_crds::resolve::{Accepted, Kind, ObjectRef, Objects, Resolution, resolve};
 use fairlead_crds::store::ObjectChange;
 use fairlead_crds::v1beta1::{
-    ACCEPTED, BFDProfile, BGPAdvertisement, BGPPeer, Community, IPAddressPool, L2Advertisement,
+    BFDProfile, BGPAdvertisement, BGPPeer, Community, IPAddressPool, L2Advertisement,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};

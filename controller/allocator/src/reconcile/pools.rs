@@ -2,11 +2,9 @@
 
 use fairlead_crds::model::config::Reclaim;
 use fairlead_crds::model::service::ObjectKey;
-use fairlead_crds::names::POOL_PROTECTION;
+use fairlead_crds::names::{ACCEPTED, EXHAUSTED, IN_USE, POOL_PROTECTION};
 use fairlead_crds::resolve::Accepted;
-use fairlead_crds::v1beta1::{
-    ACCEPTED, EXHAUSTED, IN_USE, IPAddressPool, IPAddressPoolStatus, ReleasedAddress,
-};
+use fairlead_crds::v1beta1::{IPAddressPool, IPAddressPoolStatus, ReleasedAddress};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};

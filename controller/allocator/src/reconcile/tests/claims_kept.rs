@@ -32,7 +32,7 @@ fn restart(world: &mut World) {
 
 fn says(world: &World, claim: &str) -> String {
     let conditions = world.claims[&key(claim)].status.clone().unwrap().conditions;
-    let c = conditions.into_iter().find(|c| c.type_ == v1beta1::RESERVED).unwrap();
+    let c = conditions.into_iter().find(|c| c.type_ == fairlead_crds::names::RESERVED).unwrap();
     format!("{}/{}: {}", c.status, c.reason, c.message)
 }
 
