@@ -4,7 +4,7 @@ use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
-use crate::model::config::Labels;
+use crate::model::labels::Labels;
 
 /// A validated `metav1.LabelSelector`: all requirements must hold; none means every object matches.
 ///

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use kube::ResourceExt;
 
-use crate::model::config::Labels;
+use crate::model::labels::Labels;
 use crate::names;
 
 /// `namespace/name` of a namespaced object.

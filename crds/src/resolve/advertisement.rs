@@ -6,7 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 
 use super::community::Aliases;
-use super::{ObjectRefusal, RefusalReason, interface_name, refuse, selector, selectors, set_of};
+use super::fields::{interface_name, selector, selectors, set_of};
+use super::refusal::{ObjectRefusal, RefusalReason, refuse};
 use crate::model::config::{BgpAdvertisement, L2Advertisement, PoolSelection};
 use crate::v1beta1;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kube::ResourceExt;
 
-use super::{ObjectRefusal, RefusalReason, refuse};
+use super::refusal::{ObjectRefusal, RefusalReason, refuse};
 use crate::model::config::BfdProfile;
 use crate::v1beta1;
 

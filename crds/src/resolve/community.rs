@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
 
-use super::{ObjectRefusal, RefusalReason, refuse};
+use super::refusal::{ObjectRefusal, RefusalReason, refuse};
 use crate::model::config::Community;
 use crate::v1beta1;
 

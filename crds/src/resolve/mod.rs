@@ -10,24 +10,23 @@ mod advertisement;
 mod bfd;
 mod community;
 mod duration;
+mod fields;
 mod peer;
 mod pool;
-mod reason;
+mod refusal;
 mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 
 use self::community::Aliases;
 use self::peer::Sessions;
 use self::pool::Taken;
 use crate::model::config::{Config, PoolSelection};
-use crate::model::selector::Selector;
 
 pub use crate::kinds::{Kind, ObjectRef, Objects};
-pub use reason::RefusalReason;
+pub use refusal::{ObjectRefusal, RefusalReason};
 
 /// What came out: the configuration in force and a verdict on each object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,16 +51,6 @@ pub enum ObjectVerdict {
         /// Why, in a sentence.
         message: String,
     },
-}
-
-/// Why an object is refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct ObjectRefusal {
-    /// In one word.
-    pub reason: RefusalReason,
-    /// In a sentence.
-    pub message: String,
 }
 
 /// A part of an accepted object that has no effect.
@@ -269,59 +258,4 @@ impl Resolution {
             }
         }
     }
-}
-
-fn refuse<T>(reason: RefusalReason, message: impl Into<String>) -> Result<T, ObjectRefusal> {
-    Err(ObjectRefusal { reason, message: message.into() })
-}
-
-/// A list whose entries must all be different.
-fn set_of(field: &str, list: &[String]) -> Result<BTreeSet<String>, ObjectRefusal> {
-    let mut set = BTreeSet::new();
-    for entry in list {
-        if !set.insert(entry.clone()) {
-            return refuse(RefusalReason::DuplicateEntry, format!("{field} has {entry:?} twice"));
-        }
-    }
-    Ok(set)
-}
-
-fn selector(field: &str, selector: &LabelSelector) -> Result<Selector, ObjectRefusal> {
-    Selector::try_from(selector).map_err(|error| ObjectRefusal {
-        reason: RefusalReason::InvalidSelector,
-        message: format!("{field}: {error}"),
-    })
-}
-
-/// A list of selectors, which must all be different.
-fn selectors(field: &str, list: &[LabelSelector]) -> Result<Vec<Selector>, ObjectRefusal> {
-    let selectors: Vec<Selector> = list.iter().map(|s| selector(field, s)).collect::<Result<_, _>>()?;
-    let mut sorted: Vec<&Selector> = selectors.iter().collect();
-    sorted.sort();
-    if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
-        return refuse(RefusalReason::DuplicateEntry, format!("{field} has the same selector twice"));
-    }
-    Ok(selectors)
-}
-
-/// Name of a network interface as Linux has them (IFNAMSIZ is 16, with a terminating zero).
-fn interface_name(field: &str, name: &str) -> Result<String, ObjectRefusal> {
-    let possible = (1..=15).contains(&name.len())
-        && !matches!(name, "." | "..")
-        && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control());
-    if possible {
-        Ok(name.to_owned())
-    } else {
-        refuse(
-            RefusalReason::InvalidInterface,
-            format!("{field}: {name:?} cannot be the name of an interface"),
-        )
-    }
-}
-
-/// Whether two lists of node selectors certainly have nodes in common. Which nodes there are is not known here,
-/// so lists of different selectors count as disjoint.
-fn on_common_nodes(a: &[Selector], b: &[Selector]) -> bool {
-    let all = |selectors: &[Selector]| selectors.is_empty() || selectors.iter().any(Selector::is_everything);
-    all(a) || all(b) || a.iter().any(|selector| b.contains(selector))
 }

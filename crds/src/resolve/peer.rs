@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use kube::ResourceExt;
 
-use super::{ObjectRefusal, RefusalReason, duration, interface_name, on_common_nodes, refuse, selectors};
+use super::duration;
+use super::fields::{interface_name, on_common_nodes, selectors};
+use super::refusal::{ObjectRefusal, RefusalReason, refuse};
 use crate::model::config::{BfdProfile, Peer, PeerAddress, PeerAsn, SecretRef};
 use crate::model::selector::Selector;
 use crate::v1beta1;

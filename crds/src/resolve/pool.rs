@@ -7,7 +7,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use kube::ResourceExt;
 
-use super::{ObjectRefusal, RefusalReason, duration, refuse, selectors, set_of};
+use super::duration;
+use super::fields::{selectors, set_of};
+use super::refusal::{ObjectRefusal, RefusalReason, refuse};
 use crate::kinds::ConfigurationObject;
 use crate::model::config::{Closed, Pool, Reclaim, ServiceAllocation, SharingScope};
 use crate::model::range::IpRange;

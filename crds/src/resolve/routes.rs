@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{ObjectRefusal, RefusalReason, on_common_nodes};
+use super::fields::on_common_nodes;
+use super::refusal::{ObjectRefusal, RefusalReason};
 use crate::model::config::{BgpAdvertisement, Config, Pool};
 use crate::model::range::IpRange;
 

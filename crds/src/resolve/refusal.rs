@@ -2,6 +2,16 @@
 
 use std::fmt;
 
+/// Why an object is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ObjectRefusal {
+    /// In one word.
+    pub reason: RefusalReason,
+    /// In a sentence.
+    pub message: String,
+}
+
 /// Reasons, in the CamelCase of conditions. They are part of the API: never renamed, only added to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RefusalReason {
@@ -103,4 +113,8 @@ impl fmt::Display for RefusalReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
     }
+}
+
+pub(super) fn refuse<T>(reason: RefusalReason, message: impl Into<String>) -> Result<T, ObjectRefusal> {
+    Err(ObjectRefusal { reason, message: message.into() })
 }
