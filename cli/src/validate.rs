@@ -219,7 +219,7 @@ mod tests {
             said,
             [
                 "-: L2Advertisement/lan accepted: PoolNotFound: IPAddressPool \"lan\" does not exist or is refused",
-                "-: IPAddressPool/lan REFUSED: ReversedRange: 192.0.2.9 is higher than 192.0.2.1, the end of the range",
+                "-: IPAddressPool/lan REFUSED: ReversedRange: 192.0.2.9-192.0.2.1 is reversed: the first address must not be higher than the last",
                 "-: IPAddressPool/dmz accepted",
             ]
         );

@@ -16,8 +16,8 @@ pub struct NewCondition {
     pub status: bool,
     pub reason: Cow<'static, str>,
     pub message: Cow<'static, str>,
-    /// `metadata.generation` of the object that the condition is about; `None` if the condition does not depend on the
-    /// spec of the object.
+    /// `metadata.generation` of the object that the condition is about; `None` if the condition does not
+    /// depend on the spec of the object.
     pub observed_generation: Option<i64>,
 }
 
@@ -38,8 +38,8 @@ impl NewCondition {
         Self { observed_generation, ..self }
     }
 
-    /// Returns the condition with the transition time of the existing condition of its type if that has the same
-    /// status, else with `now`.
+    /// Returns the condition with the transition time of the existing condition of its type if that has the
+    /// same status, else with `now`.
     pub fn after(self, existing: &[Condition], now: Timestamp) -> Condition {
         let same = find(existing, self.type_).filter(|condition| condition.status == status(self.status));
         match same.map(|condition| condition.last_transition_time.clone()) {
@@ -61,8 +61,8 @@ impl NewCondition {
     }
 }
 
-/// Returns the existing conditions whose types are not in `owned`, followed by the new ones. `owned` are all types that
-/// the caller writes: a condition of such a type that is not in `new` is removed.
+/// Returns the existing conditions whose types are not in `owned`, followed by the new ones. `owned` are all
+/// types that the caller writes: a condition of such a type that is not in `new` is removed.
 pub fn merge(
     existing: &[Condition],
     owned: &[&str],

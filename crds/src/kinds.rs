@@ -1,8 +1,8 @@
 //! The configuration kinds: the custom resources that [`crate::resolve`] turns into configuration.
 //!
-//! [`configuration_kinds!`](crate::configuration_kinds) is the only list of these kinds. The types in this file, the
-//! [store](crate::store) and the watches of both daemons are generated from it, so a new kind is added there, in
-//! [`crate::v1beta1`] and in [`crate::resolve`].
+//! [`configuration_kinds!`](crate::configuration_kinds) is the only list of these kinds. The types in this
+//! file, the [store](crate::store) and the watches of both daemons are generated from it, so a new kind is
+//! added there, in [`crate::v1beta1`] and in [`crate::resolve`].
 
 use std::fmt::{self, Debug};
 
@@ -37,7 +37,7 @@ macro_rules! configuration_kinds {
 
 /// An object of a configuration kind.
 pub trait ConfigurationObject:
-    Resource<DynamicType = ()> + Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
+    Resource<DynamicType = ()> + Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + 'static
 {
     /// The kind of the object.
     const KIND: Kind;
@@ -51,8 +51,9 @@ pub trait ConfigurationObject:
     /// Returns `status.conditions`.
     fn conditions(&self) -> &[Condition];
 
-    /// Returns a copy with only those fields that [`crate::resolve::resolve`] and the holders of the result depend on:
-    /// the spec and part of the metadata. If the copies of two versions are equal, both resolve to the same.
+    /// Returns a copy with only those fields that [`crate::resolve::resolve`] and the holders of the result
+    /// depend on: the spec and part of the metadata. If the copies of two versions are equal, both resolve to
+    /// the same.
     fn configuration(&self) -> Self;
 
     /// Returns the kind and name of the object.

@@ -1,4 +1,10 @@
-//! The API of Fairlead: kinds, validation, and resolution into plain configuration.
+//! The API of Fairlead.
+//!
+//! - [`v1beta1`]: the kinds as the API server stores them, from which [`manifests`] generates the CRDs.
+//! - [`resolve`]: validates objects of all configuration [`kinds`] and turns them into plain values.
+//! - [`model`]: these values, and the parts of Services and claims that decisions need.
+//! - [`store`]: the configuration objects of a cluster, kept up to date by watches.
+//! - [`names`] and [`conditions`]: the names in the API, and how conditions are built.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! The CustomResourceDefinitions of all kinds, as they are installed.
+//! The CustomResourceDefinitions of all kinds.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::v1beta1;
 
-/// Definitions of all kinds, ready to apply.
+/// Returns the definitions of all kinds, ready to apply.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
     let derived = [
         v1beta1::BFDProfile::crd(),
@@ -22,11 +22,15 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
     derived.into_iter().map(finish).collect()
 }
 
-/// The definitions as YAML, each with the name of its file, and a `kustomization.yaml` of them all.
+/// Returns the contents of `config/crd`, each with its file name: one YAML file per definition, and a
+/// `kustomization.yaml` that lists them.
+///
+/// # Errors
+/// Returns an error if a definition cannot be serialized.
 pub fn files() -> Result<Vec<(String, String)>, serde_yaml::Error> {
     let mut files = Vec::new();
     for definition in &definitions() {
-        // By way of a JSON value, whose keys are sorted: the text depends on the content alone.
+        // A JSON value sorts its keys, which makes the output deterministic.
         let mut value = serde_json::to_value(definition).map_err(serde_yaml::Error::custom)?;
         whole_numbers(&mut value);
         let text = serde_yaml::to_string(&value)?;
@@ -41,26 +45,28 @@ pub fn files() -> Result<Vec<(String, String)>, serde_yaml::Error> {
     Ok(files)
 }
 
-/// The command that writes [`files`] where they belong.
+/// The command that writes [`files`] into the working tree.
 pub const REGENERATE: &str = "cargo run -p fairlead-crds --bin fairlead-crdgen -- config/crd";
 
-const HEADER: &str = "# Generated from crds/src/api by fairlead-crdgen. Do not edit.\n";
+const HEADER: &str = "# Generated from crds/src/v1beta1 by fairlead-crdgen. Do not edit.\n";
 
-/// Takes back what deriving adds and an API server should not get.
+/// Removes parts of the derived schemas that do not belong into a CRD; see [`clean`].
 fn finish(definition: CustomResourceDefinition) -> CustomResourceDefinition {
     let Ok(mut value) = serde_json::to_value(&definition) else { return definition };
     if let Some(versions) = value.pointer_mut("/spec/versions").and_then(Value::as_array_mut) {
         for schema in versions.iter_mut().filter_map(|v| v.pointer_mut("/schema/openAPIV3Schema")) {
-            walk(schema);
+            clean(schema);
         }
     }
     serde_json::from_value(value).unwrap_or(definition)
 }
 
-/// An optional field is one that may be left out, not one that may be null: with `nullable`, `has()` in a rule
-/// would be true of a null. A required field has no default, one of nothing (`""`, 0) only says in Rust that the
-/// field may be left out, and the title repeats the kind.
-fn walk(schema: &mut Value) {
+/// Removes these parts from a schema, recursively:
+/// - `nullable`: with it, `has()` in a rule would be true for a field that is null. An optional field is one
+///   that may be absent.
+/// - `title`: it repeats the name of the kind.
+/// - a default of a required field, and a default of `""` or 0: these exist only because serde requires them.
+fn clean(schema: &mut Value) {
     let Some(object) = schema.as_object_mut() else { return };
     object.remove("nullable");
     object.remove("title");
@@ -79,23 +85,24 @@ fn walk(schema: &mut Value) {
             {
                 property.remove("default");
             }
-            walk(property);
+            clean(property);
         }
     }
     for key in ["items", "additionalProperties"] {
         if let Some(child) = object.get_mut(key) {
-            walk(child);
+            clean(child);
         }
     }
 }
 
-/// The bounds of numbers are floating-point in the type of a schema; all of ours are whole.
+/// Converts floating-point numbers without a fraction to integers. The schema type has floating-point bounds,
+/// but all bounds are integers.
 fn whole_numbers(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(whole_numbers),
         Value::Object(fields) => fields.values_mut().for_each(whole_numbers),
         Value::Number(number) => {
-            // Exact below 2^53, far above every bound.
+            // Integers below 2^53 are exact, and all bounds are lower.
             if let Some(float) = number.as_f64()
                 && number.is_f64()
                 && float.fract() == 0.0

@@ -1,5 +1,5 @@
-//! Names that are part of the API: annotations, labels, finalizers, objects, field managers, condition types and
-//! reasons.
+//! Names that are part of the API: annotations, labels, finalizers, objects, field managers, condition types
+//! and reasons.
 
 /// Annotation on a Service: allocate from this pool.
 pub const ADDRESS_POOL: &str = "fairlead.dev/address-pool";
@@ -7,8 +7,8 @@ pub const ADDRESS_POOL: &str = "fairlead.dev/address-pool";
 pub const LOAD_BALANCER_IPS: &str = "fairlead.dev/load-balancer-ips";
 /// Annotation on a Service: share addresses with Services that have the same value.
 pub const ALLOW_SHARED_IP: &str = "fairlead.dev/allow-shared-ip";
-/// Annotation on a Service, written by the controller: the pool of its addresses. If two addresses are from different
-/// pools, both names in the order of the addresses, separated by a comma.
+/// Annotation on a Service, written by the controller: the pool of its addresses. If two addresses are from
+/// different pools, both names in the order of the addresses, separated by a comma.
 pub const ALLOCATED_FROM_POOL: &str = "fairlead.dev/ip-allocated-from-pool";
 
 /// All spellings of [`ADDRESS_POOL`].
@@ -29,7 +29,8 @@ pub const EXCLUDE_NODE: &str = "node.kubernetes.io/exclude-from-external-load-ba
 /// Label on an EndpointSlice: the name of its Service.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// Finalizer on an IPAddressPool while Services or IPClaims have addresses of it: its deletion waits for them.
+/// Finalizer on an IPAddressPool while Services or IPClaims have addresses of it: its deletion waits for
+/// them.
 pub const POOL_PROTECTION: &str = "fairlead.dev/pool-protection";
 
 /// Secret with the key of the speaker mesh, in the namespace of Fairlead.

@@ -1,7 +1,8 @@
 //! Configuration objects as the API server stores them.
 //!
-//! Controller, speaker and command-line tool each have one [`ConfigurationStore`]. Watches keep it up to date by three
-//! operations, apply, delete and reset, and [`ConfigurationStore::resolve`] returns the configuration.
+//! Controller, speaker and command-line tool each have one [`ConfigurationStore`]. Watches keep it up to date
+//! by three operations, apply, delete and reset, and [`ConfigurationStore::resolve`] returns the
+//! configuration.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +17,8 @@ use crate::{configuration_kinds, v1beta1};
 pub enum ObjectChange<T> {
     /// The object was created or updated.
     Apply(T),
-    /// The object was deleted, or the selector of the watch no longer matches it. Carries its last known state.
+    /// The object was deleted, or the selector of the watch no longer matches it. Carries its last known
+    /// state.
     Delete(T),
     /// A complete list: objects that it does not contain no longer exist.
     Reset(Vec<T>),
@@ -67,8 +69,8 @@ pub struct ConfigurationStore {
 }
 
 impl ConfigurationStore {
-    /// Creates or updates an object. Returns true if the configuration may differ. A change of the status alone makes
-    /// no difference.
+    /// Creates or updates an object. Returns true if the configuration may differ. A change of the status
+    /// alone makes no difference.
     pub fn apply<K: ConfigurationObject>(&mut self, object: K) -> bool {
         let list = K::list_mut(&mut self.objects);
         match position(list, object.meta().name.as_deref()) {
@@ -96,8 +98,8 @@ impl ConfigurationStore {
         }
     }
 
-    /// Replaces all objects of a kind by a complete list. Returns true if the configuration may differ, or if this is
-    /// the first list of the kind.
+    /// Replaces all objects of a kind by a complete list. Returns true if the configuration may differ, or if
+    /// this is the first list of the kind.
     pub fn reset<K: ConfigurationObject>(&mut self, mut objects: Vec<K>) -> bool {
         objects.sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
         let list = K::list_mut(&mut self.objects);
@@ -123,7 +125,8 @@ impl ConfigurationStore {
         self.listed.clear();
     }
 
-    /// Returns the kinds without a complete list, for messages such as "waiting for the first list of BGPPeer".
+    /// Returns the kinds without a complete list, for messages such as "waiting for the first list of
+    /// BGPPeer".
     pub fn unlisted(&self) -> impl Iterator<Item = Kind> {
         Kind::ALL.iter().copied().filter(|kind| !self.listed.contains(kind))
     }
@@ -133,8 +136,8 @@ impl ConfigurationStore {
         self.listed.len() == Kind::ALL.len()
     }
 
-    /// Resolves the objects; `None` unless every kind has a complete list. A part of the objects would resolve to a
-    /// configuration that withdraws what is in force.
+    /// Resolves the objects; `None` unless every kind has a complete list. A part of the objects would
+    /// resolve to a configuration that withdraws what is in force.
     pub fn resolve(&self) -> Option<Resolution> {
         self.is_listed().then(|| resolve(&self.objects))
     }

@@ -1,4 +1,5 @@
-//! Claims: what the API server says at `kubectl apply`, and what is read of the same object, were it there nevertheless.
+//! IPClaims: the errors of the API server at `kubectl apply`, and the value that is read from the same
+//! object.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -19,8 +20,8 @@ fn object(spec: &str) -> Value {
 }
 
 #[test]
-fn what_can_be_claimed() {
-    let of_pool =
+fn claim_spec_is_validated_and_read() {
+    let from_pool =
         |families: &[_]| Some(Wanted::OfPool { pool: "lan".to_owned(), families: families.to_vec() });
     let these = |ips: &[&str]| Some(Wanted::Addresses(ips.iter().map(|ip| ip.parse().unwrap()).collect()));
     let table = [
@@ -30,41 +31,41 @@ fn what_can_be_claimed() {
             "",
             these(&["2001:db8::7", "192.0.2.7"]),
         ),
-        ("{serviceName: web, pool: lan}", "", of_pool(&[V4])),
-        ("{serviceName: web, pool: lan, ipFamilies: [IPv6]}", "", of_pool(&[V6])),
-        ("{serviceName: web, pool: lan, ipFamilies: [IPv6, IPv4]}", "", of_pool(&[V6, V4])),
-        ("{serviceName: web}", "give either addresses or the pool", None),
-        ("{serviceName: web, addresses: []}", "give either addresses or the pool", None),
-        ("{serviceName: web, pool: lan, addresses: [192.0.2.7]}", "give either addresses or the pool", None),
+        ("{serviceName: web, pool: lan}", "", from_pool(&[V4])),
+        ("{serviceName: web, pool: lan, ipFamilies: [IPv6]}", "", from_pool(&[V6])),
+        ("{serviceName: web, pool: lan, ipFamilies: [IPv6, IPv4]}", "", from_pool(&[V6, V4])),
+        ("{serviceName: web}", "exactly one of addresses and pool", None),
+        ("{serviceName: web, addresses: []}", "exactly one of addresses and pool", None),
+        ("{serviceName: web, pool: lan, addresses: [192.0.2.7]}", "exactly one of addresses and pool", None),
         ("{pool: lan}", "serviceName", None),
         ("{serviceName: '', pool: lan}", "serviceName", None),
         ("{serviceName: web, addresses: [web]}", "each address must be an IP address", None),
         ("{serviceName: web, addresses: [192.0.2.7, 192.0.2.8]}", "different address families", None),
         (
             "{serviceName: web, addresses: [192.0.2.7], ipFamilies: [IPv4]}",
-            "ipFamilies says",
+            "ipFamilies can be set only",
             these(&["192.0.2.7"]),
         ),
         ("{serviceName: web, pool: lan, ipFamilies: [IPv5]}", "ipFamilies", None),
     ];
-    for (spec, complaint, wanted) in table {
-        let said = common::apply(&object(spec));
-        match complaint {
-            "" => assert_eq!(said, Ok(()), "{spec}"),
-            text => assert!(said.expect_err(spec).join("\n").contains(text), "{spec}"),
+    for (spec, error, wanted) in table {
+        let result = common::apply(&object(spec));
+        match error {
+            "" => assert_eq!(result, Ok(()), "{spec}"),
+            text => assert!(result.expect_err(spec).join("\n").contains(text), "{spec}"),
         }
         assert_eq!(read(object(spec)).wanted.ok(), wanted, "{spec}");
     }
 }
 
 #[test]
-fn a_claim_is_for_a_service_of_its_own_namespace() {
+fn claim_refers_to_service_in_its_namespace() {
     let claim = read(object("{serviceName: web, pool: lan}"));
     assert_eq!((claim.key.to_string(), claim.service.to_string()), ("shop/it".into(), "shop/web".into()));
 }
 
 #[test]
-fn what_was_chosen_counts_as_long_as_the_pool_is_the_same() {
+fn status_addresses_of_another_pool_are_ignored() {
     let mut object = object("{serviceName: web, pool: lan}");
     object["status"] = json!({ "pool": "lan", "addresses": ["192.0.2.7", "nonsense"] });
     assert_eq!(read(object.clone()).shown(), ["192.0.2.7".parse::<std::net::IpAddr>().unwrap()]);

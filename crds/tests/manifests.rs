@@ -1,4 +1,4 @@
-//! The manifests in `config/crd` are those of the types, and a real API server would take them.
+//! The manifests in `config/crd` match the types, and an API server accepts them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeSet;
@@ -7,7 +7,7 @@ use std::path::Path;
 use fairlead_crds::manifests::{self, REGENERATE};
 use serde_json::Value;
 
-fn folder() -> std::path::PathBuf {
+fn directory() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/crd")
 }
 
@@ -15,22 +15,22 @@ fn folder() -> std::path::PathBuf {
 fn config_crd_is_up_to_date() {
     let files = manifests::files().unwrap();
     for (name, text) in &files {
-        let there = std::fs::read_to_string(folder().join(name)).unwrap_or_default();
-        assert!(there == *text, "config/crd/{name} is stale; run: {REGENERATE}");
+        let current = std::fs::read_to_string(directory().join(name)).unwrap_or_default();
+        assert!(current == *text, "config/crd/{name} is stale; run: {REGENERATE}");
     }
     let expected: BTreeSet<String> = files.into_iter().map(|(name, _)| name).collect();
-    let there: BTreeSet<String> = std::fs::read_dir(folder())
+    let present: BTreeSet<String> = std::fs::read_dir(directory())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    assert_eq!(there, expected, "config/crd has files that no kind stands behind");
+    assert_eq!(present, expected, "config/crd contains files that belong to no kind");
 }
 
 #[test]
-fn kinds_are_cluster_scoped_but_claims_and_have_a_status() {
+fn kinds_except_claims_are_cluster_scoped() {
     for definition in manifests::definitions() {
         let spec = definition.spec;
-        // A claim is for a Service of its namespace.
+        // A claim refers to a Service in its namespace.
         let scope = if spec.names.kind == "IPClaim" { "Namespaced" } else { "Cluster" };
         assert_eq!((spec.group.as_str(), spec.scope.as_str()), ("fairlead.dev", scope));
         assert_eq!(spec.versions.len(), 1);
@@ -86,12 +86,12 @@ fn schemas_are_structural() {
             }
         }
         let properties = schema["properties"].is_object() || schema["additionalProperties"].is_object();
-        assert!(schema["type"] != "object" || properties, "{path} says nothing of its fields");
+        assert!(schema["type"] != "object" || properties, "{path} does not define its fields");
     });
 }
 
 #[test]
-fn each_field_is_described() {
+fn every_field_has_a_description() {
     each_schema(&mut |schema, path| {
         for (name, property) in schema["properties"].as_object().into_iter().flatten() {
             assert!(property["description"].as_str().is_some_and(|d| d.len() > 8), "{path}.{name}");
@@ -99,12 +99,12 @@ fn each_field_is_described() {
     });
 }
 
-/// Every rule is written where its worst cost is bounded: the lists and texts below it have bounds, and so has
-/// the number of places it is evaluated at.
+/// The worst-case cost of every rule is limited: the lists and strings that it reads have a maximum size, and
+/// so does the number of places at which it is evaluated.
 #[test]
-fn rules_walk_only_what_is_bounded() {
+fn rules_read_only_limited_values() {
     fn bounded(schema: &Value, path: &str) {
-        // Only what rules read: of an object they read single fields, which have bounds of their own.
+        // Rules read single fields of an object, which have limits of their own.
         walk(schema, path, &mut |inner, inner_path| {
             if inner["type"] == "array" {
                 assert!(
@@ -128,20 +128,21 @@ fn rules_walk_only_what_is_bounded() {
         }
         for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
             rules += 1;
-            assert!(path.contains(".spec"), "{path}: a rule outside the spec");
+            assert!(path.contains(".spec"), "{path}: rules are allowed only in the spec");
             let message = rule["message"].as_str().unwrap_or_default();
             assert!(
                 !message.is_empty() && !message.contains('\n'),
-                "{path}: a rule needs a message of one line"
+                "{path}: a rule requires a message of one line"
             );
         }
     });
     assert!(rules > 20, "only {rules} rules");
 }
 
-/// Spellings that deriving would get wrong, and defaults that MetalLB's objects rely on.
+/// Names that serde would spell differently without a rename, and defaults that manifests for MetalLB rely
+/// on.
 #[test]
-fn fields_are_spelled_as_in_metallb() {
+fn fields_have_the_names_and_defaults_of_metallb() {
     let mut fields = BTreeSet::new();
     let mut defaults = Vec::new();
     each_schema(&mut |schema, path| {
@@ -171,7 +172,7 @@ fn fields_are_spelled_as_in_metallb() {
     ] {
         assert!(fields.contains(field), "{field}");
     }
-    assert!(!fields.contains("BGPPeer.spec.password"), "passwords belong in Secrets");
+    assert!(!fields.contains("BGPPeer.spec.password"), "passwords must be in Secrets");
     assert_eq!(
         defaults,
         [

@@ -1,4 +1,4 @@
-//! What is so of any objects.
+//! Properties of the resolution of arbitrary objects.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -10,7 +10,7 @@ use fairlead_crds::resolve::{Kind, ObjectVerdict, Objects, RefusalReason, Resolu
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-/// Specs that are good, bad and at odds with each other, for each kind.
+/// Specs for each kind: valid, invalid and conflicting ones.
 const SPECS: [(&str, &[&str]); 6] = [
     (
         "IPAddressPool",
@@ -63,13 +63,21 @@ const SPECS: [(&str, &[&str]); 6] = [
     ),
 ];
 
-/// Up to ten objects of each kind; some share a name, an age or both.
+/// Generates up to 40 objects; some have the same name, the same age or both.
 fn any_objects() -> impl Strategy<Value = Vec<serde_json::Value>> {
     let object = (0..SPECS.len(), any::<Index>(), 0..10usize, 0..4i64).prop_map(|(kind, spec, name, age)| {
         let (kind, specs) = SPECS[kind];
         common::object(kind, &format!("o{name}"), age, specs[spec.index(specs.len())])
     });
     proptest::collection::vec(object, 0..40)
+}
+
+fn name(object: &serde_json::Value) -> &str {
+    object["metadata"]["name"].as_str().unwrap()
+}
+
+fn created(object: &serde_json::Value) -> &str {
+    object["metadata"]["creationTimestamp"].as_str().unwrap()
 }
 
 fn resolve_values(values: &[serde_json::Value]) -> Resolution {
@@ -84,7 +92,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn the_order_of_objects_does_not_matter(values in any_objects(), seed in any::<u64>()) {
+    fn order_of_objects_does_not_matter(values in any_objects(), seed in any::<u64>()) {
         let expected = resolve_values(&values);
         let mut reversed = values.clone();
         reversed.reverse();
@@ -99,11 +107,11 @@ proptest! {
     }
 
     #[test]
-    fn each_object_has_a_verdict_and_what_is_accepted_is_in_force(values in any_objects()) {
+    fn accepted_objects_are_in_force(values in any_objects()) {
         let resolution = resolve_values(&values);
         let named: BTreeSet<(&str, &str)> = values
             .iter()
-            .map(|v| (v["kind"].as_str().unwrap(), v["metadata"]["name"].as_str().unwrap()))
+            .map(|v| (v["kind"].as_str().unwrap(), name(v)))
             .collect();
         prop_assert_eq!(resolution.verdicts.len(), named.len());
         for (object, verdict) in &resolution.verdicts {
@@ -125,7 +133,7 @@ proptest! {
     }
 
     #[test]
-    fn no_two_pools_have_an_address_in_common(values in any_objects()) {
+    fn pools_in_force_are_disjoint(values in any_objects()) {
         let config = resolve_values(&values).config;
         let mut ranges: Vec<_> = config.pools.values().flat_map(|pool| pool.ranges.clone()).collect();
         ranges.sort();
@@ -135,46 +143,54 @@ proptest! {
     }
 
     #[test]
-    fn the_index_finds_what_a_search_finds(values in any_objects(), last in any::<u8>(), v6 in any::<bool>()) {
+    fn index_and_search_find_the_same_pool(
+        values in any_objects(), last in any::<u8>(), v6 in any::<bool>(),
+    ) {
         let config = resolve_values(&values).config;
-        let by_hand = Config { pools: config.pools.clone(), ..Config::default() };
+        let unindexed = Config { pools: config.pools.clone(), ..Config::default() };
         let ip = if v6 { format!("2001:db8::{last:x}") } else { format!("192.0.2.{last}") };
         let ip = ip.parse().unwrap();
-        prop_assert_eq!(config.pool_of(ip).map(|p| &p.name), by_hand.pool_of(ip).map(|p| &p.name));
+        prop_assert_eq!(config.pool_of(ip).map(|p| &p.name), unindexed.pool_of(ip).map(|p| &p.name));
     }
 
     #[test]
-    fn an_older_pool_is_never_refused_for_a_younger_one(values in any_objects()) {
+    fn older_pool_is_never_refused_for_younger_one(values in any_objects()) {
         let with = resolve_values(&values);
         let oldest: BTreeMap<&str, _> = values
             .iter()
-            .filter(|v| v["kind"] == "IPAddressPool" && v["metadata"]["creationTimestamp"].as_str().unwrap() < "2026-01-01T21")
-            .map(|v| (v["metadata"]["name"].as_str().unwrap(), v))
+            .filter(|v| v["kind"] == "IPAddressPool" && created(v) < "2026-01-01T21")
+            .map(|v| (name(v), v))
             .collect();
         let alone: Vec<_> = values
             .iter()
-            .filter(|v| v["kind"] != "IPAddressPool" || oldest.contains_key(v["metadata"]["name"].as_str().unwrap()))
+            .filter(|v| v["kind"] != "IPAddressPool" || oldest.contains_key(name(v)))
             .cloned()
             .collect();
         for (object, verdict) in &resolve_values(&alone).verdicts {
-            if object.kind == Kind::IPAddressPool && common::reason(verdict) != Some(RefusalReason::DuplicateName) {
+            let is_duplicate = common::reason(verdict) == Some(RefusalReason::DuplicateName);
+            if object.kind == Kind::IPAddressPool && !is_duplicate {
                 prop_assert_eq!(verdict, &with.verdicts[object], "{}", object);
             }
         }
     }
 
     #[test]
-    fn no_text_in_a_field_makes_it_panic(text in "[ -~µ\\n]{0,24}", number in any::<i64>(), small in any::<i32>()) {
+    fn resolve_of_any_field_does_not_panic(text in "[ \
+        -~µ\\n]{0,24}", number in any::<i64>(), small in any::<i32>()) {
         let mut objects = Objects::default();
         let mut pool = common::object("IPAddressPool", "o", 1, "");
-        pool["spec"] = serde_json::json!({ "addresses": [text], "serviceAllocation": { "priority": number } });
+        let allocation = serde_json::json!({ "priority": number });
+        pool["spec"] = serde_json::json!({ "addresses": [text], "serviceAllocation": allocation });
         let mut peer = common::object("BGPPeer", "o", 1, "");
         peer["spec"] = serde_json::json!({
-            "myASN": number, "peerASN": number, "localASN": number, "peerAddress": text, "sourceAddress": text,
+            "myASN": number, "peerASN": number, "localASN": number, "peerAddress": text,
+            "sourceAddress": text,
             "routerID": text, "holdTime": text, "keepaliveTime": text, "connectTime": text, "peerPort": small,
         });
         let mut ad = common::object("BGPAdvertisement", "o", 1, "");
-        ad["spec"] = serde_json::json!({ "communities": [text], "localPref": number, "aggregationLength": small });
+        ad["spec"] = serde_json::json!({
+            "communities": [text], "localPref": number, "aggregationLength": small,
+        });
         for value in [pool, peer, ad] {
             common::add(&mut objects, value);
         }
@@ -182,7 +198,7 @@ proptest! {
     }
 
     #[test]
-    fn what_looks_like_a_range_never_makes_it_panic(entry in "[0-9a-f:./ -]{0,40}") {
+    fn resolve_of_any_range_does_not_panic(entry in "[0-9a-f:./ -]{0,40}") {
         let mut objects = Objects::default();
         let mut pool = common::object("IPAddressPool", "o", 1, "");
         pool["spec"] = serde_json::json!({ "addresses": [entry] });

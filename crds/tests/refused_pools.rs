@@ -1,4 +1,4 @@
-//! What remains of a pool that is refused, for those who hold addresses of it.
+//! The parts of a refused pool that the holders of its addresses need.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -10,12 +10,12 @@ const EDITS: [(&str, &str); 5] = [
     ("overlaps an older pool", "addresses: [198.51.100.0/24, 192.0.2.0/24]"),
     ("is reversed", "addresses: ['2001:db8::9-2001:db8::1']"),
     ("is empty", "addresses: []"),
-    ("is everything", "addresses: [0.0.0.0/0]"),
+    ("is the whole address space", "addresses: [0.0.0.0/0]"),
     ("has a bad allocation", "{addresses: [198.51.100.0/24], serviceAllocation: {priority: -1}}"),
 ];
 
 #[test]
-fn a_refused_pool_stays_known_to_those_who_hold_addresses_of_it() {
+fn refused_pool_still_covers_held_addresses() {
     let (held, none) = ("198.51.100.7".parse().unwrap(), Labels::new());
     for (what, spec) in EDITS {
         let resolution = given(&[
@@ -30,12 +30,12 @@ fn a_refused_pool_stays_known_to_those_who_hold_addresses_of_it() {
         assert_eq!(pool.name, "bad", "{what}");
         assert_eq!(config.l2_for(pool, &none).count(), 1, "{what}");
         assert_eq!(config.bgp_for(pool, &none).count(), 1, "{what}");
-        assert_eq!(config.pool_of(held), None, "{what}: nothing is given from it");
+        assert_eq!(config.pool_of(held), None, "{what}: no address is allocated from it");
     }
 }
 
 #[test]
-fn a_refused_pool_says_how_long_released_addresses_are_kept_as_far_as_that_is_known() {
+fn refused_pool_keeps_a_valid_reuse_after() {
     for (spec, seconds) in
         [("{addresses: [nonsense], reuseAfter: 10m}", 600), ("{addresses: [nonsense], reuseAfter: soon}", 0)]
     {
@@ -45,7 +45,7 @@ fn a_refused_pool_says_how_long_released_addresses_are_kept_as_far_as_that_is_kn
 }
 
 #[test]
-fn the_pool_of_a_held_address() {
+fn pool_of_held_address_follows_the_annotation() {
     let resolution = given(&[
         ("IPAddressPool", "good", 3, "addresses: [192.0.2.0/25]"),
         ("IPAddressPool", "bad", 2, "addresses: [192.0.2.0/24]"),
@@ -54,12 +54,12 @@ fn the_pool_of_a_held_address() {
         ("192.0.2.1", None, Some("good")),
         ("192.0.2.1", Some("good"), Some("good")),
         ("192.0.2.1", Some("bad"), Some("bad")),
-        ("192.0.2.1", Some("gone"), Some("good")),
+        ("192.0.2.1", Some("deleted"), Some("good")),
         ("192.0.2.200", Some("bad"), Some("bad")),
-        // Cut off the pool since, and retained.
+        // No longer in the pool, and retained.
         ("192.0.2.200", Some("good"), Some("good")),
         ("192.0.2.200", Some("bad,good"), Some("bad")),
-        ("192.0.2.200", Some("gone"), None),
+        ("192.0.2.200", Some("deleted"), None),
         ("192.0.2.200", None, None),
     ];
     for (ip, annotation, expected) in table {
@@ -69,7 +69,7 @@ fn the_pool_of_a_held_address() {
 }
 
 #[test]
-fn a_pool_that_is_refused_changes_nothing_about_its_advertisements() {
+fn advertisements_of_refused_pool_stay_the_same() {
     let objects = |pool| {
         given(&[
             ("IPAddressPool", "p", 3, pool),

@@ -1,4 +1,4 @@
-//! What several objects make together.
+//! Resolution of objects that depend on each other or conflict.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -10,7 +10,7 @@ use fairlead_crds::model::config::{Community, Config, Labels};
 use fairlead_crds::resolve::{Kind, ObjectRef, Objects, Resolution, resolve};
 use serde_json::{Value, json};
 
-/// The refusals as `kind/name reason`, in order.
+/// Returns the refusals as `kind/name reason`, in order.
 fn refusals(resolution: &Resolution) -> Vec<String> {
     let refused = resolution.verdicts.iter().filter_map(|(object, verdict)| {
         let reason = common::reason(verdict)?;
@@ -39,7 +39,7 @@ fn bgp_pools(config: &Config, ad: &str) -> Vec<String> {
 }
 
 #[test]
-fn of_two_pools_that_overlap_the_older_stays() {
+fn older_of_overlapping_pools_takes_precedence() {
     let resolution = given(&[
         ("IPAddressPool", "a-young", 1, "addresses: [192.0.2.0/24]"),
         ("IPAddressPool", "b-old", 2, "addresses: [192.0.2.128/25]"),
@@ -48,13 +48,13 @@ fn of_two_pools_that_overlap_the_older_stays() {
     ]);
     assert_eq!(refusals(&resolution), ["IPAddressPool/a-young Overlap", "IPAddressPool/c-young Overlap"]);
     assert!(message(&resolution, Kind::IPAddressPool, "a-young").contains("\"b-old\""));
-    // A refused pool is in nobody's way.
+    // A refused pool does not conflict with others.
     assert_eq!(resolution.config.pools.keys().collect::<Vec<_>>(), ["b-old", "d-young"]);
     assert!(resolution.config.pool_of("198.51.100.1".parse().unwrap()).is_none());
 }
 
 #[test]
-fn of_two_pools_as_old_as_each_other_the_name_decides() {
+fn name_decides_between_pools_of_the_same_age() {
     let resolution = given(&[
         ("IPAddressPool", "b", 1, "addresses: [192.0.2.0/24]"),
         ("IPAddressPool", "a", 1, "addresses: [192.0.2.0/24]"),
@@ -63,7 +63,7 @@ fn of_two_pools_as_old_as_each_other_the_name_decides() {
 }
 
 #[test]
-fn a_bad_object_harms_only_itself() {
+fn invalid_object_affects_no_other() {
     let resolution = given(&[
         ("IPAddressPool", "bad", 9, "addresses: [0.0.0.0/0]"),
         ("IPAddressPool", "good", 1, "addresses: [192.0.2.0/24]"),
@@ -94,7 +94,7 @@ fn a_bad_object_harms_only_itself() {
 }
 
 #[test]
-fn a_pool_that_does_not_exist_leaves_the_advertisement_in_force_for_the_others() {
+fn missing_pool_leaves_advertisement_in_force() {
     for kind in ["L2Advertisement", "BGPAdvertisement"] {
         let resolution = given(&[
             ("IPAddressPool", "there", 1, "addresses: [192.0.2.0/24]"),
@@ -120,7 +120,7 @@ fn a_pool_that_does_not_exist_leaves_the_advertisement_in_force_for_the_others()
 }
 
 #[test]
-fn peers_that_do_not_exist_are_shown() {
+fn missing_peer_is_a_warning() {
     let resolution = given(&[
         ("BGPPeer", "there", 1, "{myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1}"),
         ("BGPAdvertisement", "ad", 1, "peers: [there, missing]"),
@@ -130,7 +130,7 @@ fn peers_that_do_not_exist_are_shown() {
 }
 
 #[test]
-fn advertisements_select_pools_by_name_or_label_and_services_by_label() {
+fn advertisements_select_pools_and_services() {
     let mut objects = Objects::default();
     for (name, labels) in [("a", "{tier: gold}"), ("b", "{tier: silver}"), ("c", "{}")] {
         let addresses = match name {
@@ -163,7 +163,7 @@ fn advertisements_select_pools_by_name_or_label_and_services_by_label() {
 }
 
 #[test]
-fn what_a_peer_leaves_out_has_the_usual_values() {
+fn unset_peer_times_have_defaults() {
     let resolution = given(&[
         ("BGPPeer", "plain", 1, "{myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1}"),
         ("BGPPeer", "hold", 1, "{myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.2, holdTime: 9500ms}"),
@@ -186,12 +186,12 @@ fn what_a_peer_leaves_out_has_the_usual_values() {
 }
 
 #[test]
-fn peers_need_their_bfd_profile() {
+fn peer_without_its_bfd_profile_is_refused() {
     let peer = "{myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1, bfdProfile: fast}";
     assert_eq!(refusals(&given(&[("BGPPeer", "p", 1, peer)])), ["BGPPeer/p BFDProfileNotFound"]);
     let bad = given(&[("BGPPeer", "p", 1, peer), ("BFDProfile", "fast", 1, "receiveInterval: 1")]);
     assert_eq!(refusals(&bad), ["BGPPeer/p BFDProfileNotFound", "BFDProfile/fast InvalidBFDProfile"]);
-    // In whatever order they came.
+    // The age of the objects does not matter.
     let good = given(&[("BGPPeer", "p", 9, peer), ("BFDProfile", "fast", 1, "receiveInterval: 100")]);
     assert!(refusals(&good).is_empty());
     let bfd = good.config.peers["p"].bfd.as_ref().unwrap();
@@ -200,7 +200,7 @@ fn peers_need_their_bfd_profile() {
 }
 
 #[test]
-fn two_peers_are_not_the_same_session_on_the_same_nodes() {
+fn younger_peer_of_the_same_session_is_refused() {
     let base = "myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1";
     let table = [
         ("", "", true),
@@ -221,7 +221,7 @@ fn two_peers_are_not_the_same_session_on_the_same_nodes() {
 }
 
 #[test]
-fn an_alias_is_defined_once() {
+fn younger_definition_of_an_alias_is_refused() {
     let resolution = given(&[
         ("Community", "a-young", 1, "communities: [{name: x, value: '1:1'}, {name: y, value: '1:2'}]"),
         ("Community", "b-old", 2, "communities: [{name: x, value: 'large:1:2:3'}]"),
@@ -239,7 +239,7 @@ fn an_alias_is_defined_once() {
 }
 
 #[test]
-fn an_aggregate_must_not_reach_beyond_a_pool() {
+fn aggregate_beyond_a_pool_is_withheld() {
     let resolution = given(&[
         ("IPAddressPool", "wide", 1, "addresses: [198.51.100.0/24]"),
         ("IPAddressPool", "narrow", 1, "addresses: [192.0.2.0/28]"),
@@ -248,7 +248,7 @@ fn an_aggregate_must_not_reach_beyond_a_pool() {
         ("BGPAdvertisement", "only-narrow", 1, "{aggregationLength: 24, ipAddressPools: [narrow]}"),
         ("BGPAdvertisement", "each", 1, "ipAddressPools: [missing, narrow, v6, wide]"),
     ]);
-    // In force for the pools that fit, and says for which it is not.
+    // In force for the pools that fit; the message names the others.
     assert_eq!(refusals(&resolution), ["BGPAdvertisement/only-narrow AggregationTooShort"]);
     assert_eq!(bgp_pools(&resolution.config, "all"), ["v6", "wide"]);
     assert_eq!(condition(&resolution, Kind::BGPAdvertisement, "all"), (true, "AggregationTooShort".into()));
@@ -258,8 +258,8 @@ fn an_aggregate_must_not_reach_beyond_a_pool() {
 }
 
 #[test]
-fn one_route_has_one_local_pref() {
-    // (older, younger, whether they contradict each other); pool `p` is IPv4 only.
+fn routes_with_two_local_prefs_are_refused() {
+    // (older, younger, true if they conflict); pool `p` has only IPv4 addresses.
     let table = [
         ("localPref: 200", "localPref: 300", true),
         ("localPref: 200", "localPref: 200", false),
@@ -279,21 +279,20 @@ fn one_route_has_one_local_pref() {
         ("{localPref: 200, serviceSelectors: [{matchLabels: {r: a}}]}", "localPref: 300", false),
         ("{localPref: 200, ipAddressPools: [q]}", "{localPref: 300, ipAddressPools: [p]}", false),
     ];
-    for (old, young, contradict) in table {
+    for (old, young, conflict) in table {
         let resolution = given(&[
             ("IPAddressPool", "p", 1, "addresses: [198.51.100.0/24]"),
             ("IPAddressPool", "q", 1, "addresses: [192.0.2.0/24]"),
             ("BGPAdvertisement", "z-old", 2, old),
             ("BGPAdvertisement", "a-young", 1, young),
         ]);
-        let expected: &[&str] =
-            if contradict { &["BGPAdvertisement/a-young LocalPrefConflict"] } else { &[] };
+        let expected: &[&str] = if conflict { &["BGPAdvertisement/a-young LocalPrefConflict"] } else { &[] };
         assert_eq!(refusals(&resolution), expected, "{old:?} and {young:?}");
     }
 }
 
 #[test]
-fn a_new_pool_does_not_take_down_an_advertisement_of_others() {
+fn new_pool_does_not_refuse_existing_advertisement() {
     let before = [
         ("IPAddressPool", "p", 3, "addresses: [198.51.100.0/24]"),
         ("IPAddressPool", "q", 3, "addresses: [192.0.2.0/24]"),
@@ -311,7 +310,7 @@ fn a_new_pool_does_not_take_down_an_advertisement_of_others() {
 }
 
 #[test]
-fn objects_of_one_name_are_all_refused() {
+fn objects_with_the_same_name_are_all_refused() {
     let resolution = given(&[
         ("IPAddressPool", "twin", 1, "addresses: [192.0.2.0/25]"),
         ("IPAddressPool", "twin", 2, "addresses: [192.0.2.128/25]"),
@@ -323,7 +322,7 @@ fn objects_of_one_name_are_all_refused() {
 }
 
 #[test]
-fn a_condition_stays_short() {
+fn condition_with_many_warnings_is_truncated() {
     let names: Vec<String> = (0..200).map(|i| format!("missing-{i}")).collect();
     let spec: &str = format!("ipAddressPools: [{}]", names.join(", ")).leak();
     let resolution = given(&[("L2Advertisement", "ad", 1, spec)]);
@@ -332,7 +331,7 @@ fn a_condition_stays_short() {
 }
 
 #[test]
-fn the_size_of_a_pool_costs_nothing() {
+fn huge_pool_resolves_fast() {
     let started = std::time::Instant::now();
     let resolution = given(&[("IPAddressPool", "huge", 1, "addresses: ['2000::/3', 0.0.0.0/1]")]);
     assert!(refusals(&resolution).is_empty());
@@ -341,15 +340,15 @@ fn the_size_of_a_pool_costs_nothing() {
 }
 
 #[test]
-fn a_configuration_made_by_hand_finds_its_pools_too() {
+fn unindexed_configuration_finds_pools() {
     let resolved = given(&[("IPAddressPool", "p", 1, "addresses: [192.0.2.0/24]")]).config;
-    let by_hand = Config { pools: resolved.pools, ..Config::default() };
-    assert_eq!(by_hand.pool_of("192.0.2.7".parse().unwrap()).unwrap().name, "p");
-    assert!(by_hand.pool_of("192.0.3.7".parse().unwrap()).is_none());
+    let unindexed = Config { pools: resolved.pools, ..Config::default() };
+    assert_eq!(unindexed.pool_of("192.0.2.7".parse().unwrap()).unwrap().name, "p");
+    assert!(unindexed.pool_of("192.0.3.7".parse().unwrap()).is_none());
 }
 
 #[test]
-fn of_pools_of_one_second_who_is_in_force_already_keeps_its_range_and_one_in_deletion_makes_way() {
+fn pool_in_force_beats_pool_of_the_same_second() {
     let pool = |name| common::object("IPAddressPool", name, 1, "addresses: [192.0.2.0/24]");
     let in_force = |name: &str, objects: Vec<Value>| {
         let mut all = Objects::default();

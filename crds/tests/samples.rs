@@ -1,4 +1,4 @@
-//! What `config/samples` holds is taken by the API server and resolves without a complaint.
+//! The objects in `config/samples`: an API server accepts them, and they resolve without a warning.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -13,8 +13,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 fn samples() -> String {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/samples");
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/samples");
+    let mut files: Vec<_> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let texts: Vec<String> = files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect();
     assert!(texts.len() >= 3);
@@ -26,24 +27,24 @@ fn documents() -> Vec<Value> {
 }
 
 #[test]
-fn an_api_server_takes_them() {
+fn samples_pass_the_schema() {
     for document in documents().iter().filter(|d| d["apiVersion"] == "fairlead.dev/v1beta1") {
         assert_eq!(common::apply(document), Ok(()), "{}", document["metadata"]["name"]);
     }
 }
 
 #[test]
-fn they_resolve_without_a_complaint() {
+fn samples_resolve_without_warnings() {
     let resolution = resolve(&common::objects(&samples()));
     assert_eq!(resolution.verdicts.len(), 7);
     for object in resolution.verdicts.keys() {
-        let fine = Accepted { status: true, reason: "Accepted".into(), message: String::new() };
-        assert_eq!(resolution.accepted(object), Some(fine), "{object}");
+        let accepted = Accepted { status: true, reason: "Accepted".into(), message: String::new() };
+        assert_eq!(resolution.accepted(object), Some(accepted), "{object}");
     }
 }
 
 #[test]
-fn they_are_what_the_lab_is_built_for() {
+fn samples_match_the_lab() {
     let config = resolve(&common::objects(&samples())).config;
     let pool = |ip: &str| config.pool_of(ip.parse().unwrap()).map(|pool| pool.name.as_str());
     for ip in ["192.0.2.200", "192.0.2.230", "2001:db8:1::200", "2001:db8:1::2ff"] {
@@ -66,13 +67,13 @@ fn they_are_what_the_lab_is_built_for() {
 }
 
 #[test]
-fn their_services_are_ours_and_name_pools_that_exist() {
+fn sample_services_name_existing_pools() {
     let config = resolve(&common::objects(&samples())).config;
     let services: Vec<LoadBalancer> = documents()
         .into_iter()
         .filter(|document| document["kind"] == "Service")
         .map(|document| serde_json::from_value::<Service>(document).unwrap())
-        .map(|service| LoadBalancer::from_service(&service, None).expect("one of ours"))
+        .map(|service| LoadBalancer::from_service(&service, None).expect("a Service of our class"))
         .collect();
     assert_eq!(services.len(), 2);
     for service in services {

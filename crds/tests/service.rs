@@ -1,4 +1,4 @@
-//! Which Services are ours, and what is read of them.
+//! Selection of Services by type and class, and the values that are read from them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeSet;
@@ -20,7 +20,7 @@ fn service(yaml: &str) -> Service {
 }
 
 #[test]
-fn ours_are_those_of_the_type_and_exactly_the_class() {
+fn services_are_selected_by_type_and_class() {
     let table = [
         ("{type: LoadBalancer}", None, true),
         ("{type: LoadBalancer}", Some(""), true),
@@ -43,7 +43,7 @@ fn ours_are_those_of_the_type_and_exactly_the_class() {
 }
 
 #[test]
-fn all_that_decisions_need_is_read() {
+fn service_fields_are_read() {
     let service = service(
         "
 metadata:
@@ -89,7 +89,7 @@ status:
 }
 
 #[test]
-fn a_service_without_cluster_ip_has_none() {
+fn service_without_cluster_ip_has_none() {
     for ip in ["clusterIP: None", "clusterIPs: [None]", "clusterIP: ''", "externalName: a"] {
         let service = service(&format!("spec: {{type: LoadBalancer, {ip}}}"));
         assert!(LoadBalancer::from_service(&service, None).unwrap().cluster_ips.is_empty(), "{ip}");
@@ -99,13 +99,13 @@ fn a_service_without_cluster_ip_has_none() {
 }
 
 #[test]
-fn metallb_spellings_ask_for_the_same() {
+fn metallb_annotations_are_aliases() {
     let table = [
         ("fairlead.dev/address-pool: lan", &["lan"][..], &[][..]),
         ("metallb.io/address-pool: lan", &["lan"], &[]),
         ("metallb.universe.tf/address-pool: lan", &["lan"], &[]),
         ("fairlead.dev/address-pool: ''", &[], &[]),
-        // A contradiction stays visible, agreement is one request.
+        // Different values are both kept; equal values are one request.
         ("{fairlead.dev/address-pool: lan, metallb.io/address-pool: wan}", &["lan", "wan"], &[]),
         ("{fairlead.dev/address-pool: lan, metallb.io/address-pool: lan}", &["lan"], &[]),
         ("fairlead.dev/load-balancer-ips: '192.0.2.1, 2001:db8::1'", &[], &["192.0.2.1, 2001:db8::1"]),
@@ -122,14 +122,15 @@ fn metallb_spellings_ask_for_the_same() {
         assert_eq!(requested.addresses.iter().collect::<Vec<_>>(), addresses, "{annotations}");
     }
     let both = service(
-        "{metadata: {annotations: {metallb.io/loadBalancerIPs: 192.0.2.1}}, spec: {type: LoadBalancer, loadBalancerIP: 192.0.2.2}}",
+        "{metadata: {annotations: {metallb.io/loadBalancerIPs: 192.0.2.1}}, spec: {type: LoadBalancer, \
+         loadBalancerIP: 192.0.2.2}}",
     );
     let requested = LoadBalancer::from_service(&both, None).unwrap().requested;
     assert_eq!(requested.addresses.iter().collect::<Vec<_>>(), ["192.0.2.1", "192.0.2.2"]);
 }
 
 #[test]
-fn two_spellings_of_the_sharing_key_that_say_different_things_are_seen() {
+fn different_sharing_keys_are_all_listed() {
     let table = [
         ("fairlead.dev/allow-shared-ip: a", &[][..]),
         ("fairlead.dev/allow-shared-ip: a, metallb.io/allow-shared-ip: a", &[]),
@@ -148,7 +149,7 @@ fn two_spellings_of_the_sharing_key_that_say_different_things_are_seen() {
 }
 
 #[test]
-fn what_only_sharing_needs_is_kept_only_of_those_who_share() {
+fn ports_and_selector_are_read_only_for_sharing() {
     let kept = |annotations: serde_json::Value, policy: &str| {
         let object = serde_json::from_value(serde_json::json!({
             "metadata": { "namespace": "a", "name": "s", "annotations": annotations },

@@ -1,4 +1,4 @@
-//! Prints the CustomResourceDefinitions, or writes them into a folder, one file for each kind.
+//! Prints the CustomResourceDefinitions, or writes them into a directory, one file for each kind.
 
 use std::process::ExitCode;
 

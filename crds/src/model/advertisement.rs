@@ -7,41 +7,38 @@ use crate::model::selector::Selector;
 
 /// Announcement of addresses on the local link.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub struct L2Advertisement {
-    /// Object name.
     pub name: String,
-    /// Pools covered.
     pub pools: PoolSelection,
-    /// Nodes that may announce; any one suffices, empty means every node.
+    /// Nodes that may announce; one matching selector suffices, and an empty list matches every Node.
     pub node_selectors: Vec<Selector>,
-    /// Preferred nodes among those, with weights 1 to 100; the weights of all matches add up.
+    /// Weights, 1 to 100, of preferred Nodes. The weights of all matching selectors are added.
     pub preferred_nodes: Vec<(u32, Selector)>,
-    /// Services covered; any one suffices, empty means every Service.
+    /// Services to announce; one matching selector suffices, and an empty list matches every Service.
     pub service_selectors: Vec<Selector>,
-    /// Interfaces to announce on; empty means all.
+    /// Interfaces on which to announce; an empty set means all.
     pub interfaces: BTreeSet<String>,
 }
 
 /// Announcement of addresses to BGP peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub struct BgpAdvertisement {
-    /// Object name.
     pub name: String,
-    /// Pools covered.
     pub pools: PoolSelection,
-    /// Nodes that announce; any one suffices, empty means every node.
+    /// Nodes that announce; one matching selector suffices, and an empty list matches every Node.
     pub node_selectors: Vec<Selector>,
-    /// Services covered; any one suffices, empty means every Service.
+    /// Services to announce; one matching selector suffices, and an empty list matches every Service.
     pub service_selectors: Vec<Selector>,
-    /// Peers announced to, by name; empty means all.
+    /// Names of the peers that receive the routes; an empty set means all.
     pub peers: BTreeSet<String>,
-    /// Prefix length of IPv4 announcements, 1 to 32.
+    /// Prefix length of IPv4 routes, 1 to 32.
     pub aggregation_length: u8,
-    /// Prefix length of IPv6 announcements, 1 to 128.
+    /// Prefix length of IPv6 routes, 1 to 128.
     pub aggregation_length_v6: u8,
-    /// LOCAL_PREF sent to iBGP peers.
+    /// LOCAL_PREF, sent to iBGP peers.
     pub local_pref: Option<u32>,
-    /// Communities attached.
     pub communities: BTreeSet<Community>,
 }
 

@@ -1,4 +1,4 @@
-//! What an `IPClaim` says, as far as decisions need it.
+//! The parts of an `IPClaim` that decisions need.
 
 use std::net::IpAddr;
 
@@ -10,41 +10,41 @@ use crate::names::reasons;
 use crate::resolve::{ObjectRefusal, RefusalReason};
 use crate::{conditions, names, v1beta1};
 
-/// Addresses that are kept for a Service.
+/// An `IPClaim`.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
 pub struct Claim {
-    /// Namespace and name.
     pub key: ObjectKey,
-    /// UID, to tell a claim made again from the old one.
+    /// The UID, which differs if the claim is deleted and created again.
     pub uid: String,
-    /// `metadata.resourceVersion` that was seen.
+    /// `metadata.resourceVersion` of the object that this value was read from.
     pub resource_version: String,
-    /// Creation time, seconds since the epoch: of two claims to one address the older has it.
+    /// Creation time in seconds since the epoch. If two claims request the same address, the older one gets
+    /// it.
     pub created: i64,
     /// The Service, in the namespace of the claim.
     pub service: ObjectKey,
-    /// What is claimed; or why that cannot be understood.
+    /// The requested addresses, or the reason why the request is invalid.
     pub wanted: Result<Wanted, ObjectRefusal>,
-    /// Status as last seen.
     pub status: v1beta1::IPClaimStatus,
 }
 
-/// What is claimed.
+/// The addresses that a claim requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// These addresses, at most one of each family.
     Addresses(Vec<IpAddr>),
-    /// Any address of each of these families.
+    /// Any address of each of these families, from this pool.
+    #[allow(missing_docs)]
     OfPool {
-        /// The pool to choose from.
         pool: String,
-        /// The families, without repetition.
+        /// Without duplicates.
         families: Vec<Family>,
     },
 }
 
 impl Claim {
-    /// Reads a claim.
+    /// Reads the claim from its object.
     pub fn from_object(object: &v1beta1::IPClaim) -> Self {
         let namespace = object.namespace().unwrap_or_default();
         Self {
@@ -59,7 +59,8 @@ impl Claim {
         }
     }
 
-    /// The addresses that its status says are reserved; none if they are of another pool than it asks for now.
+    /// Returns the addresses in the status. Returns none if the claim now requests another pool than the one
+    /// they are from.
     pub fn shown(&self) -> Vec<IpAddr> {
         if let Ok(Wanted::OfPool { pool, .. }) = &self.wanted
             && self.status.pool.as_ref() != Some(pool)
@@ -69,12 +70,13 @@ impl Claim {
         self.status.addresses.iter().filter_map(|ip| ip.parse().ok()).collect()
     }
 
-    /// Whether the status says that all it asked for is reserved.
+    /// Returns true if, according to the status, all requested addresses are reserved.
     pub fn had_all(&self) -> bool {
         !self.status.addresses.is_empty() && conditions::is_true(&self.status.conditions, names::RESERVED)
     }
 
-    /// Whether the status says that some of its addresses are reserved. Else they are only noted, to be had again.
+    /// Returns true if, according to the status, at least one of the addresses is reserved. Otherwise the
+    /// status only lists them to be reserved again.
     pub fn had_some(&self) -> bool {
         let bound = conditions::find(&self.status.conditions, names::BOUND);
         self.had_all()
@@ -84,12 +86,12 @@ impl Claim {
 
 fn wanted(spec: &v1beta1::IPClaimSpec) -> Result<Wanted, String> {
     if spec.service_name.is_empty() {
-        return Err("serviceName is not set".to_owned());
+        return Err("serviceName must be set".to_owned());
     }
     let pool = spec.pool.as_deref().filter(|pool| !pool.is_empty());
     match (pool, spec.addresses.is_empty()) {
-        (Some(_), false) => Err("both addresses and pool are set: give one of them".to_owned()),
-        (None, true) => Err("neither addresses nor pool is set".to_owned()),
+        (Some(_), false) => Err("addresses and pool are both set: set exactly one of them".to_owned()),
+        (None, true) => Err("neither addresses nor pool is set: set exactly one of them".to_owned()),
         (None, false) => addresses(&spec.addresses).map(Wanted::Addresses),
         (Some(pool), true) => {
             Ok(Wanted::OfPool { pool: pool.to_owned(), families: families(&spec.ip_families)? })
@@ -102,7 +104,9 @@ fn addresses(texts: &[String]) -> Result<Vec<IpAddr>, String> {
     for text in texts {
         let ip: IpAddr = text.trim().parse().map_err(|_| format!("{text:?} is not an IP address"))?;
         if let Some(other) = addresses.iter().find(|other| Family::of(**other) == Family::of(ip)) {
-            return Err(format!("{other} and {ip} are of one address family: at most one of each"));
+            return Err(format!(
+                "{other} and {ip} are of the same address family: request at most one address of each family"
+            ));
         }
         addresses.push(ip);
     }
@@ -113,7 +117,8 @@ fn families(names: &[String]) -> Result<Vec<Family>, String> {
     let mut families = Vec::new();
     for name in names {
         let family = Family::parse(name);
-        let family = family.ok_or_else(|| format!("ipFamilies has {name:?}: it must be IPv4 or IPv6"))?;
+        let family =
+            family.ok_or_else(|| format!("ipFamilies contains {name:?}: it must be IPv4 or IPv6"))?;
         if !families.contains(&family) {
             families.push(family);
         }

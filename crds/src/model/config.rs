@@ -12,38 +12,40 @@ pub use crate::model::labels::Labels;
 pub use crate::model::peer::{BfdProfile, Peer, PeerAddress, PeerAsn, SecretRef};
 pub use crate::model::pool::{Closed, Pool, PoolSelection, Reclaim, ServiceAllocation, SharingScope};
 
-/// Everything the cluster's configuration objects say, validated, by object name.
+/// The configuration of a cluster. Maps are keyed by object name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Config {
-    /// From `IPAddressPool` objects.
+    /// `IPAddressPool` objects.
     pub pools: BTreeMap<String, Pool>,
-    /// `IPAddressPool` objects that are refused, with name, labels and those ranges that can be read. Nothing is given
-    /// from them and no address is looked up in them. Who holds addresses of one keeps them, and they stay announced.
+    /// `IPAddressPool` objects that are refused, with their names, labels and valid ranges. No addresses are
+    /// allocated from them, and [`Config::pool_of`] does not search them. Services keep addresses of these
+    /// pools, and the addresses remain announced.
     pub refused_pools: BTreeMap<String, Pool>,
-    /// From `L2Advertisement` objects.
+    /// `L2Advertisement` objects.
     pub l2_advertisements: BTreeMap<String, L2Advertisement>,
-    /// From `BGPAdvertisement` objects; communities are already looked up.
+    /// `BGPAdvertisement` objects, with their community aliases replaced by values.
     pub bgp_advertisements: BTreeMap<String, BgpAdvertisement>,
-    /// From `BGPPeer` objects; BFD profiles are already looked up.
+    /// `BGPPeer` objects, with the parameters of their BFD profiles.
     pub peers: BTreeMap<String, Peer>,
-    /// What lookups need beyond that; `Lookup::default()` in a configuration made by hand.
+    /// Data for the queries. `Lookup::default()` in a configuration that was not resolved from objects, as in
+    /// tests.
     pub lookup: Lookup,
 }
 
-/// What lookups need beyond the objects. [`crate::resolve::resolve`] fills it in.
+/// Data that the queries of a [`Config`] need beyond the objects. [`crate::resolve::resolve`] fills it in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lookup {
-    /// All ranges with their pool, sorted; `None` in a configuration made by hand, whose pools are searched
-    /// one by one.
+    /// All ranges with the names of their pools, sorted; `None` in a configuration that was not resolved from
+    /// objects. Then queries search the pools one by one.
     ranges: Option<Vec<(IpRange, String)>>,
-    /// `(BGPAdvertisement, pool)` that would fit by name or label but must not be announced, with the reason in
-    /// the verdict of the advertisement.
+    /// Pairs of a `BGPAdvertisement` and a pool that it selects but must not announce. The condition of the
+    /// advertisement contains the reason.
     pub withheld: BTreeSet<(String, String)>,
 }
 
 impl Config {
-    /// The pool that `ip` belongs to. Takes logarithmic time in a configuration that came from
-    /// [`crate::resolve::resolve`]; whoever changes `pools` afterwards must call [`Config::index`] again.
+    /// Returns the pool in force that contains `ip`. Takes logarithmic time after [`Config::index`], which
+    /// has to be called again after each change of `pools`.
     pub fn pool_of(&self, ip: IpAddr) -> Option<&Pool> {
         match &self.lookup.ranges {
             Some(ranges) => {
@@ -55,20 +57,21 @@ impl Config {
         }
     }
 
-    /// The pool of this name, in force or refused.
+    /// Returns the pool with this name, in force or refused.
     pub fn pool(&self, name: &str) -> Option<&Pool> {
         self.pools.get(name).or_else(|| self.refused_pools.get(name))
     }
 
-    /// The pool of an address that a Service holds, the `n`th of its addresses, given the Service's
-    /// `ip-allocated-from-pool` annotation: what is held of a pool stays with it after the pool was edited, even where
-    /// another pool has the address now, until the controller says otherwise.
+    /// Returns the pool of the `n`th address of a Service, given the value of the `ip-allocated-from-pool`
+    /// annotation of the Service. An address remains in the pool it was allocated from after edits of that
+    /// pool, even if another pool contains it now, until the controller moves it.
     pub fn pool_of_held(&self, ip: IpAddr, n: usize, allocated_from: Option<&str>) -> Option<&Pool> {
         let named = allocated_from.and_then(|names| self.pool(pool_of_nth(names, n)));
         named.or_else(|| self.pool_of(ip))
     }
 
-    /// L2 advertisements that cover a Service with these labels and an address of `pool`, by name.
+    /// Returns the L2 advertisements that cover an address of `pool` for a Service with these labels, sorted
+    /// by name.
     pub fn l2_for<'a>(
         &'a self,
         pool: &'a Pool,
@@ -79,7 +82,8 @@ impl Config {
             .filter(|ad| ad.pools.covers(pool) && any_or_empty(&ad.service_selectors, service))
     }
 
-    /// BGP advertisements that cover a Service with these labels and an address of `pool`, by name.
+    /// Returns the BGP advertisements that cover an address of `pool` for a Service with these labels, sorted
+    /// by name.
     pub fn bgp_for<'a>(
         &'a self,
         pool: &'a Pool,
@@ -92,7 +96,7 @@ impl Config {
         })
     }
 
-    /// Builds the index that makes [`Config::pool_of`] fast.
+    /// Builds the index for [`Config::pool_of`].
     pub fn index(&mut self) {
         let mut ranges: Vec<_> = self
             .pools

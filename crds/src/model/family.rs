@@ -12,15 +12,15 @@ pub enum Family {
 }
 
 impl Family {
-    /// Both.
+    /// Both families, IPv4 first.
     pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
 
-    /// The family of an address.
+    /// Returns the family of an address.
     pub fn of(ip: IpAddr) -> Self {
         if ip.is_ipv4() { Self::V4 } else { Self::V6 }
     }
 
-    /// The other one.
+    /// Returns the other family.
     pub fn other(self) -> Self {
         match self {
             Self::V4 => Self::V6,
@@ -28,7 +28,7 @@ impl Family {
         }
     }
 
-    /// The family of this name, `IPv4` or `IPv6`, as in `spec.ipFamilies`.
+    /// Returns the family with this name, `IPv4` or `IPv6`, as in `spec.ipFamilies`.
     pub fn parse(name: &str) -> Option<Self> {
         Self::BOTH.into_iter().find(|family| family.to_string() == name)
     }

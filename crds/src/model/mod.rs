@@ -1,4 +1,8 @@
-//! Plain, validated values: what [`crate::resolve`] makes out of objects, and what decisions read of Services and claims.
+//! Plain, validated values: the results of [`crate::resolve`], and the parts of Services and claims that
+//! decisions need.
+//!
+//! Controller, speaker and command-line tool decide on these values only. The values of a [`config::Config`]
+//! are valid, so that no code that receives them validates them again.
 
 pub mod advertisement;
 pub mod claim;

@@ -5,93 +5,93 @@ use std::time::Duration;
 
 use crate::model::selector::Selector;
 
-/// A BGP peer as the speaker sees it.
+/// A BGP peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub struct Peer {
-    /// Object name.
     pub name: String,
-    /// Our AS number.
+    /// The AS number of the speakers.
     pub my_asn: u32,
-    /// AS number shown to this peer in place of `my_asn` (FRR: `local-as N no-prepend replace-as`).
+    /// The AS number that the speakers present to this peer in place of `my_asn` (FRR: `local-as N no-prepend
+    /// replace-as`).
     pub local_asn: Option<u32>,
-    /// The peer's AS number.
     pub peer_asn: PeerAsn,
-    /// Where the peer is.
     pub address: PeerAddress,
-    /// TCP port of the peer.
+    /// TCP port.
     pub port: u16,
-    /// Local address to connect from.
+    /// The local address to connect from.
     pub source_address: Option<IpAddr>,
-    /// BGP identifier; `None` means it is taken from the node.
+    /// BGP identifier; `None` means that the speaker derives it from the Node.
     pub router_id: Option<Ipv4Addr>,
-    /// Offered hold time: zero (no keepalives) or at least 3 s, whole seconds.
+    /// Proposed hold time in whole seconds: zero (no keepalives) or at least 3 s.
     pub hold_time: Duration,
-    /// Offered interval of keepalives, whole seconds; zero when the hold time is.
+    /// Proposed keepalive interval in whole seconds; zero if and only if the hold time is zero.
     pub keepalive_time: Duration,
     /// Time between attempts to connect.
     pub connect_time: Duration,
-    /// Nodes that open this session; any one suffices, empty means every node.
+    /// Nodes that establish this session; one matching selector suffices, and an empty list matches every
+    /// Node.
     pub node_selectors: Vec<Selector>,
-    /// Secret of type `kubernetes.io/basic-auth` with the TCP-MD5 key in `password`.
+    /// Secret of type `kubernetes.io/basic-auth` with the TCP MD5 key in `password`.
     pub password_secret: Option<SecretRef>,
-    /// BFD parameters, where BFD is wanted.
+    /// Parameters of a BFD session; `None` means that BFD is not used.
     pub bfd: Option<BfdProfile>,
-    /// The eBGP peer is more than one hop away.
+    /// True if the eBGP peer may be more than one hop away.
     pub ebgp_multi_hop: bool,
-    /// Offer graceful restart.
+    /// True if the speaker advertises the graceful restart capability.
     pub graceful_restart: bool,
-    /// Carry both address families on this session, not just that of its transport.
+    /// True if the session carries routes of both address families, not only of that of its transport.
     pub dual_stack_address_family: bool,
-    /// VRF device to bind the session to.
+    /// VRF device in which the session runs.
     pub vrf: Option<String>,
 }
 
-/// What AS number a peer must show.
+/// The AS number that a peer has to present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerAsn {
-    /// Exactly this one.
+    /// Exactly this AS number.
     Number(u32),
-    /// Ours (iBGP), whatever it is.
+    /// The AS number of the speakers (iBGP).
     Internal,
-    /// Any but ours (eBGP).
+    /// Any AS number except that of the speakers (eBGP).
     External,
 }
 
-/// Where a peer is.
+/// The location of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerAddress {
-    /// At an address.
+    /// At this address.
     Ip(IpAddr),
-    /// On the other end of an interface (BGP unnumbered).
+    /// At the other end of this interface (BGP unnumbered).
     Interface(String),
 }
 
-/// Reference to a Secret.
+/// A reference to a Secret.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
 pub struct SecretRef {
-    /// Name of the Secret.
     pub name: String,
-    /// Its namespace; `None` means Fairlead's own.
+    /// `None` means the namespace of Fairlead.
     pub namespace: Option<String>,
 }
 
 /// Parameters of a BFD session.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub struct BfdProfile {
-    /// Object name.
     pub name: String,
-    /// Receive interval, 10 ms to 60 s.
+    /// 10 ms to 60 s.
     pub receive_interval: Duration,
-    /// Transmit interval, 10 ms to 60 s.
+    /// 10 ms to 60 s.
     pub transmit_interval: Duration,
-    /// Echo interval, 10 ms to 60 s.
+    /// 10 ms to 60 s.
     pub echo_interval: Duration,
     /// Missed packets until the session is down, 2 to 255.
     pub detect_multiplier: u8,
-    /// Send echo packets (IPv4 only).
+    /// True if the speaker sends echo packets (IPv4 only).
     pub echo_mode: bool,
-    /// Wait for the peer to begin.
+    /// True if the speaker waits for the first packet of the peer.
     pub passive_mode: bool,
-    /// Least TTL accepted on multihop sessions, 1 to 254.
+    /// Minimum TTL of received packets on multihop sessions, 1 to 254.
     pub minimum_ttl: u8,
 }

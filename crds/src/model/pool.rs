@@ -9,82 +9,80 @@ use crate::model::selector::Selector;
 
 /// A pool of addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub struct Pool {
-    /// Object name.
     pub name: String,
-    /// Labels, for the pool selectors of advertisements.
+    /// For the pool selectors of advertisements.
     pub labels: Labels,
-    /// Disjoint ranges in the order the object lists them; that is the order of allocation.
+    /// Disjoint ranges in the order of the object, which is the order of allocation.
     pub ranges: Vec<IpRange>,
-    /// May be used for a Service that names no pool.
+    /// True if Services that do not request a pool may get addresses of this pool.
     pub auto_assign: bool,
-    /// Skip IPv4 addresses that end in .0 or .255.
+    /// True if IPv4 addresses that end in .0 or .255 are not allocated.
     pub avoid_buggy_ips: bool,
-    /// Who may use the pool; `None` means everybody.
+    /// The Services that may use the pool; `None` means all Services.
     pub allocation: Option<ServiceAllocation>,
-    /// What becomes of an address that the pool no longer offers to its holder.
     pub reclaim: Reclaim,
-    /// Why nothing more is given from the pool; `None` means it is open.
+    /// The reason why no addresses are allocated from the pool; `None` if it is open.
     pub closed: Option<Closed>,
-    /// How long a released address is kept for the Service that had it.
+    /// The cool-down of released addresses.
     pub reuse_after: Duration,
-    /// Which Services may share an address.
     pub sharing: SharingScope,
 }
 
-/// What becomes of an address that its pool no longer offers to the Service that holds it.
+/// Determines what happens to an address that its pool no longer offers to the Service that holds it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reclaim {
-    /// The Service keeps it until it releases it.
+    /// The Service keeps the address until it releases it.
     #[default]
     Retain,
-    /// It is taken away, and another one given. What MetalLB does.
+    /// The Service loses the address and gets another one, as in MetalLB.
     Reassign,
 }
 
-/// Why a pool gives nothing more.
+/// The reason why a pool allocates no addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closed {
-    /// `spec.disabled`.
+    /// `spec.disabled` is true.
     Disabled,
-    /// It is being deleted, which waits for those who hold addresses of it.
+    /// The pool is being deleted. The deletion waits until all addresses are released.
     Deleting,
 }
 
-/// Which Services with the same sharing key may share an address of a pool.
+/// The Services with the same sharing key that may share an address of a pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SharingScope {
-    /// Those of one namespace.
+    /// Services of one namespace.
     SameNamespace,
-    /// All.
+    /// All Services.
     #[default]
     AnyNamespace,
 }
 
-/// Which Services may use a pool, and in which order pools are tried.
+/// The Services that may use a pool, and its priority.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceAllocation {
-    /// Lower is tried first; 0 is last.
+    /// Pools with a lower number are tried first, pools with 0 last.
     pub priority: u32,
-    /// Namespaces by name. United with what `namespace_selectors` match.
+    /// Namespaces by name, in addition to those that `namespace_selectors` match.
     pub namespaces: BTreeSet<String>,
-    /// Namespaces by label; any one suffices.
+    /// Namespaces by label; one matching selector suffices.
     pub namespace_selectors: Vec<Selector>,
-    /// Services by label; any one suffices, none listed means every Service.
+    /// Services by label; one matching selector suffices, and an empty list matches every Service.
     pub service_selectors: Vec<Selector>,
 }
 
-/// Which pools an advertisement covers. With both empty: every pool.
+/// The pools that an advertisement covers: all pools if both fields are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolSelection {
     /// Pools by name.
     pub names: BTreeSet<String>,
-    /// Pools by label; any one suffices.
+    /// Pools by label; one matching selector suffices.
     pub selectors: Vec<Selector>,
 }
 
 impl Pool {
-    /// A pool as it is when an object says nothing but its addresses: open to everybody.
+    /// Returns a pool with these ranges and the defaults of all other fields.
     pub fn new(name: impl Into<String>, ranges: Vec<IpRange>) -> Self {
         Self {
             name: name.into(),
@@ -102,7 +100,7 @@ impl Pool {
 }
 
 impl PoolSelection {
-    /// Whether the pool is selected.
+    /// Returns true if the pool is selected.
     pub fn covers(&self, pool: &Pool) -> bool {
         (self.names.is_empty() && self.selectors.is_empty())
             || self.names.contains(&pool.name)

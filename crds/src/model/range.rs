@@ -1,9 +1,9 @@
-//! Ranges of addresses of one family.
+//! Address ranges.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// An inclusive range of addresses of one family, `first <= last`.
+/// An inclusive range of addresses of one family, with `first <= last`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IpRange {
     first: IpAddr,
@@ -11,54 +11,56 @@ pub struct IpRange {
 }
 
 impl IpRange {
-    /// A range, or `None` when the families differ or the order is reversed.
+    /// Returns the range, or `None` if the families differ or `first > last`.
     pub fn new(first: IpAddr, last: IpAddr) -> Option<Self> {
         (first.is_ipv4() == last.is_ipv4() && first <= last).then_some(Self { first, last })
     }
 
-    /// The lowest address.
+    /// Returns the lowest address.
     pub fn first(&self) -> IpAddr {
         self.first
     }
 
-    /// The highest address.
+    /// Returns the highest address.
     pub fn last(&self) -> IpAddr {
         self.last
     }
 
-    /// Whether `ip` lies in the range.
+    /// Returns true if `ip` is in the range.
     pub fn contains(&self, ip: IpAddr) -> bool {
         ip.is_ipv4() == self.first.is_ipv4() && self.first <= ip && ip <= self.last
     }
 
-    /// Whether it has IPv4-mapped IPv6 addresses (`::ffff:0:0/96`), which no wire carries.
+    /// Returns true if the range contains IPv4-mapped IPv6 addresses (`::ffff:0:0/96`), which must not appear
+    /// on the wire.
     pub fn contains_mapped(&self) -> bool {
         const FIRST: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0);
         const LAST: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0xffff, 0xffff);
         self.overlaps(&Self { first: IpAddr::V6(FIRST), last: IpAddr::V6(LAST) })
     }
 
-    /// Length of the shortest prefix that lies wholly in the range: 24 for `198.51.100.0-198.51.101.7`.
+    /// Returns the length of the shortest prefix that the range contains completely: 24 for
+    /// `198.51.100.0-198.51.101.7`.
     pub fn shortest_prefix(&self) -> u8 {
         let (width, first, last) = match (self.first, self.last) {
             (IpAddr::V4(first), IpAddr::V4(last)) => {
                 (32, u128::from(first.to_bits()), u128::from(last.to_bits()))
             }
             (IpAddr::V6(first), IpAddr::V6(last)) => (128, first.to_bits(), last.to_bits()),
-            // Ruled out by `new`.
+            // `new` excludes mixed families.
             _ => return u8::MAX,
         };
         let fits = |length: &u8| {
             let host_bits = u32::from(width - *length);
             let hosts = u128::MAX.checked_shl(host_bits).map_or(u128::MAX, |mask| !mask);
-            // The first prefix of this length that begins in the range.
+            // The start of the first prefix of this length that begins in the range.
             let start = if first & hosts == 0 { Some(first) } else { (first | hosts).checked_add(1) };
             start.and_then(|start| start.checked_add(hosts)).is_some_and(|end| end <= last)
         };
         (0..=width).find(fits).unwrap_or(width)
     }
 
-    /// Whether the two ranges have an address in common.
+    /// Returns true if the two ranges have an address in common.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.contains(other.first) || other.contains(self.first)
     }
@@ -79,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_of_one_family_and_in_order() {
+    fn range_of_mixed_families_or_reversed_is_none() {
         let (low, high, v6) = ("192.0.2.1", "192.0.2.2", "2001:db8::1");
         assert!(IpRange::new(low.parse().unwrap(), high.parse().unwrap()).is_some());
         assert!(IpRange::new(high.parse().unwrap(), low.parse().unwrap()).is_none());
@@ -87,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shortest_prefix_in_a_range_is_found() {
+    fn shortest_prefix_is_found() {
         let table = [
             ("198.51.100.0", "198.51.100.255", 24),
             ("198.51.100.0", "198.51.101.7", 24),
@@ -108,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn mapped_addresses_are_seen() {
+    fn mapped_addresses_are_detected() {
         assert!(range("::ffff:192.0.2.1", "::ffff:192.0.2.2").contains_mapped());
         assert!(range("::", "::1:0:0:0").contains_mapped());
         assert!(!range("2001:db8::", "2001:db8::1").contains_mapped());

@@ -1,4 +1,4 @@
-//! Label selectors, validated once and then only matched.
+//! Label selectors.
 
 use std::fmt;
 
@@ -6,9 +6,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 
 use crate::model::labels::Labels;
 
-/// A validated `metav1.LabelSelector`: all requirements must hold; none means every object matches.
+/// A validated `metav1.LabelSelector`. All requirements must be met; a selector without requirements matches
+/// every object.
 ///
-/// Requirements and values are sorted, so selectors that are written differently but say the same are equal.
+/// Requirements and values are sorted, so that selectors with the same meaning are equal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Selector {
     requirements: Vec<Requirement>,
@@ -22,35 +23,27 @@ enum Requirement {
     DoesNotExist(String),
 }
 
-/// What is wrong with a selector.
+/// The error in an invalid selector.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SelectorError {
-    /// A requirement without a key.
+    /// A requirement has no key.
     #[error("a requirement has no key")]
     NoKey,
-    /// An operator that does not exist.
-    #[error("{0:?} is not an operator: it must be In, NotIn, Exists or DoesNotExist")]
+    /// The operator does not exist.
+    #[error("operator is {0:?}: it must be In, NotIn, Exists or DoesNotExist")]
     UnknownOperator(String),
-    /// `In` or `NotIn` without values.
-    #[error("operator {operator} on {key:?} needs values")]
-    NoValues {
-        /// The operator.
-        operator: String,
-        /// The key.
-        key: String,
-    },
-    /// `Exists` or `DoesNotExist` with values.
-    #[error("operator {operator} on {key:?} takes no values")]
-    UnexpectedValues {
-        /// The operator.
-        operator: String,
-        /// The key.
-        key: String,
-    },
+    /// `In` or `NotIn` has no values.
+    #[error("operator {operator} on key {key:?} requires values")]
+    #[allow(missing_docs)]
+    NoValues { operator: String, key: String },
+    /// `Exists` or `DoesNotExist` has values.
+    #[error("operator {operator} on key {key:?} must not have values")]
+    #[allow(missing_docs)]
+    UnexpectedValues { operator: String, key: String },
 }
 
 impl Selector {
-    /// Whether an object with these labels is selected.
+    /// Returns true if the selector matches an object with these labels.
     pub fn matches(&self, labels: &Labels) -> bool {
         self.requirements.iter().all(|requirement| match requirement {
             Requirement::In(key, values) => labels.get(key).is_some_and(|v| values.contains(v)),
@@ -60,13 +53,13 @@ impl Selector {
         })
     }
 
-    /// Whether every object is selected.
+    /// Returns true if the selector matches every object.
     pub fn is_everything(&self) -> bool {
         self.requirements.is_empty()
     }
 }
 
-/// As `kubectl get --selector` takes it; the empty selector is `*`.
+/// The format is that of `kubectl get --selector`; the selector without requirements is `*`.
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_everything() {
@@ -128,7 +121,7 @@ impl TryFrom<&LabelSelectorRequirement> for Requirement {
     }
 }
 
-/// Whether any of `selectors` matches; an empty list matches everything.
+/// Returns true if any of `selectors` matches, or if the list is empty.
 pub fn any_or_empty(selectors: &[Selector], labels: &Labels) -> bool {
     selectors.is_empty() || selectors.iter().any(|s| s.matches(labels))
 }

@@ -1,4 +1,4 @@
-//! The few fields of a Service that decisions need.
+//! The parts of a Service that decisions need.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,12 +9,11 @@ use kube::ResourceExt;
 use crate::model::labels::Labels;
 use crate::names;
 
-/// `namespace/name` of a namespaced object.
+/// The namespace and name of an object. It is displayed as `namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs)]
 pub struct ObjectKey {
-    /// Namespace.
     pub namespace: String,
-    /// Name.
     pub name: String,
 }
 
@@ -24,59 +23,48 @@ impl std::fmt::Display for ObjectKey {
     }
 }
 
-/// A `type: LoadBalancer` Service of our class, trimmed to what is used.
+/// A Service of type LoadBalancer and of the load balancer class of Fairlead.
 ///
-/// Fields that a person writes stay as written where they can be wrong (`requested`): the decision that uses
-/// them reports the error.
+/// Fields in which a user can make mistakes contain the text as written (`requested`): the decision that uses
+/// the field reports the error.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub struct LoadBalancer {
-    /// Namespace and name.
     pub key: ObjectKey,
-    /// UID, to tell a recreated Service from the old one.
+    /// The UID, which differs if the Service is deleted and created again.
     pub uid: String,
-    /// `metadata.resourceVersion` that was seen.
+    /// `metadata.resourceVersion` of the object that this value was read from.
     pub resource_version: String,
-    /// Creation time, seconds since the epoch: older Services come first.
+    /// Creation time in seconds since the epoch. Older Services take precedence.
     pub created: i64,
-    /// Labels.
     pub labels: Labels,
-    /// Cluster IPs; empty for a Service that has none (yet).
+    /// Empty for a headless Service, and until the cluster assigns an address.
     pub cluster_ips: Vec<IpAddr>,
-    /// `spec.ipFamilyPolicy`.
     pub ip_family_policy: IpFamilyPolicy,
-    /// What the Service asks for.
     pub requested: Requested,
-    /// Sharing key of `allow-shared-ip`. Of two spellings that say different things the first; see [`Requested`].
+    /// The value of `allow-shared-ip`. If two spellings of the annotation differ, the value of the first; see
+    /// [`Requested`].
     pub sharing_key: Option<String>,
-    /// `(protocol, port)` of each Service port, of a Service that has a sharing key; else empty.
+    /// `(protocol, port)` of each port. Empty without a sharing key.
     pub ports: BTreeSet<(String, u16)>,
-    /// `spec.selector`, compared when Services of policy `Local` share an address; else empty.
+    /// `spec.selector`, which is compared if Services with the policy `Local` share an address; else empty.
     pub selector: Labels,
-    /// `spec.externalTrafficPolicy`.
     pub traffic_policy: TrafficPolicy,
-    /// Addresses in `status.loadBalancer.ingress`, in order; entries without a valid `ip` are left out.
+    /// The addresses in `status.loadBalancer.ingress`, in order, without entries that have no valid `ip`.
     pub ingress: Vec<IpAddr>,
-    /// Pools of the `ip-allocated-from-pool` annotation, for [`pool_of_nth`].
+    /// The value of the `ip-allocated-from-pool` annotation; see [`pool_of_nth`].
     pub allocated_from: Option<String>,
 }
 
-/// The pool of the `n`th address of a Service, after its `ip-allocated-from-pool` annotation: one name for all
-/// addresses, or one for each, separated by commas.
-pub fn pool_of_nth(allocated_from: &str, n: usize) -> &str {
-    let mut names = allocated_from.split(',').map(str::trim);
-    let first = names.next().unwrap_or_default();
-    if n == 0 { first } else { names.nth(n - 1).unwrap_or(first) }
-}
-
-/// What a Service asks for by annotations and fields, as written.
+/// The requests of a Service in annotations and fields, as written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requested {
-    /// Pool named by annotation. Two spellings with different values: both are here, in order.
+    /// The pool in the annotation. If two spellings of the annotation differ, both values, sorted.
     pub pools: Vec<String>,
-    /// Texts of `load-balancer-ips` annotations and `spec.loadBalancerIP`, each a comma-separated list, without
-    /// repetition, in order.
+    /// The values of the `load-balancer-ips` annotations and of `spec.loadBalancerIP`, each a comma-separated
+    /// list, sorted and without duplicates.
     pub addresses: Vec<String>,
-    /// Sharing keys, where two spellings say different things; else empty.
+    /// The sharing keys if two spellings of the annotation differ; else empty.
     pub sharing_keys: Vec<String>,
 }
 
@@ -100,8 +88,8 @@ pub enum TrafficPolicy {
 }
 
 impl LoadBalancer {
-    /// The Service, if it is ours: of `type: LoadBalancer` and of our class. With `lb_class` not set, ours are
-    /// the Services without `spec.loadBalancerClass`; with it set, those of exactly that class.
+    /// Reads a Service. Returns `None` unless the Service has `type: LoadBalancer` and the class of Fairlead:
+    /// without `lb_class` no `spec.loadBalancerClass`, else exactly that class.
     pub fn from_service(service: &Service, lb_class: Option<&str>) -> Option<Self> {
         let spec = service.spec.as_ref()?;
         let class = lb_class.filter(|class| !class.is_empty());
@@ -111,8 +99,8 @@ impl LoadBalancer {
         let annotations = service.annotations();
         let ingress = service.status.as_ref().and_then(|s| s.load_balancer.as_ref()?.ingress.as_ref());
         let creation = service.creation_timestamp();
-        let sharing_key = written(annotations, &names::ALLOW_SHARED_IP_SPELLINGS).next().map(str::to_owned);
-        let mut sharing_keys = distinct(written(annotations, &names::ALLOW_SHARED_IP_SPELLINGS));
+        let sharing_key = values(annotations, &names::ALLOW_SHARED_IP_SPELLINGS).next().map(str::to_owned);
+        let mut sharing_keys = distinct(values(annotations, &names::ALLOW_SHARED_IP_SPELLINGS));
         if sharing_keys.len() == 1 {
             sharing_keys = Vec::new();
         }
@@ -135,9 +123,9 @@ impl LoadBalancer {
                 _ => IpFamilyPolicy::SingleStack,
             },
             requested: Requested {
-                pools: distinct(written(annotations, &names::ADDRESS_POOL_SPELLINGS)),
+                pools: distinct(values(annotations, &names::ADDRESS_POOL_SPELLINGS)),
                 addresses: distinct(
-                    written(annotations, &names::LOAD_BALANCER_IPS_SPELLINGS)
+                    values(annotations, &names::LOAD_BALANCER_IPS_SPELLINGS)
                         .chain(spec.load_balancer_ip.as_deref().map(str::trim).filter(|ip| !ip.is_empty())),
                 ),
                 sharing_keys,
@@ -147,15 +135,23 @@ impl LoadBalancer {
             selector: spec.selector.clone().filter(|_| shares_locally).unwrap_or_default(),
             traffic_policy,
             ingress: ingress.into_iter().flatten().filter_map(|i| i.ip.as_ref()?.parse().ok()).collect(),
-            allocated_from: written(annotations, &names::ALLOCATED_FROM_POOL_SPELLINGS)
+            allocated_from: values(annotations, &names::ALLOCATED_FROM_POOL_SPELLINGS)
                 .next()
                 .map(str::to_owned),
         })
     }
 }
 
-/// Values under any spelling of a key, without those that are empty.
-fn written<'a>(annotations: &'a Labels, spellings: &'a [&str]) -> impl Iterator<Item = &'a str> {
+/// Returns the pool of the `n`th address of a Service from the value of its `ip-allocated-from-pool`
+/// annotation: one name for all addresses, or one name per address, separated by commas.
+pub fn pool_of_nth(allocated_from: &str, n: usize) -> &str {
+    let mut names = allocated_from.split(',').map(str::trim);
+    let first = names.next().unwrap_or_default();
+    if n == 0 { first } else { names.nth(n - 1).unwrap_or(first) }
+}
+
+/// Returns the values under all spellings of a key, except empty ones.
+fn values<'a>(annotations: &'a Labels, spellings: &'a [&str]) -> impl Iterator<Item = &'a str> {
     let values = spellings.iter().filter_map(|key| annotations.get(*key));
     values.map(|value| value.trim()).filter(|value| !value.is_empty())
 }
@@ -168,7 +164,8 @@ fn distinct<'a>(values: impl Iterator<Item = &'a str>) -> Vec<String> {
     values
 }
 
-/// `spec.clusterIPs`, or `spec.clusterIP` where only that is set; `None` (headless) is no address.
+/// Returns `spec.clusterIPs`, or `spec.clusterIP` if only that is set. The value `None` (headless) is not an
+/// address.
 fn cluster_ips(spec: &ServiceSpec) -> Vec<IpAddr> {
     let listed = spec.cluster_ips.iter().flatten();
     let ips: Vec<IpAddr> = listed.filter_map(|ip| ip.parse().ok()).collect();

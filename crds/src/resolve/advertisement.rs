@@ -1,4 +1,4 @@
-//! `L2Advertisement` and `BGPAdvertisement` → plain advertisements.
+//! Resolution of `L2Advertisement` and `BGPAdvertisement` objects.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +11,10 @@ use super::refusal::{ObjectRefusal, RefusalReason, refuse};
 use crate::model::config::{BgpAdvertisement, L2Advertisement, PoolSelection};
 use crate::v1beta1;
 
-/// More would not leave room for routes in an UPDATE of 4,096 bytes.
-const MOST_COMMUNITIES: usize = 64;
+/// More communities would leave no space for routes in an UPDATE message of 4,096 octets.
+const MAX_COMMUNITIES: usize = 64;
 
-/// Validates an L2 advertisement by itself.
+/// Validates an L2 advertisement on its own.
 pub(super) fn l2(object: &v1beta1::L2Advertisement) -> Result<L2Advertisement, ObjectRefusal> {
     let spec = &object.spec;
     let mut preferred_nodes = Vec::with_capacity(spec.preferred_node_selectors.len());
@@ -25,7 +25,7 @@ pub(super) fn l2(object: &v1beta1::L2Advertisement) -> Result<L2Advertisement, O
                 return refuse(
                     RefusalReason::InvalidWeight,
                     format!(
-                        "a weight in preferredNodeSelectors is {}: it must be between 1 and 100",
+                        "preferredNodeSelectors contains the weight {}: it must be between 1 and 100",
                         preferred.weight
                     ),
                 );
@@ -47,7 +47,7 @@ pub(super) fn l2(object: &v1beta1::L2Advertisement) -> Result<L2Advertisement, O
     })
 }
 
-/// Validates a BGP advertisement by itself and looks up its communities.
+/// Validates a BGP advertisement on its own and resolves its communities.
 pub(super) fn bgp(
     object: &v1beta1::BGPAdvertisement,
     aliases: &Aliases,
@@ -59,7 +59,8 @@ pub(super) fn bgp(
     if !service_selectors.is_empty() && (aggregation_length, aggregation_length_v6) != (32, 128) {
         return refuse(
             RefusalReason::AggregationWithServiceSelectors,
-            "serviceSelectors and aggregationLength or aggregationLengthV6 are both set; only one can be",
+            "serviceSelectors cannot be combined with aggregation: remove serviceSelectors, or remove \
+             aggregationLength and aggregationLengthV6",
         );
     }
     let local_pref = match spec.local_pref.map(u32::try_from).transpose() {
@@ -73,11 +74,11 @@ pub(super) fn bgp(
         }
     };
     let communities = aliases.look_up(&set_of("communities", &spec.communities)?)?;
-    if communities.len() > MOST_COMMUNITIES {
+    if communities.len() > MAX_COMMUNITIES {
         return refuse(
             RefusalReason::InvalidCommunity,
             format!(
-                "there are {} communities: at most {MOST_COMMUNITIES} can be attached",
+                "communities contains {} communities: at most {MAX_COMMUNITIES} are allowed",
                 communities.len()
             ),
         );
@@ -95,13 +96,13 @@ pub(super) fn bgp(
     })
 }
 
-fn aggregation(field: &str, value: Option<i32>, most: u8) -> Result<u8, ObjectRefusal> {
-    let value = value.unwrap_or(most.into());
+fn aggregation(field: &str, value: Option<i32>, max: u8) -> Result<u8, ObjectRefusal> {
+    let value = value.unwrap_or(max.into());
     match u8::try_from(value) {
-        Ok(length) if (1..=most).contains(&length) => Ok(length),
+        Ok(length) if (1..=max).contains(&length) => Ok(length),
         _ => refuse(
             RefusalReason::InvalidAggregationLength,
-            format!("{field} is {value}: it must be between 1 and {most}"),
+            format!("{field} is {value}: it must be between 1 and {max}"),
         ),
     }
 }

@@ -1,4 +1,4 @@
-//! `BFDProfile` → [`BfdProfile`].
+//! Resolution of `BFDProfile` objects.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use super::refusal::{ObjectRefusal, RefusalReason, refuse};
 use crate::model::config::BfdProfile;
 use crate::v1beta1;
 
-/// What FRR takes where a profile says nothing: 300 ms both ways, three packets, echo each 50 ms.
+// The defaults of FRR. Intervals are in milliseconds.
 const INTERVAL: i32 = 300;
 const DETECT_MULTIPLIER: i32 = 3;
 const ECHO_INTERVAL: i32 = 50;
 const MINIMUM_TTL: i32 = 254;
 
-/// Validates a profile.
+/// Validates a BFD profile.
 pub(super) fn profile(object: &v1beta1::BFDProfile) -> Result<BfdProfile, ObjectRefusal> {
     let spec = &object.spec;
     Ok(BfdProfile {

@@ -1,4 +1,4 @@
-//! `Community` objects → aliases; texts → [`Community`].
+//! Resolution of `Community` objects and of the communities in advertisements.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,21 +8,21 @@ use super::refusal::{ObjectRefusal, RefusalReason, refuse};
 use crate::model::config::Community;
 use crate::v1beta1;
 
-/// All aliases in force, each with the object that defines it.
+/// All aliases in force, each with the name of the object that defines it.
 #[derive(Default)]
 pub(super) struct Aliases(BTreeMap<String, (Community, String)>);
 
 impl Aliases {
-    /// Adds the aliases of an object, all of them or none.
+    /// Adds the aliases of an object: all of them, or none if one is invalid.
     pub(super) fn add(&mut self, object: &v1beta1::Community) -> Result<(), ObjectRefusal> {
-        let mut own = BTreeMap::new();
+        let mut added = BTreeMap::new();
         for alias in &object.spec.communities {
             let name = &alias.name;
             if name.is_empty() || name.contains(':') {
                 return refuse(
                     RefusalReason::InvalidCommunity,
                     format!(
-                        "{name:?} cannot be the name of a community: it must not be empty or have a colon"
+                        "{name:?} is not a valid name of a community: it must not be empty or contain a colon"
                     ),
                 );
             }
@@ -32,18 +32,25 @@ impl Aliases {
             if let Some((_, owner)) = self.0.get(name) {
                 return refuse(
                     RefusalReason::DuplicateCommunity,
-                    format!("{name:?} is already defined by Community {owner:?}, which is older"),
+                    format!(
+                        "community {name:?} is already defined by the older Community {owner:?}: use \
+                         another name"
+                    ),
                 );
             }
-            if own.insert(name.clone(), (value, object.name_any())).is_some() {
-                return refuse(RefusalReason::DuplicateCommunity, format!("{name:?} is defined twice"));
+            if added.insert(name.clone(), (value, object.name_any())).is_some() {
+                return refuse(
+                    RefusalReason::DuplicateCommunity,
+                    format!("community {name:?} is defined twice: remove one of the definitions"),
+                );
             }
         }
-        self.0.append(&mut own);
+        self.0.append(&mut added);
         Ok(())
     }
 
-    /// Reads the communities of an advertisement: what has a colon is a value, the rest are aliases.
+    /// Resolves the communities of an advertisement. An entry with a colon is a value, every other entry an
+    /// alias.
     pub(super) fn look_up(&self, texts: &BTreeSet<String>) -> Result<BTreeSet<Community>, ObjectRefusal> {
         let mut communities = BTreeSet::new();
         for text in texts {
@@ -56,7 +63,10 @@ impl Aliases {
                 None => {
                     return refuse(
                         RefusalReason::CommunityNotFound,
-                        format!("no Community object in force defines {text:?}"),
+                        format!(
+                            "community {text:?} is not defined: no Community object in force defines this \
+                             name"
+                        ),
                     );
                 }
             };
@@ -66,7 +76,7 @@ impl Aliases {
     }
 }
 
-/// Reads `asn:value` (RFC 1997) or `large:global:local1:local2` (RFC 8092).
+/// Parses `asn:value` (RFC 1997) or `large:global:local1:local2` (RFC 8092).
 fn parse(text: &str) -> Option<Community> {
     let parts: Vec<&str> = text.split(':').collect();
     match parts.as_slice() {
@@ -78,7 +88,7 @@ fn parse(text: &str) -> Option<Community> {
     }
 }
 
-/// Digits only: a `+`, which `parse` takes, is not in the format.
+/// Parses digits only: `str::parse` also accepts a `+`.
 fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
     if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }
@@ -87,7 +97,9 @@ fn invalid<T>(text: &str) -> Result<T, ObjectRefusal> {
     refuse(
         RefusalReason::InvalidCommunity,
         format!(
-            "{text:?} is not a community: it must be \"0-65535:0-65535\" or \"large:\" and three numbers up to 4294967295"
+            "{text:?} is not a valid community: it must be \"0-65535:0-65535\", or \"large:\" and three \
+             numbers up to \
+             4294967295 separated by colons"
         ),
     )
 }

@@ -1,8 +1,8 @@
-//! Durations as Go writes them, the way of all Kubernetes objects: `90s`, `1m30s`, `1.5h`.
+//! Durations in the format of Go, as in other Kubernetes objects: `90s`, `1m30s`, `1.5h`.
 
 use std::time::Duration;
 
-/// Units by their suffix, in nanoseconds; a suffix that begins another comes after it.
+/// Units in nanoseconds. A suffix that is a prefix of another one comes after it.
 const UNITS: [(&str, u128); 8] = [
     ("ns", 1),
     ("us", 1_000),
@@ -14,8 +14,8 @@ const UNITS: [(&str, u128); 8] = [
     ("h", 3_600_000_000_000),
 ];
 
-/// Reads a duration. `None` for what Go's `time.ParseDuration` refuses too, for negative ones and for those
-/// beyond its range of 292 years.
+/// Parses a duration. Returns `None` for texts that Go's `time.ParseDuration` rejects, for negative durations
+/// and for those beyond its range of 292 years.
 pub(super) fn parse(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
@@ -35,7 +35,7 @@ pub(super) fn parse(text: &str) -> Option<Duration> {
             return None;
         }
         let (suffix, unit) = UNITS.iter().find(|(suffix, _)| after.starts_with(suffix))?;
-        // More digits than these are less than a nanosecond even of an hour.
+        // Further digits are less than a nanosecond, even in hours.
         let fraction = &fraction[..fraction.len().min(18)];
         let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
         let part: u128 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn go_durations_are_read() {
+    fn go_durations_are_parsed() {
         let table = [
             ("0", 0),
             ("0s", 0),
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_not() {
+    fn other_texts_are_none() {
         for text in [
             "",
             "+",
@@ -102,12 +102,12 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "[0-9.+µnumsh-]{0,40}") {
+        fn parse_of_any_text_does_not_panic(text in "[0-9.+µnumsh-]{0,40}") {
             let _ = parse(&text);
         }
 
         #[test]
-        fn whole_seconds_come_back(seconds in 0u64..9_000_000_000) {
+        fn whole_seconds_round_trip(seconds in 0u64..9_000_000_000) {
             proptest::prop_assert_eq!(parse(&format!("{seconds}s")), Some(Duration::from_secs(seconds)));
         }
     }

@@ -7,12 +7,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use super::refusal::{ObjectRefusal, RefusalReason, refuse};
 use crate::model::selector::Selector;
 
-/// A list whose entries must all be different.
+/// Validates a list whose entries must be unique.
 pub(super) fn set_of(field: &str, list: &[String]) -> Result<BTreeSet<String>, ObjectRefusal> {
     let mut set = BTreeSet::new();
     for entry in list {
         if !set.insert(entry.clone()) {
-            return refuse(RefusalReason::DuplicateEntry, format!("{field} has {entry:?} twice"));
+            return refuse(
+                RefusalReason::DuplicateEntry,
+                format!("{field} contains {entry:?} twice: remove one of the entries"),
+            );
         }
     }
     Ok(set)
@@ -25,34 +28,41 @@ pub(super) fn selector(field: &str, selector: &LabelSelector) -> Result<Selector
     })
 }
 
-/// A list of selectors, which must all be different.
+/// Validates a list of selectors, which must be unique.
 pub(super) fn selectors(field: &str, list: &[LabelSelector]) -> Result<Vec<Selector>, ObjectRefusal> {
     let selectors: Vec<Selector> = list.iter().map(|s| selector(field, s)).collect::<Result<_, _>>()?;
     let mut sorted: Vec<&Selector> = selectors.iter().collect();
     sorted.sort();
     if sorted.windows(2).any(|pair| pair[0] == pair[1]) {
-        return refuse(RefusalReason::DuplicateEntry, format!("{field} has the same selector twice"));
+        return refuse(
+            RefusalReason::DuplicateEntry,
+            format!("{field} contains the same selector twice: remove one of them"),
+        );
     }
     Ok(selectors)
 }
 
-/// Name of a network interface as Linux has them (IFNAMSIZ is 16, with a terminating zero).
+/// Validates the name of a Linux network interface: at most 15 octets (IFNAMSIZ with its terminating zero is
+/// 16).
 pub(super) fn interface_name(field: &str, name: &str) -> Result<String, ObjectRefusal> {
-    let possible = (1..=15).contains(&name.len())
+    let is_valid = (1..=15).contains(&name.len())
         && !matches!(name, "." | "..")
         && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control());
-    if possible {
+    if is_valid {
         Ok(name.to_owned())
     } else {
         refuse(
             RefusalReason::InvalidInterface,
-            format!("{field}: {name:?} cannot be the name of an interface"),
+            format!(
+                "{field}: {name:?} is not a valid interface name: it must have 1 to 15 characters without \
+                 spaces, / and :"
+            ),
         )
     }
 }
 
-/// Whether two lists of node selectors certainly have nodes in common. Which nodes there are is not known here,
-/// so lists of different selectors count as disjoint.
+/// Returns true if two lists of node selectors certainly match common Nodes. The Nodes are unknown here, so
+/// that lists of different selectors count as disjoint.
 pub(super) fn on_common_nodes(a: &[Selector], b: &[Selector]) -> bool {
     let all = |selectors: &[Selector]| selectors.is_empty() || selectors.iter().any(Selector::is_everything);
     all(a) || all(b) || a.iter().any(|selector| b.contains(selector))

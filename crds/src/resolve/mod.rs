@@ -1,10 +1,14 @@
-//! Objects become plain, validated configuration: the one way to read it.
+//! Resolution of objects into plain, validated configuration.
 //!
-//! Controller, speaker and command-line tool all call [`resolve`], so they cannot disagree. It is a function
-//! of the objects alone: their order, the time and the cluster do not matter. A bad object is refused with a
-//! reason and leaves the others in force. A part of a good object that has no effect, such as the name of a pool
-//! that does not exist (yet), is no refusal but a [`Warning`]. A pool that is refused may have been in force before:
-//! the configuration keeps what its holders need, so that they lose nothing.
+//! Controller, speaker and command-line tool all call [`resolve`], so that they always agree. The result
+//! depends on the objects alone, not on their order, the time or the state of the cluster. An invalid object
+//! is refused with a reason and does not affect others. A part of a valid object that has no effect, such as
+//! the name of a pool that does not exist, leads to a [`Warning`]. A refused pool may have been in force
+//! before: the configuration contains the parts of it that the holders of its addresses need.
+//!
+//! `mod.rs` fixes the order: communities, BFD profiles, peers, pools, advertisements, and finally the pairs
+//! of BGP advertisement and pool that `routes` withholds. Each other file validates one kind; `fields` and
+//! `refusal` contain what they have in common.
 
 mod advertisement;
 mod bfd;
@@ -22,62 +26,57 @@ use kube::ResourceExt;
 
 use self::community::Aliases;
 use self::peer::Sessions;
-use self::pool::Taken;
+use self::pool::UsedRanges;
 use crate::model::config::{Config, PoolSelection};
 
 pub use crate::kinds::{Kind, ObjectRef, Objects};
 pub use refusal::{ObjectRefusal, RefusalReason};
 
-/// What came out: the configuration in force and a verdict on each object.
+/// The result of [`resolve`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Resolution {
-    /// What is in force; and the pools that are not, for those who hold addresses of them.
+    /// The objects in force, and the refused pools.
     pub config: Config,
     /// One verdict for each object.
     pub verdicts: BTreeMap<ObjectRef, ObjectVerdict>,
-    /// Parts of accepted objects that have no effect.
+    /// The parts of accepted objects that have no effect.
     pub warnings: BTreeMap<ObjectRef, Vec<Warning>>,
 }
 
-/// Whether an object is in force.
+/// The verdict on an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub enum ObjectVerdict {
-    /// It is.
+    /// The object is in force.
     Accepted,
-    /// It is not.
-    Refused {
-        /// Why, in one word.
-        reason: RefusalReason,
-        /// Why, in a sentence.
-        message: String,
-    },
+    /// The object is not in force.
+    Refused { reason: RefusalReason, message: String },
 }
 
 /// A part of an accepted object that has no effect.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
 pub struct Warning {
-    /// In one word.
     pub reason: RefusalReason,
-    /// In a sentence.
     pub message: String,
 }
 
-/// What the condition `Accepted` of an object says.
+/// The condition `Accepted` of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub struct Accepted {
-    /// `status: "True"` or `"False"`.
     pub status: bool,
     /// `Accepted`, or the reason of the refusal or of the first warning.
     pub reason: String,
-    /// What a person should know; empty where there is nothing to say.
+    /// The explanation for the user; empty for an accepted object without warnings.
     pub message: String,
 }
 
-/// Most warnings that a condition spells out.
-const MOST_MESSAGES: usize = 8;
+/// The maximum number of warnings in the message of a condition.
+const MAX_MESSAGES: usize = 8;
 
 impl Resolution {
-    /// What the condition `Accepted` of an object should say; `None` for an object that was not resolved.
+    /// Returns the condition `Accepted` of an object; `None` for an object that was not resolved.
     pub fn accepted(&self, object: &ObjectRef) -> Option<Accepted> {
         Some(match self.verdicts.get(object)? {
             ObjectVerdict::Refused { reason, message } => {
@@ -87,10 +86,10 @@ impl Resolution {
                 let warnings = self.warnings.get(object).map(Vec::as_slice).unwrap_or_default();
                 let reason = warnings.first().map_or("Accepted".to_owned(), |w| w.reason.to_string());
                 let mut messages: Vec<&str> = warnings.iter().map(|w| w.message.as_str()).collect();
-                messages.truncate(MOST_MESSAGES);
+                messages.truncate(MAX_MESSAGES);
                 let mut message = messages.join("; ");
-                if warnings.len() > MOST_MESSAGES {
-                    message += &format!("; and {} more", warnings.len() - MOST_MESSAGES);
+                if warnings.len() > MAX_MESSAGES {
+                    message += &format!("; and {} more", warnings.len() - MAX_MESSAGES);
                 }
                 Accepted { status: true, reason, message }
             }
@@ -104,22 +103,23 @@ impl From<ObjectRefusal> for ObjectVerdict {
     }
 }
 
-/// Resolves objects into the configuration in force. Never fails: what is bad is refused, one by one.
+/// Resolves objects into the configuration in force. Objects that cannot be used are refused one by one, so
+/// that the function always succeeds.
 ///
-/// Where two objects cannot both be in force, the older one is (`creationTimestamp`, then name). The work is
-/// bounded by the size of the objects: addresses are never walked.
+/// If two objects conflict, the older one takes precedence (`creationTimestamp`, then name). The run time
+/// depends on the size of the objects, not on the number of addresses.
 pub fn resolve(objects: &Objects) -> Resolution {
     let mut resolution = Resolution::default();
 
     let mut aliases = Aliases::default();
     for object in resolution.by_age(Kind::Community, &objects.communities) {
         let added = aliases.add(object);
-        resolution.judge(Kind::Community, object, added);
+        resolution.record_verdict(Kind::Community, object, added);
     }
 
     let mut profiles = BTreeMap::new();
     for object in resolution.by_age(Kind::BFDProfile, &objects.bfd_profiles) {
-        if let Some(profile) = resolution.judge(Kind::BFDProfile, object, bfd::profile(object)) {
+        if let Some(profile) = resolution.record_verdict(Kind::BFDProfile, object, bfd::profile(object)) {
             profiles.insert(profile.name.clone(), profile);
         }
     }
@@ -127,17 +127,17 @@ pub fn resolve(objects: &Objects) -> Resolution {
     let mut sessions = Sessions::default();
     for object in resolution.by_age(Kind::BGPPeer, &objects.peers) {
         let peer = peer::peer(object, &profiles).and_then(|peer| sessions.add(&peer).map(|()| peer));
-        if let Some(peer) = resolution.judge(Kind::BGPPeer, object, peer) {
+        if let Some(peer) = resolution.record_verdict(Kind::BGPPeer, object, peer) {
             resolution.config.peers.insert(peer.name.clone(), peer);
         }
     }
 
-    let mut taken = Taken::default();
+    let mut used = UsedRanges::default();
     let mut pools = resolution.by_age(Kind::IPAddressPool, &objects.pools);
     pools.sort_by_key(|pool| pool::precedence(pool));
     for object in pools {
-        let pool = pool::pool(object).and_then(|pool| taken.take(&pool).map(|()| pool));
-        if let Some(pool) = resolution.judge(Kind::IPAddressPool, object, pool) {
+        let pool = pool::pool(object).and_then(|pool| used.add(&pool).map(|()| pool));
+        if let Some(pool) = resolution.record_verdict(Kind::IPAddressPool, object, pool) {
             resolution.config.pools.insert(pool.name.clone(), pool);
         } else {
             resolution.config.refused_pools.insert(object.name_any(), pool::refused(object));
@@ -145,7 +145,8 @@ pub fn resolve(objects: &Objects) -> Resolution {
     }
 
     for object in resolution.by_age(Kind::L2Advertisement, &objects.l2_advertisements) {
-        if let Some(ad) = resolution.judge(Kind::L2Advertisement, object, advertisement::l2(object)) {
+        if let Some(ad) = resolution.record_verdict(Kind::L2Advertisement, object, advertisement::l2(object))
+        {
             resolution.warn_of_missing_pools(Kind::L2Advertisement, &ad.name, &ad.pools);
             resolution.config.l2_advertisements.insert(ad.name.clone(), ad);
         }
@@ -154,7 +155,7 @@ pub fn resolve(objects: &Objects) -> Resolution {
     let mut bgp_by_age = Vec::new();
     for object in resolution.by_age(Kind::BGPAdvertisement, &objects.bgp_advertisements) {
         let ad = advertisement::bgp(object, &aliases);
-        if let Some(ad) = resolution.judge(Kind::BGPAdvertisement, object, ad) {
+        if let Some(ad) = resolution.record_verdict(Kind::BGPAdvertisement, object, ad) {
             resolution.warn_of_missing_pools(Kind::BGPAdvertisement, &ad.name, &ad.pools);
             resolution.warn_of_missing_peers(&ad.name, &ad.peers);
             bgp_by_age.push(ad.name.clone());
@@ -168,11 +169,11 @@ pub fn resolve(objects: &Objects) -> Resolution {
 }
 
 impl Resolution {
-    /// The objects of one kind, the oldest first. Those that share a name, which only files can have, are
-    /// refused: nothing says which of them is meant.
+    /// Returns the objects of one kind, the oldest first. Objects with the same name, which are possible only
+    /// in files, are all refused.
     fn by_age<'a, K: ResourceExt>(&mut self, kind: Kind, objects: &'a [K]) -> Vec<&'a K> {
         let mut sorted: Vec<&K> = objects.iter().collect();
-        // An object that does not exist yet has no timestamp and is the youngest.
+        // An object that does not exist in the cluster yet has no timestamp and counts as the youngest.
         sorted.sort_by_key(|object| {
             let created = object.creation_timestamp().map(|time| time.0);
             (created.is_none(), created, object.name_any())
@@ -183,7 +184,8 @@ impl Resolution {
         }
         count.retain(|_, count| *count > 1);
         for (name, count) in &count {
-            let message = format!("there are {count} objects of kind {kind} with this name");
+            let message =
+                format!("{count} objects of kind {kind} have this name: rename or remove all but one");
             let verdict = ObjectVerdict::Refused { reason: RefusalReason::DuplicateName, message };
             self.verdicts.insert(ObjectRef { kind, name: name.clone() }, verdict);
         }
@@ -191,8 +193,8 @@ impl Resolution {
         sorted
     }
 
-    /// Writes the verdict on an object; passes on what it became.
-    fn judge<T>(
+    /// Records the verdict on an object. Returns the value of an accepted object.
+    fn record_verdict<T>(
         &mut self,
         kind: Kind,
         object: &impl ResourceExt,
@@ -233,7 +235,7 @@ impl Resolution {
         }
     }
 
-    /// Withholds pools from BGP advertisements where [`routes::withheld`] says so.
+    /// Withholds the pairs of BGP advertisement and pool that [`routes::withheld`] returns.
     fn withhold(&mut self, by_age: &[String]) {
         for (ad, pairs) in routes::withheld(&self.config, by_age) {
             let object = ObjectRef { kind: Kind::BGPAdvertisement, name: ad.clone() };
@@ -252,7 +254,7 @@ impl Resolution {
                 continue;
             }
             for (pool, ObjectRefusal { reason, message }) in pairs {
-                let message = format!("not announced: {message}");
+                let message = format!("IPAddressPool {pool:?} is not announced: {message}");
                 self.warn(Kind::BGPAdvertisement, &ad, reason, message);
                 self.config.lookup.withheld.insert((ad.clone(), pool));
             }

@@ -1,4 +1,4 @@
-//! `BGPPeer` → [`Peer`].
+//! Resolution of `BGPPeer` objects.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,21 +13,23 @@ use crate::model::config::{BfdProfile, Peer, PeerAddress, PeerAsn, SecretRef};
 use crate::model::selector::Selector;
 use crate::v1beta1;
 
-/// Offered where a peer says nothing (RFC 4271 §10 suggests 90 s and a third of it).
+/// The default hold time (RFC 4271 §10). The keepalive interval is a third of it.
 const HOLD_TIME: Duration = Duration::from_secs(90);
-/// RFC 4271 §10 suggests 120 s; a node that boots should not be without routes for so long.
+/// The default connect-retry time. RFC 4271 §10 suggests 120 s, but a booting node must not be without routes
+/// for so long.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
-/// All times are 16-bit numbers of seconds on the wire or in MetalLB.
-const MOST_SECONDS: u64 = 65_535;
+/// The maximum of all times: 16-bit numbers of seconds on the wire or in MetalLB.
+const MAX_SECONDS: u64 = 65_535;
 
-/// Sessions of the peers in force: two of one peer address on one node would only fight each other.
+/// The sessions of all peers in force. Two sessions of a node with the same endpoint would replace each
+/// other.
 #[derive(Default)]
 pub(super) struct Sessions(BTreeMap<Endpoint, Vec<(Vec<Selector>, String)>>);
 
 type Endpoint = (String, u16, Option<String>, Option<IpAddr>);
 
 impl Sessions {
-    /// Adds the sessions of a peer, unless an older peer has the same on the same nodes.
+    /// Adds the sessions of a peer, unless an older peer defines the same sessions on the same nodes.
     pub(super) fn add(&mut self, peer: &Peer) -> Result<(), ObjectRefusal> {
         let address = match &peer.address {
             PeerAddress::Ip(ip) => ip.to_string(),
@@ -38,7 +40,11 @@ impl Sessions {
         {
             return refuse(
                 RefusalReason::DuplicatePeer,
-                format!("BGPPeer {other:?}, which is older, is the same session on the same nodes"),
+                format!(
+                    "the older BGPPeer {other:?} defines the same session on the same nodes: change the \
+                     address, port, \
+                     VRF, source address or node selectors, or delete one of the peers"
+                ),
             );
         }
         same.push((peer.node_selectors.clone(), peer.name.clone()));
@@ -46,14 +52,14 @@ impl Sessions {
     }
 }
 
-/// Validates a peer by itself and looks up its BFD profile.
+/// Validates a peer on its own and resolves its BFD profile.
 pub(super) fn peer(
     object: &v1beta1::BGPPeer,
     profiles: &BTreeMap<String, BfdProfile>,
 ) -> Result<Peer, ObjectRefusal> {
     let spec = &object.spec;
     let my_asn = match u32::try_from(spec.my_asn) {
-        Ok(0) => return refuse(RefusalReason::MissingMyASN, "myASN is not set"),
+        Ok(0) => return refuse(RefusalReason::MissingMyASN, "myASN must be set"),
         Ok(asn) => asn,
         Err(_) => return asn_out_of_range("myASN", spec.my_asn),
     };
@@ -62,7 +68,7 @@ pub(super) fn peer(
     if internal && spec.ebgp_multi_hop == Some(true) {
         return refuse(
             RefusalReason::MultiHopWithIBGP,
-            "ebgpMultiHop is set for an iBGP peer, which needs none",
+            "ebgpMultiHop is true for an iBGP peer: remove it, iBGP sessions are not limited to one hop",
         );
     }
     let address = address(spec)?;
@@ -89,7 +95,7 @@ pub(super) fn peer(
     })
 }
 
-/// A text field that is set; MetalLB's objects may have it empty.
+/// Returns the text of a field that is set. In manifests for MetalLB an unset field may be empty.
 fn set(field: &Option<String>) -> Option<&str> {
     field.as_deref().filter(|text| !text.is_empty())
 }
@@ -100,10 +106,14 @@ fn asn_out_of_range<T>(field: &str, asn: i64) -> Result<T, ObjectRefusal> {
 
 fn peer_asn(spec: &v1beta1::BGPPeerSpec) -> Result<PeerAsn, ObjectRefusal> {
     match (spec.peer_asn.filter(|asn| *asn != 0), set(&spec.dynamic_asn)) {
-        (Some(_), Some(_)) => {
-            refuse(RefusalReason::ConflictingPeerASN, "both peerASN and dynamicASN are set; only one can be")
-        }
-        (None, None) => refuse(RefusalReason::MissingPeerASN, "neither peerASN nor dynamicASN is set"),
+        (Some(_), Some(_)) => refuse(
+            RefusalReason::ConflictingPeerASN,
+            "peerASN and dynamicASN are both set: set exactly one of them",
+        ),
+        (None, None) => refuse(
+            RefusalReason::MissingPeerASN,
+            "neither peerASN nor dynamicASN is set: set exactly one of them",
+        ),
         (Some(asn), None) => match u32::try_from(asn) {
             Ok(asn) => Ok(PeerAsn::Number(asn)),
             Err(_) => asn_out_of_range("peerASN", asn),
@@ -117,7 +127,8 @@ fn peer_asn(spec: &v1beta1::BGPPeerSpec) -> Result<PeerAsn, ObjectRefusal> {
     }
 }
 
-/// FRR's rules for `local-as`: for eBGP only, and neither side's own number.
+/// Validates `localASN` by the rules of FRR for `local-as`: for eBGP only, and different from both AS
+/// numbers.
 fn local_asn(
     spec: &v1beta1::BGPPeerSpec,
     my_asn: u32,
@@ -127,10 +138,16 @@ fn local_asn(
     let Some(asn) = spec.local_asn.filter(|asn| *asn != 0) else { return Ok(None) };
     let Ok(asn) = u32::try_from(asn) else { return asn_out_of_range("localASN", asn) };
     if internal {
-        return refuse(RefusalReason::InvalidASN, "localASN is set for an iBGP peer, which must see myASN");
+        return refuse(
+            RefusalReason::InvalidASN,
+            "localASN is set for an iBGP peer: remove it, iBGP sessions use myASN",
+        );
     }
     if peer_asn == PeerAsn::Number(asn) {
-        return refuse(RefusalReason::InvalidASN, format!("localASN {asn} is the AS number of the peer"));
+        return refuse(
+            RefusalReason::InvalidASN,
+            format!("localASN is {asn}, the AS number of the peer: it must differ from it"),
+        );
     }
     Ok((asn != my_asn).then_some(asn))
 }
@@ -139,22 +156,25 @@ fn address(spec: &v1beta1::BGPPeerSpec) -> Result<PeerAddress, ObjectRefusal> {
     match (set(&spec.peer_address), set(&spec.interface)) {
         (Some(_), Some(_)) => refuse(
             RefusalReason::ConflictingPeerAddress,
-            "both peerAddress and interface are set; only one can be",
+            "peerAddress and interface are both set: set exactly one of them",
         ),
-        (None, None) => refuse(RefusalReason::MissingPeerAddress, "neither peerAddress nor interface is set"),
+        (None, None) => refuse(
+            RefusalReason::MissingPeerAddress,
+            "neither peerAddress nor interface is set: set exactly one of them",
+        ),
         (None, Some(interface)) => Ok(PeerAddress::Interface(interface_name("interface", interface)?)),
         (Some(text), None) => {
             let Some(ip) = host(text) else {
                 return refuse(
                     RefusalReason::InvalidPeerAddress,
-                    format!("peerAddress {text:?} is not the IP address of a host"),
+                    format!("peerAddress is {text:?}: it must be the unicast IP address of a host"),
                 );
             };
             if matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
                 return refuse(
                     RefusalReason::InvalidPeerAddress,
                     format!(
-                        "peerAddress {ip} is link-local: name the interface it is on instead, with \"interface\""
+                        "peerAddress is the link-local address {ip}: set interface in place of peerAddress"
                     ),
                 );
             }
@@ -165,11 +185,11 @@ fn address(spec: &v1beta1::BGPPeerSpec) -> Result<PeerAddress, ObjectRefusal> {
 
 fn host(text: &str) -> Option<IpAddr> {
     let ip: IpAddr = text.parse().ok()?;
-    let no_host = ip.is_unspecified()
+    let is_not_host = ip.is_unspecified()
         || ip.is_multicast()
         || ip == IpAddr::V4(Ipv4Addr::BROADCAST)
         || matches!(ip, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
-    (!no_host).then_some(ip)
+    (!is_not_host).then_some(ip)
 }
 
 fn source_address(spec: &v1beta1::BGPPeerSpec, peer: &PeerAddress) -> Result<Option<IpAddr>, ObjectRefusal> {
@@ -177,15 +197,15 @@ fn source_address(spec: &v1beta1::BGPPeerSpec, peer: &PeerAddress) -> Result<Opt
     let Some(ip) = host(text) else {
         return refuse(
             RefusalReason::InvalidSourceAddress,
-            format!("sourceAddress {text:?} is not the IP address of a host"),
+            format!("sourceAddress is {text:?}: it must be the unicast IP address of a host"),
         );
     };
-    // An unnumbered session runs over IPv6.
+    // An unnumbered session uses IPv6.
     let peer_is_ipv4 = matches!(peer, PeerAddress::Ip(IpAddr::V4(_)));
     if ip.is_ipv4() != peer_is_ipv4 {
         return refuse(
             RefusalReason::InvalidSourceAddress,
-            format!("sourceAddress {ip} is not of the address family of the peer"),
+            format!("sourceAddress is {ip}: it must be of the same address family as the peer"),
         );
     }
     Ok(Some(ip))
@@ -204,16 +224,19 @@ fn port(spec: &v1beta1::BGPPeerSpec) -> Result<u16, ObjectRefusal> {
 fn router_id(spec: &v1beta1::BGPPeerSpec) -> Result<Option<Ipv4Addr>, ObjectRefusal> {
     let Some(text) = set(&spec.router_id) else { return Ok(None) };
     match text.parse::<Ipv4Addr>() {
-        // RFC 6286 §2.1: any number but zero.
+        // RFC 6286 §2.1: any value except zero.
         Ok(id) if !id.is_unspecified() => Ok(Some(id)),
         _ => refuse(
             RefusalReason::InvalidRouterID,
-            format!("routerID {text:?} is not written like an IPv4 address, or is zero"),
+            format!(
+                "routerID is {text:?}: it must have the notation of an IPv4 address and must not be 0.0.0.0"
+            ),
         ),
     }
 }
 
-/// Hold time and keepalive time, whole seconds; where one is not set it follows from the other.
+/// Returns the hold time and the keepalive interval in whole seconds. If one is unset, it is derived from the
+/// other.
 fn times(spec: &v1beta1::BGPPeerSpec) -> Result<(Duration, Duration), ObjectRefusal> {
     let hold = seconds("holdTime", &spec.hold_time, RefusalReason::InvalidHoldTime)?;
     let keepalive = seconds("keepaliveTime", &spec.keepalive_time, RefusalReason::InvalidKeepaliveTime)?;
@@ -224,37 +247,39 @@ fn times(spec: &v1beta1::BGPPeerSpec) -> Result<(Duration, Duration), ObjectRefu
         (None, None) => (HOLD_TIME.as_secs(), HOLD_TIME.as_secs() / 3),
     };
     // RFC 4271 §4.2: zero or at least three seconds.
-    if !(hold == 0 || (3..=MOST_SECONDS).contains(&hold)) {
+    if !(hold == 0 || (3..=MAX_SECONDS).contains(&hold)) {
         return refuse(
             RefusalReason::InvalidHoldTime,
-            format!("holdTime is {hold}s: it must be 0s, or between 3s and {MOST_SECONDS}s"),
+            format!("holdTime is {hold}s: it must be 0s, or between 3s and {MAX_SECONDS}s"),
         );
     }
     if keepalive > hold {
         return refuse(
             RefusalReason::InvalidKeepaliveTime,
-            format!("keepaliveTime {keepalive}s is longer than holdTime {hold}s"),
+            format!("keepaliveTime is {keepalive}s: it must not exceed holdTime, which is {hold}s"),
         );
     }
     if keepalive == 0 && hold > 0 {
         return refuse(
             RefusalReason::InvalidKeepaliveTime,
-            format!("keepaliveTime is 0s, but with holdTime {hold}s the peer expects keepalives"),
+            format!("keepaliveTime is 0s: with holdTime {hold}s, keepalives are required"),
         );
     }
     Ok((Duration::from_secs(hold), Duration::from_secs(keepalive)))
 }
 
-/// A time in whole seconds; a fraction is cut off, as MetalLB does, unless nothing would be left.
+/// Returns a time in whole seconds. Fractions are truncated, as in MetalLB, but a nonzero time below 1 s is
+/// invalid.
 fn seconds(field: &str, text: &Option<String>, reason: RefusalReason) -> Result<Option<u64>, ObjectRefusal> {
     let Some(text) = set(text) else { return Ok(None) };
     match duration::parse(text) {
         Some(time) if time.is_zero() => Ok(Some(0)),
-        Some(time) if (1..=MOST_SECONDS).contains(&time.as_secs()) => Ok(Some(time.as_secs())),
+        Some(time) if (1..=MAX_SECONDS).contains(&time.as_secs()) => Ok(Some(time.as_secs())),
         _ => refuse(
             reason,
             format!(
-                "{field} is {text:?}: it must be 0s or a duration of up to {MOST_SECONDS} whole seconds, such as \"90s\""
+                "{field} is {text:?}: it must be 0s or a duration between 1s and {MAX_SECONDS}s, such as \
+                 \"90s\""
             ),
         ),
     }
@@ -263,11 +288,11 @@ fn seconds(field: &str, text: &Option<String>, reason: RefusalReason) -> Result<
 fn connect_time(spec: &v1beta1::BGPPeerSpec) -> Result<Duration, ObjectRefusal> {
     let Some(text) = set(&spec.connect_time) else { return Ok(CONNECT_TIME) };
     match duration::parse(text) {
-        Some(time) if time.subsec_nanos() == 0 && (1..=MOST_SECONDS).contains(&time.as_secs()) => Ok(time),
+        Some(time) if time.subsec_nanos() == 0 && (1..=MAX_SECONDS).contains(&time.as_secs()) => Ok(time),
         _ => refuse(
             RefusalReason::InvalidConnectTime,
             format!(
-                "connectTime is {text:?}: it must be a whole number of seconds between 1s and {MOST_SECONDS}s"
+                "connectTime is {text:?}: it must be a whole number of seconds between 1s and {MAX_SECONDS}s"
             ),
         ),
     }
@@ -276,12 +301,10 @@ fn connect_time(spec: &v1beta1::BGPPeerSpec) -> Result<Duration, ObjectRefusal> 
 fn password_secret(spec: &v1beta1::BGPPeerSpec) -> Result<Option<SecretRef>, ObjectRefusal> {
     let Some(secret) = &spec.password_secret else { return Ok(None) };
     if secret.name.is_empty() {
-        // An empty reference is how Go's encoder writes "not set".
+        // Go encodes an unset reference as an empty one.
         return match set(&secret.namespace) {
             None => Ok(None),
-            Some(_) => {
-                refuse(RefusalReason::InvalidPasswordSecret, "passwordSecret has a namespace but no name")
-            }
+            Some(_) => refuse(RefusalReason::InvalidPasswordSecret, "passwordSecret.name must be set"),
         };
     }
     Ok(Some(SecretRef { name: secret.name.clone(), namespace: set(&secret.namespace).map(str::to_owned) }))
@@ -296,7 +319,7 @@ fn bfd(
         Some(profile) => Ok(Some(profile.clone())),
         None => refuse(
             RefusalReason::BFDProfileNotFound,
-            format!("BFDProfile {name:?} does not exist or is refused"),
+            format!("bfdProfile is {name:?}: this BFDProfile does not exist or is refused"),
         ),
     }
 }

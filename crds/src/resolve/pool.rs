@@ -1,4 +1,4 @@
-//! `IPAddressPool` → [`Pool`].
+//! Resolution of `IPAddressPool` objects.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,19 +15,19 @@ use crate::model::config::{Closed, Pool, Reclaim, ServiceAllocation, SharingScop
 use crate::model::range::IpRange;
 use crate::{conditions, names, v1beta1};
 
-/// A year: longer is a mistake.
-const LONGEST_REUSE_AFTER: Duration = Duration::from_secs(8760 * 3600);
+/// One year. A longer time is probably a mistake.
+const MAX_REUSE_AFTER: Duration = Duration::from_secs(8760 * 3600);
 
-/// The ranges of all pools in force. They are disjoint, so the one that could overlap a given range is found by
-/// its first address.
+/// The ranges of all pools in force. They are disjoint, so that the one that may overlap a given range is
+/// found by its first address.
 #[derive(Default)]
-pub(super) struct Taken(BTreeMap<IpAddr, (IpRange, String)>);
+pub(super) struct UsedRanges(BTreeMap<IpAddr, (IpRange, String)>);
 
-/// Validates a pool by itself.
+/// Validates a pool on its own.
 pub(super) fn pool(object: &v1beta1::IPAddressPool) -> Result<Pool, ObjectRefusal> {
     let spec = &object.spec;
     if spec.addresses.is_empty() {
-        return refuse(RefusalReason::NoAddresses, "addresses is empty");
+        return refuse(RefusalReason::NoAddresses, "addresses must contain at least one entry");
     }
     let ranges: Vec<IpRange> = spec.addresses.iter().map(|entry| range(entry)).collect::<Result<_, _>>()?;
     disjoint(&ranges)?;
@@ -77,7 +77,7 @@ fn sharing(text: &str) -> Result<SharingScope, ObjectRefusal> {
 fn reuse_after(text: Option<&str>) -> Result<Duration, ObjectRefusal> {
     let Some(text) = text else { return Ok(Duration::ZERO) };
     match duration::parse(text) {
-        Some(time) if time <= LONGEST_REUSE_AFTER => Ok(time),
+        Some(time) if time <= MAX_REUSE_AFTER => Ok(time),
         _ => refuse(
             RefusalReason::InvalidReuseAfter,
             format!("reuseAfter is {text:?}: it must be a duration between 0s and 8760h, such as 10m"),
@@ -85,7 +85,7 @@ fn reuse_after(text: Option<&str>) -> Result<Duration, ObjectRefusal> {
     }
 }
 
-/// What remains of a refused pool for those who hold addresses of it.
+/// Returns the parts of a refused pool that the holders of its addresses need.
 pub(super) fn refused(object: &v1beta1::IPAddressPool) -> Pool {
     Pool {
         name: object.name_any(),
@@ -101,30 +101,33 @@ pub(super) fn refused(object: &v1beta1::IPAddressPool) -> Pool {
     }
 }
 
-/// Sorts pools by who keeps a range that several have, after they were sorted by name: one that is being deleted makes
-/// way, then the older keeps it. Creation is known to the second only: of the same second, who is in force already.
+/// Returns the sort key by which pools with a common range take precedence, for pools that are sorted by
+/// name: pools that are not being deleted, older pools, and pools that are already in force, because creation
+/// times have a resolution of one second.
 pub(super) fn precedence(object: &v1beta1::IPAddressPool) -> impl Ord + use<> {
     let created = object.creation_timestamp().map(|time| time.0);
     let in_force = conditions::is_true(object.conditions(), names::ACCEPTED);
     (object.metadata.deletion_timestamp.is_some(), created.is_none(), created, !in_force)
 }
 
-impl Taken {
-    /// Takes the ranges of a pool, unless another pool has addresses of them.
-    pub(super) fn take(&mut self, pool: &Pool) -> Result<(), ObjectRefusal> {
+impl UsedRanges {
+    /// Adds the ranges of a pool, unless another pool contains addresses of them.
+    pub(super) fn add(&mut self, pool: &Pool) -> Result<(), ObjectRefusal> {
         for range in &pool.ranges {
             let below = self.0.range(..=range.last()).next_back();
             if let Some((_, (other, owner))) = below
                 && other.overlaps(range)
             {
+                let precedence = match pool.closed {
+                    Some(Closed::Deleting) => "because this pool is being deleted",
+                    _ => "because it is older or already in force",
+                };
                 return refuse(
                     RefusalReason::Overlap,
-                    match pool.closed {
-                        Some(Closed::Deleting) => format!(
-                            "{range} overlaps {other} of IPAddressPool {owner:?}, while this one is being deleted"
-                        ),
-                        _ => format!("{range} overlaps {other} of IPAddressPool {owner:?}, which is older"),
-                    },
+                    format!(
+                        "{range} overlaps {other} of IPAddressPool {owner:?}, which takes precedence \
+                         {precedence}: remove the common addresses from one of the pools"
+                    ),
                 );
             }
         }
@@ -133,27 +136,30 @@ impl Taken {
     }
 }
 
-/// Reads an entry of `addresses`: a CIDR, whose host bits do not matter, or `first-last`.
+/// Parses an entry of `addresses`: a CIDR, whose host bits are ignored, or `first-last`.
 pub(super) fn range(entry: &str) -> Result<IpRange, ObjectRefusal> {
     let trimmed = entry.trim();
     let range = if trimmed.contains('/') {
         let Ok(net) = trimmed.parse::<IpNet>() else {
-            return refuse(RefusalReason::InvalidRange, format!("{entry:?} is not a CIDR"));
+            return refuse(
+                RefusalReason::InvalidRange,
+                format!("{entry:?} is not a valid CIDR such as 198.51.100.0/24"),
+            );
         };
         let net = net.trunc();
         IpRange::new(net.addr(), last_of(net))
     } else if let Some((first, last)) = trimmed.split_once('-') {
-        let (first, last) = (end(entry, first)?, end(entry, last)?);
+        let (first, last) = (endpoint(entry, first)?, endpoint(entry, last)?);
         if first.is_ipv4() != last.is_ipv4() {
             return refuse(
                 RefusalReason::MixedFamilies,
-                format!("the ends of {entry:?} are of different address families"),
+                format!("the first and the last address of {entry:?} must be of the same address family"),
             );
         }
         if first > last {
             return refuse(
                 RefusalReason::ReversedRange,
-                format!("{first} is higher than {last}, the end of the range"),
+                format!("{first}-{last} is reversed: the first address must not be higher than the last"),
             );
         }
         IpRange::new(first, last)
@@ -164,20 +170,27 @@ pub(super) fn range(entry: &str) -> Result<IpRange, ObjectRefusal> {
         return refuse(
             RefusalReason::InvalidRange,
             format!(
-                "{entry:?} is neither a CIDR nor a range \"first-last\"; a single address is written as /32 or /128"
+                "{entry:?} is neither a CIDR nor a range \"first-last\": write a single address as a /32 or \
+                 /128"
             ),
         );
     };
     if is_everything(&range) {
-        return refuse(RefusalReason::WholeAddressSpace, format!("{entry:?} is the whole address space"));
+        return refuse(
+            RefusalReason::WholeAddressSpace,
+            format!("{entry:?} is the whole address space: use longer prefixes"),
+        );
     }
     if range.contains_mapped() {
-        return refuse(RefusalReason::InvalidRange, format!("{entry:?} has IPv4-mapped IPv6 addresses"));
+        return refuse(
+            RefusalReason::InvalidRange,
+            format!("{entry:?} contains IPv4-mapped IPv6 addresses (::ffff:0:0/96): use IPv4 addresses"),
+        );
     }
     Ok(range)
 }
 
-fn end(entry: &str, text: &str) -> Result<IpAddr, ObjectRefusal> {
+fn endpoint(entry: &str, text: &str) -> Result<IpAddr, ObjectRefusal> {
     text.trim().parse().map_err(|_| ObjectRefusal {
         reason: RefusalReason::InvalidRange,
         message: format!("{:?} in {entry:?} is not an IP address", text.trim()),
@@ -207,9 +220,10 @@ fn disjoint(ranges: &[IpRange]) -> Result<(), ObjectRefusal> {
     let mut sorted = ranges.to_vec();
     sorted.sort();
     match sorted.windows(2).find(|pair| pair[0].overlaps(&pair[1])) {
-        Some(pair) => {
-            refuse(RefusalReason::Overlap, format!("{} overlaps {} of the same pool", pair[0], pair[1]))
-        }
+        Some(pair) => refuse(
+            RefusalReason::Overlap,
+            format!("{} overlaps {} of the same pool: remove one of them", pair[0], pair[1]),
+        ),
         None => Ok(()),
     }
 }
@@ -219,10 +233,7 @@ fn allocation(spec: &v1beta1::ServiceAllocation) -> Result<ServiceAllocation, Ob
     let Ok(priority) = u32::try_from(priority) else {
         return refuse(
             RefusalReason::InvalidPriority,
-            format!(
-                "serviceAllocation.priority is {priority}: it must not be negative or above {}",
-                u32::MAX
-            ),
+            format!("serviceAllocation.priority is {priority}: it must be between 0 and {}", u32::MAX),
         );
     };
     Ok(ServiceAllocation {

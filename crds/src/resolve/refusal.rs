@@ -1,48 +1,49 @@
-//! Why an object, or a part of it, is not in force.
+//! Refusals: why an object, or a part of it, is not in force.
 
 use std::fmt;
 
-/// Why an object is refused.
+/// The reason why an object is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
+#[allow(missing_docs)]
 pub struct ObjectRefusal {
-    /// In one word.
     pub reason: RefusalReason,
-    /// In a sentence.
+    /// The explanation for the user: what is wrong, and what to do.
     pub message: String,
 }
 
-/// Reasons, in the CamelCase of conditions. They are part of the API: never renamed, only added to.
+/// The reasons of refusals and warnings, as condition reasons. They are part of the API: reasons are added,
+/// but never renamed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RefusalReason {
-    /// Two objects of this kind have one name; only possible in files.
+    /// Two objects of this kind have the same name. Possible only in files.
     DuplicateName,
-    /// A list has an entry twice.
+    /// A list contains an entry twice.
     DuplicateEntry,
-    /// A label selector is wrong.
+    /// A label selector is invalid.
     InvalidSelector,
 
-    /// The pool has no addresses.
+    /// A pool has no addresses.
     NoAddresses,
-    /// An entry is neither a CIDR nor a range.
+    /// An entry of a pool is neither a CIDR nor a range.
     InvalidRange,
     /// The first address of a range is higher than the last.
     ReversedRange,
     /// The ends of a range are of different families.
     MixedFamilies,
-    /// An entry is the whole address space, /0.
+    /// An entry of a pool is the whole address space, /0.
     WholeAddressSpace,
-    /// Two entries of the pool, or two pools, have addresses in common.
+    /// Two entries of a pool, or two pools, have addresses in common.
     Overlap,
     /// `serviceAllocation.priority` is out of range.
     InvalidPriority,
-    /// `reclaim` is none of its values.
+    /// `reclaim` has an unknown value.
     InvalidReclaim,
-    /// `sharing` is none of its values.
+    /// `sharing` has an unknown value.
     InvalidSharing,
-    /// `reuseAfter` is no duration, or too long a one.
+    /// `reuseAfter` is not a duration, or is out of range.
     InvalidReuseAfter,
-    /// The spec of a claim cannot be understood.
+    /// The spec of a claim is invalid.
     InvalidClaim,
 
     /// An advertisement names a pool that does not exist or is refused.
@@ -51,21 +52,22 @@ pub enum RefusalReason {
     PeerNotFound,
     /// The weight of a preference is out of range.
     InvalidWeight,
-    /// The name of an interface or VRF cannot be one.
+    /// The name of an interface or VRF is invalid.
     InvalidInterface,
     /// An aggregation length is out of range.
     InvalidAggregationLength,
-    /// An aggregate would reach beyond the addresses of a pool.
+    /// An aggregate would contain addresses outside of the pool.
     AggregationTooShort,
-    /// Services are selected and their addresses aggregated: the aggregate would attract other Services' traffic.
+    /// An advertisement combines `serviceSelectors` with aggregation. The aggregate would attract the traffic
+    /// of other Services.
     AggregationWithServiceSelectors,
     /// `localPref` is out of range.
     InvalidLocalPref,
-    /// Two advertisements give the same routes different LOCAL_PREF.
+    /// Two advertisements set different LOCAL_PREF values for the same routes.
     LocalPrefConflict,
-    /// A community is neither a value nor a possible name.
+    /// A community is neither a valid value nor a valid name.
     InvalidCommunity,
-    /// There is no alias of this name.
+    /// No Community object defines the alias.
     CommunityNotFound,
     /// An alias is defined twice.
     DuplicateCommunity,
@@ -76,7 +78,7 @@ pub enum RefusalReason {
     MissingPeerASN,
     /// Both `peerASN` and `dynamicASN` are set.
     ConflictingPeerASN,
-    /// An AS number is out of range, or `dynamicASN` is neither internal nor external.
+    /// An AS number is out of range, or `dynamicASN` has an unknown value.
     InvalidASN,
     /// Neither `peerAddress` nor `interface` is set.
     MissingPeerAddress,
@@ -84,28 +86,28 @@ pub enum RefusalReason {
     ConflictingPeerAddress,
     /// `peerAddress` is not the address of a host.
     InvalidPeerAddress,
-    /// `sourceAddress` is not an address of the peer's family.
+    /// `sourceAddress` is not an address of the family of the peer.
     InvalidSourceAddress,
     /// `peerPort` is out of range.
     InvalidPort,
     /// `routerID` is not a BGP identifier.
     InvalidRouterID,
-    /// `ebgpMultiHop` on an iBGP peer.
+    /// `ebgpMultiHop` is set for an iBGP peer.
     MultiHopWithIBGP,
-    /// `holdTime` is not a hold time.
+    /// `holdTime` is not a valid hold time.
     InvalidHoldTime,
-    /// `keepaliveTime` is none, or does not go with the hold time.
+    /// `keepaliveTime` is not a valid interval, or contradicts `holdTime`.
     InvalidKeepaliveTime,
-    /// `connectTime` is none.
+    /// `connectTime` is not a valid interval.
     InvalidConnectTime,
     /// `passwordSecret` has no name.
     InvalidPasswordSecret,
     /// The BFD profile does not exist or is refused.
     BFDProfileNotFound,
-    /// Another peer is the same session on the same nodes.
+    /// Another peer defines the same session on the same nodes.
     DuplicatePeer,
 
-    /// A number of a BFD profile is out of range.
+    /// A parameter of a BFD profile is out of range.
     InvalidBFDProfile,
 }
 

@@ -1,7 +1,7 @@
-//! Which BGP advertisements must not announce which pools, although they select them.
+//! Pairs of a BGP advertisement and a pool that are withheld although the advertisement selects the pool.
 //!
-//! A pool that is added later must not take down an advertisement that has long been in force for others. So
-//! only the pair of advertisement and pool is withheld; an advertisement that is left with none is refused.
+//! An advertisement may have been in force for years when a pool is added that it also selects. If the two do
+//! not fit, only this pair is withheld. An advertisement with no pool left is refused.
 
 use std::collections::BTreeMap;
 
@@ -10,11 +10,11 @@ use super::refusal::{ObjectRefusal, RefusalReason};
 use crate::model::config::{BgpAdvertisement, Config, Pool};
 use crate::model::range::IpRange;
 
-/// LOCAL_PREF where an advertisement sets none.
+/// The LOCAL_PREF of an advertisement that does not set one.
 const DEFAULT_LOCAL_PREF: u32 = 100;
 
-/// Pairs that must be withheld, by advertisement, each with its pool and the reason. `by_age` lists the
-/// advertisements of `config`, the oldest first.
+/// Returns the pairs to withhold: for each advertisement, its pools and the reasons. `by_age` contains the
+/// names of the advertisements of `config`, the oldest first.
 pub(super) fn withheld(config: &Config, by_age: &[String]) -> BTreeMap<String, Vec<(String, ObjectRefusal)>> {
     let mut withheld: BTreeMap<String, Vec<(String, ObjectRefusal)>> = BTreeMap::new();
     let mut announced: BTreeMap<&str, Vec<&BgpAdvertisement>> = BTreeMap::new();
@@ -34,8 +34,8 @@ pub(super) fn withheld(config: &Config, by_age: &[String]) -> BTreeMap<String, V
     withheld
 }
 
-/// An aggregate that is wider than any prefix in an entry of the pool would attract traffic for addresses of
-/// somebody else.
+/// Returns a refusal if an entry of the pool contains no complete prefix of the aggregation length. Such an
+/// aggregate would attract traffic for addresses outside of the pool.
 fn too_short(ad: &BgpAdvertisement, pool: &Pool, is_refused: bool) -> Option<ObjectRefusal> {
     let refusal = |range: &IpRange| {
         let (length, field) = if range.first().is_ipv4() {
@@ -47,22 +47,26 @@ fn too_short(ad: &BgpAdvertisement, pool: &Pool, is_refused: bool) -> Option<Obj
         (shortest > length).then(|| ObjectRefusal {
             reason: RefusalReason::AggregationTooShort,
             message: format!(
-                "{field} {length} is shorter than any prefix in {range} of IPAddressPool {:?}: the shortest is /{shortest}",
+                "{field} is {length}, but {range} of IPAddressPool {:?} contains no complete /{length}: use \
+                 at least \
+                 {shortest}",
                 pool.name
             ),
         })
     };
     let mut refusals = pool.ranges.iter().map(refusal);
     if is_refused {
-        // The range that is new may be what is wrong with it: what fits the others stays announced.
+        // One invalid range may be the reason for the refusal of the pool: an advertisement that fits another
+        // range remains in force.
         refusals.next()?.filter(|_| refusals.all(|refusal| refusal.is_some()))
     } else {
         refusals.flatten().next()
     }
 }
 
-/// One route cannot have two values of LOCAL_PREF. Where Services are selected, or nodes by different
-/// selectors, it cannot be seen here whether the two ever meet.
+/// Returns a refusal if an older advertisement sets another LOCAL_PREF for the same routes. Advertisements
+/// that select Services, or Nodes by different selectors, do not conflict: whether they select the same ones
+/// is unknown here.
 fn conflict(ad: &BgpAdvertisement, older: &[&BgpAdvertisement], pool: &Pool) -> Option<ObjectRefusal> {
     let local_pref = |ad: &BgpAdvertisement| ad.local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
     let has = |ipv4: bool| pool.ranges.iter().any(|range| range.first().is_ipv4() == ipv4);
@@ -70,7 +74,7 @@ fn conflict(ad: &BgpAdvertisement, older: &[&BgpAdvertisement], pool: &Pool) -> 
         let v4 = ad.aggregation_length == other.aggregation_length;
         let v6 = ad.aggregation_length_v6 == other.aggregation_length_v6;
         match (has(true), has(false)) {
-            // A refused pool of which nothing can be read: of one family or the other.
+            // A refused pool without a valid range may have addresses of either family.
             (false, false) => v4 && v6,
             (has_v4, has_v6) => has_v4 && v4 || has_v6 && v6,
         }
@@ -86,7 +90,9 @@ fn conflict(ad: &BgpAdvertisement, older: &[&BgpAdvertisement], pool: &Pool) -> 
     Some(ObjectRefusal {
         reason: RefusalReason::LocalPrefConflict,
         message: format!(
-            "localPref {} for IPAddressPool {:?} contradicts {} of BGPAdvertisement {:?}, which is older",
+            "localPref is {}, but the older BGPAdvertisement {3:?} sets {2} for the same routes of \
+             IPAddressPool {1:?}: use \
+             the same value",
             local_pref(ad),
             pool.name,
             local_pref(other),

@@ -1,11 +1,11 @@
-//! `BFDProfile`: parameters of BFD sessions.
+//! The `BFDProfile` kind: parameters of BFD sessions.
 
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::ObjectStatus;
 
-/// Parameters of the BFD sessions (RFC 5880) of the peers that name this profile.
+/// BFDProfileSpec defines the parameters of a BFD session.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "fairlead.dev",
@@ -17,7 +17,8 @@ use super::ObjectStatus;
     status = "ObjectStatus",
     derive = "PartialEq",
     derive = "Default",
-    doc = "Parameters of the BFD sessions (RFC 5880) of the peers that name this profile.",
+    doc = "BFDProfile contains the parameters of the BFD sessions (RFC 5880) with the BGP peers that name \
+        it.",
     printcolumn(name = "Passive Mode", type_ = "boolean", json_path = ".spec.passiveMode"),
     printcolumn(name = "Transmit Interval", type_ = "integer", json_path = ".spec.transmitInterval"),
     printcolumn(name = "Receive Interval", type_ = "integer", json_path = ".spec.receiveInterval"),
@@ -36,35 +37,42 @@ use super::ObjectStatus;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BFDProfileSpec {
-    /// Least time between control packets that we can receive, in milliseconds. Not set: 300.
+    /// The minimum interval, in milliseconds, between control packets that the speaker can receive. Must be
+    /// between 10 and 60000. If unset, defaults to 300.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 60000))]
     pub receive_interval: Option<i32>,
 
-    /// Least time between control packets that we would like to send, in milliseconds. Not set: 300.
+    /// The minimum interval, in milliseconds, between control packets that the speaker prefers to send. Must
+    /// be between 10 and 60000. If unset, defaults to 300.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 60000))]
     pub transmit_interval: Option<i32>,
 
-    /// Packets in a row that may be missed before the session is down. Not set: 3.
+    /// The number of consecutive control packets that must be missed before the session is declared down.
+    /// Must be between 2 and 255. If unset, defaults to 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2, max = 255))]
     pub detect_multiplier: Option<i32>,
 
-    /// Least time between echo packets, in milliseconds. Not set: 50.
+    /// The minimum interval, in milliseconds, between echo packets. Used only if echoMode is true. Must be
+    /// between 10 and 60000. If unset, defaults to 50.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 60000))]
     pub echo_interval: Option<i32>,
 
-    /// Send echo packets. Only for IPv4 sessions of one hop.
+    /// If true, the speaker sends echo packets. Echo mode works only for single-hop IPv4 sessions. If unset,
+    /// defaults to false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub echo_mode: Option<bool>,
 
-    /// Wait for the peer to send the first control packet.
+    /// If true, the speaker waits for the first control packet of the peer before it sends any. If unset,
+    /// defaults to false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passive_mode: Option<bool>,
 
-    /// Least TTL of control packets that a multihop session takes. Not set: 254.
+    /// The minimum TTL of received control packets on multihop sessions; packets with a lower TTL are
+    /// dropped. Must be between 1 and 254. If unset, defaults to 254.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 254))]
     pub minimum_ttl: Option<i32>,

@@ -1,4 +1,4 @@
-//! `BGPAdvertisement`: announcement of addresses to BGP peers.
+//! The `BGPAdvertisement` kind: announcement of addresses to BGP peers.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
@@ -9,12 +9,13 @@ use super::{ObjectStatus, schema};
 const SERVICE_SELECTORS: &str = "!has(self.serviceSelectors) || size(self.serviceSelectors) == 0 || \
     ((!has(self.aggregationLength) || self.aggregationLength == 32) && \
     (!has(self.aggregationLengthV6) || self.aggregationLengthV6 == 128))";
-/// What has a colon is a value, everything else the name of an alias.
+/// A text with a colon is a value; every other text is the name of an alias.
 const COMMUNITIES: &str = "self.all(c, !c.contains(':') \
     || (c.matches('^[0-9]{1,5}:[0-9]{1,5}$') && c.split(':').all(n, int(n) <= 65535)) \
-    || (c.matches('^large:[0-9]{1,10}:[0-9]{1,10}:[0-9]{1,10}$') && c.substring(6).split(':').all(n, int(n) <= 4294967295)))";
+    || (c.matches('^large:[0-9]{1,10}:[0-9]{1,10}:[0-9]{1,10}$') && c.substring(6).split(':').all(n, \
+    int(n) <= 4294967295)))";
 
-/// Announces the addresses of pools to BGP peers.
+/// BGPAdvertisementSpec defines which addresses are announced, to which peers, and with which attributes.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "fairlead.dev",
@@ -26,7 +27,7 @@ const COMMUNITIES: &str = "self.all(c, !c.contains(':') \
     status = "ObjectStatus",
     derive = "PartialEq",
     derive = "Default",
-    doc = "Announces the addresses of pools to BGP peers.",
+    doc = "BGPAdvertisement announces the addresses of IPAddressPools to BGP peers.",
     printcolumn(name = "IPAddressPools", type_ = "string", json_path = ".spec.ipAddressPools"),
     printcolumn(
         name = "IPAddressPool Selectors",
@@ -48,55 +49,66 @@ const COMMUNITIES: &str = "self.all(c, !c.contains(':') \
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = (SERVICE_SELECTORS, "serviceSelectors and aggregationLength are mutually exclusive, can only be used together with default aggregationLength (32) and aggregationLengthV6 (128)"))]
+#[x_kube(validation = (SERVICE_SELECTORS, "serviceSelectors and aggregation are mutually exclusive: \
+    serviceSelectors require aggregationLength 32 and aggregationLengthV6 128, the defaults"))]
 pub struct BGPAdvertisementSpec {
-    /// Prefix length of IPv4 announcements. Shorter than 32: all addresses in one prefix are announced as one route.
-    /// Each entry of a pool must have a whole prefix of this length, else the pool is left out.
+    /// The prefix length of announced IPv4 routes. If it is shorter than 32, all announced addresses with a
+    /// common prefix of this length share one route. The advertisement does not apply to a pool unless each
+    /// IPv4 entry of the pool contains a complete prefix of this length. Must be between 1 and 32. If unset,
+    /// defaults to 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 32), extend("default" = 32))]
     pub aggregation_length: Option<i32>,
 
-    /// Prefix length of IPv6 announcements, like aggregationLength.
+    /// The prefix length of announced IPv6 routes. The rules of aggregationLength apply. Must be between 1
+    /// and 128. If unset, defaults to 128.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 128), extend("default" = 128))]
     pub aggregation_length_v6: Option<i32>,
 
-    /// LOCAL_PREF of the routes, seen by iBGP peers only. Not set: 100.
+    /// The LOCAL_PREF attribute of the routes, sent to iBGP peers only. Advertisements for the same routes
+    /// must not set different values. If unset, defaults to 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 4294967295i64))]
     pub local_pref: Option<i64>,
 
-    /// Communities attached to the routes: `asn:value` (RFC 1997), `large:global:local1:local2` (RFC 8092), or
-    /// the name of an alias from a Community object.
+    /// The communities that are attached to the routes. Each entry is a standard community `asn:value` (RFC
+    /// 1997), a large community `large:global:local1:local2` (RFC 8092) or the name of an alias from a
+    /// Community object. If empty, the routes carry no communities.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     #[x_kube(
-        validation = (COMMUNITIES, "a community is \"0-65535:0-65535\", \"large:0-4294967295:0-4294967295:0-4294967295\" or the name of an alias"),
+        validation = (COMMUNITIES, "a community must be \"0-65535:0-65535\", \
+            \"large:0-4294967295:0-4294967295:0-4294967295\" or the name of an alias"),
         merge_strategy = ListMerge::Set
     )]
     pub communities: Vec<String>,
 
-    /// Pools to announce, by name. With neither this nor ipAddressPoolSelectors: all pools.
+    /// The names of the IPAddressPools to announce, in addition to those that ipAddressPoolSelectors match.
+    /// If both fields are empty, all pools are announced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::names")]
     pub ip_address_pools: Vec<String>,
 
-    /// Pools to announce, by label; any one selector suffices.
+    /// Label selectors of the IPAddressPools to announce, in addition to those that ipAddressPools names. A
+    /// pool is selected if any selector matches its labels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::selectors")]
     pub ip_address_pool_selectors: Vec<LabelSelector>,
 
-    /// Nodes that announce, by label; any one selector suffices. Empty: all nodes.
+    /// Label selectors of the Nodes that announce. A Node is selected if any selector matches its labels. If
+    /// empty, all Nodes announce.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::selectors")]
     pub node_selectors: Vec<LabelSelector>,
 
-    /// Services to announce, by label; any one selector suffices. Empty: all Services.
+    /// Label selectors of the Services to announce. A Service is selected if any selector matches its labels.
+    /// If empty, all Services are announced. Cannot be combined with aggregation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::selectors")]
     pub service_selectors: Vec<LabelSelector>,
 
-    /// BGPPeer objects to announce to, by name. Empty: all.
+    /// The names of the BGPPeers that receive the routes. If empty, all peers receive them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::names")]
     pub peers: Vec<String>,

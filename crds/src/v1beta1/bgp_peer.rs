@@ -1,4 +1,4 @@
-//! `BGPPeer`: a router that speakers hold BGP sessions with.
+//! The `BGPPeer` kind: a router with which the speakers establish BGP sessions.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
@@ -11,7 +11,8 @@ const ONE_ASN: &str =
 const ONE_ADDRESS: &str =
     "(has(self.peerAddress) && self.peerAddress != '') != (has(self.interface) && self.interface != '')";
 const MULTI_HOP: &str = "!has(self.ebgpMultiHop) || !self.ebgpMultiHop || \
-    !((has(self.peerASN) && self.peerASN == self.myASN) || (has(self.dynamicASN) && self.dynamicASN == 'internal'))";
+    !((has(self.peerASN) && self.peerASN == self.myASN) || (has(self.dynamicASN) && self.dynamicASN == \
+    'internal'))";
 const LOCAL_ASN: &str = "!has(self.localASN) || \
     !(has(self.peerASN) && (self.peerASN == self.myASN || self.peerASN == self.localASN)) && \
     !(has(self.dynamicASN) && self.dynamicASN == 'internal')";
@@ -32,7 +33,7 @@ const KEEPALIVE_TIME: &str = "duration(self) == duration('0s') || \
 const CONNECT_TIME: &str = "duration(self).getSeconds() >= 1 && duration(self).getSeconds() <= 65535";
 const WHOLE_SECONDS: &str = "duration(self).getMilliseconds() % 1000 == 0";
 
-/// A router that the speakers hold BGP sessions with.
+/// BGPPeerSpec defines a BGP peer and the parameters of the sessions with it.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "fairlead.dev",
@@ -44,7 +45,7 @@ const WHOLE_SECONDS: &str = "duration(self).getMilliseconds() % 1000 == 0";
     status = "ObjectStatus",
     derive = "PartialEq",
     derive = "Default",
-    doc = "A router that the speakers hold BGP sessions with.",
+    doc = "BGPPeer is a router with which the speakers establish BGP sessions.",
     printcolumn(name = "Address", type_ = "string", json_path = ".spec.peerAddress"),
     printcolumn(name = "ASN", type_ = "string", json_path = ".spec.peerASN"),
     printcolumn(name = "My ASN", type_ = "string", json_path = ".spec.myASN"),
@@ -68,75 +69,86 @@ const WHOLE_SECONDS: &str = "duration(self).getMilliseconds() % 1000 == 0";
 #[x_kube(
     validation = (ONE_ASN, "exactly one of peerASN and dynamicASN must be set"),
     validation = (ONE_ADDRESS, "exactly one of peerAddress and interface must be set"),
-    validation = (MULTI_HOP, "ebgpMultiHop cannot be set for an iBGP peer"),
-    validation = (LOCAL_ASN, "localASN cannot be set for an iBGP peer and cannot be the peer's own AS number"),
+    validation = (MULTI_HOP, "ebgpMultiHop must not be true for an iBGP peer"),
+    validation = (LOCAL_ASN, "localASN must not be set for an iBGP peer and must differ from the AS number \
+        of the peer"),
     validation = (KEEPALIVE, "keepaliveTime must not be longer than holdTime"),
-    validation = (ZERO_TIMES, "keepaliveTime and holdTime must both be zero, or neither"),
+    validation = (ZERO_TIMES, "keepaliveTime and holdTime must both be zero or both be nonzero"),
     validation = (SOURCE_FAMILY, "sourceAddress and peerAddress must be of the same address family")
 )]
 pub struct BGPPeerSpec {
-    /// AS number of the speakers.
+    /// The AS number of the speakers. Required. Must be between 1 and 4294967295.
     #[serde(default, rename = "myASN")]
     #[schemars(range(min = 1, max = 4294967295i64))]
     pub my_asn: i64,
 
-    /// AS number that is shown to this peer in place of myASN.
+    /// The AS number that the speakers present to this peer in place of myASN. For eBGP peers only; must
+    /// differ from the AS number of the peer. If unset, the speakers present myASN.
     #[serde(default, rename = "localASN", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 4294967295i64))]
     pub local_asn: Option<i64>,
 
-    /// AS number of the peer. Exactly one of peerASN and dynamicASN must be set.
+    /// The AS number of the peer. Exactly one of peerASN and dynamicASN must be set.
     #[serde(default, rename = "peerASN", skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 4294967295i64))]
     pub peer_asn: Option<i64>,
 
-    /// `internal`: the peer must have our AS number, whatever it is. `external`: it must have another one.
+    /// The kind of the session if the AS number of the peer is not known in advance. `internal` (iBGP): the
+    /// peer must present the AS number in myASN. `external` (eBGP): the peer must present any other AS
+    /// number. Exactly one of peerASN and dynamicASN must be set.
     #[serde(default, rename = "dynamicASN", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8), extend("enum" = ["internal", "external"]))]
     pub dynamic_asn: Option<String>,
 
-    /// IP address of the peer. Exactly one of peerAddress and interface must be set.
+    /// The IP address of the peer. Exactly one of peerAddress and interface must be set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 45))]
     #[x_kube(validation = (IS_ADDRESS, "peerAddress must be an IP address"))]
     pub peer_address: Option<String>,
 
-    /// Interface with the peer at its other end (BGP unnumbered): the session runs over IPv6 link-local addresses.
+    /// The network interface of the Node that connects to the peer (BGP unnumbered). The session uses IPv6
+    /// link-local addresses. Exactly one of peerAddress and interface must be set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 15))]
     pub interface: Option<String>,
 
-    /// TCP port of the peer.
+    /// The TCP port of the peer. If unset, defaults to 179.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535), extend("default" = 179))]
     pub peer_port: Option<i32>,
 
-    /// Local address that the session is opened from.
+    /// The local IP address from which the speaker connects. Must be of the same address family as
+    /// peerAddress. If unset, the Node selects an address by its routes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 45))]
     #[x_kube(validation = (IS_ADDRESS, "sourceAddress must be an IP address"))]
     pub source_address: Option<String>,
 
-    /// BGP identifier of the speakers, written like an IPv4 address. Not set: taken from each node.
+    /// The BGP identifier of the speakers, in the notation of an IPv4 address. If unset, each speaker derives
+    /// an identifier from its Node.
     #[serde(default, rename = "routerID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 15))]
-    #[x_kube(validation = (IS_ROUTER_ID, "routerID must be written like an IPv4 address and must not be 0.0.0.0"))]
+    #[x_kube(validation = (IS_ROUTER_ID, "routerID must be written like an IPv4 address and must not be \
+        0.0.0.0"))]
     pub router_id: Option<String>,
 
-    /// Hold time that is offered, such as `90s` or `1m30s`, in whole seconds: 0s (no keepalives) or at least 3s.
-    /// Not set: three times keepaliveTime, or 90s.
+    /// The proposed hold time, a duration such as `90s` or `1m30s` in whole seconds. Must be 0s, which
+    /// disables keepalives and the hold timer, or between 3s and 65535s. If unset, defaults to three times
+    /// keepaliveTime if that is set, else to 90s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "duration")]
     #[x_kube(validation = (HOLD_TIME, "holdTime must be 0s, or between 3s and 65535s"))]
     pub hold_time: Option<String>,
 
-    /// Time between keepalives, in whole seconds. Not set: a third of holdTime.
+    /// The interval between keepalives, a duration in whole seconds. Must not exceed holdTime. If unset,
+    /// defaults to a third of holdTime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "duration")]
     #[x_kube(validation = (KEEPALIVE_TIME, "keepaliveTime must be 0s, or between 1s and 65535s"))]
     pub keepalive_time: Option<String>,
 
-    /// Time between attempts to connect, 1s to 65535s in whole seconds. Not set: 5s.
+    /// The time between attempts to connect, a duration in whole seconds between 1s and 65535s. If unset,
+    /// defaults to 5s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "duration")]
     #[x_kube(
@@ -145,59 +157,65 @@ pub struct BGPPeerSpec {
     )]
     pub connect_time: Option<String>,
 
-    /// Nodes that hold a session with this peer, by label; any one selector suffices. Empty: all nodes.
+    /// Label selectors of the Nodes that establish a session with this peer. A Node is selected if any
+    /// selector matches its labels. If empty, all Nodes establish a session.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::selectors")]
     pub node_selectors: Vec<LabelSelector>,
 
-    /// Secret of type `kubernetes.io/basic-auth` whose `password` is the TCP-MD5 key of the session (RFC 2385).
+    /// The Secret of type `kubernetes.io/basic-auth` whose `password` is the TCP MD5 key of the session (RFC
+    /// 2385). If unset, the session is not authenticated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_secret: Option<PasswordSecret>,
 
-    /// BFDProfile object with the parameters of a BFD session with the peer. Not set: no BFD.
+    /// The name of the BFDProfile with the parameters of a BFD session with the peer. If unset, BFD is not
+    /// used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub bfd_profile: Option<String>,
 
-    /// The eBGP peer is more than one hop away.
+    /// If true, the eBGP peer may be more than one hop away. Must not be true for an iBGP peer. If unset,
+    /// defaults to false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ebgp_multi_hop: Option<bool>,
 
-    /// Offer graceful restart (RFC 4724).
+    /// If true, the speaker advertises the graceful restart capability (RFC 4724), so that the peer keeps the
+    /// routes while the speaker restarts. If unset, defaults to false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_graceful_restart: Option<bool>,
 
-    /// Carry routes of both address families on the session, not just those of its transport.
+    /// If true, the session carries routes of both address families. If false, it carries only routes of the
+    /// address family of its transport. Defaults to false.
     #[serde(default)]
     pub dual_stack_address_family: bool,
 
-    /// Has no effect; kept so that objects written for MetalLB are taken as they are.
+    /// Has no effect. The field exists so that manifests for MetalLB remain valid.
     #[serde(default, rename = "disableMP")]
     pub disable_mp: bool,
 
-    /// VRF device of the node that the session runs in.
+    /// The VRF device of the Node in which the session runs. If unset, the session runs in the default VRF.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 15))]
     pub vrf: Option<String>,
 }
 
-/// Reference to the Secret with a password.
+/// PasswordSecret refers to a Secret that contains a password.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("required" = ["name"]))]
 pub struct PasswordSecret {
-    /// Name of the Secret.
+    /// The name of the Secret. Required.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 
-    /// Namespace of the Secret. Not set: Fairlead's own.
+    /// The namespace of the Secret. If unset, defaults to the namespace of Fairlead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub namespace: Option<String>,
 }
 
-/// A duration as Go writes it. The pattern keeps the rules from failing on a text that is none.
+/// A duration in the format of Go. The pattern excludes texts on which the CEL function `duration` fails.
 fn duration(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "string",

@@ -1,4 +1,4 @@
-//! `IPAddressPool`: addresses that Services may get.
+//! The `IPAddressPool` kind: addresses for Services of type LoadBalancer.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 use kube::{CustomResource, KubeSchema};
@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::schema;
 
-// The parts of an entry "first-last", in CEL. Not `split`: of its pieces a real API server does not know how long
-// they can get, so it takes any further work on them for unbounded and refuses the rule.
+// CEL expressions for the parts of an entry "first-last". `split` cannot be used: the API server does not
+// know the maximum length of its results, so it estimates the cost of the rule as unbounded and rejects the
+// definition.
 macro_rules! first {
     () => {
         "a.substring(0, a.indexOf('-')).trim()"
@@ -34,7 +35,8 @@ const ENTRY: &str =
     concat!("self.all(a, isCIDR(a.trim()) ? cidr(a.trim()).prefixLength() > 0 : ", is_range!(), ")");
 const ONE_FAMILY: &str =
     concat!("self.all(a, !", is_range!(), " || ip(", first!(), ").family() == ip(", last!(), ").family())");
-/// CEL cannot compare addresses. Those of IPv4 are compared as numbers; those of IPv6 only in `resolve`.
+/// CEL cannot compare addresses. The rule compares IPv4 addresses as numbers; only `resolve` compares IPv6
+/// addresses.
 const ORDER: &str = concat!(
     "self.all(a, !",
     is_range!(),
@@ -50,7 +52,7 @@ const ORDER: &str = concat!(
      ((r[1][0] * 256 + r[1][1]) * 256 + r[1][2]) * 256 + r[1][3]))"
 );
 
-/// Addresses that Services of type LoadBalancer may get.
+/// IPAddressPoolSpec defines the addresses of a pool and the Services that may use them.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "fairlead.dev",
@@ -62,7 +64,7 @@ const ORDER: &str = concat!(
     status = "IPAddressPoolStatus",
     derive = "PartialEq",
     derive = "Default",
-    doc = "Addresses that Services of type LoadBalancer may get.",
+    doc = "IPAddressPool is a pool of addresses for Services of type LoadBalancer.",
     printcolumn(name = "Addresses", type_ = "string", json_path = ".spec.addresses"),
     printcolumn(name = "Auto Assign", type_ = "boolean", json_path = ".spec.autoAssign"),
     printcolumn(name = "Disabled", type_ = "boolean", json_path = ".spec.disabled", priority = 1),
@@ -101,44 +103,51 @@ const ORDER: &str = concat!(
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("required" = ["addresses"]))]
 pub struct IPAddressPoolSpec {
-    /// Addresses of the pool, each entry a CIDR (`198.51.100.0/24`) or a range (`192.0.2.200-192.0.2.230`).
-    /// Addresses are given in the order of the entries.
+    /// The addresses of the pool. Each entry is a CIDR such as `198.51.100.0/24` or an inclusive range such
+    /// as `192.0.2.200-192.0.2.230`. Addresses are allocated in the order of the entries. Required. No other
+    /// pool may contain the same addresses: the older pool takes precedence and the other one is refused.
     #[serde(default)]
     #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 96)))]
     #[x_kube(
-        validation = (ENTRY, "each entry must be a CIDR with a prefix longer than /0, or a range of two addresses \"first-last\""),
+        validation = (ENTRY, "each entry must be a CIDR with a prefix longer than /0, or a range of two \
+            addresses \"first-last\""),
         validation = (ONE_FAMILY, "both ends of a range must be of the same address family"),
         validation = (ORDER, "the first address of a range must not be higher than the last"),
         merge_strategy = ListMerge::Atomic
     )]
     pub addresses: Vec<String>,
 
-    /// Whether a Service that names no pool may get an address of this one.
+    /// If true, Services that do not request a pool may get addresses of this pool. If false, only Services
+    /// that request the pool or one of its addresses may. Defaults to true.
     #[serde(default = "yes")]
     pub auto_assign: bool,
 
-    /// Leave out IPv4 addresses that end in .0 or .255, which some old devices cannot handle.
+    /// If true, IPv4 addresses that end in .0 or .255 are not allocated, because some old devices do not
+    /// accept them. Defaults to false.
     #[serde(default, rename = "avoidBuggyIPs")]
     pub avoid_buggy_ips: bool,
 
-    /// Who may use the pool, and in which order pools are tried. Not set: everybody, after the pools that
-    /// are meant for somebody.
+    /// The Services that may use the pool, and its priority. If unset, any Service may use the pool; pools
+    /// with a serviceAllocation are tried first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_allocation: Option<ServiceAllocation>,
 
-    /// What becomes of an address that a Service holds when the pool no longer offers it to that Service, because
-    /// addresses, selectors or labels were edited. Retain: the Service keeps it until it releases it, and a pool in use
-    /// is deleted only after its last address was released. Reassign: it is taken away and another one given.
+    /// Determines what happens to an address if an edit of addresses, selectors or labels excludes the
+    /// Service that holds it. Retain: the Service keeps the address until it releases it, and the deletion of
+    /// a pool in use waits until all its addresses are released. Reassign: the Service loses the address and
+    /// gets another one. Defaults to Retain.
     #[serde(default = "retain")]
     #[schemars(schema_with = "reclaim")]
     pub reclaim: String,
 
-    /// Give no more addresses of this pool. Who holds one keeps it.
+    /// If true, stop allocating from this pool. Services keep the addresses they already hold. Defaults to
+    /// false.
     #[serde(default)]
     pub disabled: bool,
 
-    /// How long a released address is kept for the Service that had it, by namespace and name, before another may get
-    /// it: a duration such as 10m. Not set: another may get it at once.
+    /// The cool-down of a released address, a duration such as `10m` between 0s and 8760h. During this time
+    /// only the Service that released the address, identified by namespace and name, can get it again. If
+    /// unset, any Service can get it immediately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = (
@@ -147,99 +156,109 @@ pub struct IPAddressPoolSpec {
     ))]
     pub reuse_after: Option<String>,
 
-    /// Which Services that share a key may share an address: those of one namespace, or of any. Who shares already goes
-    /// on sharing.
+    /// Determines which Services with the same sharing key may share an address: Services of one namespace
+    /// (SameNamespace) or of any namespace (AnyNamespace). Services that already share an address continue to
+    /// share it after a change of this field. Defaults to AnyNamespace.
     #[serde(default = "any_namespace")]
     #[schemars(schema_with = "sharing")]
     pub sharing: String,
 }
 
-/// Who may use a pool, and in which order pools are tried.
+/// ServiceAllocation defines the Services that may use a pool, and its priority.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceAllocation {
-    /// Pools with a lower number are tried first; 0 is last.
+    /// The order in which pools are tried: pools with a lower number first, pools with 0 last. If unset,
+    /// defaults to 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2147483647))]
     pub priority: Option<i64>,
 
-    /// Namespaces whose Services may use the pool, by name. United with what namespaceSelectors match.
+    /// The names of the namespaces whose Services may use the pool, in addition to those that
+    /// namespaceSelectors match. If both fields are empty, Services of all namespaces may.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::names")]
     pub namespaces: Vec<String>,
 
-    /// Namespaces whose Services may use the pool, by label; any one selector suffices.
+    /// Label selectors of the namespaces whose Services may use the pool, in addition to those in namespaces.
+    /// A namespace is selected if any selector matches its labels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::selectors")]
     pub namespace_selectors: Vec<LabelSelector>,
 
-    /// Services that may use the pool, by label; any one selector suffices.
+    /// Label selectors of the Services that may use the pool. A Service is selected if any selector matches
+    /// its labels. If empty, all Services may.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::selectors")]
     pub service_selectors: Vec<LabelSelector>,
 }
 
-/// Most entries of [`IPAddressPoolStatus::recently_released`].
+/// The maximum number of entries of [`IPAddressPoolStatus::recently_released`].
 pub const MAX_RECENTLY_RELEASED: usize = 1024;
 
-/// How full the pool is, and whether it is in force. Counts saturate at 9223372036854775807.
+/// IPAddressPoolStatus describes the use of the pool and whether it is in force. Counts saturate at
+/// 9223372036854775807.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct IPAddressPoolStatus {
-    /// IPv4 addresses of the pool.
+    /// The number of IPv4 addresses in the pool.
     #[serde(default, rename = "totalIPv4", skip_serializing_if = "Option::is_none")]
     pub total_ipv4: Option<i64>,
-    /// IPv6 addresses of the pool.
+    /// The number of IPv6 addresses in the pool.
     #[serde(default, rename = "totalIPv6", skip_serializing_if = "Option::is_none")]
     pub total_ipv6: Option<i64>,
-    /// IPv4 addresses that Services hold.
+    /// The number of IPv4 addresses that Services hold.
     #[serde(default, rename = "assignedIPv4", skip_serializing_if = "Option::is_none")]
     pub assigned_ipv4: Option<i64>,
-    /// IPv6 addresses that Services hold.
+    /// The number of IPv6 addresses that Services hold.
     #[serde(default, rename = "assignedIPv6", skip_serializing_if = "Option::is_none")]
     pub assigned_ipv6: Option<i64>,
-    /// IPv4 addresses that are free.
+    /// The number of free IPv4 addresses.
     #[serde(default, rename = "availableIPv4", skip_serializing_if = "Option::is_none")]
     pub available_ipv4: Option<i64>,
-    /// IPv6 addresses that are free.
+    /// The number of free IPv6 addresses.
     #[serde(default, rename = "availableIPv6", skip_serializing_if = "Option::is_none")]
     pub available_ipv6: Option<i64>,
-    /// Of the assigned IPv4 addresses, those that the pool no longer offers to their holders.
+    /// The number of assigned IPv4 addresses that the pool no longer offers to the Services that hold them.
     #[serde(default, rename = "retainedIPv4", skip_serializing_if = "Option::is_none")]
     pub retained_ipv4: Option<i64>,
-    /// Of the assigned IPv6 addresses, those that the pool no longer offers to their holders.
+    /// The number of assigned IPv6 addresses that the pool no longer offers to the Services that hold them.
     #[serde(default, rename = "retainedIPv6", skip_serializing_if = "Option::is_none")]
     pub retained_ipv6: Option<i64>,
-    /// IPv4 addresses that nobody holds but that are kept for a Service: by an IPClaim, or for the time of reuseAfter.
+    /// The number of IPv4 addresses that no Service holds but that are reserved for one, by an IPClaim or
+    /// during the time of reuseAfter.
     #[serde(default, rename = "reservedIPv4", skip_serializing_if = "Option::is_none")]
     pub reserved_ipv4: Option<i64>,
-    /// IPv6 addresses that nobody holds but that are kept for a Service: by an IPClaim, or for the time of reuseAfter.
+    /// The number of IPv6 addresses that no Service holds but that are reserved for one, by an IPClaim or
+    /// during the time of reuseAfter.
     #[serde(default, rename = "reservedIPv6", skip_serializing_if = "Option::is_none")]
     pub reserved_ipv6: Option<i64>,
-    /// Addresses released less than reuseAfter ago, which only the Service that had them may get. At most 1024: what
-    /// was released before those may be given to anybody.
+    /// Addresses that were released less than reuseAfter ago. Only the Service that released such an address
+    /// can get it again. The list contains the 1024 latest releases; addresses that were released before
+    /// those are free.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub recently_released: Vec<ReleasedAddress>,
-    /// Conditions. `Accepted` says whether the pool is in force, and if not, why; `Exhausted` whether an address family
-    /// has no free address left; `InUse` who is in the way of a deletion.
+    /// Conditions of the pool. `Accepted`: the pool is in force; if not, the message explains why.
+    /// `Exhausted`: no address of at least one address family is free. `InUse`: the deletion of the pool
+    /// waits for the Services and IPClaims in the message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 }
 
-/// An address that is kept for the Service that had it.
+/// ReleasedAddress is an address that is reserved for the Service that released it.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ReleasedAddress {
-    /// The address.
+    /// The released address.
     #[schemars(length(max = 45))]
     pub address: String,
-    /// Namespace and name of the Service that had it.
+    /// The Service that released the address, as `namespace/name`.
     #[schemars(length(max = 317))]
     pub service: String,
-    /// When it was released.
+    /// The time of the release.
     pub released: Time,
 }
 

@@ -1,11 +1,11 @@
-//! `IPClaim`: addresses that are kept for a Service, whether or not it exists.
+//! The `IPClaim` kind: addresses that are reserved for a Service.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// Addresses that are kept for a Service of this namespace, whether or not the Service exists.
+/// IPClaimSpec defines the Service and the addresses of a claim.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "fairlead.dev",
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
     status = "IPClaimStatus",
     derive = "PartialEq",
     derive = "Default",
-    doc = "Addresses that are kept for a Service of this namespace, whether or not the Service exists.",
+    doc = "IPClaim reserves addresses for a Service in its namespace, whether or not the Service exists.",
     printcolumn(name = "Service", type_ = "string", json_path = ".spec.serviceName"),
     printcolumn(name = "Addresses", type_ = "string", json_path = ".status.addresses"),
     printcolumn(name = "Pool", type_ = "string", json_path = ".status.pool"),
@@ -45,21 +45,23 @@ use serde::{Deserialize, Serialize};
 #[x_kube(
     validation = (
         "has(self.pool) != (has(self.addresses) && size(self.addresses) > 0)",
-        "give either addresses or the pool to choose them from"
+        "exactly one of addresses and pool must be set"
     ),
     validation = (
         "!has(self.ipFamilies) || has(self.pool)",
-        "ipFamilies says what to choose from a pool; addresses have their family"
+        "ipFamilies can be set only together with pool"
     )
 )]
 pub struct IPClaimSpec {
-    /// Name of the Service, in the namespace of the claim. It need not exist.
+    /// The name of the Service, in the namespace of the claim. Required and immutable. The Service does not
+    /// need to exist.
     #[serde(default)]
     #[schemars(length(min = 1, max = 63))]
-    #[x_kube(validation = ("self == oldSelf", "serviceName cannot be changed: make another claim"))]
+    #[x_kube(validation = ("self == oldSelf", "serviceName is immutable: create another IPClaim"))]
     pub service_name: String,
 
-    /// The addresses to reserve, at most one of each address family, all from one pool.
+    /// The addresses to reserve: at most one of each address family, all from one pool. Exactly one of
+    /// addresses and pool must be set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2), inner(length(max = 45)))]
     #[x_kube(
@@ -72,34 +74,37 @@ pub struct IPClaimSpec {
     )]
     pub addresses: Vec<String>,
 
-    /// Name of the IPAddressPool to choose addresses from, once and for all.
+    /// The name of the IPAddressPool to reserve addresses from. The addresses are chosen once and do not
+    /// change afterwards. Exactly one of addresses and pool must be set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub pool: Option<String>,
 
-    /// Address families to choose from the pool. Not set: IPv4.
+    /// The address families to reserve from the pool: one address of each. Can be set only together with
+    /// pool. If unset, defaults to IPv4.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "families")]
     pub ip_families: Vec<String>,
 }
 
-/// What is reserved, and whether the Service has it.
+/// IPClaimStatus describes the reserved addresses and whether the Service holds them.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct IPClaimStatus {
-    /// The addresses that are reserved.
+    /// The reserved addresses. If the condition Reserved is false, the addresses that the claim had and will
+    /// reserve again as soon as possible.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2), inner(length(max = 45)))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub addresses: Vec<String>,
-    /// The pool that they are from.
+    /// The name of the IPAddressPool that contains the addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
-    /// Name of the Service, while it holds what is reserved.
+    /// The name of the Service. Set while the Service holds a reserved address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound_service: Option<String>,
-    /// Conditions. `Reserved` says whether nobody else can get the addresses, and if not, why; `Bound` whether the Service
-    /// holds them.
+    /// Conditions of the claim. `Reserved`: the addresses are reserved for the Service; if not, the message
+    /// explains why. `Bound`: the Service holds a reserved address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -1,4 +1,4 @@
-//! `L2Advertisement`: announcement of addresses on the local link.
+//! The `L2Advertisement` kind: announcement of addresses on the local link.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ObjectStatus, schema};
 
-/// Announces the addresses of pools on the local link, by ARP and NDP.
+/// L2AdvertisementSpec defines which addresses are announced, by which Nodes and on which interfaces.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "fairlead.dev",
@@ -18,7 +18,7 @@ use super::{ObjectStatus, schema};
     status = "ObjectStatus",
     derive = "PartialEq",
     derive = "Default",
-    doc = "Announces the addresses of pools on the local link, by ARP and NDP.",
+    doc = "L2Advertisement announces the addresses of IPAddressPools on the local link, by ARP and NDP.",
     printcolumn(name = "IPAddressPools", type_ = "string", json_path = ".spec.ipAddressPools"),
     printcolumn(
         name = "IPAddressPool Selectors",
@@ -41,56 +41,62 @@ use super::{ObjectStatus, schema};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct L2AdvertisementSpec {
-    /// Pools to announce, by name. With neither this nor ipAddressPoolSelectors: all pools.
+    /// The names of the IPAddressPools to announce, in addition to those that ipAddressPoolSelectors match.
+    /// If both fields are empty, all pools are announced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::names")]
     pub ip_address_pools: Vec<String>,
 
-    /// Pools to announce, by label; any one selector suffices.
+    /// Label selectors of the IPAddressPools to announce, in addition to those that ipAddressPools names. A
+    /// pool is selected if any selector matches its labels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::selectors")]
     pub ip_address_pool_selectors: Vec<LabelSelector>,
 
-    /// Nodes that may announce, by label; any one selector suffices. Empty: all nodes.
+    /// Label selectors of the Nodes that may announce. A Node is selected if any selector matches its labels.
+    /// If empty, all Nodes may announce. One of the selected Nodes announces each address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::selectors")]
     pub node_selectors: Vec<LabelSelector>,
 
-    /// Nodes that are preferred among those that may announce. The weights of all matching entries, of all
-    /// advertisements of an address, add up; the node with the highest sum announces.
+    /// Preferences among the Nodes that may announce. For each Node, the weights of all matching entries of
+    /// all L2Advertisements that cover the address are added; a Node with the highest sum announces the
+    /// address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub preferred_node_selectors: Vec<PreferredNodeSelector>,
 
-    /// Services to announce, by label; any one selector suffices. Empty: all Services.
+    /// Label selectors of the Services to announce. A Service is selected if any selector matches its labels.
+    /// If empty, all Services are announced.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::selectors")]
     pub service_selectors: Vec<LabelSelector>,
 
-    /// Network interfaces to announce on. Empty: all.
+    /// The names of the network interfaces on which to announce. If empty, addresses are announced on all
+    /// interfaces.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "interfaces")]
     pub interfaces: Vec<String>,
 }
 
-/// A preference for nodes.
+/// PreferredNodeSelector gives a weight to the Nodes that match a label selector.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("required" = ["weight", "preference"]))]
 pub struct PreferredNodeSelector {
-    /// Weight of the preference, 1 to 100.
+    /// The weight that is added for each matching Node. Required. Must be between 1 and 100.
     #[serde(default)]
     #[schemars(range(min = 1, max = 100))]
     pub weight: i32,
 
-    /// Nodes that are preferred, by label.
+    /// The label selector of the preferred Nodes. Required.
     #[serde(default)]
     #[schemars(schema_with = "schema::selector")]
     pub preference: LabelSelector,
 }
 
-/// Names of interfaces: 1 to 15 bytes (Linux: IFNAMSIZ less the terminating zero).
+/// Interface names of 1 to 15 octets: the Linux constant IFNAMSIZ without the terminating zero.
 fn interfaces(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({
         "type": "array",

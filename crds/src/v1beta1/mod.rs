@@ -1,14 +1,16 @@
-//! The kinds of group `fairlead.dev/v1beta1`, as they are on the wire. All are cluster-scoped but `IPClaim`, which belongs
-//! to the namespace of its Service.
+//! The kinds of the group `fairlead.dev/v1beta1`, as the API server stores them.
 //!
-//! Fields take MetalLB's names and meaning wherever both have the thing. The types are lenient on purpose:
-//! durations, addresses and enumerations are plain strings and numbers are wide, so that one odd object that a
-//! loose schema let through cannot break the watch of all the others. The schema refuses at `kubectl apply`
-//! what one object alone can show to be wrong; [`crate::resolve`] checks everything again.
+//! All kinds are cluster-scoped except `IPClaim`, which is in the namespace of its Service. Fields have the
+//! names and meanings of MetalLB where both projects have the feature.
+//!
+//! The types are lenient on purpose: durations, addresses and enumerations are strings, and integers are
+//! wide. An unexpected object that a less strict schema admitted must not break the watch of all other
+//! objects. The schema rejects at `kubectl apply` what one object alone shows to be wrong; [`crate::resolve`]
+//! validates everything again.
 
-// Clippy takes the columns of one kind for repetitions of each other.
+// Clippy mistakes the printer columns of a kind for duplicates.
 #![allow(clippy::duplicated_attributes)]
-// The `KubeSchema` derive repeats each struct inside a function.
+// The `KubeSchema` derive generates a copy of each struct inside a function.
 #![allow(unreachable_pub)]
 
 mod bfd_profile;
@@ -39,17 +41,17 @@ pub use speaker::{
     Announced, MAX_NOT_ANNOUNCED, Mesh, NotAnnounced, Session, Speaker, SpeakerSpec, SpeakerStatus,
 };
 
-/// API group of all kinds.
+/// The API group of all kinds.
 pub const GROUP: &str = "fairlead.dev";
-/// The version served and stored.
+/// The version that the API server serves and stores.
 pub const VERSION: &str = "v1beta1";
 
-/// Whether the object is in force.
+/// ObjectStatus describes whether the object is in force.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectStatus {
-    /// Conditions. `Accepted` says whether the object is in force, and if not, why; a message on an accepted
-    /// object tells of a part of it that has no effect.
+    /// Conditions of the object. `Accepted`: the object is in force; if not, the message explains why. The
+    /// message of an accepted object lists the parts of it that have no effect.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -1,11 +1,12 @@
-//! Pieces of schema that several kinds use.
+//! Schemas that several kinds have in common.
 //!
-//! Everything that a validation rule walks is bounded here or at its field: a real API server estimates the
-//! worst cost of each rule from `maxItems` and `maxLength` and refuses a definition that could cost too much.
+//! The length of everything that a validation rule reads is limited here or at the field: the API server
+//! estimates the worst-case cost of each rule from `maxItems` and `maxLength` and rejects a definition that
+//! could cost too much.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
-/// A list of `metav1.LabelSelector`, any of which may match.
+/// Returns the schema of a list of `metav1.LabelSelector`.
 pub fn selectors(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
@@ -15,47 +16,52 @@ pub fn selectors(generator: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// One `metav1.LabelSelector`. Kubernetes' own schema of it knows neither the operators nor when they take
-/// values; this one refuses a mistake in them at once.
+/// Returns the schema of a `metav1.LabelSelector`. In contrast to the schema in Kubernetes, it validates the
+/// operators and their values.
 pub fn selector(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
-        "description": "A label selector. All of matchLabels and matchExpressions must hold; an empty selector matches everything.",
+        "description": "A label selector. All requirements in matchLabels and matchExpressions must be \
+            met. An empty selector matches all objects.",
         "type": "object",
         "x-kubernetes-map-type": "atomic",
         "properties": {
             "matchLabels": {
-                "description": "Labels that must be present with exactly these values.",
+                "description": "Labels that an object must have, with their values.",
                 "type": "object",
                 "maxProperties": 32,
                 "additionalProperties": { "type": "string", "maxLength": 63 },
             },
             "matchExpressions": {
-                "description": "Requirements on labels, all of which must hold.",
+                "description": "Requirements on labels. All requirements must be met.",
                 "type": "array",
                 "maxItems": 16,
                 "x-kubernetes-list-type": "atomic",
                 "items": {
-                    "description": "A requirement on one label.",
+                    "description": "A requirement on a label.",
                     "type": "object",
                     "required": ["key", "operator"],
                     "x-kubernetes-validations": [{
-                        "rule": "self.operator in ['In', 'NotIn'] ? has(self.values) && size(self.values) > 0 : !has(self.values) || size(self.values) == 0",
-                        "message": "In and NotIn need values, Exists and DoesNotExist take none",
+                        "rule": "self.operator in ['In', 'NotIn'] ? has(self.values) && size(self.values) \
+                            > 0 : !has(self.values) || size(self.values) == 0",
+                        "message": "operators In and NotIn require values; Exists and DoesNotExist must \
+                            not have values",
                     }],
                     "properties": {
                         "key": {
-                            "description": "Name of the label.",
+                            "description": "The key of the label.",
                             "type": "string",
                             "minLength": 1,
                             "maxLength": 317,
                         },
                         "operator": {
-                            "description": "How the label relates to the values: In, NotIn, Exists or DoesNotExist.",
+                            "description": "The relation between the label and the values: In, NotIn, \
+                                Exists or DoesNotExist.",
                             "type": "string",
                             "enum": ["In", "NotIn", "Exists", "DoesNotExist"],
                         },
                         "values": {
-                            "description": "Values for In and NotIn.",
+                            "description": "The values for In and NotIn. Must be empty for Exists and \
+                                DoesNotExist.",
                             "type": "array",
                             "maxItems": 64,
                             "x-kubernetes-list-type": "atomic",
@@ -68,7 +74,7 @@ pub fn selector(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// A set of object names.
+/// Returns the schema of a set of object names.
 pub fn names(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",

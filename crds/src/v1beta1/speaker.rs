@@ -1,13 +1,13 @@
-//! `Speaker`: what the speaker of one node does, and how the others find it.
+//! The `Speaker` kind: the state of the speaker on one Node, and its address in the mesh.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-/// Most entries of `status.notAnnounced`.
+/// The maximum number of entries of `status.notAnnounced`.
 pub const MAX_NOT_ANNOUNCED: usize = 64;
 
-/// The speaker of one node, written by that speaker. Bears the node's name and is owned by the Node.
+/// SpeakerSpec contains the address of the speaker in the mesh.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "fairlead.dev",
@@ -19,7 +19,8 @@ pub const MAX_NOT_ANNOUNCED: usize = 64;
     status = "SpeakerStatus",
     derive = "PartialEq",
     derive = "Default",
-    doc = "The speaker of one node, written by that speaker. Bears the node's name and is owned by the Node.",
+    doc = "Speaker describes the speaker on one Node. The speaker writes the object, which has the name of \
+        the Node and is owned by the Node.",
     printcolumn(name = "Ready", type_ = "boolean", json_path = ".status.ready"),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version", priority = 1),
     printcolumn(name = "Mesh", type_ = "string", json_path = ".spec.mesh.address", priority = 1),
@@ -31,133 +32,137 @@ pub const MAX_NOT_ANNOUNCED: usize = 64;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SpeakerSpec {
-    /// Where the other speakers reach this one. Not set while it does not take part in the mesh.
+    /// The address at which other speakers reach this one. Unset while the speaker is not a member of the
+    /// mesh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mesh: Option<Mesh>,
 }
 
-/// Where a speaker takes part in the mesh of speakers.
+/// Mesh is the address of a speaker in the mesh of speakers.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("required" = ["address", "port"]))]
 pub struct Mesh {
-    /// IP address.
+    /// The IP address.
     #[serde(default)]
     #[schemars(length(max = 45))]
     #[x_kube(validation = ("isIP(self)", "address must be an IP address"))]
     pub address: String,
 
-    /// UDP port.
+    /// The UDP port.
     #[serde(default)]
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
 }
 
-/// What the speaker does and what it cannot do.
+/// SpeakerStatus describes what the speaker announces and what it cannot announce.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct SpeakerStatus {
-    /// Version of the speaker.
+    /// The version of the speaker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
 
-    /// Whether it has seen the configuration and acts on it.
+    /// True if the speaker has received all objects it depends on and announces accordingly.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<bool>,
 
-    /// BGP sessions of this node, one for each peer it should have.
+    /// The BGP sessions of this Node, one for each BGPPeer that selects it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub sessions: Vec<Session>,
 
-    /// What is announced on the local link.
+    /// The addresses that this Node announces on the local link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub l2: Option<Announced>,
 
-    /// What is announced by BGP.
+    /// The addresses that this Node announces by BGP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bgp: Option<Announced>,
 
-    /// Addresses that Services hold and this node should announce but cannot, at most 64 of them.
+    /// Addresses of Services that this Node should announce but cannot. The list contains at most 64 entries.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub not_announced: Vec<NotAnnounced>,
 
-    /// How many there are in all.
+    /// The number of all addresses that this Node should announce but cannot, including those beyond the 64
+    /// entries of notAnnounced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_announced_count: Option<i64>,
 
-    /// Conditions of the speaker.
+    /// Conditions of the speaker. `Eligible`: the Node may announce addresses; if not, the message explains
+    /// why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
 }
 
-/// A BGP session.
+/// Session describes a BGP session.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Session {
-    /// Name of the BGPPeer object.
+    /// The name of the BGPPeer.
     pub peer: String,
 
-    /// Address of the peer, or the interface it is on.
+    /// The IP address of the peer, or the interface that connects to it.
     #[serde(default)]
     pub address: String,
 
-    /// State of the session in the words of RFC 4271: Idle, Connect, Active, OpenSent, OpenConfirm or Established.
+    /// The state of the session (RFC 4271): Idle, Connect, Active, OpenSent, OpenConfirm or Established.
     #[serde(default)]
     pub state: String,
 
-    /// Since when it has been established.
+    /// The time at which the session was established. Unset in all other states.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uptime_since: Option<Time>,
 
-    /// Why it ended or did not come up the last time.
+    /// The reason for which the session last ended or failed to establish.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
 
-    /// Prefixes announced to the peer.
+    /// The number of prefixes that are announced to the peer.
     #[serde(default)]
     pub prefixes: i64,
 
-    /// What does not work on this session, such as an address family whose routes the peer does not get, and why.
+    /// Limitations of the session, such as an address family whose routes cannot be sent to the peer, and
+    /// their causes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub messages: Vec<String>,
 }
 
-/// What is announced by one protocol.
+/// Announced describes what one protocol announces.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Announced {
-    /// Number of addresses.
+    /// The number of announced addresses.
     #[serde(default)]
     pub announced: i64,
 }
 
-/// An address that is not announced, and why.
+/// NotAnnounced describes an address that is not announced, and the reason.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct NotAnnounced {
-    /// The Service, as `namespace/name`.
+    /// The Service that holds the address, as `namespace/name`.
     pub service: String,
 
-    /// The address.
+    /// The IP address that is not announced.
     #[serde(default)]
     pub address: String,
 
-    /// Protocol: `L2` or `BGP`; not set where it concerns both.
+    /// The protocol, `L2` or `BGP`. Unset if the entry applies to both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,
 
-    /// Reason in one CamelCase word.
+    /// The reason as one CamelCase word.
     #[serde(default)]
     pub reason: String,
 
-    /// The reason in a sentence.
+    /// The reason in plain text.
     #[serde(default)]
     pub message: String,
 }

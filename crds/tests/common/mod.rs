@@ -1,4 +1,4 @@
-//! Objects from YAML, and what an API server with our definitions would say of them.
+//! Builders of objects, and validation as in the API server.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use fairlead_crds::resolve::{Kind, ObjectRef, ObjectVerdict, Objects, RefusalRea
 use fairlead_crds::v1beta1;
 use serde_json::{Value, json};
 
-/// Reads YAML of one or more objects into what is resolved. Kinds that are not ours are left out.
+/// Parses YAML with any number of objects. Kinds that are not configuration are ignored.
 pub(crate) fn objects(yaml: &str) -> Objects {
     use serde::Deserialize;
     let mut objects = Objects::default();
@@ -22,23 +22,14 @@ pub(crate) fn objects(yaml: &str) -> Objects {
     objects
 }
 
-/// Adds one object, as it comes from a watch.
+/// Adds an object in the form in which a watch returns it.
 pub(crate) fn add(objects: &mut Objects, value: Value) {
-    fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
-        serde_json::from_value(value).expect("an object of its kind")
-    }
-    match value["kind"].as_str().expect("a kind") {
-        "IPAddressPool" => objects.pools.push(read(value)),
-        "L2Advertisement" => objects.l2_advertisements.push(read(value)),
-        "BGPAdvertisement" => objects.bgp_advertisements.push(read(value)),
-        "BGPPeer" => objects.peers.push(read(value)),
-        "BFDProfile" => objects.bfd_profiles.push(read(value)),
-        "Community" => objects.communities.push(read(value)),
-        _ => {}
+    if let Some(kind) = Kind::parse(value["kind"].as_str().expect("a kind")) {
+        objects.push_json(kind, value).expect("an object of its kind");
     }
 }
 
-/// An object of a kind with a spec in YAML. `age` in seconds: the higher, the older.
+/// Returns an object with a spec in YAML. The higher `age`, in hours, the older the object.
 pub(crate) fn object(kind: &str, name: &str, age: i64, spec: &str) -> Value {
     let spec: Value = serde_yaml::from_str(spec).expect("YAML");
     let created = format!("2026-01-01T{:02}:00:00Z", 23 - age);
@@ -50,7 +41,7 @@ pub(crate) fn object(kind: &str, name: &str, age: i64, spec: &str) -> Value {
     })
 }
 
-/// An object: kind, name, age (higher is older), spec.
+/// An object: kind, name, age (higher is older) and spec.
 pub(crate) type Given = (&'static str, &'static str, i64, &'static str);
 
 pub(crate) fn given(rows: &[Given]) -> Resolution {
@@ -62,22 +53,14 @@ pub(crate) fn given(rows: &[Given]) -> Resolution {
 }
 
 pub(crate) fn kind(name: &str) -> Kind {
-    match name {
-        "IPAddressPool" => Kind::IPAddressPool,
-        "L2Advertisement" => Kind::L2Advertisement,
-        "BGPAdvertisement" => Kind::BGPAdvertisement,
-        "BGPPeer" => Kind::BGPPeer,
-        "BFDProfile" => Kind::BFDProfile,
-        "Community" => Kind::Community,
-        other => panic!("{other} is not configuration"),
-    }
+    Kind::parse(name).expect("a configuration kind")
 }
 
 pub(crate) fn verdict<'a>(resolution: &'a Resolution, kind: Kind, name: &str) -> &'a ObjectVerdict {
     &resolution.verdicts[&ObjectRef { kind, name: name.to_owned() }]
 }
 
-/// The reason of a refusal; `None` for an accepted object.
+/// Returns the reason of a refusal; `None` for an accepted object.
 pub(crate) fn reason(verdict: &ObjectVerdict) -> Option<RefusalReason> {
     match verdict {
         ObjectVerdict::Accepted => None,
@@ -95,21 +78,21 @@ static SCHEMAS: LazyLock<HashMap<String, Value>> = LazyLock::new(|| {
         .collect()
 });
 
-/// What an API server says when the object is applied: `Err` with all complaints of schema and rules. Defaults are
-/// filled in first, as it does.
+/// Validates an object by its schema and rules, as the API server does at `kubectl apply`. Returns all
+/// errors. Defaults are set first.
 pub(crate) fn apply(object: &Value) -> Result<(), Vec<String>> {
     let schema = &SCHEMAS[object["kind"].as_str().unwrap()];
     let object = kube::core::cel::apply_defaults(schema, object);
-    let mut complaints: Vec<String> = jsonschema::validator_for(schema)
+    let mut errors: Vec<String> = jsonschema::validator_for(schema)
         .expect("a schema")
         .iter_errors(&object)
         .map(|error| format!("{}: {error}", error.instance_path()))
         .collect();
-    // A server evaluates rules only on what has the right shape.
-    if complaints.is_empty()
-        && let Err(errors) = kube::core::cel::Validator::new().validate(schema, &object, None)
+    // The server evaluates rules only if the schema is satisfied.
+    if errors.is_empty()
+        && let Err(violations) = kube::core::cel::Validator::new().validate(schema, &object, None)
     {
-        complaints.extend(errors.iter().map(|error| format!("{}: {}", error.field_path, error.message)));
+        errors.extend(violations.iter().map(|error| format!("{}: {}", error.field_path, error.message)));
     }
-    if complaints.is_empty() { Ok(()) } else { Err(complaints) }
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
 }

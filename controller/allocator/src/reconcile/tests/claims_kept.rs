@@ -225,7 +225,7 @@ fn a_mistake_in_a_claim_gives_nothing_away() {
         assert_eq!(world.take_writes(), 1);
         assert_eq!(
             says(&world, "c"),
-            "False/InvalidClaim: both addresses and pool are set: give one of them; 1::1 and 1.2.3.0 stay reserved"
+            "False/InvalidClaim: addresses and pool are both set: set exactly one of them; 1::1 and 1.2.3.0 stay reserved"
         );
         assert_eq!(world.result("waits"), "PoolExhausted");
         restart(&mut world);
