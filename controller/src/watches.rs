@@ -8,7 +8,7 @@ use fairlead_crds::model::config::Labels;
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::store::ObjectChange;
 use fairlead_crds::v1beta1::IPClaim;
-use fairlead_runtime::lean::Lean;
+use fairlead_runtime::trimmed::Lean;
 use fairlead_runtime::watch;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::Client;

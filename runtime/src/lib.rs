@@ -8,8 +8,9 @@ pub mod backoff;
 pub mod client;
 pub mod flags;
 pub mod http;
-pub mod lean;
+
 pub mod logging;
 pub mod request;
 pub mod signal;
+pub mod trimmed;
 pub mod watch;

@@ -7,7 +7,7 @@
 //! it does not show bookmarks, so that who uses it cannot tell a quiet watch from a dead one; and it takes a watch that
 //! ends at once for one that has worked.
 
-mod outage;
+mod retry;
 #[cfg(test)]
 mod tests;
 
@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::chain;
 use crate::request::{Failure, heard, request};
-use outage::Outage;
+use retry::Outage;
 
 /// How long a request that is not a watch may take.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::store::ObjectChange;
 use fairlead_crds::v1beta1;
-use fairlead_runtime::lean::Lean;
+use fairlead_runtime::trimmed::Lean;
 use fairlead_runtime::watch::{self, follow};
 use k8s_openapi::api::core::v1::{Node as NodeObject, Service as ServiceObject};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
