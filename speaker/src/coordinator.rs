@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster_state::Known;
-use crate::interfaces::Excluded;
+use crate::excluded_interfaces::Excluded;
 use crate::metrics::Metrics;
 use crate::tasks::l2::{self, usable};
 use crate::tasks::links;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use clap::Parser;
 use fairlead_runtime::flags::{Common, listen_address};
 
-use crate::interfaces::Excluded;
+use crate::excluded_interfaces::Excluded;
 
 /// Announces the addresses of LoadBalancer Services from this node, by ARP, NDP and BGP.
 #[derive(Clone, Debug, Parser)]

@@ -13,8 +13,8 @@
 
 pub mod cluster_state;
 mod coordinator;
+mod excluded_interfaces;
 pub mod flags;
-mod interfaces;
 mod metrics;
 mod run;
 mod tasks;

@@ -4,7 +4,6 @@ pub(crate) mod bgp;
 pub(crate) mod l2;
 pub(crate) mod links;
 pub(crate) mod mesh;
-mod port;
 pub(crate) mod speaker_object;
 
 use std::time::Instant;

@@ -1,5 +1,7 @@
 //! The shell of ARP and NDP: a task for the responder, and one per interface for its sockets.
 
+mod interface_task;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -8,11 +10,11 @@ use fairlead_l2::{GroupEvent, Interface, InterfaceSet, NdpPacket, Responder, Tra
 use fairlead_net::links::{Link, Links};
 use tokio::sync::mpsc;
 
-use crate::interfaces::Excluded;
+use crate::excluded_interfaces::Excluded;
 use crate::metrics::Metrics;
 use crate::tasks::links;
-use crate::tasks::port::{Frame, Port, PortCommand};
 use crate::tasks::until;
+use interface_task::{Frame, Port, PortCommand};
 
 /// Frames that wait for the responder; what comes when it is full is dropped, as by a busy host.
 const QUEUE: usize = 256;
