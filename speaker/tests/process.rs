@@ -1,7 +1,8 @@
-//! The speaker's program against an API server and a router on the loopback interface: the built-in API server, or a
-//! real kube-apiserver where `KUBEBUILDER_ASSETS` names one. Nothing is announced by L2 here.
+//! Runs the program `fairlead-speaker` with an API server and a BGP router on the loopback interface. The API
+//! server is the one in `tests/apiserver`, or a kube-apiserver if `KUBEBUILDER_ASSETS` is set. L2
+//! announcements are disabled.
 
-#![allow(clippy::unwrap_used, reason = "the helpers of tests are tests too")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::net::Ipv4Addr;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -22,7 +23,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Longest time for an expected state to be reached.
+const TIMEOUT: Duration = Duration::from_secs(30);
 const ROUTER_ASN: u16 = 64512;
 
 /// Message types of RFC 4271 §4.1.
@@ -32,37 +34,37 @@ const NOTIFICATION: u8 = 3;
 const KEEPALIVE: u8 = 4;
 
 /// Messages as `(type, body)`.
-type Heard = Arc<Mutex<Vec<(u8, Vec<u8>)>>>;
+type Messages = Arc<Mutex<Vec<(u8, Vec<u8>)>>>;
 
-/// A router that accepts every session and notes what it hears.
+/// A router that accepts every session and records the messages it receives.
 struct Router {
     port: u16,
-    heard: Heard,
+    received: Messages,
 }
 
 impl Router {
     async fn start() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let heard = Heard::default();
-        let noted = heard.clone();
+        let received = Messages::default();
+        let record = received.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(converse(stream, noted.clone()));
+                tokio::spawn(serve(stream, record.clone()));
             }
         });
-        Self { port, heard }
+        Self { port, received }
     }
 
-    /// Bodies of the messages of one type.
-    fn heard(&self, kind: u8) -> Vec<Vec<u8>> {
-        let heard = self.heard.lock().unwrap();
-        heard.iter().filter(|(k, _)| *k == kind).map(|(_, body)| body.clone()).collect()
+    /// Returns the bodies of the received messages of one type.
+    fn received(&self, kind: u8) -> Vec<Vec<u8>> {
+        let received = self.received.lock().unwrap();
+        received.iter().filter(|(k, _)| *k == kind).map(|(_, body)| body.clone()).collect()
     }
 }
 
-async fn converse(mut stream: TcpStream, heard: Heard) {
-    // Version 4, hold time 90 s, 192.0.2.1, and nothing but the capability of four-octet AS numbers.
+async fn serve(mut stream: TcpStream, received: Messages) {
+    // Version 4, hold time 90 s, identifier 192.0.2.1, and the capability of four-octet AS numbers.
     let mut open = vec![4];
     open.extend(ROUTER_ASN.to_be_bytes());
     open.extend([0, 90, 192, 0, 2, 1, 8, 2, 6, 65, 4, 0, 0]);
@@ -75,7 +77,7 @@ async fn converse(mut stream: TcpStream, heard: Heard) {
         let length = usize::from(u16::from_be_bytes([header[16], header[17]]));
         let mut body = vec![0; length - 19];
         stream.read_exact(&mut body).await.unwrap();
-        heard.lock().unwrap().push((header[18], body));
+        received.lock().unwrap().push((header[18], body));
         if header[18] == OPEN {
             stream.write_all(&message(OPEN, &open)).await.unwrap();
             stream.write_all(&message(KEEPALIVE, &[])).await.unwrap();
@@ -91,15 +93,16 @@ fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     message
 }
 
-/// An API server with Fairlead's kinds.
-struct World {
+/// An API server with the CRDs of Fairlead, and a router.
+struct Environment {
     client: Client,
     router: Router,
-    folder: std::path::PathBuf,
+    /// Contains the kubeconfig.
+    directory: std::path::PathBuf,
     _cluster: Cluster,
 }
 
-impl World {
+impl Environment {
     async fn start(name: &str) -> Self {
         let cluster = Cluster::start().await.unwrap();
         let client = cluster.client().await.unwrap();
@@ -107,52 +110,52 @@ impl World {
             create::<CustomResourceDefinition>(&Api::all(client.clone()), &definition).await;
         }
         let speakers = Api::<Speaker>::all(client.clone());
-        eventually("the kinds are served", async || speakers.list(&ListParams::default()).await.is_ok())
-            .await;
-        let folder = std::env::temp_dir().join(format!("fairlead-speaker-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join("kubeconfig"), cluster.kubeconfig()).unwrap();
-        Self { client, router: Router::start().await, folder, _cluster: cluster }
+        eventually("CRDs are served", async || speakers.list(&ListParams::default()).await.is_ok()).await;
+        let directory = std::env::temp_dir().join(format!("fairlead-speaker-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("kubeconfig"), cluster.kubeconfig()).unwrap();
+        Self { client, router: Router::start().await, directory, _cluster: cluster }
     }
 
     /// Starts the program for node n1.
-    fn speaker(&self) -> Running {
+    fn start_speaker(&self) -> SpeakerProcess {
         let metrics = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_fairlead-speaker"))
-            .args(["--kubeconfig", self.folder.join("kubeconfig").to_str().unwrap()])
+            .args(["--kubeconfig", self.directory.join("kubeconfig").to_str().unwrap()])
             .args(["--node-name", "n1", "--exclude-interfaces", "*", "--metrics-addr", &metrics.to_string()])
             .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
-        Running { child, metrics }
+        SpeakerProcess { child, metrics }
     }
 
-    /// The node, a peer, a pool with its advertisement, and a Service that holds an address of it.
-    async fn furnish(&self) {
-        let all = || self.client.clone();
+    /// Creates the node, a peer, a pool with an advertisement, and a Service that holds an address of the
+    /// pool.
+    async fn create_objects(&self) {
+        let client = || self.client.clone();
         let node = json!({"metadata": {"name": "n1"}});
-        create::<Node>(&Api::all(all()), &object(node)).await;
+        create::<Node>(&Api::all(client()), &object(node)).await;
         let addresses = json!({"status": {"addresses": [{"type": "InternalIP", "address": "127.0.0.1"}]}});
-        let nodes = Api::<Node>::all(all());
+        let nodes = Api::<Node>::all(client());
         nodes.patch_status("n1", &PatchParams::default(), &Patch::Merge(addresses)).await.unwrap();
         let pool = json!({"metadata": {"name": "pool"}, "spec": {"addresses": ["198.51.100.0/24"]}});
-        create::<IPAddressPool>(&Api::all(all()), &object(pool)).await;
+        create::<IPAddressPool>(&Api::all(client()), &object(pool)).await;
         create::<BGPAdvertisement>(
-            &Api::all(all()),
+            &Api::all(client()),
             &object(json!({"metadata": {"name": "ad"}, "spec": {}})),
         )
         .await;
         let peer = json!({"myASN": 64513, "peerASN": ROUTER_ASN, "peerAddress": "127.0.0.1",
             "peerPort": self.router.port});
-        create::<BGPPeer>(&Api::all(all()), &object(json!({"metadata": {"name": "tor"}, "spec": peer})))
+        create::<BGPPeer>(&Api::all(client()), &object(json!({"metadata": {"name": "tor"}, "spec": peer})))
             .await;
         let slice = json!({
             "metadata": {"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
             "addressType": "IPv4",
             "endpoints": [{"addresses": ["10.0.0.1"], "nodeName": "n1", "conditions": {"ready": true}}],
         });
-        create::<EndpointSlice>(&Api::namespaced(all(), "default"), &object(slice)).await;
-        let services = Api::<Service>::namespaced(all(), "default");
+        create::<EndpointSlice>(&Api::namespaced(client(), "default"), &object(slice)).await;
+        let services = Api::<Service>::namespaced(client(), "default");
         let service = json!({"metadata": {"name": "web"},
             "spec": {"type": "LoadBalancer", "selector": {"app": "web"}, "ports": [{"port": 80}]}});
         create::<Service>(&services, &object(service)).await;
@@ -160,46 +163,47 @@ impl World {
         services.patch_status("web", &PatchParams::default(), &Patch::Merge(held)).await.unwrap();
     }
 
-    async fn object(&self) -> Option<Speaker> {
+    async fn speaker_object(&self) -> Option<Speaker> {
         Api::<Speaker>::all(self.client.clone()).get_opt("n1").await.unwrap()
     }
 }
 
-impl Drop for World {
+impl Drop for Environment {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
+        let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
 
-/// The program, running; killed at the end of the test if need be.
-struct Running {
+/// The running program. It is killed at the end of the test.
+struct SpeakerProcess {
     child: Child,
     metrics: std::net::SocketAddr,
 }
 
-impl Drop for Running {
+impl Drop for SpeakerProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-impl Running {
-    /// Status and text of a page, if it is served.
-    async fn page(&self, path: &str) -> Option<String> {
+impl SpeakerProcess {
+    /// Returns the HTTP response for a path; `None` if the server does not respond.
+    async fn get(&self, path: &str) -> Option<String> {
         let mut stream = TcpStream::connect(self.metrics).await.ok()?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: speaker\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.ok()?;
-        Some(answer)
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await.ok()?;
+        Some(response)
     }
 
-    async fn shows(&self, path: &str, text: &str) -> bool {
-        self.page(path).await.is_some_and(|page| page.contains(text))
+    /// Returns whether the response for a path contains a text.
+    async fn response_contains(&self, path: &str, text: &str) -> bool {
+        self.get(path).await.is_some_and(|response| response.contains(text))
     }
 
-    /// Sends SIGTERM and waits for the end.
+    /// Sends SIGTERM and waits until the program exits. Returns its status and how long that took.
     async fn terminate(&mut self) -> (ExitStatus, Duration) {
         let start = Instant::now();
         Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
@@ -207,7 +211,7 @@ impl Running {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return (status, start.elapsed());
             }
-            assert!(start.elapsed() < PATIENCE, "it does not end");
+            assert!(start.elapsed() < TIMEOUT, "the program does not exit");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -224,86 +228,96 @@ where
     api.create(&PostParams::default(), object).await.unwrap();
 }
 
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
+/// Waits until a condition holds.
+async fn eventually(condition: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let end = Instant::now() + TIMEOUT;
     while !holds().await {
-        assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
+        assert!(Instant::now() < end, "not within {TIMEOUT:?}: {condition}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// Whether an UPDATE has the prefix 198.51.100.7/32 in its last octets, as NLRI.
+/// Returns whether an UPDATE ends with the NLRI 198.51.100.7/32.
 fn announces(body: &[u8]) -> bool {
     body.ends_with(&[32, 198, 51, 100, 7])
 }
 
-/// Whether an UPDATE withdraws 198.51.100.7/32 and nothing else.
+/// Returns whether an UPDATE withdraws 198.51.100.7/32 and nothing else.
 fn withdraws(body: &[u8]) -> bool {
     body == [0, 5, 32, 198, 51, 100, 7, 0, 0]
 }
 
 #[tokio::test]
-async fn it_waits_for_its_node_then_announces_and_reports_and_takes_leave() {
-    let world = World::start("life").await;
-    let mut speaker = world.speaker();
-    eventually("it says what it waits for", async || {
-        speaker.shows("/readyz", "the Node object of this node").await
+async fn speaker_announces_reports_and_withdraws_at_exit() {
+    let environment = Environment::start("life").await;
+    let mut speaker = environment.start_speaker();
+    eventually("/readyz names the missing Node", async || {
+        speaker.response_contains("/readyz", "the Node object of this node").await
     })
     .await;
-    assert!(speaker.shows("/readyz", "503").await);
-    assert_eq!(world.object().await, None, "nothing owns a Speaker object yet");
+    assert!(speaker.response_contains("/readyz", "503").await);
+    assert_eq!(
+        environment.speaker_object().await,
+        None,
+        "without a Node there is no owner of a Speaker object"
+    );
 
-    world.furnish().await;
-    eventually("it is ready", async || speaker.shows("/readyz", "200").await).await;
-    eventually("the router hears the route", async || {
-        world.router.heard(UPDATE).iter().any(|body| announces(body))
+    environment.create_objects().await;
+    eventually("the speaker is ready", async || speaker.response_contains("/readyz", "200").await).await;
+    eventually("the router has the route", async || {
+        environment.router.received(UPDATE).iter().any(|body| announces(body))
     })
     .await;
-    eventually("the object tells of it", async || {
-        let status = world.object().await.and_then(|speaker| speaker.status).unwrap_or_default();
+    eventually("the Speaker object shows the session", async || {
+        let status =
+            environment.speaker_object().await.and_then(|speaker| speaker.status).unwrap_or_default();
         let sessions: Vec<_> =
             status.sessions.iter().map(|s| (s.peer.as_str(), s.state.as_str(), s.prefixes)).collect();
         sessions == [("tor", "Established", 1)] && status.bgp.is_some_and(|bgp| bgp.announced == 1)
     })
     .await;
-    let speaker_object = world.object().await.unwrap();
-    let node = Api::<Node>::all(world.client.clone()).get("n1").await.unwrap();
+    let speaker_object = environment.speaker_object().await.unwrap();
+    let node = Api::<Node>::all(environment.client.clone()).get("n1").await.unwrap();
     let owner = &speaker_object.owner_references()[0];
     assert_eq!((owner.kind.as_str(), Some(owner.uid.clone())), ("Node", node.uid()));
     let mesh = speaker_object.spec.mesh.unwrap();
     assert_eq!((mesh.address.as_str(), mesh.port), ("127.0.0.1", 7946));
-    assert!(speaker.shows("/metrics", "fairlead_speaker_bgp_session_up{peer=\"tor\"} 1").await);
+    assert!(speaker.response_contains("/metrics", "fairlead_speaker_bgp_session_up{peer=\"tor\"} 1").await);
 
-    let before = world.router.heard(UPDATE).len();
+    let before = environment.router.received(UPDATE).len();
     let (status, took) = speaker.terminate().await;
     assert!(status.success(), "{status}");
     assert!(took < Duration::from_secs(5), "{took:?}");
-    let said = |kind| !world.router.heard(kind).is_empty();
-    eventually("the router hears the last words", async || said(NOTIFICATION)).await;
-    let last: Vec<_> = world.router.heard.lock().unwrap().iter().rev().take(2).rev().cloned().collect();
+    eventually("the router has a NOTIFICATION", async || {
+        !environment.router.received(NOTIFICATION).is_empty()
+    })
+    .await;
+    let last: Vec<_> =
+        environment.router.received.lock().unwrap().iter().rev().take(2).rev().cloned().collect();
     let [(UPDATE, update), (NOTIFICATION, notification)] = last.as_slice() else { panic!("{last:?}") };
     assert!(withdraws(update), "{update:?}");
-    assert_eq!(world.router.heard(UPDATE).len(), before + 1);
-    // Cease, Administrative Shutdown, and a text (RFC 9003).
+    assert_eq!(environment.router.received(UPDATE).len(), before + 1);
+    // Cease, Administrative Shutdown, with a shutdown communication (RFC 9003).
     assert_eq!(notification[..2], [6, 2]);
     assert!(String::from_utf8_lossy(&notification[3..]).contains("stopping"), "{notification:?}");
 }
 
 #[tokio::test]
-async fn its_object_comes_back_when_it_is_deleted() {
-    let world = World::start("object").await;
-    world.furnish().await;
-    let _speaker = world.speaker();
+async fn deleted_speaker_object_is_written_again() {
+    let environment = Environment::start("object").await;
+    environment.create_objects().await;
+    let _speaker = environment.start_speaker();
     let established = async || {
-        let status = world.object().await.and_then(|speaker| speaker.status).unwrap_or_default();
+        let status =
+            environment.speaker_object().await.and_then(|speaker| speaker.status).unwrap_or_default();
         status.sessions.iter().any(|session| session.state == "Established")
     };
-    eventually("there is an object", established).await;
-    let first = world.object().await.unwrap();
-    let api = Api::<Speaker>::all(world.client.clone());
+    eventually("the Speaker object exists", established).await;
+    let first = environment.speaker_object().await.unwrap();
+    let api = Api::<Speaker>::all(environment.client.clone());
     api.delete("n1", &DeleteParams::default()).await.unwrap();
-    eventually("it is back, with its status", async || {
-        established().await && world.object().await.unwrap().uid() != first.uid()
+    eventually("the object exists again, with its status", async || {
+        established().await && environment.speaker_object().await.unwrap().uid() != first.uid()
     })
     .await;
 }
