@@ -1,101 +1,94 @@
-//! The one task that decides: watches, mesh and links come in, differences go to the engines.
+//! The coordinator: turns watch events, mesh membership and links into commands for the other tasks.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Instant;
 
 use fairlead_crds::resolve::{ObjectRef, ObjectVerdict, Resolution};
+use fairlead_plan::AnnouncementChange;
+use fairlead_plan::membership_gate::MembershipGate;
+use fairlead_plan::node_status::Summary;
 use fairlead_runtime::http::Health;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster_state::Known;
-use crate::excluded_interfaces::Excluded;
+use crate::cluster_state::ClusterState;
+use crate::excluded_interfaces::ExcludedInterfaces;
 use crate::metrics::Metrics;
-use crate::tasks::l2::{self, usable};
-use crate::tasks::links;
-use crate::tasks::speaker_object::Report;
-use crate::tasks::{bgp, mesh, until};
-use crate::watches::Input;
-use fairlead_plan::AnnouncementChange;
-use fairlead_plan::membership_gate::MembershipGate;
-use fairlead_plan::node_status::Summary;
+use crate::tasks::bgp::BgpPeers;
+use crate::tasks::l2::{L2CommandSender, is_usable};
+use crate::tasks::links::LinksReceiver;
+use crate::tasks::mesh::{Membership, MeshInput};
+use crate::tasks::sleep_until_or_forever;
+use crate::tasks::speaker_object::SpeakerReport;
+use crate::watches::WatchEvent;
 
-/// Messages taken at once before anything is decided, so that a burst is decided once.
-const BURST: usize = 256;
+/// Most watch events that are handled before the plan is updated, so that a burst costs one update.
+const MAX_EVENTS_PER_UPDATE: usize = 256;
 
-/// Everything the deciding task is connected to.
-pub(crate) struct Deciding {
-    /// What is known and planned.
-    pub known: Known,
-    /// From the watches.
-    pub inputs: mpsc::Receiver<Input>,
-    /// From the mesh.
-    pub live: watch::Receiver<mesh::Live>,
-    /// The node's interfaces.
-    pub links: links::Known,
-    /// Interfaces never used for L2.
-    pub excluded: Excluded,
-    /// UDP port of the mesh.
+/// State and channels of the coordinator.
+pub(crate) struct Coordinator {
+    pub state: ClusterState,
+    pub events: mpsc::Receiver<WatchEvent>,
+    pub membership: watch::Receiver<Membership>,
+    pub links: LinksReceiver,
+    pub excluded_interfaces: ExcludedInterfaces,
+    /// UDP port of the mesh, as published in the Speaker object.
     pub mesh_port: u16,
-    /// To the L2 engine.
-    pub l2: mpsc::UnboundedSender<l2::Command>,
-    /// The BGP engine.
-    pub bgp: bgp::Engine,
-    /// To the BGP sessions.
+    pub l2: Arc<L2CommandSender>,
+    pub bgp: BgpPeers,
+    /// Addresses of this node, for the BGP peer tasks.
     pub node_addresses: watch::Sender<Vec<IpAddr>>,
-    /// To the mesh.
-    pub surroundings: watch::Sender<mesh::Surroundings>,
-    /// To the writer.
-    pub report: watch::Sender<Report>,
-    /// What `/readyz` answers.
+    pub mesh_input: watch::Sender<MeshInput>,
+    pub report: watch::Sender<SpeakerReport>,
     pub health: Health,
-    /// Gauges.
     pub metrics: Metrics,
-    /// Told to stop deciding.
+    /// Ends [`Coordinator::run`].
     pub stop: CancellationToken,
 }
 
-impl Deciding {
-    /// Decides until told to stop; gives the BGP engine back for its shutdown.
-    pub(crate) async fn run(mut self) -> bgp::Engine {
-        self.live.mark_changed();
+impl Coordinator {
+    /// Runs until stopped. Returns the BGP peers, so that the caller can shut them down.
+    pub(crate) async fn run(mut self) -> BgpPeers {
+        self.membership.mark_changed();
         self.links.mark_changed();
         let mut refused = BTreeSet::new();
-        let mut awaited = String::new();
+        let mut waiting_for = String::new();
         let mut gate = MembershipGate::default();
         let mut arrivals = 0;
         let stop = self.stop.clone();
         loop {
-            let gate_timeout = gate.poll_timeout();
-            let mut claim_again = false;
+            let timeout = gate.poll_timeout();
+            let mut member_joined = false;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return self.bgp,
-                // Who lives comes first: that is what failover waits for.
-                Ok(()) = self.live.changed() => {
-                    let members = self.live.borrow_and_update().clone();
-                    let came = members.as_ref().map_or(0, |members| members.arrivals);
-                    claim_again = came != arrivals;
-                    arrivals = came;
+                // Before the watches, because failover waits for it.
+                Ok(()) = self.membership.changed() => {
+                    let members = self.membership.borrow_and_update().clone();
+                    let new_arrivals = members.as_ref().map_or(0, |members| members.arrivals);
+                    member_joined = new_arrivals != arrivals;
+                    arrivals = new_arrivals;
                     gate.handle_members(Instant::now(), members.map(|members| members.alive));
                 }
                 Ok(()) = self.links.changed() => {
                     let links = self.links.borrow_and_update().clone();
-                    let usable = links.by_index.values().filter(|link| usable(link, &self.excluded));
+                    let usable =
+                        links.by_index.values().filter(|link| is_usable(link, &self.excluded_interfaces));
                     let names: BTreeSet<String> = usable.map(|link| link.name.clone()).collect();
                     gate.handle_link(Instant::now(), !names.is_empty());
-                    self.known.set_links(names);
+                    self.state.set_links(names);
                 }
-                () = until(gate_timeout) => {}
-                input = self.inputs.recv() => match input {
-                    Some(input) => self.take(input),
-                    // The watches never end by themselves.
+                () = sleep_until_or_forever(timeout) => {}
+                event = self.events.recv() => match event {
+                    Some(event) => self.handle_watch_events(event),
+                    // The watches end only at shutdown.
                     None => return self.bgp,
                 },
             }
             if gate.poll_timeout().is_some() || gate.members().is_none() {
-                gate.handle_expected(self.known.peers().map(|peers| peers.keys().cloned().collect()));
+                gate.handle_expected(self.state.mesh_peers().map(|peers| peers.keys().cloned().collect()));
                 if gate.handle_timeout(Instant::now()) {
                     tracing::info!(
                         members = gate.members().map(BTreeSet::len),
@@ -103,36 +96,37 @@ impl Deciding {
                     );
                 }
             }
-            self.known.set_live(gate.members());
-            let (changes, resolution) = self.known.changes();
+            self.state.set_live(gate.members());
+            let (changes, resolution) = self.state.changes();
             if let Some(resolution) = resolution {
-                say_refused(&mut refused, &resolution);
+                log_refusals(&mut refused, &resolution);
             }
-            // Before the changes: a session that opens needs the node's addresses.
+            // Before the changes: a session that opens reads the addresses of the node.
             self.publish();
             for change in changes {
-                self.carry_out(change);
+                self.apply(change);
             }
-            if claim_again {
-                // After the changes: what this node hands over it claims no more.
-                let _ = self.l2.send(l2::Command::ClaimAgain);
+            if member_joined {
+                // During a partition the other side may have announced every address. After the changes,
+                // because an address that this node hands over must not be announced again.
+                self.l2.announce_all_again();
             }
-            self.bgp.start();
-            self.set_ready(&mut awaited);
+            self.bgp.start_opened();
+            self.update_readiness(&mut waiting_for);
         }
     }
 
-    fn take(&mut self, input: Input) {
-        self.known.take(input);
-        for _ in 1..BURST {
-            match self.inputs.try_recv() {
-                Ok(input) => self.known.take(input),
+    fn handle_watch_events(&mut self, first: WatchEvent) {
+        self.state.handle_watch_event(first);
+        for _ in 1..MAX_EVENTS_PER_UPDATE {
+            match self.events.try_recv() {
+                Ok(event) => self.state.handle_watch_event(event),
                 Err(_) => return,
             }
         }
     }
 
-    fn carry_out(&mut self, change: AnnouncementChange) {
+    fn apply(&mut self, change: AnnouncementChange) {
         match change {
             AnnouncementChange::PeerOpen(peer) => self.bgp.open(*peer),
             AnnouncementChange::PeerClose { peer } => self.bgp.close(&peer),
@@ -140,90 +134,88 @@ impl Deciding {
                 self.bgp.announce(&peer, prefix, attributes)
             }
             AnnouncementChange::RouteWithdraw { peer, prefix } => self.bgp.withdraw(&peer, prefix),
-            AnnouncementChange::L2Announce { address, interfaces } => {
-                // The engine ends only after this task.
-                let _ = self.l2.send(l2::Command::Announce { address, interfaces });
-            }
-            AnnouncementChange::L2Withdraw { address, handover } => {
-                let _ = self.l2.send(l2::Command::Withdraw { address, handover });
-            }
+            AnnouncementChange::L2Announce { address, interfaces } => self.l2.announce(address, interfaces),
+            AnnouncementChange::L2Withdraw { address, handover } => self.l2.withdraw(address, handover),
         }
     }
 
-    /// Tells the other tasks what changed for them.
+    /// Sends new values to the other tasks. A task is woken only if its value changed.
     fn publish(&self) {
-        let addresses = self.known.own_addresses();
-        self.node_addresses.send_if_modified(|known| {
-            let new = known.as_slice() != addresses;
-            if new {
-                *known = addresses.to_vec();
+        let addresses = self.state.node_addresses();
+        self.node_addresses.send_if_modified(|current| {
+            let changed = current.as_slice() != addresses;
+            if changed {
+                *current = addresses.to_vec();
             }
-            new
+            changed
         });
-        let ready = self.known.awaited().is_none();
+        let synced = self.state.waiting_for().is_none();
         let own = addresses.first().copied();
-        // Whoever appears in the mesh is given addresses: only one that knows the Services can take them.
-        let peers = self.known.peers().filter(|_| ready);
-        self.surroundings.send_if_modified(|known| replace(known, mesh::Surroundings { own, peers }));
-        let summary = Summary::new(self.known.plan(), ready);
+        // Join the mesh only when synced: members are elected as owners.
+        let peers = self.state.mesh_peers().filter(|_| synced);
+        self.mesh_input.send_if_modified(|current| replace(current, MeshInput { own, peers }));
+        let summary = Summary::new(self.state.plan(), synced);
         self.metrics.l2_announced.set(summary.l2 as i64);
         self.metrics.not_announced.set(summary.not_announced_count as i64);
-        let report = Report {
-            // Before everything was seen there is nothing to say, and much that would be wrong.
-            uid: self.known.uid().filter(|_| ready).map(str::to_owned),
+        let report = SpeakerReport {
+            // Report only when synced: before, the status would show addresses as not announced.
+            node_uid: self.state.node_uid().filter(|_| synced).map(str::to_owned),
             mesh: own.map(|address| SocketAddr::new(address, self.mesh_port)),
-            vanished: self.known.vanished(),
+            deletions: self.state.own_object_deletions(),
             summary,
         };
-        self.report.send_if_modified(|known| replace(known, report));
+        self.report.send_if_modified(|current| replace(current, report));
     }
 
-    fn set_ready(&self, said: &mut String) {
-        let awaited = match self.known.awaited() {
-            Some(awaited) => awaited,
-            None if self.known.plan().own_node().is_none() => {
-                "the Node object of this node; is --node-name right?".to_owned()
+    /// Sets what `/readyz` returns, and logs it. `logged` is the last text that was logged.
+    fn update_readiness(&self, logged: &mut String) {
+        let waiting_for = match self.state.waiting_for() {
+            Some(waiting_for) => waiting_for,
+            None if self.state.plan().own_node().is_none() => {
+                "the Node object of this node; check --node-name".to_owned()
             }
             None => {
                 if !self.health.is_ready() {
                     tracing::info!("ready");
                     self.health.set_ready();
-                    said.clear();
+                    logged.clear();
                 }
                 return;
             }
         };
-        if *said != awaited {
-            // Lists come one by one, all in a moment when all is well.
-            if self.known.awaited().is_some() {
-                tracing::debug!("waiting for {awaited}");
+        if *logged != waiting_for {
+            // The first lists arrive one by one, normally within a second.
+            if self.state.waiting_for().is_some() {
+                tracing::debug!("waiting for {waiting_for}");
             } else {
-                tracing::warn!("waiting for {awaited}");
+                tracing::warn!("waiting for {waiting_for}");
             }
-            self.health.set_awaiting(&awaited);
-            *said = awaited;
+            self.health.set_awaiting(&waiting_for);
+            *logged = waiting_for;
         }
     }
 }
 
-fn replace<T: PartialEq>(known: &mut T, new: T) -> bool {
-    let differs = *known != new;
-    if differs {
-        *known = new;
+/// Stores the new value. Returns true if it differs from the current one.
+fn replace<T: PartialEq>(current: &mut T, new: T) -> bool {
+    let changed = *current != new;
+    if changed {
+        *current = new;
     }
-    differs
+    changed
 }
 
-/// Logs each refusal once; the controller writes them into the objects.
-fn say_refused(said: &mut BTreeSet<ObjectRef>, resolution: &Resolution) {
+/// Logs each refused object once, until it is accepted. `logged` contains the objects that are refused
+/// already.
+fn log_refusals(logged: &mut BTreeSet<ObjectRef>, resolution: &Resolution) {
     let mut refused = BTreeSet::new();
     for (object, verdict) in &resolution.verdicts {
         if let ObjectVerdict::Refused { reason, message } = verdict {
-            if !said.contains(object) {
-                tracing::warn!(%object, %reason, message, "refused");
+            if !logged.contains(object) {
+                tracing::warn!(%object, %reason, message, "refused configuration object");
             }
             refused.insert(object.clone());
         }
     }
-    *said = refused;
+    *logged = refused;
 }

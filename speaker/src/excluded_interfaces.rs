@@ -1,24 +1,24 @@
-//! Which interfaces are left out of L2 announcements.
+//! The interfaces that L2 announcements never use.
 
 use std::convert::Infallible;
 use std::str::FromStr;
 
-/// Patterns of interface names, in which `*` stands for any text.
+/// Patterns of interface names. `*` matches any text, also none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Excluded(Vec<String>);
+pub struct ExcludedInterfaces(Vec<String>);
 
-impl Excluded {
-    /// Interfaces of container runtimes, network plugins and virtual machines: the same as MetalLB's.
-    pub const DEFAULT: &str = "lo,docker*,cbr*,dummy*,virbr*,lxcbr*,veth*,cali*,tunl*,flannel*,kube-ipvs*,cni*,\
-                               nodelocaldns*,lxc*";
+impl ExcludedInterfaces {
+    /// Interfaces of container runtimes, network plugins and virtual machines. Equal to MetalLB's default.
+    pub const DEFAULT: &str = "lo,docker*,cbr*,dummy*,virbr*,lxcbr*,veth*,cali*,tunl*,flannel*,\
+                               kube-ipvs*,cni*,nodelocaldns*,lxc*";
 
-    /// Whether an interface is left out.
+    /// Returns whether the interface with this name is excluded.
     pub fn matches(&self, name: &str) -> bool {
-        self.0.iter().any(|pattern| fits(pattern, name))
+        self.0.iter().any(|pattern| matches_pattern(pattern, name))
     }
 }
 
-impl FromStr for Excluded {
+impl FromStr for ExcludedInterfaces {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -26,8 +26,9 @@ impl FromStr for Excluded {
     }
 }
 
-/// Matches piece by piece: the first at the start, the last at the end, the others in order in between.
-fn fits(pattern: &str, name: &str) -> bool {
+/// Returns whether the name begins with the first piece of the pattern, ends with the last, and contains the
+/// others in order between them.
+fn matches_pattern(pattern: &str, name: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(mut name) = name.strip_prefix(start) else { return false };
     let mut pieces: Vec<&str> = rest.split('*').collect();
@@ -46,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns() {
+    fn exclude_patterns_match_names() {
         for (pattern, name, expected) in [
             ("lo", "lo", true),
             ("lo", "lo1", false),
@@ -59,19 +60,19 @@ mod tests {
             ("en*s*f1", "enp3f1", false),
             ("a*a", "a", false),
         ] {
-            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
+            assert_eq!(matches_pattern(pattern, name), expected, "{pattern} {name}");
         }
     }
 
     #[test]
-    fn an_empty_list_leaves_nothing_out() {
-        let excluded: Excluded = "".parse().unwrap();
+    fn empty_list_excludes_nothing() {
+        let excluded: ExcludedInterfaces = "".parse().unwrap();
         assert!(!excluded.matches("lo"));
     }
 
     #[test]
-    fn the_default_leaves_the_usual_names_of_real_interfaces() {
-        let excluded: Excluded = Excluded::DEFAULT.parse().unwrap();
+    fn default_excludes_virtual_and_not_physical_interfaces() {
+        let excluded: ExcludedInterfaces = ExcludedInterfaces::DEFAULT.parse().unwrap();
         for name in ["eth0", "ens3", "enp1s0f0", "bond0", "br0", "vlan100", "wlan0"] {
             assert!(!excluded.matches(name), "{name}");
         }

@@ -1,34 +1,38 @@
-//! Command-line flags of the speaker.
+//! Command-line flags of the speaker. The doc comments of the fields are the help texts.
 
 use std::net::SocketAddr;
 
 use clap::Parser;
 use fairlead_runtime::flags::{Common, listen_address};
 
-use crate::excluded_interfaces::Excluded;
+use crate::excluded_interfaces::ExcludedInterfaces;
 
 /// Announces the addresses of LoadBalancer Services from this node, by ARP, NDP and BGP.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "fairlead-speaker", version)]
 pub struct Flags {
-    /// Flags of every daemon.
+    #[allow(missing_docs)]
     #[command(flatten)]
     pub common: Common,
 
-    /// Name of the Node object that this speaker runs on
-    #[arg(long, env = "FAIRLEAD_NODE_NAME", value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    /// Name of the Node object of the node that this speaker runs on
+    #[arg(long, env = "FAIRLEAD_NODE_NAME", value_name = "NAME")]
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub node_name: String,
 
-    /// UDP port on which the speakers tell each other that they live
-    #[arg(long, env = "FAIRLEAD_MESH_PORT", default_value_t = 7946, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    /// UDP port on which the speakers detect failures of each other; the same on every node
+    #[arg(long, env = "FAIRLEAD_MESH_PORT", default_value_t = 7946, value_name = "PORT")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub mesh_port: u16,
 
-    /// Interfaces that L2 announcements never use: comma-separated names, in which `*` stands for any text
-    #[arg(long, env = "FAIRLEAD_EXCLUDE_INTERFACES", default_value = Excluded::DEFAULT, value_name = "PATTERNS")]
-    pub exclude_interfaces: Excluded,
+    /// Interfaces that L2 announcements never use: comma-separated names, where `*` matches any text
+    #[arg(long, env = "FAIRLEAD_EXCLUDE_INTERFACES", value_name = "PATTERNS")]
+    #[arg(default_value = ExcludedInterfaces::DEFAULT)]
+    pub exclude_interfaces: ExcludedInterfaces,
 
-    /// Address that /metrics, /healthz and /readyz are served on
-    #[arg(long, env = "FAIRLEAD_METRICS_ADDR", default_value = ":7473", value_name = "ADDRESS", value_parser = listen_address)]
+    /// Address on which /metrics, /healthz and /readyz are served
+    #[arg(long, env = "FAIRLEAD_METRICS_ADDR", default_value = ":7473", value_name = "ADDRESS")]
+    #[arg(value_parser = listen_address)]
     pub metrics_addr: SocketAddr,
 }
 
@@ -45,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_those_of_the_documentation() {
+    fn defaults_match_the_documentation() {
         let flags = parsed(&["--node-name", "n1"]).unwrap();
         assert_eq!(flags.mesh_port, 7946);
         assert_eq!(flags.metrics_addr, "[::]:7473".parse().unwrap());
@@ -54,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_flag_is_one_line_that_names_it() {
+    fn invalid_flag_yields_one_line_with_its_name() {
         for (arguments, names) in [
             (vec![], "--node-name"),
             (vec!["--node-name", ""], "--node-name"),

@@ -1,24 +1,24 @@
-//! Announces the addresses of Services from a node, by ARP, NDP and BGP.
+//! The speaker: announces the addresses of Services from one node, by ARP, NDP and BGP.
 //!
-//! The crate `fairlead-plan` decides, from plain values, what this node announces and why not the rest. Everything else
-//! is shell:
+//! The crate `fairlead-plan` decides what this node announces, and why it does not announce the rest. This
+//! crate owns the I/O: watches, sockets, timers and writes. `run.rs` lists its tasks.
 //!
 //! ```text
-//! watches ─▶ cluster_state ─▶ plan ─▶ tasks::l2 ─▶ ARP, NDP
-//! mesh, links ─────┘           │ └──▶ tasks::bgp ─▶ one task per peer
-//!                              └────▶ node status ─▶ tasks::speaker_object ─▶ the Speaker object
+//! watches ──────▶ coordinator ──▶ plan ─┬─▶ tasks::l2 ─────────────▶ ARP, NDP
+//! tasks::mesh ──────▲                   ├─▶ tasks::bgp ────────────▶ TCP, one task per peer
+//! tasks::links ─────┘                   └─▶ tasks::speaker_object ─▶ Speaker object
 //! ```
 
 #![forbid(unsafe_code)]
 
-pub mod cluster_state;
+mod cluster_state;
 mod coordinator;
 mod excluded_interfaces;
 pub mod flags;
 mod metrics;
 mod run;
 mod tasks;
-pub mod trim;
-pub mod watches;
+mod trim;
+mod watches;
 
 pub use run::run;

@@ -1,11 +1,11 @@
-//! The speaker of one node.
+//! The program `fairlead-speaker`.
 
 use std::process::ExitCode;
 
 use fairlead_runtime::{client, flags, logging};
 use fairlead_speaker::flags::Flags;
 
-/// One thread: every step is short, and a second one would mostly have its own share of freed memory.
+/// Runs on one thread: every step is short, and a second thread would add its own cache of freed memory.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let flags: Flags = flags::parse();

@@ -1,8 +1,9 @@
-//! What `/metrics` shows.
+//! The metrics of the speaker, as `/metrics` returns them.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use fairlead_bgp::Statistics;
 use fairlead_l2::AddressCounters;
 use fairlead_mesh::Counters;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -11,126 +12,271 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-/// Label of what concerns one peer.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct PeerLabel {
-    /// Name of the BGPPeer.
-    pub peer: String,
-}
-
-/// Label of a write to the API.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct ResultLabel {
-    /// `ok` or `error`.
-    pub result: &'static str,
-}
-
-/// The speaker's metrics. Cloning shares them.
+/// All metrics. Clones share the values.
 #[derive(Clone, Debug, Default)]
-#[allow(missing_docs, reason = "each has its help text below")]
+#[allow(missing_docs, reason = "the help texts describe them")]
 pub(crate) struct Metrics {
-    pub session_up: Family<PeerLabel, Gauge>,
-    pub routes: Family<PeerLabel, Gauge>,
-    pub updates_sent: Family<PeerLabel, Counter>,
-    pub session_drops: Family<PeerLabel, Counter>,
+    bgp_session_up: Family<PeerLabel, Gauge>,
+    bgp_announced_prefixes: Family<PeerLabel, Gauge>,
+    bgp_pending_prefixes: Family<PeerLabel, Gauge>,
+    bgp_updates_sent: Family<PeerLabel, Counter>,
+    bgp_updates_received: Family<PeerLabel, Counter>,
+    bgp_updates_malformed: Family<PeerLabel, Counter>,
+    bgp_prefixes_received: Family<PeerLabel, Counter>,
+    bgp_notifications_sent: Family<PeerLabel, Counter>,
+    bgp_notifications_received: Family<PeerLabel, Counter>,
+    bgp_session_establishments: Family<PeerLabel, Counter>,
+    bgp_session_drops: Family<PeerLabel, Counter>,
     pub l2_announced: Gauge,
     pub not_announced: Gauge,
-    pub l2_requests: Counter,
-    pub l2_responses: Counter,
-    pub l2_gratuitous: Counter,
-    pub mesh_members: Gauge,
+    l2_requests: Counter,
+    l2_responses: Counter,
+    l2_gratuitous: Counter,
+    mesh_members: Gauge,
     mesh_received: Gauge,
     mesh_sent: Gauge,
     mesh_unauthentic: Gauge,
-    pub api_writes: Family<ResultLabel, Counter>,
+    api_writes: Family<ResultLabel, Counter>,
 }
 
-/// Counts per address as they were added to the counters last.
-pub(crate) type L2Counts = BTreeMap<IpAddr, AddressCounters>;
+/// The metrics of one BGP peer.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerMetrics {
+    session_up: Gauge,
+    announced_prefixes: Gauge,
+    pending_prefixes: Gauge,
+    updates_sent: Counter,
+    updates_received: Counter,
+    updates_malformed: Counter,
+    prefixes_received: Counter,
+    notifications_sent: Counter,
+    notifications_received: Counter,
+    session_establishments: Counter,
+    session_drops: Counter,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PeerLabel {
+    /// Name of the BGPPeer.
+    peer: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabel {
+    /// `ok` or `error`.
+    result: &'static str,
+}
+
+/// Counters of the L2 responder per address, as of the last [`Metrics::count_l2`].
+pub(crate) type L2CountersByAddress = BTreeMap<IpAddr, AddressCounters>;
 
 impl Metrics {
-    /// Metrics that `registry` shows.
+    /// Creates the metrics and registers them.
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let m = metrics.clone();
-        let registry = registry.sub_registry_with_prefix("fairlead_speaker");
-        registry.register("bgp_session_up", "1 while the BGP session is established", m.session_up);
-        registry.register("bgp_announced_prefixes", "Prefixes the peer has been told", m.routes);
-        registry.register("bgp_updates_sent", "UPDATE messages sent to the peer", m.updates_sent);
-        registry.register("bgp_session_drops", "Times the session left Established", m.session_drops);
-        registry.register("l2_announced_addresses", "Addresses that this node answers for", m.l2_announced);
-        registry.register(
+        let r = registry.sub_registry_with_prefix("fairlead_speaker");
+        r.register("bgp_session_up", "1 while the BGP session is established, else 0", m.bgp_session_up);
+        r.register(
+            "bgp_announced_prefixes",
+            "Prefixes announced to the peer on the current session",
+            m.bgp_announced_prefixes,
+        );
+        r.register(
+            "bgp_pending_prefixes",
+            "Prefixes that still have to be announced to or withdrawn from the peer",
+            m.bgp_pending_prefixes,
+        );
+        r.register("bgp_updates_sent", "BGP UPDATE messages sent to the peer", m.bgp_updates_sent);
+        r.register(
+            "bgp_updates_received",
+            "BGP UPDATE messages received from the peer",
+            m.bgp_updates_received,
+        );
+        r.register(
+            "bgp_updates_malformed",
+            "BGP UPDATE messages received with an error that does not reset the session (RFC 7606)",
+            m.bgp_updates_malformed,
+        );
+        r.register(
+            "bgp_prefixes_received",
+            "Prefixes that the peer announced; the speaker discards them",
+            m.bgp_prefixes_received,
+        );
+        r.register(
+            "bgp_notifications_sent",
+            "BGP NOTIFICATION messages sent to the peer",
+            m.bgp_notifications_sent,
+        );
+        r.register(
+            "bgp_notifications_received",
+            "BGP NOTIFICATION messages received from the peer",
+            m.bgp_notifications_received,
+        );
+        r.register(
+            "bgp_session_establishments",
+            "Transitions of the BGP session to Established",
+            m.bgp_session_establishments,
+        );
+        r.register(
+            "bgp_session_drops",
+            "Transitions of the BGP session from Established to another state",
+            m.bgp_session_drops,
+        );
+        r.register(
+            "l2_announced_addresses",
+            "Addresses that this node answers ARP and NDP requests for",
+            m.l2_announced,
+        );
+        r.register(
             "not_announced_addresses",
-            "Addresses that this node should announce and cannot; see the Speaker object",
+            "Addresses that this node should announce and cannot; the Speaker object contains the reasons",
             m.not_announced,
         );
-        registry.register("l2_requests", "ARP requests and neighbour solicitations for them", m.l2_requests);
-        registry.register("l2_responses", "ARP replies and neighbour advertisements sent", m.l2_responses);
-        registry.register("l2_gratuitous", "Gratuitous ARP and NDP announcements sent", m.l2_gratuitous);
-        registry.register("mesh_members", "Live speakers, this one included", m.mesh_members);
-        registry.register("mesh_datagrams_received", "Authentic datagrams of the mesh", m.mesh_received);
-        registry.register("mesh_datagrams_sent", "Datagrams sent to the mesh", m.mesh_sent);
-        registry.register(
+        r.register(
+            "l2_requests",
+            "ARP requests and neighbor solicitations received for announced addresses",
+            m.l2_requests,
+        );
+        r.register("l2_responses", "ARP replies and solicited neighbor advertisements sent", m.l2_responses);
+        r.register(
+            "l2_gratuitous",
+            "Gratuitous ARP frames and unsolicited neighbor advertisements sent",
+            m.l2_gratuitous,
+        );
+        r.register("mesh_members", "Speakers that are alive, including this one", m.mesh_members);
+        r.register(
+            "mesh_datagrams_received",
+            "Mesh datagrams received with a valid authentication code",
+            m.mesh_received,
+        );
+        r.register("mesh_datagrams_sent", "Mesh datagrams sent", m.mesh_sent);
+        r.register(
             "mesh_datagrams_unauthentic",
-            "Datagrams with a wrong code: another key, or not ours",
+            "Datagrams received on the mesh port with an invalid authentication code",
             m.mesh_unauthentic,
         );
-        registry.register("api_writes", "Writes to the Kubernetes API", m.api_writes);
+        r.register("api_writes", "Writes of the Speaker object, by result", m.api_writes);
         metrics
     }
 
-    /// A write to the API succeeded or failed.
-    pub(crate) fn wrote(&self, ok: bool) {
+    /// AddressCounters a write to the Kubernetes API.
+    pub(crate) fn count_api_write(&self, ok: bool) {
         let result = if ok { "ok" } else { "error" };
         self.api_writes.get_or_create(&ResultLabel { result }).inc();
     }
 
-    /// The mesh's counters are these.
-    pub(crate) fn set_mesh(&self, counters: Counters) {
+    /// Sets the metrics of the mesh.
+    pub(crate) fn set_mesh(&self, members: usize, counters: Counters) {
         let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        self.mesh_members.set(members as i64);
         self.mesh_received.set(gauge(counters.received));
         self.mesh_sent.set(gauge(counters.sent));
         self.mesh_unauthentic.set(gauge(counters.unauthentic));
     }
 
-    /// Adds what happened since `before`. The counts of an address begin anew when it is announced anew.
+    /// Adds the differences between the counters in `before` and those in `now`, which it stores in `before`.
+    /// The counters of an address start at zero whenever it is announced after a withdrawal.
     pub(crate) fn count_l2(
         &self,
-        before: &mut L2Counts,
+        before: &mut L2CountersByAddress,
         now: impl Iterator<Item = (IpAddr, AddressCounters)>,
     ) {
-        let now: L2Counts = now.collect();
+        let now: L2CountersByAddress = now.collect();
         for (address, counts) in &now {
-            let known = before.get(address).copied().unwrap_or_default();
-            let since = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
-            self.l2_requests.inc_by(since(counts.requests, known.requests));
-            self.l2_responses.inc_by(since(counts.responses, known.responses));
-            self.l2_gratuitous.inc_by(since(counts.gratuitous, known.gratuitous));
+            let counted = before.get(address).copied().unwrap_or_default();
+            let increase = |now: u64, before: u64| now.checked_sub(before).unwrap_or(now);
+            self.l2_requests.inc_by(increase(counts.requests, counted.requests));
+            self.l2_responses.inc_by(increase(counts.responses, counted.responses));
+            self.l2_gratuitous.inc_by(increase(counts.gratuitous, counted.gratuitous));
         }
         *before = now;
     }
 
-    /// Nothing more is to be said of a peer.
+    /// Returns the metrics of a BGP peer.
+    pub(crate) fn peer(&self, peer: &str) -> PeerMetrics {
+        let label = PeerLabel { peer: peer.to_owned() };
+        PeerMetrics {
+            session_up: self.bgp_session_up.get_or_create(&label).clone(),
+            announced_prefixes: self.bgp_announced_prefixes.get_or_create(&label).clone(),
+            pending_prefixes: self.bgp_pending_prefixes.get_or_create(&label).clone(),
+            updates_sent: self.bgp_updates_sent.get_or_create(&label).clone(),
+            updates_received: self.bgp_updates_received.get_or_create(&label).clone(),
+            updates_malformed: self.bgp_updates_malformed.get_or_create(&label).clone(),
+            prefixes_received: self.bgp_prefixes_received.get_or_create(&label).clone(),
+            notifications_sent: self.bgp_notifications_sent.get_or_create(&label).clone(),
+            notifications_received: self.bgp_notifications_received.get_or_create(&label).clone(),
+            session_establishments: self.bgp_session_establishments.get_or_create(&label).clone(),
+            session_drops: self.bgp_session_drops.get_or_create(&label).clone(),
+        }
+    }
+
+    /// Removes the metrics of a BGP peer whose session was closed.
     pub(crate) fn forget_peer(&self, peer: &str) {
         let label = PeerLabel { peer: peer.to_owned() };
-        self.session_up.remove(&label);
-        self.routes.remove(&label);
-        self.updates_sent.remove(&label);
-        self.session_drops.remove(&label);
+        for gauge in [&self.bgp_session_up, &self.bgp_announced_prefixes, &self.bgp_pending_prefixes] {
+            gauge.remove(&label);
+        }
+        for counter in [
+            &self.bgp_updates_sent,
+            &self.bgp_updates_received,
+            &self.bgp_updates_malformed,
+            &self.bgp_prefixes_received,
+            &self.bgp_notifications_sent,
+            &self.bgp_notifications_received,
+            &self.bgp_session_establishments,
+            &self.bgp_session_drops,
+        ] {
+            counter.remove(&label);
+        }
     }
+}
+
+impl PeerMetrics {
+    /// Sets the metrics to the state of the session.
+    pub(crate) fn update(
+        &self,
+        established: bool,
+        announced: usize,
+        pending: usize,
+        statistics: &Statistics,
+    ) {
+        self.session_up.set(i64::from(established));
+        self.announced_prefixes.set(announced as i64);
+        self.pending_prefixes.set(pending as i64);
+        raise(&self.updates_sent, statistics.updates_sent);
+        raise(&self.updates_received, statistics.updates_received);
+        raise(&self.updates_malformed, statistics.updates_malformed);
+        raise(&self.prefixes_received, statistics.prefixes_received);
+        raise(&self.notifications_sent, statistics.notifications_sent);
+        raise(&self.notifications_received, statistics.notifications_received);
+        raise(&self.session_establishments, statistics.established);
+        raise(&self.session_drops, statistics.dropped);
+    }
+}
+
+/// Raises a counter to the total.
+fn raise(counter: &Counter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn encoded(registry: &Registry) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+        text
+    }
+
     #[test]
-    fn counters_grow_by_the_differences() {
+    fn l2_counters_grow_by_differences() {
         let metrics = Metrics::default();
         let address: IpAddr = "192.0.2.1".parse().unwrap();
         let counts =
             |requests| [(address, AddressCounters { requests, ..AddressCounters::default() })].into_iter();
-        let mut before = L2Counts::new();
+        let mut before = L2CountersByAddress::new();
         for (now, total) in [(3, 3), (5, 5), (5, 5), (1, 6)] {
             metrics.count_l2(&mut before, counts(now));
             assert_eq!(metrics.l2_requests.get(), total);
@@ -138,13 +284,35 @@ mod tests {
     }
 
     #[test]
-    fn everything_has_a_name_and_a_help_text() {
+    fn registered_metrics_have_name_and_help_text() {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
-        metrics.wrote(true);
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        metrics.count_api_write(true);
+        let text = encoded(&registry);
         assert!(text.contains("fairlead_speaker_api_writes_total{result=\"ok\"} 1"), "{text}");
         assert!(text.contains("# HELP fairlead_speaker_l2_requests"), "{text}");
+    }
+
+    #[test]
+    fn closed_session_leaves_no_metrics() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        let peer = metrics.peer("tor");
+        let statistics = Statistics { updates_sent: 7, updates_received: 3, ..Statistics::default() };
+        for _ in 0..2 {
+            peer.update(true, 5, 1, &statistics);
+        }
+        let text = encoded(&registry);
+        for line in [
+            "bgp_session_up{peer=\"tor\"} 1",
+            "bgp_announced_prefixes{peer=\"tor\"} 5",
+            "bgp_pending_prefixes{peer=\"tor\"} 1",
+            "bgp_updates_sent_total{peer=\"tor\"} 7",
+            "bgp_updates_received_total{peer=\"tor\"} 3",
+        ] {
+            assert!(text.contains(line), "{line}: {text}");
+        }
+        metrics.forget_peer("tor");
+        assert!(!encoded(&registry).contains("tor"));
     }
 }

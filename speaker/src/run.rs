@@ -1,4 +1,59 @@
-//! Puts the shells together, and takes them apart again in the right order.
+//! Starts the tasks of the speaker, and stops them in order.
+//!
+//! # Tasks
+//!
+//! All tasks run on one thread. Each owns its state; they share nothing but channels.
+//!
+//! | task | number | owns |
+//! |---|---|---|
+//! | watch (`watches`) | one per kind: ten | the list and watch of one kind |
+//! | coordinator (`coordinator`) | one | cluster state, plan, membership gate |
+//! | links (`tasks::links`) | one | netlink socket |
+//! | mesh (`tasks::mesh`) | one | UDP socket, SWIM state |
+//! | L2 (`tasks::l2`) | one | responder |
+//! | L2 interface (`tasks::l2::interface_task`) | one per usable interface | ARP and NDP sockets |
+//! | BGP peer (`tasks::bgp::peer`) | one per BGPPeer that selects this node | session, TCP connection |
+//! | Speaker object (`tasks::speaker_object`) | one | what was written last |
+//! | metrics server | one | HTTP listener |
+//!
+//! # Channels
+//!
+//! | from | to | content | bound |
+//! |---|---|---|---|
+//! | watches | coordinator | [`crate::watches::WatchEvent`] | 1024; the watches wait |
+//! | links | coordinator, L2, BGP peers | network interfaces | the latest value |
+//! | mesh | coordinator | members | the latest value |
+//! | coordinator | mesh | own address, addresses of the peers | the latest value |
+//! | coordinator | L2 | announce, withdraw | two commands per address |
+//! | coordinator | BGP peer | announce, withdraw, start, stop | one command per prefix |
+//! | coordinator | BGP peers | addresses of the node | the latest value |
+//! | coordinator, BGP peers | Speaker object | report, sessions | the latest values |
+//! | L2 | L2 interface | frames to send | 4096; then frames are dropped |
+//! | L2 | L2 interface | multicast groups | one command per group |
+//! | L2 interfaces | L2 | received frames | 256; then frames are dropped |
+//!
+//! Only watches ever wait for a receiver. The coordinator never does: its commands replace pending ones with
+//! the same key (`tasks::command_queue`).
+//!
+//! # Cancel safety
+//!
+//! Each task is a loop around `select!`. Its branches only wait: they receive from a channel, wait for
+//! readiness of a socket, or sleep, and lose nothing when another branch completes first. Two branches are
+//! futures that the task stores and continues in the next iteration: the TCP connection attempt of a peer
+//! task, and the coordinator in [`run`]. The write of the Speaker object is awaited outside of `select!`.
+//! Only L2 interface tasks are aborted, when the interface disappears or its sockets must be opened again.
+//!
+//! # Order of shutdown
+//!
+//! 1. A signal arrives, or a task ends that must not end.
+//! 2. The coordinator stops: no change that other nodes make in response is carried out. The mesh task
+//!    announces to the other members that this node leaves, and ends.
+//! 3. At the same time:
+//!    - BGP peers withdraw their routes and send Cease, within [`BGP_SHUTDOWN_TIMEOUT`]; a peer with graceful
+//!      restart retains its routes.
+//!    - The L2 task keeps answering for [`L2_HANDOVER`] after the mesh was left. In this time the new owners
+//!      announce.
+//! 4. The process exits, which closes all other sockets.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,29 +66,35 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster_state::Known;
-use crate::coordinator::Deciding;
+use crate::cluster_state::ClusterState;
+use crate::coordinator::Coordinator;
 use crate::flags::Flags;
 use crate::metrics::Metrics;
+use crate::tasks::bgp::{BgpPeers, Passwords, PeerContext};
+use crate::tasks::l2::{self, L2Task};
 use crate::tasks::links;
-use crate::tasks::speaker_object::{Report, Writer};
-use crate::tasks::{bgp, l2, mesh};
+use crate::tasks::mesh::{MeshInput, MeshTask};
+use crate::tasks::speaker_object::{SpeakerObjectTask, SpeakerReport};
 use crate::watches;
 
-/// How long this node keeps answering for its L2 addresses after it has said that it leaves: the others announce
-/// them first.
-const OVERLAP: Duration = Duration::from_millis(300);
+/// How long the L2 task keeps answering after this node has left the mesh, so that the new owners announce
+/// first.
+const L2_HANDOVER: Duration = Duration::from_millis(300);
 
-/// How long BGP peers may take to be told.
-const FAREWELL: Duration = Duration::from_millis(1500);
+/// Longest time for BGP peers to receive withdrawals and Cease.
+const BGP_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// What peers are told when this process is asked to stop (RFC 9003).
-const LEAVING: &str = "the speaker on this node is stopping";
+/// Shutdown communication in the Cease NOTIFICATION (RFC 9003).
+const SHUTDOWN_TEXT: &str = "the speaker on this node is stopping";
 
-/// Runs until a signal, then withdraws everything.
+/// Most watch events that wait for the coordinator. A watch waits while the channel is full.
+const EVENT_CAPACITY: usize = 1024;
+
+/// Runs until a signal arrives, then withdraws all announcements.
 ///
 /// # Errors
-/// When there is no client, the metrics address cannot be bound, or a part fails that nothing works without.
+/// Returns an error if the Kubernetes client cannot be configured, if the metrics address cannot be bound, or
+/// if a task ends that the speaker cannot run without.
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let client = client::connect(&flags.common).await?;
     let mut registry = Registry::default();
@@ -41,112 +102,111 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let health = Health::new("the first lists");
     let server = http::serve(flags.metrics_addr, health.clone(), Arc::new(Mutex::new(registry)));
     let stop = CancellationToken::new();
-    let leave = CancellationToken::new();
 
     let (links_sender, links) = watch::channel(Default::default());
-    let (surroundings, surroundings_seen) = watch::channel(mesh::Surroundings::default());
-    let (live_sender, live) = watch::channel(None);
-    let (node_addresses, node_addresses_seen) = watch::channel(Vec::new());
-    let (report, report_seen) = watch::channel(Report::default());
+    let (mesh_input_sender, mesh_input) = watch::channel(MeshInput::default());
+    let (membership_sender, membership) = watch::channel(None);
+    let (node_addresses_sender, node_addresses) = watch::channel(Vec::new());
+    let (report_sender, report) = watch::channel(SpeakerReport::default());
     let sessions = watch::Sender::new(Default::default());
-    let (l2, l2_commands) = mpsc::unbounded_channel();
-    let (inputs_sender, inputs) = mpsc::channel(1024);
+    let (l2_sender, l2_commands) = l2::command_channel();
+    let l2_sender = Arc::new(l2_sender);
+    let (event_sender, events) = mpsc::channel(EVENT_CAPACITY);
 
-    let engine = bgp::Engine::new(bgp::Shared {
+    let bgp = BgpPeers::new(PeerContext {
         node: flags.node_name.as_str().into(),
         links: links.clone(),
-        node_addresses: node_addresses_seen,
-        passwords: Arc::new(bgp::Passwords::new(client.clone(), &flags.common.namespace)),
+        node_addresses,
+        passwords: Arc::new(Passwords::new(client.clone(), &flags.common.namespace)),
         sessions: sessions.clone(),
         metrics: metrics.clone(),
     });
-    let deciding = Deciding {
-        known: Known::new(&flags.node_name),
-        inputs,
-        live,
+    let coordinator = Coordinator {
+        state: ClusterState::new(&flags.node_name),
+        events,
+        membership,
         links: links.clone(),
-        excluded: flags.exclude_interfaces.clone(),
+        excluded_interfaces: flags.exclude_interfaces.clone(),
         mesh_port: flags.mesh_port,
-        l2: l2.clone(),
-        bgp: engine,
-        node_addresses,
-        surroundings,
-        report,
+        l2: l2_sender.clone(),
+        bgp,
+        node_addresses: node_addresses_sender,
+        mesh_input: mesh_input_sender,
+        report: report_sender,
         health,
         metrics: metrics.clone(),
         stop: stop.clone(),
     };
-    let mesh = mesh::Shell {
+    let mesh = MeshTask {
         client: client.clone(),
         namespace: flags.common.namespace.clone(),
         node: flags.node_name.clone(),
         port: flags.mesh_port,
-        surroundings: surroundings_seen,
-        live: live_sender,
-        leave: leave.clone(),
+        input: mesh_input,
+        membership: membership_sender,
+        stop: stop.clone(),
         metrics: metrics.clone(),
     };
-    let responder = l2::Shell {
+    let l2_task = L2Task {
         commands: l2_commands,
         links,
-        excluded: flags.exclude_interfaces.clone(),
+        excluded_interfaces: flags.exclude_interfaces.clone(),
         metrics: metrics.clone(),
     };
-    let writer = Writer {
+    let speaker_object = SpeakerObjectTask {
         client: client.clone(),
         node: flags.node_name.clone(),
-        report: report_seen,
+        report,
         sessions: sessions.subscribe(),
         metrics,
     };
 
     tokio::spawn(links::follow(links_sender));
-    tokio::spawn(responder.run());
-    tokio::spawn(writer.run());
+    tokio::spawn(l2_task.run());
+    tokio::spawn(speaker_object.run());
     let mesh = tokio::spawn(mesh.run());
-    let mut watches = watches::spawn(&client, flags.common.lb_class(), &inputs_sender);
-    let mut deciding = tokio::spawn(deciding.run());
+    let mut watches = watches::spawn(&client, flags.common.lb_class(), &event_sender);
+    let mut coordinator = tokio::spawn(coordinator.run());
 
-    let mut decided = None;
+    let mut coordinator_result = None;
     let outcome = tokio::select! {
         signal = signal::terminated() => signal.map_err(anyhow::Error::from),
         served = server => match served {
-            Ok(()) => Err(anyhow::anyhow!("the metrics server ended")),
+            Ok(()) => Err(anyhow::anyhow!("the metrics server ended unexpectedly")),
             Err(error) => Err(error.into()),
         },
-        ended = &mut deciding => {
-            let error = anyhow::anyhow!("the deciding task ended: {:?}", ended.as_ref().err());
-            decided = Some(ended);
+        ended = &mut coordinator => {
+            let error = anyhow::anyhow!("the coordinator ended unexpectedly: {:?}", ended.as_ref().err());
+            coordinator_result = Some(ended);
             Err(error)
         }
-        ended = watches.join_next() => Err(anyhow::anyhow!("a watch ended: {ended:?}")),
+        ended = watches.join_next() => Err(anyhow::anyhow!("a watch ended unexpectedly: {ended:?}")),
     };
     match &outcome {
-        Ok(signal) => tracing::info!(signal, "leaving"),
-        Err(error) => tracing::error!(%error, "leaving"),
+        Ok(signal) => tracing::info!(signal, "stopping"),
+        Err(error) => tracing::error!(%error, "stopping"),
     }
 
-    // Nothing is decided any more: what the others do about this node's leaving is theirs.
     stop.cancel();
-    leave.cancel();
-    let bgp = async {
-        let decided = match decided {
-            Some(decided) => decided,
-            None => deciding.await,
+    let stop_bgp = async {
+        let result = match coordinator_result {
+            Some(result) => result,
+            None => coordinator.await,
         };
-        if let Ok(mut engine) = decided {
-            engine.shut_down(LEAVING, FAREWELL).await;
+        // After a panic of the coordinator there is nothing to shut down: its BGP connections are closed.
+        if let Ok(mut peers) = result {
+            peers.shut_down(SHUTDOWN_TEXT, BGP_SHUTDOWN_TIMEOUT).await;
         }
     };
-    let l2_overlap = async {
-        // It says that it leaves and ends; whether it failed does not matter any more.
+    let hand_over_l2 = async {
+        // The other members detect a mesh task that panicked; the handover is the same.
         let _ = mesh.await;
-        sleep(OVERLAP).await;
+        sleep(L2_HANDOVER).await;
     };
-    tokio::join!(bgp, l2_overlap);
-    // The sockets close with the process, and with them the answers.
-    drop(l2);
-    let signal = outcome.context("the speaker cannot go on")?;
-    tracing::info!(signal, "gone");
+    tokio::join!(stop_bgp, hand_over_l2);
+    // Kept until here: the L2 task ends with the last sender of its commands.
+    drop(l2_sender);
+    let signal = outcome.context("cannot continue")?;
+    tracing::info!(signal, "stopped");
     Ok(())
 }

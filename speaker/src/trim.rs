@@ -1,29 +1,28 @@
-//! Objects of Kubernetes, reduced at once to what is used of them.
+//! Reduces watched objects to the fields that the plan reads, before they are stored.
 
 use std::net::{IpAddr, SocketAddr};
 
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
 use fairlead_crds::names::EXCLUDE_NODE;
 use fairlead_crds::v1beta1;
+use fairlead_plan::{Node, NodeName, Service, Slice, SliceKey};
 use k8s_openapi::api::core::v1;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 
-use fairlead_plan::{Node, NodeName, Service, Slice, SliceKey};
-
 /// Label of an EndpointSlice that names its Service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
-/// A Service; `None` if it is not ours (any more).
-pub fn service(object: v1::Service, lb_class: Option<&str>) -> (ObjectKey, Option<Service>) {
+/// Returns `None` for a Service that Fairlead does not serve: another type or load balancer class.
+pub(crate) fn service(object: v1::Service, lb_class: Option<&str>) -> (ObjectKey, Option<Service>) {
     let service = LoadBalancer::from_service(&object, lb_class).map(Service::from);
     (key(&object), service)
 }
 
-/// An EndpointSlice; `None` if it belongs to no Service.
-pub fn slice(object: EndpointSlice) -> (SliceKey, Option<Slice>) {
+/// Returns `None` for an EndpointSlice that belongs to no Service.
+pub(crate) fn slice(object: EndpointSlice) -> (SliceKey, Option<Slice>) {
     let service = object.labels().get(SERVICE_NAME).filter(|name| !name.is_empty());
-    // Ready, or serving while it terminates; a condition that is not given counts as ready.
+    // A terminating endpoint that still serves counts. Per the API, `ready` defaults to true.
     let serving = object.endpoints.iter().filter(|endpoint| match &endpoint.conditions {
         Some(conditions) => conditions.ready != Some(false) || conditions.serving == Some(true),
         None => true,
@@ -32,8 +31,8 @@ pub fn slice(object: EndpointSlice) -> (SliceKey, Option<Slice>) {
     (key(&object), service.map(|service| Slice::new(service.as_str(), nodes)))
 }
 
-/// A Node, with its UID.
-pub fn node(object: v1::Node) -> (NodeName, Node, String) {
+/// Returns the name, the trimmed Node and its UID.
+pub(crate) fn node(object: v1::Node) -> (NodeName, Node, String) {
     let status = object.status.as_ref();
     let unavailable = status
         .and_then(|status| status.conditions.as_ref())
@@ -51,8 +50,9 @@ pub fn node(object: v1::Node) -> (NodeName, Node, String) {
     (object.name_any().into(), node, object.uid().unwrap_or_default())
 }
 
-/// Where a speaker can be reached; `None` while it takes no part in the mesh.
-pub fn speaker(object: v1beta1::Speaker) -> (String, Option<SocketAddr>) {
+/// Returns the name of the node and the address of its speaker in the mesh. The address is `None` if the
+/// object has none or an invalid one.
+pub(crate) fn speaker(object: v1beta1::Speaker) -> (String, Option<SocketAddr>) {
     let address = object.spec.mesh.as_ref().and_then(|mesh| {
         let ip: IpAddr = mesh.address.parse().ok()?;
         let port = u16::try_from(mesh.port).ok().filter(|port| *port != 0)?;
@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
 
-    fn slice_of(endpoints: Value) -> Option<Slice> {
+    fn trimmed_slice(endpoints: Value) -> Option<Slice> {
         let object = json!({
             "metadata": {"namespace": "a", "name": "s-1", "labels": {"kubernetes.io/service-name": "s"}},
             "addressType": "IPv4",
@@ -80,9 +80,9 @@ mod tests {
         slice(from_value(object).unwrap()).1
     }
 
-    /// metallb.md §4.1: usable is `ready` nil or true, or `serving` true.
+    /// As in MetalLB: `ready` is nil or true, or `serving` is true.
     #[test]
-    fn which_endpoints_can_serve() {
+    fn endpoint_serves_if_ready_or_serving() {
         let table = [
             (json!(null), true),
             (json!({}), true),
@@ -94,35 +94,35 @@ mod tests {
         ];
         for (conditions, serving) in table {
             let endpoint = json!([{"addresses": ["10.0.0.1"], "nodeName": "n1", "conditions": conditions}]);
-            let slice = slice_of(endpoint).unwrap();
+            let slice = trimmed_slice(endpoint).unwrap();
             assert_eq!(slice.serving, serving, "{conditions}");
             assert_eq!(slice.nodes.len(), usize::from(serving), "{conditions}");
         }
     }
 
     #[test]
-    fn nodes_are_kept_once_and_endpoints_without_a_node_still_serve() {
-        let slice = slice_of(json!([
+    fn slice_lists_each_node_once_and_serves_without_nodes() {
+        let slice = trimmed_slice(json!([
             {"addresses": ["10.0.0.2"], "nodeName": "n2"},
             {"addresses": ["10.0.0.1"], "nodeName": "n1"},
             {"addresses": ["10.0.0.3"], "nodeName": "n2"},
         ]));
         let names: Vec<_> = slice.unwrap().nodes.iter().map(|n| n.to_string()).collect();
         assert_eq!(names, ["n1", "n2"]);
-        let slice = slice_of(json!([{"addresses": ["10.0.0.1"]}])).unwrap();
+        let slice = trimmed_slice(json!([{"addresses": ["10.0.0.1"]}])).unwrap();
         assert!(slice.serving && slice.nodes.is_empty());
-        assert!(!slice_of(json!([])).unwrap().serving);
+        assert!(!trimmed_slice(json!([])).unwrap().serving);
     }
 
     #[test]
-    fn a_slice_without_a_service_is_of_no_use() {
+    fn slice_without_service_is_dropped() {
         let object =
             json!({"metadata": {"namespace": "a", "name": "s-1"}, "addressType": "IPv4", "endpoints": []});
         assert_eq!(slice(from_value(object).unwrap()).1, None);
     }
 
     #[test]
-    fn what_is_kept_of_a_node() {
+    fn node_keeps_labels_condition_and_internal_ips() {
         let object = json!({
             "metadata": {"name": "n1", "uid": "u1", "labels": {
                 "zone": "a", "node.kubernetes.io/exclude-from-external-load-balancers": "",
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_speaker_with_an_odd_address_takes_no_part_in_the_mesh() {
+    fn speaker_with_invalid_mesh_address_has_none() {
         let table = [
             (json!({"address": "192.0.2.1", "port": 7946}), Some("192.0.2.1:7946")),
             (json!({"address": "2001:db8::1", "port": 7946}), Some("[2001:db8::1]:7946")),

@@ -1,10 +1,11 @@
-//! What the speaker follows in the API, as messages to the deciding task.
+//! Watches: one task per kind lists and watches its objects, trims them, and sends events to the coordinator.
 
 use std::net::SocketAddr;
 
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::store::ObjectChange;
 use fairlead_crds::v1beta1;
+use fairlead_plan::{Node, NodeName, Service, Slice, SliceKey};
 use fairlead_runtime::trimmed::Lean;
 use fairlead_runtime::watch::{self, follow};
 use k8s_openapi::api::core::v1::{Node as NodeObject, Service as ServiceObject};
@@ -14,12 +15,10 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 
 use crate::trim;
-use fairlead_plan::{Node, NodeName, Service, Slice, SliceKey};
 
-/// A change to something that announcements depend on.
+/// A change to the objects of one kind, trimmed.
 #[derive(Debug)]
-#[allow(missing_docs, reason = "the names are those of the kinds")]
-pub enum Input {
+pub(crate) enum WatchEvent {
     Services(ObjectChange<(ObjectKey, Option<Service>)>),
     Slices(ObjectChange<(SliceKey, Option<Slice>)>),
     Nodes(ObjectChange<(NodeName, Node, String)>),
@@ -32,52 +31,53 @@ pub enum Input {
     Communities(ObjectChange<v1beta1::Community>),
 }
 
-/// Follows everything until the receiver is gone.
-pub fn spawn(client: &Client, lb_class: Option<&str>, sink: &Sender<Input>) -> JoinSet<()> {
+/// Starts the watches. They run until the receiver of `sink` is dropped. The Services are those of
+/// `lb_class`.
+pub(crate) fn spawn(client: &Client, lb_class: Option<&str>, sink: &Sender<WatchEvent>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let class = lb_class.map(str::to_owned);
     tasks.spawn(follow::<Lean<ServiceObject>, _, _>(
         Api::all(client.clone()),
         watch::config().fields("spec.type=LoadBalancer"),
         move |Lean(service)| trim::service(service, class.as_deref()),
-        Input::Services,
+        WatchEvent::Services,
         sink.clone(),
     ));
     tasks.spawn(follow::<Lean<EndpointSlice>, _, _>(
         Api::all(client.clone()),
         watch::config().labels("kubernetes.io/service-name"),
         |Lean(slice)| trim::slice(slice),
-        Input::Slices,
+        WatchEvent::Slices,
         sink.clone(),
     ));
     tasks.spawn(follow::<NodeObject, _, _>(
         Api::all(client.clone()),
         watch::config(),
         trim::node,
-        Input::Nodes,
+        WatchEvent::Nodes,
         sink.clone(),
     ));
     tasks.spawn(follow::<v1beta1::Speaker, _, _>(
         Api::all(client.clone()),
         watch::config(),
         trim::speaker,
-        Input::Speakers,
+        WatchEvent::Speakers,
         sink.clone(),
     ));
-    macro_rules! follow_whole {
+    macro_rules! follow_configuration {
         ($($kind:ty => $wrap:path),* $(,)?) => {$(
             tasks.spawn(follow::<$kind, _, _>(
                 Api::all(client.clone()), watch::config(), |object| object, $wrap, sink.clone(),
             ));
         )*};
     }
-    follow_whole! {
-        v1beta1::IPAddressPool => Input::Pools,
-        v1beta1::L2Advertisement => Input::L2Advertisements,
-        v1beta1::BGPAdvertisement => Input::BgpAdvertisements,
-        v1beta1::BGPPeer => Input::Peers,
-        v1beta1::BFDProfile => Input::BfdProfiles,
-        v1beta1::Community => Input::Communities,
+    follow_configuration! {
+        v1beta1::IPAddressPool => WatchEvent::Pools,
+        v1beta1::L2Advertisement => WatchEvent::L2Advertisements,
+        v1beta1::BGPAdvertisement => WatchEvent::BgpAdvertisements,
+        v1beta1::BGPPeer => WatchEvent::Peers,
+        v1beta1::BFDProfile => WatchEvent::BfdProfiles,
+        v1beta1::Community => WatchEvent::Communities,
     }
     tasks
 }

@@ -1,4 +1,4 @@
-//! The node's interfaces, followed for everybody who needs them.
+//! Follows the network interfaces of the node through netlink.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,32 +7,32 @@ use fairlead_net::links::{Links, Monitor};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
-/// How long to wait before netlink is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+/// Time between two attempts to open the netlink socket.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The interfaces as known now; empty until they were listed.
-pub(crate) type Known = watch::Receiver<Arc<Links>>;
+/// The current interfaces; none before they were listed.
+pub(crate) type LinksReceiver = watch::Receiver<Arc<Links>>;
 
-/// Follows the interfaces until nobody listens.
-pub(crate) async fn follow(sink: watch::Sender<Arc<Links>>) {
+/// Publishes the interfaces until all receivers are dropped.
+pub(crate) async fn follow(sender: watch::Sender<Arc<Links>>) {
     loop {
-        if let Err(error) = pass_on(&sink).await {
-            tracing::error!(%error, "cannot follow the interfaces; retrying");
+        if let Err(error) = publish(&sender).await {
+            tracing::error!(%error, "cannot follow network interfaces; retrying");
         }
-        if sink.is_closed() {
+        if sender.is_closed() {
             return;
         }
-        sleep(RETRY).await;
+        sleep(RETRY_INTERVAL).await;
     }
 }
 
-async fn pass_on(sink: &watch::Sender<Arc<Links>>) -> std::io::Result<()> {
+async fn publish(sender: &watch::Sender<Arc<Links>>) -> std::io::Result<()> {
     let mut monitor = Monitor::open().await?;
     loop {
-        sink.send_replace(Arc::new(monitor.links().clone()));
+        sender.send_replace(Arc::new(monitor.links().clone()));
         tokio::select! {
             changed = monitor.changed() => changed?,
-            () = sink.closed() => return Ok(()),
+            () = sender.closed() => return Ok(()),
         }
     }
 }

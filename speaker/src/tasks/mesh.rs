@@ -1,12 +1,14 @@
-//! The shell of the mesh: one UDP socket, and the key from a Secret.
+//! The task of the mesh: one UDP socket, and the key from a Secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use fairlead_crds::names::{MESH_SECRET, MESH_SECRET_KEY};
 use fairlead_mesh::{Config, Identity, Mesh, MeshEvent};
 use fairlead_net::DualStackUdpSocket;
+use fairlead_plan::NodeName;
 use fairlead_runtime::backoff::Backoff;
 use fairlead_runtime::client::chain;
 use k8s_openapi::api::core::v1::Secret;
@@ -16,44 +18,47 @@ use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
-use crate::tasks::until;
-use fairlead_plan::NodeName;
+use crate::tasks::sleep_until_or_forever;
 
-/// Name of the Secret that the controller makes.
-pub(crate) const SECRET: &str = "fairlead-mesh";
-/// Key in it.
-pub(crate) const SECRET_KEY: &str = "key";
+/// Longest time to leave the mesh.
+const LEAVE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// The longest time that leaving may take.
-const FAREWELL: Duration = Duration::from_millis(200);
+/// Longest time for the API server to return the Secret.
+const SECRET_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the mesh needs to know.
+/// Time between two attempts to bind the socket.
+const BIND_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Size of the receive buffer; longer datagrams are cut, and then fail authentication.
+const BUFFER_SIZE: usize = 2048;
+
+/// Addresses that the mesh needs before it can start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Surroundings {
-    /// The node's own address; `None` while the Node object has none.
+pub(crate) struct MeshInput {
+    /// This node's address; `None` while the Node object has none.
     pub own: Option<IpAddr>,
-    /// Where the other speakers are; `None` until they were listed.
-    pub peers: Option<Peers>,
+    /// Addresses of the other speakers; `None` until they were listed.
+    pub peers: Option<MeshPeers>,
 }
 
-/// Where speakers are, by node name. Shared: it is looked at with every event, and seldom another one.
-pub(crate) type Peers = Arc<BTreeMap<String, SocketAddr>>;
+/// Addresses of speakers, by node name. Shared, because they are compared with every event and rarely change.
+pub(crate) type MeshPeers = Arc<BTreeMap<String, SocketAddr>>;
 
-/// Who takes part in the mesh; `None` while this speaker does not.
-pub(crate) type Live = Option<Members>;
+/// The members of the mesh; `None` while this speaker is not one.
+pub(crate) type Membership = Option<Members>;
 
-/// Who takes part in the mesh.
+/// The members of the mesh.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Members {
-    /// The live speakers, this one included.
+    /// Nodes whose speakers are alive, this one included.
     pub alive: BTreeSet<NodeName>,
-    /// How often another speaker came (back): from where it could hear nobody it may have claimed everything.
+    /// Number of times another speaker joined, also again after a partition, in which it may have announced
+    /// all addresses.
     pub arrivals: u64,
 }
 
-/// What the engine works with.
-pub(crate) struct Shell {
-    /// For the Secret.
+/// Parameters and channels of the task.
+pub(crate) struct MeshTask {
     pub client: Client,
     /// Namespace of the Secret.
     pub namespace: String,
@@ -61,37 +66,41 @@ pub(crate) struct Shell {
     pub node: String,
     /// UDP port of the mesh.
     pub port: u16,
-    /// Addresses of this speaker and of the others.
-    pub surroundings: watch::Receiver<Surroundings>,
-    /// Where the outcome goes.
-    pub live: watch::Sender<Live>,
-    /// Told to leave.
-    pub leave: CancellationToken,
-    /// Counters.
+    pub input: watch::Receiver<MeshInput>,
+    pub membership: watch::Sender<Membership>,
+    /// Leaves the mesh and ends the task.
+    pub stop: CancellationToken,
     pub metrics: Metrics,
 }
 
-impl Shell {
-    /// Takes part in the mesh until told to leave.
+/// The reason why [`MeshTask::run_mesh`] ended.
+enum MeshEnd {
+    /// The address of the node changed: join again under the new one.
+    AddressChanged,
+    Left,
+}
+
+impl MeshTask {
+    /// Takes part in the mesh until stopped.
     pub(crate) async fn run(mut self) {
-        let leave = self.leave.clone();
-        let ready = async {
-            let key = self.key().await;
-            let socket = self.socket().await;
+        let stop = self.stop.clone();
+        let prepare = async {
+            let key = self.read_key().await;
+            let socket = self.open_socket().await;
             (key, socket)
         };
         let (key, socket) = tokio::select! {
-            ready = ready => ready,
-            () = leave.cancelled() => return,
+            prepared = prepare => prepared,
+            () = stop.cancelled() => return,
         };
         loop {
-            let known = self.surroundings.wait_for(|s| s.own.is_some() && s.peers.is_some());
+            let complete = self.input.wait_for(|input| input.own.is_some() && input.peers.is_some());
             let own = tokio::select! {
-                known = known => match known {
-                    Ok(known) => known.own,
+                input = complete => match input {
+                    Ok(input) => input.own,
                     Err(_) => return,
                 },
-                () = leave.cancelled() => return,
+                () = stop.cancelled() => return,
             };
             let Some(own) = own else { continue };
             let identity = Identity {
@@ -99,144 +108,147 @@ impl Shell {
                 address: SocketAddr::new(own, self.port),
                 generation: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64),
             };
-            tracing::info!(address = %identity.address, "taking part in the mesh");
+            tracing::info!(address = %identity.address, "joining the mesh");
             let mesh = Mesh::new(Instant::now(), Config::default(), identity, &key, rand::random());
-            if !self.take_part(mesh, &socket, own).await {
-                return;
+            match self.run_mesh(mesh, &socket, own).await {
+                MeshEnd::AddressChanged => {}
+                MeshEnd::Left => return,
             }
         }
     }
 
-    /// Returns true when the node's own address has changed, false when the mesh was left.
-    async fn take_part(&mut self, mut mesh: Mesh, socket: &DualStackUdpSocket, own: IpAddr) -> bool {
-        let mut buffer = vec![0; 2048];
+    /// Drives the mesh until this node's address is no longer `own`, or the task is stopped.
+    async fn run_mesh(&mut self, mut mesh: Mesh, socket: &DualStackUdpSocket, own: IpAddr) -> MeshEnd {
+        let mut buffer = vec![0; BUFFER_SIZE];
         let mut peers = None;
         let mut arrivals = 0;
         loop {
             let now = Instant::now();
-            let seen = self.surroundings.borrow_and_update().clone();
-            if seen.own != Some(own) {
-                return true;
+            let input = self.input.borrow_and_update().clone();
+            if input.own != Some(own) {
+                return MeshEnd::AddressChanged;
             }
-            if let Some(listed) = seen.peers.filter(|listed| peers.as_ref() != Some(listed)) {
+            if let Some(listed) = input.peers.filter(|listed| peers.as_ref() != Some(listed)) {
                 mesh.set_peers(now, BTreeMap::clone(&listed));
                 peers = Some(listed);
             }
-            arrivals += self.drain(&mut mesh, socket);
+            arrivals += self.handle_output(&mut mesh, socket);
             self.publish(&mesh, arrivals);
-            let wake = mesh.poll_timeout();
+            let deadline = mesh.poll_timeout();
             tokio::select! {
                 received = socket.recv_from(&mut buffer) => {
-                    // An error here is news of an earlier datagram (ICMP unreachable): the mesh finds out itself.
+                    // An error concerns an earlier datagram (ICMP unreachable). The mesh detects its loss.
                     if let Ok((length, from)) = received {
                         mesh.handle_datagram(Instant::now(), from, buffer.get(..length).unwrap_or_default());
                     }
                 }
-                () = until(wake) => {
-                    mesh.handle_timeout(Instant::now());
-                }
-                changed = self.surroundings.changed() => {
+                () = sleep_until_or_forever(deadline) => mesh.handle_timeout(Instant::now()),
+                changed = self.input.changed() => {
                     if changed.is_err() {
-                        return false;
+                        return MeshEnd::Left;
                     }
                 }
-                () = self.leave.cancelled() => {
-                    let _ = timeout(FAREWELL, self.say_goodbye(&mut mesh, socket)).await;
-                    return false;
+                () = self.stop.cancelled() => {
+                    let _ = timeout(LEAVE_TIMEOUT, self.leave(&mut mesh, socket)).await;
+                    return MeshEnd::Left;
                 }
             }
         }
     }
 
-    /// Says so more than once: a datagram may be lost.
-    async fn say_goodbye(&self, mesh: &mut Mesh, socket: &DualStackUdpSocket) {
+    /// Announces to the members that this node leaves, several times because datagrams can be lost.
+    async fn leave(&self, mesh: &mut Mesh, socket: &DualStackUdpSocket) {
         mesh.leave(Instant::now());
-        self.drain(mesh, socket);
-        while let Some(wake) = mesh.poll_timeout() {
-            sleep_until(wake.into()).await;
+        self.handle_output(mesh, socket);
+        while let Some(deadline) = mesh.poll_timeout() {
+            sleep_until(deadline.into()).await;
             mesh.handle_timeout(Instant::now());
-            self.drain(mesh, socket);
+            self.handle_output(mesh, socket);
         }
     }
 
-    /// Sends what is to be sent. Returns how many speakers came.
-    fn drain(&self, mesh: &mut Mesh, socket: &DualStackUdpSocket) -> u64 {
+    /// Logs events and sends datagrams. Returns how many speakers joined.
+    fn handle_output(&self, mesh: &mut Mesh, socket: &DualStackUdpSocket) -> u64 {
         let mut arrivals = 0;
         while let Some(event) = mesh.poll_event() {
             match event {
                 MeshEvent::Up(node) => {
                     arrivals += 1;
-                    tracing::info!(%node, "speaker is alive");
+                    tracing::info!(%node, "speaker joined the mesh");
                 }
-                MeshEvent::Down(node) => tracing::warn!(%node, "speaker is gone"),
+                MeshEvent::Down(node) => tracing::warn!(%node, "speaker left the mesh or failed"),
             }
         }
         while let Some((to, datagram)) = mesh.poll_transmit() {
-            // A datagram that cannot be sent is a lost one; the protocol lives with those.
+            // The protocol tolerates loss.
             if let Err(error) = socket.try_send_to(&datagram, to) {
-                tracing::debug!(%to, %error, "datagram of the mesh not sent");
+                tracing::debug!(%to, %error, "cannot send mesh datagram");
             }
         }
-        let counters = mesh.counters();
-        self.metrics.mesh_members.set(mesh.alive().len() as i64);
-        self.metrics.set_mesh(counters);
+        self.metrics.set_mesh(mesh.alive().len(), mesh.counters());
         arrivals
     }
 
     fn publish(&self, mesh: &Mesh, arrivals: u64) {
-        self.live.send_if_modified(|live| {
-            let known = live.as_ref().is_some_and(|known| {
-                known.arrivals == arrivals
-                    && known.alive.len() == mesh.alive().len()
-                    && known.alive.iter().zip(mesh.alive()).all(|(a, b)| **a == **b)
+        self.membership.send_if_modified(|membership| {
+            // Compared in place, so that nothing is allocated at rest.
+            let unchanged = membership.as_ref().is_some_and(|members| {
+                members.arrivals == arrivals
+                    && members.alive.len() == mesh.alive().len()
+                    && members.alive.iter().zip(mesh.alive()).all(|(a, b)| **a == **b)
             });
-            if !known {
+            if !unchanged {
                 let alive = mesh.alive().iter().map(|name| NodeName::from(name.as_str())).collect();
-                *live = Some(Members { alive, arrivals });
+                *membership = Some(Members { alive, arrivals });
             }
-            !known
+            !unchanged
         });
     }
 
-    /// The key, waited for: the controller makes it when it starts.
-    async fn key(&self) -> Vec<u8> {
+    /// Reads the key. Waits until the Secret exists: the controller creates it when it starts.
+    async fn read_key(&self) -> Vec<u8> {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-        let mut said = String::new();
+        let mut logged = String::new();
         loop {
-            let why = match timeout(Duration::from_secs(5), secrets.get_opt(SECRET)).await {
-                Ok(Ok(Some(secret))) => match secret.data.and_then(|mut data| data.remove(SECRET_KEY)) {
+            let problem = match timeout(SECRET_TIMEOUT, secrets.get_opt(MESH_SECRET)).await {
+                Ok(Ok(Some(secret))) => match secret.data.and_then(|mut data| data.remove(MESH_SECRET_KEY)) {
                     Some(key) if !key.0.is_empty() => return key.0,
-                    _ => format!("it has no {SECRET_KEY}"),
+                    _ => format!(
+                        "the Secret has no entry {MESH_SECRET_KEY}; delete it to let the controller create it"
+                    ),
                 },
-                Ok(Ok(None)) => "it does not exist (yet); the controller makes it".to_owned(),
+                Ok(Ok(None)) => {
+                    "the Secret does not exist; the controller creates it when it starts".to_owned()
+                }
                 Ok(Err(error)) => chain(&error),
-                Err(_) => "the API server does not answer".to_owned(),
+                Err(_) => "the API server does not respond".to_owned(),
             };
-            if why != said {
-                tracing::warn!(namespace = %self.namespace, why, "waiting for the Secret {SECRET}");
-                said = why;
+            if problem != logged {
+                tracing::warn!(namespace = %self.namespace, problem, "waiting for Secret {MESH_SECRET}");
+                logged = problem;
             }
             sleep(backoff.fail(rand::random())).await;
         }
     }
 
-    async fn socket(&self) -> DualStackUdpSocket {
-        let mut said = false;
+    async fn open_socket(&self) -> DualStackUdpSocket {
+        let mut logged = false;
         loop {
             match DualStackUdpSocket::bind(self.port) {
-                // Until it is known to be writable, the first datagrams would be lost.
                 Ok(socket) => {
+                    // Before the first readiness event, tokio refuses to send.
                     let _ = socket.writable().await;
                     return socket;
                 }
-                Err(error) if !said => {
-                    tracing::error!(port = self.port, %error, "cannot bind the mesh's UDP port; retrying");
-                    said = true;
+                Err(error) if !logged => {
+                    let port = self.port;
+                    tracing::error!(port, %error, "cannot bind the UDP port of the mesh; retrying");
+                    logged = true;
                 }
                 Err(_) => {}
             }
-            sleep(Duration::from_secs(1)).await;
+            sleep(BIND_RETRY_INTERVAL).await;
         }
     }
 }

@@ -1,6 +1,7 @@
-//! The shells that carry out the plan: they own sockets and timers, and decide nothing.
+//! The tasks that carry out the plan. They own sockets and timers; decisions are made in the pure crates.
 
 pub(crate) mod bgp;
+mod command_queue;
 pub(crate) mod l2;
 pub(crate) mod links;
 pub(crate) mod mesh;
@@ -10,10 +11,10 @@ use std::time::Instant;
 
 use tokio::time::sleep_until;
 
-/// Waits until then; for ever if there is no such time.
-pub(crate) async fn until(wake: Option<Instant>) {
-    match wake {
-        Some(wake) => sleep_until(wake.into()).await,
+/// Sleeps until the deadline; forever if there is none. Cancel safe.
+pub(crate) async fn sleep_until_or_forever(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
 }

@@ -1,9 +1,10 @@
-//! Writes this node's `Speaker` object: never in the way of a decision.
+//! Writes the `Speaker` object of this node.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use fairlead_crds::v1beta1::{Speaker, SpeakerStatus};
+use fairlead_plan::node_status::{Due, Pace, Sessions, Summary, status};
 use fairlead_runtime::backoff::Backoff;
 use fairlead_runtime::client::chain;
 use fairlead_runtime::watch::REQUEST_TIMEOUT;
@@ -15,55 +16,52 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::metrics::Metrics;
-use crate::tasks::until;
-use fairlead_plan::node_status::{Due, Pace, Sessions, Summary, status};
+use crate::tasks::sleep_until_or_forever;
 
-/// Who writes, in the eyes of server-side apply.
+/// Field manager of server-side apply.
 const FIELD_MANAGER: &str = "fairlead-speaker";
 
-/// What the object should say.
+/// Error text of a request that timed out.
+const NO_RESPONSE: &str = "the API server does not respond";
+
+/// Content of the object, except the BGP sessions.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Report {
-    /// UID of the Node that owns the object; without it the object is not created.
-    pub uid: Option<String>,
-    /// Where the other speakers reach this one.
+pub(crate) struct SpeakerReport {
+    /// UID of the Node, which owns the object. Without it nothing is written.
+    pub node_uid: Option<String>,
+    /// Address at which other speakers reach this one.
     pub mesh: Option<SocketAddr>,
-    /// How often the object has vanished: written anew whenever that grows.
-    pub vanished: u64,
-    /// Status.
+    /// Number of times the object was deleted. When it grows, the object is written again.
+    pub deletions: u64,
     pub summary: Summary,
 }
 
-/// What the writer works with.
-pub(crate) struct Writer {
-    /// For the object.
+/// Parameters and channels of the task.
+pub(crate) struct SpeakerObjectTask {
     pub client: Client,
-    /// Name of the node and of the object.
+    /// Name of the node, and of the object.
     pub node: String,
-    /// What it should say.
-    pub report: watch::Receiver<Report>,
-    /// What its sessions are.
+    pub report: watch::Receiver<SpeakerReport>,
     pub sessions: watch::Receiver<Sessions>,
-    /// Counters.
     pub metrics: Metrics,
 }
 
-impl Writer {
-    /// Writes what changed, at most once a second, until nobody reports any more.
+impl SpeakerObjectTask {
+    /// Writes changes, at most one per second, until the senders are dropped.
     pub(crate) async fn run(mut self) {
         let api: Api<Speaker> = Api::all(self.client.clone());
         let mut pace = Pace::default();
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
-        let mut said = String::new();
-        // Of the object as it is: its spec (with what identifies the writing of it) and its status.
+        let mut last_error = String::new();
+        // As written last.
         let mut object: Option<Value> = None;
         let mut written: Option<SpeakerStatus> = None;
-        let mut vanished = 0;
+        let mut deletions = 0;
         loop {
             let report = self.report.borrow_and_update().clone();
             let sessions = self.sessions.borrow_and_update().clone();
-            if report.vanished != vanished {
-                vanished = report.vanished;
+            if report.deletions != deletions {
+                deletions = report.deletions;
                 object = None;
                 written = None;
             }
@@ -78,19 +76,19 @@ impl Writer {
                 Due::At(then) => Some(then),
                 Due::Now => {
                     let outcome = self.write(&api, new_object, new_status).await;
-                    self.metrics.wrote(outcome.is_ok());
+                    self.metrics.count_api_write(outcome.is_ok());
                     match outcome {
                         Ok(()) => {
                             object = wanted_object;
                             written = Some(wanted_status);
                             backoff.succeed();
-                            said.clear();
+                            last_error.clear();
                             pace.tried(now, None);
                         }
-                        Err(why) => {
-                            if why != said {
-                                tracing::warn!(error = %why, "cannot write the Speaker object; retrying");
-                                said = why;
+                        Err(error) => {
+                            if error != last_error {
+                                tracing::warn!(%error, "cannot write the Speaker object; retrying");
+                                last_error = error;
                             }
                             pace.tried(Instant::now(), Some(backoff.fail(rand::random())));
                         }
@@ -101,14 +99,14 @@ impl Writer {
             tokio::select! {
                 changed = self.report.changed() => if changed.is_err() { return },
                 changed = self.sessions.changed() => if changed.is_err() { return },
-                () = until(wake) => {}
+                () = sleep_until_or_forever(wake) => {}
             }
         }
     }
 
-    /// The object without its status; `None` while there is no Node to own it.
-    fn object(&self, report: &Report) -> Option<Value> {
-        let uid = report.uid.as_ref()?;
+    /// Returns the object without its status; `None` while there is no Node to own it.
+    fn object(&self, report: &SpeakerReport) -> Option<Value> {
+        let uid = report.node_uid.as_ref()?;
         let mesh = report.mesh.map(|mesh| json!({"address": mesh.ip().to_string(), "port": mesh.port()}));
         let spec = mesh.map_or(json!({}), |mesh| json!({"mesh": mesh}));
         Some(json!({
@@ -132,7 +130,7 @@ impl Writer {
         if let Some(object) = object {
             let applied =
                 timeout(REQUEST_TIMEOUT, api.patch(&self.node, &params, &Patch::Apply(object))).await;
-            applied.map_err(|_| "no answer".to_owned())?.map_err(|e| chain(&e))?;
+            applied.map_err(|_| NO_RESPONSE.to_owned())?.map_err(|e| chain(&e))?;
         }
         if let Some(status) = status {
             let patch = Patch::Apply(json!({
@@ -142,7 +140,7 @@ impl Writer {
                 "status": status,
             }));
             let applied = timeout(REQUEST_TIMEOUT, api.patch_status(&self.node, &params, &patch)).await;
-            applied.map_err(|_| "no answer".to_owned())?.map_err(|e| chain(&e))?;
+            applied.map_err(|_| NO_RESPONSE.to_owned())?.map_err(|e| chain(&e))?;
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! How a peer of the configuration becomes a session and a connection, and how that is closed.
+//! Parameters of a session and its TCP connection, from the configuration of a peer; connecting and closing.
 
 use std::collections::BTreeSet;
 use std::net::{Shutdown, SocketAddr};
@@ -11,16 +11,20 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Shared, router_id};
+use super::PeerContext;
+use super::router_id::router_id;
 
-/// For how long a peer keeps the routes of a speaker that restarts (RFC 4724), FRR's default.
+/// Restart time: how long a peer retains the routes of a speaker that restarts (RFC 4724). FRR's default.
 const RESTART_TIME: Duration = Duration::from_secs(120);
 
-/// How long the peer may take to close its end, so that our last words are not lost to a reset.
-const LINGER: Duration = Duration::from_millis(300);
+/// Longest time for the peer to close its side of a connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Parameters of the session, or why there can be none.
-pub(super) fn session_config(peer: &Peer, shared: &Shared) -> Result<SessionConfig, String> {
+/// Returns the parameters of the session.
+///
+/// # Errors
+/// Returns the problem, as a text for the operator, if the configuration is invalid or not supported.
+pub(super) fn session_config(peer: &Peer, context: &PeerContext) -> Result<SessionConfig, String> {
     let families: BTreeSet<Family> = match peer.address {
         PeerAddress::Interface(_) => {
             return Err("peers by interface (BGP unnumbered) are not supported yet".to_owned());
@@ -29,7 +33,7 @@ pub(super) fn session_config(peer: &Peer, shared: &Shared) -> Result<SessionConf
         PeerAddress::Ip(address) if address.is_ipv4() => [Family::Ipv4Unicast].into(),
         PeerAddress::Ip(_) => [Family::Ipv6Unicast].into(),
     };
-    let node_addresses = shared.node_addresses.borrow().clone();
+    let node_addresses = context.node_addresses.borrow().clone();
     let config = SessionConfig {
         local_asn: peer.local_asn.unwrap_or(peer.my_asn),
         peer_asn: match peer.peer_asn {
@@ -37,7 +41,7 @@ pub(super) fn session_config(peer: &Peer, shared: &Shared) -> Result<SessionConf
             PeerAsn::Internal => PeerAs::Internal,
             PeerAsn::External => PeerAs::External,
         },
-        router_id: router_id(peer.router_id, &node_addresses, &shared.links.borrow(), &shared.node),
+        router_id: router_id(peer.router_id, &node_addresses, &context.links.borrow(), &context.node),
         hold_time: peer.hold_time,
         keepalive_time: Some(peer.keepalive_time).filter(|time| !time.is_zero()),
         connect_retry: peer.connect_time,
@@ -48,7 +52,7 @@ pub(super) fn session_config(peer: &Peer, shared: &Shared) -> Result<SessionConf
     Ok(config)
 }
 
-/// Options of the connection; the TCP-MD5 key comes on top.
+/// Returns the options of the connection, without the TCP-MD5 key; `None` for a peer without an address.
 fn connect_options(peer: &Peer) -> Option<ConnectOptions> {
     let PeerAddress::Ip(address) = peer.address else { return None };
     let internal = match peer.peer_asn {
@@ -58,27 +62,30 @@ fn connect_options(peer: &Peer) -> Option<ConnectOptions> {
     };
     Some(ConnectOptions {
         source: peer.source_address,
-        // An eBGP peer is on the link unless said otherwise, as every router has it.
+        // An eBGP peer without ebgpMultiHop must be on the link, as in FRR and other routers.
         ttl: (!internal && !peer.ebgp_multi_hop).then_some(1),
         device: peer.vrf.clone(),
         ..ConnectOptions::new(SocketAddr::new(address, peer.port))
     })
 }
 
-/// Connects, or says in a sentence why not.
-pub(super) async fn dial(peer: Peer, shared: Shared) -> Result<TcpStream, String> {
+/// Connects to the peer.
+///
+/// # Errors
+/// Returns the problem, as a text for the operator.
+pub(super) async fn connect_to_peer(peer: Peer, context: PeerContext) -> Result<TcpStream, String> {
     let Some(mut options) = connect_options(&peer) else {
         return Err("the peer has no address".to_owned());
     };
     if let Some(secret) = &peer.password_secret {
-        options.md5_key = Some(shared.passwords.get(secret).await?);
+        options.md5_key = Some(context.passwords.get(secret).await?);
     }
     connect(&options).await.map_err(|error| error.to_string())
 }
 
-/// Closes our end and reads until the peer closes its: a socket closed with unread bytes resets the connection, and
-/// the peer would lose what we said last. Returns whether the peer closed.
-pub(super) async fn linger(stream: &TcpStream) -> bool {
+/// Closes the write side and reads until the peer closes its side. Closing a socket with unread data would
+/// reset the connection, and the peer would lose the last message. Returns whether the peer closed in time.
+pub(super) async fn close_write_side(stream: &TcpStream) -> bool {
     let _ = SockRef::from(stream).shutdown(Shutdown::Write);
     let mut buffer = vec![0; 4096];
     let drained = async {
@@ -90,14 +97,14 @@ pub(super) async fn linger(stream: &TcpStream) -> bool {
             }
         }
     };
-    timeout(LINGER, drained).await.is_ok()
+    timeout(CLOSE_TIMEOUT, drained).await.is_ok()
 }
 
-/// Closes a connection that failed. Where the peer does not answer, it is reset: otherwise the kernel sends our last
-/// words again and again, and over a path that has come back they reach the peer in the midst of the next session. FRR 8
-/// then loses track of that session, where its neighbors are dynamic.
-pub(super) async fn abandon(stream: TcpStream) {
-    if !linger(&stream).await {
+/// Closes a connection after the session failed, and resets it if the peer does not close its side. Otherwise
+/// the kernel retransmits the last messages, and after an outage of the path they can arrive during the next
+/// session. FRR 8 then loses track of a session with a dynamic neighbor.
+pub(super) async fn close_failed(stream: TcpStream) {
+    if !close_write_side(&stream).await {
         let _ = stream.set_zero_linger();
     }
 }
@@ -130,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_single_hop_ebgp_session_is_kept_on_the_link() {
+    fn only_single_hop_ebgp_session_has_ttl_1() {
         let ttl = |peer: &Peer| connect_options(peer).unwrap().ttl;
         let ebgp = peer(PeerAsn::Number(64513));
         assert_eq!(ttl(&ebgp), Some(1));
@@ -138,7 +145,7 @@ mod tests {
         assert_eq!(ttl(&Peer { ebgp_multi_hop: true, ..ebgp }), None);
         assert_eq!(ttl(&peer(PeerAsn::Number(64512))), None);
         assert_eq!(ttl(&peer(PeerAsn::Internal)), None);
-        // What the peer sees is localASN: with it, an equal myASN does not make the session internal.
+        // The session uses localASN: with it, an equal myASN does not make the session internal.
         assert_eq!(ttl(&Peer { local_asn: Some(64999), ..peer(PeerAsn::Number(64512)) }), Some(1));
     }
 }

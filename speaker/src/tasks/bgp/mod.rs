@@ -1,10 +1,12 @@
-//! The shell of BGP: one task per peer.
+//! BGP: one task per peer, and the coordinator's access to them.
 
+mod commands;
 mod connect;
 mod next_hops;
 mod passwords;
 mod peer;
 mod router_id;
+mod session_view;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,134 +14,111 @@ use std::time::Duration;
 
 use fairlead_bgp::{Attributes, CeaseSubcode};
 use fairlead_crds::model::config::Peer;
+use fairlead_plan::node_status::Sessions;
 use ipnet::IpNet;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub(crate) use passwords::Passwords;
-pub(crate) use router_id::router_id;
 
 use crate::metrics::Metrics;
-use crate::tasks::links;
-use fairlead_plan::node_status::Sessions;
+use crate::tasks::links::LinksReceiver;
+use commands::{PeerCommandSender, command_channel};
 use peer::PeerTask;
 
-/// What a peer's task is told. These are differences, so they may queue without bound: a task never waits for its
-/// peer before it takes the next.
-#[derive(Debug)]
-enum Command {
-    /// The peer should know this route.
-    Announce(IpNet, Arc<Attributes>),
-    /// The peer should not know it.
-    Withdraw(IpNet),
-    /// All that is to be announced at first has been said.
-    Start,
-    /// Withdraw everything, say why, and end.
-    Stop { subcode: CeaseSubcode, text: String },
-}
-
-/// What all peers share.
+/// Parameters and channels that all peer tasks share.
 #[derive(Clone)]
-pub(crate) struct Shared {
+pub(crate) struct PeerContext {
     /// Name of this node.
     pub node: Arc<str>,
-    /// The node's interfaces.
-    pub links: links::Known,
-    /// Addresses of the Node object.
+    pub links: LinksReceiver,
+    /// InternalIP addresses of the Node object.
     pub node_addresses: watch::Receiver<Vec<std::net::IpAddr>>,
     /// TCP-MD5 keys.
     pub passwords: Arc<Passwords>,
-    /// What is reported.
+    /// Sessions as the Speaker object shows them. Each task writes its own entry.
     pub sessions: watch::Sender<Sessions>,
-    /// Counters.
     pub metrics: Metrics,
 }
 
-/// All sessions of this node.
-pub(crate) struct Engine {
-    shared: Shared,
-    peers: BTreeMap<Arc<str>, Handle>,
-    /// Closed sessions that are still saying goodbye.
+/// The BGP peers of this node. No method waits for a peer, except [`BgpPeers::shut_down`].
+pub(crate) struct BgpPeers {
+    context: PeerContext,
+    peers: BTreeMap<Arc<str>, PeerHandle>,
+    /// Tasks of closed sessions. Each ends within about a second.
     closing: Vec<JoinHandle<()>>,
+    /// Peers that [`BgpPeers::start_opened`] starts.
     opened: Vec<Arc<str>>,
 }
 
-struct Handle {
-    commands: mpsc::UnboundedSender<Command>,
+struct PeerHandle {
+    commands: PeerCommandSender,
     task: JoinHandle<()>,
 }
 
-impl Engine {
-    /// No sessions yet.
-    pub(crate) fn new(shared: Shared) -> Self {
-        Self { shared, peers: BTreeMap::new(), closing: Vec::new(), opened: Vec::new() }
+impl BgpPeers {
+    pub(crate) fn new(context: PeerContext) -> Self {
+        Self { context, peers: BTreeMap::new(), closing: Vec::new(), opened: Vec::new() }
     }
 
-    /// Opens a session, after closing the one of the same name. It starts with [`Engine::start`], so that its first
-    /// routes are there when it comes up.
+    /// Creates a session, after closing the one with the same name. [`BgpPeers::start_opened`] starts it, so
+    /// that it has its first routes before it is established.
     pub(crate) fn open(&mut self, peer: Peer) {
         let name: Arc<str> = peer.name.as_str().into();
-        let before = self.peers.remove(&name).map(|handle| {
-            handle.stop(CeaseSubcode::OtherConfigurationChange, "the BGPPeer was changed");
+        let previous = self.peers.remove(&name).map(|handle| {
+            handle.commands.stop(CeaseSubcode::OtherConfigurationChange, "the BGPPeer was changed");
             handle.task
         });
-        tracing::info!(peer = %name, "opening session");
-        let (commands, received) = mpsc::unbounded_channel();
-        let task = tokio::spawn(PeerTask::run(peer, received, self.shared.clone(), before));
+        tracing::info!(peer = %name, "opening BGP session");
+        let (commands, receiver) = command_channel();
+        let task = tokio::spawn(PeerTask::run(peer, receiver, self.context.clone(), previous));
         self.opened.push(name.clone());
-        self.peers.insert(name, Handle { commands, task });
+        self.peers.insert(name, PeerHandle { commands, task });
     }
 
-    /// Closes a session: routes are withdrawn, then the peer is told.
+    /// Closes a session: withdraws its routes, then sends Cease.
     pub(crate) fn close(&mut self, name: &str) {
-        if let Some(handle) = self.peers.remove(name) {
-            tracing::info!(peer = %name, "closing session");
-            handle.stop(CeaseSubcode::PeerDeconfigured, "the BGPPeer does not select this node any more");
+        if let Some(PeerHandle { commands, task }) = self.peers.remove(name) {
+            tracing::info!(peer = %name, "closing BGP session");
+            commands.stop(CeaseSubcode::PeerDeconfigured, "the BGPPeer does not select this node any more");
             self.closing.retain(|task| !task.is_finished());
-            self.closing.push(handle.task);
+            self.closing.push(task);
         }
     }
 
-    /// Announces a route.
+    /// Announces a route to a peer, or replaces its attributes.
     pub(crate) fn announce(&self, peer: &str, prefix: IpNet, attributes: Arc<Attributes>) {
-        self.tell(peer, Command::Announce(prefix, attributes));
+        if let Some(peer) = self.peers.get(peer) {
+            peer.commands.announce(prefix, attributes);
+        }
     }
 
-    /// Withdraws a route.
+    /// Withdraws a route from a peer.
     pub(crate) fn withdraw(&self, peer: &str, prefix: IpNet) {
-        self.tell(peer, Command::Withdraw(prefix));
+        if let Some(peer) = self.peers.get(peer) {
+            peer.commands.withdraw(prefix);
+        }
     }
 
-    /// Starts what was opened.
-    pub(crate) fn start(&mut self) {
+    /// Starts the sessions that were opened since the last call.
+    pub(crate) fn start_opened(&mut self) {
         for name in std::mem::take(&mut self.opened) {
-            self.tell(&name, Command::Start);
+            if let Some(peer) = self.peers.get(&name) {
+                peer.commands.start();
+            }
         }
     }
 
-    /// Withdraws everything everywhere and ends the sessions, within `limit`.
+    /// Withdraws all routes and ends all sessions. Returns after `limit` at the latest.
     pub(crate) async fn shut_down(&mut self, text: &str, limit: Duration) {
-        let mut ending = std::mem::take(&mut self.closing);
-        for (_, handle) in std::mem::take(&mut self.peers) {
-            handle.stop(CeaseSubcode::AdministrativeShutdown, text);
-            ending.push(handle.task);
+        let mut tasks = std::mem::take(&mut self.closing);
+        for (_, PeerHandle { commands, task }) in std::mem::take(&mut self.peers) {
+            commands.stop(CeaseSubcode::AdministrativeShutdown, text);
+            tasks.push(task);
         }
-        if timeout(limit, futures::future::join_all(ending)).await.is_err() {
-            tracing::warn!("a peer did not take the withdrawals in time");
+        if timeout(limit, futures::future::join_all(tasks)).await.is_err() {
+            tracing::warn!(?limit, "BGP sessions did not end in time; closing their connections");
         }
-    }
-
-    fn tell(&self, peer: &str, command: Command) {
-        if let Some(handle) = self.peers.get(peer) {
-            // A task that ended has said why.
-            let _ = handle.commands.send(command);
-        }
-    }
-}
-
-impl Handle {
-    fn stop(&self, subcode: CeaseSubcode, text: &str) {
-        let _ = self.commands.send(Command::Stop { subcode, text: text.to_owned() });
     }
 }

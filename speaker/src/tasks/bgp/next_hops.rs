@@ -1,12 +1,12 @@
-//! Under which addresses a peer reaches this node.
+//! The next hops of the routes that this node announces on a session.
 
 use std::net::IpAddr;
 
 use fairlead_bgp::NextHops;
 use fairlead_net::links::Links;
 
-/// The local end of the session is the next hop of its family. For the other family: an address of the interface
-/// that the session leaves by, else the Node object's InternalIP.
+/// Returns the next hops. For the family of the session, it is the local address of the connection. For the
+/// other family, it is an address of the same interface, else the InternalIP of the Node object.
 pub(super) fn next_hops(local: IpAddr, links: &Links, node: &[IpAddr]) -> NextHops {
     let link = links.holding(local);
     match local {
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_family_is_taken_from_the_interface_then_from_the_node() {
+    fn other_family_uses_address_of_interface_then_of_node() {
         let both: &[&str] = &["192.0.2.1/24", "2001:db8::1/64", "fe80::1/64"];
         type Case<'a> =
             (&'a str, &'a [&'a str], &'a [&'a str], Option<&'a str>, Option<&'a str>, Option<&'a str>);

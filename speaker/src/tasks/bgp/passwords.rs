@@ -1,4 +1,4 @@
-//! TCP-MD5 keys out of Secrets.
+//! Reads TCP-MD5 keys from Secrets.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -10,46 +10,53 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use tokio::time::timeout;
 
-/// Type that the Secret must have, as in MetalLB.
+/// Required type of the Secret, as in MetalLB.
 const BASIC_AUTH: &str = "kubernetes.io/basic-auth";
-/// Key in it.
+/// Entry of the Secret that contains the key.
 const PASSWORD: &str = "password";
 
-/// Reads keys when sessions connect, so that a changed one is taken with the next attempt. While the API server is
-/// away, the last one known serves.
+/// Longest time for the API server to return a Secret.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Reads a key at every connection attempt, so that a changed Secret takes effect. While the API server is
+/// not available, the last key that was read is used.
 pub(crate) struct Passwords {
     client: Client,
     namespace: String,
-    known: Mutex<BTreeMap<SecretRef, Vec<u8>>>,
+    /// The last keys that were read. Bounded by the number of Secrets that BGPPeers refer to.
+    last_read: Mutex<BTreeMap<SecretRef, Vec<u8>>>,
 }
 
 impl Passwords {
-    /// Secrets without a namespace are in `namespace`.
+    /// `namespace` is the namespace of Secrets whose reference has none.
     pub(crate) fn new(client: Client, namespace: &str) -> Self {
-        Self { client, namespace: namespace.to_owned(), known: Mutex::default() }
+        Self { client, namespace: namespace.to_owned(), last_read: Mutex::default() }
     }
 
-    /// The key, or what is wrong in a sentence.
+    /// Returns the key.
+    ///
+    /// # Errors
+    /// Returns the problem, as a text for the operator.
     pub(super) async fn get(&self, secret: &SecretRef) -> Result<Vec<u8>, String> {
         let namespace = secret.namespace.as_deref().unwrap_or(&self.namespace);
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let name = format!("{namespace}/{}", secret.name);
-        let unreachable = match timeout(Duration::from_secs(3), api.get_opt(&secret.name)).await {
+        let error = match timeout(REQUEST_TIMEOUT, api.get_opt(&secret.name)).await {
             Ok(Ok(Some(found))) => {
-                let key = password(found).map_err(|why| format!("Secret {name} {why}"))?;
-                self.known().insert(secret.clone(), key.clone());
+                let key = password(found).map_err(|problem| format!("Secret {name} {problem}"))?;
+                self.last_read().insert(secret.clone(), key.clone());
                 return Ok(key);
             }
             Ok(Ok(None)) => return Err(format!("Secret {name} does not exist")),
             Ok(Err(error)) => chain(&error),
-            Err(_) => "the API server does not answer".to_owned(),
+            Err(_) => "the API server does not respond".to_owned(),
         };
-        let known = self.known().get(secret).cloned();
-        known.ok_or_else(|| format!("Secret {name} cannot be read: {unreachable}"))
+        let last_read = self.last_read().get(secret).cloned();
+        last_read.ok_or_else(|| format!("Secret {name} cannot be read: {error}"))
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<SecretRef, Vec<u8>>> {
-        self.known.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn last_read(&self) -> std::sync::MutexGuard<'_, BTreeMap<SecretRef, Vec<u8>>> {
+        self.last_read.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -60,7 +67,7 @@ fn password(secret: Secret) -> Result<Vec<u8>, String> {
     }
     match secret.data.and_then(|mut data| data.remove(PASSWORD)) {
         Some(key) if !key.0.is_empty() => Ok(key.0),
-        _ => Err(format!("has no {PASSWORD}")),
+        _ => Err(format!("has no entry {PASSWORD}")),
     }
 }
 
@@ -71,17 +78,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_secret_must_be_like() {
+    fn secret_has_required_type_and_entry() {
         let table = [
             (json!({"type": BASIC_AUTH, "data": {"password": "c2VjcmV0"}}), Ok(b"secret".to_vec())),
             (json!({"type": "Opaque", "data": {"password": "c2VjcmV0"}}), Err("type Opaque")),
-            (json!({"type": BASIC_AUTH, "data": {"username": "c2VjcmV0"}}), Err("has no password")),
-            (json!({"type": BASIC_AUTH, "data": {"password": ""}}), Err("has no password")),
+            (json!({"type": BASIC_AUTH, "data": {"username": "c2VjcmV0"}}), Err("has no entry password")),
+            (json!({"type": BASIC_AUTH, "data": {"password": ""}}), Err("has no entry password")),
         ];
         for (secret, expected) in table {
             match (password(from_value(secret.clone()).unwrap()), expected) {
                 (Ok(key), Ok(expected)) => assert_eq!(key, expected),
-                (Err(why), Err(expected)) => assert!(why.contains(expected), "{why}"),
+                (Err(problem), Err(expected)) => assert!(problem.contains(expected), "{problem}"),
                 (got, _) => panic!("{secret}: {got:?}"),
             }
         }

@@ -1,139 +1,135 @@
-//! The task of one peer: it drives a session with a TCP connection, time and commands.
+//! The task of one peer: drives a BGP session with a TCP connection, timers and commands.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Instant;
 
-use fairlead_bgp::{CeaseSubcode, DownReason, Session, SessionEvent, SessionInput, SessionState, Withheld};
+use fairlead_bgp::{CeaseSubcode, Session, SessionEvent, SessionInput, SessionState, Withheld};
 use fairlead_crds::model::config::{Peer, PeerAddress};
 use jiff::Timestamp;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::connect::{abandon, dial, linger, session_config};
+use super::PeerContext;
+use super::commands::{PeerCommand, PeerCommandReceiver};
+use super::connect::{close_failed, close_write_side, connect_to_peer, session_config};
 use super::next_hops::next_hops;
-use super::{Command, Shared};
-use crate::metrics::PeerLabel;
-use crate::tasks::until;
-use fairlead_plan::node_status::SessionView;
+use super::session_view::{SessionViewState, invalid_peer};
+use crate::metrics::PeerMetrics;
+use crate::tasks::sleep_until_or_forever;
 
-/// How much is made ready for the socket at once; what the peer has not read stays a difference in the session.
-const CHUNK: usize = 64 * 1024;
+/// Octets that are encoded at once for the socket. Routes beyond that remain in the session, where a later
+/// change of the same route replaces them.
+const OUTPUT_SIZE: usize = 64 * 1024;
 
-type Dialling = Pin<Box<dyn Future<Output = Result<TcpStream, String>> + Send>>;
+/// Memory that the output buffer keeps at rest, in octets.
+const OUTPUT_SIZE_AT_REST: usize = 4096;
+
+/// Size of the receive buffer in octets, and so the most that is read per turn.
+const BUFFER_SIZE: usize = 16 * 1024;
+
+type Connecting = Pin<Box<dyn Future<Output = Result<TcpStream, String>> + Send>>;
 
 pub(super) struct PeerTask {
     peer: Peer,
-    shared: Shared,
+    context: PeerContext,
     session: Session,
     stream: Option<TcpStream>,
-    dialling: Option<Dialling>,
-    /// Bytes made ready, and how many of them are written.
-    out: Vec<u8>,
+    /// The connection attempt in progress.
+    connecting: Option<Connecting>,
+    /// Encoded messages, of which the first `written` octets were written to the socket.
+    output: Vec<u8>,
     written: usize,
-    label: PeerLabel,
-    since: Option<Timestamp>,
-    last_error: Option<String>,
-    shown: Option<SessionView>,
+    view: SessionViewState,
+    metrics: PeerMetrics,
 }
 
 impl PeerTask {
-    /// Keeps the session up until told to stop; begins when `before` has ended.
+    /// Keeps the session established until [`PeerCommand::Stop`]. Starts when `previous`, the task of the
+    /// session with the same name, has ended.
     pub(super) async fn run(
         peer: Peer,
-        mut commands: mpsc::UnboundedReceiver<Command>,
-        shared: Shared,
-        before: Option<JoinHandle<()>>,
+        mut commands: PeerCommandReceiver,
+        context: PeerContext,
+        previous: Option<JoinHandle<()>>,
     ) {
-        if let Some(before) = before {
-            // It may have failed; that is no reason not to begin.
-            let _ = before.await;
+        if let Some(previous) = previous {
+            // After a panic of that task this one starts as well.
+            let _ = previous.await;
         }
-        let session = session_config(&peer, &shared)
+        let session = session_config(&peer, &context)
             .and_then(|config| Session::new(config, rand::random()).map_err(|e| e.to_string()));
         let name = peer.name.clone();
-        let metrics = shared.metrics.clone();
-        let sessions = shared.sessions.clone();
+        let metrics = context.metrics.clone();
+        let sessions = context.sessions.clone();
         match session {
-            Ok(session) => Self::new(peer, shared, session).serve(&mut commands).await,
-            Err(why) => {
-                tracing::error!(peer = %name, why, "there can be no session");
-                let view = SessionView {
-                    address: address(&peer),
-                    state: "Idle",
-                    last_error: Some(why),
-                    ..SessionView::default()
-                };
+            Ok(session) => Self::new(peer, context, session).serve(&mut commands).await,
+            Err(error) => {
+                tracing::error!(peer = %name, %error, "invalid peer configuration");
+                let view = invalid_peer(address(&peer), error);
                 sessions.send_modify(|sessions| drop(sessions.insert(name.clone(), view)));
-                while !matches!(commands.recv().await, None | Some(Command::Stop { .. })) {}
+                while !matches!(commands.recv().await, None | Some(PeerCommand::Stop { .. })) {}
             }
         }
         metrics.forget_peer(&name);
         sessions.send_modify(|sessions| drop(sessions.remove(&name)));
     }
 
-    fn new(peer: Peer, shared: Shared, session: Session) -> Self {
+    fn new(peer: Peer, context: PeerContext, session: Session) -> Self {
         if peer.bfd.is_some() {
             tracing::warn!(peer = %peer.name, "BFD is not supported yet; the session runs without it");
         }
         Self {
-            label: PeerLabel { peer: peer.name.clone() },
+            view: SessionViewState::new(address(&peer)),
+            metrics: context.metrics.peer(&peer.name),
             peer,
-            shared,
+            context,
             session,
             stream: None,
-            dialling: None,
-            out: Vec::new(),
+            connecting: None,
+            output: Vec::new(),
             written: 0,
-            since: None,
-            last_error: None,
-            shown: None,
         }
     }
 
-    async fn serve(&mut self, commands: &mut mpsc::UnboundedReceiver<Command>) {
-        let mut batch = Vec::new();
-        let mut buffer = vec![0; 16 * 1024];
-        let mut links = self.shared.links.clone();
-        let mut node_addresses = self.shared.node_addresses.clone();
+    async fn serve(&mut self, commands: &mut PeerCommandReceiver) {
+        let mut buffer = vec![0; BUFFER_SIZE];
+        let mut links = self.context.links.clone();
+        let mut node_addresses = self.context.node_addresses.clone();
         loop {
-            self.drain();
-            self.show();
-            let interest = match self.written < self.out.len() {
+            self.handle_output();
+            self.publish();
+            let interest = match self.written < self.output.len() {
                 true => Interest::READABLE | Interest::WRITABLE,
                 false => Interest::READABLE,
             };
             tokio::select! {
-                // Routes first, so that what is sent next is complete.
+                // Commands first, so that what is sent next includes all changes.
                 biased;
-                received = commands.recv_many(&mut batch, 1024) => {
-                    if received == 0 {
+                command = commands.recv() => {
+                    // All pending commands at once: the session packs routes with equal attributes into one
+                    // UPDATE.
+                    let mut next = command;
+                    if next.is_none() {
                         return;
                     }
-                    for command in batch.drain(..) {
-                        if let Command::Stop { subcode, text } = command {
+                    while let Some(command) = next {
+                        if let PeerCommand::Stop { subcode, text } = command {
                             return self.stop(subcode, text).await;
                         }
-                        self.obey(command);
-                    }
-                    // One packed UPDATE is better than many: take all there is before anything is sent.
-                    while let Ok(command) = commands.try_recv() {
-                        if let Command::Stop { subcode, text } = command {
-                            return self.stop(subcode, text).await;
-                        }
-                        self.obey(command);
+                        self.handle_command(command);
+                        next = commands.try_recv();
                     }
                 }
-                dialled = async {
-                    match &mut self.dialling {
-                        Some(dialling) => dialling.await,
+                connected = async {
+                    match &mut self.connecting {
+                        Some(connecting) => connecting.await,
                         None => std::future::pending().await,
                     }
                 } => {
-                    self.dialling = None;
-                    self.dialled(dialled);
+                    self.connecting = None;
+                    self.handle_connected(connected);
                 }
                 ready = async {
                     match &self.stream {
@@ -146,33 +142,35 @@ impl PeerTask {
                             self.read(&mut buffer);
                         }
                     }
-                    Err(error) => self.lost(error.to_string()),
+                    Err(error) => self.handle_connection_closed(error.to_string()),
                 },
-                () = until(self.session.poll_timeout()) => self.session.handle_timeout(Instant::now()),
-                Ok(()) = links.changed() => self.find_next_hops(),
-                Ok(()) = node_addresses.changed() => self.find_next_hops(),
+                () = sleep_until_or_forever(self.session.poll_timeout()) => {
+                    self.session.handle_timeout(Instant::now());
+                }
+                Ok(()) = links.changed() => self.update_next_hops(),
+                Ok(()) = node_addresses.changed() => self.update_next_hops(),
             }
         }
     }
 
-    fn obey(&mut self, command: Command) {
+    fn handle_command(&mut self, command: PeerCommand) {
         match command {
-            Command::Announce(prefix, attributes) => {
+            PeerCommand::Announce(prefix, attributes) => {
                 if let Err(error) = self.session.announce(prefix, attributes) {
-                    tracing::error!(peer = %self.peer.name, %prefix, %error, "cannot announce");
+                    tracing::error!(peer = %self.peer.name, %prefix, %error, "cannot announce route");
                     self.session.withdraw(&prefix);
                 }
             }
-            Command::Withdraw(prefix) => self.session.withdraw(&prefix),
-            Command::Start => self.session.handle_input(Instant::now(), SessionInput::ManualStart),
-            // Stopping ends the task: the caller does it.
-            Command::Stop { .. } => {}
+            PeerCommand::Withdraw(prefix) => self.session.withdraw(&prefix),
+            PeerCommand::Start => self.session.handle_input(Instant::now(), SessionInput::ManualStart),
+            // Handled by the caller, which ends the task.
+            PeerCommand::Stop { .. } => {}
         }
     }
 
-    fn dialled(&mut self, outcome: Result<TcpStream, String>) {
+    fn handle_connected(&mut self, result: Result<TcpStream, String>) {
         let now = Instant::now();
-        let connected = outcome.and_then(|stream| {
+        let connected = result.and_then(|stream| {
             let local = stream.local_addr().map_err(|e| e.to_string())?;
             let remote = stream.peer_addr().map_err(|e| e.to_string())?;
             Ok((stream, local, remote))
@@ -187,11 +185,23 @@ impl PeerTask {
         }
     }
 
-    fn next_hops(&self, local: std::net::IpAddr) -> fairlead_bgp::NextHops {
-        next_hops(local.to_canonical(), &self.shared.links.borrow(), &self.shared.node_addresses.borrow())
+    fn handle_connection_closed(&mut self, reason: String) {
+        self.drop_connection();
+        self.session.handle_input(Instant::now(), SessionInput::ConnectionClosed { reason });
     }
 
-    fn find_next_hops(&mut self) {
+    fn drop_connection(&mut self) {
+        self.stream = None;
+        self.connecting = None;
+        self.output.clear();
+        self.written = 0;
+    }
+
+    fn next_hops(&self, local: std::net::IpAddr) -> fairlead_bgp::NextHops {
+        next_hops(local.to_canonical(), &self.context.links.borrow(), &self.context.node_addresses.borrow())
+    }
+
+    fn update_next_hops(&mut self) {
         if let Some(local) = self.stream.as_ref().and_then(|stream| stream.local_addr().ok()) {
             let next_hops = self.next_hops(local.ip());
             self.session.set_next_hops(next_hops);
@@ -201,95 +211,76 @@ impl PeerTask {
     fn read(&mut self, buffer: &mut [u8]) {
         let Some(stream) = &self.stream else { return };
         match stream.try_read(buffer) {
-            Ok(0) => self.lost(String::new()),
+            Ok(0) => self.handle_connection_closed(String::new()),
             Ok(length) => {
                 let bytes = buffer.get(..length).unwrap_or_default();
                 self.session.handle_input(Instant::now(), SessionInput::Received(bytes));
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(error) => self.lost(error.to_string()),
+            Err(error) => self.handle_connection_closed(error.to_string()),
         }
     }
 
-    fn lost(&mut self, reason: String) {
-        self.hang_up();
-        self.session.handle_input(Instant::now(), SessionInput::ConnectionClosed { reason });
-    }
-
-    fn hang_up(&mut self) {
-        self.stream = None;
-        self.dialling = None;
-        self.out.clear();
-        self.written = 0;
-    }
-
-    /// Does what the session asks for, and writes what the socket takes.
-    fn drain(&mut self) {
+    /// Handles the events of the session, and writes as much as the socket takes.
+    fn handle_output(&mut self) {
         loop {
             while let Some(event) = self.session.poll_event() {
-                match event {
-                    SessionEvent::Connect => {
-                        self.dialling = Some(Box::pin(dial(self.peer.clone(), self.shared.clone())));
-                    }
-                    SessionEvent::CloseForRestart => self.hang_up(),
-                    SessionEvent::Close => {
-                        let _ = self.write();
-                        if let Some(stream) = self.stream.take() {
-                            tokio::spawn(abandon(stream));
-                        }
-                        self.hang_up();
-                    }
-                    SessionEvent::Established(negotiated) => {
-                        tracing::info!(peer = %self.peer.name, asn = negotiated.peer_asn,
-                            router_id = %negotiated.peer_router_id, hold_time = ?negotiated.hold_time,
-                            "session is established");
-                        self.since = Some(Timestamp::now());
-                        self.last_error = None;
-                    }
-                    SessionEvent::Down { from, reason } => self.went_down(from, &reason),
-                }
+                self.handle_session_event(event);
             }
             match self.write() {
                 Ok(()) => return,
-                // The session may have more to say about it.
-                Err(reason) => self.lost(reason),
+                // The session may have new events.
+                Err(reason) => self.handle_connection_closed(reason),
             }
         }
     }
 
-    fn went_down(&mut self, from: SessionState, reason: &DownReason) {
-        self.since = None;
-        if *reason == DownReason::Stopped {
-            return;
+    fn handle_session_event(&mut self, event: SessionEvent) {
+        match event {
+            SessionEvent::Connect => {
+                let attempt = connect_to_peer(self.peer.clone(), self.context.clone());
+                self.connecting = Some(Box::pin(attempt));
+            }
+            SessionEvent::CloseForRestart => self.drop_connection(),
+            SessionEvent::Close => {
+                let _ = self.write();
+                if let Some(stream) = self.stream.take() {
+                    // Ends by itself after a fraction of a second; the session waits longer before it
+                    // reconnects.
+                    tokio::spawn(close_failed(stream));
+                }
+                self.drop_connection();
+            }
+            SessionEvent::Established(negotiated) => {
+                tracing::info!(
+                    peer = %self.peer.name,
+                    asn = negotiated.peer_asn,
+                    router_id = %negotiated.peer_router_id,
+                    hold_time = ?negotiated.hold_time,
+                    "BGP session established"
+                );
+                self.view.handle_established(Timestamp::now());
+            }
+            SessionEvent::Down { from, reason } => {
+                if let Some(error) = self.view.handle_down(from == SessionState::Established, &reason) {
+                    tracing::warn!(peer = %self.peer.name, state = %from, %error, "BGP session down");
+                }
+            }
         }
-        // A connection that ends without a word says less than what was said before: a router that refuses this
-        // peering says why once, and then closes each attempt at once.
-        if from != SessionState::Established
-            && matches!(reason, DownReason::ConnectionClosed(_))
-            && self.last_error.is_some()
-        {
-            return;
-        }
-        let why = reason.to_string();
-        if from == SessionState::Established || self.last_error.as_ref() != Some(&why) {
-            tracing::warn!(peer = %self.peer.name, %from, why, "session is down");
-        }
-        self.last_error = Some(why);
     }
 
     fn write(&mut self) -> Result<(), String> {
         loop {
             let Some(stream) = &self.stream else { return Ok(()) };
-            if self.written == self.out.len() {
-                self.out.clear();
+            if self.written == self.output.len() {
+                self.output.clear();
                 self.written = 0;
-                if !self.session.poll_transmit(Instant::now(), CHUNK, &mut self.out) {
-                    // At rest no more memory than needed.
-                    self.out.shrink_to(4096);
+                if !self.session.poll_transmit(Instant::now(), OUTPUT_SIZE, &mut self.output) {
+                    self.output.shrink_to(OUTPUT_SIZE_AT_REST);
                     return Ok(());
                 }
             }
-            match stream.try_write(self.out.get(self.written..).unwrap_or_default()) {
+            match stream.try_write(self.output.get(self.written..).unwrap_or_default()) {
                 Ok(length) => self.written += length,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error.to_string()),
@@ -297,29 +288,29 @@ impl PeerTask {
         }
     }
 
-    /// Ends the session, and writes what it sends while it ends.
+    /// Stops the session, and writes what it sends until it has ended.
     async fn stop(&mut self, subcode: CeaseSubcode, text: String) {
         self.session.handle_input(Instant::now(), SessionInput::ManualStop { subcode, text });
         while self.session.state() == SessionState::Established {
             let failure = match self.write() {
                 Err(error) => Some(error),
                 Ok(()) if self.session.state() != SessionState::Established => break,
-                Ok(()) => self.writable().await,
+                Ok(()) => self.wait_writable().await,
             };
             if let Some(reason) = failure {
-                self.lost(reason);
+                self.handle_connection_closed(reason);
             }
         }
         while let Some(event) = self.session.poll_event() {
             match event {
                 SessionEvent::CloseForRestart => {
-                    tracing::info!(peer = %self.peer.name, "leaving the routes to graceful restart");
-                    self.hang_up();
+                    tracing::info!(peer = %self.peer.name, "leaving routes to graceful restart");
+                    self.drop_connection();
                 }
                 SessionEvent::Close => {
                     let _ = self.write();
                     if let Some(stream) = self.stream.take() {
-                        linger(&stream).await;
+                        close_write_side(&stream).await;
                     }
                 }
                 SessionEvent::Connect | SessionEvent::Established(_) | SessionEvent::Down { .. } => {}
@@ -327,61 +318,37 @@ impl PeerTask {
         }
     }
 
-    /// Waits until the socket takes bytes or a timer of the session fires. Returns the error of the socket.
-    async fn writable(&mut self) -> Option<String> {
+    /// Waits until the socket accepts octets or a timer of the session expires. Returns an error of the socket.
+    async fn wait_writable(&mut self) -> Option<String> {
         let Some(stream) = &self.stream else { return Some(String::new()) };
         tokio::select! {
             writable = stream.writable() => writable.err().map(|error| error.to_string()),
-            () = until(self.session.poll_timeout()) => {
+            () = sleep_until_or_forever(self.session.poll_timeout()) => {
                 self.session.handle_timeout(Instant::now());
                 None
             }
         }
     }
 
-    /// Passes on what has changed about the session.
-    fn show(&mut self) {
+    /// Updates the metrics, and the view of the session if it changed.
+    fn publish(&mut self) {
         let established = self.session.state() == SessionState::Established;
-        let statistics = self.session.statistics();
-        let metrics = &self.shared.metrics;
-        metrics.session_up.get_or_create(&self.label).set(i64::from(established));
-        metrics.routes.get_or_create(&self.label).set(self.session.announced() as i64);
-        raise(&metrics.updates_sent.get_or_create(&self.label), statistics.updates_sent);
-        raise(&metrics.session_drops.get_or_create(&self.label), statistics.dropped);
-        let prefixes = if established { self.session.announced() } else { 0 };
+        let announced = self.session.announced();
+        self.metrics.update(established, announced, self.session.pending(), self.session.statistics());
         let messages = self.messages();
-        let same = self.shown.as_ref().is_some_and(|shown| {
-            shown.prefixes == prefixes
-                && shown.since == self.since
-                && shown.last_error == self.last_error
-                && shown.messages == messages
-        });
-        if same {
-            return;
+        if let Some(view) = self.view.poll_view(established, announced, messages) {
+            self.context.sessions.send_modify(|sessions| drop(sessions.insert(self.peer.name.clone(), view)));
         }
-        let view = SessionView {
-            address: address(&self.peer),
-            state: if established { "Established" } else { "Active" },
-            since: self.since,
-            last_error: self.last_error.clone(),
-            prefixes,
-            messages,
-        };
-        self.shown = Some(view.clone());
-        self.shared.sessions.send_modify(|sessions| drop(sessions.insert(self.peer.name.clone(), view)));
     }
 
-    /// What does not work on this session, for the operator.
+    /// Returns messages about features that do not work on the session: one for BFD and for each address
+    /// family.
     fn messages(&self) -> Vec<String> {
         let bfd = self.peer.bfd.as_ref().map(|profile| {
             format!("BFD (BFDProfile {}) is not supported yet: the session runs without it", profile.name)
         });
         bfd.into_iter().chain(self.session.withheld().values().map(Withheld::to_string)).collect()
     }
-}
-
-fn raise(counter: &prometheus_client::metrics::counter::Counter, total: u64) {
-    counter.inc_by(total.saturating_sub(counter.get()));
 }
 
 fn address(peer: &Peer) -> String {

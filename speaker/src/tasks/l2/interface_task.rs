@@ -1,4 +1,4 @@
-//! The sockets of one interface: a task that owns them, heals them, and passes frames both ways.
+//! The task of one interface: owns its ARP and NDP sockets, and opens them again after a failure.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -11,114 +11,149 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
-/// An ARP packet is 42 bytes in its frame, a neighbour solicitation 32 with its option; what is longer is cut.
-const FRAME: usize = 256;
+use crate::tasks::command_queue::{CommandReceiver, CommandSender, command_queue};
 
-/// How long to wait before sockets that failed are opened again.
-const RETRY: Duration = Duration::from_secs(1);
+/// Size of the receive buffers, in octets; longer frames are cut. An ARP request has 42 with its Ethernet
+/// header, a neighbor solicitation with one option has 32.
+const BUFFER_SIZE: usize = 256;
 
-/// What was received on an interface.
+/// Time before sockets are opened again after a failure.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Frames that wait to be sent on one interface. When the channel is full, frames are dropped, as by the
+/// queue of a network card. Announcements are repeated, and neighbors repeat their requests.
+const TRANSMIT_CAPACITY: usize = 4096;
+
+/// A received frame.
 #[derive(Debug)]
 pub(super) enum Frame {
     /// An Ethernet frame with an ARP request.
     Arp(Box<[u8]>),
-    /// A neighbour solicitation.
+    /// A neighbor solicitation.
     Ndp { source: Ipv6Addr, destination: Option<Ipv6Addr>, hop_limit: u8, message: Box<[u8]> },
 }
 
-/// What is to be done on an interface.
+/// A frame to send.
 #[derive(Debug)]
-pub(super) enum PortCommand {
-    /// Send this Ethernet frame.
+pub(super) enum TransmitFrame {
+    /// An Ethernet frame.
     Arp(Vec<u8>),
-    /// Send this ICMPv6 message.
+    /// An ICMPv6 message and its destination.
     Ndp(Ipv6Addr, Vec<u8>),
+}
+
+/// A change of the multicast groups of an interface.
+#[derive(Clone, Copy, Debug)]
+enum GroupCommand {
     Join(Ipv6Addr),
     Leave(Ipv6Addr),
 }
 
-/// The task of one interface; dropping it closes the sockets.
+/// Controls the task of one interface. Dropping it ends the task and closes the sockets.
 #[derive(Debug)]
-pub(super) struct Port {
-    commands: mpsc::UnboundedSender<PortCommand>,
+pub(super) struct InterfaceHandle {
+    transmits: mpsc::Sender<TransmitFrame>,
+    groups: CommandSender<Ipv6Addr, GroupCommand>,
     task: AbortHandle,
 }
 
-impl Drop for Port {
+impl InterfaceHandle {
+    /// Starts the task. Received frames go to `frames` with the index of the interface; they are dropped
+    /// while that channel is full.
+    pub(super) fn start(interface: &Interface, frames: mpsc::Sender<(u32, Frame)>) -> Self {
+        let (transmits, transmits_received) = mpsc::channel(TRANSMIT_CAPACITY);
+        let (groups, groups_received) = command_queue();
+        let task = InterfaceTask {
+            ifindex: interface.index,
+            name: interface.name.clone(),
+            arp: interface.arp,
+            ndp: interface.link_local.is_some(),
+            joined: BTreeSet::new(),
+            transmits: transmits_received,
+            groups: groups_received,
+            frames,
+        };
+        Self { transmits, groups, task: tokio::spawn(task.run()).abort_handle() }
+    }
+
+    /// Sends a frame, or drops it if too many wait.
+    pub(super) fn transmit(&self, frame: TransmitFrame) {
+        if self.transmits.try_send(frame).is_err() {
+            tracing::debug!("transmit channel of the interface is full; frame dropped");
+        }
+    }
+
+    /// Receives multicast packets to this group from now on.
+    pub(super) fn join(&self, group: Ipv6Addr) {
+        self.groups.send(group, GroupCommand::Join(group));
+    }
+
+    /// Receives multicast packets to this group no longer.
+    pub(super) fn leave(&self, group: Ipv6Addr) {
+        self.groups.send(group, GroupCommand::Leave(group));
+    }
+}
+
+impl Drop for InterfaceHandle {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Port {
-    pub(super) fn open(interface: &Interface, frames: mpsc::Sender<(u32, Frame)>) -> Self {
-        let (commands, received) = mpsc::unbounded_channel();
-        let sockets = Sockets {
-            ifindex: interface.index,
-            name: interface.name.clone(),
-            arp: interface.arp,
-            ndp: interface.link_local.is_some(),
-            groups: BTreeSet::new(),
-        };
-        let task = tokio::spawn(sockets.serve(received, frames)).abort_handle();
-        Self { commands, task }
-    }
-
-    pub(super) fn tell(&self, command: PortCommand) {
-        // The task ends only when this handle is dropped.
-        let _ = self.commands.send(command);
-    }
-}
-
-struct Sockets {
+struct InterfaceTask {
     ifindex: u32,
     name: String,
+    /// Open an ARP socket.
     arp: bool,
+    /// Open an NDP socket.
     ndp: bool,
-    /// Groups joined.
-    groups: BTreeSet<Ipv6Addr>,
+    /// Multicast groups, joined again on new sockets.
+    joined: BTreeSet<Ipv6Addr>,
+    transmits: mpsc::Receiver<TransmitFrame>,
+    groups: CommandReceiver<Ipv6Addr, GroupCommand>,
+    frames: mpsc::Sender<(u32, Frame)>,
 }
 
-impl Sockets {
-    async fn serve(
-        mut self,
-        mut commands: mpsc::UnboundedReceiver<PortCommand>,
-        frames: mpsc::Sender<(u32, Frame)>,
-    ) {
-        let mut said = String::new();
+impl InterfaceTask {
+    async fn run(mut self) {
+        let mut logged = String::new();
         loop {
-            let why = match self.pass(&mut commands, &frames).await {
+            let error = match self.serve().await {
                 Ok(()) => return,
                 Err(error) => error.to_string(),
             };
-            if why != said {
-                tracing::warn!(interface = %self.name, error = %why, "cannot use interface; retrying");
-                said = why;
+            if error != logged {
+                let interface = &self.name;
+                tracing::warn!(%interface, %error, "cannot use interface for L2 announcements; retrying");
+                logged = error;
             }
-            sleep(RETRY).await;
+            sleep(RETRY_INTERVAL).await;
         }
     }
 
-    /// Returns when nobody sends commands any more; an error means that the sockets must be opened anew.
-    async fn pass(
-        &mut self,
-        commands: &mut mpsc::UnboundedReceiver<PortCommand>,
-        frames: &mpsc::Sender<(u32, Frame)>,
-    ) -> io::Result<()> {
+    /// Opens the sockets and uses them until the handle is dropped.
+    ///
+    /// # Errors
+    /// Returns an error if the sockets must be opened again.
+    async fn serve(&mut self) -> io::Result<()> {
         let arp = if self.arp { Some(ArpSocket::open(self.ifindex)?) } else { None };
         let mut ndp = if self.ndp { Some(NdpSocket::open(self.ifindex, &self.name)?) } else { None };
         if let Some(ndp) = &mut ndp {
-            for group in &self.groups {
+            for group in &self.joined {
                 ndp.join(*group)?;
             }
         }
-        let mut frame = [0; FRAME];
-        let mut message = [0; FRAME];
+        let mut frame = [0; BUFFER_SIZE];
+        let mut message = [0; BUFFER_SIZE];
         loop {
             tokio::select! {
-                command = commands.recv() => match command {
+                command = self.groups.recv() => match command {
+                    Some(command) => self.handle_group_command(command, ndp.as_mut()),
                     None => return Ok(()),
-                    Some(command) => self.obey(command, arp.as_ref(), ndp.as_mut()),
+                },
+                transmit = self.transmits.recv() => match transmit {
+                    Some(transmit) => self.transmit(transmit, arp.as_ref(), ndp.as_ref()),
+                    None => return Ok(()),
                 },
                 length = async {
                     match &arp {
@@ -127,8 +162,8 @@ impl Sockets {
                     }
                 } => {
                     let bytes = frame.get(..length?).unwrap_or_default();
-                    // A full queue drops the frame: neighbours ask again.
-                    let _ = frames.try_send((self.ifindex, Frame::Arp(bytes.into())));
+                    // If the channel is full the frame is dropped: neighbors repeat their requests.
+                    let _ = self.frames.try_send((self.ifindex, Frame::Arp(bytes.into())));
                 }
                 received = async {
                     match &ndp {
@@ -138,7 +173,7 @@ impl Sockets {
                 } => {
                     let received = received?;
                     let bytes = message.get(..received.len).unwrap_or_default();
-                    let _ = frames.try_send((self.ifindex, Frame::Ndp {
+                    let _ = self.frames.try_send((self.ifindex, Frame::Ndp {
                         source: received.source,
                         destination: received.destination,
                         hop_limit: received.hop_limit,
@@ -149,22 +184,24 @@ impl Sockets {
         }
     }
 
-    fn obey(&mut self, command: PortCommand, arp: Option<&ArpSocket>, ndp: Option<&mut NdpSocket>) {
-        let done = match command {
-            PortCommand::Arp(frame) => arp.map(|socket| socket.send(&frame)),
-            PortCommand::Ndp(to, message) => ndp.map(|socket| socket.send(to, &message)),
-            PortCommand::Join(group) => {
-                self.groups.insert(group);
-                ndp.map(|socket| socket.join(group))
-            }
-            PortCommand::Leave(group) => {
-                self.groups.remove(&group);
-                ndp.map(|socket| socket.leave(group))
-            }
+    fn handle_group_command(&mut self, command: GroupCommand, ndp: Option<&mut NdpSocket>) {
+        let result = match command {
+            GroupCommand::Join(group) => self.joined.insert(group).then(|| ndp.map(|ndp| ndp.join(group))),
+            GroupCommand::Leave(group) => self.joined.remove(&group).then(|| ndp.map(|ndp| ndp.leave(group))),
         };
-        // Whatever could not be sent is like a lost frame: announcements are repeated, questions asked again.
-        if let Some(Err(error)) = done {
-            tracing::debug!(interface = %self.name, %error, "not sent");
+        if let Some(Some(Err(error))) = result {
+            tracing::debug!(interface = %self.name, %error, "cannot change multicast group");
+        }
+    }
+
+    fn transmit(&self, transmit: TransmitFrame, arp: Option<&ArpSocket>, ndp: Option<&NdpSocket>) {
+        let result = match transmit {
+            TransmitFrame::Arp(frame) => arp.map(|socket| socket.send(&frame)),
+            TransmitFrame::Ndp(to, message) => ndp.map(|socket| socket.send(to, &message)),
+        };
+        // Equal to a lost frame: announcements are repeated, and neighbors repeat their requests.
+        if let Some(Err(error)) = result {
+            tracing::debug!(interface = %self.name, %error, "cannot send frame");
         }
     }
 }

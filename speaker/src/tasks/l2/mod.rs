@@ -1,108 +1,81 @@
-//! The shell of ARP and NDP: a task for the responder, and one per interface for its sockets.
+//! The L2 task: drives the responder for ARP and NDP, with one task per interface for its sockets.
 
+mod commands;
 mod interface_task;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use fairlead_l2::{GroupEvent, Interface, InterfaceSet, NdpPacket, Responder, Transmit};
+use fairlead_l2::{GroupEvent, Interface, NdpPacket, Responder, Transmit};
 use fairlead_net::links::{Link, Links};
 use tokio::sync::mpsc;
 
-use crate::excluded_interfaces::Excluded;
-use crate::metrics::Metrics;
-use crate::tasks::links;
-use crate::tasks::until;
-use interface_task::{Frame, Port, PortCommand};
+pub(crate) use commands::{L2CommandSender, command_channel};
 
-/// Frames that wait for the responder; what comes when it is full is dropped, as by a busy host.
-const QUEUE: usize = 256;
+use crate::excluded_interfaces::ExcludedInterfaces;
+use crate::metrics::{L2CountersByAddress, Metrics};
+use crate::tasks::links::LinksReceiver;
+use crate::tasks::sleep_until_or_forever;
+use commands::{L2Command, L2CommandReceiver};
+use interface_task::{Frame, InterfaceHandle, TransmitFrame};
 
-/// How often counters are brought up to date while there is traffic.
-const COUNT: Duration = Duration::from_secs(1);
+/// Received frames of all interfaces that wait for the responder. When the channel is full, frames are
+/// dropped.
+const FRAME_CAPACITY: usize = 256;
 
-/// What the plan asks for.
-#[derive(Debug)]
-pub(crate) enum Command {
-    /// Answer for this address.
-    Announce {
-        /// The address.
-        address: IpAddr,
-        /// Where.
-        interfaces: InterfaceSet,
-    },
-    /// Stop answering for it.
-    Withdraw {
-        /// The address.
-        address: IpAddr,
-        /// Another live node takes the address over: the responder keeps answering for the overlap.
-        handover: bool,
-    },
-    /// Tell the neighbours again of every address that stays: another node may have claimed it.
-    ClaimAgain,
-}
+/// Time between two updates of the metrics while there is traffic. At rest there are none.
+const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The engine. Its commands are differences, so they may queue without bound: there are never more than addresses.
-pub(crate) struct Shell {
-    /// From the plan.
-    pub commands: mpsc::UnboundedReceiver<Command>,
-    /// The node's interfaces.
-    pub links: links::Known,
-    /// Interfaces never used.
-    pub excluded: Excluded,
-    /// Counters.
+/// Parameters and channels of the task.
+pub(crate) struct L2Task {
+    pub commands: L2CommandReceiver,
+    pub links: LinksReceiver,
+    pub excluded_interfaces: ExcludedInterfaces,
     pub metrics: Metrics,
 }
 
-/// Whether L2 announcements can use the link.
-pub(crate) fn usable(link: &Link, excluded: &Excluded) -> bool {
+/// Returns whether L2 announcements can use the link.
+pub(crate) fn is_usable(link: &Link, excluded: &ExcludedInterfaces) -> bool {
     link.announces() && !excluded.matches(&link.name)
 }
 
-struct Engine {
-    responder: Responder,
-    ports: BTreeMap<u32, (Interface, Port)>,
-    frames: mpsc::Sender<(u32, Frame)>,
-    excluded: Excluded,
-}
-
-impl Shell {
-    /// Answers until nobody sends commands any more.
+impl L2Task {
+    /// Runs until the sender of commands is dropped.
     pub(crate) async fn run(mut self) {
-        let (frames, mut received) = mpsc::channel(QUEUE);
-        let mut engine = Engine {
+        let (frame_sender, mut frames) = mpsc::channel(FRAME_CAPACITY);
+        let mut state = L2State {
             responder: Responder::new(),
-            ports: BTreeMap::new(),
-            frames,
-            excluded: self.excluded.clone(),
+            interfaces: BTreeMap::new(),
+            frames: frame_sender,
+            excluded_interfaces: self.excluded_interfaces.clone(),
         };
-        let mut counted = crate::metrics::L2Counts::default();
-        let mut count_at: Option<Instant> = None;
+        let mut counted = L2CountersByAddress::default();
+        let mut metrics_due: Option<Instant> = None;
         loop {
             let now = Instant::now();
-            engine.responder.handle_timeout(now);
-            engine.drain();
-            if count_at.is_some_and(|at| at <= now) {
-                count_at = None;
-                self.metrics.count_l2(&mut counted, engine.responder.announced());
+            state.responder.handle_timeout(now);
+            state.handle_output();
+            if metrics_due.is_some_and(|due| due <= now) {
+                metrics_due = None;
+                self.metrics.count_l2(&mut counted, state.responder.announced());
             }
-            let wake = [engine.responder.poll_timeout(), count_at].into_iter().flatten().min();
+            let deadline = [state.responder.poll_timeout(), metrics_due].into_iter().flatten().min();
             tokio::select! {
                 command = self.commands.recv() => {
                     let Some(command) = command else { return };
                     let now = Instant::now();
-                    engine.obey(now, command);
-                    while let Ok(command) = self.commands.try_recv() {
-                        engine.obey(now, command);
+                    state.handle_command(now, command);
+                    while let Some(command) = self.commands.try_recv() {
+                        state.handle_command(now, command);
                     }
-                    count_at.get_or_insert(now + COUNT);
+                    metrics_due.get_or_insert(now + METRICS_INTERVAL);
                 }
-                frame = received.recv() => {
-                    // The engine holds a sender: there is always one more to wait for.
+                frame = frames.recv() => {
+                    // Never `None`: `state` has a sender.
                     if let Some((ifindex, frame)) = frame {
-                        engine.hear(Instant::now(), ifindex, &frame);
-                        count_at.get_or_insert(now + COUNT);
+                        let now = Instant::now();
+                        state.handle_frame(now, ifindex, &frame);
+                        metrics_due.get_or_insert(now + METRICS_INTERVAL);
                     }
                 }
                 changed = self.links.changed() => {
@@ -110,35 +83,43 @@ impl Shell {
                         return;
                     }
                     let links = self.links.borrow_and_update().clone();
-                    engine.set_links(Instant::now(), &links);
-                    count_at.get_or_insert(now + COUNT);
+                    state.set_links(Instant::now(), &links);
+                    metrics_due.get_or_insert(now + METRICS_INTERVAL);
                 }
-                () = until(wake) => {}
+                () = sleep_until_or_forever(deadline) => {}
             }
         }
     }
 }
 
-impl Engine {
-    fn obey(&mut self, now: Instant, command: Command) {
+struct L2State {
+    responder: Responder,
+    /// The usable interfaces, by index.
+    interfaces: BTreeMap<u32, (Interface, InterfaceHandle)>,
+    frames: mpsc::Sender<(u32, Frame)>,
+    excluded_interfaces: ExcludedInterfaces,
+}
+
+impl L2State {
+    fn handle_command(&mut self, now: Instant, command: L2Command) {
         match command {
-            Command::Announce { address, interfaces } => {
-                tracing::info!(%address, ?interfaces, "announcing");
+            L2Command::Announce { address, interfaces } => {
+                tracing::info!(%address, ?interfaces, "announcing address");
                 self.responder.announce(now, address, interfaces);
             }
-            Command::Withdraw { address, handover: true } => {
-                tracing::info!(%address, "handing over to another node");
+            L2Command::Withdraw { address, handover: true } => {
+                tracing::info!(%address, "handing address over to another node");
                 self.responder.hand_over(now, address);
             }
-            Command::Withdraw { address, handover: false } => {
-                tracing::info!(%address, "withdrawing");
+            L2Command::Withdraw { address, handover: false } => {
+                tracing::info!(%address, "withdrawing address");
                 self.responder.withdraw(address);
             }
-            Command::ClaimAgain => self.responder.announce_all_again(now),
+            L2Command::AnnounceAllAgain => self.responder.announce_all_again(now),
         }
     }
 
-    fn hear(&mut self, now: Instant, ifindex: u32, frame: &Frame) {
+    fn handle_frame(&mut self, now: Instant, ifindex: u32, frame: &Frame) {
         match frame {
             Frame::Arp(frame) => self.responder.handle_arp(now, ifindex, frame),
             Frame::Ndp { source, destination, hop_limit, message } => {
@@ -149,57 +130,59 @@ impl Engine {
         }
     }
 
-    /// Sends what is to be sent, joins what is to be joined.
-    fn drain(&mut self) {
+    /// Passes the output of the responder to the tasks of the interfaces.
+    fn handle_output(&mut self) {
         while let Some(event) = self.responder.poll_event() {
             match event {
-                GroupEvent::Join { ifindex, group } => self.tell(ifindex, PortCommand::Join(group)),
-                GroupEvent::Leave { ifindex, group } => self.tell(ifindex, PortCommand::Leave(group)),
-            }
-        }
-        while let Some(transmit) = self.responder.poll_transmit() {
-            match transmit {
-                Transmit::Arp { ifindex, frame } => self.tell(ifindex, PortCommand::Arp(frame)),
-                Transmit::Ndp { ifindex, destination, message } => {
-                    self.tell(ifindex, PortCommand::Ndp(destination, message));
+                GroupEvent::Join { ifindex, group } => {
+                    self.with_interface(ifindex, |interface| interface.join(group));
+                }
+                GroupEvent::Leave { ifindex, group } => {
+                    self.with_interface(ifindex, |interface| interface.leave(group));
                 }
             }
         }
+        while let Some(transmit) = self.responder.poll_transmit() {
+            let (ifindex, frame) = match transmit {
+                Transmit::Arp { ifindex, frame } => (ifindex, TransmitFrame::Arp(frame)),
+                Transmit::Ndp { ifindex, destination, message } => {
+                    (ifindex, TransmitFrame::Ndp(destination, message))
+                }
+            };
+            self.with_interface(ifindex, |interface| interface.transmit(frame));
+        }
     }
 
-    fn tell(&self, ifindex: u32, command: PortCommand) {
-        if let Some((_, port)) = self.ports.get(&ifindex) {
-            port.tell(command);
+    fn with_interface(&self, ifindex: u32, action: impl FnOnce(&InterfaceHandle)) {
+        if let Some((_, interface)) = self.interfaces.get(&ifindex) {
+            action(interface);
         }
     }
 
     fn set_links(&mut self, now: Instant, links: &Links) {
-        let wanted: BTreeMap<u32, Interface> = links
+        let usable: BTreeMap<u32, Interface> = links
             .by_index
             .values()
-            .filter(|link| usable(link, &self.excluded))
+            .filter(|link| is_usable(link, &self.excluded_interfaces))
             .filter_map(|link| Some((link.index, interface(link)?)))
             .collect();
-        let gone: BTreeSet<u32> = self.ports.keys().filter(|i| !wanted.contains_key(i)).copied().collect();
-        for index in gone {
-            if let Some((interface, _)) = self.ports.remove(&index) {
-                tracing::info!(interface = %interface.name, "interface is gone or down");
+        let removed: BTreeSet<u32> =
+            self.interfaces.keys().filter(|index| !usable.contains_key(index)).copied().collect();
+        for index in removed {
+            if let Some((interface, _)) = self.interfaces.remove(&index) {
+                tracing::info!(interface = %interface.name, "interface was removed or is down");
                 self.responder.remove_interface(index);
             }
         }
-        for (index, interface) in wanted {
-            match self.ports.get_mut(&index) {
-                Some((known, _)) if *known == interface => continue,
-                // The same sockets serve on; only what answers say has changed.
-                Some((known, port)) if same_sockets(known, &interface) => {
-                    let _ = port;
-                    *known = interface.clone();
-                }
+        for (index, interface) in usable {
+            match self.interfaces.get_mut(&index) {
+                Some((current, _)) if *current == interface => continue,
+                Some((current, _)) if same_sockets(current, &interface) => *current = interface.clone(),
                 _ => {
-                    tracing::info!(interface = %interface.name, "answering on interface");
-                    let port = Port::open(&interface, self.frames.clone());
-                    self.ports.insert(index, (interface.clone(), port));
-                    // Groups were joined on the sockets that are gone.
+                    tracing::info!(interface = %interface.name, "using interface for L2 announcements");
+                    let handle = InterfaceHandle::start(&interface, self.frames.clone());
+                    self.interfaces.insert(index, (interface.clone(), handle));
+                    // Makes the responder join its groups again, on the new sockets.
                     self.responder.remove_interface(index);
                 }
             }
@@ -208,6 +191,7 @@ impl Engine {
     }
 }
 
+/// Returns whether open sockets can be used on after a change of the interface.
 fn same_sockets(a: &Interface, b: &Interface) -> bool {
     a.name == b.name && a.arp == b.arp && a.link_local.is_some() == b.link_local.is_some()
 }

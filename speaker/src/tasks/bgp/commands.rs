@@ -1,0 +1,106 @@
+//! Commands of the coordinator to the task of a peer.
+
+use std::sync::Arc;
+
+use fairlead_bgp::{Attributes, CeaseSubcode};
+use ipnet::IpNet;
+
+use crate::tasks::command_queue::{CommandReceiver, CommandSender, command_queue};
+
+/// A command to the task of a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum PeerCommand {
+    Announce(IpNet, Arc<Attributes>),
+    Withdraw(IpNet),
+    /// Start the session. Its first routes were sent before.
+    Start,
+    /// Withdraw all routes, send Cease, and end the task.
+    Stop {
+        subcode: CeaseSubcode,
+        text: String,
+    },
+}
+
+/// Announce and Withdraw of a prefix have one key: both set what the peer should have, and the session sends
+/// the difference to what it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum PeerCommandKey {
+    Route(IpNet),
+    Start,
+    Stop,
+}
+
+/// Sends commands to the task of a peer. At most one per prefix is pending, so it never waits.
+#[derive(Debug)]
+pub(super) struct PeerCommandSender(CommandSender<PeerCommandKey, PeerCommand>);
+
+pub(super) type PeerCommandReceiver = CommandReceiver<PeerCommandKey, PeerCommand>;
+
+pub(super) fn command_channel() -> (PeerCommandSender, PeerCommandReceiver) {
+    let (sender, receiver) = command_queue();
+    (PeerCommandSender(sender), receiver)
+}
+
+impl PeerCommandSender {
+    pub(super) fn announce(&self, prefix: IpNet, attributes: Arc<Attributes>) {
+        self.0.send(PeerCommandKey::Route(prefix), PeerCommand::Announce(prefix, attributes));
+    }
+
+    pub(super) fn withdraw(&self, prefix: IpNet) {
+        self.0.send(PeerCommandKey::Route(prefix), PeerCommand::Withdraw(prefix));
+    }
+
+    pub(super) fn start(&self) {
+        self.0.send(PeerCommandKey::Start, PeerCommand::Start);
+    }
+
+    pub(super) fn stop(&self, subcode: CeaseSubcode, text: &str) {
+        self.0.send(PeerCommandKey::Stop, PeerCommand::Stop { subcode, text: text.to_owned() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefix(last: u8) -> IpNet {
+        IpNet::new([192, 0, 2, last].into(), 32).unwrap()
+    }
+
+    fn received(receiver: &mut PeerCommandReceiver) -> Vec<PeerCommand> {
+        std::iter::from_fn(|| receiver.try_recv()).collect()
+    }
+
+    #[test]
+    fn flapping_prefix_leaves_its_last_command() {
+        let (sender, mut receiver) = command_channel();
+        let attributes = Arc::new(Attributes::default());
+        for _ in 0..1_000 {
+            sender.announce(prefix(1), attributes.clone());
+            sender.withdraw(prefix(1));
+        }
+        assert_eq!(received(&mut receiver), [PeerCommand::Withdraw(prefix(1))]);
+    }
+
+    #[test]
+    fn replacement_is_announced_before_old_prefix_is_withdrawn() {
+        let (sender, mut receiver) = command_channel();
+        let attributes = Arc::new(Attributes::default());
+        // 1 is replaced by 2, then 2 by 1.
+        sender.announce(prefix(2), attributes.clone());
+        sender.withdraw(prefix(1));
+        sender.announce(prefix(1), attributes.clone());
+        sender.withdraw(prefix(2));
+        sender.start();
+        sender.stop(CeaseSubcode::PeerDeconfigured, "bye");
+        assert_eq!(
+            received(&mut receiver),
+            [
+                PeerCommand::Announce(prefix(1), attributes),
+                PeerCommand::Withdraw(prefix(2)),
+                PeerCommand::Start,
+                PeerCommand::Stop { subcode: CeaseSubcode::PeerDeconfigured, text: "bye".to_owned() },
+            ]
+        );
+    }
+}
