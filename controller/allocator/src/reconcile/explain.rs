@@ -5,9 +5,9 @@ use std::net::IpAddr;
 
 use fairlead_crds::model::service::ObjectKey;
 
-use super::converge::claimed;
-use super::judge::{Judge, needed};
-use super::request::{families, request};
+use super::pool_evaluation::{Judge, needed};
+use super::service_decision::claimed;
+use super::service_request::{families, request};
 use super::status::summary;
 use super::{AllocationOutcome, Index, allocation_request};
 use crate::ipam::Families;

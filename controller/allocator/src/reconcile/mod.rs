@@ -8,21 +8,21 @@
 //! only then is known who holds which address. First all held addresses are taken note of, then the rest is decided,
 //! oldest first. From then on the index itself knows who holds what, and a status that says otherwise is put right.
 
-mod claims;
-mod converge;
+mod claim_decision;
+mod condition_digest;
 pub mod explain;
-mod follow;
-mod judge;
+mod index;
 pub mod objects;
+mod observed;
+mod pool_evaluation;
 pub mod pool_status_schedule;
 pub mod pools;
-mod record;
-mod request;
-mod said;
-mod service;
-mod settle;
+mod retry;
+mod service_decision;
+mod service_records;
+mod service_request;
 mod status;
-mod waiting;
+mod wait_queue;
 
 #[cfg(test)]
 mod tests;
@@ -37,14 +37,14 @@ use jiff::Timestamp;
 
 use crate::ipam::{AllocationRequest, Holding, Ipam, Sharing};
 
-pub use claims::ClaimPatch;
-pub use said::{Line, Said, Statement};
-pub use service::Observed;
+pub use claim_decision::ClaimPatch;
+pub use condition_digest::{Line, Said, Statement};
+pub use observed::Observed;
 pub use status::{AllocationReason, ServiceEvent, StatusPatch};
 
-use claims::ClaimRecord;
-use record::Record;
-use waiting::Waiting;
+use claim_decision::ClaimRecord;
+use service_records::Record;
+use wait_queue::Waiting;
 
 /// See the head of this file.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 
-use super::said::{Said, Statement};
+use super::condition_digest::{Said, Statement};
 use super::{AllocationOutcome, Observed};
 use crate::ipam::{AllocationRefusal, Held, Holding, Retained};
 

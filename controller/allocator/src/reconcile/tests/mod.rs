@@ -1,23 +1,23 @@
 //! Typed objects in, patches out; and the patches applied, as an API server would, until nothing is left to write.
 
 mod assignment;
-mod by_hand;
 mod claims;
-mod claims_kept;
 mod cluster;
 mod cooldown;
 mod cost;
-mod defects;
 mod draining;
 mod dual_stack;
 mod explain;
 mod finalizers;
+mod manual_edits;
 mod mutation;
 mod objects;
 mod pool_changes;
 mod refused_pools;
+mod regressions;
 mod replay;
 mod retained;
+mod retained_claims;
 mod sharing;
 mod standby;
 mod two_leaders;

@@ -8,11 +8,11 @@ use fairlead_crds::model::config::Config;
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
 use jiff::Timestamp;
 
-use super::claims::PendingClaim;
-use super::record::{Of, shown};
-use super::request::{Request, families, of_families, request};
+use super::claim_decision::PendingClaim;
+use super::service_records::{Of, shown};
+use super::service_request::{Request, families, of_families, request};
 use super::status::tell;
-use super::waiting::{Asker, For};
+use super::wait_queue::{Asker, For};
 use super::{AllocationOutcome, AllocationReason, Decision, Index, allocation_request};
 use crate::ipam::{
     AllocationRefusal, AllocationRequest, Families, Family, Holding, Ipam, ServiceClaims, named,

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use fairlead_crds::model::service::{ObjectKey, pool_of_nth};
 use jiff::Timestamp;
 
-use super::converge::might_be_given;
-use super::said::Said;
-use super::waiting::{Age, Asker};
+use super::condition_digest::Said;
+use super::service_decision::might_be_given;
+use super::wait_queue::{Age, Asker};
 use super::{AllocationOutcome, Decision, Index, Observed, allocation_request};
 use crate::ipam::{AllocationRefusal, AllocationRequest, Holding, Ipam, ReservedFor};
 

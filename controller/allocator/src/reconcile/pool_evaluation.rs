@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use fairlead_crds::model::service::ObjectKey;
 
-use super::converge::claimed;
 use super::explain::Part;
-use super::request::{Request, of_families};
+use super::service_decision::claimed;
+use super::service_request::{Request, of_families};
 use crate::ipam::{AllocationRequest, Families, Family, Ipam, Obstacle};
 
 /// See the head of this file.

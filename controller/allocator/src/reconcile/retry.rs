@@ -7,7 +7,7 @@ use fairlead_crds::model::service::ObjectKey;
 use jiff::Timestamp;
 
 use super::Index;
-use super::waiting::{Age, Asker, For};
+use super::wait_queue::{Age, Asker, For};
 use crate::ipam::Family;
 
 /// Addresses of this family became free in this pool.

@@ -8,8 +8,8 @@ use fairlead_crds::model::selector::Selector;
 use fairlead_crds::model::service::ObjectKey;
 use jiff::Timestamp;
 
-use super::record::Record;
-use super::waiting::{Age, Asker, For, Waiting};
+use super::service_records::Record;
+use super::wait_queue::{Age, Asker, For, Waiting};
 use super::{Index, Listed, Observed};
 use crate::ipam::{Ipam, Released};
 

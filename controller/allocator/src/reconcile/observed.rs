@@ -5,7 +5,7 @@ use fairlead_crds::names;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::said::{Said, is_ours};
+use super::condition_digest::{Said, is_ours};
 
 /// A Service of ours and its status as last seen.
 #[derive(Clone, Debug, PartialEq)]

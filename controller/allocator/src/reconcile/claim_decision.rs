@@ -11,9 +11,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 
-use super::request::{families, request};
+use super::service_request::{families, request};
 use super::status::whole_seconds;
-use super::waiting::{Age, Asker, For};
+use super::wait_queue::{Age, Asker, For};
 use super::{AllocationReason, Decision, Index};
 use crate::ipam::{AllocationRefusal, Claimed, Families, Family, Holding, Retained};
 
