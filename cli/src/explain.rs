@@ -4,9 +4,9 @@ use std::fmt::Debug;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
-use fairlead_allocator::reconcile::explain::Explanation;
+use fairlead_allocator::explain::Explanation;
 use fairlead_allocator::reconcile::objects::{Configuration, ConfigurationObject, trim};
-use fairlead_allocator::reconcile::{Index, Observed};
+use fairlead_allocator::reconcile::{Index, ObservedService};
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::store::ObjectChange;
@@ -69,7 +69,7 @@ async fn explain(arguments: &Arguments) -> Result<(Explanation, bool)> {
     let common = Common { kubeconfig, lb_class: arguments.lb_class.clone(), ..Common::default() };
     let client = client::connect(&common).await?;
     let index = decide(&client, common.lb_class()).await?;
-    let Some(explanation) = index.explain(&key) else {
+    let Some(explanation) = Explanation::new(&index, &key) else {
         bail!("there is no Service {key} of type LoadBalancer and of the controller's class");
     };
     Ok((explanation, index.ipam().holding(&key).is_some()))
@@ -99,7 +99,10 @@ async fn decide(client: &Client, class: Option<&str>) -> Result<Index> {
     index.namespaces_reset(labels.collect(), now);
     let balancers = ListParams::default().fields("spec.type=LoadBalancer");
     let services = list::<Service>(client, &balancers).await?;
-    index.services_reset(services.iter().filter_map(|service| Observed::of(service, class)).collect(), now);
+    index.services_reset(
+        services.iter().filter_map(|service| ObservedService::of(service, class)).collect(),
+        now,
+    );
     let claims = list::<IPClaim>(client, &ListParams::default()).await?;
     index.claims_reset(claims.iter().map(Claim::from_object).collect(), now);
     index.begin(configuration.released(), now);

@@ -267,7 +267,7 @@ mod tests {
 
     use super::*;
     use crate::write_queue::{PatchBody, Write, WriteTarget};
-    use fairlead_allocator::reconcile::Observed;
+    use fairlead_allocator::reconcile::ObservedService;
     use fairlead_test_support::{key, pool, pools};
 
     /// Returns a queue that sent a write this many times.
@@ -313,7 +313,7 @@ mod tests {
                 "metadata": { "namespace": "default", "name": name, "uid": name },
                 "spec": { "type": "LoadBalancer", "clusterIPs": ["10.96.0.1"] },
             });
-            Observed::of(&serde_json::from_value(service).unwrap(), None).unwrap()
+            ObservedService::of(&serde_json::from_value(service).unwrap(), None).unwrap()
         };
         index.services_reset(vec![service("a"), service("b")], now);
         index.begin(Vec::new(), now);

@@ -1,7 +1,7 @@
 //! The watches of all kinds, and the events that they send to the reconciler.
 
 use fairlead_allocator::for_each_configuration_kind;
-use fairlead_allocator::reconcile::Observed;
+use fairlead_allocator::reconcile::ObservedService;
 use fairlead_allocator::reconcile::objects::{ConfigurationChange, trim};
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::config::Labels;
@@ -42,7 +42,7 @@ pub(crate) struct WatchedService {
     /// Namespace and name.
     pub key: ObjectKey,
     /// The fields that decisions depend on; `None` if another controller handles its class.
-    pub observed: Option<Box<Observed>>,
+    pub observed: Option<Box<ObservedService>>,
 }
 
 /// Lists and watches all kinds until the returned set is dropped.
@@ -58,7 +58,7 @@ pub(crate) fn watch_all(
     let load_balancers = watch::config().fields("spec.type=LoadBalancer");
     let watched = move |Lean(service): Lean<Service>| WatchedService {
         key: ObjectKey { namespace: service.namespace().unwrap_or_default(), name: service.name_any() },
-        observed: Observed::of(&service, class.as_deref()).map(Box::new),
+        observed: ObservedService::of(&service, class.as_deref()).map(Box::new),
     };
     let services = Api::<Lean<Service>>::all(client.clone());
     let event = event_of(relist, ClusterChange::Services);

@@ -103,7 +103,7 @@ impl ClusterState {
 
     /// Handles that no write of this Service is pending, in flight or in doubt any more.
     pub(super) fn handle_write_resolved(&mut self, service: &ObjectKey, now: Timestamp) {
-        self.index.nothing_on_the_way(service, now);
+        self.index.write_resolved(service, now);
     }
 
     /// Handles the result of a write. Only the finalizers of pools make a difference here: the status of the
@@ -124,7 +124,7 @@ impl ClusterState {
     /// Handles that time has passed.
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
         if self.poll_timeout().is_some_and(|due| due <= now) {
-            self.index.timeout(now);
+            self.index.handle_timeout(now);
         }
     }
 

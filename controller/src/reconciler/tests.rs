@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use fairlead_allocator::for_each_configuration_kind;
-use fairlead_allocator::reconcile::Observed;
+use fairlead_allocator::reconcile::ObservedService;
 use fairlead_allocator::reconcile::objects::ConfigurationChange;
 use fairlead_crds::store::ObjectChange;
 use fairlead_runtime::http;
@@ -108,6 +108,6 @@ fn service() -> WatchedService {
                   "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack" },
     }))
     .unwrap();
-    let observed = Observed::of(&service, None).map(Box::new);
+    let observed = ObservedService::of(&service, None).map(Box::new);
     WatchedService { key: observed.as_ref().unwrap().balancer.key.clone(), observed }
 }

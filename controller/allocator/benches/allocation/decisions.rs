@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use fairlead_allocator::reconcile::{Decision, Index, Observed, Said, StatusPatch};
+use fairlead_allocator::reconcile::{ConditionDigests, Decision, Index, ObservedService, StatusPatch};
 use fairlead_crds::model::config::{Config, L2Advertisement, Labels, Pool, PoolSelection, ServiceAllocation};
 use fairlead_crds::model::selector::Selector;
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
@@ -224,7 +224,7 @@ struct World {
     config: Config,
     now: Timestamp,
     labels: Labels,
-    inbox: Vec<Observed>,
+    inbox: Vec<ObservedService>,
     going: Vec<ObjectKey>,
 }
 
@@ -237,12 +237,12 @@ impl Default for World {
 }
 
 impl World {
-    fn new(pools: Vec<Pool>, list: Vec<Observed>) -> Self {
+    fn new(pools: Vec<Pool>, list: Vec<ObservedService>) -> Self {
         Self::with(covered(pools), list)
     }
 
     /// Everything was listed, and decided.
-    fn with(config: Config, list: Vec<Observed>) -> Self {
+    fn with(config: Config, list: Vec<ObservedService>) -> Self {
         let mut world = Self { config, ..Self::default() };
         world.list(list);
         world.index.begin(Vec::new(), world.now);
@@ -250,13 +250,13 @@ impl World {
     }
 
     /// Everything was listed, nothing decided yet.
-    fn listed(pools: Vec<Pool>, list: Vec<Observed>) -> Self {
+    fn listed(pools: Vec<Pool>, list: Vec<ObservedService>) -> Self {
         let mut world = Self { config: covered(pools), ..Self::default() };
         world.list(list);
         world
     }
 
-    fn list(&mut self, list: Vec<Observed>) {
+    fn list(&mut self, list: Vec<ObservedService>) {
         self.index.set_config(self.config.clone(), self.now);
         let namespaces = ["default", "other"].map(|name| (name.to_owned(), Labels::new()));
         self.index.namespaces_reset(namespaces.to_vec(), self.now);
@@ -293,13 +293,13 @@ impl World {
     }
 
     /// The same. Returns the Services as they are once what was decided is written.
-    fn receive_and_write(&mut self) -> Vec<Observed> {
+    fn receive_and_write(&mut self) -> Vec<ObservedService> {
         let inbox = std::mem::take(&mut self.inbox);
         for observed in &inbox {
             self.index.service_applied(observed.clone(), self.now);
         }
         let patches = patches(self.index.take_decisions());
-        let written = |observed: Observed| {
+        let written = |observed: ObservedService| {
             let patch = patches.iter().rfind(|patch| patch.service == observed.balancer.key);
             patch.map(|patch| written(observed.balancer, &patch.ingress, patch))
         };
@@ -325,7 +325,7 @@ impl World {
 }
 
 /// Newcomers come.
-fn come(world: World, newcomers: Vec<Observed>) -> Box<dyn Subject> {
+fn come(world: World, newcomers: Vec<ObservedService>) -> Box<dyn Subject> {
     let restore = move |world: &mut World| {
         world.forget_newcomers();
         world.inbox.clone_from(&newcomers);
@@ -403,7 +403,7 @@ fn cool_down(n: usize) -> Box<dyn Subject> {
         world.now = Timestamp::from_second(world.now.as_second() + 20).unwrap_or_default();
     };
     let act = |world: &mut World| {
-        world.index.timeout(world.now);
+        world.index.handle_timeout(world.now);
         world.take();
     };
     subject(world, restore, act)
@@ -439,22 +439,22 @@ fn selector(key: &str, value: &str) -> Option<Selector> {
 }
 
 /// A Service whose status says nothing.
-fn observed(balancer: LoadBalancer) -> Observed {
-    Observed {
+fn observed(balancer: LoadBalancer) -> ObservedService {
+    ObservedService {
         balancer,
         pool_annotation: None,
-        odd: false,
-        said: Said::default(),
+        is_malformed: false,
+        conditions: ConditionDigests::default(),
         other_conditions: Vec::new(),
     }
 }
 
-fn newcomers(n: usize) -> Vec<Observed> {
+fn newcomers(n: usize) -> Vec<ObservedService> {
     (0..n).map(|i| observed(service("new", i))).collect()
 }
 
 /// `n` Services that hold the first addresses of pool `p`.
-fn held(n: usize) -> Vec<Observed> {
+fn held(n: usize) -> Vec<ObservedService> {
     (0..n).map(|i| holds(service("held", i), nth(BASE, i), "p")).collect()
 }
 
@@ -467,14 +467,14 @@ fn patches(decisions: Vec<Decision>) -> Vec<StatusPatch> {
 }
 
 /// The Service as it is after a patch.
-fn written(balancer: LoadBalancer, ingress: &[IpAddr], patch: &StatusPatch) -> Observed {
+fn written(balancer: LoadBalancer, ingress: &[IpAddr], patch: &StatusPatch) -> ObservedService {
     let pool = patch.pool_annotation.clone().flatten();
     let conditions = serde_json::from_value(patch.body()["status"]["conditions"].take()).unwrap_or_default();
     as_written(balancer, ingress.to_vec(), pool, conditions)
 }
 
 /// The Service as it is when it holds an address and its status says so.
-fn holds(balancer: LoadBalancer, ip: IpAddr, pool: &str) -> Observed {
+fn holds(balancer: LoadBalancer, ip: IpAddr, pool: &str) -> ObservedService {
     let condition = |type_: &str, reason: &str, message: String| Condition {
         type_: type_.into(),
         status: "True".into(),
@@ -495,15 +495,16 @@ fn as_written(
     ingress: Vec<IpAddr>,
     pool: Option<String>,
     conditions: Vec<Condition>,
-) -> Observed {
+) -> ObservedService {
     let service = Service {
         spec: Some(ServiceSpec { type_: Some("LoadBalancer".into()), ..ServiceSpec::default() }),
         status: Some(ServiceStatus { conditions: Some(conditions), ..ServiceStatus::default() }),
         ..Service::default()
     };
-    let said = Observed::of(&service, None).map(|observed| observed.said).unwrap_or_default();
+    let conditions =
+        ObservedService::of(&service, None).map(|observed| observed.conditions).unwrap_or_default();
     balancer.resource_version.push('1');
     balancer.ingress = ingress;
     balancer.allocated_from.clone_from(&pool);
-    Observed { pool_annotation: pool, said, ..observed(balancer) }
+    ObservedService { pool_annotation: pool, conditions, ..observed(balancer) }
 }

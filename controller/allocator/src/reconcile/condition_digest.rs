@@ -1,68 +1,81 @@
-//! Our conditions on a Service, small: thousands of Services have them, and all that matters later is whether they are
-//! still the same.
+//! The conditions of a Service in compact form.
+//!
+//! The controller stores the conditions of thousands of Services, only to detect changes. A digest replaces the message.
 
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use fairlead_crds::conditions::NewCondition;
 use fairlead_crds::names;
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::AllocationReason;
+use super::outcome::AllocationReason;
 
-/// What our conditions say.
+/// The conditions of a Service that this controller writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Said {
+pub struct ConditionDigests {
     /// Condition `fairlead.dev/Allocated`.
-    pub allocated: Option<Line>,
+    pub allocated: Option<ConditionDigest>,
     /// Condition `fairlead.dev/Advertised`.
-    pub advertised: Option<Line>,
+    pub advertised: Option<ConditionDigest>,
 }
 
-/// What one condition says.
+/// One condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Line {
-    /// Its status.
+#[allow(missing_docs)]
+pub struct ConditionDigest {
     pub status: bool,
-    /// Its reason.
     pub reason: AllocationReason,
-    /// Stands for its message.
+    /// Hash of the message.
     message: u64,
-    /// Its last transition, in seconds since the epoch.
+    /// `lastTransitionTime`, in seconds since the epoch.
     pub since: i64,
 }
 
-impl Said {
-    /// What the conditions of a status say; `None` when one of ours is not as we write it.
-    pub(super) fn by(conditions: &[Condition]) -> Option<Self> {
-        let mut said = Self::default();
+/// A condition of a Service that is to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct ServiceCondition {
+    pub type_: &'static str,
+    pub status: bool,
+    pub reason: AllocationReason,
+    pub message: Cow<'static, str>,
+    /// `lastTransitionTime`, in seconds since the epoch.
+    pub since: i64,
+}
+
+impl ConditionDigests {
+    /// Returns the digests of the conditions in a status; `None` if this controller cannot have written one of them.
+    pub(super) fn parse(conditions: &[Condition]) -> Option<Self> {
+        let mut digests = Self::default();
         for condition in conditions.iter().filter(|condition| is_ours(condition)) {
-            *said.line_mut(&condition.type_) = Some(Line::of(condition)?);
+            *digests.slot(&condition.type_) = Some(ConditionDigest::parse(condition)?);
         }
-        Some(said)
+        Some(digests)
     }
 
-    /// What these statements say.
-    pub(super) fn of(statements: &[Statement]) -> Self {
-        let mut said = Self::default();
-        for statement in statements {
-            *said.line_mut(statement.type_) = Some(statement.line());
+    /// Returns the digests of conditions that are to be written.
+    pub(super) fn of(conditions: &[ServiceCondition]) -> Self {
+        let mut digests = Self::default();
+        for condition in conditions {
+            *digests.slot(condition.type_) = Some(condition.digest());
         }
-        said
+        digests
     }
 
-    /// What a condition of this type says.
-    pub(super) fn line(&self, type_: &str) -> Option<&Line> {
+    /// Returns the digest of the condition of this type.
+    pub(super) fn get(&self, type_: &str) -> Option<&ConditionDigest> {
         if type_ == names::ALLOCATED { self.allocated.as_ref() } else { self.advertised.as_ref() }
     }
 
-    fn line_mut(&mut self, type_: &str) -> &mut Option<Line> {
+    fn slot(&mut self, type_: &str) -> &mut Option<ConditionDigest> {
         if type_ == names::ALLOCATED { &mut self.allocated } else { &mut self.advertised }
     }
 }
 
-impl Line {
-    fn of(condition: &Condition) -> Option<Self> {
+impl ConditionDigest {
+    fn parse(condition: &Condition) -> Option<Self> {
         let status = match condition.status.as_str() {
             "True" => true,
             "False" => false,
@@ -70,32 +83,17 @@ impl Line {
         };
         let reason = AllocationReason::parse(&condition.reason)?;
         let since = condition.last_transition_time.0.as_second();
-        Some(Self { status, reason, message: digest(&condition.message), since })
+        Some(Self { status, reason, message: hash(&condition.message), since })
     }
 
-    /// Whether the reason or the message is another.
-    pub(super) fn is_news_after(&self, told: Option<&Self>) -> bool {
-        told.is_none_or(|told| told.reason != self.reason || told.message != self.message)
+    /// Returns true if the reason or the message differs from `previous`.
+    pub(super) fn differs_from(&self, previous: Option<&Self>) -> bool {
+        previous.is_none_or(|previous| previous.reason != self.reason || previous.message != self.message)
     }
 }
 
-/// A condition of ours that is to be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Statement {
-    /// Its type.
-    pub type_: &'static str,
-    /// Its status.
-    pub status: bool,
-    /// Its reason.
-    pub reason: AllocationReason,
-    /// Its message.
-    pub message: Cow<'static, str>,
-    /// Its last transition, in seconds since the epoch.
-    pub since: i64,
-}
-
-impl Statement {
-    /// One that has yet to get its time.
+impl ServiceCondition {
+    /// Returns a condition whose transition time is not set yet.
     pub(super) fn new(
         type_: &'static str,
         status: bool,
@@ -105,30 +103,25 @@ impl Statement {
         Self { type_, status, reason, message: message.into(), since: 0 }
     }
 
-    /// The condition.
-    pub fn condition(&self) -> Condition {
-        Condition {
-            type_: self.type_.to_owned(),
-            status: if self.status { "True" } else { "False" }.to_owned(),
-            reason: self.reason.to_string(),
-            message: self.message.to_string(),
-            last_transition_time: Time(Timestamp::from_second(self.since).unwrap_or_default()),
-            observed_generation: None,
-        }
+    /// Returns the condition in the form of the API.
+    pub fn to_condition(&self) -> Condition {
+        let since = Timestamp::from_second(self.since).unwrap_or_default();
+        NewCondition::new(self.type_, self.status, self.reason.to_string(), self.message.clone()).since(since)
     }
 
-    fn line(&self) -> Line {
+    fn digest(&self) -> ConditionDigest {
         let Self { status, reason, ref message, since, .. } = *self;
-        Line { status, reason, message: digest(message), since }
+        ConditionDigest { status, reason, message: hash(message), since }
     }
 }
 
-fn digest(message: &str) -> u64 {
+/// Returns true for the conditions of a Service that this controller writes.
+pub(super) fn is_ours(condition: &Condition) -> bool {
+    condition.type_ == names::ALLOCATED || condition.type_ == names::ADVERTISED
+}
+
+fn hash(message: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     message.hash(&mut hasher);
     hasher.finish()
-}
-
-pub(super) fn is_ours(condition: &Condition) -> bool {
-    condition.type_ == names::ALLOCATED || condition.type_ == names::ADVERTISED
 }

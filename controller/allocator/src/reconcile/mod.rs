@@ -1,224 +1,74 @@
-//! What status each Service and each claim should have.
+//! The status that each Service and each IPClaim should have. Pure.
 //!
-//! [`Index`] follows Services, claims, Namespaces and the configuration by three verbs: applied, deleted, reset (a
-//! complete list). After each it says what is to be written; with nothing to write it says nothing. It is pure: tests
-//! feed it typed objects and look at the patches.
+//! In: Services, claims, Namespaces and the configuration, as the watches report them; the begin and the end of a term of
+//! leadership; resolved writes; the time. Out: [`Decision`]s (a patch, or none, for each reconciled object, and Events),
+//! the pools whose counts changed, [`Counters`].
 //!
-//! It only takes note until it is told to begin, which is when this controller leads and everything was listed once:
-//! only then is known who holds which address. First all held addresses are taken note of, then the rest is decided,
-//! oldest first. From then on the index itself knows who holds what, and a status that says otherwise is put right.
+//! [`Index`] is a composite. Each part owns its fields; the other files contain functions over the parts:
+//!
+//! | part | owns |
+//! |---|---|
+//! | `index` | the inputs: what each one stores and reconciles |
+//! | `sync_state` | the received lists, and whether this controller decides |
+//! | `allocations` | the passes: the order in which objects are adopted, reconciled and retried |
+//! | `service_records` | the observed Services, the last outcome of each, the addresses of in-doubt writes |
+//! | `observed_claims` | the observed claims, the last refusal of each, the claims by Service |
+//! | `namespaces` | the labels of Namespaces |
+//! | `wait_queue` | the objects that lack an address, by the changes after which they are retried |
+//! | `outbox` | the outputs that were not taken yet |
+//! | [`ipam`](crate::ipam) | the holders, reservations and cool-downs of addresses |
+//!
+//! `service_request` parses what a Service asks for; `service_decision` and `claim_decision` decide on one object;
+//! `external_write` resolves addresses that another controller or a user wrote; `retry` orders the waiting objects; `status`
+//! and `claim_status` build patches. `objects`, `pools` and `pool_status_schedule` contain the configuration objects and
+//! their statuses.
+//!
+//! Order of calls:
+//!
+//! 1. `services_reset`, `claims_reset`, `namespaces_reset`, [`Index::set_config`], in any order. Until
+//!    [`Index::begin`], the index only stores what it observes.
+//! 2. [`Index::begin`], when this controller leads and every kind was listed: adopts the held addresses of all objects, then
+//!    reconciles the objects, the oldest first. Without all lists it could give a held address to another Service.
+//! 3. Any number of inputs. Each calls for at most one `take_decisions`, which may also follow a batch of inputs.
+//!    [`Index::write_resolved`] is an input like a watch event: the caller calls it when the last write of a Service is
+//!    resolved, and takes the resulting decisions with those of the other inputs.
+//! 4. [`Index::step_down`], when the term ends.
+//!
+//! While the index decides, its own record of holders is authoritative, and a status that differs is overwritten. The
+//! exception are addresses that another controller wrote, see `external_write`.
 
+pub(crate) mod allocations;
 mod claim_decision;
+mod claim_status;
 mod condition_digest;
-pub mod explain;
+mod coverage;
+mod displayed;
+mod external_write;
 mod index;
+mod namespaces;
 pub mod objects;
 mod observed;
-mod pool_evaluation;
+mod observed_claims;
+mod outbox;
+mod outcome;
+pub(crate) mod pool_evaluation;
 pub mod pool_status_schedule;
 pub mod pools;
 mod retry;
-mod service_decision;
+pub(crate) mod service_decision;
 mod service_records;
-mod service_request;
-mod status;
+pub(crate) mod service_request;
+pub(crate) mod status;
+mod sync_state;
 mod wait_queue;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
-use fairlead_crds::model::config::{Config, Labels};
-use fairlead_crds::model::selector::Selector;
-use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
-use jiff::Timestamp;
-
-use crate::ipam::{AllocationRequest, Holding, Ipam, Sharing};
-
-pub use claim_decision::ClaimPatch;
-pub use condition_digest::{Line, Said, Statement};
-pub use observed::Observed;
-pub use status::{AllocationReason, ServiceEvent, StatusPatch};
-
-use claim_decision::ClaimRecord;
-use service_records::Record;
-use wait_queue::Waiting;
-
-/// See the head of this file.
-#[derive(Debug, Default)]
-pub struct Index {
-    listed: Listed,
-    /// The first pass is done: it decides.
-    deciding: bool,
-    config: Config,
-    namespaces: BTreeMap<String, Labels>,
-    services: BTreeMap<ObjectKey, Box<Record>>,
-    claims: BTreeMap<ObjectKey, ClaimRecord>,
-    /// Claims by the Service that they are for.
-    claims_of: BTreeMap<ObjectKey, BTreeSet<(i64, ObjectKey)>>,
-    ipam: Ipam,
-    waiting: Waiting,
-    decisions: Vec<Decision>,
-    /// Pools whose counts may have changed.
-    touched: BTreeSet<Arc<str>>,
-    counters: Counters,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Listed {
-    services: bool,
-    claims: bool,
-    namespaces: bool,
-    config: bool,
-}
-
-/// What a Service gets.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum AllocationOutcome {
-    /// Nothing can be said yet.
-    #[default]
-    Undecided,
-    /// It has addresses.
-    Allocated {
-        /// Which.
-        holding: Holding,
-        /// A pool of them that no advertisement covers for this Service.
-        uncovered: Option<Arc<str>>,
-        /// What it asks for cannot be understood, so it keeps what it has.
-        invalid_request: Option<String>,
-    },
-    /// It has none.
-    Refused {
-        /// Why, in one word.
-        reason: AllocationReason,
-        /// Why, in a sentence.
-        message: String,
-    },
-}
-
-/// Something to do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Decision {
-    /// The newest word on what is to be written to a Service. It replaces any earlier one that has not been sent.
-    Status {
-        /// The Service.
-        service: ObjectKey,
-        /// What to write; `None`: nothing.
-        patch: Option<Box<StatusPatch>>,
-    },
-    /// The same for a claim.
-    Claim {
-        /// The claim.
-        claim: ObjectKey,
-        /// What to write; `None`: nothing.
-        patch: Option<Box<ClaimPatch>>,
-    },
-    /// Something to tell whoever looks at the Service.
-    Event(Box<ServiceEvent>),
-}
-
-/// What happened since the start.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Services looked at. One event looks at one Service and at those that wait for what it frees.
-    pub evaluations: u64,
-    /// Services that got an address they did not have.
-    pub allocations: u64,
-    /// Services that were refused one, by reason; a refusal that stays the same counts once.
-    pub failures: BTreeMap<AllocationReason, u64>,
-}
-
-impl Index {
-    /// Whether everything was listed once.
-    pub fn is_listed(&self) -> bool {
-        let Listed { services, claims, namespaces, config } = self.listed;
-        services && claims && namespaces && config
-    }
-
-    /// Whether it decides.
-    pub fn is_deciding(&self) -> bool {
-        self.deciding
-    }
-
-    /// Who holds what.
-    pub fn ipam(&self) -> &Ipam {
-        &self.ipam
-    }
-
-    /// What happened since the start.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
-    }
-
-    /// How many Services are known, and how many of them wait for an address.
-    pub fn service_counts(&self) -> (usize, usize) {
-        (self.services.len(), self.waiting.services())
-    }
-
-    /// The resourceVersion of a Service as last seen.
-    pub fn version_of_service(&self, service: &ObjectKey) -> Option<&str> {
-        self.services.get(service).map(|record| &*record.observed.balancer.resource_version)
-    }
-
-    /// The resourceVersion of a claim as last seen.
-    pub fn version_of_claim(&self, claim: &ObjectKey) -> Option<&str> {
-        self.claims.get(claim).map(|record| &*record.claim.resource_version)
-    }
-
-    /// What came out for a Service.
-    pub fn outcome(&self, service: &ObjectKey) -> Option<&AllocationOutcome> {
-        self.services.get(service).map(|record| &record.outcome)
-    }
-
-    /// What is to be done, in order.
-    pub fn take_decisions(&mut self) -> Vec<Decision> {
-        std::mem::take(&mut self.decisions)
-    }
-
-    /// Pools whose counts may have changed since the last call.
-    pub fn take_touched_pools(&mut self) -> BTreeSet<Arc<str>> {
-        std::mem::take(&mut self.touched)
-    }
-
-    /// Whether, since the last call, an address was released that is kept for its last holder: a pool's status is to say
-    /// so soon.
-    pub fn take_newly_released(&mut self) -> bool {
-        self.ipam.take_newly_released()
-    }
-
-    fn namespace_selectors(&self) -> impl Iterator<Item = &Selector> {
-        let allocations = self.config.pools.values().filter_map(|pool| pool.allocation.as_ref());
-        allocations.flat_map(|allocation| &allocation.namespace_selectors)
-    }
-
-    /// Whether labels of a namespace matter that was not seen yet. Deciding without them could put a Service into a pool
-    /// where it then stays.
-    fn is_blind(&self, namespace: &str) -> bool {
-        !self.namespaces.contains_key(namespace) && self.namespace_selectors().next().is_some()
-    }
-
-    /// It is `now`, whatever happens next: what was kept for somebody only until now goes to whoever waits for it, not to
-    /// who happens to come first.
-    fn advance(&mut self, now: Timestamp) {
-        let is_due = self.ipam.next_expiry().is_some_and(|due| due <= now);
-        self.ipam.advance(now);
-        if is_due {
-            self.settle(now);
-        }
-    }
-}
-
-/// The facts of a Service that the allocator needs.
-fn allocation_request<'a>(
-    namespaces: &'a BTreeMap<String, Labels>,
-    balancer: &'a LoadBalancer,
-) -> AllocationRequest<'a> {
-    AllocationRequest {
-        service: &balancer.key,
-        labels: &balancer.labels,
-        namespace_labels: namespaces.get(&balancer.key.namespace),
-        sharing: Sharing::of(balancer),
-    }
-}
+pub use claim_status::ClaimPatch;
+pub use condition_digest::{ConditionDigest, ConditionDigests, ServiceCondition};
+pub use index::Index;
+pub use observed::ObservedService;
+pub use outbox::{Counters, Decision};
+pub use outcome::{AllocationOutcome, AllocationReason};
+pub use status::{ServiceEvent, StatusPatch};

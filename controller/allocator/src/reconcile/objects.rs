@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use fairlead_crds::conditions::whole_seconds;
 use fairlead_crds::names::ACCEPTED;
 use fairlead_crds::resolve::{Accepted, Kind, ObjectRef, Objects, Resolution, resolve};
 use fairlead_crds::store::ObjectChange;
@@ -12,8 +13,6 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
 use kube::Resource;
 use serde_json::{Value, json};
-
-use super::status::whole_seconds;
 
 /// Calls the macro `$callback` with the list of configuration kinds, each with its field in [`Objects`].
 ///

@@ -1,84 +1,82 @@
-//! What becomes free goes to those who wait for it, without anybody asking again and again.
+//! The order in which waiting objects are reconciled again after addresses changed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fairlead_crds::model::service::ObjectKey;
-use jiff::Timestamp;
 
-use super::Index;
-use super::wait_queue::{Age, Asker, For};
-use crate::ipam::Family;
+use super::wait_queue::{Priority, RetryTrigger, WaitQueue, Waiter};
+use crate::ipam::{AddressChange, Family, Ipam};
 
-/// Addresses of this family became free in this pool.
-type Freed = (Arc<str>, Family);
+/// A pool in which an address of this family became free.
+type FreedPool = (Arc<str>, Family);
 
-impl Index {
-    /// Lets those try again who wait for something that has happened, until nothing more happens.
-    pub(super) fn settle(&mut self, now: Timestamp) {
-        if !self.deciding {
-            self.ipam.take_changes();
-            return;
-        }
-        loop {
-            let changes = self.ipam.take_changes();
-            if changes.is_empty() {
-                return;
+/// The objects to reconcile again, the oldest first, each once.
+///
+/// Only the oldest waiter of each pool with free addresses is in the queue. The next one enters after it, if the pool still
+/// has a free address. So one free address costs one reconciliation, however many objects wait for it.
+#[derive(Debug)]
+pub(super) struct RetryQueue {
+    queue: BTreeSet<(Priority, Option<FreedPool>)>,
+    /// The object returned last, and the pool whose next waiter comes after it.
+    successor: Option<(Priority, FreedPool)>,
+    last: Option<Priority>,
+}
+
+impl RetryQueue {
+    /// Returns the queue for these changes. `service_waiters` returns a Service and the claims for it.
+    pub(super) fn new(
+        changes: Vec<AddressChange>,
+        waiting: &WaitQueue,
+        service_waiters: impl Fn(&ObjectKey) -> Vec<Priority>,
+    ) -> Self {
+        let mut again: BTreeSet<Priority> = BTreeSet::new();
+        let mut freed: BTreeSet<FreedPool> = BTreeSet::new();
+        for AddressChange { address, pool, free, kept_for, shared } in changes {
+            let family = Family::of(address);
+            again.extend(waiting.waiting_for(&RetryTrigger::AddressChanged(address)).cloned());
+            if let Some(group) = shared {
+                let trigger = RetryTrigger::AddressShared(pool.clone(), group);
+                again.extend(waiting.waiting_for(&trigger).cloned());
             }
-            let mut again: BTreeSet<Age> = BTreeSet::new();
-            let mut freed: BTreeSet<Freed> = BTreeSet::new();
-            for change in changes {
-                self.touched.insert(change.pool.clone());
-                again.extend(self.waiting.on(&For::Address(change.address)).cloned());
-                if let Some(group) = change.shared {
-                    again.extend(self.waiting.on(&For::Join(change.pool.clone(), group)).cloned());
-                }
-                if let Some(service) = &change.kept_for {
-                    let free = For::Free(change.pool.clone(), Family::of(change.address));
-                    again.extend(self.askers_for(service).filter(|age| self.waiting.is_on(&free, age)));
-                }
-                if change.free {
-                    freed.insert((change.pool, Family::of(change.address)));
-                }
+            if let Some(service) = &kept_for {
+                let trigger = RetryTrigger::AddressFreed(pool.clone(), family);
+                let waiters = service_waiters(service).into_iter();
+                again.extend(waiters.filter(|priority| waiting.waits_for(&trigger, priority)));
             }
-            self.hand_out(again, freed, now);
+            if free {
+                freed.insert((pool, family));
+            }
         }
+        let queue = again.into_iter().map(|priority| (priority, None)).collect();
+        let mut this = Self { queue, successor: None, last: None };
+        for pool in freed {
+            this.push_next(pool, None, waiting);
+        }
+        this
     }
 
-    /// Lets those in `again` and who waits for one of what is free in some pools try it, the oldest first, each once.
-    fn hand_out(&mut self, again: BTreeSet<Age>, freed: BTreeSet<Freed>, now: Timestamp) {
-        let mut next: BTreeSet<(Age, Option<Freed>)> = again.into_iter().map(|age| (age, None)).collect();
-        for (pool, family) in freed {
-            let first = self.waiting.after(&For::Free(pool.clone(), family), None);
-            next.extend(first.map(|age| (age.clone(), Some((pool, family)))));
-        }
-        let mut last: Option<Age> = None;
-        while let Some((age, of)) = next.pop_first() {
-            if of.as_ref().is_some_and(|(pool, family)| self.ipam.counts(pool, *family).available == 0) {
+    /// Returns the next object to reconcile. The caller reconciles it before the next call.
+    pub(super) fn next(&mut self, waiting: &WaitQueue, ipam: &Ipam) -> Option<Waiter> {
+        loop {
+            if let Some((priority, pool)) = self.successor.take() {
+                self.push_next(pool, Some(&priority), waiting);
+            }
+            let (priority, freed) = self.queue.pop_first()?;
+            if freed.as_ref().is_some_and(|(pool, family)| ipam.counts(pool, *family).available == 0) {
                 continue;
             }
-            if last.as_ref() != Some(&age) {
-                self.converge_asker(&age.1, now);
+            self.successor = freed.map(|pool| (priority.clone(), pool));
+            if self.last.as_ref() != Some(&priority) {
+                self.last = Some(priority.clone());
+                return Some(priority.1);
             }
-            if let Some((pool, family)) = of {
-                let younger = self.waiting.after(&For::Free(pool.clone(), family), Some(&age));
-                next.extend(younger.map(|age| (age.clone(), Some((pool, family)))));
-            }
-            last = Some(age);
         }
     }
 
-    /// A Service and the claims for it.
-    fn askers_for(&self, service: &ObjectKey) -> impl Iterator<Item = Age> {
-        let claims = self.claims_of.get(service).into_iter().flatten();
-        let claims = claims.map(|(created, key)| (*created, Asker::Claim(key.clone())));
-        claims.chain(self.services.get(service).map(|record| record.age()))
-    }
-
-    pub(super) fn converge_asker(&mut self, asker: &Asker, now: Timestamp) {
-        match asker {
-            Asker::Service(key) => self.converge(key, now),
-            Asker::Claim(key) => self.converge_claim(key, now),
-        }
+    fn push_next(&mut self, (pool, family): FreedPool, last: Option<&Priority>, waiting: &WaitQueue) {
+        let trigger = RetryTrigger::AddressFreed(pool.clone(), family);
+        let next = waiting.next_after(&trigger, last);
+        self.queue.extend(next.map(|priority| (priority.clone(), Some((pool, family)))));
     }
 }

@@ -1,4 +1,4 @@
-//! The decision for one Service.
+//! The decision on one Service: which addresses it keeps and which it gets.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -6,114 +6,84 @@ use std::sync::Arc;
 
 use fairlead_crds::model::config::Config;
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
-use jiff::Timestamp;
 
 use super::claim_decision::PendingClaim;
-use super::service_records::{Of, shown};
-use super::service_request::{Request, families, of_families, request};
-use super::status::tell;
-use super::wait_queue::{Asker, For};
-use super::{AllocationOutcome, AllocationReason, Decision, Index, allocation_request};
+use super::coverage::is_covered;
+use super::displayed::{DisplayedAddresses, PooledAddress};
+use super::observed::ObservedService;
+use super::outcome::{AllocationOutcome, AllocationReason};
+use super::service_request::{ServiceRequest, needed_families};
+use super::wait_queue::RetryTrigger;
 use crate::ipam::{
     AllocationRefusal, AllocationRequest, Families, Family, Holding, Ipam, ServiceClaims, named,
 };
 
-/// An outcome, and what may change it.
-struct Verdict {
-    outcome: AllocationOutcome,
-    waits: Vec<For>,
+/// The result of [`decide`].
+pub(super) struct ServiceDecision {
+    pub(super) outcome: AllocationOutcome,
+    /// The changes after which a retry may succeed or improve the outcome.
+    pub(super) triggers: Vec<RetryTrigger>,
 }
 
-impl Index {
-    /// Decides on one Service and says what is to be written, if anything.
-    pub(super) fn converge(&mut self, key: &ObjectKey, now: Timestamp) {
-        if self.is_blind(&key.namespace) {
-            // Its Namespace may come, or pools that select none.
-            if let Some(record) = self.services.get(key) {
-                self.waiting.insert(record.age(), vec![For::Config]);
-            }
-            return;
-        }
-        let pending = self.pending_claims(key);
-        let Some(record) = self.services.get_mut(key) else { return };
-        self.counters.evaluations += 1;
-        let balancer = &record.observed.balancer;
-        let before = self.ipam.holding(key).cloned();
-        let allocation_request = allocation_request(&self.namespaces, balancer);
-        let had: Vec<Of> = match &record.outcome {
-            AllocationOutcome::Undecided => {
-                let (as_had, as_named) = shown(&self.ipam, &record.observed);
-                as_had.into_iter().flatten().chain(as_named).collect()
-            }
-            AllocationOutcome::Allocated { holding, .. } => {
-                holding.held.iter().map(|held| (held.ip, Some(held.pool.clone()))).collect()
-            }
-            AllocationOutcome::Refused { .. } => Vec::new(),
-        };
-        let verdict = verdict(&mut self.ipam, &self.config, balancer, &allocation_request, &had, &pending);
-        if let AllocationOutcome::Allocated { holding, .. } = &verdict.outcome {
-            let moved = before.is_none_or(|before| !before.ips().eq(holding.ips()));
-            self.counters.allocations += u64::from(moved);
-        }
-        self.waiting.insert((balancer.created, Asker::Service(key.clone())), verdict.waits);
-        record.outcome = verdict.outcome;
-        record.depart(&mut self.ipam);
-        let (patch, events) = tell(&mut record.told, &record.observed, &record.outcome, now);
-        if let (AllocationOutcome::Refused { reason, .. }, false) = (&record.outcome, events.is_empty()) {
-            *self.counters.failures.entry(*reason).or_default() += 1;
-        }
-        for ip in patch.iter().flat_map(|patch| &patch.ingress) {
-            if !record.promised.contains(ip) {
-                record.promised.push(*ip);
-            }
-        }
-        self.decisions.push(Decision::Status { service: key.clone(), patch: patch.map(Box::new) });
-        self.decisions.extend(events.into_iter().map(|event| Decision::Event(Box::new(event))));
-        // Also where it holds the same: it may have lost it before, to a change of pools.
-        self.tell_claims_of(key, now);
-    }
+/// Why a Service got no address.
+enum Failure {
+    /// The request contradicts itself or the Service, or a claim is pending.
+    Request(AllocationReason, String),
+    /// The allocator refused.
+    Allocation(AllocationRefusal),
+}
 
-    /// Decides again on a Service that has not all that it wants.
-    pub(super) fn converge_if_waiting(&mut self, key: &ObjectKey, now: Timestamp) {
-        if self.ipam.holding(key).is_none() || self.waiting.has(&Asker::Service(key.clone())) {
-            self.converge(key, now);
-        }
+impl From<&PendingClaim> for Failure {
+    fn from(PendingClaim { claim, why, .. }: &PendingClaim) -> Self {
+        let message = format!(
+            "waiting for IPClaim {claim}, which has not yet reserved every address this Service needs: {why}"
+        );
+        Self::Request(AllocationReason::ClaimPending, message)
     }
 }
 
-fn verdict(
+impl From<AllocationRefusal> for Failure {
+    fn from(refusal: AllocationRefusal) -> Self {
+        Self::Allocation(refusal)
+    }
+}
+
+/// Decides on a Service and changes its addresses in `ipam`. `previous` are the addresses that it had before
+/// ([`previous_addresses`]), `pending` the claims that it waits for.
+pub(super) fn decide(
     ipam: &mut Ipam,
     config: &Config,
     service: &LoadBalancer,
     allocation_request: &AllocationRequest<'_>,
-    had: &[Of],
+    previous: &[PooledAddress],
     pending: &[PendingClaim],
-) -> Verdict {
-    let families = match families(service) {
+) -> ServiceDecision {
+    let families = match needed_families(service) {
         Ok(families) => families,
         Err((reason, message)) => {
             ipam.release(&service.key);
-            return Verdict { outcome: AllocationOutcome::Refused { reason, message }, waits: Vec::new() };
+            let outcome = AllocationOutcome::Refused { reason, message };
+            return ServiceDecision { outcome, triggers: Vec::new() };
         }
     };
-    let request = request(service);
+    let request = ServiceRequest::parse(service);
     match &request {
         Ok(request) => keep(ipam, allocation_request, request, families, pending),
-        Err(_) => keep(ipam, allocation_request, &Request::default(), families, &[]),
+        Err(_) => keep(ipam, allocation_request, &ServiceRequest::default(), families, &[]),
     }
     let request = match request {
         Ok(request) => request,
-        Err(why) => return keep_despite(ipam, config, service, why),
+        Err(why) => return keep_despite_invalid_request(ipam, config, service, why),
     };
     let held = ipam.holding(&service.key).cloned();
     let result = match held.filter(|held| request.is_met_by(held)) {
         Some(held) => Ok(held),
         None => {
-            // Of addresses that are asked for, those it has already it may have again.
+            // Requested addresses that the Service already holds stay available to it.
             if request.addresses.is_empty() {
                 ipam.release(&service.key);
             }
-            give(ipam, allocation_request, &request, families, had, pending)
+            allocate(ipam, allocation_request, &request, families, previous, pending)
         }
     };
     if result.is_err() {
@@ -121,44 +91,109 @@ fn verdict(
     }
     match result {
         Ok(mut holding) => {
-            let mut waits = Vec::new();
-            // One address will do, two were better: the other may come from the same pool. But who asks for that one address
-            // has what it asks for.
+            let mut triggers = Vec::new();
+            // With PreferDualStack, a Service that holds one address gets the second when that is available, unless it
+            // requests the one address.
             let may_grow = matches!(families, Families::Both { required: false, .. });
             if may_grow && holding.held.len() == 1 && request.addresses.is_empty() {
                 match extend(ipam, allocation_request, &request, families, pending) {
                     Ok(both) => holding = both,
-                    Err(Failure::Request(..)) => waits = vec![For::Config],
-                    Err(Failure::AllocationRefusal(why)) => waits = waits_for(ipam, &why, allocation_request),
+                    Err(Failure::Request(..)) => triggers = vec![RetryTrigger::PoolsChanged],
+                    Err(Failure::Allocation(why)) => {
+                        triggers = retry_triggers(ipam, &why, allocation_request);
+                    }
                 }
             }
-            Verdict { outcome: allocated(config, service, holding, None), waits }
+            ServiceDecision { outcome: allocated(config, service, holding, None), triggers }
         }
         Err(Failure::Request(reason, message)) => {
-            Verdict { outcome: AllocationOutcome::Refused { reason, message }, waits: vec![For::Config] }
+            let outcome = AllocationOutcome::Refused { reason, message };
+            ServiceDecision { outcome, triggers: vec![RetryTrigger::PoolsChanged] }
         }
-        Err(Failure::AllocationRefusal(why)) => {
+        Err(Failure::Allocation(why)) => {
             let mut message = why.to_string();
             if request.pool.is_none() {
                 message += &refused_pools(ipam, &why);
             }
-            let mut waits = waits_for(ipam, &why, allocation_request);
-            // Of two addresses that cannot be had, either may be the reason.
-            let asked: Vec<For> = request.addresses.iter().map(|ip| For::Address(*ip)).collect();
-            waits.extend(asked.into_iter().filter(|one| !waits.contains(one)).collect::<Vec<_>>());
-            Verdict {
-                outcome: AllocationOutcome::Refused { reason: AllocationReason::of(&why), message },
-                waits,
+            let mut triggers = retry_triggers(ipam, &why, allocation_request);
+            // If two addresses are requested, the refusal names only one of them.
+            for trigger in request.addresses.iter().map(|ip| RetryTrigger::AddressChanged(*ip)) {
+                if !triggers.contains(&trigger) {
+                    triggers.push(trigger);
+                }
             }
+            let reason = AllocationReason::of(&why);
+            ServiceDecision { outcome: AllocationOutcome::Refused { reason, message }, triggers }
         }
     }
 }
 
-/// Lets the Service keep what it holds as far as it still may and its families still want it; else it holds nothing.
+/// Returns the addresses that a Service had before: those of the last outcome, or those in its status.
+pub(super) fn previous_addresses(
+    ipam: &Ipam,
+    observed: &ObservedService,
+    outcome: &AllocationOutcome,
+) -> Vec<PooledAddress> {
+    match outcome {
+        AllocationOutcome::Undecided => {
+            let DisplayedAddresses { by_range, by_annotation } = DisplayedAddresses::read(ipam, observed);
+            by_range.into_iter().flatten().chain(by_annotation).collect()
+        }
+        AllocationOutcome::Allocated { holding, .. } => {
+            holding.held.iter().map(|held| (held.ip, Some(held.pool.clone()))).collect()
+        }
+        AllocationOutcome::Refused { .. } => Vec::new(),
+    }
+}
+
+/// Returns true if a Service that does not hold all of these addresses could be given them.
+pub(super) fn might_be_given(
+    ipam: &Ipam,
+    service: &LoadBalancer,
+    allocation_request: &AllocationRequest<'_>,
+    addresses: &[IpAddr],
+) -> bool {
+    let (Ok(families), Ok(request)) = (needed_families(service), ServiceRequest::parse(service)) else {
+        return false;
+    };
+    let wanted = families.wanted();
+    let required = matches!(families, Families::Both { required: true, .. });
+    let holds = |ip: &IpAddr| ipam.holding(&service.key).is_some_and(|held| held.ips().any(|one| one == *ip));
+    let given: BTreeSet<Family> = addresses.iter().map(|ip| Family::of(*ip)).collect();
+    let families_match = given.len() == addresses.len()
+        && given.iter().all(|family| wanted.contains(family))
+        && (given.len() == wanted.len() || !required);
+    let all_in = |pool: &str| addresses.iter().all(|ip| ipam.pool_name_of(*ip) == Some(pool));
+    let unordered: BTreeSet<IpAddr> = addresses.iter().copied().collect();
+    let request_matches = request.pool.as_deref().is_none_or(all_in)
+        && (request.addresses.is_empty() || request.addresses == unordered);
+    !addresses.iter().all(holds)
+        && families_match
+        && request_matches
+        && ipam.might_give(allocation_request, addresses, required, request.names_pool())
+}
+
+/// Returns the addresses that claims have reserved for a Service: one of each family that it needs, from the pool that it
+/// requests.
+pub(crate) fn reserved_by_claims(
+    ipam: &Ipam,
+    service: &ObjectKey,
+    request: &ServiceRequest,
+    families: Families,
+) -> Vec<IpAddr> {
+    let claimed: Vec<IpAddr> = ipam.claimed_for(service).collect();
+    let matches_pool =
+        |ip: &IpAddr| request.pool.as_deref().is_none_or(|pool| ipam.pool_name_of(*ip) == Some(pool));
+    let one_of =
+        |family: Family| claimed.iter().find(|ip| Family::of(**ip) == family && matches_pool(ip)).copied();
+    families.wanted().into_iter().filter_map(one_of).collect()
+}
+
+/// Keeps the held addresses that the pool still allows and whose families the Service still needs; else releases all.
 fn keep(
     ipam: &mut Ipam,
     allocation_request: &AllocationRequest<'_>,
-    request: &Request,
+    request: &ServiceRequest,
     families: Families,
     pending: &[PendingClaim],
 ) {
@@ -176,16 +211,16 @@ fn keep(
     }
 }
 
-/// Gives a Service that holds one address the other family too: what claims have reserved for it, and none other before a
-/// claim that is to have one.
+/// Gives a Service that holds one address an address of the other family, reserved by a claim if there is one. If a pending
+/// claim will reserve that family, the Service waits for it.
 fn extend(
     ipam: &mut Ipam,
     allocation_request: &AllocationRequest<'_>,
-    request: &Request,
+    request: &ServiceRequest,
     families: Families,
     pending: &[PendingClaim],
 ) -> Result<Holding, Failure> {
-    let claims = of_claims(ipam, allocation_request, request, families, pending);
+    let claims = service_claims(ipam, allocation_request, request, families, pending);
     let held = ipam.holding(allocation_request.service);
     let lacks = |family: &Family| !held.is_some_and(|held| held.ips().any(|ip| Family::of(ip) == *family));
     let missing = families.wanted().into_iter().find(lacks).filter(|family| claims.awaited.contains(family));
@@ -197,49 +232,36 @@ fn extend(
     Ok(ipam.extend(allocation_request, families, &claims.reserved, request.pool.as_deref())?.clone())
 }
 
-/// What is asked for cannot be understood: nothing is changed for it, and nothing given.
-fn keep_despite(ipam: &Ipam, config: &Config, service: &LoadBalancer, why: String) -> Verdict {
+/// Returns the outcome for an invalid request: the Service keeps its addresses and gets no others.
+fn keep_despite_invalid_request(
+    ipam: &Ipam,
+    config: &Config,
+    service: &LoadBalancer,
+    why: String,
+) -> ServiceDecision {
     let outcome = match ipam.holding(&service.key) {
         Some(holding) => allocated(config, service, holding.clone(), Some(why)),
         None => AllocationOutcome::Refused { reason: AllocationReason::InvalidRequest, message: why },
     };
-    Verdict { outcome, waits: Vec::new() }
+    ServiceDecision { outcome, triggers: Vec::new() }
 }
 
-/// Why a Service got nothing.
-enum Failure {
-    /// What it asks for contradicts what it is, or itself.
-    Request(AllocationReason, String),
-    /// It cannot be had.
-    AllocationRefusal(AllocationRefusal),
-}
-
-impl From<&PendingClaim> for Failure {
-    fn from(PendingClaim { claim, why, .. }: &PendingClaim) -> Self {
-        let message = format!("IPClaim {claim} has not reserved all that it is to for this Service: {why}");
-        Self::Request(AllocationReason::ClaimPending, message)
-    }
-}
-
-impl From<AllocationRefusal> for Failure {
-    fn from(refusal: AllocationRefusal) -> Self {
-        Self::AllocationRefusal(refusal)
-    }
-}
-
-fn give(
+/// Chooses new addresses for a Service.
+fn allocate(
     ipam: &mut Ipam,
     allocation_request: &AllocationRequest<'_>,
-    request: &Request,
+    request: &ServiceRequest,
     families: Families,
-    had: &[Of],
+    previous: &[PooledAddress],
     pending: &[PendingClaim],
 ) -> Result<Holding, Failure> {
     if request.addresses.is_empty() {
-        let claims = of_claims(ipam, allocation_request, request, families, pending);
+        let claims = service_claims(ipam, allocation_request, request, families, pending);
         let pool = request.pool.as_deref();
-        // A claim moves no address: it counts where the Service needs one.
-        if let Some(holding) = ipam.give_beside_the_rest(allocation_request, had, families, &claims, pool) {
+        // A claim does not move an address that the Service can keep; it applies only to a missing address.
+        if let Some(holding) =
+            ipam.give_beside_the_rest(allocation_request, previous, families, &claims, pool)
+        {
             return Ok(holding.clone());
         }
         if !claims.reserved.is_empty() {
@@ -253,14 +275,15 @@ fn give(
             None => ipam.allocate(allocation_request, families)?.clone(),
         });
     }
-    of_families(&request.addresses, families)
+    request
+        .check_families(families)
         .map_err(|message| Failure::Request(AllocationReason::FamilyMismatch, message))?;
     if let Some(pool) = &request.pool {
         if ipam.pool(pool).is_none() {
             return Err(ipam.why_no_pool(pool).into());
         }
         if let Some(ip) = request.addresses.iter().find(|ip| ipam.pool_name_of(**ip) != Some(pool)) {
-            let message = format!("{ip} is not in IPAddressPool {pool}, which is asked for too");
+            let message = format!("{ip} is not in IPAddressPool {pool}, which the Service also requests");
             return Err(Failure::Request(AllocationReason::AddressNotInPool, message));
         }
     }
@@ -270,90 +293,46 @@ fn give(
     Ok(ipam.assign(allocation_request, &addresses, several_pools)?.clone())
 }
 
-/// Whether a Service that does not hold all of these addresses might be given them, as it is and asks.
-pub(super) fn might_be_given(
-    ipam: &Ipam,
-    service: &LoadBalancer,
-    allocation_request: &AllocationRequest<'_>,
-    addresses: &[IpAddr],
-) -> bool {
-    let (Ok(families), Ok(request)) = (families(service), request(service)) else { return false };
-    let wanted = families.wanted();
-    let required = matches!(families, Families::Both { required: true, .. });
-    let holds = |ip: &IpAddr| ipam.holding(&service.key).is_some_and(|held| held.ips().any(|one| one == *ip));
-    let of: BTreeSet<Family> = addresses.iter().map(|ip| Family::of(*ip)).collect();
-    let as_needed = of.len() == addresses.len()
-        && of.iter().all(|family| wanted.contains(family))
-        && (of.len() == wanted.len() || !required);
-    let of_pool = |pool: &str| addresses.iter().all(|ip| ipam.pool_name_of(*ip) == Some(pool));
-    let asked: BTreeSet<IpAddr> = addresses.iter().copied().collect();
-    let as_asked = request.pool.as_deref().is_none_or(of_pool)
-        && (request.addresses.is_empty() || request.addresses == asked);
-    let named = request.pool.is_some() || !request.addresses.is_empty();
-    !addresses.iter().all(holds)
-        && as_needed
-        && as_asked
-        && ipam.might_give(allocation_request, addresses, required, named)
-}
-
-/// What claims there are for a Service. It waits for none where they have something for it, or where it asks for addresses.
-fn of_claims(
+/// Returns the claims for a Service in the form that the allocator needs. The Service waits for no claim if others have
+/// reserved addresses for it, or if it requests addresses.
+fn service_claims(
     ipam: &Ipam,
     allocation_request: &AllocationRequest<'_>,
-    request: &Request,
+    request: &ServiceRequest,
     families: Families,
     pending: &[PendingClaim],
 ) -> ServiceClaims {
-    let reserved = claimed(ipam, allocation_request.service, request, families);
+    let reserved = reserved_by_claims(ipam, allocation_request.service, request, families);
     let waits = reserved.is_empty() && request.addresses.is_empty();
     let awaited = pending.iter().filter(|_| waits).flat_map(|claim| claim.families.iter().copied());
     ServiceClaims { awaited: awaited.collect(), reserved }
 }
 
-/// What claims have reserved for a Service and it wants: one address of each family that it needs.
-pub(super) fn claimed(
+/// Returns the changes after which a refused Service may succeed.
+fn retry_triggers(
     ipam: &Ipam,
-    service: &ObjectKey,
-    request: &Request,
-    families: Families,
-) -> Vec<IpAddr> {
-    let claimed: Vec<IpAddr> = ipam.claimed_for(service).collect();
-    let of_pool =
-        |ip: &IpAddr| request.pool.as_deref().is_none_or(|pool| ipam.pool_name_of(*ip) == Some(pool));
-    let of = |family: Family| claimed.iter().find(|ip| Family::of(**ip) == family && of_pool(ip)).copied();
-    families.wanted().into_iter().filter_map(of).collect()
-}
-
-impl Request {
-    /// Whether what is held is what is asked for.
-    fn is_met_by(&self, held: &Holding) -> bool {
-        let addresses: BTreeSet<IpAddr> = held.ips().collect();
-        self.pool.as_deref().is_none_or(|pool| held.held.iter().all(|held| *held.pool == *pool))
-            && (self.addresses.is_empty() || self.addresses == addresses)
-    }
-}
-
-/// What may help a Service that was refused.
-fn waits_for(ipam: &Ipam, why: &AllocationRefusal, allocation_request: &AllocationRequest<'_>) -> Vec<For> {
-    let mut waits = vec![For::Config];
+    why: &AllocationRefusal,
+    allocation_request: &AllocationRequest<'_>,
+) -> Vec<RetryTrigger> {
+    let mut triggers = vec![RetryTrigger::PoolsChanged];
     match why {
         AllocationRefusal::Exhausted { full, .. } => {
             for (pool, family) in full {
-                waits.push(For::Free(pool.clone(), *family));
+                triggers.push(RetryTrigger::AddressFreed(pool.clone(), *family));
                 if let Some(group) = ipam.group_in(pool, allocation_request) {
-                    let join = For::Join(pool.clone(), group);
-                    if !waits.contains(&join) {
-                        waits.push(join);
+                    let shared = RetryTrigger::AddressShared(pool.clone(), group);
+                    if !triggers.contains(&shared) {
+                        triggers.push(shared);
                     }
                 }
             }
         }
         AllocationRefusal::InUse { address, .. } | AllocationRefusal::Reserved { address, .. } => {
-            waits.push(For::Address(*address));
+            triggers.push(RetryTrigger::AddressChanged(*address));
         }
         _ => {}
     }
-    waits
+    triggers
 }
 
 fn allocated(
@@ -362,17 +341,12 @@ fn allocated(
     holding: Holding,
     invalid_request: Option<String>,
 ) -> AllocationOutcome {
-    let covered = |pool: &Arc<str>| {
-        config.pool(pool).is_some_and(|pool| {
-            config.l2_for(pool, &service.labels).next().is_some()
-                || config.bgp_for(pool, &service.labels).next().is_some()
-        })
-    };
-    let uncovered = holding.held.iter().map(|held| &held.pool).find(|pool| !covered(pool)).cloned();
+    let mut pools = holding.held.iter().map(|held| &held.pool);
+    let uncovered = pools.find(|pool| !is_covered(config, pool, &service.labels)).cloned();
     AllocationOutcome::Allocated { holding, uncovered, invalid_request }
 }
 
-/// Which pools might have served a Service that names none, were they not refused.
+/// Returns a note about refused pools, one of which might have served a Service that requests no pool.
 fn refused_pools(ipam: &Ipam, why: &AllocationRefusal) -> String {
     let refused: Vec<Arc<str>> = ipam.refused_pools().cloned().collect();
     let may_help = match why {

@@ -1,25 +1,85 @@
-//! What a Service asks for: families, pool, addresses.
+//! The request of a Service: families, pool and addresses.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use fairlead_crds::model::service::{IpFamilyPolicy, LoadBalancer};
 
-use super::AllocationReason;
-use crate::ipam::{Families, Family};
+use super::outcome::AllocationReason;
+use crate::ipam::{Families, Family, Holding};
 
-/// What a Service asks for, understood.
+/// The parsed request of a Service.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Request {
-    /// The pool it names.
-    pub(super) pool: Option<String>,
-    /// The addresses it names, at most one of each family; none means any.
-    pub(super) addresses: BTreeSet<IpAddr>,
+pub(crate) struct ServiceRequest {
+    /// The requested pool.
+    pub(crate) pool: Option<String>,
+    /// The requested addresses, at most one of each family. If empty, any address will do.
+    pub(crate) addresses: BTreeSet<IpAddr>,
 }
 
-/// The families that a Service needs, after its cluster IPs: the API server has settled them from `ipFamilies` and
-/// `ipFamilyPolicy`.
-pub(super) fn families(service: &LoadBalancer) -> Result<Families, (AllocationReason, String)> {
+impl ServiceRequest {
+    /// Parses the annotations and `spec.loadBalancerIP`.
+    ///
+    /// # Errors
+    /// If a value is malformed or two values contradict each other. The error is a message for the user.
+    pub(crate) fn parse(service: &LoadBalancer) -> Result<Self, String> {
+        let mut pools = service.requested.pools.iter();
+        let pool = pools.next().cloned();
+        if let (Some(one), Some(other)) = (&pool, pools.next()) {
+            return Err(format!("the Service requests two different IPAddressPools: {one} and {other}"));
+        }
+        if let [one, other, ..] = &service.requested.sharing_keys[..] {
+            return Err(format!("the Service sets two different sharing keys: {one} and {other}"));
+        }
+        let mut addresses: Option<BTreeSet<IpAddr>> = None;
+        for text in &service.requested.addresses {
+            let list = parse_addresses(text)?;
+            match &addresses {
+                Some(first) if *first != list => {
+                    let texts: Vec<&str> = service.requested.addresses.iter().map(String::as_str).collect();
+                    return Err(format!("the Service requests different addresses: {}", texts.join(" and ")));
+                }
+                _ => addresses = Some(list),
+            }
+        }
+        Ok(Self { pool, addresses: addresses.unwrap_or_default() })
+    }
+
+    /// Returns true if the Service requests a pool or addresses.
+    pub(super) fn names_pool(&self) -> bool {
+        self.pool.is_some() || !self.addresses.is_empty()
+    }
+
+    /// Returns true if the held addresses satisfy the request.
+    pub(super) fn is_met_by(&self, held: &Holding) -> bool {
+        let addresses: BTreeSet<IpAddr> = held.ips().collect();
+        self.pool.as_deref().is_none_or(|pool| held.held.iter().all(|held| *held.pool == *pool))
+            && (self.addresses.is_empty() || self.addresses == addresses)
+    }
+
+    /// Checks that the requested addresses are of exactly the families that the Service needs.
+    ///
+    /// # Errors
+    /// A message for the user.
+    pub(super) fn check_families(&self, families: Families) -> Result<(), String> {
+        let requested: BTreeSet<Family> = self.addresses.iter().map(|ip| Family::of(*ip)).collect();
+        let needed: BTreeSet<Family> = families.wanted().into_iter().collect();
+        if requested == needed {
+            return Ok(());
+        }
+        let names = |families: BTreeSet<Family>| {
+            families.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+        };
+        let (requested, needed) = (names(requested), names(needed));
+        Err(format!(
+            "the requested addresses are {requested}, but the cluster IPs of the Service are {needed}"
+        ))
+    }
+}
+
+/// Returns the families that a Service needs. They follow from its cluster IPs: the API server allocates those according to
+/// `ipFamilies` and `ipFamilyPolicy`.
+pub(crate) fn needed_families(service: &LoadBalancer) -> Result<Families, (AllocationReason, String)> {
     let mut families: Vec<Family> = Vec::new();
     for family in service.cluster_ips.iter().map(|ip| Family::of(*ip)) {
         if !families.contains(&family) {
@@ -39,31 +99,7 @@ pub(super) fn families(service: &LoadBalancer) -> Result<Families, (AllocationRe
     }
 }
 
-/// What a Service asks for; the error says what cannot be understood.
-pub(super) fn request(service: &LoadBalancer) -> Result<Request, String> {
-    let mut pools = service.requested.pools.iter();
-    let pool = pools.next().cloned();
-    if let (Some(one), Some(other)) = (&pool, pools.next()) {
-        return Err(format!("two different pools are asked for: {one} and {other}"));
-    }
-    if let [one, other, ..] = &service.requested.sharing_keys[..] {
-        return Err(format!("two different sharing keys are asked for: {one} and {other}"));
-    }
-    let mut addresses: Option<BTreeSet<IpAddr>> = None;
-    for text in &service.requested.addresses {
-        let list = parse(text)?;
-        match &addresses {
-            Some(first) if *first != list => {
-                let texts: Vec<&str> = service.requested.addresses.iter().map(String::as_str).collect();
-                return Err(format!("different addresses are asked for: {}", texts.join(" and ")));
-            }
-            _ => addresses = Some(list),
-        }
-    }
-    Ok(Request { pool, addresses: addresses.unwrap_or_default() })
-}
-
-fn parse(text: &str) -> Result<BTreeSet<IpAddr>, String> {
+fn parse_addresses(text: &str) -> Result<BTreeSet<IpAddr>, String> {
     let mut addresses = BTreeSet::new();
     for part in text.split(',').map(str::trim) {
         let ip: IpAddr = part.parse().map_err(|_| format!("{part:?} is not an IP address"))?;
@@ -71,20 +107,7 @@ fn parse(text: &str) -> Result<BTreeSet<IpAddr>, String> {
     }
     let families: BTreeSet<Family> = addresses.iter().map(|ip| Family::of(*ip)).collect();
     if families.len() != addresses.len() {
-        return Err(format!("{text:?} has several addresses of one family"));
+        return Err(format!("{text:?} contains several addresses of one family"));
     }
     Ok(addresses)
-}
-
-/// Whether the addresses asked for are of exactly the families needed.
-pub(super) fn of_families(addresses: &BTreeSet<IpAddr>, families: Families) -> Result<(), String> {
-    let asked: BTreeSet<Family> = addresses.iter().map(|ip| Family::of(*ip)).collect();
-    let needed: BTreeSet<Family> = families.wanted().into_iter().collect();
-    if asked == needed {
-        return Ok(());
-    }
-    let names = |families: BTreeSet<Family>| {
-        families.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
-    };
-    Err(format!("{} is asked for, but the Service's cluster IPs are {}", names(asked), names(needed)))
 }

@@ -1,137 +1,105 @@
-//! From an outcome to what is written: annotation, ingress, conditions, events.
+//! The status of a Service for an outcome: annotation, ingress, conditions and events.
 
 use std::borrow::Cow;
-use std::fmt;
 use std::net::IpAddr;
 
-use fairlead_crds::model::config::Closed;
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
 use fairlead_crds::names;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 
-use super::condition_digest::{Said, Statement};
-use super::{AllocationOutcome, Observed};
-use crate::ipam::{AllocationRefusal, Held, Holding, Retained};
+use super::condition_digest::{ConditionDigests, ServiceCondition};
+use super::observed::ObservedService;
+use super::outcome::{AllocationOutcome, AllocationReason};
+use crate::ipam::{Held, Holding, Retained};
 
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Reasons in conditions and events. They are part of the API: never renamed, only added to.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum AllocationReason {
-            $($(#[$doc])* $name,)*
-        }
-
-        impl AllocationReason {
-            const ALL: &[(Self, &str)] = &[$((Self::$name, stringify!($name)),)*];
-        }
-    };
-}
-
-reasons! {
-    /// The Service has its addresses.
-    Allocated,
-    /// What it asks for cannot be understood or contradicts itself.
-    InvalidRequest,
-    /// Every pool it may use is full.
-    PoolExhausted,
-    /// No pool is open to it.
-    NoPoolMatches,
-    /// The pool it names does not exist.
-    PoolNotFound,
-    /// The pool it names is refused, or the pool of the addresses that it has and keeps.
-    PoolRefused,
-    /// The pool it names is disabled: it gives nothing more.
-    PoolDisabled,
-    /// The pool it names is being deleted.
-    PoolDeleting,
-    /// It keeps addresses that their pool would not give it now.
-    Retained,
-    /// The address it names is another Service's.
-    AddressInUse,
-    /// The address it names is kept for another Service: by a claim, or for a while after that released it.
-    AddressReserved,
-    /// A claim for it has nothing reserved yet.
-    ClaimPending,
-    /// A claim cannot be understood.
-    InvalidClaim,
-    /// The address it names is shared, but not with this Service.
-    SharingConflict,
-    /// The address it names is in no pool, or not in the pool it names.
-    AddressNotInPool,
-    /// What it needs or asks for is of another address family.
-    FamilyMismatch,
-    /// It has no cluster IP.
-    NoClusterIP,
-    /// An advertisement covers its addresses.
-    Covered,
-    /// No advertisement covers its addresses: nobody outside can reach them.
-    NoAdvertisement,
-}
-
-/// What to write to a Service: one merge patch on its `status` subresource.
+/// A merge patch for a Service, sent to its `status` subresource.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StatusPatch {
     /// The Service.
     pub service: ObjectKey,
-    /// The version that was decided on; the write fails when there is a newer one.
+    /// The version on which the patch was decided. The API server rejects the patch if there is a newer one.
     pub resource_version: String,
-    /// Pool annotation; `Some(None)` removes it, `None` leaves it alone.
+    /// Value of the pool annotation: `Some(None)` removes the annotation, `None` does not change it.
     pub pool_annotation: Option<Option<String>>,
     /// `status.loadBalancer.ingress`.
     pub ingress: Vec<IpAddr>,
-    /// Our conditions.
-    pub statements: Vec<Statement>,
-    /// Those of others, as they were.
+    /// The conditions that this controller writes.
+    pub conditions: Vec<ServiceCondition>,
+    /// All other conditions, unchanged.
     pub other_conditions: Vec<Condition>,
 }
 
-/// Something to tell in an Event.
+/// An Event to emit for a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub struct ServiceEvent {
-    /// The Service.
     pub service: ObjectKey,
-    /// Its UID.
+    /// UID of the Service.
     pub uid: String,
-    /// Type `Warning`, not `Normal`.
+    /// True for type `Warning`, false for type `Normal`.
     pub warning: bool,
-    /// In one word.
     pub reason: AllocationReason,
-    /// In a sentence.
     pub message: String,
 }
 
-/// What to write, if the status differs from the outcome, and what events to send, if the outcome is news after what has
-/// been `told`.
-pub(super) fn tell(
-    told: &mut Said,
-    observed: &Observed,
+impl StatusPatch {
+    /// Returns the body of the merge patch.
+    pub fn body(&self) -> Value {
+        let mut metadata = json!({ "resourceVersion": self.resource_version });
+        if let Some(pool) = &self.pool_annotation {
+            metadata["annotations"] = json!({ names::ALLOCATED_FROM_POOL: pool });
+        }
+        let ingress: Vec<Value> =
+            self.ingress.iter().map(|ip| json!({ "ip": ip, "ipMode": "VIP" })).collect();
+        // Null removes the field; an empty list would remain as an empty list.
+        let ingress = if ingress.is_empty() { Value::Null } else { Value::Array(ingress) };
+        let ours = self.conditions.iter().map(ServiceCondition::to_condition);
+        let conditions: Vec<Condition> = self.other_conditions.iter().cloned().chain(ours).collect();
+        json!({
+            "metadata": metadata,
+            "status": { "loadBalancer": { "ingress": ingress }, "conditions": conditions },
+        })
+    }
+}
+
+/// Returns the patch, if the observed status differs from the outcome, and the events for the conditions that differ from
+/// those already `published`. Then stores the new conditions in `published`.
+pub(super) fn publish(
+    published: &mut ConditionDigests,
+    observed: &ObservedService,
     outcome: &AllocationOutcome,
     now: Timestamp,
 ) -> (Option<StatusPatch>, Vec<ServiceEvent>) {
-    let mut statements = statements(outcome);
-    for statement in &mut statements {
-        // The time is that of the last change of status, as seen or else as said.
-        let earlier = [observed.said.line(statement.type_), told.line(statement.type_)];
-        let same = earlier.into_iter().flatten().find(|line| line.status == statement.status);
-        statement.since = same.map_or(now.as_second(), |line| line.since);
+    let mut conditions = conditions(outcome);
+    for condition in &mut conditions {
+        let earlier = [observed.conditions.get(condition.type_), published.get(condition.type_)];
+        let same = earlier.into_iter().flatten().find(|earlier| earlier.status == condition.status);
+        condition.since = same.map_or(now.as_second(), |earlier| earlier.since);
     }
-    let said = Said::of(&statements);
+    let digests = ConditionDigests::of(&conditions);
     let mut events = Vec::new();
-    for statement in &statements {
-        let line = said.line(statement.type_);
-        if line.is_some_and(|line| line.is_news_after(told.line(statement.type_))) {
-            events.extend(event(statement, &observed.balancer));
+    for condition in &conditions {
+        let previous = published.get(condition.type_);
+        if digests.get(condition.type_).is_some_and(|digest| digest.differs_from(previous)) {
+            events.extend(event(condition, &observed.balancer));
         }
     }
-    *told = said;
-    (patch(observed, outcome, said, statements), events)
+    *published = digests;
+    (patch(observed, outcome, digests, conditions), events)
 }
 
-fn event(statement: &Statement, service: &LoadBalancer) -> Option<ServiceEvent> {
-    let Statement { reason, ref message, .. } = *statement;
-    // That it is covered is as it should be.
+/// Returns the reason and the message of the first condition.
+pub(crate) fn summary(outcome: &AllocationOutcome) -> String {
+    let all = conditions(outcome);
+    let Some(first) = all.first() else { return "not reconciled yet".to_owned() };
+    format!("{}: {}", first.reason, first.message)
+}
+
+fn event(condition: &ServiceCondition, service: &LoadBalancer) -> Option<ServiceEvent> {
+    let ServiceCondition { reason, ref message, .. } = *condition;
+    // Coverage is the normal state and needs no event.
     (reason != AllocationReason::Covered).then(|| ServiceEvent {
         service: service.key.clone(),
         uid: service.uid.clone(),
@@ -141,32 +109,12 @@ fn event(statement: &Statement, service: &LoadBalancer) -> Option<ServiceEvent> 
     })
 }
 
-impl StatusPatch {
-    /// The body of the merge patch.
-    pub fn body(&self) -> Value {
-        let mut metadata = json!({ "resourceVersion": self.resource_version });
-        if let Some(pool) = &self.pool_annotation {
-            metadata["annotations"] = json!({ names::ALLOCATED_FROM_POOL: pool });
-        }
-        let ingress: Vec<Value> =
-            self.ingress.iter().map(|ip| json!({ "ip": ip, "ipMode": "VIP" })).collect();
-        // Null takes the field away; an empty list would stay as one.
-        let ingress = if ingress.is_empty() { Value::Null } else { Value::Array(ingress) };
-        let ours = self.statements.iter().map(Statement::condition);
-        let conditions: Vec<Condition> = self.other_conditions.iter().cloned().chain(ours).collect();
-        json!({
-            "metadata": metadata,
-            "status": { "loadBalancer": { "ingress": ingress }, "conditions": conditions },
-        })
-    }
-}
-
-/// Our conditions on a Service of this outcome; their time is still to be set.
-fn statements(outcome: &AllocationOutcome) -> Vec<Statement> {
+/// Returns the conditions for an outcome. Their transition times are not set yet.
+fn conditions(outcome: &AllocationOutcome) -> Vec<ServiceCondition> {
     match outcome {
         AllocationOutcome::Undecided => Vec::new(),
         AllocationOutcome::Refused { reason, message } => {
-            vec![Statement::new(names::ALLOCATED, false, *reason, message.clone())]
+            vec![ServiceCondition::new(names::ALLOCATED, false, *reason, message.clone())]
         }
         AllocationOutcome::Allocated { holding, uncovered, invalid_request } => {
             let source = source(holding);
@@ -187,27 +135,20 @@ fn statements(outcome: &AllocationOutcome) -> Vec<Statement> {
                 None => (AllocationReason::Covered, Cow::Borrowed("an advertisement covers these addresses")),
                 Some(pool) => {
                     let message = format!(
-                        "no L2Advertisement and no BGPAdvertisement covers IPAddressPool {pool} for this Service"
+                        "no L2Advertisement or BGPAdvertisement covers IPAddressPool {pool} for this Service"
                     );
                     (AllocationReason::NoAdvertisement, Cow::Owned(message))
                 }
             };
             vec![
-                Statement::new(names::ALLOCATED, true, allocated.0, allocated.1),
-                Statement::new(names::ADVERTISED, uncovered.is_none(), advertised.0, advertised.1),
+                ServiceCondition::new(names::ALLOCATED, true, allocated.0, allocated.1),
+                ServiceCondition::new(names::ADVERTISED, uncovered.is_none(), advertised.0, advertised.1),
             ]
         }
     }
 }
 
-/// An outcome in words.
-pub(super) fn summary(outcome: &AllocationOutcome) -> String {
-    let all = statements(outcome);
-    let Some(first) = all.first() else { return "nothing is decided yet".to_owned() };
-    format!("{}: {}", first.reason, first.message)
-}
-
-/// The addresses and where they are from.
+/// Formats the addresses and their pools.
 fn source(holding: &Holding) -> String {
     match holding.held.as_slice() {
         [a, b] if a.pool == b.pool => format!("{} and {} from IPAddressPool {}", a.ip, b.ip, a.pool),
@@ -218,12 +159,12 @@ fn source(holding: &Holding) -> String {
     }
 }
 
-/// The patch that makes the status what it should be; `None` when it is.
+/// Returns the patch that changes the observed status to that of the outcome; `None` if they are equal.
 fn patch(
-    observed: &Observed,
+    observed: &ObservedService,
     outcome: &AllocationOutcome,
-    said: Said,
-    statements: Vec<Statement>,
+    digests: ConditionDigests,
+    conditions: Vec<ServiceCondition>,
 ) -> Option<StatusPatch> {
     let (pool, ingress) = match outcome {
         AllocationOutcome::Undecided => return None,
@@ -234,7 +175,8 @@ fn patch(
     };
     let same_pool = observed.pool_annotation == pool;
     let balancer = &observed.balancer;
-    if same_pool && !observed.odd && balancer.ingress == ingress && observed.said == said {
+    let same_status = balancer.ingress == ingress && observed.conditions == digests;
+    if same_pool && same_status && !observed.is_malformed {
         return None;
     }
     Some(StatusPatch {
@@ -242,50 +184,7 @@ fn patch(
         resource_version: balancer.resource_version.clone(),
         pool_annotation: (!same_pool).then_some(pool),
         ingress,
-        statements,
+        conditions,
         other_conditions: observed.other_conditions.clone(),
     })
-}
-
-/// The API keeps no fractions of a second.
-pub(super) fn whole_seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
-}
-
-impl AllocationReason {
-    /// The reason for what the allocator says.
-    pub fn of(refusal: &AllocationRefusal) -> Self {
-        match refusal {
-            AllocationRefusal::NoPool
-            | AllocationRefusal::NoPoolMatches(_)
-            | AllocationRefusal::NotAdmitted(..) => Self::NoPoolMatches,
-            AllocationRefusal::NoSuchPool(_) => Self::PoolNotFound,
-            AllocationRefusal::PoolRefused(_) => Self::PoolRefused,
-            AllocationRefusal::PoolClosed(_, Closed::Disabled) => Self::PoolDisabled,
-            AllocationRefusal::PoolClosed(_, Closed::Deleting) => Self::PoolDeleting,
-            AllocationRefusal::FamilyMismatch(..) => Self::FamilyMismatch,
-            AllocationRefusal::Exhausted { .. } => Self::PoolExhausted,
-            AllocationRefusal::NotInPool(_) | AllocationRefusal::SeveralPools(_) => Self::AddressNotInPool,
-            AllocationRefusal::InUse { conflict, .. } if conflict.is_between_sharers() => {
-                Self::SharingConflict
-            }
-            AllocationRefusal::InUse { .. } => Self::AddressInUse,
-            AllocationRefusal::Reserved { .. } => Self::AddressReserved,
-        }
-    }
-
-    /// Whether it says that a Service keeps what its pool would not give now.
-    pub(super) fn is_of_retained_addresses(self) -> bool {
-        matches!(self, Self::Retained | Self::PoolRefused)
-    }
-
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, name)| *name == text).map(|(reason, _)| *reason)
-    }
-}
-
-impl fmt::Display for AllocationReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
 }

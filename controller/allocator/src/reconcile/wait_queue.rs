@@ -1,4 +1,4 @@
-//! Services and claims that have not what they want, by what they wait for.
+//! Services and claims that lack an address, by the changes after which a retry may succeed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,91 +9,91 @@ use fairlead_crds::model::service::ObjectKey;
 
 use crate::ipam::{Family, Group};
 
-/// Who wants addresses. Of the same age, claims come first.
+/// An object that waits for an address. At equal age, claims come before Services.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Asker {
-    /// An `IPClaim`.
+#[allow(missing_docs)]
+pub(super) enum Waiter {
     Claim(ObjectKey),
-    /// A Service.
     Service(ObjectKey),
 }
 
-/// Creation time and name: the oldest is served first.
-pub(super) type Age = (i64, Asker);
+/// Creation time, in seconds since the epoch, and the object: the oldest object is reconciled first.
+pub(super) type Priority = (i64, Waiter);
 
-/// What may help somebody who waits.
+/// A change after which a retry may succeed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum For {
+pub(super) enum RetryTrigger {
     /// An address of this family becomes free in this pool.
-    Free(Arc<str>, Family),
-    /// An address of this pool can be joined by Services of this group.
-    Join(Arc<str>, Arc<Group>),
-    /// Something happens to this address.
-    Address(IpAddr),
+    AddressFreed(Arc<str>, Family),
+    /// Services of this group can join a shared address of this pool.
+    AddressShared(Arc<str>, Arc<Group>),
+    /// The holders or the reservation of this address change.
+    AddressChanged(IpAddr),
     /// Any pool changes.
-    Config,
+    PoolsChanged,
 }
 
-/// See the head of this file.
+/// The waiting objects.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
-    askers: BTreeMap<Asker, (i64, Vec<For>)>,
-    by: BTreeMap<For, BTreeSet<Age>>,
+pub(super) struct WaitQueue {
+    waiters: BTreeMap<Waiter, (i64, Vec<RetryTrigger>)>,
+    by_trigger: BTreeMap<RetryTrigger, BTreeSet<Priority>>,
+    /// Number of Services among the waiters.
     services: usize,
 }
 
-impl Waiting {
-    /// How many Services wait.
+impl WaitQueue {
+    /// Returns the number of waiting Services.
     pub(super) fn services(&self) -> usize {
         self.services
     }
 
-    /// Whether somebody waits.
-    pub(super) fn has(&self, asker: &Asker) -> bool {
-        self.askers.contains_key(asker)
+    /// Returns true if the object waits for any trigger.
+    pub(super) fn contains(&self, waiter: &Waiter) -> bool {
+        self.waiters.contains_key(waiter)
     }
 
-    /// Somebody waits for any of `what`.
-    pub(super) fn insert(&mut self, (created, asker): Age, what: Vec<For>) {
-        self.remove(&asker);
-        if what.is_empty() {
+    /// Sets the triggers that the object waits for. Without triggers, removes it.
+    pub(super) fn set(&mut self, (created, waiter): Priority, triggers: Vec<RetryTrigger>) {
+        self.remove(&waiter);
+        if triggers.is_empty() {
             return;
         }
-        for one in &what {
-            self.by.entry(one.clone()).or_default().insert((created, asker.clone()));
+        for trigger in &triggers {
+            self.by_trigger.entry(trigger.clone()).or_default().insert((created, waiter.clone()));
         }
-        self.services += usize::from(matches!(asker, Asker::Service(_)));
-        self.askers.insert(asker, (created, what));
+        self.services += usize::from(matches!(waiter, Waiter::Service(_)));
+        self.waiters.insert(waiter, (created, triggers));
     }
 
-    /// Somebody no longer waits.
-    pub(super) fn remove(&mut self, asker: &Asker) {
-        let Some((created, what)) = self.askers.remove(asker) else { return };
-        self.services -= usize::from(matches!(asker, Asker::Service(_)));
-        let age = (created, asker.clone());
-        for one in what {
-            if let Some(ages) = self.by.get_mut(&one) {
-                ages.remove(&age);
-                if ages.is_empty() {
-                    self.by.remove(&one);
+    /// Removes an object.
+    pub(super) fn remove(&mut self, waiter: &Waiter) {
+        let Some((created, triggers)) = self.waiters.remove(waiter) else { return };
+        self.services -= usize::from(matches!(waiter, Waiter::Service(_)));
+        let priority = (created, waiter.clone());
+        for trigger in triggers {
+            if let Some(waiting) = self.by_trigger.get_mut(&trigger) {
+                waiting.remove(&priority);
+                if waiting.is_empty() {
+                    self.by_trigger.remove(&trigger);
                 }
             }
         }
     }
 
-    /// Whether this one waits for it.
-    pub(super) fn is_on(&self, what: &For, age: &Age) -> bool {
-        self.by.get(what).is_some_and(|ages| ages.contains(age))
+    /// Returns true if this object waits for this trigger.
+    pub(super) fn waits_for(&self, trigger: &RetryTrigger, priority: &Priority) -> bool {
+        self.by_trigger.get(trigger).is_some_and(|waiting| waiting.contains(priority))
     }
 
-    /// Who waits for it, oldest first.
-    pub(super) fn on(&self, what: &For) -> impl Iterator<Item = &Age> {
-        self.by.get(what).into_iter().flatten()
+    /// Returns the objects that wait for a trigger, the oldest first.
+    pub(super) fn waiting_for(&self, trigger: &RetryTrigger) -> impl Iterator<Item = &Priority> {
+        self.by_trigger.get(trigger).into_iter().flatten()
     }
 
-    /// The oldest who waits for it, or the next after `last`.
-    pub(super) fn after(&self, what: &For, last: Option<&Age>) -> Option<&Age> {
+    /// Returns the oldest object that waits for a trigger and comes after `last`.
+    pub(super) fn next_after(&self, trigger: &RetryTrigger, last: Option<&Priority>) -> Option<&Priority> {
         let from = last.map_or(Bound::Unbounded, Bound::Excluded);
-        self.by.get(what)?.range((from, Bound::Unbounded)).next()
+        self.by_trigger.get(trigger)?.range((from, Bound::Unbounded)).next()
     }
 }

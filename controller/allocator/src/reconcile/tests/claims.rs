@@ -103,7 +103,7 @@ fn a_claim_on_what_its_service_holds_is_bound_at_once_and_on_what_another_holds_
     world.apply(service("late", json!({})));
     assert_eq!(
         world.message("late", names::ALLOCATED),
-        "False/ClaimPending: IPClaim default/given has not reserved all that it is to for this Service: 1.2.3.1 is in use by Service \
+        "False/ClaimPending: waiting for IPClaim default/given, which has not yet reserved every address this Service needs: 1.2.3.1 is in use by Service \
          default/other"
     );
     restart(&mut world);

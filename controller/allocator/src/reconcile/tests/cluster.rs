@@ -149,7 +149,7 @@ impl Leader {
             && !self.waiting.contains_key(target)
             && !self.in_flight.contains_key(target)
         {
-            self.index.nothing_on_the_way(key, now);
+            self.index.write_resolved(key, now);
         }
     }
 
@@ -243,7 +243,7 @@ impl Cluster {
         self.now = Timestamp::from_second(self.now.as_second() + seconds).unwrap();
         for leader in &mut self.leaders {
             if leader.index.poll_timeout().is_some_and(|due| due <= self.now) {
-                leader.index.timeout(self.now);
+                leader.index.handle_timeout(self.now);
             }
             leader.queue(self.now);
         }

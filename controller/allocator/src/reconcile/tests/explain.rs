@@ -1,10 +1,11 @@
 //! What an operator is told of each pool, and that it is what was decided.
 
 use super::*;
+use crate::explain::Explanation;
 use fairlead_test_support::{pinned, pool, retaining, selector};
 
 fn told(world: &World, name: &str) -> Vec<String> {
-    world.index.explain(&key(name)).unwrap().to_string().lines().map(str::to_owned).collect()
+    Explanation::new(&world.index, &key(name)).unwrap().to_string().lines().map(str::to_owned).collect()
 }
 
 /// A pool for everybody, and one for each thing that can be in the way.
@@ -113,20 +114,22 @@ fn who_asks_for_an_address_or_a_pool_is_told_of_that() {
     world.apply(service("s", annotated("fairlead.dev/load-balancer-ips", "1.0.5.1")));
     let lines = told(&world, "s");
     assert_eq!(lines[0], "Service default/s: AddressInUse: 1.0.5.1 is in use by Service default/first");
-    assert_eq!(lines[1], "needs an IPv4 address; asks for 1.0.5.1");
+    assert_eq!(lines[1], "needs an IPv4 address; requests 1.0.5.1");
     assert!(
         lines.contains(&"  full     no    1.0.5.1 is in use by Service default/first".to_owned()),
         "{lines:#?}"
     );
     assert!(
-        lines.contains(&"  all      no    does not have 1.0.5.1, which the Service asks for".to_owned()),
+        lines.contains(&"  all      no    does not contain 1.0.5.1, which the Service requests".to_owned()),
         "{lines:#?}"
     );
     world.apply(service("s", annotated("fairlead.dev/address-pool", "manual")));
     let lines = told(&world, "s");
     assert!(lines.contains(&"  manual   USED  1.0.4.1".to_owned()), "{lines:#?}");
     assert!(
-        lines.contains(&"  all      no    is not the one that the Service asks for, manual".to_owned()),
+        lines.contains(
+            &"  all      no    is not the IPAddressPool that the Service requests, manual".to_owned()
+        ),
         "{lines:#?}"
     );
 }
@@ -139,13 +142,15 @@ fn a_refused_pool_and_a_claim_have_their_say() {
     world.claim("mine", json!({ "serviceName": "s", "addresses": ["1.0.0.1"] }));
     world.apply(service("s", json!({})));
     let lines = told(&world, "s");
-    assert!(lines[0].starts_with("Service default/s: ClaimPending: IPClaim default/mine"), "{lines:#?}");
+    assert!(
+        lines[0].starts_with("Service default/s: ClaimPending: waiting for IPClaim default/mine,"),
+        "{lines:#?}"
+    );
     assert_eq!(
         lines[2],
-        "IPClaim default/mine has nothing reserved: 1.0.0.1 is in use by Service default/holder"
+        "IPClaim default/mine has reserved no address: 1.0.0.1 is in use by Service default/holder"
     );
-    let bad = "  bad  no    is refused: see its condition Accepted; gives nothing before IPClaim default/mine has reserved what \
-               it is to";
+    let bad = "  bad  no    is refused: see its condition Accepted; allocates nothing until IPClaim default/mine has reserved its addresses";
     assert!(lines.contains(&bad.to_owned()), "{lines:#?}");
 }
 
@@ -158,7 +163,7 @@ fn explaining_changes_nothing() {
     told(&world, "s");
     world.reconfigure();
     assert_eq!((world.results(), world.take_writes()), (before, 0));
-    assert_eq!(world.index.explain(&key("unknown")), None);
+    assert_eq!(Explanation::new(&world.index, &key("unknown")), None);
 }
 
 #[test]
@@ -173,7 +178,7 @@ fn who_has_one_family_reserved_is_told_of_the_other() {
         [
             "Service default/web: PoolExhausted: no free IPv6 address in IPAddressPool b",
             "needs an IPv4 and an IPv6 address",
-            "IPClaim default/c has reserved 1.2.3.5 of IPAddressPool a",
+            "IPClaim default/c has reserved 1.2.3.5 from IPAddressPool a",
             "IPAddressPools, in the order in which they are tried:",
             "  b  no    has no free IPv6 address",
             "           would fit if one of its IPv6 addresses were free",
@@ -191,20 +196,20 @@ fn no_pool_fits_who_asks_for_what_it_cannot_have() {
         (
             annotated(ASK, "1::9"),
             "FamilyMismatch",
-            "IPv6 is asked for, but the Service's cluster IPs are IPv4",
-            "the Service asked for an IPv4 address of it",
+            "the requested addresses are IPv6, but the cluster IPs of the Service are IPv4",
+            "the Service requested an IPv4 address",
         ),
         (
             annotated(ASK, "nonsense"),
             "InvalidRequest",
             "\"nonsense\" is not an IP address",
-            "what the Service asks for could be understood",
+            "the request of the Service were valid",
         ),
         (
             annotated("metallb.io/address-pool", "q"),
             "InvalidRequest",
-            "two different pools are asked for: p and q",
-            "what the Service asks for could be understood",
+            "the Service requests two different IPAddressPools: p and q",
+            "the request of the Service were valid",
         ),
     ];
     for (with, reason, because, unless) in cases {
@@ -229,9 +234,9 @@ fn who_waits_for_a_claim_is_told_that_no_pool_gives_anything_before() {
         told(&world, "web")[3..],
         [
             "IPAddressPools, in the order in which they are tried:",
-            "  p  no    has no free IPv4 address; gives nothing before IPClaim default/c has reserved what it is to",
+            "  p  no    has no free IPv4 address; allocates nothing until IPClaim default/c has reserved its addresses",
             "           would fit if one of its IPv4 addresses were free and IPClaim default/c were deleted",
-            "  q  no    gives nothing before IPClaim default/c has reserved what it is to",
+            "  q  no    allocates nothing until IPClaim default/c has reserved its addresses",
             "           would fit if IPClaim default/c were deleted",
         ]
     );
@@ -251,8 +256,8 @@ fn who_asks_for_addresses_of_two_pools_is_told_which_of_them_is_in_the_way() {
             "           would fit if 1::5 were free",
             "  q  no    1::5 is in use by Service default/six",
             "           would fit if 1::5 were free",
-            "  r  no    has neither 1.2.3.5 nor 1::5, which the Service asks for; 1::5 is in use by Service default/six",
-            "           would fit if it had one of them and 1::5 were free",
+            "  r  no    contains neither 1.2.3.5 nor 1::5, which the Service requests; 1::5 is in use by Service default/six",
+            "           would fit if it contained one of them and 1::5 were free",
         ]
     );
     let disabled =
@@ -262,8 +267,8 @@ fn who_asks_for_addresses_of_two_pools_is_told_which_of_them_is_in_the_way() {
     assert_eq!(
         told(&world, "s")[3..],
         [
-            "  p  no    IPAddressPool q, which has 1::5, is disabled",
-            "           would fit if IPAddressPool q gave 1::5",
+            "  p  no    IPAddressPool q, which contains 1::5, is disabled",
+            "           would fit if IPAddressPool q could allocate 1::5",
             "  q  no    is disabled",
             "           would fit if spec.disabled were false",
         ]
@@ -273,7 +278,7 @@ fn who_asks_for_addresses_of_two_pools_is_told_which_of_them_is_in_the_way() {
         told(&world, "s")[3..],
         [
             "  p  no    1::5 is in no IPAddressPool, or not usable there",
-            "           would fit if 1::5 were of an IPAddressPool",
+            "           would fit if 1::5 were in an IPAddressPool",
         ]
     );
 }
@@ -301,7 +306,7 @@ fn what_would_be_given_is_what_is_asked_for() {
     // It keeps what it has of a pool that is refused now, while another could give it the same.
     world.set_pools_and_refused([pool("q", &["1.2.3.0-1.2.3.9"])], &["p"]);
     let lines = told(&world, "s");
-    assert!(lines.contains(&"  q  fits  would give 1.2.3.5".to_owned()), "{lines:#?}");
+    assert!(lines.contains(&"  q  fits  would allocate 1.2.3.5".to_owned()), "{lines:#?}");
 }
 
 #[test]
@@ -314,7 +319,7 @@ fn a_pool_that_has_both_families_is_told_which_one_goes_before_it_all_the_same()
         told(&world, "s")[3..],
         [
             "  t6    USED  2001:db8::",
-            "  dual  fits  would give 192.0.2.0 and 2001:db8:1::, but t6 has a serviceAllocation and goes before",
+            "  dual  fits  would allocate 192.0.2.0 and 2001:db8:1::, but t6 has a serviceAllocation and is tried first",
         ]
     );
 }
@@ -341,6 +346,6 @@ fn who_gets_each_family_from_another_pool_is_told_only_of_the_one_that_is_missin
     assert_eq!(world.result("s"), "1.2.3.0 1::1");
     assert_eq!(
         told(&world, "s")[3..],
-        ["  p  USED  1.2.3.0", "  q  USED  1::1", "  r  fits  would give 5.5.5.5"]
+        ["  p  USED  1.2.3.0", "  q  USED  1::1", "  r  fits  would allocate 5.5.5.5"]
     );
 }

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::objects::{configuration, now, patched, pool_object};
 use super::*;
-use crate::ipam::{AllocationRequest, Sharing};
+use crate::ipam::{AllocationRequest, Ipam, Sharing};
 use crate::reconcile::objects::{Configuration, ObjectPart};
 
 const OTHER: &str = "example.org/other";

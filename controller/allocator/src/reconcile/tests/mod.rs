@@ -27,7 +27,8 @@ mod writes;
 use std::collections::BTreeMap;
 
 use fairlead_crds::model::claim::Claim;
-use fairlead_crds::model::config::{Config, L2Advertisement, Pool, PoolSelection};
+use fairlead_crds::model::config::{Config, L2Advertisement, Labels, Pool, PoolSelection};
+use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::names;
 use fairlead_crds::v1beta1;
 use jiff::Timestamp;
@@ -107,7 +108,7 @@ impl World {
             self.config.pools.keys().chain(self.config.refused_pools.keys()).flat_map(of).collect();
     }
 
-    fn observed(&self) -> Vec<Observed> {
+    fn observed(&self) -> Vec<ObservedService> {
         self.services.values().filter_map(observe).collect()
     }
 
@@ -273,7 +274,7 @@ impl World {
     pub(super) fn wait(&mut self, seconds: i64) {
         self.now = Timestamp::from_second(self.now.as_second() + seconds).unwrap();
         if self.index.poll_timeout().is_some_and(|due| due <= self.now) {
-            self.index.timeout(self.now);
+            self.index.handle_timeout(self.now);
         }
         self.sync();
     }
@@ -321,8 +322,8 @@ impl World {
     }
 }
 
-fn observe(service: &Value) -> Option<Observed> {
-    Observed::of(&serde_json::from_value(service.clone()).unwrap(), None)
+fn observe(service: &Value) -> Option<ObservedService> {
+    ObservedService::of(&serde_json::from_value(service.clone()).unwrap(), None)
 }
 
 fn key_of(service: &Value) -> ObjectKey {

@@ -7,7 +7,8 @@ use fairlead_crds::v1beta1::{
 use kube::core::ResourceExt;
 
 use super::*;
-use crate::ipam::{Families, Family};
+use crate::ipam::{Families, Family, Ipam};
+use crate::reconcile::namespaces::Namespaces;
 use crate::reconcile::objects::{Configuration, ConfigurationChange, ConfigurationObject, ObjectPatch, trim};
 
 pub(super) fn pool_object(name: &str, addresses: &[&str]) -> IPAddressPool {
@@ -71,8 +72,8 @@ fn pool_status_has_counts_and_conditions() {
     let mut configuration = configuration(vec![object.clone()]);
     let mut ipam = ipam(&mut configuration);
     let service = fairlead_test_support::service("s");
-    let namespaces = BTreeMap::new();
-    ipam.allocate(&allocation_request(&namespaces, &service), Families::One(Family::V4)).unwrap();
+    let namespaces = Namespaces::default();
+    ipam.allocate(&namespaces.allocation_request(&service), Families::One(Family::V4)).unwrap();
     let patch = configuration.pool_status_patch("p", &ipam, now()).unwrap();
     assert_eq!(
         patch.body,

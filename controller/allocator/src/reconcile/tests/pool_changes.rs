@@ -62,7 +62,7 @@ fn an_address_that_no_advertisement_covers_says_so() {
     world.reconfigure();
     assert_eq!(
         world.message("s", names::ADVERTISED),
-        "False/NoAdvertisement: no L2Advertisement and no BGPAdvertisement covers IPAddressPool p for this Service"
+        "False/NoAdvertisement: no L2Advertisement or BGPAdvertisement covers IPAddressPool p for this Service"
     );
     assert_eq!(world.take_writes(), 1);
     assert_eq!(world.events.last().unwrap().reason, AllocationReason::NoAdvertisement);

@@ -316,7 +316,7 @@ proptest! {
                     let key = in_flight.keys().nth(which % in_flight.len()).unwrap().clone();
                     let patch = in_flight.remove(&key).unwrap();
                     if !world.write(key.clone(), &patch) && !waiting.contains_key(&key) {
-                        world.index.nothing_on_the_way(&key, world.now);
+                        world.index.write_resolved(&key, world.now);
                     }
                 }
                 LateStep::Arrive { .. } => {}
@@ -338,7 +338,7 @@ proptest! {
                         None => {
                             waiting.remove(&service);
                             if !in_flight.contains_key(&service) {
-                                world.index.nothing_on_the_way(&service, world.now);
+                                world.index.write_resolved(&service, world.now);
                             }
                         }
                     }
@@ -350,7 +350,7 @@ proptest! {
         // All that is on its way arrives or fails; in the end everybody agrees.
         for (key, patch) in in_flight.into_iter().chain(waiting) {
             if !world.write(key.clone(), &patch) {
-                world.index.nothing_on_the_way(&key, world.now);
+                world.index.write_resolved(&key, world.now);
             }
         }
         world.sync();

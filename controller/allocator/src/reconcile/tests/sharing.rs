@@ -138,7 +138,7 @@ fn two_spellings_that_say_different_things_are_refused_and_what_is_held_is_kept(
     world.apply(service("new", contradiction("a", "b")));
     assert_eq!(
         world.message("new", names::ALLOCATED),
-        "False/InvalidRequest: two different sharing keys are asked for: a and b"
+        "False/InvalidRequest: the Service sets two different sharing keys: a and b"
     );
     world.apply(service("new", contradiction("a", "a")));
     assert_eq!(world.result("new"), "1.2.3.0", "they agree");

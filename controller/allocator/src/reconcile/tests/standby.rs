@@ -47,7 +47,7 @@ fn a_standby_takes_note_only_and_continues_what_it_saw_when_it_begins() {
     world.namespace("team", &[("a", "b")]);
     other.namespace_applied("team".into(), labels(&[("a", "b")]), world.now);
     other.set_config(world.config.clone(), world.now);
-    other.timeout(world.now);
+    other.handle_timeout(world.now);
     assert_eq!(patches(&mut other), []);
     assert!(!other.is_deciding() && other.poll_timeout().is_none());
     assert_eq!(other.ipam().holdings().count(), 0, "what another decides, it does not guess");

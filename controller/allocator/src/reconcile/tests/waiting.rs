@@ -82,7 +82,7 @@ fn nothing_is_decided_before_everything_is_listed() {
     let mut world = World::stopped();
     world.config.pools = pools([pool("p", &["1.2.3.0"])]);
     let seen = vec![observe(&service("s", json!({ "metadata": { "resourceVersion": "1" } }))).unwrap()];
-    let mut steps: Vec<fn(&mut World, Vec<Observed>)> = vec![
+    let mut steps: Vec<fn(&mut World, Vec<ObservedService>)> = vec![
         |world, seen| world.index.services_reset(seen, world.now),
         |world, _| world.index.set_config(world.config.clone(), world.now),
         |world, _| world.index.namespaces_reset(vec![("default".into(), Labels::new())], world.now),

@@ -130,7 +130,7 @@ fn a_decision_that_is_not_written_yet_is_not_made_again() {
     let (second, events) = decided(&mut world);
     assert_eq!(events, [], "not told again");
     assert_eq!(second[0].ingress, first[0].ingress, "the same address");
-    assert_eq!(second[0].statements, first[0].statements, "with the same time");
+    assert_eq!(second[0].conditions, first[0].conditions, "with the same time");
     assert_ne!(second[0].resource_version, first[0].resource_version);
     assert!(!world.write(key("s"), &first[0]), "the first is out of date");
     assert!(world.write(key("s"), &second[0]));

@@ -1,0 +1,456 @@
+//! The observed objects, the allocator, and the passes that reconcile them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use fairlead_crds::model::claim::Claim;
+use fairlead_crds::model::config::{Config, Labels};
+use fairlead_crds::model::service::ObjectKey;
+use jiff::Timestamp;
+
+use super::claim_decision::{self, PendingClaim};
+use super::claim_status::ClaimPatch;
+use super::coverage;
+use super::external_write::{
+    Displaced, is_external_claim_write, resolve_external_claim_write, resolve_external_write,
+};
+use super::namespaces::Namespaces;
+use super::observed::ObservedService;
+use super::observed_claims::ObservedClaims;
+use super::outbox::Outbox;
+use super::outcome::AllocationOutcome;
+use super::retry::RetryQueue;
+use super::service_decision::{decide, previous_addresses};
+use super::service_records::{ExternalWriter, ServiceRecords};
+use super::wait_queue::{Priority, RetryTrigger, WaitQueue, Waiter};
+use crate::ipam::{Ipam, Released};
+
+/// The state that decisions read and change. Methods that store an observation only store it; the caller then calls a
+/// method that reconciles, if this controller leads.
+#[derive(Debug, Default)]
+pub(crate) struct Allocations {
+    config: Config,
+    namespaces: Namespaces,
+    services: ServiceRecords,
+    claims: ObservedClaims,
+    ipam: Ipam,
+    waiting: WaitQueue,
+    outbox: Outbox,
+}
+
+/// Services and claims to reconcile.
+#[derive(Debug, Default)]
+pub(super) struct Affected {
+    pub(super) services: Vec<ObjectKey>,
+    pub(super) claims: Vec<ObjectKey>,
+}
+
+/// The effect of storing a claim.
+#[derive(Debug)]
+pub(super) struct ClaimObservation {
+    /// True if another controller wrote the addresses in its status.
+    pub(super) is_external: bool,
+    /// The Service that the claim was for until now, if that is another one.
+    pub(super) former_service: Option<ObjectKey>,
+}
+
+// Reading.
+impl Allocations {
+    #[allow(missing_docs)]
+    pub(crate) fn ipam(&self) -> &Ipam {
+        &self.ipam
+    }
+
+    #[allow(missing_docs)]
+    pub(crate) fn services(&self) -> &ServiceRecords {
+        &self.services
+    }
+
+    #[allow(missing_docs)]
+    pub(crate) fn claims(&self) -> &ObservedClaims {
+        &self.claims
+    }
+
+    #[allow(missing_docs)]
+    pub(crate) fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
+    }
+
+    #[allow(missing_docs)]
+    pub(super) fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    #[allow(missing_docs)]
+    pub(super) fn outbox_mut(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    /// Returns the number of waiting Services.
+    pub(super) fn waiting_services(&self) -> usize {
+        self.waiting.services()
+    }
+
+    /// Returns whether an address entered its cool-down since the last call.
+    pub(super) fn take_newly_released(&mut self) -> bool {
+        self.ipam.take_newly_released()
+    }
+
+    /// Returns the claims that a Service waits for, the oldest first.
+    pub(crate) fn pending_claims(&self, service: &ObjectKey) -> Vec<PendingClaim> {
+        let balancer = self.services.get(service).map(|record| record.balancer());
+        balancer
+            .map(|balancer| claim_decision::pending_claims(&self.claims, &self.ipam, balancer))
+            .unwrap_or_default()
+    }
+}
+
+// Observations.
+impl Allocations {
+    /// Advances the clock to `now` and frees the addresses whose cool-down has ended. Returns whether there are any.
+    pub(super) fn advance(&mut self, now: Timestamp) -> bool {
+        let is_due = self.ipam.next_expiry().is_some_and(|due| due <= now);
+        self.ipam.advance(now);
+        is_due
+    }
+
+    /// Stores a Service. Returns the author of the addresses in its status if another one wrote them.
+    pub(super) fn observe_service(&mut self, observed: ObservedService) -> Option<ExternalWriter> {
+        let balancer = &observed.balancer;
+        let old = self.services.get(&balancer.key);
+        if old.is_some_and(|record| record.balancer().uid != balancer.uid) {
+            // Deleted and created again between two events. The addresses of the old one are free.
+            self.remove_service(&balancer.key.clone());
+        }
+        self.services.observe(observed)
+    }
+
+    /// Removes a Service and releases its addresses.
+    pub(super) fn remove_service(&mut self, key: &ObjectKey) {
+        self.ipam.release(key);
+        self.waiting.remove(&Waiter::Service(key.clone()));
+        if let Some(reserved) = self.services.remove(key) {
+            for ip in reserved {
+                self.ipam.unreserve(ip, key);
+            }
+            self.outbox.push_status(key.clone(), None);
+        }
+    }
+
+    /// Stores that no in-doubt write of a Service remains. Returns whether that changed reservations.
+    pub(super) fn resolve_writes(&mut self, service: &ObjectKey) -> bool {
+        let record = self.services.get_mut(service);
+        record.is_some_and(|record| record.resolve_writes(&mut self.ipam))
+    }
+
+    /// Stores a claim.
+    pub(super) fn observe_claim(&mut self, claim: Claim) -> ClaimObservation {
+        let old = self.claims.get(&claim.key).map(|record| record.claim());
+        let is_external = is_external_claim_write(old, &claim, self.ipam.claimed(&claim.key));
+        let mut former_service = None;
+        if old.is_some_and(|old| old.uid != claim.uid || old.service != claim.service) {
+            former_service = self.remove_claim(&claim.key).filter(|service| *service != claim.service);
+        }
+        self.claims.insert(claim);
+        ClaimObservation { is_external, former_service }
+    }
+
+    /// Removes a claim and its reservation. Returns the Service that it was for.
+    pub(super) fn remove_claim(&mut self, key: &ObjectKey) -> Option<ObjectKey> {
+        let claim = self.claims.remove(key)?;
+        self.ipam.unclaim(key);
+        self.waiting.remove(&Waiter::Claim(key.clone()));
+        self.outbox.push_claim(key.clone(), None);
+        Some(claim.service)
+    }
+
+    /// Stores the labels of a Namespace. Returns the objects in it, if a pool may select the Namespace differently now.
+    pub(super) fn observe_namespace(&mut self, name: String, labels: Labels) -> Option<Affected> {
+        let differs = self.namespaces.apply(name.clone(), labels, &self.config);
+        differs.then(|| Affected {
+            services: self.services.in_namespace(&name),
+            claims: self.claims.in_namespace(&name),
+        })
+    }
+
+    /// Removes a Namespace.
+    pub(super) fn remove_namespace(&mut self, name: &str) {
+        self.namespaces.remove(name);
+    }
+
+    /// Removes all other Namespaces.
+    pub(super) fn retain_namespaces(&mut self, names: &BTreeSet<&str>) {
+        self.namespaces.retain(names);
+    }
+
+    /// Stores the configuration. Returns the holders of pools that differ or whose advertisements differ, and the waiters
+    /// if any pool differs.
+    pub(super) fn observe_config(&mut self, config: Config) -> Affected {
+        let old = std::mem::replace(&mut self.config, config);
+        let Config { pools, refused_pools, .. } = &self.config;
+        let changes = self.ipam.set_pools(pools, refused_pools);
+        let mut services: BTreeSet<ObjectKey> = BTreeSet::new();
+        let mut claims: BTreeSet<ObjectKey> = changes.claims;
+        if changes.any {
+            let names = pools.keys().chain(refused_pools.keys());
+            self.outbox.touch_pools(names.map(|name| name.as_str().into()));
+            let holders = changes.kept.into_iter().chain(changes.evicted);
+            services.extend(holders.map(|key| ObjectKey::clone(&key)));
+            for (_, waiter) in self.waiting.waiting_for(&RetryTrigger::PoolsChanged) {
+                match waiter {
+                    Waiter::Service(key) => services.insert(key.clone()),
+                    Waiter::Claim(key) => claims.insert(key.clone()),
+                };
+            }
+        }
+        for pool in pools.values().chain(refused_pools.values()) {
+            if coverage::differs(&old, &self.config, pool) {
+                services.extend(self.ipam.holders_of(&pool.name).map(|key| ObjectKey::clone(key)));
+            }
+        }
+        Affected { services: services.into_iter().collect(), claims: claims.into_iter().collect() }
+    }
+
+    /// Forgets all decisions and holders, but not the addresses of in-doubt writes.
+    pub(super) fn forget_decisions(&mut self) {
+        self.ipam = Ipam::default();
+        self.ipam.set_pools(&self.config.pools, &self.config.refused_pools);
+        self.waiting = WaitQueue::default();
+        self.outbox.discard();
+        self.services.forget_decisions();
+        self.claims.forget_decisions();
+    }
+
+    /// Drops the changes of addresses. To be called instead of [`Allocations::retry_waiters`] if this controller does not
+    /// lead.
+    pub(super) fn discard_changes(&mut self) {
+        self.ipam.take_changes();
+    }
+}
+
+// Passes over several objects.
+impl Allocations {
+    /// The first pass of a term: adopts all held and reserved addresses and the cool-downs in `released` (by pool), then
+    /// reconciles all objects.
+    pub(super) fn begin(&mut self, released: &[(String, Released)], now: Timestamp) {
+        let services: Vec<ObjectKey> = self.services.keys().cloned().collect();
+        let claims: Vec<ObjectKey> = self.claims.keys().cloned().collect();
+        self.adopt_services(&services);
+        for key in self.claims.by_age(&claims) {
+            self.adopt_claim(&key, true);
+        }
+        for (pool, released) in released {
+            self.ipam.recall(pool, released);
+        }
+        // Incomplete claims come last: complete claims and cool-downs have precedence.
+        for key in self.claims.by_age(&claims) {
+            self.adopt_claim(&key, false);
+        }
+        self.reconcile_all(services, &claims, now);
+    }
+
+    /// Reconciles Services and claims: first adopts the addresses that the Services hold, then decides, the oldest object
+    /// first. But a Service comes after all claims for it that have reserved nothing yet, because its addresses depend on
+    /// them.
+    pub(super) fn reconcile_all(&mut self, services: Vec<ObjectKey>, claims: &[ObjectKey], now: Timestamp) {
+        self.adopt_services(&services);
+        let claims: BTreeSet<Priority> = claims.iter().filter_map(|key| self.claims.priority(key)).collect();
+        let mut last_claim: BTreeMap<ObjectKey, i64> = BTreeMap::new();
+        for (created, waiter) in &claims {
+            if let Waiter::Claim(key) = waiter
+                && self.ipam.claimed(key).is_none()
+                && let Some(record) = self.claims.get(key)
+            {
+                last_claim.insert(record.claim().service.clone(), *created);
+            }
+        }
+        let services = services.iter().filter_map(|key| {
+            let (created, waiter) = self.services.priority(key)?;
+            Some((last_claim.get(key).copied().unwrap_or(created).max(created), waiter))
+        });
+        let mut claimants: Vec<ObjectKey> = Vec::new();
+        for (_, waiter) in services.chain(claims.iter().cloned()).collect::<BTreeSet<Priority>>() {
+            match waiter {
+                Waiter::Service(key) => self.reconcile_service(&key, now),
+                Waiter::Claim(key) => claimants.extend(self.reserve_claim(&key)),
+            }
+        }
+        for service in claimants {
+            self.reconcile_if_waiting(&service, now);
+        }
+        for (_, waiter) in claims {
+            if let Waiter::Claim(key) = waiter {
+                self.publish_claim(&key, now);
+            }
+        }
+        self.retry_waiters(now);
+    }
+
+    /// Gives the Services the addresses in their statuses, as far as they may keep them.
+    pub(super) fn adopt_services(&mut self, keys: &[ObjectKey]) {
+        for key in self.services.by_adoption_order(keys) {
+            self.adopt_service(&key);
+        }
+        // Reserve displayed addresses only after all adoptions; otherwise a refused Service could block valid sharers.
+        for key in keys {
+            self.reserve_displayed(key);
+        }
+    }
+
+    /// Gives a Service the addresses in its status, as far as it may keep them.
+    pub(super) fn adopt_service(&mut self, key: &ObjectKey) {
+        if let Some(record) = self.services.get_mut(key) {
+            record.adopt(&mut self.ipam, &self.namespaces);
+        }
+    }
+
+    /// Reserves the addresses that the status of a Service displays and that it does not hold.
+    pub(super) fn reserve_displayed(&mut self, key: &ObjectKey) {
+        if let Some(record) = self.services.get_mut(key) {
+            record.reserve_displayed(&mut self.ipam);
+        }
+    }
+
+    /// Reconciles waiting objects after addresses changed, until nothing changes any more.
+    pub(super) fn retry_waiters(&mut self, now: Timestamp) {
+        loop {
+            let changes = self.ipam.take_changes();
+            if changes.is_empty() {
+                return;
+            }
+            self.outbox.touch_pools(changes.iter().map(|change| Arc::clone(&change.pool)));
+            let (services, claims) = (&self.services, &self.claims);
+            let mut queue = RetryQueue::new(changes, &self.waiting, |service| {
+                let claims = claims.of_service(service).filter_map(|key| claims.priority(key));
+                claims.chain(services.priority(service)).collect()
+            });
+            while let Some(waiter) = queue.next(&self.waiting, &self.ipam) {
+                match waiter {
+                    Waiter::Service(key) => self.reconcile_service(&key, now),
+                    Waiter::Claim(key) => self.reconcile_claim(&key, now),
+                }
+            }
+        }
+    }
+
+    /// Reconciles the Services and claims that an external write of a Service's status displaced.
+    pub(super) fn resolve_external_write(&mut self, key: &ObjectKey, writer: ExternalWriter, now: Timestamp) {
+        let displaced = resolve_external_write(&mut self.ipam, &self.services, &self.namespaces, key, writer);
+        let Displaced { services, sharers, claims } = displaced;
+        for service in services {
+            self.reserve_displayed(&service);
+            self.reconcile_service(&service, now);
+        }
+        for service in sharers {
+            self.reconcile_service(&service, now);
+        }
+        for claim in claims {
+            self.reconcile_claim(&claim, now);
+        }
+    }
+
+    /// Reconciles a claim whose status another controller wrote, and the objects that this displaced.
+    pub(super) fn resolve_external_claim_write(&mut self, key: &ObjectKey, now: Timestamp) {
+        let displaced = resolve_external_claim_write(&mut self.ipam, &mut self.services, &self.claims, key);
+        self.reconcile_claim(key, now);
+        for claim in displaced.claims {
+            self.reconcile_claim(&claim, now);
+        }
+        for service in displaced.services {
+            self.reconcile_service(&service, now);
+        }
+    }
+}
+
+// One object.
+impl Allocations {
+    /// Decides on a Service and publishes the decision, also in the statuses of its claims.
+    pub(super) fn reconcile_service(&mut self, key: &ObjectKey, now: Timestamp) {
+        if self.namespaces.must_wait_for(&key.namespace, &self.config) {
+            if let Some(priority) = self.services.priority(key) {
+                self.waiting.set(priority, vec![RetryTrigger::PoolsChanged]);
+            }
+            return;
+        }
+        let pending = self.pending_claims(key);
+        let Some(record) = self.services.get_mut(key) else { return };
+        self.outbox.count_evaluation();
+        let balancer = record.balancer();
+        let before = self.ipam.holding(key).cloned();
+        let request = self.namespaces.allocation_request(balancer);
+        let previous = previous_addresses(&self.ipam, record.observed(), record.outcome());
+        let decision = decide(&mut self.ipam, &self.config, balancer, &request, &previous, &pending);
+        if let AllocationOutcome::Allocated { holding, .. } = &decision.outcome
+            && before.is_none_or(|before| !before.ips().eq(holding.ips()))
+        {
+            self.outbox.count_allocation();
+        }
+        self.waiting.set((record.created(), Waiter::Service(key.clone())), decision.triggers);
+        let (patch, events) = record.publish(decision.outcome, &mut self.ipam, now);
+        if let (AllocationOutcome::Refused { reason, .. }, false) = (record.outcome(), events.is_empty()) {
+            self.outbox.count_failure(*reason);
+        }
+        self.outbox.push_status(key.clone(), patch);
+        self.outbox.push_events(events);
+        // Also if the decision changed nothing: a change of pools may have released the addresses before.
+        self.publish_claims_of(key, now);
+    }
+
+    /// Reconciles a Service that lacks an address.
+    pub(super) fn reconcile_if_waiting(&mut self, key: &ObjectKey, now: Timestamp) {
+        if self.ipam.holding(key).is_none() || self.waiting.contains(&Waiter::Service(key.clone())) {
+            self.reconcile_service(key, now);
+        }
+    }
+
+    /// Decides on a claim, then on its Service if that lacks an address, and publishes the decision.
+    pub(super) fn reconcile_claim(&mut self, key: &ObjectKey, now: Timestamp) {
+        if let Some(service) = self.reserve_claim(key) {
+            self.reconcile_if_waiting(&service, now);
+            self.publish_claim(key, now);
+        }
+    }
+
+    /// Publishes the statuses of the claims for a Service after the addresses of the Service changed.
+    pub(super) fn publish_claims_of(&mut self, service: &ObjectKey, now: Timestamp) {
+        let claims: Vec<ObjectKey> = self.claims.of_service(service).cloned().collect();
+        for key in claims {
+            // A claim may reserve addresses that its Service holds.
+            if self.claims.get(&key).is_some_and(|record| record.refusal().is_some()) {
+                self.reserve_claim(&key);
+            }
+            self.publish_claim(&key, now);
+        }
+    }
+
+    /// Reserves the addresses that the status of a claim lists, if the claim is complete or incomplete as given.
+    fn adopt_claim(&mut self, key: &ObjectKey, complete: bool) {
+        let Some(claim) = self.claims.get(key).map(|record| record.claim()) else { return };
+        if claim.had_some() && claim.had_all() == complete {
+            self.ipam.adopt_claim(claim);
+        }
+    }
+
+    /// Reserves the addresses that a claim asks for, if they are available. Returns the Service that it is for, unless the
+    /// decision must wait for the Namespace.
+    fn reserve_claim(&mut self, key: &ObjectKey) -> Option<ObjectKey> {
+        let priority = self.claims.priority(key)?;
+        if self.namespaces.must_wait_for(&key.namespace, &self.config) {
+            self.waiting.set(priority, vec![RetryTrigger::PoolsChanged]);
+            return None;
+        }
+        let claim = self.claims.get(key)?.claim();
+        let service = claim.service.clone();
+        let decision = claim_decision::reserve(&mut self.ipam, claim, self.namespaces.labels(&key.namespace));
+        self.claims.set_refusal(key, decision.refusal);
+        self.waiting.set(priority, decision.triggers);
+        Some(service)
+    }
+
+    fn publish_claim(&mut self, key: &ObjectKey, now: Timestamp) {
+        let Some(record) = self.claims.get(key) else { return };
+        let service_exists = self.services.contains(&record.claim().service);
+        let patch = ClaimPatch::new(record, &self.ipam, service_exists, now);
+        self.outbox.push_claim(key.clone(), patch);
+    }
+}
