@@ -6,23 +6,23 @@
 
 #![allow(missing_docs)]
 
-mod allocator;
-mod count;
-mod decisions;
-mod subject;
+mod fixtures;
+mod index;
+mod instructions;
+mod ipam;
+mod scenario;
 mod table;
-mod things;
-mod time;
+mod times;
 
-use subject::{Case, Subject};
+use scenario::{Case, Subject};
 
 fn main() {
-    if std::env::var_os(time::WHICH).is_some() {
+    if std::env::var_os(times::WHICH).is_some() {
         return divan::main();
     }
     let arguments: Vec<String> = std::env::args().skip(1).filter(|one| one != "--bench").collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [count::MODE, which] => count::act(which.parse().unwrap_or_default()),
+        [instructions::MODE, which] => instructions::act(which.parse().unwrap_or_default()),
         [] => table::print(""),
         [text, ..] => table::print(text),
     }
@@ -30,8 +30,7 @@ fn main() {
 
 /// All that is measured. Its place in this list is the name of each towards the program itself.
 fn all() -> Vec<(&'static str, &'static Case, usize)> {
-    let layers =
-        [("Ipam: the allocator alone", allocator::CASES), ("Index: the whole decision", decisions::CASES)];
+    let layers = [("Ipam: the allocator alone", ipam::CASES), ("Index: the whole decision", index::CASES)];
     let cases = layers.into_iter().flat_map(|(layer, cases)| cases.iter().map(move |case| (layer, case)));
     cases.flat_map(|(layer, case)| case.sizes.iter().map(move |size| (layer, case, *size))).collect()
 }

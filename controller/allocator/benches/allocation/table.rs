@@ -1,14 +1,14 @@
 //! One table of all that was measured.
 
-use crate::{all, count, time};
+use crate::{all, instructions, times};
 
 /// Measures the cases whose names contain `text`, and prints.
 pub(crate) fn print(text: &str) {
     let all = all();
     let which: Vec<usize> = (0..all.len()).filter(|at| all[*at].1.name.contains(text)).collect();
-    let times = time::medians(&which).unwrap_or_default();
-    let counts = if count::is_possible() {
-        count::instructions(&which)
+    let medians = times::medians(&which).unwrap_or_default();
+    let counts = if instructions::is_possible() {
+        instructions::instructions(&which)
     } else {
         println!("valgrind is not installed: times only, no instruction counts\n");
         Default::default()
@@ -29,7 +29,7 @@ pub(crate) fn print(text: &str) {
             before = None;
         }
         let ops = of.ops.count(size) as f64;
-        let time = times.get(&at).map(|time| time / ops);
+        let time = medians.get(&at).map(|time| time / ops);
         let count = counts.get(&at).map(|count| count / ops);
         // How many times as much ten times the size takes.
         let growth = before.zip(count).map(|((than, was), is): ((usize, f64), f64)| {

@@ -25,7 +25,7 @@ pub(crate) struct Case {
 pub(crate) enum Ops {
     /// One.
     One,
-    /// [`BATCH`](crate::things::BATCH), where one alone is too short for a clock.
+    /// [`BATCH`](crate::fixtures::BATCH), where one alone is too short for a clock.
     Batch,
     /// One for each of `N`.
     EachOfN,
@@ -36,7 +36,7 @@ impl Ops {
     pub(crate) fn count(self, size: usize) -> usize {
         match self {
             Self::One => 1,
-            Self::Batch => crate::things::BATCH,
+            Self::Batch => crate::fixtures::BATCH,
             Self::EachOfN => size,
         }
     }

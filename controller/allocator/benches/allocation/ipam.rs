@@ -8,8 +8,8 @@ use fairlead_crds::model::claim::{Claim, Wanted};
 use fairlead_crds::model::config::{Labels, Pool};
 use fairlead_crds::model::service::ObjectKey;
 
-use crate::subject::{Case, Ops, Subject, subject};
-use crate::things::*;
+use crate::fixtures::*;
+use crate::scenario::{Case, Ops, Subject, subject};
 
 /// More addresses than any case takes.
 const PLENTY: usize = 1 << 18;

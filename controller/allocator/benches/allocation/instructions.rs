@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::subject::Ops;
+use crate::scenario::Ops;
 use crate::{all, measured};
 
 /// Tells the program to do one act under callgrind.

@@ -13,9 +13,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec, ServiceStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
 
-use crate::allocator::claim;
-use crate::subject::{Case, Ops, Subject, subject};
-use crate::things::*;
+use crate::fixtures::*;
+use crate::ipam::claim;
+use crate::scenario::{Case, Ops, Subject, subject};
 
 const PLENTY: usize = 1 << 18;
 /// At most this many released addresses are kept in one pool.
