@@ -1,4 +1,4 @@
-//! Pools and Services to measure with.
+//! Pools and Services for the scenarios.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -7,24 +7,24 @@ use fairlead_crds::model::config::{Labels, Pool};
 use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::service::{IpFamilyPolicy, LoadBalancer, ObjectKey, Requested, TrafficPolicy};
 
-/// How many operations one act is, where one alone is too short for a clock.
+/// The number of operations in a run, where one operation is too short for a clock.
 pub(crate) const BATCH: usize = 50;
-/// What every Service here needs.
+/// The families that every Service here needs.
 pub(crate) const V4: Families = Families::One(Family::V4);
 /// The first address of [`pool`].
 pub(crate) const BASE: u32 = u32::from_be_bytes([10, 0, 0, 0]);
 
-/// The `n`th address from `first`.
+/// Returns the `n`th address from `first`.
 pub(crate) fn nth(first: u32, n: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::from(first + n as u32))
 }
 
-/// A pool of `size` addresses.
+/// Returns a pool of `size` addresses.
 pub(crate) fn pool(name: &str, first: u32, size: usize) -> Pool {
     Pool::new(name, IpRange::new(nth(first, 0), nth(first, size - 1)).into_iter().collect())
 }
 
-/// An allocator with these pools.
+/// Returns an allocator with these pools.
 pub(crate) fn ipam(pools: &[Pool]) -> Ipam {
     let mut ipam = Ipam::default();
     let by_name = pools.iter().map(|pool| (pool.name.clone(), pool.clone())).collect();
@@ -32,13 +32,13 @@ pub(crate) fn ipam(pools: &[Pool]) -> Ipam {
     ipam
 }
 
-/// A name for the `i`th Service. Names are spread: Services do not come in the order of their names.
+/// Returns the name of the `i`th object of a kind. The order of names differs from the order of creation.
 pub(crate) fn key(kind: &str, i: usize) -> ObjectKey {
     let spread = (i as u32).wrapping_mul(0x9e37_79b1);
     ObjectKey { namespace: "default".into(), name: format!("{spread:08x}-{kind}") }
 }
 
-/// An IPv4 Service, the `i`th of its kind.
+/// Returns the `i`th IPv4 Service of a kind.
 pub(crate) fn service(kind: &str, i: usize) -> LoadBalancer {
     LoadBalancer {
         key: key(kind, i),
@@ -58,7 +58,7 @@ pub(crate) fn service(kind: &str, i: usize) -> LoadBalancer {
     }
 }
 
-/// The same, sharing, with these ports.
+/// Returns the `i`th IPv4 Service of a kind that shares its address and has these ports.
 pub(crate) fn sharing(kind: &str, i: usize, ports: &[usize]) -> LoadBalancer {
     LoadBalancer {
         sharing_key: Some("key".into()),
@@ -67,14 +67,14 @@ pub(crate) fn sharing(kind: &str, i: usize, ports: &[usize]) -> LoadBalancer {
     }
 }
 
-/// What the allocator is told of a Service.
-pub(crate) struct Asker {
+/// A Service that requests an address, with the fields that the allocator reads.
+pub(crate) struct Requester {
     key: ObjectKey,
     labels: Labels,
     sharing: Sharing,
 }
 
-impl Asker {
+impl Requester {
     pub(crate) fn new(service: &LoadBalancer) -> Self {
         Self { key: service.key.clone(), labels: Labels::new(), sharing: Sharing::of(service) }
     }
@@ -93,7 +93,7 @@ impl Asker {
     }
 }
 
-/// `n` of a kind.
-pub(crate) fn askers(kind: &str, n: usize) -> Vec<Asker> {
-    (0..n).map(|i| Asker::new(&service(kind, i))).collect()
+/// Returns `n` requesters of a kind.
+pub(crate) fn requesters(kind: &str, n: usize) -> Vec<Requester> {
+    (0..n).map(|i| Requester::new(&service(kind, i))).collect()
 }

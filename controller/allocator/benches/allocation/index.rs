@@ -1,4 +1,4 @@
-//! The whole decision: from what the watch tells of a Service to the patch.
+//! Scenarios of the whole decision: from a watch event to the patch.
 
 use std::hint::black_box;
 use std::net::IpAddr;
@@ -15,163 +15,164 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, T
 
 use crate::fixtures::*;
 use crate::ipam::claim;
-use crate::scenario::{Case, Ops, Subject, subject};
+use crate::scenario::{Case, Operations, Scenario, scenario};
 
-const PLENTY: usize = 1 << 18;
-/// At most this many released addresses are kept in one pool.
-const COOLING_PER_POOL: usize = 1_000;
+const LARGE: usize = 1 << 18;
+/// The maximum number of addresses in cool-down per pool.
+const MAX_COOLDOWNS_PER_POOL: usize = 1_000;
 
 pub(crate) const CASES: &[Case] = &[
     Case {
-        name: "a Service comes and gets its address, N of them one after the other",
+        name: "create N Services in sequence",
         sizes: &[100, 1_000, 10_000, 100_000],
-        ops: Ops::EachOfN,
+        operations: Operations::N,
         make: |n| {
-            let restore = move |world: &mut World| {
-                *world = World::new(vec![pool("p", BASE, PLENTY)], Vec::new());
-                world.inbox = newcomers(n);
+            let restore = move |cluster: &mut Cluster| {
+                *cluster = Cluster::new(vec![pool("p", BASE, LARGE)], Vec::new());
+                cluster.inbox = new_services(n);
             };
-            subject(World::default(), restore, World::receive)
+            scenario(Cluster::default(), restore, Cluster::apply_inbox)
         },
     },
     Case {
-        name: "a Service comes and gets its address, N hold one",
+        name: "create a Service, N others hold addresses",
         sizes: &[1, 10, 100, 1_000, 10_000, 60_000],
-        ops: Ops::Batch,
-        make: |n| come(World::holding(PLENTY, n), newcomers(BATCH)),
+        operations: Operations::Batch,
+        make: |n| create(Cluster::holding(LARGE, n), new_services(BATCH)),
     },
     Case {
-        name: "its status is seen as written, N hold one",
+        name: "observe the written status of a Service, N others hold addresses",
         sizes: &[100, 1_000, 10_000, 60_000],
-        ops: Ops::Batch,
+        operations: Operations::Batch,
         make: |n| {
-            let restore = |world: &mut World| {
-                world.forget_newcomers();
-                world.inbox = newcomers(BATCH);
-                world.inbox = world.receive_and_write();
+            let restore = |cluster: &mut Cluster| {
+                cluster.delete_new_services();
+                cluster.inbox = new_services(BATCH);
+                cluster.inbox = cluster.apply_and_patch_inbox();
             };
-            subject(World::holding(PLENTY, n), restore, World::receive)
+            scenario(Cluster::holding(LARGE, n), restore, Cluster::apply_inbox)
         },
     },
     Case {
-        name: "its labels change, N hold one",
+        name: "change the labels of a Service, N others hold addresses",
         sizes: &[100, 1_000, 10_000, 60_000],
-        ops: Ops::Batch,
+        operations: Operations::Batch,
         make: |n| {
-            let mut world = World::holding(PLENTY, n);
-            world.inbox = newcomers(BATCH);
-            let mut seen = world.receive_and_write();
-            let restore = move |world: &mut World| {
+            let mut cluster = Cluster::holding(LARGE, n);
+            cluster.inbox = new_services(BATCH);
+            let mut seen = cluster.apply_and_patch_inbox();
+            let restore = move |cluster: &mut Cluster| {
                 for observed in &mut seen {
                     let times = observed.balancer.labels.entry("times".into()).or_default();
                     times.push('x');
                     times.truncate(times.len() % 8);
                 }
-                world.inbox.clone_from(&seen);
+                cluster.inbox.clone_from(&seen);
             };
-            subject(world, restore, World::receive)
+            scenario(cluster, restore, Cluster::apply_inbox)
         },
     },
     Case {
-        name: "it goes, N hold one",
+        name: "delete a Service, N others hold addresses",
         sizes: &[100, 1_000, 10_000, 60_000],
-        ops: Ops::Batch,
+        operations: Operations::Batch,
         make: |n| {
-            let restore = |world: &mut World| {
-                world.inbox = newcomers(BATCH);
-                world.inbox = world.receive_and_write();
-                world.receive();
-                world.going = newcomers(BATCH).into_iter().map(|new| new.balancer.key).collect();
+            let restore = |cluster: &mut Cluster| {
+                cluster.inbox = new_services(BATCH);
+                cluster.inbox = cluster.apply_and_patch_inbox();
+                cluster.apply_inbox();
+                cluster.to_delete = new_services(BATCH).into_iter().map(|new| new.balancer.key).collect();
             };
-            subject(World::holding(PLENTY, n), restore, World::lose)
+            scenario(Cluster::holding(LARGE, n), restore, Cluster::delete_listed)
         },
     },
     Case {
-        name: "a Service comes and is refused, one full pool of N",
+        name: "refuse a Service, one full pool of N addresses",
         sizes: &[100, 1_000, 10_000, 65_536],
-        ops: Ops::Batch,
-        make: |n| come(World::holding(n, n), newcomers(BATCH)),
+        operations: Operations::Batch,
+        make: |n| create(Cluster::holding(n, n), new_services(BATCH)),
     },
     Case {
-        name: "a Service comes and is refused, N wait already",
+        name: "refuse a Service, N others wait",
         sizes: &[100, 1_000, 10_000, 60_000],
-        ops: Ops::Batch,
+        operations: Operations::Batch,
         make: |n| {
             let waiting = (0..n).map(|i| observed(service("waiting", i))).collect();
-            let mut world = World::new(vec![pool("p", BASE, 1)], waiting);
-            world.take();
-            come(world, newcomers(BATCH))
+            let mut cluster = Cluster::new(vec![pool("p", BASE, 1)], waiting);
+            cluster.take();
+            create(cluster, new_services(BATCH))
         },
     },
     Case {
-        name: "a Service goes, and of N that wait one gets its address",
+        name: "delete a Service, one of N waiters gets its address",
         sizes: &[100, 1_000, 10_000, 60_000],
-        ops: Ops::Batch,
-        make: hand_over,
+        operations: Operations::Batch,
+        make: replace_holders,
     },
     Case {
-        name: "a Service joins the first of N shared addresses",
+        name: "create a Service that joins the first of N shared addresses",
         sizes: &[100, 1_000, 10_000, 60_000],
-        ops: Ops::Batch,
+        operations: Operations::Batch,
         make: |n| {
             let mut list: Vec<LoadBalancer> = (0..n).map(|i| sharing("held", i, &[80])).collect();
-            let held = list.drain(..).enumerate().map(|(i, service)| holds(service, nth(BASE, i), "p"));
-            let mut world = World::new(vec![pool("p", BASE, PLENTY)], held.collect());
-            world.expect_nothing_to_write();
-            come(world, (0..BATCH).map(|i| observed(sharing("new", i, &[443]))).collect())
+            let held =
+                list.drain(..).enumerate().map(|(i, service)| with_address(service, nth(BASE, i), "p"));
+            let mut cluster = Cluster::new(vec![pool("p", BASE, LARGE)], held.collect());
+            cluster.expect_no_writes();
+            create(cluster, (0..BATCH).map(|i| observed(sharing("new", i, &[443]))).collect())
         },
     },
     Case {
-        name: "an address is adopted when the controller starts, N of them",
+        name: "adopt N addresses when leadership begins",
         sizes: &[100, 1_000, 10_000, 100_000],
-        ops: Ops::EachOfN,
+        operations: Operations::N,
         make: |n| {
-            let list = held(n);
-            let restore = move |world: &mut World| {
-                *world = World::listed(vec![pool("p", BASE, PLENTY)], list.clone());
+            let list = services_with_address(n);
+            let restore = move |cluster: &mut Cluster| {
+                *cluster = Cluster::listed(vec![pool("p", BASE, LARGE)], list.clone());
             };
-            let act = |world: &mut World| {
-                world.index.begin(Vec::new(), world.now);
-                world.take();
+            let run = |cluster: &mut Cluster| {
+                cluster.index.begin(Vec::new(), cluster.now);
+                cluster.take();
             };
-            subject(World::default(), restore, act)
+            scenario(Cluster::default(), restore, run)
         },
     },
     Case {
-        name: "their pool is edited, for each of N holders",
+        name: "edit a pool with N holders, per holder",
         sizes: &[100, 1_000, 10_000, 60_000],
-        ops: Ops::EachOfN,
+        operations: Operations::N,
         make: |n| edit(n, "p"),
     },
     Case {
-        name: "another pool is edited, N hold one",
+        name: "edit another pool, N Services hold addresses",
         sizes: &[100, 1_000, 10_000, 60_000],
-        ops: Ops::One,
+        operations: Operations::One,
         make: |n| edit(n, "q"),
     },
     Case {
-        name: "an advertisement of another pool is edited, N hold one",
+        name: "edit an advertisement of another pool, N Services hold addresses",
         sizes: &[100, 1_000, 10_000, 60_000],
-        ops: Ops::One,
+        operations: Operations::One,
         make: |n| {
             let mut config = two_pools();
             config.l2_advertisements.insert("q".into(), advertisement("q", &["q"]));
             let mut times = 0;
-            let restore = move |world: &mut World| {
+            let restore = move |cluster: &mut Cluster| {
                 times += 1;
                 let selector = selector("times", &times.to_string());
                 if let Some(ad) = config.l2_advertisements.get_mut("q") {
                     ad.service_selectors = selector.into_iter().collect();
                 }
-                world.config = config.clone();
+                cluster.config = config.clone();
             };
-            subject(World::with(two_pools(), held(n)), restore, World::reconfigure)
+            scenario(Cluster::with(two_pools(), services_with_address(n)), restore, Cluster::reconfigure)
         },
     },
     Case {
-        name: "labels of another namespace change, N hold one",
+        name: "change the labels of another namespace, N Services hold addresses",
         sizes: &[100, 1_000, 10_000, 60_000],
-        ops: Ops::One,
+        operations: Operations::One,
         make: |n| {
             let mut config = two_pools();
             if let Some(pool) = config.pools.get_mut("q") {
@@ -180,80 +181,86 @@ pub(crate) const CASES: &[Case] = &[
                     Some(ServiceAllocation { namespace_selectors, ..ServiceAllocation::default() });
             }
             let mut times = 0;
-            let restore = move |world: &mut World| {
+            let restore = move |cluster: &mut Cluster| {
                 times += 1;
                 let value = if times % 2 == 0 { "q" } else { "p" };
-                world.labels = [("net".to_owned(), value.to_owned())].into();
+                cluster.labels = [("net".to_owned(), value.to_owned())].into();
             };
-            let act = |world: &mut World| {
-                world.index.namespace_applied("other".into(), std::mem::take(&mut world.labels), world.now);
-                world.take();
+            let run = |cluster: &mut Cluster| {
+                cluster.index.namespace_applied(
+                    "other".into(),
+                    std::mem::take(&mut cluster.labels),
+                    cluster.now,
+                );
+                cluster.take();
             };
-            subject(World::with(config, held(n)), restore, act)
+            scenario(Cluster::with(config, services_with_address(n)), restore, run)
         },
     },
     Case {
-        name: "a claim comes, N hold an address",
+        name: "create a claim, N Services hold addresses",
         sizes: &[100, 1_000, 10_000, 60_000],
-        ops: Ops::Batch,
+        operations: Operations::Batch,
         make: |n| {
-            let restore = |world: &mut World| {
-                (0..BATCH).for_each(|i| world.index.claim_deleted(&key("claim", i), world.now));
-                world.take();
+            let restore = |cluster: &mut Cluster| {
+                (0..BATCH).for_each(|i| cluster.index.claim_deleted(&key("claim", i), cluster.now));
+                cluster.take();
             };
-            let act = |world: &mut World| {
+            let run = |cluster: &mut Cluster| {
                 for i in 0..BATCH {
-                    world.index.claim_applied(claim(i).0, world.now);
-                    world.take();
+                    cluster.index.claim_applied(claim(i).0, cluster.now);
+                    cluster.take();
                 }
             };
-            subject(World::holding(PLENTY, n), restore, act)
+            scenario(Cluster::holding(LARGE, n), restore, run)
         },
     },
     Case {
-        name: "a released address is free again, N others are still kept",
+        name: "end a cool-down, N other addresses in cool-down",
         sizes: &[100, 1_000, 10_000, 60_000],
-        ops: Ops::Batch,
-        make: cool_down,
+        operations: Operations::Batch,
+        make: end_cooldown,
     },
 ];
 
-/// An index, and what is about to happen.
-struct World {
+/// An index, and the input of the next run.
+struct Cluster {
     index: Index,
     config: Config,
     now: Timestamp,
     labels: Labels,
+    /// Services to apply.
     inbox: Vec<ObservedService>,
-    going: Vec<ObjectKey>,
+    /// Services to delete.
+    to_delete: Vec<ObjectKey>,
 }
 
-impl Default for World {
+impl Default for Cluster {
     fn default() -> Self {
         let now = Timestamp::from_second(1_800_000_000).unwrap_or_default();
         let (index, config) = Default::default();
-        Self { index, config, now, labels: Labels::new(), inbox: Vec::new(), going: Vec::new() }
+        Self { index, config, now, labels: Labels::new(), inbox: Vec::new(), to_delete: Vec::new() }
     }
 }
 
-impl World {
+impl Cluster {
     fn new(pools: Vec<Pool>, list: Vec<ObservedService>) -> Self {
         Self::with(covered(pools), list)
     }
 
-    /// Everything was listed, and decided.
+    /// Returns a cluster after the first reconciliation.
     fn with(config: Config, list: Vec<ObservedService>) -> Self {
-        let mut world = Self { config, ..Self::default() };
-        world.list(list);
-        world.index.begin(Vec::new(), world.now);
-        world
+        let mut cluster = Self { config, ..Self::default() };
+        cluster.list(list);
+        cluster.index.begin(Vec::new(), cluster.now);
+        cluster
     }
 
-    /// Everything was listed, nothing decided yet.
+    /// Returns a cluster whose objects were listed and not reconciled yet.
     fn listed(pools: Vec<Pool>, list: Vec<ObservedService>) -> Self {
-        let mut world = Self { config: covered(pools), ..Self::default() };
-        world.list(list);
-        world
+        let mut cluster = Self { config: covered(pools), ..Self::default() };
+        cluster.list(list);
+        cluster
     }
 
     fn list(&mut self, list: Vec<ObservedService>) {
@@ -264,11 +271,11 @@ impl World {
         self.index.claims_reset(Vec::new(), self.now);
     }
 
-    /// One pool of `size`, of which `n` Services hold an address.
+    /// Returns a cluster with one pool of `size` addresses, of which `n` have a holder.
     fn holding(size: usize, n: usize) -> Self {
-        let mut world = Self::new(vec![pool("p", BASE, size)], held(n));
-        world.expect_nothing_to_write();
-        world
+        let mut cluster = Self::new(vec![pool("p", BASE, size)], services_with_address(n));
+        cluster.expect_no_writes();
+        cluster
     }
 
     fn take(&mut self) {
@@ -276,24 +283,24 @@ impl World {
         black_box(self.index.take_touched_pools());
     }
 
-    /// The Services made here look as those that were written: else more is measured than is meant.
-    fn expect_nothing_to_write(&mut self) {
+    /// Asserts that no write is due, because writes would be measured too.
+    fn expect_no_writes(&mut self) {
         let decisions = self.index.take_decisions();
         let mut writes = decisions.iter().filter(|one| !matches!(one, Decision::Status { patch: None, .. }));
         assert_eq!(writes.next(), None);
         self.take();
     }
 
-    /// The watch tells of what is in the inbox, one by one.
-    fn receive(&mut self) {
+    /// Applies the Services in `inbox`, one event each.
+    fn apply_inbox(&mut self) {
         for observed in std::mem::take(&mut self.inbox) {
             self.index.service_applied(observed, self.now);
             self.take();
         }
     }
 
-    /// The same. Returns the Services as they are once what was decided is written.
-    fn receive_and_write(&mut self) -> Vec<ObservedService> {
+    /// Applies the Services in `inbox`. Returns them with the patches applied.
+    fn apply_and_patch_inbox(&mut self) -> Vec<ObservedService> {
         let inbox = std::mem::take(&mut self.inbox);
         for observed in &inbox {
             self.index.service_applied(observed.clone(), self.now);
@@ -306,16 +313,16 @@ impl World {
         inbox.into_iter().filter_map(written).collect()
     }
 
-    fn lose(&mut self) {
-        for key in std::mem::take(&mut self.going) {
+    fn delete_listed(&mut self) {
+        for key in std::mem::take(&mut self.to_delete) {
             self.index.service_deleted(&key, self.now);
             self.take();
         }
     }
 
-    fn forget_newcomers(&mut self) {
-        self.going = (0..BATCH).map(|i| key("new", i)).collect();
-        self.lose();
+    fn delete_new_services(&mut self) {
+        self.to_delete = (0..BATCH).map(|i| key("new", i)).collect();
+        self.delete_listed();
     }
 
     fn reconfigure(&mut self) {
@@ -324,61 +331,61 @@ impl World {
     }
 }
 
-/// Newcomers come.
-fn come(world: World, newcomers: Vec<ObservedService>) -> Box<dyn Subject> {
-    let restore = move |world: &mut World| {
-        world.forget_newcomers();
-        world.inbox.clone_from(&newcomers);
+/// Applies new Services.
+fn create(cluster: Cluster, new: Vec<ObservedService>) -> Box<dyn Scenario> {
+    let restore = move |cluster: &mut Cluster| {
+        cluster.delete_new_services();
+        cluster.inbox.clone_from(&new);
     };
-    subject(world, restore, World::receive)
+    scenario(cluster, restore, Cluster::apply_inbox)
 }
 
-/// One of two pools gets another label each time; `n` hold addresses of `p`.
-fn edit(n: usize, which: &'static str) -> Box<dyn Subject> {
+/// Changes a label of one of two pools in each run; `n` Services hold addresses of `p`.
+fn edit(n: usize, which: &'static str) -> Box<dyn Scenario> {
     let mut config = two_pools();
     let mut times = 0;
-    let restore = move |world: &mut World| {
+    let restore = move |cluster: &mut Cluster| {
         times += 1;
         if let Some(pool) = config.pools.get_mut(which) {
             pool.labels.insert("times".into(), times.to_string());
         }
-        world.config = config.clone();
+        cluster.config = config.clone();
     };
-    subject(World::with(two_pools(), held(n)), restore, World::reconfigure)
+    scenario(Cluster::with(two_pools(), services_with_address(n)), restore, Cluster::reconfigure)
 }
 
-/// A pool of [`BATCH`] addresses: its holders go, the oldest of those who wait become holders, and as many come and wait.
-fn hand_over(n: usize) -> Box<dyn Subject> {
+/// Deletes the holders of a pool of [`BATCH`] addresses, so that the oldest of `n` waiters become holders.
+/// New waiters replace them before the next run.
+fn replace_holders(n: usize) -> Box<dyn Scenario> {
     struct State {
-        world: World,
+        cluster: Cluster,
         decisions: Vec<Decision>,
         came: usize,
     }
     let list = (0..BATCH + n).map(|i| observed(service("waiting", i))).collect();
-    let mut world = World::new(vec![pool("p", BASE, BATCH)], list);
-    let decisions = world.index.take_decisions();
-    let restore = move |State { world, decisions, came }: &mut State| {
+    let mut cluster = Cluster::new(vec![pool("p", BASE, BATCH)], list);
+    let decisions = cluster.index.take_decisions();
+    let restore = move |State { cluster, decisions, came }: &mut State| {
         let given = patches(std::mem::take(decisions)).into_iter().filter(|patch| !patch.ingress.is_empty());
-        world.going = given.map(|patch| patch.service).collect();
-        assert_eq!(world.going.len(), BATCH);
-        // As many wait as at first.
-        while world.index.service_counts().1 < n {
-            world.index.service_applied(observed(service("waiting", *came)), world.now);
+        cluster.to_delete = given.map(|patch| patch.service).collect();
+        assert_eq!(cluster.to_delete.len(), BATCH);
+        while cluster.index.service_counts().1 < n {
+            cluster.index.service_applied(observed(service("waiting", *came)), cluster.now);
             *came += 1;
         }
-        world.take();
+        cluster.take();
     };
-    let act = |State { world, decisions, .. }: &mut State| {
-        for key in std::mem::take(&mut world.going) {
-            world.index.service_deleted(&key, world.now);
-            decisions.extend(world.index.take_decisions());
+    let run = |State { cluster, decisions, .. }: &mut State| {
+        for key in std::mem::take(&mut cluster.to_delete) {
+            cluster.index.service_deleted(&key, cluster.now);
+            decisions.extend(cluster.index.take_decisions());
         }
     };
-    subject(State { world, decisions, came: BATCH + n }, restore, act)
+    scenario(State { cluster, decisions, came: BATCH + n }, restore, run)
 }
 
-/// `n` addresses are kept for an hour for those who released them, and [`BATCH`] of another pool for ten seconds.
-fn cool_down(n: usize) -> Box<dyn Subject> {
+/// Ends the cool-down of [`BATCH`] addresses while `n` addresses of other pools stay in cool-down.
+fn end_cooldown(n: usize) -> Box<dyn Scenario> {
     let cooling = |name: &str, first: u32, size: usize, time: u64| Pool {
         reuse_after: Duration::from_secs(time),
         auto_assign: false,
@@ -388,25 +395,25 @@ fn cool_down(n: usize) -> Box<dyn Subject> {
         service.requested.pools.push(pool);
         observed(service)
     };
-    let slow = (0..n.div_ceil(COOLING_PER_POOL))
+    let slow = (0..n.div_ceil(MAX_COOLDOWNS_PER_POOL))
         .map(|p| cooling(&format!("slow{p}"), BASE + (p * 1024) as u32, 1024, 1_000_000_000));
     let quick = cooling("quick", BASE + (1 << 20), 256, 10);
-    let slowly = (0..n).map(|i| of_pool(service("slow", i), format!("slow{}", i / COOLING_PER_POOL)));
-    let mut world = World::new(slow.chain([quick]).collect(), slowly.collect());
-    world.take();
-    world.going = (0..n).map(|i| key("slow", i)).collect();
-    world.lose();
-    let restore = move |world: &mut World| {
-        world.inbox = (0..BATCH).map(|i| of_pool(service("new", i), "quick".into())).collect();
-        world.receive();
-        world.forget_newcomers();
-        world.now = Timestamp::from_second(world.now.as_second() + 20).unwrap_or_default();
+    let slowly = (0..n).map(|i| of_pool(service("slow", i), format!("slow{}", i / MAX_COOLDOWNS_PER_POOL)));
+    let mut cluster = Cluster::new(slow.chain([quick]).collect(), slowly.collect());
+    cluster.take();
+    cluster.to_delete = (0..n).map(|i| key("slow", i)).collect();
+    cluster.delete_listed();
+    let restore = move |cluster: &mut Cluster| {
+        cluster.inbox = (0..BATCH).map(|i| of_pool(service("new", i), "quick".into())).collect();
+        cluster.apply_inbox();
+        cluster.delete_new_services();
+        cluster.now = Timestamp::from_second(cluster.now.as_second() + 20).unwrap_or_default();
     };
-    let act = |world: &mut World| {
-        world.index.handle_timeout(world.now);
-        world.take();
+    let run = |cluster: &mut Cluster| {
+        cluster.index.handle_timeout(cluster.now);
+        cluster.take();
     };
-    subject(world, restore, act)
+    scenario(cluster, restore, run)
 }
 
 fn covered(pools: Vec<Pool>) -> Config {
@@ -418,7 +425,7 @@ fn covered(pools: Vec<Pool>) -> Config {
 }
 
 fn two_pools() -> Config {
-    covered(vec![pool("p", BASE, PLENTY), pool("q", BASE + (1 << 20), 256)])
+    covered(vec![pool("p", BASE, LARGE), pool("q", BASE + (1 << 20), 256)])
 }
 
 fn advertisement(name: &str, pools: &[&str]) -> L2Advertisement {
@@ -438,7 +445,7 @@ fn selector(key: &str, value: &str) -> Option<Selector> {
     Selector::try_from(&LabelSelector { match_labels, match_expressions: None }).ok()
 }
 
-/// A Service whose status says nothing.
+/// Returns a Service with an empty status.
 fn observed(balancer: LoadBalancer) -> ObservedService {
     ObservedService {
         balancer,
@@ -449,13 +456,13 @@ fn observed(balancer: LoadBalancer) -> ObservedService {
     }
 }
 
-fn newcomers(n: usize) -> Vec<ObservedService> {
+fn new_services(n: usize) -> Vec<ObservedService> {
     (0..n).map(|i| observed(service("new", i))).collect()
 }
 
-/// `n` Services that hold the first addresses of pool `p`.
-fn held(n: usize) -> Vec<ObservedService> {
-    (0..n).map(|i| holds(service("held", i), nth(BASE, i), "p")).collect()
+/// Returns `n` Services that hold the first addresses of pool `p`.
+fn services_with_address(n: usize) -> Vec<ObservedService> {
+    (0..n).map(|i| with_address(service("held", i), nth(BASE, i), "p")).collect()
 }
 
 fn patches(decisions: Vec<Decision>) -> Vec<StatusPatch> {
@@ -466,15 +473,15 @@ fn patches(decisions: Vec<Decision>) -> Vec<StatusPatch> {
     decisions.into_iter().filter_map(patch).collect()
 }
 
-/// The Service as it is after a patch.
+/// Returns the Service after a patch.
 fn written(balancer: LoadBalancer, ingress: &[IpAddr], patch: &StatusPatch) -> ObservedService {
     let pool = patch.pool_annotation.clone().flatten();
     let conditions = serde_json::from_value(patch.body()["status"]["conditions"].take()).unwrap_or_default();
     as_written(balancer, ingress.to_vec(), pool, conditions)
 }
 
-/// The Service as it is when it holds an address and its status says so.
-fn holds(balancer: LoadBalancer, ip: IpAddr, pool: &str) -> ObservedService {
+/// Returns a Service whose status shows that it holds an address.
+fn with_address(balancer: LoadBalancer, ip: IpAddr, pool: &str) -> ObservedService {
     let condition = |type_: &str, reason: &str, message: String| Condition {
         type_: type_.into(),
         status: "True".into(),

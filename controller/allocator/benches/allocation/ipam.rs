@@ -1,4 +1,4 @@
-//! The allocator alone.
+//! Scenarios of the allocator alone.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -9,201 +9,203 @@ use fairlead_crds::model::config::{Labels, Pool};
 use fairlead_crds::model::service::ObjectKey;
 
 use crate::fixtures::*;
-use crate::scenario::{Case, Ops, Subject, subject};
+use crate::scenario::{Case, Operations, Scenario, scenario};
 
-/// More addresses than any case takes.
-const PLENTY: usize = 1 << 18;
+/// A pool size that no case exhausts.
+const LARGE: usize = 1 << 18;
 
 pub(crate) const CASES: &[Case] = &[
     Case {
-        name: "an allocation, N of them one after the other",
+        name: "allocate N addresses in sequence",
         sizes: &[100, 1_000, 10_000, 100_000],
-        ops: Ops::EachOfN,
+        operations: Operations::N,
         make: |n| {
-            let state = (Ipam::default(), askers("new", n));
-            let fresh = |(ipam, _): &mut (Ipam, _)| *ipam = self::ipam(&[pool("p", BASE, PLENTY)]);
-            subject(state, fresh, |(ipam, askers)| allocate(ipam, askers))
+            let state = (Ipam::default(), requesters("new", n));
+            let fresh = |(ipam, _): &mut (Ipam, _)| *ipam = self::ipam(&[pool("p", BASE, LARGE)]);
+            scenario(state, fresh, |(ipam, requesters)| allocate(ipam, requesters))
         },
     },
     Case {
-        name: "an allocation, N taken",
+        name: "allocate, N addresses held",
         sizes: &[1, 10, 100, 1_000, 10_000, 60_000],
-        ops: Ops::Batch,
-        make: |n| come_and_go(taken(n), askers("new", BATCH), Part::Come),
+        operations: Operations::Batch,
+        make: |n| allocate_and_release(with_holders(n), requesters("new", BATCH), Part::Allocate),
     },
     Case {
-        name: "an allocation, N taken and as many gaps",
+        name: "allocate, N addresses held and N gaps",
         sizes: &[100, 1_000, 10_000, 60_000],
-        ops: Ops::Batch,
+        operations: Operations::Batch,
         make: |n| {
-            let mut ipam = taken(2 * n);
-            askers("held", 2 * n).iter().step_by(2).for_each(|asker| ipam.release(asker.key()));
+            let mut ipam = with_holders(2 * n);
+            requesters("held", 2 * n).iter().step_by(2).for_each(|requester| ipam.release(requester.key()));
             ipam.take_changes();
-            come_and_go(ipam, askers("new", BATCH), Part::Come)
+            allocate_and_release(ipam, requesters("new", BATCH), Part::Allocate)
         },
     },
     Case {
-        name: "a release, N taken",
+        name: "release, N addresses held",
         sizes: &[100, 1_000, 10_000, 60_000],
-        ops: Ops::Batch,
-        make: |n| come_and_go(taken(n), askers("new", BATCH), Part::Go),
+        operations: Operations::Batch,
+        make: |n| allocate_and_release(with_holders(n), requesters("new", BATCH), Part::Release),
     },
     Case {
-        name: "a refusal, one full pool of N",
+        name: "refuse, one full pool of N addresses",
         sizes: &[100, 1_000, 10_000, 65_536],
-        ops: Ops::Batch,
+        operations: Operations::Batch,
         make: |n| {
             let mut ipam = ipam(&[pool("p", BASE, n)]);
-            allocate(&mut ipam, &askers("held", n));
-            come_and_go(ipam, askers("new", BATCH), Part::Come)
+            allocate(&mut ipam, &requesters("held", n));
+            allocate_and_release(ipam, requesters("new", BATCH), Part::Allocate)
         },
     },
     Case {
-        name: "a refusal, N full pools of one (by design: every pool is tried)",
+        name: "refuse, N full pools of one address (by design: every pool is tried)",
         sizes: &[1, 10, 100, 1_000],
-        ops: Ops::Batch,
+        operations: Operations::Batch,
         make: |n| {
             let pools: Vec<Pool> = (0..n).map(|i| pool(&format!("p{i:04}"), BASE + i as u32, 1)).collect();
             let mut ipam = ipam(&pools);
-            allocate(&mut ipam, &askers("held", n));
-            come_and_go(ipam, askers("new", BATCH), Part::Come)
+            allocate(&mut ipam, &requesters("held", n));
+            allocate_and_release(ipam, requesters("new", BATCH), Part::Allocate)
         },
     },
     Case {
-        name: "joining the first of N shared addresses",
+        name: "join the first of N shared addresses",
         sizes: &[100, 1_000, 10_000, 60_000],
-        ops: Ops::Batch,
-        make: |n| come_and_go(shared(n, |_| vec![80]), sharers(&[443]), Part::Come),
+        operations: Operations::Batch,
+        make: |n| allocate_and_release(shared(n, |_| vec![80]), sharers(&[443]), Part::Allocate),
     },
     Case {
-        name: "none of N shared addresses can be joined, all have the same ports",
+        name: "allocate, none of N shared addresses joinable, same ports",
         sizes: &[100, 1_000, 10_000, 60_000],
-        ops: Ops::Batch,
-        make: |n| come_and_go(shared(n, |_| vec![80]), sharers(&[80]), Part::Come),
+        operations: Operations::Batch,
+        make: |n| allocate_and_release(shared(n, |_| vec![80]), sharers(&[80]), Part::Allocate),
     },
     Case {
-        name: "none of N shared addresses can be joined, all have other ports",
+        name: "allocate, none of N shared addresses joinable, different ports",
         sizes: &[100, 1_000, 10_000],
-        ops: Ops::Batch,
-        make: |n| come_and_go(shared(n, |i| vec![80, 1000 + i]), sharers(&[80]), Part::Come),
+        operations: Operations::Batch,
+        make: |n| allocate_and_release(shared(n, |i| vec![80, 1000 + i]), sharers(&[80]), Part::Allocate),
     },
     Case {
-        name: "joining an address that N hold",
+        name: "join an address with N holders",
         sizes: &[10, 100, 1_000],
-        ops: Ops::Batch,
+        operations: Operations::Batch,
         make: |n| {
-            let mut ipam = ipam(&[pool("p", BASE, PLENTY)]);
+            let mut ipam = ipam(&[pool("p", BASE, LARGE)]);
             for i in 0..n {
-                let asker = Asker::new(&self::sharing("held", i, &[1000 + i]));
-                allocate(&mut ipam, &[asker]);
+                let requester = Requester::new(&self::sharing("held", i, &[1000 + i]));
+                allocate(&mut ipam, &[requester]);
             }
-            let new = (0..BATCH).map(|i| Asker::new(&self::sharing("new", i, &[100 + i]))).collect();
-            come_and_go(ipam, new, Part::Come)
+            let new = (0..BATCH).map(|i| Requester::new(&self::sharing("new", i, &[100 + i]))).collect();
+            allocate_and_release(ipam, new, Part::Allocate)
         },
     },
     Case {
-        name: "an address is adopted, N of them",
+        name: "adopt N addresses",
         sizes: &[100, 1_000, 10_000, 100_000],
-        ops: Ops::EachOfN,
+        operations: Operations::N,
         make: |n| {
-            let state = (Ipam::default(), askers("held", n));
-            let fresh = |(ipam, _): &mut (Ipam, _)| *ipam = self::ipam(&[pool("p", BASE, PLENTY)]);
-            let act = |(ipam, askers): &mut (Ipam, Vec<Asker>)| {
-                for (i, asker) in askers.iter().enumerate() {
-                    let kept = ipam.keep(&asker.allocation_request(), &[(nth(BASE, i), Some("p"))]).is_ok();
+            let state = (Ipam::default(), requesters("held", n));
+            let fresh = |(ipam, _): &mut (Ipam, _)| *ipam = self::ipam(&[pool("p", BASE, LARGE)]);
+            let run = |(ipam, requesters): &mut (Ipam, Vec<Requester>)| {
+                for (i, requester) in requesters.iter().enumerate() {
+                    let kept =
+                        ipam.keep(&requester.allocation_request(), &[(nth(BASE, i), Some("p"))]).is_ok();
                     debug_assert!(kept);
                     black_box(ipam.take_changes());
                 }
             };
-            subject(state, fresh, act)
+            scenario(state, fresh, run)
         },
     },
     Case {
-        name: "a pool is edited, for each of N holders",
+        name: "edit a pool with N holders, per holder",
         sizes: &[100, 1_000, 10_000, 60_000],
-        ops: Ops::EachOfN,
-        make: |n| edit(taken(n), vec![pool("p", BASE, PLENTY)], "p"),
+        operations: Operations::N,
+        make: |n| edit(with_holders(n), vec![pool("p", BASE, LARGE)], "p"),
     },
     Case {
-        name: "another pool is edited, N holders and N reserved addresses",
+        name: "edit another pool, N addresses held and N reserved",
         sizes: &[100, 1_000, 10_000, 60_000],
-        ops: Ops::One,
+        operations: Operations::One,
         make: |n| {
-            let pools = vec![pool("p", BASE, PLENTY), pool("q", BASE + (1 << 20), 256)];
+            let pools = vec![pool("p", BASE, LARGE), pool("q", BASE + (1 << 20), 256)];
             let mut ipam = ipam(&pools);
-            allocate(&mut ipam, &askers("held", n));
-            (0..n).for_each(|i| make_claim(&mut ipam, i));
+            allocate(&mut ipam, &requesters("held", n));
+            (0..n).for_each(|i| reserve(&mut ipam, i));
             ipam.take_changes();
             edit(ipam, pools, "q")
         },
     },
     Case {
-        name: "a claim, N taken",
+        name: "reserve for a claim, N addresses held",
         sizes: &[100, 1_000, 10_000, 60_000],
-        ops: Ops::Batch,
+        operations: Operations::Batch,
         make: |n| {
             let restore = |ipam: &mut Ipam| {
                 (0..BATCH).for_each(|i| ipam.unclaim(&key("claim", i)));
                 ipam.take_changes();
             };
-            let act = |ipam: &mut Ipam| (0..BATCH).for_each(|i| make_claim(ipam, i));
-            subject(taken(n), restore, act)
+            let run = |ipam: &mut Ipam| (0..BATCH).for_each(|i| reserve(ipam, i));
+            scenario(with_holders(n), restore, run)
         },
     },
 ];
 
 enum Part {
-    Come,
-    Go,
+    Allocate,
+    Release,
 }
 
-/// Newcomers come, or go.
-fn come_and_go(ipam: Ipam, askers: Vec<Asker>, part: Part) -> Box<dyn Subject> {
-    let come = |(ipam, askers): &mut (Ipam, Vec<Asker>)| allocate(ipam, askers);
-    let go = |(ipam, askers): &mut (Ipam, Vec<Asker>)| {
-        for asker in askers {
-            ipam.release(asker.key());
+/// Allocates for each requester and releases again; `part` is measured.
+fn allocate_and_release(ipam: Ipam, requesters: Vec<Requester>, part: Part) -> Box<dyn Scenario> {
+    let allocate = |(ipam, requesters): &mut (Ipam, Vec<Requester>)| self::allocate(ipam, requesters);
+    let release = |(ipam, requesters): &mut (Ipam, Vec<Requester>)| {
+        for requester in requesters {
+            ipam.release(requester.key());
             black_box(ipam.take_changes());
         }
     };
     match part {
-        Part::Come => subject((ipam, askers), go, come),
-        Part::Go => subject((ipam, askers), come, go),
+        Part::Allocate => scenario((ipam, requesters), release, allocate),
+        Part::Release => scenario((ipam, requesters), allocate, release),
     }
 }
 
-fn allocate(ipam: &mut Ipam, askers: &[Asker]) {
-    for asker in askers {
-        let _ = black_box(ipam.allocate(&asker.allocation_request(), V4));
+fn allocate(ipam: &mut Ipam, requesters: &[Requester]) {
+    for requester in requesters {
+        let _ = black_box(ipam.allocate(&requester.allocation_request(), V4));
         black_box(ipam.take_changes());
     }
 }
 
-/// An allocator that has given `n` addresses.
-fn taken(n: usize) -> Ipam {
-    let mut ipam = ipam(&[pool("p", BASE, PLENTY)]);
-    allocate(&mut ipam, &askers("held", n));
+/// Returns an allocator with `n` holders of one address each.
+fn with_holders(n: usize) -> Ipam {
+    let mut ipam = ipam(&[pool("p", BASE, LARGE)]);
+    allocate(&mut ipam, &requesters("held", n));
     ipam
 }
 
-/// An allocator that has given `n` addresses, each to one Service that shares it and has these ports.
+/// Returns an allocator with `n` addresses, each held by one Service that shares it and has the ports
+/// `ports(i)`.
 fn shared(n: usize, ports: fn(usize) -> Vec<usize>) -> Ipam {
-    let mut ipam = ipam(&[pool("p", BASE, PLENTY)]);
+    let mut ipam = ipam(&[pool("p", BASE, LARGE)]);
     for i in 0..n {
-        let asker = Asker::new(&sharing("held", i, &ports(i)));
-        let held = ipam.assign(&asker.allocation_request(), &[nth(BASE, i)], false).is_ok();
+        let requester = Requester::new(&sharing("held", i, &ports(i)));
+        let held = ipam.assign(&requester.allocation_request(), &[nth(BASE, i)], false).is_ok();
         debug_assert!(held);
     }
     ipam.take_changes();
     ipam
 }
 
-fn sharers(ports: &[usize]) -> Vec<Asker> {
-    (0..BATCH).map(|i| Asker::new(&sharing("new", i, ports))).collect()
+fn sharers(ports: &[usize]) -> Vec<Requester> {
+    (0..BATCH).map(|i| Requester::new(&sharing("new", i, ports))).collect()
 }
 
-/// One of the pools gets another label each time.
-fn edit(ipam: Ipam, pools: Vec<Pool>, which: &'static str) -> Box<dyn Subject> {
+/// Changes a label of one pool in each run.
+fn edit(ipam: Ipam, pools: Vec<Pool>, which: &'static str) -> Box<dyn Scenario> {
     let pools: BTreeMap<String, Pool> = pools.into_iter().map(|pool| (pool.name.clone(), pool)).collect();
     let restore = move |(_, pools, times): &mut (Ipam, BTreeMap<String, Pool>, usize)| {
         *times += 1;
@@ -211,21 +213,21 @@ fn edit(ipam: Ipam, pools: Vec<Pool>, which: &'static str) -> Box<dyn Subject> {
             pool.labels.insert("times".into(), times.to_string());
         }
     };
-    let act = |(ipam, pools, _): &mut (Ipam, BTreeMap<String, Pool>, usize)| {
+    let run = |(ipam, pools, _): &mut (Ipam, BTreeMap<String, Pool>, usize)| {
         black_box(ipam.set_pools(pools, &BTreeMap::new()));
         black_box(ipam.take_changes());
     };
-    subject((ipam, pools, 0), restore, act)
+    scenario((ipam, pools, 0), restore, run)
 }
 
-fn make_claim(ipam: &mut Ipam, i: usize) {
+fn reserve(ipam: &mut Ipam, i: usize) {
     let (claim, wanted) = claim(i);
     let reserved = ipam.claim(&claim, &wanted, Some(&Labels::new())).is_ok();
     debug_assert!(reserved);
     black_box(ipam.take_changes());
 }
 
-/// A claim on any address of pool `p`.
+/// Returns the `i`th claim, for any address of pool `p`.
 pub(crate) fn claim(i: usize) -> (Claim, Wanted) {
     let wanted = Wanted::OfPool { pool: "p".into(), families: vec![fairlead_allocator::ipam::Family::V4] };
     let claim = Claim {

@@ -1,68 +1,65 @@
-//! What is measured: an act, and what puts things back before the next one.
+//! A measured operation, and the preparation of its next run.
 
-/// Something that can be done again and again.
-pub(crate) trait Subject {
-    /// Puts things back. Not measured.
+/// An operation that can be repeated.
+pub(crate) trait Scenario {
+    /// Restores the state before the next run. Not measured.
     fn restore(&mut self);
-    /// What is measured.
-    fn act(&mut self);
+    /// Runs the measured operations.
+    fn run(&mut self);
 }
 
-/// A subject of several sizes.
+/// A scenario in several sizes.
 pub(crate) struct Case {
-    /// What one operation is, and what `N` is.
+    /// The operation, and the meaning of `N`.
     pub name: &'static str,
-    /// The sizes, ascending.
+    /// Values of `N`, ascending.
     pub sizes: &'static [usize],
-    /// How many operations one act is.
-    pub ops: Ops,
-    /// Makes the subject of a size.
-    pub make: fn(usize) -> Box<dyn Subject>,
+    pub operations: Operations,
+    /// Returns the scenario for a value of `N`.
+    pub make: fn(usize) -> Box<dyn Scenario>,
 }
 
-/// How many operations one act is.
+/// The number of operations in one run.
 #[derive(Clone, Copy)]
-pub(crate) enum Ops {
-    /// One.
+pub(crate) enum Operations {
     One,
-    /// [`BATCH`](crate::fixtures::BATCH), where one alone is too short for a clock.
+    /// [`BATCH`](crate::fixtures::BATCH), where one operation is too short for a clock.
     Batch,
-    /// One for each of `N`.
-    EachOfN,
+    N,
 }
 
-impl Ops {
-    /// At a size.
-    pub(crate) fn count(self, size: usize) -> usize {
+impl Operations {
+    /// Returns the number for a value of `N`.
+    pub(crate) fn count(self, n: usize) -> usize {
         match self {
             Self::One => 1,
             Self::Batch => crate::fixtures::BATCH,
-            Self::EachOfN => size,
+            Self::N => n,
         }
     }
 }
 
-struct Steps<S, R, A> {
+struct Closures<S, Restore, Run> {
     state: S,
-    restore: R,
-    act: A,
+    restore: Restore,
+    run: Run,
 }
 
-impl<S, R: FnMut(&mut S), A: FnMut(&mut S)> Subject for Steps<S, R, A> {
+impl<S, Restore: FnMut(&mut S), Run: FnMut(&mut S)> Scenario for Closures<S, Restore, Run> {
     fn restore(&mut self) {
         (self.restore)(&mut self.state);
     }
 
-    fn act(&mut self) {
-        (self.act)(&mut self.state);
+    fn run(&mut self) {
+        (self.run)(&mut self.state);
     }
 }
 
-/// A subject of a state and two closures.
-pub(crate) fn subject<S: 'static>(
+/// Returns a scenario that consists of a state and two closures.
+pub(crate) fn scenario<S: 'static>(
     state: S,
     restore: impl FnMut(&mut S) + 'static,
-    act: impl FnMut(&mut S) + 'static,
-) -> Box<dyn Subject> {
-    Box::new(Steps { state, restore, act })
+    run: impl FnMut(&mut S) + 'static,
+) -> Box<dyn Scenario> {
+    Box::new(Closures { state, restore, run })
 }

@@ -1,57 +1,58 @@
-//! One table of all that was measured.
+//! The table of all results.
 
 use crate::{all, instructions, times};
 
-/// Measures the cases whose names contain `text`, and prints.
+/// Measures the cases whose names contain `text`, and prints the results.
 pub(crate) fn print(text: &str) {
     let all = all();
-    let which: Vec<usize> = (0..all.len()).filter(|at| all[*at].1.name.contains(text)).collect();
-    let medians = times::medians(&which).unwrap_or_default();
-    let counts = if instructions::is_possible() {
-        instructions::instructions(&which)
+    let numbers: Vec<usize> = (0..all.len()).filter(|number| all[*number].1.name.contains(text)).collect();
+    let medians = times::medians(&numbers).unwrap_or_default();
+    let counts = if instructions::is_valgrind_installed() {
+        instructions::count(&numbers)
     } else {
         println!("valgrind is not installed: times only, no instruction counts\n");
         Default::default()
     };
     println!("{:>9}  {:>10}  {:>12}  {:>6}", "N", "time", "instructions", "growth");
-    let mut layer = "";
-    let mut case = "";
-    let mut before = None;
-    for at in which {
-        let (of_layer, of, size) = all[at];
-        if layer != of_layer {
-            println!("\n== {of_layer}");
-            layer = of_layer;
+    let mut printed_layer = "";
+    let mut printed_case = "";
+    let mut previous = None;
+    for number in numbers {
+        let (layer, case, n) = all[number];
+        if printed_layer != layer {
+            println!("\n== {layer}");
+            printed_layer = layer;
         }
-        if case != of.name {
-            println!("{}", of.name);
-            case = of.name;
-            before = None;
+        if printed_case != case.name {
+            println!("{}", case.name);
+            printed_case = case.name;
+            previous = None;
         }
-        let ops = of.ops.count(size) as f64;
-        let time = medians.get(&at).map(|time| time / ops);
-        let count = counts.get(&at).map(|count| count / ops);
-        // How many times as much ten times the size takes.
-        let growth = before.zip(count).map(|((than, was), is): ((usize, f64), f64)| {
-            (is / was).powf(1.0 / (size as f64 / than as f64).log10())
+        let operations = case.operations.count(n) as f64;
+        let time = medians.get(&number).map(|time| time / operations);
+        let count = counts.get(&number).map(|count| count / operations);
+        // Sizes are not always a power of ten apart: scale the ratio to a tenfold N.
+        let growth = previous.zip(count).map(|((previous_n, previous), count): ((usize, f64), f64)| {
+            (count / previous).powf(1.0 / (n as f64 / previous_n as f64).log10())
         });
         let text = |value: Option<String>| value.unwrap_or_else(|| "–".into());
         println!(
             "{:>9}  {:>10}  {:>12}  {:>6}",
-            grouped(size as f64),
+            grouped(n as f64),
             text(time.map(duration)),
             text(count.map(grouped)),
-            if size == of.sizes[0] {
+            if n == case.sizes[0] {
                 String::new()
             } else {
                 text(growth.map(|growth| format!("{growth:.2}")))
             },
         );
-        before = count.map(|count| (size, count));
+        previous = count.map(|count| (n, count));
     }
-    println!("\ntime and instructions of one operation; growth: of instructions, per tenfold N");
+    println!("\ntime and instructions per operation; growth: ratio of instructions for a tenfold N");
 }
 
+/// Formats nanoseconds.
 fn duration(ns: f64) -> String {
     match ns {
         ..1e3 => format!("{ns:.0} ns"),
@@ -62,6 +63,7 @@ fn duration(ns: f64) -> String {
     }
 }
 
+/// Formats a number with a comma between groups of three digits.
 fn grouped(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::new();
