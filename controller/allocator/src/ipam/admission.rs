@@ -3,7 +3,7 @@
 use fairlead_crds::model::config::{Labels, Pool};
 use fairlead_crds::model::selector::{Selector, any_or_empty};
 
-use super::AllocationRequest;
+use super::request::AllocationRequest;
 
 /// Why a pool does not admit a Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

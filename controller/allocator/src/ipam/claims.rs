@@ -5,13 +5,17 @@ use std::sync::Arc;
 
 use fairlead_crds::model::claim::{Claim, Wanted};
 use fairlead_crds::model::config::Labels;
+use fairlead_crds::model::family::Family;
 use fairlead_crds::model::service::ObjectKey;
 
+use super::Ipam;
 use super::admission::admits_namespace;
 use super::claim_records::Claimed;
+use super::holding::Retained;
 use super::pool_state::PoolState;
-use super::sharing::Conflict;
-use super::{AllocationRefusal, Families, Family, Ipam, ReservedFor, Retained};
+use super::refusal::{AllocationRefusal, ReservedFor};
+use super::request::Families;
+use super::sharing::SharingConflict;
 
 /// An address and the pool that it is reserved of.
 type PooledAddress = (IpAddr, Arc<str>);
@@ -243,7 +247,9 @@ impl Ipam {
         family: Family,
         labels: Option<&Labels>,
     ) -> Result<PooledAddress, AllocationRefusal> {
-        let Some((pool, state)) = self.pools.named_state(pool) else { return Err(self.why_no_pool(pool)) };
+        let Some((pool, state)) = self.pools.named_state(pool) else {
+            return Err(self.diagnose_pool_name(pool));
+        };
         if state.space(family).is_empty() {
             return Err(AllocationRefusal::FamilyMismatch(vec![pool.clone()], Families::One(family)));
         }
@@ -295,7 +301,7 @@ impl Ipam {
             self.claims_open(claim, state, labels)?;
         }
         if let Some(other) = holders.iter().find(|holder| ***holder != claim.service) {
-            let conflict = Conflict::HolderSharesNot;
+            let conflict = SharingConflict::HolderDoesNotShare;
             return Err(AllocationRefusal::InUse { address: ip, holder: other.clone(), conflict });
         }
         if let Some((other, service)) = self.claim_of(ip)

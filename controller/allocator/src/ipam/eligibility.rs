@@ -1,36 +1,39 @@
-//! What a pool has for a Service, and what is in the way: what allocation decides by, and what it explains.
+//! Whether a pool can give a Service an address, and the obstacles if it cannot. Allocation and its explanation use the
+//! same functions.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use fairlead_crds::model::config::Closed;
+use fairlead_crds::model::config::{Closed, Pool};
+use fairlead_crds::model::family::Family;
 
+use super::Ipam;
+use super::admission::{NotAdmitted, admits};
 use super::pool_state::PoolState;
+use super::refusal::AllocationRefusal;
+use super::request::{AllocationRequest, Families};
 use super::space::Slot;
-use super::{
-    AllocationRefusal, AllocationRequest, Families, Family, Held, Holding, Ipam, NotAdmitted, admits,
-};
 
-/// Why a pool gives a Service nothing.
+/// Why a pool does not give a Service an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Obstacle {
     /// The pool is refused.
     PoolRefused,
-    /// It gives nothing more.
+    /// The pool allocates nothing.
     Closed(Closed),
-    /// It is only for Services that name it.
+    /// The pool serves only Services that name it.
     NotAutomatic,
-    /// It is not open to the Service.
+    /// The pool does not admit the Service.
     NotAdmitted(NotAdmitted),
-    /// It has no addresses of this family.
+    /// The pool has no addresses of this family.
     Lacks(Family),
-    /// All its addresses of this family are held, or kept for others.
+    /// Every address of this family has a holder or is reserved for another Service.
     Full(Family),
 }
 
 impl Ipam {
-    /// Everything that keeps a Service from getting addresses of `families` from a pool, `named` by the Service or not.
-    /// Nothing: the pool has them. It is what allocation decides by.
+    /// Returns every obstacle that keeps a Service from getting addresses of `families` from a pool; empty if there is
+    /// none. `named` is true if the Service names the pool.
     pub fn obstacles(
         &self,
         pool: &str,
@@ -41,101 +44,22 @@ impl Ipam {
         let Some(state) = self.pools.state(pool) else { return vec![Obstacle::PoolRefused] };
         let mut obstacles: Vec<Obstacle> = restrictions(state, request, named).collect();
         let wanted = families.wanted();
-        let each: Vec<Obstacle> =
-            wanted.iter().filter_map(|family| self.pick(state, request, *family).err()).collect();
-        // One of two is enough where both are not required.
-        let optional = matches!(families, Families::Both { required: false, .. });
-        if !optional || each.len() == wanted.len() {
-            obstacles.extend(each);
+        let unavailable: Vec<Obstacle> =
+            wanted.iter().filter_map(|family| self.find_address(state, request, *family).err()).collect();
+        let one_is_sufficient = matches!(families, Families::Both { required: false, .. });
+        if !one_is_sufficient || unavailable.len() == wanted.len() {
+            obstacles.extend(unavailable);
         }
         obstacles
     }
 
-    /// What a pool that has it would give to a Service that holds nothing.
-    pub fn offer(&self, pool: &str, request: &AllocationRequest<'_>, families: Families) -> Vec<IpAddr> {
-        let holding = self.choose(&[pool.into()], request, families, true);
-        holding.into_iter().flat_map(|holding| holding.held.into_iter().map(|held| held.ip)).collect()
+    /// Returns true if the pool is in force and no restriction keeps the Service from it.
+    pub(super) fn is_open(&self, pool: &str, request: &AllocationRequest<'_>, named: bool) -> bool {
+        let state = self.pools.state(pool);
+        state.is_some_and(|state| restrictions(state, request, named).next().is_none())
     }
 
-    /// The pool with a `serviceAllocation` that would give an address to a Service that names none and holds nothing.
-    pub fn first_pinned(&self, request: &AllocationRequest<'_>, families: Families) -> Option<Arc<str>> {
-        self.choose(self.pools.pinned(), request, families, false)?.pools().into_iter().next()
-    }
-
-    /// Addresses for `families` out of the first of `pools` that has them; both families from one pool.
-    pub(super) fn choose(
-        &self,
-        pools: &[Arc<str>],
-        request: &AllocationRequest<'_>,
-        families: Families,
-        named: bool,
-    ) -> Option<Holding> {
-        let first_with = |wanted: &[Family]| {
-            pools.iter().find_map(|pool| {
-                let state = self.pools.state(pool)?;
-                if restrictions(state, request, named).next().is_some() {
-                    return None;
-                }
-                let mut held = Vec::with_capacity(wanted.len());
-                for family in wanted {
-                    let ip = self.pick(state, request, *family).ok()?;
-                    held.push(Held { ip, pool: pool.clone(), retained: None });
-                }
-                Some(Holding { held })
-            })
-        };
-        match families {
-            Families::One(family) => first_with(&[family]),
-            Families::Both { first, required: true } => first_with(&[first, first.other()]),
-            Families::Both { first, required: false } => first_with(&[first, first.other()])
-                .or_else(|| first_with(&[first]))
-                .or_else(|| first_with(&[first.other()])),
-        }
-    }
-
-    /// Addresses of which at least one is kept for the Service since it released it: what it had last, with the other family
-    /// as [`Ipam::extend`] adds it.
-    pub(super) fn choose_released(
-        &self,
-        request: &AllocationRequest<'_>,
-        families: Families,
-    ) -> Option<Holding> {
-        let open = |pool: &str| {
-            let state = self.pools.state(pool);
-            state.is_some_and(|state| restrictions(state, request, false).next().is_none())
-        };
-        let kept = |family| {
-            let (ip, pool) = self.last_released(request.service, family, open)?;
-            Some(Held { ip, pool, retained: None })
-        };
-        let kept: Vec<Held> = families.wanted().into_iter().filter_map(kept).collect();
-        let required = matches!(families, Families::Both { required: true, .. });
-        if let [first, other] = kept.as_slice()
-            && (required || first.pool == other.pool)
-        {
-            return Some(Holding { held: kept });
-        }
-        let mut alone = kept.into_iter().map(|held| Holding { held: vec![held] });
-        let with_the_other = |one: Holding| self.extended(request, one, families, &[], None).ok();
-        alone.clone().find_map(with_the_other).or_else(|| alone.next().filter(|_| !required))
-    }
-
-    /// Both families where both are required, each from the first pool that has it.
-    pub(super) fn choose_of_two(
-        &self,
-        request: &AllocationRequest<'_>,
-        families: Families,
-    ) -> Option<Holding> {
-        let Families::Both { first, required: true } = families else { return None };
-        let mut held = Vec::with_capacity(2);
-        for family in [first, first.other()] {
-            let one = |pools: &[Arc<str>]| self.choose(pools, request, Families::One(family), false);
-            held.extend(one(self.pools.pinned()).or_else(|| one(self.pools.unpinned()))?.held);
-        }
-        Some(Holding { held })
-    }
-
-    /// Whether a pool gives anything to the Service at all.
+    /// Returns an error if the pool allocates nothing or does not admit the Service.
     pub(super) fn check_open(
         &self,
         state: &PoolState,
@@ -152,9 +76,9 @@ impl Ipam {
         }
     }
 
-    /// An address of the pool: one that is kept for the Service, or else the first, in order of allocation, that is free
-    /// or that it may share.
-    fn pick(
+    /// Returns an address of the pool: one that is reserved for the Service, or else the first, in order of allocation,
+    /// that is free or that the Service may share.
+    pub(super) fn find_address(
         &self,
         state: &PoolState,
         request: &AllocationRequest<'_>,
@@ -172,7 +96,7 @@ impl Ipam {
         slot.map(|slot| space.address(slot)).ok_or(Obstacle::Full(family))
     }
 
-    /// Returns the first address of the pool whose holders share it with Services like this one.
+    /// Returns the first address of the pool whose holders the Service may join.
     fn first_joinable(
         &self,
         state: &PoolState,
@@ -184,124 +108,10 @@ impl Ipam {
             self.reservations.obstruction(ip, request.service).is_none()
         })
     }
-
-    /// Why none of `pools`, all open to the Service, gave addresses.
-    pub(super) fn why_none(
-        &self,
-        pools: &[Arc<str>],
-        request: &AllocationRequest<'_>,
-        families: Families,
-    ) -> AllocationRefusal {
-        let both = matches!(families, Families::Both { required: true, .. });
-        let has = |family: Family| {
-            pools
-                .iter()
-                .filter(move |pool| self.pools.state(*pool).is_some_and(|s| !s.space(family).is_empty()))
-        };
-        let wanted = families.wanted();
-        let lacking = wanted.iter().filter(|family| has(**family).next().is_none()).count();
-        if lacking == wanted.len() || (both && lacking > 0) {
-            return AllocationRefusal::FamilyMismatch(pools.to_vec(), families);
-        }
-        let suitable = |pool: &&Arc<str>| {
-            let state = self.pools.state(*pool);
-            state.is_some_and(|s| wanted.iter().any(|family| !s.space(*family).is_empty()))
-        };
-        // For this Service: what is kept for it, or what it may share, is there.
-        let is_full = |pool: &Arc<str>, family: Family| {
-            let state = self.pools.state(pool);
-            state.is_some_and(|state| self.pick(state, request, family) == Err(Obstacle::Full(family)))
-        };
-        let mut full: Vec<(Arc<str>, Family)> = Vec::new();
-        for family in &wanted {
-            // Where both are required, it takes one of the first that is nowhere to be had; then the other is tried.
-            if both && (!full.is_empty() || !has(*family).all(|pool| is_full(pool, *family))) {
-                continue;
-            }
-            full.extend(has(*family).filter(|p| is_full(p, *family)).map(|p| (p.clone(), *family)));
-        }
-        AllocationRefusal::Exhausted {
-            pools: pools.iter().filter(suitable).cloned().collect(),
-            families,
-            full,
-        }
-    }
-
-    /// Why no pool gave anything to a Service that names none.
-    pub(super) fn why_nothing(
-        &self,
-        request: &AllocationRequest<'_>,
-        families: Families,
-    ) -> AllocationRefusal {
-        let open = |name: &&Arc<str>| {
-            self.pools.state(*name).is_some_and(|state| restrictions(state, request, false).next().is_none())
-        };
-        let open: Vec<Arc<str>> = self.pools_in_order().filter(open).cloned().collect();
-        if open.is_empty() {
-            self.why_no_pool_matches(request)
-        } else {
-            self.why_none(&open, request, families)
-        }
-    }
-
-    /// Why a pool that is named, or that the Service has an address of, gave it nothing.
-    pub(super) fn why_none_of(
-        &self,
-        pool: &Arc<str>,
-        request: &AllocationRequest<'_>,
-        families: Families,
-    ) -> AllocationRefusal {
-        let Some(state) = self.pools.state(pool) else { return self.why_no_pool(pool) };
-        let none = |()| self.why_none(std::slice::from_ref(pool), request, families);
-        self.check_open(state, request, true).map_or_else(|why| why, none)
-    }
-
-    /// Why neither `own`, the pool of the address that a Service has, nor any other gave it the other family: only what
-    /// is missing matters, or it would wait for what it has.
-    pub(super) fn why_no_more(
-        &self,
-        own: &Arc<str>,
-        request: &AllocationRequest<'_>,
-        missing: Families,
-    ) -> AllocationRefusal {
-        let open = |name: &&Arc<str>| {
-            let state = self.pools.state(*name);
-            state.is_some_and(|state| restrictions(state, request, *name == own).next().is_none())
-        };
-        let open: Vec<Arc<str>> = self.pools_in_order().filter(open).cloned().collect();
-        if open.is_empty() {
-            self.why_none_of(own, request, missing)
-        } else {
-            self.why_none(&open, request, missing)
-        }
-    }
-
-    /// Why no pool is open to a Service that names none.
-    pub(super) fn why_no_pool_matches(&self, request: &AllocationRequest<'_>) -> AllocationRefusal {
-        if self.pools.is_empty() {
-            return AllocationRefusal::NoPool;
-        }
-        let mut closed = Vec::new();
-        for name in self.pools_in_order() {
-            let Some(state) = self.pools.state(name) else { continue };
-            if let Some(obstacle) = restrictions(state, request, false).next() {
-                closed.push((name.clone(), obstacle.explain(state.pool())));
-            }
-        }
-        AllocationRefusal::NoPoolMatches(closed)
-    }
-
-    /// Why there is no pool of this name to allocate from.
-    pub fn why_no_pool(&self, pool: &str) -> AllocationRefusal {
-        match self.pools.refused(pool) {
-            Some((name, _)) => AllocationRefusal::PoolRefused(name.clone()),
-            None => AllocationRefusal::NoSuchPool(pool.to_owned()),
-        }
-    }
 }
 
 /// Returns the restrictions of a pool for a Service, independent of its free addresses.
-fn restrictions(
+pub(super) fn restrictions(
     state: &PoolState,
     request: &AllocationRequest<'_>,
     named: bool,
@@ -314,8 +124,8 @@ fn restrictions(
 }
 
 impl Obstacle {
-    /// In words for the operator, to come after the pool's name.
-    pub fn explain(&self, pool: &fairlead_crds::model::config::Pool) -> String {
+    /// Returns the predicate of a sentence whose subject is the pool.
+    pub fn explain(&self, pool: &Pool) -> String {
         match self {
             Self::PoolRefused => "is refused: see its condition Accepted".to_owned(),
             Self::Closed(Closed::Disabled) => "is disabled".to_owned(),
@@ -327,12 +137,12 @@ impl Obstacle {
         }
     }
 
-    /// Whether it is only that nothing is free, which does not matter to who asks for an address.
+    /// Returns true if the obstacle does not affect a Service that requests a particular address.
     pub fn is_about_free_addresses(&self) -> bool {
         matches!(self, Self::Full(_) | Self::Lacks(_))
     }
 
-    /// What would have to be different.
+    /// Returns the condition, in the subjunctive, under which the obstacle would not exist.
     pub fn counterfactual(&self, request: &AllocationRequest<'_>) -> String {
         match self {
             Self::PoolRefused => "the pool were accepted".to_owned(),

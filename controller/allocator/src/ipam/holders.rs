@@ -5,9 +5,13 @@ use std::sync::Arc;
 
 use fairlead_crds::model::service::ObjectKey;
 
+use super::Ipam;
+use super::changes::AddressChange;
+use super::holding::{Held, Holding};
+use super::ledger::Entry;
 use super::pool_state::PoolState;
-use super::sharing::{Group, Ports};
-use super::{AddressChange, AllocationRequest, Entry, Held, Holding, Ipam};
+use super::request::AllocationRequest;
+use super::sharing::{Ports, SharingGroup};
 
 impl Ipam {
     /// Releases every address of a Service. Each enters its cool-down if the pool has one.
@@ -148,7 +152,7 @@ impl Ipam {
         &self,
         ip: IpAddr,
         leaving: Option<(&Arc<ObjectKey>, &Entry)>,
-    ) -> Option<(Arc<Group>, Ports)> {
+    ) -> Option<(Arc<SharingGroup>, Ports)> {
         let pool = self.ledger.occupied(ip)?.pool();
         let within_namespace = self.pools.state(pool).is_some_and(PoolState::shares_within_namespace);
         self.ledger.sharing_on(ip, leaving, within_namespace)
@@ -170,13 +174,20 @@ impl Ipam {
         let reservation = self.reservations.get(ip);
         let held = self.ledger.is_held(ip);
         let free = !held && reservation.is_none();
-        let kept_for = reservation.filter(|_| !held).and_then(|one| one.only_for().cloned());
+        let reserved_for =
+            reservation.filter(|_| !held).and_then(|reservation| reservation.only_for().cloned());
         let containing = self.pools.containing(ip).unwrap_or(pool).clone();
         if containing != *pool {
             // The counts of both pools change.
             let pool = pool.clone();
-            self.changes.push(AddressChange { address: ip, pool, free: false, kept_for: None, shared: None });
+            self.changes.push(AddressChange {
+                address: ip,
+                pool,
+                free: false,
+                reserved_for: None,
+                shared: None,
+            });
         }
-        self.changes.push(AddressChange { address: ip, pool: containing, free, kept_for, shared });
+        self.changes.push(AddressChange { address: ip, pool: containing, free, reserved_for, shared });
     }
 }

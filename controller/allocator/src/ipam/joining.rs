@@ -3,9 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::Ipam;
 use super::pool_state::PoolState;
-use super::sharing::{Conflict, Group};
-use super::{AllocationRefusal, AllocationRequest, Ipam};
+use super::refusal::AllocationRefusal;
+use super::request::AllocationRequest;
+use super::sharing::{SharingConflict, SharingGroup};
 
 impl Ipam {
     /// Checks that the Service may take an address of the pool that contains it, given its holders and reservations.
@@ -34,7 +36,7 @@ impl Ipam {
             Some(holder) => Err(AllocationRefusal::InUse {
                 address: ip,
                 holder: holder.clone(),
-                conflict: Conflict::OtherNamespace(pool.clone()),
+                conflict: SharingConflict::OtherNamespace(pool.clone()),
             }),
             None => Ok(()),
         }
@@ -59,7 +61,7 @@ impl Ipam {
             let joined = if occupied.pool() == pool {
                 request.sharing.join(&entry.sharing)
             } else {
-                Err(Conflict::HolderSharesNot)
+                Err(SharingConflict::HolderDoesNotShare)
             };
             joined.map_err(|conflict| AllocationRefusal::InUse {
                 address: ip,
@@ -71,7 +73,7 @@ impl Ipam {
     }
 
     /// Returns the group within which a Service shares in a pool; None if it does not share.
-    pub fn group_in(&self, pool: &str, request: &AllocationRequest<'_>) -> Option<Arc<Group>> {
+    pub fn group_in(&self, pool: &str, request: &AllocationRequest<'_>) -> Option<Arc<SharingGroup>> {
         Some(self.pools.state(pool)?.group(request.sharing.group()?, request.service))
     }
 }

@@ -1,14 +1,14 @@
 //! Part of [`Ipam`](super::Ipam): which Service holds which address of which pool.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::service::ObjectKey;
 
-use super::sharing::{Group, Ports, Sharing};
-use super::{Holding, Retained};
+use super::holding::{Holding, Retained};
+use super::sharing::{Ports, Sharing, SharingGroup};
 
 /// Addresses by holder and holders by address; both sides always agree.
 #[derive(Clone, Debug, Default)]
@@ -166,7 +166,7 @@ impl Ledger {
         ip: IpAddr,
         leaving: Option<(&Arc<ObjectKey>, &Entry)>,
         within_namespace: bool,
-    ) -> Option<(Arc<Group>, Ports)> {
+    ) -> Option<(Arc<SharingGroup>, Ports)> {
         let occupied = self.addresses.get(&ip).filter(|occupied| occupied.shared)?;
         let entry_of = |holder: &Arc<ObjectKey>| match leaving {
             Some((key, entry)) if key == holder => Some(entry),
@@ -185,8 +185,7 @@ impl Ledger {
             return Some((group, sharing.ports.clone()));
         }
         let entries = occupied.holders.iter().filter_map(entry_of);
-        let all: std::collections::BTreeSet<_> =
-            entries.flat_map(|entry| entry.sharing.ports.iter().copied()).collect();
+        let all: BTreeSet<_> = entries.flat_map(|entry| entry.sharing.ports.iter().copied()).collect();
         Some((group, all.into_iter().collect()))
     }
 }

@@ -1,45 +1,55 @@
 //! Which Service holds which address of which pool. Pure.
 //!
-//! In: validated pools, the facts of a Service that matter ([`AllocationRequest`]), claims, and the time. Out: addresses
-//! ([`Holding`]) or a typed refusal ([`AllocationRefusal`]), and the changes of addresses ([`AddressChange`]).
+//! In: validated pools, the facts of a Service that matter ([`AllocationRequest`]), claims, and the time. Out:
+//! addresses ([`Holding`]) or a typed refusal ([`AllocationRefusal`]), and the changes of addresses
+//! ([`AddressChange`]).
 //!
-//! [`Ipam`] is a composite. Each part owns its fields; the other files contain operations over the parts:
+//! [`Ipam`] is a composite. Each part owns its fields. Operations over the parts are in files of their own:
 //!
 //! | part | owns | operations |
 //! |---|---|---|
-//! | `pools`, `pool_state`, `space` | pools in force, their free and shared addresses, the order of pools | `pool_changes`, `admission` |
-//! | `ledger` | holders by address, addresses by holder | `holders`, `retention`, `joining` (`sharing`) |
+//! | `pools`, `pool_state`, `space` | pools in force, their free and shared addresses, the order of pools | `pool_changes` |
+//! | `ledger` | holders by address, addresses by holder | `holders`, `retention`, `joining` |
 //! | `usage` | counts, holders and claims by pool | – |
 //! | `reservations` | addresses that only one Service may take | `reserve` |
 //! | `claim_records` | what each claim has reserved | `claims` |
+//! | `changes` | changes since the last [`Ipam::take_changes`] | – |
 //!
-//! `eligibility` and `allocate` choose addresses for a Service, `refusal` explains why there is none.
+//! `admission` and `sharing` are the rules for one pool and one pair of Services. `eligibility` lists the obstacles
+//! between a Service and a pool, `selection` chooses addresses, `allocate` gives them to the Service, and `diagnosis`
+//! finds the [`AllocationRefusal`] if there are none. `holding`, `request` and `refusal` are the values that go in and
+//! out.
 //!
-//! Order of calls: [`Ipam::advance`] sets the time; [`Ipam::set_pools`] changes the pools; [`Ipam::keep`] adopts or re-checks
-//! what a Service holds; then `assign` and `allocate` choose addresses, and [`Ipam::release`] frees them. After each,
-//! [`Ipam::take_changes`] returns the affected addresses.
+//! Order of calls: [`Ipam::advance`] sets the time; [`Ipam::set_pools`] changes the pools; [`Ipam::keep`] adopts or
+//! checks again what a Service holds; then `assign` and `allocate` choose addresses, and [`Ipam::release`] frees them.
+//! After each, [`Ipam::take_changes`] returns the affected addresses.
 //!
-//! No operation walks addresses or Services. Each costs the logarithm of the number of holders, times the number of pools
-//! if the Service names none.
+//! No operation walks addresses or Services. Each costs the logarithm of the number of holders, times the number of
+//! pools if the Service names none.
 //!
 //! Pools in force do not overlap. Every held address is held of one pool. That pool may have been edited since and no
 //! longer contain the address: then the address is *retained*, see [`Ipam::keep`].
 
 mod admission;
 mod allocate;
+mod changes;
 mod claim_records;
 mod claims;
+mod diagnosis;
 mod eligibility;
 mod holders;
+mod holding;
 mod joining;
 mod ledger;
 mod pool_changes;
 mod pool_state;
 mod pools;
 mod refusal;
+mod request;
 mod reservations;
 mod reserve;
 mod retention;
+mod selection;
 mod sharing;
 mod space;
 mod usage;
@@ -49,32 +59,30 @@ mod invariants;
 #[cfg(test)]
 mod tests;
 
-#[cfg(test)]
-use std::collections::BTreeMap;
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use fairlead_crds::model::config::{Labels, Pool, Reclaim};
+use fairlead_crds::model::config::{Pool, Reclaim};
 pub use fairlead_crds::model::family::Family;
 use fairlead_crds::model::service::ObjectKey;
 use jiff::Timestamp;
 
 pub use admission::NotAdmitted;
-pub use allocate::ServiceClaims;
+pub use changes::AddressChange;
 pub use claim_records::Claimed;
 pub use eligibility::Obstacle;
+pub use holding::{Held, Holding, Retained};
 pub use pool_changes::PoolChanges;
-pub(crate) use refusal::named;
+pub(crate) use refusal::list_pools;
 pub use refusal::{AllocationRefusal, ReservedFor};
+pub use request::{AllocationRequest, Families, ServiceClaims};
 pub use reserve::Released;
-pub use retention::Retained;
-pub use sharing::{Conflict, Group, Port, Sharing};
+pub use sharing::{Port, Sharing, SharingConflict, SharingGroup};
 pub use usage::PoolCounts;
 
-use admission::admits;
+use changes::Changes;
 use claim_records::ClaimRecords;
-use ledger::{Entry, Ledger};
+use ledger::Ledger;
 use pool_state::PoolState;
 use pools::Pools;
 use reservations::Reservations;
@@ -89,67 +97,7 @@ pub struct Ipam {
     usage: Usage,
     reservations: Reservations,
     claims: ClaimRecords,
-    changes: Vec<AddressChange>,
-}
-
-/// What a Service holds: at most one address of each family, in the order of the Service's families.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Holding {
-    /// The addresses.
-    pub held: Vec<Held>,
-}
-
-/// An address that a Service holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// The address.
-    pub ip: IpAddr,
-    /// The pool it is held of.
-    pub pool: Arc<str>,
-    /// Why the pool would not give it now.
-    pub retained: Option<Retained>,
-}
-
-/// Who asks.
-#[derive(Clone, Debug)]
-pub struct AllocationRequest<'a> {
-    /// The Service.
-    pub service: &'a ObjectKey,
-    /// Its labels.
-    pub labels: &'a Labels,
-    /// Labels of its namespace; `None` when they are not known.
-    pub namespace_labels: Option<&'a Labels>,
-    /// With whom it may share.
-    pub sharing: Sharing,
-}
-
-/// Which families a Service needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Families {
-    /// Exactly this one.
-    One(Family),
-    /// Both.
-    Both {
-        /// The family of the first address, and of the only one where only one can be had.
-        first: Family,
-        /// `RequireDualStack`: one alone will not do.
-        required: bool,
-    },
-}
-
-/// Something happened to an address: whoever waits for it may try again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AddressChange {
-    /// The address.
-    pub address: IpAddr,
-    /// The pool that may give it, or else the pool it was held of.
-    pub pool: Arc<str>,
-    /// Nobody holds it any more, and it is kept for nobody.
-    pub free: bool,
-    /// Nobody holds it, and only this Service may take it.
-    pub kept_for: Option<ObjectKey>,
-    /// It is held by Services of this group, which others of the group may join.
-    pub shared: Option<Arc<Group>>,
+    changes: Changes,
 }
 
 impl Ipam {
@@ -189,8 +137,8 @@ impl Ipam {
         self.pools.refused_names()
     }
 
-    /// Returns the names of the pools in force, in the order in which they are tried for a Service that names none. Pools
-    /// without automatic assignment come last.
+    /// Returns the names of the pools in force, in the order in which they are tried for a Service that names none.
+    /// Pools without automatic assignment come last.
     pub fn pools_in_order(&self) -> impl Iterator<Item = &Arc<str>> {
         self.pools.in_order()
     }
@@ -200,51 +148,23 @@ impl Ipam {
         self.pools.containing(ip).map(|name| &**name)
     }
 
+    /// Returns the counts of a pool in one family. A refused pool contains the addresses that are held of it.
+    pub fn counts(&self, pool: &str, family: Family) -> PoolCounts {
+        self.usage.counts(pool, family, self.pools.state(pool).map(|state| state.space(family)))
+    }
+
+    /// Returns every Service that holds an address of a pool, in force or refused.
+    pub fn holders_of(&self, pool: &str) -> impl ExactSizeIterator<Item = &Arc<ObjectKey>> {
+        self.usage.holders(pool)
+    }
+
+    /// Returns every claim that has reserved an address of a pool.
+    pub fn claims_on(&self, pool: &str) -> impl ExactSizeIterator<Item = &ObjectKey> {
+        self.usage.claims(pool)
+    }
+
     /// Returns the changes of addresses since the last call. Changes of pools are not included.
     pub fn take_changes(&mut self) -> Vec<AddressChange> {
-        std::mem::take(&mut self.changes)
-    }
-}
-
-impl Holding {
-    /// The addresses, in order.
-    pub fn ips(&self) -> impl Iterator<Item = IpAddr> {
-        self.held.iter().map(|held| held.ip)
-    }
-
-    /// The pools of the addresses, in order: one, if that is the pool of all.
-    pub fn pools(&self) -> Vec<Arc<str>> {
-        let mut pools: Vec<Arc<str>> = self.held.iter().map(|held| held.pool.clone()).collect();
-        if pools.windows(2).all(|pair| pair[0] == pair[1]) {
-            pools.truncate(1);
-        }
-        pools
-    }
-}
-
-impl Families {
-    /// The families, the first one first.
-    pub fn wanted(&self) -> Vec<Family> {
-        match *self {
-            Self::One(family) => vec![family],
-            Self::Both { first, .. } => vec![first, first.other()],
-        }
-    }
-
-    /// The family of the first address.
-    pub fn first(&self) -> Family {
-        match *self {
-            Self::One(family) => family,
-            Self::Both { first, .. } => first,
-        }
-    }
-}
-
-impl fmt::Display for Families {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::One(family) => write!(f, "an {family} address is"),
-            Self::Both { .. } => write!(f, "an IPv4 and an IPv6 address are"),
-        }
+        self.changes.take()
     }
 }

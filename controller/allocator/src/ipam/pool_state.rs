@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use fairlead_crds::model::config::{Pool, SharingScope};
+use fairlead_crds::model::family::Family;
 use fairlead_crds::model::service::ObjectKey;
 
-use super::Family;
-use super::sharing::{Group, Ports, common};
+use super::sharing::{Ports, SharingGroup, common};
 use super::space::{Slot, Space};
 
 /// A pool in force.
@@ -18,7 +18,7 @@ pub(super) struct PoolState {
     v4: Space,
     v6: Space,
     /// Addresses whose holders share them: by group, by the ports in use on the address.
-    shared: BTreeMap<(Family, Arc<Group>), BTreeMap<Ports, BTreeSet<Slot>>>,
+    shared: BTreeMap<(Family, Arc<SharingGroup>), BTreeMap<Ports, BTreeSet<Slot>>>,
 }
 
 impl PoolState {
@@ -64,12 +64,12 @@ impl PoolState {
     }
 
     /// Returns the group within which a Service shares in this pool.
-    pub(super) fn group(&self, group: &Arc<Group>, service: &ObjectKey) -> Arc<Group> {
+    pub(super) fn group(&self, group: &Arc<SharingGroup>, service: &ObjectKey) -> Arc<SharingGroup> {
         if self.shares_within_namespace() { group.within(&service.namespace) } else { group.clone() }
     }
 
     /// Lists an address as shared by a group that uses `ports` on it.
-    pub(super) fn list_shared(&mut self, ip: IpAddr, group: Arc<Group>, ports: Ports) {
+    pub(super) fn list_shared(&mut self, ip: IpAddr, group: Arc<SharingGroup>, ports: Ports) {
         let family = Family::of(ip);
         if let Some(slot) = self.space(family).slot(ip) {
             let by_ports = self.shared.entry((family, group)).or_default();
@@ -78,7 +78,7 @@ impl PoolState {
     }
 
     /// Reverts [`PoolState::list_shared`] with the same arguments.
-    pub(super) fn unlist_shared(&mut self, ip: IpAddr, group: Arc<Group>, ports: &Ports) {
+    pub(super) fn unlist_shared(&mut self, ip: IpAddr, group: Arc<SharingGroup>, ports: &Ports) {
         let family = Family::of(ip);
         let Some(slot) = self.space(family).slot(ip) else { return };
         let listed = (family, group);
@@ -98,7 +98,7 @@ impl PoolState {
     pub(super) fn first_joinable(
         &self,
         family: Family,
-        group: Arc<Group>,
+        group: Arc<SharingGroup>,
         ports: &Ports,
         is_open: impl Fn(IpAddr) -> bool,
     ) -> Option<Slot> {

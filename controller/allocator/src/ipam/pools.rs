@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use fairlead_crds::model::config::Pool;
+use fairlead_crds::model::family::Family;
 use fairlead_crds::model::range::IpRange;
 
-use super::Family;
 use super::pool_state::PoolState;
 
 /// The pools, by name.

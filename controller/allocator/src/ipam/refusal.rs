@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use fairlead_crds::model::config::Closed;
+use fairlead_crds::model::family::Family;
 use fairlead_crds::model::service::ObjectKey;
 use jiff::Timestamp;
 
-use super::sharing::Conflict;
-use super::{Families, Family};
+use super::request::Families;
+use super::sharing::SharingConflict;
 
 /// Why an address, or any address, was not given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ pub enum AllocationRefusal {
         /// The Service in the way.
         holder: Arc<ObjectKey>,
         /// Why they cannot share it.
-        conflict: Conflict,
+        conflict: SharingConflict,
     },
     /// The address is free, but kept for another Service.
     Reserved {
@@ -104,7 +105,7 @@ impl fmt::Display for AllocationRefusal {
             Self::PoolClosed(pool, Closed::Deleting) => write!(f, "IPAddressPool {pool} is being deleted"),
             Self::NotAdmitted(pool, open_to) => write!(f, "IPAddressPool {pool} {open_to}"),
             Self::FamilyMismatch(pools, families) => {
-                write!(f, "{families} needed, but not in {}", named(pools))
+                write!(f, "{families} needed, but not in {}", list_pools(pools))
             }
             Self::Exhausted { pools, families, .. } => {
                 let what = match families {
@@ -112,7 +113,7 @@ impl fmt::Display for AllocationRefusal {
                     Families::Both { required: true, .. } => "IPv4 and IPv6".to_owned(),
                     Families::Both { required: false, .. } => "IPv4 or IPv6".to_owned(),
                 };
-                write!(f, "no free {what} address in {}", named(pools))
+                write!(f, "no free {what} address in {}", list_pools(pools))
             }
             Self::NotInPool(ip) => write!(f, "{ip} is in no IPAddressPool, or not usable there"),
             Self::SeveralPools(ips) => {
@@ -145,7 +146,7 @@ impl fmt::Display for ReservedFor {
 }
 
 /// Names pools, not too many.
-pub(crate) fn named(pools: &[Arc<str>]) -> String {
+pub(crate) fn list_pools(pools: &[Arc<str>]) -> String {
     let first: Vec<&str> = pools.iter().take(MAX_NAMED).map(|pool| &**pool).collect();
     let kind = if pools.len() == 1 { "IPAddressPool" } else { "IPAddressPools" };
     let rest = pools.len().saturating_sub(MAX_NAMED);

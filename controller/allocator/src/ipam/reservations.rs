@@ -9,7 +9,7 @@ use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::service::ObjectKey;
 use jiff::Timestamp;
 
-use super::ReservedFor;
+use super::refusal::ReservedFor;
 
 /// Reservations by address and by Service; both sides always agree.
 #[derive(Clone, Debug, Default)]
@@ -54,6 +54,12 @@ pub(super) enum Obstruction<'a> {
     DisplayedBy(&'a ObjectKey),
     /// The address is reserved.
     Reserved(ReservedFor),
+}
+
+/// The effect of [`Reservations::set_counted`].
+pub(super) struct CountedPool {
+    pub(super) before: Option<Arc<str>>,
+    pub(super) after: Option<Arc<str>>,
 }
 
 impl Reservations {
@@ -166,16 +172,13 @@ impl Reservations {
         true
     }
 
-    /// Sets the pool that counts the address as reserved. Returns the previous and the new one; None if there is no
-    /// reservation. `pool` is the pool that contains the address, and None if the address has a holder.
-    pub(super) fn set_counted(
-        &mut self,
-        ip: IpAddr,
-        pool: Option<Arc<str>>,
-    ) -> Option<(Option<Arc<str>>, Option<Arc<str>>)> {
+    /// Sets the pool that counts the address as reserved; None if there is no reservation. `pool` is the pool that
+    /// contains the address, and None if the address has a holder.
+    pub(super) fn set_counted(&mut self, ip: IpAddr, pool: Option<Arc<str>>) -> Option<CountedPool> {
         let reservation = self.by_address.get_mut(&ip)?;
-        let counted = pool.filter(|_| reservation.is_lasting());
-        Some((std::mem::replace(&mut reservation.counted, counted.clone()), counted))
+        let after = pool.filter(|_| reservation.is_lasting());
+        let before = std::mem::replace(&mut reservation.counted, after.clone());
+        Some(CountedPool { before, after })
     }
 
     #[cfg(test)]

@@ -5,13 +5,15 @@ use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use fairlead_crds::model::family::Family;
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::v1beta1::MAX_RECENTLY_RELEASED;
 use jiff::{SignedDuration, Timestamp};
 
-use super::reservations::Obstruction;
-use super::sharing::Conflict;
-use super::{AllocationRefusal, Family, Ipam};
+use super::Ipam;
+use super::refusal::AllocationRefusal;
+use super::reservations::{CountedPool, Obstruction};
+use super::sharing::SharingConflict;
 
 /// An address, the pool that contains it, and the time and sequence of its release by the Service it is reserved for.
 type OwnReservation<'a> = (IpAddr, &'a Arc<str>, Option<(Timestamp, u64)>);
@@ -56,7 +58,7 @@ impl Ipam {
 
     /// Restores a cool-down of `pool` that was recorded before a restart. Has no effect if the address has a holder or the
     /// cool-down has ended.
-    pub fn recall(&mut self, pool: &str, released: &Released) {
+    pub fn restore_cooldown(&mut self, pool: &str, released: &Released) {
         let Some(name) = self.pools.name(pool).cloned() else { return };
         if !self.ledger.is_held(released.address) {
             self.set_cooldown(released.address, &name, &released.service, released.at);
@@ -111,7 +113,7 @@ impl Ipam {
             Some(Obstruction::DisplayedBy(other)) => Err(AllocationRefusal::InUse {
                 address,
                 holder: Arc::new(other.clone()),
-                conflict: Conflict::HolderSharesNot,
+                conflict: SharingConflict::HolderDoesNotShare,
             }),
             Some(Obstruction::Reserved(by)) => Err(AllocationRefusal::Reserved { address, by }),
             None => Ok(()),
@@ -213,7 +215,7 @@ impl Ipam {
         let all: Vec<Released> = self.released(pool).collect();
         for released in all {
             self.end_cooldown(released.address);
-            self.recall(pool, &released);
+            self.restore_cooldown(pool, &released);
         }
     }
 
@@ -232,7 +234,7 @@ impl Ipam {
     /// Updates the count of reserved addresses, which are those without a holder.
     pub(super) fn update_reserved_count(&mut self, ip: IpAddr) {
         let pool = self.pools.containing(ip).filter(|_| !self.ledger.is_held(ip)).cloned();
-        let Some((before, after)) = self.reservations.set_counted(ip, pool) else { return };
+        let Some(CountedPool { before, after }) = self.reservations.set_counted(ip, pool) else { return };
         if before == after {
             return;
         }

@@ -5,18 +5,11 @@ use std::sync::Arc;
 
 use fairlead_crds::model::config::{Closed, Pool, Reclaim};
 
-use super::{AllocationRefusal, AllocationRequest, Held, Holding, Ipam, NotAdmitted, admits};
-
-/// Why the pool of an address would not allocate it to its holder now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retained {
-    /// The pool is refused.
-    PoolRefused,
-    /// The pool no longer contains the address.
-    NoLongerInPool,
-    /// The pool no longer admits the Service.
-    NotAdmitted(NotAdmitted),
-}
+use super::Ipam;
+use super::admission::admits;
+use super::holding::{Held, Holding, Retained};
+use super::refusal::AllocationRefusal;
+use super::request::AllocationRequest;
 
 impl Ipam {
     /// Lets a Service keep addresses, each with the pool it is held of if that is known. These are the addresses that the
@@ -110,18 +103,6 @@ impl Ipam {
             (Err(why), Reclaim::Reassign) => {
                 Err(AllocationRefusal::NotAdmitted(pool.clone(), why.explain(state.pool())))
             }
-        }
-    }
-}
-
-impl Retained {
-    /// Returns the predicate of a sentence whose subject is the pool.
-    pub fn explain(self) -> &'static str {
-        match self {
-            Self::PoolRefused => "is refused: see its condition Accepted",
-            Self::NoLongerInPool => "no longer has this address",
-            Self::NotAdmitted(NotAdmitted::Namespace) => "is no longer open to this namespace",
-            Self::NotAdmitted(NotAdmitted::Labels) => "is no longer open to Services with these labels",
         }
     }
 }

@@ -10,14 +10,14 @@ use fairlead_crds::model::service::{LoadBalancer, ObjectKey, TrafficPolicy};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sharing {
     /// Sharing key and policy; `None` means it shares with nobody.
-    pub(super) group: Option<Arc<Group>>,
+    pub(super) group: Option<Arc<SharingGroup>>,
     /// `(protocol, port)` of each Service port, ascending.
     pub(super) ports: Ports,
 }
 
 /// Services of equal group may share an address as far as their ports allow.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Group {
+pub struct SharingGroup {
     /// Value of the `allow-shared-ip` annotation.
     pub key: String,
     /// Under `externalTrafficPolicy: Local` the pods: traffic comes only to nodes that have one, so all
@@ -46,11 +46,11 @@ enum Protocol {
 
 /// Why an address that is in use cannot be shared.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Conflict {
+pub enum SharingConflict {
     /// The newcomer has no sharing key.
-    NewcomerSharesNot,
+    NewcomerDoesNotShare,
     /// Who holds the address has no sharing key.
-    HolderSharesNot,
+    HolderDoesNotShare,
     /// Both share, but under different keys.
     OtherKey(String),
     /// Same key, but different `externalTrafficPolicy`, or `Local` with different pods.
@@ -69,29 +69,32 @@ impl Sharing {
         let mut ports: Vec<Port> = service.ports.iter().map(|(p, n)| Port::new(p, *n)).collect();
         ports.sort_unstable();
         ports.dedup();
-        Self { group: key.map(|key| Arc::new(Group { key, pods, namespace: None })), ports: ports.into() }
+        Self {
+            group: key.map(|key| Arc::new(SharingGroup { key, pods, namespace: None })),
+            ports: ports.into(),
+        }
     }
 
     /// The group it shares within.
-    pub fn group(&self) -> Option<&Arc<Group>> {
+    pub fn group(&self) -> Option<&Arc<SharingGroup>> {
         self.group.as_ref()
     }
 
     /// Whether a Service may join another on its address.
-    pub(super) fn join(&self, holder: &Sharing) -> Result<(), Conflict> {
-        let Some(ours) = &self.group else { return Err(Conflict::NewcomerSharesNot) };
-        let Some(theirs) = &holder.group else { return Err(Conflict::HolderSharesNot) };
+    pub(super) fn join(&self, holder: &Sharing) -> Result<(), SharingConflict> {
+        let Some(ours) = &self.group else { return Err(SharingConflict::NewcomerDoesNotShare) };
+        let Some(theirs) = &holder.group else { return Err(SharingConflict::HolderDoesNotShare) };
         if ours.key != theirs.key {
-            return Err(Conflict::OtherKey(theirs.key.clone()));
+            return Err(SharingConflict::OtherKey(theirs.key.clone()));
         }
         if ours.pods != theirs.pods {
-            return Err(Conflict::OtherPods);
+            return Err(SharingConflict::OtherPods);
         }
-        common(&self.ports, &holder.ports).map_or(Ok(()), |port| Err(Conflict::SamePort(port)))
+        common(&self.ports, &holder.ports).map_or(Ok(()), |port| Err(SharingConflict::SamePort(port)))
     }
 }
 
-impl Group {
+impl SharingGroup {
     /// Returns this group limited to one namespace.
     pub(super) fn within(&self, namespace: &str) -> Arc<Self> {
         Arc::new(Self { namespace: Some(namespace.to_owned()), ..self.clone() })
@@ -133,11 +136,11 @@ impl fmt::Display for Port {
     }
 }
 
-impl Conflict {
+impl SharingConflict {
     /// The sentence for an operator; `holder` is the Service in the way.
     pub fn explain(&self, holder: &ObjectKey) -> String {
         match self {
-            Self::NewcomerSharesNot | Self::HolderSharesNot => format!("in use by Service {holder}"),
+            Self::NewcomerDoesNotShare | Self::HolderDoesNotShare => format!("in use by Service {holder}"),
             Self::OtherKey(key) => {
                 format!("in use by Service {holder}, which shares it under another key ({key:?})")
             }
@@ -153,6 +156,6 @@ impl Conflict {
 
     /// Whether both sides want to share and still cannot.
     pub fn is_between_sharers(&self) -> bool {
-        !matches!(self, Self::NewcomerSharesNot | Self::HolderSharesNot)
+        !matches!(self, Self::NewcomerDoesNotShare | Self::HolderDoesNotShare)
     }
 }

@@ -1,5 +1,6 @@
 //! Tables after MetalLB's `internal/allocator/allocator_test.go`, named alike.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use fairlead_crds::model::config::{Pool, ServiceAllocation};

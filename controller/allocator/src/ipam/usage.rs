@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use fairlead_crds::model::family::Family;
 use fairlead_crds::model::service::ObjectKey;
 use jiff::Timestamp;
 
-use super::{Family, Ipam};
+use super::space::Space;
 
 /// Numbers of addresses of one family of a pool. Shared addresses count once; all counts saturate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,6 +66,20 @@ impl Usage {
     /// Returns the addresses of a pool in cool-down, the earliest release first.
     pub(super) fn released(&self, pool: &str) -> impl Iterator<Item = (Timestamp, IpAddr)> {
         self.pools.get(pool).into_iter().flat_map(|usage| usage.released.iter().copied())
+    }
+
+    /// Returns the counts of a pool in one family. `space` contains its addresses; None if the pool is not in force.
+    pub(super) fn counts(&self, pool: &str, family: Family, space: Option<&Space>) -> PoolCounts {
+        let usage = self.pools.get(pool).map(|usage| usage.family(family));
+        let numbers = |usage: &FamilyUsage| [usage.assigned, usage.retained.len() as u64, usage.reserved];
+        let [assigned, retained, reserved] = usage.map_or([0; 3], numbers).map(u128::from);
+        match space {
+            Some(space) => {
+                let available = space.total().saturating_sub(space.taken());
+                PoolCounts { total: space.total(), assigned, available, retained, reserved }
+            }
+            None => PoolCounts { total: assigned, assigned, available: 0, retained, reserved },
+        }
     }
 
     pub(super) fn add_holder(&mut self, pool: &Arc<str>, service: &Arc<ObjectKey>) {
@@ -140,14 +155,6 @@ impl Usage {
         });
     }
 
-    fn family(&self, pool: &str, family: Family) -> (u64, u64, u64) {
-        let usage = self.pools.get(pool).map(|usage| match family {
-            Family::V4 => &usage.v4,
-            Family::V6 => &usage.v6,
-        });
-        usage.map_or((0, 0, 0), |usage| (usage.assigned, usage.retained.len() as u64, usage.reserved))
-    }
-
     /// Changes the usage of a pool, and drops the entry when it is empty.
     fn change(&mut self, pool: &str, change: impl FnOnce(&mut PoolUsage)) {
         let Some(usage) = self.pools.get_mut(pool) else { return };
@@ -164,13 +171,18 @@ impl Usage {
 
     #[cfg(test)]
     pub(super) fn retained(&self, pool: &str, family: Family) -> Vec<IpAddr> {
-        let usage = &self.pools[pool];
-        let usage = if family == Family::V4 { &usage.v4 } else { &usage.v6 };
-        usage.retained.keys().copied().collect()
+        self.pools[pool].family(family).retained.keys().copied().collect()
     }
 }
 
 impl PoolUsage {
+    fn family(&self, family: Family) -> &FamilyUsage {
+        match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        }
+    }
+
     fn family_mut(&mut self, ip: IpAddr) -> &mut FamilyUsage {
         match Family::of(ip) {
             Family::V4 => &mut self.v4,
@@ -185,31 +197,5 @@ impl PoolUsage {
             && self.released.is_empty()
             && none(&self.v4)
             && none(&self.v6)
-    }
-}
-
-impl Ipam {
-    /// Returns the counts of a pool in one family. A refused pool contains the addresses that are held of it.
-    pub fn counts(&self, pool: &str, family: Family) -> PoolCounts {
-        let (assigned, retained, reserved) = self.usage.family(pool, family);
-        let [assigned, retained, reserved] = [assigned, retained, reserved].map(u128::from);
-        match self.pools.state(pool) {
-            Some(state) => {
-                let space = state.space(family);
-                let available = space.total().saturating_sub(space.taken());
-                PoolCounts { total: space.total(), assigned, available, retained, reserved }
-            }
-            None => PoolCounts { total: assigned, assigned, available: 0, retained, reserved },
-        }
-    }
-
-    /// Returns every Service that holds an address of a pool, in force or refused.
-    pub fn holders_of(&self, pool: &str) -> impl ExactSizeIterator<Item = &Arc<ObjectKey>> {
-        self.usage.holders(pool)
-    }
-
-    /// Returns every claim that has reserved an address of a pool.
-    pub fn claims_on(&self, pool: &str) -> impl ExactSizeIterator<Item = &ObjectKey> {
-        self.usage.claims(pool)
     }
 }

@@ -240,7 +240,7 @@ impl Allocations {
             self.adopt_claim(&key, true);
         }
         for (pool, released) in released {
-            self.ipam.recall(pool, released);
+            self.ipam.restore_cooldown(pool, released);
         }
         // Incomplete claims come last: complete claims and cool-downs have precedence.
         for key in self.claims.by_age(&claims) {

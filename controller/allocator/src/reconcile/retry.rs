@@ -32,14 +32,14 @@ impl RetryQueue {
     ) -> Self {
         let mut again: BTreeSet<Priority> = BTreeSet::new();
         let mut freed: BTreeSet<FreedPool> = BTreeSet::new();
-        for AddressChange { address, pool, free, kept_for, shared } in changes {
+        for AddressChange { address, pool, free, reserved_for, shared } in changes {
             let family = Family::of(address);
             again.extend(waiting.waiting_for(&RetryTrigger::AddressChanged(address)).cloned());
             if let Some(group) = shared {
                 let trigger = RetryTrigger::AddressShared(pool.clone(), group);
                 again.extend(waiting.waiting_for(&trigger).cloned());
             }
-            if let Some(service) = &kept_for {
+            if let Some(service) = &reserved_for {
                 let trigger = RetryTrigger::AddressFreed(pool.clone(), family);
                 let waiters = service_waiters(service).into_iter();
                 again.extend(waiters.filter(|priority| waiting.waits_for(&trigger, priority)));

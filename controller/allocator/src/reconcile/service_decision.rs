@@ -15,7 +15,7 @@ use super::outcome::{AllocationOutcome, AllocationReason};
 use super::service_request::{ServiceRequest, needed_families};
 use super::wait_queue::RetryTrigger;
 use crate::ipam::{
-    AllocationRefusal, AllocationRequest, Families, Family, Holding, Ipam, ServiceClaims, named,
+    AllocationRefusal, AllocationRequest, Families, Family, Holding, Ipam, ServiceClaims, list_pools,
 };
 
 /// The result of [`decide`].
@@ -170,7 +170,7 @@ pub(super) fn might_be_given(
     !addresses.iter().all(holds)
         && families_match
         && request_matches
-        && ipam.might_give(allocation_request, addresses, required, request.names_pool())
+        && ipam.can_assign(allocation_request, addresses, required, request.names_pool())
 }
 
 /// Returns the addresses that claims have reserved for a Service: one of each family that it needs, from the pool that it
@@ -260,7 +260,7 @@ fn allocate(
         let pool = request.pool.as_deref();
         // A claim does not move an address that the Service can keep; it applies only to a missing address.
         if let Some(holding) =
-            ipam.give_beside_the_rest(allocation_request, previous, families, &claims, pool)
+            ipam.allocate_missing_family(allocation_request, previous, families, &claims, pool)
         {
             return Ok(holding.clone());
         }
@@ -280,7 +280,7 @@ fn allocate(
         .map_err(|message| Failure::Request(AllocationReason::FamilyMismatch, message))?;
     if let Some(pool) = &request.pool {
         if ipam.pool(pool).is_none() {
-            return Err(ipam.why_no_pool(pool).into());
+            return Err(ipam.diagnose_pool_name(pool).into());
         }
         if let Some(ip) = request.addresses.iter().find(|ip| ipam.pool_name_of(**ip) != Some(pool)) {
             let message = format!("{ip} is not in IPAddressPool {pool}, which the Service also requests");
@@ -366,7 +366,7 @@ fn refused_pools(ipam: &Ipam, why: &AllocationRefusal) -> String {
     match refused.len() {
         0 => String::new(),
         _ if !may_help => String::new(),
-        1 => format!("; {} is refused", named(&refused)),
-        _ => format!("; {} are refused", named(&refused)),
+        1 => format!("; {} is refused", list_pools(&refused)),
+        _ => format!("; {} are refused", list_pools(&refused)),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use fairlead_crds::model::service::ObjectKey;
 
-use crate::ipam::{Family, Group};
+use crate::ipam::{Family, SharingGroup};
 
 /// An object that waits for an address. At equal age, claims come before Services.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +26,7 @@ pub(super) enum RetryTrigger {
     /// An address of this family becomes free in this pool.
     AddressFreed(Arc<str>, Family),
     /// Services of this group can join a shared address of this pool.
-    AddressShared(Arc<str>, Arc<Group>),
+    AddressShared(Arc<str>, Arc<SharingGroup>),
     /// The holders or the reservation of this address change.
     AddressChanged(IpAddr),
     /// Any pool changes.

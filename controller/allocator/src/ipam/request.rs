@@ -1,0 +1,73 @@
+//! What a Service requests.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use fairlead_crds::model::config::Labels;
+use fairlead_crds::model::family::Family;
+use fairlead_crds::model::service::ObjectKey;
+
+use super::sharing::Sharing;
+
+/// The facts of a Service that decide which addresses it may have.
+#[derive(Clone, Debug)]
+pub struct AllocationRequest<'a> {
+    #[allow(missing_docs)]
+    pub service: &'a ObjectKey,
+    /// Labels of the Service.
+    pub labels: &'a Labels,
+    /// Labels of the namespace; None if they are unknown.
+    pub namespace_labels: Option<&'a Labels>,
+    #[allow(missing_docs)]
+    pub sharing: Sharing,
+}
+
+/// The address families that a Service needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Families {
+    /// `SingleStack`.
+    One(Family),
+    /// `PreferDualStack` or `RequireDualStack`.
+    Both {
+        /// The family of the first address. It is also the preferred family if only one address is available.
+        first: Family,
+        /// True for `RequireDualStack`: one address is not sufficient.
+        required: bool,
+    },
+}
+
+/// The claims for a Service.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceClaims {
+    /// Addresses that claims have reserved for the Service.
+    pub reserved: Vec<IpAddr>,
+    /// Families in which a claim has not reserved its address yet. The Service gets no other address of these families.
+    pub awaited: Vec<Family>,
+}
+
+impl Families {
+    /// Returns the families in order.
+    pub fn wanted(&self) -> Vec<Family> {
+        match *self {
+            Self::One(family) => vec![family],
+            Self::Both { first, .. } => vec![first, first.other()],
+        }
+    }
+
+    /// Returns the family of the first address.
+    pub fn first(&self) -> Family {
+        match *self {
+            Self::One(family) => family,
+            Self::Both { first, .. } => first,
+        }
+    }
+}
+
+impl fmt::Display for Families {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(family) => write!(f, "an {family} address is"),
+            Self::Both { .. } => write!(f, "an IPv4 and an IPv6 address are"),
+        }
+    }
+}
