@@ -5,25 +5,26 @@ use fairlead_crds::model::selector::{Selector, any_or_empty};
 
 use super::request::AllocationRequest;
 
-/// Why a pool does not admit a Service.
+/// The reason why a pool does not admit a Service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotAdmitted {
-    /// The Service's namespace is not among those of the pool.
+    /// The pool does not admit the Service's namespace.
     Namespace,
     /// No service selector of the pool matches the Service's labels.
     Labels,
 }
 
 impl NotAdmitted {
-    /// What the pool demands, for an operator.
+    /// Returns the predicate of a sentence whose subject is the pool.
     pub fn explain(self, pool: &Pool) -> String {
         let Some(allocation) = &pool.allocation else { return String::new() };
-        let selectors = |list: &[Selector]| some(list.iter().map(ToString::to_string), list.len());
+        let selectors = |list: &[Selector]| join_with_or(list.iter().map(ToString::to_string), list.len());
         match self {
             Self::Namespace => {
                 let mut open_to = Vec::new();
                 if !allocation.namespaces.is_empty() {
-                    let names = some(allocation.namespaces.iter().cloned(), allocation.namespaces.len());
+                    let names =
+                        join_with_or(allocation.namespaces.iter().cloned(), allocation.namespaces.len());
                     open_to.push(format!("namespaces {names}"));
                 }
                 if !allocation.namespace_selectors.is_empty() {
@@ -39,10 +40,10 @@ impl NotAdmitted {
     }
 }
 
-/// At most this many names or selectors are spelled out.
+/// The maximum number of names or selectors listed in one message.
 const MAX_LISTED: usize = 5;
 
-fn some(list: impl Iterator<Item = String>, count: usize) -> String {
+fn join_with_or(list: impl Iterator<Item = String>, count: usize) -> String {
     let mut text = list.take(MAX_LISTED).collect::<Vec<_>>().join(" or ");
     if count > MAX_LISTED {
         text += &format!(" or {} more", count - MAX_LISTED);
@@ -50,7 +51,7 @@ fn some(list: impl Iterator<Item = String>, count: usize) -> String {
     text
 }
 
-/// Whether `pool` is open to the Service. Restricting a pool to something that matches nothing opens it to nobody.
+/// Checks that `pool` admits the Service. A pool whose restrictions match nothing admits no Service.
 pub(super) fn admits(pool: &Pool, request: &AllocationRequest<'_>) -> Result<(), NotAdmitted> {
     admits_namespace(pool, &request.service.namespace, request.namespace_labels)?;
     match &pool.allocation {
@@ -61,7 +62,7 @@ pub(super) fn admits(pool: &Pool, request: &AllocationRequest<'_>) -> Result<(),
     }
 }
 
-/// Whether `pool` is open to Services of a namespace.
+/// Checks that `pool` admits Services of a namespace.
 pub(super) fn admits_namespace(
     pool: &Pool,
     namespace: &str,

@@ -1,4 +1,5 @@
-//! Allocation: gives a Service the addresses that it requests, addresses of a pool that it names, or any addresses.
+//! Allocation: gives a Service the addresses that it requests, addresses of a pool that it names, or any
+//! addresses.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,12 +11,12 @@ use super::request::{AllocationRequest, Families, ServiceClaims};
 use fairlead_crds::model::family::Family;
 
 impl Ipam {
-    /// Gives the Service exactly these addresses, in this order, and releases its other addresses. With `several_pools`
-    /// they may be of different pools.
+    /// Gives the Service exactly these addresses, in this order, and releases its other addresses. With
+    /// `several_pools` they may be of different pools.
     ///
     /// # Errors
-    /// If no pool contains an address, its pool is closed or does not admit the Service, the addresses are of several
-    /// pools, or one has a holder that does not share it. Nothing has changed then.
+    /// If no pool contains an address, its pool is closed or does not admit the Service, the addresses are of
+    /// several pools, or one has a holder that does not share it. Nothing has changed then.
     pub fn assign(
         &mut self,
         request: &AllocationRequest<'_>,
@@ -26,8 +27,8 @@ impl Ipam {
         Ok(self.set_holding(request, Holding { held }))
     }
 
-    /// Gives the Service these addresses. If both families are required and one is missing, adds an address of it, from
-    /// `pool` if the Service names one.
+    /// Gives the Service these addresses. If both families are required and one is missing, adds an address
+    /// of it, from `pool` if the Service names one.
     ///
     /// # Errors
     /// If one of the addresses is not available. Nothing has changed then.
@@ -45,10 +46,12 @@ impl Ipam {
         Ok(self.set_holding(request, holding))
     }
 
-    /// Gives a Service that holds nothing addresses of the pool that it names, with or without automatic assignment.
+    /// Gives a Service that holds nothing addresses of the pool that it names, with or without automatic
+    /// assignment.
     ///
     /// # Errors
-    /// If the pool does not exist, is refused or closed, does not admit the Service, lacks a family or is full.
+    /// If the pool does not exist, is refused or closed, does not admit the Service, lacks a family or is
+    /// full.
     pub fn allocate_from(
         &mut self,
         request: &AllocationRequest<'_>,
@@ -66,9 +69,10 @@ impl Ipam {
         }
     }
 
-    /// Gives a Service that holds nothing the addresses that are in cool-down for it, or else addresses of the first
-    /// pool that is open to it and has them: pools with a `serviceAllocation` by priority, then the others. If both
-    /// families are required and no pool has both, each comes from the first pool that has it.
+    /// Gives a Service that holds nothing the addresses that are in cool-down for it, or else addresses of
+    /// the first pool that is open to it and has them: pools with a `serviceAllocation` by priority, then the
+    /// others. If both families are required and no pool has both, each comes from the first pool that has
+    /// it.
     ///
     /// # Errors
     /// If no pool is open to the Service, or the open ones lack a family or are full.
@@ -87,21 +91,21 @@ impl Ipam {
         }
     }
 
-    /// Gives a Service that needs both families one of the addresses that it `had`, if it may keep that, and an address
-    /// of the missing family. Each of `had` comes with the pool it was held of, if that is known. The first of these
-    /// that is possible:
+    /// Gives a Service that needs both families one of its `previous` addresses, if it may keep that, and an
+    /// address of the missing family. Each previous address comes with its owning pool, if that is known. The
+    /// first of these that is possible:
     ///
-    /// 1. A kept address, and for the missing family an address that a claim has reserved, or one of the same pool.
+    /// 1. A kept address, and for the missing family one that a claim has reserved or one of the same pool.
     /// 2. Without claims, two other addresses of one pool.
     /// 3. If both families are required, a kept address, and one of any pool for the missing family.
     /// 4. If they are not, a kept address alone.
     ///
-    /// All addresses are of `pool` if the Service names one. Returns None if the Service may keep no address or cannot
-    /// get the missing one. Nothing has changed then.
+    /// All addresses are of `pool` if the Service names one. Returns None if the Service may keep no address
+    /// or cannot get the missing one. Nothing has changed then.
     pub fn allocate_missing_family(
         &mut self,
         request: &AllocationRequest<'_>,
-        had: &[(IpAddr, Option<Arc<str>>)],
+        previous: &[(IpAddr, Option<Arc<str>>)],
         families: Families,
         claims: &ServiceClaims,
         pool: Option<&str>,
@@ -112,7 +116,7 @@ impl Ipam {
         let keepable = |(ip, of): &(IpAddr, Option<Arc<str>>)| {
             self.keepable(request, &[(*ip, of.as_deref())]).ok().filter(is_of_pool)
         };
-        let mut kept: Vec<Holding> = had.iter().filter_map(keepable).collect();
+        let mut kept: Vec<Holding> = previous.iter().filter_map(keepable).collect();
         if kept.is_empty() {
             return None;
         }
@@ -136,8 +140,9 @@ impl Ipam {
         Some(self.set_holding(request, holding))
     }
 
-    /// Gives a Service that holds one address an address of the other family too: one that is `claimed` for it; or one
-    /// of `pool` if the Service names it; or one of the same pool; or, if both families are required, one of any pool.
+    /// Gives a Service that holds one address an address of the other family too: one that is `claimed` for
+    /// it; or one of `pool` if the Service names it; or one of the same pool; or, if both families are
+    /// required, one of any pool.
     ///
     /// # Errors
     /// If none is available. Nothing has changed then.

@@ -1,4 +1,4 @@
-//! Claims: addresses that are reserved for a Service, whether or not it exists.
+//! Claims: addresses that are reserved for a Service, independent of its existence.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,62 +17,64 @@ use super::refusal::{AllocationRefusal, ReservedFor};
 use super::request::Families;
 use super::sharing::SharingConflict;
 
-/// An address and the pool that it is reserved of.
+/// An address and its owning pool.
 type PooledAddress = (IpAddr, Arc<str>);
 
 impl Ipam {
-    /// What a claim has reserved.
+    /// Returns what a claim has reserved; None if nothing.
     pub fn claimed(&self, claim: &ObjectKey) -> Option<&Claimed> {
         self.claims.get(claim)
     }
 
-    /// Addresses that are reserved for a Service by claims and that a pool can give now, those of the oldest claim first.
+    /// Returns the addresses that claims have reserved for a Service and that a pool in force contains, those
+    /// of the oldest claim first.
     pub fn claimed_for(&self, service: &ObjectKey) -> impl Iterator<Item = IpAddr> {
         let claimed = self.claims.for_service(service).flat_map(|claimed| &claimed.addresses).copied();
         claimed.filter(|ip| self.pools.containing(*ip).is_some())
     }
 
-    /// Reserves what a claim asks for; what it has already, or its status shows, comes first, and then what its Service
-    /// holds.
+    /// Reserves the addresses that a claim requests. It prefers addresses that the claim has reserved already
+    /// or that its status shows, then addresses that its Service holds.
     ///
     /// # Errors
-    /// When an address is in no pool, the pool is closed or not open to the namespace, or an address is held by or kept
-    /// for another Service. The claim has reserved then what it had of what it asks for, and nothing else.
+    /// If no pool contains an address, the pool is closed or does not admit the namespace, or another Service
+    /// holds an address or has it reserved. Then the claim keeps only those of its addresses that it still
+    /// requests.
     pub fn claim(
         &mut self,
         claim: &Claim,
         wanted: &Wanted,
         namespace_labels: Option<&Labels>,
     ) -> Result<(), AllocationRefusal> {
-        if self.has_what_it_wants(claim, wanted) {
+        if self.is_claim_satisfied(claim, wanted) {
             return Ok(());
         }
-        let had = self.still_had(claim, Some(wanted));
-        let (addresses, result) = match self.all_for_claim(claim, wanted, &had, namespace_labels) {
+        let kept = self.keepable_by_claim(claim, Some(wanted));
+        let (addresses, result) = match self.choose_all_for_claim(claim, wanted, &kept, namespace_labels) {
             Ok(all) => (all, Ok(())),
-            Err(why) => (had, Err(why)),
+            Err(why) => (kept, Err(why)),
         };
         self.set_claimed(claim, &addresses);
         result
     }
 
-    /// Reserves for a claim what it has already or its status says that it has, as far as it still asks for that, or for
-    /// nothing that can be understood.
+    /// Reserves the addresses that a claim has reserved already or that its status shows, as far as it still
+    /// requests them. A claim with an invalid request keeps them all.
     pub fn adopt_claim(&mut self, claim: &Claim) {
-        let had = self.still_had(claim, claim.wanted.as_ref().ok());
-        self.set_claimed(claim, &had);
+        let kept = self.keepable_by_claim(claim, claim.wanted.as_ref().ok());
+        self.set_claimed(claim, &kept);
     }
 
-    /// Why the pool of a claim would not give it now what it has reserved.
+    /// Returns why the pool of a claim would not reserve its addresses now; None if it would.
     pub fn retained_by_claim(&self, claimed: &Claimed) -> Option<Retained> {
         if self.is_refused(&claimed.pool) {
             return Some(Retained::PoolRefused);
         }
-        let gone = claimed.addresses.iter().any(|ip| self.pools.containing(*ip) != Some(&claimed.pool));
-        gone.then_some(Retained::NoLongerInPool)
+        let moved = claimed.addresses.iter().any(|ip| self.pools.containing(*ip) != Some(&claimed.pool));
+        moved.then_some(Retained::NoLongerInPool)
     }
 
-    /// A claim is gone, or has nothing reserved any more.
+    /// Removes all reservations of a claim.
     pub fn unclaim(&mut self, claim: &ObjectKey) {
         let Some(claimed) = self.claims.remove(claim) else { return };
         for ip in claimed.addresses {
@@ -81,7 +83,8 @@ impl Ipam {
         self.usage.remove_claim(&claimed.pool, claim);
     }
 
-    /// Makes a claim have reserved exactly these addresses, all of one pool. The caller has checked that it may.
+    /// Sets the addresses that a claim has reserved, all of one pool. The caller has checked that it may
+    /// reserve them.
     fn set_claimed(&mut self, claim: &Claim, addresses: &[PooledAddress]) {
         let old = self.claims.get(&claim.key);
         if old.is_some_and(|old| (&old.service, old.created) != (&claim.service, claim.created)) {
@@ -112,21 +115,22 @@ impl Ipam {
         self.usage.add_claim(pool, &claim.key);
     }
 
-    /// What a claim has reserved, or its status shows, of what it asks for, and may go on having, all of one pool. As with
-    /// what Services hold, a pool that is refused, or that retains, has it still; see [`Ipam::keep`].
-    fn still_had(&self, claim: &Claim, wanted: Option<&Wanted>) -> Vec<PooledAddress> {
-        let noted = self.noted(claim);
-        // What it did not have any more is not of a pool that does not have it, whatever that retains.
+    /// Returns the addresses that a claim has reserved or that its status shows, if it requests them and may
+    /// keep them, all of one pool. A refused pool, and one with `reclaim: Retain`, still owns them, as in
+    /// [`Ipam::keep`].
+    fn keepable_by_claim(&self, claim: &Claim, wanted: Option<&Wanted>) -> Vec<PooledAddress> {
+        let known = self.known_addresses(claim);
+        // A claim does not retain an address that it never had.
         let has = |ip| self.claims.get(&claim.key).is_some_and(|claimed| claimed.addresses.contains(&ip));
         let is_of = |ip, pool: &Arc<str>| claim.had_some() || self.pools.containing(ip) == Some(pool);
         let of_wanted = |wants: &dyn Fn(IpAddr, &str) -> bool| {
-            noted.iter().filter(|(ip, _)| self.is_left_to(claim, *ip)).find_map(|(ip, of)| {
+            known.iter().filter(|(ip, _)| self.is_available_to_claim(claim, *ip)).find_map(|(ip, of)| {
                 let pool =
                     self.owning_pool(*ip, of.as_deref()).filter(|pool| has(*ip) || is_of(*ip, pool))?;
                 wants(*ip, &pool).then_some((*ip, pool))
             })
         };
-        let mut had: Vec<PooledAddress> = match wanted {
+        let mut kept: Vec<PooledAddress> = match wanted {
             Some(Wanted::Addresses(wanted)) => {
                 wanted.iter().filter_map(|wanted| of_wanted(&|ip, _| ip == *wanted)).collect()
             }
@@ -136,20 +140,20 @@ impl Ipam {
             }
             None if claim.had_some() || self.claims.get(&claim.key).is_some() => {
                 let one = |family| of_wanted(&|ip, _| Family::of(ip) == family);
-                let first = noted.first().map_or(Family::V4, |(ip, _)| Family::of(*ip));
+                let first = known.first().map_or(Family::V4, |(ip, _)| Family::of(*ip));
                 [first, first.other()].into_iter().filter_map(one).collect()
             }
             None => Vec::new(),
         };
-        if let Some((_, pool)) = had.first().cloned() {
-            had.retain(|(_, of)| *of == pool);
+        if let Some((_, pool)) = kept.first().cloned() {
+            kept.retain(|(_, of)| *of == pool);
         }
-        had
+        kept
     }
 
-    /// What a claim has reserved, and then what its status shows, each with the pool that it was reserved of. Where it asks
-    /// for a pool, only what is of that.
-    fn noted(&self, claim: &Claim) -> Vec<(IpAddr, Option<Arc<str>>)> {
+    /// Returns the addresses that a claim has reserved, then those that its status shows, each with its pool.
+    /// If the claim requests a pool, only that pool's reserved addresses are included.
+    fn known_addresses(&self, claim: &Claim) -> Vec<(IpAddr, Option<Arc<str>>)> {
         let claimed = self.claims.get(&claim.key).filter(|claimed| claimed.service == claim.service);
         let claimed = claimed.filter(|claimed| match &claim.wanted {
             Ok(Wanted::OfPool { pool, .. }) => *claimed.pool == **pool,
@@ -161,8 +165,8 @@ impl Ipam {
         has.chain(shown).collect()
     }
 
-    /// Whether nobody else holds an address, has claimed it or has it kept.
-    fn is_left_to(&self, claim: &Claim, ip: IpAddr) -> bool {
+    /// Returns true if no other Service or claim holds or has reserved an address.
+    fn is_available_to_claim(&self, claim: &Claim, ip: IpAddr) -> bool {
         let others = self.holders(ip).iter().any(|holder| **holder != claim.service);
         !others
             && match self.claim_of(ip) {
@@ -171,24 +175,24 @@ impl Ipam {
             }
     }
 
-    /// All that a claim asks for: what it had, and the rest from the pools.
-    fn all_for_claim(
+    /// Returns every address that a claim requests: the `kept` ones, and the rest from the pools.
+    fn choose_all_for_claim(
         &self,
         claim: &Claim,
         wanted: &Wanted,
-        had: &[PooledAddress],
+        kept: &[PooledAddress],
         labels: Option<&Labels>,
     ) -> Result<Vec<PooledAddress>, AllocationRefusal> {
         let mut all: Vec<PooledAddress> = Vec::new();
         match wanted {
             Wanted::Addresses(wanted) => {
                 for &ip in wanted {
-                    let of = match had.iter().find(|(had, _)| *had == ip) {
+                    let of = match kept.iter().find(|(kept, _)| *kept == ip) {
                         Some((_, pool)) => pool.clone(),
                         None => {
                             let pool =
                                 self.pools.containing(ip).ok_or(AllocationRefusal::NotInPool(ip))?.clone();
-                            self.claimable(claim, &pool, ip, labels)?;
+                            self.check_claiming(claim, &pool, ip, labels)?;
                             pool
                         }
                     };
@@ -201,8 +205,8 @@ impl Ipam {
             Wanted::OfPool { pool, families } => {
                 let mut refusals = Vec::new();
                 for family in families {
-                    match had.iter().find(|(ip, _)| Family::of(*ip) == *family) {
-                        Some(had) => all.push(had.clone()),
+                    match kept.iter().find(|(ip, _)| Family::of(*ip) == *family) {
+                        Some(kept) => all.push(kept.clone()),
                         None => match self.choose_for_claim(claim, pool, *family, labels) {
                             Ok(chosen) => all.push(chosen),
                             Err(why) => refusals.push(why),
@@ -210,9 +214,9 @@ impl Ipam {
                     }
                 }
                 if let Some(mut why) = refusals.into_iter().min_by_key(transience) {
-                    // Which family is full now changes with what others take: the message does not.
+                    // The message does not name the full family, because that changes with every allocation.
                     if let (AllocationRefusal::Exhausted { families: all, .. }, [first, _], []) =
-                        (&mut why, &families[..], had)
+                        (&mut why, &families[..], kept)
                     {
                         *all = Families::Both { first: *first, required: true };
                     }
@@ -223,8 +227,8 @@ impl Ipam {
         if all.is_empty() { Err(AllocationRefusal::NoPool) } else { Ok(all) }
     }
 
-    /// Whether a claim has reserved what it asks for, and the pool still has it.
-    fn has_what_it_wants(&self, claim: &Claim, wanted: &Wanted) -> bool {
+    /// Returns true if a claim has reserved every address that it requests, and the pool still contains them.
+    fn is_claim_satisfied(&self, claim: &Claim, wanted: &Wanted) -> bool {
         let Some(Claimed { service, pool, addresses, created }) = self.claims.get(&claim.key) else {
             return false;
         };
@@ -239,7 +243,7 @@ impl Ipam {
             && addresses.iter().all(|ip| self.pools.containing(*ip) == Some(pool))
     }
 
-    /// An address for a claim that had none of this family, or can have that no longer.
+    /// Returns an address for a claim that has none of this family that it may keep.
     fn choose_for_claim(
         &self,
         claim: &Claim,
@@ -254,9 +258,9 @@ impl Ipam {
             return Err(AllocationRefusal::FamilyMismatch(vec![pool.clone()], Families::One(family)));
         }
         let of_family = |ip: &IpAddr| Family::of(*ip) == family;
-        if let Some((ip, _)) = self.noted(claim).into_iter().find(|(ip, _)| of_family(ip)) {
-            // Chosen once and for all: where it cannot be had at the moment, no other is chosen, for the first may be
-            // written down elsewhere. Only what another Service holds, or another claim has, is given up.
+        if let Some((ip, _)) = self.known_addresses(claim).into_iter().find(|(ip, _)| of_family(ip)) {
+            // The choice is final, because the address may be recorded outside the cluster. The claim waits
+            // for it, and gives it up only if another Service holds it or another claim has reserved it.
             let held = self.holders(ip).iter().any(|holder| **holder != claim.service);
             let claimed = self.claim_of(ip).is_some_and(|(other, _)| *other != claim.key);
             if !held && !claimed {
@@ -267,15 +271,15 @@ impl Ipam {
         let held = self.holding(&claim.service).and_then(|holding| {
             holding.held.iter().find(|held| of_family(&held.ip) && held.pool == *pool).map(|held| held.ip)
         });
-        // What it retains is not the pool's to reserve.
+        // A pool cannot reserve an address that the Service retains of it.
         if let Some(ip) = held
             && self.pools.containing(ip) == Some(pool)
-            && self.claimable(claim, pool, ip, labels).is_ok()
+            && self.check_claiming(claim, pool, ip, labels).is_ok()
         {
             return Ok((ip, pool.clone()));
         }
-        self.claims_open(claim, state, labels)?;
-        // What another claim has for the same Service is not for this one.
+        self.check_open_to_claim(claim, state, labels)?;
+        // Another claim of the same Service keeps its address.
         let own = self.own_reservations(&claim.service, pool, family).find(|ip| self.claim_of(*ip).is_none());
         let free = || state.space(family).first_free().map(|slot| state.space(family).address(slot));
         own.or_else(free).map(|ip| (ip, pool.clone())).ok_or_else(|| AllocationRefusal::Exhausted {
@@ -285,8 +289,9 @@ impl Ipam {
         })
     }
 
-    /// Whether a claim may reserve an address that it did not have. What its Service holds, it may from any pool.
-    fn claimable(
+    /// Checks that a claim may newly reserve an address. It may reserve an address that its Service holds
+    /// even if the pool is closed or does not admit the namespace.
+    fn check_claiming(
         &self,
         claim: &Claim,
         pool: &Arc<str>,
@@ -298,7 +303,7 @@ impl Ipam {
         if let Some(state) = self.pools.state(pool)
             && !holds
         {
-            self.claims_open(claim, state, labels)?;
+            self.check_open_to_claim(claim, state, labels)?;
         }
         if let Some(other) = holders.iter().find(|holder| ***holder != claim.service) {
             let conflict = SharingConflict::HolderDoesNotShare;
@@ -313,7 +318,8 @@ impl Ipam {
         self.check_reservation(ip, &claim.service)
     }
 
-    fn claims_open(
+    /// Checks that the pool admits the namespace of the claim and is not closed.
+    fn check_open_to_claim(
         &self,
         claim: &Claim,
         state: &PoolState,
@@ -329,7 +335,7 @@ impl Ipam {
     }
 }
 
-/// What follows from the configuration counts before what comes and goes with what others hold.
+/// Returns a rank: configuration errors outrank transient ones, which depend on other holders.
 fn transience(why: &AllocationRefusal) -> u8 {
     match why {
         AllocationRefusal::Exhausted { .. } => 2,

@@ -1,4 +1,4 @@
-//! Why no pool gives a Service an address.
+//! The reason why no pool gives a Service an address.
 
 use std::sync::Arc;
 
@@ -44,8 +44,8 @@ impl Ipam {
         self.check_open(state, request, true).map_or_else(|why| why, open)
     }
 
-    /// Returns why neither `own`, the pool of the address that a Service holds, nor another pool gave it the missing
-    /// family. The family that the Service has does not matter, or the Service would wait for it.
+    /// Returns why neither `own`, the pool of the address that a Service holds, nor another pool gave it the
+    /// missing family. The family that the Service has does not matter, or the Service would wait for it.
     pub(super) fn diagnose_missing(
         &self,
         own: &Arc<str>,
@@ -83,7 +83,8 @@ impl Ipam {
             let state = self.pools.state(pool);
             state.is_some_and(|s| wanted.iter().any(|family| !s.space(*family).is_empty()))
         };
-        // A pool without free addresses is not full for a Service that has a reservation or may share an address.
+        // A pool without free addresses is not full for a Service that has a reservation or may share an
+        // address.
         let is_full = |pool: &Arc<str>, family: Family| {
             let state = self.pools.state(pool);
             state
@@ -91,7 +92,8 @@ impl Ipam {
         };
         let mut full: Vec<(Arc<str>, Family)> = Vec::new();
         for family in &wanted {
-            // If both are required, the Service waits for the first family that every pool lacks, and then for the other.
+            // If both are required, the Service waits for the first family that every pool lacks, and then
+            // for the other.
             if both && (!full.is_empty() || !has(*family).all(|pool| is_full(pool, *family))) {
                 continue;
             }

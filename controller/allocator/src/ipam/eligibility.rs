@@ -1,5 +1,5 @@
-//! Whether a pool can give a Service an address, and the obstacles if it cannot. Allocation and its explanation use the
-//! same functions.
+//! The obstacles between a Service and a pool, and the address that the pool has for it. Allocation and its
+//! explanation use the same functions.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::refusal::AllocationRefusal;
 use super::request::{AllocationRequest, Families};
 use super::space::Slot;
 
-/// Why a pool does not give a Service an address.
+/// The reason why a pool does not give a Service an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Obstacle {
     /// The pool is refused.
@@ -32,8 +32,8 @@ pub enum Obstacle {
 }
 
 impl Ipam {
-    /// Returns every obstacle that keeps a Service from getting addresses of `families` from a pool; empty if there is
-    /// none. `named` is true if the Service names the pool.
+    /// Returns every obstacle that keeps a Service from getting addresses of `families` from a pool; empty if
+    /// there is none. `named` is true if the Service names the pool.
     pub fn obstacles(
         &self,
         pool: &str,
@@ -76,8 +76,8 @@ impl Ipam {
         }
     }
 
-    /// Returns an address of the pool: one that is reserved for the Service, or else the first, in order of allocation,
-    /// that is free or that the Service may share.
+    /// Returns an address of the pool: one that is reserved for the Service, or else the first, in order of
+    /// allocation, that is free or that the Service may share.
     pub(super) fn find_address(
         &self,
         state: &PoolState,

@@ -71,8 +71,8 @@ impl Ipam {
         }
     }
 
-    /// Adds a holder of an address, or changes the pool and the retention of an existing one. The ledger contains its entry
-    /// already.
+    /// Adds a holder of an address, or changes the pool and the retention of an existing one. The ledger
+    /// contains its entry already.
     fn add_holder(&mut self, held: &Held, service: &Arc<ObjectKey>, shared: bool) {
         let Held { ip, pool, retained } = held;
         self.unlist_shared(*ip, None);
@@ -129,8 +129,8 @@ impl Ipam {
         }
     }
 
-    /// Lists an address as shared, so that Services of the group find it. No further Service can join an address that is
-    /// retained of another pool.
+    /// Lists an address as shared, so that Services of the group find it. No further Service can join an
+    /// address that is retained of another pool.
     pub(super) fn list_shared(&mut self, ip: IpAddr) {
         if let Some((group, ports)) = self.sharing_on(ip, None)
             && let Some(state) = self.sharing_state(ip)
@@ -147,7 +147,8 @@ impl Ipam {
         }
     }
 
-    /// Returns the group whose members hold an address, and all ports in use on it; None if no further Service can join.
+    /// Returns the group whose members hold an address, and all ports in use on it; None if no further
+    /// Service can join.
     pub(super) fn sharing_on(
         &self,
         ip: IpAddr,

@@ -19,11 +19,11 @@ pub struct Held {
     pub ip: IpAddr,
     /// The owning pool.
     pub pool: Arc<str>,
-    /// Why the pool would not allocate the address to the Service now; None if it would.
+    /// The reason why the pool would not allocate the address to the Service now; None if it would.
     pub retained: Option<Retained>,
 }
 
-/// Why the pool of an address would not allocate it to its holder now.
+/// The reason why the pool of an address would not allocate it to its holder now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retained {
     /// The pool is refused.

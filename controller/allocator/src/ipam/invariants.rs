@@ -8,8 +8,8 @@ use super::pool_state::PoolState;
 use super::{Family, Ipam};
 
 impl Ipam {
-    /// Checks that the parts agree and that no two Services hold an address unless they share it.
-    pub(crate) fn check(&self) {
+    /// Asserts that the parts agree and that no two Services hold an address unless they share it.
+    pub(crate) fn assert_invariants(&self) {
         for (ip, occupied) in self.ledger.all_occupied() {
             if let Some(pool) = self.pools.containing(ip) {
                 let space = self.pools.state(pool).unwrap().space(Family::of(ip));
@@ -41,14 +41,14 @@ impl Ipam {
                 assert!(holders.iter().all(|holder| **holder == claimed.service), "{ip} is claimed and held");
             }
         }
-        self.check_reservations();
-        self.check_usage();
+        self.assert_reservations();
+        self.assert_usage();
         for (name, state) in self.pools.states() {
-            self.check_pool(name, state);
+            self.assert_pool(name, state);
         }
     }
 
-    fn check_reservations(&self) {
+    fn assert_reservations(&self) {
         for (ip, reservation) in self.reservations.all() {
             assert!(!reservation.is_empty(), "{ip} has a reservation without a reason");
         }
@@ -63,7 +63,7 @@ impl Ipam {
         }
     }
 
-    fn check_usage(&self) {
+    fn assert_usage(&self) {
         for pool in self.usage.pool_names() {
             let holders = self
                 .ledger
@@ -96,7 +96,7 @@ impl Ipam {
         }
     }
 
-    fn check_pool(&self, name: &Arc<str>, state: &PoolState) {
+    fn assert_pool(&self, name: &Arc<str>, state: &PoolState) {
         let held = || self.ledger.all_occupied().map(|(ip, _)| ip);
         let reserved = self.reservations.all().map(|(ip, _)| ip);
         let unavailable: BTreeSet<IpAddr> = held().chain(reserved).collect();

@@ -1,4 +1,4 @@
-//! Whether a Service may hold an address together with its existing holders.
+//! The checks whether a Service may join the holders of an address.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,7 +10,8 @@ use super::request::AllocationRequest;
 use super::sharing::{SharingConflict, SharingGroup};
 
 impl Ipam {
-    /// Checks that the Service may take an address of the pool that contains it, given its holders and reservations.
+    /// Checks that the Service may take an address of the pool that contains it, given its holders and
+    /// reservations.
     ///
     /// # Errors
     /// If a holder or reservation obstructs it, or no pool contains the address.
@@ -42,7 +43,8 @@ impl Ipam {
         }
     }
 
-    /// Like [`Ipam::check_joining`], without the pool's limit to one namespace, which applies to new holders only.
+    /// Like [`Ipam::check_joining`], without the pool's limit to one namespace, which applies to new holders
+    /// only.
     pub(super) fn check_holders(
         &self,
         request: &AllocationRequest<'_>,

@@ -27,7 +27,7 @@ pub(super) struct Occupied {
     holders: Vec<Arc<ObjectKey>>,
 }
 
-/// What a Service holds, and the terms on which it shares.
+/// The addresses of a Service, and the terms on which it shares them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) holding: Holding,
@@ -37,7 +37,7 @@ pub(super) struct Entry {
 /// The effect of a change of an address's pool on one of its holders.
 pub(super) struct MovedHolder {
     pub(super) service: Arc<ObjectKey>,
-    /// Why the previous pool would not have allocated the address.
+    /// The reason why the previous pool would not have allocated the address.
     pub(super) was_retained: Option<Retained>,
     /// True if the Service still holds another address of the previous pool.
     pub(super) still_holds_of_previous: bool,
@@ -108,8 +108,8 @@ impl Ledger {
         &self.services.entry(service).or_insert(entry).holding
     }
 
-    /// Adds a holder of an address, and sets the pool it is held of. Returns the previous pool; None if the address had no
-    /// holder.
+    /// Adds a holder of an address, and sets the pool it is held of. Returns the previous pool; None if the
+    /// address had no holder.
     pub(super) fn add_holder(
         &mut self,
         ip: IpAddr,
@@ -140,7 +140,8 @@ impl Ledger {
         is_last
     }
 
-    /// Sets the pool that all holders hold an address of. Returns the effect on each of them; empty without holders.
+    /// Sets the pool that all holders hold an address of. Returns the effect on each of them; empty without
+    /// holders.
     pub(super) fn move_address(&mut self, ip: IpAddr, pool: &Arc<str>) -> Vec<MovedHolder> {
         let Some(occupied) = self.addresses.get_mut(&ip) else { return Vec::new() };
         let previous = std::mem::replace(&mut occupied.pool, pool.clone());
@@ -158,9 +159,9 @@ impl Ledger {
         moved
     }
 
-    /// Returns the group whose members hold an address, and all ports in use on it; None if no further Service can join.
-    /// `leaving` is a holder whose entry was removed already. `within_namespace` is true if the pool limits sharing to one
-    /// namespace.
+    /// Returns the group whose members hold an address, and all ports in use on it; None if no further
+    /// Service can join. `leaving` is a holder whose entry was removed already. `within_namespace` is true if
+    /// the pool limits sharing to one namespace.
     pub(super) fn sharing_on(
         &self,
         ip: IpAddr,

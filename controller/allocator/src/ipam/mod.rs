@@ -1,34 +1,34 @@
 //! Which Service holds which address of which pool. Pure.
 //!
-//! In: validated pools, the facts of a Service that matter ([`AllocationRequest`]), claims, and the time. Out:
-//! addresses ([`Holding`]) or a typed refusal ([`AllocationRefusal`]), and the changes of addresses
+//! In: validated pools, the facts of a Service that matter ([`AllocationRequest`]), claims, and the time.
+//! Out: addresses ([`Holding`]) or a typed refusal ([`AllocationRefusal`]), and the changes of addresses
 //! ([`AddressChange`]).
 //!
 //! [`Ipam`] is a composite. Each part owns its fields. Operations over the parts are in files of their own:
 //!
 //! | part | owns | operations |
 //! |---|---|---|
-//! | `pools`, `pool_state`, `space` | pools in force, their free and shared addresses, the order of pools | `pool_changes` |
+//! | `pools`, `pool_state`, `space` | pools, their free and shared addresses, their order | `pool_changes` |
 //! | `ledger` | holders by address, addresses by holder | `holders`, `retention`, `joining` |
 //! | `usage` | counts, holders and claims by pool | – |
 //! | `reservations` | addresses that only one Service may take | `reserve` |
 //! | `claim_records` | what each claim has reserved | `claims` |
 //! | `changes` | changes since the last [`Ipam::take_changes`] | – |
 //!
-//! `admission` and `sharing` are the rules for one pool and one pair of Services. `eligibility` lists the obstacles
-//! between a Service and a pool, `selection` chooses addresses, `allocate` gives them to the Service, and `diagnosis`
-//! finds the [`AllocationRefusal`] if there are none. `holding`, `request` and `refusal` are the values that go in and
-//! out.
+//! `admission` and `sharing` are the rules for one pool and one pair of Services. `eligibility` lists the
+//! obstacles between a Service and a pool, `selection` chooses addresses, `allocate` gives them to the
+//! Service, and `diagnosis` finds the [`AllocationRefusal`] if there are none. `holding`, `request` and
+//! `refusal` are the values that go in and out.
 //!
-//! Order of calls: [`Ipam::advance`] sets the time; [`Ipam::set_pools`] changes the pools; [`Ipam::keep`] adopts or
-//! checks again what a Service holds; then `assign` and `allocate` choose addresses, and [`Ipam::release`] frees them.
-//! After each, [`Ipam::take_changes`] returns the affected addresses.
+//! Order of calls: [`Ipam::advance`] sets the time; [`Ipam::set_pools`] changes the pools; [`Ipam::keep`]
+//! adopts or checks again what a Service holds; then `assign` and `allocate` choose addresses, and
+//! [`Ipam::release`] frees them. After each, [`Ipam::take_changes`] returns the affected addresses.
 //!
-//! No operation walks addresses or Services. Each costs the logarithm of the number of holders, times the number of
-//! pools if the Service names none.
+//! No operation walks addresses or Services. Each costs the logarithm of the number of holders, times the
+//! number of pools if the Service names none.
 //!
-//! Pools in force do not overlap. Every held address is held of one pool. That pool may have been edited since and no
-//! longer contain the address: then the address is *retained*, see [`Ipam::keep`].
+//! Pools in force do not overlap. Every held address is held of one pool. That pool may have been edited
+//! since and no longer contain the address: then the address is *retained*, see [`Ipam::keep`].
 
 mod admission;
 mod allocate;
@@ -121,7 +121,8 @@ impl Ipam {
         self.pools.state(name).map(PoolState::pool)
     }
 
-    /// Returns what happens to the holders of a pool, in force or refused, when the pool is edited or deleted.
+    /// Returns what happens to the holders of a pool, in force or refused, when the pool is edited or
+    /// deleted.
     pub fn reclaim(&self, pool: &str) -> Option<Reclaim> {
         let refused = || self.pools.refused(pool).map(|(_, pool)| pool);
         self.pool(pool).or_else(refused).map(|pool| pool.reclaim)
@@ -137,8 +138,8 @@ impl Ipam {
         self.pools.refused_names()
     }
 
-    /// Returns the names of the pools in force, in the order in which they are tried for a Service that names none.
-    /// Pools without automatic assignment come last.
+    /// Returns the names of the pools in force, in the order in which they are tried for a Service that names
+    /// none. Pools without automatic assignment come last.
     pub fn pools_in_order(&self) -> impl Iterator<Item = &Arc<str>> {
         self.pools.in_order()
     }

@@ -15,8 +15,8 @@ use super::Ipam;
 pub struct PoolChanges {
     /// True if any pool in force, or the set of refused pools, differs.
     pub any: bool,
-    /// Services that still hold their addresses, possibly of another pool. [`Ipam::keep`] decides whether the pool still
-    /// admits them.
+    /// Services that still hold their addresses, possibly of another pool. [`Ipam::keep`] decides whether the
+    /// pool still admits them.
     pub kept: BTreeSet<Arc<ObjectKey>>,
     /// Services that hold nothing now, because no pool lets them keep one of their addresses.
     pub evicted: BTreeSet<Arc<ObjectKey>>,
@@ -25,8 +25,8 @@ pub struct PoolChanges {
 }
 
 impl Ipam {
-    /// Puts `pools` into force; the pools in `refused` exist but are not in force. The cost depends on the holders of the
-    /// pools that differ.
+    /// Puts `pools` into force; the pools in `refused` exist but are not in force. The cost depends on the
+    /// holders of the pools that differ.
     pub fn set_pools(
         &mut self,
         pools: &BTreeMap<String, Pool>,
@@ -80,7 +80,8 @@ impl Ipam {
         changes
     }
 
-    /// Moves the addresses of a Service to the pools that own them now. Returns false if an address has no owning pool.
+    /// Moves the addresses of a Service to the pools that own them now. Returns false if an address has no
+    /// owning pool.
     fn move_to_owning_pools(&mut self, service: &ObjectKey) -> bool {
         let Some(holding) = self.holding(service) else { return true };
         let owning: Option<Vec<(IpAddr, Arc<str>, bool)>> = holding

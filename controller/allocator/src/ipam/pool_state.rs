@@ -1,4 +1,5 @@
-//! One pool in force: its configuration, its free addresses, and its addresses that further Services may share.
+//! One pool in force: its configuration, its free addresses, and its addresses that further Services may
+//! share.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -8,7 +9,7 @@ use fairlead_crds::model::config::{Pool, SharingScope};
 use fairlead_crds::model::family::Family;
 use fairlead_crds::model::service::ObjectKey;
 
-use super::sharing::{Ports, SharingGroup, common};
+use super::sharing::{Ports, SharingGroup, first_common_port};
 use super::space::{Slot, Space};
 
 /// A pool in force.
@@ -94,7 +95,8 @@ impl PoolState {
         }
     }
 
-    /// Returns the first shared address of a group whose ports are disjoint from `ports` and that `is_open` accepts.
+    /// Returns the first shared address of a group whose ports are disjoint from `ports` and that `is_open`
+    /// accepts.
     pub(super) fn first_joinable(
         &self,
         family: Family,
@@ -103,7 +105,7 @@ impl PoolState {
         is_open: impl Fn(IpAddr) -> bool,
     ) -> Option<Slot> {
         let by_ports = self.shared.get(&(family, group))?;
-        let joinable = by_ports.iter().filter(|(used, _)| common(used, ports).is_none());
+        let joinable = by_ports.iter().filter(|(used, _)| first_common_port(used, ports).is_none());
         let space = self.space(family);
         // Reservations are rare, so nearly always the first slot is open.
         let open = |slot: &&Slot| is_open(space.address(**slot));

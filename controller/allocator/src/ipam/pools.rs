@@ -1,4 +1,5 @@
-//! Part of [`Ipam`](super::Ipam): the pools in force, the refused pools, and the order in which pools are tried.
+//! Part of [`Ipam`](super::Ipam): the pools in force, the refused pools, and the order in which pools are
+//! tried.
 //!
 //! Pools in force do not overlap, because `fairlead_crds::resolve` refuses the younger of two that do.
 
@@ -93,8 +94,8 @@ impl Pools {
         &self.unpinned
     }
 
-    /// Returns the pools in force in the order in which they are tried for a Service that names none; pools without
-    /// automatic assignment come last.
+    /// Returns the pools in force in the order in which they are tried for a Service that names none; pools
+    /// without automatic assignment come last.
     pub(super) fn in_order(&self) -> impl Iterator<Item = &Arc<str>> {
         let manual = self.in_force.iter().filter(|(_, state)| !state.pool().auto_assign);
         self.pinned.iter().chain(&self.unpinned).chain(manual.map(|(name, _)| name))
@@ -148,8 +149,9 @@ impl Pools {
         }
     }
 
-    /// Puts a new configuration into force. Returns the ranges of pools that were removed or added: other pools may
-    /// contain their addresses now. The spaces of added pools are free of holders until the caller takes them.
+    /// Puts a new configuration into force. Returns the ranges of pools that were removed or added: other
+    /// pools may contain their addresses now. The spaces of added pools are free of holders until the caller
+    /// takes them.
     pub(super) fn replace(&mut self, difference: PoolDifference) -> Vec<IpRange> {
         let PoolDifference { removed, added, refused_changed, refused } = difference;
         let mut edited: Vec<IpRange> = added.iter().flat_map(|pool| &pool.ranges).copied().collect();

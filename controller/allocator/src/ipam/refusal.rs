@@ -1,4 +1,4 @@
-//! Why a Service gets no address, in words for the operator.
+//! The reason why a Service or claim gets no address, as a value and as a message.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -12,76 +12,76 @@ use jiff::Timestamp;
 use super::request::Families;
 use super::sharing::SharingConflict;
 
-/// Why an address, or any address, was not given.
+/// The reason why a Service or claim does not get an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AllocationRefusal {
-    /// There is no pool at all, not even a refused one.
+    /// No pool exists, not even a refused one.
     NoPool,
-    /// No pool may be used for this Service without being named: why not each of them.
+    /// Every pool is restricted for a Service that names none. Each pool with its restriction, a predicate.
     NoPoolMatches(Vec<(Arc<str>, String)>),
-    /// The pool that was named does not exist.
+    /// The named pool does not exist.
     NoSuchPool(String),
-    /// The pool that was named is refused.
+    /// The named pool is refused.
     PoolRefused(Arc<str>),
-    /// The pool gives nothing more.
+    /// The pool allocates nothing.
     PoolClosed(Arc<str>, Closed),
-    /// The pool is not open to this Service; whom it is open to.
+    /// The pool does not admit the Service. The pool with its restriction, a predicate.
     NotAdmitted(Arc<str>, String),
-    /// The pools that may be used have no addresses of a family that is needed.
+    /// The pools that are open to the Service lack a family that it needs.
     FamilyMismatch(Vec<Arc<str>>, Families),
-    /// The pools that may be used are full.
+    /// The pools that are open to the Service are full.
     Exhausted {
-        /// The pools that have what is needed. Like `families`, this follows from the configuration alone, so that the
-        /// message does not change with every address that others take or free.
+        /// The pools that have addresses of a family in `families`. Both depend on the configuration only, so
+        /// that the message does not change with every allocation.
         pools: Vec<Arc<str>>,
-        /// What is needed.
+        /// The families that the Service needs.
         families: Families,
-        /// What is full now: one of these must become free.
+        /// Full pools. The Service waits until one has a free address of the family.
         full: Vec<(Arc<str>, Family)>,
     },
-    /// No pool has this address.
+    /// No pool in force contains this address.
     NotInPool(IpAddr),
-    /// The addresses are not all in one pool.
+    /// The addresses are of several pools.
     SeveralPools(Vec<IpAddr>),
-    /// The address is in use and cannot be shared.
+    /// The address has a holder that does not share it with the Service.
     InUse {
-        /// The address.
+        #[allow(missing_docs)]
         address: IpAddr,
-        /// The Service in the way.
+        /// The Service that holds the address, or whose status still shows it.
         holder: Arc<ObjectKey>,
-        /// Why they cannot share it.
+        /// The reason why the Services cannot share it.
         conflict: SharingConflict,
     },
-    /// The address is free, but kept for another Service.
+    /// The address has no holder, but is reserved for another Service.
     Reserved {
-        /// The address.
+        #[allow(missing_docs)]
         address: IpAddr,
-        /// For whom, and why.
+        #[allow(missing_docs)]
         by: ReservedFor,
     },
 }
 
-/// For whom an address is kept, and why.
+/// The Service that an address is reserved for, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReservedFor {
-    /// The Service of a claim.
+    /// A claim has reserved it.
     Claim {
-        /// The claim.
+        #[allow(missing_docs)]
         claim: ObjectKey,
-        /// Its Service.
+        /// The Service of the claim.
         service: ObjectKey,
     },
-    /// The Service that had it last.
+    /// The address is in cool-down.
     LastHolder {
-        /// That Service.
+        /// The Service that released it.
         service: ObjectKey,
-        /// Until then.
+        /// End of the cool-down.
         until: Timestamp,
     },
 }
 
-/// At most this many pools are named in one message.
-const MAX_NAMED: usize = 5;
+/// The maximum number of pools listed in one message.
+const MAX_LISTED: usize = 5;
 
 impl fmt::Display for AllocationRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,10 +89,10 @@ impl fmt::Display for AllocationRefusal {
             Self::NoPool => write!(f, "there is no IPAddressPool"),
             Self::NoPoolMatches(closed) => {
                 write!(f, "no IPAddressPool is open to this Service")?;
-                for (i, (pool, why)) in closed.iter().take(MAX_NAMED).enumerate() {
+                for (i, (pool, why)) in closed.iter().take(MAX_LISTED).enumerate() {
                     write!(f, "{} {pool} {why}", if i == 0 { ":" } else { ";" })?;
                 }
-                match closed.len().saturating_sub(MAX_NAMED) {
+                match closed.len().saturating_sub(MAX_LISTED) {
                     0 => Ok(()),
                     more => write!(f, "; and {more} more"),
                 }
@@ -105,22 +105,27 @@ impl fmt::Display for AllocationRefusal {
             Self::PoolClosed(pool, Closed::Deleting) => write!(f, "IPAddressPool {pool} is being deleted"),
             Self::NotAdmitted(pool, open_to) => write!(f, "IPAddressPool {pool} {open_to}"),
             Self::FamilyMismatch(pools, families) => {
-                write!(f, "{families} needed, but not in {}", list_pools(pools))
+                let required = match families {
+                    Families::One(family) => format!("an {family} address is"),
+                    Families::Both { required: true, .. } => "an IPv4 and an IPv6 address are".to_owned(),
+                    Families::Both { required: false, .. } => "an IPv4 or an IPv6 address is".to_owned(),
+                };
+                write!(f, "{required} required, but not available in {}", list_pools(pools))
             }
             Self::Exhausted { pools, families, .. } => {
-                let what = match families {
+                let families = match families {
                     Families::One(family) => family.to_string(),
                     Families::Both { required: true, .. } => "IPv4 and IPv6".to_owned(),
                     Families::Both { required: false, .. } => "IPv4 or IPv6".to_owned(),
                 };
-                write!(f, "no free {what} address in {}", list_pools(pools))
+                write!(f, "no free {families} address in {}", list_pools(pools))
             }
-            Self::NotInPool(ip) => write!(f, "{ip} is in no IPAddressPool, or not usable there"),
+            Self::NotInPool(ip) => write!(f, "{ip} is in no IPAddressPool, or avoidBuggyIPs excludes it"),
             Self::SeveralPools(ips) => {
                 let ips: Vec<String> = ips.iter().map(ToString::to_string).collect();
                 write!(
                     f,
-                    "{} are not in one IPAddressPool, which only ipFamilyPolicy RequireDualStack allows",
+                    "{} are in different IPAddressPools, which only ipFamilyPolicy RequireDualStack allows",
                     ips.join(" and ")
                 )
             }
@@ -139,17 +144,17 @@ impl fmt::Display for ReservedFor {
                 write!(f, "reserved for Service {service} by IPClaim {claim}")
             }
             Self::LastHolder { service, until } => {
-                write!(f, "kept until {until} for Service {service}, which released it")
+                write!(f, "in cool-down until {until} for Service {service}, which released it")
             }
         }
     }
 }
 
-/// Names pools, not too many.
+/// Returns the names of pools for a message, at most [`MAX_LISTED`] of them.
 pub(crate) fn list_pools(pools: &[Arc<str>]) -> String {
-    let first: Vec<&str> = pools.iter().take(MAX_NAMED).map(|pool| &**pool).collect();
+    let first: Vec<&str> = pools.iter().take(MAX_LISTED).map(|pool| &**pool).collect();
     let kind = if pools.len() == 1 { "IPAddressPool" } else { "IPAddressPools" };
-    let rest = pools.len().saturating_sub(MAX_NAMED);
+    let rest = pools.len().saturating_sub(MAX_LISTED);
     let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
     format!("{kind} {}{more}", first.join(", "))
 }

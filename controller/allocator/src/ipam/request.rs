@@ -1,6 +1,5 @@
-//! What a Service requests.
+//! The request of a Service for addresses.
 
-use std::fmt;
 use std::net::IpAddr;
 
 use fairlead_crds::model::config::Labels;
@@ -41,7 +40,8 @@ pub enum Families {
 pub struct ServiceClaims {
     /// Addresses that claims have reserved for the Service.
     pub reserved: Vec<IpAddr>,
-    /// Families in which a claim has not reserved its address yet. The Service gets no other address of these families.
+    /// Families in which a claim has not reserved its address yet. The Service gets no other address of these
+    /// families.
     pub awaited: Vec<Family>,
 }
 
@@ -59,15 +59,6 @@ impl Families {
         match *self {
             Self::One(family) => family,
             Self::Both { first, .. } => first,
-        }
-    }
-}
-
-impl fmt::Display for Families {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::One(family) => write!(f, "an {family} address is"),
-            Self::Both { .. } => write!(f, "an IPv4 and an IPv6 address are"),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Part of [`Ipam`](super::Ipam): addresses that only one Service may take. The reasons are a status that still shows
-//! the address, a claim, and the cool-down after a release.
+//! Part of [`Ipam`](super::Ipam): addresses that only one Service may take. The reasons are a status that
+//! still shows the address, a claim, and the cool-down after a release.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -27,7 +27,8 @@ pub(super) struct Reservations {
 /// The Services that an address is reserved for, by reason.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reservation {
-    /// Services that no longer hold the address while their status still shows it, or an in-doubt write may put it there.
+    /// Services that no longer hold the address while their status still shows it, or an in-doubt write may
+    /// put it there.
     displayed_by: BTreeSet<ObjectKey>,
     /// The claim that has reserved the address, and its Service.
     claim: Option<(ObjectKey, ObjectKey)>,
@@ -115,7 +116,8 @@ impl Reservations {
         self.by_service.entry(service.clone()).or_default().insert(ip);
     }
 
-    /// Returns true if the Service displayed the address. Then the caller calls [`Reservations::drop_unused`].
+    /// Returns true if the Service displayed the address. Then the caller calls
+    /// [`Reservations::drop_unused`].
     pub(super) fn remove_displayed(&mut self, ip: IpAddr, service: &ObjectKey) -> bool {
         self.by_address.get_mut(&ip).is_some_and(|reservation| reservation.displayed_by.remove(service))
     }
@@ -155,7 +157,8 @@ impl Reservations {
         Some(cooldown)
     }
 
-    /// Removes a reservation that has no reason left, and its entry for `service`. Returns false if there is none.
+    /// Removes a reservation that has no reason left, and its entry for `service`. Returns false if there is
+    /// none.
     pub(super) fn drop_unused(&mut self, ip: IpAddr, service: &ObjectKey) -> bool {
         let Some(reservation) = self.by_address.get(&ip) else { return false };
         if !reservation.is_for(service)
@@ -172,8 +175,8 @@ impl Reservations {
         true
     }
 
-    /// Sets the pool that counts the address as reserved; None if there is no reservation. `pool` is the pool that
-    /// contains the address, and None if the address has a holder.
+    /// Sets the pool that counts the address as reserved; None if there is no reservation. `pool` is the pool
+    /// that contains the address, and None if the address has a holder.
     pub(super) fn set_counted(&mut self, ip: IpAddr, pool: Option<Arc<str>>) -> Option<CountedPool> {
         let reservation = self.by_address.get_mut(&ip)?;
         let after = pool.filter(|_| reservation.is_lasting());

@@ -1,5 +1,5 @@
-//! Reservations: addresses that only one Service may take, because its status still shows them, because a claim has
-//! reserved them, or because they are in cool-down after it released them.
+//! Reservations: addresses that only one Service may take, because its status still shows them, because a
+//! claim has reserved them, or because they are in cool-down after it released them.
 
 use std::cmp::Reverse;
 use std::net::IpAddr;
@@ -15,7 +15,8 @@ use super::refusal::AllocationRefusal;
 use super::reservations::{CountedPool, Obstruction};
 use super::sharing::SharingConflict;
 
-/// An address, the pool that contains it, and the time and sequence of its release by the Service it is reserved for.
+/// An address, the pool that contains it, and the time and sequence of its release by the Service it is
+/// reserved for.
 type OwnReservation<'a> = (IpAddr, &'a Arc<str>, Option<(Timestamp, u64)>);
 
 /// An address in cool-down.
@@ -56,8 +57,8 @@ impl Ipam {
         })
     }
 
-    /// Restores a cool-down of `pool` that was recorded before a restart. Has no effect if the address has a holder or the
-    /// cool-down has ended.
+    /// Restores a cool-down of `pool` that was recorded before a restart. Has no effect if the address has a
+    /// holder or the cool-down has ended.
     pub fn restore_cooldown(&mut self, pool: &str, released: &Released) {
         let Some(name) = self.pools.name(pool).cloned() else { return };
         if !self.ledger.is_held(released.address) {
@@ -65,8 +66,8 @@ impl Ipam {
         }
     }
 
-    /// Reserves an address for a Service whose status shows it, until [`Ipam::unreserve`]. Existing holders are not
-    /// affected.
+    /// Reserves an address for a Service whose status shows it, until [`Ipam::unreserve`]. Existing holders
+    /// are not affected.
     pub fn reserve(&mut self, address: IpAddr, service: &ObjectKey) {
         self.reservations.add_displayed(address, service);
         self.pools.take(address);
@@ -120,7 +121,8 @@ impl Ipam {
         }
     }
 
-    /// Returns the address of the pool that is reserved for this Service and has no holder; the most recent release first.
+    /// Returns the address of the pool that is reserved for this Service and has no holder; the most recent
+    /// release first.
     pub(super) fn own_reservation(&self, service: &ObjectKey, pool: &str, family: Family) -> Option<IpAddr> {
         self.own_reservations(service, pool, family).next()
     }
@@ -136,8 +138,8 @@ impl Ipam {
         own.filter(move |(_, of, _)| ***of == *pool).map(|(ip, ..)| ip)
     }
 
-    /// Returns the most recently released address in cool-down for the Service, with its pool, among pools for which
-    /// `is_open` returns true.
+    /// Returns the most recently released address in cool-down for the Service, with its pool, among pools
+    /// for which `is_open` returns true.
     pub(super) fn last_released(
         &self,
         service: &ObjectKey,
@@ -190,8 +192,8 @@ impl Ipam {
         }
     }
 
-    /// Returns the end of the cool-down of a released address; None if the pool has none. The ranges of a refused pool, and
-    /// sometimes its `reuseAfter`, are unknown: an invalid edit must not end a cool-down.
+    /// Returns the end of the cool-down of a released address; None if the pool has none. The ranges of a
+    /// refused pool, and sometimes its `reuseAfter`, are unknown: an invalid edit must not end a cool-down.
     fn cooldown_end(&self, ip: IpAddr, pool: &Arc<str>, released: Timestamp) -> Option<Timestamp> {
         let time = match (self.pools.state(pool), self.pools.refused(pool)) {
             (Some(state), _) if self.pools.containing(ip) == Some(pool) => state.pool().reuse_after,

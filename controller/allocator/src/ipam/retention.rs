@@ -12,17 +12,20 @@ use super::refusal::AllocationRefusal;
 use super::request::AllocationRequest;
 
 impl Ipam {
-    /// Lets a Service keep addresses, each with the pool it is held of if that is known. These are the addresses that the
-    /// Service holds, or that its status shows when the controller first sees it. The pools decide on each address:
+    /// Lets a Service keep addresses, each with the pool it is held of if that is known. These are the
+    /// addresses that the Service holds, or that its status shows when the controller first sees it. The
+    /// pools decide on each address:
     ///
     /// 1. The pool contains the address and admits the Service: the Service keeps it.
-    /// 2. The pool is refused, or its `reclaim` is `Retain`: the Service retains the address until it releases it.
-    /// 3. Another pool contains the address now, because pools were renamed or split: that pool becomes the owning pool and
-    ///    decides. This includes a refused pool in deletion with `reclaim: Reassign`.
+    /// 2. The pool is refused, or its `reclaim` is `Retain`: the Service retains the address until its
+    ///    release.
+    /// 3. Another pool contains the address now, because pools were renamed or split: that pool becomes the
+    ///    owning pool and decides. This includes a refused pool in deletion with `reclaim: Reassign`.
     /// 4. Otherwise the Service may not keep it.
     ///
     /// # Errors
-    /// If an address may not be kept, or is held by a Service that does not share it. Nothing has changed then.
+    /// If an address may not be kept, or is held by a Service that does not share it. Nothing has changed
+    /// then.
     pub fn keep(
         &mut self,
         request: &AllocationRequest<'_>,
@@ -52,8 +55,8 @@ impl Ipam {
         Ok(Holding { held })
     }
 
-    /// Makes all Services that share an address hold it of `pool`, if that pool can own it. Returns true if the pool
-    /// changed; then the caller calls [`Ipam::keep`] for each of them.
+    /// Makes all Services that share an address hold it of `pool`, if that pool can own it. Returns true if
+    /// the pool changed; then the caller calls [`Ipam::keep`] for each of them.
     pub fn move_sharers(&mut self, ip: IpAddr, pool: &str) -> bool {
         let Some(previous) = self.ledger.occupied(ip).map(|occupied| occupied.pool().clone()) else {
             return false;
@@ -86,7 +89,8 @@ impl Ipam {
         refused.filter(|(_, pool)| stays(pool)).map(|(name, _)| name).or(containing).cloned()
     }
 
-    /// Returns why the Service retains an address of a pool; None if the pool would still allocate it to the Service.
+    /// Returns why the Service retains an address of a pool; None if the pool would still allocate it to the
+    /// Service.
     fn retention(
         &self,
         request: &AllocationRequest<'_>,

@@ -18,14 +18,15 @@ impl Ipam {
         holding.into_iter().flat_map(|holding| holding.held.into_iter().map(|held| held.ip)).collect()
     }
 
-    /// Returns the pool with a `serviceAllocation` that would give an address to a Service that names none and holds
-    /// nothing.
+    /// Returns the pool with a `serviceAllocation` that would give an address to a Service that names none
+    /// and holds nothing.
     pub fn first_pinned(&self, request: &AllocationRequest<'_>, families: Families) -> Option<Arc<str>> {
         self.choose(self.pools.pinned(), request, families, false)?.pools().into_iter().next()
     }
 
-    /// Returns true if the Service may get these addresses. `named` is true if the Service names them or their pool.
-    /// Otherwise only pools with automatic assignment count. With `several_pools` they may be of different pools.
+    /// Returns true if the Service may get these addresses. `named` is true if the Service names them or
+    /// their pool. Otherwise only pools with automatic assignment count. With `several_pools` they may be of
+    /// different pools.
     pub fn can_assign(
         &self,
         request: &AllocationRequest<'_>,
@@ -110,8 +111,8 @@ impl Ipam {
         choose(self.pools.pinned()).or_else(|| choose(self.pools.unpinned()))
     }
 
-    /// Returns the addresses that are in cool-down for the Service, the most recent release of each family. If there is
-    /// one of only one family, [`Ipam::extended`] adds the other.
+    /// Returns the addresses that are in cool-down for the Service, the most recent release of each family.
+    /// If there is one of only one family, [`Ipam::extended`] adds the other.
     pub(super) fn choose_released(
         &self,
         request: &AllocationRequest<'_>,

@@ -1,4 +1,4 @@
-//! When several Services may hold one address.
+//! The rules by which several Services may hold one address.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,28 +6,28 @@ use std::sync::Arc;
 use fairlead_crds::model::config::Labels;
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey, TrafficPolicy};
 
-/// What of a Service decides whether it may share an address.
+/// The facts of a Service that decide whether it may share an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sharing {
-    /// Sharing key and policy; `None` means it shares with nobody.
+    /// None if the Service has no sharing key.
     pub(super) group: Option<Arc<SharingGroup>>,
-    /// `(protocol, port)` of each Service port, ascending.
+    #[allow(missing_docs)]
     pub(super) ports: Ports,
 }
 
-/// Services of equal group may share an address as far as their ports allow.
+/// Services of one group may share an address if their ports are disjoint.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SharingGroup {
     /// Value of the `allow-shared-ip` annotation.
     pub key: String,
-    /// Under `externalTrafficPolicy: Local` the pods: traffic comes only to nodes that have one, so all
-    /// Services of an address must have the same. `None` under `Cluster`.
+    /// The pod selector of a Service with `externalTrafficPolicy: Local`; None for `Cluster`. Only nodes with
+    /// a ready endpoint receive traffic of the address, so all its Services must select the same pods.
     pub pods: Option<Labels>,
-    /// The namespace, in pools whose addresses are shared within one only.
+    /// The namespace, if the pool limits sharing to one namespace.
     pub namespace: Option<String>,
 }
 
-/// Ports of a Service, or of all Services of an address: ascending, without duplicates.
+/// The ports of a Service, or of all Services of an address: ascending, without duplicates.
 pub(super) type Ports = Arc<[Port]>;
 
 /// A protocol and port.
@@ -44,25 +44,25 @@ enum Protocol {
     Sctp,
 }
 
-/// Why an address that is in use cannot be shared.
+/// The reason why two Services cannot share an address. The holder has the address, the newcomer requests it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SharingConflict {
     /// The newcomer has no sharing key.
     NewcomerDoesNotShare,
-    /// Who holds the address has no sharing key.
+    /// The holder has no sharing key.
     HolderDoesNotShare,
-    /// Both share, but under different keys.
+    /// The sharing keys differ.
     OtherKey(String),
-    /// Same key, but different `externalTrafficPolicy`, or `Local` with different pods.
+    /// `externalTrafficPolicy` differs, or is `Local` with different selectors.
     OtherPods,
-    /// Same group, but both want this port.
+    /// Both use this port.
     SamePort(Port),
-    /// Of another namespace, where this pool's addresses are shared within one only.
+    /// The namespaces differ, and this pool limits sharing to one namespace.
     OtherNamespace(Arc<str>),
 }
 
 impl Sharing {
-    /// What `service` says.
+    /// Returns the facts of `service`.
     pub fn of(service: &LoadBalancer) -> Self {
         let pods = (service.traffic_policy == TrafficPolicy::Local).then(|| service.selector.clone());
         let key = service.sharing_key.clone().filter(|key| !key.is_empty());
@@ -75,12 +75,12 @@ impl Sharing {
         }
     }
 
-    /// The group it shares within.
+    /// Returns the group within which the Service shares; None if it does not share.
     pub fn group(&self) -> Option<&Arc<SharingGroup>> {
         self.group.as_ref()
     }
 
-    /// Whether a Service may join another on its address.
+    /// Checks that a Service may join `holder` on its address.
     pub(super) fn join(&self, holder: &Sharing) -> Result<(), SharingConflict> {
         let Some(ours) = &self.group else { return Err(SharingConflict::NewcomerDoesNotShare) };
         let Some(theirs) = &holder.group else { return Err(SharingConflict::HolderDoesNotShare) };
@@ -90,7 +90,8 @@ impl Sharing {
         if ours.pods != theirs.pods {
             return Err(SharingConflict::OtherPods);
         }
-        common(&self.ports, &holder.ports).map_or(Ok(()), |port| Err(SharingConflict::SamePort(port)))
+        first_common_port(&self.ports, &holder.ports)
+            .map_or(Ok(()), |port| Err(SharingConflict::SamePort(port)))
     }
 }
 
@@ -106,14 +107,15 @@ impl Port {
         let protocol = match protocol {
             "UDP" => Protocol::Udp,
             "SCTP" => Protocol::Sctp,
-            _ => Protocol::Tcp, // the default of a ServicePort
+            // TCP is the default of a ServicePort.
+            _ => Protocol::Tcp,
         };
         Self { protocol, number }
     }
 }
 
-/// The lowest port in both.
-pub(super) fn common(a: &[Port], b: &[Port]) -> Option<Port> {
+/// Returns the lowest port in both lists.
+pub(super) fn first_common_port(a: &[Port], b: &[Port]) -> Option<Port> {
     let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
     while let (Some(x), Some(y)) = (a.peek(), b.peek()) {
         match x.cmp(y) {
@@ -137,24 +139,25 @@ impl fmt::Display for Port {
 }
 
 impl SharingConflict {
-    /// The sentence for an operator; `holder` is the Service in the way.
+    /// Returns the predicate of a sentence whose subject is the address.
     pub fn explain(&self, holder: &ObjectKey) -> String {
         match self {
             Self::NewcomerDoesNotShare | Self::HolderDoesNotShare => format!("in use by Service {holder}"),
             Self::OtherKey(key) => {
-                format!("in use by Service {holder}, which shares it under another key ({key:?})")
+                format!("in use by Service {holder}, which shares it under a different key ({key:?})")
             }
             Self::OtherPods => format!(
-                "in use by Service {holder}, whose externalTrafficPolicy differs, or is Local with another selector"
+                "in use by Service {holder}, whose externalTrafficPolicy differs, or is Local with a \
+                 different selector"
             ),
             Self::SamePort(port) => format!("shared with Service {holder}, which already uses port {port}"),
             Self::OtherNamespace(pool) => format!(
-                "in use by Service {holder}, and IPAddressPool {pool} lets only Services of one namespace share"
+                "in use by Service {holder}, and IPAddressPool {pool} limits sharing to one namespace"
             ),
         }
     }
 
-    /// Whether both sides want to share and still cannot.
+    /// Returns true if both Services have a sharing key.
     pub fn is_between_sharers(&self) -> bool {
         !matches!(self, Self::NewcomerDoesNotShare | Self::HolderDoesNotShare)
     }

@@ -1,8 +1,8 @@
-//! The addresses of one family of one pool: which are taken, and which is the next free one.
+//! The addresses of one family of one pool: which are taken, and the next free one.
 //!
-//! Free addresses are kept as gaps in the order of allocation. The next free address is the start of the first
-//! gap, so finding it, and finding that there is none, does not depend on how many are taken. Addresses that
-//! `avoidBuggyIPs` leaves out belong to no gap: a gap begins and ends with an address that may be given.
+//! Free addresses are stored as gaps in the order of allocation. The next free address is the start of the
+//! first gap, so the cost of finding it does not depend on the number of taken addresses. Addresses that
+//! `avoidBuggyIPs` excludes belong to no gap: a gap begins and ends with an address that can be allocated.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -10,30 +10,30 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use fairlead_crds::model::config::Pool;
 use fairlead_crds::model::family::Family;
 
-/// Place of an address in the order of allocation of its pool and family.
+/// The position of an address in the order of allocation of its pool and family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Slot {
     range: u32,
     value: u128,
 }
 
-/// See the head of this file.
+/// The ranges of a pool and the gaps between taken addresses.
 #[derive(Clone, Debug)]
 pub(super) struct Space {
     family: Family,
     avoid_buggy: bool,
     /// First and last address of each range, as the pool lists them.
     ranges: Vec<(u128, u128)>,
-    /// First address of each range → its place in `ranges`.
+    /// First address of each range, with its index in `ranges`.
     starts: BTreeMap<u128, u32>,
-    /// First slot → last value of each gap.
+    /// First slot of each gap, with its last value.
     gaps: BTreeMap<Slot, u128>,
     total: u128,
     taken: u128,
 }
 
 impl Space {
-    /// The addresses of `family` in `pool`, all free.
+    /// Returns the addresses of `family` in `pool`, all free.
     pub(super) fn new(pool: &Pool, family: Family) -> Self {
         let mut space = Self {
             family,
@@ -61,22 +61,22 @@ impl Space {
         space
     }
 
-    /// Whether the pool has any address of this family that may be given.
+    /// Returns true if the pool has no address of this family that can be allocated.
     pub(super) fn is_empty(&self) -> bool {
         self.total == 0
     }
 
-    /// How many addresses may be given; saturates at `u128::MAX`.
+    /// Returns the number of addresses that can be allocated; saturates at `u128::MAX`.
     pub(super) fn total(&self) -> u128 {
         self.total
     }
 
-    /// How many of them are taken.
+    /// Returns the number of taken addresses.
     pub(super) fn taken(&self) -> u128 {
         self.taken
     }
 
-    /// Place of an address that this pool may give, taken or not.
+    /// Returns the slot of an address, taken or not; None if the pool cannot allocate it.
     pub(super) fn slot(&self, ip: IpAddr) -> Option<Slot> {
         let value = number(ip);
         let (_, &range) = self.starts.range(..=value).next_back()?;
@@ -85,7 +85,7 @@ impl Space {
             .then_some(Slot { range, value })
     }
 
-    /// The address at a place.
+    /// Returns the address of a slot.
     pub(super) fn address(&self, slot: Slot) -> IpAddr {
         match self.family {
             Family::V4 => IpAddr::V4(Ipv4Addr::from(slot.value as u32)),
@@ -93,12 +93,12 @@ impl Space {
         }
     }
 
-    /// The next address to give.
+    /// Returns the first free slot in the order of allocation.
     pub(super) fn first_free(&self) -> Option<Slot> {
         self.gaps.keys().next().copied()
     }
 
-    /// Takes a free address. Nothing happens when it is taken already.
+    /// Takes an address. Has no effect if it is taken already.
     pub(super) fn take(&mut self, slot: Slot) {
         let Some((&start, &end)) = self.gaps.range(..=slot).next_back() else { return };
         if start.range != slot.range || end < slot.value {
@@ -114,7 +114,7 @@ impl Space {
         self.taken += 1;
     }
 
-    /// Gives a taken address back.
+    /// Frees an address. Has no effect if it is free already.
     pub(super) fn free(&mut self, slot: Slot) {
         let Some(&(first, last)) = self.ranges.get(slot.range as usize) else { return };
         let (mut start, mut end) = (slot, slot.value);
@@ -122,7 +122,7 @@ impl Space {
             && left.range == slot.range
         {
             if left_end >= slot.value {
-                return; // it is free
+                return;
             }
             if self.previous(slot.value, first) == Some(left_end) {
                 start = left;
@@ -137,12 +137,13 @@ impl Space {
         self.taken -= 1;
     }
 
-    /// Addresses ending in .0 and .255 are those that some old clients take for network and broadcast.
+    /// Returns false for addresses ending in .0 and .255 if the pool avoids them: some old clients mistake
+    /// them for network and broadcast addresses.
     fn is_legal(&self, value: u128) -> bool {
         !self.avoid_buggy || !matches!(value & 0xff, 0 | 0xff)
     }
 
-    /// The next address after `value`, up to `last`, that may be given: at most three steps.
+    /// Returns the next legal address after `value`, up to `last`, in at most three steps.
     fn next(&self, value: u128, last: u128) -> Option<u128> {
         let mut value = value;
         while value < last {
@@ -154,7 +155,7 @@ impl Space {
         None
     }
 
-    /// The one before `value`, down to `first`.
+    /// Returns the previous legal address before `value`, down to `first`.
     fn previous(&self, value: u128, first: u128) -> Option<u128> {
         let mut value = value;
         while value > first {
@@ -171,7 +172,7 @@ impl Space {
         if !self.avoid_buggy {
             return all;
         }
-        // How many numbers below `end` are `remainder` modulo 256; IPv4 only, so nothing overflows.
+        // The number of values below `end` that are `remainder` modulo 256. IPv4 only, so nothing overflows.
         let below = |end: u128, remainder: u128| (end + 255 - remainder) / 256;
         let buggy = |remainder| below(last + 1, remainder) - below(first, remainder);
         all - buggy(0) - buggy(255)
@@ -201,7 +202,7 @@ mod tests {
         Space::new(&pool, family)
     }
 
-    /// Addresses in the order in which they are given, at most `n`.
+    /// Takes at most `n` addresses and returns them in order.
     fn drain(space: &mut Space, n: usize) -> Vec<String> {
         let mut given = Vec::new();
         while given.len() < n {
@@ -213,14 +214,14 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_given_in_the_order_in_which_the_pool_lists_its_ranges() {
+    fn addresses_follow_order_of_ranges_in_pool() {
         let mut space = space(&["10.0.9.0-10.0.9.1", "10.0.1.7-10.0.1.7"], false);
         assert_eq!(drain(&mut space, 9), ["10.0.9.0", "10.0.9.1", "10.0.1.7"]);
         assert_eq!(space.first_free(), None);
     }
 
     #[test]
-    fn buggy_addresses_are_skipped_at_both_ends_and_inside() {
+    fn buggy_addresses_are_skipped_at_ends_and_inside() {
         let mut space = space(&["10.0.0.254-10.0.1.1", "10.0.3.255-10.0.4.0"], true);
         assert_eq!(space.total(), 2);
         assert_eq!(drain(&mut space, 9), ["10.0.0.254", "10.0.1.1"]);
@@ -228,7 +229,7 @@ mod tests {
 
     /// MetalLB: `TestPoolCount`.
     #[test]
-    fn counts() {
+    fn total_counts_legal_addresses() {
         for (ranges, avoid_buggy, total) in [
             (vec!["1.2.3.0-1.2.3.255"], false, 256),
             (vec!["1.2.3.0-1.2.3.255"], true, 254),
@@ -248,14 +249,14 @@ mod tests {
     }
 
     #[test]
-    fn a_full_pool_with_all_gaps_closed_keeps_no_gap_of_buggy_addresses() {
+    fn full_space_keeps_no_gap_of_buggy_addresses() {
         let mut space = space(&["10.0.0.0-10.0.255.255"], true);
         assert_eq!(drain(&mut space, usize::MAX).len(), 254 * 256);
         assert!(space.gaps.is_empty());
     }
 
     #[test]
-    fn the_last_address_of_all_can_be_taken_and_freed() {
+    fn highest_ipv6_address_can_be_taken_and_freed() {
         let mut space = space(
             &["ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"],
             false,
@@ -267,14 +268,16 @@ mod tests {
     }
 
     proptest! {
-        /// Against the obvious model, which walks every address.
+        /// Compares with a model that walks every address.
         #[test]
-        fn take_and_free_agree_with_a_walk(
+        fn take_and_free_agree_with_walk(
             avoid_buggy: bool,
             steps in prop::collection::vec((0u32..1100, any::<bool>()), 0..200),
         ) {
-            let mut space = space(&["10.0.1.250-10.0.3.3", "10.0.0.0-10.0.0.20", "10.0.3.250-10.0.4.6"], avoid_buggy);
-            let legal: Vec<u128> = space.ranges.iter().flat_map(|&(a, b)| a..=b).filter(|&v| space.is_legal(v)).collect();
+            let ranges = ["10.0.1.250-10.0.3.3", "10.0.0.0-10.0.0.20", "10.0.3.250-10.0.4.6"];
+            let mut space = space(&ranges, avoid_buggy);
+            let all = space.ranges.iter().flat_map(|&(first, last)| first..=last);
+            let legal: Vec<u128> = all.filter(|&value| space.is_legal(value)).collect();
             let mut taken = BTreeSet::new();
             for (offset, take) in steps {
                 let address = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + offset));

@@ -1,4 +1,4 @@
-//! Tables after MetalLB's `internal/allocator/allocator_test.go`, named alike.
+//! Tables after MetalLB's `internal/allocator/allocator_test.go`. The comments name the tests of origin.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -29,23 +29,26 @@ fn request(service: &LoadBalancer) -> AllocationRequest<'_> {
 }
 
 impl Ipam {
-    fn gets(&mut self, service: &LoadBalancer, families: Families) -> Option<Vec<IpAddr>> {
+    fn allocate_any(&mut self, service: &LoadBalancer, families: Families) -> Option<Vec<IpAddr>> {
         self.allocate(&request(service), families).ok().map(|holding| holding.ips().collect())
     }
 
-    /// Asks for exactly these addresses, of one pool.
-    fn asks(&mut self, service: &LoadBalancer, addresses: &[IpAddr]) -> Result<Holding, AllocationRefusal> {
+    /// Requests exactly these addresses, of one pool.
+    fn assign_of_one_pool(
+        &mut self,
+        service: &LoadBalancer,
+        addresses: &[IpAddr],
+    ) -> Result<Holding, AllocationRefusal> {
         self.assign(&request(service), addresses, false).cloned()
     }
 }
 
-/// Addresses of a holding.
-fn of(holding: &Holding) -> Vec<IpAddr> {
+fn addresses(holding: &Holding) -> Vec<IpAddr> {
     holding.ips().collect()
 }
 
-/// MetalLB: `TestAssignment`, for one family. Each step is one Service that asks for one address.
-fn assignment(a: &str, b: &str, zero: &str, broadcast: &str, pool_ranges: [&str; 2]) {
+/// MetalLB: `TestAssignment`, for one family. In each step one Service requests one address.
+fn check_assignment(a: &str, b: &str, zero: &str, broadcast: &str, pool_ranges: [&str; 2]) {
     let mut second = pool("test2", &pool_ranges[1..]);
     second.avoid_buggy_ips = true;
     let mut ipam = ipam([pool("test1", &pool_ranges[..1]), second]);
@@ -61,11 +64,11 @@ fn assignment(a: &str, b: &str, zero: &str, broadcast: &str, pool_ranges: [&str;
     let steps = [
         ("assign s1", s1.clone(), a, true),
         ("s1 idempotent reassign", s1.clone(), a, true),
-        ("s2 can't grab s1's IP", s2.clone(), a, false),
-        ("s2 can get another IP", s2.clone(), b, true),
-        ("s1 can move and frees its IP", s1.clone(), "", true),
-        ("s2 moves to what s1 freed", s2.clone(), a, true),
-        ("s1 takes what s2 freed", s1.clone(), b, true),
+        ("s2 cannot get the address of s1", s2.clone(), a, false),
+        ("s2 gets another address", s2.clone(), b, true),
+        ("s1 releases its address", s1.clone(), "", true),
+        ("s2 moves to the released address", s2.clone(), a, true),
+        ("s1 gets the address that s2 left", s1.clone(), b, true),
         ("s1 cannot use .0", s1.clone(), zero, !is_v4),
         ("s1 cannot use .255", s1.clone(), broadcast, !is_v4),
         ("s1 changes its own sharing key as the only user", shares("s1", "sharing", 80), b, true),
@@ -89,68 +92,78 @@ fn assignment(a: &str, b: &str, zero: &str, broadcast: &str, pool_ranges: [&str;
             continue;
         }
         if address == zero && allowed {
-            continue; // avoidBuggyIPs does not concern IPv6
+            // avoidBuggyIPs applies to IPv4 only.
+            continue;
         }
         if address == broadcast && allowed {
             continue;
         }
-        let result = ipam.asks(&service, &[ip(address)]);
+        let result = ipam.assign_of_one_pool(&service, &[ip(address)]);
         assert_eq!(result.is_ok(), allowed, "{what}: {result:?}");
-        ipam.check();
+        ipam.assert_invariants();
     }
 }
 
 #[test]
-fn assignment_v4() {
-    assignment("1.2.3.4", "1.2.3.5", "1.2.4.0", "1.2.4.255", ["1.2.3.4-1.2.3.7", "1.2.4.0-1.2.4.255"]);
+fn requested_ipv4_address_is_assigned_if_available() {
+    check_assignment("1.2.3.4", "1.2.3.5", "1.2.4.0", "1.2.4.255", ["1.2.3.4-1.2.3.7", "1.2.4.0-1.2.4.255"]);
 }
 
 #[test]
-fn assignment_v6() {
-    assignment("1000::4", "1000::5", "1000::100", "1000::1ff", ["1000::4-1000::7", "1000::100-1000::1ff"]);
+fn requested_ipv6_address_is_assigned_if_available() {
+    check_assignment(
+        "1000::4",
+        "1000::5",
+        "1000::100",
+        "1000::1ff",
+        ["1000::4-1000::7", "1000::100-1000::1ff"],
+    );
 }
 
 #[test]
-fn assignment_dual() {
+fn requested_addresses_of_two_pools_are_refused() {
     let mut ipam = ipam([
         pool("test1", &["1.2.3.4-1.2.3.7", "1000::4-1000::7"]),
         pool("test2", &["1.2.4.0-1.2.4.255", "1000::100-1000::1ff"]),
     ]);
     let s1 = service("s1");
-    let dual = ipam.asks(&s1, &ips(&["1.2.3.4", "1000::4"])).unwrap();
+    let dual = ipam.assign_of_one_pool(&s1, &ips(&["1.2.3.4", "1000::4"])).unwrap();
     assert_eq!(dual.pools(), ["test1".into()]);
     let of_two_pools = ips(&["1.2.3.4", "1000::100"]);
-    assert_eq!(ipam.asks(&s1, &of_two_pools), Err(AllocationRefusal::SeveralPools(of_two_pools.clone())));
-    assert_eq!(ipam.holding(&s1.key), Some(&dual), "a refusal changes nothing");
-    let taken_in_part = ipam.asks(&service("s2"), &ips(&["1.2.3.5", "1000::4"]));
+    assert_eq!(
+        ipam.assign_of_one_pool(&s1, &of_two_pools),
+        Err(AllocationRefusal::SeveralPools(of_two_pools.clone()))
+    );
+    assert_eq!(ipam.holding(&s1.key), Some(&dual), "a refusal does not change the holding");
+    let taken_in_part = ipam.assign_of_one_pool(&service("s2"), &ips(&["1.2.3.5", "1000::4"]));
     assert!(
         matches!(taken_in_part, Err(AllocationRefusal::InUse { address, .. }) if address == ip("1000::4"))
     );
-    ipam.check();
+    ipam.assert_invariants();
 }
 
 #[test]
-fn assignment_obeys_namespaces_and_service_labels() {
+fn pool_of_other_namespace_is_refused() {
     let of = |priority, namespaces: &[&str]| pinned(pool("p", &["1.2.3.4"]), priority, namespaces);
     let cases = [
         ("same namespace", of(0, &["team"]), "team/s", true),
         ("different namespace", of(0, &["team"]), "other/s", false),
-        ("priority alone restricts nobody", of(7, &[]), "other/s", true),
+        ("priority alone does not restrict", of(7, &[]), "other/s", true),
     ];
     for (what, pool, name, allowed) in cases {
         let mut ipam = ipam([pool]);
         let service = service(name);
-        assert_eq!(ipam.asks(&service, &ips(&["1.2.3.4"])).is_ok(), allowed, "{what}");
+        assert_eq!(ipam.assign_of_one_pool(&service, &ips(&["1.2.3.4"])).is_ok(), allowed, "{what}");
         ipam.release(&service.key);
         assert_eq!(ipam.allocate_from(&request(&service), "p", V4).is_ok(), allowed, "{what}, pool named");
         ipam.release(&service.key);
-        assert_eq!(ipam.gets(&service, V4).is_some(), allowed, "{what}, automatic");
+        assert_eq!(ipam.allocate_any(&service, V4).is_some(), allowed, "{what}, automatic");
     }
 }
 
 /// MetalLB: `TestPoolAllocation`.
 #[test]
-fn pool_allocation() {
+fn named_pool_allocates_until_full() {
     for (ranges, families) in [
         (vec!["1.2.3.4-1.2.3.7"], V4),
         (vec!["1000::4-1000::7"], V6),
@@ -158,30 +171,30 @@ fn pool_allocation() {
     ] {
         let mut ipam = ipam([pool("other", &["9.9.9.9", "9::9"]), pool("test", &ranges)]);
         let mut get =
-            |service: &LoadBalancer| ipam.allocate_from(&request(service), "test", families).map(of);
+            |service: &LoadBalancer| ipam.allocate_from(&request(service), "test", families).map(addresses);
         for n in 1..=4 {
             assert!(get(&sharing(&format!("s{n}"), "share", &[80])).is_ok(), "s{n}");
         }
-        assert!(matches!(get(&service("s5")), Err(AllocationRefusal::Exhausted { .. })), "s5 can't");
-        assert!(matches!(get(&service("s6")), Err(AllocationRefusal::Exhausted { .. })), "s6 can't");
+        assert!(matches!(get(&service("s5")), Err(AllocationRefusal::Exhausted { .. })), "s5 is refused");
+        assert!(matches!(get(&service("s6")), Err(AllocationRefusal::Exhausted { .. })), "s6 is refused");
         ipam.release(&key("s2"));
         let mut get =
-            |service: &LoadBalancer| ipam.allocate_from(&request(service), "test", families).map(of);
-        assert!(get(&service("s5")).is_ok(), "s5 gets what s2 freed");
-        assert!(get(&service("s6")).is_err(), "s6 still can't");
-        assert!(get(&sharing("s6", "other", &[443])).is_err(), "nor under another key");
-        assert!(get(&sharing("s6", "share", &[443])).is_ok(), "sharing lets s6 in beside s1");
+            |service: &LoadBalancer| ipam.allocate_from(&request(service), "test", families).map(addresses);
+        assert!(get(&service("s5")).is_ok(), "s5 gets the released address");
+        assert!(get(&service("s6")).is_err(), "s6 is still refused");
+        assert!(get(&sharing("s6", "other", &[443])).is_err(), "s6 with another key is refused");
+        assert!(get(&sharing("s6", "share", &[443])).is_ok(), "s6 joins s1");
         assert!(
             get(&sharing("s7", "share", &[443, 80])).is_err(),
-            "but not s7, whose ports are in use everywhere"
+            "s7 is refused: its ports are in use on every address"
         );
-        ipam.check();
+        ipam.assert_invariants();
     }
 }
 
 /// MetalLB: `TestAllocation`.
 #[test]
-fn allocation_over_several_pools_never_uses_those_without_auto_assign() {
+fn pool_without_auto_assign_is_never_chosen() {
     let mut manual = pool("a-manual", &["9.9.9.0-9.9.9.255", "9::-9::ff"]);
     manual.auto_assign = false;
     let mut ipam = ipam([
@@ -191,86 +204,91 @@ fn allocation_over_several_pools_never_uses_those_without_auto_assign() {
     ]);
     let mut given = Vec::new();
     for n in 1..=5 {
-        given.push(ipam.gets(&service(&format!("s{n}")), V4));
+        given.push(ipam.allocate_any(&service(&format!("s{n}")), V4));
     }
     let expected = ["1.2.3.4", "1.2.3.5", "1.2.3.10", "1.2.3.11"].map(|a| Some(ips(&[a])));
     assert_eq!(given[..4], expected);
     assert_eq!(given[4], None);
-    assert_eq!(ipam.gets(&service("d"), DUAL), None);
+    assert_eq!(ipam.allocate_any(&service("d"), DUAL), None);
     ipam.release(&key("s4"));
-    assert_eq!(ipam.gets(&service("d"), DUAL), Some(ips(&["1.2.3.11", "1000::10"])));
-    ipam.check();
+    assert_eq!(ipam.allocate_any(&service("d"), DUAL), Some(ips(&["1.2.3.11", "1000::10"])));
+    ipam.assert_invariants();
 }
 
 /// MetalLB: `TestBuggyIPs`.
 #[test]
-fn buggy_ips() {
+fn buggy_addresses_are_not_allocated() {
     let mut careful = pool("test3", &["1.2.3.254-1.2.4.1"]);
     careful.avoid_buggy_ips = true;
     let mut ipam =
         ipam([pool("test1", &["1.2.2.0-1.2.2.1"]), pool("test2", &["1.2.2.254-1.2.2.255"]), careful]);
-    let given: Vec<_> = (1..8).filter_map(|n| ipam.gets(&service(&format!("s{n}")), V4)).flatten().collect();
+    let given: Vec<_> =
+        (1..8).filter_map(|n| ipam.allocate_any(&service(&format!("s{n}")), V4)).flatten().collect();
     assert_eq!(given, ips(&["1.2.2.0", "1.2.2.1", "1.2.2.254", "1.2.2.255", "1.2.3.254", "1.2.4.1"]));
 }
 
 /// MetalLB: `TestConfigReload`.
 #[test]
-fn config_reload() {
+fn edited_pool_keeps_or_evicts_holder() {
     let held = ips(&["1.2.3.0", "1000::"]);
     let avoiding = |mut pool: Pool| {
         pool.avoid_buggy_ips = true;
         pool
     };
+    let split = |one: &[&str], other: &[&str]| vec![pool("test", one), pool("test2", other)];
     let start = || pool("test", &["1.2.3.0-1.2.3.255", "1000::-1000::ff"]);
     #[rustfmt::skip]
     let cases = [
         ("same config is no-op", vec![start()], Some("test")),
         ("expand pool", vec![pool("test", &["1.2.2.0-1.2.3.255", "1000::-1000::ffff"])], Some("test")),
         ("shrink pool", vec![pool("test", &["1.2.3.0-1.2.3.3", "1000::-1000::3"])], Some("test")),
-        ("shrink that removes the IPv4 address", vec![pool("test", &["1.2.3.128-1.2.3.255", "1000::-1000::ff"])], None),
-        ("shrink that removes the IPv6 address", vec![pool("test", &["1.2.3.0-1.2.3.255", "1000::f0-1000::ff"])], None),
+        ("remove IPv4 address", vec![pool("test", &["1.2.3.128-1.2.3.255", "1000::-1000::ff"])], None),
+        ("remove IPv6 address", vec![pool("test", &["1.2.3.0-1.2.3.255", "1000::f0-1000::ff"])], None),
         ("rename the pool", vec![pool("test2", &["1.2.3.0-1.2.3.255", "1000::-1000::ff"])], Some("test2")),
-        ("split pool", vec![pool("test", &["1.2.3.0-1.2.3.127", "1000::-1000::7f"]), pool("test2", &["1.2.3.128-1.2.3.255", "1000::80-1000::ff"])], Some("test")),
-        ("split by family", vec![pool("test", &["1.2.3.0-1.2.3.255"]), pool("test2", &["1000::-1000::ff"])], Some("test,test2")),
+        (
+            "split pool",
+            split(&["1.2.3.0-1.2.3.127", "1000::-1000::7f"], &["1.2.3.128-1.2.3.255", "1000::80-1000::ff"]),
+            Some("test"),
+        ),
+        ("split by family", split(&["1.2.3.0-1.2.3.255"], &["1000::-1000::ff"]), Some("test,test2")),
         ("avoid buggy addresses", vec![avoiding(start())], None),
         ("delete the pool", vec![], None),
     ];
     for (what, new, keeps_in) in cases {
         let mut ipam = ipam([start()]);
         let s = sharing("s", "key", &[80]);
-        ipam.asks(&s, &held).unwrap();
+        ipam.assign_of_one_pool(&s, &held).unwrap();
         let changes = ipam.set_pools(&pools(new), &BTreeMap::new());
-        ipam.check();
+        ipam.assert_invariants();
         let now = ipam.holding(&s.key);
         assert_eq!(now.map(|h| h.pools().join(",")).as_deref(), keeps_in, "{what}");
         assert_eq!(changes.evicted.len(), usize::from(keeps_in.is_none()), "{what}");
-        assert!(now.is_none_or(|h| of(h) == held), "{what}");
+        assert!(now.is_none_or(|h| addresses(h) == held), "{what}");
         assert_eq!(changes.any, what != "same config is no-op");
         if keeps_in.is_some() {
-            let other = ipam.gets(&service("other"), V4).unwrap();
-            assert_ne!(other, held[..1], "{what}: what is held is not free");
+            let other = ipam.allocate_any(&service("other"), V4).unwrap();
+            assert_ne!(other, held[..1], "{what}: a held address is not free");
         }
     }
 }
 
 /// MetalLB: `TestAutoAssign`.
 #[test]
-fn auto_assign() {
+fn pool_without_auto_assign_serves_services_that_name_it() {
     let mut manual = pool("test1", &["1.2.3.4-1.2.3.7"]);
     manual.auto_assign = false;
     let mut ipam = ipam([manual]);
     let s = service("s");
-    assert!(
-        matches!(ipam.allocate(&request(&s), V4), Err(AllocationRefusal::NoPoolMatches(why)) if why.len() == 1)
-    );
-    assert_eq!(of(ipam.allocate_from(&request(&s), "test1", V4).unwrap()), ips(&["1.2.3.4"]));
+    let refusal = ipam.allocate(&request(&s), V4).unwrap_err();
+    assert!(matches!(refusal, AllocationRefusal::NoPoolMatches(why) if why.len() == 1));
+    assert_eq!(addresses(ipam.allocate_from(&request(&s), "test1", V4).unwrap()), ips(&["1.2.3.4"]));
 }
 
 #[test]
-fn priorities_ascend_with_zero_last_and_names_break_ties_then_come_pools_for_everybody() {
+fn pools_are_tried_by_priority_then_name() {
     let one = |name, n: u8| pool(name, &[&format!("10.0.0.{n}")]);
     let mut ipam = ipam([
-        one("a-everybody", 1),
+        one("a-unrestricted", 1),
         pinned(one("b", 2), 0, &[]),
         pinned(one("c", 3), 10, &[]),
         pinned(one("e", 5), 10, &["default"]),
@@ -281,11 +299,11 @@ fn priorities_ascend_with_zero_last_and_names_break_ties_then_come_pools_for_eve
     let order: Vec<_> = (0..9)
         .filter_map(|n| Some(ipam.allocate(&request(&service(&format!("s{n}"))), V4).ok()?.pools().join(",")))
         .collect();
-    assert_eq!(order, ["f", "c", "d", "e", "b", "a-everybody"]);
+    assert_eq!(order, ["f", "c", "d", "e", "b", "a-unrestricted"]);
 }
 
 #[test]
-fn a_pool_whose_restrictions_match_nothing_is_open_to_nobody() {
+fn pool_with_unmatched_restrictions_admits_no_service() {
     let mut tenant = pool("tenant", &["10.0.0.1"]);
     let selector = fairlead_test_support::selector("team", "blue");
     tenant.allocation =
@@ -296,9 +314,9 @@ fn a_pool_whose_restrictions_match_nothing_is_open_to_nobody() {
         "tenant".into(),
         "is open only to namespaces with labels team=blue".into(),
     ));
-    assert_eq!(ipam.asks(&s, &ips(&["10.0.0.1"])), closed);
+    assert_eq!(ipam.assign_of_one_pool(&s, &ips(&["10.0.0.1"])), closed);
     assert_eq!(ipam.allocate_from(&request(&s), "tenant", V4).cloned(), closed);
-    assert_eq!(ipam.gets(&s, V4), None);
+    assert_eq!(ipam.allocate_any(&s, V4), None);
     let blue = labels(&[("team", "blue")]);
     let open = AllocationRequest { namespace_labels: Some(&blue), ..request(&s) };
     assert!(ipam.allocate(&open, V4).is_ok());
@@ -306,14 +324,14 @@ fn a_pool_whose_restrictions_match_nothing_is_open_to_nobody() {
 
 /// MetalLB: `TestPoolMetrics`.
 #[test]
-fn counts_follow_and_count_a_shared_address_once() {
+fn counts_include_shared_address_once() {
     let mut ipam = ipam([pool("p", &["1.2.3.4-1.2.3.7", "1000::4-1000::7"])]);
     let assigned = |ipam: &Ipam| [Family::V4, Family::V6].map(|f| ipam.counts("p", f).assigned);
-    ipam.asks(&sharing("s1", "k", &[80]), &ips(&["1.2.3.4"])).unwrap();
+    ipam.assign_of_one_pool(&sharing("s1", "k", &[80]), &ips(&["1.2.3.4"])).unwrap();
     assert_eq!(assigned(&ipam), [1, 0]);
-    ipam.asks(&sharing("s2", "k", &[81]), &ips(&["1.2.3.4"])).unwrap();
+    ipam.assign_of_one_pool(&sharing("s2", "k", &[81]), &ips(&["1.2.3.4"])).unwrap();
     assert_eq!(assigned(&ipam), [1, 0]);
-    ipam.asks(&service("s3"), &ips(&["1.2.3.5", "1000::4"])).unwrap();
+    ipam.assign_of_one_pool(&service("s3"), &ips(&["1.2.3.5", "1000::4"])).unwrap();
     assert_eq!(assigned(&ipam), [2, 1]);
     assert_eq!(ipam.counts("p", Family::V4).available, 2);
     ipam.release(&key("s1"));
@@ -324,14 +342,14 @@ fn counts_follow_and_count_a_shared_address_once() {
 }
 
 #[test]
-fn changes_say_what_became_free_and_what_can_be_joined() {
+fn changes_report_free_and_joinable_addresses() {
     let mut ipam = ipam([pool("p", &["1.2.3.4-1.2.3.7"])]);
     let (s1, s2) = (sharing("s1", "k", &[80]), sharing("s2", "k", &[81]));
-    ipam.gets(&s1, V4);
-    ipam.gets(&s2, V4);
+    ipam.allocate_any(&s1, V4);
+    ipam.allocate_any(&s2, V4);
     ipam.take_changes();
-    ipam.asks(&s2, &ips(&["1.2.3.4"])).unwrap();
-    assert_eq!(ipam.take_changes(), [], "holding the same is no change");
+    ipam.assign_of_one_pool(&s2, &ips(&["1.2.3.4"])).unwrap();
+    assert_eq!(ipam.take_changes(), [], "an equal holding is no change");
     ipam.release(&s1.key);
     let change = ipam.take_changes().pop().unwrap();
     assert!(!change.free && change.shared.is_some());
@@ -341,37 +359,40 @@ fn changes_say_what_became_free_and_what_can_be_joined() {
 }
 
 #[test]
-fn a_reserved_address_is_given_to_nobody_else() {
+fn reserved_address_is_refused_to_other_services() {
     let mut ipam = ipam([pool("p", &["1.2.3.4-1.2.3.5"])]);
     let (s1, s2, s3) = (sharing("s1", "k", &[80]), sharing("s2", "k", &[81]), sharing("s3", "k", &[82]));
-    ipam.gets(&s1, V4);
+    ipam.allocate_any(&s1, V4);
     ipam.release(&s1.key);
     ipam.reserve(ip("1.2.3.4"), &s1.key);
     ipam.take_changes();
-    assert_eq!(ipam.gets(&s2, V4), Some(ips(&["1.2.3.5"])), "the first is not free");
-    assert!(matches!(ipam.asks(&s3, &ips(&["1.2.3.4"])), Err(AllocationRefusal::InUse { .. })));
-    assert!(ipam.asks(&s1, &ips(&["1.2.3.4"])).is_ok(), "it gets it back");
-    assert_eq!(ipam.gets(&s3, V4), Some(ips(&["1.2.3.5"])), "nobody joins a reserved address");
-    assert!(ipam.asks(&s1, &ips(&["1.2.3.4"])).is_ok(), "who holds it is not disturbed");
-    ipam.check();
+    assert_eq!(ipam.allocate_any(&s2, V4), Some(ips(&["1.2.3.5"])), "the first is not free");
+    assert!(matches!(ipam.assign_of_one_pool(&s3, &ips(&["1.2.3.4"])), Err(AllocationRefusal::InUse { .. })));
+    assert!(ipam.assign_of_one_pool(&s1, &ips(&["1.2.3.4"])).is_ok(), "s1 gets its reserved address");
+    assert_eq!(ipam.allocate_any(&s3, V4), Some(ips(&["1.2.3.5"])), "no Service joins a reserved address");
+    assert!(ipam.assign_of_one_pool(&s1, &ips(&["1.2.3.4"])).is_ok(), "the holder keeps it");
+    ipam.assert_invariants();
     ipam.release(&s1.key);
     ipam.set_pools(&pools([pool("q", &["1.2.3.0-1.2.3.9"])]), &BTreeMap::new());
-    assert_eq!(ipam.counts("q", Family::V4).available, 8, "reservations outlive changes of pools");
+    assert_eq!(ipam.counts("q", Family::V4).available, 8, "reservations survive changes of pools");
     ipam.take_changes();
     ipam.unreserve(ip("1.2.3.4"), &s1.key);
     assert!(ipam.take_changes().pop().unwrap().free);
     assert_eq!(ipam.counts("q", Family::V4).available, 9);
-    ipam.check();
+    ipam.assert_invariants();
 }
 
 #[test]
-fn messages_name_what_is_in_the_way() {
+fn refusal_messages_name_obstacle() {
     let mut ipam = ipam([pool("small", &["1.2.3.4"]), pool("six", &["1000::1"])]);
-    ipam.gets(&service("shop/web"), V4);
+    ipam.allocate_any(&service("shop/web"), V4);
     let late = service("late");
     let cases = [
-        (ipam.clone().asks(&late, &ips(&["1.2.3.4"])), "1.2.3.4 is in use by Service shop/web"),
-        (ipam.clone().asks(&late, &ips(&["5.5.5.5"])), "5.5.5.5 is in no IPAddressPool, or not usable there"),
+        (ipam.clone().assign_of_one_pool(&late, &ips(&["1.2.3.4"])), "1.2.3.4 is in use by Service shop/web"),
+        (
+            ipam.clone().assign_of_one_pool(&late, &ips(&["5.5.5.5"])),
+            "5.5.5.5 is in no IPAddressPool, or avoidBuggyIPs excludes it",
+        ),
         (ipam.clone().allocate(&request(&late), V4).cloned(), "no free IPv4 address in IPAddressPool small"),
         (
             ipam.clone().allocate(&request(&late), DUAL).cloned(),
@@ -379,7 +400,7 @@ fn messages_name_what_is_in_the_way() {
         ),
         (
             ipam.clone().allocate_from(&request(&late), "six", DUAL).cloned(),
-            "an IPv4 and an IPv6 address are needed, but not in IPAddressPool six",
+            "an IPv4 and an IPv6 address are required, but not available in IPAddressPool six",
         ),
         (
             ipam.clone().allocate_from(&request(&late), "none", V4).cloned(),

@@ -1,4 +1,5 @@
-//! Part of [`Ipam`](super::Ipam): the usage of each pool. Every change updates it, so that reading costs nothing.
+//! Part of [`Ipam`](super::Ipam): the usage of each pool. Every change updates it, so that reading costs
+//! nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -68,7 +69,8 @@ impl Usage {
         self.pools.get(pool).into_iter().flat_map(|usage| usage.released.iter().copied())
     }
 
-    /// Returns the counts of a pool in one family. `space` contains its addresses; None if the pool is not in force.
+    /// Returns the counts of a pool in one family. `space` contains its addresses; None if the pool is not in
+    /// force.
     pub(super) fn counts(&self, pool: &str, family: Family, space: Option<&Space>) -> PoolCounts {
         let usage = self.pools.get(pool).map(|usage| usage.family(family));
         let numbers = |usage: &FamilyUsage| [usage.assigned, usage.retained.len() as u64, usage.reserved];

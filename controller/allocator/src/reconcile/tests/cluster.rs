@@ -140,7 +140,7 @@ impl Leader {
                 }
             }
         }
-        self.index.ipam().check();
+        self.index.ipam().assert_invariants();
     }
 
     /// If nothing is on the way to a Service any more, the index knows.
@@ -329,7 +329,7 @@ impl Cluster {
                 let held = leader.index.ipam().holding(key).map(|held| held.ips().map(|ip| ip.to_string()));
                 assert_eq!(held.into_iter().flatten().collect::<Vec<_>>(), *ips, "{key}");
             }
-            leader.index.ipam().check();
+            leader.index.ipam().assert_invariants();
         }
     }
 }

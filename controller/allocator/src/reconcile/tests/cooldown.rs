@@ -37,7 +37,7 @@ fn the_same_service_gets_a_released_address_back_and_another_does_not() {
     world.apply(service("asks", annotated(ASK, "1.2.3.0")));
     assert_eq!(
         world.message("asks", names::ALLOCATED),
-        "False/AddressReserved: 1.2.3.0 is kept until 2023-11-14T22:14:20Z for Service default/s, which released it"
+        "False/AddressReserved: 1.2.3.0 is in cool-down until 2023-11-14T22:14:20Z for Service default/s, which released it"
     );
     world.wait(30);
     world.apply(service("s", json!({ "metadata": { "uid": "another" } })));
@@ -219,7 +219,7 @@ fn so_many_are_kept_and_then_the_earliest_are_given() {
     let released: Vec<_> = world.index.ipam().released("p").collect();
     assert_eq!(released.len(), MAX_RECENTLY_RELEASED);
     assert_eq!(released[0].address, fairlead_test_support::ip("1.2.0.2"), "the two earliest are free");
-    world.index.ipam().check();
+    world.index.ipam().assert_invariants();
 }
 
 #[test]

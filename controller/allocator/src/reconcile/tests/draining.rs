@@ -100,8 +100,8 @@ fn addresses_are_shared_within_a_namespace_only_where_the_pool_says_so() {
     world.apply(service("team/c", both(share(84), annotated(ASK, "1.2.3.0"))));
     assert_eq!(
         world.message("team/c", names::ALLOCATED),
-        "False/SharingConflict: 1.2.3.0 is in use by Service default/a, and IPAddressPool p lets only Services of one \
-         namespace share"
+        "False/SharingConflict: 1.2.3.0 is in use by Service default/a, and IPAddressPool p limits sharing \
+         to one namespace"
     );
     world.namespace("third", &[]);
     world.apply(service("third/a", share(85)));

@@ -277,7 +277,7 @@ fn who_asks_for_addresses_of_two_pools_is_told_which_of_them_is_in_the_way() {
     assert_eq!(
         told(&world, "s")[3..],
         [
-            "  p  no    1::5 is in no IPAddressPool, or not usable there",
+            "  p  no    1::5 is in no IPAddressPool, or avoidBuggyIPs excludes it",
             "           would fit if 1::5 were in an IPAddressPool",
         ]
     );

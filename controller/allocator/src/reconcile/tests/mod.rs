@@ -187,7 +187,7 @@ impl World {
                 }
             }
             if self.checked {
-                self.index.ipam().check();
+                self.index.ipam().assert_invariants();
             }
             if patches.is_empty() && claims.is_empty() {
                 return;

@@ -344,7 +344,7 @@ proptest! {
                     }
                 }
             }
-            world.index.ipam().check();
+            world.index.ipam().assert_invariants();
             prop_assert_eq!(shown_twice(&world), Vec::<String>::new());
         }
         // All that is on its way arrives or fails; in the end everybody agrees.

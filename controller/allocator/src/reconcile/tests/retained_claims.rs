@@ -190,7 +190,7 @@ fn a_claim_of_two_of_which_the_pool_loses_one_keeps_the_other() {
             let expected = if retains {
                 "True/Retained: 1.2.3.0 and 1::1 stay reserved: IPAddressPool p no longer has this address"
             } else {
-                "False/AddressNotInPool: 1::1 is in no IPAddressPool, or not usable there; 1.2.3.0 stays reserved"
+                "False/AddressNotInPool: 1::1 is in no IPAddressPool, or avoidBuggyIPs excludes it; 1.2.3.0 stays reserved"
             };
             assert_eq!(says(&world, "c"), expected, "{spec}");
             restart(&mut world);

@@ -47,7 +47,7 @@ fn two_services_that_share_through_changes_of_policy_and_selector() {
     }
     assert_eq!(
         world.message("two", names::ALLOCATED),
-        "False/SharingConflict: 1.2.3.0 is in use by Service default/one, which shares it under another key (\"k\")"
+        "False/SharingConflict: 1.2.3.0 is in use by Service default/one, which shares it under a different key (\"k\")"
     );
     world.delete("one");
     assert_eq!(world.result("two"), "1.2.3.0");

@@ -78,7 +78,7 @@ fn who_steps_down_forgets_what_it_decided_and_may_begin_again() {
     assert_eq!(world.index.take_decisions(), [], "what was not written yet never is");
     assert_eq!(world.index.ipam().holdings().count(), 0);
     assert_eq!(world.index.service_counts(), (2, 0));
-    world.index.ipam().check();
+    world.index.ipam().assert_invariants();
     // Meanwhile another leads, and gives what this one had in mind to somebody else.
     world.apply_silently(service(
         "undecided",
