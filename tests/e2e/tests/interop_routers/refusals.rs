@@ -31,7 +31,7 @@ fn wrong_asn_or_password_is_reported_in_speaker_object() {
     // With a wrong key the kernels do not establish a connection. The next attempt reads the Secret again,
     // without a change of the peer's object.
     wrong_password(&setup);
-    setup.expect_error("bird", &["no answer"]).unwrap();
+    setup.expect_error("bird", &["connection attempt timed out"]).unwrap();
     assert_eq!(since("ibgp"), undisturbed, "the other sessions stay established");
 
     setup.change_peer("old", json!({ "peerASN": 64900 })).unwrap();
