@@ -1,4 +1,5 @@
-//! Why a Service has its addresses, or none: the part of each pool, according to the functions that also decide.
+//! Why a Service has its addresses, or none: the part of each pool, according to the functions that also
+//! decide.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -139,8 +140,8 @@ impl fmt::Display for Explanation {
     }
 }
 
-/// Returns the claim that a Service waits for. Requested addresses and addresses that another claim has reserved are
-/// allocated without waiting.
+/// Returns the claim that a Service waits for. Requested addresses and addresses that another claim has
+/// reserved are allocated without waiting.
 fn pending_claim(
     state: &Allocations,
     ipam: &Ipam,

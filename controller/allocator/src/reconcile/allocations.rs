@@ -25,8 +25,8 @@ use super::service_records::{ExternalWriter, ServiceRecords};
 use super::wait_queue::{Priority, RetryTrigger, WaitQueue, Waiter};
 use crate::ipam::{Ipam, Released};
 
-/// The state that decisions read and change. Methods that store an observation only store it; the caller then calls a
-/// method that reconciles, if this controller leads.
+/// The state that decisions read and change. Methods that store an observation only store it; the caller then
+/// calls a method that reconciles, if this controller leads.
 #[derive(Debug, Default)]
 pub(crate) struct Allocations {
     config: Config,
@@ -107,7 +107,8 @@ impl Allocations {
 
 // Observations.
 impl Allocations {
-    /// Advances the clock to `now` and frees the addresses whose cool-down has ended. Returns whether there are any.
+    /// Advances the clock to `now` and frees the addresses whose cool-down has ended. Returns whether there
+    /// are any.
     pub(super) fn advance(&mut self, now: Timestamp) -> bool {
         let is_due = self.ipam.next_expiry().is_some_and(|due| due <= now);
         self.ipam.advance(now);
@@ -164,7 +165,8 @@ impl Allocations {
         Some(claim.service)
     }
 
-    /// Stores the labels of a Namespace. Returns the objects in it, if a pool may select the Namespace differently now.
+    /// Stores the labels of a Namespace. Returns the objects in it, if a pool may select the Namespace
+    /// differently now.
     pub(super) fn observe_namespace(&mut self, name: String, labels: Labels) -> Option<Affected> {
         let differs = self.namespaces.apply(name.clone(), labels, &self.config);
         differs.then(|| Affected {
@@ -183,8 +185,8 @@ impl Allocations {
         self.namespaces.retain(names);
     }
 
-    /// Stores the configuration. Returns the holders of pools that differ or whose advertisements differ, and the waiters
-    /// if any pool differs.
+    /// Stores the configuration. Returns the holders of pools that differ or whose advertisements differ, and
+    /// the waiters if any pool differs.
     pub(super) fn observe_config(&mut self, config: Config) -> Affected {
         let old = std::mem::replace(&mut self.config, config);
         let Config { pools, refused_pools, .. } = &self.config;
@@ -221,8 +223,8 @@ impl Allocations {
         self.claims.forget_decisions();
     }
 
-    /// Drops the changes of addresses. To be called instead of [`Allocations::retry_waiters`] if this controller does not
-    /// lead.
+    /// Drops the changes of addresses. To be called instead of [`Allocations::retry_waiters`] if this
+    /// controller does not lead.
     pub(super) fn discard_changes(&mut self) {
         self.ipam.take_changes();
     }
@@ -230,8 +232,8 @@ impl Allocations {
 
 // Passes over several objects.
 impl Allocations {
-    /// The first pass of a term: adopts all held and reserved addresses and the cool-downs in `released` (by pool), then
-    /// reconciles all objects.
+    /// The first pass of a term: adopts all held and reserved addresses and the cool-downs in `released` (by
+    /// pool), then reconciles all objects.
     pub(super) fn begin(&mut self, released: &[(String, Released)], now: Timestamp) {
         let services: Vec<ObjectKey> = self.services.keys().cloned().collect();
         let claims: Vec<ObjectKey> = self.claims.keys().cloned().collect();
@@ -249,9 +251,9 @@ impl Allocations {
         self.reconcile_all(services, &claims, now);
     }
 
-    /// Reconciles Services and claims: first adopts the addresses that the Services hold, then decides, the oldest object
-    /// first. But a Service comes after all claims for it that have reserved nothing yet, because its addresses depend on
-    /// them.
+    /// Reconciles Services and claims: first adopts the addresses that the Services hold, then decides, the
+    /// oldest object first. But a Service comes after all claims for it that have reserved nothing yet,
+    /// because its addresses depend on them.
     pub(super) fn reconcile_all(&mut self, services: Vec<ObjectKey>, claims: &[ObjectKey], now: Timestamp) {
         self.adopt_services(&services);
         let claims: BTreeSet<Priority> = claims.iter().filter_map(|key| self.claims.priority(key)).collect();
@@ -291,7 +293,8 @@ impl Allocations {
         for key in self.services.by_adoption_order(keys) {
             self.adopt_service(&key);
         }
-        // Reserve displayed addresses only after all adoptions; otherwise a refused Service could block valid sharers.
+        // Reserve displayed addresses only after all adoptions; otherwise a refused Service could block valid
+        // sharers.
         for key in keys {
             self.reserve_displayed(key);
         }
@@ -423,7 +426,8 @@ impl Allocations {
         }
     }
 
-    /// Reserves the addresses that the status of a claim lists, if the claim is complete or incomplete as given.
+    /// Reserves the addresses that the status of a claim lists, if the claim is complete or incomplete as
+    /// given.
     fn adopt_claim(&mut self, key: &ObjectKey, complete: bool) {
         let Some(claim) = self.claims.get(key).map(|record| record.claim()) else { return };
         if claim.had_some() && claim.had_all() == complete {
@@ -431,8 +435,8 @@ impl Allocations {
         }
     }
 
-    /// Reserves the addresses that a claim asks for, if they are available. Returns the Service that it is for, unless the
-    /// decision must wait for the Namespace.
+    /// Reserves the addresses that a claim asks for, if they are available. Returns the Service that it is
+    /// for, unless the decision must wait for the Namespace.
     fn reserve_claim(&mut self, key: &ObjectKey) -> Option<ObjectKey> {
         let priority = self.claims.priority(key)?;
         if self.namespaces.must_wait_for(&key.namespace, &self.config) {

@@ -53,8 +53,8 @@ pub(super) fn reserve(ipam: &mut Ipam, claim: &Claim, namespace_labels: Option<&
     ClaimDecision { refusal, triggers }
 }
 
-/// Returns the claims for a Service, the oldest first, that have not reserved all their addresses or have reserved ones that
-/// no pool contains. Claims whose addresses the Service could not take are left out.
+/// Returns the claims for a Service, the oldest first, that have not reserved all their addresses or have
+/// reserved ones that no pool contains. Claims whose addresses the Service could not take are left out.
 pub(super) fn pending_claims(
     claims: &ObservedClaims,
     ipam: &Ipam,
@@ -90,8 +90,8 @@ pub(super) fn pending_claims(
     pending.collect()
 }
 
-/// Returns true if a claim may reserve an address of one of these families, and of `pool` if the Service requests one. If a
-/// pool or family is not known, it matches.
+/// Returns true if a claim may reserve an address of one of these families, and of `pool` if the Service
+/// requests one. If a pool or family is not known, it matches.
 fn may_serve(ipam: &Ipam, claim: &Claim, families: Families, pool: Option<&str>) -> bool {
     let is_needed = |family: Family| families.wanted().contains(&family);
     let matches_pool = |other: Option<&str>| pool.is_none() || other.is_none() || pool == other;
@@ -108,8 +108,8 @@ fn may_serve(ipam: &Ipam, claim: &Claim, families: Families, pool: Option<&str>)
     }
 }
 
-/// Returns the changes after which a refused claim may succeed or be refused for another reason. `held` are the addresses
-/// that the Service holds.
+/// Returns the changes after which a refused claim may succeed or be refused for another reason. `held` are
+/// the addresses that the Service holds.
 fn retry_triggers(
     claim: &Claim,
     wanted: &Wanted,

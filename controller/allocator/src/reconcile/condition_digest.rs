@@ -1,6 +1,7 @@
 //! The conditions of a Service in compact form.
 //!
-//! The controller stores the conditions of thousands of Services, only to detect changes. A digest replaces the message.
+//! The controller stores the conditions of thousands of Services, only to detect changes. A digest replaces
+//! the message.
 
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -46,7 +47,8 @@ pub struct ServiceCondition {
 }
 
 impl ConditionDigests {
-    /// Returns the digests of the conditions in a status; `None` if this controller cannot have written one of them.
+    /// Returns the digests of the conditions in a status; `None` if this controller cannot have written one
+    /// of them.
     pub(super) fn parse(conditions: &[Condition]) -> Option<Self> {
         let mut digests = Self::default();
         for condition in conditions.iter().filter(|condition| is_ours(condition)) {

@@ -14,16 +14,17 @@ pub(super) type PooledAddress = (IpAddr, Option<Arc<str>>);
 /// The displayed addresses with their pools, in two readings.
 #[derive(Debug)]
 pub(super) struct DisplayedAddresses {
-    /// Each address with the pool in force that contains it, else with the pool that the annotation names. `None` if the
-    /// condition states that the addresses are retained: then only the annotation names their pools.
+    /// Each address with the pool in force that contains it, else with the pool that the annotation names.
+    /// `None` if the condition states that the addresses are retained: then only the annotation names their
+    /// pools.
     pub(super) by_range: Option<Vec<PooledAddress>>,
     /// Each address with the pool that the annotation names.
     pub(super) by_annotation: Vec<PooledAddress>,
 }
 
 impl DisplayedAddresses {
-    /// Reads the status of a Service. `by_range` has precedence, because everybody who may edit the Service may edit the
-    /// annotation, and an edit must not move an address to another pool.
+    /// Reads the status of a Service. `by_range` has precedence, because everybody who may edit the Service
+    /// may edit the annotation, and an edit must not move an address to another pool.
     pub(super) fn read(ipam: &Ipam, observed: &ObservedService) -> Self {
         let ObservedService { balancer, conditions, .. } = observed;
         let named = |n| balancer.allocated_from.as_deref().map(|names| Arc::from(pool_of_nth(names, n)));

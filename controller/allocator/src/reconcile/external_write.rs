@@ -1,8 +1,8 @@
 //! Addresses in a status that this controller did not write.
 //!
-//! The API is authoritative, so that all controllers that observe it reach the same state: the Service keeps the displayed
-//! addresses, unless an older Service displays them too. A Service that holds one of them, but does not display it, gets
-//! another address.
+//! The API is authoritative, so that all controllers that observe it reach the same state: the Service keeps
+//! the displayed addresses, unless an older Service displays them too. A Service that holds one of them, but
+//! does not display it, gets another address.
 
 use std::sync::Arc;
 
@@ -28,8 +28,8 @@ pub(super) struct Displaced {
     pub(super) claims: Vec<ObjectKey>,
 }
 
-/// Gives a Service the addresses in its status, which `writer` wrote. Addresses that a user wrote are accepted only if the
-/// Service could be given them.
+/// Gives a Service the addresses in its status, which `writer` wrote. Addresses that a user wrote are
+/// accepted only if the Service could be given them.
 pub(super) fn resolve_external_write(
     ipam: &mut Ipam,
     services: &ServiceRecords,
@@ -82,8 +82,8 @@ pub(super) fn resolve_external_write(
     displaced
 }
 
-/// Returns true if another controller wrote the addresses in the status of a claim. `old` is the claim as observed before,
-/// `claimed` the reservation of this controller.
+/// Returns true if another controller wrote the addresses in the status of a claim. `old` is the claim as
+/// observed before, `claimed` the reservation of this controller.
 pub(super) fn is_external_claim_write(old: Option<&Claim>, claim: &Claim, claimed: Option<&Claimed>) -> bool {
     let shown = claim.shown();
     let changed = old.is_none_or(|old| old.shown() != shown);
@@ -139,8 +139,8 @@ pub(super) fn resolve_external_claim_write(
     displaced
 }
 
-/// Moves shared addresses to the pools that the annotation of their oldest sharer names: all sharers of an address hold it
-/// of one pool. Returns the other sharers.
+/// Moves shared addresses to the pools that the annotation of their oldest sharer names: all sharers of an
+/// address hold it of one pool. Returns the other sharers.
 fn move_sharers(ipam: &mut Ipam, services: &ServiceRecords, observed: &ObservedService) -> Vec<ObjectKey> {
     let ObservedService { balancer, .. } = observed;
     let Some(pools) = &balancer.allocated_from else { return Vec::new() };

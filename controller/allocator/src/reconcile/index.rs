@@ -26,8 +26,8 @@ pub struct Index {
 
 // Term, timers and outputs.
 impl Index {
-    /// Begins a term of leadership: if every kind was listed, adopts all held addresses and reconciles all objects.
-    /// `released` are the addresses in cool-down, by pool.
+    /// Begins a term of leadership: if every kind was listed, adopts all held addresses and reconciles all
+    /// objects. `released` are the addresses in cool-down, by pool.
     pub fn begin(&mut self, released: Vec<(String, Released)>, now: Timestamp) {
         if self.sync.begin() {
             self.advance(now);
@@ -40,7 +40,8 @@ impl Index {
         self.sync.forget_lists();
     }
 
-    /// Ends the term: forgets all decisions and only stores observations from now on. Writes in flight may still be applied.
+    /// Ends the term: forgets all decisions and only stores observations from now on. Writes in flight may
+    /// still be applied.
     pub fn step_down(&mut self) {
         self.sync.step_down();
         self.allocations.forget_decisions();
@@ -68,8 +69,8 @@ impl Index {
         self.allocations.outbox_mut().take_touched_pools()
     }
 
-    /// Returns whether an address entered its cool-down since the last call. The status of its pool must be written soon:
-    /// until then, a crash loses the cool-down.
+    /// Returns whether an address entered its cool-down since the last call. The status of its pool must be
+    /// written soon: until then, a crash loses the cool-down.
     pub fn take_newly_released(&mut self) -> bool {
         self.allocations.take_newly_released()
     }
@@ -82,7 +83,8 @@ impl Index {
         let key = observed.balancer.key.clone();
         let old = self.allocations.services().get(&key);
         if old.is_some_and(|record| record.balancer().uid != observed.balancer.uid) {
-            // Offer the addresses of the old Service to the waiting objects before the new Service is reconciled.
+            // Offer the addresses of the old Service to the waiting objects before the new Service is
+            // reconciled.
             self.service_deleted(&key, now);
         }
         self.advance(now);
@@ -244,8 +246,8 @@ impl Index {
         }
     }
 
-    /// Handles a new configuration. The cost depends on the holders of pools that differ, and on the number of waiting
-    /// objects.
+    /// Handles a new configuration. The cost depends on the holders of pools that differ, and on the number
+    /// of waiting objects.
     pub fn set_config(&mut self, config: Config, now: Timestamp) {
         self.sync.set_listed(ListedKind::Configuration);
         self.advance(now);
@@ -307,8 +309,8 @@ impl Index {
 }
 
 impl Index {
-    /// Advances the clock before the input itself is handled, so that addresses whose cool-down has ended go to the objects
-    /// that wait for them.
+    /// Advances the clock before the input itself is handled, so that addresses whose cool-down has ended go
+    /// to the objects that wait for them.
     fn advance(&mut self, now: Timestamp) {
         if self.allocations.advance(now) {
             self.retry_waiters(now);

@@ -1,12 +1,12 @@
 //! The status that each Service and each IPClaim should have. Pure.
 //!
-//! In: Services, claims, Namespaces and the configuration, as the watches report them; the begin and the end of a term of
-//! leadership; resolved writes; the time. Out: [`Decision`]s (a patch, or none, for each reconciled object, and Events),
-//! the pools whose counts changed, [`Counters`].
+//! In: Services, claims, Namespaces and the configuration, as the watches report them; the start and the end
+//! of a term of leadership; resolved writes; the time. Out: [`Decision`]s (a patch, or none, for each
+//! reconciled object, and Events), the pools whose counts changed, [`Counters`].
 //!
-//! [`Index`] is a composite. Each part owns its fields; the other files contain functions over the parts:
+//! [`Index`] is a composite. Each part owns its fields, which are private to its file; the other files contain functions over the parts:
 //!
-//! | part | owns |
+//! | part | contains |
 //! |---|---|
 //! | `index` | the inputs: what each one stores and reconciles |
 //! | `sync_state` | the received lists, and whether this controller decides |
@@ -18,24 +18,25 @@
 //! | `outbox` | the outputs that were not taken yet |
 //! | [`ipam`](crate::ipam) | the holders, reservations and cool-downs of addresses |
 //!
-//! `service_request` parses what a Service asks for; `service_decision` and `claim_decision` decide on one object;
-//! `external_write` resolves addresses that another controller or a user wrote; `retry` orders the waiting objects; `status`
-//! and `claim_status` build patches. `objects`, `pools` and `pool_status_schedule` contain the configuration objects and
-//! their statuses.
+//! `service_request` parses what a Service asks for; `service_decision` and `claim_decision` decide on one
+//! object; `external_write` resolves addresses that another controller or a user wrote; `retry` orders the
+//! waiting objects; `status` and `claim_status` build patches. `objects`, `pools` and `pool_status_schedule`
+//! contain the configuration objects and their statuses.
 //!
 //! Order of calls:
 //!
 //! 1. `services_reset`, `claims_reset`, `namespaces_reset`, [`Index::set_config`], in any order. Until
 //!    [`Index::begin`], the index only stores what it observes.
-//! 2. [`Index::begin`], when this controller leads and every kind was listed: adopts the held addresses of all objects, then
-//!    reconciles the objects, the oldest first. Without all lists it could give a held address to another Service.
-//! 3. Any number of inputs. Each calls for at most one `take_decisions`, which may also follow a batch of inputs.
-//!    [`Index::write_resolved`] is an input like a watch event: the caller calls it when the last write of a Service is
-//!    resolved, and takes the resulting decisions with those of the other inputs.
+//! 2. [`Index::begin`], when this controller leads and every kind was listed: adopts the held addresses of
+//!    all objects, then reconciles the objects, the oldest first. Without all lists it could give a held
+//!    address to another Service.
+//! 3. Any number of inputs, then [`Index::take_decisions`] once. [`Index::write_resolved`] is an input like a
+//!    watch event: the caller calls it when no write of a Service is queued, in flight or in doubt any more,
+//!    and takes the resulting decisions with those of the other inputs.
 //! 4. [`Index::step_down`], when the term ends.
 //!
-//! While the index decides, its own record of holders is authoritative, and a status that differs is overwritten. The
-//! exception are addresses that another controller wrote, see `external_write`.
+//! While the index decides, its own record of holders is authoritative, and a status that differs is
+//! overwritten. `external_write` describes the exceptions.
 
 pub(crate) mod allocations;
 mod claim_decision;

@@ -20,14 +20,15 @@ impl Namespaces {
         self.labels.get(name)
     }
 
-    /// Returns true if a decision on objects of this Namespace must wait for its labels: they were not observed yet, and
-    /// some pool selects by them. A decision without them could give a Service an address of a wrong pool, which it would
-    /// then keep.
+    /// Returns true if a decision on objects of this Namespace must wait for its labels: they were not
+    /// observed yet, and some pool selects by them. A decision without them could give a Service an address
+    /// of a wrong pool, which it would then keep.
     pub(super) fn must_wait_for(&self, name: &str, config: &Config) -> bool {
         !self.labels.contains_key(name) && selectors(config).next().is_some()
     }
 
-    /// Stores the labels of a Namespace. Returns true if a pool selects by them and may select differently now.
+    /// Stores the labels of a Namespace. Returns true if a pool selects by them and may select differently
+    /// now.
     pub(super) fn apply(&mut self, name: String, labels: Labels, config: &Config) -> bool {
         let new = labels.clone();
         let old = self.labels.insert(name, labels);

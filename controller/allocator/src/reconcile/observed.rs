@@ -16,7 +16,8 @@ pub struct ObservedService {
     pub balancer: LoadBalancer,
     /// Value of the annotation `fairlead.dev/ip-allocated-from-pool`. Aliases of the annotation are not read.
     pub pool_annotation: Option<String>,
-    /// True if an ingress entry or a condition of this controller does not have the form that this controller writes.
+    /// True if an ingress entry or a condition of this controller does not have the form that this controller
+    /// writes.
     pub is_malformed: bool,
     /// The conditions that this controller writes.
     pub conditions: ConditionDigests,

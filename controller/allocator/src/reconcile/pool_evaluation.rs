@@ -87,8 +87,8 @@ impl PoolEvaluation<'_> {
         PoolFit::Fits { offer, but }
     }
 
-    /// Adds what prevents the allocation of the requested addresses, as far as it concerns this pool. If the addresses may
-    /// be of two pools, a pool also depends on the other one.
+    /// Adds what prevents the allocation of the requested addresses, as far as it concerns this pool. If the
+    /// addresses may be of two pools, a pool also depends on the other one.
     fn check_addresses(&self, pool: &str, unfit: &mut Unfit) {
         let addresses = &self.request.addresses;
         let required = matches!(self.families, Families::Both { required: true, .. });
@@ -122,7 +122,8 @@ impl PoolEvaluation<'_> {
         }
     }
 
-    /// Returns what prevents a pool from allocating. If addresses are requested, it does not matter whether others are free.
+    /// Returns what prevents a pool from allocating. If addresses are requested, it does not matter whether
+    /// others are free.
     fn obstacles(&self, pool: &str, families: Families, named: bool, exact: bool) -> Vec<Obstacle> {
         let mut all = self.ipam.obstacles(pool, self.allocation_request, families, named);
         all.retain(|obstacle| !exact || !obstacle.is_about_free_addresses());
@@ -134,9 +135,9 @@ impl PoolEvaluation<'_> {
         self.ipam.pool(pool).map_or_else(refused, |pool| obstacle.explain(pool))
     }
 
-    /// Returns the families that a pool has to provide, and the pool of the address that a claim has reserved, which
-    /// provides the other family as if the Service requested it. If each family may come from another pool, a family is
-    /// left out if a claim has reserved it or if only other pools have it.
+    /// Returns the families that a pool has to provide, and the pool of the address that a claim has
+    /// reserved, which provides the other family as if the Service requested it. If each family may come from
+    /// another pool, a family is left out if a claim has reserved it or if only other pools have it.
     fn needs(&self, pool: &str) -> (Families, Option<&str>) {
         let required = matches!(self.families, Families::Both { required: true, .. });
         if !required || !self.request.addresses.is_empty() {
@@ -167,8 +168,8 @@ impl PoolEvaluation<'_> {
             && self.ipam.pools_in_order().any(|other| gives(other))
     }
 
-    /// Returns why a pool with addresses of both families is not used for a Service that needs only one: one address of a
-    /// pool with a `serviceAllocation` is preferred to two of a pool without.
+    /// Returns why a pool with addresses of both families is not used for a Service that needs only one: one
+    /// address of a pool with a `serviceAllocation` is preferred to two of a pool without.
     fn preferred_pool(&self, pool: &str, offer: &[IpAddr]) -> Option<String> {
         let has_both = offer.len() > 1 && matches!(self.families, Families::Both { required: false, .. });
         if !has_both || self.request.pool.is_some() || self.ipam.pool(pool)?.allocation.is_some() {

@@ -13,8 +13,9 @@ type FreedPool = (Arc<str>, Family);
 
 /// The objects to reconcile again, the oldest first, each once.
 ///
-/// Only the oldest waiter of each pool with free addresses is in the queue. The next one enters after it, if the pool still
-/// has a free address. So one free address costs one reconciliation, however many objects wait for it.
+/// Only the oldest waiter of each pool with free addresses is in the queue. The next one enters after it, if
+/// the pool still has a free address. So one free address costs one reconciliation, however many objects wait
+/// for it.
 #[derive(Debug)]
 pub(super) struct RetryQueue {
     queue: BTreeSet<(Priority, Option<FreedPool>)>,

@@ -92,8 +92,8 @@ pub(super) fn decide(
     match result {
         Ok(mut holding) => {
             let mut triggers = Vec::new();
-            // With PreferDualStack, a Service that holds one address gets the second when that is available, unless it
-            // requests the one address.
+            // With PreferDualStack, a Service that holds one address gets the second when that is available,
+            // unless it requests the one address.
             let may_grow = matches!(families, Families::Both { required: false, .. });
             if may_grow && holding.held.len() == 1 && request.addresses.is_empty() {
                 match extend(ipam, allocation_request, &request, families, pending) {
@@ -173,8 +173,8 @@ pub(super) fn might_be_given(
         && ipam.can_assign(allocation_request, addresses, required, request.names_pool())
 }
 
-/// Returns the addresses that claims have reserved for a Service: one of each family that it needs, from the pool that it
-/// requests.
+/// Returns the addresses that claims have reserved for a Service: one of each family that it needs, from the
+/// pool that it requests.
 pub(crate) fn reserved_by_claims(
     ipam: &Ipam,
     service: &ObjectKey,
@@ -189,7 +189,8 @@ pub(crate) fn reserved_by_claims(
     families.wanted().into_iter().filter_map(one_of).collect()
 }
 
-/// Keeps the held addresses that the pool still allows and whose families the Service still needs; else releases all.
+/// Keeps the held addresses that the pool still allows and whose families the Service still needs; else
+/// releases all.
 fn keep(
     ipam: &mut Ipam,
     allocation_request: &AllocationRequest<'_>,
@@ -211,8 +212,8 @@ fn keep(
     }
 }
 
-/// Gives a Service that holds one address an address of the other family, reserved by a claim if there is one. If a pending
-/// claim will reserve that family, the Service waits for it.
+/// Gives a Service that holds one address an address of the other family, reserved by a claim if there is
+/// one. If a pending claim will reserve that family, the Service waits for it.
 fn extend(
     ipam: &mut Ipam,
     allocation_request: &AllocationRequest<'_>,
@@ -293,8 +294,8 @@ fn allocate(
     Ok(ipam.assign(allocation_request, &addresses, several_pools)?.clone())
 }
 
-/// Returns the claims for a Service in the form that the allocator needs. The Service waits for no claim if others have
-/// reserved addresses for it, or if it requests addresses.
+/// Returns the claims for a Service in the form that the allocator needs. The Service waits for no claim if
+/// others have reserved addresses for it, or if it requests addresses.
 fn service_claims(
     ipam: &Ipam,
     allocation_request: &AllocationRequest<'_>,

@@ -28,10 +28,12 @@ pub(crate) struct ServiceRecord {
     outcome: AllocationOutcome,
     /// The conditions of the last decision. The observed status may not contain them yet.
     published: ConditionDigests,
-    /// Addresses that the Service does not hold, but that its status displays or that an in-doubt write may still put
-    /// there. They are reserved for it, so that the API never displays an address on two Services that do not share it.
+    /// Addresses that the Service does not hold, but that its status displays or that an in-doubt write may
+    /// still put there. They are reserved for it, so that the API never displays an address on two Services
+    /// that do not share it.
     reserved: Vec<IpAddr>,
-    /// Addresses in patches decided on the version last observed. Patches on older versions can no longer be applied.
+    /// Addresses in patches decided on the version last observed. Patches on older versions can no longer be
+    /// applied.
     in_doubt: Vec<IpAddr>,
 }
 
@@ -83,8 +85,8 @@ impl ServiceRecords {
         Some((record.created(), Waiter::Service(key.clone())))
     }
 
-    /// Sorts Services for adoption: the oldest first, those with two different sharing keys last. The others determine
-    /// under which key an address is shared.
+    /// Sorts Services for adoption: the oldest first, those with two different sharing keys last. The others
+    /// determine under which key an address is shared.
     pub(super) fn by_adoption_order(&self, keys: &[ObjectKey]) -> Vec<ObjectKey> {
         let order = |key| {
             let record = self.records.get(key)?;
@@ -96,8 +98,8 @@ impl ServiceRecords {
         ordered.into_iter().map(|(.., key)| key.clone()).collect()
     }
 
-    /// Stores a Service. Returns the author of the addresses in its status if another one wrote them. A record of the
-    /// same name but another UID must have been removed before.
+    /// Stores a Service. Returns the author of the addresses in its status if another one wrote them. A
+    /// record of the same name but another UID must have been removed before.
     pub(super) fn observe(&mut self, observed: ObservedService) -> Option<ExternalWriter> {
         match self.records.get_mut(&observed.balancer.key) {
             Some(record) => record.observe(observed),
@@ -165,7 +167,8 @@ impl ServiceRecord {
         if !is_new || balancer.ingress.is_empty() {
             return;
         }
-        // If two annotations set different sharing keys, the key under which the Service already shares applies.
+        // If two annotations set different sharing keys, the key under which the Service already shares
+        // applies.
         let sharing_keys = balancer.requested.sharing_keys.clone();
         for sharing_key in std::iter::once(None).chain(sharing_keys.into_iter().map(Some)) {
             if sharing_key.is_some() {
@@ -178,8 +181,8 @@ impl ServiceRecord {
         }
     }
 
-    /// Reserves the addresses that the status displays and the Service does not hold, and frees those that it no longer
-    /// displays.
+    /// Reserves the addresses that the status displays and the Service does not hold, and frees those that it
+    /// no longer displays.
     pub(super) fn reserve_displayed(&mut self, ipam: &mut Ipam) {
         let balancer = &self.observed.balancer;
         let held: Vec<IpAddr> =
@@ -238,7 +241,8 @@ impl ServiceRecord {
             _ if new.ingress.is_empty() => None,
             (true, _) | (_, true) if new_condition => Some(ExternalWriter::Controller),
             (true, _) => Some(ExternalWriter::Other),
-            // A user who may edit the Service but not its status can change only the annotation. It is overwritten.
+            // A user who may edit the Service but not its status can change only the annotation. It is
+            // overwritten.
             (false, _) => None,
         };
         if old.resource_version != new.resource_version {

@@ -77,8 +77,8 @@ impl ServiceRequest {
     }
 }
 
-/// Returns the families that a Service needs. They follow from its cluster IPs: the API server allocates those according to
-/// `ipFamilies` and `ipFamilyPolicy`.
+/// Returns the families that a Service needs. They follow from its cluster IPs: the API server allocates
+/// those according to `ipFamilies` and `ipFamilyPolicy`.
 pub(crate) fn needed_families(service: &LoadBalancer) -> Result<Families, (AllocationReason, String)> {
     let mut families: Vec<Family> = Vec::new();
     for family in service.cluster_ips.iter().map(|ip| Family::of(*ip)) {

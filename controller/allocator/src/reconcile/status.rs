@@ -64,8 +64,8 @@ impl StatusPatch {
     }
 }
 
-/// Returns the patch, if the observed status differs from the outcome, and the events for the conditions that differ from
-/// those already `published`. Then stores the new conditions in `published`.
+/// Returns the patch, if the observed status differs from the outcome, and the events for the conditions that
+/// differ from those already `published`. Then stores the new conditions in `published`.
 pub(super) fn publish(
     published: &mut ConditionDigests,
     observed: &ObservedService,
