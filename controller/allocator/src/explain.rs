@@ -1,5 +1,5 @@
-//! Why a Service has its addresses, or none: the part of each pool, according to the functions that also
-//! decide.
+//! The explanation of an allocation: the reasons for which a Service has its addresses or none, pool by pool.
+//! It uses the functions that also decide.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -46,7 +46,7 @@ pub enum Part {
     Fits {
         /// The addresses.
         offer: Vec<IpAddr>,
-        /// Why another pool comes first, although it offers fewer addresses.
+        /// The reason why another pool comes first, if it offers fewer addresses.
         but: Option<String>,
     },
     /// The pool could allocate nothing.

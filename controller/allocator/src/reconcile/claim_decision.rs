@@ -1,6 +1,7 @@
 //! The decision on one IPClaim, and the claims that a Service waits for.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use fairlead_crds::model::claim::{Claim, Wanted};
 use fairlead_crds::model::config::Labels;
@@ -25,7 +26,7 @@ pub(super) struct ClaimDecision {
 #[derive(Debug)]
 pub(crate) struct PendingClaim {
     pub(crate) claim: ObjectKey,
-    /// Why it is pending, for the user.
+    /// The reason, for the user.
     pub(super) why: String,
     /// The families that the claim reserves.
     pub(super) families: Vec<Family>,
@@ -119,8 +120,7 @@ fn retry_triggers(
     let mut triggers = vec![RetryTrigger::PoolsChanged];
     match why {
         AllocationRefusal::Exhausted { full, .. } => {
-            let freed =
-                |(pool, family): &(_, _)| RetryTrigger::AddressFreed(std::sync::Arc::clone(pool), *family);
+            let freed = |(pool, family): &(_, _)| RetryTrigger::AddressFreed(Arc::clone(pool), *family);
             triggers.extend(full.iter().map(freed));
         }
         AllocationRefusal::InUse { address, .. } | AllocationRefusal::Reserved { address, .. } => {

@@ -23,7 +23,7 @@ pub(super) struct DisplayedAddresses {
 }
 
 impl DisplayedAddresses {
-    /// Reads the status of a Service. `by_range` has precedence, because everybody who may edit the Service
+    /// Reads the status of a Service. `by_range` has precedence, because every user who may edit the Service
     /// may edit the annotation, and an edit must not move an address to another pool.
     pub(super) fn read(ipam: &Ipam, observed: &ObservedService) -> Self {
         let ObservedService { balancer, conditions, .. } = observed;

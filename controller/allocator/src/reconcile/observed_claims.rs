@@ -22,7 +22,7 @@ pub(crate) struct ClaimRecord {
     refusal: Option<ClaimRefusal>,
 }
 
-/// Why a claim has not reserved all the addresses that it asks for: the reason and the message.
+/// Reason and message for a claim that has not reserved all the addresses that it asks for.
 pub(crate) type ClaimRefusal = (AllocationReason, String);
 
 impl ObservedClaims {

@@ -1,4 +1,4 @@
-//! What each pool could allocate to a Service that holds no address, and what prevents it.
+//! The addresses that each pool could allocate to a Service without an address, or the obstacles.
 
 use std::net::IpAddr;
 
@@ -25,14 +25,14 @@ pub(crate) enum PoolFit {
     /// The pool could allocate these addresses.
     Fits {
         offer: Vec<IpAddr>,
-        /// Why another pool is preferred, although it offers fewer addresses.
+        /// The reason why another pool is preferred, if it offers fewer addresses.
         but: Option<String>,
     },
     /// The pool can allocate nothing.
     Unfit(Unfit),
 }
 
-/// Why a pool can allocate nothing.
+/// The obstacles of a pool that can allocate nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Unfit {
     /// The reasons, each a predicate whose subject is the pool.

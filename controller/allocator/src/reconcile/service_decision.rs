@@ -25,7 +25,7 @@ pub(super) struct ServiceDecision {
     pub(super) triggers: Vec<RetryTrigger>,
 }
 
-/// Why a Service got no address.
+/// The cause of a decision without an address.
 enum Failure {
     /// The request contradicts itself or the Service, or a claim is pending.
     Request(AllocationReason, String),

@@ -1,5 +1,5 @@
-//! Rows of MetalLB's `TestAssignment`, `TestPoolAllocation`, `TestPoolCount` and `TestControllerDualStackConfig` that are
-//! best seen from outside.
+//! Cases of MetalLB's `TestAssignment`, `TestPoolAllocation`, `TestPoolCount` and
+//! `TestControllerDualStackConfig`.
 
 use fairlead_crds::model::config::Pool;
 
@@ -7,13 +7,9 @@ use super::*;
 use crate::ipam::Family;
 use fairlead_test_support::{pinned, pool, selector};
 
-const ASK: &str = "fairlead.dev/load-balancer-ips";
-const POOL: &str = "fairlead.dev/address-pool";
-const DUAL: &[&str] = &["10.96.0.1", "fd00::1"];
-
-/// MetalLB: `TestAssignment`, pools for namespaces, for labels of Services, and for both.
+/// MetalLB: `TestAssignment`, pools restricted to namespaces, to labels of Services, and to both.
 #[test]
-fn pools_for_namespaces_and_for_labels_are_open_to_whom_they_say_however_they_are_asked() {
+fn restricted_pool_admits_only_matching_services() {
     let for_labels = |mut pool: Pool| {
         pool.allocation.as_mut().unwrap().service_selectors.push(selector("tier", "web"));
         pool
@@ -31,7 +27,7 @@ fn pools_for_namespaces_and_for_labels_are_open_to_whom_they_say_however_they_ar
         ("both, both wrong", for_labels(p(&["team"])), "default/s", "db", false),
     ];
     for (what, pool, name, tier, open) in cases {
-        for with in [json!({}), annotated(ASK, "1.2.3.4"), annotated(POOL, "p")] {
+        for with in [json!({}), annotated(REQUEST_IPS, "1.2.3.4"), annotated(REQUEST_POOL, "p")] {
             let mut world = World::new([pool.clone()]);
             world.namespace("team", &[]);
             world.apply(service(
@@ -44,9 +40,9 @@ fn pools_for_namespaces_and_for_labels_are_open_to_whom_they_say_however_they_ar
     }
 }
 
-/// MetalLB: `TestPoolAllocation`, single families and both from one pool.
+/// MetalLB: `TestPoolAllocation`, single-stack and dual-stack Services of one pool.
 #[test]
-fn what_one_family_lacks_dual_stack_waits_for() {
+fn dual_stack_service_waits_until_both_families_are_free() {
     let mut world = World::new([pool("p", &["1.2.3.4-1.2.3.5", "1000::4-1000::5"])]);
     let six = || families(&["fd00::1"], "SingleStack");
     world.apply(service("s1", families(DUAL, "RequireDualStack")));
@@ -56,19 +52,19 @@ fn what_one_family_lacks_dual_stack_waits_for() {
     let results: Vec<String> = world.results().into_values().collect();
     assert_eq!(results, ["1.2.3.4 1000::4", "1.2.3.5", "1000::5", "PoolExhausted"]);
     world.delete("s2");
-    assert_eq!(world.result("s4"), "PoolExhausted", "one is not enough");
+    assert_eq!(world.result("s4"), "PoolExhausted", "one free family is not enough");
     world.delete("s3");
     assert_eq!(world.result("s4"), "1.2.3.5 1000::5");
     for name in ["s1", "s4"] {
         world.delete(name);
     }
     let free = Family::BOTH.map(|family| world.index.ipam().counts("p", family).available);
-    assert_eq!(free, [2, 2], "cleared");
+    assert_eq!(free, [2, 2], "all addresses are free");
 }
 
-/// MetalLB: `TestPoolCount`, both families in one pool; also in the order that overflows there.
+/// MetalLB: `TestPoolCount`, both families in one pool; also in the order that overflows in MetalLB.
 #[test]
-fn counts_of_both_families_are_apart() {
+fn pool_counts_are_separate_by_family() {
     for ranges in [
         ["1.2.3.0-1.2.3.255", "2.3.4.128-2.3.4.255", "1000::-1000::ffff:ffff:ffff:ffff"],
         ["1000::-1000::ffff:ffff:ffff:ffff", "1.2.3.0-1.2.3.255", "2.3.4.128-2.3.4.255"],
@@ -82,7 +78,7 @@ fn counts_of_both_families_are_apart() {
 
 /// MetalLB: `TestControllerDualStackConfig`.
 #[test]
-fn controller_dual_stack_config() {
+fn dual_stack_service_follows_pool_ranges() {
     let mut world = World::new([]);
     world.apply(service("s", families(DUAL, "RequireDualStack")));
     assert_eq!(world.result("s"), "NoPoolMatches");
@@ -91,7 +87,7 @@ fn controller_dual_stack_config() {
     assert_eq!(world.result("s"), "1.2.3.0 1000::");
     world.take_writes();
     world.set_pools([first()]);
-    assert_eq!(world.take_writes(), 0, "the same again");
+    assert_eq!(world.take_writes(), 0, "unchanged pools");
     world.set_pools([pool("default", &["5.6.7.0-5.6.7.255", "2000::-2000::ff"])]);
     assert_eq!(world.result("s"), "5.6.7.0 2000::", "another range");
     world.set_pools([]);

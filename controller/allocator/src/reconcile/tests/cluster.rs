@@ -1,10 +1,10 @@
-//! Two controllers over one API server, with watches and writes as late as one likes.
+//! Two controllers on one API server, with arbitrary delays of watch events and writes.
 
 use std::collections::VecDeque;
 
 use super::*;
 
-/// What the API server has.
+/// The objects in the API server.
 #[derive(Default)]
 pub(super) struct Api {
     pub(super) services: BTreeMap<ObjectKey, Value>,
@@ -13,9 +13,9 @@ pub(super) struct Api {
     pub(super) version: u64,
 }
 
-/// What a watch brings.
+/// A watch event.
 #[derive(Clone)]
-pub(super) enum Seen {
+pub(super) enum WatchEvent {
     Service(ObjectKey, Option<Value>),
     Claim(ObjectKey, Option<Box<v1beta1::IPClaim>>),
     Config(Config),
@@ -33,12 +33,12 @@ pub(super) enum Write {
     Claim(ClaimPatch),
 }
 
-/// A controller: its watches, one for each kind, and its writes, none of which is in a hurry.
+/// A controller: its watches, one per kind, and its writes.
 #[derive(Default)]
 pub(super) struct Leader {
     pub(super) index: Index,
-    pub(super) watches: [VecDeque<Seen>; 3],
-    pub(super) waiting: BTreeMap<Target, Write>,
+    pub(super) watches: [VecDeque<WatchEvent>; 3],
+    pub(super) queued: BTreeMap<Target, Write>,
     pub(super) in_flight: BTreeMap<Target, Write>,
 }
 
@@ -54,8 +54,8 @@ impl Api {
         self.version.to_string()
     }
 
-    /// As `PATCH …/status` does; `None` on a conflict, or when the object is gone.
-    pub(super) fn write(&mut self, write: &Write) -> Option<Seen> {
+    /// Applies a patch like `PATCH …/status`. Returns `None` on a conflict, or if the object does not exist.
+    pub(super) fn write(&mut self, write: &Write) -> Option<WatchEvent> {
         match write {
             Write::Service(patch) => {
                 let mut service = self.services.get(&patch.service)?.clone();
@@ -65,7 +65,7 @@ impl Api {
                 merge(&mut service, &patch.body());
                 service["metadata"]["resourceVersion"] = json!(self.next());
                 self.services.insert(patch.service.clone(), service.clone());
-                Some(Seen::Service(patch.service.clone(), Some(service)))
+                Some(WatchEvent::Service(patch.service.clone(), Some(service)))
             }
             Write::Claim(patch) => {
                 let mut claim = self.claims.get(&patch.claim)?.clone();
@@ -75,12 +75,12 @@ impl Api {
                 claim.status = Some(patch.status.clone());
                 claim.metadata.resource_version = Some(self.next());
                 self.claims.insert(patch.claim.clone(), claim.clone());
-                Some(Seen::Claim(patch.claim.clone(), Some(Box::new(claim))))
+                Some(WatchEvent::Claim(patch.claim.clone(), Some(Box::new(claim))))
             }
         }
     }
 
-    /// A controller that starts now.
+    /// Returns the index of a controller that starts now.
     pub(super) fn list(&self, now: Timestamp) -> Index {
         let mut index = Index::default();
         index.set_config(self.config.clone(), now);
@@ -91,8 +91,8 @@ impl Api {
         index
     }
 
-    /// What the statuses show.
-    pub(super) fn shown(&self) -> BTreeMap<ObjectKey, Vec<String>> {
+    /// Returns the addresses in the statuses.
+    pub(super) fn displayed(&self) -> BTreeMap<ObjectKey, Vec<String>> {
         let ingress = |service: &Value| {
             let list = service["status"]["loadBalancer"]["ingress"].as_array().cloned().unwrap_or_default();
             list.iter().map(|one| one["ip"].as_str().unwrap().to_owned()).collect()
@@ -102,25 +102,27 @@ impl Api {
 }
 
 impl Leader {
-    pub(super) fn see(&mut self, seen: Seen, now: Timestamp) {
-        match seen {
-            Seen::Service(key, service) => match service.as_ref().and_then(observe) {
+    pub(super) fn handle(&mut self, event: WatchEvent, now: Timestamp) {
+        match event {
+            WatchEvent::Service(key, service) => match service.as_ref().and_then(observe) {
                 Some(observed) => self.index.service_applied(observed, now),
                 None => self.index.service_deleted(&key, now),
             },
-            Seen::Claim(_, Some(claim)) => self.index.claim_applied(Claim::from_object(&claim), now),
-            Seen::Claim(key, None) => self.index.claim_deleted(&key, now),
-            Seen::Config(config) => self.index.set_config(config, now),
+            WatchEvent::Claim(_, Some(claim)) => self.index.claim_applied(Claim::from_object(&claim), now),
+            WatchEvent::Claim(key, None) => self.index.claim_deleted(&key, now),
+            WatchEvent::Config(config) => self.index.set_config(config, now),
         }
     }
 
-    /// Puts what was decided in the queue of writes.
+    /// Moves decisions to the queue of writes, turn by turn: a write that is resolved is an input of the next
+    /// turn.
     pub(super) fn queue(&mut self, now: Timestamp) {
         loop {
             let decisions = self.index.take_decisions();
             if decisions.is_empty() {
                 break;
             }
+            let mut without_write = Vec::new();
             for decision in decisions {
                 let (target, write) = match decision {
                     Decision::Status { service, patch } => {
@@ -132,21 +134,24 @@ impl Leader {
                     Decision::Event(_) => continue,
                 };
                 match write {
-                    Some(write) => drop(self.waiting.insert(target, write)),
+                    Some(write) => drop(self.queued.insert(target, write)),
                     None => {
-                        self.waiting.remove(&target);
-                        self.is_done(&target, now);
+                        self.queued.remove(&target);
+                        without_write.push(target);
                     }
                 }
+            }
+            for target in without_write {
+                self.report_resolved(&target, now);
             }
         }
         self.index.ipam().assert_invariants();
     }
 
-    /// If nothing is on the way to a Service any more, the index knows.
-    pub(super) fn is_done(&mut self, target: &Target, now: Timestamp) {
+    /// Reports a write as resolved to the index, if no write of the Service remains.
+    pub(super) fn report_resolved(&mut self, target: &Target, now: Timestamp) {
         if let Target::Service(key) = target
-            && !self.waiting.contains_key(target)
+            && !self.queued.contains_key(target)
             && !self.in_flight.contains_key(target)
         {
             self.index.write_resolved(key, now);
@@ -154,7 +159,7 @@ impl Leader {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.watches.iter().all(VecDeque::is_empty) && self.waiting.is_empty() && self.in_flight.is_empty()
+        self.watches.iter().all(VecDeque::is_empty) && self.queued.is_empty() && self.in_flight.is_empty()
     }
 }
 
@@ -167,21 +172,21 @@ impl Cluster {
         Self { api, leaders, now }
     }
 
-    /// Both watches bring it, sooner or later.
-    pub(super) fn tell(&mut self, seen: &Seen) {
-        let kind = match seen {
-            Seen::Service(..) => 0,
-            Seen::Claim(..) => 1,
-            Seen::Config(_) => 2,
+    /// Adds an event to the watches of both controllers.
+    pub(super) fn broadcast(&mut self, event: &WatchEvent) {
+        let kind = match event {
+            WatchEvent::Service(..) => 0,
+            WatchEvent::Claim(..) => 1,
+            WatchEvent::Config(_) => 2,
         };
         for leader in &mut self.leaders {
-            leader.watches[kind].push_back(seen.clone());
+            leader.watches[kind].push_back(event.clone());
         }
     }
 
     pub(super) fn apply(&mut self, mut service: Value) {
         let key = key_of(&service);
-        // Who is no longer a load balancer loses its status, as in the API server.
+        // Like the API server, drop the status of a Service that is not a load balancer.
         if let Some(old) = self.api.services.get(&key)
             && service["spec"]["type"] == "LoadBalancer"
         {
@@ -192,22 +197,22 @@ impl Cluster {
         }
         service["metadata"]["resourceVersion"] = json!(self.api.next());
         self.api.services.insert(key.clone(), service.clone());
-        self.tell(&Seen::Service(key, Some(service)));
+        self.broadcast(&WatchEvent::Service(key, Some(service)));
     }
 
-    /// Somebody edits a load balancer that is there.
+    /// Merges an edit into an existing load balancer Service.
     pub(super) fn edit(&mut self, key: &ObjectKey, with: &Value) {
         let service = self.api.services.get(key).filter(|service| service["spec"]["type"] == "LoadBalancer");
         let Some(mut service) = service.cloned() else { return };
         merge(&mut service, with);
         service["metadata"]["resourceVersion"] = json!(self.api.next());
         self.api.services.insert(key.clone(), service.clone());
-        self.tell(&Seen::Service(key.clone(), Some(service)));
+        self.broadcast(&WatchEvent::Service(key.clone(), Some(service)));
     }
 
     pub(super) fn delete(&mut self, key: &ObjectKey) {
         if self.api.services.remove(key).is_some() {
-            self.tell(&Seen::Service(key.clone(), None));
+            self.broadcast(&WatchEvent::Service(key.clone(), None));
         }
     }
 
@@ -216,7 +221,8 @@ impl Cluster {
         let claim: v1beta1::IPClaim = serde_json::from_value(json!({
             "apiVersion": "fairlead.dev/v1beta1", "kind": "IPClaim",
             "metadata": {
-                "namespace": key.namespace, "name": key.name, "uid": format!("uid-{name}-{}", self.api.version),
+                "namespace": key.namespace, "name": key.name,
+                "uid": format!("uid-{name}-{}", self.api.version),
                 "creationTimestamp": "2026-01-01T00:00:00Z", "resourceVersion": self.api.next(),
             },
             "spec": spec,
@@ -224,19 +230,19 @@ impl Cluster {
         .unwrap();
         if !self.api.claims.contains_key(&key) {
             self.api.claims.insert(key.clone(), claim.clone());
-            self.tell(&Seen::Claim(key, Some(Box::new(claim))));
+            self.broadcast(&WatchEvent::Claim(key, Some(Box::new(claim))));
         }
     }
 
     pub(super) fn delete_claim(&mut self, key: &ObjectKey) {
         if self.api.claims.remove(key).is_some() {
-            self.tell(&Seen::Claim(key.clone(), None));
+            self.broadcast(&WatchEvent::Claim(key.clone(), None));
         }
     }
 
     pub(super) fn configure(&mut self, config: Config) {
         self.api.config = config.clone();
-        self.tell(&Seen::Config(config));
+        self.broadcast(&WatchEvent::Config(config));
     }
 
     pub(super) fn wait(&mut self, seconds: i64) {
@@ -249,21 +255,21 @@ impl Cluster {
         }
     }
 
-    /// One watch brings one thing.
+    /// Delivers one event of one watch.
     pub(super) fn deliver(&mut self, leader: usize, watch: usize) {
         let leader = &mut self.leaders[leader];
-        if let Some(seen) = leader.watches[watch].pop_front() {
-            leader.see(seen, self.now);
+        if let Some(event) = leader.watches[watch].pop_front() {
+            leader.handle(event, self.now);
             leader.queue(self.now);
         }
     }
 
     pub(super) fn send(&mut self, leader: usize, which: usize) {
-        let Leader { waiting, in_flight, .. } = &mut self.leaders[leader];
-        let free: Vec<_> = waiting.keys().filter(|target| !in_flight.contains_key(target)).cloned().collect();
+        let Leader { queued, in_flight, .. } = &mut self.leaders[leader];
+        let free: Vec<_> = queued.keys().filter(|target| !in_flight.contains_key(target)).cloned().collect();
         if !free.is_empty() {
             let target = free[which % free.len()].clone();
-            let write = waiting.remove(&target).unwrap();
+            let write = queued.remove(&target).unwrap();
             in_flight.insert(target, write);
         }
     }
@@ -276,22 +282,23 @@ impl Cluster {
         let target = sent.keys().nth(which % sent.len()).unwrap().clone();
         let write = sent.remove(&target).unwrap();
         match self.api.write(&write) {
-            Some(seen) => self.tell(&seen),
+            Some(event) => self.broadcast(&event),
             None => {
-                self.leaders[leader].is_done(&target, self.now);
+                self.leaders[leader].report_resolved(&target, self.now);
                 self.leaders[leader].queue(self.now);
             }
         }
     }
 
-    /// A leader dies with all writes that have not arrived, and starts again.
+    /// Restarts a leader. Its writes that were not applied are lost.
     pub(super) fn restart(&mut self, leader: usize) {
         self.leaders[leader] = Leader { index: self.api.list(self.now), ..Leader::default() };
         self.leaders[leader].queue(self.now);
     }
 
-    /// All is delivered and written, until nothing is left. Returns how many rounds that took, or `None` if it does not end.
-    pub(super) fn come_to_rest(&mut self) -> Option<usize> {
+    /// Delivers all events and applies all writes until none is left. Returns the number of rounds, or `None`
+    /// if that does not end.
+    pub(super) fn run_until_idle(&mut self) -> Option<usize> {
         for round in 0..30 {
             if self.leaders.iter().all(Leader::is_idle) {
                 return Some(round);
@@ -307,7 +314,7 @@ impl Cluster {
                 while !self.leaders[leader].in_flight.is_empty() {
                     self.arrive(leader, 0);
                 }
-                while !self.leaders[leader].waiting.is_empty() {
+                while !self.leaders[leader].queued.is_empty() {
                     self.send(leader, 0);
                     self.arrive(leader, 0);
                 }
@@ -316,16 +323,16 @@ impl Cluster {
         None
     }
 
-    /// Both agree with the API, and so does a third that starts now.
+    /// Checks that both leaders, and a third that starts now, agree with the API.
     pub(super) fn check(&mut self) {
-        let rounds = self.come_to_rest();
-        assert!(rounds.is_some(), "they fight: {:?}", self.api.shown());
+        let rounds = self.run_until_idle();
+        assert!(rounds.is_some(), "the leaders overwrite each other: {:?}", self.api.displayed());
         let mut third = Leader { index: self.api.list(self.now), ..Leader::default() };
         third.queue(self.now);
-        assert!(third.waiting.is_empty(), "a third would write {:?}", third.waiting);
-        let shown = self.api.shown();
+        assert!(third.queued.is_empty(), "a third leader would write {:?}", third.queued);
+        let displayed = self.api.displayed();
         for leader in self.leaders.iter().chain([&third]) {
-            for (key, ips) in &shown {
+            for (key, ips) in &displayed {
                 let held = leader.index.ipam().holding(key).map(|held| held.ips().map(|ip| ip.to_string()));
                 assert_eq!(held.into_iter().flatten().collect::<Vec<_>>(), *ips, "{key}");
             }

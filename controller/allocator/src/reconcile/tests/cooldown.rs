@@ -1,4 +1,4 @@
-//! `reuseAfter`: a released address is kept for the Service that had it.
+//! Cool-down (`reuseAfter`): a released address is reserved for its last holder.
 
 use std::time::Duration;
 
@@ -9,14 +9,12 @@ use super::*;
 use crate::ipam::Family;
 use fairlead_test_support::{pinned, pool, refused, selector};
 
-const ASK: &str = "fairlead.dev/load-balancer-ips";
-
-/// Two addresses, each kept for so many seconds.
+/// Returns a pool of two addresses with a cool-down of `seconds`.
 fn cooling(seconds: u64) -> Pool {
     Pool { reuse_after: Duration::from_secs(seconds), ..pool("p", &["1.2.3.0-1.2.3.1"]) }
 }
 
-/// `s` had 1.2.3.0 and `t` has 1.2.3.1; `late` waits.
+/// Returns a world in which 1.2.3.0 is in cool-down for `s`, `t` holds 1.2.3.1, and `late` waits.
 fn released() -> World {
     let mut world = World::new([cooling(60)]);
     world.apply(service("s", json!({})));
@@ -28,27 +26,28 @@ fn released() -> World {
 }
 
 #[test]
-fn the_same_service_gets_a_released_address_back_and_another_does_not() {
+fn address_in_cooldown_returns_only_to_its_last_holder() {
     let mut world = released();
     assert_eq!(world.index.ipam().counts("p", Family::V4).reserved, 1);
     world.namespace("team", &[]);
     world.apply(service("team/s", json!({})));
-    assert_eq!(world.result("team/s"), "PoolExhausted", "the same name elsewhere is another Service");
-    world.apply(service("asks", annotated(ASK, "1.2.3.0")));
+    assert_eq!(world.result("team/s"), "PoolExhausted", "a Service of the same name in another Namespace");
+    world.apply(service("asks", annotated(REQUEST_IPS, "1.2.3.0")));
     assert_eq!(
         world.message("asks", names::ALLOCATED),
-        "False/AddressReserved: 1.2.3.0 is in cool-down until 2023-11-14T22:14:20Z for Service default/s, which released it"
+        "False/AddressReserved: 1.2.3.0 is in cool-down until 2023-11-14T22:14:20Z for Service default/s, \
+         which released it"
     );
     world.wait(30);
     world.apply(service("s", json!({ "metadata": { "uid": "another" } })));
     assert_eq!(world.result("s"), "1.2.3.0");
-    assert_eq!(world.index.poll_timeout(), None, "nothing is kept any more");
+    assert_eq!(world.index.poll_timeout(), None, "no cool-down remains");
     assert_eq!(world.index.ipam().counts("p", Family::V4).reserved, 0);
     assert!(world.message("asks", names::ALLOCATED).starts_with("False/AddressInUse"));
 }
 
 #[test]
-fn who_waits_gets_it_when_the_time_is_over_and_nothing_happens_before() {
+fn waiter_gets_address_at_end_of_cooldown_without_polling() {
     for restarts in [false, true] {
         let mut world = released();
         world.take_writes();
@@ -71,9 +70,9 @@ fn who_waits_gets_it_when_the_time_is_over_and_nothing_happens_before() {
 }
 
 #[test]
-fn a_restart_after_the_time_is_over_keeps_nothing() {
+fn cooldown_that_ended_before_restart_is_dropped() {
     let mut world = released();
-    world.note_released();
+    world.record_released();
     world.now = Timestamp::from_second(world.now.as_second() + 60).unwrap();
     world.index.step_down();
     let released = world.released.clone();
@@ -83,46 +82,44 @@ fn a_restart_after_the_time_is_over_keeps_nothing() {
 }
 
 #[test]
-fn however_it_is_released_it_is_kept() {
+fn every_kind_of_release_starts_cooldown() {
     let cases = [
         ("another type", json!({ "spec": { "type": "ClusterIP" }, "status": {} })),
         ("another class", json!({ "spec": { "loadBalancerClass": "example.org/other" }, "status": {} })),
-        ("another address asked for", annotated(ASK, "1.2.3.1")),
+        ("request of another address", annotated(REQUEST_IPS, "1.2.3.1")),
         ("no cluster IP", families(&[], "SingleStack")),
     ];
     for (what, with) in cases {
         let mut world = World::new([cooling(60)]);
         world.apply(service("s", json!({})));
         world.apply(service("s", with));
-        world.apply(service("thief", annotated(ASK, "1.2.3.0")));
+        world.apply(service("thief", annotated(REQUEST_IPS, "1.2.3.0")));
         assert_eq!(world.result("thief"), "AddressReserved", "{what}");
-        world.apply(service("s", annotated(ASK, "1.2.3.0")));
-        assert_eq!(world.result("s"), "1.2.3.0", "{what}: and had again");
+        world.apply(service("s", annotated(REQUEST_IPS, "1.2.3.0")));
+        assert_eq!(world.result("s"), "1.2.3.0", "{what}: the Service gets its address back");
     }
 }
 
 #[test]
-fn the_last_of_those_who_share_has_it() {
-    let share = |port: u16| {
-        json!({
-            "metadata": { "annotations": { "fairlead.dev/allow-shared-ip": "k" } },
-            "spec": { "ports": [{ "port": port, "protocol": "TCP" }] },
-        })
-    };
+fn cooldown_belongs_to_last_sharer() {
     let mut world = World::new([cooling(60)]);
-    world.apply(service("a", share(80)));
-    world.apply(service("b", share(81)));
+    world.apply(service("a", shared(80)));
+    world.apply(service("b", shared(81)));
     world.delete("a");
-    assert_eq!(world.index.poll_timeout(), None, "it is still held");
+    assert_eq!(world.index.poll_timeout(), None, "the address is still held");
     world.delete("b");
-    world.apply(service("a", both(share(80), annotated(ASK, "1.2.3.0"))));
+    world.apply(service("a", both(shared(80), annotated(REQUEST_IPS, "1.2.3.0"))));
     assert_eq!(world.result("a"), "AddressReserved");
-    world.apply(service("b", share(81)));
-    assert_eq!([world.result("a"), world.result("b")], ["1.2.3.0", "1.2.3.0"], "and shares it again");
+    world.apply(service("b", shared(81)));
+    assert_eq!(
+        [world.result("a"), world.result("b")],
+        ["1.2.3.0", "1.2.3.0"],
+        "both share the address again"
+    );
 }
 
 #[test]
-fn an_edit_of_reuse_after_counts_from_the_release() {
+fn edited_reuse_after_counts_from_release() {
     for (seconds, left) in [(90, 60), (40, 10), (30, 0), (10, 0), (0, 0)] {
         let mut world = released();
         world.wait(30);
@@ -138,7 +135,7 @@ fn an_edit_of_reuse_after_counts_from_the_release() {
 }
 
 #[test]
-fn a_pool_that_no_longer_has_the_address_keeps_nothing() {
+fn pool_without_the_address_drops_cooldown() {
     let mut world = released();
     world.set_pools([Pool { reuse_after: Duration::from_secs(60), ..pool("p", &["1.2.3.1-1.2.3.2"]) }]);
     assert_eq!(world.result("late"), "1.2.3.2");
@@ -148,7 +145,7 @@ fn a_pool_that_no_longer_has_the_address_keeps_nothing() {
 }
 
 #[test]
-fn a_mistake_in_a_pool_takes_no_released_address_from_who_had_it() {
+fn refused_pool_keeps_cooldowns() {
     let over = || Pool { auto_assign: false, ..pool("over", &["1.2.3.0-1.2.3.1"]) };
     for seconds in [60, 0] {
         for in_force in [vec![], vec![over()]] {
@@ -158,12 +155,16 @@ fn a_mistake_in_a_pool_takes_no_released_address_from_who_had_it() {
                 let refused = Pool { reuse_after: Duration::from_secs(seconds), ..refused("p") };
                 world.config.refused_pools = pools([refused]);
                 world.set_pools(in_force.clone());
-                assert_eq!(world.index.ipam().released("p").count(), 1, "the status goes on saying so");
+                assert_eq!(
+                    world.index.ipam().released("p").count(),
+                    1,
+                    "the pool status still lists the address"
+                );
                 world.wait(30);
                 if restarts {
                     world.restart();
                 }
-                world.apply(service("thief", annotated(ASK, "1.2.3.0")));
+                world.apply(service("thief", annotated(REQUEST_IPS, "1.2.3.0")));
                 let thief = if in_force.is_empty() { "AddressNotInPool" } else { "AddressReserved" };
                 assert_eq!(world.result("thief"), thief, "{seconds} {restarts}");
                 world.set_pools_and_refused([cooling(60)], &[]);
@@ -183,11 +184,11 @@ fn a_mistake_in_a_pool_takes_no_released_address_from_who_had_it() {
 }
 
 #[test]
-fn while_a_pool_is_refused_the_time_goes_on_or_has_no_end_where_it_is_not_known() {
+fn cooldown_of_refused_pool_ends_only_if_reuse_after_is_known() {
     let over = || Pool { auto_assign: false, ..pool("over", &["1.2.3.0"]) };
     for (seconds, after) in [(60, "1.2.3.0"), (0, "AddressReserved")] {
         let mut world = released();
-        world.apply(service("asks", annotated(ASK, "1.2.3.0")));
+        world.apply(service("asks", annotated(REQUEST_IPS, "1.2.3.0")));
         let refused = Pool { reuse_after: Duration::from_secs(seconds), ..refused("p") };
         world.config.refused_pools = pools([refused]);
         world.set_pools([over()]);
@@ -199,12 +200,12 @@ fn while_a_pool_is_refused_the_time_goes_on_or_has_no_end_where_it_is_not_known(
         world.restart();
         assert_eq!(world.result("asks"), after, "{seconds}");
         world.set_pools_and_refused([over()], &[]);
-        assert_eq!(world.result("asks"), "1.2.3.0", "{seconds}: gone for good");
+        assert_eq!(world.result("asks"), "1.2.3.0", "{seconds}: the pool is deleted");
     }
 }
 
 #[test]
-fn so_many_are_kept_and_then_the_earliest_are_given() {
+fn cooldowns_beyond_limit_drop_the_earliest() {
     let mut world =
         World::new([Pool { reuse_after: Duration::from_secs(9999), ..pool("p", &["1.2.0.0-1.2.15.255"]) }]);
     world.checked = false;
@@ -218,23 +219,27 @@ fn so_many_are_kept_and_then_the_earliest_are_given() {
     }
     let released: Vec<_> = world.index.ipam().released("p").collect();
     assert_eq!(released.len(), MAX_RECENTLY_RELEASED);
-    assert_eq!(released[0].address, fairlead_test_support::ip("1.2.0.2"), "the two earliest are free");
+    assert_eq!(
+        released[0].address,
+        fairlead_test_support::ip("1.2.0.2"),
+        "the two addresses released first are free"
+    );
     world.index.ipam().assert_invariants();
 }
 
 #[test]
-fn a_claim_has_a_released_address_only_for_who_released_it() {
+fn claim_reserves_address_in_cooldown_only_for_last_holder() {
     let mut world = released();
     world.claim("other", json!({ "serviceName": "other", "addresses": ["1.2.3.0"] }));
     assert!(world.claimed("other").starts_with("Reserved False/AddressReserved"));
     world.claim("own", json!({ "serviceName": "s", "pool": "p" }));
     assert!(world.claimed("own").starts_with("1.2.3.0 Reserved True"), "{}", world.claimed("own"));
     world.wait(61);
-    assert_eq!(world.result("late"), "PoolExhausted", "a claim outlives the time");
+    assert_eq!(world.result("late"), "PoolExhausted", "a claim outlives the cool-down");
 }
 
 #[test]
-fn who_has_one_family_kept_for_it_waits_for_the_other() {
+fn dual_stack_service_in_cooldown_waits_for_other_family() {
     let mut world =
         World::new([Pool { reuse_after: Duration::from_secs(60), ..pool("p", &["1.2.3.0", "1::1"]) }]);
     world.apply(service("six", families(&["fd00::1"], "SingleStack")));
@@ -242,25 +247,28 @@ fn who_has_one_family_kept_for_it_waits_for_the_other() {
     world.delete("six");
     world.wait(30);
     world.apply(service("s", families(&["10.96.0.1", "fd00::1"], "RequireDualStack")));
-    assert_eq!(world.result("s"), "PoolExhausted", "it released the one, which is kept for it");
+    assert_eq!(world.result("s"), "PoolExhausted", "the released address is reserved for the Service");
     world.wait(30);
-    assert_eq!(world.result("s"), "1.2.3.0 1::1", "as soon as the other is free");
+    assert_eq!(world.result("s"), "1.2.3.0 1::1", "the other family is free");
 }
 
 #[test]
-fn who_is_made_anew_gets_its_address_back_whatever_pool_comes_first() {
+fn recreated_service_gets_its_address_back_if_pool_allows() {
     let a = || pool("a", &["1.0.0.0"]);
     let b = || Pool { reuse_after: Duration::from_secs(60), ..pool("b", &["2.0.0.0-2.0.0.9"]) };
-    let named = |name| annotated("fairlead.dev/address-pool", name);
+    let named = |name| annotated(REQUEST_POOL, name);
     #[rustfmt::skip]
     let cases = [
-        ("the first pool has room again", json!({}), vec![a(), b()], "2.0.0.0"),
-        ("another comes before it", json!({}), vec![pinned(pool("z", &["3.0.0.0"]), 1, &[]), a(), b()], "2.0.0.0"),
-        ("it asks for another pool", named("a"), vec![a(), b()], "1.0.0.0"),
-        ("it asks for another address", annotated(ASK, "2.0.0.5"), vec![a(), b()], "2.0.0.5"),
-        ("its pool is no longer open to it", json!({}), vec![a(), pinned(b(), 0, &["team"])], "1.0.0.0"),
-        ("its pool is for those who name it", json!({}), vec![a(), Pool { auto_assign: false, ..b() }], "1.0.0.0"),
-        ("its pool gives nothing more", json!({}), vec![a(), Pool { closed: Some(Closed::Disabled), ..b() }], "1.0.0.0"),
+        ("the first pool has a free address again", json!({}), vec![a(), b()], "2.0.0.0"),
+        ("another pool precedes it",
+         json!({}), vec![pinned(pool("z", &["3.0.0.0"]), 1, &[]), a(), b()], "2.0.0.0"),
+        ("the Service requests another pool", named("a"), vec![a(), b()], "1.0.0.0"),
+        ("the Service requests another address", annotated(REQUEST_IPS, "2.0.0.5"), vec![a(), b()], "2.0.0.5"),
+        ("its pool no longer admits the Service", json!({}), vec![a(), pinned(b(), 0, &["team"])], "1.0.0.0"),
+        ("autoAssign of its pool is false",
+         json!({}), vec![a(), Pool { auto_assign: false, ..b() }], "1.0.0.0"),
+        ("its pool is disabled",
+         json!({}), vec![a(), Pool { closed: Some(Closed::Disabled), ..b() }], "1.0.0.0"),
     ];
     for (what, with, edited, expected) in cases {
         for restarts in [false, true] {
@@ -282,7 +290,7 @@ fn who_is_made_anew_gets_its_address_back_whatever_pool_comes_first() {
 }
 
 #[test]
-fn who_is_made_anew_with_two_families_gets_both_back() {
+fn recreated_dual_stack_service_gets_both_addresses_back() {
     let kept = |pool| Pool { reuse_after: Duration::from_secs(60), ..pool };
     let dual = |policy| families(&["10.96.0.1", "fd00::1"], policy);
     let one = || vec![kept(pool("p", &["2.0.0.0-2.0.0.9", "2::-2::9"]))];
@@ -308,12 +316,12 @@ fn who_is_made_anew_with_two_families_gets_both_back() {
 }
 
 #[test]
-fn of_what_a_service_had_it_gets_back_what_it_had_last() {
-    // Within one second too, as long as the controller runs.
+fn recreated_service_gets_its_last_address_back() {
+    // Without a restart, releases within one second are also ordered.
     for (seconds, restarts) in [(0, false), (1, false), (1, true)] {
         let mut world = World::new([Pool { ranges: pool("p", &["1.2.3.0-1.2.3.9"]).ranges, ..cooling(60) }]);
         for address in ["1.2.3.1", "1.2.3.9", "1.2.3.5"] {
-            world.apply(service("s", annotated(ASK, address)));
+            world.apply(service("s", annotated(REQUEST_IPS, address)));
             assert_eq!(world.result("s"), address);
             world.wait(seconds);
         }
@@ -326,29 +334,29 @@ fn of_what_a_service_had_it_gets_back_what_it_had_last() {
     }
 }
 
-/// The clock runs a little behind: something else happens first at the very moment.
+/// The event has the time at which the cool-down ends, and arrives before the timeout.
 #[test]
-fn what_happens_when_the_time_is_over_does_not_come_before_who_waits() {
+fn event_at_end_of_cooldown_does_not_precede_waiter() {
     let tenants = |reuse_after| {
         let mut p = pinned(pool("p", &["1.2.3.0"]), 1, &["default"]);
         p.allocation.as_mut().unwrap().namespace_selectors = vec![selector("team", "blue")];
         Pool { reuse_after: Duration::from_secs(reuse_after), ..p }
     };
-    type ServiceEvent = fn(&mut World);
-    let events: [(&str, ServiceEvent); 4] = [
+    type Input = fn(&mut World);
+    let events: [(&str, Input); 4] = [
         ("a Service", |world| world.apply(service("a-new", aged(99)))),
         ("a claim", |world| {
             let spec = json!({ "serviceName": "a-new", "pool": "p" });
             world.claim_of("c", spec, "2026-02-01T00:00:00Z");
         }),
         ("a Namespace", |world| world.namespace("blue", &[("team", "blue")])),
-        ("a Service goes whose claim waits", |world| world.delete("of-claim")),
+        ("a deleted Service with a waiting claim", |world| world.delete("of-claim")),
     ];
     for (what, event) in events {
         let q = Pool { auto_assign: false, ..pool("q", &["5.5.5.5"]) };
         let mut world = World::new([tenants(60), q]);
         world.apply(service("blue/young", aged(50)));
-        world.apply(service("of-claim", annotated("fairlead.dev/address-pool", "q")));
+        world.apply(service("of-claim", annotated(REQUEST_POOL, "q")));
         world.apply(service("holder", json!({})));
         world.delete("holder");
         world.apply(service("old", aged(10)));
@@ -363,7 +371,7 @@ fn what_happens_when_the_time_is_over_does_not_come_before_who_waits() {
 }
 
 #[test]
-fn a_claim_that_waits_comes_before_a_younger_service_when_all_are_listed_anew() {
+fn waiting_claim_precedes_younger_service_on_relist() {
     let mut world = World::new([Pool { reuse_after: Duration::from_secs(60), ..pool("p", &["1.2.3.0"]) }]);
     world.apply(service("holder", json!({})));
     world.delete("holder");
@@ -377,18 +385,15 @@ fn a_claim_that_waits_comes_before_a_younger_service_when_all_are_listed_anew() 
 }
 
 #[test]
-fn who_has_an_address_kept_gets_it_as_soon_as_nobody_shows_it_any_more() {
-    let share = |port: u16, with| {
-        let ports = json!({ "spec": { "ports": [{ "port": port, "protocol": "TCP" }] } });
-        both(both(annotated("fairlead.dev/allow-shared-ip", "k"), ports), with)
-    };
+fn last_holder_gets_address_once_no_status_displays_it() {
+    let share = |port: u16, with| both(shared(port), with);
     let p = Pool { reuse_after: Duration::from_secs(60), ..pool("p", &["1.2.3.0"]) };
     for claimed in [false, true] {
         let mut world = World::new([p.clone(), Pool { auto_assign: false, ..pool("q", &["5.5.5.5"]) }]);
         world.apply(service("t", share(80, json!({}))));
         world.apply(service("x", share(81, json!({}))));
-        // It moves, but its status shows what it had until the write arrives.
-        world.apply_silently(service("t", share(80, annotated("fairlead.dev/address-pool", "q"))));
+        // The Service moves, but its status displays the former address until the patch is applied.
+        world.apply_silently(service("t", share(80, annotated(REQUEST_POOL, "q"))));
         let mut slow = world.index.take_decisions();
         slow.retain(|decision| matches!(decision, Decision::Status { patch: Some(_), .. }));
         world.services.remove(&key("x"));
@@ -424,15 +429,15 @@ fn who_has_an_address_kept_gets_it_as_soon_as_nobody_shows_it_any_more() {
 }
 
 #[test]
-fn who_goes_when_the_time_is_over_gets_nothing_of_it() {
-    type ServiceEvent = fn(&mut World);
-    let events: [(&str, ServiceEvent); 3] = [
+fn service_deleted_at_end_of_cooldown_gets_no_address() {
+    type Input = fn(&mut World);
+    let events: [(&str, Input); 3] = [
         ("deleted", |world| world.delete("old")),
-        ("made anew", |world| {
+        ("recreated", |world| {
             world.services.remove(&key("old"));
             world.apply(service("old", both(aged(99), json!({ "metadata": { "uid": "another" } }))));
         }),
-        ("not on the list", |world| {
+        ("absent from a list", |world| {
             world.services.remove(&key("old"));
             world.index.services_reset(world.observed(), world.now);
             world.sync();

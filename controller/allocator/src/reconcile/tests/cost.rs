@@ -1,16 +1,16 @@
-//! The cost of an event is the cost of what it changes: counted, not timed.
+//! The cost of an event depends only on the objects that it changes. The tests count evaluations.
 
 use std::time::Duration;
 
 use super::*;
 use fairlead_test_support::pool;
 
-/// Created after all others.
+/// Returns a creation time after all others.
 fn late() -> Value {
     json!({ "metadata": { "creationTimestamp": "2026-02-01T00:00:00Z" } })
 }
 
-/// Evaluations that each step takes with `n` Services about.
+/// Returns the number of evaluations of each step with `n` Services.
 fn evaluations(n: u32) -> Vec<(&'static str, u64)> {
     let held = n / 2;
     let last = format!("1.0.{}.{}", (held - 1) / 256, (held - 1) % 256);
@@ -21,32 +21,32 @@ fn evaluations(n: u32) -> Vec<(&'static str, u64)> {
     for i in 0..n {
         world.apply(service(&format!("s{i:05}"), aged(i)));
     }
-    assert_eq!(world.index.service_counts(), (n as usize, (n - held) as usize), "half of them wait");
+    assert_eq!(world.index.service_counts(), (n as usize, (n - held) as usize), "half of the Services wait");
     let mut steps = Vec::new();
     let mut step = |what, act: &dyn Fn(&mut World)| {
         let before = world.index.counters().evaluations;
         act(&mut world);
         steps.push((what, world.index.counters().evaluations - before));
     };
-    step("a label changes", &|w| {
+    step("a label of a Service changes", &|w| {
         w.apply(service("s00001", both(aged(1), json!({ "metadata": { "labels": { "a": "b" } } }))))
     });
-    step("one more that waits", &|w| w.apply(service("z", late())));
-    step("one that waits goes", &|w| w.delete("z"));
-    step("one that holds goes, one that waits gets it", &|w| w.delete("s00002"));
-    step("one is given an address of another pool", &|w| {
-        w.apply(service("x", annotated("fairlead.dev/address-pool", "q")))
+    step("a Service that waits is added", &|w| w.apply(service("z", late())));
+    step("a Service that waits is deleted", &|w| w.delete("z"));
+    step("a holder is deleted and a waiting Service gets its address", &|w| w.delete("s00002"));
+    step("a Service gets an address of another pool", &|w| {
+        w.apply(service("x", annotated(REQUEST_POOL, "q")))
     });
-    step("a namespace comes", &|w| w.namespace("new", &[("a", "b")]));
+    step("a Namespace is added", &|w| w.namespace("new", &[("a", "b")]));
     step("the configuration is listed again", &|w| w.reconfigure());
-    step("an advertisement of another pool comes", &|w| {
+    step("an advertisement of another pool is added", &|w| {
         w.config.l2_advertisements.insert("q".into(), advertisement("q", &["q"]));
         w.reconfigure();
     });
     steps
 }
 
-/// Evaluations of each step where all `n` Services hold an address; of pool `p`, unless the step says otherwise.
+/// Returns the number of evaluations of each step if all `n` Services hold an address of pool `p`.
 fn evaluations_of_holders(n: u32) -> Vec<(&'static str, u64)> {
     let name = |i: u32| format!("s{i:05}");
     let mut world = World::new([
@@ -61,49 +61,49 @@ fn evaluations_of_holders(n: u32) -> Vec<(&'static str, u64)> {
     world.reconfigure();
     let sharing = |port: u32| {
         let ports = json!({ "spec": { "ports": [{ "port": port, "protocol": "TCP" }] } });
-        both(annotated("fairlead.dev/allow-shared-ip", "key"), ports)
+        both(annotated(SHARING_KEY, "key"), ports)
     };
     for i in 0..n {
-        // All want one port: each holds an address that others may join.
+        // All use one port, so each holds an address that others may join.
         world.apply(service(&name(i), both(aged(0), sharing(80))));
     }
-    assert_eq!(world.index.service_counts(), (n as usize, 0), "all hold one");
+    assert_eq!(world.index.service_counts(), (n as usize, 0), "all Services hold an address");
     let mut steps = Vec::new();
     let mut step = |what, act: &dyn Fn(&mut World)| {
         let before = world.index.counters().evaluations;
         act(&mut world);
         steps.push((what, world.index.counters().evaluations - before));
     };
-    let in_r = |with| both(annotated("fairlead.dev/address-pool", "r"), with);
-    step("one joins an address", &|w| w.apply(service("j", sharing(443))));
-    step("it goes", &|w| w.delete("j"));
-    step("one gets an address that is kept when it goes", &|w| w.apply(service("x", in_r(json!({})))));
-    step("it goes", &|w| w.delete("x"));
-    step("one waits for that address", &|w| {
-        w.apply(service("y", in_r(annotated("fairlead.dev/load-balancer-ips", "8.8.8.0"))));
+    let in_r = |with| both(annotated(REQUEST_POOL, "r"), with);
+    step("a Service joins an address", &|w| w.apply(service("j", sharing(443))));
+    step("that Service is deleted", &|w| w.delete("j"));
+    step("a Service gets an address with a cool-down", &|w| w.apply(service("x", in_r(json!({})))));
+    step("that Service is deleted", &|w| w.delete("x"));
+    step("another Service waits for that address", &|w| {
+        w.apply(service("y", in_r(annotated(REQUEST_IPS, "8.8.8.0"))));
         assert_eq!(w.result("y"), "AddressReserved");
     });
-    step("its time is over", &|w| {
+    step("the cool-down ends", &|w| {
         w.wait(61);
         assert_eq!(w.result("y"), "8.8.8.0");
     });
-    step("a claim comes", &|w| w.claim("c", json!({ "serviceName": "z", "pool": "p" })));
-    step("its Service comes", &|w| w.apply(service("z", json!({}))));
-    step("the claim goes", &|w| w.delete_claim("c"));
-    step("the Service goes", &|w| w.delete("z"));
-    step("another namespace changes", &|w| w.namespace("other", &[("a", "b")]));
+    step("a claim is added", &|w| w.claim("c", json!({ "serviceName": "z", "pool": "p" })));
+    step("the Service of the claim is added", &|w| w.apply(service("z", json!({}))));
+    step("the claim is deleted", &|w| w.delete_claim("c"));
+    step("the Service is deleted", &|w| w.delete("z"));
+    step("another Namespace changes", &|w| w.namespace("other", &[("a", "b")]));
     step("another pool is edited", &|w| {
         w.config.pools.get_mut("q").unwrap().avoid_buggy_ips = true;
         w.reconfigure();
     });
-    step("another pool comes", &|w| {
+    step("another pool is added", &|w| {
         w.config.pools.insert("n".into(), pool("n", &["7.7.7.0-7.7.7.255"]));
         w.reconfigure();
     });
     steps
 }
 
-/// What is about all of them looks at each once.
+/// Returns the number of evaluations of steps that affect all `n` Services.
 fn evaluations_of_all(n: u32) -> Vec<(&'static str, u64)> {
     let mut world = World::new([pool("p", &["1.0.0.0-1.0.255.255"])]);
     world.checked = false;
@@ -116,12 +116,12 @@ fn evaluations_of_all(n: u32) -> Vec<(&'static str, u64)> {
     world.config.pools.get_mut("p").unwrap().avoid_buggy_ips = false;
     world.config.pools.get_mut("p").unwrap().labels = labels(&[("a", "b")]);
     world.reconfigure();
-    steps.push(("their pool is edited", world.index.counters().evaluations - before));
+    steps.push(("the pool of all Services is edited", world.index.counters().evaluations - before));
     steps
 }
 
 #[test]
-fn an_event_touches_as_many_services_with_10000_about_as_with_100() {
+fn evaluations_per_event_do_not_grow_with_services() {
     for count in [evaluations, evaluations_of_holders] {
         let few = count(100);
         assert!(few.iter().all(|(_, evaluations)| *evaluations <= 4), "{few:?}");
@@ -132,7 +132,7 @@ fn an_event_touches_as_many_services_with_10000_about_as_with_100() {
 }
 
 #[test]
-fn a_start_and_an_edit_of_their_pool_look_at_each_once() {
+fn start_and_pool_edit_evaluate_each_service_once() {
     for n in [100, 1_000, 10_000] {
         assert_eq!(evaluations_of_all(n).into_iter().map(|(_, e)| e).collect::<Vec<_>>(), [u64::from(n); 2]);
     }

@@ -1,18 +1,16 @@
-//! MetalLB's end-to-end cases 22 to 28 of dual stack, and the order of addresses.
+//! Dual-stack Services: MetalLB's end-to-end cases 22 to 28, and the order of addresses.
 
 use fairlead_crds::model::config::{Closed, Pool};
 
 use super::*;
 use fairlead_test_support::{pinned, pool, refused, retaining};
 
-const DUAL: &[&str] = &["10.96.0.1", "fd00::1"];
-
 fn prefer() -> Value {
     families(DUAL, "PreferDualStack")
 }
 
 #[test]
-fn prefer_dual_stack_takes_the_dual_pool_although_single_pools_come_first() {
+fn prefer_dual_stack_uses_dual_pool_before_single_pools() {
     let mut world =
         World::new([pool("a4", &["1.0.0.1"]), pool("b6", &["1::1"]), pool("c", &["2.0.0.1", "2::1"])]);
     world.apply(service("s", prefer()));
@@ -20,7 +18,7 @@ fn prefer_dual_stack_takes_the_dual_pool_although_single_pools_come_first() {
 }
 
 #[test]
-fn prefer_dual_stack_with_single_pools_gets_the_first_family_of_the_service() {
+fn prefer_dual_stack_falls_back_to_first_family() {
     for (cluster_ips, expected) in [(DUAL, "1.0.0.1"), (&["fd00::1", "10.96.0.1"], "1::1")] {
         let mut world = World::new([pool("a4", &["1.0.0.1"]), pool("b6", &["1::1"])]);
         world.apply(service("s", families(cluster_ips, "PreferDualStack")));
@@ -29,14 +27,14 @@ fn prefer_dual_stack_with_single_pools_gets_the_first_family_of_the_service() {
 }
 
 #[test]
-fn the_order_of_ingress_is_that_of_the_cluster_ips() {
+fn ingress_order_follows_cluster_ips() {
     let mut world = World::new([pool("p", &["2.0.0.1", "2::1"])]);
     world.apply(service("s", families(&["fd00::1", "10.96.0.1"], "RequireDualStack")));
     assert_eq!(world.result("s"), "2::1 2.0.0.1");
 }
 
 #[test]
-fn a_pool_that_gains_a_family_gives_a_second_address_and_leaves_the_first() {
+fn pool_that_gains_family_adds_second_address() {
     let mut world = World::new([pool("p", &["1.0.0.1-1.0.0.9"])]);
     world.apply(service("s", prefer()));
     assert_eq!(world.result("s"), "1.0.0.1");
@@ -45,7 +43,7 @@ fn a_pool_that_gains_a_family_gives_a_second_address_and_leaves_the_first() {
 }
 
 #[test]
-fn a_second_address_comes_when_one_is_freed() {
+fn second_address_is_added_when_one_is_freed() {
     let mut world = World::new([pool("p", &["1.0.0.1-1.0.0.9", "1::1"])]);
     world.apply(service("six", families(&["fd00::1"], "SingleStack")));
     world.apply(service("s", prefer()));
@@ -55,7 +53,7 @@ fn a_second_address_comes_when_one_is_freed() {
 }
 
 #[test]
-fn prefer_to_require_on_a_single_stack_pool_loses_the_address_and_back_gets_one() {
+fn require_dual_stack_on_single_pool_loses_address() {
     let mut world = World::new([pool("p", &["1.0.0.1-1.0.0.9"])]);
     world.apply(service("s", prefer()));
     world.apply(service("s", families(DUAL, "RequireDualStack")));
@@ -65,16 +63,16 @@ fn prefer_to_require_on_a_single_stack_pool_loses_the_address_and_back_gets_one(
 }
 
 #[test]
-fn a_dual_pool_that_appears_does_not_move_a_service() {
+fn new_dual_pool_does_not_move_holder() {
     let mut world = World::new([pool("p4", &["1.0.0.1-1.0.0.9"])]);
     world.apply(service("s", prefer()));
     world.set_pools([pool("p4", &["1.0.0.1-1.0.0.9"]), pool("a-dual", &["2.0.0.1", "2::1"])]);
     assert_eq!(world.result("s"), "1.0.0.1");
-    assert_eq!(world.take_writes(), 1, "only the first");
+    assert_eq!(world.take_writes(), 1, "only the first allocation");
 }
 
 #[test]
-fn a_dual_pool_that_loses_a_family_is_left_for_another_that_has_both() {
+fn holder_moves_to_dual_pool_if_its_pool_loses_a_family() {
     let mut world =
         World::new([pool("a", &["1.0.0.1-1.0.0.9", "1::1-1::9"]), pool("b", &["2.0.0.1", "2::1"])]);
     world.apply(service("s", prefer()));
@@ -84,7 +82,7 @@ fn a_dual_pool_that_loses_a_family_is_left_for_another_that_has_both() {
 }
 
 #[test]
-fn a_service_that_becomes_dual_stack_keeps_its_address_and_back_too() {
+fn service_that_changes_stack_keeps_common_address() {
     let mut world = World::new([pool("p", &["1.0.0.1-1.0.0.9", "1::1-1::9"])]);
     world.apply(service("other", json!({})));
     world.apply(service("s", json!({})));
@@ -99,25 +97,24 @@ fn a_service_that_becomes_dual_stack_keeps_its_address_and_back_too() {
 }
 
 #[test]
-fn who_has_one_family_reserved_gets_the_other_as_soon_as_it_is_free() {
+fn service_with_one_family_claimed_gets_other_when_freed() {
     let manual = || Pool { auto_assign: false, ..pool("a", &["1.2.3.0-1.2.3.9"]) };
     let disabled = || Pool { closed: Some(Closed::Disabled), ..pool("a", &["1.2.3.0-1.2.3.9"]) };
     let both_full = Pool { auto_assign: false, ..pool("a", &["1.2.3.0-1.2.3.9", "5::5"]) };
     #[rustfmt::skip]
     let cases: [(&str, Pool, Pool, &[&str]); 4] = [
-        ("a pool for those who name it", manual(), manual(), &["1::1"]),
+        ("autoAssign of the pool is false", manual(), manual(), &["1::1"]),
         ("another pool has both families", manual(), manual(), &["5.5.5.5", "1::1"]),
-        ("a pool that is disabled", pool("a", &["1.2.3.0-1.2.3.9"]), disabled(), &["1::1"]),
-        ("its own pool is full too", both_full.clone(), both_full, &["1::1"]),
+        ("the pool is disabled", pool("a", &["1.2.3.0-1.2.3.9"]), disabled(), &["1::1"]),
+        ("its own pool is full, too", both_full.clone(), both_full, &["1::1"]),
     ];
     for (what, a, edited, b) in cases {
         let mut world = World::new([a, pool("b", b)]);
         world.claim("c", json!({ "serviceName": "web", "addresses": ["1.2.3.5"] }));
-        let named =
-            |pool| both(families(&["fd00::1"], "SingleStack"), annotated("fairlead.dev/address-pool", pool));
+        let named = |pool| both(families(&["fd00::1"], "SingleStack"), annotated(REQUEST_POOL, pool));
         world.apply(service("six", named("b")));
         world.apply(service("own-six", named("a")));
-        world.apply(service("four", annotated("fairlead.dev/address-pool", "b")));
+        world.apply(service("four", annotated(REQUEST_POOL, "b")));
         world.set_pools([edited, pool("b", b)]);
         world.apply(service("web", families(DUAL, "RequireDualStack")));
         let message = world.message("web", names::ALLOCATED);
@@ -128,16 +125,16 @@ fn who_has_one_family_reserved_gets_the_other_as_soon_as_it_is_free() {
 }
 
 #[test]
-fn a_pool_that_loses_one_family_takes_the_other_from_nobody() {
+fn holder_keeps_family_that_its_pool_still_has() {
     let b = |ranges: &[&str]| pool("b", ranges);
     let others = || [pool("a4", &["5.5.5.5"]), pool("a6", &["9::9"])];
     let all = &["1.2.3.0-1.2.3.9", "1::1"];
     #[rustfmt::skip]
     let cases: [(&str, &str, &[&str], &str); 4] = [
         ("no pool has both", "PreferDualStack", &all[..1], "1.2.3.0"),
-        ("the first family is cut off", "PreferDualStack", &all[1..], "1::1"),
+        ("the pool loses the first family", "PreferDualStack", &all[1..], "1::1"),
         ("both are required", "RequireDualStack", &all[..1], "1.2.3.0 9::9"),
-        ("both are required, and the first is cut off", "RequireDualStack", &all[1..], "5.5.5.5 1::1"),
+        ("both are required, and the pool loses the first", "RequireDualStack", &all[1..], "5.5.5.5 1::1"),
     ];
     for (what, policy, rest, expected) in cases {
         for restarts in [false, true] {
@@ -156,17 +153,22 @@ fn a_pool_that_loses_one_family_takes_the_other_from_nobody() {
 }
 
 #[test]
-fn what_its_pool_no_longer_gives_is_kept_although_the_other_family_is_cut_off() {
+fn retained_address_stays_when_other_family_is_lost() {
     let a4 = || retaining(pool("a4", &["1.0.0.1"]));
     let b6 = || pool("b6", &["1::1"]);
     let edited = || retaining(pool("a4", &["1.0.0.2"]));
     let b6s = || [vec![pool("b6", &["1::9"])], vec![], vec![pinned(b6(), 0, &["team"])]];
-    let edits = ["the other pool shrinks", "the other pool is deleted", "the other pool closes"];
+    let edits = [
+        "the other pool shrinks",
+        "the other pool is deleted",
+        "the other pool no longer admits the Service",
+    ];
     for (n, b) in [b6s(), b6s()].concat().into_iter().enumerate() {
         let what = format!("{}: {}", ["retained", "refused"][n / 3], edits[n % 3]);
         let (a, a_refused) =
             if n < 3 { (vec![edited()], vec![]) } else { (vec![], vec![retaining(refused("a4"))]) };
-        // The second edit comes later, or together with the first; and while a controller runs, or none.
+        // The second edit is applied after the first or together with it, and with or without a running
+        // controller.
         for (together, restarts) in [(false, false), (false, true), (true, false), (true, true)] {
             let mut world = World::new([a4(), b6()]);
             world.apply(service("s", families(DUAL, "RequireDualStack")));
@@ -193,22 +195,20 @@ fn what_its_pool_no_longer_gives_is_kept_although_the_other_family_is_cut_off() 
 }
 
 #[test]
-fn of_two_addresses_the_one_that_may_stay_does_not_move_where_its_pool_has_another_of_the_other_family() {
-    let share = |port: u16| {
-        json!({
-            "metadata": { "annotations": { "fairlead.dev/allow-shared-ip": "k" } },
-            "spec": { "ports": [{ "port": port, "protocol": "TCP" }] },
-        })
-    };
+fn remaining_address_does_not_move_when_other_is_replaced() {
     for policy in ["PreferDualStack", "RequireDualStack"] {
         let mut world = World::new([pool("p", &["1.0.0.0-1.0.0.9", "1::-1::9"])]);
         world.apply(service("six", families(&["fd00::1"], "SingleStack")));
-        world.apply(service("s", both(families(DUAL, policy), share(80))));
-        world.apply(service("t", share(443)));
+        world.apply(service("s", both(families(DUAL, policy), shared(80))));
+        world.apply(service("t", shared(443)));
         assert_eq!([world.result("s"), world.result("t")], ["1.0.0.0 1::1", "1.0.0.0"]);
         world.delete("six");
-        world.apply(service("s", both(families(DUAL, policy), share(443))));
-        assert_eq!(world.result("s"), "1.0.0.1 1::1", "{policy}: it no longer shares, and 1::0 is free");
+        world.apply(service("s", both(families(DUAL, policy), shared(443))));
+        assert_eq!(
+            world.result("s"),
+            "1.0.0.1 1::1",
+            "{policy}: the Service no longer shares, and 1::0 is free"
+        );
 
         for restarts in [false, true] {
             let a = || pool("a", &["5.5.5.5", "5::5"]);
@@ -229,9 +229,9 @@ fn of_two_addresses_the_one_that_may_stay_does_not_move_where_its_pool_has_anoth
     }
 }
 
-/// As in MetalLB.
+/// The same as in MetalLB.
 #[test]
-fn prefer_dual_stack_takes_one_address_of_a_pinned_pool_before_both_of_another() {
+fn prefer_dual_stack_uses_pinned_pool_before_dual_pool() {
     let dual = || pool("dual", &["192.0.2.0-192.0.2.15", "2001:db8:1::-2001:db8:1::ff"]);
     let t6 = || pinned(pool("t6", &["2001:db8::-2001:db8::ff"]), 1, &[]);
     for (policy, expected, of) in [
@@ -249,12 +249,12 @@ fn prefer_dual_stack_takes_one_address_of_a_pinned_pool_before_both_of_another()
     }
     let mut world = World::new([t6(), pinned(dual(), 2, &[])]);
     world.apply(service("s", prefer()));
-    assert_eq!(world.result("s"), "192.0.2.0 2001:db8:1::", "among pinned pools the one that has both");
+    assert_eq!(world.result("s"), "192.0.2.0 2001:db8:1::", "the pinned pool with both families");
 }
 
 #[test]
-fn who_asks_for_the_one_address_it_has_keeps_it_when_two_would_be_better() {
-    let ask = || annotated("fairlead.dev/load-balancer-ips", "1.0.0.0");
+fn requested_single_address_is_kept_under_prefer_dual_stack() {
+    let ask = || annotated(REQUEST_IPS, "1.0.0.0");
     let mut world = World::new([pool("p", &["1.0.0.0-1.0.0.9", "1::-1::9"])]);
     world.apply(service("s", ask()));
     world.apply(service("s", both(prefer(), ask())));
@@ -263,7 +263,7 @@ fn who_asks_for_the_one_address_it_has_keeps_it_when_two_would_be_better() {
     assert_eq!(world.result("s"), "1.0.0.0");
     world.restart();
     assert_eq!(world.result("s"), "1.0.0.0");
-    // No longer asked for by itself, it gets the other beside it.
+    // Without the request, the Service gets the second address.
     world.apply(service("s", prefer()));
     assert_eq!(world.result("s"), "1.0.0.0 1::");
 }

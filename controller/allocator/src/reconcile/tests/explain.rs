@@ -1,14 +1,14 @@
-//! What an operator is told of each pool, and that it is what was decided.
+//! The explanation of each pool, and its agreement with the decision.
 
 use super::*;
 use crate::explain::Explanation;
 use fairlead_test_support::{pinned, pool, retaining, selector};
 
-fn told(world: &World, name: &str) -> Vec<String> {
+fn explanation(world: &World, name: &str) -> Vec<String> {
     Explanation::new(&world.index, &key(name)).unwrap().to_string().lines().map(str::to_owned).collect()
 }
 
-/// A pool for everybody, and one for each thing that can be in the way.
+/// Returns a world with an unrestricted pool and one pool per obstacle.
 fn world() -> World {
     let closed = |pool: Pool| Pool { closed: Some(fairlead_crds::model::config::Closed::Disabled), ..pool };
     let manual = |pool: Pool| Pool { auto_assign: false, ..pool };
@@ -29,11 +29,11 @@ fn world() -> World {
 }
 
 #[test]
-fn each_pool_says_why_it_was_used_or_not_and_what_would_have_to_be_different() {
+fn explanation_lists_obstacles_and_remedies_of_each_pool() {
     let mut world = world();
     world.apply(service("s", json!({})));
     assert_eq!(
-        told(&world, "s"),
+        explanation(&world, "s"),
         [
             "Service default/s: Allocated: 1.0.0.1 from IPAddressPool all",
             "needs an IPv4 address",
@@ -43,21 +43,23 @@ fn each_pool_says_why_it_was_used_or_not_and_what_would_have_to_be_different() {
             "  full     no    has no free IPv4 address",
             "                 would fit if one of its IPv4 addresses were free",
             "  labels   no    is open only to Services with labels tier=gold",
-            "                 would fit if a selector in spec.serviceAllocation.serviceSelectors matched the Service's labels",
+            "                 would fit if a selector in spec.serviceAllocation.serviceSelectors matched the \
+             Service's labels",
             "  all      USED  1.0.0.1",
             "  drained  no    is disabled",
             "                 would fit if spec.disabled were false",
             "  six      no    has no IPv4 addresses",
             "                 would fit if it had IPv4 addresses",
             "  manual   no    is only for Services that name it (autoAssign is false)",
-            "                 would fit if spec.autoAssign were true, or the Service named the pool (fairlead.dev/address-pool)",
+            "                 would fit if spec.autoAssign were true, or the Service named the pool \
+             (fairlead.dev/address-pool)",
         ]
     );
 }
 
-/// The promise of "would fit if": with all of it done, the pool gives an address.
+/// If all conditions after "would fit if" are met, the pool allocates an address.
 #[test]
-fn what_would_have_to_be_different_is_enough() {
+fn listed_remedies_suffice() {
     type Change = fn(&mut World);
     let cases: [(&str, Change); 4] = [
         ("team", |world| {
@@ -86,33 +88,33 @@ fn what_would_have_to_be_different_is_enough() {
         let pool = world.config.pools[name].clone();
         world.set_pools([pool]);
         world.apply(service("s", json!({})));
-        assert_eq!(world.pool_of("s").as_deref(), Some(name), "{:?}", told(&world, "s"));
+        assert_eq!(world.pool_of("s").as_deref(), Some(name), "{:?}", explanation(&world, "s"));
     }
 }
 
 #[test]
-fn several_obstacles_are_all_named() {
+fn explanation_lists_all_obstacles() {
     let mut pool = pinned(pool("p", &["1000::1"]), 0, &["team"]);
     pool.auto_assign = false;
     let mut world = World::new([pool]);
     world.apply(service("s", json!({})));
     assert_eq!(
-        told(&world, "s")[3..],
+        explanation(&world, "s")[3..],
         [
-            "  p  no    is only for Services that name it (autoAssign is false); is open only to namespaces team; \
-             has no IPv4 addresses",
+            "  p  no    is only for Services that name it (autoAssign is false); is open only to namespaces \
+             team; has no IPv4 addresses",
             "           would fit if spec.autoAssign were true, or the Service named the pool \
-             (fairlead.dev/address-pool) and spec.serviceAllocation admitted namespace default and it had IPv4 \
-             addresses",
+             (fairlead.dev/address-pool) and spec.serviceAllocation admitted namespace default and it had \
+             IPv4 addresses",
         ]
     );
 }
 
 #[test]
-fn who_asks_for_an_address_or_a_pool_is_told_of_that() {
+fn explanation_names_requested_address_and_pool() {
     let mut world = world();
-    world.apply(service("s", annotated("fairlead.dev/load-balancer-ips", "1.0.5.1")));
-    let lines = told(&world, "s");
+    world.apply(service("s", annotated(REQUEST_IPS, "1.0.5.1")));
+    let lines = explanation(&world, "s");
     assert_eq!(lines[0], "Service default/s: AddressInUse: 1.0.5.1 is in use by Service default/first");
     assert_eq!(lines[1], "needs an IPv4 address; requests 1.0.5.1");
     assert!(
@@ -123,8 +125,8 @@ fn who_asks_for_an_address_or_a_pool_is_told_of_that() {
         lines.contains(&"  all      no    does not contain 1.0.5.1, which the Service requests".to_owned()),
         "{lines:#?}"
     );
-    world.apply(service("s", annotated("fairlead.dev/address-pool", "manual")));
-    let lines = told(&world, "s");
+    world.apply(service("s", annotated(REQUEST_POOL, "manual")));
+    let lines = explanation(&world, "s");
     assert!(lines.contains(&"  manual   USED  1.0.4.1".to_owned()), "{lines:#?}");
     assert!(
         lines.contains(
@@ -135,13 +137,13 @@ fn who_asks_for_an_address_or_a_pool_is_told_of_that() {
 }
 
 #[test]
-fn a_refused_pool_and_a_claim_have_their_say() {
+fn explanation_contains_refused_pool_and_claim() {
     let mut world = World::new([pool("p", &["1.0.0.1"])]);
     world.set_pools_and_refused([pool("p", &["1.0.0.1"])], &["bad"]);
     world.apply(service("holder", json!({})));
     world.claim("mine", json!({ "serviceName": "s", "addresses": ["1.0.0.1"] }));
     world.apply(service("s", json!({})));
-    let lines = told(&world, "s");
+    let lines = explanation(&world, "s");
     assert!(
         lines[0].starts_with("Service default/s: ClaimPending: waiting for IPClaim default/mine,"),
         "{lines:#?}"
@@ -150,31 +152,32 @@ fn a_refused_pool_and_a_claim_have_their_say() {
         lines[2],
         "IPClaim default/mine has reserved no address: 1.0.0.1 is in use by Service default/holder"
     );
-    let bad = "  bad  no    is refused: see its condition Accepted; allocates nothing until IPClaim default/mine has reserved its addresses";
+    let bad = "  bad  no    is refused: see its condition Accepted; allocates nothing until IPClaim \
+        default/mine has reserved its addresses";
     assert!(lines.contains(&bad.to_owned()), "{lines:#?}");
 }
 
 #[test]
-fn explaining_changes_nothing() {
+fn explanation_changes_no_state() {
     let mut world = world();
     world.apply(service("s", json!({})));
     world.take_writes();
     let before = world.results();
-    told(&world, "s");
+    explanation(&world, "s");
     world.reconfigure();
     assert_eq!((world.results(), world.take_writes()), (before, 0));
     assert_eq!(Explanation::new(&world.index, &key("unknown")), None);
 }
 
 #[test]
-fn who_has_one_family_reserved_is_told_of_the_other() {
+fn explanation_covers_only_family_without_claim() {
     let manual = Pool { auto_assign: false, ..pool("a", &["1.2.3.0-1.2.3.9"]) };
     let mut world = World::new([manual, pool("b", &["1::1"])]);
     world.claim("c", json!({ "serviceName": "web", "addresses": ["1.2.3.5"] }));
     world.apply(service("six", families(&["fd00::1"], "SingleStack")));
     world.apply(service("web", families(&["10.96.0.1", "fd00::1"], "RequireDualStack")));
     assert_eq!(
-        told(&world, "web"),
+        explanation(&world, "web"),
         [
             "Service default/web: PoolExhausted: no free IPv6 address in IPAddressPool b",
             "needs an IPv4 and an IPv6 address",
@@ -188,19 +191,17 @@ fn who_has_one_family_reserved_is_told_of_the_other() {
     );
 }
 
-const ASK: &str = "fairlead.dev/load-balancer-ips";
-
 #[test]
-fn no_pool_fits_who_asks_for_what_it_cannot_have() {
+fn no_pool_fits_an_impossible_request() {
     let cases = [
         (
-            annotated(ASK, "1::9"),
+            annotated(REQUEST_IPS, "1::9"),
             "FamilyMismatch",
             "the requested addresses are IPv6, but the cluster IPs of the Service are IPv4",
             "the Service requested an IPv4 address",
         ),
         (
-            annotated(ASK, "nonsense"),
+            annotated(REQUEST_IPS, "nonsense"),
             "InvalidRequest",
             "\"nonsense\" is not an IP address",
             "the request of the Service were valid",
@@ -214,27 +215,27 @@ fn no_pool_fits_who_asks_for_what_it_cannot_have() {
     ];
     for (with, reason, because, unless) in cases {
         let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.9", "1::-1::9"])]);
-        let named =
-            if reason == "InvalidRequest" { annotated("fairlead.dev/address-pool", "p") } else { json!({}) };
+        let named = if reason == "InvalidRequest" { annotated(REQUEST_POOL, "p") } else { json!({}) };
         world.apply(service("s", both(with, named)));
         assert_eq!(world.result("s"), reason);
-        let lines = told(&world, "s");
+        let lines = explanation(&world, "s");
         let expected = [format!("  p  no    {because}"), format!("           would fit if {unless}")];
         assert_eq!(lines[lines.len() - 2..], expected, "{lines:#?}");
     }
 }
 
 #[test]
-fn who_waits_for_a_claim_is_told_that_no_pool_gives_anything_before() {
+fn explanation_of_pending_claim_blocks_every_pool() {
     let mut world = World::new([pool("p", &["1.2.3.0"]), pool("q", &["1.2.4.0"])]);
     world.apply(service("holder", json!({})));
     world.claim("c", json!({ "serviceName": "web", "pool": "p" }));
     world.apply(service("web", json!({})));
     assert_eq!(
-        told(&world, "web")[3..],
+        explanation(&world, "web")[3..],
         [
             "IPAddressPools, in the order in which they are tried:",
-            "  p  no    has no free IPv4 address; allocates nothing until IPClaim default/c has reserved its addresses",
+            "  p  no    has no free IPv4 address; allocates nothing until IPClaim default/c has reserved its \
+             addresses",
             "           would fit if one of its IPv4 addresses were free and IPClaim default/c were deleted",
             "  q  no    allocates nothing until IPClaim default/c has reserved its addresses",
             "           would fit if IPClaim default/c were deleted",
@@ -243,20 +244,21 @@ fn who_waits_for_a_claim_is_told_that_no_pool_gives_anything_before() {
 }
 
 #[test]
-fn who_asks_for_addresses_of_two_pools_is_told_which_of_them_is_in_the_way() {
+fn explanation_of_two_pools_names_the_blocking_pool() {
     let dual = || families(&["10.96.0.1", "fd00::1"], "RequireDualStack");
     let mut world =
         World::new([pool("p", &["1.2.3.0-1.2.3.9"]), pool("q", &["1::-1::9"]), pool("r", &["5.5.5.5"])]);
-    world.apply(service("six", both(families(&["fd00::1"], "SingleStack"), annotated(ASK, "1::5"))));
-    world.apply(service("s", both(dual(), annotated(ASK, "1.2.3.5,1::5"))));
+    world.apply(service("six", both(families(&["fd00::1"], "SingleStack"), annotated(REQUEST_IPS, "1::5"))));
+    world.apply(service("s", both(dual(), annotated(REQUEST_IPS, "1.2.3.5,1::5"))));
     assert_eq!(
-        told(&world, "s")[3..],
+        explanation(&world, "s")[3..],
         [
             "  p  no    1::5 is in use by Service default/six",
             "           would fit if 1::5 were free",
             "  q  no    1::5 is in use by Service default/six",
             "           would fit if 1::5 were free",
-            "  r  no    contains neither 1.2.3.5 nor 1::5, which the Service requests; 1::5 is in use by Service default/six",
+            "  r  no    contains neither 1.2.3.5 nor 1::5, which the Service requests; 1::5 is in use by \
+             Service default/six",
             "           would fit if it contained one of them and 1::5 were free",
         ]
     );
@@ -265,7 +267,7 @@ fn who_asks_for_addresses_of_two_pools_is_told_which_of_them_is_in_the_way() {
     world.set_pools([pool("p", &["1.2.3.0-1.2.3.9"]), disabled]);
     world.delete("six");
     assert_eq!(
-        told(&world, "s")[3..],
+        explanation(&world, "s")[3..],
         [
             "  p  no    IPAddressPool q, which contains 1::5, is disabled",
             "           would fit if IPAddressPool q could allocate 1::5",
@@ -275,7 +277,7 @@ fn who_asks_for_addresses_of_two_pools_is_told_which_of_them_is_in_the_way() {
     );
     world.set_pools([pool("p", &["1.2.3.0-1.2.3.9"])]);
     assert_eq!(
-        told(&world, "s")[3..],
+        explanation(&world, "s")[3..],
         [
             "  p  no    1::5 is in no IPAddressPool, or avoidBuggyIPs excludes it",
             "           would fit if 1::5 were in an IPAddressPool",
@@ -283,56 +285,57 @@ fn who_asks_for_addresses_of_two_pools_is_told_which_of_them_is_in_the_way() {
     );
 }
 
-/// Another pool has the address that a claim keeps, and is not open to the Service.
+/// Another pool contains the claimed address and does not admit the Service.
 #[test]
-fn where_the_controller_refuses_no_pool_fits() {
+fn no_pool_fits_if_the_service_was_refused() {
     let mut world = World::new([retaining(pool("p", &["1.2.3.0-1.2.3.3"])), pool("q", &["5.5.5.5"])]);
     world.claim("c", json!({ "serviceName": "web", "addresses": ["1.2.3.0"] }));
     let others = pinned(pool("others", &["1.2.3.0"]), 0, &["elsewhere"]);
     world.set_pools([retaining(pool("p", &["1.2.3.1-1.2.3.3"])), pool("q", &["5.5.5.5"]), others]);
     world.apply(service("web", json!({})));
     assert_eq!(world.result("web"), "NoPoolMatches");
-    let lines = told(&world, "web");
+    let lines = explanation(&world, "web");
     assert!(!lines.iter().any(|line| line.contains("fits")), "{lines:#?}");
     let unless = "would fit if spec.serviceAllocation admitted namespace default";
     assert!(lines.iter().any(|line| line.ends_with(unless)), "{lines:#?}");
 }
 
 #[test]
-fn what_would_be_given_is_what_is_asked_for() {
+fn offer_is_the_requested_address() {
     let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.9"])]);
-    world.apply(service("s", annotated(ASK, "1.2.3.5")));
-    assert_eq!(told(&world, "s")[3..], ["  p  USED  1.2.3.5"]);
-    // It keeps what it has of a pool that is refused now, while another could give it the same.
+    world.apply(service("s", annotated(REQUEST_IPS, "1.2.3.5")));
+    assert_eq!(explanation(&world, "s")[3..], ["  p  USED  1.2.3.5"]);
+    // The Service keeps its address of the refused pool, although another pool could allocate the same.
     world.set_pools_and_refused([pool("q", &["1.2.3.0-1.2.3.9"])], &["p"]);
-    let lines = told(&world, "s");
+    let lines = explanation(&world, "s");
     assert!(lines.contains(&"  q  fits  would allocate 1.2.3.5".to_owned()), "{lines:#?}");
 }
 
 #[test]
-fn a_pool_that_has_both_families_is_told_which_one_goes_before_it_all_the_same() {
+fn explanation_names_pool_preferred_to_dual_pool() {
     let dual = pool("dual", &["192.0.2.0-192.0.2.15", "2001:db8:1::-2001:db8:1::ff"]);
     let t6 = pinned(pool("t6", &["2001:db8::-2001:db8::ff"]), 1, &[]);
     let mut world = World::new([t6, dual]);
     world.apply(service("s", families(&["10.96.0.1", "fd00::1"], "PreferDualStack")));
     assert_eq!(
-        told(&world, "s")[3..],
+        explanation(&world, "s")[3..],
         [
             "  t6    USED  2001:db8::",
-            "  dual  fits  would allocate 192.0.2.0 and 2001:db8:1::, but t6 has a serviceAllocation and is tried first",
+            "  dual  fits  would allocate 192.0.2.0 and 2001:db8:1::, but t6 has a serviceAllocation and is \
+             tried first",
         ]
     );
 }
 
 #[test]
-fn who_gets_each_family_from_another_pool_is_told_only_of_the_one_that_is_missing() {
+fn explanation_names_only_missing_family_of_two_pools() {
     let mut world =
         World::new([pool("p", &["1.2.3.0-1.2.3.9"]), pool("q", &["1::1"]), pool("r", &["5.5.5.5"])]);
     world.apply(service("six", families(&["fd00::1"], "SingleStack")));
     world.apply(service("s", families(&["10.96.0.1", "fd00::1"], "RequireDualStack")));
     let (has_none, fits_if) = ("has no IPv6 addresses", "would fit if it had IPv6 addresses");
     assert_eq!(
-        told(&world, "s")[3..],
+        explanation(&world, "s")[3..],
         [
             &format!("  p  no    {has_none}"),
             &format!("           {fits_if}"),
@@ -345,7 +348,7 @@ fn who_gets_each_family_from_another_pool_is_told_only_of_the_one_that_is_missin
     world.delete("six");
     assert_eq!(world.result("s"), "1.2.3.0 1::1");
     assert_eq!(
-        told(&world, "s")[3..],
+        explanation(&world, "s")[3..],
         ["  p  USED  1.2.3.0", "  q  USED  1::1", "  r  fits  would allocate 5.5.5.5"]
     );
 }

@@ -1,4 +1,4 @@
-//! A status edited by hand: only a free address that the Service might be given is taken for a decision.
+//! A status edited by a user: only an address that the Service could be given is accepted.
 
 use std::time::Duration;
 
@@ -6,10 +6,6 @@ use fairlead_crds::model::config::{Closed, Pool, SharingScope};
 
 use super::*;
 use fairlead_test_support::{pinned, pool, retaining};
-
-const ASK: &str = "fairlead.dev/load-balancer-ips";
-const POOL: &str = "fairlead.dev/address-pool";
-const DUAL: &[&str] = &["10.96.0.1", "fd00::1"];
 
 fn p() -> Pool {
     pool("p", &["1.2.3.0-1.2.3.9", "1::1-1::9"])
@@ -19,7 +15,7 @@ fn q() -> Pool {
     retaining(pool("q", &["5.5.5.5"]))
 }
 
-/// Writes these addresses into the status of `s`.
+/// Writes addresses into the status of `s`.
 fn edit(world: &mut World, ips: &[&str]) {
     let mut edited = world.services[&key("s")].clone();
     let ingress: Vec<Value> = ips.iter().map(|ip| json!({ "ip": ip, "ipMode": "VIP" })).collect();
@@ -38,14 +34,14 @@ fn started(pools: impl IntoIterator<Item = Pool>, services: &[(&str, Value)]) ->
 }
 
 #[test]
-fn a_free_address_of_a_pool_that_is_open_to_the_service_is_taken() {
+fn valid_address_written_by_user_is_accepted() {
     let manual = || Pool { auto_assign: false, ..q() };
     let cases: [(Vec<Pool>, Value, &[&str]); 5] = [
         (vec![p()], json!({}), &["1.2.3.7"]),
         (vec![p(), q()], json!({}), &["5.5.5.5"]),
         (vec![p()], families(DUAL, "RequireDualStack"), &["1.2.3.7", "1::7"]),
         (vec![p()], families(DUAL, "PreferDualStack"), &["1.2.3.7", "1::1"]),
-        (vec![manual()], annotated(POOL, "q"), &["5.5.5.5"]),
+        (vec![manual()], annotated(REQUEST_POOL, "q"), &["5.5.5.5"]),
     ];
     for (pools, with, ips) in cases {
         let mut world = started(pools, &[("s", with)]);
@@ -57,16 +53,12 @@ fn a_free_address_of_a_pool_that_is_open_to_the_service_is_taken() {
     }
 }
 
-/// What is edited, the pools, the Services, and what is written into the status of `s`.
+/// Description, pools, Services, and the addresses that are written into the status of `s`.
 type Case = (&'static str, Vec<Pool>, Vec<(&'static str, Value)>, &'static [&'static str]);
 
 #[test]
-fn what_the_service_might_not_be_given_is_put_right_and_it_keeps_what_it_has() {
+fn invalid_address_written_by_user_is_overwritten() {
     let any = || json!({});
-    let shares = |port: u16| {
-        let port = json!({ "spec": { "ports": [{ "port": port, "protocol": "TCP" }] } });
-        both(annotated("fairlead.dev/allow-shared-ip", "k"), port)
-    };
     let closed = Pool { closed: Some(Closed::Disabled), ..q() };
     let manual = Pool { auto_assign: false, ..q() };
     let one_namespace = Pool { sharing: SharingScope::SameNamespace, ..p() };
@@ -74,16 +66,22 @@ fn what_the_service_might_not_be_given_is_put_right_and_it_keeps_what_it_has() {
     let cases: Vec<Case> = vec![
         ("in no pool", vec![retaining(p())], vec![("s", any())], &["8.8.8.8"]),
         ("of a disabled pool", vec![p(), closed], vec![("s", any())], &["5.5.5.5"]),
-        ("of a pool that is not open to it", vec![p(), pinned(q(), 0, &["team"])], vec![("s", any())], &["5.5.5.5"]),
-        ("of a pool that it does not name", vec![p(), manual], vec![("s", any())], &["5.5.5.5"]),
-        ("of another pool than it names", vec![p(), q()], vec![("s", annotated(POOL, "p"))], &["5.5.5.5"]),
-        ("another than it asks for", vec![p()], vec![("s", annotated(ASK, "1.2.3.0"))], &["1.2.3.7"]),
+        ("of a pool that does not admit the Service",
+         vec![p(), pinned(q(), 0, &["team"])], vec![("s", any())], &["5.5.5.5"]),
+        ("of a pool with autoAssign false", vec![p(), manual], vec![("s", any())], &["5.5.5.5"]),
+        ("of another pool than requested", vec![p(), q()], vec![("s", annotated(REQUEST_POOL, "p"))], &["5.5.5.5"]),
+        ("another address than requested", vec![p()], vec![("s", annotated(REQUEST_IPS, "1.2.3.0"))], &["1.2.3.7"]),
         ("of another family", vec![p()], vec![("s", any())], &["1::1"]),
         ("one too many", vec![p()], vec![("s", any())], &["1.2.3.0", "1.2.3.7"]),
-        ("one of two", vec![p()], vec![("s", families(DUAL, "RequireDualStack"))], &["1.2.3.0"]),
-        ("in another order", vec![p()], vec![("s", families(DUAL, "RequireDualStack"))], &["1::1", "1.2.3.0"]),
-        ("a younger one's", vec![p()], vec![("s", aged(1)), ("younger", both(aged(9), annotated(ASK, "1.2.3.7")))], &["1.2.3.7"]),
-        ("shared in another namespace", vec![one_namespace], vec![("team/other", shares(80)), ("s", shares(81))], &["1.2.3.0"]),
+        ("one of two required families",
+         vec![p()], vec![("s", families(DUAL, "RequireDualStack"))], &["1.2.3.0"]),
+        ("in another order",
+         vec![p()], vec![("s", families(DUAL, "RequireDualStack"))], &["1::1", "1.2.3.0"]),
+        ("held by a younger Service",
+         vec![p()], vec![("s", aged(1)), ("younger", both(aged(9), annotated(REQUEST_IPS, "1.2.3.7")))],
+         &["1.2.3.7"]),
+        ("shared with a Service of another Namespace",
+         vec![one_namespace], vec![("team/other", shared(80)), ("s", shared(81))], &["1.2.3.0"]),
     ];
     for (what, pools, services, ips) in cases {
         let mut world = started(pools, &services);
@@ -97,7 +95,7 @@ fn what_the_service_might_not_be_given_is_put_right_and_it_keeps_what_it_has() {
 }
 
 #[test]
-fn nor_is_what_is_kept_for_another_taken() {
+fn reserved_address_written_by_user_is_overwritten() {
     let mut world = started([Pool { reuse_after: Duration::from_secs(600), ..p() }], &[]);
     world.claim("c", json!({ "serviceName": "web", "addresses": ["1.2.3.5"] }));
     world.apply(service("gone", json!({})));
@@ -114,8 +112,8 @@ fn nor_is_what_is_kept_for_another_taken() {
 }
 
 #[test]
-fn a_service_that_retains_what_it_asks_for_goes_on_retaining_it() {
-    let mut world = started([retaining(p())], &[("s", annotated(ASK, "1.2.3.0"))]);
+fn retained_requested_address_survives_user_edit() {
+    let mut world = started([retaining(p())], &[("s", annotated(REQUEST_IPS, "1.2.3.0"))]);
     world.set_pools([retaining(pool("p", &["1.2.3.5-1.2.3.9"]))]);
     edit(&mut world, &["1.2.3.7"]);
     assert_eq!(world.result("s"), "1.2.3.0");

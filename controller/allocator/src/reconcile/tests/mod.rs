@@ -1,4 +1,5 @@
-//! Typed objects in, patches out; and the patches applied, as an API server would, until nothing is left to write.
+//! Tests of the index: typed objects in, patches out. [`World`] applies the patches like an API server until
+//! none is left.
 
 mod assignment;
 mod claims;
@@ -39,26 +40,36 @@ use super::*;
 use crate::ipam::Released;
 use fairlead_test_support::{key, labels, pools};
 
-/// A cluster: its Services as the API server has them, and the index that watches them.
+/// Annotation that requests addresses.
+pub(super) const REQUEST_IPS: &str = "fairlead.dev/load-balancer-ips";
+/// Annotation that requests a pool.
+pub(super) const REQUEST_POOL: &str = "fairlead.dev/address-pool";
+/// Annotation with the sharing key.
+pub(super) const SHARING_KEY: &str = "fairlead.dev/allow-shared-ip";
+/// Cluster IPs of a dual-stack Service.
+pub(super) const DUAL: &[&str] = &["10.96.0.1", "fd00::1"];
+
+/// A cluster: the objects in the API server, and an index that observes them.
 pub(super) struct World {
     services: BTreeMap<ObjectKey, Value>,
     pub(super) config: Config,
     namespaces: BTreeMap<String, Labels>,
     pub(super) claims: BTreeMap<ObjectKey, v1beta1::IPClaim>,
-    /// What the controller before this one has written of released addresses.
+    /// The released addresses that the pool statuses list, by pool.
     pub(super) released: Vec<(String, Released)>,
     pub(super) index: Index,
     version: u64,
     pub(super) now: Timestamp,
-    /// Services in the order of the status writes they got.
+    /// The Services and claims whose status was written, in order.
     pub(super) writes: Vec<ObjectKey>,
     pub(super) events: Vec<ServiceEvent>,
-    /// Whether to check the allocator's invariants after each step, which takes time for each Service.
+    /// True to check the invariants of the allocator after each step. The cost depends on the number of
+    /// Services.
     pub(super) checked: bool,
 }
 
 impl World {
-    /// Pools, an advertisement that covers them all, and the index started.
+    /// Returns a world with these pools, an advertisement that covers them all, and a started index.
     pub(super) fn new(list: impl IntoIterator<Item = Pool>) -> Self {
         let mut world = Self::stopped();
         world.config = Config { pools: pools(list), ..Config::default() };
@@ -83,15 +94,15 @@ impl World {
         }
     }
 
-    /// A new controller process that sees the same objects.
+    /// Replaces the index by that of a new process, and applies its patches.
     pub(super) fn restart(&mut self) {
         self.start();
         self.sync();
     }
 
-    /// The same, but nothing that it decides is written yet.
+    /// Replaces the index by that of a new process, without applying its patches.
     pub(super) fn start(&mut self) {
-        self.note_released();
+        self.record_released();
         self.index = Index::default();
         self.index.set_config(self.config.clone(), self.now);
         self.index.namespaces_reset(self.namespaces.clone().into_iter().collect(), self.now);
@@ -100,8 +111,8 @@ impl World {
         self.index.begin(self.released.clone(), self.now);
     }
 
-    /// As the status of pools does.
-    fn note_released(&mut self) {
+    /// Stores the released addresses like the pool statuses.
+    fn record_released(&mut self) {
         let ipam = self.index.ipam();
         let of = |pool: &String| -> Vec<_> { ipam.released(pool).map(|r| (pool.clone(), r)).collect() };
         self.released =
@@ -112,13 +123,14 @@ impl World {
         self.services.values().filter_map(observe).collect()
     }
 
-    /// Creates or replaces the Service, keeping its status and annotations of the controller's.
+    /// Creates or replaces a Service, except its status and the annotations that the controller writes, and
+    /// applies all patches.
     pub(super) fn apply(&mut self, service: Value) {
         self.apply_silently(service);
         self.sync();
     }
 
-    /// The same, but nothing that the index decides is written yet.
+    /// Creates or replaces a Service without applying patches.
     pub(super) fn apply_silently(&mut self, mut service: Value) {
         let key = key_of(&service);
         if let Some(old) = self.services.get(&key) {
@@ -154,7 +166,7 @@ impl World {
         self.reconfigure();
     }
 
-    /// The same, with pools that exist but are refused.
+    /// Sets the pools in force and the refused pools.
     pub(super) fn set_pools_and_refused(&mut self, list: impl IntoIterator<Item = Pool>, refused: &[&str]) {
         self.config.refused_pools = pools(refused.iter().map(|name| fairlead_test_support::refused(name)));
         self.set_pools(list);
@@ -171,10 +183,10 @@ impl World {
         self.sync();
     }
 
-    /// Applies what was decided, and shows it to the index, until there is nothing more to write.
+    /// Applies patches and reports them to the index, until there are none.
     pub(super) fn sync(&mut self) {
         for round in 0.. {
-            assert!(round < 10, "writes without end: {:?}", self.writes);
+            assert!(round < 10, "writes do not end: {:?}", self.writes);
             let mut patches: BTreeMap<ObjectKey, StatusPatch> = BTreeMap::new();
             let mut claims: BTreeMap<ObjectKey, ClaimPatch> = BTreeMap::new();
             for decision in self.index.take_decisions() {
@@ -201,7 +213,7 @@ impl World {
         }
     }
 
-    /// As `PATCH …/status` does. Returns false on a conflict.
+    /// Applies a patch like `PATCH …/status`. Returns false on a conflict.
     pub(super) fn write(&mut self, key: ObjectKey, patch: &StatusPatch) -> bool {
         let Some(service) = self.services.get(&key) else { return false };
         if service["metadata"]["resourceVersion"] != json!(patch.resource_version) {
@@ -210,18 +222,18 @@ impl World {
         let mut service = service.clone();
         let before = service.clone();
         merge(&mut service, &patch.body());
-        assert_ne!(service, before, "{key}: a write that changes nothing");
+        assert_ne!(service, before, "{key}: a write without a change");
         self.writes.push(key.clone());
         self.store(key, service);
         true
     }
 
-    /// Creates or replaces the claim, keeping its status.
+    /// Creates or replaces a claim, except its status.
     pub(super) fn claim(&mut self, name: &str, spec: Value) {
         self.claim_of(name, spec, "2026-01-01T00:00:00Z");
     }
 
-    /// The same, created at this time.
+    /// Creates or replaces a claim with this creation time, except its status.
     pub(super) fn claim_of(&mut self, name: &str, spec: Value, created: &str) {
         let key = key(name);
         self.version += 1;
@@ -248,12 +260,7 @@ impl World {
 
     fn write_claim(&mut self, patch: &ClaimPatch) {
         let Some(claim) = self.claims.get_mut(&patch.claim) else { return };
-        assert_ne!(
-            claim.status.as_ref(),
-            Some(&patch.status),
-            "{}: a write that changes nothing",
-            patch.claim
-        );
+        assert_ne!(claim.status.as_ref(), Some(&patch.status), "{}: a write without a change", patch.claim);
         self.version += 1;
         claim.metadata.resource_version = Some(self.version.to_string());
         claim.status = Some(patch.status.clone());
@@ -262,7 +269,7 @@ impl World {
         self.index.claim_applied(claim, self.now);
     }
 
-    /// The addresses of a claim, and what its conditions say.
+    /// Returns the addresses and the conditions in the status of a claim.
     pub(super) fn claimed(&self, name: &str) -> String {
         let status = self.claims[&key(name)].status.clone().unwrap_or_default();
         let conditions: Vec<String> =
@@ -270,7 +277,12 @@ impl World {
         format!("{} {}", status.addresses.join(" "), conditions.join(" ")).trim().to_owned()
     }
 
-    /// Lets time pass.
+    /// Returns the result of [`World::claimed`] for every claim.
+    pub(super) fn claim_results(&self) -> Vec<String> {
+        self.claims.keys().map(|claim| self.claimed(&claim.to_string())).collect()
+    }
+
+    /// Advances the clock.
     pub(super) fn wait(&mut self, seconds: i64) {
         self.now = Timestamp::from_second(self.now.as_second() + seconds).unwrap();
         if self.index.poll_timeout().is_some_and(|due| due <= self.now) {
@@ -279,11 +291,23 @@ impl World {
         self.sync();
     }
 
+    /// Restarts the controller and checks that this changes no status and emits no event.
+    #[track_caller]
+    pub(super) fn check_restart(&mut self, what: &str) {
+        let before = (self.results(), self.claim_results());
+        let events = self.events.len();
+        self.take_writes();
+        self.restart();
+        assert_eq!((self.results(), self.claim_results()), before, "{what}: statuses after a restart");
+        let writes_and_events = (self.take_writes(), self.events.len());
+        assert_eq!(writes_and_events, (0, events), "{what}: writes and events after a restart");
+    }
+
     pub(super) fn service(&self, name: &str) -> Service {
         serde_json::from_value(self.services[&key(name)].clone()).unwrap()
     }
 
-    /// The addresses in the status of a Service, or the reason why there are none.
+    /// Returns the addresses in the status of a Service, or else the reason of its condition.
     pub(super) fn result(&self, name: &str) -> String {
         let service = self.service(name);
         let status = service.status.unwrap_or_default();
@@ -316,7 +340,7 @@ impl World {
         self.services.keys().map(|key| (key.to_string(), self.result(&key.to_string()))).collect()
     }
 
-    /// What came since the last call.
+    /// Returns the number of status writes since the last call.
     pub(super) fn take_writes(&mut self) -> usize {
         std::mem::take(&mut self.writes).len()
     }
@@ -331,7 +355,7 @@ fn key_of(service: &Value) -> ObjectKey {
     ObjectKey { namespace: text("namespace"), name: text("name") }
 }
 
-/// RFC 7386.
+/// Merges a patch according to RFC 7386.
 fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
         *target = patch.clone();
@@ -349,7 +373,7 @@ fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-/// A Service: what `with` says merged into one of IPv4 with TCP port 80.
+/// Returns an IPv4 Service with TCP port 80 into which `with` is merged.
 pub(super) fn service(name: &str, with: Value) -> Value {
     let key = key(name);
     let mut service = json!({
@@ -367,7 +391,13 @@ pub(super) fn service(name: &str, with: Value) -> Value {
     service
 }
 
-/// Cluster IPs and policy.
+/// Returns a sharing key and a TCP port, for a Service that shares its address.
+pub(super) fn shared(port: u16) -> Value {
+    let ports = json!({ "spec": { "ports": [{ "port": port, "protocol": "TCP" }] } });
+    both(annotated(SHARING_KEY, "k"), ports)
+}
+
+/// Returns cluster IPs and an `ipFamilyPolicy`.
 pub(super) fn families(cluster_ips: &[&str], policy: &str) -> Value {
     json!({ "spec": { "clusterIPs": cluster_ips, "ipFamilyPolicy": policy } })
 }
@@ -376,10 +406,11 @@ pub(super) fn annotated(key: &str, value: &str) -> Value {
     json!({ "metadata": { "annotations": { key: value } } })
 }
 
-/// Created this many seconds after the others.
+/// Returns a creation time `seconds` after that of other Services.
 pub(super) fn aged(seconds: u32) -> Value {
     let (hours, minutes, seconds) = (1 + seconds / 3600, seconds / 60 % 60, seconds % 60);
-    json!({ "metadata": { "creationTimestamp": format!("2026-01-01T{hours:02}:{minutes:02}:{seconds:02}Z") } })
+    let created = format!("2026-01-01T{hours:02}:{minutes:02}:{seconds:02}Z");
+    json!({ "metadata": { "creationTimestamp": created } })
 }
 
 pub(super) fn both(mut a: Value, b: Value) -> Value {

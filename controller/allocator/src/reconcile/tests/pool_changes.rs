@@ -1,4 +1,4 @@
-//! Pools that change under those who hold addresses. MetalLB: `TestControllerConfig`, reference table of pool changes,
+//! Changes of pools with holders. MetalLB: `TestControllerConfig`, reference table of pool changes,
 //! end-to-end cases 14 and 15.
 
 use fairlead_crds::model::config::Pool;
@@ -7,7 +7,7 @@ use super::*;
 use fairlead_test_support::{pinned, pool};
 
 #[test]
-fn a_held_address_moves_only_when_its_pool_no_longer_allows_it() {
+fn held_address_moves_only_if_pool_excludes_it() {
     let start = || pool("p", &["1.2.3.0-1.2.3.9"]);
     let other = || pool("z", &["9.9.9.9"]);
     let manual = |pool: Pool| Pool { auto_assign: false, ..pool };
@@ -17,14 +17,16 @@ fn a_held_address_moves_only_when_its_pool_no_longer_allows_it() {
         ("nothing changes", vec![start(), other()], "1.2.3.0", "p"),
         ("the pool grows", vec![pool("p", &["1.2.2.0-1.2.3.255"]), other()], "1.2.3.0", "p"),
         ("the pool shrinks elsewhere", vec![pool("p", &["1.2.3.0"]), other()], "1.2.3.0", "p"),
-        ("another pool disappears", vec![start()], "1.2.3.0", "p"),
+        ("another pool is deleted", vec![start()], "1.2.3.0", "p"),
         ("auto assign is switched off", vec![manual(start()), other()], "1.2.3.0", "p"),
         ("the priority changes", vec![pinned(start(), 9, &[]), pinned(other(), 1, &[])], "1.2.3.0", "p"),
         ("the pool is renamed", vec![pool("q", &["1.2.3.0-1.2.3.9"]), other()], "1.2.3.0", "q"),
-        ("the pool is split", vec![pool("p", &["1.2.3.5-1.2.3.9"]), pool("q", &["1.2.3.0-1.2.3.4"])], "1.2.3.0", "q"),
+        ("the pool is split",
+         vec![pool("p", &["1.2.3.5-1.2.3.9"]), pool("q", &["1.2.3.0-1.2.3.4"])], "1.2.3.0", "q"),
         ("the pool shrinks over the address", vec![pool("p", &["1.2.3.5-1.2.3.9"]), other()], "1.2.3.5", "p"),
-        ("the address becomes illegal", vec![careful(start()), other()], "1.2.3.1", "p"),
-        ("the pool goes to another namespace", vec![pinned(start(), 0, &["team"]), other()], "9.9.9.9", "z"),
+        ("avoidBuggyIPs excludes the address", vec![careful(start()), other()], "1.2.3.1", "p"),
+        ("the pool is restricted to another namespace",
+         vec![pinned(start(), 0, &["team"]), other()], "9.9.9.9", "z"),
         ("the pool is deleted", vec![other()], "9.9.9.9", "z"),
         ("all pools are deleted", vec![], "NoPoolMatches", ""),
     ];
@@ -42,7 +44,7 @@ fn a_held_address_moves_only_when_its_pool_no_longer_allows_it() {
 }
 
 #[test]
-fn the_evicted_do_not_take_what_others_hold() {
+fn evicted_services_do_not_displace_holders() {
     let mut world = World::new([pool("a", &["1.0.0.1-1.0.0.3"]), pool("b", &["2.0.0.1-2.0.0.3"])]);
     for n in 0..5 {
         world.apply(service(&format!("s{n}"), aged(n)));
@@ -53,7 +55,7 @@ fn the_evicted_do_not_take_what_others_hold() {
 }
 
 #[test]
-fn an_address_that_no_advertisement_covers_says_so() {
+fn uncovered_address_has_no_advertisement_condition() {
     let mut world = World::new([pool("p", &["1.2.3.0"])]);
     world.apply(service("s", json!({})));
     assert!(world.message("s", names::ADVERTISED).starts_with("True/Covered"));
@@ -62,7 +64,8 @@ fn an_address_that_no_advertisement_covers_says_so() {
     world.reconfigure();
     assert_eq!(
         world.message("s", names::ADVERTISED),
-        "False/NoAdvertisement: no L2Advertisement or BGPAdvertisement covers IPAddressPool p for this Service"
+        "False/NoAdvertisement: no L2Advertisement or BGPAdvertisement covers IPAddressPool p for this \
+         Service"
     );
     assert_eq!(world.take_writes(), 1);
     assert_eq!(world.events.last().unwrap().reason, AllocationReason::NoAdvertisement);
@@ -70,7 +73,7 @@ fn an_address_that_no_advertisement_covers_says_so() {
     of_service.service_selectors = vec![fairlead_test_support::selector("expose", "yes")];
     world.config.l2_advertisements.insert("selective".into(), of_service);
     world.reconfigure();
-    assert_eq!(world.take_writes(), 0, "it does not match");
+    assert_eq!(world.take_writes(), 0, "the selector does not match");
     world.apply(service("s", json!({ "metadata": { "labels": { "expose": "yes" } } })));
     assert!(world.message("s", names::ADVERTISED).starts_with("True/Covered"));
 }

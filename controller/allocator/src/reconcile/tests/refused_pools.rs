@@ -1,4 +1,4 @@
-//! A pool that is edited into what is refused: who holds addresses of it keeps them, nobody gets more.
+//! Refused pools: holders keep their addresses, and the pool allocates no others.
 
 use fairlead_crds::model::config::Pool;
 
@@ -6,7 +6,8 @@ use super::*;
 use crate::ipam::Family;
 use fairlead_test_support::pool;
 
-const KEEPS: &str = "True/PoolRefused: keeps 1.2.3.0 from IPAddressPool p: IPAddressPool p is refused: see its condition Accepted";
+const KEEPS: &str = "True/PoolRefused: keeps 1.2.3.0 from IPAddressPool p: IPAddressPool p is refused: see \
+    its condition Accepted";
 
 fn p() -> Pool {
     pool("p", &["1.2.3.0-1.2.3.9"])
@@ -16,20 +17,20 @@ fn old() -> Pool {
     pool("old", &["9.9.9.0-9.9.9.1"])
 }
 
-/// What is in force while `p` is refused.
+/// Returns the pools in force while `p` is refused.
 fn refusals() -> [(&'static str, Vec<Pool>); 4] {
     [
         ("p is malformed", vec![old()]),
-        ("p overlaps a part of it that is not in use", vec![old(), pool("x", &["1.2.3.7-1.2.3.20"])]),
+        ("x overlaps an unused part of p", vec![old(), pool("x", &["1.2.3.7-1.2.3.20"])]),
         ("an older pool grows over p", vec![pool("old", &["9.9.9.0-9.9.9.1", "1.2.3.0-1.2.3.2"])]),
-        ("p is all there is", vec![]),
+        ("p is the only pool", vec![]),
     ]
 }
 
-/// `s` holds 1.2.3.0 of p, which then is refused.
+/// Returns a world in which `s` holds 1.2.3.0 of the refused pool `p`.
 fn refused(in_force: &[Pool]) -> World {
     let mut world = World::new([p(), old()]);
-    world.apply(service("s", annotated("fairlead.dev/address-pool", "p")));
+    world.apply(service("s", annotated(REQUEST_POOL, "p")));
     world.apply(service("s", json!({})));
     assert_eq!((world.result("s").as_str(), world.pool_of("s").as_deref()), ("1.2.3.0", Some("p")));
     world.take_writes();
@@ -39,10 +40,10 @@ fn refused(in_force: &[Pool]) -> World {
 }
 
 #[test]
-fn an_address_of_a_pool_that_is_refused_is_kept_and_the_service_says_so() {
+fn refused_pool_keeps_holders_with_condition() {
     for (what, in_force) in refusals() {
         let mut world = World::new([p(), old()]);
-        world.apply(service("s", annotated("fairlead.dev/address-pool", "p")));
+        world.apply(service("s", annotated(REQUEST_POOL, "p")));
         world.config.refused_pools = pools([fairlead_test_support::refused("p")]);
         world.config.pools = pools(in_force);
         world.index.set_config(world.config.clone(), world.now);
@@ -61,7 +62,7 @@ fn an_address_of_a_pool_that_is_refused_is_kept_and_the_service_says_so() {
             "{what}"
         );
         assert_eq!(world.message("s", names::ALLOCATED), KEEPS, "{what}");
-        assert_eq!(world.take_writes(), 1, "{what}: the condition alone");
+        assert_eq!(world.take_writes(), 1, "{what}: only the condition changes");
         assert_eq!(
             world.events.iter().map(|e| (e.warning, e.reason)).collect::<Vec<_>>(),
             [(true, AllocationReason::PoolRefused)]
@@ -70,11 +71,11 @@ fn an_address_of_a_pool_that_is_refused_is_kept_and_the_service_says_so() {
 }
 
 #[test]
-fn a_restart_while_the_pool_is_refused_changes_nothing() {
+fn restart_with_refused_pool_changes_nothing() {
     for (what, in_force) in refusals() {
         let mut world = refused(&in_force);
-        // Older than `s`, so that it would be served first.
-        world.apply(service("waits", both(annotated("fairlead.dev/address-pool", "p"), aged(0))));
+        // Older than `s`, so it would be served first.
+        world.apply(service("waits", both(annotated(REQUEST_POOL, "p"), aged(0))));
         world.take_writes();
         world.events.clear();
         let before = world.results();
@@ -90,11 +91,11 @@ fn a_restart_while_the_pool_is_refused_changes_nothing() {
 }
 
 #[test]
-fn nothing_more_is_given_from_a_refused_pool() {
-    let asks = |ip| annotated("fairlead.dev/load-balancer-ips", ip);
+fn refused_pool_allocates_nothing() {
+    let asks = |ip| annotated(REQUEST_IPS, ip);
     for (what, in_force) in refusals() {
         let mut world = refused(&in_force);
-        world.apply(service("names", annotated("fairlead.dev/address-pool", "p")));
+        world.apply(service("names", annotated(REQUEST_POOL, "p")));
         assert_eq!(
             world.message("names", names::ALLOCATED),
             "False/PoolRefused: IPAddressPool p is refused: see its condition Accepted",
@@ -113,10 +114,10 @@ fn nothing_more_is_given_from_a_refused_pool() {
 }
 
 #[test]
-fn when_the_pool_is_good_again_all_is_as_before() {
+fn repaired_pool_restores_former_status() {
     for (what, in_force) in refusals() {
         let mut world = World::new([p(), old()]);
-        world.apply(service("s", annotated("fairlead.dev/address-pool", "p")));
+        world.apply(service("s", annotated(REQUEST_POOL, "p")));
         let before = world.service("s");
         world.set_pools_and_refused(in_force.clone(), &["p"]);
         world.restart();
@@ -124,13 +125,17 @@ fn when_the_pool_is_good_again_all_is_as_before() {
         let mut after = world.service("s");
         after.metadata.resource_version.clone_from(&before.metadata.resource_version);
         assert_eq!(after, before, "{what}");
-        world.apply(service("t", annotated("fairlead.dev/address-pool", "p")));
-        assert_eq!(world.result("t"), "1.2.3.1", "{what}: it gives again, but not what is held");
+        world.apply(service("t", annotated(REQUEST_POOL, "p")));
+        assert_eq!(
+            world.result("t"),
+            "1.2.3.1",
+            "{what}: the pool allocates again, but not the held address"
+        );
     }
 }
 
 #[test]
-fn when_the_pool_is_good_again_without_the_address_or_deleted_the_service_gets_another() {
+fn holder_moves_if_repaired_pool_lacks_address() {
     let others = || pool("p", &["1.2.3.5-1.2.3.9"]);
     for (what, in_force) in refusals() {
         let mut world = refused(&in_force);
@@ -148,7 +153,7 @@ fn when_the_pool_is_good_again_without_the_address_or_deleted_the_service_gets_a
 }
 
 #[test]
-fn a_pool_that_grew_over_the_address_has_it_when_the_refused_one_is_deleted() {
+fn overlapping_pool_inherits_holder_of_deleted_refused_pool() {
     let grown = || pool("old", &["9.9.9.0-9.9.9.1", "1.2.3.0-1.2.3.2"]);
     let mut world = refused(&[grown()]);
     world.set_pools_and_refused([grown()], &[]);
@@ -156,7 +161,7 @@ fn a_pool_that_grew_over_the_address_has_it_when_the_refused_one_is_deleted() {
 }
 
 #[test]
-fn a_pool_that_takes_the_address_in_later_does_not_give_it() {
+fn overlapping_pool_does_not_allocate_held_address() {
     let mut world = refused(&[old()]);
     world.set_pools_and_refused([pool("old", &["1.2.3.0-1.2.3.1"])], &["p"]);
     world.apply(service("new", json!({})));
@@ -164,7 +169,7 @@ fn a_pool_that_takes_the_address_in_later_does_not_give_it() {
 }
 
 #[test]
-fn an_address_that_is_given_up_goes_to_the_pool_that_has_it_now() {
+fn released_address_of_refused_pool_goes_to_overlapping_pool() {
     let mut world = refused(&[pool("old", &["1.2.3.0"])]);
     world.apply(service("waits", json!({})));
     assert_eq!(world.result("waits"), "PoolExhausted");
@@ -173,20 +178,14 @@ fn an_address_that_is_given_up_goes_to_the_pool_that_has_it_now() {
 }
 
 #[test]
-fn those_who_share_go_on_sharing_but_nobody_joins() {
-    let share = |port: u16| {
-        json!({
-            "metadata": { "annotations": { "fairlead.dev/allow-shared-ip": "k" } },
-            "spec": { "ports": [{ "port": port, "protocol": "TCP" }] },
-        })
-    };
+fn sharers_of_refused_pool_stay_and_admit_none() {
     let mut world = World::new([pool("p", &["1.2.3.0"])]);
-    world.apply(service("a", share(80)));
-    world.apply(service("b", share(81)));
+    world.apply(service("a", shared(80)));
+    world.apply(service("b", shared(81)));
     world.set_pools_and_refused([pool("old", &["1.2.3.0"])], &["p"]);
-    world.apply(service("c", share(82)));
-    world.apply(service("d", both(share(83), annotated("fairlead.dev/load-balancer-ips", "1.2.3.0"))));
-    assert_eq!(world.result("d"), "AddressInUse", "not by name either");
+    world.apply(service("c", shared(82)));
+    world.apply(service("d", both(shared(83), annotated(REQUEST_IPS, "1.2.3.0"))));
+    assert_eq!(world.result("d"), "AddressInUse", "a requested address is refused, too");
     world.delete("d");
     let expected = ["1.2.3.0", "1.2.3.0", "PoolExhausted"];
     for _ in 0..2 {
@@ -196,11 +195,15 @@ fn those_who_share_go_on_sharing_but_nobody_joins() {
     world.delete("a");
     assert_eq!(["b", "c"].map(|name| world.result(name)), expected[1..]);
     world.set_pools_and_refused([pool("old", &["1.2.3.0"])], &[]);
-    assert_eq!(["b", "c"].map(|name| world.result(name)), ["1.2.3.0", "1.2.3.0"], "of one pool again");
+    assert_eq!(
+        ["b", "c"].map(|name| world.result(name)),
+        ["1.2.3.0", "1.2.3.0"],
+        "all sharers hold the address of one pool again"
+    );
 }
 
 #[test]
-fn both_families_are_kept_and_an_edit_of_the_service_is_obeyed() {
+fn service_edit_applies_while_pool_is_refused() {
     let dual = &["10.96.0.1", "fd00::1"];
     let mut world = World::new([pool("p", &["1.2.3.0", "1::1"])]);
     world.apply(service("s", families(dual, "RequireDualStack")));
@@ -209,12 +212,12 @@ fn both_families_are_kept_and_an_edit_of_the_service_is_obeyed() {
     assert_eq!(world.result("s"), "1.2.3.0 1::1");
     world.apply(service("s", families(&dual[..1], "SingleStack")));
     assert_eq!(world.result("s"), "1.2.3.0");
-    world.apply(service("s", annotated("fairlead.dev/address-pool", "old")));
+    world.apply(service("s", annotated(REQUEST_POOL, "old")));
     assert_eq!(world.result("s"), "9.9.9.0");
 }
 
 #[test]
-fn advertisements_of_the_refused_pool_still_count() {
+fn advertisement_of_refused_pool_still_covers() {
     let mut world = refused(&[pool("old", &["1.2.3.0-1.2.3.9"])]);
     world.config.l2_advertisements = [("p".into(), advertisement("p", &["p"]))].into();
     world.reconfigure();
@@ -225,7 +228,7 @@ fn advertisements_of_the_refused_pool_still_count() {
 }
 
 #[test]
-fn what_is_held_of_a_refused_pool_is_counted() {
+fn refused_pool_counts_its_holders() {
     let mut world = refused(&[old()]);
     let counts = world.index.ipam().counts("p", Family::V4);
     assert_eq!((counts.assigned, counts.available), (1, 0));

@@ -1,5 +1,5 @@
-//! MetalLB's defects that concern addresses, by the number they have in the list of those found while reading it, each with
-//! the test that keeps it out of here. Those that other tests cover are named at the end.
+//! Defects of MetalLB that concern addresses, each with a test. The numbers are those of a review of
+//! MetalLB's code. The end of the file names the tests of the other defects.
 
 use fairlead_crds::model::config::ServiceAllocation;
 
@@ -7,11 +7,9 @@ use super::*;
 use crate::ipam::Family;
 use fairlead_test_support::{pinned, pool, selector};
 
-const DUAL: &[&str] = &["10.96.0.1", "fd00::1"];
-
-/// Defects 1 and 2: the order in which objects are listed changed the configuration, and with it the choice of pool.
+/// Defects 1 and 2: the order of listed objects changed the configuration and the choice of the pool.
 #[test]
-fn defects_1_and_2_the_order_of_lists_changes_nothing() {
+fn defects_1_and_2_list_order_changes_nothing() {
     let list = || {
         [
             pinned(pool("c", &["1.0.0.3"]), 5, &["default", "team"]),
@@ -38,9 +36,9 @@ fn defects_1_and_2_the_order_of_lists_changes_nothing() {
     }
 }
 
-/// Defect 3: a pool for namespaces of which there are none was open to all who named it.
+/// Defect 3: a pool for namespaces of which none exists admitted every Service that requested it.
 #[test]
-fn defect_3_a_pool_whose_selector_matches_no_namespace_is_open_to_nobody() {
+fn defect_3_pool_with_unmatched_selector_admits_no_service() {
     let mut tenant = pool("tenant", &["1.2.3.0"]);
     tenant.allocation = Some(ServiceAllocation {
         namespace_selectors: vec![selector("team", "blue")],
@@ -48,8 +46,8 @@ fn defect_3_a_pool_whose_selector_matches_no_namespace_is_open_to_nobody() {
     });
     let mut world = World::new([tenant]);
     for (name, with) in [
-        ("named", annotated("fairlead.dev/address-pool", "tenant")),
-        ("address", annotated("fairlead.dev/load-balancer-ips", "1.2.3.0")),
+        ("named", annotated(REQUEST_POOL, "tenant")),
+        ("address", annotated(REQUEST_IPS, "1.2.3.0")),
         ("automatic", json!({})),
     ] {
         world.apply(service(name, with));
@@ -59,7 +57,7 @@ fn defect_3_a_pool_whose_selector_matches_no_namespace_is_open_to_nobody() {
     assert!(world.claimed("c").starts_with("Reserved False/NoPoolMatches"));
 }
 
-/// Defect 4: the size of a pool overflowed where a huge range came before another.
+/// Defect 4: the size of a pool overflowed if a huge range preceded another.
 #[test]
 fn defect_4_counts_of_huge_pools_saturate() {
     let all =
@@ -70,15 +68,12 @@ fn defect_4_counts_of_huge_pools_saturate() {
     assert_eq!((counts.total, counts.assigned, counts.available), (u128::MAX, 1, u128::MAX - 1));
 }
 
-/// Defect 12: addresses asked for in another order than that of the families were put in order with the next evaluation.
+/// Defect 12: requested addresses were sorted by family only at the next evaluation.
 #[test]
-fn defect_12_the_order_of_ingress_is_that_of_the_families_from_the_start() {
+fn defect_12_ingress_order_is_final_from_the_start() {
     for (cluster_ips, expected) in [(DUAL, "1.2.3.5 1::5"), (&["fd00::1", "10.96.0.1"], "1::5 1.2.3.5")] {
         for asked in ["1::5,1.2.3.5", "1.2.3.5,1::5"] {
-            let asks = both(
-                families(cluster_ips, "RequireDualStack"),
-                annotated("fairlead.dev/load-balancer-ips", asked),
-            );
+            let asks = both(families(cluster_ips, "RequireDualStack"), annotated(REQUEST_IPS, asked));
             let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.9", "1::-1::9"])]);
             world.apply(service("s", asks.clone()));
             assert_eq!(world.result("s"), expected);
@@ -93,7 +88,7 @@ fn defect_12_the_order_of_ingress_is_that_of_the_families_from_the_start() {
 
 /// Defect 18: a Service that left the class kept its address in memory until a restart.
 #[test]
-fn defect_18_who_leaves_the_class_gives_its_address_back() {
+fn defect_18_service_that_leaves_class_releases_address() {
     let mut world = World::new([pool("p", &["1.2.3.0"])]);
     world.apply(service("s", json!({})));
     world.apply(service("s", json!({ "spec": { "loadBalancerClass": "example.org/other" }, "status": {} })));
@@ -102,25 +97,25 @@ fn defect_18_who_leaves_the_class_gives_its_address_back() {
     assert_eq!(world.result("t"), "1.2.3.0");
 }
 
-/// Defect 20: ready before the first pass.
+/// Defect 20: the controller was ready before the first pass.
 #[test]
-fn defect_20_nothing_is_decided_until_everything_is_listed_and_it_leads() {
+fn defect_20_index_decides_only_when_listed_and_leading() {
     let mut index = Index::default();
     assert!(!index.is_listed() && !index.is_deciding());
     let now = Timestamp::from_second(1_700_000_000).unwrap();
     index.services_reset(Vec::new(), now);
     index.claims_reset(Vec::new(), now);
     index.namespaces_reset(Vec::new(), now);
-    assert!(!index.is_listed(), "the configuration is not known");
+    assert!(!index.is_listed(), "the configuration was not listed");
     index.set_config(Config::default(), now);
-    assert!(index.is_listed() && !index.is_deciding(), "it does not lead");
+    assert!(index.is_listed() && !index.is_deciding(), "the controller does not lead");
     index.begin(Vec::new(), now);
     assert!(index.is_deciding());
 }
 
-/// Section 3.4: among pools for everybody the choice was random.
+/// Section 3.4: the choice among unpinned pools was random.
 #[test]
-fn the_choice_among_pools_for_everybody_is_by_name_every_time() {
+fn unpinned_pools_are_tried_by_name() {
     for _ in 0..20 {
         let mut world = World::new(
             ["d", "b", "c", "a"].map(|name| pool(name, &[&format!("1.0.0.{}", name.as_bytes()[0])])),
@@ -130,13 +125,13 @@ fn the_choice_among_pools_for_everybody_is_by_name_every_time() {
     }
 }
 
-/// Section 2.8: the same events with every evaluation, such as that a second address cannot be had.
+/// Section 2.8: every evaluation emitted the same events, for example for a missing second address.
 #[test]
-fn what_was_told_once_is_not_told_again() {
+fn event_is_not_repeated() {
     let mut world = World::new([pool("p", &["1.2.3.0"])]);
     world.apply(service("prefers", families(DUAL, "PreferDualStack")));
     world.apply(service("waits", json!({})));
-    let told = world.events.len();
+    let events = world.events.len();
     for n in 0..5 {
         let label = json!({ "metadata": { "labels": { "n": n.to_string() } } });
         world.apply(service("prefers", both(families(DUAL, "PreferDualStack"), label.clone())));
@@ -144,12 +139,12 @@ fn what_was_told_once_is_not_told_again() {
         world.reconfigure();
         world.restart();
     }
-    assert_eq!(world.events.len(), told);
+    assert_eq!(world.events.len(), events);
 }
 
-/// Section 3.8: the ingress was written anew with every evaluation, since it came back with `ipMode`.
+/// Section 3.8: every evaluation rewrote the ingress, because the API server adds `ipMode`.
 #[test]
-fn an_ingress_that_comes_back_with_or_without_ip_mode_is_not_written_again() {
+fn ingress_with_or_without_ip_mode_is_not_rewritten() {
     for ingress in [json!({ "ip": "1.2.3.0", "ipMode": "VIP" }), json!({ "ip": "1.2.3.0" })] {
         let mut world = World::new([pool("p", &["1.2.3.0"])]);
         world.apply(service("s", json!({})));
@@ -161,6 +156,6 @@ fn an_ingress_that_comes_back_with_or_without_ip_mode_is_not_written_again() {
     }
 }
 
-// Defect 5, a range whose ends are of two families: `pools` in crds/tests/single_object.rs.
-// Defect 21, two allocators at once: `lease::tests::chaos::two_never_lead_and_in_the_end_one_does`, and should they all the
-// same, `two_leaders::two_who_both_believe_they_lead_come_to_rest_with_no_address_held_twice`.
+// Defect 5, a range whose ends are of two families: tests of `crds`. Defect 21, two allocators at once:
+// `lease::tests::chaos::two_never_lead_and_in_the_end_one_does`, and should they all the same,
+// `two_leaders::two_leaders_converge_without_duplicate_addresses`.

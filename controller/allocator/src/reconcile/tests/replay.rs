@@ -1,5 +1,5 @@
-//! Random sequences of operations: the invariants hold after each, and a controller that starts from what the API server
-//! has then agrees with the one that lived through it.
+//! Random sequences of operations: the invariants hold after each step, and a new controller agrees with the
+//! running one.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -21,14 +21,15 @@ enum Step {
     Restart,
 }
 
-/// What failed is printed, not kept in files.
+/// Returns a configuration that prints failures and does not store them in files.
 pub(super) fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        6 => (0..12u8, 0..16u8, 80..83u16).prop_map(|(name, variant, port)| Step::Apply { name, variant, port }),
+        6 => (0..12u8, 0..16u8, 80..83u16)
+            .prop_map(|(name, variant, port)| Step::Apply { name, variant, port }),
         2 => (0..12u8).prop_map(|name| Step::Delete { name }),
         3 => [0..POOLS, 0..POOLS, 0..POOLS].prop_map(|variants| Step::Pools { variants }),
         2 => (0..4u8, 0..12u8, 0..6u8).prop_map(|(name, service, kind)| Step::Claim { name, service, kind }),
@@ -38,7 +39,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Some are of another namespace.
+/// Returns the name of a Service; some are in another Namespace.
 fn name_of(service: u8) -> String {
     format!("{}/s{service}", if service % 4 == 3 { "team" } else { "default" })
 }
@@ -63,26 +64,20 @@ pub(super) fn variant(variant: u8) -> Value {
         3 => families(&["fd00::1"], "SingleStack"),
         4 => families(dual, "RequireDualStack"),
         5 => families(dual, "PreferDualStack"),
-        6 => annotated("fairlead.dev/address-pool", "b"),
-        7 => annotated("fairlead.dev/load-balancer-ips", "1.0.0.2"),
-        8 => annotated("fairlead.dev/allow-shared-ip", "k"),
-        9 => both(
-            annotated("fairlead.dev/allow-shared-ip", "k"),
-            json!({ "spec": { "externalTrafficPolicy": "Local" } }),
-        ),
-        10 => annotated("fairlead.dev/load-balancer-ips", "nonsense"),
-        11 => annotated("fairlead.dev/load-balancer-ips", "2.0.0.0"),
-        12 => both(
-            families(dual, "RequireDualStack"),
-            annotated("fairlead.dev/load-balancer-ips", "2::1,1.0.0.1"),
-        ),
-        13 => both(families(dual, "RequireDualStack"), annotated("fairlead.dev/allow-shared-ip", "k")),
-        14 => annotated("fairlead.dev/address-pool", "a"),
+        6 => annotated(REQUEST_POOL, "b"),
+        7 => annotated(REQUEST_IPS, "1.0.0.2"),
+        8 => annotated(SHARING_KEY, "k"),
+        9 => both(annotated(SHARING_KEY, "k"), json!({ "spec": { "externalTrafficPolicy": "Local" } })),
+        10 => annotated(REQUEST_IPS, "nonsense"),
+        11 => annotated(REQUEST_IPS, "2.0.0.0"),
+        12 => both(families(dual, "RequireDualStack"), annotated(REQUEST_IPS, "2::1,1.0.0.1")),
+        13 => both(families(dual, "RequireDualStack"), annotated(SHARING_KEY, "k")),
+        14 => annotated(REQUEST_POOL, "a"),
         _ => json!({ "spec": { "type": "ClusterIP" } }),
     }
 }
 
-/// Pools a, b and c, in force or refused.
+/// Returns variants of the pools a, b and c, in force or refused.
 pub(super) fn pools_of(variants: [u8; 3]) -> Config {
     let of = |name: &str, n: u8, variant: u8, next: u8| {
         let all = [format!("{n}.0.0.0-{n}.0.0.3"), format!("{n}::1-{n}::2")];
@@ -100,7 +95,7 @@ pub(super) fn pools_of(variants: [u8; 3]) -> Config {
             9 => Pool { closed: Some(Closed::Disabled), ..retaining(pool(name, &all)) },
             10 => Pool { sharing: SharingScope::SameNamespace, ..pool(name, &all) },
             11 => retaining(pinned(pool(name, &[&format!("{n}.0.0.2-{n}.0.0.5")]), 1, &["team"])),
-            // It takes over what was the next one's.
+            // Contains part of the range of the next pool.
             12 if next == 0 => retaining(pool(name, &[&format!("{n}.0.0.0-{}.0.0.1", n + 1)])),
             12 => Pool { closed: Some(Closed::Deleting), ..retaining(pool(name, &all)) },
             13 => Pool { reuse_after: Duration::from_secs(5), ..pool(name, &all) },
@@ -110,7 +105,7 @@ pub(super) fn pools_of(variants: [u8; 3]) -> Config {
     let [a, b, c] = variants;
     let all = [of("a", 1, a, b), of("b", 2, b, c), of("c", 3, c, c)].into_iter().flatten();
     let (refused, mut in_force): (Vec<Pool>, Vec<Pool>) = all.partition(|pool| pool.ranges.is_empty());
-    // Why c is refused: it overlaps b.
+    // The reason for the refusal of c: it overlaps b.
     if c == REFUSED
         && let Some(b) = in_force.iter_mut().find(|pool| pool.name == "b")
     {
@@ -122,7 +117,7 @@ pub(super) fn pools_of(variants: [u8; 3]) -> Config {
 const REFUSED: u8 = 6;
 pub(super) const POOLS: u8 = 15;
 
-/// Who had an address that is still allowed, wanted the same before and after, and lost it. Must be empty.
+/// Returns the Services, except `touched`, that lost an address. Must be empty.
 fn moved(before: &BTreeMap<String, String>, world: &World, touched: &str) -> Vec<String> {
     let after = world.results();
     let lost = |(name, had): &(&String, &String)| {
@@ -133,15 +128,15 @@ fn moved(before: &BTreeMap<String, String>, world: &World, touched: &str) -> Vec
     before.iter().filter(lost).map(|(name, had)| format!("{name}: {had} became {}", after[name])).collect()
 }
 
-/// What claims have reserved, and of which pool.
+/// Returns the pool and the reserved addresses of each claim.
 fn reserved(world: &World) -> BTreeMap<ObjectKey, (String, Vec<IpAddr>)> {
     let claimed = |key: &ObjectKey| world.index.ipam().claimed(key).cloned();
     let all = world.claims.keys().filter_map(|key| Some((key.clone(), claimed(key)?)));
     all.map(|(key, claimed)| (key, (claimed.pool.to_string(), claimed.addresses))).collect()
 }
 
-/// Claims that are still there and have no longer reserved what they had. Must be empty.
-fn given_up(before: &BTreeMap<ObjectKey, (String, Vec<IpAddr>)>, world: &World) -> Vec<String> {
+/// Returns the existing claims that lost a reserved address. Must be empty.
+fn lost_claims(before: &BTreeMap<ObjectKey, (String, Vec<IpAddr>)>, world: &World) -> Vec<String> {
     let after = reserved(world);
     let lost = |(claim, (_, had)): &(&ObjectKey, &(String, Vec<IpAddr>))| {
         let has = after.get(*claim).map_or(&[][..], |(_, has)| has);
@@ -153,13 +148,13 @@ fn given_up(before: &BTreeMap<ObjectKey, (String, Vec<IpAddr>)>, world: &World) 
 proptest! {
     #![proptest_config(cases(96))]
     #[test]
-    fn invariants_hold_and_a_restart_changes_nothing(steps in prop::collection::vec(step(), 1..40)) {
+    fn invariants_hold_and_restart_changes_nothing(steps in prop::collection::vec(step(), 1..40)) {
         let mut world = World::new(pools_of([1, 2, 5]).pools.into_values());
         for step in steps {
             world.wait(1);
             let before = world.results();
             let mut claimed_before = reserved(&world);
-            // `sync`, inside each, checks that no two Services hold one address unless they may share it.
+            // Each step calls `sync`, which checks that only compatible Services share an address.
             match &step {
                 Step::Apply { name, variant: v, port } => {
                     let port = json!({ "spec": { "ports": [{ "port": port, "protocol": "TCP" }] } });
@@ -174,7 +169,7 @@ proptest! {
                 }
                 Step::Pools { variants } => {
                     let Config { pools, refused_pools, .. } = pools_of(*variants);
-                    // Refused now, or as it was, or it retains.
+                    // The pool is refused, unchanged, or retains.
                     let keeps = |pool: &str| {
                         let as_it_was = |new: &Pool| world.config.pools.get(pool) == Some(new);
                         let retains = |new: &Pool| new.reclaim == Reclaim::Retain;
@@ -211,11 +206,11 @@ proptest! {
                 }
                 Step::Restart => {}
             }
-            prop_assert_eq!(given_up(&claimed_before, &world), Vec::<String>::new());
+            prop_assert_eq!(lost_claims(&claimed_before, &world), Vec::<String>::new());
             world.take_writes();
             let (results, events) = (world.results(), world.events.len());
             let released = |world: &mut World| {
-                world.note_released();
+                world.record_released();
                 world.released.clone()
             };
             let kept = released(&mut world);
@@ -227,8 +222,8 @@ proptest! {
             prop_assert_eq!(world.results(), results);
             prop_assert_eq!(claims(&world), claimed);
             prop_assert_eq!(released(&mut world), kept);
-            prop_assert_eq!(world.take_writes(), 0, "a restart writes nothing");
-            prop_assert_eq!(world.events.len(), events, "a restart tells nothing");
+            prop_assert_eq!(world.take_writes(), 0, "writes after a restart");
+            prop_assert_eq!(world.events.len(), events, "events after a restart");
         }
     }
 }
@@ -245,21 +240,21 @@ enum LateStep {
     Pools {
         variants: [u8; 3],
     },
-    /// One of the writes that wait is sent.
+    /// Sends one of the queued writes.
     Send {
         which: usize,
     },
-    /// One of the writes in flight arrives, or fails for being out of date.
+    /// Applies one of the writes in flight; a write on an old version fails.
     Arrive {
         which: usize,
     },
-    /// The controller dies with all writes that have not arrived, and starts again.
+    /// Restarts the controller. Writes that were not applied are lost.
     Crash,
 }
 
 fn late_step() -> impl Strategy<Value = LateStep> {
     prop_oneof![
-        // No sharing: then no address may ever be shown twice, whatever the user edits.
+        // Without sharing, no address may ever be displayed twice.
         6 => (0..10u8, 0..8u8).prop_map(|(name, variant)| LateStep::Apply { name, variant }),
         2 => (0..10u8).prop_map(|name| LateStep::Delete { name }),
         1 => [0..POOLS, 0..POOLS, 0..POOLS].prop_map(|variants| LateStep::Pools { variants }),
@@ -269,21 +264,21 @@ fn late_step() -> impl Strategy<Value = LateStep> {
     ]
 }
 
-/// Addresses that the API shows on more than one Service.
-fn shown_twice(world: &World) -> Vec<String> {
-    let mut shown: BTreeMap<String, usize> = BTreeMap::new();
+/// Returns the addresses that the API displays on several Services.
+fn displayed_twice(world: &World) -> Vec<String> {
+    let mut displayed: BTreeMap<String, usize> = BTreeMap::new();
     for service in world.services.values() {
         for ingress in service["status"]["loadBalancer"]["ingress"].as_array().into_iter().flatten() {
-            *shown.entry(ingress["ip"].to_string()).or_default() += 1;
+            *displayed.entry(ingress["ip"].to_string()).or_default() += 1;
         }
     }
-    shown.into_iter().filter(|(_, times)| *times > 1).map(|(ip, _)| ip).collect()
+    displayed.into_iter().filter(|(_, times)| *times > 1).map(|(ip, _)| ip).collect()
 }
 
 proptest! {
     #![proptest_config(cases(128))]
     #[test]
-    fn with_writes_arbitrarily_late_and_crashes_no_address_is_shown_twice(
+    fn late_writes_and_crashes_never_display_an_address_twice(
         steps in prop::collection::vec(late_step(), 1..60),
     ) {
         let mut world = World::new(pools_of([1, 2, 5]).pools.into_values());
@@ -292,7 +287,8 @@ proptest! {
         for step in steps {
             match step {
                 LateStep::Apply { name, variant: v } => {
-                    world.apply_silently(service(&format!("s{name}"), both(variant(v), aged(u32::from(name)))));
+                    let with = both(variant(v), aged(u32::from(name)));
+                    world.apply_silently(service(&format!("s{name}"), with));
                 }
                 LateStep::Delete { name } => {
                     let key = key(&format!("s{name}"));
@@ -305,7 +301,8 @@ proptest! {
                     world.index.set_config(world.config.clone(), world.now);
                 }
                 LateStep::Send { which } => {
-                    let free: Vec<_> = waiting.keys().filter(|key| !in_flight.contains_key(key)).cloned().collect();
+                    let free = waiting.keys().filter(|key| !in_flight.contains_key(key));
+                    let free: Vec<_> = free.cloned().collect();
                     if !free.is_empty() {
                         let key = free[which % free.len()].clone();
                         let patch = waiting.remove(&key).unwrap();
@@ -345,9 +342,9 @@ proptest! {
                 }
             }
             world.index.ipam().assert_invariants();
-            prop_assert_eq!(shown_twice(&world), Vec::<String>::new());
+            prop_assert_eq!(displayed_twice(&world), Vec::<String>::new());
         }
-        // All that is on its way arrives or fails; in the end everybody agrees.
+        // All writes in flight are applied or fail; then a new controller agrees.
         for (key, patch) in in_flight.into_iter().chain(waiting) {
             if !world.write(key.clone(), &patch) {
                 world.index.write_resolved(&key, world.now);

@@ -1,7 +1,7 @@
-//! A pool that retains: what an edit takes from its holders they keep until they release it. And what protects a pool that
-//! is in use from deletion.
+//! Pools with `reclaim: Retain`: holders keep addresses that an edit of the pool excludes, until they release
+//! them. Also the deletion of pools in use.
 
-use fairlead_crds::model::config::{Closed, Pool};
+use fairlead_crds::model::config::{Closed, Pool, Reclaim};
 
 use super::*;
 use crate::ipam::{Family, PoolCounts};
@@ -15,7 +15,7 @@ fn other() -> Pool {
     retaining(pool("z", &["9.9.9.0-9.9.9.9"]))
 }
 
-/// Open to Services and namespaces with label `tier=web` only.
+/// Returns a pool that admits only Services or Namespaces with the label `tier=web`.
 fn tight(services: bool) -> Pool {
     let mut tight = pinned(start(), 0, &[]);
     let allocation = tight.allocation.as_mut().unwrap();
@@ -25,7 +25,7 @@ fn tight(services: bool) -> Pool {
     tight
 }
 
-/// `s` holds 1.2.3.0 of p.
+/// Returns a world in which `s` holds 1.2.3.0 of p.
 fn holding(with: Value) -> World {
     let mut world = World::new([start(), other()]);
     world.apply(service("s", with));
@@ -44,61 +44,55 @@ fn reasons(world: &mut World) -> Vec<(bool, AllocationReason)> {
     std::mem::take(&mut world.events).iter().map(|event| (event.warning, event.reason)).collect()
 }
 
-/// A restart neither changes nor writes nor tells anything.
-fn restart(world: &mut World, what: &str) {
-    let before = world.results();
-    (world.writes, world.events) = (Vec::new(), Vec::new());
-    world.restart();
-    assert_eq!((world.results(), world.take_writes(), world.events.len()), (before, 0, 0), "{what}");
-}
-
 const IN_POOL: &str = "no longer has this address";
 const NAMESPACE: &str = "is no longer open to this namespace";
 const LABELS: &str = "is no longer open to Services with these labels";
 
 #[test]
-fn an_edit_that_takes_the_address_from_its_holder_is_for_new_allocations_only() {
+fn pool_edit_that_excludes_holder_retains_address() {
     let careful = Pool { avoid_buggy_ips: true, ..start() };
     #[rustfmt::skip]
     let cases = [
-        ("the pool shrinks over the address", retaining(pool("p", &["1.2.3.5-1.2.3.9"])), IN_POOL, (1, 5, 1), "1.2.3.5"),
-        ("the address becomes illegal", careful, IN_POOL, (1, 9, 1), "1.2.3.1"),
-        ("the pool goes to another namespace", pinned(start(), 0, &["team"]), NAMESPACE, (1, 9, 1), "9.9.9.0"),
+        ("the pool shrinks over the address",
+         retaining(pool("p", &["1.2.3.5-1.2.3.9"])), IN_POOL, (1, 5, 1), "1.2.3.5"),
+        ("avoidBuggyIPs excludes the address", careful, IN_POOL, (1, 9, 1), "1.2.3.1"),
+        ("the pool is restricted to another namespace",
+         pinned(start(), 0, &["team"]), NAMESPACE, (1, 9, 1), "9.9.9.0"),
         ("a namespace selector is added", tight(false), NAMESPACE, (1, 9, 1), "9.9.9.0"),
         ("a service selector is added", tight(true), LABELS, (1, 9, 1), "9.9.9.0"),
     ];
     for (what, edited, why, of_p, next) in cases {
         let mut world = holding(json!({}));
         world.set_pools([edited.clone(), other()]);
-        let says = format!("True/Retained: keeps 1.2.3.0 from IPAddressPool p: IPAddressPool p {why}");
+        let expected = format!("True/Retained: keeps 1.2.3.0 from IPAddressPool p: IPAddressPool p {why}");
         assert_eq!(world.result("s"), "1.2.3.0", "{what}");
         assert_eq!(world.pool_of("s").as_deref(), Some("p"), "{what}");
-        assert_eq!(world.message("s", names::ALLOCATED), says, "{what}");
+        assert_eq!(world.message("s", names::ALLOCATED), expected, "{what}");
         assert_eq!(world.take_writes(), 1, "{what}: the condition");
         assert_eq!(reasons(&mut world), [(true, AllocationReason::Retained)], "{what}");
         assert_eq!(counts(&world, "p"), of_p, "{what}");
         world.reconfigure();
         world.apply(service("s", json!({ "metadata": { "labels": { "unrelated": "edit" } } })));
-        assert_eq!((world.take_writes(), reasons(&mut world)), (0, vec![]), "{what}: said once");
-        restart(&mut world, what);
+        assert_eq!((world.take_writes(), reasons(&mut world)), (0, vec![]), "{what}: no repetition");
+        world.check_restart(what);
         assert_eq!(counts(&world, "p"), of_p, "{what}: after a restart");
 
         world.apply(service("new", json!({})));
-        assert_eq!(world.result("new"), next, "{what}: new ones obey the new pool");
+        assert_eq!(world.result("new"), next, "{what}: new allocations follow the edited pool");
         world.delete("new");
         world.delete("s");
         assert_eq!(counts(&world, "p"), (0, of_p.1 + u128::from(why != IN_POOL), 0), "{what}: released");
         world.apply(service("s", json!({})));
-        assert_eq!(world.result("s"), next, "{what}: what was released is not had again");
+        assert_eq!(world.result("s"), next, "{what}: the released address is not allocated again");
     }
 }
 
 #[test]
-fn who_no_longer_matches_the_selectors_keeps_its_address_too() {
+fn service_that_no_longer_matches_retains_address() {
     let labelled = json!({ "metadata": { "labels": { "tier": "web" } } });
     let mut world = holding(labelled.clone());
     world.set_pools([tight(true), other()]);
-    assert_eq!(world.take_writes(), 0, "it matches");
+    assert_eq!(world.take_writes(), 0, "the selector matches");
     world.apply(service("s", json!({})));
     assert_eq!(world.result("s"), "1.2.3.0");
     assert!(
@@ -106,7 +100,7 @@ fn who_no_longer_matches_the_selectors_keeps_its_address_too() {
         "{}",
         world.message("s", names::ALLOCATED)
     );
-    restart(&mut world, "relabelled Service");
+    world.check_restart("relabelled Service");
     world.apply(service("s", labelled));
     assert_eq!(world.message("s", names::ALLOCATED), "True/Allocated: 1.2.3.0 from IPAddressPool p");
     assert_eq!(counts(&world, "p"), (1, 9, 0));
@@ -118,11 +112,11 @@ fn who_no_longer_matches_the_selectors_keeps_its_address_too() {
     world.namespace("default", &[]);
     assert_eq!(world.result("s"), "1.2.3.0");
     assert!(world.message("s", names::ALLOCATED).ends_with(NAMESPACE));
-    restart(&mut world, "relabelled namespace");
+    world.check_restart("relabelled namespace");
 }
 
 #[test]
-fn when_the_pool_grows_back_nothing_is_retained() {
+fn pool_that_grows_back_ends_retention() {
     let mut world = holding(json!({}));
     world.set_pools([retaining(pool("p", &["1.2.3.5-1.2.3.9"])), other()]);
     assert_eq!(counts(&world, "p"), (1, 5, 1));
@@ -134,31 +128,27 @@ fn when_the_pool_grows_back_nothing_is_retained() {
         [(true, AllocationReason::Retained), (false, AllocationReason::Allocated)]
     );
     world.apply(service("new", json!({})));
-    assert_eq!(world.result("new"), "1.2.3.1", "what is held is not free");
-    restart(&mut world, "grown back");
+    assert_eq!(world.result("new"), "1.2.3.1", "the held address is not free");
+    world.check_restart("grown back");
 }
 
 #[test]
-fn a_pool_that_takes_the_range_over_has_the_holders_too_unless_the_old_one_retains_them() {
+fn new_owner_of_range_gets_holders_unless_retained() {
     let rest = || retaining(pool("p", &["1.2.3.5-1.2.3.9"]));
     let taken = || pool("q", &["1.2.3.0-1.2.3.4"]);
-    let share = |port: u16| {
-        json!({
-            "metadata": { "annotations": { "fairlead.dev/allow-shared-ip": "k" } },
-            "spec": { "ports": [{ "port": port, "protocol": "TCP" }] },
-        })
-    };
     #[rustfmt::skip]
     let cases = [
         ("renamed", vec![retaining(pool("q", &["1.2.3.0-1.2.3.9"]))], "q", "True/Allocated"),
         ("renamed, and reassigns", vec![pool("q", &["1.2.3.0-1.2.3.9"])], "q", "True/Allocated"),
         ("split", vec![rest(), retaining(taken())], "p", "True/Retained"),
-        ("split, and p reassigns", vec![Pool { reclaim: fairlead_crds::model::config::Reclaim::Reassign, ..rest() }, taken()], "q", "True/Allocated"),
-        ("split, and q is not open to them", vec![rest(), pinned(taken(), 0, &["team"])], "p", "True/Retained"),
+        ("split, and p reassigns",
+         vec![Pool { reclaim: Reclaim::Reassign, ..rest() }, taken()], "q", "True/Allocated"),
+        ("split, and q does not admit them",
+         vec![rest(), pinned(taken(), 0, &["team"])], "p", "True/Retained"),
     ];
-    for (what, new, of, says) in cases {
-        let mut world = holding(share(80));
-        world.apply(service("t", share(81)));
+    for (what, new, of, expected) in cases {
+        let mut world = holding(shared(80));
+        world.apply(service("t", shared(81)));
         assert_eq!(world.result("t"), "1.2.3.0");
         world.take_writes();
         world.set_pools(new);
@@ -166,10 +156,10 @@ fn a_pool_that_takes_the_range_over_has_the_holders_too_unless_the_old_one_retai
             assert_eq!(world.result(name), "1.2.3.0", "{what}");
             assert_eq!(world.pool_of(name).as_deref(), Some(of), "{what}");
             let message = world.message(name, names::ALLOCATED);
-            assert!(message.starts_with(says), "{what}: {message}");
+            assert!(message.starts_with(expected), "{what}: {message}");
         }
         assert_eq!(world.take_writes(), 2, "{what}: the annotation or the condition");
-        restart(&mut world, what);
+        world.check_restart(what);
         assert_eq!(counts(&world, of).0, 1, "{what}");
         world.delete("s");
         world.delete("t");
@@ -179,7 +169,7 @@ fn a_pool_that_takes_the_range_over_has_the_holders_too_unless_the_old_one_retai
 }
 
 #[test]
-fn of_two_families_one_may_be_retained() {
+fn one_of_two_families_is_retained() {
     let dual = families(&["10.96.0.1", "fd00::1"], "RequireDualStack");
     let mut world = World::new([retaining(pool("p", &["1.2.3.0-1.2.3.9", "1::1-1::9"]))]);
     world.apply(service("s", dual));
@@ -187,37 +177,38 @@ fn of_two_families_one_may_be_retained() {
     assert_eq!(world.result("s"), "1.2.3.0 1::1");
     assert_eq!(
         world.message("s", names::ALLOCATED),
-        "True/Retained: keeps 1.2.3.0 and 1::1 from IPAddressPool p: IPAddressPool p no longer has this address"
+        "True/Retained: keeps 1.2.3.0 and 1::1 from IPAddressPool p: IPAddressPool p no longer has this \
+         address"
     );
     assert_eq!(world.index.ipam().counts("p", Family::V6).retained, 1);
     assert_eq!(world.index.ipam().counts("p", Family::V4).retained, 0);
-    restart(&mut world, "one of two");
+    world.check_restart("one of two families");
     world.apply(service("s", json!({})));
     assert_eq!((world.result("s").as_str(), counts(&world, "p")), ("1.2.3.0", (1, 9, 0)));
 }
 
 #[test]
-fn an_edit_of_the_service_gives_a_retained_address_up() {
+fn service_edit_releases_retained_address() {
     let mut world = holding(json!({}));
     world.set_pools([retaining(pool("p", &["1.2.3.5-1.2.3.9"])), other()]);
-    world.apply(service("s", annotated("fairlead.dev/address-pool", "p")));
-    assert_eq!(world.result("s"), "1.2.3.0", "it is of p");
-    world.apply(service("s", annotated("fairlead.dev/address-pool", "z")));
+    world.apply(service("s", annotated(REQUEST_POOL, "p")));
+    assert_eq!(world.result("s"), "1.2.3.0", "the address is of the requested pool");
+    world.apply(service("s", annotated(REQUEST_POOL, "z")));
     assert_eq!(world.result("s"), "9.9.9.0");
     assert_eq!(counts(&world, "p"), (0, 5, 0));
-    world.apply(service("s", annotated("fairlead.dev/load-balancer-ips", "1.2.3.0")));
-    assert_eq!(world.result("s"), "AddressNotInPool", "and does not get it again");
+    world.apply(service("s", annotated(REQUEST_IPS, "1.2.3.0")));
+    assert_eq!(world.result("s"), "AddressNotInPool", "the address is not allocated again");
 }
 
 #[test]
-fn a_pool_that_is_being_deleted_gives_nothing_more_and_takes_nothing_away() {
+fn deleting_pool_keeps_holders_and_allocates_nothing() {
     let deleting = || Pool { closed: Some(Closed::Deleting), ..start() };
     let mut world = holding(json!({}));
     world.set_pools([deleting()]);
     assert_eq!((world.result("s").as_str(), world.take_writes()), ("1.2.3.0", 0));
     for (name, with, reason) in [
-        ("named", annotated("fairlead.dev/address-pool", "p"), "PoolDeleting"),
-        ("address", annotated("fairlead.dev/load-balancer-ips", "1.2.3.4"), "PoolDeleting"),
+        ("named", annotated(REQUEST_POOL, "p"), "PoolDeleting"),
+        ("address", annotated(REQUEST_IPS, "1.2.3.4"), "PoolDeleting"),
         ("automatic", json!({}), "NoPoolMatches"),
     ] {
         world.apply(service(name, with));
@@ -225,11 +216,11 @@ fn a_pool_that_is_being_deleted_gives_nothing_more_and_takes_nothing_away() {
         let message = world.message(name, names::ALLOCATED);
         assert!(message.contains("p is being deleted"), "{message}");
     }
-    restart(&mut world, "being deleted");
-    // A pool with the same range is in force in its place: the holders go over to it, and nothing blocks the deletion.
+    world.check_restart("being deleted");
+    // If a pool with the same range is in force, it owns the addresses, and nothing blocks the deletion.
     world.set_pools_and_refused([retaining(pool("q", &["1.2.3.0-1.2.3.9"]))], &[]);
     assert_eq!((world.result("s").as_str(), world.pool_of("s").as_deref()), ("1.2.3.0", Some("q")));
-    // And where nobody takes over, they lose it when the pool is gone.
+    // If no pool contains the address, the holder loses it once the pool is removed.
     let mut world = holding(json!({}));
     world.set_pools([deleting(), other()]);
     world.set_pools([other()]);
@@ -237,23 +228,23 @@ fn a_pool_that_is_being_deleted_gives_nothing_more_and_takes_nothing_away() {
 }
 
 #[test]
-fn a_pool_in_deletion_that_overlaps_another_keeps_its_holders_until_it_goes() {
+fn deleting_pool_keeps_holders_until_it_is_removed() {
     let mut world = holding(json!({}));
     let going = Pool { closed: Some(Closed::Deleting), ..start() };
     world.config.refused_pools = pools([going]);
     let q = || retaining(pool("q", &["1.2.3.0-1.2.3.9"]));
     world.set_pools([q(), other()]);
     assert_eq!((world.result("s").as_str(), world.pool_of("s").as_deref()), ("1.2.3.0", Some("p")));
-    world.apply(service("new", annotated("fairlead.dev/address-pool", "q")));
-    assert_eq!(world.result("new"), "1.2.3.1", "what is held is not free");
-    restart(&mut world, "both are there");
+    world.apply(service("new", annotated(REQUEST_POOL, "q")));
+    assert_eq!(world.result("new"), "1.2.3.1", "the held address is not free");
+    world.check_restart("both pools exist");
     world.set_pools_and_refused([q(), other()], &[]);
     assert_eq!((world.result("s").as_str(), world.pool_of("s").as_deref()), ("1.2.3.0", Some("q")));
-    restart(&mut world, "handed over");
+    world.check_restart("moved to the new pool");
 }
 
 #[test]
-fn a_pool_in_deletion_keeps_those_to_whom_the_one_that_takes_over_is_not_open() {
+fn deleting_pool_keeps_holders_that_new_owner_refuses() {
     let mut world = holding(json!({}));
     let going = Pool { closed: Some(Closed::Deleting), ..retaining(pool("p", &["1.2.3.5-1.2.3.9"])) };
     world.set_pools([going, pinned(pool("q", &["1.2.3.0-1.2.3.4"]), 0, &["team"]), other()]);
@@ -261,17 +252,17 @@ fn a_pool_in_deletion_keeps_those_to_whom_the_one_that_takes_over_is_not_open() 
 }
 
 #[test]
-fn an_annotation_edited_by_hand_makes_no_address_one_of_another_pool() {
+fn edited_pool_annotation_does_not_move_address() {
     let forged = || json!({ "metadata": { "annotations": { names::ALLOCATED_FROM_POOL: "z" } } });
     let mut world = World::new([start(), retaining(other())]);
-    world.apply(service("s", annotated("fairlead.dev/address-pool", "p")));
+    world.apply(service("s", annotated(REQUEST_POOL, "p")));
     world.apply(service("s", json!({})));
     let mut edited = world.services[&key("s")].clone();
     merge(&mut edited, &forged());
     world.store(key("s"), edited.clone());
     world.sync();
     assert_eq!((world.result("s").as_str(), world.pool_of("s").as_deref()), ("1.2.3.0", Some("p")));
-    // Nor while no controller runs.
+    // The same if no controller runs during the edit.
     world.services.insert(key("s"), edited);
     world.restart();
     assert_eq!((world.result("s").as_str(), world.pool_of("s").as_deref()), ("1.2.3.0", Some("p")));
@@ -279,7 +270,7 @@ fn an_annotation_edited_by_hand_makes_no_address_one_of_another_pool() {
 }
 
 #[test]
-fn nor_does_it_where_the_address_is_retained_or_the_pool_is_refused() {
+fn edited_annotation_does_not_move_retained_address() {
     let edit = |world: &mut World, pool: &str| {
         let mut edited = world.services[&key("s")].clone();
         merge(&mut edited, &annotated(names::ALLOCATED_FROM_POOL, pool));
@@ -294,12 +285,12 @@ fn nor_does_it_where_the_address_is_retained_or_the_pool_is_refused() {
     world.set_pools([retaining(pool("p", &["1.2.3.5-1.2.3.9"])), closed()]);
     assert_eq!(edit(&mut world, "z"), of_p);
     assert_eq!((counts(&world, "p").2, counts(&world, "z").0), (1, 0));
-    restart(&mut world, "retained");
+    world.check_restart("retained");
 
     let mut world = World::new([]);
     world.set_pools_and_refused([start()], &["r"]);
     world.apply(service("s", json!({})));
     assert_eq!(edit(&mut world, "r"), of_p);
     assert!(world.message("s", names::ALLOCATED).starts_with("True/Allocated"));
-    restart(&mut world, "refused");
+    world.check_restart("refused");
 }

@@ -1,4 +1,4 @@
-//! Services that share an address. MetalLB: end-to-end case 13.
+//! Shared addresses. MetalLB: end-to-end case 13.
 
 use super::*;
 use fairlead_test_support::{pinned, pool, selector};
@@ -9,13 +9,14 @@ fn shares(key: &str, port: u16, policy: &str, app: &str) -> Value {
             "fairlead.dev/allow-shared-ip": key, "fairlead.dev/load-balancer-ips": "1.2.3.0",
         } },
         "spec": {
-            "ports": [{ "port": port, "protocol": "TCP" }], "externalTrafficPolicy": policy, "selector": { "app": app },
+            "ports": [{ "port": port, "protocol": "TCP" }],
+            "externalTrafficPolicy": policy, "selector": { "app": app },
         },
     })
 }
 
 #[test]
-fn two_services_that_share_through_changes_of_policy_and_selector() {
+fn sharing_follows_policy_selector_port_and_key() {
     let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.9"])]);
     let steps = [
         ("both of policy Cluster", "one", shares("k", 80, "Cluster", "a"), ["1.2.3.0", ""]),
@@ -31,7 +32,7 @@ fn two_services_that_share_through_changes_of_policy_and_selector() {
         ("first changes its selector", "one", shares("k", 80, "Local", "c"), ["SharingConflict", "1.2.3.0"]),
         ("second follows", "two", shares("k", 81, "Local", "c"), ["1.2.3.0", "1.2.3.0"]),
         (
-            "second wants the first's port",
+            "second uses the port of the first",
             "two",
             shares("k", 80, "Local", "c"),
             ["1.2.3.0", "SharingConflict"],
@@ -47,14 +48,15 @@ fn two_services_that_share_through_changes_of_policy_and_selector() {
     }
     assert_eq!(
         world.message("two", names::ALLOCATED),
-        "False/SharingConflict: 1.2.3.0 is in use by Service default/one, which shares it under a different key (\"k\")"
+        "False/SharingConflict: 1.2.3.0 is in use by Service default/one, which shares it under a different key \
+         (\"k\")"
     );
     world.delete("one");
     assert_eq!(world.result("two"), "1.2.3.0");
 }
 
 #[test]
-fn a_full_pool_takes_in_a_service_that_can_share_as_soon_as_a_port_is_free() {
+fn freed_port_lets_waiting_service_join() {
     let share = |port: u16| {
         json!({
             "metadata": { "annotations": { "metallb.io/allow-shared-ip": "k" } },
@@ -74,32 +76,23 @@ fn a_full_pool_takes_in_a_service_that_can_share_as_soon_as_a_port_is_free() {
 }
 
 #[test]
-fn one_freed_address_serves_all_who_can_share_it() {
+fn freed_address_serves_all_compatible_sharers() {
     let mut world = World::new([pool("p", &["1.2.3.0"])]);
     world.apply(service("holder", json!({})));
     for (name, port) in [("a", 80), ("b", 81), ("c", 82)] {
-        let with = json!({
-            "metadata": { "annotations": { "fairlead.dev/allow-shared-ip": "k" } },
-            "spec": { "ports": [{ "port": port, "protocol": "TCP" }] },
-        });
-        world.apply(service(name, with));
+        world.apply(service(name, shared(port)));
     }
     world.delete("holder");
     assert!(world.results().values().all(|result| result == "1.2.3.0"), "{:?}", world.results());
 }
 
-fn of_key_k(port: u16, with: Value) -> Value {
-    let key = annotated("fairlead.dev/allow-shared-ip", "k");
-    both(with, both(key, json!({ "spec": { "ports": [{ "port": port, "protocol": "TCP" }] } })))
-}
-
 #[test]
-fn who_shares_keeps_its_address_where_an_older_one_loses_it_while_no_controller_runs() {
+fn sharer_keeps_address_when_older_sharer_loses_it_offline() {
     let dual = families(&["10.96.0.1", "fd00::1"], "RequireDualStack");
     for restarts in [false, true] {
         let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.9", "1::1"])]);
-        world.apply(service("older", of_key_k(80, both(aged(1), dual.clone()))));
-        world.apply(service("younger", of_key_k(81, aged(9))));
+        world.apply(service("older", both(shared(80), both(aged(1), dual.clone()))));
+        world.apply(service("younger", both(shared(81), aged(9))));
         assert_eq!([world.result("older"), world.result("younger")], ["1.2.3.0 1::1", "1.2.3.0"]);
         world.config.pools = pools([pool("p", &["1.2.3.0-1.2.3.9"]), pool("q", &["5.5.5.5", "5::5"])]);
         if restarts {
@@ -112,13 +105,13 @@ fn who_shares_keeps_its_address_where_an_older_one_loses_it_while_no_controller_
 }
 
 #[test]
-fn who_shares_keeps_its_address_although_the_namespace_of_an_older_one_is_listed_late() {
+fn sharer_keeps_address_when_older_namespace_syncs_late() {
     let mut tenants = pinned(pool("p", &["1.2.3.0-1.2.3.9"]), 1, &["default"]);
     tenants.allocation.as_mut().unwrap().namespace_selectors = vec![selector("team", "blue")];
     let mut world = World::new([tenants]);
     world.namespace("blue", &[("team", "blue")]);
-    world.apply(service("blue/older", of_key_k(80, aged(1))));
-    world.apply(service("younger", of_key_k(81, aged(9))));
+    world.apply(service("blue/older", both(shared(80), aged(1))));
+    world.apply(service("younger", both(shared(81), aged(9))));
     world.namespaces.remove("blue");
     world.restart();
     assert_eq!(world.result("younger"), "1.2.3.0");
@@ -126,9 +119,9 @@ fn who_shares_keeps_its_address_although_the_namespace_of_an_older_one_is_listed
     assert_eq!([world.result("blue/older"), world.result("younger")], ["1.2.3.0", "1.2.3.0"]);
 }
 
-/// As with the other annotations.
+/// The same rule as for the other annotations.
 #[test]
-fn two_spellings_that_say_different_things_are_refused_and_what_is_held_is_kept() {
+fn conflicting_sharing_keys_are_refused_and_holder_stays() {
     let contradiction = |ours: &str, metallb: &str| {
         let spellings =
             json!({ "fairlead.dev/allow-shared-ip": ours, "metallb.io/allow-shared-ip": metallb });
@@ -141,20 +134,20 @@ fn two_spellings_that_say_different_things_are_refused_and_what_is_held_is_kept(
         "False/InvalidRequest: the Service sets two different sharing keys: a and b"
     );
     world.apply(service("new", contradiction("a", "a")));
-    assert_eq!(world.result("new"), "1.2.3.0", "they agree");
+    assert_eq!(world.result("new"), "1.2.3.0", "both annotations agree");
     world.delete("new");
 
-    world.apply(service("s", both(aged(1), of_key_k(80, json!({})))));
-    world.apply(service("t", both(aged(9), of_key_k(81, json!({})))));
+    world.apply(service("s", both(aged(1), shared(80))));
+    world.apply(service("t", both(aged(9), shared(81))));
     assert_eq!([world.result("s"), world.result("t")], ["1.2.3.0", "1.2.3.0"]);
     for (ours, metallb) in [("a", "k"), ("k", "a")] {
-        world.apply(service("s", both(of_key_k(80, aged(1)), contradiction(ours, metallb))));
+        world.apply(service("s", both(both(shared(80), aged(1)), contradiction(ours, metallb))));
         for restarts in [false, true] {
             if restarts {
                 world.restart();
             }
-            let told = world.message("s", names::ALLOCATED);
-            assert!(told.starts_with("True/InvalidRequest: "), "{ours} {metallb} {restarts}: {told}");
+            let message = world.message("s", names::ALLOCATED);
+            assert!(message.starts_with("True/InvalidRequest: "), "{ours} {metallb} {restarts}: {message}");
             assert_eq!([world.result("s"), world.result("t")], ["1.2.3.0", "1.2.3.0"], "{ours} {restarts}");
         }
     }

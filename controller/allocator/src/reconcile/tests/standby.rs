@@ -1,4 +1,5 @@
-//! A controller that does not lead takes note only; one that comes to lead goes on where the other was.
+//! Standby and change of leadership: a standby only observes; a new leader adopts the state of its
+//! predecessor.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use fairlead_crds::model::config::Pool;
 use super::*;
 use fairlead_test_support::pool;
 
-/// A controller that lives through the same, and does not lead.
+/// Returns the index of a standby that observed the same objects.
 fn standby(world: &World) -> Index {
     let mut index = Index::default();
     index.set_config(world.config.clone(), world.now);
@@ -31,12 +32,12 @@ fn patches(index: &mut Index) -> Vec<StatusPatch> {
 }
 
 #[test]
-fn a_standby_takes_note_only_and_continues_what_it_saw_when_it_begins() {
+fn standby_decides_nothing_and_adopts_state_when_it_begins() {
     let cooling = Pool { reuse_after: Duration::from_secs(60), ..pool("p", &["1.2.3.0-1.2.3.2"]) };
     let mut world = World::new([cooling]);
     world.apply(service("held", json!({})));
     let mut other = standby(&world);
-    // It lives through what comes, in every verb.
+    // The standby observes changes of every kind.
     world.apply(service("late", aged(1)));
     world.apply(service("gone", aged(2)));
     other.services_reset(world.observed(), world.now);
@@ -50,54 +51,54 @@ fn a_standby_takes_note_only_and_continues_what_it_saw_when_it_begins() {
     other.handle_timeout(world.now);
     assert_eq!(patches(&mut other), []);
     assert!(!other.is_deciding() && other.poll_timeout().is_none());
-    assert_eq!(other.ipam().holdings().count(), 0, "what another decides, it does not guess");
+    assert_eq!(other.ipam().holdings().count(), 0, "a standby allocates nothing");
 
-    world.note_released();
+    world.record_released();
     other.claims_reset(world.claims.values().map(Claim::from_object).collect(), world.now);
     other.services_reset(world.observed(), world.now);
     other.begin(world.released.clone(), world.now);
-    assert_eq!(patches(&mut other), [], "it goes on where the other was");
+    assert_eq!(patches(&mut other), [], "the new leader writes nothing");
     for (name, ip) in [("held", "1.2.3.0"), ("late", "1.2.3.1")] {
         let held: Vec<_> = other.ipam().holding(&key(name)).unwrap().ips().collect();
         assert_eq!(held, fairlead_test_support::ips(&[ip]), "{name}");
     }
-    assert_eq!(other.ipam().released("p").count(), 1, "and keeps what was released");
+    assert_eq!(other.ipam().released("p").count(), 1, "the cool-down is adopted");
     assert_eq!(other.poll_timeout(), world.index.poll_timeout());
 }
 
 #[test]
-fn who_steps_down_forgets_what_it_decided_and_may_begin_again() {
+fn step_down_forgets_decisions_and_index_can_begin_again() {
     let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.1"])]);
     world.claim("c", json!({ "serviceName": "held", "pool": "p" }));
     world.apply(service("held", json!({})));
-    world.apply_silently(service("undecided", json!({})));
+    world.apply_silently(service("unpatches_of", json!({})));
     let (writes, results) = (world.take_writes(), world.result("held"));
     assert!(writes > 0);
     world.index.step_down();
     assert!(!world.index.is_deciding() && world.index.poll_timeout().is_none());
-    assert_eq!(world.index.take_decisions(), [], "what was not written yet never is");
+    assert_eq!(world.index.take_decisions(), [], "unwritten decisions are dropped");
     assert_eq!(world.index.ipam().holdings().count(), 0);
     assert_eq!(world.index.service_counts(), (2, 0));
     world.index.ipam().assert_invariants();
-    // Meanwhile another leads, and gives what this one had in mind to somebody else.
+    // Meanwhile another controller leads and makes a different decision.
     world.apply_silently(service(
-        "undecided",
+        "unpatches_of",
         json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "1.2.3.1", "ipMode": "VIP" }] } } }),
     ));
     assert_eq!(world.index.take_decisions(), []);
     world.index.begin(Vec::new(), world.now);
     world.sync();
-    assert_eq!(world.result("held"), results, "what is held is where it was");
-    assert_eq!(world.result("undecided"), "1.2.3.1");
-    assert_eq!(world.writes.iter().map(|key| &*key.name).collect::<Vec<_>>(), ["undecided"]);
+    assert_eq!(world.result("held"), results, "the holder keeps its address");
+    assert_eq!(world.result("unpatches_of"), "1.2.3.1");
+    assert_eq!(world.writes.iter().map(|key| &*key.name).collect::<Vec<_>>(), ["unpatches_of"]);
 }
 
 #[test]
-fn who_leads_again_at_once_keeps_for_each_what_may_still_arrive_for_it() {
+fn new_term_reserves_addresses_of_in_doubt_writes() {
     let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.9"])]);
     let mut index = standby(&world);
     index.begin(Vec::new(), world.now);
-    let decided = |index: &mut Index| -> Vec<StatusPatch> {
+    let patches_of = |index: &mut Index| -> Vec<StatusPatch> {
         let decisions = index.take_decisions().into_iter();
         let patch = |decision| match decision {
             Decision::Status { patch, .. } => patch.map(|patch| *patch),
@@ -107,17 +108,18 @@ fn who_leads_again_at_once_keeps_for_each_what_may_still_arrive_for_it() {
     };
     let mut sent = Vec::new();
     for name in ["b", "a"] {
-        world.apply_silently(service(name, json!({}))); // of the same age, to the second
+        world.apply_silently(service(name, json!({}))); // the same creation time
         index.service_applied(observe(&world.services[&key(name)]).unwrap(), world.now);
-        sent.push(decided(&mut index).pop().unwrap());
+        sent.push(patches_of(&mut index).pop().unwrap());
     }
     index.step_down();
     index.begin(Vec::new(), world.now);
-    let again = decided(&mut index);
-    assert!(world.write(key("b"), &sent[0]), "what was on the way arrives");
+    let again = patches_of(&mut index);
+    assert!(world.write(key("b"), &sent[0]), "the write in flight is applied");
     for patch in again {
         world.write(patch.service.clone(), &patch);
     }
-    let shown = |name: &str| world.services[&key(name)]["status"]["loadBalancer"]["ingress"][0]["ip"].clone();
-    assert_eq!([shown("b"), shown("a")], [json!("1.2.3.0"), json!("1.2.3.1")]);
+    let displayed =
+        |name: &str| world.services[&key(name)]["status"]["loadBalancer"]["ingress"][0]["ip"].clone();
+    assert_eq!([displayed("b"), displayed("a")], [json!("1.2.3.0"), json!("1.2.3.1")]);
 }

@@ -1,4 +1,4 @@
-//! Two controllers that both believe they lead, over one API server: in the end they agree, and no address is held twice.
+//! Two controllers that both believe they lead: they converge, and no address is held twice.
 
 use proptest::prelude::*;
 
@@ -26,7 +26,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let leader = || 0..2usize;
     prop_oneof![
-        6 => (0..8u8, 0..16u8, 80..83u16).prop_map(|(name, variant, port)| Step::Apply { name, variant, port }),
+        6 => (0..8u8, 0..16u8, 80..83u16)
+            .prop_map(|(name, variant, port)| Step::Apply { name, variant, port }),
         2 => (0..8u8).prop_map(|name| Step::Delete { name }),
         1 => (0..8u8, 0..3usize).prop_map(|(name, pool)| Step::Annotate { name, pool }),
         1 => (0..8u8, 0..20u8).prop_map(|(name, ip)| Step::Edit { name, ip }),
@@ -53,7 +54,7 @@ fn claim_of(kind: u8) -> Value {
 proptest! {
     #![proptest_config(cases(192))]
     #[test]
-    fn two_who_both_believe_they_lead_come_to_rest_with_no_address_held_twice(
+    fn two_leaders_converge_without_duplicate_addresses(
         steps in prop::collection::vec(step(), 1..80),
     ) {
         let mut cluster = Cluster::new(pools_of([1, 2, 5]));
@@ -65,7 +66,7 @@ proptest! {
                     cluster.apply(service(&format!("s{name}"), with));
                 }
                 Step::Delete { name } => cluster.delete(&key(&format!("s{name}"))),
-                // By hand, and no more than that: the annotation, and the address.
+                // Edits by a user: the annotation, and the address.
                 Step::Annotate { name, pool } => {
                     let with = annotated(names::ALLOCATED_FROM_POOL, ["a", "b", "c"][pool]);
                     cluster.edit(&key(&format!("s{name}")), &with);
@@ -73,7 +74,8 @@ proptest! {
                 Step::Edit { name, ip } => {
                     let ip = format!("{}.0.0.{}", ip / 5, ip % 5);
                     let ingress = json!([{ "ip": ip, "ipMode": "VIP" }]);
-                    cluster.edit(&key(&format!("s{name}")), &json!({ "status": { "loadBalancer": { "ingress": ingress } } }));
+                    let with = json!({ "status": { "loadBalancer": { "ingress": ingress } } });
+                    cluster.edit(&key(&format!("s{name}")), &with);
                 }
                 Step::Pools { variants } => cluster.configure(pools_of(variants)),
                 Step::Claim { name, kind } => cluster.claim(&format!("c{name}"), &claim_of(kind)),
@@ -85,15 +87,16 @@ proptest! {
                 Step::Wait { seconds } => cluster.wait(seconds),
             }
         }
-        // Each knows only the releases that it saw, and gives its own reason: they agree once nothing is kept back.
-        let _ = cluster.come_to_rest();
+        // Each leader stores only the releases that it observed. They agree once all cool-downs have ended.
+        let _ = cluster.run_until_idle();
         cluster.wait(10);
         cluster.check();
     }
 }
 
-/// Two Services, each of which got the only address from another leader; both writes arrived.
-fn both_shown() -> Cluster {
+/// Returns a cluster in which each leader gave the only address to another Service, and both writes were
+/// applied.
+fn both_displayed() -> Cluster {
     let mut cluster = Cluster::new(pools_of([0, 0, 0]));
     cluster.configure(Config { pools: pools([pool("p", &["1.2.3.0"])]), ..Config::default() });
     cluster.apply(service("old", aged(1)));
@@ -101,7 +104,7 @@ fn both_shown() -> Cluster {
     for leader in 0..2 {
         cluster.deliver(leader, 2);
     }
-    cluster.deliver(0, 0); // the first sees old, the second only young
+    cluster.deliver(0, 0); // the first leader observes old, the second only young
     let young = cluster.leaders[1].watches[0].remove(1).unwrap();
     cluster.leaders[1].watches[0].push_front(young);
     cluster.deliver(1, 0);
@@ -113,45 +116,49 @@ fn both_shown() -> Cluster {
 }
 
 #[test]
-fn an_address_that_two_leaders_gave_to_two_services_stays_with_the_older() {
-    let mut cluster = both_shown();
-    let shown: Vec<_> = cluster.api.shown().into_values().collect();
-    assert_eq!(shown, [["1.2.3.0"], ["1.2.3.0"]], "it happens");
+fn address_given_by_two_leaders_stays_with_older_service() {
+    let mut cluster = both_displayed();
+    let displayed: Vec<_> = cluster.api.displayed().into_values().collect();
+    assert_eq!(displayed, [["1.2.3.0"], ["1.2.3.0"]], "both Services display the address");
     cluster.check();
-    let shown: Vec<_> = cluster.api.shown().into_values().collect();
-    assert_eq!(shown, [vec!["1.2.3.0".to_owned()], vec![]]);
+    let displayed: Vec<_> = cluster.api.displayed().into_values().collect();
+    assert_eq!(displayed, [vec!["1.2.3.0".to_owned()], vec![]]);
 }
 
 #[test]
-fn the_loser_gets_another_address_where_there_is_one() {
-    let mut cluster = both_shown();
+fn displaced_service_gets_another_address() {
+    let mut cluster = both_displayed();
     cluster.configure(Config { pools: pools([pool("p", &["1.2.3.0-1.2.3.9"])]), ..Config::default() });
     cluster.check();
-    let shown: Vec<_> = cluster.api.shown().into_values().collect();
-    assert_eq!(shown, [["1.2.3.0"], ["1.2.3.1"]]);
+    let displayed: Vec<_> = cluster.api.displayed().into_values().collect();
+    assert_eq!(displayed, [["1.2.3.0"], ["1.2.3.1"]]);
 }
 
 #[test]
-fn what_a_service_was_only_meant_to_get_is_not_kept_for_it_from_a_claim() {
+fn unwritten_address_does_not_enter_cooldown() {
     let mut cluster = Cluster::new(pools_of([1, 2, 5]));
     cluster.configure(pools_of([13, 0, 0])); // reuseAfter
     cluster.apply(service("s1", aged(1)));
     cluster.claim("c0", &claim_of(3));
-    cluster.deliver(0, 1); // the first decides on the claim, the second on the Service
-    assert!(cluster.come_to_rest().is_some(), "they fight: {:?}", cluster.api.shown());
+    cluster.deliver(0, 1); // the first leader decides on the claim, the second on the Service
+    assert!(
+        cluster.run_until_idle().is_some(),
+        "the leaders overwrite each other: {:?}",
+        cluster.api.displayed()
+    );
 }
 
 #[test]
-fn a_claim_that_each_gave_another_address_and_that_lacks_a_family_then_has_one_of_them() {
+fn two_leaders_agree_on_incomplete_claim() {
     let mut cluster = Cluster::new(pools_of([1, 2, 5]));
     cluster.claim("c0", &claim_of(3));
     cluster.apply(service("s6", aged(6)));
-    cluster.deliver(0, 1); // the first gives the claim 1.0.0.0, the second gives that to the Service
+    cluster.deliver(0, 1); // the first leader reserves 1.0.0.0, the second allocates it
     cluster.deliver(1, 0);
     cluster.deliver(1, 1);
     cluster.configure(pools_of([2, 0, 0]));
     cluster.delete(&key("s6"));
-    assert!(cluster.come_to_rest().is_some(), "they fight: {:?}", cluster.api.claims);
+    assert!(cluster.run_until_idle().is_some(), "the leaders overwrite each other: {:?}", cluster.api.claims);
     let status = cluster.api.claims[&key("c0")].status.clone().unwrap();
     for leader in &cluster.leaders {
         let claimed = leader.index.ipam().claimed(&key("c0")).unwrap();
@@ -160,14 +167,12 @@ fn a_claim_that_each_gave_another_address_and_that_lacks_a_family_then_has_one_o
 }
 
 #[test]
-fn those_who_share_an_address_come_to_hold_it_of_one_pool() {
-    let share = |age: u32, port: u16| {
-        let key = both(aged(age), annotated("fairlead.dev/allow-shared-ip", "k"));
-        both(key, json!({ "spec": { "ports": [{ "port": port, "protocol": "TCP" }] } }))
-    };
-    let ask = annotated("fairlead.dev/load-balancer-ips", "3.0.0.1");
+fn sharers_converge_to_one_pool() {
+    let share = |age: u32, port: u16| both(aged(age), shared(port));
+    let ask = annotated(REQUEST_IPS, "3.0.0.1");
     let mut cluster = Cluster::new(pools_of([0, 0, 0]));
-    // The first knows only that c has the address; the second gives it of b, which then is refused.
+    // The first leader observes only that c contains the address; the second allocates it from b, which is
+    // refused later.
     cluster.configure(pools_of([0, 1, 6]));
     cluster.configure(pools_of([0, 6, 1]));
     cluster.restart(0);

@@ -1,11 +1,11 @@
-//! Who waits, and who is served when something is freed. MetalLB: `TestDeleteRecyclesIP`, `TestControllerReassign`,
-//! end-to-end cases 11 and 12.
+//! Waiting Services and claims, and the order in which they are served. MetalLB: `TestDeleteRecyclesIP`,
+//! `TestControllerReassign`, end-to-end cases 11 and 12.
 
 use super::*;
 use fairlead_test_support::{pinned, pool};
 
 #[test]
-fn delete_recycles_ip() {
+fn deleted_service_frees_address_for_waiter() {
     let mut world = World::new([pool("p", &["1.2.3.0"])]);
     world.apply(service("one", json!({})));
     world.apply(service("two", json!({})));
@@ -17,7 +17,7 @@ fn delete_recycles_ip() {
 }
 
 #[test]
-fn a_change_of_type_recycles_the_address_and_leaving_the_class_too() {
+fn change_of_type_or_class_frees_address() {
     for leaving in [
         json!({ "spec": { "type": "ClusterIP" } }),
         json!({ "spec": { "loadBalancerClass": "example.org/other" } }),
@@ -31,7 +31,7 @@ fn a_change_of_type_recycles_the_address_and_leaving_the_class_too() {
 }
 
 #[test]
-fn the_oldest_waiting_service_is_served_first_whatever_order_they_came_in() {
+fn oldest_waiter_is_served_first() {
     let mut world = World::new([pool("p", &["1.2.3.0"])]);
     world.apply(service("holder", json!({})));
     for (name, age) in [("young", 30), ("oldest", 10), ("a-middle", 20)] {
@@ -49,7 +49,7 @@ fn the_oldest_waiting_service_is_served_first_whatever_order_they_came_in() {
 }
 
 #[test]
-fn a_backlog_is_served_oldest_first_after_a_start() {
+fn backlog_is_served_oldest_first_after_start() {
     let mut world = World::stopped();
     for n in (0..5).rev() {
         world.apply_silently(service(&format!("s{}", 4 - n), aged(4 - n)));
@@ -61,7 +61,7 @@ fn a_backlog_is_served_oldest_first_after_a_start() {
 }
 
 #[test]
-fn held_addresses_are_adopted_before_a_waiting_service_that_is_older_gets_one() {
+fn held_addresses_are_adopted_before_older_waiter_is_served() {
     let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.3"])]);
     for n in 0..4 {
         world.apply(service(&format!("holder{n}"), aged(100 + n)));
@@ -78,12 +78,12 @@ fn held_addresses_are_adopted_before_a_waiting_service_that_is_older_gets_one() 
 }
 
 #[test]
-fn nothing_is_decided_before_everything_is_listed() {
+fn index_decides_nothing_before_all_lists() {
     let mut world = World::stopped();
     world.config.pools = pools([pool("p", &["1.2.3.0"])]);
-    let seen = vec![observe(&service("s", json!({ "metadata": { "resourceVersion": "1" } }))).unwrap()];
+    let observed = vec![observe(&service("s", json!({ "metadata": { "resourceVersion": "1" } }))).unwrap()];
     let mut steps: Vec<fn(&mut World, Vec<ObservedService>)> = vec![
-        |world, seen| world.index.services_reset(seen, world.now),
+        |world, observed| world.index.services_reset(observed, world.now),
         |world, _| world.index.set_config(world.config.clone(), world.now),
         |world, _| world.index.namespaces_reset(vec![("default".into(), Labels::new())], world.now),
         |world, _| world.index.claims_reset(Vec::new(), world.now),
@@ -93,9 +93,12 @@ fn nothing_is_decided_before_everything_is_listed() {
         for (n, step) in steps.iter().enumerate() {
             world.index.begin(Vec::new(), world.now);
             assert!(!world.index.is_deciding() && world.index.take_decisions().is_empty(), "step {n}");
-            step(&mut world, seen.clone());
+            step(&mut world, observed.clone());
         }
-        assert!(world.index.is_listed() && world.index.take_decisions().is_empty(), "it does not lead yet");
+        assert!(
+            world.index.is_listed() && world.index.take_decisions().is_empty(),
+            "the controller does not lead yet"
+        );
         world.index.begin(Vec::new(), world.now);
         assert!(world.index.is_deciding());
         assert!(matches!(&world.index.take_decisions()[0], Decision::Status { patch: Some(_), .. }));
@@ -104,9 +107,9 @@ fn nothing_is_decided_before_everything_is_listed() {
 }
 
 #[test]
-fn a_service_that_waits_for_an_address_in_use_gets_it_when_it_is_freed() {
+fn waiter_for_address_in_use_gets_it_when_freed() {
     let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.9"])]);
-    let asks = || annotated("fairlead.dev/load-balancer-ips", "1.2.3.5");
+    let asks = || annotated(REQUEST_IPS, "1.2.3.5");
     world.apply(service("shop/first", asks()));
     world.namespace("shop", &[]);
     world.apply(service("second", asks()));
@@ -119,7 +122,7 @@ fn a_service_that_waits_for_an_address_in_use_gets_it_when_it_is_freed() {
 }
 
 #[test]
-fn a_new_pool_serves_those_who_wait() {
+fn new_pool_serves_waiters() {
     let mut world = World::new([]);
     world.apply(service("s", json!({})));
     assert_eq!(world.message("s", names::ALLOCATED), "False/NoPoolMatches: there is no IPAddressPool");
@@ -128,19 +131,19 @@ fn a_new_pool_serves_those_who_wait() {
 }
 
 #[test]
-fn a_service_is_not_decided_on_before_its_namespace_is_known_where_that_matters() {
+fn service_waits_for_namespace_that_pools_select() {
     let mut tenant = pinned(pool("tenant", &["9.9.9.9"]), 0, &[]);
     tenant.allocation.as_mut().unwrap().namespace_selectors =
         vec![fairlead_test_support::selector("team", "blue")];
     let mut world = World::new([pool("default", &["1.2.3.0"]), tenant]);
     world.apply(service("blue/s", json!({})));
-    assert_eq!(world.result("blue/s"), "", "nothing is said yet");
+    assert_eq!(world.result("blue/s"), "", "no condition yet");
     world.namespace("blue", &[("team", "blue")]);
     assert_eq!(world.result("blue/s"), "9.9.9.9");
 }
 
 #[test]
-fn labels_of_a_namespace_that_change_open_and_close_its_pool() {
+fn namespace_labels_open_and_close_pool() {
     let mut tenant = pinned(pool("tenant", &["9.9.9.9"]), 0, &[]);
     tenant.allocation.as_mut().unwrap().namespace_selectors =
         vec![fairlead_test_support::selector("team", "blue")];
@@ -156,8 +159,8 @@ fn labels_of_a_namespace_that_change_open_and_close_its_pool() {
 }
 
 #[test]
-fn who_asks_for_an_address_does_not_come_before_an_older_one_that_takes_any() {
-    let asks = |age| both(aged(age), annotated("fairlead.dev/load-balancer-ips", "1.2.3.0"));
+fn specific_request_does_not_precede_older_waiter() {
+    let asks = |age| both(aged(age), annotated(REQUEST_IPS, "1.2.3.0"));
     for (asking, any) in [(99, 10), (10, 99)] {
         let mut world = World::new([pool("p", &["1.2.3.0"])]);
         world.apply(service("holder", json!({})));
@@ -171,18 +174,18 @@ fn who_asks_for_an_address_does_not_come_before_an_older_one_that_takes_any() {
 }
 
 #[test]
-fn a_service_made_anew_does_not_come_before_an_older_one() {
+fn recreated_service_does_not_precede_older_waiter() {
     let mut world = World::new([pool("p", &["1.2.3.0"])]);
     world.apply(service("holder", json!({})));
     world.apply(service("old", aged(10)));
-    // The watch shows the new one without the deletion between them.
+    // The watch reports the new Service without the deletion of the old one.
     world.services.remove(&key("holder"));
     world.apply(service("holder", both(aged(99), json!({ "metadata": { "uid": "another" } }))));
     assert_eq!([world.result("old"), world.result("holder")], ["1.2.3.0", "PoolExhausted"]);
 }
 
 #[test]
-fn a_claim_does_not_come_before_an_older_service_when_a_pool_grows_or_at_a_start() {
+fn claim_does_not_precede_older_service() {
     for restarts in [false, true] {
         for (claim, age, expected) in [("2026-02-01", 10, "1.2.3.1"), ("2026-01-01", 60, "PoolExhausted")] {
             let mut world = World::new([pool("p", &["1.2.3.0"])]);
@@ -204,7 +207,7 @@ fn a_claim_does_not_come_before_an_older_service_when_a_pool_grows_or_at_a_start
 }
 
 #[test]
-fn who_is_seen_before_its_namespace_is_decided_on_when_that_matters_no_longer() {
+fn service_is_decided_once_namespace_is_no_longer_needed() {
     let open = || pool("p", &["1.2.3.0-1.2.3.9"]);
     let mut tenant = pinned(open(), 0, &[]);
     tenant.allocation.as_mut().unwrap().namespace_selectors =

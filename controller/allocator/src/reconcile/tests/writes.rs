@@ -1,4 +1,4 @@
-//! What is written, when, and how often.
+//! Patches and events: content, time and number.
 
 use super::*;
 use fairlead_test_support::pool;
@@ -16,7 +16,7 @@ fn decided(world: &mut World) -> (Vec<StatusPatch>, Vec<ServiceEvent>) {
 }
 
 #[test]
-fn one_patch_carries_annotation_ingress_and_conditions_on_the_version_decided_on() {
+fn one_patch_contains_annotation_ingress_and_conditions() {
     let mut world = World::new([pool("p", &["1.2.3.0"])]);
     world.apply_silently(service("s", json!({})));
     let (patches, events) = decided(&mut world);
@@ -33,7 +33,8 @@ fn one_patch_carries_annotation_ingress_and_conditions_on_the_version_decided_on
                 "conditions": [
                     {
                         "type": "fairlead.dev/Allocated", "status": "True", "reason": "Allocated",
-                        "message": "1.2.3.0 from IPAddressPool p", "lastTransitionTime": "2023-11-14T22:13:20Z",
+                        "message": "1.2.3.0 from IPAddressPool p",
+                        "lastTransitionTime": "2023-11-14T22:13:20Z",
                     },
                     {
                         "type": "fairlead.dev/Advertised", "status": "True", "reason": "Covered",
@@ -49,7 +50,7 @@ fn one_patch_carries_annotation_ingress_and_conditions_on_the_version_decided_on
 }
 
 #[test]
-fn a_refusal_removes_what_was_there_and_tells_why_once() {
+fn refusal_clears_status_and_emits_one_event() {
     let mut world = World::new([pool("p", &["1.2.3.0"])]);
     world.apply(service("s", json!({})));
     world.events.clear();
@@ -59,17 +60,21 @@ fn a_refusal_removes_what_was_there_and_tells_why_once() {
     let body = patches[0].body();
     assert_eq!(body["metadata"]["annotations"], json!({ "fairlead.dev/ip-allocated-from-pool": null }));
     assert_eq!(body["status"]["loadBalancer"], json!({ "ingress": null }));
-    assert_eq!(body["status"]["conditions"].as_array().unwrap().len(), 1, "there is nothing to advertise");
+    assert_eq!(
+        body["status"]["conditions"].as_array().unwrap().len(),
+        1,
+        "no address, no Advertised condition"
+    );
     assert_eq!(
         events.iter().map(|e| (e.warning, e.reason)).collect::<Vec<_>>(),
         [(true, AllocationReason::NoPoolMatches)]
     );
     world.reconfigure();
-    assert!(world.events.is_empty(), "said once");
+    assert!(world.events.is_empty(), "the event is not repeated");
 }
 
 #[test]
-fn conditions_of_others_are_preserved() {
+fn foreign_conditions_are_preserved() {
     let mut world = World::new([pool("p", &["1.2.3.0"])]);
     let foreign = json!({
         "type": "example.org/Checked", "status": "True", "reason": "Fine", "message": "",
@@ -82,7 +87,7 @@ fn conditions_of_others_are_preserved() {
 }
 
 #[test]
-fn the_time_of_a_condition_is_that_of_its_last_change_of_status() {
+fn transition_time_changes_only_with_status() {
     let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.9"])]);
     world.apply(service("s", json!({})));
     let time = |world: &World| {
@@ -91,18 +96,14 @@ fn the_time_of_a_condition_is_that_of_its_last_change_of_status() {
     };
     let start = world.now;
     world.now = Timestamp::from_second(start.as_second() + 100).unwrap();
-    world.apply(service("s", annotated("fairlead.dev/load-balancer-ips", "1.2.3.5")));
-    assert_eq!(
-        (world.result("s").as_str(), time(&world)),
-        ("1.2.3.5", start),
-        "it had an address all the time"
-    );
-    world.apply(service("s", annotated("fairlead.dev/load-balancer-ips", "9.9.9.9")));
+    world.apply(service("s", annotated(REQUEST_IPS, "1.2.3.5")));
+    assert_eq!((world.result("s").as_str(), time(&world)), ("1.2.3.5", start), "the status did not change");
+    world.apply(service("s", annotated(REQUEST_IPS, "9.9.9.9")));
     assert_eq!((world.result("s").as_str(), time(&world)), ("AddressNotInPool", world.now));
 }
 
 #[test]
-fn at_rest_nothing_is_written_and_nothing_told() {
+fn no_writes_and_no_events_at_rest() {
     let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.2"])]);
     for n in 0..5 {
         world.apply(service(&format!("s{n}"), json!({})));
@@ -119,27 +120,27 @@ fn at_rest_nothing_is_written_and_nothing_told() {
 }
 
 #[test]
-fn a_decision_that_is_not_written_yet_is_not_made_again() {
+fn unwritten_decision_is_not_repeated() {
     let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.9"])]);
     world.apply_silently(service("s", json!({})));
     let (first, events) = decided(&mut world);
     assert_eq!((first.len(), events.len()), (1, 1));
-    // Somebody edits the Service before our write arrives: the watch shows it, still without an address.
+    // A user edits the Service before the patch is applied: the watch reports it without an address.
     world.now = Timestamp::from_second(world.now.as_second() + 5).unwrap();
     world.apply_silently(service("s", json!({ "metadata": { "labels": { "a": "b" } } })));
     let (second, events) = decided(&mut world);
-    assert_eq!(events, [], "not told again");
+    assert_eq!(events, [], "the event is not repeated");
     assert_eq!(second[0].ingress, first[0].ingress, "the same address");
-    assert_eq!(second[0].conditions, first[0].conditions, "with the same time");
+    assert_eq!(second[0].conditions, first[0].conditions, "the same transition time");
     assert_ne!(second[0].resource_version, first[0].resource_version);
-    assert!(!world.write(key("s"), &first[0]), "the first is out of date");
+    assert!(!world.write(key("s"), &first[0]), "the first patch has an old version");
     assert!(world.write(key("s"), &second[0]));
     world.sync();
     assert_eq!(world.take_writes(), 1);
 }
 
 #[test]
-fn a_late_echo_of_an_old_state_does_not_bring_an_address_back() {
+fn stale_ingress_is_overwritten() {
     let mut world = World::new([pool("p", &["1.2.3.0"])]);
     world.apply(service("s", json!({})));
     world.set_pools([pool("p", &["1.2.3.1"])]);
@@ -147,20 +148,20 @@ fn a_late_echo_of_an_old_state_does_not_bring_an_address_back() {
     let stale =
         json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "1.2.3.0", "ipMode": "VIP" }] } } });
     world.apply(service("s", stale));
-    assert_eq!(world.result("s"), "1.2.3.1", "a status edited by hand is put right");
+    assert_eq!(world.result("s"), "1.2.3.1", "the edited status is overwritten");
 }
 
 #[test]
-fn a_service_made_again_under_the_same_name_is_another() {
+fn recreated_service_does_not_inherit_address() {
     let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.9"])]);
-    world.apply(service("s", annotated("fairlead.dev/load-balancer-ips", "1.2.3.7")));
+    world.apply(service("s", annotated(REQUEST_IPS, "1.2.3.7")));
     world.services.remove(&key("s"));
     world.apply(service("s", json!({ "metadata": { "uid": "another" } })));
     assert_eq!(world.result("s"), "1.2.3.0");
 }
 
 #[test]
-fn of_two_services_that_hold_one_address_the_older_keeps_it() {
+fn older_of_two_services_with_one_address_keeps_it() {
     let mut world = World::stopped();
     let held = json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "1.2.3.5", "ipMode": "VIP" }] } } });
     world.apply_silently(service("a-young", both(aged(9), held.clone())));
