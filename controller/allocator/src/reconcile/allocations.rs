@@ -56,32 +56,26 @@ pub(super) struct ClaimObservation {
 
 // Reading.
 impl Allocations {
-    #[allow(missing_docs)]
     pub(crate) fn ipam(&self) -> &Ipam {
         &self.ipam
     }
 
-    #[allow(missing_docs)]
     pub(crate) fn services(&self) -> &ServiceRecords {
         &self.services
     }
 
-    #[allow(missing_docs)]
     pub(crate) fn claims(&self) -> &ObservedClaims {
         &self.claims
     }
 
-    #[allow(missing_docs)]
     pub(crate) fn namespaces(&self) -> &Namespaces {
         &self.namespaces
     }
 
-    #[allow(missing_docs)]
     pub(super) fn outbox(&self) -> &Outbox {
         &self.outbox
     }
 
-    #[allow(missing_docs)]
     pub(super) fn outbox_mut(&mut self) -> &mut Outbox {
         &mut self.outbox
     }
@@ -291,7 +285,7 @@ impl Allocations {
     /// Gives the Services the addresses in their statuses, as far as they may keep them.
     pub(super) fn adopt_services(&mut self, keys: &[ObjectKey]) {
         for key in self.services.by_adoption_order(keys) {
-            self.adopt_service(&key);
+            self.adopt_service(key);
         }
         // Reserve displayed addresses only after all adoptions; otherwise a refused Service could block valid
         // sharers.

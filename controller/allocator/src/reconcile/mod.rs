@@ -4,7 +4,8 @@
 //! of a term of leadership; resolved writes; the time. Out: [`Decision`]s (a patch, or none, for each
 //! reconciled object, and Events), the pools whose counts changed, [`Counters`].
 //!
-//! [`Index`] is a composite. Each part owns its fields, which are private to its file; the other files contain functions over the parts:
+//! The [`Index`] is a composite. Each part owns its fields, which are private to its file; the other files
+//! contain functions over the parts:
 //!
 //! | part | contains |
 //! |---|---|

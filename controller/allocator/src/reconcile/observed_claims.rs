@@ -49,7 +49,6 @@ impl ObservedClaims {
         refused.map(|(key, _)| key.clone()).collect()
     }
 
-    #[allow(missing_docs)]
     pub(crate) fn get(&self, key: &ObjectKey) -> Option<&ClaimRecord> {
         self.records.get(key)
     }
@@ -106,7 +105,6 @@ impl ObservedClaims {
 }
 
 impl ClaimRecord {
-    #[allow(missing_docs)]
     pub(super) fn claim(&self) -> &Claim {
         &self.claim
     }

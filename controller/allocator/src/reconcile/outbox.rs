@@ -101,7 +101,6 @@ impl Outbox {
         self.touched_pools.clear();
     }
 
-    #[allow(missing_docs)]
     pub(super) fn counters(&self) -> &Counters {
         &self.counters
     }

@@ -47,7 +47,6 @@ pub(super) enum ExternalWriter {
 }
 
 impl ServiceRecords {
-    #[allow(missing_docs)]
     pub(super) fn len(&self) -> usize {
         self.records.len()
     }
@@ -64,17 +63,14 @@ impl ServiceRecords {
         keys.take_while(|key| key.namespace == namespace).cloned().collect()
     }
 
-    #[allow(missing_docs)]
     pub(super) fn contains(&self, key: &ObjectKey) -> bool {
         self.records.contains_key(key)
     }
 
-    #[allow(missing_docs)]
     pub(crate) fn get(&self, key: &ObjectKey) -> Option<&ServiceRecord> {
         self.records.get(key).map(|record| &**record)
     }
 
-    #[allow(missing_docs)]
     pub(super) fn get_mut(&mut self, key: &ObjectKey) -> Option<&mut ServiceRecord> {
         self.records.get_mut(key).map(|record| &mut **record)
     }
@@ -87,15 +83,15 @@ impl ServiceRecords {
 
     /// Sorts Services for adoption: the oldest first, those with two different sharing keys last. The others
     /// determine under which key an address is shared.
-    pub(super) fn by_adoption_order(&self, keys: &[ObjectKey]) -> Vec<ObjectKey> {
-        let order = |key| {
+    pub(super) fn by_adoption_order<'a>(&self, keys: &'a [ObjectKey]) -> Vec<&'a ObjectKey> {
+        let order = |key: &'a ObjectKey| {
             let record = self.records.get(key)?;
             let is_ambiguous = !record.balancer().requested.sharing_keys.is_empty();
             Some((is_ambiguous, record.created(), key))
         };
-        let mut ordered: Vec<(bool, i64, &ObjectKey)> = keys.iter().filter_map(order).collect();
+        let mut ordered: Vec<(bool, i64, &'a ObjectKey)> = keys.iter().filter_map(order).collect();
         ordered.sort();
-        ordered.into_iter().map(|(.., key)| key.clone()).collect()
+        ordered.into_iter().map(|(.., key)| key).collect()
     }
 
     /// Stores a Service. Returns the author of the addresses in its status if another one wrote them. A
@@ -135,17 +131,14 @@ impl ServiceRecord {
         }
     }
 
-    #[allow(missing_docs)]
     pub(super) fn observed(&self) -> &ObservedService {
         &self.observed
     }
 
-    #[allow(missing_docs)]
     pub(crate) fn balancer(&self) -> &LoadBalancer {
         &self.observed.balancer
     }
 
-    #[allow(missing_docs)]
     pub(crate) fn outcome(&self) -> &AllocationOutcome {
         &self.outcome
     }

@@ -2,7 +2,6 @@
 
 /// The kinds of objects that must be listed before the index decides.
 #[derive(Clone, Copy, Debug)]
-#[allow(missing_docs)]
 pub(super) enum ListedKind {
     Services,
     Claims,

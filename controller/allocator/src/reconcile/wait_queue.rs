@@ -11,7 +11,6 @@ use crate::ipam::{Family, SharingGroup};
 
 /// An object that waits for an address. At equal age, claims come before Services.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs)]
 pub(super) enum Waiter {
     Claim(ObjectKey),
     Service(ObjectKey),
