@@ -8,7 +8,7 @@ use fairlead_crds::model::config::Labels;
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::store::ObjectChange;
 use fairlead_crds::v1beta1::IPClaim;
-use fairlead_runtime::trimmed::Lean;
+use fairlead_runtime::trimmed::Trimmed;
 use fairlead_runtime::watch;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::Client;
@@ -56,11 +56,11 @@ pub(crate) fn watch_all(
     let class = class.map(str::to_owned);
     // For this watch, a Service whose type changes is deleted. The API server clears its status.
     let load_balancers = watch::config().fields("spec.type=LoadBalancer");
-    let watched = move |Lean(service): Lean<Service>| WatchedService {
+    let watched = move |Trimmed(service): Trimmed<Service>| WatchedService {
         key: ObjectKey { namespace: service.namespace().unwrap_or_default(), name: service.name_any() },
         observed: ObservedService::of(&service, class.as_deref()).map(Box::new),
     };
-    let services = Api::<Lean<Service>>::all(client.clone());
+    let services = Api::<Trimmed<Service>>::all(client.clone());
     let event = event_of(relist, ClusterChange::Services);
     watches.spawn(watch::follow(services, load_balancers, watched, event, sink.clone()));
 

@@ -1,8 +1,8 @@
-//! Waiting longer after each failure.
+//! Exponential back-off.
 
 use std::time::Duration;
 
-/// Exponential back-off with jitter. A value: the caller waits.
+/// Exponential back-off with jitter. The caller waits.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -11,19 +11,20 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Waits of about `first`, doubling up to about `longest`.
+    /// Returns a back-off that starts at about `first` and doubles up to about `longest`.
     pub fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, failures: 0 }
     }
 
-    /// Counts one more failure; returns how long to wait: the current step, times 0.5 to 1 by `random` (0 to 1).
+    /// Records a failure. Returns the time to wait: the current step, multiplied by a factor between 0.5 and
+    /// 1 that `random` (0 to 1) selects.
     pub fn fail(&mut self, random: f64) -> Duration {
         let step = self.first.saturating_mul(1 << self.failures.min(20)).min(self.longest);
         self.failures = self.failures.saturating_add(1);
         step.mul_f64(0.5 + 0.5 * random.clamp(0.0, 1.0))
     }
 
-    /// It worked: the next failure waits the first step again.
+    /// Records a success: the next failure waits for the first step again.
     pub fn succeed(&mut self) {
         self.failures = 0;
     }
@@ -34,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_the_longest_and_start_again_after_success() {
+    fn waits_double_and_restart_after_success() {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(350));
         let waits: Vec<_> = (0..4).map(|_| backoff.fail(1.0).as_millis()).collect();
         assert_eq!(waits, [100, 200, 350, 350]);

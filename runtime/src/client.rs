@@ -1,4 +1,4 @@
-//! The connection to the API server.
+//! The client of the API server.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,47 +9,36 @@ use thiserror::Error;
 
 use crate::flags::Common;
 
-/// Why there is no client.
+/// The reason why no client can be created. The message names the remedy.
 #[derive(Debug, Error)]
+#[allow(missing_docs)]
 pub enum Error {
     /// The kubeconfig cannot be read or used.
-    #[error("kubeconfig {}: {why}; give a readable one with --kubeconfig or $KUBECONFIG", path.display())]
-    Kubeconfig {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// No kubeconfig was given and the process does not run in a pod.
-    #[error("not in a cluster ({why}) and no kubeconfig given; use --kubeconfig or $KUBECONFIG")]
-    InCluster {
-        /// What is missing.
-        why: String,
-    },
-    /// The client cannot be set up, for instance for a bad certificate.
-    #[error("API server {url}: {why}")]
-    Setup {
-        /// Address of the API server.
-        url: String,
-        /// What is wrong.
-        why: String,
-    },
+    #[error("kubeconfig {}: {why}; set --kubeconfig or $KUBECONFIG to a valid file", path.display())]
+    Kubeconfig { path: PathBuf, why: String },
+    /// No kubeconfig is given, and the process does not run in a pod.
+    #[error("not running in a cluster ({why}) and no kubeconfig given; set --kubeconfig or $KUBECONFIG")]
+    InCluster { why: String },
+    /// The client cannot be created, for example because of an invalid certificate.
+    #[error("cannot create a client for API server {url}: {why}")]
+    Setup { url: String, why: String },
 }
 
-/// A client as the flags say: `--kubeconfig` (or `$KUBECONFIG`), else in-cluster. Nothing is sent yet.
+/// Creates a client as the flags define: from `--kubeconfig` (or `$KUBECONFIG`), else from the in-cluster
+/// configuration. Sends nothing.
 ///
-/// Its requests are not retried: the callers back off themselves and know what may wait.
+/// The client does not retry requests: each caller backs off by itself.
 ///
 /// # Errors
-/// See [`Error`]; each names what to change.
+/// See [`Error`].
 pub async fn connect(flags: &Common) -> Result<Client, Error> {
     let mut config = match &flags.kubeconfig {
         Some(path) => {
-            let wrong = |why: String| Error::Kubeconfig { path: path.clone(), why };
-            let kubeconfig = Kubeconfig::read_from(path).map_err(|e| wrong(chain(&e)))?;
+            let invalid = |why: String| Error::Kubeconfig { path: path.clone(), why };
+            let kubeconfig = Kubeconfig::read_from(path).map_err(|e| invalid(chain(&e)))?;
             Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
                 .await
-                .map_err(|e| wrong(chain(&e)))?
+                .map_err(|e| invalid(chain(&e)))?
         }
         None => Config::incluster().map_err(|e| Error::InCluster { why: chain(&e) })?,
     };
@@ -59,7 +48,7 @@ pub async fn connect(flags: &Common) -> Result<Client, Error> {
     Client::try_from(config).map_err(|e| Error::Setup { url, why: chain(&e) })
 }
 
-/// An error with all its causes on one line.
+/// Returns the message of an error with those of all its causes, on one line.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -89,7 +78,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_missing_kubeconfig_is_named() {
+    async fn error_names_the_missing_kubeconfig() {
         let error = connect(&flags("/nonexistent/kubeconfig")).await.err().unwrap().to_string();
         assert!(error.starts_with("kubeconfig /nonexistent/kubeconfig: "), "{error}");
         assert!(error.contains("--kubeconfig"), "{error}");

@@ -1,4 +1,4 @@
-//! Command-line flags that controller and speaker have in common. Every flag has an environment variable.
+//! Command-line flags of controller and speaker. Every flag has an environment variable.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -8,34 +8,35 @@ use std::time::Duration;
 
 use clap::{Args, Parser, ValueEnum};
 
-/// Exit status for a wrong flag, as the shell and clap have it.
+/// The exit status for an invalid flag, as in clap and in shells.
 pub const EXIT_USAGE: i32 = 2;
 
-/// Flags of every Fairlead daemon. `--metrics-addr` is not among them: its default differs.
+/// Flags of both processes, except `--metrics-addr`, whose default differs.
 #[derive(Args, Clone, Debug)]
 pub struct Common {
-    /// Path of a kubeconfig file; without it the in-cluster configuration is used
+    /// Kubeconfig file; if unset, the in-cluster configuration is used
     #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// Namespace of Fairlead's own Secrets and Leases
+    /// Namespace of Fairlead, which contains its Secrets and Leases
     #[arg(long, env = "FAIRLEAD_NAMESPACE", default_value = "fairlead-system")]
     pub namespace: String,
 
-    /// Serve only Services of this spec.loadBalancerClass; without it, only Services that have none
+    /// Handle only Services with this spec.loadBalancerClass; if unset, only Services without a class
     #[arg(long, env = "FAIRLEAD_LB_CLASS", value_name = "CLASS")]
     pub lb_class: Option<String>,
 
-    /// Least severe level that is logged; also takes directives such as `info,fairlead_bgp=debug`
-    #[arg(long, env = "FAIRLEAD_LOG_LEVEL", default_value = "info", value_name = "LEVEL", value_parser = log_level)]
+    /// Minimum level of log lines, or directives such as `info,fairlead_bgp=debug`
+    #[arg(long, env = "FAIRLEAD_LOG_LEVEL", default_value = "info")]
+    #[arg(value_name = "LEVEL", value_parser = log_level)]
     pub log_level: String,
 
-    /// How log lines are written
+    /// Format of log lines
     #[arg(long, env = "FAIRLEAD_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
 }
 
-/// As without any flag.
+/// The values without any flag.
 impl Default for Common {
     fn default() -> Self {
         Self {
@@ -49,23 +50,24 @@ impl Default for Common {
 }
 
 impl Common {
-    /// `--lb-class`, where empty means none (as an unset variable in a manifest arrives).
+    /// Returns the value of `--lb-class`. An empty value, as from an empty environment variable in a
+    /// manifest, means none.
     pub fn lb_class(&self) -> Option<&str> {
         self.lb_class.as_deref().filter(|class| !class.is_empty())
     }
 }
 
-/// Form of log lines.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable text.
     Text,
     /// One JSON object per line.
     Json,
 }
 
-/// Parses the process's arguments. On a wrong flag prints one line and exits with [`EXIT_USAGE`]; `--help` and
-/// `--version` print and exit with 0.
+/// Parses the arguments of the process. For an invalid flag, prints one line and exits with [`EXIT_USAGE`];
+/// for `--help` and `--version`, prints the text and exits with 0.
 pub fn parse<P: Parser>() -> P {
     match parse_from(std::env::args_os()) {
         Ok(flags) => flags,
@@ -77,16 +79,16 @@ pub fn parse<P: Parser>() -> P {
     }
 }
 
-/// Why arguments were not taken.
+/// The reason why arguments were not parsed.
 #[derive(Debug)]
 pub enum Usage {
-    /// `--help` or `--version` was asked for.
+    /// `--help` or `--version` was given.
     Shown(clap::Error),
-    /// A wrong flag, as one line that names it.
+    /// A flag is invalid. The line names it.
     Wrong(String),
 }
 
-/// Like [`parse`], for given arguments, the program's name first.
+/// Parses these arguments, of which the first is the name of the program; see [`parse`].
 pub fn parse_from<P: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Result<P, Usage> {
     P::try_parse_from(arguments).map_err(|error| {
         if !error.use_stderr() {
@@ -94,21 +96,22 @@ pub fn parse_from<P: Parser>(arguments: impl IntoIterator<Item = OsString>) -> R
         }
         let command = P::command();
         let text = error.to_string();
-        // clap explains over several paragraphs: the first says what is wrong, the rest repeats the usage.
-        let what = text.split("\n\n").next().unwrap_or_default();
-        let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
-        let what = what.strip_prefix("error: ").unwrap_or(&what);
-        Usage::Wrong(format!("{}: {what} (see --help)", command.get_name()))
+        // The first paragraph of the message contains the error, the others repeat the usage.
+        let message = text.split("\n\n").next().unwrap_or_default();
+        let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+        let message = message.strip_prefix("error: ").unwrap_or(&message);
+        Usage::Wrong(format!("{}: {message} (see --help)", command.get_name()))
     })
 }
 
-/// Address that `/metrics`, `/healthz` and `/readyz` are served on; parsed here so that the error is clear.
+/// Parses the address of the HTTP endpoints. A port alone means all addresses.
 pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let full = if text.starts_with(':') { format!("[::]{text}") } else { text.to_owned() };
-    full.parse().map_err(|_| "not an address and port such as 0.0.0.0:7472, [::1]:7472 or :7472".to_owned())
+    let error = "must be an address and port such as 0.0.0.0:7472, [::1]:7472 or :7472";
+    full.parse().map_err(|_| error.to_owned())
 }
 
-/// A duration such as `10s`, `500ms` or `2m`. A number alone is seconds.
+/// Parses a duration such as `10s`, `500ms` or `2m`. A number without a unit is in seconds.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
@@ -120,18 +123,19 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     };
     match (digits.parse::<u32>(), unit) {
         (Ok(number), Some(unit)) => Ok(unit * number),
-        _ => Err("not a duration such as 10s, 500ms or 2m".to_owned()),
+        _ => Err("must be a duration such as 10s, 500ms or 2m".to_owned()),
     }
 }
 
 fn log_level(text: &str) -> Result<String, String> {
     match text.parse::<tracing_subscriber::filter::EnvFilter>() {
         Ok(_) if !text.is_empty() && plausible_level(text) => Ok(text.to_owned()),
-        _ => Err("not a level: off, error, warn, info, debug or trace".to_owned()),
+        _ => Err("must be one of off, error, warn, info, debug and trace".to_owned()),
     }
 }
 
-/// The filter's own parser takes any word as the name of a module and would then log nothing.
+/// Returns true if a directive contains a log level. The filter accepts any word as the name of a module, and
+/// would then log nothing.
 fn plausible_level(text: &str) -> bool {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     text.split(',').any(|directive| {
@@ -158,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_flag_is_one_line_that_names_it() {
+    fn invalid_flag_is_reported_on_one_line() {
         for (arguments, names) in [
             (vec!["--nonsense"], "--nonsense"),
             (vec!["--log-format", "xml"], "xml"),
@@ -177,12 +181,12 @@ mod tests {
     }
 
     #[test]
-    fn help_is_shown_and_is_no_error() {
+    fn help_is_not_an_error() {
         assert!(matches!(parsed(&["--help"]), Err(Usage::Shown(_))));
     }
 
     #[test]
-    fn defaults_are_those_of_the_documentation() {
+    fn defaults_match_the_documentation() {
         let flags = parsed(&[]).unwrap();
         assert_eq!(flags.common.namespace, "fairlead-system");
         assert_eq!(flags.common.lb_class(), None);
@@ -190,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_have_a_unit_or_are_seconds() {
+    fn duration_without_unit_is_in_seconds() {
         for (text, milliseconds) in
             [("10s", 10_000), ("10", 10_000), ("500ms", 500), ("2m", 120_000), ("1h", 3_600_000)]
         {
@@ -202,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_class_means_services_without_one() {
+    fn empty_class_means_no_class() {
         assert_eq!(parsed(&["--lb-class", ""]).unwrap().common.lb_class(), None);
         assert_eq!(parsed(&["--lb-class", "a/b"]).unwrap().common.lb_class(), Some("a/b"));
     }

@@ -1,4 +1,4 @@
-//! `/metrics`, `/healthz` and `/readyz`.
+//! The HTTP endpoints `/metrics`, `/healthz` and `/readyz`.
 
 mod connections;
 
@@ -15,47 +15,47 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-/// Metrics of a daemon, shared between who registers and who serves.
+/// The metrics of a process.
 pub type Metrics = Arc<Mutex<Registry>>;
 
-/// What `/readyz` answers. Cloning shares it.
+/// The state of `/readyz`. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Health {
-    /// `None` when ready, else what is still awaited.
+    /// The condition that readiness waits for; `None` if the process is ready.
     awaited: watch::Sender<Option<String>>,
 }
 
 impl Health {
-    /// Not ready, because `awaited` is still to come.
+    /// Returns the state "not ready, waiting for `awaited`".
     pub fn new(awaited: &str) -> Self {
         Self { awaited: watch::Sender::new(Some(awaited.to_owned())) }
     }
 
-    /// Ready: watches synced and first pass done.
+    /// Changes the state to ready.
     pub fn set_ready(&self) {
         self.awaited.send_replace(None);
     }
 
-    /// Not ready (any more); `/readyz` says why.
+    /// Changes the state to "not ready, waiting for `awaited`".
     pub fn set_awaiting(&self, awaited: &str) {
         self.awaited.send_replace(Some(awaited.to_owned()));
     }
 
-    /// Whether `/readyz` answers 200.
+    /// Returns true if `/readyz` returns status 200.
     pub fn is_ready(&self) -> bool {
         self.awaited.borrow().is_none()
     }
 }
 
-/// Serves until the process ends.
+/// Serves the endpoints until the process ends.
 ///
 /// # Errors
-/// When the address cannot be bound, which names the address.
+/// Returns an error that names the address if it cannot be bound.
 pub async fn serve(addr: SocketAddr, health: Health, metrics: Metrics) -> io::Result<()> {
     let listener = listen(addr).await.map_err(|e| {
         io::Error::new(
             e.kind(),
-            format!("cannot serve metrics on {addr}: {e}; choose another with --metrics-addr"),
+            format!("cannot listen on {addr} for metrics: {e}; set --metrics-addr to another address"),
         )
     })?;
     tracing::info!(%addr, "serving /metrics, /healthz and /readyz");
@@ -63,7 +63,8 @@ pub async fn serve(addr: SocketAddr, health: Health, metrics: Metrics) -> io::Re
     Ok(())
 }
 
-/// `[::]` takes IPv4 as well; where the kernel has no IPv6 it means `0.0.0.0`.
+/// Binds `addr`. If it is `[::]`, which also accepts IPv4 connections, and the kernel has no IPv6, binds
+/// `0.0.0.0`.
 async fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     match TcpListener::bind(addr).await {
         Err(error) if addr.ip() == Ipv6Addr::UNSPECIFIED && error.raw_os_error() == Some(EAFNOSUPPORT) => {
@@ -73,7 +74,7 @@ async fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     }
 }
 
-/// `EAFNOSUPPORT` of Linux: this kernel has no such address family.
+/// The Linux error code for an address family that the kernel does not support.
 const EAFNOSUPPORT: i32 = 97;
 
 fn router(health: Health, metrics: Metrics) -> Router {
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn readyz_answers_503_until_ready() {
+    async fn readyz_returns_503_until_ready() {
         let health = Health::new("the first list of Services");
         assert_eq!(status(&health).await, StatusCode::SERVICE_UNAVAILABLE);
         health.set_ready();

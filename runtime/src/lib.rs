@@ -1,6 +1,5 @@
-//! What the shells of controller and speaker share: flags, logging, health, metrics, requests, watches.
-//!
-//! Nothing here decides anything about addresses or announcements.
+//! The parts that the processes of controller and speaker have in common: flags, logging, HTTP endpoints,
+//! requests, lists and watches. No decision about addresses or announcements is made here.
 
 #![forbid(unsafe_code)]
 
@@ -8,7 +7,6 @@ pub mod backoff;
 pub mod client;
 pub mod flags;
 pub mod http;
-
 pub mod logging;
 pub mod request;
 pub mod signal;

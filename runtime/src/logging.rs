@@ -1,4 +1,4 @@
-//! Log lines on standard error.
+//! Logging to standard error.
 
 use std::io::{IsTerminal, stderr};
 
@@ -6,9 +6,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::flags::{Common, LogFormat};
 
-/// Starts logging as the flags say. To be called once, before anything is logged.
+/// Initializes logging as the flags define. Must be called once, before the first log event.
 pub fn init(flags: &Common) {
-    // The flag was checked when it was parsed; what the filter cannot read would fall back to errors only.
+    // The flag parser has validated the level: an invalid filter would log only errors.
     let filter = EnvFilter::new(&flags.log_level);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     match flags.log_format {

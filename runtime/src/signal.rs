@@ -1,13 +1,13 @@
-//! Being asked to stop.
+//! Termination signals.
 
 use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Waits for SIGTERM or SIGINT and says which it was.
+/// Waits for SIGTERM or SIGINT. Returns the name of the signal.
 ///
 /// # Errors
-/// When the process may not register a handler.
+/// Returns an error if no signal handler can be registered.
 pub async fn terminated() -> io::Result<&'static str> {
     let mut term = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

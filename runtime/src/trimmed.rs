@@ -1,6 +1,7 @@
-//! Objects of Kubernetes without the metadata that nobody here reads.
+//! Kubernetes objects without unused metadata.
 //!
-//! Most of a small object is `managedFields`: decoding them costs more than all the rest, for every event of a watch.
+//! `managedFields` is most of a small object: decoding it costs more than decoding all other fields, for each
+//! event of a watch.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,11 +12,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::core::Resource;
 use serde::{Deserialize, Deserializer};
 
-/// An object whose metadata has no `managedFields`, owners and finalizers.
+/// An object that was decoded without `managedFields`, `ownerReferences` and `finalizers`.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Lean<K>(pub K);
+pub struct Trimmed<K>(pub K);
 
-/// What is read of an object's metadata.
+/// The metadata that is decoded.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Metadata {
@@ -47,33 +48,33 @@ impl From<Metadata> for ObjectMeta {
     }
 }
 
-impl<'de> Deserialize<'de> for Lean<Service> {
+impl<'de> Deserialize<'de> for Trimmed<Service> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        struct Whole {
+        struct Object {
             #[serde(default)]
             metadata: Metadata,
             spec: Option<ServiceSpec>,
             status: Option<ServiceStatus>,
         }
-        let Whole { metadata, spec, status } = Whole::deserialize(deserializer)?;
+        let Object { metadata, spec, status } = Object::deserialize(deserializer)?;
         Ok(Self(Service { metadata: metadata.into(), spec, status }))
     }
 }
 
-impl<'de> Deserialize<'de> for Lean<EndpointSlice> {
+impl<'de> Deserialize<'de> for Trimmed<EndpointSlice> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
-        struct Whole {
+        struct Object {
             #[serde(default)]
             metadata: Metadata,
             address_type: Option<String>,
-            // The API server writes null for an empty list.
+            // The API server encodes an empty list as null.
             endpoints: Option<Vec<Endpoint>>,
             ports: Option<Vec<EndpointPort>>,
         }
-        let Whole { metadata, address_type, endpoints, ports } = Whole::deserialize(deserializer)?;
+        let Object { metadata, address_type, endpoints, ports } = Object::deserialize(deserializer)?;
         Ok(Self(EndpointSlice {
             metadata: metadata.into(),
             address_type: address_type.unwrap_or_default(),
@@ -83,7 +84,7 @@ impl<'de> Deserialize<'de> for Lean<EndpointSlice> {
     }
 }
 
-impl<K: Resource> Resource for Lean<K> {
+impl<K: Resource> Resource for Trimmed<K> {
     type DynamicType = K::DynamicType;
     type Scope = K::Scope;
 
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_service_everything_but_managed_fields_is_kept() {
+    fn service_is_decoded_without_managed_fields() {
         let object = json!({
             "apiVersion": "v1", "kind": "Service", "metadata": metadata(),
             "spec": { "type": "LoadBalancer", "ports": [{ "port": 80, "protocol": "TCP" }] },
@@ -136,11 +137,11 @@ mod tests {
         });
         let mut whole: Service = from_value(object.clone()).unwrap();
         assert!(whole.metadata.managed_fields.take().is_some());
-        assert_eq!(from_value::<Lean<Service>>(object).unwrap(), Lean(whole));
+        assert_eq!(from_value::<Trimmed<Service>>(object).unwrap(), Trimmed(whole));
     }
 
     #[test]
-    fn of_a_slice_everything_but_managed_fields_is_kept() {
+    fn slice_is_decoded_without_managed_fields() {
         for endpoints in [json!([{ "addresses": ["10.0.0.1"], "nodeName": "n1" }]), json!([]), Value::Null] {
             let object = json!({
                 "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata(),
@@ -148,14 +149,14 @@ mod tests {
             });
             let mut whole: EndpointSlice = from_value(object.clone()).unwrap();
             assert!(whole.metadata.managed_fields.take().is_some());
-            assert_eq!(from_value::<Lean<EndpointSlice>>(object).unwrap(), Lean(whole));
+            assert_eq!(from_value::<Trimmed<EndpointSlice>>(object).unwrap(), Trimmed(whole));
         }
     }
 
     #[test]
-    fn to_the_api_it_is_what_it_is_without() {
-        assert_eq!(Lean::<Service>::url_path(&(), Some("a")), Service::url_path(&(), Some("a")));
-        assert_eq!(Lean::<EndpointSlice>::url_path(&(), None), EndpointSlice::url_path(&(), None));
-        assert_eq!(from_value::<Lean<Service>>(json!({})).unwrap(), Lean::default());
+    fn trimmed_object_has_the_path_of_the_object() {
+        assert_eq!(Trimmed::<Service>::url_path(&(), Some("a")), Service::url_path(&(), Some("a")));
+        assert_eq!(Trimmed::<EndpointSlice>::url_path(&(), None), EndpointSlice::url_path(&(), None));
+        assert_eq!(from_value::<Trimmed<Service>>(json!({})).unwrap(), Trimmed::default());
     }
 }

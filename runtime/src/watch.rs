@@ -1,20 +1,21 @@
-//! Following the objects of one kind: list, then watch, for ever.
+//! Lists and watches of the objects of one kind.
 //!
-//! What arrives is one of three verbs, the same three an index has. A failed list or watch is retried with
-//! back-off and changes nothing: what was known stays known while the API server is away.
+//! Each change is one of the three operations of a store: apply, delete or reset. A failed list or watch is
+//! retried with back-off and changes nothing: the known objects stay in use while the API server is
+//! unreachable.
 //!
-//! kube's own watcher is not used: it waits for the answer to a list, and for the start of a watch, as long as it takes;
-//! it does not show bookmarks, so that who uses it cannot tell a quiet watch from a dead one; and it takes a watch that
-//! ends at once for one that has worked.
+//! The watcher of kube is not used, for three reasons: it waits without a limit for the response to a list
+//! and for the start of a watch; it hides bookmarks, so that an idle watch cannot be distinguished from a
+//! dead one; and it treats a watch that ends immediately as successful.
 
 mod retry;
 #[cfg(test)]
 mod tests;
 
-use fairlead_crds::store::ObjectChange;
 use std::fmt::Debug;
 use std::time::Duration;
 
+use fairlead_crds::store::ObjectChange;
 use futures::{StreamExt, TryStreamExt};
 use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use kube::core::{ObjectList, Request, Resource};
@@ -24,24 +25,24 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::chain;
-use crate::request::{Failure, heard, request};
-use retry::Outage;
+use crate::request::{Failure, request, with_timeout};
+use retry::RetryState;
 
-/// How long a request that is not a watch may take.
+/// The time limit of requests other than watches.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Objects in a page of a list, as client-go has it.
-const PAGE: u32 = 500;
-/// Seconds after which the API server ends a watch, which is then resumed.
-const LIFE: u32 = 290;
-/// How long a watch may say nothing. An API server sends a bookmark about once a minute
-/// (`DefaultBookmarkFrequency` in its watch cache), unless it has just started and nothing has changed since.
-const QUIET: Duration = Duration::from_secs(90);
-/// A watch that is this old works, even if nothing has come; one that ends earlier has failed. client-go has the same
-/// (`VeryShortWatchError` of its reflector).
-const PROOF: Duration = Duration::from_secs(1);
+/// The number of objects in one page of a list, as in client-go.
+const PAGE_SIZE: u32 = 500;
+/// The time, in seconds, after which the API server ends a watch. The watch is then resumed.
+const WATCH_SECONDS: u32 = 290;
+/// The maximum time without an event of a watch. The API server sends a bookmark about once a minute
+/// (`DefaultBookmarkFrequency` in its watch cache), except shortly after a start without any changes.
+const MAX_SILENCE: Duration = Duration::from_secs(90);
+/// A watch of this age works, even without an event; a watch that ends earlier without an event has failed.
+/// client-go does the same (`VeryShortWatchError` in its reflector).
+const MIN_DURATION: Duration = Duration::from_secs(1);
 
-/// Which objects are followed.
+/// The selection of objects.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     labels: Option<String>,
@@ -49,14 +50,14 @@ pub struct Config {
 }
 
 impl Config {
-    /// Only those with these labels, as `kubectl --selector` has it.
+    /// Selects objects by label, in the format of `kubectl get --selector`.
     #[must_use]
     pub fn labels(mut self, selector: &str) -> Self {
         self.labels = Some(selector.to_owned());
         self
     }
 
-    /// Only those with these fields, as `kubectl --field-selector` has it.
+    /// Selects objects by field, in the format of `kubectl get --field-selector`.
     #[must_use]
     pub fn fields(mut self, selector: &str) -> Self {
         self.fields = Some(selector.to_owned());
@@ -67,7 +68,7 @@ impl Config {
         ListParams {
             label_selector: self.labels.clone(),
             field_selector: self.fields.clone(),
-            limit: Some(PAGE),
+            limit: Some(PAGE_SIZE),
             continue_token,
             ..ListParams::default()
         }
@@ -77,22 +78,22 @@ impl Config {
         WatchParams {
             label_selector: self.labels.clone(),
             field_selector: self.fields.clone(),
-            timeout: Some(LIFE),
+            timeout: Some(WATCH_SECONDS),
             bookmarks: true,
             send_initial_events: false,
         }
     }
 }
 
-/// All objects of a kind.
+/// Returns the selection of all objects.
 pub fn config() -> Config {
     Config::default()
 }
 
-/// Lists and watches until the receiver is dropped.
+/// Lists and watches the objects of one kind until the receiver of `sink` is dropped.
 ///
-/// `trim` turns each object into what the caller keeps of it, at once, so that whole objects are never held;
-/// `wrap` makes the caller's message out of a change.
+/// `trim` converts each object to the parts that the caller stores, immediately after it is decoded, so that
+/// complete objects are never stored. `wrap` converts a change to the message of the caller.
 pub async fn follow<K, T, M>(
     api: Api<K>,
     config: Config,
@@ -104,8 +105,8 @@ pub async fn follow<K, T, M>(
 {
     let path = api.resource_url().to_owned();
     let client = api.clone().into_client();
-    let mut outage = Outage::default();
-    // Where the watch goes on; without it, a list is needed.
+    let mut retry = RetryState::default();
+    // The resourceVersion to watch from; `None` means that a list is required.
     let mut version = None;
     loop {
         let end = match &mut version {
@@ -114,40 +115,40 @@ pub async fn follow<K, T, M>(
                     version = Some(listed);
                     match sink.send(wrap(ObjectChange::Reset(objects))).await {
                         Ok(()) => End::Resume,
-                        Err(_) => End::Unwanted,
+                        Err(_) => End::Closed,
                     }
                 }
                 Err(failure) => End::Failed(failure),
             },
             Some(version) => {
-                let hand_on = |change| sink.send(wrap(change));
-                watch(&api, &config, version, &trim, hand_on, &mut outage).await
+                let send = |change| sink.send(wrap(change));
+                watch(&api, &config, version, &trim, send, &mut retry).await
             }
         };
         match end {
             End::Resume => {}
-            End::Unwanted => return,
+            End::Closed => return,
             End::Failed(failure) => {
                 if is_expired(&failure) {
                     version = None;
                 }
-                pause::<K>(&mut outage, &failure).await;
+                back_off::<K>(&mut retry, &failure).await;
             }
         }
     }
 }
 
-/// How a list or watch ended.
+/// The result of a list or watch.
 enum End {
-    /// It did its work; the (next) watch begins at once.
+    /// It succeeded. A watch starts immediately.
     Resume,
-    /// Nobody wants to hear more.
-    Unwanted,
-    /// It did not work.
+    /// The receiver was dropped.
+    Closed,
+    /// It failed.
     Failed(Failure),
 }
 
-/// All pages of a list, and the resourceVersion that a watch goes on from.
+/// Reads all pages of a list. Returns the objects and the resourceVersion to watch from.
 async fn list<K, T>(
     client: &Client,
     path: &str,
@@ -168,47 +169,47 @@ where
             let version = metadata.resource_version.filter(|version| !version.is_empty());
             return match version {
                 Some(version) => Ok((objects, version)),
-                None => Err(Error::Service("a list without a resourceVersion".into()).into()),
+                None => Err(Error::Service("the list has no resourceVersion".into()).into()),
             };
         }
     }
 }
 
-/// One watch. `version` moves on with what comes.
+/// Runs one watch. `version` advances with each event.
 async fn watch<K, T, S, E>(
     api: &Api<K>,
     config: &Config,
     version: &mut String,
     trim: &impl Fn(K) -> T,
-    hand_on: impl Fn(ObjectChange<T>) -> S,
-    outage: &mut Outage,
+    send: impl Fn(ObjectChange<T>) -> S,
+    retry: &mut RetryState,
 ) -> End
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
     S: Future<Output = Result<(), E>>,
 {
-    let mut events = match heard(api.watch(&config.watch(), version)).await {
+    let mut events = match with_timeout(api.watch(&config.watch(), version)).await {
         Ok(events) => events.boxed(),
         Err(error) => return End::Failed(error.into()),
     };
-    let (mut since, mut works) = (Instant::now(), false);
+    let (mut since, mut is_working) = (Instant::now(), false);
     loop {
-        let patience = if works { QUIET } else { PROOF.saturating_sub(since.elapsed()) };
-        let change = match timeout(patience, events.try_next()).await {
-            Err(_) if works => {
-                // Nothing is known to have failed. If the API server is gone, the next start shows it.
-                tracing::debug!(kind = %K::kind(&()), "watch is silent; resuming it");
+        let limit = if is_working { MAX_SILENCE } else { MIN_DURATION.saturating_sub(since.elapsed()) };
+        let change = match timeout(limit, events.try_next()).await {
+            Err(_) if is_working => {
+                // No failure is known. If the API server is unreachable, the next start of the watch fails.
+                tracing::debug!(kind = %K::kind(&()), "no events or bookmarks; resuming watch");
                 return End::Resume;
             }
             Err(_) => {
-                works = true;
-                say_over::<K>(outage);
+                is_working = true;
+                log_recovery::<K>(retry);
                 continue;
             }
-            Ok(Ok(None)) if works => return End::Resume,
+            Ok(Ok(None)) if is_working => return End::Resume,
             Ok(Ok(None)) => {
-                let at_once = Error::Service("the watch ended at once, and nothing had come".into());
-                return End::Failed(at_once.into());
+                let error = Error::Service("the watch ended immediately without an event".into());
+                return End::Failed(error.into());
             }
             Ok(Ok(Some(WatchEvent::Bookmark(bookmark)))) => {
                 *version = bookmark.metadata.resource_version;
@@ -223,31 +224,32 @@ where
                 advance(version, &object);
                 ObjectChange::Delete(trim(object))
             }
-            // One event cannot be read. Resumed, the watch would bring the same again; after it others come.
+            // An event cannot be decoded. A resumed watch would return it again; the events after it are
+            // still valid.
             Ok(Err(error)) if is_unreadable(&error) => {
-                pause::<K>(outage, &error.into()).await;
-                (since, works) = (Instant::now(), false);
+                back_off::<K>(retry, &error.into()).await;
+                (since, is_working) = (Instant::now(), false);
                 continue;
             }
             Ok(Err(error)) => return End::Failed(error.into()),
         };
-        works = true;
-        say_over::<K>(outage);
-        if hand_on(change).await.is_err() {
-            return End::Unwanted;
+        is_working = true;
+        log_recovery::<K>(retry);
+        if send(change).await.is_err() {
+            return End::Closed;
         }
     }
 }
 
-/// The watch goes on after this object.
+/// Sets the resourceVersion to resume from to that of this object.
 fn advance(version: &mut String, object: &impl Resource) {
     if let Some(seen) = &object.meta().resource_version {
         version.clone_from(seen);
     }
 }
 
-/// Whether an event was not understood. kube reads as a Status what is no event, and of any JSON object one can be read;
-/// only one of the API server has a code.
+/// Returns true if an event cannot be decoded. kube decodes an unknown event as a Status, and any JSON object
+/// can be decoded as one; only a Status of the API server has a code.
 fn is_unreadable(error: &Error) -> bool {
     match error {
         Error::SerdeError(_) => true,
@@ -256,23 +258,25 @@ fn is_unreadable(error: &Error) -> bool {
     }
 }
 
-/// Whether the API server has forgotten what was to be resumed, so that only a list helps.
+/// Returns true if the API server no longer has the resourceVersion to resume from, so that a list is
+/// required.
 fn is_expired(failure: &Failure) -> bool {
     matches!(&failure.error, Error::Api(status) if status.code == 410)
 }
 
-/// Waits after a failure. Said once per outage: the retries go on by themselves.
-async fn pause<K: Resource<DynamicType = ()>>(outage: &mut Outage, failure: &Failure) {
-    let (pause, is_first) = outage.failed(failure.retry_after, rand::random());
+/// Waits after a failure. Only the first failure of a series is logged.
+async fn back_off<K: Resource<DynamicType = ()>>(retry: &mut RetryState, failure: &Failure) {
+    let (wait, is_first) = retry.record_failure(failure.retry_after, rand::random());
     if is_first {
         let (kind, error) = (K::kind(&()), chain(failure));
-        tracing::warn!(%kind, %error, "watch failed; keeping what is known and retrying");
+        tracing::warn!(%kind, %error, "watch failed; retrying, known objects stay in use");
     }
-    sleep(pause).await;
+    sleep(wait).await;
 }
 
-fn say_over<K: Resource<DynamicType = ()>>(outage: &mut Outage) {
-    if outage.over() {
-        tracing::info!(kind = %K::kind(&()), "watch works again");
+/// Records a success. Logs the end of a series of failures.
+fn log_recovery<K: Resource<DynamicType = ()>>(retry: &mut RetryState) {
+    if retry.record_success() {
+        tracing::info!(kind = %K::kind(&()), "watch recovered");
     }
 }

@@ -6,7 +6,7 @@ use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::store::ObjectChange;
 use fairlead_crds::v1beta1;
 use fairlead_plan::{Node, NodeName, Service, Slice, SliceKey};
-use fairlead_runtime::trimmed::Lean;
+use fairlead_runtime::trimmed::Trimmed;
 use fairlead_runtime::watch::{self, follow};
 use k8s_openapi::api::core::v1::{Node as NodeObject, Service as ServiceObject};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -36,17 +36,17 @@ pub(crate) enum WatchEvent {
 pub(crate) fn spawn(client: &Client, lb_class: Option<&str>, sink: &Sender<WatchEvent>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let class = lb_class.map(str::to_owned);
-    tasks.spawn(follow::<Lean<ServiceObject>, _, _>(
+    tasks.spawn(follow::<Trimmed<ServiceObject>, _, _>(
         Api::all(client.clone()),
         watch::config().fields("spec.type=LoadBalancer"),
-        move |Lean(service)| trim::service(service, class.as_deref()),
+        move |Trimmed(service)| trim::service(service, class.as_deref()),
         WatchEvent::Services,
         sink.clone(),
     ));
-    tasks.spawn(follow::<Lean<EndpointSlice>, _, _>(
+    tasks.spawn(follow::<Trimmed<EndpointSlice>, _, _>(
         Api::all(client.clone()),
         watch::config().labels("kubernetes.io/service-name"),
-        |Lean(slice)| trim::slice(slice),
+        |Trimmed(slice)| trim::slice(slice),
         WatchEvent::Slices,
         sink.clone(),
     ));

@@ -1,4 +1,4 @@
-//! Watches of an API server that misbehaves, in simulated time.
+//! Watches of a faulty API server, in simulated time.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -6,7 +6,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, Once};
 
 use axum::body::Bytes;
-use axum::http::{Request as Asked, Response};
+use axum::http::{Request as HttpRequest, Response};
 use futures::stream;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::client::Body;
@@ -15,23 +15,23 @@ use tower::service_fn;
 
 use super::*;
 
-/// What the server does with a request.
+/// The response of the server to a request.
 #[derive(Clone)]
-enum Answer {
-    /// Nothing.
+enum Reply {
+    /// No response.
     Never,
-    /// This status, with `Retry-After`.
-    Refused(u16, Option<u64>),
-    /// A list with this resourceVersion.
+    /// This status, with `Retry-After` in seconds.
+    Status(u16, Option<u64>),
+    /// An empty list with this resourceVersion.
     List(u32),
-    /// A watch: after so many seconds each line, and then its end, or silence for ever.
-    Watch(Vec<(u64, String)>, Then),
+    /// A watch that sends each line after so many seconds.
+    Watch(Vec<(u64, String)>, StreamEnd),
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Then {
-    Ends,
-    Silent,
+enum StreamEnd {
+    Closes,
+    Stalls,
 }
 
 fn event(type_: &str, version: u32) -> String {
@@ -46,11 +46,11 @@ fn expired() -> String {
     json!({ "type": "ERROR", "object": { "kind": "Status", "code": 410, "reason": "Expired" } }).to_string()
 }
 
-impl Answer {
-    async fn give(self) -> Response<axum::body::Body> {
+impl Reply {
+    async fn send(self) -> Response<axum::body::Body> {
         match self {
             Self::Never => std::future::pending().await,
-            Self::Refused(status, retry_after) => {
+            Self::Status(status, retry_after) => {
                 let mut response = Response::builder().status(status);
                 if let Some(seconds) = retry_after {
                     response = response.header("Retry-After", seconds);
@@ -69,7 +69,7 @@ impl Answer {
                     Ok::<_, Infallible>(Bytes::from(line + "\n"))
                 });
                 let rest = stream::once(async move {
-                    if then == Then::Silent {
+                    if then == StreamEnd::Stalls {
                         std::future::pending::<()>().await;
                     }
                     Ok(Bytes::new())
@@ -81,13 +81,13 @@ impl Answer {
 }
 
 thread_local! {
-    /// What this thread has logged, which is what its test has.
+    /// The log of this thread, which runs one test.
     static LOGGED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-struct Logged;
+struct LogWriter;
 
-impl Write for Logged {
+impl Write for LogWriter {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         LOGGED.with_borrow_mut(|logged| logged.write(bytes))
     }
@@ -97,38 +97,38 @@ impl Write for Logged {
     }
 }
 
-/// Keeps what is logged from now on. For all threads at once: a place that has logged where nobody listened stays dumb.
+/// Starts capturing the log of this thread. Applies to all threads at once: tracing caches that a log
+/// statement has no subscriber.
 fn listen() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| tracing_subscriber::fmt().with_ansi(false).with_writer(|| Logged).init());
+    ONCE.call_once(|| tracing_subscriber::fmt().with_ansi(false).with_writer(|| LogWriter).init());
     LOGGED.take();
 }
 
-/// How many lines say this.
-fn logged(what: &str) -> usize {
-    LOGGED
-        .with_borrow(|text| String::from_utf8_lossy(text).lines().filter(|line| line.contains(what)).count())
+/// Returns the number of log lines that contain this text.
+fn logged(text: &str) -> usize {
+    LOGGED.with_borrow(|log| String::from_utf8_lossy(log).lines().filter(|line| line.contains(text)).count())
 }
 
-/// What a server was asked, at which second: `list`, or the resourceVersion from which to watch.
+/// The requests to the server: the second, and `list` or the resourceVersion to watch from.
 type Log = Arc<Mutex<Vec<(u64, String)>>>;
 
-/// Follows what a server shows that answers as `answer` says, given the time in seconds and what is asked; for so many
-/// seconds.
-async fn followed(
+/// Follows a server for so many seconds. `reply` returns the response to a request, given the second and the
+/// request as in [`Log`]. Returns all requests.
+async fn requests_of_follow(
     seconds: u64,
-    answer: impl Fn(u64, &str) -> Answer + Clone + Send + Sync + 'static,
+    reply: impl Fn(u64, &str) -> Reply + Clone + Send + Sync + 'static,
 ) -> Vec<(u64, String)> {
     listen();
     let (log, began) = (Log::default(), Instant::now());
-    let asked = log.clone();
-    let service = service_fn(move |request: Asked<Body>| {
+    let requests = log.clone();
+    let service = service_fn(move |request: HttpRequest<Body>| {
         let (query, now) = (request.uri().query().unwrap_or_default(), began.elapsed().as_secs());
         let version = query.rsplit("resourceVersion=").next().unwrap_or_default();
         let what = if query.contains("watch=true") { version } else { "list" }.to_owned();
-        let answer = answer(now, &what);
-        asked.lock().unwrap().push((now, what));
-        async move { Ok::<_, Infallible>(answer.give().await) }
+        let reply = reply(now, &what);
+        requests.lock().unwrap().push((now, what));
+        async move { Ok::<_, Infallible>(reply.send().await) }
     });
     let api = Api::<ConfigMap>::all(Client::new(service, "default"));
     let (sink, mut changes) = mpsc::channel(16);
@@ -141,7 +141,7 @@ async fn followed(
 }
 
 fn lists(log: &[(u64, String)]) -> usize {
-    log.iter().filter(|(_, what)| what == "list").count()
+    log.iter().filter(|(_, request)| request == "list").count()
 }
 
 fn watches(log: &[(u64, String)]) -> usize {
@@ -151,25 +151,27 @@ fn watches(log: &[(u64, String)]) -> usize {
 const HOUR: u64 = 3600;
 
 #[tokio::test(start_paused = true)]
-async fn a_list_that_is_never_answered_is_asked_for_again() {
-    let log = followed(HOUR, |_, _| Answer::Never).await;
-    // After 60 s and a pause of at most 5 s each.
+async fn list_without_response_is_retried() {
+    let log = requests_of_follow(HOUR, |_, _| Reply::Never).await;
+    // Each retry follows after 60 s and a back-off of at most 5 s.
     assert!((55..=60).contains(&lists(&log)), "{log:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_whose_start_is_never_answered_is_begun_again_without_a_list() {
-    let log = followed(HOUR, |_, what| if what == "list" { Answer::List(1) } else { Answer::Never }).await;
+async fn watch_without_response_is_retried_without_list() {
+    let log =
+        requests_of_follow(HOUR, |_, request| if request == "list" { Reply::List(1) } else { Reply::Never })
+            .await;
     assert_eq!(lists(&log), 1);
     assert!((55..=60).contains(&watches(&log)), "{log:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_that_falls_silent_is_resumed_where_it_was() {
-    let log = followed(1000, |_, what| match what {
-        "list" => Answer::List(1),
-        "1" => Answer::Watch(vec![(5, event("ADDED", 2)), (60, event("BOOKMARK", 7))], Then::Silent),
-        _ => Answer::Watch(vec![], Then::Silent),
+async fn silent_watch_is_resumed_from_its_version() {
+    let log = requests_of_follow(1000, |_, request| match request {
+        "list" => Reply::List(1),
+        "1" => Reply::Watch(vec![(5, event("ADDED", 2)), (60, event("BOOKMARK", 7))], StreamEnd::Stalls),
+        _ => Reply::Watch(vec![], StreamEnd::Stalls),
     })
     .await;
     let expected: Vec<_> = (0..10).map(|n| (155 + n * 91, "7".to_owned())).collect();
@@ -178,14 +180,14 @@ async fn a_watch_that_falls_silent_is_resumed_where_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quiet_watch_goes_on_as_long_as_bookmarks_come() {
-    let log = followed(HOUR, |now, what| match what {
-        "list" => Answer::List(1),
-        // The API server ends it after 290 s.
+async fn idle_watch_with_bookmarks_continues() {
+    let log = requests_of_follow(HOUR, |now, request| match request {
+        "list" => Reply::List(1),
+        // The API server ends the watch after 290 s.
         _ => {
             let mut lines: Vec<_> = (0..4).map(|n| (60, event("BOOKMARK", n + 2))).collect();
             lines.push((48, event("BOOKMARK", u32::try_from(now).unwrap() + 10)));
-            Answer::Watch(lines, Then::Ends)
+            Reply::Watch(lines, StreamEnd::Closes)
         }
     })
     .await;
@@ -193,11 +195,11 @@ async fn a_quiet_watch_goes_on_as_long_as_bookmarks_come() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn watches_that_end_at_once_are_begun_less_and_less() {
+async fn watches_that_end_immediately_back_off() {
     for lines in [vec![], vec![(0, event("BOOKMARK", 2))]] {
-        let log = followed(60, move |_, what| match what {
-            "list" => Answer::List(1),
-            _ => Answer::Watch(lines.clone(), Then::Ends),
+        let log = requests_of_follow(60, move |_, request| match request {
+            "list" => Reply::List(1),
+            _ => Reply::Watch(lines.clone(), StreamEnd::Closes),
         })
         .await;
         assert_eq!(lists(&log), 1);
@@ -206,64 +208,64 @@ async fn watches_that_end_at_once_are_begun_less_and_less() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_watch_that_lived_for_a_while_is_resumed_at_once() {
-    let log = followed(3, |_, what| match what {
-        "list" => Answer::List(1),
-        "1" => Answer::Watch(vec![(2, event("BOOKMARK", 2))], Then::Ends),
-        // Not for long, but something came.
-        "2" => Answer::Watch(vec![(0, event("MODIFIED", 3))], Then::Ends),
-        _ => Answer::Watch(vec![], Then::Silent),
+async fn working_watch_is_resumed_immediately() {
+    let log = requests_of_follow(3, |_, request| match request {
+        "list" => Reply::List(1),
+        "1" => Reply::Watch(vec![(2, event("BOOKMARK", 2))], StreamEnd::Closes),
+        // A short watch, but with an event.
+        "2" => Reply::Watch(vec![(0, event("MODIFIED", 3))], StreamEnd::Closes),
+        _ => Reply::Watch(vec![], StreamEnd::Stalls),
     })
     .await;
-    let expected = [(0, "list"), (0, "1"), (2, "2"), (2, "3")].map(|(at, what)| (at, what.to_owned()));
+    let expected = [(0, "list"), (0, "1"), (2, "2"), (2, "3")].map(|(at, request)| (at, request.to_owned()));
     assert_eq!(log, expected);
 }
 
 #[tokio::test(start_paused = true)]
-async fn refused_lists_are_asked_for_less_and_less() {
-    let log = followed(60, |_, _| Answer::Refused(500, None)).await;
-    // 0.5, 1, 2, 4 and then 5 s, times 0.5 to 1.
+async fn rejected_lists_back_off() {
+    let log = requests_of_follow(60, |_, _| Reply::Status(500, None)).await;
+    // Waits of 0.5, 1, 2, 4 and then 5 s, multiplied by 0.5 to 1.
     assert!((14..=26).contains(&lists(&log)), "{log:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn refused_lists_wait_as_long_as_the_api_server_asks() {
-    let log = followed(60, |_, _| Answer::Refused(429, Some(20))).await;
+async fn rejected_lists_honor_retry_after() {
+    let log = requests_of_follow(60, |_, _| Reply::Status(429, Some(20))).await;
     assert_eq!(lists(&log), 3, "{log:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn lists_whose_watch_is_expired_at_once_are_asked_for_less_and_less() {
-    let log = followed(60, |_, what| match what {
-        "list" => Answer::List(1),
-        _ => Answer::Watch(vec![(0, expired())], Then::Ends),
+async fn lists_with_expired_watches_back_off() {
+    let log = requests_of_follow(60, |_, request| match request {
+        "list" => Reply::List(1),
+        _ => Reply::Watch(vec![(0, expired())], StreamEnd::Closes),
     })
     .await;
     assert!((12..=26).contains(&lists(&log)), "{log:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_every_outage_the_begin_and_the_end_are_said_once_even_without_a_list() {
-    let log = followed(600, |now, what| match (now, what) {
-        (_, "list") => Answer::List(1),
-        // Every other minute the API server refuses.
-        (now, _) if now / 60 % 2 == 1 => Answer::Refused(503, None),
-        _ => Answer::Watch(vec![(10, event("BOOKMARK", 2))], Then::Ends),
+async fn each_outage_logs_one_start_and_one_end() {
+    let log = requests_of_follow(600, |now, request| match (now, request) {
+        (_, "list") => Reply::List(1),
+        // The API server rejects requests every other minute.
+        (now, _) if now / 60 % 2 == 1 => Reply::Status(503, None),
+        _ => Reply::Watch(vec![(10, event("BOOKMARK", 2))], StreamEnd::Closes),
     })
     .await;
     assert_eq!(lists(&log), 1);
-    assert_eq!((logged("watch failed"), logged("watch works again")), (5, 4));
+    assert_eq!((logged("watch failed"), logged("watch recovered")), (5, 4));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_object_that_cannot_be_read_does_not_hold_up_what_comes_after() {
-    let log = followed(120, |_, what| match what {
-        "list" => Answer::List(1),
+async fn unreadable_object_does_not_block_later_events() {
+    let log = requests_of_follow(120, |_, request| match request {
+        "list" => Reply::List(1),
         "1" => {
             let nonsense = json!({ "type": "ADDED", "object": { "metadata": [] } }).to_string();
-            Answer::Watch(vec![(0, nonsense), (0, event("ADDED", 3))], Then::Ends)
+            Reply::Watch(vec![(0, nonsense), (0, event("ADDED", 3))], StreamEnd::Closes)
         }
-        _ => Answer::Watch(vec![], Then::Silent),
+        _ => Reply::Watch(vec![], StreamEnd::Stalls),
     })
     .await;
     assert_eq!(log[2].1, "3", "{log:?}");
