@@ -1,4 +1,5 @@
-//! Why a Service has its address, or none: what the controller would decide on what the API server says now.
+//! `fairlead explain`: the decisions of the controller on the current objects in the API server, and their
+//! reasons.
 
 use std::fmt::Debug;
 
@@ -7,10 +8,11 @@ use clap::{Args, Subcommand};
 use fairlead_allocator::explain::Explanation;
 use fairlead_allocator::reconcile::objects::{Configuration, ConfigurationObject, trim};
 use fairlead_allocator::reconcile::{Index, ObservedService};
+use fairlead_crds::configuration_kinds;
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::store::ObjectChange;
-use fairlead_crds::v1beta1::IPClaim;
+use fairlead_crds::v1beta1::{self, IPClaim};
 use fairlead_runtime::client;
 use fairlead_runtime::flags::Common;
 use jiff::Timestamp;
@@ -19,46 +21,45 @@ use kube::api::{Api, ListParams};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-/// What is explained.
+/// The subcommands of `explain`, by kind of object.
 #[derive(Subcommand)]
-pub(crate) enum What {
-    /// Says for each IPAddressPool why a Service has an address of it or not, and what would have to be different.
+pub(crate) enum Subject {
+    /// Explains for each IPAddressPool why a Service uses it or not, and what would have to change.
     ///
-    /// Exits with 0 when the Service has addresses, 1 when it has none, 2 when the API server cannot be asked or there is
-    /// no such Service of type LoadBalancer.
+    /// The exit status is 0 if the Service has an address and 1 if it has none. It is 2 if the API server is
+    /// unreachable, or if no Service of type LoadBalancer has this name.
     #[command(visible_alias = "svc")]
     Service(Arguments),
 }
 
-/// Of which Service, and where to ask.
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Namespace and name, or a name
+    /// Name of the Service, with or without its namespace
     #[arg(value_name = "[NAMESPACE/]NAME")]
     service: String,
 
-    /// Namespace of a name without one
+    /// Namespace of the Service, if its name contains none
     #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
     namespace: String,
 
-    /// Path of a kubeconfig file; without it the in-cluster configuration is used
+    /// Kubeconfig file; if unset, ~/.kube/config, or the in-cluster configuration if there is no such file
     #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
     kubeconfig: Option<std::path::PathBuf>,
 
-    /// The --lb-class that the controller has
+    /// Value of --lb-class of the controller
     #[arg(long, env = "FAIRLEAD_LB_CLASS", value_name = "CLASS")]
     lb_class: Option<String>,
 }
 
-/// Prints the explanation. Whether the Service has addresses.
+/// Prints the explanation. Returns true if the Service has an address.
 ///
 /// # Errors
-/// When the API server cannot be asked, or there is no such Service.
-pub(crate) fn run(What::Service(arguments): &What) -> Result<bool> {
+/// Returns an error if the API server is unreachable, or if there is no such Service.
+pub(crate) fn run(Subject::Service(arguments): &Subject) -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (explanation, has) = runtime.block_on(explain(arguments))?;
+    let (explanation, has_address) = runtime.block_on(explain(arguments))?;
     print!("{explanation}");
-    Ok(has)
+    Ok(has_address)
 }
 
 async fn explain(arguments: &Arguments) -> Result<(Explanation, bool)> {
@@ -68,31 +69,31 @@ async fn explain(arguments: &Arguments) -> Result<(Explanation, bool)> {
     let kubeconfig = arguments.kubeconfig.clone().or_else(default_kubeconfig);
     let common = Common { kubeconfig, lb_class: arguments.lb_class.clone(), ..Common::default() };
     let client = client::connect(&common).await?;
-    let index = decide(&client, common.lb_class()).await?;
+    let index = reconcile(&client, common.lb_class()).await?;
     let Some(explanation) = Explanation::new(&index, &key) else {
-        bail!("there is no Service {key} of type LoadBalancer and of the controller's class");
+        bail!("there is no Service {key} of type LoadBalancer with the class of the controller (--lb-class)");
     };
     Ok((explanation, index.ipam().holding(&key).is_some()))
 }
 
-/// Where kubectl looks, too.
+/// Returns the kubeconfig file that kubectl uses by default, if it exists.
 fn default_kubeconfig() -> Option<std::path::PathBuf> {
     let path = std::path::Path::new(&std::env::var_os("HOME")?).join(".kube/config");
     path.exists().then_some(path)
 }
 
-/// What a controller decides that starts now.
-async fn decide(client: &Client, class: Option<&str>) -> Result<Index> {
+/// Returns the decisions that a controller would make if it started now.
+async fn reconcile(client: &Client, class: Option<&str>) -> Result<Index> {
     let now = Timestamp::now();
     let mut index = Index::default();
     let mut configuration = Configuration::default();
-    macro_rules! objects {
-        ($($kind:ident),*) => {$(
-            configure::<fairlead_crds::v1beta1::$kind>(client, &mut configuration).await?;
+    macro_rules! list_kinds {
+        ($($kind:ident => $field:ident,)*) => {$(
+            list_configuration::<v1beta1::$kind>(client, &mut configuration).await?;
         )*};
     }
-    objects!(IPAddressPool, L2Advertisement, BGPAdvertisement, BGPPeer, BFDProfile, Community);
-    let resolution = configuration.resolve().context("not all kinds were listed")?;
+    configuration_kinds!(list_kinds);
+    let resolution = configuration.resolve().context("a configuration kind was not listed")?;
     index.set_config(resolution.config.clone(), now);
     let namespaces = list::<Namespace>(client, &ListParams::default()).await?;
     let labels = namespaces.into_iter().map(|namespace| (namespace.name_any(), namespace.labels().clone()));
@@ -109,7 +110,7 @@ async fn decide(client: &Client, class: Option<&str>) -> Result<Index> {
     Ok(index)
 }
 
-async fn configure<K>(client: &Client, configuration: &mut Configuration) -> Result<()>
+async fn list_configuration<K>(client: &Client, configuration: &mut Configuration) -> Result<()>
 where
     K: ConfigurationObject + Resource<DynamicType = ()> + DeserializeOwned + Debug,
 {

@@ -1,4 +1,4 @@
-//! `fairlead`: what an operator asks Fairlead on the command line. Also runs as `kubectl fairlead`.
+//! `fairlead`, the command-line tool, which also runs as `kubectl fairlead`.
 
 mod explain;
 mod read;
@@ -10,10 +10,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Wrong use, or files that cannot be read.
-const UNUSABLE: u8 = 2;
+/// The exit status for invalid arguments and unreadable input.
+const EXIT_USAGE: u8 = 2;
 
-/// Looks at the configuration of Fairlead, a bare-metal LoadBalancer provider.
+/// Checks the configuration of Fairlead, a bare-metal LoadBalancer provider, and explains its decisions.
 #[derive(Parser)]
 #[command(name = "fairlead", version, arg_required_else_help = true)]
 struct Arguments {
@@ -23,31 +23,32 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Says of each configuration object in files whether Fairlead would accept it, and if not, why.
+    /// Reports for each configuration object in files if Fairlead would accept it, and the reason if not.
     ///
-    /// All files are taken together, as the whole configuration of a cluster: a reference to an object that is in none of
-    /// them counts as a reference to one that does not exist. Objects of other kinds are passed over.
+    /// The files together are the whole configuration of a cluster: an object that is in none of them does
+    /// not exist. Objects of other kinds are ignored.
     ///
-    /// Exits with 0 when all objects are accepted, 1 when one is refused, 2 when the files cannot be read.
+    /// The exit status is 0 if all objects are accepted, 1 if an object is refused, and 2 if the files cannot
+    /// be read.
     Validate {
-        /// YAML or JSON file, folder of such files, or - for standard input. May be repeated.
+        /// YAML or JSON file, directory of such files, or - for standard input; may be repeated
         #[arg(short = 'f', long = "filename", value_name = "FILE", required = true, num_args = 1..)]
         files: Vec<PathBuf>,
     },
-    /// Says why something in the cluster is as it is.
+    /// Explains the state of an object in the cluster.
     #[command(subcommand)]
-    Explain(explain::What),
+    Explain(explain::Subject),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Validate { files } => validate(&files),
-        Command::Explain(what) => match explain::run(&what) {
+        Command::Explain(subject) => match explain::run(&subject) {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
             Err(error) => {
                 eprintln!("fairlead: {error:#}");
-                ExitCode::from(UNUSABLE)
+                ExitCode::from(EXIT_USAGE)
             }
         },
     }
@@ -58,19 +59,19 @@ fn validate(files: &[PathBuf]) -> ExitCode {
         Ok(documents) => report(&validate::validate(documents)),
         Err(error) => {
             eprintln!("fairlead: {error:#}");
-            ExitCode::from(UNUSABLE)
+            ExitCode::from(EXIT_USAGE)
         }
     }
 }
 
 fn report(findings: &[validate::Finding]) -> ExitCode {
     if findings.is_empty() {
-        eprintln!("fairlead: the files have no configuration objects of Fairlead");
-        return ExitCode::from(UNUSABLE);
+        eprintln!("fairlead: the files contain no configuration objects of Fairlead");
+        return ExitCode::from(EXIT_USAGE);
     }
     let mut out = std::io::stdout().lock();
     for finding in findings {
-        // Whoever closes the pipe has read enough; the exit code still counts.
+        // If the reader closes the pipe, the exit status still reports the result.
         let _ = writeln!(out, "{finding}");
     }
     let refused = findings.iter().any(|finding| !finding.accepted);

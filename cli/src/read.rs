@@ -1,4 +1,4 @@
-//! Objects from files, folders and standard input.
+//! Reading of objects from files, directories and standard input.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -7,16 +7,18 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// An object and the file it is from.
+/// An object and the file that contains it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Document {
-    /// File; `-` for standard input.
+    /// The file; `-` for standard input.
     pub file: String,
-    /// The object.
     pub value: Value,
 }
 
-/// Reads all objects of all files, in order. Lists, such as `kubectl get -o yaml` prints, are taken apart.
+/// Reads all objects of all files, in order. Lists, as in the output of `kubectl get -o yaml`, are split.
+///
+/// # Errors
+/// Returns an error if a file cannot be read, or contains a document that is not a Kubernetes object.
 pub(crate) fn documents(files: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<Document>> {
     let mut documents = Vec::new();
     for file in files {
@@ -35,19 +37,19 @@ pub(crate) fn documents(files: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<D
     Ok(documents)
 }
 
-/// Manifests right in a folder, by name.
-fn manifests_in(folder: &Path) -> Result<Vec<PathBuf>> {
-    let cannot = || format!("cannot read {}", folder.display());
+/// Returns the manifests in a directory, without subdirectories, sorted by name.
+fn manifests_in(directory: &Path) -> Result<Vec<PathBuf>> {
+    let error = || format!("cannot read {}", directory.display());
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).with_context(cannot)? {
-        let path = entry.with_context(cannot)?.path();
+    for entry in std::fs::read_dir(directory).with_context(error)? {
+        let path = entry.with_context(error)?.path();
         let extension = path.extension().and_then(|e| e.to_str());
         if matches!(extension, Some("yaml" | "yml" | "json")) && path.is_file() {
             files.push(path);
         }
     }
     if files.is_empty() {
-        bail!("{} has no .yaml, .yml or .json files", folder.display());
+        bail!("{} contains no .yaml, .yml or .json files", directory.display());
     }
     files.sort();
     Ok(files)
@@ -58,10 +60,10 @@ fn read(file: &Path, documents: &mut Vec<Document>) -> Result<()> {
     parse(&file.display().to_string(), &text, documents)
 }
 
-/// JSON is YAML too.
+/// Parses YAML, which includes JSON.
 fn parse(file: &str, text: &str, documents: &mut Vec<Document>) -> Result<()> {
     for document in serde_yaml::Deserializer::from_str(text) {
-        let value = Value::deserialize(document).with_context(|| format!("{file} is not YAML"))?;
+        let value = Value::deserialize(document).with_context(|| format!("{file} is not valid YAML"))?;
         add(file, value, documents)?;
     }
     Ok(())
@@ -72,7 +74,7 @@ fn add(file: &str, mut value: Value, documents: &mut Vec<Document>) -> Result<()
         return Ok(());
     }
     let Some(kind) = value["kind"].as_str() else {
-        bail!("{file} has a document that is not a Kubernetes object: it has no kind");
+        bail!("{file} contains a document that is not a Kubernetes object: kind is not set");
     };
     if kind.ends_with("List")
         && let Some(Value::Array(items)) = value.get_mut("items").map(Value::take)
@@ -106,14 +108,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_an_error() {
+    fn document_without_kind_is_an_error() {
         for text in ["a: [", "text", "{}", "- kind: A", "kind: A\n---\n: :\n  - ]"] {
             assert!(documents(&["-".into()], &mut text.as_bytes()).is_err(), "{text:?}");
         }
     }
 
     #[test]
-    fn a_file_that_is_not_there_is_named() {
+    fn error_names_the_missing_file() {
         let error = documents(&["/nonexistent/pools.yaml".into()], &mut std::io::empty()).unwrap_err();
         assert!(format!("{error:#}").contains("/nonexistent/pools.yaml"));
     }

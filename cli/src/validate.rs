@@ -1,4 +1,4 @@
-//! What Fairlead would say of objects, decided by the code that decides it in a cluster.
+//! `fairlead validate`: the verdict on each object, by the same code as in a cluster.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,23 +6,22 @@ use std::fmt;
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::resolve::{Kind, ObjectRef, Objects, resolve};
 use fairlead_crds::{manifests, v1beta1};
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::read::Document;
 
-/// What there is to say of one object.
+/// The verdict on an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
-    /// File it is from.
+    /// The file that contains the object.
     pub file: String,
-    /// `kind/name`.
+    /// `Kind/name`.
     pub object: String,
-    /// Whether it would be in force.
+    /// True if the object would be in force.
     pub accepted: bool,
-    /// `Accepted`, or the reason in one word.
+    /// `Accepted`, or the reason of the refusal or warning.
     pub reason: String,
-    /// The reason in a sentence; may be empty.
+    /// The explanation; may be empty.
     pub message: String,
 }
 
@@ -43,11 +42,11 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Judges the objects together. Objects of other groups and of kinds that are no configuration are left out.
+/// Validates the objects together. Ignores objects of other groups and of kinds that are not configuration.
 pub(crate) fn validate(documents: Vec<Document>) -> Vec<Finding> {
     let schemas = schemas();
     let mut objects = Objects::default();
-    // Objects in the order of the files, each with its finding where it cannot even be resolved.
+    // The objects in the order of the files, with a finding for those that cannot be resolved.
     let mut seen: Vec<(String, ObjectRef, Option<Finding>)> = Vec::new();
     let mut claims = Vec::new();
     for Document { file, value } in documents {
@@ -58,15 +57,18 @@ pub(crate) fn validate(documents: Vec<Document>) -> Vec<Finding> {
         let Some(kind) = kind_of(&value) else { continue };
         let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         let object = ObjectRef { kind, name };
-        let broken = flaw(&value, &schemas).or_else(|| add(&mut objects, kind, value).err());
-        let broken = broken.map(|why| Finding::refused(file.clone(), object.to_string(), why));
-        seen.push((file, object, broken));
+        let error = api_error(&value, &schemas).or_else(|| {
+            let error = objects.push_json(kind, value).err()?;
+            Some(("InvalidObject", error.to_string()))
+        });
+        let refused = error.map(|error| Finding::refused(file.clone(), object.to_string(), error));
+        seen.push((file, object, refused));
     }
     let resolution = resolve(&objects);
     let mut findings: Vec<Finding> = seen
         .into_iter()
-        .filter_map(|(file, object, broken)| {
-            broken.or_else(|| {
+        .filter_map(|(file, object, refused)| {
+            refused.or_else(|| {
                 let accepted = resolution.accepted(&object)?;
                 Some(Finding {
                     file,
@@ -78,8 +80,8 @@ pub(crate) fn validate(documents: Vec<Document>) -> Vec<Finding> {
             })
         })
         .collect();
-    for (place, finding) in claims {
-        findings.insert(place.min(findings.len()), finding);
+    for (index, finding) in claims {
+        findings.insert(index.min(findings.len()), finding);
     }
     findings
 }
@@ -89,17 +91,17 @@ fn is_claim(value: &Value) -> bool {
     value["kind"] == "IPClaim" && group.is_some_and(|(group, _)| group == v1beta1::GROUP)
 }
 
-/// A claim by itself: whether its addresses can be had, only the cluster knows.
+/// Validates a claim on its own. Only the cluster can determine if its addresses are available.
 fn claim(file: String, value: Value, schemas: &BTreeMap<String, Value>) -> Finding {
     let name = value["metadata"]["name"].as_str().unwrap_or_default();
     let object = format!("IPClaim/{name}");
-    if let Some(why) = flaw(&value, schemas) {
-        return Finding::refused(file, object, why);
+    if let Some(error) = api_error(&value, schemas) {
+        return Finding::refused(file, object, error);
     }
     match serde_json::from_value(value) {
         Err(error) => Finding::refused(file, object, ("InvalidObject", error.to_string())),
         Ok(claim) => match Claim::from_object(&claim).wanted {
-            Err(why) => Finding::refused(file, object, ("InvalidClaim", why.message)),
+            Err(refusal) => Finding::refused(file, object, ("InvalidClaim", refusal.message)),
             Ok(_) => Finding {
                 file,
                 object,
@@ -111,23 +113,15 @@ fn claim(file: String, value: Value, schemas: &BTreeMap<String, Value>) -> Findi
     }
 }
 
-/// The kind, if it is configuration of Fairlead, in whatever version.
+/// Returns the kind of an object if it is configuration of Fairlead, in any version.
 fn kind_of(value: &Value) -> Option<Kind> {
     let (group, _) = value["apiVersion"].as_str()?.split_once('/')?;
-    let kinds = [
-        Kind::IPAddressPool,
-        Kind::L2Advertisement,
-        Kind::BGPAdvertisement,
-        Kind::BGPPeer,
-        Kind::BFDProfile,
-        Kind::Community,
-    ];
-    let name = value["kind"].as_str()?;
-    kinds.into_iter().find(|kind| group == v1beta1::GROUP && kind.to_string() == name)
+    let kind = Kind::parse(value["kind"].as_str()?)?;
+    (group == v1beta1::GROUP).then_some(kind)
 }
 
-/// What an API server refuses before anything of ours sees the object.
-fn flaw(value: &Value, schemas: &BTreeMap<String, Value>) -> Option<(&'static str, String)> {
+/// Returns the error for which an API server rejects the object, as reason and message.
+fn api_error(value: &Value, schemas: &BTreeMap<String, Value>) -> Option<(&'static str, String)> {
     let version = value["apiVersion"].as_str().unwrap_or_default();
     if version != format!("{}/{}", v1beta1::GROUP, v1beta1::VERSION) {
         let message =
@@ -135,15 +129,15 @@ fn flaw(value: &Value, schemas: &BTreeMap<String, Value>) -> Option<(&'static st
         return Some(("UnknownVersion", message));
     }
     if value["metadata"]["name"].as_str().is_none_or(str::is_empty) {
-        return Some(("NoName", "metadata.name is not set".to_owned()));
+        return Some(("NoName", "metadata.name must be set".to_owned()));
     }
     let schema = schemas.get(value["kind"].as_str()?)?;
     let unknown = unknown_field(&value["spec"], &schema["properties"]["spec"], "spec")?;
-    Some(("UnknownField", format!("there is no field {unknown}")))
+    Some(("UnknownField", format!("field {unknown} does not exist")))
 }
 
-/// Path of the first field that the schema does not have. `kubectl apply` refuses such a field too, which is most
-/// often a misspelling.
+/// Returns the path of the first field that is not in the schema. `kubectl apply` rejects unknown fields too;
+/// most are misspelled.
 fn unknown_field(value: &Value, schema: &Value, path: &str) -> Option<String> {
     match value {
         Value::Array(items) => items
@@ -173,68 +167,58 @@ fn schemas() -> BTreeMap<String, Value> {
         .collect()
 }
 
-fn add(objects: &mut Objects, kind: Kind, value: Value) -> Result<(), (&'static str, String)> {
-    fn read<T: DeserializeOwned>(value: Value) -> Result<T, (&'static str, String)> {
-        serde_json::from_value(value).map_err(|error| ("InvalidObject", error.to_string()))
-    }
-    match kind {
-        Kind::IPAddressPool => objects.pools.push(read(value)?),
-        Kind::L2Advertisement => objects.l2_advertisements.push(read(value)?),
-        Kind::BGPAdvertisement => objects.bgp_advertisements.push(read(value)?),
-        Kind::BGPPeer => objects.peers.push(read(value)?),
-        Kind::BFDProfile => objects.bfd_profiles.push(read(value)?),
-        Kind::Community => objects.communities.push(read(value)?),
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::read;
 
-    fn findings(yaml: &str) -> Vec<String> {
+    const OURS: &str = "fairlead.dev/v1beta1";
+
+    /// Returns YAML documents from `apiVersion`, kind, name and spec.
+    fn manifests(objects: &[(&str, &str, &str, &str)]) -> String {
+        let document = |(version, kind, name, spec): &(&str, &str, &str, &str)| {
+            format!("{{apiVersion: {version}, kind: {kind}, metadata: {{name: {name}}}, spec: {spec}}}\n")
+        };
+        objects.iter().map(document).collect::<Vec<_>>().join("---\n")
+    }
+
+    fn lines(yaml: &str) -> Vec<String> {
         let documents = read::documents(&["-".into()], &mut yaml.as_bytes()).unwrap();
         validate(documents).iter().map(ToString::to_string).collect()
     }
 
     #[test]
-    fn objects_are_judged_in_the_order_of_the_files() {
-        let said = findings(
-            "
-{apiVersion: fairlead.dev/v1beta1, kind: L2Advertisement, metadata: {name: lan}, spec: {ipAddressPools: [lan]}}
----
-{apiVersion: v1, kind: Service, metadata: {name: web}}
----
-{apiVersion: fairlead.dev/v1beta1, kind: IPAddressPool, metadata: {name: lan}, spec: {addresses: [192.0.2.9-192.0.2.1]}}
----
-{apiVersion: fairlead.dev/v1beta1, kind: IPAddressPool, metadata: {name: dmz}, spec: {addresses: [192.0.2.0/24]}}
----
-{apiVersion: metallb.io/v1beta1, kind: IPAddressPool, metadata: {name: old}, spec: {addresses: [192.0.2.0/24]}}
----
-{apiVersion: fairlead.dev/v1beta1, kind: Speaker, metadata: {name: node1}, spec: {}}
-",
-        );
+    fn findings_have_the_order_of_the_files() {
+        let lines = lines(&manifests(&[
+            (OURS, "L2Advertisement", "lan", "{ipAddressPools: [lan]}"),
+            ("v1", "Service", "web", "{}"),
+            (OURS, "IPAddressPool", "lan", "{addresses: [192.0.2.9-192.0.2.1]}"),
+            (OURS, "IPAddressPool", "dmz", "{addresses: [192.0.2.0/24]}"),
+            ("metallb.io/v1beta1", "IPAddressPool", "old", "{addresses: [192.0.2.0/24]}"),
+            (OURS, "Speaker", "node1", "{}"),
+        ]));
         assert_eq!(
-            said,
+            lines,
             [
-                "-: L2Advertisement/lan accepted: PoolNotFound: IPAddressPool \"lan\" does not exist or is refused",
-                "-: IPAddressPool/lan REFUSED: ReversedRange: 192.0.2.9-192.0.2.1 is reversed: the first address must not be higher than the last",
+                "-: L2Advertisement/lan accepted: PoolNotFound: IPAddressPool \"lan\" does not exist or is \
+                 refused",
+                "-: IPAddressPool/lan REFUSED: ReversedRange: 192.0.2.9-192.0.2.1 is reversed: the first \
+                 address must not be higher than the last",
                 "-: IPAddressPool/dmz accepted",
             ]
         );
     }
 
     #[test]
-    fn what_an_api_server_would_refuse_is_refused() {
+    fn object_that_the_api_server_rejects_is_refused() {
         let table = [
             ("fairlead.dev/v1", "a", "{addresses: [192.0.2.0/24]}", "UnknownVersion"),
-            ("fairlead.dev/v1beta1", "''", "{addresses: [192.0.2.0/24]}", "NoName"),
+            (OURS, "''", "{addresses: [192.0.2.0/24]}", "NoName"),
             (
                 "fairlead.dev/v1beta1",
                 "a",
                 "{adresses: [192.0.2.0/24]}",
-                "UnknownField: there is no field spec.adresses",
+                "UnknownField: field spec.adresses does not exist",
             ),
             (
                 "fairlead.dev/v1beta1",
@@ -242,58 +226,53 @@ mod tests {
                 "{addresses: [192.0.2.0/24], serviceAllocation: {serviceSelectors: [{matchlabels: {a: b}}]}}",
                 "spec.serviceAllocation.serviceSelectors[0].matchlabels",
             ),
-            ("fairlead.dev/v1beta1", "a", "{addresses: 192.0.2.0/24}", "InvalidObject"),
-            ("fairlead.dev/v1beta1", "a", "", "InvalidObject"),
+            (OURS, "a", "{addresses: 192.0.2.0/24}", "InvalidObject"),
+            (OURS, "a", "", "InvalidObject"),
         ];
         for (version, name, spec, reason) in table {
-            let said = findings(&format!(
+            let lines = lines(&format!(
                 "apiVersion: {version}\nkind: IPAddressPool\nmetadata: {{name: {name}}}\nspec: {spec}\n"
             ));
             assert!(
-                said.len() == 1 && said[0].contains("REFUSED") && said[0].contains(reason),
-                "{spec}: {said:?}"
+                lines.len() == 1 && lines[0].contains("REFUSED") && lines[0].contains(reason),
+                "{spec}: {lines:?}"
             );
         }
-        // Labels have whatever names they like.
-        let labels = "{addresses: [192.0.2.0/24], serviceAllocation: {serviceSelectors: [{matchLabels: {any: thing}}]}}";
-        let said = findings(&format!(
+        // Labels can have any name.
+        let labels = "{addresses: [192.0.2.0/24], serviceAllocation: {serviceSelectors: [{matchLabels: \
+            {any: thing}}]}}";
+        let lines = lines(&format!(
             "apiVersion: fairlead.dev/v1beta1\nkind: IPAddressPool\nmetadata: {{name: a}}\nspec: {labels}\n"
         ));
-        assert_eq!(said, ["-: IPAddressPool/a accepted"]);
+        assert_eq!(lines, ["-: IPAddressPool/a accepted"]);
     }
 
     #[test]
-    fn claims_are_judged_too() {
-        let said = findings(
-            "
-{apiVersion: fairlead.dev/v1beta1, kind: IPAddressPool, metadata: {name: lan}, spec: {addresses: [192.0.2.0/24]}}
----
-{apiVersion: fairlead.dev/v1beta1, kind: IPClaim, metadata: {name: a}, spec: {serviceName: web, pool: lan}}
----
-{apiVersion: fairlead.dev/v1beta1, kind: IPClaim, metadata: {name: b}, spec: {serviceName: web, addresses: [web]}}
----
-{apiVersion: fairlead.dev/v1beta1, kind: IPAddressPool, metadata: {name: dmz}, spec: {addresses: [198.51.100.0/24]}}
----
-{apiVersion: fairlead.dev/v1beta1, kind: IPClaim, metadata: {name: c}, spec: {service: web, pool: lan}}
-",
-        );
+    fn claims_are_validated() {
+        let lines = lines(&manifests(&[
+            (OURS, "IPAddressPool", "lan", "{addresses: [192.0.2.0/24]}"),
+            (OURS, "IPClaim", "a", "{serviceName: web, pool: lan}"),
+            (OURS, "IPClaim", "b", "{serviceName: web, addresses: [web]}"),
+            (OURS, "IPAddressPool", "dmz", "{addresses: [198.51.100.0/24]}"),
+            (OURS, "IPClaim", "c", "{service: web, pool: lan}"),
+        ]));
         assert_eq!(
-            said,
+            lines,
             [
                 "-: IPAddressPool/lan accepted",
                 "-: IPClaim/a accepted",
                 "-: IPClaim/b REFUSED: InvalidClaim: \"web\" is not an IP address",
                 "-: IPAddressPool/dmz accepted",
-                "-: IPClaim/c REFUSED: UnknownField: there is no field spec.service",
+                "-: IPClaim/c REFUSED: UnknownField: field spec.service does not exist",
             ]
         );
     }
 
     #[test]
-    fn an_object_twice_is_refused_twice() {
-        let pool = "{apiVersion: fairlead.dev/v1beta1, kind: IPAddressPool, metadata: {name: a}, spec: {addresses: [192.0.2.0/24]}}";
-        let said = findings(&format!("{pool}\n---\n{pool}\n"));
-        assert_eq!(said.len(), 2);
-        assert!(said.iter().all(|line| line.contains("REFUSED: DuplicateName")), "{said:?}");
+    fn duplicate_object_is_refused_twice() {
+        let pool = (OURS, "IPAddressPool", "a", "{addresses: [192.0.2.0/24]}");
+        let lines = lines(&manifests(&[pool, pool]));
+        assert_eq!(lines.len(), 2);
+        assert!(lines.iter().all(|line| line.contains("REFUSED: DuplicateName")), "{lines:?}");
     }
 }

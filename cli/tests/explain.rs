@@ -1,4 +1,5 @@
-//! `fairlead explain service` against an API server: the built-in one, or a real one where `KUBEBUILDER_ASSETS` names it.
+//! `fairlead explain service` with an API server: the built-in one, or a real one if `KUBEBUILDER_ASSETS` is
+//! set.
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
@@ -36,7 +37,7 @@ async fn service(client: &Client, name: &str, annotations: Value) {
     Api::default_namespaced(client.clone()).create(&PostParams::default(), &service).await.unwrap();
 }
 
-/// A file that goes with the test.
+/// A file that is deleted at the end of the test.
 struct File(std::path::PathBuf);
 
 impl Drop for File {
@@ -46,7 +47,7 @@ impl Drop for File {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_api_server_has_is_explained_and_the_exit_code_tells_whether_there_is_an_address() {
+async fn explain_service_exits_by_its_addresses() {
     let cluster = Cluster::start().await.unwrap();
     let client = cluster.client().await.unwrap();
     for definition in manifests::definitions() {
@@ -56,7 +57,7 @@ async fn what_the_api_server_has_is_explained_and_the_exit_code_tells_whether_th
     let pools = Api::<IPAddressPool>::all(client.clone());
     let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while pools.list(&ListParams::default()).await.is_err() {
-        assert!(std::time::Instant::now() < end, "the kinds are not served");
+        assert!(std::time::Instant::now() < end, "the API server does not serve the kinds");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     let pool: IPAddressPool =
@@ -91,7 +92,7 @@ async fn what_the_api_server_has_is_explained_and_the_exit_code_tells_whether_th
 }
 
 #[test]
-fn a_kubeconfig_that_is_not_there_is_named() {
+fn error_names_the_missing_kubeconfig() {
     let output = explain(Path::new("/nonexistent/kubeconfig"), &["web"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8(output.stderr).unwrap().contains("/nonexistent/kubeconfig"));

@@ -1,4 +1,4 @@
-//! The program as an operator runs it: what it prints and how it exits.
+//! `fairlead validate`: output and exit status.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::io::Write;
@@ -13,7 +13,7 @@ fn fairlead(arguments: &[&str], stdin: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // It may have gone already, having no use for it.
+    // The process may exit without reading its input.
     let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -26,10 +26,11 @@ fn samples() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/samples")
 }
 
-const BAD: &str = "{apiVersion: fairlead.dev/v1beta1, kind: BGPPeer, metadata: {name: p}, spec: {myASN: 1, peerAddress: 192.0.2.1}}";
+const BAD: &str = "{apiVersion: fairlead.dev/v1beta1, kind: BGPPeer, metadata: {name: p}, spec: {myASN: 1, \
+    peerAddress: 192.0.2.1}}";
 
 #[test]
-fn the_samples_are_accepted() {
+fn samples_are_accepted() {
     let output = fairlead(&["validate", "-f", samples().to_str().unwrap()], "");
     let text = String::from_utf8(output.stdout.clone()).unwrap();
     assert_eq!(exit(&output), 0, "{text}");
@@ -38,7 +39,7 @@ fn the_samples_are_accepted() {
 }
 
 #[test]
-fn a_refused_object_is_shown_with_its_reason_and_makes_the_exit_code_1() {
+fn refused_object_exits_with_1() {
     let output = fairlead(&["validate", "-f", "-", "-f", samples().to_str().unwrap()], BAD);
     let text = String::from_utf8(output.stdout.clone()).unwrap();
     assert_eq!(exit(&output), 1, "{text}");
@@ -46,10 +47,10 @@ fn a_refused_object_is_shown_with_its_reason_and_makes_the_exit_code_1() {
 }
 
 #[test]
-fn what_cannot_be_used_makes_the_exit_code_2_and_says_why() {
+fn unusable_input_exits_with_2() {
     let table: [(&[&str], &str, &str); 6] = [
         (&["validate", "-f", "/nonexistent.yaml"], "", "/nonexistent.yaml"),
-        (&["validate", "-f", "-"], "a: [", "not YAML"),
+        (&["validate", "-f", "-"], "a: [", "not valid YAML"),
         (&["validate", "-f", "-"], "", "no configuration objects"),
         (&["validate"], "", "--filename"),
         (&["validate", "--no-such-flag"], "", "--no-such-flag"),
@@ -57,8 +58,8 @@ fn what_cannot_be_used_makes_the_exit_code_2_and_says_why() {
     ];
     for (arguments, stdin, text) in table {
         let output = fairlead(arguments, stdin);
-        let said = String::from_utf8(output.stderr.clone()).unwrap();
-        assert_eq!(exit(&output), 2, "{arguments:?}: {said}");
-        assert!(said.contains(text), "{arguments:?}: {said}");
+        let error = String::from_utf8(output.stderr.clone()).unwrap();
+        assert_eq!(exit(&output), 2, "{arguments:?}: {error}");
+        assert!(error.contains(text), "{arguments:?}: {error}");
     }
 }

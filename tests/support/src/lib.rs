@@ -1,4 +1,4 @@
-//! Builders of pools, Services and keys that tests of several crates share.
+//! Builders of pools, Services and keys that tests of several crates use.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "builders for tests")]
 
@@ -19,7 +19,7 @@ pub fn ips(text: &[&str]) -> Vec<IpAddr> {
     text.iter().map(|text| ip(text)).collect()
 }
 
-/// `"first-last"` or one address.
+/// Parses `first-last` or one address.
 fn range(text: &str) -> IpRange {
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     IpRange::new(ip(first), ip(last)).unwrap()
@@ -27,18 +27,18 @@ fn range(text: &str) -> IpRange {
 
 pub fn pool(name: &str, ranges: &[&str]) -> Pool {
     Pool {
-        // What an edit takes away is taken away, as in MetalLB, whose tables most tests follow.
+        // Most tests follow tables of MetalLB, which reassigns addresses after an edit.
         reclaim: Reclaim::Reassign,
         ..Pool::new(name, ranges.iter().map(|text| range(text)).collect())
     }
 }
 
-/// A pool whose holders keep what they have.
+/// Returns the pool with `reclaim: Retain`.
 pub fn retaining(pool: Pool) -> Pool {
     Pool { reclaim: Reclaim::Retain, ..pool }
 }
 
-/// What remains of a pool that is refused.
+/// Returns the value of a refused pool.
 pub fn refused(name: &str) -> Pool {
     Pool { auto_assign: false, ..pool(name, &[]) }
 }
@@ -47,14 +47,14 @@ pub fn pools(pools: impl IntoIterator<Item = Pool>) -> BTreeMap<String, Pool> {
     pools.into_iter().map(|pool| (pool.name.clone(), pool)).collect()
 }
 
-/// A pool with a `serviceAllocation` of this priority and these namespaces.
+/// Returns the pool with a `serviceAllocation` of this priority and these namespaces.
 pub fn pinned(mut pool: Pool, priority: u32, namespaces: &[&str]) -> Pool {
     let namespaces = namespaces.iter().map(|n| (*n).to_owned()).collect();
     pool.allocation = Some(ServiceAllocation { priority, namespaces, ..ServiceAllocation::default() });
     pool
 }
 
-/// `"namespace/name"`, or a name in namespace `default`.
+/// Parses `namespace/name`, or a name in the namespace `default`.
 pub fn key(text: &str) -> ObjectKey {
     let (namespace, name) = text.split_once('/').unwrap_or(("default", text));
     ObjectKey { namespace: namespace.into(), name: name.into() }
@@ -64,7 +64,7 @@ pub fn labels(pairs: &[(&str, &str)]) -> Labels {
     pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
 }
 
-/// An IPv4 Service with TCP port 80.
+/// Returns an IPv4 Service.
 pub fn service(name: &str) -> LoadBalancer {
     LoadBalancer {
         key: key(name),
@@ -84,7 +84,7 @@ pub fn service(name: &str) -> LoadBalancer {
     }
 }
 
-/// An IPv4 Service that shares under `key` and has these TCP ports.
+/// Returns an IPv4 Service with this sharing key and these TCP ports.
 pub fn sharing(name: &str, key: &str, ports: &[u16]) -> LoadBalancer {
     LoadBalancer {
         sharing_key: Some(key.into()),
@@ -93,7 +93,7 @@ pub fn sharing(name: &str, key: &str, ports: &[u16]) -> LoadBalancer {
     }
 }
 
-/// Matches objects that have this label.
+/// Returns a selector that matches objects with this label.
 pub fn selector(key: &str, value: &str) -> Selector {
     let match_labels = Some(labels(&[(key, value)]));
     Selector::try_from(&LabelSelector { match_labels, match_expressions: None }).unwrap()
