@@ -6,12 +6,13 @@ use std::fmt::Debug;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use fairlead_allocator::explain::Explanation;
-use fairlead_allocator::reconcile::objects::{Configuration, ConfigurationObject, trim};
+use fairlead_allocator::reconcile::objects::Configuration;
 use fairlead_allocator::reconcile::{Index, ObservedService};
 use fairlead_crds::configuration_kinds;
+use fairlead_crds::kinds::ConfigurationObject;
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::service::ObjectKey;
-use fairlead_crds::store::ObjectChange;
+use fairlead_crds::store::{ObjectChange, trim};
 use fairlead_crds::v1beta1::{self, IPClaim};
 use fairlead_runtime::client;
 use fairlead_runtime::flags::Common;
@@ -112,7 +113,7 @@ async fn reconcile(client: &Client, class: Option<&str>) -> Result<Index> {
 
 async fn list_configuration<K>(client: &Client, configuration: &mut Configuration) -> Result<()>
 where
-    K: ConfigurationObject + Resource<DynamicType = ()> + DeserializeOwned + Debug,
+    K: ConfigurationObject,
 {
     let objects = list::<K>(client, &ListParams::default()).await?;
     configuration.change(ObjectChange::Reset(objects.into_iter().map(trim).collect()));

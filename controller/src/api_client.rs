@@ -1,7 +1,5 @@
 //! Status writes to the API server.
 
-use fairlead_allocator::for_each_configuration_kind;
-use fairlead_crds::resolve::Kind;
 use fairlead_crds::v1beta1;
 use fairlead_runtime::client::chain;
 use fairlead_runtime::request::{Failure, request};
@@ -23,7 +21,7 @@ pub(crate) async fn send(client: &Client, target: &WriteTarget, write: &Write) -
         WriteTarget::ServiceStatus(key) => (Service::url_path(&(), Some(&key.namespace)), &key.name),
         WriteTarget::ClaimStatus(key) => (v1beta1::IPClaim::url_path(&(), Some(&key.namespace)), &key.name),
         WriteTarget::ObjectStatus(object) | WriteTarget::ObjectFinalizers(object) => {
-            (collection_path(object.kind), &object.name)
+            (object.kind.url_path(), &object.name)
         }
     };
     let result = match tokio::time::timeout(REQUEST_TIMEOUT, patch(client, path, name, target, write)).await {
@@ -47,18 +45,6 @@ pub(crate) async fn send(client: &Client, target: &WriteTarget, write: &Write) -
             write_result
         }
     }
-}
-
-/// Returns the URL path of a kind of configuration objects.
-fn collection_path(kind: Kind) -> String {
-    macro_rules! path_of_kind {
-        ($($kind:ident in $list:ident;)*) => {
-            match kind {
-                $(Kind::$kind => v1beta1::$kind::url_path(&(), None),)*
-            }
-        };
-    }
-    for_each_configuration_kind!(path_of_kind)
 }
 
 /// The part of the response that is used. The response contains the whole object.

@@ -1,12 +1,11 @@
 //! The watches of all kinds, and the events that they send to the reconciler.
 
-use fairlead_allocator::for_each_configuration_kind;
 use fairlead_allocator::reconcile::ObservedService;
-use fairlead_allocator::reconcile::objects::{ConfigurationChange, trim};
+use fairlead_crds::configuration_kinds;
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::config::Labels;
 use fairlead_crds::model::service::ObjectKey;
-use fairlead_crds::store::ObjectChange;
+use fairlead_crds::store::{ConfigurationChange, ObjectChange, trim};
 use fairlead_crds::v1beta1::IPClaim;
 use fairlead_runtime::trimmed::Trimmed;
 use fairlead_runtime::watch;
@@ -75,7 +74,7 @@ pub(crate) fn watch_all(
     watches.spawn(watch::follow(namespaces, watch::config(), labels, event, sink.clone()));
 
     macro_rules! watch_configuration {
-        ($($kind:ident in $list:ident;)*) => {$(
+        ($($kind:ident => $field:ident,)*) => {$(
             let event = event_of(relist, |change| {
                 ClusterChange::Configuration(Box::new(ConfigurationChange::$kind(change)))
             });
@@ -83,7 +82,7 @@ pub(crate) fn watch_all(
             watches.spawn(watch::follow(objects, watch::config(), trim, event, sink.clone()));
         )*};
     }
-    for_each_configuration_kind!(watch_configuration);
+    configuration_kinds!(watch_configuration);
     watches
 }
 

@@ -39,6 +39,19 @@ macro_rules! define {
             }
         })*
 
+        impl ConfigurationChange {
+            /// Returns the objects that the change creates, updates or lists.
+            pub fn objects(&self) -> Vec<ObjectRef> {
+                match self {
+                    $(Self::$kind(ObjectChange::Apply(object)) => vec![object.reference()],
+                    Self::$kind(ObjectChange::Delete(_)) => Vec::new(),
+                    Self::$kind(ObjectChange::Reset(objects)) => {
+                        objects.iter().map(ConfigurationObject::reference).collect()
+                    })*
+                }
+            }
+        }
+
         impl ConfigurationStore {
             /// Handles a change. Returns true if [`Self::resolve`] may return something else now.
             pub fn handle_change(&mut self, change: ConfigurationChange) -> bool {
@@ -47,10 +60,10 @@ macro_rules! define {
                 }
             }
 
-            /// Returns the resourceVersion of an object; `None` if there is no such object.
-            pub fn resource_version(&self, object: &ObjectRef) -> Option<&str> {
+            /// Returns the parts of an object that all kinds have in common.
+            pub fn view(&self, object: &ObjectRef) -> Option<ObjectView<'_>> {
                 match object.kind {
-                    $(Kind::$kind => version(self.get::<v1beta1::$kind>(&object.name)?),)*
+                    $(Kind::$kind => self.get::<v1beta1::$kind>(&object.name).map(ObjectView::new),)*
                 }
             }
         }
@@ -160,7 +173,12 @@ impl ConfigurationStore {
         list.get_mut(index)
     }
 
-    /// Returns the parts that all kinds have in common, of each object.
+    /// Returns the resourceVersion of an object; `None` if there is no such object.
+    pub fn resource_version(&self, object: &ObjectRef) -> Option<&str> {
+        self.view(object)?.metadata.resource_version.as_deref()
+    }
+
+    /// Returns the parts that all kinds have in common, of each object, ordered by kind and name.
     pub fn views(&self) -> impl Iterator<Item = ObjectView<'_>> {
         self.objects.views()
     }
@@ -177,10 +195,6 @@ pub fn trim<K: Resource>(mut object: K) -> K {
 /// Returns the index of the object with this name, or the index at which to insert it.
 fn position<K: ConfigurationObject>(list: &[K], name: Option<&str>) -> Result<usize, usize> {
     list.binary_search_by(|object| object.meta().name.as_deref().cmp(&name))
-}
-
-fn version<K: ConfigurationObject>(object: &K) -> Option<&str> {
-    object.meta().resource_version.as_deref()
 }
 
 #[cfg(test)]

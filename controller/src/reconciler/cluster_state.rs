@@ -8,14 +8,12 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use fairlead_allocator::ipam::Ipam;
-use fairlead_allocator::reconcile::objects::{
-    AppliedChange, Configuration, ConfigurationChange, ObjectPart, ObjectPatch,
-};
+use fairlead_allocator::reconcile::objects::{AppliedChange, Configuration, ObjectPart, ObjectPatch};
 use fairlead_allocator::reconcile::pool_status_schedule::PoolStatusSchedule;
 use fairlead_allocator::reconcile::{Decision, Index, ServiceEvent};
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::resolve::{Kind, ObjectRef};
-use fairlead_crds::store::ObjectChange;
+use fairlead_crds::store::{ConfigurationChange, ObjectChange};
 use jiff::Timestamp;
 
 use crate::watches::{ClusterChange, WatchedService};

@@ -3,10 +3,9 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use fairlead_allocator::for_each_configuration_kind;
 use fairlead_allocator::reconcile::ObservedService;
-use fairlead_allocator::reconcile::objects::ConfigurationChange;
-use fairlead_crds::store::ObjectChange;
+use fairlead_crds::configuration_kinds;
+use fairlead_crds::store::{ConfigurationChange, ObjectChange};
 use fairlead_runtime::http;
 use k8s_openapi::api::core::v1::Service;
 use kube::{Client, Config};
@@ -53,11 +52,11 @@ impl World {
     /// Handles a list of every kind except Services, with so many pools.
     fn list_all_but_services(&mut self, pools: usize) {
         macro_rules! list_none {
-            ($($kind:ident in $list:ident;)*) => {
+            ($($kind:ident => $field:ident,)*) => {
                 [$(ConfigurationChange::$kind(ObjectChange::Reset(Vec::new()))),*]
             };
         }
-        for change in for_each_configuration_kind!(list_none) {
+        for change in configuration_kinds!(list_none) {
             self.handle(ClusterChange::Configuration(Box::new(change)));
         }
         let pool = json!({

@@ -1,15 +1,17 @@
 //! The status and the finalizers of pools: counts, users that block a deletion, and reserved addresses.
 
+use fairlead_crds::conditions::{self, NewCondition};
+use fairlead_crds::kinds::{ConfigurationObject, ObjectView};
 use fairlead_crds::model::config::Reclaim;
 use fairlead_crds::model::service::ObjectKey;
-use fairlead_crds::names::{ACCEPTED, EXHAUSTED, IN_USE, POOL_PROTECTION};
+use fairlead_crds::names::{ACCEPTED, EXHAUSTED, IN_USE, POOL_PROTECTION, reasons};
 use fairlead_crds::resolve::Accepted;
 use fairlead_crds::v1beta1::{IPAddressPool, IPAddressPoolStatus, ReleasedAddress};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 
-use super::objects::{Configuration, ConfigurationObject, ObjectPart, ObjectPatch, condition, status_patch};
+use super::objects::{Configuration, ObjectPart, ObjectPatch, status_patch};
 use crate::ipam::{Family, Ipam, PoolCounts, Released};
 
 /// Maximum number of Services, and of claims, that a message names.
@@ -41,7 +43,7 @@ impl Configuration {
         let (pool, accepted) = self.pool(name)?;
         let old = pool.status.clone().unwrap_or_default();
         let new = status(pool, &accepted, ipam, now);
-        (new != old).then(|| status_patch(pool, body(&old, &new)))
+        (new != old).then(|| status_patch(&ObjectView::new(pool), body(&old, &new)))
     }
 
     /// Returns the addresses that are reserved for their last holders, by pool, as the statuses of the pools
@@ -123,10 +125,12 @@ fn conditions(
     ipam: &Ipam,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let is_ours = |c: &Condition| [ACCEPTED, EXHAUSTED, IN_USE].contains(&c.type_.as_str());
-    let mut all: Vec<Condition> = pool.conditions().iter().filter(|c| !is_ours(c)).cloned().collect();
+    let generation = pool.metadata.generation;
+    let condition = |type_, status, reason: String, message: String| {
+        NewCondition::new(type_, status, reason, message).observed_generation(generation)
+    };
     let Accepted { status, reason, message } = accepted.clone();
-    all.push(condition(pool, ACCEPTED, status, reason, message, now));
+    let mut new = vec![condition(ACCEPTED, status, reason, message)];
     if accepted.status {
         let full: Vec<String> = Family::BOTH
             .into_iter()
@@ -134,17 +138,17 @@ fn conditions(
             .filter(|(_, counts)| counts.total > 0 && counts.available == 0)
             .map(|(family, _)| format!("no free {family} address"))
             .collect();
-        let reason = if full.is_empty() { "AddressesAvailable" } else { "NoFreeAddress" };
-        all.push(condition(pool, EXHAUSTED, !full.is_empty(), reason.to_owned(), full.join(" and "), now));
+        let reason = if full.is_empty() { reasons::ADDRESSES_AVAILABLE } else { reasons::NO_FREE_ADDRESS };
+        new.push(condition(EXHAUSTED, !full.is_empty(), reason.to_owned(), full.join(" and ")));
     }
     let name = pool.metadata.name.as_deref().unwrap_or_default();
     let is_deleted = pool.metadata.deletion_timestamp.is_some();
     // Without this finalizer, the deletion waits for another controller.
     if is_deleted && needs_protection(name, ipam) && finalizers(pool).any(|name| name == POOL_PROTECTION) {
         let message = format!("deletion waits for {}", users(name, ipam));
-        all.push(condition(pool, IN_USE, true, "AddressesHeld".to_owned(), message, now));
+        new.push(condition(IN_USE, true, reasons::ADDRESSES_HELD.to_owned(), message));
     }
-    all
+    conditions::merge(pool.conditions(), &[ACCEPTED, EXHAUSTED, IN_USE], new, now)
 }
 
 /// Describes the Services and claims that use a pool.

@@ -1,6 +1,8 @@
 //! The status of configuration objects.
 
-use fairlead_crds::store::ObjectChange;
+use fairlead_crds::configuration_kinds;
+use fairlead_crds::kinds::ConfigurationObject;
+use fairlead_crds::store::{ConfigurationChange, ObjectChange, trim};
 use fairlead_crds::v1beta1::{
     IPAddressPool, IPAddressPoolSpec, L2Advertisement as Advertisement, L2AdvertisementSpec,
 };
@@ -9,7 +11,7 @@ use kube::core::ResourceExt;
 use super::*;
 use crate::ipam::{Families, Family, Ipam};
 use crate::reconcile::namespaces::Namespaces;
-use crate::reconcile::objects::{Configuration, ConfigurationChange, ConfigurationObject, ObjectPatch, trim};
+use crate::reconcile::objects::{Configuration, ObjectPatch};
 
 pub(super) fn pool_object(name: &str, addresses: &[&str]) -> IPAddressPool {
     let addresses = addresses.iter().map(|a| (*a).to_owned()).collect();
@@ -31,12 +33,12 @@ pub(super) fn pool_object(name: &str, addresses: &[&str]) -> IPAddressPool {
 /// Returns a configuration in which every kind was listed and only these pools exist.
 pub(super) fn configuration(pools: Vec<IPAddressPool>) -> Configuration {
     macro_rules! list_none {
-        ($($kind:ident in $list:ident;)*) => {
+        ($($kind:ident => $field:ident,)*) => {
             [$(ConfigurationChange::$kind(ObjectChange::Reset(Vec::new()))),*]
         };
     }
     let mut configuration = Configuration::default();
-    for change in crate::for_each_configuration_kind!(list_none) {
+    for change in configuration_kinds!(list_none) {
         if !matches!(change, ConfigurationChange::IPAddressPool(_)) {
             configuration.apply(change);
         }
