@@ -9,6 +9,7 @@ use fairlead_crds::resolve::{ObjectRef, ObjectVerdict, Resolution};
 use fairlead_plan::AnnouncementChange;
 use fairlead_plan::membership_gate::MembershipGate;
 use fairlead_plan::node_status::Summary;
+use fairlead_plan::speaker_object::SpeakerReport;
 use fairlead_runtime::http::Health;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +22,6 @@ use crate::tasks::l2::{L2CommandSender, is_usable};
 use crate::tasks::links::LinksReceiver;
 use crate::tasks::mesh::{Membership, MeshInput};
 use crate::tasks::sleep_until_or_forever;
-use crate::tasks::speaker_object::SpeakerReport;
 use crate::watches::WatchEvent;
 
 /// Most watch events that are handled before the plan is updated, so that a burst costs one update.

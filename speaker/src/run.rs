@@ -59,6 +59,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
+use fairlead_plan::speaker_object::SpeakerReport;
 use fairlead_runtime::http::{self, Health};
 use fairlead_runtime::{client, signal};
 use prometheus_client::registry::Registry;
@@ -74,7 +75,7 @@ use crate::tasks::bgp::{BgpPeers, Passwords, PeerContext};
 use crate::tasks::l2::{self, L2Task};
 use crate::tasks::links;
 use crate::tasks::mesh::{MeshInput, MeshTask};
-use crate::tasks::speaker_object::{SpeakerObjectTask, SpeakerReport};
+use crate::tasks::speaker_object::SpeakerObjectTask;
 use crate::watches;
 
 /// How long the L2 task keeps answering after this node has left the mesh, so that the new owners announce

@@ -1,7 +1,6 @@
 //! The status of the `Speaker` object of this node.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use fairlead_crds::v1beta1::{Announced, MAX_NOT_ANNOUNCED, NotAnnounced, Session, SpeakerStatus};
 use jiff::Timestamp;
@@ -80,7 +79,7 @@ pub struct SessionView {
 pub type Sessions = BTreeMap<String, SessionView>;
 
 /// Builds the status. Conditions that are unchanged since the status `before` keep their transition time.
-pub fn status(
+pub(crate) fn status(
     summary: &Summary,
     sessions: &Sessions,
     before: Option<&SpeakerStatus>,
@@ -137,42 +136,6 @@ fn truncated(text: &str) -> String {
     format!("{}…", &text[..end])
 }
 
-/// Paces the writes of the object: at most one in [`Pace::APART`], and fewer after failures.
-#[derive(Clone, Debug, Default)]
-pub struct Pace {
-    not_before: Option<Instant>,
-}
-
-/// The time of the next write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
-    /// There is nothing to write.
-    Never,
-    /// There is something to write at this time.
-    At(Instant),
-    /// There is something to write now.
-    Now,
-}
-
-impl Pace {
-    /// Minimum time between two writes.
-    pub const APART: Duration = Duration::from_secs(1);
-
-    /// Returns when to write, if there is something `new`.
-    pub fn due(&self, new: bool, now: Instant) -> Due {
-        match self.not_before {
-            _ if !new => Due::Never,
-            Some(then) if now < then => Due::At(then),
-            _ => Due::Now,
-        }
-    }
-
-    /// Notes an attempt to write. After a failure, the next attempt follows after `wait`.
-    pub fn tried(&mut self, now: Instant, wait: Option<Duration>) {
-        self.not_before = Some(now + wait.unwrap_or(Self::APART).max(Self::APART));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -217,20 +180,5 @@ mod tests {
         let status = status(&Summary::default(), &sessions, None, at(1));
         assert_eq!(status.sessions.len(), MAX_SESSIONS);
         assert!(status.sessions[0].last_error.as_ref().unwrap().len() <= MAX_ERROR_BYTES);
-    }
-
-    #[test]
-    fn pace_separates_writes_and_rests() {
-        let start = Instant::now();
-        let after = |ms| start + Duration::from_millis(ms);
-        let mut pace = Pace::default();
-        assert_eq!(pace.due(false, start), Due::Never);
-        assert_eq!(pace.due(true, start), Due::Now);
-        pace.tried(start, None);
-        assert_eq!(pace.due(true, after(10)), Due::At(after(1000)));
-        assert_eq!(pace.due(false, after(2000)), Due::Never);
-        assert_eq!(pace.due(true, after(1000)), Due::Now);
-        pace.tried(after(1000), Some(Duration::from_secs(8)));
-        assert_eq!(pace.due(true, after(2000)), Due::At(after(9000)));
     }
 }
