@@ -5,35 +5,22 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use fairlead_crds::model::service::ObjectKey;
-use fairlead_crds::resolve::{Objects, Resolution, resolve};
-use fairlead_crds::store::ObjectChange;
-use fairlead_crds::v1beta1;
+use fairlead_crds::resolve::Resolution;
+use fairlead_crds::store::{ConfigurationStore, ObjectChange};
 use fairlead_plan::{AnnouncementChange, Node, NodeName, Plan, Service, Slice, SliceKey};
-use kube::ResourceExt;
 
 use crate::tasks::mesh::MeshPeers;
 use crate::watches::WatchEvent;
 
-/// Watched kinds, in the order of messages.
-const KINDS: [&str; 10] = [
-    "Services",
-    "EndpointSlices",
-    "Nodes",
-    "Speakers",
-    "IPAddressPools",
-    "L2Advertisements",
-    "BGPAdvertisements",
-    "BGPPeers",
-    "BFDProfiles",
-    "Communities",
-];
+/// Watched kinds besides the configuration kinds, in the order of messages.
+const KINDS: [&str; 4] = ["Service", "EndpointSlice", "Node", "Speaker"];
 
 /// The state of the cluster, as far as this node has observed it.
 #[derive(Debug)]
 pub(crate) struct ClusterState {
     node: String,
     plan: Plan,
-    configuration: Configuration,
+    configuration: ConfigurationStore,
     configuration_changed: bool,
     /// Mesh address of each speaker, by node name.
     speakers: BTreeMap<String, Option<SocketAddr>>,
@@ -41,19 +28,8 @@ pub(crate) struct ClusterState {
     mesh_peers: MeshPeers,
     own_object_deletions: u64,
     node_uid: Option<String>,
-    /// Kinds without a complete list.
+    /// Kinds of [`KINDS`] without a complete list.
     unlisted: BTreeSet<&'static str>,
-}
-
-/// Configuration objects, by name.
-#[derive(Debug, Default)]
-struct Configuration {
-    pools: BTreeMap<String, v1beta1::IPAddressPool>,
-    l2_advertisements: BTreeMap<String, v1beta1::L2Advertisement>,
-    bgp_advertisements: BTreeMap<String, v1beta1::BGPAdvertisement>,
-    peers: BTreeMap<String, v1beta1::BGPPeer>,
-    bfd_profiles: BTreeMap<String, v1beta1::BFDProfile>,
-    communities: BTreeMap<String, v1beta1::Community>,
 }
 
 impl ClusterState {
@@ -62,7 +38,7 @@ impl ClusterState {
         Self {
             node: node.to_owned(),
             plan: Plan::new(node),
-            configuration: Configuration::default(),
+            configuration: ConfigurationStore::default(),
             configuration_changed: false,
             speakers: BTreeMap::new(),
             mesh_peers: MeshPeers::default(),
@@ -74,35 +50,13 @@ impl ClusterState {
 
     /// Handles a change to the objects of one kind.
     pub(crate) fn handle_watch_event(&mut self, event: WatchEvent) {
-        let configuration = &mut self.configuration;
         match event {
             WatchEvent::Services(change) => self.handle_services(change),
             WatchEvent::Slices(change) => self.handle_slices(change),
             WatchEvent::Nodes(change) => self.handle_nodes(change),
             WatchEvent::Speakers(change) => self.handle_speakers(change),
-            WatchEvent::Pools(change) => {
-                apply_change(&mut configuration.pools, change);
-                self.handle_configuration_change("IPAddressPools");
-            }
-            WatchEvent::L2Advertisements(change) => {
-                apply_change(&mut configuration.l2_advertisements, change);
-                self.handle_configuration_change("L2Advertisements");
-            }
-            WatchEvent::BgpAdvertisements(change) => {
-                apply_change(&mut configuration.bgp_advertisements, change);
-                self.handle_configuration_change("BGPAdvertisements");
-            }
-            WatchEvent::Peers(change) => {
-                apply_change(&mut configuration.peers, change);
-                self.handle_configuration_change("BGPPeers");
-            }
-            WatchEvent::BfdProfiles(change) => {
-                apply_change(&mut configuration.bfd_profiles, change);
-                self.handle_configuration_change("BFDProfiles");
-            }
-            WatchEvent::Communities(change) => {
-                apply_change(&mut configuration.communities, change);
-                self.handle_configuration_change("Communities");
+            WatchEvent::Configuration(change) => {
+                self.configuration_changed |= self.configuration.handle_change(*change);
             }
         }
     }
@@ -120,24 +74,30 @@ impl ClusterState {
     /// Returns which first lists are missing, as a text. A plan from a part of the objects would withdraw
     /// valid announcements.
     pub(crate) fn waiting_for(&self) -> Option<String> {
-        if self.unlisted.is_empty() {
-            return None;
-        }
-        let kinds: Vec<&str> = KINDS.into_iter().filter(|kind| self.unlisted.contains(kind)).collect();
-        Some(format!("the first list of {}", kinds.join(", ")))
+        let mut kinds: Vec<String> = KINDS
+            .into_iter()
+            .filter(|kind| self.unlisted.contains(kind))
+            .map(str::to_owned)
+            .chain(self.configuration.unlisted().map(|kind| kind.to_string()))
+            .collect();
+        let last = kinds.pop()?;
+        let others = if kinds.is_empty() { String::new() } else { format!("{} and ", kinds.join(", ")) };
+        Some(format!("the first list of {others}{last}"))
     }
 
     /// Returns the changes of the plan since the last call, in order, and the resolution of the configuration
     /// if that was resolved again. Returns nothing before every kind was listed.
     pub(crate) fn changes(&mut self) -> (Vec<AnnouncementChange>, Option<Resolution>) {
-        if !self.unlisted.is_empty() {
+        if !self.unlisted.is_empty() || !self.configuration.is_listed() {
             return (Vec::new(), None);
         }
-        let resolution = std::mem::take(&mut self.configuration_changed).then(|| {
-            let mut resolution = resolve(&self.configuration.objects());
-            self.plan.set_config(std::mem::take(&mut resolution.config));
-            resolution
-        });
+        let resolution = std::mem::take(&mut self.configuration_changed)
+            .then(|| self.configuration.resolve())
+            .flatten()
+            .map(|mut resolution| {
+                self.plan.set_config(std::mem::take(&mut resolution.config));
+                resolution
+            });
         (self.plan.changes(), resolution)
     }
 
@@ -157,7 +117,7 @@ impl ClusterState {
 
     /// Returns the speakers of other nodes that have a mesh address; `None` before Speakers were listed.
     pub(crate) fn mesh_peers(&self) -> Option<MeshPeers> {
-        (!self.unlisted.contains("Speakers")).then(|| self.mesh_peers.clone())
+        (!self.unlisted.contains("Speaker")).then(|| self.mesh_peers.clone())
     }
 
     /// Returns how often this node's Speaker object was deleted. When it grows, the object must be written
@@ -175,7 +135,7 @@ impl ClusterState {
             ObjectChange::Reset(all) => {
                 let served = all.into_iter().filter_map(|(key, service)| Some((key, service?)));
                 self.plan.reset_services(served.collect());
-                self.unlisted.remove("Services");
+                self.unlisted.remove("Service");
             }
         }
     }
@@ -187,7 +147,7 @@ impl ClusterState {
             ObjectChange::Reset(all) => {
                 let owned = all.into_iter().filter_map(|(key, slice)| Some((key, slice?)));
                 self.plan.reset_slices(owned.collect());
-                self.unlisted.remove("EndpointSlices");
+                self.unlisted.remove("EndpointSlice");
             }
         }
     }
@@ -210,7 +170,7 @@ impl ClusterState {
                 let own = all.iter().find(|(name, ..)| **name == *self.node);
                 self.node_uid = own.map(|(_, _, uid)| uid.clone());
                 self.plan.reset_nodes(all.into_iter().map(|(name, node, _)| (name, node)).collect());
-                self.unlisted.remove("Nodes");
+                self.unlisted.remove("Node");
             }
         }
     }
@@ -226,50 +186,20 @@ impl ClusterState {
             }
             ObjectChange::Reset(all) => {
                 self.speakers = all.into_iter().collect();
-                self.unlisted.remove("Speakers");
+                self.unlisted.remove("Speaker");
             }
         }
         self.own_object_deletions += u64::from(had && !self.speakers.contains_key(&self.node));
         let others = self.speakers.iter().filter(|(name, _)| **name != self.node);
         self.mesh_peers = Arc::new(others.filter_map(|(name, at)| Some((name.clone(), (*at)?))).collect());
     }
-
-    fn handle_configuration_change(&mut self, kind: &'static str) {
-        // The first event of a watch is always a complete list.
-        self.unlisted.remove(kind);
-        self.configuration_changed = true;
-    }
-}
-
-impl Configuration {
-    fn objects(&self) -> Objects {
-        Objects {
-            pools: self.pools.values().cloned().collect(),
-            l2_advertisements: self.l2_advertisements.values().cloned().collect(),
-            bgp_advertisements: self.bgp_advertisements.values().cloned().collect(),
-            peers: self.peers.values().cloned().collect(),
-            bfd_profiles: self.bfd_profiles.values().cloned().collect(),
-            communities: self.communities.values().cloned().collect(),
-        }
-    }
-}
-
-fn apply_change<K: ResourceExt>(objects: &mut BTreeMap<String, K>, change: ObjectChange<K>) {
-    let trimmed = |mut object: K| {
-        // Not used, and often larger than the rest of the object.
-        object.managed_fields_mut().clear();
-        object.annotations_mut().clear();
-        (object.name_any(), object)
-    };
-    match change {
-        ObjectChange::Apply(object) => objects.extend([trimmed(object)]),
-        ObjectChange::Delete(object) => drop(objects.remove(&object.name_any())),
-        ObjectChange::Reset(all) => *objects = all.into_iter().map(trimmed).collect(),
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use fairlead_crds::kinds::{ConfigurationObject, Kind};
+    use fairlead_crds::store::ConfigurationChange;
+    use fairlead_crds::v1beta1;
     use kube::core::ObjectMeta;
 
     use super::*;
@@ -287,7 +217,14 @@ mod tests {
         ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }
     }
 
-    /// Returns the first list of every kind, in the order of [`KINDS`]: one Service that n1 announces by L2.
+    fn list<K: ConfigurationObject>(objects: Vec<K>) -> WatchEvent
+    where
+        ConfigurationChange: From<ObjectChange<K>>,
+    {
+        WatchEvent::Configuration(Box::new(ObjectChange::Reset(objects).into()))
+    }
+
+    /// Returns the first list of every kind, in the order of [`KINDS`] and [`Kind::ALL`]: one Service that n1 announces by L2.
     fn lists() -> Vec<WatchEvent> {
         let pool =
             v1beta1::IPAddressPoolSpec { addresses: vec!["192.0.2.0/24".to_owned()], ..Default::default() };
@@ -301,12 +238,12 @@ mod tests {
             )])),
             WatchEvent::Nodes(ObjectChange::Reset(vec![("n1".into(), Node::default(), "uid-1".to_owned())])),
             WatchEvent::Speakers(ObjectChange::Reset(Vec::new())),
-            WatchEvent::Pools(ObjectChange::Reset(vec![pool])),
-            WatchEvent::L2Advertisements(ObjectChange::Reset(vec![ad])),
-            WatchEvent::BgpAdvertisements(ObjectChange::Reset(Vec::new())),
-            WatchEvent::Peers(ObjectChange::Reset(Vec::new())),
-            WatchEvent::BfdProfiles(ObjectChange::Reset(Vec::new())),
-            WatchEvent::Communities(ObjectChange::Reset(Vec::new())),
+            list(vec![pool]),
+            list(vec![ad]),
+            list::<v1beta1::BGPAdvertisement>(Vec::new()),
+            list::<v1beta1::BGPPeer>(Vec::new()),
+            list::<v1beta1::BFDProfile>(Vec::new()),
+            list::<v1beta1::Community>(Vec::new()),
         ]
     }
 
@@ -319,13 +256,14 @@ mod tests {
 
     #[test]
     fn state_without_every_list_has_no_changes() {
-        for (missing, kind) in KINDS.into_iter().enumerate() {
+        let kinds = KINDS.iter().map(ToString::to_string).chain(Kind::ALL.iter().map(ToString::to_string));
+        for (missing, kind) in kinds.enumerate() {
             let mut state = ClusterState::new("n1");
             state.set_live(Some(&BTreeSet::new()));
             let mut lists = lists();
             let last = lists.remove(missing);
             lists.into_iter().for_each(|list| state.handle_watch_event(list));
-            assert!(state.waiting_for().unwrap().ends_with(kind), "{:?}", state.waiting_for());
+            assert!(state.waiting_for().unwrap().ends_with(&kind), "{:?}", state.waiting_for());
             assert_eq!(state.changes().0, []);
             state.handle_watch_event(last);
             assert_eq!(state.waiting_for(), None);
@@ -357,7 +295,7 @@ mod tests {
         assert!(state.changes().1.is_some());
         state.handle_watch_event(WatchEvent::Services(ObjectChange::Delete(service())));
         assert!(state.changes().1.is_none());
-        state.handle_watch_event(WatchEvent::Pools(ObjectChange::Reset(Vec::new())));
+        state.handle_watch_event(list::<v1beta1::IPAddressPool>(Vec::new()));
         assert!(state.changes().1.is_some());
     }
 

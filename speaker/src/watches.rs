@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use fairlead_crds::model::service::ObjectKey;
-use fairlead_crds::store::ObjectChange;
-use fairlead_crds::v1beta1;
+use fairlead_crds::store::{self, ConfigurationChange, ObjectChange};
+use fairlead_crds::{configuration_kinds, v1beta1};
 use fairlead_plan::{Node, NodeName, Service, Slice, SliceKey};
 use fairlead_runtime::trimmed::Trimmed;
 use fairlead_runtime::watch::{self, follow};
@@ -23,12 +23,8 @@ pub(crate) enum WatchEvent {
     Slices(ObjectChange<(SliceKey, Option<Slice>)>),
     Nodes(ObjectChange<(NodeName, Node, String)>),
     Speakers(ObjectChange<(String, Option<SocketAddr>)>),
-    Pools(ObjectChange<v1beta1::IPAddressPool>),
-    L2Advertisements(ObjectChange<v1beta1::L2Advertisement>),
-    BgpAdvertisements(ObjectChange<v1beta1::BGPAdvertisement>),
-    Peers(ObjectChange<v1beta1::BGPPeer>),
-    BfdProfiles(ObjectChange<v1beta1::BFDProfile>),
-    Communities(ObjectChange<v1beta1::Community>),
+    /// Boxed, because it is much larger than the others.
+    Configuration(Box<ConfigurationChange>),
 }
 
 /// Starts the watches. They run until the receiver of `sink` is dropped. The Services are those of
@@ -65,19 +61,16 @@ pub(crate) fn spawn(client: &Client, lb_class: Option<&str>, sink: &Sender<Watch
         sink.clone(),
     ));
     macro_rules! follow_configuration {
-        ($($kind:ty => $wrap:path),* $(,)?) => {$(
-            tasks.spawn(follow::<$kind, _, _>(
-                Api::all(client.clone()), watch::config(), |object| object, $wrap, sink.clone(),
+        ($($kind:ident => $field:ident,)*) => {$(
+            tasks.spawn(follow::<v1beta1::$kind, _, _>(
+                Api::all(client.clone()),
+                watch::config(),
+                store::trim,
+                |change| WatchEvent::Configuration(Box::new(change.into())),
+                sink.clone(),
             ));
         )*};
     }
-    follow_configuration! {
-        v1beta1::IPAddressPool => WatchEvent::Pools,
-        v1beta1::L2Advertisement => WatchEvent::L2Advertisements,
-        v1beta1::BGPAdvertisement => WatchEvent::BgpAdvertisements,
-        v1beta1::BGPPeer => WatchEvent::Peers,
-        v1beta1::BFDProfile => WatchEvent::BfdProfiles,
-        v1beta1::Community => WatchEvent::Communities,
-    }
+    configuration_kinds!(follow_configuration);
     tasks
 }
