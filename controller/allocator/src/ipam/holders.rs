@@ -154,9 +154,10 @@ impl Ipam {
         ip: IpAddr,
         leaving: Option<(&Arc<ObjectKey>, &Entry)>,
     ) -> Option<(Arc<SharingGroup>, Ports)> {
-        let pool = self.ledger.occupied(ip)?.pool();
-        let within_namespace = self.pools.state(pool).is_some_and(PoolState::shares_within_namespace);
-        self.ledger.sharing_on(ip, leaving, within_namespace)
+        let occupied = self.ledger.occupied(ip).filter(|occupied| occupied.is_shared())?;
+        let state = self.pools.state(occupied.pool());
+        let within_namespace = state.is_some_and(PoolState::shares_within_namespace);
+        self.ledger.sharing_on(occupied, leaving, within_namespace)
     }
 
     /// Returns the pool that contains an address, if the address is held of that pool.

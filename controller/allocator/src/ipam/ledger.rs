@@ -52,6 +52,11 @@ impl Occupied {
         &self.holders
     }
 
+    /// Returns true if the holders have a sharing key.
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared
+    }
+
     pub(super) fn is_held_by(&self, service: &ObjectKey) -> bool {
         self.holders.iter().any(|holder| **holder == *service)
     }
@@ -164,11 +169,10 @@ impl Ledger {
     /// the pool limits sharing to one namespace.
     pub(super) fn sharing_on(
         &self,
-        ip: IpAddr,
+        occupied: &Occupied,
         leaving: Option<(&Arc<ObjectKey>, &Entry)>,
         within_namespace: bool,
     ) -> Option<(Arc<SharingGroup>, Ports)> {
-        let occupied = self.addresses.get(&ip).filter(|occupied| occupied.shared)?;
         let entry_of = |holder: &Arc<ObjectKey>| match leaving {
             Some((key, entry)) if key == holder => Some(entry),
             _ => self.services.get(holder),

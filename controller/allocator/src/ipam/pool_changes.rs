@@ -56,10 +56,10 @@ impl Ipam {
 
         // The spaces of added pools do not know the holders and reservations yet.
         for range in &added_ranges {
-            let mut taken: BTreeSet<IpAddr> = self.reservations.reserved_in(range).collect();
+            let mut taken: Vec<IpAddr> = self.reservations.reserved_in(range).collect();
             for (ip, occupied) in self.ledger.held_in(range) {
                 affected.extend(occupied.holders().iter().cloned());
-                taken.insert(ip);
+                taken.push(ip);
             }
             taken.into_iter().for_each(|ip| self.pools.take(ip));
         }

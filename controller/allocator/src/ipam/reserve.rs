@@ -235,6 +235,9 @@ impl Ipam {
 
     /// Updates the count of reserved addresses, which are those without a holder.
     pub(super) fn update_reserved_count(&mut self, ip: IpAddr) {
+        if !self.reservations.contains(ip) {
+            return;
+        }
         let pool = self.pools.containing(ip).filter(|_| !self.ledger.is_held(ip)).cloned();
         let Some(CountedPool { before, after }) = self.reservations.set_counted(ip, pool) else { return };
         if before == after {
