@@ -1,6 +1,6 @@
 //! Status writes to the API server.
 
-use fairlead_crds::v1beta1;
+use fairlead_crds::{names, v1beta1};
 use fairlead_runtime::client::chain;
 use fairlead_runtime::request::{Failure, request};
 use fairlead_runtime::watch::REQUEST_TIMEOUT;
@@ -11,9 +11,6 @@ use kube::{Client, Error};
 use serde::Deserialize;
 
 use crate::write_queue::{Write, WriteResult, WriteTarget};
-
-/// Field manager of all writes, in `managedFields`.
-pub(crate) const FIELD_MANAGER: &str = "fairlead-controller";
 
 /// Sends a merge patch and returns its result within [`REQUEST_TIMEOUT`].
 pub(crate) async fn send(client: &Client, target: &WriteTarget, write: &Write) -> WriteResult {
@@ -66,7 +63,8 @@ async fn patch(
     target: &WriteTarget,
     write: &Write,
 ) -> Result<String, Failure> {
-    let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    let parameters =
+        PatchParams { field_manager: Some(names::CONTROLLER.to_owned()), ..PatchParams::default() };
     let (path, body) = (Request::new(path), Patch::Merge(()));
     let patch = match target {
         WriteTarget::ObjectFinalizers(_) => path.patch(name, &parameters, &body),

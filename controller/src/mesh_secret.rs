@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context;
+use fairlead_crds::names::{CONTROLLER, MESH_SECRET, MESH_SECRET_KEY};
 use fairlead_runtime::backoff::Backoff;
 use fairlead_runtime::watch::REQUEST_TIMEOUT;
 use k8s_openapi::ByteString;
@@ -12,13 +13,6 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Client, Error};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio_util::task::AbortOnDropHandle;
-
-use crate::api_client::FIELD_MANAGER;
-
-/// Name of the Secret, in the namespace of the controller.
-pub(crate) const MESH_SECRET: &str = "fairlead-mesh";
-/// Its entry: a key of 32 random octets.
-pub(crate) const MESH_SECRET_KEY: &str = "key";
 
 /// The task that creates the Secret if it does not exist.
 pub(crate) struct MeshSecretTask {
@@ -87,7 +81,7 @@ async fn create_if_missing(api: &Api<Secret>) -> anyhow::Result<bool> {
         type_: Some("Opaque".to_owned()),
         ..Secret::default()
     };
-    let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let parameters = PostParams { field_manager: Some(CONTROLLER.to_owned()), ..PostParams::default() };
     match api.create(&parameters, &secret).await {
         Ok(_) => Ok(true),
         Err(Error::Api(status)) if status.is_already_exists() => Ok(false),

@@ -6,7 +6,8 @@
 use std::time::{Duration, Instant};
 
 use fairlead_apiserver::{Cluster, Fault, Faults, Outage};
-use fairlead_controller::leader::{self, Election, LEASE, Leadership, Timing};
+use fairlead_controller::leader::{self, Election, Leadership, Timing};
+use fairlead_crds::names::CONTROLLER_LEASE;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
@@ -80,7 +81,7 @@ impl World {
     }
 
     async fn spec(&self) -> LeaseSpec {
-        self.leases().get(LEASE).await.unwrap().spec.unwrap()
+        self.leases().get(CONTROLLER_LEASE).await.unwrap().spec.unwrap()
     }
 
     fn faults(&self) -> Option<Faults> {
@@ -278,13 +279,13 @@ async fn foreign_label_is_kept_and_deleted_lease_is_recreated() {
     let world = World::start().await;
     let candidates = world.candidates(2).await;
     let label = Patch::Merge(json!({ "metadata": { "labels": { "team": "net" } } }));
-    world.leases().patch(LEASE, &PatchParams::default(), &label).await.unwrap();
+    world.leases().patch(CONTROLLER_LEASE, &PatchParams::default(), &label).await.unwrap();
     assert_steady(&candidates, 0, LEASE_DURATION).await;
-    let lease = world.leases().get(LEASE).await.unwrap();
+    let lease = world.leases().get(CONTROLLER_LEASE).await.unwrap();
     assert_eq!(lease.metadata.labels.unwrap()["team"], "net");
     assert_eq!(lease.spec.unwrap().holder_identity.as_ref(), Some(&candidates[0].identity));
 
-    world.leases().delete(LEASE, &DeleteParams::default()).await.unwrap();
+    world.leases().delete(CONTROLLER_LEASE, &DeleteParams::default()).await.unwrap();
     eventually("the Lease is created again", || candidates[0].term() == Some(2)).await;
     assert_eq!(wait_for_leader(&candidates).await, 0, "its holder creates it again");
 }

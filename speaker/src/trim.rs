@@ -3,15 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
-use fairlead_crds::names::EXCLUDE_NODE;
+use fairlead_crds::names::{EXCLUDE_NODE, SERVICE_NAME};
 use fairlead_crds::v1beta1;
 use fairlead_plan::{Node, NodeName, Service, Slice, SliceKey};
 use k8s_openapi::api::core::v1;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
-
-/// Label of an EndpointSlice that names its Service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// Returns `None` for a Service that Fairlead does not serve: another type or load balancer class.
 pub(crate) fn service(object: v1::Service, lb_class: Option<&str>) -> (ObjectKey, Option<Service>) {

@@ -7,6 +7,7 @@ mod tests;
 use std::time::Duration;
 
 use fairlead_allocator::reconcile::ServiceEvent;
+use fairlead_crds::names;
 use fairlead_runtime::client::chain;
 use fairlead_runtime::request::{Failure, request};
 use jiff::Timestamp;
@@ -21,7 +22,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::api_client::FIELD_MANAGER;
 use crate::timer::sleep_until;
 use pacer::{EventPacer, EventResult};
 
@@ -163,8 +163,8 @@ fn object(event: &ServiceEvent, at: Timestamp) -> Object {
             uid: Some(uid.clone()),
             ..ObjectReference::default()
         }),
-        reporting_controller: Some(FIELD_MANAGER.to_owned()),
-        reporting_instance: Some(FIELD_MANAGER.to_owned()),
+        reporting_controller: Some(names::CONTROLLER.to_owned()),
+        reporting_instance: Some(names::CONTROLLER.to_owned()),
         ..Object::default()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use fairlead_crds::names::{CONTROLLER, CONTROLLER_LEASE};
 use fairlead_runtime::client::chain;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -15,10 +16,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
-    Elector, LEASE, Leadership, LeaseRecord, LeaseRequest, LeaseResponse, LeaseSnapshot, LeaseUpdate,
-    TimedRequest, Timing,
+    Elector, Leadership, LeaseRecord, LeaseRequest, LeaseResponse, LeaseSnapshot, LeaseUpdate, TimedRequest,
+    Timing,
 };
-use crate::api_client::FIELD_MANAGER;
 use crate::timer::sleep_until;
 
 /// A running candidacy for leadership.
@@ -41,7 +41,7 @@ pub struct Candidate {
 }
 
 impl Election {
-    /// Starts to compete for the Lease [`LEASE`] in `namespace`.
+    /// Starts to compete for the Lease [`CONTROLLER_LEASE`] in `namespace`.
     ///
     /// Cancelling `stop` ends the term at once and releases the Lease, so that another process need not wait
     /// for it to expire. Cancel it only after the last write has been answered.
@@ -53,7 +53,7 @@ impl Election {
         stop: CancellationToken,
     ) -> Self {
         let Candidate { identity, pod_prefix } = candidate;
-        tracing::info!(%namespace, lease = LEASE, %identity, "attempting to acquire the Lease");
+        tracing::info!(%namespace, lease = CONTROLLER_LEASE, %identity, "attempting to acquire the Lease");
         let api = Api::namespaced(client, namespace);
         let elector = Elector::new(identity, timing, Instant::now()).in_pod(pod_prefix);
         let (publisher, leadership) = watch::channel(elector.leadership(Instant::now()));
@@ -93,7 +93,7 @@ impl Candidate {
     /// expire.
     pub fn new(pod: Option<&str>) -> Self {
         let pod_prefix = pod.filter(|pod| !pod.is_empty()).map(|pod| format!("{pod}_"));
-        let host = std::env::var("HOSTNAME").unwrap_or_else(|_| LEASE.to_owned());
+        let host = std::env::var("HOSTNAME").unwrap_or_else(|_| CONTROLLER_LEASE.to_owned());
         let prefix = pod_prefix.clone().unwrap_or_else(|| format!("{host}_"));
         Self { identity: format!("{prefix}{:016x}", rand::random::<u64>()), pod_prefix }
     }
@@ -195,15 +195,14 @@ impl LeaseClient {
                 Some(updated(last, Some(resource_version.clone()), update, Timestamp::now()))
             }
         };
-        let parameters =
-            PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let parameters = PostParams { field_manager: Some(CONTROLLER.to_owned()), ..PostParams::default() };
         let sent = async move {
             match (request, lease) {
                 (LeaseRequest::Create(_), Some(lease)) => api.create(&parameters, &lease).await.map(Some),
                 (LeaseRequest::Replace { .. }, Some(lease)) => {
-                    api.replace(LEASE, &parameters, &lease).await.map(Some)
+                    api.replace(CONTROLLER_LEASE, &parameters, &lease).await.map(Some)
                 }
-                _ => api.get_opt(LEASE).await,
+                _ => api.get_opt(CONTROLLER_LEASE).await,
             }
         };
         let deadline = tokio::time::Instant::from_std(deadline);
@@ -227,9 +226,9 @@ impl LeaseClient {
             let error = chain(error);
             // One warning per outage.
             if response == LeaseResponse::Failed && !self.failing {
-                tracing::warn!(lease = LEASE, %error, "a leader election request failed; retrying");
+                tracing::warn!(lease = CONTROLLER_LEASE, %error, "a leader election request failed; retrying");
             } else {
-                tracing::debug!(lease = LEASE, %error, "a leader election request failed");
+                tracing::debug!(lease = CONTROLLER_LEASE, %error, "a leader election request failed");
             }
         }
         self.failing = response == LeaseResponse::Failed;
@@ -278,8 +277,12 @@ fn updated(
     spec.lease_duration_seconds = Some(update.duration_seconds);
     spec.lease_transitions = Some(update.transitions);
     lease.spec = Some(spec);
-    lease.metadata =
-        ObjectMeta { name: Some(LEASE.to_owned()), resource_version, managed_fields: None, ..lease.metadata };
+    lease.metadata = ObjectMeta {
+        name: Some(CONTROLLER_LEASE.to_owned()),
+        resource_version,
+        managed_fields: None,
+        ..lease.metadata
+    };
     lease
 }
 
@@ -301,7 +304,7 @@ mod tests {
         let update =
             LeaseUpdate { holder: "a".into(), duration_seconds: 10, transitions: 3, changes_holder: true };
         let mut first = updated(Lease::default(), None, &update, now);
-        assert_eq!(first.metadata.name.as_deref(), Some(LEASE));
+        assert_eq!(first.metadata.name.as_deref(), Some(CONTROLLER_LEASE));
         first.metadata.labels = Some([("team".to_owned(), "net".to_owned())].into());
         let second = updated(
             first.clone(),

@@ -1,4 +1,4 @@
-//! Leader election: of several controllers, only the holder of the Lease [`LEASE`] writes.
+//! Leader election: of several controllers, only the holder of the Lease [`CONTROLLER_LEASE`](fairlead_crds::names::CONTROLLER_LEASE) writes.
 //!
 //! `Elector` is the protocol without I/O and without a clock: it returns the next request for the API
 //! server and the instant until which this process leads. [`Election`] runs it: it owns the connection, the
@@ -57,9 +57,6 @@ pub(crate) use elector::{
     Elector, LeaseRecord, LeaseRequest, LeaseResponse, LeaseSnapshot, LeaseUpdate, TimedRequest,
 };
 pub use timing::{Timing, TimingError};
-
-/// Name of the Lease, in the namespace of the controller.
-pub const LEASE: &str = "fairlead-controller";
 
 /// The permission of this process to write.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use fairlead_apiserver::{Fault, Faults};
-use fairlead_controller::leader::{Candidate, Election, LEASE, Leadership, Timing};
+use fairlead_controller::leader::{Candidate, Election, Leadership, Timing};
 use fairlead_controller::metrics::Metrics;
 use fairlead_controller::run::{Scope, run_controller};
+use fairlead_crds::names::CONTROLLER_LEASE;
 use fairlead_crds::v1beta1::L2Advertisement;
 use fairlead_runtime::http;
 use futures::StreamExt as _;
@@ -98,7 +99,7 @@ async fn new_term_with_lagging_watch_moves_nothing() {
         if n % 20 == 0 {
             // A Lease without a holder ends the term, and the next begins at once.
             let no_holder = Patch::Merge(json!({ "spec": { "holderIdentity": "" } }));
-            leases.patch(LEASE, &PatchParams::default(), &no_holder).await.unwrap();
+            leases.patch(CONTROLLER_LEASE, &PatchParams::default(), &no_holder).await.unwrap();
         }
         // Each term begins with writes that the watch has not delivered yet.
         tokio::time::sleep(Duration::from_millis(15)).await;
@@ -153,10 +154,10 @@ async fn events_of_unwritten_decisions_are_discarded() {
     eventually("some have an address", async || !world.addresses().await.is_empty()).await;
     let leases = Api::<Lease>::namespaced(world.client.clone(), NAMESPACE);
     eventually("the Lease names another holder", async || {
-        let mut lease = leases.get(LEASE).await.unwrap();
+        let mut lease = leases.get(CONTROLLER_LEASE).await.unwrap();
         let spec = lease.spec.as_mut().unwrap();
         (spec.holder_identity, spec.lease_duration_seconds) = (Some("thief".to_owned()), Some(3600));
-        leases.replace(LEASE, &PostParams::default(), &lease).await.is_ok()
+        leases.replace(CONTROLLER_LEASE, &PostParams::default(), &lease).await.is_ok()
     })
     .await;
     eventually("the controller does not lead", async || !leadership.borrow().leads(Instant::now())).await;
@@ -196,7 +197,7 @@ async fn write_with_lost_response_is_not_repeated_after_watch() {
     stop.cancel();
     let leases = Api::<Lease>::namespaced(world.client.clone(), NAMESPACE);
     eventually("the Lease is released", async || {
-        let holder = leases.get(LEASE).await.unwrap().spec.unwrap().holder_identity;
+        let holder = leases.get(CONTROLLER_LEASE).await.unwrap().spec.unwrap().holder_identity;
         holder.unwrap_or_default().is_empty()
     })
     .await;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use fairlead_crds::conditions::NewCondition;
+use fairlead_crds::names::{ELIGIBLE, reasons};
 use fairlead_crds::v1beta1::{Announced, MAX_NOT_ANNOUNCED, NotAnnounced, Session, SpeakerStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -13,9 +15,6 @@ const MAX_SESSIONS: usize = 256;
 
 /// Maximum length of an error text, in bytes. The text comes from a peer or from the kernel.
 const MAX_ERROR_BYTES: usize = 256;
-
-/// Type of the condition that is true if this node may announce addresses.
-pub const ELIGIBLE: &str = "Eligible";
 
 /// The part of the status that follows from the plan.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -107,21 +106,10 @@ pub(crate) fn status(
 }
 
 fn eligible(node: Option<NotAnnouncedReason>, before: Option<&SpeakerStatus>, now: Timestamp) -> Condition {
-    let new = Condition {
-        type_: ELIGIBLE.to_owned(),
-        status: if node.is_none() { "True" } else { "False" }.to_owned(),
-        reason: node.map_or("Eligible".to_owned(), |reason| reason.to_string()),
-        message: node.map_or("this node may announce addresses", NotAnnouncedReason::message).to_owned(),
-        last_transition_time: Time(now),
-        observed_generation: None,
-    };
-    let known = before.into_iter().flat_map(|s| &s.conditions).find(|c| c.type_ == ELIGIBLE);
-    match known {
-        Some(known) if known.status == new.status => {
-            Condition { last_transition_time: known.last_transition_time.clone(), ..new }
-        }
-        _ => new,
-    }
+    let reason = node.map_or(reasons::ELIGIBLE.to_owned(), |reason| reason.to_string());
+    let message = node.map_or("this node may announce addresses", NotAnnouncedReason::message);
+    let before = before.map_or(&[][..], |status| &status.conditions);
+    NewCondition::new(ELIGIBLE, node.is_none(), reason, message).after(before, now)
 }
 
 fn count(n: usize) -> i64 {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use fairlead_crds::names;
 use fairlead_crds::v1beta1::Speaker;
 use fairlead_plan::node_status::Sessions;
 use fairlead_plan::speaker_object::{SpeakerObject, SpeakerReport, SpeakerWrite};
@@ -16,9 +17,6 @@ use tokio::time::timeout;
 
 use crate::metrics::Metrics;
 use crate::tasks::sleep_until_or_forever;
-
-/// Field manager of server-side apply.
-const FIELD_MANAGER: &str = "fairlead-speaker";
 
 /// Error text of a request that timed out.
 const NO_RESPONSE: &str = "the API server does not respond";
@@ -71,7 +69,7 @@ impl SpeakerObjectTask {
     }
 
     async fn write(&self, api: &Api<Speaker>, write: SpeakerWrite) -> Result<(), String> {
-        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let params = PatchParams::apply(names::SPEAKER).force();
         if let Some(object) = write.object {
             let patch = Patch::Apply(object);
             let applied = timeout(REQUEST_TIMEOUT, api.patch(&self.node, &params, &patch)).await;

@@ -5,15 +5,11 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use fairlead_crds::model::config::SecretRef;
+use fairlead_crds::names::{PASSWORD_SECRET_KEY, PASSWORD_SECRET_TYPE};
 use fairlead_runtime::client::chain;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use tokio::time::timeout;
-
-/// Required type of the Secret, as in MetalLB.
-const BASIC_AUTH: &str = "kubernetes.io/basic-auth";
-/// Entry of the Secret that contains the key.
-const PASSWORD: &str = "password";
 
 /// Longest time for the API server to return a Secret.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
@@ -62,12 +58,12 @@ impl Passwords {
 
 fn password(secret: Secret) -> Result<Vec<u8>, String> {
     match secret.type_.as_deref() {
-        Some(BASIC_AUTH) => {}
-        other => return Err(format!("is of type {}, not {BASIC_AUTH}", other.unwrap_or("Opaque"))),
+        Some(PASSWORD_SECRET_TYPE) => {}
+        other => return Err(format!("is of type {}, not {PASSWORD_SECRET_TYPE}", other.unwrap_or("Opaque"))),
     }
-    match secret.data.and_then(|mut data| data.remove(PASSWORD)) {
+    match secret.data.and_then(|mut data| data.remove(PASSWORD_SECRET_KEY)) {
         Some(key) if !key.0.is_empty() => Ok(key.0),
-        _ => Err(format!("has no entry {PASSWORD}")),
+        _ => Err(format!("has no entry {PASSWORD_SECRET_KEY}")),
     }
 }
 
@@ -80,10 +76,13 @@ mod tests {
     #[test]
     fn secret_has_required_type_and_entry() {
         let table = [
-            (json!({"type": BASIC_AUTH, "data": {"password": "c2VjcmV0"}}), Ok(b"secret".to_vec())),
+            (json!({"type": PASSWORD_SECRET_TYPE, "data": {"password": "c2VjcmV0"}}), Ok(b"secret".to_vec())),
             (json!({"type": "Opaque", "data": {"password": "c2VjcmV0"}}), Err("type Opaque")),
-            (json!({"type": BASIC_AUTH, "data": {"username": "c2VjcmV0"}}), Err("has no entry password")),
-            (json!({"type": BASIC_AUTH, "data": {"password": ""}}), Err("has no entry password")),
+            (
+                json!({"type": PASSWORD_SECRET_TYPE, "data": {"username": "c2VjcmV0"}}),
+                Err("has no entry password"),
+            ),
+            (json!({"type": PASSWORD_SECRET_TYPE, "data": {"password": ""}}), Err("has no entry password")),
         ];
         for (secret, expected) in table {
             match (password(from_value(secret.clone()).unwrap()), expected) {
