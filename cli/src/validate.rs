@@ -100,7 +100,7 @@ fn claim(file: String, value: Value, schemas: &BTreeMap<String, Value>) -> Findi
     }
     match serde_json::from_value(value) {
         Err(error) => Finding::refused(file, object, ("InvalidObject", error.to_string())),
-        Ok(claim) => match Claim::from_object(&claim).wanted {
+        Ok(claim) => match Claim::from_object(&claim).request {
             Err(refusal) => Finding::refused(file, object, ("InvalidClaim", refusal.message)),
             Ok(_) => Finding {
                 file,

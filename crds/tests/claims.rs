@@ -4,7 +4,7 @@
 
 mod common;
 
-use fairlead_crds::model::claim::{Claim, Wanted};
+use fairlead_crds::model::claim::{Claim, ClaimRequest};
 use fairlead_crds::model::family::Family::{V4, V6};
 use fairlead_crds::v1beta1;
 use serde_json::{Value, json};
@@ -22,8 +22,9 @@ fn object(spec: &str) -> Value {
 #[test]
 fn claim_spec_is_validated_and_read() {
     let from_pool =
-        |families: &[_]| Some(Wanted::OfPool { pool: "lan".to_owned(), families: families.to_vec() });
-    let these = |ips: &[&str]| Some(Wanted::Addresses(ips.iter().map(|ip| ip.parse().unwrap()).collect()));
+        |families: &[_]| Some(ClaimRequest::FromPool { pool: "lan".to_owned(), families: families.to_vec() });
+    let these =
+        |ips: &[&str]| Some(ClaimRequest::Addresses(ips.iter().map(|ip| ip.parse().unwrap()).collect()));
     let table = [
         ("{serviceName: web, addresses: [192.0.2.7]}", "", these(&["192.0.2.7"])),
         (
@@ -54,7 +55,7 @@ fn claim_spec_is_validated_and_read() {
             "" => assert_eq!(result, Ok(()), "{spec}"),
             text => assert!(result.expect_err(spec).join("\n").contains(text), "{spec}"),
         }
-        assert_eq!(read(object(spec)).wanted.ok(), wanted, "{spec}");
+        assert_eq!(read(object(spec)).request.ok(), wanted, "{spec}");
     }
 }
 
@@ -68,7 +69,7 @@ fn claim_refers_to_service_in_its_namespace() {
 fn status_addresses_of_another_pool_are_ignored() {
     let mut object = object("{serviceName: web, pool: lan}");
     object["status"] = json!({ "pool": "lan", "addresses": ["192.0.2.7", "nonsense"] });
-    assert_eq!(read(object.clone()).shown(), ["192.0.2.7".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(read(object.clone()).status_addresses(), ["192.0.2.7".parse::<std::net::IpAddr>().unwrap()]);
     object["spec"]["pool"] = json!("other");
-    assert!(read(object).shown().is_empty());
+    assert!(read(object).status_addresses().is_empty());
 }

@@ -25,18 +25,18 @@ pub struct Claim {
     /// The Service, in the namespace of the claim.
     pub service: ObjectKey,
     /// The requested addresses, or the reason why the request is invalid.
-    pub wanted: Result<Wanted, ObjectRefusal>,
+    pub request: Result<ClaimRequest, ObjectRefusal>,
     pub status: v1beta1::IPClaimStatus,
 }
 
 /// The addresses that a claim requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum ClaimRequest {
     /// These addresses, at most one of each family.
     Addresses(Vec<IpAddr>),
     /// Any address of each of these families, from this pool.
     #[allow(missing_docs)]
-    OfPool {
+    FromPool {
         pool: String,
         /// Without duplicates.
         families: Vec<Family>,
@@ -53,7 +53,7 @@ impl Claim {
             uid: object.uid().unwrap_or_default(),
             resource_version: object.resource_version().unwrap_or_default(),
             created: object.creation_timestamp().map_or(0, |time| time.0.as_second()),
-            wanted: wanted(&object.spec)
+            request: request(&object.spec)
                 .map_err(|message| ObjectRefusal { reason: RefusalReason::InvalidClaim, message }),
             status: object.status.clone().unwrap_or_default(),
         }
@@ -61,8 +61,8 @@ impl Claim {
 
     /// Returns the addresses in the status. Returns none if the claim now requests another pool than the one
     /// they are from.
-    pub fn shown(&self) -> Vec<IpAddr> {
-        if let Ok(Wanted::OfPool { pool, .. }) = &self.wanted
+    pub fn status_addresses(&self) -> Vec<IpAddr> {
+        if let Ok(ClaimRequest::FromPool { pool, .. }) = &self.request
             && self.status.pool.as_ref() != Some(pool)
         {
             return Vec::new();
@@ -71,20 +71,20 @@ impl Claim {
     }
 
     /// Returns true if, according to the status, all requested addresses are reserved.
-    pub fn had_all(&self) -> bool {
+    pub fn is_fully_reserved(&self) -> bool {
         !self.status.addresses.is_empty() && conditions::is_true(&self.status.conditions, names::RESERVED)
     }
 
     /// Returns true if, according to the status, at least one of the addresses is reserved. Otherwise the
     /// status only lists them to be reserved again.
-    pub fn had_some(&self) -> bool {
+    pub fn is_partly_reserved(&self) -> bool {
         let bound = conditions::find(&self.status.conditions, names::BOUND);
-        self.had_all()
+        self.is_fully_reserved()
             || (!self.status.addresses.is_empty() && bound.is_some_and(|c| c.reason != reasons::NOT_RESERVED))
     }
 }
 
-fn wanted(spec: &v1beta1::IPClaimSpec) -> Result<Wanted, String> {
+fn request(spec: &v1beta1::IPClaimSpec) -> Result<ClaimRequest, String> {
     if spec.service_name.is_empty() {
         return Err("serviceName must be set".to_owned());
     }
@@ -92,9 +92,9 @@ fn wanted(spec: &v1beta1::IPClaimSpec) -> Result<Wanted, String> {
     match (pool, spec.addresses.is_empty()) {
         (Some(_), false) => Err("addresses and pool are both set: set exactly one of them".to_owned()),
         (None, true) => Err("neither addresses nor pool is set: set exactly one of them".to_owned()),
-        (None, false) => addresses(&spec.addresses).map(Wanted::Addresses),
+        (None, false) => addresses(&spec.addresses).map(ClaimRequest::Addresses),
         (Some(pool), true) => {
-            Ok(Wanted::OfPool { pool: pool.to_owned(), families: families(&spec.ip_families)? })
+            Ok(ClaimRequest::FromPool { pool: pool.to_owned(), families: families(&spec.ip_families)? })
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 
 use fairlead_allocator::ipam::Ipam;
-use fairlead_crds::model::claim::{Claim, Wanted};
+use fairlead_crds::model::claim::{Claim, ClaimRequest};
 use fairlead_crds::model::config::{Labels, Pool};
 use fairlead_crds::model::service::ObjectKey;
 
@@ -228,15 +228,16 @@ fn reserve(ipam: &mut Ipam, i: usize) {
 }
 
 /// Returns the `i`th claim, for any address of pool `p`.
-pub(crate) fn claim(i: usize) -> (Claim, Wanted) {
-    let wanted = Wanted::OfPool { pool: "p".into(), families: vec![fairlead_allocator::ipam::Family::V4] };
+pub(crate) fn claim(i: usize) -> (Claim, ClaimRequest) {
+    let wanted =
+        ClaimRequest::FromPool { pool: "p".into(), families: vec![fairlead_allocator::ipam::Family::V4] };
     let claim = Claim {
         key: key("claim", i),
         uid: i.to_string(),
         resource_version: "1".into(),
         created: i as i64,
         service: ObjectKey { namespace: "default".into(), name: format!("claimant-{i}") },
-        wanted: Ok(wanted.clone()),
+        request: Ok(wanted.clone()),
         status: Default::default(),
     };
     (claim, wanted)

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use fairlead_crds::model::claim::{Claim, Wanted};
+use fairlead_crds::model::claim::{Claim, ClaimRequest};
 use fairlead_crds::model::config::Labels;
 use fairlead_crds::model::family::Family;
 use fairlead_crds::model::service::ObjectKey;
@@ -43,7 +43,7 @@ impl Ipam {
     pub fn claim(
         &mut self,
         claim: &Claim,
-        wanted: &Wanted,
+        wanted: &ClaimRequest,
         namespace_labels: Option<&Labels>,
     ) -> Result<(), AllocationRefusal> {
         if self.is_claim_satisfied(claim, wanted) {
@@ -61,7 +61,7 @@ impl Ipam {
     /// Reserves the addresses that a claim has reserved already or that its status shows, as far as it still
     /// requests them. A claim with an invalid request keeps them all.
     pub fn adopt_claim(&mut self, claim: &Claim) {
-        let kept = self.keepable_by_claim(claim, claim.wanted.as_ref().ok());
+        let kept = self.keepable_by_claim(claim, claim.request.as_ref().ok());
         self.set_claimed(claim, &kept);
     }
 
@@ -118,11 +118,12 @@ impl Ipam {
     /// Returns the addresses that a claim has reserved or that its status shows, if it requests them and may
     /// keep them, all of one pool. A refused pool, and one with `reclaim: Retain`, still owns them, as in
     /// [`Ipam::keep`].
-    fn keepable_by_claim(&self, claim: &Claim, wanted: Option<&Wanted>) -> Vec<PooledAddress> {
+    fn keepable_by_claim(&self, claim: &Claim, wanted: Option<&ClaimRequest>) -> Vec<PooledAddress> {
         let known = self.known_addresses(claim);
         // A claim does not retain an address that it never had.
         let has = |ip| self.claims.get(&claim.key).is_some_and(|claimed| claimed.addresses.contains(&ip));
-        let is_of = |ip, pool: &Arc<str>| claim.had_some() || self.pools.containing(ip) == Some(pool);
+        let is_of =
+            |ip, pool: &Arc<str>| claim.is_partly_reserved() || self.pools.containing(ip) == Some(pool);
         let of_wanted = |wants: &dyn Fn(IpAddr, &str) -> bool| {
             known.iter().filter(|(ip, _)| self.is_available_to_claim(claim, *ip)).find_map(|(ip, of)| {
                 let pool =
@@ -131,14 +132,14 @@ impl Ipam {
             })
         };
         let mut kept: Vec<PooledAddress> = match wanted {
-            Some(Wanted::Addresses(wanted)) => {
+            Some(ClaimRequest::Addresses(wanted)) => {
                 wanted.iter().filter_map(|wanted| of_wanted(&|ip, _| ip == *wanted)).collect()
             }
-            Some(Wanted::OfPool { pool: wanted, families }) => {
+            Some(ClaimRequest::FromPool { pool: wanted, families }) => {
                 let one = |family| of_wanted(&|ip, pool| Family::of(ip) == family && pool == wanted);
                 families.iter().filter_map(|family| one(*family)).collect()
             }
-            None if claim.had_some() || self.claims.get(&claim.key).is_some() => {
+            None if claim.is_partly_reserved() || self.claims.get(&claim.key).is_some() => {
                 let one = |family| of_wanted(&|ip, _| Family::of(ip) == family);
                 let first = known.first().map_or(Family::V4, |(ip, _)| Family::of(*ip));
                 [first, first.other()].into_iter().filter_map(one).collect()
@@ -155,13 +156,13 @@ impl Ipam {
     /// If the claim requests a pool, only that pool's reserved addresses are included.
     fn known_addresses(&self, claim: &Claim) -> Vec<(IpAddr, Option<Arc<str>>)> {
         let claimed = self.claims.get(&claim.key).filter(|claimed| claimed.service == claim.service);
-        let claimed = claimed.filter(|claimed| match &claim.wanted {
-            Ok(Wanted::OfPool { pool, .. }) => *claimed.pool == **pool,
+        let claimed = claimed.filter(|claimed| match &claim.request {
+            Ok(ClaimRequest::FromPool { pool, .. }) => *claimed.pool == **pool,
             _ => true,
         });
         let has = claimed.into_iter().flat_map(|c| c.addresses.iter().map(|ip| (*ip, Some(c.pool.clone()))));
         let of = claim.status.pool.as_deref().map(Arc::from);
-        let shown = claim.shown().into_iter().map(|ip| (ip, of.clone()));
+        let shown = claim.status_addresses().into_iter().map(|ip| (ip, of.clone()));
         has.chain(shown).collect()
     }
 
@@ -179,13 +180,13 @@ impl Ipam {
     fn choose_all_for_claim(
         &self,
         claim: &Claim,
-        wanted: &Wanted,
+        wanted: &ClaimRequest,
         kept: &[PooledAddress],
         labels: Option<&Labels>,
     ) -> Result<Vec<PooledAddress>, AllocationRefusal> {
         let mut all: Vec<PooledAddress> = Vec::new();
         match wanted {
-            Wanted::Addresses(wanted) => {
+            ClaimRequest::Addresses(wanted) => {
                 for &ip in wanted {
                     let of = match kept.iter().find(|(kept, _)| *kept == ip) {
                         Some((_, pool)) => pool.clone(),
@@ -202,7 +203,7 @@ impl Ipam {
                     all.push((ip, of));
                 }
             }
-            Wanted::OfPool { pool, families } => {
+            ClaimRequest::FromPool { pool, families } => {
                 let mut refusals = Vec::new();
                 for family in families {
                     match kept.iter().find(|(ip, _)| Family::of(*ip) == *family) {
@@ -228,13 +229,13 @@ impl Ipam {
     }
 
     /// Returns true if a claim has reserved every address that it requests, and the pool still contains them.
-    fn is_claim_satisfied(&self, claim: &Claim, wanted: &Wanted) -> bool {
+    fn is_claim_satisfied(&self, claim: &Claim, wanted: &ClaimRequest) -> bool {
         let Some(Claimed { service, pool, addresses, created }) = self.claims.get(&claim.key) else {
             return false;
         };
         let as_wanted = match wanted {
-            Wanted::Addresses(wanted) => wanted == addresses,
-            Wanted::OfPool { pool: wanted, families } => {
+            ClaimRequest::Addresses(wanted) => wanted == addresses,
+            ClaimRequest::FromPool { pool: wanted, families } => {
                 **pool == *wanted && addresses.iter().map(|ip| Family::of(*ip)).eq(families.iter().copied())
             }
         };

@@ -424,7 +424,7 @@ impl Allocations {
     /// given.
     fn adopt_claim(&mut self, key: &ObjectKey, complete: bool) {
         let Some(claim) = self.claims.get(key).map(|record| record.claim()) else { return };
-        if claim.had_some() && claim.had_all() == complete {
+        if claim.is_partly_reserved() && claim.is_fully_reserved() == complete {
             self.ipam.adopt_claim(claim);
         }
     }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use fairlead_crds::model::claim::{Claim, Wanted};
+use fairlead_crds::model::claim::{Claim, ClaimRequest};
 use fairlead_crds::model::config::Labels;
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
 
@@ -34,7 +34,7 @@ pub(crate) struct PendingClaim {
 
 /// Reserves the addresses that a claim asks for, if they are available.
 pub(super) fn reserve(ipam: &mut Ipam, claim: &Claim, namespace_labels: Option<&Labels>) -> ClaimDecision {
-    let (mut refusal, triggers) = match &claim.wanted {
+    let (mut refusal, triggers) = match &claim.request {
         Err(why) => {
             ipam.adopt_claim(claim);
             (Some((AllocationReason::InvalidClaim, why.message.clone())), Vec::new())
@@ -81,9 +81,9 @@ pub(super) fn pending_claims(
                 unpooled.then(|| retained_message(claimed, why))?
             }
         };
-        let families = match &record.claim().wanted {
-            Ok(Wanted::Addresses(wanted)) => wanted.iter().map(|ip| Family::of(*ip)).collect(),
-            Ok(Wanted::OfPool { families, .. }) => families.clone(),
+        let families = match &record.claim().request {
+            Ok(ClaimRequest::Addresses(wanted)) => wanted.iter().map(|ip| Family::of(*ip)).collect(),
+            Ok(ClaimRequest::FromPool { families, .. }) => families.clone(),
             Err(_) => Family::BOTH.to_vec(),
         };
         Some(PendingClaim { claim: key.clone(), why, families })
@@ -96,11 +96,11 @@ pub(super) fn pending_claims(
 fn may_serve(ipam: &Ipam, claim: &Claim, families: Families, pool: Option<&str>) -> bool {
     let is_needed = |family: Family| families.wanted().contains(&family);
     let matches_pool = |other: Option<&str>| pool.is_none() || other.is_none() || pool == other;
-    match &claim.wanted {
-        Ok(Wanted::OfPool { pool, families }) => {
+    match &claim.request {
+        Ok(ClaimRequest::FromPool { pool, families }) => {
             matches_pool(Some(pool)) && families.iter().copied().any(is_needed)
         }
-        Ok(Wanted::Addresses(addresses)) => {
+        Ok(ClaimRequest::Addresses(addresses)) => {
             let claimed = ipam.claimed(&claim.key).map(|claimed| &*claimed.pool);
             let pool_of = |ip: IpAddr| ipam.pool_name_of(ip).or(claimed);
             addresses.iter().any(|ip| is_needed(Family::of(*ip)) && matches_pool(pool_of(*ip)))
@@ -113,7 +113,7 @@ fn may_serve(ipam: &Ipam, claim: &Claim, families: Families, pool: Option<&str>)
 /// the addresses that the Service holds.
 fn retry_triggers(
     claim: &Claim,
-    wanted: &Wanted,
+    wanted: &ClaimRequest,
     held: impl Iterator<Item = IpAddr>,
     why: &AllocationRefusal,
 ) -> Vec<RetryTrigger> {
@@ -129,9 +129,9 @@ fn retry_triggers(
         _ => {}
     }
     let addresses = match wanted {
-        Wanted::Addresses(wanted) => wanted.clone(),
+        ClaimRequest::Addresses(wanted) => wanted.clone(),
         // The claim may reserve addresses that it had before, and those that its Service holds.
-        Wanted::OfPool { .. } => claim.shown().into_iter().chain(held).collect(),
+        ClaimRequest::FromPool { .. } => claim.status_addresses().into_iter().chain(held).collect(),
     };
     for ip in addresses {
         let trigger = RetryTrigger::AddressChanged(ip);

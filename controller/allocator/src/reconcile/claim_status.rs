@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use fairlead_crds::conditions::{self, NewCondition};
-use fairlead_crds::model::claim::{Claim, Wanted};
+use fairlead_crds::model::claim::{Claim, ClaimRequest};
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::names::{BOUND, RESERVED, reasons};
 use fairlead_crds::v1beta1::IPClaimStatus;
@@ -75,9 +75,9 @@ fn status(record: &ClaimRecord, ipam: &Ipam, service_exists: bool, now: Timestam
     let claim = record.claim();
     let claimed = ipam.claimed(&claim.key);
     let mut addresses = claimed.map(|claimed| claimed.addresses.clone()).unwrap_or_default();
-    if let Ok(Wanted::OfPool { families, .. }) = &claim.wanted {
+    if let Ok(ClaimRequest::FromPool { families, .. }) = &claim.request {
         // Addresses that were chosen once stay in the status, so that the claim prefers them later.
-        let all = [addresses, claim.shown()].concat();
+        let all = [addresses, claim.status_addresses()].concat();
         let one = |family: &Family| all.iter().find(|ip| Family::of(**ip) == *family).copied();
         addresses = families.iter().filter_map(one).collect();
     }

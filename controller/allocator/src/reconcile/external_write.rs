@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use fairlead_crds::model::claim::{Claim, Wanted};
+use fairlead_crds::model::claim::{Claim, ClaimRequest};
 use fairlead_crds::model::service::{ObjectKey, pool_of_nth};
 
 use super::displayed::keep_displayed;
@@ -85,18 +85,18 @@ pub(super) fn resolve_external_write(
 /// Returns true if another controller wrote the addresses in the status of a claim. `old` is the claim as
 /// observed before, `claimed` the reservation of this controller.
 pub(super) fn is_external_claim_write(old: Option<&Claim>, claim: &Claim, claimed: Option<&Claimed>) -> bool {
-    let shown = claim.shown();
-    let changed = old.is_none_or(|old| old.shown() != shown);
+    let shown = claim.status_addresses();
+    let changed = old.is_none_or(|old| old.status_addresses() != shown);
     let agrees = claimed.is_some_and(|claimed| {
         // An incomplete claim also lists the addresses that it had before.
-        let listed = !claim.had_all() && claimed.addresses.iter().all(|ip| shown.contains(ip));
+        let listed = !claim.is_fully_reserved() && claimed.addresses.iter().all(|ip| shown.contains(ip));
         claimed.addresses == shown || listed
     });
-    let wanted = match &claim.wanted {
-        Ok(Wanted::Addresses(wanted)) => shown.iter().all(|ip| wanted.contains(ip)),
-        Ok(Wanted::OfPool { .. }) | Err(_) => true,
+    let wanted = match &claim.request {
+        Ok(ClaimRequest::Addresses(wanted)) => shown.iter().all(|ip| wanted.contains(ip)),
+        Ok(ClaimRequest::FromPool { .. }) | Err(_) => true,
     };
-    changed && wanted && !agrees && !shown.is_empty() && claim.had_some()
+    changed && wanted && !agrees && !shown.is_empty() && claim.is_partly_reserved()
 }
 
 /// Frees the addresses in the status of a claim for it: another controller reserved them.
@@ -109,7 +109,7 @@ pub(super) fn resolve_external_claim_write(
     let mut displaced = Displaced::default();
     let Some(claim) = claims.get(key).map(|record| record.claim()) else { return displaced };
     let age = (claim.created, key);
-    for ip in claim.shown() {
+    for ip in claim.status_addresses() {
         for holder in ipam.holders(ip) {
             let displays = services.get(holder).is_some_and(|record| record.displays(ip));
             if **holder != claim.service && !displays {
@@ -122,7 +122,8 @@ pub(super) fn resolve_external_claim_write(
         {
             let other_claim = record.claim();
             let is_older = (other_claim.created, other) < age;
-            if !(other_claim.had_some() && other_claim.shown().contains(&ip) && is_older) {
+            if !(other_claim.is_partly_reserved() && other_claim.status_addresses().contains(&ip) && is_older)
+            {
                 displaced.claims.push(other.clone());
             }
         }

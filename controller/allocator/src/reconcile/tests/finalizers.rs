@@ -44,7 +44,7 @@ fn used(configuration: &mut Configuration, services: usize, claims: usize) -> Ip
         }))
         .unwrap();
         let claim = Claim::from_object(&claim);
-        ipam.claim(&claim, claim.wanted.as_ref().unwrap(), None).unwrap();
+        ipam.claim(&claim, claim.request.as_ref().unwrap(), None).unwrap();
     }
     ipam.set_pools(&edited, &refused_pools);
     ipam
