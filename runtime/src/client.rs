@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
-use thiserror::Error;
 
 use crate::flags::Common;
 
 /// The reason why no client can be created. The message names the remedy.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum Error {
     /// The kubeconfig cannot be read or used.
