@@ -25,7 +25,7 @@ build: ## Build every binary
 	$(CARGO) build --locked --workspace --bins
 
 .PHONY: demo
-demo: setup build ## Show the main job: pool, address, ARP, NDP and BGP, clients, a cut cable (KEEP=1 leaves it running)
+demo: setup build ## Show the main job: addresses, ARP, NDP, BGP, a cut cable (KEEP=1 leaves it running)
 	$(SUDO) $(TARGET)/debug/fairlead-lab demo
 
 # One command for all tests, so that cargo compiles every dependency with one set of features. The runner is

@@ -56,7 +56,9 @@ impl ClusterState {
             WatchEvent::Nodes(change) => self.handle_nodes(change),
             WatchEvent::Speakers(change) => self.handle_speakers(change),
             WatchEvent::Configuration(change) => {
-                self.configuration_changed |= self.configuration.handle_change(*change);
+                self.configuration.handle_change(*change);
+                // Also a change of status: it can decide between two overlapping pools of the same age.
+                self.configuration_changed = true;
             }
         }
     }
@@ -224,7 +226,8 @@ mod tests {
         WatchEvent::Configuration(Box::new(ObjectChange::Reset(objects).into()))
     }
 
-    /// Returns the first list of every kind, in the order of [`KINDS`] and [`Kind::ALL`]: one Service that n1 announces by L2.
+    /// Returns the first list of every kind, in the order of [`KINDS`] and [`Kind::ALL`]: one Service that n1
+    /// announces by L2.
     fn lists() -> Vec<WatchEvent> {
         let pool =
             v1beta1::IPAddressPoolSpec { addresses: vec!["192.0.2.0/24".to_owned()], ..Default::default() };

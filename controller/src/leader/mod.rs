@@ -1,8 +1,9 @@
-//! Leader election: of several controllers, only the holder of the Lease [`CONTROLLER_LEASE`](fairlead_crds::names::CONTROLLER_LEASE) writes.
+//! Leader election: of several controllers, only the holder of the Lease
+//! [`CONTROLLER_LEASE`](fairlead_crds::names::CONTROLLER_LEASE) writes.
 //!
-//! `Elector` is the protocol without I/O and without a clock: it returns the next request for the API
-//! server and the instant until which this process leads. [`Election`] runs it: it owns the connection, the
-//! timers and the channel on which leadership is published.
+//! `Elector` is the protocol without I/O and without a clock: it returns the next request for the API server
+//! and the instant until which this process leads. [`Election`] runs it: it owns the connection, the timers
+//! and the channel on which leadership is published.
 //!
 //! # States
 //!

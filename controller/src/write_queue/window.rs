@@ -22,8 +22,8 @@ const MIN_ROUND_RESPONSES: u32 = 16;
 const SLOW_START_LATENCY: f64 = 1.25;
 /// Rounds after which the minimum latency is measured again.
 const ROUNDS_PER_MINIMUM: u32 = 50;
-/// If halving the size reduces latency below this share, the latency was caused by queueing.
-const QUEUEING_LATENCY: f64 = 0.75;
+/// If halving the size reduces latency below this share, the latency was caused by queuing.
+const QUEUING_LATENCY: f64 = 0.75;
 
 /// The number of writes that may be in flight, adjusted to the capacity of the API server.
 #[derive(Clone, Debug)]
@@ -142,7 +142,7 @@ impl Window {
 
     /// Ends a round with half the size of the round before.
     fn measure_minimum(&mut self, latency: f64, previous_latency: f64, restore: f64) {
-        if latency < QUEUEING_LATENCY * previous_latency && self.size > MIN_SIZE {
+        if latency < QUEUING_LATENCY * previous_latency && self.size > MIN_SIZE {
             self.phase = Phase::MeasureMinimum { previous_latency: latency, restore };
             self.size = (self.size / 2.0).max(MIN_SIZE);
             return;

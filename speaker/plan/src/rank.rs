@@ -6,7 +6,7 @@ use std::net::IpAddr;
 /// different versions and must never change.
 ///
 /// The hash is FNV-1a (64 bits) over the node name, a zero byte and the address in 16 octets (IPv4 as
-/// `::ffff:a.b.c.d`), followed by the finalizer of MurmurHash3. Without the finalizer, neighbouring addresses
+/// `::ffff:a.b.c.d`), followed by the finalizer of MurmurHash3. Without the finalizer, neighboring addresses
 /// would not spread: the last step of FNV hardly changes the high bits, and the election compares these.
 pub(crate) fn rank(node: &str, address: IpAddr) -> u64 {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;

@@ -32,7 +32,7 @@ impl ApiServer {
     /// Listens and serves on the current tokio runtime.
     ///
     /// # Errors
-    /// If it cannot listen on the address, the Service ranges are invalid, or the certificate cannot be created.
+    /// If it cannot listen on the address, the Service ranges are invalid, or no certificate can be created.
     pub async fn start(options: Options) -> anyhow::Result<ApiServer> {
         let listener = TcpListener::bind(options.listen)
             .await

@@ -171,8 +171,8 @@ impl Control {
         self.run(async move { Ok(api.patch(&name, &PatchParams::default(), &patch).await.map(drop)?) })
     }
 
-    /// Measures a plain writer of status: patches every Service of `names` with the result of `patch` for its index and
-    /// resourceVersion, `in_flight` at a time. Returns the total time and the time of each request.
+    /// Measures a plain writer of status: patches every Service of `names` with the result of `patch` for its
+    /// index and resourceVersion, `in_flight` at a time. Returns the total time and the time of each request.
     ///
     /// # Errors
     /// The first refusal.
@@ -315,7 +315,8 @@ impl Watch {
             .with_context(|| format!("Service {name} has no address after {limit:?}"))
     }
 
-    /// Waits until `count` Services whose names begin with `prefix` have an address. Returns when each was first reported.
+    /// Waits until `count` Services whose names begin with `prefix` have an address. Returns when each was
+    /// first reported.
     ///
     /// # Errors
     /// If fewer have one within `limit`.

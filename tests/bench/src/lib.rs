@@ -21,9 +21,11 @@ mod usage;
 mod wire;
 mod writes;
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 
 use machine::Machine;
@@ -39,10 +41,10 @@ pub struct Options {
     #[arg(long, value_enum, value_name = "NAME")]
     pub only: Vec<Measure>,
     /// Number of Services where there are many [default: depends on the measure]
-    #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(100..=30_000))]
+    #[arg(long, value_parser = range(100..=30_000))]
     pub services: Option<usize>,
     /// Rounds of a cut cable; half as many takeovers; latencies and costs are sampled ten times as often
-    #[arg(long, default_value_t = 10, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100))]
+    #[arg(long, default_value_t = 10, value_parser = range(1..=100))]
     pub rounds: usize,
 }
 
@@ -69,6 +71,11 @@ pub enum Measure {
 
 /// Default number of Services of measures that need many.
 const MANY: usize = 2000;
+
+/// Accepts numbers in a range.
+fn range(range: RangeInclusive<u64>) -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(range)
+}
 
 impl Options {
     fn many(&self) -> usize {

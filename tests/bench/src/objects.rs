@@ -79,7 +79,7 @@ pub(crate) struct Plan {
     pub address: Option<Ipv4Addr>,
     /// `externalTrafficPolicy: Local`.
     pub local: bool,
-    /// True if the Service has [`OTHER_CLASS`].
+    /// True if the Service has [`NO_CLASS`].
     pub nobodys: bool,
 }
 

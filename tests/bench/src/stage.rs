@@ -111,8 +111,8 @@ impl Stage {
         })
     }
 
-    /// Creates Services until there are `count`, half announced by BGP and half by L2, and waits until writes and
-    /// announcements end.
+    /// Creates Services until there are `count`, half announced by BGP and half by L2, and waits until writes
+    /// and announcements end.
     ///
     /// # Errors
     /// If a Service gets no address, or writes do not end.

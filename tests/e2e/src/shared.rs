@@ -24,7 +24,8 @@ impl Shared {
         Self { make, prepare, lab: Mutex::new(None) }
     }
 
-    /// Waits for exclusive use of the lab, and restores its initial state: cables connected, every process running.
+    /// Waits for exclusive use of the lab, and restores its initial state: cables connected, every process
+    /// running.
     ///
     /// # Panics
     /// If the lab does not start.

@@ -16,14 +16,14 @@ use serde_json::json;
 static LAB: Shared = Shared::new(Lab::builder, configure);
 
 /// Returns every prefix in the router's table.
-fn learnt(lab: &Lab) -> BTreeSet<IpNet> {
+fn learned(lab: &Lab) -> BTreeSet<IpNet> {
     Family::BOTH.into_iter().flat_map(|family| lab.router().bgp_routes(family).unwrap().into_keys()).collect()
 }
 
-fn expect_learnt(lab: &Lab, ips: &[IpAddr]) {
+fn expect_learned(lab: &Lab, ips: &[IpAddr]) {
     let expected: BTreeSet<IpNet> = ips.iter().map(|ip| IpNet::from(*ip)).collect();
     wait_for("exactly the expected prefixes", SOON, || {
-        let seen = learnt(lab);
+        let seen = learned(lab);
         ensure(seen == expected, format!("{seen:?}"))
     })
     .unwrap();
@@ -37,9 +37,9 @@ fn cluster_policy_uses_every_node_as_next_hop() {
     for ip in &ips {
         expect_next_hops(&lab, *ip, &all_nodes(&lab), SOON).unwrap();
     }
-    expect_learnt(&lab, &ips);
+    expect_learned(&lab, &ips);
     service.delete(&lab).unwrap();
-    expect_learnt(&lab, &[]);
+    expect_learned(&lab, &[]);
 }
 
 #[test]
@@ -59,11 +59,11 @@ fn local_policy_uses_nodes_with_ready_pods() {
     expect(&nodes(["n3"]));
     lab.set_ready("n3", 1, false).unwrap();
     expect(&nodes([]));
-    expect_learnt(&lab, &[]);
+    expect_learned(&lab, &[]);
     lab.set_ready("n2", 1, true).unwrap();
     expect(&nodes(["n2"]));
     service.delete(&lab).unwrap();
-    expect_learnt(&lab, &[]);
+    expect_learned(&lab, &[]);
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn service_without_ready_endpoint_is_not_announced() {
     let other = LbService::new("table-other", "bgp");
     let ips = service.up(&lab).unwrap();
     let others = other.up(&lab).unwrap();
-    expect_learnt(&lab, &others);
+    expect_learned(&lab, &others);
     for ip in ips {
         assert_eq!(next_hops(&lab, ip).unwrap(), nodes([]));
     }
@@ -135,7 +135,7 @@ fn protocols_do_not_announce_each_others_addresses() {
     for ip in l2_ips {
         lab.wait_for_owner(ip, SOON).unwrap();
     }
-    expect_learnt(&lab, &bgp_ips);
+    expect_learned(&lab, &bgp_ips);
     let capture = lab.capture_node("n1").unwrap();
     std::thread::sleep(SECOND);
     for ip in bgp_ips {

@@ -1,11 +1,13 @@
-//! Runs a fuzz target: first on every file of its corpus, then on mutations of those files until its time is over.
+//! Runs a fuzz target: first on every file of its corpus, then on mutations of those files until its time is
+//! over.
 //!
 //! A target is a function of octets that panics where the code under test is wrong. Its corpus is the folder
-//! `corpus/NAME`; a `.hex` file holds octets as hexadecimal digits with `#` comments, any other file is taken as it is.
-//! An input that fails is minimized by proptest and written into the corpus as `failure-HASH.hex`, so that the next run
-//! begins with it. Commit that file together with the fix.
+//! `corpus/NAME`; a `.hex` file holds octets as hexadecimal digits with `#` comments, any other file is taken
+//! as it is. An input that fails is minimized by proptest and written into the corpus as `failure-HASH.hex`,
+//! so that the next run begins with it. Commit that file together with the fix.
 //!
-//! `FUZZ_SECONDS` sets the time per target in seconds. The default keeps all targets together near one minute.
+//! `FUZZ_SECONDS` sets the time per target in seconds. The default keeps all targets together near one
+//! minute.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a panic fails the test that called")]

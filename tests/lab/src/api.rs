@@ -148,7 +148,7 @@ impl Api {
         .with_context(|| format!("status of {what}"))
     }
 
-    /// Merges `patch` into an object, given by `apiVersion`, `kind`, `metadata.name` and `metadata.namespace`.
+    /// Merges `patch` into an object, which `apiVersion`, `kind`, name and namespace identify.
     pub fn merge(&self, object: Value, patch: Value) -> Result<()> {
         let what = describe(&object);
         let client = self.client();

@@ -1,5 +1,6 @@
-//! A cluster made of network namespaces on one machine: a bridge, nodes with pods, a control plane, an FRR router, a
-//! client on the LAN and one behind the router. Packets and sockets are real, and stay inside the lab's namespaces.
+//! A cluster made of network namespaces on one machine: a bridge, nodes with pods, a control plane, an FRR
+//! router, a client on the LAN and one behind the router. Packets and sockets are real, and stay inside the
+//! lab's namespaces.
 //!
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {

@@ -58,7 +58,8 @@ pub(crate) fn interface_index(name: &str) -> io::Result<u32> {
     }
 }
 
-/// Returns a socket that receives every frame of one interface, in and out, in the calling thread's namespace.
+/// Returns a socket that receives every frame of one interface, in and out, in the calling thread's
+/// namespace.
 ///
 /// # Errors
 /// The error of the system call that failed, such as a missing interface or missing privileges.

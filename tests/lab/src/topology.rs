@@ -8,8 +8,8 @@
 //!   cp (API server, controller) ──┘
 //! ```
 //!
-//! Every cable is a veth pair that is created inside the namespace of one of its ends, so that no interface ever
-//! exists in the namespace of the host.
+//! Every cable is a veth pair that is created inside the namespace of one of its ends, so that no interface
+//! ever exists in the namespace of the host.
 
 use std::fmt::Write as _;
 use std::process::Command;

@@ -6,7 +6,7 @@ use TrafficPolicy::Cluster;
 
 use super::*;
 
-/// Neighbouring addresses of both families, as pools offer them.
+/// Neighboring addresses of both families, as pools offer them.
 fn addresses(count: u32) -> Vec<IpAddr> {
     let v4 = (0..count).map(|n| IpAddr::V4(Ipv4Addr::from_bits(0xc0a8_0000 + n)));
     let v6 = (0..u128::from(count)).map(|n| IpAddr::V6(Ipv6Addr::from_bits((0xfd00 << 112) + n)));

@@ -318,7 +318,7 @@ impl PeerTask {
         }
     }
 
-    /// Waits until the socket accepts octets or a timer of the session expires. Returns an error of the socket.
+    /// Waits until the socket accepts octets or a timer of the session expires. Returns the socket's error.
     async fn wait_writable(&mut self) -> Option<String> {
         let Some(stream) = &self.stream else { return Some(String::new()) };
         tokio::select! {

@@ -1,5 +1,5 @@
-//! Lists of built-in kinds that do not merge as one value (the markers `listType`, `listMapKey`, `patchMergeKey` of
-//! the Kubernetes API types).
+//! Lists of built-in kinds that do not merge as one value (the markers `listType`, `listMapKey`,
+//! `patchMergeKey` of the Kubernetes API types).
 
 use serde_json::json;
 

@@ -17,7 +17,8 @@ pub(crate) struct Page {
 }
 
 impl Store {
-    /// Returns the objects of a kind at a revision (None: now), in order, after a key, at most `limit` that match.
+    /// Returns the objects of a kind at a revision (None: now), in order, after a key, at most `limit` that
+    /// match.
     ///
     /// # Errors
     /// If the history back to that revision was discarded.

@@ -15,7 +15,7 @@ fn responder(now: Instant) -> Responder {
         Interface {
             index: INDEX,
             name: "eth0".to_owned(),
-            mac: [2, 0, 0, 0, 0, 1].into(),
+            mac: [2, 0, 0, 0, 0, 1],
             arp: true,
             link_local: Some("fe80::1".parse().unwrap()),
         },

@@ -1,7 +1,8 @@
-//! Configuration objects: whatever an API server stores, `resolve` returns a verdict on each object, and what is in force
-//! is sound.
+//! Configuration objects: whatever an API server stores, `resolve` returns a verdict on each object, and what
+//! is in force is sound.
 //!
-//! The octets of an input choose values of the sample objects and replace them, so that most inputs stay objects.
+//! The octets of an input choose values of the sample objects and replace them, so that most inputs stay
+//! objects.
 
 use std::collections::BTreeSet;
 

@@ -131,7 +131,8 @@ impl Builder {
     /// Starts the lab.
     ///
     /// # Errors
-    /// If the caller is not root, a program is missing, or a part does not start. Parts that did start are stopped.
+    /// If the caller is not root, a program is missing, or a part does not start. Parts that did start are
+    /// stopped.
     pub fn start(self) -> Result<Lab> {
         if !sys::is_root() {
             bail!("the lab makes network namespaces and needs root; run it with sudo");

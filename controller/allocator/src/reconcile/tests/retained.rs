@@ -89,8 +89,8 @@ fn pool_edit_that_excludes_holder_retains_address() {
 
 #[test]
 fn service_that_no_longer_matches_retains_address() {
-    let labelled = json!({ "metadata": { "labels": { "tier": "web" } } });
-    let mut world = holding(labelled.clone());
+    let labeled = json!({ "metadata": { "labels": { "tier": "web" } } });
+    let mut world = holding(labeled.clone());
     world.set_pools([tight(true), other()]);
     assert_eq!(world.take_writes(), 0, "the selector matches");
     world.apply(service("s", json!({})));
@@ -101,7 +101,7 @@ fn service_that_no_longer_matches_retains_address() {
         world.message("s", names::ALLOCATED)
     );
     world.check_restart("relabelled Service");
-    world.apply(service("s", labelled));
+    world.apply(service("s", labeled));
     assert_eq!(world.message("s", names::ALLOCATED), "True/Allocated: 1.2.3.0 from IPAddressPool p");
     assert_eq!(counts(&world, "p"), (1, 9, 0));
 

@@ -1,0 +1,53 @@
+#!/bin/sh
+# Checks that cargo has no command for: purity of the crates named as arguments, line length, spelling, unused
+# dependencies. Spelling and dependencies are checked where the tool is installed or can be installed with
+# pip.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+CARGO=${CARGO:-cargo}
+failed=0
+
+fail() {
+    echo "check: $*" >&2
+    failed=1
+}
+
+# design: a pure crate depends on no shell crate, not on tokio and not on a Kubernetes client.
+for crate in "$@"; do
+    tree=$($CARGO tree --locked --quiet --edges normal --prefix none -p "$crate") || fail "cannot read the dependencies of $crate"
+    for forbidden in tokio hyper kube-client fairlead-runtime fairlead-net; do
+        if printf '%s\n' "$tree" | grep -q "^$forbidden v"; then
+            fail "$crate depends on $forbidden; move the I/O into a shell crate (cargo tree -p $crate -i $forbidden)"
+        fi
+    done
+done
+
+# Lines end at column 110. Exempt are string literals (also YAML inside them), tables, captured output (``` blocks in
+# docs), and generated manifests.
+long=$(git ls-files '*.rs' '*.toml' '*.sh' '*.yaml' Makefile ':!config/crd' |
+    LC_ALL=C.UTF-8 xargs grep -HnE '^.{111}' | grep -vE '^[^:]*:[0-9]*:(.*"|.*spec: \{|.*\{\{| *//[/!]? \|)' | cut -d: -f1,2)
+long_docs=$(git ls-files '*.md' | while read -r doc; do
+    sed -e '/^ *```/,/^ *```/s/.*//' -e 's/^|.*//' "$doc" | LC_ALL=C.UTF-8 grep -noE '^.{111}' | cut -d: -f1 | sed "s|^|$doc:|"
+done)
+[ -z "$long$long_docs" ] || fail "lines longer than 110 columns:
+$long
+$long_docs"
+
+typos=$(command -v typos || true)
+if [ -z "$typos" ] && [ ! -x target/tools/bin/typos ] && command -v python3 >/dev/null 2>&1; then
+    python3 -m pip install --quiet --disable-pip-version-check --target target/tools typos==1.52.0 2>/dev/null
+fi
+[ -n "$typos" ] || typos=target/tools/bin/typos
+if [ -x "$typos" ]; then
+    "$typos" --format brief || fail "typos found spelling errors; correct them, or add a word to _typos.toml"
+else
+    echo "check: skipped spelling: install typos (cargo install typos-cli, or pip install typos)"
+fi
+
+if command -v cargo-machete >/dev/null 2>&1; then
+    cargo machete || fail "cargo machete found unused dependencies; remove them from Cargo.toml"
+else
+    echo "check: skipped unused dependencies: install cargo-machete (cargo install cargo-machete)"
+fi
+
+exit $failed
