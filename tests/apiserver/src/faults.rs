@@ -183,7 +183,7 @@ impl Faults {
     }
 
     /// Decides randomly which faults affect a request.
-    pub(crate) fn judge(&self, verb: &str, resource: &str) -> Verdict {
+    pub(crate) fn decide(&self, verb: &str, resource: &str) -> Verdict {
         let mut verdict = Verdict::default();
         let Rules { active, dice, .. } = &mut *self.rules();
         active.retain_mut(|(_, fault)| {
@@ -233,11 +233,11 @@ mod tests {
             times: Some(2),
             ..Fault::default()
         });
-        assert_eq!(faults.judge("get", "services/status").status, None);
-        assert_eq!(faults.judge("patch", "services").status, None);
-        assert_eq!(faults.judge("patch", "services/status").status, Some((409, None)));
-        assert_eq!(faults.judge("patch", "services/status").status, Some((409, None)));
-        assert_eq!(faults.judge("patch", "services/status").status, None);
+        assert_eq!(faults.decide("get", "services/status").status, None);
+        assert_eq!(faults.decide("patch", "services").status, None);
+        assert_eq!(faults.decide("patch", "services/status").status, Some((409, None)));
+        assert_eq!(faults.decide("patch", "services/status").status, Some((409, None)));
+        assert_eq!(faults.decide("patch", "services/status").status, None);
         assert_eq!(faults.active(), vec![]);
     }
 
@@ -248,7 +248,7 @@ mod tests {
         faults.latency(Duration::from_millis(5));
         faults.fail(429, 1.0, &[], &[]);
         faults.fail(500, 1.0, &[], &[]);
-        let verdict = faults.judge("get", "nodes");
+        let verdict = faults.decide("get", "nodes");
         assert_eq!(verdict.delay, Duration::from_millis(25));
         assert_eq!(verdict.status, Some((429, None)));
     }
@@ -257,7 +257,7 @@ mod tests {
     fn fault_probability_is_respected() {
         let faults = Faults::new(7);
         faults.fail(500, 0.25, &[], &[]);
-        let hits = (0..4000).filter(|_| faults.judge("get", "nodes").status.is_some()).count();
+        let hits = (0..4000).filter(|_| faults.decide("get", "nodes").status.is_some()).count();
         assert!((850..1150).contains(&hits), "{hits}");
     }
 }

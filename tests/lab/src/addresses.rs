@@ -1,4 +1,4 @@
-//! Who has which address in a lab. The same in every lab: each has its own namespaces.
+//! The addresses of a lab. They are equal in every lab, because each has its own namespaces.
 //!
 //! | what | IPv4 | IPv6 |
 //! |---|---|---|

@@ -35,7 +35,7 @@ pub(crate) async fn answer(
         "" => path.plural.clone(),
         subresource => format!("{}/{subresource}", path.plural),
     };
-    let fault = shared.faults.judge(verb, &full);
+    let fault = shared.faults.decide(verb, &full);
     if !fault.delay.is_zero() {
         tokio::time::sleep(fault.delay).await;
     }

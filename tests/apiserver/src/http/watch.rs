@@ -36,7 +36,7 @@ struct Watch {
     ready: VecDeque<Bytes>,
     changed: signal::Receiver<u64>,
     orders: signal::Receiver<WatchOrder>,
-    obeyed: WatchOrder,
+    handled: WatchOrder,
     bookmarks: bool,
     next_bookmark: Instant,
     deadline: Instant,
@@ -68,7 +68,7 @@ pub(crate) fn answer(
     let now = Instant::now();
     let changed = shared.subscribe(target.resource.table);
     let orders = shared.faults.watch_orders();
-    let obeyed = *orders.borrow();
+    let handled = *orders.borrow();
     let mut watch = Watch {
         shared: shared.clone(),
         format,
@@ -76,7 +76,7 @@ pub(crate) fn answer(
         ready: VecDeque::new(),
         changed,
         orders,
-        obeyed,
+        handled,
         bookmarks,
         next_bookmark: now + shared.bookmarks,
         deadline: now + timeout.map_or(DEFAULT_TIMEOUT, Duration::from_secs),
@@ -137,10 +137,10 @@ impl Watch {
                 return None;
             }
             let order = *self.orders.borrow_and_update();
-            if order.close != self.obeyed.close {
+            if order.close != self.handled.close {
                 return None;
             }
-            if order.expire != self.obeyed.expire {
+            if order.expire != self.handled.expire {
                 self.fail("The resourceVersion for the provided watch is too old.");
                 continue;
             }
