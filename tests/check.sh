@@ -22,8 +22,8 @@ for crate in "$@"; do
     done
 done
 
-# Lines end at column 110. Exempt are string literals (also YAML inside them), tables, captured output (``` blocks in
-# docs), and generated manifests.
+# Lines end at column 110. Exempt are string literals (also YAML inside them), tables, captured output (```
+# blocks in docs), and generated manifests.
 long=$(git ls-files '*.rs' '*.toml' '*.sh' '*.yaml' Makefile ':!config/crd' |
     LC_ALL=C.UTF-8 xargs grep -HnE '^.{111}' | grep -vE '^[^:]*:[0-9]*:(.*"|.*spec: \{|.*\{\{| *//[/!]? \|)' | cut -d: -f1,2)
 long_docs=$(git ls-files '*.md' | while read -r doc; do

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::store::{self, ConfigurationChange, ObjectChange};
-use fairlead_crds::{configuration_kinds, v1beta1};
+use fairlead_crds::{configuration_kinds, names, v1beta1};
 use fairlead_plan::{Node, NodeName, Service, Slice, SliceKey};
 use fairlead_runtime::trimmed::Trimmed;
 use fairlead_runtime::watch::{self, follow};
@@ -41,7 +41,7 @@ pub(crate) fn spawn(client: &Client, lb_class: Option<&str>, sink: &Sender<Watch
     ));
     tasks.spawn(follow::<Trimmed<EndpointSlice>, _, _>(
         Api::all(client.clone()),
-        watch::config().labels("kubernetes.io/service-name"),
+        watch::config().labels(names::SERVICE_NAME),
         |Trimmed(slice)| trim::slice(slice),
         WatchEvent::Slices,
         sink.clone(),
