@@ -70,6 +70,7 @@ use jiff::Timestamp;
 pub use admission::NotAdmitted;
 pub use changes::AddressChange;
 pub use claim_records::Claimed;
+pub(crate) use claim_records::ClaimsByService;
 pub use eligibility::Obstacle;
 pub use holding::{Held, Holding, Retained};
 pub use pool_changes::PoolChanges;

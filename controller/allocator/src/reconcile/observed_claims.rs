@@ -1,18 +1,19 @@
 //! The observed IPClaims, with the last decision on each, and the claims by Service.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::service::ObjectKey;
 
 use super::outcome::AllocationReason;
 use super::wait_queue::{Priority, Waiter};
+use crate::ipam::ClaimsByService;
 
 /// All observed claims.
 #[derive(Debug, Default)]
 pub(crate) struct ObservedClaims {
     records: BTreeMap<ObjectKey, ClaimRecord>,
-    by_service: BTreeMap<ObjectKey, BTreeSet<(i64, ObjectKey)>>,
+    by_service: ClaimsByService,
 }
 
 /// A claim and the last decision on it.
@@ -40,7 +41,7 @@ impl ObservedClaims {
 
     /// Returns the keys of the claims for a Service, the oldest first.
     pub(crate) fn of_service(&self, service: &ObjectKey) -> impl Iterator<Item = &ObjectKey> {
-        self.by_service.get(service).into_iter().flatten().map(|(_, key)| key)
+        self.by_service.of(service)
     }
 
     /// Returns the keys of the claims that were refused.
@@ -69,8 +70,7 @@ impl ObservedClaims {
 
     /// Stores a claim. A record of the same name but for another Service must have been removed before.
     pub(super) fn insert(&mut self, claim: Claim) {
-        let of_service = self.by_service.entry(claim.service.clone()).or_default();
-        of_service.insert((claim.created, claim.key.clone()));
+        self.by_service.insert(&claim.service, claim.created, &claim.key);
         match self.records.get_mut(&claim.key) {
             Some(record) => record.claim = claim,
             None => drop(self.records.insert(claim.key.clone(), ClaimRecord { claim, refusal: None })),
@@ -80,12 +80,7 @@ impl ObservedClaims {
     /// Removes and returns a claim.
     pub(super) fn remove(&mut self, key: &ObjectKey) -> Option<Claim> {
         let ClaimRecord { claim, .. } = self.records.remove(key)?;
-        if let Some(of_service) = self.by_service.get_mut(&claim.service) {
-            of_service.remove(&(claim.created, key.clone()));
-            if of_service.is_empty() {
-                self.by_service.remove(&claim.service);
-            }
-        }
+        self.by_service.remove(&claim.service, claim.created, key);
         Some(claim)
     }
 
