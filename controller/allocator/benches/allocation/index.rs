@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use fairlead_allocator::reconcile::{ConditionDigests, Decision, Index, ObservedService, StatusPatch};
+use fairlead_crds::conditions::NewCondition;
 use fairlead_crds::model::config::{Config, L2Advertisement, Labels, Pool, PoolSelection, ServiceAllocation};
 use fairlead_crds::model::selector::Selector;
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
 use fairlead_crds::names;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec, ServiceStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 
 use crate::fixtures::*;
 use crate::ipam::claim;
@@ -482,13 +483,8 @@ fn written(balancer: LoadBalancer, ingress: &[IpAddr], patch: &StatusPatch) -> O
 
 /// Returns a Service whose status shows that it holds an address.
 fn with_address(balancer: LoadBalancer, ip: IpAddr, pool: &str) -> ObservedService {
-    let condition = |type_: &str, reason: &str, message: String| Condition {
-        type_: type_.into(),
-        status: "True".into(),
-        reason: reason.into(),
-        message,
-        last_transition_time: Time(Timestamp::UNIX_EPOCH),
-        observed_generation: None,
+    let condition = |type_, reason, message: String| {
+        NewCondition::new(type_, true, reason, message).since(Timestamp::UNIX_EPOCH)
     };
     let conditions = vec![
         condition(names::ALLOCATED, "Allocated", format!("{ip} from IPAddressPool {pool}")),

@@ -1,13 +1,12 @@
 //! The configuration objects: their resolution and the status of each.
 
-use fairlead_crds::conditions::NewCondition;
+use fairlead_crds::conditions::{self, NewCondition};
 use fairlead_crds::kinds::{ConfigurationObject, Kind, ObjectRef, ObjectView};
 use fairlead_crds::names::ACCEPTED;
 use fairlead_crds::resolve::{Accepted, Resolution};
 use fairlead_crds::store::{ConfigurationChange, ConfigurationStore, ObjectChange};
 use fairlead_crds::v1beta1::IPAddressPool;
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 
 /// All configuration objects as last observed, and their resolution.
@@ -111,13 +110,12 @@ impl Configuration {
     fn accepted_patch(&self, view: &ObjectView<'_>, now: Timestamp) -> Option<ObjectPatch> {
         let Accepted { status, reason, message } = self.resolution.accepted(&view.object)?;
         let new = NewCondition::new(ACCEPTED, status, reason, message)
-            .observed_generation(view.metadata.generation)
-            .after(view.conditions, now);
-        if view.conditions.contains(&new) {
+            .observed_generation(view.metadata.generation);
+        // A merge moves the condition to the end, so merged conditions may differ from correct ones in order.
+        if view.conditions.contains(&new.clone().after(view.conditions, now)) {
             return None;
         }
-        let others = view.conditions.iter().filter(|condition| condition.type_ != ACCEPTED).cloned();
-        let conditions: Vec<Condition> = others.chain([new]).collect();
+        let conditions = conditions::merge(view.conditions, &[ACCEPTED], [new], now);
         Some(status_patch(view, json!({ "conditions": conditions })))
     }
 }
