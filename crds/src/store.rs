@@ -267,6 +267,18 @@ mod tests {
     }
 
     #[test]
+    fn change_lists_all_objects_but_deleted_ones() {
+        let names = |change: ObjectChange<Community>| {
+            let objects = ConfigurationChange::from(change).objects();
+            objects.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        let (a, b) = (community("a", "1"), community("b", "2"));
+        assert_eq!(names(ObjectChange::Apply(a.clone())), "Community/a");
+        assert_eq!(names(ObjectChange::Reset(vec![b, a.clone()])), "Community/b Community/a");
+        assert_eq!(names(ObjectChange::Delete(a)), "");
+    }
+
+    #[test]
     fn kind_name_and_path_are_those_of_the_api() {
         for kind in Kind::ALL {
             assert_eq!(Kind::parse(&kind.to_string()), Some(*kind));
