@@ -74,7 +74,7 @@ impl Responder {
     }
 
     /// Adds an interface, or updates it. If it is new or its link-layer address changed, every address that
-    /// it serves is announced on it again.
+    /// it serves is announced on it again, except those that are being handed over.
     pub fn set_interface(&mut self, now: Instant, interface: Interface) {
         let index = interface.index;
         let before = match self.links.get_mut(&index) {
@@ -91,7 +91,7 @@ impl Responder {
             let serves = interface.serves(address, &announcement.interfaces);
             match before.as_ref().filter(|before| before.serves(address, &announcement.interfaces)) {
                 Some(_) if !serves => self.stop_serving(index, address),
-                Some(before) if before.mac != interface.mac => self.schedule.start(now, (index, address)),
+                Some(before) if before.mac != interface.mac => self.start_announcing(now, index, address),
                 None if serves => self.start_serving(now, index, address),
                 _ => {}
             }
@@ -252,7 +252,15 @@ impl Responder {
     fn start_serving(&mut self, now: Instant, ifindex: u32, address: IpAddr) {
         let group = self.links.get_mut(&ifindex).and_then(|link| link.groups.add(address));
         self.events.extend(group.map(|group| GroupEvent::Join { ifindex, group }));
-        self.schedule.start(now, (ifindex, address));
+        self.start_announcing(now, ifindex, address);
+    }
+
+    /// Starts the announcements of an address on an interface, unless the address is being handed over: an
+    /// announcement that followed that of the new owner would undo the move.
+    fn start_announcing(&mut self, now: Instant, ifindex: u32, address: IpAddr) {
+        if !self.handovers.contains(address) {
+            self.schedule.start(now, (ifindex, address));
+        }
     }
 
     fn stop_serving(&mut self, ifindex: u32, address: IpAddr) {

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use fairlead_l2::{GroupEvent, InterfaceSet, solicited_node};
+use fairlead_l2::{GroupEvent, Interface, InterfaceSet, solicited_node};
 
-use crate::fixture::{ETH0, ETH1, Fixture, V4, V6, ipv6, ms, named, request_for_v4, solicitation};
+use crate::fixture::{
+    CLIENT, ETH0, ETH1, Fixture, V4, V6, interface, ipv6, ms, named, request_for_v4, solicitation,
+};
 
 /// Returns whether the responder answers for [`V4`] and for [`V6`].
 fn answered(fixture: &mut Fixture) -> [bool; 2] {
@@ -41,13 +43,20 @@ fn handover_answers_for_300_ms_then_withdraws() {
 #[test]
 fn handover_interrupted_by_another_call() {
     type Call = fn(&mut Fixture);
-    let table: [(&str, Call, bool, usize); 7] = [
+    let table: [(&str, Call, bool, usize); 9] = [
         ("no call", |_| {}, false, 0),
         ("announce unchanged", |f| f.announce(V4, named(&["eth0"])), true, 14),
         ("announce on one more interface", |f| f.announce(V4, named(&["eth0", "eth1"])), true, 28),
         ("announce on another interface", |f| f.announce(V4, named(&["eth1"])), false, 14),
         ("announce another address", |f| f.announce(V6, named(&["eth0"])), false, 7),
         ("announce all again", |f| f.responder.announce_all_again(f.now), false, 0),
+        (
+            "change of the MAC",
+            |f| f.set_interface(Interface { mac: CLIENT, ..interface(ETH0, "eth0") }),
+            false,
+            0,
+        ),
+        ("new interface", |f| f.set_interface(interface(4, "eth0")), false, 0),
         ("withdraw", |f| f.responder.withdraw(V4), false, 0),
     ];
     for (name, call, still_answered, announcements) in table {
