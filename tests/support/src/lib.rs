@@ -1,11 +1,12 @@
-//! Builders of pools, Services and keys that tests of several crates use.
+//! Builders of pools, Services, BGP peers and keys that tests of several crates use.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "builders for tests")]
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
-use fairlead_crds::model::config::{Labels, Pool, Reclaim, ServiceAllocation};
+use fairlead_crds::model::config::{Labels, Peer, PeerAddress, PeerAsn, Pool, Reclaim, ServiceAllocation};
 use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::selector::Selector;
 use fairlead_crds::model::service::{IpFamilyPolicy, LoadBalancer, ObjectKey, Requested, TrafficPolicy};
@@ -90,6 +91,30 @@ pub fn sharing(name: &str, key: &str, ports: &[u16]) -> LoadBalancer {
         sharing_key: Some(key.into()),
         ports: ports.iter().map(|port| ("TCP".to_owned(), *port)).collect(),
         ..service(name)
+    }
+}
+
+/// Returns an eBGP peer with the default timers and ASNs 64512 (local) and 64513 (remote).
+pub fn peer(name: &str, address: &str) -> Peer {
+    Peer {
+        name: name.to_owned(),
+        my_asn: 64512,
+        local_asn: None,
+        peer_asn: PeerAsn::Number(64513),
+        address: PeerAddress::Ip(ip(address)),
+        port: 179,
+        source_address: None,
+        router_id: None,
+        hold_time: Duration::from_secs(90),
+        keepalive_time: Duration::from_secs(30),
+        connect_time: Duration::from_secs(120),
+        node_selectors: Vec::new(),
+        password_secret: None,
+        bfd: None,
+        ebgp_multi_hop: false,
+        graceful_restart: false,
+        dual_stack_address_family: false,
+        vrf: None,
     }
 }
 

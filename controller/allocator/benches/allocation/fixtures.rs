@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use fairlead_allocator::ipam::{AllocationRequest, Families, Family, Ipam, Sharing};
 use fairlead_crds::model::config::{Labels, Pool};
 use fairlead_crds::model::range::IpRange;
-use fairlead_crds::model::service::{IpFamilyPolicy, LoadBalancer, ObjectKey, Requested, TrafficPolicy};
+use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
 
 /// The number of operations in a run, where one operation is too short for a clock.
 pub(crate) const BATCH: usize = 50;
@@ -45,16 +45,8 @@ pub(crate) fn service(kind: &str, i: usize) -> LoadBalancer {
         uid: format!("00000000-0000-0000-0000-{i:012}"),
         resource_version: i.to_string(),
         created: i as i64,
-        labels: Labels::new(),
         cluster_ips: vec![nth(u32::from_be_bytes([172, 16, 0, 0]), i)],
-        ip_family_policy: IpFamilyPolicy::SingleStack,
-        requested: Requested::default(),
-        sharing_key: None,
-        ports: Default::default(),
-        selector: Labels::new(),
-        traffic_policy: TrafficPolicy::Cluster,
-        ingress: Vec::new(),
-        allocated_from: None,
+        ..fairlead_test_support::service(kind)
     }
 }
 

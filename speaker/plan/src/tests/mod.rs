@@ -10,16 +10,16 @@ mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Duration;
 
 use fairlead_bgp::Attributes;
 use fairlead_crds::model::config::{
-    BgpAdvertisement, Config, L2Advertisement, Labels, Peer, PeerAddress, PeerAsn, Pool, PoolSelection,
+    BgpAdvertisement, Config, L2Advertisement, Labels, Peer, PeerAddress, Pool, PoolSelection,
 };
 use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::selector::Selector;
-use fairlead_crds::model::service::{ObjectKey, TrafficPolicy};
+use fairlead_crds::model::service::TrafficPolicy;
 use fairlead_l2::InterfaceSet;
+pub(super) use fairlead_test_support::{ip, key, peer};
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
@@ -48,14 +48,6 @@ pub(super) fn selector(text: &str) -> Selector {
     Selector::try_from(&selector).unwrap()
 }
 
-pub(super) fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
-
-pub(super) fn key(name: &str) -> ObjectKey {
-    ObjectKey { namespace: "default".to_owned(), name: name.to_owned() }
-}
-
 pub(super) fn l2_advertisement(name: &str) -> L2Advertisement {
     L2Advertisement {
         name: name.to_owned(),
@@ -78,29 +70,6 @@ pub(super) fn bgp_advertisement(name: &str) -> BgpAdvertisement {
         aggregation_length_v6: 128,
         local_pref: None,
         communities: BTreeSet::new(),
-    }
-}
-
-pub(super) fn peer(name: &str, address: &str) -> Peer {
-    Peer {
-        name: name.to_owned(),
-        my_asn: 64512,
-        local_asn: None,
-        peer_asn: PeerAsn::Number(64513),
-        address: PeerAddress::Ip(ip(address)),
-        port: 179,
-        source_address: None,
-        router_id: None,
-        hold_time: Duration::from_secs(90),
-        keepalive_time: Duration::from_secs(30),
-        connect_time: Duration::from_secs(120),
-        node_selectors: Vec::new(),
-        password_secret: None,
-        bfd: None,
-        ebgp_multi_hop: false,
-        graceful_restart: false,
-        dual_stack_address_family: false,
-        vrf: None,
     }
 }
 

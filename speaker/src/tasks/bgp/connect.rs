@@ -114,26 +114,7 @@ mod tests {
     use super::*;
 
     fn peer(peer_asn: PeerAsn) -> Peer {
-        Peer {
-            name: "router".to_owned(),
-            my_asn: 64512,
-            local_asn: None,
-            peer_asn,
-            address: PeerAddress::Ip("192.0.2.254".parse().unwrap()),
-            port: 179,
-            source_address: None,
-            router_id: None,
-            hold_time: Duration::from_secs(90),
-            keepalive_time: Duration::from_secs(30),
-            connect_time: Duration::from_secs(120),
-            node_selectors: Vec::new(),
-            password_secret: None,
-            bfd: None,
-            ebgp_multi_hop: false,
-            graceful_restart: false,
-            dual_stack_address_family: false,
-            vrf: None,
-        }
+        Peer { peer_asn, ..fairlead_test_support::peer("router", "192.0.2.254") }
     }
 
     #[test]
