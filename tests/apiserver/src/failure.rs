@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::faults::Refusal;
+
 /// An error response.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Failure {
@@ -259,20 +261,23 @@ impl Failure {
     }
 
     /// An injected failure.
-    pub(crate) fn injected(code: u16, retry_after: Option<u32>) -> Failure {
+    pub(crate) fn injected(refusal: &Refusal) -> Failure {
+        let code = refusal.status;
         let (reason, message) = match code {
             401 => ("Unauthorized", "Unauthorized"),
             403 => ("Forbidden", "forbidden: injected fault"),
             404 => ("NotFound", "the server could not find the requested resource"),
             409 => ("Conflict", "Operation cannot be fulfilled: injected conflict; please try again"),
             410 => ("Expired", "The resourceVersion for the provided watch is too old."),
+            422 => ("Invalid", "admission refused: injected fault"),
             500 => ("InternalError", "Internal error occurred: injected fault"),
             503 => ("ServiceUnavailable", "the server is currently unable to handle the request"),
             504 => ("Timeout", "Timeout: request did not complete within the allotted timeout"),
             _ => ("", "injected fault"),
         };
+        let message = refusal.message.as_deref().unwrap_or(message);
         let mut failure = Failure::new(code, reason, message);
-        if let Some(seconds) = retry_after {
+        if let Some(seconds) = refusal.retry_after {
             failure.details = Some(json!({ "retryAfterSeconds": seconds }));
         }
         failure

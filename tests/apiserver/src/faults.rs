@@ -1,5 +1,6 @@
 //! Fault injection: a server that is slow, overloaded, failing, has lost its history, or is unavailable.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,9 @@ pub struct Fault {
     /// Resources by plural name, with a subresource after a slash: `services`, `services/status`. `services`
     /// alone does not select `services/status`.
     pub resources: Vec<String>,
+    /// Names of objects, as `namespace/name`, or `name` for cluster-scoped kinds. A final `*` selects all names
+    /// that begin so.
+    pub names: Vec<String>,
     /// Share of the matching requests that are affected, 0 to 1.
     pub probability: f64,
     /// Delay before the response, in milliseconds.
@@ -24,8 +28,13 @@ pub struct Fault {
     /// Status that is returned instead of executing the request: 409, 429, 500, 503, 504 or another status
     /// from 400.
     pub status: Option<u16>,
+    /// Message of that response instead of the usual one.
+    pub message: Option<String>,
     /// `Retry-After` of that response, in seconds.
     pub retry_after: Option<u32>,
+    /// Number of matching requests that may be executed at one time, like the seats of a priority level whose
+    /// limit response is `Reject`; one more gets 429. Combine it with a latency. Watches take no seat.
+    pub seats: Option<usize>,
     /// Number of affected requests after which the fault ends.
     pub times: Option<u64>,
 }
@@ -35,10 +44,13 @@ impl Default for Fault {
         Fault {
             verbs: Vec::new(),
             resources: Vec::new(),
+            names: Vec::new(),
             probability: 1.0,
             latency_ms: 0,
             status: None,
+            message: None,
             retry_after: None,
+            seats: None,
             times: None,
         }
     }
@@ -67,8 +79,25 @@ struct Inner {
 
 struct Rules {
     next: u64,
-    active: Vec<(u64, Fault)>,
+    active: Vec<Rule>,
     dice: SmallRng,
+}
+
+struct Rule {
+    id: u64,
+    fault: Fault,
+    /// Number of taken seats.
+    seated: Arc<AtomicUsize>,
+}
+
+/// A request as faults select it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Selected<'a> {
+    pub verb: &'a str,
+    /// Plural name, with a subresource after a slash.
+    pub resource: &'a str,
+    /// `namespace/name`, or `name`; empty for a collection.
+    pub name: &'a str,
 }
 
 /// Signals to running watches; a watch acts when a counter changes.
@@ -78,13 +107,58 @@ pub(crate) struct WatchOrder {
     pub close: u64,
     /// Incremented when watches must end with an ERROR event, 410 Expired.
     pub expire: u64,
+    /// Number of bookmarks that watches must have sent on demand.
+    pub bookmarks: u64,
+    /// Number of bookmarks with which a new watch begins.
+    pub first_bookmarks: u64,
 }
 
 /// The effect on one request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(crate) struct Verdict {
     pub delay: Duration,
-    pub status: Option<(u16, Option<u32>)>,
+    pub refusal: Option<Refusal>,
+    /// Taken until the request is executed.
+    pub seats: Vec<Seat>,
+}
+
+/// A response instead of executing a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub status: u16,
+    pub message: Option<String>,
+    pub retry_after: Option<u32>,
+}
+
+/// A seat of a fault, free again when dropped.
+#[derive(Debug)]
+pub(crate) struct Seat(Arc<AtomicUsize>);
+
+impl Seat {
+    fn take(seated: &Arc<AtomicUsize>, seats: usize) -> Option<Seat> {
+        let taken = seated
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| (taken < seats).then_some(taken + 1));
+        taken.is_ok().then(|| Seat(seated.clone()))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Fault {
+    fn selects(&self, request: Selected<'_>) -> bool {
+        let listed = |list: &[String], what: &str| list.is_empty() || list.iter().any(|x| x == what);
+        let named = |pattern: &String| match pattern.strip_suffix('*') {
+            Some(beginning) => request.name.starts_with(beginning),
+            None => request.name == pattern,
+        };
+        listed(&self.verbs, request.verb)
+            && listed(&self.resources, request.resource)
+            && (self.names.is_empty() || (!request.name.is_empty() && self.names.iter().any(named)))
+    }
 }
 
 impl Faults {
@@ -102,24 +176,25 @@ impl Faults {
         let mut rules = self.rules();
         let id = rules.next;
         rules.next += 1;
-        rules.active.push((id, fault));
+        rules.active.push(Rule { id, fault, seated: Arc::default() });
         id
     }
 
     /// Removes a fault.
     pub fn remove(&self, id: u64) {
-        self.rules().active.retain(|(other, _)| *other != id);
+        self.rules().active.retain(|rule| rule.id != id);
     }
 
-    /// Removes all faults and ends an outage.
+    /// Removes all faults, ends an outage, and lets new watches begin without bookmarks.
     pub fn clear(&self) {
         self.rules().active.clear();
+        self.begin_with_bookmarks(0);
         self.end_outage();
     }
 
     /// Returns the active faults with their numbers.
     pub fn active(&self) -> Vec<(u64, Fault)> {
-        self.rules().active.clone()
+        self.rules().active.iter().map(|rule| (rule.id, rule.fault.clone())).collect()
     }
 
     /// Delays every response.
@@ -137,6 +212,29 @@ impl Faults {
             status: Some(status),
             ..Fault::default()
         })
+    }
+
+    /// Refuses writes of these objects as a ValidatingAdmissionPolicy does: 422, reason Invalid.
+    pub fn refuse(&self, resources: &[&str], names: &[&str], message: &str) -> u64 {
+        let own = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
+        self.add(Fault {
+            verbs: own(&["create", "update", "patch"]),
+            resources: own(resources),
+            names: own(names),
+            status: Some(422),
+            message: Some(message.to_owned()),
+            ..Fault::default()
+        })
+    }
+
+    /// Makes every running watch that accepts bookmarks send some now.
+    pub fn send_bookmarks(&self, count: u64) {
+        self.0.watches.send_modify(|order| order.bookmarks += count);
+    }
+
+    /// Makes every new watch that accepts bookmarks begin with some, before any change that follows the list.
+    pub fn begin_with_bookmarks(&self, count: u64) {
+        self.0.watches.send_modify(|order| order.first_bookmarks = count);
     }
 
     /// Ends all running watches like a closed connection.
@@ -183,20 +281,32 @@ impl Faults {
     }
 
     /// Decides randomly which faults affect a request.
-    pub(crate) fn decide(&self, verb: &str, resource: &str) -> Verdict {
+    pub(crate) fn decide(&self, request: Selected<'_>) -> Verdict {
         let mut verdict = Verdict::default();
         let Rules { active, dice, .. } = &mut *self.rules();
-        active.retain_mut(|(_, fault)| {
-            let listed = |list: &[String], what: &str| list.is_empty() || list.iter().any(|x| x == what);
-            if verdict.status.is_some()
-                || !listed(&fault.verbs, verb)
-                || !listed(&fault.resources, resource)
+        active.retain_mut(|Rule { fault, seated, .. }| {
+            if verdict.refusal.is_some()
+                || !fault.selects(request)
                 || !dice.random_bool(fault.probability.clamp(0.0, 1.0))
             {
                 return true;
             }
-            verdict.delay += Duration::from_millis(fault.latency_ms);
-            verdict.status = fault.status.map(|status| (status, fault.retry_after));
+            let refusal =
+                |status| Refusal { status, message: fault.message.clone(), retry_after: fault.retry_after };
+            verdict.refusal = fault.status.map(refusal);
+            if let Some(seats) = fault.seats
+                && request.verb != "watch"
+                && verdict.refusal.is_none()
+            {
+                match Seat::take(seated, seats) {
+                    Some(seat) => verdict.seats.push(seat),
+                    None => verdict.refusal = Some(refusal(429)),
+                }
+            }
+            // A request without a seat is refused at once.
+            if fault.seats.is_none() || verdict.refusal.is_none() {
+                verdict.delay += Duration::from_millis(fault.latency_ms);
+            }
             match &mut fault.times {
                 Some(times) => {
                     *times = times.saturating_sub(1);
@@ -206,6 +316,11 @@ impl Faults {
             }
         });
         verdict
+    }
+
+    /// Returns true if a fault selects objects by name.
+    pub(crate) fn by_name(&self) -> bool {
+        self.rules().active.iter().any(|rule| !rule.fault.names.is_empty())
     }
 
     fn rules(&self) -> MutexGuard<'_, Rules> {
@@ -220,44 +335,4 @@ impl std::fmt::Debug for Inner {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fault_affects_only_selected_requests() {
-        let faults = Faults::new(1);
-        faults.add(Fault {
-            verbs: vec!["patch".into()],
-            resources: vec!["services/status".into()],
-            status: Some(409),
-            times: Some(2),
-            ..Fault::default()
-        });
-        assert_eq!(faults.decide("get", "services/status").status, None);
-        assert_eq!(faults.decide("patch", "services").status, None);
-        assert_eq!(faults.decide("patch", "services/status").status, Some((409, None)));
-        assert_eq!(faults.decide("patch", "services/status").status, Some((409, None)));
-        assert_eq!(faults.decide("patch", "services/status").status, None);
-        assert_eq!(faults.active(), vec![]);
-    }
-
-    #[test]
-    fn delays_add_up_and_first_status_applies() {
-        let faults = Faults::new(1);
-        faults.latency(Duration::from_millis(20));
-        faults.latency(Duration::from_millis(5));
-        faults.fail(429, 1.0, &[], &[]);
-        faults.fail(500, 1.0, &[], &[]);
-        let verdict = faults.decide("get", "nodes");
-        assert_eq!(verdict.delay, Duration::from_millis(25));
-        assert_eq!(verdict.status, Some((429, None)));
-    }
-
-    #[test]
-    fn fault_probability_is_respected() {
-        let faults = Faults::new(7);
-        faults.fail(500, 0.25, &[], &[]);
-        let hits = (0..4000).filter(|_| faults.decide("get", "nodes").status.is_some()).count();
-        assert!((850..1150).contains(&hits), "{hits}");
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
 //! `/faults`: fault injection from other processes.
 //!
 //! `GET` lists, `POST` adds a fault, `DELETE [/ID]` removes; `POST` to `close-watches`, `expire-watches`,
-//! `compact`, and `outage` with `{"mode": "refuse" | "hang", "seconds": 60}`.
+//! `compact`, `outage` with `{"mode": "refuse" | "hang", "seconds": 60}`, and `bookmarks` with `{"now": 3,
+//! "first": 2}`: bookmarks that running watches send now, and with which new watches begin.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,14 @@ use crate::faults::{Fault, Outage};
 struct OutageOrder {
     mode: Outage,
     seconds: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BookmarkOrder {
+    #[serde(default)]
+    now: u64,
+    first: Option<u64>,
 }
 
 /// Handles a request to `/faults` and below.
@@ -47,6 +56,13 @@ pub(crate) async fn answer(
         (&Method::POST, "close-watches") => faults.close_watches(),
         (&Method::POST, "expire-watches") => faults.expire_watches(),
         (&Method::POST, "compact") => faults.compact(),
+        (&Method::POST, "bookmarks") => {
+            let order: BookmarkOrder = serde_json::from_slice(&body).map_err(bad)?;
+            faults.send_bookmarks(order.now);
+            if let Some(first) = order.first {
+                faults.begin_with_bookmarks(first);
+            }
+        }
         (&Method::POST, "outage") => {
             let order: OutageOrder = serde_json::from_slice(&body).map_err(bad)?;
             let duration = Duration::try_from_secs_f64(order.seconds)

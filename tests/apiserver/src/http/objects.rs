@@ -12,6 +12,7 @@ use super::route::ResourcePath;
 use super::{Shared, protobuf, reply, watch};
 use crate::api::{DeleteOptions, Deleted, Listing, Patch, Target, Written};
 use crate::failure::Failure;
+use crate::faults::Selected;
 use crate::kinds::Door;
 use crate::selectors::Selector;
 
@@ -35,16 +36,6 @@ pub(crate) async fn answer(
         "" => path.plural.clone(),
         subresource => format!("{}/{subresource}", path.plural),
     };
-    let fault = shared.faults.decide(verb, &full);
-    if !fault.delay.is_zero() {
-        tokio::time::sleep(fault.delay).await;
-    }
-    match fault.status {
-        Some((429, retry_after)) => return Ok(reply::too_many_requests(retry_after)),
-        Some((status, retry_after)) => return Err(Failure::injected(status, retry_after)),
-        None => {}
-    }
-
     let headers = request.headers().clone();
     let format = Format::of(&headers, parameters.get("includeObject")).ok_or_else(|| Failure {
         code: 406,
@@ -58,6 +49,16 @@ pub(crate) async fn answer(
         message: format!("Request entity too large: {error}"),
         details: None,
     })?;
+    let name = if shared.faults.by_name() { full_name(&path, &body) } else { String::new() };
+    let fault = shared.faults.decide(Selected { verb, resource: &full, name: &name });
+    if !fault.delay.is_zero() {
+        tokio::time::sleep(fault.delay).await;
+    }
+    match &fault.refusal {
+        Some(refusal) if refusal.status == 429 => return Ok(reply::too_many_requests(refusal.retry_after)),
+        Some(refusal) => return Err(Failure::injected(refusal)),
+        None => {}
+    }
 
     let selector = || {
         Selector::parse(parameters.get("labelSelector"), parameters.get("fieldSelector"), |field| {
@@ -111,6 +112,17 @@ pub(crate) async fn answer(
             Ok(reply::raw(200, format.list(&target.resource, &listing)))
         }
     }
+}
+
+/// Returns `namespace/name`; the name of a new object is in the body.
+fn full_name(path: &ResourcePath, body: &Bytes) -> String {
+    let name = if path.name.is_empty() {
+        let object: Value = serde_json::from_slice(body).unwrap_or_default();
+        object["metadata"]["name"].as_str().unwrap_or_default().to_owned()
+    } else {
+        path.name.clone()
+    };
+    if name.is_empty() || path.namespace.is_empty() { name } else { format!("{}/{name}", path.namespace) }
 }
 
 fn verb(method: &Method, path: &ResourcePath, parameters: &Parameters) -> Result<&'static str, Failure> {

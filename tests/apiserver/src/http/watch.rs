@@ -22,6 +22,10 @@ use crate::store::{Change, Object};
 
 /// Duration of a watch without timeoutSeconds.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Time before the end of a watch at which a bookmark is due, as in kube-apiserver's watch cache.
+const BEFORE_END: Duration = Duration::from_secs(2);
+/// Most bookmarks that a watch sends at one time.
+const MOST_BOOKMARKS: u64 = 1000;
 /// Number of changes read while the objects are locked.
 const BATCH: usize = 256;
 
@@ -66,6 +70,7 @@ pub(crate) fn answer(
     }
     let timeout = parameters.timeout_seconds()?.filter(|seconds| *seconds > 0);
     let now = Instant::now();
+    let deadline = now + timeout.map_or(DEFAULT_TIMEOUT, Duration::from_secs);
     let changed = shared.subscribe(target.resource.table);
     let orders = shared.faults.watch_orders();
     let handled = *orders.borrow();
@@ -78,8 +83,8 @@ pub(crate) fn answer(
         orders,
         handled,
         bookmarks,
-        next_bookmark: now + shared.bookmarks,
-        deadline: now + timeout.map_or(DEFAULT_TIMEOUT, Duration::from_secs),
+        next_bookmark: next_bookmark(now, shared.bookmarks, deadline),
+        deadline,
         headed: true,
         ended: false,
         target,
@@ -89,6 +94,7 @@ pub(crate) fn answer(
         Some(revision) if !streaming => watch.resume(revision),
         _ => watch.begin(streaming)?,
     }
+    watch.send_bookmarks(handled.first_bookmarks);
     let chunks = stream::unfold(watch, |mut watch| async move {
         let chunk = watch.next().await?;
         Some((Ok::<_, std::convert::Infallible>(chunk), watch))
@@ -142,6 +148,11 @@ impl Watch {
             }
             if order.expire != self.handled.expire {
                 self.fail("The resourceVersion for the provided watch is too old.");
+                continue;
+            }
+            if order.bookmarks != self.handled.bookmarks {
+                self.send_bookmarks(order.bookmarks - self.handled.bookmarks);
+                self.handled = order;
                 continue;
             }
             if self.catch_up() {
@@ -252,13 +263,22 @@ impl Watch {
         envelope("BOOKMARK", object.to_string().as_bytes())
     }
 
-    /// Returns when a bookmark or the end is due.
-    fn wake(&mut self) {
-        let now = Instant::now();
-        if self.bookmarks {
+    fn send_bookmarks(&mut self, count: u64) {
+        if !self.bookmarks || self.ended {
+            return;
+        }
+        for _ in 0..count.min(MOST_BOOKMARKS) {
             let bookmark = self.bookmark(false);
             self.ready.push_back(bookmark);
-            self.next_bookmark = now + self.shared.bookmarks;
+        }
+    }
+
+    /// Handles a due bookmark or the end.
+    fn wake(&mut self) {
+        let now = Instant::now();
+        if now >= self.next_bookmark {
+            self.send_bookmarks(1);
+            self.next_bookmark = next_bookmark(now, self.shared.bookmarks, self.deadline);
         }
         self.ended = now >= self.deadline;
     }
@@ -267,6 +287,14 @@ impl Watch {
         let status = Failure::expired(message).to_status();
         self.ready.push_back(envelope("ERROR", status.to_string().as_bytes()));
         self.ended = true;
+    }
+}
+
+/// Bookmarks are sent at an interval, and once before the end.
+fn next_bookmark(now: Instant, interval: Duration, deadline: Instant) -> Instant {
+    match deadline.checked_sub(BEFORE_END) {
+        Some(last) if last > now => last.min(now + interval),
+        _ => now + interval,
     }
 }
 

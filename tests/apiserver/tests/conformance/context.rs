@@ -197,16 +197,24 @@ where
         event.expect("the watch ended").unwrap()
     }
 
-    /// Returns the next event other than a bookmark.
-    pub(crate) async fn word(&mut self) -> String {
+    /// Returns the next event other than a bookmark, which a server may send at any time.
+    pub(crate) async fn change(&mut self) -> WatchEvent<K> {
         loop {
             match self.next().await {
-                WatchEvent::Added(object) => return format!("ADDED {}", object.name_any()),
-                WatchEvent::Modified(object) => return format!("MODIFIED {}", object.name_any()),
-                WatchEvent::Deleted(object) => return format!("DELETED {}", object.name_any()),
-                WatchEvent::Error(status) => return format!("ERROR {}", status.code),
                 WatchEvent::Bookmark(_) => {}
+                change => return change,
             }
+        }
+    }
+
+    /// Returns the next event other than a bookmark, in words.
+    pub(crate) async fn word(&mut self) -> String {
+        match self.change().await {
+            WatchEvent::Added(object) => format!("ADDED {}", object.name_any()),
+            WatchEvent::Modified(object) => format!("MODIFIED {}", object.name_any()),
+            WatchEvent::Deleted(object) => format!("DELETED {}", object.name_any()),
+            WatchEvent::Error(status) => format!("ERROR {}", status.code),
+            WatchEvent::Bookmark(_) => unreachable!("skipped above"),
         }
     }
 

@@ -97,6 +97,7 @@ behaviors! {
         bookmarks_end_the_initial_events,
         old_version_is_410_in_watch_stream,
         watch_ends_at_timeout,
+        bookmark_precedes_end_of_watch,
         cluster_wide_watch_covers_all_namespaces,
     }
     lists {

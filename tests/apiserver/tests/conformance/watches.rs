@@ -66,7 +66,7 @@ pub(crate) async fn field_selector_watch_reports_added_and_deleted(context: Cont
     context.merge_service("web", json!({ "metadata": { "labels": { "a": "b" } } })).await.unwrap();
     assert_eq!(watch.word().await, "MODIFIED web");
     let gone = context.merge_service("web", json!({ "spec": { "type": "NodePort" } })).await.unwrap();
-    match watch.next().await {
+    match watch.change().await {
         WatchEvent::Deleted(last) => {
             // The last selected state, with the resourceVersion of the change that ended the match.
             assert_eq!(last.spec.as_ref().unwrap().type_.as_deref(), Some("LoadBalancer"));
@@ -124,7 +124,7 @@ pub(crate) async fn old_version_is_410_in_watch_stream(context: Context) {
     let api: Api<DynamicObject> = context.define(context.thing(schema, json!({}))).await;
     // Older than the kind, so no server has that history.
     let mut watch = Watched::start(&api, &WatchParams::default(), "1").await;
-    match watch.next().await {
+    match watch.change().await {
         WatchEvent::Error(status) => {
             assert_eq!(status.code, 410);
             assert!(["Expired", "Gone"].contains(&status.reason.as_str()), "{}", status.reason);
@@ -147,13 +147,26 @@ pub(crate) async fn watch_ends_at_timeout(context: Context) {
     assert!(watch.ended().await);
 }
 
+pub(crate) async fn bookmark_precedes_end_of_watch(context: Context) {
+    let from = version(&context).await;
+    let mut watch = Watched::start(&context.api::<ConfigMap>(), &params().timeout(4), &from).await;
+    match watch.next().await {
+        WatchEvent::Bookmark(bookmark) => {
+            let marked: u64 = bookmark.metadata.resource_version.parse().unwrap();
+            assert!(marked >= from.parse().unwrap());
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(watch.ended().await);
+}
+
 pub(crate) async fn cluster_wide_watch_covers_all_namespaces(context: Context) {
     let all: Api<Service> = Api::all(context.client.clone());
     let name = context.unique("s").chars().take(60).collect::<String>();
     let selected = WatchParams::default().fields(&format!("metadata.name={name}"));
     let mut watch = Watched::start(&all, &selected, "0").await;
     context.create_service(&name, json!({ "ports": [{ "port": 80 }] })).await;
-    match watch.next().await {
+    match watch.change().await {
         WatchEvent::Added(service) => assert_eq!(service.namespace().unwrap(), context.namespace),
         other => panic!("{other:?}"),
     }

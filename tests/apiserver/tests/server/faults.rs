@@ -38,6 +38,61 @@ async fn overloaded_server_sends_retry_after_header_only() {
 }
 
 #[tokio::test]
+async fn policy_refuses_chosen_objects_only() {
+    let server = server().await;
+    let api = configs(&server).await;
+    let why =
+        "configmaps \"bad\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request";
+    server.faults().refuse(&["configmaps"], &["default/bad*"], why);
+    match create(&api, "bad-1").await {
+        Err(kube::Error::Api(status)) => {
+            assert_eq!((status.code, status.reason.as_str(), status.message.as_str()), (422, "Invalid", why));
+        }
+        other => panic!("{other:?}"),
+    }
+    create(&api, "good").await.unwrap();
+}
+
+#[tokio::test]
+async fn request_without_seat_is_refused_at_once() {
+    let server = server().await;
+    let api = configs(&server).await;
+    server.faults().add(Fault {
+        verbs: vec!["create".into()],
+        seats: Some(1),
+        latency_ms: 300,
+        ..Fault::default()
+    });
+    let (one, two) = tokio::join!(create(&api, "one"), create(&api, "two"));
+    let mut codes = [code(one), code(two)];
+    codes.sort_unstable();
+    assert_eq!(codes, [200, 429]);
+    create(&api, "three").await.unwrap();
+}
+
+#[tokio::test]
+async fn bookmarks_are_sent_on_demand() {
+    let server = server().await;
+    let api = configs(&server).await;
+    let version = api.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+    server.faults().begin_with_bookmarks(2);
+    let mut watch = api.watch(&WatchParams::default(), &version).await.unwrap().boxed();
+    let mut next = async || tokio::time::timeout(SOON, watch.next()).await.unwrap().unwrap().unwrap();
+    for _ in 0..2 {
+        match next().await {
+            WatchEvent::Bookmark(mark) => assert_eq!(mark.metadata.resource_version, version),
+            other => panic!("{other:?}"),
+        }
+    }
+    create(&api, "x").await.unwrap();
+    assert!(matches!(next().await, WatchEvent::Added(_)));
+    server.faults().send_bookmarks(3);
+    for _ in 0..3 {
+        assert!(matches!(next().await, WatchEvent::Bookmark(_)));
+    }
+}
+
+#[tokio::test]
 async fn latency_delays_responses() {
     let server = server().await;
     let api = configs(&server).await;
@@ -168,6 +223,7 @@ async fn faults_are_controlled_over_http() {
         assert!(Instant::now() < deadline, "not back in time");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    send("POST", "/faults/bookmarks", json!({ "now": 1, "first": 2 })).await.unwrap();
     server.faults().add(Fault { probability: 0.0, ..Fault::default() });
     send("DELETE", "/faults", Value::Null).await.unwrap();
     assert_eq!(server.faults().active(), vec![]);
