@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use super::{Target, UnknownFields};
 use crate::failure::{Cause, Failure};
 use crate::kinds::{
-    Resource, Strategy, is_1035_label, is_dns_label, is_label_value, is_path_segment, is_qualified_name,
-    is_subdomain,
+    Resource, Strategy, Times, is_1035_label, is_dns_label, is_label_value, is_path_segment,
+    is_qualified_name, is_subdomain,
 };
 
 /// Longest `generateName` before the suffix.
@@ -49,18 +49,25 @@ pub(super) fn decode(
     let (mut object, dropped) = match &resource.strategy {
         Strategy::Builtin(builtin) => {
             let before = object.clone();
-            let decoded = (builtin.decode)(object).map_err(|error| cannot(error.to_string()))?;
+            let times = Times::set_aside(&mut object).map_err(cannot)?;
+            let mut decoded = (builtin.decode)(object).map_err(|error| cannot(error.to_string()))?;
+            times.put_back(&mut decoded);
             let dropped =
                 if unknown == UnknownFields::Ignore { Vec::new() } else { dropped(&before, &decoded) };
             (builtin.inward.map_or(decoded.clone(), |inward| inward(decoded)), dropped)
         }
         Strategy::Custom { schema, .. } => {
-            let before = object["metadata"].take();
-            let typed: ObjectMeta =
-                serde_json::from_value(before.clone()).map_err(|error| cannot(error.to_string()))?;
-            let metadata = serde_json::to_value(typed).map_err(|error| cannot(error.to_string()))?;
+            let before = json!({ "metadata": object["metadata"].take() });
+            let mut object_meta = before.clone();
+            let times = Times::set_aside(&mut object_meta).map_err(cannot)?;
+            let typed: ObjectMeta = serde_json::from_value(object_meta["metadata"].take())
+                .map_err(|error| cannot(error.to_string()))?;
+            object_meta["metadata"] =
+                serde_json::to_value(typed).map_err(|error| cannot(error.to_string()))?;
+            times.put_back(&mut object_meta);
+            let (before, metadata) = (&before["metadata"], object_meta["metadata"].take());
             let mut dropped: Vec<String> =
-                dropped(&before, &metadata).into_iter().map(|path| format!("metadata.{path}")).collect();
+                dropped(before, &metadata).into_iter().map(|path| format!("metadata.{path}")).collect();
             object["metadata"] = metadata;
             dropped.extend(schema.prune(&mut object));
             (object, dropped)

@@ -13,6 +13,10 @@ use crate::patch::{
 };
 use crate::store::{Key, Object};
 
+/// Limit of an object, as of a request to etcd by default. kube-apiserver stores built-in kinds in a shorter
+/// encoding, so a little larger ones fit there.
+const LARGEST_OBJECT: usize = 1_572_864;
+
 impl Api {
     /// POST.
     ///
@@ -207,7 +211,7 @@ impl Api {
         };
         metadata::tidy(&mut object);
         let warnings = [warnings, admitted.warnings].concat();
-        Ok(Written { object: self.commit(target, key, object, ask), created: true, warnings })
+        Ok(Written { object: self.commit(target, key, object, ask)?, created: true, warnings })
     }
 
     fn update(
@@ -271,7 +275,7 @@ impl Api {
             let object = Arc::new(Object::new(object, self.store.revision()));
             return Ok(Written { object, created: false, warnings });
         }
-        let object = self.commit(target, key, object, ask);
+        let object = self.commit(target, key, object, ask)?;
         Ok(Written { object, created: false, warnings })
     }
 
@@ -297,15 +301,28 @@ impl Api {
     }
 
     /// Stores the object, except in a dry run.
-    fn commit(&mut self, target: &Target, key: Key, object: Value, ask: &Ask) -> Arc<Object> {
+    ///
+    /// # Errors
+    /// 500 for an object that etcd does not accept.
+    fn commit(
+        &mut self,
+        target: &Target,
+        key: Key,
+        object: Value,
+        ask: &Ask,
+    ) -> Result<Arc<Object>, Failure> {
         if ask.dry_run {
             self.addresses.rollback();
-            return Arc::new(Object::new(object, self.store.revision()));
+            return Ok(Arc::new(Object::new(object, self.store.revision())));
+        }
+        if encoded_size(&object) > LARGEST_OBJECT {
+            self.addresses.rollback();
+            return Err(Failure::unknown("etcdserver: request is too large"));
         }
         self.addresses.commit();
         let object = self.store.put(target.resource.table, key, object);
         self.after_change(target.resource.table, Some(&object));
-        object
+        Ok(object)
     }
 
     fn author(&self, target: &Target, ask: &Ask) -> Author {
@@ -320,4 +337,22 @@ impl Api {
 
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
+}
+
+/// Returns the length of an object's JSON text.
+fn encoded_size(object: &Value) -> usize {
+    struct Length(usize);
+    impl std::io::Write for Length {
+        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            self.0 += text.len();
+            Ok(text.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut length = Length(0);
+    // A value always has a text, and counting does not fail.
+    let _ = serde_json::to_writer(&mut length, object);
+    length.0
 }

@@ -8,6 +8,7 @@ mod names;
 mod service;
 mod shapes;
 mod strategies;
+mod times;
 
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ pub(crate) use names::{
     is_1035_label, is_dns_label, is_label_value, is_path_segment, is_qualified_name, is_subdomain,
 };
 pub(crate) use strategies::{Admitted, admit, forget};
+pub(crate) use times::Times;
 
 /// The part of an object that a write addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

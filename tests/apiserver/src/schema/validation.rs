@@ -14,7 +14,8 @@ use crate::failure::Cause;
 pub(crate) fn compile(schema: &Value) -> Result<Validator, String> {
     jsonschema::options()
         .with_draft(Draft::Draft4)
-        .should_validate_formats(false)
+        .should_validate_formats(true)
+        .with_format("date-time", is_date_time)
         .build(&translate(schema))
         .map_err(|error| error.to_string())
 }
@@ -37,9 +38,9 @@ fn translate(schema: &Value) -> Value {
             }
             "items" | "additionalProperties" | "not" => translate(value),
             "allOf" | "anyOf" | "oneOf" => value.as_array().into_iter().flatten().map(translate).collect(),
-            "description" | "default" | "example" | "nullable" | "title" | "externalDocs" | "format" => {
-                continue;
-            }
+            "description" | "default" | "example" | "nullable" | "title" | "externalDocs" => continue,
+            // Of the formats that kube-apiserver knows, the only one that Fairlead's kinds use.
+            "format" if value != "date-time" => continue,
             _ if name.starts_with("x-kubernetes-") => continue,
             _ => value.clone(),
         };
@@ -56,6 +57,30 @@ fn translate(schema: &Value) -> Value {
         return json!({ "anyOf": [{ "type": "null" }, Value::Object(plain)] });
     }
     Value::Object(plain)
+}
+
+/// `strfmt.IsDateTime`: RFC 3339 with any fraction; the days of a month are not limited by the zone.
+fn is_date_time(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    let Some((date, time)) = lower.split_once('t') else { return false };
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let below = |text: &str, limit: u8| {
+        text.len() == 2 && digits(text) && text.parse::<u8>().is_ok_and(|number| number < limit)
+    };
+    let (Some((clock, zone)), true) = (
+        time.find(['z', '+', '-']).map(|at| time.split_at(at)),
+        date.parse::<jiff::civil::Date>().is_ok() && date.len() == 10,
+    ) else {
+        return false;
+    };
+    let (clock, fraction) = clock.split_once('.').map_or((clock, None), |(clock, rest)| (clock, Some(rest)));
+    let parts: Vec<&str> = clock.split(':').collect();
+    let [hour, minute, second] = parts[..] else { return false };
+    let zone = match zone {
+        "z" => true,
+        _ => zone[1..].split_once(':').is_some_and(|(hour, minute)| below(hour, 100) && below(minute, 100)),
+    };
+    zone && fraction.is_none_or(digits) && below(hour, 24) && below(minute, 60) && below(second, 60)
 }
 
 /// The only format that limits values.
@@ -112,6 +137,10 @@ fn cause(error: &ValidationError<'_>) -> Cause {
         ValidationErrorKind::MaxLength { limit } => {
             let message = format!("Too long: may not be more than {limit} bytes");
             Cause { reason: "FieldValueTooLong", field: path, message }
+        }
+        ValidationErrorKind::Format { format } => {
+            let message = format!("{path} in body must be of type {format}: {value}");
+            Cause::invalid(path, value, &message)
         }
         ValidationErrorKind::MinItems { limit } => {
             let message = format!("{path} in body should have at least {limit} items");

@@ -17,6 +17,7 @@ mod objects;
 mod patches;
 mod services;
 mod status;
+mod stored;
 mod watches;
 
 use std::panic::AssertUnwindSafe;
@@ -140,6 +141,13 @@ behaviors! {
         finalizer_delays_deletion,
         deleting_object_accepts_no_new_finalizer,
         collections_are_deleted_by_selector,
+    }
+    stored {
+        condition_without_time_has_null,
+        times_beyond_four_digit_years_are_returned,
+        patch_of_unreadable_time_is_refused,
+        custom_times_are_returned_as_written,
+        too_large_object_is_500_of_the_storage,
     }
     events {
         both_event_versions_show_same_events,

@@ -23,6 +23,7 @@ pub(crate) fn admit(
     door: Door,
     addresses: &mut Addresses,
 ) -> Result<Value, Vec<Cause>> {
+    let raw = Raw::of(&new, old, door);
     let mut new: Service = read(&new)?;
     let old: Option<Service> = old.map(read).transpose()?;
     let mut spec = new.spec.take().unwrap_or_default();
@@ -49,12 +50,40 @@ pub(crate) fn admit(
     }
     new.status.get_or_insert_default().load_balancer.get_or_insert_default();
     new.spec = Some(spec);
-    write(&new)
+    let mut object = write(&new)?;
+    raw.put_into(&mut object);
+    Ok(object)
+}
+
+/// Parts of a Service that typed objects cannot hold without loss. Nothing here decides by them.
+struct Raw {
+    metadata: Value,
+    conditions: Option<Value>,
+}
+
+impl Raw {
+    fn of(new: &Value, old: Option<&Value>, door: Door) -> Raw {
+        let status = match door {
+            Door::Status => Some(new),
+            Door::Object => old,
+        };
+        Raw {
+            metadata: new["metadata"].clone(),
+            conditions: status.and_then(|object| object["status"].get("conditions")).cloned(),
+        }
+    }
+
+    fn put_into(self, object: &mut Value) {
+        object["metadata"] = self.metadata;
+        if let Some(conditions) = self.conditions {
+            object["status"]["conditions"] = conditions;
+        }
+    }
 }
 
 /// Releases the allocations of a deleted Service.
 pub(crate) fn release(service: &Value, addresses: &mut Addresses) {
-    let Ok(service) = read::<Service>(service) else { return };
+    let Ok(service) = read(service) else { return };
     let spec = service.spec.unwrap_or_default();
     cluster_ips(&spec).into_iter().for_each(|ip| addresses.free_ip(ip));
     node_ports(&spec).into_iter().for_each(|port| addresses.free_port(port));
@@ -229,8 +258,14 @@ fn node_ports(spec: &ServiceSpec) -> Vec<u16> {
         .collect()
 }
 
-fn read<T: serde::de::DeserializeOwned>(value: &Value) -> Result<T, Vec<Cause>> {
-    T::deserialize(value).map_err(|error| {
+/// Reads a stored or decoded Service without its metadata and conditions.
+fn read(service: &Value) -> Result<Service, Vec<Cause>> {
+    let mut status = service["status"].clone();
+    if let Value::Object(fields) = &mut status {
+        fields.remove("conditions");
+    }
+    let plain = serde_json::json!({ "spec": service["spec"], "status": status });
+    serde_json::from_value(plain).map_err(|error| {
         vec![Cause { reason: "FieldValueInvalid", field: String::new(), message: error.to_string() }]
     })
 }
