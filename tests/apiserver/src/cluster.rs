@@ -11,7 +11,7 @@ pub enum Cluster {
     /// The server of this crate.
     BuiltIn(ApiServer),
     /// etcd and kube-apiserver.
-    Real(RealApiServer),
+    Real(Box<RealApiServer>),
 }
 
 impl Cluster {
@@ -21,7 +21,7 @@ impl Cluster {
     /// If it does not start.
     pub async fn start() -> anyhow::Result<Cluster> {
         match RealApiServer::assets() {
-            Some(assets) => Ok(Cluster::Real(RealApiServer::start(&assets).await?)),
+            Some(assets) => Ok(Cluster::Real(Box::new(RealApiServer::start(&assets).await?))),
             None => Cluster::built_in().await,
         }
     }

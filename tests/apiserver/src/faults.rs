@@ -18,8 +18,8 @@ pub struct Fault {
     /// Resources by plural name, with a subresource after a slash: `services`, `services/status`. `services`
     /// alone does not select `services/status`.
     pub resources: Vec<String>,
-    /// Names of objects, as `namespace/name`, or `name` for cluster-scoped kinds. A final `*` selects all names
-    /// that begin so.
+    /// Names of objects, as `namespace/name`, or `name` for cluster-scoped kinds. A final `*` selects all
+    /// names that begin so.
     pub names: Vec<String>,
     /// Share of the matching requests that are affected, 0 to 1.
     pub probability: f64,

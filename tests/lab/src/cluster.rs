@@ -89,9 +89,9 @@ struct Cluster {
     nodes: Vec<(DataPlane, Option<Rules>)>,
 }
 
-/// Runs until the process ends. Without `nodes` it only creates EndpointSlices, and another program is the
-/// data plane.
-pub async fn run(kubeconfig: &Path, nodes: Vec<DataPlane>) -> Result<()> {
+/// Runs until the process ends. Without `nodes`, another program is the data plane; without `endpoints`,
+/// another one creates the EndpointSlices.
+pub async fn run(kubeconfig: &Path, nodes: Vec<DataPlane>, endpoints: bool) -> Result<()> {
     let client = crate::api::connect(kubeconfig).await?;
     let (sink, mut changes) = mpsc::channel(1024);
     follow(Api::all(client.clone()), Change::Service, sink.clone());
@@ -123,7 +123,7 @@ pub async fn run(kubeconfig: &Path, nodes: Vec<DataPlane>) -> Result<()> {
             }
         }
         if cluster.services.complete && cluster.slices.complete && cluster.pods.complete {
-            failed = !cluster.program_nodes() | !cluster.write_slices().await;
+            failed = !cluster.program_nodes() | (endpoints && !cluster.write_slices().await);
         }
     }
 }

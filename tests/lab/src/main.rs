@@ -63,6 +63,8 @@ enum Command {
         nodes: usize,
         #[arg(long)]
         no_proxy: bool,
+        #[arg(long)]
+        no_endpoints: bool,
     },
     /// Start a network without API server, and hold it until this process ends
     #[command(hide = true)]
@@ -84,9 +86,9 @@ fn main() -> Result<()> {
         Command::Pod { name, node, port } => {
             single_threaded()?.block_on(pod::serve(Identity { pod: name, node }, port))
         }
-        Command::Cluster { lab, kubeconfig, nodes, no_proxy } => {
+        Command::Cluster { lab, kubeconfig, nodes, no_proxy, no_endpoints } => {
             let planes = if no_proxy { Ok(Vec::new()) } else { planes(&lab, nodes) };
-            single_threaded()?.block_on(cluster::run(&kubeconfig, planes?))
+            single_threaded()?.block_on(cluster::run(&kubeconfig, planes?, !no_endpoints))
         }
         Command::Reap { id } => state::reap(&id),
         Command::Hold => {

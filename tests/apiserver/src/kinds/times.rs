@@ -1,5 +1,5 @@
-//! Times in Kubernetes kinds, read and written as Go does: kube-apiserver stores times that RFC 3339 libraries
-//! refuse.
+//! Times in Kubernetes kinds, read and written as Go does: kube-apiserver stores times that RFC 3339
+//! libraries refuse.
 //!
 //! The typed objects of the built-in kinds cannot hold an absent time, a year above 9999 or a long fraction.
 //! Times are therefore set aside before an object becomes typed, and put back afterwards.
@@ -54,8 +54,8 @@ enum Step {
 }
 
 impl Times {
-    /// Replaces the times of an object by one that every typed object can hold. A condition without a time gets
-    /// `null`, as Go encodes it.
+    /// Replaces the times of an object by one that every typed object can hold. A condition without a time
+    /// gets `null`, as Go encodes it.
     ///
     /// # Errors
     /// The message of Go's parser for a text that it refuses.

@@ -1,4 +1,5 @@
-//! A real etcd and kube-apiserver from `KUBEBUILDER_ASSETS`, on loopback, with credentials of their own.
+//! A real etcd, kube-apiserver and, if it exists, kube-controller-manager from `KUBEBUILDER_ASSETS`, on
+//! loopback, with credentials of their own.
 
 mod process;
 
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{Service, ServiceAccount, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, PostParams};
 use rcgen::KeyPair;
@@ -17,14 +18,19 @@ use crate::kubeconfig::Access;
 use crate::tls::Identity;
 use process::{Daemon, Scratch};
 
-/// Limit for the start of etcd and kube-apiserver.
+/// Limit for the start of etcd and kube-apiserver, and then for kube-controller-manager.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// The controllers whose effects tests expect. The node controllers are not among them: without kubelets,
+/// they would taint every node and evict its pods.
+const CONTROLLERS: &str = "namespace-controller,garbage-collector-controller,endpointslice-controller,\
+                           serviceaccount-controller,root-ca-certificate-publisher-controller";
 
-/// A running etcd and kube-apiserver. Dropping it kills both and removes their files.
+/// A running control plane. Dropping it kills its processes and removes their files.
 #[derive(Debug)]
 pub struct RealApiServer {
     access: Access,
-    // Dropped in this order: the server before its storage, the files last.
+    // Dropped in this order: a client before its server, the server before its storage, the files last.
+    manager: Option<Daemon>,
     _apiserver: Daemon,
     _etcd: Daemon,
     _scratch: Scratch,
@@ -36,7 +42,7 @@ impl RealApiServer {
         std::env::var_os("KUBEBUILDER_ASSETS").filter(|folder| !folder.is_empty()).map(PathBuf::from)
     }
 
-    /// Starts both and waits until `/readyz` reports ready.
+    /// Starts them and waits until they work.
     ///
     /// # Errors
     /// If a binary is missing, ends early, or is not ready in time; the message contains the end of its log.
@@ -61,8 +67,11 @@ impl RealApiServer {
         let (cert, key) = (folder.join("server.crt"), folder.join("server.key"));
         fs::write(&cert, &identity.cert_pem)?;
         fs::write(&key, &identity.key_pem)?;
-        let service_account = folder.join("service-account.key");
-        fs::write(&service_account, KeyPair::generate()?.serialize_pem())?;
+        let (private, public) = (folder.join("service-account.key"), folder.join("service-account.pub"));
+        let service_account = KeyPair::generate()?;
+        // kube-apiserver reads a private key in PKCS #8 only for signing.
+        fs::write(&private, service_account.serialize_pem())?;
+        fs::write(&public, service_account.public_key_pem())?;
         let token = random_token();
         let tokens = folder.join("tokens.csv");
         fs::write(&tokens, format!("{token},admin,admin,system:masters\n"))?;
@@ -80,10 +89,10 @@ impl RealApiServer {
                 format!("--token-auth-file={}", tokens.display()),
                 "--authorization-mode=RBAC".into(),
                 "--service-account-issuer=https://kubernetes.default.svc".into(),
-                format!("--service-account-key-file={}", service_account.display()),
-                format!("--service-account-signing-key-file={}", service_account.display()),
+                format!("--service-account-key-file={}", public.display()),
+                format!("--service-account-signing-key-file={}", private.display()),
                 "--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112".into(),
-                // Without kube-controller-manager, no service account exists that this plugin could require.
+                // Pods of tests exist before the service accounts that this plugin requires.
                 "--disable-admission-plugins=ServiceAccount".into(),
                 "--allow-privileged=true".into(),
             ],
@@ -95,9 +104,34 @@ impl RealApiServer {
             ca: Some(identity.ca_pem.clone()),
             token: Some(token),
         };
-        let mut server = RealApiServer { access, _apiserver: apiserver, _etcd: etcd, _scratch: scratch };
+        let mut server =
+            RealApiServer { access, manager: None, _apiserver: apiserver, _etcd: etcd, _scratch: scratch };
         server.wait_ready().await?;
+        server.start_manager(&assets.join("kube-controller-manager")).await?;
         Ok(server)
+    }
+
+    /// Starts kube-controller-manager, if it exists, and waits until a controller works.
+    async fn start_manager(&mut self, binary: &Path) -> anyhow::Result<()> {
+        if !binary.is_file() {
+            return Ok(());
+        }
+        let folder = self._scratch.path();
+        let kubeconfig = folder.join("kubeconfig");
+        self.access.write_kubeconfig(&kubeconfig)?;
+        let arguments = manager_arguments(&kubeconfig);
+        let manager = Daemon::start(binary, &arguments, &folder.join("kube-controller-manager.log"))?;
+        let manager = self.manager.insert(manager);
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.access.client().await?, "default");
+        let deadline = tokio::time::Instant::now() + READY_WITHIN;
+        while accounts.get_opt("default").await?.is_none() {
+            manager.check()?;
+            if tokio::time::Instant::now() > deadline {
+                bail!("kube-controller-manager does not work in {READY_WITHIN:?}\n{}", manager.log_tail());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
     }
 
     /// Returns address and credentials of an administrator.
@@ -125,6 +159,18 @@ impl RealApiServer {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
+}
+
+/// Returns the arguments of a kube-controller-manager that serves no port.
+fn manager_arguments(kubeconfig: &Path) -> Vec<String> {
+    vec![
+        format!("--kubeconfig={}", kubeconfig.display()),
+        format!("--controllers={CONTROLLERS}"),
+        "--leader-elect=false".into(),
+        "--secure-port=0".into(),
+        "--kube-api-qps=200".into(),
+        "--kube-api-burst=400".into(),
+    ]
 }
 
 /// The server creates the default namespace, and then allocates clusterIPs, shortly after it is ready.

@@ -162,7 +162,7 @@ async fn all_behaviors_on_real_kube_apiserver() {
         println!("skipped: KUBEBUILDER_ASSETS names no etcd and kube-apiserver");
         return;
     };
-    let cluster = Cluster::Real(RealApiServer::start(&assets).await.unwrap());
+    let cluster = Cluster::Real(Box::new(RealApiServer::start(&assets).await.unwrap()));
     let failed = all(&cluster).await;
     assert!(failed.is_empty(), "these behave otherwise on a real kube-apiserver: {failed:#?}");
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use fairlead_e2e::{
-    LbService, PACE, PORT, Pool, SOON, Scene, all_nodes, expect_next_hops, next_hops, reach_on_lan,
+    LbService, PACE, PORT, Pool, SOON, Scene, all_nodes, expect_next_hops, next_hops, reach, reach_on_lan,
 };
 use fairlead_lab::{Lab, ensure, wait_for};
 use serde_json::json;
@@ -60,6 +60,8 @@ fn route_remains_when_pool_shrinks() {
     let ips = scene.serve(&service, &held, "routed");
     for ip in &ips {
         expect_next_hops(&lab, *ip, &all_nodes(&lab), SOON).unwrap();
+        // A route says nothing about kube-proxy, which must have programmed the address on every node.
+        reach(&lab, *ip, 5).unwrap();
     }
     let stream = lab.remote().stream(SocketAddr::new(ips[0], PORT), PACE);
 

@@ -209,6 +209,13 @@ impl Builder {
                 Process::start(kube_proxy_spec(&kube_proxy, &kubeconfig, &node.name), &node.netns, logs)?;
             }
         }
+        // The stand-in takes the place of what the folder lacks.
+        if server.is_real()
+            && let Some(manager) = binaries::kubernetes("kube-controller-manager")
+        {
+            cluster = cluster.arg("--no-endpoints");
+            Process::start(controller_manager_spec(&manager, &kubeconfig), &network.control_plane, logs)?;
+        }
         let cluster = Process::start(cluster, &network.control_plane, logs)?;
 
         let daemon = |name: &str, program: &str, args: &[String]| -> Result<Spec> {
@@ -290,6 +297,22 @@ impl Parts {
 /// Returns the name of controller `k`, counted from 1, for its process and as its `--pod-name`.
 fn controller_name(k: usize) -> String {
     format!("controller-{k}")
+}
+
+/// Of the node controllers there is none: without kubelets, they would taint every node and evict its pods.
+fn controller_manager_spec(program: &Path, kubeconfig: &Path) -> Spec {
+    let controllers = [
+        "namespace-controller",
+        "garbage-collector-controller",
+        "endpointslice-controller",
+        "serviceaccount-controller",
+        "root-ca-certificate-publisher-controller",
+    ];
+    Spec::new("kube-controller-manager", program)
+        .arg("--kubeconfig")
+        .arg(kubeconfig)
+        .args(["--controllers", &controllers.join(",")])
+        .args(["--leader-elect=false", "--secure-port=0", "--kube-api-qps=200", "--kube-api-burst=400"])
 }
 
 fn kube_proxy_spec(program: &Path, kubeconfig: &Path, node: &str) -> Spec {
