@@ -3,6 +3,7 @@
 mod explain;
 mod read;
 mod validate;
+mod yaml;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -26,7 +27,9 @@ enum Command {
     /// Reports for each configuration object in files if Fairlead would accept it, and the reason if not.
     ///
     /// The files together are the whole configuration of a cluster: an object that is in none of them does
-    /// not exist. Objects of other kinds are ignored.
+    /// not exist. Objects of other API groups are ignored. Every object is checked as the API server checks
+    /// it (names, unknown and duplicate fields, schema and CEL rules), and then as Fairlead does. Each error
+    /// has a line of its own: file, line, column, object, reason and explanation.
     ///
     /// The exit status is 0 if all objects are accepted, 1 if an object is refused, and 2 if the files cannot
     /// be read.
@@ -34,6 +37,10 @@ enum Command {
         /// YAML or JSON file, directory of such files, or - for standard input; may be repeated
         #[arg(short = 'f', long = "filename", value_name = "FILE", required = true, num_args = 1..)]
         files: Vec<PathBuf>,
+
+        /// Read the subdirectories of directories too
+        #[arg(short = 'R', long)]
+        recursive: bool,
     },
     /// Explains the state of an object in the cluster.
     #[command(subcommand)]
@@ -42,7 +49,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Validate { files } => validate(&files),
+        Command::Validate { files, recursive } => validate(&files, recursive),
         Command::Explain(subject) => match explain::run(&subject) {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
@@ -54,8 +61,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn validate(files: &[PathBuf]) -> ExitCode {
-    match read::documents(files, &mut std::io::stdin().lock()) {
+fn validate(files: &[PathBuf], recursive: bool) -> ExitCode {
+    match read::documents(files, recursive, &mut std::io::stdin().lock()) {
         Ok(documents) => report(&validate::validate(documents)),
         Err(error) => {
             eprintln!("fairlead: {error:#}");

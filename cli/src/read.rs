@@ -4,22 +4,23 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
-use serde_json::Value;
+
+use crate::yaml::{self, Node};
 
 /// An object and the file that contains it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Document {
     /// The file; `-` for standard input.
     pub file: String,
-    pub value: Value,
+    pub node: Node,
 }
 
 /// Reads all objects of all files, in order. Lists, as in the output of `kubectl get -o yaml`, are split.
+/// With `recursive`, subdirectories are read too.
 ///
 /// # Errors
 /// Returns an error if a file cannot be read, or contains a document that is not a Kubernetes object.
-pub(crate) fn documents(files: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<Document>> {
+pub(crate) fn documents(files: &[PathBuf], recursive: bool, stdin: &mut dyn Read) -> Result<Vec<Document>> {
     let mut documents = Vec::new();
     for file in files {
         if file.as_os_str() == "-" {
@@ -27,7 +28,13 @@ pub(crate) fn documents(files: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<D
             stdin.read_to_string(&mut text).context("cannot read standard input")?;
             parse("-", &text, &mut documents)?;
         } else if file.is_dir() {
-            for file in manifests_in(file)? {
+            let mut manifests = Vec::new();
+            add_manifests(file, recursive, &mut manifests)?;
+            if manifests.is_empty() {
+                let hint = if recursive { "" } else { "; use -R to read its subdirectories" };
+                bail!("{} contains no .yaml, .yml or .json files{hint}", file.display());
+            }
+            for file in manifests {
                 read(&file, &mut documents)?;
             }
         } else {
@@ -37,22 +44,26 @@ pub(crate) fn documents(files: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<D
     Ok(documents)
 }
 
-/// Returns the manifests in a directory, without subdirectories, sorted by name.
-fn manifests_in(directory: &Path) -> Result<Vec<PathBuf>> {
+/// Adds the manifests in a directory, sorted by name. A symbolic link to a directory is not followed.
+fn add_manifests(directory: &Path, recursive: bool, manifests: &mut Vec<PathBuf>) -> Result<()> {
     let error = || format!("cannot read {}", directory.display());
-    let mut files = Vec::new();
+    let mut entries = Vec::new();
     for entry in std::fs::read_dir(directory).with_context(error)? {
-        let path = entry.with_context(error)?.path();
+        let entry = entry.with_context(error)?;
+        entries.push((entry.path(), entry.file_type().with_context(error)?.is_dir()));
+    }
+    entries.sort();
+    for (path, is_directory) in entries {
         let extension = path.extension().and_then(|e| e.to_str());
-        if matches!(extension, Some("yaml" | "yml" | "json")) && path.is_file() {
-            files.push(path);
+        if is_directory {
+            if recursive {
+                add_manifests(&path, recursive, manifests)?;
+            }
+        } else if matches!(extension, Some("yaml" | "yml" | "json")) && path.is_file() {
+            manifests.push(path);
         }
     }
-    if files.is_empty() {
-        bail!("{} contains no .yaml, .yml or .json files", directory.display());
-    }
-    files.sort();
-    Ok(files)
+    Ok(())
 }
 
 fn read(file: &Path, documents: &mut Vec<Document>) -> Result<()> {
@@ -62,26 +73,25 @@ fn read(file: &Path, documents: &mut Vec<Document>) -> Result<()> {
 
 /// Parses YAML, which includes JSON.
 fn parse(file: &str, text: &str, documents: &mut Vec<Document>) -> Result<()> {
-    for document in serde_yaml::Deserializer::from_str(text) {
-        let value = Value::deserialize(document).with_context(|| format!("{file} is not valid YAML"))?;
-        add(file, value, documents)?;
-    }
-    Ok(())
+    let nodes = yaml::parse(text);
+    let nodes = nodes
+        .map_err(|error| anyhow::anyhow!("{file}:{}: not valid YAML: {}", error.position, error.message))?;
+    nodes.into_iter().try_for_each(|node| add(file, node, documents))
 }
 
-fn add(file: &str, mut value: Value, documents: &mut Vec<Document>) -> Result<()> {
-    if value.is_null() {
+fn add(file: &str, node: Node, documents: &mut Vec<Document>) -> Result<()> {
+    if node.is_null() {
         return Ok(());
     }
-    let Some(kind) = value["kind"].as_str() else {
-        bail!("{file} contains a document that is not a Kubernetes object: kind is not set");
+    let Some(kind) = node.get("kind").and_then(Node::as_str) else {
+        bail!("{file}:{}: the document is not a Kubernetes object: kind is not set", node.position);
     };
     if kind.ends_with("List")
-        && let Some(Value::Array(items)) = value.get_mut("items").map(Value::take)
+        && let Some(items) = node.get("items").and_then(Node::items)
     {
-        return items.into_iter().try_for_each(|item| add(file, item, documents));
+        return items.iter().try_for_each(|item| add(file, item.clone(), documents));
     }
-    documents.push(Document { file: file.to_owned(), value });
+    documents.push(Document { file: file.to_owned(), node });
     Ok(())
 }
 
@@ -91,8 +101,8 @@ mod tests {
 
     fn names(text: &str) -> Vec<String> {
         let mut stdin = text.as_bytes();
-        let documents = documents(&["-".into()], &mut stdin).unwrap();
-        documents.iter().map(|d| d.value["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+        let documents = documents(&["-".into()], false, &mut stdin).unwrap();
+        documents.iter().map(|d| d.node.value()["metadata"]["name"].as_str().unwrap().to_owned()).collect()
     }
 
     #[test]
@@ -110,13 +120,13 @@ mod tests {
     #[test]
     fn document_without_kind_is_an_error() {
         for text in ["a: [", "text", "{}", "- kind: A", "kind: A\n---\n: :\n  - ]"] {
-            assert!(documents(&["-".into()], &mut text.as_bytes()).is_err(), "{text:?}");
+            assert!(documents(&["-".into()], false, &mut text.as_bytes()).is_err(), "{text:?}");
         }
     }
 
     #[test]
     fn error_names_the_missing_file() {
-        let error = documents(&["/nonexistent/pools.yaml".into()], &mut std::io::empty()).unwrap_err();
+        let error = documents(&["/nonexistent/pools.yaml".into()], false, &mut std::io::empty()).unwrap_err();
         assert!(format!("{error:#}").contains("/nonexistent/pools.yaml"));
     }
 }

@@ -43,7 +43,7 @@ fn refused_object_exits_with_1() {
     let output = fairlead(&["validate", "-f", "-", "-f", samples().to_str().unwrap()], BAD);
     let text = String::from_utf8(output.stdout.clone()).unwrap();
     assert_eq!(exit(&output), 1, "{text}");
-    assert!(text.starts_with("-: BGPPeer/p REFUSED: MissingPeerASN: "), "{text}");
+    assert!(text.starts_with("-:1:") && text.contains(": BGPPeer/p REFUSED: "), "{text}");
 }
 
 #[test]
@@ -62,4 +62,21 @@ fn unusable_input_exits_with_2() {
         assert_eq!(exit(&output), 2, "{arguments:?}: {error}");
         assert!(error.contains(text), "{arguments:?}: {error}");
     }
+}
+
+#[test]
+fn subdirectories_are_read_with_recursive() {
+    let directory = std::env::temp_dir().join(format!("fairlead-validate-{}", std::process::id()));
+    std::fs::create_dir_all(directory.join("pools")).unwrap();
+    // A byte order mark is no error.
+    std::fs::write(directory.join("pools/peer.yaml"), format!("\u{feff}{BAD}")).unwrap();
+    let path = directory.to_str().unwrap();
+    let plain = fairlead(&["validate", "-f", path], "");
+    let recursive = fairlead(&["validate", "-R", "-f", path], "");
+    std::fs::remove_dir_all(&directory).unwrap();
+    let error = String::from_utf8(plain.stderr.clone()).unwrap();
+    assert!(exit(&plain) == 2 && error.contains("use -R"), "{error}");
+    let text = String::from_utf8(recursive.stdout.clone()).unwrap();
+    assert_eq!(exit(&recursive), 1, "{text}");
+    assert!(text.contains("pools/peer.yaml:1:") && text.contains("BGPPeer/p REFUSED: "), "{text}");
 }

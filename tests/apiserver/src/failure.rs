@@ -1,5 +1,6 @@
 //! Errors as kube-apiserver returns them: a `Status` object and its HTTP code.
 
+pub(crate) use fairlead_schema::Cause;
 use serde_json::{Value, json};
 
 use crate::faults::Refusal;
@@ -17,17 +18,6 @@ pub(crate) struct Failure {
     pub details: Option<Value>,
 }
 
-/// An error in one field.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Cause {
-    /// Such as `FieldValueInvalid`.
-    pub reason: &'static str,
-    /// Path such as `spec.ports[0].port`.
-    pub field: String,
-    /// The error, without the path.
-    pub message: String,
-}
-
 /// A kind as error messages name it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Named<'a> {
@@ -43,52 +33,6 @@ impl Named<'_> {
     /// `plural.group`, or `plural` for core.
     pub(crate) fn qualified(&self) -> String {
         if self.group.is_empty() { self.plural.into() } else { format!("{}.{}", self.plural, self.group) }
-    }
-}
-
-impl Cause {
-    /// `Invalid value`.
-    pub(crate) fn invalid(field: impl Into<String>, value: &Value, message: &str) -> Cause {
-        let shown = match value {
-            Value::Object(_) | Value::Array(_) => value.to_string(),
-            other => other.to_string(),
-        };
-        Cause {
-            reason: "FieldValueInvalid",
-            field: field.into(),
-            message: format!("Invalid value: {shown}: {message}"),
-        }
-    }
-
-    /// `Required value`.
-    pub(crate) fn required(field: impl Into<String>, message: &str) -> Cause {
-        let message =
-            if message.is_empty() { "Required value".into() } else { format!("Required value: {message}") };
-        Cause { reason: "FieldValueRequired", field: field.into(), message }
-    }
-
-    /// `Forbidden`.
-    pub(crate) fn forbidden(field: impl Into<String>, message: &str) -> Cause {
-        Cause { reason: "FieldValueForbidden", field: field.into(), message: format!("Forbidden: {message}") }
-    }
-
-    /// `Duplicate value`.
-    pub(crate) fn duplicate(field: impl Into<String>, value: &Value) -> Cause {
-        Cause {
-            reason: "FieldValueDuplicate",
-            field: field.into(),
-            message: format!("Duplicate value: {value}"),
-        }
-    }
-
-    /// `Unsupported value`.
-    pub(crate) fn unsupported(field: impl Into<String>, value: &Value, allowed: &[&str]) -> Cause {
-        let allowed: Vec<String> = allowed.iter().map(|value| format!("{value:?}")).collect();
-        Cause {
-            reason: "FieldValueNotSupported",
-            field: field.into(),
-            message: format!("Unsupported value: {value}: supported values: {}", allowed.join(", ")),
-        }
     }
 }
 

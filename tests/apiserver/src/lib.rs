@@ -24,7 +24,6 @@ mod kubeconfig;
 mod options;
 mod patch;
 pub mod real;
-mod schema;
 mod selectors;
 mod server;
 mod store;

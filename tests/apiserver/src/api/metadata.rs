@@ -1,14 +1,11 @@
 //! `metadata`: validation of client input and the fields that the server sets.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use fairlead_schema::metadata::{self, NameRule, dropped};
 use serde_json::{Map, Value, json};
 
 use super::{Target, UnknownFields};
 use crate::failure::{Cause, Failure};
-use crate::kinds::{
-    Resource, Strategy, Times, is_1035_label, is_dns_label, is_label_value, is_path_segment,
-    is_qualified_name, is_subdomain,
-};
+use crate::kinds::{Resource, Strategy, Times};
 
 /// Longest `generateName` before the suffix.
 const LONGEST_PREFIX: usize = 63 - 5;
@@ -57,18 +54,11 @@ pub(super) fn decode(
             (builtin.inward.map_or(decoded.clone(), |inward| inward(decoded)), dropped)
         }
         Strategy::Custom { schema, .. } => {
-            let before = json!({ "metadata": object["metadata"].take() });
-            let mut object_meta = before.clone();
-            let times = Times::set_aside(&mut object_meta).map_err(cannot)?;
-            let typed: ObjectMeta = serde_json::from_value(object_meta["metadata"].take())
-                .map_err(|error| cannot(error.to_string()))?;
-            object_meta["metadata"] =
-                serde_json::to_value(typed).map_err(|error| cannot(error.to_string()))?;
-            times.put_back(&mut object_meta);
-            let (before, metadata) = (&before["metadata"], object_meta["metadata"].take());
-            let mut dropped: Vec<String> =
-                dropped(before, &metadata).into_iter().map(|path| format!("metadata.{path}")).collect();
-            object["metadata"] = metadata;
+            let mut part = json!({ "metadata": object["metadata"].take() });
+            let times = Times::set_aside(&mut part).map_err(cannot)?;
+            let mut dropped = metadata::decode(&mut part).map_err(|error| cannot(error.to_string()))?;
+            times.put_back(&mut part);
+            object["metadata"] = part["metadata"].take();
             dropped.extend(schema.prune(&mut object));
             (object, dropped)
         }
@@ -83,34 +73,6 @@ pub(super) fn decode(
         }
         UnknownFields::Ignore => Ok((object, Vec::new())),
         _ => Ok((object, quoted)),
-    }
-}
-
-/// Returns the paths of fields whose value decoding dropped.
-fn dropped(before: &Value, after: &Value) -> Vec<String> {
-    let mut paths = Vec::new();
-    lost(before, after, "", &mut paths);
-    paths
-}
-
-fn lost(before: &Value, after: &Value, path: &str, paths: &mut Vec<String>) {
-    match (before, after) {
-        (Value::Object(before), Value::Object(after)) => {
-            for (name, value) in before {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                match after.get(name) {
-                    Some(after) => lost(value, after, &path, paths),
-                    None if value.is_null() => {}
-                    None => paths.push(path),
-                }
-            }
-        }
-        (Value::Array(before), Value::Array(after)) => {
-            for (at, (before, after)) in before.iter().zip(after).enumerate() {
-                lost(before, after, &format!("{path}[{at}]"), paths);
-            }
-        }
-        _ => {}
     }
 }
 
@@ -157,67 +119,13 @@ pub(super) fn name_prefix(object: &Value) -> Option<String> {
 
 /// Returns the errors in names, labels, annotations and owner references.
 pub(super) fn validate(resource: &Resource, object: &Value) -> Vec<Cause> {
-    let metadata = &object["metadata"];
-    let mut causes = Vec::new();
-    let name = metadata["name"].as_str().unwrap_or_default();
-    if name.is_empty() {
-        causes.push(Cause::required("metadata.name", "name or generateName is required"));
-    } else {
-        let (legal, rule) = match (resource.group.as_str(), resource.plural.as_str()) {
-            ("", "services") => (
-                is_1035_label(name),
-                "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character",
-            ),
-            ("", "namespaces") => (
-                is_dns_label(name),
-                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character",
-            ),
-            ("rbac.authorization.k8s.io", _) => (is_path_segment(name), "may not contain '/' or '%'"),
-            _ => (
-                is_subdomain(name),
-                "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character",
-            ),
-        };
-        if !legal {
-            causes.push(Cause::invalid("metadata.name", &json!(name), rule));
-        }
-    }
-    for (key, value) in metadata["labels"].as_object().into_iter().flatten() {
-        if !is_qualified_name(key) {
-            causes.push(Cause::invalid(
-                "metadata.labels",
-                &json!(key),
-                "name part must consist of alphanumeric characters, '-', '_' or '.'",
-            ));
-        }
-        if !value.as_str().is_some_and(is_label_value) {
-            causes.push(Cause::invalid("metadata.labels", value, "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"));
-        }
-    }
-    let mut size = 0;
-    for (key, value) in metadata["annotations"].as_object().into_iter().flatten() {
-        size += key.len() + value.as_str().map_or(0, str::len);
-        if !is_qualified_name(&key.to_lowercase()) {
-            causes.push(Cause::invalid(
-                "metadata.annotations",
-                &json!(key),
-                "name part must consist of alphanumeric characters, '-', '_' or '.'",
-            ));
-        }
-    }
-    if size > 256 * 1024 {
-        let message = "Too long: may not be more than 262144 bytes".into();
-        causes.push(Cause { reason: "FieldValueTooLong", field: "metadata.annotations".into(), message });
-    }
-    for (at, owner) in metadata["ownerReferences"].as_array().into_iter().flatten().enumerate() {
-        for field in ["apiVersion", "kind", "name", "uid"] {
-            if owner[field].as_str().is_none_or(str::is_empty) {
-                let path = format!("metadata.ownerReferences[{at}].{field}");
-                causes.push(Cause::invalid(path, &owner[field], "must not be empty"));
-            }
-        }
-    }
-    causes
+    let rule = match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "services") => NameRule::Dns1035Label,
+        ("", "namespaces") => NameRule::DnsLabel,
+        ("rbac.authorization.k8s.io", _) => NameRule::PathSegment,
+        _ => NameRule::Subdomain,
+    };
+    metadata::validate(&object["metadata"], rule)
 }
 
 /// Copies the fields that a client cannot change; rejects new finalizers on an object that is being deleted.

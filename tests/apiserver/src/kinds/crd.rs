@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use fairlead_schema::{self as schema, Schema};
 use serde_json::{Value, json};
 
 use super::{Resource, Strategy};
 use crate::failure::Cause;
-use crate::schema::{self, Schema};
+
+use crate::patch::Shape;
 use crate::store::Table;
 
 /// Defaults names and strategy.
@@ -135,7 +137,7 @@ pub(crate) fn resources_of(crd: &Value, table: Table) -> Vec<Resource> {
                 fields: fields
                     .map(|field| text(&field["jsonPath"]).trim_start_matches('.').to_owned())
                     .collect(),
-                shape: schema.shape(),
+                shape: Shape::from_schema(schema.source()).with_metadata(),
                 table,
                 strategy: Strategy::Custom { schema: Arc::new(schema), columns: Arc::new(columns) },
             })

@@ -4,7 +4,6 @@ pub(crate) mod addresses;
 mod builtin;
 mod crd;
 mod event;
-mod names;
 mod service;
 mod shapes;
 mod strategies;
@@ -12,18 +11,15 @@ mod times;
 
 use std::sync::Arc;
 
+use fairlead_schema::Schema;
 use serde_json::Value;
 
 use crate::failure::Named;
 use crate::patch::Shape;
-use crate::schema::Schema;
 use crate::store::Table;
 
 pub(crate) use builtin::BUILTIN;
 pub(crate) use crd::resources_of;
-pub(crate) use names::{
-    is_1035_label, is_dns_label, is_label_value, is_path_segment, is_qualified_name, is_subdomain,
-};
 pub(crate) use strategies::{Admitted, admit, forget};
 pub(crate) use times::Times;
 

@@ -7,9 +7,9 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{ServiceSpec, ServiceStatus};
 use serde_json::json;
 
-use super::super::names::{is_dns_label, is_port_name, is_qualified_name, is_subdomain};
 use super::{is_external, is_headless, needs_cluster_ip, needs_health_check_port, needs_node_port, type_of};
 use crate::failure::Cause;
+use fairlead_schema::names::{is_dns_label, is_port_name, is_qualified_name, is_subdomain};
 
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
 

@@ -1,27 +1,27 @@
 //! Rules for names (Kubernetes: "Object Names and IDs").
 
 /// RFC 1123 label.
-pub(crate) fn is_dns_label(text: &str) -> bool {
+pub fn is_dns_label(text: &str) -> bool {
     text.len() <= 63 && is_label_text(text)
 }
 
 /// RFC 1035 label: it begins with a letter.
-pub(crate) fn is_1035_label(text: &str) -> bool {
+pub fn is_1035_label(text: &str) -> bool {
     is_dns_label(text) && text.starts_with(|c: char| c.is_ascii_lowercase())
 }
 
 /// RFC 1123 subdomain.
-pub(crate) fn is_subdomain(text: &str) -> bool {
+pub fn is_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label_text)
 }
 
 /// A name that is usable as a path segment.
-pub(crate) fn is_path_segment(text: &str) -> bool {
+pub fn is_path_segment(text: &str) -> bool {
     !text.is_empty() && text != "." && text != ".." && !text.contains(['/', '%'])
 }
 
 /// `[prefix/]name` of labels, annotations and classes.
-pub(crate) fn is_qualified_name(text: &str) -> bool {
+pub fn is_qualified_name(text: &str) -> bool {
     match text.split_once('/') {
         Some((prefix, name)) => is_subdomain(prefix) && is_label_value(name) && !name.is_empty(),
         None => is_label_value(text) && !text.is_empty(),
@@ -29,7 +29,7 @@ pub(crate) fn is_qualified_name(text: &str) -> bool {
 }
 
 /// The value of a label.
-pub(crate) fn is_label_value(text: &str) -> bool {
+pub fn is_label_value(text: &str) -> bool {
     let edge = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
     text.len() <= 63
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
@@ -38,7 +38,7 @@ pub(crate) fn is_label_value(text: &str) -> bool {
 }
 
 /// IANA service name (RFC 6335), as for named target ports.
-pub(crate) fn is_port_name(text: &str) -> bool {
+pub fn is_port_name(text: &str) -> bool {
     text.len() <= 15
         && is_label_text(text)
         && text.bytes().any(|b| b.is_ascii_lowercase())

@@ -3,7 +3,7 @@
 use kube_cel::{CompiledSchema, RootContext, ScopeContext, Validator, analyze_rule, compile_schema};
 use serde_json::Value;
 
-use crate::failure::Cause;
+use crate::Cause;
 
 thread_local! {
     // Functions of the Kubernetes CEL libraries; creating them takes longer than a validation.
@@ -75,7 +75,7 @@ pub(crate) fn problems(schema: &Value) -> Vec<Cause> {
 }
 
 /// Returns the rules that kube-apiserver might reject for their cost or for unknown names. A rough estimate.
-pub(crate) fn warnings(schema: &Value) -> Vec<String> {
+pub fn warnings(schema: &Value) -> Vec<String> {
     let mut warnings = Vec::new();
     walk(schema, "", &mut |path, rule, schema| {
         let Some(text) = rule["rule"].as_str() else { return };

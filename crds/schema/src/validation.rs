@@ -5,7 +5,7 @@ use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{Draft, ValidationError, Validator};
 use serde_json::{Map, Value, json};
 
-use crate::failure::Cause;
+use crate::Cause;
 
 /// Compiles a schema; OpenAPI v3 has the boolean `exclusiveMinimum` of draft 4.
 ///

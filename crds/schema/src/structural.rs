@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use crate::failure::Cause;
+use crate::Cause;
 
 /// Path of a field that the schema does not contain, such as `spec.foo`.
-pub(crate) type Unknown = String;
+pub type Unknown = String;
 
 const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
 const INT_OR_STRING: &str = "x-kubernetes-int-or-string";

@@ -1,22 +1,26 @@
-//! Custom resources: the effect of their schema on an object. Pure.
+//! What an API server checks in a custom resource before it stores it: metadata, schema and CEL rules.
 //!
-//! In the order of kube-apiserver: drop unknown fields, set defaults, validate the schema, evaluate the CEL
-//! rules.
+//! `fairlead validate` and the API server for tests use the same code. [`Schema`] has the steps, in the order
+//! of kube-apiserver: drop unknown fields, set defaults, validate the schema, evaluate the CEL rules.
+//! [`Definition`] performs all of them on a new object. Pure.
 
+mod cause;
+mod definition;
+pub mod metadata;
+pub mod names;
 mod rules;
 mod structural;
 mod validation;
 
 use serde_json::Value;
 
-use crate::failure::Cause;
-use crate::patch::Shape;
-
-pub(crate) use rules::warnings;
-pub(crate) use structural::Unknown;
+pub use cause::Cause;
+pub use definition::Definition;
+pub use rules::warnings;
+pub use structural::Unknown;
 
 /// One compiled version of a custom resource.
-pub(crate) struct Schema {
+pub struct Schema {
     /// `openAPIV3Schema`.
     source: Value,
     validator: jsonschema::Validator,
@@ -28,12 +32,7 @@ impl Schema {
     ///
     /// # Errors
     /// The errors of the schema, by path below it.
-    pub(crate) fn compile(
-        source: &Value,
-        group: &str,
-        version: &str,
-        kind: &str,
-    ) -> Result<Schema, Vec<Cause>> {
+    pub fn compile(source: &Value, group: &str, version: &str, kind: &str) -> Result<Schema, Vec<Cause>> {
         let mut causes = structural::problems(source);
         causes.extend(rules::problems(source));
         if !causes.is_empty() {
@@ -46,28 +45,26 @@ impl Schema {
     }
 
     /// Drops unknown fields and returns their paths.
-    pub(crate) fn prune(&self, object: &mut Value) -> Vec<Unknown> {
+    pub fn prune(&self, object: &mut Value) -> Vec<Unknown> {
         structural::prune(object, &self.source)
     }
 
     /// Sets defaults.
-    pub(crate) fn default(&self, object: &mut Value) {
+    pub fn default(&self, object: &mut Value) {
         structural::default(object, &self.source);
     }
 
     /// Validates an object; `old` is its previous state, for transition rules.
-    pub(crate) fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
-        let causes = validation::check(&self.validator, object);
-        if causes.is_empty() { self.rules.check(object, old) } else { causes }
-    }
-
-    /// Returns the merge behavior of its objects.
-    pub(crate) fn shape(&self) -> Shape {
-        Shape::from_schema(&self.source).with_metadata()
+    pub fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
+        let mut causes = validation::check(&self.validator, object);
+        if !causes.iter().any(Cause::blocks_rules) {
+            causes.extend(self.rules.check(object, old));
+        }
+        causes
     }
 
     /// `openAPIV3Schema`.
-    pub(crate) fn source(&self) -> &Value {
+    pub fn source(&self) -> &Value {
         &self.source
     }
 }
