@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use kube::Resource;
 
 use crate::kinds::{ConfigurationObject, Kind, ObjectRef, ObjectView, Objects};
-use crate::resolve::{Resolution, resolve};
+use crate::resolve::{Resolution, resolve, resolve_after};
 use crate::{configuration_kinds, v1beta1};
 
 /// A change to the objects of one kind, as a list or a watch reports it.
@@ -153,6 +153,12 @@ impl ConfigurationStore {
     /// resolve to a configuration that withdraws what is in force.
     pub fn resolve(&self) -> Option<Resolution> {
         self.is_listed().then(|| resolve(&self.objects))
+    }
+
+    /// Does the same as [`Self::resolve`], but objects that `earlier` has resolved are in force if it has
+    /// accepted them.
+    pub fn resolve_after(&self, earlier: &Resolution) -> Option<Resolution> {
+        self.is_listed().then(|| resolve_after(&self.objects, earlier))
     }
 
     /// Returns the objects of one kind, sorted by name.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use common::{Given, given};
 use fairlead_crds::model::config::{Community, Config, Labels};
-use fairlead_crds::resolve::{Kind, ObjectRef, Objects, Resolution, resolve};
+use fairlead_crds::resolve::{Kind, ObjectRef, Objects, Resolution, resolve, resolve_after};
 use serde_json::{Value, json};
 
 /// Returns the refusals as `kind/name reason`, in order.
@@ -347,22 +347,90 @@ fn unindexed_configuration_finds_pools() {
     assert!(unindexed.pool_of("192.0.3.7".parse().unwrap()).is_none());
 }
 
+/// Returns a pool object that an earlier resolution has accepted in generation `accepted`, if any.
+fn pool(name: &str, age: i64, addresses: &str, accepted: Option<i64>) -> Value {
+    let mut pool = common::object("IPAddressPool", name, age, &format!("addresses: [{addresses}]"));
+    pool["metadata"]["generation"] = json!(2);
+    if let Some(generation) = accepted {
+        pool["status"]["conditions"] = json!([{
+            "type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
+            "observedGeneration": generation, "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }]);
+    }
+    pool
+}
+
+fn store(values: impl IntoIterator<Item = Value>) -> Objects {
+    let mut objects = Objects::default();
+    values.into_iter().for_each(|value| common::add(&mut objects, value));
+    objects
+}
+
+fn pools_in_force(resolution: &Resolution) -> Vec<&str> {
+    resolution.config.pools.keys().map(String::as_str).collect()
+}
+
 #[test]
-fn pool_in_force_beats_pool_of_the_same_second() {
-    let pool = |name| common::object("IPAddressPool", name, 1, "addresses: [192.0.2.0/24]");
-    let in_force = |name: &str, objects: Vec<Value>| {
-        let mut all = Objects::default();
-        objects.into_iter().for_each(|object| common::add(&mut all, object));
-        let resolution = resolve(&all);
-        assert_eq!(resolution.config.pools.keys().collect::<Vec<_>>(), [name]);
-    };
-    in_force("a", vec![pool("b"), pool("a")]);
-    let mut b = pool("b");
-    b["status"]["conditions"] = json!([{
-        "type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
-        "lastTransitionTime": "2026-01-01T00:00:00Z",
-    }]);
-    in_force("b", vec![pool("a"), b.clone()]);
-    b["metadata"]["deletionTimestamp"] = json!("2026-01-02T00:00:00Z");
-    in_force("a", vec![pool("a"), b]);
+fn pool_in_force_beats_any_other_pool() {
+    // (age of a, accepted generation of a, the same of b, the pool in force)
+    let table = [
+        (1, None, 1, None, "a"),
+        (1, None, 1, Some(2), "b"),
+        (2, None, 1, Some(2), "b"),
+        (1, Some(2), 1, Some(2), "a"),
+        // The range of `a` is from an edit that no controller has accepted.
+        (2, Some(1), 1, Some(2), "b"),
+        (2, Some(1), 1, None, "a"),
+        (1, Some(1), 2, None, "a"),
+    ];
+    for (age_a, a, age_b, b, expected) in table {
+        let range = "192.0.2.0/24";
+        let objects = store([pool("a", age_a, range, a), pool("b", age_b, range, b)]);
+        let resolution = resolve(&objects);
+        assert_eq!(pools_in_force(&resolution), [expected], "{age_a} {a:?} {age_b} {b:?}");
+    }
+    let mut deleted = pool("b", 1, "192.0.2.0/24", Some(2));
+    deleted["metadata"]["deletionTimestamp"] = json!("2026-01-02T00:00:00Z");
+    let resolution = resolve(&store([pool("a", 1, "192.0.2.0/24", None), deleted]));
+    assert_eq!(pools_in_force(&resolution), ["a"]);
+}
+
+#[test]
+fn earlier_resolution_beats_conditions_and_age() {
+    let first = resolve(&store([pool("b", 1, "192.0.2.0/24", None)]));
+    // (range of a, range of b now, the pools in force)
+    let table: [(&str, &str, &[&str]); 5] = [
+        ("192.0.2.0/24", "192.0.2.0/24", &["b"]),
+        ("192.0.2.0/24", "192.0.2.7/32", &["b"]),
+        ("198.51.100.0/24", "198.51.100.0/24", &["b"]),
+        ("198.51.100.0/24", "192.0.2.0/24, 203.0.113.0/24", &["a", "b"]),
+        ("192.0.2.0/24", "192.0.2.0/24, 203.0.113.0/24", &["b"]),
+    ];
+    for (a, b, expected) in table {
+        // Only the condition of `a` was written, before the pool was edited.
+        let objects = store([pool("a", 5, a, None), pool("b", 1, b, None)]);
+        let resolution = resolve_after(&objects, &first);
+        assert_eq!(pools_in_force(&resolution), expected, "{a} {b}");
+    }
+}
+
+#[test]
+fn pool_edited_into_another_pool_loses_to_it() {
+    let before = resolve(&store([pool("a", 5, "198.51.100.0/24", None), pool("b", 1, "192.0.2.0/24", None)]));
+    let edited =
+        store([pool("a", 5, "198.51.100.0/24, 192.0.2.0/25", None), pool("b", 1, "192.0.2.0/24", None)]);
+    let resolution = resolve_after(&edited, &before);
+    assert_eq!(pools_in_force(&resolution), ["b"]);
+    let message = message(&resolution, Kind::IPAddressPool, "a");
+    assert!(message.contains("already in force or older"), "{message}");
+}
+
+#[test]
+fn peer_in_force_beats_peer_of_the_same_second() {
+    let peer =
+        |name| common::object("BGPPeer", name, 1, "{myASN: 64512, peerASN: 64513, peerAddress: 192.0.2.1}");
+    let first = resolve(&store([peer("b")]));
+    let both = || store([peer("a"), peer("b")]);
+    assert_eq!(refusals(&resolve(&both())), ["BGPPeer/b DuplicatePeer"]);
+    assert_eq!(refusals(&resolve_after(&both(), &first)), ["BGPPeer/a DuplicatePeer"]);
 }

@@ -112,6 +112,7 @@ impl ClusterState {
             self.configuration.finalizers_written(&pool.name, body, version);
         }
         self.pools.handle_finalizers_result(&pool.name);
+        self.schedule_verdict(&pool.name);
     }
 
     /// Handles that a write of a pool's finalizers is in the write queue, where it may wait after a failure.
@@ -229,7 +230,12 @@ impl ClusterState {
     fn handle_configuration(&mut self, change: ConfigurationChange, now: Timestamp) {
         let AppliedChange { differs, objects } = self.configuration.apply(change);
         if differs {
-            if let Some(resolution) = self.configuration.resolve() {
+            let resolution = match self.is_deciding() {
+                true => self.configuration.resolve_again(),
+                // Another controller may lead: the conditions say what it has accepted.
+                false => self.configuration.resolve(),
+            };
+            if let Some(resolution) = resolution {
                 self.index.set_config(resolution.config.clone(), now);
                 self.configured = true;
                 self.evaluate_objects(now);
@@ -247,11 +253,20 @@ impl ClusterState {
         }
     }
 
+    /// Schedules the status of a pool at once if it lacks the verdict on the pool.
+    fn schedule_verdict(&mut self, pool: &str) {
+        if self.is_deciding() && self.configuration.lacks_verdict(pool) {
+            self.pools.handle_verdict(pool.to_owned());
+        }
+    }
+
     /// Evaluates the status of every configuration object.
     fn evaluate_objects(&mut self, now: Timestamp) {
         self.pools.handle_changed_pools(self.configuration.pool_names().map(str::to_owned));
         self.pools.handle_counted_pools(self.counted_pools.iter().cloned());
         if self.is_deciding() {
+            let pools = self.configuration.pool_names().filter(|name| self.configuration.lacks_verdict(name));
+            pools.for_each(|name| self.pools.handle_verdict(name.to_owned()));
             let patches = self.configuration.status_patches(now).into_iter();
             let writes = patches.map(|(object, patch)| desired(object, ObjectPart::Status, patch));
             self.object_writes.extend(writes);

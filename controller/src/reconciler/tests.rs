@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use fairlead_allocator::reconcile::ObservedService;
 use fairlead_crds::configuration_kinds;
+use fairlead_crds::kinds::{Kind, ObjectRef};
 use fairlead_crds::store::{ConfigurationChange, ObjectChange};
 use fairlead_runtime::http;
 use k8s_openapi::api::core::v1::Service;
@@ -16,6 +17,7 @@ use super::Reconciler;
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
 use crate::watches::{ClusterChange, WatchEvent, WatchedService};
+use crate::write_queue::WriteTarget;
 
 /// A reconciler whose leadership the test sets, and whose API server accepts connections and never responds.
 struct World {
@@ -98,6 +100,33 @@ async fn in_doubt_write_of_a_lost_term_keeps_the_lease() {
         let may_release = world.reconciler.finish_writes().await;
         assert_eq!(may_release, services == 0, "{services} Services");
     }
+}
+
+#[tokio::test]
+async fn pool_in_force_stays_so_and_its_verdict_is_sent_at_once() {
+    let mut world = World::new();
+    world.lead(1);
+    world.list_all_but_services(0);
+    world.handle(ClusterChange::Services(ObjectChange::Reset(Vec::new())));
+    for name in ["b", "a"] {
+        world.handle(pool(name));
+        let reference = ObjectRef { kind: Kind::IPAddressPool, name: name.to_owned() };
+        let target = WriteTarget::ObjectStatus(reference);
+        assert!(world.reconciler.writes.queue().contains(&target), "the status of {name}");
+    }
+    let ipam = world.reconciler.state.index().ipam();
+    // Both are of the same second, and no condition was observed.
+    assert!(ipam.pool("b").is_some() && ipam.is_refused("a"));
+}
+
+/// Returns the creation of a pool.
+fn pool(name: &str) -> ClusterChange {
+    let object = json!({
+        "metadata": { "name": name, "resourceVersion": "5", "creationTimestamp": "2026-01-01T00:00:00Z" },
+        "spec": { "addresses": ["192.0.2.0/24"] },
+    });
+    let change = ObjectChange::Apply(serde_json::from_value(object).unwrap());
+    ClusterChange::Configuration(Box::new(ConfigurationChange::IPAddressPool(change)))
 }
 
 fn service() -> WatchedService {

@@ -17,6 +17,7 @@ mod duration;
 mod fields;
 mod peer;
 mod pool;
+mod precedence;
 mod refusal;
 mod routes;
 
@@ -27,6 +28,8 @@ use kube::ResourceExt;
 use self::community::Aliases;
 use self::peer::Sessions;
 use self::pool::UsedRanges;
+use self::precedence::Before;
+use crate::kinds::ConfigurationObject;
 use crate::model::config::{Config, PoolSelection};
 
 pub use crate::kinds::{Kind, ObjectRef, Objects};
@@ -106,26 +109,37 @@ impl From<ObjectRefusal> for ObjectVerdict {
 /// Resolves objects into the configuration in force. Objects that cannot be used are refused one by one, so
 /// that the function always succeeds.
 ///
-/// If two objects conflict, the older one takes precedence (`creationTimestamp`, then name). The run time
-/// depends on the size of the objects, not on the number of addresses.
+/// If two pools conflict, the one in force takes precedence, then the older one (`creationTimestamp`), then
+/// the one with the lower name. For other kinds the age comes first. In force are the objects whose condition
+/// `Accepted` is true. The run time depends on the size of the objects, not on the number of addresses.
 pub fn resolve(objects: &Objects) -> Resolution {
+    resolve_by(objects, Before::Conditions)
+}
+
+/// Does the same as [`resolve`], but objects that `earlier` has resolved are in force if it has accepted
+/// them. This is for the controller that leads: it writes the conditions, so they lag behind.
+pub fn resolve_after(objects: &Objects, earlier: &Resolution) -> Resolution {
+    resolve_by(objects, Before::Resolution(earlier))
+}
+
+fn resolve_by(objects: &Objects, before: Before<'_>) -> Resolution {
     let mut resolution = Resolution::default();
 
     let mut aliases = Aliases::default();
-    for object in resolution.by_age(Kind::Community, &objects.communities) {
+    for object in resolution.by_age(before, Kind::Community, &objects.communities) {
         let added = aliases.add(object);
         resolution.record_verdict(Kind::Community, object, added);
     }
 
     let mut profiles = BTreeMap::new();
-    for object in resolution.by_age(Kind::BFDProfile, &objects.bfd_profiles) {
+    for object in resolution.by_age(before, Kind::BFDProfile, &objects.bfd_profiles) {
         if let Some(profile) = resolution.record_verdict(Kind::BFDProfile, object, bfd::profile(object)) {
             profiles.insert(profile.name.clone(), profile);
         }
     }
 
     let mut sessions = Sessions::default();
-    for object in resolution.by_age(Kind::BGPPeer, &objects.peers) {
+    for object in resolution.by_age(before, Kind::BGPPeer, &objects.peers) {
         let peer = peer::peer(object, &profiles).and_then(|peer| sessions.add(&peer).map(|()| peer));
         if let Some(peer) = resolution.record_verdict(Kind::BGPPeer, object, peer) {
             resolution.config.peers.insert(peer.name.clone(), peer);
@@ -133,10 +147,11 @@ pub fn resolve(objects: &Objects) -> Resolution {
     }
 
     let mut used = UsedRanges::default();
-    let mut pools = resolution.by_age(Kind::IPAddressPool, &objects.pools);
-    pools.sort_by_key(|pool| pool::precedence(pool));
-    for object in pools {
-        let pool = pool::pool(object).and_then(|pool| used.add(&pool).map(|()| pool));
+    let pools = resolution.by_age(before, Kind::IPAddressPool, &objects.pools).into_iter();
+    let mut pools: Vec<_> = pools.map(|object| (object, pool::pool(object))).collect();
+    pools.sort_by_cached_key(|(object, pool)| before.by_standing(object, pool.as_ref().ok()));
+    for (object, pool) in pools {
+        let pool = pool.and_then(|pool| used.add(&pool).map(|()| pool));
         if let Some(pool) = resolution.record_verdict(Kind::IPAddressPool, object, pool) {
             resolution.config.pools.insert(pool.name.clone(), pool);
         } else {
@@ -144,7 +159,7 @@ pub fn resolve(objects: &Objects) -> Resolution {
         }
     }
 
-    for object in resolution.by_age(Kind::L2Advertisement, &objects.l2_advertisements) {
+    for object in resolution.by_age(before, Kind::L2Advertisement, &objects.l2_advertisements) {
         if let Some(ad) = resolution.record_verdict(Kind::L2Advertisement, object, advertisement::l2(object))
         {
             resolution.warn_of_missing_pools(Kind::L2Advertisement, &ad.name, &ad.pools);
@@ -153,7 +168,7 @@ pub fn resolve(objects: &Objects) -> Resolution {
     }
 
     let mut bgp_by_age = Vec::new();
-    for object in resolution.by_age(Kind::BGPAdvertisement, &objects.bgp_advertisements) {
+    for object in resolution.by_age(before, Kind::BGPAdvertisement, &objects.bgp_advertisements) {
         let ad = advertisement::bgp(object, &aliases);
         if let Some(ad) = resolution.record_verdict(Kind::BGPAdvertisement, object, ad) {
             resolution.warn_of_missing_pools(Kind::BGPAdvertisement, &ad.name, &ad.pools);
@@ -171,13 +186,14 @@ pub fn resolve(objects: &Objects) -> Resolution {
 impl Resolution {
     /// Returns the objects of one kind, the oldest first. Objects with the same name, which are possible only
     /// in files, are all refused.
-    fn by_age<'a, K: ResourceExt>(&mut self, kind: Kind, objects: &'a [K]) -> Vec<&'a K> {
+    fn by_age<'a, K: ConfigurationObject>(
+        &mut self,
+        before: Before<'_>,
+        kind: Kind,
+        objects: &'a [K],
+    ) -> Vec<&'a K> {
         let mut sorted: Vec<&K> = objects.iter().collect();
-        // An object that does not exist in the cluster yet has no timestamp and counts as the youngest.
-        sorted.sort_by_key(|object| {
-            let created = object.creation_timestamp().map(|time| time.0);
-            (created.is_none(), created, object.name_any())
-        });
+        sorted.sort_by_cached_key(|object| before.by_age(*object));
         let mut count: BTreeMap<String, usize> = BTreeMap::new();
         for object in &sorted {
             *count.entry(object.name_any()).or_default() += 1;

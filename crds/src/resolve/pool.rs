@@ -10,10 +10,9 @@ use kube::ResourceExt;
 use super::duration;
 use super::fields::{selectors, set_of};
 use super::refusal::{ObjectRefusal, RefusalReason, refuse};
-use crate::kinds::ConfigurationObject;
 use crate::model::config::{Closed, Pool, Reclaim, ServiceAllocation, SharingScope};
 use crate::model::range::IpRange;
-use crate::{conditions, names, v1beta1};
+use crate::v1beta1;
 
 /// One year. A longer time is probably a mistake.
 const MAX_REUSE_AFTER: Duration = Duration::from_secs(8760 * 3600);
@@ -101,15 +100,6 @@ pub(super) fn refused(object: &v1beta1::IPAddressPool) -> Pool {
     }
 }
 
-/// Returns the sort key by which pools with a common range take precedence, for pools that are sorted by
-/// name: pools that are not being deleted, older pools, and pools that are already in force, because creation
-/// times have a resolution of one second.
-pub(super) fn precedence(object: &v1beta1::IPAddressPool) -> impl Ord + use<> {
-    let created = object.creation_timestamp().map(|time| time.0);
-    let in_force = conditions::is_true(object.conditions(), names::ACCEPTED);
-    (object.metadata.deletion_timestamp.is_some(), created.is_none(), created, !in_force)
-}
-
 impl UsedRanges {
     /// Adds the ranges of a pool, unless another pool contains addresses of them.
     pub(super) fn add(&mut self, pool: &Pool) -> Result<(), ObjectRefusal> {
@@ -120,7 +110,7 @@ impl UsedRanges {
             {
                 let precedence = match pool.closed {
                     Some(Closed::Deleting) => "because this pool is being deleted",
-                    _ => "because it is older or already in force",
+                    _ => "because it is already in force or older",
                 };
                 return refuse(
                     RefusalReason::Overlap,

@@ -105,7 +105,8 @@ const ORDER: &str = concat!(
 pub struct IPAddressPoolSpec {
     /// The addresses of the pool. Each entry is a CIDR such as `198.51.100.0/24` or an inclusive range such
     /// as `192.0.2.200-192.0.2.230`. Addresses are allocated in the order of the entries. Required. No other
-    /// pool may contain the same addresses: the older pool takes precedence and the other one is refused.
+    /// pool may contain the same addresses: the pool that is already in force takes precedence, then the older
+    /// one, and the other one is refused.
     #[serde(default)]
     #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 96)))]
     #[x_kube(

@@ -69,6 +69,13 @@ impl Configuration {
         Some(&self.resolution)
     }
 
+    /// Does the same as [`Self::resolve`] for the controller that leads: what it has accepted before is in
+    /// force, also if the conditions do not say so yet.
+    pub fn resolve_again(&mut self) -> Option<&Resolution> {
+        self.resolution = self.store.resolve_after(&self.resolution)?;
+        Some(&self.resolution)
+    }
+
     /// Returns the status patch for an object that is not a pool, if its status must change.
     pub fn status_patch(&self, object: &ObjectRef, now: Timestamp) -> Option<ObjectPatch> {
         self.accepted_patch(&self.store.view(object)?, now)

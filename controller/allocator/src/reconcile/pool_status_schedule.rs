@@ -1,7 +1,9 @@
-//! The times at which pools are patched: finalizers at once, statuses in batches.
+//! The times at which pools are patched: finalizers and verdicts at once, other changes of statuses in
+//! batches.
 //!
 //! Each Service that gets an address changes the counts of a pool, so statuses are written at most once per
-//! interval. A value without I/O: the caller reports changes, and writes the patches of the pools that
+//! interval. But a verdict (condition `Accepted`) is written at once: it tells the next controller which of
+//! two overlapping pools is in force. A value without I/O: the caller reports changes, and writes the patches of the pools that
 //! [`poll_finalizers`] and [`poll_statuses`] return.
 //!
 //! [`poll_finalizers`]: PoolStatusSchedule::poll_finalizers
@@ -21,6 +23,8 @@ pub const RELEASE_INTERVAL: Duration = Duration::from_millis(100);
 pub struct PoolStatusSchedule {
     /// Pools whose status may be out of date.
     statuses: BTreeSet<String>,
+    /// Pools whose verdict is not in their status. They do not wait for the batch.
+    verdicts: BTreeSet<String>,
     /// Pools whose finalizers may be out of date.
     finalizers: BTreeSet<String>,
     last_batch: Option<Instant>,
@@ -42,6 +46,11 @@ impl PoolStatusSchedule {
         self.statuses.extend(pools);
     }
 
+    /// Schedules the status of a pool at once: it does not contain the verdict on the pool.
+    pub fn handle_verdict(&mut self, pool: String) {
+        self.verdicts.insert(pool);
+    }
+
     /// Schedules the next batch earlier: an address was released that is reserved for its last holder.
     pub fn handle_release(&mut self) {
         self.urgent = true;
@@ -53,6 +62,7 @@ impl PoolStatusSchedule {
     pub fn handle_finalizers_queued(&mut self, pool: &str, backing_off: bool) {
         if !backing_off {
             self.statuses.remove(pool);
+            self.verdicts.remove(pool);
         }
     }
 
@@ -71,14 +81,15 @@ impl PoolStatusSchedule {
         std::mem::take(&mut self.finalizers)
     }
 
-    /// Returns the pools whose statuses must be compared with the desired ones now: none until the batch is
-    /// due.
+    /// Returns the pools whose statuses must be compared with the desired ones now: until the batch is due,
+    /// only those that lack their verdict. The caller polls at the end of each turn, so these need no timeout.
     pub fn poll_statuses(&mut self, now: Instant) -> BTreeSet<String> {
-        if self.statuses.is_empty() || self.due().is_some_and(|due| now < due) {
-            return BTreeSet::new();
+        let mut pools = std::mem::take(&mut self.verdicts);
+        if !self.statuses.is_empty() && self.due().is_none_or(|due| due <= now) {
+            (self.last_batch, self.urgent) = (Some(now), false);
+            pools.append(&mut self.statuses);
         }
-        (self.last_batch, self.urgent) = (Some(now), false);
-        std::mem::take(&mut self.statuses)
+        pools
     }
 
     /// Returns when to call [`PoolStatusSchedule::poll_statuses`].
@@ -133,6 +144,19 @@ mod tests {
         assert_eq!(schedule.poll_statuses(due), names(&["p"]));
         schedule.handle_changed_pools(names(&["p"]));
         assert_eq!(schedule.poll_timeout(), Some(due + STATUS_INTERVAL));
+    }
+
+    #[test]
+    fn verdict_is_returned_without_waiting() {
+        let now = Instant::now();
+        let mut schedule = after_batch(now);
+        schedule.handle_changed_pools(names(&["p", "q"]));
+        schedule.handle_verdict("q".to_owned());
+        assert_eq!(schedule.poll_statuses(now), names(&["q"]));
+        assert_eq!(schedule.poll_statuses(now), names(&[]));
+        schedule.handle_verdict("p".to_owned());
+        schedule.handle_finalizers_queued("p", false);
+        assert_eq!(schedule.poll_statuses(now), names(&[]), "it waits for the result of the finalizers");
     }
 
     #[test]

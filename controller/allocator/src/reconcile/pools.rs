@@ -46,6 +46,14 @@ impl Configuration {
         (new != old).then(|| status_patch(&ObjectView::new(pool), body(&old, &new)))
     }
 
+    /// Returns whether the condition `Accepted` of a pool contradicts the verdict on it, or is missing.
+    pub fn lacks_verdict(&self, name: &str) -> bool {
+        self.pool(name).is_some_and(|(pool, accepted)| {
+            let shown = conditions::find(pool.conditions(), ACCEPTED);
+            shown.is_none_or(|shown| shown.status != conditions::status(accepted.status))
+        })
+    }
+
     /// Returns the addresses that are reserved for their last holders, by pool, as the statuses of the pools
     /// list them.
     pub fn released(&self) -> Vec<(String, Released)> {
