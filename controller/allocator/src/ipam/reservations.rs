@@ -96,6 +96,17 @@ impl Reservations {
         self.by_address.get(&ip)?.cooldown.as_ref()
     }
 
+    /// Returns the cool-downs of addresses that were released after `time`, the earliest release first.
+    pub(super) fn released_after(&self, time: Timestamp) -> Vec<(IpAddr, Cooldown)> {
+        let cooldowns = self.by_address.iter().filter_map(|(ip, of)| Some((*ip, of.cooldown.as_ref()?)));
+        let mut later: Vec<(IpAddr, Cooldown)> = cooldowns
+            .filter(|(_, cooldown)| cooldown.released > time)
+            .map(|(ip, cooldown)| (ip, cooldown.clone()))
+            .collect();
+        later.sort_by_key(|(_, cooldown)| cooldown.sequence);
+        later
+    }
+
     /// Returns when the next cool-down ends; None if no cool-down ends by time.
     pub(super) fn next_expiry(&self) -> Option<Timestamp> {
         self.expiries.first().map(|(until, _)| *until).filter(|until| *until < Timestamp::MAX)

@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Ipam;
 use super::refusal::AllocationRefusal;
-use super::reservations::{CountedPool, Obstruction};
+use super::reservations::{Cooldown, CountedPool, Obstruction};
 use super::sharing::SharingConflict;
 
 /// An address, the pool that contains it, and the time and sequence of its release by the Service it is
@@ -31,9 +31,13 @@ pub struct Released {
 }
 
 impl Ipam {
-    /// Advances the clock to `now` and frees addresses whose cool-down has ended.
+    /// Sets the clock to `now` and frees addresses whose cool-down has ended. If the clock was set back, no
+    /// cool-down begins in the future.
     pub fn advance(&mut self, now: Timestamp) {
-        self.now = now;
+        let was = std::mem::replace(&mut self.now, now);
+        if now < was {
+            self.clamp_cooldowns();
+        }
         while let Some(ip) = self.reservations.expired(now) {
             self.end_cooldown(ip);
         }
@@ -58,11 +62,13 @@ impl Ipam {
     }
 
     /// Restores a cool-down of `pool` that was recorded before a restart. Has no effect if the address has a
-    /// holder or the cool-down has ended.
+    /// holder or the cool-down has ended. A release in the future, which a clock that ran ahead has recorded,
+    /// counts as a release now.
     pub fn restore_cooldown(&mut self, pool: &str, released: &Released) {
         let Some(name) = self.pools.name(pool).cloned() else { return };
         if !self.ledger.is_held(released.address) {
-            self.set_cooldown(released.address, &name, &released.service, released.at);
+            let at = released.at.min(self.latest_release());
+            self.set_cooldown(released.address, &name, &released.service, at);
         }
     }
 
@@ -171,10 +177,23 @@ impl Ipam {
     /// Starts the cool-down of an address that its last holder released, if its pool has one.
     pub(super) fn start_cooldown(&mut self, ip: IpAddr, pool: &Arc<str>, service: &ObjectKey) {
         if self.pools.containing(ip) == Some(pool) {
-            // The status has whole seconds. Rounding up never shortens the cool-down.
-            let up = self.now + SignedDuration::from_nanos(999_999_999);
-            let at = Timestamp::from_second(up.as_second()).unwrap_or(self.now);
-            self.set_cooldown(ip, pool, service, at);
+            self.set_cooldown(ip, pool, service, self.latest_release());
+        }
+    }
+
+    /// Returns the time of a release now. The status has whole seconds; rounding up never shortens the
+    /// cool-down.
+    fn latest_release(&self) -> Timestamp {
+        let up = self.now.saturating_add(SignedDuration::from_nanos(999_999_999)).unwrap_or(self.now);
+        Timestamp::from_second(up.as_second()).unwrap_or(self.now)
+    }
+
+    /// Restarts the cool-downs that begin in the future.
+    fn clamp_cooldowns(&mut self) {
+        for (ip, cooldown) in self.reservations.released_after(self.latest_release()) {
+            self.end_cooldown(ip);
+            let Cooldown { pool, service, released: at, .. } = cooldown;
+            self.restore_cooldown(&pool, &Released { address: ip, service, at });
         }
     }
 

@@ -82,6 +82,30 @@ fn cooldown_that_ended_before_restart_is_dropped() {
 }
 
 #[test]
+fn release_recorded_in_the_future_counts_from_now() {
+    for restarts in [false, true] {
+        let mut world = World::new([cooling(60)]);
+        let now = world.now;
+        world.apply(service("s", json!({})));
+        world.apply(service("t", json!({})));
+        // The clock is a year ahead while the address is released.
+        world.wait(365 * 86_400);
+        world.delete("s");
+        world.record_released();
+        world.now = now;
+        if restarts {
+            world.restart();
+        }
+        world.apply(service("late", json!({})));
+        assert_eq!(world.result("late"), "PoolExhausted", "restarts: {restarts}");
+        let due = world.index.poll_timeout().unwrap();
+        assert_eq!(due.as_second(), now.as_second() + 60, "restarts: {restarts}");
+        world.wait(60);
+        assert_eq!(world.result("late"), "1.2.3.0", "restarts: {restarts}");
+    }
+}
+
+#[test]
 fn every_kind_of_release_starts_cooldown() {
     let cases = [
         ("another type", json!({ "spec": { "type": "ClusterIP" }, "status": {} })),
