@@ -200,8 +200,10 @@ impl ClusterState {
 #[cfg(test)]
 mod tests {
     use fairlead_crds::kinds::{ConfigurationObject, Kind};
+    use fairlead_crds::model::family::Family;
     use fairlead_crds::store::ConfigurationChange;
     use fairlead_crds::v1beta1;
+    use fairlead_plan::EndpointNodes;
     use kube::core::ObjectMeta;
 
     use super::*;
@@ -213,6 +215,11 @@ mod tests {
     fn service() -> (ObjectKey, Option<Service>) {
         let service = Service { addresses: vec!["192.0.2.1".parse().unwrap()], ..Service::default() };
         (key("web"), Some(service))
+    }
+
+    fn slice(service: &str, node: &str) -> Slice {
+        let ready = EndpointNodes::from_iter([Some(node.into())]);
+        Slice { service: service.to_owned(), family: Family::V4, ready, terminating: Default::default() }
     }
 
     fn named(name: &str) -> ObjectMeta {
@@ -235,10 +242,7 @@ mod tests {
         let ad = v1beta1::L2Advertisement { metadata: named("ad"), spec: Default::default(), status: None };
         vec![
             WatchEvent::Services(ObjectChange::Reset(vec![service()])),
-            WatchEvent::Slices(ObjectChange::Reset(vec![(
-                key("web-1"),
-                Some(Slice::new("web", [Some("n1".into())])),
-            )])),
+            WatchEvent::Slices(ObjectChange::Reset(vec![(key("web-1"), Some(slice("web", "n1")))])),
             WatchEvent::Nodes(ObjectChange::Reset(vec![("n1".into(), Node::default(), "uid-1".to_owned())])),
             WatchEvent::Speakers(ObjectChange::Reset(Vec::new())),
             list(vec![pool]),

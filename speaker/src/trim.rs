@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use fairlead_crds::model::family::Family;
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
 use fairlead_crds::names::{EXCLUDE_NODE, SERVICE_NAME};
 use fairlead_crds::v1beta1;
 use fairlead_plan::{Node, NodeName, Service, Slice, SliceKey};
 use k8s_openapi::api::core::v1;
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::ResourceExt;
 
 /// Returns `None` for a Service that Fairlead does not serve: another type or load balancer class.
@@ -16,16 +17,40 @@ pub(crate) fn service(object: v1::Service, lb_class: Option<&str>) -> (ObjectKey
     (key(&object), service)
 }
 
-/// Returns `None` for an EndpointSlice that belongs to no Service.
+/// Returns `None` for an EndpointSlice that belongs to no Service, or whose endpoints have no IP addresses.
 pub(crate) fn slice(object: EndpointSlice) -> (SliceKey, Option<Slice>) {
     let service = object.labels().get(SERVICE_NAME).filter(|name| !name.is_empty());
-    // A terminating endpoint that still serves counts. Per the API, `ready` defaults to true.
-    let serving = object.endpoints.iter().filter(|endpoint| match &endpoint.conditions {
-        Some(conditions) => conditions.ready != Some(false) || conditions.serving == Some(true),
-        None => true,
+    let family = Family::parse(&object.address_type);
+    let endpoints = |wanted| {
+        let matching = object.endpoints.iter().filter(move |endpoint| usability(endpoint) == Some(wanted));
+        matching.map(|endpoint| endpoint.node_name.as_deref().map(NodeName::from)).collect()
+    };
+    let slice = service.zip(family).map(|(service, family)| Slice {
+        service: service.clone(),
+        family,
+        ready: endpoints(Usability::Ready),
+        terminating: endpoints(Usability::Terminating),
     });
-    let nodes = serving.map(|endpoint| endpoint.node_name.as_deref().map(NodeName::from));
-    (key(&object), service.map(|service| Slice::new(service.as_str(), nodes)))
+    (key(&object), slice)
+}
+
+/// How kube-proxy can use an endpoint.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Usability {
+    Ready,
+    /// The endpoint is terminating and still serves. kube-proxy uses it while no other one is ready.
+    Terminating,
+}
+
+/// Returns `None` for an endpoint that kube-proxy does not use. Per the API, `ready` and `serving` default to
+/// true, and `terminating` to false.
+fn usability(endpoint: &Endpoint) -> Option<Usability> {
+    let conditions = endpoint.conditions.as_ref();
+    if conditions.is_none_or(|c| c.ready != Some(false)) {
+        return Some(Usability::Ready);
+    }
+    let is_terminating = conditions.is_some_and(|c| c.serving != Some(false) && c.terminating == Some(true));
+    is_terminating.then_some(Usability::Terminating)
 }
 
 /// Returns the name, the trimmed Node and its UID.
@@ -77,23 +102,30 @@ mod tests {
         slice(from_value(object).unwrap()).1
     }
 
-    /// As in MetalLB: `ready` is nil or true, or `serving` is true.
+    /// As in kube-proxy.
     #[test]
-    fn endpoint_serves_if_ready_or_serving() {
+    fn endpoint_is_usable_by_its_conditions() {
+        let (yes, no, terminating) = ((true, false), (false, false), (false, true));
         let table = [
-            (json!(null), true),
-            (json!({}), true),
-            (json!({"ready": true}), true),
-            (json!({"ready": true, "serving": false}), true),
-            (json!({"ready": false}), false),
-            (json!({"ready": false, "serving": false}), false),
-            (json!({"ready": false, "serving": true, "terminating": true}), true),
+            (json!(null), yes),
+            (json!({}), yes),
+            (json!({"ready": true}), yes),
+            (json!({"ready": true, "serving": false}), yes),
+            // A Service with publishNotReadyAddresses.
+            (json!({"ready": true, "serving": true, "terminating": true}), yes),
+            (json!({"ready": false}), no),
+            (json!({"ready": false, "serving": false}), no),
+            (json!({"ready": false, "serving": true}), no),
+            (json!({"ready": false, "serving": true, "terminating": true}), terminating),
+            (json!({"ready": false, "terminating": true}), terminating),
+            (json!({"ready": false, "serving": false, "terminating": true}), no),
         ];
-        for (conditions, serving) in table {
+        for (conditions, expected) in table {
             let endpoint = json!([{"addresses": ["10.0.0.1"], "nodeName": "n1", "conditions": conditions}]);
             let slice = trimmed_slice(endpoint).unwrap();
-            assert_eq!(slice.serving, serving, "{conditions}");
-            assert_eq!(slice.nodes.len(), usize::from(serving), "{conditions}");
+            assert_eq!((slice.ready.any(), slice.terminating.any()), expected, "{conditions}");
+            let nodes = (slice.ready.nodes().len(), slice.terminating.nodes().len());
+            assert_eq!(nodes, (usize::from(expected.0), usize::from(expected.1)), "{conditions}");
         }
     }
 
@@ -104,11 +136,26 @@ mod tests {
             {"addresses": ["10.0.0.1"], "nodeName": "n1"},
             {"addresses": ["10.0.0.3"], "nodeName": "n2"},
         ]));
-        let names: Vec<_> = slice.unwrap().nodes.iter().map(|n| n.to_string()).collect();
+        let names: Vec<_> = slice.unwrap().ready.nodes().iter().map(|n| n.to_string()).collect();
         assert_eq!(names, ["n1", "n2"]);
         let slice = trimmed_slice(json!([{"addresses": ["10.0.0.1"]}])).unwrap();
-        assert!(slice.serving && slice.nodes.is_empty());
-        assert!(!trimmed_slice(json!([])).unwrap().serving);
+        assert!(slice.ready.any() && slice.ready.nodes().is_empty());
+        assert!(!trimmed_slice(json!([])).unwrap().ready.any());
+    }
+
+    #[test]
+    fn slice_has_the_family_of_its_address_type() {
+        for (address_type, family) in
+            [("IPv4", Some(Family::V4)), ("IPv6", Some(Family::V6)), ("FQDN", None), ("", None)]
+        {
+            let object = json!({
+                "metadata": {"namespace": "a", "name": "s-1", "labels": {"kubernetes.io/service-name": "s"}},
+                "addressType": address_type,
+                "endpoints": [],
+            });
+            let slice = slice(from_value(object).unwrap()).1;
+            assert_eq!(slice.map(|slice| slice.family), family, "{address_type}");
+        }
     }
 
     #[test]

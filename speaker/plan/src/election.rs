@@ -1,8 +1,9 @@
 //! The election of the node that owns each L2 address.
 //!
 //! Every speaker computes the same owner: among the live nodes that may announce, an advertisement must
-//! select the owner, and it must be able to serve. Of several such nodes the owner is the one that serves
-//! most of the Services on the address, then the most preferred one, then the one with the highest [`rank`].
+//! select the owner, and it must be able to serve the family of the address. Of several such nodes the owner
+//! is the one that serves most of the Services on the address, then the one that serves most of them with
+//! endpoints that are not terminating, then the most preferred one, then the one with the highest [`rank`].
 //!
 //! Owners are elected per address, not per Service. Services that share an address have one owner, whatever
 //! their advertisements and endpoints are.
@@ -11,12 +12,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use fairlead_crds::model::family::Family;
 use fairlead_crds::model::selector::any_or_empty;
-use fairlead_crds::model::service::{ObjectKey, TrafficPolicy};
+use fairlead_crds::model::service::ObjectKey;
 use fairlead_l2::InterfaceSet;
 
 use crate::change::{AnnouncementChange, AnnouncementState};
 use crate::dirty::DirtySet;
+use crate::endpoints::Serving;
 use crate::input::NodeName;
 use crate::rank::rank;
 use crate::reason::NotAnnouncedReason;
@@ -67,6 +70,8 @@ struct Candidates {
 struct Score {
     /// Services on the address that it can serve; `u32::MAX` Services do not share one address.
     services: u32,
+    /// Those of them that it serves not only with terminating endpoints.
+    ready: u32,
     /// Number of the last Service that was counted, from 1.
     counted: u32,
     weight: u32,
@@ -226,9 +231,8 @@ impl Election {
         if ads.peek().is_none() {
             return no(NotAnnouncedReason::NoMatchingAdvertisement);
         }
-        let local = service.traffic_policy == TrafficPolicy::Local;
-        let serving = view.endpoints.serving(key);
-        let can_serve = |name: &NodeName| serving.any() && (!local || serving.on(name));
+        let endpoints = view.endpoints.of(key, Family::of(address));
+        let serving = |name: &NodeName| endpoints.serving(service.traffic_policy, name);
         let mut interfaces: Option<InterfaceSet> = None;
         for ad in ads {
             if view.selects_own_node(&ad.node_selectors) {
@@ -243,20 +247,24 @@ impl Election {
                 else {
                     continue;
                 };
-                if score.counted == number {
-                    score.weight = score.weight.saturating_add(*weight);
-                } else if can_serve(candidate) {
+                if score.counted != number {
+                    let serving = serving(candidate);
+                    if serving == Serving::No {
+                        continue;
+                    }
                     score.counted = number;
                     score.services += 1;
-                    score.weight = score.weight.saturating_add(*weight);
+                    score.ready += u32::from(serving == Serving::Yes);
                 }
+                score.weight = score.weight.saturating_add(*weight);
             }
         }
-        let reason = match view.nodes.own_reason() {
+        let reason = match view.nodes.own_reason().or_else(|| endpoints.reason()) {
             Some(reason) => Some(reason),
-            None if !serving.any() => Some(NotAnnouncedReason::NoEndpoints),
             None if interfaces.is_none() => Some(NotAnnouncedReason::NodeNotSelected),
-            None if !can_serve(view.nodes.own_name()) => Some(NotAnnouncedReason::NoLocalEndpoints),
+            None if serving(view.nodes.own_name()) == Serving::No => {
+                Some(NotAnnouncedReason::NoLocalEndpoints)
+            }
             None if self.live.is_none() => Some(NotAnnouncedReason::MeshNotSettled),
             None => None,
         };
@@ -265,8 +273,9 @@ impl Election {
 
     fn winner(&self, address: IpAddr, scores: &[Score]) -> Option<NodeName> {
         let able = self.candidates.nodes.iter().zip(scores).filter(|(_, score)| score.services > 0);
-        let best =
-            able.max_by_key(|(name, score)| (score.services, score.weight, rank(name, address), *name));
+        let best = able.max_by_key(|(name, score)| {
+            (score.services, score.ready, score.weight, rank(name, address), *name)
+        });
         best.map(|(name, _)| name.clone())
     }
 

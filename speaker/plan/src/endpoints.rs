@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fairlead_crds::model::service::ObjectKey;
+use fairlead_crds::model::family::Family;
+use fairlead_crds::model::service::{ObjectKey, TrafficPolicy};
 
-use crate::input::{NodeName, Slice, SliceKey};
+use crate::input::{EndpointNodes, Slice, SliceKey};
+use crate::reason::NotAnnouncedReason;
 
 /// All EndpointSlices.
 ///
@@ -16,10 +18,23 @@ pub(crate) struct Endpoints {
     by_service: BTreeMap<ObjectKey, Vec<Box<str>>>,
 }
 
-/// Where the ready endpoints of one Service are.
-pub(crate) struct ServingNodes<'a> {
-    any: bool,
-    nodes: Vec<&'a [NodeName]>,
+/// The endpoints of one Service and one address family.
+pub(crate) struct FamilyEndpoints<'a> {
+    ready: Vec<&'a EndpointNodes>,
+    terminating: Vec<&'a EndpointNodes>,
+    other_family: bool,
+}
+
+/// How well a node can serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Serving {
+    /// Not at all.
+    No,
+    /// Only with endpoints on the node that are terminating. The health check node port of kube-proxy already
+    /// answers that the node does not serve.
+    Terminating,
+    /// Without restriction.
+    Yes,
 }
 
 impl Endpoints {
@@ -57,28 +72,52 @@ impl Endpoints {
         all.into_iter().for_each(|(key, slice)| self.apply(key, slice, changed));
     }
 
-    /// Returns where the endpoints of a Service are that can serve.
-    pub(crate) fn serving(&self, service: &ObjectKey) -> ServingNodes<'_> {
-        let mut serving = ServingNodes { any: false, nodes: Vec::new() };
+    /// Returns the endpoints of a Service for one address family.
+    pub(crate) fn of(&self, service: &ObjectKey, family: Family) -> FamilyEndpoints<'_> {
+        let mut endpoints =
+            FamilyEndpoints { ready: Vec::new(), terminating: Vec::new(), other_family: false };
         for name in self.by_service.get(service).into_iter().flatten() {
             let key = SliceKey { namespace: service.namespace.clone(), name: name.to_string() };
-            if let Some(slice) = self.slices.get(&key).filter(|slice| slice.serving) {
-                serving.any = true;
-                serving.nodes.push(&slice.nodes);
+            let Some(slice) = self.slices.get(&key) else { continue };
+            if slice.family != family {
+                endpoints.other_family |= slice.ready.any() || slice.terminating.any();
+                continue;
             }
+            endpoints.ready.extend(Some(&slice.ready).filter(|set| set.any()));
+            endpoints.terminating.extend(Some(&slice.terminating).filter(|set| set.any()));
         }
-        serving
+        endpoints
     }
 }
 
-impl ServingNodes<'_> {
-    /// Returns whether any endpoint can serve, on whatever node.
-    pub(crate) fn any(&self) -> bool {
-        self.any
+impl FamilyEndpoints<'_> {
+    /// Returns the reason if no node can serve.
+    pub(crate) fn reason(&self) -> Option<NotAnnouncedReason> {
+        if !self.ready.is_empty() || !self.terminating.is_empty() {
+            None
+        } else if self.other_family {
+            Some(NotAnnouncedReason::NoEndpointsOfFamily)
+        } else {
+            Some(NotAnnouncedReason::NoEndpoints)
+        }
     }
 
-    /// Returns whether an endpoint on this node can serve.
-    pub(crate) fn on(&self, node: &str) -> bool {
-        self.nodes.iter().any(|nodes| nodes.binary_search_by(|name| (**name).cmp(node)).is_ok())
+    /// Returns how well a node can serve under the traffic policy. As kube-proxy, it falls back to endpoints
+    /// that are terminating.
+    pub(crate) fn serving(&self, policy: TrafficPolicy, node: &str) -> Serving {
+        let on_node = |sets: &[&EndpointNodes]| {
+            sets.iter().any(|set| set.nodes().binary_search_by(|name| (**name).cmp(node)).is_ok())
+        };
+        match policy {
+            TrafficPolicy::Cluster if self.reason().is_none() => Serving::Yes,
+            TrafficPolicy::Local if on_node(&self.ready) => Serving::Yes,
+            TrafficPolicy::Local if on_node(&self.terminating) => Serving::Terminating,
+            TrafficPolicy::Cluster | TrafficPolicy::Local => Serving::No,
+        }
+    }
+
+    /// Returns true if an endpoint on some node is ready.
+    pub(crate) fn ready_on_a_node(&self) -> bool {
+        self.ready.iter().any(|set| !set.nodes().is_empty())
     }
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use fairlead_crds::model::config::{Config, Labels, Pool};
+use fairlead_crds::model::family::Family;
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey, TrafficPolicy};
 
 /// Name of a node. The value is shared, because thousands of endpoints name few nodes.
@@ -46,29 +47,51 @@ impl From<LoadBalancer> for Service {
     }
 }
 
-/// The endpoints of an EndpointSlice that can serve.
+/// The endpoints of an EndpointSlice that kube-proxy sends traffic to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {
     /// Name of the Service, in the slice's namespace.
     pub service: String,
-    /// True if any endpoint can serve, on whatever node.
-    pub serving: bool,
-    /// Nodes with an endpoint that can serve; sorted, without duplicates.
-    pub nodes: Vec<NodeName>,
+    /// `addressType` of the slice.
+    pub family: Family,
+    /// Endpoints that are ready.
+    pub ready: EndpointNodes,
+    /// Endpoints that are terminating and still serve. They get traffic only while no endpoint is ready.
+    pub terminating: EndpointNodes,
 }
 
-impl Slice {
-    /// Returns a slice from the node of each endpoint that can serve; `None` for an endpoint without a node.
-    pub fn new(service: impl Into<String>, serving: impl IntoIterator<Item = Option<NodeName>>) -> Self {
-        let mut slice = Self { service: service.into(), serving: false, nodes: Vec::new() };
-        for node in serving {
-            slice.serving = true;
-            slice.nodes.extend(node);
+/// The nodes of a set of endpoints.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointNodes {
+    any: bool,
+    /// Sorted, without duplicates.
+    nodes: Vec<NodeName>,
+}
+
+impl EndpointNodes {
+    /// Returns true if the set has an endpoint, on whatever node.
+    pub fn any(&self) -> bool {
+        self.any
+    }
+
+    /// Returns the nodes with an endpoint, sorted and without duplicates.
+    pub fn nodes(&self) -> &[NodeName] {
+        &self.nodes
+    }
+}
+
+impl FromIterator<Option<NodeName>> for EndpointNodes {
+    /// Collects the node of each endpoint; `None` for an endpoint without a node.
+    fn from_iter<I: IntoIterator<Item = Option<NodeName>>>(endpoints: I) -> Self {
+        let mut set = Self::default();
+        for node in endpoints {
+            set.any = true;
+            set.nodes.extend(node);
         }
-        slice.nodes.sort();
-        slice.nodes.dedup();
-        slice.nodes.shrink_to_fit();
-        slice
+        set.nodes.sort();
+        set.nodes.dedup();
+        set.nodes.shrink_to_fit();
+        set
     }
 }
 

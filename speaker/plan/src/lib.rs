@@ -68,7 +68,7 @@ mod tests;
 mod view;
 
 pub use change::{AnnouncementChange, AnnouncementState};
-pub use input::{Node, NodeName, Service, Slice, SliceKey};
+pub use input::{EndpointNodes, Node, NodeName, Service, Slice, SliceKey};
 pub use plan::Plan;
 pub use reason::{NotAnnouncedReason, Protocol};
 pub use states::Problem;

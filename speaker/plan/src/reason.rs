@@ -47,12 +47,17 @@ pub enum NotAnnouncedReason {
     NodeExcluded,
     /// The Service has no endpoint that can serve, on any node.
     NoEndpoints,
+    /// The endpoints of the Service that can serve are all of the other address family.
+    NoEndpointsOfFamily,
     /// No live node is both selected by an advertisement and able to serve.
     NoEligibleNode,
     /// The members of the mesh are not known yet.
     MeshNotSettled,
-    /// The traffic policy is `Local` and no endpoint on this node can serve.
+    /// The traffic policy is `Local` and no endpoint of the address family on this node can serve.
     NoLocalEndpoints,
+    /// The traffic policy is `Local`, the endpoints of the address family on this node are all terminating,
+    /// and another node has a ready one.
+    LocalEndpointsTerminating,
     /// Advertisements cover the address, but none selects this node.
     NodeNotSelected,
     /// Another node owns the address.
@@ -61,7 +66,7 @@ pub enum NotAnnouncedReason {
 
 impl NotAnnouncedReason {
     /// All reasons, the most important first.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::AddressInNoPool,
         Self::NoMatchingAdvertisement,
         Self::ConflictingAdvertisements,
@@ -73,16 +78,21 @@ impl NotAnnouncedReason {
         Self::NodeNetworkUnavailable,
         Self::NodeExcluded,
         Self::NoEndpoints,
+        Self::NoEndpointsOfFamily,
         Self::NoEligibleNode,
         Self::MeshNotSettled,
         Self::NoLocalEndpoints,
+        Self::LocalEndpointsTerminating,
         Self::NodeNotSelected,
         Self::NotOwner,
     ];
 
     /// Returns true if the reason is no problem, because another node announces the address or is meant to.
     pub fn is_expected(self) -> bool {
-        matches!(self, Self::NoLocalEndpoints | Self::NodeNotSelected | Self::NotOwner)
+        matches!(
+            self,
+            Self::NoLocalEndpoints | Self::LocalEndpointsTerminating | Self::NodeNotSelected | Self::NotOwner
+        )
     }
 
     /// Returns the message that explains the reason in the `Speaker` object.
@@ -112,13 +122,21 @@ impl NotAnnouncedReason {
                 "this node has the label node.kubernetes.io/exclude-from-external-load-balancers"
             }
             Self::NoEndpoints => "the Service has no endpoint that is ready to serve",
+            Self::NoEndpointsOfFamily => {
+                "the Service has no endpoint of this address family that is ready to serve; its endpoints \
+                 of the other family cannot serve this address"
+            }
             Self::NoEligibleNode => {
                 "no live node is both selected by a matching L2Advertisement and able to serve the Service"
             }
             Self::MeshNotSettled => "this speaker is still waiting to learn which other speakers are alive",
             Self::NoLocalEndpoints => {
-                "externalTrafficPolicy is Local and the Service has no endpoint on this node that is ready \
-                 to serve"
+                "externalTrafficPolicy is Local and the Service has no endpoint of this address family on \
+                 this node that is ready to serve"
+            }
+            Self::LocalEndpointsTerminating => {
+                "externalTrafficPolicy is Local and the endpoints of this address family on this node are \
+                 all terminating, while another node has a ready one"
             }
             Self::NodeNotSelected => "no matching advertisement selects this node",
             Self::NotOwner => "another node announces this address",

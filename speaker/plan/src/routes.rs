@@ -10,11 +10,13 @@ use std::sync::Arc;
 
 use fairlead_bgp::{Attributes, LargeCommunity};
 use fairlead_crds::model::config::{BgpAdvertisement, Community, Peer, PeerAddress};
+use fairlead_crds::model::family::Family;
 use fairlead_crds::model::selector::any_or_empty;
-use fairlead_crds::model::service::{ObjectKey, TrafficPolicy};
+use fairlead_crds::model::service::ObjectKey;
 use ipnet::IpNet;
 
 use crate::change::{AnnouncementChange, AnnouncementState, ChangeList};
+use crate::endpoints::Serving;
 use crate::input::Service;
 use crate::reason::NotAnnouncedReason;
 use crate::view::ClusterView;
@@ -203,17 +205,21 @@ impl Routes {
         if let Some(reason) = view.nodes.own_reason() {
             return Err(reason);
         }
-        let serving = view.endpoints.serving(key);
-        if !serving.any() {
-            return Err(NotAnnouncedReason::NoEndpoints);
+        let endpoints = view.endpoints.of(key, Family::of(address));
+        if let Some(reason) = endpoints.reason() {
+            return Err(reason);
         }
         let ads: Vec<_> =
             covering.into_iter().filter(|ad| view.selects_own_node(&ad.node_selectors)).collect();
         if ads.is_empty() {
             return Err(NotAnnouncedReason::NodeNotSelected);
         }
-        if service.traffic_policy == TrafficPolicy::Local && !serving.on(view.nodes.own_name()) {
-            return Err(NotAnnouncedReason::NoLocalEndpoints);
+        match endpoints.serving(service.traffic_policy, view.nodes.own_name()) {
+            Serving::No => return Err(NotAnnouncedReason::NoLocalEndpoints),
+            Serving::Terminating if endpoints.ready_on_a_node() => {
+                return Err(NotAnnouncedReason::LocalEndpointsTerminating);
+            }
+            Serving::Terminating | Serving::Yes => {}
         }
         if are_conflicting(&ads, address) {
             return Err(NotAnnouncedReason::ConflictingAdvertisements);

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use anyhow::Result;
-use fairlead_lab::Lab;
+use fairlead_lab::{Lab, addresses};
 use serde_json::{Value, json};
 
 use crate::SOON;
@@ -117,6 +117,35 @@ impl LbService {
         self
     }
 
+    /// Removes the selector: the test writes the endpoints.
+    #[must_use]
+    pub fn without_selector(mut self) -> Self {
+        if let Some(spec) = self.object["spec"].as_object_mut() {
+            spec.remove("selector");
+        }
+        self
+    }
+
+    /// Applies the EndpointSlice of one family, with these addresses of pods on `node`.
+    pub fn apply_endpoints(&self, lab: &Lab, family: &str, node: &str, pods: &[IpAddr]) -> Result<()> {
+        let endpoints: Vec<Value> = pods
+            .iter()
+            .map(|ip| json!({ "addresses": [ip], "nodeName": node, "conditions": { "ready": true } }))
+            .collect();
+        let port = |protocol: &str| json!({ "name": protocol.to_lowercase(), "protocol": protocol, "port": addresses::POD_PORT });
+        lab.api()?
+            .apply_object(json!({
+                "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+                "metadata": { "name": format!("{}-{}", self.name(), family.to_lowercase()),
+                              "namespace": self.namespace(),
+                              "labels": { "kubernetes.io/service-name": self.name() } },
+                "addressType": family,
+                "endpoints": endpoints,
+                "ports": [port("TCP"), port("UDP")],
+            }))
+            .map(drop)
+    }
+
     /// Requests a single family, `IPv4` or `IPv6`.
     #[must_use]
     pub fn single(mut self, family: &str) -> Self {
@@ -192,9 +221,9 @@ impl LbService {
     pub fn up(&self, lab: &Lab) -> Result<Vec<IpAddr>> {
         self.apply(lab)?;
         let count = if self.object["spec"]["ipFamilyPolicy"] == "SingleStack" { 1 } else { 2 };
-        let mut addresses = lab.api()?.wait_for_addresses(self.name(), count, SOON)?;
-        addresses.sort();
-        Ok(addresses)
+        let mut held = lab.api()?.wait_for_addresses(self.name(), count, SOON)?;
+        held.sort();
+        Ok(held)
     }
 
     /// Deletes the Service.

@@ -3,12 +3,15 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use fairlead_e2e::{
-    LbService, PORT, Policy, SECOND, SOON, Shared, all_nodes, clients, configure, expect_owner, nodes, reach,
+    LbService, PORT, Policy, SECOND, SOON, Shared, VERSION, all_nodes, clients, configure, expect_owner,
+    next_hops, nodes, reach,
 };
 use fairlead_lab::{Lab, Transport, addresses, ensure, wait_for};
+use serde_json::Value;
 
 static LAB: Shared = Shared::new(Lab::builder, configure);
 
@@ -63,6 +66,54 @@ fn local_policy_elects_node_with_pod() {
         for ip in service.up(&lab).unwrap() {
             expect_owner(&lab, ip, node, SOON).unwrap();
         }
+        service.delete(&lab).unwrap();
+    }
+}
+
+/// Returns the addresses that every speaker lists with this reason.
+fn not_announced(lab: &Lab, reason: &str) -> anyhow::Result<BTreeSet<IpAddr>> {
+    let mut common: Option<BTreeSet<IpAddr>> = None;
+    for node in lab.nodes() {
+        let speaker = lab.api()?.get(VERSION, "Speaker", None, node.name())?;
+        let entries = speaker.pointer("/status/notAnnounced").and_then(Value::as_array);
+        let listed = entries.into_iter().flatten().filter(|entry| entry["reason"] == reason);
+        let listed: BTreeSet<IpAddr> =
+            listed.filter_map(|entry| entry["address"].as_str()?.parse().ok()).collect();
+        common = Some(match common {
+            Some(known) => &known & &listed,
+            None => listed,
+        });
+    }
+    Ok(common.unwrap_or_default())
+}
+
+#[test]
+fn family_without_endpoints_is_not_announced() {
+    let lab = LAB.turn();
+    let pods = lab.node("n1").unwrap().pod_addresses(1);
+    for pool in ["l2", "bgp"] {
+        let service = LbService::new(&format!("one-family-{pool}"), pool).without_selector();
+        let ips = service.up(&lab).unwrap();
+        let expect_silence = |ip: IpAddr| {
+            wait_for(format!("every speaker to report {ip}"), SOON, || {
+                let reported = not_announced(&lab, "NoEndpointsOfFamily")?;
+                ensure(reported == [ip].into(), reported).map_err(|seen| anyhow::anyhow!("{seen:?}"))
+            })
+            .unwrap();
+            wait_for(format!("silence about {ip}"), SOON, || {
+                let (owner, hops) = (lab.owner(ip)?, next_hops(&lab, ip)?);
+                ensure(owner.is_none() && hops.is_empty(), (owner, hops))
+                    .map_err(|seen| anyhow::anyhow!("{seen:?}"))
+            })
+            .unwrap();
+        };
+        service.apply_endpoints(&lab, "IPv4", "n1", &pods[..1]).unwrap();
+        assert_eq!(reach(&lab, ips[0], 2).unwrap(), nodes(["n1"]));
+        expect_silence(ips[1]);
+        service.apply_endpoints(&lab, "IPv6", "n1", &pods[1..]).unwrap();
+        assert_eq!(reach(&lab, ips[1], 2).unwrap(), nodes(["n1"]));
+        service.apply_endpoints(&lab, "IPv4", "n1", &[]).unwrap();
+        expect_silence(ips[0]);
         service.delete(&lab).unwrap();
     }
 }

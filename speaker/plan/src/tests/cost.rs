@@ -41,8 +41,13 @@ fn cost_of_an_event_is_independent_of_service_count() {
         let (mut plan, _) = world.plan_of("n1");
         let service = world.services["s7"].clone();
         let moved = Service { addresses: vec![ip("10.1.0.1")], ..service.clone() };
-        let none = Slice::new("s7", []);
-        let (slice_key, slice) = world.slice("s7");
+        let slices = world.slices("s7");
+        let empty = |(key, slice): (SliceKey, Slice)| {
+            (key, Slice { ready: Default::default(), terminating: Default::default(), ..slice })
+        };
+        let apply = |plan: &mut Plan, slices: [(SliceKey, Slice); 2]| {
+            slices.into_iter().for_each(|(key, slice)| plan.apply_slice(key, slice));
+        };
         let node = |name: &str| world.nodes[name].clone();
         let heartbeat = Node { internal_ips: vec![ip("203.0.113.9")], ..node("n1") };
         let spare = bgp_advertisement("spare");
@@ -53,8 +58,12 @@ fn cost_of_an_event_is_independent_of_service_count() {
         let mut config = world.config.clone();
         config.bgp_advertisements.insert("spare".into(), spare);
         vec![
-            ("endpoints removed", cost(&mut plan, |p| p.apply_slice(slice_key.clone(), none))),
-            ("endpoints added", cost(&mut plan, |p| p.apply_slice(slice_key, slice))),
+            ("endpoints of IPv6 removed", {
+                let [_, (key, v6)] = slices.clone().map(empty);
+                cost(&mut plan, |p| p.apply_slice(key, v6))
+            }),
+            ("all endpoints removed", cost(&mut plan, |p| apply(p, slices.clone().map(empty)))),
+            ("endpoints added", cost(&mut plan, |p| apply(p, slices))),
             ("address changed", cost(&mut plan, |p| p.apply_service(key("s7"), moved))),
             ("Service deleted", cost(&mut plan, |p| p.delete_service(&key("s7")))),
             ("Service added", cost(&mut plan, |p| p.apply_service(key("s7"), service.clone()))),

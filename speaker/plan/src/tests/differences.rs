@@ -95,12 +95,14 @@ fn peers(name: &'static str, address: &'static str) -> impl Strategy<Value = Pee
 
 fn step() -> impl Strategy<Value = Step> {
     let nodes = || proptest::collection::vec(select(NODES.to_vec()), 0..3);
+    let endpoints = [&NODES[..], &["n1/v4", "n2/v6", "n1!", "n3!"]].concat();
+    let endpoints = proptest::collection::vec(select(endpoints), 0..3);
     let addresses = proptest::collection::vec(select(ADDRESSES.to_vec()), 0..3);
     prop_oneof![
         6 => (0..4usize, addresses, any::<bool>(), proptest::option::of(select(vec!["main", "second"])))
             .prop_map(|(n, a, local, from)| Step::Service(n, a, local, from)),
         2 => (0..4usize).prop_map(Step::DeleteService),
-        6 => (0..4usize, nodes()).prop_map(|(n, nodes)| Step::Endpoints(n, nodes)),
+        6 => (0..4usize, endpoints).prop_map(|(n, nodes)| Step::Endpoints(n, nodes)),
         2 => (select(NODES.to_vec()), any::<bool>(), any::<bool>())
             .prop_map(|(n, excluded, unavailable)| Step::NodeState(n, excluded, unavailable)),
         2 => (select(NODES.to_vec()), select(LABELS.to_vec())).prop_map(|(n, l)| Step::NodeLabel(n, l)),
@@ -148,11 +150,13 @@ fn apply(world: &mut World, plans: &mut [(Plan, Announced)], step: Step) {
             let name = format!("s{n}");
             if nodes.is_empty() {
                 world.endpoints.remove(&name);
-                each(plans, &|plan| plan.delete_slice(&key(&format!("{name}-1"))));
+                let slices = world.slices(&name);
+                each(plans, &|plan| slices.iter().for_each(|(key, _)| plan.delete_slice(key)));
             } else {
                 world.endpoints.insert(name.clone(), nodes.into_iter().map(str::to_owned).collect());
-                let (key, slice) = world.slice(&name);
-                each(plans, &|plan| plan.apply_slice(key.clone(), slice.clone()));
+                for (key, slice) in world.slices(&name) {
+                    each(plans, &|plan| plan.apply_slice(key.clone(), slice.clone()));
+                }
             }
         }
         Step::NodeState(name, excluded, network_unavailable) => {

@@ -3,6 +3,7 @@
 mod cost;
 mod differences;
 mod election;
+mod families;
 mod l2;
 mod order;
 mod reasons;
@@ -15,6 +16,7 @@ use fairlead_bgp::Attributes;
 use fairlead_crds::model::config::{
     BgpAdvertisement, Config, L2Advertisement, Labels, Peer, PeerAddress, Pool, PoolSelection,
 };
+use fairlead_crds::model::family::Family;
 use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::selector::Selector;
 use fairlead_crds::model::service::TrafficPolicy;
@@ -30,7 +32,8 @@ use super::*;
 pub(super) struct World {
     pub(super) nodes: BTreeMap<String, Node>,
     pub(super) services: BTreeMap<String, Service>,
-    /// Nodes with a serving endpoint, by Service.
+    /// Nodes with an endpoint, by Service: `n1`, with `/v4` or `/v6` if the endpoint is of one family only,
+    /// and with `!` if it is terminating.
     pub(super) endpoints: BTreeMap<String, Vec<String>>,
     pub(super) config: Config,
     pub(super) live: Option<BTreeSet<String>>,
@@ -130,9 +133,25 @@ impl World {
         self
     }
 
-    pub(super) fn slice(&self, service: &str) -> (SliceKey, Slice) {
-        let nodes = self.endpoints.get(service).into_iter().flatten();
-        (key(&format!("{service}-1")), Slice::new(service, nodes.map(|n| Some(NodeName::from(n.as_str())))))
+    /// Returns the EndpointSlices of a Service, one for each family.
+    pub(super) fn slices(&self, service: &str) -> [(SliceKey, Slice); 2] {
+        let endpoints = self.endpoints.get(service).map(Vec::as_slice).unwrap_or_default();
+        [(Family::V4, "/v4"), (Family::V6, "/v6")].map(|(family, suffix)| {
+            let of_family = endpoints.iter().filter_map(|endpoint| {
+                let (name, terminating) = match endpoint.strip_suffix('!') {
+                    Some(name) => (name, true),
+                    None => (endpoint.as_str(), false),
+                };
+                let name = name.strip_suffix(suffix).unwrap_or(name);
+                (!name.contains('/')).then(|| (NodeName::from(name), terminating))
+            });
+            let (terminating, ready): (Vec<_>, Vec<_>) = of_family.partition(|(_, terminating)| *terminating);
+            let set =
+                |endpoints: Vec<(NodeName, bool)>| endpoints.into_iter().map(|(n, _)| Some(n)).collect();
+            let name = format!("{service}-{}", family.to_string().to_lowercase());
+            let service = service.to_owned();
+            (key(&name), Slice { service, family, ready: set(ready), terminating: set(terminating) })
+        })
     }
 
     pub(super) fn live_names(&self) -> Option<BTreeSet<NodeName>> {
@@ -145,7 +164,7 @@ impl World {
         plan.reset_nodes(nodes.collect());
         plan.set_config(self.config.clone());
         plan.set_live(self.live_names().as_ref());
-        plan.reset_slices(self.endpoints.keys().map(|service| self.slice(service)).collect());
+        plan.reset_slices(self.endpoints.keys().flat_map(|service| self.slices(service)).collect());
         plan.reset_services(self.services.iter().map(|(name, s)| (key(name), s.clone())).collect());
     }
 

@@ -82,6 +82,30 @@ fn each_cause_has_its_reason() {
             not(NoEndpoints),
         ),
         (
+            "endpoints of the other family only",
+            |w| drop(w.endpoints.insert("web".into(), vec!["n1/v6".into(), "n2/v6!".into()])),
+            not(NoEndpointsOfFamily),
+            not(NoEndpointsOfFamily),
+        ),
+        (
+            "endpoints of the other family on this node",
+            |w| {
+                w.services.get_mut("web").unwrap().traffic_policy = Local;
+                w.endpoints.insert("web".into(), vec!["n1/v6".into(), "n2".into()]);
+            },
+            not(NoLocalEndpoints),
+            not(NoLocalEndpoints),
+        ),
+        (
+            "endpoints on this node are terminating",
+            |w| {
+                w.services.get_mut("web").unwrap().traffic_policy = Local;
+                w.endpoints.insert("web".into(), vec!["n1!".into(), "n2".into()]);
+            },
+            not(NotOwner),
+            not(LocalEndpointsTerminating),
+        ),
+        (
             "no endpoint on this node",
             |w| {
                 w.services.get_mut("web").unwrap().traffic_policy = Local;
