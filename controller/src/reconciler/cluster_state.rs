@@ -27,6 +27,10 @@ pub(super) type DesiredWrite = (WriteTarget, Option<Write>);
 pub(super) struct ClusterState {
     index: Index,
     configuration: Configuration,
+    /// True if the configuration must be resolved again. A burst of changes is resolved once.
+    unresolved: bool,
+    /// Configuration objects that were observed since the configuration was resolved.
+    observed_objects: BTreeSet<ObjectRef>,
     /// True if the configuration was resolved since the last [`ClusterState::forget_lists`].
     configured: bool,
     pools: PoolStatusSchedule,
@@ -83,6 +87,9 @@ impl ClusterState {
 
     /// Handles a change that a watch reported.
     pub(super) fn handle_change(&mut self, change: ClusterChange, now: Timestamp) {
+        if !matches!(change, ClusterChange::Configuration(_)) {
+            self.resolve_configuration(now);
+        }
         match change {
             ClusterChange::Services(change) => self.handle_services(change, now),
             ClusterChange::Claims(ObjectChange::Apply(claim)) => self.index.claim_applied(*claim, now),
@@ -95,7 +102,7 @@ impl ClusterState {
             }
             ClusterChange::Namespaces(ObjectChange::Delete((name, _))) => self.index.namespace_deleted(&name),
             ClusterChange::Namespaces(ObjectChange::Reset(list)) => self.index.namespaces_reset(list, now),
-            ClusterChange::Configuration(change) => self.handle_configuration(*change, now),
+            ClusterChange::Configuration(change) => self.handle_configuration(*change),
         }
     }
 
@@ -227,9 +234,18 @@ impl ClusterState {
         }
     }
 
-    fn handle_configuration(&mut self, change: ConfigurationChange, now: Timestamp) {
+    fn handle_configuration(&mut self, change: ConfigurationChange) {
         let AppliedChange { differs, objects } = self.configuration.apply(change);
-        if differs {
+        self.unresolved |= differs;
+        // Statuses may differ too: this controller wrote them, or they must be corrected.
+        self.observed_objects.extend(objects);
+    }
+
+    /// Resolves the configuration if it changed since the last call. Must be called before other changes are
+    /// handled and before outputs are taken.
+    pub(super) fn resolve_configuration(&mut self, now: Timestamp) {
+        let observed = std::mem::take(&mut self.observed_objects);
+        if std::mem::take(&mut self.unresolved) {
             let resolution = match self.is_deciding() {
                 true => self.configuration.resolve_again(),
                 // Another controller may lead: the conditions say what it has accepted.
@@ -242,8 +258,7 @@ impl ClusterState {
             }
             return;
         }
-        // Only statuses changed: this controller wrote them, or they must be corrected.
-        for object in objects {
+        for object in observed {
             if object.kind == Kind::IPAddressPool {
                 self.pools.handle_changed_pools([object.name]);
             } else if self.is_deciding() {

@@ -105,6 +105,7 @@ impl Reconciler {
     /// Ends a turn: handles the term and timeouts, then takes the decisions and sends the writes that are
     /// ready. `queued` is the number of watch events that wait for the next turn.
     pub(crate) fn end_turn(&mut self, queued: usize) {
+        self.state.resolve_configuration(Timestamp::now());
         self.follow_term();
         self.state.handle_timeout(Timestamp::now());
         self.writes.handle_timeout(Instant::now());
@@ -117,6 +118,7 @@ impl Reconciler {
 
     /// Writes all decisions that were made, without waiting for new watch events.
     pub(crate) async fn drain(&mut self) {
+        self.state.resolve_configuration(Timestamp::now());
         self.state.skip_pool_interval();
         loop {
             self.write_decisions();

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "test helpers may panic")]
 
 mod faults;
+mod pools;
 mod proxy;
 mod terms;
 mod world;

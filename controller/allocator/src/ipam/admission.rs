@@ -52,7 +52,7 @@ fn join_with_or(list: impl Iterator<Item = String>, count: usize) -> String {
 }
 
 /// Checks that `pool` admits the Service. A pool whose restrictions match nothing admits no Service.
-pub(super) fn admits(pool: &Pool, request: &AllocationRequest<'_>) -> Result<(), NotAdmitted> {
+pub(crate) fn admits(pool: &Pool, request: &AllocationRequest<'_>) -> Result<(), NotAdmitted> {
     admits_namespace(pool, &request.service.namespace, request.namespace_labels)?;
     match &pool.allocation {
         Some(allocation) if !any_or_empty(&allocation.service_selectors, request.labels) => {

@@ -63,7 +63,7 @@ impl Ipam {
         };
         let candidates = [name.clone()];
         self.check_open(state, request, true)?;
-        match self.choose(&candidates, request, families, true) {
+        match self.choose(candidates.iter(), request, families, true) {
             Some(holding) => Ok(self.set_holding(request, holding)),
             None => Err(self.diagnose_open_pools(&candidates, request, families)),
         }
@@ -124,7 +124,7 @@ impl Ipam {
         let both = Families::Both { first, required: true };
         let of_one_pool = || match pool {
             _ if *claims != ServiceClaims::default() => None,
-            Some(named) => self.choose(&[named.into()], request, both, true),
+            Some(named) => self.choose(std::iter::once(&named.into()), request, both, true),
             None => self.choose_automatic(request, both),
         };
         let extended = |required: bool| {

@@ -28,8 +28,20 @@ impl Ipam {
         if open.is_empty() {
             self.diagnose_restrictions(request)
         } else {
-            self.diagnose_open_pools(&open, request, families)
+            self.unnamed(self.diagnose_open_pools(&open, request, families))
         }
+    }
+
+    /// Removes the names of pools from a refusal if there are too many pools: the messages of all waiting
+    /// Services would change with each of them.
+    fn unnamed(&self, mut refusal: AllocationRefusal) -> AllocationRefusal {
+        if let AllocationRefusal::FamilyMismatch(pools, _) | AllocationRefusal::Exhausted { pools, .. } =
+            &mut refusal
+            && !self.names_pools()
+        {
+            pools.clear();
+        }
+        refusal
     }
 
     /// Returns why a pool gave nothing to a Service that names it or holds an address of it.
@@ -57,7 +69,7 @@ impl Ipam {
         if open.is_empty() {
             self.diagnose_pool(own, request, missing)
         } else {
-            self.diagnose_open_pools(&open, request, missing)
+            self.unnamed(self.diagnose_open_pools(&open, request, missing))
         }
     }
 
@@ -112,6 +124,9 @@ impl Ipam {
             return AllocationRefusal::NoPool;
         }
         let mut closed = Vec::new();
+        if !self.names_pools() {
+            return AllocationRefusal::NoPoolMatches(closed);
+        }
         for name in self.pools_in_order() {
             let Some(state) = self.pools.state(name) else { continue };
             if let Some(obstacle) = restrictions(state, request, false).next() {

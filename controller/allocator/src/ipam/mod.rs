@@ -8,7 +8,7 @@
 //!
 //! | part | owns | operations |
 //! |---|---|---|
-//! | `pools`, `pool_state`, `space` | pools, their free and shared addresses, their order | `pool_changes` |
+//! | `pools`, `open_pools`, `pool_state`, `space` | pools, their free and shared addresses, their order | `pool_changes` |
 //! | `ledger` | holders by address, addresses by holder | `holders`, `retention`, `joining` |
 //! | `usage` | counts, holders and claims by pool | – |
 //! | `reservations` | addresses that only one Service may take | `reserve` |
@@ -41,6 +41,7 @@ mod holders;
 mod holding;
 mod joining;
 mod ledger;
+mod open_pools;
 mod pool_changes;
 mod pool_state;
 mod pools;
@@ -68,6 +69,7 @@ use fairlead_crds::model::service::ObjectKey;
 use jiff::Timestamp;
 
 pub use admission::NotAdmitted;
+pub(crate) use admission::admits;
 pub use changes::AddressChange;
 pub use claim_records::Claimed;
 pub(crate) use claim_records::ClaimsByService;
@@ -145,6 +147,27 @@ impl Ipam {
         self.pools.in_order()
     }
 
+    /// Returns true if messages name the pools: there are only a few. The messages of many waiting Services
+    /// would otherwise change with each pool.
+    pub fn names_pools(&self) -> bool {
+        self.pools.len() <= refusal::MAX_LISTED
+    }
+
+    /// Returns true if the pool is in force and open to every Service that names no pool.
+    pub fn is_open_to_all(&self, pool: &str) -> bool {
+        self.pools.is_open_to_all(pool)
+    }
+
+    /// Returns true if a pool that is open to all has a free address of this family.
+    pub fn has_open_address(&self, family: Family) -> bool {
+        self.pools.has_open_address(family)
+    }
+
+    /// Returns true if Services share addresses of the pool that others may join.
+    pub fn has_shared_addresses(&self, pool: &str) -> bool {
+        self.pools.state(pool).is_some_and(PoolState::has_shared)
+    }
+
     /// Returns the name of the pool in force that contains `ip`, held or not.
     pub fn pool_name_of(&self, ip: IpAddr) -> Option<&str> {
         self.pools.containing(ip).map(|name| &**name)
@@ -165,7 +188,8 @@ impl Ipam {
         self.usage.claims(pool)
     }
 
-    /// Returns the changes of addresses since the last call. Changes of pools are not included.
+    /// Returns the changes of addresses since the last call. Of a pool that is new in force or was edited,
+    /// one free address of each family is included.
     pub fn take_changes(&mut self) -> Vec<AddressChange> {
         self.changes.take()
     }

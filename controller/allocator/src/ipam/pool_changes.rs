@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use fairlead_crds::model::config::Pool;
+use fairlead_crds::model::family::Family;
 use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::service::ObjectKey;
 
 use super::Ipam;
+use super::changes::AddressChange;
 
 /// The effect of a change of pools on holders and claims of the changed pools.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +24,15 @@ pub struct PoolChanges {
     pub evicted: BTreeSet<Arc<ObjectKey>>,
     /// Claims on addresses of pools that changed.
     pub claims: BTreeSet<ObjectKey>,
+    /// The pools that differ, in force or refused.
+    pub names: BTreeSet<Arc<str>>,
+    /// The previous version of each pool in force that was edited or removed.
+    pub previous: Vec<Pool>,
+    /// The pools in force that are new or were edited.
+    pub current: Vec<Arc<str>>,
+    /// True if the pools that are open to all can offer other families now, or if there are none any more, or
+    /// now are some.
+    pub open_families_differ: bool,
 }
 
 impl Ipam {
@@ -43,16 +54,14 @@ impl Ipam {
             changes.claims.extend(self.claims_on(name).cloned());
         }
         let added_names = difference.added.iter().map(|pool| Arc::from(pool.name.as_str()));
-        let changed: BTreeSet<Arc<str>> = difference
-            .removed
-            .iter()
-            .chain(&difference.refused_changed)
-            .cloned()
-            .chain(added_names)
-            .collect();
+        changes.current = added_names.collect();
+        let removed_names = difference.removed.iter().chain(&difference.refused_changed);
+        changes.names = removed_names.chain(&changes.current).cloned().collect();
         let added_ranges: Vec<IpRange> =
             difference.added.iter().flat_map(|pool| &pool.ranges).copied().collect();
-        let edited_ranges = self.pools.replace(difference);
+        let open_families = self.pools.open_families();
+        changes.previous = self.pools.replace(difference);
+        changes.open_families_differ = self.pools.open_families() != open_families;
 
         // The spaces of added pools do not know the holders and reservations yet.
         for range in &added_ranges {
@@ -71,13 +80,31 @@ impl Ipam {
                 changes.evicted.insert(service);
             }
         }
-        for name in changed {
-            self.review_cooldowns(&name);
+        for name in &changes.names {
+            self.review_cooldowns(name);
         }
+        let previous_ranges = changes.previous.iter().flat_map(|pool| &pool.ranges);
+        let edited_ranges = previous_ranges.chain(&added_ranges);
         let reserved: Vec<IpAddr> =
-            edited_ranges.iter().flat_map(|range| self.reservations.reserved_in(range)).collect();
+            edited_ranges.flat_map(|range| self.reservations.reserved_in(range)).collect();
         reserved.into_iter().for_each(|ip| self.update_reserved_count(ip));
+        for name in &changes.current {
+            self.record_free_addresses(name);
+        }
         changes
+    }
+
+    /// Records the free addresses of a pool that is new in force or was edited.
+    fn record_free_addresses(&mut self, pool: &Arc<str>) {
+        let Some(state) = self.pools.state(pool) else { return };
+        for family in Family::BOTH {
+            let space = state.space(family);
+            if let Some(slot) = space.first_free() {
+                let (address, pool) = (space.address(slot), pool.clone());
+                let change = AddressChange { address, pool, free: true, reserved_for: None, shared: None };
+                self.changes.push(change);
+            }
+        }
     }
 
     /// Moves the addresses of a Service to the pools that own them now. Returns false if an address has no

@@ -33,6 +33,15 @@ impl PoolState {
         &self.pool
     }
 
+    pub(super) fn into_pool(self) -> Pool {
+        self.pool
+    }
+
+    /// Returns true if the holders of an address share it with others that may join.
+    pub(super) fn has_shared(&self) -> bool {
+        !self.shared.is_empty()
+    }
+
     pub(super) fn space(&self, family: Family) -> &Space {
         match family {
             Family::V4 => &self.v4,

@@ -3,14 +3,14 @@
 //!
 //! Pools in force do not overlap, because `fairlead_crds::resolve` refuses the younger of two that do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use fairlead_crds::model::config::Pool;
 use fairlead_crds::model::family::Family;
-use fairlead_crds::model::range::IpRange;
 
+use super::open_pools::{OpenFamilies, OpenPools, is_open_to_all};
 use super::pool_state::PoolState;
 
 /// The pools, by name.
@@ -22,9 +22,10 @@ pub(super) struct Pools {
     /// First address of each range in force, with its pool.
     starts: BTreeMap<IpAddr, Arc<str>>,
     /// Pools with a `serviceAllocation` and automatic assignment, by priority (0 last) and name.
-    pinned: Vec<Arc<str>>,
+    pinned: BTreeSet<(u32, Arc<str>)>,
     /// The other pools with automatic assignment, by name.
-    unpinned: Vec<Arc<str>>,
+    unpinned: BTreeSet<Arc<str>>,
+    open: OpenPools,
 }
 
 /// The difference between the pools and a new configuration.
@@ -86,19 +87,39 @@ impl Pools {
         self.in_force.is_empty() && self.refused.is_empty()
     }
 
-    pub(super) fn pinned(&self) -> &[Arc<str>] {
-        &self.pinned
+    /// Returns the number of pools, in force or refused.
+    pub(super) fn len(&self) -> usize {
+        self.in_force.len() + self.refused.len()
     }
 
-    pub(super) fn unpinned(&self) -> &[Arc<str>] {
-        &self.unpinned
+    pub(super) fn pinned(&self) -> impl Iterator<Item = &Arc<str>> + Clone {
+        self.pinned.iter().map(|(_, name)| name)
+    }
+
+    pub(super) fn unpinned(&self) -> impl Iterator<Item = &Arc<str>> + Clone {
+        self.unpinned.iter()
+    }
+
+    /// Returns true if the pool is in force and open to every Service that names no pool.
+    pub(super) fn is_open_to_all(&self, name: &str) -> bool {
+        self.in_force.get(name).is_some_and(|state| is_open_to_all(state.pool()))
+    }
+
+    /// Returns true if a pool that is open to all has a free address of this family.
+    pub(super) fn has_open_address(&self, family: Family) -> bool {
+        self.open.has_free(family)
+    }
+
+    /// Returns what the pools that are open to all can offer, regardless of their holders.
+    pub(super) fn open_families(&self) -> OpenFamilies {
+        self.open.families()
     }
 
     /// Returns the pools in force in the order in which they are tried for a Service that names none; pools
     /// without automatic assignment come last.
     pub(super) fn in_order(&self) -> impl Iterator<Item = &Arc<str>> {
         let manual = self.in_force.iter().filter(|(_, state)| !state.pool().auto_assign);
-        self.pinned.iter().chain(&self.unpinned).chain(manual.map(|(name, _)| name))
+        self.pinned().chain(&self.unpinned).chain(manual.map(|(name, _)| name))
     }
 
     /// Returns the pool that contains `ip` and may allocate it.
@@ -110,21 +131,23 @@ impl Pools {
 
     /// Marks an address as taken in the pool that contains it.
     pub(super) fn take(&mut self, ip: IpAddr) {
-        if let Some(state) = self.containing_mut(ip) {
-            state.take(ip);
-        }
+        self.change(ip, |state| state.take(ip));
     }
 
     /// Marks an address as free in the pool that contains it.
     pub(super) fn free(&mut self, ip: IpAddr) {
-        if let Some(state) = self.containing_mut(ip) {
-            state.free(ip);
-        }
+        self.change(ip, |state| state.free(ip));
     }
 
-    fn containing_mut(&mut self, ip: IpAddr) -> Option<&mut PoolState> {
-        let name = self.containing(ip)?.clone();
-        self.in_force.get_mut(&name)
+    fn change(&mut self, ip: IpAddr, change: impl FnOnce(&mut PoolState)) {
+        let Some(name) = self.containing(ip).cloned() else { return };
+        let Some(state) = self.in_force.get_mut(&name) else { return };
+        let family = Family::of(ip);
+        let had_free = state.space(family).first_free().is_some();
+        change(state);
+        if state.space(family).first_free().is_some() != had_free {
+            self.open.set_free(&name, state, family);
+        }
     }
 
     /// Compares with a new configuration.
@@ -149,40 +172,47 @@ impl Pools {
         }
     }
 
-    /// Puts a new configuration into force. Returns the ranges of pools that were removed or added: other
-    /// pools may contain their addresses now. The spaces of added pools are free of holders until the caller
-    /// takes them.
-    pub(super) fn replace(&mut self, difference: PoolDifference) -> Vec<IpRange> {
+    /// Puts a new configuration into force. Returns the previous version of each pool that was removed or
+    /// edited. The spaces of added pools are free of holders until the caller takes them.
+    pub(super) fn replace(&mut self, difference: PoolDifference) -> Vec<Pool> {
         let PoolDifference { removed, added, refused_changed, refused } = difference;
-        let mut edited: Vec<IpRange> = added.iter().flat_map(|pool| &pool.ranges).copied().collect();
-        for name in removed.iter().chain(&refused_changed) {
-            let state = self.in_force.remove(name);
-            edited.extend(state.into_iter().flat_map(|state| state.pool().ranges.clone()));
-        }
+        let names = removed.iter().chain(&refused_changed);
+        let previous = names.filter_map(|name| self.remove(name)).collect();
         for pool in added {
-            self.in_force.insert(pool.name.as_str().into(), PoolState::new(pool));
+            self.insert(pool);
         }
         self.refused = refused;
-        self.starts = self
-            .in_force
-            .iter()
-            .flat_map(|(name, state)| state.pool().ranges.iter().map(|range| (range.first(), name.clone())))
-            .collect();
-        self.set_order();
-        edited
+        previous
     }
 
-    fn set_order(&mut self) {
-        let mut pinned = Vec::new();
-        let mut unpinned = Vec::new();
-        for (name, state) in self.in_force.iter().filter(|(_, state)| state.pool().auto_assign) {
-            match &state.pool().allocation {
-                Some(a) => pinned.push((a.priority.checked_sub(1).unwrap_or(u32::MAX), name.clone())),
-                None => unpinned.push(name.clone()),
-            }
+    fn insert(&mut self, pool: Pool) {
+        let name: Arc<str> = pool.name.as_str().into();
+        self.starts.extend(pool.ranges.iter().map(|range| (range.first(), name.clone())));
+        match &pool.allocation {
+            _ if !pool.auto_assign => {}
+            Some(_) => drop(self.pinned.insert((rank(&pool), name.clone()))),
+            None => drop(self.unpinned.insert(name.clone())),
         }
-        pinned.sort();
-        self.pinned = pinned.into_iter().map(|(_, name)| name).collect();
-        self.unpinned = unpinned;
+        let state = PoolState::new(pool);
+        self.open.add(&name, &state);
+        self.in_force.insert(name, state);
     }
+
+    fn remove(&mut self, name: &Arc<str>) -> Option<Pool> {
+        let state = self.in_force.remove(name)?;
+        self.open.remove(name, &state);
+        let pool = state.into_pool();
+        self.pinned.remove(&(rank(&pool), name.clone()));
+        self.unpinned.remove(name);
+        for range in &pool.ranges {
+            self.starts.remove(&range.first());
+        }
+        Some(pool)
+    }
+}
+
+/// Returns the position of a pool among those with a `serviceAllocation`: by priority, and 0 last.
+fn rank(pool: &Pool) -> u32 {
+    let priority = pool.allocation.as_ref().map_or(0, |allocation| allocation.priority);
+    priority.checked_sub(1).unwrap_or(u32::MAX)
 }

@@ -17,7 +17,8 @@ use super::sharing::SharingConflict;
 pub enum AllocationRefusal {
     /// No pool exists, not even a refused one.
     NoPool,
-    /// Every pool is restricted for a Service that names none. Each pool with its restriction, a predicate.
+    /// Every pool is restricted for a Service that names none. Each pool with its restriction, a predicate;
+    /// empty if there are too many to name.
     NoPoolMatches(Vec<(Arc<str>, String)>),
     /// The named pool does not exist.
     NoSuchPool(String),
@@ -27,12 +28,13 @@ pub enum AllocationRefusal {
     PoolClosed(Arc<str>, Closed),
     /// The pool does not admit the Service. The pool with its restriction, a predicate.
     NotAdmitted(Arc<str>, String),
-    /// The pools that are open to the Service lack a family that it needs.
+    /// The pools that are open to the Service lack a family that it needs. They are not named if there are too
+    /// many.
     FamilyMismatch(Vec<Arc<str>>, Families),
     /// The pools that are open to the Service are full.
     Exhausted {
-        /// The pools that have addresses of a family in `families`. Both depend on the configuration only, so
-        /// that the message does not change with every allocation.
+        /// The pools that have addresses of a family in `families`; empty if there are too many to name. Both
+        /// depend on the configuration only, so that the message does not change with every allocation.
         pools: Vec<Arc<str>>,
         /// The families that the Service needs.
         families: Families,
@@ -81,21 +83,23 @@ pub enum ReservedFor {
 }
 
 /// The maximum number of pools listed in one message.
-const MAX_LISTED: usize = 5;
+pub(super) const MAX_LISTED: usize = 5;
 
 impl fmt::Display for AllocationRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoPool => write!(f, "there is no IPAddressPool"),
+            Self::NoPoolMatches(closed) if closed.is_empty() => write!(
+                f,
+                "no IPAddressPool is open to this Service: \"fairlead explain service\" shows the reason for \
+                 each"
+            ),
             Self::NoPoolMatches(closed) => {
                 write!(f, "no IPAddressPool is open to this Service")?;
                 for (i, (pool, why)) in closed.iter().take(MAX_LISTED).enumerate() {
                     write!(f, "{} {pool} {why}", if i == 0 { ":" } else { ";" })?;
                 }
-                match closed.len().saturating_sub(MAX_LISTED) {
-                    0 => Ok(()),
-                    more => write!(f, "; and {more} more"),
-                }
+                Ok(())
             }
             Self::NoSuchPool(pool) => write!(f, "IPAddressPool {pool} does not exist"),
             Self::PoolRefused(pool) => {
@@ -150,11 +154,12 @@ impl fmt::Display for ReservedFor {
     }
 }
 
-/// Returns the names of pools for a message, at most [`MAX_LISTED`] of them.
+/// Returns the names of pools for a message. Without pools, describes those that the Service may use.
 pub(crate) fn list_pools(pools: &[Arc<str>]) -> String {
-    let first: Vec<&str> = pools.iter().take(MAX_LISTED).map(|pool| &**pool).collect();
-    let kind = if pools.len() == 1 { "IPAddressPool" } else { "IPAddressPools" };
-    let rest = pools.len().saturating_sub(MAX_LISTED);
-    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
-    format!("{kind} {}{more}", first.join(", "))
+    let names: Vec<&str> = pools.iter().take(MAX_LISTED).map(|pool| &**pool).collect();
+    match names[..] {
+        [] => "any IPAddressPool that is open to this Service".to_owned(),
+        [name] => format!("IPAddressPool {name}"),
+        _ => format!("IPAddressPools {}", names.join(", ")),
+    }
 }

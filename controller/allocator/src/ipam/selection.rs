@@ -14,7 +14,7 @@ use fairlead_crds::model::family::Family;
 impl Ipam {
     /// Returns the addresses that a pool would give to a Service that holds nothing; empty if there are none.
     pub fn offer(&self, pool: &str, request: &AllocationRequest<'_>, families: Families) -> Vec<IpAddr> {
-        let holding = self.choose(&[pool.into()], request, families, true);
+        let holding = self.choose(std::iter::once(&pool.into()), request, families, true);
         holding.into_iter().flat_map(|holding| holding.held.into_iter().map(|held| held.ip)).collect()
     }
 
@@ -71,15 +71,15 @@ impl Ipam {
     }
 
     /// Returns addresses for `families` of the first of `pools` that has them; both families of one pool.
-    pub(super) fn choose(
+    pub(super) fn choose<'a>(
         &self,
-        pools: &[Arc<str>],
+        pools: impl Iterator<Item = &'a Arc<str>> + Clone,
         request: &AllocationRequest<'_>,
         families: Families,
         named: bool,
     ) -> Option<Holding> {
         let first_with = |wanted: &[Family]| {
-            pools.iter().find_map(|pool| {
+            pools.clone().find_map(|pool| {
                 let state = self.pools.state(pool)?;
                 if restrictions(state, request, named).next().is_some() {
                     return None;
@@ -107,8 +107,8 @@ impl Ipam {
         request: &AllocationRequest<'_>,
         families: Families,
     ) -> Option<Holding> {
-        let choose = |pools: &[Arc<str>]| self.choose(pools, request, families, false);
-        choose(self.pools.pinned()).or_else(|| choose(self.pools.unpinned()))
+        let pinned = self.choose(self.pools.pinned(), request, families, false);
+        pinned.or_else(|| self.choose(self.pools.unpinned(), request, families, false))
     }
 
     /// Returns the addresses that are in cool-down for the Service, the most recent release of each family.
@@ -185,9 +185,9 @@ impl Ipam {
         let one = Families::One(missing);
         let required = matches!(families, Families::Both { required: true, .. });
         let chosen = match pool {
-            Some(named) => self.choose(&[named.into()], request, one, true),
+            Some(named) => self.choose(std::iter::once(&named.into()), request, one, true),
             None => self
-                .choose(std::slice::from_ref(own), request, one, true)
+                .choose(std::iter::once(own), request, one, true)
                 .or_else(|| required.then(|| self.choose_automatic(request, one)).flatten()),
         };
         chosen.ok_or_else(|| match pool {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fairlead_crds::model::claim::Claim;
-use fairlead_crds::model::config::{Config, Labels};
+use fairlead_crds::model::config::{Config, Labels, Pool};
 use fairlead_crds::model::service::ObjectKey;
 use jiff::Timestamp;
 
@@ -19,11 +19,12 @@ use super::observed::ObservedService;
 use super::observed_claims::ObservedClaims;
 use super::outbox::Outbox;
 use super::outcome::AllocationOutcome;
+use super::pool_waiters::{Woken, concerns_all, woken};
 use super::retry::RetryQueue;
-use super::service_decision::{decide, previous_addresses};
+use super::service_decision::{decide, previous_addresses, refused_note};
 use super::service_records::{ExternalWriter, ServiceRecords};
 use super::wait_queue::{Priority, RetryTrigger, WaitQueue, Waiter};
-use crate::ipam::{Ipam, Released};
+use crate::ipam::{Ipam, Released, admits};
 
 /// The state that decisions read and change. Methods that store an observation only store it; the caller then
 /// calls a method that reconciles, if this controller leads.
@@ -180,23 +181,36 @@ impl Allocations {
     }
 
     /// Stores the configuration. Returns the holders of pools that differ or whose advertisements differ, and
-    /// the waiters if any pool differs.
-    pub(super) fn observe_config(&mut self, config: Config) -> Affected {
+    /// the waiting objects that the changed pools concern.
+    pub(super) fn observe_config(&mut self, config: Config) -> (Affected, Woken) {
         let old = std::mem::replace(&mut self.config, config);
         let Config { pools, refused_pools, .. } = &self.config;
-        let changes = self.ipam.set_pools(pools, refused_pools);
+        let named_pools = self.ipam.names_pools();
+        let note = refused_note(&self.ipam);
+        let mut changes = self.ipam.set_pools(pools, refused_pools);
         let mut services: BTreeSet<ObjectKey> = BTreeSet::new();
-        let mut claims: BTreeSet<ObjectKey> = changes.claims;
+        let mut claims: BTreeSet<ObjectKey> = std::mem::take(&mut changes.claims);
+        let mut concerned = Woken::default();
         if changes.any {
-            let names = pools.keys().chain(refused_pools.keys());
-            self.outbox.touch_pools(names.map(|name| name.as_str().into()));
-            let holders = changes.kept.into_iter().chain(changes.evicted);
-            services.extend(holders.map(|key| ObjectKey::clone(&key)));
-            for (_, waiter) in self.waiting.waiting_for(&RetryTrigger::PoolsChanged) {
-                match waiter {
-                    Waiter::Service(key) => services.insert(key.clone()),
-                    Waiter::Claim(key) => claims.insert(key.clone()),
+            self.outbox.touch_pools(changes.names.iter().cloned());
+            let holders = changes.kept.iter().chain(&changes.evicted);
+            services.extend(holders.map(|key| ObjectKey::clone(key)));
+            if concerns_all(&changes, &self.ipam, named_pools) {
+                for waiter in self.waiting.all() {
+                    match waiter {
+                        Waiter::Service(key) => services.insert(key.clone()),
+                        Waiter::Claim(key) => claims.insert(key.clone()),
+                    };
+                }
+            } else {
+                let admits = |pool: &Pool, service: &ObjectKey| {
+                    let balancer = self.services.get(service).map(|record| record.balancer());
+                    balancer.is_some_and(|balancer| {
+                        admits(pool, &self.namespaces.allocation_request(balancer)).is_ok()
+                    })
                 };
+                let refused_differ = note != refused_note(&self.ipam);
+                concerned = woken(&changes, &self.waiting, &self.ipam, admits, refused_differ);
             }
         }
         for pool in pools.values().chain(refused_pools.values()) {
@@ -204,7 +218,9 @@ impl Allocations {
                 services.extend(self.ipam.holders_of(&pool.name).map(|key| ObjectKey::clone(key)));
             }
         }
-        Affected { services: services.into_iter().collect(), claims: claims.into_iter().collect() }
+        let affected =
+            Affected { services: services.into_iter().collect(), claims: claims.into_iter().collect() };
+        (affected, concerned)
     }
 
     /// Forgets all decisions and holders, but not the addresses of in-doubt writes.
@@ -249,6 +265,18 @@ impl Allocations {
     /// oldest object first. But a Service comes after all claims for it that have reserved nothing yet,
     /// because its addresses depend on them.
     pub(super) fn reconcile_all(&mut self, services: Vec<ObjectKey>, claims: &[ObjectKey], now: Timestamp) {
+        self.reconcile_and_wake(services, claims, Woken::default(), now);
+    }
+
+    /// Reconciles Services and claims as [`Allocations::reconcile_all`], then the waiting objects that a
+    /// change of pools concerns.
+    pub(super) fn reconcile_and_wake(
+        &mut self,
+        services: Vec<ObjectKey>,
+        claims: &[ObjectKey],
+        woken: Woken,
+        now: Timestamp,
+    ) {
         self.adopt_services(&services);
         let claims: BTreeSet<Priority> = claims.iter().filter_map(|key| self.claims.priority(key)).collect();
         let mut last_claim: BTreeMap<ObjectKey, i64> = BTreeMap::new();
@@ -279,7 +307,7 @@ impl Allocations {
                 self.publish_claim(&key, now);
             }
         }
-        self.retry_waiters(now);
+        self.retry(woken, now);
     }
 
     /// Gives the Services the addresses in their statuses, as far as they may keep them.
@@ -310,17 +338,23 @@ impl Allocations {
 
     /// Reconciles waiting objects after addresses changed, until nothing changes any more.
     pub(super) fn retry_waiters(&mut self, now: Timestamp) {
+        self.retry(Woken::default(), now);
+    }
+
+    fn retry(&mut self, mut woken: Woken, now: Timestamp) {
         loop {
             let changes = self.ipam.take_changes();
-            if changes.is_empty() {
+            if changes.is_empty() && woken.is_empty() {
                 return;
             }
             self.outbox.touch_pools(changes.iter().map(|change| Arc::clone(&change.pool)));
             let (services, claims) = (&self.services, &self.claims);
-            let mut queue = RetryQueue::new(changes, &self.waiting, |service| {
+            let service_waiters = |service: &ObjectKey| {
                 let claims = claims.of_service(service).filter_map(|key| claims.priority(key));
                 claims.chain(services.priority(service)).collect()
-            });
+            };
+            let woken = std::mem::take(&mut woken);
+            let mut queue = RetryQueue::new(changes, woken, &self.waiting, &self.ipam, service_waiters);
             while let Some(waiter) = queue.next(&self.waiting, &self.ipam) {
                 match waiter {
                     Waiter::Service(key) => self.reconcile_service(&key, now),

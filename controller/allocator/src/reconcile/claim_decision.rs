@@ -117,7 +117,7 @@ fn retry_triggers(
     held: impl Iterator<Item = IpAddr>,
     why: &AllocationRefusal,
 ) -> Vec<RetryTrigger> {
-    let mut triggers = vec![RetryTrigger::PoolsChanged];
+    let mut triggers = Vec::new();
     match why {
         AllocationRefusal::Exhausted { full, .. } => {
             let freed = |(pool, family): &(_, _)| RetryTrigger::AddressFreed(Arc::clone(pool), *family);
@@ -126,7 +126,18 @@ fn retry_triggers(
         AllocationRefusal::InUse { address, .. } | AllocationRefusal::Reserved { address, .. } => {
             triggers.push(RetryTrigger::AddressChanged(*address));
         }
+        AllocationRefusal::PoolRefused(pool)
+        | AllocationRefusal::PoolClosed(pool, _)
+        | AllocationRefusal::NotAdmitted(pool, _) => {
+            triggers.push(RetryTrigger::PoolChanged(pool.clone()));
+        }
         _ => {}
+    }
+    if let ClaimRequest::FromPool { pool, .. } = wanted {
+        let trigger = RetryTrigger::PoolChanged(pool.as_str().into());
+        if !triggers.contains(&trigger) {
+            triggers.push(trigger);
+        }
     }
     let addresses = match wanted {
         ClaimRequest::Addresses(wanted) => wanted.clone(),

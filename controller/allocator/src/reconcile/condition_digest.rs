@@ -88,6 +88,11 @@ impl ConditionDigest {
         Some(Self { status, reason, message: hash(&condition.message), since })
     }
 
+    /// Returns true if the status or the reason differs from `previous`.
+    pub(super) fn differs_in_reason_from(&self, previous: Option<&Self>) -> bool {
+        previous.is_none_or(|previous| previous.status != self.status || previous.reason != self.reason)
+    }
+
     /// Returns true if the reason or the message differs from `previous`.
     pub(super) fn differs_from(&self, previous: Option<&Self>) -> bool {
         previous.is_none_or(|previous| previous.reason != self.reason || previous.message != self.message)

@@ -246,14 +246,14 @@ impl Index {
         }
     }
 
-    /// Handles a new configuration. The cost depends on the holders of pools that differ, and on the number
-    /// of waiting objects.
+    /// Handles a new configuration. The cost depends on the holders of pools that differ, and on the waiting
+    /// objects that these pools may serve.
     pub fn set_config(&mut self, config: Config, now: Timestamp) {
         self.sync.set_listed(ListedKind::Configuration);
         self.advance(now);
-        let Affected { services, claims } = self.allocations.observe_config(config);
+        let (Affected { services, claims }, woken) = self.allocations.observe_config(config);
         if self.sync.is_deciding() {
-            self.allocations.reconcile_all(services, &claims, now);
+            self.allocations.reconcile_and_wake(services, &claims, woken, now);
         } else {
             self.allocations.discard_changes();
         }

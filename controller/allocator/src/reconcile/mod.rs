@@ -20,9 +20,10 @@
 //! | [`ipam`](crate::ipam) | the holders, reservations and cool-downs of addresses |
 //!
 //! `service_request` parses what a Service asks for; `service_decision` and `claim_decision` decide on one
-//! object; `external_write` resolves addresses that another controller or a user wrote; `retry` orders the
-//! waiting objects; `status` and `claim_status` build patches. `objects`, `pools` and `pool_status_schedule`
-//! contain the configuration objects and their statuses.
+//! object; `external_write` resolves addresses that another controller or a user wrote; `pool_waiters`
+//! selects the waiting objects that a change of pools concerns, `retry` orders them; `status` and
+//! `claim_status` build patches. `objects`, `pools` and `pool_status_schedule` contain the configuration
+//! objects and their statuses.
 //!
 //! Order of calls:
 //!
@@ -55,6 +56,7 @@ mod outbox;
 mod outcome;
 pub(crate) mod pool_evaluation;
 pub mod pool_status_schedule;
+mod pool_waiters;
 pub mod pools;
 mod retry;
 pub(crate) mod service_decision;

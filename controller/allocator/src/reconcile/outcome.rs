@@ -1,6 +1,7 @@
 //! The result of a reconciliation, and the reasons that conditions and events carry.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use fairlead_crds::model::config::Closed;
@@ -25,6 +26,19 @@ pub enum AllocationOutcome {
     /// The Service holds no address.
     #[allow(missing_docs)]
     Refused { reason: AllocationReason, message: String },
+}
+
+impl AllocationOutcome {
+    /// Returns true if the Service holds addresses, and other ones in `next`. A Service that was not
+    /// reconciled yet holds those that its status displays.
+    pub(super) fn moves_to(&self, next: &Self, displayed: &[IpAddr]) -> bool {
+        let Self::Allocated { holding: next, .. } = next else { return false };
+        match self {
+            Self::Undecided => !displayed.is_empty() && !next.ips().eq(displayed.iter().copied()),
+            Self::Allocated { holding, .. } => !holding.ips().eq(next.ips()),
+            Self::Refused { .. } => false,
+        }
+    }
 }
 
 macro_rules! reasons {

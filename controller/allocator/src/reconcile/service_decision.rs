@@ -100,7 +100,9 @@ pub(super) fn decide(
                     Ok(both) => holding = both,
                     Err(Failure::Request(..)) => triggers = vec![RetryTrigger::PoolsChanged],
                     Err(Failure::Allocation(why)) => {
-                        triggers = retry_triggers(ipam, &why, allocation_request);
+                        let own = holding.held.first().map(|held| held.pool.to_string());
+                        let request = ServiceRequest { pool: request.pool.clone().or(own), ..request };
+                        triggers = retry_triggers(ipam, &why, allocation_request, &request);
                     }
                 }
             }
@@ -112,16 +114,10 @@ pub(super) fn decide(
         }
         Err(Failure::Allocation(why)) => {
             let mut message = why.to_string();
-            if request.pool.is_none() {
-                message += &refused_pools(ipam, &why);
+            if request.pool.is_none() && may_be_due_to_refused_pools(&why) {
+                message += &refused_note(ipam);
             }
-            let mut triggers = retry_triggers(ipam, &why, allocation_request);
-            // If two addresses are requested, the refusal names only one of them.
-            for trigger in request.addresses.iter().map(|ip| RetryTrigger::AddressChanged(*ip)) {
-                if !triggers.contains(&trigger) {
-                    triggers.push(trigger);
-                }
-            }
+            let triggers = retry_triggers(ipam, &why, allocation_request, &request);
             let reason = AllocationReason::of(&why);
             ServiceDecision { outcome: AllocationOutcome::Refused { reason, message }, triggers }
         }
@@ -309,31 +305,64 @@ fn service_claims(
     ServiceClaims { awaited: awaited.collect(), reserved }
 }
 
-/// Returns the changes after which a refused Service may succeed.
+/// Returns the changes after which a refused Service may succeed, or be refused for another reason.
 fn retry_triggers(
     ipam: &Ipam,
     why: &AllocationRefusal,
     allocation_request: &AllocationRequest<'_>,
+    request: &ServiceRequest,
 ) -> Vec<RetryTrigger> {
-    let mut triggers = vec![RetryTrigger::PoolsChanged];
+    let mut triggers: BTreeSet<RetryTrigger> = BTreeSet::new();
     match why {
         AllocationRefusal::Exhausted { full, .. } => {
             for (pool, family) in full {
-                triggers.push(RetryTrigger::AddressFreed(pool.clone(), *family));
-                if let Some(group) = ipam.group_in(pool, allocation_request) {
-                    let shared = RetryTrigger::AddressShared(pool.clone(), group);
-                    if !triggers.contains(&shared) {
-                        triggers.push(shared);
-                    }
+                // One trigger for all open pools: there may be thousands of pools and of waiting Services.
+                let is_open = request.pool.is_none() && ipam.is_open_to_all(pool);
+                let group = ipam.group_in(pool, allocation_request);
+                if is_open {
+                    triggers.insert(RetryTrigger::OpenAddressFreed(*family));
+                    triggers.extend(group.map(RetryTrigger::OpenAddressShared));
+                } else {
+                    triggers.insert(RetryTrigger::AddressFreed(pool.clone(), *family));
+                    triggers.extend(group.map(|group| RetryTrigger::AddressShared(pool.clone(), group)));
                 }
             }
         }
-        AllocationRefusal::InUse { address, .. } | AllocationRefusal::Reserved { address, .. } => {
-            triggers.push(RetryTrigger::AddressChanged(*address));
+        AllocationRefusal::InUse { address, .. }
+        | AllocationRefusal::Reserved { address, .. }
+        | AllocationRefusal::NotInPool(address) => {
+            triggers.insert(RetryTrigger::AddressChanged(*address));
         }
-        _ => {}
+        AllocationRefusal::SeveralPools(addresses) => {
+            triggers.extend(addresses.iter().map(|ip| RetryTrigger::AddressChanged(*ip)));
+        }
+        AllocationRefusal::NoSuchPool(pool) => {
+            triggers.insert(RetryTrigger::PoolChanged(pool.as_str().into()));
+        }
+        AllocationRefusal::PoolRefused(pool)
+        | AllocationRefusal::PoolClosed(pool, _)
+        | AllocationRefusal::NotAdmitted(pool, _) => {
+            triggers.insert(RetryTrigger::PoolChanged(pool.clone()));
+        }
+        AllocationRefusal::NoPool
+        | AllocationRefusal::NoPoolMatches(_)
+        | AllocationRefusal::FamilyMismatch(..) => {}
     }
-    triggers
+    match &request.pool {
+        Some(pool) => drop(triggers.insert(RetryTrigger::PoolChanged(pool.as_str().into()))),
+        None => {
+            triggers.insert(RetryTrigger::RefusedPoolsChanged);
+            if request.addresses.is_empty() {
+                let exhausted = matches!(why, AllocationRefusal::Exhausted { .. });
+                triggers.insert(RetryTrigger::AnyPoolChanged { exhausted });
+                let shares = allocation_request.sharing.group().is_some();
+                triggers.extend(shares.then_some(RetryTrigger::SharedAddressesChanged));
+            }
+        }
+    }
+    // If two addresses are requested, the refusal names only one of them.
+    triggers.extend(request.addresses.iter().map(|ip| RetryTrigger::AddressChanged(*ip)));
+    triggers.into_iter().collect()
 }
 
 fn allocated(
@@ -347,10 +376,9 @@ fn allocated(
     AllocationOutcome::Allocated { holding, uncovered, invalid_request }
 }
 
-/// Returns a note about refused pools, one of which might have served a Service that requests no pool.
-fn refused_pools(ipam: &Ipam, why: &AllocationRefusal) -> String {
-    let refused: Vec<Arc<str>> = ipam.refused_pools().cloned().collect();
-    let may_help = match why {
+/// Returns whether a refused pool might have served a Service that names no pool.
+fn may_be_due_to_refused_pools(why: &AllocationRefusal) -> bool {
+    match why {
         AllocationRefusal::NoPoolMatches(_)
         | AllocationRefusal::FamilyMismatch(..)
         | AllocationRefusal::Exhausted { .. }
@@ -363,10 +391,19 @@ fn refused_pools(ipam: &Ipam, why: &AllocationRefusal) -> String {
         | AllocationRefusal::NotAdmitted(..)
         | AllocationRefusal::Reserved { .. }
         | AllocationRefusal::InUse { .. } => false,
-    };
+    }
+}
+
+/// Returns a note about refused pools for the message of a Service that names no pool.
+pub(super) fn refused_note(ipam: &Ipam) -> String {
+    let mut refused = ipam.refused_pools();
+    if !ipam.names_pools() {
+        let any = refused.next().is_some();
+        return if any { "; some IPAddressPools are refused".to_owned() } else { String::new() };
+    }
+    let refused: Vec<Arc<str>> = refused.cloned().collect();
     match refused.len() {
         0 => String::new(),
-        _ if !may_help => String::new(),
         1 => format!("; {} is refused", list_pools(&refused)),
         _ => format!("; {} are refused", list_pools(&refused)),
     }

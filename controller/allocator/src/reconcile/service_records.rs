@@ -199,9 +199,10 @@ impl ServiceRecord {
         ipam: &mut Ipam,
         now: Timestamp,
     ) -> (Option<StatusPatch>, Vec<ServiceEvent>) {
+        let moved = self.outcome.moves_to(&outcome, &self.observed.balancer.ingress);
         self.outcome = outcome;
         self.reserve_displayed(ipam);
-        let (patch, events) = publish(&mut self.published, &self.observed, &self.outcome, now);
+        let (patch, events) = publish(&mut self.published, &self.observed, &self.outcome, moved, now);
         for ip in patch.iter().flat_map(|patch| &patch.ingress) {
             if !self.in_doubt.contains(ip) {
                 self.in_doubt.push(*ip);

@@ -64,12 +64,14 @@ impl StatusPatch {
     }
 }
 
-/// Returns the patch, if the observed status differs from the outcome, and the events for the conditions that
-/// differ from those already `published`. Then stores the new conditions in `published`.
+/// Returns the patch, if the observed status differs from the outcome, and the events for the conditions
+/// whose status or reason differs from those already `published`. Then stores the new conditions in `published`. A
+/// Service that `moved` to other addresses also gets an event if the reason stays the same.
 pub(super) fn publish(
     published: &mut ConditionDigests,
     observed: &ObservedService,
     outcome: &AllocationOutcome,
+    moved: bool,
     now: Timestamp,
 ) -> (Option<StatusPatch>, Vec<ServiceEvent>) {
     let mut conditions = conditions(outcome);
@@ -82,7 +84,8 @@ pub(super) fn publish(
     let mut events = Vec::new();
     for condition in &conditions {
         let previous = published.get(condition.type_);
-        if digests.get(condition.type_).is_some_and(|digest| digest.differs_from(previous)) {
+        let moved = moved && condition.type_ == names::ALLOCATED;
+        if moved || digests.get(condition.type_).is_some_and(|new| new.differs_in_reason_from(previous)) {
             events.extend(event(condition, &observed.balancer));
         }
     }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::service::ObjectKey;
 
 use crate::ipam::{Family, SharingGroup};
@@ -19,15 +20,29 @@ pub(super) enum Waiter {
 /// Creation time, in seconds since the epoch, and the object: the oldest object is reconciled first.
 pub(super) type Priority = (i64, Waiter);
 
-/// A change after which a retry may succeed.
+/// A change after which a retry may succeed, or be refused for another reason.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum RetryTrigger {
     /// An address of this family becomes free in this pool.
     AddressFreed(Arc<str>, Family),
     /// Services of this group can join a shared address of this pool.
     AddressShared(Arc<str>, Arc<SharingGroup>),
-    /// The holders or the reservation of this address change.
+    /// An address of this family becomes free in a pool that is open to all Services.
+    OpenAddressFreed(Family),
+    /// Services of this group can join a shared address of a pool that is open to all Services.
+    OpenAddressShared(Arc<SharingGroup>),
+    /// The pools have other shared addresses, or limit sharing in another way. For Services that share and
+    /// name no pool.
+    SharedAddressesChanged,
+    /// The holders, the reservation or the pool of this address change.
     AddressChanged(IpAddr),
+    /// The pool of this name is created, edited or deleted, or its acceptance changes.
+    PoolChanged(Arc<str>),
+    /// A pool that admits the Service changes. For Services that name no pool; `exhausted` if it was refused
+    /// because pools are full.
+    AnyPoolChanged { exhausted: bool },
+    /// What messages say about refused pools changes.
+    RefusedPoolsChanged,
     /// Any pool changes.
     PoolsChanged,
 }
@@ -88,6 +103,17 @@ impl WaitQueue {
     /// Returns the objects that wait for a trigger, the oldest first.
     pub(super) fn waiting_for(&self, trigger: &RetryTrigger) -> impl Iterator<Item = &Priority> {
         self.by_trigger.get(trigger).into_iter().flatten()
+    }
+
+    /// Returns all objects that wait.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Waiter> {
+        self.waiters.keys()
+    }
+
+    /// Returns the objects that wait for changes of addresses in a range.
+    pub(super) fn waiting_for_addresses(&self, range: &IpRange) -> impl Iterator<Item = &Priority> {
+        let [first, last] = [range.first(), range.last()].map(RetryTrigger::AddressChanged);
+        self.by_trigger.range(first..=last).flat_map(|(_, waiting)| waiting)
     }
 
     /// Returns the oldest object that waits for a trigger and comes after `last`.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use fairlead_test_support::pool;
+use fairlead_test_support::{pinned, pool, retaining};
 
 /// Returns a creation time after all others.
 fn late() -> Value {
@@ -136,4 +136,78 @@ fn start_and_pool_edit_evaluate_each_service_once() {
     for n in [100, 1_000, 10_000] {
         assert_eq!(evaluations_of_all(n).into_iter().map(|(_, e)| e).collect::<Vec<_>>(), [u64::from(n); 2]);
     }
+}
+
+/// Returns a pool with one address: the `n`th.
+fn small_pool(n: u32) -> Pool {
+    retaining(pool(&format!("p{n:04}"), &[&format!("1.0.{}.{}", n / 256, n % 256)]))
+}
+
+/// Returns a world in which `full` pools of one address are full and `waiting` Services wait.
+fn full_world(full: u32, waiting: u32) -> World {
+    let mut world = World::new((0..full).map(small_pool));
+    world.checked = false;
+    for i in 0..full + waiting {
+        world.apply(service(&format!("s{i:05}"), aged(i)));
+    }
+    assert_eq!(world.index.service_counts(), ((full + waiting) as usize, waiting as usize));
+    world.take_writes();
+    world.events.clear();
+    world
+}
+
+#[test]
+fn new_pools_cost_only_the_services_they_serve() {
+    for waiting in [100, 1_000] {
+        let mut world = full_world(300, waiting);
+        let before = world.index.counters().evaluations;
+        for n in 300..350 {
+            world.config.pools.insert(format!("p{n:04}"), small_pool(n));
+            world.reconfigure();
+        }
+        let evaluations = world.index.counters().evaluations - before;
+        assert_eq!(world.index.service_counts().1, waiting as usize - 50);
+        // Each Service that got an address is decided on again when its status is observed.
+        assert_eq!((evaluations, world.take_writes(), world.events.len()), (100, 50, 50));
+        assert_eq!(world.result("s00349"), "1.0.1.93", "the oldest is served first");
+        world.check_restart("new pools");
+    }
+}
+
+#[test]
+fn full_and_empty_pools_change_no_status_of_waiters() {
+    let mut world = full_world(20, 100);
+    let message =
+        "False/PoolExhausted: no free IPv4 address in any IPAddressPool that is open to this Service";
+    assert_eq!(world.message("s00119", names::ALLOCATED), message);
+    let before = world.index.counters().evaluations;
+    for n in 0..20 {
+        let other = pinned(small_pool(100 + n), 0, &["other"]);
+        world.config.pools.insert(other.name.clone(), other);
+        world.reconfigure();
+    }
+    for n in 0..10 {
+        let closed = retaining(pool(&format!("q{n}"), &[&format!("2.0.0.{n}")]));
+        world.config.pools.insert(closed.name.clone(), Pool { auto_assign: false, ..closed });
+        world.reconfigure();
+    }
+    assert_eq!((world.take_writes(), world.events.len()), (0, 0));
+    assert_eq!(world.index.counters().evaluations, before, "no pool can serve them");
+    let pool = pinned(small_pool(200), 0, &["default"]);
+    world.config.pools.insert(pool.name.clone(), pool);
+    world.reconfigure();
+    assert_eq!((world.take_writes(), world.result("s00020").as_str()), (1, "1.0.0.200"));
+}
+
+#[test]
+fn event_is_emitted_only_if_the_reason_changes() {
+    // Few enough pools that messages name them.
+    let mut world = full_world(2, 3);
+    let before = world.message("s00004", names::ALLOCATED);
+    let other = Pool { closed: None, ..retaining(pool("q", &["9.9.9.9"])) };
+    world.config.pools.insert("q".into(), other);
+    world.reconfigure();
+    assert_ne!(world.message("s00004", names::ALLOCATED), before, "the message names the new pool");
+    let events: Vec<_> = world.events.iter().map(|event| (&*event.service.name, event.reason)).collect();
+    assert_eq!(events, [("s00002", AllocationReason::Allocated)]);
 }

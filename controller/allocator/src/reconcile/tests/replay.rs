@@ -114,6 +114,19 @@ pub(super) fn pools_of(variants: [u8; 3]) -> Config {
     Config { pools: pools(in_force), refused_pools: pools(refused), ..Config::default() }
 }
 
+/// Adds so `many` other pools that messages do not name them. If so, all pools `retain`.
+fn with_others(mut config: Config, many: bool, retain: bool) -> Config {
+    let others = (0..6 * u8::from(many)).map(|n| {
+        let other = pool(&format!("other{n}"), &[&format!("7.0.0.{n}")]);
+        Pool { auto_assign: false, ..other }
+    });
+    config.pools.extend(others.map(|pool| (pool.name.clone(), pool)));
+    for pool in config.pools.values_mut().filter(|_| retain) {
+        pool.reclaim = Reclaim::Retain;
+    }
+    config
+}
+
 const REFUSED: u8 = 6;
 pub(super) const POOLS: u8 = 15;
 
@@ -148,7 +161,12 @@ fn lost_claims(before: &BTreeMap<ObjectKey, (String, Vec<IpAddr>)>, world: &Worl
 proptest! {
     #![proptest_config(cases(96))]
     #[test]
-    fn invariants_hold_and_restart_changes_nothing(steps in prop::collection::vec(step(), 1..40)) {
+    fn invariants_hold_and_restart_changes_nothing(
+        steps in prop::collection::vec(step(), 1..40),
+        many: bool,
+        retain: bool,
+    ) {
+        let pools_of = |variants: [u8; 3]| with_others(pools_of(variants), many, retain);
         let mut world = World::new(pools_of([1, 2, 5]).pools.into_values());
         for step in steps {
             world.wait(1);
