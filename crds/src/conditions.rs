@@ -8,6 +8,8 @@ use std::borrow::Cow;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
+use crate::text;
+
 /// A condition that has no transition time yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -22,14 +24,16 @@ pub struct NewCondition {
 }
 
 impl NewCondition {
-    /// Returns a condition without an observed generation.
+    /// Returns a condition without an observed generation. The message is made printable and cut to
+    /// [`text::MAX_MESSAGE`].
     pub fn new(
         type_: &'static str,
         status: bool,
         reason: impl Into<Cow<'static, str>>,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { type_, status, reason: reason.into(), message: message.into(), observed_generation: None }
+        let message = text::message(message);
+        Self { type_, status, reason: reason.into(), message, observed_generation: None }
     }
 
     /// Sets the observed generation.

@@ -4,6 +4,7 @@
 //! - [`resolve`]: validates objects of all configuration [`kinds`] and turns them into plain values.
 //! - [`model`]: these values, and the parts of Services and claims that decisions need.
 //! - [`store`]: the configuration objects of a cluster, kept up to date by watches.
+//! - [`text`]: bounds and output of text from outside.
 //! - [`names`] and [`conditions`]: the names in the API, and how conditions are built.
 
 #![forbid(unsafe_code)]
@@ -15,4 +16,5 @@ pub mod model;
 pub mod names;
 pub mod resolve;
 pub mod store;
+pub mod text;
 pub mod v1beta1;

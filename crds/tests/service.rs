@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use fairlead_crds::model::service::{IpFamilyPolicy, LoadBalancer, TrafficPolicy};
+use fairlead_crds::model::service::{IpFamilyPolicy, LoadBalancer, TooLong, TrafficPolicy};
+use fairlead_crds::names;
 use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 
@@ -127,6 +128,49 @@ fn metallb_annotations_are_aliases() {
     );
     let requested = LoadBalancer::from_service(&both, None).unwrap().requested;
     assert_eq!(requested.addresses.iter().collect::<Vec<_>>(), ["192.0.2.1", "192.0.2.2"]);
+}
+
+#[test]
+fn too_long_request_is_not_stored() {
+    let spellings = [names::ADDRESS_POOL_SPELLINGS, names::LOAD_BALANCER_IPS_SPELLINGS];
+    let keys = names::ALLOW_SHARED_IP_SPELLINGS;
+    for (key, octets) in spellings.concat().iter().chain(&keys).flat_map(|key| [(key, 257), (key, 261_000)]) {
+        let read = |octets: usize| {
+            let annotations = serde_json::json!({ *key: "x".repeat(octets) });
+            let object = serde_json::json!({
+                "metadata": { "annotations": annotations }, "spec": { "type": "LoadBalancer" },
+            });
+            LoadBalancer::from_service(&serde_json::from_value(object).unwrap(), None).unwrap()
+        };
+        let balancer = read(octets);
+        assert_eq!(balancer.requested.too_long, Some(TooLong { source: key, length: octets }));
+        assert!(format!("{balancer:?}").len() < 2000, "{key}");
+        assert_eq!(balancer.requested.lacks_sharing_key(), keys.contains(key));
+        assert_eq!(read(256).requested.too_long, None);
+    }
+}
+
+#[test]
+fn pool_annotation_no_controller_wrote_is_ignored() {
+    let long = format!("{0},{0}", "x".repeat(253));
+    for (value, expected) in [
+        ("a", Some("a")),
+        ("a,b", Some("a,b")),
+        (" a, b ", Some("a, b")),
+        (&long, Some(&*long)),
+        ("", None),
+        ("a,b,c", None),
+        ("a\nb", None),
+        ("A", None),
+        (&long.replace(',', ""), None),
+    ] {
+        let object = serde_json::json!({
+            "metadata": { "annotations": { names::ALLOCATED_FROM_POOL: value } },
+            "spec": { "type": "LoadBalancer" },
+        });
+        let read = LoadBalancer::from_service(&serde_json::from_value(object).unwrap(), None).unwrap();
+        assert_eq!(read.allocated_from.as_deref(), expected, "{value:?}");
+    }
 }
 
 #[test]

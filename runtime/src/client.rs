@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fairlead_crds::text;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
@@ -47,7 +48,8 @@ pub async fn connect(flags: &Common) -> Result<Client, Error> {
     Client::try_from(config).map_err(|e| Error::Setup { url, why: chain(&e) })
 }
 
-/// Returns the message of an error with those of all its causes, on one line.
+/// Returns the message of an error with those of all its causes, on one line and bounded. Error texts of the API
+/// server may quote objects.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -58,7 +60,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         }
         cause = error.source();
     }
-    text
+    text::message(text).into_owned()
 }
 
 #[cfg(test)]

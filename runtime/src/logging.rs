@@ -1,18 +1,104 @@
 //! Logging to standard error.
 
-use std::io::{IsTerminal, stderr};
+use std::borrow::Cow;
+use std::io::{self, IsTerminal, Stderr, Write, stderr};
 
+use fairlead_crds::text::is_printable;
 use tracing_subscriber::EnvFilter;
 
 use crate::flags::{Common, LogFormat};
+
+/// The maximum length of a line of the text format, in octets. A line may contain several messages, each of at
+/// most [`fairlead_crds::text::MAX_MESSAGE`].
+const MAX_LINE: usize = 4096;
 
 /// Initializes logging as the flags define. Must be called once, before the first log event.
 pub fn init(flags: &Common) {
     // The flag parser has validated the level: an invalid filter would log only errors.
     let filter = EnvFilter::new(&flags.log_level);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter);
     match flags.log_format {
-        LogFormat::Text => builder.with_ansi(stderr().is_terminal()).init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Text => {
+            let colored = stderr().is_terminal();
+            builder.with_ansi(colored).with_writer(move || LineWriter { colored, inner: stderr() }).init();
+        }
+        // JSON strings contain no control characters.
+        LogFormat::Json => builder.with_writer(stderr).json().flatten_event(true).init(),
+    }
+}
+
+/// Writes each event on one line, whatever its fields contain: a text from outside must not forge a line.
+struct LineWriter<W = Stderr> {
+    /// Colors are escape sequences. The formatter has escaped those in fields.
+    colored: bool,
+    inner: W,
+}
+
+impl<W: Write> Write for LineWriter<W> {
+    /// Writes one event, which the formatter passes as a whole.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        self.inner.write_all(line(&String::from_utf8_lossy(event), self.colored).as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Returns an event as one line that ends with a line feed.
+fn line(event: &str, colored: bool) -> Cow<'_, str> {
+    let text = event.strip_suffix('\n').unwrap_or(event);
+    let is_allowed = |character| is_printable(character) || (colored && character == '\u{1b}');
+    if event.len() <= MAX_LINE && text.len() < event.len() && text.chars().all(is_allowed) {
+        return Cow::Borrowed(event);
+    }
+    let mut line = String::new();
+    for character in text.chars() {
+        let before = line.len();
+        if is_allowed(character) {
+            line.push(character);
+        } else {
+            line.extend(character.escape_debug());
+        }
+        if line.len() + "…\n".len() > MAX_LINE {
+            line.truncate(before);
+            line.push('…');
+            break;
+        }
+    }
+    line.push('\n');
+    Cow::Owned(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(colored: bool, event: &str) -> String {
+        let mut writer = LineWriter { colored, inner: Vec::new() };
+        writer.write_all(event.as_bytes()).unwrap();
+        String::from_utf8(writer.inner).unwrap()
+    }
+
+    #[test]
+    fn event_is_written_as_one_line() {
+        for (event, expected) in [
+            ("INFO ready\n", "INFO ready\n"),
+            ("INFO pool=a\nERROR forged\r\n", "INFO pool=a\\nERROR forged\\r\n"),
+            ("no line feed", "no line feed\n"),
+            ("\u{1b}[2J\u{202e}\n", "\\u{1b}[2J\\u{202e}\n"),
+        ] {
+            assert_eq!(written(false, event), expected);
+        }
+        assert_eq!(written(true, "\u{1b}[32mINFO\u{1b}[0m a\nb\n"), "\u{1b}[32mINFO\u{1b}[0m a\\nb\n");
+    }
+
+    #[test]
+    fn long_line_is_cut() {
+        for text in ["x", "\n", "😀"] {
+            let line = written(false, &format!("{}\n", text.repeat(256 * 1024)));
+            assert!(line.len() <= MAX_LINE && line.ends_with("…\n"), "{text:?}: {}", line.len());
+        }
     }
 }

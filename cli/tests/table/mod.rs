@@ -59,7 +59,13 @@ const ROWS: &[Row] = &[
     (
         "IPAddressPool",
         "/metadata",
-        &["null", "[]", r#""a""#, r#"{"name": "a", "other": "b"}"#, r#"{"name": "a", "namespace": "default"}"#],
+        &[
+            "null",
+            "[]",
+            r#""a""#,
+            r#"{"name": "a", "other": "b"}"#,
+            r#"{"name": "a", "namespace": "default"}"#,
+        ],
     ),
     ("IPAddressPool", "/apiVersion", &[r#""fairlead.dev/v1""#, r#""fairlead.dev/v1alpha1""#]),
     ("IPAddressPool", "/spec", &["null", "[]", "{}", r#""a""#, "1"]),

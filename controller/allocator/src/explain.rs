@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
+use fairlead_crds::text::quoted;
 
 use crate::ipam::{Families, Ipam};
 use crate::reconcile::allocations::Allocations;
@@ -177,7 +178,7 @@ fn describe_needs(
         }
     }
     if let Some(sharing_key) = &balancer.sharing_key {
-        needs += &format!("; may share an address with Services of sharing key {sharing_key:?}");
+        needs += &format!("; may share an address with Services of sharing key {}", quoted(sharing_key));
     }
     needs
 }

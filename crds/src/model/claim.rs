@@ -8,6 +8,7 @@ use crate::model::family::Family;
 use crate::model::service::ObjectKey;
 use crate::names::reasons;
 use crate::resolve::{ObjectRefusal, RefusalReason};
+use crate::text::{is_name, quoted};
 use crate::{conditions, names, v1beta1};
 
 /// An `IPClaim`.
@@ -47,8 +48,10 @@ impl Claim {
     /// Reads the claim from its object.
     pub fn from_object(object: &v1beta1::IPClaim) -> Self {
         let namespace = object.namespace().unwrap_or_default();
+        // No Service has an invalid name, and `request` refuses it.
+        let service = Some(&object.spec.service_name).filter(|name| is_name(name)).cloned();
         Self {
-            service: ObjectKey { namespace: namespace.clone(), name: object.spec.service_name.clone() },
+            service: ObjectKey { namespace: namespace.clone(), name: service.unwrap_or_default() },
             key: ObjectKey { namespace, name: object.name_any() },
             uid: object.uid().unwrap_or_default(),
             resource_version: object.resource_version().unwrap_or_default(),
@@ -88,7 +91,16 @@ fn request(spec: &v1beta1::IPClaimSpec) -> Result<ClaimRequest, String> {
     if spec.service_name.is_empty() {
         return Err("serviceName must be set".to_owned());
     }
+    if !is_name(&spec.service_name) {
+        return Err(format!(
+            "serviceName is {}: it must be the name of a Service",
+            quoted(&spec.service_name)
+        ));
+    }
     let pool = spec.pool.as_deref().filter(|pool| !pool.is_empty());
+    if let Some(pool) = pool.filter(|pool| !is_name(pool)) {
+        return Err(format!("pool is {}: it must be the name of an IPAddressPool", quoted(pool)));
+    }
     match (pool, spec.addresses.is_empty()) {
         (Some(_), false) => Err("addresses and pool are both set: set exactly one of them".to_owned()),
         (None, true) => Err("neither addresses nor pool is set: set exactly one of them".to_owned()),
@@ -102,7 +114,7 @@ fn request(spec: &v1beta1::IPClaimSpec) -> Result<ClaimRequest, String> {
 fn addresses(texts: &[String]) -> Result<Vec<IpAddr>, String> {
     let mut addresses: Vec<IpAddr> = Vec::new();
     for text in texts {
-        let ip: IpAddr = text.trim().parse().map_err(|_| format!("{text:?} is not an IP address"))?;
+        let ip: IpAddr = text.trim().parse().map_err(|_| format!("{} is not an IP address", quoted(text)))?;
         if let Some(other) = addresses.iter().find(|other| Family::of(**other) == Family::of(ip)) {
             return Err(format!(
                 "{other} and {ip} are of the same address family: request at most one address of each family"
@@ -118,7 +130,7 @@ fn families(names: &[String]) -> Result<Vec<Family>, String> {
     for name in names {
         let family = Family::parse(name);
         let family =
-            family.ok_or_else(|| format!("ipFamilies contains {name:?}: it must be IPv4 or IPv6"))?;
+            family.ok_or_else(|| format!("ipFamilies contains {}: it must be IPv4 or IPv6", quoted(name)))?;
         if !families.contains(&family) {
             families.push(family);
         }

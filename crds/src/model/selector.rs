@@ -5,6 +5,7 @@ use std::fmt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
 use crate::model::labels::Labels;
+use crate::text::quoted;
 
 /// A validated `metav1.LabelSelector`. All requirements must be met; a selector without requirements matches
 /// every object.
@@ -30,14 +31,14 @@ pub enum SelectorError {
     #[error("a requirement has no key")]
     NoKey,
     /// The operator does not exist.
-    #[error("operator is {0:?}: it must be In, NotIn, Exists or DoesNotExist")]
+    #[error("operator is {}: it must be In, NotIn, Exists or DoesNotExist", quoted(.0))]
     UnknownOperator(String),
     /// `In` or `NotIn` has no values.
-    #[error("operator {operator} on key {key:?} requires values")]
+    #[error("operator {operator} on key {} requires values", quoted(key))]
     #[allow(missing_docs)]
     NoValues { operator: String, key: String },
     /// `Exists` or `DoesNotExist` has values.
-    #[error("operator {operator} on key {key:?} must not have values")]
+    #[error("operator {operator} on key {} must not have values", quoted(key))]
     #[allow(missing_docs)]
     UnexpectedValues { operator: String, key: String },
 }

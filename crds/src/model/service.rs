@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use kube::ResourceExt;
 
 use crate::model::labels::Labels;
-use crate::names;
+use crate::{names, text};
 
 /// The namespace and name of an object. It is displayed as `namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,6 +66,37 @@ pub struct Requested {
     pub addresses: Vec<String>,
     /// The sharing keys if two spellings of the annotation differ; else empty.
     pub sharing_keys: Vec<String>,
+    /// The first request that is longer than [`text::MAX_REQUEST`]. Such requests are not stored.
+    pub too_long: Option<TooLong>,
+}
+
+/// A request that is too long to be stored. It is invalid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLong {
+    /// The key of the annotation, or the field.
+    pub source: &'static str,
+    /// The length in octets.
+    pub length: usize,
+}
+
+impl Requested {
+    /// Returns true if the sharing key of the Service is not known, because its annotations contradict each
+    /// other or are too long.
+    pub fn lacks_sharing_key(&self) -> bool {
+        let is_too_long = |too_long: TooLong| names::ALLOW_SHARED_IP_SPELLINGS.contains(&too_long.source);
+        !self.sharing_keys.is_empty() || self.too_long.is_some_and(is_too_long)
+    }
+}
+
+impl std::fmt::Display for TooLong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { source, length } = self;
+        write!(
+            f,
+            "{source} is too long: it has {length} octets, and at most {} are allowed",
+            text::MAX_REQUEST
+        )
+    }
 }
 
 /// `spec.ipFamilyPolicy`.
@@ -99,16 +130,24 @@ impl LoadBalancer {
         let annotations = service.annotations();
         let ingress = service.status.as_ref().and_then(|s| s.load_balancer.as_ref()?.ingress.as_ref());
         let creation = service.creation_timestamp();
-        let sharing_key = values(annotations, &names::ALLOW_SHARED_IP_SPELLINGS).next().map(str::to_owned);
-        let mut sharing_keys = distinct(values(annotations, &names::ALLOW_SHARED_IP_SPELLINGS));
+        let mut too_long = None;
+        let keys = requests(annotations, &names::ALLOW_SHARED_IP_SPELLINGS, &mut too_long);
+        let sharing_key = keys.first().filter(|_| too_long.is_none()).map(|key| (*key).to_owned());
+        let mut sharing_keys = distinct(keys);
         if sharing_keys.len() == 1 {
             sharing_keys = Vec::new();
         }
+        let pools = requests(annotations, &names::ADDRESS_POOL_SPELLINGS, &mut too_long);
+        let mut addresses = requests(annotations, &names::LOAD_BALANCER_IPS_SPELLINGS, &mut too_long);
+        addresses.extend(request("spec.loadBalancerIP", spec.load_balancer_ip.as_deref(), &mut too_long));
         let traffic_policy = match spec.external_traffic_policy.as_deref() {
             Some("Local") => TrafficPolicy::Local,
             _ => TrafficPolicy::Cluster,
         };
-        let shares = sharing_key.is_some();
+        let requested =
+            Requested { pools: distinct(pools), addresses: distinct(addresses), sharing_keys, too_long };
+        // An earlier sharing key remains in effect until the Service has a valid one.
+        let shares = sharing_key.is_some() || requested.lacks_sharing_key();
         let shares_locally = shares && traffic_policy == TrafficPolicy::Local;
         Some(Self {
             key: ObjectKey { namespace: service.namespace().unwrap_or_default(), name: service.name_any() },
@@ -122,22 +161,13 @@ impl LoadBalancer {
                 Some("RequireDualStack") => IpFamilyPolicy::RequireDualStack,
                 _ => IpFamilyPolicy::SingleStack,
             },
-            requested: Requested {
-                pools: distinct(values(annotations, &names::ADDRESS_POOL_SPELLINGS)),
-                addresses: distinct(
-                    values(annotations, &names::LOAD_BALANCER_IPS_SPELLINGS)
-                        .chain(spec.load_balancer_ip.as_deref().map(str::trim).filter(|ip| !ip.is_empty())),
-                ),
-                sharing_keys,
-            },
+            requested,
             sharing_key,
             ports: spec.ports.iter().flatten().filter(|_| shares).filter_map(protocol_and_port).collect(),
             selector: spec.selector.clone().filter(|_| shares_locally).unwrap_or_default(),
             traffic_policy,
             ingress: ingress.into_iter().flatten().filter_map(|i| i.ip.as_ref()?.parse().ok()).collect(),
-            allocated_from: values(annotations, &names::ALLOCATED_FROM_POOL_SPELLINGS)
-                .next()
-                .map(str::to_owned),
+            allocated_from: allocated_from(annotations),
         })
     }
 }
@@ -150,14 +180,43 @@ pub fn pool_of_nth(allocated_from: &str, n: usize) -> &str {
     if n == 0 { first } else { names.nth(n - 1).unwrap_or(first) }
 }
 
-/// Returns the values under all spellings of a key, except empty ones.
-fn values<'a>(annotations: &'a Labels, spellings: &'a [&str]) -> impl Iterator<Item = &'a str> {
-    let values = spellings.iter().filter_map(|key| annotations.get(*key));
-    values.map(|value| value.trim()).filter(|value| !value.is_empty())
+/// Returns the first value of the `ip-allocated-from-pool` annotations that is set, unless it cannot be a value
+/// that a controller has written.
+fn allocated_from(annotations: &Labels) -> Option<String> {
+    let values = names::ALLOCATED_FROM_POOL_SPELLINGS.iter().filter_map(|key| annotations.get(*key));
+    let value = values.map(|value| value.trim()).find(|value| !value.is_empty())?;
+    let names = value.splitn(3, ',').map(str::trim);
+    names.clone().count().le(&2).then_some(())?;
+    names.clone().all(text::is_name).then(|| value.to_owned())
 }
 
-fn distinct<'a>(values: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut values: Vec<String> = values.map(str::to_owned).collect();
+/// Returns the requests under all spellings of a key, except empty ones. Sets `too_long` if one of them is too
+/// long.
+fn requests<'a>(
+    annotations: &'a Labels,
+    spellings: &[&'static str],
+    too_long: &mut Option<TooLong>,
+) -> Vec<&'a str> {
+    let mut value = |key: &&'static str| request(key, annotations.get(*key).map(String::as_str), too_long);
+    spellings.iter().filter_map(&mut value).collect()
+}
+
+/// Returns a request, unless it is empty. If it is too long, sets `too_long` instead.
+fn request<'a>(
+    source: &'static str,
+    text: Option<&'a str>,
+    too_long: &mut Option<TooLong>,
+) -> Option<&'a str> {
+    let text = text.map(str::trim).filter(|text| !text.is_empty())?;
+    if text.len() > text::MAX_REQUEST {
+        too_long.get_or_insert(TooLong { source, length: text.len() });
+        return None;
+    }
+    Some(text)
+}
+
+fn distinct(values: Vec<&str>) -> Vec<String> {
+    let mut values: Vec<String> = values.into_iter().map(str::to_owned).collect();
     values.sort();
     values.dedup();
     values.shrink_to_fit();

@@ -6,6 +6,7 @@ use kube::ResourceExt;
 
 use super::refusal::{ObjectRefusal, RefusalReason, refuse};
 use crate::model::config::Community;
+use crate::text::quoted;
 use crate::v1beta1;
 
 /// All aliases in force, each with the name of the object that defines it.
@@ -22,7 +23,8 @@ impl Aliases {
                 return refuse(
                     RefusalReason::InvalidCommunity,
                     format!(
-                        "{name:?} is not a valid name of a community: it must not be empty or contain a colon"
+                        "{} is not a valid name of a community: it must not be empty or contain a colon",
+                        quoted(name)
                     ),
                 );
             }
@@ -33,15 +35,17 @@ impl Aliases {
                 return refuse(
                     RefusalReason::DuplicateCommunity,
                     format!(
-                        "community {name:?} is already defined by the older Community {owner:?}: use \
-                         another name"
+                        "community {} is already defined by the older Community {}: use \
+                         another name",
+                        quoted(name),
+                        quoted(owner)
                     ),
                 );
             }
             if added.insert(name.clone(), (value, object.name_any())).is_some() {
                 return refuse(
                     RefusalReason::DuplicateCommunity,
-                    format!("community {name:?} is defined twice: remove one of the definitions"),
+                    format!("community {} is defined twice: remove one of the definitions", quoted(name)),
                 );
             }
         }
@@ -64,8 +68,9 @@ impl Aliases {
                     return refuse(
                         RefusalReason::CommunityNotFound,
                         format!(
-                            "community {text:?} is not defined: no Community object in force defines this \
-                             name"
+                            "community {} is not defined: no Community object in force defines this \
+                             name",
+                            quoted(text)
                         ),
                     );
                 }
@@ -97,9 +102,10 @@ fn invalid<T>(text: &str) -> Result<T, ObjectRefusal> {
     refuse(
         RefusalReason::InvalidCommunity,
         format!(
-            "{text:?} is not a valid community: it must be \"0-65535:0-65535\", or \"large:\" and three \
+            "{} is not a valid community: it must be \"0-65535:0-65535\", or \"large:\" and three \
              numbers up to \
-             4294967295 separated by colons"
+             4294967295 separated by colons",
+            quoted(text)
         ),
     )
 }

@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::refusal::{ObjectRefusal, RefusalReason, refuse};
 use crate::model::selector::Selector;
+use crate::text::quoted;
 
 /// Validates a list whose entries must be unique.
 pub(super) fn set_of(field: &str, list: &[String]) -> Result<BTreeSet<String>, ObjectRefusal> {
@@ -14,7 +15,7 @@ pub(super) fn set_of(field: &str, list: &[String]) -> Result<BTreeSet<String>, O
         if !set.insert(entry.clone()) {
             return refuse(
                 RefusalReason::DuplicateEntry,
-                format!("{field} contains {entry:?} twice: remove one of the entries"),
+                format!("{field} contains {} twice: remove one of the entries", quoted(entry)),
             );
         }
     }
@@ -54,8 +55,9 @@ pub(super) fn interface_name(field: &str, name: &str) -> Result<String, ObjectRe
         refuse(
             RefusalReason::InvalidInterface,
             format!(
-                "{field}: {name:?} is not a valid interface name: it must have 1 to 15 characters without \
-                 spaces, / and :"
+                "{field}: {} is not a valid interface name: it must have 1 to 15 characters without \
+                 spaces, / and :",
+                quoted(name)
             ),
         )
     }

@@ -31,6 +31,7 @@ use self::pool::UsedRanges;
 use self::precedence::Before;
 use crate::kinds::ConfigurationObject;
 use crate::model::config::{Config, PoolSelection};
+use crate::text::{self, quoted};
 
 pub use crate::kinds::{Kind, ObjectRef, Objects};
 pub use refusal::{ObjectRefusal, RefusalReason};
@@ -102,7 +103,7 @@ impl Resolution {
 
 impl From<ObjectRefusal> for ObjectVerdict {
     fn from(ObjectRefusal { reason, message }: ObjectRefusal) -> Self {
-        Self::Refused { reason, message }
+        Self::Refused { reason, message: text::message(message).into_owned() }
     }
 }
 
@@ -226,6 +227,7 @@ impl Resolution {
 
     fn warn(&mut self, kind: Kind, name: &str, reason: RefusalReason, message: String) {
         let object = ObjectRef { kind, name: name.to_owned() };
+        let message = text::message(message).into_owned();
         self.warnings.entry(object).or_default().push(Warning { reason, message });
     }
 
@@ -237,7 +239,7 @@ impl Resolution {
             .cloned()
             .collect::<Vec<_>>()
         {
-            let message = format!("IPAddressPool {name:?} does not exist or is refused");
+            let message = format!("IPAddressPool {} does not exist or is refused", quoted(&name));
             self.warn(kind, ad, RefusalReason::PoolNotFound, message);
         }
     }
@@ -246,7 +248,7 @@ impl Resolution {
         for name in
             peers.iter().filter(|name| !self.config.peers.contains_key(*name)).cloned().collect::<Vec<_>>()
         {
-            let message = format!("BGPPeer {name:?} does not exist or is refused");
+            let message = format!("BGPPeer {} does not exist or is refused", quoted(&name));
             self.warn(Kind::BGPAdvertisement, ad, RefusalReason::PeerNotFound, message);
         }
     }
@@ -270,7 +272,7 @@ impl Resolution {
                 continue;
             }
             for (pool, ObjectRefusal { reason, message }) in pairs {
-                let message = format!("IPAddressPool {pool:?} is not announced: {message}");
+                let message = format!("IPAddressPool {} is not announced: {message}", quoted(&pool));
                 self.warn(Kind::BGPAdvertisement, &ad, reason, message);
                 self.config.lookup.withheld.insert((ad.clone(), pool));
             }

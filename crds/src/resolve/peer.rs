@@ -11,6 +11,7 @@ use super::fields::{interface_name, on_common_nodes, selectors};
 use super::refusal::{ObjectRefusal, RefusalReason, refuse};
 use crate::model::config::{BfdProfile, Peer, PeerAddress, PeerAsn, SecretRef};
 use crate::model::selector::Selector;
+use crate::text::quoted;
 use crate::v1beta1;
 
 /// The default hold time (RFC 4271 §10). The keepalive interval is a third of it.
@@ -41,9 +42,10 @@ impl Sessions {
             return refuse(
                 RefusalReason::DuplicatePeer,
                 format!(
-                    "the older BGPPeer {other:?} defines the same session on the same nodes: change the \
+                    "the older BGPPeer {} defines the same session on the same nodes: change the \
                      address, port, \
-                     VRF, source address or node selectors, or delete one of the peers"
+                     VRF, source address or node selectors, or delete one of the peers",
+                    quoted(other)
                 ),
             );
         }
@@ -122,7 +124,7 @@ fn peer_asn(spec: &v1beta1::BGPPeerSpec) -> Result<PeerAsn, ObjectRefusal> {
         (None, Some("external")) => Ok(PeerAsn::External),
         (None, Some(other)) => refuse(
             RefusalReason::InvalidASN,
-            format!("dynamicASN is {other:?}: it must be \"internal\" or \"external\""),
+            format!("dynamicASN is {}: it must be \"internal\" or \"external\"", quoted(other)),
         ),
     }
 }
@@ -167,7 +169,7 @@ fn address(spec: &v1beta1::BGPPeerSpec) -> Result<PeerAddress, ObjectRefusal> {
             let Some(ip) = host(text) else {
                 return refuse(
                     RefusalReason::InvalidPeerAddress,
-                    format!("peerAddress is {text:?}: it must be the unicast IP address of a host"),
+                    format!("peerAddress is {}: it must be the unicast IP address of a host", quoted(text)),
                 );
             };
             if matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
@@ -197,7 +199,7 @@ fn source_address(spec: &v1beta1::BGPPeerSpec, peer: &PeerAddress) -> Result<Opt
     let Some(ip) = host(text) else {
         return refuse(
             RefusalReason::InvalidSourceAddress,
-            format!("sourceAddress is {text:?}: it must be the unicast IP address of a host"),
+            format!("sourceAddress is {}: it must be the unicast IP address of a host", quoted(text)),
         );
     };
     // An unnumbered session uses IPv6.
@@ -229,7 +231,8 @@ fn router_id(spec: &v1beta1::BGPPeerSpec) -> Result<Option<Ipv4Addr>, ObjectRefu
         _ => refuse(
             RefusalReason::InvalidRouterID,
             format!(
-                "routerID is {text:?}: it must have the notation of an IPv4 address and must not be 0.0.0.0"
+                "routerID is {}: it must have the notation of an IPv4 address and must not be 0.0.0.0",
+                quoted(text)
             ),
         ),
     }
@@ -278,8 +281,9 @@ fn seconds(field: &str, text: &Option<String>, reason: RefusalReason) -> Result<
         _ => refuse(
             reason,
             format!(
-                "{field} is {text:?}: it must be 0s or a duration between 1s and {MAX_SECONDS}s, such as \
-                 \"90s\""
+                "{field} is {}: it must be 0s or a duration between 1s and {MAX_SECONDS}s, such as \
+                 \"90s\"",
+                quoted(text)
             ),
         ),
     }
@@ -292,7 +296,8 @@ fn connect_time(spec: &v1beta1::BGPPeerSpec) -> Result<Duration, ObjectRefusal> 
         _ => refuse(
             RefusalReason::InvalidConnectTime,
             format!(
-                "connectTime is {text:?}: it must be a whole number of seconds between 1s and {MAX_SECONDS}s"
+                "connectTime is {}: it must be a whole number of seconds between 1s and {MAX_SECONDS}s",
+                quoted(text)
             ),
         ),
     }
@@ -319,7 +324,7 @@ fn bfd(
         Some(profile) => Ok(Some(profile.clone())),
         None => refuse(
             RefusalReason::BFDProfileNotFound,
-            format!("bfdProfile is {name:?}: this BFDProfile does not exist or is refused"),
+            format!("bfdProfile is {}: this BFDProfile does not exist or is refused", quoted(name)),
         ),
     }
 }

@@ -12,6 +12,7 @@ use super::fields::{selectors, set_of};
 use super::refusal::{ObjectRefusal, RefusalReason, refuse};
 use crate::model::config::{Closed, Pool, Reclaim, ServiceAllocation, SharingScope};
 use crate::model::range::IpRange;
+use crate::text::quoted;
 use crate::v1beta1;
 
 /// One year. A longer time is probably a mistake.
@@ -57,7 +58,7 @@ fn reclaim(text: &str) -> Result<Reclaim, ObjectRefusal> {
         "Reassign" => Ok(Reclaim::Reassign),
         _ => refuse(
             RefusalReason::InvalidReclaim,
-            format!("reclaim is {text:?}: it must be Retain or Reassign"),
+            format!("reclaim is {}: it must be Retain or Reassign", quoted(text)),
         ),
     }
 }
@@ -68,7 +69,7 @@ fn sharing(text: &str) -> Result<SharingScope, ObjectRefusal> {
         "" | "AnyNamespace" => Ok(SharingScope::AnyNamespace),
         _ => refuse(
             RefusalReason::InvalidSharing,
-            format!("sharing is {text:?}: it must be SameNamespace or AnyNamespace"),
+            format!("sharing is {}: it must be SameNamespace or AnyNamespace", quoted(text)),
         ),
     }
 }
@@ -79,7 +80,10 @@ fn reuse_after(text: Option<&str>) -> Result<Duration, ObjectRefusal> {
         Some(time) if time <= MAX_REUSE_AFTER => Ok(time),
         _ => refuse(
             RefusalReason::InvalidReuseAfter,
-            format!("reuseAfter is {text:?}: it must be a duration between 0s and 8760h, such as 10m"),
+            format!(
+                "reuseAfter is {}: it must be a duration between 0s and 8760h, such as 10m",
+                quoted(text)
+            ),
         ),
     }
 }
@@ -115,8 +119,9 @@ impl UsedRanges {
                 return refuse(
                     RefusalReason::Overlap,
                     format!(
-                        "{range} overlaps {other} of IPAddressPool {owner:?}, which takes precedence \
-                         {precedence}: remove the common addresses from one of the pools"
+                        "{range} overlaps {other} of IPAddressPool {}, which takes precedence \
+                         {precedence}: remove the common addresses from one of the pools",
+                        quoted(owner)
                     ),
                 );
             }
@@ -133,7 +138,7 @@ pub(super) fn range(entry: &str) -> Result<IpRange, ObjectRefusal> {
         let Ok(net) = trimmed.parse::<IpNet>() else {
             return refuse(
                 RefusalReason::InvalidRange,
-                format!("{entry:?} is not a valid CIDR such as 198.51.100.0/24"),
+                format!("{} is not a valid CIDR such as 198.51.100.0/24", quoted(entry)),
             );
         };
         let net = net.trunc();
@@ -143,7 +148,10 @@ pub(super) fn range(entry: &str) -> Result<IpRange, ObjectRefusal> {
         if first.is_ipv4() != last.is_ipv4() {
             return refuse(
                 RefusalReason::MixedFamilies,
-                format!("the first and the last address of {entry:?} must be of the same address family"),
+                format!(
+                    "the first and the last address of {} must be of the same address family",
+                    quoted(entry)
+                ),
             );
         }
         if first > last {
@@ -160,21 +168,25 @@ pub(super) fn range(entry: &str) -> Result<IpRange, ObjectRefusal> {
         return refuse(
             RefusalReason::InvalidRange,
             format!(
-                "{entry:?} is neither a CIDR nor a range \"first-last\": write a single address as a /32 or \
-                 /128"
+                "{} is neither a CIDR nor a range \"first-last\": write a single address as a /32 or \
+                 /128",
+                quoted(entry)
             ),
         );
     };
     if is_everything(&range) {
         return refuse(
             RefusalReason::WholeAddressSpace,
-            format!("{entry:?} is the whole address space: use longer prefixes"),
+            format!("{} is the whole address space: use longer prefixes", quoted(entry)),
         );
     }
     if range.contains_mapped() {
         return refuse(
             RefusalReason::InvalidRange,
-            format!("{entry:?} contains IPv4-mapped IPv6 addresses (::ffff:0:0/96): use IPv4 addresses"),
+            format!(
+                "{} contains IPv4-mapped IPv6 addresses (::ffff:0:0/96): use IPv4 addresses",
+                quoted(entry)
+            ),
         );
     }
     Ok(range)
@@ -183,7 +195,7 @@ pub(super) fn range(entry: &str) -> Result<IpRange, ObjectRefusal> {
 fn endpoint(entry: &str, text: &str) -> Result<IpAddr, ObjectRefusal> {
     text.trim().parse().map_err(|_| ObjectRefusal {
         reason: RefusalReason::InvalidRange,
-        message: format!("{:?} in {entry:?} is not an IP address", text.trim()),
+        message: format!("{} in {} is not an IP address", quoted(text.trim()), quoted(entry)),
     })
 }
 

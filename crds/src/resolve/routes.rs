@@ -9,6 +9,7 @@ use super::fields::on_common_nodes;
 use super::refusal::{ObjectRefusal, RefusalReason};
 use crate::model::config::{BgpAdvertisement, Config, Pool};
 use crate::model::range::IpRange;
+use crate::text::quoted;
 
 /// The LOCAL_PREF of an advertisement that does not set one.
 const DEFAULT_LOCAL_PREF: u32 = 100;
@@ -47,10 +48,10 @@ fn too_short(ad: &BgpAdvertisement, pool: &Pool, is_refused: bool) -> Option<Obj
         (shortest > length).then(|| ObjectRefusal {
             reason: RefusalReason::AggregationTooShort,
             message: format!(
-                "{field} is {length}, but {range} of IPAddressPool {:?} contains no complete /{length}: use \
+                "{field} is {length}, but {range} of IPAddressPool {} contains no complete /{length}: use \
                  at least \
                  {shortest}",
-                pool.name
+                quoted(&pool.name)
             ),
         })
     };
@@ -90,13 +91,13 @@ fn conflict(ad: &BgpAdvertisement, older: &[&BgpAdvertisement], pool: &Pool) -> 
     Some(ObjectRefusal {
         reason: RefusalReason::LocalPrefConflict,
         message: format!(
-            "localPref is {}, but the older BGPAdvertisement {3:?} sets {2} for the same routes of \
-             IPAddressPool {1:?}: use \
+            "localPref is {}, but the older BGPAdvertisement {3} sets {2} for the same routes of \
+             IPAddressPool {1}: use \
              the same value",
             local_pref(ad),
-            pool.name,
+            quoted(&pool.name),
             local_pref(other),
-            other.name
+            quoted(&other.name)
         ),
     })
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use fairlead_crds::conditions::NewCondition;
 use fairlead_crds::names::{ELIGIBLE, reasons};
+use fairlead_crds::text;
 use fairlead_crds::v1beta1::{Announced, MAX_NOT_ANNOUNCED, NotAnnounced, Session, SpeakerStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -89,8 +90,8 @@ pub(crate) fn status(
         address: view.address.clone(),
         state: view.state.to_owned(),
         uptime_since: view.since.map(Time),
-        last_error: view.last_error.as_deref().map(truncated),
-        messages: view.messages.clone(),
+        last_error: view.last_error.as_deref().map(bounded),
+        messages: view.messages.iter().map(|message| bounded(message)).collect(),
         prefixes: count(view.prefixes),
     });
     SpeakerStatus {
@@ -112,16 +113,13 @@ fn eligible(node: Option<NotAnnouncedReason>, before: Option<&SpeakerStatus>, no
     NewCondition::new(ELIGIBLE, node.is_none(), reason, message).after(before, now)
 }
 
-fn count(n: usize) -> i64 {
-    i64::try_from(n).unwrap_or(i64::MAX)
+/// Returns a text of a peer or of the kernel for the status.
+fn bounded(text: &str) -> String {
+    text::printable(text, MAX_ERROR_BYTES).into_owned()
 }
 
-fn truncated(text: &str) -> String {
-    if text.len() <= MAX_ERROR_BYTES {
-        return text.to_owned();
-    }
-    let end = (0..=MAX_ERROR_BYTES - 3).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
-    format!("{}…", &text[..end])
+fn count(n: usize) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -160,6 +160,11 @@ impl Ipam {
         self.ledger.sharing_on(occupied, leaving, within_namespace)
     }
 
+    /// Returns the key under which the holders of an address share it.
+    pub fn sharing_key_of(&self, ip: IpAddr) -> Option<String> {
+        self.sharing_on(ip, None).map(|(group, _)| group.key.clone())
+    }
+
     /// Returns the pool that contains an address, if the address is held of that pool.
     fn sharing_state(&mut self, ip: IpAddr) -> Option<&mut PoolState> {
         let pool = self.pools.containing(ip)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fairlead_crds::model::config::Labels;
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey, TrafficPolicy};
+use fairlead_crds::text::quoted;
 
 /// The facts of a Service that decide whether it may share an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,7 +145,7 @@ impl SharingConflict {
         match self {
             Self::NewcomerDoesNotShare | Self::HolderDoesNotShare => format!("in use by Service {holder}"),
             Self::OtherKey(key) => {
-                format!("in use by Service {holder}, which shares it under a different key ({key:?})")
+                format!("in use by Service {holder}, which shares it under a different key ({})", quoted(key))
             }
             Self::OtherPods => format!(
                 "in use by Service {holder}, whose externalTrafficPolicy differs, or is Local with a \

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use fairlead_crds::conditions::NewCondition;
-use fairlead_crds::names;
+use fairlead_crds::{names, text};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -107,7 +107,7 @@ impl ServiceCondition {
         reason: AllocationReason,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { type_, status, reason, message: message.into(), since: 0 }
+        Self { type_, status, reason, message: text::message(message), since: 0 }
     }
 
     /// Returns the condition in the form of the API.

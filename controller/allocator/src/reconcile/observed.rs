@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use fairlead_crds::model::service::LoadBalancer;
-use fairlead_crds::names;
+use fairlead_crds::{names, text};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -14,7 +14,8 @@ use super::condition_digest::{ConditionDigests, is_ours};
 pub struct ObservedService {
     /// The fields that decisions need.
     pub balancer: LoadBalancer,
-    /// Value of the annotation `fairlead.dev/ip-allocated-from-pool`. Aliases of the annotation are not read.
+    /// Value of the annotation `fairlead.dev/ip-allocated-from-pool`, or the empty text if it is longer than
+    /// any value that this controller writes. Aliases of the annotation are not read.
     pub pool_annotation: Option<String>,
     /// True if an ingress entry or a condition of this controller does not have the form that this controller
     /// writes.
@@ -36,7 +37,10 @@ impl ObservedService {
         let digests = ConditionDigests::parse(conditions);
         Some(Self {
             is_malformed: ingress.unwrap_or_default().iter().any(is_malformed) || digests.is_none(),
-            pool_annotation: annotations.and_then(|a| a.get(names::ALLOCATED_FROM_POOL)).cloned(),
+            pool_annotation: annotations.and_then(|a| a.get(names::ALLOCATED_FROM_POOL)).map(|value| {
+                let is_possible = value.len() <= 2 * text::MAX_NAME + 1;
+                if is_possible { value.clone() } else { String::new() }
+            }),
             conditions: digests.unwrap_or_default(),
             other_conditions: conditions.iter().filter(|c| !is_ours(c)).cloned().collect(),
             balancer,

@@ -86,7 +86,7 @@ impl ServiceRecords {
     pub(super) fn by_adoption_order<'a>(&self, keys: &'a [ObjectKey]) -> Vec<&'a ObjectKey> {
         let order = |key: &'a ObjectKey| {
             let record = self.records.get(key)?;
-            let is_ambiguous = !record.balancer().requested.sharing_keys.is_empty();
+            let is_ambiguous = record.balancer().requested.lacks_sharing_key();
             Some((is_ambiguous, record.created(), key))
         };
         let mut ordered: Vec<(bool, i64, &'a ObjectKey)> = keys.iter().filter_map(order).collect();
@@ -160,9 +160,12 @@ impl ServiceRecord {
         if !is_new || balancer.ingress.is_empty() {
             return;
         }
-        // If two annotations set different sharing keys, the key under which the Service already shares
-        // applies.
-        let sharing_keys = balancer.requested.sharing_keys.clone();
+        // If two annotations set different sharing keys, or one is too long, the key under which the Service
+        // already shares applies.
+        let mut sharing_keys = balancer.requested.sharing_keys.clone();
+        if sharing_keys.is_empty() && balancer.requested.lacks_sharing_key() {
+            sharing_keys.extend(balancer.ingress.iter().filter_map(|ip| ipam.sharing_key_of(*ip)));
+        }
         for sharing_key in std::iter::once(None).chain(sharing_keys.into_iter().map(Some)) {
             if sharing_key.is_some() {
                 self.observed.balancer.sharing_key = sharing_key;
@@ -242,8 +245,8 @@ impl ServiceRecord {
         if old.resource_version != new.resource_version {
             self.in_doubt.clear();
         }
-        if !observed.balancer.requested.sharing_keys.is_empty() {
-            // The sharing keys contradict each other: the last valid one still applies.
+        if observed.balancer.requested.lacks_sharing_key() {
+            // The sharing keys contradict each other or are too long: the last valid one still applies.
             observed.balancer.sharing_key = self.observed.balancer.sharing_key.take();
         }
         self.observed = observed;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use fairlead_crds::model::service::{IpFamilyPolicy, LoadBalancer};
+use fairlead_crds::text::{is_name, quoted};
 
 use super::outcome::AllocationReason;
 use crate::ipam::{Families, Family, Holding};
@@ -23,12 +24,20 @@ impl ServiceRequest {
     /// # Errors
     /// If a value is malformed or two values contradict each other. The error is a message for the user.
     pub(crate) fn parse(service: &LoadBalancer) -> Result<Self, String> {
+        if let Some(too_long) = service.requested.too_long {
+            return Err(too_long.to_string());
+        }
         let mut pools = service.requested.pools.iter();
+        if let Some(invalid) = pools.clone().find(|pool| !is_name(pool)) {
+            let invalid = quoted(invalid);
+            return Err(format!("the Service requests the IPAddressPool {invalid}, which is no valid name"));
+        }
         let pool = pools.next().cloned();
         if let (Some(one), Some(other)) = (&pool, pools.next()) {
             return Err(format!("the Service requests two different IPAddressPools: {one} and {other}"));
         }
         if let [one, other, ..] = &service.requested.sharing_keys[..] {
+            let (one, other) = (quoted(one), quoted(other));
             return Err(format!("the Service sets two different sharing keys: {one} and {other}"));
         }
         let mut addresses: Option<BTreeSet<IpAddr>> = None;
@@ -36,7 +45,8 @@ impl ServiceRequest {
             let list = parse_addresses(text)?;
             match &addresses {
                 Some(first) if *first != list => {
-                    let texts: Vec<&str> = service.requested.addresses.iter().map(String::as_str).collect();
+                    let texts = service.requested.addresses.iter().map(|text| quoted(text).to_string());
+                    let texts: Vec<String> = texts.collect();
                     return Err(format!("the Service requests different addresses: {}", texts.join(" and ")));
                 }
                 _ => addresses = Some(list),
@@ -102,12 +112,12 @@ pub(crate) fn needed_families(service: &LoadBalancer) -> Result<Families, (Alloc
 fn parse_addresses(text: &str) -> Result<BTreeSet<IpAddr>, String> {
     let mut addresses = BTreeSet::new();
     for part in text.split(',').map(str::trim) {
-        let ip: IpAddr = part.parse().map_err(|_| format!("{part:?} is not an IP address"))?;
+        let ip: IpAddr = part.parse().map_err(|_| format!("{} is not an IP address", quoted(part)))?;
         addresses.insert(ip);
     }
     let families: BTreeSet<Family> = addresses.iter().map(|ip| Family::of(*ip)).collect();
     if families.len() != addresses.len() {
-        return Err(format!("{text:?} contains several addresses of one family"));
+        return Err(format!("{} contains several addresses of one family", quoted(text)));
     }
     Ok(addresses)
 }

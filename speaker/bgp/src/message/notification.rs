@@ -69,7 +69,7 @@ impl Notification {
         Self { code: code::CEASE, subcode: subcode as u8, data }
     }
 
-    /// Returns the shutdown communication of a Cease (RFC 9003 §2) with control characters replaced; `None`
+    /// Returns the shutdown communication of a Cease (RFC 9003 §2) with unprintable characters replaced; `None`
     /// if it is missing or malformed.
     #[must_use]
     pub fn text(&self) -> Option<String> {
@@ -78,7 +78,12 @@ impl Notification {
         }
         let (length, rest) = self.data.split_first()?;
         let text = rest.get(..usize::from(*length)).filter(|text| !text.is_empty())?;
-        let printable = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
+        let is_printable = |c: char| match c {
+            ' '..='~' => true,
+            // The standard library escapes the characters that are not printable.
+            _ => !c.is_ascii() && c.escape_debug().len() == 1,
+        };
+        let printable = |c| if is_printable(c) { c } else { char::REPLACEMENT_CHARACTER };
         Some(String::from_utf8_lossy(text).chars().map(printable).collect())
     }
 

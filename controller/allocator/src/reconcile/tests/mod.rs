@@ -10,6 +10,7 @@ mod draining;
 mod dual_stack;
 mod explain;
 mod finalizers;
+mod hostile_text;
 mod manual_edits;
 mod mutation;
 mod objects;

@@ -131,7 +131,7 @@ fn conflicting_sharing_keys_are_refused_and_holder_stays() {
     world.apply(service("new", contradiction("a", "b")));
     assert_eq!(
         world.message("new", names::ALLOCATED),
-        "False/InvalidRequest: the Service sets two different sharing keys: a and b"
+        "False/InvalidRequest: the Service sets two different sharing keys: \"a\" and \"b\""
     );
     world.apply(service("new", contradiction("a", "a")));
     assert_eq!(world.result("new"), "1.2.3.0", "both annotations agree");
