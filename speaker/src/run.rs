@@ -46,14 +46,17 @@
 //! # Order of shutdown
 //!
 //! 1. A signal arrives, or a task ends that must not end.
-//! 2. The coordinator stops: no change that other nodes make in response is carried out. The mesh task
+//! 2. The L2 task begins to hand over every address: it keeps answering for the overlap, and announces and
+//!    defends nothing any more, because a frame that followed the announcement of a new owner would undo the
+//!    move.
+//! 3. The coordinator stops: no change that other nodes make in response is carried out. The mesh task
 //!    announces to the other members that this node leaves, and ends.
-//! 3. At the same time:
+//! 4. At the same time:
 //!    - BGP peers withdraw their routes and send Cease, within [`BGP_SHUTDOWN_TIMEOUT`]; a peer with graceful
 //!      restart retains its routes.
-//!    - The L2 task keeps answering for [`L2_HANDOVER`] after the mesh was left. In this time the new owners
-//!      announce.
-//! 4. The process exits, which closes all other sockets.
+//!    - The process remains for [`L2_HANDOVER`] after the mesh was left, so that the overlap ends first. In
+//!      this time the new owners announce.
+//! 5. The process exits, which closes all other sockets.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -78,8 +81,8 @@ use crate::tasks::mesh::{MeshInput, MeshTask};
 use crate::tasks::speaker_object::SpeakerObjectTask;
 use crate::watches;
 
-/// How long the L2 task keeps answering after this node has left the mesh, so that the new owners announce
-/// first.
+/// How long the process remains after this node has left the mesh: at least the overlap in which the L2 task
+/// keeps answering while the new owners announce.
 const L2_HANDOVER: Duration = Duration::from_millis(300);
 
 /// Longest time for BGP peers to receive withdrawals and Cease.
@@ -188,6 +191,8 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         Err(error) => tracing::error!(%error, "stopping"),
     }
 
+    // Before the farewell, to which other nodes respond with announcements.
+    l2_sender.hand_over_all();
     stop.cancel();
     let stop_bgp = async {
         let result = match coordinator_result {

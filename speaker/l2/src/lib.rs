@@ -6,8 +6,8 @@
 //!
 //! ```text
 //! set_interface, remove_interface ────────────┐               ┌─▶ poll_transmit  frames and packets to send
-//! announce, announce_all_again, hand_over,    ├─▶ Responder ──┼─▶ poll_event     groups to join and leave
-//! withdraw                                    │               └─▶ poll_timeout   next call of handle_timeout
+//! announce, announce_all_again, withdraw,     ├─▶ Responder ──┼─▶ poll_event     groups to join and leave
+//! hand_over, hand_over_all                    │               └─▶ poll_timeout   next call of handle_timeout
 //! handle_arp, handle_ndp, handle_timeout(now) ┘
 //! ```
 //!

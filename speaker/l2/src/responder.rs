@@ -169,6 +169,16 @@ impl Responder {
         }
     }
 
+    /// Hands every address over, because this node stops: see [`Self::hand_over`]. A handover that has begun
+    /// continues unchanged.
+    pub fn hand_over_all(&mut self, now: Instant) {
+        let addresses: Vec<IpAddr> =
+            self.announced.keys().filter(|address| !self.handovers.contains(**address)).copied().collect();
+        for address in addresses {
+            self.hand_over(now, address);
+        }
+    }
+
     /// Stops answering for an address at once.
     pub fn withdraw(&mut self, address: IpAddr) {
         self.handovers.cancel(address);

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 pub(crate) type Place = (u32, IpAddr);
 
 /// When announcements are sent, counted from the take-over. The first ones are close together, because a
-/// neighbor that loses a frame keeps the old entry. The last ones are one second apart for 5 s, as in
-/// MetalLB.
+/// neighbor that loses a frame keeps the old entry. The third comes when the overlap of a planned move has
+/// ended: it corrects neighbors that asked during the overlap and kept the answer of the previous owner. The
+/// last ones are one second apart for 5 s, as in MetalLB.
 const OFFSETS: [Duration; 7] = [
     Duration::ZERO,
     Duration::from_millis(100),
-    Duration::from_millis(500),
+    Duration::from_millis(350),
     Duration::from_millis(1_100),
     Duration::from_millis(2_200),
     Duration::from_millis(3_300),

@@ -77,6 +77,7 @@ pub(crate) struct MeshTask {
 enum MeshEnd {
     /// The address of the node changed: join again under the new one.
     AddressChanged,
+    /// The other members were told that this node leaves.
     Left,
 }
 
@@ -117,7 +118,8 @@ impl MeshTask {
         }
     }
 
-    /// Drives the mesh until this node's address is no longer `own`, or the task is stopped.
+    /// Drives the mesh until this node gets another address than `own`, or the task is stopped. Whatever ends
+    /// it, the other members are told, because they would otherwise detect the end as a failure.
     async fn run_mesh(&mut self, mut mesh: Mesh, socket: &DualStackUdpSocket, own: IpAddr) -> MeshEnd {
         let mut buffer = vec![0; BUFFER_SIZE];
         let mut peers = None;
@@ -125,7 +127,8 @@ impl MeshTask {
         loop {
             let now = Instant::now();
             let input = self.input.borrow_and_update().clone();
-            if input.own != Some(own) {
+            // Without an address, for example while the Node object is missing, the last one remains valid.
+            if input.own.is_some_and(|address| address != own) {
                 return MeshEnd::AddressChanged;
             }
             if let Some(listed) = input.peers.filter(|listed| peers.as_ref() != Some(listed)) {
@@ -135,23 +138,27 @@ impl MeshTask {
             arrivals += self.handle_output(&mut mesh, socket);
             self.publish(&mesh, arrivals);
             let deadline = mesh.poll_timeout();
-            tokio::select! {
+            let stopped = tokio::select! {
+                // Datagrams come last: whoever sends many of them must not delay the timers or the farewell.
+                biased;
+                () = self.stop.cancelled() => true,
+                () = sleep_until_or_forever(deadline) => {
+                    mesh.handle_timeout(Instant::now());
+                    false
+                }
+                // The coordinator ends at the same time as this task, or before it if it panicked.
+                changed = self.input.changed() => changed.is_err(),
                 received = socket.recv_from(&mut buffer) => {
                     // An error concerns an earlier datagram (ICMP unreachable). The mesh detects its loss.
                     if let Ok((length, from)) = received {
                         mesh.handle_datagram(Instant::now(), from, buffer.get(..length).unwrap_or_default());
                     }
+                    false
                 }
-                () = sleep_until_or_forever(deadline) => mesh.handle_timeout(Instant::now()),
-                changed = self.input.changed() => {
-                    if changed.is_err() {
-                        return MeshEnd::Left;
-                    }
-                }
-                () = self.stop.cancelled() => {
-                    let _ = timeout(LEAVE_TIMEOUT, self.leave(&mut mesh, socket)).await;
-                    return MeshEnd::Left;
-                }
+            };
+            if stopped {
+                let _ = timeout(LEAVE_TIMEOUT, self.leave(&mut mesh, socket)).await;
+                return MeshEnd::Left;
             }
         }
     }

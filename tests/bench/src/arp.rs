@@ -10,7 +10,7 @@ use socket2::Socket;
 
 use fairlead_lab::LAN_INTERFACE;
 use fairlead_lab::Lab;
-use fairlead_lab::addresses::{self, Mac};
+use fairlead_lab::addresses;
 use fairlead_lab::frame::{self, Message};
 use fairlead_lab::sys;
 
@@ -48,7 +48,7 @@ impl Asker {
     /// If no host replies within `limit`.
     pub(crate) fn ask(&self, address: Ipv4Addr, limit: Duration) -> Result<Heard> {
         let own = addresses::client();
-        let request = request(addresses::lan_mac(own), own.v4, address);
+        let request = frame::request(addresses::lan_mac(own), own, address.into());
         let done = AtomicBool::new(false);
         std::thread::scope(|scope| {
             // A thread of its own sleeps exactly; the timeout of a socket counts in kernel ticks.
@@ -85,25 +85,5 @@ impl Asker {
             }
         }
         bail!("no host answered ARP for {address} within {limit:?}")
-    }
-}
-
-/// Returns a broadcast request (RFC 826).
-fn request(mac: Mac, own: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
-    // Ethernet type ARP; hardware type Ethernet, protocol type IPv4, their address lengths, operation
-    // request.
-    const HEADER: [u8; 10] = [0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1];
-    [&[0xff; 6][..], &mac.0, &HEADER, &mac.0, &own.octets(), &[0; 6], &target.octets()].concat()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn arp_request_claims_no_address() {
-        let (own, target) = (Ipv4Addr::new(192, 0, 2, 100), Ipv4Addr::new(192, 0, 2, 200));
-        let frame = frame::parse(&request(Mac([2, 0, 0, 0, 1, 100]), own, target)).unwrap();
-        assert!(frame.message.asks_for(target.into()) && !frame.message.claims(target.into()), "{frame}");
     }
 }

@@ -13,7 +13,7 @@ mod scene;
 mod shared;
 
 pub use ledger::Ledger;
-pub use objects::{CONFIG, LbService, Policy, configure, merge_service};
+pub use objects::{CONFIG, LbService, Policy, configure, merge_service, service_off_its_owner};
 pub use pool::Pool;
 pub use scene::{Scene, Seen, VERSION};
 pub use shared::{Shared, Turn};
@@ -23,7 +23,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use fairlead_lab::{Client, Family, Lab, Transport, ensure, wait_for};
+use fairlead_lab::{Client, Family, Lab, Stream, Transport, ensure, wait_for};
 use ipnet::IpNet;
 use serde_json::Value;
 
@@ -75,6 +75,14 @@ pub fn reach_on_lan(lab: &Lab, ip: IpAddr, port: u16) -> Result<()> {
     wait_for(format!("TCP from the LAN client to {to}"), SOON, || {
         lab.client().ask(to, Transport::Tcp, SECOND).map(drop)
     })
+}
+
+/// Starts a stream of packets to `ip` from every client, and lets it run for a second.
+pub fn streams(lab: &Lab, ip: IpAddr) -> Vec<(&'static str, Stream)> {
+    let to = SocketAddr::new(ip, PORT);
+    let streams = clients(lab).map(|(name, client)| (name, client.stream(to, PACE))).into();
+    std::thread::sleep(SECOND);
+    streams
 }
 
 /// Returns the nodes that the router uses as next hops of `ip`, in its BGP table and in its kernel, which
@@ -145,6 +153,16 @@ pub fn established_since(lab: &Lab, node: &str) -> Result<BTreeMap<String, Strin
         Some((field("peer")?, field("uptimeSince")?))
     };
     Ok(sessions.into_iter().flatten().filter_map(since).collect())
+}
+
+/// Returns how often a test repeats what fails only sometimes: `FAIRLEAD_E2E_ROUNDS`, or `default`.
+pub fn rounds(default: usize) -> usize {
+    let set = std::env::var("FAIRLEAD_E2E_ROUNDS").ok().filter(|value| !value.is_empty());
+    match set.map(|value| (value.parse(), value)) {
+        None => default,
+        Some((Ok(rounds), _)) if rounds > 0 => rounds,
+        Some((_, value)) => panic!("FAIRLEAD_E2E_ROUNDS is {value:?}: set a number of at least 1"),
+    }
 }
 
 /// Waits until the LAN client resolves `ip` to exactly `node`.

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use anyhow::Result;
-use fairlead_lab::{Lab, addresses};
+use anyhow::{Context as _, Result};
+use fairlead_lab::{Lab, addresses, wait_for};
 use serde_json::{Value, json};
 
-use crate::SOON;
+use crate::{SOON, expect_owner, nodes, reach};
 
 /// A pool for each protocol, one without an advertisement, and the router as a peer in both families.
 ///
@@ -80,6 +80,23 @@ pub fn merge_service(lab: &Lab, name: &str, patch: Value) -> Result<()> {
     let object = json!({ "apiVersion": "v1", "kind": "Service",
                          "metadata": { "name": name, "namespace": "default" } });
     lab.api()?.merge(object, patch)
+}
+
+/// Creates a Service with one L2 address whose owner has no pod of it, and returns it with its address and
+/// the owner. Without the owner, the address is served as soon as it moves.
+pub fn service_off_its_owner(lab: &Lab, name: &str, family: &str) -> Result<(LbService, IpAddr, String)> {
+    let service = LbService::new(name, "l2").single(family);
+    let ip = *service.up(lab)?.first().context("the Service has no address")?;
+    let owner = lab.wait_for_owner(ip, SOON)?.to_owned();
+    let others = lab.nodes().iter().map(|node| node.name());
+    let backend = others.into_iter().find(|name| *name != owner).context("a lab of one node")?;
+    merge_service(lab, name, json!({ "spec": { "selector": { "node": backend } } }))?;
+    wait_for("only the chosen pod", SOON, || match reach(lab, ip, 5) {
+        Ok(answered) if answered == nodes([backend]) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })?;
+    expect_owner(lab, ip, &owner, SOON)?;
+    Ok((service, ip, owner))
 }
 
 impl LbService {

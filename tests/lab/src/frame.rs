@@ -1,9 +1,9 @@
-//! Parses Ethernet frames: ARP, neighbor discovery, BGP.
+//! Parses Ethernet frames: ARP, neighbor discovery, BGP. Builds requests for the Ethernet address of a host.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::addresses::Mac;
+use crate::addresses::{Dual, Mac};
 
 /// A parsed frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +109,45 @@ pub fn parse(bytes: &[u8]) -> Option<Frame> {
         _ => return None,
     };
     Some(Frame { source, destination, message })
+}
+
+/// Returns the request that a host without a neighbor cache sends to find `target`: a broadcast ARP request
+/// (RFC 826), or a neighbor solicitation to the solicited-node group (RFC 4861 §4.3).
+pub fn request(mac: Mac, own: Dual, target: IpAddr) -> Vec<u8> {
+    match target {
+        IpAddr::V4(target) => {
+            // Ethernet type ARP; hardware type Ethernet, protocol type IPv4, their address lengths, operation
+            // request.
+            const HEADER: [u8; 10] = [0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1];
+            let own = own.v4.octets();
+            [&[0xff; 6][..], &mac.0, &HEADER, &mac.0, &own, &[0; 6], &target.octets()].concat()
+        }
+        IpAddr::V6(target) => {
+            let [.., a, b, c] = target.octets();
+            let group =
+                Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(a), u16::from_be_bytes([b, c]));
+            // Type, code, checksum, reserved; then the target and the source link-layer address option.
+            let mut message = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &target.octets(), &[1, 1], &mac.0].concat();
+            let length = message.len() as u8;
+            let pseudo_header =
+                [&own.v6.octets()[..], &group.octets(), &[0, 0, 0, length, 0, 0, 0, 58]].concat();
+            let checksum = checksum(&[pseudo_header, message.clone()].concat());
+            message[2..4].copy_from_slice(&checksum.to_be_bytes());
+            let header = [0x60, 0, 0, 0, 0, length, 58, 255];
+            let ethernet = [&[0x33, 0x33, 0xff, a, b, c][..], &mac.0, &[0x86, 0xdd]].concat();
+            [&ethernet[..], &header, &own.v6.octets(), &group.octets(), &message].concat()
+        }
+    }
+}
+
+/// The checksum of the Internet (RFC 1071) of an even number of octets.
+fn checksum(bytes: &[u8]) -> u16 {
+    let mut sum: u32 =
+        bytes.chunks_exact(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
 }
 
 fn arp(bytes: &[u8]) -> Option<Message> {
@@ -268,6 +307,16 @@ mod tests {
             frame.to_string(),
             "02:00:00:00:01:0b > ff:ff:ff:ff:ff:ff ARP announcement of 192.0.2.200"
         );
+    }
+
+    #[test]
+    fn request_asks_for_target_and_claims_nothing() {
+        let own = crate::addresses::client();
+        for target in ["192.0.2.200", "2001:db8:1::200"] {
+            let target: IpAddr = target.parse().unwrap();
+            let frame = parse(&request(Mac([2, 0, 0, 0, 1, 100]), own, target)).unwrap();
+            assert!(frame.message.asks_for(target) && !frame.message.claims(target), "{frame}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ fn take_over_is_announced_for_five_seconds() {
     let times = |want_arp: bool| -> Vec<u128> {
         log.iter().filter(|(_, t)| matches!(t, Transmit::Arp { .. }) == want_arp).map(|(at, _)| *at).collect()
     };
-    let expected = [0, 100, 500, 1100, 2200, 3300, 4400];
+    let expected = [0, 100, 350, 1100, 2200, 3300, 4400];
     assert_eq!(times(false), expected);
     assert_eq!(
         times(true),

@@ -5,7 +5,8 @@ use std::time::Duration;
 use fairlead_l2::{GroupEvent, Interface, InterfaceSet, solicited_node};
 
 use crate::fixture::{
-    CLIENT, ETH0, ETH1, Fixture, V4, V6, interface, ipv6, ms, named, request_for_v4, solicitation,
+    BROADCAST, CLIENT, ETH0, ETH1, Fixture, V4, V6, arp_request, interface, ipv6, ms, named, request_for_v4,
+    solicitation,
 };
 
 /// Returns whether the responder answers for [`V4`] and for [`V6`].
@@ -89,4 +90,33 @@ fn second_handover_restarts_overlap() {
     fixture.advance(ms(200));
     fixture.responder.hand_over(fixture.now, V4);
     assert_eq!(fixture.responder.poll_timeout(), Some(fixture.now + ms(300)));
+}
+
+#[test]
+fn node_that_stops_answers_and_claims_nothing() {
+    let mut fixture = Fixture::new(&[(ETH0, "eth0")]);
+    fixture.announce(V4, InterfaceSet::All);
+    fixture.announce(V6, InterfaceSet::All);
+    fixture.sent();
+    fixture.responder.hand_over(fixture.now, V4);
+    let end_v4 = fixture.now + ms(300);
+    fixture.advance(ms(200));
+    fixture.sent();
+    fixture.responder.hand_over_all(fixture.now);
+    let end_v6 = fixture.now + ms(300);
+    assert_eq!(fixture.responder.poll_timeout(), Some(end_v4), "the earlier handover keeps its end");
+
+    assert_eq!(answered(&mut fixture), [true, true]);
+    let announcement_of_new_owner = arp_request(BROADCAST, CLIENT, "192.0.2.1", "192.0.2.1");
+    assert_eq!(fixture.arp(ETH0, &announcement_of_new_owner), [], "it defends nothing");
+    fixture.set_interface(Interface { mac: CLIENT, ..interface(ETH0, "eth0") });
+    fixture.responder.announce_all_again(fixture.now);
+    assert_eq!(fixture.sent(), [], "it announces nothing");
+
+    fixture.advance(ms(100));
+    assert_eq!(answered(&mut fixture), [false, true]);
+    assert_eq!(fixture.responder.poll_timeout(), Some(end_v6));
+    fixture.advance(ms(200));
+    assert_eq!(answered(&mut fixture), [false, false]);
+    assert_eq!(fixture.responder.poll_timeout(), None);
 }

@@ -164,6 +164,23 @@ fn leaving_speaker_is_down_everywhere_within_250_ms() {
 }
 
 #[test]
+fn lost_first_leave_message_costs_less_than_100_ms() {
+    for seed in 0..20 {
+        let mut network = Network::new(3, seed);
+        network.run_for(JOINED);
+        network.clear_events();
+        network.partition(&[&[0], &[1, 2]]);
+        network.leave(0);
+        network.run_for(ms(20));
+        network.partition(&[]);
+        // The second message comes after 30 ms. A member that another one tells first waits 50 ms.
+        network.run_for(ms(70));
+        let downs = network.events().iter().filter(|(.., event)| *event == MeshEvent::Down("node-0".into()));
+        assert_eq!(downs.count(), 2, "seed {seed}: {:?}", network.events());
+    }
+}
+
+#[test]
 fn stalled_process_takes_no_member_down_and_rejoins() {
     let mut network = Network::new(3, 9);
     network.run_for(JOINED);

@@ -19,6 +19,7 @@ pub(crate) enum L2Command {
         handover: bool,
     },
     AnnounceAllAgain,
+    HandOverAll,
 }
 
 /// Announce and Withdraw have keys of their own: an Announce does not replace a pending Withdraw, after which
@@ -28,6 +29,7 @@ pub(crate) enum L2CommandKey {
     Announce(IpAddr),
     Withdraw(IpAddr),
     AnnounceAllAgain,
+    HandOverAll,
 }
 
 /// Sends commands to the L2 task. At most two per address are pending, so it never waits.
@@ -57,6 +59,11 @@ impl L2CommandSender {
     /// Announces every address again that is not being handed over.
     pub(crate) fn announce_all_again(&self) {
         self.0.send(L2CommandKey::AnnounceAllAgain, L2Command::AnnounceAllAgain);
+    }
+
+    /// Hands every address over to other nodes, because this speaker stops.
+    pub(crate) fn hand_over_all(&self) {
+        self.0.send(L2CommandKey::HandOverAll, L2Command::HandOverAll);
     }
 }
 

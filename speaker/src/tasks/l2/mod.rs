@@ -61,6 +61,9 @@ impl L2Task {
             }
             let deadline = [state.responder.poll_timeout(), metrics_due].into_iter().flatten().min();
             tokio::select! {
+                // Frames come last: an address that is to be handed over must not be defended any more
+                // because the announcement of its new owner was read before the command.
+                biased;
                 command = self.commands.recv() => {
                     let Some(command) = command else { return };
                     let now = Instant::now();
@@ -69,14 +72,6 @@ impl L2Task {
                         state.handle_command(now, command);
                     }
                     metrics_due.get_or_insert(now + METRICS_INTERVAL);
-                }
-                frame = frames.recv() => {
-                    // Never `None`: `state` has a sender.
-                    if let Some((ifindex, frame)) = frame {
-                        let now = Instant::now();
-                        state.handle_frame(now, ifindex, &frame);
-                        metrics_due.get_or_insert(now + METRICS_INTERVAL);
-                    }
                 }
                 changed = self.links.changed() => {
                     if changed.is_err() {
@@ -87,6 +82,14 @@ impl L2Task {
                     metrics_due.get_or_insert(now + METRICS_INTERVAL);
                 }
                 () = sleep_until_or_forever(deadline) => {}
+                frame = frames.recv() => {
+                    // Never `None`: `state` has a sender.
+                    if let Some((ifindex, frame)) = frame {
+                        let now = Instant::now();
+                        state.handle_frame(now, ifindex, &frame);
+                        metrics_due.get_or_insert(now + METRICS_INTERVAL);
+                    }
+                }
             }
         }
     }
@@ -116,6 +119,7 @@ impl L2State {
                 self.responder.withdraw(address);
             }
             L2Command::AnnounceAllAgain => self.responder.announce_all_again(now),
+            L2Command::HandOverAll => self.responder.hand_over_all(now),
         }
     }
 
