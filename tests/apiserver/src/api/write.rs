@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::compare::{drop_nulls, ours, retain_known, same_but_for_times, spec_changed};
 use super::{Api, Ask, Patch, Target, UnknownFields, Written, metadata};
-use crate::failure::Failure;
+use crate::failure::{Cause, Failure, Named};
 use crate::kinds::{self, Door};
 use crate::patch::{
     Author, after_apply, after_update, json_patch, list_of_duplicates, merge_patch, strategic_merge_patch,
@@ -90,7 +90,8 @@ impl Api {
                 strategic_merge_patch(&mut object, &patch, &resource.shape)?;
             }
         }
-        let (mut object, warnings) = metadata::decode(resource, object, ask.unknown)?;
+        let (mut object, warnings) = metadata::decode(resource, object.clone(), ask.unknown)
+            .map_err(|failure| unreadable(&object, &failure))?;
         metadata::place(target, &mut object)?;
         self.update(target, object, None, warnings, ask)
     }
@@ -337,6 +338,13 @@ impl Api {
 
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
+}
+
+/// 422: a patched object that cannot be decoded is an error of the patch.
+fn unreadable(patched: &Value, failure: &Failure) -> Failure {
+    let nameless = Named { group: "", plural: "", kind: "" };
+    let cause = Cause::invalid("patch", &json!(patched.to_string()), &failure.message);
+    Failure::invalid(nameless, "", &[cause])
 }
 
 /// Returns the length of an object's JSON text.

@@ -3,7 +3,7 @@
 use kube::api::{Api, DynamicObject};
 use serde_json::{Value, json};
 
-use crate::context::{Context, dynamic, refused};
+use crate::context::{Context, dynamic, refused, why};
 
 const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
 const MERGE: &[(&str, &str)] = &[("content-type", "application/merge-patch+json")];
@@ -77,7 +77,7 @@ pub(crate) async fn patch_of_unreadable_time_is_refused(context: Context) {
     // The server encodes the object to patch it, and cannot decode the year that it wrote.
     let patch = json!({ "metadata": { "labels": { "a": "b" } } });
     let result = context.request("PATCH", &path(&context, "/web"), MERGE, patch).await;
-    assert_eq!(refused(result).code, 400);
+    assert_eq!(why(result), (422, "Invalid".into()));
     // A patch that replaces the conditions, and an update, are accepted.
     let patch = json!({ "status": { "conditions": null } });
     context.request("PATCH", &path(&context, "/web/status"), MERGE, patch).await.unwrap();
