@@ -2,7 +2,6 @@
 //! Services, and nftables rules on every node. One process in the control plane's namespace does both.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -11,12 +10,13 @@ use anyhow::Result;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher::watcher};
 use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::api::FIELD_MANAGER;
@@ -43,9 +43,9 @@ type Key = (String, String);
 
 /// Boxed, because an event is as large as its object.
 enum Change {
-    Service(Box<Event<Service>>),
-    Slice(Box<Event<EndpointSlice>>),
-    Pod(Box<Event<Pod>>),
+    Service(Box<Event<DynamicObject>>),
+    Slice(Box<Event<DynamicObject>>),
+    Pod(Box<Event<DynamicObject>>),
 }
 
 /// The objects of one kind, as last reported by the watch.
@@ -55,30 +55,50 @@ struct Store<K> {
     complete: bool,
 }
 
-impl<K: Resource> Store<K> {
+impl<K: DeserializeOwned> Store<K> {
     fn new() -> Self {
         Self { objects: BTreeMap::new(), listing: BTreeMap::new(), complete: false }
     }
 
-    fn take(&mut self, event: Event<K>) {
-        let key = |object: &K| (object.namespace().unwrap_or_default(), object.name_any());
+    fn take(&mut self, event: Event<DynamicObject>) {
+        let key = |object: &DynamicObject| (object.namespace().unwrap_or_default(), object.name_any());
         match event {
             Event::Init => self.listing.clear(),
             Event::InitApply(object) => {
-                self.listing.insert(key(&object), object);
+                let key = key(&object);
+                if let Some(object) = read(object) {
+                    self.listing.insert(key, object);
+                }
             }
             Event::InitDone => {
                 self.objects = std::mem::take(&mut self.listing);
                 self.complete = true;
             }
             Event::Apply(object) => {
-                self.objects.insert(key(&object), object);
+                let key = key(&object);
+                match read(object) {
+                    Some(object) => self.objects.insert(key, object),
+                    None => self.objects.remove(&key),
+                };
             }
             Event::Delete(object) => {
                 self.objects.remove(&key(&object));
             }
         }
     }
+}
+
+/// Reads an object without the times of its conditions, which a typed object may be unable to hold.
+fn read<K: DeserializeOwned>(object: DynamicObject) -> Option<K> {
+    let name = object.name_any();
+    let mut object = serde_json::to_value(object).ok()?;
+    for condition in object["status"]["conditions"].as_array_mut().into_iter().flatten() {
+        if let Some(fields) = condition.as_object_mut() {
+            fields.remove("lastProbeTime");
+            fields.insert("lastTransitionTime".into(), json!("2000-01-01T00:00:00Z"));
+        }
+    }
+    serde_json::from_value(object).inspect_err(|error| tracing::warn!(%error, name, "unreadable object")).ok()
 }
 
 struct Cluster {
@@ -94,9 +114,9 @@ struct Cluster {
 pub async fn run(kubeconfig: &Path, nodes: Vec<DataPlane>, endpoints: bool) -> Result<()> {
     let client = crate::api::connect(kubeconfig).await?;
     let (sink, mut changes) = mpsc::channel(1024);
-    follow(Api::all(client.clone()), Change::Service, sink.clone());
-    follow(Api::all(client.clone()), Change::Slice, sink.clone());
-    follow(Api::all(client.clone()), Change::Pod, sink);
+    follow::<Service>(&client, Change::Service, sink.clone());
+    follow::<EndpointSlice>(&client, Change::Slice, sink.clone());
+    follow::<Pod>(&client, Change::Pod, sink);
     let mut cluster = Cluster {
         client,
         services: Store::new(),
@@ -128,10 +148,12 @@ pub async fn run(kubeconfig: &Path, nodes: Vec<DataPlane>, endpoints: bool) -> R
     }
 }
 
-fn follow<K>(api: Api<K>, wrap: fn(Box<Event<K>>) -> Change, sink: mpsc::Sender<Change>)
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
-{
+fn follow<K: Resource<DynamicType = ()>>(
+    client: &Client,
+    wrap: fn(Box<Event<DynamicObject>>) -> Change,
+    sink: mpsc::Sender<Change>,
+) {
+    let api = Api::<DynamicObject>::all_with(client.clone(), &ApiResource::erase::<K>(&()));
     tokio::spawn(async move {
         let mut events = watcher(api, watcher::Config::default()).backoff(Soon).boxed();
         while let Some(event) = events.next().await {
