@@ -331,9 +331,33 @@ fn condition_with_many_warnings_is_truncated() {
 }
 
 #[test]
+fn pool_with_a_probable_mistake_is_accepted_with_warning() {
+    let table = [
+        ("[192.0.2.0/24, 192.0.2.200-192.0.3.7]", "Overlap", ""),
+        ("[192.0.2.192/28, '2001:db8::/64']", "Accepted", ""),
+        (
+            "[192.0.2.200/28]",
+            "HostBitsSet",
+            "begins at 192.0.2.192, not at 192.0.2.200: write 192.0.2.192/28",
+        ),
+        ("['2001:db8::8/64']", "HostBitsSet", "begins at 2001:db8::, not at 2001:db8::8"),
+        ("[169.254.0.1-169.254.0.9]", "LinkLocalAddress", "only hosts on the same link"),
+        ("['fe80::/64', 192.0.2.0/24]", "LinkLocalAddress", "only hosts on the same link"),
+    ];
+    for (addresses, reason, text) in table {
+        let spec: &str = format!("addresses: {addresses}").leak();
+        let resolution = given(&[("IPAddressPool", "p", 1, spec)]);
+        let pool = ObjectRef { kind: Kind::IPAddressPool, name: "p".to_owned() };
+        let accepted = resolution.accepted(&pool).unwrap();
+        assert_eq!((accepted.status, accepted.reason.as_str()), (reason != "Overlap", reason), "{addresses}");
+        assert!(accepted.message.contains(text), "{addresses}: {}", accepted.message);
+    }
+}
+
+#[test]
 fn huge_pool_resolves_fast() {
     let started = std::time::Instant::now();
-    let resolution = given(&[("IPAddressPool", "huge", 1, "addresses: ['2000::/3', 0.0.0.0/1]")]);
+    let resolution = given(&[("IPAddressPool", "huge", 1, "addresses: ['2000::/3', 128.0.0.0/2]")]);
     assert!(refusals(&resolution).is_empty());
     assert!(resolution.config.pool_of("3fff::1".parse().unwrap()).is_some());
     assert!(started.elapsed() < std::time::Duration::from_secs(10));

@@ -40,6 +40,7 @@ fn check(kind: &str, rows: &[Row]) {
 #[test]
 fn pool_specs_are_validated() {
     let not_a_range = Rejects("each entry must be a CIDR");
+    let unusable = Rejects("only addresses that a Service can use");
     check(
         "IPAddressPool",
         &[
@@ -50,7 +51,8 @@ fn pool_specs_are_validated() {
             // Host bits are ignored, as in MetalLB.
             ("addresses: [192.0.2.77/24]", Accepts, None),
             ("addresses: [192.0.2.0/25, 192.0.2.128/25]", Accepts, None),
-            ("addresses: [0.0.0.0/1]", Accepts, None),
+            ("addresses: [64.0.0.0/3, 128.0.0.0/2, 240.0.0.0/5, '2000::/3']", Accepts, None),
+            ("addresses: [169.254.7.0/24, 'fe80::7:0/112']", Accepts, None),
             ("addresses: []", Rejects("addresses"), Some(RefusalReason::NoAddresses)),
             ("", Rejects("addresses"), Some(RefusalReason::NoAddresses)),
             (
@@ -77,7 +79,7 @@ fn pool_specs_are_validated() {
             ),
             ("addresses: [0.0.0.0/0]", not_a_range, Some(RefusalReason::WholeAddressSpace)),
             ("addresses: ['::/0']", not_a_range, Some(RefusalReason::WholeAddressSpace)),
-            ("addresses: [0.0.0.0-255.255.255.255]", Accepts, Some(RefusalReason::WholeAddressSpace)),
+            ("addresses: [0.0.0.0-255.255.255.255]", unusable, Some(RefusalReason::WholeAddressSpace)),
             ("addresses: [192.0.2.1]", not_a_range, Some(RefusalReason::InvalidRange)),
             ("addresses: [192.0.2.1-]", not_a_range, Some(RefusalReason::InvalidRange)),
             ("addresses: [192.0.2.1-192.0.2.256]", not_a_range, Some(RefusalReason::InvalidRange)),
@@ -120,6 +122,33 @@ fn pool_specs_are_validated() {
                 Some(RefusalReason::InvalidReuseAfter),
             ),
             ("addresses: [192.0.2.0/24, 192.0.2.0/24]", Accepts, Some(RefusalReason::Overlap)),
+            ("addresses: [0.0.0.0/1]", unusable, Some(RefusalReason::UnusableAddress)),
+            ("addresses: [0.1.2.0/24]", unusable, Some(RefusalReason::UnusableAddress)),
+            ("addresses: [0.0.0.0-0.0.0.0]", unusable, Some(RefusalReason::UnusableAddress)),
+            ("addresses: [0.255.0.0-1.0.0.1]", unusable, Some(RefusalReason::UnusableAddress)),
+            ("addresses: [127.0.0.1/32]", unusable, Some(RefusalReason::UnusableAddress)),
+            ("addresses: [96.0.0.0/3]", unusable, Some(RefusalReason::UnusableAddress)),
+            ("addresses: [126.0.0.1-128.0.0.1]", unusable, Some(RefusalReason::UnusableAddress)),
+            ("addresses: [224.0.0.0/24]", unusable, Some(RefusalReason::UnusableAddress)),
+            ("addresses: [223.255.255.1-240.0.0.1]", unusable, Some(RefusalReason::UnusableAddress)),
+            ("addresses: [255.255.255.255/32]", unusable, Some(RefusalReason::UnusableAddress)),
+            ("addresses: [255.255.255.254/31]", unusable, Some(RefusalReason::UnusableAddress)),
+            ("addresses: [255.255.0.1-255.255.255.255]", unusable, Some(RefusalReason::UnusableAddress)),
+            ("addresses: ['::/128']", unusable, Some(RefusalReason::UnusableAddress)),
+            ("addresses: ['::1/128']", unusable, Some(RefusalReason::UnusableAddress)),
+            ("addresses: ['::/64']", unusable, Some(RefusalReason::UnusableAddress)),
+            ("addresses: ['::-::9']", unusable, Some(RefusalReason::UnusableAddress)),
+            ("addresses: ['ff02::1/128']", unusable, Some(RefusalReason::UnusableAddress)),
+            ("addresses: ['fe00::/7']", unusable, Some(RefusalReason::UnusableAddress)),
+            ("addresses: ['fd00::-ff02::1']", unusable, Some(RefusalReason::UnusableAddress)),
+            ("addresses: ['::ffff:192.0.2.0/120']", not_a_range, Some(RefusalReason::InvalidRange)),
+            (
+                "addresses: ['::ffff:192.0.2.1-::ffff:192.0.2.9']",
+                not_a_range,
+                Some(RefusalReason::InvalidRange),
+            ),
+            // CEL cannot compare IPv6 addresses.
+            ("addresses: ['::9-::1:0:0:0']", Accepts, Some(RefusalReason::InvalidRange)),
             ("{addresses: [192.0.2.0/24], autoAssign: false, avoidBuggyIPs: true}", Accepts, None),
             (
                 "{addresses: [192.0.2.0/24], serviceAllocation: {priority: 7, namespaces: [a, b]}}",
@@ -323,12 +352,28 @@ fn peers_have_one_address_and_one_asn() {
             ),
             (
                 "{myASN: 64513, peerASN: 64512, peerAddress: 0.0.0.0}",
-                Accepts,
+                Rejects("unicast address of a host"),
                 Some(RefusalReason::InvalidPeerAddress),
             ),
             (
                 "{myASN: 64513, peerASN: 64512, peerAddress: 'ff02::1'}",
-                Accepts,
+                Rejects("unicast address of a host"),
+                Some(RefusalReason::InvalidPeerAddress),
+            ),
+            ("{myASN: 64513, peerASN: 64512, peerAddress: 127.0.0.1}", Accepts, None),
+            (
+                "{myASN: 64513, peerASN: 64512, peerAddress: 0.1.2.3}",
+                Rejects("unicast address of a host"),
+                Some(RefusalReason::InvalidPeerAddress),
+            ),
+            (
+                "{myASN: 64513, peerASN: 64512, peerAddress: 255.255.255.255}",
+                Rejects("unicast address of a host"),
+                Some(RefusalReason::InvalidPeerAddress),
+            ),
+            (
+                "{myASN: 64513, peerASN: 64512, peerAddress: '::ffff:192.0.2.1'}",
+                Rejects("must be an IP address"),
                 Some(RefusalReason::InvalidPeerAddress),
             ),
             (

@@ -6,6 +6,7 @@ use kube::ResourceExt;
 
 use crate::model::family::Family;
 use crate::model::service::ObjectKey;
+use crate::model::special_use::SpecialUse;
 use crate::names::reasons;
 use crate::resolve::{ObjectRefusal, RefusalReason};
 use crate::text::{is_name, quoted};
@@ -115,6 +116,9 @@ fn addresses(texts: &[String]) -> Result<Vec<IpAddr>, String> {
     let mut addresses: Vec<IpAddr> = Vec::new();
     for text in texts {
         let ip: IpAddr = text.trim().parse().map_err(|_| format!("{} is not an IP address", quoted(text)))?;
+        if let Some(special_use) = SpecialUse::unusable(ip) {
+            return Err(format!("{ip} cannot be the address of a Service: it is one of {special_use}"));
+        }
         if let Some(other) = addresses.iter().find(|other| Family::of(**other) == Family::of(ip)) {
             return Err(format!(
                 "{other} and {ip} are of the same address family: request at most one address of each family"

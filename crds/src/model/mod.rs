@@ -14,3 +14,4 @@ pub mod pool;
 pub mod range;
 pub mod selector;
 pub mod service;
+pub mod special_use;

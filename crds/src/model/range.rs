@@ -1,7 +1,7 @@
 //! Address ranges.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// An inclusive range of addresses of one family, with `first <= last`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,14 +29,6 @@ impl IpRange {
     /// Returns true if `ip` is in the range.
     pub fn contains(&self, ip: IpAddr) -> bool {
         ip.is_ipv4() == self.first.is_ipv4() && self.first <= ip && ip <= self.last
-    }
-
-    /// Returns true if the range contains IPv4-mapped IPv6 addresses (`::ffff:0:0/96`), which must not appear
-    /// on the wire.
-    pub fn contains_mapped(&self) -> bool {
-        const FIRST: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0);
-        const LAST: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0xffff, 0xffff);
-        self.overlaps(&Self { first: IpAddr::V6(FIRST), last: IpAddr::V6(LAST) })
     }
 
     /// Returns the length of the shortest prefix that the range contains completely: 24 for
@@ -107,13 +99,5 @@ mod tests {
         for (first, last, length) in table {
             assert_eq!(range(first, last).shortest_prefix(), length, "{first}-{last}");
         }
-    }
-
-    #[test]
-    fn mapped_addresses_are_detected() {
-        assert!(range("::ffff:192.0.2.1", "::ffff:192.0.2.2").contains_mapped());
-        assert!(range("::", "::1:0:0:0").contains_mapped());
-        assert!(!range("2001:db8::", "2001:db8::1").contains_mapped());
-        assert!(!range("192.0.2.1", "192.0.2.2").contains_mapped());
     }
 }

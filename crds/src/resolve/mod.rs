@@ -3,7 +3,7 @@
 //! Controller, speaker and command-line tool all call [`resolve`], so that they always agree. The result
 //! depends on the objects alone, not on their order, the time or the state of the cluster. An invalid object
 //! is refused with a reason and does not affect others. A part of a valid object that has no effect, such as
-//! the name of a pool that does not exist, leads to a [`Warning`]. A refused pool may have been in force
+//! the name of a pool that does not exist, or that is probably a mistake leads to a [`Warning`]. A refused pool may have been in force
 //! before: the configuration contains the parts of it that the holders of its addresses need.
 //!
 //! `mod.rs` fixes the order: communities, BFD profiles, peers, pools, advertisements, and finally the pairs
@@ -43,7 +43,7 @@ pub struct Resolution {
     pub config: Config,
     /// One verdict for each object.
     pub verdicts: BTreeMap<ObjectRef, ObjectVerdict>,
-    /// The parts of accepted objects that have no effect.
+    /// The parts of accepted objects that have no effect or are probably mistakes.
     pub warnings: BTreeMap<ObjectRef, Vec<Warning>>,
 }
 
@@ -57,7 +57,7 @@ pub enum ObjectVerdict {
     Refused { reason: RefusalReason, message: String },
 }
 
-/// A part of an accepted object that has no effect.
+/// A part of an accepted object that has no effect or is probably a mistake.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub struct Warning {
@@ -154,6 +154,9 @@ fn resolve_by(objects: &Objects, before: Before<'_>) -> Resolution {
     for (object, pool) in pools {
         let pool = pool.and_then(|pool| used.add(&pool).map(|()| pool));
         if let Some(pool) = resolution.record_verdict(Kind::IPAddressPool, object, pool) {
+            for Warning { reason, message } in pool::warnings(object) {
+                resolution.warn(Kind::IPAddressPool, &pool.name, reason, message);
+            }
             resolution.config.pools.insert(pool.name.clone(), pool);
         } else {
             resolution.config.refused_pools.insert(object.name_any(), pool::refused(object));

@@ -11,6 +11,7 @@ use super::fields::{interface_name, on_common_nodes, selectors};
 use super::refusal::{ObjectRefusal, RefusalReason, refuse};
 use crate::model::config::{BfdProfile, Peer, PeerAddress, PeerAsn, SecretRef};
 use crate::model::selector::Selector;
+use crate::model::special_use::SpecialUse;
 use crate::text::quoted;
 use crate::v1beta1;
 
@@ -187,11 +188,9 @@ fn address(spec: &v1beta1::BGPPeerSpec) -> Result<PeerAddress, ObjectRefusal> {
 
 fn host(text: &str) -> Option<IpAddr> {
     let ip: IpAddr = text.parse().ok()?;
-    let is_not_host = ip.is_unspecified()
-        || ip.is_multicast()
-        || ip == IpAddr::V4(Ipv4Addr::BROADCAST)
-        || matches!(ip, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some());
-    (!is_not_host).then_some(ip)
+    // A router may run on the node itself, at a loopback address.
+    let is_host = matches!(SpecialUse::unusable(ip), None | Some(SpecialUse::Loopback));
+    is_host.then_some(ip)
 }
 
 fn source_address(spec: &v1beta1::BGPPeerSpec, peer: &PeerAddress) -> Result<Option<IpAddr>, ObjectRefusal> {

@@ -7,11 +7,12 @@ use std::time::Duration;
 use ipnet::IpNet;
 use kube::ResourceExt;
 
-use super::duration;
 use super::fields::{selectors, set_of};
 use super::refusal::{ObjectRefusal, RefusalReason, refuse};
+use super::{Warning, duration};
 use crate::model::config::{Closed, Pool, Reclaim, ServiceAllocation, SharingScope};
 use crate::model::range::IpRange;
+use crate::model::special_use::SpecialUse;
 use crate::text::quoted;
 use crate::v1beta1;
 
@@ -104,6 +105,34 @@ pub(super) fn refused(object: &v1beta1::IPAddressPool) -> Pool {
     }
 }
 
+/// Returns what is probably a mistake in an accepted pool.
+pub(super) fn warnings(object: &v1beta1::IPAddressPool) -> Vec<Warning> {
+    object.spec.addresses.iter().flat_map(|entry| warnings_of_entry(entry)).collect()
+}
+
+fn warnings_of_entry(entry: &str) -> impl Iterator<Item = Warning> {
+    let net = entry.trim().parse::<IpNet>().ok();
+    let off_boundary = net.filter(|net| net.addr() != net.network()).map(|net| Warning {
+        reason: RefusalReason::HostBitsSet,
+        message: format!(
+            "{} begins at {}, not at {}: write {} or a range \"first-last\"",
+            quoted(entry),
+            net.network(),
+            net.addr(),
+            net.trunc()
+        ),
+    });
+    let link_local = range(entry).is_ok_and(|range| SpecialUse::has_link_local(&range)).then(|| Warning {
+        reason: RefusalReason::LinkLocalAddress,
+        message: format!(
+            "{} contains {}, which only hosts on the same link can reach: use other addresses",
+            quoted(entry),
+            SpecialUse::LinkLocal
+        ),
+    });
+    [off_boundary, link_local].into_iter().flatten()
+}
+
 impl UsedRanges {
     /// Adds the ranges of a pool, unless another pool contains addresses of them.
     pub(super) fn add(&mut self, pool: &Pool) -> Result<(), ObjectRefusal> {
@@ -180,13 +209,14 @@ pub(super) fn range(entry: &str) -> Result<IpRange, ObjectRefusal> {
             format!("{} is the whole address space: use longer prefixes", quoted(entry)),
         );
     }
-    if range.contains_mapped() {
+    if let Some(special_use) = SpecialUse::unusable_in(&range) {
+        let reason = match special_use {
+            SpecialUse::Mapped => RefusalReason::InvalidRange,
+            _ => RefusalReason::UnusableAddress,
+        };
         return refuse(
-            RefusalReason::InvalidRange,
-            format!(
-                "{} contains IPv4-mapped IPv6 addresses (::ffff:0:0/96): use IPv4 addresses",
-                quoted(entry)
-            ),
+            reason,
+            format!("{} contains {special_use}, which no Service can use: exclude them", quoted(entry)),
         );
     }
     Ok(range)

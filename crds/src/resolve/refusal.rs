@@ -33,6 +33,12 @@ pub enum RefusalReason {
     MixedFamilies,
     /// An entry of a pool is the whole address space, /0.
     WholeAddressSpace,
+    /// An entry of a pool contains addresses that no Service can use, such as loopback or multicast addresses.
+    UnusableAddress,
+    /// A warning: an entry of a pool is a CIDR with host bits, and begins at a lower address than written.
+    HostBitsSet,
+    /// A warning: an entry of a pool contains link-local addresses.
+    LinkLocalAddress,
     /// Two entries of a pool, or two pools, have addresses in common.
     Overlap,
     /// `serviceAllocation.priority` is out of range.

@@ -25,6 +25,8 @@ const SOURCE_FAMILY: &str = "!has(self.sourceAddress) || self.sourceAddress == '
     !isIP(self.sourceAddress) || !isIP(self.peerAddress) || \
     ip(self.sourceAddress).family() == ip(self.peerAddress).family()";
 const IS_ADDRESS: &str = "self == '' || isIP(self)";
+const IS_HOST: &str = "self == '' || !isIP(self) || (!self.startsWith('0.') && !ip(self).isUnspecified() && \
+    (ip(self).isGlobalUnicast() || ip(self).isLoopback() || ip(self).isLinkLocalUnicast()))";
 const IS_ROUTER_ID: &str = "self == '' || (isIP(self) && ip(self).family() == 4 && self != '0.0.0.0')";
 const HOLD_TIME: &str = "duration(self) == duration('0s') || \
     (duration(self).getSeconds() >= 3 && duration(self).getSeconds() <= 65535)";
@@ -103,7 +105,10 @@ pub struct BGPPeerSpec {
     /// The IP address of the peer. Exactly one of peerAddress and interface must be set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 45))]
-    #[x_kube(validation = (IS_ADDRESS, "peerAddress must be an IP address"))]
+    #[x_kube(
+        validation = (IS_ADDRESS, "peerAddress must be an IP address"),
+        validation = (IS_HOST, "peerAddress must be the unicast address of a host")
+    )]
     pub peer_address: Option<String>,
 
     /// The network interface of the Node that connects to the peer (BGP unnumbered). The session uses IPv6
@@ -121,7 +126,10 @@ pub struct BGPPeerSpec {
     /// peerAddress. If unset, the Node selects an address by its routes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 45))]
-    #[x_kube(validation = (IS_ADDRESS, "sourceAddress must be an IP address"))]
+    #[x_kube(
+        validation = (IS_ADDRESS, "sourceAddress must be an IP address"),
+        validation = (IS_HOST, "sourceAddress must be the unicast address of a host")
+    )]
     pub source_address: Option<String>,
 
     /// The BGP identifier of the speakers, in the notation of an IPv4 address. If unset, each speaker derives

@@ -52,6 +52,29 @@ const ORDER: &str = concat!(
      ((r[1][0] * 256 + r[1][1]) * 256 + r[1][2]) * 256 + r[1][3]))"
 );
 
+/// Only unicast addresses. Two CIDRs overlap if one contains the other. Of a range, both ends are checked, and
+/// for IPv4 by the first octets also what is between them; only `resolve` checks what is between two IPv6
+/// addresses.
+const UNICAST: &str = concat!(
+    "self.all(a, isCIDR(a.trim()) ? ['0.0.0.0/8', '127.0.0.0/8', '224.0.0.0/4', '255.255.255.255/32', \
+     '::/127', 'ff00::/8'].all(b, !cidr(b).containsCIDR(cidr(a.trim())) && \
+     !cidr(a.trim()).containsCIDR(cidr(b))) : !",
+    is_range!(),
+    " || ([",
+    first!(),
+    ", ",
+    last!(),
+    "].all(e, ip(e).isGlobalUnicast() || ip(e).isLinkLocalUnicast()) && (ip(",
+    first!(),
+    ").family() != 4 || ip(",
+    last!(),
+    ").family() != 4 || [[",
+    octets!(first!()),
+    ", ",
+    octets!(last!()),
+    "]].all(r, r[0][0] > 0 && (r[1][0] < 127 || r[0][0] > 127) && (r[1][0] < 224 || r[0][0] > 239)))))"
+);
+
 /// IPAddressPoolSpec defines the addresses of a pool and the Services that may use them.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
@@ -114,6 +137,8 @@ pub struct IPAddressPoolSpec {
             addresses \"first-last\""),
         validation = (ONE_FAMILY, "both ends of a range must be of the same address family"),
         validation = (ORDER, "the first address of a range must not be higher than the last"),
+        validation = (UNICAST, "each entry must contain only addresses that a Service can use: none of \
+            0.0.0.0/8, 127.0.0.0/8, 224.0.0.0/4, 255.255.255.255, ::, ::1 and ff00::/8"),
         merge_strategy = ListMerge::Atomic
     )]
     pub addresses: Vec<String>,

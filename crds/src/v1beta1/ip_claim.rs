@@ -67,6 +67,12 @@ pub struct IPClaimSpec {
     #[x_kube(
         validation = ("self.all(a, isIP(a))", "each address must be an IP address"),
         validation = (
+            "self.all(a, !isIP(a) || (!a.startsWith('0.') && (ip(a).isGlobalUnicast() || \
+                ip(a).isLinkLocalUnicast())))",
+            "each address must be one that a Service can use: not in 0.0.0.0/8, not loopback, multicast, \
+                broadcast or unspecified"
+        ),
+        validation = (
             "size(self) < 2 || !self.all(a, isIP(a)) || ip(self[0]).family() != ip(self[1]).family()",
             "two addresses must be of different address families"
         ),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use fairlead_crds::model::service::{IpFamilyPolicy, LoadBalancer};
+use fairlead_crds::model::special_use::SpecialUse;
 use fairlead_crds::text::{is_name, quoted};
 
 use super::outcome::AllocationReason;
@@ -113,6 +114,9 @@ fn parse_addresses(text: &str) -> Result<BTreeSet<IpAddr>, String> {
     let mut addresses = BTreeSet::new();
     for part in text.split(',').map(str::trim) {
         let ip: IpAddr = part.parse().map_err(|_| format!("{} is not an IP address", quoted(part)))?;
+        if let Some(special_use) = SpecialUse::unusable(ip) {
+            return Err(format!("{ip} cannot be the address of a Service: it is one of {special_use}"));
+        }
         addresses.insert(ip);
     }
     let families: BTreeSet<Family> = addresses.iter().map(|ip| Family::of(*ip)).collect();
