@@ -9,12 +9,12 @@ use fairlead_runtime::backoff::Backoff;
 use fairlead_runtime::watch::REQUEST_TIMEOUT;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, ObjectMeta, PostParams};
+use kube::api::{Api, ObjectMeta, Patch, PatchParams};
 use kube::{Client, Error};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio_util::task::AbortOnDropHandle;
 
-/// The task that creates the Secret if it does not exist.
+/// The task that creates the key of the Secret if there is none.
 pub(crate) struct MeshSecretTask {
     client: Client,
     namespace: String,
@@ -41,14 +41,16 @@ impl MeshSecretTask {
     }
 }
 
-/// Creates the Secret if it does not exist. Retries until it exists.
+/// Creates the key, and the Secret if it does not exist. Retries until the key exists.
 async fn ensure_mesh_secret(client: Client, namespace: String) {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
     let api = Api::<Secret>::namespaced(client, &namespace);
     loop {
         let created = tokio::time::timeout(REQUEST_TIMEOUT, create_if_missing(&api)).await;
         match created.unwrap_or_else(|_| Err(anyhow::anyhow!("no response from the API server"))) {
-            Ok(true) => return tracing::info!(%namespace, secret = MESH_SECRET, "created Secret"),
+            Ok(true) => {
+                return tracing::info!(%namespace, secret = MESH_SECRET, "created the key of the Secret");
+            }
             Ok(false) => return,
             Err(error) => {
                 let error = format!("{error:#}");
@@ -59,16 +61,16 @@ async fn ensure_mesh_secret(client: Client, namespace: String) {
     }
 }
 
-/// Returns whether the Secret was created.
+/// Returns whether the key was created.
 async fn create_if_missing(api: &Api<Secret>) -> anyhow::Result<bool> {
-    if let Some(secret) = api.get_opt(MESH_SECRET).await.context("cannot read the Secret")? {
-        let key = secret.data.as_ref().and_then(|data| data.get(MESH_SECRET_KEY));
-        if key.is_none_or(|key| key.0.is_empty()) {
-            // A user created it. Replacing it could separate running speakers from those that start later.
+    let found = api.get_opt(MESH_SECRET).await.context("cannot read the Secret")?;
+    if let Some(key) = found.as_ref().and_then(|secret| secret.data.as_ref()?.get(MESH_SECRET_KEY)) {
+        if key.0.is_empty() {
+            // A user set it. Replacing it could separate running speakers from those that start later.
             tracing::error!(
                 secret = MESH_SECRET,
                 entry = MESH_SECRET_KEY,
-                "Secret lacks its entry; delete the Secret to have it created again"
+                "the entry of the Secret is empty; remove the entry to have it created again"
             );
         }
         return Ok(false);
@@ -76,15 +78,25 @@ async fn create_if_missing(api: &Api<Secret>) -> anyhow::Result<bool> {
     let mut key = [0; 32];
     SystemRandom::new().fill(&mut key).map_err(|_| anyhow::anyhow!("no random numbers available"))?;
     let secret = Secret {
-        metadata: ObjectMeta { name: Some(MESH_SECRET.to_owned()), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(MESH_SECRET.to_owned()),
+            // The manifests contain the Secret without an entry. If another writer changed it since, the API
+            // server rejects the key.
+            resource_version: found.and_then(|secret| secret.metadata.resource_version),
+            ..ObjectMeta::default()
+        },
         data: Some(BTreeMap::from([(MESH_SECRET_KEY.to_owned(), ByteString(key.to_vec()))])),
         type_: Some("Opaque".to_owned()),
         ..Secret::default()
     };
-    let parameters = PostParams { field_manager: Some(CONTROLLER.to_owned()), ..PostParams::default() };
-    match api.create(&parameters, &secret).await {
+    // Server-side apply names the object, so RBAC can restrict the creation to this Secret. Every process is
+    // a field manager of its own: of two that create the Secret at once, one gets a conflict.
+    let parameters = PatchParams::apply(&format!("{CONTROLLER}-{:08x}", rand::random::<u32>()));
+    match api.patch(MESH_SECRET, &parameters, &Patch::Apply(&secret)).await {
         Ok(_) => Ok(true),
-        Err(Error::Api(status)) if status.is_already_exists() => Ok(false),
+        Err(Error::Api(status)) if status.is_conflict() => {
+            anyhow::bail!("another writer changed the Secret in the meantime")
+        }
         Err(error) => Err(error).context("cannot create the Secret"),
     }
 }

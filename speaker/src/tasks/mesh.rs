@@ -221,9 +221,7 @@ impl MeshTask {
             let problem = match timeout(SECRET_TIMEOUT, secrets.get_opt(MESH_SECRET)).await {
                 Ok(Ok(Some(secret))) => match secret.data.and_then(|mut data| data.remove(MESH_SECRET_KEY)) {
                     Some(key) if !key.0.is_empty() => return key.0,
-                    _ => format!(
-                        "the Secret has no entry {MESH_SECRET_KEY}; delete it to let the controller create it"
-                    ),
+                    _ => format!("the Secret has no entry {MESH_SECRET_KEY} yet; the controller creates it"),
                 },
                 Ok(Ok(None)) => {
                     "the Secret does not exist; the controller creates it when it starts".to_owned()

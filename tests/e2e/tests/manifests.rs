@@ -111,8 +111,15 @@ fn manifests_reference_existing_objects() {
     assert_eq!(namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "privileged");
     for object in &objects {
         let kind = object["kind"].as_str().unwrap();
-        let cluster =
-            ["Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding"].contains(&kind);
+        let cluster = [
+            "Namespace",
+            "CustomResourceDefinition",
+            "ClusterRole",
+            "ClusterRoleBinding",
+            "ValidatingAdmissionPolicy",
+            "ValidatingAdmissionPolicyBinding",
+        ]
+        .contains(&kind);
         let expected = if cluster { Value::Null } else { json!(NAMESPACE) };
         assert_eq!(object["metadata"]["namespace"], expected, "{kind} {}", object["metadata"]["name"]);
     }
@@ -275,5 +282,56 @@ fn manifests_and_samples_apply_twice() {
         assert_eq!(before.lines().count(), applied.lines().count(), "{before}");
         apply(&[]);
         assert_eq!(versions(), before, "{what:?}: applying it again changes nothing");
+    }
+}
+
+/// Returns true if the policy of this name admits an object of a writer.
+fn admits(objects: &[Value], policy: &str, user_info: &Value, object: &Value) -> bool {
+    let spec = &find(objects, "ValidatingAdmissionPolicy", policy)["spec"];
+    let holds = |list: &Value| {
+        list.as_array().into_iter().flatten().all(|entry| {
+            let expression = entry["expression"].as_str().unwrap();
+            let mut context = kube_cel::cel::Context::default();
+            context.add_variable("request", json!({ "userInfo": user_info })).unwrap();
+            context.add_variable("object", object.clone()).unwrap();
+            let value = kube_cel::cel::Program::compile(expression).unwrap().execute(&context);
+            value == Ok(kube_cel::cel::Value::Bool(true))
+        })
+    };
+    !holds(&spec["matchConditions"]) || holds(&spec["validations"])
+}
+
+#[test]
+fn policies_restrict_writers_to_their_own_objects() {
+    if !is_there() {
+        return;
+    }
+    let objects = rendered("config/default");
+    for policy in names(&objects, "ValidatingAdmissionPolicy") {
+        let binding = &find(&objects, "ValidatingAdmissionPolicyBinding", &policy)["spec"];
+        assert_eq!(binding["policyName"], policy.as_str());
+        assert_eq!(binding["validationActions"], json!(["Deny"]), "{policy}");
+    }
+    let account = |name: &str| format!("system:serviceaccount:{NAMESPACE}:{name}");
+    let on_node = |node: &str| json!({ "authentication.kubernetes.io/node-name": [node] });
+    let speaker = |extra: Value| json!({ "username": account("fairlead-speaker"), "extra": extra });
+    let n1 = json!({ "metadata": { "name": "n1" } });
+    for (user, expected) in [
+        (speaker(on_node("n1")), true),
+        (speaker(on_node("n2")), false),
+        (speaker(json!({})), false),
+        (json!({ "username": account("fairlead-speaker") }), false),
+        (json!({ "username": "admin", "extra": on_node("n2") }), true),
+    ] {
+        assert_eq!(admits(&objects, "fairlead-speaker", &user, &n1), expected, "{user}");
+    }
+    let controller = json!({ "username": account("fairlead-controller") });
+    for (name, type_, expected) in [
+        ("fairlead-mesh", "Opaque", true),
+        ("fairlead-mesh", "kubernetes.io/service-account-token", false),
+        ("other", "Opaque", false),
+    ] {
+        let secret = json!({ "metadata": { "name": name }, "type": type_ });
+        assert_eq!(admits(&objects, "fairlead-controller", &controller, &secret), expected, "{secret}");
     }
 }

@@ -1,6 +1,8 @@
 //! The Kubernetes kinds that the server serves.
 
-use k8s_openapi::api::{apps, coordination, core, discovery, events, networking, policy, rbac};
+use k8s_openapi::api::{
+    admissionregistration, apps, coordination, core, discovery, events, networking, policy, rbac,
+};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -147,6 +149,7 @@ const EVENT_FIELDS: &[&str] = &[
 
 const V1: (&str, &str) = ("", "v1");
 const APPS: (&str, &str) = ("apps", "v1");
+const ADMISSION: (&str, &str) = ("admissionregistration.k8s.io", "v1");
 const RBAC: (&str, &str) = ("rbac.authorization.k8s.io", "v1");
 
 /// All kinds, core first.
@@ -278,6 +281,30 @@ pub(crate) static BUILTIN: &[Builtin] = &[
             &["pdb"],
             true,
             typed::<policy::v1::PodDisruptionBudget>,
+        )
+    },
+    Builtin {
+        traits: Traits { generation: true, ..STATUS },
+        ..kind(
+            ADMISSION,
+            ("validatingadmissionpolicies", "validatingadmissionpolicy", "ValidatingAdmissionPolicy"),
+            &[],
+            false,
+            typed::<admissionregistration::v1::ValidatingAdmissionPolicy>,
+        )
+    },
+    Builtin {
+        traits: Traits { generation: true, ..NONE },
+        ..kind(
+            ADMISSION,
+            (
+                "validatingadmissionpolicybindings",
+                "validatingadmissionpolicybinding",
+                "ValidatingAdmissionPolicyBinding",
+            ),
+            &[],
+            false,
+            typed::<admissionregistration::v1::ValidatingAdmissionPolicyBinding>,
         )
     },
     Builtin {

@@ -90,22 +90,26 @@ impl fmt::Display for Access {
 }
 
 impl Rules {
-    /// Returns the rights that the manifests of `folder` grant to a service account.
+    /// Returns the rights that the manifests of `folder` grant to a service account: those of the roles that
+    /// are bound to it.
     pub(crate) fn of(folder: &Path, account: &str) -> Result<Self> {
-        let mut grants = BTreeSet::new();
+        let mut objects = Vec::new();
         for (path, text) in api::yaml_files(folder)? {
-            for object in api::documents(&text).with_context(|| path.display().to_string())? {
-                if object["metadata"]["name"] != account {
-                    continue;
-                }
-                let namespace = match object["kind"].as_str() {
-                    Some("Role") => object["metadata"]["namespace"].as_str().map(str::to_owned),
-                    Some("ClusterRole") => None,
-                    _ => continue,
-                };
-                for rule in object["rules"].as_array().into_iter().flatten() {
-                    grants.extend(expand(rule, &namespace));
-                }
+            objects.extend(api::documents(&text).with_context(|| path.display().to_string())?);
+        }
+        let mut grants = BTreeSet::new();
+        for binding in &objects {
+            let subjects = binding["subjects"].as_array().map(Vec::as_slice).unwrap_or_default();
+            if !subjects.iter().any(|subject| subject["name"] == account) {
+                continue;
+            }
+            let (kind, name) = (&binding["roleRef"]["kind"], &binding["roleRef"]["name"]);
+            let role =
+                objects.iter().find(|object| object["kind"] == *kind && object["metadata"]["name"] == *name);
+            let role = role.with_context(|| format!("{kind} {name} is bound but does not exist"))?;
+            let namespace = binding["metadata"]["namespace"].as_str().map(str::to_owned);
+            for rule in role["rules"].as_array().into_iter().flatten() {
+                grants.extend(expand(rule, &namespace));
             }
         }
         if grants.is_empty() {

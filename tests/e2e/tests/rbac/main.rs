@@ -29,14 +29,14 @@ const NET_RAW: u64 = 1 << 13;
 const MORE: &str = "
 apiVersion: v1
 kind: Secret
-metadata: { name: bird, namespace: fairlead-system }
+metadata: { name: fairlead-bgp-password, namespace: fairlead-system }
 type: kubernetes.io/basic-auth
 stringData: { username: '', password: hush }
 ---
 apiVersion: fairlead.dev/v1beta1
 kind: BGPPeer
 metadata: { name: bird }
-spec: { myASN: 64513, peerASN: 64700, peerAddress: 192.0.2.5, connectTime: 1s, passwordSecret: { name: bird } }
+spec: { myASN: 64513, peerASN: 64700, peerAddress: 192.0.2.5, connectTime: 1s, passwordSecret: { name: fairlead-bgp-password } }
 ---
 apiVersion: fairlead.dev/v1beta1
 kind: BFDProfile
@@ -270,6 +270,9 @@ fn gate_rejects_access_without_right() {
         ("GET", "/api/v1/namespaces/fairlead-system/secrets/other"),
         ("GET", "/api/v1/namespaces/default/secrets/fairlead-mesh"),
         ("POST", "/api/v1/namespaces/default/secrets"),
+        // A Secret of any name could be one with the token of another account.
+        ("POST", "/api/v1/namespaces/fairlead-system/secrets"),
+        ("PATCH", "/api/v1/namespaces/fairlead-system/secrets/other"),
         ("GET", "/api/v1/namespaces/default/services/web"),
         ("PATCH", "/api/v1/namespaces/default/services/web"),
         ("DELETE", "/api/v1/namespaces/default/services/web"),
