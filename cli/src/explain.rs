@@ -7,13 +7,13 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use fairlead_allocator::explain::Explanation;
 use fairlead_allocator::reconcile::objects::Configuration;
-use fairlead_allocator::reconcile::{Index, ObservedService};
+use fairlead_allocator::reconcile::{Index, ObservedService, RecordedCooldown};
 use fairlead_crds::configuration_kinds;
 use fairlead_crds::kinds::ConfigurationObject;
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::store::{ObjectChange, trim};
-use fairlead_crds::v1beta1::{self, IPClaim};
+use fairlead_crds::v1beta1::{self, IPClaim, PoolCooldown};
 use fairlead_runtime::client;
 use fairlead_runtime::flags::Common;
 use jiff::Timestamp;
@@ -107,6 +107,9 @@ async fn reconcile(client: &Client, class: Option<&str>) -> Result<Index> {
     );
     let claims = list::<IPClaim>(client, &ListParams::default()).await?;
     index.claims_reset(claims.iter().map(Claim::from_object).collect(), now);
+    let cooldowns = list_if_served::<PoolCooldown>(client).await?;
+    let recorded = cooldowns.iter().map(|object| (object.name_any(), RecordedCooldown::from(object)));
+    configuration.cooldowns_listed(recorded.collect());
     index.begin(configuration.released(), now);
     Ok(index)
 }
@@ -118,6 +121,21 @@ where
     let objects = list::<K>(client, &ListParams::default()).await?;
     configuration.change(ObjectChange::Reset(objects.into_iter().map(trim).collect()));
     Ok(())
+}
+
+/// Returns nothing if the API server does not serve the kind.
+async fn list_if_served<K>(client: &Client) -> Result<Vec<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    match list::<K>(client, &ListParams::default()).await {
+        Err(error) if is_not_found(&error) => Ok(Vec::new()),
+        result => result,
+    }
+}
+
+fn is_not_found(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(kube::Error::Api(status)) if status.code == 404)
 }
 
 async fn list<K>(client: &Client, parameters: &ListParams) -> Result<Vec<K>>

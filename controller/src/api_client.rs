@@ -20,6 +20,7 @@ pub(crate) async fn send(client: &Client, target: &WriteTarget, write: &Write) -
         WriteTarget::ObjectStatus(object) | WriteTarget::ObjectFinalizers(object) => {
             (object.kind.url_path(), &object.name)
         }
+        WriteTarget::PoolCooldown(pool) => (v1beta1::PoolCooldown::url_path(&(), None), pool),
     };
     let result = match tokio::time::timeout(REQUEST_TIMEOUT, patch(client, path, name, target, write)).await {
         Ok(result) => result,
@@ -68,6 +69,7 @@ async fn patch(
     let (path, body) = (Request::new(path), Patch::Merge(()));
     let patch = match target {
         WriteTarget::ObjectFinalizers(_) => path.patch(name, &parameters, &body),
+        WriteTarget::PoolCooldown(_) => path.patch(name, &parameters.force(), &Patch::Apply(())),
         WriteTarget::ServiceStatus(_) | WriteTarget::ClaimStatus(_) | WriteTarget::ObjectStatus(_) => {
             path.patch_subresource("status", name, &parameters, &body)
         }

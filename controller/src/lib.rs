@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod api_client;
+mod cooldowns;
 mod events;
 pub mod flags;
 pub mod leader;

@@ -1,6 +1,8 @@
 //! The watches of all kinds, and the events that they send to the reconciler.
 
-use fairlead_allocator::reconcile::ObservedService;
+use std::collections::BTreeMap;
+
+use fairlead_allocator::reconcile::{ObservedService, RecordedCooldown};
 use fairlead_crds::configuration_kinds;
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::config::Labels;
@@ -15,6 +17,8 @@ use kube::api::Api;
 use kube::core::{PartialObjectMeta, ResourceExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+
+use crate::cooldowns;
 
 /// An event of a watch.
 pub(crate) struct WatchEvent {
@@ -34,6 +38,8 @@ pub(crate) enum ClusterChange {
     Namespaces(ObjectChange<(String, Labels)>),
     /// Configuration objects of one kind.
     Configuration(Box<ConfigurationChange>),
+    /// All `PoolCooldown` objects, by name. They are listed once and not watched.
+    Cooldowns(BTreeMap<String, RecordedCooldown>),
 }
 
 /// A Service of type LoadBalancer.
@@ -72,6 +78,13 @@ pub(crate) fn watch_all(
     let labels = |namespace: PartialObjectMeta<Namespace>| (namespace.name_any(), namespace.labels().clone());
     let event = event_of(relist, ClusterChange::Namespaces);
     watches.spawn(watch::follow(namespaces, watch::config(), labels, event, sink.clone()));
+
+    let (cooldown_client, cooldown_sink) = (client.clone(), sink.clone());
+    watches.spawn(async move {
+        let change = ClusterChange::Cooldowns(cooldowns::list(&cooldown_client).await);
+        // An error means that the receiver is gone.
+        let _ = cooldown_sink.send(WatchEvent { relist, change }).await;
+    });
 
     macro_rules! watch_configuration {
         ($($kind:ident => $field:ident,)*) => {$(

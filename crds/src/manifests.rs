@@ -17,6 +17,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         v1beta1::IPAddressPool::crd(),
         v1beta1::IPClaim::crd(),
         v1beta1::L2Advertisement::crd(),
+        v1beta1::PoolCooldown::crd(),
         v1beta1::Speaker::crd(),
     ];
     derived.into_iter().map(finish).collect()

@@ -56,7 +56,7 @@ impl ClusterState {
 
     /// Returns whether every kind was listed and the configuration was resolved.
     pub(super) fn is_synced(&self) -> bool {
-        self.configured && self.index.is_listed()
+        self.configured && self.index.is_listed() && self.configuration.has_cooldowns()
     }
 
     /// Returns whether decisions are made: from [`ClusterState::begin`] to [`ClusterState::step_down`].
@@ -103,6 +103,7 @@ impl ClusterState {
             ClusterChange::Namespaces(ObjectChange::Delete((name, _))) => self.index.namespace_deleted(&name),
             ClusterChange::Namespaces(ObjectChange::Reset(list)) => self.index.namespaces_reset(list, now),
             ClusterChange::Configuration(change) => self.handle_configuration(*change),
+            ClusterChange::Cooldowns(list) => self.configuration.cooldowns_listed(list),
         }
     }
 
@@ -114,6 +115,13 @@ impl ClusterState {
     /// Handles the result of a write. Only the finalizers of pools make a difference here: the status of the
     /// pool waits for it.
     pub(super) fn handle_write_result(&mut self, target: &WriteTarget, write: &Write, result: &WriteResult) {
+        if let WriteTarget::PoolCooldown(pool) = target {
+            if let (PatchBody::Json(body), WriteResult::Written(_)) = (&*write.body, result) {
+                self.configuration.cooldown_written(pool, body);
+                self.pools.handle_cooldown_written(pool);
+            }
+            return;
+        }
         let WriteTarget::ObjectFinalizers(pool) = target else { return };
         if let (PatchBody::Json(body), WriteResult::Written(version)) = (&*write.body, result) {
             self.configuration.finalizers_written(&pool.name, body, version);
@@ -173,9 +181,6 @@ impl ClusterState {
         }
         let touched = self.index.take_touched_pools();
         self.pools.handle_changed_pools(touched.iter().map(ToString::to_string));
-        if self.index.take_newly_released() {
-            self.pools.handle_release();
-        }
         let pools = self.pools.poll_finalizers().into_iter();
         let desired = pools.map(|name| {
             let patch = self.configuration.finalizer_patch(&name, self.index.ipam());
@@ -208,11 +213,27 @@ impl ClusterState {
         writes
     }
 
+    /// Returns the desired writes of the cool-downs of changed pools, if the batch is due.
+    pub(super) fn poll_cooldowns(&mut self, now: Instant) -> Vec<DesiredWrite> {
+        if !self.is_deciding() {
+            return Vec::new();
+        }
+        let pools = self.pools.poll_cooldowns(now).into_iter();
+        let desired = pools.map(|name| {
+            let patch = self.configuration.cooldown_patch(&name, self.index.ipam());
+            (WriteTarget::PoolCooldown(name), patch.map(Write::apply))
+        });
+        desired.collect()
+    }
+
     /// Returns the resourceVersion of an object as last observed; `None` if it does not exist.
     pub(super) fn resource_version(&self, target: &WriteTarget) -> Option<&str> {
         match target {
             WriteTarget::ServiceStatus(service) => self.index.version_of_service(service),
             WriteTarget::ClaimStatus(claim) => self.index.version_of_claim(claim),
+            // Not watched. The version of `Write::apply`: a write is in doubt until it can no longer be
+            // applied.
+            WriteTarget::PoolCooldown(_) => Some(""),
             WriteTarget::ObjectStatus(object) | WriteTarget::ObjectFinalizers(object) => {
                 self.configuration.resource_version(object)
             }

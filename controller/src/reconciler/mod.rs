@@ -211,6 +211,9 @@ impl Reconciler {
                 self.state.handle_finalizers_queued(&pool, self.writes.is_backing_off(&target));
             }
         }
+        for (target, write) in self.state.poll_cooldowns(Instant::now()) {
+            self.writes.replace(target, write);
+        }
         for (pool, (target, write)) in self.state.poll_pool_statuses(Instant::now(), Timestamp::now()) {
             self.metrics.update_pool(self.state.index(), &pool);
             self.writes.replace(target, write);

@@ -23,6 +23,7 @@ fn transmit(queue: &mut WriteQueue, now: Instant) -> Vec<String> {
                 format!("{}:{}", key.name, String::from_utf8_lossy(&write.body.to_json()).trim_matches('"'))
             }
             WriteTarget::ObjectStatus(object) | WriteTarget::ObjectFinalizers(object) => object.to_string(),
+            WriteTarget::PoolCooldown(pool) => pool,
         })
         .collect()
 }

@@ -19,12 +19,15 @@ pub(crate) enum WriteTarget {
     ObjectStatus(ObjectRef),
     /// The finalizers of a configuration object.
     ObjectFinalizers(ObjectRef),
+    /// The `PoolCooldown` object of the pool of this name.
+    PoolCooldown(String),
 }
 
-/// A merge patch.
+/// A merge patch, or an object to apply.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Write {
-    /// The resourceVersion on which the patch was decided. The body contains it too.
+    /// The resourceVersion on which the patch was decided. The body contains it too. Empty for an object to
+    /// apply.
     pub resource_version: String,
     /// The body.
     pub body: Arc<PatchBody>,
@@ -63,6 +66,13 @@ impl PatchBody {
             Self::ServiceStatus(patch) => patch.body().to_string().into_bytes(),
             Self::Json(value) => value.to_string().into_bytes(),
         }
+    }
+}
+
+impl Write {
+    /// Returns a server-side apply of an object.
+    pub(crate) fn apply(object: Value) -> Self {
+        Self { resource_version: String::new(), body: Arc::new(PatchBody::Json(object)) }
     }
 }
 

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "test helpers may panic")]
 
+mod cooldowns;
 mod faults;
 mod pools;
 mod proxy;

@@ -219,7 +219,7 @@ pub struct ServiceAllocation {
     pub service_selectors: Vec<LabelSelector>,
 }
 
-/// The maximum number of entries of [`IPAddressPoolStatus::recently_released`].
+/// The maximum number of addresses of a pool in cool-down.
 pub const MAX_RECENTLY_RELEASED: usize = 1024;
 
 /// IPAddressPoolStatus describes the use of the pool and whether it is in force. Counts saturate at
@@ -259,9 +259,8 @@ pub struct IPAddressPoolStatus {
     /// during the time of reuseAfter.
     #[serde(default, rename = "reservedIPv6", skip_serializing_if = "Option::is_none")]
     pub reserved_ipv6: Option<i64>,
-    /// Addresses that were released less than reuseAfter ago. Only the Service that released such an address
-    /// can get it again. The list contains the 1024 latest releases; addresses that were released before
-    /// those are free.
+    /// Deprecated: earlier versions listed the addresses in cool-down here. The controller moves them to the
+    /// PoolCooldown object of the pool.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]

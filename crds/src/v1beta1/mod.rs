@@ -20,6 +20,7 @@ mod community;
 mod ip_address_pool;
 mod ip_claim;
 mod l2_advertisement;
+mod pool_cooldown;
 pub mod schema;
 mod speaker;
 
@@ -37,6 +38,7 @@ pub use ip_address_pool::{
 };
 pub use ip_claim::{IPClaim, IPClaimSpec, IPClaimStatus};
 pub use l2_advertisement::{L2Advertisement, L2AdvertisementSpec, PreferredNodeSelector};
+pub use pool_cooldown::{PoolCooldown, PoolCooldownSpec};
 pub use speaker::{
     Announced, MAX_NOT_ANNOUNCED, Mesh, NotAnnounced, Session, Speaker, SpeakerSpec, SpeakerStatus,
 };

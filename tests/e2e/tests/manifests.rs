@@ -148,7 +148,7 @@ fn manifests_reference_existing_objects() {
     let definitions = names(&objects, "CustomResourceDefinition");
     let kinds =
         ["bfdprofiles", "bgpadvertisements", "bgppeers", "communities", "ipaddresspools", "l2advertisements"];
-    for kind in kinds.into_iter().chain(["speakers"]) {
+    for kind in kinds.into_iter().chain(["speakers", "poolcooldowns"]) {
         assert!(definitions.contains(&format!("{kind}.fairlead.dev")), "{kind}");
     }
 }

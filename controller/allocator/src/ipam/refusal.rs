@@ -28,8 +28,8 @@ pub enum AllocationRefusal {
     PoolClosed(Arc<str>, Closed),
     /// The pool does not admit the Service. The pool with its restriction, a predicate.
     NotAdmitted(Arc<str>, String),
-    /// The pools that are open to the Service lack a family that it needs. They are not named if there are too
-    /// many.
+    /// The pools that are open to the Service lack a family that it needs. They are not named if there are
+    /// too many.
     FamilyMismatch(Vec<Arc<str>>, Families),
     /// The pools that are open to the Service are full.
     Exhausted {

@@ -20,8 +20,6 @@ pub(super) struct Reservations {
     expiries: BTreeSet<(Timestamp, IpAddr)>,
     /// Number of cool-downs so far; orders releases within one second.
     releases: u64,
-    /// True if a cool-down began since [`Reservations::take_newly_released`].
-    newly_released: bool,
 }
 
 /// The Services that an address is reserved for, by reason.
@@ -117,11 +115,6 @@ impl Reservations {
         self.expiries.first().filter(|(until, _)| *until <= now).map(|(_, ip)| *ip)
     }
 
-    /// Returns true if a cool-down began since the last call.
-    pub(super) fn take_newly_released(&mut self) -> bool {
-        std::mem::take(&mut self.newly_released)
-    }
-
     pub(super) fn add_displayed(&mut self, ip: IpAddr, service: &ObjectKey) {
         self.by_address.entry(ip).or_default().displayed_by.insert(service.clone());
         self.by_service.entry(service.clone()).or_default().insert(ip);
@@ -158,7 +151,6 @@ impl Reservations {
         let cooldown = Cooldown { service, pool, released, sequence: self.releases, until };
         self.by_address.entry(ip).or_default().cooldown = Some(cooldown);
         self.expiries.insert((until, ip));
-        self.newly_released = true;
     }
 
     /// Returns the removed cool-down. Then the caller calls [`Reservations::drop_unused`].

@@ -48,11 +48,6 @@ impl Ipam {
         self.reservations.next_expiry()
     }
 
-    /// Returns true if a cool-down began since the last call.
-    pub fn take_newly_released(&mut self) -> bool {
-        self.reservations.take_newly_released()
-    }
-
     /// Returns the addresses of a pool in cool-down, the earliest release first.
     pub fn released(&self, pool: &str) -> impl Iterator<Item = Released> {
         self.usage.released(pool).filter_map(|(at, address)| {

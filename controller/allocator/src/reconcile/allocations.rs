@@ -86,11 +86,6 @@ impl Allocations {
         self.waiting.services()
     }
 
-    /// Returns whether an address entered its cool-down since the last call.
-    pub(super) fn take_newly_released(&mut self) -> bool {
-        self.ipam.take_newly_released()
-    }
-
     /// Returns the claims that a Service waits for, the oldest first.
     pub(crate) fn pending_claims(&self, service: &ObjectKey) -> Vec<PendingClaim> {
         let balancer = self.services.get(service).map(|record| record.balancer());

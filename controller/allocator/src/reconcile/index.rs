@@ -68,12 +68,6 @@ impl Index {
     pub fn take_touched_pools(&mut self) -> BTreeSet<Arc<str>> {
         self.allocations.outbox_mut().take_touched_pools()
     }
-
-    /// Returns whether an address entered its cool-down since the last call. The status of its pool must be
-    /// written soon: until then, a crash loses the cool-down.
-    pub fn take_newly_released(&mut self) -> bool {
-        self.allocations.take_newly_released()
-    }
 }
 
 // Observations.

@@ -44,6 +44,7 @@ pub(crate) mod allocations;
 mod claim_decision;
 mod claim_status;
 mod condition_digest;
+mod cooldowns;
 mod coverage;
 mod displayed;
 mod external_write;
@@ -71,6 +72,7 @@ mod tests;
 
 pub use claim_status::ClaimPatch;
 pub use condition_digest::{ConditionDigest, ConditionDigests, ServiceCondition};
+pub use cooldowns::RecordedCooldown;
 pub use index::Index;
 pub use observed::ObservedService;
 pub use outbox::{Counters, Decision};

@@ -9,11 +9,14 @@ use fairlead_crds::v1beta1::IPAddressPool;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::cooldowns::Cooldowns;
+
 /// All configuration objects as last observed, and their resolution.
 #[derive(Debug, Default)]
 pub struct Configuration {
     store: ConfigurationStore,
     resolution: Resolution,
+    cooldowns: Cooldowns,
 }
 
 /// The effect of [`Configuration::apply`].
@@ -58,9 +61,20 @@ impl Configuration {
         self.store.change(change)
     }
 
-    /// Requires a new list of every kind before the next resolution.
+    /// Requires a new list of every kind before the next resolution, and of the cool-downs.
     pub fn forget_lists(&mut self) {
         self.store.clear_listed();
+        self.cooldowns.forget_list();
+    }
+
+    /// Returns the recorded cool-downs.
+    pub(super) fn cooldowns(&self) -> &Cooldowns {
+        &self.cooldowns
+    }
+
+    /// Returns the recorded cool-downs for an update.
+    pub(super) fn cooldowns_mut(&mut self) -> &mut Cooldowns {
+        &mut self.cooldowns
     }
 
     /// Resolves the objects. Returns `None` until every kind was listed once.

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 /// Minimum time between two batches of pool statuses.
 pub const STATUS_INTERVAL: Duration = Duration::from_secs(1);
-/// The same if an address was released that is reserved for its last holder: until the status lists it, a
-/// crash of the controller loses the reservation.
-pub const RELEASE_INTERVAL: Duration = Duration::from_millis(100);
+/// Minimum time between two batches of cool-downs. Until its release is recorded, a crash of the controller
+/// loses the cool-down of an address.
+pub const COOLDOWN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The pools that must be patched, and when.
 #[derive(Clone, Debug, Default)]
@@ -28,8 +28,9 @@ pub struct PoolStatusSchedule {
     /// Pools whose finalizers may be out of date.
     finalizers: BTreeSet<String>,
     last_batch: Option<Instant>,
-    /// The next batch is due after [`RELEASE_INTERVAL`].
-    urgent: bool,
+    /// Pools whose recorded cool-downs may be out of date.
+    cooldowns: BTreeSet<String>,
+    last_cooldowns: Option<Instant>,
 }
 
 impl PoolStatusSchedule {
@@ -37,6 +38,7 @@ impl PoolStatusSchedule {
     pub fn handle_changed_pools(&mut self, pools: impl IntoIterator<Item = String>) {
         for pool in pools {
             self.finalizers.insert(pool.clone());
+            self.cooldowns.insert(pool.clone());
             self.statuses.insert(pool);
         }
     }
@@ -51,9 +53,11 @@ impl PoolStatusSchedule {
         self.verdicts.insert(pool);
     }
 
-    /// Schedules the next batch earlier: an address was released that is reserved for its last holder.
-    pub fn handle_release(&mut self) {
-        self.urgent = true;
+    /// Schedules what depends on recorded cool-downs of a pool: a newer decision on them, and the status, in
+    /// which an earlier version may have recorded them.
+    pub fn handle_cooldown_written(&mut self, pool: &str) {
+        self.cooldowns.insert(pool.to_owned());
+        self.statuses.insert(pool.to_owned());
     }
 
     /// Postpones the status of a pool to the result of a write of its finalizers, since the status is decided
@@ -73,7 +77,7 @@ impl PoolStatusSchedule {
 
     /// Makes the next batch due at once.
     pub fn skip_interval(&mut self) {
-        (self.last_batch, self.urgent) = (None, false);
+        (self.last_batch, self.last_cooldowns) = (None, None);
     }
 
     /// Returns the pools whose finalizers must be compared with the desired ones now.
@@ -86,21 +90,36 @@ impl PoolStatusSchedule {
     pub fn poll_statuses(&mut self, now: Instant) -> BTreeSet<String> {
         let mut pools = std::mem::take(&mut self.verdicts);
         if !self.statuses.is_empty() && self.due().is_none_or(|due| due <= now) {
-            (self.last_batch, self.urgent) = (Some(now), false);
+            self.last_batch = Some(now);
             pools.append(&mut self.statuses);
         }
         pools
     }
 
-    /// Returns when to call [`PoolStatusSchedule::poll_statuses`].
+    /// Returns the pools whose recorded cool-downs must be compared with the desired ones now.
+    pub fn poll_cooldowns(&mut self, now: Instant) -> BTreeSet<String> {
+        if self.cooldowns.is_empty() || self.cooldowns_due().is_some_and(|due| now < due) {
+            return BTreeSet::new();
+        }
+        self.last_cooldowns = Some(now);
+        std::mem::take(&mut self.cooldowns)
+    }
+
+    /// Returns when to call [`PoolStatusSchedule::poll_statuses`] or [`PoolStatusSchedule::poll_cooldowns`].
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.statuses.is_empty() { None } else { self.due() }
+        let statuses = if self.statuses.is_empty() { None } else { self.due() };
+        let cooldowns = if self.cooldowns.is_empty() { None } else { self.cooldowns_due() };
+        statuses.into_iter().chain(cooldowns).min()
     }
 
     /// Returns when the next batch is due; `None` if it is due at once.
     fn due(&self) -> Option<Instant> {
-        let interval = if self.urgent { RELEASE_INTERVAL } else { STATUS_INTERVAL };
-        Some(self.last_batch? + interval)
+        Some(self.last_batch? + STATUS_INTERVAL)
+    }
+
+    /// Returns when the next batch of cool-downs is due; `None` if it is due at once.
+    fn cooldowns_due(&self) -> Option<Instant> {
+        Some(self.last_cooldowns? + COOLDOWN_INTERVAL)
     }
 }
 
@@ -134,16 +153,20 @@ mod tests {
     }
 
     #[test]
-    fn release_shortens_the_interval_of_one_batch() {
+    fn cooldowns_have_an_interval_of_their_own() {
         let now = Instant::now();
         let mut schedule = after_batch(now);
+        assert_eq!(schedule.poll_cooldowns(now + COOLDOWN_INTERVAL / 2), names(&["p"]), "due at once");
         schedule.handle_changed_pools(names(&["p"]));
-        schedule.handle_release();
-        let due = now + RELEASE_INTERVAL;
+        let later = now + STATUS_INTERVAL;
+        assert_eq!(schedule.poll_statuses(later), names(&["p"]));
+        assert_eq!(schedule.poll_cooldowns(later), names(&[]));
+        let due = now + COOLDOWN_INTERVAL / 2 + COOLDOWN_INTERVAL;
         assert_eq!(schedule.poll_timeout(), Some(due));
-        assert_eq!(schedule.poll_statuses(due), names(&["p"]));
-        schedule.handle_changed_pools(names(&["p"]));
-        assert_eq!(schedule.poll_timeout(), Some(due + STATUS_INTERVAL));
+        assert_eq!(schedule.poll_cooldowns(due), names(&["p"]));
+        schedule.handle_cooldown_written("p");
+        assert_eq!(schedule.poll_cooldowns(due), names(&[]));
+        assert_eq!(schedule.poll_statuses(due + STATUS_INTERVAL), names(&["p"]));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The status and the finalizers of pools: counts, users that block a deletion, and reserved addresses.
 
+use std::collections::BTreeMap;
+
 use fairlead_crds::conditions::{self, NewCondition};
 use fairlead_crds::kinds::{ConfigurationObject, ObjectView};
 use fairlead_crds::model::config::Reclaim;
@@ -8,9 +10,10 @@ use fairlead_crds::names::{ACCEPTED, EXHAUSTED, IN_USE, POOL_PROTECTION, reasons
 use fairlead_crds::resolve::Accepted;
 use fairlead_crds::v1beta1::{IPAddressPool, IPAddressPoolStatus, ReleasedAddress};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 
+use super::cooldowns::RecordedCooldown;
 use super::objects::{Configuration, ObjectPart, ObjectPatch, status_patch};
 use crate::ipam::{Family, Ipam, PoolCounts, Released};
 
@@ -42,7 +45,11 @@ impl Configuration {
     pub fn pool_status_patch(&self, name: &str, ipam: &Ipam, now: Timestamp) -> Option<ObjectPatch> {
         let (pool, accepted) = self.pool(name)?;
         let old = pool.status.clone().unwrap_or_default();
-        let new = status(pool, &accepted, ipam, now);
+        let mut new = status(pool, &accepted, ipam, now);
+        if self.cooldowns().patch(pool, ipam).is_some() {
+            // The addresses are not recorded yet where this version expects them.
+            new.recently_released.clone_from(&old.recently_released);
+        }
         (new != old).then(|| status_patch(&ObjectView::new(pool), body(&old, &new)))
     }
 
@@ -54,13 +61,43 @@ impl Configuration {
         })
     }
 
-    /// Returns the addresses that are reserved for their last holders, by pool, as the statuses of the pools
-    /// list them.
+    /// Stores a list of all `PoolCooldown` objects, by name of the pool.
+    pub fn cooldowns_listed(&mut self, list: BTreeMap<String, RecordedCooldown>) {
+        self.cooldowns_mut().reset(list);
+    }
+
+    /// Returns true if the `PoolCooldown` objects were listed since the last [`Configuration::forget_lists`].
+    pub fn has_cooldowns(&self) -> bool {
+        self.cooldowns().is_listed()
+    }
+
+    /// Returns the `PoolCooldown` object of a pool for a server-side apply, if it must change.
+    pub fn cooldown_patch(&mut self, name: &str, ipam: &Ipam) -> Option<Value> {
+        match self.pool(name) {
+            Some((pool, _)) => self.cooldowns().patch(pool, ipam),
+            None => {
+                self.cooldowns_mut().remove(name);
+                None
+            }
+        }
+    }
+
+    /// Stores that the API server has written the `PoolCooldown` object `body` of a pool.
+    pub fn cooldown_written(&mut self, pool: &str, body: &Value) {
+        self.cooldowns_mut().written(pool, body);
+    }
+
+    /// Returns the addresses that are reserved for their last holders, by pool, as the `PoolCooldown` objects
+    /// list them. Earlier versions listed them in the statuses of the pools.
     pub fn released(&self) -> Vec<(String, Released)> {
         let entries = self.pools().iter().flat_map(|pool| {
             let name = pool.metadata.name.clone().unwrap_or_default();
-            let list = pool.status.iter().flat_map(|status| &status.recently_released);
-            list.filter_map(move |entry| Some((name.clone(), parse_released(entry)?)))
+            let earlier = pool.status.iter().flat_map(|status| &status.recently_released);
+            let earlier = earlier.filter_map(parse_released);
+            let mut all: Vec<Released> = earlier.chain(self.cooldowns().released(pool)).collect();
+            // The last release of an address counts.
+            all.sort_by_key(|released| released.at);
+            all.into_iter().map(move |released| (name.clone(), released))
         });
         entries.collect()
     }
@@ -112,7 +149,7 @@ fn status(pool: &IPAddressPool, accepted: &Accepted, ipam: &Ipam, now: Timestamp
         retained_ipv6: saturated(v6.retained),
         reserved_ipv4: saturated(v4.reserved),
         reserved_ipv6: saturated(v6.reserved),
-        recently_released: ipam.released(name).map(released_address).collect(),
+        recently_released: Vec::new(),
         conditions: conditions(pool, accepted, counts, ipam, now),
     }
 }
@@ -175,14 +212,7 @@ fn users(pool: &str, ipam: &Ipam) -> String {
     all.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
-fn released_address(released: Released) -> ReleasedAddress {
-    ReleasedAddress {
-        address: released.address.to_string(),
-        service: released.service.to_string(),
-        released: Time(released.at),
-    }
-}
-
+/// Parses an entry of the status that an earlier version wrote.
 fn parse_released(entry: &ReleasedAddress) -> Option<Released> {
     let (namespace, name) = entry.service.split_once('/')?;
     Some(Released {

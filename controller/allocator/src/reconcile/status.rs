@@ -65,8 +65,8 @@ impl StatusPatch {
 }
 
 /// Returns the patch, if the observed status differs from the outcome, and the events for the conditions
-/// whose status or reason differs from those already `published`. Then stores the new conditions in `published`. A
-/// Service that `moved` to other addresses also gets an event if the reason stays the same.
+/// whose status or reason differs from those already `published`. Then stores the new conditions in
+/// `published`. A Service that `moved` to other addresses also gets an event if the reason stays the same.
 pub(super) fn publish(
     published: &mut ConditionDigests,
     observed: &ObservedService,

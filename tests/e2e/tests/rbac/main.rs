@@ -54,6 +54,11 @@ metadata: { name: overlaps }
 spec: { addresses: [192.0.2.210-192.0.2.215] }
 ---
 apiVersion: fairlead.dev/v1beta1
+kind: IPAddressPool
+metadata: { name: cooling }
+spec: { addresses: [192.0.2.240-192.0.2.241], autoAssign: false, reuseAfter: 1h }
+---
+apiVersion: fairlead.dev/v1beta1
 kind: IPClaim
 metadata: { name: later, namespace: default }
 spec: { serviceName: later, pool: l2 }
@@ -225,6 +230,18 @@ fn main_scenarios_use_exactly_granted_rights() {
     })
     .unwrap();
     wish_for_a_taken_address(&lab, l2_addresses[0]);
+
+    // An address enters its cool-down.
+    let cool = LbService::new("cool", "cooling").single("IPv4");
+    cool.up(&lab).unwrap();
+    cool.delete(&lab).unwrap();
+    wait_for("the cool-down to be recorded", SOON, || {
+        let object = lab.api()?.get("fairlead.dev/v1beta1", "PoolCooldown", None, "cooling")?;
+        let released = object.pointer("/spec/released/0").and_then(Value::as_str);
+        ensure!(released.is_some_and(|entry| entry.contains(" default/cool ")), "{object}");
+        Ok(())
+    })
+    .unwrap();
 
     // Restarts, and an object that is deleted.
     controller.restart().unwrap();
