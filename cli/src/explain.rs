@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use fairlead_allocator::explain::Explanation;
+use fairlead_allocator::ipam::OtherService;
 use fairlead_allocator::reconcile::objects::Configuration;
 use fairlead_allocator::reconcile::{Index, ObservedService, RecordedCooldown};
 use fairlead_crds::configuration_kinds;
@@ -87,26 +88,30 @@ fn default_kubeconfig() -> Option<std::path::PathBuf> {
 async fn reconcile(client: &Client, class: Option<&str>) -> Result<Index> {
     let now = Timestamp::now();
     let mut index = Index::default();
-    let mut configuration = Configuration::default();
+    let mut configuration = Configuration::new(class);
     macro_rules! list_kinds {
         ($($kind:ident => $field:ident,)*) => {$(
             list_configuration::<v1beta1::$kind>(client, &mut configuration).await?;
         )*};
     }
     configuration_kinds!(list_kinds);
-    let resolution = configuration.resolve().context("a configuration kind was not listed")?;
-    index.set_config(resolution.config.clone(), now);
+    configuration.resolve().context("a configuration kind was not listed")?;
+    index.set_config(configuration.config(), now);
     let namespaces = list::<Namespace>(client, &ListParams::default()).await?;
     let labels = namespaces.into_iter().map(|namespace| (namespace.name_any(), namespace.labels().clone()));
     index.namespaces_reset(labels.collect(), now);
     let balancers = ListParams::default().fields("spec.type=LoadBalancer");
     let services = list::<Service>(client, &balancers).await?;
+    index.others_reset(services.iter().filter_map(|service| OtherService::of(service, class)).collect(), now);
     index.services_reset(
         services.iter().filter_map(|service| ObservedService::of(service, class)).collect(),
         now,
     );
     let claims = list::<IPClaim>(client, &ListParams::default()).await?;
-    index.claims_reset(claims.iter().map(Claim::from_object).collect(), now);
+    index.claims_reset(
+        claims.iter().map(Claim::from_object).filter(|claim| claim.class.as_deref() == class).collect(),
+        now,
+    );
     let cooldowns = list_if_served::<PoolCooldown>(client).await?;
     let recorded = cooldowns.iter().map(|object| (object.name_any(), RecordedCooldown::from(object)));
     configuration.cooldowns_listed(recorded.collect());

@@ -8,6 +8,7 @@
 
 mod api_client;
 mod cooldowns;
+mod departures;
 mod events;
 pub mod flags;
 pub mod leader;

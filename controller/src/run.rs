@@ -15,6 +15,7 @@
 //!   drops it.
 //! - The mesh Secret, `MeshSecretTask`: its request. Ends when the Secret exists, or
 //!   with the term.
+//! - Departed Services, `Departures`: their queue and at most 4 requests. Ends with the term.
 //! - HTTP: the listener of /metrics, /healthz and /readyz. Ends with the process.
 //!
 //! # Cancel safety
@@ -116,8 +117,7 @@ pub async fn run_controller(
 ) -> bool {
     let (sink, mut watch_events) = mpsc::channel(WATCH_EVENTS);
     let mut leadership = election.leadership();
-    let mut reconciler =
-        Reconciler::new(client.clone(), scope.namespace, leadership.clone(), health, metrics);
+    let mut reconciler = Reconciler::new(client.clone(), scope.clone(), leadership.clone(), health, metrics);
     reconciler.end_turn(0);
     let mut relist = reconciler.relist();
     let mut watches = watch_all(&client, scope.class.as_deref(), relist, &sink);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fairlead_allocator::ipam::OtherService;
 use fairlead_allocator::reconcile::{ObservedService, RecordedCooldown};
 use fairlead_crds::configuration_kinds;
 use fairlead_crds::model::claim::Claim;
@@ -48,6 +49,17 @@ pub(crate) struct WatchedService {
     pub key: ObjectKey,
     /// The fields that decisions depend on; `None` if another controller handles its class.
     pub observed: Option<Box<ObservedService>>,
+    /// The class and the addresses, if another controller handles its class.
+    pub other: Option<Box<OtherService>>,
+}
+
+impl WatchedService {
+    /// Reads a Service of type LoadBalancer for the instance with this class.
+    pub(crate) fn read(service: &Service, class: Option<&str>) -> Self {
+        let key = ObjectKey { namespace: service.namespace().unwrap_or_default(), name: service.name_any() };
+        let observed = ObservedService::of(service, class).map(Box::new);
+        Self { key, observed, other: OtherService::of(service, class).map(Box::new) }
+    }
 }
 
 /// Lists and watches all kinds until the returned set is dropped.
@@ -59,12 +71,10 @@ pub(crate) fn watch_all(
 ) -> JoinSet<()> {
     let mut watches = JoinSet::new();
     let class = class.map(str::to_owned);
-    // For this watch, a Service whose type changes is deleted. The API server clears its status.
+    // For this watch, a Service whose type changes is deleted. The API server removes the addresses from its
+    // status.
     let load_balancers = watch::config().fields("spec.type=LoadBalancer");
-    let watched = move |Trimmed(service): Trimmed<Service>| WatchedService {
-        key: ObjectKey { namespace: service.namespace().unwrap_or_default(), name: service.name_any() },
-        observed: ObservedService::of(&service, class.as_deref()).map(Box::new),
-    };
+    let watched = move |Trimmed(service): Trimmed<Service>| WatchedService::read(&service, class.as_deref());
     let services = Api::<Trimmed<Service>>::all(client.clone());
     let event = event_of(relist, ClusterChange::Services);
     watches.spawn(watch::follow(services, load_balancers, watched, event, sink.clone()));

@@ -121,6 +121,8 @@ fn pool_specs_are_validated() {
                 Rejects("spec.reuseAfter"),
                 Some(RefusalReason::InvalidReuseAfter),
             ),
+            ("{addresses: [192.0.2.0/24], loadBalancerClass: example.org/x}", Accepts, None),
+            ("{addresses: [192.0.2.0/24], loadBalancerClass: ''}", Rejects("loadBalancerClass"), None),
             ("addresses: [192.0.2.0/24, 192.0.2.0/24]", Accepts, Some(RefusalReason::Overlap)),
             ("addresses: [0.0.0.0/1]", unusable, Some(RefusalReason::UnusableAddress)),
             ("addresses: [0.1.2.0/24]", unusable, Some(RefusalReason::UnusableAddress)),

@@ -10,7 +10,7 @@ use std::time::Instant;
 use fairlead_allocator::ipam::Ipam;
 use fairlead_allocator::reconcile::objects::{AppliedChange, Configuration, ObjectPart, ObjectPatch};
 use fairlead_allocator::reconcile::pool_status_schedule::PoolStatusSchedule;
-use fairlead_allocator::reconcile::{Decision, Index, ServiceEvent};
+use fairlead_allocator::reconcile::{Decision, DepartedService, Index, ServiceEvent};
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::resolve::{Kind, ObjectRef};
 use fairlead_crds::store::{ConfigurationChange, ObjectChange};
@@ -25,6 +25,8 @@ pub(super) type DesiredWrite = (WriteTarget, Option<Write>);
 /// The state of the cluster.
 #[derive(Debug, Default)]
 pub(super) struct ClusterState {
+    /// The load balancer class of this instance.
+    class: Option<String>,
     index: Index,
     configuration: Configuration,
     /// True if the configuration must be resolved again. A burst of changes is resolved once.
@@ -46,9 +48,16 @@ pub(super) struct Decisions {
     /// In the order in which they were made.
     pub(super) writes: Vec<DesiredWrite>,
     pub(super) events: Vec<ServiceEvent>,
+    /// Services that are no longer load balancers of this controller.
+    pub(super) departed: Vec<DepartedService>,
 }
 
 impl ClusterState {
+    /// Returns the state before any object was observed, for the instance with this load balancer class.
+    pub(super) fn new(class: Option<&str>) -> Self {
+        Self { class: class.map(str::to_owned), configuration: Configuration::new(class), ..Self::default() }
+    }
+
     /// Returns the Services and the allocator, for metrics and logs.
     pub(super) fn index(&self) -> &Index {
         &self.index
@@ -92,10 +101,16 @@ impl ClusterState {
         }
         match change {
             ClusterChange::Services(change) => self.handle_services(change, now),
-            ClusterChange::Claims(ObjectChange::Apply(claim)) => self.index.claim_applied(*claim, now),
-            ClusterChange::Claims(ObjectChange::Delete(claim)) => self.index.claim_deleted(&claim.key, now),
+            ClusterChange::Claims(ObjectChange::Apply(claim)) if claim.class == self.class => {
+                self.index.claim_applied(*claim, now)
+            }
+            // Another instance handles its class.
+            ClusterChange::Claims(ObjectChange::Apply(claim) | ObjectChange::Delete(claim)) => {
+                self.index.claim_deleted(&claim.key, now)
+            }
             ClusterChange::Claims(ObjectChange::Reset(list)) => {
-                self.index.claims_reset(list.into_iter().map(|claim| *claim).collect(), now);
+                let own = list.into_iter().map(|claim| *claim).filter(|claim| claim.class == self.class);
+                self.index.claims_reset(own.collect(), now);
             }
             ClusterChange::Namespaces(ObjectChange::Apply((name, labels))) => {
                 self.index.namespace_applied(name, labels, now);
@@ -159,7 +174,8 @@ impl ClusterState {
 
     /// Takes the decisions on Services, claims and configuration objects except pools.
     pub(super) fn take_decisions(&mut self) -> Decisions {
-        let mut decisions = Decisions { writes: std::mem::take(&mut self.object_writes), events: Vec::new() };
+        let mut decisions =
+            Decisions { writes: std::mem::take(&mut self.object_writes), ..Decisions::default() };
         for decision in self.index.take_decisions() {
             match decision {
                 Decision::Status { service, patch } => {
@@ -168,6 +184,7 @@ impl ClusterState {
                 Decision::Claim { claim, patch } => {
                     decisions.writes.push((WriteTarget::ClaimStatus(claim), patch.map(Write::from)));
                 }
+                Decision::Departed(departed) => decisions.departed.push(*departed),
                 Decision::Event(event) => decisions.events.push(*event),
             }
         }
@@ -245,12 +262,19 @@ impl ClusterState {
             ObjectChange::Apply(WatchedService { observed: Some(service), .. }) => {
                 self.index.service_applied(*service, now);
             }
-            // Its class changed to one that another controller handles.
-            ObjectChange::Apply(WatchedService { key, observed: None })
+            ObjectChange::Apply(WatchedService { other: Some(other), .. }) => {
+                self.index.other_applied(*other, now)
+            }
+            ObjectChange::Apply(WatchedService { key, .. })
             | ObjectChange::Delete(WatchedService { key, .. }) => self.index.service_deleted(&key, now),
             ObjectChange::Reset(list) => {
-                let services = list.into_iter().filter_map(|service| Some(*service.observed?)).collect();
-                self.index.services_reset(services, now);
+                let (mut own, mut others) = (Vec::new(), Vec::new());
+                for WatchedService { observed, other, .. } in list {
+                    own.extend(observed.map(|service| *service));
+                    others.extend(other.map(|other| *other));
+                }
+                self.index.others_reset(others, now);
+                self.index.services_reset(own, now);
             }
         }
     }
@@ -272,8 +296,8 @@ impl ClusterState {
                 // Another controller may lead: the conditions say what it has accepted.
                 false => self.configuration.resolve(),
             };
-            if let Some(resolution) = resolution {
-                self.index.set_config(resolution.config.clone(), now);
+            if resolution.is_some() {
+                self.index.set_config(self.configuration.config(), now);
                 self.configured = true;
                 self.evaluate_objects(now);
             }

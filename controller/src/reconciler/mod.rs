@@ -12,6 +12,7 @@
 //! | [`Writes`] | the write queue, the requests in flight, the in-doubt writes |
 //! | [`EventOutbox`] | events held back until status writes have drained |
 //! | [`MeshSecretTask`] | the task that creates the Secret of the mesh |
+//! | [`Departures`] | the task that removes statuses from Services that left |
 
 mod cluster_state;
 mod event_outbox;
@@ -29,9 +30,11 @@ use jiff::Timestamp;
 use kube::Client;
 use tokio::sync::watch;
 
+use crate::departures::Departures;
 use crate::leader::Leadership;
 use crate::mesh_secret::MeshSecretTask;
 use crate::metrics::Metrics;
+use crate::run::Scope;
 use crate::watches::WatchEvent;
 
 use cluster_state::ClusterState;
@@ -47,6 +50,7 @@ pub(crate) struct Reconciler {
     writes: Writes,
     events: EventOutbox,
     mesh_secret: MeshSecretTask,
+    departures: Departures,
     metrics: Metrics,
     health: http::Health,
 }
@@ -56,17 +60,18 @@ impl Reconciler {
     /// on a standby after the first lists.
     pub(crate) fn new(
         client: Client,
-        namespace: String,
+        scope: Scope,
         leadership: watch::Receiver<Leadership>,
         health: http::Health,
         metrics: Metrics,
     ) -> Self {
         Self {
             term: CurrentTerm::new(leadership),
-            state: ClusterState::default(),
+            state: ClusterState::new(scope.class.as_deref()),
             writes: Writes::new(client.clone()),
             events: EventOutbox::new(client.clone()),
-            mesh_secret: MeshSecretTask::new(client, namespace),
+            mesh_secret: MeshSecretTask::new(client.clone(), scope.namespace),
+            departures: Departures::new(client, scope.class),
             metrics,
             health,
         }
@@ -172,6 +177,7 @@ impl Reconciler {
             let (services, waiting) = self.state.index().service_counts();
             tracing::info!(services, waiting, "first pass of this term complete");
             self.mesh_secret.start();
+            self.departures.start();
         }
     }
 
@@ -181,6 +187,7 @@ impl Reconciler {
         self.events.discard();
         self.writes.abandon(Instant::now());
         self.mesh_secret.stop();
+        self.departures.stop();
     }
 
     /// Handles resolved writes, takes the decisions, and sends the writes that are ready.
@@ -191,6 +198,9 @@ impl Reconciler {
         let decisions = self.state.take_decisions();
         for (target, write) in decisions.writes {
             self.writes.replace(target, write);
+        }
+        for departed in decisions.departed {
+            self.departures.push(departed);
         }
         for event in decisions.events {
             tracing::info!(service = %event.service, reason = %event.reason, "{}", event.message);

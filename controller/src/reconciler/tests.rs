@@ -3,7 +3,6 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use fairlead_allocator::reconcile::ObservedService;
 use fairlead_crds::configuration_kinds;
 use fairlead_crds::kinds::{Kind, ObjectRef};
 use fairlead_crds::store::{ConfigurationChange, ObjectChange};
@@ -16,6 +15,7 @@ use tokio::sync::watch;
 use super::Reconciler;
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
+use crate::run::Scope;
 use crate::watches::{ClusterChange, WatchEvent, WatchedService};
 use crate::write_queue::WriteTarget;
 
@@ -34,8 +34,9 @@ impl World {
         let (leadership, receiver) = watch::channel(Leadership::Standby { holder: None });
         let metrics = Metrics::register(&http::Metrics::default());
         let client = Client::try_from(config).unwrap();
+        let scope = Scope { namespace: "fairlead".into(), class: None };
         let health = http::Health::new("the start");
-        let reconciler = Reconciler::new(client, "fairlead".into(), receiver, health, metrics);
+        let reconciler = Reconciler::new(client, scope, receiver, health, metrics);
         Self { reconciler, leadership, _server: server }
     }
 
@@ -137,6 +138,5 @@ fn service() -> WatchedService {
                   "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack" },
     }))
     .unwrap();
-    let observed = ObservedService::of(&service, None).map(Box::new);
-    WatchedService { key: observed.as_ref().unwrap().balancer.key.clone(), observed }
+    WatchedService::read(&service, None)
 }

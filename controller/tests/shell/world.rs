@@ -62,6 +62,21 @@ impl World {
         eventually("the controller is ready", async || self.health.is_ready()).await;
     }
 
+    /// Starts a second controller with this load balancer class, which runs until the world is dropped.
+    pub(crate) async fn start_instance(&self, class: &str) {
+        let health = http::Health::new("the start");
+        let client = self.cluster.client().await.unwrap();
+        let metrics = Metrics::register(&http::Metrics::default());
+        let scope = Scope { namespace: NAMESPACE.to_owned(), class: Some(class.to_owned()) };
+        let ready = health.clone();
+        tokio::spawn(async move {
+            let stop = CancellationToken::new();
+            let election = Election::unopposed(stop.clone());
+            run_controller(client, scope, &election, health, metrics, stop).await;
+        });
+        eventually("the second controller is ready", async || ready.is_ready()).await;
+    }
+
     pub(crate) async fn stop_controller(&mut self) {
         if let Some(task) = self.controller.take() {
             task.abort();

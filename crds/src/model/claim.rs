@@ -26,6 +26,8 @@ pub struct Claim {
     pub created: i64,
     /// The Service, in the namespace of the claim.
     pub service: ObjectKey,
+    /// The load balancer class of the instance that handles the claim.
+    pub class: Option<String>,
     /// The requested addresses, or the reason why the request is invalid.
     pub request: Result<ClaimRequest, ObjectRefusal>,
     pub status: v1beta1::IPClaimStatus,
@@ -54,6 +56,7 @@ impl Claim {
         Self {
             service: ObjectKey { namespace: namespace.clone(), name: service.unwrap_or_default() },
             key: ObjectKey { namespace, name: object.name_any() },
+            class: object.spec.load_balancer_class.clone().filter(|class| !class.is_empty()),
             uid: object.uid().unwrap_or_default(),
             resource_version: object.resource_version().unwrap_or_default(),
             created: object.creation_timestamp().map_or(0, |time| time.0.as_second()),

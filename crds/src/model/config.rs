@@ -21,6 +21,8 @@ pub struct Config {
     /// allocated from them, and [`Config::pool_of`] does not search them. Services keep addresses of these
     /// pools, and the addresses remain announced.
     pub refused_pools: BTreeMap<String, Pool>,
+    /// `IPAddressPool` objects in force that another instance uses; see [`Config::keep_class`].
+    pub other_pools: BTreeMap<String, Pool>,
     /// `L2Advertisement` objects.
     pub l2_advertisements: BTreeMap<String, L2Advertisement>,
     /// `BGPAdvertisement` objects, with their community aliases replaced by values.
@@ -94,6 +96,15 @@ impl Config {
                 && any_or_empty(&ad.service_selectors, service)
                 && !self.is_withheld(ad, pool)
         })
+    }
+
+    /// Removes the pools of all load balancer classes but `class` from those that allocate. The controller of
+    /// one instance uses only its own pools. Speakers do not call this: an address stays announced if its
+    /// pool changes its class.
+    pub fn keep_class(&mut self, class: Option<&str>) {
+        self.refused_pools.retain(|_, pool| pool.class.as_deref() == class);
+        let pools = std::mem::take(&mut self.pools).into_iter();
+        (self.pools, self.other_pools) = pools.partition(|(_, pool)| pool.class.as_deref() == class);
     }
 
     /// Builds the index for [`Config::pool_of`].

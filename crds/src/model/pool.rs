@@ -28,6 +28,8 @@ pub struct Pool {
     /// The cool-down of released addresses.
     pub reuse_after: Duration,
     pub sharing: SharingScope,
+    /// The load balancer class of the instance that uses the pool; `None` is the instance without a class.
+    pub class: Option<String>,
 }
 
 /// Determines what happens to an address that its pool no longer offers to the Service that holds it.
@@ -95,6 +97,7 @@ impl Pool {
             closed: None,
             reuse_after: Duration::ZERO,
             sharing: SharingScope::default(),
+            class: None,
         }
     }
 }

@@ -37,6 +37,8 @@ pub struct LoadBalancer {
     pub resource_version: String,
     /// Creation time in seconds since the epoch. Older Services take precedence.
     pub created: i64,
+    /// True if the Service is being deleted.
+    pub is_deleting: bool,
     pub labels: Labels,
     /// Empty for a headless Service, and until the cluster assigns an address.
     pub cluster_ips: Vec<IpAddr>,
@@ -154,6 +156,7 @@ impl LoadBalancer {
             uid: service.uid().unwrap_or_default(),
             resource_version: service.resource_version().unwrap_or_default(),
             created: creation.map_or(0, |time| time.0.as_second()),
+            is_deleting: service.metadata.deletion_timestamp.is_some(),
             labels: service.labels().clone(),
             cluster_ips: cluster_ips(spec),
             ip_family_policy: match spec.ip_family_policy.as_deref() {

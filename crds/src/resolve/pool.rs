@@ -43,7 +43,13 @@ pub(super) fn pool(object: &v1beta1::IPAddressPool) -> Result<Pool, ObjectRefusa
         closed: closed(object),
         reuse_after: reuse_after(spec.reuse_after.as_deref())?,
         sharing: sharing(&spec.sharing)?,
+        class: class(object),
     })
+}
+
+/// Returns the load balancer class of the instance that uses a pool.
+fn class(object: &v1beta1::IPAddressPool) -> Option<String> {
+    object.spec.load_balancer_class.clone().filter(|class| !class.is_empty())
 }
 
 fn closed(object: &v1beta1::IPAddressPool) -> Option<Closed> {
@@ -102,6 +108,7 @@ pub(super) fn refused(object: &v1beta1::IPAddressPool) -> Pool {
         closed: closed(object),
         reuse_after: reuse_after(object.spec.reuse_after.as_deref()).unwrap_or_default(),
         sharing: SharingScope::default(),
+        class: class(object),
     }
 }
 

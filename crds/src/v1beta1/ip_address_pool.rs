@@ -128,8 +128,8 @@ const UNICAST: &str = concat!(
 pub struct IPAddressPoolSpec {
     /// The addresses of the pool. Each entry is a CIDR such as `198.51.100.0/24` or an inclusive range such
     /// as `192.0.2.200-192.0.2.230`. Addresses are allocated in the order of the entries. Required. No other
-    /// pool may contain the same addresses: the pool that is already in force takes precedence, then the older
-    /// one, and the other one is refused.
+    /// pool may contain the same addresses: the pool that is already in force takes precedence, then the
+    /// older one, and the other one is refused.
     #[serde(default)]
     #[schemars(length(min = 1, max = 256), inner(length(min = 1, max = 96)))]
     #[x_kube(
@@ -188,6 +188,14 @@ pub struct IPAddressPoolSpec {
     #[serde(default = "any_namespace")]
     #[schemars(schema_with = "sharing")]
     pub sharing: String,
+
+    /// The load balancer class of the Services that may use the pool, as in `spec.loadBalancerClass` of a
+    /// Service: the pool belongs to the instance of Fairlead that runs with this `--lb-class`. Other
+    /// instances neither use the pool nor write its status. If unset, the pool belongs to the instance
+    /// without a class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 317))]
+    pub load_balancer_class: Option<String>,
 }
 
 /// ServiceAllocation defines the Services that may use a pool, and its priority.

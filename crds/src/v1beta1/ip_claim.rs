@@ -91,6 +91,12 @@ pub struct IPClaimSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "families")]
     pub ip_families: Vec<String>,
+
+    /// The load balancer class of the Service and of the IPAddressPool: the claim belongs to the instance of
+    /// Fairlead that runs with this `--lb-class`. If unset, it belongs to the instance without a class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 317))]
+    pub load_balancer_class: Option<String>,
 }
 
 /// IPClaimStatus describes the reserved addresses and whether the Service holds them.

@@ -72,6 +72,7 @@ pub fn service(name: &str) -> LoadBalancer {
         uid: format!("uid-of-{name}"),
         resource_version: "1".into(),
         created: 0,
+        is_deleting: false,
         labels: Labels::new(),
         cluster_ips: ips(&["10.96.0.1"]),
         ip_family_policy: IpFamilyPolicy::SingleStack,

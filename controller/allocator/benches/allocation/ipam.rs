@@ -232,6 +232,7 @@ pub(crate) fn claim(i: usize) -> (Claim, ClaimRequest) {
     let wanted =
         ClaimRequest::FromPool { pool: "p".into(), families: vec![fairlead_allocator::ipam::Family::V4] };
     let claim = Claim {
+        class: None,
         key: key("claim", i),
         uid: i.to_string(),
         resource_version: "1".into(),

@@ -12,6 +12,7 @@
 //! | `ledger` | holders by address, addresses by holder | `holders`, `retention`, `joining` |
 //! | `usage` | counts, holders and claims by pool | – |
 //! | `reservations` | addresses that only one Service may take | `reserve` |
+//! | `others` | the Services of other load balancer classes that show addresses | – |
 //! | `claim_records` | what each claim has reserved | `claims` |
 //! | `changes` | changes since the last [`Ipam::take_changes`] | – |
 //!
@@ -42,6 +43,7 @@ mod holding;
 mod joining;
 mod ledger;
 mod open_pools;
+mod others;
 mod pool_changes;
 mod pool_state;
 mod pools;
@@ -75,6 +77,7 @@ pub use claim_records::Claimed;
 pub(crate) use claim_records::ClaimsByService;
 pub use eligibility::Obstacle;
 pub use holding::{Held, Holding, Retained};
+pub use others::OtherService;
 pub use pool_changes::PoolChanges;
 pub(crate) use refusal::list_pools;
 pub use refusal::{AllocationRefusal, ReservedFor};
@@ -86,6 +89,7 @@ pub use usage::PoolCounts;
 use changes::Changes;
 use claim_records::ClaimRecords;
 use ledger::Ledger;
+use others::OtherServices;
 use pool_state::PoolState;
 use pools::Pools;
 use reservations::Reservations;
@@ -99,6 +103,7 @@ pub struct Ipam {
     ledger: Ledger,
     usage: Usage,
     reservations: Reservations,
+    others: OtherServices,
     claims: ClaimRecords,
     changes: Changes,
 }

@@ -112,11 +112,13 @@ impl Ipam {
         service: &ObjectKey,
     ) -> Result<(), AllocationRefusal> {
         match self.reservations.obstruction(address, service) {
-            Some(Obstruction::DisplayedBy(other)) => Err(AllocationRefusal::InUse {
-                address,
-                holder: Arc::new(other.clone()),
-                conflict: SharingConflict::HolderDoesNotShare,
-            }),
+            Some(Obstruction::DisplayedBy(holder)) => {
+                let conflict = match self.others.get(holder) {
+                    Some(other) => SharingConflict::OtherClass(other.class.clone()),
+                    None => SharingConflict::HolderDoesNotShare,
+                };
+                Err(AllocationRefusal::InUse { address, holder: Arc::new(holder.clone()), conflict })
+            }
             Some(Obstruction::Reserved(by)) => Err(AllocationRefusal::Reserved { address, by }),
             None => Ok(()),
         }

@@ -58,6 +58,8 @@ pub enum SharingConflict {
     OtherPods,
     /// Both use this port.
     SamePort(Port),
+    /// The holder has this load balancer class, or none, and another controller handles it.
+    OtherClass(Option<String>),
     /// The namespaces differ, and this pool limits sharing to one namespace.
     OtherNamespace(Arc<str>),
 }
@@ -152,6 +154,12 @@ impl SharingConflict {
                  different selector"
             ),
             Self::SamePort(port) => format!("shared with Service {holder}, which already uses port {port}"),
+            Self::OtherClass(Some(class)) => format!(
+                "in use by Service {holder}, which another controller handles (loadBalancerClass {class:?})"
+            ),
+            Self::OtherClass(None) => {
+                format!("in use by Service {holder}, which another controller handles (no loadBalancerClass)")
+            }
             Self::OtherNamespace(pool) => format!(
                 "in use by Service {holder}, and IPAddressPool {pool} limits sharing to one namespace"
             ),
@@ -160,6 +168,6 @@ impl SharingConflict {
 
     /// Returns true if both Services have a sharing key.
     pub fn is_between_sharers(&self) -> bool {
-        !matches!(self, Self::NewcomerDoesNotShare | Self::HolderDoesNotShare)
+        !matches!(self, Self::NewcomerDoesNotShare | Self::HolderDoesNotShare | Self::OtherClass(_))
     }
 }

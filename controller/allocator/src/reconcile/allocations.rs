@@ -24,7 +24,7 @@ use super::retry::RetryQueue;
 use super::service_decision::{decide, previous_addresses, refused_note};
 use super::service_records::{ExternalWriter, ServiceRecords};
 use super::wait_queue::{Priority, RetryTrigger, WaitQueue, Waiter};
-use crate::ipam::{Ipam, Released, admits};
+use crate::ipam::{Ipam, OtherService, Released, admits};
 
 /// The state that decisions read and change. Methods that store an observation only store it; the caller then
 /// calls a method that reconciles, if this controller leads.
@@ -34,6 +34,8 @@ pub(crate) struct Allocations {
     namespaces: Namespaces,
     services: ServiceRecords,
     claims: ObservedClaims,
+    /// Load balancer Services of other classes.
+    others: BTreeMap<ObjectKey, OtherService>,
     ipam: Ipam,
     waiting: WaitQueue,
     outbox: Outbox,
@@ -120,12 +122,41 @@ impl Allocations {
     pub(super) fn remove_service(&mut self, key: &ObjectKey) {
         self.ipam.release(key);
         self.waiting.remove(&Waiter::Service(key.clone()));
-        if let Some(reserved) = self.services.remove(key) {
+        if let Some((departed, reserved)) = self.services.remove(key) {
             for ip in reserved {
                 self.ipam.unreserve(ip, key);
             }
             self.outbox.push_status(key.clone(), None);
+            if departed.written.as_ref().is_some_and(|written| !written.is_empty()) {
+                self.outbox.push_departed(departed);
+            }
         }
+    }
+
+    /// Stores a Service of another class. It is no load balancer of this controller any more.
+    pub(super) fn observe_other(&mut self, other: OtherService) {
+        self.remove_service(&other.key.clone());
+        self.others.insert(other.key.clone(), other);
+    }
+
+    /// Removes a Service of another class. The addresses that it showed are free.
+    pub(super) fn remove_other(&mut self, key: &ObjectKey) {
+        if self.others.remove(key).is_some() {
+            self.ipam.remove_other(key);
+        }
+    }
+
+    /// Returns the Services of other classes.
+    pub(super) fn others(&self) -> impl Iterator<Item = &ObjectKey> {
+        self.others.keys()
+    }
+
+    /// Takes the addresses that a Service of another class shows.
+    pub(super) fn take_other(&mut self, key: &ObjectKey) {
+        let Some(other) = self.others.get(key) else { return };
+        let pools = other.addresses.iter().filter_map(|ip| self.ipam.pool_name_of(*ip));
+        self.outbox.touch_pools(pools.map(Arc::from));
+        self.ipam.set_other(other.clone());
     }
 
     /// Stores that no in-doubt write of a Service remains. Returns whether that changed reservations.
@@ -243,6 +274,10 @@ impl Allocations {
         let services: Vec<ObjectKey> = self.services.keys().cloned().collect();
         let claims: Vec<ObjectKey> = self.claims.keys().cloned().collect();
         self.adopt_services(&services);
+        // A held address stays where it is, even if a Service of another class shows it too.
+        for key in self.others.keys().cloned().collect::<Vec<_>>() {
+            self.take_other(&key);
+        }
         for key in self.claims.by_age(&claims) {
             self.adopt_claim(&key, true);
         }

@@ -6,10 +6,11 @@
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use fairlead_crds::conditions::NewCondition;
+use fairlead_crds::conditions::{self, NewCondition};
 use fairlead_crds::{names, text};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serde_json::Value;
 
 use super::outcome::AllocationReason;
 
@@ -69,6 +70,21 @@ impl ConditionDigests {
     /// Returns the digest of the condition of this type.
     pub(super) fn get(&self, type_: &str) -> Option<&ConditionDigest> {
         if type_ == names::ALLOCATED { self.allocated.as_ref() } else { self.advertised.as_ref() }
+    }
+
+    /// Returns whether a condition of the API is one of these, apart from its transition time.
+    pub(super) fn contain(&self, condition: &Value) -> bool {
+        let text = |field: &str| condition[field].as_str().unwrap_or_default();
+        let digest = match text("type") {
+            names::ALLOCATED => self.allocated,
+            names::ADVERTISED => self.advertised,
+            _ => None,
+        };
+        digest.is_some_and(|digest| {
+            text("status") == conditions::status(digest.status)
+                && text("reason") == digest.reason.to_string()
+                && hash(text("message")) == digest.message
+        })
     }
 
     fn slot(&mut self, type_: &str) -> &mut Option<ConditionDigest> {

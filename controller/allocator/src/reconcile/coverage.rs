@@ -7,7 +7,8 @@ use fairlead_crds::model::selector::Selector;
 
 /// Returns true if an advertisement covers the addresses of a pool for a Service with these labels.
 pub(super) fn is_covered(config: &Config, pool: &str, service_labels: &Labels) -> bool {
-    config.pool(pool).is_some_and(|pool| {
+    let other = || config.other_pools.get(pool);
+    config.pool(pool).or_else(other).is_some_and(|pool| {
         config.l2_for(pool, service_labels).next().is_some()
             || config.bgp_for(pool, service_labels).next().is_some()
     })

@@ -56,13 +56,13 @@ pub(super) fn resolve_external_write(
     if writer == ExternalWriter::Other && !might_be_given(ipam, balancer, &request, &balancer.ingress) {
         return displaced;
     }
-    let age = (balancer.created, key);
+    let seniority = (record.seniority(), key);
     // Each round displaces one object, of which there are few.
     while let Err(why) = keep_displayed(ipam, &request, observed) {
         match why {
             AllocationRefusal::InUse { address, holder, .. } => {
                 let Some(other) = services.get(&holder) else { break };
-                let is_older = (other.created(), &*holder) < age;
+                let is_older = (other.seniority(), &*holder) < seniority;
                 if (other.displays(address) && is_older) || !ipam.holders(address).contains(&holder) {
                     break;
                 }

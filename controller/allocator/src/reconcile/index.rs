@@ -13,7 +13,7 @@ use super::observed::ObservedService;
 use super::outbox::{Counters, Decision};
 use super::outcome::AllocationOutcome;
 use super::sync_state::{ListedKind, SyncState};
-use crate::ipam::{Ipam, Released};
+use crate::ipam::{Ipam, OtherService, Released};
 
 /// The observed Services, claims, Namespaces and configuration, and the decisions on them.
 ///
@@ -61,7 +61,12 @@ impl Index {
 
     /// Removes and returns the decisions since the last call, in order.
     pub fn take_decisions(&mut self) -> Vec<Decision> {
-        self.allocations.outbox_mut().take_decisions()
+        let mut decisions = self.allocations.outbox_mut().take_decisions();
+        if !self.sync.is_deciding() {
+            // The leader cleans up, and lists what departed at the start of its term.
+            decisions.retain(|decision| !matches!(decision, Decision::Departed(_)));
+        }
+        decisions
     }
 
     /// Removes and returns the pools whose counts may have changed since the last call.
@@ -82,6 +87,8 @@ impl Index {
             self.service_deleted(&key, now);
         }
         self.advance(now);
+        // No retry before the Service is adopted: it may keep the addresses that another controller gave it.
+        self.allocations.remove_other(&key);
         let is_new = !self.allocations.services().contains(&key);
         let writer = self.allocations.observe_service(observed);
         if self.sync.is_deciding() {
@@ -112,6 +119,7 @@ impl Index {
         // No retry before the Service is removed: it must not get an address.
         self.allocations.advance(now);
         self.allocations.remove_service(key);
+        self.allocations.remove_other(key);
         self.retry_waiters(now);
         if self.sync.is_deciding() {
             self.allocations.publish_claims_of(key, now);
@@ -119,7 +127,37 @@ impl Index {
         }
     }
 
-    /// Handles a list of all load balancer Services.
+    /// Handles a load balancer Service of another class that was created or updated: the addresses that it
+    /// shows are taken.
+    pub fn other_applied(&mut self, other: OtherService, now: Timestamp) {
+        self.allocations.advance(now);
+        let key = other.key.clone();
+        self.allocations.observe_other(other);
+        if self.sync.is_deciding() {
+            // No retry before: the Service still shows the addresses that it held.
+            self.allocations.take_other(&key);
+            self.allocations.publish_claims_of(&key, now);
+        }
+        self.retry_waiters(now);
+    }
+
+    /// Handles a list of all load balancer Services of other classes. To be called before
+    /// [`Index::services_reset`] with the others of the same list, which retries the waiting objects.
+    pub fn others_reset(&mut self, list: Vec<OtherService>, now: Timestamp) {
+        self.allocations.advance(now);
+        let listed: BTreeSet<ObjectKey> = list.iter().map(|other| other.key.clone()).collect();
+        let gone: Vec<ObjectKey> =
+            self.allocations.others().filter(|key| !listed.contains(key)).cloned().collect();
+        gone.iter().for_each(|key| self.allocations.remove_other(key));
+        for other in list {
+            self.allocations.observe_other(other);
+        }
+        if self.sync.is_deciding() {
+            listed.iter().for_each(|key| self.allocations.take_other(key));
+        }
+    }
+
+    /// Handles a list of all load balancer Services of this controller's class.
     pub fn services_reset(&mut self, list: Vec<ObservedService>, now: Timestamp) {
         self.sync.set_listed(ListedKind::Services);
         self.allocations.advance(now);

@@ -23,7 +23,7 @@
 //! object; `external_write` resolves addresses that another controller or a user wrote; `pool_waiters`
 //! selects the waiting objects that a change of pools concerns, `retry` orders them; `status` and
 //! `claim_status` build patches. `objects`, `pools` and `pool_status_schedule` contain the configuration
-//! objects and their statuses.
+//! objects and their statuses. `departed` cleans up Services that left.
 //!
 //! Order of calls:
 //!
@@ -46,6 +46,7 @@ mod claim_status;
 mod condition_digest;
 mod cooldowns;
 mod coverage;
+mod departed;
 mod displayed;
 mod external_write;
 mod index;
@@ -73,6 +74,7 @@ mod tests;
 pub use claim_status::ClaimPatch;
 pub use condition_digest::{ConditionDigest, ConditionDigests, ServiceCondition};
 pub use cooldowns::RecordedCooldown;
+pub use departed::{DepartedService, Written};
 pub use index::Index;
 pub use observed::ObservedService;
 pub use outbox::{Counters, Decision};

@@ -2,6 +2,7 @@
 
 use fairlead_crds::conditions::{self, NewCondition};
 use fairlead_crds::kinds::{ConfigurationObject, Kind, ObjectRef, ObjectView};
+use fairlead_crds::model::config::Config;
 use fairlead_crds::names::ACCEPTED;
 use fairlead_crds::resolve::{Accepted, Resolution};
 use fairlead_crds::store::{ConfigurationChange, ConfigurationStore, ObjectChange};
@@ -17,6 +18,8 @@ pub struct Configuration {
     store: ConfigurationStore,
     resolution: Resolution,
     cooldowns: Cooldowns,
+    /// The load balancer class of this instance.
+    class: Option<String>,
 }
 
 /// The effect of [`Configuration::apply`].
@@ -49,6 +52,18 @@ pub enum ObjectPart {
 }
 
 impl Configuration {
+    /// Returns a configuration without objects, for the instance with this load balancer class.
+    pub fn new(class: Option<&str>) -> Self {
+        Self { class: class.map(str::to_owned), ..Self::default() }
+    }
+
+    /// Returns the configuration in force for this instance, without the pools of other classes.
+    pub fn config(&self) -> Config {
+        let mut config = self.resolution.config.clone();
+        config.keep_class(self.class.as_deref());
+        config
+    }
+
     /// Applies a change.
     pub fn apply(&mut self, change: ConfigurationChange) -> AppliedChange {
         let objects = change.objects();
@@ -106,14 +121,15 @@ impl Configuration {
         self.store.resource_version(object)
     }
 
-    /// Returns the names of all pools, accepted or not.
+    /// Returns the names of all pools of this instance, accepted or not.
     pub fn pool_names(&self) -> impl Iterator<Item = &str> {
-        self.pools().iter().filter_map(|pool| pool.metadata.name.as_deref())
+        self.pools().filter_map(|pool| pool.metadata.name.as_deref())
     }
 
-    /// Returns a pool, accepted or not, and the content of its condition `Accepted`.
+    /// Returns a pool of this instance, accepted or not, and the content of its condition `Accepted`. The
+    /// statuses and finalizers of other pools are written by their own instances.
     pub(super) fn pool(&self, name: &str) -> Option<(&IPAddressPool, Accepted)> {
-        let pool = self.store.get::<IPAddressPool>(name)?;
+        let pool = self.store.get::<IPAddressPool>(name).filter(|pool| self.is_own(pool))?;
         Some((pool, self.resolution.accepted(&pool.reference())?))
     }
 
@@ -122,9 +138,14 @@ impl Configuration {
         self.store.get_mut(name)
     }
 
-    /// Returns all pools, accepted or not.
-    pub(super) fn pools(&self) -> &[IPAddressPool] {
-        self.store.list()
+    /// Returns all pools of this instance, accepted or not.
+    pub(super) fn pools(&self) -> impl Iterator<Item = &IPAddressPool> {
+        self.store.list::<IPAddressPool>().iter().filter(|pool| self.is_own(pool))
+    }
+
+    fn is_own(&self, pool: &IPAddressPool) -> bool {
+        let class = pool.spec.load_balancer_class.as_deref().filter(|class| !class.is_empty());
+        class == self.class.as_deref()
     }
 
     /// Returns the patch that updates the condition `Accepted`, if it must change.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fairlead_crds::model::service::ObjectKey;
 
 use super::claim_status::ClaimPatch;
+use super::departed::DepartedService;
 use super::outcome::AllocationReason;
 use super::status::{ServiceEvent, StatusPatch};
 
@@ -26,6 +27,9 @@ pub enum Decision {
         /// The patch to send; `None` if nothing is to be written.
         patch: Option<Box<ClaimPatch>>,
     },
+    /// A Service that carries statuses of this controller is no longer one of its load balancers. It was
+    /// deleted, or has another type or class; then the statuses are to be removed.
+    Departed(Box<DepartedService>),
     /// An Event to emit.
     Event(Box<ServiceEvent>),
 }
@@ -58,6 +62,11 @@ impl Outbox {
     /// Adds the status of a claim.
     pub(super) fn push_claim(&mut self, claim: ObjectKey, patch: Option<ClaimPatch>) {
         self.decisions.push(Decision::Claim { claim, patch: patch.map(Box::new) });
+    }
+
+    /// Adds a Service that is no longer a load balancer of this controller.
+    pub(super) fn push_departed(&mut self, departed: DepartedService) {
+        self.decisions.push(Decision::Departed(Box::new(departed)));
     }
 
     /// Adds Events.

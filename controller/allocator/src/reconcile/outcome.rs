@@ -90,6 +90,8 @@ reasons! {
     FamilyMismatch,
     /// The Service has no cluster IP.
     NoClusterIP,
+    /// The Service is being deleted and holds no address.
+    ServiceDeleting,
     /// An advertisement covers the addresses.
     Covered,
     /// No advertisement covers the addresses, so clients outside the cluster cannot reach them.

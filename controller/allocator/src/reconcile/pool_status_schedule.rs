@@ -2,9 +2,9 @@
 //! batches.
 //!
 //! Each Service that gets an address changes the counts of a pool, so statuses are written at most once per
-//! interval. But a verdict (condition `Accepted`) is written at once: it tells the next controller which of
-//! two overlapping pools is in force. A value without I/O: the caller reports changes, and writes the patches of the pools that
-//! [`poll_finalizers`] and [`poll_statuses`] return.
+//! interval. But a verdict (condition `Accepted`) is written at once: it tells the next controller which
+//! pool of two that overlap is in force. A value without I/O: the caller reports changes, and writes the
+//! patches of the pools that [`poll_finalizers`] and [`poll_statuses`] return.
 //!
 //! [`poll_finalizers`]: PoolStatusSchedule::poll_finalizers
 //! [`poll_statuses`]: PoolStatusSchedule::poll_statuses
@@ -86,7 +86,7 @@ impl PoolStatusSchedule {
     }
 
     /// Returns the pools whose statuses must be compared with the desired ones now: until the batch is due,
-    /// only those that lack their verdict. The caller polls at the end of each turn, so these need no timeout.
+    /// only those that lack their verdict. They need no timeout: the caller polls at the end of each turn.
     pub fn poll_statuses(&mut self, now: Instant) -> BTreeSet<String> {
         let mut pools = std::mem::take(&mut self.verdicts);
         if !self.statuses.is_empty() && self.due().is_none_or(|due| due <= now) {

@@ -90,7 +90,7 @@ impl Configuration {
     /// Returns the addresses that are reserved for their last holders, by pool, as the `PoolCooldown` objects
     /// list them. Earlier versions listed them in the statuses of the pools.
     pub fn released(&self) -> Vec<(String, Released)> {
-        let entries = self.pools().iter().flat_map(|pool| {
+        let entries = self.pools().flat_map(|pool| {
             let name = pool.metadata.name.clone().unwrap_or_default();
             let earlier = pool.status.iter().flat_map(|status| &status.recently_released);
             let earlier = earlier.filter_map(parse_released);

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use fairlead_crds::model::config::Config;
+use fairlead_crds::model::config::{Config, Pool};
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
 
 use super::claim_decision::PendingClaim;
@@ -58,6 +58,9 @@ pub(super) fn decide(
     previous: &[PooledAddress],
     pending: &[PendingClaim],
 ) -> ServiceDecision {
+    if service.is_deleting {
+        return keep_until_deleted(ipam, config, service, allocation_request);
+    }
     let families = match needed_families(service) {
         Ok(families) => families,
         Err((reason, message)) => {
@@ -117,11 +120,37 @@ pub(super) fn decide(
             if request.pool.is_none() && may_be_due_to_refused_pools(&why) {
                 message += &refused_note(ipam);
             }
+            message += &pools_of_other_classes(config, &why);
             let triggers = retry_triggers(ipam, &why, allocation_request, &request);
             let reason = AllocationReason::of(&why);
             ServiceDecision { outcome: AllocationOutcome::Refused { reason, message }, triggers }
         }
     }
+}
+
+/// Returns the outcome for a Service that is being deleted: it keeps its addresses until it is gone, and gets
+/// no others.
+fn keep_until_deleted(
+    ipam: &mut Ipam,
+    config: &Config,
+    service: &LoadBalancer,
+    allocation_request: &AllocationRequest<'_>,
+) -> ServiceDecision {
+    if let Some(held) = ipam.holding(&service.key).cloned() {
+        let held: Vec<(IpAddr, Option<&str>)> =
+            held.held.iter().map(|held| (held.ip, Some(&*held.pool))).collect();
+        if ipam.keep(allocation_request, &held).is_err() {
+            ipam.release(&service.key);
+        }
+    }
+    let outcome = match ipam.holding(&service.key) {
+        Some(holding) => allocated(config, service, holding.clone(), None),
+        None => AllocationOutcome::Refused {
+            reason: AllocationReason::ServiceDeleting,
+            message: "the Service is being deleted, so it gets no address".to_owned(),
+        },
+    };
+    ServiceDecision { outcome, triggers: Vec::new() }
 }
 
 /// Returns the addresses that a Service had before: those of the last outcome, or those in its status.
@@ -374,6 +403,35 @@ fn allocated(
     let mut pools = holding.held.iter().map(|held| &held.pool);
     let uncovered = pools.find(|pool| !is_covered(config, pool, &service.labels)).cloned();
     AllocationOutcome::Allocated { holding, uncovered, invalid_request }
+}
+
+/// Returns a note about pools of other load balancer classes, if the Service requests one of them or none of
+/// its own class exists.
+fn pools_of_other_classes(config: &Config, why: &AllocationRefusal) -> String {
+    let class = |pool: &Pool| match &pool.class {
+        Some(class) => format!("loadBalancerClass {class:?}"),
+        None => "Services without a loadBalancerClass".to_owned(),
+    };
+    let requested = match why {
+        AllocationRefusal::NoSuchPool(name) => config.other_pools.get(name),
+        AllocationRefusal::NotInPool(ip) => {
+            let contains = |pool: &&Pool| pool.ranges.iter().any(|range| range.contains(*ip));
+            config.other_pools.values().find(contains)
+        }
+        AllocationRefusal::NoPool if !config.other_pools.is_empty() => {
+            return " for this load balancer class: see spec.loadBalancerClass of the pools".to_owned();
+        }
+        _ => None,
+    };
+    match (requested, why) {
+        (Some(pool), AllocationRefusal::NoSuchPool(_)) => {
+            format!(" for this load balancer class: it is for {}", class(pool))
+        }
+        (Some(pool), _) => {
+            format!("; IPAddressPool {}, which contains it, is for {}", pool.name, class(pool))
+        }
+        (None, _) => String::new(),
+    }
 }
 
 /// Returns whether a refused pool might have served a Service that names no pool.

@@ -7,6 +7,7 @@ use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
 use jiff::Timestamp;
 
 use super::condition_digest::ConditionDigests;
+use super::departed::{DepartedService, Written};
 use super::displayed::keep_displayed;
 use super::namespaces::Namespaces;
 use super::observed::ObservedService;
@@ -36,6 +37,10 @@ pub(crate) struct ServiceRecord {
     /// applied.
     in_doubt: Vec<IpAddr>,
 }
+
+/// Whether a Service is being deleted, and its creation time. Of two Services that display one address, the
+/// lower value keeps it: the one that stays, then the older one.
+pub(super) type Seniority = (bool, i64);
 
 /// The author of addresses in a status that this controller did not write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,15 +86,15 @@ impl ServiceRecords {
         Some((record.created(), Waiter::Service(key.clone())))
     }
 
-    /// Sorts Services for adoption: the oldest first, those with two different sharing keys last. The others
+    /// Sorts Services for adoption: by seniority, those with two different sharing keys last. The others
     /// determine under which key an address is shared.
     pub(super) fn by_adoption_order<'a>(&self, keys: &'a [ObjectKey]) -> Vec<&'a ObjectKey> {
         let order = |key: &'a ObjectKey| {
             let record = self.records.get(key)?;
             let is_ambiguous = record.balancer().requested.lacks_sharing_key();
-            Some((is_ambiguous, record.created(), key))
+            Some((is_ambiguous, record.seniority(), key))
         };
-        let mut ordered: Vec<(bool, i64, &'a ObjectKey)> = keys.iter().filter_map(order).collect();
+        let mut ordered: Vec<(bool, Seniority, &'a ObjectKey)> = keys.iter().filter_map(order).collect();
         ordered.sort();
         ordered.into_iter().map(|(.., key)| key).collect()
     }
@@ -107,9 +112,10 @@ impl ServiceRecords {
         }
     }
 
-    /// Removes a Service. Returns the addresses that are reserved for it because its status displayed them.
-    pub(super) fn remove(&mut self, key: &ObjectKey) -> Option<Vec<IpAddr>> {
-        self.records.remove(key).map(|record| record.reserved)
+    /// Removes a Service. Returns what this controller has written into its status, and the addresses that
+    /// are reserved for it because its status displayed them.
+    pub(super) fn remove(&mut self, key: &ObjectKey) -> Option<(DepartedService, Vec<IpAddr>)> {
+        self.records.remove(key).map(|record| (record.departed(), record.reserved))
     }
 
     /// Forgets all decisions, but not the addresses of in-doubt writes.
@@ -146,6 +152,34 @@ impl ServiceRecord {
     /// Returns the creation time, in seconds since the epoch.
     pub(super) fn created(&self) -> i64 {
         self.observed.balancer.created
+    }
+
+    /// Returns the seniority among Services that display one address.
+    pub(super) fn seniority(&self) -> Seniority {
+        (self.observed.balancer.is_deleting, self.created())
+    }
+
+    /// Returns what this controller has written into the status.
+    fn departed(&self) -> DepartedService {
+        let ObservedService { balancer, pool_annotation, conditions, .. } = &self.observed;
+        let decided = match &self.outcome {
+            AllocationOutcome::Allocated { holding, .. } => holding.ips().collect(),
+            AllocationOutcome::Undecided | AllocationOutcome::Refused { .. } => Vec::new(),
+        };
+        let mut addresses: Vec<IpAddr> = decided;
+        addresses.extend(&self.in_doubt);
+        if pool_annotation.is_some() {
+            addresses.extend(&balancer.ingress);
+        }
+        DepartedService {
+            key: balancer.key.clone(),
+            uid: balancer.uid.clone(),
+            written: Some(Written {
+                conditions: vec![*conditions, self.published],
+                pool_annotation: pool_annotation.clone(),
+                addresses,
+            }),
+        }
     }
 
     /// Returns true if the status displays this address.

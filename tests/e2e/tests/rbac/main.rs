@@ -281,6 +281,7 @@ fn gate_rejects_access_without_right() {
     let rules = Rules::of(&binaries::config_dir().join("rbac"), "fairlead-controller").unwrap();
     let granted = |method: &str, target: &str| rules.grant(&access::Access::of(method, target, "").unwrap());
     assert!(granted("GET", "/api/v1/services?limit=500"));
+    assert!(granted("GET", "/api/v1/namespaces/default/services/web"));
     assert!(granted("GET", "/api/v1/namespaces/fairlead-system/secrets/fairlead-mesh"));
     for (method, target) in [
         ("GET", "/api/v1/secrets"),
@@ -290,7 +291,6 @@ fn gate_rejects_access_without_right() {
         // A Secret of any name could be one with the token of another account.
         ("POST", "/api/v1/namespaces/fairlead-system/secrets"),
         ("PATCH", "/api/v1/namespaces/fairlead-system/secrets/other"),
-        ("GET", "/api/v1/namespaces/default/services/web"),
         ("PATCH", "/api/v1/namespaces/default/services/web"),
         ("DELETE", "/api/v1/namespaces/default/services/web"),
         ("GET", "/api/v1/nodes?watch=true"),

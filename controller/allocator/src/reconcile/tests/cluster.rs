@@ -131,7 +131,7 @@ impl Leader {
                     Decision::Claim { claim, patch } => {
                         (Target::Claim(claim), patch.map(|patch| Write::Claim(*patch)))
                     }
-                    Decision::Event(_) => continue,
+                    Decision::Event(_) | Decision::Departed(_) => continue,
                 };
                 match write {
                     Some(write) => drop(self.queued.insert(target, write)),

@@ -6,6 +6,7 @@ mod claims;
 mod cluster;
 mod cooldown;
 mod cost;
+mod departed;
 mod draining;
 mod dual_stack;
 mod explain;
@@ -64,6 +65,8 @@ pub(super) struct World {
     /// The Services and claims whose status was written, in order.
     pub(super) writes: Vec<ObjectKey>,
     pub(super) events: Vec<ServiceEvent>,
+    /// The Services that left, in order.
+    pub(super) departed: Vec<DepartedService>,
     /// True to check the invariants of the allocator after each step. The cost depends on the number of
     /// Services.
     pub(super) checked: bool,
@@ -91,6 +94,7 @@ impl World {
             now: Timestamp::from_second(1_700_000_000).unwrap(),
             writes: Vec::new(),
             events: Vec::new(),
+            departed: Vec::new(),
             checked: true,
         }
     }
@@ -196,6 +200,7 @@ impl World {
                     Decision::Status { service, patch: None } => drop(patches.remove(&service)),
                     Decision::Claim { claim, patch: Some(patch) } => drop(claims.insert(claim, *patch)),
                     Decision::Claim { claim, patch: None } => drop(claims.remove(&claim)),
+                    Decision::Departed(departed) => self.departed.push(*departed),
                     Decision::Event(event) => self.events.push(*event),
                 }
             }

@@ -26,6 +26,7 @@ fn patches(index: &mut Index) -> Vec<StatusPatch> {
             assert_eq!(patch, None);
             None
         }
+        Decision::Departed(departed) => panic!("{departed:?}"),
         Decision::Event(event) => panic!("{event:?}"),
     };
     decisions.filter_map(patch).collect()

@@ -9,6 +9,7 @@ fn decided(world: &mut World) -> (Vec<StatusPatch>, Vec<ServiceEvent>) {
         match decision {
             Decision::Status { patch, .. } => patches.extend(patch.map(|patch| *patch)),
             Decision::Claim { .. } => {}
+            Decision::Departed(_) => {}
             Decision::Event(event) => events.push(*event),
         }
     }

@@ -1,0 +1,125 @@
+//! Services that leave, and two instances with different load balancer classes.
+
+use fairlead_crds::names;
+use fairlead_crds::v1beta1::{IPAddressPool, IPClaim};
+use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::world::{World, create, eventually, ingress, load_balancer, object, reason};
+
+/// Returns the condition types and annotations of Fairlead on a Service.
+fn marks(service: &Service) -> Vec<String> {
+    let conditions = service.status.clone().unwrap_or_default().conditions.unwrap_or_default();
+    let types = conditions.into_iter().map(|condition| condition.type_);
+    let annotations = service.annotations().keys().cloned();
+    types.chain(annotations).filter(|name| name.starts_with("fairlead.dev/")).collect()
+}
+
+async fn change(world: &World, name: &str, spec: Value) {
+    let patch = Patch::Merge(json!({ "spec": spec }));
+    world.services().patch(name, &PatchParams::default(), &patch).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn service_of_another_type_loses_conditions_and_annotation() {
+    let mut world = World::start().await;
+    world.pool("lan", &["192.0.2.1-192.0.2.3"]).await;
+    world.start_controller().await;
+    for name in ["held", "node-port", "stopped"] {
+        world.service(name, json!({})).await;
+    }
+    world.service("refused", json!({ "fairlead.dev/load-balancer-ips": "203.0.113.1" })).await;
+    eventually("all are decided", async || {
+        world.addresses().await.len() == 3
+            && reason(&world.read("refused").await, names::ALLOCATED) == "False/AddressNotInPool"
+    })
+    .await;
+    let condition = json!({ "type": "example.org/X", "status": "True", "reason": "A", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z" });
+    let mut conditions = json!(world.read("held").await.status.unwrap().conditions.unwrap());
+    conditions.as_array_mut().unwrap().push(condition);
+    let patch = Patch::Merge(json!({ "status": { "conditions": conditions } }));
+    world.services().patch_status("held", &PatchParams::default(), &patch).await.unwrap();
+
+    let cluster_ip = json!({ "type": "ClusterIP", "allocateLoadBalancerNodePorts": null });
+    let node_port = json!({ "type": "NodePort", "allocateLoadBalancerNodePorts": null });
+    change(&world, "held", cluster_ip.clone()).await;
+    change(&world, "refused", cluster_ip.clone()).await;
+    change(&world, "node-port", node_port).await;
+    for name in ["held", "refused", "node-port"] {
+        eventually(&format!("{name} carries nothing of Fairlead"), async || {
+            let service = world.read(name).await;
+            let own = service.annotations().contains_key("fairlead.dev/load-balancer-ips");
+            marks(&service).len() == usize::from(own) && ingress(&service).is_empty()
+        })
+        .await;
+    }
+    let kept = world.read("held").await.status.unwrap().conditions.unwrap();
+    assert_eq!(kept.iter().map(|condition| &*condition.type_).collect::<Vec<_>>(), ["example.org/X"]);
+
+    world.stop_controller().await;
+    change(&world, "stopped", cluster_ip).await;
+    assert_ne!(marks(&world.read("stopped").await), Vec::<String>::new());
+    world.start_controller().await;
+    eventually("what left while no controller ran is cleaned", async || {
+        marks(&world.read("stopped").await).is_empty()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn instances_of_two_classes_share_a_cluster() {
+    let mut world = World::start().await;
+    world.start_controller().await;
+    world.start_instance("example.org/x").await;
+    let pools = Api::<IPAddressPool>::all(world.client.clone());
+    world.pool("n", &["10.1.0.0-10.1.0.9"]).await;
+    let pool = json!({
+        "metadata": { "name": "x" },
+        "spec": { "addresses": ["10.1.0.10-10.1.0.19"], "loadBalancerClass": "example.org/x" },
+    });
+    create::<IPAddressPool>(&pools, &object(pool)).await;
+    for n in 0..3 {
+        world.service(&format!("n{n}"), json!({})).await;
+        let mut service = load_balancer(&format!("x{n}"), json!({}));
+        service.spec.as_mut().unwrap().load_balancer_class = Some("example.org/x".to_owned());
+        create::<Service>(&world.services(), &service).await;
+    }
+    eventually("each has an address of the pool of its class", async || {
+        let addresses = world.addresses().await;
+        let own = |(name, ips): (&String, &Vec<String>)| {
+            let last: u8 = ips[0].rsplit('.').next().unwrap().parse().unwrap();
+            name.starts_with('x') == (last >= 10)
+        };
+        addresses.len() == 6 && addresses.iter().all(own)
+    })
+    .await;
+
+    let mut asks = load_balancer("x-asks", json!({ "fairlead.dev/load-balancer-ips": "10.1.0.0" }));
+    asks.spec.as_mut().unwrap().load_balancer_class = Some("example.org/x".to_owned());
+    create::<Service>(&world.services(), &asks).await;
+    eventually("the pool of the other instance is named", async || {
+        let service = world.read("x-asks").await;
+        let conditions = service.status.unwrap_or_default().conditions.unwrap_or_default();
+        conditions.iter().any(|condition| {
+            condition.reason == "AddressNotInPool"
+                && condition.message.ends_with("is for Services without a loadBalancerClass")
+        })
+    })
+    .await;
+
+    let claims = Api::<IPClaim>::namespaced(world.client.clone(), "default");
+    let claim = json!({
+        "metadata": { "name": "c" },
+        "spec": { "serviceName": "later", "pool": "x", "loadBalancerClass": "example.org/x" },
+    });
+    create::<IPClaim>(&claims, &object(claim)).await;
+    eventually("its own instance reserves for the claim", async || {
+        claims.get("c").await.unwrap().status.unwrap_or_default().addresses.len() == 1
+    })
+    .await;
+    // Two writers would never be at rest.
+    world.at_rest().await;
+}
