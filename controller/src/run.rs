@@ -79,6 +79,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         Election::unopposed(release.clone())
     };
     let stop = CancellationToken::new();
+    let authorizer = flags.common.metrics_authorizer(&client);
     let controller = run_controller(client, scope, &election, health.clone(), metrics, stop.clone());
     let stop_at_signal = async {
         let signal = signal::terminated().await.context("cannot install signal handlers")?;
@@ -88,7 +89,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         std::future::pending::<anyhow::Result<()>>().await
     };
     let all_answered = tokio::select! {
-        served = http::serve(flags.metrics_addr, health.clone(), registry) => {
+        served = http::serve(flags.metrics_addr, health.clone(), registry, authorizer) => {
             return served.context("cannot serve metrics");
         }
         failed = stop_at_signal => return failed,

@@ -66,16 +66,9 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flags::LogFormat;
 
     fn flags(kubeconfig: &str) -> Common {
-        Common {
-            kubeconfig: Some(kubeconfig.into()),
-            namespace: "fairlead-system".into(),
-            lb_class: None,
-            log_level: "info".into(),
-            log_format: LogFormat::Text,
-        }
+        Common { kubeconfig: Some(kubeconfig.into()), ..Common::default() }
     }
 
     #[tokio::test]

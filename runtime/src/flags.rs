@@ -1,7 +1,7 @@
 //! Command-line flags of controller and speaker. Every flag has an environment variable.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::exit;
 use std::time::Duration;
@@ -31,6 +31,10 @@ pub struct Common {
     #[arg(value_name = "LEVEL", value_parser = log_level)]
     pub log_level: String,
 
+    /// Who may read /metrics: anyone, or users whose bearer token the API server reviews
+    #[arg(long, env = "FAIRLEAD_METRICS_AUTH", default_value = "none", value_name = "METHOD")]
+    pub metrics_auth: MetricsAuth,
+
     /// Format of log lines
     #[arg(long, env = "FAIRLEAD_LOG_FORMAT", default_value = "text", value_name = "FORMAT")]
     pub log_format: LogFormat,
@@ -44,17 +48,35 @@ impl Default for Common {
             namespace: "fairlead-system".to_owned(),
             lb_class: None,
             log_level: "info".to_owned(),
+            metrics_auth: MetricsAuth::None,
             log_format: LogFormat::Text,
         }
     }
 }
 
 impl Common {
+    /// Returns the client that authorizes requests for metrics, if `--metrics-auth` asks for it.
+    pub fn metrics_authorizer(&self, client: &kube::Client) -> Option<kube::Client> {
+        match self.metrics_auth {
+            MetricsAuth::None => None,
+            MetricsAuth::Kubernetes => Some(client.clone()),
+        }
+    }
+
     /// Returns the value of `--lb-class`. An empty value, as from an empty environment variable in a
     /// manifest, means none.
     pub fn lb_class(&self) -> Option<&str> {
         self.lb_class.as_deref().filter(|class| !class.is_empty())
     }
+}
+
+/// The authorization of requests for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MetricsAuth {
+    /// Anyone who can connect may read them.
+    None,
+    /// A TokenReview and a SubjectAccessReview of the verb `get` on `/metrics`.
+    Kubernetes,
 }
 
 /// The format of log lines.
@@ -104,9 +126,14 @@ pub fn parse_from<P: Parser>(arguments: impl IntoIterator<Item = OsString>) -> R
     })
 }
 
-/// Parses the address of the HTTP endpoints. A port alone means all addresses.
+/// Parses the address of the HTTP endpoints. A port alone means all addresses. An IPv6 address needs no
+/// brackets: a manifest writes `$(HOST_IP):7473` for either family.
 pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
-    let full = if text.starts_with(':') { format!("[::]{text}") } else { text.to_owned() };
+    let full = match text.rsplit_once(':') {
+        Some(("", port)) => format!("[::]:{port}"),
+        Some((ip, port)) if ip.parse::<Ipv6Addr>().is_ok() => format!("[{ip}]:{port}"),
+        _ => text.to_owned(),
+    };
     let error = "must be an address and port such as 0.0.0.0:7472, [::1]:7472 or :7472";
     full.parse().map_err(|_| error.to_owned())
 }
@@ -191,6 +218,21 @@ mod tests {
         assert_eq!(flags.common.namespace, "fairlead-system");
         assert_eq!(flags.common.lb_class(), None);
         assert_eq!(flags.metrics_addr, "[::]:7472".parse().unwrap());
+    }
+
+    #[test]
+    fn listen_address_accepts_both_families() {
+        for (text, expected) in [
+            (":7473", "[::]:7473"),
+            ("192.0.2.1:7473", "192.0.2.1:7473"),
+            ("[fd00::1]:7473", "[fd00::1]:7473"),
+            ("fd00::1:7473", "[fd00::1]:7473"),
+        ] {
+            assert_eq!(listen_address(text), Ok(expected.parse().unwrap()), "{text}");
+        }
+        for text in ["", "7473", "192.0.2.1", "node1:7473", ":70000", "[fd00::1]"] {
+            assert!(listen_address(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The HTTP endpoints `/metrics`, `/healthz` and `/readyz`.
 
+mod authorization;
 mod connections;
 
 use std::io;
@@ -7,13 +8,17 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use kube::Client;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+
+use self::authorization::Authorizer;
 
 /// The metrics of a process.
 pub type Metrics = Arc<Mutex<Registry>>;
@@ -47,11 +52,18 @@ impl Health {
     }
 }
 
-/// Serves the endpoints until the process ends.
+/// Serves the endpoints until the process ends. With an `authorizer`, the API server that it connects to
+/// decides who may read `/metrics`; without, anyone may. The other endpoints contain only one word or one
+/// line, and are open for the kubelet.
 ///
 /// # Errors
 /// Returns an error that names the address if it cannot be bound.
-pub async fn serve(addr: SocketAddr, health: Health, metrics: Metrics) -> io::Result<()> {
+pub async fn serve(
+    addr: SocketAddr,
+    health: Health,
+    metrics: Metrics,
+    authorizer: Option<Client>,
+) -> io::Result<()> {
     let listener = listen(addr).await.map_err(|e| {
         io::Error::new(
             e.kind(),
@@ -59,7 +71,7 @@ pub async fn serve(addr: SocketAddr, health: Health, metrics: Metrics) -> io::Re
         )
     })?;
     tracing::info!(%addr, "serving /metrics, /healthz and /readyz");
-    connections::serve(listener, router(health, metrics)).await;
+    connections::serve(listener, router(health, metrics, authorizer)).await;
     Ok(())
 }
 
@@ -77,11 +89,34 @@ async fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
 /// The Linux error code for an address family that the kernel does not support.
 const EAFNOSUPPORT: i32 = 97;
 
-fn router(health: Health, metrics: Metrics) -> Router {
+fn router(health: Health, metrics: Metrics, authorizer: Option<Client>) -> Router {
+    let mut metrics = get(export).with_state(metrics);
+    if let Some(client) = authorizer {
+        metrics = metrics.layer(from_fn_with_state(Arc::new(Authorizer::new(client)), authorize));
+    }
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz).with_state(health))
-        .route("/metrics", get(export).with_state(metrics))
+        .route("/metrics", metrics)
+}
+
+/// Passes an authorized request.
+async fn authorize(
+    State(authorizer): State<Arc<Authorizer<Client>>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match authorizer.check(request.headers()).await {
+        Ok(()) => next.run(request).await,
+        Err(StatusCode::UNAUTHORIZED) => {
+            (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], "send a bearer token\n")
+                .into_response()
+        }
+        Err(StatusCode::FORBIDDEN) => {
+            (StatusCode::FORBIDDEN, "the user of the token needs the verb get on /metrics\n").into_response()
+        }
+        Err(status) => (status, "the API server cannot review the token now; retry\n").into_response(),
+    }
 }
 
 async fn readyz(State(health): State<Health>) -> Response {

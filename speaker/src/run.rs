@@ -104,7 +104,12 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let health = Health::new("the first lists");
-    let server = http::serve(flags.metrics_addr, health.clone(), Arc::new(Mutex::new(registry)));
+    let server = http::serve(
+        flags.metrics_addr,
+        health.clone(),
+        Arc::new(Mutex::new(registry)),
+        flags.common.metrics_authorizer(&client),
+    );
     let stop = CancellationToken::new();
 
     let (links_sender, links) = watch::channel(Default::default());

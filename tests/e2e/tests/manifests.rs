@@ -35,7 +35,11 @@ const PROGRAMS: [Program; 2] = [
         kind: "DaemonSet",
         ports: &[("mesh", "--mesh-port", "UDP")],
         capabilities: &["NET_RAW"],
-        fields: &[("FAIRLEAD_NODE_NAME", "spec.nodeName"), ("FAIRLEAD_NAMESPACE", "metadata.namespace")],
+        fields: &[
+            ("FAIRLEAD_NODE_NAME", "spec.nodeName"),
+            ("FAIRLEAD_NAMESPACE", "metadata.namespace"),
+            ("HOST_IP", "status.hostIP"),
+        ],
     },
 ];
 
@@ -222,7 +226,10 @@ fn manifests_match_program_flags() {
         let mut given = BTreeMap::new();
         for variable in container["env"].as_array().unwrap() {
             let of = variable["name"].as_str().unwrap();
-            assert!(variables.contains(of), "{name} reads no {of}, only {variables:?}");
+            let reference = format!("$({of})");
+            let args = container["args"].as_array().into_iter().flatten();
+            let in_args = args.filter_map(Value::as_str).any(|arg| arg.contains(&reference));
+            assert!(variables.contains(of) || in_args, "{name} reads no {of}, only {variables:?}");
             given.insert(of, variable["valueFrom"]["fieldRef"]["fieldPath"].as_str().unwrap());
         }
         assert_eq!(given, fields.iter().copied().collect(), "{name}");
@@ -230,6 +237,22 @@ fn manifests_match_program_flags() {
             let flag = arg.as_str().unwrap().split('=').next().unwrap();
             assert!(flags.contains_key(flag), "{name} has no {flag}");
         }
+    }
+}
+
+#[test]
+fn overlay_authorizes_requests_for_metrics() {
+    if !is_there() {
+        return;
+    }
+    let objects = rendered("config/overlays/metrics-auth");
+    for Program { name, kind, .. } in PROGRAMS {
+        let (variable, _) = &flags(name)["--metrics-auth"];
+        let container = &find(&objects, kind, name)["spec"]["template"]["spec"]["containers"][0];
+        let set = json!({ "name": variable, "value": "kubernetes" });
+        assert!(container["env"].as_array().unwrap().contains(&set), "{name}");
+        let subjects = &find(&objects, "ClusterRoleBinding", "fairlead-metrics-auth")["subjects"];
+        assert!(subjects.as_array().unwrap().iter().any(|subject| subject["name"] == name), "{name}");
     }
 }
 
