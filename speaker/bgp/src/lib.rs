@@ -18,6 +18,7 @@
 //! - [`Session::poll_event`]: what the shell must do or may report ([`SessionEvent`]).
 //! - [`Session::poll_transmit`]: bytes for the socket.
 //! - [`Session::poll_timeout`]: when to call [`Session::handle_timeout`] next.
+//! - [`Session::read_after`]: when to read next, if the peer sends too fast.
 //! - [`Session::state`], [`Session::negotiated`], [`Session::withheld`], [`Session::statistics`]: what
 //!   operators read.
 //!
@@ -25,8 +26,11 @@
 //! loop {
 //!     while let Some(event) = session.poll_event() { Connect => dial, Close => flush and close, … }
 //!     if writable { session.poll_transmit(now, 64 * 1024, &mut buffer); write(buffer) }
-//!     wait for: socket readable | socket writable | new routes | session.poll_timeout()
-//!     session.handle_input(now, …) or session.handle_timeout(now)
+//!     wait for: socket readable, after session.read_after() | socket writable | new routes |
+//!         session.poll_timeout()
+//!     if readable { read at most 64 KiB; session.handle_input(now, …) }
+//!     session.handle_timeout(now)
+//!     let other tasks run
 //! }
 //! ```
 //!
@@ -42,6 +46,7 @@
 //!   - `event.rs`: inputs, events, states, negotiated parameters, statistics.
 //!   - `open.rs`: our OPEN, and the checks on the peer's.
 //!   - `timers.rs`: timers and their jitter.
+//!   - `receive_rate.rs`: how fast a peer may send.
 //!   - `outbox.rs`, `transmit.rs`, `advertise.rs`, `next_hop.rs`: which message comes next, and what an
 //!     UPDATE contains.
 //! - `message/`: the wire format, usable without a session: one file per message, and for each kind of path
@@ -73,4 +78,7 @@ pub use config::{ConfigError, NextHops, PeerAs, SessionConfig};
 pub use family::Family;
 pub use message::notification::{CeaseSubcode, Notification};
 pub use reason::{DownReason, Withheld};
-pub use session::{Negotiated, Session, SessionEvent, SessionInput, SessionState, Statistics};
+pub use session::{
+    MAX_MESSAGES_PER_SECOND, MAX_OCTETS_PER_SECOND, Negotiated, Session, SessionEvent, SessionInput,
+    SessionState, Statistics,
+};

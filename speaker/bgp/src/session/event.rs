@@ -128,6 +128,10 @@ pub struct Negotiated {
 /// Counters since the session was created. Reconnecting does not reset them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
+    /// Octets received, in all states.
+    pub octets_received: u64,
+    /// Messages received, of all types.
+    pub messages_received: u64,
     /// Times the session reached Established ("Connections established" in FRR).
     pub established: u64,
     /// Times the session left Established ("dropped" in FRR).

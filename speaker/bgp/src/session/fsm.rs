@@ -144,6 +144,8 @@ impl Session {
             Timer::Withdraw => self.send_cease(now),
         }
     }
+            // `transmit` looks at the timer.
+            Timer::Refresh => {}
 
     // ===== Idle, Connect, Active =====
 
@@ -191,6 +193,7 @@ impl Session {
         self.cease = Some(cease);
         self.timers.stop_all();
         self.timers.start(Timer::Withdraw, now, WITHDRAW_TIME);
+        self.refresh.clear();
         let Some(negotiated) = &self.negotiated else { return };
         for family in &negotiated.families {
             self.rib.table_mut(*family).set_blocked(true);
@@ -283,9 +286,13 @@ impl Session {
         while self.state >= SessionState::OpenSent {
             // RFC 8654 §4: our OPEN offers extended messages, so the peer may use them once it has our OPEN.
             let limit = if self.state == SessionState::OpenSent { MAX_LENGTH } else { MAX_EXTENDED_LENGTH };
+        let (octets, mut messages) = (bytes.len(), 0);
             let message = match framer.next(&mut bytes, limit) {
                 Ok(None) => break,
-                Ok(Some(frame)) => Message::decode(frame, self.context()),
+                Ok(Some(frame)) => {
+                    messages += 1;
+                    Message::decode(frame, self.context())
+                }
                 Err(error) => Err(error),
             };
             match message {
@@ -297,6 +304,9 @@ impl Session {
     }
 
     fn context(&self) -> DecodeContext {
+        self.receive_rate.handle_received(now, octets, messages);
+        self.statistics.octets_received += octets as u64;
+        self.statistics.messages_received += messages;
         let negotiated = self.negotiated.as_ref();
         DecodeContext {
             four_octet_as: negotiated.is_some_and(|negotiated| negotiated.four_octet_as),

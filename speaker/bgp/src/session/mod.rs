@@ -1,9 +1,9 @@
 //! The BGP session (RFC 4271 §8): its functions for the shell. The documentation of the crate lists them.
 //!
 //! A [`Session`] is composed of parts with fields of their own: [`Timers`] and [`Jitter`], the [`Framer`] of
-//! the incoming stream, the [`AdjRibOut`], and the [`SessionOutbox`] of messages other than UPDATE. The state
-//! transitions, which coordinate the parts, are in `fsm.rs`; the selection of the next message to send is in
-//! `transmit.rs`.
+//! the incoming stream, the [`ReceiveRate`], the [`AdjRibOut`], and the [`SessionOutbox`] of messages other
+//! than UPDATE. The state transitions, which coordinate the parts, are in `fsm.rs`; the selection of the next
+//! message to send is in `transmit.rs`.
 
 mod advertise;
 mod event;
@@ -11,6 +11,7 @@ mod fsm;
 mod next_hop;
 mod open;
 mod outbox;
+mod receive_rate;
 mod timers;
 mod transmit;
 
@@ -22,6 +23,7 @@ use std::time::Instant;
 use ipnet::IpNet;
 
 pub use event::{Negotiated, SessionEvent, SessionInput, SessionState, Statistics};
+pub use receive_rate::{MAX_MESSAGES_PER_SECOND, MAX_OCTETS_PER_SECOND};
 
 use crate::message::framer::Framer;
 use crate::rib::{AdjRibOut, RibCounts};
@@ -30,6 +32,7 @@ use crate::{
 };
 use next_hop::RouteNextHop;
 use outbox::SessionOutbox;
+use receive_rate::ReceiveRate;
 use timers::{Jitter, Timers};
 
 /// One peering with one router. The documentation of the crate shows the loop of a shell that drives it.
@@ -50,13 +53,14 @@ pub struct Session {
     remote: Option<IpAddr>,
     next_hops: NextHops,
     framer: Framer,
+    receive_rate: ReceiveRate,
     negotiated: Option<Negotiated>,
     established_since: Option<Instant>,
 
     rib: AdjRibOut,
     outbox: SessionOutbox,
     /// Families for which a route refresh is pending. As a set, it merges a flood of requests into one
-    /// response.
+    /// response, which is sent at most once per [`transmit::REFRESH_INTERVAL`].
     refresh: BTreeSet<Family>,
     /// True while the SendHoldTimer runs.
     send_blocked: bool,
@@ -83,6 +87,7 @@ impl Session {
             remote: None,
             next_hops: NextHops::default(),
             framer: Framer::default(),
+            receive_rate: ReceiveRate::default(),
             negotiated: None,
             established_since: None,
             rib: AdjRibOut::default(),
@@ -109,13 +114,14 @@ impl Session {
         while let Some(timer) = self.timers.take_expired(now) {
             self.expired(now, timer);
         }
+        self.receive_rate.handle_timeout(now);
         self.start_send_hold_timer(now);
     }
 
     /// Returns when to call [`Session::handle_timeout`] next. Every other call may change the result.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        [self.timers.next(), self.receive_rate.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Returns the next event for the shell.
@@ -137,6 +143,15 @@ impl Session {
         }
         self.start_send_hold_timer(now);
         sent
+    }
+
+    /// Returns the time before which the shell must not read from the connection: the peer sends more than
+    /// [`MAX_MESSAGES_PER_SECOND`] or [`MAX_OCTETS_PER_SECOND`]. `None` if it may read at any time. TCP then
+    /// slows the peer down. If the shell reads at most 64 KiB per turn, the pause is shorter than 0.4 s, so
+    /// that a KEEPALIVE is still read within every hold time.
+    #[must_use]
+    pub fn read_after(&self) -> Option<Instant> {
+        self.receive_rate.read_after()
     }
 
     // ===== routes =====
@@ -198,6 +213,13 @@ impl Session {
     #[must_use]
     pub fn last_malformed(&self) -> Option<&str> {
         self.last_malformed.as_deref()
+    }
+
+    /// Returns whether the peer sends more than [`MAX_MESSAGES_PER_SECOND`] or [`MAX_OCTETS_PER_SECOND`], or
+    /// did so in the last seconds.
+    #[must_use]
+    pub const fn exceeds_receive_rate(&self) -> bool {
+        self.receive_rate.exceeded()
     }
 
     /// Returns the families with routes that are not advertised, and why. Empty unless the session is

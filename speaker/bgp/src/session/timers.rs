@@ -18,11 +18,20 @@ pub(super) enum Timer {
     SendHold,
     /// Limits the time that the peer has to read the withdrawals of a session that is being stopped.
     Withdraw,
+    /// Limits how often the routes are sent again because the peer requests it.
+    Refresh,
 }
 
 impl Timer {
-    const ALL: [Self; 6] =
-        [Self::ConnectRetry, Self::IdleHold, Self::Hold, Self::Keepalive, Self::SendHold, Self::Withdraw];
+    const ALL: [Self; 7] = [
+        Self::ConnectRetry,
+        Self::IdleHold,
+        Self::Hold,
+        Self::Keepalive,
+        Self::SendHold,
+        Self::Withdraw,
+        Self::Refresh,
+    ];
 }
 
 /// For each timer the time when it expires; `None` if it is stopped.
@@ -34,6 +43,10 @@ impl Timers {
     /// depend on it (RFC 4271 §4.4).
     pub(super) fn start(&mut self, timer: Timer, now: Instant, after: Duration) {
         self.0[timer as usize] = if after.is_zero() { None } else { now.checked_add(after) };
+    }
+
+    pub(super) fn is_running(&self, timer: Timer) -> bool {
+        self.0[timer as usize].is_some()
     }
 
     pub(super) fn stop(&mut self, timer: Timer) {

@@ -1,6 +1,6 @@
 //! Selection of the next message to send: messages of the FSM first, then the difference of the Adj-RIB-Out.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::advertise::encode_next_update;
 use super::next_hop::RouteNextHop;
@@ -11,13 +11,15 @@ use crate::Family;
 use crate::message::update::Update;
 use crate::message::{MAX_EXTENDED_LENGTH, MAX_LENGTH, encode_keepalive};
 
+/// Shortest time between two responses to route refreshes. A request costs the peer 23 octets, and the
+/// response costs this speaker all routes.
+pub(super) const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+
 impl Session {
     /// Appends messages until `max` octets or more are appended. Returns whether anything was appended.
     pub(super) fn transmit(&mut self, now: Instant, max: usize, out: &mut Vec<u8>) -> bool {
         let start = out.len();
-        for family in std::mem::take(&mut self.refresh) {
-            self.rib.table_mut(family).resend();
-        }
+        self.start_refresh(now);
         while out.len() - start < max.max(1) && self.next_message(now, out) {}
         let sent = out.len() > start;
         if sent {
@@ -30,9 +32,23 @@ impl Session {
     /// Returns whether [`Session::transmit`] would append anything.
     pub(super) fn has_pending(&self) -> bool {
         !self.outbox.is_empty()
-            || !self.refresh.is_empty()
+            || (!self.refresh.is_empty() && !self.timers.is_running(Timer::Refresh))
             || (self.state == SessionState::Established
                 && Family::ALL.into_iter().any(|family| self.rib.table(family).has_pending()))
+    }
+
+    /// Queues the routes of the families with a pending route refresh. A family with routes that wait to be
+    /// sent waits too: if every request began the table anew, its end would never be sent.
+    fn start_refresh(&mut self, now: Instant) {
+        if self.timers.is_running(Timer::Refresh) {
+            return;
+        }
+        for family in Family::ALL {
+            if !self.rib.table(family).has_pending() && self.refresh.remove(&family) {
+                self.rib.table_mut(family).resend();
+                self.timers.start(Timer::Refresh, now, REFRESH_INTERVAL);
+            }
+        }
     }
 
     fn next_message(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {

@@ -4,6 +4,7 @@
 mod differential;
 mod errors;
 mod harness;
+mod floods;
 mod packets;
 mod robustness;
 mod routes;
