@@ -69,8 +69,8 @@ impl Notification {
         Self { code: code::CEASE, subcode: subcode as u8, data }
     }
 
-    /// Returns the shutdown communication of a Cease (RFC 9003 §2) with unprintable characters replaced; `None`
-    /// if it is missing or malformed.
+    /// Returns the shutdown communication of a Cease (RFC 9003 §2) with unprintable characters replaced;
+    /// `None` if it is missing or malformed.
     #[must_use]
     pub fn text(&self) -> Option<String> {
         if self.code != code::CEASE || !matches!(self.subcode, 2 | 4) {

@@ -41,6 +41,8 @@
 //! | TcpConnectionFails (18), in OpenConfirm and Established | back off |
 //! | ManualStop (2) | send Cease, or leave the routes to graceful restart; stay in Idle |
 //!
+//! After a NOTIFICATION 2/4, the next OPEN has no capabilities ([`open::Capabilities`]).
+//!
 //! In Connect and Active, ManualStop cancels the attempt and stays in Idle. In Established, ManualStop first
 //! withdraws all routes: the session remains in Established until they are sent or [`WITHDRAW_TIME`] is over.
 
@@ -142,10 +144,10 @@ impl Session {
             // The timer restarts when the message is pulled.
             Timer::Keepalive => self.outbox.keepalive = true,
             Timer::Withdraw => self.send_cease(now),
-        }
-    }
             // `transmit` looks at the timer.
             Timer::Refresh => {}
+        }
+    }
 
     // ===== Idle, Connect, Active =====
 
@@ -191,9 +193,9 @@ impl Session {
     /// Queues the withdrawal of every route that the peer has. `cease` follows when the withdrawals are sent.
     fn withdraw_all(&mut self, now: Instant, cease: Notification) {
         self.cease = Some(cease);
+        self.refresh.clear();
         self.timers.stop_all();
         self.timers.start(Timer::Withdraw, now, WITHDRAW_TIME);
-        self.refresh.clear();
         let Some(negotiated) = &self.negotiated else { return };
         for family in &negotiated.families {
             self.rib.table_mut(*family).set_blocked(true);
@@ -272,9 +274,10 @@ impl Session {
         self.framer.reset();
         self.remote = Some(remote.ip());
         self.next_hops = next_hops;
+        self.capabilities = self.next_capabilities;
         let restarting = self.statistics.established == 0;
         self.outbox = SessionOutbox {
-            open: Some(open::local_open(&self.config, remote.ip(), restarting)),
+            open: Some(open::local_open(&self.config, self.capabilities, remote.ip(), restarting)),
             ..SessionOutbox::default()
         };
         self.timers.stop_all();
@@ -283,10 +286,10 @@ impl Session {
 
     fn received(&mut self, now: Instant, mut bytes: &[u8]) {
         let mut framer = std::mem::take(&mut self.framer);
+        let (octets, mut messages) = (bytes.len(), 0);
         while self.state >= SessionState::OpenSent {
             // RFC 8654 §4: our OPEN offers extended messages, so the peer may use them once it has our OPEN.
             let limit = if self.state == SessionState::OpenSent { MAX_LENGTH } else { MAX_EXTENDED_LENGTH };
-        let (octets, mut messages) = (bytes.len(), 0);
             let message = match framer.next(&mut bytes, limit) {
                 Ok(None) => break,
                 Ok(Some(frame)) => {
@@ -301,12 +304,12 @@ impl Session {
             }
         }
         self.framer = framer;
-    }
-
-    fn context(&self) -> DecodeContext {
         self.receive_rate.handle_received(now, octets, messages);
         self.statistics.octets_received += octets as u64;
         self.statistics.messages_received += messages;
+    }
+
+    fn context(&self) -> DecodeContext {
         let negotiated = self.negotiated.as_ref();
         DecodeContext {
             four_octet_as: negotiated.is_some_and(|negotiated| negotiated.four_octet_as),
@@ -318,6 +321,9 @@ impl Session {
         match (message, self.state) {
             (Message::Notification(notification), _) => {
                 self.statistics.notifications_received += 1;
+                if self.state < SessionState::Established {
+                    self.next_capabilities = self.capabilities.after_refusal(&notification, &self.config);
+                }
                 self.outbox = SessionOutbox::default();
                 self.events.push_back(SessionEvent::Close);
                 self.idle(now, DownReason::Received(notification));
@@ -348,7 +354,8 @@ impl Session {
     /// Event 19: BGPOpen.
     fn open_received(&mut self, now: Instant, open: &Open) {
         let Some(remote) = self.remote else { return };
-        match open::negotiate(&self.config, remote, open) {
+        self.next_capabilities = self.capabilities.after_open(open);
+        match open::negotiate(&self.config, self.capabilities, remote, open) {
             Ok(negotiated) => {
                 self.state = SessionState::OpenConfirm;
                 self.outbox.keepalive = true;

@@ -31,6 +31,7 @@ use crate::{
     Attributes, AttributesTooLarge, ConfigError, Family, NextHops, Notification, SessionConfig, Withheld,
 };
 use next_hop::RouteNextHop;
+use open::Capabilities;
 use outbox::SessionOutbox;
 use receive_rate::ReceiveRate;
 use timers::{Jitter, Timers};
@@ -54,6 +55,10 @@ pub struct Session {
     next_hops: NextHops,
     framer: Framer,
     receive_rate: ReceiveRate,
+    /// Whether our OPEN on the current connection contains capabilities.
+    capabilities: Capabilities,
+    /// Whether our OPEN on the next connection will.
+    next_capabilities: Capabilities,
     negotiated: Option<Negotiated>,
     established_since: Option<Instant>,
 
@@ -88,6 +93,8 @@ impl Session {
             next_hops: NextHops::default(),
             framer: Framer::default(),
             receive_rate: ReceiveRate::default(),
+            capabilities: Capabilities::default(),
+            next_capabilities: Capabilities::default(),
             negotiated: None,
             established_since: None,
             rib: AdjRibOut::default(),
@@ -220,6 +227,13 @@ impl Session {
     #[must_use]
     pub const fn exceeds_receive_rate(&self) -> bool {
         self.receive_rate.exceeded()
+    }
+
+    /// Returns whether the session is established without capabilities, because the peer refused them (RFC
+    /// 5492 §3): it carries IPv4 unicast only.
+    #[must_use]
+    pub fn omits_capabilities(&self) -> bool {
+        self.state == SessionState::Established && self.capabilities == Capabilities::Omitted
     }
 
     /// Returns the families with routes that are not advertised, and why. Empty unless the session is

@@ -10,16 +10,66 @@ use crate::message::as_path::AS_TRANS;
 use crate::message::capability::{Capability, GracefulRestart};
 use crate::message::notification::code;
 use crate::message::open::Open;
-use crate::{Family, PeerAs, SessionConfig};
+use crate::{Family, Notification, PeerAs, SessionConfig};
 
 /// Largest value of the 12-bit restart time field (RFC 4724 §3).
 const MAX_RESTART_TIME: u16 = 0x0FFF;
+/// Subcode of an OPEN Message Error (RFC 4271 §6.2).
+const UNSUPPORTED_OPTIONAL_PARAMETER: u8 = 4;
 /// IPv4 unicast routes with IPv6 next hops (RFC 8950 §4): AFI 1, SAFI 1, next hop AFI 2.
 const IPV4_OVER_IPV6: (u16, u16, u16) = (1, 1, 2);
 
+/// Whether our OPEN contains capabilities. A router older than RFC 5492 may answer them with NOTIFICATION
+/// 2/4; the session then omits them (RFC 5492 §3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Capabilities {
+    #[default]
+    Offered,
+    Omitted,
+}
+
+impl Capabilities {
+    /// Returns the mode of the next connection after the peer refused our OPEN with this NOTIFICATION.
+    /// Without capabilities only IPv4 unicast can be carried, so a session for IPv6 alone never omits them.
+    pub(super) fn after_refusal(self, refusal: &Notification, config: &SessionConfig) -> Self {
+        let unsupported = (refusal.code, refusal.subcode) == (code::OPEN, UNSUPPORTED_OPTIONAL_PARAMETER);
+        match self {
+            Self::Offered if unsupported && config.families.contains(&Family::Ipv4Unicast) => Self::Omitted,
+            // The cause was not the capabilities.
+            Self::Omitted if refusal.code == code::OPEN => Self::Offered,
+            mode => mode,
+        }
+    }
+
+    /// Returns the mode of the next connection after the peer sent this OPEN: a peer that offers capabilities
+    /// may accept ours, for example after an upgrade.
+    pub(super) fn after_open(self, open: &Open) -> Self {
+        if open.capabilities.is_empty() { self } else { Self::Offered }
+    }
+}
+
 /// Returns our OPEN. `restarting` sets the Restart State bit (RFC 4724 §3): this session has not been
 /// established yet since the process started.
-pub(super) fn local_open(config: &SessionConfig, remote: IpAddr, restarting: bool) -> Open {
+pub(super) fn local_open(
+    config: &SessionConfig,
+    mode: Capabilities,
+    remote: IpAddr,
+    restarting: bool,
+) -> Open {
+    let capabilities = match mode {
+        Capabilities::Offered => local_capabilities(config, remote, restarting),
+        Capabilities::Omitted => Vec::new(),
+    };
+    Open {
+        // RFC 6793 §4.2.1: AS_TRANS stands for an AS number that needs four octets.
+        my_as: u16::try_from(config.local_asn).unwrap_or(AS_TRANS),
+        hold_time: u16::try_from(config.hold_time.as_secs()).unwrap_or(u16::MAX),
+        router_id: config.router_id,
+        capabilities,
+    }
+}
+
+fn local_capabilities(config: &SessionConfig, remote: IpAddr, restarting: bool) -> Vec<Capability> {
     let mut capabilities: Vec<_> = config.families.iter().copied().map(Capability::multi_protocol).collect();
     capabilities.push(Capability::RouteRefresh);
     if offers_extended_next_hop(config, remote) {
@@ -39,17 +89,14 @@ pub(super) fn local_open(config: &SessionConfig, remote: IpAddr, restarting: boo
         }));
     }
     capabilities.push(Capability::FourOctetAs(config.local_asn));
-    Open {
-        my_as: u16::try_from(config.local_asn).unwrap_or(AS_TRANS),
-        hold_time: u16::try_from(config.hold_time.as_secs()).unwrap_or(u16::MAX),
-        router_id: config.router_id,
-        capabilities,
-    }
+    capabilities
 }
 
-/// Checks the OPEN of the peer (RFC 4271 §6.2) and returns the parameters of the session.
+/// Checks the OPEN of the peer (RFC 4271 §6.2) and returns the parameters of the session. `mode` is that of
+/// our OPEN.
 pub(super) fn negotiate(
     config: &SessionConfig,
+    mode: Capabilities,
     remote: IpAddr,
     open: &Open,
 ) -> Result<Negotiated, MessageError> {
@@ -76,7 +123,10 @@ pub(super) fn negotiate(
     if matches!(open.hold_time, 1 | 2) {
         return Err(error(6, vec![], format!("the peer offers a hold time of {} s", open.hold_time)));
     }
-    let families: BTreeSet<_> = peer_families(open).intersection(&config.families).copied().collect();
+    let offers = mode == Capabilities::Offered;
+    let mut families: BTreeSet<_> = peer_families(open).intersection(&config.families).copied().collect();
+    // RFC 4760 §8: both sides must offer a family other than IPv4 unicast.
+    families.retain(|family| offers || *family == Family::Ipv4Unicast);
     if families.is_empty() {
         // RFC 5492 §5: the data field lists the capabilities that the peer lacks.
         let wanted = config.families.iter().flat_map(|family| {
@@ -107,12 +157,12 @@ pub(super) fn negotiate(
         hold_time,
         keepalive_time,
         families,
-        four_octet_as: open.four_octet_asn().is_some(),
-        extended_messages: open.capabilities.contains(&Capability::ExtendedMessage),
-        extended_next_hop: peer_extended_next_hop && offers_extended_next_hop(config, remote),
-        route_refresh: open.capabilities.contains(&Capability::RouteRefresh),
+        four_octet_as: offers && open.four_octet_asn().is_some(),
+        extended_messages: offers && open.capabilities.contains(&Capability::ExtendedMessage),
+        extended_next_hop: offers && peer_extended_next_hop && offers_extended_next_hop(config, remote),
+        route_refresh: offers && open.capabilities.contains(&Capability::RouteRefresh),
         graceful_restart: open.capabilities.iter().find_map(|capability| match capability {
-            Capability::GracefulRestart(restart) => Some(Duration::from_secs(restart.time.into())),
+            Capability::GracefulRestart(restart) if offers => Some(Duration::from_secs(restart.time.into())),
             _ => None,
         }),
     })

@@ -1,10 +1,11 @@
 //! Tests of the crate through its public API: bytes in, bytes out, simulated time.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test panics")]
 
+mod capabilities;
 mod differential;
 mod errors;
-mod harness;
 mod floods;
+mod harness;
 mod packets;
 mod robustness;
 mod routes;
