@@ -113,6 +113,8 @@ impl Coordinator {
             }
             self.bgp.start_opened();
             self.update_readiness(&mut waiting_for);
+            // A burst of watch events delays the other tasks of this thread by one update at a time.
+            tokio::task::yield_now().await;
         }
     }
 

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use fairlead_runtime::{client, flags, logging};
 use fairlead_speaker::flags::Flags;
 
-/// Runs on one thread: every step is short, and a second thread would add its own cache of freed memory.
+/// Runs on one thread, except for the BGP sessions: every step is short, and each thread adds its own cache
+/// of freed memory.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let flags: Flags = flags::parse();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use fairlead_bgp::Statistics;
+use fairlead_bgp::{Session, SessionState, Statistics};
 use fairlead_l2::AddressCounters;
 use fairlead_mesh::Counters;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -19,6 +19,9 @@ pub(crate) struct Metrics {
     bgp_session_up: Family<PeerLabel, Gauge>,
     bgp_announced_prefixes: Family<PeerLabel, Gauge>,
     bgp_pending_prefixes: Family<PeerLabel, Gauge>,
+    bgp_above_receive_rate: Family<PeerLabel, Gauge>,
+    bgp_received_octets: Family<PeerLabel, Counter>,
+    bgp_received_messages: Family<PeerLabel, Counter>,
     bgp_updates_sent: Family<PeerLabel, Counter>,
     bgp_updates_received: Family<PeerLabel, Counter>,
     bgp_updates_malformed: Family<PeerLabel, Counter>,
@@ -45,6 +48,9 @@ pub(crate) struct PeerMetrics {
     session_up: Gauge,
     announced_prefixes: Gauge,
     pending_prefixes: Gauge,
+    above_receive_rate: Gauge,
+    received_octets: Counter,
+    received_messages: Counter,
     updates_sent: Counter,
     updates_received: Counter,
     updates_malformed: Counter,
@@ -87,6 +93,13 @@ impl Metrics {
             "Prefixes that still have to be announced to or withdrawn from the peer",
             m.bgp_pending_prefixes,
         );
+        r.register(
+            "bgp_above_receive_rate",
+            "1 if the peer sends more messages or octets per second than the speaker reads, else 0",
+            m.bgp_above_receive_rate,
+        );
+        r.register("bgp_received_octets", "Octets received from the peer", m.bgp_received_octets);
+        r.register("bgp_received_messages", "BGP messages received from the peer", m.bgp_received_messages);
         r.register("bgp_updates_sent", "BGP UPDATE messages sent to the peer", m.bgp_updates_sent);
         r.register(
             "bgp_updates_received",
@@ -200,6 +213,9 @@ impl Metrics {
             session_up: self.bgp_session_up.get_or_create(&label).clone(),
             announced_prefixes: self.bgp_announced_prefixes.get_or_create(&label).clone(),
             pending_prefixes: self.bgp_pending_prefixes.get_or_create(&label).clone(),
+            above_receive_rate: self.bgp_above_receive_rate.get_or_create(&label).clone(),
+            received_octets: self.bgp_received_octets.get_or_create(&label).clone(),
+            received_messages: self.bgp_received_messages.get_or_create(&label).clone(),
             updates_sent: self.bgp_updates_sent.get_or_create(&label).clone(),
             updates_received: self.bgp_updates_received.get_or_create(&label).clone(),
             updates_malformed: self.bgp_updates_malformed.get_or_create(&label).clone(),
@@ -214,10 +230,17 @@ impl Metrics {
     /// Removes the metrics of a BGP peer whose session was closed.
     pub(crate) fn forget_peer(&self, peer: &str) {
         let label = PeerLabel { peer: peer.to_owned() };
-        for gauge in [&self.bgp_session_up, &self.bgp_announced_prefixes, &self.bgp_pending_prefixes] {
+        for gauge in [
+            &self.bgp_session_up,
+            &self.bgp_announced_prefixes,
+            &self.bgp_pending_prefixes,
+            &self.bgp_above_receive_rate,
+        ] {
             gauge.remove(&label);
         }
         for counter in [
+            &self.bgp_received_octets,
+            &self.bgp_received_messages,
             &self.bgp_updates_sent,
             &self.bgp_updates_received,
             &self.bgp_updates_malformed,
@@ -234,16 +257,17 @@ impl Metrics {
 
 impl PeerMetrics {
     /// Sets the metrics to the state of the session.
-    pub(crate) fn update(
-        &self,
-        established: bool,
-        announced: usize,
-        pending: usize,
-        statistics: &Statistics,
-    ) {
-        self.session_up.set(i64::from(established));
-        self.announced_prefixes.set(announced as i64);
-        self.pending_prefixes.set(pending as i64);
+    pub(crate) fn update(&self, session: &Session) {
+        self.session_up.set(i64::from(session.state() == SessionState::Established));
+        self.announced_prefixes.set(session.announced() as i64);
+        self.pending_prefixes.set(session.pending() as i64);
+        self.above_receive_rate.set(i64::from(session.exceeds_receive_rate()));
+        self.count(session.statistics());
+    }
+
+    fn count(&self, statistics: &Statistics) {
+        raise(&self.received_octets, statistics.octets_received);
+        raise(&self.received_messages, statistics.messages_received);
         raise(&self.updates_sent, statistics.updates_sent);
         raise(&self.updates_received, statistics.updates_received);
         raise(&self.updates_malformed, statistics.updates_malformed);
@@ -298,15 +322,18 @@ mod tests {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         let peer = metrics.peer("tor");
-        let statistics = Statistics { updates_sent: 7, updates_received: 3, ..Statistics::default() };
+        let statistics =
+            Statistics { updates_sent: 7, updates_received: 3, octets_received: 99, ..Statistics::default() };
         for _ in 0..2 {
-            peer.update(true, 5, 1, &statistics);
+            peer.count(&statistics);
         }
         let text = encoded(&registry);
         for line in [
-            "bgp_session_up{peer=\"tor\"} 1",
-            "bgp_announced_prefixes{peer=\"tor\"} 5",
-            "bgp_pending_prefixes{peer=\"tor\"} 1",
+            "bgp_session_up{peer=\"tor\"} 0",
+            "bgp_announced_prefixes{peer=\"tor\"} 0",
+            "bgp_pending_prefixes{peer=\"tor\"} 0",
+            "bgp_above_receive_rate{peer=\"tor\"} 0",
+            "bgp_received_octets_total{peer=\"tor\"} 99",
             "bgp_updates_sent_total{peer=\"tor\"} 7",
             "bgp_updates_received_total{peer=\"tor\"} 3",
         ] {

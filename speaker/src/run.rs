@@ -2,7 +2,8 @@
 //!
 //! # Tasks
 //!
-//! All tasks run on one thread. Each owns its state; they share nothing but channels.
+//! The tasks of BGP peers run on a thread of their own, all others on the main thread. Each task owns its
+//! state; tasks share nothing but channels.
 //!
 //! | task | number | owns |
 //! |---|---|---|
@@ -31,6 +32,16 @@
 //! | L2 | L2 interface | frames to send | 4096; then frames are dropped |
 //! | L2 | L2 interface | multicast groups | one command per group |
 //! | L2 interfaces | L2 | received frames | 256; then frames are dropped |
+//!
+//! # Strangers
+//!
+//! Routers, hosts on the link and tenants decide how much arrives. Nothing that they keep ready delays a
+//! timer or the shutdown:
+//! - Each loop handles its timers in every turn, not only when their branch of `select!` is chosen.
+//! - Each turn does a bounded amount of work. Receiving from a channel or a socket takes part in the
+//!   cooperative scheduling of Tokio, which makes the task yield; waiting for the readiness of a socket does
+//!   not, so that the loop of a peer yields in every turn.
+//! - The frames of one interface cannot take the room of another interface.
 //!
 //! Only watches ever wait for a receiver. The coordinator never does: its commands replace pending ones with
 //! the same key (`tasks::command_queue`).
@@ -122,14 +133,15 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let l2_sender = Arc::new(l2_sender);
     let (event_sender, events) = mpsc::channel(EVENT_CAPACITY);
 
-    let bgp = BgpPeers::new(PeerContext {
+    let bgp = BgpPeers::start(PeerContext {
         node: flags.node_name.as_str().into(),
         links: links.clone(),
         node_addresses,
         passwords: Arc::new(Passwords::new(client.clone(), &flags.common.namespace)),
         sessions: sessions.clone(),
         metrics: metrics.clone(),
-    });
+    })
+    .context("cannot start the thread of the BGP sessions")?;
     let coordinator = Coordinator {
         state: ClusterState::new(&flags.node_name),
         events,

@@ -71,7 +71,7 @@ pub struct SessionView {
     pub last_error: Option<String>,
     /// Number of prefixes announced to the peer.
     pub prefixes: usize,
-    /// Problems of the session: at most one line for BFD and one for each address family.
+    /// Problems of the session: at most one line for each feature and address family.
     pub messages: Vec<String>,
 }
 

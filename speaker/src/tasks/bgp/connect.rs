@@ -1,24 +1,19 @@
-//! Parameters of a session and its TCP connection, from the configuration of a peer; connecting and closing.
+//! Parameters of a session and its TCP connection, from the configuration of a peer; connecting.
 
 use std::collections::BTreeSet;
-use std::net::{Shutdown, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use fairlead_bgp::{Family, PeerAs, SessionConfig};
 use fairlead_crds::model::config::{Peer, PeerAddress, PeerAsn};
 use fairlead_net::tcp::{ConnectOptions, connect};
-use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use super::PeerContext;
 use super::router_id::router_id;
 
 /// Restart time: how long a peer retains the routes of a speaker that restarts (RFC 4724). FRR's default.
 const RESTART_TIME: Duration = Duration::from_secs(120);
-
-/// Longest time for the peer to close its side of a connection.
-const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Returns the parameters of the session.
 ///
@@ -81,32 +76,6 @@ pub(super) async fn connect_to_peer(peer: Peer, context: PeerContext) -> Result<
         options.md5_key = Some(context.passwords.get(secret).await?);
     }
     connect(&options).await.map_err(|error| error.to_string())
-}
-
-/// Closes the write side and reads until the peer closes its side. Closing a socket with unread data would
-/// reset the connection, and the peer would lose the last message. Returns whether the peer closed in time.
-pub(super) async fn close_write_side(stream: &TcpStream) -> bool {
-    let _ = SockRef::from(stream).shutdown(Shutdown::Write);
-    let mut buffer = vec![0; 4096];
-    let drained = async {
-        while stream.readable().await.is_ok() {
-            match stream.try_read(&mut buffer) {
-                Ok(0) => return,
-                Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return,
-                _ => {}
-            }
-        }
-    };
-    timeout(CLOSE_TIMEOUT, drained).await.is_ok()
-}
-
-/// Closes a connection after the session failed, and resets it if the peer does not close its side. Otherwise
-/// the kernel retransmits the last messages, and after an outage of the path they can arrive during the next
-/// session. FRR 8 then loses track of a session with a dynamic neighbor.
-pub(super) async fn close_failed(stream: TcpStream) {
-    if !close_write_side(&stream).await {
-        let _ = stream.set_zero_linger();
-    }
 }
 
 #[cfg(test)]

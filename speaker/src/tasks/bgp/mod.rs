@@ -1,12 +1,14 @@
-//! BGP: one task per peer, and the coordinator's access to them.
+//! BGP: one task per peer, on a thread of their own, and the coordinator's access to them.
 
 mod commands;
 mod connect;
+mod connection;
 mod next_hops;
 mod passwords;
 mod peer;
 mod router_id;
 mod session_view;
+mod thread;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::tasks::links::LinksReceiver;
 use commands::{PeerCommandSender, command_channel};
 use peer::PeerTask;
+use thread::BgpThread;
 
 /// Parameters and channels that all peer tasks share.
 #[derive(Clone)]
@@ -45,6 +48,7 @@ pub(crate) struct PeerContext {
 /// The BGP peers of this node. No method waits for a peer, except [`BgpPeers::shut_down`].
 pub(crate) struct BgpPeers {
     context: PeerContext,
+    thread: BgpThread,
     peers: BTreeMap<Arc<str>, PeerHandle>,
     /// Tasks of closed sessions. Each ends within about a second.
     closing: Vec<JoinHandle<()>>,
@@ -58,8 +62,13 @@ struct PeerHandle {
 }
 
 impl BgpPeers {
-    pub(crate) fn new(context: PeerContext) -> Self {
-        Self { context, peers: BTreeMap::new(), closing: Vec::new(), opened: Vec::new() }
+    /// Starts the thread of the sessions.
+    ///
+    /// # Errors
+    /// Returns an error if the thread cannot be started.
+    pub(crate) fn start(context: PeerContext) -> std::io::Result<Self> {
+        let thread = BgpThread::start()?;
+        Ok(Self { context, thread, peers: BTreeMap::new(), closing: Vec::new(), opened: Vec::new() })
     }
 
     /// Creates a session, after closing the one with the same name. [`BgpPeers::start_opened`] starts it, so
@@ -72,7 +81,7 @@ impl BgpPeers {
         });
         tracing::info!(peer = %name, "opening BGP session");
         let (commands, receiver) = command_channel();
-        let task = tokio::spawn(PeerTask::run(peer, receiver, self.context.clone(), previous));
+        let task = self.thread.spawn(PeerTask::run(peer, receiver, self.context.clone(), previous));
         self.opened.push(name.clone());
         self.peers.insert(name, PeerHandle { commands, task });
     }

@@ -4,30 +4,24 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Instant;
 
-use fairlead_bgp::{CeaseSubcode, Session, SessionEvent, SessionInput, SessionState, Withheld};
+use fairlead_bgp::{CeaseSubcode, Session, SessionEvent, SessionInput, SessionState};
 use fairlead_crds::model::config::{Peer, PeerAddress};
 use jiff::Timestamp;
-use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 
 use super::PeerContext;
 use super::commands::{PeerCommand, PeerCommandReceiver};
-use super::connect::{close_failed, close_write_side, connect_to_peer, session_config};
+use super::connect::{connect_to_peer, session_config};
+use super::connection::{Connection, OUTPUT_SIZE, Read, Ready};
 use super::next_hops::next_hops;
-use super::session_view::{SessionViewState, invalid_peer};
+use super::session_view::{FLOOD, SessionViewState, invalid_peer, messages};
 use crate::metrics::PeerMetrics;
 use crate::tasks::sleep_until_or_forever;
 
-/// Octets that are encoded at once for the socket. Routes beyond that remain in the session, where a later
-/// change of the same route replaces them.
-const OUTPUT_SIZE: usize = 64 * 1024;
-
-/// Memory that the output buffer keeps at rest, in octets.
-const OUTPUT_SIZE_AT_REST: usize = 4096;
-
-/// Size of the receive buffer in octets, and so the most that is read per turn.
-const BUFFER_SIZE: usize = 16 * 1024;
+/// Commands that are handled per turn. All pending commands are handled before the session sends, up to this
+/// number: the session packs routes with equal attributes into one UPDATE.
+const MAX_COMMANDS_PER_TURN: usize = 4096;
 
 type Connecting = Pin<Box<dyn Future<Output = Result<TcpStream, String>> + Send>>;
 
@@ -35,14 +29,13 @@ pub(super) struct PeerTask {
     peer: Peer,
     context: PeerContext,
     session: Session,
-    stream: Option<TcpStream>,
+    connection: Option<Connection>,
     /// The connection attempt in progress.
     connecting: Option<Connecting>,
-    /// Encoded messages, of which the first `written` octets were written to the socket.
-    output: Vec<u8>,
-    written: usize,
     view: SessionViewState,
     metrics: PeerMetrics,
+    /// True if the log names this peer as one that sends too fast.
+    flood_logged: bool,
 }
 
 impl PeerTask {
@@ -86,42 +79,42 @@ impl PeerTask {
             peer,
             context,
             session,
-            stream: None,
+            connection: None,
             connecting: None,
-            output: Vec::new(),
-            written: 0,
+            flood_logged: false,
         }
     }
 
+    /// Runs turns until [`PeerCommand::Stop`]. One turn waits for something to do, reads, handles the timers
+    /// that are due, writes, and lets other tasks run. Each step is bounded, and the timers wait for nothing
+    /// that a peer can keep busy.
     async fn serve(&mut self, commands: &mut PeerCommandReceiver) {
-        let mut buffer = vec![0; BUFFER_SIZE];
         let mut links = self.context.links.clone();
         let mut node_addresses = self.context.node_addresses.clone();
         loop {
+            // After reading, so that a KEEPALIVE that arrived in time restarts the hold timer.
+            self.session.handle_timeout(Instant::now());
             self.handle_output();
             self.publish();
-            let interest = match self.written < self.output.len() {
-                true => Interest::READABLE | Interest::WRITABLE,
-                false => Interest::READABLE,
-            };
+            // `ready` takes no part in the cooperative scheduling of Tokio.
+            yield_now().await;
+            let now = Instant::now();
+            let read_after = self.session.read_after().filter(|at| *at > now);
+            let timeout = [self.session.poll_timeout(), read_after].into_iter().flatten().min();
             tokio::select! {
                 // Commands first, so that what is sent next includes all changes.
                 biased;
                 command = commands.recv() => {
-                    // All pending commands at once: the session packs routes with equal attributes into one
-                    // UPDATE.
-                    let mut next = command;
-                    if next.is_none() {
-                        return;
-                    }
-                    while let Some(command) = next {
+                    let Some(command) = command else { return };
+                    let more = std::iter::from_fn(|| commands.try_recv()).take(MAX_COMMANDS_PER_TURN - 1);
+                    for command in std::iter::once(command).chain(more) {
                         if let PeerCommand::Stop { subcode, text } = command {
                             return self.stop(subcode, text).await;
                         }
                         self.handle_command(command);
-                        next = commands.try_recv();
                     }
                 }
+                () = sleep_until_or_forever(timeout) => {}
                 connected = async {
                     match &mut self.connecting {
                         Some(connecting) => connecting.await,
@@ -132,21 +125,15 @@ impl PeerTask {
                     self.handle_connected(connected);
                 }
                 ready = async {
-                    match &self.stream {
-                        Some(stream) => stream.ready(interest).await,
+                    match &self.connection {
+                        Some(connection) => connection.ready(read_after.is_none()).await,
                         None => std::future::pending().await,
                     }
                 } => match ready {
-                    Ok(ready) => {
-                        if ready.is_readable() || ready.is_read_closed() || ready.is_error() {
-                            self.read(&mut buffer);
-                        }
-                    }
+                    Ok(Ready { readable: true }) => self.read(),
+                    Ok(Ready { readable: false }) => {}
                     Err(error) => self.handle_connection_closed(error.to_string()),
                 },
-                () = sleep_until_or_forever(self.session.poll_timeout()) => {
-                    self.session.handle_timeout(Instant::now());
-                }
                 Ok(()) = links.changed() => self.update_next_hops(),
                 Ok(()) = node_addresses.changed() => self.update_next_hops(),
             }
@@ -178,7 +165,7 @@ impl PeerTask {
         match connected {
             Ok((stream, local, remote)) => {
                 let next_hops = self.next_hops(local.ip());
-                self.stream = Some(stream);
+                self.connection = Some(Connection::new(stream));
                 self.session.handle_input(now, SessionInput::Connected { local, remote, next_hops });
             }
             Err(reason) => self.session.handle_input(now, SessionInput::ConnectFailed { reason }),
@@ -191,10 +178,8 @@ impl PeerTask {
     }
 
     fn drop_connection(&mut self) {
-        self.stream = None;
+        self.connection = None;
         self.connecting = None;
-        self.output.clear();
-        self.written = 0;
     }
 
     fn next_hops(&self, local: std::net::IpAddr) -> fairlead_bgp::NextHops {
@@ -202,21 +187,21 @@ impl PeerTask {
     }
 
     fn update_next_hops(&mut self) {
-        if let Some(local) = self.stream.as_ref().and_then(|stream| stream.local_addr().ok()) {
-            let next_hops = self.next_hops(local.ip());
+        if let Some(local) = self.connection.as_ref().and_then(Connection::local) {
+            let next_hops = self.next_hops(local);
             self.session.set_next_hops(next_hops);
         }
     }
 
-    fn read(&mut self, buffer: &mut [u8]) {
-        let Some(stream) = &self.stream else { return };
-        match stream.try_read(buffer) {
-            Ok(0) => self.handle_connection_closed(String::new()),
-            Ok(length) => {
-                let bytes = buffer.get(..length).unwrap_or_default();
-                self.session.handle_input(Instant::now(), SessionInput::Received(bytes));
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+    fn read(&mut self) {
+        let Self { connection: Some(connection), session, .. } = self else { return };
+        let read = connection.read(|octets| {
+            session.handle_input(Instant::now(), SessionInput::Received(octets));
+            session.read_after().is_none()
+        });
+        match read {
+            Ok(Read::Pause) => {}
+            Ok(Read::Closed) => self.handle_connection_closed(String::new()),
             Err(error) => self.handle_connection_closed(error.to_string()),
         }
     }
@@ -243,11 +228,11 @@ impl PeerTask {
             }
             SessionEvent::CloseForRestart => self.drop_connection(),
             SessionEvent::Close => {
-                let _ = self.write();
-                if let Some(stream) = self.stream.take() {
+                self.write_last();
+                if let Some(connection) = self.connection.take() {
                     // Ends by itself after a fraction of a second; the session waits longer before it
                     // reconnects.
-                    tokio::spawn(close_failed(stream));
+                    tokio::spawn(connection.close_failed());
                 }
                 self.drop_connection();
             }
@@ -269,29 +254,25 @@ impl PeerTask {
         }
     }
 
+    /// Writes what waits to be written, at most once.
     fn write(&mut self) -> Result<(), String> {
-        loop {
-            let Some(stream) = &self.stream else { return Ok(()) };
-            if self.written == self.output.len() {
-                self.output.clear();
-                self.written = 0;
-                if !self.session.poll_transmit(Instant::now(), OUTPUT_SIZE, &mut self.output) {
-                    self.output.shrink_to(OUTPUT_SIZE_AT_REST);
-                    return Ok(());
-                }
-            }
-            match stream.try_write(self.output.get(self.written..).unwrap_or_default()) {
-                Ok(length) => self.written += length,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error.to_string()),
-            }
-        }
+        let Self { connection: Some(connection), session, .. } = self else { return Ok(()) };
+        let encode = |output: &mut Vec<u8>| session.poll_transmit(Instant::now(), OUTPUT_SIZE, output);
+        connection.write(encode).map_err(|error| error.to_string())
+    }
+
+    /// Writes what is left before the connection is closed, as far as the socket accepts it: the rest of the
+    /// output, then the NOTIFICATION.
+    fn write_last(&mut self) {
+        // The connection is closed whether or not the peer can be told why.
+        let _ = self.write().and_then(|()| self.write());
     }
 
     /// Stops the session, and writes what it sends until it has ended.
     async fn stop(&mut self, subcode: CeaseSubcode, text: String) {
         self.session.handle_input(Instant::now(), SessionInput::ManualStop { subcode, text });
         while self.session.state() == SessionState::Established {
+            self.session.handle_timeout(Instant::now());
             let failure = match self.write() {
                 Err(error) => Some(error),
                 Ok(()) if self.session.state() != SessionState::Established => break,
@@ -300,6 +281,7 @@ impl PeerTask {
             if let Some(reason) = failure {
                 self.handle_connection_closed(reason);
             }
+            yield_now().await;
         }
         while let Some(event) = self.session.poll_event() {
             match event {
@@ -308,9 +290,9 @@ impl PeerTask {
                     self.drop_connection();
                 }
                 SessionEvent::Close => {
-                    let _ = self.write();
-                    if let Some(stream) = self.stream.take() {
-                        close_write_side(&stream).await;
+                    self.write_last();
+                    if let Some(mut connection) = self.connection.take() {
+                        connection.close_write_side().await;
                     }
                 }
                 SessionEvent::Connect | SessionEvent::Established(_) | SessionEvent::Down { .. } => {}
@@ -320,13 +302,10 @@ impl PeerTask {
 
     /// Waits until the socket accepts octets or a timer of the session expires. Returns the socket's error.
     async fn wait_writable(&mut self) -> Option<String> {
-        let Some(stream) = &self.stream else { return Some(String::new()) };
+        let Some(connection) = &self.connection else { return Some(String::new()) };
         tokio::select! {
-            writable = stream.writable() => writable.err().map(|error| error.to_string()),
-            () = sleep_until_or_forever(self.session.poll_timeout()) => {
-                self.session.handle_timeout(Instant::now());
-                None
-            }
+            writable = connection.ready(false) => writable.err().map(|error| error.to_string()),
+            () = sleep_until_or_forever(self.session.poll_timeout()) => None,
         }
     }
 
@@ -334,20 +313,16 @@ impl PeerTask {
     fn publish(&mut self) {
         let established = self.session.state() == SessionState::Established;
         let announced = self.session.announced();
-        self.metrics.update(established, announced, self.session.pending(), self.session.statistics());
-        let messages = self.messages();
+        self.metrics.update(&self.session);
+        let secret = self.peer.password_secret.as_ref();
+        let key_problem = secret.and_then(|secret| self.context.passwords.problem(secret));
+        let messages = messages(&self.peer, &self.session, key_problem);
+        if self.session.exceeds_receive_rate() && !std::mem::replace(&mut self.flood_logged, true) {
+            tracing::warn!(peer = %self.peer.name, "{FLOOD}");
+        }
         if let Some(view) = self.view.poll_view(established, announced, messages) {
             self.context.sessions.send_modify(|sessions| drop(sessions.insert(self.peer.name.clone(), view)));
         }
-    }
-
-    /// Returns messages about features that do not work on the session: one for BFD and for each address
-    /// family.
-    fn messages(&self) -> Vec<String> {
-        let bfd = self.peer.bfd.as_ref().map(|profile| {
-            format!("BFD (BFDProfile {}) is not supported yet: the session runs without it", profile.name)
-        });
-        bfd.into_iter().chain(self.session.withheld().values().map(Withheld::to_string)).collect()
     }
 }
 

@@ -1,8 +1,18 @@
 //! The view of a BGP session in the `Speaker` object and in the log. Contains no I/O.
 
-use fairlead_bgp::DownReason;
+use fairlead_bgp::{DownReason, Session, Withheld};
+use fairlead_crds::model::config::Peer;
 use fairlead_plan::node_status::SessionView;
 use jiff::Timestamp;
+
+/// Message about a peer above [`fairlead_bgp::MAX_MESSAGES_PER_SECOND`] or
+/// [`fairlead_bgp::MAX_OCTETS_PER_SECOND`].
+pub(super) const FLOOD: &str = "the router sends more than 10000 messages or 1 MiB per second: this node reads no \
+    faster than that; filter the routes that the router sends to this node, and look for a routing loop";
+
+/// Message about a session without capabilities.
+const NO_CAPABILITIES: &str = "the router refused capabilities (NOTIFICATION 2/4): the session carries IPv4 routes \
+    only, without four-octet AS numbers, route refresh and graceful restart";
 
 /// The view of one session, with what was published last.
 #[derive(Debug, Default)]
@@ -76,6 +86,19 @@ impl SessionViewState {
     }
 }
 
+/// Returns messages about what does not work on the session: one for each feature and address family, and the
+/// problem of the TCP-MD5 key.
+pub(super) fn messages(peer: &Peer, session: &Session, key_problem: Option<String>) -> Vec<String> {
+    let bfd = peer.bfd.as_ref().map(|profile| {
+        format!("BFD (BFDProfile {}) is not supported yet: the session runs without it", profile.name)
+    });
+    let flood = session.exceeds_receive_rate().then(|| FLOOD.to_owned());
+    let capabilities = session.omits_capabilities().then(|| NO_CAPABILITIES.to_owned());
+    let families = session.withheld();
+    let families = families.values().map(Withheld::to_string);
+    [key_problem, flood, bfd, capabilities].into_iter().flatten().chain(families).collect()
+}
+
 /// Returns the view of a peer whose configuration is invalid.
 pub(super) fn invalid_peer(address: String, error: String) -> SessionView {
     SessionView { address, state: "Idle", last_error: Some(error), ..SessionView::default() }
@@ -83,7 +106,15 @@ pub(super) fn invalid_peer(address: String, error: String) -> SessionView {
 
 #[cfg(test)]
 mod tests {
+    use fairlead_bgp::{MAX_MESSAGES_PER_SECOND, MAX_OCTETS_PER_SECOND};
+
     use super::*;
+
+    #[test]
+    fn flood_message_names_the_limits() {
+        assert!(FLOOD.contains(&format!("{MAX_MESSAGES_PER_SECOND} messages")), "{FLOOD}");
+        assert!(FLOOD.contains(&format!("{} MiB", MAX_OCTETS_PER_SECOND / (1024 * 1024))), "{FLOOD}");
+    }
 
     fn time(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
