@@ -79,7 +79,7 @@ async fn explain(arguments: &Arguments) -> Result<(Explanation, bool)> {
 }
 
 /// Returns the kubeconfig file that kubectl uses by default, if it exists.
-fn default_kubeconfig() -> Option<std::path::PathBuf> {
+pub(crate) fn default_kubeconfig() -> Option<std::path::PathBuf> {
     let path = std::path::Path::new(&std::env::var_os("HOME")?).join(".kube/config");
     path.exists().then_some(path)
 }

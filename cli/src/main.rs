@@ -2,6 +2,7 @@
 
 mod explain;
 mod read;
+mod uninstall;
 mod validate;
 mod yaml;
 
@@ -45,19 +46,32 @@ enum Command {
     /// Explains the state of an object in the cluster.
     #[command(subcommand)]
     Explain(explain::Subject),
+    /// Removes what Fairlead has written into objects that outlive it: the finalizers of IPAddressPools, and
+    /// the conditions and the annotation on Services. The addresses in the status of Services stay, so that
+    /// another implementation can adopt them.
+    ///
+    /// Stop the controller before, and delete the custom resource definitions afterwards: see
+    /// docs/uninstall.md. The exit status is 0 if nothing is left to remove, 1 if it was not confirmed, and 2
+    /// if the API server is unreachable, a controller still runs, or a request failed.
+    Uninstall(uninstall::Arguments),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Validate { files, recursive } => validate(&files, recursive),
-        Command::Explain(subject) => match explain::run(&subject) {
-            Ok(true) => ExitCode::SUCCESS,
-            Ok(false) => ExitCode::FAILURE,
-            Err(error) => {
-                eprintln!("fairlead: {error:#}");
-                ExitCode::from(EXIT_USAGE)
-            }
-        },
+        Command::Explain(subject) => exit(explain::run(&subject)),
+        Command::Uninstall(arguments) => exit(uninstall::run(&arguments)),
+    }
+}
+
+fn exit(result: anyhow::Result<bool>) -> ExitCode {
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("fairlead: {error:#}");
+            ExitCode::from(EXIT_USAGE)
+        }
     }
 }
 

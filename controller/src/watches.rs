@@ -9,13 +9,14 @@ use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::config::Labels;
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::store::{ConfigurationChange, ObjectChange, trim};
-use fairlead_crds::v1beta1::IPClaim;
+use fairlead_crds::v1beta1::{IPAddressPool, IPClaim};
 use fairlead_runtime::trimmed::Trimmed;
 use fairlead_runtime::watch;
 use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
 use kube::api::Api;
-use kube::core::{PartialObjectMeta, ResourceExt};
+use kube::core::{CustomResourceExt, PartialObjectMeta, ResourceExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -35,12 +36,22 @@ pub(crate) enum ClusterChange {
     Services(ObjectChange<WatchedService>),
     /// IPClaims.
     Claims(ObjectChange<Box<Claim>>),
-    /// Names and labels of Namespaces.
-    Namespaces(ObjectChange<(String, Labels)>),
+    /// Namespaces.
+    Namespaces(ObjectChange<WatchedNamespace>),
+    /// The definition of the kind IPAddressPool; true if it is being deleted.
+    Definition(ObjectChange<bool>),
     /// Configuration objects of one kind.
     Configuration(Box<ConfigurationChange>),
     /// All `PoolCooldown` objects, by name. They are listed once and not watched.
     Cooldowns(BTreeMap<String, RecordedCooldown>),
+}
+
+/// A Namespace.
+pub(crate) struct WatchedNamespace {
+    pub name: String,
+    pub labels: Labels,
+    /// True if it is being deleted.
+    pub is_terminating: bool,
 }
 
 /// A Service of type LoadBalancer.
@@ -85,9 +96,21 @@ pub(crate) fn watch_all(
     watches.spawn(watch::follow(claims, watch::config(), claim, event, sink.clone()));
 
     let namespaces = Api::<PartialObjectMeta<Namespace>>::all(client.clone());
-    let labels = |namespace: PartialObjectMeta<Namespace>| (namespace.name_any(), namespace.labels().clone());
+    let namespace = |namespace: PartialObjectMeta<Namespace>| WatchedNamespace {
+        name: namespace.name_any(),
+        labels: namespace.labels().clone(),
+        is_terminating: namespace.metadata.deletion_timestamp.is_some(),
+    };
     let event = event_of(relist, ClusterChange::Namespaces);
-    watches.spawn(watch::follow(namespaces, watch::config(), labels, event, sink.clone()));
+    watches.spawn(watch::follow(namespaces, watch::config(), namespace, event, sink.clone()));
+
+    let definition = watch::config().fields(&format!("metadata.name={}", IPAddressPool::crd_name()));
+    let definitions = Api::<PartialObjectMeta<CustomResourceDefinition>>::all(client.clone());
+    let is_terminating = |definition: PartialObjectMeta<CustomResourceDefinition>| {
+        definition.metadata.deletion_timestamp.is_some()
+    };
+    let event = event_of(relist, ClusterChange::Definition);
+    watches.spawn(watch::follow(definitions, definition, is_terminating, event, sink.clone()));
 
     let (cooldown_client, cooldown_sink) = (client.clone(), sink.clone());
     watches.spawn(async move {

@@ -10,13 +10,14 @@ use std::time::Instant;
 use fairlead_allocator::ipam::Ipam;
 use fairlead_allocator::reconcile::objects::{AppliedChange, Configuration, ObjectPart, ObjectPatch};
 use fairlead_allocator::reconcile::pool_status_schedule::PoolStatusSchedule;
-use fairlead_allocator::reconcile::{Decision, DepartedService, Index, ServiceEvent};
+use fairlead_allocator::reconcile::{Decision, DepartedService, Index, Removal, ServiceEvent};
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::resolve::{Kind, ObjectRef};
 use fairlead_crds::store::{ConfigurationChange, ObjectChange};
 use jiff::Timestamp;
 
-use crate::watches::{ClusterChange, WatchedService};
+use crate::run::Scope;
+use crate::watches::{ClusterChange, WatchedNamespace, WatchedService};
 use crate::write_queue::{PatchBody, Write, WriteResult, WriteTarget};
 
 /// The newest decision on an object: the write, or `None` if nothing is to be written.
@@ -25,6 +26,8 @@ pub(super) type DesiredWrite = (WriteTarget, Option<Write>);
 /// The state of the cluster.
 #[derive(Debug, Default)]
 pub(super) struct ClusterState {
+    /// The namespace of this instance.
+    namespace: String,
     /// The load balancer class of this instance.
     class: Option<String>,
     index: Index,
@@ -53,9 +56,14 @@ pub(super) struct Decisions {
 }
 
 impl ClusterState {
-    /// Returns the state before any object was observed, for the instance with this load balancer class.
-    pub(super) fn new(class: Option<&str>) -> Self {
-        Self { class: class.map(str::to_owned), configuration: Configuration::new(class), ..Self::default() }
+    /// Returns the state before any object was observed.
+    pub(super) fn new(scope: &Scope) -> Self {
+        Self {
+            namespace: scope.namespace.clone(),
+            class: scope.class.clone(),
+            configuration: Configuration::new(scope.class.as_deref()),
+            ..Self::default()
+        }
     }
 
     /// Returns the Services and the allocator, for metrics and logs.
@@ -112,11 +120,15 @@ impl ClusterState {
                 let own = list.into_iter().map(|claim| *claim).filter(|claim| claim.class == self.class);
                 self.index.claims_reset(own.collect(), now);
             }
-            ClusterChange::Namespaces(ObjectChange::Apply((name, labels))) => {
-                self.index.namespace_applied(name, labels, now);
+            ClusterChange::Namespaces(change) => self.handle_namespaces(change, now),
+            ClusterChange::Definition(change) => {
+                let definition = match change {
+                    ObjectChange::Apply(is_terminating) => is_terminating,
+                    ObjectChange::Delete(_) => false,
+                    ObjectChange::Reset(list) => list.into_iter().any(|is_terminating| is_terminating),
+                };
+                self.set_removal(Removal { definition, ..self.configuration.removal() });
             }
-            ClusterChange::Namespaces(ObjectChange::Delete((name, _))) => self.index.namespace_deleted(&name),
-            ClusterChange::Namespaces(ObjectChange::Reset(list)) => self.index.namespaces_reset(list, now),
             ClusterChange::Configuration(change) => self.handle_configuration(*change),
             ClusterChange::Cooldowns(list) => self.configuration.cooldowns_listed(list),
         }
@@ -254,6 +266,35 @@ impl ClusterState {
             WriteTarget::ObjectStatus(object) | WriteTarget::ObjectFinalizers(object) => {
                 self.configuration.resource_version(object)
             }
+        }
+    }
+
+    fn handle_namespaces(&mut self, change: ObjectChange<WatchedNamespace>, now: Timestamp) {
+        let list = match &change {
+            ObjectChange::Apply(namespace) => std::slice::from_ref(namespace),
+            ObjectChange::Delete(_) => &[],
+            ObjectChange::Reset(list) => list,
+        };
+        if let Some(own) = list.iter().find(|namespace| namespace.name == self.namespace) {
+            let removal = Removal { namespace: own.is_terminating, ..self.configuration.removal() };
+            self.set_removal(removal);
+        }
+        match change {
+            ObjectChange::Apply(WatchedNamespace { name, labels, .. }) => {
+                self.index.namespace_applied(name, labels, now);
+            }
+            ObjectChange::Delete(namespace) => self.index.namespace_deleted(&namespace.name),
+            ObjectChange::Reset(list) => {
+                let list = list.into_iter().map(|namespace| (namespace.name, namespace.labels));
+                self.index.namespaces_reset(list.collect(), now);
+            }
+        }
+    }
+
+    fn set_removal(&mut self, removal: Removal) {
+        if self.configuration.set_removal(removal) {
+            tracing::info!(?removal, "parts of Fairlead are being deleted, or no longer");
+            self.pools.handle_changed_pools(self.configuration.pool_names().map(str::to_owned));
         }
     }
 

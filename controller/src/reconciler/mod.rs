@@ -67,7 +67,7 @@ impl Reconciler {
     ) -> Self {
         Self {
             term: CurrentTerm::new(leadership),
-            state: ClusterState::new(scope.class.as_deref()),
+            state: ClusterState::new(&scope),
             writes: Writes::new(client.clone()),
             events: EventOutbox::new(client.clone()),
             mesh_secret: MeshSecretTask::new(client.clone(), scope.namespace),

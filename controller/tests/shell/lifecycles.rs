@@ -2,12 +2,13 @@
 
 use fairlead_crds::names;
 use fairlead_crds::v1beta1::{IPAddressPool, IPClaim};
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::world::{World, create, eventually, ingress, load_balancer, object, reason};
+use crate::world::{NAMESPACE, World, create, eventually, ingress, load_balancer, object, reason};
 
 /// Returns the condition types and annotations of Fairlead on a Service.
 fn marks(service: &Service) -> Vec<String> {
@@ -122,4 +123,46 @@ async fn instances_of_two_classes_share_a_cluster() {
     .await;
     // Two writers would never be at rest.
     world.at_rest().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deletion_of_the_definition_does_not_wait_for_holders() {
+    let mut world = World::start().await;
+    world.pool("lan", &["192.0.2.1-192.0.2.3"]).await;
+    world.start_controller().await;
+    world.service("held", json!({})).await;
+    let pools = Api::<IPAddressPool>::all(world.client.clone());
+    eventually("the pool is protected", async || pools.get("lan").await.unwrap().finalizers().len() == 1)
+        .await;
+    let definitions = Api::<CustomResourceDefinition>::all(world.client.clone());
+    let name = "ipaddresspools.fairlead.dev";
+    // The test deletes the pool: the built-in API server keeps the definition without deleting the objects.
+    let hold = Patch::Merge(json!({ "metadata": { "finalizers": ["example.org/hold"] } }));
+    definitions.patch(name, &PatchParams::default(), &hold).await.unwrap();
+    pools.delete("lan", &DeleteParams::default()).await.unwrap();
+    eventually("the pool waits for its holder", async || {
+        let pool = pools.get("lan").await.unwrap();
+        pool.status.unwrap_or_default().conditions.iter().any(|condition| condition.type_ == names::IN_USE)
+    })
+    .await;
+    definitions.delete(name, &DeleteParams::default()).await.unwrap();
+    eventually("the pool is gone", async || !matches!(pools.get_opt("lan").await, Ok(Some(_)))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deletion_of_the_own_namespace_frees_all_pools() {
+    let mut world = World::start().await;
+    world.pool("lan", &["192.0.2.1-192.0.2.3"]).await;
+    world.start_controller().await;
+    world.service("held", json!({})).await;
+    let pools = Api::<IPAddressPool>::all(world.client.clone());
+    eventually("the pool is protected", async || pools.get("lan").await.unwrap().finalizers().len() == 1)
+        .await;
+    let namespaces = Api::<Namespace>::all(world.client.clone());
+    let hold = Patch::Merge(json!({ "metadata": { "finalizers": ["example.org/hold"] } }));
+    namespaces.patch(NAMESPACE, &PatchParams::default(), &hold).await.unwrap();
+    namespaces.delete(NAMESPACE, &DeleteParams::default()).await.unwrap();
+    eventually("the pool is not protected", async || pools.get("lan").await.unwrap().finalizers().is_empty())
+        .await;
+    assert_eq!(ingress(&world.read("held").await), ["192.0.2.1"], "the address stays");
 }

@@ -81,10 +81,9 @@ impl DepartedService {
         }
 
         let is_own = |condition: &Value| {
-            let is_ours =
-                [names::ALLOCATED, names::ADVERTISED].map(Some).contains(&condition["type"].as_str());
             let written = self.written.iter().flat_map(|written| &written.conditions);
-            is_ours && (!other_may_write || written.clone().any(|digests| digests.contain(condition)))
+            is_of_fairlead(condition)
+                && (!other_may_write || written.clone().any(|digests| digests.contain(condition)))
         };
         differs |= remove(&service["status"]["conditions"], is_own, &mut body["status"]["conditions"]);
 
@@ -97,6 +96,26 @@ impl DepartedService {
         differs |= remove(ingress, is_own, &mut body["status"]["loadBalancer"]["ingress"]);
         differs.then_some(body)
     }
+}
+
+/// Returns the merge patch of the `status` subresource that removes the conditions and the annotation of
+/// Fairlead from a Service of any type. The addresses stay. Returns `None` if there are none.
+pub fn uninstall_patch(service: &Value) -> Option<Value> {
+    let metadata = &service["metadata"];
+    let mut body = json!({
+        "metadata": { "uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"] },
+    });
+    let mut differs = false;
+    if metadata["annotations"][names::ALLOCATED_FROM_POOL].is_string() {
+        body["metadata"]["annotations"] = json!({ names::ALLOCATED_FROM_POOL: null });
+        differs = true;
+    }
+    differs |= remove(&service["status"]["conditions"], is_of_fairlead, &mut body["status"]["conditions"]);
+    differs.then_some(body)
+}
+
+fn is_of_fairlead(condition: &Value) -> bool {
+    [names::ALLOCATED, names::ADVERTISED].map(Some).contains(&condition["type"].as_str())
 }
 
 /// Sets `rest` to the elements of a list for which `is_own` returns false, in the form of a merge patch.

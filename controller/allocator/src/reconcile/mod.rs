@@ -23,7 +23,8 @@
 //! object; `external_write` resolves addresses that another controller or a user wrote; `pool_waiters`
 //! selects the waiting objects that a change of pools concerns, `retry` orders them; `status` and
 //! `claim_status` build patches. `objects`, `pools` and `pool_status_schedule` contain the configuration
-//! objects and their statuses. `departed` cleans up Services that left.
+//! objects and their statuses. `departed` cleans up Services that left, and `removal`
+//! describes the removal of Fairlead.
 //!
 //! Order of calls:
 //!
@@ -60,6 +61,7 @@ pub(crate) mod pool_evaluation;
 pub mod pool_status_schedule;
 mod pool_waiters;
 pub mod pools;
+mod removal;
 mod retry;
 pub(crate) mod service_decision;
 mod service_records;
@@ -74,9 +76,10 @@ mod tests;
 pub use claim_status::ClaimPatch;
 pub use condition_digest::{ConditionDigest, ConditionDigests, ServiceCondition};
 pub use cooldowns::RecordedCooldown;
-pub use departed::{DepartedService, Written};
+pub use departed::{DepartedService, Written, uninstall_patch};
 pub use index::Index;
 pub use observed::ObservedService;
 pub use outbox::{Counters, Decision};
 pub use outcome::{AllocationOutcome, AllocationReason};
+pub use removal::Removal;
 pub use status::{ServiceEvent, StatusPatch};

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::cooldowns::Cooldowns;
+use super::removal::Removal;
 
 /// All configuration objects as last observed, and their resolution.
 #[derive(Debug, Default)]
@@ -20,6 +21,7 @@ pub struct Configuration {
     cooldowns: Cooldowns,
     /// The load balancer class of this instance.
     class: Option<String>,
+    removal: Removal,
 }
 
 /// The effect of [`Configuration::apply`].
@@ -62,6 +64,17 @@ impl Configuration {
         let mut config = self.resolution.config.clone();
         config.keep_class(self.class.as_deref());
         config
+    }
+
+    /// Stores which parts of Fairlead are being deleted. Returns whether that differs: then the finalizers of
+    /// all pools may differ.
+    pub fn set_removal(&mut self, removal: Removal) -> bool {
+        std::mem::replace(&mut self.removal, removal) != removal
+    }
+
+    /// Returns which parts of Fairlead are being deleted.
+    pub fn removal(&self) -> Removal {
+        self.removal
     }
 
     /// Applies a change.

@@ -22,9 +22,10 @@ const MAX_NAMED: usize = 5;
 
 impl Configuration {
     /// Returns the patch of a pool's finalizers, if it needs one: a pool in use has the finalizer
-    /// [`POOL_PROTECTION`], any other pool does not.
+    /// [`POOL_PROTECTION`], any other pool does not, and none while Fairlead is removed ([`Removal`]).
     pub fn finalizer_patch(&self, name: &str, ipam: &Ipam) -> Option<ObjectPatch> {
-        finalizer_patch(self.pool(name)?.0, ipam)
+        let pool = self.pool(name)?.0;
+        finalizer_patch(pool, needs_protection(name, ipam) && !self.removal().exempts(pool))
     }
 
     /// Applies the patch `body` of a pool's finalizers that the API server has written as `resource_version`,
@@ -103,12 +104,11 @@ impl Configuration {
     }
 }
 
-fn finalizer_patch(pool: &IPAddressPool, ipam: &Ipam) -> Option<ObjectPatch> {
-    let name = pool.metadata.name.as_deref().unwrap_or_default();
+fn finalizer_patch(pool: &IPAddressPool, is_protected: bool) -> Option<ObjectPatch> {
     let current: Vec<&str> = finalizers(pool).collect();
     let is_deleted = pool.metadata.deletion_timestamp.is_some();
     let mut finalizers: Vec<&str> = current.iter().copied().filter(|name| *name != POOL_PROTECTION).collect();
-    if needs_protection(name, ipam) && (!is_deleted || current.contains(&POOL_PROTECTION)) {
+    if is_protected && (!is_deleted || current.contains(&POOL_PROTECTION)) {
         finalizers.push(POOL_PROTECTION);
     }
     if finalizers.len() == current.len() {

@@ -57,13 +57,16 @@ impl Access {
         }
         let mut rest = rest.into_iter();
         let mut resource = rest.next()?.to_owned();
-        let name = rest.next().map(str::to_owned);
+        // A list or watch of one object by its name needs the right to that object only.
+        let by_name = query.split('&').find_map(|pair| pair.strip_prefix("fieldSelector=metadata.name%3D"));
+        let path_name = rest.next();
+        let name = path_name.or(by_name).map(str::to_owned);
         let subresource = rest.next();
         if let Some(subresource) = subresource {
             resource = format!("{resource}/{subresource}");
         }
         let watch = query.split('&').any(|pair| ["watch=true", "watch=1"].contains(&pair));
-        let verbs = match (method, &name) {
+        let verbs = match (method, path_name) {
             ("GET", _) if watch => vec!["watch"],
             ("GET", Some(_)) => vec!["get"],
             ("GET", None) => vec!["list"],

@@ -217,3 +217,26 @@ fn deletion_without_protection_has_no_in_use_condition() {
         assert!(all.iter().all(|condition| !condition.starts_with("InUse")), "{name}: {all:?}");
     }
 }
+
+#[test]
+fn removal_of_fairlead_takes_the_finalizer_away() {
+    let ours = POOL_PROTECTION;
+    // (namespace, definition, the pool is being deleted, the finalizer stays)
+    let table = [
+        (false, false, true, true),
+        (false, true, true, false),
+        (false, true, false, true),
+        (true, false, false, false),
+        (true, false, true, false),
+    ];
+    for (namespace, definition, deleting, stays) in table {
+        let mut configuration = configuration(vec![object("Retain", &[OTHER, ours], deleting)]);
+        let ipam = used(&mut configuration, 1, 1);
+        let removal = Removal { namespace, definition };
+        assert_eq!(configuration.set_removal(removal), removal != Removal::default());
+        assert!(!configuration.set_removal(removal), "it is the same");
+        let patch = configuration.finalizer_patch("p", &ipam);
+        let finalizers = patch.map(|patch| patch.body["metadata"]["finalizers"].clone());
+        assert_eq!(finalizers, (!stays).then(|| json!([OTHER])), "{removal:?}, {deleting}");
+    }
+}

@@ -1,0 +1,201 @@
+//! `fairlead uninstall`: removes what Fairlead has written into objects that outlive it.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use fairlead_allocator::reconcile::uninstall_patch;
+use fairlead_crds::names::{CONTROLLER, CONTROLLER_LEASE, POOL_PROTECTION};
+use fairlead_crds::v1beta1::IPAddressPool;
+use fairlead_runtime::client;
+use fairlead_runtime::flags::Common;
+use fairlead_runtime::request::{Failure, request};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Service;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::core::{Request, Resource};
+use kube::{Client, Error};
+use serde_json::{Value, json};
+
+/// The number of objects in one page of a list.
+const PAGE_SIZE: u32 = 500;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Print what would be removed, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Do not ask for confirmation
+    #[arg(short, long)]
+    yes: bool,
+
+    /// Namespace of Fairlead
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "fairlead-system")]
+    namespace: String,
+
+    /// Kubeconfig file; if unset, ~/.kube/config, or the in-cluster configuration if there is no such file
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+}
+
+/// One object and the patch that it needs.
+struct Removal {
+    /// Kind and name, for a person.
+    object: String,
+    what: &'static str,
+    path: String,
+    name: String,
+    subresource: Option<&'static str>,
+    body: Value,
+}
+
+/// Removes everything, or prints what would be removed. Returns false if the user does not confirm.
+///
+/// # Errors
+/// Returns an error if the API server is unreachable, if a controller still runs, or if a request fails.
+pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(uninstall(arguments))
+}
+
+async fn uninstall(arguments: &Arguments) -> Result<bool> {
+    let kubeconfig = arguments.kubeconfig.clone().or_else(crate::explain::default_kubeconfig);
+    let client = client::connect(&Common { kubeconfig, ..Common::default() }).await?;
+    if !arguments.dry_run {
+        refuse_while_running(&client, &arguments.namespace).await?;
+    }
+    let mut removals = protected_pools(&client).await?;
+    removals.extend(marked_services(&client).await?);
+    if removals.is_empty() {
+        eprintln!("fairlead: nothing to remove");
+        return Ok(true);
+    }
+    if arguments.dry_run {
+        removals.iter().for_each(|removal| println!("{}: would remove {}", removal.object, removal.what));
+        return Ok(true);
+    }
+    if !arguments.yes && !confirmed(removals.len())? {
+        return Ok(false);
+    }
+    for removal in &removals {
+        remove(&client, removal).await.with_context(|| format!("cannot patch {}", removal.object))?;
+        println!("{}: removed {}", removal.object, removal.what);
+    }
+    Ok(true)
+}
+
+/// Asks the user on the terminal.
+fn confirmed(objects: usize) -> Result<bool> {
+    let mut input = std::io::stdin();
+    if !input.is_terminal() {
+        bail!("standard input is no terminal: use --yes to confirm, or --dry-run to see what would change");
+    }
+    let plural = if objects == 1 { "" } else { "s" };
+    eprint!("fairlead: patch {objects} object{plural}? Type yes to continue: ");
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::BufReader::new(&mut input).read_line(&mut answer)?;
+    Ok(answer.trim() == "yes")
+}
+
+/// Fails while a controller holds the Lease: it would write everything again.
+async fn refuse_while_running(client: &Client, namespace: &str) -> Result<()> {
+    let leases = Api::<Lease>::namespaced(client.clone(), namespace);
+    let lease = leases.get_opt(CONTROLLER_LEASE).await.context("cannot read the Lease of the controller")?;
+    let Some(spec) = lease.and_then(|lease| lease.spec) else { return Ok(()) };
+    let holder = spec.holder_identity.unwrap_or_default();
+    let duration = SignedDuration::from_secs(spec.lease_duration_seconds.unwrap_or_default().into());
+    let expires = spec.renew_time.and_then(|renewed| renewed.0.checked_add(duration).ok());
+    if !holder.is_empty() && expires.is_some_and(|expires| expires > Timestamp::now()) {
+        bail!(
+            "controller {holder} still runs: stop it first with kubectl -n {namespace} delete deployment \
+             fairlead-controller"
+        );
+    }
+    Ok(())
+}
+
+/// Returns the pools with the finalizer of Fairlead.
+async fn protected_pools(client: &Client) -> Result<Vec<Removal>> {
+    let path = IPAddressPool::url_path(&(), None);
+    let pools = list(client, &path).await.context("cannot list IPAddressPools")?;
+    let removal = |pool: &Value| {
+        let metadata = &pool["metadata"];
+        let finalizers: Vec<&str> =
+            metadata["finalizers"].as_array()?.iter().filter_map(Value::as_str).collect();
+        finalizers.contains(&POOL_PROTECTION).then_some(())?;
+        let rest: Vec<&str> = finalizers.into_iter().filter(|name| *name != POOL_PROTECTION).collect();
+        let version = &metadata["resourceVersion"];
+        let name = metadata["name"].as_str()?;
+        Some(Removal {
+            object: format!("IPAddressPool {name}"),
+            what: "its finalizer",
+            path: path.clone(),
+            name: name.to_owned(),
+            subresource: None,
+            body: json!({ "metadata": { "resourceVersion": version, "finalizers": rest } }),
+        })
+    };
+    Ok(pools.iter().filter_map(removal).collect())
+}
+
+/// Returns the Services with conditions or the annotation of Fairlead.
+async fn marked_services(client: &Client) -> Result<Vec<Removal>> {
+    let services =
+        list(client, &Service::url_path(&(), None)).await.context("cannot list Services")?.into_iter();
+    let removal = |service: Value| {
+        let (namespace, name) =
+            (service["metadata"]["namespace"].as_str()?, service["metadata"]["name"].as_str()?);
+        Some(Removal {
+            body: uninstall_patch(&service)?,
+            object: format!("Service {namespace}/{name}"),
+            what: "the conditions and the annotation of Fairlead",
+            path: Service::url_path(&(), Some(namespace)),
+            name: name.to_owned(),
+            subresource: Some("status"),
+        })
+    };
+    Ok(services.filter_map(removal).collect())
+}
+
+/// Returns all objects at a path, page by page; none if the API server does not serve the kind.
+async fn list(client: &Client, path: &str) -> Result<Vec<Value>> {
+    let (mut all, mut token) = (Vec::new(), None);
+    loop {
+        let page = ListParams { limit: Some(PAGE_SIZE), continue_token: token, ..ListParams::default() };
+        let list = Request::new(path.to_owned()).list(&page).map_err(Error::BuildRequest)?;
+        let mut list: Value = match request(client, list).await {
+            Err(Failure { error: Error::Api(status), .. }) if status.code == 404 => return Ok(all),
+            result => result?,
+        };
+        if let Value::Array(items) = list["items"].take() {
+            all.extend(items);
+        }
+        token = list["metadata"]["continue"].as_str().filter(|next| !next.is_empty()).map(str::to_owned);
+        if token.is_none() {
+            return Ok(all);
+        }
+    }
+}
+
+async fn remove(client: &Client, removal: &Removal) -> Result<()> {
+    let parameters = PatchParams { field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() };
+    let (path, merge) = (Request::new(removal.path.clone()), Patch::Merge(()));
+    let patch = match removal.subresource {
+        Some(subresource) => path.patch_subresource(subresource, &removal.name, &parameters, &merge),
+        None => path.patch(&removal.name, &parameters, &merge),
+    };
+    let mut patch = patch.map_err(Error::BuildRequest)?;
+    *patch.body_mut() = removal.body.to_string().into_bytes();
+    match request::<Value>(client, patch).await {
+        // It was deleted meanwhile.
+        Err(Failure { error: Error::Api(status), .. }) if status.code == 404 => Ok(()),
+        Err(Failure { error: Error::Api(status), .. }) if status.code == 409 => {
+            bail!("it changed meanwhile: run fairlead uninstall again")
+        }
+        result => Ok(result.map(drop)?),
+    }
+}
