@@ -1,6 +1,7 @@
 //! Tests of the index: typed objects in, patches out. [`World`] applies the patches like an API server until
 //! none is left.
 
+mod adversary;
 mod assignment;
 mod claims;
 mod cluster;
