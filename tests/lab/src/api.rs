@@ -24,6 +24,9 @@ use crate::wait::wait_for;
 /// Field manager of everything the lab applies.
 pub const FIELD_MANAGER: &str = "fairlead-lab";
 
+/// Limit for the start of the server, after it listens.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
 /// A blocking client of the lab's API server.
 pub struct Api {
     runtime: tokio::runtime::Runtime,
@@ -70,6 +73,18 @@ impl Api {
         let path = kubeconfig.to_owned();
         let client = runtime.block_on(runtime.spawn(async move { connect(&path).await }))??;
         Ok(Self { runtime, client })
+    }
+
+    /// Waits until the server reports ready. A real one listens long before that.
+    pub fn wait_until_ready(&self) -> Result<()> {
+        wait_for("the API server to be ready", READY_WITHIN, || {
+            let client = self.client.clone();
+            self.run(async move {
+                let request = kube::core::Request::new("").get("readyz", &Default::default())?;
+                anyhow::Ok(client.request_text(request).await?)
+            })
+            .map(drop)
+        })
     }
 
     /// Returns the client. Its futures must run in [`Self::run`].

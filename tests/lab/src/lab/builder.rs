@@ -195,6 +195,7 @@ impl Builder {
     fn start_control_plane(&self, id: &str, network: &Network, dir: &Path, logs: &Path) -> Result<Control> {
         let server = ApiServer::start(&network.control_plane, dir, logs).context("start the API server")?;
         let api = Api::connect(&network.control_plane, server.kubeconfig())?;
+        api.wait_until_ready().context("wait for the API server")?;
         install(&api, network).context("install the cluster's objects")?;
         let kubeconfig = server.kubeconfig().to_owned();
 
