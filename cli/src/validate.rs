@@ -143,7 +143,8 @@ fn candidate(
     objects: &mut Objects,
     all: &mut Objects,
 ) -> Candidate {
-    let value = node.value();
+    let mut value = node.value();
+    fairlead_schema::normalize_numbers(&mut value);
     let kind = value["kind"].as_str().unwrap_or_default();
     let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let object = format!("{kind}/{name}");
@@ -340,7 +341,7 @@ mod tests {
     #[test]
     fn all_errors_of_an_object_are_reported() {
         let lines = lines(
-            "apiVersion: fairlead.dev/v1beta1\nkind: BGPPeer\nmetadata: {name: A_b, namespace: x}\nspec:\n  \
+            "apiVersion: fairlead.dev/v1beta1\nkind: BGPPeer\nmetadata: {name: A_b}\nspec:\n  \
              myASN: 0\n  myASN: 1\n  peerAddress: 192.0.2.1\n  peerAsn: 2\n  holdTime: never\n",
         );
         let reasons: Vec<(&str, &str)> = lines
@@ -350,7 +351,6 @@ mod tests {
             .collect();
         for expected in [
             ("-:3:12", "metadata.name"),
-            ("-:3:23", "metadata.namespace"),
             ("-:6:3", "spec.myASN"),
             ("-:8:3", "spec.peerAsn"),
             ("-:9:3", "spec.holdTime"),

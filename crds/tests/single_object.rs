@@ -85,6 +85,8 @@ fn pool_specs_are_validated() {
             ("addresses: [192.0.2.1-192.0.2.256]", not_a_range, Some(RefusalReason::InvalidRange)),
             ("addresses: [192.0.2.1-192.0.2.5-192.0.2.9]", not_a_range, Some(RefusalReason::InvalidRange)),
             ("addresses: [192.0.2.0/33]", not_a_range, Some(RefusalReason::InvalidRange)),
+            // kube-apiserver rejects leading zeros too; kube-cel does not.
+            ("addresses: [192.0.02.0/24]", Accepts, Some(RefusalReason::InvalidRange)),
             ("addresses: [192.0.2.0/24-192.0.3.0/24]", not_a_range, Some(RefusalReason::InvalidRange)),
             ("addresses: [lan]", not_a_range, Some(RefusalReason::InvalidRange)),
             ("addresses: ['']", Rejects("addresses"), Some(RefusalReason::InvalidRange)),

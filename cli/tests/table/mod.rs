@@ -293,6 +293,8 @@ pub(crate) fn rows() -> Vec<(&'static str, String)> {
         let (_, spec) = BASES.iter().find(|(base, _)| base == kind).unwrap();
         for value in *values {
             let mut object = object(kind, spec);
+            // Two objects of one name would be refused for that.
+            object["metadata"]["name"] = json!(format!("a{}", rows.len()));
             let (parent, field) = path.rsplit_once('/').unwrap();
             object.pointer_mut(parent).unwrap()[field] = serde_json::from_str(value).unwrap();
             rows.push((*kind, object.to_string()));

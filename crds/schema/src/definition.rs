@@ -11,7 +11,6 @@ pub struct Definition {
     pub api_version: String,
     /// The kind.
     pub kind: String,
-    namespaced: bool,
     has_status: bool,
     schema: Schema,
 }
@@ -28,10 +27,9 @@ impl Definition {
         let version = |version: &Value| {
             let name = text(&version["name"]);
             let schema = Schema::compile(&version["schema"]["openAPIV3Schema"], &group, &name, &kind)?;
-            let namespaced = spec["scope"] == "Namespaced";
             let has_status = version["subresources"]["status"].is_object();
             let api_version = format!("{group}/{name}");
-            Ok(Definition { api_version, kind: kind.clone(), namespaced, has_status, schema })
+            Ok(Definition { api_version, kind: kind.clone(), has_status, schema })
         };
         spec["versions"].as_array().into_iter().flatten().map(version).collect()
     }
@@ -43,6 +41,7 @@ impl Definition {
         if object["metadata"].is_null() {
             object["metadata"] = Value::Object(Map::new());
         }
+        crate::normalize_numbers(&mut object);
         let mut unknown = match metadata::decode(&mut object) {
             Ok(unknown) => unknown,
             Err(error) => {
@@ -57,9 +56,6 @@ impl Definition {
         {
             // A creation does not set the status, so the server drops it before it validates.
             fields.remove("status");
-        }
-        if !self.namespaced && object["metadata"]["namespace"].as_str().is_some_and(|name| !name.is_empty()) {
-            causes.push(Cause::forbidden("metadata.namespace", "the kind is cluster-scoped"));
         }
         self.schema.default(&mut object);
         causes.extend(metadata::validate(&object["metadata"], NameRule::Subdomain));

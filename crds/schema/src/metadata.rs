@@ -48,7 +48,16 @@ impl NameRule {
 /// # Errors
 /// Returns an error if a field has another type.
 pub fn decode(object: &mut Value) -> Result<Vec<String>, serde_json::Error> {
-    let before = object["metadata"].take();
+    let mut before = object["metadata"].take();
+    // Go decodes null as the empty string.
+    for field in ["labels", "annotations"] {
+        let values = before.get_mut(field).and_then(Value::as_object_mut);
+        for (_, value) in values.into_iter().flatten() {
+            if value.is_null() {
+                *value = json!("");
+            }
+        }
+    }
     let typed: ObjectMeta = serde_json::from_value(before.clone())?;
     let metadata = serde_json::to_value(typed)?;
     let dropped = dropped(&before, &metadata).into_iter().map(|path| format!("metadata.{path}")).collect();

@@ -118,7 +118,7 @@ pub(super) fn warnings(object: &v1beta1::IPAddressPool) -> Vec<Warning> {
 }
 
 fn warnings_of_entry(entry: &str) -> impl Iterator<Item = Warning> {
-    let net = entry.trim().parse::<IpNet>().ok();
+    let net = network(entry.trim());
     let off_boundary = net.filter(|net| net.addr() != net.network()).map(|net| Warning {
         reason: RefusalReason::HostBitsSet,
         message: format!(
@@ -171,7 +171,7 @@ impl UsedRanges {
 pub(super) fn range(entry: &str) -> Result<IpRange, ObjectRefusal> {
     let trimmed = entry.trim();
     let range = if trimmed.contains('/') {
-        let Ok(net) = trimmed.parse::<IpNet>() else {
+        let Some(net) = network(trimmed) else {
             return refuse(
                 RefusalReason::InvalidRange,
                 format!("{} is not a valid CIDR such as 198.51.100.0/24", quoted(entry)),
@@ -234,6 +234,15 @@ fn endpoint(entry: &str, text: &str) -> Result<IpAddr, ObjectRefusal> {
         reason: RefusalReason::InvalidRange,
         message: format!("{} in {} is not an IP address", quoted(text.trim()), quoted(entry)),
     })
+}
+
+/// Parses a CIDR as Go and the schema do: `ipnet` alone accepts octets with leading zeros, which some programs
+/// read as octal.
+fn network(text: &str) -> Option<IpNet> {
+    let (ip, length) = text.split_once('/')?;
+    let plain = length.bytes().all(|b| b.is_ascii_digit()) && (length == "0" || !length.starts_with('0'));
+    let length = length.parse().ok().filter(|_| plain)?;
+    IpNet::new(ip.parse().ok()?, length).ok()
 }
 
 fn last_of(net: IpNet) -> IpAddr {

@@ -1,6 +1,7 @@
 //! `metadata`: validation of client input and the fields that the server sets.
 
 use fairlead_schema::metadata::{self, NameRule, dropped};
+use fairlead_schema::normalize_numbers;
 use serde_json::{Map, Value, json};
 
 use super::{Target, UnknownFields};
@@ -54,6 +55,7 @@ pub(super) fn decode(
             (builtin.inward.map_or(decoded.clone(), |inward| inward(decoded)), dropped)
         }
         Strategy::Custom { schema, .. } => {
+            normalize_numbers(&mut object);
             let mut part = json!({ "metadata": object["metadata"].take() });
             let times = Times::set_aside(&mut part).map_err(cannot)?;
             let mut dropped = metadata::decode(&mut part).map_err(|error| cannot(error.to_string()))?;
@@ -83,12 +85,10 @@ pub(super) fn decode(
 pub(super) fn place(target: &Target, object: &mut Value) -> Result<(), Failure> {
     let metadata = &mut object["metadata"];
     let namespace = metadata["namespace"].as_str().unwrap_or_default();
-    if !namespace.is_empty() && namespace != target.namespace {
-        return Err(Failure::bad_request(if target.resource.namespaced {
-            "the namespace of the provided object does not match the namespace sent on the request"
-        } else {
-            "namespace is not allowed on a cluster-scoped object"
-        }));
+    if target.resource.namespaced && !namespace.is_empty() && namespace != target.namespace {
+        return Err(Failure::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
     }
     if target.resource.namespaced {
         metadata["namespace"] = json!(target.namespace);
