@@ -12,8 +12,13 @@ use serde::Deserialize;
 
 use crate::write_queue::{Write, WriteResult, WriteTarget};
 
-/// Sends a merge patch and returns its result within [`REQUEST_TIMEOUT`].
-pub(crate) async fn send(client: &Client, target: &WriteTarget, write: &Write) -> WriteResult {
+/// Sends a merge patch and returns its result within [`REQUEST_TIMEOUT`]. A refusal is logged unless `is_retry`.
+pub(crate) async fn send(
+    client: &Client,
+    target: &WriteTarget,
+    write: &Write,
+    is_retry: bool,
+) -> WriteResult {
     let (path, name) = match target {
         WriteTarget::ServiceStatus(key) => (Service::url_path(&(), Some(&key.namespace)), &key.name),
         WriteTarget::ClaimStatus(key) => (v1beta1::IPClaim::url_path(&(), Some(&key.namespace)), &key.name),
@@ -35,8 +40,8 @@ pub(crate) async fn send(client: &Client, target: &WriteTarget, write: &Write) -
                 WriteResult::Conflict | WriteResult::Gone => {
                     tracing::debug!(?target, %error, "the write is out of date")
                 }
-                WriteResult::Invalid => {
-                    tracing::error!(?target, %error, "the API server rejected a write; retrying in 5 min")
+                WriteResult::Refused if !is_retry => {
+                    tracing::error!(?target, %error, "a write was refused; retrying within 30 s, later in 5 min")
                 }
                 _ => tracing::debug!(?target, %error, "the write failed; retrying"),
             }
@@ -89,11 +94,27 @@ fn classify(failure: &Failure) -> WriteResult {
     match status.code {
         404 | 410 => WriteResult::Gone,
         409 => WriteResult::Conflict,
-        400 | 413 | 415 | 422 => WriteResult::Invalid,
+        // 403 is the answer of most policies and webhooks, and of missing permissions for one kind of objects.
+        400 | 403 | 413 | 415 | 422 => WriteResult::Refused,
         429 | 503 | 504 => WriteResult::Unavailable(failure.retry_after),
-        // Includes 401 and 403: permissions may be granted later.
+        500 if is_refusal(&status.message) => WriteResult::Refused,
+        // Includes 401.
         _ => WriteResult::Failed,
     }
+}
+
+/// Returns true if an internal error of the API server is about the object only: it is too large for etcd, or a
+/// webhook for it failed.
+fn is_refusal(message: &str) -> bool {
+    const REFUSALS: [&str; 4] = [
+        // ErrRequestTooLarge of etcd.
+        "request is too large",
+        // The limit of a gRPC message between the API server and etcd.
+        "message larger than max",
+        "failed calling webhook",
+        "admission webhook",
+    ];
+    REFUSALS.iter().any(|refusal| message.contains(refusal))
 }
 
 #[cfg(test)]
@@ -115,16 +136,35 @@ mod tests {
     #[test]
     fn status_codes_map_to_write_results() {
         for (code, result) in [
+            (400, WriteResult::Refused),
+            (413, WriteResult::Refused),
             (404, WriteResult::Gone),
             (409, WriteResult::Conflict),
-            (422, WriteResult::Invalid),
+            (422, WriteResult::Refused),
             (429, WriteResult::Unavailable(None)),
             (503, WriteResult::Unavailable(None)),
             (500, WriteResult::Failed),
-            (403, WriteResult::Failed),
+            (401, WriteResult::Failed),
+            (403, WriteResult::Refused),
         ] {
             let error = Error::Api(Box::new(Status { code, ..Status::default() }));
             assert_eq!(classify(&error.into()), result, "{code}");
+        }
+        for (message, result) in [
+            ("etcdserver: request is too large", WriteResult::Refused),
+            (
+                "rpc error: code = ResourceExhausted desc = trying to send message larger than max",
+                WriteResult::Refused,
+            ),
+            (
+                "Internal error occurred: failed calling webhook \"a.example\": context deadline exceeded",
+                WriteResult::Refused,
+            ),
+            ("etcdserver: leader changed", WriteResult::Failed),
+            ("etcdserver: request timed out", WriteResult::Failed),
+        ] {
+            let status = Status { code: 500, message: message.to_owned(), ..Status::default() };
+            assert_eq!(classify(&Error::Api(Box::new(status)).into()), result, "{message}");
         }
         let refused = Error::Service("connection refused".into());
         assert_eq!(classify(&refused.into()), WriteResult::Unavailable(None));
@@ -141,7 +181,7 @@ mod tests {
         let client = Client::new(busy, "default");
         let target = WriteTarget::ServiceStatus(ObjectKey { namespace: "a".into(), name: "b".into() });
         let write = Write { resource_version: "1".into(), body: Arc::new(Patch::Json(json!({}))) };
-        let result = send(&client, &target, &write).await;
+        let result = send(&client, &target, &write, false).await;
         assert_eq!(result, WriteResult::Unavailable(Some(Duration::from_secs(8))));
     }
 }

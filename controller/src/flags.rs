@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser};
+use fairlead_crds::names;
 use fairlead_runtime::flags::{Common, duration, listen_address};
 
 use crate::leader::Timing;
@@ -28,13 +29,22 @@ pub struct Flags {
     pub metrics_addr: SocketAddr,
 
     /// Name of the pod of this process, which lets it take over sooner from an earlier process of the same
-    /// pod
+    /// pod, and which its Events show
     #[arg(long, env = "FAIRLEAD_POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
 
     /// Flags of leader election.
     #[command(flatten)]
     pub leader_election: LeaderElection,
+}
+
+impl Flags {
+    /// Returns the name of this process in Events: that of its pod, else of the host.
+    pub fn instance(&self) -> String {
+        let host = std::env::var("HOSTNAME").ok();
+        let name = self.pod_name.clone().into_iter().chain(host).find(|name| !name.is_empty());
+        name.unwrap_or_else(|| names::CONTROLLER.to_owned())
+    }
 }
 
 /// Flags of leader election, validated as a whole.

@@ -164,7 +164,7 @@ impl Metrics {
             WriteResult::Written(_) => "written",
             WriteResult::Conflict => "conflict",
             WriteResult::Gone => "gone",
-            WriteResult::Invalid => "invalid",
+            WriteResult::Refused => "invalid",
             WriteResult::Failed => "failed",
             WriteResult::Unavailable(_) => "unavailable",
         };

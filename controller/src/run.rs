@@ -47,13 +47,15 @@ const WATCH_EVENTS: usize = 1024;
 /// Time limit for writing the remaining decisions when the controller stops, before it releases the Lease.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The part of the cluster that the controller handles.
+/// The part of the cluster that the controller handles, and its name there.
 #[derive(Clone, Debug)]
 pub struct Scope {
     /// Namespace of Fairlead's own objects.
     pub namespace: String,
     /// `spec.loadBalancerClass` of the Services to handle; `None` handles Services without a class.
     pub class: Option<String>,
+    /// Name of this process in the Events that it reports: the name of its pod.
+    pub instance: String,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -69,6 +71,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let scope = Scope {
         namespace: flags.common.namespace.clone(),
         class: flags.common.lb_class().map(str::to_owned),
+        instance: flags.instance(),
     };
     let release = CancellationToken::new();
     let election = if flags.leader_election.enabled {

@@ -1,9 +1,9 @@
 //! Text from outside: bounds, and output without unprintable characters.
 //!
-//! Annotations, fields of specs, error texts of the API server and texts of routers may be long and may contain
-//! any character. A message that contains such a text is written to conditions, Events and logs. So every text
-//! from outside passes through [`quoted`] or [`printable`], every message through [`message`], and names are
-//! displayed without quotation marks only if [`is_name`] accepts them.
+//! Annotations, fields of specs, error texts of the API server and texts of routers may be long and may
+//! contain any character. A message that contains such a text is written to conditions, Events and logs. So
+//! every text from outside passes through [`quoted`] or [`printable`], every message through [`message`], and
+//! names are displayed without quotation marks only if [`is_name`] accepts them.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display, Write};
@@ -22,8 +22,8 @@ const MAX_QUOTATION: usize = 256;
 /// Ends a text of which a part is omitted.
 const ELLIPSIS: &str = "…";
 
-/// Returns true if the character is visible or a space. Others, for example control and format characters, line
-/// separators and unassigned characters, can change the display of a terminal or forge a log line.
+/// Returns true if the character is visible or a space. Others, for example control and format characters,
+/// line separators and unassigned characters, can change the display of a terminal or forge a log line.
 pub fn is_printable(character: char) -> bool {
     match character {
         ' '..='~' => true,
@@ -41,8 +41,8 @@ pub fn is_name(text: &str) -> bool {
     text.len() <= MAX_NAME && text.split('.').all(is_label)
 }
 
-/// Returns a text in quotation marks for a message. Unprintable characters are escaped as in string literals of
-/// Rust, and what exceeds 256 octets is omitted.
+/// Returns a text in quotation marks for a message. Unprintable characters are escaped as in string literals
+/// of Rust, and what exceeds 256 octets is omitted.
 pub fn quoted(text: &str) -> Quoted<'_> {
     Quoted(text)
 }

@@ -48,8 +48,8 @@ pub async fn connect(flags: &Common) -> Result<Client, Error> {
     Client::try_from(config).map_err(|e| Error::Setup { url, why: chain(&e) })
 }
 
-/// Returns the message of an error with those of all its causes, on one line and bounded. Error texts of the API
-/// server may quote objects.
+/// Returns the message of an error with those of all its causes, on one line and bounded. Error texts of the
+/// API server may quote objects.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

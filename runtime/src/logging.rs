@@ -8,8 +8,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::flags::{Common, LogFormat};
 
-/// The maximum length of a line of the text format, in octets. A line may contain several messages, each of at
-/// most [`fairlead_crds::text::MAX_MESSAGE`].
+/// The maximum length of a line of the text format, in octets. A line may contain several messages, each of
+/// at most [`fairlead_crds::text::MAX_MESSAGE`].
 const MAX_LINE: usize = 4096;
 
 /// Initializes logging as the flags define. Must be called once, before the first log event.

@@ -4,10 +4,11 @@ mod pacer;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use fairlead_allocator::reconcile::ServiceEvent;
-use fairlead_crds::names;
+use fairlead_allocator::reconcile::{AllocationReason, ServiceEvent};
+use fairlead_crds::{names, text};
 use fairlead_runtime::client::chain;
 use fairlead_runtime::request::{Failure, request};
 use jiff::Timestamp;
@@ -30,8 +31,9 @@ use pacer::{EventPacer, EventResult};
 /// address at once.
 const QUEUE: usize = 8192;
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest note that the API accepts, in octets (`NoteLengthLimit` in `pkg/apis/core/validation/events.go`).
-const MAX_NOTE: usize = 1024;
+/// Longest name of an instance that the API accepts, in octets (`ReportingInstanceLengthLimit` in
+/// `pkg/apis/core/validation/events.go`). Its limit of notes is that of all messages.
+const MAX_INSTANCE: usize = 128;
 
 /// The sending end of a task that sends events. The task ends when this value is dropped.
 #[derive(Debug)]
@@ -53,11 +55,11 @@ struct PendingEvent {
 }
 
 impl EventSender {
-    /// Starts the task.
-    pub(crate) fn start(client: Client) -> Self {
+    /// Starts the task. `instance` is the name of this process in Events.
+    pub(crate) fn start(client: Client, instance: Arc<str>) -> Self {
         let (queue, events) = mpsc::channel(QUEUE);
         let (hold, held) = watch::channel(false);
-        tokio::spawn(run_event_sender(client, events, held));
+        tokio::spawn(run_event_sender(client, instance, events, held));
         Self { queue, hold }
     }
 
@@ -76,6 +78,7 @@ impl EventSender {
 /// back or paused: then what is left is discarded.
 async fn run_event_sender(
     client: Client,
+    instance: Arc<str>,
     mut events: mpsc::Receiver<ServiceEvent>,
     mut hold: watch::Receiver<bool>,
 ) {
@@ -93,7 +96,7 @@ async fn run_event_sender(
         }
         let may_send = pacer.may_send(now, in_flight.len()) && !held;
         if may_send && let Some(event) = next.pop() {
-            in_flight.spawn(send(client.clone(), event));
+            in_flight.spawn(send(client.clone(), instance.clone(), event));
             continue;
         }
         tokio::select! {
@@ -115,8 +118,8 @@ async fn run_event_sender(
     }
 }
 
-async fn send(client: Client, event: PendingEvent) -> (PendingEvent, EventResult) {
-    let object = object(&event.event, event.at);
+async fn send(client: Client, instance: Arc<str>, event: PendingEvent) -> (PendingEvent, EventResult) {
+    let object = object(&event.event, &instance, event.at);
     let result = match tokio::time::timeout(TIMEOUT, create(&client, &object)).await {
         Ok(Ok(())) => EventResult::Sent,
         Ok(Err(failure)) => {
@@ -141,7 +144,7 @@ async fn create(client: &Client, object: &Object) -> Result<(), Failure> {
 }
 
 /// Returns the Event object. It is never part of a series, since the controller does not repeat events.
-fn object(event: &ServiceEvent, at: Timestamp) -> Object {
+fn object(event: &ServiceEvent, instance: &str, at: Timestamp) -> Object {
     let ServiceEvent { service, uid, warning, reason, message } = event;
     Object {
         metadata: ObjectMeta {
@@ -153,8 +156,8 @@ fn object(event: &ServiceEvent, at: Timestamp) -> Object {
         event_time: Some(MicroTime(at)),
         type_: Some(if *warning { "Warning" } else { "Normal" }.to_owned()),
         reason: Some(reason.to_string()),
-        note: Some(note(message).to_owned()),
-        action: Some("Allocate".to_owned()),
+        note: Some(text::message(message).into_owned()),
+        action: Some(action(*reason).to_owned()),
         regarding: Some(ObjectReference {
             api_version: Some(Service::api_version(&()).into_owned()),
             kind: Some(Service::kind(&()).into_owned()),
@@ -164,16 +167,15 @@ fn object(event: &ServiceEvent, at: Timestamp) -> Object {
             ..ObjectReference::default()
         }),
         reporting_controller: Some(names::CONTROLLER.to_owned()),
-        reporting_instance: Some(names::CONTROLLER.to_owned()),
+        reporting_instance: Some(text::printable(instance, MAX_INSTANCE).into_owned()),
         ..Object::default()
     }
 }
 
-/// Returns the longest prefix of a message that the API accepts, cut between characters.
-fn note(message: &str) -> &str {
-    let mut end = message.len().min(MAX_NOTE);
-    while !message.is_char_boundary(end) {
-        end -= 1;
+/// Returns what the controller did or tried, as a verb.
+fn action(reason: AllocationReason) -> &'static str {
+    match reason {
+        AllocationReason::Covered | AllocationReason::NoAdvertisement => "Advertise",
+        _ => "Allocate",
     }
-    &message[..end]
 }

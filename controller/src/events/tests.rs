@@ -25,12 +25,18 @@ fn event(name: &str, message: &str) -> ServiceEvent {
 }
 
 #[test]
-fn note_is_cut_at_1024_octets_between_characters() {
-    assert_eq!(note("short"), "short");
-    assert_eq!(note(&"e".repeat(2000)).len(), 1024);
-    assert_eq!(note(&"ü".repeat(600)).len(), 1024);
-    assert_eq!(note(&format!("e{}", "ü".repeat(600))).len(), 1023);
-    assert_eq!(note(&"€".repeat(342)).len(), 1023);
+fn event_has_the_form_that_the_api_accepts() {
+    let at = Timestamp::from_second(1).unwrap();
+    for (message, octets) in
+        [("short".to_owned(), 5), ("\u{fc}".repeat(600), 1023), ("\n".repeat(2000), 1023)]
+    {
+        let object = object(&event("s", &message), &"p".repeat(200), at);
+        assert_eq!(object.note.unwrap().len(), octets);
+        assert!(object.reporting_instance.unwrap().len() <= MAX_INSTANCE);
+    }
+    let object = object(&event("s", ""), "pod-1", at);
+    assert_eq!(object.reporting_instance.as_deref(), Some("pod-1"));
+    assert_eq!((object.action.as_deref(), object.reason.as_deref()), (Some("Allocate"), Some("Allocated")));
 }
 
 /// An API server that records its requests: the time and the Service.
@@ -57,7 +63,7 @@ impl Server {
                 Ok::<_, Infallible>(builder.body(Body::from("{}")).unwrap())
             }
         });
-        EventSender::start(Client::new(service, "default"))
+        EventSender::start(Client::new(service, "default"), "pod-1".into())
     }
 
     fn requests(&self) -> Vec<(Instant, String)> {

@@ -1,5 +1,7 @@
 //! Events held back until status writes have drained.
 
+use std::sync::Arc;
+
 use fairlead_allocator::reconcile::ServiceEvent;
 use kube::Client;
 
@@ -8,14 +10,18 @@ use crate::events::EventSender;
 /// The events of the current turn and their sender.
 pub(super) struct EventOutbox {
     client: Client,
+    /// Name of this process in Events.
+    instance: Arc<str>,
     sender: EventSender,
     /// Empty between two turns: bounded by the number of Services that a turn decides on.
     pending: Vec<ServiceEvent>,
 }
 
 impl EventOutbox {
-    pub(super) fn new(client: Client) -> Self {
-        Self { sender: EventSender::start(client.clone()), client, pending: Vec::new() }
+    pub(super) fn new(client: Client, instance: &str) -> Self {
+        let instance = Arc::from(instance);
+        let sender = EventSender::start(client.clone(), Arc::clone(&instance));
+        Self { client, instance, sender, pending: Vec::new() }
     }
 
     /// Adds an event to the current turn.
@@ -39,6 +45,6 @@ impl EventOutbox {
         self.pending.clear();
         // A closed sender that holds its events back discards them.
         self.sender.set_hold(true);
-        self.sender = EventSender::start(self.client.clone());
+        self.sender = EventSender::start(self.client.clone(), self.instance.clone());
     }
 }

@@ -51,7 +51,7 @@ impl InDoubt {
                 self.writes.remove(target);
             }
             // Contains no information about an earlier write.
-            WriteResult::Invalid => {}
+            WriteResult::Refused => {}
             // Includes 500, which is also the response to a request to etcd that timed out.
             WriteResult::Failed | WriteResult::Unavailable(_) => {
                 self.handle_abandoned(target.clone(), version, now);
@@ -130,7 +130,7 @@ mod tests {
             (vec![unavailable()], Some("1"), true, true),
             (vec![WriteResult::Failed], Some("1"), true, true),
             // Another write on the same version fails, or proves that the object has changed.
-            (vec![unavailable(), WriteResult::Invalid], Some("1"), true, true),
+            (vec![unavailable(), WriteResult::Refused], Some("1"), true, true),
             (vec![unavailable(), WriteResult::Failed], Some("1"), true, true),
             (vec![unavailable(), WriteResult::Conflict], Some("1"), false, false),
             (vec![unavailable(), WriteResult::Gone], Some("1"), false, false),

@@ -69,7 +69,7 @@ impl Reconciler {
             term: CurrentTerm::new(leadership),
             state: ClusterState::new(&scope),
             writes: Writes::new(client.clone()),
-            events: EventOutbox::new(client.clone()),
+            events: EventOutbox::new(client.clone(), &scope.instance),
             mesh_secret: MeshSecretTask::new(client.clone(), scope.namespace),
             departures: Departures::new(client, scope.class),
             metrics,

@@ -34,7 +34,7 @@ impl World {
         let (leadership, receiver) = watch::channel(Leadership::Standby { holder: None });
         let metrics = Metrics::register(&http::Metrics::default());
         let client = Client::try_from(config).unwrap();
-        let scope = Scope { namespace: "fairlead".into(), class: None };
+        let scope = Scope { namespace: "fairlead".into(), class: None, instance: "pod".into() };
         let health = http::Health::new("the start");
         let reconciler = Reconciler::new(client, scope, receiver, health, metrics);
         Self { reconciler, leadership, _server: server }

@@ -67,9 +67,9 @@ impl Writes {
     /// Sends the writes that are ready. No response is awaited beyond `term_end`.
     pub(super) fn send_ready(&mut self, now: Instant, term_end: Instant) {
         while let Some((target, write)) = self.queue.poll_transmit(now) {
-            let client = self.client.clone();
+            let (client, is_retry) = (self.client.clone(), self.queue.is_retry(&target));
             self.in_flight.spawn(async move {
-                let sent = send(&client, &target, &write);
+                let sent = send(&client, &target, &write, is_retry);
                 let result = tokio::time::timeout_at(term_end.into(), sent).await;
                 let result = result.unwrap_or(WriteResult::Unavailable(None));
                 FinishedWrite { target, write, result, at: Instant::now() }

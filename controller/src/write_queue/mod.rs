@@ -10,7 +10,7 @@
 //!              replace(write)         poll_transmit           Written, Gone
 //!  (nothing) ----------------> Ready ---------------> InFlight ------------> (nothing)
 //!      ^                       |   ^                  |     |
-//!      |    replace(None)      |   | pause over       |     | Conflict, Invalid, Failed, Unavailable
+//!      |    replace(None)      |   | pause over       |     | Conflict, Refused, Failed, Unavailable
 //!      +-----------------------+   |                  |     v
 //!      |                           +--------------------- Delayed
 //!      |    replace(None)                             |     |
@@ -51,9 +51,13 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// server responds: retrying all of them would load it. Fewer failures may each have their own cause, for
 /// example an admission webhook that hangs, and delay only their own objects.
 const OUTAGE_OBJECTS: usize = 16;
-/// Back-off after the API server rejected a patch. The cause, for example an admission policy, may be
-/// removed, but no watch reports that.
-const INVALID_RETRY: Duration = Duration::from_secs(5 * 60);
+/// Longest back-off of a refused patch during the first [`REFUSED_SOON`]: somebody may be correcting the
+/// cause, for example an admission policy, and no watch reports that.
+const REFUSED_RETRY: Duration = Duration::from_secs(30);
+/// Time since the first refusal after which a refused patch is retried only every [`REFUSED_LATER`].
+const REFUSED_SOON: Duration = Duration::from_secs(5 * 60);
+/// Back-off of a patch that has been refused for longer.
+const REFUSED_LATER: Duration = Duration::from_secs(5 * 60);
 
 /// The queue of status writes.
 #[derive(Debug)]
@@ -86,8 +90,8 @@ struct Pending {
     retry: bool,
     /// A newer decision was made while this write was in flight.
     superseded: bool,
-    /// The API server rejected the patch.
-    invalid: bool,
+    /// The time of the first refusal of the patch, if the last answer was a refusal.
+    refused_since: Option<Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -128,8 +132,11 @@ impl WriteQueue {
         }
         let pending = match dropped {
             // It keeps its place and its back-off. But a new patch may be valid where the old one was
-            // rejected.
-            Some(old) if old.place != Place::AfterInFlight && (!old.invalid || old.write == write) => {
+            // refused.
+            Some(old)
+                if old.place != Place::AfterInFlight
+                    && (old.refused_since.is_none() || old.write == write) =>
+            {
                 Pending { retry: old.retry && old.write == write, write, ..old }
             }
             _ => Pending::new(write, self.next_place()),
@@ -189,6 +196,13 @@ impl WriteQueue {
             WriteResult::Unavailable(wait) => self.handle_failure(now, target, *wait, random),
             // Such a response is fast and contains no information about the capacity of the API server.
             WriteResult::Failed => self.handle_failure(now, target, None, random),
+            // The cause is this object or a policy for it. Neither is an outage, whatever the number of
+            // objects, and neither is a sign that the API server can store others.
+            WriteResult::Refused => {
+                self.failing.remove(target);
+                self.pause.succeed();
+                self.window.handle_refusal(now);
+            }
             _ => {
                 self.failing.clear();
                 self.pause.succeed();
@@ -207,6 +221,11 @@ impl WriteQueue {
     /// Returns whether the pending write of an object waits after a failure.
     pub(crate) fn is_backing_off(&self, target: &WriteTarget) -> bool {
         self.pending.get(target).is_some_and(|pending| matches!(pending.place, Place::Delayed(_)))
+    }
+
+    /// Returns whether the write in flight of an object was sent before.
+    pub(crate) fn is_retry(&self, target: &WriteTarget) -> bool {
+        self.in_flight.get(target).is_some_and(|sent| sent.write.retry)
     }
 
     /// Returns whether a write of an object is pending or in flight.
@@ -241,6 +260,9 @@ impl WriteQueue {
         if self.failing.len() < OUTAGE_OBJECTS {
             self.failing.insert(target.clone());
         }
+        if wait.is_some() {
+            self.window.handle_overload(self.in_flight.len());
+        }
         if self.failing.len() < OUTAGE_OBJECTS && wait.is_none() {
             return;
         }
@@ -270,22 +292,26 @@ impl WriteQueue {
                 return;
             }
             WriteResult::Written(_) | WriteResult::Gone => false,
-            WriteResult::Invalid => newer.is_none(),
+            WriteResult::Refused => newer.is_none(),
             // The watch delivers the newer object, which leads to a new decision. The retry is for the case
             // that it does not.
             WriteResult::Conflict => newer.is_none() || same_version,
             WriteResult::Failed | WriteResult::Unavailable(_) => true,
         };
         let retries = !matches!(result, WriteResult::Written(_) | WriteResult::Gone) && !sent.superseded;
-        let backoff = sent.backoff.clone();
+        let (backoff, refused_since) = (sent.backoff.clone(), sent.refused_since);
         let same = retries.then_some(Pending { retry: true, ..sent });
         let Some(mut next) = newer.or(same) else { return };
         if delayed {
             next.backoff = backoff;
-            next.invalid = *result == WriteResult::Invalid;
-            next.suspect = matches!(result, WriteResult::Failed | WriteResult::Unavailable(_));
+            let is_refused = *result == WriteResult::Refused;
+            next.refused_since = refused_since.or(Some(now)).filter(|_| is_refused);
+            // A webhook that refuses may take its time.
+            next.suspect = !matches!(result, WriteResult::Conflict);
+            let refused_for = next.refused_since.map(|since| now.saturating_duration_since(since));
             let pause = match next.backoff.fail(random) {
-                pause if next.invalid => INVALID_RETRY + pause,
+                pause if refused_for.is_some_and(|time| time >= REFUSED_SOON) => REFUSED_LATER + pause,
+                pause if is_refused => (2 * pause).min(REFUSED_RETRY),
                 // After a long outage, no object waits longer than the pause of all writes.
                 pause if matches!(result, WriteResult::Unavailable(_)) => pause.min(PAUSE.1),
                 pause => pause,
@@ -380,6 +406,6 @@ impl Default for WriteQueue {
 impl Pending {
     fn new(write: Write, place: Place) -> Self {
         let backoff = Backoff::new(RETRY.0, RETRY.1);
-        Self { write, backoff, place, suspect: false, retry: false, superseded: false, invalid: false }
+        Self { write, backoff, place, suspect: false, retry: false, superseded: false, refused_since: None }
     }
 }

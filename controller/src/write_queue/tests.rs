@@ -346,29 +346,117 @@ fn retry_after_pauses_all_writes() {
 }
 
 #[test]
-fn rejected_write_is_retried_in_minutes_a_new_one_at_once() {
+fn refused_write_is_retried_within_30_s_then_in_minutes() {
+    let (mut queue, begin) = (WriteQueue::default(), Instant::now());
+    queue.replace(target("s"), write("1", "refused"));
+    let mut now = begin;
+    let mut sent = 0;
+    while now < begin + REFUSED_SOON {
+        assert_eq!(transmit(&mut queue, now), ["s:refused"]);
+        queue.handle_write_result(now, &target("s"), &WriteResult::Refused, 1.0);
+        sent += 1;
+        let next = queue.poll_timeout().unwrap();
+        assert!(next - now <= REFUSED_RETRY || now - begin >= REFUSED_SOON, "{:?}", next - now);
+        now = next;
+    }
+    assert!((10..20).contains(&sent), "{sent} times in the first minutes");
+    assert_eq!(transmit(&mut queue, now), ["s:refused"]);
+    queue.handle_write_result(now, &target("s"), &WriteResult::Refused, 1.0);
+    assert_eq!(queue.poll_timeout(), Some(now + REFUSED_LATER + RETRY.1));
+}
+
+#[test]
+fn new_patch_is_sent_at_once_after_a_refusal() {
     let (mut queue, now) = (WriteQueue::default(), Instant::now());
-    queue.replace(target("s"), write("1", "rejected"));
-    assert_eq!(transmit(&mut queue, now), ["s:rejected"]);
-    queue.handle_write_result(now, &target("s"), &WriteResult::Invalid, 0.5);
-    assert_eq!(transmit(&mut queue, now + Duration::from_secs(60)), [""; 0]);
-    let again = queue.poll_timeout().unwrap();
-    assert!((INVALID_RETRY..INVALID_RETRY + RETRY.1).contains(&(again - now)), "{:?}", again - now);
-    assert_eq!(transmit(&mut queue, again), ["s:rejected"]);
+    queue.replace(target("s"), write("1", "refused"));
+    assert_eq!(transmit(&mut queue, now), ["s:refused"]);
     queue.replace(target("s"), write("2", "newer"));
-    queue.handle_write_result(again, &target("s"), &WriteResult::Invalid, 0.5);
-    assert_eq!(transmit(&mut queue, again), ["s:newer"]);
-    queue.handle_write_result(again, &target("s"), &WriteResult::Invalid, 0.5);
+    queue.handle_write_result(now, &target("s"), &WriteResult::Refused, 0.5);
+    assert_eq!(transmit(&mut queue, now), ["s:newer"]);
+    queue.handle_write_result(now, &target("s"), &WriteResult::Refused, 0.5);
     queue.replace(target("s"), write("2", "newer"));
-    assert_eq!(transmit(&mut queue, again), [""; 0], "the same patch waits");
+    assert_eq!(transmit(&mut queue, now), [""; 0], "the same patch waits");
     queue.replace(target("s"), write("2", "newest"));
-    assert_eq!(transmit(&mut queue, again), ["s:newest"]);
+    assert_eq!(transmit(&mut queue, now), ["s:newest"]);
+}
+
+#[test]
+fn refused_objects_do_not_delay_others() {
+    let (mut queue, mut now) = (WriteQueue::default(), Instant::now());
+    let second = Duration::from_secs(1);
+    let is_bad = |target: &WriteTarget| format!("{target:?}").contains("bad");
+    let answer = |target: &WriteTarget| if is_bad(target) { WriteResult::Refused } else { written(target) };
+    for n in 0..24 * OUTAGE_OBJECTS {
+        queue.replace(target(&format!("bad{n}")), write("1", "a"));
+    }
+    run(&mut queue, &mut now, 10 * second, answer);
+    for n in 0..100 {
+        queue.replace(target(&format!("s{n}")), write("1", "a"));
+        let sent = now;
+        while queue.contains(&target(&format!("s{n}"))) {
+            run(&mut queue, &mut now, Duration::from_millis(5), answer);
+        }
+        assert!(now - sent <= Duration::from_millis(50), "{:?}", now - sent);
+        run(&mut queue, &mut now, second / 4, answer);
+    }
+}
+
+#[test]
+fn refusals_do_not_hide_an_outage() {
+    let (mut queue, mut now) = (WriteQueue::default(), Instant::now());
+    for n in 0..1000 {
+        queue.replace(target(&format!("{}{n}", if n % 2 == 0 { "bad" } else { "s" })), write("1", "a"));
+    }
+    let sent = run(&mut queue, &mut now, Duration::from_secs(1), |target| {
+        if format!("{target:?}").contains("bad") { WriteResult::Refused } else { WriteResult::Failed }
+    });
+    assert!(sent < 10 * OUTAGE_OBJECTS, "{sent} in the first second");
+}
+
+/// Advances the time, with an API server that admits `seats` writes at a time, takes 5 ms for each, and rejects
+/// others with a pause of one second. Returns how many it rejected.
+fn run_with_seats(queue: &mut WriteQueue, now: &mut Instant, time: Duration, seats: usize) -> usize {
+    let end = *now + time;
+    let mut rejected = 0;
+    while *now < end {
+        let before: BTreeSet<WriteTarget> = in_flight(queue).into_iter().collect();
+        let mut free = seats - before.len();
+        transmit(queue, *now);
+        for target in in_flight(queue).into_iter().filter(|target| !before.contains(target)) {
+            if free > 0 {
+                free -= 1;
+                continue;
+            }
+            rejected += 1;
+            let wait = Some(Duration::from_secs(1));
+            queue.handle_write_result(*now, &target, &WriteResult::Unavailable(wait), 0.5);
+        }
+        *now += Duration::from_millis(5);
+        for target in in_flight(queue) {
+            queue.handle_write_result(*now, &target, &WriteResult::Written("2".into()), 0.5);
+        }
+    }
+    rejected
+}
+
+#[test]
+fn few_seats_are_used_without_many_rejections() {
+    for (seats, expected) in [(1, 3000), (3, 9000), (40, 20_000)] {
+        let (mut queue, mut now) = (WriteQueue::default(), Instant::now());
+        for n in 0..20_000 {
+            queue.replace(target(&format!("s{n}")), write("1", "a"));
+        }
+        let rejected = run_with_seats(&mut queue, &mut now, Duration::from_secs(30), seats);
+        let written = 20_000 - queue.depth().0 - queue.depth().1;
+        assert!(written >= expected, "{seats} seats: {written} in 30 s, {rejected} rejected");
+        assert!(rejected <= 400, "{seats} seats: {rejected} rejected");
+    }
 }
 
 #[test]
 fn retry_is_counted_when_it_is_sent() {
     let results =
-        [WriteResult::Failed, WriteResult::Unavailable(None), WriteResult::Conflict, WriteResult::Invalid];
+        [WriteResult::Failed, WriteResult::Unavailable(None), WriteResult::Conflict, WriteResult::Refused];
     for result in results {
         let (mut queue, now) = (WriteQueue::default(), Instant::now());
         queue.replace(target("s"), write("1", "a"));

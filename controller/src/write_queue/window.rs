@@ -8,10 +8,13 @@
 //! writes that are being processed (as in TCP Vegas). The minimum is measured again from time to time with
 //! fewer writes in flight, since the API server may become slower for other reasons.
 
+mod ceiling;
 #[cfg(test)]
 mod tests;
 
 use std::time::Instant;
+
+use ceiling::Ceiling;
 
 /// Bounds of the size while the API server responds.
 const MIN_SIZE: f64 = 4.0;
@@ -37,6 +40,7 @@ pub(crate) struct Window {
     /// Number of rounds since then.
     rounds: u32,
     round: Round,
+    ceiling: Ceiling,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,17 +71,18 @@ impl Window {
     /// Returns how many writes may be in flight.
     pub(crate) fn size(&self) -> usize {
         // Between 1 and MAX_SIZE, so the conversion is lossless up to the fraction.
-        self.size as usize
+        self.ceiling.bound(self.size as usize)
     }
 
     /// Returns whether a single write probes an API server that was unavailable.
     pub(crate) fn is_probing(&self) -> bool {
-        self.size() == 1
+        matches!(self.phase, Phase::Recovery { .. }) && self.size < 2.0
     }
 
     /// Handles the response to a write. `limited` is true if the window was full or writes were waiting for
     /// it.
     pub(crate) fn handle_response(&mut self, sent: Instant, now: Instant, limited: bool) {
+        self.ceiling.handle_response(limited);
         if let Phase::Recovery { up_to } = self.phase {
             self.size = (self.size + 1.0).min(MAX_SIZE);
             if self.size >= up_to {
@@ -95,6 +100,20 @@ impl Window {
         if self.round.responses >= MIN_ROUND_RESPONSES.max(self.size as u32) {
             self.end_round(now);
         }
+    }
+
+    /// Handles an answer that contains no information about the capacity of the API server, except that it
+    /// responds.
+    pub(crate) fn handle_refusal(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Recovery { .. }) {
+            self.handle_response(now, now, false);
+        }
+    }
+
+    /// Handles that the API server rejected a write because of its load while `others` were in flight: limits
+    /// the size to what it admitted. See [`Self::handle_unavailable`] for the rest.
+    pub(crate) fn handle_overload(&mut self, others: usize) {
+        self.ceiling.handle_rejection(others);
     }
 
     /// Reduces the size to one write, until the API server responds again.
@@ -169,6 +188,7 @@ impl Default for Window {
             largest: MIN_SIZE,
             rounds: 0,
             round: Round::default(),
+            ceiling: Ceiling::default(),
         }
     }
 }

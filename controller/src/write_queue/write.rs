@@ -51,8 +51,9 @@ pub(crate) enum WriteResult {
     Conflict,
     /// The object does not exist.
     Gone,
-    /// The API server rejected the content of the patch.
-    Invalid,
+    /// The API server refused the patch because of its content or of a policy for the object: it was not and
+    /// will not be applied.
+    Refused,
     /// The API server returned an error that may not persist.
     Failed,
     /// There was no response, or the API server is overloaded. Carries its `Retry-After`, if it sent one.

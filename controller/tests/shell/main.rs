@@ -5,6 +5,7 @@
 
 mod cooldowns;
 mod faults;
+mod hostile;
 mod lifecycles;
 mod pools;
 mod proxy;

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::proxy::Proxy;
-use crate::world::{NAMESPACE, World, create, eventually, ingress, object};
+use crate::world::{INSTANCE, NAMESPACE, World, create, eventually, ingress, object};
 
 /// Starts a controller with leader election. The returned token stops it like a signal.
 async fn controller(
@@ -36,7 +36,7 @@ async fn controller(
     let (leadership, stopped) = (election.leadership(), stop.clone());
     tokio::spawn(async move {
         let metrics = Metrics::register(&http::Metrics::default());
-        let scope = Scope { namespace: NAMESPACE.to_owned(), class: None };
+        let scope = Scope { namespace: NAMESPACE.to_owned(), class: None, instance: INSTANCE.to_owned() };
         if run_controller(client, scope, &election, http::Health::new("the start"), metrics, stopped).await {
             release.cancel();
             election.ended().await;

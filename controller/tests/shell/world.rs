@@ -22,6 +22,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// The name of the controller in Events.
+pub(crate) const INSTANCE: &str = "fairlead-controller-7d4b9c-x2x2x";
 pub(crate) const NAMESPACE: &str = "fairlead-system";
 
 /// A cluster with the CRDs of Fairlead, and one controller.
@@ -52,7 +54,7 @@ impl World {
         // Each process has a client of its own: its connections end with it.
         let client = self.cluster.client().await.unwrap();
         let metrics = Metrics::register(&http::Metrics::default());
-        let scope = Scope { namespace: NAMESPACE.to_owned(), class: None };
+        let scope = Scope { namespace: NAMESPACE.to_owned(), class: None, instance: INSTANCE.to_owned() };
         let health = self.health.clone();
         self.controller = Some(tokio::spawn(async move {
             let stop = CancellationToken::new();

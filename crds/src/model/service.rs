@@ -183,8 +183,8 @@ pub fn pool_of_nth(allocated_from: &str, n: usize) -> &str {
     if n == 0 { first } else { names.nth(n - 1).unwrap_or(first) }
 }
 
-/// Returns the first value of the `ip-allocated-from-pool` annotations that is set, unless it cannot be a value
-/// that a controller has written.
+/// Returns the first value of the `ip-allocated-from-pool` annotations that is set, unless no controller can
+/// have written it.
 fn allocated_from(annotations: &Labels) -> Option<String> {
     let values = names::ALLOCATED_FROM_POOL_SPELLINGS.iter().filter_map(|key| annotations.get(*key));
     let value = values.map(|value| value.trim()).find(|value| !value.is_empty())?;
@@ -193,8 +193,8 @@ fn allocated_from(annotations: &Labels) -> Option<String> {
     names.clone().all(text::is_name).then(|| value.to_owned())
 }
 
-/// Returns the requests under all spellings of a key, except empty ones. Sets `too_long` if one of them is too
-/// long.
+/// Returns the requests under all spellings of a key, except empty ones. Sets `too_long` if one of them is
+/// too long.
 fn requests<'a>(
     annotations: &'a Labels,
     spellings: &[&'static str],

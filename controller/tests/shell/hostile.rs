@@ -1,0 +1,135 @@
+//! Services whose owner, or whose policies, must not harm other Services.
+
+use std::time::{Duration, Instant};
+
+use fairlead_apiserver::Fault;
+use fairlead_crds::names;
+use fairlead_crds::text::{MAX_MESSAGE, is_printable};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Api, ListParams, ObjectList};
+use serde_json::json;
+
+use crate::world::{INSTANCE, World, eventually, reason};
+
+/// Longest time from the creation of a Service to its address while others misbehave. A quiet controller needs
+/// some milliseconds; the rest is for a loaded machine.
+const SOON: Duration = Duration::from_secs(3);
+
+/// Creates Services one after the other, and checks that each gets its address soon.
+async fn check_innocent(world: &World, prefix: &str) {
+    for n in 0..5 {
+        let name = format!("{prefix}-{n}");
+        world.service(&name, json!({})).await;
+        let created = Instant::now();
+        eventually("it has an address", async || world.addresses().await.contains_key(&name)).await;
+        assert!(created.elapsed() < SOON, "{name}: {:?}", created.elapsed());
+    }
+}
+
+async fn events(world: &World) -> ObjectList<Event> {
+    Api::<Event>::namespaced(world.client.clone(), "default").list(&ListParams::default()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn huge_annotations_do_not_slow_other_services() {
+    let mut world = World::start().await;
+    world.pool("big", &["198.51.100.0-198.51.100.255"]).await;
+    let bomb = "\u{7f}".repeat(255 * 1024);
+    for n in 0..12 {
+        world.service(&format!("early-{n}"), json!({ names::LOAD_BALANCER_IPS: bomb })).await;
+    }
+    world.start_controller().await;
+    for n in 0..12 {
+        world.service(&format!("late-{n}"), json!({ names::ALLOW_SHARED_IP: bomb })).await;
+    }
+    check_innocent(&world, "good").await;
+    for n in 0..12 {
+        for name in [format!("early-{n}"), format!("late-{n}")] {
+            eventually("its condition says why", async || {
+                reason(&world.read(&name).await, names::ALLOCATED) == "False/InvalidRequest"
+            })
+            .await;
+        }
+    }
+    let service = world.read("late-0").await;
+    for condition in service.status.unwrap().conditions.unwrap() {
+        assert!(condition.message.len() <= MAX_MESSAGE && condition.message.chars().all(is_printable));
+    }
+    eventually("each has an Event", async || {
+        let list = events(&world).await;
+        list.iter().filter(|event| event.reason.as_deref() == Some("InvalidRequest")).count() == 24
+    })
+    .await;
+    for event in events(&world).await {
+        assert_eq!(event.reporting_instance.as_deref(), Some(INSTANCE));
+        let expected =
+            if event.reason.as_deref() == Some("NoAdvertisement") { "Advertise" } else { "Allocate" };
+        assert_eq!(event.action.as_deref(), Some(expected));
+        assert!(event.note.unwrap().chars().all(is_printable));
+    }
+    world.stop_controller().await;
+    world.start_controller().await;
+    check_innocent(&world, "restarted").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_services_do_not_slow_others() {
+    let causes = [
+        (500, "etcdserver: request is too large"),
+        (422, "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no addresses here"),
+        (403, "admission webhook \"w.example.com\" denied the request: no addresses here"),
+        (500, "Internal error occurred: failed calling webhook \"w.example.com\": no endpoints available"),
+    ];
+    for (status, message) in causes {
+        let mut world = World::start().await;
+        let Some(faults) = world.cluster.as_built_in().map(|server| server.faults().clone()) else {
+            eprintln!("skipped: only the built-in API server can inject faults");
+            return;
+        };
+        world.pool("big", &["198.51.100.0-198.51.100.255"]).await;
+        faults.add(Fault {
+            verbs: vec!["patch".into()],
+            resources: vec!["services/status".into()],
+            names: vec!["default/bad-*".into()],
+            status: Some(status),
+            message: Some(message.into()),
+            ..Fault::default()
+        });
+        for n in 0..24 {
+            world.service(&format!("bad-{n}"), json!({})).await;
+        }
+        world.start_controller().await;
+        check_innocent(&world, "good").await;
+        let addresses = world.addresses().await;
+        assert!(addresses.keys().all(|name| name.starts_with("good")), "{status}: {addresses:?}");
+        // The first retries come soon.
+        faults.clear();
+        eventually("they have addresses once they are not refused", async || {
+            world.addresses().await.len() == 29
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_seat_at_the_api_server_is_enough() {
+    let mut world = World::start().await;
+    let Some(faults) = world.cluster.as_built_in().map(|server| server.faults().clone()) else {
+        eprintln!("skipped: only the built-in API server can inject faults");
+        return;
+    };
+    world.pool("big", &["198.51.100.0-198.51.100.255"]).await;
+    faults.add(Fault {
+        verbs: vec!["patch".into()],
+        resources: vec!["services/status".into()],
+        latency_ms: 5,
+        seats: Some(1),
+        retry_after: Some(1),
+        ..Fault::default()
+    });
+    for n in 0..200 {
+        world.service(&format!("s{n:03}"), json!({})).await;
+    }
+    world.start_controller().await;
+    eventually("every Service has an address", async || world.addresses().await.len() == 200).await;
+}
