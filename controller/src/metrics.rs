@@ -20,6 +20,7 @@ pub struct Metrics {
     allocations: Counter,
     failures: Family<ReasonLabel, Counter>,
     evaluations: Counter,
+    status_replacements: Counter,
     writes: Family<ResultLabel, Counter>,
     write_durations: WriteDurations,
     retries: Counter,
@@ -87,6 +88,11 @@ impl Metrics {
             new.failures.clone(),
         );
         registry.register("evaluations", "Evaluations of a Service", new.evaluations.clone());
+        registry.register(
+            "status_replacements",
+            "Times that another program replaced the status of a Service",
+            new.status_replacements.clone(),
+        );
         registry.register("status_writes", "Status writes, by result", new.writes.clone());
         registry.register(
             "status_write_retries",
@@ -182,6 +188,7 @@ impl Metrics {
         let now = index.counters();
         self.allocations.inc_by(now.allocations - self.counted.allocations);
         self.evaluations.inc_by(now.evaluations - self.counted.evaluations);
+        self.status_replacements.inc_by(now.status_replacements - self.counted.status_replacements);
         for (reason, count) in &now.failures {
             let before = self.counted.failures.get(reason).copied().unwrap_or_default();
             if *count > before {

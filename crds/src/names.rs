@@ -51,6 +51,8 @@ pub const SPEAKER: &str = "fairlead-speaker";
 
 /// Condition of a Service: all its addresses are allocated.
 pub const ALLOCATED: &str = "fairlead.dev/Allocated";
+/// Condition of a Service, present only while it is true: another program replaces the status.
+pub const STATUS_CONFLICT: &str = "fairlead.dev/StatusConflict";
 /// Condition of a Service: an advertisement covers its addresses.
 pub const ADVERTISED: &str = "fairlead.dev/Advertised";
 /// Condition of a configuration object: the object is in force.

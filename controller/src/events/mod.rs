@@ -176,6 +176,7 @@ fn object(event: &ServiceEvent, instance: &str, at: Timestamp) -> Object {
 fn action(reason: AllocationReason) -> &'static str {
     match reason {
         AllocationReason::Covered | AllocationReason::NoAdvertisement => "Advertise",
+        AllocationReason::StatusConflict => "WriteStatus",
         _ => "Allocate",
     }
 }

@@ -6,10 +6,10 @@ use fairlead_apiserver::Fault;
 use fairlead_crds::names;
 use fairlead_crds::text::{MAX_MESSAGE, is_printable};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{Api, ListParams, ObjectList};
+use kube::api::{Api, ListParams, ObjectList, Patch, PatchParams};
 use serde_json::json;
 
-use crate::world::{INSTANCE, World, eventually, reason};
+use crate::world::{INSTANCE, World, eventually, ingress, reason};
 
 /// Longest time from the creation of a Service to its address while others misbehave. A quiet controller needs
 /// some milliseconds; the rest is for a loaded machine.
@@ -132,4 +132,44 @@ async fn one_seat_at_the_api_server_is_enough() {
     }
     world.start_controller().await;
     eventually("every Service has an address", async || world.addresses().await.len() == 200).await;
+}
+
+/// Another load balancer implementation: whenever the status is not its own, it replaces it. Returns how often.
+async fn replace_status(world: &World, name: &str, time: Duration) -> usize {
+    let end = Instant::now() + time;
+    let parameters = PatchParams { field_manager: Some("k3s".into()), ..PatchParams::default() };
+    let status = json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "10.0.0.5" }] } } });
+    let mut replaced = 0;
+    while Instant::now() < end {
+        if ingress(&world.read(name).await) != ["10.0.0.5"] {
+            world.services().patch_status(name, &parameters, &Patch::Merge(&status)).await.unwrap();
+            replaced += 1;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    replaced
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_that_another_program_replaces_is_rarely_written() {
+    let mut world = World::start().await;
+    world.pool("big", &["198.51.100.0-198.51.100.255"]).await;
+    world.start_controller().await;
+    world.service("web", json!({})).await;
+    eventually("it has an address", async || world.addresses().await.contains_key("web")).await;
+    let replaced = replace_status(&world, "web", Duration::from_secs(10)).await;
+    assert!((4..=10).contains(&replaced), "{replaced} times in 10 s");
+    eventually("a condition says so", async || {
+        reason(&world.read("web").await, names::STATUS_CONFLICT) == "True/StatusConflict"
+    })
+    .await;
+    eventually("an Event says so", async || {
+        let note = |event: Event| event.note.filter(|_| event.reason.as_deref() == Some("StatusConflict"));
+        let notes: Vec<String> = events(&world).await.into_iter().filter_map(note).collect();
+        notes.len() == 1 && notes[0].contains("writes 10.0.0.5 to status.loadBalancer.ingress")
+    })
+    .await;
+    check_innocent(&world, "good").await;
+    eventually("the address is written again", async || world.addresses().await["web"] == ["198.51.100.0"])
+        .await;
 }

@@ -69,7 +69,11 @@ impl World {
         let health = http::Health::new("the start");
         let client = self.cluster.client().await.unwrap();
         let metrics = Metrics::register(&http::Metrics::default());
-        let scope = Scope { namespace: NAMESPACE.to_owned(), class: Some(class.to_owned()) };
+        let scope = Scope {
+            namespace: NAMESPACE.to_owned(),
+            class: Some(class.to_owned()),
+            instance: INSTANCE.to_owned(),
+        };
         let ready = health.clone();
         tokio::spawn(async move {
             let stop = CancellationToken::new();

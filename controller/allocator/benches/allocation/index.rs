@@ -451,7 +451,10 @@ fn observed(balancer: LoadBalancer) -> ObservedService {
     ObservedService {
         balancer,
         pool_annotation: None,
+        other_annotations: 0,
+        special_ingress: Vec::new(),
         is_malformed: false,
+        status_writer: None,
         conditions: ConditionDigests::default(),
         other_conditions: Vec::new(),
     }

@@ -23,6 +23,7 @@ use super::pool_waiters::{Woken, concerns_all, woken};
 use super::retry::RetryQueue;
 use super::service_decision::{decide, previous_addresses, refused_note};
 use super::service_records::{ExternalWriter, ServiceRecords};
+use super::status_conflict::ConflictTimers;
 use super::wait_queue::{Priority, RetryTrigger, WaitQueue, Waiter};
 use crate::ipam::{Ipam, OtherService, Released, admits};
 
@@ -38,6 +39,7 @@ pub(crate) struct Allocations {
     others: BTreeMap<ObjectKey, OtherService>,
     ipam: Ipam,
     waiting: WaitQueue,
+    conflicts: ConflictTimers,
     outbox: Outbox,
 }
 
@@ -122,6 +124,7 @@ impl Allocations {
     pub(super) fn remove_service(&mut self, key: &ObjectKey) {
         self.ipam.release(key);
         self.waiting.remove(&Waiter::Service(key.clone()));
+        self.conflicts.set(key, None);
         if let Some((departed, reserved)) = self.services.remove(key) {
             for ip in reserved {
                 self.ipam.unreserve(ip, key);
@@ -254,6 +257,7 @@ impl Allocations {
         self.ipam = Ipam::default();
         self.ipam.set_pools(&self.config.pools, &self.config.refused_pools);
         self.waiting = WaitQueue::default();
+        self.conflicts = ConflictTimers::default();
         self.outbox.discard();
         self.services.forget_decisions();
         self.claims.forget_decisions();
@@ -447,7 +451,13 @@ impl Allocations {
             self.outbox.count_allocation();
         }
         self.waiting.set((record.created(), Waiter::Service(key.clone())), decision.triggers);
+        let replacements = record.replacements();
         let (patch, events) = record.publish(decision.outcome, &mut self.ipam, now);
+        if record.replacements() > replacements {
+            self.outbox.count_status_replacement();
+        }
+        let timeout = record.conflict_timeout();
+        self.conflicts.set(key, timeout);
         if let (AllocationOutcome::Refused { reason, .. }, false) = (record.outcome(), events.is_empty()) {
             self.outbox.count_failure(*reason);
         }
@@ -455,6 +465,18 @@ impl Allocations {
         self.outbox.push_events(events);
         // Also if the decision changed nothing: a change of pools may have released the addresses before.
         self.publish_claims_of(key, now);
+    }
+
+    /// Returns when to call [`Allocations::handle_conflicts`].
+    pub(super) fn next_conflict(&self) -> Option<Timestamp> {
+        self.conflicts.next()
+    }
+
+    /// Reconciles the Services whose status another program replaced and that may be written again.
+    pub(super) fn handle_conflicts(&mut self, now: Timestamp) {
+        for service in self.conflicts.take_due(now) {
+            self.reconcile_service(&service, now);
+        }
     }
 
     /// Reconciles a Service that lacks an address.

@@ -21,6 +21,8 @@ pub struct ConditionDigests {
     pub allocated: Option<ConditionDigest>,
     /// Condition `fairlead.dev/Advertised`.
     pub advertised: Option<ConditionDigest>,
+    /// Condition `fairlead.dev/StatusConflict`.
+    pub status_conflict: Option<ConditionDigest>,
 }
 
 /// One condition.
@@ -53,7 +55,7 @@ impl ConditionDigests {
     pub(super) fn parse(conditions: &[Condition]) -> Option<Self> {
         let mut digests = Self::default();
         for condition in conditions.iter().filter(|condition| is_ours(condition)) {
-            *digests.slot(&condition.type_) = Some(ConditionDigest::parse(condition)?);
+            *digests.slot(&condition.type_)? = Some(ConditionDigest::parse(condition)?);
         }
         Some(digests)
     }
@@ -62,24 +64,27 @@ impl ConditionDigests {
     pub(super) fn of(conditions: &[ServiceCondition]) -> Self {
         let mut digests = Self::default();
         for condition in conditions {
-            *digests.slot(condition.type_) = Some(condition.digest());
+            if let Some(slot) = digests.slot(condition.type_) {
+                *slot = Some(condition.digest());
+            }
         }
         digests
     }
 
     /// Returns the digest of the condition of this type.
     pub(super) fn get(&self, type_: &str) -> Option<&ConditionDigest> {
-        if type_ == names::ALLOCATED { self.allocated.as_ref() } else { self.advertised.as_ref() }
+        match type_ {
+            names::ALLOCATED => self.allocated.as_ref(),
+            names::ADVERTISED => self.advertised.as_ref(),
+            names::STATUS_CONFLICT => self.status_conflict.as_ref(),
+            _ => None,
+        }
     }
 
     /// Returns whether a condition of the API is one of these, apart from its transition time.
     pub(super) fn contain(&self, condition: &Value) -> bool {
         let text = |field: &str| condition[field].as_str().unwrap_or_default();
-        let digest = match text("type") {
-            names::ALLOCATED => self.allocated,
-            names::ADVERTISED => self.advertised,
-            _ => None,
-        };
+        let digest = self.get(text("type"));
         digest.is_some_and(|digest| {
             text("status") == conditions::status(digest.status)
                 && text("reason") == digest.reason.to_string()
@@ -87,8 +92,13 @@ impl ConditionDigests {
         })
     }
 
-    fn slot(&mut self, type_: &str) -> &mut Option<ConditionDigest> {
-        if type_ == names::ALLOCATED { &mut self.allocated } else { &mut self.advertised }
+    fn slot(&mut self, type_: &str) -> Option<&mut Option<ConditionDigest>> {
+        match type_ {
+            names::ALLOCATED => Some(&mut self.allocated),
+            names::ADVERTISED => Some(&mut self.advertised),
+            names::STATUS_CONFLICT => Some(&mut self.status_conflict),
+            _ => None,
+        }
     }
 }
 
@@ -140,7 +150,7 @@ impl ServiceCondition {
 
 /// Returns true for the conditions of a Service that this controller writes.
 pub(super) fn is_ours(condition: &Condition) -> bool {
-    condition.type_ == names::ALLOCATED || condition.type_ == names::ADVERTISED
+    [names::ALLOCATED, names::ADVERTISED, names::STATUS_CONFLICT].contains(&condition.type_.as_str())
 }
 
 fn hash(message: &str) -> u64 {

@@ -49,13 +49,17 @@ impl Index {
 
     /// Returns when to call [`Index::handle_timeout`].
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        if self.sync.is_deciding() { self.ipam().next_expiry() } else { None }
+        let timeouts = [self.ipam().next_expiry(), self.allocations.next_conflict()];
+        timeouts.into_iter().flatten().min().filter(|_| self.sync.is_deciding())
     }
 
-    /// Offers the addresses whose cool-down has ended to the objects that wait for them.
+    /// Offers the addresses whose cool-down has ended to the objects that wait for them, and writes statuses
+    /// that were delayed.
     pub fn handle_timeout(&mut self, now: Timestamp) {
         if self.sync.is_deciding() {
             self.advance(now);
+            self.allocations.handle_conflicts(now);
+            self.retry_waiters(now);
         }
     }
 

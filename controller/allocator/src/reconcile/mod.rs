@@ -67,6 +67,7 @@ pub(crate) mod service_decision;
 mod service_records;
 pub(crate) mod service_request;
 pub(crate) mod status;
+mod status_conflict;
 mod sync_state;
 mod wait_queue;
 

@@ -1,11 +1,12 @@
 //! A Service as the watch reports it, trimmed to what decisions need.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use fairlead_crds::model::service::LoadBalancer;
 use fairlead_crds::{names, text};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ManagedFieldsEntry};
 
 use super::condition_digest::{ConditionDigests, is_ours};
 
@@ -17,13 +18,19 @@ pub struct ObservedService {
     /// Value of the annotation `fairlead.dev/ip-allocated-from-pool`, or the empty text if it is longer than
     /// any value that this controller writes. Aliases of the annotation are not read.
     pub pool_annotation: Option<String>,
-    /// True if an ingress entry or a condition of this controller does not have the form that this controller
-    /// writes.
+    /// Octets of all other annotations, keys and values.
+    pub other_annotations: usize,
+    /// The ingress entries that contain anything but an address with `ipMode: VIP`. Those without an address
+    /// belong to other programs.
+    pub special_ingress: Vec<LoadBalancerIngress>,
+    /// True if a condition of this controller does not have the form that this controller writes.
     pub is_malformed: bool,
     /// The conditions that this controller writes.
     pub conditions: ConditionDigests,
     /// All other conditions. They are part of every patch, because a merge patch replaces the whole list.
     pub other_conditions: Vec<Condition>,
+    /// The field manager that last wrote the status, except this controller, as far as the object tells.
+    pub status_writer: Option<Box<str>>,
 }
 
 impl ObservedService {
@@ -36,7 +43,10 @@ impl ObservedService {
         let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
         let digests = ConditionDigests::parse(conditions);
         Some(Self {
-            is_malformed: ingress.unwrap_or_default().iter().any(is_malformed) || digests.is_none(),
+            other_annotations: annotations.map_or(0, other_annotations),
+            special_ingress: ingress.unwrap_or_default().iter().filter(|i| is_special(i)).cloned().collect(),
+            is_malformed: digests.is_none(),
+            status_writer: service.metadata.managed_fields.as_deref().and_then(status_writer),
             pool_annotation: annotations.and_then(|a| a.get(names::ALLOCATED_FROM_POOL)).map(|value| {
                 let is_possible = value.len() <= 2 * text::MAX_NAME + 1;
                 if is_possible { value.clone() } else { String::new() }
@@ -49,9 +59,31 @@ impl ObservedService {
 }
 
 /// Returns true if an entry is not `{ip, ipMode: VIP}`. An absent `ipMode` means the same as `VIP`.
-fn is_malformed(ingress: &LoadBalancerIngress) -> bool {
-    let is_ip = ingress.ip.as_ref().is_some_and(|ip| ip.parse::<IpAddr>().is_ok());
+fn is_special(ingress: &LoadBalancerIngress) -> bool {
     let is_vip = ingress.ip_mode.as_deref().is_none_or(|mode| mode == "VIP");
     let has_ports = ingress.ports.as_ref().is_some_and(|ports| !ports.is_empty());
-    !is_ip || !is_vip || has_ports || ingress.hostname.as_ref().is_some_and(|name| !name.is_empty())
+    let has_hostname = ingress.hostname.as_ref().is_some_and(|name| !name.is_empty());
+    address_of(ingress).is_none() || !is_vip || has_ports || has_hostname
+}
+
+/// Returns the address of an ingress entry.
+pub(super) fn address_of(ingress: &LoadBalancerIngress) -> Option<IpAddr> {
+    ingress.ip.as_ref()?.parse().ok()
+}
+
+/// Returns the octets of all annotations except the one that this controller writes, as the API server counts
+/// them.
+fn other_annotations(annotations: &BTreeMap<String, String>) -> usize {
+    let others = annotations.iter().filter(|(key, _)| *key != names::ALLOCATED_FROM_POOL);
+    others.map(|(key, value)| key.len() + value.len()).sum()
+}
+
+/// Returns the last other manager of the status.
+fn status_writer(managed_fields: &[ManagedFieldsEntry]) -> Option<Box<str>> {
+    let is_other = |entry: &&ManagedFieldsEntry| {
+        entry.subresource.as_deref() == Some("status") && entry.manager.as_deref() != Some(names::CONTROLLER)
+    };
+    let last =
+        managed_fields.iter().filter(is_other).max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?;
+    last.manager.as_deref().filter(|manager| manager.len() <= text::MAX_REQUEST).map(Box::from)
 }

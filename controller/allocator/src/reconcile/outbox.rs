@@ -43,6 +43,8 @@ pub struct Counters {
     pub allocations: u64,
     /// Number of refusals, by reason. A refusal that stays the same counts once.
     pub failures: BTreeMap<AllocationReason, u64>,
+    /// Number of times that another program replaced the status of a Service.
+    pub status_replacements: u64,
 }
 
 /// Outputs that the caller has not taken yet.
@@ -87,6 +89,11 @@ impl Outbox {
     /// Counts a Service that got an address.
     pub(super) fn count_allocation(&mut self) {
         self.counters.allocations += 1;
+    }
+
+    /// Counts that another program replaced the status of a Service.
+    pub(super) fn count_status_replacement(&mut self) {
+        self.counters.status_replacements += 1;
     }
 
     /// Counts a refusal.

@@ -96,6 +96,8 @@ reasons! {
     Covered,
     /// No advertisement covers the addresses, so clients outside the cluster cannot reach them.
     NoAdvertisement,
+    /// Another program replaces the status that this controller writes.
+    StatusConflict,
 }
 
 impl AllocationReason {

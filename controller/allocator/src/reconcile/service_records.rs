@@ -12,7 +12,8 @@ use super::displayed::keep_displayed;
 use super::namespaces::Namespaces;
 use super::observed::ObservedService;
 use super::outcome::AllocationOutcome;
-use super::status::{ServiceEvent, StatusPatch, publish};
+use super::status::{DesiredStatus, ServiceEvent, StatusPatch};
+use super::status_conflict::StatusConflict;
 use super::wait_queue::{Priority, Waiter};
 use crate::ipam::Ipam;
 
@@ -36,6 +37,10 @@ pub(crate) struct ServiceRecord {
     /// Addresses in patches decided on the version last observed. Patches on older versions can no longer be
     /// applied.
     in_doubt: Vec<IpAddr>,
+    /// True if the status was that of the last decision when it was last observed.
+    is_written: bool,
+    /// The replacements of the status by another program, if there are any.
+    conflict: Option<Box<StatusConflict>>,
 }
 
 /// Whether a Service is being deleted, and its creation time. Of two Services that display one address, the
@@ -134,6 +139,8 @@ impl ServiceRecord {
             outcome: AllocationOutcome::Undecided,
             reserved: Vec::new(),
             in_doubt: Vec::new(),
+            is_written: false,
+            conflict: None,
         }
     }
 
@@ -229,7 +236,19 @@ impl ServiceRecord {
         }
     }
 
-    /// Stores an outcome. Returns the patch and the events for it.
+    /// Returns how many times another program replaced the status, since the last conflict ended.
+    pub(super) fn replacements(&self) -> u32 {
+        self.conflict.as_ref().map_or(0, |conflict| conflict.replacements())
+    }
+
+    /// Returns when the Service must be reconciled because of a conflict with another program.
+    pub(super) fn conflict_timeout(&self) -> Option<Timestamp> {
+        let conflict = self.conflict.as_ref()?;
+        Some(if self.is_written { conflict.end() } else { conflict.next_write() })
+    }
+
+    /// Stores an outcome. Returns the patch and the events for it. If another program replaces the status,
+    /// there may be neither before [`Self::conflict_timeout`].
     pub(super) fn publish(
         &mut self,
         outcome: AllocationOutcome,
@@ -237,15 +256,42 @@ impl ServiceRecord {
         now: Timestamp,
     ) -> (Option<StatusPatch>, Vec<ServiceEvent>) {
         let moved = self.outcome.moves_to(&outcome, &self.observed.balancer.ingress);
+        let is_same = self.outcome == outcome;
         self.outcome = outcome;
         self.reserve_displayed(ipam);
-        let (patch, events) = publish(&mut self.published, &self.observed, &self.outcome, moved, now);
+        if self.is_written && self.conflict.as_ref().is_some_and(|conflict| conflict.end() <= now) {
+            self.conflict = None;
+            // That the condition is removed is no replacement.
+            self.is_written = false;
+        }
+        let mut desired = self.desired_status(now);
+        let was_written = std::mem::replace(&mut self.is_written, desired.patch.is_none());
+        if let Some(patch) = &desired.patch {
+            if is_same && was_written {
+                self.conflict
+                    .get_or_insert_with(|| Box::new(StatusConflict::new(now)))
+                    .handle_replacement(now);
+            }
+            if let Some(conflict) = self.conflict.as_mut().filter(|_| is_same) {
+                if now < conflict.next_write() {
+                    return (None, Vec::new());
+                }
+                conflict.describe(&self.observed, &patch.ingress);
+                desired = self.desired_status(now);
+            }
+        }
+        let (patch, events) = desired.publish(&mut self.published, &self.observed.balancer, moved);
         for ip in patch.iter().flat_map(|patch| &patch.ingress) {
             if !self.in_doubt.contains(ip) {
                 self.in_doubt.push(*ip);
             }
         }
         (patch, events)
+    }
+
+    fn desired_status(&self, now: Timestamp) -> DesiredStatus {
+        let conflict = self.conflict.as_ref().and_then(|conflict| conflict.message());
+        DesiredStatus::new(&self.published, &self.observed, &self.outcome, conflict, now)
     }
 
     /// Records that no in-doubt write remains. Returns whether that changed the reservations.
@@ -291,5 +337,7 @@ impl ServiceRecord {
         self.outcome = AllocationOutcome::Undecided;
         self.published = self.observed.conditions;
         self.reserved.clear();
+        self.is_written = false;
+        self.conflict = None;
     }
 }

@@ -6,13 +6,18 @@ use std::net::IpAddr;
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
 use fairlead_crds::names;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::LoadBalancerIngress;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 
 use super::condition_digest::{ConditionDigests, ServiceCondition};
-use super::observed::ObservedService;
+use super::observed::{ObservedService, address_of};
 use super::outcome::{AllocationOutcome, AllocationReason};
 use crate::ipam::{Held, Holding, Retained};
+
+/// The maximum of the octets of all annotations of an object (`TotalAnnotationSizeLimitB` in
+/// `apimachinery/pkg/api/validation/objectmeta.go`).
+const MAX_ANNOTATIONS: usize = 256 * 1024;
 
 /// A merge patch for a Service, sent to its `status` subresource.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,8 +28,11 @@ pub struct StatusPatch {
     pub resource_version: String,
     /// Value of the pool annotation: `Some(None)` removes the annotation, `None` does not change it.
     pub pool_annotation: Option<Option<String>>,
-    /// `status.loadBalancer.ingress`.
+    /// The addresses in `status.loadBalancer.ingress`.
     pub ingress: Vec<IpAddr>,
+    /// The observed entries with more than an address. Those of `ingress` keep their fields, those without an
+    /// address stay.
+    pub special_ingress: Vec<LoadBalancerIngress>,
     /// The conditions that this controller writes.
     pub conditions: Vec<ServiceCondition>,
     /// All other conditions, unchanged.
@@ -51,8 +59,13 @@ impl StatusPatch {
         if let Some(pool) = &self.pool_annotation {
             metadata["annotations"] = json!({ names::ALLOCATED_FROM_POOL: pool });
         }
+        let special = |ip: &IpAddr| self.special_ingress.iter().find(|entry| address_of(entry) == Some(*ip));
+        let entry = |ip: &IpAddr| {
+            special(ip).map_or_else(|| json!({ "ip": ip, "ipMode": "VIP" }), |entry| json!(entry))
+        };
+        let others = self.special_ingress.iter().filter(|entry| address_of(entry).is_none());
         let ingress: Vec<Value> =
-            self.ingress.iter().map(|ip| json!({ "ip": ip, "ipMode": "VIP" })).collect();
+            self.ingress.iter().map(entry).chain(others.map(|entry| json!(entry))).collect();
         // Null removes the field; an empty list would remain as an empty list.
         let ingress = if ingress.is_empty() { Value::Null } else { Value::Array(ingress) };
         let ours = self.conditions.iter().map(ServiceCondition::to_condition);
@@ -64,38 +77,84 @@ impl StatusPatch {
     }
 }
 
-/// Returns the patch, if the observed status differs from the outcome, and the events for the conditions
-/// whose status or reason differs from those already `published`. Then stores the new conditions in
-/// `published`. A Service that `moved` to other addresses also gets an event if the reason stays the same.
-pub(super) fn publish(
-    published: &mut ConditionDigests,
-    observed: &ObservedService,
-    outcome: &AllocationOutcome,
-    moved: bool,
-    now: Timestamp,
-) -> (Option<StatusPatch>, Vec<ServiceEvent>) {
-    let mut conditions = conditions(outcome);
-    for condition in &mut conditions {
-        let earlier = [observed.conditions.get(condition.type_), published.get(condition.type_)];
-        let same = earlier.into_iter().flatten().find(|earlier| earlier.status == condition.status);
-        condition.since = same.map_or(now.as_second(), |earlier| earlier.since);
-    }
-    let digests = ConditionDigests::of(&conditions);
-    let mut events = Vec::new();
-    for condition in &conditions {
-        let previous = published.get(condition.type_);
-        let moved = moved && condition.type_ == names::ALLOCATED;
-        if moved || digests.get(condition.type_).is_some_and(|new| new.differs_in_reason_from(previous)) {
-            events.extend(event(condition, &observed.balancer));
+/// The status that a Service should have.
+pub(super) struct DesiredStatus {
+    conditions: Vec<ServiceCondition>,
+    digests: ConditionDigests,
+    /// The patch, if the observed status differs.
+    pub(super) patch: Option<StatusPatch>,
+}
+
+impl DesiredStatus {
+    /// Returns the status for an outcome, and for a conflict with another program if there is one. `published`
+    /// are the conditions of the last decision.
+    pub(super) fn new(
+        published: &ConditionDigests,
+        observed: &ObservedService,
+        outcome: &AllocationOutcome,
+        conflict: Option<&str>,
+        now: Timestamp,
+    ) -> Self {
+        let pool = PoolAnnotation::new(observed, outcome);
+        let mut conditions = conditions(outcome, &pool);
+        conditions.extend(conflict.filter(|_| !conditions.is_empty()).map(|message| {
+            let reason = AllocationReason::StatusConflict;
+            ServiceCondition::new(names::STATUS_CONFLICT, true, reason, message.to_owned())
+        }));
+        for condition in &mut conditions {
+            let earlier = [observed.conditions.get(condition.type_), published.get(condition.type_)];
+            let same = earlier.into_iter().flatten().find(|earlier| earlier.status == condition.status);
+            condition.since = same.map_or(now.as_second(), |earlier| earlier.since);
         }
+        let digests = ConditionDigests::of(&conditions);
+        let patch = patch(observed, outcome, pool, digests, &conditions);
+        Self { conditions, digests, patch }
     }
-    *published = digests;
-    (patch(observed, outcome, digests, conditions), events)
+
+    /// Returns the patch and the events for the conditions whose status or reason differs from those already
+    /// `published`. Then stores the new conditions in `published`. A Service that `moved` to other addresses
+    /// also gets an event if the reason stays the same.
+    pub(super) fn publish(
+        self,
+        published: &mut ConditionDigests,
+        balancer: &LoadBalancer,
+        moved: bool,
+    ) -> (Option<StatusPatch>, Vec<ServiceEvent>) {
+        let mut events = Vec::new();
+        for condition in &self.conditions {
+            let previous = published.get(condition.type_);
+            let moved = moved && condition.type_ == names::ALLOCATED;
+            let new = self.digests.get(condition.type_);
+            if moved || new.is_some_and(|new| new.differs_in_reason_from(previous)) {
+                events.extend(event(condition, balancer));
+            }
+        }
+        *published = self.digests;
+        (self.patch, events)
+    }
+}
+
+/// The value of the pool annotation.
+enum PoolAnnotation {
+    /// The Service has no address.
+    None,
+    Value(String),
+    /// The other annotations leave no room for it.
+    NoRoom,
+}
+
+impl PoolAnnotation {
+    fn new(observed: &ObservedService, outcome: &AllocationOutcome) -> Self {
+        let AllocationOutcome::Allocated { holding, .. } = outcome else { return Self::None };
+        let value = holding.pools().join(",");
+        let octets = observed.other_annotations + names::ALLOCATED_FROM_POOL.len() + value.len();
+        if octets <= MAX_ANNOTATIONS { Self::Value(value) } else { Self::NoRoom }
+    }
 }
 
 /// Returns the reason and the message of the first condition.
 pub(crate) fn summary(outcome: &AllocationOutcome) -> String {
-    let all = conditions(outcome);
+    let all = conditions(outcome, &PoolAnnotation::None);
     let Some(first) = all.first() else { return "not reconciled yet".to_owned() };
     format!("{}: {}", first.reason, first.message)
 }
@@ -113,7 +172,7 @@ fn event(condition: &ServiceCondition, service: &LoadBalancer) -> Option<Service
 }
 
 /// Returns the conditions for an outcome. Their transition times are not set yet.
-fn conditions(outcome: &AllocationOutcome) -> Vec<ServiceCondition> {
+fn conditions(outcome: &AllocationOutcome, pool: &PoolAnnotation) -> Vec<ServiceCondition> {
     match outcome {
         AllocationOutcome::Undecided => Vec::new(),
         AllocationOutcome::Refused { reason, message } => {
@@ -122,7 +181,7 @@ fn conditions(outcome: &AllocationOutcome) -> Vec<ServiceCondition> {
         AllocationOutcome::Allocated { holding, uncovered, invalid_request } => {
             let source = source(holding);
             let retained = holding.held.iter().find_map(|held| Some((&held.pool, held.retained?)));
-            let allocated = match (retained, invalid_request) {
+            let mut allocated = match (retained, invalid_request) {
                 (Some((pool, why)), invalid) => {
                     let reason = match why {
                         Retained::PoolRefused => AllocationReason::PoolRefused,
@@ -134,6 +193,13 @@ fn conditions(outcome: &AllocationOutcome) -> Vec<ServiceCondition> {
                 (None, Some(why)) => (AllocationReason::InvalidRequest, format!("keeps {source}: {why}")),
                 (None, None) => (AllocationReason::Allocated, source),
             };
+            if matches!(pool, PoolAnnotation::NoRoom) {
+                allocated.1 += &format!(
+                    "; without the annotation {}, because all annotations together may have at most \
+                     {MAX_ANNOTATIONS} octets: remove or shorten some",
+                    names::ALLOCATED_FROM_POOL
+                );
+            }
             let advertised = match uncovered {
                 None => (AllocationReason::Covered, Cow::Borrowed("an advertisement covers these addresses")),
                 Some(pool) => {
@@ -166,15 +232,18 @@ fn source(holding: &Holding) -> String {
 fn patch(
     observed: &ObservedService,
     outcome: &AllocationOutcome,
+    pool: PoolAnnotation,
     digests: ConditionDigests,
-    conditions: Vec<ServiceCondition>,
+    conditions: &[ServiceCondition],
 ) -> Option<StatusPatch> {
-    let (pool, ingress) = match outcome {
+    let ingress = match outcome {
         AllocationOutcome::Undecided => return None,
-        AllocationOutcome::Refused { .. } => (None, Vec::new()),
-        AllocationOutcome::Allocated { holding, .. } => {
-            (Some(holding.pools().join(",")), holding.ips().collect::<Vec<IpAddr>>())
-        }
+        AllocationOutcome::Refused { .. } => Vec::new(),
+        AllocationOutcome::Allocated { holding, .. } => holding.ips().collect::<Vec<IpAddr>>(),
+    };
+    let pool = match pool {
+        PoolAnnotation::None | PoolAnnotation::NoRoom => None,
+        PoolAnnotation::Value(value) => Some(value),
     };
     let same_pool = observed.pool_annotation == pool;
     let balancer = &observed.balancer;
@@ -187,7 +256,8 @@ fn patch(
         resource_version: balancer.resource_version.clone(),
         pool_annotation: (!same_pool).then_some(pool),
         ingress,
-        conditions,
+        special_ingress: observed.special_ingress.clone(),
+        conditions: conditions.to_vec(),
         other_conditions: observed.other_conditions.clone(),
     })
 }

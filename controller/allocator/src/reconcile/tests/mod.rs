@@ -16,6 +16,7 @@ mod hostile_text;
 mod manual_edits;
 mod mutation;
 mod objects;
+mod other_writers;
 mod pool_changes;
 mod refused_pools;
 mod regressions;
@@ -318,7 +319,9 @@ impl World {
     pub(super) fn result(&self, name: &str) -> String {
         let service = self.service(name);
         let status = service.status.unwrap_or_default();
-        let ingress = status.load_balancer.and_then(|lb| lb.ingress).unwrap_or_default();
+        // Entries without an address belong to other programs.
+        let mut ingress = status.load_balancer.and_then(|lb| lb.ingress).unwrap_or_default();
+        ingress.retain(|entry| entry.ip.is_some());
         let condition =
             status.conditions.unwrap_or_default().into_iter().find(|c| c.type_ == names::ALLOCATED);
         let annotation =

@@ -77,7 +77,7 @@ fn single_service_gets_expected_status() {
         ("held address of a pool without auto assign is kept", held(&["3.4.5.6"]), "3.4.5.6"),
         ("assigned IP outside of pools is replaced", held(&["2.3.4.5"]), "1.2.3.0"),
         ("assigned IP in a pool of another namespace is replaced", held(&["7.7.7.7"]), "1.2.3.0"),
-        ("malformed ingress is replaced",
+        ("ingress with a host name of another program stays",
          json!({ "status": { "loadBalancer": { "ingress": [{ "hostname": "foo.bar.local" }] } } }),
          "1.2.3.0"),
         ("ingress of two addresses of one family is replaced",
