@@ -12,7 +12,8 @@ use serde::Deserialize;
 
 use crate::write_queue::{Write, WriteResult, WriteTarget};
 
-/// Sends a merge patch and returns its result within [`REQUEST_TIMEOUT`]. A refusal is logged unless `is_retry`.
+/// Sends a merge patch and returns its result within [`REQUEST_TIMEOUT`]. A refusal is logged unless
+/// `is_retry`.
 pub(crate) async fn send(
     client: &Client,
     target: &WriteTarget,
@@ -41,7 +42,7 @@ pub(crate) async fn send(
                     tracing::debug!(?target, %error, "the write is out of date")
                 }
                 WriteResult::Refused if !is_retry => {
-                    tracing::error!(?target, %error, "a write was refused; retrying within 30 s, later in 5 min")
+                    tracing::error!(?target, %error, "a write was refused; retrying");
                 }
                 _ => tracing::debug!(?target, %error, "the write failed; retrying"),
             }
@@ -94,7 +95,7 @@ fn classify(failure: &Failure) -> WriteResult {
     match status.code {
         404 | 410 => WriteResult::Gone,
         409 => WriteResult::Conflict,
-        // 403 is the answer of most policies and webhooks, and of missing permissions for one kind of objects.
+        // 403 is the answer of most policies and webhooks, and of missing permissions for one kind.
         400 | 403 | 413 | 415 | 422 => WriteResult::Refused,
         429 | 503 | 504 => WriteResult::Unavailable(failure.retry_after),
         500 if is_refusal(&status.message) => WriteResult::Refused,
@@ -103,8 +104,8 @@ fn classify(failure: &Failure) -> WriteResult {
     }
 }
 
-/// Returns true if an internal error of the API server is about the object only: it is too large for etcd, or a
-/// webhook for it failed.
+/// Returns true if an internal error of the API server is about the object only: it is too large for etcd, or
+/// a webhook for it failed.
 fn is_refusal(message: &str) -> bool {
     const REFUSALS: [&str; 4] = [
         // ErrRequestTooLarge of etcd.

@@ -86,8 +86,8 @@ pub(super) struct DesiredStatus {
 }
 
 impl DesiredStatus {
-    /// Returns the status for an outcome, and for a conflict with another program if there is one. `published`
-    /// are the conditions of the last decision.
+    /// Returns the status for an outcome, and for a conflict with another program if there is one.
+    /// `published` are the conditions of the last decision.
     pub(super) fn new(
         published: &ConditionDigests,
         observed: &ObservedService,

@@ -1,7 +1,7 @@
 //! Another program that replaces the status of a Service, such as a second load balancer implementation.
 //!
-//! Each writes after the other, as fast as the API server allows. So the controller counts how often its status
-//! was replaced, writes less and less often, and says on the Service who writes what.
+//! Each writes after the other, as fast as the API server allows. So the controller counts how often its
+//! status was replaced, writes less and less often, and says on the Service who writes what.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -88,8 +88,8 @@ impl StatusConflict {
             format!("writes {} to status.loadBalancer.ingress", listed.join(", "))
         };
         self.message = format!(
-            "{who} {what} each time that Fairlead writes the status: let only one program handle this Service, \
-             for example by spec.loadBalancerClass"
+            "{who} {what} each time that Fairlead writes the status: let only one program handle this \
+             Service, for example by spec.loadBalancerClass"
         );
     }
 

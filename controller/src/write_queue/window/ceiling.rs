@@ -27,7 +27,8 @@ impl Ceiling {
         self.limit.map_or(size, |limit| size.min(limit))
     }
 
-    /// Handles the response to a write that the API server admitted. `limited` is true if the window was full.
+    /// Handles the response to a write that the API server admitted. `limited` is true if the window was
+    /// full.
     pub(super) fn handle_response(&mut self, limited: bool) {
         let Some(limit) = self.limit.filter(|_| limited) else { return };
         self.responses += 1;
