@@ -413,8 +413,8 @@ fn refusals_do_not_hide_an_outage() {
     assert!(sent < 10 * OUTAGE_OBJECTS, "{sent} in the first second");
 }
 
-/// Advances the time, with an API server that admits `seats` writes at a time, takes 5 ms for each and rejects
-/// others with a pause of one second. Returns how many it rejected.
+/// Advances the time, with an API server that admits `seats` writes at a time, takes 5 ms for each and
+/// rejects others with a pause of one second. Returns how many it rejected.
 fn run_with_seats(queue: &mut WriteQueue, now: &mut Instant, time: Duration, seats: usize) -> usize {
     let end = *now + time;
     let mut rejected = 0;

@@ -14,6 +14,9 @@ use serde_json::Value;
 
 use super::outcome::AllocationReason;
 
+/// The types of the conditions of a Service that this controller writes.
+pub(super) const OWNED_CONDITIONS: [&str; 3] = [names::ALLOCATED, names::ADVERTISED, names::STATUS_CONFLICT];
+
 /// The conditions of a Service that this controller writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConditionDigests {
@@ -150,7 +153,7 @@ impl ServiceCondition {
 
 /// Returns true for the conditions of a Service that this controller writes.
 pub(super) fn is_ours(condition: &Condition) -> bool {
-    [names::ALLOCATED, names::ADVERTISED, names::STATUS_CONFLICT].contains(&condition.type_.as_str())
+    OWNED_CONDITIONS.contains(&condition.type_.as_str())
 }
 
 fn hash(message: &str) -> u64 {

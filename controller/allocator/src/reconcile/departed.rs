@@ -7,7 +7,7 @@ use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::names;
 use serde_json::{Value, json};
 
-use super::condition_digest::ConditionDigests;
+use super::condition_digest::{ConditionDigests, OWNED_CONDITIONS};
 
 /// A Service that the watch no longer delivers. It may be deleted or have another type or class.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,7 +115,7 @@ pub fn uninstall_patch(service: &Value) -> Option<Value> {
 }
 
 fn is_of_fairlead(condition: &Value) -> bool {
-    [names::ALLOCATED, names::ADVERTISED].map(Some).contains(&condition["type"].as_str())
+    OWNED_CONDITIONS.map(Some).contains(&condition["type"].as_str())
 }
 
 /// Sets `rest` to the elements of a list for which `is_own` returns false, in the form of a merge patch.
