@@ -458,3 +458,14 @@ fn peer_in_force_beats_peer_of_the_same_second() {
     assert_eq!(refusals(&resolve(&both())), ["BGPPeer/b DuplicatePeer"]);
     assert_eq!(refusals(&resolve_after(&both(), &first)), ["BGPPeer/a DuplicatePeer"]);
 }
+
+#[test]
+fn link_local_peer_gets_advice_that_works() {
+    for spec in ["{myASN: 64513, peerASN: 64512, peerAddress: 'fe80::1'}", "{myASN: 64513, peerASN: 64512}"] {
+        let resolution = given(&[("BGPPeer", "r", 1, spec)]);
+        let message = message(&resolution, Kind::BGPPeer, "r");
+        assert!(message.contains("set peerAddress to "), "{message}");
+        // A peer by interface does not work either.
+        assert!(!message.contains("set interface") && !message.contains("set exactly one"), "{message}");
+    }
+}

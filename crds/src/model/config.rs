@@ -9,7 +9,7 @@ use crate::model::service::pool_of_nth;
 
 pub use crate::model::advertisement::{BgpAdvertisement, Community, L2Advertisement};
 pub use crate::model::labels::Labels;
-pub use crate::model::peer::{BfdProfile, Peer, PeerAddress, PeerAsn, SecretRef};
+pub use crate::model::peer::{BfdProfile, NO_UNNUMBERED, Peer, PeerAddress, PeerAsn, SecretRef};
 pub use crate::model::pool::{Closed, Pool, PoolSelection, Reclaim, ServiceAllocation, SharingScope};
 
 /// The configuration of a cluster. Maps are keyed by object name.

@@ -62,9 +62,13 @@ pub enum PeerAsn {
 pub enum PeerAddress {
     /// At this address.
     Ip(IpAddr),
-    /// At the other end of this interface (BGP unnumbered).
+    /// At the other end of this interface (BGP unnumbered). The speaker reports [`NO_UNNUMBERED`].
     Interface(String),
 }
+
+/// What to tell about a peer that has only a link-local address.
+pub const NO_UNNUMBERED: &str = "sessions over link-local addresses (BGP unnumbered) are not supported yet: set \
+    peerAddress to an IPv4 address or a global IPv6 address of the router";
 
 /// A reference to a Secret.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use super::duration;
 use super::fields::{interface_name, on_common_nodes, selectors};
 use super::refusal::{ObjectRefusal, RefusalReason, refuse};
-use crate::model::config::{BfdProfile, Peer, PeerAddress, PeerAsn, SecretRef};
+use crate::model::config::{BfdProfile, NO_UNNUMBERED, Peer, PeerAddress, PeerAsn, SecretRef};
 use crate::model::selector::Selector;
 use crate::model::special_use::SpecialUse;
 use crate::text::quoted;
@@ -163,7 +163,7 @@ fn address(spec: &v1beta1::BGPPeerSpec) -> Result<PeerAddress, ObjectRefusal> {
         ),
         (None, None) => refuse(
             RefusalReason::MissingPeerAddress,
-            "neither peerAddress nor interface is set: set exactly one of them",
+            "neither peerAddress nor interface is set: set peerAddress to the IP address of the router",
         ),
         (None, Some(interface)) => Ok(PeerAddress::Interface(interface_name("interface", interface)?)),
         (Some(text), None) => {
@@ -176,9 +176,7 @@ fn address(spec: &v1beta1::BGPPeerSpec) -> Result<PeerAddress, ObjectRefusal> {
             if matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
                 return refuse(
                     RefusalReason::InvalidPeerAddress,
-                    format!(
-                        "peerAddress is the link-local address {ip}: set interface in place of peerAddress"
-                    ),
+                    format!("peerAddress is the link-local address {ip}; {NO_UNNUMBERED}"),
                 );
             }
             Ok(PeerAddress::Ip(ip))

@@ -112,7 +112,8 @@ pub struct BGPPeerSpec {
     pub peer_address: Option<String>,
 
     /// The network interface of the Node that connects to the peer (BGP unnumbered). The session uses IPv6
-    /// link-local addresses. Exactly one of peerAddress and interface must be set.
+    /// link-local addresses. Exactly one of peerAddress and interface must be set. Not supported yet: the
+    /// session stays Idle, and the Speaker object says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 15))]
     pub interface: Option<String>,

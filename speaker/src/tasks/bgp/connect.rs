@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use fairlead_bgp::{Family, PeerAs, SessionConfig};
-use fairlead_crds::model::config::{Peer, PeerAddress, PeerAsn};
+use fairlead_crds::model::config::{NO_UNNUMBERED, Peer, PeerAddress, PeerAsn};
 use fairlead_net::tcp::{ConnectOptions, connect};
 use tokio::net::TcpStream;
 
@@ -22,7 +22,7 @@ const RESTART_TIME: Duration = Duration::from_secs(120);
 pub(super) fn session_config(peer: &Peer, context: &PeerContext) -> Result<SessionConfig, String> {
     let families: BTreeSet<Family> = match peer.address {
         PeerAddress::Interface(_) => {
-            return Err("peers by interface (BGP unnumbered) are not supported yet".to_owned());
+            return Err(NO_UNNUMBERED.to_owned());
         }
         PeerAddress::Ip(_) if peer.dual_stack_address_family => Family::ALL.into(),
         PeerAddress::Ip(address) if address.is_ipv4() => [Family::Ipv4Unicast].into(),
