@@ -7,7 +7,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures::channel::mpsc::UnboundedReceiver;
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use ipnet::IpNet;
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::address::AddressMessage;
@@ -132,6 +132,9 @@ impl Links {
     }
 }
 
+/// Most messages that one change consists of.
+const MAX_MESSAGES_PER_CHANGE: usize = 1024;
+
 type Messages = UnboundedReceiver<(NetlinkMessage<RouteNetlinkMessage>, SocketAddr)>;
 
 /// Watches the interfaces of the network namespace in which it was opened.
@@ -160,9 +163,23 @@ impl Monitor {
         &self.links
     }
 
-    /// Waits until [`Self::links`] changes. After an overrun of the socket, lists the interfaces again. An
+    /// Waits until [`Self::links`] changes, and applies all changes that arrived: a burst, as when many pods
+    /// start, costs one turn of the caller. After an overrun of the socket, lists the interfaces again. An
     /// error is permanent: open another monitor. Cancel safe.
     pub async fn changed(&mut self) -> io::Result<()> {
+        self.next_change().await?;
+        for _ in 1..MAX_MESSAGES_PER_CHANGE {
+            let Some(Some((message, _))) = self.messages.next().now_or_never() else { break };
+            match message.payload {
+                NetlinkPayload::InnerMessage(inner) => drop(self.links.apply(&inner)),
+                NetlinkPayload::Overrun(_) => self.overrun = true,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn next_change(&mut self) -> io::Result<()> {
         loop {
             if self.overrun {
                 let links = list(&self.handle).await?;

@@ -34,5 +34,7 @@ async fn publish(sender: &watch::Sender<Arc<Links>>) -> std::io::Result<()> {
             changed = monitor.changed() => changed?,
             () = sender.closed() => return Ok(()),
         }
+        // The messages of netlink take no part in the cooperative scheduling of Tokio.
+        tokio::task::yield_now().await;
     }
 }
