@@ -31,7 +31,7 @@
 //! | coordinator, BGP peers | Speaker object | report, sessions | the latest values |
 //! | L2 | L2 interface | frames to send | 4096; then frames are dropped |
 //! | L2 | L2 interface | multicast groups | one command per group |
-//! | L2 interfaces | L2 | received frames | 256; then frames are dropped |
+//! | L2 interfaces | L2 | received frames | 128 per interface; then frames are dropped |
 //!
 //! # Strangers
 //!

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::net::Ipv6Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fairlead_l2::Interface;
 use fairlead_net::{ArpSocket, NdpSocket};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
@@ -23,6 +24,57 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Frames that wait to be sent on one interface. When the channel is full, frames are dropped, as by the
 /// queue of a network card. Announcements are repeated, and neighbors repeat their requests.
 const TRANSMIT_CAPACITY: usize = 4096;
+
+/// Received frames of one interface that wait for the responder. Further frames are dropped: neighbors repeat
+/// their requests. Each interface has its own share, so that a flood on one link costs only that link.
+const FRAME_SHARE: usize = 128;
+
+/// Receives the frames of all interfaces.
+pub(super) type FrameReceiver = mpsc::UnboundedReceiver<ReceivedFrame>;
+
+/// A received frame, with its interface. It occupies its place in the share of the interface until it is
+/// dropped.
+#[derive(Debug)]
+pub(super) struct ReceivedFrame {
+    pub ifindex: u32,
+    pub frame: Frame,
+    _place: OwnedSemaphorePermit,
+}
+
+/// Sends received frames to the responder. The shares of the interfaces bound the channel.
+#[derive(Clone, Debug)]
+pub(super) struct FrameSender(mpsc::UnboundedSender<ReceivedFrame>);
+
+impl FrameSender {
+    /// Creates the channel.
+    pub(super) fn channel() -> (Self, FrameReceiver) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self(sender), receiver)
+    }
+
+    /// Returns the sender of one interface.
+    fn of_interface(&self, ifindex: u32) -> InterfaceFrameSender {
+        InterfaceFrameSender { sender: self.clone(), ifindex, share: Arc::new(Semaphore::new(FRAME_SHARE)) }
+    }
+}
+
+/// Sends the received frames of one interface.
+#[derive(Debug)]
+struct InterfaceFrameSender {
+    sender: FrameSender,
+    ifindex: u32,
+    share: Arc<Semaphore>,
+}
+
+impl InterfaceFrameSender {
+    /// Sends a frame, or drops it if the share of the interface is used up.
+    fn send(&self, frame: Frame) {
+        if let Ok(place) = self.share.clone().try_acquire_owned() {
+            // An error is the end of the L2 task, which ends this one.
+            let _ = self.sender.0.send(ReceivedFrame { ifindex: self.ifindex, frame, _place: place });
+        }
+    }
+}
 
 /// A received frame.
 #[derive(Debug)]
@@ -58,9 +110,8 @@ pub(super) struct InterfaceHandle {
 }
 
 impl InterfaceHandle {
-    /// Starts the task. Received frames go to `frames` with the index of the interface; they are dropped
-    /// while that channel is full.
-    pub(super) fn start(interface: &Interface, frames: mpsc::Sender<(u32, Frame)>) -> Self {
+    /// Starts the task. Received frames go to `frames`.
+    pub(super) fn start(interface: &Interface, frames: &FrameSender) -> Self {
         let (transmits, transmits_received) = mpsc::channel(TRANSMIT_CAPACITY);
         let (groups, groups_received) = command_queue();
         let task = InterfaceTask {
@@ -71,7 +122,7 @@ impl InterfaceHandle {
             joined: BTreeSet::new(),
             transmits: transmits_received,
             groups: groups_received,
-            frames,
+            frames: frames.of_interface(interface.index),
         };
         Self { transmits, groups, task: tokio::spawn(task.run()).abort_handle() }
     }
@@ -111,7 +162,7 @@ struct InterfaceTask {
     joined: BTreeSet<Ipv6Addr>,
     transmits: mpsc::Receiver<TransmitFrame>,
     groups: CommandReceiver<Ipv6Addr, GroupCommand>,
-    frames: mpsc::Sender<(u32, Frame)>,
+    frames: InterfaceFrameSender,
 }
 
 impl InterfaceTask {
@@ -162,8 +213,7 @@ impl InterfaceTask {
                     }
                 } => {
                     let bytes = frame.get(..length?).unwrap_or_default();
-                    // If the channel is full the frame is dropped: neighbors repeat their requests.
-                    let _ = self.frames.try_send((self.ifindex, Frame::Arp(bytes.into())));
+                    self.frames.send(Frame::Arp(bytes.into()));
                 }
                 received = async {
                     match &ndp {
@@ -173,12 +223,12 @@ impl InterfaceTask {
                 } => {
                     let received = received?;
                     let bytes = message.get(..received.len).unwrap_or_default();
-                    let _ = self.frames.try_send((self.ifindex, Frame::Ndp {
+                    self.frames.send(Frame::Ndp {
                         source: received.source,
                         destination: received.destination,
                         hop_limit: received.hop_limit,
                         message: bytes.into(),
-                    }));
+                    });
                 }
             }
         }
@@ -203,5 +253,26 @@ impl InterfaceTask {
         if let Some(Err(error)) = result {
             tracing::debug!(interface = %self.name, %error, "cannot send frame");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flood_on_one_interface_leaves_room_for_another() {
+        let (sender, mut receiver) = FrameSender::channel();
+        let (flooded, quiet) = (sender.of_interface(1), sender.of_interface(2));
+        for _ in 0..10_000 {
+            flooded.send(Frame::Arp([0; 42].into()));
+        }
+        quiet.send(Frame::Arp([0; 42].into()));
+        let waiting: Vec<u32> =
+            std::iter::from_fn(|| receiver.try_recv().ok()).map(|frame| frame.ifindex).collect();
+        assert_eq!((waiting.len(), waiting.last()), (FRAME_SHARE + 1, Some(&2)));
+        // Frames that were handled make room.
+        flooded.send(Frame::Arp([0; 42].into()));
+        assert!(receiver.try_recv().is_ok());
     }
 }

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use fairlead_l2::{GroupEvent, Interface, NdpPacket, Responder, Transmit};
 use fairlead_net::links::{Link, Links};
-use tokio::sync::mpsc;
 
 pub(crate) use commands::{L2CommandSender, command_channel};
 
@@ -17,11 +16,7 @@ use crate::metrics::{L2CountersByAddress, Metrics};
 use crate::tasks::links::LinksReceiver;
 use crate::tasks::sleep_until_or_forever;
 use commands::{L2Command, L2CommandReceiver};
-use interface_task::{Frame, InterfaceHandle, TransmitFrame};
-
-/// Received frames of all interfaces that wait for the responder. When the channel is full, frames are
-/// dropped.
-const FRAME_CAPACITY: usize = 256;
+use interface_task::{Frame, FrameSender, InterfaceHandle, TransmitFrame};
 
 /// Time between two updates of the metrics while there is traffic. At rest there are none.
 const METRICS_INTERVAL: Duration = Duration::from_secs(1);
@@ -42,7 +37,7 @@ pub(crate) fn is_usable(link: &Link, excluded: &ExcludedInterfaces) -> bool {
 impl L2Task {
     /// Runs until the sender of commands is dropped.
     pub(crate) async fn run(mut self) {
-        let (frame_sender, mut frames) = mpsc::channel(FRAME_CAPACITY);
+        let (frame_sender, mut frames) = FrameSender::channel();
         let mut state = L2State {
             responder: Responder::new(),
             interfaces: BTreeMap::new(),
@@ -84,9 +79,9 @@ impl L2Task {
                 () = sleep_until_or_forever(deadline) => {}
                 frame = frames.recv() => {
                     // Never `None`: `state` has a sender.
-                    if let Some((ifindex, frame)) = frame {
+                    if let Some(received) = frame {
                         let now = Instant::now();
-                        state.handle_frame(now, ifindex, &frame);
+                        state.handle_frame(now, received.ifindex, &received.frame);
                         metrics_due.get_or_insert(now + METRICS_INTERVAL);
                     }
                 }
@@ -99,7 +94,7 @@ struct L2State {
     responder: Responder,
     /// The usable interfaces, by index.
     interfaces: BTreeMap<u32, (Interface, InterfaceHandle)>,
-    frames: mpsc::Sender<(u32, Frame)>,
+    frames: FrameSender,
     excluded_interfaces: ExcludedInterfaces,
 }
 
@@ -184,7 +179,7 @@ impl L2State {
                 Some((current, _)) if same_sockets(current, &interface) => *current = interface.clone(),
                 _ => {
                     tracing::info!(interface = %interface.name, "using interface for L2 announcements");
-                    let handle = InterfaceHandle::start(&interface, self.frames.clone());
+                    let handle = InterfaceHandle::start(&interface, &self.frames);
                     self.interfaces.insert(index, (interface.clone(), handle));
                     // Makes the responder join its groups again, on the new sockets.
                     self.responder.remove_interface(index);
