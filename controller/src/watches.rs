@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fairlead_allocator::ipam::OtherService;
+use fairlead_allocator::ipam::{NodeNetwork, OtherService};
 use fairlead_allocator::reconcile::{ObservedService, RecordedCooldown};
 use fairlead_crds::configuration_kinds;
 use fairlead_crds::model::claim::Claim;
@@ -12,7 +12,7 @@ use fairlead_crds::store::{ConfigurationChange, ObjectChange, trim};
 use fairlead_crds::v1beta1::{IPAddressPool, IPClaim};
 use fairlead_runtime::trimmed::Trimmed;
 use fairlead_runtime::watch;
-use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
 use kube::api::Api;
@@ -40,6 +40,8 @@ pub(crate) enum ClusterChange {
     Namespaces(ObjectChange<WatchedNamespace>),
     /// The definition of the kind IPAddressPool; true if it is being deleted.
     Definition(ObjectChange<bool>),
+    /// Names and networks of Nodes.
+    Nodes(ObjectChange<(String, NodeNetwork)>),
     /// Configuration objects of one kind.
     Configuration(Box<ConfigurationChange>),
     /// All `PoolCooldown` objects, by name. They are listed once and not watched.
@@ -111,6 +113,11 @@ pub(crate) fn watch_all(
     };
     let event = event_of(relist, ClusterChange::Definition);
     watches.spawn(watch::follow(definitions, definition, is_terminating, event, sink.clone()));
+
+    let nodes = Api::<Node>::all(client.clone());
+    let network = |node: Node| (node.name_any(), NodeNetwork::of(&node));
+    let event = event_of(relist, ClusterChange::Nodes);
+    watches.spawn(watch::follow(nodes, watch::config(), network, event, sink.clone()));
 
     let (cooldown_client, cooldown_sink) = (client.clone(), sink.clone());
     watches.spawn(async move {

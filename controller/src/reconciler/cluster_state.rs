@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use fairlead_allocator::ipam::Ipam;
+use fairlead_allocator::ipam::{Ipam, NodeNetwork};
 use fairlead_allocator::reconcile::objects::{AppliedChange, Configuration, ObjectPart, ObjectPatch};
 use fairlead_allocator::reconcile::pool_status_schedule::PoolStatusSchedule;
 use fairlead_allocator::reconcile::{Decision, DepartedService, Index, Removal, ServiceEvent};
@@ -38,6 +38,8 @@ pub(super) struct ClusterState {
     observed_objects: BTreeSet<ObjectRef>,
     /// True if the configuration was resolved since the last [`ClusterState::forget_lists`].
     configured: bool,
+    /// True if the Nodes were listed since then: without them, Services could get the addresses of Nodes.
+    nodes_listed: bool,
     pools: PoolStatusSchedule,
     /// Pools whose status was decided in this term and that existed then.
     counted_pools: BTreeSet<String>,
@@ -73,7 +75,7 @@ impl ClusterState {
 
     /// Returns whether every kind was listed and the configuration was resolved.
     pub(super) fn is_synced(&self) -> bool {
-        self.configured && self.index.is_listed() && self.configuration.has_cooldowns()
+        self.configured && self.nodes_listed && self.index.is_listed() && self.configuration.has_cooldowns()
     }
 
     /// Returns whether decisions are made: from [`ClusterState::begin`] to [`ClusterState::step_down`].
@@ -100,6 +102,7 @@ impl ClusterState {
         self.index.forget_lists();
         self.configuration.forget_lists();
         self.configured = false;
+        self.nodes_listed = false;
     }
 
     /// Handles a change that a watch reported.
@@ -128,6 +131,16 @@ impl ClusterState {
                     ObjectChange::Reset(list) => list.into_iter().any(|is_terminating| is_terminating),
                 };
                 self.set_removal(Removal { definition, ..self.configuration.removal() });
+            }
+            ClusterChange::Nodes(ObjectChange::Apply((name, network))) => {
+                self.index.node_applied(&name, network, now);
+            }
+            ClusterChange::Nodes(ObjectChange::Delete((name, _))) => {
+                self.index.node_applied(&name, NodeNetwork::default(), now);
+            }
+            ClusterChange::Nodes(ObjectChange::Reset(list)) => {
+                self.nodes_listed = true;
+                self.index.nodes_reset(list, now);
             }
             ClusterChange::Configuration(change) => self.handle_configuration(*change),
             ClusterChange::Cooldowns(list) => self.configuration.cooldowns_listed(list),

@@ -69,6 +69,7 @@ impl World {
         let pools = ConfigurationChange::IPAddressPool(ObjectChange::Reset(pools));
         self.handle(ClusterChange::Configuration(Box::new(pools)));
         self.handle(ClusterChange::Namespaces(ObjectChange::Reset(Vec::new())));
+        self.handle(ClusterChange::Nodes(ObjectChange::Reset(Vec::new())));
         self.handle(ClusterChange::Claims(ObjectChange::Reset(Vec::new())));
         self.handle(ClusterChange::Cooldowns(Default::default()));
     }

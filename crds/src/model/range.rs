@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 /// An inclusive range of addresses of one family, with `first <= last`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IpRange {
@@ -14,6 +16,13 @@ impl IpRange {
     /// Returns the range, or `None` if the families differ or `first > last`.
     pub fn new(first: IpAddr, last: IpAddr) -> Option<Self> {
         (first.is_ipv4() == last.is_ipv4() && first <= last).then_some(Self { first, last })
+    }
+
+    /// Returns the range of a CIDR such as `10.244.1.0/24`, whose host bits are ignored. Returns `None` for
+    /// other texts.
+    pub fn parse_cidr(text: &str) -> Option<Self> {
+        let net: IpNet = text.parse().ok()?;
+        Self::new(net.network(), net.broadcast())
     }
 
     /// Returns the lowest address.

@@ -316,6 +316,7 @@ impl Ipam {
             let by = ReservedFor::Claim { claim: other.clone(), service: service.clone() };
             return Err(AllocationRefusal::Reserved { address: ip, by });
         }
+        self.check_node_address(ip, &claim.service)?;
         self.check_reservation(ip, &claim.service)
     }
 

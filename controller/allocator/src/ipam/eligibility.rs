@@ -105,7 +105,7 @@ impl Ipam {
     ) -> Option<Slot> {
         let group = state.group(request.sharing.group()?, request.service);
         state.first_joinable(family, group, &request.sharing.ports, |ip| {
-            self.reservations.obstruction(ip, request.service).is_none()
+            self.reservations.obstruction(ip, request.service).is_none() && !self.nodes.contains(ip)
         })
     }
 }

@@ -122,9 +122,9 @@ impl Ipam {
         self.usage.add_assigned(pool, ip);
     }
 
-    /// Frees an address in its pool if it has neither a holder nor a reservation.
+    /// Frees an address in its pool if it has neither a holder nor a reservation, and is not that of a Node.
     pub(super) fn free_if_unused(&mut self, ip: IpAddr) {
-        if !self.ledger.is_held(ip) && !self.reservations.contains(ip) {
+        if !self.ledger.is_held(ip) && !self.reservations.contains(ip) && !self.nodes.contains(ip) {
             self.pools.free(ip);
         }
     }
@@ -180,9 +180,10 @@ impl Ipam {
         let shared = self.sharing_on(ip, None).map(|(group, _)| group);
         let reservation = self.reservations.get(ip);
         let held = self.ledger.is_held(ip);
-        let free = !held && reservation.is_none();
-        let reserved_for =
-            reservation.filter(|_| !held).and_then(|reservation| reservation.only_for().cloned());
+        let free = !held && reservation.is_none() && !self.nodes.contains(ip);
+        let reserved_for = reservation
+            .filter(|_| !held && !self.nodes.contains(ip))
+            .and_then(|reservation| reservation.only_for().cloned());
         let containing = self.pools.containing(ip).unwrap_or(pool).clone();
         if containing != *pool {
             // The counts of both pools change.

@@ -28,6 +28,8 @@ pub struct Held {
 pub enum Retained {
     /// The pool is refused.
     PoolRefused,
+    /// The address is now that of a Node.
+    NodeAddress,
     /// The pool no longer contains the address.
     NoLongerInPool,
     /// The pool no longer admits the Service.
@@ -55,6 +57,10 @@ impl Retained {
     pub fn explain(self) -> &'static str {
         match self {
             Self::PoolRefused => "is refused: see its condition Accepted",
+            Self::NodeAddress => {
+                "does not allocate this address any more, because it is an address of a Node: use another \
+                 address, and exclude this one from the pool"
+            }
             Self::NoLongerInPool => "no longer has this address",
             Self::NotAdmitted(NotAdmitted::Namespace) => "is no longer open to this namespace",
             Self::NotAdmitted(NotAdmitted::Labels) => "is no longer open to Services with these labels",

@@ -99,7 +99,8 @@ impl Ipam {
     fn assert_pool(&self, name: &Arc<str>, state: &PoolState) {
         let held = || self.ledger.all_occupied().map(|(ip, _)| ip);
         let reserved = self.reservations.all().map(|(ip, _)| ip);
-        let unavailable: BTreeSet<IpAddr> = held().chain(reserved).collect();
+        let nodes = self.nodes.addresses();
+        let unavailable: BTreeSet<IpAddr> = held().chain(reserved).chain(nodes).collect();
         for family in Family::BOTH {
             let of_family = unavailable.iter().filter(|ip| Family::of(**ip) == family);
             let taken = of_family.filter(|ip| self.pools.containing(**ip) == Some(name)).count();

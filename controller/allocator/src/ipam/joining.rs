@@ -27,6 +27,7 @@ impl Ipam {
         pool: &Arc<str>,
         ip: IpAddr,
     ) -> Result<(), AllocationRefusal> {
+        self.check_node_address(ip, request.service)?;
         self.check_holders(request, pool, ip)?;
         let holders = self.holders(ip);
         let one_namespace = self.pools.state(pool).is_some_and(PoolState::shares_within_namespace);

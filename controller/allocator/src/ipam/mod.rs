@@ -14,6 +14,7 @@
 //! | `reservations` | addresses that only one Service may take | `reserve` |
 //! | `others` | the Services of other load balancer classes that show addresses | – |
 //! | `claim_records` | what each claim has reserved | `claims` |
+//! | `node_networks` | the addresses of Nodes, which no Service gets, and their Pod ranges | – |
 //! | `changes` | changes since the last [`Ipam::take_changes`] | – |
 //!
 //! `admission` and `sharing` are the rules for one pool and one pair of Services. `eligibility` lists the
@@ -42,6 +43,7 @@ mod holders;
 mod holding;
 mod joining;
 mod ledger;
+mod node_networks;
 mod open_pools;
 mod others;
 mod pool_changes;
@@ -77,6 +79,7 @@ pub use claim_records::Claimed;
 pub(crate) use claim_records::ClaimsByService;
 pub use eligibility::Obstacle;
 pub use holding::{Held, Holding, Retained};
+pub use node_networks::{NodeChange, NodeNetwork};
 pub use others::OtherService;
 pub use pool_changes::PoolChanges;
 pub(crate) use refusal::list_pools;
@@ -89,6 +92,7 @@ pub use usage::PoolCounts;
 use changes::Changes;
 use claim_records::ClaimRecords;
 use ledger::Ledger;
+use node_networks::NodeNetworks;
 use others::OtherServices;
 use pool_state::PoolState;
 use pools::Pools;
@@ -105,6 +109,7 @@ pub struct Ipam {
     reservations: Reservations,
     others: OtherServices,
     claims: ClaimRecords,
+    nodes: NodeNetworks,
     changes: Changes,
 }
 

@@ -70,6 +70,7 @@ impl Ipam {
                 affected.extend(occupied.holders().iter().cloned());
                 taken.push(ip);
             }
+            taken.extend(self.nodes.within(range).map(|(ip, _)| ip));
             taken.into_iter().for_each(|ip| self.pools.take(ip));
         }
         for service in affected {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use fairlead_crds::model::config::Pool;
 use fairlead_crds::model::family::Family;
+use fairlead_crds::model::range::IpRange;
 
 use super::open_pools::{OpenFamilies, OpenPools, is_open_to_all};
 use super::pool_state::PoolState;
@@ -127,6 +128,17 @@ impl Pools {
         let (_, name) = self.starts.range(..=ip).next_back()?;
         let state = self.in_force.get(name)?;
         state.space(Family::of(ip)).slot(ip).map(|_| name)
+    }
+
+    /// Returns the pools in force that overlap a range, one for each common part.
+    pub(super) fn overlapping(&self, range: &IpRange) -> impl Iterator<Item = Arc<str>> {
+        let before = self.starts.range(..range.first()).next_back().map(|(_, name)| name);
+        let reaches_into = |name: &&Arc<str>| {
+            let ranges = self.in_force.get(*name).map(|state| &state.pool().ranges);
+            ranges.into_iter().flatten().any(|other| other.overlaps(range))
+        };
+        let within = self.starts.range(range.first()..=range.last()).map(|(_, name)| name);
+        before.filter(reaches_into).into_iter().chain(within).cloned()
     }
 
     /// Marks an address as taken in the pool that contains it.

@@ -54,6 +54,9 @@ pub enum AllocationRefusal {
         /// The reason why the Services cannot share it.
         conflict: SharingConflict,
     },
+    /// The address is that of a Node.
+    #[allow(missing_docs)]
+    NodeAddress { address: IpAddr, node: Arc<str> },
     /// The address has no holder, but is reserved for another Service.
     Reserved {
         #[allow(missing_docs)]
@@ -135,6 +138,9 @@ impl fmt::Display for AllocationRefusal {
             }
             Self::InUse { address, holder, conflict } => {
                 write!(f, "{address} is {}", conflict.explain(holder))
+            }
+            Self::NodeAddress { address, node } => {
+                write!(f, "{address} is an address of Node {node}, which no Service can use")
             }
             Self::Reserved { address, by } => write!(f, "{address} is {by}"),
         }

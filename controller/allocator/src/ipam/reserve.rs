@@ -158,6 +158,7 @@ impl Ipam {
         let own = self.reservations.for_service(service).filter(|ip| {
             Family::of(*ip) == family
                 && !self.ledger.is_held(*ip)
+                && !self.nodes.contains(*ip)
                 && self.check_reservation(*ip, service).is_ok()
         });
         let mut own: Vec<_> = own

@@ -16,7 +16,8 @@ impl Ipam {
     /// addresses that the Service holds, or that its status shows when the controller first sees it. The
     /// pools decide on each address:
     ///
-    /// 1. The pool contains the address and admits the Service: the Service keeps it.
+    /// 1. The pool contains the address and admits the Service: the Service keeps it. It retains the address
+    ///    of a Node.
     /// 2. The pool is refused, or its `reclaim` is `Retain`: the Service retains the address until its
     ///    release.
     /// 3. Another pool contains the address now, because pools were renamed or split: that pool becomes the
@@ -100,6 +101,9 @@ impl Ipam {
         let Some(state) = self.pools.state(pool) else { return Ok(Some(Retained::PoolRefused)) };
         if !state.contains(ip) {
             return Ok(Some(Retained::NoLongerInPool));
+        }
+        if self.nodes.contains(ip) {
+            return Ok(Some(Retained::NodeAddress));
         }
         match (admits(state.pool(), request), state.pool().reclaim) {
             (Ok(()), _) => Ok(None),

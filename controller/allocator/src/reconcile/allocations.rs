@@ -25,7 +25,7 @@ use super::service_decision::{decide, previous_addresses, refused_note};
 use super::service_records::{ExternalWriter, ServiceRecords};
 use super::status_conflict::ConflictTimers;
 use super::wait_queue::{Priority, RetryTrigger, WaitQueue, Waiter};
-use crate::ipam::{Ipam, OtherService, Released, admits};
+use crate::ipam::{Ipam, NodeChange, NodeNetwork, OtherService, Released, admits};
 
 /// The state that decisions read and change. Methods that store an observation only store it; the caller then
 /// calls a method that reconciles, if this controller leads.
@@ -209,6 +209,13 @@ impl Allocations {
         self.namespaces.retain(names);
     }
 
+    /// Stores the network of a Node. Returns the Services that hold an address that it gained or lost.
+    pub(super) fn observe_node(&mut self, name: &str, network: NodeNetwork) -> Vec<ObjectKey> {
+        let NodeChange { holders, pools } = self.ipam.set_node(name, network);
+        self.outbox.touch_pools(pools);
+        holders.into_iter().collect()
+    }
+
     /// Stores the configuration. Returns the holders of pools that differ or whose advertisements differ, and
     /// the waiting objects that the changed pools concern.
     pub(super) fn observe_config(&mut self, config: Config) -> (Affected, Woken) {
@@ -254,7 +261,7 @@ impl Allocations {
 
     /// Forgets all decisions and holders, but not the addresses of in-doubt writes.
     pub(super) fn forget_decisions(&mut self) {
-        self.ipam = Ipam::default();
+        self.ipam.forget_decisions();
         self.ipam.set_pools(&self.config.pools, &self.config.refused_pools);
         self.waiting = WaitQueue::default();
         self.conflicts = ConflictTimers::default();

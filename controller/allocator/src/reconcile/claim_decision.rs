@@ -123,7 +123,9 @@ fn retry_triggers(
             let freed = |(pool, family): &(_, _)| RetryTrigger::AddressFreed(Arc::clone(pool), *family);
             triggers.extend(full.iter().map(freed));
         }
-        AllocationRefusal::InUse { address, .. } | AllocationRefusal::Reserved { address, .. } => {
+        AllocationRefusal::InUse { address, .. }
+        | AllocationRefusal::Reserved { address, .. }
+        | AllocationRefusal::NodeAddress { address, .. } => {
             triggers.push(RetryTrigger::AddressChanged(*address));
         }
         AllocationRefusal::PoolRefused(pool)

@@ -102,6 +102,7 @@ fn reserved(record: &ClaimRecord, ipam: &Ipam, addresses: &[IpAddr]) -> NewCondi
         (None, Some(claimed), Some(why)) => {
             let reason = match why {
                 Retained::PoolRefused => AllocationReason::PoolRefused,
+                Retained::NodeAddress => AllocationReason::NodeAddress,
                 Retained::NoLongerInPool | Retained::NotAdmitted(_) => AllocationReason::Retained,
             };
             NewCondition::new(RESERVED, true, reason.to_string(), retained_message(claimed, why))

@@ -13,7 +13,7 @@ use super::observed::ObservedService;
 use super::outbox::{Counters, Decision};
 use super::outcome::AllocationOutcome;
 use super::sync_state::{ListedKind, SyncState};
-use crate::ipam::{Ipam, OtherService, Released};
+use crate::ipam::{Ipam, NodeNetwork, OtherService, Released};
 
 /// The observed Services, claims, Namespaces and configuration, and the decisions on them.
 ///
@@ -279,6 +279,30 @@ impl Index {
             if self.allocations.namespaces().labels(&name) != Some(&labels) {
                 self.namespace_applied(name, labels, now);
             }
+        }
+    }
+
+    /// Handles a Node that was created or updated; the default network if it was deleted.
+    pub fn node_applied(&mut self, name: &str, network: NodeNetwork, now: Timestamp) {
+        self.advance(now);
+        let holders = self.allocations.observe_node(name, network);
+        if self.sync.is_deciding() {
+            self.allocations.reconcile_all(holders, &[], now);
+        } else {
+            self.allocations.discard_changes();
+        }
+    }
+
+    /// Handles a list of all Nodes. Without it, Services may get the addresses of Nodes.
+    pub fn nodes_reset(&mut self, list: Vec<(String, NodeNetwork)>, now: Timestamp) {
+        let listed: BTreeSet<&str> = list.iter().map(|(name, _)| name.as_str()).collect();
+        let known = self.ipam().nodes();
+        let deleted: Vec<Arc<str>> = known.filter(|name| !listed.contains(&***name)).cloned().collect();
+        for name in deleted {
+            self.node_applied(&name, NodeNetwork::default(), now);
+        }
+        for (name, network) in list {
+            self.node_applied(&name, network, now);
         }
     }
 

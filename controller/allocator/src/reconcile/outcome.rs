@@ -76,6 +76,8 @@ reasons! {
     Retained,
     /// Another Service holds the requested address.
     AddressInUse,
+    /// The address is that of a Node: no Service gets it, and one that has it keeps it.
+    NodeAddress,
     /// The requested address is reserved for another Service, by an IPClaim or during its cool-down.
     AddressReserved,
     /// An IPClaim for the Service has not reserved its addresses yet.
@@ -118,13 +120,14 @@ impl AllocationReason {
                 Self::SharingConflict
             }
             AllocationRefusal::InUse { .. } => Self::AddressInUse,
+            AllocationRefusal::NodeAddress { .. } => Self::NodeAddress,
             AllocationRefusal::Reserved { .. } => Self::AddressReserved,
         }
     }
 
     /// Returns true for the reasons of a Service that retains addresses.
     pub(super) fn is_retention(self) -> bool {
-        matches!(self, Self::Retained | Self::PoolRefused)
+        matches!(self, Self::Retained | Self::PoolRefused | Self::NodeAddress)
     }
 
     /// Returns the reason of this name.

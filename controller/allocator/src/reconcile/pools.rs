@@ -174,7 +174,7 @@ fn conditions(
     let condition = |type_, status, reason: String, message: String| {
         NewCondition::new(type_, status, reason, message).observed_generation(generation)
     };
-    let Accepted { status, reason, message } = accepted.clone();
+    let Accepted { status, reason, message } = with_cluster_warnings(pool, accepted, ipam);
     let mut new = vec![condition(ACCEPTED, status, reason, message)];
     if accepted.status {
         let full: Vec<String> = Family::BOTH
@@ -194,6 +194,39 @@ fn conditions(
         new.push(condition(IN_USE, true, reasons::ADDRESSES_HELD.to_owned(), message));
     }
     conditions::merge(pool.conditions(), &[ACCEPTED, EXHAUSTED, IN_USE], new, now)
+}
+
+/// Adds warnings about addresses of a pool in force that the cluster itself uses.
+fn with_cluster_warnings(pool: &IPAddressPool, accepted: &Accepted, ipam: &Ipam) -> Accepted {
+    let mut accepted = accepted.clone();
+    let name = pool.metadata.name.as_deref().unwrap_or_default();
+    let Some(in_force) = ipam.pool(name).filter(|_| accepted.status) else { return accepted };
+    let mut nodes: Vec<String> = Vec::new();
+    for (ip, node) in in_force.ranges.iter().flat_map(|range| ipam.node_addresses_in(range)) {
+        if nodes.len() == MAX_NAMED {
+            nodes.push("others".to_owned());
+            break;
+        }
+        nodes.push(format!("{ip} of Node {node}"));
+    }
+    let nodes = (!nodes.is_empty()).then(|| {
+        let message = format!("no Service gets {}: exclude the addresses of Nodes", nodes.join(", "));
+        (reasons::NODE_ADDRESS, message)
+    });
+    let pods = in_force.ranges.iter().find_map(|range| Some((range, ipam.pod_range_in(range)?)));
+    let pods = pods.map(|(range, (pod_range, node))| {
+        let message = format!("{range} overlaps the Pod range {pod_range} of Node {node}: exclude it");
+        (reasons::POD_RANGE, message)
+    });
+    for (reason, message) in nodes.into_iter().chain(pods) {
+        if accepted.message.is_empty() {
+            accepted.reason = reason.to_owned();
+        } else {
+            accepted.message += "; ";
+        }
+        accepted.message += &message;
+    }
+    accepted
 }
 
 /// Describes the Services and claims that use a pool.

@@ -359,6 +359,7 @@ fn retry_triggers(
         }
         AllocationRefusal::InUse { address, .. }
         | AllocationRefusal::Reserved { address, .. }
+        | AllocationRefusal::NodeAddress { address, .. }
         | AllocationRefusal::NotInPool(address) => {
             triggers.insert(RetryTrigger::AddressChanged(*address));
         }
@@ -448,6 +449,7 @@ fn may_be_due_to_refused_pools(why: &AllocationRefusal) -> bool {
         | AllocationRefusal::PoolClosed(..)
         | AllocationRefusal::NotAdmitted(..)
         | AllocationRefusal::Reserved { .. }
+        | AllocationRefusal::NodeAddress { .. }
         | AllocationRefusal::InUse { .. } => false,
     }
 }

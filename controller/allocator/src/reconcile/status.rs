@@ -185,6 +185,7 @@ fn conditions(outcome: &AllocationOutcome, pool: &PoolAnnotation) -> Vec<Service
                 (Some((pool, why)), invalid) => {
                     let reason = match why {
                         Retained::PoolRefused => AllocationReason::PoolRefused,
+                        Retained::NodeAddress => AllocationReason::NodeAddress,
                         Retained::NoLongerInPool | Retained::NotAdmitted(_) => AllocationReason::Retained,
                     };
                     let invalid = invalid.as_ref().map(|why| format!("; and {why}")).unwrap_or_default();

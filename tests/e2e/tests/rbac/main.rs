@@ -56,7 +56,7 @@ spec: { addresses: [192.0.2.210-192.0.2.215] }
 apiVersion: fairlead.dev/v1beta1
 kind: IPAddressPool
 metadata: { name: cooling }
-spec: { addresses: [192.0.2.240-192.0.2.241], autoAssign: false, reuseAfter: 1h }
+spec: { addresses: [192.0.2.236-192.0.2.237], autoAssign: false, reuseAfter: 1h }
 ---
 apiVersion: fairlead.dev/v1beta1
 kind: IPClaim
@@ -293,7 +293,8 @@ fn gate_rejects_access_without_right() {
         ("PATCH", "/api/v1/namespaces/fairlead-system/secrets/other"),
         ("PATCH", "/api/v1/namespaces/default/services/web"),
         ("DELETE", "/api/v1/namespaces/default/services/web"),
-        ("GET", "/api/v1/nodes?watch=true"),
+        ("GET", "/api/v1/nodes/n1"),
+        ("PATCH", "/api/v1/nodes/n1"),
         ("PATCH", "/apis/fairlead.dev/v1beta1/bgppeers/l2"),
         ("PATCH", "/apis/fairlead.dev/v1beta1/namespaces/default/ipclaims/web"),
         ("PUT", "/apis/coordination.k8s.io/v1/namespaces/fairlead-system/leases/other"),

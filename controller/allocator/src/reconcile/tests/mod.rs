@@ -15,6 +15,7 @@ mod finalizers;
 mod hostile_text;
 mod manual_edits;
 mod mutation;
+mod nodes;
 mod objects;
 mod other_writers;
 mod pool_changes;
@@ -41,7 +42,7 @@ use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::ipam::Released;
+use crate::ipam::{NodeNetwork, Released};
 use fairlead_test_support::{key, labels, pools};
 
 /// Annotation that requests addresses.
@@ -58,6 +59,7 @@ pub(super) struct World {
     services: BTreeMap<ObjectKey, Value>,
     pub(super) config: Config,
     namespaces: BTreeMap<String, Labels>,
+    nodes: BTreeMap<String, NodeNetwork>,
     pub(super) claims: BTreeMap<ObjectKey, v1beta1::IPClaim>,
     /// The released addresses that the pool statuses list, by pool.
     pub(super) released: Vec<(String, Released)>,
@@ -89,6 +91,7 @@ impl World {
             services: BTreeMap::new(),
             config: Config::default(),
             namespaces: [("default".to_owned(), Labels::new())].into(),
+            nodes: BTreeMap::new(),
             claims: BTreeMap::new(),
             released: Vec::new(),
             index: Index::default(),
@@ -113,6 +116,7 @@ impl World {
         self.index = Index::default();
         self.index.set_config(self.config.clone(), self.now);
         self.index.namespaces_reset(self.namespaces.clone().into_iter().collect(), self.now);
+        self.index.nodes_reset(self.nodes.clone().into_iter().collect(), self.now);
         self.index.services_reset(self.observed(), self.now);
         self.index.claims_reset(self.claims.values().map(Claim::from_object).collect(), self.now);
         self.index.begin(self.released.clone(), self.now);
@@ -187,6 +191,13 @@ impl World {
     pub(super) fn namespace(&mut self, name: &str, pairs: &[(&str, &str)]) {
         self.namespaces.insert(name.to_owned(), labels(pairs));
         self.index.namespace_applied(name.to_owned(), labels(pairs), self.now);
+        self.sync();
+    }
+
+    /// Sets the network of a Node; the default removes the Node.
+    pub(super) fn node(&mut self, name: &str, network: NodeNetwork) {
+        self.nodes.insert(name.to_owned(), network.clone());
+        self.index.node_applied(name, network, self.now);
         self.sync();
     }
 

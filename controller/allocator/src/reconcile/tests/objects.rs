@@ -2,6 +2,7 @@
 
 use fairlead_crds::configuration_kinds;
 use fairlead_crds::kinds::ConfigurationObject;
+use fairlead_crds::model::range::IpRange;
 use fairlead_crds::store::{ConfigurationChange, ObjectChange, trim};
 use fairlead_crds::v1beta1::{
     IPAddressPool, IPAddressPoolSpec, L2Advertisement as Advertisement, L2AdvertisementSpec,
@@ -9,7 +10,7 @@ use fairlead_crds::v1beta1::{
 use kube::core::ResourceExt;
 
 use super::*;
-use crate::ipam::{Families, Family, Ipam};
+use crate::ipam::{Families, Family, Ipam, NodeNetwork};
 use crate::reconcile::namespaces::Namespaces;
 use crate::reconcile::objects::{Configuration, ObjectPatch};
 
@@ -111,6 +112,48 @@ fn pool_status_has_counts_and_conditions() {
     assert!(!configuration.change(ObjectChange::Apply(edited.clone())));
     let patch = configuration.pool_status_patch("p", &ipam, now()).unwrap();
     assert_eq!(patched(&edited, &patch).status, object.status, "a manual edit of the status is corrected");
+}
+
+#[test]
+fn pool_with_addresses_of_the_cluster_is_accepted_with_warning() {
+    let range =
+        |first: &str, last: &str| IpRange::new(first.parse().unwrap(), last.parse().unwrap()).unwrap();
+    let network = |addresses: &[&str], pods: &[IpRange]| NodeNetwork {
+        addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
+        pod_ranges: pods.iter().copied().collect(),
+    };
+    let table = [
+        (network(&["10.0.1.1"], &[range("10.244.1.0", "10.244.1.255")]), "Accepted", vec![]),
+        (
+            network(&["10.0.0.2", "fd00::2"], &[]),
+            "NodeAddress",
+            vec!["10.0.0.2 of Node n1", "fd00::2 of Node n1"],
+        ),
+        (network(&[], &[range("10.0.0.3", "10.0.0.9")]), "PodRange", vec!["10.0.0.3-10.0.0.9 of Node n1"]),
+        (network(&[], &[range("fd00::", "fd00::ff")]), "PodRange", vec!["Node n1"]),
+        (
+            network(&["10.0.0.2"], &[range("10.0.0.3", "10.0.0.9")]),
+            "NodeAddress",
+            vec!["10.0.0.2 of Node n1", "overlaps the Pod range"],
+        ),
+    ];
+    for (network, reason, texts) in table {
+        let mut configuration = configuration(vec![pool_object("p", &["10.0.0.0/30", "fd00::/64"])]);
+        let mut ipam = ipam(&mut configuration);
+        ipam.set_node("n1", network.clone());
+        let patch = configuration.pool_status_patch("p", &ipam, now()).unwrap();
+        let condition = &patch.body["status"]["conditions"][0];
+        assert_eq!(
+            (&condition["status"], &condition["reason"]),
+            (&json!("True"), &json!(reason)),
+            "{network:?}"
+        );
+        let message = condition["message"].as_str().unwrap();
+        assert!(texts.iter().all(|text| message.contains(text)), "{message}");
+        // Only the pools that it concerns are evaluated.
+        let change = ipam.set_node("n1", NodeNetwork::default());
+        assert_eq!(change.pools.is_empty(), reason == "Accepted", "{network:?}");
+    }
 }
 
 #[test]
