@@ -1,18 +1,20 @@
 //! Kubernetes objects without unused metadata.
 //!
 //! `managedFields` is most of a small object: decoding it costs more than decoding all other fields, for each
-//! event of a watch.
+//! event of a watch. Of a Service, the managers of its load balancer status are kept.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use fairlead_crds::model::managers::{Manager, of_load_balancer};
 use k8s_openapi::api::core::v1::{Service, ServiceSpec, ServiceStatus};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::core::Resource;
 use serde::{Deserialize, Deserializer};
 
-/// An object that was decoded without `managedFields`, `ownerReferences` and `finalizers`.
+/// An object that was decoded without `ownerReferences` and `finalizers`. Of `managedFields`, only what
+/// [`of_load_balancer`] returns is kept.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Trimmed<K>(pub K);
 
@@ -29,6 +31,7 @@ struct Metadata {
     deletion_timestamp: Option<Time>,
     labels: Option<BTreeMap<String, String>>,
     annotations: Option<BTreeMap<String, String>>,
+    managed_fields: Option<Vec<Manager>>,
 }
 
 impl From<Metadata> for ObjectMeta {
@@ -43,6 +46,7 @@ impl From<Metadata> for ObjectMeta {
             deletion_timestamp: metadata.deletion_timestamp,
             labels: metadata.labels,
             annotations: metadata.annotations,
+            managed_fields: metadata.managed_fields.and_then(of_load_balancer),
             ..Self::default()
         }
     }

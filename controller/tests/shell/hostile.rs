@@ -11,8 +11,8 @@ use serde_json::json;
 
 use crate::world::{INSTANCE, World, eventually, ingress, reason};
 
-/// Longest time from the creation of a Service to its address while others misbehave. A quiet controller needs
-/// some milliseconds; the rest is for a loaded machine.
+/// Longest time from the creation of a Service to its address while others misbehave. A quiet controller
+/// needs some milliseconds; the rest is for a loaded machine.
 const SOON: Duration = Duration::from_secs(3);
 
 /// Creates Services one after the other, and checks that each gets its address soon.
@@ -134,7 +134,8 @@ async fn one_seat_at_the_api_server_is_enough() {
     eventually("every Service has an address", async || world.addresses().await.len() == 200).await;
 }
 
-/// Another load balancer implementation: whenever the status is not its own, it replaces it. Returns how often.
+/// Another load balancer implementation: whenever the status is not its own, it replaces it. Returns how
+/// often.
 async fn replace_status(world: &World, name: &str, time: Duration) -> usize {
     let end = Instant::now() + time;
     let parameters = PatchParams { field_manager: Some("k3s".into()), ..PatchParams::default() };
@@ -166,7 +167,7 @@ async fn status_that_another_program_replaces_is_rarely_written() {
     eventually("an Event says so", async || {
         let note = |event: Event| event.note.filter(|_| event.reason.as_deref() == Some("StatusConflict"));
         let notes: Vec<String> = events(&world).await.into_iter().filter_map(note).collect();
-        notes.len() == 1 && notes[0].contains("writes 10.0.0.5 to status.loadBalancer.ingress")
+        notes.len() == 1 && notes[0].starts_with(r#"field manager "k3s" writes 10.0.0.5 to status"#)
     })
     .await;
     check_innocent(&world, "good").await;

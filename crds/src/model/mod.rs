@@ -9,6 +9,7 @@ pub mod claim;
 pub mod config;
 pub mod family;
 pub mod labels;
+pub mod managers;
 pub mod peer;
 pub mod pool;
 pub mod range;
