@@ -13,6 +13,7 @@ use fairlead_crds::configuration_kinds;
 use fairlead_crds::kinds::ConfigurationObject;
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::service::ObjectKey;
+use fairlead_crds::resolve::InForce;
 use fairlead_crds::store::{ObjectChange, trim};
 use fairlead_crds::v1beta1::{self, IPClaim, PoolCooldown};
 use fairlead_runtime::client;
@@ -95,8 +96,8 @@ async fn reconcile(client: &Client, class: Option<&str>) -> Result<Index> {
         )*};
     }
     configuration_kinds!(list_kinds);
-    configuration.resolve().context("a configuration kind was not listed")?;
-    index.set_config(configuration.config(), now);
+    configuration.resolve(InForce::ByConditions).context("a configuration kind was not listed")?;
+    index.set_config(&configuration.config(), now);
     let namespaces = list::<Namespace>(client, &ListParams::default()).await?;
     let labels = namespaces.into_iter().map(|namespace| (namespace.name_any(), namespace.labels().clone()));
     index.namespaces_reset(labels.collect(), now);

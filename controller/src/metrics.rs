@@ -1,6 +1,6 @@
 //! Metrics of the controller.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fairlead_allocator::ipam;
@@ -13,6 +13,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::write_queue::{WriteQueue, WriteResult};
+
+/// The maximum number of pools with series of their own: ten for each pool. The other pools are summed up.
+const MAX_POOLS: usize = 500;
+/// The value of the label `pool` for the sum of the other pools. No pool can have this name.
+const OTHER_POOLS: &str = "(others)";
 
 /// The metrics of the controller.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +43,11 @@ pub struct Metrics {
     pool_available: PoolGauge,
     pool_retained: PoolGauge,
     pool_reserved: PoolGauge,
+    /// Pools with series of their own; at most [`MAX_POOLS`].
     pools: BTreeSet<String>,
+    /// The counts of the other pools, IPv4 first. One series is their sum.
+    other_pools: BTreeMap<String, [ipam::PoolCounts; 2]>,
+    other_pools_sum: [ipam::PoolCounts; 2],
     /// The counters of the index at the last update.
     counted: Counters,
     /// The retries of the current write queue at the last update.
@@ -217,11 +226,38 @@ impl Metrics {
         if index.ipam().pool(name).is_none() && !index.ipam().is_refused(name) {
             return self.remove_pool(name);
         }
+        let counts = ipam::Family::BOTH.map(|family| index.ipam().counts(name, family));
+        if !self.pools.contains(name) && self.pools.len() >= MAX_POOLS {
+            let before = self.other_pools.insert(name.to_owned(), counts);
+            self.change_sum(before, Some(counts));
+            return;
+        }
         self.pools.insert(name.to_owned());
-        for family in ipam::Family::BOTH {
-            let labels = PoolLabels { pool: name.to_owned(), family: family.to_string() };
-            let ipam::PoolCounts { total, assigned, available, retained, reserved } =
-                index.ipam().counts(name, family);
+        self.set_counts(name, counts);
+    }
+
+    /// Changes the counts of one of the other pools in their sum.
+    fn change_sum(&mut self, before: Option<[ipam::PoolCounts; 2]>, now: Option<[ipam::PoolCounts; 2]>) {
+        let [before, now] = [before, now].map(Option::unwrap_or_default);
+        for (sum, (before, now)) in self.other_pools_sum.iter_mut().zip(before.into_iter().zip(now)) {
+            // Pools are disjoint, so a sum does not exceed the number of addresses.
+            let change = |sum: &mut u128, before: u128, now: u128| {
+                *sum = sum.wrapping_sub(before).wrapping_add(now);
+            };
+            change(&mut sum.total, before.total, now.total);
+            change(&mut sum.assigned, before.assigned, now.assigned);
+            change(&mut sum.available, before.available, now.available);
+            change(&mut sum.retained, before.retained, now.retained);
+            change(&mut sum.reserved, before.reserved, now.reserved);
+        }
+        self.set_counts(OTHER_POOLS, self.other_pools_sum);
+    }
+
+    /// Sets the gauges of a pool, IPv4 first.
+    fn set_counts(&self, pool: &str, counts: [ipam::PoolCounts; 2]) {
+        for (family, counts) in ipam::Family::BOTH.into_iter().zip(counts) {
+            let labels = PoolLabels { pool: pool.to_owned(), family: family.to_string() };
+            let ipam::PoolCounts { total, assigned, available, retained, reserved } = counts;
             for (gauge, count) in self.pool_gauges().zip([total, assigned, available, retained, reserved]) {
                 gauge.get_or_create(&labels).set(count as f64);
             }
@@ -233,10 +269,16 @@ impl Metrics {
         for name in std::mem::take(&mut self.pools) {
             self.remove_pool(&name);
         }
+        self.other_pools.clear();
+        self.other_pools_sum = Default::default();
+        self.remove_pool(OTHER_POOLS);
     }
 
     fn remove_pool(&mut self, name: &str) {
         self.pools.remove(name);
+        if let Some(before) = self.other_pools.remove(name) {
+            return self.change_sum(Some(before), None);
+        }
         for family in ipam::Family::BOTH {
             let labels = PoolLabels { pool: name.to_owned(), family: family.to_string() };
             for gauge in self.pool_gauges() {
@@ -312,7 +354,7 @@ mod tests {
             pools: pools(list),
             ..fairlead_crds::model::config::Config::default()
         };
-        index.set_config(config(vec![pool("p", &["192.0.2.0"])]), now);
+        index.set_config(&config(vec![pool("p", &["192.0.2.0"])]), now);
         index.namespaces_reset(vec![("default".into(), Default::default())], now);
         index.claims_reset(Vec::new(), now);
         let service = |name: &str| {
@@ -355,8 +397,41 @@ mod tests {
         metrics.remove_pools();
         assert!(!text(&registry).contains("pool=\"p\""), "a standby exports no counts");
         metrics.update_pool(&index, "p");
-        index.set_config(config(Vec::new()), now);
+        index.set_config(&config(Vec::new()), now);
         metrics.update_pool(&index, "p");
         assert!(!text(&registry).contains("pool=\"p\""));
+    }
+
+    #[test]
+    fn series_of_pools_are_bounded_and_the_rest_is_summed_up() {
+        let registry = http::Metrics::default();
+        let mut metrics = Metrics::register(&registry);
+        let mut index = Index::default();
+        let names: Vec<String> = (0..MAX_POOLS + 30).map(|n| format!("p{n:04}")).collect();
+        let list = names.iter().enumerate().map(|(n, name)| {
+            let address = format!("10.0.{}.{}", n / 256, n % 256);
+            pool(name, &[&address])
+        });
+        let config = fairlead_crds::model::config::Config { pools: pools(list), ..Default::default() };
+        index.set_config(&config, Timestamp::UNIX_EPOCH);
+        let series = || {
+            let mut text = String::new();
+            encode(&mut text, &registry.lock().unwrap()).unwrap();
+            let own = |line: &&str| line.starts_with("fairlead_controller_pool_addresses{");
+            text.lines().filter(own).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let others = |count| {
+            format!("fairlead_controller_pool_addresses{{pool=\"(others)\",family=\"IPv4\"}} {count}.0")
+        };
+        for _ in 0..2 {
+            names.iter().for_each(|name| metrics.update_pool(&index, name));
+            assert_eq!(series().len(), 2 * (MAX_POOLS + 1));
+            assert!(series().contains(&others(30)));
+        }
+        index.set_config(&Default::default(), Timestamp::UNIX_EPOCH);
+        names.iter().rev().take(10).for_each(|name| metrics.update_pool(&index, name));
+        assert!(series().contains(&others(20)));
+        metrics.remove_pools();
+        assert_eq!(series(), Vec::<String>::new());
     }
 }

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use kube::Resource;
 
 use crate::kinds::{ConfigurationObject, Kind, ObjectRef, ObjectView, Objects};
-use crate::resolve::{Resolution, resolve, resolve_after};
-use crate::{configuration_kinds, v1beta1};
+use crate::resolve::{InForce, Resolution, ResolutionChange, resolve, resolve_after};
+use crate::{conditions, configuration_kinds, names, v1beta1};
 
 /// A change to the objects of one kind, as a list or a watch reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +79,17 @@ pub struct ConfigurationStore {
     objects: Objects,
     /// The kinds with a complete list.
     listed: BTreeSet<Kind>,
+    unresolved: Unresolved,
+}
+
+/// The objects that changed since they were resolved.
+#[derive(Clone, Debug, Default)]
+enum Unresolved {
+    /// Pools of these names.
+    Pools(BTreeSet<String>),
+    /// Objects of any kind.
+    #[default]
+    Any,
 }
 
 impl ConfigurationStore {
@@ -89,11 +100,18 @@ impl ConfigurationStore {
         match position(list, object.meta().name.as_deref()) {
             Ok(index) => {
                 let differs = list[index].configuration() != object.configuration();
+                let stands_otherwise = accepted(&list[index]) != accepted(&object);
+                let name = object.reference().name;
                 list[index] = object;
+                if differs || stands_otherwise {
+                    self.mark::<K>(name);
+                }
                 differs
             }
             Err(index) => {
+                let name = object.reference().name;
                 list.insert(index, object);
+                self.mark::<K>(name);
                 true
             }
         }
@@ -105,6 +123,7 @@ impl ConfigurationStore {
         match position(list, Some(name)) {
             Ok(index) => {
                 list.remove(index);
+                self.mark::<K>(name.to_owned());
                 true
             }
             Err(_) => false,
@@ -119,7 +138,11 @@ impl ConfigurationStore {
         let before = list.iter().map(K::configuration);
         let differs = !before.eq(objects.iter().map(K::configuration));
         *list = objects;
-        self.listed.insert(K::KIND) || differs
+        let differs = self.listed.insert(K::KIND) || differs;
+        if differs {
+            self.unresolved = Unresolved::Any;
+        }
+        differs
     }
 
     /// Handles a change of one kind; see [`Self::handle_change`].
@@ -136,6 +159,7 @@ impl ConfigurationStore {
     /// Requires a new list of every kind before the next [`Self::resolve`]. The objects remain.
     pub fn clear_listed(&mut self) {
         self.listed.clear();
+        self.unresolved = Unresolved::Any;
     }
 
     /// Returns the kinds without a complete list, for messages such as "waiting for the first list of
@@ -159,6 +183,33 @@ impl ConfigurationStore {
     /// accepted them.
     pub fn resolve_after(&self, earlier: &Resolution) -> Option<Resolution> {
         self.is_listed().then(|| resolve_after(&self.objects, earlier))
+    }
+
+    /// Resolves the objects that changed since the last call, whose result is `resolution`; does nothing
+    /// unless every kind has a complete list. A change of pools alone costs what it touches.
+    pub fn update(&mut self, resolution: &mut Resolution, in_force: InForce) -> Option<ResolutionChange> {
+        if !self.is_listed() {
+            return None;
+        }
+        let unresolved = std::mem::replace(&mut self.unresolved, Unresolved::Pools(BTreeSet::new()));
+        Some(match (unresolved, in_force) {
+            (Unresolved::Pools(names), _) if resolution.can_change_pools(in_force) => {
+                resolution.change_pools(&names, in_force, |name| self.get(name))
+            }
+            (_, InForce::ByConditions) => resolution.replace(resolve(&self.objects)),
+            (_, InForce::ByResolution) => {
+                let new = resolve_after(&self.objects, resolution);
+                resolution.replace(new)
+            }
+        })
+    }
+
+    /// Records that the object of this name must be resolved again.
+    fn mark<K: ConfigurationObject>(&mut self, name: String) {
+        match &mut self.unresolved {
+            Unresolved::Pools(names) if K::KIND == Kind::IPAddressPool => drop(names.insert(name)),
+            unresolved => *unresolved = Unresolved::Any,
+        }
     }
 
     /// Returns the objects of one kind, sorted by name.
@@ -196,6 +247,12 @@ pub fn trim<K: Resource>(mut object: K) -> K {
     metadata.managed_fields = None;
     metadata.annotations = None;
     object
+}
+
+/// Returns the parts of an object's condition `Accepted` that precedence depends on.
+fn accepted<K: ConfigurationObject>(object: &K) -> Option<(bool, Option<i64>)> {
+    let condition = conditions::find(object.conditions(), names::ACCEPTED)?;
+    Some((condition.status == conditions::status(true), condition.observed_generation))
 }
 
 /// Returns the index of the object with this name, or the index at which to insert it.

@@ -6,7 +6,9 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 
 use fairlead_crds::model::config::Config;
-use fairlead_crds::resolve::{Kind, ObjectVerdict, Objects, RefusalReason, Resolution, resolve};
+use fairlead_crds::resolve::{InForce, Kind, ObjectVerdict, Objects, RefusalReason, Resolution, resolve};
+use fairlead_crds::store::ConfigurationStore;
+use fairlead_crds::v1beta1::IPAddressPool;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -104,6 +106,79 @@ proptest! {
             shuffled.swap(i, usize::try_from(other).unwrap());
         }
         prop_assert_eq!(&resolve_values(&shuffled), &expected);
+    }
+
+    #[test]
+    fn changes_of_pools_lead_to_the_same_as_resolving_all(
+        values in any_objects(),
+        steps in proptest::collection::vec(
+            (0..10usize, any::<Index>(), 0..4i64, 0..3u8, any::<bool>()),
+            1..20,
+        ),
+        leads: bool,
+    ) {
+        let in_force = if leads { InForce::ByResolution } else { InForce::ByConditions };
+        let (mut store, mut resolution) = (ConfigurationStore::default(), Resolution::default());
+        let mut objects = Objects::default();
+        let mut seen = BTreeSet::new();
+        for value in values {
+            if seen.insert((value["kind"].clone().to_string(), name(&value).to_owned())) {
+                common::add(&mut objects, value);
+            }
+        }
+        store.reset(objects.pools);
+        store.reset(objects.l2_advertisements);
+        store.reset(objects.bgp_advertisements);
+        store.reset(objects.peers);
+        store.reset(objects.bfd_profiles);
+        store.reset(objects.communities);
+        store.update(&mut resolution, in_force).unwrap();
+        let (_, specs) = SPECS.iter().find(|(kind, _)| *kind == "IPAddressPool").unwrap();
+        for (pool, spec, age, action, accepted) in steps {
+            let name = format!("o{pool}");
+            if action == 0 {
+                store.delete::<IPAddressPool>(&name);
+            } else {
+                let mut value = common::object("IPAddressPool", &name, age, specs[spec.index(specs.len())]);
+                if action == 2 {
+                    value["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+                }
+                if accepted {
+                    let condition = serde_json::json!({
+                        "type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
+                        "lastTransitionTime": "2026-01-01T00:00:00Z",
+                    });
+                    value["status"] = serde_json::json!({ "conditions": [condition] });
+                }
+                store.apply::<IPAddressPool>(serde_json::from_value(value).unwrap());
+            }
+            let earlier = resolution.clone();
+            let mut config = earlier.config.clone();
+            let change = store.update(&mut resolution, in_force).unwrap();
+            let expected = if leads { store.resolve_after(&earlier) } else { store.resolve() };
+            let expected = expected.unwrap();
+            if leads {
+                // A complete resolution may name another pool that a refused pool overlaps as well.
+                let without_messages = |resolution: &Resolution| {
+                    let mut resolution = resolution.clone();
+                    for verdict in resolution.verdicts.values_mut() {
+                        if let ObjectVerdict::Refused { reason: RefusalReason::Overlap, message } = verdict {
+                            message.clear();
+                        }
+                    }
+                    resolution
+                };
+                prop_assert_eq!(without_messages(&resolution), without_messages(&expected));
+            } else {
+                prop_assert_eq!(&resolution, &expected);
+            }
+            config.apply(change.delta);
+            prop_assert_eq!(&config, &resolution.config);
+            for object in earlier.verdicts.keys().chain(resolution.verdicts.keys()) {
+                let differs = earlier.accepted(object) != resolution.accepted(object);
+                prop_assert!(!differs || change.objects.contains(object), "{}", object);
+            }
+        }
     }
 
     #[test]

@@ -327,7 +327,7 @@ fn condition_with_many_warnings_is_truncated() {
     let spec: &str = format!("ipAddressPools: [{}]", names.join(", ")).leak();
     let resolution = given(&[("L2Advertisement", "ad", 1, spec)]);
     let text = message(&resolution, Kind::L2Advertisement, "ad");
-    assert!(text.len() < 1_000 && text.ends_with("and 192 more"), "{text}");
+    assert!(text.len() < 1_000 && text.ends_with("and others"), "{text}");
 }
 
 #[test]

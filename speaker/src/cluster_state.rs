@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use fairlead_crds::model::service::ObjectKey;
-use fairlead_crds::resolve::Resolution;
+use fairlead_crds::resolve::{InForce, ObjectRef, ObjectVerdict, Resolution};
 use fairlead_crds::store::{ConfigurationStore, ObjectChange};
 use fairlead_plan::{AnnouncementChange, Node, NodeName, Plan, Service, Slice, SliceKey};
 
@@ -21,6 +21,7 @@ pub(crate) struct ClusterState {
     node: String,
     plan: Plan,
     configuration: ConfigurationStore,
+    resolution: Resolution,
     configuration_changed: bool,
     /// Mesh address of each speaker, by node name.
     speakers: BTreeMap<String, Option<SocketAddr>>,
@@ -39,6 +40,7 @@ impl ClusterState {
             node: node.to_owned(),
             plan: Plan::new(node),
             configuration: ConfigurationStore::default(),
+            resolution: Resolution::default(),
             configuration_changed: false,
             speakers: BTreeMap::new(),
             mesh_peers: MeshPeers::default(),
@@ -56,8 +58,9 @@ impl ClusterState {
             WatchEvent::Nodes(change) => self.handle_nodes(change),
             WatchEvent::Speakers(change) => self.handle_speakers(change),
             WatchEvent::Configuration(change) => {
+                // The store knows whether it makes a difference. A status that the controller writes rarely
+                // does: its condition can decide between two overlapping pools.
                 self.configuration.handle_change(*change);
-                // Also a change of status: it can decide between two overlapping pools of the same age.
                 self.configuration_changed = true;
             }
         }
@@ -87,20 +90,25 @@ impl ClusterState {
         Some(format!("the first list of {others}{last}"))
     }
 
-    /// Returns the changes of the plan since the last call, in order, and the resolution of the configuration
-    /// if that was resolved again. Returns nothing before every kind was listed.
-    pub(crate) fn changes(&mut self) -> (Vec<AnnouncementChange>, Option<Resolution>) {
+    /// Returns the changes of the plan since the last call, in order, and the configuration objects whose
+    /// verdicts may differ. Returns nothing before every kind was listed.
+    pub(crate) fn changes(&mut self) -> (Vec<AnnouncementChange>, BTreeSet<ObjectRef>) {
         if !self.unlisted.is_empty() || !self.configuration.is_listed() {
-            return (Vec::new(), None);
+            return (Vec::new(), BTreeSet::new());
         }
-        let resolution = std::mem::take(&mut self.configuration_changed)
-            .then(|| self.configuration.resolve())
-            .flatten()
-            .map(|mut resolution| {
-                self.plan.set_config(std::mem::take(&mut resolution.config));
-                resolution
-            });
-        (self.plan.changes(), resolution)
+        let mut objects = BTreeSet::new();
+        if std::mem::take(&mut self.configuration_changed)
+            && let Some(change) = self.configuration.update(&mut self.resolution, InForce::ByConditions)
+        {
+            self.plan.change_config(change.delta);
+            objects = change.objects;
+        }
+        (self.plan.changes(), objects)
+    }
+
+    /// Returns the verdict on a configuration object; `None` if it does not exist.
+    pub(crate) fn verdict(&self, object: &ObjectRef) -> Option<&ObjectVerdict> {
+        self.resolution.verdicts.get(object)
     }
 
     pub(crate) fn plan(&self) -> &Plan {
@@ -299,11 +307,11 @@ mod tests {
     #[test]
     fn configuration_is_resolved_only_after_a_change() {
         let mut state = listed_state();
-        assert!(state.changes().1.is_some());
+        assert_eq!(state.changes().1.len(), 2, "a pool and an advertisement");
         state.handle_watch_event(WatchEvent::Services(ObjectChange::Delete(service())));
-        assert!(state.changes().1.is_none());
+        assert_eq!(state.changes().1.len(), 0);
         state.handle_watch_event(list::<v1beta1::IPAddressPool>(Vec::new()));
-        assert!(state.changes().1.is_some());
+        assert_eq!(state.changes().1.len(), 1);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use fairlead_crds::resolve::{ObjectRef, ObjectVerdict, Resolution};
+use fairlead_crds::resolve::{ObjectRef, ObjectVerdict};
 use fairlead_plan::AnnouncementChange;
 use fairlead_plan::membership_gate::MembershipGate;
 use fairlead_plan::node_status::Summary;
@@ -97,9 +97,9 @@ impl Coordinator {
                 }
             }
             self.state.set_live(gate.members());
-            let (changes, resolution) = self.state.changes();
-            if let Some(resolution) = resolution {
-                log_refusals(&mut refused, &resolution);
+            let (changes, objects) = self.state.changes();
+            for object in objects {
+                log_refusal(&mut refused, self.state.verdict(&object), object);
             }
             // Before the changes: a session that opens reads the addresses of the node.
             self.publish();
@@ -207,17 +207,15 @@ fn replace<T: PartialEq>(current: &mut T, new: T) -> bool {
     changed
 }
 
-/// Logs each refused object once, until it is accepted. `logged` contains the objects that are refused
-/// already.
-fn log_refusals(logged: &mut BTreeSet<ObjectRef>, resolution: &Resolution) {
-    let mut refused = BTreeSet::new();
-    for (object, verdict) in &resolution.verdicts {
-        if let ObjectVerdict::Refused { reason, message } = verdict {
-            if !logged.contains(object) {
+/// Logs a refused object once, until it is accepted. `logged` contains the objects that are refused already.
+fn log_refusal(logged: &mut BTreeSet<ObjectRef>, verdict: Option<&ObjectVerdict>, object: ObjectRef) {
+    match verdict {
+        Some(ObjectVerdict::Refused { reason, message }) => {
+            if !logged.contains(&object) {
                 tracing::warn!(%object, %reason, message, "refused configuration object");
+                logged.insert(object);
             }
-            refused.insert(object.clone());
         }
+        Some(ObjectVerdict::Accepted) | None => drop(logged.remove(&object)),
     }
-    *logged = refused;
 }

@@ -12,7 +12,7 @@ use fairlead_allocator::reconcile::objects::{AppliedChange, Configuration, Objec
 use fairlead_allocator::reconcile::pool_status_schedule::PoolStatusSchedule;
 use fairlead_allocator::reconcile::{Decision, DepartedService, Index, Removal, ServiceEvent};
 use fairlead_crds::model::service::ObjectKey;
-use fairlead_crds::resolve::{Kind, ObjectRef};
+use fairlead_crds::resolve::{InForce, Kind, ObjectRef};
 use fairlead_crds::store::{ConfigurationChange, ObjectChange};
 use jiff::Timestamp;
 
@@ -343,27 +343,32 @@ impl ClusterState {
     /// Resolves the configuration if it changed since the last call. Must be called before other changes are
     /// handled and before outputs are taken.
     pub(super) fn resolve_configuration(&mut self, now: Timestamp) {
-        let observed = std::mem::take(&mut self.observed_objects);
+        let mut objects = std::mem::take(&mut self.observed_objects);
         if std::mem::take(&mut self.unresolved) {
-            let resolution = match self.is_deciding() {
-                true => self.configuration.resolve_again(),
+            let in_force = match self.is_deciding() {
+                true => InForce::ByResolution,
                 // Another controller may lead: the conditions say what it has accepted.
-                false => self.configuration.resolve(),
+                false => InForce::ByConditions,
             };
-            if resolution.is_some() {
-                self.index.set_config(self.configuration.config(), now);
+            if let Some(change) = self.configuration.resolve(in_force) {
+                self.index.change_config(change.delta, now);
                 self.configured = true;
-                self.evaluate_objects(now);
+                objects.extend(change.objects);
             }
-            return;
         }
-        for object in observed {
-            if object.kind == Kind::IPAddressPool {
-                self.pools.handle_changed_pools([object.name]);
-            } else if self.is_deciding() {
-                let patch = self.configuration.status_patch(&object, now);
-                self.object_writes.push(desired(object, ObjectPart::Status, patch));
-            }
+        for object in objects {
+            self.evaluate_object(object, now);
+        }
+    }
+
+    /// Evaluates the status of a configuration object, which may have been deleted.
+    fn evaluate_object(&mut self, object: ObjectRef, now: Timestamp) {
+        if object.kind == Kind::IPAddressPool {
+            self.schedule_verdict(&object.name);
+            self.pools.handle_changed_pools([object.name]);
+        } else if self.is_deciding() {
+            let patch = self.configuration.status_patch(&object, now);
+            self.object_writes.push(desired(object, ObjectPart::Status, patch));
         }
     }
 

@@ -34,12 +34,15 @@ pub struct Config {
     pub lookup: Lookup,
 }
 
+/// Disjoint ranges with the names of their pools, by first address.
+pub(crate) type PoolRanges = BTreeMap<IpAddr, (IpRange, String)>;
+
 /// Data that the queries of a [`Config`] need beyond the objects. [`crate::resolve::resolve`] fills it in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lookup {
-    /// All ranges with the names of their pools, sorted; `None` in a configuration that was not resolved from
-    /// objects. Then queries search the pools one by one.
-    ranges: Option<Vec<(IpRange, String)>>,
+    /// All ranges with the names of their pools, by first address; `None` in a configuration that was not
+    /// resolved from objects. Then queries search the pools one by one.
+    ranges: Option<PoolRanges>,
     /// Pairs of a `BGPAdvertisement` and a pool that it selects but must not announce. The condition of the
     /// advertisement contains the reason.
     pub withheld: BTreeSet<(String, String)>,
@@ -47,12 +50,11 @@ pub struct Lookup {
 
 impl Config {
     /// Returns the pool in force that contains `ip`. Takes logarithmic time after [`Config::index`], which
-    /// has to be called again after each change of `pools`.
+    /// has to be called again after each change of `pools` except by [`Config::apply`].
     pub fn pool_of(&self, ip: IpAddr) -> Option<&Pool> {
         match &self.lookup.ranges {
             Some(ranges) => {
-                let after = ranges.partition_point(|(range, _)| range.first() <= ip);
-                let (range, pool) = ranges.get(after.checked_sub(1)?)?;
+                let (_, (range, pool)) = ranges.range(..=ip).next_back()?;
                 if range.contains(ip) { self.pools.get(pool) } else { None }
             }
             None => self.pools.values().find(|pool| pool.ranges.iter().any(|range| range.contains(ip))),
@@ -109,17 +111,37 @@ impl Config {
 
     /// Builds the index for [`Config::pool_of`].
     pub fn index(&mut self) {
-        let mut ranges: Vec<_> = self
-            .pools
-            .values()
-            .flat_map(|pool| pool.ranges.iter().map(|range| (*range, pool.name.clone())))
-            .collect();
-        ranges.sort();
-        self.lookup.ranges = Some(ranges);
+        self.lookup.ranges = Some(self.pools.values().flat_map(ranges_of).collect());
+    }
+
+    /// Puts a pool in force, or with `None` out of force. Returns the previous version.
+    pub(crate) fn set_pool(&mut self, name: &str, pool: Option<Pool>) -> Option<Pool> {
+        let previous = self.pools.remove(name);
+        if let Some(ranges) = &mut self.lookup.ranges {
+            for range in previous.iter().flat_map(|pool| &pool.ranges) {
+                // Another pool may have put a range with the same start in force.
+                if ranges.get(&range.first()).is_some_and(|(_, owner)| owner == name) {
+                    ranges.remove(&range.first());
+                }
+            }
+            ranges.extend(pool.iter().flat_map(ranges_of));
+        }
+        self.pools.extend(pool.map(|pool| (name.to_owned(), pool)));
+        previous
+    }
+
+    /// Returns the ranges of the pools in force after [`Config::index`].
+    pub(crate) fn ranges(&self) -> &PoolRanges {
+        static NONE: PoolRanges = PoolRanges::new();
+        self.lookup.ranges.as_ref().unwrap_or(&NONE)
     }
 
     fn is_withheld(&self, ad: &BgpAdvertisement, pool: &Pool) -> bool {
         !self.lookup.withheld.is_empty()
             && self.lookup.withheld.contains(&(ad.name.clone(), pool.name.clone()))
     }
+}
+
+fn ranges_of(pool: &Pool) -> impl Iterator<Item = (IpAddr, (IpRange, String))> {
+    pool.ranges.iter().map(|range| (range.first(), (*range, pool.name.clone())))
 }

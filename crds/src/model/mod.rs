@@ -7,6 +7,7 @@
 pub mod advertisement;
 pub mod claim;
 pub mod config;
+pub mod delta;
 pub mod family;
 pub mod labels;
 pub mod managers;

@@ -12,11 +12,13 @@
 
 mod advertisement;
 mod bfd;
+mod bgp_pairs;
 mod community;
 mod duration;
 mod fields;
 mod peer;
 mod pool;
+mod pool_changes;
 mod precedence;
 mod refusal;
 mod routes;
@@ -25,15 +27,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
 
+use self::bgp_pairs::BgpPairs;
 use self::community::Aliases;
 use self::peer::Sessions;
 use self::pool::UsedRanges;
 use self::precedence::Before;
 use crate::kinds::ConfigurationObject;
 use crate::model::config::{Config, PoolSelection};
+use crate::model::delta::ConfigDelta;
 use crate::text::{self, quoted};
+use crate::v1beta1;
 
 pub use crate::kinds::{Kind, ObjectRef, Objects};
+pub use pool_changes::{InForce, ResolutionChange};
 pub use refusal::{ObjectRefusal, RefusalReason};
 
 /// The result of [`resolve`].
@@ -43,8 +49,10 @@ pub struct Resolution {
     pub config: Config,
     /// One verdict for each object.
     pub verdicts: BTreeMap<ObjectRef, ObjectVerdict>,
-    /// The parts of accepted objects that have no effect or are probably mistakes.
+    /// The parts of accepted objects that have no effect or are probably mistakes; for each object as many as
+    /// a message can list.
     pub warnings: BTreeMap<ObjectRef, Vec<Warning>>,
+    bgp: BgpPairs,
 }
 
 /// The verdict on an object.
@@ -93,7 +101,8 @@ impl Resolution {
                 messages.truncate(MAX_MESSAGES);
                 let mut message = messages.join("; ");
                 if warnings.len() > MAX_MESSAGES {
-                    message += &format!("; and {} more", warnings.len() - MAX_MESSAGES);
+                    // Their number would change the message with each new pool.
+                    message += "; and others";
                 }
                 Accepted { status: true, reason, message }
             }
@@ -154,9 +163,7 @@ fn resolve_by(objects: &Objects, before: Before<'_>) -> Resolution {
     for (object, pool) in pools {
         let pool = pool.and_then(|pool| used.add(&pool).map(|()| pool));
         if let Some(pool) = resolution.record_verdict(Kind::IPAddressPool, object, pool) {
-            for Warning { reason, message } in pool::warnings(object) {
-                resolution.warn(Kind::IPAddressPool, &pool.name, reason, message);
-            }
+            resolution.warn_pool(&pool.name, object);
             resolution.config.pools.insert(pool.name.clone(), pool);
         } else {
             resolution.config.refused_pools.insert(object.name_any(), pool::refused(object));
@@ -166,22 +173,26 @@ fn resolve_by(objects: &Objects, before: Before<'_>) -> Resolution {
     for object in resolution.by_age(before, Kind::L2Advertisement, &objects.l2_advertisements) {
         if let Some(ad) = resolution.record_verdict(Kind::L2Advertisement, object, advertisement::l2(object))
         {
-            resolution.warn_of_missing_pools(Kind::L2Advertisement, &ad.name, &ad.pools);
-            resolution.config.l2_advertisements.insert(ad.name.clone(), ad);
+            let name = ad.name.clone();
+            resolution.config.l2_advertisements.insert(name.clone(), ad);
+            resolution.warn_l2(&name);
         }
     }
 
-    let mut bgp_by_age = Vec::new();
     for object in resolution.by_age(before, Kind::BGPAdvertisement, &objects.bgp_advertisements) {
         let ad = advertisement::bgp(object, &aliases);
         if let Some(ad) = resolution.record_verdict(Kind::BGPAdvertisement, object, ad) {
-            resolution.warn_of_missing_pools(Kind::BGPAdvertisement, &ad.name, &ad.pools);
-            resolution.warn_of_missing_peers(&ad.name, &ad.peers);
-            bgp_by_age.push(ad.name.clone());
-            resolution.config.bgp_advertisements.insert(ad.name.clone(), ad);
+            resolution.bgp.push(ad, precedence::created(object));
         }
     }
-    resolution.withhold(&bgp_by_age);
+    for (pools, is_refused) in [(&resolution.config.pools, false), (&resolution.config.refused_pools, true)] {
+        for pool in pools.values() {
+            resolution.bgp.add_pool(pool, is_refused);
+        }
+    }
+    for index in 0..resolution.bgp.len() {
+        resolution.finish_bgp(index, std::iter::empty(), &mut ConfigDelta::default());
+    }
 
     resolution.config.index();
     resolution
@@ -228,57 +239,115 @@ impl Resolution {
         value
     }
 
-    fn warn(&mut self, kind: Kind, name: &str, reason: RefusalReason, message: String) {
-        let object = ObjectRef { kind, name: name.to_owned() };
-        let message = text::message(message).into_owned();
-        self.warnings.entry(object).or_default().push(Warning { reason, message });
+    /// Sets the warnings of a pool in force.
+    fn warn_pool(&mut self, name: &str, object: &v1beta1::IPAddressPool) {
+        let warnings = pool::warnings(object).into_iter().take(MAX_MESSAGES + 1).collect();
+        self.set_warnings(ObjectRef { kind: Kind::IPAddressPool, name: name.to_owned() }, warnings);
     }
 
-    fn warn_of_missing_pools(&mut self, kind: Kind, ad: &str, pools: &PoolSelection) {
-        for name in pools
-            .names
-            .iter()
-            .filter(|name| !self.config.pools.contains_key(*name))
-            .cloned()
-            .collect::<Vec<_>>()
-        {
-            let message = format!("IPAddressPool {} does not exist or is refused", quoted(&name));
-            self.warn(kind, ad, RefusalReason::PoolNotFound, message);
+    /// Sets the warnings of an L2 advertisement in force. Returns its reference if they differ.
+    fn warn_l2(&mut self, name: &str) -> Option<ObjectRef> {
+        let ad = self.config.l2_advertisements.get(name)?;
+        let warnings = missing_pools(&self.config, &ad.pools).take(MAX_MESSAGES + 1).collect();
+        let object = ObjectRef { kind: Kind::L2Advertisement, name: name.to_owned() };
+        self.set_warnings(object.clone(), warnings).then_some(object)
+    }
+
+    /// Returns true if the warnings differ from the earlier ones.
+    fn set_warnings(&mut self, object: ObjectRef, mut warnings: Vec<Warning>) -> bool {
+        for warning in &mut warnings {
+            warning.message = text::message(std::mem::take(&mut warning.message)).into_owned();
         }
-    }
-
-    fn warn_of_missing_peers(&mut self, ad: &str, peers: &BTreeSet<String>) {
-        for name in
-            peers.iter().filter(|name| !self.config.peers.contains_key(*name)).cloned().collect::<Vec<_>>()
-        {
-            let message = format!("BGPPeer {} does not exist or is refused", quoted(&name));
-            self.warn(Kind::BGPAdvertisement, ad, RefusalReason::PeerNotFound, message);
+        if warnings.is_empty() {
+            return self.warnings.remove(&object).is_some();
         }
+        let differs = self.warnings.get(&object) != Some(&warnings);
+        self.warnings.insert(object, warnings);
+        differs
     }
 
-    /// Withholds the pairs of BGP advertisement and pool that [`routes::withheld`] returns.
-    fn withhold(&mut self, by_age: &[String]) {
-        for (ad, pairs) in routes::withheld(&self.config, by_age) {
-            let object = ObjectRef { kind: Kind::BGPAdvertisement, name: ad.clone() };
-            let pools = self.config.pools.values().chain(self.config.refused_pools.values());
-            let covered = self
-                .config
-                .bgp_advertisements
-                .get(&ad)
-                .map_or(0, |ad| pools.filter(|pool| ad.pools.covers(pool)).count());
-            if let Some((_, refusal)) = pairs.first()
-                && pairs.len() == covered
-            {
-                self.config.bgp_advertisements.remove(&ad);
-                self.warnings.remove(&object);
-                self.verdicts.insert(object, refusal.clone().into());
-                continue;
+    /// Decides on a BGP advertisement that is valid on its own, and on the pairs of it and the pools that
+    /// changed. Adds what differs to `delta`. Returns the reference of the advertisement if its verdict or
+    /// warnings differ.
+    fn finish_bgp<'a>(
+        &mut self,
+        index: usize,
+        changed_pools: impl Iterator<Item = &'a String>,
+        delta: &mut ConfigDelta,
+    ) -> Option<ObjectRef> {
+        let advertised = self.bgp.get(index)?;
+        let ad = &advertised.ad;
+        let refusal = advertised.refusal().cloned();
+        let is_in_force = refusal.is_none();
+        let was_in_force = self.config.bgp_advertisements.contains_key(&ad.name);
+        let mut pools: BTreeSet<String> = changed_pools.cloned().collect();
+        if was_in_force != is_in_force {
+            pools.extend(advertised.withheld().map(|(pool, _)| pool.to_owned()));
+            let from = (ad.name.clone(), String::new());
+            let pairs = self.config.lookup.withheld.range(from..).take_while(|(name, _)| *name == ad.name);
+            pools.extend(pairs.map(|(_, pool)| pool.clone()));
+            let new = is_in_force.then(|| ad.clone());
+            delta.bgp_advertisements.insert(ad.name.clone(), new.clone());
+            match new {
+                Some(new) => drop(self.config.bgp_advertisements.insert(ad.name.clone(), new)),
+                None => drop(self.config.bgp_advertisements.remove(&ad.name)),
             }
-            for (pool, ObjectRefusal { reason, message }) in pairs {
-                let message = format!("IPAddressPool {} is not announced: {message}", quoted(&pool));
-                self.warn(Kind::BGPAdvertisement, &ad, reason, message);
-                self.config.lookup.withheld.insert((ad.clone(), pool));
+        }
+        for pool in pools {
+            let is_withheld = is_in_force && advertised.is_withheld(&pool);
+            let pair = (ad.name.clone(), pool);
+            let differs = match is_withheld {
+                true => self.config.lookup.withheld.insert(pair.clone()),
+                false => self.config.lookup.withheld.remove(&pair),
+            };
+            if differs {
+                delta.withheld.insert(pair, is_withheld);
             }
         }
+        let withheld = advertised.withheld().map(|(pool, ObjectRefusal { reason, message })| Warning {
+            reason: *reason,
+            message: format!("IPAddressPool {} is not announced: {message}", quoted(pool)),
+        });
+        let missing = missing_pools(&self.config, &ad.pools).chain(missing_peers(&self.config, &ad.peers));
+        let warnings = missing.chain(withheld).take(MAX_MESSAGES + 1).filter(|_| is_in_force).collect();
+        let object = ObjectRef { kind: Kind::BGPAdvertisement, name: ad.name.clone() };
+        let verdict = refusal.map_or(ObjectVerdict::Accepted, ObjectVerdict::from);
+        let verdict_differs = self.verdicts.get(&object) != Some(&verdict);
+        self.verdicts.insert(object.clone(), verdict);
+        (self.set_warnings(object.clone(), warnings) || verdict_differs).then_some(object)
     }
+
+    /// Returns true if [`Resolution::change_pools`] leads to the same as a resolution of all objects.
+    pub(crate) fn can_change_pools(&self, in_force: InForce) -> bool {
+        in_force == InForce::ByConditions || self.bgp.is_in_order()
+    }
+
+    /// Replaces the resolution by that of other objects.
+    pub(crate) fn replace(&mut self, new: Self) -> ResolutionChange {
+        let delta = ConfigDelta::between(&self.config, &new.config);
+        let old = std::mem::replace(self, new);
+        let objects = old.verdicts.keys().chain(self.verdicts.keys());
+        let differs = |object: &&ObjectRef| {
+            old.verdicts.get(*object) != self.verdicts.get(*object)
+                || old.warnings.get(*object) != self.warnings.get(*object)
+        };
+        let objects = objects.filter(differs).cloned().collect();
+        ResolutionChange { delta, objects }
+    }
+}
+
+fn missing_pools(config: &Config, pools: &PoolSelection) -> impl Iterator<Item = Warning> {
+    let missing = pools.names.iter().filter(|name| !config.pools.contains_key(*name));
+    missing.map(|name| Warning {
+        reason: RefusalReason::PoolNotFound,
+        message: format!("IPAddressPool {} does not exist or is refused", quoted(name)),
+    })
+}
+
+fn missing_peers(config: &Config, peers: &BTreeSet<String>) -> impl Iterator<Item = Warning> {
+    let missing = peers.iter().filter(|name| !config.peers.contains_key(*name));
+    missing.map(|name| Warning {
+        reason: RefusalReason::PeerNotFound,
+        message: format!("BGPPeer {} does not exist or is refused", quoted(name)),
+    })
 }

@@ -1,6 +1,5 @@
 //! Resolution of `IPAddressPool` objects.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use kube::ResourceExt;
 use super::fields::{selectors, set_of};
 use super::refusal::{ObjectRefusal, RefusalReason, refuse};
 use super::{Warning, duration};
-use crate::model::config::{Closed, Pool, Reclaim, ServiceAllocation, SharingScope};
+use crate::model::config::{Closed, Pool, PoolRanges, Reclaim, ServiceAllocation, SharingScope};
 use crate::model::range::IpRange;
 use crate::model::special_use::SpecialUse;
 use crate::text::quoted;
@@ -22,10 +21,18 @@ const MAX_REUSE_AFTER: Duration = Duration::from_secs(8760 * 3600);
 /// The ranges of all pools in force. They are disjoint, so that the one that may overlap a given range is
 /// found by its first address.
 #[derive(Default)]
-pub(super) struct UsedRanges(BTreeMap<IpAddr, (IpRange, String)>);
+pub(super) struct UsedRanges(PoolRanges);
+
+#[cfg(test)]
+thread_local! {
+    /// Number of pools that were validated.
+    pub(super) static PARSED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
 
 /// Validates a pool on its own.
 pub(super) fn pool(object: &v1beta1::IPAddressPool) -> Result<Pool, ObjectRefusal> {
+    #[cfg(test)]
+    PARSED.set(PARSED.get() + 1);
     let spec = &object.spec;
     if spec.addresses.is_empty() {
         return refuse(RefusalReason::NoAddresses, "addresses must contain at least one entry");
@@ -143,28 +150,38 @@ fn warnings_of_entry(entry: &str) -> impl Iterator<Item = Warning> {
 impl UsedRanges {
     /// Adds the ranges of a pool, unless another pool contains addresses of them.
     pub(super) fn add(&mut self, pool: &Pool) -> Result<(), ObjectRefusal> {
-        for range in &pool.ranges {
-            let below = self.0.range(..=range.last()).next_back();
-            if let Some((_, (other, owner))) = below
-                && other.overlaps(range)
-            {
-                let precedence = match pool.closed {
-                    Some(Closed::Deleting) => "because this pool is being deleted",
-                    _ => "because it is already in force or older",
-                };
-                return refuse(
-                    RefusalReason::Overlap,
-                    format!(
-                        "{range} overlaps {other} of IPAddressPool {}, which takes precedence \
-                         {precedence}: remove the common addresses from one of the pools",
-                        quoted(owner)
-                    ),
-                );
-            }
-        }
+        overlap(pool, &self.0, |_| true)?;
         self.0.extend(pool.ranges.iter().map(|range| (range.first(), (*range, pool.name.clone()))));
         Ok(())
     }
+}
+
+/// Returns an error if a pool overlaps one of `ranges` whose pool has precedence. Asks `has_precedence` for
+/// every pool that overlaps, until there is one.
+pub(super) fn overlap(
+    pool: &Pool,
+    ranges: &PoolRanges,
+    mut has_precedence: impl FnMut(&str) -> bool,
+) -> Result<(), ObjectRefusal> {
+    for range in &pool.ranges {
+        let below = ranges.range(..=range.last()).rev().map(|(_, other)| other);
+        let mut overlapping = below.take_while(|(other, _)| other.overlaps(range));
+        if let Some((other, owner)) = overlapping.find(|(_, owner)| has_precedence(owner)) {
+            let precedence = match pool.closed {
+                Some(Closed::Deleting) => "because this pool is being deleted",
+                _ => "because it is already in force or older",
+            };
+            return refuse(
+                RefusalReason::Overlap,
+                format!(
+                    "{range} overlaps {other} of IPAddressPool {}, which takes precedence \
+                     {precedence}: remove the common addresses from one of the pools",
+                    quoted(owner)
+                ),
+            );
+        }
+    }
+    Ok(())
 }
 
 /// Parses an entry of `addresses`: a CIDR, whose host bits are ignored, or `first-last`.

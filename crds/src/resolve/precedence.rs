@@ -94,7 +94,8 @@ fn contains_ranges(before: &Pool, pool: &Pool) -> bool {
     }
 }
 
-fn created(object: &impl ResourceExt) -> (bool, Option<Timestamp>) {
+/// Returns the creation time of an object; one that does not exist in the cluster yet counts as the youngest.
+pub(super) fn created(object: &impl ResourceExt) -> (bool, Option<Timestamp>) {
     let created = object.creation_timestamp().map(|time| time.0);
     (created.is_none(), created)
 }

@@ -3,36 +3,41 @@
 //! An advertisement may have been in force for years when a pool is added that it also selects. If the two do
 //! not fit, only this pair is withheld. An advertisement with no pool left is refused.
 
-use std::collections::BTreeMap;
-
 use super::fields::on_common_nodes;
 use super::refusal::{ObjectRefusal, RefusalReason};
-use crate::model::config::{BgpAdvertisement, Config, Pool};
+use crate::model::config::{BgpAdvertisement, Pool};
 use crate::model::range::IpRange;
 use crate::text::quoted;
 
 /// The LOCAL_PREF of an advertisement that does not set one.
 const DEFAULT_LOCAL_PREF: u32 = 100;
 
-/// Returns the pairs to withhold: for each advertisement, its pools and the reasons. `by_age` contains the
-/// names of the advertisements of `config`, the oldest first.
-pub(super) fn withheld(config: &Config, by_age: &[String]) -> BTreeMap<String, Vec<(String, ObjectRefusal)>> {
-    let mut withheld: BTreeMap<String, Vec<(String, ObjectRefusal)>> = BTreeMap::new();
-    let mut announced: BTreeMap<&str, Vec<&BgpAdvertisement>> = BTreeMap::new();
-    for ad in by_age.iter().filter_map(|name| config.bgp_advertisements.get(name)) {
-        let pools = config.pools.values().chain(config.refused_pools.values());
-        for pool in pools.filter(|pool| ad.pools.covers(pool)) {
-            let older = announced.entry(&pool.name).or_default();
-            let is_refused = config.refused_pools.contains_key(&pool.name);
-            match too_short(ad, pool, is_refused).or_else(|| conflict(ad, older, pool)) {
-                Some(refusal) => {
-                    withheld.entry(ad.name.clone()).or_default().push((pool.name.clone(), refusal));
-                }
-                None => older.push(ad),
-            }
+/// Returns, for each advertisement that covers a pool, why it must not announce the pool, if so. `ads` are in
+/// order of precedence.
+pub(super) fn withheld<'a>(
+    pool: &Pool,
+    is_refused: bool,
+    ads: impl Iterator<Item = &'a BgpAdvertisement>,
+) -> Vec<Option<ObjectRefusal>> {
+    let mut announced: Vec<&BgpAdvertisement> = Vec::new();
+    let refusals = ads.map(|ad| {
+        let refusal = too_short(ad, pool, is_refused).or_else(|| conflict(ad, &announced, pool));
+        // Of those that announce the same routes in the same way, the first one conflicts with others.
+        if refusal.is_none() && !announced.iter().any(|older| announces_the_same(older, ad)) {
+            announced.push(ad);
         }
-    }
-    withheld
+        refusal
+    });
+    refusals.collect()
+}
+
+/// Returns true if two advertisements conflict with the same others.
+fn announces_the_same(a: &BgpAdvertisement, b: &BgpAdvertisement) -> bool {
+    a.local_pref == b.local_pref
+        && (a.aggregation_length, a.aggregation_length_v6) == (b.aggregation_length, b.aggregation_length_v6)
+        && a.service_selectors.is_empty() == b.service_selectors.is_empty()
+        && a.peers == b.peers
+        && a.node_selectors == b.node_selectors
 }
 
 /// Returns a refusal if an entry of the pool contains no complete prefix of the aggregation length. Such an

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fairlead_crds::model::config::{Config, Pool, PoolSelection};
+use fairlead_crds::model::delta::{ConfigDelta, Differing};
 use fairlead_crds::model::range::IpRange;
 
 /// The pools that changed, or whose advertisements did.
@@ -14,43 +15,44 @@ pub(crate) struct AffectedPools<'a> {
     pub(crate) names: BTreeSet<&'a str>,
 }
 
-/// Compares two configurations.
-pub(crate) fn affected_pools<'a>(old: &'a Config, new: &'a Config) -> AffectedPools<'a> {
-    let mut selections: Vec<&PoolSelection> = Vec::new();
-    for ads in differing(&old.l2_advertisements, &new.l2_advertisements) {
-        selections.extend(ads.into_iter().flatten().map(|ad| &ad.pools));
-    }
-    for ads in differing(&old.bgp_advertisements, &new.bgp_advertisements) {
-        selections.extend(ads.into_iter().flatten().map(|ad| &ad.pools));
-    }
-    let withheld: BTreeSet<&str> = old
-        .lookup
-        .withheld
-        .symmetric_difference(&new.lookup.withheld)
-        .map(|(_, pool)| pool.as_str())
-        .collect();
-    let readvertised = |pool: &&Pool| {
-        withheld.contains(pool.name.as_str()) || selections.iter().any(|selection| selection.covers(pool))
-    };
-
-    let changed = differing(&old.pools, &new.pools).flatten().flatten();
-    let covered = old.pools.values().chain(new.pools.values()).filter(readvertised);
+/// Returns the pools that a change of the configuration to `new` affected. `previous` contains the values
+/// that differed before. Without changed advertisements, it costs what differs.
+pub(crate) fn affected_pools<'a>(previous: &'a ConfigDelta, new: &'a Config) -> AffectedPools<'a> {
     let mut affected = AffectedPools { ranges: Vec::new(), names: BTreeSet::new() };
-    for pool in changed.chain(covered) {
+    let changed = both(&previous.pools, &new.pools);
+    let readvertised = readvertised(previous, new, &previous.pools, &new.pools);
+    for pool in changed.chain(readvertised) {
         affected.names.insert(&pool.name);
         affected.ranges.extend(&pool.ranges);
     }
-    let changed = differing(&old.refused_pools, &new.refused_pools).flatten().flatten();
-    let covered = old.refused_pools.values().chain(new.refused_pools.values()).filter(readvertised);
-    affected.names.extend(changed.chain(covered).map(|pool| pool.name.as_str()));
+    let changed = both(&previous.refused_pools, &new.refused_pools);
+    let readvertised = self::readvertised(previous, new, &previous.refused_pools, &new.refused_pools);
+    affected.names.extend(changed.chain(readvertised).map(|pool| pool.name.as_str()));
     affected
 }
 
-/// Returns the entries that differ between two maps, each before and after the change.
-fn differing<'a, V: PartialEq>(
-    old: &'a BTreeMap<String, V>,
-    new: &'a BTreeMap<String, V>,
-) -> impl Iterator<Item = [Option<&'a V>; 2]> {
-    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    names.into_iter().map(|name| [old.get(name), new.get(name)]).filter(|[before, after]| before != after)
+/// Returns the pools whose advertisements changed.
+fn readvertised<'a>(
+    previous: &'a ConfigDelta,
+    new: &'a Config,
+    previous_pools: &'a Differing<Pool>,
+    pools: &'a BTreeMap<String, Pool>,
+) -> impl Iterator<Item = &'a Pool> {
+    let l2 = both(&previous.l2_advertisements, &new.l2_advertisements).map(|ad| &ad.pools);
+    let bgp = both(&previous.bgp_advertisements, &new.bgp_advertisements).map(|ad| &ad.pools);
+    let selections: Vec<&PoolSelection> = l2.chain(bgp).collect();
+    let withheld = previous.withheld.keys().filter_map(|(_, pool)| pools.get(pool));
+    let all = if selections.is_empty() {
+        None
+    } else {
+        Some(pools.values().chain(previous_pools.values().flatten()))
+    };
+    let selected = all.into_iter().flatten();
+    let selected = selected.filter(move |pool| selections.iter().any(|selection| selection.covers(pool)));
+    withheld.chain(selected)
+}
+
+/// Returns the objects that differ, before and after the change.
+fn both<'a, V>(previous: &'a Differing<V>, new: &'a BTreeMap<String, V>) -> impl Iterator<Item = &'a V> {
+    previous.iter().flat_map(|(name, before)| before.iter().chain(new.get(name)))
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use fairlead_crds::model::config::Config;
+use fairlead_crds::model::delta::ConfigDelta;
 use fairlead_crds::model::service::ObjectKey;
 
 use crate::change::{AnnouncementChange, ChangeList};
@@ -50,8 +51,10 @@ pub(crate) struct Recomputed {
 impl Plan {
     /// Returns an empty plan of the node `own_name`: it announces nothing.
     pub fn new(own_name: impl Into<NodeName>) -> Self {
+        let mut config = Config::default();
+        config.index();
         Self {
-            config: Config::default(),
+            config,
             nodes: Nodes::new(own_name.into()),
             services: Services::default(),
             endpoints: Endpoints::default(),
@@ -122,20 +125,27 @@ impl Plan {
     }
 
     /// Replaces the configuration.
-    pub fn set_config(&mut self, new: Config) {
-        let old = std::mem::replace(&mut self.config, new);
-        if old.peers != self.config.peers {
+    pub fn set_config(&mut self, new: &Config) {
+        self.change_config(ConfigDelta::between(&self.config, new));
+    }
+
+    /// Changes the configuration. The cost depends on what differs.
+    pub fn change_config(&mut self, delta: ConfigDelta) {
+        let previous = self.config.apply(delta);
+        if !previous.peers.is_empty() {
             self.dirty.mark_peers();
         }
-        if old.l2_advertisements != self.config.l2_advertisements {
+        if !previous.l2_advertisements.is_empty() {
             self.dirty.mark_candidates();
         }
-        let affected = affected_pools(&old, &self.config);
+        let affected = affected_pools(&previous, &self.config);
         affected.ranges.iter().for_each(|range| self.services.mark_range(range, &mut self.dirty));
-        if !affected.names.is_empty() {
-            self.services.mark_allocated_from(&affected.names, &mut self.dirty);
+        for name in affected.names {
+            self.services.mark_allocated_from(name, &mut self.dirty);
         }
-        self.routes.drop_unused_attributes();
+        if !previous.bgp_advertisements.is_empty() {
+            self.routes.drop_unused_attributes();
+        }
     }
 
     /// Replaces the speakers that the mesh lists as live; this one always counts as live. With `None`, no

@@ -16,6 +16,8 @@ pub(crate) struct Services {
     by_key: BTreeMap<Arc<ObjectKey>, Service>,
     /// The Services that hold each address, sorted; several if they share it.
     holders: BTreeMap<IpAddr, Vec<Arc<ObjectKey>>>,
+    /// The Services whose addresses were allocated from each pool.
+    by_pool: BTreeMap<String, BTreeSet<Arc<ObjectKey>>>,
 }
 
 impl Services {
@@ -41,6 +43,9 @@ impl Services {
             if let Err(at) = holders.binary_search(&key) {
                 holders.insert(at, key.clone());
             }
+        }
+        for pool in service.pools() {
+            self.by_pool.entry(pool.to_owned()).or_default().insert(key.clone());
         }
         dirty.mark_addresses(service.addresses.iter().copied());
         dirty.mark_service(&key);
@@ -72,13 +77,10 @@ impl Services {
         }
     }
 
-    /// Marks the Services whose addresses were allocated from one of these pools.
-    pub(crate) fn mark_allocated_from(&self, pools: &BTreeSet<&str>, dirty: &mut DirtySet) {
-        for (key, service) in &self.by_key {
-            if service.pools().any(|name| pools.contains(name)) {
-                dirty.mark_addresses(service.addresses.iter().copied());
-                dirty.mark_service(key);
-            }
+    /// Marks the Services whose addresses were allocated from a pool.
+    pub(crate) fn mark_allocated_from(&self, pool: &str, dirty: &mut DirtySet) {
+        for key in self.by_pool.get(pool).into_iter().flatten() {
+            self.mark(key, dirty);
         }
     }
 
@@ -106,6 +108,14 @@ impl Services {
                 holders.retain(|other| other != key);
                 if holders.is_empty() {
                     self.holders.remove(address);
+                }
+            }
+        }
+        for pool in service.pools() {
+            if let Some(services) = self.by_pool.get_mut(pool) {
+                services.remove(key);
+                if services.is_empty() {
+                    self.by_pool.remove(pool);
                 }
             }
         }

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use fairlead_crds::v1beta1::{IPAddressPool, IPAddressPoolSpec};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Service;
@@ -113,6 +114,23 @@ impl Control {
     pub(crate) fn create_services(&self, plans: &[Plan]) -> Result<Duration> {
         let services = plans.iter().map(Plan::service).collect::<serde_json::Result<Vec<_>>>()?;
         self.create_all(self.services.clone(), services).context("create Services")
+    }
+
+    /// Creates pools of one address, numbered, one after another.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub(crate) fn create_pools(&self, numbers: std::ops::Range<usize>) -> Result<()> {
+        let api = Api::<IPAddressPool>::all(self.services.clone().into_client());
+        self.run(async move {
+            for n in numbers {
+                let address = format!("198.18.{}.{}/32", n / 256, n % 256);
+                let spec = IPAddressPoolSpec { addresses: vec![address], ..Default::default() };
+                let pool = IPAddressPool::new(&format!("bench-{n:05}"), spec);
+                api.create(&PostParams::default(), &pool).await?;
+            }
+            Ok(())
+        })
     }
 
     fn create_all<K>(&self, api: Api<K>, objects: Vec<K>) -> Result<Duration>

@@ -10,6 +10,7 @@ mod latency;
 mod machine;
 mod memory;
 mod objects;
+mod pools;
 mod rest;
 mod routes;
 mod size;
@@ -61,6 +62,8 @@ pub enum Measure {
     Memory,
     /// Processor time per event, with few Services and with many
     Cost,
+    /// Processor time of thousands of pools
+    Pools,
     /// Writes and packets at rest
     Rest,
     /// The longest gap when the owner's cable is cut
@@ -95,6 +98,7 @@ impl Measure {
             Self::Backlog => backlog::measure(options),
             Self::Memory => memory::measure(options),
             Self::Cost => cost::measure(options),
+            Self::Pools => pools::measure(options),
             Self::Rest => rest::measure(options),
             Self::Failover => failover::measure(options),
             Self::Takeover => takeover::measure(options),

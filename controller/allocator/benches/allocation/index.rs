@@ -265,7 +265,7 @@ impl Cluster {
     }
 
     fn list(&mut self, list: Vec<ObservedService>) {
-        self.index.set_config(self.config.clone(), self.now);
+        self.index.set_config(&self.config, self.now);
         let namespaces = ["default", "other"].map(|name| (name.to_owned(), Labels::new()));
         self.index.namespaces_reset(namespaces.to_vec(), self.now);
         self.index.services_reset(list, self.now);
@@ -327,7 +327,8 @@ impl Cluster {
     }
 
     fn reconfigure(&mut self) {
-        self.index.set_config(std::mem::take(&mut self.config), self.now);
+        let config = std::mem::take(&mut self.config);
+        self.index.set_config(&config, self.now);
         self.take();
     }
 }

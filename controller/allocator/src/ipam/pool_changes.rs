@@ -5,12 +5,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use fairlead_crds::model::config::Pool;
+use fairlead_crds::model::delta::Differing;
 use fairlead_crds::model::family::Family;
 use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::service::ObjectKey;
 
 use super::Ipam;
 use super::changes::AddressChange;
+use super::pools::PoolDifference;
 
 /// The effect of a change of pools on holders and claims of the changed pools.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,7 +45,16 @@ impl Ipam {
         pools: &BTreeMap<String, Pool>,
         refused: &BTreeMap<String, Pool>,
     ) -> PoolChanges {
-        let difference = self.pools.compare(pools, refused);
+        self.put_pools(self.pools.compare(pools, refused))
+    }
+
+    /// Changes some pools: puts them into force or refuses them, or with `None` takes them back. The cost
+    /// depends on these pools and their holders.
+    pub fn change_pools(&mut self, pools: &Differing<Pool>, refused: &Differing<Pool>) -> PoolChanges {
+        self.put_pools(self.pools.compare_some(pools, refused))
+    }
+
+    fn put_pools(&mut self, difference: PoolDifference) -> PoolChanges {
         if difference.is_empty() {
             return PoolChanges::default();
         }

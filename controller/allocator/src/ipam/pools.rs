@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use fairlead_crds::model::config::Pool;
+use fairlead_crds::model::delta::Differing;
 use fairlead_crds::model::family::Family;
 use fairlead_crds::model::range::IpRange;
 
@@ -38,7 +39,8 @@ pub(super) struct PoolDifference {
     pub(super) added: Vec<Pool>,
     /// Pools that became refused, or refused pools that were edited, deleted or accepted.
     pub(super) refused_changed: Vec<Arc<str>>,
-    refused: BTreeMap<Arc<str>, Pool>,
+    /// The new versions of these, `None` for those that are not refused any more.
+    refused: Vec<(Arc<str>, Option<Pool>)>,
 }
 
 impl PoolDifference {
@@ -172,16 +174,37 @@ impl Pools {
         let added = pools
             .iter()
             .filter(|(name, pool)| self.in_force.get(name.as_str()).map(PoolState::pool) != Some(*pool));
-        let refused: BTreeMap<Arc<str>, Pool> =
-            refused.iter().map(|(name, pool)| (name.as_str().into(), pool.clone())).collect();
-        let names = self.refused.keys().chain(refused.keys());
-        let refused_changed = names.filter(|name| self.refused.get(*name) != refused.get(*name));
+        let gone = self.refused.keys().filter(|name| !refused.contains_key(&***name));
+        let new = refused.iter().filter(|(name, pool)| self.refused.get(name.as_str()) != Some(*pool));
+        let new = new.map(|(name, pool)| (name.as_str().into(), Some(pool.clone())));
+        let refused: Vec<(Arc<str>, Option<Pool>)> =
+            gone.map(|name| (name.clone(), None)).chain(new).collect();
         PoolDifference {
             removed: removed.map(|(name, _)| name.clone()).collect(),
             added: added.map(|(_, pool)| pool.clone()).collect(),
-            refused_changed: refused_changed.cloned().collect(),
+            refused_changed: refused.iter().map(|(name, _)| name.clone()).collect(),
             refused,
         }
+    }
+
+    /// Compares with the new versions of some pools.
+    pub(super) fn compare_some(&self, pools: &Differing<Pool>, refused: &Differing<Pool>) -> PoolDifference {
+        let mut difference = PoolDifference::default();
+        for (name, pool) in pools {
+            let current = self.in_force.get_key_value(name.as_str());
+            if current.map(|(_, state)| state.pool()) == pool.as_ref() {
+                continue;
+            }
+            difference.removed.extend(current.map(|(name, _)| name.clone()));
+            difference.added.extend(pool.clone());
+        }
+        for (name, pool) in refused {
+            if self.refused.get(name.as_str()) != pool.as_ref() {
+                difference.refused_changed.push(name.as_str().into());
+                difference.refused.push((name.as_str().into(), pool.clone()));
+            }
+        }
+        difference
     }
 
     /// Puts a new configuration into force. Returns the previous version of each pool that was removed or
@@ -193,7 +216,12 @@ impl Pools {
         for pool in added {
             self.insert(pool);
         }
-        self.refused = refused;
+        for (name, pool) in refused {
+            match pool {
+                Some(pool) => drop(self.refused.insert(name, pool)),
+                None => drop(self.refused.remove(&name)),
+            }
+        }
         previous
     }
 

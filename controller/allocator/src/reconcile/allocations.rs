@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::config::{Config, Labels, Pool};
+use fairlead_crds::model::delta::ConfigDelta;
 use fairlead_crds::model::service::ObjectKey;
 use jiff::Timestamp;
 
@@ -216,14 +217,25 @@ impl Allocations {
         holders.into_iter().collect()
     }
 
-    /// Stores the configuration. Returns the holders of pools that differ or whose advertisements differ, and
-    /// the waiting objects that the changed pools concern.
-    pub(super) fn observe_config(&mut self, config: Config) -> (Affected, Woken) {
-        let old = std::mem::replace(&mut self.config, config);
-        let Config { pools, refused_pools, .. } = &self.config;
+    /// Stores the configuration. See [`Allocations::observe_config_change`].
+    pub(super) fn observe_config(&mut self, config: &Config) -> (Affected, Woken) {
+        self.observe_config_change(ConfigDelta::between(&self.config, config))
+    }
+
+    /// Stores a change of the configuration. Returns the holders of pools that differ or whose advertisements
+    /// differ, and the waiting objects that the changed pools concern.
+    pub(super) fn observe_config_change(&mut self, delta: ConfigDelta) -> (Affected, Woken) {
         let named_pools = self.ipam.names_pools();
         let note = refused_note(&self.ipam);
-        let mut changes = self.ipam.set_pools(pools, refused_pools);
+        let mut covered: Vec<(String, Option<coverage::Coverage>)> = Vec::new();
+        for pool in coverage::affected_pools(&self.config, &delta) {
+            if self.ipam.holders_of(&pool).len() > 0 {
+                let before = coverage::coverage(&self.config, &pool);
+                covered.push((pool, before));
+            }
+        }
+        let mut changes = self.ipam.change_pools(&delta.pools, &delta.refused_pools);
+        self.config.apply(delta);
         let mut services: BTreeSet<ObjectKey> = BTreeSet::new();
         let mut claims: BTreeSet<ObjectKey> = std::mem::take(&mut changes.claims);
         let mut concerned = Woken::default();
@@ -249,9 +261,9 @@ impl Allocations {
                 concerned = woken(&changes, &self.waiting, &self.ipam, admits, refused_differ);
             }
         }
-        for pool in pools.values().chain(refused_pools.values()) {
-            if coverage::differs(&old, &self.config, pool) {
-                services.extend(self.ipam.holders_of(&pool.name).map(|key| ObjectKey::clone(key)));
+        for (pool, before) in covered {
+            if coverage::coverage(&self.config, &pool) != before {
+                services.extend(self.ipam.holders_of(&pool).map(|key| ObjectKey::clone(key)));
             }
         }
         let affected =

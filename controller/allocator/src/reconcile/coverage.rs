@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use fairlead_crds::model::config::{Config, Labels, Pool};
+use fairlead_crds::model::config::{Config, Labels, PoolSelection};
+use fairlead_crds::model::delta::ConfigDelta;
 use fairlead_crds::model::selector::Selector;
 
 /// Returns true if an advertisement covers the addresses of a pool for a Service with these labels.
@@ -14,18 +15,40 @@ pub(super) fn is_covered(config: &Config, pool: &str, service_labels: &Labels) -
     })
 }
 
-/// Returns true if the set of covered Services of `pool` may differ between two configurations.
-pub(super) fn differs(old: &Config, new: &Config, pool: &Pool) -> bool {
-    old.pool(&pool.name).is_none_or(|old_pool| coverage(old, old_pool) != coverage(new, pool))
-}
+/// The advertisements of a pool with their Service selectors.
+pub(super) type Coverage = BTreeSet<(bool, String, Vec<String>)>;
 
-/// Returns the advertisements of a pool with their Service selectors.
-fn coverage<'a>(config: &'a Config, pool: &'a Pool) -> BTreeSet<(bool, &'a str, Vec<String>)> {
+/// Returns what decides which Services of a pool are covered; `None` if there is no such pool.
+pub(super) fn coverage(config: &Config, pool: &str) -> Option<Coverage> {
+    let pool = config.pool(pool).or_else(|| config.other_pools.get(pool))?;
     let selectors = |list: &[Selector]| list.iter().map(ToString::to_string).collect();
     let l2 = config.l2_advertisements.values().filter(|ad| ad.pools.covers(pool));
     let bgp = config.bgp_advertisements.values().filter(|ad| {
         ad.pools.covers(pool) && !config.lookup.withheld.contains(&(ad.name.clone(), pool.name.clone()))
     });
-    let l2 = l2.map(|ad| (false, ad.name.as_str(), selectors(&ad.service_selectors)));
-    l2.chain(bgp.map(|ad| (true, ad.name.as_str(), selectors(&ad.service_selectors)))).collect()
+    let l2 = l2.map(|ad| (false, ad.name.clone(), selectors(&ad.service_selectors)));
+    let bgp = bgp.map(|ad| (true, ad.name.clone(), selectors(&ad.service_selectors)));
+    Some(l2.chain(bgp).collect())
+}
+
+/// Returns the names of the pools whose coverage a change of the configuration may change.
+pub(super) fn affected_pools(config: &Config, delta: &ConfigDelta) -> BTreeSet<String> {
+    let mut names: BTreeSet<String> = delta.pool_names().into_iter().map(str::to_owned).collect();
+    names.extend(delta.withheld.keys().map(|(_, pool)| pool.clone()));
+    let l2 = delta.l2_advertisements.iter().flat_map(|(name, new)| {
+        let old = config.l2_advertisements.get(name);
+        old.into_iter().chain(new).map(|ad| &ad.pools)
+    });
+    let bgp = delta.bgp_advertisements.iter().flat_map(|(name, new)| {
+        let old = config.bgp_advertisements.get(name);
+        old.into_iter().chain(new).map(|ad| &ad.pools)
+    });
+    let selections: Vec<&PoolSelection> = l2.chain(bgp).collect();
+    if !selections.is_empty() {
+        let pools = config.pools.values().chain(config.refused_pools.values());
+        let pools = pools.chain(config.other_pools.values());
+        let selected = pools.filter(|pool| selections.iter().any(|selection| selection.covers(pool)));
+        names.extend(selected.map(|pool| pool.name.clone()));
+    }
+    names
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::config::{Config, Labels};
+use fairlead_crds::model::delta::ConfigDelta;
 use fairlead_crds::model::service::ObjectKey;
 use jiff::Timestamp;
 
@@ -12,6 +13,7 @@ use super::allocations::{Affected, Allocations, ClaimObservation};
 use super::observed::ObservedService;
 use super::outbox::{Counters, Decision};
 use super::outcome::AllocationOutcome;
+use super::pool_waiters::Woken;
 use super::sync_state::{ListedKind, SyncState};
 use crate::ipam::{Ipam, NodeNetwork, OtherService, Released};
 
@@ -306,12 +308,25 @@ impl Index {
         }
     }
 
-    /// Handles a new configuration. The cost depends on the holders of pools that differ, and on the waiting
-    /// objects that these pools may serve.
-    pub fn set_config(&mut self, config: Config, now: Timestamp) {
+    /// Handles a new configuration. See [`Index::change_config`].
+    pub fn set_config(&mut self, config: &Config, now: Timestamp) {
         self.sync.set_listed(ListedKind::Configuration);
         self.advance(now);
-        let (Affected { services, claims }, woken) = self.allocations.observe_config(config);
+        let (affected, woken) = self.allocations.observe_config(config);
+        self.reconcile_config(affected, woken, now);
+    }
+
+    /// Handles a change of the configuration. The cost depends on the holders of pools that differ, and on the waiting
+    /// objects that these pools may serve.
+    pub fn change_config(&mut self, delta: ConfigDelta, now: Timestamp) {
+        self.sync.set_listed(ListedKind::Configuration);
+        self.advance(now);
+        let (affected, woken) = self.allocations.observe_config_change(delta);
+        self.reconcile_config(affected, woken, now);
+    }
+
+    fn reconcile_config(&mut self, affected: Affected, woken: Woken, now: Timestamp) {
+        let Affected { services, claims } = affected;
         if self.sync.is_deciding() {
             self.allocations.reconcile_and_wake(services, &claims, woken, now);
         } else {

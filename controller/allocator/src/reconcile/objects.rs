@@ -4,7 +4,7 @@ use fairlead_crds::conditions::{self, NewCondition};
 use fairlead_crds::kinds::{ConfigurationObject, Kind, ObjectRef, ObjectView};
 use fairlead_crds::model::config::Config;
 use fairlead_crds::names::ACCEPTED;
-use fairlead_crds::resolve::{Accepted, Resolution};
+use fairlead_crds::resolve::{Accepted, InForce, Resolution, ResolutionChange};
 use fairlead_crds::store::{ConfigurationChange, ConfigurationStore, ObjectChange};
 use fairlead_crds::v1beta1::IPAddressPool;
 use jiff::Timestamp;
@@ -105,17 +105,18 @@ impl Configuration {
         &mut self.cooldowns
     }
 
-    /// Resolves the objects. Returns `None` until every kind was listed once.
-    pub fn resolve(&mut self) -> Option<&Resolution> {
-        self.resolution = self.store.resolve()?;
-        Some(&self.resolution)
+    /// Resolves the objects that changed since the last call. Returns `None` until every kind was listed once.
+    /// For the controller that leads, what it has accepted before is in force, also if the conditions do not
+    /// say so yet. The difference contains only the pools of this instance.
+    pub fn resolve(&mut self, in_force: InForce) -> Option<ResolutionChange> {
+        let mut change = self.store.update(&mut self.resolution, in_force)?;
+        change.delta.keep_class(self.class.as_deref());
+        Some(change)
     }
 
-    /// Does the same as [`Self::resolve`] for the controller that leads: what it has accepted before is in
-    /// force, also if the conditions do not say so yet.
-    pub fn resolve_again(&mut self) -> Option<&Resolution> {
-        self.resolution = self.store.resolve_after(&self.resolution)?;
-        Some(&self.resolution)
+    /// Returns the last resolution.
+    pub fn resolution(&self) -> &Resolution {
+        &self.resolution
     }
 
     /// Returns the status patch for an object that is not a pool, if its status must change.

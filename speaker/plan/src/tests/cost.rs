@@ -74,7 +74,7 @@ fn cost_of_an_event_is_independent_of_service_count() {
                 plan.changes();
                 cost(&mut plan, |p| p.delete_node("n9"))
             }),
-            ("advertisement of an unused pool", cost(&mut plan, |p| p.set_config(config))),
+            ("advertisement of an unused pool", cost(&mut plan, |p| p.set_config(&config))),
             (
                 "all Services listed again",
                 cost(&mut plan, |p| {

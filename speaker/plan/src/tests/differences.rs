@@ -200,7 +200,7 @@ fn apply(world: &mut World, plans: &mut [(Plan, Announced)], step: Step) {
         }
         Step::Relist => each(plans, &|plan| world.list_to(plan)),
     }
-    each(plans, &|plan| plan.set_config(world.config.clone()));
+    each(plans, &|plan| plan.set_config(&world.config));
 }
 
 fn set<V>(map: &mut BTreeMap<String, V>, name: &str, value: Option<V>) {

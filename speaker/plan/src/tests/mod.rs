@@ -162,7 +162,7 @@ impl World {
     pub(super) fn list_to(&self, plan: &mut Plan) {
         let nodes = self.nodes.iter().map(|(name, node)| (name.as_str().into(), node.clone()));
         plan.reset_nodes(nodes.collect());
-        plan.set_config(self.config.clone());
+        plan.set_config(&self.config);
         plan.set_live(self.live_names().as_ref());
         plan.reset_slices(self.endpoints.keys().flat_map(|service| self.slices(service)).collect());
         plan.reset_services(self.services.iter().map(|(name, s)| (key(name), s.clone())).collect());

@@ -83,7 +83,7 @@ impl Api {
     /// Returns the index of a controller that starts now.
     pub(super) fn list(&self, now: Timestamp) -> Index {
         let mut index = Index::default();
-        index.set_config(self.config.clone(), now);
+        index.set_config(&self.config, now);
         index.namespaces_reset(vec![("default".into(), Labels::new())], now);
         index.services_reset(self.services.values().filter_map(observe).collect(), now);
         index.claims_reset(self.claims.values().map(Claim::from_object).collect(), now);
@@ -110,7 +110,7 @@ impl Leader {
             },
             WatchEvent::Claim(_, Some(claim)) => self.index.claim_applied(Claim::from_object(&claim), now),
             WatchEvent::Claim(key, None) => self.index.claim_deleted(&key, now),
-            WatchEvent::Config(config) => self.index.set_config(config, now),
+            WatchEvent::Config(config) => self.index.set_config(&config, now),
         }
     }
 

@@ -211,3 +211,19 @@ fn event_is_emitted_only_if_the_reason_changes() {
     let events: Vec<_> = world.events.iter().map(|event| (&*event.service.name, event.reason)).collect();
     assert_eq!(events, [("s00002", AllocationReason::Allocated)]);
 }
+
+#[test]
+fn change_of_a_pool_touches_no_other_pool() {
+    for count in [10, 500] {
+        let mut world = World::new((0..count).map(small_pool));
+        world.checked = false;
+        world.apply(service("s", json!({})));
+        world.index.take_touched_pools();
+        world.config.pools.insert("new".to_owned(), pool("new", &["9.9.9.9"]));
+        world.reconfigure();
+        assert_eq!(world.index.take_touched_pools(), ["new".into()].into(), "with {count} pools");
+        world.config.pools.remove("new");
+        world.reconfigure();
+        assert_eq!(world.index.take_touched_pools(), ["new".into()].into(), "with {count} pools");
+    }
+}

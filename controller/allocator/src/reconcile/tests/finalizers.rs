@@ -5,7 +5,7 @@ use fairlead_crds::store::ObjectChange;
 use fairlead_crds::v1beta1::{IPAddressPool, IPClaim};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::objects::{configuration, now, patched, pool_object};
+use super::objects::{configuration, now, patched, pool_object, resolve};
 use super::*;
 use crate::ipam::{AllocationRequest, Ipam, Sharing};
 use crate::reconcile::objects::{Configuration, ObjectPart};
@@ -25,7 +25,7 @@ fn object(reclaim: &str, finalizers: &[&str], deleting: bool) -> IPAddressPool {
 /// before.
 fn used(configuration: &mut Configuration, services: usize, claims: usize) -> Ipam {
     let mut ipam = Ipam::default();
-    let Config { mut pools, refused_pools, .. } = configuration.resolve().unwrap().config.clone();
+    let Config { mut pools, refused_pools, .. } = resolve(configuration);
     let edited = pools.clone();
     pools.values_mut().for_each(|pool| pool.closed = None);
     ipam.set_pools(&pools, &refused_pools);
@@ -85,7 +85,7 @@ fn pool_in_use_that_retains_has_the_finalizer() {
             let status = configuration.pool_status_patch("p", &ipam, now()).unwrap();
             assert_eq!((status.part, status.resource_version.as_str()), (ObjectPart::Status, "2"));
             configuration.change(ObjectChange::Apply(patched(pool, &patch)));
-            configuration.resolve();
+            resolve(&mut configuration);
             assert_eq!(configuration.finalizer_patch("p", &ipam), None, "{name}: written once");
         }
     }
@@ -119,7 +119,7 @@ fn conditions(pool: IPAddressPool, services: usize, claims: usize) -> Vec<String
         let Some(patch) = configuration.pool_status_patch("p", &ipam, now()) else { break };
         pool = patched(&pool, &patch);
         configuration.change(ObjectChange::Apply(pool.clone()));
-        configuration.resolve();
+        resolve(&mut configuration);
     }
     let conditions = pool.status.unwrap_or_default().conditions.into_iter();
     conditions.map(|c| format!("{} {}/{}: {}", c.type_, c.status, c.reason, c.message)).collect()
@@ -164,7 +164,7 @@ fn overlapped(objects: Vec<IPAddressPool>) -> (World, Configuration) {
     let mut world = World::new([fairlead_test_support::pool("p", &["1.2.3.0-1.2.3.9"])]);
     world.apply(service("s", json!({})));
     let mut configuration = configuration(objects);
-    let Config { pools, refused_pools, .. } = configuration.resolve().unwrap().config.clone();
+    let Config { pools, refused_pools, .. } = resolve(&mut configuration);
     assert!(refused_pools.contains_key("p"));
     (world.config.pools, world.config.refused_pools) = (pools, refused_pools);
     world.reconfigure();

@@ -114,7 +114,7 @@ impl World {
     pub(super) fn start(&mut self) {
         self.record_released();
         self.index = Index::default();
-        self.index.set_config(self.config.clone(), self.now);
+        self.index.set_config(&self.config, self.now);
         self.index.namespaces_reset(self.namespaces.clone().into_iter().collect(), self.now);
         self.index.nodes_reset(self.nodes.clone().into_iter().collect(), self.now);
         self.index.services_reset(self.observed(), self.now);
@@ -184,7 +184,7 @@ impl World {
     }
 
     pub(super) fn reconfigure(&mut self) {
-        self.index.set_config(self.config.clone(), self.now);
+        self.index.set_config(&self.config, self.now);
         self.sync();
     }
 

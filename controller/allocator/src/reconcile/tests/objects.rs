@@ -3,6 +3,7 @@
 use fairlead_crds::configuration_kinds;
 use fairlead_crds::kinds::ConfigurationObject;
 use fairlead_crds::model::range::IpRange;
+use fairlead_crds::resolve::InForce;
 use fairlead_crds::store::{ConfigurationChange, ObjectChange, trim};
 use fairlead_crds::v1beta1::{
     IPAddressPool, IPAddressPoolSpec, L2Advertisement as Advertisement, L2AdvertisementSpec,
@@ -44,15 +45,21 @@ pub(super) fn configuration(pools: Vec<IPAddressPool>) -> Configuration {
             configuration.apply(change);
         }
     }
-    assert!(configuration.resolve().is_none(), "pools are not listed yet");
+    assert!(configuration.resolve(InForce::ByConditions).is_none(), "pools are not listed yet");
     assert!(configuration.change(ObjectChange::Reset(pools)));
-    assert!(configuration.resolve().is_some());
+    resolve(&mut configuration);
     configuration
+}
+
+/// Resolves the objects.
+pub(super) fn resolve(configuration: &mut Configuration) -> Config {
+    configuration.resolve(InForce::ByConditions).unwrap();
+    configuration.resolution().config.clone()
 }
 
 pub(super) fn ipam(configuration: &mut Configuration) -> Ipam {
     let mut ipam = Ipam::default();
-    let config = &configuration.resolve().unwrap().config;
+    let config = resolve(configuration);
     ipam.set_pools(&config.pools, &config.refused_pools);
     ipam
 }
@@ -171,7 +178,7 @@ fn refused_pool_names_the_error_and_others_stay_in_force() {
     corrected.spec.addresses = vec!["10.0.1.0/30".into()];
     corrected.metadata.generation = Some(2);
     assert!(configuration.change(ObjectChange::Apply(corrected)));
-    configuration.resolve();
+    resolve(&mut configuration);
     let later = Timestamp::from_second(1_700_000_100).unwrap();
     let condition =
         configuration.pool_status_patch("b-bad", &ipam, later).unwrap().body["status"]["conditions"][0]
@@ -188,7 +195,7 @@ fn advertisement_status_is_written_once() {
     let mut ad = Advertisement::new("ad", L2AdvertisementSpec::default());
     ad.metadata.resource_version = Some("5".into());
     assert!(configuration.change(ObjectChange::Apply(ad.clone())));
-    configuration.resolve();
+    resolve(&mut configuration);
     let patches = configuration.status_patches(now());
     let [(object, Some(patch))] = patches.as_slice() else { panic!("{patches:?}") };
     assert_eq!((object, &patch.object), (&ad.reference(), object));
@@ -197,6 +204,6 @@ fn advertisement_status_is_written_once() {
     assert!(!configuration.change(ObjectChange::Apply(ad.clone())));
     assert_eq!(configuration.status_patches(now()), [(ad.reference(), None)], "the status is correct");
     assert!(configuration.change(ObjectChange::Delete(ad.clone())), "{}", ad.name_any());
-    configuration.resolve();
+    resolve(&mut configuration);
     assert_eq!(configuration.status_patches(now()), []);
 }

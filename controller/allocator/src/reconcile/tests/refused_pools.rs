@@ -46,7 +46,7 @@ fn refused_pool_keeps_holders_with_condition() {
         world.apply(service("s", annotated(REQUEST_POOL, "p")));
         world.config.refused_pools = pools([fairlead_test_support::refused("p")]);
         world.config.pools = pools(in_force);
-        world.index.set_config(world.config.clone(), world.now);
+        world.index.set_config(&world.config, world.now);
         for decision in world.index.take_decisions() {
             let Decision::Status { patch: Some(patch), .. } = decision else { continue };
             assert_eq!(

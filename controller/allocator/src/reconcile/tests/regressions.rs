@@ -107,7 +107,7 @@ fn defect_20_index_decides_only_when_listed_and_leading() {
     index.claims_reset(Vec::new(), now);
     index.namespaces_reset(Vec::new(), now);
     assert!(!index.is_listed(), "the configuration was not listed");
-    index.set_config(Config::default(), now);
+    index.set_config(&Config::default(), now);
     assert!(index.is_listed() && !index.is_deciding(), "the controller does not lead");
     index.begin(Vec::new(), now);
     assert!(index.is_deciding());

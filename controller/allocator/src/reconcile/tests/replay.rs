@@ -316,7 +316,7 @@ proptest! {
                 LateStep::Pools { variants } => {
                     let Config { pools, refused_pools, .. } = pools_of(variants);
                     (world.config.pools, world.config.refused_pools) = (pools, refused_pools);
-                    world.index.set_config(world.config.clone(), world.now);
+                    world.index.set_config(&world.config, world.now);
                 }
                 LateStep::Send { which } => {
                     let free = waiting.keys().filter(|key| !in_flight.contains_key(key));

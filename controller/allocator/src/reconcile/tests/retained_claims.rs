@@ -269,7 +269,7 @@ fn claim_that_changes_pool_is_written_once() {
 
 #[test]
 fn refused_pool_used_by_claim_keeps_finalizer() {
-    use super::objects::{configuration, pool_object};
+    use super::objects::{configuration, pool_object, resolve};
     let mut p = pool_object("p", &["1.2.3.0-1.2.3.9"]);
     p.spec.reclaim = "Retain".into();
     p.metadata.finalizers = Some(vec![names::POOL_PROTECTION.to_owned()]);
@@ -277,7 +277,7 @@ fn refused_pool_used_by_claim_keeps_finalizer() {
     world.claim("c", of_pool("web", &["IPv4"]));
     p.spec.addresses = vec!["nonsense".into()];
     let mut configuration = configuration(vec![p]);
-    configuration.resolve();
+    resolve(&mut configuration);
     world.config.refused_pools = pools([retaining(refused("p"))]);
     world.set_pools([]);
     assert_eq!(configuration.finalizer_patch("p", world.index.ipam()), None);

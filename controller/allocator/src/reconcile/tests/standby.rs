@@ -11,7 +11,7 @@ use fairlead_test_support::pool;
 /// Returns the index of a standby that observed the same objects.
 fn standby(world: &World) -> Index {
     let mut index = Index::default();
-    index.set_config(world.config.clone(), world.now);
+    index.set_config(&world.config, world.now);
     index.namespaces_reset(world.namespaces.clone().into_iter().collect(), world.now);
     index.services_reset(world.observed(), world.now);
     index.claims_reset(world.claims.values().map(Claim::from_object).collect(), world.now);
@@ -48,7 +48,7 @@ fn standby_decides_nothing_and_adopts_state_when_it_begins() {
     other.service_deleted(&key("gone"), world.now);
     world.namespace("team", &[("a", "b")]);
     other.namespace_applied("team".into(), labels(&[("a", "b")]), world.now);
-    other.set_config(world.config.clone(), world.now);
+    other.set_config(&world.config, world.now);
     other.handle_timeout(world.now);
     assert_eq!(patches(&mut other), []);
     assert!(!other.is_deciding() && other.poll_timeout().is_none());

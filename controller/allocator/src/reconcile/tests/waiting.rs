@@ -84,7 +84,7 @@ fn index_decides_nothing_before_all_lists() {
     let observed = vec![observe(&service("s", json!({ "metadata": { "resourceVersion": "1" } }))).unwrap()];
     let mut steps: Vec<fn(&mut World, Vec<ObservedService>)> = vec![
         |world, observed| world.index.services_reset(observed, world.now),
-        |world, _| world.index.set_config(world.config.clone(), world.now),
+        |world, _| world.index.set_config(&world.config, world.now),
         |world, _| world.index.namespaces_reset(vec![("default".into(), Labels::new())], world.now),
         |world, _| world.index.claims_reset(Vec::new(), world.now),
     ];

@@ -56,7 +56,7 @@ fn refusal_clears_status_and_emits_one_event() {
     world.apply(service("s", json!({})));
     world.events.clear();
     world.config.pools.clear();
-    world.index.set_config(world.config.clone(), world.now);
+    world.index.set_config(&world.config, world.now);
     let (patches, events) = decided(&mut world);
     let body = patches[0].body();
     assert_eq!(body["metadata"]["annotations"], json!({ "fairlead.dev/ip-allocated-from-pool": null }));

@@ -1,0 +1,95 @@
+//! The pairs of BGP advertisement and pool, so that a changed pool costs only the pairs that it is part of.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::jiff::Timestamp;
+
+use super::refusal::ObjectRefusal;
+use super::routes;
+use crate::model::config::{BgpAdvertisement, Pool};
+
+/// The BGP advertisements that are valid on their own, the oldest first, with their pools.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct BgpPairs {
+    ads: Vec<AdvertisedPools>,
+}
+
+/// Whether an object does not exist in the cluster yet, and its creation time.
+type Created = (bool, Option<Timestamp>);
+
+/// A BGP advertisement and the pools that it covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct AdvertisedPools {
+    pub(super) ad: BgpAdvertisement,
+    created: Created,
+    /// Number of pools that the advertisement covers, in force or refused.
+    covered: usize,
+    /// The covered pools that it must not announce: those in force first, by name.
+    withheld: BTreeMap<(bool, String), ObjectRefusal>,
+}
+
+impl BgpPairs {
+    /// Adds an advertisement that is younger than all others.
+    pub(super) fn push(&mut self, ad: BgpAdvertisement, created: Created) {
+        self.ads.push(AdvertisedPools { ad, created, covered: 0, withheld: BTreeMap::new() });
+    }
+
+    /// Returns true if a new resolution would have the same order: among those of one creation time, the
+    /// advertisements that are in force come first.
+    pub(super) fn is_in_order(&self) -> bool {
+        let key = |ads: &AdvertisedPools| (ads.created, ads.refusal().is_some(), ads.ad.name.clone());
+        self.ads.is_sorted_by_key(key)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ads.len()
+    }
+
+    pub(super) fn get(&self, index: usize) -> Option<&AdvertisedPools> {
+        self.ads.get(index)
+    }
+
+    /// Adds a pool, in force or refused. Returns the indices of the advertisements that cover it.
+    pub(super) fn add_pool(&mut self, pool: &Pool, is_refused: bool) -> Vec<usize> {
+        let covering: Vec<usize> =
+            (0..self.ads.len()).filter(|i| self.ads[*i].ad.pools.covers(pool)).collect();
+        let refusals = routes::withheld(pool, is_refused, covering.iter().map(|i| &self.ads[*i].ad));
+        for (index, refusal) in covering.iter().zip(refusals) {
+            let entry = &mut self.ads[*index];
+            entry.covered += 1;
+            if let Some(refusal) = refusal {
+                entry.withheld.insert((is_refused, pool.name.clone()), refusal);
+            }
+        }
+        covering
+    }
+
+    /// Reverts [`BgpPairs::add_pool`] with the same arguments.
+    pub(super) fn remove_pool(&mut self, pool: &Pool, is_refused: bool) -> Vec<usize> {
+        let covering: Vec<usize> =
+            (0..self.ads.len()).filter(|i| self.ads[*i].ad.pools.covers(pool)).collect();
+        for index in &covering {
+            let entry = &mut self.ads[*index];
+            entry.covered -= 1;
+            entry.withheld.remove(&(is_refused, pool.name.clone()));
+        }
+        covering
+    }
+}
+
+impl AdvertisedPools {
+    /// Returns the reason for a refusal of the advertisement: it must announce none of its pools.
+    pub(super) fn refusal(&self) -> Option<&ObjectRefusal> {
+        self.withheld.values().next().filter(|_| self.withheld.len() == self.covered)
+    }
+
+    /// Returns the pools that the advertisement must not announce, and the reasons.
+    pub(super) fn withheld(&self) -> impl Iterator<Item = (&str, &ObjectRefusal)> {
+        self.withheld.iter().map(|((_, pool), refusal)| (pool.as_str(), refusal))
+    }
+
+    /// Returns true if the advertisement must not announce the pool.
+    pub(super) fn is_withheld(&self, pool: &str) -> bool {
+        [false, true].into_iter().any(|refused| self.withheld.contains_key(&(refused, pool.to_owned())))
+    }
+}
