@@ -71,9 +71,19 @@ impl ClusterState {
         self.plan.set_live(live);
     }
 
+    /// Sets whether this node may announce more L2 addresses; see [`Plan::set_may_claim`].
+    pub(crate) fn set_may_claim(&mut self, may_claim: bool) {
+        self.plan.set_may_claim(may_claim);
+    }
+
     /// Sets the interfaces that can carry announcements; see [`Plan::set_links`].
     pub(crate) fn set_links(&mut self, links: BTreeSet<String>) {
         self.plan.set_links(links);
+    }
+
+    /// Returns whether any interface can carry announcements.
+    pub(crate) fn has_links(&self) -> bool {
+        self.plan.has_links()
     }
 
     /// Returns which first lists are missing, as a text. A plan from a part of the objects would withdraw

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cluster_state::ClusterState;
 use crate::excluded_interfaces::ExcludedInterfaces;
+use crate::mesh_link::MeshLink;
 use crate::metrics::Metrics;
 use crate::tasks::bgp::BgpPeers;
 use crate::tasks::l2::{L2CommandSender, is_usable};
@@ -57,27 +58,31 @@ impl Coordinator {
         let mut waiting_for = String::new();
         let mut gate = MembershipGate::default();
         let mut arrivals = 0;
+        let mut may_claim = true;
+        let mut mesh_link = MeshLink::default();
+        let mut mesh_address = None;
         let stop = self.stop.clone();
         loop {
             let timeout = gate.poll_timeout();
             let mut member_joined = false;
+            let mut links_changed = false;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return self.bgp,
                 // Before the watches, because failover waits for it.
                 Ok(()) = self.membership.changed() => {
-                    let members = self.membership.borrow_and_update().clone();
-                    let new_arrivals = members.as_ref().map_or(0, |members| members.arrivals);
+                    let view = self.membership.borrow_and_update().clone();
+                    let new_arrivals = view.as_ref().map_or(0, |view| view.arrivals);
                     member_joined = new_arrivals != arrivals;
                     arrivals = new_arrivals;
-                    gate.handle_members(Instant::now(), members.map(|members| members.alive));
+                    gate.handle_members(Instant::now(), view.map(|view| view.members));
                 }
                 Ok(()) = self.links.changed() => {
                     let links = self.links.borrow_and_update().clone();
                     let usable =
                         links.by_index.values().filter(|link| is_usable(link, &self.excluded_interfaces));
                     let names: BTreeSet<String> = usable.map(|link| link.name.clone()).collect();
-                    gate.handle_link(Instant::now(), !names.is_empty());
+                    links_changed = true;
                     self.state.set_links(names);
                 }
                 () = sleep_until_or_forever(timeout) => {}
@@ -86,6 +91,12 @@ impl Coordinator {
                     // The watches end only at shutdown.
                     None => return self.bgp,
                 },
+            }
+            let address = self.state.node_addresses().first().copied();
+            if links_changed || address != mesh_address {
+                mesh_address = address;
+                let up = mesh_link.is_up(&self.links.borrow(), address, self.state.has_links());
+                gate.handle_link(Instant::now(), up);
             }
             if gate.poll_timeout().is_some() || gate.members().is_none() {
                 gate.handle_expected(self.state.mesh_peers().map(|peers| peers.keys().cloned().collect()));
@@ -97,6 +108,11 @@ impl Coordinator {
                 }
             }
             self.state.set_live(gate.members());
+            if may_claim != gate.may_claim() {
+                may_claim = gate.may_claim();
+                self.state.set_may_claim(may_claim);
+                self.l2.set_quiet(!may_claim);
+            }
             let (changes, objects) = self.state.changes();
             for object in objects {
                 log_refusal(&mut refused, self.state.verdict(&object), object);

@@ -15,6 +15,7 @@ mod cluster_state;
 mod coordinator;
 mod excluded_interfaces;
 pub mod flags;
+mod mesh_link;
 mod metrics;
 mod run;
 mod tasks;

@@ -22,7 +22,7 @@
 //! | from | to | content | bound |
 //! |---|---|---|---|
 //! | watches | coordinator | [`crate::watches::WatchEvent`] | 1024; the watches wait |
-//! | links | coordinator, L2, BGP peers | network interfaces | the latest value |
+//! | links | coordinator, mesh, L2, BGP peers | network interfaces | the latest value |
 //! | mesh | coordinator | members | the latest value |
 //! | coordinator | mesh | own address, addresses of the peers | the latest value |
 //! | coordinator | L2 | announce, withdraw | two commands per address |
@@ -49,10 +49,11 @@
 //! # Cancel safety
 //!
 //! Each task is a loop around `select!`. Its branches only wait: they receive from a channel, wait for
-//! readiness of a socket, or sleep, and lose nothing when another branch completes first. Two branches are
+//! readiness of a socket, or sleep, and lose nothing when another branch completes first. Three branches are
 //! futures that the task stores and continues in the next iteration: the TCP connection attempt of a peer
-//! task, and the coordinator in [`run`]. The write of the Speaker object is awaited outside of `select!`.
-//! Only L2 interface tasks are aborted, when the interface disappears or its sockets must be opened again.
+//! task, the inquiry of an isolated mesh task, and the coordinator in [`run`]. The write of the Speaker
+//! object is awaited outside of `select!`. Only L2 interface tasks are aborted, when the interface disappears
+//! or its sockets must be opened again.
 //!
 //! # Order of shutdown
 //!
@@ -164,6 +165,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         node: flags.node_name.clone(),
         port: flags.mesh_port,
         input: mesh_input,
+        links: links.clone(),
         membership: membership_sender,
         stop: stop.clone(),
         metrics: metrics.clone(),

@@ -66,6 +66,11 @@ impl Request {
     }
 }
 
+/// Returns the broadcast request of a host for `target`.
+pub(crate) fn request(mac: Mac, own: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
+    frame(BROADCAST, ArpOperations::Request, (mac, own), ([0; 6], target))
+}
+
 /// Returns a gratuitous announcement as a request and as a reply, because some hosts accept only one of the
 /// two (RFC 5227 section 3).
 pub(crate) fn gratuitous(mac: Mac, address: Ipv4Addr) -> [Vec<u8>; 2] {

@@ -22,18 +22,21 @@
 //! | `interface.rs` | [`Interface`], [`InterfaceSet`] |
 //! | `output.rs` | [`Transmit`], [`GroupEvent`] |
 //! | `arp.rs`, `ndp.rs` | the two packet formats |
+//! | `inquiry.rs` | [`inquiry`], [`answered`]: whether other hosts are there |
 
 #![forbid(unsafe_code)]
 
 mod arp;
 mod groups;
 mod handover;
+mod inquiry;
 mod interface;
 mod ndp;
 mod output;
 mod responder;
 mod schedule;
 
+pub use inquiry::{answered, inquiry};
 pub use interface::{Interface, InterfaceSet, Mac};
 pub use ndp::{ALL_NODES, NdpPacket, solicited_node};
 pub use output::{GroupEvent, Transmit};

@@ -39,6 +39,8 @@ pub struct Responder {
     announced: BTreeMap<IpAddr, Announcement>,
     schedule: Schedule,
     handovers: Handovers,
+    /// See [`Responder::set_quiet`].
+    quiet: bool,
     transmits: VecDeque<Transmit>,
     events: VecDeque<GroupEvent>,
 }
@@ -169,6 +171,12 @@ impl Responder {
         }
     }
 
+    /// Sets whether this node only answers: it announces and defends nothing. A node that may be cut off does
+    /// not know whether others have taken its addresses over.
+    pub fn set_quiet(&mut self, quiet: bool) {
+        self.quiet = quiet;
+    }
+
     /// Hands every address over, because this node stops: see [`Self::hand_over`]. A handover that has begun
     /// continues unchanged.
     pub fn hand_over_all(&mut self, now: Instant) {
@@ -202,7 +210,7 @@ impl Responder {
         // Another host announces the address: a reply would change nothing.
         if request.sender == request.target {
             let may_defend = announcement.last_defense.is_none_or(|then| now >= then + DEFEND_INTERVAL);
-            if may_defend && !self.handovers.contains(target) {
+            if may_defend && !self.quiet && !self.handovers.contains(target) {
                 announcement.last_defense = Some(now);
                 self.schedule.start(now, (ifindex, target));
                 self.handle_timeout(now);
@@ -280,6 +288,9 @@ impl Responder {
     }
 
     fn send_gratuitous(&mut self, ifindex: u32, address: IpAddr) {
+        if self.quiet {
+            return;
+        }
         let (Some(link), Some(announcement)) = (self.links.get(&ifindex), self.announced.get_mut(&address))
         else {
             return;

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! set_peers(now, listed speakers) ──┐             ┌─▶ poll_transmit  datagrams to send
-//! handle_datagram(now, from, bytes) ┼──▶ Mesh ────┼─▶ poll_event     speakers that came up or went down
+//! handle_datagram(now, from, bytes) ┼──▶ Mesh ────┼─▶ poll_event     speakers that came up or went down,
+//! handle_evidence, handle_refusal   │             │                  and when evidence is needed
 //! handle_timeout(now), leave(now) ──┘             └─▶ poll_timeout   when to call handle_timeout
 //! ```
 //!
@@ -19,6 +20,7 @@
 //! | `authentication.rs` | the datagram format |
 //! | `config.rs` | [`Config`]: timing |
 //! | `identity.rs` | [`Identity`]: one run of one speaker |
+//! | `isolation.rs` | whether silence is the death of others or the isolation of this node |
 
 #![forbid(unsafe_code)]
 
@@ -26,8 +28,10 @@ mod authentication;
 mod config;
 mod foca_runtime;
 mod identity;
+mod isolation;
 mod mesh;
 
 pub use config::Config;
 pub use identity::Identity;
+pub use isolation::{Evidence, IsolationCause};
 pub use mesh::{Counters, Mesh, MeshEvent};

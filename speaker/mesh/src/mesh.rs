@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use foca::{Foca, NoCustomBroadcast, OwnedNotification, PostcardCodec};
+use foca::{Codec, Foca, Header, Message, NoCustomBroadcast, OwnedNotification, PostcardCodec};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::authentication::Key;
 use crate::foca_runtime::FocaRuntime;
+use crate::isolation::{Evidence, Isolation, IsolationCause};
 use crate::{Config, Identity};
 
 /// A timer that is handled this much too late shows that the process was stalled.
@@ -43,6 +44,9 @@ const LEAVE_PERIOD: Duration = Duration::from_millis(30);
 /// A speaker is in [`Self::alive`] while it is alive or reported down. A missing speaker that is listed
 /// receives an announcement every [`Config::announce_period`]. A speaker that is no longer listed remains a
 /// member while it is alive.
+///
+/// If a probe of ours fails while this node may be cut off, the speaker is doubted, and remains in
+/// [`Self::alive`]; see the module `isolation`.
 pub struct Mesh {
     config: Config,
     node: String,
@@ -55,6 +59,7 @@ pub struct Mesh {
     peers: BTreeMap<String, SocketAddr>,
     nodes_by_address: BTreeMap<SocketAddr, String>,
     alive: BTreeSet<String>,
+    isolation: Isolation,
     /// Source of the datagram that is being handled.
     sender: Option<SocketAddr>,
     /// Nodes whose death another node reported, with the time at which it counts as confirmed.
@@ -80,6 +85,9 @@ pub enum MeshEvent {
     Up(String),
     /// The speaker on this node left or is silent.
     Down(String),
+    /// This node hears no other speaker: find out who answers on its link, and call
+    /// [`Mesh::handle_evidence`]. Repeated while it is isolated.
+    EvidenceNeeded,
 }
 
 /// Numbers of datagrams since the start.
@@ -108,6 +116,7 @@ impl Mesh {
             peers: BTreeMap::new(),
             nodes_by_address: BTreeMap::new(),
             alive: BTreeSet::from([node.clone()]),
+            isolation: Isolation::new(now),
             sender: None,
             reported_down: BTreeMap::new(),
             missing: BTreeSet::new(),
@@ -123,14 +132,19 @@ impl Mesh {
     /// Sets the listed speakers: node names and addresses. An entry for this node is ignored.
     pub fn set_peers(&mut self, now: Instant, mut peers: BTreeMap<String, SocketAddr>) {
         peers.remove(&self.node);
-        self.missing = peers.keys().filter(|node| !self.alive.contains(*node)).cloned().collect();
+        let answers = |node: &String| self.alive.contains(node) && !self.isolation.doubted().contains(node);
+        self.missing = peers.keys().filter(|node| !answers(node)).cloned().collect();
         self.nodes_by_address = peers.iter().map(|(node, address)| (*address, node.clone())).collect();
+        self.isolation.retain_listed(&peers);
         self.peers = peers;
         self.step(now, |mesh| mesh.announce_to_missing(now));
     }
 
     /// Handles a received datagram.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        if let Some(node) = self.nodes_by_address.get(&from) {
+            self.isolation.handle_sign(now, node);
+        }
         let Some(payload) = self.key.verify(datagram) else { return self.counters.unauthentic += 1 };
         // Datagrams that others still send would make foca join again.
         if self.leaving.is_some() {
@@ -141,6 +155,9 @@ impl Mesh {
             // Foca rejects datagrams that it cannot decode or that are addressed to another node.
             if mesh.foca.handle_data(payload, &mut mesh.runtime).is_ok() {
                 mesh.counters.received += 1;
+                if is_answer(payload) {
+                    mesh.isolation.handle_answer(now);
+                }
             }
         });
         self.sender = None;
@@ -159,6 +176,8 @@ impl Mesh {
             }
             mesh.repeat_leave_message(now);
             mesh.confirm_reported_deaths(now);
+            let dead = mesh.isolation.handle_timeout(now, mesh.is_connected());
+            dead.into_iter().for_each(|node| mesh.remove_member(node));
         });
     }
 
@@ -170,7 +189,8 @@ impl Mesh {
         let timer = self.runtime.next_timer().map(|due| due + self.lag);
         let announce = (!self.missing.is_empty()).then_some(self.next_announce);
         let confirmation = self.reported_down.values().min().copied();
-        [timer, announce, confirmation].into_iter().flatten().min()
+        let isolation = self.isolation.next_timeout(self.is_connected());
+        [timer, announce, confirmation, isolation].into_iter().flatten().min()
     }
 
     /// Returns the next datagram to send and its destination. Call until `None` after every other call.
@@ -200,9 +220,53 @@ impl Mesh {
         });
     }
 
-    /// Returns the nodes with a live speaker, including this one.
+    /// Notes that the host with this address refused a datagram, because no process listens on the port.
+    pub fn handle_refusal(&mut self, now: Instant, address: SocketAddr) {
+        if let Some(node) = self.nodes_by_address.get(&address) {
+            self.isolation.handle_refusal(now, node);
+        }
+    }
+
+    /// Handles what an isolated node learned beside the mesh. If the others are dead, they are removed.
+    pub fn handle_evidence(&mut self, now: Instant, evidence: &Evidence) {
+        self.step(now, |mesh| {
+            if mesh.isolation().is_none() {
+                return;
+            }
+            let known: BTreeSet<&String> = mesh.peers.keys().chain(mesh.isolation.doubted()).collect();
+            let known: Vec<String> = known.into_iter().cloned().collect();
+            if mesh.isolation.handle_evidence(now, &known, evidence) {
+                let dead = mesh.isolation.doubted().clone();
+                dead.into_iter().for_each(|node| mesh.remove_member(node));
+            }
+        });
+    }
+
+    /// Returns the nodes with a live speaker, including this one and those whose death is doubted.
     pub fn alive(&self) -> &BTreeSet<String> {
         &self.alive
+    }
+
+    /// Returns the nodes in [`Self::alive`] whose death is doubted, because this node may be cut off.
+    pub fn doubted(&self) -> &BTreeSet<String> {
+        self.isolation.doubted()
+    }
+
+    /// Returns why this node must not conclude anything from the silence of the others; `None` if it hears
+    /// another speaker, if there is none, or if the others are dead.
+    pub fn isolation(&self) -> Option<IsolationCause> {
+        let others_known = !self.peers.is_empty() || !self.isolation.doubted().is_empty();
+        self.isolation.cause(self.is_connected(), others_known)
+    }
+
+    /// Returns the listed speakers and their addresses, without this one.
+    pub fn peers(&self) -> &BTreeMap<String, SocketAddr> {
+        &self.peers
+    }
+
+    /// Returns true if another speaker is a member and answers.
+    fn is_connected(&self) -> bool {
+        self.alive.len() > 1 + self.isolation.doubted().len()
     }
 
     #[allow(missing_docs)]
@@ -221,6 +285,10 @@ impl Mesh {
         while let Some(notification) = self.runtime.notifications.pop_front() {
             self.handle_notification(now, notification);
         }
+        let isolated = self.leaving.is_none() && self.isolation().is_some();
+        if self.isolation.inquires(now, isolated) {
+            self.events.push_back(MeshEvent::EvidenceNeeded);
+        }
         while let Some((to, payload)) = self.runtime.sends.pop_front() {
             self.counters.sent += 1;
             self.transmits.push_back((to.address, self.key.sign(&payload)));
@@ -232,17 +300,30 @@ impl Mesh {
             OwnedNotification::MemberUp(Identity { node, .. }) => {
                 self.reported_down.remove(&node);
                 self.missing.remove(&node);
-                if self.alive.insert(node.clone()) {
+                // A member that was doubted may have acted without this node: it counts as joined again.
+                let doubted = self.isolation.handle_up(now, &node);
+                if self.alive.insert(node.clone()) || doubted {
                     self.events.push_back(MeshEvent::Up(node));
                     self.gossip();
                 }
             }
             OwnedNotification::MemberDown(Identity { node, .. }) if node != self.node => {
-                let by_another_node =
-                    self.sender.is_some_and(|from| self.nodes_by_address.get(&from) != Some(&node));
-                match by_another_node {
-                    true => drop(self.reported_down.entry(node).or_insert(now + REFUTE_TIME)),
-                    false => self.remove_member(node),
+                let reporter = self.sender.map(|from| self.nodes_by_address.get(&from) == Some(&node));
+                match reporter {
+                    Some(true) => {
+                        self.remove_member(node);
+                        if !self.is_connected() {
+                            self.isolation.handle_last_leave();
+                        }
+                    }
+                    Some(false) => drop(self.reported_down.entry(node).or_insert(now + REFUTE_TIME)),
+                    None if self.alive.contains(&node) && self.isolation.doubts(now, &node) => {
+                        // It receives announcements, because it answers no probe.
+                        if self.peers.contains_key(&node) {
+                            self.missing.insert(node);
+                        }
+                    }
+                    None => self.remove_member(node),
                 }
             }
             // The other members considered this speaker dead: announce at once that it is alive.
@@ -253,6 +334,7 @@ impl Mesh {
 
     fn remove_member(&mut self, node: String) {
         self.reported_down.remove(&node);
+        self.isolation.handle_down(&node);
         if self.peers.contains_key(&node) {
             self.missing.insert(node.clone());
         }
@@ -308,7 +390,17 @@ impl Mesh {
         let Some(due) = self.runtime.next_timer() else { return };
         if now.saturating_duration_since(due + self.lag) > STALL {
             let resume = due.checked_sub(GRACE).unwrap_or(due).max(self.runtime.now);
-            self.lag = now.saturating_duration_since(resume);
+            let lag = now.saturating_duration_since(resume);
+            self.isolation.handle_stall(now, lag.saturating_sub(self.lag));
+            self.lag = lag;
         }
     }
+}
+
+/// Returns true if the message shows that a datagram of this node has arrived.
+fn is_answer(payload: &[u8]) -> bool {
+    let header: Result<Header<Identity>, _> = PostcardCodec.decode_header(payload);
+    header.is_ok_and(|header| {
+        matches!(header.message, Message::Ack(_) | Message::ForwardedAck { .. } | Message::Feed)
+    })
 }

@@ -21,6 +21,8 @@ const ANCILLARY: u32 = -0x1000_i32 as u32;
 const PACKET_TYPE: u32 = ANCILLARY + 4; // SKF_AD_PKTTYPE
 const IFINDEX: u32 = ANCILLARY + 8; // SKF_AD_IFINDEX
 
+/// `PACKET_HOST`.
+const HOST: u32 = 0;
 /// `PACKET_BROADCAST`; the only smaller value is `PACKET_HOST`.
 const BROADCAST: u32 = 1;
 /// `PACKET_MULTICAST`; greater values are frames to other hosts and outgoing frames.
@@ -31,11 +33,13 @@ const ETHERTYPE_ARP: u32 = 0x0806;
 const ETHERTYPE_IPV6: u32 = 0x86dd;
 const ARP_OPERATION: u32 = 14 + 6;
 const ARP_REQUEST: u32 = 1;
+const ARP_REPLY: u32 = 2;
 const IPV6_NEXT_HEADER: u32 = 14 + 6;
 const ICMPV6: u32 = 58;
 const IPV6_HOP_LIMIT: u32 = 14 + 7;
 const ICMPV6_TYPE: u32 = 14 + 40;
 const NEIGHBOR_SOLICITATION: u32 = 135;
+const NEIGHBOR_ADVERTISEMENT: u32 = 136;
 /// Number of octets to pass; more than any frame has.
 const WHOLE_FRAME: u32 = 0x4_0000;
 
@@ -62,6 +66,29 @@ pub(crate) fn neighbor_solicitations(ifindex: u32) -> Vec<Instruction> {
         (LOAD_BYTE, IPV6_NEXT_HEADER, Test::Equal(ICMPV6)),
         (LOAD_BYTE, IPV6_HOP_LIMIT, Test::Equal(255)),
         (LOAD_BYTE, ICMPV6_TYPE, Test::Equal(NEIGHBOR_SOLICITATION)),
+    ])
+}
+
+/// Returns a program that passes ARP replies to this host which arrive on this interface.
+pub(crate) fn arp_replies(ifindex: u32) -> Vec<Instruction> {
+    all_of(&[
+        (LOAD_WORD, PACKET_TYPE, Test::Equal(HOST)),
+        (LOAD_WORD, IFINDEX, Test::Equal(ifindex)),
+        (LOAD_HALF, ETHERTYPE, Test::Equal(ETHERTYPE_ARP)),
+        (LOAD_HALF, ARP_OPERATION, Test::Equal(ARP_REPLY)),
+    ])
+}
+
+/// Returns a program that passes neighbor advertisements to this host which arrive on this interface with hop
+/// limit 255.
+pub(crate) fn neighbor_advertisements(ifindex: u32) -> Vec<Instruction> {
+    all_of(&[
+        (LOAD_WORD, PACKET_TYPE, Test::Equal(HOST)),
+        (LOAD_WORD, IFINDEX, Test::Equal(ifindex)),
+        (LOAD_HALF, ETHERTYPE, Test::Equal(ETHERTYPE_IPV6)),
+        (LOAD_BYTE, IPV6_NEXT_HEADER, Test::Equal(ICMPV6)),
+        (LOAD_BYTE, IPV6_HOP_LIMIT, Test::Equal(255)),
+        (LOAD_BYTE, ICMPV6_TYPE, Test::Equal(NEIGHBOR_ADVERTISEMENT)),
     ])
 }
 
@@ -183,6 +210,25 @@ mod tests {
             ("truncated before the type", 2, frame(&base, 78)[..54].to_vec(), false),
         ] {
             assert_eq!(passes(&program, packet_type, 7, &frame), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn inquiry_filters_pass_answers_to_this_host() {
+        let reply = frame(&[(12, 0x08), (13, 0x06), (21, 2)], 42);
+        let request = frame(&[(12, 0x08), (13, 0x06), (21, 1)], 42);
+        let advertisement = frame(&[(12, 0x86), (13, 0xdd), (20, 58), (21, 255), (54, 136)], 86);
+        let solicitation = frame(&[(12, 0x86), (13, 0xdd), (20, 58), (21, 255), (54, 135)], 86);
+        for (name, program, packet_type, ifindex, frame, expected) in [
+            ("reply", arp_replies(7), 0, 7, &reply, true),
+            ("broadcast reply", arp_replies(7), 1, 7, &reply, false),
+            ("request", arp_replies(7), 0, 7, &request, false),
+            ("advertisement", neighbor_advertisements(7), 0, 7, &advertisement, true),
+            ("multicast advertisement", neighbor_advertisements(7), 2, 7, &advertisement, false),
+            ("of a VLAN on the interface", neighbor_advertisements(7), 0, 8, &advertisement, false),
+            ("solicitation", neighbor_advertisements(7), 0, 7, &solicitation, false),
+        ] {
+            assert_eq!(passes(&program, packet_type, ifindex, frame), expected, "{name}");
         }
     }
 

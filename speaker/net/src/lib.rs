@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `arp.rs` | [`ArpSocket`]: ARP requests of one interface in, Ethernet frames out |
 //! | `ndp.rs` | [`NdpSocket`]: neighbor solicitations of one interface in, advertisements out, groups |
+//! | `inquiry.rs` | [`InquirySocket`]: asks hosts on the link; [`neighbors`]: the hosts that the kernel knows |
 //! | `udp.rs` | [`DualStackUdpSocket`]: datagrams of the mesh |
 //! | `tcp.rs` | [`tcp::connect`]: connections with the options of BGP |
 //! | `links.rs` | [`links::Monitor`]: the interfaces of the node and their addresses |
@@ -20,6 +21,7 @@
 
 mod arp;
 mod filter;
+mod inquiry;
 pub mod links;
 mod ndp;
 mod packet;
@@ -29,5 +31,6 @@ pub mod tcp;
 mod udp;
 
 pub use arp::ArpSocket;
+pub use inquiry::{InquirySocket, neighbors};
 pub use ndp::{NdpMessage, NdpSocket};
 pub use udp::DualStackUdpSocket;

@@ -66,6 +66,14 @@ pub(crate) fn block_icmpv6(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::IPPROTO_ICMPV6, ICMPV6_FILTER, &Icmp6Filter { blocked: [u32::MAX; 8] })
 }
 
+/// Reports ICMP errors about datagrams of an unconnected UDP socket, with their destinations.
+pub(crate) fn report_errors(socket: BorrowedFd<'_>, ipv6: bool) -> io::Result<()> {
+    if ipv6 {
+        set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, &1)?;
+    }
+    set(socket, libc::IPPROTO_IP, libc::IP_RECVERR, &1)
+}
+
 /// Sets the minimum TTL or hop limit of received packets (RFC 5082).
 pub(crate) fn set_min_ttl(socket: BorrowedFd<'_>, ipv4: bool, ttl: u8) -> io::Result<()> {
     let (level, name) = match ipv4 {

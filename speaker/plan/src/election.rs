@@ -30,6 +30,8 @@ use crate::view::ClusterView;
 pub(crate) struct Election {
     /// Live speakers, this one included; `None` while owners may not be elected.
     live: Option<BTreeSet<NodeName>>,
+    /// True while this node may announce no address beyond those that it announces.
+    claims_held: bool,
     /// Interfaces that can announce; `None` until they were listed: every interface counts as present.
     links: Option<BTreeSet<String>>,
     candidates: Candidates,
@@ -110,6 +112,14 @@ impl Election {
         self.live = live.map(|names| names.iter().chain([own_name]).cloned().collect());
     }
 
+    /// Sets whether this node may announce addresses that it does not announce yet.
+    pub(crate) fn set_may_claim(&mut self, may_claim: bool, dirty: &mut DirtySet) {
+        if self.claims_held && may_claim {
+            dirty.mark_all_addresses();
+        }
+        self.claims_held = !may_claim;
+    }
+
     /// Replaces the names of the interfaces that can announce.
     pub(crate) fn set_links(&mut self, links: BTreeSet<String>, dirty: &mut DirtySet) {
         if self.links.as_ref() == Some(&links) {
@@ -119,6 +129,10 @@ impl Election {
         let restricted = |outcome: &Outcome| matches!(outcome.announced, Some(InterfaceSet::Named(_)));
         dirty
             .mark_addresses(self.outcomes.iter().filter(|(_, o)| restricted(o)).map(|(address, _)| *address));
+    }
+
+    pub(crate) fn has_links(&self) -> bool {
+        self.links.as_ref().is_some_and(|links| !links.is_empty())
     }
 
     /// Finds the candidates again and marks the addresses whose owner may change because of it.
@@ -180,13 +194,16 @@ impl Election {
             standings.iter().map(|(_, standing)| standing).filter(|s| s.reason.is_none()).collect();
         let handover = !able.is_empty() && owner.is_some();
         let interfaces = able.iter().filter_map(|standing| standing.interfaces.clone()).reduce(united);
-        let announced = interfaces.filter(|_| own);
+        let announces = |outcome: &Outcome| outcome.announced.is_some();
+        let held = self.claims_held && !self.outcomes.get(&address).is_some_and(announces);
+        let announced = interfaces.filter(|_| own && !held);
         let no_interface = match (&announced, &self.links) {
             (Some(InterfaceSet::Named(names)), Some(links)) => names.is_disjoint(links),
             _ => false,
         };
         let states = standings.iter().map(|(key, standing)| {
             let state = match standing.reason {
+                None if own && held => AnnouncementState::Not(NotAnnouncedReason::MeshNotSettled),
                 None if own && no_interface => {
                     AnnouncementState::Not(NotAnnouncedReason::NoMatchingInterface)
                 }

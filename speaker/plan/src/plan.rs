@@ -154,10 +154,21 @@ impl Plan {
         self.election.set_live(self.nodes.own_name(), live, &mut self.dirty);
     }
 
+    /// Sets whether this node may announce L2 addresses that it does not announce yet. A node that may be cut
+    /// off keeps what it has, because the other nodes may own the rest.
+    pub fn set_may_claim(&mut self, may_claim: bool) {
+        self.election.set_may_claim(may_claim, &mut self.dirty);
+    }
+
     /// Replaces the names of the interfaces that can announce. Before the first call, every interface counts
     /// as present.
     pub fn set_links(&mut self, links: BTreeSet<String>) {
         self.election.set_links(links, &mut self.dirty);
+    }
+
+    /// Returns whether any interface can announce; false before the first [`Plan::set_links`].
+    pub fn has_links(&self) -> bool {
+        self.election.has_links()
     }
 
     /// Recomputes what changed since the last call. Returns the changes to carry out, in order.

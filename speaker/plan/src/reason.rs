@@ -51,7 +51,7 @@ pub enum NotAnnouncedReason {
     NoEndpointsOfFamily,
     /// No live node is both selected by an advertisement and able to serve.
     NoEligibleNode,
-    /// The members of the mesh are not known yet.
+    /// The members of the mesh are not known yet, or this node is isolated.
     MeshNotSettled,
     /// The traffic policy is `Local` and no endpoint of the address family on this node can serve.
     NoLocalEndpoints,
@@ -129,7 +129,9 @@ impl NotAnnouncedReason {
             Self::NoEligibleNode => {
                 "no live node is both selected by a matching L2Advertisement and able to serve the Service"
             }
-            Self::MeshNotSettled => "this speaker is still waiting to learn which other speakers are alive",
+            Self::MeshNotSettled => {
+                "this speaker does not know which other speakers are alive; if this lasts, see its log"
+            }
             Self::NoLocalEndpoints => {
                 "externalTrafficPolicy is Local and the Service has no endpoint of this address family on \
                  this node that is ready to serve"

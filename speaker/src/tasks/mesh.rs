@@ -6,18 +6,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use fairlead_crds::names::{MESH_SECRET, MESH_SECRET_KEY};
-use fairlead_mesh::{Config, Identity, Mesh, MeshEvent};
+use fairlead_mesh::{Config, Evidence, Identity, IsolationCause, Mesh, MeshEvent};
 use fairlead_net::DualStackUdpSocket;
 use fairlead_plan::NodeName;
+use fairlead_plan::membership_gate::Members;
 use fairlead_runtime::backoff::Backoff;
 use fairlead_runtime::client::chain;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+use crate::tasks::inquiry::inquire;
+use crate::tasks::links::LinksReceiver;
 use crate::tasks::sleep_until_or_forever;
 
 /// Longest time to leave the mesh.
@@ -44,14 +48,13 @@ pub(crate) struct MeshInput {
 /// Addresses of speakers, by node name. Shared, because they are compared with every event and rarely change.
 pub(crate) type MeshPeers = Arc<BTreeMap<String, SocketAddr>>;
 
-/// The members of the mesh; `None` while this speaker is not one.
-pub(crate) type Membership = Option<Members>;
+/// What the mesh knows of the other speakers; `None` while this speaker takes no part in it.
+pub(crate) type Membership = Option<MeshView>;
 
-/// The members of the mesh.
+/// What the mesh knows of the other speakers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Members {
-    /// Nodes whose speakers are alive, this one included.
-    pub alive: BTreeSet<NodeName>,
+pub(crate) struct MeshView {
+    pub members: Members,
     /// Number of times another speaker joined, also again after a partition, in which it may have announced
     /// all addresses.
     pub arrivals: u64,
@@ -67,6 +70,7 @@ pub(crate) struct MeshTask {
     /// UDP port of the mesh.
     pub port: u16,
     pub input: watch::Receiver<MeshInput>,
+    pub links: LinksReceiver,
     pub membership: watch::Sender<Membership>,
     /// Leaves the mesh and ends the task.
     pub stop: CancellationToken,
@@ -124,6 +128,8 @@ impl MeshTask {
         let mut buffer = vec![0; BUFFER_SIZE];
         let mut peers = None;
         let mut arrivals = 0;
+        let mut isolation = None;
+        let mut inquiry: Option<JoinHandle<Evidence>> = None;
         loop {
             let now = Instant::now();
             let input = self.input.borrow_and_update().clone();
@@ -135,7 +141,19 @@ impl MeshTask {
                 mesh.set_peers(now, BTreeMap::clone(&listed));
                 peers = Some(listed);
             }
-            arrivals += self.handle_output(&mut mesh, socket);
+            for address in socket.take_refused() {
+                mesh.handle_refusal(now, address);
+            }
+            let output = self.handle_output(&mut mesh, socket);
+            arrivals += output.arrivals;
+            if output.evidence_needed && inquiry.is_none() {
+                let (links, peers) = (self.links.borrow().clone(), mesh.peers().clone());
+                inquiry = Some(tokio::spawn(async move { inquire(&links, own, &peers).await }));
+            }
+            if isolation != mesh.isolation() {
+                isolation = mesh.isolation();
+                log_isolation(isolation);
+            }
             self.publish(&mesh, arrivals);
             let deadline = mesh.poll_timeout();
             let stopped = tokio::select! {
@@ -144,6 +162,11 @@ impl MeshTask {
                 () = self.stop.cancelled() => true,
                 () = sleep_until_or_forever(deadline) => {
                     mesh.handle_timeout(Instant::now());
+                    false
+                }
+                evidence = finished(&mut inquiry) => {
+                    // An inquiry that failed is repeated like one without an answer.
+                    mesh.handle_evidence(Instant::now(), &evidence.unwrap_or_default());
                     false
                 }
                 // The coordinator ends at the same time as this task, or before it if it panicked.
@@ -174,16 +197,17 @@ impl MeshTask {
         }
     }
 
-    /// Logs events and sends datagrams. Returns how many speakers joined.
-    fn handle_output(&self, mesh: &mut Mesh, socket: &DualStackUdpSocket) -> u64 {
-        let mut arrivals = 0;
+    /// Logs events and sends datagrams.
+    fn handle_output(&self, mesh: &mut Mesh, socket: &DualStackUdpSocket) -> Output {
+        let mut output = Output::default();
         while let Some(event) = mesh.poll_event() {
             match event {
                 MeshEvent::Up(node) => {
-                    arrivals += 1;
+                    output.arrivals += 1;
                     tracing::info!(%node, "speaker joined the mesh");
                 }
                 MeshEvent::Down(node) => tracing::warn!(%node, "speaker left the mesh or failed"),
+                MeshEvent::EvidenceNeeded => output.evidence_needed = true,
             }
         }
         while let Some((to, datagram)) = mesh.poll_transmit() {
@@ -192,21 +216,30 @@ impl MeshTask {
                 tracing::debug!(%to, %error, "cannot send mesh datagram");
             }
         }
-        self.metrics.set_mesh(mesh.alive().len(), mesh.counters());
-        arrivals
+        self.metrics.set_mesh(mesh.alive().len() - mesh.doubted().len(), mesh.counters());
+        output
     }
 
     fn publish(&self, mesh: &Mesh, arrivals: u64) {
         self.membership.send_if_modified(|membership| {
             // Compared in place, so that nothing is allocated at rest.
-            let unchanged = membership.as_ref().is_some_and(|members| {
-                members.arrivals == arrivals
-                    && members.alive.len() == mesh.alive().len()
-                    && members.alive.iter().zip(mesh.alive()).all(|(a, b)| **a == **b)
+            let equal = |known: &BTreeSet<NodeName>, now: &BTreeSet<String>| {
+                known.len() == now.len() && known.iter().zip(now).all(|(a, b)| **a == **b)
+            };
+            let isolated = mesh.isolation().is_some();
+            let unchanged = membership.as_ref().is_some_and(|MeshView { members, arrivals: before }| {
+                *before == arrivals
+                    && members.isolated == isolated
+                    && equal(&members.alive, mesh.alive())
+                    && equal(&members.doubted, mesh.doubted())
             });
             if !unchanged {
-                let alive = mesh.alive().iter().map(|name| NodeName::from(name.as_str())).collect();
-                *membership = Some(Members { alive, arrivals });
+                let names = |names: &BTreeSet<String>| {
+                    names.iter().map(|name| NodeName::from(name.as_str())).collect()
+                };
+                let members =
+                    Members { alive: names(mesh.alive()), doubted: names(mesh.doubted()), isolated };
+                *membership = Some(MeshView { members, arrivals });
             }
             !unchanged
         });
@@ -255,5 +288,40 @@ impl MeshTask {
             }
             sleep(BIND_RETRY_INTERVAL).await;
         }
+    }
+}
+
+/// What [`MeshTask::handle_output`] found.
+#[derive(Default)]
+struct Output {
+    /// How many speakers joined.
+    arrivals: u64,
+    /// An inquiry is due.
+    evidence_needed: bool,
+}
+
+/// Waits for the end of the inquiry, if there is one. `None` if it panicked. Cancel safe.
+async fn finished(inquiry: &mut Option<JoinHandle<Evidence>>) -> Option<Evidence> {
+    let Some(running) = inquiry else { return std::future::pending().await };
+    let evidence = running.await;
+    *inquiry = None;
+    evidence.ok()
+}
+
+fn log_isolation(cause: Option<IsolationCause>) {
+    const CONSEQUENCE: &str = "until one answers, this node keeps the L2 addresses that it announces, and \
+                               takes over no others";
+    match cause {
+        None => tracing::info!("no longer isolated from the other speakers"),
+        Some(IsolationCause::Unknown) => {
+            tracing::debug!("no other speaker answers; asking the hosts on the link")
+        }
+        Some(IsolationCause::NothingAnswers) => tracing::warn!(
+            "no other speaker and no host on the link answers: this node is cut off; {CONSEQUENCE}"
+        ),
+        Some(IsolationCause::OthersAlive) => tracing::warn!(
+            "other nodes are alive, but no speaker answers; check that UDP port of the mesh is open in both \
+             directions, and that all speakers were started with the present mesh Secret; {CONSEQUENCE}"
+        ),
     }
 }

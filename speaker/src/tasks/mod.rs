@@ -2,6 +2,7 @@
 
 pub(crate) mod bgp;
 mod command_queue;
+mod inquiry;
 pub(crate) mod l2;
 pub(crate) mod links;
 pub(crate) mod mesh;

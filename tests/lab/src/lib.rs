@@ -45,7 +45,7 @@ pub use api::Api;
 pub use api_server::{ApiServer, Outage};
 pub use capture::{Capture, Captured};
 pub use frame::{Frame, Message};
-pub use lab::{Builder, Carrier, Lab, LabNode, NAMESPACE, pod_name};
+pub use lab::{Builder, Carrier, Lab, LabNode, Lost, NAMESPACE, pod_name};
 pub use probe::{Answer, Client, LATE, Stream, StreamReport, Transport};
 pub use process::{Process, Spec};
 pub use questions::{Questions, QuestionsReport};

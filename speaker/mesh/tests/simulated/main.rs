@@ -8,8 +8,8 @@ mod network;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use fairlead_mesh::MeshEvent;
-use network::{Network, ms, secs};
+use fairlead_mesh::{IsolationCause, MeshEvent};
+use network::{Cut, Network, ms, secs};
 
 /// Long enough for every speaker to be a member on every other.
 const JOINED: Duration = secs(2);
@@ -93,13 +93,108 @@ fn isolated_node_rejoins_after_partition() {
         let rest: Vec<usize> = (1..size).collect();
         network.partition(&[&[0], &rest]);
         network.run_for(secs(30));
-        assert_eq!(network.alive(0), ["node-0"]);
+        assert_eq!(network.alive(0).len(), size, "it takes nobody for dead");
+        assert_eq!(network.isolation(0), Some(IsolationCause::NothingAnswers));
         assert_eq!(network.alive(1).len(), size - 1);
         network.partition(&[]);
         network.run_for(ms(1_500));
         for node in 0..size {
             assert_eq!(network.alive(node).len(), size, "node {node} of {size}");
         }
+    }
+}
+
+#[test]
+fn node_that_is_cut_off_takes_nobody_for_dead() {
+    use IsolationCause::{NothingAnswers, OthersAlive};
+    for (cut, cause) in
+        [(Cut::Incoming, NothingAnswers), (Cut::Outgoing, OthersAlive), (Cut::MeshPort, OthersAlive)]
+    {
+        for (size, seed) in (0..20).flat_map(|seed| [(2, seed), (3, seed), (5, seed)]) {
+            let mut network = Network::new(size, seed);
+            network.run_for(JOINED + ms(37 * seed));
+            network.clear_events();
+            network.cut(Some((0, cut)));
+            network.run_for(secs(5));
+            let name = format!("{cut:?}, {size} nodes, seed {seed}");
+            let downs = |network: &Network, by: usize| {
+                network
+                    .events()
+                    .iter()
+                    .filter(|(_, at, event)| *at == by && matches!(event, MeshEvent::Down(_)))
+                    .count()
+            };
+            assert_eq!(downs(&network, 0), 0, "{name}: {:?}", network.events());
+            assert_eq!((network.alive(0).len(), network.isolation(0)), (size, Some(cause)), "{name}");
+            if size > 2 {
+                assert_eq!(downs(&network, 1), 1, "{name}: the others replace it");
+                assert_eq!(network.isolation(1), None, "{name}");
+            }
+            network.cut(None);
+            network.run_for(ms(1_500));
+            for node in 0..size {
+                assert_eq!((network.alive(node).len(), network.isolation(node)), (size, None), "{name}");
+            }
+            network.clear_events();
+            network.run_for(secs(5));
+            assert_eq!(network.events(), [], "{name}: no change afterwards");
+        }
+    }
+}
+
+#[test]
+fn death_of_all_others_is_detected_within_limit() {
+    type Fault = fn(&mut Network, usize);
+    let faults: [(&str, Fault); 3] = [
+        ("power", Network::kill),
+        ("process", Network::crash),
+        ("leave", |network, node| {
+            network.leave(node);
+            network.run_for(ms(100));
+            network.crash(node);
+        }),
+    ];
+    for (name, fault) in faults {
+        for (size, seed) in (0..20).flat_map(|seed| [(2, seed), (3, seed)]) {
+            let mut network = Network::new(size, seed);
+            network.run_for(JOINED + ms(37 * seed));
+            (1..size).for_each(|node| fault(&mut network, node));
+            network.run_for(ms(1_400));
+            let name = format!("{name}, {size} nodes, seed {seed}");
+            assert_eq!((network.alive(0), network.isolation(0)), (vec!["node-0"], None), "{name}");
+        }
+    }
+}
+
+#[test]
+fn deaths_one_after_the_other_are_detected() {
+    for seed in 0..20 {
+        let mut network = Network::new(3, seed);
+        network.run_for(JOINED);
+        network.kill(2);
+        network.run_for(ms(300) + ms(50 * seed));
+        network.kill(1);
+        network.run_for(ms(1_400));
+        assert_eq!((network.alive(0), network.isolation(0)), (vec!["node-0"], None), "seed {seed}");
+    }
+}
+
+#[test]
+fn node_that_starts_alone_is_isolated_until_proven() {
+    for (name, cut, others_run, expected) in [
+        ("the others are down", None, false, None),
+        ("nothing answers", Some(Cut::Router), false, Some(IsolationCause::NothingAnswers)),
+        ("its port is blocked", Some(Cut::MeshPort), true, Some(IsolationCause::OthersAlive)),
+    ] {
+        let mut network = Network::stopped(3, 14);
+        (1..3).for_each(|node| network.kill(node));
+        network.cut(cut.map(|cut| (0, cut)));
+        if others_run {
+            (1..3).for_each(|node| network.start(node, 0));
+        }
+        network.start(0, 0);
+        network.run_for(secs(2));
+        assert_eq!((network.alive(0), network.isolation(0)), (vec!["node-0"], expected), "{name}");
     }
 }
 
@@ -207,6 +302,8 @@ fn speaker_with_another_key_does_not_join() {
     network.run_for(secs(5));
     assert_eq!(network.alive(0), ["node-0", "node-1"]);
     assert_eq!(network.alive(2), ["node-2"]);
+    assert_eq!(network.isolation(2), Some(IsolationCause::OthersAlive));
+    assert_eq!(network.isolation(0), None);
     assert!(network.counters(0).unauthentic > 0);
     assert!(network.counters(2).unauthentic > 0);
     assert_eq!(network.counters(2).received, 0);

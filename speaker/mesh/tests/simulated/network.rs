@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use fairlead_mesh::{Config, Counters, Identity, Mesh, MeshEvent};
+use fairlead_mesh::{Config, Counters, Evidence, Identity, IsolationCause, Mesh, MeshEvent};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -19,13 +19,33 @@ pub(crate) const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
+/// Time that it takes to find out who answers on the link.
+const INQUIRY: Duration = ms(150);
+
 struct Node {
     /// `None` while the process is not running.
     mesh: Option<Mesh>,
+    /// False if the whole node is down, not only the process.
+    powered: bool,
+    /// When evidence that it asked for arrives.
+    inquiry_ends: Option<Instant>,
     generation: u64,
     /// When its next timeout is due.
     due: Option<Instant>,
     stalled_until: Instant,
+}
+
+/// A fault of the cable of one node, or of its firewall.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// Frames to the node are lost.
+    Incoming,
+    /// Frames of the node are lost.
+    Outgoing,
+    /// Datagrams of the mesh to and from the node are lost; nothing else is.
+    MeshPort,
+    /// The router answers nobody.
+    Router,
 }
 
 /// A datagram in flight: its arrival, a number that orders equal arrivals, its source and its destination.
@@ -42,6 +62,7 @@ pub(crate) struct Network {
     count: u64,
     rng: StdRng,
     partition: Vec<Vec<usize>>,
+    cuts: Vec<(usize, Cut)>,
     events: Vec<(Duration, usize, MeshEvent)>,
     recorded: Vec<(usize, usize, Vec<u8>)>,
 }
@@ -78,11 +99,14 @@ impl Network {
             count: 0,
             rng: StdRng::seed_from_u64(seed),
             partition: Vec::new(),
+            cuts: Vec::new(),
             events: Vec::new(),
             recorded: Vec::new(),
         };
         network.nodes.extend((0..size).map(|_| Node {
             mesh: None,
+            powered: true,
+            inquiry_ends: None,
             generation: 1_700_000_000_000,
             due: None,
             stalled_until: now,
@@ -104,12 +128,29 @@ impl Network {
         let peers: BTreeMap<_, _> = (0..self.nodes.len()).map(|peer| (name(peer), address(peer))).collect();
         mesh.set_peers(self.now, peers);
         self.nodes[node].mesh = Some(mesh);
+        self.nodes[node].powered = true;
         self.drain(node);
     }
 
+    /// The node loses power.
     pub(crate) fn kill(&mut self, node: usize) {
+        self.crash(node);
+        self.nodes[node].powered = false;
+    }
+
+    /// The process ends, and the kernel of the node goes on.
+    pub(crate) fn crash(&mut self, node: usize) {
         self.nodes[node].mesh = None;
         self.nodes[node].due = None;
+        self.nodes[node].inquiry_ends = None;
+    }
+
+    /// Adds a fault; without one, repairs all.
+    pub(crate) fn cut(&mut self, fault: Option<(usize, Cut)>) {
+        match fault {
+            Some(fault) => self.cuts.push(fault),
+            None => self.cuts.clear(),
+        }
     }
 
     pub(crate) fn leave(&mut self, node: usize) {
@@ -129,6 +170,10 @@ impl Network {
 
     pub(crate) fn alive(&self, node: usize) -> Vec<&str> {
         self.mesh(node).alive().iter().map(String::as_str).collect()
+    }
+
+    pub(crate) fn isolation(&self, node: usize) -> Option<IsolationCause> {
+        self.mesh(node).isolation()
     }
 
     pub(crate) fn counters(&self, node: usize) -> Counters {
@@ -156,11 +201,10 @@ impl Network {
         let end = self.now + time;
         loop {
             let flight = self.flights.peek().map(|Reverse((at, ..))| (*at, None));
-            let timers = self
-                .nodes
-                .iter()
-                .enumerate()
-                .filter_map(|(node, state)| Some((self.when_awake(node, state.due?), Some(node))));
+            let timers = self.nodes.iter().enumerate().filter_map(|(node, state)| {
+                let due = state.due.into_iter().chain(state.inquiry_ends).min()?;
+                Some((self.when_awake(node, due), Some(node)))
+            });
             let Some((at, node)) =
                 timers.chain(flight).min_by_key(|(at, _)| *at).filter(|(at, _)| *at <= end)
             else {
@@ -170,13 +214,45 @@ impl Network {
             self.now = self.now.max(at);
             match node {
                 Some(node) => {
-                    if let Some(mesh) = &mut self.nodes[node].mesh {
+                    if self.nodes[node].inquiry_ends.take_if(|end| *end <= self.now).is_some() {
+                        let evidence = self.evidence(node);
+                        if let Some(mesh) = &mut self.nodes[node].mesh {
+                            mesh.handle_evidence(self.now, &evidence);
+                        }
+                    } else if let Some(mesh) = &mut self.nodes[node].mesh {
                         mesh.handle_timeout(self.now);
                     }
                     self.drain(node);
                 }
                 None => self.deliver(),
             }
+        }
+    }
+
+    /// Returns true if frames get from one node to another.
+    fn reaches(&self, from: usize, to: usize) -> bool {
+        let connected = self.partition.is_empty()
+            || self.partition.iter().any(|group| group.contains(&from) && group.contains(&to));
+        let lost = self.cuts.contains(&(from, Cut::Outgoing)) || self.cuts.contains(&(to, Cut::Incoming));
+        connected && !lost
+    }
+
+    /// Returns what the node finds out by asking the hosts on its link: the other nodes, and a router, which
+    /// is on the larger side of a partition.
+    fn evidence(&self, node: usize) -> Evidence {
+        let answers = |other: usize| {
+            self.nodes[other].powered && self.reaches(node, other) && self.reaches(other, node)
+        };
+        let (present, absent): (Vec<usize>, Vec<usize>) =
+            (0..self.nodes.len()).filter(|other| *other != node).partition(|other| answers(*other));
+
+        let cut = |cut| self.cuts.contains(&(node, cut));
+        let alone = self.partition.iter().any(|group| group == &[node]);
+        Evidence {
+            link: !alone && !cut(Cut::Incoming) && !cut(Cut::Outgoing) && !cut(Cut::Router),
+
+            present: present.iter().map(|other| name(*other)).collect(),
+            absent: absent.iter().map(|other| name(*other)).collect(),
         }
     }
 
@@ -197,6 +273,11 @@ impl Network {
         }
         if let Some(mesh) = &mut self.nodes[to].mesh {
             mesh.handle_datagram(self.now, address(from), &datagram);
+        } else if self.nodes[to].powered && self.reaches(to, from) {
+            // The kernel answers that no process listens.
+            if let Some(mesh) = &mut self.nodes[from].mesh {
+                mesh.handle_refusal(self.now, address(to));
+            }
         }
         self.drain(to);
     }
@@ -204,8 +285,16 @@ impl Network {
     fn drain(&mut self, node: usize) {
         loop {
             let Some(mesh) = &mut self.nodes[node].mesh else { return };
+            let mut evidence_needed = false;
             while let Some(event) = mesh.poll_event() {
-                self.events.push((self.now - self.since, node, event));
+                match event {
+                    MeshEvent::EvidenceNeeded => evidence_needed = true,
+                    event => self.events.push((self.now - self.since, node, event)),
+                }
+            }
+            if evidence_needed {
+                self.nodes[node].inquiry_ends = Some(self.now + INQUIRY);
+                continue;
             }
             let Some((to, datagram)) = mesh.poll_transmit() else {
                 self.nodes[node].due = mesh.poll_timeout();
@@ -220,9 +309,8 @@ impl Network {
         if self.record {
             self.recorded.push((from, to, datagram.clone()));
         }
-        let reaches = self.partition.is_empty()
-            || self.partition.iter().any(|group| group.contains(&from) && group.contains(&to));
-        if !reaches || self.rng.random_bool(self.loss) {
+        let blocked = |node| self.cuts.contains(&(node, Cut::MeshPort));
+        if blocked(from) || blocked(to) || !self.reaches(from, to) || self.rng.random_bool(self.loss) {
             return;
         }
         let latency = Duration::from_micros(self.rng.random_range(100..2_000));

@@ -232,3 +232,33 @@ fn handover_requires_that_this_node_can_still_serve() {
     assert!(!handover(|w| w.nodes.get_mut("n1").unwrap().excluded = true));
     assert!(!handover(|w| drop(w.services.remove("web"))));
 }
+
+#[test]
+fn isolated_node_keeps_addresses_and_claims_no_new_one() {
+    let world = World::of(3).l2(l2_advertisement("ad")).service("kept", Cluster, "192.0.2.1", "n2");
+    let owner = {
+        let mut plan = Plan::new("observer");
+        world.list_to(&mut plan);
+        plan.changes();
+        plan.owner(ip("192.0.2.1")).unwrap().to_owned()
+    };
+    let mut plan = Plan::new(owner.as_str());
+    world.list_to(&mut plan);
+    assert_eq!(plan.changes().len(), 1);
+    plan.set_may_claim(false);
+    assert_eq!(plan.changes(), []);
+
+    // New Services; this node would own some of them.
+    let more = (2..30)
+        .fold(world, |world, n| world.service(&format!("s{n}"), Cluster, &format!("192.0.2.{n}"), "n2"));
+    more.list_to(&mut plan);
+    assert_eq!(plan.changes(), []);
+    assert_eq!(plan.l2_announced(), 1);
+    let held = plan.problems().filter(|problem| problem.reason == NotAnnouncedReason::MeshNotSettled).count();
+    assert!(held > 0);
+    // The others are dead.
+    plan.set_may_claim(true);
+    let changes = plan.changes();
+    assert_eq!(changes.len(), held, "{changes:?}");
+    assert!(plan.problems().len() == 0);
+}

@@ -20,6 +20,8 @@ pub(crate) enum L2Command {
     },
     AnnounceAllAgain,
     HandOverAll,
+    /// Only answer; announce and defend nothing.
+    SetQuiet(bool),
 }
 
 /// Announce and Withdraw have keys of their own: an Announce does not replace a pending Withdraw, after which
@@ -30,6 +32,7 @@ pub(crate) enum L2CommandKey {
     Withdraw(IpAddr),
     AnnounceAllAgain,
     HandOverAll,
+    SetQuiet,
 }
 
 /// Sends commands to the L2 task. At most two per address are pending, so it never waits.
@@ -59,6 +62,11 @@ impl L2CommandSender {
     /// Announces every address again that is not being handed over.
     pub(crate) fn announce_all_again(&self) {
         self.0.send(L2CommandKey::AnnounceAllAgain, L2Command::AnnounceAllAgain);
+    }
+
+    /// Sets whether this node only answers, and announces and defends nothing.
+    pub(crate) fn set_quiet(&self, quiet: bool) {
+        self.0.send(L2CommandKey::SetQuiet, L2Command::SetQuiet(quiet));
     }
 
     /// Hands every address over to other nodes, because this speaker stops.

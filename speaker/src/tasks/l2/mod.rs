@@ -114,6 +114,7 @@ impl L2State {
                 self.responder.withdraw(address);
             }
             L2Command::AnnounceAllAgain => self.responder.announce_all_again(now),
+            L2Command::SetQuiet(quiet) => self.responder.set_quiet(quiet),
             L2Command::HandOverAll => self.responder.hand_over_all(now),
         }
     }

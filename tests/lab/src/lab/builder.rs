@@ -23,14 +23,15 @@ use crate::topology::{self, Network, Size};
 const CONTROLLER_METRICS: u16 = 7472;
 /// Metrics port of a speaker.
 const SPEAKER_METRICS: u16 = 7473;
-/// Bridge ports whose frames are dropped.
+/// Bridge ports whose frames are dropped, by the direction as their node sees it.
 const CUT_TABLE: &str = "\
 table bridge cut {
- set ports { type ifname; }
+ set outgoing { type ifname; }
+ set incoming { type ifname; }
  chain forward {
   type filter hook forward priority 0;
-  iifname @ports drop
-  oifname @ports drop
+  iifname @outgoing drop
+  oifname @incoming drop
  }
 }
 ";

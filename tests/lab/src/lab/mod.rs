@@ -25,6 +25,11 @@ use crate::wait::wait_for;
 pub use builder::Builder;
 pub use objects::{NAMESPACE, pod_name};
 
+/// The speakers' default.
+const MESH_PORT: u16 = 7946;
+/// Table in the namespace of a node.
+const BLOCK_TABLE: &str = "blocked";
+
 /// A node of the lab.
 #[derive(Debug)]
 pub struct LabNode {
@@ -56,6 +61,15 @@ pub enum Carrier {
     Lost,
     /// Frames are lost between host and switch, and the link stays up.
     Kept,
+}
+
+/// Frames that a damaged cable loses. The link stays up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// Those to the node.
+    Incoming,
+    /// Those of the node.
+    Outgoing,
 }
 
 impl LabNode {
@@ -182,15 +196,40 @@ impl Lab {
         let port = &self.node(node)?.name;
         match carrier {
             Carrier::Lost => topology::batch(&self.network.lan, &format!("link set {port} down\n")),
-            Carrier::Kept => self.nft_lan(&format!("add element bridge cut ports {{ \"{port}\" }}\n")),
+            Carrier::Kept => {
+                self.cut_one_way(node, Lost::Incoming)?;
+                self.cut_one_way(node, Lost::Outgoing)
+            }
         }
     }
 
-    /// Restores all cables.
+    /// Loses the frames of one direction between a node and the switch.
+    pub fn cut_one_way(&self, node: &str, lost: Lost) -> Result<()> {
+        let (port, set) = (&self.node(node)?.name, format!("{lost:?}").to_lowercase());
+        self.nft_lan(&format!("add element bridge cut {set} {{ \"{port}\" }}\n"))
+    }
+
+    /// Drops the datagrams of the mesh on a node, as its own firewall would. Everything else passes.
+    pub fn block_mesh(&self, node: &str) -> Result<()> {
+        let drop = format!("udp dport {MESH_PORT} drop");
+        let chain = |hook: &str| format!("chain {hook} {{ type filter hook {hook} priority 0; {drop}; }}");
+        self.nft_node(
+            node,
+            &format!("table inet {BLOCK_TABLE} {{ {}\n{}\n}}\n", chain("input"), chain("output")),
+        )
+    }
+
+    /// Ends [`Self::block_mesh`]. Does nothing if it is not blocked.
+    pub fn unblock_mesh(&self, node: &str) -> Result<()> {
+        self.nft_node(node, &format!("add table inet {BLOCK_TABLE}\ndelete table inet {BLOCK_TABLE}\n"))
+    }
+
+    /// Restores all cables, and the mesh on every node.
     pub fn mend(&self) -> Result<()> {
         let up: String = self.nodes.iter().map(|node| format!("link set {} up\n", node.name)).collect();
         topology::batch(&self.network.lan, &up)?;
-        self.nft_lan("flush set bridge cut ports\n")
+        self.nft_lan("flush set bridge cut outgoing\nflush set bridge cut incoming\n")?;
+        self.nodes.iter().try_for_each(|node| self.unblock_mesh(&node.name))
     }
 
     /// Captures the frames on the cable of `node`, at the switch.
@@ -243,6 +282,12 @@ impl Lab {
     /// Keeps the logs when the lab ends, and returns their folder.
     pub fn keep_logs(&self) -> Result<PathBuf> {
         self.reaper.lock().unwrap_or_else(PoisonError::into_inner).keep_logs(&self.id)
+    }
+
+    fn nft_node(&self, node: &str, script: &str) -> Result<()> {
+        let network = self.network.nodes.iter().find(|network| network.name == node);
+        let netns = &network.with_context(|| format!("node {node} does not exist"))?.netns;
+        netns.feed(Command::new("nft").args(["-f", "-"]), script).map(drop)
     }
 
     fn nft_lan(&self, script: &str) -> Result<()> {

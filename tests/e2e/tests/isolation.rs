@@ -1,0 +1,229 @@
+//! A node that is cut off takes no address of others over. A node whose only neighbors die takes all over.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use fairlead_e2e::{
+    LbService, PACE, PORT, SECOND, SOON, Shared, configure, expect_mesh, expect_owner, rounds,
+    service_off_its_owner, streams,
+};
+use fairlead_lab::{Capture, Carrier, Lab, Lost, NAMESPACE, Outage, wait_for};
+use serde_json::json;
+
+static LAB: Shared = Shared::new(Lab::builder, configure);
+
+/// The node that is cut off.
+const CUT: &str = "n2";
+/// Where the pods are.
+const BACKEND: &str = "n1";
+
+/// Longest gap when an owner dies.
+const CUT_BUDGET: Duration = Duration::from_secs(2);
+
+/// A packet that the busy machine loses or delays. A wrong claim costs a client seconds, and is seen on the
+/// wire.
+const BLINK: Duration = Duration::from_millis(50);
+
+/// Services whose pods are not on the node to be cut off, and their owners.
+struct Owned {
+    services: Vec<LbService>,
+    owners: BTreeMap<IpAddr, String>,
+}
+
+impl Owned {
+    fn new(lab: &Lab, name: &str) -> Self {
+        let services: Vec<_> =
+            (0..6).map(|n| LbService::new(&format!("{name}-{n}"), "l2").single("IPv4").on(BACKEND)).collect();
+        let ips = services.iter().map(|service| service.up(lab).unwrap()[0]);
+        let owners: BTreeMap<_, _> =
+            ips.map(|ip| (ip, lab.wait_for_owner(ip, SOON).unwrap().to_owned())).collect();
+        let own = owners.values().filter(|owner| *owner == CUT).count();
+        assert!(own > 0 && own < owners.len(), "{owners:?}");
+        Self { services, owners }
+    }
+
+    /// Addresses of the nodes that are not cut off.
+    fn of_others(&self) -> Vec<IpAddr> {
+        self.owners.iter().filter(|(_, owner)| *owner != CUT).map(|(ip, _)| *ip).collect()
+    }
+
+    /// Runs `fault`. The clients of addresses of others lose nothing, and nobody else claims them.
+    fn lose_nothing(&self, lab: &Lab, what: &str, fault: impl FnOnce()) {
+        let others = self.of_others();
+        for ip in &others {
+            expect_owner(lab, *ip, &self.owners[ip], SOON).unwrap();
+        }
+        let streams: Vec<_> =
+            others.iter().map(|ip| (*ip, lab.client().stream(SocketAddr::new(*ip, PORT), PACE))).collect();
+        let capture = lab.capture_client().unwrap();
+        std::thread::sleep(SECOND);
+        fault();
+        for (ip, stream) in streams {
+            let report = stream.stop().unwrap();
+            eprintln!("{what}: {ip} of {}: {report}", self.owners[&ip]);
+            assert!(report.sent > 100 && report.longest_gap <= BLINK, "{what}: {ip}: {report}");
+        }
+        assert_eq!(self.foreign_claims(lab, &capture), Vec::<String>::new(), "{what}");
+    }
+
+    fn foreign_claims(&self, lab: &Lab, capture: &Capture) -> Vec<String> {
+        let by_cut = |mac| lab.node_of(mac) == Some(CUT);
+        let frames = capture.frames().into_iter().filter(|seen| by_cut(seen.frame.source));
+        let others = self.of_others();
+        let claims = frames.filter(|seen| others.iter().any(|ip| seen.frame.message.claims(*ip)));
+        claims.map(|seen| seen.frame.to_string()).collect()
+    }
+
+    fn expect_owners(&self, lab: &Lab) {
+        for (ip, owner) in &self.owners {
+            expect_owner(lab, *ip, owner, SOON).unwrap();
+        }
+    }
+
+    fn delete(self, lab: &Lab) {
+        self.services.iter().for_each(|service| service.delete(lab).unwrap());
+    }
+}
+
+/// Waits until every address of the node that is cut off has another owner.
+fn expect_replaced(lab: &Lab, owned: &Owned) {
+    let own = owned.owners.iter().filter(|(_, owner)| *owner == CUT);
+    for (ip, _) in own {
+        wait_for(format!("another owner of {ip}"), SOON, || match lab.owner(*ip) {
+            Ok(Some(owner)) if owner != CUT => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .unwrap();
+    }
+}
+
+fn one_way_cut(lost: Lost) {
+    let lab = LAB.turn();
+    let owned = Owned::new(&lab, &format!("{lost:?}").to_lowercase());
+    for round in 1..=rounds(2) {
+        owned.lose_nothing(&lab, &format!("{lost:?}, round {round}"), || {
+            lab.cut_one_way(CUT, lost).unwrap();
+            std::thread::sleep(3 * SECOND);
+            if round == 1 {
+                expect_replaced(&lab, &owned);
+            }
+            lab.mend().unwrap();
+            std::thread::sleep(3 * SECOND);
+        });
+        expect_mesh(&lab, SOON).unwrap();
+        owned.expect_owners(&lab);
+    }
+    owned.delete(&lab);
+}
+
+#[test]
+fn node_that_hears_nothing_claims_nothing() {
+    one_way_cut(Lost::Incoming);
+}
+
+#[test]
+fn node_that_is_not_heard_claims_nothing() {
+    one_way_cut(Lost::Outgoing);
+}
+
+#[test]
+fn node_with_blocked_mesh_port_claims_nothing() {
+    let lab = LAB.turn();
+    let owned = Owned::new(&lab, "blocked");
+    owned.lose_nothing(&lab, "blocked while it runs", || {
+        lab.block_mesh(CUT).unwrap();
+        std::thread::sleep(4 * SECOND);
+        lab.unblock_mesh(CUT).unwrap();
+        expect_mesh(&lab, SOON).unwrap();
+    });
+    owned.expect_owners(&lab);
+    let speaker = lab.node(CUT).unwrap().speaker().unwrap();
+    owned.lose_nothing(&lab, "blocked when it starts", || {
+        speaker.terminate(10 * SECOND).unwrap();
+        lab.block_mesh(CUT).unwrap();
+        speaker.spawn_again().unwrap();
+        speaker.wait_until_ready(SOON).unwrap();
+        std::thread::sleep(4 * SECOND);
+        lab.unblock_mesh(CUT).unwrap();
+        expect_mesh(&lab, SOON).unwrap();
+    });
+    owned.expect_owners(&lab);
+    owned.delete(&lab);
+}
+
+#[test]
+fn node_with_another_mesh_key_claims_nothing() {
+    let lab = LAB.turn();
+    let owned = Owned::new(&lab, "key");
+    let set_key = |key: &str| {
+        let secret = json!({ "apiVersion": "v1", "kind": "Secret",
+                             "metadata": { "name": "fairlead-mesh", "namespace": NAMESPACE } });
+        lab.api().unwrap().merge(secret, json!({ "data": { "key": key } })).unwrap();
+    };
+    let present = lab.api().unwrap().get("v1", "Secret", Some(NAMESPACE), "fairlead-mesh").unwrap();
+    let present = present["data"]["key"].as_str().unwrap().to_owned();
+    let speaker = lab.node(CUT).unwrap().speaker().unwrap();
+    owned.lose_nothing(&lab, "another key", || {
+        set_key("YW5vdGhlciBrZXk=");
+        speaker.restart().unwrap();
+        speaker.wait_until_ready(SOON).unwrap();
+        std::thread::sleep(4 * SECOND);
+        set_key(&present);
+        speaker.restart().unwrap();
+        expect_mesh(&lab, SOON).unwrap();
+    });
+    owned.expect_owners(&lab);
+    owned.delete(&lab);
+}
+
+/// The last node takes over within the budget although nobody in the mesh confirms the death.
+fn last_node_takes_over(nodes: usize, what: &str, fault: impl Fn(&Lab, &[&str])) {
+    let _alone = LAB.turn();
+    let lab = Lab::builder().nodes(nodes).start().unwrap();
+    configure(&lab).unwrap();
+    let (_, ip, owner) = service_off_its_owner(&lab, "last", "IPv4").unwrap();
+    // The pod is on the first node that is not the owner.
+    let last = lab.nodes().iter().map(|node| node.name()).find(|name| *name != owner).unwrap();
+    let dying: Vec<&str> = lab.nodes().iter().map(|node| node.name()).filter(|name| *name != last).collect();
+    let streams = streams(&lab, ip);
+    fault(&lab, &dying);
+    std::thread::sleep(4 * SECOND);
+    for (client, stream) in streams {
+        let report = stream.stop().unwrap();
+        eprintln!("{what}, {client}: {report}");
+        assert!(report.answered > 100 && report.longest_gap <= CUT_BUDGET, "{what}, {client}: {report}");
+    }
+    expect_owner(&lab, ip, last, SOON).unwrap();
+}
+
+#[test]
+fn last_of_two_nodes_takes_over() {
+    last_node_takes_over(2, "one of two without carrier", |lab, dying| {
+        dying.iter().for_each(|node| lab.cut(node, Carrier::Lost).unwrap());
+    });
+}
+
+#[test]
+fn last_of_two_nodes_takes_over_without_api_server() {
+    last_node_takes_over(2, "one of two, silent, no API server", |lab, dying| {
+        lab.api_server().unwrap().outage(Outage::Hang).unwrap();
+        dying.iter().for_each(|node| lab.cut(node, Carrier::Kept).unwrap());
+    });
+}
+
+#[test]
+fn last_of_two_speakers_takes_over() {
+    last_node_takes_over(2, "one of two speakers killed", |lab, dying| {
+        dying.iter().for_each(|node| lab.node(node).unwrap().speaker().unwrap().kill().unwrap());
+    });
+}
+
+#[test]
+fn last_of_three_nodes_takes_over() {
+    last_node_takes_over(3, "two of three at once", |lab, dying| {
+        dying.iter().for_each(|node| lab.cut(node, Carrier::Kept).unwrap());
+    });
+}
