@@ -131,6 +131,9 @@ impl ClusterState {
                     ObjectChange::Reset(list) => list.into_iter().any(|is_terminating| is_terminating),
                 };
                 self.set_removal(Removal { definition, ..self.configuration.removal() });
+                if self.configured {
+                    self.index.set_config(&self.configuration.config(), now);
+                }
             }
             ClusterChange::Nodes(ObjectChange::Apply((name, network))) => {
                 self.index.node_applied(&name, network, now);

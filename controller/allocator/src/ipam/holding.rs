@@ -30,6 +30,8 @@ pub enum Retained {
     PoolRefused,
     /// The address is now that of a Node.
     NodeAddress,
+    /// All pools disappeared, and this one does not exist again.
+    PoolGone,
     /// The pool no longer contains the address.
     NoLongerInPool,
     /// The pool no longer admits the Service.
@@ -61,6 +63,7 @@ impl Retained {
                 "does not allocate this address any more, because it is an address of a Node: use another \
                  address, and exclude this one from the pool"
             }
+            Self::PoolGone => "does not exist any more",
             Self::NoLongerInPool => "no longer has this address",
             Self::NotAdmitted(NotAdmitted::Namespace) => "is no longer open to this namespace",
             Self::NotAdmitted(NotAdmitted::Labels) => "is no longer open to Services with these labels",

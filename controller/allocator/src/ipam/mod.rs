@@ -12,6 +12,7 @@
 //! | `ledger` | holders by address, addresses by holder | `holders`, `retention`, `joining` |
 //! | `usage` | counts, holders and claims by pool | – |
 //! | `reservations` | addresses that only one Service may take | `reserve` |
+//! | `orphans` | pools that disappeared with all others while in use | – |
 //! | `others` | the Services of other load balancer classes that show addresses | – |
 //! | `claim_records` | what each claim has reserved | `claims` |
 //! | `node_networks` | the addresses of Nodes, which no Service gets, and their Pod ranges | – |
@@ -45,6 +46,7 @@ mod joining;
 mod ledger;
 mod node_networks;
 mod open_pools;
+mod orphans;
 mod others;
 mod pool_changes;
 mod pool_state;
@@ -93,6 +95,7 @@ use changes::Changes;
 use claim_records::ClaimRecords;
 use ledger::Ledger;
 use node_networks::NodeNetworks;
+use orphans::Orphans;
 use others::OtherServices;
 use pool_state::PoolState;
 use pools::Pools;
@@ -107,6 +110,7 @@ pub struct Ipam {
     ledger: Ledger,
     usage: Usage,
     reservations: Reservations,
+    orphans: Orphans,
     others: OtherServices,
     claims: ClaimRecords,
     nodes: NodeNetworks,

@@ -72,6 +72,10 @@ impl Ipam {
             difference.added.iter().flat_map(|pool| &pool.ranges).copied().collect();
         let open_families = self.pools.open_families();
         changes.previous = self.pools.replace(difference);
+        self.review_orphans();
+        let gone: Vec<Arc<str>> =
+            changes.names.iter().filter(|name| !self.pool_exists(name)).cloned().collect();
+        gone.iter().for_each(|name| self.keep_orphans_of(name));
         changes.open_families_differ = self.pools.open_families() != open_families;
 
         // The spaces of added pools do not know the holders and reservations yet.
@@ -127,7 +131,8 @@ impl Ipam {
             .held
             .iter()
             .map(|held| {
-                let pool = self.owning_pool(held.ip, Some(&held.pool))?;
+                let owning = self.owning_pool(held.ip, Some(&held.pool));
+                let pool = owning.or_else(|| self.orphaned(Some(&held.pool)))?;
                 let moves = pool != held.pool;
                 Some((held.ip, pool, moves))
             })

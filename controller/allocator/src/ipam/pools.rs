@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use fairlead_crds::model::config::Pool;
+use fairlead_crds::model::config::{Closed, Pool};
 use fairlead_crds::model::delta::Differing;
 use fairlead_crds::model::family::Family;
 use fairlead_crds::model::range::IpRange;
@@ -93,6 +93,12 @@ impl Pools {
     /// Returns the number of pools, in force or refused.
     pub(super) fn len(&self) -> usize {
         self.in_force.len() + self.refused.len()
+    }
+
+    /// Returns true if no pool exists that is not being deleted.
+    pub(super) fn none_stays(&self) -> bool {
+        let in_force = self.in_force.values().map(PoolState::pool);
+        in_force.chain(self.refused.values()).all(|pool| pool.closed == Some(Closed::Deleting))
     }
 
     pub(super) fn pinned(&self) -> impl Iterator<Item = &Arc<str>> + Clone {

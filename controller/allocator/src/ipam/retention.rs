@@ -22,7 +22,8 @@ impl Ipam {
     ///    release.
     /// 3. Another pool contains the address now, because pools were renamed or split: that pool becomes the
     ///    owning pool and decides. This includes a refused pool in deletion with `reclaim: Reassign`.
-    /// 4. Otherwise the Service may not keep it.
+    /// 4. All pools disappeared at once, and none contains the address: the Service retains it until then.
+    /// 5. Otherwise the Service may not keep it.
     ///
     /// # Errors
     /// If an address may not be kept, or is held by a Service that does not share it. Nothing has changed
@@ -48,7 +49,8 @@ impl Ipam {
             let occupied = self.ledger.occupied(*ip);
             let shared = occupied.filter(|occupied| occupied.is_held_by_others(request.service));
             let of = shared.map(|occupied| &**occupied.pool()).or(*of);
-            let pool = self.owning_pool(*ip, of).ok_or(AllocationRefusal::NotInPool(*ip))?;
+            let pool = self.owning_pool(*ip, of).or_else(|| self.orphaned(of));
+            let pool = pool.ok_or(AllocationRefusal::NotInPool(*ip))?;
             let retained = self.retention(request, *ip, &pool)?;
             self.check_holders(request, &pool, *ip)?;
             held.push(Held { ip: *ip, pool, retained });
@@ -98,7 +100,10 @@ impl Ipam {
         ip: IpAddr,
         pool: &Arc<str>,
     ) -> Result<Option<Retained>, AllocationRefusal> {
-        let Some(state) = self.pools.state(pool) else { return Ok(Some(Retained::PoolRefused)) };
+        let Some(state) = self.pools.state(pool) else {
+            let exists = self.pool_exists(pool);
+            return Ok(Some(if exists { Retained::PoolRefused } else { Retained::PoolGone }));
+        };
         if !state.contains(ip) {
             return Ok(Some(Retained::NoLongerInPool));
         }

@@ -252,7 +252,7 @@ fn edited_pool_keeps_or_evicts_holder() {
         ),
         ("split by family", split(&["1.2.3.0-1.2.3.255"], &["1000::-1000::ff"]), Some("test,test2")),
         ("avoid buggy addresses", vec![avoiding(start())], None),
-        ("delete the pool", vec![], None),
+        ("delete the pool", vec![pool("other", &["5.6.7.8"])], None),
     ];
     for (what, new, keeps_in) in cases {
         let mut ipam = ipam([start()]);

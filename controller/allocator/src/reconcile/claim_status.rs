@@ -103,6 +103,7 @@ fn reserved(record: &ClaimRecord, ipam: &Ipam, addresses: &[IpAddr]) -> NewCondi
             let reason = match why {
                 Retained::PoolRefused => AllocationReason::PoolRefused,
                 Retained::NodeAddress => AllocationReason::NodeAddress,
+                Retained::PoolGone => AllocationReason::PoolGone,
                 Retained::NoLongerInPool | Retained::NotAdmitted(_) => AllocationReason::Retained,
             };
             NewCondition::new(RESERVED, true, reason.to_string(), retained_message(claimed, why))

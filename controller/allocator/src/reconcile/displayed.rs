@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fairlead_crds::model::service::pool_of_nth;
 
 use super::observed::ObservedService;
+use super::outcome::AllocationReason;
 use crate::ipam::{AllocationRefusal, AllocationRequest, Ipam};
 
 /// An address, and its pool if that is known.
@@ -53,6 +54,13 @@ pub(super) fn keep_displayed(
     observed: &ObservedService,
 ) -> Result<(), AllocationRefusal> {
     let DisplayedAddresses { by_range, by_annotation } = DisplayedAddresses::read(ipam, observed);
+    // Addresses that this controller has allocated stay if their pool disappeared with all others.
+    let allocated = observed.conditions.allocated.filter(|condition| condition.status);
+    if let Some(allocated) = allocated.filter(|_| observed.pool_annotation.is_some()) {
+        for pool in by_annotation.iter().filter_map(|(_, pool)| pool.as_ref()) {
+            ipam.adopt_orphans_of(pool, allocated.reason == AllocationReason::PoolGone);
+        }
+    }
     let mut keep = |displayed: &[PooledAddress]| {
         let displayed: Vec<_> = displayed.iter().map(|(ip, pool)| (*ip, pool.as_deref())).collect();
         ipam.keep(request, &displayed).map(drop)

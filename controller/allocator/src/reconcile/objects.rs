@@ -2,7 +2,7 @@
 
 use fairlead_crds::conditions::{self, NewCondition};
 use fairlead_crds::kinds::{ConfigurationObject, Kind, ObjectRef, ObjectView};
-use fairlead_crds::model::config::Config;
+use fairlead_crds::model::config::{Closed, Config};
 use fairlead_crds::names::ACCEPTED;
 use fairlead_crds::resolve::{Accepted, InForce, Resolution, ResolutionChange};
 use fairlead_crds::store::{ConfigurationChange, ConfigurationStore, ObjectChange};
@@ -63,6 +63,10 @@ impl Configuration {
     pub fn config(&self) -> Config {
         let mut config = self.resolution.config.clone();
         config.keep_class(self.class.as_deref());
+        if self.removal.definition {
+            // All pools disappear soon, one after the other: none takes the Services of those before it.
+            config.pools.values_mut().for_each(|pool| pool.closed = Some(Closed::Deleting));
+        }
         config
     }
 

@@ -74,6 +74,8 @@ reasons! {
     PoolDeleting,
     /// The Service retains addresses that their pool no longer offers.
     Retained,
+    /// All pools disappeared at once, and the Service retains the addresses of one of them.
+    PoolGone,
     /// Another Service holds the requested address.
     AddressInUse,
     /// The address is that of a Node: no Service gets it, and one that has it keeps it.
@@ -127,7 +129,7 @@ impl AllocationReason {
 
     /// Returns true for the reasons of a Service that retains addresses.
     pub(super) fn is_retention(self) -> bool {
-        matches!(self, Self::Retained | Self::PoolRefused | Self::NodeAddress)
+        matches!(self, Self::Retained | Self::PoolRefused | Self::PoolGone | Self::NodeAddress)
     }
 
     /// Returns the reason of this name.

@@ -90,6 +90,6 @@ fn dual_stack_service_follows_pool_ranges() {
     assert_eq!(world.take_writes(), 0, "unchanged pools");
     world.set_pools([pool("default", &["5.6.7.0-5.6.7.255", "2000::-2000::ff"])]);
     assert_eq!(world.result("s"), "5.6.7.0 2000::", "another range");
-    world.set_pools([]);
+    world.set_pools([pool("manual", &["9.9.9.9"])].map(|pool| Pool { auto_assign: false, ..pool }));
     assert_eq!(world.result("s"), "NoPoolMatches");
 }

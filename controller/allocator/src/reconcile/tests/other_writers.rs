@@ -126,7 +126,7 @@ fn entry_with_hostname_of_another_program_stays() {
     world.check_restart("hostname");
     world.apply(service("s", annotated(REQUEST_IPS, "1.2.3.7")));
     assert_eq!(ingress(&world), json!([{ "ip": "1.2.3.7", "ipMode": "VIP" }, hostname]));
-    world.set_pools([]);
+    world.apply(service("s", annotated(REQUEST_IPS, "9.9.9.9")));
     assert_eq!(ingress(&world), json!([hostname]), "it stays when the address is released");
     world.take_writes();
     world.restart();

@@ -294,3 +294,51 @@ fn edited_annotation_does_not_move_retained_address() {
     assert!(world.message("s", names::ALLOCATED).starts_with("True/Allocated"));
     world.check_restart("refused");
 }
+
+/// Returns two pools that retain, and one that does not.
+fn three_pools() -> Vec<Pool> {
+    let (p, q) = (pool("p", &["1.2.3.0-1.2.3.9"]), pool("q", &["5.6.7.0-5.6.7.9"]));
+    vec![retaining(p), retaining(q), pool("r", &["9.9.9.0-9.9.9.9"])]
+}
+
+#[test]
+fn addresses_stay_while_all_pools_are_gone() {
+    for restart_at in [None, Some(0), Some(1), Some(2)] {
+        let mut world = World::new(three_pools());
+        for (name, pool) in [("a", "p"), ("b", "q"), ("c", "r")] {
+            world.apply(service(name, annotated(REQUEST_POOL, pool)));
+        }
+        let held = world.results();
+        // The definitions are installed again, then the pools come back one after the other.
+        for (step, count) in [0, 1, 2].into_iter().enumerate() {
+            world.set_pools(three_pools().into_iter().take(count));
+            if restart_at == Some(step) {
+                world.check_restart("while pools are gone");
+            }
+            assert_eq!(world.results(), held, "{count} pools, restart at {restart_at:?}");
+            assert_eq!(
+                world.message("c", names::ALLOCATED),
+                "True/PoolGone: keeps 9.9.9.0 from IPAddressPool r: IPAddressPool r does not exist any more"
+            );
+            // An event of the Service does not release the address.
+            world.apply(service("c", annotated("example.org/a", &step.to_string())));
+        }
+        world.apply(service("new", json!({})));
+        world.set_pools(three_pools());
+        world.check_restart("after all pools are back");
+        assert_eq!(world.result("c"), "9.9.9.0");
+        assert!(world.message("c", names::ALLOCATED).starts_with("True/Allocated"), "{restart_at:?}");
+        assert_ne!(world.result("new"), "9.9.9.0");
+    }
+}
+
+#[test]
+fn address_that_another_controller_wrote_is_no_orphan() {
+    let mut world = World::new([]);
+    let shown = json!({
+        "metadata": { "annotations": { "metallb.io/ip-allocated-from-pool": "theirs" } },
+        "status": { "loadBalancer": { "ingress": [{ "ip": "1.2.3.0" }] } },
+    });
+    world.apply(service("s", shown));
+    assert_eq!(world.result("s"), "NoPoolMatches");
+}

@@ -1,7 +1,7 @@
 //! Patches and events: content, time and number.
 
 use super::*;
-use fairlead_test_support::pool;
+use fairlead_test_support::{pinned, pool};
 
 fn decided(world: &mut World) -> (Vec<StatusPatch>, Vec<ServiceEvent>) {
     let (mut patches, mut events) = (Vec::new(), Vec::new());
@@ -55,7 +55,7 @@ fn refusal_clears_status_and_emits_one_event() {
     let mut world = World::new([pool("p", &["1.2.3.0"])]);
     world.apply(service("s", json!({})));
     world.events.clear();
-    world.config.pools.clear();
+    world.config.pools = pools([pinned(pool("other", &["9.9.9.9"]), 0, &["team"])]);
     world.index.set_config(&world.config, world.now);
     let (patches, events) = decided(&mut world);
     let body = patches[0].body();
