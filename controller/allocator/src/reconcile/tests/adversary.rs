@@ -16,6 +16,12 @@ enum Step {
     Delete { name: u8 },
 }
 
+/// Longest time in seconds between a replacement of a status and the next write.
+const LONGEST_BACK_OFF: i64 = 300;
+/// Time in seconds without a replacement after which a conflict is over, after the next write.
+const QUIET: i64 = 600;
+/// Repetitions of the longest text, so that the API server accepts the annotations: at most 256 KiB in all.
+const LONGEST: usize = 1_500;
 const ANNOTATIONS: [&str; 6] = [
     REQUEST_IPS,
     REQUEST_POOL,
@@ -41,7 +47,7 @@ const PIECES: [&str; 12] = [
 ];
 
 fn text() -> impl Strategy<Value = String> {
-    (vec(0..PIECES.len(), 0..3), prop_oneof![4 => 1..3usize, 1 => Just(200), 1 => Just(20_000)])
+    (vec(0..PIECES.len(), 0..3), prop_oneof![4 => 1..3usize, 1 => Just(200), 1 => Just(LONGEST)])
         .prop_map(|(pieces, times)| pieces.into_iter().map(|at| PIECES[at]).collect::<String>().repeat(times))
 }
 
@@ -105,6 +111,8 @@ proptest! {
                     let Some(mut seen) = world.services.get(&key(&format!("s{name}"))).cloned() else { continue };
                     seen["status"] = status(conditions, entry);
                     world.apply(seen);
+                    // The controller writes less and less often to a status that is replaced repeatedly.
+                    world.wait(LONGEST_BACK_OFF);
                 }
                 Step::Delete { name } => world.delete(&format!("s{name}")),
             }
@@ -116,6 +124,8 @@ proptest! {
                 prop_assert!(message.chars().all(is_printable), "{}: {:?}", what, message);
             }
         }
+        // A new process does not know the conflicts, so it removes their conditions.
+        world.wait(LONGEST_BACK_OFF + QUIET);
         world.check_restart("after the attack");
     }
 }
