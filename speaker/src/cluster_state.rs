@@ -7,7 +7,7 @@ use std::sync::Arc;
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::resolve::{InForce, ObjectRef, ObjectVerdict, Resolution};
 use fairlead_crds::store::{ConfigurationStore, ObjectChange};
-use fairlead_plan::{AnnouncementChange, Node, NodeName, Plan, Service, Slice, SliceKey};
+use fairlead_plan::{AnnouncementChange, LinkAddresses, Node, NodeName, Plan, Service, Slice, SliceKey};
 
 use crate::tasks::mesh::MeshPeers;
 use crate::watches::WatchEvent;
@@ -77,7 +77,7 @@ impl ClusterState {
     }
 
     /// Sets the interfaces that can carry announcements; see [`Plan::set_links`].
-    pub(crate) fn set_links(&mut self, links: BTreeSet<String>) {
+    pub(crate) fn set_links(&mut self, links: LinkAddresses) {
         self.plan.set_links(links);
     }
 

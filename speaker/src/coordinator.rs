@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fairlead_crds::resolve::{ObjectRef, ObjectVerdict};
-use fairlead_plan::AnnouncementChange;
 use fairlead_plan::membership_gate::MembershipGate;
 use fairlead_plan::node_status::Summary;
 use fairlead_plan::speaker_object::SpeakerReport;
+use fairlead_plan::{AnnouncementChange, LinkAddresses};
 use fairlead_runtime::http::Health;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -81,9 +81,10 @@ impl Coordinator {
                     let links = self.links.borrow_and_update().clone();
                     let usable =
                         links.by_index.values().filter(|link| is_usable(link, &self.excluded_interfaces));
-                    let names: BTreeSet<String> = usable.map(|link| link.name.clone()).collect();
+                    let addresses: LinkAddresses =
+                        usable.map(|link| (link.name.clone(), link.addresses.clone())).collect();
                     links_changed = true;
-                    self.state.set_links(names);
+                    self.state.set_links(addresses);
                 }
                 () = sleep_until_or_forever(timeout) => {}
                 event = self.events.recv() => match event {

@@ -21,6 +21,7 @@ use crate::change::{AnnouncementChange, AnnouncementState};
 use crate::dirty::DirtySet;
 use crate::endpoints::Serving;
 use crate::input::NodeName;
+use crate::links::{LinkAddresses, Links};
 use crate::rank::rank;
 use crate::reason::NotAnnouncedReason;
 use crate::view::ClusterView;
@@ -33,7 +34,7 @@ pub(crate) struct Election {
     /// True while this node may announce no address beyond those that it announces.
     claims_held: bool,
     /// Interfaces that can announce; `None` until they were listed: every interface counts as present.
-    links: Option<BTreeSet<String>>,
+    links: Option<Links>,
     candidates: Candidates,
     outcomes: BTreeMap<IpAddr, Outcome>,
     /// The addresses of each owner.
@@ -120,11 +121,14 @@ impl Election {
         self.claims_held = !may_claim;
     }
 
-    /// Replaces the names of the interfaces that can announce.
-    pub(crate) fn set_links(&mut self, links: BTreeSet<String>, dirty: &mut DirtySet) {
-        if self.links.as_ref() == Some(&links) {
+    /// Replaces the interfaces that can announce.
+    pub(crate) fn set_links(&mut self, links: LinkAddresses, dirty: &mut DirtySet) {
+        if self.links.as_ref().is_some_and(|known| *known.addresses() == links) {
             return;
         }
+        let links = Links::new(links);
+        let old = self.links.replace(Links::default()).unwrap_or_default();
+        dirty.mark_addresses(links.differing(&old).filter(|address| self.outcomes.contains_key(address)));
         self.links = Some(links);
         let restricted = |outcome: &Outcome| matches!(outcome.announced, Some(InterfaceSet::Named(_)));
         dirty
@@ -132,7 +136,7 @@ impl Election {
     }
 
     pub(crate) fn has_links(&self) -> bool {
-        self.links.as_ref().is_some_and(|links| !links.is_empty())
+        self.links.as_ref().is_some_and(|links| !links.addresses().is_empty())
     }
 
     /// Finds the candidates again and marks the addresses whose owner may change because of it.
@@ -192,18 +196,22 @@ impl Election {
         let own = owner.as_ref() == Some(view.nodes.own_name());
         let able: Vec<&Standing> =
             standings.iter().map(|(_, standing)| standing).filter(|s| s.reason.is_none()).collect();
-        let handover = !able.is_empty() && owner.is_some();
         let interfaces = able.iter().filter_map(|standing| standing.interfaces.clone()).reduce(united);
         let announces = |outcome: &Outcome| outcome.announced.is_some();
         let held = self.claims_held && !self.outcomes.get(&address).is_some_and(announces);
         let announced = interfaces.filter(|_| own && !held);
-        let no_interface = match (&announced, &self.links) {
-            (Some(InterfaceSet::Named(names)), Some(links)) => names.is_disjoint(links),
+        let on_links = |test: &dyn Fn(&Links, &InterfaceSet) -> bool| match (&self.links, &announced) {
+            (Some(links), Some(interfaces)) => test(links, interfaces),
             _ => false,
         };
+        let no_interface = on_links(&|links, interfaces| links.lacks(interfaces));
+        let unusable = on_links(&|links, interfaces| links.is_unusable(address, interfaces));
+        let announced = announced.filter(|_| !unusable);
+        let handover = !able.is_empty() && owner.is_some() && !unusable;
         let states = standings.iter().map(|(key, standing)| {
             let state = match standing.reason {
                 None if own && held => AnnouncementState::Not(NotAnnouncedReason::MeshNotSettled),
+                None if unusable => AnnouncementState::Not(NotAnnouncedReason::UnusableOnLink),
                 None if own && no_interface => {
                     AnnouncementState::Not(NotAnnouncedReason::NoMatchingInterface)
                 }

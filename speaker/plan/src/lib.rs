@@ -53,6 +53,7 @@ mod dirty;
 mod election;
 mod endpoints;
 mod input;
+mod links;
 pub mod membership_gate;
 pub mod node_status;
 mod nodes;
@@ -69,6 +70,7 @@ mod view;
 
 pub use change::{AnnouncementChange, AnnouncementState};
 pub use input::{EndpointNodes, Node, NodeName, Service, Slice, SliceKey};
+pub use links::LinkAddresses;
 pub use plan::Plan;
 pub use reason::{NotAnnouncedReason, Protocol};
 pub use states::Problem;

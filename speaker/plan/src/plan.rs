@@ -12,6 +12,7 @@ use crate::dirty::DirtySet;
 use crate::election::Election;
 use crate::endpoints::Endpoints;
 use crate::input::{Node, NodeName, Service, Slice, SliceKey};
+use crate::links::LinkAddresses;
 use crate::nodes::Nodes;
 use crate::reason::{NotAnnouncedReason, Protocol};
 use crate::routes::Routes;
@@ -160,9 +161,8 @@ impl Plan {
         self.election.set_may_claim(may_claim, &mut self.dirty);
     }
 
-    /// Replaces the names of the interfaces that can announce. Before the first call, every interface counts
-    /// as present.
-    pub fn set_links(&mut self, links: BTreeSet<String>) {
+    /// Replaces the interfaces that can announce. Before the first call, every interface counts as present.
+    pub fn set_links(&mut self, links: LinkAddresses) {
         self.election.set_links(links, &mut self.dirty);
     }
 

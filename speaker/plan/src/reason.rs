@@ -33,6 +33,9 @@ pub enum NotAnnouncedReason {
     ConflictingAdvertisements,
     /// This node owns the address, but has none of the interfaces that the advertisement lists.
     NoMatchingInterface,
+    /// This node owns the address, but hosts on the link cannot use it: it is the network or broadcast address
+    /// of the subnet, its subnet-router anycast address, or an address of the interface.
+    UnusableOnLink,
     /// This node opens no BGP session.
     NoPeer,
     /// This node opens no session to any peer that the advertisement lists.
@@ -66,11 +69,12 @@ pub enum NotAnnouncedReason {
 
 impl NotAnnouncedReason {
     /// All reasons, the most important first.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::AddressInNoPool,
         Self::NoMatchingAdvertisement,
         Self::ConflictingAdvertisements,
         Self::NoMatchingInterface,
+        Self::UnusableOnLink,
         Self::NoPeer,
         Self::PeerNotSelected,
         Self::FamilyNotCarried,
@@ -109,6 +113,11 @@ impl NotAnnouncedReason {
             }
             Self::NoMatchingInterface => {
                 "this node owns the address, but has none of the interfaces listed in the L2Advertisement"
+            }
+            Self::UnusableOnLink => {
+                "this address cannot be used on the link of this node: it is the network or broadcast address \
+                 of the subnet, its subnet-router anycast address, or an address of the node's interface; \
+                 exclude it from the IPAddressPool"
             }
             Self::NoPeer => "no accepted BGPPeer selects this node",
             Self::PeerNotSelected => "none of the BGPPeers listed in the BGPAdvertisement selects this node",

@@ -163,7 +163,7 @@ fn each_cause_has_its_reason() {
             not(ConflictingAdvertisements),
         ),
     ];
-    let mut seen: BTreeSet<NotAnnouncedReason> = [NoMatchingInterface].into();
+    let mut seen: BTreeSet<NotAnnouncedReason> = [NoMatchingInterface, UnusableOnLink].into();
     for (what, edit, l2, bgp) in table {
         let mut world = world();
         let ad = world.config.l2_advertisements.get_mut("l2").unwrap();
@@ -194,10 +194,52 @@ fn owner_without_the_interface_reports_it() {
         (vec!["eth0", "eth1"], AnnouncementState::Announced),
         (vec![], not(NotAnnouncedReason::NoMatchingInterface)),
     ] {
-        plan.set_links(links.iter().map(|l| (*l).to_owned()).collect());
+        plan.set_links(links.iter().map(|l| ((*l).to_owned(), Vec::new())).collect());
         // The responder waits for the interface: nothing changes for it.
         assert_eq!(plan.changes(), [], "{links:?}");
         assert_eq!(plan.state(&key("web"), ip(A), Protocol::L2), Some(state), "{links:?}");
+    }
+}
+
+/// Given the addresses of the interfaces of n1, the owner: whether 192.0.2.1 is unusable there.
+#[test]
+fn owner_does_not_announce_an_address_unusable_on_its_link() {
+    type Row = (&'static [&'static str], &'static [(&'static str, &'static [&'static str])], bool);
+    let table: &[Row] = &[
+        (&[], &[("eth0", &["192.0.2.9/24"])], false),
+        (&[], &[("eth0", &["192.0.2.2/31", "2001:db8::1/64"])], false),
+        (&[], &[("eth0", &["192.0.2.1/24"])], true),
+        (&[], &[("eth0", &["192.0.2.1/32"])], true),
+        (&[], &[("eth0", &["198.51.100.1/24"]), ("eth1", &["192.0.2.2/30", "192.0.2.1/30"])], true),
+        (&["eth0"], &[("eth0", &["198.51.100.1/24"]), ("eth1", &["192.0.2.1/30"])], false),
+        (&["eth0", "eth1"], &[("eth0", &["198.51.100.1/24"]), ("eth1", &["192.0.2.1/30"])], true),
+    ];
+    for (interfaces, links, unusable) in table {
+        let mut world = world();
+        world.nodes.remove("n2");
+        world.config.l2_advertisements.get_mut("l2").unwrap().interfaces =
+            interfaces.iter().map(|name| (*name).to_owned()).collect();
+        let (mut plan, mut announced) = world.plan_of("n1");
+        let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().unwrap()).collect();
+        plan.set_links(links.iter().map(|(name, list)| ((*name).to_owned(), nets(list))).collect());
+        let changes = plan.changes();
+        assert!(!changes.iter().any(|c| matches!(c, AnnouncementChange::L2Withdraw { handover: true, .. })));
+        announced.carry_out(changes);
+        let expected =
+            if *unusable { not(NotAnnouncedReason::UnusableOnLink) } else { AnnouncementState::Announced };
+        assert_eq!(plan.state(&key("web"), ip(A), Protocol::L2), Some(expected), "{links:?}");
+        assert_eq!(announced.l2.contains_key(&ip(A)), !unusable, "{links:?}");
+        assert_eq!(plan.problems().len(), usize::from(*unusable), "{links:?}");
+        // BGP does not depend on the link.
+        assert_eq!(plan.state(&key("web"), ip(A), Protocol::Bgp), Some(AnnouncementState::Announced));
+        // Only the addresses that are concerned are elected again.
+        plan.set_links([("eth0".to_owned(), nets(&["203.0.113.9/24"]))].into());
+        let before = plan.recomputed().elections;
+        announced.carry_out(plan.changes());
+        let restricted = !interfaces.is_empty();
+        assert_eq!(plan.recomputed().elections - before, u64::from(*unusable || restricted), "{links:?}");
+        let lacks = restricted && !interfaces.contains(&"eth0");
+        assert!(announced.l2.contains_key(&ip(A)) || lacks, "{links:?}");
     }
 }
 
