@@ -52,9 +52,9 @@ const ORDER: &str = concat!(
      ((r[1][0] * 256 + r[1][1]) * 256 + r[1][2]) * 256 + r[1][3]))"
 );
 
-/// Only unicast addresses. Two CIDRs overlap if one contains the other. Of a range, both ends are checked, and
-/// for IPv4 by the first octets also what is between them; only `resolve` checks what is between two IPv6
-/// addresses.
+/// Only unicast addresses. Two CIDRs overlap if one contains the other. Of a range, both ends are checked,
+/// and for IPv4 by the first octets also what is between them; only `resolve` checks what is between two
+/// IPv6 addresses.
 const UNICAST: &str = concat!(
     "self.all(a, isCIDR(a.trim()) ? ['0.0.0.0/8', '127.0.0.0/8', '224.0.0.0/4', '255.255.255.255/32', \
      '::/127', 'ff00::/8'].all(b, !cidr(b).containsCIDR(cidr(a.trim())) && \

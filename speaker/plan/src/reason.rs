@@ -33,8 +33,8 @@ pub enum NotAnnouncedReason {
     ConflictingAdvertisements,
     /// This node owns the address, but has none of the interfaces that the advertisement lists.
     NoMatchingInterface,
-    /// This node owns the address, but hosts on the link cannot use it: it is the network or broadcast address
-    /// of the subnet, its subnet-router anycast address, or an address of the interface.
+    /// This node owns the address, but hosts on the link cannot use it: it is the network or broadcast
+    /// address of the subnet, its subnet-router anycast address, or an address of the interface.
     UnusableOnLink,
     /// This node opens no BGP session.
     NoPeer,

@@ -1,5 +1,5 @@
-//! Part of [`Ipam`]: the addresses and Pod ranges of Nodes. No Service gets the address of a Node, because the
-//! traffic of the Node would go to the Service; a Service that holds one already keeps it.
+//! Part of [`Ipam`]: the addresses and Pod ranges of Nodes. No Service gets the address of a Node, because
+//! the traffic of the Node would go to the Service; a Service that holds one already keeps it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
