@@ -1,8 +1,6 @@
 //! `fairlead explain`: the decisions of the controller on the current objects in the API server, and their
 //! reasons.
 
-use std::fmt::Debug;
-
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use fairlead_allocator::explain::Explanation;
@@ -10,19 +8,19 @@ use fairlead_allocator::ipam::{NodeNetwork, OtherService};
 use fairlead_allocator::reconcile::objects::Configuration;
 use fairlead_allocator::reconcile::{Index, ObservedService, RecordedCooldown};
 use fairlead_crds::configuration_kinds;
-use fairlead_crds::kinds::ConfigurationObject;
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::service::ObjectKey;
+use fairlead_crds::objects::{Namespace, Node, Service};
+use fairlead_crds::read::{Custom, ReadObject};
 use fairlead_crds::resolve::InForce;
-use fairlead_crds::store::{ObjectChange, trim};
+use fairlead_crds::store::{ConfigurationChange, ObjectChange, trim};
 use fairlead_crds::v1beta1::{self, IPClaim, PoolCooldown};
 use fairlead_runtime::client;
 use fairlead_runtime::flags::Common;
+use fairlead_runtime::watch;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Namespace, Node, Service};
 use kube::api::{Api, ListParams};
-use kube::{Client, Resource, ResourceExt};
-use serde::de::DeserializeOwned;
+use kube::{Client, ResourceExt};
 
 /// The subcommands of `explain`, by kind of object.
 #[derive(Subcommand)]
@@ -92,64 +90,48 @@ async fn reconcile(client: &Client, class: Option<&str>) -> Result<Index> {
     let mut configuration = Configuration::new(class);
     macro_rules! list_kinds {
         ($($kind:ident => $field:ident,)*) => {$(
-            list_configuration::<v1beta1::$kind>(client, &mut configuration).await?;
+            let objects = list::<Custom<v1beta1::$kind>>(client, watch::config()).await?;
+            let objects = objects.into_iter().map(trim).collect();
+            configuration.apply(ConfigurationChange::$kind(ObjectChange::Reset(objects)));
         )*};
     }
     configuration_kinds!(list_kinds);
     configuration.resolve(InForce::ByConditions).context("a configuration kind was not listed")?;
     index.set_config(&configuration.config(), now);
-    let namespaces = list::<Namespace>(client, &ListParams::default()).await?;
+    let namespaces = list::<Namespace>(client, watch::config()).await?;
     let labels = namespaces.into_iter().map(|namespace| (namespace.name_any(), namespace.labels().clone()));
     index.namespaces_reset(labels.collect(), now);
-    let nodes = list::<Node>(client, &ListParams::default()).await?;
+    let nodes = list::<Node>(client, watch::config()).await?;
     index.nodes_reset(nodes.iter().map(|node| (node.name_any(), NodeNetwork::of(node))).collect(), now);
-    let balancers = ListParams::default().fields("spec.type=LoadBalancer");
-    let services = list::<Service>(client, &balancers).await?;
+    let balancers = watch::config().fields("spec.type=LoadBalancer");
+    let services = list::<Service>(client, balancers).await?;
     index.others_reset(services.iter().filter_map(|service| OtherService::of(service, class)).collect(), now);
     index.services_reset(
         services.iter().filter_map(|service| ObservedService::of(service, class)).collect(),
         now,
     );
-    let claims = list::<IPClaim>(client, &ListParams::default()).await?;
+    let claims = list::<Custom<IPClaim>>(client, watch::config()).await?;
     index.claims_reset(
-        claims.iter().map(Claim::from_object).filter(|claim| claim.class.as_deref() == class).collect(),
+        claims.iter().map(Claim::from_read).filter(|claim| claim.class.as_deref() == class).collect(),
         now,
     );
-    let cooldowns = list_if_served::<PoolCooldown>(client).await?;
+    let cooldowns = cooldowns(client).await?;
     let recorded = cooldowns.iter().map(|object| (object.name_any(), RecordedCooldown::from(object)));
     configuration.cooldowns_listed(recorded.collect());
     index.begin(configuration.released(), now);
     Ok(index)
 }
 
-async fn list_configuration<K>(client: &Client, configuration: &mut Configuration) -> Result<()>
-where
-    K: ConfigurationObject,
-{
-    let objects = list::<K>(client, &ListParams::default()).await?;
-    configuration.change(ObjectChange::Reset(objects.into_iter().map(trim).collect()));
-    Ok(())
-}
-
 /// Returns nothing if the API server does not serve the kind.
-async fn list_if_served<K>(client: &Client) -> Result<Vec<K>>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
-{
-    match list::<K>(client, &ListParams::default()).await {
-        Err(error) if is_not_found(&error) => Ok(Vec::new()),
-        result => result,
+async fn cooldowns(client: &Client) -> Result<Vec<PoolCooldown>> {
+    match Api::<PoolCooldown>::all(client.clone()).list(&ListParams::default()).await {
+        Ok(list) => Ok(list.items),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+        Err(error) => Err(error).context("cannot list poolcooldowns"),
     }
 }
 
-fn is_not_found(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(kube::Error::Api(status)) if status.code == 404)
-}
-
-async fn list<K>(client: &Client, parameters: &ListParams) -> Result<Vec<K>>
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
-{
-    let list = Api::<K>::all(client.clone()).list(parameters).await;
-    Ok(list.with_context(|| format!("cannot list {}", K::plural(&())))?.items)
+async fn list<K: ReadObject>(client: &Client, config: watch::Config) -> Result<Vec<K>> {
+    let list = watch::list(Api::<K>::all(client.clone()), config).await;
+    list.with_context(|| format!("cannot list {}", K::plural(&())))
 }

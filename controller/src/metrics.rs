@@ -6,6 +6,7 @@ use std::time::Duration;
 use fairlead_allocator::ipam;
 use fairlead_allocator::reconcile::{Counters, Index};
 use fairlead_runtime::http;
+use fairlead_runtime::watch::Monitor;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -43,6 +44,7 @@ pub struct Metrics {
     pool_available: PoolGauge,
     pool_retained: PoolGauge,
     pool_reserved: PoolGauge,
+    watches: Monitor,
     /// Pools with series of their own; at most [`MAX_POOLS`].
     pools: BTreeSet<String>,
     /// The counts of the other pools, IPv4 first. One series is their sum.
@@ -81,11 +83,16 @@ struct DecisionDurations(Histogram);
 struct WriteDurations(Histogram);
 
 impl Metrics {
+    /// Returns the part that the watches update.
+    pub fn watches(&self) -> &Monitor {
+        &self.watches
+    }
+
     /// Registers all metrics with `registry`.
     pub fn register(registry: &http::Metrics) -> Self {
-        let new = Self::default();
         let mut registry = registry.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let registry = registry.sub_registry_with_prefix("fairlead_controller");
+        let new = Self { watches: Monitor::register(registry), ..Self::default() };
         registry.register(
             "allocations",
             "Services that were allocated addresses they did not hold",

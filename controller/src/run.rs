@@ -121,10 +121,11 @@ pub async fn run_controller(
 ) -> bool {
     let (sink, mut watch_events) = mpsc::channel(WATCH_EVENTS);
     let mut leadership = election.leadership();
+    let monitor = metrics.watches().clone();
     let mut reconciler = Reconciler::new(client.clone(), scope.clone(), leadership.clone(), health, metrics);
     reconciler.end_turn(0);
     let mut relist = reconciler.relist();
-    let mut watches = watch_all(&client, scope.class.as_deref(), relist, &sink);
+    let mut watches = watch_all(&client, scope.class.as_deref(), relist, &monitor, &sink);
     let mut batch = Vec::new();
     loop {
         let wake = reconciler.poll_timeout(Instant::now());
@@ -143,7 +144,7 @@ pub async fn run_controller(
         reconciler.end_turn(watch_events.len());
         if reconciler.relist() != relist {
             relist = reconciler.relist();
-            watches = watch_all(&client, scope.class.as_deref(), relist, &sink);
+            watches = watch_all(&client, scope.class.as_deref(), relist, &monitor, &sink);
         }
     }
     drop(watches);

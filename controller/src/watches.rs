@@ -8,15 +8,14 @@ use fairlead_crds::configuration_kinds;
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::config::Labels;
 use fairlead_crds::model::service::ObjectKey;
+use fairlead_crds::objects::{CustomResourceDefinition, Namespace, Node, Service};
+use fairlead_crds::read::Custom;
 use fairlead_crds::store::{ConfigurationChange, ObjectChange, trim};
 use fairlead_crds::v1beta1::{IPAddressPool, IPClaim};
-use fairlead_runtime::trimmed::Trimmed;
-use fairlead_runtime::watch;
-use k8s_openapi::api::core::v1::{Namespace, Node, Service};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::Client;
+use fairlead_runtime::watch::{self, Monitor};
 use kube::api::Api;
-use kube::core::{CustomResourceExt, PartialObjectMeta, ResourceExt};
+use kube::core::CustomResourceExt;
+use kube::{Client, ResourceExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -80,6 +79,7 @@ pub(crate) fn watch_all(
     client: &Client,
     class: Option<&str>,
     relist: u64,
+    monitor: &Monitor,
     sink: &mpsc::Sender<WatchEvent>,
 ) -> JoinSet<()> {
     let mut watches = JoinSet::new();
@@ -87,37 +87,50 @@ pub(crate) fn watch_all(
     // For this watch, a Service whose type changes is deleted. The API server removes the addresses from its
     // status.
     let load_balancers = watch::config().fields("spec.type=LoadBalancer");
-    let watched = move |Trimmed(service): Trimmed<Service>| WatchedService::read(&service, class.as_deref());
-    let services = Api::<Trimmed<Service>>::all(client.clone());
+    let watched = move |service: Service| WatchedService::read(&service, class.as_deref());
+    let services = Api::<Service>::all(client.clone());
     let event = event_of(relist, ClusterChange::Services);
-    watches.spawn(watch::follow(services, load_balancers, watched, event, sink.clone()));
+    watches.spawn(watch::follow(services, load_balancers, monitor.clone(), watched, event, sink.clone()));
 
-    let claims = Api::<IPClaim>::all(client.clone());
-    let claim = |claim: IPClaim| Box::new(Claim::from_object(&claim));
+    let claims = Api::<Custom<IPClaim>>::all(client.clone());
+    let claim = |claim: Custom<IPClaim>| Box::new(Claim::from_read(&claim));
     let event = event_of(relist, ClusterChange::Claims);
-    watches.spawn(watch::follow(claims, watch::config(), claim, event, sink.clone()));
+    watches.spawn(watch::follow(claims, watch::config(), monitor.clone(), claim, event, sink.clone()));
 
-    let namespaces = Api::<PartialObjectMeta<Namespace>>::all(client.clone());
-    let namespace = |namespace: PartialObjectMeta<Namespace>| WatchedNamespace {
+    let namespaces = Api::<Namespace>::all(client.clone());
+    let namespace = |namespace: Namespace| WatchedNamespace {
         name: namespace.name_any(),
         labels: namespace.labels().clone(),
         is_terminating: namespace.metadata.deletion_timestamp.is_some(),
     };
     let event = event_of(relist, ClusterChange::Namespaces);
-    watches.spawn(watch::follow(namespaces, watch::config(), namespace, event, sink.clone()));
+    watches.spawn(watch::follow(
+        namespaces,
+        watch::config(),
+        monitor.clone(),
+        namespace,
+        event,
+        sink.clone(),
+    ));
 
     let definition = watch::config().fields(&format!("metadata.name={}", IPAddressPool::crd_name()));
-    let definitions = Api::<PartialObjectMeta<CustomResourceDefinition>>::all(client.clone());
-    let is_terminating = |definition: PartialObjectMeta<CustomResourceDefinition>| {
-        definition.metadata.deletion_timestamp.is_some()
-    };
+    let definitions = Api::<CustomResourceDefinition>::all(client.clone());
+    let is_terminating =
+        |definition: CustomResourceDefinition| definition.metadata.deletion_timestamp.is_some();
     let event = event_of(relist, ClusterChange::Definition);
-    watches.spawn(watch::follow(definitions, definition, is_terminating, event, sink.clone()));
+    watches.spawn(watch::follow(
+        definitions,
+        definition,
+        monitor.clone(),
+        is_terminating,
+        event,
+        sink.clone(),
+    ));
 
     let nodes = Api::<Node>::all(client.clone());
     let network = |node: Node| (node.name_any(), NodeNetwork::of(&node));
     let event = event_of(relist, ClusterChange::Nodes);
-    watches.spawn(watch::follow(nodes, watch::config(), network, event, sink.clone()));
+    watches.spawn(watch::follow(nodes, watch::config(), monitor.clone(), network, event, sink.clone()));
 
     let (cooldown_client, cooldown_sink) = (client.clone(), sink.clone());
     watches.spawn(async move {
@@ -132,7 +145,7 @@ pub(crate) fn watch_all(
                 ClusterChange::Configuration(Box::new(ConfigurationChange::$kind(change)))
             });
             let objects = Api::all(client.clone());
-            watches.spawn(watch::follow(objects, watch::config(), trim, event, sink.clone()));
+            watches.spawn(watch::follow(objects, watch::config(), monitor.clone(), trim, event, sink.clone()));
         )*};
     }
     configuration_kinds!(watch_configuration);

@@ -4,13 +4,17 @@
 //! file, the [store](crate::store) and the watches of both daemons are generated from it, so a new kind is
 //! added there, in [`crate::v1beta1`] and in [`crate::resolve`].
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Debug};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::conditions::RawCondition;
+use crate::read::CustomObject;
+use crate::resolve::{ObjectRefusal, RefusalReason};
 use crate::v1beta1;
 
 /// Calls the macro `$callback` with all configuration kinds, each as `Kind => field_of_objects`.
@@ -37,7 +41,7 @@ macro_rules! configuration_kinds {
 
 /// An object of a configuration kind.
 pub trait ConfigurationObject:
-    Resource<DynamicType = ()> + Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + 'static
+    CustomObject + Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + 'static
 {
     /// The kind of the object.
     const KIND: Kind;
@@ -49,7 +53,7 @@ pub trait ConfigurationObject:
     fn list_mut(objects: &mut Objects) -> &mut Vec<Self>;
 
     /// Returns `status.conditions`.
-    fn conditions(&self) -> &[Condition];
+    fn conditions(&self) -> &[RawCondition];
 
     /// Returns a copy with only those fields that [`crate::resolve::resolve`] and the holders of the result
     /// depend on: the spec and part of the metadata. If the copies of two versions are equal, both resolve to
@@ -103,6 +107,9 @@ macro_rules! define {
         #[allow(missing_docs)]
         pub struct Objects {
             $(pub $field: Vec<v1beta1::$kind>,)*
+            /// The objects whose spec cannot be read, and the cause. Such an object is in the list of its kind
+            /// too, with the parts that can be read.
+            pub unreadable: BTreeMap<ObjectRef, String>,
         }
 
         impl Objects {
@@ -136,7 +143,7 @@ macro_rules! define {
                 &mut objects.$field
             }
 
-            fn conditions(&self) -> &[Condition] {
+            fn conditions(&self) -> &[RawCondition] {
                 self.status.as_ref().map_or(&[], |status| &status.conditions)
             }
 
@@ -155,7 +162,7 @@ configuration_kinds!(define);
 pub struct ObjectView<'a> {
     pub object: ObjectRef,
     pub metadata: &'a ObjectMeta,
-    pub conditions: &'a [Condition],
+    pub conditions: &'a [RawCondition],
 }
 
 impl<'a> ObjectView<'a> {
@@ -165,7 +172,31 @@ impl<'a> ObjectView<'a> {
     }
 }
 
+impl Objects {
+    /// Checks that the spec of an object could be read.
+    ///
+    /// # Errors
+    /// Returns the refusal of an object with an unreadable spec.
+    pub(crate) fn check_readable(&self, object: &impl ConfigurationObject) -> Result<(), ObjectRefusal> {
+        match self.unreadable.get(&object.reference()) {
+            None => Ok(()),
+            Some(cause) => Err(ObjectRefusal {
+                reason: RefusalReason::Unreadable,
+                message: format!(
+                    "the spec cannot be read: {cause}; correct it, or install the CRDs of the running version"
+                ),
+            }),
+        }
+    }
+}
+
 impl Kind {
+    /// Returns true if Services get addresses although the API server does not serve this kind: only
+    /// advertisements need it.
+    pub fn is_optional(self) -> bool {
+        self != Self::IPAddressPool
+    }
+
     /// Returns the configuration kind with this name, such as `BGPPeer`.
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| kind.to_string() == name)

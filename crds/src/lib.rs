@@ -4,6 +4,7 @@
 //! - [`resolve`]: validates objects of all configuration [`kinds`] and turns them into plain values.
 //! - [`model`]: these values, and the parts of Services and claims that decisions need.
 //! - [`store`]: the configuration objects of a cluster, kept up to date by watches.
+//! - [`objects`] and [`read`]: objects of other kinds, and how objects are decoded that others wrote.
 //! - [`text`]: bounds and output of text from outside.
 //! - [`names`] and [`conditions`]: the names in the API, and how conditions are built.
 
@@ -14,6 +15,8 @@ pub mod kinds;
 pub mod manifests;
 pub mod model;
 pub mod names;
+pub mod objects;
+pub mod read;
 pub mod resolve;
 pub mod store;
 pub mod text;

@@ -4,11 +4,13 @@
 //! by three operations, apply, delete and reset, and [`ConfigurationStore::resolve`] returns the
 //! configuration.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::Resource;
 
 use crate::kinds::{ConfigurationObject, Kind, ObjectRef, ObjectView, Objects};
+use crate::model::service::ObjectKey;
+use crate::read::Custom;
 use crate::resolve::{InForce, Resolution, ResolutionChange, resolve, resolve_after};
 use crate::{conditions, configuration_kinds, names, v1beta1};
 
@@ -17,11 +19,27 @@ use crate::{conditions, configuration_kinds, names, v1beta1};
 pub enum ObjectChange<T> {
     /// The object was created or updated.
     Apply(T),
-    /// The object was deleted, or the selector of the watch no longer matches it. Carries its last known
-    /// state.
-    Delete(T),
+    /// The object was deleted, or the selector of the watch no longer matches it. The namespace of a
+    /// cluster-scoped object is empty.
+    Delete(ObjectKey),
     /// A complete list: objects that it does not contain no longer exist.
     Reset(Vec<T>),
+    /// The API server does not serve the kind: its CRD is not installed. Objects that were listed before
+    /// remain.
+    Missing,
+}
+
+impl<T> ObjectChange<T> {
+    /// Converts the objects.
+    pub fn map<U>(self, convert: impl FnMut(T) -> U) -> ObjectChange<U> {
+        let mut convert = convert;
+        match self {
+            Self::Apply(object) => ObjectChange::Apply(convert(object)),
+            Self::Delete(key) => ObjectChange::Delete(key),
+            Self::Reset(objects) => ObjectChange::Reset(objects.into_iter().map(convert).collect()),
+            Self::Missing => ObjectChange::Missing,
+        }
+    }
 }
 
 macro_rules! define {
@@ -30,12 +48,18 @@ macro_rules! define {
         #[derive(Clone, Debug, PartialEq)]
         #[allow(missing_docs)]
         pub enum ConfigurationChange {
-            $($kind(ObjectChange<v1beta1::$kind>),)*
+            $($kind(ObjectChange<Custom<v1beta1::$kind>>),)*
         }
 
-        $(impl From<ObjectChange<v1beta1::$kind>> for ConfigurationChange {
-            fn from(change: ObjectChange<v1beta1::$kind>) -> Self {
+        $(impl From<ObjectChange<Custom<v1beta1::$kind>>> for ConfigurationChange {
+            fn from(change: ObjectChange<Custom<v1beta1::$kind>>) -> Self {
                 Self::$kind(change)
+            }
+        }
+
+        impl From<ObjectChange<v1beta1::$kind>> for ConfigurationChange {
+            fn from(change: ObjectChange<v1beta1::$kind>) -> Self {
+                Self::$kind(change.map(Custom::from))
             }
         })*
 
@@ -43,10 +67,10 @@ macro_rules! define {
             /// Returns the objects that the change creates, updates or lists.
             pub fn objects(&self) -> Vec<ObjectRef> {
                 match self {
-                    $(Self::$kind(ObjectChange::Apply(object)) => vec![object.reference()],
-                    Self::$kind(ObjectChange::Delete(_)) => Vec::new(),
+                    $(Self::$kind(ObjectChange::Apply(read)) => vec![read.object.reference()],
+                    Self::$kind(ObjectChange::Delete(_) | ObjectChange::Missing) => Vec::new(),
                     Self::$kind(ObjectChange::Reset(objects)) => {
-                        objects.iter().map(ConfigurationObject::reference).collect()
+                        objects.iter().map(|read| read.object.reference()).collect()
                     })*
                 }
             }
@@ -56,7 +80,7 @@ macro_rules! define {
             /// Handles a change. Returns true if [`Self::resolve`] may return something else now.
             pub fn handle_change(&mut self, change: ConfigurationChange) -> bool {
                 match change {
-                    $(ConfigurationChange::$kind(change) => self.change(change),)*
+                    $(ConfigurationChange::$kind(change) => self.read_change(change),)*
                 }
             }
 
@@ -77,8 +101,10 @@ configuration_kinds!(define);
 pub struct ConfigurationStore {
     /// The objects of each kind, sorted by name.
     objects: Objects,
-    /// The kinds with a complete list.
+    /// The kinds with a complete list, and the optional kinds that the API server does not serve.
     listed: BTreeSet<Kind>,
+    /// The kinds that the API server does not serve.
+    missing: BTreeSet<Kind>,
     unresolved: Unresolved,
 }
 
@@ -96,6 +122,11 @@ impl ConfigurationStore {
     /// Creates or updates an object. Returns true if the configuration may differ. A change of the status
     /// alone makes no difference.
     pub fn apply<K: ConfigurationObject>(&mut self, object: K) -> bool {
+        self.apply_read(object.into())
+    }
+
+    fn apply_read<K: ConfigurationObject>(&mut self, Custom { object, unreadable }: Custom<K>) -> bool {
+        let marked = self.set_unreadable(object.reference(), unreadable);
         let list = K::list_mut(&mut self.objects);
         match position(list, object.meta().name.as_deref()) {
             Ok(index) => {
@@ -103,10 +134,10 @@ impl ConfigurationStore {
                 let stands_otherwise = accepted(&list[index]) != accepted(&object);
                 let name = object.reference().name;
                 list[index] = object;
-                if differs || stands_otherwise {
+                if differs || stands_otherwise || marked {
                     self.mark::<K>(name);
                 }
-                differs
+                differs || marked
             }
             Err(index) => {
                 let name = object.reference().name;
@@ -119,6 +150,7 @@ impl ConfigurationStore {
 
     /// Deletes the object with this name. Returns true if it existed.
     pub fn delete<K: ConfigurationObject>(&mut self, name: &str) -> bool {
+        self.set_unreadable(ObjectRef { kind: K::KIND, name: name.to_owned() }, None);
         let list = K::list_mut(&mut self.objects);
         match position(list, Some(name)) {
             Ok(index) => {
@@ -132,12 +164,28 @@ impl ConfigurationStore {
 
     /// Replaces all objects of a kind by a complete list. Returns true if the configuration may differ, or if
     /// this is the first list of the kind.
-    pub fn reset<K: ConfigurationObject>(&mut self, mut objects: Vec<K>) -> bool {
-        objects.sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
-        let list = K::list_mut(&mut self.objects);
-        let before = list.iter().map(K::configuration);
-        let differs = !before.eq(objects.iter().map(K::configuration));
-        *list = objects;
+    pub fn reset<K: ConfigurationObject>(&mut self, objects: Vec<K>) -> bool {
+        self.reset_read(objects.into_iter().map(Custom::from).collect())
+    }
+
+    fn reset_read<K: ConfigurationObject>(&mut self, objects: Vec<Custom<K>>) -> bool {
+        let (mut list, mut unreadable) = (Vec::with_capacity(objects.len()), BTreeMap::new());
+        for Custom { object, unreadable: cause } in objects {
+            unreadable.extend(cause.map(|cause| (object.reference(), cause)));
+            list.push(object);
+        }
+        list.sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
+        let before = K::list(&self.objects).iter().map(K::configuration);
+        let mut differs = !before.eq(list.iter().map(K::configuration));
+        *K::list_mut(&mut self.objects) = list;
+        let of_kind = |object: &ObjectRef| object.kind == K::KIND;
+        let marked = self.objects.unreadable.iter().filter(|(object, _)| of_kind(object));
+        if !marked.eq(unreadable.iter()) {
+            self.objects.unreadable.retain(|object, _| !of_kind(object));
+            self.objects.unreadable.append(&mut unreadable);
+            differs = true;
+        }
+        self.missing.remove(&K::KIND);
         let differs = self.listed.insert(K::KIND) || differs;
         if differs {
             self.unresolved = Unresolved::Any;
@@ -147,12 +195,28 @@ impl ConfigurationStore {
 
     /// Handles a change of one kind; see [`Self::handle_change`].
     pub fn change<K: ConfigurationObject>(&mut self, change: ObjectChange<K>) -> bool {
+        self.read_change(change.map(Custom::from))
+    }
+
+    fn read_change<K: ConfigurationObject>(&mut self, change: ObjectChange<Custom<K>>) -> bool {
         match change {
-            ObjectChange::Apply(object) => self.apply(object),
-            ObjectChange::Delete(object) => {
-                self.delete::<K>(object.meta().name.as_deref().unwrap_or_default())
+            ObjectChange::Apply(object) => self.apply_read(object),
+            ObjectChange::Delete(key) => self.delete::<K>(&key.name),
+            ObjectChange::Reset(objects) => self.reset_read(objects),
+            ObjectChange::Missing => {
+                self.missing.insert(K::KIND);
+                K::KIND.is_optional() && self.listed.insert(K::KIND)
             }
-            ObjectChange::Reset(objects) => self.reset(objects),
+        }
+    }
+
+    /// Records why the spec of an object cannot be read. Returns true if that differs from before.
+    fn set_unreadable(&mut self, object: ObjectRef, unreadable: Option<String>) -> bool {
+        match unreadable {
+            Some(cause) => {
+                self.objects.unreadable.insert(object, cause.clone()).is_none_or(|before| before != cause)
+            }
+            None => self.objects.unreadable.remove(&object).is_some(),
         }
     }
 
@@ -168,7 +232,13 @@ impl ConfigurationStore {
         Kind::ALL.iter().copied().filter(|kind| !self.listed.contains(kind))
     }
 
-    /// Returns true if every kind has a complete list.
+    /// Returns the kinds that the API server does not serve.
+    pub fn missing(&self) -> impl Iterator<Item = Kind> {
+        self.missing.iter().copied()
+    }
+
+    /// Returns true if every kind has a complete list. A kind counts as listed if the API server does not
+    /// serve it, and Services get addresses without it.
     pub fn is_listed(&self) -> bool {
         self.listed.len() == Kind::ALL.len()
     }
@@ -193,7 +263,10 @@ impl ConfigurationStore {
         }
         let unresolved = std::mem::replace(&mut self.unresolved, Unresolved::Pools(BTreeSet::new()));
         Some(match (unresolved, in_force) {
-            (Unresolved::Pools(names), _) if resolution.can_change_pools(in_force) => {
+            // The resolution of changed pools does not know which of them can be read.
+            (Unresolved::Pools(names), _)
+                if resolution.can_change_pools(in_force) && !self.has_unreadable_pools() =>
+            {
                 resolution.change_pools(&names, in_force, |name| self.get(name))
             }
             (_, InForce::ByConditions) => resolution.replace(resolve(&self.objects)),
@@ -202,6 +275,10 @@ impl ConfigurationStore {
                 resolution.replace(new)
             }
         })
+    }
+
+    fn has_unreadable_pools(&self) -> bool {
+        self.objects.unreadable.keys().any(|object| object.kind == Kind::IPAddressPool)
     }
 
     /// Records that the object of this name must be resolved again.
@@ -252,7 +329,7 @@ pub fn trim<K: Resource>(mut object: K) -> K {
 /// Returns the parts of an object's condition `Accepted` that precedence depends on.
 fn accepted<K: ConfigurationObject>(object: &K) -> Option<(bool, Option<i64>)> {
     let condition = conditions::find(object.conditions(), names::ACCEPTED)?;
-    Some((condition.status == conditions::status(true), condition.observed_generation))
+    Some((condition.status() == conditions::status(true), condition.observed_generation()))
 }
 
 /// Returns the index of the object with this name, or the index at which to insert it.
@@ -274,7 +351,7 @@ mod tests {
     fn reset_all(store: &mut ConfigurationStore) {
         macro_rules! reset {
             ($($kind:ident => $field:ident,)*) => {$(
-                store.reset::<v1beta1::$kind>(Vec::new());
+                store.reset(Vec::<v1beta1::$kind>::new());
             )*};
         }
         configuration_kinds!(reset);
@@ -290,8 +367,56 @@ mod tests {
         assert!(store.is_listed() && store.resolve().is_some());
         store.clear_listed();
         assert!(store.resolve().is_none());
-        assert!(store.reset::<IPAddressPool>(Vec::new()), "the first list always counts as a change");
+        assert!(store.reset(Vec::<IPAddressPool>::new()), "the first list always counts as a change");
         assert!(!store.unlisted().any(|kind| kind == Kind::IPAddressPool));
+    }
+
+    #[test]
+    fn only_a_missing_kind_that_addresses_need_is_awaited() {
+        let mut store = ConfigurationStore::default();
+        macro_rules! missing {
+            ($($kind:ident => $field:ident,)*) => {$(
+                store.change(ObjectChange::<v1beta1::$kind>::Missing);
+            )*};
+        }
+        configuration_kinds!(missing);
+        assert_eq!(store.missing().collect::<Vec<_>>(), Kind::ALL);
+        assert_eq!(store.unlisted().collect::<Vec<_>>(), [Kind::IPAddressPool]);
+        assert!(store.reset(Vec::<IPAddressPool>::new()) && store.resolve().is_some());
+        store.reset(vec![community("a", "1")]);
+        assert_eq!(store.missing().count(), Kind::ALL.len() - 2);
+        assert!(!store.change(ObjectChange::<Community>::Missing), "the objects remain");
+        assert!(store.get::<Community>("a").is_some());
+    }
+
+    #[test]
+    fn object_with_unreadable_spec_is_refused_until_it_is_readable() {
+        let mut store = ConfigurationStore::default();
+        reset_all(&mut store);
+        let mut pool = IPAddressPool::new("a", Default::default());
+        pool.spec.addresses = vec!["192.0.2.0/24".to_owned()];
+        let unreadable = Custom { object: pool.clone(), unreadable: Some("spec.addresses[1]".to_owned()) };
+        let verdict = |store: &ConfigurationStore| {
+            let resolution = store.resolve().unwrap();
+            let accepted = resolution.accepted(&pool.reference()).unwrap();
+            let refused = resolution.config.refused_pools.get("a").map(|pool| pool.ranges.len());
+            (accepted.reason, accepted.message.contains("spec.addresses[1]"), refused)
+        };
+        let (accepted, refused) =
+            (("Accepted".to_owned(), false, None), ("Unreadable".to_owned(), true, Some(1)));
+        assert!(store.apply_read(unreadable.clone()));
+        assert!(!store.apply_read(unreadable.clone()), "nothing differs");
+        assert_eq!(verdict(&store), refused);
+        assert!(store.apply(pool.clone()));
+        assert_eq!(verdict(&store), accepted);
+        assert!(store.reset_read(vec![unreadable.clone()]));
+        assert!(!store.reset_read(vec![unreadable.clone()]), "nothing differs");
+        assert_eq!(verdict(&store), refused);
+        assert!(store.reset(vec![pool.clone()]));
+        assert_eq!(verdict(&store), accepted);
+        store.apply_read(unreadable);
+        assert!(store.delete::<IPAddressPool>("a"));
+        assert_eq!(store.objects, Objects::default());
     }
 
     #[test]
@@ -308,8 +433,9 @@ mod tests {
         assert!(!store.change(ObjectChange::Reset(vec![accepted.clone()])));
         accepted.metadata.labels = Some([("a".to_owned(), "b".to_owned())].into());
         assert!(store.change(ObjectChange::Reset(vec![accepted.clone()])));
-        assert!(store.change(ObjectChange::Delete(accepted.clone())));
-        assert!(!store.change(ObjectChange::Delete(accepted)));
+        let key = ObjectKey { namespace: String::new(), name: "a".to_owned() };
+        assert!(store.change(ObjectChange::<Community>::Delete(key.clone())));
+        assert!(!store.change(ObjectChange::<Community>::Delete(key)));
         assert_eq!(store.resource_version(&reference), None);
     }
 
@@ -337,8 +463,9 @@ mod tests {
         };
         let (a, b) = (community("a", "1"), community("b", "2"));
         assert_eq!(names(ObjectChange::Apply(a.clone())), "Community/a");
-        assert_eq!(names(ObjectChange::Reset(vec![b, a.clone()])), "Community/b Community/a");
-        assert_eq!(names(ObjectChange::Delete(a)), "");
+        assert_eq!(names(ObjectChange::Reset(vec![b, a])), "Community/b Community/a");
+        assert_eq!(names(ObjectChange::Delete(ObjectKey { namespace: String::new(), name: "a".into() })), "");
+        assert_eq!(names(ObjectChange::Missing), "");
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use fairlead_crds::model::config::PeerAddress;
 use fairlead_crds::model::service::LoadBalancer;
+use fairlead_crds::objects::Service;
 use fairlead_crds::resolve::{Accepted, resolve};
-use k8s_openapi::api::core::v1::Service;
 use serde::Deserialize;
 use serde_json::Value;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use fairlead_crds::model::service::{IpFamilyPolicy, LoadBalancer, TooLong, TrafficPolicy};
 use fairlead_crds::names;
-use k8s_openapi::api::core::v1::Service;
+use fairlead_crds::objects::Service;
 use serde_json::{Value, json};
 
 fn service(yaml: &str) -> Service {

@@ -28,12 +28,14 @@ pub type Metrics = Arc<Mutex<Registry>>;
 pub struct Health {
     /// The condition that readiness waits for; `None` if the process is ready.
     awaited: watch::Sender<Option<String>>,
+    /// A remark, which makes no difference to readiness.
+    note: watch::Sender<Option<String>>,
 }
 
 impl Health {
     /// Returns the state "not ready, waiting for `awaited`".
     pub fn new(awaited: &str) -> Self {
-        Self { awaited: watch::Sender::new(Some(awaited.to_owned())) }
+        Self { awaited: watch::Sender::new(Some(awaited.to_owned())), note: watch::Sender::new(None) }
     }
 
     /// Changes the state to ready.
@@ -44,6 +46,20 @@ impl Health {
     /// Changes the state to "not ready, waiting for `awaited`".
     pub fn set_awaiting(&self, awaited: &str) {
         self.awaited.send_replace(Some(awaited.to_owned()));
+    }
+
+    /// Sets a remark that `/readyz` adds to its text.
+    pub fn set_note(&self, note: Option<String>) {
+        self.note.send_if_modified(|current| {
+            let differs = *current != note;
+            *current = note;
+            differs
+        });
+    }
+
+    /// Returns the remark of [`Health::set_note`].
+    pub fn note(&self) -> Option<String> {
+        self.note.borrow().clone()
     }
 
     /// Returns true if `/readyz` returns status 200.
@@ -120,12 +136,14 @@ async fn authorize(
 }
 
 async fn readyz(State(health): State<Health>) -> Response {
-    match &*health.awaited.borrow() {
-        None => "ok\n".into_response(),
-        Some(awaited) => {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {awaited}\n")).into_response()
-        }
+    let (status, mut text) = match &*health.awaited.borrow() {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(awaited) => (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {awaited}\n")),
+    };
+    if let Some(note) = &*health.note.borrow() {
+        text += &format!("{note}\n");
     }
+    (status, text).into_response()
 }
 
 async fn export(State(metrics): State<Metrics>) -> Response {
@@ -154,5 +172,26 @@ mod tests {
         assert_eq!(status(&health).await, StatusCode::OK);
         health.set_awaiting("the Node object");
         assert_eq!(status(&health).await, StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[tokio::test]
+    async fn note_is_added_and_does_not_change_the_status() {
+        let health = Health::new("the first list");
+        health.set_note(Some("bgppeers are missing".to_owned()));
+        let text = async |health: &Health| {
+            let response = readyz(State(health.clone())).await;
+            let status = response.status();
+            (status, axum::body::to_bytes(response.into_body(), 1000).await.unwrap())
+        };
+        let (status, body) = text(&health).await;
+        assert_eq!(
+            (status, &*body),
+            (StatusCode::SERVICE_UNAVAILABLE, &b"waiting for the first list\nbgppeers are missing\n"[..])
+        );
+        health.set_ready();
+        let (status, body) = text(&health).await;
+        assert_eq!((status, &*body), (StatusCode::OK, &b"ok\nbgppeers are missing\n"[..]));
+        health.set_note(None);
+        assert_eq!(text(&health).await.1, "ok\n");
     }
 }

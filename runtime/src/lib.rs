@@ -10,5 +10,4 @@ pub mod http;
 pub mod logging;
 pub mod request;
 pub mod signal;
-pub mod trimmed;
 pub mod watch;

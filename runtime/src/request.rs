@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use kube::client::Body;
 use kube::core::Status;
@@ -16,6 +16,9 @@ use serde::de::DeserializeOwned;
 /// The maximum time without any data of a response: the time for which an API server processes a request
 /// (`--request-timeout`, one minute) before it returns a timeout.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The maximum size of an error response, in octets. A larger text is not read.
+const MAX_ERROR: usize = 1024 * 1024;
 
 /// The maximum of [`Failure::retry_after`].
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -49,17 +52,41 @@ impl From<Error> for Failure {
 /// # Errors
 /// See [`Failure`].
 pub async fn request<T: DeserializeOwned>(client: &Client, request: Request<Vec<u8>>) -> Result<T, Failure> {
-    let (head, mut body) = with_timeout(client.send(request.map(Body::from))).await?.into_parts();
+    let bytes = read(send(client, request).await?, usize::MAX).await?.unwrap_or_default();
+    serde_json::from_slice(&bytes).map_err(|error| Error::SerdeError(error).into())
+}
+
+/// Sends a request. Returns the response when its header has arrived.
+///
+/// # Errors
+/// See [`Failure`]. A response with status 400 or above is an error.
+pub async fn send(client: &Client, request: Request<Vec<u8>>) -> Result<Response<Body>, Failure> {
+    let response = with_timeout(client.send(request.map(Body::from))).await?;
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return Ok(response);
+    }
+    let headers = response.headers().clone();
+    let bytes = read(response, MAX_ERROR).await?.unwrap_or_default();
+    Err(rejection(status, &headers, &bytes))
+}
+
+/// Reads the body of a response. Returns `None` if it has more than `max` octets.
+///
+/// # Errors
+/// See [`Failure`].
+pub async fn read(response: Response<Body>, max: usize) -> Result<Option<Vec<u8>>, Failure> {
+    let mut body = response.into_body();
     let mut bytes = Vec::new();
     while let Some(frame) = with_timeout(async { body.frame().await.transpose() }).await? {
         if let Ok(data) = frame.into_data() {
+            if bytes.len() + data.len() > max {
+                return Ok(None);
+            }
             bytes.extend_from_slice(&data);
         }
     }
-    if head.status.is_client_error() || head.status.is_server_error() {
-        return Err(rejection(head.status, &head.headers, &bytes));
-    }
-    serde_json::from_slice(&bytes).map_err(|error| Error::SerdeError(error).into())
+    Ok(Some(bytes))
 }
 
 /// Returns the result of a future of the client, or an error after [`READ_TIMEOUT`].
@@ -100,7 +127,6 @@ mod tests {
     use std::convert::Infallible;
 
     use axum::body::Bytes;
-    use axum::http::Response;
     use futures::{StreamExt, stream};
     use serde_json::{Value, json};
     use tower::service_fn;

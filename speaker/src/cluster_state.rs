@@ -7,7 +7,9 @@ use std::sync::Arc;
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::resolve::{InForce, ObjectRef, ObjectVerdict, Resolution};
 use fairlead_crds::store::{ConfigurationStore, ObjectChange};
+use fairlead_crds::v1beta1;
 use fairlead_plan::{AnnouncementChange, LinkAddresses, Node, NodeName, Plan, Service, Slice, SliceKey};
+use kube::Resource;
 
 use crate::tasks::mesh::MeshPeers;
 use crate::watches::WatchEvent;
@@ -31,6 +33,8 @@ pub(crate) struct ClusterState {
     node_uid: Option<String>,
     /// Kinds of [`KINDS`] without a complete list.
     unlisted: BTreeSet<&'static str>,
+    /// True if the API server does not serve Speakers.
+    speakers_missing: bool,
 }
 
 impl ClusterState {
@@ -47,6 +51,7 @@ impl ClusterState {
             own_object_deletions: 0,
             node_uid: None,
             unlisted: KINDS.into(),
+            speakers_missing: false,
         }
     }
 
@@ -100,6 +105,12 @@ impl ClusterState {
         Some(format!("the first list of {others}{last}"))
     }
 
+    /// Returns the kinds, in plural, that the API server does not serve.
+    pub(crate) fn missing_kinds(&self) -> impl Iterator<Item = String> {
+        let speakers = self.speakers_missing.then(|| v1beta1::Speaker::plural(&()).into_owned());
+        self.configuration.missing().map(|kind| kind.plural().into_owned()).chain(speakers)
+    }
+
     /// Returns the changes of the plan since the last call, in order, and the configuration objects whose
     /// verdicts may differ. Returns nothing before every kind was listed.
     pub(crate) fn changes(&mut self) -> (Vec<AnnouncementChange>, BTreeSet<ObjectRef>) {
@@ -149,26 +160,27 @@ impl ClusterState {
     fn handle_services(&mut self, change: ObjectChange<(ObjectKey, Option<Service>)>) {
         match change {
             ObjectChange::Apply((key, Some(service))) => self.plan.apply_service(key, service),
-            ObjectChange::Apply((key, None)) | ObjectChange::Delete((key, _)) => {
-                self.plan.delete_service(&key)
-            }
+            ObjectChange::Apply((key, None)) | ObjectChange::Delete(key) => self.plan.delete_service(&key),
             ObjectChange::Reset(all) => {
                 let served = all.into_iter().filter_map(|(key, service)| Some((key, service?)));
                 self.plan.reset_services(served.collect());
                 self.unlisted.remove("Service");
             }
+            // Every API server serves Services, EndpointSlices and Nodes.
+            ObjectChange::Missing => {}
         }
     }
 
     fn handle_slices(&mut self, change: ObjectChange<(SliceKey, Option<Slice>)>) {
         match change {
             ObjectChange::Apply((key, Some(slice))) => self.plan.apply_slice(key, slice),
-            ObjectChange::Apply((key, None)) | ObjectChange::Delete((key, _)) => self.plan.delete_slice(&key),
+            ObjectChange::Apply((key, None)) | ObjectChange::Delete(key) => self.plan.delete_slice(&key),
             ObjectChange::Reset(all) => {
                 let owned = all.into_iter().filter_map(|(key, slice)| Some((key, slice?)));
                 self.plan.reset_slices(owned.collect());
                 self.unlisted.remove("EndpointSlice");
             }
+            ObjectChange::Missing => {}
         }
     }
 
@@ -180,11 +192,11 @@ impl ClusterState {
                 }
                 self.plan.apply_node(name, node);
             }
-            ObjectChange::Delete((name, ..)) => {
-                if *name == *self.node {
+            ObjectChange::Delete(key) => {
+                if key.name == self.node {
                     self.node_uid = None;
                 }
-                self.plan.delete_node(&name);
+                self.plan.delete_node(&key.name);
             }
             ObjectChange::Reset(all) => {
                 let own = all.iter().find(|(name, ..)| **name == *self.node);
@@ -192,6 +204,7 @@ impl ClusterState {
                 self.plan.reset_nodes(all.into_iter().map(|(name, node, _)| (name, node)).collect());
                 self.unlisted.remove("Node");
             }
+            ObjectChange::Missing => {}
         }
     }
 
@@ -201,13 +214,15 @@ impl ClusterState {
             ObjectChange::Apply((name, address)) => {
                 self.speakers.insert(name, address);
             }
-            ObjectChange::Delete((name, _)) => {
-                self.speakers.remove(&name);
+            ObjectChange::Delete(key) => {
+                self.speakers.remove(&key.name);
             }
             ObjectChange::Reset(all) => {
                 self.speakers = all.into_iter().collect();
                 self.unlisted.remove("Speaker");
+                self.speakers_missing = false;
             }
+            ObjectChange::Missing => self.speakers_missing = true,
         }
         self.own_object_deletions += u64::from(had && !self.speakers.contains_key(&self.node));
         let others = self.speakers.iter().filter(|(name, _)| **name != self.node);
@@ -220,7 +235,6 @@ mod tests {
     use fairlead_crds::kinds::{ConfigurationObject, Kind};
     use fairlead_crds::model::family::Family;
     use fairlead_crds::store::ConfigurationChange;
-    use fairlead_crds::v1beta1;
     use fairlead_plan::EndpointNodes;
     use kube::core::ObjectMeta;
 
@@ -228,6 +242,10 @@ mod tests {
 
     fn key(name: &str) -> ObjectKey {
         ObjectKey { namespace: "default".to_owned(), name: name.to_owned() }
+    }
+
+    fn cluster_key(name: &str) -> ObjectKey {
+        ObjectKey { namespace: String::new(), name: name.to_owned() }
     }
 
     fn service() -> (ObjectKey, Option<Service>) {
@@ -318,7 +336,7 @@ mod tests {
     fn configuration_is_resolved_only_after_a_change() {
         let mut state = listed_state();
         assert_eq!(state.changes().1.len(), 2, "a pool and an advertisement");
-        state.handle_watch_event(WatchEvent::Services(ObjectChange::Delete(service())));
+        state.handle_watch_event(WatchEvent::Services(ObjectChange::Delete(service().0)));
         assert_eq!(state.changes().1.len(), 0);
         state.handle_watch_event(list::<v1beta1::IPAddressPool>(Vec::new()));
         assert_eq!(state.changes().1.len(), 1);
@@ -333,9 +351,9 @@ mod tests {
             (ObjectChange::Reset(vec![]), 0),
             (ObjectChange::Apply(own()), 0),
             (ObjectChange::Apply(other()), 0),
-            (ObjectChange::Delete(other()), 0),
-            (ObjectChange::Delete(own()), 1),
-            (ObjectChange::Delete(own()), 1),
+            (ObjectChange::Delete(cluster_key("n2")), 0),
+            (ObjectChange::Delete(cluster_key("n1")), 1),
+            (ObjectChange::Delete(cluster_key("n1")), 1),
             (ObjectChange::Reset(vec![own(), other()]), 1),
             (ObjectChange::Reset(vec![other()]), 2),
         ] {
@@ -356,11 +374,7 @@ mod tests {
             "uid-2".to_owned(),
         ))));
         assert_eq!(state.node_uid(), Some("uid-1"));
-        state.handle_watch_event(WatchEvent::Nodes(ObjectChange::Delete((
-            "n1".into(),
-            Node::default(),
-            "uid-1".to_owned(),
-        ))));
+        state.handle_watch_event(WatchEvent::Nodes(ObjectChange::Delete(cluster_key("n1"))));
         assert_eq!(state.node_uid(), None);
     }
 }

@@ -11,6 +11,7 @@ use fairlead_plan::node_status::Summary;
 use fairlead_plan::speaker_object::SpeakerReport;
 use fairlead_plan::{AnnouncementChange, LinkAddresses};
 use fairlead_runtime::http::Health;
+use fairlead_runtime::watch::missing_kinds_note;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -188,6 +189,7 @@ impl Coordinator {
 
     /// Sets what `/readyz` returns, and logs it. `logged` is the last text that was logged.
     fn update_readiness(&self, logged: &mut String) {
+        self.health.set_note(missing_kinds_note(self.state.missing_kinds()));
         let waiting_for = match self.state.waiting_for() {
             Some(waiting_for) => waiting_for,
             None if self.state.plan().own_node().is_none() => {

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use fairlead_bgp::{Session, SessionState, Statistics};
 use fairlead_l2::AddressCounters;
 use fairlead_mesh::Counters;
+use fairlead_runtime::watch::Monitor;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -40,6 +41,8 @@ pub(crate) struct Metrics {
     mesh_sent: Gauge,
     mesh_unauthentic: Gauge,
     api_writes: Family<ResultLabel, Counter>,
+    /// The part that the watches update.
+    pub watches: Monitor,
 }
 
 /// The metrics of one BGP peer.
@@ -79,9 +82,9 @@ pub(crate) type L2CountersByAddress = BTreeMap<IpAddr, AddressCounters>;
 impl Metrics {
     /// Creates the metrics and registers them.
     pub(crate) fn register(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        let m = metrics.clone();
         let r = registry.sub_registry_with_prefix("fairlead_speaker");
+        let metrics = Self { watches: Monitor::register(r), ..Self::default() };
+        let m = metrics.clone();
         r.register("bgp_session_up", "1 while the BGP session is established, else 0", m.bgp_session_up);
         r.register(
             "bgp_announced_prefixes",

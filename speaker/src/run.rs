@@ -115,6 +115,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let client = client::connect(&flags.common).await?;
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
+    let monitor = metrics.watches.clone();
     let health = Health::new("the first lists");
     let server = http::serve(
         flags.metrics_addr,
@@ -188,7 +189,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     tokio::spawn(l2_task.run());
     tokio::spawn(speaker_object.run());
     let mesh = tokio::spawn(mesh.run());
-    let mut watches = watches::spawn(&client, flags.common.lb_class(), &event_sender);
+    let mut watches = watches::spawn(&client, flags.common.lb_class(), &monitor, &event_sender);
     let mut coordinator = tokio::spawn(coordinator.run());
 
     let mut coordinator_result = None;

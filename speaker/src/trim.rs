@@ -5,20 +5,18 @@ use std::net::{IpAddr, SocketAddr};
 use fairlead_crds::model::family::Family;
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
 use fairlead_crds::names::{EXCLUDE_NODE, SERVICE_NAME};
-use fairlead_crds::v1beta1;
+use fairlead_crds::objects;
 use fairlead_plan::{Node, NodeName, Service, Slice, SliceKey};
-use k8s_openapi::api::core::v1;
-use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::ResourceExt;
 
 /// Returns `None` for a Service that Fairlead does not serve: another type or load balancer class.
-pub(crate) fn service(object: v1::Service, lb_class: Option<&str>) -> (ObjectKey, Option<Service>) {
+pub(crate) fn service(object: objects::Service, lb_class: Option<&str>) -> (ObjectKey, Option<Service>) {
     let service = LoadBalancer::from_service(&object, lb_class).map(Service::from);
     (key(&object), service)
 }
 
 /// Returns `None` for an EndpointSlice that belongs to no Service, or whose endpoints have no IP addresses.
-pub(crate) fn slice(object: EndpointSlice) -> (SliceKey, Option<Slice>) {
+pub(crate) fn slice(object: objects::EndpointSlice) -> (SliceKey, Option<Slice>) {
     let service = object.labels().get(SERVICE_NAME).filter(|name| !name.is_empty());
     let family = Family::parse(&object.address_type);
     let endpoints = |wanted| {
@@ -44,7 +42,7 @@ enum Usability {
 
 /// Returns `None` for an endpoint that kube-proxy does not use. Per the API, `ready` and `serving` default to
 /// true, and `terminating` to false.
-fn usability(endpoint: &Endpoint) -> Option<Usability> {
+fn usability(endpoint: &objects::Endpoint) -> Option<Usability> {
     let conditions = endpoint.conditions.as_ref();
     if conditions.is_none_or(|c| c.ready != Some(false)) {
         return Some(Usability::Ready);
@@ -54,13 +52,13 @@ fn usability(endpoint: &Endpoint) -> Option<Usability> {
 }
 
 /// Returns the name, the trimmed Node and its UID.
-pub(crate) fn node(object: v1::Node) -> (NodeName, Node, String) {
+pub(crate) fn node(object: objects::Node) -> (NodeName, Node, String) {
     let status = object.status.as_ref();
     let unavailable = status
         .and_then(|status| status.conditions.as_ref())
         .into_iter()
         .flatten()
-        .any(|condition| condition.type_ == "NetworkUnavailable" && condition.status == "True");
+        .any(|condition| condition.type_() == "NetworkUnavailable" && condition.status() == "True");
     let addresses = status.and_then(|status| status.addresses.as_ref()).into_iter().flatten();
     let internal = addresses.filter(|a| a.type_ == "InternalIP").filter_map(|a| a.address.parse().ok());
     let node = Node {
@@ -74,7 +72,7 @@ pub(crate) fn node(object: v1::Node) -> (NodeName, Node, String) {
 
 /// Returns the name of the node and the address of its speaker in the mesh. The address is `None` if the
 /// object has none or an invalid one.
-pub(crate) fn speaker(object: v1beta1::Speaker) -> (String, Option<SocketAddr>) {
+pub(crate) fn speaker(object: objects::Speaker) -> (String, Option<SocketAddr>) {
     let address = object.spec.mesh.as_ref().and_then(|mesh| {
         let ip: IpAddr = mesh.address.parse().ok()?;
         let port = u16::try_from(mesh.port).ok().filter(|port| *port != 0)?;

@@ -3,13 +3,11 @@
 use std::net::SocketAddr;
 
 use fairlead_crds::model::service::ObjectKey;
+use fairlead_crds::read::Custom;
 use fairlead_crds::store::{self, ConfigurationChange, ObjectChange};
-use fairlead_crds::{configuration_kinds, names, v1beta1};
+use fairlead_crds::{configuration_kinds, names, objects, v1beta1};
 use fairlead_plan::{Node, NodeName, Service, Slice, SliceKey};
-use fairlead_runtime::trimmed::Trimmed;
-use fairlead_runtime::watch::{self, follow};
-use k8s_openapi::api::core::v1::{Node as NodeObject, Service as ServiceObject};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
+use fairlead_runtime::watch::{self, Monitor, follow};
 use kube::{Api, Client};
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
@@ -29,42 +27,52 @@ pub(crate) enum WatchEvent {
 
 /// Starts the watches. They run until the receiver of `sink` is dropped. The Services are those of
 /// `lb_class`.
-pub(crate) fn spawn(client: &Client, lb_class: Option<&str>, sink: &Sender<WatchEvent>) -> JoinSet<()> {
+pub(crate) fn spawn(
+    client: &Client,
+    lb_class: Option<&str>,
+    monitor: &Monitor,
+    sink: &Sender<WatchEvent>,
+) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     let class = lb_class.map(str::to_owned);
-    tasks.spawn(follow::<Trimmed<ServiceObject>, _, _>(
+    tasks.spawn(follow::<objects::Service, _, _>(
         Api::all(client.clone()),
         watch::config().fields("spec.type=LoadBalancer"),
-        move |Trimmed(service)| trim::service(service, class.as_deref()),
+        monitor.clone(),
+        move |service| trim::service(service, class.as_deref()),
         WatchEvent::Services,
         sink.clone(),
     ));
-    tasks.spawn(follow::<Trimmed<EndpointSlice>, _, _>(
+    tasks.spawn(follow::<objects::EndpointSlice, _, _>(
         Api::all(client.clone()),
         watch::config().labels(names::SERVICE_NAME),
-        |Trimmed(slice)| trim::slice(slice),
+        monitor.clone(),
+        trim::slice,
         WatchEvent::Slices,
         sink.clone(),
     ));
-    tasks.spawn(follow::<NodeObject, _, _>(
+    tasks.spawn(follow::<objects::Node, _, _>(
         Api::all(client.clone()),
         watch::config(),
+        monitor.clone(),
         trim::node,
         WatchEvent::Nodes,
         sink.clone(),
     ));
-    tasks.spawn(follow::<v1beta1::Speaker, _, _>(
+    tasks.spawn(follow::<objects::Speaker, _, _>(
         Api::all(client.clone()),
         watch::config(),
+        monitor.clone(),
         trim::speaker,
         WatchEvent::Speakers,
         sink.clone(),
     ));
     macro_rules! follow_configuration {
         ($($kind:ident => $field:ident,)*) => {$(
-            tasks.spawn(follow::<v1beta1::$kind, _, _>(
+            tasks.spawn(follow::<Custom<v1beta1::$kind>, _, _>(
                 Api::all(client.clone()),
                 watch::config(),
+                monitor.clone(),
                 store::trim,
                 |change| WatchEvent::Configuration(Box::new(change.into())),
                 sink.clone(),

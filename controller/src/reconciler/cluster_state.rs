@@ -14,7 +14,9 @@ use fairlead_allocator::reconcile::{Decision, DepartedService, Index, Removal, S
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::resolve::{InForce, Kind, ObjectRef};
 use fairlead_crds::store::{ConfigurationChange, ObjectChange};
+use fairlead_crds::v1beta1::IPClaim;
 use jiff::Timestamp;
+use kube::Resource;
 
 use crate::run::Scope;
 use crate::watches::{ClusterChange, WatchedNamespace, WatchedService};
@@ -40,6 +42,8 @@ pub(super) struct ClusterState {
     configured: bool,
     /// True if the Nodes were listed since then: without them, Services could get the addresses of Nodes.
     nodes_listed: bool,
+    /// True if the API server does not serve IPClaims.
+    claims_missing: bool,
     pools: PoolStatusSchedule,
     /// Pools whose status was decided in this term and that existed then.
     counted_pools: BTreeSet<String>,
@@ -76,6 +80,12 @@ impl ClusterState {
     /// Returns whether every kind was listed and the configuration was resolved.
     pub(super) fn is_synced(&self) -> bool {
         self.configured && self.nodes_listed && self.index.is_listed() && self.configuration.has_cooldowns()
+    }
+
+    /// Returns the kinds, in plural, that the API server does not serve.
+    pub(super) fn missing_kinds(&self) -> impl Iterator<Item = String> {
+        let claims = self.claims_missing.then(|| IPClaim::plural(&()).into_owned());
+        self.configuration.missing().map(|kind| kind.plural().into_owned()).chain(claims)
     }
 
     /// Returns whether decisions are made: from [`ClusterState::begin`] to [`ClusterState::step_down`].
@@ -116,19 +126,22 @@ impl ClusterState {
                 self.index.claim_applied(*claim, now)
             }
             // Another instance handles its class.
-            ClusterChange::Claims(ObjectChange::Apply(claim) | ObjectChange::Delete(claim)) => {
-                self.index.claim_deleted(&claim.key, now)
-            }
+            ClusterChange::Claims(ObjectChange::Apply(claim)) => self.index.claim_deleted(&claim.key, now),
+            ClusterChange::Claims(ObjectChange::Delete(key)) => self.index.claim_deleted(&key, now),
             ClusterChange::Claims(ObjectChange::Reset(list)) => {
+                self.claims_missing = false;
                 let own = list.into_iter().map(|claim| *claim).filter(|claim| claim.class == self.class);
                 self.index.claims_reset(own.collect(), now);
             }
+            ClusterChange::Claims(ObjectChange::Missing) => self.claims_missing = true,
             ClusterChange::Namespaces(change) => self.handle_namespaces(change, now),
             ClusterChange::Definition(change) => {
                 let definition = match change {
                     ObjectChange::Apply(is_terminating) => is_terminating,
                     ObjectChange::Delete(_) => false,
                     ObjectChange::Reset(list) => list.into_iter().any(|is_terminating| is_terminating),
+                    // Every API server serves CustomResourceDefinitions.
+                    ObjectChange::Missing => return,
                 };
                 self.set_removal(Removal { definition, ..self.configuration.removal() });
                 if self.configured {
@@ -138,9 +151,11 @@ impl ClusterState {
             ClusterChange::Nodes(ObjectChange::Apply((name, network))) => {
                 self.index.node_applied(&name, network, now);
             }
-            ClusterChange::Nodes(ObjectChange::Delete((name, _))) => {
-                self.index.node_applied(&name, NodeNetwork::default(), now);
+            ClusterChange::Nodes(ObjectChange::Delete(key)) => {
+                self.index.node_applied(&key.name, NodeNetwork::default(), now);
             }
+            // Every API server serves Nodes.
+            ClusterChange::Nodes(ObjectChange::Missing) => {}
             ClusterChange::Nodes(ObjectChange::Reset(list)) => {
                 self.nodes_listed = true;
                 self.index.nodes_reset(list, now);
@@ -288,7 +303,7 @@ impl ClusterState {
     fn handle_namespaces(&mut self, change: ObjectChange<WatchedNamespace>, now: Timestamp) {
         let list = match &change {
             ObjectChange::Apply(namespace) => std::slice::from_ref(namespace),
-            ObjectChange::Delete(_) => &[],
+            ObjectChange::Delete(_) | ObjectChange::Missing => &[],
             ObjectChange::Reset(list) => list,
         };
         if let Some(own) = list.iter().find(|namespace| namespace.name == self.namespace) {
@@ -299,11 +314,13 @@ impl ClusterState {
             ObjectChange::Apply(WatchedNamespace { name, labels, .. }) => {
                 self.index.namespace_applied(name, labels, now);
             }
-            ObjectChange::Delete(namespace) => self.index.namespace_deleted(&namespace.name),
+            ObjectChange::Delete(key) => self.index.namespace_deleted(&key.name),
             ObjectChange::Reset(list) => {
                 let list = list.into_iter().map(|namespace| (namespace.name, namespace.labels));
                 self.index.namespaces_reset(list.collect(), now);
             }
+            // Every API server serves Namespaces.
+            ObjectChange::Missing => {}
         }
     }
 
@@ -322,8 +339,9 @@ impl ClusterState {
             ObjectChange::Apply(WatchedService { other: Some(other), .. }) => {
                 self.index.other_applied(*other, now)
             }
-            ObjectChange::Apply(WatchedService { key, .. })
-            | ObjectChange::Delete(WatchedService { key, .. }) => self.index.service_deleted(&key, now),
+            ObjectChange::Apply(WatchedService { key, .. }) | ObjectChange::Delete(key) => {
+                self.index.service_deleted(&key, now)
+            }
             ObjectChange::Reset(list) => {
                 let (mut own, mut others) = (Vec::new(), Vec::new());
                 for WatchedService { observed, other, .. } in list {
@@ -333,6 +351,8 @@ impl ClusterState {
                 self.index.others_reset(others, now);
                 self.index.services_reset(own, now);
             }
+            // Every API server serves Services.
+            ObjectChange::Missing => {}
         }
     }
 

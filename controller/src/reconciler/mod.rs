@@ -26,6 +26,7 @@ mod tests;
 use std::time::{Duration, Instant};
 
 use fairlead_runtime::http;
+use fairlead_runtime::watch::missing_kinds_note;
 use jiff::Timestamp;
 use kube::Client;
 use tokio::sync::watch;
@@ -231,6 +232,7 @@ impl Reconciler {
     }
 
     fn update_health(&self) {
+        self.health.set_note(missing_kinds_note(self.state.missing_kinds()));
         let decided = !self.term.leads() || self.state.is_deciding();
         if self.state.is_synced() && decided && !self.health.is_ready() {
             let (services, waiting) = self.state.index().service_counts();

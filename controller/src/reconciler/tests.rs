@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use fairlead_crds::configuration_kinds;
 use fairlead_crds::kinds::{Kind, ObjectRef};
+use fairlead_crds::objects::Service;
+use fairlead_crds::read::{Custom, ReadObject};
 use fairlead_crds::store::{ConfigurationChange, ObjectChange};
 use fairlead_runtime::http;
-use k8s_openapi::api::core::v1::Service;
 use kube::{Client, Config};
 use serde_json::json;
 use tokio::sync::watch;
@@ -65,7 +66,7 @@ impl World {
         let pool = json!({
             "metadata": { "name": "p", "resourceVersion": "1" }, "spec": { "addresses": ["192.0.2.0/24"] },
         });
-        let pools = (0..pools).map(|_| serde_json::from_value(pool.clone()).unwrap()).collect();
+        let pools = (0..pools).map(|_| Custom::read(&pool.to_string()).value).collect();
         let pools = ConfigurationChange::IPAddressPool(ObjectChange::Reset(pools));
         self.handle(ClusterChange::Configuration(Box::new(pools)));
         self.handle(ClusterChange::Namespaces(ObjectChange::Reset(Vec::new())));
@@ -128,7 +129,7 @@ fn pool(name: &str) -> ClusterChange {
         "metadata": { "name": name, "resourceVersion": "5", "creationTimestamp": "2026-01-01T00:00:00Z" },
         "spec": { "addresses": ["192.0.2.0/24"] },
     });
-    let change = ObjectChange::Apply(serde_json::from_value(object).unwrap());
+    let change = ObjectChange::Apply(Custom::read(&object.to_string()).value);
     ClusterChange::Configuration(Box::new(ConfigurationChange::IPAddressPool(change)))
 }
 

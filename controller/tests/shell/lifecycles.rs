@@ -142,7 +142,7 @@ async fn deletion_of_the_definition_does_not_wait_for_holders() {
     pools.delete("lan", &DeleteParams::default()).await.unwrap();
     eventually("the pool waits for its holder", async || {
         let pool = pools.get("lan").await.unwrap();
-        pool.status.unwrap_or_default().conditions.iter().any(|condition| condition.type_ == names::IN_USE)
+        pool.status.unwrap_or_default().conditions.iter().any(|condition| condition.type_() == names::IN_USE)
     })
     .await;
     definitions.delete(name, &DeleteParams::default()).await.unwrap();

@@ -7,6 +7,7 @@ mod cooldowns;
 mod faults;
 mod hostile;
 mod lifecycles;
+mod odd_objects;
 mod pools;
 mod proxy;
 mod terms;
@@ -53,7 +54,7 @@ async fn service_gets_address_status_conditions_and_events() {
     let advertisements = Api::<L2Advertisement>::all(world.client.clone());
     eventually("the advertisement is accepted", async || {
         let status = advertisements.get("lan").await.unwrap().status.unwrap_or_default();
-        status.conditions.iter().any(|c| c.type_ == "Accepted" && c.status == "True")
+        status.conditions.iter().any(|c| c.type_() == "Accepted" && c.status() == "True")
     })
     .await;
     let pools = Api::<IPAddressPool>::all(world.client.clone());

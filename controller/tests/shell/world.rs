@@ -13,7 +13,7 @@ use fairlead_runtime::http;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, ListParams, PostParams};
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, PostParams};
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -32,16 +32,23 @@ pub(crate) struct World {
     pub client: Client,
     controller: Option<JoinHandle<()>>,
     health: http::Health,
+    metrics: http::Metrics,
 }
 
 impl World {
     pub(crate) async fn start() -> Self {
+        Self::start_with(manifests::definitions()).await
+    }
+
+    /// Starts a cluster with these CRDs, which must contain that of IPAddressPools.
+    pub(crate) async fn start_with(definitions: Vec<CustomResourceDefinition>) -> Self {
         let cluster = Cluster::start().await.unwrap();
         let client = cluster.client().await.unwrap();
-        for definition in manifests::definitions() {
+        for definition in definitions {
             create::<CustomResourceDefinition>(&Api::all(client.clone()), &definition).await;
         }
-        let world = Self { cluster, client, controller: None, health: http::Health::new("the start") };
+        let health = http::Health::new("the start");
+        let world = Self { cluster, client, controller: None, health, metrics: http::Metrics::default() };
         let pools = Api::<IPAddressPool>::all(world.client.clone());
         eventually("the CRDs are served", async || pools.list(&ListParams::default()).await.is_ok()).await;
         let namespace = object(json!({ "metadata": { "name": NAMESPACE } }));
@@ -53,7 +60,8 @@ impl World {
         self.health = http::Health::new("the start");
         // Each process has a client of its own: its connections end with it.
         let client = self.cluster.client().await.unwrap();
-        let metrics = Metrics::register(&http::Metrics::default());
+        self.metrics = http::Metrics::default();
+        let metrics = Metrics::register(&self.metrics);
         let scope = Scope { namespace: NAMESPACE.to_owned(), class: None, instance: INSTANCE.to_owned() };
         let health = self.health.clone();
         self.controller = Some(tokio::spawn(async move {
@@ -81,6 +89,18 @@ impl World {
             run_controller(client, scope, &election, health, metrics, stop).await;
         });
         eventually("the second controller is ready", async || ready.is_ready()).await;
+    }
+
+    /// Returns the metrics of the controller, in the text format.
+    pub(crate) fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.metrics.lock().unwrap()).unwrap();
+        text
+    }
+
+    /// Returns the remark that `/readyz` adds to its text.
+    pub(crate) fn note(&self) -> String {
+        self.health.note().unwrap_or_default()
     }
 
     pub(crate) async fn stop_controller(&mut self) {
@@ -119,16 +139,17 @@ impl World {
         let mut add = |kind: &str, name: String, version: Option<String>| {
             versions.insert(format!("{kind}/{name}"), version.unwrap_or_default());
         };
-        for service in self.services().list(&ListParams::default()).await.unwrap() {
-            add("Service", service.name_any(), service.resource_version());
-        }
-        for pool in Api::<IPAddressPool>::all(self.client.clone()).list(&ListParams::default()).await.unwrap()
-        {
-            add("IPAddressPool", pool.name_any(), pool.resource_version());
-        }
-        let advertisements = Api::<L2Advertisement>::all(self.client.clone());
-        for ad in advertisements.list(&ListParams::default()).await.unwrap() {
-            add("L2Advertisement", ad.name_any(), ad.resource_version());
+        let kinds = [
+            ApiResource::erase::<Service>(&()),
+            ApiResource::erase::<IPAddressPool>(&()),
+            ApiResource::erase::<L2Advertisement>(&()),
+        ];
+        for kind in kinds {
+            // Typed objects cannot hold everything that an API server stores.
+            let api = Api::<DynamicObject>::all_with(self.client.clone(), &kind);
+            for object in api.list(&ListParams::default()).await.unwrap() {
+                add(&kind.kind, object.name_any(), object.resource_version());
+            }
         }
         let events = Api::<Event>::all(self.client.clone()).list(&ListParams::default()).await.unwrap();
         for event in

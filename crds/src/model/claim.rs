@@ -8,6 +8,7 @@ use crate::model::family::Family;
 use crate::model::service::ObjectKey;
 use crate::model::special_use::SpecialUse;
 use crate::names::reasons;
+use crate::read::Custom;
 use crate::resolve::{ObjectRefusal, RefusalReason};
 use crate::text::{is_name, quoted};
 use crate::{conditions, names, v1beta1};
@@ -48,6 +49,17 @@ pub enum ClaimRequest {
 }
 
 impl Claim {
+    /// Reads the claim from its object. The request of a claim with an unreadable spec is invalid, so that it
+    /// keeps what it has reserved.
+    pub fn from_read(read: &Custom<v1beta1::IPClaim>) -> Self {
+        let mut claim = Self::from_object(&read.object);
+        if let Some(cause) = &read.unreadable {
+            let message = format!("the spec cannot be read: {cause}");
+            claim.request = Err(ObjectRefusal { reason: RefusalReason::InvalidClaim, message });
+        }
+        claim
+    }
+
     /// Reads the claim from its object.
     pub fn from_object(object: &v1beta1::IPClaim) -> Self {
         let namespace = object.namespace().unwrap_or_default();
@@ -87,7 +99,8 @@ impl Claim {
     pub fn is_partly_reserved(&self) -> bool {
         let bound = conditions::find(&self.status.conditions, names::BOUND);
         self.is_fully_reserved()
-            || (!self.status.addresses.is_empty() && bound.is_some_and(|c| c.reason != reasons::NOT_RESERVED))
+            || (!self.status.addresses.is_empty()
+                && bound.is_some_and(|c| c.reason() != reasons::NOT_RESERVED))
     }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use kube::ResourceExt;
 
 use crate::model::labels::Labels;
+use crate::objects::{Service, ServicePort, ServiceSpec};
 use crate::{names, text};
 
 /// The namespace and name of an object. It is displayed as `namespace/name`.
@@ -237,7 +237,7 @@ fn cluster_ips(spec: &ServiceSpec) -> Vec<IpAddr> {
     spec.cluster_ip.iter().filter_map(|ip| ip.parse().ok()).collect()
 }
 
-fn protocol_and_port(port: &k8s_openapi::api::core::v1::ServicePort) -> Option<(String, u16)> {
+fn protocol_and_port(port: &ServicePort) -> Option<(String, u16)> {
     let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
     Some((protocol, u16::try_from(port.port).ok()?))
 }

@@ -137,20 +137,22 @@ fn resolve_by(objects: &Objects, before: Before<'_>) -> Resolution {
 
     let mut aliases = Aliases::default();
     for object in resolution.by_age(before, Kind::Community, &objects.communities) {
-        let added = aliases.add(object);
+        let added = objects.check_readable(object).and_then(|()| aliases.add(object));
         resolution.record_verdict(Kind::Community, object, added);
     }
 
     let mut profiles = BTreeMap::new();
     for object in resolution.by_age(before, Kind::BFDProfile, &objects.bfd_profiles) {
-        if let Some(profile) = resolution.record_verdict(Kind::BFDProfile, object, bfd::profile(object)) {
+        let profile = objects.check_readable(object).and_then(|()| bfd::profile(object));
+        if let Some(profile) = resolution.record_verdict(Kind::BFDProfile, object, profile) {
             profiles.insert(profile.name.clone(), profile);
         }
     }
 
     let mut sessions = Sessions::default();
     for object in resolution.by_age(before, Kind::BGPPeer, &objects.peers) {
-        let peer = peer::peer(object, &profiles).and_then(|peer| sessions.add(&peer).map(|()| peer));
+        let peer = objects.check_readable(object).and_then(|()| peer::peer(object, &profiles));
+        let peer = peer.and_then(|peer| sessions.add(&peer).map(|()| peer));
         if let Some(peer) = resolution.record_verdict(Kind::BGPPeer, object, peer) {
             resolution.config.peers.insert(peer.name.clone(), peer);
         }
@@ -158,7 +160,8 @@ fn resolve_by(objects: &Objects, before: Before<'_>) -> Resolution {
 
     let mut used = UsedRanges::default();
     let pools = resolution.by_age(before, Kind::IPAddressPool, &objects.pools).into_iter();
-    let mut pools: Vec<_> = pools.map(|object| (object, pool::pool(object))).collect();
+    let checked = |object| objects.check_readable(object).and_then(|()| pool::pool(object));
+    let mut pools: Vec<_> = pools.map(|object| (object, checked(object))).collect();
     pools.sort_by_cached_key(|(object, pool)| before.by_standing(object, pool.as_ref().ok()));
     for (object, pool) in pools {
         let pool = pool.and_then(|pool| used.add(&pool).map(|()| pool));
@@ -171,8 +174,8 @@ fn resolve_by(objects: &Objects, before: Before<'_>) -> Resolution {
     }
 
     for object in resolution.by_age(before, Kind::L2Advertisement, &objects.l2_advertisements) {
-        if let Some(ad) = resolution.record_verdict(Kind::L2Advertisement, object, advertisement::l2(object))
-        {
+        let ad = objects.check_readable(object).and_then(|()| advertisement::l2(object));
+        if let Some(ad) = resolution.record_verdict(Kind::L2Advertisement, object, ad) {
             let name = ad.name.clone();
             resolution.config.l2_advertisements.insert(name.clone(), ad);
             resolution.warn_l2(&name);
@@ -180,7 +183,7 @@ fn resolve_by(objects: &Objects, before: Before<'_>) -> Resolution {
     }
 
     for object in resolution.by_age(before, Kind::BGPAdvertisement, &objects.bgp_advertisements) {
-        let ad = advertisement::bgp(object, &aliases);
+        let ad = objects.check_readable(object).and_then(|()| advertisement::bgp(object, &aliases));
         if let Some(ad) = resolution.record_verdict(Kind::BGPAdvertisement, object, ad) {
             resolution.bgp.push(ad, precedence::created(object));
         }

@@ -201,6 +201,7 @@ fn pool_reference(name: &str) -> ObjectRef {
 
 #[cfg(test)]
 mod tests {
+    use crate::model::service::ObjectKey;
     use serde_json::{Value, json};
 
     use crate::kinds::ConfigurationObject;
@@ -233,6 +234,10 @@ mod tests {
         }
         store.update(&mut resolution, InForce::ByResolution);
         assert_eq!(resolution.config.pools.len(), n);
+        let key = |pool: v1beta1::IPAddressPool| ObjectKey {
+            namespace: String::new(),
+            name: pool.metadata.name.unwrap_or_default(),
+        };
         let mut step = |change| {
             let before = PARSED.get();
             store.change(change);
@@ -244,8 +249,8 @@ mod tests {
             step(ObjectChange::Apply(pool(n, 24))),
             step(ObjectChange::Apply(pool(n, 25))),
             step(ObjectChange::Apply(v1beta1::IPAddressPool { spec: pool(n, 24).spec, ..pool(n + 1, 24) })),
-            step(ObjectChange::Delete(pool(n, 24))),
-            step(ObjectChange::Delete(pool(n + 1, 24))),
+            step(ObjectChange::Delete(key(pool(n, 24)))),
+            step(ObjectChange::Delete(key(pool(n + 1, 24)))),
         ]
     }
 

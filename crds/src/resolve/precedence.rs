@@ -61,7 +61,7 @@ impl Before<'_> {
         let is_unchanged = match self {
             Self::Conditions => {
                 let accepted = conditions::find(object.conditions(), names::ACCEPTED);
-                let observed = accepted.and_then(|condition| condition.observed_generation);
+                let observed = accepted.and_then(|condition| condition.observed_generation());
                 observed == object.metadata.generation
             }
             Self::Resolution(earlier) => {

@@ -18,6 +18,8 @@ pub struct ObjectRefusal {
 pub enum RefusalReason {
     /// Two objects of this kind have the same name. Possible only in files.
     DuplicateName,
+    /// The spec has parts that do not have the type of the schema, so that it cannot be read.
+    Unreadable,
     /// A list contains an entry twice.
     DuplicateEntry,
     /// A label selector is invalid.

@@ -6,6 +6,8 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::schema;
+use crate::conditions::RawCondition;
+use crate::read;
 
 // CEL expressions for the parts of an entry "first-last". `split` cannot be used: the API server does not
 // know the maximum length of its results, so it estimates the cost of the rule as unbounded and rejects the
@@ -278,7 +280,8 @@ pub struct IPAddressPoolStatus {
     /// waits for the Services and IPClaims in the message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
-    pub conditions: Vec<Condition>,
+    #[schemars(with = "Vec<Condition>")]
+    pub conditions: Vec<RawCondition>,
 }
 
 /// ReleasedAddress is an address that is reserved for the Service that released it.
@@ -292,6 +295,7 @@ pub struct ReleasedAddress {
     #[schemars(length(max = 317))]
     pub service: String,
     /// The time of the release.
+    #[serde(deserialize_with = "read::time")]
     pub released: Time,
 }
 

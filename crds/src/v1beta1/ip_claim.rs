@@ -5,6 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::conditions::RawCondition;
+
 /// IPClaimSpec defines the Service and the addresses of a claim.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
@@ -119,7 +121,8 @@ pub struct IPClaimStatus {
     /// explains why. `Bound`: the Service holds a reserved address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
-    pub conditions: Vec<Condition>,
+    #[schemars(with = "Vec<Condition>")]
+    pub conditions: Vec<RawCondition>,
 }
 
 fn families(_: &mut SchemaGenerator) -> Schema {

@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use crate::conditions::RawCondition;
+
 /// The maximum number of entries of `status.notAnnounced`.
 pub const MAX_NOT_ANNOUNCED: usize = 64;
 
@@ -96,7 +98,8 @@ pub struct SpeakerStatus {
     /// why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
-    pub conditions: Vec<Condition>,
+    #[schemars(with = "Vec<Condition>")]
+    pub conditions: Vec<RawCondition>,
 }
 
 /// Session describes a BGP session.

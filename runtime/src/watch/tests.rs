@@ -7,9 +7,7 @@ use std::sync::{Arc, Mutex, Once};
 
 use axum::body::Bytes;
 use axum::http::{Request as HttpRequest, Response};
-use futures::stream;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::client::Body;
+use futures::{StreamExt, stream};
 use serde_json::json;
 use tower::service_fn;
 
@@ -36,7 +34,7 @@ enum StreamEnd {
 
 fn event(type_: &str, version: u32) -> String {
     let object = json!({
-        "apiVersion": "v1", "kind": "ConfigMap",
+        "apiVersion": "v1", "kind": "Namespace",
         "metadata": { "name": "x", "resourceVersion": version.to_string() },
     });
     json!({ "type": type_, "object": object }).to_string()
@@ -60,7 +58,7 @@ impl Reply {
             Self::List(version) => {
                 let metadata = json!({ "resourceVersion": version.to_string() });
                 let list =
-                    json!({ "kind": "ConfigMapList", "apiVersion": "v1", "metadata": metadata, "items": [] });
+                    json!({ "kind": "NamespaceList", "apiVersion": "v1", "metadata": metadata, "items": [] });
                 Response::new(list.to_string().into())
             }
             Self::Watch(lines, then) => {
@@ -130,9 +128,9 @@ async fn requests_of_follow(
         requests.lock().unwrap().push((now, what));
         async move { Ok::<_, Infallible>(reply.send().await) }
     });
-    let api = Api::<ConfigMap>::all(Client::new(service, "default"));
+    let api = Api::<Namespace>::all(Client::new(service, "default"));
     let (sink, mut changes) = mpsc::channel(16);
-    let follow = follow(api, config(), |object| object, |change| change, sink);
+    let follow = follow(api, config(), Monitor::default(), |object| object, |change| change, sink);
     let _ = timeout(Duration::from_secs(seconds), async {
         tokio::join!(follow, async { while changes.recv().await.is_some() {} })
     })
@@ -254,19 +252,168 @@ async fn each_outage_logs_one_start_and_one_end() {
     })
     .await;
     assert_eq!(lists(&log), 1);
-    assert_eq!((logged("watch failed"), logged("watch recovered")), (5, 4));
+    let ends = logged("the API server is available again");
+    assert_eq!((logged("the API server is unavailable"), ends), (5, 4));
+}
+
+/// Returns an object whose labels cannot be read.
+fn odd(name: &str, version: u32) -> serde_json::Value {
+    json!({ "metadata": { "name": name, "resourceVersion": version.to_string(), "labels": { "a": 7 } } })
+}
+
+fn plain(name: &str, version: u32) -> serde_json::Value {
+    json!({ "metadata": { "name": name, "resourceVersion": version.to_string(), "labels": { "a": "b" } } })
+}
+
+/// Follows a server whose responses to requests are these texts, in order; then it does not respond. An empty
+/// text is status 404. Returns the changes.
+async fn changes_of_follow(monitor: &Monitor, responses: Vec<String>) -> Vec<String> {
+    listen();
+    let responses = Arc::new(Mutex::new(responses.into_iter()));
+    let service = service_fn(move |_: HttpRequest<Body>| {
+        let response = responses.lock().unwrap().next();
+        async move {
+            let text = match response {
+                Some(text) => text,
+                None => std::future::pending().await,
+            };
+            let status = if text.is_empty() { 404 } else { 200 };
+            Ok::<_, Infallible>(
+                Response::builder().status(status).body(axum::body::Body::from(text)).unwrap(),
+            )
+        }
+    });
+    let api = Api::<Namespace>::all(Client::new(service, "default"));
+    let (sink, mut changes) = mpsc::channel(16);
+    let text = |object: Namespace| {
+        let labels = object.metadata.labels.unwrap_or_default().len();
+        format!("{}:{labels}", object.metadata.name.unwrap())
+    };
+    let wrap = |change| match change {
+        ObjectChange::Apply(object) => format!("+{object}"),
+        ObjectChange::Delete(key) => format!("-{}", key.name),
+        ObjectChange::Reset(objects) => format!("={}", objects.join(" ")),
+        ObjectChange::Missing => "missing".to_owned(),
+    };
+    let mut seen = Vec::new();
+    let follow = follow(api, config(), monitor.clone(), text, wrap, sink);
+    let _ = timeout(Duration::from_secs(50), async {
+        tokio::join!(follow, async {
+            while let Some(change) = changes.recv().await {
+                seen.push(change);
+            }
+        })
+    })
+    .await;
+    seen
+}
+
+fn list_of(items: &serde_json::Value) -> String {
+    json!({ "metadata": { "resourceVersion": "1" }, "items": items }).to_string()
+}
+
+fn events(events: &[(&str, serde_json::Value)]) -> String {
+    events
+        .iter()
+        .map(|(type_, object)| json!({ "type": type_, "object": object }).to_string() + "\n")
+        .collect()
 }
 
 #[tokio::test(start_paused = true)]
-async fn unreadable_object_does_not_block_later_events() {
-    let log = requests_of_follow(120, |_, request| match request {
-        "list" => Reply::List(1),
-        "1" => {
-            let nonsense = json!({ "type": "ADDED", "object": { "metadata": [] } }).to_string();
-            Reply::Watch(vec![(0, nonsense), (0, event("ADDED", 3))], StreamEnd::Closes)
+async fn unreadable_parts_stop_neither_list_nor_watch() {
+    let mut registry = prometheus_client::registry::Registry::default();
+    let monitor = Monitor::register(&mut registry);
+    let nameless = json!({ "metadata": [], "labels": "\u{1b}[2J" });
+    let seen = changes_of_follow(
+        &monitor,
+        vec![
+            list_of(&json!([plain("a", 1), odd("b", 1), nameless, null, 7, plain("c", 1)])),
+            events(&[
+                ("MODIFIED", odd("b", 2)),
+                ("ADDED", odd("d", 3)),
+                ("ADDED", nameless.clone()),
+                ("MODIFIED", json!(7)),
+                ("NEW TYPE", json!(7)),
+                ("ADDED", plain("e", 4)),
+                // A deletion needs only the metadata.
+                ("DELETED", odd("b", 5)),
+                ("DELETED", json!({ "metadata": { "name": "c" }, "spec": 7 })),
+                ("ERROR", json!({ "code": 410 })),
+            ]),
+            list_of(&json!([plain("a", 1), odd("d", 3), odd("f", 6)])),
+        ],
+    )
+    .await;
+    assert_eq!(seen, ["=a:1 b:0 c:1", "+b:0", "+d:0", "+e:1", "-b", "-c", "=a:1 d:0 f:0"]);
+    for name in ["b", "d", "f"] {
+        assert_eq!(logged(&format!("name={name} ")), 1, "{name} is logged once");
+    }
+    assert_eq!(logged("metadata.labels.a: invalid type: integer `7`, expected a string"), 3);
+    assert!(logged("skipped an object without a name") >= 4);
+    LOGGED.with_borrow(|log| assert!(!log.contains(&0x1b), "the log contains control characters"));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    assert!(text.contains("unreadable_objects{kind=\"Namespace\"} 2\n"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn missing_kind_is_reported_once_until_it_is_served() {
+    let list = || list_of(&json!([plain("a", 1)]));
+    let responses = vec![String::new(), String::new(), list(), String::new(), String::new(), list()];
+    let seen = changes_of_follow(&Monitor::default(), responses).await;
+    // The watch after the first list and the next list get status 404.
+    assert_eq!(seen, ["missing", "=a:1", "missing", "=a:1"]);
+    assert_eq!(logged("the API server does not serve namespaces."), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn list_of_null_is_empty() {
+    assert_eq!(changes_of_follow(&Monitor::default(), vec![list_of(&json!(null))]).await, ["="]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_page_is_requested_again_with_fewer_objects() {
+    listen();
+    let limits = Arc::new(Mutex::new(Vec::new()));
+    let requested = limits.clone();
+    let service = service_fn(move |request: HttpRequest<Body>| {
+        let query = request.uri().query().unwrap_or_default();
+        let limit = query.split('&').find_map(|part| part.strip_prefix("limit=")?.parse::<usize>().ok());
+        requested.lock().unwrap().extend(limit);
+        async move {
+            let Some(limit) = limit else { return std::future::pending().await };
+            // Each object has 1 MiB.
+            let mut object = plain("a", 1);
+            object["metadata"]["annotations"] = json!({ "a": "x".repeat(1024 * 1024) });
+            let list = list_of(&json!(vec![object; limit.min(20)]));
+            Ok::<_, Infallible>(Response::new(axum::body::Body::from(list)))
         }
+    });
+    let api = Api::<Namespace>::all(Client::new(service, "default"));
+    let (sink, mut changes) = mpsc::channel(16);
+    let follow = follow(api, config(), Monitor::default(), drop, |change| change, sink);
+    let change = tokio::select! { () = follow => None, change = changes.recv() => change };
+    assert_eq!(change, Some(ObjectChange::Reset(vec![(); 7])));
+    assert_eq!(*limits.lock().unwrap(), [500, 62, 7]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn expired_watch_and_shared_outage_are_logged_once() {
+    let log = requests_of_follow(60, |now, request| match request {
+        "list" => Reply::List(u32::try_from(now).unwrap() + 1),
+        "1" => Reply::Watch(vec![(5, expired())], StreamEnd::Closes),
         _ => Reply::Watch(vec![], StreamEnd::Stalls),
     })
     .await;
-    assert_eq!(log[2].1, "3", "{log:?}");
+    assert_eq!((lists(&log), logged("WARN")), (2, 0), "{log:?}");
+    let monitor = Monitor::default();
+    monitor.set_server("https://192.0.2.1:6443/");
+    for kind in ["Service", "Node", "Service"] {
+        monitor.log_outage(kind, "connection refused");
+    }
+    assert_eq!((logged("WARN"), logged("https://192.0.2.1:6443/")), (1, 1));
+    monitor.log_recovery("Service");
+    assert_eq!(logged("available again"), 0);
+    monitor.log_recovery("Node");
+    assert_eq!(logged("available again"), 1);
 }

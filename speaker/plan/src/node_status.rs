@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use fairlead_crds::conditions::NewCondition;
+use fairlead_crds::conditions::{NewCondition, RawCondition};
 use fairlead_crds::names::{ELIGIBLE, reasons};
 use fairlead_crds::text;
 use fairlead_crds::v1beta1::{Announced, MAX_NOT_ANNOUNCED, NotAnnounced, Session, SpeakerStatus};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{NotAnnouncedReason, Plan};
 
@@ -106,7 +106,11 @@ pub(crate) fn status(
     }
 }
 
-fn eligible(node: Option<NotAnnouncedReason>, before: Option<&SpeakerStatus>, now: Timestamp) -> Condition {
+fn eligible(
+    node: Option<NotAnnouncedReason>,
+    before: Option<&SpeakerStatus>,
+    now: Timestamp,
+) -> RawCondition {
     let reason = node.map_or(reasons::ELIGIBLE.to_owned(), |reason| reason.to_string());
     let message = node.map_or("this node may announce addresses", NotAnnouncedReason::message);
     let before = before.map_or(&[][..], |status| &status.conditions);
@@ -153,8 +157,8 @@ mod tests {
         ] {
             let status = status(summary, &Sessions::new(), before.as_ref(), at(now));
             let condition = &status.conditions[0];
-            assert_eq!((condition.status.as_str(), condition.reason.as_str()), (expected, reason));
-            assert_eq!(condition.last_transition_time, Time(at(since)));
+            assert_eq!((condition.status(), condition.reason()), (expected, reason));
+            assert_eq!(condition.last_transition_time(), Some(at(since)));
             before = Some(status);
         }
     }

@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use fairlead_allocator::reconcile::{ConditionDigests, Decision, Index, ObservedService, StatusPatch};
-use fairlead_crds::conditions::NewCondition;
+use fairlead_crds::conditions::{NewCondition, RawCondition};
 use fairlead_crds::model::config::{Config, L2Advertisement, Labels, Pool, PoolSelection, ServiceAllocation};
 use fairlead_crds::model::selector::Selector;
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
 use fairlead_crds::names;
+use fairlead_crds::objects::{Service, ServiceSpec, ServiceStatus};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Service, ServiceSpec, ServiceStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::fixtures::*;
 use crate::ipam::claim;
@@ -501,7 +501,7 @@ fn as_written(
     mut balancer: LoadBalancer,
     ingress: Vec<IpAddr>,
     pool: Option<String>,
-    conditions: Vec<Condition>,
+    conditions: Vec<RawCondition>,
 ) -> ObservedService {
     let service = Service {
         spec: Some(ServiceSpec { type_: Some("LoadBalancer".into()), ..ServiceSpec::default() }),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::service::ObjectKey;
-use k8s_openapi::api::core::v1::Node;
+use fairlead_crds::objects::Node;
 
 use super::Ipam;
 use super::refusal::AllocationRefusal;

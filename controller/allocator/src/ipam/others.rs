@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
-use k8s_openapi::api::core::v1::Service;
+use fairlead_crds::objects::Service;
 
 use super::Ipam;
 

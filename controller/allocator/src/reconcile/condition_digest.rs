@@ -6,10 +6,9 @@
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use fairlead_crds::conditions::{self, NewCondition};
+use fairlead_crds::conditions::{self, NewCondition, RawCondition};
 use fairlead_crds::{names, text};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::Value;
 
 use super::outcome::AllocationReason;
@@ -55,10 +54,10 @@ pub struct ServiceCondition {
 impl ConditionDigests {
     /// Returns the digests of the conditions in a status; `None` if this controller cannot have written one
     /// of them.
-    pub(super) fn parse(conditions: &[Condition]) -> Option<Self> {
+    pub(super) fn parse(conditions: &[RawCondition]) -> Option<Self> {
         let mut digests = Self::default();
         for condition in conditions.iter().filter(|condition| is_ours(condition)) {
-            *digests.slot(&condition.type_)? = Some(ConditionDigest::parse(condition)?);
+            *digests.slot(condition.type_())? = Some(ConditionDigest::parse(condition)?);
         }
         Some(digests)
     }
@@ -106,15 +105,15 @@ impl ConditionDigests {
 }
 
 impl ConditionDigest {
-    fn parse(condition: &Condition) -> Option<Self> {
-        let status = match condition.status.as_str() {
+    fn parse(condition: &RawCondition) -> Option<Self> {
+        let status = match condition.status() {
             "True" => true,
             "False" => false,
             _ => return None,
         };
-        let reason = AllocationReason::parse(&condition.reason)?;
-        let since = condition.last_transition_time.0.as_second();
-        Some(Self { status, reason, message: hash(&condition.message), since })
+        let reason = AllocationReason::parse(condition.reason())?;
+        let since = condition.last_transition_time()?.as_second();
+        Some(Self { status, reason, message: hash(condition.message()), since })
     }
 
     /// Returns true if the status or the reason differs from `previous`.
@@ -140,7 +139,7 @@ impl ServiceCondition {
     }
 
     /// Returns the condition in the form of the API.
-    pub fn to_condition(&self) -> Condition {
+    pub fn to_condition(&self) -> RawCondition {
         let since = Timestamp::from_second(self.since).unwrap_or_default();
         NewCondition::new(self.type_, self.status, self.reason.to_string(), self.message.clone()).since(since)
     }
@@ -152,8 +151,8 @@ impl ServiceCondition {
 }
 
 /// Returns true for the conditions of a Service that this controller writes.
-pub(super) fn is_ours(condition: &Condition) -> bool {
-    OWNED_CONDITIONS.contains(&condition.type_.as_str())
+pub(super) fn is_ours(condition: &RawCondition) -> bool {
+    OWNED_CONDITIONS.contains(&condition.type_())
 }
 
 fn hash(message: &str) -> u64 {

@@ -123,6 +123,11 @@ impl Configuration {
         &self.resolution
     }
 
+    /// Returns the kinds that the API server does not serve.
+    pub fn missing(&self) -> impl Iterator<Item = Kind> {
+        self.store.missing()
+    }
+
     /// Returns the status patch for an object that is not a pool, if its status must change.
     pub fn status_patch(&self, object: &ObjectRef, now: Timestamp) -> Option<ObjectPatch> {
         self.accepted_patch(&self.store.view(object)?, now)

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use fairlead_crds::conditions::RawCondition;
 use fairlead_crds::model::service::LoadBalancer;
+use fairlead_crds::objects::{LoadBalancerIngress, Service};
 use fairlead_crds::{names, text};
-use k8s_openapi::api::core::v1::{LoadBalancerIngress, Service};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ManagedFieldsEntry};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 
 use super::condition_digest::{ConditionDigests, is_ours};
 
@@ -28,7 +29,7 @@ pub struct ObservedService {
     /// The conditions that this controller writes.
     pub conditions: ConditionDigests,
     /// All other conditions. They are part of every patch, because a merge patch replaces the whole list.
-    pub other_conditions: Vec<Condition>,
+    pub other_conditions: Vec<RawCondition>,
     /// The field manager that last wrote the status, except this controller, as far as the object tells.
     pub status_writer: Option<Box<str>>,
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use fairlead_crds::conditions::{self, NewCondition};
+use fairlead_crds::conditions::{self, NewCondition, RawCondition};
 use fairlead_crds::kinds::{ConfigurationObject, ObjectView};
 use fairlead_crds::model::config::Reclaim;
 use fairlead_crds::model::service::ObjectKey;
@@ -10,7 +10,6 @@ use fairlead_crds::names::{ACCEPTED, EXHAUSTED, IN_USE, POOL_PROTECTION, reasons
 use fairlead_crds::resolve::Accepted;
 use fairlead_crds::v1beta1::{IPAddressPool, IPAddressPoolStatus, ReleasedAddress};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 
 use super::cooldowns::RecordedCooldown;
@@ -58,7 +57,7 @@ impl Configuration {
     pub fn lacks_verdict(&self, name: &str) -> bool {
         self.pool(name).is_some_and(|(pool, accepted)| {
             let shown = conditions::find(pool.conditions(), ACCEPTED);
-            shown.is_none_or(|shown| shown.status != conditions::status(accepted.status))
+            shown.is_none_or(|shown| shown.status() != conditions::status(accepted.status))
         })
     }
 
@@ -169,7 +168,7 @@ fn conditions(
     counts: [PoolCounts; 2],
     ipam: &Ipam,
     now: Timestamp,
-) -> Vec<Condition> {
+) -> Vec<RawCondition> {
     let generation = pool.metadata.generation;
     let condition = |type_, status, reason: String, message: String| {
         NewCondition::new(type_, status, reason, message).observed_generation(generation)

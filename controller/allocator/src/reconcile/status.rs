@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
+use fairlead_crds::conditions::RawCondition;
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
 use fairlead_crds::names;
+use fairlead_crds::objects::LoadBalancerIngress;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::LoadBalancerIngress;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::{Value, json};
 
 use super::condition_digest::{ConditionDigests, ServiceCondition};
@@ -36,7 +36,7 @@ pub struct StatusPatch {
     /// The conditions that this controller writes.
     pub conditions: Vec<ServiceCondition>,
     /// All other conditions, unchanged.
-    pub other_conditions: Vec<Condition>,
+    pub other_conditions: Vec<RawCondition>,
 }
 
 /// An Event to emit for a Service.
@@ -69,7 +69,7 @@ impl StatusPatch {
         // Null removes the field; an empty list would remain as an empty list.
         let ingress = if ingress.is_empty() { Value::Null } else { Value::Array(ingress) };
         let ours = self.conditions.iter().map(ServiceCondition::to_condition);
-        let conditions: Vec<Condition> = self.other_conditions.iter().cloned().chain(ours).collect();
+        let conditions: Vec<RawCondition> = self.other_conditions.iter().cloned().chain(ours).collect();
         json!({
             "metadata": metadata,
             "status": { "loadBalancer": { "ingress": ingress }, "conditions": conditions },

@@ -95,6 +95,7 @@ fn resolve_objects() {
             peers: read(&samples, "BGPPeer"),
             bfd_profiles: read(&samples, "BFDProfile"),
             communities: read(&samples, "Community"),
+            ..Objects::default()
         };
         let resolution = resolve(&objects);
         let names: BTreeSet<(&str, &str)> = samples

@@ -122,7 +122,7 @@ fn conditions(pool: IPAddressPool, services: usize, claims: usize) -> Vec<String
         resolve(&mut configuration);
     }
     let conditions = pool.status.unwrap_or_default().conditions.into_iter();
-    conditions.map(|c| format!("{} {}/{}: {}", c.type_, c.status, c.reason, c.message)).collect()
+    conditions.map(|c| format!("{} {}/{}: {}", c.type_(), c.status(), c.reason(), c.message())).collect()
 }
 
 #[test]

@@ -291,8 +291,11 @@ impl World {
     /// Returns the addresses and the conditions in the status of a claim.
     pub(super) fn claimed(&self, name: &str) -> String {
         let status = self.claims[&key(name)].status.clone().unwrap_or_default();
-        let conditions: Vec<String> =
-            status.conditions.iter().map(|c| format!("{} {}/{}", c.type_, c.status, c.reason)).collect();
+        let conditions: Vec<String> = status
+            .conditions
+            .iter()
+            .map(|c| format!("{} {}/{}", c.type_(), c.status(), c.reason()))
+            .collect();
         format!("{} {}", status.addresses.join(" "), conditions.join(" ")).trim().to_owned()
     }
 

@@ -203,7 +203,8 @@ fn advertisement_status_is_written_once() {
     ad.status = serde_json::from_value(patch.body["status"].clone()).unwrap();
     assert!(!configuration.change(ObjectChange::Apply(ad.clone())));
     assert_eq!(configuration.status_patches(now()), [(ad.reference(), None)], "the status is correct");
-    assert!(configuration.change(ObjectChange::Delete(ad.clone())), "{}", ad.name_any());
+    let key = ObjectKey { namespace: String::new(), name: ad.name_any() };
+    assert!(configuration.change(ObjectChange::<Advertisement>::Delete(key)));
     resolve(&mut configuration);
     assert_eq!(configuration.status_patches(now()), []);
 }

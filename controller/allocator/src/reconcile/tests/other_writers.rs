@@ -28,12 +28,16 @@ fn write(world: &mut World, change: &Value) {
 
 /// Returns the status that another load balancer writes, with the entry of its field manager.
 fn replaced(address: &str) -> Value {
+    let entry = |manager: &str, time: &str, subresource: Option<&str>| {
+        let part = if subresource.is_some() { json!({ "f:loadBalancer": {} }) } else { json!({}) };
+        json!({ "manager": manager, "time": time, "subresource": subresource, "fieldsV1": { "f:status": part } })
+    };
     json!({
         "metadata": { "managedFields": [
-            { "manager": names::CONTROLLER, "subresource": "status", "time": "2026-01-02T00:00:09Z" },
-            { "manager": "kubectl", "time": "2026-01-02T00:00:08Z" },
-            { "manager": "old", "subresource": "status", "time": "2026-01-01T00:00:00Z" },
-            { "manager": "k3s\n", "subresource": "status", "time": "2026-01-02T00:00:00Z" },
+            entry(names::CONTROLLER, "2026-01-02T00:00:09Z", Some("status")),
+            entry("kubectl", "2026-01-02T00:00:08Z", None),
+            entry("old", "2026-01-01T00:00:00Z", Some("status")),
+            entry("k3s\n", "2026-01-02T00:00:00Z", Some("status")),
         ] },
         "status": { "loadBalancer": { "ingress": [{ "ip": address, "ipMode": "VIP" }] } },
     })

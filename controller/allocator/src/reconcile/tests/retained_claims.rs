@@ -18,8 +18,8 @@ fn of_pool(service: &str, families: &[&str]) -> Value {
 
 fn reserved_message(world: &World, claim: &str) -> String {
     let conditions = world.claims[&key(claim)].status.clone().unwrap().conditions;
-    let c = conditions.into_iter().find(|c| c.type_ == fairlead_crds::names::RESERVED).unwrap();
-    format!("{}/{}: {}", c.status, c.reason, c.message)
+    let c = conditions.into_iter().find(|c| c.type_() == fairlead_crds::names::RESERVED).unwrap();
+    format!("{}/{}: {}", c.status(), c.reason(), c.message())
 }
 
 fn claims_on_p(ipam: &Ipam) -> usize {

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod odd_objects;
+
 use std::net::Ipv4Addr;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -99,14 +101,19 @@ struct Environment {
     router: Router,
     /// Contains the kubeconfig.
     directory: std::path::PathBuf,
-    _cluster: Cluster,
+    cluster: Cluster,
 }
 
 impl Environment {
     async fn start(name: &str) -> Self {
+        Self::start_with(name, manifests::definitions()).await
+    }
+
+    /// Starts an API server with these CRDs, which must contain that of Speakers.
+    async fn start_with(name: &str, definitions: Vec<CustomResourceDefinition>) -> Self {
         let cluster = Cluster::start().await.unwrap();
         let client = cluster.client().await.unwrap();
-        for definition in manifests::definitions() {
+        for definition in definitions {
             create::<CustomResourceDefinition>(&Api::all(client.clone()), &definition).await;
         }
         let speakers = Api::<Speaker>::all(client.clone());
@@ -114,7 +121,7 @@ impl Environment {
         let directory = std::env::temp_dir().join(format!("fairlead-speaker-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         std::fs::write(directory.join("kubeconfig"), cluster.kubeconfig()).unwrap();
-        Self { client, router: Router::start().await, directory, _cluster: cluster }
+        Self { client, router: Router::start().await, directory, cluster }
     }
 
     /// Starts the program for node n1.

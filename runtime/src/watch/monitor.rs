@@ -1,0 +1,102 @@
+//! What all watches of a process have in common: metrics, and the outages that were logged.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+
+use fairlead_crds::v1beta1::GROUP;
+use kube::Resource;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// The command that installs the CRDs, for messages.
+const INSTALL_CRDS: &str = "kubectl apply --server-side -k config/crd";
+
+/// What all watches of a process have in common. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Monitor(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    unreadable: Family<KindLabel, Gauge>,
+    server: OnceLock<String>,
+    /// The kinds whose last request failed because of an outage of the API server.
+    failing: Mutex<BTreeSet<String>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: String,
+}
+
+/// Returns a remark on kinds of Fairlead, in plural, that the API server does not serve; `None` if there are
+/// none.
+pub fn missing_kinds_note(kinds: impl Iterator<Item = String>) -> Option<String> {
+    let kinds: Vec<String> = kinds.map(|kind| format!("{kind}.{GROUP}")).collect();
+    (!kinds.is_empty()).then(|| {
+        format!("the API server does not serve {}: install the CRDs with {INSTALL_CRDS}", kinds.join(", "))
+    })
+}
+
+impl Monitor {
+    /// Returns a monitor that registers its metrics.
+    pub fn register(registry: &mut Registry) -> Self {
+        let monitor = Self::default();
+        registry.register(
+            "unreadable_objects",
+            "Objects in the API server of which a part cannot be read; the log names them",
+            monitor.0.unreadable.clone(),
+        );
+        monitor
+    }
+
+    /// Sets the URL of the API server, for the log.
+    pub fn set_server(&self, url: &str) {
+        // Only the first value counts: a process has one API server.
+        let _ = self.0.server.set(url.to_owned());
+    }
+
+    /// Sets the number of objects of a kind that cannot be read completely.
+    pub(super) fn set_unreadable<K: Resource<DynamicType = ()>>(&self, number: usize) {
+        let label = KindLabel { kind: K::kind(&()).into_owned() };
+        self.0.unreadable.get_or_create(&label).set(i64::try_from(number).unwrap_or(i64::MAX));
+    }
+
+    /// Logs that the API server does not serve a kind.
+    pub(super) fn log_missing<K: Resource<DynamicType = ()>>(&self) {
+        let (kind, plural, group) = (K::kind(&()), K::plural(&()), K::group(&()));
+        let remedy = if group == GROUP { INSTALL_CRDS } else { "check the version of Kubernetes" };
+        tracing::warn!(%kind, remedy, "the API server does not serve {plural}.{group}");
+    }
+
+    /// Logs an outage of the API server, if no other kind has reported it.
+    pub(super) fn log_outage(&self, kind: &str, error: &str) {
+        let mut failing = self.failing();
+        if failing.is_empty() {
+            let server = self.server();
+            tracing::warn!(%server, %error, "the API server is unavailable; retrying, known objects stay in use");
+        } else {
+            tracing::debug!(%kind, %error, "watch failed; retrying");
+        }
+        failing.insert(kind.to_owned());
+    }
+
+    /// Logs that a kind is watched again, or, if it was the last in an outage, that the outage ended.
+    pub(super) fn log_recovery(&self, kind: &str) {
+        let mut failing = self.failing();
+        if !failing.remove(kind) {
+            tracing::info!(%kind, "watch recovered");
+        } else if failing.is_empty() {
+            tracing::info!(server = %self.server(), "the API server is available again");
+        }
+    }
+
+    fn server(&self) -> &str {
+        self.0.server.get().map(String::as_str).unwrap_or_default()
+    }
+
+    fn failing(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.failing.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
