@@ -145,7 +145,8 @@ pub(crate) fn watch_all(
                 ClusterChange::Configuration(Box::new(ConfigurationChange::$kind(change)))
             });
             let objects = Api::all(client.clone());
-            watches.spawn(watch::follow(objects, watch::config(), monitor.clone(), trim, event, sink.clone()));
+            let config = watch::config();
+            watches.spawn(watch::follow(objects, config, monitor.clone(), trim, event, sink.clone()));
         )*};
     }
     configuration_kinds!(watch_configuration);

@@ -107,8 +107,8 @@ macro_rules! define {
         #[allow(missing_docs)]
         pub struct Objects {
             $(pub $field: Vec<v1beta1::$kind>,)*
-            /// The objects whose spec cannot be read, and the cause. Such an object is in the list of its kind
-            /// too, with the parts that can be read.
+            /// The objects whose spec cannot be read, and the cause. Such an object is in the list of its
+            /// kind too, with the parts that can be read.
             pub unreadable: BTreeMap<ObjectRef, String>,
         }
 

@@ -73,8 +73,8 @@ pub const ELIGIBLE: &str = "Eligible";
 pub mod reasons {
     /// Of [`super::ACCEPTED`] without a warning.
     pub const ACCEPTED: &str = "Accepted";
-    /// Of [`super::ACCEPTED`] with a warning: a pool contains addresses of Nodes, or overlaps the Pod range of
-    /// a Node.
+    /// Of [`super::ACCEPTED`] with a warning: a pool contains addresses of Nodes, or overlaps the Pod range
+    /// of a Node.
     pub const NODE_ADDRESS: &str = "NodeAddress";
     pub const POD_RANGE: &str = "PodRange";
 

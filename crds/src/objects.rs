@@ -220,8 +220,8 @@ struct Metadata {
     managed_fields: Option<Vec<Manager>>,
 }
 
-/// Deserializes metadata without `ownerReferences` and other fields that nobody uses. Of `managedFields`, only
-/// what [`of_load_balancer`] returns is kept.
+/// Deserializes metadata without `ownerReferences` and other fields that nobody uses. Of `managedFields`,
+/// only what [`of_load_balancer`] returns is kept.
 ///
 /// # Errors
 /// Returns an error if a field has an unexpected type.

@@ -7,8 +7,8 @@
 //! Objects are read one by one, each as far as possible ([`fairlead_crds::read`]): an object that cannot be
 //! read completely affects no other object, and a deletion needs only the metadata.
 //!
-//! The watcher of kube is not used: it fails if one object cannot be decoded; it waits without a limit for the
-//! response to a list and for the start of a watch; it hides bookmarks, so that an idle watch cannot be
+//! The watcher of kube is not used: it fails if one object cannot be decoded; it waits without a limit for
+//! the response to a list and for the start of a watch; it hides bookmarks, so that an idle watch cannot be
 //! distinguished from a dead one; and it treats a watch that ends immediately as successful.
 
 mod lines;

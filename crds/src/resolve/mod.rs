@@ -3,8 +3,9 @@
 //! Controller, speaker and command-line tool all call [`resolve`], so that they always agree. The result
 //! depends on the objects alone, not on their order, the time or the state of the cluster. An invalid object
 //! is refused with a reason and does not affect others. A part of a valid object that has no effect, such as
-//! the name of a pool that does not exist, or that is probably a mistake leads to a [`Warning`]. A refused pool may have been in force
-//! before: the configuration contains the parts of it that the holders of its addresses need.
+//! the name of a pool that does not exist, or that is probably a mistake leads to a [`Warning`]. A refused
+//! pool may have been in force before: the configuration contains the parts of it that the holders of its
+//! addresses need.
 //!
 //! `mod.rs` fixes the order: communities, BFD profiles, peers, pools, advertisements, and finally the pairs
 //! of BGP advertisement and pool that `routes` withholds. Each other file validates one kind; `fields` and

@@ -253,8 +253,8 @@ fn endpoint(entry: &str, text: &str) -> Result<IpAddr, ObjectRefusal> {
     })
 }
 
-/// Parses a CIDR as Go and the schema do: `ipnet` alone accepts octets with leading zeros, which some programs
-/// read as octal.
+/// Parses a CIDR as Go and the schema do: `ipnet` alone accepts octets with leading zeros, which some
+/// programs read as octal.
 fn network(text: &str) -> Option<IpNet> {
     let (ip, length) = text.split_once('/')?;
     let plain = length.bytes().all(|b| b.is_ascii_digit()) && (length == "0" || !length.starts_with('0'));

@@ -35,7 +35,8 @@ pub enum RefusalReason {
     MixedFamilies,
     /// An entry of a pool is the whole address space, /0.
     WholeAddressSpace,
-    /// An entry of a pool contains addresses that no Service can use, such as loopback or multicast addresses.
+    /// An entry of a pool contains addresses that no Service can use, such as loopback or multicast
+    /// addresses.
     UnusableAddress,
     /// A warning: an entry of a pool is a CIDR with host bits, and begins at a lower address than written.
     HostBitsSet,

@@ -1,8 +1,9 @@
-//! Authorization of requests for metrics by the API server, as controller-runtime does it: a TokenReview names
-//! the user of the bearer token, and a SubjectAccessReview says whether the user may `get` `/metrics`.
+//! Authorization of requests for metrics by the API server, as controller-runtime does it: a TokenReview
+//! names the user of the bearer token, and a SubjectAccessReview says whether the user may `get`
+//! `/metrics`.
 //!
-//! Any host on the network can send tokens. A verdict is remembered for [`VALIDITY`], at most [`MAX_VERDICTS`]
-//! of them, and at most [`MAX_REVIEWS`] tokens are reviewed at the same time.
+//! Any host on the network can send tokens. A verdict is remembered for [`VALIDITY`], at most
+//! [`MAX_VERDICTS`] of them, and at most [`MAX_REVIEWS`] tokens are reviewed at the same time.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -229,7 +230,8 @@ mod tests {
                     other => panic!("{other}"),
                 };
                 let reply = json!({
-                    "apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": {}, "spec": body["spec"],
+                    "apiVersion": body["apiVersion"], "kind": body["kind"], "metadata": {},
+                    "spec": body["spec"],
                     "status": status,
                 });
                 Ok::<_, Infallible>(Response::new(axum::body::Body::from(reply.to_string())))

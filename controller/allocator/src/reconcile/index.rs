@@ -316,8 +316,8 @@ impl Index {
         self.reconcile_config(affected, woken, now);
     }
 
-    /// Handles a change of the configuration. The cost depends on the holders of pools that differ, and on the waiting
-    /// objects that these pools may serve.
+    /// Handles a change of the configuration. The cost depends on the holders of pools that differ, and on
+    /// the waiting objects that these pools may serve.
     pub fn change_config(&mut self, delta: ConfigDelta, now: Timestamp) {
         self.sync.set_listed(ListedKind::Configuration);
         self.advance(now);

@@ -109,9 +109,9 @@ impl Configuration {
         &mut self.cooldowns
     }
 
-    /// Resolves the objects that changed since the last call. Returns `None` until every kind was listed once.
-    /// For the controller that leads, what it has accepted before is in force, also if the conditions do not
-    /// say so yet. The difference contains only the pools of this instance.
+    /// Resolves the objects that changed since the last call. Returns `None` until every kind was listed
+    /// once. For the controller that leads, what it has accepted before is in force, also if the conditions
+    /// do not say so yet. The difference contains only the pools of this instance.
     pub fn resolve(&mut self, in_force: InForce) -> Option<ResolutionChange> {
         let mut change = self.store.update(&mut self.resolution, in_force)?;
         change.delta.keep_class(self.class.as_deref());
