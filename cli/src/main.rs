@@ -10,7 +10,8 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use fairlead_runtime::flags;
 
 /// The exit status for invalid arguments and unreadable input.
 const EXIT_USAGE: u8 = 2;
@@ -56,8 +57,14 @@ enum Command {
     Uninstall(uninstall::Arguments),
 }
 
+/// Parses the arguments of the process. Exits for `--help`, and for invalid arguments.
+fn arguments() -> Arguments {
+    let command = flags::without_empty_variables(Arguments::command(), &|name| std::env::var_os(name));
+    Arguments::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+}
+
 fn main() -> ExitCode {
-    match Arguments::parse().command {
+    match arguments().command {
         Command::Validate { files, recursive } => validate(&files, recursive),
         Command::Explain(subject) => exit(explain::run(&subject)),
         Command::Uninstall(arguments) => exit(uninstall::run(&arguments)),

@@ -92,6 +92,19 @@ async fn explain_service_exits_by_its_addresses() {
 }
 
 #[test]
+fn empty_kubeconfig_variable_means_none() {
+    let output = Command::new(env!("CARGO_BIN_EXE_fairlead"))
+        .args(["explain", "service", "web"])
+        .env("KUBECONFIG", "")
+        .env("HOME", "/nonexistent")
+        .env_remove("KUBERNETES_SERVICE_HOST")
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("not running in a cluster"), "{error}");
+}
+
+#[test]
 fn error_names_the_missing_kubeconfig() {
     let output = explain(Path::new("/nonexistent/kubeconfig"), &["web"]);
     assert_eq!(output.status.code(), Some(2));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fairlead_crds::text;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::Status;
 use kube::{Client, Config};
 
 use crate::flags::Common;
@@ -50,25 +51,51 @@ pub async fn connect(flags: &Common) -> Result<Client, Error> {
 
 /// Returns the message of an error with those of all its causes, on one line and bounded. Error texts of the
 /// API server may quote objects.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = String::new();
+    let mut cause = Some(error);
     while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.contains(&next) {
+        let (next, is_last) = match error.downcast_ref() {
+            // The message of kube contains the debug output of the whole response.
+            Some(kube::Error::Api(status)) => (describe(status), true),
+            _ => (error.to_string(), false),
+        };
+        if text.is_empty() {
+            text = next;
+        } else if !text.contains(&next) {
             text = format!("{text}: {next}");
         }
-        cause = error.source();
+        cause = error.source().filter(|_| !is_last);
     }
     text::message(text).into_owned()
+}
+
+/// Describes a rejection by the API server.
+fn describe(Status { message, reason, code, .. }: &Status) -> String {
+    let message = if message.is_empty() { "rejected" } else { message };
+    let reason = if reason.is_empty() { String::new() } else { format!(", {reason}") };
+    format!("{message} (HTTP status {code}{reason})")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::Failure;
 
     fn flags(kubeconfig: &str) -> Common {
         Common { kubeconfig: Some(kubeconfig.into()), ..Common::default() }
+    }
+
+    #[test]
+    fn rejection_is_described_without_debug_output() {
+        let status = |message: &str, reason: &str| Status::failure(message, reason).with_code(403).boxed();
+        let forbidden = kube::Error::Api(status("pods is forbidden", "Forbidden"));
+        assert_eq!(chain(&forbidden), "pods is forbidden (HTTP status 403, Forbidden)");
+        let failure = Failure::from(kube::Error::Api(status("a\nb", "")));
+        assert_eq!(chain(&failure), "a\\nb (HTTP status 403)");
+        assert_eq!(failure.to_string(), chain(&failure));
+        let unreachable = kube::Error::Service("connection refused".into());
+        assert!(chain(&unreachable).ends_with("connection refused"), "{}", chain(&unreachable));
     }
 
     #[tokio::test]

@@ -1,12 +1,13 @@
 //! Command-line flags of controller and speaker. Every flag has an environment variable.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::exit;
 use std::time::Duration;
 
-use clap::{Args, Parser, ValueEnum};
+use clap::builder::Resettable;
+use clap::{Args, Id, Parser, ValueEnum};
 
 /// The exit status for an invalid flag, as in clap and in shells.
 pub const EXIT_USAGE: i32 = 2;
@@ -111,8 +112,13 @@ pub enum Usage {
 }
 
 /// Parses these arguments, of which the first is the name of the program; see [`parse`].
+///
+/// # Errors
+/// See [`Usage`].
 pub fn parse_from<P: Parser>(arguments: impl IntoIterator<Item = OsString>) -> Result<P, Usage> {
-    P::try_parse_from(arguments).map_err(|error| {
+    let command = without_empty_variables(P::command(), &|name| std::env::var_os(name));
+    let parsed = command.try_get_matches_from(arguments);
+    parsed.and_then(|mut matches| P::from_arg_matches_mut(&mut matches)).map_err(|error| {
         if !error.use_stderr() {
             return Usage::Shown(error);
         }
@@ -124,6 +130,21 @@ pub fn parse_from<P: Parser>(arguments: impl IntoIterator<Item = OsString>) -> R
         let message = message.strip_prefix("error: ").unwrap_or(&message);
         Usage::Wrong(format!("{}: {message} (see --help)", command.get_name()))
     })
+}
+
+/// Returns the command without the environment variables that are empty: as for Kubernetes itself, an empty
+/// variable means the same as none. `value` returns the value of a variable.
+pub fn without_empty_variables(
+    command: clap::Command,
+    value: &impl Fn(&OsStr) -> Option<OsString>,
+) -> clap::Command {
+    let is_empty = |name: &OsStr| value(name).is_some_and(|value| value.is_empty());
+    let empty = command.get_arguments().filter(|argument| argument.get_env().is_some_and(is_empty));
+    let empty: Vec<Id> = empty.map(|argument| argument.get_id().clone()).collect();
+    let command = empty
+        .into_iter()
+        .fold(command, |command, id| command.mut_arg(id, |argument| argument.env(Resettable::Reset)));
+    command.mut_subcommands(|subcommand| without_empty_variables(subcommand, value))
 }
 
 /// Parses the address of the HTTP endpoints. A port alone means all addresses. An IPv6 address needs no
@@ -173,6 +194,8 @@ fn plausible_level(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[derive(Debug, Parser)]
@@ -245,6 +268,25 @@ mod tests {
         for text in ["", "s", "-1s", "1.5s", "10 s", "1d", "99999999999s", "ten"] {
             assert!(duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn empty_variable_means_the_same_as_none() {
+        let variables = |empty: &'static [&str]| {
+            let value = |name: &OsStr| {
+                let is_empty = name.to_str().is_some_and(|name| empty.contains(&name));
+                Some(OsString::from(if is_empty { "" } else { "value" }))
+            };
+            let command = without_empty_variables(Flags::command(), &value);
+            let read = command.get_arguments().filter_map(|argument| argument.get_env()?.to_str());
+            read.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let all = variables(&[]);
+        assert!(all.contains(&"KUBECONFIG".to_owned()) && all.len() == 6, "{all:?}");
+        assert_eq!(
+            variables(&["KUBECONFIG", "FAIRLEAD_LOG_LEVEL", "FAIRLEAD_LOG_FORMAT", "FAIRLEAD_LB_CLASS"]),
+            ["FAIRLEAD_NAMESPACE", "FAIRLEAD_METRICS_AUTH"]
+        );
     }
 
     #[test]

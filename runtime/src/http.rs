@@ -2,6 +2,7 @@
 
 mod authorization;
 mod connections;
+mod exposition;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -19,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::authorization::Authorizer;
+pub use self::exposition::Format;
 
 /// The metrics of a process.
 pub type Metrics = Arc<Mutex<Registry>>;
@@ -146,12 +148,11 @@ async fn readyz(State(health): State<Health>) -> Response {
     (status, text).into_response()
 }
 
-async fn export(State(metrics): State<Metrics>) -> Response {
-    const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    let mut text = String::new();
+async fn export(State(metrics): State<Metrics>, headers: HeaderMap) -> Response {
+    let format = Format::accepted(headers.get(header::ACCEPT));
     let registry = metrics.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    match prometheus_client::encoding::text::encode(&mut text, &registry) {
-        Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+    match format.encode(&registry) {
+        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

@@ -15,7 +15,7 @@ const MAX_LINE: usize = 4096;
 /// Initializes logging as the flags define. Must be called once, before the first log event.
 pub fn init(flags: &Common) {
     // The flag parser has validated the level: an invalid filter would log only errors.
-    let filter = EnvFilter::new(&flags.log_level);
+    let filter = EnvFilter::new(filter(&flags.log_level));
     let builder = tracing_subscriber::fmt().with_env_filter(filter);
     match flags.log_format {
         LogFormat::Text => {
@@ -71,6 +71,19 @@ fn line(event: &str, colored: bool) -> Cow<'_, str> {
     Cow::Owned(line)
 }
 
+/// Returns the directives for a log level. kube logs each request that fails, as an error; all of these
+/// failures are logged again where they are handled, once per outage. So the lines of kube are left out unless
+/// the directives mention it or show everything.
+fn filter(directives: &str) -> String {
+    let is_verbose =
+        |directive: &str| ["debug", "trace"].iter().any(|level| directive.trim().eq_ignore_ascii_case(level));
+    if directives.contains("kube_client") || directives.split(',').any(is_verbose) {
+        directives.to_owned()
+    } else {
+        format!("{directives},kube_client=off")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +112,20 @@ mod tests {
         for text in ["x", "\n", "😀"] {
             let line = written(false, &format!("{}\n", text.repeat(256 * 1024)));
             assert!(line.len() <= MAX_LINE && line.ends_with("…\n"), "{text:?}: {}", line.len());
+        }
+    }
+
+    #[test]
+    fn lines_of_kube_are_left_out_by_default() {
+        for (directives, expected) in [
+            ("info", "info,kube_client=off"),
+            ("warn,fairlead_bgp=debug", "warn,fairlead_bgp=debug,kube_client=off"),
+            ("info,kube_client=warn", "info,kube_client=warn"),
+            ("DEBUG", "DEBUG"),
+            ("trace,hyper=info", "trace,hyper=info"),
+        ] {
+            assert_eq!(filter(directives), expected);
+            assert!(expected.parse::<EnvFilter>().is_ok());
         }
     }
 }

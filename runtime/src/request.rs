@@ -13,6 +13,8 @@ use kube::core::Status;
 use kube::{Client, Error};
 use serde::de::DeserializeOwned;
 
+use crate::client::chain;
+
 /// The maximum time without any data of a response: the time for which an API server processes a request
 /// (`--request-timeout`, one minute) before it returns a timeout.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -25,10 +27,9 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// The reason why a request failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{error}")]
+#[error("{}", chain(error))]
 pub struct Failure {
     /// [`Error::Api`] if the API server rejected the request.
-    #[source]
     pub error: Error,
     /// The minimum time before a retry, if the API server stated one; at most one minute.
     pub retry_after: Option<Duration>,
