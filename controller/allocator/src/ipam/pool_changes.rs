@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use fairlead_crds::model::config::Pool;
+use fairlead_crds::model::config::{Pool, Reclaim};
 use fairlead_crds::model::delta::Differing;
 use fairlead_crds::model::family::Family;
 use fairlead_crds::model::range::IpRange;
@@ -73,8 +73,11 @@ impl Ipam {
         let open_families = self.pools.open_families();
         changes.previous = self.pools.replace(difference);
         self.review_orphans();
-        let gone: Vec<Arc<str>> =
-            changes.names.iter().filter(|name| !self.pool_exists(name)).cloned().collect();
+        let reassigns = |name: &str| {
+            changes.previous.iter().any(|pool| pool.name == name && pool.reclaim == Reclaim::Reassign)
+        };
+        let gone = changes.names.iter().filter(|name| !self.pool_exists(name) && !reassigns(name));
+        let gone: Vec<Arc<str>> = gone.cloned().collect();
         gone.iter().for_each(|name| self.keep_orphans_of(name));
         changes.open_families_differ = self.pools.open_families() != open_families;
 

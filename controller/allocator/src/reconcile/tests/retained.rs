@@ -295,10 +295,17 @@ fn edited_annotation_does_not_move_retained_address() {
     world.check_restart("refused");
 }
 
-/// Returns two pools that retain, and one that does not.
 fn three_pools() -> Vec<Pool> {
-    let (p, q) = (pool("p", &["1.2.3.0-1.2.3.9"]), pool("q", &["5.6.7.0-5.6.7.9"]));
-    vec![retaining(p), retaining(q), pool("r", &["9.9.9.0-9.9.9.9"])]
+    let ranges = [("p", "1.2.3.0-1.2.3.9"), ("q", "5.6.7.0-5.6.7.9"), ("r", "9.9.9.0-9.9.9.9")];
+    ranges.map(|(name, range)| retaining(pool(name, &[range]))).into()
+}
+
+#[test]
+fn last_pool_that_reassigns_takes_its_address_along() {
+    let mut world = World::new([pool("p", &["1.2.3.0"])]);
+    world.apply(service("s", json!({})));
+    world.set_pools([]);
+    assert_eq!(world.result("s"), "NoPoolMatches");
 }
 
 #[test]
