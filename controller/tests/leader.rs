@@ -294,7 +294,10 @@ async fn foreign_label_is_kept_and_deleted_lease_is_recreated() {
 async fn missing_namespace_is_retried_until_it_exists() {
     let world = World::without_namespace().await;
     let candidate = world.candidate("early").await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    eventually("the candidate reports the missing namespace", || {
+        *candidate.leadership.borrow() == Leadership::NoNamespace
+    })
+    .await;
     assert!(!candidate.leads());
     world.create_namespace().await;
     eventually("the candidate leads", || candidate.leads()).await;

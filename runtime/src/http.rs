@@ -64,6 +64,11 @@ impl Health {
         self.note.borrow().clone()
     }
 
+    /// Returns what readiness waits for; `None` if the process is ready.
+    pub fn awaited(&self) -> Option<String> {
+        self.awaited.borrow().clone()
+    }
+
     /// Returns true if `/readyz` returns status 200.
     pub fn is_ready(&self) -> bool {
         self.awaited.borrow().is_none()

@@ -57,7 +57,13 @@ impl Election {
         let api = Api::namespaced(client, namespace);
         let elector = Elector::new(identity, timing, Instant::now()).in_pod(pod_prefix);
         let (publisher, leadership) = watch::channel(elector.leadership(Instant::now()));
-        let task = AbortOnDropHandle::new(tokio::spawn(run_election(api, elector, publisher, stop)));
+        let task = AbortOnDropHandle::new(tokio::spawn(run_election(
+            api,
+            elector,
+            namespace.to_owned(),
+            publisher,
+            stop,
+        )));
         Self { leadership, task }
     }
 
@@ -108,6 +114,7 @@ impl Candidate {
 async fn run_election(
     api: Api<Lease>,
     mut elector: Elector,
+    namespace: String,
     publisher: watch::Sender<Leadership>,
     stop: CancellationToken,
 ) {
@@ -118,7 +125,7 @@ async fn run_election(
         let now = Instant::now();
         let request = elector.poll_transmit(now);
         // A request is sent when its future is first polled, below: never before the leadership is published.
-        publish_leadership(&publisher, elector.leadership(now));
+        publish_leadership(&publisher, elector.leadership(now), &namespace);
         if let Some(request) = request {
             in_flight = Some(client.send(request));
         }
@@ -147,7 +154,7 @@ async fn run_election(
 }
 
 /// Publishes a changed leadership, and logs the start and end of a term.
-fn publish_leadership(publisher: &watch::Sender<Leadership>, now: Leadership) {
+fn publish_leadership(publisher: &watch::Sender<Leadership>, now: Leadership, namespace: &str) {
     publisher.send_if_modified(|published| {
         if *published == now {
             return false;
@@ -159,7 +166,13 @@ fn publish_leadership(publisher: &watch::Sender<Leadership>, now: Leadership) {
             (Leadership::Leading { .. }, Leadership::Standby { holder }) => {
                 tracing::info!(holder = holder.as_deref().unwrap_or_default(), "stopped leading");
             }
-            (Leadership::Standby { .. }, Leadership::Standby { holder }) => {
+            (_, Leadership::NoNamespace) => tracing::warn!(
+                namespace,
+                lease = CONTROLLER_LEASE,
+                "the namespace of the Lease does not exist, so no controller can lead and no Service gets an \
+                 address; create the namespace, or set --namespace"
+            ),
+            (_, Leadership::Standby { holder }) => {
                 tracing::info!(holder = holder.as_deref().unwrap_or_default(), "on standby");
             }
         }

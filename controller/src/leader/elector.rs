@@ -30,6 +30,8 @@ pub(crate) struct Elector {
     /// True if the Lease may name this candidate: from when such a write is sent until a response shows
     /// otherwise.
     may_hold: bool,
+    /// True if the last creation failed because the namespace of the Lease does not exist.
+    no_namespace: bool,
     in_flight: Option<InFlight>,
     /// When to send the next request.
     due: Instant,
@@ -147,6 +149,7 @@ impl Elector {
             observed: None,
             precondition: Precondition::Unknown,
             may_hold: false,
+            no_namespace: false,
             in_flight: None,
             due: now,
             backoff: Backoff::new(timing.retry_period() / 4, MAX_BACKOFF.max(timing.retry_period())),
@@ -200,6 +203,9 @@ impl Elector {
         let Some(request) = self.in_flight.take() else { return };
         // Only the response can establish it again.
         self.precondition = Precondition::Unknown;
+        if matches!(response, LeaseResponse::Read(_) | LeaseResponse::Written(_) | LeaseResponse::Conflict) {
+            self.no_namespace = false;
+        }
         match response {
             LeaseResponse::Read(snapshot) => {
                 self.observe(snapshot.record, now);
@@ -223,7 +229,10 @@ impl Elector {
                     self.schedule_read(now, random);
                 }
             }
-            LeaseResponse::NotFound if request.creates => self.back_off(now, random),
+            LeaseResponse::NotFound if request.creates => {
+                self.no_namespace = true;
+                self.back_off(now, random);
+            }
             LeaseResponse::NotFound => {
                 (self.role, self.may_hold) = (Role::Following, false);
                 // If the Lease was deleted, its holder may not have noticed yet.
@@ -249,6 +258,7 @@ impl Elector {
     pub(crate) fn leadership(&self, now: Instant) -> Leadership {
         match self.role {
             Role::Leading { until } if now < until => Leadership::Leading { until, term: self.terms },
+            _ if self.no_namespace => Leadership::NoNamespace,
             _ => {
                 let holder = self.observed.as_ref().map(|(record, _)| record.holder.clone());
                 Leadership::Standby { holder: holder.filter(|holder| !holder.is_empty()) }

@@ -50,6 +50,8 @@ pub(crate) struct Reconciler {
     state: ClusterState,
     writes: Writes,
     events: EventOutbox,
+    /// The namespace of the Lease, for `/readyz`.
+    namespace: String,
     mesh_secret: MeshSecretTask,
     departures: Departures,
     metrics: Metrics,
@@ -71,6 +73,7 @@ impl Reconciler {
             state: ClusterState::new(&scope),
             writes: Writes::new(client.clone()),
             events: EventOutbox::new(client.clone(), &scope.instance),
+            namespace: scope.namespace.clone(),
             mesh_secret: MeshSecretTask::new(client.clone(), scope.namespace),
             departures: Departures::new(client, scope.class),
             metrics,
@@ -233,6 +236,14 @@ impl Reconciler {
 
     fn update_health(&self) {
         self.health.set_note(missing_kinds_note(self.state.missing_kinds()));
+        if self.term.lacks_namespace() {
+            let namespace = &self.namespace;
+            let awaited = format!(
+                "namespace {namespace}, which does not exist, so no controller can lead: create it, or set \
+                 --namespace"
+            );
+            return self.health.set_awaiting(&awaited);
+        }
         let decided = !self.term.leads() || self.state.is_deciding();
         if self.state.is_synced() && decided && !self.health.is_ready() {
             let (services, waiting) = self.state.index().service_counts();

@@ -48,6 +48,11 @@ impl CurrentTerm {
         self.term.is_some()
     }
 
+    /// Returns true if nobody can lead, because the namespace of the Lease does not exist.
+    pub(super) fn lacks_namespace(&self) -> bool {
+        *self.leadership.borrow() == Leadership::NoNamespace
+    }
+
     /// Returns the number of the relist. When it changes, all kinds must be listed again.
     pub(super) fn relist(&self) -> u64 {
         self.relist
@@ -66,7 +71,7 @@ impl CurrentTerm {
     fn published_end(&self) -> Option<Instant> {
         match *self.leadership.borrow() {
             Leadership::Leading { until, .. } => Some(until),
-            Leadership::Standby { .. } => None,
+            Leadership::Standby { .. } | Leadership::NoNamespace => None,
         }
     }
 }

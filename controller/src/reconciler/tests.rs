@@ -23,6 +23,7 @@ use crate::write_queue::WriteTarget;
 /// A reconciler whose leadership the test sets, and whose API server accepts connections and never responds.
 struct World {
     reconciler: Reconciler,
+    health: http::Health,
     leadership: watch::Sender<Leadership>,
     _server: TcpListener,
 }
@@ -37,8 +38,8 @@ impl World {
         let client = Client::try_from(config).unwrap();
         let scope = Scope { namespace: "fairlead".into(), class: None, instance: "pod".into() };
         let health = http::Health::new("the start");
-        let reconciler = Reconciler::new(client, scope, receiver, health, metrics);
-        Self { reconciler, leadership, _server: server }
+        let reconciler = Reconciler::new(client, scope, receiver, health.clone(), metrics);
+        Self { reconciler, health, leadership, _server: server }
     }
 
     fn lead(&mut self, term: u64) {
@@ -89,6 +90,21 @@ async fn second_term_is_idle_until_all_kinds_are_listed() {
         world.handle(ClusterChange::Services(ObjectChange::Reset(Vec::new())));
         assert!(world.reconciler.state.is_deciding(), "term {term}: all kinds are listed");
     }
+}
+
+#[tokio::test]
+async fn readiness_names_the_missing_namespace_of_the_lease() {
+    let mut world = World::new();
+    world.list_all_but_services(1);
+    world.handle(ClusterChange::Services(ObjectChange::Reset(Vec::new())));
+    assert!(world.health.is_ready(), "a standby that listed all kinds: {:?}", world.health.awaited());
+    world.leadership.send_replace(Leadership::NoNamespace);
+    world.reconciler.end_turn(0);
+    let awaited = world.health.awaited().unwrap();
+    assert!(awaited.starts_with("namespace fairlead, which does not exist"), "{awaited}");
+    world.leadership.send_replace(Leadership::Standby { holder: None });
+    world.reconciler.end_turn(0);
+    assert!(world.health.is_ready());
 }
 
 #[tokio::test]
