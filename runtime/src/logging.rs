@@ -72,8 +72,8 @@ fn line(event: &str, colored: bool) -> Cow<'_, str> {
 }
 
 /// Returns the directives for a log level. kube logs each request that fails, as an error; all of these
-/// failures are logged again where they are handled, once per outage. So the lines of kube are left out unless
-/// the directives mention it or show everything.
+/// failures are logged again where they are handled, once per outage. So the lines of kube are left out
+/// unless the directives mention it or show everything.
 fn filter(directives: &str) -> String {
     let is_verbose =
         |directive: &str| ["debug", "trace"].iter().any(|level| directive.trim().eq_ignore_ascii_case(level));

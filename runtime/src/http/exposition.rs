@@ -13,8 +13,8 @@ pub enum Format {
 }
 
 impl Format {
-    /// Returns the format for the value of the header `Accept`. Without a preference it is the text format, as
-    /// in the client libraries of Prometheus.
+    /// Returns the format for the value of the header `Accept`. Without a preference it is the text format,
+    /// as in the client libraries of Prometheus.
     pub(super) fn accepted(accept: Option<&HeaderValue>) -> Self {
         let accept = accept.and_then(|value| value.to_str().ok()).unwrap_or_default();
         let quality = |types: &[&str]| {

@@ -22,7 +22,7 @@
 //! | `interface.rs` | [`Interface`], [`InterfaceSet`] |
 //! | `output.rs` | [`Transmit`], [`GroupEvent`] |
 //! | `arp.rs`, `ndp.rs` | the two packet formats |
-//! | `inquiry.rs` | [`inquiry`], [`answered`]: whether other hosts are there |
+//! | `inquiry.rs` | `inquiry`, [`answered`]: whether other hosts are there |
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Part of [`Ipam`](super::Ipam): pools that disappeared together with all others, while they were in use.
+//! Part of [`Ipam`]: pools that disappeared together with all others, while they were in use.
 //!
 //! If the custom resource definitions are deleted and installed again, all pools disappear at once and come
 //! back one after the other. Their holders keep their addresses meanwhile, as those of a refused pool.

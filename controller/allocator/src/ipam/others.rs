@@ -1,4 +1,4 @@
-//! Part of [`Ipam`](super::Ipam): addresses that Services of other load balancer classes show. Another
+//! Part of [`Ipam`]: addresses that Services of other load balancer classes show. Another
 //! controller handles these Services, so the addresses are taken.
 
 use std::collections::BTreeMap;

@@ -21,7 +21,8 @@ const MAX_NAMED: usize = 5;
 
 impl Configuration {
     /// Returns the patch of a pool's finalizers, if it needs one: a pool in use has the finalizer
-    /// [`POOL_PROTECTION`], any other pool does not, and none while Fairlead is removed ([`Removal`]).
+    /// [`POOL_PROTECTION`], any other pool does not, and none while Fairlead is removed
+    /// ([`Removal`](crate::reconcile::Removal)).
     pub fn finalizer_patch(&self, name: &str, ipam: &Ipam) -> Option<ObjectPatch> {
         let pool = self.pool(name)?.0;
         finalizer_patch(pool, needs_protection(name, ipam) && !self.removal().exempts(pool))

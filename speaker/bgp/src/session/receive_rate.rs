@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-/// Messages per second that the session reads from a peer, averaged over [`WINDOW`]. The full table of the
+/// Messages per second that the session reads from a peer, averaged over `WINDOW`. The full table of the
 /// Internet, which nobody needs here, is read within a minute.
 pub const MAX_MESSAGES_PER_SECOND: u32 = 10_000;
-/// Octets per second that the session reads from a peer, averaged over [`WINDOW`].
+/// Octets per second that the session reads from a peer, averaged over `WINDOW`.
 pub const MAX_OCTETS_PER_SECOND: u32 = 1024 * 1024;
 /// Time over which the rates are averaged: a peer may send this much at once.
 const WINDOW: Duration = Duration::from_secs(4);
