@@ -37,9 +37,9 @@ pub(crate) struct Metrics {
     l2_responses: Counter,
     l2_gratuitous: Counter,
     mesh_members: Gauge,
-    mesh_received: Gauge,
-    mesh_sent: Gauge,
-    mesh_unauthentic: Gauge,
+    mesh_received: Counter,
+    mesh_sent: Counter,
+    mesh_unauthentic: Counter,
     api_writes: Family<ResultLabel, Counter>,
     /// The part that the watches update.
     pub watches: Monitor,
@@ -182,13 +182,12 @@ impl Metrics {
         self.api_writes.get_or_create(&ResultLabel { result }).inc();
     }
 
-    /// Sets the metrics of the mesh.
-    pub(crate) fn set_mesh(&self, members: usize, counters: Counters) {
-        let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    /// Sets the number of members, and adds the datagrams that were counted since the last call.
+    pub(crate) fn count_mesh(&self, members: usize, counters: Counters) {
         self.mesh_members.set(members as i64);
-        self.mesh_received.set(gauge(counters.received));
-        self.mesh_sent.set(gauge(counters.sent));
-        self.mesh_unauthentic.set(gauge(counters.unauthentic));
+        self.mesh_received.inc_by(counters.received);
+        self.mesh_sent.inc_by(counters.sent);
+        self.mesh_unauthentic.inc_by(counters.unauthentic);
     }
 
     /// Adds the differences between the counters in `before` and those in `now`, which it stores in `before`.
@@ -318,6 +317,21 @@ mod tests {
         let text = encoded(&registry);
         assert!(text.contains("fairlead_speaker_api_writes_total{result=\"ok\"} 1"), "{text}");
         assert!(text.contains("# HELP fairlead_speaker_l2_requests"), "{text}");
+    }
+
+    #[test]
+    fn mesh_datagrams_are_counted_over_several_meshes() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        for _ in 0..2 {
+            metrics.count_mesh(3, Counters { received: 5, sent: 4, unauthentic: 1 });
+        }
+        let text = encoded(&registry);
+        for line in
+            ["mesh_members 3", "mesh_datagrams_received_total 10", "mesh_datagrams_unauthentic_total 2"]
+        {
+            assert!(text.contains(&format!("fairlead_speaker_{line}\n")), "{text}");
+        }
     }
 
     #[test]

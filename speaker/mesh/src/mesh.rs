@@ -90,7 +90,7 @@ pub enum MeshEvent {
     EvidenceNeeded,
 }
 
-/// Numbers of datagrams since the start.
+/// Numbers of datagrams since the start, or since the last [`Mesh::take_counters`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Authentic datagrams that foca accepted.
@@ -272,6 +272,11 @@ impl Mesh {
     #[allow(missing_docs)]
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Returns the counters, which start again at zero.
+    pub fn take_counters(&mut self) -> Counters {
+        std::mem::take(&mut self.counters)
     }
 
     /// Runs one call into foca and handles its side effects.

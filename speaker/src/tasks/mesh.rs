@@ -216,7 +216,8 @@ impl MeshTask {
                 tracing::debug!(%to, %error, "cannot send mesh datagram");
             }
         }
-        self.metrics.set_mesh(mesh.alive().len() - mesh.doubted().len(), mesh.counters());
+        let members = mesh.alive().len() - mesh.doubted().len();
+        self.metrics.count_mesh(members, mesh.take_counters());
         output
     }
 
