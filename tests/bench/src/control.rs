@@ -125,7 +125,10 @@ impl Control {
         self.run(async move {
             for n in numbers {
                 let address = format!("198.18.{}.{}/32", n / 256, n % 256);
-                let spec = IPAddressPoolSpec { addresses: vec![address], ..Default::default() };
+                // With the defaults of the API server, which an empty value would not get.
+                let spec = serde_json::from_value::<IPAddressPoolSpec>(
+                    serde_json::json!({ "addresses": [address] }),
+                )?;
                 let pool = IPAddressPool::new(&format!("bench-{n:05}"), spec);
                 api.create(&PostParams::default(), &pool).await?;
             }
