@@ -1,4 +1,4 @@
-//! Objects of other kinds as the API server stores them, without the fields that nobody uses.
+//! Objects of other kinds as the API server stores them, without the unused fields.
 //!
 //! Fields have the names of their types in k8s-openapi. Those types are not used: they reject an object whose
 //! conditions lack a time, and they decode `managedFields`, which is most of a small object.
@@ -220,7 +220,7 @@ struct Metadata {
     managed_fields: Option<Vec<Manager>>,
 }
 
-/// Deserializes metadata without `ownerReferences` and other fields that nobody uses. Of `managedFields`,
+/// Deserializes metadata without `ownerReferences` and other unused fields. Of `managedFields`,
 /// only what [`of_load_balancer`] returns is kept.
 ///
 /// # Errors

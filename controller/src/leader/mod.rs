@@ -67,7 +67,7 @@ pub enum Leadership {
         /// Holder in the last observed Lease, if it has one. It is this process if its own lease has expired.
         holder: Option<String>,
     },
-    /// It may not write, and nobody can lead: the namespace of the Lease does not exist.
+    /// It may not write, and no controller can lead: the namespace of the Lease does not exist.
     NoNamespace,
     /// It may write until `until`.
     Leading {

@@ -48,7 +48,7 @@ impl CurrentTerm {
         self.term.is_some()
     }
 
-    /// Returns true if nobody can lead, because the namespace of the Lease does not exist.
+    /// Returns true if no controller can lead, because the namespace of the Lease does not exist.
     pub(super) fn lacks_namespace(&self) -> bool {
         *self.leadership.borrow() == Leadership::NoNamespace
     }

@@ -51,7 +51,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// server responds: retrying all of them would load it. Fewer failures may each have their own cause, for
 /// example an admission webhook that hangs, and delay only their own objects.
 const OUTAGE_OBJECTS: usize = 16;
-/// Longest back-off of a refused patch during the first [`REFUSED_SOON`]: somebody may be correcting the
+/// Longest back-off of a refused patch during the first [`REFUSED_SOON`]: a user may be correcting the
 /// cause, for example an admission policy, and no watch reports that.
 const REFUSED_RETRY: Duration = Duration::from_secs(30);
 /// Time since the first refusal after which a refused patch is retried only every [`REFUSED_LATER`].

@@ -1,6 +1,6 @@
 //! The field managers of the load balancer status of a Service.
 //!
-//! `managedFields` is most of a small object. Only who writes `status.loadBalancer` is of use, to name a
+//! `managedFields` is most of a small object. Only the writers of `status.loadBalancer` are of use, to name a
 //! program that replaces it, so nothing else is decoded.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, Time};

@@ -3,7 +3,7 @@
 //! SWIM takes a member that does not answer for dead. A node that is cut off would therefore consider all
 //! others dead and take over every address. If only its incoming frames are lost, it would be heard, and
 //! would take addresses from owners that are well. So a death that this node detected itself is doubted while
-//! nobody answers this node: the fault is more likely its own.
+//! no member answers this node: the fault is more likely its own.
 //!
 //! A doubted member stays a member. When others have answered for [`SETTLE_TIME`], the doubt ends: the member
 //! has answered too, or it is dead. When none is left that answers, this node is isolated, until evidence
@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-/// Without an answer of anybody for this time, this node doubts the deaths that it detects. If nobody
+/// Without an answer of any member for this time, this node doubts the deaths that it detects. If nobody
 /// answers, 600 ms pass from the last answer to the first death that it detects. While one member of three
 /// answers, its answers are at most 450 ms apart: it is probed at least in every third period.
 const QUIET_TIME: Duration = Duration::from_millis(520);
@@ -147,7 +147,7 @@ impl Isolation {
         self.doubted.remove(node);
     }
 
-    /// Notes that the last member that answered has announced that it leaves: nobody fell silent, so this
+    /// Notes that the last member that answered has announced that it leaves: no member fell silent, so this
     /// node may act alone.
     pub(crate) fn handle_last_leave(&mut self) {
         self.proven = self.doubted.is_empty();
@@ -263,7 +263,7 @@ mod tests {
                 Some(OthersAlive),
             ),
             ("own frames are lost", (false, &[], &["n2", "n3"], &[], &["n3"]), Some(OthersAlive)),
-            ("the other hears nobody", (true, &[], &["n2", "n3"], &[], &["n3"]), None),
+            ("the other hears no node", (true, &[], &["n2", "n3"], &[], &["n3"]), None),
             ("behind a router, silent", (true, &[], &[], &[], &[]), None),
             ("behind a router, heard", (true, &[], &["n2"], &[], &["n3"]), Some(OthersAlive)),
             ("behind a router, ports closed", (false, &[], &[], &["n2", "n3"], &[]), None),

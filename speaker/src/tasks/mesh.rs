@@ -157,7 +157,7 @@ impl MeshTask {
             self.publish(&mesh, arrivals);
             let deadline = mesh.poll_timeout();
             let stopped = tokio::select! {
-                // Datagrams come last: whoever sends many of them must not delay the timers or the farewell.
+                // Datagrams come last: a host that sends many must not delay the timers or the farewell.
                 biased;
                 () = self.stop.cancelled() => true,
                 () = sleep_until_or_forever(deadline) => {

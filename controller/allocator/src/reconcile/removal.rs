@@ -1,5 +1,5 @@
-//! The removal of Fairlead from a cluster. Pools in use have a finalizer, and nobody removes it after the
-//! controller is gone: it would keep the pools and their definition in deletion for ever.
+//! The removal of Fairlead from a cluster. Pools in use have a finalizer, and no controller removes it
+//! after the controller is gone: it would keep the pools and their definition in deletion for ever.
 
 use fairlead_crds::v1beta1::IPAddressPool;
 

@@ -1,7 +1,7 @@
 //! Another program that replaces the status of a Service, such as a second load balancer implementation.
 //!
 //! Each writes after the other, as fast as the API server allows. So the controller counts how often its
-//! status was replaced, writes less and less often, and says on the Service who writes what.
+//! status was replaced, writes less and less often, and names the other program on the Service.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

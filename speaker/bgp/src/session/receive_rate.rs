@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Messages per second that the session reads from a peer, averaged over `WINDOW`. The full table of the
-/// Internet, which nobody needs here, is read within a minute.
+/// Internet, which has no use here, is read within a minute.
 pub const MAX_MESSAGES_PER_SECOND: u32 = 10_000;
 /// Octets per second that the session reads from a peer, averaged over `WINDOW`.
 pub const MAX_OCTETS_PER_SECOND: u32 = 1024 * 1024;

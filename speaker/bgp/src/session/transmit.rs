@@ -38,7 +38,7 @@ impl Session {
     }
 
     /// Queues the routes of the families with a pending route refresh. A family with routes that wait to be
-    /// sent waits too: if every request began the table anew, its end would never be sent.
+    /// sent waits too: if every request began the table again, its end would never be sent.
     fn start_refresh(&mut self, now: Instant) {
         if self.timers.is_running(Timer::Refresh) {
             return;

@@ -75,7 +75,7 @@ fn hostile(name: &str, annotations: Vec<(usize, String)>, port: u16, spec: u8) -
     service(name, with)
 }
 
-/// The status that somebody else writes.
+/// The status that another program writes.
 fn status(conditions: Vec<(usize, String)>, entry: u8) -> Value {
     let condition = |(at, text): (usize, String)| {
         json!({ "type": CONDITIONS[at], "status": text, "reason": text, "message": text,

@@ -100,7 +100,7 @@ fn service_that_changes_its_controller_keeps_its_address() {
     let shown = json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "1.2.3.0" }] } } });
     world.apply(service("s", shown));
     assert_eq!([world.result("s"), world.result("waits")], ["1.2.3.0", "PoolExhausted"]);
-    // While the other controller shows the address, nobody else gets it.
+    // While the other controller shows the address, no other Service gets it.
     world.index.other_applied(other("s", None, &["1.2.3.0"]), world.now);
     world.sync();
     assert_eq!(world.result("waits"), "PoolExhausted");

@@ -48,7 +48,7 @@ fn holder_keeps_address_that_a_node_has_too() {
         assert!(message.contains("an address of a Node"), "{message}");
         world.check_restart("with a Node");
         world.apply(service("sharer", annotated(SHARING_KEY, "k")));
-        assert_eq!(world.result("sharer"), "1.2.3.1", "nobody joins the holder");
+        assert_eq!(world.result("sharer"), "1.2.3.1", "no Service joins the holder");
         world.node("n1", NodeNetwork::default());
         assert_eq!(world.message("s", names::ALLOCATED), "True/Allocated: 1.2.3.0 from IPAddressPool p");
     }
