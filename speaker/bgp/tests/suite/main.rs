@@ -5,6 +5,7 @@ mod capabilities;
 mod differential;
 mod errors;
 mod floods;
+mod fsm_table;
 mod harness;
 mod packets;
 mod robustness;
