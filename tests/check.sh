@@ -33,6 +33,12 @@ done)
 $long
 $long_docs"
 
+# Documents name tests as evidence. Identifiers with three or more underscores in backquotes must exist.
+named=$(git ls-files 'docs/*.md' | xargs grep -ohE '`[a-z0-9]+(_[a-z0-9]+){3,}`' | tr -d '`' | sort -u)
+for name in $named; do
+    git grep -qw "$name" -- '*.rs' || fail "docs/ names $name, which is not in the code: rename it there"
+done
+
 typos=$(command -v typos || true)
 if [ -z "$typos" ] && [ ! -x target/tools/bin/typos ] && command -v python3 >/dev/null 2>&1; then
     python3 -m pip install --quiet --disable-pip-version-check --target target/tools typos==1.52.0 2>/dev/null
