@@ -92,8 +92,12 @@ pub async fn connect(options: &ConnectOptions) -> Result<TcpStream, ConnectError
     }
 }
 
-/// Sets the TCP MD5 key (RFC 2385) for connections of this socket with `peer`.
-fn set_md5_key(socket: &impl AsFd, peer: IpAddr, key: &[u8]) -> Result<(), ConnectError> {
+/// Sets the TCP MD5 key (RFC 2385) for connections of this socket with `peer`. On an established connection,
+/// the kernel signs and verifies with the new key from the next segment on.
+///
+/// # Errors
+/// Returns an error if the key does not have 1 to 80 octets, or if the kernel has no support for TCP MD5.
+pub fn set_md5_key(socket: &impl AsFd, peer: IpAddr, key: &[u8]) -> Result<(), ConnectError> {
     if !(1..=libc::TCP_MD5SIG_MAXKEYLEN).contains(&key.len()) {
         return Err(ConnectError::KeyLength(key.len()));
     }

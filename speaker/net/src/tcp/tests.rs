@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{ConnectError, ConnectOptions, connect, set_md5_key};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 async fn listener(ip: IpAddr) -> (TcpListener, ConnectOptions) {
@@ -45,6 +46,32 @@ async fn connect_with_md5_needs_same_key() {
             let error = connect(&options).await.unwrap_err();
             assert!(matches!(error, ConnectError::TimedOut { .. }), "{error}");
         }
+    }
+}
+
+#[tokio::test]
+async fn md5_key_of_established_connection_is_replaced() {
+    if !has_md5().await {
+        return;
+    }
+    for ip in LOCALHOSTS {
+        let (listener, mut options) = listener(ip).await;
+        set_md5_key(&listener, ip, b"old").unwrap();
+        options.md5_key = Some(b"old".to_vec());
+        let (connected, accepted) = tokio::join!(connect(&options), listener.accept());
+        let (mut near, (mut far, _)) = (connected.unwrap(), accepted.unwrap());
+        set_md5_key(&near, ip, b"new").unwrap();
+        near.write_all(b"x").await.unwrap();
+        let mut octet = [0];
+        let read = tokio::time::timeout(Duration::from_millis(300), far.read_exact(&mut octet)).await;
+        assert!(read.is_err(), "a segment with the new key is dropped");
+        // The segment is sent again.
+        set_md5_key(&far, ip, b"new").unwrap();
+        far.read_exact(&mut octet).await.unwrap();
+        assert_eq!(octet, *b"x");
+        far.write_all(b"y").await.unwrap();
+        near.read_exact(&mut octet).await.unwrap();
+        assert_eq!(octet, *b"y");
     }
 }
 
