@@ -26,6 +26,9 @@ pub enum SessionInput<'a> {
         /// octets.
         text: String,
     },
+    /// Start a connection attempt at once, in place of the current attempt or wait: the cause of the last
+    /// failure may be gone. Ignored while there is a connection, or the session is stopped.
+    ConnectNow,
     /// Events 16 and 17: the connection requested by [`SessionEvent::Connect`] is established.
     Connected {
         /// Local address and port.

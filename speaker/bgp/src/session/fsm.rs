@@ -81,6 +81,7 @@ impl Session {
     pub(super) fn dispatch(&mut self, now: Instant, input: SessionInput<'_>) {
         match (input, self.state) {
             (SessionInput::ManualStart, _) => self.manual_start(now),
+            (SessionInput::ConnectNow, _) => self.connect_now(now),
             (SessionInput::ManualStop { subcode, text }, _) => self.manual_stop(now, subcode, &text),
             (
                 SessionInput::Connected { remote, next_hops, .. },
@@ -207,6 +208,20 @@ impl Session {
         self.outbox.notification = self.cease.take();
         self.events.push_back(SessionEvent::Close);
         self.down(now, SessionState::Idle, DownReason::Stopped);
+    }
+
+    /// Expires the ConnectRetryTimer (9) or the IdleHoldTimer (13) early. The next failure backs off from the
+    /// beginning.
+    fn connect_now(&mut self, now: Instant) {
+        match self.state {
+            SessionState::Connect => self.events.push_back(SessionEvent::Close),
+            SessionState::Active => {}
+            SessionState::Idle if self.started => {}
+            _ => return,
+        }
+        self.timers.stop_all();
+        self.connect_retry_counter = 0;
+        self.connect(now);
     }
 
     fn connect(&mut self, now: Instant) {

@@ -170,6 +170,46 @@ fn unanswered_connection_attempt_times_out() {
 }
 
 #[test]
+fn connect_now_replaces_attempt_or_wait() {
+    let failed = || SessionInput::ConnectFailed { reason: "refused".to_owned() };
+    let events = |solo: &mut Solo| -> Vec<_> { std::iter::from_fn(|| solo.session.poll_event()).collect() };
+    let mut solo = Solo::new(config());
+    solo.session.handle_input(solo.now, SessionInput::ConnectNow);
+    assert_eq!((events(&mut solo), solo.session.state()), (vec![], SessionState::Idle), "not started");
+    solo.session.handle_input(solo.now, SessionInput::ManualStart);
+    assert_eq!(events(&mut solo), [SessionEvent::Connect]);
+    solo.session.handle_input(solo.now, SessionInput::ConnectNow);
+    assert_eq!(events(&mut solo), [SessionEvent::Close, SessionEvent::Connect], "during an attempt");
+
+    for _ in 0..10 {
+        solo.session.handle_input(solo.now, failed());
+        solo.wait(secs(120));
+        events(&mut solo);
+    }
+    solo.session.handle_input(solo.now, failed());
+    assert_eq!(solo.session.state(), SessionState::Active);
+    events(&mut solo);
+    solo.session.handle_input(solo.now, SessionInput::ConnectNow);
+    assert_eq!(
+        (events(&mut solo), solo.session.state()),
+        (vec![SessionEvent::Connect], SessionState::Connect)
+    );
+    solo.session.handle_input(solo.now, failed());
+    events(&mut solo);
+    solo.wait(secs(1));
+    assert_eq!(events(&mut solo), [SessionEvent::Connect], "the back-off begins again");
+
+    let mut solo = Solo::new(config()).established();
+    solo.session.handle_input(solo.now, SessionInput::ConnectNow);
+    assert_eq!((events(&mut solo), solo.session.state()), (vec![], SessionState::Established));
+    solo.receive(&message(3, &[6, 4]));
+    events(&mut solo);
+    assert_eq!(solo.session.state(), SessionState::Idle);
+    solo.session.handle_input(solo.now, SessionInput::ConnectNow);
+    assert_eq!(events(&mut solo), [SessionEvent::Connect], "in place of the IdleHoldTimer");
+}
+
+#[test]
 fn flapping_session_backs_off_stable_one_reconnects() {
     let mut solo = Solo::new(config()).established();
     solo.keepalive();
