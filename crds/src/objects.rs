@@ -5,7 +5,9 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
@@ -182,6 +184,25 @@ pub struct CustomResourceDefinition {
     pub metadata: ObjectMeta,
 }
 
+/// A Secret.
+#[derive(Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs)]
+pub struct Secret {
+    #[serde(deserialize_with = "metadata")]
+    pub metadata: ObjectMeta,
+    #[serde(rename = "type")]
+    pub type_: Option<String>,
+    pub data: Option<BTreeMap<String, ByteString>>,
+}
+
+impl fmt::Debug for Secret {
+    /// Leaves out the data.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secret").field("name", &self.metadata.name).field("type", &self.type_).finish()
+    }
+}
+
 /// A Speaker, without its status.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
@@ -288,6 +309,7 @@ resources! {
     EndpointSlice => discovery::EndpointSlice,
     Node => core::Node,
     Namespace => core::Namespace,
+    Secret => core::Secret,
     CustomResourceDefinition => apiextensions::CustomResourceDefinition,
     Speaker => v1beta1::Speaker,
 }

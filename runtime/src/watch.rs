@@ -391,6 +391,7 @@ impl WatchState {
     async fn back_off<K: ReadObject>(&mut self, failure: &Failure) {
         let (wait, is_first) = self.retry.record_failure(failure.retry_after, rand::random());
         let (kind, error) = (K::kind(&()), chain(failure));
+        self.monitor.report(Some(&error));
         if is_status(failure, 410) {
             // A normal event for a watch that was interrupted, or that the API server ended.
             tracing::debug!(%kind, %error, "listing again: the API server no longer has the events since");
@@ -404,6 +405,7 @@ impl WatchState {
 
     /// Records a success. Logs the end of a series of failures.
     fn log_recovery<K: ReadObject>(&mut self) {
+        self.monitor.report(None);
         if self.retry.record_success() {
             self.monitor.log_recovery(&K::kind(&()));
         }

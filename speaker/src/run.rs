@@ -8,6 +8,7 @@
 //! | task | number | owns |
 //! |---|---|---|
 //! | watch (`watches`) | one per kind: ten | the list and watch of one kind |
+//! | password (`tasks::bgp::passwords`) | one per Secret of a BGPPeer | the list and watch of one Secret |
 //! | coordinator (`coordinator`) | one | cluster state, plan, membership gate |
 //! | links (`tasks::links`) | one | netlink socket |
 //! | mesh (`tasks::mesh`) | one | UDP socket, SWIM state |
@@ -27,6 +28,7 @@
 //! | coordinator | mesh | own address, addresses of the peers | the latest value |
 //! | coordinator | L2 | announce, withdraw | two commands per address |
 //! | coordinator | BGP peer | announce, withdraw, start, stop | one command per prefix |
+//! | passwords | BGP peers | the TCP-MD5 key of a Secret | the latest value |
 //! | coordinator | BGP peers | addresses of the node | the latest value |
 //! | coordinator, BGP peers | Speaker object | report, sessions | the latest values |
 //! | L2 | L2 interface | frames to send | 4096; then frames are dropped |
@@ -139,7 +141,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         node: flags.node_name.as_str().into(),
         links: links.clone(),
         node_addresses,
-        passwords: Arc::new(Passwords::new(client.clone(), &flags.common.namespace)),
+        passwords: Arc::new(Passwords::new(client.clone(), &flags.common.namespace, monitor.clone())),
         sessions: sessions.clone(),
         metrics: metrics.clone(),
     })

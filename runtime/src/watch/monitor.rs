@@ -9,13 +9,17 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
 
 /// The command that installs the CRDs, for messages.
 const INSTALL_CRDS: &str = "kubectl apply --server-side -k config/crd";
 
 /// What all watches of a process have in common. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Monitor(Arc<Shared>);
+pub struct Monitor {
+    shared: Arc<Shared>,
+    failure: Option<watch::Sender<Option<String>>>,
+}
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -46,7 +50,7 @@ impl Monitor {
         registry.register(
             "unreadable_objects",
             "Objects in the API server of which a part cannot be read; the log names them",
-            monitor.0.unreadable.clone(),
+            monitor.shared.unreadable.clone(),
         );
         monitor
     }
@@ -54,13 +58,33 @@ impl Monitor {
     /// Sets the URL of the API server, for the log.
     pub fn set_server(&self, url: &str) {
         // Only the first value counts: a process has one API server.
-        let _ = self.0.server.set(url.to_owned());
+        let _ = self.shared.server.set(url.to_owned());
+    }
+
+    /// Returns a monitor that also sends the cause of the current failure of its watch; `None` once the watch
+    /// works again.
+    #[must_use]
+    pub fn reporting_failures(&self, to: watch::Sender<Option<String>>) -> Self {
+        Self { shared: self.shared.clone(), failure: Some(to) }
+    }
+
+    /// Reports a failure of the watch, or with `None` that it works.
+    pub(super) fn report(&self, failure: Option<&str>) {
+        if let Some(sender) = &self.failure {
+            sender.send_if_modified(|current| {
+                let changed = current.as_deref() != failure;
+                if changed {
+                    *current = failure.map(str::to_owned);
+                }
+                changed
+            });
+        }
     }
 
     /// Sets the number of objects of a kind that cannot be read completely.
     pub(super) fn set_unreadable<K: Resource<DynamicType = ()>>(&self, number: usize) {
         let label = KindLabel { kind: K::kind(&()).into_owned() };
-        self.0.unreadable.get_or_create(&label).set(i64::try_from(number).unwrap_or(i64::MAX));
+        self.shared.unreadable.get_or_create(&label).set(i64::try_from(number).unwrap_or(i64::MAX));
     }
 
     /// Logs that the API server does not serve a kind.
@@ -93,10 +117,10 @@ impl Monitor {
     }
 
     fn server(&self) -> &str {
-        self.0.server.get().map(String::as_str).unwrap_or_default()
+        self.shared.server.get().map(String::as_str).unwrap_or_default()
     }
 
     fn failing(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.0.failing.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.shared.failing.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

@@ -5,8 +5,10 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod odd_objects;
+mod passwords;
 
 use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -14,6 +16,7 @@ use std::time::{Duration, Instant};
 use fairlead_apiserver::Cluster;
 use fairlead_crds::manifests;
 use fairlead_crds::v1beta1::{BGPAdvertisement, BGPPeer, IPAddressPool, Speaker};
+use fairlead_net::tcp::set_md5_key;
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -42,6 +45,8 @@ type Messages = Arc<Mutex<Vec<(u8, Vec<u8>)>>>;
 struct Router {
     port: u16,
     received: Messages,
+    /// The listening socket, and the sockets of all connections.
+    sockets: Arc<Mutex<Vec<OwnedFd>>>,
 }
 
 impl Router {
@@ -50,12 +55,22 @@ impl Router {
         let port = listener.local_addr().unwrap().port();
         let received = Messages::default();
         let record = received.clone();
+        let sockets = Arc::new(Mutex::new(vec![listener.as_fd().try_clone_to_owned().unwrap()]));
+        let all = sockets.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                all.lock().unwrap().push(stream.as_fd().try_clone_to_owned().unwrap());
                 tokio::spawn(serve(stream, record.clone()));
             }
         });
-        Self { port, received }
+        Self { port, received, sockets }
+    }
+
+    /// Sets the TCP-MD5 key of all connections, present and future.
+    fn set_key(&self, key: &str) {
+        for socket in self.sockets.lock().unwrap().iter() {
+            set_md5_key(socket, Ipv4Addr::LOCALHOST.into(), key.as_bytes()).unwrap();
+        }
     }
 
     /// Returns the bodies of the received messages of one type.

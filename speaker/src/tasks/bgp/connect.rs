@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use fairlead_bgp::{Family, PeerAs, SessionConfig};
 use fairlead_crds::model::config::{NO_UNNUMBERED, Peer, PeerAddress, PeerAsn};
-use fairlead_net::tcp::{ConnectOptions, connect};
+use fairlead_net::tcp::{ConnectError, ConnectOptions, connect};
 use tokio::net::TcpStream;
 
 use super::PeerContext;
+use super::passwords::PendingKey;
 use super::router_id::router_id;
 
 /// Restart time: how long a peer retains the routes of a speaker that restarts (RFC 4724). FRR's default.
@@ -47,6 +48,10 @@ pub(super) fn session_config(peer: &Peer, context: &PeerContext) -> Result<Sessi
     Ok(config)
 }
 
+/// Longest duration of a connection attempt. Linux sends SYNs after 0, 1, 3 and 7 s; a peer that is reachable
+/// answers one of them. Shorter than the limit of the session, whose error does not name the cause.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
+
 /// Returns the options of the connection, without the TCP-MD5 key; `None` for a peer without an address.
 fn connect_options(peer: &Peer) -> Option<ConnectOptions> {
     let PeerAddress::Ip(address) = peer.address else { return None };
@@ -60,22 +65,39 @@ fn connect_options(peer: &Peer) -> Option<ConnectOptions> {
         // An eBGP peer without ebgpMultiHop must be on the link, as in FRR and other routers.
         ttl: (!internal && !peer.ebgp_multi_hop).then_some(1),
         device: peer.vrf.clone(),
+        timeout: CONNECT_TIMEOUT,
         ..ConnectOptions::new(SocketAddr::new(address, peer.port))
     })
 }
 
-/// Connects to the peer.
+/// Connects to the peer, with a TCP-MD5 key if `key` is set.
 ///
 /// # Errors
 /// Returns the problem, as a text for the operator.
-pub(super) async fn connect_to_peer(peer: Peer, context: PeerContext) -> Result<TcpStream, String> {
+pub(super) async fn connect_to_peer(peer: Peer, key: Option<PendingKey>) -> Result<TcpStream, String> {
     let Some(mut options) = connect_options(&peer) else {
         return Err("the peer has no address".to_owned());
     };
-    if let Some(secret) = &peer.password_secret {
-        options.md5_key = Some(context.passwords.get(secret).await?);
+    let secret = key.as_ref().map(|key| key.secret().to_owned());
+    if let Some(key) = key {
+        options.md5_key = Some(key.get().await?.octets().to_vec());
     }
-    connect(&options).await.map_err(|error| error.to_string())
+    connect(&options).await.map_err(|error| connect_problem(&error, secret.as_deref()))
+}
+
+/// Returns the error of a connection attempt, with what the operator should check. `secret` is the Secret of
+/// the TCP-MD5 key.
+fn connect_problem(error: &ConnectError, secret: Option<&str>) -> String {
+    match (error, secret) {
+        // A host drops segments without a signature, or with that of another key, without an answer.
+        (ConnectError::TimedOut { .. }, Some(secret)) => format!(
+            "{error}: the router is not reachable, or its TCP-MD5 key differs from that in Secret {secret}"
+        ),
+        (ConnectError::TimedOut { .. }, None) => format!(
+            "{error}: the router is not reachable, or it requires a TCP-MD5 key (passwordSecret of the BGPPeer)"
+        ),
+        _ => error.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -97,5 +119,17 @@ mod tests {
         assert_eq!(ttl(&peer(PeerAsn::Internal)), None);
         // The session uses localASN: with it, an equal myASN does not make the session internal.
         assert_eq!(ttl(&Peer { local_asn: Some(64999), ..peer(PeerAsn::Number(64512)) }), Some(1));
+    }
+
+    #[test]
+    fn missing_answer_names_possible_difference_of_keys() {
+        let remote = "192.0.2.1:179".parse().unwrap();
+        let timed_out = ConnectError::TimedOut { remote, after: CONNECT_TIMEOUT };
+        let problem = connect_problem(&timed_out, Some("fairlead-system/tor"));
+        assert!(problem.starts_with("no answer from 192.0.2.1:179 within 8s: "), "{problem}");
+        assert!(problem.contains("differs from that in Secret fairlead-system/tor"), "{problem}");
+        assert!(connect_problem(&timed_out, None).contains("passwordSecret"));
+        let refused = ConnectError::Connect { remote, source: std::io::ErrorKind::ConnectionRefused.into() };
+        assert_eq!(connect_problem(&refused, Some("a/b")), refused.to_string());
     }
 }

@@ -5,11 +5,14 @@ use std::io;
 use std::net::{IpAddr, Shutdown};
 use std::time::Duration;
 
+use fairlead_net::tcp::set_md5_key;
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::task::yield_now;
 use tokio::time::{Instant, timeout_at};
+
+use super::passwords::Key;
 
 /// Octets that are read per turn.
 pub(super) const READ_SIZE: usize = 64 * 1024;
@@ -62,6 +65,12 @@ impl Connection {
     /// Returns the local address.
     pub(super) fn local(&self) -> Option<IpAddr> {
         self.stream.local_addr().ok().map(|address| address.ip())
+    }
+
+    /// Replaces the TCP-MD5 key. Segments that wait to be acknowledged are sent again with the new key.
+    pub(super) fn set_key(&self, key: &Key) -> Result<(), String> {
+        let peer = self.stream.peer_addr().map_err(|error| error.to_string())?.ip();
+        set_md5_key(&self.stream, peer, key.octets()).map_err(|error| error.to_string())
     }
 
     /// Waits until the socket can be read, if `read`, or written, if there is something to write. Cancel

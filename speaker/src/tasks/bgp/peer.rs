@@ -15,6 +15,7 @@ use super::commands::{PeerCommand, PeerCommandReceiver};
 use super::connect::{connect_to_peer, session_config};
 use super::connection::{Connection, OUTPUT_SIZE, Read, Ready};
 use super::next_hops::next_hops;
+use super::passwords::{NewKey, Password};
 use super::session_view::{FLOOD, SessionViewState, invalid_peer, messages};
 use crate::metrics::PeerMetrics;
 use crate::tasks::sleep_until_or_forever;
@@ -32,6 +33,8 @@ pub(super) struct PeerTask {
     connection: Option<Connection>,
     /// The connection attempt in progress.
     connecting: Option<Connecting>,
+    /// The TCP-MD5 key.
+    password: Option<Password>,
     view: SessionViewState,
     metrics: PeerMetrics,
     /// True if the log names this peer as one that sends too fast.
@@ -76,6 +79,7 @@ impl PeerTask {
         Self {
             view: SessionViewState::new(address(&peer)),
             metrics: context.metrics.peer(&peer.name),
+            password: peer.password_secret.as_ref().map(|secret| context.passwords.follow(secret)),
             peer,
             context,
             session,
@@ -134,6 +138,14 @@ impl PeerTask {
                     Ok(Ready { readable: false }) => {}
                     Err(error) => self.handle_connection_closed(error.to_string()),
                 },
+                key = async {
+                    match &mut self.password {
+                        Some(password) => password.changed().await,
+                        None => std::future::pending().await,
+                    }
+                } => if let Some(key) = key {
+                    self.handle_key(key);
+                },
                 Ok(()) = links.changed() => self.update_next_hops(),
                 Ok(()) = node_addresses.changed() => self.update_next_hops(),
             }
@@ -169,6 +181,25 @@ impl PeerTask {
                 self.session.handle_input(now, SessionInput::Connected { local, remote, next_hops });
             }
             Err(reason) => self.session.handle_input(now, SessionInput::ConnectFailed { reason }),
+        }
+    }
+
+    /// Handles a new TCP-MD5 key: replaces that of the connection, or connects with it.
+    fn handle_key(&mut self, NewKey { key, is_first }: NewKey) {
+        // The attempt that waited for the first key connects with it.
+        if is_first && (self.connection.is_some() || self.session.state() == SessionState::Connect) {
+            return;
+        }
+        let Some(connection) = &self.connection else {
+            return self.session.handle_input(Instant::now(), SessionInput::ConnectNow);
+        };
+        match connection.set_key(&key) {
+            Ok(()) => tracing::info!(peer = %self.peer.name, "TCP-MD5 key of the connection replaced"),
+            Err(error) => tracing::warn!(
+                peer = %self.peer.name,
+                %error,
+                "cannot replace the TCP-MD5 key of the connection; the next connection uses the new key"
+            ),
         }
     }
 
@@ -223,7 +254,8 @@ impl PeerTask {
     fn handle_session_event(&mut self, event: SessionEvent) {
         match event {
             SessionEvent::Connect => {
-                let attempt = connect_to_peer(self.peer.clone(), self.context.clone());
+                let key = self.password.as_ref().map(Password::pending_key);
+                let attempt = connect_to_peer(self.peer.clone(), key);
                 self.connecting = Some(Box::pin(attempt));
             }
             SessionEvent::CloseForRestart => self.drop_connection(),
@@ -314,9 +346,8 @@ impl PeerTask {
         let established = self.session.state() == SessionState::Established;
         let announced = self.session.announced();
         self.metrics.update(&self.session);
-        let secret = self.peer.password_secret.as_ref();
-        let key_problem = secret.and_then(|secret| self.context.passwords.problem(secret));
-        let messages = messages(&self.peer, &self.session, key_problem);
+        let key_message = self.password.as_ref().and_then(Password::message);
+        let messages = messages(&self.peer, &self.session, key_message);
         if self.session.exceeds_receive_rate() && !std::mem::replace(&mut self.flood_logged, true) {
             tracing::warn!(peer = %self.peer.name, "{FLOOD}");
         }

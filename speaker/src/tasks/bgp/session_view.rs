@@ -86,9 +86,9 @@ impl SessionViewState {
     }
 }
 
-/// Returns messages about what does not work on the session: one for each feature and address family, and the
-/// problem of the TCP-MD5 key.
-pub(super) fn messages(peer: &Peer, session: &Session, key_problem: Option<String>) -> Vec<String> {
+/// Returns messages about what does not work on the session: one for each feature and address family, and
+/// `key_message`, the problem of the TCP-MD5 key.
+pub(super) fn messages(peer: &Peer, session: &Session, key_message: Option<&str>) -> Vec<String> {
     let bfd = peer.bfd.as_ref().map(|profile| {
         format!("BFD (BFDProfile {}) is not supported yet: the session runs without it", profile.name)
     });
@@ -96,7 +96,7 @@ pub(super) fn messages(peer: &Peer, session: &Session, key_problem: Option<Strin
     let capabilities = session.omits_capabilities().then(|| NO_CAPABILITIES.to_owned());
     let families = session.withheld();
     let families = families.values().map(Withheld::to_string);
-    [key_problem, flood, bfd, capabilities].into_iter().flatten().chain(families).collect()
+    [key_message.map(str::to_owned), flood, bfd, capabilities].into_iter().flatten().chain(families).collect()
 }
 
 /// Returns the view of a peer whose configuration is invalid.
