@@ -1,7 +1,9 @@
 //! Path attributes that the shell sets on a route.
 
 use std::collections::BTreeSet;
-use std::fmt;
+
+use crate::session::largest_update;
+use crate::{Community, ExtendedCommunity, LargeCommunity};
 
 /// Path attributes of an announced route. The session adds AS_PATH and the next hop, which depend on the
 /// peer.
@@ -15,34 +17,44 @@ pub struct Attributes {
     pub med: Option<u32>,
     /// LOCAL_PREF (RFC 4271 §5.1.5), sent to iBGP peers only; `None` sends 100.
     pub local_pref: Option<u32>,
+    /// Additional occurrences of our AS number in the AS_PATH (AS path prepending), at most
+    /// [`Attributes::MAX_PREPEND`]. Sent to eBGP peers only: a router in our AS would take its own AS number
+    /// in the path for a loop (RFC 4271 §9).
+    pub as_path_prepend: u8,
+    /// True to send AGGREGATOR (RFC 4271 §5.1.7) with our AS number and BGP Identifier.
+    pub aggregator: bool,
     /// COMMUNITIES (RFC 1997).
     pub communities: BTreeSet<Community>,
+    /// EXTENDED_COMMUNITIES (RFC 4360).
+    pub extended_communities: BTreeSet<ExtendedCommunity>,
     /// LARGE_COMMUNITY (RFC 8092).
     pub large_communities: BTreeSet<LargeCommunity>,
 }
 
-/// The communities of a route do not fit into one UPDATE together with a prefix.
+/// The attributes of a route do not fit into one UPDATE together with a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the communities of the route need {octets} octets; an UPDATE has room for {max}")]
+#[error(
+    "the route needs an UPDATE of {octets} octets, but a message has at most {max}: use fewer communities"
+)]
 pub struct AttributesTooLarge {
-    /// Octets that the communities need.
+    /// Length of the largest UPDATE that may be needed to announce the route.
     pub octets: usize,
-    /// Octets that are available, [`Attributes::MAX_COMMUNITY_OCTETS`].
+    /// Length of the longest message without extended messages (RFC 4271 §4.1).
     pub max: usize,
 }
 
 impl Attributes {
-    /// Octets available for communities: an UPDATE has 4096 octets (RFC 4271 §4.1), and header, other
-    /// attributes, IPv6 next hops and one prefix need fewer than 256 of them.
-    pub const MAX_COMMUNITY_OCTETS: usize = 3840;
+    /// Largest useful value of [`Attributes::as_path_prepend`]. Routers rarely accept longer paths.
+    pub const MAX_PREPEND: u8 = 10;
 
-    /// Checks that the communities fit into an UPDATE.
-    pub(crate) fn check_size(&self) -> Result<(), AttributesTooLarge> {
-        let octets = 4 * self.communities.len() + 12 * self.large_communities.len();
-        if octets > Self::MAX_COMMUNITY_OCTETS {
-            return Err(AttributesTooLarge { octets, max: Self::MAX_COMMUNITY_OCTETS });
-        }
-        Ok(())
+    /// Checks that an UPDATE of 4096 octets has room for the attributes and one prefix, on every session: the
+    /// attributes are encoded as for the peer that needs the most octets.
+    ///
+    /// # Errors
+    /// The attributes do not fit.
+    pub fn check_size(&self) -> Result<(), AttributesTooLarge> {
+        let (octets, max) = (largest_update(self), crate::message::MAX_LENGTH);
+        if octets > max { Err(AttributesTooLarge { octets, max }) } else { Ok(()) }
     }
 }
 
@@ -78,32 +90,5 @@ impl Origin {
             2 => Some(Self::Incomplete),
             _ => None,
         }
-    }
-}
-
-/// COMMUNITIES value, written `asn:value` (RFC 1997).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Community(pub u16, pub u16);
-
-impl Community {
-    /// GRACEFUL_SHUTDOWN (RFC 8326): peers prefer any other route, as this one is about to be withdrawn.
-    pub const GRACEFUL_SHUTDOWN: Self = Self(0xFFFF, 0x0000);
-    /// NO_EXPORT (RFC 1997).
-    pub const NO_EXPORT: Self = Self(0xFFFF, 0xFF01);
-}
-
-impl fmt::Display for Community {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.0, self.1)
-    }
-}
-
-/// LARGE_COMMUNITY value, written `global:local1:local2` (RFC 8092 §4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LargeCommunity(pub u32, pub u32, pub u32);
-
-impl fmt::Display for LargeCommunity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.0, self.1, self.2)
     }
 }

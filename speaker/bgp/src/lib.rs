@@ -38,6 +38,7 @@
 //! - `config.rs`: [`SessionConfig`] and [`NextHops`], the parameters of a session.
 //! - `attributes.rs`: [`Attributes`], the path attributes of an announced route. One value is shared by many
 //!   routes.
+//! - `community.rs`: [`Community`], [`ExtendedCommunity`], [`LargeCommunity`].
 //! - `family.rs`: [`Family`], the address families that a session carries.
 //! - `rib.rs`: `AdjRibOut`, one per session: for each family the routes that the peer should have, the routes
 //!   that it has, and the difference in buckets of equal attributes.
@@ -66,6 +67,7 @@
 #![forbid(unsafe_code)]
 
 mod attributes;
+mod community;
 mod config;
 mod family;
 pub mod message;
@@ -73,7 +75,8 @@ mod reason;
 mod rib;
 mod session;
 
-pub use attributes::{Attributes, AttributesTooLarge, Community, LargeCommunity, Origin};
+pub use attributes::{Attributes, AttributesTooLarge, Origin};
+pub use community::{Community, ExtendedCommunity, LargeCommunity};
 pub use config::{ConfigError, NextHops, PeerAs, SessionConfig};
 pub use family::Family;
 pub use message::notification::{CeaseSubcode, Notification};

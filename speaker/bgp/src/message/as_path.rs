@@ -39,7 +39,15 @@ impl AsPath {
     /// Returns the path of a route that this AS originates.
     #[must_use]
     pub fn originated_by(asn: u32) -> Self {
-        Self { segments: vec![Segment { kind: SegmentType::Sequence, asns: vec![asn] }] }
+        Self::originated_with_prepend(asn, 0)
+    }
+
+    /// Returns the path of a route that this AS originates, with additional occurrences of its AS number: the
+    /// longer path makes the route less preferred.
+    #[must_use]
+    pub fn originated_with_prepend(asn: u32, prepend: u8) -> Self {
+        let asns = vec![asn; 1 + usize::from(prepend)];
+        Self { segments: vec![Segment { kind: SegmentType::Sequence, asns }] }
     }
 
     /// Returns whether an AS number of the path needs four octets.

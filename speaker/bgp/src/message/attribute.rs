@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::as_path::{AS_TRANS, AsPath};
 use super::header::with_length_u16;
 use super::prefix;
-use crate::{Community, Family, LargeCommunity, Origin};
+use crate::{Community, ExtendedCommunity, Family, LargeCommunity, Origin};
 
 /// Path attribute type codes.
 #[allow(missing_docs, reason = "the names are those of the IANA registry")]
@@ -60,6 +60,8 @@ pub struct PathAttributes {
     pub mp_reach: Option<MpReach>,
     /// MP_UNREACH_NLRI (RFC 4760 §4) of a [`Family`].
     pub mp_unreach: Option<MpUnreach>,
+    /// EXTENDED_COMMUNITIES (RFC 4360).
+    pub extended_communities: Vec<ExtendedCommunity>,
     /// AS4_PATH (RFC 6793 §3).
     pub as4_path: Option<AsPath>,
     /// LARGE_COMMUNITY (RFC 8092).
@@ -122,7 +124,8 @@ impl MpNextHop {
 impl PathAttributes {
     /// Appends the attributes. The multiprotocol attributes come first (RFC 7606 §5.1), the others in the
     /// order of their type codes, so equal attributes have equal bytes. Towards a peer with two-octet AS
-    /// numbers, AS4_PATH is added if AS_PATH loses AS numbers (RFC 6793 §4.2.2).
+    /// numbers, AS4_PATH and AS4_AGGREGATOR are added if AS_PATH and AGGREGATOR lose AS numbers (RFC 6793
+    /// §4.2.2).
     pub fn encode(&self, four_octet_as: bool, out: &mut Vec<u8>) {
         if let Some(unreach) = &self.mp_unreach {
             encode_mp_unreach(unreach.family, out, |out| {
@@ -154,10 +157,10 @@ impl PathAttributes {
         }
         if let Some((asn, address)) = self.aggregator {
             let mut value = Vec::new();
-            if four_octet_as {
-                value.extend_from_slice(&asn.to_be_bytes());
-            } else {
-                value.extend_from_slice(&u16::try_from(asn).unwrap_or(AS_TRANS).to_be_bytes());
+            match u16::try_from(asn) {
+                _ if four_octet_as => value.extend_from_slice(&asn.to_be_bytes()),
+                Ok(asn) => value.extend_from_slice(&asn.to_be_bytes()),
+                Err(_) => value.extend_from_slice(&AS_TRANS.to_be_bytes()),
             }
             value.extend_from_slice(&address.octets());
             attribute(flag::OPTIONAL_TRANSITIVE, code::AGGREGATOR, &value, out);
@@ -167,8 +170,18 @@ impl PathAttributes {
             let value: Vec<u8> = self.communities.iter().flat_map(octets).flatten().collect();
             attribute(flag::OPTIONAL_TRANSITIVE, code::COMMUNITIES, &value, out);
         }
+        if !self.extended_communities.is_empty() {
+            let value: Vec<u8> = self.extended_communities.iter().flat_map(|community| community.0).collect();
+            attribute(flag::OPTIONAL_TRANSITIVE, code::EXTENDED_COMMUNITIES, &value, out);
+        }
         if let Some(path) = self.as4_path.as_ref().or_else(|| self.derived_as4_path(four_octet_as)) {
             encode_as_path(flag::OPTIONAL_TRANSITIVE, code::AS4_PATH, path, true, out);
+        }
+        if let Some((asn, address)) =
+            self.aggregator.filter(|(asn, _)| !four_octet_as && u16::try_from(*asn).is_err())
+        {
+            let value = [asn.to_be_bytes(), address.octets()].concat();
+            attribute(flag::OPTIONAL_TRANSITIVE, code::AS4_AGGREGATOR, &value, out);
         }
         if !self.large_communities.is_empty() {
             let octets = |LargeCommunity(a, b, c): &LargeCommunity| [*a, *b, *c].map(u32::to_be_bytes);

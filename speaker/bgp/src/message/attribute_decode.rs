@@ -8,7 +8,7 @@ use super::error::MessageError;
 use super::notification::code::UPDATE;
 use super::prefix;
 use super::reader::Reader;
-use crate::{Community, Family, LargeCommunity, Origin};
+use crate::{Community, ExtendedCommunity, Family, LargeCommunity, Origin};
 
 /// Parameters of the session that the decoding of an UPDATE depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,9 +224,13 @@ fn decode_value(
         code::MP_REACH_NLRI => attributes.mp_reach = decode_mp_reach(reader)?,
         code::MP_UNREACH_NLRI => attributes.mp_unreach = decode_mp_unreach(reader)?,
         // §7.14
-        code::EXTENDED_COMMUNITIES if value.is_empty() || !value.len().is_multiple_of(8) => {
-            return Err(TreatAsWithdraw("EXTENDED_COMMUNITIES has an invalid length"));
-        }
+        code::EXTENDED_COMMUNITIES => match value.as_chunks::<8>() {
+            (communities @ [_, ..], []) => {
+                attributes.extended_communities =
+                    communities.iter().copied().map(ExtendedCommunity).collect();
+            }
+            _ => return Err(TreatAsWithdraw("EXTENDED_COMMUNITIES has an invalid length")),
+        },
         // RFC 6793 §4.1 and §6
         code::AS4_PATH | code::AS4_AGGREGATOR if context.four_octet_as => {
             return Err(Discard("AS4_PATH and AS4_AGGREGATOR are not allowed with four-octet AS numbers"));

@@ -147,12 +147,8 @@ pub fn encode_announcement<'a>(
     limit: usize,
     out: &mut Vec<u8>,
 ) -> usize {
-    let overhead = match encoding {
-        NlriEncoding::Classic => 0,
-        NlriEncoding::MultiProtocol(next_hop) => mp_reach_overhead(next_hop),
-    };
     let start = out.len();
-    let room = limit.saturating_sub(EMPTY + overhead + attributes.len());
+    let room = limit.saturating_sub(length_without_prefixes(encoding, attributes));
     let count = encode(MessageType::Update, out, |out| {
         with_length_u16(out, |_| ());
         match encoding {
@@ -172,6 +168,20 @@ pub fn encode_announcement<'a>(
         out.truncate(start);
     }
     count
+}
+
+/// Returns the length of the UPDATE that announces one prefix. The arguments are those of
+/// [`encode_announcement`].
+pub(crate) fn announcement_length(encoding: NlriEncoding, attributes: &[u8], prefix: &IpNet) -> usize {
+    length_without_prefixes(encoding, attributes) + prefix::encoded_length(prefix)
+}
+
+fn length_without_prefixes(encoding: NlriEncoding, attributes: &[u8]) -> usize {
+    let overhead = match encoding {
+        NlriEncoding::Classic => 0,
+        NlriEncoding::MultiProtocol(next_hop) => mp_reach_overhead(next_hop),
+    };
+    EMPTY + overhead + attributes.len()
 }
 
 /// Appends one UPDATE that withdraws as many of `prefixes` as fit into `limit` octets, and returns their

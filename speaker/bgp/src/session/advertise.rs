@@ -1,14 +1,16 @@
 //! Encoding of UPDATEs from the difference of an Adj-RIB-Out.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnet::Ipv6Net;
 
 use super::event::Negotiated;
 use super::next_hop::RouteNextHop;
 use crate::message::as_path::AsPath;
 use crate::message::attribute::{MpNextHop, PathAttributes};
-use crate::message::update::{NlriEncoding, encode_announcement, encode_withdrawal};
+use crate::message::update::{NlriEncoding, announcement_length, encode_announcement, encode_withdrawal};
 use crate::rib::RibTable;
-use crate::{Attributes, Family};
+use crate::{Attributes, Family, SessionConfig};
 
 /// LOCAL_PREF towards iBGP peers of a route without [`Attributes::local_pref`]. Routers assume 100 by
 /// default.
@@ -20,7 +22,7 @@ pub(super) fn encode_next_update(
     table: &mut RibTable,
     family: Family,
     next_hop: Option<RouteNextHop>,
-    local_asn: u32,
+    config: &SessionConfig,
     negotiated: &Negotiated,
     limit: usize,
     out: &mut Vec<u8>,
@@ -39,33 +41,52 @@ pub(super) fn encode_next_update(
         return false;
     };
     let mut encoded = Vec::new();
-    path_attributes(attributes, next_hop, local_asn, negotiated)
+    let sender = (config.local_asn, config.router_id);
+    path_attributes(attributes, next_hop, sender, negotiated.ebgp)
         .encode(negotiated.four_octet_as, &mut encoded);
     let count = encode_announcement(family, next_hop.encoding(), &encoded, prefixes, limit, out);
     table.mark_announced(count);
     count > 0
 }
 
-/// Returns the path attributes that the peer receives for a route (RFC 4271 §5.1).
+/// Returns the length of the longest UPDATE that announces one prefix with these attributes: IPv6, with a
+/// global and a link-local next hop, and AS numbers of four octets towards a peer that needs AS4_PATH.
+pub(crate) fn largest_update(attributes: &Attributes) -> usize {
+    let unspecified = Ipv6Addr::UNSPECIFIED;
+    let next_hop = RouteNextHop::MultiProtocol(MpNextHop::V6WithLinkLocal(unspecified, unspecified));
+    let sender = (u32::MAX, Ipv4Addr::UNSPECIFIED);
+    let length = |ebgp| {
+        let mut encoded = Vec::new();
+        path_attributes(attributes, next_hop, sender, ebgp).encode(false, &mut encoded);
+        announcement_length(next_hop.encoding(), &encoded, &Ipv6Net::from(unspecified).into())
+    };
+    length(true).max(length(false))
+}
+
+/// Returns the path attributes that the peer receives for a route (RFC 4271 §5.1). `sender` is our AS number
+/// and BGP Identifier.
 fn path_attributes(
     attributes: &Attributes,
     next_hop: RouteNextHop,
-    local_asn: u32,
-    negotiated: &Negotiated,
+    sender: (u32, Ipv4Addr),
+    ebgp: bool,
 ) -> PathAttributes {
-    let ebgp = negotiated.ebgp;
     // RFC 4271 §5.1.2: an originated route has our AS as its path towards eBGP peers, an empty path towards
     // iBGP peers. §5.1.5: LOCAL_PREF is mandatory towards iBGP peers and must not be sent to eBGP peers.
+    let prepend = attributes.as_path_prepend.min(Attributes::MAX_PREPEND);
+    let as_path = || AsPath::originated_with_prepend(sender.0, prepend);
     PathAttributes {
         origin: Some(attributes.origin),
-        as_path: Some(if ebgp { AsPath::originated_by(local_asn) } else { AsPath::default() }),
+        as_path: Some(if ebgp { as_path() } else { AsPath::default() }),
         next_hop: match next_hop {
             RouteNextHop::Classic(next_hop) => Some(next_hop),
             RouteNextHop::MultiProtocol(_) => None,
         },
         med: attributes.med,
         local_pref: (!ebgp).then(|| attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)),
+        aggregator: attributes.aggregator.then_some(sender),
         communities: attributes.communities.iter().copied().collect(),
+        extended_communities: attributes.extended_communities.iter().copied().collect(),
         large_communities: attributes.large_communities.iter().copied().collect(),
         ..PathAttributes::default()
     }

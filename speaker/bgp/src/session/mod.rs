@@ -22,6 +22,7 @@ use std::time::Instant;
 
 use ipnet::IpNet;
 
+pub(crate) use advertise::largest_update;
 pub use event::{Negotiated, SessionEvent, SessionInput, SessionState, Statistics};
 pub use receive_rate::{MAX_MESSAGES_PER_SECOND, MAX_OCTETS_PER_SECOND};
 
@@ -167,7 +168,7 @@ impl Session {
     /// equal attributes send nothing. Host bits of the prefix are ignored.
     ///
     /// # Errors
-    /// The communities do not fit into an UPDATE. An earlier route to the prefix remains in place.
+    /// The attributes do not fit into an UPDATE. An earlier route to the prefix remains in place.
     pub fn announce(&mut self, prefix: IpNet, attributes: Arc<Attributes>) -> Result<(), AttributesTooLarge> {
         attributes.check_size()?;
         self.rib.table_mut(Family::of(&prefix)).announce(prefix.trunc(), attributes);

@@ -80,7 +80,7 @@ impl Session {
             }
             let next_hop = RouteNextHop::select(family, self.next_hops, negotiated);
             let limit = if negotiated.extended_messages { MAX_EXTENDED_LENGTH } else { MAX_LENGTH };
-            if encode_next_update(table, family, next_hop, self.config.local_asn, negotiated, limit, out) {
+            if encode_next_update(table, family, next_hop, &self.config, negotiated, limit, out) {
                 return true;
             }
             if table.take_end_of_rib() {

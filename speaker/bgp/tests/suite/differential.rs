@@ -13,7 +13,9 @@ use fairlead_bgp::message::open::Open;
 use fairlead_bgp::message::route_refresh::RouteRefresh;
 use fairlead_bgp::message::update::Update;
 use fairlead_bgp::message::{DecodeContext, Message};
-use fairlead_bgp::{CeaseSubcode, Community, Family, LargeCommunity, Notification, Origin};
+use fairlead_bgp::{
+    CeaseSubcode, Community, ExtendedCommunity, Family, LargeCommunity, Notification, Origin,
+};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netgauze_bgp_pkt::BgpMessage;
 use netgauze_bgp_pkt::capabilities::BgpCapability;
@@ -88,6 +90,14 @@ fn attribute_of(value: &PathAttributeValue, attributes: &mut PathAttributes) {
                 .iter()
                 .map(|community| Community(community.collection_asn(), community.collection_value()))
                 .collect();
+        }
+        PathAttributeValue::ExtendedCommunities(communities) => {
+            let octets = |community: &netgauze_bgp_pkt::community::ExtendedCommunity| {
+                let mut octets = Vec::new();
+                community.write(&mut octets).unwrap();
+                ExtendedCommunity(octets.try_into().unwrap())
+            };
+            attributes.extended_communities = communities.communities().iter().map(octets).collect();
         }
         PathAttributeValue::LargeCommunities(communities) => {
             attributes.large_communities = communities
@@ -200,6 +210,15 @@ fn mp_reach() -> impl Strategy<Value = MpReach> {
     })
 }
 
+/// Communities with an AS number of two or four octets or an IPv4 address, transitive or not. Netgauze
+/// encodes subtype 9 as 2.
+fn extended_community() -> impl Strategy<Value = ExtendedCommunity> {
+    let kind = prop_oneof![0..3_u8, 0x40..0x43_u8];
+    let subtype = prop_oneof![0..9_u8, 10..=255_u8];
+    (kind, subtype, any::<[u8; 6]>())
+        .prop_map(|(kind, subtype, [a, b, c, d, e, f])| ExtendedCommunity([kind, subtype, a, b, c, d, e, f]))
+}
+
 fn update(four_octets: bool) -> impl Strategy<Value = Update> {
     let mandatory = (
         prop_oneof![Just(Origin::Igp), Just(Origin::Egp), Just(Origin::Incomplete)],
@@ -214,6 +233,7 @@ fn update(four_octets: bool) -> impl Strategy<Value = Update> {
     );
     let communities = (
         proptest::collection::vec((any::<u16>(), any::<u16>()).prop_map(|(a, b)| Community(a, b)), 0..100),
+        proptest::collection::vec(extended_community(), 0..40),
         proptest::collection::vec(
             any::<(u32, u32, u32)>().prop_map(|(a, b, c)| LargeCommunity(a, b, c)),
             0..40,
@@ -236,7 +256,8 @@ fn update(four_octets: bool) -> impl Strategy<Value = Update> {
                 atomic_aggregate: optional.2,
                 aggregator: optional.3,
                 communities: communities.0,
-                large_communities: communities.1,
+                extended_communities: communities.1,
+                large_communities: communities.2,
                 mp_reach: multi_protocol.0,
                 mp_unreach: multi_protocol.1,
                 as4_path: None,
@@ -429,6 +450,34 @@ fn zettabgp_agrees(body: &[u8], update: &Update) {
         let nets = nets.iter().map(|net| IpNet::V6(Ipv6Net::new(net.addr, net.prefixlen).unwrap()));
         assert_eq!(nets.collect::<Vec<_>>(), reach.nlri);
     }
+}
+
+/// The names that netgauze gives to the communities of RFC 4360 and draft-ietf-idr-link-bandwidth.
+#[test]
+fn extended_communities_decode_as_netgauze_names_them() {
+    let update = Update {
+        attributes: PathAttributes {
+            extended_communities: vec![
+                ExtendedCommunity([0x00, 0x02, 0xfc, 0x00, 0, 0, 0, 100]),
+                ExtendedCommunity([0x02, 0x03, 0xfa, 0x56, 0xea, 0x01, 0, 7]),
+                ExtendedCommunity::link_bandwidth(64512, 125_000_000.0, false),
+                ExtendedCommunity::link_bandwidth(4_200_000_001, 0.5, false),
+            ],
+            ..PathAttributes::default()
+        },
+        ..Update::default()
+    };
+    let mut bytes = Vec::new();
+    update.encode(true, &mut bytes);
+    let BgpMessage::Update(read) = netgauze(&bytes, true) else { panic!() };
+    let PathAttributeValue::ExtendedCommunities(communities) = read.path_attributes()[0].value() else {
+        panic!("{read:?}")
+    };
+    let texts: Vec<String> = communities.communities().iter().map(ToString::to_string).collect();
+    let [gigabit, half] = [125_000_000.0_f32, 0.5].map(f32::to_bits);
+    let bandwidths = [format!("link-bw:64512:{gigabit}"), format!("link-bw:23456:{half}")];
+    assert_eq!(texts[..2], ["rt:64512:100", "ro:4200000001:7"]);
+    assert_eq!(texts[2..], bandwidths);
 }
 
 #[test]

@@ -10,7 +10,9 @@ use fairlead_bgp::message::open::Open;
 use fairlead_bgp::message::route_refresh::RouteRefresh;
 use fairlead_bgp::message::update::Update;
 use fairlead_bgp::message::{DecodeContext, Message, encode_keepalive};
-use fairlead_bgp::{CeaseSubcode, Community, Family, LargeCommunity, Notification, Origin};
+use fairlead_bgp::{
+    CeaseSubcode, Community, ExtendedCommunity, Family, LargeCommunity, Notification, Origin,
+};
 
 use crate::harness::*;
 
@@ -165,6 +167,32 @@ fn update_encodes_and_decodes() {
                     communities: vec![Community(64512, 1), Community::GRACEFUL_SHUTDOWN],
                     large_communities: vec![LargeCommunity(64512, 1, 2)],
                     ..PathAttributes::default()
+                },
+                nlri: vec![net("203.0.113.1/32")],
+                ..Update::default()
+            },
+        ),
+        (
+            "IPv4 route to an eBGP peer, with prepending, extended communities and AGGREGATOR",
+            FOUR_OCTETS,
+            "0066 02 0000 004a
+             4001 01 00  4002 0e 02 03 0000fc00 0000fc00 0000fc00  4003 04 c0000201
+             c007 08 0000fc00 0a000001
+             c010 20 0002fc0000000064 0203fa56ea010007 0102c00002010001 4004fc004cee6b28
+             20 cb007101",
+            Update {
+                attributes: PathAttributes {
+                    as_path: Some(sequence(&[64512; 3])),
+                    next_hop: Some(Ipv4Addr::new(192, 0, 2, 1)),
+                    aggregator: Some((64512, Ipv4Addr::new(10, 0, 0, 1))),
+                    extended_communities: vec![
+                        // rt:64512:100, soo:4200000001:7, rt:192.0.2.1:1, 1000 Mbit/s
+                        ExtendedCommunity([0, 2, 0xfc, 0, 0, 0, 0, 100]),
+                        ExtendedCommunity([2, 3, 0xfa, 0x56, 0xea, 1, 0, 7]),
+                        ExtendedCommunity([1, 2, 192, 0, 2, 1, 0, 1]),
+                        ExtendedCommunity::link_bandwidth(64512, 125_000_000.0, false),
+                    ],
+                    ..base.clone()
                 },
                 nlri: vec![net("203.0.113.1/32")],
                 ..Update::default()
@@ -365,5 +393,23 @@ fn framer_accepts_chunks_of_any_size() {
             assert!(bytes.is_empty());
         }
         assert_eq!(kinds, [4, 1, 2], "chunks of {size} octets");
+    }
+}
+
+/// RFC 6793 §4.2.2: a peer with two-octet AS numbers gets those that need four in AS4_AGGREGATOR too.
+#[test]
+fn aggregator_with_large_as_number_is_sent_twice_to_two_octet_peer() {
+    for (asn, four_octet_as, expected) in [
+        (4_200_000_001, false, "c007 06 5ba0 0a000001  c012 08 fa56ea01 0a000001"),
+        (4_200_000_001, true, "c007 08 fa56ea01 0a000001"),
+        (64512, false, "c007 06 fc00 0a000001"),
+    ] {
+        let attributes = PathAttributes {
+            aggregator: Some((asn, Ipv4Addr::new(10, 0, 0, 1))),
+            ..PathAttributes::default()
+        };
+        let mut bytes = Vec::new();
+        attributes.encode(four_octet_as, &mut bytes);
+        assert_eq!(bytes, hex(expected), "AS {asn}");
     }
 }

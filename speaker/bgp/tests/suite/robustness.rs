@@ -10,8 +10,8 @@ use fairlead_bgp::message::open::Open;
 use fairlead_bgp::message::route_refresh::RouteRefresh;
 use fairlead_bgp::message::update::Update;
 use fairlead_bgp::{
-    CeaseSubcode, Community, Family, LargeCommunity, NextHops, Notification, Origin, SessionEvent,
-    SessionInput, SessionState,
+    CeaseSubcode, Community, ExtendedCommunity, Family, LargeCommunity, NextHops, Notification, Origin,
+    SessionEvent, SessionInput, SessionState,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -83,6 +83,7 @@ fn well_formed_messages() -> Vec<Vec<u8>> {
         atomic_aggregate: true,
         aggregator: Some((PEER_AS, [10, 0, 0, 2].into())),
         communities: vec![Community(1, 2), Community(3, 4)],
+        extended_communities: vec![ExtendedCommunity([0, 2, 0xfc, 0, 0, 0, 0, 1])],
         mp_reach: Some(MpReach {
             family: Family::Ipv6Unicast,
             next_hop: MpNextHop::V6WithLinkLocal("2001:db8::2".parse().unwrap(), "fe80::2".parse().unwrap()),

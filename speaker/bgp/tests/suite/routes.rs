@@ -11,7 +11,8 @@ use fairlead_bgp::message::capability::Capability;
 use fairlead_bgp::message::open::Open;
 use fairlead_bgp::message::route_refresh::RouteRefresh;
 use fairlead_bgp::{
-    Attributes, Community, Family, LargeCommunity, NextHops, Origin, PeerAs, SessionConfig, SessionInput,
+    Attributes, Community, ExtendedCommunity, Family, LargeCommunity, NextHops, Origin, PeerAs,
+    SessionConfig, SessionInput,
 };
 use ipnet::IpNet;
 use proptest::prelude::*;
@@ -149,7 +150,14 @@ fn attributes_differ_for_ebgp_and_ibgp_peers() {
         origin: Origin::Incomplete,
         med: Some(5),
         local_pref: Some(200),
+        as_path_prepend: 2,
+        aggregator: true,
         communities: [Community(2, 2), Community(1, 1)].into(),
+        extended_communities: [
+            ExtendedCommunity([0, 3, 0, 1, 0, 0, 0, 1]),
+            ExtendedCommunity([0, 2, 0, 1, 0, 0, 0, 1]),
+        ]
+        .into(),
         large_communities: [LargeCommunity(3, 2, 1)].into(),
     });
     let learn = |config: SessionConfig, open: &Open| {
@@ -164,7 +172,12 @@ fn attributes_differ_for_ebgp_and_ibgp_peers() {
     };
     // eBGP: the path starts with our AS; LOCAL_PREF is not sent.
     let (full, plain) = learn(config(), &peer_open());
-    assert_eq!(full.as_path, Some(AsPath::originated_by(LOCAL_AS)));
+    assert_eq!(full.as_path, Some(AsPath::originated_with_prepend(LOCAL_AS, 2)));
+    assert_eq!(plain.as_path, Some(AsPath::originated_by(LOCAL_AS)));
+    assert_eq!((full.aggregator, plain.aggregator), (Some((LOCAL_AS, config().router_id)), None));
+    assert!(!full.atomic_aggregate);
+    let types: Vec<_> = full.extended_communities.iter().map(|community| community.0[1]).collect();
+    assert_eq!(types, [2, 3], "in order");
     assert_eq!((full.local_pref, full.med, full.origin), (None, Some(5), Some(Origin::Incomplete)));
     assert_eq!(full.communities, [Community(1, 1), Community(2, 2)]);
     assert_eq!(full.large_communities, [LargeCommunity(3, 2, 1)]);
@@ -181,10 +194,11 @@ fn attributes_differ_for_ebgp_and_ibgp_peers() {
     let large = SessionConfig { local_asn: 4_200_000_001, ..config() };
     let old = Open { capabilities: vec![Capability::multi_protocol(Family::Ipv4Unicast)], ..peer_open() };
     let (full, _) = learn(large, &old);
-    assert_eq!(full.as_path, Some(AsPath::originated_by(23456)));
-    assert_eq!(full.as4_path, Some(AsPath::originated_by(4_200_000_001)));
+    assert_eq!(full.as_path, Some(AsPath::originated_with_prepend(23456, 2)));
+    assert_eq!(full.as4_path, Some(AsPath::originated_with_prepend(4_200_000_001, 2)));
+    assert_eq!(full.aggregator, Some((23456, config().router_id)));
     let (full, _) = learn(config(), &old);
-    assert_eq!((full.as_path, full.as4_path), (Some(AsPath::originated_by(LOCAL_AS)), None));
+    assert_eq!((full.as_path, full.as4_path), (Some(AsPath::originated_with_prepend(LOCAL_AS, 2)), None));
 }
 
 #[test]
@@ -329,37 +343,57 @@ fn transmit_stops_after_requested_size() {
     assert!(pending > 3000, "{pending} prefixes wait without being encoded");
 }
 
+/// Attributes with these numbers of standard, extended and large communities.
+fn with_communities(standard: u16, extended: u8, large: u32, prepend: u8) -> Arc<Attributes> {
+    Arc::new(Attributes {
+        med: Some(1),
+        local_pref: Some(1),
+        as_path_prepend: prepend,
+        aggregator: true,
+        communities: (0..standard).map(|value| Community(1, value)).collect(),
+        extended_communities: (0..extended)
+            .map(|value| ExtendedCommunity([0, 2, 0, 1, 0, 0, 0, value]))
+            .collect(),
+        large_communities: (0..large).map(|value| LargeCommunity(1, 1, value)).collect(),
+        ..Attributes::default()
+    })
+}
+
 #[test]
-fn oversized_communities_are_rejected() {
+fn route_that_fits_no_message_is_rejected() {
+    // (standard, extended and large communities, prepend) that just fit.
+    for (standard, extended, large, prepend) in
+        [(991, 0, 0, 0), (976, 0, 0, 10), (0, 250, 163, 0), (0, 0, 330, 0), (500, 100, 94, 4)]
+    {
+        let largest = with_communities(standard, extended, large, prepend);
+        assert_eq!(largest.check_size(), Ok(()), "{standard} {extended} {large} {prepend}");
+        // The peer that needs the most octets: AS4_PATH, and a next hop with a link-local address.
+        let config = SessionConfig { local_asn: 4_200_000_001, ..config() };
+        let mut open = peer_open();
+        open.capabilities.pop();
+        let mut solo = Solo::over_ipv6(config);
+        solo.next_hops.link_local = "fe80::1".parse().ok();
+        let mut solo = solo.established_with(&Open { my_as: 64513, ..open });
+        solo.session.announce(host_v6(1), largest).unwrap();
+        // After the End-of-RIB marker of IPv4.
+        let bytes = &solo.sent_bytes()[23..];
+        let length = usize::from(u16::from_be_bytes([bytes[16], bytes[17]]));
+        assert!((4096 - 12..=4096).contains(&length), "{standard} {extended} {large} {prepend}: {length}");
+    }
+}
+
+#[test]
+fn rejected_route_leaves_the_earlier_one_in_place() {
     let mut solo = Solo::new(config()).established();
-    let with = |count: u16| {
-        Arc::new(Attributes {
-            communities: (0..count).map(|value| Community(1, value)).collect(),
-            ..Attributes::default()
-        })
-    };
-    solo.session.announce(host(1), with(960)).unwrap();
-    let error = solo.session.announce(host(2), with(961)).unwrap_err();
+    solo.session.announce(host(1), with_communities(1, 0, 0, 0)).unwrap();
+    let error = solo.session.announce(host(1), with_communities(1000, 0, 0, 0)).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the communities of the route need 3844 octets; an UPDATE has room for 3840"
+        "the route needs an UPDATE of 4132 octets, but a message has at most 4096: use fewer communities"
     );
     let mut learned = LearnedRoutes::default();
     read(&mut solo, &mut learned);
-    assert_eq!(learned.routes.keys().copied().collect::<Vec<_>>(), [host(1)]);
-    // The largest accepted communities fit together with any prefix and any next hop.
-    let mut solo = Solo::over_ipv6(SessionConfig { local_asn: 4_200_000_001, ..config() });
-    solo.next_hops.link_local = "fe80::1".parse().ok();
-    let mut solo = solo.established();
-    solo.session
-        .announce(
-            host_v6(1),
-            Arc::new(Attributes { med: Some(1), local_pref: Some(1), ..(*with(960)).clone() }),
-        )
-        .unwrap();
-    let mut learned = LearnedRoutes::default();
-    read(&mut solo, &mut learned);
-    assert_eq!(learned.routes.len(), 1);
+    assert_eq!(learned.routes[&host(1)].1.communities.len(), 1);
 }
 
 #[test]
