@@ -1,4 +1,4 @@
-//! Classic BPF programs that select the frames which the kernel passes to a socket.
+//! Classic BPF programs that select the frames or datagrams which the kernel passes to a socket.
 //!
 //! Without a filter, every frame of the interface would wake the speaker: 19 % of a core at 105,000 frames a
 //! second.
@@ -14,12 +14,19 @@ const LOAD_HALF: u16 = 0x28; // BPF_LD | BPF_H | BPF_ABS
 const LOAD_BYTE: u16 = 0x30; // BPF_LD | BPF_B | BPF_ABS
 const JUMP_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
 const JUMP_GREATER: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
+const JUMP_AT_LEAST: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
 const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 
 /// Offset of the metadata of a frame (`SKF_AD_OFF`).
 const ANCILLARY: u32 = -0x1000_i32 as u32;
 const PACKET_TYPE: u32 = ANCILLARY + 4; // SKF_AD_PKTTYPE
 const IFINDEX: u32 = ANCILLARY + 8; // SKF_AD_IFINDEX
+
+/// Offset of the IP header of a packet (`SKF_NET_OFF`). On a UDP socket, other offsets are relative to the UDP
+/// header.
+const NETWORK_HEADER: u32 = -0x10_0000_i32 as u32;
+const TTL: u32 = NETWORK_HEADER + 8;
+const HOP_LIMIT: u32 = NETWORK_HEADER + 7;
 
 /// `PACKET_HOST`.
 const HOST: u32 = 0;
@@ -92,10 +99,21 @@ pub(crate) fn neighbor_advertisements(ifindex: u32) -> Vec<Instruction> {
     ])
 }
 
+/// Returns a program for a UDP socket that passes datagrams with at least this TTL or hop limit.
+pub(crate) fn min_ttl(ipv4: bool, ttl: u8) -> Vec<Instruction> {
+    all_of(&[(LOAD_BYTE, if ipv4 { TTL } else { HOP_LIMIT }, Test::AtLeast(u32::from(ttl)))])
+}
+
+/// Returns a program that passes nothing, for a socket that only sends.
+pub(crate) fn nothing() -> Vec<Instruction> {
+    vec![Instruction(RETURN, 0, 0, 0)]
+}
+
 #[derive(Clone, Copy)]
 enum Test {
     Equal(u32),
     AtMost(u32),
+    AtLeast(u32),
 }
 
 /// Returns a program that passes a frame if every field passes its test. A load beyond the end of the frame
@@ -110,6 +128,7 @@ fn all_of(fields: &[(u16, u32, Test)]) -> Vec<Instruction> {
         program.push(match *test {
             Test::Equal(value) => Instruction(JUMP_EQUAL, 0, drop, value),
             Test::AtMost(value) => Instruction(JUMP_GREATER, drop, 0, value),
+            Test::AtLeast(value) => Instruction(JUMP_AT_LEAST, 0, drop, value),
         });
     }
     program.push(Instruction(RETURN, 0, 0, WHOLE_FRAME));
@@ -146,16 +165,24 @@ mod tests {
                     at += usize::from(if accumulator > operand { yes } else { no });
                     continue;
                 }
+                JUMP_AT_LEAST => {
+                    at += usize::from(if accumulator >= operand { yes } else { no });
+                    continue;
+                }
                 RETURN => return operand > 0,
                 other => panic!("unknown instruction {other:#x}"),
             };
             accumulator = match operand {
                 PACKET_TYPE => packet_type,
                 IFINDEX => ifindex,
-                _ => match frame.get(operand as usize..operand as usize + width) {
-                    Some(bytes) => bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)),
-                    None => return false,
-                },
+                _ => {
+                    // For the filter of a UDP socket, `frame` is the IP packet.
+                    let at = operand.wrapping_sub(if operand >= NETWORK_HEADER { NETWORK_HEADER } else { 0 });
+                    match frame.get(at as usize..at as usize + width) {
+                        Some(bytes) => bytes.iter().fold(0, |value, byte| value << 8 | u32::from(*byte)),
+                        None => return false,
+                    }
+                }
             };
         }
     }
@@ -230,6 +257,19 @@ mod tests {
         ] {
             assert_eq!(passes(&program, packet_type, ifindex, frame), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn ttl_filter_passes_datagrams_with_at_least_the_ttl() {
+        for (ipv4, at) in [(true, 8), (false, 7)] {
+            for (minimum, ttl, expected) in
+                [(255, 255, true), (255, 254, false), (250, 250, true), (250, 249, false), (1, 0, false)]
+            {
+                let packet = frame(&[(at, ttl)], 60);
+                assert_eq!(passes(&min_ttl(ipv4, minimum), 0, 0, &packet), expected, "{ttl} of {minimum}");
+            }
+        }
+        assert!(!passes(&nothing(), 0, 0, &[]));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The sockets of the speaker, and netlink. Linux only.
 //!
 //! Sockets only: this crate makes no decisions, and no file descriptor leaves it. Each socket type registers
-//! with the Tokio runtime, receives with a cancel-safe `recv` and sends without waiting.
+//! with the Tokio runtime, receives with a cancel-safe `recv` and sends without waiting; those of BFD are for
+//! a thread without Tokio.
 //!
 //! | file | contents |
 //! |---|---|
@@ -10,21 +11,25 @@
 //! | `inquiry.rs` | [`InquirySocket`]: asks hosts on the link; [`neighbors`]: the hosts that the kernel knows |
 //! | `udp.rs` | [`DualStackUdpSocket`]: datagrams of the mesh |
 //! | `tcp.rs` | [`tcp::connect`]: connections with the options of BGP |
+//! | `bfd.rs` | [`bfd`]: datagrams of BFD, with TTL and arrival time |
+//! | `scheduling.rs` | [`Scheduling`]: priority of a thread |
 //! | `links.rs` | [`links::Monitor`]: the interfaces of the node and their addresses |
 //! | `packet.rs`, `filter.rs` | AF_PACKET sockets and their BPF programs |
-//! | `sys.rs` | socket options and addresses that no library offers |
+//! | `sys.rs` | system calls, socket options and addresses that no library offers |
 //!
-//! This is the only crate of the speaker with `unsafe` code. All of it is in `sys.rs`, and a comment on every
-//! block states why it is sound.
+//! This is the only crate of the speaker with `unsafe` code. All of it is in `sys.rs` and its modules, and a
+//! comment on every block states why it is sound.
 
 #![deny(unsafe_code)]
 
 mod arp;
+pub mod bfd;
 mod filter;
 mod inquiry;
 pub mod links;
 mod ndp;
 mod packet;
+mod scheduling;
 #[allow(unsafe_code)]
 mod sys;
 pub mod tcp;
@@ -33,4 +38,5 @@ mod udp;
 pub use arp::ArpSocket;
 pub use inquiry::{InquirySocket, neighbors};
 pub use ndp::{NdpMessage, NdpSocket};
+pub use scheduling::Scheduling;
 pub use udp::DualStackUdpSocket;

@@ -1,4 +1,8 @@
-//! Socket options and addresses that no library offers. The only `unsafe` code of the speaker.
+//! System calls, socket options and addresses that no library offers. The only `unsafe` code of the speaker.
+
+pub(crate) mod batch;
+pub(crate) mod poll;
+pub(crate) mod scheduling;
 
 use std::ffi::c_int;
 use std::io;
@@ -64,6 +68,18 @@ pub(crate) fn ignore_outgoing(socket: BorrowedFd<'_>) -> io::Result<()> {
 /// Blocks every message type on a raw ICMPv6 socket, which then only sends.
 pub(crate) fn block_icmpv6(socket: BorrowedFd<'_>) -> io::Result<()> {
     set(socket, libc::IPPROTO_ICMPV6, ICMPV6_FILTER, &Icmp6Filter { blocked: [u32::MAX; 8] })
+}
+
+/// Reports the TTL or hop limit, the interface and the arrival time of each datagram as control messages.
+pub(crate) fn report_arrival(socket: BorrowedFd<'_>, ipv4: bool) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &1)?;
+    if ipv4 {
+        set(socket, libc::IPPROTO_IP, libc::IP_RECVTTL, &1)?;
+        set(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, &1)
+    } else {
+        set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT, &1)?;
+        set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &1)
+    }
 }
 
 /// Reports ICMP errors about datagrams of an unconnected UDP socket, with their destinations.
