@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use fairlead_crds::text::message;
 use fairlead_runtime::flags;
 
 /// The exit status for invalid arguments and unreadable input.
@@ -75,20 +76,20 @@ fn exit(result: anyhow::Result<bool>) -> ExitCode {
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("fairlead: {error:#}");
-            ExitCode::from(EXIT_USAGE)
-        }
+        Err(error) => failure(&error),
     }
+}
+
+/// Prints an error on one line, whatever the texts of files and of the API server in it contain.
+fn failure(error: &anyhow::Error) -> ExitCode {
+    eprintln!("fairlead: {}", message(format!("{error:#}")));
+    ExitCode::from(EXIT_USAGE)
 }
 
 fn validate(files: &[PathBuf], recursive: bool) -> ExitCode {
     match read::documents(files, recursive, &mut std::io::stdin().lock()) {
         Ok(documents) => report(&validate::validate(documents)),
-        Err(error) => {
-            eprintln!("fairlead: {error:#}");
-            ExitCode::from(EXIT_USAGE)
-        }
+        Err(error) => failure(&error),
     }
 }
 

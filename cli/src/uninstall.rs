@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use fairlead_allocator::reconcile::uninstall_patch;
 use fairlead_crds::names::{CONTROLLER, CONTROLLER_LEASE, POOL_PROTECTION};
+use fairlead_crds::text::{MAX_NAME, message, printable};
 use fairlead_crds::v1beta1::IPAddressPool;
 use fairlead_runtime::client;
 use fairlead_runtime::flags::Common;
@@ -43,7 +44,7 @@ pub(crate) struct Arguments {
 
 /// One object and the patch that it needs.
 struct Removal {
-    /// Kind and name, for a person.
+    /// Kind and name, printable.
     object: String,
     what: &'static str,
     path: String,
@@ -106,7 +107,7 @@ async fn refuse_while_running(client: &Client, namespace: &str) -> Result<()> {
     let leases = Api::<Lease>::namespaced(client.clone(), namespace);
     let lease = leases.get_opt(CONTROLLER_LEASE).await.context("cannot read the Lease of the controller")?;
     let Some(spec) = lease.and_then(|lease| lease.spec) else { return Ok(()) };
-    let holder = spec.holder_identity.unwrap_or_default();
+    let holder = printable(spec.holder_identity.unwrap_or_default(), MAX_NAME);
     let duration = SignedDuration::from_secs(spec.lease_duration_seconds.unwrap_or_default().into());
     let expires = spec.renew_time.and_then(|renewed| renewed.0.checked_add(duration).ok());
     if !holder.is_empty() && expires.is_some_and(|expires| expires > Timestamp::now()) {
@@ -131,7 +132,7 @@ async fn protected_pools(client: &Client) -> Result<Vec<Removal>> {
         let version = &metadata["resourceVersion"];
         let name = metadata["name"].as_str()?;
         Some(Removal {
-            object: format!("IPAddressPool {name}"),
+            object: message(format!("IPAddressPool {name}")).into_owned(),
             what: "its finalizer",
             path: path.clone(),
             name: name.to_owned(),
@@ -151,7 +152,7 @@ async fn marked_services(client: &Client) -> Result<Vec<Removal>> {
             (service["metadata"]["namespace"].as_str()?, service["metadata"]["name"].as_str()?);
         Some(Removal {
             body: uninstall_patch(&service)?,
-            object: format!("Service {namespace}/{name}"),
+            object: message(format!("Service {namespace}/{name}")).into_owned(),
             what: "the conditions and the annotation of Fairlead",
             path: Service::url_path(&(), Some(namespace)),
             name: name.to_owned(),

@@ -9,6 +9,7 @@ use std::fmt;
 
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::resolve::{Kind, ObjectRef, Objects, resolve};
+use fairlead_crds::text::{MAX_NAME, message, printable};
 use fairlead_crds::{manifests, v1beta1};
 use fairlead_schema::{Cause, Definition};
 use serde_json::Value;
@@ -23,7 +24,7 @@ pub(crate) struct Finding {
     pub file: String,
     /// The place in the file: of the object, or of the field with the error.
     pub position: Position,
-    /// `Kind/name`.
+    /// `Kind/name`, printable.
     pub object: String,
     /// True if the object would be in force.
     pub accepted: bool,
@@ -33,12 +34,13 @@ pub(crate) struct Finding {
     pub message: String,
 }
 
+/// One line. Its parts are escaped and cut, because files can contain any text.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = if self.accepted { "accepted" } else { "REFUSED" };
-        write!(f, "{}:{}: {} {verdict}", self.file, self.position, self.object)?;
+        write!(f, "{}:{}: {} {verdict}", message(&*self.file), self.position, self.object)?;
         if !self.message.is_empty() {
-            write!(f, ": {}: {}", self.reason, self.message)?;
+            write!(f, ": {}: {}", self.reason, message(&*self.message))?;
         }
         Ok(())
     }
@@ -147,7 +149,7 @@ fn candidate(
     fairlead_schema::normalize_numbers(&mut value);
     let kind = value["kind"].as_str().unwrap_or_default();
     let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let object = format!("{kind}/{name}");
+    let object = format!("{}/{}", printable(kind, MAX_NAME), printable(&*name, MAX_NAME));
     let errors = api_errors(&node, &value, definitions);
     let state = match Kind::parse(kind) {
         Some(kind) if errors.is_empty() => {

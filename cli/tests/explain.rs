@@ -89,6 +89,10 @@ async fn explain_service_exits_by_its_addresses() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{text}");
     assert!(text.contains("there is no Service other/web"), "{text}");
+
+    let output = explain(&file.0, &["web\nforged"]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.lines().count() == 1 && text.contains("default/web\\nforged"), "{text}");
 }
 
 #[test]

@@ -91,7 +91,7 @@ async fn uninstall_removes_finalizers_conditions_and_annotation() {
     let leases = Api::<Lease>::namespaced(client.clone(), "fairlead-system");
     let lease = json!({
         "metadata": { "name": "fairlead-controller" },
-        "spec": { "holderIdentity": "pod-1", "leaseDurationSeconds": 3600,
+        "spec": { "holderIdentity": "pod-1\nforged", "leaseDurationSeconds": 3600,
             "renewTime": format!("{:.6}", jiff::Timestamp::now()) },
     });
     leases.create(&create, &object(lease)).await.unwrap();
@@ -112,7 +112,7 @@ async fn uninstall_removes_finalizers_conditions_and_annotation() {
     );
     let (status, _, error) = uninstall(&file.0, &["--yes"]);
     assert_eq!(status, Some(2));
-    assert!(error.contains("controller pod-1 still runs"), "{error}");
+    assert!(error.contains("controller pod-1\\nforged still runs"), "{error}");
     let released = Patch::Merge(json!({ "spec": { "holderIdentity": "" } }));
     leases.patch("fairlead-controller", &PatchParams::default(), &released).await.unwrap();
     let (status, _, error) = uninstall(&file.0, &[]);

@@ -80,3 +80,42 @@ fn subdirectories_are_read_with_recursive() {
     assert_eq!(exit(&recursive), 1, "{text}");
     assert!(text.contains("pools/peer.yaml:1:") && text.contains("BGPPeer/p REFUSED: "), "{text}");
 }
+
+#[test]
+fn texts_of_files_forge_no_line_and_are_cut() {
+    let forged = "a\\n-:1:1: IPAddressPool/b accepted";
+    let long = "x".repeat(255 * 1024);
+    let object = |kind: &str, name: &str, spec: &str| {
+        format!(
+            "{{apiVersion: fairlead.dev/v1beta1, kind: \"{kind}\", metadata: {{name: \"{name}\"}}, \
+             spec: {spec}}}"
+        )
+    };
+    let pool = |address: &str| object("IPAddressPool", "a", &format!("{{addresses: [\"{address}\"]}}"));
+    let table = [
+        object("IPAddressPool", forged, "{addresses: [192.0.2.0/24]}"),
+        object("IPAddressPool", &long, "{addresses: [192.0.2.0/24]}"),
+        object(forged, "a", "{}"),
+        object(&long, "a", "{}"),
+        pool(forged),
+        pool(&long),
+        object("IPAddressPool", "a", &format!("{{addresses: [192.0.2.0/24], \"{forged}\": 1}}")),
+        object("IPAddressPool", "a", &format!("{{addresses: [192.0.2.0/24], ? {long} : 1}}")),
+    ];
+    for text in table {
+        let start: String = text.chars().take(100).collect();
+        let output = fairlead(&["validate", "-f", "-"], &text);
+        let lines = String::from_utf8(output.stdout.clone()).unwrap();
+        assert_eq!(exit(&output), 1, "{start}: {lines}");
+        for line in lines.lines() {
+            assert!(line.contains(" REFUSED: ") && line.len() < 2048, "{start}: {line}");
+        }
+    }
+    // Errors on standard error too.
+    for text in [format!("kind: A\n\"{forged}\": [a"), format!("kind: A\n{long}: [a")] {
+        let output = fairlead(&["validate", "-f", "-"], &text);
+        let error = String::from_utf8(output.stderr.clone()).unwrap();
+        assert_eq!(exit(&output), 2, "{error}");
+        assert!(error.lines().count() == 1 && error.len() < 2048, "{error}");
+    }
+}

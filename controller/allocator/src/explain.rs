@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
-use fairlead_crds::text::quoted;
+use fairlead_crds::text::{message, quoted};
 
 use crate::ipam::{Families, Ipam};
 use crate::reconcile::allocations::Allocations;
@@ -110,12 +110,13 @@ impl Explanation {
     }
 }
 
+/// Each text is escaped and cut, because it can quote what users write into objects.
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "Service {}: {}", self.service, self.outcome)?;
-        writeln!(f, "needs {}", self.needs)?;
+        writeln!(f, "Service {}: {}", self.service, message(&*self.outcome))?;
+        writeln!(f, "needs {}", message(&*self.needs))?;
         for (claim, state) in &self.claims {
-            writeln!(f, "IPClaim {claim} {state}")?;
+            writeln!(f, "IPClaim {claim} {}", message(&**state))?;
         }
         if self.pools.is_empty() {
             return writeln!(f, "no IPAddressPool exists");
@@ -127,12 +128,14 @@ impl fmt::Display for Explanation {
                 Part::Used(used) => writeln!(f, "  {pool:width$}  USED  {}", list(used))?,
                 Part::Fits { offer, but } => {
                     let but = but.as_ref().map(|but| format!(", but {but}")).unwrap_or_default();
-                    writeln!(f, "  {pool:width$}  fits  would allocate {}{but}", list(offer))?;
+                    let text = format!("would allocate {}{but}", list(offer));
+                    writeln!(f, "  {pool:width$}  fits  {}", message(text))?;
                 }
                 Part::Unfit { because, unless } => {
-                    writeln!(f, "  {pool:width$}  no    {}", because.join("; "))?;
+                    writeln!(f, "  {pool:width$}  no    {}", message(because.join("; ")))?;
                     if !unless.is_empty() {
-                        writeln!(f, "  {:width$}        would fit if {}", "", unless.join(" and "))?;
+                        let text = format!("would fit if {}", unless.join(" and "));
+                        writeln!(f, "  {:width$}        {}", "", message(text))?;
                     }
                 }
             }
