@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use fairlead_crds::model::claim::Claim;
-use fairlead_crds::resolve::{Kind, ObjectRef, Objects, resolve};
+use fairlead_crds::resolve::{Kind, ObjectRef, Objects, Resolution, resolve};
 use fairlead_crds::text::{MAX_NAME, message, printable};
 use fairlead_crds::{manifests, v1beta1};
 use fairlead_schema::{Cause, Definition};
@@ -77,15 +77,19 @@ struct Error {
 pub(crate) fn validate(documents: Vec<Document>) -> Vec<Finding> {
     let definitions = definitions();
     let mut objects = Objects::default();
-    // With the objects that an API server rejects.
-    let mut all = Objects::default();
+    let mut rejected = Objects::default();
     let candidates: Vec<Candidate> = documents
         .into_iter()
         .filter(|document| is_ours(&document.node, &definitions))
-        .map(|document| candidate(document, &definitions, &mut objects, &mut all))
+        .map(|document| candidate(document, &definitions, &mut objects, &mut rejected))
         .collect();
     let resolution = resolve(&objects);
-    let of_all = resolve(&all);
+    let with_rejected = if rejected == Objects::default() {
+        Resolution::default()
+    } else {
+        objects.append(rejected);
+        resolve(&objects)
+    };
     let mut findings = Vec::new();
     for Candidate { file, node, object, state } in candidates {
         let finding = |position, accepted, reason: &str, message| Finding {
@@ -103,7 +107,7 @@ pub(crate) fn validate(documents: Vec<Document>) -> Vec<Finding> {
                         .into_iter()
                         .map(|error| finding(error.position, false, error.reason, error.message)),
                 );
-                let verdict = object.and_then(|object| of_all.accepted(&object));
+                let verdict = object.and_then(|object| with_rejected.accepted(&object));
                 findings.extend(
                     verdict
                         .filter(|verdict| !verdict.status)
@@ -143,7 +147,7 @@ fn candidate(
     Document { file, node }: Document,
     definitions: &BTreeMap<String, Definition>,
     objects: &mut Objects,
-    all: &mut Objects,
+    rejected: &mut Objects,
 ) -> Candidate {
     let mut value = node.value();
     fairlead_schema::normalize_numbers(&mut value);
@@ -152,19 +156,16 @@ fn candidate(
     let object = format!("{}/{}", printable(kind, MAX_NAME), printable(&*name, MAX_NAME));
     let errors = api_errors(&node, &value, definitions);
     let state = match Kind::parse(kind) {
-        Some(kind) if errors.is_empty() => {
-            let added = all.push_json(kind, value.clone()).and_then(|()| objects.push_json(kind, value));
-            match added {
-                Ok(()) => State::Configuration(ObjectRef { kind, name }),
-                Err(error) => {
-                    let message = error.to_string();
-                    let error = Error { position: node.position, reason: "InvalidObject", message };
-                    State::Rejected(vec![error], None)
-                }
+        Some(kind) if errors.is_empty() => match objects.push_json(kind, value) {
+            Ok(()) => State::Configuration(ObjectRef { kind, name }),
+            Err(error) => {
+                let message = error.to_string();
+                let error = Error { position: node.position, reason: "InvalidObject", message };
+                State::Rejected(vec![error], None)
             }
-        }
+        },
         Some(kind) => {
-            let readable = all.push_json(kind, value).is_ok();
+            let readable = rejected.push_json(kind, value).is_ok();
             State::Rejected(errors, readable.then_some(ObjectRef { kind, name }))
         }
         None if !errors.is_empty() => State::Rejected(errors, None),

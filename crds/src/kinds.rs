@@ -124,6 +124,12 @@ macro_rules! define {
                 Ok(())
             }
 
+            /// Adds all objects of `other`.
+            pub fn append(&mut self, mut other: Self) {
+                $(self.$field.append(&mut other.$field);)*
+                self.unreadable.append(&mut other.unreadable);
+            }
+
             /// Returns the parts that all kinds have in common, of each object.
             pub fn views(&self) -> impl Iterator<Item = ObjectView<'_>> {
                 let views = std::iter::empty();

@@ -33,7 +33,7 @@ pub fn files() -> Result<Vec<(String, String)>, serde_yaml::Error> {
     for definition in &definitions() {
         // A JSON value sorts its keys, which makes the output deterministic.
         let mut value = serde_json::to_value(definition).map_err(serde_yaml::Error::custom)?;
-        whole_numbers(&mut value);
+        normalize_numbers(&mut value);
         let text = serde_yaml::to_string(&value)?;
         let spec = &definition.spec;
         files.push((format!("{}_{}.yaml", spec.group, spec.names.plural), format!("{HEADER}{text}")));
@@ -96,16 +96,15 @@ fn clean(schema: &mut Value) {
     }
 }
 
-/// Converts floating-point numbers without a fraction to integers. The schema type has floating-point bounds,
-/// but all bounds are integers.
-fn whole_numbers(value: &mut Value) {
+/// Converts numbers without a fraction, such as 1.0, to integers: an API server stores them so. The type of
+/// schemas has floating-point bounds, but all bounds are integers.
+pub fn normalize_numbers(value: &mut Value) {
     match value {
-        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
-        Value::Object(fields) => fields.values_mut().for_each(whole_numbers),
+        Value::Array(items) => items.iter_mut().for_each(normalize_numbers),
+        Value::Object(fields) => fields.values_mut().for_each(normalize_numbers),
         Value::Number(number) => {
-            // Integers below 2^53 are exact, and all bounds are lower.
-            if let Some(float) = number.as_f64()
-                && number.is_f64()
+            // Integers below 2^53 are exact.
+            if let Some(float) = number.as_f64().filter(|_| number.is_f64())
                 && float.fract() == 0.0
                 && float.abs() < 9e15
             {

@@ -16,26 +16,9 @@ use serde_json::Value;
 
 pub use cause::Cause;
 pub use definition::Definition;
+pub use fairlead_crds::manifests::normalize_numbers;
 pub use rules::warnings;
 pub use structural::Unknown;
-
-/// Converts numbers without a fraction, such as 1.0, to integers: an API server stores them so.
-pub fn normalize_numbers(value: &mut Value) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(normalize_numbers),
-        Value::Object(fields) => fields.values_mut().for_each(normalize_numbers),
-        Value::Number(number) => {
-            // Integers below 2^53 are exact.
-            if let Some(float) = number.as_f64().filter(|_| number.is_f64())
-                && float.fract() == 0.0
-                && float.abs() < 9e15
-            {
-                *number = (float as i64).into();
-            }
-        }
-        _ => {}
-    }
-}
 
 /// One compiled version of a custom resource.
 pub struct Schema {
