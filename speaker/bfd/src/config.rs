@@ -13,8 +13,8 @@ pub struct SessionConfig {
     /// Minimum interval between periodic packets that this system prefers to send while the session is Up,
     /// above zero (bfd.DesiredMinTxInterval). Unless the session is Up, the interval is at least 1 s.
     pub desired_min_tx: Duration,
-    /// Minimum interval between received packets that this system supports (bfd.RequiredMinRxInterval). Zero
-    /// requests that the peer send no periodic packets.
+    /// Minimum interval between received packets that this system supports, above zero
+    /// (bfd.RequiredMinRxInterval).
     pub required_min_rx: Duration,
     /// Number of packets that the peer must miss before it declares the session down, at least 1
     /// (bfd.DetectMult).
@@ -62,6 +62,9 @@ pub enum ConfigError {
     /// RFC 5880 §4.1: zero is reserved.
     #[error("the transmit interval must not be zero")]
     TransmitIntervalZero,
+    /// Zero requests that the peer send no periodic packets, so the session would always go down.
+    #[error("the receive interval must not be zero")]
+    ReceiveIntervalZero,
     /// An interval exceeds the 32-bit field of microseconds.
     #[error("intervals must not exceed 4294 s")]
     IntervalTooLong,
@@ -76,6 +79,8 @@ impl SessionConfig {
         let intervals = [self.desired_min_tx, self.required_min_rx, self.required_min_echo_rx];
         if self.desired_min_tx < Duration::from_micros(1) {
             Err(ConfigError::TransmitIntervalZero)
+        } else if self.required_min_rx < Duration::from_micros(1) {
+            Err(ConfigError::ReceiveIntervalZero)
         } else if intervals.into_iter().any(|interval| interval > MAX_INTERVAL) {
             Err(ConfigError::IntervalTooLong)
         } else if self.detect_multiplier == 0 {

@@ -10,10 +10,10 @@
 //! loop {
 //!     wait for: a socket readable | sessions.poll_timeout() | a change of configuration
 //!     now = clock
-//!     while let Some(transmit) = sessions.poll_transmit(now) { send }     // packets that are due come first
+//!     while let Some(transmit) = sessions.poll_transmit(now) { send }     // due packets first
 //!     for each datagram in the sockets { sessions.handle_datagram(kernel arrival time, …) }
 //!     sessions.handle_timeout(now)    // with the time before the sockets were drained
-//!     while let Some(transmit) = sessions.poll_transmit(now) { send }     // answers to a Poll, changes of state
+//!     while let Some(transmit) = sessions.poll_transmit(now) { send }     // answers, changes of state
 //!     while let Some(event) = sessions.poll_event() { report }
 //! }
 //! ```
@@ -22,11 +22,11 @@
 mod config;
 mod packet;
 mod session;
-mod sessions;
+mod table;
 
 pub use config::{ConfigError, HopMode, Role, SessionConfig};
 pub use packet::{ControlPacket, Diagnostic, Discard, DiscardCounters, PACKET_LENGTH, State};
 pub use session::{Counters, Event, Session, View};
-pub use sessions::{
+pub use table::{
     Datagram, MAX_SESSIONS, MAX_USERS, SessionKey, Sessions, TableError, TableEvent, Transmit, Users,
 };

@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
+use super::Session;
+use super::detection::Detection;
 use crate::{Diagnostic, DiscardCounters, SessionConfig, State};
 
 /// Snapshot of a session. The names in parentheses are those of RFC 5880 §6.8.1.
@@ -67,7 +69,7 @@ pub struct Counters {
     pub transmitted: u64,
     /// Changes to Up.
     pub ups: u64,
-    /// Changes from Up to Down ("flaps"), for any reason.
+    /// Changes from Up, for any reason.
     pub downs: u64,
     /// Changes from Up to Down because the Detection Time expired.
     pub detection_time_expired: u64,
@@ -77,4 +79,35 @@ pub struct Counters {
     pub transmitted_late: u64,
     /// Poll Sequences completed.
     pub polls: u64,
+}
+
+impl Session {
+    /// Returns a snapshot for the operator.
+    #[must_use]
+    pub fn view(&self) -> View {
+        View {
+            config: self.config,
+            state: self.state,
+            state_since: self.state_since,
+            local_diagnostic: self.local_diagnostic,
+            local_discriminator: self.local_discriminator,
+            remote_discriminator: self.remote.discriminator,
+            remote_state: self.remote.state,
+            remote_diagnostic: self.remote.diagnostic,
+            desired_min_tx: self.intervals.desired_min_tx(),
+            required_min_rx: self.intervals.required_min_rx(),
+            remote_desired_min_tx: self.remote.desired_min_tx,
+            remote_required_min_rx: self.remote.required_min_rx,
+            remote_detect_multiplier: self.remote.detect_multiplier,
+            remote_demand: self.remote.demand,
+            transmit_interval: self.transmit_interval(),
+            detection_time: Detection::time(&self.remote, self.intervals.receive_in_force()),
+            polling: self.poll.is_active(),
+            transmit_interval_raised: self.lateness.is_raised(),
+            last_up: self.last_up,
+            last_down: self.last_down,
+            last_received: self.remote.last_received(),
+            counters: self.counters,
+        }
+    }
 }
