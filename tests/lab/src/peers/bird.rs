@@ -41,9 +41,13 @@ pub struct BirdSession {
 impl Bird {
     /// Starts BIRD with `config`, to which the router ID is added.
     pub fn start(host: &Host, config: &str) -> Result<Self> {
+        Self::start_file(host, &format!("router id {};\nprotocol device {{}}\n{config}", host.address().v4))
+    }
+
+    /// Starts BIRD with the contents of a complete configuration file.
+    pub fn start_file(host: &Host, config: &str) -> Result<Self> {
         let socket = host.file("bird.ctl");
-        let text =
-            format!("log stderr all;\nrouter id {};\nprotocol device {{}}\n{config}", host.address().v4);
+        let text = format!("log stderr all;\n{config}");
         let spec = Spec::new(host.name(), program("bird"))
             // In the foreground, with its files in the lab's folder.
             .arg("-f")

@@ -32,6 +32,9 @@ user = 'root'
 destination = 'stderr'
 ";
 
+/// Journal of an ExaBGP that the lab does not start.
+const JOURNAL: &str = "/var/log/exabgp.json";
+
 /// ExaBGP on a host.
 #[derive(Debug)]
 pub struct ExaBgp {
@@ -68,12 +71,9 @@ pub struct Notification {
 impl ExaBgp {
     /// Starts ExaBGP with both address families on every session.
     pub fn start(host: &Host, neighbors: &[Neighbor]) -> Result<Self> {
-        let journal = host.write("journal.json", "")?;
         // A process of its configuration receives the messages on standard input.
-        let mut config = format!(
-            "process journal {{\n run /bin/sh -c \"cat >>{}\";\n encoder json;\n}}\n",
-            journal.display()
-        );
+        let mut config =
+            format!("process journal {{\n run /bin/sh -c \"cat >>{JOURNAL}\";\n encoder json;\n}}\n");
         for Neighbor { local, local_as, peer, peer_as, hold_time } in neighbors {
             let hold_time = hold_time.as_secs();
             let _ = write!(
@@ -85,6 +85,14 @@ impl ExaBgp {
                 host.address().v4
             );
         }
+        Self::start_file(host, &config)
+    }
+
+    /// Starts ExaBGP with the contents of a complete configuration file. Its process writes the journal to
+    /// [`JOURNAL`]; the lab puts it into the folder of the host.
+    pub fn start_file(host: &Host, config: &str) -> Result<Self> {
+        let journal = host.write("journal.json", "")?;
+        let config = config.replace(JOURNAL, &journal.display().to_string());
         let program = std::path::Path::new("/usr/sbin/exabgp");
         let spec = Spec::new(host.name(), if program.exists() { program } else { "exabgp".as_ref() })
             .arg("--env")
