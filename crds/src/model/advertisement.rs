@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::model::community::Community;
 use crate::model::pool::PoolSelection;
 use crate::model::selector::Selector;
 
@@ -39,14 +40,11 @@ pub struct BgpAdvertisement {
     pub aggregation_length_v6: u8,
     /// LOCAL_PREF, sent to iBGP peers.
     pub local_pref: Option<u32>,
+    /// MULTI_EXIT_DISC; `None` omits the attribute.
+    pub med: Option<u32>,
+    /// Additional occurrences of the AS number in the path towards eBGP peers, at most 10.
+    pub as_path_prepend: u8,
+    /// True if aggregates carry AGGREGATOR.
+    pub aggregator: bool,
     pub communities: BTreeSet<Community>,
-}
-
-/// A BGP community.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Community {
-    /// RFC 1997, `asn:value`.
-    Standard(u16, u16),
-    /// RFC 8092, `large:global:local1:local2`.
-    Large(u32, u32, u32),
 }

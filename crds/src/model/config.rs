@@ -7,7 +7,8 @@ use crate::model::range::IpRange;
 use crate::model::selector::any_or_empty;
 use crate::model::service::pool_of_nth;
 
-pub use crate::model::advertisement::{BgpAdvertisement, Community, L2Advertisement};
+pub use crate::model::advertisement::{BgpAdvertisement, L2Advertisement};
+pub use crate::model::community::Community;
 pub use crate::model::labels::Labels;
 pub use crate::model::peer::{BfdProfile, NO_UNNUMBERED, Peer, PeerAddress, PeerAsn, SecretRef};
 pub use crate::model::pool::{Closed, Pool, PoolSelection, Reclaim, ServiceAllocation, SharingScope};

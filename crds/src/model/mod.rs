@@ -6,6 +6,7 @@
 
 pub mod advertisement;
 pub mod claim;
+pub mod community;
 pub mod config;
 pub mod delta;
 pub mod family;

@@ -11,8 +11,10 @@ use super::refusal::{ObjectRefusal, RefusalReason, refuse};
 use crate::model::config::{BgpAdvertisement, L2Advertisement, PoolSelection};
 use crate::v1beta1;
 
-/// More communities would leave no space for routes in an UPDATE message of 4,096 octets.
+/// The maximum number of communities of an advertisement, as in the schema.
 const MAX_COMMUNITIES: usize = 64;
+/// The maximum of `asPathPrepend`. Routers rarely accept longer paths.
+const MAX_PREPEND: u8 = 10;
 
 /// Validates an L2 advertisement on its own.
 pub(super) fn l2(object: &v1beta1::L2Advertisement) -> Result<L2Advertisement, ObjectRefusal> {
@@ -63,16 +65,8 @@ pub(super) fn bgp(
              aggregationLength and aggregationLengthV6",
         );
     }
-    let local_pref = match spec.local_pref.map(u32::try_from).transpose() {
-        Ok(local_pref) => local_pref,
-        Err(_) => {
-            let value = spec.local_pref.unwrap_or_default();
-            return refuse(
-                RefusalReason::InvalidLocalPref,
-                format!("localPref is {value}: it must be between 0 and {}", u32::MAX),
-            );
-        }
-    };
+    let local_pref = metric("localPref", spec.local_pref, RefusalReason::InvalidLocalPref)?;
+    let med = metric("med", spec.med, RefusalReason::InvalidMED)?;
     let communities = aliases.look_up(&set_of("communities", &spec.communities)?)?;
     if communities.len() > MAX_COMMUNITIES {
         return refuse(
@@ -92,8 +86,30 @@ pub(super) fn bgp(
         aggregation_length,
         aggregation_length_v6,
         local_pref,
+        med,
+        as_path_prepend: prepend(spec)?,
+        aggregator: spec.aggregator.unwrap_or(false),
         communities,
     })
+}
+
+fn metric(field: &str, value: Option<i64>, reason: RefusalReason) -> Result<Option<u32>, ObjectRefusal> {
+    let Some(value) = value else { return Ok(None) };
+    match u32::try_from(value) {
+        Ok(value) => Ok(Some(value)),
+        Err(_) => refuse(reason, format!("{field} is {value}: it must be between 0 and {}", u32::MAX)),
+    }
+}
+
+fn prepend(spec: &v1beta1::BGPAdvertisementSpec) -> Result<u8, ObjectRefusal> {
+    let Some(value) = spec.as_path_prepend else { return Ok(0) };
+    match u8::try_from(value) {
+        Ok(count) if (1..=MAX_PREPEND).contains(&count) => Ok(count),
+        _ => refuse(
+            RefusalReason::InvalidASPathPrepend,
+            format!("asPathPrepend is {value}: it must be between 1 and {MAX_PREPEND}"),
+        ),
+    }
 }
 
 fn aggregation(field: &str, value: Option<i32>, max: u8) -> Result<u8, ObjectRefusal> {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::ResourceExt;
 
 use super::refusal::{ObjectRefusal, RefusalReason, refuse};
-use crate::model::config::Community;
+use crate::model::community::{Community, InvalidCommunity};
 use crate::text::quoted;
 use crate::v1beta1;
 
@@ -28,7 +28,7 @@ impl Aliases {
                     ),
                 );
             }
-            let Some(value) = parse(&alias.value) else {
+            let Ok(value) = alias.value.parse() else {
                 return invalid(&alias.value);
             };
             if let Some((_, owner)) = self.0.get(name) {
@@ -53,59 +53,29 @@ impl Aliases {
         Ok(())
     }
 
-    /// Resolves the communities of an advertisement. An entry with a colon is a value, every other entry an
-    /// alias.
+    /// Resolves the communities of an advertisement. An entry with a colon is a value. Every other entry is an
+    /// alias or, if there is none of this name, the name of a well-known community.
     pub(super) fn look_up(&self, texts: &BTreeSet<String>) -> Result<BTreeSet<Community>, ObjectRefusal> {
-        let mut communities = BTreeSet::new();
-        for text in texts {
-            let community = match self.0.get(text) {
-                Some((community, _)) => *community,
-                None if text.contains(':') => match parse(text) {
-                    Some(community) => community,
-                    None => return invalid(text),
-                },
-                None => {
-                    return refuse(
-                        RefusalReason::CommunityNotFound,
-                        format!(
-                            "community {} is not defined: no Community object in force defines this \
-                             name",
-                            quoted(text)
-                        ),
-                    );
-                }
-            };
-            communities.insert(community);
-        }
-        Ok(communities)
+        texts.iter().map(|text| self.look_up_one(text)).collect()
     }
-}
 
-/// Parses `asn:value` (RFC 1997) or `large:global:local1:local2` (RFC 8092).
-fn parse(text: &str) -> Option<Community> {
-    let parts: Vec<&str> = text.split(':').collect();
-    match parts.as_slice() {
-        [asn, value] => Some(Community::Standard(number(asn)?, number(value)?)),
-        ["large", global, local1, local2] => {
-            Some(Community::Large(number(global)?, number(local1)?, number(local2)?))
+    fn look_up_one(&self, text: &str) -> Result<Community, ObjectRefusal> {
+        match (self.0.get(text), text.parse()) {
+            (Some((community, _)), _) => Ok(*community),
+            (None, Ok(community)) => Ok(community),
+            (None, Err(_)) if text.contains(':') => invalid(text),
+            (None, Err(_)) => refuse(
+                RefusalReason::CommunityNotFound,
+                format!(
+                    "community {} is not defined: no Community object in force defines this name, and it is not \
+                     the name of a well-known community",
+                    quoted(text)
+                ),
+            ),
         }
-        _ => None,
     }
-}
-
-/// Parses digits only: `str::parse` also accepts a `+`.
-fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
-    if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
 fn invalid<T>(text: &str) -> Result<T, ObjectRefusal> {
-    refuse(
-        RefusalReason::InvalidCommunity,
-        format!(
-            "{} is not a valid community: it must be \"0-65535:0-65535\", or \"large:\" and three \
-             numbers up to \
-             4294967295 separated by colons",
-            quoted(text)
-        ),
-    )
+    refuse(RefusalReason::InvalidCommunity, format!("{} is {InvalidCommunity}", quoted(text)))
 }

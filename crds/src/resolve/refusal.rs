@@ -72,6 +72,10 @@ pub enum RefusalReason {
     AggregationWithServiceSelectors,
     /// `localPref` is out of range.
     InvalidLocalPref,
+    /// `med` is out of range.
+    InvalidMED,
+    /// `asPathPrepend` is out of range.
+    InvalidASPathPrepend,
     /// Two advertisements set different LOCAL_PREF values for the same routes.
     LocalPrefConflict,
     /// A community is neither a valid value nor a valid name.

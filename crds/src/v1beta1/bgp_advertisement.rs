@@ -4,16 +4,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use super::community::community_value;
 use super::{ObjectStatus, schema};
 
 const SERVICE_SELECTORS: &str = "!has(self.serviceSelectors) || size(self.serviceSelectors) == 0 || \
     ((!has(self.aggregationLength) || self.aggregationLength == 32) && \
     (!has(self.aggregationLengthV6) || self.aggregationLengthV6 == 128))";
-/// A text with a colon is a value; every other text is the name of an alias.
-const COMMUNITIES: &str = "self.all(c, !c.contains(':') \
-    || (c.matches('^[0-9]{1,5}:[0-9]{1,5}$') && c.split(':').all(n, int(n) <= 65535)) \
-    || (c.matches('^large:[0-9]{1,10}:[0-9]{1,10}:[0-9]{1,10}$') && c.substring(6).split(':').all(n, \
-    int(n) <= 4294967295)))";
+/// A text with a colon is a value; every other text is the name of an alias or of a well-known community.
+const COMMUNITIES: &str = concat!("self.all(c, !c.contains(':') || ", community_value!("c"), ")");
 
 /// BGPAdvertisementSpec defines which addresses are announced, to which peers, and with which attributes.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -72,14 +70,40 @@ pub struct BGPAdvertisementSpec {
     #[schemars(range(min = 0, max = 4294967295i64))]
     pub local_pref: Option<i64>,
 
+    /// The MULTI_EXIT_DISC attribute of the routes. Routers prefer the lowest value. If several
+    /// advertisements for the same route set different values, the lowest is sent. If unset, the routes carry
+    /// no MULTI_EXIT_DISC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 4294967295i64))]
+    pub med: Option<i64>,
+
+    /// The number of additional occurrences of the AS number of the speakers in the AS_PATH of the routes,
+    /// which makes them less preferred. Applies to eBGP peers only. If several advertisements for the same
+    /// route set different numbers, the highest applies. Must be between 1 and 10. If unset, the AS number
+    /// occurs once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10))]
+    pub as_path_prepend: Option<i32>,
+
+    /// If true, aggregated routes carry the AGGREGATOR attribute with the AS number and the router ID of the
+    /// speaker. If unset, defaults to false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aggregator: Option<bool>,
+
     /// The communities that are attached to the routes. Each entry is a standard community `asn:value` (RFC
-    /// 1997), a large community `large:global:local1:local2` (RFC 8092) or the name of an alias from a
-    /// Community object. If empty, the routes carry no communities.
+    /// 1997), a large community `large:global:local1:local2` (RFC 8092), an extended community, the name of
+    /// a well-known community, or the name of an alias from a Community object. Extended communities are
+    /// `rt:admin:value` and `soo:admin:value` with an AS number or an IPv4 address as admin (RFC 4360, RFC
+    /// 5668), `link-bandwidth:asn:rate` in Mbit/s, and `ext:type:subtype:value` in 2, 2 and 12 hexadecimal
+    /// digits. Well-known names are graceful-shutdown, accept-own, accept-own-nexthop, llgr-stale, no-llgr,
+    /// blackhole, no-export, no-advertise, no-export-subconfed, local-AS, no-peer and standby-pe. If empty,
+    /// the routes carry no communities.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     #[x_kube(
-        validation = (COMMUNITIES, "a community must be \"0-65535:0-65535\", \
-            \"large:0-4294967295:0-4294967295:0-4294967295\" or the name of an alias"),
+        validation = (COMMUNITIES, "a community must be \"asn:value\", \"large:global:local1:local2\", \
+            \"rt:admin:value\", \"soo:admin:value\", \"link-bandwidth:asn:rate\", \
+            \"ext:type:subtype:value\" or the name of an alias or of a well-known community"),
         merge_strategy = ListMerge::Set
     )]
     pub communities: Vec<String>,

@@ -5,9 +5,51 @@ use serde::{Deserialize, Serialize};
 
 use super::ObjectStatus;
 
-const VALUE: &str = "(self.matches('^[0-9]{1,5}:[0-9]{1,5}$') && self.split(':').all(n, int(n) <= 65535)) \
-    || (self.matches('^large:[0-9]{1,10}:[0-9]{1,10}:[0-9]{1,10}$') && self.substring(6).split(':').all(n, \
-    int(n) <= 4294967295))";
+/// Returns a CEL expression that is true if the variable is the value of a community.
+macro_rules! community_value {
+    ($v:literal) => {
+        concat!(
+            "(",
+            $v,
+            ".matches('^[0-9]{1,5}:[0-9]{1,5}$') && ",
+            $v,
+            ".split(':').all(n, int(n) <= 65535)) || (",
+            $v,
+            ".matches('^large:[0-9]{1,10}:[0-9]{1,10}:[0-9]{1,10}$') && ",
+            $v,
+            ".substring(6).split(':').all(n, int(n) <= 4294967295)) || (",
+            $v,
+            ".matches('^(rt|soo):[0-9]{1,10}:[0-9]{1,10}$') && int(",
+            $v,
+            ".split(':')[1]) <= 4294967295 && ",
+            "int(",
+            $v,
+            ".split(':')[2]) <= (int(",
+            $v,
+            ".split(':')[1]) <= 65535 ? 4294967295 : 65535)) || (",
+            $v,
+            ".matches('^(rt|soo):[0-9.]{7,15}:[0-9]{1,5}$') && isIP(",
+            $v,
+            ".split(':')[1]) && ",
+            "int(",
+            $v,
+            ".split(':')[2]) <= 65535) || (",
+            $v,
+            ".matches('^link-bandwidth:[0-9]{1,5}:[0-9]{1,7}$') && int(",
+            $v,
+            ".split(':')[1]) <= 65535) || ",
+            $v,
+            ".matches('^ext:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}:[0-9a-fA-F]{12}$')"
+        )
+    };
+}
+pub(super) use community_value;
+
+const VALUE: &str = concat!(
+    "self in ['graceful-shutdown', 'accept-own', 'accept-own-nexthop', 'llgr-stale', 'no-llgr', 'blackhole', \
+     'no-export', 'no-advertise', 'no-export-subconfed', 'local-AS', 'no-peer', 'standby-pe'] || ",
+    community_value!("self")
+);
 
 /// CommunitySpec defines names for BGP communities.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -57,11 +99,12 @@ pub struct CommunityAlias {
     #[schemars(length(min = 1, max = 253), regex(pattern = "^[^:]+$"))]
     pub name: String,
 
-    /// The community that the name stands for: `asn:value` (RFC 1997) or `large:global:local1:local2` (RFC
-    /// 8092). Required.
+    /// The community that the name stands for: a value or a well-known name, as in the communities of a
+    /// BGPAdvertisement. Required.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
-    #[x_kube(validation = (VALUE, "a community must be \"0-65535:0-65535\" or \
-        \"large:0-4294967295:0-4294967295:0-4294967295\""))]
+    #[x_kube(validation = (VALUE, "a community must be \"asn:value\", \"large:global:local1:local2\", \
+        \"rt:admin:value\", \"soo:admin:value\", \"link-bandwidth:asn:rate\", \"ext:type:subtype:value\" or a \
+        well-known name"))]
     pub value: String,
 }

@@ -60,6 +60,7 @@ mod nodes;
 mod plan;
 mod rank;
 mod reason;
+mod route_attributes;
 mod routes;
 mod services;
 pub mod speaker_object;

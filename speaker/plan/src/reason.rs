@@ -31,6 +31,8 @@ pub enum NotAnnouncedReason {
     NoMatchingAdvertisement,
     /// Advertisements request the same route to the same peer with different LOCAL_PREF.
     ConflictingAdvertisements,
+    /// The attributes that the advertisements request do not fit into a BGP message.
+    AttributesTooLarge,
     /// This node owns the address, but has none of the interfaces that the advertisement lists.
     NoMatchingInterface,
     /// This node owns the address, but hosts on the link cannot use it: it is the network or broadcast
@@ -69,10 +71,11 @@ pub enum NotAnnouncedReason {
 
 impl NotAnnouncedReason {
     /// All reasons, the most important first.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::AddressInNoPool,
         Self::NoMatchingAdvertisement,
         Self::ConflictingAdvertisements,
+        Self::AttributesTooLarge,
         Self::NoMatchingInterface,
         Self::UnusableOnLink,
         Self::NoPeer,
@@ -110,6 +113,11 @@ impl NotAnnouncedReason {
             Self::ConflictingAdvertisements => {
                 "matching BGPAdvertisements set different values of localPref for the same route and peer; \
                  set the same value in all of them, or list different peers"
+            }
+            Self::AttributesTooLarge => {
+                "the attributes that all matching BGPAdvertisements request do not fit into a BGP message of \
+                 4096 octets: the route is not announced, or still has its earlier attributes; use fewer \
+                 communities, or list different peers"
             }
             Self::NoMatchingInterface => {
                 "this node owns the address, but has none of the interfaces listed in the L2Advertisement"

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use fairlead_bgp::{Attributes, LargeCommunity};
-use fairlead_crds::model::config::{BgpAdvertisement, Community, Peer, PeerAddress};
+use fairlead_bgp::Attributes;
+use fairlead_crds::model::config::{BgpAdvertisement, Peer, PeerAddress};
 use fairlead_crds::model::family::Family;
 use fairlead_crds::model::selector::any_or_empty;
 use fairlead_crds::model::service::ObjectKey;
@@ -19,6 +19,7 @@ use crate::change::{AnnouncementChange, AnnouncementState, ChangeList};
 use crate::endpoints::Serving;
 use crate::input::Service;
 use crate::reason::NotAnnouncedReason;
+use crate::route_attributes::merged_attributes;
 use crate::view::ClusterView;
 
 /// The requests of the Services and the routes of each peer.
@@ -31,6 +32,7 @@ pub(crate) struct Routes {
     changed: BTreeSet<IpNet>,
     /// Sessions that this node opens, by name of the BGPPeer.
     peers: BTreeMap<Arc<str>, OpenPeer>,
+    /// The attributes of all routes. All of them fit into a message.
     attributes: BTreeSet<Arc<Attributes>>,
     announced: usize,
 }
@@ -154,12 +156,14 @@ impl Routes {
                 }
                 continue;
             }
-            let merged = merged_attributes(sent);
+            let merged = merged_attributes(prefix, sent);
             if open.routes.get(&prefix).is_some_and(|known| **known == merged) {
                 continue;
             }
             let attributes = match self.attributes.get(&merged) {
                 Some(known) => known.clone(),
+                // The peer keeps the route with its earlier attributes.
+                None if merged.check_size().is_err() => continue,
                 None => {
                     let new = Arc::new(merged);
                     self.attributes.insert(new.clone());
@@ -232,23 +236,47 @@ impl Routes {
             let name = known.map_or_else(|| ad.name.as_str().into(), |(name, _)| name.clone());
             requests.push((prefix.trunc(), name));
         }
-        self.check_carried(&ads, address)
+        let carrying = self.carrying_peers(&ads, address)?;
+        self.check_size(&ads, address, &carrying)
     }
 
-    /// Returns an error if no open session carries what these advertisements announce.
-    fn check_carried(&self, ads: &[&BgpAdvertisement], address: IpAddr) -> Result<(), NotAnnouncedReason> {
+    /// Returns the peers whose sessions carry what these advertisements announce. Returns an error if there is
+    /// none.
+    fn carrying_peers(
+        &self,
+        ads: &[&BgpAdvertisement],
+        address: IpAddr,
+    ) -> Result<Vec<&Peer>, NotAnnouncedReason> {
         if self.peers.is_empty() {
             return Err(NotAnnouncedReason::NoPeer);
         }
-        let mut listed =
-            self.peers.values().filter(|open| ads.iter().any(|ad| is_sent_to(ad, &open.peer))).peekable();
+        let peers = self.peers.values().map(|open| &open.peer);
+        let mut listed = peers.filter(|peer| ads.iter().any(|ad| is_sent_to(ad, peer))).peekable();
         if listed.peek().is_none() {
             return Err(NotAnnouncedReason::PeerNotSelected);
         }
-        if !listed.any(|open| carries(&open.peer, address)) {
-            return Err(NotAnnouncedReason::FamilyNotCarried);
+        let carrying: Vec<&Peer> = listed.filter(|peer| carries(peer, address)).collect();
+        if carrying.is_empty() { Err(NotAnnouncedReason::FamilyNotCarried) } else { Ok(carrying) }
+    }
+
+    /// Returns an error if the attributes of a route fit into no message, for each of these peers.
+    fn check_size(
+        &self,
+        ads: &[&BgpAdvertisement],
+        address: IpAddr,
+        peers: &[&Peer],
+    ) -> Result<(), NotAnnouncedReason> {
+        let fits = |peer: Option<&Peer>| {
+            let sent = ads.iter().filter(|ad| peer.is_none_or(|peer| is_sent_to(ad, peer)));
+            let attributes = merged_attributes(IpNet::from(address), sent);
+            self.attributes.contains(&attributes) || attributes.check_size().is_ok()
+        };
+        // The attributes for each peer are a part of those of all advertisements.
+        if fits(None) || peers.iter().any(|peer| fits(Some(peer))) {
+            Ok(())
+        } else {
+            Err(NotAnnouncedReason::AttributesTooLarge)
         }
-        Ok(())
     }
 
     fn count_down(&mut self, requests: &[RouteRequest]) {
@@ -311,24 +339,4 @@ fn are_conflicting(ads: &[&BgpAdvertisement], address: IpAddr) -> bool {
                 && overlap(a, b)
         })
     })
-}
-
-/// Returns the attributes of a route that several advertisements request. Their LOCAL_PREF can differ only if
-/// different Services share an aggregate; the highest is used.
-fn merged_attributes<'a>(ads: impl Iterator<Item = &'a &'a BgpAdvertisement>) -> Attributes {
-    let mut merged = Attributes::default();
-    for ad in ads {
-        merged.local_pref = merged.local_pref.max(ad.local_pref);
-        for community in &ad.communities {
-            match *community {
-                Community::Standard(asn, value) => {
-                    merged.communities.insert(fairlead_bgp::Community(asn, value));
-                }
-                Community::Large(global, one, two) => {
-                    merged.large_communities.insert(LargeCommunity(global, one, two));
-                }
-            }
-        }
-    }
-    merged
 }

@@ -72,6 +72,9 @@ pub(super) fn bgp_advertisement(name: &str) -> BgpAdvertisement {
         aggregation_length: 32,
         aggregation_length_v6: 128,
         local_pref: None,
+        med: None,
+        as_path_prepend: 0,
+        aggregator: false,
         communities: BTreeSet::new(),
     }
 }

@@ -162,6 +162,16 @@ fn each_cause_has_its_reason() {
             AnnouncementState::Announced,
             not(ConflictingAdvertisements),
         ),
+        (
+            "the BGPAdvertisements request more communities than a message has room for",
+            |w| {
+                for ad in super::routes::many_communities() {
+                    w.config.bgp_advertisements.insert(ad.name.clone(), ad);
+                }
+            },
+            AnnouncementState::Announced,
+            not(AttributesTooLarge),
+        ),
     ];
     let mut seen: BTreeSet<NotAnnouncedReason> = [NoMatchingInterface, UnusableOnLink].into();
     for (what, edit, l2, bgp) in table {

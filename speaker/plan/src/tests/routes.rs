@@ -168,6 +168,89 @@ fn plain_and_aggregated_advertisement_announce_both() {
     assert_eq!(attributes(&world, "tor", ROUTE).unwrap().local_pref, Some(100));
 }
 
+#[test]
+fn attributes_of_advertisements_are_merged() {
+    let first = BgpAdvertisement {
+        med: Some(20),
+        as_path_prepend: 1,
+        communities: [Community::Standard(65535, 65281)].into(),
+        ..bgp_advertisement("first")
+    };
+    let second = BgpAdvertisement {
+        med: Some(10),
+        as_path_prepend: 3,
+        communities: [Community::Extended([0, 2, 0, 1, 0, 0, 0, 1])].into(),
+        ..bgp_advertisement("second")
+    };
+    let third =
+        BgpAdvertisement { communities: [Community::Large(1, 2, 3)].into(), ..bgp_advertisement("third") };
+    let world = world(1).service("web", Cluster, A, "n1").bgp(first).bgp(second).bgp(third);
+    let expected = Attributes {
+        med: Some(10),
+        as_path_prepend: 3,
+        communities: [fairlead_bgp::Community::NO_EXPORT].into(),
+        extended_communities: [fairlead_bgp::ExtendedCommunity([0, 2, 0, 1, 0, 0, 0, 1])].into(),
+        large_communities: [fairlead_bgp::LargeCommunity(1, 2, 3)].into(),
+        ..Attributes::default()
+    };
+    assert_eq!(attributes(&world, "tor", ROUTE), Some(expected));
+}
+
+/// Returns advertisements with 64 large communities each, more than one message takes.
+pub(super) fn many_communities() -> impl Iterator<Item = BgpAdvertisement> {
+    (0..6).map(|n| BgpAdvertisement {
+        communities: (0..64).map(|value| Community::Large(n, 0, value)).collect(),
+        ..bgp_advertisement(&format!("ad-{n}"))
+    })
+}
+
+#[test]
+fn attributes_that_fit_no_message_are_reported() {
+    let state = |world: &World| world.plan_of("n1").0.state(&key("web"), ip(A), Protocol::Bgp).unwrap();
+    let world = || world(1).service("web", Cluster, A, "n1");
+    let too_large = many_communities().fold(world(), World::bgp);
+    assert_eq!(state(&too_large), AnnouncementState::Not(NotAnnouncedReason::AttributesTooLarge));
+    assert_eq!(attributes(&too_large, "tor", ROUTE), None);
+    let fits = many_communities().take(5).fold(world(), World::bgp);
+    assert_eq!(state(&fits), AnnouncementState::Announced);
+    assert_eq!(attributes(&fits, "tor", ROUTE).unwrap().large_communities.len(), 5 * 64);
+    // A peer with fewer communities gets the route.
+    let split = many_communities()
+        .enumerate()
+        .map(|(n, ad)| BgpAdvertisement { peers: [["tor", "other"][n % 2].to_owned()].into(), ..ad });
+    let split = split.fold(world().peer(peer("other", "203.0.113.2")), World::bgp);
+    assert_eq!(state(&split), AnnouncementState::Announced);
+}
+
+#[test]
+fn route_keeps_its_attributes_if_the_new_ones_are_too_large() {
+    let first = many_communities().next().unwrap();
+    let mut world = world(1).service("web", Cluster, A, "n1").bgp(first);
+    let (mut plan, mut announced) = world.plan_of("n1");
+    let before = announced.clone();
+    for ad in many_communities() {
+        world = world.bgp(ad);
+    }
+    world.list_to(&mut plan);
+    announced.carry_out(plan.changes());
+    assert_eq!(announced, before);
+    world.services.clear();
+    world.list_to(&mut plan);
+    announced.carry_out(plan.changes());
+    assert!(announced.routes.is_empty());
+}
+
+#[test]
+fn aggregator_is_sent_with_aggregates_only() {
+    let ad = BgpAdvertisement { aggregator: true, aggregation_length: 24, ..bgp_advertisement("ad") };
+    let world = world(1)
+        .peer(Peer { dual_stack_address_family: true, ..peer("both", "203.0.113.2") })
+        .service("web", Cluster, "192.0.2.1 2001:db8::1", "n1")
+        .bgp(ad);
+    assert!(attributes(&world, "both", "192.0.2.0/24").unwrap().aggregator);
+    assert!(!attributes(&world, "both", "2001:db8::1/128").unwrap().aggregator);
+}
+
 /// Given two advertisements: true if their LOCAL_PREF conflicts.
 #[test]
 fn local_pref_conflict_withholds_the_route() {
