@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::addresses::{self, ROUTER_ASN, SPEAKER_ASN};
 use crate::netns::{self, Netns};
 use crate::process::{Process, Spec};
+use crate::route_monitor::RouteMonitor;
 use crate::wait::wait_for;
 
 /// Location of the daemons in Debian's `frr` package.
@@ -132,6 +133,19 @@ impl Router {
         ]))?;
         let text = if text.trim().is_empty() { "[]" } else { text.as_str() };
         parse_kernel(&serde_json::from_str(text)?)
+    }
+
+    /// Follows the changes of the BGP routes in the router's kernel.
+    pub fn monitor_routes(&self) -> Result<RouteMonitor> {
+        RouteMonitor::start(&self.netns)
+    }
+
+    /// Returns how many sessions with each peer ended since the router knows the peer (`connectionsDropped`).
+    pub fn dropped_sessions(&self) -> Result<BTreeMap<IpAddr, u64>> {
+        let neighbors = self.json("show bgp neighbors json")?;
+        let dropped = |neighbor: &Value| neighbor["connectionsDropped"].as_u64().unwrap_or_default();
+        let neighbors = neighbors.as_object().into_iter().flatten();
+        neighbors.map(|(address, neighbor)| Ok((address.parse()?, dropped(neighbor)))).collect()
     }
 
     /// Returns the BGP sessions by address of the peer.
