@@ -149,6 +149,7 @@ impl Coordinator {
     fn apply(&mut self, change: AnnouncementChange) {
         match change {
             AnnouncementChange::PeerOpen(peer) => self.bgp.open(*peer),
+            AnnouncementChange::PeerUpdate(peer) => self.bgp.update(*peer),
             AnnouncementChange::PeerClose { peer } => self.bgp.close(&peer),
             AnnouncementChange::RouteAnnounce { peer, prefix, attributes } => {
                 self.bgp.announce(&peer, prefix, attributes)

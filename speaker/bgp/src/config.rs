@@ -13,7 +13,8 @@ const MAX_HOLD_TIME: u64 = 65535;
 /// Longest restart time in seconds: the field has 12 bits (RFC 4724 §3).
 const MAX_RESTART_TIME: u64 = 4095;
 
-/// Parameters of a session. They are fixed: a change of any of them needs a new session.
+/// Parameters of a session. [`SessionConfig::keepalive_time`] and [`SessionConfig::connect_retry`] can be
+/// changed later; a change of any other one needs a new session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionConfig {
     /// Our AS number towards this peer.

@@ -13,6 +13,7 @@
 //! - [`Session::handle_input`]: start and stop, connection results, received bytes ([`SessionInput`]).
 //! - [`Session::handle_timeout`]: the passage of time.
 //! - [`Session::announce`], [`Session::withdraw`], [`Session::set_next_hops`]: the routes to advertise.
+//! - [`Session::set_keepalive_time`], [`Session::set_connect_retry`]: changed parameters.
 //!
 //! # What comes out
 //! - [`Session::poll_event`]: what the shell must do or may report ([`SessionEvent`]).

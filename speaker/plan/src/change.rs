@@ -17,6 +17,8 @@ use crate::reason::NotAnnouncedReason;
 pub enum AnnouncementChange {
     /// Open a session, after closing the one of the same name. Its routes follow.
     PeerOpen(Box<Peer>),
+    /// Change the parameters of an open session that need no new one. Its routes remain.
+    PeerUpdate(Box<Peer>),
     /// Close a session.
     PeerClose {
         /// Name of the BGPPeer.
@@ -76,7 +78,7 @@ pub(crate) struct ChangeList {
 impl ChangeList {
     pub(crate) fn push(&mut self, change: AnnouncementChange) {
         let list = match change {
-            AnnouncementChange::PeerOpen(_) => &mut self.sessions,
+            AnnouncementChange::PeerOpen(_) | AnnouncementChange::PeerUpdate(_) => &mut self.sessions,
             AnnouncementChange::RouteAnnounce { .. } | AnnouncementChange::L2Announce { .. } => {
                 &mut self.announcements
             }

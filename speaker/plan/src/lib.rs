@@ -39,7 +39,8 @@
 //! | another node joins or changes its labels | the owners of all L2 addresses |
 //! | labels or exclusion of this node | everything |
 //! | pool, advertisement | the addresses in the ranges that it covers |
-//! | peer | the routes of that peer |
+//! | peer: parameters of an open session | nothing |
+//! | peer: other changes | the routes of that peer |
 //!
 //! Beside the plan, [`membership_gate`] decides when to act on the mesh's view of the other speakers,
 //! [`node_status`] builds the status of the `Speaker` object, and [`speaker_object`] decides when to write
@@ -57,6 +58,7 @@ mod links;
 pub mod membership_gate;
 pub mod node_status;
 mod nodes;
+mod peer_edit;
 mod plan;
 mod rank;
 mod reason;

@@ -18,6 +18,7 @@ use ipnet::IpNet;
 use crate::change::{AnnouncementChange, AnnouncementState, ChangeList};
 use crate::endpoints::Serving;
 use crate::input::Service;
+use crate::peer_edit::PeerEdit;
 use crate::reason::NotAnnouncedReason;
 use crate::route_attributes::merged_attributes;
 use crate::view::ClusterView;
@@ -57,21 +58,31 @@ struct OpenPeer {
 }
 
 impl Routes {
-    /// Opens and closes sessions according to the node's labels and the selectors of the peers. Returns true
-    /// if any session changed: every Service must then be computed again, because its state depends on the
-    /// peers.
+    /// Opens, updates and closes sessions according to the node's labels and the BGPPeers. Returns true if
+    /// any session was opened or closed: every Service must then be computed again, because its state depends
+    /// on the peers.
     pub(crate) fn select_peers(&mut self, view: ClusterView<'_>, changes: &mut ChangeList) -> bool {
         let labels = view.own_labels();
         let selected = |peer: &&Peer| labels.is_some_and(|labels| any_or_empty(&peer.node_selectors, labels));
         let wanted: Vec<&Peer> = view.config.peers.values().filter(selected).collect();
         let names: BTreeSet<&str> = wanted.iter().map(|peer| peer.name.as_str()).collect();
         let closed: Vec<_> = self.peers.keys().filter(|name| !names.contains(&***name)).cloned().collect();
-        let opened: Vec<&Peer> = wanted
-            .into_iter()
-            .filter(|peer| {
-                self.peers.get(peer.name.as_str()).is_none_or(|open| !same_session(&open.peer, peer))
-            })
-            .collect();
+        let mut opened: Vec<&Peer> = Vec::new();
+        for peer in wanted {
+            let Some(open) = self.peers.get_mut(peer.name.as_str()) else {
+                opened.push(peer);
+                continue;
+            };
+            match PeerEdit::between(&open.peer, peer) {
+                PeerEdit::None => {}
+                PeerEdit::Live => changes.push(AnnouncementChange::PeerUpdate(Box::new(peer.clone()))),
+                PeerEdit::NewSession => {
+                    opened.push(peer);
+                    continue;
+                }
+            }
+            open.peer = peer.clone();
+        }
         if closed.is_empty() && opened.is_empty() {
             return false;
         }
@@ -301,11 +312,6 @@ impl Routes {
             }
         }
     }
-}
-
-/// Returns whether an open session can stay. The selection of nodes is not one of its parameters.
-fn same_session(open: &Peer, wanted: &Peer) -> bool {
-    *open == Peer { node_selectors: open.node_selectors.clone(), ..wanted.clone() }
 }
 
 /// Returns whether a session carries routes of the address's family: that of its transport, or both if so

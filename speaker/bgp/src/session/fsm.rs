@@ -244,7 +244,7 @@ impl Session {
             return self.down(now, SessionState::Idle, DownReason::Stopped);
         }
         self.down(now, SessionState::Idle, reason);
-        let wait = self.back_off(self.config.connect_retry.min(MAX_IDLE_HOLD));
+        let wait = self.back_off(self.longest_idle_hold());
         self.timers.start(Timer::IdleHold, now, wait);
     }
 
@@ -279,6 +279,25 @@ impl Session {
         let wait = FIRST_WAIT * (1 << self.connect_retry_counter.min(16));
         self.connect_retry_counter = self.connect_retry_counter.saturating_add(1);
         self.jitter.apply(wait.min(longest.max(FIRST_WAIT)))
+    }
+
+    fn longest_idle_hold(&self) -> Duration {
+        self.config.connect_retry.min(MAX_IDLE_HOLD)
+    }
+
+    /// Lets a wait that is in progress end no later than the ConnectRetryTime allows.
+    pub(super) fn shorten_wait(&mut self, now: Instant) {
+        match self.state {
+            SessionState::Idle => {
+                let longest = self.longest_idle_hold();
+                self.timers.shorten(Timer::IdleHold, now, longest);
+            }
+            // In Connect, the timer limits the duration of the attempt.
+            SessionState::Active => {
+                self.timers.shorten(Timer::ConnectRetry, now, self.config.connect_retry);
+            }
+            _ => {}
+        }
     }
 
     // ===== OpenSent and after =====
@@ -428,6 +447,14 @@ impl Session {
             let interval = self.jitter.apply(negotiated.keepalive_time);
             self.timers.start(Timer::Keepalive, now, interval);
         }
+    }
+
+    /// Adopts a changed keepalive interval. The next KEEPALIVE is never sent later than it was due before.
+    pub(super) fn renegotiate_keepalive_time(&mut self, now: Instant) {
+        let Some(negotiated) = &mut self.negotiated else { return };
+        negotiated.keepalive_time = open::keepalive_time(&self.config, negotiated.hold_time);
+        let interval = self.jitter.apply(negotiated.keepalive_time);
+        self.timers.shorten(Timer::Keepalive, now, interval);
     }
 
     /// Starts the SendHoldTimer if messages are pending and it does not run: it measures how long the peer

@@ -18,7 +18,7 @@ mod transmit;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
@@ -160,6 +160,26 @@ impl Session {
     #[must_use]
     pub fn read_after(&self) -> Option<Instant> {
         self.receive_rate.read_after()
+    }
+
+    // ===== parameters =====
+
+    /// Replaces the keepalive interval ([`SessionConfig::keepalive_time`]). An established session adopts it
+    /// at once.
+    pub fn set_keepalive_time(&mut self, now: Instant, keepalive_time: Option<Duration>) {
+        if self.config.keepalive_time != keepalive_time {
+            self.config.keepalive_time = keepalive_time;
+            self.renegotiate_keepalive_time(now);
+        }
+    }
+
+    /// Replaces the longest wait between connection attempts ([`SessionConfig::connect_retry`]). A wait in
+    /// progress is shortened.
+    pub fn set_connect_retry(&mut self, now: Instant, connect_retry: Duration) {
+        if self.config.connect_retry != connect_retry {
+            self.config.connect_retry = connect_retry;
+            self.shorten_wait(now);
+        }
     }
 
     // ===== routes =====

@@ -141,11 +141,6 @@ pub(super) fn negotiate(
     }
 
     let hold_time = Duration::from_secs(config.hold_time.as_secs().min(open.hold_time.into()));
-    let keepalive_time = match config.keepalive_time {
-        _ if hold_time.is_zero() => Duration::ZERO,
-        Some(wanted) => wanted.clamp(Duration::from_secs(1), hold_time / 3),
-        None => hold_time / 3,
-    };
     let peer_extended_next_hop = open.capabilities.iter().any(|capability| match capability {
         Capability::ExtendedNextHop(next_hops) => next_hops.contains(&IPV4_OVER_IPV6),
         _ => false,
@@ -155,7 +150,7 @@ pub(super) fn negotiate(
         peer_router_id: open.router_id,
         ebgp,
         hold_time,
-        keepalive_time,
+        keepalive_time: keepalive_time(config, hold_time),
         families,
         four_octet_as: offers && open.four_octet_asn().is_some(),
         extended_messages: offers && open.capabilities.contains(&Capability::ExtendedMessage),
@@ -166,6 +161,15 @@ pub(super) fn negotiate(
             _ => None,
         }),
     })
+}
+
+/// Returns the time between KEEPALIVEs with this negotiated hold time.
+pub(super) fn keepalive_time(config: &SessionConfig, hold_time: Duration) -> Duration {
+    match config.keepalive_time {
+        _ if hold_time.is_zero() => Duration::ZERO,
+        Some(wanted) => wanted.clamp(Duration::from_secs(1), hold_time / 3),
+        None => hold_time / 3,
+    }
 }
 
 /// Returns the families of the multiprotocol capabilities. Without any, the peer speaks RFC 4271 only: IPv4

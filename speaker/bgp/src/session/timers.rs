@@ -45,6 +45,13 @@ impl Timers {
         self.0[timer as usize] = if after.is_zero() { None } else { now.checked_add(after) };
     }
 
+    /// Lets a running timer expire no later than after this duration.
+    pub(super) fn shorten(&mut self, timer: Timer, now: Instant, after: Duration) {
+        if let (Some(at), Some(latest)) = (&mut self.0[timer as usize], now.checked_add(after)) {
+            *at = latest.min(*at);
+        }
+    }
+
     pub(super) fn is_running(&self, timer: Timer) -> bool {
         self.0[timer as usize].is_some()
     }

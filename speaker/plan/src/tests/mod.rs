@@ -2,6 +2,7 @@
 
 mod cost;
 mod differences;
+mod edits;
 mod election;
 mod families;
 mod l2;
@@ -211,6 +212,10 @@ impl Announced {
                     peer.node_selectors.clear();
                     self.routes.retain(|(name, _), _| *name != peer.name);
                     self.peers.insert(peer.name.clone(), *peer);
+                }
+                AnnouncementChange::PeerUpdate(mut peer) => {
+                    peer.node_selectors.clear();
+                    assert!(self.peers.insert(peer.name.clone(), *peer).is_some(), "the peer was not open");
                 }
                 AnnouncementChange::PeerClose { peer } => {
                     assert!(self.peers.remove(&*peer).is_some(), "{peer} was not open");

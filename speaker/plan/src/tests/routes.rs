@@ -325,3 +325,19 @@ fn changed_node_selector_keeps_the_session() {
     world.list_to(&mut plan);
     assert_eq!(plan.changes(), []);
 }
+
+#[test]
+fn live_parameter_of_a_peer_is_updated_alone() {
+    let mut world = world(1).service("web", Cluster, A, "n1").bgp(bgp_advertisement("ad"));
+    let (mut plan, mut announced) = world.plan_of("n1");
+    let tor = world.config.peers.get_mut("tor").unwrap();
+    tor.connect_time = std::time::Duration::from_secs(7);
+    let expected = AnnouncementChange::PeerUpdate(Box::new(tor.clone()));
+    world.list_to(&mut plan);
+    let changes = plan.changes();
+    assert_eq!(changes, [expected]);
+    announced.carry_out(changes);
+    assert_eq!(announced, world.plan_of("n1").1);
+    world.list_to(&mut plan);
+    assert_eq!(plan.changes(), []);
+}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fairlead_bgp::{Attributes, CeaseSubcode};
+use fairlead_crds::model::config::Peer;
 use ipnet::IpNet;
 
 use crate::tasks::command_queue::{CommandReceiver, CommandSender, command_queue};
@@ -12,6 +13,8 @@ use crate::tasks::command_queue::{CommandReceiver, CommandSender, command_queue}
 pub(super) enum PeerCommand {
     Announce(IpNet, Arc<Attributes>),
     Withdraw(IpNet),
+    /// Change parameters that need no new session.
+    Update(Box<Peer>),
     /// Start the session. Its first routes were sent before.
     Start,
     /// Withdraw all routes, send Cease, and end the task.
@@ -26,6 +29,7 @@ pub(super) enum PeerCommand {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum PeerCommandKey {
     Route(IpNet),
+    Update,
     Start,
     Stop,
 }
@@ -48,6 +52,10 @@ impl PeerCommandSender {
 
     pub(super) fn withdraw(&self, prefix: IpNet) {
         self.0.send(PeerCommandKey::Route(prefix), PeerCommand::Withdraw(prefix));
+    }
+
+    pub(super) fn update(&self, peer: Peer) {
+        self.0.send(PeerCommandKey::Update, PeerCommand::Update(Box::new(peer)));
     }
 
     pub(super) fn start(&self) {

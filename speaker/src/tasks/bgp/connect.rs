@@ -39,7 +39,7 @@ pub(super) fn session_config(peer: &Peer, context: &PeerContext) -> Result<Sessi
         },
         router_id: router_id(peer.router_id, &node_addresses, &context.links.borrow(), &context.node),
         hold_time: peer.hold_time,
-        keepalive_time: Some(peer.keepalive_time).filter(|time| !time.is_zero()),
+        keepalive_time: keepalive_time(peer),
         connect_retry: peer.connect_time,
         families,
         graceful_restart: peer.graceful_restart.then_some(RESTART_TIME),
@@ -51,6 +51,11 @@ pub(super) fn session_config(peer: &Peer, context: &PeerContext) -> Result<Sessi
 /// Longest duration of a connection attempt. Linux sends SYNs after 0, 1, 3 and 7 s; a peer that is reachable
 /// answers one of them. Shorter than the limit of the session, whose error does not name the cause.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Returns the keepalive interval of the session.
+pub(super) fn keepalive_time(peer: &Peer) -> Option<Duration> {
+    Some(peer.keepalive_time).filter(|time| !time.is_zero())
+}
 
 /// Returns the options of the connection, without the TCP-MD5 key; `None` for a peer without an address.
 fn connect_options(peer: &Peer) -> Option<ConnectOptions> {

@@ -86,6 +86,13 @@ impl BgpPeers {
         self.peers.insert(name, PeerHandle { commands, task });
     }
 
+    /// Changes parameters of a session that need no new one.
+    pub(crate) fn update(&self, peer: Peer) {
+        if let Some(handle) = self.peers.get(peer.name.as_str()) {
+            handle.commands.update(peer);
+        }
+    }
+
     /// Closes a session: withdraws its routes, then sends Cease.
     pub(crate) fn close(&mut self, name: &str) {
         if let Some(PeerHandle { commands, task }) = self.peers.remove(name) {

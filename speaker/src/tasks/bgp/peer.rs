@@ -12,7 +12,7 @@ use tokio::task::{JoinHandle, yield_now};
 
 use super::PeerContext;
 use super::commands::{PeerCommand, PeerCommandReceiver};
-use super::connect::{connect_to_peer, session_config};
+use super::connect::{connect_to_peer, keepalive_time, session_config};
 use super::connection::{Connection, OUTPUT_SIZE, Read, Ready};
 use super::next_hops::next_hops;
 use super::passwords::{NewKey, Password};
@@ -161,10 +161,19 @@ impl PeerTask {
                 }
             }
             PeerCommand::Withdraw(prefix) => self.session.withdraw(&prefix),
+            PeerCommand::Update(peer) => self.update(*peer),
             PeerCommand::Start => self.session.handle_input(Instant::now(), SessionInput::ManualStart),
             // Handled by the caller, which ends the task.
             PeerCommand::Stop { .. } => {}
         }
+    }
+
+    /// Adopts the parameters that need no new session.
+    fn update(&mut self, peer: Peer) {
+        let now = Instant::now();
+        self.session.set_keepalive_time(now, keepalive_time(&peer));
+        self.session.set_connect_retry(now, peer.connect_time);
+        self.peer = peer;
     }
 
     fn handle_connected(&mut self, result: Result<TcpStream, String>) {

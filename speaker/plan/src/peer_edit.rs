@@ -1,0 +1,58 @@
+//! What an edit of a BGPPeer means for its open session.
+
+use fairlead_crds::model::config::Peer;
+
+/// The effect of an edit on an open session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PeerEdit {
+    /// The session does not depend on what changed.
+    None,
+    /// The session takes over the new parameters while it is established. The peer does not notice.
+    Live,
+    /// The parameters belong to the connection or to the OPEN: they need a new session.
+    NewSession,
+}
+
+impl PeerEdit {
+    /// Compares the parameters of an open session with the wanted ones.
+    pub(crate) fn between(open: &Peer, wanted: &Peer) -> Self {
+        let ((open_live, open_fixed), (live, fixed)) = (parameters(open), parameters(wanted));
+        if open_fixed != fixed {
+            Self::NewSession
+        } else if open_live != live {
+            Self::Live
+        } else {
+            Self::None
+        }
+    }
+}
+
+/// Returns the parameters that an established session can change, and the others. Every field of [`Peer`] is
+/// named, so that a new one is assigned to one of the two, or to neither.
+fn parameters(peer: &Peer) -> (impl PartialEq, impl PartialEq) {
+    let Peer {
+        name: _,
+        my_asn,
+        local_asn,
+        peer_asn,
+        address,
+        port,
+        source_address,
+        router_id,
+        hold_time,
+        keepalive_time,
+        connect_time,
+        // The plan selects the sessions of this node.
+        node_selectors: _,
+        password_secret,
+        bfd,
+        ebgp_multi_hop,
+        graceful_restart,
+        dual_stack_address_family,
+        vrf,
+    } = peer;
+    let live = (keepalive_time, connect_time, bfd);
+    let connection = (address, port, source_address, vrf, password_secret, ebgp_multi_hop);
+    let open = (my_asn, local_asn, peer_asn, router_id, hold_time, graceful_restart);
+    (live, (connection, open, dual_stack_address_family))
+}

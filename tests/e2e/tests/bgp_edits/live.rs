@@ -1,0 +1,96 @@
+//! Edits of each kind take effect as `fairlead-plan` classifies them: without a trace, by an UPDATE, or by a
+//! new session.
+
+use std::net::IpAddr;
+
+use fairlead_e2e::{
+    LbService, SECOND, SOON, all_nodes, established_since, expect_next_hops, expect_sessions,
+};
+use fairlead_lab::{Lab, Message, ensure, wait_for};
+use serde_json::json;
+
+use crate::LAB;
+use crate::witness::{Witness, edit, expect_community, object};
+
+/// Type of a KEEPALIVE message.
+const KEEPALIVE: u8 = 4;
+
+/// Waits until every node sends a KEEPALIVE each second over its session of the IPv4 transport.
+fn expect_keepalives_each_second(lab: &Lab) {
+    for node in lab.nodes() {
+        let [v4, _] = node.addresses();
+        wait_for(format!("a KEEPALIVE of {} each second", node.name()), SOON, || {
+            let capture = lab.capture_node(node.name())?;
+            std::thread::sleep(4 * SECOND);
+            let sent = |from: IpAddr, kinds: Vec<u8>| from == v4 && kinds.contains(&KEEPALIVE);
+            let count = capture.frames().into_iter().filter(|seen| match &seen.frame.message {
+                Message::Bgp { from, messages, .. } => sent(*from, messages.iter().map(|m| m.kind).collect()),
+                _ => false,
+            });
+            let count = count.count();
+            ensure(count >= 3, count).map_err(|count| anyhow::anyhow!("{count} in four seconds"))
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn edits_cost_no_more_than_they_must() {
+    let lab = LAB.turn();
+    let api = lab.api().unwrap();
+    let service = LbService::new("edits", "bgp").single("IPv4");
+    let ip = service.up(&lab).unwrap()[0];
+    expect_next_hops(&lab, ip, &all_nodes(&lab), SOON).unwrap();
+    let since = wait_for("the sessions in the Speaker object", SOON, || {
+        let since = established_since(&lab, "n1")?;
+        ensure(since.len() == 2, since).map_err(|since| anyhow::anyhow!("{since:?}"))?;
+        established_since(&lab, "n1")
+    })
+    .unwrap();
+    let mut witness = Witness::new(&lab);
+
+    // Nothing. The last edit has a visible effect, and the speakers handle edits of a kind in order.
+    let profile = "{apiVersion: fairlead.dev/v1beta1, kind: BFDProfile, metadata: {name: edited}, spec: {}}";
+    api.apply(profile).unwrap();
+    for spec in [
+        json!({ "connectTime": "7s" }),
+        json!({ "nodeSelectors": [{ "matchExpressions": [{ "key": "absent", "operator": "DoesNotExist" }] }] }),
+        json!({ "disableMP": true }),
+    ] {
+        edit(&lab, "BGPPeer", "router-v4", spec);
+    }
+    edit(&lab, "BGPPeer", "router-v4", json!({ "keepaliveTime": "1s" }));
+    expect_keepalives_each_second(&lab);
+    assert_eq!((witness.dropped(), witness.route_events()), (0, vec![]));
+    assert_eq!(established_since(&lab, "n1").unwrap(), since);
+
+    // UPDATE messages.
+    let aliases = |value: &str| json!({ "communities": [{ "name": "edited", "value": value }] });
+    let mut community = object("Community", "edited");
+    community["spec"] = aliases("64513:1");
+    api.apply_object(community.clone()).unwrap();
+    edit(&lab, "BGPAdvertisement", "bgp", json!({ "communities": ["edited"] }));
+    expect_community(&lab, ip, "64513:1");
+    edit(&lab, "Community", "edited", aliases("64513:2"));
+    expect_community(&lab, ip, "64513:2");
+    assert_eq!((witness.dropped(), witness.route_events()), (0, vec![]));
+
+    // A new session of each node.
+    edit(&lab, "BGPPeer", "router-v4", json!({ "holdTime": "12s", "keepaliveTime": null }));
+    let mut dropped = 0;
+    wait_for("a new session of each node", SOON, || {
+        dropped += witness.dropped();
+        ensure(dropped == 3, dropped)
+    })
+    .unwrap();
+
+    edit(&lab, "BGPAdvertisement", "bgp", json!({ "communities": null }));
+    let restored = json!({
+        "holdTime": "9s", "keepaliveTime": "3s", "connectTime": "1s", "nodeSelectors": null, "disableMP": null,
+    });
+    edit(&lab, "BGPPeer", "router-v4", restored);
+    expect_sessions(&lab, SOON).unwrap();
+    api.delete(&community.to_string()).unwrap();
+    api.delete(profile).unwrap();
+    service.delete(&lab).unwrap();
+}

@@ -1,0 +1,61 @@
+//! What the router notices: sessions that end, and changes of the routes in its kernel.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use fairlead_e2e::{SOON, VERSION};
+use fairlead_lab::{Lab, RouteEvent, RouteMonitor, ensure, wait_for};
+use serde_json::{Value, json};
+
+/// Observes the router from its creation on.
+pub(crate) struct Witness<'a> {
+    lab: &'a Lab,
+    routes: RouteMonitor,
+    dropped: BTreeMap<IpAddr, u64>,
+}
+
+impl<'a> Witness<'a> {
+    pub(crate) fn new(lab: &'a Lab) -> Self {
+        let dropped = lab.router().dropped_sessions().unwrap();
+        Self { lab, routes: lab.router().monitor_routes().unwrap(), dropped }
+    }
+
+    /// Returns the number of sessions over IPv4 that ended since the last call.
+    pub(crate) fn dropped(&mut self) -> u64 {
+        let now = self.lab.router().dropped_sessions().unwrap();
+        let of = |count: &BTreeMap<IpAddr, u64>| -> u64 {
+            count.iter().filter(|(address, _)| address.is_ipv4()).map(|(_, dropped)| dropped).sum()
+        };
+        let ended = of(&now) - of(&self.dropped);
+        self.dropped = now;
+        ended
+    }
+
+    /// Returns the changes of routes in the router's kernel since the last call.
+    pub(crate) fn route_events(&self) -> Vec<RouteEvent> {
+        self.routes.events().unwrap()
+    }
+}
+
+/// Returns a reference to an object of the lab's configuration.
+pub(crate) fn object(kind: &str, name: &str) -> Value {
+    json!({ "apiVersion": VERSION, "kind": kind, "metadata": { "name": name } })
+}
+
+/// Merges a patch into the spec of an object.
+pub(crate) fn edit(lab: &Lab, kind: &str, name: &str, spec: Value) {
+    lab.api().unwrap().merge(object(kind, name), json!({ "spec": spec })).unwrap();
+}
+
+/// Waits until the router has this community in the paths of all nodes to an address.
+pub(crate) fn expect_community(lab: &Lab, ip: IpAddr, community: &str) {
+    let command = format!("show bgp ipv4 unicast {ip}/32 json");
+    wait_for(format!("community {community} on {ip}"), SOON, || {
+        let route = lab.router().json(&command)?;
+        let paths = route["paths"].as_array().cloned().unwrap_or_default();
+        let has = |path: &&Value| path["community"]["string"] == community;
+        let count = paths.iter().filter(has).count();
+        ensure(count == lab.nodes().len(), route).map_err(|seen| anyhow::anyhow!("{seen}"))
+    })
+    .unwrap();
+}
