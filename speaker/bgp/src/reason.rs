@@ -20,6 +20,8 @@ pub enum DownReason {
     HoldTimerExpired,
     /// The peer read nothing within the send hold time (RFC 9687).
     SendHoldTimerExpired,
+    /// The BFD session with the peer went Down; the text gives the cause.
+    BfdDown(String),
     /// The peer sent a NOTIFICATION.
     Received(Notification),
     /// The peer violated the protocol, and the session sent a NOTIFICATION.
@@ -45,6 +47,7 @@ impl fmt::Display for DownReason {
             Self::SendHoldTimerExpired => {
                 f.write_str("send hold timer expired: the peer stopped reading from the connection")
             }
+            Self::BfdDown(why) => write!(f, "BFD session down: {why}"),
             Self::Received(notification) => write!(f, "peer sent NOTIFICATION {notification}"),
             Self::Sent { notification, detail } => write!(f, "sent NOTIFICATION {notification}: {detail}"),
         }

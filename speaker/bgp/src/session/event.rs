@@ -29,6 +29,18 @@ pub enum SessionInput<'a> {
     /// Start a connection attempt at once, in place of the current attempt or wait: the cause of the last
     /// failure may be gone. Ignored while there is a connection, or the session is stopped.
     ConnectNow,
+    /// The BFD session with the peer (RFC 5880) changed to Up, or is Up when the session starts. The session
+    /// connects at once.
+    BfdUp,
+    /// The BFD session changed from Up to Down: the path to the peer failed. Ends the session with Cease 6/10
+    /// (RFC 9384), and lets it wait for [`SessionInput::BfdUp`].
+    BfdDown {
+        /// Cause, for the operator.
+        reason: String,
+    },
+    /// BFD says nothing about the path any more: the operator of the peer disabled it, or this node ended the
+    /// BFD session. An established session remains (RFC 5882 §4.2).
+    BfdReleased,
     /// Events 16 and 17: the connection requested by [`SessionEvent::Connect`] is established.
     Connected {
         /// Local address and port.

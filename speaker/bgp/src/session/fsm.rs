@@ -43,6 +43,8 @@
 //!
 //! After a NOTIFICATION 2/4, the next OPEN has no capabilities ([`open::Capabilities`]).
 //!
+//! BFD may keep the session in Idle without a timer ([`super::bfd`]).
+//!
 //! In Connect and Active, ManualStop cancels the attempt and stays in Idle. In Established, ManualStop first
 //! withdraws all routes: the session remains in Established until they are sent or [`WITHDRAW_TIME`] is over.
 
@@ -82,6 +84,9 @@ impl Session {
         match (input, self.state) {
             (SessionInput::ManualStart, _) => self.manual_start(now),
             (SessionInput::ConnectNow, _) => self.connect_now(now),
+            (SessionInput::BfdUp, _) => self.bfd_up(now),
+            (SessionInput::BfdDown { reason }, _) => self.bfd_down(now, reason),
+            (SessionInput::BfdReleased, _) => self.bfd_released(now),
             (SessionInput::ManualStop { subcode, text }, _) => self.manual_stop(now, subcode, &text),
             (
                 SessionInput::Connected { remote, next_hops, .. },
@@ -212,7 +217,7 @@ impl Session {
 
     /// Expires the ConnectRetryTimer (9) or the IdleHoldTimer (13) early. The next failure backs off from the
     /// beginning.
-    fn connect_now(&mut self, now: Instant) {
+    pub(super) fn connect_now(&mut self, now: Instant) {
         match self.state {
             SessionState::Connect => self.events.push_back(SessionEvent::Close),
             SessionState::Active => {}
@@ -224,7 +229,12 @@ impl Session {
         self.connect(now);
     }
 
-    fn connect(&mut self, now: Instant) {
+    /// Begins a connection attempt. While the session waits for BFD, it stays in Idle.
+    pub(super) fn connect(&mut self, now: Instant) {
+        if self.bfd.waits() {
+            self.state = SessionState::Idle;
+            return;
+        }
         self.state = SessionState::Connect;
         self.timers.start(Timer::ConnectRetry, now, CONNECT_TIMEOUT);
         self.events.push_back(SessionEvent::Connect);
@@ -255,7 +265,7 @@ impl Session {
         self.idle(now, reason);
     }
 
-    fn down(&mut self, now: Instant, to: SessionState, reason: DownReason) {
+    pub(super) fn down(&mut self, now: Instant, to: SessionState, reason: DownReason) {
         let from = std::mem::replace(&mut self.state, to);
         self.timers.stop_all();
         self.send_blocked = false;

@@ -6,6 +6,7 @@
 //! message to send is in `transmit.rs`.
 
 mod advertise;
+mod bfd;
 mod event;
 mod fsm;
 mod next_hop;
@@ -31,6 +32,7 @@ use crate::rib::{AdjRibOut, RibCounts};
 use crate::{
     Attributes, AttributesTooLarge, ConfigError, Family, NextHops, Notification, SessionConfig, Withheld,
 };
+use bfd::BfdGate;
 use next_hop::RouteNextHop;
 use open::Capabilities;
 use outbox::SessionOutbox;
@@ -46,6 +48,7 @@ pub struct Session {
     state: SessionState,
     /// True between ManualStart and ManualStop.
     started: bool,
+    bfd: BfdGate,
     timers: Timers,
     /// Failures since the session was last stable (ConnectRetryCounter).
     connect_retry_counter: u32,
@@ -87,6 +90,7 @@ impl Session {
             jitter: Jitter::new(seed),
             state: SessionState::Idle,
             started: false,
+            bfd: BfdGate::default(),
             timers: Timers::default(),
             connect_retry_counter: 0,
             events: VecDeque::new(),

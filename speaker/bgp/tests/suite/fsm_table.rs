@@ -94,7 +94,17 @@ const ROWS: &[Row] = &[
             }
         },
     },
+    Row { event: "BFD Up", states: &STATES, apply: |solo| bfd(solo, SessionInput::BfdUp) },
+    Row {
+        event: "BFD Down",
+        states: &STATES,
+        apply: |solo| bfd(solo, SessionInput::BfdDown { reason: String::new() }),
+    },
 ];
+
+fn bfd(solo: &mut Solo, input: SessionInput<'_>) {
+    solo.session.handle_input(solo.now, input);
+}
 
 fn expire(solo: &mut Solo) {
     let timeout = solo.session.poll_timeout().unwrap();

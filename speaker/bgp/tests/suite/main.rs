@@ -1,6 +1,7 @@
 //! Tests of the crate through its public API: bytes in, bytes out, simulated time.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test panics")]
 
+mod bfd;
 mod capabilities;
 mod differential;
 mod errors;
