@@ -13,8 +13,8 @@ const MAX_HOLD_TIME: u64 = 65535;
 /// Longest restart time in seconds: the field has 12 bits (RFC 4724 §3).
 const MAX_RESTART_TIME: u64 = 4095;
 
-/// Parameters of a session. [`SessionConfig::keepalive_time`] and [`SessionConfig::connect_retry`] can be
-/// changed later; a change of any other one needs a new session.
+/// Parameters of a session. A session adopts changes of [`SessionConfig::keepalive_time`] and
+/// [`SessionConfig::connect_retry`] at once; a change of any other one needs a new connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionConfig {
     /// Our AS number towards this peer.
@@ -28,8 +28,8 @@ pub struct SessionConfig {
     pub hold_time: Duration,
     /// Time between KEEPALIVEs. `None`, or more than a third of the negotiated hold time, means that third.
     pub keepalive_time: Option<Duration>,
-    /// Longest wait between connection attempts (ConnectRetryTime). The wait begins at 1 s and doubles after
-    /// each failure.
+    /// Longest wait between connection attempts (ConnectRetryTime). The wait begins at 100 ms, or after an
+    /// error of the protocol at 1 s, and doubles after each failure.
     pub connect_retry: Duration,
     /// Address families that we offer; not empty.
     pub families: BTreeSet<Family>,

@@ -13,7 +13,8 @@
 //! - [`Session::handle_input`]: start and stop, connection results, received bytes ([`SessionInput`]).
 //! - [`Session::handle_timeout`]: the passage of time.
 //! - [`Session::announce`], [`Session::withdraw`], [`Session::set_next_hops`]: the routes to advertise.
-//! - [`Session::set_keepalive_time`], [`Session::set_connect_retry`]: changed parameters.
+//! - [`Session::set_keepalive_time`], [`Session::set_connect_retry`], [`Session::reconfigure`]: changed
+//!   parameters.
 //!
 //! # What comes out
 //! - [`Session::poll_event`]: what the shell must do or may report ([`SessionEvent`]).
@@ -46,6 +47,7 @@
 //! - `session/mod.rs`: [`Session`], one per peer: the functions listed above.
 //!   - `fsm.rs`: state transitions (RFC 4271 §8), with the state diagram.
 //!   - `event.rs`: inputs, events, states, negotiated parameters, statistics.
+//!   - `parameters.rs`: changes of the parameters.
 //!   - `open.rs`: our OPEN, and the checks on the peer's.
 //!   - `timers.rs`: timers and their jitter.
 //!   - `receive_rate.rs`: how fast a peer may send.

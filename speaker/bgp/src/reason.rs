@@ -9,6 +9,8 @@ use crate::{Family, Notification};
 pub enum DownReason {
     /// The shell stopped the session ([`crate::SessionInput::ManualStop`]).
     Stopped,
+    /// The session got new parameters ([`crate::Session::reconfigure`]).
+    Reconfigured,
     /// The TCP connection could not be established; the text gives the cause.
     ConnectFailed(String),
     /// The TCP connection was not established before the ConnectRetryTimer expired.
@@ -37,6 +39,7 @@ impl fmt::Display for DownReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stopped => f.write_str("stopped"),
+            Self::Reconfigured => f.write_str("reconfigured"),
             Self::ConnectFailed(why) => write!(f, "connection attempt failed: {why}"),
             Self::ConnectTimedOut => f.write_str("connection attempt timed out"),
             Self::ConnectionClosed(why) if why.is_empty() => f.write_str("connection closed by the peer"),

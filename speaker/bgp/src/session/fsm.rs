@@ -41,6 +41,9 @@
 //! | TcpConnectionFails (18), in OpenConfirm and Established | back off |
 //! | ManualStop (2) | send Cease, or leave the routes to graceful restart; stay in Idle |
 //!
+//! New parameters ([`Session::reconfigure`]) end the connection and begin the next one in one step, with or
+//! without the routes at the peer.
+//!
 //! After a NOTIFICATION 2/4, the next OPEN has no capabilities ([`open::Capabilities`]).
 //!
 //! BFD may keep the session in Idle without a timer ([`super::bfd`]).
@@ -65,11 +68,14 @@ use crate::{CeaseSubcode, DownReason, Family, NextHops, Notification};
 const LARGE_HOLD_TIME: Duration = Duration::from_secs(4 * 60);
 /// Shortest send hold time: RFC 9687 recommends the larger of 8 minutes and twice the hold time.
 const MIN_SEND_HOLD_TIME: Duration = Duration::from_secs(8 * 60);
-/// First wait after a failure; it doubles with each further failure. A router that merely restarts its BGP
-/// daemon is back after about a second.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// Waits after the first failed attempts, in milliseconds. A router that still clears the old session with a neighbor resets a
+/// new connection, as FRR does, and accepts the next one a moment later.
+const FIRST_WAITS: [u64; 4] = [100, 200, 400, 800];
+/// Wait after further failures, and first wait after an error of the protocol. It doubles with each failure.
+/// A router that merely restarts its BGP daemon is back after about a second.
+const WAIT: Duration = Duration::from_secs(1);
 /// Longest wait in Idle, so that the session returns soon after the peer is repaired.
-const MAX_IDLE_HOLD: Duration = Duration::from_secs(60);
+pub(super) const MAX_IDLE_HOLD: Duration = Duration::from_secs(60);
 /// Longest duration of a connection attempt. Linux sends SYNs after 0, 1, 3 and 7 s; a peer that is reachable
 /// answers one of them.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -161,7 +167,7 @@ impl Session {
     fn manual_start(&mut self, now: Instant) {
         if !self.started && self.state == SessionState::Idle {
             self.started = true;
-            self.connect_retry_counter = 0;
+            self.failures = 0;
             self.connect(now);
         }
     }
@@ -191,8 +197,12 @@ impl Session {
     /// closes without a NOTIFICATION (RFC 4724 §4.2). Only a process that shuts down restarts. A session that
     /// was removed or changed must withdraw its routes.
     fn leaves_routes(&self, subcode: CeaseSubcode) -> bool {
-        subcode == CeaseSubcode::AdministrativeShutdown
-            && self.config.graceful_restart.is_some()
+        subcode == CeaseSubcode::AdministrativeShutdown && self.has_graceful_restart()
+    }
+
+    /// Returns whether both sides offered graceful restart on this session.
+    pub(super) fn has_graceful_restart(&self) -> bool {
+        self.config.graceful_restart.is_some()
             && self.negotiated.as_ref().is_some_and(|negotiated| negotiated.graceful_restart.is_some())
     }
 
@@ -225,7 +235,7 @@ impl Session {
             _ => return,
         }
         self.timers.stop_all();
-        self.connect_retry_counter = 0;
+        self.failures = 0;
         self.connect(now);
     }
 
@@ -254,6 +264,8 @@ impl Session {
             return self.down(now, SessionState::Idle, DownReason::Stopped);
         }
         self.down(now, SessionState::Idle, reason);
+        // The same error is likely at once: no short waits.
+        self.failures = self.failures.max(FIRST_WAITS.len());
         let wait = self.back_off(self.longest_idle_hold());
         self.timers.start(Timer::IdleHold, now, wait);
     }
@@ -277,7 +289,7 @@ impl Session {
             self.statistics.dropped += 1;
             Family::ALL.into_iter().for_each(|family| self.rib.table_mut(family).down());
             if now.saturating_duration_since(since) >= STABLE {
-                self.connect_retry_counter = 0;
+                self.failures = 0;
             }
         }
         self.events.push_back(SessionEvent::Down { from, reason });
@@ -286,28 +298,11 @@ impl Session {
     /// Counts a failure and returns the wait before the next attempt: exponential with jitter, at most
     /// `longest`.
     fn back_off(&mut self, longest: Duration) -> Duration {
-        let wait = FIRST_WAIT * (1 << self.connect_retry_counter.min(16));
-        self.connect_retry_counter = self.connect_retry_counter.saturating_add(1);
-        self.jitter.apply(wait.min(longest.max(FIRST_WAIT)))
-    }
-
-    fn longest_idle_hold(&self) -> Duration {
-        self.config.connect_retry.min(MAX_IDLE_HOLD)
-    }
-
-    /// Lets a wait that is in progress end no later than the ConnectRetryTime allows.
-    pub(super) fn shorten_wait(&mut self, now: Instant) {
-        match self.state {
-            SessionState::Idle => {
-                let longest = self.longest_idle_hold();
-                self.timers.shorten(Timer::IdleHold, now, longest);
-            }
-            // In Connect, the timer limits the duration of the attempt.
-            SessionState::Active => {
-                self.timers.shorten(Timer::ConnectRetry, now, self.config.connect_retry);
-            }
-            _ => {}
-        }
+        let failures = self.failures;
+        self.failures = failures.saturating_add(1);
+        let doubled = || WAIT * (1 << (failures - FIRST_WAITS.len()).min(16));
+        let wait = FIRST_WAITS.get(failures).map_or_else(doubled, |wait| Duration::from_millis(*wait));
+        self.jitter.apply(wait.min(longest.max(WAIT)))
     }
 
     // ===== OpenSent and after =====
@@ -319,7 +314,7 @@ impl Session {
         self.remote = Some(remote.ip());
         self.next_hops = next_hops;
         self.capabilities = self.next_capabilities;
-        let restarting = self.statistics.established == 0;
+        let restarting = self.statistics.established == 0 || self.routes_retained;
         self.outbox = SessionOutbox {
             open: Some(open::local_open(&self.config, self.capabilities, remote.ip(), restarting)),
             ..SessionOutbox::default()
@@ -415,6 +410,7 @@ impl Session {
         let Some(negotiated) = self.negotiated.clone() else { return };
         self.state = SessionState::Established;
         self.established_since = Some(now);
+        self.routes_retained = false;
         self.statistics.established += 1;
         self.restart_hold_timer(now);
         for family in &negotiated.families {
@@ -457,14 +453,6 @@ impl Session {
             let interval = self.jitter.apply(negotiated.keepalive_time);
             self.timers.start(Timer::Keepalive, now, interval);
         }
-    }
-
-    /// Adopts a changed keepalive interval. The next KEEPALIVE is never sent later than it was due before.
-    pub(super) fn renegotiate_keepalive_time(&mut self, now: Instant) {
-        let Some(negotiated) = &mut self.negotiated else { return };
-        negotiated.keepalive_time = open::keepalive_time(&self.config, negotiated.hold_time);
-        let interval = self.jitter.apply(negotiated.keepalive_time);
-        self.timers.shorten(Timer::Keepalive, now, interval);
     }
 
     /// Starts the SendHoldTimer if messages are pending and it does not run: it measures how long the peer

@@ -2,8 +2,8 @@
 //!
 //! A [`Session`] is composed of parts with fields of their own: [`Timers`] and [`Jitter`], the [`Framer`] of
 //! the incoming stream, the [`ReceiveRate`], the [`AdjRibOut`], and the [`SessionOutbox`] of messages other
-//! than UPDATE. The state transitions, which coordinate the parts, are in `fsm.rs`; the selection of the next
-//! message to send is in `transmit.rs`.
+//! than UPDATE. The state transitions, which coordinate the parts, are in `fsm.rs`; changes of the parameters in
+//! `parameters.rs`; the selection of the next message to send in `transmit.rs`.
 
 mod advertise;
 mod bfd;
@@ -12,6 +12,7 @@ mod fsm;
 mod next_hop;
 mod open;
 mod outbox;
+mod parameters;
 mod receive_rate;
 mod timers;
 mod transmit;
@@ -19,7 +20,7 @@ mod transmit;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ipnet::IpNet;
 
@@ -50,8 +51,9 @@ pub struct Session {
     started: bool,
     bfd: BfdGate,
     timers: Timers,
-    /// Failures since the session was last stable (ConnectRetryCounter).
-    connect_retry_counter: u32,
+    /// Failures since the session was last stable (ConnectRetryCounter). It selects the wait before the next
+    /// attempt.
+    failures: usize,
     events: VecDeque<SessionEvent>,
 
     /// Address of the peer on the open connection.
@@ -65,6 +67,8 @@ pub struct Session {
     next_capabilities: Capabilities,
     negotiated: Option<Negotiated>,
     established_since: Option<Instant>,
+    /// True while the peer retains the routes of the connection that [`Session::reconfigure`] has closed.
+    routes_retained: bool,
 
     rib: AdjRibOut,
     outbox: SessionOutbox,
@@ -92,7 +96,7 @@ impl Session {
             started: false,
             bfd: BfdGate::default(),
             timers: Timers::default(),
-            connect_retry_counter: 0,
+            failures: 0,
             events: VecDeque::new(),
             remote: None,
             next_hops: NextHops::default(),
@@ -102,6 +106,7 @@ impl Session {
             next_capabilities: Capabilities::default(),
             negotiated: None,
             established_since: None,
+            routes_retained: false,
             rib: AdjRibOut::default(),
             outbox: SessionOutbox::default(),
             refresh: BTreeSet::new(),
@@ -164,26 +169,6 @@ impl Session {
     #[must_use]
     pub fn read_after(&self) -> Option<Instant> {
         self.receive_rate.read_after()
-    }
-
-    // ===== parameters =====
-
-    /// Replaces the keepalive interval ([`SessionConfig::keepalive_time`]). An established session adopts it
-    /// at once.
-    pub fn set_keepalive_time(&mut self, now: Instant, keepalive_time: Option<Duration>) {
-        if self.config.keepalive_time != keepalive_time {
-            self.config.keepalive_time = keepalive_time;
-            self.renegotiate_keepalive_time(now);
-        }
-    }
-
-    /// Replaces the longest wait between connection attempts ([`SessionConfig::connect_retry`]). A wait in
-    /// progress is shortened.
-    pub fn set_connect_retry(&mut self, now: Instant, connect_retry: Duration) {
-        if self.config.connect_retry != connect_retry {
-            self.config.connect_retry = connect_retry;
-            self.shorten_wait(now);
-        }
     }
 
     // ===== routes =====

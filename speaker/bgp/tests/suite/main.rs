@@ -9,6 +9,7 @@ mod floods;
 mod fsm_table;
 mod harness;
 mod packets;
+mod parameters;
 mod robustness;
 mod routes;
 mod session;
