@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod bfd;
 mod bgp;
 mod l2;
 mod mesh;
