@@ -7,6 +7,14 @@ pub const ADDRESS_POOL: &str = "fairlead.dev/address-pool";
 pub const LOAD_BALANCER_IPS: &str = "fairlead.dev/load-balancer-ips";
 /// Annotation on a Service: share addresses with Services that have the same value.
 pub const ALLOW_SHARED_IP: &str = "fairlead.dev/allow-shared-ip";
+/// Annotation on a Service: add these communities to its routes, comma-separated, if a BGPAdvertisement
+/// permits them.
+pub const BGP_COMMUNITIES: &str = "fairlead.dev/bgp-communities";
+/// Annotation on a Service: prepend the AS number this many times on its routes, if a BGPAdvertisement permits
+/// it.
+pub const BGP_AS_PATH_PREPEND: &str = "fairlead.dev/bgp-as-path-prepend";
+/// Annotation on a Service: MULTI_EXIT_DISC of its routes, if a BGPAdvertisement permits it.
+pub const BGP_MED: &str = "fairlead.dev/bgp-med";
 /// Annotation on a Service, written by the controller: the pool of its addresses. If two addresses are from
 /// different pools, both names in the order of the addresses, separated by a comma.
 pub const ALLOCATED_FROM_POOL: &str = "fairlead.dev/ip-allocated-from-pool";

@@ -296,6 +296,31 @@ fn bgp_advertisement_specs_are_validated() {
             ("med: 4294967296", Rejects("med"), Some(RefusalReason::InvalidMED)),
             ("asPathPrepend: 0", Rejects("asPathPrepend"), Some(RefusalReason::InvalidASPathPrepend)),
             ("asPathPrepend: 11", Rejects("asPathPrepend"), Some(RefusalReason::InvalidASPathPrepend)),
+            (
+                "serviceAttributes: {communities: [no-export, '64512:1'], maxASPathPrepend: 10, med: true}",
+                Accepts,
+                None,
+            ),
+            (
+                "serviceAttributes: {communities: ['1:65536']}",
+                not_a_community,
+                Some(RefusalReason::InvalidCommunity),
+            ),
+            (
+                "serviceAttributes: {maxASPathPrepend: 11}",
+                Rejects("maxASPathPrepend"),
+                Some(RefusalReason::InvalidASPathPrepend),
+            ),
+            (
+                "{serviceAttributes: {med: true}, aggregationLength: 24}",
+                Rejects("mutually exclusive"),
+                Some(RefusalReason::AggregationWithServiceAttributes),
+            ),
+            (
+                "serviceAttributes: {communities: [no-such-alias]}",
+                Accepts,
+                Some(RefusalReason::CommunityNotFound),
+            ),
             ("communities: [no-such-alias]", Accepts, Some(RefusalReason::CommunityNotFound)),
             ("communities: ['1:1', '1:1']", Accepts, Some(RefusalReason::DuplicateEntry)),
             ("serviceSelectors: [{matchLabels: {a: b}}]", Accepts, None),

@@ -185,6 +185,16 @@ const ROWS: &[Row] = &[
     ("BGPAdvertisement", "/spec/localPref", &["0", "4294967295", "4294967296", "-1"]),
     ("BGPAdvertisement", "/spec/med", &["0", "4294967295", "4294967296", "-1"]),
     ("BGPAdvertisement", "/spec/asPathPrepend", &["1", "10", "0", "11", r#""1""#]),
+    (
+        "BGPAdvertisement",
+        "/spec/serviceAttributes",
+        &[
+            r#"{"communities": ["a", "1:2"], "maxASPathPrepend": 1, "med": true}"#,
+            r#"{"communities": ["1:65536"]}"#,
+            r#"{"maxASPathPrepend": 0}"#,
+            "{}",
+        ],
+    ),
     ("BGPAdvertisement", "/spec/aggregator", &["true", "false", r#""yes""#]),
     (
         "BGPAdvertisement",

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::model::community::Community;
 use crate::model::pool::PoolSelection;
+use crate::model::route_request::ServiceAttributes;
 use crate::model::selector::Selector;
 
 /// Announcement of addresses on the local link.
@@ -47,4 +48,7 @@ pub struct BgpAdvertisement {
     /// True if aggregates carry AGGREGATOR.
     pub aggregator: bool,
     pub communities: BTreeSet<Community>,
+    /// Attributes that Services may request. `None` if the advertisement aggregates: Services share its
+    /// routes.
+    pub service_attributes: Option<ServiceAttributes>,
 }

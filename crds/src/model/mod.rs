@@ -15,6 +15,7 @@ pub mod managers;
 pub mod peer;
 pub mod pool;
 pub mod range;
+pub mod route_request;
 pub mod selector;
 pub mod service;
 pub mod special_use;

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use kube::ResourceExt;
 
 use crate::model::labels::Labels;
+use crate::model::route_request::RouteRequest;
 use crate::objects::{Service, ServicePort, ServiceSpec};
 use crate::{names, text};
 
@@ -56,6 +58,8 @@ pub struct LoadBalancer {
     pub ingress: Vec<IpAddr>,
     /// The value of the `ip-allocated-from-pool` annotation; see [`pool_of_nth`].
     pub allocated_from: Option<String>,
+    /// The path attributes that the Service requests for its routes.
+    pub route_request: Option<Arc<RouteRequest>>,
 }
 
 /// The requests of a Service in annotations and fields, as written.
@@ -171,6 +175,7 @@ impl LoadBalancer {
             traffic_policy,
             ingress: ingress.into_iter().flatten().filter_map(|i| i.ip.as_ref()?.parse().ok()).collect(),
             allocated_from: allocated_from(annotations),
+            route_request: RouteRequest::from_annotations(annotations).map(Arc::new),
         })
     }
 }

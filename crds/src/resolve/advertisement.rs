@@ -9,6 +9,7 @@ use super::community::Aliases;
 use super::fields::{interface_name, selector, selectors, set_of};
 use super::refusal::{ObjectRefusal, RefusalReason, refuse};
 use crate::model::config::{BgpAdvertisement, L2Advertisement, PoolSelection};
+use crate::model::route_request::ServiceAttributes;
 use crate::v1beta1;
 
 /// The maximum number of communities of an advertisement, as in the schema.
@@ -65,18 +66,18 @@ pub(super) fn bgp(
              aggregationLength and aggregationLengthV6",
         );
     }
+    let service_attributes = service_attributes(spec, aliases)?;
+    if service_attributes.is_some() && (aggregation_length, aggregation_length_v6) != (32, 128) {
+        return refuse(
+            RefusalReason::AggregationWithServiceAttributes,
+            "serviceAttributes cannot be combined with aggregation: remove serviceAttributes, or remove \
+             aggregationLength and aggregationLengthV6",
+        );
+    }
     let local_pref = metric("localPref", spec.local_pref, RefusalReason::InvalidLocalPref)?;
     let med = metric("med", spec.med, RefusalReason::InvalidMED)?;
     let communities = aliases.look_up(&set_of("communities", &spec.communities)?)?;
-    if communities.len() > MAX_COMMUNITIES {
-        return refuse(
-            RefusalReason::InvalidCommunity,
-            format!(
-                "communities contains {} communities: at most {MAX_COMMUNITIES} are allowed",
-                communities.len()
-            ),
-        );
-    }
+    check_number("communities", communities.len())?;
     Ok(BgpAdvertisement {
         name: object.name_any(),
         pools: pools(&spec.ip_address_pools, &spec.ip_address_pool_selectors)?,
@@ -87,10 +88,36 @@ pub(super) fn bgp(
         aggregation_length_v6,
         local_pref,
         med,
-        as_path_prepend: prepend(spec)?,
+        as_path_prepend: prepend("asPathPrepend", spec.as_path_prepend)?,
         aggregator: spec.aggregator.unwrap_or(false),
         communities,
+        service_attributes,
     })
+}
+
+fn service_attributes(
+    spec: &v1beta1::BGPAdvertisementSpec,
+    aliases: &Aliases,
+) -> Result<Option<ServiceAttributes>, ObjectRefusal> {
+    let Some(attributes) = &spec.service_attributes else { return Ok(None) };
+    let texts = set_of("serviceAttributes.communities", &attributes.communities)?;
+    check_number("serviceAttributes.communities", texts.len())?;
+    let field = "serviceAttributes.maxASPathPrepend";
+    Ok(Some(ServiceAttributes {
+        communities: aliases.by_text(&texts)?,
+        max_as_path_prepend: prepend(field, attributes.max_as_path_prepend)?,
+        med: attributes.med.unwrap_or(false),
+    }))
+}
+
+fn check_number(field: &str, communities: usize) -> Result<(), ObjectRefusal> {
+    if communities > MAX_COMMUNITIES {
+        return refuse(
+            RefusalReason::InvalidCommunity,
+            format!("{field} contains {communities} communities: at most {MAX_COMMUNITIES} are allowed"),
+        );
+    }
+    Ok(())
 }
 
 fn metric(field: &str, value: Option<i64>, reason: RefusalReason) -> Result<Option<u32>, ObjectRefusal> {
@@ -101,13 +128,13 @@ fn metric(field: &str, value: Option<i64>, reason: RefusalReason) -> Result<Opti
     }
 }
 
-fn prepend(spec: &v1beta1::BGPAdvertisementSpec) -> Result<u8, ObjectRefusal> {
-    let Some(value) = spec.as_path_prepend else { return Ok(0) };
+fn prepend(field: &str, value: Option<i32>) -> Result<u8, ObjectRefusal> {
+    let Some(value) = value else { return Ok(0) };
     match u8::try_from(value) {
         Ok(count) if (1..=MAX_PREPEND).contains(&count) => Ok(count),
         _ => refuse(
             RefusalReason::InvalidASPathPrepend,
-            format!("asPathPrepend is {value}: it must be between 1 and {MAX_PREPEND}"),
+            format!("{field} is {value}: it must be between 1 and {MAX_PREPEND}"),
         ),
     }
 }

@@ -59,6 +59,14 @@ impl Aliases {
         texts.iter().map(|text| self.look_up_one(text)).collect()
     }
 
+    /// Resolves communities as [`Aliases::look_up`]. Returns each with its text.
+    pub(super) fn by_text(
+        &self,
+        texts: &BTreeSet<String>,
+    ) -> Result<BTreeMap<String, Community>, ObjectRefusal> {
+        texts.iter().map(|text| Ok((text.clone(), self.look_up_one(text)?))).collect()
+    }
+
     fn look_up_one(&self, text: &str) -> Result<Community, ObjectRefusal> {
         match (self.0.get(text), text.parse()) {
             (Some((community, _)), _) => Ok(*community),

@@ -70,6 +70,9 @@ pub enum RefusalReason {
     /// An advertisement combines `serviceSelectors` with aggregation. The aggregate would attract the traffic
     /// of other Services.
     AggregationWithServiceSelectors,
+    /// An advertisement combines `serviceAttributes` with aggregation. The attributes would apply to the
+    /// addresses of other Services too.
+    AggregationWithServiceAttributes,
     /// `localPref` is out of range.
     InvalidLocalPref,
     /// `med` is out of range.

@@ -10,6 +10,9 @@ use super::{ObjectStatus, schema};
 const SERVICE_SELECTORS: &str = "!has(self.serviceSelectors) || size(self.serviceSelectors) == 0 || \
     ((!has(self.aggregationLength) || self.aggregationLength == 32) && \
     (!has(self.aggregationLengthV6) || self.aggregationLengthV6 == 128))";
+const SERVICE_ATTRIBUTES: &str = "!has(self.serviceAttributes) || \
+    ((!has(self.aggregationLength) || self.aggregationLength == 32) && \
+    (!has(self.aggregationLengthV6) || self.aggregationLengthV6 == 128))";
 /// A text with a colon is a value; every other text is the name of an alias or of a well-known community.
 const COMMUNITIES: &str = concat!("self.all(c, !c.contains(':') || ", community_value!("c"), ")");
 
@@ -47,8 +50,12 @@ const COMMUNITIES: &str = concat!("self.all(c, !c.contains(':') || ", community_
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = (SERVICE_SELECTORS, "serviceSelectors and aggregation are mutually exclusive: \
-    serviceSelectors require aggregationLength 32 and aggregationLengthV6 128, the defaults"))]
+#[x_kube(
+    validation = (SERVICE_SELECTORS, "serviceSelectors and aggregation are mutually exclusive: \
+        serviceSelectors require aggregationLength 32 and aggregationLengthV6 128, the defaults"),
+    validation = (SERVICE_ATTRIBUTES, "serviceAttributes and aggregation are mutually exclusive: \
+        serviceAttributes require aggregationLength 32 and aggregationLengthV6 128, the defaults")
+)]
 pub struct BGPAdvertisementSpec {
     /// The prefix length of announced IPv4 routes. If it is shorter than 32, all announced addresses with a
     /// common prefix of this length share one route. The advertisement does not apply to a pool unless each
@@ -136,4 +143,38 @@ pub struct BGPAdvertisementSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::names")]
     pub peers: Vec<String>,
+
+    /// The attributes that Services may add to their routes by annotations. Cannot be combined with
+    /// aggregation. If unset, the annotations have no effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_attributes: Option<ServiceAttributes>,
+}
+
+/// ServiceAttributes defines which attributes Services may add to their routes by annotations.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceAttributes {
+    /// The communities that the annotation `fairlead.dev/bgp-communities` may contain, as they are written
+    /// there. The forms are those of the communities of the advertisement. If empty, the annotation has no
+    /// effect.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
+    #[x_kube(
+        validation = (COMMUNITIES, "a community must be \"asn:value\", \"large:global:local1:local2\", \
+            \"rt:admin:value\", \"soo:admin:value\", \"link-bandwidth:asn:rate\", \
+            \"ext:type:subtype:value\" or the name of an alias or of a well-known community"),
+        merge_strategy = ListMerge::Set
+    )]
+    pub communities: Vec<String>,
+
+    /// The highest value of the annotation `fairlead.dev/bgp-as-path-prepend`. Must be between 1 and 10. If
+    /// unset, the annotation has no effect.
+    #[serde(default, rename = "maxASPathPrepend", skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10))]
+    pub max_as_path_prepend: Option<i32>,
+
+    /// If true, the annotation `fairlead.dev/bgp-med` replaces the MULTI_EXIT_DISC of the advertisement. If
+    /// unset, defaults to false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub med: Option<bool>,
 }

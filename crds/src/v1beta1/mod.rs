@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use crate::conditions::RawCondition;
 
 pub use bfd_profile::{BFDProfile, BFDProfileSpec};
-pub use bgp_advertisement::{BGPAdvertisement, BGPAdvertisementSpec};
+pub use bgp_advertisement::{BGPAdvertisement, BGPAdvertisementSpec, ServiceAttributes};
 pub use bgp_peer::{BGPPeer, BGPPeerSpec, PasswordSecret};
 pub use community::{Community, CommunityAlias, CommunitySpec};
 pub use ip_address_pool::{

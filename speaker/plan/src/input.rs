@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fairlead_crds::model::config::{Config, Labels, Pool};
 use fairlead_crds::model::family::Family;
+use fairlead_crds::model::route_request::RouteRequest;
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey, TrafficPolicy};
 
 /// Name of a node. The value is shared, because thousands of endpoints name few nodes.
@@ -21,6 +22,8 @@ pub struct Service {
     pub addresses: Vec<IpAddr>,
     /// Pools of the addresses: the value of the annotation `fairlead.dev/ip-allocated-from-pool`.
     pub allocated_from: Option<Box<str>>,
+    /// Path attributes that the Service requests for its routes.
+    pub route_request: Option<Arc<RouteRequest>>,
 }
 
 impl Service {
@@ -43,6 +46,7 @@ impl From<LoadBalancer> for Service {
             traffic_policy: service.traffic_policy,
             addresses: service.ingress,
             allocated_from: service.allocated_from.map(String::into_boxed_str),
+            route_request: service.route_request,
         }
     }
 }

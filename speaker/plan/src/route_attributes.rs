@@ -1,34 +1,53 @@
 //! The path attributes of a route.
 
+use std::sync::Arc;
+
 use fairlead_bgp::{Attributes, ExtendedCommunity, LargeCommunity};
 use fairlead_crds::model::config::{BgpAdvertisement, Community};
+use fairlead_crds::model::route_request::RouteRequest;
 use ipnet::IpNet;
 
-/// Returns the attributes of a route that several advertisements request: the communities of all, the highest
-/// LOCAL_PREF, the lowest MULTI_EXIT_DISC of those that set one, and the longest path.
+/// A reason to announce a prefix: an advertisement, with what the Service requests of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RouteSource {
+    /// Name of the BGPAdvertisement.
+    pub(crate) ad: Arc<str>,
+    /// `None` if the Service requests nothing, or if the advertisement permits nothing.
+    pub(crate) request: Option<Arc<RouteRequest>>,
+}
+
+/// Returns the attributes of a route with several sources: the communities of all, the highest LOCAL_PREF, the
+/// lowest MULTI_EXIT_DISC of those that set one, and the longest path.
 pub(crate) fn merged_attributes<'a>(
     prefix: IpNet,
-    ads: impl Iterator<Item = &'a &'a BgpAdvertisement>,
+    sources: impl Iterator<Item = (&'a BgpAdvertisement, Option<&'a RouteRequest>)>,
 ) -> Attributes {
     let mut merged = Attributes::default();
-    for ad in ads {
+    for (ad, request) in sources {
+        let permitted = ad.service_attributes.as_ref().zip(request);
+        let permitted = permitted.map(|(attributes, request)| attributes.permit(request)).unwrap_or_default();
+        let prepend = ad.as_path_prepend.max(permitted.as_path_prepend);
         merged.local_pref = merged.local_pref.max(ad.local_pref);
-        merged.med = [merged.med, ad.med].into_iter().flatten().min();
-        merged.as_path_prepend = merged.as_path_prepend.max(ad.as_path_prepend);
+        merged.med = [merged.med, permitted.med.or(ad.med)].into_iter().flatten().min();
+        merged.as_path_prepend = merged.as_path_prepend.max(prepend);
         merged.aggregator |= ad.aggregator && prefix.prefix_len() < prefix.max_prefix_len();
-        for community in &ad.communities {
-            match *community {
-                Community::Standard(asn, value) => {
-                    merged.communities.insert(fairlead_bgp::Community(asn, value));
-                }
-                Community::Extended(octets) => {
-                    merged.extended_communities.insert(ExtendedCommunity(octets));
-                }
-                Community::Large(global, one, two) => {
-                    merged.large_communities.insert(LargeCommunity(global, one, two));
-                }
-            }
+        for community in ad.communities.iter().chain(&permitted.communities) {
+            add_community(&mut merged, *community);
         }
     }
     merged
+}
+
+fn add_community(attributes: &mut Attributes, community: Community) {
+    match community {
+        Community::Standard(asn, value) => {
+            attributes.communities.insert(fairlead_bgp::Community(asn, value));
+        }
+        Community::Extended(octets) => {
+            attributes.extended_communities.insert(ExtendedCommunity(octets));
+        }
+        Community::Large(global, one, two) => {
+            attributes.large_communities.insert(LargeCommunity(global, one, two));
+        }
+    }
 }

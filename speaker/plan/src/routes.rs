@@ -1,6 +1,7 @@
 //! The routes that this node announces to each BGP peer.
 //!
-//! Every eligible node announces; the routers balance. A Service requests pairs of prefix and advertisement.
+//! Every eligible node announces; the routers balance. A Service requests pairs of prefix and source: an
+//! advertisement, with the attributes that the Service requests by annotations.
 //! Each prefix counts its requests, so that an aggregate is announced while any member needs it. For each
 //! peer, the advertisements that request a prefix are merged: the route carries the communities of all.
 
@@ -20,14 +21,14 @@ use crate::endpoints::Serving;
 use crate::input::Service;
 use crate::peer_edit::PeerEdit;
 use crate::reason::NotAnnouncedReason;
-use crate::route_attributes::merged_attributes;
+use crate::route_attributes::{RouteSource, merged_attributes};
 use crate::view::ClusterView;
 
 /// The requests of the Services and the routes of each peer.
 #[derive(Debug, Default)]
 pub(crate) struct Routes {
     /// The requests of each Service, sorted. Services without a request have no entry.
-    requests: BTreeMap<Arc<ObjectKey>, Box<[RouteRequest]>>,
+    requests: BTreeMap<Arc<ObjectKey>, Box<[PrefixRequest]>>,
     prefixes: BTreeMap<IpNet, Prefix>,
     /// Prefixes whose requests or peers changed since they were merged last.
     changed: BTreeSet<IpNet>,
@@ -38,14 +39,14 @@ pub(crate) struct Routes {
     announced: usize,
 }
 
-/// A prefix, and the name of an advertisement to announce it with.
-type RouteRequest = (IpNet, Arc<str>);
+/// A prefix and a reason to announce it.
+type PrefixRequest = (IpNet, RouteSource);
 
 /// A prefix that Services request.
 #[derive(Debug, Default)]
 struct Prefix {
-    /// Number of addresses that need it, by advertisement.
-    requests: BTreeMap<Arc<str>, u32>,
+    /// Number of addresses that need it, by source.
+    requests: BTreeMap<RouteSource, u32>,
     /// Number of peers to which it is announced.
     peers: usize,
 }
@@ -126,8 +127,8 @@ impl Routes {
             .collect();
         requests.sort();
         // First the new requests, then the old ones: a prefix that stays requested never counts down to zero.
-        for (prefix, ad) in &requests {
-            *self.prefixes.entry(*prefix).or_default().requests.entry(ad.clone()).or_default() += 1;
+        for (prefix, source) in &requests {
+            *self.prefixes.entry(*prefix).or_default().requests.entry(source.clone()).or_default() += 1;
             self.changed.insert(*prefix);
         }
         let old = if requests.is_empty() {
@@ -154,12 +155,16 @@ impl Routes {
     /// Computes the route for a prefix that each peer receives.
     pub(crate) fn merge(&mut self, prefix: IpNet, view: ClusterView<'_>, changes: &mut ChangeList) {
         let Some(state) = self.prefixes.get_mut(&prefix) else { return };
-        let ads: Vec<&BgpAdvertisement> =
-            state.requests.keys().filter_map(|name| view.config.bgp_advertisements.get(&**name)).collect();
+        let sources = state.requests.keys().filter_map(|source| {
+            let ad = view.config.bgp_advertisements.get(&*source.ad)?;
+            Some((ad, source.request.as_deref()))
+        });
+        let sources: Vec<_> = sources.collect();
         let before = state.peers;
         for (name, open) in &mut self.peers {
             let carried = carries(&open.peer, prefix.addr());
-            let mut sent = ads.iter().filter(|ad| carried && is_sent_to(ad, &open.peer)).peekable();
+            let sent = sources.iter().filter(|(ad, _)| carried && is_sent_to(ad, &open.peer));
+            let mut sent = sent.copied().peekable();
             if sent.peek().is_none() {
                 if open.routes.remove(&prefix).is_some() {
                     state.peers -= 1;
@@ -210,7 +215,7 @@ impl Routes {
         service: &Service,
         address: IpAddr,
         view: ClusterView<'_>,
-        requests: &mut Vec<RouteRequest>,
+        requests: &mut Vec<PrefixRequest>,
     ) -> Result<(), NotAnnouncedReason> {
         let pool = service.pool_of(view.config, address).ok_or(NotAnnouncedReason::AddressInNoPool)?;
         let covering: Vec<_> = view.config.bgp_for(pool, &service.labels).collect();
@@ -242,13 +247,14 @@ impl Routes {
         for ad in &ads {
             let Ok(prefix) = IpNet::new(address, aggregation_length(ad, address)) else { continue };
             // Requests for one prefix share the name.
-            let known =
-                self.prefixes.get(&prefix.trunc()).and_then(|p| p.requests.get_key_value(ad.name.as_str()));
-            let name = known.map_or_else(|| ad.name.as_str().into(), |(name, _)| name.clone());
-            requests.push((prefix.trunc(), name));
+            let mut known = self.prefixes.get(&prefix.trunc()).into_iter().flat_map(|p| p.requests.keys());
+            let known = known.find(|source| *source.ad == *ad.name);
+            let ad_name = known.map_or_else(|| ad.name.as_str().into(), |source| source.ad.clone());
+            let request = service.route_request.clone().filter(|_| ad.service_attributes.is_some());
+            requests.push((prefix.trunc(), RouteSource { ad: ad_name, request }));
         }
         let carrying = self.carrying_peers(&ads, address)?;
-        self.check_size(&ads, address, &carrying)
+        self.check_size(&ads, service, address, &carrying)
     }
 
     /// Returns the peers whose sessions carry what these advertisements announce. Returns an error if there is
@@ -274,12 +280,14 @@ impl Routes {
     fn check_size(
         &self,
         ads: &[&BgpAdvertisement],
+        service: &Service,
         address: IpAddr,
         peers: &[&Peer],
     ) -> Result<(), NotAnnouncedReason> {
         let fits = |peer: Option<&Peer>| {
             let sent = ads.iter().filter(|ad| peer.is_none_or(|peer| is_sent_to(ad, peer)));
-            let attributes = merged_attributes(IpNet::from(address), sent);
+            let sources = sent.map(|ad| (*ad, service.route_request.as_deref()));
+            let attributes = merged_attributes(IpNet::from(address), sources);
             self.attributes.contains(&attributes) || attributes.check_size().is_ok()
         };
         // The attributes for each peer are a part of those of all advertisements.
@@ -290,14 +298,14 @@ impl Routes {
         }
     }
 
-    fn count_down(&mut self, requests: &[RouteRequest]) {
-        for (prefix, ad) in requests {
+    fn count_down(&mut self, requests: &[PrefixRequest]) {
+        for (prefix, source) in requests {
             self.changed.insert(*prefix);
             let Some(state) = self.prefixes.get_mut(prefix) else { continue };
-            if let Some(count) = state.requests.get_mut(ad) {
+            if let Some(count) = state.requests.get_mut(source) {
                 *count -= 1;
                 if *count == 0 {
-                    state.requests.remove(ad);
+                    state.requests.remove(source);
                 }
             }
         }

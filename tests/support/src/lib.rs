@@ -2,11 +2,13 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "builders for tests")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use fairlead_crds::model::config::{Labels, Peer, PeerAddress, PeerAsn, Pool, Reclaim, ServiceAllocation};
+use fairlead_crds::model::config::{
+    BgpAdvertisement, Labels, Peer, PeerAddress, PeerAsn, Pool, PoolSelection, Reclaim, ServiceAllocation,
+};
 use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::selector::Selector;
 use fairlead_crds::model::service::{IpFamilyPolicy, LoadBalancer, ObjectKey, Requested, TrafficPolicy};
@@ -83,6 +85,7 @@ pub fn service(name: &str) -> LoadBalancer {
         traffic_policy: TrafficPolicy::Cluster,
         ingress: Vec::new(),
         allocated_from: None,
+        route_request: None,
     }
 }
 
@@ -92,6 +95,25 @@ pub fn sharing(name: &str, key: &str, ports: &[u16]) -> LoadBalancer {
         sharing_key: Some(key.into()),
         ports: ports.iter().map(|port| ("TCP".to_owned(), *port)).collect(),
         ..service(name)
+    }
+}
+
+/// Returns an advertisement of all pools by all nodes to all peers, without attributes.
+pub fn bgp_advertisement(name: &str) -> BgpAdvertisement {
+    BgpAdvertisement {
+        name: name.to_owned(),
+        pools: PoolSelection::default(),
+        node_selectors: Vec::new(),
+        service_selectors: Vec::new(),
+        peers: BTreeSet::new(),
+        aggregation_length: 32,
+        aggregation_length_v6: 128,
+        local_pref: None,
+        med: None,
+        as_path_prepend: 0,
+        aggregator: false,
+        service_attributes: None,
+        communities: BTreeSet::new(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use fairlead_crds::model::config::{Config, Labels, PoolSelection};
 use fairlead_crds::model::delta::ConfigDelta;
 use fairlead_crds::model::selector::Selector;
+use fairlead_crds::model::service::LoadBalancer;
 
 /// Returns true if an advertisement covers the addresses of a pool for a Service with these labels.
 pub(super) fn is_covered(config: &Config, pool: &str, service_labels: &Labels) -> bool {
@@ -15,10 +16,27 @@ pub(super) fn is_covered(config: &Config, pool: &str, service_labels: &Labels) -
     })
 }
 
-/// The advertisements of a pool with their Service selectors.
-pub(super) type Coverage = BTreeSet<(bool, String, Vec<String>)>;
+/// Returns the part of the path attributes that a Service requests that no advertisement of its pools permits.
+pub(super) fn unpermitted_attributes<'a>(
+    config: &Config,
+    pools: impl Iterator<Item = &'a str>,
+    service: &LoadBalancer,
+) -> Option<String> {
+    let request = service.route_request.as_ref()?;
+    let pools = pools.filter_map(|pool| config.pool(pool).or_else(|| config.other_pools.get(pool)));
+    let ads: Vec<_> = pools
+        .flat_map(|pool| config.bgp_for(pool, &service.labels))
+        .map(|ad| ad.service_attributes.as_ref())
+        .collect();
+    request.problem(ads.iter().copied())
+}
 
-/// Returns what decides which Services of a pool are covered; `None` if there is no such pool.
+/// The advertisements of a pool: whether by BGP, the name, the Service selectors and the attributes that
+/// Services may request.
+pub(super) type Coverage = BTreeSet<(bool, String, Vec<String>, Option<String>)>;
+
+/// Returns what decides which Services of a pool are covered and which path attributes they may request;
+/// `None` if there is no such pool.
 pub(super) fn coverage(config: &Config, pool: &str) -> Option<Coverage> {
     let pool = config.pool(pool).or_else(|| config.other_pools.get(pool))?;
     let selectors = |list: &[Selector]| list.iter().map(ToString::to_string).collect();
@@ -26,8 +44,11 @@ pub(super) fn coverage(config: &Config, pool: &str) -> Option<Coverage> {
     let bgp = config.bgp_advertisements.values().filter(|ad| {
         ad.pools.covers(pool) && !config.lookup.withheld.contains(&(ad.name.clone(), pool.name.clone()))
     });
-    let l2 = l2.map(|ad| (false, ad.name.clone(), selectors(&ad.service_selectors)));
-    let bgp = bgp.map(|ad| (true, ad.name.clone(), selectors(&ad.service_selectors)));
+    let l2 = l2.map(|ad| (false, ad.name.clone(), selectors(&ad.service_selectors), None));
+    let bgp = bgp.map(|ad| {
+        let attributes = ad.service_attributes.as_ref().map(|attributes| format!("{attributes:?}"));
+        (true, ad.name.clone(), selectors(&ad.service_selectors), attributes)
+    });
     Some(l2.chain(bgp).collect())
 }
 

@@ -20,6 +20,8 @@ pub enum AllocationOutcome {
         holding: Holding,
         /// A pool of the addresses that no advertisement covers for this Service.
         uncovered: Option<Arc<str>>,
+        /// The part of the requested path attributes that no advertisement permits.
+        unpermitted: Option<String>,
         /// The error in the Service's request, because of which it keeps the addresses it holds.
         invalid_request: Option<String>,
     },

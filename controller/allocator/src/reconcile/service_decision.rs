@@ -8,7 +8,7 @@ use fairlead_crds::model::config::{Config, Pool};
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
 
 use super::claim_decision::PendingClaim;
-use super::coverage::is_covered;
+use super::coverage::{is_covered, unpermitted_attributes};
 use super::displayed::{DisplayedAddresses, PooledAddress};
 use super::observed::ObservedService;
 use super::outcome::{AllocationOutcome, AllocationReason};
@@ -401,9 +401,10 @@ fn allocated(
     holding: Holding,
     invalid_request: Option<String>,
 ) -> AllocationOutcome {
-    let mut pools = holding.held.iter().map(|held| &held.pool);
-    let uncovered = pools.find(|pool| !is_covered(config, pool, &service.labels)).cloned();
-    AllocationOutcome::Allocated { holding, uncovered, invalid_request }
+    let pools = holding.held.iter().map(|held| &held.pool);
+    let uncovered = pools.clone().find(|pool| !is_covered(config, pool, &service.labels)).cloned();
+    let unpermitted = unpermitted_attributes(config, pools.map(|pool| &**pool), service);
+    AllocationOutcome::Allocated { holding, uncovered, unpermitted, invalid_request }
 }
 
 /// Returns a note about pools of other load balancer classes, if the Service requests one of them or none of

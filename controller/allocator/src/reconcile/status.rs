@@ -178,7 +178,7 @@ fn conditions(outcome: &AllocationOutcome, pool: &PoolAnnotation) -> Vec<Service
         AllocationOutcome::Refused { reason, message } => {
             vec![ServiceCondition::new(names::ALLOCATED, false, *reason, message.clone())]
         }
-        AllocationOutcome::Allocated { holding, uncovered, invalid_request } => {
+        AllocationOutcome::Allocated { holding, uncovered, unpermitted, invalid_request } => {
             let source = source(holding);
             let mut retained = holding.held.iter().filter_map(|held| Some((&held.pool, held.retained?)));
             // A restart recognizes the pools that disappeared by the reason.
@@ -206,7 +206,7 @@ fn conditions(outcome: &AllocationOutcome, pool: &PoolAnnotation) -> Vec<Service
                 );
             }
             let advertised = match uncovered {
-                None => (AllocationReason::Covered, Cow::Borrowed("an advertisement covers these addresses")),
+                None => (AllocationReason::Covered, covered(unpermitted.as_deref())),
                 Some(pool) => {
                     let message = format!(
                         "no L2Advertisement or BGPAdvertisement covers IPAddressPool {pool} for this Service"
@@ -219,6 +219,15 @@ fn conditions(outcome: &AllocationOutcome, pool: &PoolAnnotation) -> Vec<Service
                 ServiceCondition::new(names::ADVERTISED, uncovered.is_none(), advertised.0, advertised.1),
             ]
         }
+    }
+}
+
+/// Returns the message about covered addresses, with the part of the annotations that has no effect.
+fn covered(unpermitted: Option<&str>) -> Cow<'static, str> {
+    let covered = "an advertisement covers these addresses";
+    match unpermitted {
+        None => Cow::Borrowed(covered),
+        Some(problem) => Cow::Owned(format!("{covered}; {problem}")),
     }
 }
 

@@ -2,6 +2,7 @@
 //! and all nodes with the same inputs elect the same owner.
 
 use fairlead_crds::model::config::Community;
+use fairlead_crds::model::route_request::{RouteRequest, ServiceAttributes};
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -79,6 +80,8 @@ fn bgp_ads(name: &'static str) -> impl Strategy<Value = BgpAdvertisement> {
                 aggregation_length: if aggregate { 25 } else { 32 },
                 local_pref,
                 communities: [Community::Standard(64512, community)].into(),
+                service_attributes: (!aggregate)
+                    .then(|| ServiceAttributes { med: community > 0, ..ServiceAttributes::default() }),
                 ..bgp_advertisement(name)
             }
         },
@@ -137,6 +140,7 @@ fn apply(world: &mut World, plans: &mut [(Plan, Announced)], step: Step) {
                 traffic_policy: policy,
                 addresses: addresses.into_iter().map(ip).collect(),
                 allocated_from: from.map(Box::from),
+                route_request: local.then(|| RouteRequest { med: Some(7), ..RouteRequest::default() }.into()),
             };
             each(plans, &|plan| plan.apply_service(key(&name), service.clone()));
             world.services.insert(name, service);

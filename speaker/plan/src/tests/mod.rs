@@ -22,7 +22,7 @@ use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::selector::Selector;
 use fairlead_crds::model::service::TrafficPolicy;
 use fairlead_l2::InterfaceSet;
-pub(super) use fairlead_test_support::{ip, key, peer};
+pub(super) use fairlead_test_support::{bgp_advertisement, ip, key, peer};
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
@@ -63,23 +63,6 @@ pub(super) fn l2_advertisement(name: &str) -> L2Advertisement {
     }
 }
 
-pub(super) fn bgp_advertisement(name: &str) -> BgpAdvertisement {
-    BgpAdvertisement {
-        name: name.to_owned(),
-        pools: PoolSelection::default(),
-        node_selectors: Vec::new(),
-        service_selectors: Vec::new(),
-        peers: BTreeSet::new(),
-        aggregation_length: 32,
-        aggregation_length_v6: 128,
-        local_pref: None,
-        med: None,
-        as_path_prepend: 0,
-        aggregator: false,
-        communities: BTreeSet::new(),
-    }
-}
-
 impl World {
     /// Returns live nodes n1 … n`count`, each with the label `name=<its name>`, and the pool `main` with
     /// 192.0.2.0/24 and 2001:db8::/112.
@@ -115,7 +98,7 @@ impl World {
             labels: labels(&format!("app={name}")),
             traffic_policy: policy,
             addresses: addresses.split_whitespace().map(ip).collect(),
-            allocated_from: None,
+            ..Service::default()
         };
         self.services.insert(name.to_owned(), service);
         self.endpoints.insert(name.to_owned(), endpoints.split_whitespace().map(str::to_owned).collect());

@@ -241,6 +241,61 @@ fn route_keeps_its_attributes_if_the_new_ones_are_too_large() {
 }
 
 #[test]
+fn service_adds_only_permitted_attributes() {
+    use fairlead_crds::model::route_request::{RouteRequest, ServiceAttributes};
+    let permits = |name: &str, communities: &[(&str, u16)], prepend, med| BgpAdvertisement {
+        med: Some(50),
+        service_attributes: Some(ServiceAttributes {
+            communities: communities
+                .iter()
+                .map(|(n, c)| ((*n).to_owned(), Community::Standard(1, *c)))
+                .collect(),
+            max_as_path_prepend: prepend,
+            med,
+        }),
+        ..bgp_advertisement(name)
+    };
+    let request = RouteRequest {
+        communities: ["blue", "red"].map(str::to_owned).into(),
+        as_path_prepend: Some(2),
+        med: Some(70),
+        ..RouteRequest::default()
+    };
+    let world = |ad: BgpAdvertisement| {
+        let mut world =
+            world(1).service("web", Cluster, A, "n1").service("other", Cluster, "192.0.2.2", "n1");
+        world.services.get_mut("web").unwrap().route_request = Some(request.clone().into());
+        world.bgp(ad)
+    };
+    let of = |attributes: Option<Attributes>| {
+        let attributes = attributes.unwrap();
+        let communities: Vec<_> = attributes.communities.iter().map(|community| community.1).collect();
+        (communities, attributes.as_path_prepend, attributes.med)
+    };
+    for (ad, expected) in [
+        (BgpAdvertisement { med: Some(50), ..bgp_advertisement("ad") }, (vec![], 0, Some(50))),
+        (permits("ad", &[("red", 1), ("green", 2)], 3, true), (vec![1], 2, Some(70))),
+        (permits("ad", &[("red", 1), ("blue", 3)], 1, false), (vec![1, 3], 0, Some(50))),
+    ] {
+        let what = format!("{:?}", ad.service_attributes);
+        let world = world(ad);
+        assert_eq!(of(attributes(&world, "tor", ROUTE)), expected, "{what}");
+        assert_eq!(of(attributes(&world, "tor", "192.0.2.2/32")), (vec![], 0, Some(50)), "{what}");
+    }
+    // An edit of the annotation changes the route.
+    let mut world = world(permits("ad", &[("red", 1)], 3, true));
+    let (mut plan, mut announced) = world.plan_of("n1");
+    world.services.get_mut("web").unwrap().route_request = None;
+    world.list_to(&mut plan);
+    announced.carry_out(plan.changes());
+    assert_eq!(announced, world.plan_of("n1").1);
+    assert_eq!(
+        of(announced.routes.remove(&("tor".to_owned(), ROUTE.parse().unwrap()))),
+        (vec![], 0, Some(50))
+    );
+}
+
+#[test]
 fn aggregator_is_sent_with_aggregates_only() {
     let ad = BgpAdvertisement { aggregator: true, aggregation_length: 24, ..bgp_advertisement("ad") };
     let world = world(1)

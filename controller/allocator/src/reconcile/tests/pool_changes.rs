@@ -1,10 +1,11 @@
 //! Changes of pools with holders. MetalLB: `TestControllerConfig`, reference table of pool changes,
 //! end-to-end cases 14 and 15.
 
-use fairlead_crds::model::config::Pool;
+use fairlead_crds::model::config::{BgpAdvertisement, Community, Pool};
+use fairlead_crds::model::route_request::ServiceAttributes;
 
 use super::*;
-use fairlead_test_support::{pinned, pool};
+use fairlead_test_support::{bgp_advertisement, pinned, pool};
 
 #[test]
 fn held_address_moves_only_if_pool_excludes_it() {
@@ -76,4 +77,31 @@ fn uncovered_address_has_no_advertisement_condition() {
     assert_eq!(world.take_writes(), 0, "the selector does not match");
     world.apply(service("s", json!({ "metadata": { "labels": { "expose": "yes" } } })));
     assert!(world.message("s", names::ADVERTISED).starts_with("True/Covered"));
+}
+
+#[test]
+fn requested_attributes_without_permission_are_named() {
+    let mut world = World::new([pool("p", &["1.2.3.0"])]);
+    let annotations = json!({ "fairlead.dev/bgp-communities": "blue" });
+    world.apply(service("s", json!({ "metadata": { "annotations": annotations } })));
+    assert_eq!(
+        world.message("s", names::ADVERTISED),
+        "True/Covered: an advertisement covers these addresses; annotation fairlead.dev/bgp-communities: no \
+         BGPAdvertisement of these addresses permits community \"blue\""
+    );
+    world.take_writes();
+    let permitted = ServiceAttributes {
+        communities: [("blue".to_owned(), Community::Standard(64512, 1))].into(),
+        ..ServiceAttributes::default()
+    };
+    let ad = BgpAdvertisement { service_attributes: Some(permitted), ..bgp_advertisement("permits") };
+    world.config.bgp_advertisements.insert(ad.name.clone(), ad.clone());
+    world.reconfigure();
+    let covered = "True/Covered: an advertisement covers these addresses";
+    assert_eq!(world.message("s", names::ADVERTISED), covered);
+    let ad = BgpAdvertisement { service_attributes: None, ..ad };
+    world.config.bgp_advertisements.insert(ad.name.clone(), ad);
+    world.reconfigure();
+    assert_ne!(world.message("s", names::ADVERTISED), covered, "the permission was revoked");
+    assert_eq!(world.take_writes(), 2);
 }
