@@ -117,6 +117,16 @@ pub struct Session {
     #[serde(default)]
     pub state: String,
 
+    /// What the session waits for. `Connecting`: the router does not accept the TCP connection. `Negotiating`:
+    /// the router accepts the connection, but not the session. `Established`: nothing. `Stopped`: the
+    /// configuration of the peer does not permit a session.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub phase: String,
+
+    /// The time since which the session has been established, or has not been established.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_since: Option<Time>,
+
     /// The time at which the session was established. Unset in all other states.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uptime_since: Option<Time>,
@@ -124,6 +134,41 @@ pub struct Session {
     /// The reason for which the session last ended or failed to establish.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+
+    /// The time since which attempts have failed for the reason in lastError.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error_since: Option<Time>,
+
+    /// The number of consecutive attempts that failed for the reason in lastError. Rounded down to a power of
+    /// two, so that a router that is down causes few writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error_count: Option<i64>,
+
+    /// The number of consecutive attempts that failed for any reason. Rounded down to a power of two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<i64>,
+
+    /// The number of times the session was lost after it had been established, since the speaker started.
+    #[serde(default)]
+    pub flaps: i64,
+
+    /// The parameters that both sides agreed on. Unset unless the session is established.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub negotiated: Option<NegotiatedSession>,
+
+    /// The routes of each negotiated address family. Empty unless the session is established.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub families: Vec<SessionFamily>,
+
+    /// The last NOTIFICATION that the speaker sent to the peer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_notification_sent: Option<SessionNotification>,
+
+    /// The last NOTIFICATION that the peer sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_notification_received: Option<SessionNotification>,
 
     /// The number of prefixes that are announced to the peer.
     #[serde(default)]
@@ -135,6 +180,72 @@ pub struct Session {
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub messages: Vec<String>,
+}
+
+/// NegotiatedSession contains the parameters that both sides of a BGP session agreed on.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct NegotiatedSession {
+    /// The AS number of the peer.
+    #[serde(default, rename = "peerASN")]
+    pub peer_asn: i64,
+
+    /// The BGP identifier of the peer.
+    #[serde(default, rename = "peerRouterID")]
+    pub peer_router_id: String,
+
+    /// The hold time in use, such as `9s`; `0s` disables it.
+    #[serde(default)]
+    pub hold_time: String,
+
+    /// The interval of the keepalives of the speaker.
+    #[serde(default)]
+    pub keepalive_time: String,
+
+    /// The capabilities that both sides offered, such as `route refresh`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub capabilities: Vec<String>,
+}
+
+/// SessionFamily describes the routes of one address family on a BGP session.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionFamily {
+    /// The address family: `IPv4 unicast` or `IPv6 unicast`.
+    #[serde(default)]
+    pub family: String,
+
+    /// The number of prefixes that are announced to the peer.
+    #[serde(default)]
+    pub sent: i64,
+
+    /// The number of prefixes that the peer announced, including repetitions. The speaker discards them.
+    /// Rounded down to a power of two.
+    #[serde(default)]
+    pub received: i64,
+
+    /// True if all initial routes and the End-of-RIB marker (RFC 4724) were sent.
+    #[serde(default, rename = "endOfRIBSent")]
+    pub end_of_rib_sent: bool,
+
+    /// True if the peer sent the End-of-RIB marker.
+    #[serde(default, rename = "endOfRIBReceived")]
+    pub end_of_rib_received: bool,
+}
+
+/// SessionNotification describes a NOTIFICATION message (RFC 4271).
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionNotification {
+    /// The code and subcode with their names, and the text of a shutdown communication (RFC 9003).
+    #[serde(default)]
+    pub message: String,
+
+    /// The time of the first of consecutive NOTIFICATIONs with this message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
 }
 
 /// Announced describes what one protocol announces.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::message::notification::code;
 use crate::{Family, Notification};
 
 /// Reason why a session left a state. [`fmt::Display`] writes the text for the operator.
@@ -33,6 +34,20 @@ pub enum DownReason {
         /// The error in words.
         detail: String,
     },
+}
+
+impl DownReason {
+    /// Returns the NOTIFICATION that the session sent for this reason, as a text; `None` if it sent none.
+    #[must_use]
+    pub fn notification_sent(&self) -> Option<String> {
+        let timer = |code| Some(Notification { code, subcode: 0, data: Vec::new() }.to_string());
+        match self {
+            Self::Sent { notification, detail } => Some(format!("{notification}: {detail}")),
+            Self::HoldTimerExpired => timer(code::HOLD_TIMER_EXPIRED),
+            Self::SendHoldTimerExpired => timer(code::SEND_HOLD_TIMER_EXPIRED),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for DownReason {

@@ -206,6 +206,11 @@ impl RibTable {
         self.queued == 0 && std::mem::take(&mut self.end_of_rib)
     }
 
+    /// Returns whether the End-of-RIB marker was sent on this connection.
+    pub(crate) fn is_end_of_rib_sent(&self) -> bool {
+        self.mode != SendMode::Down && !self.end_of_rib
+    }
+
     pub(crate) const fn has_pending(&self) -> bool {
         self.queued > 0 || self.end_of_rib
     }

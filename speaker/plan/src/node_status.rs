@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use fairlead_crds::conditions::{NewCondition, RawCondition};
 use fairlead_crds::names::{ELIGIBLE, reasons};
 use fairlead_crds::text;
-use fairlead_crds::v1beta1::{Announced, MAX_NOT_ANNOUNCED, NotAnnounced, Session, SpeakerStatus};
+use fairlead_crds::v1beta1::{
+    Announced, MAX_NOT_ANNOUNCED, NegotiatedSession, NotAnnounced, Session, SessionFamily,
+    SessionNotification, SpeakerStatus,
+};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -65,14 +68,61 @@ pub struct SessionView {
     /// State by its name in RFC 4271. A session that keeps trying to connect is always `Active`: otherwise,
     /// each attempt would cause writes of the object.
     pub state: &'static str,
-    /// Time at which the session was established.
+    /// What the session waits for.
+    pub phase: SessionPhase,
+    /// Time since which the session has been established, or has not been.
     pub since: Option<Timestamp>,
     /// Reason for which the session is not established.
-    pub last_error: Option<String>,
-    /// Number of prefixes announced to the peer.
-    pub prefixes: usize,
+    pub last_error: Option<Series>,
+    /// Consecutive failed attempts.
+    pub attempts: u64,
+    /// Losses of the established session.
+    pub flaps: u64,
+    /// What both sides agreed on; `None` unless the session is established.
+    pub negotiated: Option<NegotiatedSession>,
+    /// Routes of each negotiated family. Empty unless the session is established.
+    pub families: Vec<SessionFamily>,
+    /// The last NOTIFICATION sent.
+    pub notification_sent: Option<Series>,
+    /// The last NOTIFICATION received.
+    pub notification_received: Option<Series>,
     /// Problems of the session: at most one line for each feature and address family.
     pub messages: Vec<String>,
+}
+
+/// What a session waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SessionPhase {
+    /// The configuration of the peer does not permit a session.
+    Stopped,
+    /// The router does not accept the TCP connection.
+    #[default]
+    Connecting,
+    /// The router accepts the connection, but not the session.
+    Negotiating,
+    #[allow(missing_docs)]
+    Established,
+}
+
+/// A text that occurred several times in a row.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Series {
+    #[allow(missing_docs)]
+    pub text: String,
+    /// Time of the first occurrence.
+    pub since: Timestamp,
+    /// Number of occurrences.
+    pub count: u64,
+}
+
+impl Series {
+    /// Adds an occurrence: to this series if the text is the same, else a new series begins.
+    pub fn add(series: &mut Option<Self>, text: String, time: Timestamp) {
+        match series {
+            Some(series) if series.text == text => series.count += 1,
+            _ => *series = Some(Self { text, since: time, count: 1 }),
+        }
+    }
 }
 
 /// Sessions by name of the BGPPeer.
@@ -85,15 +135,7 @@ pub(crate) fn status(
     before: Option<&SpeakerStatus>,
     now: Timestamp,
 ) -> SpeakerStatus {
-    let sessions = sessions.iter().take(MAX_SESSIONS).map(|(peer, view)| Session {
-        peer: peer.clone(),
-        address: view.address.clone(),
-        state: view.state.to_owned(),
-        uptime_since: view.since.map(Time),
-        last_error: view.last_error.as_deref().map(bounded),
-        messages: view.messages.iter().map(|message| bounded(message)).collect(),
-        prefixes: count(view.prefixes),
-    });
+    let sessions = sessions.iter().take(MAX_SESSIONS).map(|(peer, view)| session(peer, view));
     SpeakerStatus {
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         ready: Some(summary.ready),
@@ -104,6 +146,44 @@ pub(crate) fn status(
         not_announced_count: Some(count(summary.not_announced_count)),
         conditions: vec![eligible(summary.node, before, now)],
     }
+}
+
+/// Describes a session. Numbers that grow with each attempt or with the messages of the router are rounded, so
+/// that a router cannot cause a write every second.
+fn session(peer: &str, view: &SessionView) -> Session {
+    let error = view.last_error.as_ref();
+    let notification = |series: &Series| SessionNotification {
+        message: bounded(&series.text),
+        since: Some(Time(series.since)),
+    };
+    let family = |family: &SessionFamily| SessionFamily {
+        received: family.received.try_into().map_or(0, rounded),
+        ..family.clone()
+    };
+    Session {
+        peer: peer.to_owned(),
+        address: view.address.clone(),
+        state: view.state.to_owned(),
+        phase: format!("{:?}", view.phase),
+        state_since: view.since.map(Time),
+        uptime_since: view.since.filter(|_| view.phase == SessionPhase::Established).map(Time),
+        last_error: error.map(|error| bounded(&error.text)),
+        last_error_since: error.map(|error| Time(error.since)),
+        last_error_count: error.map(|error| rounded(error.count)),
+        attempts: (view.attempts > 0).then(|| rounded(view.attempts)),
+        flaps: i64::try_from(view.flaps).unwrap_or(i64::MAX),
+        negotiated: view.negotiated.clone(),
+        families: view.families.iter().map(family).collect(),
+        last_notification_sent: view.notification_sent.as_ref().map(notification),
+        last_notification_received: view.notification_received.as_ref().map(notification),
+        prefixes: view.families.iter().map(|family| family.sent).sum(),
+        messages: view.messages.iter().map(|message| bounded(message)).collect(),
+    }
+}
+
+/// Rounds down to a power of two.
+fn rounded(n: u64) -> i64 {
+    n.checked_ilog2().map_or(0, |bits| 1 << bits.min(62))
 }
 
 fn eligible(
@@ -165,10 +245,38 @@ mod tests {
 
     #[test]
     fn sessions_and_error_texts_are_bounded() {
-        let view = SessionView { last_error: Some("ü".repeat(1000)), ..SessionView::default() };
+        let error = Series { text: "ü".repeat(1000), ..Series::default() };
+        let view = SessionView { last_error: Some(error), ..SessionView::default() };
         let sessions: Sessions = (0..1000).map(|n| (format!("peer-{n}"), view.clone())).collect();
         let status = status(&Summary::default(), &sessions, None, at(1));
         assert_eq!(status.sessions.len(), MAX_SESSIONS);
         assert!(status.sessions[0].last_error.as_ref().unwrap().len() <= MAX_ERROR_BYTES);
+    }
+
+    #[test]
+    fn number_of_attempts_is_rounded_down() {
+        let shown = |count| {
+            let mut error = None;
+            (0..count).for_each(|n| Series::add(&mut error, "refused".to_owned(), at(n)));
+            let view = SessionView { last_error: error, attempts: count as u64, ..SessionView::default() };
+            let session = status(&Summary::default(), &[("tor".to_owned(), view)].into(), None, at(99));
+            let session = session.sessions.into_iter().next().unwrap();
+            (session.attempts, session.last_error_count, session.last_error_since)
+        };
+        let since = Some(Time(at(0)));
+        assert_eq!(shown(0), (None, None, None));
+        assert_eq!(shown(1), (Some(1), Some(1), since.clone()));
+        assert_eq!(shown(7), (Some(4), Some(4), since.clone()));
+        assert_eq!(shown(1000), (Some(512), Some(512), since));
+        assert_eq!(rounded(u64::MAX), 1 << 62);
+    }
+
+    #[test]
+    fn other_text_begins_a_new_series() {
+        let mut series = None;
+        for (text, second) in [("a", 1), ("a", 2), ("b", 3)] {
+            Series::add(&mut series, text.to_owned(), at(second));
+        }
+        assert_eq!(series, Some(Series { text: "b".to_owned(), since: at(3), count: 1 }));
     }
 }

@@ -39,6 +39,15 @@ pub struct DecodedUpdate {
     pub errors: Vec<AttributeError>,
 }
 
+impl DecodedUpdate {
+    /// Returns the family whose End-of-RIB marker this is (RFC 4724 §2); `None` if it is another UPDATE.
+    #[must_use]
+    pub fn end_of_rib(&self) -> Option<Family> {
+        let markers = Family::ALL.into_iter().filter(|family| self.update == Update::end_of_rib(*family));
+        markers.last().filter(|_| self.errors.is_empty())
+    }
+}
+
 /// Encoding of the prefixes of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NlriEncoding {

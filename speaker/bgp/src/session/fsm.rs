@@ -54,6 +54,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::family_status::ReceivedRoutes;
 use super::next_hop::RouteNextHop;
 use super::outbox::SessionOutbox;
 use super::timers::Timer;
@@ -412,6 +413,7 @@ impl Session {
         self.established_since = Some(now);
         self.routes_retained = false;
         self.statistics.established += 1;
+        self.received = ReceivedRoutes::default();
         self.restart_hold_timer(now);
         for family in &negotiated.families {
             let blocked = RouteNextHop::select(*family, self.next_hops, &negotiated).is_none();
@@ -425,6 +427,13 @@ impl Session {
         let DecodedUpdate { update, errors } = decoded;
         let attributes = &update.attributes;
         let reached = attributes.mp_reach.as_ref().map_or(0, |reach| reach.nlri.len());
+        self.received.count(Family::Ipv4Unicast, update.nlri.len());
+        if let Some(reach) = &attributes.mp_reach {
+            self.received.count(reach.family, reach.nlri.len());
+        }
+        if let Some(family) = decoded.end_of_rib() {
+            self.received.handle_end_of_rib(family);
+        }
         self.statistics.updates_received += 1;
         self.statistics.prefixes_received += (update.nlri.len() + reached) as u64;
         if !errors.is_empty() {

@@ -8,6 +8,7 @@
 mod advertise;
 mod bfd;
 mod event;
+mod family_status;
 mod fsm;
 mod next_hop;
 mod open;
@@ -26,6 +27,7 @@ use ipnet::IpNet;
 
 pub(crate) use advertise::largest_update;
 pub use event::{Negotiated, SessionEvent, SessionInput, SessionState, Statistics};
+pub use family_status::FamilyStatus;
 pub use receive_rate::{MAX_MESSAGES_PER_SECOND, MAX_OCTETS_PER_SECOND};
 
 use crate::message::framer::Framer;
@@ -34,6 +36,7 @@ use crate::{
     Attributes, AttributesTooLarge, ConfigError, Family, NextHops, Notification, SessionConfig, Withheld,
 };
 use bfd::BfdGate;
+use family_status::ReceivedRoutes;
 use next_hop::RouteNextHop;
 use open::Capabilities;
 use outbox::SessionOutbox;
@@ -80,6 +83,7 @@ pub struct Session {
     /// The Cease to send after the withdrawals; set only while an established session is being stopped.
     cease: Option<Notification>,
 
+    received: ReceivedRoutes,
     last_malformed: Option<String>,
     statistics: Statistics,
 }
@@ -112,6 +116,7 @@ impl Session {
             refresh: BTreeSet::new(),
             send_blocked: false,
             cease: None,
+            received: ReceivedRoutes::default(),
             last_malformed: None,
             statistics: Statistics::default(),
         })
@@ -265,6 +270,23 @@ impl Session {
             }
         };
         Family::ALL.into_iter().filter_map(|family| Some((family, reason(family)?))).collect()
+    }
+
+    /// Returns the negotiated families, and what was sent and received of each. Empty unless the session is
+    /// established.
+    pub fn families(&self) -> impl Iterator<Item = (Family, FamilyStatus)> {
+        let families = self.negotiated().into_iter().flat_map(|negotiated| &negotiated.families);
+        families.map(|family| {
+            let table = self.rib.table(*family);
+            let received = self.received.family(*family);
+            let status = FamilyStatus {
+                sent: table.counts().sent,
+                received: received.prefixes,
+                end_of_rib_sent: table.is_end_of_rib_sent(),
+                end_of_rib_received: received.end_of_rib,
+            };
+            (*family, status)
+        })
     }
 
     /// Returns the number of prefixes to advertise.

@@ -10,8 +10,9 @@ use fairlead_bgp::message::attribute::{MpNextHop, PathAttributes};
 use fairlead_bgp::message::capability::Capability;
 use fairlead_bgp::message::open::Open;
 use fairlead_bgp::message::route_refresh::RouteRefresh;
+use fairlead_bgp::message::update::Update;
 use fairlead_bgp::{
-    Attributes, Community, ExtendedCommunity, Family, LargeCommunity, NextHops, Origin, PeerAs,
+    Attributes, Community, ExtendedCommunity, Family, FamilyStatus, LargeCommunity, NextHops, Origin, PeerAs,
     SessionConfig, SessionInput,
 };
 use ipnet::IpNet;
@@ -329,6 +330,30 @@ fn end_of_rib_follows_initial_routes_once() {
     assert_eq!(kinds, [(1, false), (0, false), (0, true)]);
     solo.session.announce(host(2), attributes(1)).unwrap();
     assert_eq!(solo.sent().len(), 1);
+}
+
+#[test]
+fn families_report_what_was_sent_and_received() {
+    let mut solo = Solo::new(config());
+    solo.session.announce(host(1), attributes(1)).unwrap();
+    let mut solo = solo.established();
+    let families = |solo: &Solo| solo.session.families().collect::<Vec<_>>();
+    let nothing = FamilyStatus::default();
+    assert_eq!(families(&solo), [(Family::Ipv4Unicast, nothing), (Family::Ipv6Unicast, nothing)]);
+    solo.sent();
+    solo.receive(&update(&hex("4001 01 00  4002 06 02 01 0000fc01  4003 04 c0000202"), &hex("18 cb0071")));
+    let mut markers = Vec::new();
+    Update::end_of_rib(Family::Ipv6Unicast).encode(true, &mut markers);
+    solo.receive(&markers);
+    let v4 = FamilyStatus { sent: 1, received: 1, end_of_rib_sent: true, end_of_rib_received: false };
+    let v6 = FamilyStatus { end_of_rib_sent: true, end_of_rib_received: true, ..nothing };
+    assert_eq!(families(&solo), [(Family::Ipv4Unicast, v4), (Family::Ipv6Unicast, v6)]);
+    // The next connection begins at zero.
+    solo.session.handle_input(solo.now, SessionInput::ConnectionClosed { reason: String::new() });
+    assert_eq!(families(&solo), []);
+    solo.wait(secs(1));
+    solo.reestablish();
+    assert_eq!(families(&solo), [(Family::Ipv4Unicast, nothing), (Family::Ipv6Unicast, nothing)]);
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl PeerTask {
             Ok(session) => Self::new(peer, context, session).serve(&mut commands).await,
             Err(error) => {
                 tracing::error!(peer = %name, %error, "invalid peer configuration");
-                let view = invalid_peer(address(&peer), error);
+                let view = invalid_peer(address(&peer), error, Timestamp::now());
                 sessions.send_modify(|sessions| drop(sessions.insert(name.clone(), view)));
                 while !matches!(commands.recv().await, None | Some(PeerCommand::Stop { .. })) {}
             }
@@ -77,7 +77,7 @@ impl PeerTask {
             tracing::warn!(peer = %peer.name, "BFD is not supported yet; the session runs without it");
         }
         Self {
-            view: SessionViewState::new(address(&peer)),
+            view: SessionViewState::new(address(&peer), Timestamp::now()),
             metrics: context.metrics.peer(&peer.name),
             password: peer.password_secret.as_ref().map(|secret| context.passwords.follow(secret)),
             peer,
@@ -285,10 +285,11 @@ impl PeerTask {
                     hold_time = ?negotiated.hold_time,
                     "BGP session established"
                 );
-                self.view.handle_established(Timestamp::now());
+                self.view.handle_established(Timestamp::now(), &negotiated, &self.peer);
             }
             SessionEvent::Down { from, reason } => {
-                if let Some(error) = self.view.handle_down(from == SessionState::Established, &reason) {
+                let was_established = from == SessionState::Established;
+                if let Some(error) = self.view.handle_down(was_established, &reason, Timestamp::now()) {
                     tracing::warn!(peer = %self.peer.name, state = %from, %error, "BGP session down");
                 }
             }
@@ -352,15 +353,13 @@ impl PeerTask {
 
     /// Updates the metrics, and the view of the session if it changed.
     fn publish(&mut self) {
-        let established = self.session.state() == SessionState::Established;
-        let announced = self.session.announced();
         self.metrics.update(&self.session);
         let key_message = self.password.as_ref().and_then(Password::message);
         let messages = messages(&self.peer, &self.session, key_message);
         if self.session.exceeds_receive_rate() && !std::mem::replace(&mut self.flood_logged, true) {
             tracing::warn!(peer = %self.peer.name, "{FLOOD}");
         }
-        if let Some(view) = self.view.poll_view(established, announced, messages) {
+        if let Some(view) = self.view.poll_view(self.session.families(), messages) {
             self.context.sessions.send_modify(|sessions| drop(sessions.insert(self.peer.name.clone(), view)));
         }
     }

@@ -1,8 +1,9 @@
 //! The view of a BGP session in the `Speaker` object and in the log. Contains no I/O.
 
-use fairlead_bgp::{DownReason, Session, Withheld};
+use fairlead_bgp::{DownReason, Family, FamilyStatus, Negotiated, Session, Withheld};
 use fairlead_crds::model::config::Peer;
-use fairlead_plan::node_status::SessionView;
+use fairlead_crds::v1beta1::{NegotiatedSession, SessionFamily};
+use fairlead_plan::node_status::{Series, SessionPhase, SessionView};
 use jiff::Timestamp;
 
 /// Message about a peer above [`fairlead_bgp::MAX_MESSAGES_PER_SECOND`] or
@@ -17,72 +18,125 @@ const NO_CAPABILITIES: &str = "the router refused capabilities (NOTIFICATION 2/4
 /// The view of one session, with what was published last.
 #[derive(Debug, Default)]
 pub(super) struct SessionViewState {
-    /// The address or the interface of the peer.
-    address: String,
-    established_since: Option<Timestamp>,
-    last_error: Option<String>,
+    view: SessionView,
     published: Option<SessionView>,
 }
 
 impl SessionViewState {
-    pub(super) fn new(address: String) -> Self {
-        Self { address, ..Self::default() }
+    /// Starts the view of a session with this address or interface.
+    pub(super) fn new(address: String, time: Timestamp) -> Self {
+        let view =
+            SessionView { address, state: NOT_ESTABLISHED, since: Some(time), ..SessionView::default() };
+        Self { view, published: None }
     }
 
     /// Handles the transition to Established, which clears the last error.
-    pub(super) fn handle_established(&mut self, time: Timestamp) {
-        self.established_since = Some(time);
-        self.last_error = None;
+    pub(super) fn handle_established(&mut self, time: Timestamp, negotiated: &Negotiated, peer: &Peer) {
+        self.view.state = "Established";
+        self.view.phase = SessionPhase::Established;
+        self.view.since = Some(time);
+        self.view.last_error = None;
+        self.view.attempts = 0;
+        self.view.negotiated = Some(negotiated_session(negotiated, peer));
     }
 
     /// Handles that the session, or an attempt to establish it, failed. Returns the error if it should be
     /// logged: the same error of repeated attempts is logged once.
-    pub(super) fn handle_down(&mut self, was_established: bool, reason: &DownReason) -> Option<&str> {
-        self.established_since = None;
+    pub(super) fn handle_down(
+        &mut self,
+        was_established: bool,
+        reason: &DownReason,
+        time: Timestamp,
+    ) -> Option<&str> {
+        let view = &mut self.view;
+        view.state = NOT_ESTABLISHED;
+        view.negotiated = None;
+        if was_established {
+            view.since = Some(time);
+            view.flaps += 1;
+        }
+        match reason {
+            DownReason::Received(notification) => {
+                Series::add(&mut view.notification_received, notification.to_string(), time);
+            }
+            reason => {
+                if let Some(sent) = reason.notification_sent() {
+                    Series::add(&mut view.notification_sent, sent, time);
+                }
+            }
+        }
+        view.phase = match reason {
+            DownReason::ConnectFailed(_) | DownReason::ConnectTimedOut => SessionPhase::Connecting,
+            _ => SessionPhase::Negotiating,
+        };
         if *reason == DownReason::Stopped {
             return None;
         }
+        view.attempts += u64::from(!was_established);
         // A router that rejects a peering sends the reason once, and then closes each connection without a
         // NOTIFICATION. The first error is the useful one.
         let closed_silently = !was_established && matches!(reason, DownReason::ConnectionClosed(_));
-        if closed_silently && self.last_error.is_some() {
+        if closed_silently && view.last_error.is_some() {
             return None;
         }
         let error = reason.to_string();
-        let repeated = !was_established && self.last_error.as_ref() == Some(&error);
-        let error = self.last_error.insert(error);
-        (!repeated).then_some(error.as_str())
+        let repeated = view.last_error.as_ref().is_some_and(|last| !was_established && last.text == error);
+        Series::add(&mut view.last_error, error, time);
+        let error = view.last_error.as_ref().filter(|_| !repeated)?;
+        Some(&error.text)
     }
 
-    /// Returns the view if it differs from the one that was returned last. `prefixes` is the number of
-    /// announced prefixes; `messages` describes what does not work on the session.
+    /// Returns the view if it differs from the one that was returned last. `messages` describes what does not
+    /// work on the session.
     pub(super) fn poll_view(
         &mut self,
-        established: bool,
-        prefixes: usize,
+        families: impl Iterator<Item = (Family, FamilyStatus)>,
         messages: Vec<String>,
     ) -> Option<SessionView> {
-        let prefixes = if established { prefixes } else { 0 };
-        let unchanged = self.published.as_ref().is_some_and(|published| {
-            published.prefixes == prefixes
-                && published.since == self.established_since
-                && published.last_error == self.last_error
-                && published.messages == messages
-        });
-        if unchanged {
+        self.view.families.clear();
+        self.view.families.extend(families.map(session_family));
+        self.view.messages = messages;
+        if self.published.as_ref() == Some(&self.view) {
             return None;
         }
-        let view = SessionView {
-            address: self.address.clone(),
-            // One state for all attempts to connect: otherwise each attempt would change the Speaker object.
-            state: if established { "Established" } else { "Active" },
-            since: self.established_since,
-            last_error: self.last_error.clone(),
-            prefixes,
-            messages,
-        };
-        self.published = Some(view.clone());
-        Some(view)
+        self.published = Some(self.view.clone());
+        self.published.clone()
+    }
+}
+
+/// One state for all attempts to connect: otherwise each attempt would change the Speaker object.
+const NOT_ESTABLISHED: &str = "Active";
+
+fn session_family((family, status): (Family, FamilyStatus)) -> SessionFamily {
+    SessionFamily {
+        family: family.to_string(),
+        sent: i64::try_from(status.sent).unwrap_or(i64::MAX),
+        received: i64::try_from(status.received).unwrap_or(i64::MAX),
+        end_of_rib_sent: status.end_of_rib_sent,
+        end_of_rib_received: status.end_of_rib_received,
+    }
+}
+
+fn negotiated_session(negotiated: &Negotiated, peer: &Peer) -> NegotiatedSession {
+    let families = negotiated.families.iter().map(Family::to_string);
+    // Routers offer it also to a speaker that does not.
+    let restart = negotiated
+        .graceful_restart
+        .filter(|_| peer.graceful_restart)
+        .map(|time| format!("graceful restart, {time:?}"));
+    let capabilities = [
+        (negotiated.four_octet_as, "four-octet AS numbers"),
+        (negotiated.route_refresh, "route refresh"),
+        (negotiated.extended_messages, "extended messages"),
+        (negotiated.extended_next_hop, "extended next hop"),
+    ];
+    let capabilities = capabilities.into_iter().filter(|(offered, _)| *offered);
+    NegotiatedSession {
+        peer_asn: negotiated.peer_asn.into(),
+        peer_router_id: negotiated.peer_router_id.to_string(),
+        hold_time: format!("{:?}", negotiated.hold_time),
+        keepalive_time: format!("{:?}", negotiated.keepalive_time),
+        capabilities: families.chain(capabilities.map(|(_, name)| name.to_owned())).chain(restart).collect(),
     }
 }
 
@@ -100,13 +154,17 @@ pub(super) fn messages(peer: &Peer, session: &Session, key_message: Option<&str>
 }
 
 /// Returns the view of a peer whose configuration is invalid.
-pub(super) fn invalid_peer(address: String, error: String) -> SessionView {
-    SessionView { address, state: "Idle", last_error: Some(error), ..SessionView::default() }
+pub(super) fn invalid_peer(address: String, error: String, time: Timestamp) -> SessionView {
+    let last_error = Some(Series { text: error, since: time, count: 1 });
+    let phase = SessionPhase::Stopped;
+    SessionView { address, state: "Idle", phase, since: Some(time), last_error, ..SessionView::default() }
 }
 
 #[cfg(test)]
 mod tests {
-    use fairlead_bgp::{MAX_MESSAGES_PER_SECOND, MAX_OCTETS_PER_SECOND};
+    use std::time::Duration;
+
+    use fairlead_bgp::{MAX_MESSAGES_PER_SECOND, MAX_OCTETS_PER_SECOND, Notification};
 
     use super::*;
 
@@ -124,59 +182,142 @@ mod tests {
         DownReason::ConnectionClosed(String::new())
     }
 
+    fn refused() -> DownReason {
+        DownReason::ConnectFailed("refused".to_owned())
+    }
+
+    fn negotiated() -> Negotiated {
+        Negotiated {
+            peer_asn: 64513,
+            peer_router_id: [192, 0, 2, 1].into(),
+            ebgp: true,
+            hold_time: Duration::from_secs(9),
+            keepalive_time: Duration::from_secs(3),
+            families: [Family::Ipv4Unicast].into(),
+            four_octet_as: true,
+            extended_messages: false,
+            extended_next_hop: false,
+            route_refresh: true,
+            graceful_restart: Some(Duration::from_secs(120)),
+        }
+    }
+
+    fn peer() -> Peer {
+        let peer = fairlead_test_support::peer("router", "192.0.2.1");
+        Peer { graceful_restart: true, ..peer }
+    }
+
+    fn sent(sent: usize) -> std::array::IntoIter<(Family, FamilyStatus), 1> {
+        [(Family::Ipv4Unicast, FamilyStatus { sent, ..FamilyStatus::default() })].into_iter()
+    }
+
+    /// A view at the start, and what it returns without routes and messages.
+    fn state() -> SessionViewState {
+        SessionViewState::new("192.0.2.1".to_owned(), time(0))
+    }
+
+    fn polled(state: &mut SessionViewState) -> SessionView {
+        state.poll_view(std::iter::empty(), Vec::new()).unwrap()
+    }
+
     #[test]
     fn repeated_error_is_logged_once() {
-        let mut state = SessionViewState::new("192.0.2.1".to_owned());
-        let failed = DownReason::ConnectFailed("refused".to_owned());
-        assert_eq!(state.handle_down(false, &failed), Some("connection attempt failed: refused"));
-        assert_eq!(state.handle_down(false, &failed), None);
-        let expired = DownReason::HoldTimerExpired;
-        assert!(state.handle_down(false, &expired).is_some());
-        assert!(state.handle_down(false, &failed).is_some());
+        let mut state = state();
+        let logged = state.handle_down(false, &refused(), time(1));
+        assert_eq!(logged, Some("connection attempt failed: refused"));
+        assert_eq!(state.handle_down(false, &refused(), time(2)), None);
+        assert!(state.handle_down(false, &DownReason::HoldTimerExpired, time(3)).is_some());
+        assert!(state.handle_down(false, &refused(), time(4)).is_some());
+        let view = polled(&mut state);
+        let error = view.last_error.unwrap();
+        assert_eq!((view.attempts, error.count, error.since), (4, 1, time(4)));
     }
 
     #[test]
     fn loss_of_established_session_is_always_logged() {
-        let mut state = SessionViewState::new("192.0.2.1".to_owned());
+        let mut state = state();
         for second in 1..4 {
-            state.handle_established(time(second));
-            assert!(state.handle_down(true, &closed()).is_some());
+            state.handle_established(time(second), &negotiated(), &peer());
+            assert!(state.handle_down(true, &closed(), time(second)).is_some());
         }
+        let view = polled(&mut state);
+        assert_eq!((view.flaps, view.attempts, view.since), (3, 0, Some(time(3))));
     }
 
     #[test]
     fn silent_close_keeps_earlier_error() {
-        let mut state = SessionViewState::new("192.0.2.1".to_owned());
-        assert!(state.handle_down(false, &closed()).is_some(), "no earlier error");
-        let failed = DownReason::ConnectFailed("refused".to_owned());
-        state.handle_down(false, &failed);
-        assert_eq!(state.handle_down(false, &closed()), None);
-        let view = state.poll_view(false, 0, Vec::new()).unwrap();
-        assert_eq!(view.last_error.as_deref(), Some("connection attempt failed: refused"));
-        state.handle_established(time(1));
-        assert!(state.handle_down(true, &closed()).is_some(), "the session was established");
+        let mut state = state();
+        assert!(state.handle_down(false, &closed(), time(1)).is_some(), "no earlier error");
+        state.handle_down(false, &refused(), time(1));
+        assert_eq!(state.handle_down(false, &closed(), time(1)), None);
+        let error = polled(&mut state).last_error.unwrap();
+        assert_eq!(error.text, "connection attempt failed: refused");
+        state.handle_established(time(1), &negotiated(), &peer());
+        assert!(state.handle_down(true, &closed(), time(1)).is_some(), "the session was established");
     }
 
     #[test]
     fn stop_is_no_error() {
-        let mut state = SessionViewState::new("192.0.2.1".to_owned());
-        state.handle_established(time(1));
-        assert_eq!(state.handle_down(true, &DownReason::Stopped), None);
-        let view = state.poll_view(false, 0, Vec::new()).unwrap();
-        assert_eq!((view.since, view.last_error), (None, None));
+        let mut state = state();
+        state.handle_established(time(1), &negotiated(), &peer());
+        assert_eq!(state.handle_down(true, &DownReason::Stopped, time(2)), None);
+        assert_eq!(polled(&mut state).last_error, None);
+    }
+
+    #[test]
+    fn phase_tells_which_step_fails() {
+        let mut state = state();
+        assert_eq!(polled(&mut state).phase, SessionPhase::Connecting);
+        state.handle_down(false, &closed(), time(1));
+        assert_eq!(polled(&mut state).phase, SessionPhase::Negotiating);
+        state.handle_down(false, &refused(), time(2));
+        assert_eq!(polled(&mut state).phase, SessionPhase::Connecting);
+        state.handle_established(time(3), &negotiated(), &peer());
+        assert_eq!(polled(&mut state).phase, SessionPhase::Established);
+        let stopped = invalid_peer(String::new(), "AS number 0 is reserved".to_owned(), time(4));
+        assert_eq!((stopped.state, stopped.phase), ("Idle", SessionPhase::Stopped));
+    }
+
+    #[test]
+    fn notifications_of_both_sides_are_kept() {
+        let mut state = state();
+        let notification = |subcode| Notification { code: 6, subcode, data: Vec::new() };
+        state.handle_down(false, &DownReason::Received(notification(5)), time(1));
+        state.handle_down(false, &DownReason::Received(notification(5)), time(2));
+        state.handle_down(true, &DownReason::HoldTimerExpired, time(3));
+        state.handle_established(time(4), &negotiated(), &peer());
+        let view = polled(&mut state);
+        let received = view.notification_received.unwrap();
+        assert_eq!(received.text, "6/5 (Cease: Connection Rejected)");
+        assert_eq!((received.since, received.count), (time(1), 2));
+        assert_eq!(view.notification_sent.unwrap().text, "4/0 (Hold Timer Expired)");
+    }
+
+    #[test]
+    fn negotiated_parameters_are_shown_while_established() {
+        let mut state = state();
+        state.handle_established(time(1), &negotiated(), &peer());
+        let shown = polled(&mut state).negotiated.unwrap();
+        assert_eq!((shown.peer_asn, shown.peer_router_id.as_str()), (64513, "192.0.2.1"));
+        assert_eq!((shown.hold_time.as_str(), shown.keepalive_time.as_str()), ("9s", "3s"));
+        let capabilities =
+            ["IPv4 unicast", "four-octet AS numbers", "route refresh", "graceful restart, 120s"];
+        assert_eq!(shown.capabilities, capabilities);
+        state.handle_down(true, &closed(), time(2));
+        assert_eq!(polled(&mut state).negotiated, None);
     }
 
     #[test]
     fn view_is_returned_only_after_a_change() {
-        let mut state = SessionViewState::new("192.0.2.1".to_owned());
-        let view = state.poll_view(false, 5, Vec::new()).unwrap();
-        assert_eq!((view.address.as_str(), view.state, view.prefixes), ("192.0.2.1", "Active", 0));
-        assert_eq!(state.poll_view(false, 6, Vec::new()), None, "prefixes count only when established");
-        state.handle_established(time(1));
-        let view = state.poll_view(true, 6, Vec::new()).unwrap();
-        assert_eq!((view.state, view.since, view.prefixes), ("Established", Some(time(1)), 6));
-        assert_eq!(state.poll_view(true, 6, Vec::new()), None);
-        assert!(state.poll_view(true, 7, Vec::new()).is_some());
-        assert!(state.poll_view(true, 7, vec!["no next hop".to_owned()]).is_some());
+        let mut state = state();
+        let view = polled(&mut state);
+        assert_eq!((view.address.as_str(), view.state), ("192.0.2.1", "Active"));
+        assert_eq!(state.poll_view(std::iter::empty(), Vec::new()), None);
+        state.handle_established(time(1), &negotiated(), &peer());
+        let view = state.poll_view(sent(6), Vec::new()).unwrap();
+        assert_eq!((view.state, view.since, view.families[0].sent), ("Established", Some(time(1)), 6));
+        assert_eq!(state.poll_view(sent(6), Vec::new()), None);
+        assert!(state.poll_view(sent(7), Vec::new()).is_some());
+        assert!(state.poll_view(sent(7), vec!["no next hop".to_owned()]).is_some());
     }
 }

@@ -27,11 +27,20 @@ fn wrong_asn_or_password_is_reported_in_speaker_object() {
     setup.expect_error("old", &["NOTIFICATION", "Bad Peer AS", "64900", "64999"]).unwrap();
     setup.expect_error("gobgp-v4", &["peer sent NOTIFICATION", "Bad Peer AS"]).unwrap();
     setup.expect_error("bird", &["Secret fairlead-system/other", "does not exist"]).unwrap();
+    let notification = |peer: &str, field: &str| {
+        let session = setup.session("n1", peer).unwrap();
+        assert_eq!(session["phase"], "Negotiating", "{session}");
+        session[field]["message"].as_str().unwrap_or_default().to_owned()
+    };
+    let sent = notification("old", "lastNotificationSent");
+    assert!(sent.starts_with("2/2 (OPEN Message Error: Bad Peer AS)"), "{sent}");
+    let received = notification("gobgp-v4", "lastNotificationReceived");
+    assert!(received.starts_with("2/2 (OPEN Message Error: Bad Peer AS)"), "{received}");
 
-    // With a wrong key the kernels do not establish a connection. The next attempt reads the Secret again,
-    // without a change of the peer's object.
+    // With a wrong key the kernels do not establish a connection. The new Secret takes effect without a change
+    // of the peer's object.
     wrong_password(&setup);
-    setup.expect_error("bird", &["connection attempt timed out"]).unwrap();
+    setup.expect_error("bird", &["no answer from 192.0.2.5", "TCP-MD5 key differs"]).unwrap();
     assert_eq!(since("ibgp"), undisturbed, "the other sessions stay established");
 
     setup.change_peer("old", json!({ "peerASN": 64900 })).unwrap();

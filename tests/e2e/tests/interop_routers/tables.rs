@@ -9,7 +9,7 @@ use fairlead_e2e::{SECOND, SOON};
 use fairlead_lab::peers::Path;
 use fairlead_lab::wait_for;
 use ipnet::IpNet;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::setup::{Setup, service, turn};
 
@@ -120,6 +120,26 @@ fn both_sides_report_same_session_values() {
             assert_eq!(session.hold_time, Some(Duration::from_secs(hold_time)), "{name} {node}");
         }
     }
+    for (peer, expected) in [
+        ("bird", json!({ "peerASN": 4_200_000_005_i64, "holdTime": "6s", "keepaliveTime": "2s" })),
+        ("ibgp", json!({ "peerASN": 64513, "peerRouterID": "192.0.2.7", "holdTime": "9s" })),
+        ("old", json!({ "peerASN": 64900, "capabilities": ["IPv4 unicast", "route refresh"] })),
+    ] {
+        let session = setup.session("n1", peer).unwrap();
+        for (field, value) in expected.as_object().unwrap() {
+            assert_eq!(session["negotiated"][field], *value, "{peer}: {session}");
+        }
+        assert_eq!(session["phase"], "Established", "{peer}");
+    }
+    wait_for("the routes of BIRD in the status", SOON, || {
+        let families = setup.session("n1", "bird")?["families"].clone();
+        // 500 routes of one family, rounded down to a power of two.
+        let v4 = json!({ "family": "IPv4 unicast", "sent": 3, "received": 256, "endOfRIBSent": true,
+            "endOfRIBReceived": true });
+        ensure!(families[0] == v4, "{families}");
+        Ok(())
+    })
+    .unwrap();
     for node in setup.lab.nodes() {
         for address in node.addresses() {
             let session = setup.gobgp.session(address).unwrap();

@@ -1,0 +1,55 @@
+//! What was sent and received on the current connection, by address family.
+
+use crate::Family;
+
+/// The routes of one address family on an established session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FamilyStatus {
+    /// Number of prefixes that the peer has from this session ("PfxSnt" in FRR).
+    pub sent: usize,
+    /// Number of prefixes that the peer announced on this connection, including repetitions. The session
+    /// discards them.
+    pub received: u64,
+    /// True if the End-of-RIB marker was sent: all initial routes are announced (RFC 4724 §2).
+    pub end_of_rib_sent: bool,
+    /// True if the peer sent the End-of-RIB marker.
+    pub end_of_rib_received: bool,
+}
+
+/// Counts what the peer sends. A new connection starts at zero.
+#[derive(Debug, Default)]
+pub(super) struct ReceivedRoutes {
+    ipv4: Received,
+    ipv6: Received,
+}
+
+/// What the peer sent of one family.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Received {
+    pub(super) prefixes: u64,
+    pub(super) end_of_rib: bool,
+}
+
+impl ReceivedRoutes {
+    pub(super) fn count(&mut self, family: Family, prefixes: usize) {
+        self.family_mut(family).prefixes += prefixes as u64;
+    }
+
+    pub(super) fn handle_end_of_rib(&mut self, family: Family) {
+        self.family_mut(family).end_of_rib = true;
+    }
+
+    pub(super) const fn family(&self, family: Family) -> Received {
+        match family {
+            Family::Ipv4Unicast => self.ipv4,
+            Family::Ipv6Unicast => self.ipv6,
+        }
+    }
+
+    const fn family_mut(&mut self, family: Family) -> &mut Received {
+        match family {
+            Family::Ipv4Unicast => &mut self.ipv4,
+            Family::Ipv6Unicast => &mut self.ipv6,
+        }
+    }
+}
