@@ -13,8 +13,8 @@
 //! - The event sender, `EventSender`: events that wait to be sent, at most 8192; more are
 //!   dropped and counted. It has at most 8 requests in flight, a task each. Ends when the reconcile loop
 //!   drops it.
-//! - The mesh Secret, `MeshSecretTask`: its request. Ends when the Secret exists, or
-//!   with the term.
+//! - The mesh Secret, `MeshSecretTask`: the watch of that Secret, and one request at a time. Ends with the
+//!   term.
 //! - Departed Services, `Departures`: their queue and at most 4 requests. Ends with the term.
 //! - HTTP: the listener of /metrics, /healthz and /readyz. Ends with the process.
 //!

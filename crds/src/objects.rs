@@ -370,6 +370,7 @@ mod tests {
         assert_eq!(Node::url_path(&(), None), core::Node::url_path(&(), None));
         assert_eq!(Namespace::url_path(&(), None), core::Namespace::url_path(&(), None));
         assert_eq!(Speaker::url_path(&(), None), v1beta1::Speaker::url_path(&(), None));
+        assert_eq!(Secret::url_path(&(), Some("a")), core::Secret::url_path(&(), Some("a")));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod client;
 pub mod flags;
 pub mod http;
 pub mod logging;
+pub mod mesh_key;
 pub mod request;
 pub mod signal;
 pub mod watch;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use fairlead_crds::resolve::{ObjectRef, ObjectVerdict};
 use fairlead_plan::membership_gate::MembershipGate;
 use fairlead_plan::node_status::Summary;
-use fairlead_plan::speaker_object::SpeakerReport;
+use fairlead_plan::speaker_object::{MeshEndpoint, SpeakerReport};
 use fairlead_plan::{AnnouncementChange, LinkAddresses};
 use fairlead_runtime::http::Health;
 use fairlead_runtime::watch::missing_kinds_note;
@@ -23,6 +23,7 @@ use crate::tasks::bgp::BgpPeers;
 use crate::tasks::l2::{L2CommandSender, is_usable};
 use crate::tasks::links::LinksReceiver;
 use crate::tasks::mesh::{Membership, MeshInput};
+use crate::tasks::mesh_key::MeshKey;
 use crate::tasks::sleep_until_or_forever;
 use crate::watches::WatchEvent;
 
@@ -34,6 +35,7 @@ pub(crate) struct Coordinator {
     pub state: ClusterState,
     pub events: mpsc::Receiver<WatchEvent>,
     pub membership: watch::Receiver<Membership>,
+    pub mesh_key: watch::Receiver<MeshKey>,
     pub links: LinksReceiver,
     pub excluded_interfaces: ExcludedInterfaces,
     /// UDP port of the mesh, as published in the Speaker object.
@@ -87,6 +89,8 @@ impl Coordinator {
                     links_changed = true;
                     self.state.set_links(addresses);
                 }
+                // Read below, when the node is reported.
+                Ok(()) = self.mesh_key.changed() => {}
                 () = sleep_until_or_forever(timeout) => {}
                 event = self.events.recv() => match event {
                     Some(event) => self.handle_watch_events(event),
@@ -178,10 +182,17 @@ impl Coordinator {
         let summary = Summary::new(self.state.plan(), synced);
         self.metrics.l2_announced.set(summary.l2 as i64);
         self.metrics.not_announced.set(summary.not_announced_count as i64);
+        let key = self.mesh_key.borrow().clone();
+        // Report only when synced: before, the status would show addresses as not announced. Without the
+        // result of reading the key, the object would be written twice at each start.
+        let is_known = synced && key != MeshKey::Unread;
         let report = SpeakerReport {
-            // Report only when synced: before, the status would show addresses as not announced.
-            node_uid: self.state.node_uid().filter(|_| synced).map(str::to_owned),
-            mesh: own.map(|address| SocketAddr::new(address, self.mesh_port)),
+            node_uid: self.state.node_uid().filter(|_| is_known).map(str::to_owned),
+            // A speaker without a key takes no part in the mesh: the others would wait for its answers.
+            mesh: own.zip(key.fingerprint()).map(|(address, fingerprint)| MeshEndpoint {
+                address: SocketAddr::new(address, self.mesh_port),
+                key_fingerprint: fingerprint.to_owned(),
+            }),
             deletions: self.state.own_object_deletions(),
             summary,
         };
@@ -191,12 +202,14 @@ impl Coordinator {
     /// Sets what `/readyz` returns, and logs it. `logged` is the last text that was logged.
     fn update_readiness(&self, logged: &mut String) {
         self.health.set_note(missing_kinds_note(self.state.missing_kinds()));
-        let waiting_for = match self.state.waiting_for() {
-            Some(waiting_for) => waiting_for,
-            None if self.state.plan().own_node().is_none() => {
+        let waiting_for = match (self.state.waiting_for(), self.mesh_key.borrow().waiting_for()) {
+            (Some(waiting_for), _) => waiting_for,
+            (None, _) if self.state.plan().own_node().is_none() => {
                 "the Node object of this node; check --node-name".to_owned()
             }
-            None => {
+            // L2 needs the mesh; BGP routes are announced without it.
+            (None, Some(key)) => key,
+            (None, None) => {
                 if !self.health.is_ready() {
                     tracing::info!("ready");
                     self.health.set_ready();
@@ -206,8 +219,8 @@ impl Coordinator {
             }
         };
         if *logged != waiting_for {
-            // The first lists arrive one by one, normally within a second.
-            if self.state.waiting_for().is_some() {
+            // The first lists and the key arrive one by one, normally within a second.
+            if self.state.waiting_for().is_some() || *self.mesh_key.borrow() == MeshKey::Unread {
                 tracing::debug!("waiting for {waiting_for}");
             } else {
                 tracing::warn!("waiting for {waiting_for}");

@@ -24,7 +24,7 @@
 //! |---|---|---|---|
 //! | watches | coordinator | [`crate::watches::WatchEvent`] | 1024; the watches wait |
 //! | links | coordinator, mesh, L2, BGP peers | network interfaces | the latest value |
-//! | mesh | coordinator | members | the latest value |
+//! | mesh | coordinator | members, state of the key | the latest values |
 //! | coordinator | mesh | own address, addresses of the peers | the latest value |
 //! | coordinator | L2 | announce, withdraw | two commands per address |
 //! | coordinator | BGP peer | announce, withdraw, start, stop | one command per prefix |
@@ -92,6 +92,7 @@ use crate::tasks::bgp::{BgpPeers, Passwords, PeerContext};
 use crate::tasks::l2::{self, L2Task};
 use crate::tasks::links;
 use crate::tasks::mesh::{MeshInput, MeshTask};
+use crate::tasks::mesh_key::MeshKey;
 use crate::tasks::speaker_object::SpeakerObjectTask;
 use crate::watches;
 
@@ -130,6 +131,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let (links_sender, links) = watch::channel(Default::default());
     let (mesh_input_sender, mesh_input) = watch::channel(MeshInput::default());
     let (membership_sender, membership) = watch::channel(None);
+    let (mesh_key_sender, mesh_key) = watch::channel(MeshKey::default());
     let (node_addresses_sender, node_addresses) = watch::channel(Vec::new());
     let (report_sender, report) = watch::channel(SpeakerReport::default());
     let sessions = watch::Sender::new(Default::default());
@@ -150,6 +152,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         state: ClusterState::new(&flags.node_name),
         events,
         membership,
+        mesh_key,
         links: links.clone(),
         excluded_interfaces: flags.exclude_interfaces.clone(),
         mesh_port: flags.mesh_port,
@@ -170,6 +173,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         input: mesh_input,
         links: links.clone(),
         membership: membership_sender,
+        key: mesh_key_sender,
         stop: stop.clone(),
         metrics: metrics.clone(),
     };

@@ -12,7 +12,7 @@ use fairlead_crds::{names, text};
 use fairlead_runtime::client::chain;
 use fairlead_runtime::request::{Failure, request};
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ObjectReference, Service};
+use k8s_openapi::api::core::v1::{ObjectReference, Secret, Service};
 use k8s_openapi::api::events::v1::Event as Object;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
@@ -143,32 +143,77 @@ async fn create(client: &Client, object: &Object) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns the Event object. It is never part of a series, since the controller does not repeat events.
+/// A warning about a Secret.
+pub(crate) struct SecretEvent {
+    pub namespace: String,
+    pub name: &'static str,
+    /// A CamelCase word.
+    pub reason: String,
+    /// What the controller did or tried, as a verb.
+    pub action: &'static str,
+    pub message: String,
+}
+
+/// Sends an event about a Secret, once. The Secret need not exist.
+pub(crate) async fn send_about_secret(client: &Client, instance: &str, event: SecretEvent) {
+    let SecretEvent { namespace, name, reason, action, message } = event;
+    let regarding = reference::<Secret>(&namespace, name, None);
+    let object = Object {
+        type_: Some("Warning".to_owned()),
+        reason: Some(reason),
+        action: Some(action.to_owned()),
+        ..about(regarding, &message, instance, Timestamp::now())
+    };
+    match tokio::time::timeout(TIMEOUT, create(client, &object)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(failure)) => tracing::debug!(error = %chain(&failure), "cannot send an event"),
+        Err(_) => tracing::debug!("no response to an event"),
+    }
+}
+
+/// Returns the Event object of an event about a Service.
 fn object(event: &ServiceEvent, instance: &str, at: Timestamp) -> Object {
     let ServiceEvent { service, uid, warning, reason, message } = event;
+    let regarding = reference::<Service>(&service.namespace, &service.name, Some(uid.clone()));
+    Object {
+        type_: Some(if *warning { "Warning" } else { "Normal" }.to_owned()),
+        reason: Some(reason.to_string()),
+        action: Some(action(*reason).to_owned()),
+        ..about(regarding, message, instance, at)
+    }
+}
+
+/// Returns an Event object without type, reason and action. It is never part of a series, since the
+/// controller does not repeat events.
+fn about(regarding: ObjectReference, message: &str, instance: &str, at: Timestamp) -> Object {
     Object {
         metadata: ObjectMeta {
-            namespace: Some(service.namespace.clone()),
+            namespace: regarding.namespace.clone(),
             // The naming scheme of client-go and kube.
-            name: Some(format!("{}.{:x}", service.name, at.as_nanosecond())),
+            name: regarding.name.as_ref().map(|name| format!("{name}.{:x}", at.as_nanosecond())),
             ..ObjectMeta::default()
         },
         event_time: Some(MicroTime(at)),
-        type_: Some(if *warning { "Warning" } else { "Normal" }.to_owned()),
-        reason: Some(reason.to_string()),
         note: Some(text::message(message).into_owned()),
-        action: Some(action(*reason).to_owned()),
-        regarding: Some(ObjectReference {
-            api_version: Some(Service::api_version(&()).into_owned()),
-            kind: Some(Service::kind(&()).into_owned()),
-            namespace: Some(service.namespace.clone()),
-            name: Some(service.name.clone()),
-            uid: Some(uid.clone()),
-            ..ObjectReference::default()
-        }),
+        regarding: Some(regarding),
         reporting_controller: Some(names::CONTROLLER.to_owned()),
         reporting_instance: Some(text::printable(instance, MAX_INSTANCE).into_owned()),
         ..Object::default()
+    }
+}
+
+fn reference<K: Resource<DynamicType = ()>>(
+    namespace: &str,
+    name: &str,
+    uid: Option<String>,
+) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(K::kind(&()).into_owned()),
+        namespace: Some(namespace.to_owned()),
+        name: Some(name.to_owned()),
+        uid,
+        ..ObjectReference::default()
     }
 }
 

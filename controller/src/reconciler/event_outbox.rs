@@ -18,8 +18,7 @@ pub(super) struct EventOutbox {
 }
 
 impl EventOutbox {
-    pub(super) fn new(client: Client, instance: &str) -> Self {
-        let instance = Arc::from(instance);
+    pub(super) fn new(client: Client, instance: Arc<str>) -> Self {
         let sender = EventSender::start(client.clone(), Arc::clone(&instance));
         Self { client, instance, sender, pending: Vec::new() }
     }

@@ -11,7 +11,7 @@
 //! | [`ClusterState`] | the allocator and the configuration: all decisions, without I/O |
 //! | [`Writes`] | the write queue, the requests in flight, the in-doubt writes |
 //! | [`EventOutbox`] | events held back until status writes have drained |
-//! | [`MeshSecretTask`] | the task that creates the Secret of the mesh |
+//! | [`MeshSecretTask`] | the task that watches the Secret of the mesh |
 //! | [`Departures`] | the task that removes statuses from Services that left |
 
 mod cluster_state;
@@ -23,6 +23,7 @@ mod writes;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fairlead_runtime::http;
@@ -68,13 +69,15 @@ impl Reconciler {
         health: http::Health,
         metrics: Metrics,
     ) -> Self {
+        let instance: Arc<str> = scope.instance.as_str().into();
+        let (namespace, monitor) = (scope.namespace.clone(), metrics.watches().clone());
         Self {
             term: CurrentTerm::new(leadership),
             state: ClusterState::new(&scope),
             writes: Writes::new(client.clone()),
-            events: EventOutbox::new(client.clone(), &scope.instance),
-            namespace: scope.namespace.clone(),
-            mesh_secret: MeshSecretTask::new(client.clone(), scope.namespace),
+            events: EventOutbox::new(client.clone(), instance.clone()),
+            namespace: scope.namespace,
+            mesh_secret: MeshSecretTask::new(client.clone(), namespace, instance, monitor),
             departures: Departures::new(client, scope.class),
             metrics,
             health,

@@ -7,6 +7,7 @@ mod cooldowns;
 mod faults;
 mod hostile;
 mod lifecycles;
+mod mesh_secret;
 mod odd_objects;
 mod pools;
 mod proxy;

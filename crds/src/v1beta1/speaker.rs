@@ -26,6 +26,7 @@ pub const MAX_NOT_ANNOUNCED: usize = 64;
     printcolumn(name = "Ready", type_ = "boolean", json_path = ".status.ready"),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version", priority = 1),
     printcolumn(name = "Mesh", type_ = "string", json_path = ".spec.mesh.address", priority = 1),
+    printcolumn(name = "Mesh Key", type_ = "string", json_path = ".spec.mesh.keyFingerprint", priority = 1),
     printcolumn(name = "Sessions", type_ = "string", json_path = ".status.sessions[*].state"),
     printcolumn(name = "L2", type_ = "integer", json_path = ".status.l2.announced"),
     printcolumn(name = "BGP", type_ = "integer", json_path = ".status.bgp.announced"),
@@ -34,8 +35,8 @@ pub const MAX_NOT_ANNOUNCED: usize = 64;
 )]
 #[serde(rename_all = "camelCase")]
 pub struct SpeakerSpec {
-    /// The address at which other speakers reach this one. Unset while the speaker is not a member of the
-    /// mesh.
+    /// The address at which other speakers reach this one. Unset while the speaker takes no part in the mesh,
+    /// for example because it waits for the key in the Secret `fairlead-mesh`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mesh: Option<Mesh>,
 }
@@ -55,6 +56,12 @@ pub struct Mesh {
     #[serde(default)]
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
+
+    /// The fingerprint of the key that the speaker uses, which it read from the Secret `fairlead-mesh` when
+    /// it started. Speakers accept each other only if they use the same key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub key_fingerprint: Option<String>,
 }
 
 /// SpeakerStatus describes what the speaker announces and what it cannot announce.

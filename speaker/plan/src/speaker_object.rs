@@ -22,13 +22,22 @@ use crate::node_status::{Sessions, Summary, status};
 /// Minimum time between two writes, also after a failure.
 pub const WRITE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How other speakers reach this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeshEndpoint {
+    /// Address of the mesh.
+    pub address: SocketAddr,
+    /// Fingerprint of the key that this speaker uses.
+    pub key_fingerprint: String,
+}
+
 /// The report of this node, without its BGP sessions.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SpeakerReport {
     /// UID of the Node, which owns the object. Without it nothing is written.
     pub node_uid: Option<String>,
-    /// Address at which other speakers reach this one.
-    pub mesh: Option<SocketAddr>,
+    /// `None` while this speaker takes no part in the mesh.
+    pub mesh: Option<MeshEndpoint>,
     /// Number of times the object was deleted. When it grows, the object is written again.
     pub deletions: u64,
     /// Summary of the plan.
@@ -139,8 +148,13 @@ impl SpeakerObject {
     /// Returns the object without its status; `None` while there is no Node to own it.
     fn object(&self) -> Option<Value> {
         let uid = self.report.node_uid.as_ref()?;
-        let mesh =
-            self.report.mesh.map(|mesh| json!({"address": mesh.ip().to_string(), "port": mesh.port()}));
+        let mesh = self.report.mesh.as_ref().map(|MeshEndpoint { address, key_fingerprint }| {
+            json!({
+                "address": address.ip().to_string(),
+                "port": address.port(),
+                "keyFingerprint": key_fingerprint,
+            })
+        });
         let spec = mesh.map_or(json!({}), |mesh| json!({"mesh": mesh}));
         Some(json!({
             "apiVersion": "fairlead.dev/v1beta1",
@@ -179,7 +193,10 @@ mod tests {
         fn new() -> Self {
             let report = SpeakerReport {
                 node_uid: Some("u1".to_owned()),
-                mesh: Some("192.0.2.1:7946".parse().unwrap()),
+                mesh: Some(MeshEndpoint {
+                    address: "192.0.2.1:7946".parse().unwrap(),
+                    key_fingerprint: "1a30ee5d22fa3af2".to_owned(),
+                }),
                 ..SpeakerReport::default()
             };
             Self { object: SpeakerObject::new("n1"), report, start: Instant::now() }
@@ -210,7 +227,8 @@ mod tests {
         let object = write.object.unwrap();
         assert_eq!(object["metadata"]["name"], "n1");
         assert_eq!(object["metadata"]["ownerReferences"][0]["uid"], "u1");
-        assert_eq!(object["spec"], json!({"mesh": {"address": "192.0.2.1", "port": 7946}}));
+        let mesh = json!({"address": "192.0.2.1", "port": 7946, "keyFingerprint": "1a30ee5d22fa3af2"});
+        assert_eq!(object["spec"], json!({"mesh": mesh}));
         let status = write.status.unwrap();
         assert_eq!(status["metadata"], json!({"name": "n1"}));
         assert_eq!(status["status"]["conditions"][0]["type"], "Eligible");

@@ -5,15 +5,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use fairlead_crds::names::{MESH_SECRET, MESH_SECRET_KEY};
 use fairlead_mesh::{Config, Evidence, Identity, IsolationCause, Mesh, MeshEvent};
 use fairlead_net::DualStackUdpSocket;
 use fairlead_plan::NodeName;
 use fairlead_plan::membership_gate::Members;
-use fairlead_runtime::backoff::Backoff;
-use fairlead_runtime::client::chain;
-use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client};
+use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, sleep_until, timeout};
@@ -22,13 +18,11 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics::Metrics;
 use crate::tasks::inquiry::inquire;
 use crate::tasks::links::LinksReceiver;
+use crate::tasks::mesh_key::{MeshKey, read_key};
 use crate::tasks::sleep_until_or_forever;
 
 /// Longest time to leave the mesh.
 const LEAVE_TIMEOUT: Duration = Duration::from_millis(200);
-
-/// Longest time for the API server to return the Secret.
-const SECRET_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time between two attempts to bind the socket.
 const BIND_RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -72,6 +66,7 @@ pub(crate) struct MeshTask {
     pub input: watch::Receiver<MeshInput>,
     pub links: LinksReceiver,
     pub membership: watch::Sender<Membership>,
+    pub key: watch::Sender<MeshKey>,
     /// Leaves the mesh and ends the task.
     pub stop: CancellationToken,
     pub metrics: Metrics,
@@ -90,7 +85,7 @@ impl MeshTask {
     pub(crate) async fn run(mut self) {
         let stop = self.stop.clone();
         let prepare = async {
-            let key = self.read_key().await;
+            let key = read_key(&self.client, &self.namespace, &self.key).await;
             let socket = self.open_socket().await;
             (key, socket)
         };
@@ -244,31 +239,6 @@ impl MeshTask {
             }
             !unchanged
         });
-    }
-
-    /// Reads the key. Waits until the Secret exists: the controller creates it when it starts.
-    async fn read_key(&self) -> Vec<u8> {
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-        let mut logged = String::new();
-        loop {
-            let problem = match timeout(SECRET_TIMEOUT, secrets.get_opt(MESH_SECRET)).await {
-                Ok(Ok(Some(secret))) => match secret.data.and_then(|mut data| data.remove(MESH_SECRET_KEY)) {
-                    Some(key) if !key.0.is_empty() => return key.0,
-                    _ => format!("the Secret has no entry {MESH_SECRET_KEY} yet; the controller creates it"),
-                },
-                Ok(Ok(None)) => {
-                    "the Secret does not exist; the controller creates it when it starts".to_owned()
-                }
-                Ok(Err(error)) => chain(&error),
-                Err(_) => "the API server does not respond".to_owned(),
-            };
-            if problem != logged {
-                tracing::warn!(namespace = %self.namespace, problem, "waiting for Secret {MESH_SECRET}");
-                logged = problem;
-            }
-            sleep(backoff.fail(rand::random())).await;
-        }
     }
 
     async fn open_socket(&self) -> DualStackUdpSocket {

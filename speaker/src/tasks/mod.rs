@@ -6,6 +6,7 @@ mod inquiry;
 pub(crate) mod l2;
 pub(crate) mod links;
 pub(crate) mod mesh;
+pub(crate) mod mesh_key;
 pub(crate) mod speaker_object;
 
 use std::time::Instant;

@@ -17,7 +17,7 @@ use fairlead_apiserver::Cluster;
 use fairlead_crds::manifests;
 use fairlead_crds::v1beta1::{BGPAdvertisement, BGPPeer, IPAddressPool, Speaker};
 use fairlead_net::tcp::set_md5_key;
-use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -149,6 +149,15 @@ impl Environment {
             .spawn()
             .unwrap();
         SpeakerProcess { child, metrics }
+    }
+
+    /// Creates the key of the mesh. Without it the speaker is not ready.
+    async fn create_key(&self) {
+        let namespace = json!({"metadata": {"name": "fairlead-system"}});
+        create::<Namespace>(&Api::all(self.client.clone()), &object(namespace)).await;
+        // The octets `secret`.
+        let secret = json!({"metadata": {"name": "fairlead-mesh"}, "data": {"key": "c2VjcmV0"}});
+        create::<Secret>(&Api::namespaced(self.client.clone(), "fairlead-system"), &object(secret)).await;
     }
 
     /// Creates the node, a peer, a pool with an advertisement, and a Service that holds an address of the
@@ -285,7 +294,11 @@ async fn speaker_announces_reports_and_withdraws_at_exit() {
     );
 
     environment.create_objects().await;
-    eventually("the speaker is ready", async || speaker.response_contains("/readyz", "200").await).await;
+    eventually("/readyz names the missing Secret", async || {
+        speaker.response_contains("/readyz", "waiting for the Secret fairlead-mesh: it does not exist").await
+    })
+    .await;
+    // BGP needs no mesh.
     eventually("the router has the route", async || {
         environment.router.received(UPDATE).iter().any(|body| announces(body))
     })
@@ -302,8 +315,18 @@ async fn speaker_announces_reports_and_withdraws_at_exit() {
     let node = Api::<Node>::all(environment.client.clone()).get("n1").await.unwrap();
     let owner = &speaker_object.owner_references()[0];
     assert_eq!((owner.kind.as_str(), Some(owner.uid.clone())), ("Node", node.uid()));
-    let mesh = speaker_object.spec.mesh.unwrap();
-    assert_eq!((mesh.address.as_str(), mesh.port), ("127.0.0.1", 7946));
+    assert_eq!(speaker_object.spec.mesh, None, "a speaker without a key takes no part in the mesh");
+    assert!(speaker.response_contains("/readyz", "503").await);
+    environment.create_key().await;
+    eventually("the speaker is ready", async || speaker.response_contains("/readyz", "200").await).await;
+    eventually("the Speaker object has the address of the mesh and the fingerprint of the key", async || {
+        let mesh = environment.speaker_object().await.unwrap().spec.mesh;
+        mesh.is_some_and(|mesh| {
+            let fingerprint = mesh.key_fingerprint.as_deref();
+            (mesh.address.as_str(), mesh.port, fingerprint) == ("127.0.0.1", 7946, Some("1a30ee5d22fa3af2"))
+        })
+    })
+    .await;
     assert!(speaker.response_contains("/metrics", "fairlead_speaker_bgp_session_up{peer=\"tor\"} 1").await);
 
     let before = environment.router.received(UPDATE).len();

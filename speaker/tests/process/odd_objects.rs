@@ -117,6 +117,7 @@ async fn is_ready(speaker: &SpeakerProcess) -> bool {
 #[tokio::test]
 async fn odd_objects_stop_no_announcement() {
     let environment = Environment::start_with("odd", permissive_definitions()).await;
+    environment.create_key().await;
     environment.create_objects().await;
     environment.create_odd_objects(21).await;
     let speaker = environment.start_speaker();
@@ -149,6 +150,7 @@ async fn kinds_that_are_not_installed_stop_no_announcement() {
         .into_iter()
         .partition(|definition| missing.contains(&definition.spec.names.plural.as_str()));
     let environment = Environment::start_with("missing", installed).await;
+    environment.create_key().await;
     environment.create_objects().await;
     let speaker = environment.start_speaker();
     eventually("the Service is announced", async || environment.has_route(7)).await;

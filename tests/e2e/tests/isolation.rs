@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use anyhow::{Context as _, Error, Result, anyhow};
 use fairlead_e2e::{
     LbService, PACE, PORT, SECOND, SOON, Shared, configure, expect_mesh, expect_owner, rounds,
     service_off_its_owner, streams,
 };
-use fairlead_lab::{Capture, Carrier, Lab, Lost, NAMESPACE, Outage, wait_for};
+use fairlead_lab::{Capture, Carrier, Lab, Lost, NAMESPACE, Outage, ensure, wait_for};
 use serde_json::json;
 
 static LAB: Shared = Shared::new(Lab::builder, configure);
@@ -163,8 +164,7 @@ fn node_with_another_mesh_key_claims_nothing() {
                              "metadata": { "name": "fairlead-mesh", "namespace": NAMESPACE } });
         lab.api().unwrap().merge(secret, json!({ "data": { "key": key } })).unwrap();
     };
-    let present = lab.api().unwrap().get("v1", "Secret", Some(NAMESPACE), "fairlead-mesh").unwrap();
-    let present = present["data"]["key"].as_str().unwrap().to_owned();
+    let present = mesh_key(&lab).unwrap();
     let speaker = lab.node(CUT).unwrap().speaker().unwrap();
     owned.lose_nothing(&lab, "another key", || {
         set_key("YW5vdGhlciBrZXk=");
@@ -175,6 +175,48 @@ fn node_with_another_mesh_key_claims_nothing() {
         speaker.restart().unwrap();
         expect_mesh(&lab, SOON).unwrap();
     });
+    owned.expect_owners(&lab);
+    owned.delete(&lab);
+}
+
+/// Returns the key of the mesh in its Secret, as Base64.
+fn mesh_key(lab: &Lab) -> Result<String> {
+    let secret = lab.api()?.get("v1", "Secret", Some(NAMESPACE), "fairlead-mesh")?;
+    Ok(secret["data"]["key"].as_str().context("no key")?.to_owned())
+}
+
+#[test]
+fn deleted_mesh_key_is_created_after_the_last_speaker_restarted() {
+    let lab = LAB.turn();
+    let owned = Owned::new(&lab, "deleted");
+    let first = mesh_key(&lab).unwrap();
+    let secret = json!({ "apiVersion": "v1", "kind": "Secret",
+                         "metadata": { "name": "fairlead-mesh", "namespace": NAMESPACE } });
+    lab.api().unwrap().delete(&secret.to_string()).unwrap();
+    let speaker = lab.node(CUT).unwrap().speaker().unwrap();
+    owned.lose_nothing(&lab, "without a key", || {
+        speaker.restart().unwrap();
+        wait_for("the speaker to wait for the key", SOON, || {
+            let answer = speaker.readyz()?;
+            ensure(answer.contains("waiting for the Secret fairlead-mesh"), answer).map_err(Error::msg)
+        })
+        .unwrap();
+        wait_for("the Event about the other speakers", SOON, || {
+            let events = lab.api()?.list("events.k8s.io/v1", "Event")?;
+            let about = events.iter().find(|event| event["reason"] == "MeshKeyInUse").context("none")?;
+            ensure(about["note"].as_str().is_some_and(|note| note.contains("n1")), about)
+                .map_err(|event| anyhow!("{event}"))
+        })
+        .unwrap();
+        expect_replaced(&lab, &owned);
+        assert!(mesh_key(&lab).is_err(), "the others use the deleted key");
+    });
+    for node in lab.nodes().iter().filter(|node| node.name() != CUT) {
+        node.speaker().unwrap().restart().unwrap();
+    }
+    let second = wait_for("a key", SOON, || mesh_key(&lab)).unwrap();
+    assert_ne!(second, first);
+    expect_mesh(&lab, SOON).unwrap();
     owned.expect_owners(&lab);
     owned.delete(&lab);
 }

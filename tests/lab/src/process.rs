@@ -178,9 +178,14 @@ impl Process {
     /// Waits until its `/readyz` reports ready.
     pub fn wait_until_ready(&self, limit: Duration) -> Result<()> {
         wait_for(format!("{} to be ready", self.name()), limit, || {
-            let answer = self.http_get("/readyz")?;
+            let answer = self.readyz()?;
             ensure(answer.starts_with("HTTP/1.1 200"), answer).map_err(Error::msg)
         })
+    }
+
+    /// Returns the response of its `/readyz`, with the header.
+    pub fn readyz(&self) -> Result<String> {
+        self.http_get("/readyz")
     }
 
     fn http_get(&self, path: &str) -> Result<String> {

@@ -282,9 +282,12 @@ fn gate_rejects_access_without_right() {
     let granted = |method: &str, target: &str| rules.grant(&access::Access::of(method, target, "").unwrap());
     assert!(granted("GET", "/api/v1/services?limit=500"));
     assert!(granted("GET", "/api/v1/namespaces/default/services/web"));
-    assert!(granted("GET", "/api/v1/namespaces/fairlead-system/secrets/fairlead-mesh"));
+    let secret = "fieldSelector=metadata.name%3Dfairlead-mesh";
+    assert!(granted("GET", &format!("/api/v1/namespaces/fairlead-system/secrets?{secret}")));
+    assert!(granted("PATCH", "/api/v1/namespaces/fairlead-system/secrets/fairlead-mesh"));
     for (method, target) in [
         ("GET", "/api/v1/secrets"),
+        ("GET", "/api/v1/namespaces/fairlead-system/secrets"),
         ("GET", "/api/v1/namespaces/fairlead-system/secrets/other"),
         ("GET", "/api/v1/namespaces/default/secrets/fairlead-mesh"),
         ("POST", "/api/v1/namespaces/default/secrets"),
