@@ -441,4 +441,26 @@ mod tests {
         metrics.remove_pools();
         assert_eq!(series(), Vec::<String>::new());
     }
+
+    #[test]
+    fn exported_metrics_are_documented() {
+        let registry = http::Metrics::default();
+        let metrics = Metrics::register(&registry);
+        // A family is exported once it has a series.
+        drop(metrics.failures.get_or_create(&ReasonLabel { reason: String::new() }));
+        drop(metrics.writes.get_or_create(&ResultLabel { result: String::new() }));
+        let labels = PoolLabels { pool: String::new(), family: String::new() };
+        for pool in [
+            &metrics.pool_total,
+            &metrics.pool_assigned,
+            &metrics.pool_available,
+            &metrics.pool_retained,
+            &metrics.pool_reserved,
+        ] {
+            drop(pool.get_or_create(&labels));
+        }
+        let mut text = String::new();
+        encode(&mut text, &registry.lock().unwrap()).unwrap();
+        fairlead_test_support::metrics::check_documented("fairlead_controller", &text);
+    }
 }

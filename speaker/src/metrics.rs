@@ -359,4 +359,13 @@ mod tests {
         metrics.forget_peer("tor");
         assert!(!encoded(&registry).contains("tor"));
     }
+
+    #[test]
+    fn exported_metrics_are_documented() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::register(&mut registry);
+        metrics.peer("tor");
+        metrics.count_api_write(true);
+        fairlead_test_support::metrics::check_documented("fairlead_speaker", &encoded(&registry));
+    }
 }
