@@ -10,8 +10,8 @@ pub const ALLOW_SHARED_IP: &str = "fairlead.dev/allow-shared-ip";
 /// Annotation on a Service: add these communities to its routes, comma-separated, if a BGPAdvertisement
 /// permits them.
 pub const BGP_COMMUNITIES: &str = "fairlead.dev/bgp-communities";
-/// Annotation on a Service: prepend the AS number this many times on its routes, if a BGPAdvertisement permits
-/// it.
+/// Annotation on a Service: prepend the AS number this many times on its routes, if a BGPAdvertisement
+/// permits it.
 pub const BGP_AS_PATH_PREPEND: &str = "fairlead.dev/bgp-as-path-prepend";
 /// Annotation on a Service: MULTI_EXIT_DISC of its routes, if a BGPAdvertisement permits it.
 pub const BGP_MED: &str = "fairlead.dev/bgp-med";

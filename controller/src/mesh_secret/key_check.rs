@@ -175,14 +175,14 @@ impl Problem {
                 "the Secret {MESH_SECRET} has no key, and the speakers on {nodes} still use the earlier one; \
                  they would not accept speakers with a new key, so none is created. Restore the Secret, or \
                  restart all speakers: kubectl -n {namespace} delete pods -l \
-                 app.kubernetes.io/component=speaker. The key is created when the last of them has restarted. \
-                 If a node no longer runs a speaker, delete its Speaker object"
+                 app.kubernetes.io/component=speaker. The key is created when the last of them has \
+                 restarted. If a node no longer runs a speaker, delete its Speaker object"
             ),
             Reason::Differs => format!(
                 "the speakers on {nodes} use another key than the Secret {MESH_SECRET} has; they and the \
-                 speakers with the present key do not accept each other. Restart them: kubectl -n {namespace} \
-                 rollout restart daemonset fairlead-speaker. If a node no longer runs a speaker, delete its \
-                 Speaker object"
+                 speakers with the present key do not accept each other. Restart them: kubectl -n \
+                 {namespace} rollout restart daemonset fairlead-speaker. If a node no longer runs a \
+                 speaker, delete its Speaker object"
             ),
             Reason::Empty => format!(
                 "the entry {MESH_SECRET_KEY} of the Secret {MESH_SECRET} is empty, so no speaker can start; set \

@@ -53,8 +53,8 @@ impl Aliases {
         Ok(())
     }
 
-    /// Resolves the communities of an advertisement. An entry with a colon is a value. Every other entry is an
-    /// alias or, if there is none of this name, the name of a well-known community.
+    /// Resolves the communities of an advertisement. An entry with a colon is a value. Every other entry is
+    /// an alias or, if there is none of this name, the name of a well-known community.
     pub(super) fn look_up(&self, texts: &BTreeSet<String>) -> Result<BTreeSet<Community>, ObjectRefusal> {
         texts.iter().map(|text| self.look_up_one(text)).collect()
     }

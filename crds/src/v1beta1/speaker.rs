@@ -124,9 +124,9 @@ pub struct Session {
     #[serde(default)]
     pub state: String,
 
-    /// What the session waits for. `Connecting`: the router does not accept the TCP connection. `Negotiating`:
-    /// the router accepts the connection, but not the session. `Established`: nothing. `Stopped`: the
-    /// configuration of the peer does not permit a session.
+    /// What the session waits for. `Connecting`: the router does not accept the TCP connection.
+    /// `Negotiating`: the router accepts the connection, but not the session. `Established`: nothing.
+    /// `Stopped`: the configuration of the peer does not permit a session.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub phase: String,
 

@@ -22,8 +22,8 @@ const ANCILLARY: u32 = -0x1000_i32 as u32;
 const PACKET_TYPE: u32 = ANCILLARY + 4; // SKF_AD_PKTTYPE
 const IFINDEX: u32 = ANCILLARY + 8; // SKF_AD_IFINDEX
 
-/// Offset of the IP header of a packet (`SKF_NET_OFF`). On a UDP socket, other offsets are relative to the UDP
-/// header.
+/// Offset of the IP header of a packet (`SKF_NET_OFF`). On a UDP socket, other offsets are relative to the
+/// UDP header.
 const NETWORK_HEADER: u32 = -0x10_0000_i32 as u32;
 const TTL: u32 = NETWORK_HEADER + 8;
 const HOP_LIMIT: u32 = NETWORK_HEADER + 7;

@@ -148,8 +148,8 @@ pub(crate) fn status(
     }
 }
 
-/// Describes a session. Numbers that grow with each attempt or with the messages of the router are rounded, so
-/// that a router cannot cause a write every second.
+/// Describes a session. Numbers that grow with each attempt or with the messages of the router are rounded,
+/// so that a router cannot cause a write every second.
 fn session(peer: &str, view: &SessionView) -> Session {
     let error = view.last_error.as_ref();
     let notification = |series: &Series| SessionNotification {

@@ -16,8 +16,8 @@ pub(crate) struct RouteSource {
     pub(crate) request: Option<Arc<RouteRequest>>,
 }
 
-/// Returns the attributes of a route with several sources: the communities of all, the highest LOCAL_PREF, the
-/// lowest MULTI_EXIT_DISC of those that set one, and the longest path.
+/// Returns the attributes of a route with several sources: the communities of all, the highest LOCAL_PREF,
+/// the lowest MULTI_EXIT_DISC of those that set one, and the longest path.
 pub(crate) fn merged_attributes<'a>(
     prefix: IpNet,
     sources: impl Iterator<Item = (&'a BgpAdvertisement, Option<&'a RouteRequest>)>,

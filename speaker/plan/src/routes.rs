@@ -257,8 +257,8 @@ impl Routes {
         self.check_size(&ads, service, address, &carrying)
     }
 
-    /// Returns the peers whose sessions carry what these advertisements announce. Returns an error if there is
-    /// none.
+    /// Returns the peers whose sessions carry what these advertisements announce. Returns an error if there
+    /// is none.
     fn carrying_peers(
         &self,
         ads: &[&BgpAdvertisement],

@@ -1,5 +1,5 @@
-//! The configuration files of docs/routers work as they are: each router learns the addresses of Services from
-//! every node, and nothing else.
+//! The configuration files of docs/routers work as they are: each router learns the addresses of Services
+//! from every node, and nothing else.
 
 #![allow(clippy::unwrap_used)]
 

@@ -7,8 +7,8 @@ const DOCUMENT: &str = include_str!("../../../docs/metrics.md");
 /// Exported by the watches, once they have read a kind.
 const UNREADABLE: &str = "_unreadable_objects";
 
-/// Compares the metrics with a prefix in an exposition (OpenMetrics) with docs/metrics.md, and checks the names
-/// and help texts by the rules of `promtool check metrics`.
+/// Compares the metrics with a prefix in an exposition (OpenMetrics) with docs/metrics.md, and checks the
+/// names and help texts by the rules of `promtool check metrics`.
 ///
 /// # Panics
 /// Panics if a metric is missing on either side, has another type there, or violates a rule.

@@ -16,7 +16,8 @@ pub(super) fn is_covered(config: &Config, pool: &str, service_labels: &Labels) -
     })
 }
 
-/// Returns the part of the path attributes that a Service requests that no advertisement of its pools permits.
+/// Returns the part of the path attributes that a Service requests that no advertisement of its pools
+/// permits.
 pub(super) fn unpermitted_attributes<'a>(
     config: &Config,
     pools: impl Iterator<Item = &'a str>,

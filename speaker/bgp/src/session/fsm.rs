@@ -69,8 +69,8 @@ use crate::{CeaseSubcode, DownReason, Family, NextHops, Notification};
 const LARGE_HOLD_TIME: Duration = Duration::from_secs(4 * 60);
 /// Shortest send hold time: RFC 9687 recommends the larger of 8 minutes and twice the hold time.
 const MIN_SEND_HOLD_TIME: Duration = Duration::from_secs(8 * 60);
-/// Waits after the first failed attempts, in milliseconds. A router that still clears the old session with a neighbor resets a
-/// new connection, as FRR does, and accepts the next one a moment later.
+/// Waits after the first failed attempts, in milliseconds. A router that still clears the old session with a
+/// neighbor resets a new connection, as FRR does, and accepts the next one a moment later.
 const FIRST_WAITS: [u64; 4] = [100, 200, 400, 800];
 /// Wait after further failures, and first wait after an error of the protocol. It doubles with each failure.
 /// A router that merely restarts its BGP daemon is back after about a second.

@@ -2,8 +2,8 @@
 //!
 //! A [`Session`] is composed of parts with fields of their own: [`Timers`] and [`Jitter`], the [`Framer`] of
 //! the incoming stream, the [`ReceiveRate`], the [`AdjRibOut`], and the [`SessionOutbox`] of messages other
-//! than UPDATE. The state transitions, which coordinate the parts, are in `fsm.rs`; changes of the parameters in
-//! `parameters.rs`; the selection of the next message to send in `transmit.rs`.
+//! than UPDATE. The state transitions, which coordinate the parts, are in `fsm.rs`; changes of the parameters
+//! in `parameters.rs`; the selection of the next message to send in `transmit.rs`.
 
 mod advertise;
 mod bfd;

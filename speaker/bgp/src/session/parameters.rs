@@ -1,4 +1,5 @@
-//! Changes of the parameters of a session: at once where the peer does not notice, else with a new connection.
+//! Changes of the parameters of a session: at once where the peer does not notice, else with a new
+//! connection.
 
 use std::time::{Duration, Instant};
 

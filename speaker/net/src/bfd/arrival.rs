@@ -1,8 +1,8 @@
 //! The arrival time of a datagram on the monotonic clock.
 //!
 //! The kernel stamps datagrams with the wall clock only. Their age is the difference to the wall clock when
-//! they are read, which is wrong if the wall clock was set in between. So the result is limited to the time in
-//! which the datagram can have arrived: after the queue of the socket was last seen empty.
+//! they are read, which is wrong if the wall clock was set in between. So the result is limited to the time
+//! in which the datagram can have arrived: after the queue of the socket was last seen empty.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,8 +21,8 @@ impl Clocks {
     }
 }
 
-/// Returns the arrival time of a datagram that the kernel stamped with `stamp` by the wall clock, and that was
-/// read at `now`. `empty` is a time at which the datagram had not arrived.
+/// Returns the arrival time of a datagram that the kernel stamped with `stamp` by the wall clock, and that
+/// was read at `now`. `empty` is a time at which the datagram had not arrived.
 pub(super) fn arrival(stamp: Option<Duration>, now: Clocks, empty: Instant) -> Instant {
     // A stamp in the future: the wall clock was set back.
     let age = stamp.and_then(|stamp| now.wall.checked_sub(stamp)).unwrap_or_default();

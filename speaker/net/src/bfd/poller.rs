@@ -30,8 +30,8 @@ impl BfdPoller {
         Ok((Self { wake, entries: Vec::new() }, BfdWaker(waker)))
     }
 
-    /// Waits until a receiver has packets, [`BfdWaker::wake`] is called, or the timeout expires. It may return
-    /// earlier.
+    /// Waits until a receiver has packets, [`BfdWaker::wake`] is called, or the timeout expires. It may
+    /// return earlier.
     pub fn wait<'a>(
         &mut self,
         receivers: impl Iterator<Item = &'a BfdReceiver>,

@@ -85,9 +85,9 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, slots: &mut [Slot; BATCH_SIZE]) ->
         header.msg_hdr.msg_control = slot.control.as_mut_ptr().cast();
         header.msg_hdr.msg_controllen = CONTROL_SIZE as _;
     }
-    // SAFETY: the descriptor is open while it is borrowed. Every header describes the buffers of one slot with
-    // their sizes; the slots and vectors outlive the call, and nothing else uses them during it. The kernel
-    // keeps no pointer after the call.
+    // SAFETY: the descriptor is open while it is borrowed. Every header describes the buffers of one slot
+    // with their sizes; the slots and vectors outlive the call, and nothing else uses them during it. The
+    // kernel keeps no pointer after the call.
     let received = unsafe {
         libc::recvmmsg(
             socket.as_raw_fd(),

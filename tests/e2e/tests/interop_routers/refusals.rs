@@ -37,8 +37,8 @@ fn wrong_asn_or_password_is_reported_in_speaker_object() {
     let received = notification("gobgp-v4", "lastNotificationReceived");
     assert!(received.starts_with("2/2 (OPEN Message Error: Bad Peer AS)"), "{received}");
 
-    // With a wrong key the kernels do not establish a connection. The new Secret takes effect without a change
-    // of the peer's object.
+    // With a wrong key the kernels do not establish a connection. The new Secret takes effect without a
+    // change of the peer's object.
     wrong_password(&setup);
     setup.expect_error("bird", &["no answer from 192.0.2.5", "TCP-MD5 key differs"]).unwrap();
     assert_eq!(since("ibgp"), undisturbed, "the other sessions stay established");
