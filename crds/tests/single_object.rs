@@ -532,6 +532,13 @@ fn further_peer_fields_are_validated() {
             Some(RefusalReason::InvalidSourceAddress),
         ),
         ("vrf: red", Accepts, None),
+        ("linkBandwidth: {megabitsPerEndpoint: 100000, transitive: true}", Accepts, None),
+        (
+            "linkBandwidth: {megabitsPerEndpoint: 100001}",
+            Rejects("megabitsPerEndpoint"),
+            Some(RefusalReason::InvalidLinkBandwidth),
+        ),
+        ("linkBandwidth: {}", Rejects("megabitsPerEndpoint"), Some(RefusalReason::InvalidLinkBandwidth)),
         ("vrf: a-vrf-name-that-is-long", Rejects("vrf"), Some(RefusalReason::InvalidInterface)),
         ("passwordSecret: {name: key, namespace: routing}", Accepts, None),
         ("passwordSecret: {name: key}", Accepts, None),

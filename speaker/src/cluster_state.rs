@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::resolve::{InForce, ObjectRef, ObjectVerdict, Resolution};
@@ -109,6 +110,11 @@ impl ClusterState {
     pub(crate) fn missing_kinds(&self) -> impl Iterator<Item = String> {
         let speakers = self.speakers_missing.then(|| v1beta1::Speaker::plural(&()).into_owned());
         self.configuration.missing().map(|kind| kind.plural().into_owned()).chain(speakers)
+    }
+
+    /// Sets the time; see [`Plan::set_time`].
+    pub(crate) fn set_time(&mut self, now: Instant) {
+        self.plan.set_time(now);
     }
 
     /// Returns the changes of the plan since the last call, in order, and the configuration objects whose

@@ -66,7 +66,7 @@ impl Coordinator {
         let mut mesh_address = None;
         let stop = self.stop.clone();
         loop {
-            let timeout = gate.poll_timeout();
+            let timeout = [gate.poll_timeout(), self.state.plan().poll_timeout()].into_iter().flatten().min();
             let mut member_joined = false;
             let mut links_changed = false;
             tokio::select! {
@@ -119,6 +119,7 @@ impl Coordinator {
                 self.state.set_may_claim(may_claim);
                 self.l2.set_quiet(!may_claim);
             }
+            self.state.set_time(Instant::now());
             let (changes, objects) = self.state.changes();
             for object in objects {
                 log_refusal(&mut refused, self.state.verdict(&object), object);

@@ -134,10 +134,12 @@ mod tests {
             {"addresses": ["10.0.0.1"], "nodeName": "n1"},
             {"addresses": ["10.0.0.3"], "nodeName": "n2"},
         ]));
-        let names: Vec<_> = slice.unwrap().ready.nodes().iter().map(|n| n.to_string()).collect();
+        let slice = slice.unwrap();
+        let names: Vec<_> = slice.ready.nodes().map(|n| n.to_string()).collect();
         assert_eq!(names, ["n1", "n2"]);
+        assert_eq!(["n1", "n2", "n3"].map(|node| slice.ready.on(node)), [1, 2, 0]);
         let slice = trimmed_slice(json!([{"addresses": ["10.0.0.1"]}])).unwrap();
-        assert!(slice.ready.any() && slice.ready.nodes().is_empty());
+        assert!(slice.ready.any() && slice.ready.nodes().len() == 0);
         assert!(!trimmed_slice(json!([])).unwrap().ready.any());
     }
 

@@ -227,6 +227,11 @@ const ROWS: &[Row] = &[
     ),
     ("BGPPeer", "/spec/myASN", &["1", "4294967295", "0", "4294967296", r#""64512""#, "null"]),
     ("BGPPeer", "/spec/peerASN", &["0", "64512", "-1", "null"]),
+    (
+        "BGPPeer",
+        "/spec/linkBandwidth",
+        &[r#"{"megabitsPerEndpoint": 100}"#, r#"{"megabitsPerEndpoint": 0}"#, r#"{"transitive": true}"#],
+    ),
     ("BGPPeer", "/spec/dynamicASN", &[r#""external""#, r#""other""#]),
     (
         "BGPPeer",

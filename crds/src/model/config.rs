@@ -10,7 +10,9 @@ use crate::model::service::pool_of_nth;
 pub use crate::model::advertisement::{BgpAdvertisement, L2Advertisement};
 pub use crate::model::community::Community;
 pub use crate::model::labels::Labels;
-pub use crate::model::peer::{BfdProfile, NO_UNNUMBERED, Peer, PeerAddress, PeerAsn, SecretRef};
+pub use crate::model::peer::{
+    BfdProfile, LinkBandwidth, NO_UNNUMBERED, Peer, PeerAddress, PeerAsn, SecretRef,
+};
 pub use crate::model::pool::{Closed, Pool, PoolSelection, Reclaim, ServiceAllocation, SharingScope};
 
 /// The configuration of a cluster. Maps are keyed by object name.

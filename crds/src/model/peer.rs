@@ -44,6 +44,17 @@ pub struct Peer {
     pub dual_stack_address_family: bool,
     /// VRF device in which the session runs.
     pub vrf: Option<String>,
+    /// Link bandwidth that routes carry; `None` means that they carry none.
+    pub link_bandwidth: Option<LinkBandwidth>,
+}
+
+/// Weights for unequal load balancing: a link bandwidth in proportion to the endpoints on the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkBandwidth {
+    /// Mbit/s per endpoint, 1 to 100,000.
+    pub megabits_per_endpoint: u32,
+    /// True to send the transitive form of the extended community.
+    pub transitive: bool,
 }
 
 /// The AS number that a peer has to present.

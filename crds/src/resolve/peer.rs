@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use super::duration;
 use super::fields::{interface_name, on_common_nodes, selectors};
 use super::refusal::{ObjectRefusal, RefusalReason, refuse};
-use crate::model::config::{BfdProfile, NO_UNNUMBERED, Peer, PeerAddress, PeerAsn, SecretRef};
+use crate::model::config::{BfdProfile, LinkBandwidth, NO_UNNUMBERED, Peer, PeerAddress, PeerAsn, SecretRef};
 use crate::model::selector::Selector;
 use crate::model::special_use::SpecialUse;
 use crate::text::quoted;
@@ -22,6 +22,8 @@ const HOLD_TIME: Duration = Duration::from_secs(90);
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// The maximum of all times: 16-bit numbers of seconds on the wire or in MetalLB.
 const MAX_SECONDS: u64 = 65_535;
+/// The maximum of `linkBandwidth.megabitsPerEndpoint`: 100 Gbit/s.
+const MAX_MEGABITS: u32 = 100_000;
 
 /// The sessions of all peers in force. Two sessions of a node with the same endpoint would replace each
 /// other.
@@ -95,6 +97,7 @@ pub(super) fn peer(
         graceful_restart: spec.enable_graceful_restart.unwrap_or(false),
         dual_stack_address_family: spec.dual_stack_address_family,
         vrf: set(&spec.vrf).map(|vrf| interface_name("vrf", vrf)).transpose()?,
+        link_bandwidth: link_bandwidth(spec)?,
     })
 }
 
@@ -310,6 +313,21 @@ fn password_secret(spec: &v1beta1::BGPPeerSpec) -> Result<Option<SecretRef>, Obj
         };
     }
     Ok(Some(SecretRef { name: secret.name.clone(), namespace: set(&secret.namespace).map(str::to_owned) }))
+}
+
+fn link_bandwidth(spec: &v1beta1::BGPPeerSpec) -> Result<Option<LinkBandwidth>, ObjectRefusal> {
+    let Some(bandwidth) = &spec.link_bandwidth else { return Ok(None) };
+    let rate = bandwidth.megabits_per_endpoint;
+    match u32::try_from(rate) {
+        Ok(megabits_per_endpoint) if (1..=MAX_MEGABITS).contains(&megabits_per_endpoint) => {
+            let transitive = bandwidth.transitive.unwrap_or(false);
+            Ok(Some(LinkBandwidth { megabits_per_endpoint, transitive }))
+        }
+        _ => refuse(
+            RefusalReason::InvalidLinkBandwidth,
+            format!("linkBandwidth.megabitsPerEndpoint is {rate}: it must be between 1 and {MAX_MEGABITS}"),
+        ),
+    }
 }
 
 fn bfd(

@@ -120,6 +120,8 @@ pub enum RefusalReason {
     InvalidPasswordSecret,
     /// The BFD profile does not exist or is refused.
     BFDProfileNotFound,
+    /// `linkBandwidth` is out of range.
+    InvalidLinkBandwidth,
     /// Another peer defines the same session on the same nodes.
     DuplicatePeer,
 

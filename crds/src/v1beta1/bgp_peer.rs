@@ -206,6 +206,29 @@ pub struct BGPPeerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 15))]
     pub vrf: Option<String>,
+
+    /// The link bandwidth that routes to this peer carry, so that a router with unequal load balancing
+    /// distributes the traffic of a Service by endpoints and not by Nodes. Applies to Services with
+    /// `externalTrafficPolicy: Local`. If unset, the routes carry no link bandwidth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_bandwidth: Option<LinkBandwidth>,
+}
+
+/// LinkBandwidth defines the link bandwidth extended community of routes (draft-ietf-idr-link-bandwidth).
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("required" = ["megabitsPerEndpoint"]))]
+pub struct LinkBandwidth {
+    /// The bandwidth in Mbit/s for each endpoint of the Service on the Node that is ready. Only the ratio
+    /// between the Nodes matters to most routers. Required. Must be between 1 and 100000.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 100000))]
+    pub megabits_per_endpoint: i64,
+
+    /// If true, the transitive form of the community is sent, which the peer may pass on to other AS. If
+    /// unset, defaults to false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transitive: Option<bool>,
 }
 
 /// PasswordSecret refers to a Secret that contains a password.

@@ -32,7 +32,7 @@ use crate::conditions::RawCondition;
 
 pub use bfd_profile::{BFDProfile, BFDProfileSpec};
 pub use bgp_advertisement::{BGPAdvertisement, BGPAdvertisementSpec, ServiceAttributes};
-pub use bgp_peer::{BGPPeer, BGPPeerSpec, PasswordSecret};
+pub use bgp_peer::{BGPPeer, BGPPeerSpec, LinkBandwidth, PasswordSecret};
 pub use community::{Community, CommunityAlias, CommunitySpec};
 pub use ip_address_pool::{
     IPAddressPool, IPAddressPoolSpec, IPAddressPoolStatus, MAX_RECENTLY_RELEASED, ReleasedAddress,

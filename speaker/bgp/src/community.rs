@@ -53,4 +53,11 @@ impl ExtendedCommunity {
         let [c, d, e, f] = octets_per_second.to_be_bytes();
         Self([Self::TWO_OCTET_AS | non_transitive, Self::LINK_BANDWIDTH, a, b, c, d, e, f])
     }
+
+    /// Returns true for a link bandwidth, transitive or not.
+    #[must_use]
+    pub const fn is_link_bandwidth(self) -> bool {
+        let [kind, subtype, ..] = self.0;
+        kind & !Self::NON_TRANSITIVE == Self::TWO_OCTET_AS && subtype == Self::LINK_BANDWIDTH
+    }
 }

@@ -105,9 +105,7 @@ impl FamilyEndpoints<'_> {
     /// Returns how well a node can serve under the traffic policy. As kube-proxy, it falls back to endpoints
     /// that are terminating.
     pub(crate) fn serving(&self, policy: TrafficPolicy, node: &str) -> Serving {
-        let on_node = |sets: &[&EndpointNodes]| {
-            sets.iter().any(|set| set.nodes().binary_search_by(|name| (**name).cmp(node)).is_ok())
-        };
+        let on_node = |sets: &[&EndpointNodes]| sets.iter().any(|set| set.on(node) > 0);
         match policy {
             TrafficPolicy::Cluster if self.reason().is_none() => Serving::Yes,
             TrafficPolicy::Local if on_node(&self.ready) => Serving::Yes,
@@ -118,6 +116,16 @@ impl FamilyEndpoints<'_> {
 
     /// Returns true if an endpoint on some node is ready.
     pub(crate) fn ready_on_a_node(&self) -> bool {
-        self.ready.iter().any(|set| !set.nodes().is_empty())
+        self.ready.iter().any(|set| set.nodes().len() > 0)
+    }
+
+    /// Returns the number of endpoints on a node that serve: the ready ones, or if there are none, those that
+    /// are terminating.
+    pub(crate) fn serving_on(&self, node: &str) -> u32 {
+        let count = |sets: &[&EndpointNodes]| sets.iter().map(|set| set.on(node)).sum();
+        match count(&self.ready) {
+            0 => count(&self.terminating),
+            ready => ready,
+        }
     }
 }

@@ -68,8 +68,8 @@ pub struct Slice {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndpointNodes {
     any: bool,
-    /// Sorted, without duplicates.
-    nodes: Vec<NodeName>,
+    /// The nodes with an endpoint, sorted, and the number of endpoints on each.
+    nodes: Box<[(NodeName, u32)]>,
 }
 
 impl EndpointNodes {
@@ -79,23 +79,33 @@ impl EndpointNodes {
     }
 
     /// Returns the nodes with an endpoint, sorted and without duplicates.
-    pub fn nodes(&self) -> &[NodeName] {
-        &self.nodes
+    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &NodeName> {
+        self.nodes.iter().map(|(node, _)| node)
+    }
+
+    /// Returns the number of endpoints on a node.
+    pub fn on(&self, node: &str) -> u32 {
+        let at = self.nodes.binary_search_by(|(name, _)| (**name).cmp(node));
+        at.ok().and_then(|at| self.nodes.get(at)).map_or(0, |(_, count)| *count)
     }
 }
 
 impl FromIterator<Option<NodeName>> for EndpointNodes {
     /// Collects the node of each endpoint; `None` for an endpoint without a node.
     fn from_iter<I: IntoIterator<Item = Option<NodeName>>>(endpoints: I) -> Self {
-        let mut set = Self::default();
+        let mut any = false;
+        let mut nodes: Vec<(NodeName, u32)> = Vec::new();
         for node in endpoints {
-            set.any = true;
-            set.nodes.extend(node);
+            any = true;
+            nodes.extend(node.map(|node| (node, 1)));
         }
-        set.nodes.sort();
-        set.nodes.dedup();
-        set.nodes.shrink_to_fit();
-        set
+        nodes.sort();
+        nodes.dedup_by(|later, earlier| {
+            let same = later.0 == earlier.0;
+            earlier.1 += u32::from(same);
+            same
+        });
+        Self { any, nodes: nodes.into() }
     }
 }
 

@@ -9,12 +9,12 @@
 //! | `Nodes`, `Services`, `Endpoints` | the objects, trimmed, and the indexes to find them |
 //! | `DirtySet` | what changed since the last call of [`Plan::changes`] |
 //! | `Election` | the candidates, the owner of each L2 address, the L2 announcements of this node |
-//! | `Routes` | the prefixes that Services request, the open sessions, the routes announced over each |
+//! | `Routes` | the prefixes that Services request, their weights, the open sessions, the routes announced over each |
 //! | `AnnouncementStates` | for each address, whether it is announced or why not; the problems to report |
 //!
 //! ```text
 //! apply_*, delete_*, reset_* ─▶ Nodes, Services, Endpoints ─▶ DirtySet ─┐
-//! set_config, set_live, set_links ──────────────────────────▶ DirtySet ─┤
+//! set_config, set_live, set_links, set_time ────────────────▶ DirtySet ─┤
 //!                                                                       ▼
 //!                     changes() ◀─ ChangeList ◀─ Election, Routes ◀─ ClusterView
 //!                    problems() ◀─ AnnouncementStates ◀──┘
@@ -70,6 +70,7 @@ mod states;
 #[cfg(test)]
 mod tests;
 mod view;
+mod weights;
 
 pub use change::{AnnouncementChange, AnnouncementState};
 pub use input::{EndpointNodes, Node, NodeName, Service, Slice, SliceKey};

@@ -50,6 +50,8 @@ fn parameters(peer: &Peer) -> (impl PartialEq, impl PartialEq) {
         graceful_restart,
         dual_stack_address_family,
         vrf,
+        // The plan adds it to the routes.
+        link_bandwidth: _,
     } = peer;
     let live = (keepalive_time, connect_time, bfd);
     let connection = (address, port, source_address, vrf, password_secret, ebgp_multi_hop);

@@ -1,6 +1,7 @@
 //! The whole: passes inputs to the parts, and lets them decide in the right order.
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use fairlead_crds::model::config::Config;
 use fairlead_crds::model::delta::ConfigDelta;
@@ -28,6 +29,7 @@ pub struct Plan {
     nodes: Nodes,
     services: Services,
     endpoints: Endpoints,
+    now: Option<Instant>,
     // Changes and outputs.
     dirty: DirtySet,
     election: Election,
@@ -59,6 +61,7 @@ impl Plan {
             nodes: Nodes::new(own_name.into()),
             services: Services::default(),
             endpoints: Endpoints::default(),
+            now: None,
             dirty: DirtySet::default(),
             election: Election::default(),
             routes: Routes::default(),
@@ -171,6 +174,16 @@ impl Plan {
         self.election.has_links()
     }
 
+    /// Sets the time. Before the first call, nothing waits for time to pass.
+    pub fn set_time(&mut self, now: Instant) {
+        self.now = Some(now);
+    }
+
+    /// Returns when to call [`Plan::set_time`] and [`Plan::changes`] although nothing else changes.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.routes.poll_timeout()
+    }
+
     /// Recomputes what changed since the last call. Returns the changes to carry out, in order.
     pub fn changes(&mut self) -> Vec<AnnouncementChange> {
         let mut changes = ChangeList::default();
@@ -196,12 +209,12 @@ impl Plan {
                 self.states.set(&key, address, Protocol::Bgp, state);
             }
         }
-        for prefix in self.routes.take_changed() {
+        for prefix in self.routes.take_changed(self.now) {
             #[cfg(test)]
             {
                 self.recomputed.prefixes += 1;
             }
-            self.routes.merge(prefix, view, &mut changes);
+            self.routes.merge(prefix, view, self.now, &mut changes);
         }
         for address in self.dirty.take_addresses(self.services.addresses()) {
             #[cfg(test)]

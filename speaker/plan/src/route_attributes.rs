@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use fairlead_bgp::{Attributes, ExtendedCommunity, LargeCommunity};
-use fairlead_crds::model::config::{BgpAdvertisement, Community};
+use fairlead_crds::model::config::{BgpAdvertisement, Community, Peer};
 use fairlead_crds::model::route_request::RouteRequest;
 use ipnet::IpNet;
+
+/// Octets per second in 1 Mbit/s.
+const MEGABIT: f64 = 125_000.0;
 
 /// A reason to announce a prefix: an advertisement, with what the Service requests of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,6 +39,18 @@ pub(crate) fn merged_attributes<'a>(
         }
     }
     merged
+}
+
+/// Adds what depends on the peer: its link bandwidth, in proportion to the weight of the prefix. It replaces a
+/// link bandwidth of an advertisement. A prefix with weight zero has none.
+pub(crate) fn peer_attributes(peer: &Peer, weight: u32, mut attributes: Attributes) -> Attributes {
+    let Some(bandwidth) = peer.link_bandwidth.filter(|_| weight > 0) else { return attributes };
+    let octets_per_second = f64::from(bandwidth.megabits_per_endpoint) * f64::from(weight) * MEGABIT;
+    let asn = peer.local_asn.unwrap_or(peer.my_asn);
+    let community = ExtendedCommunity::link_bandwidth(asn, octets_per_second as f32, bandwidth.transitive);
+    attributes.extended_communities.retain(|other| !other.is_link_bandwidth());
+    attributes.extended_communities.insert(community);
+    attributes
 }
 
 fn add_community(attributes: &mut Attributes, community: Community) {

@@ -8,12 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use fairlead_bgp::Attributes;
 use fairlead_crds::model::config::{BgpAdvertisement, Peer, PeerAddress};
 use fairlead_crds::model::family::Family;
 use fairlead_crds::model::selector::any_or_empty;
-use fairlead_crds::model::service::ObjectKey;
+use fairlead_crds::model::service::{ObjectKey, TrafficPolicy};
 use ipnet::IpNet;
 
 use crate::change::{AnnouncementChange, AnnouncementState, ChangeList};
@@ -21,8 +22,9 @@ use crate::endpoints::Serving;
 use crate::input::Service;
 use crate::peer_edit::PeerEdit;
 use crate::reason::NotAnnouncedReason;
-use crate::route_attributes::{RouteSource, merged_attributes};
+use crate::route_attributes::{RouteSource, merged_attributes, peer_attributes};
 use crate::view::ClusterView;
+use crate::weights::PrefixWeights;
 
 /// The requests of the Services and the routes of each peer.
 #[derive(Debug, Default)]
@@ -36,11 +38,22 @@ pub(crate) struct Routes {
     peers: BTreeMap<Arc<str>, OpenPeer>,
     /// The attributes of all routes. All of them fit into a message.
     attributes: BTreeSet<Arc<Attributes>>,
+    /// The weights of the prefixes; empty unless [`Routes::weighted`].
+    weights: PrefixWeights,
+    /// True if routes to a peer carry a link bandwidth.
+    weighted: bool,
     announced: usize,
 }
 
 /// A prefix and a reason to announce it.
-type PrefixRequest = (IpNet, RouteSource);
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct PrefixRequest {
+    prefix: IpNet,
+    source: RouteSource,
+    /// Number of endpoints on this node that serve the address. Zero in all requests but one for the same
+    /// address and prefix, and where the weight does not matter.
+    endpoints: u32,
+}
 
 /// A prefix that Services request.
 #[derive(Debug, Default)]
@@ -60,8 +73,8 @@ struct OpenPeer {
 
 impl Routes {
     /// Opens, updates and closes sessions according to the node's labels and the BGPPeers. Returns true if
-    /// any session was opened or closed: every Service must then be computed again, because its state depends
-    /// on the peers.
+    /// every Service must be computed again: a session was opened or closed, on which its state depends, or
+    /// the first or last peer with link bandwidths, on which its weights depend.
     pub(crate) fn select_peers(&mut self, view: ClusterView<'_>, changes: &mut ChangeList) -> bool {
         let labels = view.own_labels();
         let selected = |peer: &&Peer| labels.is_some_and(|labels| any_or_empty(&peer.node_selectors, labels));
@@ -82,10 +95,13 @@ impl Routes {
                     continue;
                 }
             }
+            if open.peer.link_bandwidth != peer.link_bandwidth {
+                self.changed.extend(self.prefixes.keys());
+            }
             open.peer = peer.clone();
         }
         if closed.is_empty() && opened.is_empty() {
-            return false;
+            return self.update_weighted();
         }
         for name in closed {
             let Some(closed) = self.peers.remove(&name) else { continue };
@@ -106,7 +122,14 @@ impl Routes {
             self.peers.insert(name, OpenPeer { peer: peer.clone(), routes: BTreeMap::new() });
         }
         self.changed.extend(self.prefixes.keys());
+        self.update_weighted();
         true
+    }
+
+    /// Returns true if the weights of Services begin or cease to matter.
+    fn update_weighted(&mut self) -> bool {
+        let weighted = self.peers.values().any(|open| open.peer.link_bandwidth.is_some());
+        std::mem::replace(&mut self.weighted, weighted) != weighted
     }
 
     /// Replaces the requests of a Service. Returns the state of each of its addresses.
@@ -127,8 +150,9 @@ impl Routes {
             .collect();
         requests.sort();
         // First the new requests, then the old ones: a prefix that stays requested never counts down to zero.
-        for (prefix, source) in &requests {
+        for PrefixRequest { prefix, source, endpoints } in &requests {
             *self.prefixes.entry(*prefix).or_default().requests.entry(source.clone()).or_default() += 1;
+            self.weights.add(*prefix, *endpoints);
             self.changed.insert(*prefix);
         }
         let old = if requests.is_empty() {
@@ -148,13 +172,27 @@ impl Routes {
     }
 
     /// Takes the prefixes to merge, in order.
-    pub(crate) fn take_changed(&mut self) -> BTreeSet<IpNet> {
-        std::mem::take(&mut self.changed)
+    pub(crate) fn take_changed(&mut self, now: Option<Instant>) -> BTreeSet<IpNet> {
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.extend(now.into_iter().flat_map(|now| self.weights.take_due(now).collect::<Vec<_>>()));
+        changed
+    }
+
+    /// Returns when [`Routes::take_changed`] has prefixes because time has passed.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.weights.poll_timeout()
     }
 
     /// Computes the route for a prefix that each peer receives.
-    pub(crate) fn merge(&mut self, prefix: IpNet, view: ClusterView<'_>, changes: &mut ChangeList) {
+    pub(crate) fn merge(
+        &mut self,
+        prefix: IpNet,
+        view: ClusterView<'_>,
+        now: Option<Instant>,
+        changes: &mut ChangeList,
+    ) {
         let Some(state) = self.prefixes.get_mut(&prefix) else { return };
+        let weight = self.weights.update(prefix, now);
         let sources = state.requests.keys().filter_map(|source| {
             let ad = view.config.bgp_advertisements.get(&*source.ad)?;
             Some((ad, source.request.as_deref()))
@@ -172,7 +210,7 @@ impl Routes {
                 }
                 continue;
             }
-            let merged = merged_attributes(prefix, sent);
+            let merged = peer_attributes(&open.peer, weight, merged_attributes(prefix, sent));
             if open.routes.get(&prefix).is_some_and(|known| **known == merged) {
                 continue;
             }
@@ -195,6 +233,7 @@ impl Routes {
         self.announced -= usize::from(before > 0);
         if state.requests.is_empty() {
             self.prefixes.remove(&prefix);
+            self.weights.forget(prefix);
         }
     }
 
@@ -244,14 +283,23 @@ impl Routes {
         if are_conflicting(&ads, address) {
             return Err(NotAnnouncedReason::ConflictingAdvertisements);
         }
+        let weight = match service.traffic_policy {
+            TrafficPolicy::Local if self.weighted => endpoints.serving_on(view.nodes.own_name()),
+            // Under the policy Cluster, kube-proxy distributes the traffic to the endpoints of all nodes.
+            TrafficPolicy::Local | TrafficPolicy::Cluster => 0,
+        };
+        let first = requests.len();
         for ad in &ads {
             let Ok(prefix) = IpNet::new(address, aggregation_length(ad, address)) else { continue };
+            let prefix = prefix.trunc();
             // Requests for one prefix share the name.
-            let mut known = self.prefixes.get(&prefix.trunc()).into_iter().flat_map(|p| p.requests.keys());
+            let mut known = self.prefixes.get(&prefix).into_iter().flat_map(|p| p.requests.keys());
             let known = known.find(|source| *source.ad == *ad.name);
             let ad_name = known.map_or_else(|| ad.name.as_str().into(), |source| source.ad.clone());
             let request = service.route_request.clone().filter(|_| ad.service_attributes.is_some());
-            requests.push((prefix.trunc(), RouteSource { ad: ad_name, request }));
+            let counted = requests.iter().skip(first).any(|request| request.prefix == prefix);
+            let endpoints = if counted { 0 } else { weight };
+            requests.push(PrefixRequest { prefix, source: RouteSource { ad: ad_name, request }, endpoints });
         }
         let carrying = self.carrying_peers(&ads, address)?;
         self.check_size(&ads, service, address, &carrying)
@@ -284,23 +332,19 @@ impl Routes {
         address: IpAddr,
         peers: &[&Peer],
     ) -> Result<(), NotAnnouncedReason> {
-        let fits = |peer: Option<&Peer>| {
-            let sent = ads.iter().filter(|ad| peer.is_none_or(|peer| is_sent_to(ad, peer)));
+        let fits = |peer: &&Peer| {
+            let sent = ads.iter().filter(|ad| is_sent_to(ad, peer));
             let sources = sent.map(|ad| (*ad, service.route_request.as_deref()));
-            let attributes = merged_attributes(IpNet::from(address), sources);
+            let attributes = peer_attributes(peer, 1, merged_attributes(IpNet::from(address), sources));
             self.attributes.contains(&attributes) || attributes.check_size().is_ok()
         };
-        // The attributes for each peer are a part of those of all advertisements.
-        if fits(None) || peers.iter().any(|peer| fits(Some(peer))) {
-            Ok(())
-        } else {
-            Err(NotAnnouncedReason::AttributesTooLarge)
-        }
+        if peers.iter().any(fits) { Ok(()) } else { Err(NotAnnouncedReason::AttributesTooLarge) }
     }
 
     fn count_down(&mut self, requests: &[PrefixRequest]) {
-        for (prefix, source) in requests {
+        for PrefixRequest { prefix, source, endpoints } in requests {
             self.changed.insert(*prefix);
+            self.weights.remove(*prefix, *endpoints);
             let Some(state) = self.prefixes.get_mut(prefix) else { continue };
             if let Some(count) = state.requests.get_mut(source) {
                 *count -= 1;

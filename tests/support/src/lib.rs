@@ -140,6 +140,7 @@ pub fn peer(name: &str, address: &str) -> Peer {
         graceful_restart: false,
         dual_stack_address_family: false,
         vrf: None,
+        link_bandwidth: None,
     }
 }
 

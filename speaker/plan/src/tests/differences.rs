@@ -1,7 +1,7 @@
 //! After any sequence of events, a plan that followed them by differences announces the same as a fresh plan,
 //! and all nodes with the same inputs elect the same owner.
 
-use fairlead_crds::model::config::Community;
+use fairlead_crds::model::config::{Community, LinkBandwidth};
 use fairlead_crds::model::route_request::{RouteRequest, ServiceAttributes};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -92,6 +92,7 @@ fn peers(name: &'static str, address: &'static str) -> impl Strategy<Value = Pee
     (some_selectors(), any::<bool>()).prop_map(move |(node_selectors, dual)| Peer {
         node_selectors,
         dual_stack_address_family: dual,
+        link_bandwidth: dual.then_some(LinkBandwidth { megabits_per_endpoint: 10, transitive: true }),
         ..peer(name, address)
     })
 }

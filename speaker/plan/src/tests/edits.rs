@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use fairlead_crds::kinds::{Kind, Objects};
 use fairlead_crds::manifests;
+use fairlead_crds::model::route_request::RouteRequest;
 use fairlead_crds::resolve::{ObjectVerdict, resolve};
 use serde_json::{Value, json};
 
@@ -24,6 +25,8 @@ fn table() -> Vec<(Kind, &'static str, Value, On)> {
     let node = |name: &str| json!([{ "matchLabels": { "name": name } }]);
     let labels = |name: &str, value: &str| json!([{ "matchLabels": { name: value } }]);
     let community = |name: &str, value: &str| json!({ "communities": [{ "name": "used", "value": "64512:1" }, { "name": name, "value": value }] });
+    let bandwidth = |rate: u32, transitive: bool| json!({ "linkBandwidth": { "megabitsPerEndpoint": rate, "transitive": transitive } });
+    let permit = |attributes: Value| json!({ "serviceAttributes": attributes });
     let peer = |field, spec, on| (Kind::BGPPeer, field, spec, on);
     let profile = |field, spec, on| (Kind::BFDProfile, field, spec, on);
     let ad = |field, spec, on| (Kind::BGPAdvertisement, field, spec, on);
@@ -53,6 +56,8 @@ fn table() -> Vec<(Kind, &'static str, Value, On)> {
         peer("dualStackAddressFamily", json!({ "dualStackAddressFamily": false }), NewSession),
         peer("disableMP", json!({ "disableMP": true }), Nothing),
         peer("vrf", json!({ "vrf": "red" }), NewSession),
+        peer("linkBandwidth.megabitsPerEndpoint", bandwidth(100, false), Update),
+        peer("linkBandwidth.transitive", bandwidth(10, true), Update),
         profile("receiveInterval", json!({ "receiveInterval": 100 }), Nothing),
         profile("transmitInterval", json!({ "transmitInterval": 100 }), Nothing),
         profile("detectMultiplier", json!({ "detectMultiplier": 5 }), Nothing),
@@ -71,6 +76,14 @@ fn table() -> Vec<(Kind, &'static str, Value, On)> {
         ad("aggregationLength", json!({ "aggregationLength": 24 }), Update),
         ad("aggregationLengthV6", json!({ "aggregationLengthV6": 120 }), Update),
         ad("localPref", json!({ "localPref": 200 }), Update),
+        ad("med", json!({ "med": 10 }), Update),
+        ad("asPathPrepend", json!({ "asPathPrepend": 2 }), Update),
+        ad("aggregator", json!({ "aggregator": true }), Nothing),
+        ad("aggregator", json!({ "aggregator": true, "aggregationLength": 24 }), Update),
+        ad("serviceAttributes.communities", permit(json!({ "communities": ["64512:7"] })), Update),
+        ad("serviceAttributes.maxASPathPrepend", permit(json!({ "maxASPathPrepend": 3 })), Update),
+        ad("serviceAttributes.med", permit(json!({ "med": true })), Update),
+        ad("serviceAttributes.communities", permit(json!({ "communities": ["64512:8"] })), Nothing),
         ad("communities", json!({ "communities": ["64512:3"] }), Update),
         ad("ipAddressPools", json!({ "ipAddressPools": ["main"] }), Nothing),
         ad("ipAddressPools", json!({ "ipAddressPools": ["other"] }), Update),
@@ -108,6 +121,16 @@ fn objects() -> Vec<(Kind, Value)> {
     ]
 }
 
+/// Returns the attributes that the Service requests.
+fn route_request() -> RouteRequest {
+    RouteRequest {
+        communities: ["64512:7".to_owned()].into(),
+        as_path_prepend: Some(3),
+        med: Some(7),
+        ..RouteRequest::default()
+    }
+}
+
 /// Resolves objects, all of which must be accepted.
 fn config(list: &[(Kind, Value)]) -> Config {
     let mut objects = Objects::default();
@@ -139,7 +162,8 @@ fn edit_of_each_field_costs_no_more_than_it_must() {
     for (kind, field, patch, expected) in table() {
         let what = format!("{kind} {field}: {patch}");
         let mut list = objects();
-        let mut world = World::of(2).service("web", TrafficPolicy::Cluster, "192.0.2.1 2001:db8::1", "n1");
+        let mut world = World::of(2).service("web", TrafficPolicy::Local, "192.0.2.1 2001:db8::1", "n1");
+        world.services.get_mut("web").unwrap().route_request = Some(route_request().into());
         world.config = config(&list);
         let (mut plan, mut announced) = world.plan_of("n1");
         assert_eq!(announced.routes.len(), 2);

@@ -191,13 +191,12 @@ impl Announced {
         for change in changes {
             match change {
                 AnnouncementChange::PeerOpen(mut peer) => {
-                    // The selection of nodes is not a parameter of the session.
-                    peer.node_selectors.clear();
+                    forget_plan_parameters(&mut peer);
                     self.routes.retain(|(name, _), _| *name != peer.name);
                     self.peers.insert(peer.name.clone(), *peer);
                 }
                 AnnouncementChange::PeerUpdate(mut peer) => {
-                    peer.node_selectors.clear();
+                    forget_plan_parameters(&mut peer);
                     assert!(self.peers.insert(peer.name.clone(), *peer).is_some(), "the peer was not open");
                 }
                 AnnouncementChange::PeerClose { peer } => {
@@ -223,4 +222,10 @@ impl Announced {
             }
         }
     }
+}
+
+/// Removes what the plan evaluates itself: the selection of nodes, and what it adds to routes.
+fn forget_plan_parameters(peer: &mut Peer) {
+    peer.node_selectors.clear();
+    peer.link_bandwidth = None;
 }

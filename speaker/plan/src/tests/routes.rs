@@ -1,7 +1,9 @@
 //! The routes that each node announces to each peer.
 
+use std::time::{Duration, Instant};
+
 use TrafficPolicy::{Cluster, Local};
-use fairlead_crds::model::config::Community;
+use fairlead_crds::model::config::{Community, LinkBandwidth};
 
 use super::*;
 
@@ -293,6 +295,104 @@ fn service_adds_only_permitted_attributes() {
         of(announced.routes.remove(&("tor".to_owned(), ROUTE.parse().unwrap()))),
         (vec![], 0, Some(50))
     );
+}
+
+/// Returns the link bandwidth of a route in units of 1 Mbit/s.
+fn link_bandwidth(attributes: Option<&Attributes>) -> Option<u32> {
+    let communities = &attributes?.extended_communities;
+    let community = communities.iter().find(|community| community.is_link_bandwidth())?;
+    let [.., a, b, c, d] = community.0;
+    Some((f32::from_be_bytes([a, b, c, d]) / 125_000.0) as u32)
+}
+
+fn weighted(name: &str, address: &str) -> Peer {
+    let link_bandwidth = Some(LinkBandwidth { megabits_per_endpoint: 10, transitive: false });
+    Peer { link_bandwidth, ..peer(name, address) }
+}
+
+/// Given a policy and the endpoints: the link bandwidths of the routes of n1 and n2.
+#[test]
+fn link_bandwidth_counts_local_endpoints() {
+    let table = [
+        (Local, "n1 n2 n2 n2", [Some(10), Some(30)]),
+        (Local, "n1 n2 n2!", [Some(10), Some(10)]),
+        (Local, "n1! n1!", [Some(20), None]),
+        (Cluster, "n1 n2 n2 n2", [None, None]),
+    ];
+    for (policy, endpoints, expected) in table {
+        let world = World::of(2)
+            .peer(weighted("tor", "203.0.113.1"))
+            .peer(peer("plain", "203.0.113.2"))
+            .service("web", policy, A, endpoints)
+            .bgp(bgp_advertisement("ad"))
+            .bgp(bgp_advertisement("same"));
+        let bandwidths = |peer: &str| {
+            ["n1", "n2"].map(|node| {
+                let routes = world.plan_of(node).1.routes;
+                link_bandwidth(routes.get(&(peer.to_owned(), ROUTE.parse().unwrap())))
+            })
+        };
+        assert_eq!(bandwidths("tor"), expected, "{policy:?} {endpoints}");
+        assert_eq!(bandwidths("plain"), [None, None], "{policy:?} {endpoints}");
+    }
+}
+
+#[test]
+fn link_bandwidth_of_an_aggregate_counts_all_services() {
+    let ad = BgpAdvertisement {
+        aggregation_length: 24,
+        communities: [Community::Extended([0x40, 4, 0, 1, 0, 0, 0, 0])].into(),
+        ..bgp_advertisement("ad")
+    };
+    let world = World::of(1)
+        .peer(weighted("tor", "203.0.113.1"))
+        .service("a", Local, A, "n1 n1")
+        .service("b", Local, "192.0.2.2", "n1")
+        .bgp(ad);
+    let route = attributes(&world, "tor", "192.0.2.0/24").unwrap();
+    assert_eq!(link_bandwidth(Some(&route)), Some(30));
+    assert_eq!(route.extended_communities.len(), 1, "it replaces that of the advertisement");
+}
+
+#[test]
+fn link_bandwidth_changes_once_per_second_and_routes_at_once() {
+    let mut world = World::of(1)
+        .peer(weighted("tor", "203.0.113.1"))
+        .service("web", Local, A, "n1")
+        .bgp(bgp_advertisement("ad"));
+    let (mut plan, mut announced) = world.plan_of("n1");
+    let start = Instant::now();
+    let mut step = |milliseconds, endpoints: &str, plan: &mut Plan| {
+        plan.set_time(start + Duration::from_millis(milliseconds));
+        world.endpoints.insert("web".to_owned(), endpoints.split_whitespace().map(str::to_owned).collect());
+        world.list_to(plan);
+        announced.carry_out(plan.changes());
+        let route = announced.routes.get(&("tor".to_owned(), ROUTE.parse().unwrap()));
+        route.map(|route| link_bandwidth(Some(route)).unwrap_or_default())
+    };
+    assert_eq!(step(0, "n1 n1", &mut plan), Some(20));
+    assert_eq!(step(300, "n1 n1 n1", &mut plan), Some(20));
+    assert_eq!(plan.poll_timeout(), Some(start + Duration::from_secs(1)));
+    assert_eq!(step(600, "n1 n1 n1 n1", &mut plan), Some(20));
+    assert_eq!(step(1000, "n1 n1 n1 n1", &mut plan), Some(40));
+    assert_eq!(plan.poll_timeout(), None);
+    // The loss of all endpoints withdraws the route at once.
+    assert_eq!(step(1100, "", &mut plan), None);
+    assert_eq!(step(1200, "n1", &mut plan), Some(10));
+}
+
+#[test]
+fn changed_link_bandwidth_keeps_the_session() {
+    let mut world = world(1).service("web", Local, A, "n1").bgp(bgp_advertisement("ad"));
+    let (mut plan, mut announced) = world.plan_of("n1");
+    for peer in [weighted("tor", "203.0.113.1"), peer("tor", "203.0.113.1")] {
+        world = world.peer(peer);
+        world.list_to(&mut plan);
+        let changes = plan.changes();
+        assert!(matches!(changes[..], [AnnouncementChange::RouteAnnounce { .. }]), "{changes:?}");
+        announced.carry_out(changes);
+        assert_eq!(announced.routes, world.plan_of("n1").1.routes);
+    }
 }
 
 #[test]
