@@ -65,8 +65,12 @@ use crate::message::update::{AttributeError, DecodedUpdate};
 use crate::message::{DecodeContext, MAX_EXTENDED_LENGTH, MAX_LENGTH, Message, MessageError, MessageType};
 use crate::{CeaseSubcode, DownReason, Family, NextHops, Notification};
 
-/// Hold time until the OPEN of the peer arrives: RFC 4271 §8.2.2 suggests 4 minutes.
-const LARGE_HOLD_TIME: Duration = Duration::from_secs(4 * 60);
+/// Hold time until the OPEN of the peer arrives. RFC 4271 §8.2.2 suggests 4 minutes, but a router that accepts
+/// a connection sends its OPEN at once, and the end of a connection whose packets are dropped (TTL, TCP-MD5)
+/// is never noticed.
+const LARGE_HOLD_TIME: Duration = Duration::from_secs(20);
+/// Time after which a peer without an OPEN is reported. A router sends it at once.
+const OPEN_OVERDUE: Duration = Duration::from_secs(5);
 /// Shortest send hold time: RFC 9687 recommends the larger of 8 minutes and twice the hold time.
 const MIN_SEND_HOLD_TIME: Duration = Duration::from_secs(8 * 60);
 /// Waits after the first failed attempts, in milliseconds. A router that still clears the old session with a
@@ -159,6 +163,7 @@ impl Session {
             Timer::Withdraw => self.send_cease(now),
             // `transmit` looks at the timer.
             Timer::Refresh => {}
+            Timer::OpenOverdue => self.open_overdue = true,
         }
     }
 
@@ -282,6 +287,7 @@ impl Session {
         let from = std::mem::replace(&mut self.state, to);
         self.timers.stop_all();
         self.send_blocked = false;
+        self.open_overdue = false;
         self.negotiated = None;
         self.remote = None;
         self.refresh.clear();
@@ -322,6 +328,7 @@ impl Session {
         };
         self.timers.stop_all();
         self.timers.start(Timer::Hold, now, LARGE_HOLD_TIME);
+        self.timers.start(Timer::OpenOverdue, now, OPEN_OVERDUE);
     }
 
     fn received(&mut self, now: Instant, mut bytes: &[u8]) {
@@ -394,6 +401,8 @@ impl Session {
     /// Event 19: BGPOpen.
     fn open_received(&mut self, now: Instant, open: &Open) {
         let Some(remote) = self.remote else { return };
+        self.timers.stop(Timer::OpenOverdue);
+        self.open_overdue = false;
         self.next_capabilities = self.capabilities.after_open(open);
         match open::negotiate(&self.config, self.capabilities, remote, open) {
             Ok(negotiated) => {

@@ -80,6 +80,8 @@ pub struct Session {
     refresh: BTreeSet<Family>,
     /// True while the SendHoldTimer runs.
     send_blocked: bool,
+    /// True if the peer accepted the connection and has not sent its OPEN in time.
+    open_overdue: bool,
     /// The Cease to send after the withdrawals; set only while an established session is being stopped.
     cease: Option<Notification>,
 
@@ -115,6 +117,7 @@ impl Session {
             outbox: SessionOutbox::default(),
             refresh: BTreeSet::new(),
             send_blocked: false,
+            open_overdue: false,
             cease: None,
             received: ReceivedRoutes::default(),
             last_malformed: None,
@@ -242,6 +245,12 @@ impl Session {
     #[must_use]
     pub const fn exceeds_receive_rate(&self) -> bool {
         self.receive_rate.exceeded()
+    }
+
+    /// Returns whether the peer accepted the connection, but has sent no OPEN for several seconds.
+    #[must_use]
+    pub const fn is_open_overdue(&self) -> bool {
+        self.open_overdue
     }
 
     /// Returns whether the session is established without capabilities, because the peer refused them (RFC

@@ -20,10 +20,12 @@ pub(super) enum Timer {
     Withdraw,
     /// Limits how often the routes are sent again because the peer requests it.
     Refresh,
+    /// Delays the report that the peer sends no OPEN.
+    OpenOverdue,
 }
 
 impl Timer {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::ConnectRetry,
         Self::IdleHold,
         Self::Hold,
@@ -31,6 +33,7 @@ impl Timer {
         Self::SendHold,
         Self::Withdraw,
         Self::Refresh,
+        Self::OpenOverdue,
     ];
 }
 

@@ -171,6 +171,23 @@ fn unanswered_connection_attempt_times_out() {
 }
 
 #[test]
+fn missing_open_is_reported_after_some_seconds() {
+    let mut solo = Solo::new(config()).open_sent();
+    solo.wait(secs(4));
+    assert!(!solo.session.is_open_overdue());
+    solo.wait(secs(2));
+    assert!(solo.session.is_open_overdue());
+    assert_eq!(solo.session.state(), SessionState::OpenSent, "the session waits longer");
+    let mut bytes = Vec::new();
+    peer_open().encode(&mut bytes);
+    solo.receive(&bytes);
+    assert!(!solo.session.is_open_overdue());
+    let mut solo = Solo::new(config()).open_confirm();
+    solo.wait(secs(10));
+    assert!(!solo.session.is_open_overdue());
+}
+
+#[test]
 fn connect_now_replaces_attempt_or_wait() {
     let failed = || SessionInput::ConnectFailed { reason: "refused".to_owned() };
     let events = |solo: &mut Solo| -> Vec<_> { std::iter::from_fn(|| solo.session.poll_event()).collect() };
