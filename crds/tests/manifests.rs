@@ -166,6 +166,7 @@ fn fields_have_the_names_and_defaults_of_metallb() {
         "BGPPeer.spec.myASN",
         "BGPPeer.spec.passwordSecret.name",
         "BGPPeer.spec.routerID",
+        "BGPPeer.spec.ttlSecurity",
         "IPAddressPool.spec.avoidBuggyIPs",
         "IPAddressPool.spec.serviceAllocation.namespaceSelectors",
         "IPAddressPool.status.assignedIPv4",

@@ -466,6 +466,18 @@ fn check_peer(rows: &[Row]) {
 }
 
 #[test]
+fn peer_ttl_security_is_validated() {
+    let refused = Some(RefusalReason::InvalidTTLSecurity);
+    check_peer(&[
+        ("ttlSecurity: 1", Accepts, None),
+        ("ttlSecurity: 254, ebgpMultiHop: false", Accepts, None),
+        ("ttlSecurity: 0", Rejects("ttlSecurity"), refused),
+        ("ttlSecurity: 255", Rejects("ttlSecurity"), refused),
+        ("ttlSecurity: 2, ebgpMultiHop: true", Rejects("must not both be set"), refused),
+    ]);
+}
+
+#[test]
 fn peer_times_are_validated() {
     let hold = Rejects("holdTime must be 0s, or between 3s and 65535s");
     let keepalive = Rejects("keepaliveTime must be 0s, or between 1s and 65535s");

@@ -38,6 +38,8 @@ pub struct Peer {
     pub bfd: Option<BfdProfile>,
     /// True if the eBGP peer may be more than one hop away.
     pub ebgp_multi_hop: bool,
+    /// Number of hops to the peer for GTSM (RFC 5082), 1 to 254; `None` accepts packets of any TTL.
+    pub ttl_security: Option<u8>,
     /// True if the speaker advertises the graceful restart capability.
     pub graceful_restart: bool,
     /// True if the session carries routes of both address families, not only of that of its transport.

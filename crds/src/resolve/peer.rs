@@ -94,6 +94,7 @@ pub(super) fn peer(
         password_secret: password_secret(spec)?,
         bfd: bfd(spec, profiles)?,
         ebgp_multi_hop: spec.ebgp_multi_hop.unwrap_or(false),
+        ttl_security: ttl_security(spec)?,
         graceful_restart: spec.enable_graceful_restart.unwrap_or(false),
         dual_stack_address_family: spec.dual_stack_address_family,
         vrf: set(&spec.vrf).map(|vrf| interface_name("vrf", vrf)).transpose()?,
@@ -234,6 +235,23 @@ fn router_id(spec: &v1beta1::BGPPeerSpec) -> Result<Option<Ipv4Addr>, ObjectRefu
                 "routerID is {}: it must have the notation of an IPv4 address and must not be 0.0.0.0",
                 quoted(text)
             ),
+        ),
+    }
+}
+
+fn ttl_security(spec: &v1beta1::BGPPeerSpec) -> Result<Option<u8>, ObjectRefusal> {
+    let Some(hops) = spec.ttl_security else { return Ok(None) };
+    if spec.ebgp_multi_hop == Some(true) {
+        return refuse(
+            RefusalReason::InvalidTTLSecurity,
+            "ttlSecurity and ebgpMultiHop are both set: remove ebgpMultiHop, ttlSecurity is the number of hops",
+        );
+    }
+    match u8::try_from(hops) {
+        Ok(hops @ 1..=254) => Ok(Some(hops)),
+        _ => refuse(
+            RefusalReason::InvalidTTLSecurity,
+            format!("ttlSecurity is {hops}: it must be between 1 and 254"),
         ),
     }
 }

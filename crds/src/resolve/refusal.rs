@@ -110,6 +110,8 @@ pub enum RefusalReason {
     InvalidRouterID,
     /// `ebgpMultiHop` is set for an iBGP peer.
     MultiHopWithIBGP,
+    /// `ttlSecurity` is out of range, or combined with `ebgpMultiHop`.
+    InvalidTTLSecurity,
     /// `holdTime` is not a valid hold time.
     InvalidHoldTime,
     /// `keepaliveTime` is not a valid interval, or contradicts `holdTime`.

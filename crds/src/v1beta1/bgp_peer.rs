@@ -13,6 +13,7 @@ const ONE_ADDRESS: &str =
 const MULTI_HOP: &str = "!has(self.ebgpMultiHop) || !self.ebgpMultiHop || \
     !((has(self.peerASN) && self.peerASN == self.myASN) || (has(self.dynamicASN) && self.dynamicASN == \
     'internal'))";
+const TTL_SECURITY: &str = "!has(self.ttlSecurity) || !has(self.ebgpMultiHop) || !self.ebgpMultiHop";
 const LOCAL_ASN: &str = "!has(self.localASN) || \
     !(has(self.peerASN) && (self.peerASN == self.myASN || self.peerASN == self.localASN)) && \
     !(has(self.dynamicASN) && self.dynamicASN == 'internal')";
@@ -72,6 +73,8 @@ const WHOLE_SECONDS: &str = "duration(self).getMilliseconds() % 1000 == 0";
     validation = (ONE_ASN, "exactly one of peerASN and dynamicASN must be set"),
     validation = (ONE_ADDRESS, "exactly one of peerAddress and interface must be set"),
     validation = (MULTI_HOP, "ebgpMultiHop must not be true for an iBGP peer"),
+    validation = (TTL_SECURITY, "ttlSecurity and ebgpMultiHop must not both be set: ttlSecurity limits the number \
+        of hops"),
     validation = (LOCAL_ASN, "localASN must not be set for an iBGP peer and must differ from the AS number \
         of the peer"),
     validation = (KEEPALIVE, "keepaliveTime must not be longer than holdTime"),
@@ -183,10 +186,18 @@ pub struct BGPPeerSpec {
     #[schemars(length(max = 253))]
     pub bfd_profile: Option<String>,
 
-    /// If true, the eBGP peer may be more than one hop away. Must not be true for an iBGP peer. If unset,
-    /// defaults to false.
+    /// If true, the eBGP peer may be more than one hop away. Must not be true for an iBGP peer or together
+    /// with ttlSecurity. If unset, defaults to false: an eBGP peer without ttlSecurity must be on the link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ebgp_multi_hop: Option<bool>,
+
+    /// The number of hops to the peer, between 1 and 254 (GTSM, RFC 5082): the speaker sends packets with TTL
+    /// 255 and accepts only packets with a TTL of at least 256 minus this number. A host that is farther away
+    /// cannot disturb the session. The peer must do the same, as with `ttl-security hops` in FRR. Must not be
+    /// set together with ebgpMultiHop. If unset, packets of any TTL are accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 254))]
+    pub ttl_security: Option<i32>,
 
     /// If true, the speaker advertises the graceful restart capability (RFC 4724), so that the peer keeps the
     /// routes while the speaker restarts. If unset, defaults to false.

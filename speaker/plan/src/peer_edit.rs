@@ -47,6 +47,7 @@ fn parameters(peer: &Peer) -> (impl PartialEq, impl PartialEq) {
         password_secret,
         bfd,
         ebgp_multi_hop,
+        ttl_security,
         graceful_restart,
         dual_stack_address_family,
         vrf,
@@ -54,7 +55,7 @@ fn parameters(peer: &Peer) -> (impl PartialEq, impl PartialEq) {
         link_bandwidth: _,
     } = peer;
     let live = (keepalive_time, connect_time, bfd);
-    let connection = (address, port, source_address, vrf, password_secret, ebgp_multi_hop);
+    let connection = (address, port, source_address, vrf, password_secret, ebgp_multi_hop, ttl_security);
     let open = (my_asn, local_asn, peer_asn, router_id, hold_time, graceful_restart);
     (live, (connection, open, dual_stack_address_family))
 }

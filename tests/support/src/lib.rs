@@ -137,6 +137,7 @@ pub fn peer(name: &str, address: &str) -> Peer {
         password_secret: None,
         bfd: None,
         ebgp_multi_hop: false,
+        ttl_security: None,
         graceful_restart: false,
         dual_stack_address_family: false,
         vrf: None,

@@ -48,6 +48,9 @@ pub(super) fn session_config(peer: &Peer, context: &PeerContext) -> Result<Sessi
     Ok(config)
 }
 
+/// Highest TTL and hop limit.
+const MAX_TTL: u8 = 255;
+
 /// Longest duration of a connection attempt. Linux sends SYNs after 0, 1, 3 and 7 s; a peer that is reachable
 /// answers one of them. Shorter than the limit of the session, whose error does not name the cause.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(8);
@@ -65,10 +68,14 @@ fn connect_options(peer: &Peer) -> Option<ConnectOptions> {
         PeerAsn::External => false,
         PeerAsn::Number(number) => number == peer.local_asn.unwrap_or(peer.my_asn),
     };
+    // An eBGP peer without ebgpMultiHop must be on the link, as in FRR and other routers. All other sessions
+    // send the highest TTL, because the peer may require it (GTSM).
+    let on_link = !internal && !peer.ebgp_multi_hop && peer.ttl_security.is_none();
     Some(ConnectOptions {
         source: peer.source_address,
-        // An eBGP peer without ebgpMultiHop must be on the link, as in FRR and other routers.
-        ttl: (!internal && !peer.ebgp_multi_hop).then_some(1),
+        ttl: Some(if on_link { 1 } else { MAX_TTL }),
+        // RFC 5082 §3: each hop decreases the TTL by one.
+        min_ttl: peer.ttl_security.map(|hops| MAX_TTL - (hops - 1)),
         device: peer.vrf.clone(),
         timeout: CONNECT_TIMEOUT,
         ..ConnectOptions::new(SocketAddr::new(address, peer.port))
@@ -87,22 +94,20 @@ pub(super) async fn connect_to_peer(peer: Peer, key: Option<PendingKey>) -> Resu
     if let Some(key) = key {
         options.md5_key = Some(key.get().await?.octets().to_vec());
     }
-    connect(&options).await.map_err(|error| connect_problem(&error, secret.as_deref()))
+    connect(&options).await.map_err(|error| connect_problem(&error, secret.as_deref(), options.min_ttl))
 }
 
 /// Returns the error of a connection attempt, with what the operator should check. `secret` is the Secret of
-/// the TCP-MD5 key.
-fn connect_problem(error: &ConnectError, secret: Option<&str>) -> String {
-    match (error, secret) {
-        // A host drops segments without a signature, or with that of another key, without an answer.
-        (ConnectError::TimedOut { .. }, Some(secret)) => format!(
-            "{error}: the router is not reachable, or its TCP-MD5 key differs from that in Secret {secret}"
-        ),
-        (ConnectError::TimedOut { .. }, None) => format!(
-            "{error}: the router is not reachable, or it requires a TCP-MD5 key (passwordSecret of the BGPPeer)"
-        ),
-        _ => error.to_string(),
-    }
+/// the TCP-MD5 key, `min_ttl` the lowest TTL that this node accepts.
+fn connect_problem(error: &ConnectError, secret: Option<&str>, min_ttl: Option<u8>) -> String {
+    let ConnectError::TimedOut { .. } = error else { return error.to_string() };
+    // A host drops segments without a signature, or with that of another key, without an answer.
+    let key = match secret {
+        Some(secret) => format!("its TCP-MD5 key differs from that in Secret {secret}"),
+        None => "it requires a TCP-MD5 key (passwordSecret of the BGPPeer)".to_owned(),
+    };
+    let ttl = min_ttl.map(|ttl| format!(", or it sends a TTL below {ttl} (ttlSecurity)")).unwrap_or_default();
+    format!("{error}: the router is not reachable, or {key}{ttl}")
 }
 
 #[cfg(test)]
@@ -114,27 +119,39 @@ mod tests {
     }
 
     #[test]
-    fn only_single_hop_ebgp_session_has_ttl_1() {
-        let ttl = |peer: &Peer| connect_options(peer).unwrap().ttl;
+    fn ttl_follows_number_of_hops() {
+        let ttl = |peer: &Peer| {
+            let options = connect_options(peer).unwrap();
+            (options.ttl, options.min_ttl)
+        };
         let ebgp = peer(PeerAsn::Number(64513));
-        assert_eq!(ttl(&ebgp), Some(1));
-        assert_eq!(ttl(&peer(PeerAsn::External)), Some(1));
-        assert_eq!(ttl(&Peer { ebgp_multi_hop: true, ..ebgp }), None);
-        assert_eq!(ttl(&peer(PeerAsn::Number(64512))), None);
-        assert_eq!(ttl(&peer(PeerAsn::Internal)), None);
+        let (on_link, any) = ((Some(1), None), (Some(255), None));
+        assert_eq!(ttl(&ebgp), on_link);
+        assert_eq!(ttl(&peer(PeerAsn::External)), on_link);
+        assert_eq!(ttl(&Peer { ebgp_multi_hop: true, ..ebgp.clone() }), any);
+        assert_eq!(ttl(&peer(PeerAsn::Number(64512))), any);
+        assert_eq!(ttl(&peer(PeerAsn::Internal)), any);
         // The session uses localASN: with it, an equal myASN does not make the session internal.
-        assert_eq!(ttl(&Peer { local_asn: Some(64999), ..peer(PeerAsn::Number(64512)) }), Some(1));
+        assert_eq!(ttl(&Peer { local_asn: Some(64999), ..peer(PeerAsn::Number(64512)) }), on_link);
+        for (hops, minimum) in [(1, 255), (2, 254), (254, 2)] {
+            for peer in [&ebgp, &peer(PeerAsn::Internal)] {
+                let peer = Peer { ttl_security: Some(hops), ..peer.clone() };
+                assert_eq!(ttl(&peer), (Some(255), Some(minimum)), "{hops} hops");
+            }
+        }
     }
 
     #[test]
-    fn missing_answer_names_possible_difference_of_keys() {
+    fn missing_answer_names_possible_causes() {
         let remote = "192.0.2.1:179".parse().unwrap();
         let timed_out = ConnectError::TimedOut { remote, after: CONNECT_TIMEOUT };
-        let problem = connect_problem(&timed_out, Some("fairlead-system/tor"));
+        let problem = connect_problem(&timed_out, Some("fairlead-system/tor"), None);
         assert!(problem.starts_with("no answer from 192.0.2.1:179 within 8s: "), "{problem}");
         assert!(problem.contains("differs from that in Secret fairlead-system/tor"), "{problem}");
-        assert!(connect_problem(&timed_out, None).contains("passwordSecret"));
+        let problem = connect_problem(&timed_out, None, Some(255));
+        assert!(problem.contains("passwordSecret"), "{problem}");
+        assert!(problem.ends_with(", or it sends a TTL below 255 (ttlSecurity)"), "{problem}");
         let refused = ConnectError::Connect { remote, source: std::io::ErrorKind::ConnectionRefused.into() };
-        assert_eq!(connect_problem(&refused, Some("a/b")), refused.to_string());
+        assert_eq!(connect_problem(&refused, Some("a/b"), None), refused.to_string());
     }
 }

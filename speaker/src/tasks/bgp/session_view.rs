@@ -15,6 +15,15 @@ pub(super) const FLOOD: &str = "the router sends more than 10000 messages or 1 M
 const NO_CAPABILITIES: &str = "the router refused capabilities (NOTIFICATION 2/4): the session carries IPv4 routes \
     only, without four-octet AS numbers, route refresh and graceful restart";
 
+/// Message about a router that is silent after the TCP handshake.
+fn no_open(peer: &Peer) -> String {
+    let ttl = if peer.ttl_security.is_some() { " and sends packets with TTL 255 (ttlSecurity)" } else { "" };
+    format!(
+        "the router accepted the TCP connection, but sends no OPEN: check that it has this node as a \
+         neighbor{ttl}"
+    )
+}
+
 /// The view of one session, with what was published last.
 #[derive(Debug, Default)]
 pub(super) struct SessionViewState {
@@ -147,10 +156,15 @@ pub(super) fn messages(peer: &Peer, session: &Session, key_message: Option<&str>
         format!("BFD (BFDProfile {}) is not supported yet: the session runs without it", profile.name)
     });
     let flood = session.exceeds_receive_rate().then(|| FLOOD.to_owned());
+    let no_open = session.is_open_overdue().then(|| no_open(peer));
     let capabilities = session.omits_capabilities().then(|| NO_CAPABILITIES.to_owned());
     let families = session.withheld();
     let families = families.values().map(Withheld::to_string);
-    [key_message.map(str::to_owned), flood, bfd, capabilities].into_iter().flatten().chain(families).collect()
+    [key_message.map(str::to_owned), no_open, flood, bfd, capabilities]
+        .into_iter()
+        .flatten()
+        .chain(families)
+        .collect()
 }
 
 /// Returns the view of a peer whose configuration is invalid.

@@ -1,0 +1,6 @@
+//! Options of BGP sessions, towards FRR and BIRD: the TTL, graceful restart, drains.
+
+#![allow(clippy::unwrap_used)]
+
+mod setup;
+mod ttl;
