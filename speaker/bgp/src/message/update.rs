@@ -43,8 +43,8 @@ impl DecodedUpdate {
     /// Returns the family whose End-of-RIB marker this is (RFC 4724 §2); `None` if it is another UPDATE.
     #[must_use]
     pub fn end_of_rib(&self) -> Option<Family> {
-        let markers = Family::ALL.into_iter().filter(|family| self.update == Update::end_of_rib(*family));
-        markers.last().filter(|_| self.errors.is_empty())
+        let mut families = Family::ALL.into_iter().filter(|_| self.errors.is_empty());
+        families.find(|family| self.update == Update::end_of_rib(*family))
     }
 }
 
