@@ -32,6 +32,9 @@ pub struct ControlPacket {
     /// C bit: the BFD implementation of the sender survives the loss of its control plane. Never set in
     /// packets that this crate sends.
     pub control_plane_independent: bool,
+    /// A bit: the packet has an Authentication Section. A session discards it. Never set in packets that this
+    /// crate sends.
+    pub authentication_present: bool,
     /// D bit: Demand mode is active at the sender. Never set in packets that this crate sends.
     pub demand: bool,
     /// Detect Mult.
@@ -50,7 +53,7 @@ pub struct ControlPacket {
 
 impl ControlPacket {
     /// Decodes the payload of a UDP datagram, with those checks of RFC 5880 §6.8.6 that need no session, in
-    /// their order. Octets after the packet are ignored.
+    /// their order. An Authentication Section and octets after the packet are ignored.
     ///
     /// # Errors
     /// The reason to discard the packet.
@@ -86,9 +89,6 @@ impl ControlPacket {
         if your_discriminator.is_none() && !matches!(state, State::Down | State::AdminDown) {
             return Err(Discard::YourDiscriminatorZero);
         }
-        if authentication_present {
-            return Err(Discard::AuthenticationPresent);
-        }
         let interval = |at: usize| Duration::from_micros(u64::from(word(at)));
         Ok(Self {
             diagnostic: Diagnostic(version_and_diagnostic & 0x1F),
@@ -96,6 +96,7 @@ impl ControlPacket {
             poll: flags & POLL != 0,
             is_final: flags & FINAL != 0,
             control_plane_independent: flags & CONTROL_PLANE_INDEPENDENT != 0,
+            authentication_present,
             demand: flags & DEMAND != 0,
             detect_multiplier,
             my_discriminator,
@@ -228,15 +229,15 @@ pub enum Discard {
     /// Only a packet in state Down or AdminDown may lack Your Discriminator.
     #[error("Your Discriminator is zero in state Init or Up")]
     YourDiscriminatorZero,
-    /// Authentication is not supported.
-    #[error("the Authentication Present bit is set, but no authentication is in use")]
-    AuthenticationPresent,
     /// No session has this discriminator or these addresses.
     #[error("no session matches")]
     UnknownSession,
     /// The TTL or hop limit is below 255 (RFC 5881 §5), or below the minimum of a multihop session.
     #[error("the TTL is too low")]
     TtlTooLow,
+    /// Authentication is not supported.
+    #[error("the Authentication Present bit is set, but no authentication is in use")]
+    AuthenticationPresent,
     /// The session is in AdminDown. The session nevertheless learns the values of the packet.
     #[error("the session is administratively down")]
     AdminDown,
@@ -252,9 +253,9 @@ impl Discard {
         Self::Multipoint,
         Self::MyDiscriminatorZero,
         Self::YourDiscriminatorZero,
-        Self::AuthenticationPresent,
         Self::UnknownSession,
         Self::TtlTooLow,
+        Self::AuthenticationPresent,
         Self::AdminDown,
     ];
 }

@@ -100,7 +100,8 @@ impl Session {
     /// received it, and may precede times passed in before: the Detection Time starts at the arrival.
     ///
     /// # Errors
-    /// The session is in AdminDown, and learned no more than the values of the packet.
+    /// The packet has an Authentication Section; or the session is in AdminDown, and learned no more than the
+    /// values of the packet.
     pub fn handle_packet(&mut self, arrived: Instant, packet: &ControlPacket) -> Result<(), Discard> {
         let result = self.receive(arrived, packet);
         match result {
@@ -338,6 +339,7 @@ impl Session {
             poll,
             is_final,
             control_plane_independent: false,
+            authentication_present: false,
             demand: false,
             detect_multiplier: self.config.detect_multiplier,
             my_discriminator: self.local_discriminator,

@@ -8,6 +8,10 @@ use crate::{ControlPacket, Diagnostic, Discard, State};
 
 impl Session {
     pub(super) fn receive(&mut self, arrived: Instant, packet: &ControlPacket) -> Result<(), Discard> {
+        // "If the A bit is set and no authentication is in use …, the packet MUST be discarded."
+        if packet.authentication_present {
+            return Err(Discard::AuthenticationPresent);
+        }
         // "Set bfd.RemoteDiscr …, bfd.RemoteState …, bfd.RemoteDemandMode …, bfd.RemoteMinRxInterval …"
         self.remote.handle_packet(arrived, packet);
         self.detection.handle_packet();

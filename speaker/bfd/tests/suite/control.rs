@@ -61,6 +61,20 @@ fn packets_are_discarded_in_admin_down() {
 }
 
 #[test]
+fn packets_with_authentication_are_discarded() {
+    let mut solo = Solo::up(config());
+    let authenticated = ControlPacket { authentication_present: true, ..poll(packet(State::Down)) };
+    assert_eq!(solo.session.handle_packet(solo.now, &authenticated), Err(Discard::AuthenticationPresent));
+    assert_eq!(solo.view().counters.discarded.get(Discard::AuthenticationPresent), 1);
+    assert_eq!((solo.transmit(), solo.state()), (vec![], State::Up));
+    // Nor do they prove that the peer is alive.
+    solo.run(ms(200));
+    let _ = solo.session.handle_packet(solo.now, &authenticated);
+    solo.run(ms(100));
+    assert_eq!(solo.changes(), [(State::Down, 1)]);
+}
+
+#[test]
 fn admin_up_continues_in_down() {
     let mut solo = Solo::up(config());
     solo.admin_down();

@@ -37,6 +37,7 @@ pub(crate) fn packet(state: State) -> ControlPacket {
         poll: false,
         is_final: false,
         control_plane_independent: false,
+        authentication_present: false,
         demand: false,
         detect_multiplier: 3,
         my_discriminator: PEER,

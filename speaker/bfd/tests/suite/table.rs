@@ -174,6 +174,22 @@ fn packets_below_the_minimum_ttl_are_discarded() {
 }
 
 #[test]
+fn authentication_is_checked_after_the_session_is_found() {
+    let mut table = Table::new();
+    table.add(key("192.0.2.2"), "r1", config());
+    let mut octets = packet(State::Down).encode().to_vec();
+    octets.extend([1, 4, 0, 0]);
+    (octets[1], octets[3]) = (octets[1] | 4, 28);
+    for (remote, reason) in
+        [("192.0.2.2", Discard::AuthenticationPresent), ("192.0.2.3", Discard::UnknownSession)]
+    {
+        let result = table.receive(Datagram { payload: &octets, ..datagram(&key(remote)) });
+        assert_eq!(result, Err(reason));
+    }
+    assert_eq!(table.sessions.discarded().total(), 1);
+}
+
+#[test]
 fn malformed_packets_are_counted_by_reason() {
     let mut table = Table::new();
     table.add(key("192.0.2.2"), "r1", config());

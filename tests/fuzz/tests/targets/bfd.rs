@@ -20,7 +20,8 @@ const STEP: usize = 1 + PACKET_LENGTH;
 fn bfd_packet() {
     fuzz("bfd_packet", |input| {
         let Ok(packet) = ControlPacket::decode(input) else { return };
-        assert_eq!(ControlPacket::decode(&packet.encode()), Ok(packet));
+        let unauthenticated = ControlPacket { authentication_present: false, ..packet };
+        assert_eq!(ControlPacket::decode(&packet.encode()), Ok(unauthenticated));
     });
 }
 
