@@ -65,9 +65,9 @@ use crate::message::update::{AttributeError, DecodedUpdate};
 use crate::message::{DecodeContext, MAX_EXTENDED_LENGTH, MAX_LENGTH, Message, MessageError, MessageType};
 use crate::{CeaseSubcode, DownReason, Family, NextHops, Notification};
 
-/// Hold time until the OPEN of the peer arrives. RFC 4271 §8.2.2 suggests 4 minutes, but a router that accepts
-/// a connection sends its OPEN at once, and the end of a connection whose packets are dropped (TTL, TCP-MD5)
-/// is never noticed.
+/// Hold time until the OPEN of the peer arrives. RFC 4271 §8.2.2 suggests 4 minutes, but a router that
+/// accepts a connection sends its OPEN at once, and the end of a connection whose packets are dropped (TTL,
+/// TCP-MD5) is never noticed.
 const LARGE_HOLD_TIME: Duration = Duration::from_secs(20);
 /// Time after which a peer without an OPEN is reported. A router sends it at once.
 const OPEN_OVERDUE: Duration = Duration::from_secs(5);
