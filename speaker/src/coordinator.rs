@@ -154,7 +154,7 @@ impl Coordinator {
     fn apply(&mut self, change: AnnouncementChange) {
         match change {
             AnnouncementChange::PeerOpen(peer) => self.bgp.open(*peer),
-            AnnouncementChange::PeerUpdate(peer) => self.bgp.update(*peer),
+            AnnouncementChange::PeerUpdate { peer, wanted, delay } => self.bgp.update(&peer, wanted, delay),
             AnnouncementChange::PeerClose { peer } => self.bgp.close(&peer),
             AnnouncementChange::RouteAnnounce { peer, prefix, attributes } => {
                 self.bgp.announce(&peer, prefix, attributes)

@@ -3,22 +3,32 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fairlead_bgp::Attributes;
 use fairlead_crds::model::config::Peer;
 use fairlead_l2::InterfaceSet;
 use ipnet::IpNet;
 
+#[cfg(doc)]
+use crate::peer_edit::PeerEdit;
 use crate::reason::NotAnnouncedReason;
 
 /// One thing to do. A list of changes is in the order in which they must be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub enum AnnouncementChange {
-    /// Open a session, after closing the one of the same name. Its routes follow.
+    /// Open a session. Its routes follow.
     PeerOpen(Box<Peer>),
-    /// Change the parameters of an open session that need no new one. Its routes remain.
-    PeerUpdate(Box<Peer>),
+    /// Change the parameters of an open session. Its routes remain.
+    PeerUpdate {
+        /// Name of the BGPPeer before the change.
+        peer: Arc<str>,
+        wanted: Box<Peer>,
+        /// If the change needs a new session ([`PeerEdit::NewSession`]): how long to wait before the
+        /// established one is replaced. The nodes take turns.
+        delay: Duration,
+    },
     /// Close a session.
     PeerClose {
         /// Name of the BGPPeer.
@@ -78,7 +88,7 @@ pub(crate) struct ChangeList {
 impl ChangeList {
     pub(crate) fn push(&mut self, change: AnnouncementChange) {
         let list = match change {
-            AnnouncementChange::PeerOpen(_) | AnnouncementChange::PeerUpdate(_) => &mut self.sessions,
+            AnnouncementChange::PeerOpen(_) | AnnouncementChange::PeerUpdate { .. } => &mut self.sessions,
             AnnouncementChange::RouteAnnounce { .. } | AnnouncementChange::L2Announce { .. } => {
                 &mut self.announcements
             }

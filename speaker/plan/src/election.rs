@@ -113,6 +113,11 @@ impl Election {
         self.live = live.map(|names| names.iter().chain([own_name]).cloned().collect());
     }
 
+    /// Returns the live speakers, this one included; `None` while they are unknown.
+    pub(crate) fn live(&self) -> Option<&BTreeSet<NodeName>> {
+        self.live.as_ref()
+    }
+
     /// Sets whether this node may announce addresses that it does not announce yet.
     pub(crate) fn set_may_claim(&mut self, may_claim: bool, dirty: &mut DirtySet) {
         if self.claims_held && may_claim {

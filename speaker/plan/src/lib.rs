@@ -9,7 +9,8 @@
 //! | `Nodes`, `Services`, `Endpoints` | the objects, trimmed, and the indexes to find them |
 //! | `DirtySet` | what changed since the last call of [`Plan::changes`] |
 //! | `Election` | the candidates, the owner of each L2 address, the L2 announcements of this node |
-//! | `Routes` | the prefixes that Services request, their weights, the open sessions, the routes announced over each |
+//! | `Routes` | the prefixes that Services request, their weights |
+//! | `OpenPeers` | the open sessions, the routes announced over each |
 //! | `AnnouncementStates` | for each address, whether it is announced or why not; the problems to report |
 //!
 //! ```text
@@ -40,7 +41,8 @@
 //! | labels or exclusion of this node | everything |
 //! | pool, advertisement | the addresses in the ranges that it covers |
 //! | peer: parameters of an open session | nothing |
-//! | peer: other changes | the routes of that peer |
+//! | peer: name or address families | the routes of that peer, the state of every address |
+//! | peer: new, deleted, or selected otherwise | the same |
 //!
 //! Beside the plan, [`membership_gate`] decides when to act on the mesh's view of the other speakers,
 //! [`node_status`] builds the status of the `Speaker` object, and [`speaker_object`] decides when to write
@@ -58,6 +60,7 @@ mod links;
 pub mod membership_gate;
 pub mod node_status;
 mod nodes;
+mod open_peers;
 mod peer_edit;
 mod plan;
 mod rank;
@@ -69,12 +72,15 @@ pub mod speaker_object;
 mod states;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod view;
 mod weights;
 
 pub use change::{AnnouncementChange, AnnouncementState};
 pub use input::{EndpointNodes, Node, NodeName, Service, Slice, SliceKey};
 pub use links::LinkAddresses;
+pub use peer_edit::PeerEdit;
 pub use plan::Plan;
 pub use reason::{NotAnnouncedReason, Protocol};
 pub use states::Problem;
+pub use turns::LAST_TURN;

@@ -61,9 +61,14 @@ impl Nodes {
         }
     }
 
+    /// Returns all Nodes, by name.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&NodeName, &Node)> {
+        self.by_name.iter()
+    }
+
     /// Returns the Nodes that may announce, by name.
     pub(crate) fn usable(&self) -> impl Iterator<Item = (&NodeName, &Node)> {
-        self.by_name.iter().filter(|(_, node)| node.usable())
+        self.all().filter(|(_, node)| node.usable())
     }
 
     fn mark(&self, name: &str, dirty: &mut DirtySet) {

@@ -4,7 +4,7 @@ use fairlead_crds::model::config::Peer;
 
 /// The effect of an edit on an open session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PeerEdit {
+pub enum PeerEdit {
     /// The session does not depend on what changed.
     None,
     /// The session takes over the new parameters while it is established. The peer does not notice.
@@ -15,7 +15,7 @@ pub(crate) enum PeerEdit {
 
 impl PeerEdit {
     /// Compares the parameters of an open session with the wanted ones.
-    pub(crate) fn between(open: &Peer, wanted: &Peer) -> Self {
+    pub fn between(open: &Peer, wanted: &Peer) -> Self {
         let ((open_live, open_fixed), (live, fixed)) = (parameters(open), parameters(wanted));
         if open_fixed != fixed {
             Self::NewSession

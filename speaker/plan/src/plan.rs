@@ -196,7 +196,8 @@ impl Plan {
         if self.dirty.take_candidates() {
             self.election.find_candidates(view, &mut self.dirty);
         }
-        if self.dirty.take_peers() && self.routes.select_peers(view, &mut changes) {
+        let live = self.election.live();
+        if self.dirty.take_peers() && self.routes.select_peers(view, live, &mut changes) {
             self.dirty.mark_all_services();
         }
         for key in self.dirty.take_services(self.services.keys()) {

@@ -11,16 +11,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fairlead_bgp::Attributes;
-use fairlead_crds::model::config::{BgpAdvertisement, Peer, PeerAddress};
+use fairlead_crds::model::config::{BgpAdvertisement, Peer};
 use fairlead_crds::model::family::Family;
-use fairlead_crds::model::selector::any_or_empty;
 use fairlead_crds::model::service::{ObjectKey, TrafficPolicy};
 use ipnet::IpNet;
 
 use crate::change::{AnnouncementChange, AnnouncementState, ChangeList};
 use crate::endpoints::Serving;
-use crate::input::Service;
-use crate::peer_edit::PeerEdit;
+use crate::input::{NodeName, Service};
+use crate::open_peers::{OpenPeer, OpenPeers, Selected};
 use crate::reason::NotAnnouncedReason;
 use crate::route_attributes::{RouteSource, merged_attributes, peer_attributes};
 use crate::view::ClusterView;
@@ -34,8 +33,7 @@ pub(crate) struct Routes {
     prefixes: BTreeMap<IpNet, Prefix>,
     /// Prefixes whose requests or peers changed since they were merged last.
     changed: BTreeSet<IpNet>,
-    /// Sessions that this node opens, by name of the BGPPeer.
-    peers: BTreeMap<Arc<str>, OpenPeer>,
+    peers: OpenPeers,
     /// The attributes of all routes. All of them fit into a message.
     attributes: BTreeSet<Arc<Attributes>>,
     /// The weights of the prefixes; empty unless [`Routes::weighted`].
@@ -64,71 +62,27 @@ struct Prefix {
     peers: usize,
 }
 
-/// A session that this node opens, and the routes announced over it.
-#[derive(Debug)]
-struct OpenPeer {
-    peer: Peer,
-    routes: BTreeMap<IpNet, Arc<Attributes>>,
-}
-
 impl Routes {
-    /// Opens, updates and closes sessions according to the node's labels and the BGPPeers. Returns true if
-    /// every Service must be computed again: a session was opened or closed, on which its state depends, or
-    /// the first or last peer with link bandwidths, on which its weights depend.
-    pub(crate) fn select_peers(&mut self, view: ClusterView<'_>, changes: &mut ChangeList) -> bool {
-        let labels = view.own_labels();
-        let selected = |peer: &&Peer| labels.is_some_and(|labels| any_or_empty(&peer.node_selectors, labels));
-        let wanted: Vec<&Peer> = view.config.peers.values().filter(selected).collect();
-        let names: BTreeSet<&str> = wanted.iter().map(|peer| peer.name.as_str()).collect();
-        let closed: Vec<_> = self.peers.keys().filter(|name| !names.contains(&***name)).cloned().collect();
-        let mut opened: Vec<&Peer> = Vec::new();
-        for peer in wanted {
-            let Some(open) = self.peers.get_mut(peer.name.as_str()) else {
-                opened.push(peer);
-                continue;
-            };
-            match PeerEdit::between(&open.peer, peer) {
-                PeerEdit::None => {}
-                PeerEdit::Live => changes.push(AnnouncementChange::PeerUpdate(Box::new(peer.clone()))),
-                PeerEdit::NewSession => {
-                    opened.push(peer);
-                    continue;
-                }
-            }
-            if open.peer.link_bandwidth != peer.link_bandwidth {
-                self.changed.extend(self.prefixes.keys());
-            }
-            open.peer = peer.clone();
+    /// Opens, changes and closes sessions; see [`OpenPeers::select`]. Returns true if every Service must be
+    /// computed again: its state depends on which routes the sessions carry, and its weights on whether any
+    /// peer has link bandwidths.
+    pub(crate) fn select_peers(
+        &mut self,
+        view: ClusterView<'_>,
+        live: Option<&BTreeSet<NodeName>>,
+        changes: &mut ChangeList,
+    ) -> bool {
+        let Selected { closed, carried_differ, attributes_differ } = self.peers.select(view, live, changes);
+        closed.iter().for_each(|open| self.forget_routes(open));
+        if carried_differ || attributes_differ {
+            self.changed.extend(self.prefixes.keys());
         }
-        if closed.is_empty() && opened.is_empty() {
-            return self.update_weighted();
-        }
-        for name in closed {
-            let Some(closed) = self.peers.remove(&name) else { continue };
-            self.forget_routes(&closed);
-            // Two sessions with one router would collide: there the old one is closed first.
-            if opened.iter().any(|peer| peer.address == closed.peer.address) {
-                changes.push_close_first(name);
-            } else {
-                changes.push(AnnouncementChange::PeerClose { peer: name });
-            }
-        }
-        for peer in opened {
-            let name: Arc<str> = peer.name.as_str().into();
-            if let Some(replaced) = self.peers.remove(&name) {
-                self.forget_routes(&replaced);
-            }
-            changes.push(AnnouncementChange::PeerOpen(Box::new(peer.clone())));
-            self.peers.insert(name, OpenPeer { peer: peer.clone(), routes: BTreeMap::new() });
-        }
-        self.changed.extend(self.prefixes.keys());
-        self.update_weighted();
-        true
+        self.update_weighted() || carried_differ
     }
 
     /// Returns true if the weights of Services begin or cease to matter.
     fn update_weighted(&mut self) -> bool {
-        let weighted = self.peers.values().any(|open| open.peer.link_bandwidth.is_some());
+        let weighted = self.peers.iter().any(|open| open.peer().link_bandwidth.is_some());
         std::mem::replace(&mut self.weighted, weighted) != weighted
     }
 
@@ -199,9 +153,9 @@ impl Routes {
         });
         let sources: Vec<_> = sources.collect();
         let before = state.peers;
-        for (name, open) in &mut self.peers {
-            let carried = carries(&open.peer, prefix.addr());
-            let sent = sources.iter().filter(|(ad, _)| carried && is_sent_to(ad, &open.peer));
+        for (name, open) in self.peers.iter_mut() {
+            let carried = open.carries(prefix.addr());
+            let sent = sources.iter().filter(|(ad, _)| carried && is_sent_to(ad, open.peer()));
             let mut sent = sent.copied().peekable();
             if sent.peek().is_none() {
                 if open.routes.remove(&prefix).is_some() {
@@ -210,7 +164,7 @@ impl Routes {
                 }
                 continue;
             }
-            let merged = peer_attributes(&open.peer, weight, merged_attributes(prefix, sent));
+            let merged = peer_attributes(open.peer(), weight, merged_attributes(prefix, sent));
             if open.routes.get(&prefix).is_some_and(|known| **known == merged) {
                 continue;
             }
@@ -315,12 +269,12 @@ impl Routes {
         if self.peers.is_empty() {
             return Err(NotAnnouncedReason::NoPeer);
         }
-        let peers = self.peers.values().map(|open| &open.peer);
-        let mut listed = peers.filter(|peer| ads.iter().any(|ad| is_sent_to(ad, peer))).peekable();
+        let mut listed =
+            self.peers.iter().filter(|open| ads.iter().any(|ad| is_sent_to(ad, open.peer()))).peekable();
         if listed.peek().is_none() {
             return Err(NotAnnouncedReason::PeerNotSelected);
         }
-        let carrying: Vec<&Peer> = listed.filter(|peer| carries(peer, address)).collect();
+        let carrying: Vec<&Peer> = listed.filter(|open| open.carries(address)).map(OpenPeer::peer).collect();
         if carrying.is_empty() { Err(NotAnnouncedReason::FamilyNotCarried) } else { Ok(carrying) }
     }
 
@@ -363,17 +317,6 @@ impl Routes {
                 self.announced -= usize::from(state.peers == 0);
             }
         }
-    }
-}
-
-/// Returns whether a session carries routes of the address's family: that of its transport, or both if so
-/// configured.
-fn carries(peer: &Peer, address: IpAddr) -> bool {
-    match peer.address {
-        PeerAddress::Ip(transport) => {
-            peer.dual_stack_address_family || transport.is_ipv4() == address.is_ipv4()
-        }
-        PeerAddress::Interface(_) => true,
     }
 }
 

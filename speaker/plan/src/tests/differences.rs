@@ -119,6 +119,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => proptest::option::weighted(0.8, bgp_ads("b")).prop_map(|ad| Step::Bgp("b", ad)),
         1 => proptest::option::weighted(0.8, peers("p1", "203.0.113.1")).prop_map(|p| Step::Peer("p1", p)),
         1 => proptest::option::weighted(0.8, peers("p2", "2001:db8:9::1")).prop_map(|p| Step::Peer("p2", p)),
+        // Has the address of p1, as if that had been renamed.
+        1 => proptest::option::weighted(0.5, peers("p3", "203.0.113.1")).prop_map(|p| Step::Peer("p3", p)),
         1 => (select(vec!["main", "second"]), any::<bool>()).prop_map(|(n, exists)| Step::Pool(n, exists)),
         1 => (select(vec!["main", "second"]), any::<bool>())
             .prop_map(|(n, valid_ranges)| Step::Refuse(n, valid_ranges)),

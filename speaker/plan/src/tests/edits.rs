@@ -51,6 +51,7 @@ fn table() -> Vec<(Kind, &'static str, Value, On)> {
         peer("passwordSecret.namespace", json!({ "passwordSecret": { "namespace": "b" } }), NewSession),
         peer("bfdProfile", json!({ "bfdProfile": "slow" }), Nothing),
         peer("bfdProfile", json!({ "bfdProfile": null }), Nothing),
+        peer("ttlSecurity", json!({ "ttlSecurity": 1 }), NewSession),
         peer("ebgpMultiHop", json!({ "ebgpMultiHop": true }), NewSession),
         peer("enableGracefulRestart", json!({ "enableGracefulRestart": true }), NewSession),
         peer("dualStackAddressFamily", json!({ "dualStackAddressFamily": false }), NewSession),
@@ -167,6 +168,7 @@ fn edit_of_each_field_costs_no_more_than_it_must() {
         world.config = config(&list);
         let (mut plan, mut announced) = world.plan_of("n1");
         assert_eq!(announced.routes.len(), 2);
+        let open = announced.peers["tor"].clone();
         // The first object of each kind is the one in use.
         let (_, object) = list.iter_mut().find(|(known, _)| *known == kind).unwrap();
         merge(&mut object["spec"], &patch);
@@ -175,8 +177,10 @@ fn edit_of_each_field_costs_no_more_than_it_must() {
         let changes = plan.changes();
         let on = |change: &AnnouncementChange| match change {
             AnnouncementChange::PeerOpen(_) | AnnouncementChange::PeerClose { .. } => NewSession,
+            AnnouncementChange::PeerUpdate { wanted, .. } => {
+                if PeerEdit::between(&open, wanted) == PeerEdit::NewSession { NewSession } else { Nothing }
+            }
             AnnouncementChange::RouteAnnounce { .. } | AnnouncementChange::RouteWithdraw { .. } => Update,
-            AnnouncementChange::PeerUpdate(_) => Nothing,
             AnnouncementChange::L2Announce { .. } | AnnouncementChange::L2Withdraw { .. } => {
                 panic!("{what}: {change:?}")
             }

@@ -7,6 +7,7 @@ mod election;
 mod families;
 mod l2;
 mod order;
+mod peers;
 mod reasons;
 mod routes;
 
@@ -195,9 +196,17 @@ impl Announced {
                     self.routes.retain(|(name, _), _| *name != peer.name);
                     self.peers.insert(peer.name.clone(), *peer);
                 }
-                AnnouncementChange::PeerUpdate(mut peer) => {
-                    forget_plan_parameters(&mut peer);
-                    assert!(self.peers.insert(peer.name.clone(), *peer).is_some(), "the peer was not open");
+                AnnouncementChange::PeerUpdate { peer, mut wanted, .. } => {
+                    forget_plan_parameters(&mut wanted);
+                    assert!(self.peers.remove(&*peer).is_some(), "{peer} was not open");
+                    self.routes = std::mem::take(&mut self.routes)
+                        .into_iter()
+                        .map(|((name, prefix), attributes)| {
+                            let name = if name == *peer { wanted.name.clone() } else { name };
+                            ((name, prefix), attributes)
+                        })
+                        .collect();
+                    self.peers.insert(wanted.name.clone(), *wanted);
                 }
                 AnnouncementChange::PeerClose { peer } => {
                     assert!(self.peers.remove(&*peer).is_some(), "{peer} was not open");

@@ -56,10 +56,10 @@ fn address_moved_between_services_stays_announced() {
 }
 
 #[test]
-fn renamed_peer_is_closed_before_it_is_opened() {
+fn renamed_peer_with_another_port_is_closed_before_it_is_opened() {
     let changes = changes_after(|w| {
         let peer = w.config.peers.remove("tor").unwrap();
-        w.config.peers.insert("leaf".into(), Peer { name: "leaf".into(), ..peer });
+        w.config.peers.insert("leaf".into(), Peer { name: "leaf".into(), port: 1179, ..peer });
     });
     let at = |wanted: fn(&AnnouncementChange) -> bool| changes.iter().position(wanted).unwrap();
     assert!(

@@ -454,45 +454,10 @@ fn services_sharing_an_address_share_the_route() {
 }
 
 #[test]
-fn changed_peer_is_reopened_with_its_routes() {
-    let mut world = world(1)
-        .peer(peer("other", "203.0.113.2"))
-        .service("web", Cluster, A, "n1")
-        .bgp(bgp_advertisement("ad"));
-    let (mut plan, mut announced) = world.plan_of("n1");
-    world.config.peers.get_mut("tor").unwrap().port = 1179;
-    world.list_to(&mut plan);
-    let changes = plan.changes();
-    assert!(changes.iter().all(|change| match change {
-        AnnouncementChange::PeerOpen(peer) => peer.name == "tor",
-        AnnouncementChange::RouteAnnounce { peer, .. } => **peer == *"tor",
-        _ => false,
-    }));
-    announced.carry_out(changes);
-    assert_eq!(announced, world.plan_of("n1").1);
-}
-
-#[test]
 fn changed_node_selector_keeps_the_session() {
     let mut world = world(1).service("web", Cluster, A, "n1").bgp(bgp_advertisement("ad"));
     let (mut plan, _) = world.plan_of("n1");
     world.config.peers.get_mut("tor").unwrap().node_selectors = vec![selector("name=n1")];
-    world.list_to(&mut plan);
-    assert_eq!(plan.changes(), []);
-}
-
-#[test]
-fn live_parameter_of_a_peer_is_updated_alone() {
-    let mut world = world(1).service("web", Cluster, A, "n1").bgp(bgp_advertisement("ad"));
-    let (mut plan, mut announced) = world.plan_of("n1");
-    let tor = world.config.peers.get_mut("tor").unwrap();
-    tor.connect_time = std::time::Duration::from_secs(7);
-    let expected = AnnouncementChange::PeerUpdate(Box::new(tor.clone()));
-    world.list_to(&mut plan);
-    let changes = plan.changes();
-    assert_eq!(changes, [expected]);
-    announced.carry_out(changes);
-    assert_eq!(announced, world.plan_of("n1").1);
     world.list_to(&mut plan);
     assert_eq!(plan.changes(), []);
 }

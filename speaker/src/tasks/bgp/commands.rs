@@ -1,6 +1,7 @@
 //! Commands of the coordinator to the task of a peer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fairlead_bgp::{Attributes, CeaseSubcode};
 use fairlead_crds::model::config::Peer;
@@ -13,8 +14,11 @@ use crate::tasks::command_queue::{CommandReceiver, CommandSender, command_queue}
 pub(super) enum PeerCommand {
     Announce(IpNet, Arc<Attributes>),
     Withdraw(IpNet),
-    /// Change parameters that need no new session.
-    Update(Box<Peer>),
+    /// Change parameters. If they need a new session, replace the established one after `delay`.
+    Update {
+        wanted: Box<Peer>,
+        delay: Duration,
+    },
     /// Start the session. Its first routes were sent before.
     Start,
     /// Withdraw all routes, send Cease, and end the task.
@@ -54,8 +58,8 @@ impl PeerCommandSender {
         self.0.send(PeerCommandKey::Route(prefix), PeerCommand::Withdraw(prefix));
     }
 
-    pub(super) fn update(&self, peer: Peer) {
-        self.0.send(PeerCommandKey::Update, PeerCommand::Update(Box::new(peer)));
+    pub(super) fn update(&self, wanted: Box<Peer>, delay: Duration) {
+        self.0.send(PeerCommandKey::Update, PeerCommand::Update { wanted, delay });
     }
 
     pub(super) fn start(&self) {

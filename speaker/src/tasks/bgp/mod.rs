@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fairlead_bgp::{Attributes, CeaseSubcode};
-use fairlead_crds::model::config::Peer;
+use fairlead_crds::model::config::{Peer, PeerAddress};
 use fairlead_plan::node_status::Sessions;
 use ipnet::IpNet;
 use tokio::sync::watch;
@@ -50,13 +50,14 @@ pub(crate) struct BgpPeers {
     context: PeerContext,
     thread: BgpThread,
     peers: BTreeMap<Arc<str>, PeerHandle>,
-    /// Tasks of closed sessions. Each ends within about a second.
-    closing: Vec<JoinHandle<()>>,
+    /// Tasks of closed sessions, with the addresses of their peers. Each ends within about a second.
+    closing: Vec<(PeerAddress, JoinHandle<()>)>,
     /// Peers that [`BgpPeers::start_opened`] starts.
     opened: Vec<Arc<str>>,
 }
 
 struct PeerHandle {
+    address: PeerAddress,
     commands: PeerCommandSender,
     task: JoinHandle<()>,
 }
@@ -71,35 +72,40 @@ impl BgpPeers {
         Ok(Self { context, thread, peers: BTreeMap::new(), closing: Vec::new(), opened: Vec::new() })
     }
 
-    /// Creates a session, after closing the one with the same name. [`BgpPeers::start_opened`] starts it, so
-    /// that it has its first routes before it is established.
+    /// Creates a session. [`BgpPeers::start_opened`] starts it, so that it has its first routes before it is
+    /// established. It connects when closed sessions with the same address have ended: a router accepts only
+    /// one from this node.
     pub(crate) fn open(&mut self, peer: Peer) {
         let name: Arc<str> = peer.name.as_str().into();
-        let previous = self.peers.remove(&name).map(|handle| {
-            handle.commands.stop(CeaseSubcode::OtherConfigurationChange, "the BGPPeer was changed");
-            handle.task
-        });
+        let (previous, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.closing).into_iter().partition(|(address, _)| *address == peer.address);
+        self.closing = others;
         tracing::info!(peer = %name, "opening BGP session");
         let (commands, receiver) = command_channel();
+        let address = peer.address.clone();
+        let previous = previous.into_iter().map(|(_, task)| task).collect();
         let task = self.thread.spawn(PeerTask::run(peer, receiver, self.context.clone(), previous));
         self.opened.push(name.clone());
-        self.peers.insert(name, PeerHandle { commands, task });
+        self.peers.insert(name, PeerHandle { address, commands, task });
     }
 
-    /// Changes parameters of a session that need no new one.
-    pub(crate) fn update(&self, peer: Peer) {
-        if let Some(handle) = self.peers.get(peer.name.as_str()) {
-            handle.commands.update(peer);
+    /// Changes the parameters of a session, and its name to that of `wanted`. If they need a new session, the
+    /// established one is replaced after `delay`. The routes remain.
+    pub(crate) fn update(&mut self, name: &str, wanted: Box<Peer>, delay: Duration) {
+        if let Some(handle) = self.peers.remove(name) {
+            let (name, address) = (wanted.name.as_str().into(), wanted.address.clone());
+            handle.commands.update(wanted, delay);
+            self.peers.insert(name, PeerHandle { address, ..handle });
         }
     }
 
     /// Closes a session: withdraws its routes, then sends Cease.
     pub(crate) fn close(&mut self, name: &str) {
-        if let Some(PeerHandle { commands, task }) = self.peers.remove(name) {
+        if let Some(PeerHandle { address, commands, task }) = self.peers.remove(name) {
             tracing::info!(peer = %name, "closing BGP session");
             commands.stop(CeaseSubcode::PeerDeconfigured, "the BGPPeer does not select this node any more");
-            self.closing.retain(|task| !task.is_finished());
-            self.closing.push(task);
+            self.closing.retain(|(_, task)| !task.is_finished());
+            self.closing.push((address, task));
         }
     }
 
@@ -128,8 +134,8 @@ impl BgpPeers {
 
     /// Withdraws all routes and ends all sessions. Returns after `limit` at the latest.
     pub(crate) async fn shut_down(&mut self, text: &str, limit: Duration) {
-        let mut tasks = std::mem::take(&mut self.closing);
-        for (_, PeerHandle { commands, task }) in std::mem::take(&mut self.peers) {
+        let mut tasks: Vec<_> = std::mem::take(&mut self.closing).into_iter().map(|(_, task)| task).collect();
+        for (_, PeerHandle { commands, task, .. }) in std::mem::take(&mut self.peers) {
             commands.stop(CeaseSubcode::AdministrativeShutdown, text);
             tasks.push(task);
         }

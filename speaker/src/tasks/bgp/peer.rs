@@ -1,5 +1,8 @@
 //! The task of one peer: drives a BGP session with a TCP connection, timers and commands.
 
+mod edit;
+
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Instant;
@@ -12,13 +15,14 @@ use tokio::task::{JoinHandle, yield_now};
 
 use super::PeerContext;
 use super::commands::{PeerCommand, PeerCommandReceiver};
-use super::connect::{connect_to_peer, keepalive_time, session_config};
+use super::connect::{connect_to_peer, session_config};
 use super::connection::{Connection, OUTPUT_SIZE, Read, Ready};
 use super::next_hops::next_hops;
 use super::passwords::{NewKey, Password};
 use super::session_view::{FLOOD, SessionViewState, invalid_peer, messages};
 use crate::metrics::PeerMetrics;
 use crate::tasks::sleep_until_or_forever;
+use edit::PendingEdit;
 
 /// Commands that are handled per turn. All pending commands are handled before the session sends, up to this
 /// number: the session packs routes with equal attributes into one UPDATE.
@@ -31,8 +35,14 @@ pub(super) struct PeerTask {
     context: PeerContext,
     session: Session,
     connection: Option<Connection>,
+    /// Closes the previous connection. The next attempt waits for it.
+    closing: Option<JoinHandle<()>>,
     /// The connection attempt in progress.
     connecting: Option<Connecting>,
+    /// An edit that waits for the turn of this node.
+    pending: Option<PendingEdit>,
+    /// Why the last edit cannot be used. The session keeps the parameters before it.
+    unusable: Option<String>,
     /// The TCP-MD5 key.
     password: Option<Password>,
     view: SessionViewState,
@@ -42,34 +52,65 @@ pub(super) struct PeerTask {
 }
 
 impl PeerTask {
-    /// Keeps the session established until [`PeerCommand::Stop`]. Starts when `previous`, the task of the
-    /// session with the same name, has ended.
+    /// Keeps the session established until [`PeerCommand::Stop`]. Starts when the `previous` tasks, of sessions
+    /// with the same router, have ended.
     pub(super) async fn run(
         peer: Peer,
         mut commands: PeerCommandReceiver,
         context: PeerContext,
-        previous: Option<JoinHandle<()>>,
+        previous: Vec<JoinHandle<()>>,
     ) {
-        if let Some(previous) = previous {
+        for previous in previous {
             // After a panic of that task this one starts as well.
             let _ = previous.await;
         }
-        let session = session_config(&peer, &context)
-            .and_then(|config| Session::new(config, rand::random()).map_err(|e| e.to_string()));
-        let name = peer.name.clone();
-        let metrics = context.metrics.clone();
-        let sessions = context.sessions.clone();
-        match session {
-            Ok(session) => Self::new(peer, context, session).serve(&mut commands).await,
-            Err(error) => {
-                tracing::error!(peer = %name, %error, "invalid peer configuration");
-                let view = invalid_peer(address(&peer), error, Timestamp::now());
-                sessions.send_modify(|sessions| drop(sessions.insert(name.clone(), view)));
-                while !matches!(commands.recv().await, None | Some(PeerCommand::Stop { .. })) {}
-            }
+        if let Some(mut task) = Self::create(peer, &mut commands, context).await {
+            task.serve(&mut commands).await;
+            task.forget();
         }
-        metrics.forget_peer(&name);
-        sessions.send_modify(|sessions| drop(sessions.remove(&name)));
+    }
+
+    /// Creates the session when its parameters can be used. Returns `None` after [`PeerCommand::Stop`].
+    async fn create(
+        mut peer: Peer,
+        commands: &mut PeerCommandReceiver,
+        context: PeerContext,
+    ) -> Option<Self> {
+        let (mut routes, mut started) = (BTreeMap::new(), false);
+        loop {
+            let session = session_config(&peer, &context)
+                .and_then(|config| Session::new(config, rand::random()).map_err(|e| e.to_string()));
+            match session {
+                Ok(session) => {
+                    let mut task = Self::new(peer, context, session);
+                    for (prefix, attributes) in routes {
+                        task.handle_command(PeerCommand::Announce(prefix, attributes));
+                    }
+                    if started {
+                        task.handle_command(PeerCommand::Start);
+                    }
+                    return Some(task);
+                }
+                Err(error) => {
+                    tracing::error!(peer = %peer.name, %error, "invalid peer configuration");
+                    let view = invalid_peer(address(&peer), error, Timestamp::now());
+                    context.sessions.send_modify(|sessions| drop(sessions.insert(peer.name.clone(), view)));
+                }
+            }
+            let edited = loop {
+                match commands.recv().await {
+                    None | Some(PeerCommand::Stop { .. }) => break None,
+                    Some(PeerCommand::Update { wanted, .. }) => break Some(*wanted),
+                    Some(PeerCommand::Announce(prefix, attributes)) => {
+                        routes.insert(prefix, attributes);
+                    }
+                    Some(PeerCommand::Withdraw(prefix)) => drop(routes.remove(&prefix)),
+                    Some(PeerCommand::Start) => started = true,
+                }
+            };
+            context.sessions.send_modify(|sessions| drop(sessions.remove(&peer.name)));
+            peer = edited?;
+        }
     }
 
     fn new(peer: Peer, context: PeerContext, session: Session) -> Self {
@@ -84,9 +125,18 @@ impl PeerTask {
             context,
             session,
             connection: None,
+            closing: None,
             connecting: None,
+            pending: None,
+            unusable: None,
             flood_logged: false,
         }
+    }
+
+    /// Removes what the metrics and the Speaker object show of the session.
+    fn forget(&self) {
+        self.context.metrics.forget_peer(&self.peer.name);
+        self.context.sessions.send_modify(|sessions| drop(sessions.remove(&self.peer.name)));
     }
 
     /// Runs turns until [`PeerCommand::Stop`]. One turn waits for something to do, reads, handles the timers
@@ -98,13 +148,15 @@ impl PeerTask {
         loop {
             // After reading, so that a KEEPALIVE that arrived in time restarts the hold timer.
             self.session.handle_timeout(Instant::now());
+            self.replace_if_due();
             self.handle_output();
             self.publish();
             // `ready` takes no part in the cooperative scheduling of Tokio.
             yield_now().await;
             let now = Instant::now();
             let read_after = self.session.read_after().filter(|at| *at > now);
-            let timeout = [self.session.poll_timeout(), read_after].into_iter().flatten().min();
+            let turn = self.pending.as_ref().map(PendingEdit::at);
+            let timeout = [self.session.poll_timeout(), read_after, turn].into_iter().flatten().min();
             tokio::select! {
                 // Commands first, so that what is sent next includes all changes.
                 biased;
@@ -161,19 +213,11 @@ impl PeerTask {
                 }
             }
             PeerCommand::Withdraw(prefix) => self.session.withdraw(&prefix),
-            PeerCommand::Update(peer) => self.update(*peer),
+            PeerCommand::Update { wanted, delay } => self.update(wanted, delay),
             PeerCommand::Start => self.session.handle_input(Instant::now(), SessionInput::ManualStart),
             // Handled by the caller, which ends the task.
             PeerCommand::Stop { .. } => {}
         }
-    }
-
-    /// Adopts the parameters that need no new session.
-    fn update(&mut self, peer: Peer) {
-        let now = Instant::now();
-        self.session.set_keepalive_time(now, keepalive_time(&peer));
-        self.session.set_connect_retry(now, peer.connect_time);
-        self.peer = peer;
     }
 
     fn handle_connected(&mut self, result: Result<TcpStream, String>) {
@@ -215,6 +259,14 @@ impl PeerTask {
     fn handle_connection_closed(&mut self, reason: String) {
         self.drop_connection();
         self.session.handle_input(Instant::now(), SessionInput::ConnectionClosed { reason });
+    }
+
+    /// Closes the connection in the background, which takes a fraction of a second.
+    fn close(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.closing = Some(tokio::spawn(connection.close_failed()));
+        }
+        self.drop_connection();
     }
 
     fn drop_connection(&mut self) {
@@ -265,17 +317,19 @@ impl PeerTask {
             SessionEvent::Connect => {
                 let key = self.password.as_ref().map(Password::pending_key);
                 let attempt = connect_to_peer(self.peer.clone(), key);
-                self.connecting = Some(Box::pin(attempt));
+                let closing = self.closing.take();
+                self.connecting = Some(Box::pin(async {
+                    if let Some(closing) = closing {
+                        // The router resets a connection that comes before it has closed the previous one.
+                        let _ = closing.await;
+                    }
+                    attempt.await
+                }));
             }
-            SessionEvent::CloseForRestart => self.drop_connection(),
+            SessionEvent::CloseForRestart => self.close(),
             SessionEvent::Close => {
                 self.write_last();
-                if let Some(connection) = self.connection.take() {
-                    // Ends by itself after a fraction of a second; the session waits longer before it
-                    // reconnects.
-                    tokio::spawn(connection.close_failed());
-                }
-                self.drop_connection();
+                self.close();
             }
             SessionEvent::Established(negotiated) => {
                 tracing::info!(

@@ -57,12 +57,13 @@ impl SessionViewState {
         reason: &DownReason,
         time: Timestamp,
     ) -> Option<&str> {
+        let planned = matches!(reason, DownReason::Stopped | DownReason::Reconfigured);
         let view = &mut self.view;
         view.state = NOT_ESTABLISHED;
         view.negotiated = None;
         if was_established {
             view.since = Some(time);
-            view.flaps += 1;
+            view.flaps += u64::from(!planned);
         }
         match reason {
             DownReason::Received(notification) => {
@@ -78,7 +79,7 @@ impl SessionViewState {
             DownReason::ConnectFailed(_) | DownReason::ConnectTimedOut => SessionPhase::Connecting,
             _ => SessionPhase::Negotiating,
         };
-        if *reason == DownReason::Stopped {
+        if planned {
             return None;
         }
         view.attempts += u64::from(!was_established);
@@ -93,6 +94,21 @@ impl SessionViewState {
         Series::add(&mut view.last_error, error, time);
         let error = view.last_error.as_ref().filter(|_| !repeated)?;
         Some(&error.text)
+    }
+
+    /// Lets [`SessionViewState::poll_view`] return the view although it has not changed.
+    pub(super) fn republish(&mut self) {
+        self.published = None;
+    }
+
+    /// Sets the address or the interface of the peer.
+    pub(super) fn set_address(&mut self, address: String) {
+        self.view.address = address;
+    }
+
+    /// Sets the parameters that an established session uses.
+    pub(super) fn set_negotiated(&mut self, negotiated: &Negotiated, peer: &Peer) {
+        self.view.negotiated = Some(negotiated_session(negotiated, peer));
     }
 
     /// Returns the view if it differs from the one that was returned last. `messages` describes what does not

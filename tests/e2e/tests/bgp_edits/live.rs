@@ -75,20 +75,15 @@ fn edits_cost_no_more_than_they_must() {
     expect_community(&lab, ip, "64513:2");
     assert_eq!((witness.dropped(), witness.route_events()), (0, vec![]));
 
-    // A new session of each node.
+    // A new session of each node, and another one.
     edit(&lab, "BGPPeer", "router-v4", json!({ "holdTime": "12s", "keepaliveTime": null }));
-    let mut dropped = 0;
-    wait_for("a new session of each node", SOON, || {
-        dropped += witness.dropped();
-        ensure(dropped == 3, dropped)
-    })
-    .unwrap();
-
+    witness.expect_new_sessions();
     edit(&lab, "BGPAdvertisement", "bgp", json!({ "communities": null }));
     let restored = json!({
         "holdTime": "9s", "keepaliveTime": "3s", "connectTime": "1s", "nodeSelectors": null, "disableMP": null,
     });
     edit(&lab, "BGPPeer", "router-v4", restored);
+    witness.expect_new_sessions();
     expect_sessions(&lab, SOON).unwrap();
     api.delete(&community.to_string()).unwrap();
     api.delete(profile).unwrap();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod live;
+mod turns;
 mod witness;
 
 use fairlead_e2e::{Shared, configure};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use fairlead_e2e::{SOON, VERSION};
 use fairlead_lab::{Lab, RouteEvent, RouteMonitor, ensure, wait_for};
@@ -31,11 +32,29 @@ impl<'a> Witness<'a> {
         ended
     }
 
+    /// Waits until each node has replaced its session over IPv4. The turns take four seconds.
+    pub(crate) fn expect_new_sessions(&mut self) {
+        let (nodes, mut dropped) = (self.lab.nodes().len() as u64, 0);
+        wait_for("a new session of each node", SOON, || {
+            dropped += self.dropped();
+            ensure(dropped == nodes, dropped)
+        })
+        .unwrap();
+    }
+
+    /// Waits until no route changes any more. Returns the changes in the router's kernel since the last call.
+    pub(crate) fn last_route_events(&self) -> Vec<RouteEvent> {
+        std::iter::from_fn(|| self.routes.next(QUIET)).collect()
+    }
+
     /// Returns the changes of routes in the router's kernel since the last call.
     pub(crate) fn route_events(&self) -> Vec<RouteEvent> {
         self.routes.events().unwrap()
     }
 }
+
+/// Time without a change of a route after which the router counts as settled.
+const QUIET: Duration = Duration::from_millis(500);
 
 /// Returns a reference to an object of the lab's configuration.
 pub(crate) fn object(kind: &str, name: &str) -> Value {

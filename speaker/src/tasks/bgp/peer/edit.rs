@@ -1,0 +1,108 @@
+//! Edits of the BGPPeer while its session is open.
+
+use std::time::{Duration, Instant};
+
+use fairlead_bgp::SessionState;
+use fairlead_crds::model::config::Peer;
+use fairlead_plan::{LAST_TURN, PeerEdit};
+
+use super::{PeerTask, address};
+use crate::tasks::bgp::connect::{keepalive_time, session_config};
+
+/// An edit that needs a new session and waits for the turn of this node.
+#[derive(Debug)]
+pub(super) struct PendingEdit {
+    wanted: Box<Peer>,
+    at: Instant,
+    /// When the session is replaced at the latest, however often the peer is edited meanwhile.
+    latest: Instant,
+}
+
+impl PendingEdit {
+    /// Returns the edit that takes the place of an earlier one, if there is one. `delay` is the turn of this
+    /// node.
+    fn new(earlier: Option<Self>, wanted: Box<Peer>, now: Instant, delay: Duration) -> Self {
+        let latest = earlier.map_or(now + LAST_TURN, |earlier| earlier.latest);
+        Self { wanted, at: latest.min(now + delay), latest }
+    }
+
+    /// Returns when the session is replaced.
+    pub(super) fn at(&self) -> Instant {
+        self.at
+    }
+}
+
+impl PeerTask {
+    /// Handles an edit: adopts it at once if it needs no new session, or if none is established.
+    pub(super) fn update(&mut self, wanted: Box<Peer>, delay: Duration) {
+        self.rename(&wanted.name);
+        let earlier = self.pending.take();
+        self.unusable = None;
+        if PeerEdit::between(&self.peer, &wanted) == PeerEdit::NewSession {
+            self.pending = Some(PendingEdit::new(earlier, wanted, Instant::now(), delay));
+            return;
+        }
+        let now = Instant::now();
+        self.session.set_keepalive_time(now, keepalive_time(&wanted));
+        self.session.set_connect_retry(now, wanted.connect_time);
+        self.peer = *wanted;
+        if let Some(negotiated) = self.session.negotiated() {
+            self.view.set_negotiated(negotiated, &self.peer);
+        }
+    }
+
+    /// Adopts a new name of the BGPPeer.
+    fn rename(&mut self, name: &str) {
+        if self.peer.name != name {
+            tracing::info!(peer = %self.peer.name, new = %name, "BGPPeer renamed; the session remains");
+            self.forget();
+            self.peer.name = name.to_owned();
+            self.metrics = self.context.metrics.peer(name);
+            self.view.republish();
+        }
+    }
+
+    /// Replaces the session after an edit, when it is the turn of this node or no session is established.
+    pub(super) fn replace_if_due(&mut self) {
+        let is_due = |pending: &mut PendingEdit| {
+            pending.at() <= Instant::now() || self.session.state() != SessionState::Established
+        };
+        let Some(PendingEdit { wanted, .. }) = self.pending.take_if(is_due) else { return };
+        let endpoint = |peer: &Peer| (peer.address.clone(), peer.port, peer.source_address, peer.vrf.clone());
+        let same_peer = endpoint(&self.peer) == endpoint(&wanted);
+        let result = session_config(&wanted, &self.context).and_then(|config| {
+            self.session.reconfigure(Instant::now(), config, same_peer).map_err(|error| error.to_string())
+        });
+        if let Err(error) = result {
+            tracing::error!(peer = %self.peer.name, %error, "an edit cannot be used; the session remains");
+            self.unusable = Some(error);
+            return;
+        }
+        tracing::info!(peer = %self.peer.name, "replacing the BGP session after an edit");
+        if self.peer.password_secret != wanted.password_secret {
+            let follow = |secret| self.context.passwords.follow(secret);
+            self.password = wanted.password_secret.as_ref().map(follow);
+        }
+        self.view.set_address(address(&wanted));
+        self.peer = *wanted;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repeated_edits_postpone_the_replacement_to_the_last_turn() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let peer = || Box::new(fairlead_test_support::peer("tor", "192.0.2.1"));
+        let mut pending = PendingEdit::new(None, peer(), start, 4 * second);
+        assert_eq!(pending.at(), start + 4 * second);
+        for elapsed in 1..40 {
+            let now = start + elapsed * second;
+            pending = PendingEdit::new(Some(pending), peer(), now, 4 * second);
+            assert_eq!(pending.at(), (now + 4 * second).min(start + LAST_TURN), "{elapsed}");
+        }
+    }
+}
