@@ -15,7 +15,7 @@ use fairlead_crds::read::{Custom, ReadObject};
 use fairlead_crds::resolve::InForce;
 use fairlead_crds::store::{ConfigurationChange, ObjectChange, trim};
 use fairlead_crds::v1beta1::{self, IPClaim, PoolCooldown};
-use fairlead_runtime::client;
+use fairlead_runtime::client::{self, Connection};
 use fairlead_runtime::flags::Common;
 use fairlead_runtime::watch;
 use jiff::Timestamp;
@@ -69,8 +69,9 @@ async fn explain(arguments: &Arguments) -> Result<(Explanation, bool)> {
     let key = ObjectKey { namespace: namespace.to_owned(), name: name.to_owned() };
     let kubeconfig = arguments.kubeconfig.clone().or_else(default_kubeconfig);
     let common = Common { kubeconfig, lb_class: arguments.lb_class.clone(), ..Common::default() };
-    let client = client::connect(&common).await?;
-    let index = reconcile(&client, common.lb_class()).await?;
+    let Connection { client, server } = client::connect(&common).await?;
+    let index =
+        reconcile(&client, common.lb_class()).await.with_context(|| format!("API server {server}"))?;
     let Some(explanation) = Explanation::new(&index, &key) else {
         bail!("there is no Service {key} of type LoadBalancer with the class of the controller (--lb-class)");
     };

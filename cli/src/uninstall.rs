@@ -9,7 +9,7 @@ use fairlead_allocator::reconcile::uninstall_patch;
 use fairlead_crds::names::{CONTROLLER, CONTROLLER_LEASE, POOL_PROTECTION};
 use fairlead_crds::text::{MAX_NAME, message, printable};
 use fairlead_crds::v1beta1::IPAddressPool;
-use fairlead_runtime::client;
+use fairlead_runtime::client::{self, Connection};
 use fairlead_runtime::flags::Common;
 use fairlead_runtime::request::{Failure, request};
 use jiff::{SignedDuration, Timestamp};
@@ -64,12 +64,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
 
 async fn uninstall(arguments: &Arguments) -> Result<bool> {
     let kubeconfig = arguments.kubeconfig.clone().or_else(crate::explain::default_kubeconfig);
-    let client = client::connect(&Common { kubeconfig, ..Common::default() }).await?;
+    let Connection { client, server } = client::connect(&Common { kubeconfig, ..Common::default() }).await?;
+    remove_all(arguments, &client).await.with_context(|| format!("API server {server}"))
+}
+
+async fn remove_all(arguments: &Arguments, client: &Client) -> Result<bool> {
     if !arguments.dry_run {
-        refuse_while_running(&client, &arguments.namespace).await?;
+        refuse_while_running(client, &arguments.namespace).await?;
     }
-    let mut removals = protected_pools(&client).await?;
-    removals.extend(marked_services(&client).await?);
+    let mut removals = protected_pools(client).await?;
+    removals.extend(marked_services(client).await?);
     if removals.is_empty() {
         eprintln!("fairlead: nothing to remove");
         return Ok(true);
@@ -82,7 +86,7 @@ async fn uninstall(arguments: &Arguments) -> Result<bool> {
         return Ok(false);
     }
     for removal in &removals {
-        remove(&client, removal).await.with_context(|| format!("cannot patch {}", removal.object))?;
+        remove(client, removal).await.with_context(|| format!("cannot patch {}", removal.object))?;
         println!("{}: removed {}", removal.object, removal.what);
     }
     Ok(true)

@@ -114,3 +114,19 @@ fn error_names_the_missing_kubeconfig() {
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8(output.stderr).unwrap().contains("/nonexistent/kubeconfig"));
 }
+
+#[test]
+fn error_names_the_server_that_does_not_answer() {
+    let file = File(std::env::temp_dir().join(format!("fairlead-{}-unreachable", std::process::id())));
+    // No program listens on the port of the discard protocol.
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{ "name": "c", "cluster": { "server": "http://127.0.0.1:9/" } }],
+        "contexts": [{ "name": "c", "context": { "cluster": "c", "user": "u" } }],
+        "users": [{ "name": "u", "user": {} }],
+    });
+    std::fs::write(&file.0, kubeconfig.to_string()).unwrap();
+    let output = explain(&file.0, &["web"]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("API server http://127.0.0.1:9: "), "{error}");
+}

@@ -29,7 +29,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use fairlead_runtime::{client, http, signal};
+use fairlead_runtime::client::{self, Connection};
+use fairlead_runtime::{http, signal};
 use jiff::Timestamp;
 use kube::Client;
 use tokio::sync::mpsc;
@@ -64,10 +65,11 @@ pub struct Scope {
 /// Returns an error if there is no usable kubeconfig, a signal handler cannot be installed, or the metrics
 /// address is in use.
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
-    let client = client::connect(&flags.common).await?;
+    let Connection { client, server } = client::connect(&flags.common).await?;
     let health = http::Health::new("the first list of all kinds");
     let registry = http::Metrics::default();
     let metrics = Metrics::register(&registry);
+    metrics.watches().set_server(&server);
     let scope = Scope {
         namespace: flags.common.namespace.clone(),
         class: flags.common.lb_class().map(str::to_owned),

@@ -25,6 +25,15 @@ pub enum Error {
     Setup { url: String, why: String },
 }
 
+/// A client, and the API server that it sends to.
+#[derive(Clone)]
+#[allow(missing_docs)]
+pub struct Connection {
+    pub client: Client,
+    /// URL of the API server for messages, without credentials.
+    pub server: String,
+}
+
 /// Creates a client as the flags define: from `--kubeconfig` (or `$KUBECONFIG`), else from the in-cluster
 /// configuration. Sends nothing.
 ///
@@ -32,7 +41,7 @@ pub enum Error {
 ///
 /// # Errors
 /// See [`Error`].
-pub async fn connect(flags: &Common) -> Result<Client, Error> {
+pub async fn connect(flags: &Common) -> Result<Connection, Error> {
     let mut config = match &flags.kubeconfig {
         Some(path) => {
             let invalid = |why: String| Error::Kubeconfig { path: path.clone(), why };
@@ -45,8 +54,18 @@ pub async fn connect(flags: &Common) -> Result<Client, Error> {
     };
     config.connect_timeout = Some(Duration::from_secs(5));
     config.default_retry = false;
-    let url = config.cluster_url.to_string();
-    Client::try_from(config).map_err(|e| Error::Setup { url, why: chain(&e) })
+    let server = without_credentials(&config.cluster_url);
+    match Client::try_from(config) {
+        Ok(client) => Ok(Connection { client, server }),
+        Err(error) => Err(Error::Setup { url: server, why: chain(&error) }),
+    }
+}
+
+/// Returns a URL without user name, password and query.
+fn without_credentials(url: &axum::http::Uri) -> String {
+    let (scheme, host) = (url.scheme_str().unwrap_or("https"), url.host().unwrap_or_default());
+    let port = url.port_u16().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{scheme}://{host}{port}{}", url.path().trim_end_matches('/'))
 }
 
 /// Returns the message of an error with those of all its causes, on one line and bounded. Error texts of the
@@ -96,6 +115,17 @@ mod tests {
         assert_eq!(failure.to_string(), chain(&failure));
         let unreachable = kube::Error::Service("connection refused".into());
         assert!(chain(&unreachable).ends_with("connection refused"), "{}", chain(&unreachable));
+    }
+
+    #[test]
+    fn server_is_shown_without_credentials() {
+        for (url, shown) in [
+            ("https://192.0.2.1:6443/", "https://192.0.2.1:6443"),
+            ("https://user:secret@api.example.com/cluster?token=secret", "https://api.example.com/cluster"),
+            ("https://[2001:db8::1]:6443", "https://[2001:db8::1]:6443"),
+        ] {
+            assert_eq!(without_credentials(&url.parse().unwrap()), shown);
+        }
     }
 
     #[tokio::test]

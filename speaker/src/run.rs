@@ -77,8 +77,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use fairlead_plan::speaker_object::SpeakerReport;
+use fairlead_runtime::client::{self, Connection};
 use fairlead_runtime::http::{self, Health};
-use fairlead_runtime::{client, signal};
+use fairlead_runtime::signal;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
@@ -115,10 +116,11 @@ const EVENT_CAPACITY: usize = 1024;
 /// Returns an error if the Kubernetes client cannot be configured, if the metrics address cannot be bound, or
 /// if a task ends that the speaker cannot run without.
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
-    let client = client::connect(&flags.common).await?;
+    let Connection { client, server } = client::connect(&flags.common).await?;
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let monitor = metrics.watches.clone();
+    monitor.set_server(&server);
     let health = Health::new("the first lists");
     let server = http::serve(
         flags.metrics_addr,

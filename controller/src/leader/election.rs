@@ -99,7 +99,8 @@ impl Candidate {
     /// expire.
     pub fn new(pod: Option<&str>) -> Self {
         let pod_prefix = pod.filter(|pod| !pod.is_empty()).map(|pod| format!("{pod}_"));
-        let host = std::env::var("HOSTNAME").unwrap_or_else(|_| CONTROLLER_LEASE.to_owned());
+        let host = std::env::var("HOSTNAME").ok().filter(|host| !host.is_empty());
+        let host = host.unwrap_or_else(|| CONTROLLER_LEASE.to_owned());
         let prefix = pod_prefix.clone().unwrap_or_else(|| format!("{host}_"));
         Self { identity: format!("{prefix}{:016x}", rand::random::<u64>()), pod_prefix }
     }
