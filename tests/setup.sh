@@ -11,6 +11,7 @@ ip:iproute2
 bridge:iproute2
 nft:nftables
 tcpdump:tcpdump
+tshark:tshark
 curl:curl
 /usr/lib/frr/bgpd:frr
 vtysh:frr

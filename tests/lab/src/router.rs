@@ -148,6 +148,23 @@ impl Router {
         neighbors.map(|(address, neighbor)| Ok((address.parse()?, dropped(neighbor)))).collect()
     }
 
+    /// Returns the weights of the next hops of a route in the router's kernel; 1 for a single next hop.
+    pub fn kernel_weights(&self, prefix: IpNet) -> Result<BTreeMap<IpAddr, u64>> {
+        let family = if prefix.addr().is_ipv4() { "-4" } else { "-6" };
+        let mut ip = Command::new("ip");
+        ip.args(["-json", family, "route", "show", "proto", "bgp", &prefix.to_string()]);
+        let routes: Value = serde_json::from_str(&self.netns.output(&mut ip)?)?;
+        let route = routes.get(0).with_context(|| format!("no route to {prefix}"))?;
+        let hops = route["nexthops"].as_array();
+        let hops = hops.map_or_else(|| vec![route], |hops| hops.iter().collect());
+        hops.into_iter()
+            .map(|hop| {
+                let gateway = hop["gateway"].as_str().with_context(|| format!("next hop {hop}"))?;
+                Ok((gateway.parse()?, hop["weight"].as_u64().unwrap_or(1)))
+            })
+            .collect()
+    }
+
     /// Returns the BGP sessions by address of the peer.
     pub fn sessions(&self) -> Result<BTreeMap<IpAddr, RouterSession>> {
         parse_sessions(&self.json("show bgp summary json")?)
