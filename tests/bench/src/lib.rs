@@ -5,6 +5,7 @@ mod arp;
 mod backlog;
 mod control;
 mod cost;
+mod edits;
 mod failover;
 mod latency;
 mod machine;
@@ -44,7 +45,7 @@ pub struct Options {
     /// Number of Services where there are many [default: depends on the measure]
     #[arg(long, value_parser = range(100..=30_000))]
     pub services: Option<usize>,
-    /// Rounds of a cut cable; half as many takeovers; latencies and costs are sampled ten times as often
+    /// Rounds of a cut cable and edits; half as many takeovers; latencies and costs are sampled ten times as often
     #[arg(long, default_value_t = 10, value_parser = range(1..=100))]
     pub rounds: usize,
 }
@@ -70,6 +71,8 @@ pub enum Measure {
     Failover,
     /// Time until a new Service is served when the leader stops
     Takeover,
+    /// Time of a node without route after an edit that needs a new BGP session
+    Edits,
 }
 
 /// Default number of Services of measures that need many.
@@ -102,6 +105,7 @@ impl Measure {
             Self::Rest => rest::measure(options),
             Self::Failover => failover::measure(options),
             Self::Takeover => takeover::measure(options),
+            Self::Edits => edits::measure(options),
         }
     }
 }
