@@ -556,6 +556,7 @@ fn further_peer_fields_are_validated() {
         ("passwordSecret: {name: key}", Accepts, None),
         ("passwordSecret: {namespace: routing}", Rejects("name"), Some(RefusalReason::InvalidPasswordSecret)),
         ("bfdProfile: no-such-profile", Accepts, Some(RefusalReason::BFDProfileNotFound)),
+        ("bfdStrict: true", Accepts, None),
         ("disableMP: true, dualStackAddressFamily: true, enableGracefulRestart: true", Accepts, None),
         ("nodeSelectors: [{matchLabels: {rack: a}}]", Accepts, None),
         (

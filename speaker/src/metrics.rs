@@ -1,5 +1,7 @@
 //! The metrics of the speaker, as `/metrics` returns them.
 
+mod bfd;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -12,6 +14,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+use bfd::BfdFamilies;
+pub(crate) use bfd::BfdMetrics;
 
 /// All metrics. Clones share the values.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +36,7 @@ pub(crate) struct Metrics {
     bgp_notifications_received: Family<PeerLabel, Counter>,
     bgp_session_establishments: Family<PeerLabel, Counter>,
     bgp_session_drops: Family<PeerLabel, Counter>,
+    bfd: BfdFamilies,
     pub l2_announced: Gauge,
     pub not_announced: Gauge,
     l2_requests: Counter,
@@ -172,6 +178,7 @@ impl Metrics {
             "Datagrams received on the mesh port with an invalid authentication code",
             m.mesh_unauthentic,
         );
+        m.bfd.register(r);
         r.register("api_writes", "Writes of the Speaker object, by result", m.api_writes);
         metrics
     }
@@ -227,6 +234,16 @@ impl Metrics {
             session_establishments: self.bgp_session_establishments.get_or_create(&label).clone(),
             session_drops: self.bgp_session_drops.get_or_create(&label).clone(),
         }
+    }
+
+    /// Returns the metrics of the BFD session of a BGP peer.
+    pub(crate) fn bfd_session(&self, peer: &str) -> BfdMetrics {
+        self.bfd.session(peer)
+    }
+
+    /// Removes the metrics of the BFD session of a BGP peer.
+    pub(crate) fn forget_bfd_session(&self, peer: &str) {
+        self.bfd.forget(peer);
     }
 
     /// Removes the metrics of a BGP peer whose session was closed.

@@ -2,8 +2,8 @@
 //!
 //! # Tasks
 //!
-//! The tasks of BGP peers run on a thread of their own, all others on the main thread. Each task owns its
-//! state; tasks share nothing but channels.
+//! The tasks of BGP peers run on a thread of their own, and so does BFD, without Tokio; all others run on the
+//! main thread. Each task owns its state; tasks share nothing but channels.
 //!
 //! | task | number | owns |
 //! |---|---|---|
@@ -14,6 +14,7 @@
 //! | mesh (`tasks::mesh`) | one | UDP socket, SWIM state |
 //! | L2 (`tasks::l2`) | one | responder |
 //! | L2 interface (`tasks::l2::interface_task`) | one per usable interface | ARP and NDP sockets |
+//! | BFD (`tasks::bfd`) | one thread | BFD sessions, UDP sockets |
 //! | BGP peer (`tasks::bgp::peer`) | one per BGPPeer that selects this node | session, TCP connection |
 //! | Speaker object (`tasks::speaker_object`) | one | what was written last |
 //! | metrics server | one | HTTP listener |
@@ -30,6 +31,8 @@
 //! | coordinator | BGP peer | announce, withdraw, start, stop | one command per prefix |
 //! | passwords | BGP peers | the TCP-MD5 key of a Secret | the latest value |
 //! | coordinator | BGP peers | addresses of the node | the latest value |
+//! | BGP peer | BFD | the session that it needs | one command per peer |
+//! | BFD | BGP peer | state of the session | the latest value |
 //! | coordinator, BGP peers | Speaker object | report, sessions | the latest values |
 //! | L2 | L2 interface | frames to send | 4096; then frames are dropped |
 //! | L2 | L2 interface | multicast groups | one command per group |
@@ -66,8 +69,8 @@
 //! 3. The coordinator stops: no change that other nodes make in response is carried out. The mesh task
 //!    announces to the other members that this node leaves, and ends.
 //! 4. At the same time:
-//!    - BGP peers withdraw their routes and send Cease, within [`BGP_SHUTDOWN_TIMEOUT`]; a peer with graceful
-//!      restart retains its routes.
+//!    - BFD sessions announce AdminDown, within [`BFD_SHUTDOWN_TIMEOUT`]. Then BGP peers withdraw their routes
+//!      and send Cease, within [`BGP_SHUTDOWN_TIMEOUT`]; a peer with graceful restart retains its routes.
 //!    - The process remains for [`L2_HANDOVER`] after the mesh was left, so that the overlap ends first. In
 //!      this time the new owners announce.
 //! 5. The process exits, which closes all other sockets.
@@ -89,6 +92,7 @@ use crate::cluster_state::ClusterState;
 use crate::coordinator::Coordinator;
 use crate::flags::Flags;
 use crate::metrics::Metrics;
+use crate::tasks::bfd::BfdSessions;
 use crate::tasks::bgp::{BgpPeers, Passwords, PeerContext};
 use crate::tasks::l2::{self, L2Task};
 use crate::tasks::links;
@@ -100,6 +104,9 @@ use crate::watches;
 /// How long the process remains after this node has left the mesh: at least the overlap in which the L2 task
 /// keeps answering while the new owners announce.
 const L2_HANDOVER: Duration = Duration::from_millis(300);
+
+/// Longest time for BFD sessions to announce AdminDown, which takes 200 ms.
+const BFD_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// Longest time for BGP peers to receive withdrawals and Cease.
 const BGP_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1500);
@@ -141,8 +148,10 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let l2_sender = Arc::new(l2_sender);
     let (event_sender, events) = mpsc::channel(EVENT_CAPACITY);
 
+    let bfd = BfdSessions::start(metrics.clone()).context("cannot start the thread of the BFD sessions")?;
     let bgp = BgpPeers::start(PeerContext {
         node: flags.node_name.as_str().into(),
+        bfd: bfd.clone(),
         links: links.clone(),
         node_addresses,
         passwords: Arc::new(Passwords::new(client.clone(), &flags.common.namespace, monitor.clone())),
@@ -229,6 +238,8 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         };
         // After a panic of the coordinator there is nothing to shut down: its BGP connections are closed.
         if let Ok(mut peers) = result {
+            // First, so that the routers do not take the end of BFD for a failure of the path.
+            bfd.shut_down(BFD_SHUTDOWN_TIMEOUT).await;
             peers.shut_down(SHUTDOWN_TEXT, BGP_SHUTDOWN_TIMEOUT).await;
         }
     };

@@ -36,6 +36,8 @@ pub struct Peer {
     pub password_secret: Option<SecretRef>,
     /// Parameters of a BFD session; `None` means that BFD is not used.
     pub bfd: Option<BfdProfile>,
+    /// True if the session is established only while BFD is up; false without `bfd`.
+    pub bfd_strict: bool,
     /// True if the eBGP peer may be more than one hop away.
     pub ebgp_multi_hop: bool,
     /// Number of hops to the peer for GTSM (RFC 5082), 1 to 254; `None` accepts packets of any TTL.

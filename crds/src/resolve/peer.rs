@@ -78,6 +78,7 @@ pub(super) fn peer(
     }
     let address = address(spec)?;
     let (hold_time, keepalive_time) = times(spec)?;
+    let bfd = bfd(spec, profiles)?;
     Ok(Peer {
         name: object.name_any(),
         my_asn,
@@ -92,7 +93,8 @@ pub(super) fn peer(
         connect_time: connect_time(spec)?,
         node_selectors: selectors("nodeSelectors", &spec.node_selectors)?,
         password_secret: password_secret(spec)?,
-        bfd: bfd(spec, profiles)?,
+        bfd_strict: bfd.is_some() && spec.bfd_strict.unwrap_or(false),
+        bfd,
         ebgp_multi_hop: spec.ebgp_multi_hop.unwrap_or(false),
         ttl_security: ttl_security(spec)?,
         graceful_restart: spec.enable_graceful_restart.unwrap_or(false),

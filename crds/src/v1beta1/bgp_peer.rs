@@ -186,6 +186,12 @@ pub struct BGPPeerSpec {
     #[schemars(length(max = 253))]
     pub bfd_profile: Option<String>,
 
+    /// If true, the session with the peer is established only after the BFD session is up. Otherwise, a peer
+    /// that does not answer by BFD has a BGP session without BFD. Without bfdProfile the field has no effect.
+    /// If unset, defaults to false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bfd_strict: Option<bool>,
+
     /// If true, the eBGP peer may be more than one hop away. Must not be true for an iBGP peer or together
     /// with ttlSecurity. If unset, defaults to false: an eBGP peer without ttlSecurity must be on the link.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -124,9 +124,10 @@ pub struct Session {
     #[serde(default)]
     pub state: String,
 
-    /// What the session waits for. `Connecting`: the router does not accept the TCP connection.
-    /// `Negotiating`: the router accepts the connection, but not the session. `Established`: nothing.
-    /// `Stopped`: the configuration of the peer does not permit a session.
+    /// What the session waits for. `WaitingForBfd`: BFD reports that the path to the router is down, or is not
+    /// up yet. `Connecting`: the router does not accept the TCP connection. `Negotiating`: the router accepts
+    /// the connection, but not the session. `Established`: nothing. `Stopped`: the configuration of the peer
+    /// does not permit a session.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub phase: String,
 
@@ -180,6 +181,10 @@ pub struct Session {
     /// The number of prefixes that are announced to the peer.
     #[serde(default)]
     pub prefixes: i64,
+
+    /// The BFD session with the peer. Unset if the BGPPeer has no bfdProfile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bfd: Option<BFDSession>,
 
     /// Limitations of the session, such as an address family whose routes cannot be sent to the peer, and
     /// their causes.
@@ -253,6 +258,95 @@ pub struct SessionNotification {
     /// The time of the first of consecutive NOTIFICATIONs with this message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
+}
+
+/// BFDSession describes a BFD session (RFC 5880). BGP sessions between the same addresses share one.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct BFDSession {
+    /// The state of the session: AdminDown, Down, Init or Up.
+    #[serde(default)]
+    pub state: String,
+
+    /// The time of the last change of the state. Unset if the state never changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
+
+    /// The address of the Node. Unset while the Node has no route to the peer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_address: Option<String>,
+
+    /// `SingleHop` (RFC 5881) or `MultiHop` (RFC 5883).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hop_mode: Option<String>,
+
+    /// The interval in force between sent control packets, in milliseconds. Unset if none are sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transmit_interval: Option<i64>,
+
+    /// The minimum interval between received control packets that the speaker requests, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receive_interval: Option<i64>,
+
+    /// The number of consecutive control packets that the peer must miss before it declares the session down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detect_multiplier: Option<i64>,
+
+    /// The time without a control packet after which the speaker declares the session down, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detection_time: Option<i64>,
+
+    /// What the last control packet of the peer contains. Unset if no packet arrives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<BFDRemote>,
+
+    /// The reason for the last change of the state, in the words of RFC 5880. Unset if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnostic: Option<String>,
+
+    /// The number of times that the session left the state Up.
+    #[serde(default)]
+    pub flaps: i64,
+
+    /// The number of times that the Node was too late to detect a failure and waited for another packet.
+    #[serde(default)]
+    pub lateness: i64,
+
+    /// How the kernel schedules the thread that sends the packets: `SCHED_FIFO` with its priority, `nice` with
+    /// its value, or `normal`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduling: Option<String>,
+
+    /// The reason for which the session is not up, or what limits it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// BFDRemote describes the peer of a BFD session.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct BFDRemote {
+    /// The state of the session at the peer: AdminDown, Down, Init or Up.
+    #[serde(default)]
+    pub state: String,
+
+    /// The minimum interval between control packets that the peer prefers to send, in milliseconds.
+    #[serde(default)]
+    pub transmit_interval: i64,
+
+    /// The minimum interval between control packets that the peer can receive, in milliseconds.
+    #[serde(default)]
+    pub receive_interval: i64,
+
+    /// The number of consecutive control packets that the speaker must miss before it declares the session
+    /// down.
+    #[serde(default)]
+    pub detect_multiplier: i64,
+
+    /// The reason for the last change of the state at the peer, in the words of RFC 5880. Unset if there is
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diagnostic: Option<String>,
 }
 
 /// Announced describes what one protocol announces.

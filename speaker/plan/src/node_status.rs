@@ -6,7 +6,7 @@ use fairlead_crds::conditions::{NewCondition, RawCondition};
 use fairlead_crds::names::{ELIGIBLE, reasons};
 use fairlead_crds::text;
 use fairlead_crds::v1beta1::{
-    Announced, MAX_NOT_ANNOUNCED, NegotiatedSession, NotAnnounced, Session, SessionFamily,
+    Announced, BFDSession, MAX_NOT_ANNOUNCED, NegotiatedSession, NotAnnounced, Session, SessionFamily,
     SessionNotification, SpeakerStatus,
 };
 use jiff::Timestamp;
@@ -86,6 +86,8 @@ pub struct SessionView {
     pub notification_sent: Option<Series>,
     /// The last NOTIFICATION received.
     pub notification_received: Option<Series>,
+    /// The BFD session with the peer.
+    pub bfd: Option<BFDSession>,
     /// Problems of the session: at most one line for each feature and address family.
     pub messages: Vec<String>,
 }
@@ -95,6 +97,8 @@ pub struct SessionView {
 pub enum SessionPhase {
     /// The configuration of the peer does not permit a session.
     Stopped,
+    /// BFD reports that the path to the router is down, or is not up yet.
+    WaitingForBfd,
     /// The router does not accept the TCP connection.
     #[default]
     Connecting,
@@ -173,6 +177,7 @@ fn session(peer: &str, view: &SessionView) -> Session {
         attempts: (view.attempts > 0).then(|| rounded(view.attempts)),
         flaps: i64::try_from(view.flaps).unwrap_or(i64::MAX),
         negotiated: view.negotiated.clone(),
+        bfd: view.bfd.clone().map(|bfd| BFDSession { message: bfd.message.as_deref().map(bounded), ..bfd }),
         families: view.families.iter().map(family).collect(),
         last_notification_sent: view.notification_sent.as_ref().map(notification),
         last_notification_received: view.notification_received.as_ref().map(notification),

@@ -46,6 +46,7 @@ fn parameters(peer: &Peer) -> (impl PartialEq, impl PartialEq) {
         node_selectors: _,
         password_secret,
         bfd,
+        bfd_strict,
         ebgp_multi_hop,
         ttl_security,
         graceful_restart,
@@ -54,7 +55,7 @@ fn parameters(peer: &Peer) -> (impl PartialEq, impl PartialEq) {
         // The plan adds it to the routes.
         link_bandwidth: _,
     } = peer;
-    let live = (keepalive_time, connect_time, bfd);
+    let live = (keepalive_time, connect_time, bfd, bfd_strict);
     let connection = (address, port, source_address, vrf, password_secret, ebgp_multi_hop, ttl_security);
     let open = (my_asn, local_asn, peer_asn, router_id, hold_time, graceful_restart);
     (live, (connection, open, dual_stack_address_family))

@@ -1,5 +1,6 @@
 //! The tasks that carry out the plan. They own sockets and timers; decisions are made in the pure crates.
 
+pub(crate) mod bfd;
 pub(crate) mod bgp;
 mod command_queue;
 mod inquiry;

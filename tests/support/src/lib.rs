@@ -136,6 +136,7 @@ pub fn peer(name: &str, address: &str) -> Peer {
         node_selectors: Vec::new(),
         password_secret: None,
         bfd: None,
+        bfd_strict: false,
         ebgp_multi_hop: false,
         ttl_security: None,
         graceful_restart: false,

@@ -62,16 +62,22 @@ impl Session {
         if !self.started || self.cease.is_some() {
             return;
         }
+        let reason = DownReason::BfdDown(reason);
         match self.state {
-            SessionState::Idle => return self.timers.stop_all(),
-            SessionState::Connect => self.events.push_back(SessionEvent::Close),
-            SessionState::Active => {}
-            SessionState::OpenSent | SessionState::OpenConfirm | SessionState::Established => {
-                self.outbox.notification = Some(Notification::cease(CeaseSubcode::BfdDown, ""));
+            SessionState::Idle => self.timers.stop_all(),
+            SessionState::Active => self.down(now, SessionState::Idle, reason),
+            SessionState::Connect => {
                 self.events.push_back(SessionEvent::Close);
+                self.down(now, SessionState::Idle, reason);
+            }
+            SessionState::OpenSent | SessionState::OpenConfirm | SessionState::Established => {
+                let notification = Notification::cease(CeaseSubcode::BfdDown, "");
+                self.outbox.notification = Some(notification.clone());
+                self.events.push_back(SessionEvent::Close);
+                let detail = reason.to_string();
+                self.down(now, SessionState::Idle, DownReason::Sent { notification, detail });
             }
         }
-        self.down(now, SessionState::Idle, DownReason::BfdDown(reason));
     }
 
     pub(super) fn bfd_released(&mut self, now: Instant) {

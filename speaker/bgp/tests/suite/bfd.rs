@@ -36,7 +36,10 @@ fn bfd_down_ends_session_at_once_and_until_bfd_is_up() {
         panic!("a close and an end")
     };
     assert_eq!(*from, SessionState::Established);
-    assert_eq!(reason.to_string(), "BFD session down: Control Detection Time Expired");
+    assert_eq!(
+        reason.to_string(),
+        "sent NOTIFICATION 6/10 (Cease: BFD Down): BFD session down: Control Detection Time Expired"
+    );
     // No attempt in an hour: the path is dead, and BFD reports when it works again.
     solo.wait(secs(3600));
     assert_eq!(events(&mut solo), []);

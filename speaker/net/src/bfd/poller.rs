@@ -47,12 +47,6 @@ impl BfdPoller {
         }
         Ok(())
     }
-
-    /// Returns whether the receiver with this index of the last [`BfdPoller::wait`] has packets.
-    #[must_use]
-    pub fn is_readable(&self, index: usize) -> bool {
-        self.entries.get(index + 1).is_some_and(poll::is_ready)
-    }
 }
 
 impl BfdWaker {

@@ -51,6 +51,7 @@ fn table() -> Vec<(Kind, &'static str, Value, On)> {
         peer("passwordSecret.namespace", json!({ "passwordSecret": { "namespace": "b" } }), NewSession),
         peer("bfdProfile", json!({ "bfdProfile": "slow" }), Nothing),
         peer("bfdProfile", json!({ "bfdProfile": null }), Nothing),
+        peer("bfdStrict", json!({ "bfdStrict": true }), Nothing),
         peer("ttlSecurity", json!({ "ttlSecurity": 1 }), NewSession),
         peer("ebgpMultiHop", json!({ "ebgpMultiHop": true }), NewSession),
         peer("enableGracefulRestart", json!({ "enableGracefulRestart": true }), NewSession),

@@ -63,14 +63,9 @@ pub(super) fn keepalive_time(peer: &Peer) -> Option<Duration> {
 /// Returns the options of the connection, without the TCP-MD5 key; `None` for a peer without an address.
 fn connect_options(peer: &Peer) -> Option<ConnectOptions> {
     let PeerAddress::Ip(address) = peer.address else { return None };
-    let internal = match peer.peer_asn {
-        PeerAsn::Internal => true,
-        PeerAsn::External => false,
-        PeerAsn::Number(number) => number == peer.local_asn.unwrap_or(peer.my_asn),
-    };
     // An eBGP peer without ebgpMultiHop must be on the link, as in FRR and other routers. All other sessions
     // send the highest TTL, because the peer may require it (GTSM).
-    let on_link = !internal && !peer.ebgp_multi_hop && peer.ttl_security.is_none();
+    let on_link = !is_internal(peer) && !peer.ebgp_multi_hop && peer.ttl_security.is_none();
     Some(ConnectOptions {
         source: peer.source_address,
         ttl: Some(if on_link { 1 } else { MAX_TTL }),
@@ -80,6 +75,15 @@ fn connect_options(peer: &Peer) -> Option<ConnectOptions> {
         timeout: CONNECT_TIMEOUT,
         ..ConnectOptions::new(SocketAddr::new(address, peer.port))
     })
+}
+
+/// Returns whether the session is an iBGP session.
+pub(super) fn is_internal(peer: &Peer) -> bool {
+    match peer.peer_asn {
+        PeerAsn::Internal => true,
+        PeerAsn::External => false,
+        PeerAsn::Number(number) => number == peer.local_asn.unwrap_or(peer.my_asn),
+    }
 }
 
 /// Connects to the peer, with a TCP-MD5 key if `key` is set.

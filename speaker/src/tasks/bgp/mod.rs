@@ -1,5 +1,6 @@
 //! BGP: one task per peer, on a thread of their own, and the coordinator's access to them.
 
+mod bfd;
 mod commands;
 mod connect;
 mod connection;
@@ -25,6 +26,7 @@ use tokio::time::timeout;
 pub(crate) use passwords::Passwords;
 
 use crate::metrics::Metrics;
+use crate::tasks::bfd::BfdSessions;
 use crate::tasks::links::LinksReceiver;
 use commands::{PeerCommandSender, command_channel};
 use peer::PeerTask;
@@ -38,6 +40,7 @@ pub(crate) struct PeerContext {
     pub links: LinksReceiver,
     /// InternalIP addresses of the Node object.
     pub node_addresses: watch::Receiver<Vec<std::net::IpAddr>>,
+    pub bfd: BfdSessions,
     /// TCP-MD5 keys.
     pub passwords: Arc<Passwords>,
     /// Sessions as the Speaker object shows them. Each task writes its own entry.

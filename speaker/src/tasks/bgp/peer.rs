@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, yield_now};
 
 use super::PeerContext;
+use super::bfd::PeerBfd;
 use super::commands::{PeerCommand, PeerCommandReceiver};
 use super::connect::{connect_to_peer, session_config};
 use super::connection::{Connection, OUTPUT_SIZE, Read, Ready};
@@ -45,6 +46,7 @@ pub(super) struct PeerTask {
     unusable: Option<String>,
     /// The TCP-MD5 key.
     password: Option<Password>,
+    bfd: PeerBfd,
     view: SessionViewState,
     metrics: PeerMetrics,
     /// True if the log names this peer as one that sends too fast.
@@ -114,10 +116,8 @@ impl PeerTask {
     }
 
     fn new(peer: Peer, context: PeerContext, session: Session) -> Self {
-        if peer.bfd.is_some() {
-            tracing::warn!(peer = %peer.name, "BFD is not supported yet; the session runs without it");
-        }
         Self {
+            bfd: PeerBfd::new(&peer.name, context.bfd.clone()),
             view: SessionViewState::new(address(&peer), Timestamp::now()),
             metrics: context.metrics.peer(&peer.name),
             password: peer.password_secret.as_ref().map(|secret| context.passwords.follow(secret)),
@@ -145,6 +145,7 @@ impl PeerTask {
     async fn serve(&mut self, commands: &mut PeerCommandReceiver) {
         let mut links = self.context.links.clone();
         let mut node_addresses = self.context.node_addresses.clone();
+        self.update_bfd();
         loop {
             // After reading, so that a KEEPALIVE that arrived in time restarts the hold timer.
             self.session.handle_timeout(Instant::now());
@@ -154,9 +155,13 @@ impl PeerTask {
             // `ready` takes no part in the cooperative scheduling of Tokio.
             yield_now().await;
             let now = Instant::now();
+            if self.bfd.retry_at().is_some_and(|at| at <= now) {
+                self.update_bfd();
+            }
             let read_after = self.session.read_after().filter(|at| *at > now);
             let turn = self.pending.as_ref().map(PendingEdit::at);
-            let timeout = [self.session.poll_timeout(), read_after, turn].into_iter().flatten().min();
+            let timeouts = [self.session.poll_timeout(), read_after, turn, self.bfd.retry_at()];
+            let timeout = timeouts.into_iter().flatten().min();
             tokio::select! {
                 // Commands first, so that what is sent next includes all changes.
                 biased;
@@ -168,6 +173,11 @@ impl PeerTask {
                             return self.stop(subcode, text).await;
                         }
                         self.handle_command(command);
+                    }
+                }
+                () = self.bfd.changed() => {
+                    for input in self.bfd.handle_report(&self.peer) {
+                        self.session.handle_input(Instant::now(), input);
                     }
                 }
                 () = sleep_until_or_forever(timeout) => {}
@@ -198,7 +208,10 @@ impl PeerTask {
                 } => if let Some(key) = key {
                     self.handle_key(key);
                 },
-                Ok(()) = links.changed() => self.update_next_hops(),
+                Ok(()) = links.changed() => {
+                    self.update_next_hops();
+                    self.update_bfd();
+                }
                 Ok(()) = node_addresses.changed() => self.update_next_hops(),
             }
         }
@@ -220,6 +233,17 @@ impl PeerTask {
         }
     }
 
+    /// Adapts the BFD session to the peer, the interfaces and the local address of the connection.
+    fn update_bfd(&mut self) {
+        let now = Instant::now();
+        self.session.set_bfd_strict(now, self.peer.bfd_strict);
+        let local = self.connection.as_ref().and_then(Connection::local);
+        let input = self.bfd.update(&self.peer, local, &self.context.links.borrow());
+        if let Some(input) = input {
+            self.session.handle_input(now, input);
+        }
+    }
+
     fn handle_connected(&mut self, result: Result<TcpStream, String>) {
         let now = Instant::now();
         let connected = result.and_then(|stream| {
@@ -232,6 +256,7 @@ impl PeerTask {
                 let next_hops = self.next_hops(local.ip());
                 self.connection = Some(Connection::new(stream));
                 self.session.handle_input(now, SessionInput::Connected { local, remote, next_hops });
+                self.update_bfd();
             }
             Err(reason) => self.session.handle_input(now, SessionInput::ConnectFailed { reason }),
         }
@@ -315,6 +340,8 @@ impl PeerTask {
     fn handle_session_event(&mut self, event: SessionEvent) {
         match event {
             SessionEvent::Connect => {
+                // The kernel may have another route since the last attempt.
+                self.update_bfd();
                 let key = self.password.as_ref().map(Password::pending_key);
                 let attempt = connect_to_peer(self.peer.clone(), key);
                 let closing = self.closing.take();
@@ -366,6 +393,7 @@ impl PeerTask {
 
     /// Stops the session, and writes what it sends until it has ended.
     async fn stop(&mut self, subcode: CeaseSubcode, text: String) {
+        self.bfd.end();
         self.session.handle_input(Instant::now(), SessionInput::ManualStop { subcode, text });
         while self.session.state() == SessionState::Established {
             self.session.handle_timeout(Instant::now());
@@ -413,6 +441,7 @@ impl PeerTask {
         if self.session.exceeds_receive_rate() && !std::mem::replace(&mut self.flood_logged, true) {
             tracing::warn!(peer = %self.peer.name, "{FLOOD}");
         }
+        self.view.set_bfd(self.bfd.view(), self.session.waits_for_bfd());
         if let Some(view) = self.view.poll_view(self.session.families(), messages) {
             self.context.sessions.send_modify(|sessions| drop(sessions.insert(self.peer.name.clone(), view)));
         }

@@ -2,7 +2,7 @@
 
 use fairlead_bgp::{DownReason, Family, FamilyStatus, Negotiated, Session, Withheld};
 use fairlead_crds::model::config::Peer;
-use fairlead_crds::v1beta1::{NegotiatedSession, SessionFamily};
+use fairlead_crds::v1beta1::{BFDSession, NegotiatedSession, SessionFamily};
 use fairlead_plan::node_status::{Series, SessionPhase, SessionView};
 use jiff::Timestamp;
 
@@ -111,6 +111,20 @@ impl SessionViewState {
         self.view.negotiated = Some(negotiated_session(negotiated, peer));
     }
 
+    /// Sets the BFD session, and whether the session waits for it. While it does, there are no attempts.
+    pub(super) fn set_bfd(&mut self, bfd: Option<&BFDSession>, waits: bool) {
+        if self.view.bfd.as_ref() != bfd {
+            self.view.bfd = bfd.cloned();
+        }
+        if waits {
+            self.view.state = "Idle";
+            self.view.phase = SessionPhase::WaitingForBfd;
+        } else if self.view.phase == SessionPhase::WaitingForBfd {
+            self.view.state = NOT_ESTABLISHED;
+            self.view.phase = SessionPhase::Connecting;
+        }
+    }
+
     /// Returns the view if it differs from the one that was returned last. `messages` describes what does not
     /// work on the session.
     pub(super) fn poll_view(
@@ -168,15 +182,15 @@ fn negotiated_session(negotiated: &Negotiated, peer: &Peer) -> NegotiatedSession
 /// Returns messages about what does not work on the session: one for each feature and address family, and
 /// `key_message`, the problem of the TCP-MD5 key.
 pub(super) fn messages(peer: &Peer, session: &Session, key_message: Option<&str>) -> Vec<String> {
-    let bfd = peer.bfd.as_ref().map(|profile| {
-        format!("BFD (BFDProfile {}) is not supported yet: the session runs without it", profile.name)
+    let echo = peer.bfd.as_ref().filter(|profile| profile.echo_mode).map(|profile| {
+        format!("BFDProfile {}: echoMode is not supported; BFD runs without echo packets", profile.name)
     });
     let flood = session.exceeds_receive_rate().then(|| FLOOD.to_owned());
     let no_open = session.is_open_overdue().then(|| no_open(peer));
     let capabilities = session.omits_capabilities().then(|| NO_CAPABILITIES.to_owned());
     let families = session.withheld();
     let families = families.values().map(Withheld::to_string);
-    [key_message.map(str::to_owned), no_open, flood, bfd, capabilities]
+    [key_message.map(str::to_owned), no_open, flood, echo, capabilities]
         .into_iter()
         .flatten()
         .chain(families)
@@ -304,6 +318,13 @@ mod tests {
         assert_eq!(polled(&mut state).phase, SessionPhase::Connecting);
         state.handle_established(time(3), &negotiated(), &peer());
         assert_eq!(polled(&mut state).phase, SessionPhase::Established);
+        state.handle_down(true, &DownReason::BfdDown("Path Down".to_owned()), time(3));
+        state.set_bfd(None, true);
+        let waiting = polled(&mut state);
+        assert_eq!((waiting.state, waiting.phase), ("Idle", SessionPhase::WaitingForBfd));
+        state.set_bfd(None, false);
+        let connecting = polled(&mut state);
+        assert_eq!((connecting.state, connecting.phase), ("Active", SessionPhase::Connecting));
         let stopped = invalid_peer(String::new(), "AS number 0 is reserved".to_owned(), time(4));
         assert_eq!((stopped.state, stopped.phase), ("Idle", SessionPhase::Stopped));
     }

@@ -46,6 +46,7 @@ impl PeerTask {
         self.session.set_keepalive_time(now, keepalive_time(&wanted));
         self.session.set_connect_retry(now, wanted.connect_time);
         self.peer = *wanted;
+        self.update_bfd();
         if let Some(negotiated) = self.session.negotiated() {
             self.view.set_negotiated(negotiated, &self.peer);
         }
@@ -57,6 +58,7 @@ impl PeerTask {
             tracing::info!(peer = %self.peer.name, new = %name, "BGPPeer renamed; the session remains");
             self.forget();
             self.peer.name = name.to_owned();
+            self.bfd.rename(name);
             self.metrics = self.context.metrics.peer(name);
             self.view.republish();
         }
@@ -85,6 +87,7 @@ impl PeerTask {
         }
         self.view.set_address(address(&wanted));
         self.peer = *wanted;
+        self.update_bfd();
     }
 }
 

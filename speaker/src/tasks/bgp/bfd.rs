@@ -1,0 +1,172 @@
+//! The BFD session of one peer: requests it, and passes its changes to the BGP session.
+
+mod request;
+mod view;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fairlead_bgp::SessionInput;
+use fairlead_crds::model::config::{Peer, PeerAddress};
+use fairlead_crds::v1beta1::BFDSession;
+use fairlead_net::bfd::local_address;
+use fairlead_net::links::Links;
+use tokio::sync::watch;
+
+use crate::tasks::bfd::{BfdReport, BfdSessions};
+use request::{Request, has_carrier, request};
+use view::{Since, inputs, view};
+
+/// Time between two attempts to find the local address. The links do not tell of every new route.
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The BFD session of one peer, or none if the peer has no profile. It outlives edits of the peer.
+#[derive(Debug)]
+pub(super) struct PeerBfd {
+    user: Arc<str>,
+    sessions: BfdSessions,
+    request: Option<Request>,
+    /// Why there is no request although the peer has a profile.
+    problem: Option<String>,
+    reports: watch::Receiver<BfdReport>,
+    sender: watch::Sender<BfdReport>,
+    /// The last report that was handled.
+    report: BfdReport,
+    has_carrier: bool,
+    retry_at: Option<Instant>,
+    since: Since,
+    view: Option<BFDSession>,
+}
+
+impl PeerBfd {
+    pub(super) fn new(peer: &str, sessions: BfdSessions) -> Self {
+        let (sender, reports) = watch::channel(BfdReport::default());
+        let user: Arc<str> = peer.into();
+        Self {
+            user,
+            sessions,
+            request: None,
+            problem: None,
+            reports,
+            sender,
+            report: BfdReport::default(),
+            has_carrier: true,
+            retry_at: None,
+            since: Since::default(),
+            view: None,
+        }
+    }
+
+    /// Adopts the configuration of the peer, the interfaces, and the local address of the connection if there
+    /// is one. Returns an input for the BGP session.
+    pub(super) fn update(
+        &mut self,
+        peer: &Peer,
+        connection: Option<IpAddr>,
+        links: &Links,
+    ) -> Option<SessionInput<'static>> {
+        self.retry_at = None;
+        let wanted = self.wanted(peer, connection, links);
+        let ended = match (&wanted, &self.request) {
+            (Ok(Some(wanted)), Some(request)) if wanted == request => false,
+            (Ok(Some(wanted)), _) => {
+                self.sessions.set(&self.user, wanted.key, wanted.config, self.sender.clone());
+                false
+            }
+            (Ok(None), Some(_)) => {
+                self.sessions.remove(&self.user);
+                self.report = BfdReport::default();
+                true
+            }
+            // Without a route, the session that exists goes Down by itself.
+            (Ok(None) | Err(_), _) => false,
+        };
+        self.problem = wanted.as_ref().err().cloned();
+        if self.problem.is_some() {
+            self.retry_at = Some(Instant::now() + RETRY_INTERVAL);
+        }
+        if let Ok(wanted) = wanted {
+            self.request = wanted;
+        }
+        self.check_carrier(links);
+        self.refresh_view(peer);
+        ended.then_some(SessionInput::BfdReleased)
+    }
+
+    /// Adopts a new name of the BGPPeer. The session remains.
+    pub(super) fn rename(&mut self, peer: &str) {
+        let previous = std::mem::replace(&mut self.user, peer.into());
+        if let Some(Request { key, config }) = self.request {
+            self.sessions.set(&self.user, key, config, self.sender.clone());
+        }
+        self.sessions.remove(&previous);
+    }
+
+    /// Removes the session.
+    pub(super) fn end(&self) {
+        self.sessions.remove(&self.user);
+    }
+
+    /// Waits for a report. Cancel safe.
+    pub(super) async fn changed(&mut self) {
+        if self.reports.changed().await.is_err() {
+            // Unreachable: this value owns a sender.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Returns the inputs for the BGP session that follow from the last report.
+    pub(super) fn handle_report(&mut self, peer: &Peer) -> Vec<SessionInput<'static>> {
+        let report = self.reports.borrow_and_update().clone();
+        if self.request.is_none() {
+            return Vec::new();
+        }
+        let inputs = inputs(self.report.session.as_ref(), report.session.as_ref());
+        self.report = report;
+        self.refresh_view(peer);
+        inputs
+    }
+
+    /// Returns when to call [`PeerBfd::update`] although nothing changed.
+    pub(super) const fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Returns the session as the Speaker object shows it; `None` if the peer has no profile.
+    pub(super) const fn view(&self) -> Option<&BFDSession> {
+        self.view.as_ref()
+    }
+
+    fn wanted(
+        &self,
+        peer: &Peer,
+        connection: Option<IpAddr>,
+        links: &Links,
+    ) -> Result<Option<Request>, String> {
+        let (Some(profile), PeerAddress::Ip(remote)) = (&peer.bfd, &peer.address) else { return Ok(None) };
+        if peer.vrf.is_some() {
+            return Err("BFD in a VRF is not supported: the BGP session runs without it".to_owned());
+        }
+        let local = match peer.source_address.or(connection) {
+            Some(local) => local,
+            None => local_address(*remote, None).map_err(|error| format!("no route to {remote}: {error}"))?,
+        };
+        Ok(Some(request(peer, profile, local.to_canonical(), *remote, links)))
+    }
+
+    fn check_carrier(&mut self, links: &Links) {
+        let Some(Request { key, .. }) = self.request else { return };
+        let before = std::mem::replace(&mut self.has_carrier, has_carrier(&key, links));
+        if before && !self.has_carrier {
+            self.sessions.carrier_lost(key);
+        }
+    }
+
+    fn refresh_view(&mut self, peer: &Peer) {
+        self.view = peer.bfd.as_ref().map(|_| {
+            let key = self.request.as_ref().map(|request| &request.key);
+            view(peer, key, self.problem.as_deref(), &self.report, &mut self.since)
+        });
+    }
+}
