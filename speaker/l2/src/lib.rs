@@ -23,6 +23,7 @@
 //! | `output.rs` | [`Transmit`], [`GroupEvent`] |
 //! | `arp.rs`, `ndp.rs` | the two packet formats |
 //! | `inquiry.rs` | `inquiry`, [`answered`]: whether other hosts are there |
+//! | `router_discovery.rs` | [`RouterDiscovery`]: the router on the link of an unnumbered BGP session |
 
 #![forbid(unsafe_code)]
 
@@ -34,6 +35,7 @@ mod interface;
 mod ndp;
 mod output;
 mod responder;
+mod router_discovery;
 mod schedule;
 
 pub use inquiry::{answered, inquiry};
@@ -41,3 +43,4 @@ pub use interface::{Interface, InterfaceSet, Mac};
 pub use ndp::{ALL_NODES, NdpPacket, solicited_node};
 pub use output::{GroupEvent, Transmit};
 pub use responder::{AddressCounters, Responder};
+pub use router_discovery::{ALL_ROUTERS, RouterDiscovery};

@@ -45,6 +45,8 @@ const IPV6_NEXT_HEADER: u32 = 14 + 6;
 const ICMPV6: u32 = 58;
 const IPV6_HOP_LIMIT: u32 = 14 + 7;
 const ICMPV6_TYPE: u32 = 14 + 40;
+const ROUTER_SOLICITATION: u32 = 133;
+const ROUTER_ADVERTISEMENT: u32 = 134;
 const NEIGHBOR_SOLICITATION: u32 = 135;
 const NEIGHBOR_ADVERTISEMENT: u32 = 136;
 /// Number of octets to pass; more than any frame has.
@@ -107,6 +109,20 @@ pub(crate) fn min_ttl(ipv4: bool, ttl: u8) -> Vec<Instruction> {
 /// Returns a program that passes nothing, for a socket that only sends.
 pub(crate) fn nothing() -> Vec<Instruction> {
     vec![Instruction(RETURN, 0, 0, 0)]
+}
+
+/// Returns a program that passes solicitations and advertisements of routers which arrive on this interface
+/// with hop limit 255.
+pub(crate) fn router_discovery(ifindex: u32) -> Vec<Instruction> {
+    all_of(&[
+        (LOAD_WORD, PACKET_TYPE, Test::AtMost(MULTICAST)),
+        (LOAD_WORD, IFINDEX, Test::Equal(ifindex)),
+        (LOAD_HALF, ETHERTYPE, Test::Equal(ETHERTYPE_IPV6)),
+        (LOAD_BYTE, IPV6_NEXT_HEADER, Test::Equal(ICMPV6)),
+        (LOAD_BYTE, IPV6_HOP_LIMIT, Test::Equal(255)),
+        (LOAD_BYTE, ICMPV6_TYPE, Test::AtLeast(ROUTER_SOLICITATION)),
+        (LOAD_BYTE, ICMPV6_TYPE, Test::AtMost(ROUTER_ADVERTISEMENT)),
+    ])
 }
 
 #[derive(Clone, Copy)]
@@ -237,6 +253,16 @@ mod tests {
             ("truncated before the type", 2, frame(&base, 78)[..54].to_vec(), false),
         ] {
             assert_eq!(passes(&program, packet_type, 7, &frame), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn router_discovery_filter_passes_its_two_types() {
+        let program = router_discovery(7);
+        for kind in 0..=255 {
+            let packet = frame(&[(12, 0x86), (13, 0xdd), (20, 58), (21, 255), (54, kind)], 70);
+            assert_eq!(passes(&program, 2, 7, &packet), matches!(kind, 133 | 134), "type {kind}");
+            assert!(!passes(&program, 2, 8, &packet), "of a VLAN on the interface");
         }
     }
 

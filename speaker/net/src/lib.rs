@@ -7,7 +7,8 @@
 //! | file | contents |
 //! |---|---|
 //! | `arp.rs` | [`ArpSocket`]: ARP requests of one interface in, Ethernet frames out |
-//! | `ndp.rs` | [`NdpSocket`]: neighbor solicitations of one interface in, advertisements out, groups |
+//! | `ndp.rs` | [`NdpSocket`]: neighbor solicitations of one interface in, advertisements out, groups; [`RouterDiscoverySocket`] |
+//! | `default_routes.rs` | [`default_routes::Monitor`]: the gateways of the default routes |
 //! | `inquiry.rs` | [`InquirySocket`]: asks hosts on the link; [`neighbors`]: the hosts that the kernel knows |
 //! | `udp.rs` | [`DualStackUdpSocket`]: datagrams of the mesh |
 //! | `tcp.rs` | [`tcp::connect`]: connections with the options of BGP |
@@ -24,6 +25,7 @@
 
 mod arp;
 pub mod bfd;
+pub mod default_routes;
 mod filter;
 mod inquiry;
 pub mod links;
@@ -37,6 +39,6 @@ mod udp;
 
 pub use arp::ArpSocket;
 pub use inquiry::{InquirySocket, neighbors};
-pub use ndp::{NdpMessage, NdpSocket};
+pub use ndp::{NdpMessage, NdpSocket, RouterDiscoverySocket};
 pub use scheduling::Scheduling;
 pub use udp::DualStackUdpSocket;

@@ -1,4 +1,5 @@
-//! [`NdpSocket`]: neighbor solicitations and advertisements on one interface.
+//! [`NdpSocket`]: neighbor solicitations and advertisements on one interface. `router_discovery.rs`:
+//! [`RouterDiscoverySocket`], the messages of routers.
 //!
 //! Solicitations are received with AF_PACKET. A neighbor that verifies an entry sends its solicitation to the
 //! announced address itself (RFC 4861 section 7.3.3). The node does not have that address, so the kernel
@@ -7,6 +8,8 @@
 //! to the neighbor if it has no address of that prefix. Multicast advertisements are sent with an ICMPv6
 //! socket. Groups are joined with UDP sockets, so that the kernel programs the network card and informs the
 //! switches (MLD).
+
+mod router_discovery;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,6 +21,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::packet::PacketSocket;
 use crate::{filter, sys};
+
+pub use router_discovery::RouterDiscoverySocket;
 
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERNET_HEADER: usize = 14;
@@ -67,14 +72,7 @@ impl NdpSocket {
     /// Opens the socket on an interface. Needs CAP_NET_RAW and a Tokio runtime.
     pub fn open(ifindex: u32, name: &str) -> io::Result<Self> {
         let packets = PacketSocket::open(ETHERTYPE_IPV6, ifindex, &filter::neighbor_solicitations(ifindex))?;
-        let kind = Type::RAW.nonblocking().cloexec();
-        let sender = Socket::new(Domain::IPV6, kind, Some(Protocol::ICMPV6))?;
-        sys::block_icmpv6(sender.as_fd())?;
-        sender.bind_device(Some(name.as_bytes()))?;
-        sender.set_unicast_hops_v6(255)?;
-        sender.set_multicast_hops_v6(255)?;
-        sender.set_multicast_if_v6(ifindex)?;
-        sender.set_multicast_loop_v6(false)?;
+        let sender = sender(ifindex, name)?;
         Ok(Self { packets, sender, groups: Groups::new(ifindex), solicitors: Mutex::default() })
     }
 
@@ -124,6 +122,18 @@ impl NdpSocket {
     pub fn leave(&mut self, group: Ipv6Addr) -> io::Result<()> {
         self.groups.leave(group)
     }
+}
+
+/// Opens an ICMPv6 socket that sends on one interface with hop limit 255, and receives nothing.
+fn sender(ifindex: u32, name: &str) -> io::Result<Socket> {
+    let sender = Socket::new(Domain::IPV6, Type::RAW.nonblocking().cloexec(), Some(Protocol::ICMPV6))?;
+    sys::block_icmpv6(sender.as_fd())?;
+    sender.bind_device(Some(name.as_bytes()))?;
+    sender.set_unicast_hops_v6(255)?;
+    sender.set_multicast_hops_v6(255)?;
+    sender.set_multicast_if_v6(ifindex)?;
+    sender.set_multicast_loop_v6(false)?;
+    Ok(sender)
 }
 
 /// Reads the headers of a frame that passed the filter. Returns `None` if it is truncated or its checksum is

@@ -4,6 +4,7 @@
 
 mod bfd;
 mod netns;
+mod routers;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::mpsc;
