@@ -196,13 +196,13 @@ mod tests {
     #[test]
     fn other_routes_have_no_gateway() {
         let attributes = || vec![via("192.0.2.1"), RouteAttribute::Oif(2)];
-        let changes: [(&str, fn(&mut RouteMessage)); 4] = [
-            ("a subnet", |route| route.header.destination_prefix_length = 24),
+        type Change = fn(&mut RouteMessage);
+        for (what, change) in [
+            ("a subnet", (|route| route.header.destination_prefix_length = 24) as Change),
             ("another table", |route| route.header.table = 100),
             ("unreachable", |route| route.header.kind = RouteType::Unreachable),
             ("an interface only", |route| drop(route.attributes.remove(0))),
-        ];
-        for (what, change) in changes {
+        ] {
             let read = route(|route| {
                 route.attributes = attributes();
                 change(route);
