@@ -216,10 +216,11 @@ pub struct Speaker {
 
 /// `spec` of a Speaker.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 #[allow(missing_docs)]
 pub struct SpeakerSpec {
     pub mesh: Option<v1beta1::Mesh>,
+    pub load_balancer_class: Option<String>,
 }
 
 /// The metadata that is decoded.

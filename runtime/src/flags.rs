@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::builder::Resettable;
 use clap::{Args, Id, Parser, ValueEnum};
+use fairlead_crds::model::instance::Instance;
 
 /// The exit status for an invalid flag, as in clap and in shells.
 pub const EXIT_USAGE: i32 = 2;
@@ -68,6 +69,11 @@ impl Common {
     /// manifest, means none.
     pub fn lb_class(&self) -> Option<&str> {
         self.lb_class.as_deref().filter(|class| !class.is_empty())
+    }
+
+    /// Returns the instance that this process belongs to.
+    pub fn instance(&self) -> Instance {
+        Instance { class: self.lb_class().map(str::to_owned), namespace: self.namespace.clone() }
     }
 }
 

@@ -1,10 +1,11 @@
 //! The objects of the cluster as the watches report them, and the plan computed from them. Contains no I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use fairlead_crds::model::instance::Instance;
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::resolve::{InForce, ObjectRef, ObjectVerdict, Resolution};
 use fairlead_crds::store::{ConfigurationStore, ObjectChange};
@@ -13,6 +14,7 @@ use fairlead_plan::{AnnouncementChange, LinkAddresses, Node, NodeName, Plan, Ser
 use kube::Resource;
 
 use crate::tasks::mesh::MeshPeers;
+use crate::trim::MeshPeer;
 use crate::watches::WatchEvent;
 
 /// Watched kinds besides the configuration kinds, in the order of messages.
@@ -22,12 +24,14 @@ const KINDS: [&str; 4] = ["Service", "EndpointSlice", "Node", "Speaker"];
 #[derive(Debug)]
 pub(crate) struct ClusterState {
     node: String,
+    /// Name of this node's Speaker object.
+    own_object: String,
     plan: Plan,
     configuration: ConfigurationStore,
     resolution: Resolution,
     configuration_changed: bool,
-    /// Mesh address of each speaker, by node name.
-    speakers: BTreeMap<String, Option<SocketAddr>>,
+    /// The speakers by name of their object; `None` for one that is no member of the mesh of this instance.
+    speakers: BTreeMap<String, Option<MeshPeer>>,
     /// The speakers of other nodes that have a mesh address.
     mesh_peers: MeshPeers,
     own_object_deletions: u64,
@@ -40,9 +44,10 @@ pub(crate) struct ClusterState {
 
 impl ClusterState {
     /// Creates the state of this node's speaker before the first list.
-    pub(crate) fn new(node: &str) -> Self {
+    pub(crate) fn new(node: &str, instance: &Instance) -> Self {
         Self {
             node: node.to_owned(),
+            own_object: instance.speaker_name(node).into_owned(),
             plan: Plan::new(node),
             configuration: ConfigurationStore::default(),
             resolution: Resolution::default(),
@@ -214,11 +219,11 @@ impl ClusterState {
         }
     }
 
-    fn handle_speakers(&mut self, change: ObjectChange<(String, Option<SocketAddr>)>) {
-        let had = self.speakers.contains_key(&self.node);
+    fn handle_speakers(&mut self, change: ObjectChange<(String, Option<MeshPeer>)>) {
+        let had = self.speakers.contains_key(&self.own_object);
         match change {
-            ObjectChange::Apply((name, address)) => {
-                self.speakers.insert(name, address);
+            ObjectChange::Apply((name, peer)) => {
+                self.speakers.insert(name, peer);
             }
             ObjectChange::Delete(key) => {
                 self.speakers.remove(&key.name);
@@ -230,9 +235,9 @@ impl ClusterState {
             }
             ObjectChange::Missing => self.speakers_missing = true,
         }
-        self.own_object_deletions += u64::from(had && !self.speakers.contains_key(&self.node));
-        let others = self.speakers.iter().filter(|(name, _)| **name != self.node);
-        self.mesh_peers = Arc::new(others.filter_map(|(name, at)| Some((name.clone(), (*at)?))).collect());
+        self.own_object_deletions += u64::from(had && !self.speakers.contains_key(&self.own_object));
+        let others = self.speakers.values().flatten().filter(|(node, _)| *node != self.node);
+        self.mesh_peers = Arc::new(others.cloned().collect());
     }
 }
 
@@ -297,7 +302,7 @@ mod tests {
     }
 
     fn listed_state() -> ClusterState {
-        let mut state = ClusterState::new("n1");
+        let mut state = ClusterState::new("n1", &Instance::default());
         state.set_live(Some(&BTreeSet::new()));
         lists().into_iter().for_each(|list| state.handle_watch_event(list));
         state
@@ -307,7 +312,7 @@ mod tests {
     fn state_without_every_list_has_no_changes() {
         let kinds = KINDS.iter().map(ToString::to_string).chain(Kind::ALL.iter().map(ToString::to_string));
         for (missing, kind) in kinds.enumerate() {
-            let mut state = ClusterState::new("n1");
+            let mut state = ClusterState::new("n1", &Instance::default());
             state.set_live(Some(&BTreeSet::new()));
             let mut lists = lists();
             let last = lists.remove(missing);
@@ -352,7 +357,7 @@ mod tests {
     fn deletion_of_own_object_is_counted_once() {
         let mut state = listed_state();
         let own = || ("n1".to_owned(), None);
-        let other = || ("n2".to_owned(), Some("192.0.2.2:7946".parse().unwrap()));
+        let other = || ("n2".to_owned(), Some(("n2".to_owned(), "192.0.2.2:7946".parse().unwrap())));
         for (change, deletions) in [
             (ObjectChange::Reset(vec![]), 0),
             (ObjectChange::Apply(own()), 0),

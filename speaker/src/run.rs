@@ -136,6 +136,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         flags.common.metrics_authorizer(&client),
     );
     let stop = CancellationToken::new();
+    let instance = flags.common.instance();
 
     let (links_sender, links) = watch::channel(Default::default());
     let (mesh_input_sender, mesh_input) = watch::channel(MeshInput::default());
@@ -160,7 +161,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     })
     .context("cannot start the thread of the BGP sessions")?;
     let coordinator = Coordinator {
-        state: ClusterState::new(&flags.node_name),
+        state: ClusterState::new(&flags.node_name, &instance),
         events,
         membership,
         mesh_key,
@@ -197,6 +198,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let speaker_object = SpeakerObjectTask {
         client: client.clone(),
         node: flags.node_name.clone(),
+        instance: instance.clone(),
         report,
         sessions: sessions.subscribe(),
         metrics,
@@ -206,7 +208,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     tokio::spawn(l2_task.run());
     tokio::spawn(speaker_object.run());
     let mesh = tokio::spawn(mesh.run());
-    let mut watches = watches::spawn(&client, flags.common.lb_class(), &monitor, &event_sender);
+    let mut watches = watches::spawn(&client, &instance, &monitor, &event_sender);
     let mut coordinator = tokio::spawn(coordinator.run());
 
     let mut coordinator_result = None;

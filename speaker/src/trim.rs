@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use fairlead_crds::model::family::Family;
+use fairlead_crds::model::instance::Instance;
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
 use fairlead_crds::names::{EXCLUDE_NODE, SERVICE_NAME};
 use fairlead_crds::objects;
@@ -70,15 +71,21 @@ pub(crate) fn node(object: objects::Node) -> (NodeName, Node, String) {
     (object.name_any().into(), node, object.uid().unwrap_or_default())
 }
 
-/// Returns the name of the node and the address of its speaker in the mesh. The address is `None` if the
-/// object has none or an invalid one.
-pub(crate) fn speaker(object: objects::Speaker) -> (String, Option<SocketAddr>) {
+/// The node of a speaker, and the address of that speaker in the mesh.
+pub(crate) type MeshPeer = (String, SocketAddr);
+
+/// Returns the name of the object, and the speaker. The speaker is `None` if the object has no valid address,
+/// or if it belongs to another instance.
+pub(crate) fn speaker(object: objects::Speaker, instance: &Instance) -> (String, Option<MeshPeer>) {
+    let name = object.name_any();
+    let node = instance.node_of_speaker(&name, object.spec.load_balancer_class.as_deref());
     let address = object.spec.mesh.as_ref().and_then(|mesh| {
         let ip: IpAddr = mesh.address.parse().ok()?;
         let port = u16::try_from(mesh.port).ok().filter(|port| *port != 0)?;
         Some(SocketAddr::new(ip, port))
     });
-    (object.name_any(), address)
+    let peer = node.zip(address).map(|(node, address)| (node.to_owned(), address));
+    (name, peer)
 }
 
 fn key(object: &impl ResourceExt) -> ObjectKey {
@@ -206,8 +213,23 @@ mod tests {
         for (mesh, expected) in table {
             let object = json!({"apiVersion": "fairlead.dev/v1beta1", "kind": "Speaker",
                 "metadata": {"name": "n1"}, "spec": {"mesh": mesh}});
-            let expected = expected.map(|a| a.parse().unwrap());
-            assert_eq!(speaker(from_value(object).unwrap()), ("n1".to_owned(), expected), "{mesh}");
+            let expected = expected.map(|a| ("n1".to_owned(), a.parse().unwrap()));
+            let read = speaker(from_value(object).unwrap(), &Instance::default());
+            assert_eq!(read, ("n1".to_owned(), expected), "{mesh}");
         }
+    }
+
+    #[test]
+    fn speaker_of_another_instance_is_no_peer() {
+        let class = || Some("example.com/b".to_owned());
+        let mesh = json!({"address": "192.0.2.1", "port": 7946});
+        let object =
+            json!({"metadata": {"name": "n1.b"}, "spec": {"mesh": mesh, "loadBalancerClass": class()}});
+        let read = |class: Option<String>| {
+            let instance = Instance { class, namespace: "b".to_owned() };
+            speaker(from_value(object.clone()).unwrap(), &instance).1
+        };
+        assert_eq!(read(class()), Some(("n1".to_owned(), "192.0.2.1:7946".parse().unwrap())));
+        assert_eq!(read(None), None);
     }
 }

@@ -1,7 +1,6 @@
 //! Watches: one task per kind lists and watches its objects, trims them, and sends events to the coordinator.
 
-use std::net::SocketAddr;
-
+use fairlead_crds::model::instance::Instance;
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::read::Custom;
 use fairlead_crds::store::{self, ConfigurationChange, ObjectChange};
@@ -12,7 +11,7 @@ use kube::{Api, Client};
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 
-use crate::trim;
+use crate::trim::{self, MeshPeer};
 
 /// A change to the objects of one kind, trimmed.
 #[derive(Debug)]
@@ -20,21 +19,21 @@ pub(crate) enum WatchEvent {
     Services(ObjectChange<(ObjectKey, Option<Service>)>),
     Slices(ObjectChange<(SliceKey, Option<Slice>)>),
     Nodes(ObjectChange<(NodeName, Node, String)>),
-    Speakers(ObjectChange<(String, Option<SocketAddr>)>),
+    Speakers(ObjectChange<(String, Option<MeshPeer>)>),
     /// Boxed, because it is much larger than the others.
     Configuration(Box<ConfigurationChange>),
 }
 
-/// Starts the watches. They run until the receiver of `sink` is dropped. The Services are those of
-/// `lb_class`.
+/// Starts the watches. They run until the receiver of `sink` is dropped. The Services and speakers are those
+/// of this instance.
 pub(crate) fn spawn(
     client: &Client,
-    lb_class: Option<&str>,
+    instance: &Instance,
     monitor: &Monitor,
     sink: &Sender<WatchEvent>,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    let class = lb_class.map(str::to_owned);
+    let (class, own) = (instance.class.clone(), instance.clone());
     tasks.spawn(follow::<objects::Service, _, _>(
         Api::all(client.clone()),
         watch::config().fields("spec.type=LoadBalancer"),
@@ -63,7 +62,7 @@ pub(crate) fn spawn(
         Api::all(client.clone()),
         watch::config(),
         monitor.clone(),
-        trim::speaker,
+        move |speaker| trim::speaker(speaker, &own),
         WatchEvent::Speakers,
         sink.clone(),
     ));

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use fairlead_crds::model::instance::Instance;
 use fairlead_crds::names::{CONTROLLER, MESH_SECRET, MESH_SECRET_KEY};
 use fairlead_crds::objects::{Secret, Speaker};
 use fairlead_crds::store::ObjectChange;
@@ -17,7 +18,7 @@ use fairlead_runtime::watch::{self, Monitor, REQUEST_TIMEOUT};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1 as core;
 use kube::api::{Api, ObjectMeta, Patch, PatchParams};
-use kube::{Client, Error, ResourceExt};
+use kube::{Client, Error};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
@@ -38,16 +39,16 @@ pub(crate) struct MeshSecretTask {
 #[derive(Clone)]
 struct Parameters {
     client: Client,
-    namespace: String,
+    instance: Instance,
     /// Name of this process in Events.
-    instance: Arc<str>,
+    reporter: Arc<str>,
     monitor: Monitor,
 }
 
 impl MeshSecretTask {
     /// Returns a task that is not started.
-    pub(crate) fn new(client: Client, namespace: String, instance: Arc<str>, monitor: Monitor) -> Self {
-        Self { parameters: Parameters { client, namespace, instance, monitor }, task: None }
+    pub(crate) fn new(client: Client, instance: Instance, reporter: Arc<str>, monitor: Monitor) -> Self {
+        Self { parameters: Parameters { client, instance, reporter, monitor }, task: None }
     }
 
     /// Starts the task, once until [`MeshSecretTask::stop`].
@@ -65,7 +66,7 @@ impl MeshSecretTask {
 impl Parameters {
     async fn run(self) {
         let (sink, mut changes) = mpsc::channel(WATCH_EVENTS);
-        let secrets = Api::<Secret>::namespaced(self.client.clone(), &self.namespace);
+        let secrets = Api::<Secret>::namespaced(self.client.clone(), &self.instance.namespace);
         // With this selection, RBAC can restrict the watch to the Secret.
         let selection = watch::config().fields(&format!("metadata.name={MESH_SECRET}"));
         let follow = watch::follow(secrets, selection, self.monitor.clone(), key_of, |change| change, sink);
@@ -85,7 +86,7 @@ impl Parameters {
                 () = sleep_until(check.poll_timeout()) => match self.check(&mut check).await {
                     Ok(()) => backoff.succeed(),
                     Err(error) => {
-                        let (namespace, error) = (&self.namespace, format!("{error:#}"));
+                        let (namespace, error) = (&self.instance.namespace, format!("{error:#}"));
                         tracing::warn!(%namespace, secret = MESH_SECRET, error, "cannot check the key; retrying");
                         check.handle_failure(Instant::now(), backoff.fail(rand::random()));
                     }
@@ -97,7 +98,7 @@ impl Parameters {
     /// Lists the speakers and does what follows.
     async fn check(&self, check: &mut KeyCheck) -> anyhow::Result<()> {
         let speakers = self.list_speakers().await.context("cannot list the Speaker objects")?;
-        let (namespace, secret) = (&self.namespace, MESH_SECRET);
+        let (namespace, secret) = (&self.instance.namespace, MESH_SECRET);
         match check.handle_speakers(Instant::now(), &speakers) {
             None => {}
             Some(Action::Create { version }) => {
@@ -116,7 +117,8 @@ impl Parameters {
         Ok(())
     }
 
-    /// Returns the speakers that take part in the mesh. An API server that does not serve the kind has none.
+    /// Returns the speakers of this instance that take part in the mesh. An API server that does not serve the
+    /// kind has none.
     async fn list_speakers(&self) -> Result<Vec<SpeakerKey>, Error> {
         let speakers = Api::<Speaker>::all(self.client.clone());
         let listed = match watch::list(speakers, watch::config()).await {
@@ -127,7 +129,8 @@ impl Parameters {
             },
         };
         let speaker = |speaker: Speaker| {
-            let node = speaker.name_any();
+            let class = speaker.spec.load_balancer_class.as_deref();
+            let node = self.instance.node_of_speaker(speaker.metadata.name.as_deref()?, class)?.to_owned();
             speaker.spec.mesh.map(|mesh| SpeakerKey { node, fingerprint: mesh.key_fingerprint })
         };
         Ok(listed.into_iter().filter_map(speaker).collect())
@@ -152,7 +155,7 @@ impl Parameters {
         // Server-side apply names the object, so RBAC can restrict the creation to this Secret. Every process
         // is a field manager of its own: of two that create the Secret at once, one gets a conflict.
         let parameters = PatchParams::apply(&format!("{CONTROLLER}-{:08x}", rand::random::<u32>()));
-        let api = Api::<core::Secret>::namespaced(self.client.clone(), &self.namespace);
+        let api = Api::<core::Secret>::namespaced(self.client.clone(), &self.instance.namespace);
         let patch = Patch::Apply(&secret);
         let applied =
             tokio::time::timeout(REQUEST_TIMEOUT, api.patch(MESH_SECRET, &parameters, &patch)).await;
@@ -168,16 +171,16 @@ impl Parameters {
     /// Sends an Event about the Secret, which may not exist. The log has the same text.
     async fn send_event(&self, problem: &Problem) {
         let event = SecretEvent {
-            namespace: self.namespace.clone(),
+            namespace: self.instance.namespace.clone(),
             name: MESH_SECRET,
             reason: problem.reason.to_string(),
             action: match problem.reason {
                 Reason::InUse | Reason::Empty => "CreateKey",
                 Reason::Differs => "CompareKeys",
             },
-            message: problem.message(&self.namespace),
+            message: problem.message(&self.instance.namespace),
         };
-        events::send_about_secret(&self.client, &self.instance, event).await;
+        events::send_about_secret(&self.client, &self.reporter, event).await;
     }
 }
 

@@ -26,6 +26,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fairlead_crds::model::instance::Instance;
 use fairlead_runtime::http;
 use fairlead_runtime::watch::missing_kinds_note;
 use jiff::Timestamp;
@@ -69,15 +70,16 @@ impl Reconciler {
         health: http::Health,
         metrics: Metrics,
     ) -> Self {
-        let instance: Arc<str> = scope.instance.as_str().into();
-        let (namespace, monitor) = (scope.namespace.clone(), metrics.watches().clone());
+        let reporter: Arc<str> = scope.instance.as_str().into();
+        let instance = Instance { class: scope.class.clone(), namespace: scope.namespace.clone() };
+        let monitor = metrics.watches().clone();
         Self {
             term: CurrentTerm::new(leadership),
             state: ClusterState::new(&scope),
             writes: Writes::new(client.clone()),
-            events: EventOutbox::new(client.clone(), instance.clone()),
+            events: EventOutbox::new(client.clone(), reporter.clone()),
             namespace: scope.namespace,
-            mesh_secret: MeshSecretTask::new(client.clone(), namespace, instance, monitor),
+            mesh_secret: MeshSecretTask::new(client.clone(), instance, reporter, monitor),
             departures: Departures::new(client, scope.class),
             metrics,
             health,

@@ -10,6 +10,7 @@ pub mod community;
 pub mod config;
 pub mod delta;
 pub mod family;
+pub mod instance;
 pub mod labels;
 pub mod managers;
 pub mod peer;

@@ -21,10 +21,12 @@ pub const MAX_NOT_ANNOUNCED: usize = 64;
     status = "SpeakerStatus",
     derive = "PartialEq",
     derive = "Default",
-    doc = "Speaker describes the speaker on one Node. The speaker writes the object, which has the name of \
-        the Node and is owned by the Node.",
+    doc = "Speaker describes the speaker on one Node. The speaker writes the object, which is owned by the \
+        Node and has its name; the objects of an instance with a load balancer class have the name of the \
+        Node, a dot and the namespace of the instance.",
     printcolumn(name = "Ready", type_ = "boolean", json_path = ".status.ready"),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version", priority = 1),
+    printcolumn(name = "Class", type_ = "string", json_path = ".spec.loadBalancerClass", priority = 1),
     printcolumn(name = "Mesh", type_ = "string", json_path = ".spec.mesh.address", priority = 1),
     printcolumn(name = "Mesh Key", type_ = "string", json_path = ".spec.mesh.keyFingerprint", priority = 1),
     printcolumn(name = "Sessions", type_ = "string", json_path = ".status.sessions[*].state"),
@@ -39,6 +41,13 @@ pub struct SpeakerSpec {
     /// for example because it waits for the key in the Secret `fairlead-mesh`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mesh: Option<Mesh>,
+
+    /// The load balancer class of the Services that the speaker announces (`--lb-class`). Speakers of
+    /// different classes are not members of one mesh. Unset if the speaker announces Services without a
+    /// class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 317))]
+    pub load_balancer_class: Option<String>,
 }
 
 /// Mesh is the address of a speaker in the mesh of speakers.

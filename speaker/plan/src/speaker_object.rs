@@ -13,6 +13,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use fairlead_crds::model::instance::Instance;
 use fairlead_crds::v1beta1::SpeakerStatus;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -56,7 +57,10 @@ pub struct SpeakerWrite {
 /// The desired and the last written state of the `Speaker` object.
 #[derive(Clone, Debug)]
 pub struct SpeakerObject {
+    /// Name of the object.
+    name: String,
     node: String,
+    class: Option<String>,
     report: SpeakerReport,
     sessions: Sessions,
     written: Written,
@@ -74,9 +78,11 @@ struct Written {
 
 impl SpeakerObject {
     /// Creates the state of a node whose object has not been written yet.
-    pub fn new(node: impl Into<String>) -> Self {
+    pub fn new(node: &str, instance: &Instance) -> Self {
         Self {
-            node: node.into(),
+            name: instance.speaker_name(node).into_owned(),
+            node: node.to_owned(),
+            class: instance.class.clone(),
             report: SpeakerReport::default(),
             sessions: Sessions::new(),
             written: Written::default(),
@@ -139,6 +145,11 @@ impl SpeakerObject {
         Some(write)
     }
 
+    /// Returns the name of the object.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Returns when to call [`Self::poll_write`] again; `None` if nothing waits. Valid after
     /// [`Self::poll_write`].
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -155,12 +166,15 @@ impl SpeakerObject {
                 "keyFingerprint": key_fingerprint,
             })
         });
-        let spec = mesh.map_or(json!({}), |mesh| json!({"mesh": mesh}));
+        let mut spec = mesh.map_or(json!({}), |mesh| json!({"mesh": mesh}));
+        if let Some(class) = &self.class {
+            spec["loadBalancerClass"] = json!(class);
+        }
         Some(json!({
             "apiVersion": "fairlead.dev/v1beta1",
             "kind": "Speaker",
             "metadata": {
-                "name": self.node,
+                "name": self.name,
                 "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": self.node, "uid": uid}],
             },
             "spec": spec,
@@ -171,7 +185,7 @@ impl SpeakerObject {
         json!({
             "apiVersion": "fairlead.dev/v1beta1",
             "kind": "Speaker",
-            "metadata": {"name": self.node},
+            "metadata": {"name": self.name},
             "status": status,
         })
     }
@@ -199,7 +213,7 @@ mod tests {
                 }),
                 ..SpeakerReport::default()
             };
-            Self { object: SpeakerObject::new("n1"), report, start: Instant::now() }
+            Self { object: SpeakerObject::new("n1", &Instance::default()), report, start: Instant::now() }
         }
 
         fn at(&self, ms: u64) -> Instant {
@@ -233,6 +247,24 @@ mod tests {
         assert_eq!(status["metadata"], json!({"name": "n1"}));
         assert_eq!(status["status"]["conditions"][0]["type"], "Eligible");
         assert!(status.get("spec").is_none() && object.get("status").is_none());
+    }
+
+    #[test]
+    fn object_of_a_class_has_a_name_of_its_own() {
+        let mut bench = Bench::new();
+        let instance = Instance { class: Some("example.com/b".to_owned()), namespace: "b".to_owned() };
+        bench.object = SpeakerObject::new("n1", &instance);
+        bench.report.mesh = None;
+        bench.object.handle_report(bench.report.clone());
+        let write = bench.object.poll_write(bench.start, Timestamp::UNIX_EPOCH).unwrap();
+        let (object, status) = (write.object.unwrap(), write.status.unwrap());
+        assert_eq!(
+            (&object["metadata"]["name"], &status["metadata"]["name"]),
+            (&json!("n1.b"), &json!("n1.b"))
+        );
+        assert_eq!(object["metadata"]["ownerReferences"][0]["name"], "n1");
+        assert_eq!(object["spec"], json!({"loadBalancerClass": "example.com/b"}));
+        assert_eq!(bench.object.name(), "n1.b");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use fairlead_crds::model::instance::Instance;
 use fairlead_crds::names;
 use fairlead_crds::v1beta1::Speaker;
 use fairlead_plan::node_status::Sessions;
@@ -24,8 +25,9 @@ const NO_RESPONSE: &str = "the API server does not respond";
 /// Parameters and channels of the task.
 pub(crate) struct SpeakerObjectTask {
     pub client: Client,
-    /// Name of the node, and of the object.
+    /// Name of the node.
     pub node: String,
+    pub instance: Instance,
     pub report: watch::Receiver<SpeakerReport>,
     pub sessions: watch::Receiver<Sessions>,
     pub metrics: Metrics,
@@ -35,14 +37,14 @@ impl SpeakerObjectTask {
     /// Writes changes until the senders are dropped.
     pub(crate) async fn run(mut self) {
         let api: Api<Speaker> = Api::all(self.client.clone());
-        let mut object = SpeakerObject::new(self.node.as_str());
+        let mut object = SpeakerObject::new(&self.node, &self.instance);
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         let mut last_error = String::new();
         loop {
             object.handle_report(self.report.borrow_and_update().clone());
             object.handle_sessions(self.sessions.borrow_and_update().clone());
             if let Some(write) = object.poll_write(Instant::now(), Timestamp::now()) {
-                let result = self.write(&api, write).await;
+                let result = self.write(&api, object.name(), write).await;
                 self.metrics.count_api_write(result.is_ok());
                 match result {
                     Ok(()) => {
@@ -68,16 +70,16 @@ impl SpeakerObjectTask {
         }
     }
 
-    async fn write(&self, api: &Api<Speaker>, write: SpeakerWrite) -> Result<(), String> {
+    async fn write(&self, api: &Api<Speaker>, name: &str, write: SpeakerWrite) -> Result<(), String> {
         let params = PatchParams::apply(names::SPEAKER).force();
         if let Some(object) = write.object {
             let patch = Patch::Apply(object);
-            let applied = timeout(REQUEST_TIMEOUT, api.patch(&self.node, &params, &patch)).await;
+            let applied = timeout(REQUEST_TIMEOUT, api.patch(name, &params, &patch)).await;
             applied.map_err(|_| NO_RESPONSE.to_owned())?.map_err(|e| chain(&e))?;
         }
         if let Some(status) = write.status {
             let patch = Patch::Apply(status);
-            let applied = timeout(REQUEST_TIMEOUT, api.patch_status(&self.node, &params, &patch)).await;
+            let applied = timeout(REQUEST_TIMEOUT, api.patch_status(name, &params, &patch)).await;
             applied.map_err(|_| NO_RESPONSE.to_owned())?.map_err(|e| chain(&e))?;
         }
         Ok(())

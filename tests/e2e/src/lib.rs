@@ -9,12 +9,14 @@
 mod ledger;
 mod objects;
 mod pool;
+mod rest;
 mod scene;
 mod shared;
 
 pub use ledger::Ledger;
 pub use objects::{CONFIG, LbService, Policy, configure, merge_service, service_off_its_owner};
 pub use pool::Pool;
+pub use rest::{versions, wait_for_rest};
 pub use scene::{Scene, Seen, VERSION};
 pub use shared::{Shared, Turn};
 

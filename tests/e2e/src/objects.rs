@@ -195,6 +195,13 @@ impl LbService {
         self
     }
 
+    /// Sets `loadBalancerClass`.
+    #[must_use]
+    pub fn class(mut self, class: &str) -> Self {
+        self.object["spec"]["loadBalancerClass"] = json!(class);
+        self
+    }
+
     /// Adds a label.
     #[must_use]
     pub fn label(mut self, name: &str, value: &str) -> Self {

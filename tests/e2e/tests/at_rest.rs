@@ -2,37 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use fairlead_e2e::{LbService, SECOND, SOON, Shared, all_nodes, configure, expect_next_hops, reach};
+use fairlead_e2e::{
+    LbService, SECOND, SOON, Shared, all_nodes, configure, expect_next_hops, reach, versions, wait_for_rest,
+};
 use fairlead_lab::{Lab, ensure, wait_for};
 
 static LAB: Shared = Shared::new(Lab::builder, configure);
-
-/// Returns the resourceVersion of every object that Fairlead could write.
-fn versions(lab: &Lab) -> BTreeMap<String, String> {
-    let fairlead = "fairlead.dev/v1beta1";
-    [
-        ("v1", "Service"),
-        ("v1", "Secret"),
-        ("events.k8s.io/v1", "Event"),
-        (fairlead, "IPAddressPool"),
-        (fairlead, "L2Advertisement"),
-        (fairlead, "BGPAdvertisement"),
-        (fairlead, "BGPPeer"),
-        (fairlead, "Speaker"),
-    ]
-    .into_iter()
-    .flat_map(|(version, kind)| {
-        let list = lab.api().unwrap().list(version, kind).unwrap();
-        list.into_iter().map(move |object| {
-            let text = |key: &str| object["metadata"][key].as_str().unwrap_or_default().to_owned();
-            (format!("{kind} {}", text("name")), text("resourceVersion"))
-        })
-    })
-    .collect()
-}
 
 #[test]
 fn cluster_at_rest_has_no_writes_and_no_events() {
@@ -43,20 +20,9 @@ fn cluster_at_rest_has_no_writes_and_no_events() {
         reach(&lab, *ip, 1).unwrap();
     }
     expect_next_hops(&lab, ips[2], &all_nodes(&lab), SOON).unwrap();
-    // Statuses are written at most once per second, so pending ones arrive before the cluster is at rest.
-    let mut before = versions(&lab);
-    wait_for("three seconds without a write", 2 * SOON, || {
-        std::thread::sleep(3 * SECOND);
-        let now = versions(&lab);
-        let same = now == before;
-        let moved: Vec<_> = now.iter().filter(|(key, version)| before.get(*key) != Some(version)).collect();
-        let moved = format!("{moved:?}");
-        before = now;
-        ensure(same, moved)
-    })
-    .unwrap();
+    let before = wait_for_rest(&lab).unwrap();
     std::thread::sleep(10 * SECOND);
-    assert_eq!(versions(&lab), before, "ten seconds at rest");
+    assert_eq!(versions(&lab).unwrap(), before, "ten seconds at rest");
     assert!(before.keys().any(|key| key.starts_with("Speaker ")), "{before:?}");
 }
 

@@ -338,15 +338,20 @@ fn policies_restrict_writers_to_their_own_objects() {
     let account = |name: &str| format!("system:serviceaccount:{NAMESPACE}:{name}");
     let on_node = |node: &str| json!({ "authentication.kubernetes.io/node-name": [node] });
     let speaker = |extra: Value| json!({ "username": account("fairlead-speaker"), "extra": extra });
-    let n1 = json!({ "metadata": { "name": "n1" } });
-    for (user, expected) in [
-        (speaker(on_node("n1")), true),
-        (speaker(on_node("n2")), false),
-        (speaker(json!({})), false),
-        (json!({ "username": account("fairlead-speaker") }), false),
-        (json!({ "username": "admin", "extra": on_node("n2") }), true),
+    let n1 = json!({ "metadata": { "name": "n1" }, "spec": {} });
+    let with_class =
+        |name: &str| json!({ "metadata": { "name": name }, "spec": { "loadBalancerClass": "a" } });
+    for (user, object, expected) in [
+        (speaker(on_node("n1")), &n1, true),
+        (speaker(on_node("n2")), &n1, false),
+        (speaker(json!({})), &n1, false),
+        (json!({ "username": account("fairlead-speaker") }), &n1, false),
+        (json!({ "username": "admin", "extra": on_node("n2") }), &n1, true),
+        (speaker(on_node("n1")), &with_class("n1.fairlead-system"), true),
+        (speaker(on_node("n2")), &with_class("n1.fairlead-system"), false),
+        (speaker(on_node("n1")), &with_class("n1"), false),
     ] {
-        assert_eq!(admits(&objects, "fairlead-speaker", &user, &n1), expected, "{user}");
+        assert_eq!(admits(&objects, "fairlead-speaker", &user, object), expected, "{user} {object}");
     }
     let controller = json!({ "username": account("fairlead-controller") });
     for (name, type_, expected) in [
