@@ -382,6 +382,7 @@ mod tests {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         metrics.peer("tor");
+        metrics.bfd_session("tor");
         metrics.count_api_write(true);
         fairlead_test_support::metrics::check_documented("fairlead_speaker", &encoded(&registry));
     }
