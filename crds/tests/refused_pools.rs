@@ -87,6 +87,10 @@ fn advertisements_of_refused_pool_stay_the_same() {
         let resolution = objects(pool);
         let none = Labels::new();
         let announcing = resolution.config.bgp_for(resolution.config.pool("p").unwrap(), &none);
-        assert_eq!(announcing.map(|ad| ad.name.as_str()).collect::<Vec<_>>(), ["old", "wide"], "{pool}");
+        assert_eq!(
+            announcing.map(|ad| ad.name.as_str()).collect::<Vec<_>>(),
+            ["old", "wide", "young"],
+            "{pool}"
+        );
     }
 }

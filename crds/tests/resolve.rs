@@ -5,7 +5,7 @@ mod common;
 
 use std::collections::BTreeSet;
 
-use common::{Given, given};
+use common::given;
 use fairlead_crds::model::config::{Community, Config, Labels};
 use fairlead_crds::resolve::{Kind, ObjectRef, Objects, Resolution, resolve, resolve_after};
 use serde_json::{Value, json};
@@ -258,8 +258,8 @@ fn aggregate_beyond_a_pool_is_withheld() {
 }
 
 #[test]
-fn routes_with_two_local_prefs_are_refused() {
-    // (older, younger, true if they conflict); pool `p` has only IPv4 addresses.
+fn younger_advertisement_with_another_local_pref_has_a_warning() {
+    // (older, younger, true if they conflict); pool `p` has only IPv4 addresses, peer `e` is an eBGP peer.
     let table = [
         ("localPref: 200", "localPref: 300", true),
         ("localPref: 200", "localPref: 200", false),
@@ -268,6 +268,7 @@ fn routes_with_two_local_prefs_are_refused() {
         ("{localPref: 200, aggregationLength: 24}", "localPref: 300", false),
         ("{localPref: 200, aggregationLengthV6: 64}", "localPref: 300", true),
         ("{localPref: 200, peers: [a]}", "{localPref: 300, peers: [b]}", false),
+        ("localPref: 200", "{localPref: 300, peers: [e]}", false),
         ("{localPref: 200, peers: [a]}", "{localPref: 300, peers: [a, b]}", true),
         ("{localPref: 200, peers: [a]}", "localPref: 300", true),
         ("{localPref: 200, nodeSelectors: [{matchLabels: {r: a}}]}", "localPref: 300", true),
@@ -283,30 +284,20 @@ fn routes_with_two_local_prefs_are_refused() {
         let resolution = given(&[
             ("IPAddressPool", "p", 1, "addresses: [198.51.100.0/24]"),
             ("IPAddressPool", "q", 1, "addresses: [192.0.2.0/24]"),
+            ("BGPPeer", "a", 1, "{myASN: 64512, peerASN: 64512, peerAddress: 192.0.2.1}"),
+            ("BGPPeer", "b", 1, "{myASN: 64512, peerASN: 64512, peerAddress: 192.0.2.2}"),
+            ("BGPPeer", "e", 1, "{myASN: 64512, peerASN: 64513, peerAddress: 192.0.2.3}"),
             ("BGPAdvertisement", "z-old", 2, old),
             ("BGPAdvertisement", "a-young", 1, young),
         ]);
-        let expected: &[&str] = if conflict { &["BGPAdvertisement/a-young LocalPrefConflict"] } else { &[] };
-        assert_eq!(refusals(&resolution), expected, "{old:?} and {young:?}");
+        let what = format!("{old:?} and {young:?}");
+        assert!(refusals(&resolution).is_empty(), "{what}");
+        let (_, reason) = condition(&resolution, Kind::BGPAdvertisement, "a-young");
+        assert_eq!(reason == "LocalPrefConflict", conflict, "{what}: {reason}");
+        let (_, reason) = condition(&resolution, Kind::BGPAdvertisement, "z-old");
+        assert_eq!(reason, "Accepted", "{what}");
+        assert!(bgp_pools(&resolution.config, "a-young").iter().any(|pool| pool == "p"), "{what}");
     }
-}
-
-#[test]
-fn new_pool_does_not_refuse_existing_advertisement() {
-    let before = [
-        ("IPAddressPool", "p", 3, "addresses: [198.51.100.0/24]"),
-        ("IPAddressPool", "q", 3, "addresses: [192.0.2.0/24]"),
-        ("BGPAdvertisement", "old", 2, "{localPref: 200, ipAddressPools: [p, new]}"),
-        ("BGPAdvertisement", "young", 1, "{localPref: 300, ipAddressPools: [q, new]}"),
-    ];
-    let new: Given = ("IPAddressPool", "new", 0, "addresses: [203.0.113.0/24]");
-    assert_eq!(bgp_pools(&given(&before).config, "young"), ["q"]);
-    let resolution = given(&[&before[..], &[new]].concat());
-    assert!(refusals(&resolution).is_empty());
-    assert_eq!(bgp_pools(&resolution.config, "old"), ["new", "p"]);
-    assert_eq!(bgp_pools(&resolution.config, "young"), ["q"]);
-    let (status, reason) = condition(&resolution, Kind::BGPAdvertisement, "young");
-    assert_eq!((status, reason.as_str()), (true, "LocalPrefConflict"));
 }
 
 #[test]

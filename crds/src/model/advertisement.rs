@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::jiff::Timestamp;
+
 use crate::model::community::Community;
 use crate::model::pool::PoolSelection;
 use crate::model::route_request::ServiceAttributes;
@@ -23,6 +25,9 @@ pub struct L2Advertisement {
     pub interfaces: BTreeSet<String>,
 }
 
+/// The LOCAL_PREF of routes whose advertisement does not set one, as routers assume it.
+const DEFAULT_LOCAL_PREF: u32 = 100;
+
 /// Announcement of addresses to BGP peers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -41,6 +46,8 @@ pub struct BgpAdvertisement {
     pub aggregation_length_v6: u8,
     /// LOCAL_PREF, sent to iBGP peers.
     pub local_pref: Option<u32>,
+    /// Creation time; `None` for an advertisement that does not exist in the cluster yet.
+    pub created: Option<Timestamp>,
     /// MULTI_EXIT_DISC; `None` omits the attribute.
     pub med: Option<u32>,
     /// Additional occurrences of the AS number in the path towards eBGP peers, at most 10.
@@ -51,4 +58,17 @@ pub struct BgpAdvertisement {
     /// Attributes that Services may request. `None` if the advertisement aggregates: Services share its
     /// routes.
     pub service_attributes: Option<ServiceAttributes>,
+}
+
+impl BgpAdvertisement {
+    /// Returns the LOCAL_PREF of the routes towards iBGP peers.
+    pub fn effective_local_pref(&self) -> u32 {
+        self.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)
+    }
+
+    /// Returns the sort key of the advertisement among others that disagree with it: the older one takes
+    /// precedence.
+    pub fn precedence(&self) -> impl Ord + '_ {
+        (self.created.is_none(), self.created, &self.name)
+    }
 }

@@ -61,6 +61,17 @@ pub struct LinkBandwidth {
     pub transitive: bool,
 }
 
+impl Peer {
+    /// Returns true for an iBGP peer.
+    pub fn is_internal(&self) -> bool {
+        match self.peer_asn {
+            PeerAsn::Internal => true,
+            PeerAsn::External => false,
+            PeerAsn::Number(number) => number == self.local_asn.unwrap_or(self.my_asn),
+        }
+    }
+}
+
 /// The AS number that a peer has to present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerAsn {

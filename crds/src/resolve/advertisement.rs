@@ -7,6 +7,7 @@ use kube::ResourceExt;
 
 use super::community::Aliases;
 use super::fields::{interface_name, selector, selectors, set_of};
+use super::precedence::created;
 use super::refusal::{ObjectRefusal, RefusalReason, refuse};
 use crate::model::config::{BgpAdvertisement, L2Advertisement, PoolSelection};
 use crate::model::route_request::ServiceAttributes;
@@ -87,6 +88,7 @@ pub(super) fn bgp(
         aggregation_length,
         aggregation_length_v6,
         local_pref,
+        created: created(object).1,
         med,
         as_path_prepend: prepend("asPathPrepend", spec.as_path_prepend)?,
         aggregator: spec.aggregator.unwrap_or(false),

@@ -1,17 +1,19 @@
 //! The pairs of BGP advertisement and pool, so that a changed pool costs only the pairs that it is part of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::Timestamp;
 
 use super::refusal::ObjectRefusal;
-use super::routes;
+use super::routes::{self, Misfit};
 use crate::model::config::{BgpAdvertisement, Pool};
 
 /// The BGP advertisements that are valid on their own, the oldest first, with their pools.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct BgpPairs {
     ads: Vec<AdvertisedPools>,
+    /// Names of the iBGP peers.
+    ibgp: BTreeSet<String>,
 }
 
 /// Whether an object does not exist in the cluster yet, and its creation time.
@@ -26,12 +28,20 @@ pub(super) struct AdvertisedPools {
     covered: usize,
     /// The covered pools that it must not announce: those in force first, by name.
     withheld: BTreeMap<(bool, String), ObjectRefusal>,
+    /// The covered pools for whose routes another advertisement decides on an attribute.
+    overruled: BTreeMap<(bool, String), ObjectRefusal>,
 }
 
 impl BgpPairs {
     /// Adds an advertisement that is younger than all others.
     pub(super) fn push(&mut self, ad: BgpAdvertisement, created: Created) {
-        self.ads.push(AdvertisedPools { ad, created, covered: 0, withheld: BTreeMap::new() });
+        let (withheld, overruled) = Default::default();
+        self.ads.push(AdvertisedPools { ad, created, covered: 0, withheld, overruled });
+    }
+
+    /// Sets the names of the iBGP peers, before the first pool is added.
+    pub(super) fn set_ibgp_peers(&mut self, peers: impl Iterator<Item = String>) {
+        self.ibgp = peers.collect();
     }
 
     /// Returns true if a new resolution would have the same order: among those of one creation time, the
@@ -53,12 +63,16 @@ impl BgpPairs {
     pub(super) fn add_pool(&mut self, pool: &Pool, is_refused: bool) -> Vec<usize> {
         let covering: Vec<usize> =
             (0..self.ads.len()).filter(|i| self.ads[*i].ad.pools.covers(pool)).collect();
-        let refusals = routes::withheld(pool, is_refused, covering.iter().map(|i| &self.ads[*i].ad));
-        for (index, refusal) in covering.iter().zip(refusals) {
+        let ads = covering.iter().map(|i| &self.ads[*i].ad);
+        let misfits = routes::misfits(pool, is_refused, ads, &self.ibgp);
+        for (index, misfit) in covering.iter().zip(misfits) {
             let entry = &mut self.ads[*index];
             entry.covered += 1;
-            if let Some(refusal) = refusal {
-                entry.withheld.insert((is_refused, pool.name.clone()), refusal);
+            let pool = (is_refused, pool.name.clone());
+            match misfit {
+                Some(Misfit::Withheld(refusal)) => drop(entry.withheld.insert(pool, refusal)),
+                Some(Misfit::Overruled(conflict)) => drop(entry.overruled.insert(pool, conflict)),
+                None => {}
             }
         }
         covering
@@ -72,6 +86,7 @@ impl BgpPairs {
             let entry = &mut self.ads[*index];
             entry.covered -= 1;
             entry.withheld.remove(&(is_refused, pool.name.clone()));
+            entry.overruled.remove(&(is_refused, pool.name.clone()));
         }
         covering
     }
@@ -86,6 +101,11 @@ impl AdvertisedPools {
     /// Returns the pools that the advertisement must not announce, and the reasons.
     pub(super) fn withheld(&self) -> impl Iterator<Item = (&str, &ObjectRefusal)> {
         self.withheld.iter().map(|((_, pool), refusal)| (pool.as_str(), refusal))
+    }
+
+    /// Returns the conflicts with other advertisements, one for each pool.
+    pub(super) fn overruled(&self) -> impl Iterator<Item = &ObjectRefusal> {
+        self.overruled.values()
     }
 
     /// Returns true if the advertisement must not announce the pool.

@@ -183,6 +183,8 @@ fn resolve_by(objects: &Objects, before: Before<'_>) -> Resolution {
         }
     }
 
+    let ibgp = resolution.config.peers.values().filter(|peer| peer.is_internal());
+    resolution.bgp.set_ibgp_peers(ibgp.map(|peer| peer.name.clone()));
     for object in resolution.by_age(before, Kind::BGPAdvertisement, &objects.bgp_advertisements) {
         let ad = objects.check_readable(object).and_then(|()| advertisement::bgp(object, &aliases));
         if let Some(ad) = resolution.record_verdict(Kind::BGPAdvertisement, object, ad) {
@@ -312,7 +314,11 @@ impl Resolution {
             reason: *reason,
             message: format!("IPAddressPool {} is not announced: {message}", quoted(pool)),
         });
+        let overruled = advertised
+            .overruled()
+            .map(|ObjectRefusal { reason, message }| Warning { reason: *reason, message: message.clone() });
         let missing = missing_pools(&self.config, &ad.pools).chain(missing_peers(&self.config, &ad.peers));
+        let withheld = withheld.chain(overruled);
         let warnings = missing.chain(withheld).take(MAX_MESSAGES + 1).filter(|_| is_in_force).collect();
         let object = ObjectRef { kind: Kind::BGPAdvertisement, name: ad.name.clone() };
         let verdict = refusal.map_or(ObjectVerdict::Accepted, ObjectVerdict::from);

@@ -1,7 +1,10 @@
-//! Pairs of a BGP advertisement and a pool that are withheld although the advertisement selects the pool.
+//! Pairs of a BGP advertisement and a pool that do not fit, although the advertisement selects the pool.
 //!
-//! An advertisement may have been in force for years when a pool is added that it also selects. If the two do
-//! not fit, only this pair is withheld. An advertisement with no pool left is refused.
+//! An advertisement may have been in force for years when a pool is added that it also selects. If its
+//! aggregates are too short for the pool, only this pair is withheld. An advertisement with no pool left is
+//! refused. Advertisements that disagree on the LOCAL_PREF of a route are all in force: the older one decides.
+
+use std::collections::BTreeSet;
 
 use super::fields::on_common_nodes;
 use super::refusal::{ObjectRefusal, RefusalReason};
@@ -9,31 +12,41 @@ use crate::model::config::{BgpAdvertisement, Pool};
 use crate::model::range::IpRange;
 use crate::text::quoted;
 
-/// The LOCAL_PREF of an advertisement that does not set one.
-const DEFAULT_LOCAL_PREF: u32 = 100;
+/// What is wrong with a pair.
+#[derive(Debug)]
+pub(super) enum Misfit {
+    /// The advertisement must not announce the pool.
+    Withheld(ObjectRefusal),
+    /// Another advertisement decides on an attribute of the routes.
+    Overruled(ObjectRefusal),
+}
 
-/// Returns, for each advertisement that covers a pool, why it must not announce the pool, if so. `ads` are in
-/// order of precedence.
-pub(super) fn withheld<'a>(
+/// Returns, for each advertisement that covers a pool, what is wrong with the pair. `ads` are in order of
+/// precedence; `ibgp` are the names of the iBGP peers.
+pub(super) fn misfits<'a>(
     pool: &Pool,
     is_refused: bool,
     ads: impl Iterator<Item = &'a BgpAdvertisement>,
-) -> Vec<Option<ObjectRefusal>> {
+    ibgp: &BTreeSet<String>,
+) -> Vec<Option<Misfit>> {
     let mut announced: Vec<&BgpAdvertisement> = Vec::new();
-    let refusals = ads.map(|ad| {
-        let refusal = too_short(ad, pool, is_refused).or_else(|| conflict(ad, &announced, pool));
+    let misfits = ads.map(|ad| {
+        if let Some(refusal) = too_short(ad, pool, is_refused) {
+            return Some(Misfit::Withheld(refusal));
+        }
+        let conflict = conflict(ad, &announced, pool, ibgp);
         // Of those that announce the same routes in the same way, the first one conflicts with others.
-        if refusal.is_none() && !announced.iter().any(|older| announces_the_same(older, ad)) {
+        if !announced.iter().any(|older| announces_the_same(older, ad)) {
             announced.push(ad);
         }
-        refusal
+        conflict.map(Misfit::Overruled)
     });
-    refusals.collect()
+    misfits.collect()
 }
 
 /// Returns true if two advertisements conflict with the same others.
 fn announces_the_same(a: &BgpAdvertisement, b: &BgpAdvertisement) -> bool {
-    a.local_pref == b.local_pref
+    a.effective_local_pref() == b.effective_local_pref()
         && (a.aggregation_length, a.aggregation_length_v6) == (b.aggregation_length, b.aggregation_length_v6)
         && a.service_selectors.is_empty() == b.service_selectors.is_empty()
         && a.peers == b.peers
@@ -70,11 +83,17 @@ fn too_short(ad: &BgpAdvertisement, pool: &Pool, is_refused: bool) -> Option<Obj
     }
 }
 
-/// Returns a refusal if an older advertisement sets another LOCAL_PREF for the same routes. Advertisements
-/// that select Services, or Nodes by different selectors, do not conflict: whether they select the same ones
-/// is unknown here.
-fn conflict(ad: &BgpAdvertisement, older: &[&BgpAdvertisement], pool: &Pool) -> Option<ObjectRefusal> {
-    let local_pref = |ad: &BgpAdvertisement| ad.local_pref.unwrap_or(DEFAULT_LOCAL_PREF);
+/// Returns the conflict if an older advertisement sets another LOCAL_PREF for the same routes to an iBGP peer.
+/// Advertisements that select Services, or Nodes by different selectors, do not conflict: whether they select
+/// the same ones is unknown here.
+fn conflict(
+    ad: &BgpAdvertisement,
+    older: &[&BgpAdvertisement],
+    pool: &Pool,
+    ibgp: &BTreeSet<String>,
+) -> Option<ObjectRefusal> {
+    let local_pref = BgpAdvertisement::effective_local_pref;
+    let is_sent_to = |ad: &BgpAdvertisement, peer: &String| ad.peers.is_empty() || ad.peers.contains(peer);
     let has = |ipv4: bool| pool.ranges.iter().any(|range| range.first().is_ipv4() == ipv4);
     let in_common = |ad: &BgpAdvertisement, other: &BgpAdvertisement| {
         let v4 = ad.aggregation_length == other.aggregation_length;
@@ -90,19 +109,18 @@ fn conflict(ad: &BgpAdvertisement, older: &[&BgpAdvertisement], pool: &Pool) -> 
             && ad.service_selectors.is_empty()
             && other.service_selectors.is_empty()
             && in_common(ad, other)
-            && (ad.peers.is_empty() || other.peers.is_empty() || !ad.peers.is_disjoint(&other.peers))
+            && ibgp.iter().any(|peer| is_sent_to(ad, peer) && is_sent_to(other, peer))
             && on_common_nodes(&ad.node_selectors, &other.node_selectors)
     })?;
     Some(ObjectRefusal {
         reason: RefusalReason::LocalPrefConflict,
         message: format!(
-            "localPref is {}, but the older BGPAdvertisement {3} sets {2} for the same routes of \
-             IPAddressPool {1}: use \
-             the same value",
+            "localPref is {}, but the older BGPAdvertisement {} sets {} for the same routes of IPAddressPool \
+             {}: its value is used for host routes, the higher one for aggregates; use the same value in both",
             local_pref(ad),
-            quoted(&pool.name),
+            quoted(&other.name),
             local_pref(other),
-            quoted(&other.name)
+            quoted(&pool.name)
         ),
     })
 }

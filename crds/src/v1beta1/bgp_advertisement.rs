@@ -71,8 +71,9 @@ pub struct BGPAdvertisementSpec {
     #[schemars(range(min = 1, max = 128), extend("default" = 128))]
     pub aggregation_length_v6: Option<i32>,
 
-    /// The LOCAL_PREF attribute of the routes, sent to iBGP peers only. Advertisements for the same routes
-    /// must not set different values. If unset, defaults to 100.
+    /// The LOCAL_PREF attribute of the routes, sent to iBGP peers only. Of several
+    /// advertisements for a host route, the value of the oldest one is used; for an aggregate, the highest.
+    /// If unset, defaults to 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 4294967295i64))]
     pub local_pref: Option<i64>,

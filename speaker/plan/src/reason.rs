@@ -29,8 +29,6 @@ pub enum NotAnnouncedReason {
     AddressInNoPool,
     /// No advertisement of the protocol covers the pool and the Service.
     NoMatchingAdvertisement,
-    /// Advertisements request the same route to the same peer with different LOCAL_PREF.
-    ConflictingAdvertisements,
     /// The attributes that the advertisements request do not fit into a BGP message.
     AttributesTooLarge,
     /// This node owns the address, but has none of the interfaces that the advertisement lists.
@@ -71,10 +69,9 @@ pub enum NotAnnouncedReason {
 
 impl NotAnnouncedReason {
     /// All reasons, the most important first.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 19] = [
         Self::AddressInNoPool,
         Self::NoMatchingAdvertisement,
-        Self::ConflictingAdvertisements,
         Self::AttributesTooLarge,
         Self::NoMatchingInterface,
         Self::UnusableOnLink,
@@ -109,10 +106,6 @@ impl NotAnnouncedReason {
             Self::NoMatchingAdvertisement => {
                 "no accepted L2Advertisement or BGPAdvertisement matches both the pool of this address and \
                  the labels of the Service"
-            }
-            Self::ConflictingAdvertisements => {
-                "matching BGPAdvertisements set different values of localPref for the same route and peer; \
-                 set the same value in all of them, or list different peers"
             }
             Self::AttributesTooLarge => {
                 "the attributes that all matching BGPAdvertisements request do not fit into a BGP message of \

@@ -19,31 +19,44 @@ pub(crate) struct RouteSource {
     pub(crate) request: Option<Arc<RouteRequest>>,
 }
 
-/// Returns the attributes of a route with several sources: the communities of all, the highest LOCAL_PREF,
-/// the lowest MULTI_EXIT_DISC of those that set one, and the longest path.
+/// Returns the attributes of a route with several sources: the communities of all, the lowest
+/// MULTI_EXIT_DISC of those that set one, and the longest path. The LOCAL_PREF of a host route is that of the
+/// oldest advertisement; the sources of an aggregate are for different addresses, so it has the highest.
 pub(crate) fn merged_attributes<'a>(
     prefix: IpNet,
     sources: impl Iterator<Item = (&'a BgpAdvertisement, Option<&'a RouteRequest>)>,
 ) -> Attributes {
     let mut merged = Attributes::default();
+    let is_aggregate = prefix.prefix_len() < prefix.max_prefix_len();
+    let (mut local_pref, mut oldest) = (None, None);
     for (ad, request) in sources {
         let permitted = ad.service_attributes.as_ref().zip(request);
         let permitted = permitted.map(|(attributes, request)| attributes.permit(request)).unwrap_or_default();
         let prepend = ad.as_path_prepend.max(permitted.as_path_prepend);
-        merged.local_pref = merged.local_pref.max(ad.local_pref);
+        if is_aggregate {
+            local_pref = local_pref.max(Some(ad.effective_local_pref()));
+        } else if oldest.is_none_or(|oldest: &BgpAdvertisement| ad.precedence() < oldest.precedence()) {
+            oldest = Some(ad);
+            local_pref = Some(ad.effective_local_pref());
+        }
         merged.med = [merged.med, permitted.med.or(ad.med)].into_iter().flatten().min();
         merged.as_path_prepend = merged.as_path_prepend.max(prepend);
-        merged.aggregator |= ad.aggregator && prefix.prefix_len() < prefix.max_prefix_len();
+        merged.aggregator |= ad.aggregator && is_aggregate;
         for community in ad.communities.iter().chain(&permitted.communities) {
             add_community(&mut merged, *community);
         }
     }
+    merged.local_pref = local_pref;
     merged
 }
 
 /// Adds what depends on the peer: its link bandwidth, in proportion to the weight of the prefix. It replaces a
-/// link bandwidth of an advertisement. A prefix with weight zero has none.
+/// link bandwidth of an advertisement. A prefix with weight zero has none. Removes LOCAL_PREF for an eBGP
+/// peer, which does not receive it: an edit of it then causes no UPDATE.
 pub(crate) fn peer_attributes(peer: &Peer, weight: u32, mut attributes: Attributes) -> Attributes {
+    if !peer.is_internal() {
+        attributes.local_pref = None;
+    }
     let Some(bandwidth) = peer.link_bandwidth.filter(|_| weight > 0) else { return attributes };
     let octets_per_second = f64::from(bandwidth.megabits_per_endpoint) * f64::from(weight) * MEGABIT;
     let asn = peer.local_asn.unwrap_or(peer.my_asn);

@@ -234,9 +234,6 @@ impl Routes {
             }
             Serving::Terminating | Serving::Yes => {}
         }
-        if are_conflicting(&ads, address) {
-            return Err(NotAnnouncedReason::ConflictingAdvertisements);
-        }
         let weight = match service.traffic_policy {
             TrafficPolicy::Local if self.weighted => endpoints.serving_on(view.nodes.own_name()),
             // Under the policy Cluster, kube-proxy distributes the traffic to the endpoints of all nodes.
@@ -326,18 +323,4 @@ fn is_sent_to(ad: &BgpAdvertisement, peer: &Peer) -> bool {
 
 fn aggregation_length(ad: &BgpAdvertisement, address: IpAddr) -> u8 {
     if address.is_ipv4() { ad.aggregation_length } else { ad.aggregation_length_v6 }
-}
-
-/// Returns whether two advertisements would send the same route to the same peer with different LOCAL_PREF.
-fn are_conflicting(ads: &[&BgpAdvertisement], address: IpAddr) -> bool {
-    let overlap = |a: &BgpAdvertisement, b: &BgpAdvertisement| {
-        a.peers.is_empty() || b.peers.is_empty() || !a.peers.is_disjoint(&b.peers)
-    };
-    ads.iter().enumerate().any(|(at, a)| {
-        ads.iter().skip(at + 1).any(|b| {
-            a.local_pref != b.local_pref
-                && aggregation_length(a, address) == aggregation_length(b, address)
-                && overlap(a, b)
-        })
-    })
 }

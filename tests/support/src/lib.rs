@@ -111,6 +111,7 @@ pub fn bgp_advertisement(name: &str) -> BgpAdvertisement {
         aggregation_length: 32,
         aggregation_length_v6: 128,
         local_pref: None,
+        created: None,
         med: None,
         as_path_prepend: 0,
         aggregator: false,

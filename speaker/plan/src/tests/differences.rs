@@ -1,12 +1,13 @@
 //! After any sequence of events, a plan that followed them by differences announces the same as a fresh plan,
 //! and all nodes with the same inputs elect the same owner.
 
-use fairlead_crds::model::config::{Community, LinkBandwidth};
+use fairlead_crds::model::config::{Community, LinkBandwidth, PeerAsn};
 use fairlead_crds::model::route_request::{RouteRequest, ServiceAttributes};
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
+use fairlead_crds::model::config::PeerAsn;
 
 /// An event in the cluster.
 #[derive(Clone, Debug)]
@@ -265,6 +266,30 @@ proptest! {
             prop_assert_eq!(plan.l2_announced(), announced.l2.len());
             let prefixes: BTreeSet<_> = announced.routes.keys().map(|(_, prefix)| prefix).collect();
             prop_assert_eq!(plan.bgp_announced(), prefixes.len());
+        }
+    }
+
+    #[test]
+    fn added_advertisement_removes_no_route(
+        ads in proptest::collection::vec(bgp_ads("ad"), 1..4),
+        added in bgp_ads("added"),
+        internal in any::<bool>(),
+    ) {
+        let mut world = start();
+        if internal {
+            world.config.peers.get_mut("p1").unwrap().peer_asn = PeerAsn::Internal;
+        }
+        for (n, ad) in ads.into_iter().enumerate() {
+            let name = format!("ad{n}");
+            world.config.bgp_advertisements.insert(name.clone(), BgpAdvertisement { name, ..ad });
+        }
+        for node in NODES {
+            let before = world.plan_of(node).1.routes;
+            let mut more = world.clone();
+            more.config.bgp_advertisements.insert("added".to_owned(), added.clone());
+            let after = more.plan_of(node).1.routes;
+            let removed: Vec<_> = before.keys().filter(|route| !after.contains_key(*route)).collect();
+            prop_assert!(removed.is_empty(), "{}: {:?}", node, removed);
         }
     }
 

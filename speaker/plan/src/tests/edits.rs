@@ -77,7 +77,8 @@ fn table() -> Vec<(Kind, &'static str, Value, On)> {
         ),
         ad("aggregationLength", json!({ "aggregationLength": 24 }), Update),
         ad("aggregationLengthV6", json!({ "aggregationLengthV6": 120 }), Update),
-        ad("localPref", json!({ "localPref": 200 }), Update),
+        // The peer is an eBGP peer.
+        ad("localPref", json!({ "localPref": 200 }), Nothing),
         ad("med", json!({ "med": 10 }), Update),
         ad("asPathPrepend", json!({ "asPathPrepend": 2 }), Update),
         ad("aggregator", json!({ "aggregator": true }), Nothing),

@@ -154,15 +154,6 @@ fn each_cause_has_its_reason() {
             not(FamilyNotCarried),
         ),
         (
-            "two BGPAdvertisements disagree",
-            |w| {
-                let ad = BgpAdvertisement { local_pref: Some(7), ..bgp_advertisement("other") };
-                w.config.bgp_advertisements.insert("other".into(), ad);
-            },
-            AnnouncementState::Announced,
-            not(ConflictingAdvertisements),
-        ),
-        (
             "the BGPAdvertisements request more communities than a message has room for",
             |w| {
                 for ad in super::routes::many_communities() {

@@ -3,15 +3,20 @@
 use std::time::{Duration, Instant};
 
 use TrafficPolicy::{Cluster, Local};
-use fairlead_crds::model::config::{Community, LinkBandwidth};
+use fairlead_crds::model::config::{Community, LinkBandwidth, PeerAsn};
 
 use super::*;
+use fairlead_crds::model::config::PeerAsn;
 
 const A: &str = "192.0.2.1";
 const ROUTE: &str = "192.0.2.1/32";
 
 fn world(nodes: usize) -> World {
     World::of(nodes).peer(peer("tor", "203.0.113.1"))
+}
+
+fn ibgp() -> Peer {
+    Peer { peer_asn: PeerAsn::Internal, ..peer("ibgp", "203.0.113.2") }
 }
 
 fn attributes(world: &World, peer: &str, prefix: &str) -> Option<Attributes> {
@@ -113,7 +118,7 @@ fn routes_with_equal_attributes_share_one_value() {
         .collect();
     let [first, second] = &attributes[..] else { panic!("{attributes:?}") };
     assert!(std::sync::Arc::ptr_eq(first, second));
-    assert_eq!(first.local_pref, Some(200));
+    assert_eq!(first.local_pref, None, "an eBGP peer does not receive it");
     assert_eq!(first.communities, [fairlead_bgp::Community(64512, 1)].into());
     assert_eq!(first.large_communities, [fairlead_bgp::LargeCommunity(1, 2, 3)].into());
 }
@@ -165,9 +170,9 @@ fn plain_and_aggregated_advertisement_announce_both() {
     aggregate.local_pref = Some(50);
     let mut plain = bgp_advertisement("plain");
     plain.local_pref = Some(100);
-    let world = world(1).service("web", Cluster, A, "n1").bgp(aggregate).bgp(plain);
-    assert_eq!(attributes(&world, "tor", "192.0.2.0/24").unwrap().local_pref, Some(50));
-    assert_eq!(attributes(&world, "tor", ROUTE).unwrap().local_pref, Some(100));
+    let world = world(1).peer(ibgp()).service("web", Cluster, A, "n1").bgp(aggregate).bgp(plain);
+    let local_pref = |prefix| attributes(&world, "ibgp", prefix).unwrap().local_pref;
+    assert_eq!((local_pref("192.0.2.0/24"), local_pref(ROUTE)), (Some(50), Some(100)));
 }
 
 #[test]
@@ -406,36 +411,32 @@ fn aggregator_is_sent_with_aggregates_only() {
     assert!(!attributes(&world, "both", "2001:db8::1/128").unwrap().aggregator);
 }
 
-/// Given two advertisements: true if their LOCAL_PREF conflicts.
+/// Given the LOCAL_PREF of an older and of a younger advertisement, and their prefix length: the LOCAL_PREF of
+/// the route towards an iBGP peer.
 #[test]
-fn local_pref_conflict_withholds_the_route() {
-    let ad = |name: &str, local_pref, peers: &[&str], length| BgpAdvertisement {
+fn older_advertisement_decides_on_local_pref_of_a_host_route() {
+    let ad = |name: &str, year: i64, local_pref, length| BgpAdvertisement {
         local_pref,
-        peers: peers.iter().map(|p| (*p).to_owned()).collect(),
+        created: Some(jiff::Timestamp::from_second(year).unwrap()),
         aggregation_length: length,
         ..bgp_advertisement(name)
     };
-    let table = [
-        (ad("a", Some(1), &[], 32), ad("b", Some(2), &[], 32), true),
-        (ad("a", Some(1), &[], 32), ad("b", None, &[], 32), true),
-        (ad("a", Some(1), &[], 32), ad("b", Some(1), &[], 32), false),
-        (ad("a", Some(1), &["tor"], 32), ad("b", Some(2), &["other"], 32), false),
-        (ad("a", Some(1), &["tor"], 32), ad("b", Some(2), &["tor", "other"], 32), true),
-        (ad("a", Some(1), &["tor"], 32), ad("b", Some(2), &[], 32), true),
-        (ad("a", Some(1), &[], 32), ad("b", Some(2), &[], 24), false),
-    ];
-    for (a, b, conflict) in table {
-        let what = format!("{a:?} and {b:?}");
-        let world = world(1).service("web", Cluster, A, "n1").bgp(a).bgp(b);
-        let (plan, announced) = world.plan_of("n1");
-        let state = plan.state(&key("web"), ip(A), Protocol::Bgp).unwrap();
-        let expected = if conflict {
-            AnnouncementState::Not(NotAnnouncedReason::ConflictingAdvertisements)
-        } else {
-            AnnouncementState::Announced
-        };
-        assert_eq!(state, expected, "{what}");
-        assert_eq!(announced.routes.is_empty(), conflict, "{what}");
+    for (old, young, length, expected) in [
+        (Some(1), Some(2), 32, 1),
+        (Some(2), Some(1), 32, 2),
+        (None, Some(50), 32, 100),
+        (None, Some(200), 32, 100),
+        (Some(50), None, 32, 50),
+        (Some(1), Some(2), 24, 2),
+        (Some(2), Some(1), 24, 2),
+        (None, Some(50), 24, 100),
+    ] {
+        let world = world(1).peer(ibgp()).service("web", Cluster, A, "n1");
+        let world = world.bgp(ad("z-old", 1, old, length)).bgp(ad("a-young", 2, young, length));
+        let prefix = format!("192.0.2.{}/{length}", if length == 32 { 1 } else { 0 });
+        let what = format!("{old:?}, {young:?}, /{length}");
+        assert_eq!(attributes(&world, "ibgp", &prefix).unwrap().local_pref, Some(expected), "{what}");
+        assert_eq!(attributes(&world, "tor", &prefix).unwrap().local_pref, None, "{what}");
     }
 }
 
