@@ -16,8 +16,9 @@ use crate::{Attributes, Family, SessionConfig};
 /// default.
 const DEFAULT_LOCAL_PREF: u32 = 100;
 
-/// Appends one UPDATE of at most `limit` octets with the next part of the difference of `table`: withdrawals
-/// first. Returns whether anything was appended.
+/// Appends one UPDATE of at most `limit` octets with the next part of the difference of `table`:
+/// announcements first, so that a route that replaces others, such as an aggregate, covers them before they are
+/// withdrawn. Returns whether anything was appended.
 pub(super) fn encode_next_update(
     table: &mut RibTable,
     family: Family,
@@ -27,25 +28,27 @@ pub(super) fn encode_next_update(
     limit: usize,
     out: &mut Vec<u8>,
 ) -> bool {
-    if table.withdrawals().next().is_some() {
-        let encoding = match (next_hop, family) {
-            (Some(next_hop), _) => next_hop.encoding(),
-            (None, Family::Ipv4Unicast) => NlriEncoding::Classic,
-            (None, Family::Ipv6Unicast) => NlriEncoding::MultiProtocol(MpNextHop::V6(Ipv6Addr::UNSPECIFIED)),
-        };
-        let count = encode_withdrawal(family, encoding, table.withdrawals(), limit, out);
-        table.mark_withdrawn(count);
+    let announced = table.announcements().zip(next_hop).map(|((attributes, prefixes), next_hop)| {
+        let mut encoded = Vec::new();
+        let sender = (config.local_asn, config.router_id);
+        path_attributes(attributes, next_hop, sender, negotiated.ebgp)
+            .encode(negotiated.four_octet_as, &mut encoded);
+        encode_announcement(family, next_hop.encoding(), &encoded, prefixes, limit, out)
+    });
+    if let Some(count) = announced {
+        table.mark_announced(count);
         return count > 0;
     }
-    let (Some((attributes, prefixes)), Some(next_hop)) = (table.announcements(), next_hop) else {
+    if table.withdrawals().next().is_none() {
         return false;
+    }
+    let encoding = match (next_hop, family) {
+        (Some(next_hop), _) => next_hop.encoding(),
+        (None, Family::Ipv4Unicast) => NlriEncoding::Classic,
+        (None, Family::Ipv6Unicast) => NlriEncoding::MultiProtocol(MpNextHop::V6(Ipv6Addr::UNSPECIFIED)),
     };
-    let mut encoded = Vec::new();
-    let sender = (config.local_asn, config.router_id);
-    path_attributes(attributes, next_hop, sender, negotiated.ebgp)
-        .encode(negotiated.four_octet_as, &mut encoded);
-    let count = encode_announcement(family, next_hop.encoding(), &encoded, prefixes, limit, out);
-    table.mark_announced(count);
+    let count = encode_withdrawal(family, encoding, table.withdrawals(), limit, out);
+    table.mark_withdrawn(count);
     count > 0
 }
 

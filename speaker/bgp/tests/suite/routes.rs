@@ -515,3 +515,27 @@ proptest! {
         prop_assert_eq!(solo.session.pending(), 0);
     }
 }
+
+#[test]
+fn aggregate_is_announced_before_its_members_are_withdrawn() {
+    let mut solo = Solo::new(config());
+    let members: Vec<_> = (0..=255).map(|n| net(&format!("192.0.2.{n}/32"))).collect();
+    for member in &members {
+        solo.session.announce(*member, attributes(1)).unwrap();
+    }
+    let mut solo = solo.established();
+    solo.sent();
+    members.iter().for_each(|member| solo.session.withdraw(member));
+    solo.session.announce(net("192.0.2.0/24"), attributes(2)).unwrap();
+    let sent = solo.sent();
+    let Some(Message::Update(first)) = sent.first() else { panic!("{sent:?}") };
+    assert_eq!((first.update.nlri.as_slice(), first.update.withdrawn.len()), (&[net("192.0.2.0/24")][..], 0));
+    let mut learned = LearnedRoutes::default();
+    learned.routes.extend(
+        members
+            .iter()
+            .map(|member| (*member, (NextHop::Classic(std::net::Ipv4Addr::UNSPECIFIED), Default::default()))),
+    );
+    learned.learn(sent);
+    assert_eq!(learned.prefixes(), ["192.0.2.0/24"]);
+}
