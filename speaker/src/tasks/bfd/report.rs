@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 use fairlead_bfd::{Diagnostic, Event, State, View};
 use fairlead_net::Scheduling;
 
+/// How long a BGP session waits for a peer that sends no BFD packets after a failure.
+const SILENCE: Duration = Duration::from_secs(5);
+
 /// The state of the session of one user, without counters that grow at rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct BfdReport {
@@ -89,10 +92,14 @@ impl Transitions {
         }
     }
 
-    /// Looks at a session that failed: the peer may have disabled BFD since, without a change of state here.
-    pub(super) const fn look_at(&mut self, view: &View) {
-        if self.failed && view.remote_discriminator.is_some() && matches!(view.remote_state, State::AdminDown)
-        {
+    /// Looks at a session that failed. The peer may have disabled BFD since, without a change of state here. Or
+    /// it is silent: a router with dynamic neighbors has a BFD session only while it has a BGP session, so each
+    /// would wait for the other.
+    pub(super) fn look_at(&mut self, view: &View, now: Instant) {
+        let disabled = view.remote_discriminator.is_some() && view.remote_state == State::AdminDown;
+        let heard = view.last_received.max(view.last_down);
+        let silent = heard.is_none_or(|at| now.saturating_duration_since(at) >= SILENCE);
+        if self.failed && (disabled || silent) {
             self.release();
         }
     }

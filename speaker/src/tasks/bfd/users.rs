@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Instant;
 
 use fairlead_bfd::{Counters, SessionKey, Sessions, TableEvent};
 use fairlead_net::Scheduling;
@@ -113,12 +114,13 @@ impl Users {
 
     /// Reports the sessions that changed and updates the metrics. Allocates nothing if none changed.
     pub(super) fn report(&mut self, sessions: &Sessions, sockets: &Sockets) {
+        let now = Instant::now();
         for user in self.by_name.values_mut() {
             let view = user.session.and_then(|_| sessions.view(&user.key));
             let mut transitions = Transitions::default();
             if let Some(view) = &view {
                 if let Some(of_session) = self.transitions.get_mut(&view.local_discriminator) {
-                    of_session.look_at(view);
+                    of_session.look_at(view, now);
                     transitions = *of_session;
                 }
                 user.metrics.update(view.state, &user.counted, &view.counters);
