@@ -122,6 +122,10 @@ fn new_cluster_has_namespaces_and_kubernetes_service() {
     let services = target(&api, "services", "").resource.table;
     let own = api.store.get(services, &Key::new("default", "kubernetes")).unwrap();
     assert_eq!(own.value()["spec"]["clusterIP"], "10.0.0.1");
+    let ranges = api.registry.get("networking.k8s.io", "v1", "servicecidrs").unwrap().table;
+    let own = api.store.get(ranges, &Key::new("", "kubernetes")).unwrap().value();
+    assert_eq!(own["status"]["conditions"][0]["type"], "Ready");
+    assert!(own["spec"]["cidrs"][0].as_str().unwrap().starts_with("10.0.0.0/"), "{own}");
 }
 
 #[test]

@@ -101,6 +101,13 @@ pub(crate) fn of(group: &str, plural: &str) -> Vec<Column> {
         ("coordination.k8s.io", "leases") => {
             columns.extend([column("Holder", 0, |object| object["spec"]["holderIdentity"].clone()), age()]);
         }
+        ("networking.k8s.io", "servicecidrs") => columns.extend([
+            column("CIDRs", 0, |object| {
+                let cidrs = object["spec"]["cidrs"].as_array().into_iter().flatten();
+                cidrs.filter_map(Value::as_str).collect::<Vec<_>>().join(",").into()
+            }),
+            age(),
+        ]),
         ("discovery.k8s.io", "endpointslices") => columns.extend([
             column("AddressType", 0, |object| object["addressType"].clone()),
             column("Ports", 0, |object| short_list(&at_path(object, ".ports[*].port"))),

@@ -87,6 +87,11 @@ impl Addresses {
         self.ranges.iter().map(|range| Family::of(range.addr())).collect()
     }
 
+    /// Returns the ranges, the primary first.
+    pub(crate) fn ranges(&self) -> &[IpNet] {
+        &self.ranges
+    }
+
     /// Returns the first address of the primary range, which belongs to the API server.
     pub(crate) fn first(&self) -> Option<IpAddr> {
         self.ranges.first().and_then(|range| nth(range, 1))

@@ -59,6 +59,7 @@ pub(crate) enum Rules {
     Rbac,
     Secret,
     Service,
+    ServiceCidr,
 }
 
 impl Builtin {
@@ -271,6 +272,17 @@ pub(crate) static BUILTIN: &[Builtin] = &[
             &["netpol"],
             true,
             typed::<networking::v1::NetworkPolicy>,
+        )
+    },
+    Builtin {
+        rules: Rules::ServiceCidr,
+        traits: STATUS,
+        ..kind(
+            ("networking.k8s.io", "v1"),
+            ("servicecidrs", "servicecidr", "ServiceCIDR"),
+            &[],
+            false,
+            typed::<networking::v1::ServiceCIDR>,
         )
     },
     Builtin {

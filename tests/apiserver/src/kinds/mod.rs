@@ -5,6 +5,7 @@ mod builtin;
 mod crd;
 mod event;
 mod service;
+mod service_cidr;
 mod shapes;
 mod strategies;
 mod times;

@@ -25,7 +25,7 @@ pub(crate) fn of(rules: Rules, plural: &str) -> Shape {
                 (ListShape::keyed(&["type"]), Strategic::By("type".into()));
             conditions(&mut shape);
         }
-        Rules::Namespace => conditions(&mut shape),
+        Rules::Namespace | Rules::ServiceCidr => conditions(&mut shape),
         Rules::Pod => {
             pod_spec(&mut shape, "spec");
             conditions(&mut shape);

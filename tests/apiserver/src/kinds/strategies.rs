@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::addresses::Addresses;
 use super::builtin::{Builtin, Rules};
-use super::{Door, Resource, Strategy, crd, event, service};
+use super::{Door, Resource, Strategy, crd, event, service, service_cidr};
 use crate::failure::Cause;
 
 /// An object that is ready to be stored.
@@ -128,6 +128,7 @@ fn complete(
         }
         Rules::Lease => (lease(object), Vec::new()),
         Rules::EndpointSlice => (endpoint_slice(object, old), Vec::new()),
+        Rules::ServiceCidr => (service_cidr::validate(object, old), Vec::new()),
         Rules::Event => {
             event::default(object);
             (event::validate(object, builtin.inward.is_some(), old.is_none()), Vec::new())

@@ -129,6 +129,7 @@ behaviors! {
         preconditions_hold_or_conflict,
         nodes_have_labels_and_status,
         endpoint_slices_are_validated,
+        service_ranges_are_listed_and_immutable,
         object_requires_existing_namespace,
     }
     patches {

@@ -1,13 +1,17 @@
 //! Behavior common to all kinds, and the small kinds.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, Secret};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::{Value, json};
 
-use crate::context::{Context, refused, why};
+use crate::context::{Context, eventually, refused, why};
 
 fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
@@ -146,6 +150,37 @@ pub(crate) async fn endpoint_slices_are_validated(context: Context) {
     let created = api.create(&PostParams::default(), &slice("IPv4", "192.0.2.1")).await.unwrap();
     assert_eq!(created.ports.unwrap()[0].protocol.as_deref(), Some("TCP"));
     assert_eq!(created.metadata.generation, Some(1));
+}
+
+pub(crate) async fn service_ranges_are_listed_and_immutable(context: Context) {
+    let api: Api<ServiceCIDR> = Api::all(context.client.clone());
+    // A kube-apiserver creates it soon after it starts.
+    eventually("the ranges of the cluster", || async { api.get_opt("kubernetes").await.unwrap().is_some() })
+        .await;
+    let own = api.get("kubernetes").await.unwrap().spec.unwrap().cidrs.unwrap();
+    let service = context.create_service("web", json!({ "ports": [{ "port": 80 }] })).await;
+    let ip: IpAddr = service.spec.unwrap().cluster_ip.unwrap().parse().unwrap();
+    assert!(own.iter().any(|cidr| cidr.parse::<IpNet>().unwrap().contains(&ip)), "{ip} is not in {own:?}");
+
+    let name = context.unique("range");
+    let range = |cidrs: Value| -> ServiceCIDR {
+        read(json!({ "metadata": { "name": name }, "spec": { "cidrs": cidrs } }))
+    };
+    for cidrs in [
+        json!([]),
+        json!(["198.18.0.0"]),
+        json!(["198.18.0.1/24"]),
+        json!(["198.18.0.0/24", "198.18.1.0/24"]),
+        json!(["198.18.0.0/24", "2001:db8::/112", "198.18.1.0/24"]),
+    ] {
+        let refusal = why(api.create(&PostParams::default(), &range(cidrs.clone())).await);
+        assert_eq!(refusal, (422, "Invalid".into()), "{cidrs}");
+    }
+    api.create(&PostParams::default(), &range(json!(["198.18.0.0/24"]))).await.unwrap();
+    let change = Patch::Merge(json!({ "spec": { "cidrs": ["198.18.1.0/24"] } }));
+    let refusal = why(api.patch(&name, &PatchParams::default(), &change).await);
+    assert_eq!(refusal, (422, "Invalid".into()));
+    api.delete(&name, &DeleteParams::default()).await.unwrap();
 }
 
 pub(crate) async fn object_requires_existing_namespace(context: Context) {
