@@ -69,7 +69,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let health = http::Health::new("the first list of all kinds");
     let registry = http::Metrics::default();
     let metrics = Metrics::register(&registry);
-    metrics.watches().set_server(&server);
+    metrics.watches().set_server(&server, health.clone());
     let scope = Scope {
         namespace: flags.common.namespace.clone(),
         class: flags.common.lb_class().map(str::to_owned),

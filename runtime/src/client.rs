@@ -4,9 +4,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fairlead_crds::text;
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::Status;
 use kube::{Client, Config};
+use tower::BoxError;
+use tower::util::MapErrLayer;
 
 use crate::flags::Common;
 
@@ -25,10 +28,19 @@ pub enum Error {
     Setup { url: String, why: String },
 }
 
+/// A request that got no response.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot reach the API server {server}")]
+struct Unreachable {
+    server: String,
+    source: BoxError,
+}
+
 /// A client, and the API server that it sends to.
 #[derive(Clone)]
 #[allow(missing_docs)]
 pub struct Connection {
+    /// Errors of requests that get no response name the server.
     pub client: Client,
     /// URL of the API server for messages, without credentials.
     pub server: String,
@@ -55,10 +67,22 @@ pub async fn connect(flags: &Common) -> Result<Connection, Error> {
     config.connect_timeout = Some(Duration::from_secs(5));
     config.default_retry = false;
     let server = without_credentials(&config.cluster_url);
-    match Client::try_from(config) {
-        Ok(client) => Ok(Connection { client, server }),
+    match ClientBuilder::try_from(config) {
+        Ok(builder) => {
+            let name = server.clone();
+            let layer = MapErrLayer::new(move |error| name_server(&name, error));
+            Ok(Connection { client: builder.with_layer(&layer).build(), server })
+        }
         Err(error) => Err(Error::Setup { url: server, why: chain(&error) }),
     }
+}
+
+/// Adds the URL to an error of the connection. Errors of kube, such as failed credentials, stay as they are.
+fn name_server(server: &str, source: BoxError) -> BoxError {
+    if source.is::<kube::Error>() {
+        return source;
+    }
+    Unreachable { server: server.to_owned(), source }.into()
 }
 
 /// Returns a URL without user name, password and query.

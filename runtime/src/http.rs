@@ -32,12 +32,18 @@ pub struct Health {
     awaited: watch::Sender<Option<String>>,
     /// A remark, which makes no difference to readiness.
     note: watch::Sender<Option<String>>,
+    /// A remark on an outage of the API server, which makes no difference either.
+    outage: watch::Sender<Option<String>>,
 }
 
 impl Health {
     /// Returns the state "not ready, waiting for `awaited`".
     pub fn new(awaited: &str) -> Self {
-        Self { awaited: watch::Sender::new(Some(awaited.to_owned())), note: watch::Sender::new(None) }
+        Self {
+            awaited: watch::Sender::new(Some(awaited.to_owned())),
+            note: watch::Sender::new(None),
+            outage: watch::Sender::new(None),
+        }
     }
 
     /// Changes the state to ready.
@@ -62,6 +68,16 @@ impl Health {
     /// Returns the remark of [`Health::set_note`].
     pub fn note(&self) -> Option<String> {
         self.note.borrow().clone()
+    }
+
+    /// Sets a remark on an outage of the API server, which `/readyz` adds to its text.
+    pub fn set_outage(&self, outage: Option<String>) {
+        self.outage.send_replace(outage);
+    }
+
+    /// Returns the remark of [`Health::set_outage`].
+    pub fn outage(&self) -> Option<String> {
+        self.outage.borrow().clone()
     }
 
     /// Returns what readiness waits for; `None` if the process is ready.
@@ -147,8 +163,10 @@ async fn readyz(State(health): State<Health>) -> Response {
         None => (StatusCode::OK, "ok\n".to_owned()),
         Some(awaited) => (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {awaited}\n")),
     };
-    if let Some(note) = &*health.note.borrow() {
-        text += &format!("{note}\n");
+    for remark in [&health.note, &health.outage] {
+        if let Some(remark) = &*remark.borrow() {
+            text += &format!("{remark}\n");
+        }
     }
     (status, text).into_response()
 }

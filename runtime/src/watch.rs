@@ -132,6 +132,7 @@ pub async fn follow<K: ReadObject, T, M>(
 ) {
     let watch = Watch { path: api.resource_url().to_owned(), client: api.into_client(), config, trim };
     let mut state = WatchState {
+        kind: K::kind(&()),
         monitor,
         retry: RetryState::default(),
         unreadable: Unreadable::default(),
@@ -177,6 +178,7 @@ struct Watch<F> {
 
 /// The state of [`follow`].
 struct WatchState {
+    kind: Cow<'static, str>,
     monitor: Monitor,
     retry: RetryState,
     unreadable: Unreadable,
@@ -409,6 +411,13 @@ impl WatchState {
         if self.retry.record_success() {
             self.monitor.log_recovery(&K::kind(&()));
         }
+    }
+}
+
+impl Drop for WatchState {
+    /// A watch that ends during an outage does not report its end.
+    fn drop(&mut self) {
+        self.monitor.forget(&self.kind);
     }
 }
 

@@ -127,8 +127,8 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
     let monitor = metrics.watches.clone();
-    monitor.set_server(&server);
     let health = Health::new("the first lists");
+    monitor.set_server(&server, health.clone());
     let server = http::serve(
         flags.metrics_addr,
         health.clone(),

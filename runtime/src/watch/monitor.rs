@@ -9,6 +9,8 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+use crate::http::Health;
 use tokio::sync::watch;
 
 /// The command that installs the CRDs, for messages.
@@ -24,9 +26,15 @@ pub struct Monitor {
 #[derive(Debug, Default)]
 struct Shared {
     unreadable: Family<KindLabel, Gauge>,
-    server: OnceLock<String>,
+    server: OnceLock<Server>,
     /// The kinds whose last request failed because of an outage of the API server.
     failing: Mutex<BTreeSet<String>>,
+}
+
+#[derive(Debug)]
+struct Server {
+    url: String,
+    health: Health,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -55,10 +63,10 @@ impl Monitor {
         monitor
     }
 
-    /// Sets the URL of the API server, for the log.
-    pub fn set_server(&self, url: &str) {
+    /// Sets the URL of the API server, for the log, and the health that shows an outage of it.
+    pub fn set_server(&self, url: &str, health: Health) {
         // Only the first value counts: a process has one API server.
-        let _ = self.shared.server.set(url.to_owned());
+        let _ = self.shared.server.set(Server { url: url.to_owned(), health });
     }
 
     /// Returns a monitor that also sends the cause of the current failure of its watch; `None` once the watch
@@ -94,12 +102,20 @@ impl Monitor {
         tracing::warn!(%kind, remedy, "the API server does not serve {plural}.{group}");
     }
 
-    /// Logs an outage of the API server, if no other kind has reported it.
+    /// Logs an outage of the API server, if no other kind has reported it. `/readyz` shows it.
     pub(super) fn log_outage(&self, kind: &str, error: &str) {
         let mut failing = self.failing();
         if failing.is_empty() {
-            let server = self.server();
-            tracing::warn!(%server, %error, "the API server is unavailable; retrying, known objects stay in use");
+            let server = self.shared.server.get();
+            let url = server.map(|server| &*server.url);
+            tracing::warn!(
+                server = url,
+                error,
+                "the API server is unavailable; retrying, known objects stay in use"
+            );
+            if let Some(Server { url, health }) = server {
+                health.set_outage(Some(format!("the API server {url} is unavailable: {error}")));
+            }
         } else {
             tracing::debug!(%kind, %error, "watch failed; retrying");
         }
@@ -108,16 +124,23 @@ impl Monitor {
 
     /// Logs that a kind is watched again, or, if it was the last in an outage, that the outage ended.
     pub(super) fn log_recovery(&self, kind: &str) {
-        let mut failing = self.failing();
-        if !failing.remove(kind) {
+        if !self.failing().contains(kind) {
             tracing::info!(%kind, "watch recovered");
-        } else if failing.is_empty() {
-            tracing::info!(server = %self.server(), "the API server is available again");
+        } else if self.forget(kind) {
+            let server = self.shared.server.get().map(|server| &*server.url);
+            tracing::info!(server, "the API server is available again");
         }
     }
 
-    fn server(&self) -> &str {
-        self.shared.server.get().map(String::as_str).unwrap_or_default()
+    /// Removes a kind that is no longer watched, or is watched again, from the current outage. Returns true
+    /// if that ends the outage.
+    pub(super) fn forget(&self, kind: &str) -> bool {
+        let mut failing = self.failing();
+        let ended = failing.remove(kind) && failing.is_empty();
+        if ended && let Some(server) = self.shared.server.get() {
+            server.health.set_outage(None);
+        }
+        ended
     }
 
     fn failing(&self) -> MutexGuard<'_, BTreeSet<String>> {

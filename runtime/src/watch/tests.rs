@@ -12,6 +12,7 @@ use serde_json::json;
 use tower::service_fn;
 
 use super::*;
+use crate::http::Health;
 
 /// The response of the server to a request.
 #[derive(Clone)]
@@ -398,7 +399,7 @@ async fn large_page_is_requested_again_with_fewer_objects() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn expired_watch_and_shared_outage_are_logged_once() {
+async fn expired_watch_is_listed_again_without_a_warning() {
     let log = requests_of_follow(60, |now, request| match request {
         "list" => Reply::List(u32::try_from(now).unwrap() + 1),
         "1" => Reply::Watch(vec![(5, expired())], StreamEnd::Closes),
@@ -406,14 +407,27 @@ async fn expired_watch_and_shared_outage_are_logged_once() {
     })
     .await;
     assert_eq!((lists(&log), logged("WARN")), (2, 0), "{log:?}");
-    let monitor = Monitor::default();
-    monitor.set_server("https://192.0.2.1:6443/");
-    for kind in ["Service", "Node", "Service"] {
+}
+
+#[test]
+fn outage_is_logged_once_and_shown_until_its_end() {
+    const URL: &str = "https://192.0.2.1:6443/";
+    listen();
+    let (monitor, health) = (Monitor::default(), Health::new("the first list"));
+    monitor.set_server(URL, health.clone());
+    for kind in ["Service", "Node", "Service", "Secret"] {
         monitor.log_outage(kind, "connection refused");
     }
-    assert_eq!((logged("WARN"), logged("https://192.0.2.1:6443/")), (1, 1));
+    assert_eq!((logged("WARN"), logged(URL)), (1, 1));
+    let outage = "the API server https://192.0.2.1:6443/ is unavailable: connection refused";
+    assert_eq!(health.outage().as_deref(), Some(outage));
     monitor.log_recovery("Service");
-    assert_eq!(logged("available again"), 0);
+    monitor.forget("Secret");
+    assert_eq!((logged("available again"), health.outage().as_deref()), (0, Some(outage)));
     monitor.log_recovery("Node");
-    assert_eq!(logged("available again"), 1);
+    assert_eq!((logged("available again"), health.outage()), (1, None));
+    // A watch that ends during an outage is not awaited.
+    monitor.log_outage("Secret", "connection refused");
+    monitor.forget("Secret");
+    assert_eq!(health.outage(), None);
 }

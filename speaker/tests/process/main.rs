@@ -17,6 +17,7 @@ use fairlead_apiserver::Cluster;
 use fairlead_crds::manifests;
 use fairlead_crds::v1beta1::{BGPAdvertisement, BGPPeer, IPAddressPool, Speaker};
 use fairlead_net::tcp::set_md5_key;
+use fairlead_test_support::daemon::Daemon;
 use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -365,4 +366,12 @@ async fn deleted_speaker_object_is_written_again() {
         established().await && environment.speaker_object().await.unwrap().uid() != first.uid()
     })
     .await;
+}
+
+#[test]
+fn unreachable_api_server_is_named_in_log_and_readyz() {
+    let program = env!("CARGO_BIN_EXE_fairlead-speaker");
+    let arguments = ["--node-name", "n1", "--exclude-interfaces", "*"];
+    let (daemon, url) = Daemon::start_without_api_server(program, &arguments);
+    daemon.assert_names_server(&url);
 }

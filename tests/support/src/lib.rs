@@ -1,7 +1,8 @@
-//! Builders of pools, Services, BGP peers and keys that tests of several crates use.
+//! Builders of pools, Services, BGP peers and keys, and a [`daemon`], that tests of several crates use.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "builders for tests")]
 
+pub mod daemon;
 pub mod metrics;
 
 use std::collections::{BTreeMap, BTreeSet};
