@@ -249,6 +249,16 @@ impl Session {
         self.counters.discarded.count(reason);
     }
 
+    /// Processes a packet from the address of the peer that belongs to a session of the past, by its
+    /// discriminator: the peer missed the end of that session, and waits for a packet of it. FRR waits
+    /// forever. A passive session would wait as well, so it sends a packet with its own discriminator, at
+    /// most one a second.
+    pub(crate) fn handle_stale_packet(&mut self, arrived: Instant) {
+        if self.config.role == Role::Passive && self.remote.discriminator.is_none() {
+            self.transmitter.send_one(arrived, SLOW_INTERVAL);
+        }
+    }
+
     // ===== state =====
 
     /// True if the expiry of the Detection Time takes the session Down.

@@ -60,6 +60,14 @@ impl Transmitter {
         self.final_at = self.final_at.or(Some(at));
     }
 
+    /// Sends one packet now, unless the last one is younger than `least_interval`.
+    pub(super) fn send_one(&mut self, at: Instant, least_interval: Duration) {
+        let allowed = self.last_transmit.and_then(|last| last.checked_add(least_interval));
+        if allowed.is_none_or(|allowed| allowed <= at) {
+            self.change_at = Some(at);
+        }
+    }
+
     /// Sends the next packets at a short interval: they announce AdminDown.
     pub(super) fn announce(&mut self) {
         self.announcements = ANNOUNCEMENTS;

@@ -220,7 +220,10 @@ impl Sessions {
         datagram: &Datagram<'_>,
     ) -> Result<NonZeroU32, Discard> {
         let found = ControlPacket::decode(datagram.payload).and_then(|packet| {
-            let slot = self.select(datagram, &packet).ok_or(Discard::UnknownSession)?;
+            let slot = self.select(datagram, &packet).ok_or_else(|| {
+                self.handle_stale_packet(arrived, datagram);
+                Discard::UnknownSession
+            })?;
             Ok((slot, packet))
         });
         let (slot, packet) = found.inspect_err(|reason| self.discarded.count(*reason))?;
@@ -351,6 +354,10 @@ impl Sessions {
                 && key.interface.is_none_or(|interface| interface == datagram.interface);
             return matches.then_some(slot);
         }
+        self.slot_of_addresses(datagram)
+    }
+
+    fn slot_of_addresses(&self, datagram: &Datagram<'_>) -> Option<usize> {
         let key = |interface| SessionKey {
             local: datagram.local,
             remote: datagram.remote,
@@ -359,6 +366,15 @@ impl Sessions {
         };
         let found = [Some(datagram.interface), None].into_iter().find_map(|i| self.by_key.get(&key(i)));
         found.copied()
+    }
+
+    /// Processes a packet whose Your Discriminator is that of no session.
+    fn handle_stale_packet(&mut self, arrived: Instant, datagram: &Datagram<'_>) {
+        let Some(slot) = self.slot_of_addresses(datagram) else { return };
+        if let Some(entry) = self.slots[slot].as_mut().filter(|entry| datagram.ttl >= entry.minimum_ttl()) {
+            entry.session.handle_stale_packet(arrived);
+            self.update(slot);
+        }
     }
 
     fn with_key<T>(

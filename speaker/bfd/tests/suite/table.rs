@@ -235,6 +235,33 @@ fn packet_for_a_removed_session_is_discarded() {
 }
 
 #[test]
+fn passive_session_tells_a_peer_that_missed_its_restart() {
+    let mut table = Table::new();
+    let [passive, active] = ["192.0.2.2", "192.0.2.3"].map(key);
+    table.add(passive, "r1", SessionConfig { role: Role::Passive, ..config() });
+    table.add(active, "r1", config());
+    table.run(ms(100));
+    let stale = ControlPacket { your_discriminator: NonZeroU32::new(7), ..packet(State::Down) }.encode();
+    let mut receive = |key: &SessionKey, ttl| {
+        let result = table.receive(Datagram { payload: &stale, ttl, ..datagram(key) });
+        assert_eq!(result, Err(Discard::UnknownSession));
+        table.run(ms(10)).iter().map(|sent| sent.key).collect::<Vec<_>>()
+    };
+    assert_eq!(receive(&active, 255), [], "it sends by itself");
+    assert_eq!(receive(&passive, 254), [], "from beyond the link");
+    assert_eq!(receive(&passive, 255), [passive]);
+    let sent = (0..50).flat_map(|_| receive(&passive, 255)).filter(|key| *key == passive);
+    assert_eq!(sent.count(), 0, "once a second");
+    table.run(ms(500));
+    let sent = table.receive(Datagram { payload: &stale, ..datagram(&passive) });
+    assert_eq!(sent, Err(Discard::UnknownSession));
+    let [Transmit { packet: octets, .. }] = table.run(ms(0))[..] else { panic!("one packet") };
+    let sent = ControlPacket::decode(&octets).unwrap();
+    assert_eq!((sent.state, sent.your_discriminator), (State::Down, None));
+    table.bring_up(&passive);
+}
+
+#[test]
 fn fastest_user_determines_the_parameters() {
     let mut table = Table::new();
     let key = key("192.0.2.2");

@@ -84,12 +84,17 @@ pub(super) fn view(
         flaps: session.map_or(0, |session| count(session.flaps)),
         lateness: session.map_or(0, |session| count(session.lateness)),
         scheduling: report.scheduling.map(|scheduling| scheduling.to_string()),
-        message: message(peer, problem, report),
+        message: message(peer, key, problem, report),
     }
 }
 
 /// Returns why the session is not Up, or what limits it.
-fn message(peer: &Peer, problem: Option<&str>, report: &BfdReport) -> Option<String> {
+fn message(
+    peer: &Peer,
+    key: Option<&SessionKey>,
+    problem: Option<&str>,
+    report: &BfdReport,
+) -> Option<String> {
     if let Some(problem) = problem.or(report.problem.as_deref()) {
         return Some(problem.to_owned());
     }
@@ -111,9 +116,15 @@ fn message(peer: &Peer, problem: Option<&str>, report: &BfdReport) -> Option<Str
                 .to_owned(),
         ),
         (_, Some(State::AdminDown)) => Some(format!("the router disabled BFD (AdminDown): {without}")),
-        (_, None) if session.transitions.ups == 0 => {
-            Some(format!("no answer: the router sends no BFD packets to this node; {without}"))
-        }
+        (_, None) if session.transitions.ups > 0 => Some(format!(
+            "the router sends no BFD packets any more: it disabled BFD, or ended its BFD session with the BGP \
+             session; {without}"
+        )),
+        (_, None) if key.is_some_and(|key| key.hop_mode == HopMode::Multi) => Some(format!(
+            "no answer: the router sends no BFD packets to this node, or sends them with a TTL below minimumTtl \
+             of the BFDProfile; {without}"
+        )),
+        (_, None) => Some(format!("no answer: the router sends no BFD packets to this node; {without}")),
         _ => None,
     }
 }
@@ -250,6 +261,7 @@ mod tests {
                 down,
             ),
             (Some("waits for it (bfdStrict)"), true, down),
+            (Some("sends no BFD packets any more"), false, session(1, State::Down, 1, 0, 1)),
             (None, false, heard(down, State::Down)),
             (Some("the router disabled BFD (AdminDown)"), false, heard(down, State::AdminDown)),
             (Some("starts again when BFD is up"), false, session(1, State::Down, 1, 1, 0)),
@@ -257,22 +269,28 @@ mod tests {
         ] {
             let peer = Peer { bfd_strict: strict, ..fairlead_test_support::peer("tor", "192.0.2.254") };
             let report = BfdReport { session: Some(session), ..BfdReport::default() };
-            let message = message(&peer, None, &report);
+            let message = message(&peer, None, None, &report);
             match expected {
                 None => assert_eq!(message, None),
                 Some(text) => assert!(message.as_deref().is_some_and(|m| m.contains(text)), "{message:?}"),
             }
         }
         let peer = fairlead_test_support::peer("tor", "192.0.2.254");
+        let [local, remote] = ["192.0.2.11", "192.0.2.254"].map(|address| address.parse().unwrap());
+        let key = SessionKey { local, remote, hop_mode: HopMode::Multi, interface: None };
+        let report = BfdReport { session: Some(down), ..BfdReport::default() };
+        assert!(
+            message(&peer, Some(&key), None, &report).is_some_and(|m| m.contains("TTL below minimumTtl"))
+        );
         let report = BfdReport {
             session: Some(up),
             problem: Some("UDP port 3784 is in use".into()),
             parameters_of: Some("other".into()),
             ..BfdReport::default()
         };
-        assert_eq!(message(&peer, None, &report).as_deref(), Some("UDP port 3784 is in use"));
+        assert_eq!(message(&peer, None, None, &report).as_deref(), Some("UDP port 3784 is in use"));
         let report = BfdReport { problem: None, ..report };
-        assert!(message(&peer, None, &report).is_some_and(|message| message.contains("BGPPeer other")));
+        assert!(message(&peer, None, None, &report).is_some_and(|message| message.contains("BGPPeer other")));
     }
 
     #[test]
