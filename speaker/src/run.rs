@@ -69,8 +69,9 @@
 //! 3. The coordinator stops: no change that other nodes make in response is carried out. The mesh task
 //!    announces to the other members that this node leaves, and ends.
 //! 4. At the same time:
-//!    - BFD sessions announce AdminDown, within [`BFD_SHUTDOWN_TIMEOUT`]. Then BGP peers withdraw their routes
-//!      and send Cease, within [`BGP_SHUTDOWN_TIMEOUT`]; a peer with graceful restart retains its routes.
+//!    - BFD sessions announce AdminDown, within [`BFD_SHUTDOWN_TIMEOUT`]. Then BGP peers withdraw their
+//!      routes and send Cease, within [`BGP_SHUTDOWN_TIMEOUT`]; a peer with graceful restart retains its
+//!      routes.
 //!    - The process remains for [`L2_HANDOVER`] after the mesh was left, so that the overlap ends first. In
 //!      this time the new owners announce.
 //! 5. The process exits, which closes all other sockets.

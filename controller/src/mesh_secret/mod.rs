@@ -117,8 +117,8 @@ impl Parameters {
         Ok(())
     }
 
-    /// Returns the speakers of this instance that take part in the mesh. An API server that does not serve the
-    /// kind has none.
+    /// Returns the speakers of this instance that take part in the mesh. An API server that does not serve
+    /// the kind has none.
     async fn list_speakers(&self) -> Result<Vec<SpeakerKey>, Error> {
         let speakers = Api::<Speaker>::all(self.client.clone());
         let listed = match watch::list(speakers, watch::config()).await {

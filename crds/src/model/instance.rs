@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-/// An instance of Fairlead: one controller and the speakers of all nodes, which handle the Services of one load
-/// balancer class.
+/// An instance of Fairlead: one controller and the speakers of all nodes, which handle the Services of one
+/// load balancer class.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Instance {
     /// The load balancer class; `None` for the instance that handles Services without a class.
@@ -22,8 +22,8 @@ impl Instance {
         }
     }
 
-    /// Returns the node of a Speaker object, given its name and `spec.loadBalancerClass`; `None` if the object
-    /// belongs to another instance.
+    /// Returns the node of a Speaker object, given its name and `spec.loadBalancerClass`; `None` if the
+    /// object belongs to another instance.
     pub fn node_of_speaker<'a>(&self, name: &'a str, class: Option<&str>) -> Option<&'a str> {
         if class.filter(|class| !class.is_empty()) != self.class.as_deref() {
             return None;

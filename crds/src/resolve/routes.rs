@@ -2,7 +2,8 @@
 //!
 //! An advertisement may have been in force for years when a pool is added that it also selects. If its
 //! aggregates are too short for the pool, only this pair is withheld. An advertisement with no pool left is
-//! refused. Advertisements that disagree on the LOCAL_PREF of a route are all in force: the older one decides.
+//! refused. Advertisements that disagree on the LOCAL_PREF of a route are all in force: the older one
+//! decides.
 
 use std::collections::BTreeSet;
 
@@ -83,9 +84,9 @@ fn too_short(ad: &BgpAdvertisement, pool: &Pool, is_refused: bool) -> Option<Obj
     }
 }
 
-/// Returns the conflict if an older advertisement sets another LOCAL_PREF for the same routes to an iBGP peer.
-/// Advertisements that select Services, or Nodes by different selectors, do not conflict: whether they select
-/// the same ones is unknown here.
+/// Returns the conflict if an older advertisement sets another LOCAL_PREF for the same routes to an iBGP
+/// peer. Advertisements that select Services, or Nodes by different selectors, do not conflict: whether they
+/// select the same ones is unknown here.
 fn conflict(
     ad: &BgpAdvertisement,
     older: &[&BgpAdvertisement],

@@ -133,10 +133,10 @@ pub struct Session {
     #[serde(default)]
     pub state: String,
 
-    /// What the session waits for. `WaitingForBfd`: BFD reports that the path to the router is down, or is not
-    /// up yet. `Connecting`: the router does not accept the TCP connection. `Negotiating`: the router accepts
-    /// the connection, but not the session. `Established`: nothing. `Stopped`: the configuration of the peer
-    /// does not permit a session.
+    /// What the session waits for. `WaitingForBfd`: BFD reports that the path to the router is down, or is
+    /// not up yet. `Connecting`: the router does not accept the TCP connection. `Negotiating`: the router
+    /// accepts the connection, but not the session. `Established`: nothing. `Stopped`: the configuration of
+    /// the peer does not permit a session.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub phase: String,
 
@@ -321,8 +321,8 @@ pub struct BFDSession {
     #[serde(default)]
     pub lateness: i64,
 
-    /// How the kernel schedules the thread that sends the packets: `SCHED_FIFO` with its priority, `nice` with
-    /// its value, or `normal`.
+    /// How the kernel schedules the thread that sends the packets: `SCHED_FIFO` with its priority, `nice`
+    /// with its value, or `normal`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduling: Option<String>,
 

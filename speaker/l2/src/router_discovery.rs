@@ -2,8 +2,8 @@
 //!
 //! Both ends of such a link know each other only by router advertisements. [`RouterDiscovery`] solicits one
 //! from the router and reads its link-local address from it. It also advertises this node, because routers
-//! such as FRR accept a session from a neighbor only after its advertisement. The advertisements have lifetime
-//! zero, so that no host takes this node for its default router.
+//! such as FRR accept a session from a neighbor only after its advertisement. The advertisements have
+//! lifetime zero, so that no host takes this node for its default router.
 
 use std::collections::VecDeque;
 use std::net::Ipv6Addr;
@@ -72,15 +72,15 @@ impl RouterDiscovery {
         self.router.map(|(address, _)| address)
     }
 
-    /// Returns whether several routers advertise on the link, so that it is not the point-to-point link that an
-    /// unnumbered session needs.
+    /// Returns whether several routers advertise on the link, so that it is not the point-to-point link that
+    /// an unnumbered session needs.
     #[must_use]
     pub fn has_other_routers(&self, now: Instant) -> bool {
         self.other.is_some_and(|heard| now.saturating_duration_since(heard) < SILENCE)
     }
 
-    /// Handles a message from the link. Ignores all but valid solicitations and advertisements of routers (RFC
-    /// 4861 sections 6.1.1 and 6.1.2).
+    /// Handles a message from the link. Ignores all but valid solicitations and advertisements of routers
+    /// (RFC 4861 sections 6.1.1 and 6.1.2).
     pub fn handle_message(&mut self, now: Instant, packet: &NdpPacket<'_>) {
         let Some([kind, code, ..]) = packet.message.first_chunk::<4>() else { return };
         // A hop limit of 255 proves that no router forwarded the packet.

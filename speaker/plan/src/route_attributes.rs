@@ -50,8 +50,8 @@ pub(crate) fn merged_attributes<'a>(
     merged
 }
 
-/// Adds what depends on the peer: its link bandwidth, in proportion to the weight of the prefix. It replaces a
-/// link bandwidth of an advertisement. A prefix with weight zero has none. Removes LOCAL_PREF for an eBGP
+/// Adds what depends on the peer: its link bandwidth, in proportion to the weight of the prefix. It replaces
+/// a link bandwidth of an advertisement. A prefix with weight zero has none. Removes LOCAL_PREF for an eBGP
 /// peer, which does not receive it: an edit of it then causes no UPDATE.
 pub(crate) fn peer_attributes(peer: &Peer, weight: u32, mut attributes: Attributes) -> Attributes {
     if !peer.is_internal() {

@@ -45,7 +45,8 @@ pub struct Options {
     /// Number of Services where there are many [default: depends on the measure]
     #[arg(long, value_parser = range(100..=30_000))]
     pub services: Option<usize>,
-    /// Rounds of a cut cable and edits; half as many takeovers; latencies and costs are sampled ten times as often
+    /// Rounds of a cut cable and edits; half as many takeovers; latencies and costs are sampled ten times as
+    /// often
     #[arg(long, default_value_t = 10, value_parser = range(1..=100))]
     pub rounds: usize,
 }

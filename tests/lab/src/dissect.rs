@@ -13,8 +13,8 @@ use crate::process::{Process, Spec};
 use crate::topology::LAN_INTERFACE;
 use crate::wait::wait_for;
 
-/// Display filter of packets that the dissector takes for malformed or suspicious, apart from lost and repeated
-/// TCP segments.
+/// Display filter of packets that the dissector takes for malformed or suspicious, apart from lost and
+/// repeated TCP segments.
 const SUSPICIOUS: &str = "_ws.malformed || (bgp && _ws.expert.severity >= 0x600000 && !tcp.analysis.flags)";
 
 /// A recording of the BGP sessions of the router, in a file.

@@ -17,8 +17,8 @@ use crate::{Attributes, Family, SessionConfig};
 const DEFAULT_LOCAL_PREF: u32 = 100;
 
 /// Appends one UPDATE of at most `limit` octets with the next part of the difference of `table`:
-/// announcements first, so that a route that replaces others, such as an aggregate, covers them before they are
-/// withdrawn. Returns whether anything was appended.
+/// announcements first, so that a route that replaces others, such as an aggregate, covers them before they
+/// are withdrawn. Returns whether anything was appended.
 pub(super) fn encode_next_update(
     table: &mut RibTable,
     family: Family,

@@ -7,7 +7,6 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
-use fairlead_crds::model::config::PeerAsn;
 
 /// An event in the cluster.
 #[derive(Clone, Debug)]

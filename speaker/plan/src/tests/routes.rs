@@ -6,7 +6,6 @@ use TrafficPolicy::{Cluster, Local};
 use fairlead_crds::model::config::{Community, LinkBandwidth, PeerAsn};
 
 use super::*;
-use fairlead_crds::model::config::PeerAsn;
 
 const A: &str = "192.0.2.1";
 const ROUTE: &str = "192.0.2.1/32";
@@ -411,8 +410,8 @@ fn aggregator_is_sent_with_aggregates_only() {
     assert!(!attributes(&world, "both", "2001:db8::1/128").unwrap().aggregator);
 }
 
-/// Given the LOCAL_PREF of an older and of a younger advertisement, and their prefix length: the LOCAL_PREF of
-/// the route towards an iBGP peer.
+/// Given the LOCAL_PREF of an older and of a younger advertisement, and their prefix length: the LOCAL_PREF
+/// of the route towards an iBGP peer.
 #[test]
 fn older_advertisement_decides_on_local_pref_of_a_host_route() {
     let ad = |name: &str, year: i64, local_pref, length| BgpAdvertisement {

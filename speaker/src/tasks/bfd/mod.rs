@@ -68,8 +68,8 @@ impl BfdSessions {
         Ok(Self { commands: Arc::new(commands), waker: Arc::new(waker) })
     }
 
-    /// Lets a user have this session, in place of the session that it has; `reports` receives its state. Users
-    /// with the same key share a session. Edited parameters apply without an interruption.
+    /// Lets a user have this session, in place of the session that it has; `reports` receives its state.
+    /// Users with the same key share a session. Edited parameters apply without an interruption.
     pub(crate) fn set(
         &self,
         user: &Arc<str>,

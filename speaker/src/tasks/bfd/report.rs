@@ -92,9 +92,9 @@ impl Transitions {
         }
     }
 
-    /// Looks at a session that failed. The peer may have disabled BFD since, without a change of state here. Or
-    /// it is silent: a router with dynamic neighbors has a BFD session only while it has a BGP session, so each
-    /// would wait for the other.
+    /// Looks at a session that failed. The peer may have disabled BFD since, without a change of state here.
+    /// Or it is silent: a router with dynamic neighbors has a BFD session only while it has a BGP session, so
+    /// each would wait for the other.
     pub(super) fn look_at(&mut self, view: &View, now: Instant) {
         let disabled = view.remote_discriminator.is_some() && view.remote_state == State::AdminDown;
         let heard = view.last_received.max(view.last_down);

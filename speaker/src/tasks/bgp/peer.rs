@@ -54,8 +54,8 @@ pub(super) struct PeerTask {
 }
 
 impl PeerTask {
-    /// Keeps the session established until [`PeerCommand::Stop`]. Starts when the `previous` tasks, of sessions
-    /// with the same router, have ended.
+    /// Keeps the session established until [`PeerCommand::Stop`]. Starts when the `previous` tasks, of
+    /// sessions with the same router, have ended.
     pub(super) async fn run(
         peer: Peer,
         mut commands: PeerCommandReceiver,

@@ -1,5 +1,5 @@
-//! Validation of ServiceCIDRs (`ValidateServiceCIDR` and `ValidateServiceCIDRUpdate` of Kubernetes). The server
-//! allocates only from the ranges of its options: ranges of further objects are stored and not used.
+//! Validation of ServiceCIDRs (`ValidateServiceCIDR` and `ValidateServiceCIDRUpdate` of Kubernetes). The
+//! server allocates only from the ranges of its options: ranges of further objects are stored and not used.
 
 use ipnet::IpNet;
 use serde_json::Value;

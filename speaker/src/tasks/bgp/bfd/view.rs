@@ -11,8 +11,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::tasks::bfd::{BfdReport, RemoteReport, SessionReport};
 
-/// Returns the inputs for the BGP session, in order (RFC 5882 §10.2). Changes between the two reports that the
-/// peer task did not see are not lost: a session that went Down and is Up again ended the BGP session.
+/// Returns the inputs for the BGP session, in order (RFC 5882 §10.2). Changes between the two reports that
+/// the peer task did not see are not lost: a session that went Down and is Up again ended the BGP session.
 pub(super) fn inputs(
     before: Option<&SessionReport>,
     after: Option<&SessionReport>,
