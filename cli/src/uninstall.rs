@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use fairlead_allocator::reconcile::uninstall_patch;
 use fairlead_crds::names::{CONTROLLER, CONTROLLER_LEASE, POOL_PROTECTION};
+use fairlead_crds::read::timestamp;
 use fairlead_crds::text::{MAX_NAME, message, printable};
 use fairlead_crds::v1beta1::IPAddressPool;
 use fairlead_runtime::client::{self, Connection};
@@ -15,7 +16,7 @@ use fairlead_runtime::request::{Failure, request};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Service;
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::{GetParams, ListParams, Patch, PatchParams};
 use kube::core::{Request, Resource};
 use kube::{Client, Error};
 use serde_json::{Value, json};
@@ -108,12 +109,18 @@ fn confirmed(objects: usize) -> Result<bool> {
 
 /// Fails while a controller holds the Lease: it would write everything again.
 async fn refuse_while_running(client: &Client, namespace: &str) -> Result<()> {
-    let leases = Api::<Lease>::namespaced(client.clone(), namespace);
-    let lease = leases.get_opt(CONTROLLER_LEASE).await.context("cannot read the Lease of the controller")?;
-    let Some(spec) = lease.and_then(|lease| lease.spec) else { return Ok(()) };
-    let holder = printable(spec.holder_identity.unwrap_or_default(), MAX_NAME);
-    let duration = SignedDuration::from_secs(spec.lease_duration_seconds.unwrap_or_default().into());
-    let expires = spec.renew_time.and_then(|renewed| renewed.0.checked_add(duration).ok());
+    let path = Request::new(Lease::url_path(&(), Some(namespace)));
+    let get = path.get(CONTROLLER_LEASE, &GetParams::default()).map_err(Error::BuildRequest)?;
+    // A typed Lease cannot represent every time that the API server stores.
+    let lease: Value = match request(client, get).await {
+        Err(Failure { error: Error::Api(status), .. }) if status.code == 404 => return Ok(()),
+        result => result.context("cannot read the Lease of the controller")?,
+    };
+    let spec = &lease["spec"];
+    let holder = printable(spec["holderIdentity"].as_str().unwrap_or_default(), MAX_NAME);
+    let duration = SignedDuration::from_secs(spec["leaseDurationSeconds"].as_i64().unwrap_or_default());
+    let renewed = spec["renewTime"].as_str().and_then(timestamp);
+    let expires = renewed.map(|renewed| renewed.saturating_add(duration).unwrap_or(renewed));
     if !holder.is_empty() && expires.is_some_and(|expires| expires > Timestamp::now()) {
         bail!(
             "controller {holder} still runs: stop it first with kubectl -n {namespace} delete deployment \

@@ -12,7 +12,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt;
-use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -88,8 +88,10 @@ async fn uninstall_removes_finalizers_conditions_and_annotation() {
     let namespaces = Api::<Namespace>::all(client.clone());
     let namespace = json!({ "metadata": { "name": "fairlead-system" } });
     namespaces.create(&create, &object(namespace)).await.unwrap();
-    let leases = Api::<Lease>::namespaced(client.clone(), "fairlead-system");
+    let kind = ApiResource::erase::<Lease>(&());
+    let leases = Api::<DynamicObject>::namespaced_with(client.clone(), "fairlead-system", &kind);
     let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
         "metadata": { "name": "fairlead-controller" },
         "spec": { "holderIdentity": "pod-1\nforged", "leaseDurationSeconds": 3600,
             "renewTime": format!("{:.6}", jiff::Timestamp::now()) },
@@ -113,7 +115,9 @@ async fn uninstall_removes_finalizers_conditions_and_annotation() {
     let (status, _, error) = uninstall(&file.0, &["--yes"]);
     assert_eq!(status, Some(2));
     assert!(error.contains("controller pod-1\\nforged still runs"), "{error}");
-    let released = Patch::Merge(json!({ "spec": { "holderIdentity": "" } }));
+    // The API server stores the time as one of the year 10000.
+    let late = "9999-12-31T23:59:59.000000-12:00";
+    let released = Patch::Merge(json!({ "spec": { "holderIdentity": "", "acquireTime": late } }));
     leases.patch("fairlead-controller", &PatchParams::default(), &released).await.unwrap();
     let (status, _, error) = uninstall(&file.0, &[]);
     assert_eq!(status, Some(2));

@@ -11,7 +11,7 @@ use fairlead_crds::names::CONTROLLER_LEASE;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
-use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::json;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -288,6 +288,43 @@ async fn foreign_label_is_kept_and_deleted_lease_is_recreated() {
     world.leases().delete(CONTROLLER_LEASE, &DeleteParams::default()).await.unwrap();
     eventually("the Lease is created again", || candidates[0].term() == Some(2)).await;
     assert_eq!(wait_for_leader(&candidates).await, 0, "its holder creates it again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lease_of_another_writer_is_acquired_and_renewed() {
+    let world = World::start().await;
+    // The API server stores it as year 10000, and accepts no such year.
+    let late = "9999-12-31T23:59:59.000000-12:00";
+    let leases = Api::<DynamicObject>::namespaced_with(
+        world.client.clone(),
+        NAMESPACE,
+        &ApiResource::erase::<Lease>(&()),
+    );
+    for (number, spec) in [
+        json!(null),
+        json!({ "holderIdentity": "other", "acquireTime": late, "renewTime": late, "leaseTransitions": 7,
+            "leaseDurationSeconds": 1 }),
+        json!({ "holderIdentity": "", "acquireTime": "0000-01-01T00:00:00.000000+12:00" }),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let lease = json!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": { "name": CONTROLLER_LEASE }, "spec": spec,
+        });
+        leases.create(&PostParams::default(), &serde_json::from_value(lease).unwrap()).await.unwrap();
+        let candidates = [world.candidate(&format!("c{number}")).await];
+        eventually("the candidate leads", || candidates[0].leads()).await;
+        let edit = Patch::Merge(json!({ "spec": { "acquireTime": late, "renewTime": late } }));
+        leases.patch(CONTROLLER_LEASE, &PatchParams::default(), &edit).await.unwrap();
+        assert_steady(&candidates, 0, LEASE_DURATION).await;
+        for Candidate { election, stop, .. } in candidates {
+            stop.cancel();
+            election.ended().await;
+        }
+        leases.delete(CONTROLLER_LEASE, &DeleteParams::default()).await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,21 +4,19 @@ use std::time::{Duration, Instant};
 
 use fairlead_crds::names::{CONTROLLER, CONTROLLER_LEASE};
 use fairlead_runtime::client::chain;
+use fairlead_runtime::request::Failure;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kube::api::{Api, ObjectMeta, PostParams};
+use kube::api::{GetParams, PostParams};
+use kube::core::{Request, Resource};
 use kube::{Client, Error};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{
-    Elector, Leadership, LeaseRecord, LeaseRequest, LeaseResponse, LeaseSnapshot, LeaseUpdate, TimedRequest,
-    Timing,
-};
+use super::{Elector, Leadership, LeaseRequest, LeaseResponse, TimedRequest, Timing, lease};
 use crate::timer::sleep_until;
 
 /// A running candidacy for leadership.
@@ -54,13 +52,11 @@ impl Election {
     ) -> Self {
         let Candidate { identity, pod_prefix } = candidate;
         tracing::info!(%namespace, lease = CONTROLLER_LEASE, %identity, "attempting to acquire the Lease");
-        let api = Api::namespaced(client, namespace);
         let elector = Elector::new(identity, timing, Instant::now()).in_pod(pod_prefix);
         let (publisher, leadership) = watch::channel(elector.leadership(Instant::now()));
         let task = AbortOnDropHandle::new(tokio::spawn(run_election(
-            api,
+            LeaseClient { client, namespace: namespace.to_owned(), last: None, failing: false },
             elector,
-            namespace.to_owned(),
             publisher,
             stop,
         )));
@@ -113,20 +109,18 @@ impl Candidate {
 
 /// Runs the election until a release is complete.
 async fn run_election(
-    api: Api<Lease>,
+    mut client: LeaseClient,
     mut elector: Elector,
-    namespace: String,
     publisher: watch::Sender<Leadership>,
     stop: CancellationToken,
 ) {
-    let mut client = LeaseClient { api, last: None, failing: false };
     let mut in_flight: Option<BoxFuture<'static, LeaseReply>> = None;
     let mut stopping = false;
     loop {
         let now = Instant::now();
         let request = elector.poll_transmit(now);
         // A request is sent when its future is first polled, below: never before the leadership is published.
-        publish_leadership(&publisher, elector.leadership(now), &namespace);
+        publish_leadership(&publisher, elector.leadership(now), &client.namespace);
         if let Some(request) = request {
             in_flight = Some(client.send(request));
         }
@@ -185,38 +179,41 @@ fn publish_leadership(publisher: &watch::Sender<Leadership>, now: Leadership, na
 /// The Lease as read or written (`None` if it does not exist), or an error.
 struct LeaseReply {
     written: bool,
-    result: Result<Option<Lease>, Error>,
+    result: Result<Option<lease::Lease>, Error>,
 }
 
 /// Sends the requests of the elector to the API server.
 struct LeaseClient {
-    api: Api<Lease>,
+    client: Client,
+    namespace: String,
     /// The last Lease received. Its other fields are written back unchanged.
-    last: Option<Lease>,
+    last: Option<lease::Lease>,
     /// True if the last request failed.
     failing: bool,
 }
 
 impl LeaseClient {
     fn send(&self, TimedRequest { request, deadline }: TimedRequest) -> BoxFuture<'static, LeaseReply> {
-        let api = self.api.clone();
+        let client = self.client.clone();
         let written = request != LeaseRequest::Get;
-        let lease = match &request {
-            LeaseRequest::Get => None,
-            LeaseRequest::Create(update) => Some(updated(Lease::default(), None, update, Timestamp::now())),
+        let path = Request::new(Lease::url_path(&(), Some(&self.namespace)));
+        let parameters = PostParams { field_manager: Some(CONTROLLER.to_owned()), ..PostParams::default() };
+        let json = |lease| serde_json::Value::Object(lease).to_string().into_bytes();
+        let http = match &request {
+            LeaseRequest::Get => path.get(CONTROLLER_LEASE, &GetParams::default()),
+            LeaseRequest::Create(update) => {
+                path.create(&parameters, json(lease::created(update, Timestamp::now())))
+            }
             LeaseRequest::Replace { resource_version, update } => {
                 let last = self.last.clone().unwrap_or_default();
-                Some(updated(last, Some(resource_version.clone()), update, Timestamp::now()))
+                let new = lease::updated(last, Some(resource_version), update, Timestamp::now());
+                path.replace(CONTROLLER_LEASE, &parameters, json(new))
             }
         };
-        let parameters = PostParams { field_manager: Some(CONTROLLER.to_owned()), ..PostParams::default() };
         let sent = async move {
-            match (request, lease) {
-                (LeaseRequest::Create(_), Some(lease)) => api.create(&parameters, &lease).await.map(Some),
-                (LeaseRequest::Replace { .. }, Some(lease)) => {
-                    api.replace(CONTROLLER_LEASE, &parameters, &lease).await.map(Some)
-                }
-                _ => api.get_opt(CONTROLLER_LEASE).await,
+            match fairlead_runtime::request::request(&client, http.map_err(Error::BuildRequest)?).await {
+                Err(Failure { error: Error::Api(status), .. }) if status.code == 404 && !written => Ok(None),
+                result => result.map(Some).map_err(|failure| failure.error),
             }
         };
         let deadline = tokio::time::Instant::from_std(deadline);
@@ -229,8 +226,8 @@ impl LeaseClient {
 
     fn response(&mut self, reply: LeaseReply) -> LeaseResponse {
         let response = match &reply.result {
-            Ok(Some(lease)) if reply.written => LeaseResponse::Written(snapshot(lease)),
-            Ok(Some(lease)) => LeaseResponse::Read(snapshot(lease)),
+            Ok(Some(lease)) if reply.written => LeaseResponse::Written(lease::snapshot(lease)),
+            Ok(Some(lease)) => LeaseResponse::Read(lease::snapshot(lease)),
             Ok(None) => LeaseResponse::NotFound,
             Err(Error::Api(status)) if status.code == 404 => LeaseResponse::NotFound,
             Err(Error::Api(status)) if status.code == 409 => LeaseResponse::Conflict,
@@ -253,53 +250,6 @@ impl LeaseClient {
     }
 }
 
-fn snapshot(lease: &Lease) -> LeaseSnapshot {
-    let spec = lease.spec.clone().unwrap_or_default();
-    let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-    LeaseSnapshot {
-        resource_version: lease.metadata.resource_version.clone().unwrap_or_default(),
-        record: LeaseRecord {
-            holder: spec.holder_identity.unwrap_or_default(),
-            duration: seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs),
-            transitions: spec.lease_transitions.unwrap_or_default(),
-            renewed: spec.renew_time.map(|time| time.0),
-        },
-    }
-}
-
-/// Returns `lease` with the update applied. Fields that the election does not use keep their values.
-fn updated(
-    mut lease: Lease,
-    resource_version: Option<String>,
-    update: &LeaseUpdate,
-    now: Timestamp,
-) -> Lease {
-    let mut spec = lease.spec.unwrap_or_default();
-    // Other candidates recognize a renewal by a changed renewTime, so it must change even if the clock stood
-    // still.
-    let renewed = match &spec.renew_time {
-        Some(before) if before.0.as_microsecond() == now.as_microsecond() => {
-            now.checked_add(SignedDuration::from_micros(1)).unwrap_or(now)
-        }
-        _ => now,
-    };
-    if update.changes_holder {
-        spec.acquire_time = Some(MicroTime(renewed));
-    }
-    spec.renew_time = Some(MicroTime(renewed));
-    spec.holder_identity = Some(update.holder.clone());
-    spec.lease_duration_seconds = Some(update.duration_seconds);
-    spec.lease_transitions = Some(update.transitions);
-    lease.spec = Some(spec);
-    lease.metadata = ObjectMeta {
-        name: Some(CONTROLLER_LEASE.to_owned()),
-        resource_version,
-        managed_fields: None,
-        ..lease.metadata
-    };
-    lease
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -310,40 +260,5 @@ mod tests {
         assert_ne!(identity(None), identity(None));
         assert_ne!(identity(Some("a")), identity(Some("a")));
         assert!(identity(Some("a")).starts_with("a_"));
-    }
-
-    #[test]
-    fn lease_update_keeps_foreign_fields_and_changes_renew_time() {
-        let now = Timestamp::from_microsecond(1_000_000).unwrap();
-        let update =
-            LeaseUpdate { holder: "a".into(), duration_seconds: 10, transitions: 3, changes_holder: true };
-        let mut first = updated(Lease::default(), None, &update, now);
-        assert_eq!(first.metadata.name.as_deref(), Some(CONTROLLER_LEASE));
-        first.metadata.labels = Some([("team".to_owned(), "net".to_owned())].into());
-        let second = updated(
-            first.clone(),
-            Some("7".into()),
-            &LeaseUpdate { changes_holder: false, ..update.clone() },
-            now,
-        );
-        assert_eq!(second.metadata.labels, first.metadata.labels);
-        assert_eq!(second.metadata.resource_version.as_deref(), Some("7"));
-        let (first, second) = (first.spec.unwrap(), second.spec.unwrap());
-        assert_eq!(second.acquire_time, first.acquire_time);
-        assert_ne!(
-            second.renew_time, first.renew_time,
-            "a renewal in the same microsecond changes renewTime"
-        );
-    }
-
-    #[test]
-    fn lease_duration_invalid_reads_as_unset() {
-        for (seconds, expected) in
-            [(None, None), (Some(0), None), (Some(-5), None), (Some(15), Some(Duration::from_secs(15)))]
-        {
-            let mut lease = Lease::default();
-            lease.spec.get_or_insert_default().lease_duration_seconds = seconds;
-            assert_eq!(snapshot(&lease).record.duration, expected, "{seconds:?}");
-        }
     }
 }

@@ -7,7 +7,6 @@
 use std::time::{Duration, Instant};
 
 use fairlead_runtime::backoff::Backoff;
-use jiff::Timestamp;
 
 use super::{Leadership, Timing};
 
@@ -50,8 +49,9 @@ pub(crate) struct LeaseRecord {
     pub duration: Option<Duration>,
     /// `leaseTransitions`.
     pub transitions: i32,
-    /// `renewTime`. Only compared with its earlier value, never with a clock.
-    pub renewed: Option<Timestamp>,
+    /// `renewTime`. Only compared with its earlier value, never with a clock, so that each change of it is a
+    /// renewal, whatever the clock of its writer shows.
+    pub renewed: Option<String>,
 }
 
 /// A Lease as the API server returned it.

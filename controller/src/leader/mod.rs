@@ -46,6 +46,7 @@
 
 mod election;
 mod elector;
+mod lease;
 mod timing;
 
 #[cfg(test)]

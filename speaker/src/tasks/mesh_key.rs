@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use fairlead_crds::names::{MESH_SECRET, MESH_SECRET_KEY};
+use fairlead_crds::objects::Secret;
 use fairlead_runtime::backoff::Backoff;
 use fairlead_runtime::client::chain;
 use fairlead_runtime::mesh_key::fingerprint;
-use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};

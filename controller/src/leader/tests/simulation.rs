@@ -306,7 +306,7 @@ impl Simulation {
                 holder: update.holder.clone(),
                 duration: Some(s(u64::try_from(update.duration_seconds).unwrap())),
                 transitions: update.transitions,
-                renewed: Some(Timestamp::from_second(i64::try_from(self.version).unwrap()).unwrap()),
+                renewed: Some(self.version.to_string()),
             },
         };
         self.lease = Some(lease.clone());
