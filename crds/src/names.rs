@@ -34,6 +34,10 @@ pub const ALLOCATED_FROM_POOL_SPELLINGS: [&str; 3] =
 
 /// Label on a Node: the node announces nothing, whatever the value of the label.
 pub const EXCLUDE_NODE: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
+/// Label on a Node: its traffic moves to other nodes. The value `false` means the same as no label.
+pub const DRAIN_NODE: &str = "fairlead.dev/drain";
+/// Taint on a Node: the node is out of service.
+pub const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 /// Label on an EndpointSlice: the name of its Service.
 pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
@@ -75,6 +79,8 @@ pub const RESERVED: &str = "Reserved";
 pub const BOUND: &str = "Bound";
 /// Condition of a Speaker: the node may announce addresses.
 pub const ELIGIBLE: &str = "Eligible";
+/// Condition of a Speaker: the node is being drained, and no traffic comes to it because of announcements.
+pub const DRAINED: &str = "Drained";
 
 /// Reasons of conditions that no enum defines.
 #[allow(missing_docs)]
@@ -106,4 +112,9 @@ pub mod reasons {
 
     /// Of [`super::ELIGIBLE`].
     pub const ELIGIBLE: &str = "Eligible";
+
+    /// Of [`super::DRAINED`].
+    pub const DRAINED: &str = "Drained";
+    pub const DRAINING: &str = "Draining";
+    pub const NOT_DRAINING: &str = "NotDraining";
 }

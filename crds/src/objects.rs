@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use k8s_openapi::ByteString;
+use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
@@ -144,6 +145,17 @@ pub struct NodeSpec {
     pub pod_cidr: Option<String>,
     #[serde(rename = "podCIDRs")]
     pub pod_cidrs: Option<Vec<String>>,
+    pub unschedulable: Option<bool>,
+    pub taints: Option<Vec<Taint>>,
+}
+
+/// A taint of a Node.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs)]
+pub struct Taint {
+    #[serde(deserialize_with = "null_as_default")]
+    pub key: String,
 }
 
 /// `status` of a Node.
@@ -171,6 +183,15 @@ pub struct NodeAddress {
 #[serde(default)]
 #[allow(missing_docs)]
 pub struct Namespace {
+    #[serde(deserialize_with = "metadata")]
+    pub metadata: ObjectMeta,
+}
+
+/// The metadata of a DaemonSet.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs)]
+pub struct DaemonSet {
     #[serde(deserialize_with = "metadata")]
     pub metadata: ObjectMeta,
 }
@@ -311,6 +332,7 @@ resources! {
     Node => core::Node,
     Namespace => core::Namespace,
     Secret => core::Secret,
+    DaemonSet => apps::DaemonSet,
     CustomResourceDefinition => apiextensions::CustomResourceDefinition,
     Speaker => v1beta1::Speaker,
 }

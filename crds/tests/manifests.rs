@@ -162,6 +162,7 @@ fn fields_have_the_names_and_defaults_of_metallb() {
         "BGPPeer.spec.dynamicASN",
         "BGPPeer.spec.ebgpMultiHop",
         "BGPPeer.spec.enableGracefulRestart",
+        "BGPPeer.spec.gracefulRestartTime",
         "BGPPeer.spec.localASN",
         "BGPPeer.spec.myASN",
         "BGPPeer.spec.passwordSecret.name",

@@ -522,6 +522,23 @@ fn peer_times_are_validated() {
             Some(RefusalReason::InvalidConnectTime),
         ),
         ("connectTime: 1500ms", Rejects("whole number"), Some(RefusalReason::InvalidConnectTime)),
+        ("gracefulRestartTime: 1s", Accepts, None),
+        ("gracefulRestartTime: 1h8m15s", Accepts, None),
+        (
+            "gracefulRestartTime: 0s",
+            Rejects("gracefulRestartTime must be between"),
+            Some(RefusalReason::InvalidGracefulRestartTime),
+        ),
+        (
+            "gracefulRestartTime: 4096s",
+            Rejects("gracefulRestartTime must be between"),
+            Some(RefusalReason::InvalidGracefulRestartTime),
+        ),
+        (
+            "gracefulRestartTime: 1500ms",
+            Rejects("whole number"),
+            Some(RefusalReason::InvalidGracefulRestartTime),
+        ),
     ]);
 }
 

@@ -1,16 +1,19 @@
 //! The objects of the cluster as the watches report them, and the plan computed from them. Contains no I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fairlead_crds::model::instance::Instance;
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::resolve::{InForce, ObjectRef, ObjectVerdict, Resolution};
 use fairlead_crds::store::{ConfigurationStore, ObjectChange};
 use fairlead_crds::v1beta1;
-use fairlead_plan::{AnnouncementChange, LinkAddresses, Node, NodeName, Plan, Service, Slice, SliceKey};
+use fairlead_plan::{
+    AnnouncementChange, DrainCause, LinkAddresses, Node, NodeName, Plan, Service, Slice, SliceKey,
+};
 use kube::Resource;
 
 use crate::tasks::mesh::MeshPeers;
@@ -35,11 +38,57 @@ pub(crate) struct ClusterState {
     /// The speakers of other nodes that have a mesh address.
     mesh_peers: MeshPeers,
     own_object_deletions: u64,
+    daemon_set: DaemonSetState,
     node_uid: Option<String>,
     /// Kinds of [`KINDS`] without a complete list.
     unlisted: BTreeSet<&'static str>,
     /// True if the API server does not serve Speakers.
     speakers_missing: bool,
+}
+
+/// What is known of the DaemonSet of the speakers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum DaemonSetState {
+    /// It was never seen: the speakers may run without it.
+    #[default]
+    Unknown,
+    Present,
+    Deleted,
+}
+
+impl DaemonSetState {
+    /// Handles a change of the DaemonSet. The values are whether it is being deleted.
+    fn handle_change(&mut self, change: ObjectChange<bool>) {
+        let deleted = match change {
+            ObjectChange::Apply(deleted) => deleted,
+            ObjectChange::Reset(all) => match all.first() {
+                Some(deleted) => *deleted,
+                None if *self == Self::Unknown => return,
+                None => true,
+            },
+            ObjectChange::Delete(_) => true,
+            ObjectChange::Missing => return,
+        };
+        *self = if deleted { Self::Deleted } else { Self::Present };
+    }
+}
+
+/// Why a node remains without a speaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Departure {
+    /// The node is being drained.
+    Node(DrainCause),
+    /// The DaemonSet of the speakers was deleted.
+    DaemonSetDeleted,
+}
+
+impl fmt::Display for Departure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(cause) => cause.fmt(f),
+            Self::DaemonSetDeleted => f.write_str("the DaemonSet of the speakers was deleted"),
+        }
+    }
 }
 
 impl ClusterState {
@@ -55,6 +104,7 @@ impl ClusterState {
             speakers: BTreeMap::new(),
             mesh_peers: MeshPeers::default(),
             own_object_deletions: 0,
+            daemon_set: DaemonSetState::default(),
             node_uid: None,
             unlisted: KINDS.into(),
             speakers_missing: false,
@@ -68,6 +118,7 @@ impl ClusterState {
             WatchEvent::Slices(change) => self.handle_slices(change),
             WatchEvent::Nodes(change) => self.handle_nodes(change),
             WatchEvent::Speakers(change) => self.handle_speakers(change),
+            WatchEvent::DaemonSet(change) => self.daemon_set.handle_change(change),
             WatchEvent::Configuration(change) => {
                 // The store knows whether it makes a difference. A status that the controller writes rarely
                 // does: its condition can decide between two overlapping pools.
@@ -85,6 +136,11 @@ impl ClusterState {
     /// Sets whether this node may announce more L2 addresses; see [`Plan::set_may_claim`].
     pub(crate) fn set_may_claim(&mut self, may_claim: bool) {
         self.plan.set_may_claim(may_claim);
+    }
+
+    /// Sets the duration of a phase; see [`Plan::set_drain_wait`].
+    pub(crate) fn set_drain_wait(&mut self, wait: Duration) {
+        self.plan.set_drain_wait(wait);
     }
 
     /// Sets the interfaces that can carry announcements; see [`Plan::set_links`].
@@ -141,6 +197,15 @@ impl ClusterState {
     /// Returns the verdict on a configuration object; `None` if it does not exist.
     pub(crate) fn verdict(&self, object: &ObjectRef) -> Option<&ObjectVerdict> {
         self.resolution.verdicts.get(object)
+    }
+
+    /// Returns why this node remains without a speaker after this one has stopped; `None` if it probably
+    /// restarts. Routers with graceful restart retain routes only for a restart.
+    pub(crate) fn departure(&self) -> Option<Departure> {
+        match self.plan.drain_cause() {
+            Some(cause) => Some(Departure::Node(cause)),
+            None => (self.daemon_set == DaemonSetState::Deleted).then_some(Departure::DaemonSetDeleted),
+        }
     }
 
     pub(crate) fn plan(&self) -> &Plan {
@@ -373,6 +438,29 @@ mod tests {
         }
         let others: Vec<String> = state.mesh_peers().unwrap().keys().cloned().collect();
         assert_eq!(others, ["n2"]);
+    }
+
+    #[test]
+    fn departure_follows_node_and_daemon_set() {
+        let mut state = listed_state();
+        assert_eq!(state.departure(), None);
+        let daemon_set = |state: &mut ClusterState, change| {
+            state.handle_watch_event(WatchEvent::DaemonSet(change));
+            state.departure()
+        };
+        let deleted = Some(Departure::DaemonSetDeleted);
+        assert_eq!(daemon_set(&mut state, ObjectChange::Reset(vec![])), None, "the speakers run without it");
+        assert_eq!(daemon_set(&mut state, ObjectChange::Apply(false)), None);
+        assert_eq!(daemon_set(&mut state, ObjectChange::Apply(true)), deleted);
+        assert_eq!(daemon_set(&mut state, ObjectChange::Reset(vec![false])), None, "created again");
+        assert_eq!(daemon_set(&mut state, ObjectChange::Reset(vec![])), deleted);
+        daemon_set(&mut state, ObjectChange::Apply(false));
+        assert_eq!(daemon_set(&mut state, ObjectChange::Delete(cluster_key("speaker"))), deleted);
+
+        let node = Node { drain: Some(DrainCause::Label), ..Node::default() };
+        let change = ObjectChange::Apply(("n1".into(), node, "uid-1".to_owned()));
+        state.handle_watch_event(WatchEvent::Nodes(change));
+        assert_eq!(state.departure(), Some(Departure::Node(DrainCause::Label)));
     }
 
     #[test]

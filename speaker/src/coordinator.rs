@@ -15,7 +15,7 @@ use fairlead_runtime::watch::missing_kinds_note;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::cluster_state::ClusterState;
+use crate::cluster_state::{ClusterState, Departure};
 use crate::excluded_interfaces::ExcludedInterfaces;
 use crate::mesh_link::MeshLink;
 use crate::metrics::Metrics;
@@ -53,8 +53,9 @@ pub(crate) struct Coordinator {
 }
 
 impl Coordinator {
-    /// Runs until stopped. Returns the BGP peers, so that the caller can shut them down.
-    pub(crate) async fn run(mut self) -> BgpPeers {
+    /// Runs until stopped. Returns the BGP peers, so that the caller can shut them down, and why this node
+    /// remains without a speaker; `None` if the speaker restarts.
+    pub(crate) async fn run(mut self) -> (BgpPeers, Option<Departure>) {
         self.membership.mark_changed();
         self.links.mark_changed();
         let mut refused = BTreeSet::new();
@@ -71,7 +72,7 @@ impl Coordinator {
             let mut links_changed = false;
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return self.bgp,
+                () = stop.cancelled() => return (self.bgp, self.state.departure()),
                 // Before the watches, because failover waits for it.
                 Ok(()) = self.membership.changed() => {
                     let view = self.membership.borrow_and_update().clone();
@@ -95,7 +96,7 @@ impl Coordinator {
                 event = self.events.recv() => match event {
                     Some(event) => self.handle_watch_events(event),
                     // The watches end only at shutdown.
-                    None => return self.bgp,
+                    None => return (self.bgp, self.state.departure()),
                 },
             }
             let address = self.state.node_addresses().first().copied();
@@ -155,6 +156,12 @@ impl Coordinator {
         match change {
             AnnouncementChange::PeerOpen(peer) => self.bgp.open(*peer),
             AnnouncementChange::PeerUpdate { peer, wanted, delay } => self.bgp.update(&peer, wanted, delay),
+            AnnouncementChange::GracefulShutdown(graceful_shutdown) => {
+                if let Some(cause) = self.state.plan().drain_cause() {
+                    tracing::info!(%cause, "moving the addresses of this node to other nodes");
+                }
+                self.bgp.set_graceful_shutdown(graceful_shutdown);
+            }
             AnnouncementChange::PeerClose { peer } => self.bgp.close(&peer),
             AnnouncementChange::RouteAnnounce { peer, prefix, attributes } => {
                 self.bgp.announce(&peer, prefix, attributes)

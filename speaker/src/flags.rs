@@ -1,11 +1,15 @@
 //! Command-line flags of the speaker. The doc comments of the fields are the help texts.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::Parser;
-use fairlead_runtime::flags::{Common, listen_address};
+use fairlead_runtime::flags::{Common, duration, listen_address};
 
 use crate::excluded_interfaces::ExcludedInterfaces;
+
+/// Longest value of `--drain-wait`. The pod needs a termination grace period that is some seconds longer.
+const MAX_DRAIN_WAIT: Duration = Duration::from_secs(60);
 
 /// Announces the addresses of LoadBalancer Services from this node, by ARP, NDP and BGP.
 #[derive(Clone, Debug, Parser)]
@@ -30,10 +34,30 @@ pub struct Flags {
     #[arg(default_value = ExcludedInterfaces::DEFAULT)]
     pub exclude_interfaces: ExcludedInterfaces,
 
+    /// How long a node that is drained, or whose speaker stops, asks BGP routers to prefer other paths before
+    /// it withdraws its routes; at most 60s
+    #[arg(long, env = "FAIRLEAD_DRAIN_WAIT", default_value = "2s", value_name = "DURATION")]
+    #[arg(value_parser = drain_wait)]
+    pub drain_wait: Duration,
+
+    /// Drain a node while it is cordoned, as with the label fairlead.dev/drain; the same on every node
+    #[arg(long, env = "FAIRLEAD_DRAIN_CORDONED")]
+    pub drain_cordoned: bool,
+
+    /// Name of the DaemonSet of the speakers, in the namespace of Fairlead: when it is deleted, speakers that
+    /// stop withdraw their routes also from routers with graceful restart
+    #[arg(long, env = "FAIRLEAD_DAEMONSET", value_name = "NAME")]
+    pub daemonset: Option<String>,
+
     /// Address on which /metrics, /healthz and /readyz are served
     #[arg(long, env = "FAIRLEAD_METRICS_ADDR", default_value = ":7473", value_name = "ADDRESS")]
     #[arg(value_parser = listen_address)]
     pub metrics_addr: SocketAddr,
+}
+
+fn drain_wait(text: &str) -> Result<Duration, String> {
+    let wait = duration(text)?;
+    if wait <= MAX_DRAIN_WAIT { Ok(wait) } else { Err("must be at most 60s".to_owned()) }
 }
 
 #[cfg(test)]
@@ -54,6 +78,8 @@ mod tests {
         assert_eq!(flags.mesh_port, 7946);
         assert_eq!(flags.metrics_addr, "[::]:7473".parse().unwrap());
         assert!(flags.exclude_interfaces.matches("docker0"));
+        assert_eq!(flags.drain_wait, Duration::from_secs(2));
+        assert_eq!((flags.drain_cordoned, flags.daemonset), (false, None));
         assert!(!flags.exclude_interfaces.matches("eth0"));
     }
 
@@ -65,6 +91,7 @@ mod tests {
             (vec!["--node-name", "n1", "--mesh-port", "0"], "--mesh-port"),
             (vec!["--node-name", "n1", "--mesh-port", "70000"], "--mesh-port"),
             (vec!["--node-name", "n1", "--metrics-addr", "here"], "--metrics-addr"),
+            (vec!["--node-name", "n1", "--drain-wait", "61s"], "--drain-wait"),
         ] {
             match parsed(&arguments) {
                 Err(Usage::Wrong(line)) => {

@@ -69,9 +69,10 @@
 //! 3. The coordinator stops: no change that other nodes make in response is carried out. The mesh task
 //!    announces to the other members that this node leaves, and ends.
 //! 4. At the same time:
-//!    - BFD sessions announce AdminDown, within [`BFD_SHUTDOWN_TIMEOUT`]. Then BGP peers withdraw their
-//!      routes and send Cease, within [`BGP_SHUTDOWN_TIMEOUT`]; a peer with graceful restart retains its
-//!      routes.
+//!    - BFD sessions announce AdminDown, within [`BFD_SHUTDOWN_TIMEOUT`]. Then BGP peers ask the routers to
+//!      prefer other paths, wait (`--drain-wait`), withdraw their routes and send Cease, within
+//!      [`BGP_SHUTDOWN_TIMEOUT`] after the wait. A peer with graceful restart retains its routes, unless the
+//!      node remains without a speaker: it is being drained, or the DaemonSet was deleted.
 //!    - The process remains for [`L2_HANDOVER`] after the mesh was left, so that the overlap ends first. In
 //!      this time the new owners announce.
 //! 5. The process exits, which closes all other sockets.
@@ -94,13 +95,13 @@ use crate::coordinator::Coordinator;
 use crate::flags::Flags;
 use crate::metrics::Metrics;
 use crate::tasks::bfd::BfdSessions;
-use crate::tasks::bgp::{BgpPeers, Passwords, PeerContext};
+use crate::tasks::bgp::{BgpPeers, Passwords, PeerContext, ProcessStart};
 use crate::tasks::l2::{self, L2Task};
 use crate::tasks::links;
 use crate::tasks::mesh::{MeshInput, MeshTask};
 use crate::tasks::mesh_key::MeshKey;
 use crate::tasks::speaker_object::SpeakerObjectTask;
-use crate::watches;
+use crate::watches::{self, WatchOptions};
 
 /// How long the process remains after this node has left the mesh: at least the overlap in which the L2 task
 /// keeps answering while the new owners announce.
@@ -109,7 +110,7 @@ const L2_HANDOVER: Duration = Duration::from_millis(300);
 /// Longest time for BFD sessions to announce AdminDown, which takes 200 ms.
 const BFD_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// Longest time for BGP peers to receive withdrawals and Cease.
+/// Longest time for BGP peers to receive withdrawals and Cease, after the drain wait.
 const BGP_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// Shutdown communication in the Cease NOTIFICATION (RFC 9003).
@@ -156,13 +157,16 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         bfd: bfd.clone(),
         links: links.clone(),
         node_addresses,
+        process: ProcessStart::now(),
         passwords: Arc::new(Passwords::new(client.clone(), &flags.common.namespace, monitor.clone())),
         sessions: sessions.clone(),
         metrics: metrics.clone(),
     })
     .context("cannot start the thread of the BGP sessions")?;
+    let mut state = ClusterState::new(&flags.node_name, &instance);
+    state.set_drain_wait(flags.drain_wait);
     let coordinator = Coordinator {
-        state: ClusterState::new(&flags.node_name, &instance),
+        state,
         events,
         membership,
         mesh_key,
@@ -209,7 +213,12 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     tokio::spawn(l2_task.run());
     tokio::spawn(speaker_object.run());
     let mesh = tokio::spawn(mesh.run());
-    let mut watches = watches::spawn(&client, &instance, &monitor, &event_sender);
+    let options = WatchOptions {
+        instance: instance.clone(),
+        drain_cordoned: flags.drain_cordoned,
+        daemon_set: flags.daemonset.map(|name| (flags.common.namespace.clone(), name)),
+    };
+    let mut watches = watches::spawn(&client, options, &monitor, &event_sender);
     let mut coordinator = tokio::spawn(coordinator.run());
 
     let mut coordinator_result = None;
@@ -240,10 +249,14 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
             None => coordinator.await,
         };
         // After a panic of the coordinator there is nothing to shut down: its BGP connections are closed.
-        if let Ok(mut peers) = result {
+        if let Ok((mut peers, departure)) = result {
             // First, so that the routers do not take the end of BFD for a failure of the path.
             bfd.shut_down(BFD_SHUTDOWN_TIMEOUT).await;
-            peers.shut_down(SHUTDOWN_TEXT, BGP_SHUTDOWN_TIMEOUT).await;
+            let (text, restart) = match departure {
+                Some(departure) => (format!("{SHUTDOWN_TEXT}: {departure}"), false),
+                None => (SHUTDOWN_TEXT.to_owned(), true),
+            };
+            peers.shut_down(&text, restart, flags.drain_wait, BGP_SHUTDOWN_TIMEOUT).await;
         }
     };
     let hand_over_l2 = async {

@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use fairlead_crds::conditions::RawCondition;
 use fairlead_crds::model::family::Family;
 use fairlead_crds::model::instance::Instance;
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
-use fairlead_crds::names::{EXCLUDE_NODE, SERVICE_NAME};
+use fairlead_crds::names::{DRAIN_NODE, EXCLUDE_NODE, OUT_OF_SERVICE, SERVICE_NAME};
 use fairlead_crds::objects;
-use fairlead_plan::{Node, NodeName, Service, Slice, SliceKey};
+use fairlead_plan::{DrainCause, Node, NodeName, Service, Slice, SliceKey};
 use kube::ResourceExt;
 
 /// Returns `None` for a Service that Fairlead does not serve: another type or load balancer class.
@@ -52,8 +53,8 @@ fn usability(endpoint: &objects::Endpoint) -> Option<Usability> {
     is_terminating.then_some(Usability::Terminating)
 }
 
-/// Returns the name, the trimmed Node and its UID.
-pub(crate) fn node(object: objects::Node) -> (NodeName, Node, String) {
+/// Returns the name, the trimmed Node and its UID. With `drain_cordoned`, a cordoned node is being drained.
+pub(crate) fn node(object: objects::Node, drain_cordoned: bool) -> (NodeName, Node, String) {
     let status = object.status.as_ref();
     let unavailable = status
         .and_then(|status| status.conditions.as_ref())
@@ -66,9 +67,36 @@ pub(crate) fn node(object: objects::Node) -> (NodeName, Node, String) {
         labels: object.labels().clone(),
         excluded: object.labels().contains_key(EXCLUDE_NODE),
         network_unavailable: unavailable,
+        drain: drain_cause(&object, drain_cordoned),
         internal_ips: internal.collect(),
     };
     (object.name_any().into(), node, object.uid().unwrap_or_default())
+}
+
+fn drain_cause(object: &objects::Node, drain_cordoned: bool) -> Option<DrainCause> {
+    let spec = object.spec.as_ref();
+    let mut taints = spec.and_then(|spec| spec.taints.as_ref()).into_iter().flatten();
+    let status = object.status.as_ref();
+    let mut conditions = status.and_then(|status| status.conditions.as_ref()).into_iter().flatten();
+    if object.labels().get(DRAIN_NODE).is_some_and(|value| value != "false") {
+        Some(DrainCause::Label)
+    } else if taints.any(|taint| taint.key == OUT_OF_SERVICE) {
+        Some(DrainCause::OutOfService)
+    } else if conditions.any(is_shutting_down) {
+        Some(DrainCause::ShuttingDown)
+    } else if drain_cordoned && spec.is_some_and(|spec| spec.unschedulable == Some(true)) {
+        Some(DrainCause::Cordoned)
+    } else {
+        None
+    }
+}
+
+/// Returns true for the condition that the kubelet sets when the node shuts down (`graceful node shutdown`).
+/// Its reason is the same as for other problems.
+fn is_shutting_down(condition: &RawCondition) -> bool {
+    condition.type_() == "Ready"
+        && condition.status() == "False"
+        && condition.message().contains("node is shutting down")
 }
 
 /// The node of a speaker, and the address of that speaker in the mesh.
@@ -191,13 +219,47 @@ mod tests {
                 ],
             },
         });
-        let (name, node, uid) = node(from_value(object).unwrap());
+        let (name, node, uid) = node(from_value(object).unwrap(), false);
         assert_eq!((&*name, uid.as_str()), ("n1", "u1"));
         assert!(node.excluded && node.network_unavailable);
         assert_eq!(
             node.internal_ips,
             ["192.0.2.1".parse::<IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]
         );
+    }
+
+    #[test]
+    fn drain_has_a_cause() {
+        let label = |value: &str| json!({"metadata": {"labels": {"fairlead.dev/drain": value}}});
+        let taint =
+            |key: &str| json!({"spec": {"taints": [{"key": "a"}, {"key": key, "effect": "NoExecute"}]}});
+        let ready = |status: &str, message: &str| {
+            let condition =
+                json!({"type": "Ready", "status": status, "reason": "KubeletNotReady", "message": message});
+            json!({"status": {"conditions": [condition]}})
+        };
+        let cordoned = || json!({"spec": {"unschedulable": true}});
+        for (object, drain_cordoned, expected) in [
+            (label(""), false, Some(DrainCause::Label)),
+            (label("true"), false, Some(DrainCause::Label)),
+            (label("false"), false, None),
+            (taint("node.kubernetes.io/out-of-service"), false, Some(DrainCause::OutOfService)),
+            (taint("node.kubernetes.io/unschedulable"), true, None),
+            (ready("False", "node is shutting down"), false, Some(DrainCause::ShuttingDown)),
+            (
+                ready("False", "[container runtime is down, node is shutting down]"),
+                false,
+                Some(DrainCause::ShuttingDown),
+            ),
+            (ready("False", "container runtime is down"), false, None),
+            (ready("True", "node is shutting down"), false, None),
+            (cordoned(), false, None),
+            (cordoned(), true, Some(DrainCause::Cordoned)),
+            (json!({"spec": {"taints": null, "unschedulable": null}}), true, None),
+        ] {
+            let read = node(from_value(object.clone()).unwrap(), drain_cordoned).1;
+            assert_eq!(read.drain, expected, "{object}");
+        }
     }
 
     #[test]

@@ -20,18 +20,31 @@ pub(crate) enum WatchEvent {
     Slices(ObjectChange<(SliceKey, Option<Slice>)>),
     Nodes(ObjectChange<(NodeName, Node, String)>),
     Speakers(ObjectChange<(String, Option<MeshPeer>)>),
+    /// The DaemonSet of the speakers: whether it is being deleted.
+    DaemonSet(ObjectChange<bool>),
     /// Boxed, because it is much larger than the others.
     Configuration(Box<ConfigurationChange>),
 }
 
-/// Starts the watches. They run until the receiver of `sink` is dropped. The Services and speakers are those
-/// of this instance.
+/// What the watches depend on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WatchOptions {
+    /// The Services and speakers are those of this instance.
+    pub instance: Instance,
+    /// True if a cordoned node is being drained.
+    pub drain_cordoned: bool,
+    /// Namespace and name of the DaemonSet of the speakers.
+    pub daemon_set: Option<(String, String)>,
+}
+
+/// Starts the watches. They run until the receiver of `sink` is dropped.
 pub(crate) fn spawn(
     client: &Client,
-    instance: &Instance,
+    options: WatchOptions,
     monitor: &Monitor,
     sink: &Sender<WatchEvent>,
 ) -> JoinSet<()> {
+    let WatchOptions { instance, drain_cordoned, daemon_set } = options;
     let mut tasks = JoinSet::new();
     let (class, own) = (instance.class.clone(), instance.clone());
     tasks.spawn(follow::<objects::Service, _, _>(
@@ -54,7 +67,7 @@ pub(crate) fn spawn(
         Api::all(client.clone()),
         watch::config(),
         monitor.clone(),
-        trim::node,
+        move |node| trim::node(node, drain_cordoned),
         WatchEvent::Nodes,
         sink.clone(),
     ));
@@ -66,6 +79,16 @@ pub(crate) fn spawn(
         WatchEvent::Speakers,
         sink.clone(),
     ));
+    if let Some((namespace, name)) = daemon_set {
+        tasks.spawn(follow::<objects::DaemonSet, _, _>(
+            Api::namespaced(client.clone(), &namespace),
+            watch::config().fields(&format!("metadata.name={name}")),
+            monitor.clone(),
+            |daemon_set| daemon_set.metadata.deletion_timestamp.is_some(),
+            WatchEvent::DaemonSet,
+            sink.clone(),
+        ));
+    }
     macro_rules! follow_configuration {
         ($($kind:ident => $field:ident,)*) => {$(
             tasks.spawn(follow::<Custom<v1beta1::$kind>, _, _>(

@@ -267,6 +267,7 @@ const ROWS: &[Row] = &[
         ],
     ),
     ("BGPPeer", "/spec/connectTime", &[r#""1s""#, r#""500ms""#, r#""1500ms""#, r#""0s""#]),
+    ("BGPPeer", "/spec/gracefulRestartTime", &[r#""1s""#, r#""4095s""#, r#""0s""#, r#""4096s""#, "120"]),
     ("BGPPeer", "/spec/routerID", &[r#""192.0.2.9""#, r#""0.0.0.0""#, r#""fd00::1""#]),
     ("BGPPeer", "/spec/sourceAddress", &[r#""192.0.2.2""#, r#""fd00::2""#, r#""eth0""#]),
     ("BGPPeer", "/spec/passwordSecret", &[r#"{"name": "s"}"#, r#"{"name": ""}"#, "{}", r#""s""#]),

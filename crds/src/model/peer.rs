@@ -44,6 +44,8 @@ pub struct Peer {
     pub ttl_security: Option<u8>,
     /// True if the speaker advertises the graceful restart capability.
     pub graceful_restart: bool,
+    /// Time for which the peer keeps the routes of a speaker that has stopped, 1 s to 4095 s.
+    pub graceful_restart_time: Duration,
     /// True if the session carries routes of both address families, not only of that of its transport.
     pub dual_stack_address_family: bool,
     /// VRF device in which the session runs.

@@ -20,7 +20,11 @@ const HOLD_TIME: Duration = Duration::from_secs(90);
 /// The default connect-retry time. RFC 4271 §10 suggests 120 s, but a booting node must not be without routes
 /// for so long.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
-/// The maximum of all times: 16-bit numbers of seconds on the wire or in MetalLB.
+/// The default restart time, which is that of FRR.
+const RESTART_TIME: Duration = Duration::from_secs(120);
+/// The longest restart time: a 12-bit number of seconds (RFC 4724 §3).
+const MAX_RESTART_TIME: u64 = 4095;
+/// The maximum of all other times: 16-bit numbers of seconds on the wire or in MetalLB.
 const MAX_SECONDS: u64 = 65_535;
 /// The maximum of `linkBandwidth.megabitsPerEndpoint`: 100 Gbit/s.
 const MAX_MEGABITS: u32 = 100_000;
@@ -90,7 +94,12 @@ pub(super) fn peer(
         router_id: router_id(spec)?,
         hold_time,
         keepalive_time,
-        connect_time: connect_time(spec)?,
+        connect_time: whole_seconds(
+            ("connectTime", &spec.connect_time),
+            CONNECT_TIME,
+            MAX_SECONDS,
+            RefusalReason::InvalidConnectTime,
+        )?,
         node_selectors: selectors("nodeSelectors", &spec.node_selectors)?,
         password_secret: password_secret(spec)?,
         bfd_strict: bfd.is_some() && spec.bfd_strict.unwrap_or(false),
@@ -98,6 +107,12 @@ pub(super) fn peer(
         ebgp_multi_hop: spec.ebgp_multi_hop.unwrap_or(false),
         ttl_security: ttl_security(spec)?,
         graceful_restart: spec.enable_graceful_restart.unwrap_or(false),
+        graceful_restart_time: whole_seconds(
+            ("gracefulRestartTime", &spec.graceful_restart_time),
+            RESTART_TIME,
+            MAX_RESTART_TIME,
+            RefusalReason::InvalidGracefulRestartTime,
+        )?,
         dual_stack_address_family: spec.dual_stack_address_family,
         vrf: set(&spec.vrf).map(|vrf| interface_name("vrf", vrf)).transpose()?,
         link_bandwidth: link_bandwidth(spec)?,
@@ -309,14 +324,20 @@ fn seconds(field: &str, text: &Option<String>, reason: RefusalReason) -> Result<
     }
 }
 
-fn connect_time(spec: &v1beta1::BGPPeerSpec) -> Result<Duration, ObjectRefusal> {
-    let Some(text) = set(&spec.connect_time) else { return Ok(CONNECT_TIME) };
+/// Returns a time that must be a whole number of seconds between 1 s and `max`; `default` if it is unset.
+fn whole_seconds(
+    (field, text): (&str, &Option<String>),
+    default: Duration,
+    max: u64,
+    reason: RefusalReason,
+) -> Result<Duration, ObjectRefusal> {
+    let Some(text) = set(text) else { return Ok(default) };
     match duration::parse(text) {
-        Some(time) if time.subsec_nanos() == 0 && (1..=MAX_SECONDS).contains(&time.as_secs()) => Ok(time),
+        Some(time) if time.subsec_nanos() == 0 && (1..=max).contains(&time.as_secs()) => Ok(time),
         _ => refuse(
-            RefusalReason::InvalidConnectTime,
+            reason,
             format!(
-                "connectTime is {}: it must be a whole number of seconds between 1s and {MAX_SECONDS}s",
+                "{field} is {}: it must be a whole number of seconds between 1s and {max}s",
                 quoted(text)
             ),
         ),

@@ -118,6 +118,8 @@ pub enum RefusalReason {
     InvalidKeepaliveTime,
     /// `connectTime` is not a valid interval.
     InvalidConnectTime,
+    /// `gracefulRestartTime` is not a valid time.
+    InvalidGracefulRestartTime,
     /// `passwordSecret` has no name.
     InvalidPasswordSecret,
     /// The BFD profile does not exist or is refused.

@@ -34,6 +34,7 @@ const HOLD_TIME: &str = "duration(self) == duration('0s') || \
 const KEEPALIVE_TIME: &str = "duration(self) == duration('0s') || \
     (duration(self).getSeconds() >= 1 && duration(self).getSeconds() <= 65535)";
 const CONNECT_TIME: &str = "duration(self).getSeconds() >= 1 && duration(self).getSeconds() <= 65535";
+const RESTART_TIME: &str = "duration(self).getSeconds() >= 1 && duration(self).getSeconds() <= 4095";
 const WHOLE_SECONDS: &str = "duration(self).getMilliseconds() % 1000 == 0";
 
 /// BGPPeerSpec defines a BGP peer and the parameters of the sessions with it.
@@ -205,10 +206,22 @@ pub struct BGPPeerSpec {
     #[schemars(range(min = 1, max = 254))]
     pub ttl_security: Option<i32>,
 
-    /// If true, the speaker advertises the graceful restart capability (RFC 4724), so that the peer keeps the
-    /// routes while the speaker restarts. If unset, defaults to false.
+    /// If true, the speaker advertises the graceful restart capability (RFC 4724, RFC 8538), so that the peer
+    /// keeps the routes while the speaker restarts, and while a connection is replaced after an error. A node
+    /// that is drained withdraws its routes all the same. If unset, defaults to false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_graceful_restart: Option<bool>,
+
+    /// The time for which the peer keeps the routes after the speaker has stopped (RFC 4724), a duration in
+    /// whole seconds between 1s and 4095s. Has an effect only with enableGracefulRestart. If unset, defaults
+    /// to 120s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "duration")]
+    #[x_kube(
+        validation = (RESTART_TIME, "gracefulRestartTime must be between 1s and 4095s"),
+        validation = (WHOLE_SECONDS, "gracefulRestartTime must be a whole number of seconds")
+    )]
+    pub graceful_restart_time: Option<String>,
 
     /// If true, the session carries routes of both address families. If false, it carries only routes of the
     /// address family of its transport. Defaults to false.

@@ -111,7 +111,7 @@ pub struct SpeakerStatus {
     pub not_announced_count: Option<i64>,
 
     /// Conditions of the speaker. `Eligible`: the Node may announce addresses; if not, the message explains
-    /// why.
+    /// why. `Drained`: the Node is being drained, and can be taken out of service.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(with = "Vec<Condition>")]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Family;
 
@@ -38,6 +38,13 @@ pub struct SessionConfig {
     /// [`crate::SessionInput::ManualStart`]: at the End-of-RIB the peer deletes every retained route that was
     /// not announced again.
     pub graceful_restart: Option<Duration>,
+    /// Until when a session that has not been established yet is one that this process had before it
+    /// restarted: the peer may still retain its routes (Restart State bit, RFC 4724 §3). `None` if the
+    /// process did not restart.
+    pub restarting_until: Option<Instant>,
+    /// Whether the node forwards packets as before the restart (Forwarding State bit, RFC 4724 §3). False
+    /// after a reboot of the node.
+    pub forwarding_preserved: bool,
 }
 
 /// Condition on the AS number of a peer.

@@ -29,6 +29,9 @@ pub enum AnnouncementChange {
         /// established one is replaced. The nodes take turns.
         delay: Duration,
     },
+    /// Set whether the peers should prefer other paths to all routes of this node, on all sessions, present
+    /// and future (RFC 8326).
+    GracefulShutdown(bool),
     /// Close a session.
     PeerClose {
         /// Name of the BGPPeer.
@@ -88,7 +91,9 @@ pub(crate) struct ChangeList {
 impl ChangeList {
     pub(crate) fn push(&mut self, change: AnnouncementChange) {
         let list = match change {
-            AnnouncementChange::PeerOpen(_) | AnnouncementChange::PeerUpdate { .. } => &mut self.sessions,
+            AnnouncementChange::PeerOpen(_)
+            | AnnouncementChange::PeerUpdate { .. }
+            | AnnouncementChange::GracefulShutdown(_) => &mut self.sessions,
             AnnouncementChange::RouteAnnounce { .. } | AnnouncementChange::L2Announce { .. } => {
                 &mut self.announcements
             }

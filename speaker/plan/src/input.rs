@@ -1,5 +1,6 @@
 //! The inputs of the plan: Kubernetes objects, trimmed to the fields that announcements depend on.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -118,6 +119,8 @@ pub struct Node {
     pub excluded: bool,
     /// True if the condition `NetworkUnavailable` of the Node is true.
     pub network_unavailable: bool,
+    /// Why the node is being drained; `None` if it is not.
+    pub drain: Option<DrainCause>,
     /// Addresses of type `InternalIP`, in order.
     pub internal_ips: Vec<IpAddr>,
 }
@@ -125,7 +128,31 @@ pub struct Node {
 impl Node {
     /// Returns whether the node may announce anything at all.
     pub fn usable(&self) -> bool {
-        !self.excluded && !self.network_unavailable
+        !self.excluded && !self.network_unavailable && self.drain.is_none()
+    }
+}
+
+/// Why a node is being drained. [`fmt::Display`] writes it as a sentence about the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrainCause {
+    /// It has the label `fairlead.dev/drain`.
+    Label,
+    /// It has the taint `node.kubernetes.io/out-of-service`.
+    OutOfService,
+    /// The kubelet shuts it down.
+    ShuttingDown,
+    /// It is cordoned, and the speakers drain cordoned nodes.
+    Cordoned,
+}
+
+impl fmt::Display for DrainCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Label => "the node has the label fairlead.dev/drain",
+            Self::OutOfService => "the node has the taint node.kubernetes.io/out-of-service",
+            Self::ShuttingDown => "the node is shutting down",
+            Self::Cordoned => "the node is cordoned",
+        })
     }
 }
 

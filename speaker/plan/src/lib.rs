@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `Nodes`, `Services`, `Endpoints` | the objects, trimmed, and the indexes to find them |
 //! | `DirtySet` | what changed since the last call of [`Plan::changes`] |
+//! | `Drain` | whether this node is being drained, and how far that is |
 //! | `Election` | the candidates, the owner of each L2 address, the L2 announcements of this node |
 //! | `Routes` | the prefixes that Services request, their weights |
 //! | `OpenPeers` | the open sessions, the routes announced over each |
@@ -53,6 +54,7 @@
 mod change;
 mod config_diff;
 mod dirty;
+mod drain;
 mod election;
 mod endpoints;
 mod input;
@@ -77,7 +79,8 @@ mod view;
 mod weights;
 
 pub use change::{AnnouncementChange, AnnouncementState};
-pub use input::{EndpointNodes, Node, NodeName, Service, Slice, SliceKey};
+pub use drain::DrainPhase;
+pub use input::{DrainCause, EndpointNodes, Node, NodeName, Service, Slice, SliceKey};
 pub use links::LinkAddresses;
 pub use peer_edit::PeerEdit;
 pub use plan::Plan;

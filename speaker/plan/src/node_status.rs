@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fairlead_crds::conditions::{NewCondition, RawCondition};
-use fairlead_crds::names::{ELIGIBLE, reasons};
+use fairlead_crds::names::{DRAINED, ELIGIBLE, reasons};
 use fairlead_crds::text;
 use fairlead_crds::v1beta1::{
     Announced, BFDSession, MAX_NOT_ANNOUNCED, NegotiatedSession, NotAnnounced, Session, SessionFamily,
@@ -12,7 +12,7 @@ use fairlead_crds::v1beta1::{
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::{NotAnnouncedReason, Plan};
+use crate::{DrainCause, DrainPhase, NotAnnouncedReason, Plan};
 
 /// Maximum number of sessions in the status: the bound in the schema.
 const MAX_SESSIONS: usize = 256;
@@ -27,6 +27,8 @@ pub struct Summary {
     pub ready: bool,
     /// Reason for which this node announces nothing at all; `None` if it is eligible.
     pub node: Option<NotAnnouncedReason>,
+    /// Why this node is being drained, and how far that is; `None` if it is not.
+    pub drain: Option<(DrainCause, DrainPhase)>,
     /// Number of addresses announced by L2.
     pub l2: usize,
     /// Number of prefixes announced by BGP.
@@ -52,6 +54,7 @@ impl Summary {
         Self {
             ready,
             node: plan.node_reason(),
+            drain: plan.drain_cause().map(|cause| (cause, plan.drain_phase())),
             l2: plan.l2_announced(),
             bgp: plan.bgp_announced(),
             not_announced: not_announced.collect(),
@@ -139,6 +142,7 @@ pub(crate) fn status(
     before: Option<&SpeakerStatus>,
     now: Timestamp,
 ) -> SpeakerStatus {
+    let drained = drained(summary, sessions, before, now);
     let sessions = sessions.iter().take(MAX_SESSIONS).map(|(peer, view)| session(peer, view));
     SpeakerStatus {
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
@@ -148,7 +152,7 @@ pub(crate) fn status(
         bgp: Some(Announced { announced: count(summary.bgp) }),
         not_announced: summary.not_announced.clone(),
         not_announced_count: Some(count(summary.not_announced_count)),
-        conditions: vec![eligible(summary.node, before, now)],
+        conditions: vec![eligible(summary.node, before, now), drained],
     }
 }
 
@@ -189,6 +193,31 @@ fn session(peer: &str, view: &SessionView) -> Session {
 /// Rounds down to a power of two.
 fn rounded(n: u64) -> i64 {
     n.checked_ilog2().map_or(0, |bits| 1 << bits.min(62))
+}
+
+/// Returns the condition that is true once the node can be taken out of service: it announces nothing, and no
+/// router has a route from it.
+fn drained(
+    summary: &Summary,
+    sessions: &Sessions,
+    before: Option<&SpeakerStatus>,
+    now: Timestamp,
+) -> RawCondition {
+    let routes: i64 = sessions.values().flat_map(|view| &view.families).map(|family| family.sent).sum();
+    let announces = summary.l2 > 0 || summary.bgp > 0 || routes > 0;
+    let (status, reason, message) = match summary.drain {
+        None => (false, reasons::NOT_DRAINING, "the node is not being drained".to_owned()),
+        Some((cause, phase)) if phase < DrainPhase::Drained || announces => {
+            (false, reasons::DRAINING, format!("{cause}: its addresses are moving to other nodes"))
+        }
+        Some((cause, _)) => (
+            true,
+            reasons::DRAINED,
+            format!("{cause}: it announces no address, and can be taken out of service"),
+        ),
+    };
+    let before = before.map_or(&[][..], |status| &status.conditions);
+    NewCondition::new(DRAINED, status, reason, message).after(before, now)
 }
 
 fn eligible(
@@ -245,6 +274,30 @@ mod tests {
             assert_eq!((condition.status(), condition.reason()), (expected, reason));
             assert_eq!(condition.last_transition_time(), Some(at(since)));
             before = Some(status);
+        }
+    }
+
+    #[test]
+    fn node_is_drained_when_no_router_has_its_routes() {
+        let drain = |phase| Summary { drain: Some((DrainCause::Label, phase)), ..Summary::default() };
+        let session = |sent| SessionView {
+            families: vec![SessionFamily { sent, ..SessionFamily::default() }],
+            ..SessionView::default()
+        };
+        let (withdrawn, with_route) = (session(0), session(1));
+        for (summary, session, expected, reason) in [
+            (Summary::default(), &with_route, "False", "NotDraining"),
+            (drain(DrainPhase::Deprioritized), &with_route, "False", "Draining"),
+            (drain(DrainPhase::Withdrawn), &withdrawn, "False", "Draining"),
+            (drain(DrainPhase::Drained), &with_route, "False", "Draining"),
+            (Summary { l2: 1, ..drain(DrainPhase::Drained) }, &withdrawn, "False", "Draining"),
+            (drain(DrainPhase::Drained), &withdrawn, "True", "Drained"),
+        ] {
+            let sessions = Sessions::from([("tor".to_owned(), session.clone())]);
+            let status = status(&summary, &sessions, None, at(1));
+            let condition = &status.conditions[1];
+            assert_eq!(condition.type_(), "Drained");
+            assert_eq!((condition.status(), condition.reason()), (expected, reason), "{summary:?}");
         }
     }
 

@@ -11,11 +11,13 @@ use crate::reason::NotAnnouncedReason;
 pub(crate) struct Nodes {
     own_name: NodeName,
     by_name: BTreeMap<NodeName, Node>,
+    /// True while this node announces nothing because it is being drained.
+    withdrawn: bool,
 }
 
 impl Nodes {
     pub(crate) fn new(own_name: NodeName) -> Self {
-        Self { own_name, by_name: BTreeMap::new() }
+        Self { own_name, by_name: BTreeMap::new(), withdrawn: false }
     }
 
     pub(crate) fn apply(&mut self, name: NodeName, node: Node, dirty: &mut DirtySet) {
@@ -23,6 +25,7 @@ impl Nodes {
             known.labels != node.labels
                 || known.excluded != node.excluded
                 || known.network_unavailable != node.network_unavailable
+                || known.drain.is_some() != node.drain.is_some()
         });
         if relevant {
             self.mark(&name, dirty);
@@ -57,7 +60,15 @@ impl Nodes {
             None => Some(NotAnnouncedReason::NodeUnknown),
             Some(node) if node.network_unavailable => Some(NotAnnouncedReason::NodeNetworkUnavailable),
             Some(node) if node.excluded => Some(NotAnnouncedReason::NodeExcluded),
+            Some(node) if self.withdrawn && node.drain.is_some() => Some(NotAnnouncedReason::NodeDraining),
             Some(_) => None,
+        }
+    }
+
+    /// Sets whether this node announces nothing because it is being drained.
+    pub(crate) fn set_withdrawn(&mut self, withdrawn: bool, dirty: &mut DirtySet) {
+        if std::mem::replace(&mut self.withdrawn, withdrawn) != withdrawn {
+            dirty.mark_own_node();
         }
     }
 

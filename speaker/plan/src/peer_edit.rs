@@ -50,13 +50,15 @@ fn parameters(peer: &Peer) -> (impl PartialEq, impl PartialEq) {
         ebgp_multi_hop,
         ttl_security,
         graceful_restart,
+        graceful_restart_time,
         dual_stack_address_family,
         vrf,
         // The plan adds it to the routes.
         link_bandwidth: _,
     } = peer;
-    let live = (keepalive_time, connect_time, bfd, bfd_strict);
+    let live = (keepalive_time, connect_time, bfd, bfd_strict, graceful_restart_time);
     let connection = (address, port, source_address, vrf, password_secret, ebgp_multi_hop, ttl_security);
-    let open = (my_asn, local_asn, peer_asn, router_id, hold_time, graceful_restart);
+    let restart_time = graceful_restart.then_some(graceful_restart_time);
+    let open = (my_asn, local_asn, peer_asn, router_id, hold_time, restart_time);
     (live, (connection, open, dual_stack_address_family))
 }

@@ -1,7 +1,7 @@
 //! The whole: passes inputs to the parts, and lets them decide in the right order.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fairlead_crds::model::config::Config;
 use fairlead_crds::model::delta::ConfigDelta;
@@ -10,9 +10,10 @@ use fairlead_crds::model::service::ObjectKey;
 use crate::change::{AnnouncementChange, ChangeList};
 use crate::config_diff::affected_pools;
 use crate::dirty::DirtySet;
+use crate::drain::{Drain, DrainPhase};
 use crate::election::Election;
 use crate::endpoints::Endpoints;
-use crate::input::{Node, NodeName, Service, Slice, SliceKey};
+use crate::input::{DrainCause, Node, NodeName, Service, Slice, SliceKey};
 use crate::links::LinkAddresses;
 use crate::nodes::Nodes;
 use crate::reason::{NotAnnouncedReason, Protocol};
@@ -32,6 +33,7 @@ pub struct Plan {
     now: Option<Instant>,
     // Changes and outputs.
     dirty: DirtySet,
+    drain: Drain,
     election: Election,
     routes: Routes,
     states: AnnouncementStates,
@@ -63,6 +65,7 @@ impl Plan {
             endpoints: Endpoints::default(),
             now: None,
             dirty: DirtySet::default(),
+            drain: Drain::default(),
             election: Election::default(),
             routes: Routes::default(),
             states: AnnouncementStates::default(),
@@ -174,6 +177,11 @@ impl Plan {
         self.election.has_links()
     }
 
+    /// Sets how long a drained node asks the peers to prefer other paths before it withdraws its routes.
+    pub fn set_drain_wait(&mut self, wait: Duration) {
+        self.drain.set_wait(wait);
+    }
+
     /// Sets the time. Before the first call, nothing waits for time to pass.
     pub fn set_time(&mut self, now: Instant) {
         self.now = Some(now);
@@ -181,12 +189,13 @@ impl Plan {
 
     /// Returns when to call [`Plan::set_time`] and [`Plan::changes`] although nothing else changes.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.routes.poll_timeout()
+        [self.routes.poll_timeout(), self.drain.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Recomputes what changed since the last call. Returns the changes to carry out, in order.
     pub fn changes(&mut self) -> Vec<AnnouncementChange> {
         let mut changes = ChangeList::default();
+        self.update_drain(&mut changes);
         let view = ClusterView {
             config: &self.config,
             nodes: &self.nodes,
@@ -254,7 +263,33 @@ impl Plan {
 
     /// Returns why this node announces nothing at all; `None` if it is eligible.
     pub fn node_reason(&self) -> Option<NotAnnouncedReason> {
-        self.nodes.own_reason()
+        // The routes of a node that is being drained remain for a moment.
+        let draining = || self.drain_cause().map(|_| NotAnnouncedReason::NodeDraining);
+        self.nodes.own_reason().or_else(draining)
+    }
+
+    /// Returns why this node is being drained; `None` if it is not.
+    pub fn drain_cause(&self) -> Option<DrainCause> {
+        self.nodes.own().and_then(|node| node.drain)
+    }
+
+    /// Returns the phase of the drain of this node. Current after [`Plan::changes`].
+    pub fn drain_phase(&self) -> DrainPhase {
+        self.drain.phase()
+    }
+
+    fn update_drain(&mut self, changes: &mut ChangeList) {
+        let Some(node) = self.nodes.own() else { return };
+        let before = self.drain.phase();
+        if !self.drain.update(self.now, node.drain.is_some()) {
+            return;
+        }
+        let after = self.drain.phase();
+        let asks = after != DrainPhase::Serving;
+        if asks != (before != DrainPhase::Serving) {
+            changes.push(AnnouncementChange::GracefulShutdown(asks));
+        }
+        self.nodes.set_withdrawn(after >= DrainPhase::Withdrawn, &mut self.dirty);
     }
 }
 

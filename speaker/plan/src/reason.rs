@@ -48,6 +48,8 @@ pub enum NotAnnouncedReason {
     NodeNetworkUnavailable,
     /// The Node has the label `node.kubernetes.io/exclude-from-external-load-balancers`.
     NodeExcluded,
+    /// The node is being drained.
+    NodeDraining,
     /// The Service has no endpoint that can serve, on any node.
     NoEndpoints,
     /// The endpoints of the Service that can serve are all of the other address family.
@@ -69,7 +71,7 @@ pub enum NotAnnouncedReason {
 
 impl NotAnnouncedReason {
     /// All reasons, the most important first.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::AddressInNoPool,
         Self::NoMatchingAdvertisement,
         Self::AttributesTooLarge,
@@ -81,6 +83,7 @@ impl NotAnnouncedReason {
         Self::NodeUnknown,
         Self::NodeNetworkUnavailable,
         Self::NodeExcluded,
+        Self::NodeDraining,
         Self::NoEndpoints,
         Self::NoEndpointsOfFamily,
         Self::NoEligibleNode,
@@ -95,7 +98,11 @@ impl NotAnnouncedReason {
     pub fn is_expected(self) -> bool {
         matches!(
             self,
-            Self::NoLocalEndpoints | Self::LocalEndpointsTerminating | Self::NodeNotSelected | Self::NotOwner
+            Self::NodeDraining
+                | Self::NoLocalEndpoints
+                | Self::LocalEndpointsTerminating
+                | Self::NodeNotSelected
+                | Self::NotOwner
         )
     }
 
@@ -131,6 +138,7 @@ impl NotAnnouncedReason {
             Self::NodeExcluded => {
                 "this node has the label node.kubernetes.io/exclude-from-external-load-balancers"
             }
+            Self::NodeDraining => "this node is being drained",
             Self::NoEndpoints => "the Service has no endpoint that is ready to serve",
             Self::NoEndpointsOfFamily => {
                 "the Service has no endpoint of this address family that is ready to serve; its endpoints \

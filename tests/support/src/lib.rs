@@ -142,6 +142,7 @@ pub fn peer(name: &str, address: &str) -> Peer {
         ebgp_multi_hop: false,
         ttl_security: None,
         graceful_restart: false,
+        graceful_restart_time: Duration::from_secs(120),
         dual_stack_address_family: false,
         vrf: None,
         link_bandwidth: None,

@@ -69,6 +69,28 @@ impl Notification {
         Self { code: code::CEASE, subcode: subcode as u8, data }
     }
 
+    /// Returns a Hard Reset (RFC 8538 §3.1) for the reason in this NOTIFICATION: the peer deletes the routes
+    /// at once, although it retains them after other NOTIFICATIONs.
+    #[must_use]
+    pub fn into_hard_reset(self) -> Self {
+        let data = [&[self.code, self.subcode], self.data.as_slice()].concat();
+        Self { code: code::CEASE, subcode: CeaseSubcode::HardReset as u8, data }
+    }
+
+    /// Returns the reason of a Hard Reset (RFC 8538 §3.1); `None` for another NOTIFICATION, or if the reason
+    /// is missing.
+    #[must_use]
+    pub fn hard_reset_reason(&self) -> Option<Self> {
+        match (self.code, self.subcode, self.data.as_slice()) {
+            // A Hard Reset for a Hard Reset would have no end.
+            (code::CEASE, 9, [code::CEASE, 9, ..]) => None,
+            (code::CEASE, 9, [code, subcode, data @ ..]) => {
+                Some(Self { code: *code, subcode: *subcode, data: data.to_vec() })
+            }
+            _ => None,
+        }
+    }
+
     /// Returns the shutdown communication of a Cease (RFC 9003 §2) with unprintable characters replaced;
     /// `None` if it is missing or malformed.
     #[must_use]
@@ -130,8 +152,11 @@ impl fmt::Display for Notification {
             write!(f, ": {subcode}")?;
         }
         f.write_str(")")?;
-        match self.text() {
-            Some(text) => write!(f, " \"{text}\""),
+        if let Some(text) = self.text() {
+            write!(f, " \"{text}\"")?;
+        }
+        match self.hard_reset_reason() {
+            Some(reason) => write!(f, " for {reason}"),
             None => Ok(()),
         }
     }

@@ -77,10 +77,10 @@ impl Open {
         self.four_octet_asn().unwrap_or_else(|| self.my_as.into())
     }
 
-    /// Returns the AS number of the four-octet capability.
+    /// Returns the AS number of the four-octet capability; of the last one if there are several.
     #[must_use]
     pub fn four_octet_asn(&self) -> Option<u32> {
-        self.capabilities.iter().find_map(|capability| match capability {
+        self.capabilities.iter().rev().find_map(|capability| match capability {
             Capability::FourOctetAs(asn) => Some(*asn),
             _ => None,
         })

@@ -10,11 +10,24 @@ use crate::message::as_path::AsPath;
 use crate::message::attribute::{MpNextHop, PathAttributes};
 use crate::message::update::{NlriEncoding, announcement_length, encode_announcement, encode_withdrawal};
 use crate::rib::RibTable;
-use crate::{Attributes, Family, SessionConfig};
+use crate::{Attributes, Community, Family};
 
 /// LOCAL_PREF towards iBGP peers of a route without [`Attributes::local_pref`]. Routers assume 100 by
 /// default.
 const DEFAULT_LOCAL_PREF: u32 = 100;
+
+/// LOCAL_PREF of routes towards iBGP peers before a planned end of the session: lower than that of any other
+/// path (RFC 8326 §4.2).
+const GRACEFUL_SHUTDOWN_LOCAL_PREF: u32 = 0;
+
+/// The sender of a route, as its path attributes show it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RouteSender {
+    pub(super) asn: u32,
+    pub(super) router_id: Ipv4Addr,
+    /// True before a planned end of the session: the peer should prefer other paths.
+    pub(super) graceful_shutdown: bool,
+}
 
 /// Appends one UPDATE of at most `limit` octets with the next part of the difference of `table`:
 /// announcements first, so that a route that replaces others, such as an aggregate, covers them before they
@@ -23,14 +36,13 @@ pub(super) fn encode_next_update(
     table: &mut RibTable,
     family: Family,
     next_hop: Option<RouteNextHop>,
-    config: &SessionConfig,
+    sender: RouteSender,
     negotiated: &Negotiated,
     limit: usize,
     out: &mut Vec<u8>,
 ) -> bool {
     let announced = table.announcements().zip(next_hop).map(|((attributes, prefixes), next_hop)| {
         let mut encoded = Vec::new();
-        let sender = (config.local_asn, config.router_id);
         path_attributes(attributes, next_hop, sender, negotiated.ebgp)
             .encode(negotiated.four_octet_as, &mut encoded);
         encode_announcement(family, next_hop.encoding(), &encoded, prefixes, limit, out)
@@ -57,7 +69,7 @@ pub(super) fn encode_next_update(
 pub(crate) fn largest_update(attributes: &Attributes) -> usize {
     let unspecified = Ipv6Addr::UNSPECIFIED;
     let next_hop = RouteNextHop::MultiProtocol(MpNextHop::V6WithLinkLocal(unspecified, unspecified));
-    let sender = (u32::MAX, Ipv4Addr::UNSPECIFIED);
+    let sender = RouteSender { asn: u32::MAX, router_id: Ipv4Addr::UNSPECIFIED, graceful_shutdown: true };
     let length = |ebgp| {
         let mut encoded = Vec::new();
         path_attributes(attributes, next_hop, sender, ebgp).encode(false, &mut encoded);
@@ -66,18 +78,25 @@ pub(crate) fn largest_update(attributes: &Attributes) -> usize {
     length(true).max(length(false))
 }
 
-/// Returns the path attributes that the peer receives for a route (RFC 4271 §5.1). `sender` is our AS number
-/// and BGP Identifier.
+/// Returns the path attributes that the peer receives for a route (RFC 4271 §5.1).
 fn path_attributes(
     attributes: &Attributes,
     next_hop: RouteNextHop,
-    sender: (u32, Ipv4Addr),
+    sender: RouteSender,
     ebgp: bool,
 ) -> PathAttributes {
     // RFC 4271 §5.1.2: an originated route has our AS as its path towards eBGP peers, an empty path towards
     // iBGP peers. §5.1.5: LOCAL_PREF is mandatory towards iBGP peers and must not be sent to eBGP peers.
     let prepend = attributes.as_path_prepend.min(Attributes::MAX_PREPEND);
-    let as_path = || AsPath::originated_with_prepend(sender.0, prepend);
+    let as_path = || AsPath::originated_with_prepend(sender.asn, prepend);
+    let local_pref = match sender.graceful_shutdown {
+        true => GRACEFUL_SHUTDOWN_LOCAL_PREF,
+        false => attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF),
+    };
+    let mut communities = attributes.communities.clone();
+    if sender.graceful_shutdown {
+        communities.insert(Community::GRACEFUL_SHUTDOWN);
+    }
     PathAttributes {
         origin: Some(attributes.origin),
         as_path: Some(if ebgp { as_path() } else { AsPath::default() }),
@@ -86,9 +105,9 @@ fn path_attributes(
             RouteNextHop::MultiProtocol(_) => None,
         },
         med: attributes.med,
-        local_pref: (!ebgp).then(|| attributes.local_pref.unwrap_or(DEFAULT_LOCAL_PREF)),
-        aggregator: attributes.aggregator.then_some(sender),
-        communities: attributes.communities.iter().copied().collect(),
+        local_pref: (!ebgp).then_some(local_pref),
+        aggregator: attributes.aggregator.then_some((sender.asn, sender.router_id)),
+        communities: communities.into_iter().collect(),
         extended_communities: attributes.extended_communities.iter().copied().collect(),
         large_communities: attributes.large_communities.iter().copied().collect(),
         ..PathAttributes::default()

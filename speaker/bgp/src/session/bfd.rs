@@ -17,7 +17,7 @@
 use std::time::Instant;
 
 use super::{Session, SessionEvent, SessionState};
-use crate::{CeaseSubcode, DownReason, Notification};
+use crate::{CeaseSubcode, DownReason};
 
 /// Whether BFD permits connections.
 #[derive(Debug, Default)]
@@ -71,7 +71,7 @@ impl Session {
                 self.down(now, SessionState::Idle, reason);
             }
             SessionState::OpenSent | SessionState::OpenConfirm | SessionState::Established => {
-                let notification = Notification::cease(CeaseSubcode::BfdDown, "");
+                let notification = self.final_cease(CeaseSubcode::BfdDown, "");
                 self.outbox.notification = Some(notification.clone());
                 self.events.push_back(SessionEvent::Close);
                 let detail = reason.to_string();

@@ -16,15 +16,20 @@ pub enum SessionInput<'a> {
     /// Event 2: take the session down and keep it down until the next [`SessionInput::ManualStart`].
     ///
     /// An established session first withdraws all routes and then sends a Cease, so it stays in
-    /// [`SessionState::Established`] until the peer has read the withdrawals, 800 ms at most. If this process
-    /// restarts ([`CeaseSubcode::AdministrativeShutdown`]) and both sides negotiated graceful restart, the
-    /// session leaves its routes to the peer instead: see [`SessionEvent::CloseForRestart`].
+    /// [`SessionState::Established`] until the peer has read the withdrawals, 800 ms at most. With a drain
+    /// time it first asks the peer to prefer other paths, and withdraws after that time. If this process
+    /// restarts and both sides negotiated graceful restart, the session leaves its routes to the peer
+    /// instead: see [`SessionEvent::CloseForRestart`].
     ManualStop {
         /// Subcode of the Cease (RFC 4486).
         subcode: CeaseSubcode,
         /// Shutdown communication (RFC 9003). Sent with the subcodes that carry a text, truncated to 255
         /// octets.
         text: String,
+        /// True if this process restarts, so that the peer may retain the routes.
+        restart: bool,
+        /// Time for the peer to move traffic to other paths before the routes are withdrawn (RFC 8326).
+        drain: Duration,
     },
     /// Start a connection attempt at once, in place of the current attempt or wait: the cause of the last
     /// failure may be gone. Ignored while there is a connection, or the session is stopped.
@@ -138,6 +143,8 @@ pub struct Negotiated {
     /// Restart time of the peer if it offers graceful restart (RFC 4724): such a peer retains our routes
     /// while this process restarts.
     pub graceful_restart: Option<Duration>,
+    /// True if the peer retains our routes after a NOTIFICATION and an expired hold timer too (RFC 8538).
+    pub graceful_notification: bool,
 }
 
 /// Counters since the session was created. Reconnecting does not reset them.

@@ -49,13 +49,15 @@
 //! BFD may keep the session in Idle without a timer ([`super::bfd`]).
 //!
 //! In Connect and Active, ManualStop cancels the attempt and stays in Idle. In Established, ManualStop first
-//! withdraws all routes: the session remains in Established until they are sent or [`WITHDRAW_TIME`] is over.
+//! asks the peer to prefer other paths, if it has a drain time, and then withdraws all routes: the session
+//! remains in Established until they are sent or [`WITHDRAW_TIME`] is over.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::family_status::ReceivedRoutes;
 use super::next_hop::RouteNextHop;
+use super::open::RestartState;
 use super::outbox::SessionOutbox;
 use super::timers::Timer;
 use super::{Session, SessionEvent, SessionInput, SessionState, open};
@@ -98,7 +100,9 @@ impl Session {
             (SessionInput::BfdUp, _) => self.bfd_up(now),
             (SessionInput::BfdDown { reason }, _) => self.bfd_down(now, reason),
             (SessionInput::BfdReleased, _) => self.bfd_released(now),
-            (SessionInput::ManualStop { subcode, text }, _) => self.manual_stop(now, subcode, &text),
+            (SessionInput::ManualStop { subcode, text, restart, drain }, _) => {
+                self.manual_stop(now, subcode, &text, restart, drain);
+            }
             (
                 SessionInput::Connected { remote, next_hops, .. },
                 SessionState::Connect | SessionState::Active,
@@ -160,6 +164,7 @@ impl Session {
             }
             // The timer restarts when the message is pulled.
             Timer::Keepalive => self.outbox.keepalive = true,
+            Timer::Drain => self.withdraw_all(now),
             Timer::Withdraw => self.send_cease(now),
             // `transmit` looks at the timer.
             Timer::Refresh => {}
@@ -179,7 +184,14 @@ impl Session {
     }
 
     /// Event 2: ManualStop.
-    fn manual_stop(&mut self, now: Instant, subcode: CeaseSubcode, text: &str) {
+    fn manual_stop(
+        &mut self,
+        now: Instant,
+        subcode: CeaseSubcode,
+        text: &str,
+        restart: bool,
+        drain: Duration,
+    ) {
         if !std::mem::take(&mut self.started) {
             return;
         }
@@ -187,23 +199,33 @@ impl Session {
             SessionState::Idle | SessionState::Active => {}
             SessionState::Connect => self.events.push_back(SessionEvent::Close),
             SessionState::OpenSent | SessionState::OpenConfirm => {
-                self.outbox.notification = Some(Notification::cease(subcode, text));
+                self.outbox.notification = Some(self.final_cease(subcode, text));
                 self.events.push_back(SessionEvent::Close);
             }
-            SessionState::Established if self.leaves_routes(subcode) => {
+            // RFC 4724 §4.2: the peer retains the routes if the connection closes without a NOTIFICATION.
+            SessionState::Established if restart && self.has_graceful_restart() => {
                 self.outbox = SessionOutbox::default();
                 self.events.push_back(SessionEvent::CloseForRestart);
             }
-            SessionState::Established => return self.withdraw_all(now, Notification::cease(subcode, text)),
+            SessionState::Established => {
+                self.cease = Some(self.final_cease(subcode, text));
+                if drain.is_zero() || self.announced() == 0 {
+                    return self.withdraw_all(now);
+                }
+                self.resend_routes();
+                return self.timers.start(Timer::Drain, now, drain);
+            }
         }
         self.down(now, SessionState::Idle, DownReason::Stopped);
     }
 
-    /// Returns whether the routes are left to graceful restart: the peer retains them if the connection
-    /// closes without a NOTIFICATION (RFC 4724 §4.2). Only a process that shuts down restarts. A session that
-    /// was removed or changed must withdraw its routes.
-    fn leaves_routes(&self, subcode: CeaseSubcode) -> bool {
-        subcode == CeaseSubcode::AdministrativeShutdown && self.has_graceful_restart()
+    /// Returns a Cease after which the peer retains no routes (RFC 8538 §3).
+    pub(super) fn final_cease(&self, subcode: CeaseSubcode, text: &str) -> Notification {
+        let cease = Notification::cease(subcode, text);
+        match &self.negotiated {
+            Some(negotiated) if negotiated.graceful_notification => cease.into_hard_reset(),
+            _ => cease,
+        }
     }
 
     /// Returns whether both sides offered graceful restart on this session.
@@ -212,9 +234,9 @@ impl Session {
             && self.negotiated.as_ref().is_some_and(|negotiated| negotiated.graceful_restart.is_some())
     }
 
-    /// Queues the withdrawal of every route that the peer has. `cease` follows when the withdrawals are sent.
-    fn withdraw_all(&mut self, now: Instant, cease: Notification) {
-        self.cease = Some(cease);
+    /// Queues the withdrawal of every route that the peer has. The Cease follows when the withdrawals are
+    /// sent.
+    fn withdraw_all(&mut self, now: Instant) {
         self.refresh.clear();
         self.timers.stop_all();
         self.timers.start(Timer::Withdraw, now, WITHDRAW_TIME);
@@ -321,14 +343,21 @@ impl Session {
         self.remote = Some(remote.ip());
         self.next_hops = next_hops;
         self.capabilities = self.next_capabilities;
-        let restarting = self.statistics.established == 0 || self.routes_retained;
+        let restart = RestartState::new(&self.config, next_hops, self.is_restarting(now));
         self.outbox = SessionOutbox {
-            open: Some(open::local_open(&self.config, self.capabilities, remote.ip(), restarting)),
+            open: Some(open::local_open(&self.config, self.capabilities, remote.ip(), restart)),
             ..SessionOutbox::default()
         };
         self.timers.stop_all();
         self.timers.start(Timer::Hold, now, LARGE_HOLD_TIME);
         self.timers.start(Timer::OpenOverdue, now, OPEN_OVERDUE);
+    }
+
+    /// Returns whether the peer may retain the routes of an earlier session (RFC 4724 §4.1): that of this
+    /// process before its restart, or that of this session before its parameters changed.
+    fn is_restarting(&self, now: Instant) -> bool {
+        let process = self.config.restarting_until.filter(|_| self.statistics.established == 0);
+        [process, self.retained_until].into_iter().flatten().any(|until| now < until)
     }
 
     fn received(&mut self, now: Instant, mut bytes: &[u8]) {
@@ -420,7 +449,7 @@ impl Session {
         let Some(negotiated) = self.negotiated.clone() else { return };
         self.state = SessionState::Established;
         self.established_since = Some(now);
-        self.routes_retained = false;
+        self.retained_until = None;
         self.statistics.established += 1;
         self.received = ReceivedRoutes::default();
         self.restart_hold_timer(now);

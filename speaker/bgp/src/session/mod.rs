@@ -41,7 +41,7 @@ use next_hop::RouteNextHop;
 use open::Capabilities;
 use outbox::SessionOutbox;
 use receive_rate::ReceiveRate;
-use timers::{Jitter, Timers};
+use timers::{Jitter, Timer, Timers};
 
 /// One peering with one router. The documentation of the crate shows the loop of a shell that drives it.
 #[derive(Debug)]
@@ -70,8 +70,8 @@ pub struct Session {
     next_capabilities: Capabilities,
     negotiated: Option<Negotiated>,
     established_since: Option<Instant>,
-    /// True while the peer retains the routes of the connection that [`Session::reconfigure`] has closed.
-    routes_retained: bool,
+    /// Until when the peer retains the routes of the connection that [`Session::reconfigure`] has closed.
+    retained_until: Option<Instant>,
 
     rib: AdjRibOut,
     outbox: SessionOutbox,
@@ -82,6 +82,8 @@ pub struct Session {
     send_blocked: bool,
     /// True if the peer accepted the connection and has not sent its OPEN in time.
     open_overdue: bool,
+    /// True if the peer should prefer other paths to the routes (RFC 8326).
+    graceful_shutdown: bool,
     /// The Cease to send after the withdrawals; set only while an established session is being stopped.
     cease: Option<Notification>,
 
@@ -112,12 +114,13 @@ impl Session {
             next_capabilities: Capabilities::default(),
             negotiated: None,
             established_since: None,
-            routes_retained: false,
+            retained_until: None,
             rib: AdjRibOut::default(),
             outbox: SessionOutbox::default(),
             refresh: BTreeSet::new(),
             send_blocked: false,
             open_overdue: false,
+            graceful_shutdown: false,
             cease: None,
             received: ReceivedRoutes::default(),
             last_malformed: None,
@@ -162,7 +165,7 @@ impl Session {
     /// before are written.
     pub fn poll_transmit(&mut self, now: Instant, max: usize, out: &mut Vec<u8>) -> bool {
         let mut sent = self.transmit(now, max, out);
-        if !sent && self.cease.is_some() {
+        if !sent && self.withdraws() {
             self.send_cease(now);
             sent = self.transmit(now, max, out);
         }
@@ -197,13 +200,22 @@ impl Session {
         self.rib.table_mut(Family::of(prefix)).withdraw(&prefix.trunc());
     }
 
+    /// Sets whether the peer should prefer other paths to all routes of this session, because it or the node
+    /// will soon be out of service (RFC 8326): the routes have the community GRACEFUL_SHUTDOWN, and towards
+    /// iBGP peers LOCAL_PREF 0. Also applies to later connections.
+    pub fn set_graceful_shutdown(&mut self, graceful_shutdown: bool) {
+        if std::mem::replace(&mut self.graceful_shutdown, graceful_shutdown) != graceful_shutdown {
+            self.resend_routes();
+        }
+    }
+
     /// Replaces the next hops of the current connection, and sends again the routes whose next hop changes.
     /// The next connection gets its next hops from [`SessionInput::Connected`].
     pub fn set_next_hops(&mut self, next_hops: NextHops) {
         let before = std::mem::replace(&mut self.next_hops, next_hops);
         let Some(negotiated) = self.negotiated().cloned() else { return };
         // A session that is being stopped only withdraws.
-        if self.cease.is_some() {
+        if self.withdraws() {
             return;
         }
         for family in &negotiated.families {
@@ -321,6 +333,17 @@ impl Session {
     #[must_use]
     pub const fn statistics(&self) -> &Statistics {
         &self.statistics
+    }
+
+    /// Returns whether the session is being stopped, and only withdraws.
+    fn withdraws(&self) -> bool {
+        self.cease.is_some() && !self.timers.is_running(Timer::Drain)
+    }
+
+    /// Queues all routes that the peer has once more, because their attributes changed.
+    fn resend_routes(&mut self) {
+        let families = self.negotiated().map(|negotiated| negotiated.families.clone());
+        families.iter().flatten().for_each(|family| self.rib.table_mut(*family).resend());
     }
 
     fn counts(&self) -> RibCounts {

@@ -10,7 +10,7 @@ use crate::message::as_path::AS_TRANS;
 use crate::message::capability::{Capability, GracefulRestart};
 use crate::message::notification::code;
 use crate::message::open::Open;
-use crate::{Family, Notification, PeerAs, SessionConfig};
+use crate::{Family, NextHops, Notification, PeerAs, SessionConfig};
 
 /// Largest value of the 12-bit restart time field (RFC 4724 §3).
 const MAX_RESTART_TIME: u16 = 0x0FFF;
@@ -48,16 +48,39 @@ impl Capabilities {
     }
 }
 
-/// Returns our OPEN. `restarting` sets the Restart State bit (RFC 4724 §3): this session has not been
-/// established yet since the process started.
+/// What our OPEN says about routes that the peer may retain (RFC 4724 §3).
+#[derive(Clone, Debug)]
+pub(super) struct RestartState {
+    /// The Restart State bit.
+    restarting: bool,
+    /// The families with the Forwarding State bit. The peer deletes what it retains of the others at once.
+    forwarding: BTreeSet<Family>,
+}
+
+impl RestartState {
+    /// The forwarding state of a family is preserved if that of the node is, and the node still has a next
+    /// hop for the family.
+    pub(super) fn new(config: &SessionConfig, next_hops: NextHops, restarting: bool) -> Self {
+        let has_v6 = next_hops.v6.is_some() || next_hops.link_local.is_some();
+        let has_next_hop = |family: &Family| match family {
+            // RFC 8950 permits an IPv6 next hop.
+            Family::Ipv4Unicast => next_hops.v4.is_some() || has_v6,
+            Family::Ipv6Unicast => has_v6,
+        };
+        let families = config.families.iter().filter(|_| config.forwarding_preserved).copied();
+        Self { restarting, forwarding: families.filter(has_next_hop).collect() }
+    }
+}
+
+/// Returns our OPEN.
 pub(super) fn local_open(
     config: &SessionConfig,
     mode: Capabilities,
     remote: IpAddr,
-    restarting: bool,
+    restart: RestartState,
 ) -> Open {
     let capabilities = match mode {
-        Capabilities::Offered => local_capabilities(config, remote, restarting),
+        Capabilities::Offered => local_capabilities(config, remote, restart),
         Capabilities::Omitted => Vec::new(),
     };
     Open {
@@ -69,7 +92,7 @@ pub(super) fn local_open(
     }
 }
 
-fn local_capabilities(config: &SessionConfig, remote: IpAddr, restarting: bool) -> Vec<Capability> {
+fn local_capabilities(config: &SessionConfig, remote: IpAddr, restart: RestartState) -> Vec<Capability> {
     let mut capabilities: Vec<_> = config.families.iter().copied().map(Capability::multi_protocol).collect();
     capabilities.push(Capability::RouteRefresh);
     if offers_extended_next_hop(config, remote) {
@@ -77,13 +100,12 @@ fn local_capabilities(config: &SessionConfig, remote: IpAddr, restarting: bool) 
     }
     capabilities.push(Capability::ExtendedMessage);
     if let Some(time) = config.graceful_restart {
-        // The Forwarding State bit is always set: the kernel forwards packets whether or not this process
-        // runs.
-        let families = config.families.iter().map(|family| (family.afi(), family.safi(), true)).collect();
+        let forwarding = |family: &Family| (family.afi(), family.safi(), restart.forwarding.contains(family));
+        let families = config.families.iter().map(forwarding).collect();
         let time = u16::try_from(time.as_secs()).unwrap_or(MAX_RESTART_TIME);
         capabilities.push(Capability::GracefulRestart(GracefulRestart {
-            restarting,
-            notification: false,
+            restarting: restart.restarting,
+            notification: true,
             time,
             families,
         }));
@@ -145,6 +167,11 @@ pub(super) fn negotiate(
         Capability::ExtendedNextHop(next_hops) => next_hops.contains(&IPV4_OVER_IPV6),
         _ => false,
     });
+    // RFC 4724 §3: only the last instance of the capability counts.
+    let restart = open.capabilities.iter().rev().find_map(|capability| match capability {
+        Capability::GracefulRestart(restart) if offers => Some(restart),
+        _ => None,
+    });
     Ok(Negotiated {
         peer_asn,
         peer_router_id: open.router_id,
@@ -156,10 +183,9 @@ pub(super) fn negotiate(
         extended_messages: offers && open.capabilities.contains(&Capability::ExtendedMessage),
         extended_next_hop: offers && peer_extended_next_hop && offers_extended_next_hop(config, remote),
         route_refresh: offers && open.capabilities.contains(&Capability::RouteRefresh),
-        graceful_restart: open.capabilities.iter().find_map(|capability| match capability {
-            Capability::GracefulRestart(restart) if offers => Some(Duration::from_secs(restart.time.into())),
-            _ => None,
-        }),
+        graceful_restart: restart.map(|restart| Duration::from_secs(restart.time.into())),
+        graceful_notification: config.graceful_restart.is_some()
+            && restart.is_some_and(|restart| restart.notification),
     })
 }
 

@@ -8,7 +8,7 @@ use super::open::{self, Capabilities};
 use super::outbox::SessionOutbox;
 use super::timers::Timer;
 use super::{Session, SessionEvent, SessionState};
-use crate::{CeaseSubcode, ConfigError, DownReason, Notification, SessionConfig};
+use crate::{CeaseSubcode, ConfigError, DownReason, SessionConfig};
 
 impl Session {
     /// Replaces the keepalive interval ([`SessionConfig::keepalive_time`]). An established session adopts it
@@ -71,12 +71,12 @@ impl Session {
             SessionState::Idle | SessionState::Active => {}
             SessionState::Connect => self.events.push_back(SessionEvent::Close),
             SessionState::Established if retained => {
-                self.routes_retained = true;
+                self.retained_until = self.config.graceful_restart.map(|time| now + time);
                 self.outbox = SessionOutbox::default();
                 self.events.push_back(SessionEvent::CloseForRestart);
             }
             SessionState::OpenSent | SessionState::OpenConfirm | SessionState::Established => {
-                let cease = Notification::cease(CeaseSubcode::OtherConfigurationChange, "");
+                let cease = self.final_cease(CeaseSubcode::OtherConfigurationChange, "");
                 self.outbox.notification = Some(cease);
                 self.events.push_back(SessionEvent::Close);
             }

@@ -18,6 +18,9 @@ pub(super) enum Timer {
     SendHold,
     /// Limits the time that the peer has to read the withdrawals of a session that is being stopped.
     Withdraw,
+    /// Delays the withdrawal of the routes of a session that is being stopped, so that the peer can prefer
+    /// other paths first (RFC 8326).
+    Drain,
     /// Limits how often the routes are sent again because the peer requests it.
     Refresh,
     /// Delays the report that the peer sends no OPEN.
@@ -25,13 +28,14 @@ pub(super) enum Timer {
 }
 
 impl Timer {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::ConnectRetry,
         Self::IdleHold,
         Self::Hold,
         Self::Keepalive,
         Self::SendHold,
         Self::Withdraw,
+        Self::Drain,
         Self::Refresh,
         Self::OpenOverdue,
     ];

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::advertise::encode_next_update;
+use super::advertise::{RouteSender, encode_next_update};
 use super::next_hop::RouteNextHop;
 use super::outbox::SessionOutbox;
 use super::timers::Timer;
@@ -73,6 +73,11 @@ impl Session {
 
     fn next_update(&mut self, out: &mut Vec<u8>) -> bool {
         let Some(negotiated) = &self.negotiated else { return false };
+        let sender = RouteSender {
+            asn: self.config.local_asn,
+            router_id: self.config.router_id,
+            graceful_shutdown: self.graceful_shutdown || self.timers.is_running(Timer::Drain),
+        };
         for family in Family::ALL {
             let table = self.rib.table_mut(family);
             if !table.has_pending() {
@@ -80,7 +85,7 @@ impl Session {
             }
             let next_hop = RouteNextHop::select(family, self.next_hops, negotiated);
             let limit = if negotiated.extended_messages { MAX_EXTENDED_LENGTH } else { MAX_LENGTH };
-            if encode_next_update(table, family, next_hop, &self.config, negotiated, limit, out) {
+            if encode_next_update(table, family, next_hop, sender, negotiated, limit, out) {
                 return true;
             }
             if table.take_end_of_rib() {

@@ -64,6 +64,8 @@ pub(crate) fn config() -> SessionConfig {
         connect_retry: secs(120),
         families: Family::ALL.into(),
         graceful_restart: None,
+        restarting_until: None,
+        forwarding_preserved: true,
     }
 }
 
@@ -234,7 +236,17 @@ impl Solo {
     }
 
     pub(crate) fn stop_with(&mut self, subcode: CeaseSubcode) {
-        self.session.handle_input(self.now, SessionInput::ManualStop { subcode, text: String::new() });
+        let (text, drain) = (String::new(), Duration::ZERO);
+        let stop = SessionInput::ManualStop { subcode, text, restart: false, drain };
+        self.session.handle_input(self.now, stop);
+    }
+
+    /// Stops the session because the process restarts.
+    pub(crate) fn stop_for_restart(&mut self) {
+        let subcode = CeaseSubcode::AdministrativeShutdown;
+        let (text, drain) = (String::new(), Duration::ZERO);
+        let stop = SessionInput::ManualStop { subcode, text, restart: true, drain };
+        self.session.handle_input(self.now, stop);
     }
 }
 
@@ -347,10 +359,11 @@ impl Pair {
         self.run_to_rest();
     }
 
-    pub(crate) fn stop(&mut self, end: usize, subcode: CeaseSubcode, text: &str) {
-        self.ends[end]
-            .session
-            .handle_input(self.now, SessionInput::ManualStop { subcode, text: text.to_owned() });
+    pub(crate) fn stop(&mut self, end: usize, text: &str, restart: bool) {
+        let subcode = CeaseSubcode::AdministrativeShutdown;
+        let (text, drain) = (text.to_owned(), Duration::ZERO);
+        let stop = SessionInput::ManualStop { subcode, text, restart, drain };
+        self.ends[end].session.handle_input(self.now, stop);
         self.run_to_rest();
     }
 

@@ -4,9 +4,11 @@
 mod bfd;
 mod capabilities;
 mod differential;
+mod drain;
 mod errors;
 mod floods;
 mod fsm_table;
+mod graceful_restart;
 mod harness;
 mod packets;
 mod parameters;

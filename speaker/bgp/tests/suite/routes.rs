@@ -388,17 +388,18 @@ fn with_communities(standard: u16, extended: u8, large: u32, prepend: u8) -> Arc
 fn route_that_fits_no_message_is_rejected() {
     // (standard, extended and large communities, prepend) that just fit.
     for (standard, extended, large, prepend) in
-        [(991, 0, 0, 0), (976, 0, 0, 10), (0, 250, 163, 0), (0, 0, 330, 0), (500, 100, 94, 4)]
+        [(990, 0, 0, 0), (975, 0, 0, 10), (0, 250, 162, 0), (0, 0, 329, 0), (499, 100, 94, 4)]
     {
         let largest = with_communities(standard, extended, large, prepend);
         assert_eq!(largest.check_size(), Ok(()), "{standard} {extended} {large} {prepend}");
-        // The peer that needs the most octets: AS4_PATH, and a next hop with a link-local address.
+        // What needs the most octets: AS4_PATH, a next hop with a link-local address, GRACEFUL_SHUTDOWN.
         let config = SessionConfig { local_asn: 4_200_000_001, ..config() };
         let mut open = peer_open();
         open.capabilities.pop();
         let mut solo = Solo::over_ipv6(config);
         solo.next_hops.link_local = "fe80::1".parse().ok();
         let mut solo = solo.established_with(&Open { my_as: 64513, ..open });
+        solo.session.set_graceful_shutdown(true);
         solo.session.announce(host_v6(1), largest).unwrap();
         // After the End-of-RIB marker of IPv4.
         let bytes = &solo.sent_bytes()[23..];
@@ -414,7 +415,7 @@ fn rejected_route_leaves_the_earlier_one_in_place() {
     let error = solo.session.announce(host(1), with_communities(1000, 0, 0, 0)).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the route needs an UPDATE of 4132 octets, but a message has at most 4096: use fewer communities"
+        "the route needs an UPDATE of 4136 octets, but a message has at most 4096: use fewer communities"
     );
     let mut learned = LearnedRoutes::default();
     read(&mut solo, &mut learned);

@@ -4,11 +4,11 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use fairlead_bgp::message::Message;
-use fairlead_bgp::message::capability::{Capability, GracefulRestart};
+use fairlead_bgp::message::capability::Capability;
 use fairlead_bgp::message::open::Open;
 use fairlead_bgp::{
-    CeaseSubcode, ConfigError, DownReason, Family, NextHops, Notification, PeerAs, Session, SessionConfig,
-    SessionEvent, SessionInput, SessionState, Withheld,
+    ConfigError, DownReason, Family, NextHops, Notification, PeerAs, Session, SessionConfig, SessionEvent,
+    SessionInput, SessionState, Withheld,
 };
 
 use crate::harness::*;
@@ -258,7 +258,7 @@ fn stop_sends_shutdown_communication() {
     let mut pair = Pair::ebgp();
     pair.start();
     pair.run(secs(1));
-    pair.stop(0, CeaseSubcode::AdministrativeShutdown, "node n1 is drained");
+    pair.stop(0, "node n1 is drained", false);
     pair.run(Duration::from_millis(100));
     assert_eq!(pair.ends[0].downs(), ["stopped"]);
     let expected = "peer sent NOTIFICATION 6/2 (Cease: Administrative Shutdown) \"node n1 is drained\"";
@@ -346,38 +346,6 @@ fn local_open_offers_configured_capabilities() {
     // RFC 6793: AS_TRANS replaces an AS number that needs four octets.
     let large = open(SessionConfig { local_asn: 4_200_000_001, ..config() }, false);
     assert_eq!((large.my_as, large.asn()), (23456, 4_200_000_001));
-}
-
-#[test]
-fn restart_state_bit_set_until_first_establishment() {
-    let config = SessionConfig { graceful_restart: Some(secs(120)), ..config() };
-    let mut solo = Solo::new(config);
-    let restart = |solo: &mut Solo| {
-        let (local, remote) = ("192.0.2.1:1".parse().unwrap(), solo.remote);
-        solo.session
-            .handle_input(solo.now, SessionInput::Connected { local, remote, next_hops: next_hops() });
-        match solo.sent().pop() {
-            Some(Message::Open(open)) => {
-                open.capabilities.into_iter().find_map(|capability| match capability {
-                    Capability::GracefulRestart(restart) => Some(restart),
-                    _ => None,
-                })
-            }
-            other => panic!("{other:?}"),
-        }
-    };
-    solo.session.handle_input(solo.now, SessionInput::ManualStart);
-    let families = vec![(1, 1, true), (2, 1, true)];
-    let expected = GracefulRestart { restarting: true, notification: false, time: 120, families };
-    assert_eq!(restart(&mut solo), Some(expected.clone()));
-    let mut bytes = Vec::new();
-    peer_open().encode(&mut bytes);
-    solo.receive(&bytes);
-    solo.keepalive();
-    assert_eq!(solo.session.state(), SessionState::Established);
-    solo.session.handle_input(solo.now, SessionInput::ConnectionClosed { reason: String::new() });
-    solo.wait(secs(1));
-    assert_eq!(restart(&mut solo), Some(GracefulRestart { restarting: false, ..expected }));
 }
 
 #[test]

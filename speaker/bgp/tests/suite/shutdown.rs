@@ -37,18 +37,20 @@ fn stopped_from(from: SessionState) -> SessionEvent {
 
 #[test]
 fn routes_left_only_to_negotiated_graceful_restart() {
-    // (graceful restart here, at the peer, subcode) → the peer retains the routes
-    for (ours, theirs, subcode, leaves) in [
-        (true, true, SHUTDOWN, true),
-        (true, false, SHUTDOWN, false),
-        (false, true, SHUTDOWN, false),
-        (false, false, SHUTDOWN, false),
-        (true, true, CeaseSubcode::PeerDeconfigured, false),
-        (true, true, CeaseSubcode::OtherConfigurationChange, false),
+    // (graceful restart here, at the peer, the process restarts) → the peer retains the routes
+    for (ours, theirs, restart, leaves) in [
+        (true, true, true, true),
+        (true, false, true, false),
+        (false, true, true, false),
+        (false, false, true, false),
+        (true, true, false, false),
     ] {
-        let case = format!("ours {ours}, theirs {theirs}, {subcode:?}");
+        let case = format!("ours {ours}, theirs {theirs}, restart {restart}");
         let mut solo = established(ours, theirs);
-        solo.stop_with(subcode);
+        match restart {
+            true => solo.stop_for_restart(),
+            false => solo.stop(),
+        }
         let sent = solo.sent();
         assert_eq!(solo.session.state(), SessionState::Idle, "{case}");
         assert_eq!(solo.session.announced(), 0, "{case}");
@@ -59,7 +61,7 @@ fn routes_left_only_to_negotiated_graceful_restart() {
             [Message::Update(withdrawal), Message::Notification(cease)] => {
                 assert!(!leaves, "{case}");
                 assert_eq!(withdrawal.update.withdrawn, [net("192.0.2.0/24")], "{case}");
-                assert_eq!(*cease, Notification::cease(subcode, ""), "{case}");
+                assert_eq!(*cease, Notification::cease(SHUTDOWN, ""), "{case}");
             }
             other => panic!("{case}: {other:?}"),
         }
@@ -71,7 +73,7 @@ fn routes_left_only_to_negotiated_graceful_restart() {
 fn graceful_restart_discards_unsent_updates() {
     let mut solo = established(true, true);
     solo.session.announce(net("198.51.100.0/24"), attributes(1)).unwrap();
-    solo.stop();
+    solo.stop_for_restart();
     assert_eq!(solo.sent(), []);
 }
 
@@ -79,7 +81,7 @@ fn graceful_restart_discards_unsent_updates() {
 fn unestablished_session_with_restart_sends_cease() {
     let config = SessionConfig { graceful_restart: Some(secs(120)), ..config() };
     let mut solo = Solo::new(config).open_confirm();
-    solo.stop();
+    solo.stop_for_restart();
     assert_eq!(solo.session.state(), SessionState::Idle);
     assert_eq!(solo.sent(), [Message::Notification(Notification::cease(SHUTDOWN, ""))]);
 }
@@ -152,7 +154,7 @@ fn peer_sees_withdrawal_before_cease() {
     pair.ends[0].session.announce(net("192.0.2.0/24"), attributes(1)).unwrap();
     pair.start();
     pair.run(secs(1));
-    pair.stop(0, SHUTDOWN, "node n1 is drained");
+    pair.stop(0, "node n1 is drained", false);
     pair.run(Duration::from_millis(100));
     assert_eq!(pair.ends[0].session.state(), SessionState::Idle);
     let expected = "peer sent NOTIFICATION 6/2 (Cease: Administrative Shutdown) \"node n1 is drained\"";
@@ -167,7 +169,7 @@ fn peer_sees_plain_close_under_graceful_restart() {
     pair.ends[0].session.announce(net("192.0.2.0/24"), attributes(1)).unwrap();
     pair.start();
     pair.run(secs(1));
-    pair.stop(0, SHUTDOWN, "node n1 restarts");
+    pair.stop(0, "node n1 restarts", true);
     pair.run(Duration::from_millis(100));
     assert_eq!(pair.ends[0].downs(), ["stopped"]);
     assert_eq!(pair.ends[1].downs()[0], "connection closed by the peer");

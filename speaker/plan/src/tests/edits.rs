@@ -55,6 +55,13 @@ fn table() -> Vec<(Kind, &'static str, Value, On)> {
         peer("ttlSecurity", json!({ "ttlSecurity": 1 }), NewSession),
         peer("ebgpMultiHop", json!({ "ebgpMultiHop": true }), NewSession),
         peer("enableGracefulRestart", json!({ "enableGracefulRestart": true }), NewSession),
+        // Without enableGracefulRestart it has no effect.
+        peer("gracefulRestartTime", json!({ "gracefulRestartTime": "300s" }), Nothing),
+        peer(
+            "gracefulRestartTime",
+            json!({ "enableGracefulRestart": true, "gracefulRestartTime": "300s" }),
+            NewSession,
+        ),
         peer("dualStackAddressFamily", json!({ "dualStackAddressFamily": false }), NewSession),
         peer("disableMP", json!({ "disableMP": true }), Nothing),
         peer("vrf", json!({ "vrf": "red" }), NewSession),
@@ -183,7 +190,9 @@ fn edit_of_each_field_costs_no_more_than_it_must() {
                 if PeerEdit::between(&open, wanted) == PeerEdit::NewSession { NewSession } else { Nothing }
             }
             AnnouncementChange::RouteAnnounce { .. } | AnnouncementChange::RouteWithdraw { .. } => Update,
-            AnnouncementChange::L2Announce { .. } | AnnouncementChange::L2Withdraw { .. } => {
+            AnnouncementChange::GracefulShutdown(_)
+            | AnnouncementChange::L2Announce { .. }
+            | AnnouncementChange::L2Withdraw { .. } => {
                 panic!("{what}: {change:?}")
             }
         };

@@ -2,6 +2,7 @@
 
 mod cost;
 mod differences;
+mod drain;
 mod edits;
 mod election;
 mod families;
@@ -208,6 +209,7 @@ impl Announced {
                         .collect();
                     self.peers.insert(wanted.name.clone(), *wanted);
                 }
+                AnnouncementChange::GracefulShutdown(_) => {}
                 AnnouncementChange::PeerClose { peer } => {
                     assert!(self.peers.remove(&*peer).is_some(), "{peer} was not open");
                     self.routes.retain(|(name, _), _| **name != *peer);

@@ -76,6 +76,12 @@ fn each_cause_has_its_reason() {
             not(NodeExcluded),
         ),
         (
+            "drained",
+            |w| w.nodes.get_mut("n1").unwrap().drain = Some(DrainCause::Label),
+            not(NodeDraining),
+            not(NodeDraining),
+        ),
+        (
             "no endpoint",
             |w| drop(w.endpoints.insert("web".into(), vec![])),
             not(NoEndpoints),

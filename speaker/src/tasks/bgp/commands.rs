@@ -21,11 +21,23 @@ pub(super) enum PeerCommand {
     },
     /// Start the session. Its first routes were sent before.
     Start,
+    /// Set whether the peer should prefer other paths.
+    GracefulShutdown(bool),
     /// Withdraw all routes, send Cease, and end the task.
-    Stop {
-        subcode: CeaseSubcode,
-        text: String,
-    },
+    Stop(Stop),
+}
+
+/// How to end a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stop {
+    /// Of the Cease.
+    pub(super) subcode: CeaseSubcode,
+    /// Shutdown communication (RFC 9003).
+    pub(super) text: String,
+    /// True if this process restarts: a peer with graceful restart retains the routes.
+    pub(super) restart: bool,
+    /// Time for the peer to move traffic to other paths before the routes are withdrawn.
+    pub(super) drain: Duration,
 }
 
 /// Announce and Withdraw of a prefix have one key: both set what the peer should have, and the session sends
@@ -35,6 +47,7 @@ pub(super) enum PeerCommandKey {
     Route(IpNet),
     Update,
     Start,
+    GracefulShutdown,
     Stop,
 }
 
@@ -66,8 +79,13 @@ impl PeerCommandSender {
         self.0.send(PeerCommandKey::Start, PeerCommand::Start);
     }
 
-    pub(super) fn stop(&self, subcode: CeaseSubcode, text: &str) {
-        self.0.send(PeerCommandKey::Stop, PeerCommand::Stop { subcode, text: text.to_owned() });
+    pub(super) fn set_graceful_shutdown(&self, graceful_shutdown: bool) {
+        let command = PeerCommand::GracefulShutdown(graceful_shutdown);
+        self.0.send(PeerCommandKey::GracefulShutdown, command);
+    }
+
+    pub(super) fn stop(&self, stop: Stop) {
+        self.0.send(PeerCommandKey::Stop, PeerCommand::Stop(stop));
     }
 }
 
@@ -104,14 +122,20 @@ mod tests {
         sender.announce(prefix(1), attributes.clone());
         sender.withdraw(prefix(2));
         sender.start();
-        sender.stop(CeaseSubcode::PeerDeconfigured, "bye");
+        let stop = Stop {
+            subcode: CeaseSubcode::PeerDeconfigured,
+            text: "bye".to_owned(),
+            restart: false,
+            drain: Duration::ZERO,
+        };
+        sender.stop(stop.clone());
         assert_eq!(
             received(&mut receiver),
             [
                 PeerCommand::Announce(prefix(1), attributes),
                 PeerCommand::Withdraw(prefix(2)),
                 PeerCommand::Start,
-                PeerCommand::Stop { subcode: CeaseSubcode::PeerDeconfigured, text: "bye".to_owned() },
+                PeerCommand::Stop(stop),
             ]
         );
     }

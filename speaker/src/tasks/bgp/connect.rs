@@ -13,9 +13,6 @@ use super::PeerContext;
 use super::passwords::PendingKey;
 use super::router_id::router_id;
 
-/// Restart time: how long a peer retains the routes of a speaker that restarts (RFC 4724). FRR's default.
-const RESTART_TIME: Duration = Duration::from_secs(120);
-
 /// Returns the parameters of the session.
 ///
 /// # Errors
@@ -42,7 +39,10 @@ pub(super) fn session_config(peer: &Peer, context: &PeerContext) -> Result<Sessi
         keepalive_time: keepalive_time(peer),
         connect_retry: peer.connect_time,
         families,
-        graceful_restart: peer.graceful_restart.then_some(RESTART_TIME),
+        graceful_restart: peer.graceful_restart.then_some(peer.graceful_restart_time),
+        restarting_until: context.process.started.checked_add(peer.graceful_restart_time),
+        // After a reboot, the rules of kube-proxy are new.
+        forwarding_preserved: context.process.node_uptime >= peer.graceful_restart_time,
     };
     config.validate().map_err(|error| error.to_string())?;
     Ok(config)

@@ -13,7 +13,7 @@ mod thread;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fairlead_bgp::{Attributes, CeaseSubcode};
 use fairlead_crds::model::config::{Peer, PeerAddress};
@@ -28,7 +28,7 @@ pub(crate) use passwords::Passwords;
 use crate::metrics::Metrics;
 use crate::tasks::bfd::BfdSessions;
 use crate::tasks::links::LinksReceiver;
-use commands::{PeerCommandSender, command_channel};
+use commands::{PeerCommandSender, Stop, command_channel};
 use peer::PeerTask;
 use thread::BgpThread;
 
@@ -43,9 +43,29 @@ pub(crate) struct PeerContext {
     pub bfd: BfdSessions,
     /// TCP-MD5 keys.
     pub passwords: Arc<Passwords>,
+    pub process: ProcessStart,
     /// Sessions as the Speaker object shows them. Each task writes its own entry.
     pub sessions: watch::Sender<Sessions>,
     pub metrics: Metrics,
+}
+
+/// When this process started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ProcessStart {
+    pub started: Instant,
+    /// How long the node had been up.
+    pub node_uptime: Duration,
+}
+
+impl ProcessStart {
+    /// Returns the start of a process that starts now.
+    pub(crate) fn now() -> Self {
+        let uptime = std::fs::read_to_string("/proc/uptime").ok();
+        let seconds = uptime.and_then(|text| text.split_whitespace().next()?.parse().ok());
+        let node_uptime = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        // Without the file, the node is not Linux and forwards nothing.
+        Self { started: Instant::now(), node_uptime: node_uptime.unwrap_or_default() }
+    }
 }
 
 /// The BGP peers of this node. No method waits for a peer, except [`BgpPeers::shut_down`].
@@ -57,6 +77,8 @@ pub(crate) struct BgpPeers {
     closing: Vec<(PeerAddress, JoinHandle<()>)>,
     /// Peers that [`BgpPeers::start_opened`] starts.
     opened: Vec<Arc<str>>,
+    /// True if the peers should prefer other paths.
+    graceful_shutdown: bool,
 }
 
 struct PeerHandle {
@@ -72,7 +94,14 @@ impl BgpPeers {
     /// Returns an error if the thread cannot be started.
     pub(crate) fn start(context: PeerContext) -> std::io::Result<Self> {
         let thread = BgpThread::start()?;
-        Ok(Self { context, thread, peers: BTreeMap::new(), closing: Vec::new(), opened: Vec::new() })
+        Ok(Self {
+            context,
+            thread,
+            peers: BTreeMap::new(),
+            closing: Vec::new(),
+            opened: Vec::new(),
+            graceful_shutdown: false,
+        })
     }
 
     /// Creates a session. [`BgpPeers::start_opened`] starts it, so that it has its first routes before it is
@@ -88,6 +117,9 @@ impl BgpPeers {
         let address = peer.address.clone();
         let previous = previous.into_iter().map(|(_, task)| task).collect();
         let task = self.thread.spawn(PeerTask::run(peer, receiver, self.context.clone(), previous));
+        if self.graceful_shutdown {
+            commands.set_graceful_shutdown(true);
+        }
         self.opened.push(name.clone());
         self.peers.insert(name, PeerHandle { address, commands, task });
     }
@@ -106,7 +138,13 @@ impl BgpPeers {
     pub(crate) fn close(&mut self, name: &str) {
         if let Some(PeerHandle { address, commands, task }) = self.peers.remove(name) {
             tracing::info!(peer = %name, "closing BGP session");
-            commands.stop(CeaseSubcode::PeerDeconfigured, "the BGPPeer does not select this node any more");
+            let text = "the BGPPeer does not select this node any more";
+            commands.stop(Stop {
+                subcode: CeaseSubcode::PeerDeconfigured,
+                text: text.to_owned(),
+                restart: false,
+                drain: Duration::ZERO,
+            });
             self.closing.retain(|(_, task)| !task.is_finished());
             self.closing.push((address, task));
         }
@@ -135,14 +173,26 @@ impl BgpPeers {
         }
     }
 
-    /// Withdraws all routes and ends all sessions. Returns after `limit` at the latest.
-    pub(crate) async fn shut_down(&mut self, text: &str, limit: Duration) {
+    /// Sets whether the peers should prefer other paths to all routes, on present and future sessions (RFC
+    /// 8326).
+    pub(crate) fn set_graceful_shutdown(&mut self, graceful_shutdown: bool) {
+        self.graceful_shutdown = graceful_shutdown;
+        for peer in self.peers.values() {
+            peer.commands.set_graceful_shutdown(graceful_shutdown);
+        }
+    }
+
+    /// Ends all sessions. If this process restarts, peers with graceful restart retain the routes. All others
+    /// are asked to prefer other paths, and after `drain` the routes are withdrawn. Returns `limit` later at
+    /// the latest.
+    pub(crate) async fn shut_down(&mut self, text: &str, restart: bool, drain: Duration, limit: Duration) {
         let mut tasks: Vec<_> = std::mem::take(&mut self.closing).into_iter().map(|(_, task)| task).collect();
         for (_, PeerHandle { commands, task, .. }) in std::mem::take(&mut self.peers) {
-            commands.stop(CeaseSubcode::AdministrativeShutdown, text);
+            let subcode = CeaseSubcode::AdministrativeShutdown;
+            commands.stop(Stop { subcode, text: text.to_owned(), restart, drain });
             tasks.push(task);
         }
-        if timeout(limit, futures::future::join_all(tasks)).await.is_err() {
+        if timeout(drain + limit, futures::future::join_all(tasks)).await.is_err() {
             tracing::warn!(?limit, "BGP sessions did not end in time; closing their connections");
         }
     }

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Instant;
 
-use fairlead_bgp::{CeaseSubcode, Session, SessionEvent, SessionInput, SessionState};
+use fairlead_bgp::{Session, SessionEvent, SessionInput, SessionState};
 use fairlead_crds::model::config::{Peer, PeerAddress};
 use jiff::Timestamp;
 use tokio::net::TcpStream;
@@ -15,7 +15,7 @@ use tokio::task::{JoinHandle, yield_now};
 
 use super::PeerContext;
 use super::bfd::PeerBfd;
-use super::commands::{PeerCommand, PeerCommandReceiver};
+use super::commands::{PeerCommand, PeerCommandReceiver, Stop};
 use super::connect::{connect_to_peer, session_config};
 use super::connection::{Connection, OUTPUT_SIZE, Read, Ready};
 use super::next_hops::next_hops;
@@ -78,7 +78,7 @@ impl PeerTask {
         commands: &mut PeerCommandReceiver,
         context: PeerContext,
     ) -> Option<Self> {
-        let (mut routes, mut started) = (BTreeMap::new(), false);
+        let (mut routes, mut started, mut graceful_shutdown) = (BTreeMap::new(), false, false);
         loop {
             let session = session_config(&peer, &context)
                 .and_then(|config| Session::new(config, rand::random()).map_err(|e| e.to_string()));
@@ -88,6 +88,7 @@ impl PeerTask {
                     for (prefix, attributes) in routes {
                         task.handle_command(PeerCommand::Announce(prefix, attributes));
                     }
+                    task.handle_command(PeerCommand::GracefulShutdown(graceful_shutdown));
                     if started {
                         task.handle_command(PeerCommand::Start);
                     }
@@ -101,7 +102,8 @@ impl PeerTask {
             }
             let edited = loop {
                 match commands.recv().await {
-                    None | Some(PeerCommand::Stop { .. }) => break None,
+                    None | Some(PeerCommand::Stop(_)) => break None,
+                    Some(PeerCommand::GracefulShutdown(wanted)) => graceful_shutdown = wanted,
                     Some(PeerCommand::Update { wanted, .. }) => break Some(*wanted),
                     Some(PeerCommand::Announce(prefix, attributes)) => {
                         routes.insert(prefix, attributes);
@@ -169,8 +171,8 @@ impl PeerTask {
                     let Some(command) = command else { return };
                     let more = std::iter::from_fn(|| commands.try_recv()).take(MAX_COMMANDS_PER_TURN - 1);
                     for command in std::iter::once(command).chain(more) {
-                        if let PeerCommand::Stop { subcode, text } = command {
-                            return self.stop(subcode, text).await;
+                        if let PeerCommand::Stop(stop) = command {
+                            return self.stop(stop).await;
                         }
                         self.handle_command(command);
                     }
@@ -226,10 +228,11 @@ impl PeerTask {
                 }
             }
             PeerCommand::Withdraw(prefix) => self.session.withdraw(&prefix),
+            PeerCommand::GracefulShutdown(wanted) => self.session.set_graceful_shutdown(wanted),
             PeerCommand::Update { wanted, delay } => self.update(wanted, delay),
             PeerCommand::Start => self.session.handle_input(Instant::now(), SessionInput::ManualStart),
             // Handled by the caller, which ends the task.
-            PeerCommand::Stop { .. } => {}
+            PeerCommand::Stop(_) => {}
         }
     }
 
@@ -391,19 +394,18 @@ impl PeerTask {
         let _ = self.write().and_then(|()| self.write());
     }
 
-    /// Stops the session, and writes what it sends until it has ended.
-    async fn stop(&mut self, subcode: CeaseSubcode, text: String) {
+    /// Stops the session, and keeps it running until its end.
+    async fn stop(&mut self, Stop { subcode, text, restart, drain }: Stop) {
         self.bfd.end();
-        self.session.handle_input(Instant::now(), SessionInput::ManualStop { subcode, text });
+        let stop = SessionInput::ManualStop { subcode, text, restart, drain };
+        self.session.handle_input(Instant::now(), stop);
         while self.session.state() == SessionState::Established {
             self.session.handle_timeout(Instant::now());
-            let failure = match self.write() {
-                Err(error) => Some(error),
-                Ok(()) if self.session.state() != SessionState::Established => break,
-                Ok(()) => self.wait_writable().await,
-            };
-            if let Some(reason) = failure {
+            if let Err(reason) = self.write() {
                 self.handle_connection_closed(reason);
+            }
+            if self.session.state() == SessionState::Established {
+                self.wait_and_read().await;
             }
             yield_now().await;
         }
@@ -424,12 +426,23 @@ impl PeerTask {
         }
     }
 
-    /// Waits until the socket accepts octets or a timer of the session expires. Returns the socket's error.
-    async fn wait_writable(&mut self) -> Option<String> {
-        let Some(connection) = &self.connection else { return Some(String::new()) };
-        tokio::select! {
-            writable = connection.ready(false) => writable.err().map(|error| error.to_string()),
-            () = sleep_until_or_forever(self.session.poll_timeout()) => None,
+    /// Waits until the socket can be read or written, or a timer of the session expires; then reads.
+    async fn wait_and_read(&mut self) {
+        let Some(connection) = &self.connection else {
+            return self.handle_connection_closed(String::new());
+        };
+        let now = Instant::now();
+        let read_after = self.session.read_after().filter(|at| *at > now);
+        let timeout = [self.session.poll_timeout(), read_after].into_iter().flatten().min();
+        let ready = tokio::select! {
+            biased;
+            () = sleep_until_or_forever(timeout) => return,
+            ready = connection.ready(read_after.is_none()) => ready,
+        };
+        match ready {
+            Ok(Ready { readable: true }) => self.read(),
+            Ok(Ready { readable: false }) => {}
+            Err(error) => self.handle_connection_closed(error.to_string()),
         }
     }
 

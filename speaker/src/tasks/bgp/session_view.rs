@@ -162,12 +162,13 @@ fn negotiated_session(negotiated: &Negotiated, peer: &Peer) -> NegotiatedSession
     let restart = negotiated
         .graceful_restart
         .filter(|_| peer.graceful_restart)
-        .map(|time| format!("graceful restart, {time:?}"));
+        .map(|_| format!("graceful restart, {:?}", peer.graceful_restart_time));
     let capabilities = [
         (negotiated.four_octet_as, "four-octet AS numbers"),
         (negotiated.route_refresh, "route refresh"),
         (negotiated.extended_messages, "extended messages"),
         (negotiated.extended_next_hop, "extended next hop"),
+        (negotiated.graceful_notification, "graceful restart after a NOTIFICATION"),
     ];
     let capabilities = capabilities.into_iter().filter(|(offered, _)| *offered);
     NegotiatedSession {
@@ -242,7 +243,8 @@ mod tests {
             extended_messages: false,
             extended_next_hop: false,
             route_refresh: true,
-            graceful_restart: Some(Duration::from_secs(120)),
+            graceful_restart: Some(Duration::from_secs(90)),
+            graceful_notification: false,
         }
     }
 

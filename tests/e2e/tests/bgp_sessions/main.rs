@@ -2,5 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod drain;
+mod restart;
 mod setup;
 mod ttl;

@@ -5,10 +5,15 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, ensure};
 use fairlead_e2e::{SOON, Shared, VERSION, configure};
 use fairlead_lab::peers::{Bird, Host};
-use fairlead_lab::{Lab, wait_for};
+use fairlead_lab::{Builder, Lab, wait_for};
 use serde_json::{Value, json};
 
-pub(crate) static LAB: Shared = Shared::new(|| Lab::builder().nodes(2).router_config(STATIC), configure);
+pub(crate) static LAB: Shared = Shared::new(builder, configure);
+
+fn builder() -> Builder {
+    let lab = Lab::builder().nodes(2).router_config(STATIC);
+    lab.speaker_arg("--daemonset").speaker_arg("fairlead-speaker")
+}
 
 /// FRR applies the options of the TTL only to neighbors that are configured one by one, here those for IPv4.
 const STATIC: &str = "

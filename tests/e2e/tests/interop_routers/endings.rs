@@ -15,6 +15,8 @@ use crate::tables::{address, expect_all};
 const UPDATE: u8 = 2;
 const NOTIFICATION: u8 = 3;
 const KEEPALIVE: u8 = 4;
+/// The community 65535:0 (RFC 8326).
+const GRACEFUL_SHUTDOWN: [u8; 4] = [255, 255, 0, 0];
 /// Shutdown communication of a stopped speaker.
 const TEXT: &str = "the speaker on this node is stopping";
 
@@ -46,7 +48,8 @@ fn stopped_speaker_withdraws_then_sends_cease() {
         });
         assert_eq!(session.unwrap().message, TEXT, "{name}");
     }
-    // The withdrawals come first, so that a router forwards elsewhere before the session ends.
+    // First each family with the community GRACEFUL_SHUTDOWN, then the withdrawals, so that a router forwards
+    // elsewhere before the session ends.
     let mut said = wait_for("the last messages to ExaBGP", SOON, || {
         let said = setup.exabgp.messages(n2)?.split_off(before);
         ensure!(said.iter().any(|(kind, _)| *kind == NOTIFICATION), "{said:?}");
@@ -56,10 +59,14 @@ fn stopped_speaker_withdraws_then_sends_cease() {
     // Other messages: keepalives, and possibly the End-of-RIBs of a new session (RFC 4724 §2).
     said.retain(|(kind, body)| *kind != KEEPALIVE && !is_end_of_rib(body));
     let kinds: Vec<u8> = said.iter().map(|(kind, _)| *kind).collect();
-    assert_eq!(kinds, [UPDATE, UPDATE, NOTIFICATION]);
+    assert_eq!(kinds[kinds.len() - 3..], [UPDATE, UPDATE, NOTIFICATION]);
+    let (asked, withdrawn) = said[..said.len() - 1].split_at(said.len() - 3);
+    let graceful = |(_, body): &(u8, Vec<u8>)| body.windows(4).any(|octets| octets == GRACEFUL_SHUTDOWN);
+    assert!(!asked.is_empty() && asked.iter().all(graceful), "{asked:?}");
+    assert!(!withdrawn.iter().any(graceful), "{withdrawn:?}");
     // Cease, Administrative Shutdown, length of the text, the text.
     let last_words = [&[6, 2, u8::try_from(TEXT.len()).unwrap()], TEXT.as_bytes()].concat();
-    assert_eq!(said[2].1, last_words);
+    assert_eq!(said[said.len() - 1].1, last_words);
     // Graceful restart was negotiated with this router, so it received no message and keeps the routes.
     assert!(kept(&setup), "{:?}", setup.ibgp.paths());
     speaker.spawn_again().unwrap();

@@ -195,7 +195,13 @@ fn main_scenarios_use_exactly_granted_rights() {
         .iter()
         .map(|node| {
             let name = format!("speaker-{}", node.name);
-            of_speaker.start(&lab, &name, "fairlead-speaker", &node.netns, &["--node-name", &node.name])
+            of_speaker.start(
+                &lab,
+                &name,
+                "fairlead-speaker",
+                &node.netns,
+                &["--node-name", &node.name, "--daemonset", "fairlead-speaker"],
+            )
         })
         .collect();
     let bird = Bird::start(&Host::plug(&lab, "bird", 5).unwrap(), BIRD).unwrap();
