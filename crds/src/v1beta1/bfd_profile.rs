@@ -61,8 +61,8 @@ pub struct BFDProfileSpec {
     #[schemars(range(min = 10, max = 60000))]
     pub echo_interval: Option<i32>,
 
-    /// Has no effect yet: the speaker sends no echo packets, and the session status in the Speaker object says
-    /// so. If unset, defaults to false.
+    /// Has no effect yet: the speaker sends no echo packets, and the session status in the Speaker object
+    /// says so. If unset, defaults to false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub echo_mode: Option<bool>,
 
