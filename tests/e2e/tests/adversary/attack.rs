@@ -83,9 +83,26 @@ impl Attack {
             for path in held {
                 release(&client, &path).await;
             }
-        });
+            // A deletion during the attack may have overtaken the creation of its object.
+            for path in services_of_adversary(&client).await? {
+                let delete = Request::delete(&path).body(Vec::new())?;
+                let _gone_or_held = client.request_text(delete).await;
+                release(&client, &path).await;
+            }
+            anyhow::Ok(())
+        })?;
         Ok(())
     }
+}
+
+/// Returns the paths of the Services in the namespaces of the adversary.
+async fn services_of_adversary(client: &Client) -> Result<Vec<String>> {
+    let list: Value = client.request(Request::get("/api/v1/services").body(Vec::new())?).await?;
+    let text = |service: &Value, field: &str| service["metadata"][field].as_str().map(str::to_owned);
+    let services = list["items"].as_array().into_iter().flatten();
+    let named = services.filter_map(|service| Some((text(service, "namespace")?, text(service, "name")?)));
+    let hostile = named.filter(|(namespace, _)| hostile::NAMESPACES.contains(&namespace.as_str()));
+    Ok(hostile.map(|(namespace, name)| format!("/api/v1/namespaces/{namespace}/services/{name}")).collect())
 }
 
 /// Removes the finalizers of an object if it exists. The API server refuses a patch of an object with a time
