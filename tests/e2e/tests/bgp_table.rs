@@ -214,12 +214,12 @@ fn dual_stack_session_carries_both_families() {
         }
     };
     // One session over IPv4, one address of each family; FRR has both families enabled.
-    says(&["BFD (BFDProfile fast) is not supported yet", r#""peer":"router-v4","prefixes":2"#]);
+    says(&["the router sends no BFD packets", r#""peer":"router-v4","phase":"Established","prefixes":2"#]);
 
     api.merge(peer, json!({ "spec": { "bfdProfile": null, "dualStackAddressFamily": false } })).unwrap();
     api.delete(profile).unwrap();
     // Restores one family per session; the session restarts, which shows that the change took effect.
-    says(&[r#""peer":"router-v4","prefixes":1"#]);
+    says(&[r#""peer":"router-v4","phase":"Established","prefixes":1"#]);
     service.delete(&lab).unwrap();
     expect_sessions(&lab, SOON).unwrap();
 }
