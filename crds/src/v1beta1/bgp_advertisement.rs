@@ -14,6 +14,9 @@ const SERVICE_ATTRIBUTES: &str = "!has(self.serviceAttributes) || \
     ((!has(self.aggregationLength) || self.aggregationLength == 32) && \
     (!has(self.aggregationLengthV6) || self.aggregationLengthV6 == 128))";
 /// A text with a colon is a value; every other text is the name of an alias or of a well-known community.
+const COMMUNITY_FORMS: &str = "a community must be \"asn:value\", \"large:global:local1:local2\", \
+    \"rt:admin:value\", \"soo:admin:value\", \"link-bandwidth:asn:rate\", \"ext:type:subtype:value\" or the \
+    name of an alias or of a well-known community";
 const COMMUNITIES: &str = concat!("self.all(c, !c.contains(':') || ", community_value!("c"), ")");
 
 /// BGPAdvertisementSpec defines which addresses are announced, to which peers, and with which attributes.
@@ -109,9 +112,7 @@ pub struct BGPAdvertisementSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     #[x_kube(
-        validation = (COMMUNITIES, "a community must be \"asn:value\", \"large:global:local1:local2\", \
-            \"rt:admin:value\", \"soo:admin:value\", \"link-bandwidth:asn:rate\", \
-            \"ext:type:subtype:value\" or the name of an alias or of a well-known community"),
+        validation = (COMMUNITIES, COMMUNITY_FORMS),
         merge_strategy = ListMerge::Set
     )]
     pub communities: Vec<String>,
@@ -161,9 +162,7 @@ pub struct ServiceAttributes {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 253)))]
     #[x_kube(
-        validation = (COMMUNITIES, "a community must be \"asn:value\", \"large:global:local1:local2\", \
-            \"rt:admin:value\", \"soo:admin:value\", \"link-bandwidth:asn:rate\", \
-            \"ext:type:subtype:value\" or the name of an alias or of a well-known community"),
+        validation = (COMMUNITIES, COMMUNITY_FORMS),
         merge_strategy = ListMerge::Set
     )]
     pub communities: Vec<String>,

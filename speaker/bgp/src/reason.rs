@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::message::notification::code;
-use crate::{Family, Notification};
+use crate::{CeaseSubcode, Family, Notification};
 
 /// Reason why a session left a state. [`fmt::Display`] writes the text for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,11 +41,18 @@ impl DownReason {
     #[must_use]
     pub fn notification_sent(&self) -> Option<String> {
         let timer = |code| Some(Notification { code, subcode: 0, data: Vec::new() }.to_string());
+        let bfd_down = || Notification::cease(CeaseSubcode::BfdDown, "").to_string();
         match self {
             Self::Sent { notification, detail } => Some(format!("{notification}: {detail}")),
             Self::HoldTimerExpired => timer(code::HOLD_TIMER_EXPIRED),
             Self::SendHoldTimerExpired => timer(code::SEND_HOLD_TIMER_EXPIRED),
-            _ => None,
+            Self::BfdDown(_) => Some(bfd_down()),
+            Self::Stopped
+            | Self::Reconfigured
+            | Self::ConnectFailed(_)
+            | Self::ConnectTimedOut
+            | Self::ConnectionClosed(_)
+            | Self::Received(_) => None,
         }
     }
 }

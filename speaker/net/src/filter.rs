@@ -68,14 +68,7 @@ pub(crate) fn arp_requests(ifindex: u32) -> Vec<Instruction> {
 /// Returns a program that passes neighbor solicitations which arrive on this interface with hop limit 255,
 /// that is, without having crossed a router.
 pub(crate) fn neighbor_solicitations(ifindex: u32) -> Vec<Instruction> {
-    all_of(&[
-        (LOAD_WORD, PACKET_TYPE, Test::AtMost(MULTICAST)),
-        (LOAD_WORD, IFINDEX, Test::Equal(ifindex)),
-        (LOAD_HALF, ETHERTYPE, Test::Equal(ETHERTYPE_IPV6)),
-        (LOAD_BYTE, IPV6_NEXT_HEADER, Test::Equal(ICMPV6)),
-        (LOAD_BYTE, IPV6_HOP_LIMIT, Test::Equal(255)),
-        (LOAD_BYTE, ICMPV6_TYPE, Test::Equal(NEIGHBOR_SOLICITATION)),
-    ])
+    icmpv6_of_link(ifindex, &[Test::Equal(NEIGHBOR_SOLICITATION)])
 }
 
 /// Returns a program that passes ARP replies to this host which arrive on this interface.
@@ -114,15 +107,7 @@ pub(crate) fn nothing() -> Vec<Instruction> {
 /// Returns a program that passes solicitations and advertisements of routers which arrive on this interface
 /// with hop limit 255.
 pub(crate) fn router_discovery(ifindex: u32) -> Vec<Instruction> {
-    all_of(&[
-        (LOAD_WORD, PACKET_TYPE, Test::AtMost(MULTICAST)),
-        (LOAD_WORD, IFINDEX, Test::Equal(ifindex)),
-        (LOAD_HALF, ETHERTYPE, Test::Equal(ETHERTYPE_IPV6)),
-        (LOAD_BYTE, IPV6_NEXT_HEADER, Test::Equal(ICMPV6)),
-        (LOAD_BYTE, IPV6_HOP_LIMIT, Test::Equal(255)),
-        (LOAD_BYTE, ICMPV6_TYPE, Test::AtLeast(ROUTER_SOLICITATION)),
-        (LOAD_BYTE, ICMPV6_TYPE, Test::AtMost(ROUTER_ADVERTISEMENT)),
-    ])
+    icmpv6_of_link(ifindex, &[Test::AtLeast(ROUTER_SOLICITATION), Test::AtMost(ROUTER_ADVERTISEMENT)])
 }
 
 #[derive(Clone, Copy)]
@@ -130,6 +115,20 @@ enum Test {
     Equal(u32),
     AtMost(u32),
     AtLeast(u32),
+}
+
+/// Returns a program that passes ICMPv6 messages of these types which arrive on this interface with hop limit
+/// 255, that is, without having crossed a router.
+fn icmpv6_of_link(ifindex: u32, types: &[Test]) -> Vec<Instruction> {
+    let mut fields = vec![
+        (LOAD_WORD, PACKET_TYPE, Test::AtMost(MULTICAST)),
+        (LOAD_WORD, IFINDEX, Test::Equal(ifindex)),
+        (LOAD_HALF, ETHERTYPE, Test::Equal(ETHERTYPE_IPV6)),
+        (LOAD_BYTE, IPV6_NEXT_HEADER, Test::Equal(ICMPV6)),
+        (LOAD_BYTE, IPV6_HOP_LIMIT, Test::Equal(255)),
+    ];
+    fields.extend(types.iter().map(|test| (LOAD_BYTE, ICMPV6_TYPE, *test)));
+    all_of(&fields)
 }
 
 /// Returns a program that passes a frame if every field passes its test. A load beyond the end of the frame

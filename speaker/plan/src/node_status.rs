@@ -156,17 +156,11 @@ pub(crate) fn status(
     }
 }
 
-/// Describes a session. Numbers that grow with each attempt or with the messages of the router are rounded,
-/// so that a router cannot cause a write every second.
 fn session(peer: &str, view: &SessionView) -> Session {
     let error = view.last_error.as_ref();
     let notification = |series: &Series| SessionNotification {
         message: bounded(&series.text),
         since: Some(Time(series.since)),
-    };
-    let family = |family: &SessionFamily| SessionFamily {
-        received: family.received.try_into().map_or(0, rounded),
-        ..family.clone()
     };
     Session {
         peer: peer.to_owned(),
@@ -182,7 +176,7 @@ fn session(peer: &str, view: &SessionView) -> Session {
         flaps: i64::try_from(view.flaps).unwrap_or(i64::MAX),
         negotiated: view.negotiated.clone(),
         bfd: view.bfd.clone().map(|bfd| BFDSession { message: bfd.message.as_deref().map(bounded), ..bfd }),
-        families: view.families.iter().map(family).collect(),
+        families: view.families.clone(),
         last_notification_sent: view.notification_sent.as_ref().map(notification),
         last_notification_received: view.notification_received.as_ref().map(notification),
         prefixes: view.families.iter().map(|family| family.sent).sum(),
@@ -190,8 +184,9 @@ fn session(peer: &str, view: &SessionView) -> Session {
     }
 }
 
-/// Rounds down to a power of two.
-fn rounded(n: u64) -> i64 {
+/// Rounds down to a power of two. For numbers that grow with each attempt or with the messages of a router:
+/// a status that contained them would be written all the time.
+pub fn rounded(n: u64) -> i64 {
     n.checked_ilog2().map_or(0, |bits| 1 << bits.min(62))
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fairlead_bgp::message::attribute::{MpNextHop, PathAttributes};
-use fairlead_bgp::message::capability::Capability;
+use fairlead_bgp::message::capability::{Capability, GracefulRestart};
 use fairlead_bgp::message::framer::Framer;
 use fairlead_bgp::message::open::Open;
 use fairlead_bgp::message::{DecodeContext, MAX_EXTENDED_LENGTH, Message, encode_keepalive};
@@ -222,6 +222,10 @@ impl Solo {
         decode_all(&bytes, self.context)
     }
 
+    pub(crate) fn events(&mut self) -> Vec<SessionEvent> {
+        std::iter::from_fn(|| self.session.poll_event()).collect()
+    }
+
     pub(crate) fn down_reason(&mut self) -> DownReason {
         loop {
             match self.session.poll_event().expect("a Down event") {
@@ -248,6 +252,21 @@ impl Solo {
         let stop = SessionInput::ManualStop { subcode, text, restart: true, drain };
         self.session.handle_input(self.now, stop);
     }
+}
+
+/// Returns an established session with one route that the peer has, for each side with or without graceful
+/// restart.
+pub(crate) fn established_with_restart(ours: bool, theirs: bool) -> Solo {
+    let mut solo = Solo::new(SessionConfig { graceful_restart: ours.then(|| secs(120)), ..config() });
+    solo.session.announce(net("192.0.2.0/24"), attributes(1)).unwrap();
+    let mut capabilities = peer_open().capabilities;
+    if theirs {
+        capabilities.push(Capability::GracefulRestart(GracefulRestart { time: 90, ..Default::default() }));
+    }
+    let mut solo = solo.established_with(&Open { capabilities, ..peer_open() });
+    solo.sent();
+    assert_eq!(solo.session.announced(), 1);
+    solo
 }
 
 /// Next hop of a received route.

@@ -1,7 +1,7 @@
 //! Changes of the parameters of a session.
 
 use fairlead_bgp::message::Message;
-use fairlead_bgp::message::capability::{Capability, GracefulRestart};
+use fairlead_bgp::message::capability::Capability;
 use fairlead_bgp::message::open::Open;
 use fairlead_bgp::{
     CeaseSubcode, ConfigError, DownReason, Notification, SessionConfig, SessionEvent, SessionInput,
@@ -14,24 +14,6 @@ use crate::harness::*;
 fn edited(graceful_restart: bool) -> SessionConfig {
     let graceful_restart = graceful_restart.then(|| secs(120));
     SessionConfig { hold_time: secs(30), graceful_restart, ..config() }
-}
-
-/// Returns an established session with one route that the peer has, for each side with or without graceful
-/// restart.
-fn established(ours: bool, theirs: bool) -> Solo {
-    let mut solo = Solo::new(SessionConfig { graceful_restart: ours.then(|| secs(120)), ..config() });
-    solo.session.announce(net("192.0.2.0/24"), attributes(1)).unwrap();
-    let mut capabilities = peer_open().capabilities;
-    if theirs {
-        capabilities.push(Capability::GracefulRestart(GracefulRestart { time: 90, ..Default::default() }));
-    }
-    let mut solo = solo.established_with(&Open { capabilities, ..peer_open() });
-    solo.sent();
-    solo
-}
-
-fn events(solo: &mut Solo) -> Vec<SessionEvent> {
-    std::iter::from_fn(|| solo.session.poll_event()).collect()
 }
 
 /// Connects and returns the OPEN that the session sends.
@@ -64,11 +46,11 @@ fn edit_leaves_routes_only_to_graceful_restart_with_the_same_peer() {
         (false, false, false, true, false),
     ] {
         let case = format!("{before}, {after}, {theirs}, {same_peer}");
-        let mut solo = established(before, theirs);
+        let mut solo = established_with_restart(before, theirs);
         solo.session.reconfigure(solo.now, edited(after), same_peer).unwrap();
         let down = SessionEvent::Down { from: SessionState::Established, reason: DownReason::Reconfigured };
         let close = if retained { SessionEvent::CloseForRestart } else { SessionEvent::Close };
-        assert_eq!(events(&mut solo), [close, down, SessionEvent::Connect], "{case}");
+        assert_eq!(solo.events(), [close, down, SessionEvent::Connect], "{case}");
         let cease = Notification::cease(CeaseSubcode::OtherConfigurationChange, "");
         let expected = if retained { vec![] } else { vec![Message::Notification(cease)] };
         assert_eq!(solo.sent(), expected, "{case}");
@@ -81,7 +63,7 @@ fn edit_leaves_routes_only_to_graceful_restart_with_the_same_peer() {
 
 #[test]
 fn restart_state_bit_is_set_until_established() {
-    let mut solo = established(true, true);
+    let mut solo = established_with_restart(true, true);
     solo.session.reconfigure(solo.now, edited(true), true).unwrap();
     connect(&mut solo);
     solo.session.handle_input(solo.now, SessionInput::ConnectionClosed { reason: String::new() });
@@ -132,12 +114,12 @@ fn edit_takes_effect_in_every_state() {
     ];
     for (prepare, closes) in table {
         let mut solo = prepare(Solo::new(config()));
-        events(&mut solo);
+        solo.events();
         let from = solo.session.state();
         solo.session.reconfigure(solo.now, edited(false), true).unwrap();
         let down = SessionEvent::Down { from, reason: DownReason::Reconfigured };
         let expected = [closes, &[down, SessionEvent::Connect]].concat();
-        assert_eq!(events(&mut solo), expected, "{from}");
+        assert_eq!(solo.events(), expected, "{from}");
         solo.sent();
         assert_eq!(connect(&mut solo).hold_time, 30, "{from}");
     }
@@ -147,17 +129,17 @@ fn edit_takes_effect_in_every_state() {
 fn stopped_session_adopts_the_parameters_at_its_start() {
     let mut solo = Solo::new(config());
     solo.session.reconfigure(solo.now, edited(false), true).unwrap();
-    assert_eq!(events(&mut solo), []);
+    assert_eq!(solo.events(), []);
     solo.session.handle_input(solo.now, SessionInput::ManualStart);
     assert_eq!(connect(&mut solo).hold_time, 30);
 }
 
 #[test]
 fn invalid_parameters_change_nothing() {
-    let mut solo = established(false, false);
+    let mut solo = established_with_restart(false, false);
     let invalid = SessionConfig { hold_time: secs(1), ..config() };
     assert_eq!(solo.session.reconfigure(solo.now, invalid, true), Err(ConfigError::HoldTime));
-    assert_eq!((events(&mut solo), solo.session.state()), (vec![], SessionState::Established));
+    assert_eq!((solo.events(), solo.session.state()), (vec![], SessionState::Established));
 }
 
 #[test]

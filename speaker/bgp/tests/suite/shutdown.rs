@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use fairlead_bgp::message::Message;
-use fairlead_bgp::message::capability::{Capability, GracefulRestart};
-use fairlead_bgp::message::open::Open;
 use fairlead_bgp::{
     CeaseSubcode, DownReason, NextHops, Notification, SessionConfig, SessionEvent, SessionInput, SessionState,
 };
@@ -12,24 +10,6 @@ use fairlead_bgp::{
 use crate::harness::*;
 
 const SHUTDOWN: CeaseSubcode = CeaseSubcode::AdministrativeShutdown;
-
-/// An established session with one route that the peer has, for each side with or without graceful restart.
-fn established(ours: bool, theirs: bool) -> Solo {
-    let mut solo = Solo::new(SessionConfig { graceful_restart: ours.then(|| secs(120)), ..config() });
-    solo.session.announce(net("192.0.2.0/24"), attributes(1)).unwrap();
-    let mut capabilities = peer_open().capabilities;
-    if theirs {
-        capabilities.push(Capability::GracefulRestart(GracefulRestart { time: 90, ..Default::default() }));
-    }
-    let mut solo = solo.established_with(&Open { capabilities, ..peer_open() });
-    solo.sent();
-    assert_eq!(solo.session.announced(), 1);
-    solo
-}
-
-fn events(solo: &mut Solo) -> Vec<SessionEvent> {
-    std::iter::from_fn(|| solo.session.poll_event()).collect()
-}
 
 fn stopped_from(from: SessionState) -> SessionEvent {
     SessionEvent::Down { from, reason: DownReason::Stopped }
@@ -46,7 +26,7 @@ fn routes_left_only_to_negotiated_graceful_restart() {
         (true, true, false, false),
     ] {
         let case = format!("ours {ours}, theirs {theirs}, restart {restart}");
-        let mut solo = established(ours, theirs);
+        let mut solo = established_with_restart(ours, theirs);
         match restart {
             true => solo.stop_for_restart(),
             false => solo.stop(),
@@ -55,7 +35,7 @@ fn routes_left_only_to_negotiated_graceful_restart() {
         assert_eq!(solo.session.state(), SessionState::Idle, "{case}");
         assert_eq!(solo.session.announced(), 0, "{case}");
         let close = if leaves { SessionEvent::CloseForRestart } else { SessionEvent::Close };
-        assert_eq!(events(&mut solo), [close, stopped_from(SessionState::Established)], "{case}");
+        assert_eq!(solo.events(), [close, stopped_from(SessionState::Established)], "{case}");
         match &sent[..] {
             [] => assert!(leaves, "{case}"),
             [Message::Update(withdrawal), Message::Notification(cease)] => {
@@ -71,7 +51,7 @@ fn routes_left_only_to_negotiated_graceful_restart() {
 
 #[test]
 fn graceful_restart_discards_unsent_updates() {
-    let mut solo = established(true, true);
+    let mut solo = established_with_restart(true, true);
     solo.session.announce(net("198.51.100.0/24"), attributes(1)).unwrap();
     solo.stop_for_restart();
     assert_eq!(solo.sent(), []);
@@ -88,21 +68,21 @@ fn unestablished_session_with_restart_sends_cease() {
 
 #[test]
 fn blocked_peer_gets_cease_after_withdraw_time() {
-    let mut solo = established(false, false);
+    let mut solo = established_with_restart(false, false);
     solo.stop();
     assert_eq!(solo.session.state(), SessionState::Established, "the peer has not read the withdrawal");
     solo.wait(Duration::from_millis(799));
     assert_eq!((solo.session.state(), solo.session.pending()), (SessionState::Established, 1));
     solo.wait(Duration::from_millis(1));
     assert_eq!(solo.session.state(), SessionState::Idle);
-    assert_eq!(events(&mut solo), [SessionEvent::Close, stopped_from(SessionState::Established)]);
+    assert_eq!(solo.events(), [SessionEvent::Close, stopped_from(SessionState::Established)]);
     assert_eq!(solo.sent(), [Message::Notification(Notification::cease(SHUTDOWN, ""))]);
     assert_eq!(solo.session.poll_timeout(), None);
 }
 
 #[test]
 fn stopping_session_announces_nothing() {
-    let mut solo = established(false, false);
+    let mut solo = established_with_restart(false, false);
     solo.session.announce(net("198.51.100.0/24"), attributes(1)).unwrap();
     solo.stop();
     solo.session.announce(net("203.0.113.0/24"), attributes(1)).unwrap();
@@ -123,24 +103,24 @@ fn connection_lost_while_stopping_is_not_replaced() {
     let notify: fn(&mut Solo) = |solo| solo.receive(&message(3, &[6, 2]));
     let garbage: fn(&mut Solo) = |solo| solo.receive(&[0; 19]);
     for end in [close, notify, garbage] {
-        let mut solo = established(false, false);
+        let mut solo = established_with_restart(false, false);
         solo.stop();
         end(&mut solo);
         assert_eq!(solo.session.state(), SessionState::Idle);
-        assert_eq!(events(&mut solo).pop(), Some(stopped_from(SessionState::Established)));
+        assert_eq!(solo.events().pop(), Some(stopped_from(SessionState::Established)));
         assert_eq!(solo.session.poll_timeout(), None);
     }
 }
 
 #[test]
 fn stopped_session_announces_its_routes_after_restart() {
-    let mut solo = established(false, false);
+    let mut solo = established_with_restart(false, false);
     solo.stop();
     // A start while the session still withdraws is ignored, as in every state but Idle.
     solo.session.handle_input(solo.now, SessionInput::ManualStart);
     assert_eq!(solo.session.state(), SessionState::Established);
     solo.sent();
-    events(&mut solo);
+    solo.events();
     solo.session.handle_input(solo.now, SessionInput::ManualStart);
     solo.reestablish();
     let mut learned = LearnedRoutes::default();

@@ -89,7 +89,7 @@ impl Users {
         }
     }
 
-    /// Looks up who determines the parameters of the session with this key.
+    /// Looks up the user whose profile the session with this key uses.
     pub(super) fn update_sharing(&mut self, key: &SessionKey, sessions: &Sessions) {
         let fastest = sessions.users(key).map(|users| Arc::<str>::from(users.fastest));
         for (name, user) in self.by_name.iter_mut().filter(|(_, user)| user.key == *key) {

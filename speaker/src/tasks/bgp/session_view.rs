@@ -3,7 +3,7 @@
 use fairlead_bgp::{DownReason, Family, FamilyStatus, Negotiated, Session, Withheld};
 use fairlead_crds::model::config::Peer;
 use fairlead_crds::v1beta1::{BFDSession, NegotiatedSession, SessionFamily};
-use fairlead_plan::node_status::{Series, SessionPhase, SessionView};
+use fairlead_plan::node_status::{Series, SessionPhase, SessionView, rounded};
 use jiff::Timestamp;
 
 /// Message about a peer above [`fairlead_bgp::MAX_MESSAGES_PER_SECOND`] or
@@ -150,7 +150,8 @@ fn session_family((family, status): (Family, FamilyStatus)) -> SessionFamily {
     SessionFamily {
         family: family.to_string(),
         sent: i64::try_from(status.sent).unwrap_or(i64::MAX),
-        received: i64::try_from(status.received).unwrap_or(i64::MAX),
+        // Rounded here, so that a router that floods the session does not change the view with each message.
+        received: rounded(status.received),
         end_of_rib_sent: status.end_of_rib_sent,
         end_of_rib_received: status.end_of_rib_received,
     }
@@ -339,6 +340,10 @@ mod tests {
         state.handle_down(false, &DownReason::Received(notification(5)), time(2));
         state.handle_down(true, &DownReason::HoldTimerExpired, time(3));
         state.handle_established(time(4), &negotiated(), &peer());
+        state.handle_down(true, &DownReason::BfdDown("no packets".to_owned()), time(5));
+        let sent = polled(&mut state).notification_sent.unwrap();
+        assert_eq!(sent.text, "6/10 (Cease: BFD Down)");
+        state.handle_down(true, &DownReason::HoldTimerExpired, time(6));
         let view = polled(&mut state);
         let received = view.notification_received.unwrap();
         assert_eq!(received.text, "6/5 (Cease: Connection Rejected)");
