@@ -88,8 +88,8 @@ impl ExaBgp {
         Self::start_file(host, &config)
     }
 
-    /// Starts ExaBGP with the contents of a complete configuration file. Its process writes the journal to
-    /// [`JOURNAL`]; the lab puts it into the folder of the host.
+    /// Starts ExaBGP with the contents of a complete configuration file. Where its process writes to
+    /// `/var/log/exabgp.json`, it writes to the folder of the host.
     pub fn start_file(host: &Host, config: &str) -> Result<Self> {
         let journal = host.write("journal.json", "")?;
         let config = config.replace(JOURNAL, &journal.display().to_string());
