@@ -227,6 +227,14 @@ impl ClusterState {
         (!self.unlisted.contains("Speaker")).then(|| self.mesh_peers.clone())
     }
 
+    /// Returns the other nodes with a speaker that takes part in the mesh or is about to; `None` before Speakers
+    /// were listed. A speaker that has just started has no mesh address yet. In a cluster that starts, every
+    /// speaker would own every address if it did not wait for those.
+    pub(crate) fn expected_members(&self) -> Option<BTreeSet<String>> {
+        let listed = !self.unlisted.contains("Speaker");
+        listed.then(|| self.other_speakers().map(|(node, _)| node.clone()).collect())
+    }
+
     /// Returns how often this node's Speaker object was deleted. When it grows, the object must be written
     /// again.
     pub(crate) fn own_object_deletions(&self) -> u64 {
@@ -301,8 +309,13 @@ impl ClusterState {
             ObjectChange::Missing => self.speakers_missing = true,
         }
         self.own_object_deletions += u64::from(had && !self.speakers.contains_key(&self.own_object));
-        let others = self.speakers.values().flatten().filter(|(node, _)| *node != self.node);
-        self.mesh_peers = Arc::new(others.cloned().collect());
+        let addressed = self.other_speakers().filter_map(|(node, address)| Some((node.clone(), (*address)?)));
+        self.mesh_peers = Arc::new(addressed.collect());
+    }
+
+    /// Returns the speakers of this instance on other nodes.
+    fn other_speakers(&self) -> impl Iterator<Item = &MeshPeer> {
+        self.speakers.values().flatten().filter(|(node, _)| *node != self.node)
     }
 }
 
@@ -422,7 +435,7 @@ mod tests {
     fn deletion_of_own_object_is_counted_once() {
         let mut state = listed_state();
         let own = || ("n1".to_owned(), None);
-        let other = || ("n2".to_owned(), Some(("n2".to_owned(), "192.0.2.2:7946".parse().unwrap())));
+        let other = || ("n2".to_owned(), Some(("n2".to_owned(), Some("192.0.2.2:7946".parse().unwrap()))));
         for (change, deletions) in [
             (ObjectChange::Reset(vec![]), 0),
             (ObjectChange::Apply(own()), 0),
@@ -438,6 +451,22 @@ mod tests {
         }
         let others: Vec<String> = state.mesh_peers().unwrap().keys().cloned().collect();
         assert_eq!(others, ["n2"]);
+    }
+
+    #[test]
+    fn speaker_without_mesh_address_is_expected_but_no_peer() {
+        let mut state = ClusterState::new("n1", &Instance::default());
+        assert_eq!(state.expected_members(), None, "Speakers were not listed");
+        let speakers = vec![
+            ("n1".to_owned(), Some(("n1".to_owned(), None))),
+            ("n2".to_owned(), Some(("n2".to_owned(), Some("192.0.2.2:7946".parse().unwrap())))),
+            ("n3".to_owned(), Some(("n3".to_owned(), None))),
+            ("n4.other".to_owned(), None),
+        ];
+        state.handle_watch_event(WatchEvent::Speakers(ObjectChange::Reset(speakers)));
+        assert_eq!(state.expected_members(), Some(["n2".to_owned(), "n3".to_owned()].into()));
+        let peers: Vec<String> = state.mesh_peers().unwrap().keys().cloned().collect();
+        assert_eq!(peers, ["n2"]);
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl Coordinator {
                 gate.handle_link(Instant::now(), up);
             }
             if gate.poll_timeout().is_some() || gate.members().is_none() {
-                gate.handle_expected(self.state.mesh_peers().map(|peers| peers.keys().cloned().collect()));
+                gate.handle_expected(self.state.expected_members());
                 if gate.handle_timeout(Instant::now()) {
                     tracing::info!(
                         members = gate.members().map(BTreeSet::len),

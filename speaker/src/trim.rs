@@ -99,11 +99,12 @@ fn is_shutting_down(condition: &RawCondition) -> bool {
         && condition.message().contains("node is shutting down")
 }
 
-/// The node of a speaker, and the address of that speaker in the mesh.
-pub(crate) type MeshPeer = (String, SocketAddr);
+/// The node of a speaker, and the address of that speaker in the mesh. The address is `None` until the speaker
+/// has written a valid one.
+pub(crate) type MeshPeer = (String, Option<SocketAddr>);
 
-/// Returns the name of the object, and the speaker. The speaker is `None` if the object has no valid address,
-/// or if it belongs to another instance.
+/// Returns the name of the object, and the speaker. The speaker is `None` if the object belongs to another
+/// instance.
 pub(crate) fn speaker(object: objects::Speaker, instance: &Instance) -> (String, Option<MeshPeer>) {
     let name = object.name_any();
     let node = instance.node_of_speaker(&name, object.spec.load_balancer_class.as_deref());
@@ -112,7 +113,7 @@ pub(crate) fn speaker(object: objects::Speaker, instance: &Instance) -> (String,
         let port = u16::try_from(mesh.port).ok().filter(|port| *port != 0)?;
         Some(SocketAddr::new(ip, port))
     });
-    let peer = node.zip(address).map(|(node, address)| (node.to_owned(), address));
+    let peer = node.map(|node| (node.to_owned(), address));
     (name, peer)
 }
 
@@ -275,7 +276,7 @@ mod tests {
         for (mesh, expected) in table {
             let object = json!({"apiVersion": "fairlead.dev/v1beta1", "kind": "Speaker",
                 "metadata": {"name": "n1"}, "spec": {"mesh": mesh}});
-            let expected = expected.map(|a| ("n1".to_owned(), a.parse().unwrap()));
+            let expected = Some(("n1".to_owned(), expected.map(|a| a.parse().unwrap())));
             let read = speaker(from_value(object).unwrap(), &Instance::default());
             assert_eq!(read, ("n1".to_owned(), expected), "{mesh}");
         }
@@ -291,7 +292,7 @@ mod tests {
             let instance = Instance { class, namespace: "b".to_owned() };
             speaker(from_value(object.clone()).unwrap(), &instance).1
         };
-        assert_eq!(read(class()), Some(("n1".to_owned(), "192.0.2.1:7946".parse().unwrap())));
+        assert_eq!(read(class()), Some(("n1".to_owned(), Some("192.0.2.1:7946".parse().unwrap()))));
         assert_eq!(read(None), None);
     }
 }

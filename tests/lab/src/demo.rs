@@ -157,13 +157,20 @@ fn show_owners(lab: &Lab, services: &[Service]) -> Result<()> {
             say(format_args!("{ip:20} is at {owner} ({})", lab.node(owner)?.mac()));
             // Prints the client's request and its reply, not the other traffic.
             let group = |mac: Mac| mac.0[0] & 1 == 1;
-            let exchange = wait_for(format!("an answer for {ip} on the wire"), SOON, || {
+            let captured = || {
                 let frames = capture.frames();
                 let mut newest = frames.into_iter().rev().map(|seen| seen.frame);
-                let answered = newest.find(|f| f.message.claims(*ip) && !group(f.destination));
-                let answered = answered.ok_or("no host answers")?;
-                let asked = newest.find(|f| f.message.asks_for(*ip) && f.source == answered.destination);
-                Ok::<_, &str>([asked.ok_or("no request was captured")?, answered])
+                let answered = newest.find(|f| f.message.claims(*ip) && !group(f.destination))?;
+                let asked = newest.find(|f| f.message.asks_for(*ip) && f.source == answered.destination)?;
+                Some([asked, answered])
+            };
+            let exchange = wait_for(format!("an answer for {ip} on the wire"), SOON, || {
+                if let Some(exchange) = captured() {
+                    return anyhow::Ok(exchange);
+                }
+                // An owner that changes meanwhile leaves no complete exchange.
+                lab.wait_for_owner(*ip, SOON)?;
+                captured().context("the exchange was not captured")
             });
             for frame in exchange? {
                 say(format_args!("    {frame}"));
