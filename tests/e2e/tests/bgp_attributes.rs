@@ -130,7 +130,7 @@ fn router_distributes_traffic_by_endpoints() {
     scene.service(&service);
     let ip = lab.api().unwrap().wait_for_addresses("weighted", 1, SOON).unwrap()[0];
     expect_weights(&lab, ip, [50, 50]);
-    let since = fairlead_e2e::established_since(&lab, "n1").unwrap();
+    let since = fairlead_e2e::expect_established(&lab, "n1", 2).unwrap();
     let recording = lab.record_bgp().unwrap();
     scene.merge(&peer, bandwidth(json!({ "megabitsPerEndpoint": 100 })));
     expect_weights(&lab, ip, [25, 75]);

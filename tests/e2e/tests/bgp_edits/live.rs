@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 
 use fairlead_e2e::{
-    LbService, SECOND, SOON, all_nodes, established_since, expect_next_hops, expect_sessions,
+    LbService, SECOND, SOON, all_nodes, established_since, expect_established, expect_next_hops,
+    expect_sessions,
 };
 use fairlead_lab::{Lab, Message, ensure, wait_for};
 use serde_json::json;
@@ -41,12 +42,7 @@ fn edits_cost_no_more_than_they_must() {
     let service = LbService::new("edits", "bgp").single("IPv4");
     let ip = service.up(&lab).unwrap()[0];
     expect_next_hops(&lab, ip, &all_nodes(&lab), SOON).unwrap();
-    let since = wait_for("the sessions in the Speaker object", SOON, || {
-        let since = established_since(&lab, "n1")?;
-        ensure(since.len() == 2, since).map_err(|since| anyhow::anyhow!("{since:?}"))?;
-        established_since(&lab, "n1")
-    })
-    .unwrap();
+    let since = expect_established(&lab, "n1", 2).unwrap();
     let mut witness = Witness::new(&lab);
 
     // Nothing. The last edit has a visible effect, and the speakers handle edits of a kind in order.
