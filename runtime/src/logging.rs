@@ -1,5 +1,7 @@
 //! Logging to standard error.
 
+mod json;
+
 use std::borrow::Cow;
 use std::io::{self, IsTerminal, Stderr, Write, stderr};
 
@@ -20,24 +22,40 @@ pub fn init(flags: &Common) {
     match flags.log_format {
         LogFormat::Text => {
             let colored = stderr().is_terminal();
-            builder.with_ansi(colored).with_writer(move || LineWriter { colored, inner: stderr() }).init();
+            let format = Format::Text { colored };
+            builder.with_ansi(colored).with_writer(move || LineWriter { format, inner: stderr() }).init();
         }
-        // JSON strings contain no control characters.
-        LogFormat::Json => builder.with_writer(stderr).json().flatten_event(true).init(),
+        LogFormat::Json => {
+            let writer = || LineWriter { format: Format::Json, inner: stderr() };
+            builder.with_writer(writer).json().flatten_event(true).init();
+        }
     }
 }
 
 /// Writes each event on one line, whatever its fields contain: a text from outside must not forge a line.
 struct LineWriter<W = Stderr> {
-    /// Colors are escape sequences. The formatter has escaped those in fields.
-    colored: bool,
+    format: Format,
     inner: W,
+}
+
+#[derive(Clone, Copy)]
+enum Format {
+    Text {
+        /// Colors are escape sequences. The formatter has escaped those in fields.
+        colored: bool,
+    },
+    Json,
 }
 
 impl<W: Write> Write for LineWriter<W> {
     /// Writes one event, which the formatter passes as a whole.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        self.inner.write_all(line(&String::from_utf8_lossy(event), self.colored).as_bytes())?;
+        let text = String::from_utf8_lossy(event);
+        let line = match self.format {
+            Format::Text { colored } => line(&text, colored),
+            Format::Json => json::line(&text),
+        };
+        self.inner.write_all(line.as_bytes())?;
         Ok(event.len())
     }
 
@@ -89,7 +107,7 @@ mod tests {
     use super::*;
 
     fn written(colored: bool, event: &str) -> String {
-        let mut writer = LineWriter { colored, inner: Vec::new() };
+        let mut writer = LineWriter { format: Format::Text { colored }, inner: Vec::new() };
         writer.write_all(event.as_bytes()).unwrap();
         String::from_utf8(writer.inner).unwrap()
     }
