@@ -44,6 +44,7 @@ pub(crate) async fn send(
                 WriteResult::Refused if !is_retry => {
                     tracing::error!(?target, %error, "a write was refused; retrying");
                 }
+                // The reconcile loop logs a missing permission once for all objects.
                 _ => tracing::debug!(?target, %error, "the write failed; retrying"),
             }
             write_result
@@ -88,6 +89,9 @@ async fn patch(
 
 /// Returns the result of a write that failed.
 fn classify(failure: &Failure) -> WriteResult {
+    if let Some(message) = failure.missing_permission() {
+        return WriteResult::Denied(message);
+    }
     let Error::Api(status) = &failure.error else {
         // No response: the connection was refused or reset, or timed out.
         return WriteResult::Unavailable(None);
@@ -95,7 +99,7 @@ fn classify(failure: &Failure) -> WriteResult {
     match status.code {
         404 | 410 => WriteResult::Gone,
         409 => WriteResult::Conflict,
-        // 403 is the answer of most policies and webhooks, and of missing permissions for one kind.
+        // 403 is the answer of most policies and webhooks.
         400 | 403 | 413 | 415 | 422 => WriteResult::Refused,
         429 | 503 | 504 => WriteResult::Unavailable(failure.retry_after),
         500 if is_refusal(&status.message) => WriteResult::Refused,
@@ -167,6 +171,10 @@ mod tests {
             let status = Status { code: 500, message: message.to_owned(), ..Status::default() };
             assert_eq!(classify(&Error::Api(Box::new(status)).into()), result, "{message}");
         }
+        let message = "services \"web\" is forbidden: User \"u\" cannot patch resource \"services/status\"";
+        let status = Status { code: 403, message: message.to_owned(), ..Status::default() };
+        let denied = WriteResult::Denied("User \"u\" cannot patch resource \"services/status\"".to_owned());
+        assert_eq!(classify(&Error::Api(Box::new(status)).into()), denied);
         let refused = Error::Service("connection refused".into());
         assert_eq!(classify(&refused.into()), WriteResult::Unavailable(None));
     }

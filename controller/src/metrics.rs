@@ -187,6 +187,7 @@ impl Metrics {
             WriteResult::Conflict => "conflict",
             WriteResult::Gone => "gone",
             WriteResult::Refused => "invalid",
+            WriteResult::Denied(_) => "denied",
             WriteResult::Failed => "failed",
             WriteResult::Unavailable(_) => "unavailable",
         };

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, Request, Response, StatusCode, header};
+use fairlead_crds::text;
 use http_body_util::BodyExt;
 use kube::client::Body;
 use kube::core::Status;
@@ -44,6 +45,26 @@ impl From<Error> for Failure {
         let seconds = status.map_or(0, |details| details.retry_after_seconds);
         let retry_after = Duration::from_secs(seconds.into()).min(MAX_RETRY_AFTER);
         Self { error, retry_after: Some(retry_after).filter(|wait| !wait.is_zero()) }
+    }
+}
+
+impl Failure {
+    /// Returns what the API server says about the user if the user of the client lacks the permission for the
+    /// request (RBAC), without the name of the object; printable and bounded. Policies, webhooks and quotas
+    /// return the same status, for reasons of the object.
+    pub fn missing_permission(&self) -> Option<String> {
+        let Error::Api(status) = &self.error else { return None };
+        // `responsewriters.Forbidden` of the API server writes `services "web" is forbidden: User "u" cannot
+        // patch resource …`. Webhooks and policies cannot write the beginning of a message.
+        let (object, reason) = status.message.split_once(" is forbidden: ")?;
+        let (resource, name) = object.split_once(' ').unwrap_or((object, "\"\""));
+        let is_named =
+            |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.:_".contains(&byte));
+        let name = name.strip_prefix('"').and_then(|name| name.strip_suffix('"'));
+        let is_about_object = is_named(resource) && name.is_some_and(is_named);
+        let is_denial = reason.starts_with("User \"") && reason.contains("\" cannot ");
+        let message = || text::message(reason).into_owned();
+        (status.code == 403 && is_about_object && is_denial).then(message)
     }
 }
 
@@ -154,6 +175,51 @@ mod tests {
         assert_eq!(rejected(429, Some("8"), &status), (429, Some(3)));
         assert_eq!(rejected(503, None, "<html>"), (503, None));
         assert_eq!(rejected(502, None, r#"{ "error": "bad gateway" }"#), (502, None));
+    }
+
+    /// Messages as kube-apiserver 1.33 to 1.36 returns them.
+    #[test]
+    fn missing_permission_differs_from_refusals_of_the_object() {
+        const USER: &str = r#"User "system:serviceaccount:fairlead-system:fairlead-controller" cannot"#;
+        let denied = [
+            (
+                r#"services "web" is forbidden: "#,
+                r#"patch resource "services/status" in API group "" in the namespace "default""#,
+            ),
+            (
+                r#"ipaddresspools.fairlead.dev "lan" is forbidden: "#,
+                r#"patch resource "ipaddresspools/status" in API group "fairlead.dev" at the cluster scope"#,
+            ),
+            (
+                r#"services "web" is forbidden: "#,
+                r#"patch resource "services/status" in API group "" in the namespace "a": RBAC: clusterrole.rbac.authorization.k8s.io "fairlead-controller" not found"#,
+            ),
+            ("services is forbidden: ", r#"list resource "services" in API group "" at the cluster scope"#),
+        ];
+        let found = |code, message: &str| {
+            let status = Status::failure(message, "Forbidden").with_code(code);
+            Failure::from(Error::Api(status.boxed())).missing_permission()
+        };
+        for (object, what) in denied {
+            assert_eq!(found(403, &format!("{object}{USER} {what}")), Some(format!("{USER} {what}")));
+            assert_eq!(found(422, &format!("{object}{USER} {what}")), None);
+        }
+        let spoofed = format!(r#"{USER} patch resource "services/status""#);
+        for refused in [
+            r#"services "web" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: no"#.to_owned(),
+            r#"admission webhook "w.example.com" denied the request: no addresses here"#.to_owned(),
+            r#"admission webhook "w.example.com" denied the request without explanation"#.to_owned(),
+            r#"pods "web" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2"#.to_owned(),
+            r#"events "e" is forbidden: unable to create new content in namespace a because it is being terminated"#.to_owned(),
+            r#"pods "web" is forbidden: violates PodSecurity "restricted:latest": host namespaces"#.to_owned(),
+            r#"Internal error occurred: failed calling webhook "w": no endpoints available"#.to_owned(),
+            // Texts of webhooks and policies that imitate a missing permission.
+            format!(r#"admission webhook "w.example.com" denied the request: services "web" is forbidden: {spoofed}"#),
+            format!(r#"services "web" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: {spoofed}"#),
+            String::new(),
+        ] {
+            assert_eq!(found(403, &refused), None, "{refused}");
+        }
     }
 
     #[test]

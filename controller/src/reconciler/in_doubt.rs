@@ -51,7 +51,7 @@ impl InDoubt {
                 self.writes.remove(target);
             }
             // Contains no information about an earlier write.
-            WriteResult::Refused => {}
+            WriteResult::Refused | WriteResult::Denied(_) => {}
             // Includes 500, which is also the response to a request to etcd that timed out.
             WriteResult::Failed | WriteResult::Unavailable(_) => {
                 self.handle_abandoned(target.clone(), version, now);

@@ -58,6 +58,8 @@ pub(crate) struct Reconciler {
     departures: Departures,
     metrics: Metrics,
     health: http::Health,
+    /// True if the last turn ended with writes that the API server denied.
+    lacks_permission: bool,
 }
 
 impl Reconciler {
@@ -83,6 +85,7 @@ impl Reconciler {
             departures: Departures::new(client, scope.class),
             metrics,
             health,
+            lacks_permission: false,
         }
     }
 
@@ -239,8 +242,16 @@ impl Reconciler {
         }
     }
 
-    fn update_health(&self) {
-        self.health.set_note(missing_kinds_note(self.state.missing_kinds()));
+    fn update_health(&mut self) {
+        let denials = self.writes.queue().denials();
+        match (&denials, std::mem::replace(&mut self.lacks_permission, denials.is_some())) {
+            (Some(denials), false) => tracing::error!("{denials}; retrying"),
+            (None, true) => tracing::info!("writes are no longer denied for a missing permission"),
+            _ => {}
+        }
+        let notes: Vec<String> =
+            missing_kinds_note(self.state.missing_kinds()).into_iter().chain(denials).collect();
+        self.health.set_note(Some(notes.join("\n")).filter(|notes| !notes.is_empty()));
         if self.term.lacks_namespace() {
             let namespace = &self.namespace;
             let awaited = format!(

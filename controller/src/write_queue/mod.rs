@@ -10,7 +10,7 @@
 //!              replace(write)         poll_transmit           Written, Gone
 //!  (nothing) ----------------> Ready ---------------> InFlight ------------> (nothing)
 //!      ^                       |   ^                  |     |
-//!      |    replace(None)      |   | pause over       |     | Conflict, Refused, Failed, Unavailable
+//!      |    replace(None)      |   | pause over       |     | Conflict, Refused, Denied, Failed, Unavailable
 //!      +-----------------------+   |                  |     v
 //!      |                           +--------------------- Delayed
 //!      |    replace(None)                             |     |
@@ -23,13 +23,15 @@
 //! ```
 //!
 //! All writes share a [`Window`], which bounds the number in flight, and one pause: after an outage nothing
-//! is sent until it ends, then one write probes the API server.
+//! is sent until it ends, then one write probes the API server. The writes that need a permission which the
+//! controller lacks have a pause of their own, `Denials`.
 //!
 //! # Bounds
 //!
 //! The queue stores at most one pending write and one in flight for each object, so its size is bounded by
 //! the number of objects in the cluster.
 
+mod denials;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -40,6 +42,7 @@ use std::time::{Duration, Instant};
 
 use fairlead_runtime::backoff::Backoff;
 
+use denials::Denials;
 pub(crate) use window::Window;
 pub(crate) use write::{PatchBody, Write, WriteResult, WriteTarget};
 
@@ -73,6 +76,7 @@ pub(crate) struct WriteQueue {
     window: Window,
     /// Objects whose writes failed since the last success; at most [`OUTAGE_OBJECTS`].
     failing: BTreeSet<WriteTarget>,
+    denials: Denials,
     paused_until: Option<Instant>,
     pause: Backoff,
     sequence: u64,
@@ -160,8 +164,17 @@ impl WriteQueue {
                 self.insert_pending(target, pending);
             }
         }
-        let target = self.ready.remove(&self.next_ready(capacity)?)?;
-        let pending = self.pending.remove(&target)?;
+        let (target, pending) = loop {
+            let target = self.ready.remove(&self.next_ready(capacity)?)?;
+            let mut pending = self.pending.remove(&target)?;
+            match self.denials.hold(now, &target) {
+                None => break (target, pending),
+                Some(until) => {
+                    pending.place = Place::Delayed(until);
+                    self.insert_pending(target, pending);
+                }
+            }
+        };
         let write = pending.write.clone();
         self.retries += u64::from(pending.retry);
         self.in_flight.insert(target.clone(), InFlight { write: pending, sent: now });
@@ -192,13 +205,14 @@ impl WriteQueue {
     ) -> Duration {
         let limited = self.is_full() || self.has_backlog();
         let Some(InFlight { write, sent }) = self.in_flight.remove(target) else { return Duration::ZERO };
+        let denied_until = self.denials.handle_write_result(now, target, result, random);
         match result {
             WriteResult::Unavailable(wait) => self.handle_failure(now, target, *wait, random),
             // Such a response is fast and contains no information about the capacity of the API server.
             WriteResult::Failed => self.handle_failure(now, target, None, random),
             // The cause is this object or a policy for it. Neither is an outage, whatever the number of
             // objects, and neither is a sign that the API server can store others.
-            WriteResult::Refused => {
+            WriteResult::Refused | WriteResult::Denied(_) => {
                 self.failing.remove(target);
                 self.pause.succeed();
                 self.window.handle_refusal(now);
@@ -209,7 +223,7 @@ impl WriteQueue {
                 self.window.handle_response(sent, now, limited);
             }
         }
-        self.requeue(now, target, write, result, random);
+        self.requeue(now, target, write, result, denied_until, random);
         now.saturating_duration_since(sent)
     }
 
@@ -243,6 +257,11 @@ impl WriteQueue {
     pub(crate) fn has_backlog(&self) -> bool {
         let capacity = if self.window.is_probing() { Capacity::Unsuspected } else { Capacity::Any };
         self.next_ready(capacity).is_some()
+    }
+
+    /// Describes the permissions that the controller lacks; `None` if no write was denied.
+    pub(crate) fn denials(&self) -> Option<String> {
+        self.denials.describe()
     }
 
     /// Returns how many times a write was sent again.
@@ -280,6 +299,7 @@ impl WriteQueue {
         target: &WriteTarget,
         sent: Pending,
         result: &WriteResult,
+        denied_until: Option<Instant>,
         random: f64,
     ) {
         let newer = self.remove_pending(target);
@@ -296,13 +316,15 @@ impl WriteQueue {
             // The watch delivers the newer object, which leads to a new decision. The retry is for the case
             // that it does not.
             WriteResult::Conflict => newer.is_none() || same_version,
-            WriteResult::Failed | WriteResult::Unavailable(_) => true,
+            WriteResult::Denied(_) | WriteResult::Failed | WriteResult::Unavailable(_) => true,
         };
         let retries = !matches!(result, WriteResult::Written(_) | WriteResult::Gone) && !sent.superseded;
         let (backoff, refused_since) = (sent.backoff.clone(), sent.refused_since);
         let same = retries.then_some(Pending { retry: true, ..sent });
         let Some(mut next) = newer.or(same) else { return };
-        if delayed {
+        if let Some(until) = denied_until {
+            next.place = Place::Delayed(until);
+        } else if delayed {
             next.backoff = backoff;
             let is_refused = *result == WriteResult::Refused;
             next.refused_since = refused_since.or(Some(now)).filter(|_| is_refused);
@@ -395,6 +417,7 @@ impl Default for WriteQueue {
             in_flight: BTreeMap::new(),
             window: Window::default(),
             failing: BTreeSet::new(),
+            denials: Denials::default(),
             paused_until: None,
             pause: Backoff::new(PAUSE.0, PAUSE.1),
             sequence: 0,

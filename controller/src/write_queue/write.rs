@@ -54,6 +54,8 @@ pub(crate) enum WriteResult {
     /// The API server refused the patch because of its content or of a policy for the object: it was not and
     /// will not be applied.
     Refused,
+    /// The controller lacks a permission that the write needs. Carries what the API server says.
+    Denied(String),
     /// The API server returned an error that may not persist.
     Failed,
     /// There was no response, or the API server is overloaded. Carries its `Retry-After`, if it sent one.

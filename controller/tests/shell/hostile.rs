@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use fairlead_apiserver::Fault;
 use fairlead_crds::names;
 use fairlead_crds::text::{MAX_MESSAGE, is_printable};
+use fairlead_crds::v1beta1::IPAddressPool;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{Api, ListParams, ObjectList, Patch, PatchParams};
 use serde_json::json;
@@ -109,6 +110,47 @@ async fn refused_services_do_not_slow_others() {
         })
         .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn missing_permission_is_probed_and_said_once() {
+    /// A count that the test does not exhaust. The fault counts down from it.
+    const MANY: u64 = 1_000_000;
+    const DENIAL: &str = r#"User "system:serviceaccount:fairlead-system:fairlead-controller" cannot patch resource "services/status" in API group "" in the namespace "default""#;
+    let mut world = World::start().await;
+    let Some(faults) = world.cluster.as_built_in().map(|server| server.faults().clone()) else {
+        eprintln!("skipped: only the built-in API server can inject faults");
+        return;
+    };
+    world.pool("big", &["198.51.100.0-198.51.100.255"]).await;
+    for n in 0..200 {
+        world.service(&format!("s{n:03}"), json!({})).await;
+    }
+    faults.add(Fault {
+        verbs: vec!["patch".into()],
+        resources: vec!["services/status".into()],
+        status: Some(403),
+        message: Some(format!(r#"services "s" is forbidden: {DENIAL}"#)),
+        times: Some(MANY),
+        ..Fault::default()
+    });
+    world.start_controller().await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let sent = MANY - faults.active().iter().filter_map(|(_, fault)| fault.times).sum::<u64>();
+    // One window, and then one write after each pause.
+    assert!((2..=100).contains(&sent), "{sent} requests in 4 s");
+    assert_eq!(world.note().matches(DENIAL).count(), 1, "{}", world.note());
+    assert!(world.note().contains("apply config/rbac"), "{}", world.note());
+    let metric = "fairlead_controller_status_writes_total{result=\"denied\"} ";
+    assert!(world.metrics().contains(metric), "{}", world.metrics());
+    let pools = Api::<IPAddressPool>::all(world.client.clone());
+    eventually("the status of the pool, which needs another permission, is written", async || {
+        pools.get("big").await.unwrap().status.unwrap_or_default().assigned_ipv4 == Some(200)
+    })
+    .await;
+    faults.clear();
+    eventually("every Service has an address", async || world.addresses().await.len() == 200).await;
+    eventually("the remark ends", async || world.note().is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
