@@ -12,6 +12,7 @@ use fairlead_crds::text::{MAX_NAME, message, printable};
 use fairlead_crds::v1beta1::IPAddressPool;
 use fairlead_runtime::client::{self, Connection};
 use fairlead_runtime::flags::Common;
+use fairlead_runtime::pages::for_each_listed;
 use fairlead_runtime::request::{Failure, request};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -20,9 +21,6 @@ use kube::api::{GetParams, ListParams, Patch, PatchParams};
 use kube::core::{Request, Resource};
 use kube::{Client, Error};
 use serde_json::{Value, json};
-
-/// The number of objects in one page of a list.
-const PAGE_SIZE: u32 = 500;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -133,7 +131,6 @@ async fn refuse_while_running(client: &Client, namespace: &str) -> Result<()> {
 /// Returns the pools with the finalizer of Fairlead.
 async fn protected_pools(client: &Client) -> Result<Vec<Removal>> {
     let path = IPAddressPool::url_path(&(), None);
-    let pools = list(client, &path).await.context("cannot list IPAddressPools")?;
     let removal = |pool: &Value| {
         let metadata = &pool["metadata"];
         let finalizers: Vec<&str> =
@@ -151,18 +148,16 @@ async fn protected_pools(client: &Client) -> Result<Vec<Removal>> {
             body: json!({ "metadata": { "resourceVersion": version, "finalizers": rest } }),
         })
     };
-    Ok(pools.iter().filter_map(removal).collect())
+    removals(client, &path, removal).await.context("cannot list IPAddressPools")
 }
 
 /// Returns the Services with conditions or the annotation of Fairlead.
 async fn marked_services(client: &Client) -> Result<Vec<Removal>> {
-    let services =
-        list(client, &Service::url_path(&(), None)).await.context("cannot list Services")?.into_iter();
-    let removal = |service: Value| {
+    let removal = |service: &Value| {
         let (namespace, name) =
             (service["metadata"]["namespace"].as_str()?, service["metadata"]["name"].as_str()?);
         Some(Removal {
-            body: uninstall_patch(&service)?,
+            body: uninstall_patch(service)?,
             object: message(format!("Service {namespace}/{name}")).into_owned(),
             what: "the conditions and the annotation of Fairlead",
             path: Service::url_path(&(), Some(namespace)),
@@ -170,26 +165,24 @@ async fn marked_services(client: &Client) -> Result<Vec<Removal>> {
             subresource: Some("status"),
         })
     };
-    Ok(services.filter_map(removal).collect())
+    removals(client, &Service::url_path(&(), None), removal).await.context("cannot list Services")
 }
 
-/// Returns all objects at a path, page by page; none if the API server does not serve the kind.
-async fn list(client: &Client, path: &str) -> Result<Vec<Value>> {
-    let (mut all, mut token) = (Vec::new(), None);
-    loop {
-        let page = ListParams { limit: Some(PAGE_SIZE), continue_token: token, ..ListParams::default() };
-        let list = Request::new(path.to_owned()).list(&page).map_err(Error::BuildRequest)?;
-        let mut list: Value = match request(client, list).await {
-            Err(Failure { error: Error::Api(status), .. }) if status.code == 404 => return Ok(all),
-            result => result?,
-        };
-        if let Value::Array(items) = list["items"].take() {
-            all.extend(items);
-        }
-        token = list["metadata"]["continue"].as_str().filter(|next| !next.is_empty()).map(str::to_owned);
-        if token.is_none() {
-            return Ok(all);
-        }
+/// Returns what must be removed of the objects at a path; nothing if the API server does not serve the kind.
+async fn removals(
+    client: &Client,
+    path: &str,
+    removal: impl Fn(&Value) -> Option<Removal>,
+) -> Result<Vec<Removal>> {
+    let mut all = Vec::new();
+    let everything = ListParams::default();
+    let listed = for_each_listed(client, path, &everything, |object| {
+        let object: Option<Value> = serde_json::from_str(object).ok();
+        all.extend(object.as_ref().and_then(&removal));
+    });
+    match listed.await {
+        Err(Failure { error: Error::Api(status), .. }) if status.code == 404 => Ok(Vec::new()),
+        result => Ok(result.map(|_| all)?),
     }
 }
 

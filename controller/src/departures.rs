@@ -12,6 +12,7 @@ use fairlead_allocator::reconcile::DepartedService;
 use fairlead_crds::names::CONTROLLER;
 use fairlead_runtime::backoff::Backoff;
 use fairlead_runtime::client::chain;
+use fairlead_runtime::pages::for_each_listed;
 use fairlead_runtime::request::{Failure, request};
 use fairlead_runtime::watch::REQUEST_TIMEOUT;
 use futures::{StreamExt, stream};
@@ -19,15 +20,13 @@ use k8s_openapi::api::core::v1::Service;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::{Request, Resource};
 use kube::{Client, Error};
-use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 /// The maximum number of Services that are read or patched at once.
 const CONCURRENT: usize = 4;
-/// The number of Services in one page of the list.
-const PAGE_SIZE: u32 = 500;
 /// The maximum number of attempts for one Service. The next term lists what remains.
 const ATTEMPTS: usize = 8;
 
@@ -84,19 +83,19 @@ async fn run(client: Client, class: Option<String>, queue: mpsc::UnboundedReceiv
 /// Lists the Services of other types that carry a status of this controller.
 async fn list_departed(client: &Client) -> Vec<DepartedService> {
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
-    let (mut departed, mut token) = (Vec::new(), None);
+    let selection = ListParams::default().fields("spec.type!=LoadBalancer");
+    let path = Service::url_path(&(), None);
     loop {
-        match list_page(client, token.take()).await {
-            Ok(Page { items, metadata }) => {
-                departed.extend(items.iter().filter_map(DepartedService::listed));
-                match metadata.next.filter(|next| !next.is_empty()) {
-                    Some(next) => token = Some(next),
-                    None => return departed,
-                }
-            }
+        let mut departed = Vec::new();
+        // The Services stay JSON: what others have written into them cannot fail to be read.
+        let listed = for_each_listed(client, &path, &selection, |service| {
+            let service: Option<Value> = serde_json::from_str(service).ok();
+            departed.extend(service.as_ref().and_then(DepartedService::listed));
+        });
+        match listed.await {
+            Ok(_) => return departed,
+            // Perhaps an expired token: the list begins again.
             Err(failure) => {
-                // An expired token: the list begins again.
-                departed.clear();
                 let error = chain(&failure);
                 tracing::debug!(error, "cannot list the Services of other types; retrying");
                 tokio::time::sleep(backoff.fail(rand::random())).await;
@@ -108,7 +107,9 @@ async fn list_departed(client: &Client) -> Vec<DepartedService> {
 /// Removes what this controller has written into a Service. Gives up after [`ATTEMPTS`].
 async fn clean(client: Client, class: Option<String>, departed: DepartedService) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(60));
-    for _ in 0..ATTEMPTS {
+    let mut attempts = 0;
+    while attempts < ATTEMPTS {
+        attempts += 1;
         let attempt = try_clean(&client, class.as_deref(), &departed);
         match tokio::time::timeout(REQUEST_TIMEOUT, attempt).await {
             Ok(Ok(false)) => return,
@@ -116,6 +117,8 @@ async fn clean(client: Client, class: Option<String>, departed: DepartedService)
                 return tracing::info!(service = %departed.key, "removed the status of a Service that left");
             }
             Ok(Err(failure)) => {
+                // The cause is not the Service. `/readyz` shows it when a status is written.
+                attempts -= usize::from(failure.missing_permission().is_some());
                 let error = chain(&failure);
                 tracing::debug!(service = %departed.key, error, "cannot remove the status; retrying");
             }
@@ -146,7 +149,7 @@ async fn try_clean(
     let patch = path.patch_subresource("status", &departed.key.name, &parameters, &Patch::Merge(()));
     let mut patch = patch.map_err(Error::BuildRequest)?;
     *patch.body_mut() = body.to_string().into_bytes();
-    match request::<Value>(client, patch).await {
+    match request::<IgnoredAny>(client, patch).await {
         Err(failure) if is_gone(&failure) => Ok(false),
         result => result.map(|_| true),
     }
@@ -154,26 +157,4 @@ async fn try_clean(
 
 fn is_gone(failure: &Failure) -> bool {
     matches!(&failure.error, Error::Api(status) if status.code == 404)
-}
-
-/// A page of a list. The Services stay JSON: what others have written into them cannot fail to be read.
-#[derive(Deserialize)]
-struct Page {
-    #[serde(default)]
-    items: Vec<Value>,
-    #[serde(default)]
-    metadata: PageMetadata,
-}
-
-#[derive(Default, Deserialize)]
-struct PageMetadata {
-    #[serde(rename = "continue")]
-    next: Option<String>,
-}
-
-async fn list_page(client: &Client, continue_token: Option<String>) -> Result<Page, Failure> {
-    let parameters = ListParams { limit: Some(PAGE_SIZE), continue_token, ..ListParams::default() };
-    let parameters = parameters.fields("spec.type!=LoadBalancer");
-    let list = Request::new(Service::url_path(&(), None)).list(&parameters).map_err(Error::BuildRequest)?;
-    request(client, list).await
 }

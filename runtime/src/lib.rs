@@ -9,6 +9,7 @@ pub mod flags;
 pub mod http;
 pub mod logging;
 pub mod mesh_key;
+pub mod pages;
 pub mod request;
 pub mod signal;
 pub mod watch;

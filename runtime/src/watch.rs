@@ -29,7 +29,7 @@ use fairlead_crds::read::{Decoded, ReadObject, decode};
 use fairlead_crds::store::ObjectChange;
 use kube::api::{Api, ListParams, WatchParams};
 use kube::client::Body;
-use kube::core::{ListMeta, Request, Status};
+use kube::core::{Request, Status};
 use kube::{Client, Error};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -37,7 +37,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::chain;
-use crate::request::{Failure, read, send};
+use crate::pages::for_each_listed;
+use crate::request::{Failure, send};
 use lines::Lines;
 pub use monitor::{Monitor, missing_kinds_note};
 use retry::RetryState;
@@ -46,11 +47,6 @@ use unreadable::Unreadable;
 /// The time limit of requests other than watches.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The number of objects in one page of a list, as in client-go.
-const PAGE_SIZE: u32 = 500;
-/// The maximum size of a page, in octets. A larger page is requested again with fewer objects, so that a few
-/// hundred large objects do not exhaust the memory.
-const MAX_PAGE: usize = 16 * 1024 * 1024;
 /// The time, in seconds, after which the API server ends a watch. The watch is then resumed.
 const WATCH_SECONDS: u32 = 290;
 /// The maximum time without an event of a watch. The API server sends a bookmark about once a minute
@@ -82,12 +78,10 @@ impl Config {
         self
     }
 
-    fn list(&self, limit: u32, continue_token: Option<String>) -> ListParams {
+    fn list(&self) -> ListParams {
         ListParams {
             label_selector: self.labels.clone(),
             field_selector: self.fields.clone(),
-            limit: Some(limit),
-            continue_token,
             ..ListParams::default()
         }
     }
@@ -209,16 +203,6 @@ struct Listed<T> {
     version: String,
 }
 
-/// A page of a list.
-#[derive(Deserialize)]
-struct Page<'a> {
-    #[serde(default)]
-    metadata: ListMeta,
-    // The API server encodes an empty list as null.
-    #[serde(borrow)]
-    items: Option<Vec<&'a RawValue>>,
-}
-
 /// An event of a watch.
 #[derive(Deserialize)]
 struct Event<'a> {
@@ -256,37 +240,18 @@ impl<F> Watch<F> {
         F: Fn(K) -> T,
     {
         let (mut objects, mut unreadable) = (Vec::new(), BTreeMap::new());
-        let (mut token, mut limit) = (None, PAGE_SIZE);
-        loop {
-            let Some(bytes) = self.page(limit, token.clone()).await? else {
-                limit /= 8;
-                continue;
-            };
-            let page: Page<'_> = serde_json::from_slice(&bytes).map_err(Error::SerdeError)?;
-            for item in page.items.into_iter().flatten() {
-                if let Some((object, key, problem)) = read_object::<K>(item.get()) {
-                    objects.push((self.trim)(object));
-                    unreadable.extend(problem.map(|problem| (key, problem)));
-                }
+        let selection = self.config.list();
+        let version = for_each_listed(&self.client, &self.path, &selection, |item| {
+            if let Some((object, key, problem)) = read_object::<K>(item) {
+                objects.push((self.trim)(object));
+                unreadable.extend(problem.map(|problem| (key, problem)));
             }
-            token = page.metadata.continue_.filter(|token| !token.is_empty());
-            if token.is_none() {
-                objects.shrink_to_fit();
-                let version = page.metadata.resource_version.filter(|version| !version.is_empty());
-                return match version {
-                    Some(version) => Ok(Listed { objects, unreadable, version }),
-                    None => Err(Error::Service("the list has no resourceVersion".into()).into()),
-                };
-            }
-        }
-    }
-
-    /// Returns a page of a list; `None` if it is too large and may contain fewer objects.
-    async fn page(&self, limit: u32, token: Option<String>) -> Result<Option<Vec<u8>>, Failure> {
-        let page =
-            Request::new(&self.path).list(&self.config.list(limit, token)).map_err(Error::BuildRequest)?;
-        let max = if limit / 8 == 0 { usize::MAX } else { MAX_PAGE };
-        read(send(&self.client, page).await?, max).await
+        });
+        let Some(version) = version.await? else {
+            return Err(Error::Service("the list has no resourceVersion".into()).into());
+        };
+        objects.shrink_to_fit();
+        Ok(Listed { objects, unreadable, version })
     }
 
     /// Runs one watch. The version advances with each event.

@@ -373,32 +373,6 @@ async fn list_of_null_is_empty() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn large_page_is_requested_again_with_fewer_objects() {
-    listen();
-    let limits = Arc::new(Mutex::new(Vec::new()));
-    let requested = limits.clone();
-    let service = service_fn(move |request: HttpRequest<Body>| {
-        let query = request.uri().query().unwrap_or_default();
-        let limit = query.split('&').find_map(|part| part.strip_prefix("limit=")?.parse::<usize>().ok());
-        requested.lock().unwrap().extend(limit);
-        async move {
-            let Some(limit) = limit else { return std::future::pending().await };
-            // Each object has 1 MiB.
-            let mut object = plain("a", 1);
-            object["metadata"]["annotations"] = json!({ "a": "x".repeat(1024 * 1024) });
-            let list = list_of(&json!(vec![object; limit.min(20)]));
-            Ok::<_, Infallible>(Response::new(axum::body::Body::from(list)))
-        }
-    });
-    let api = Api::<Namespace>::all(Client::new(service, "default"));
-    let (sink, mut changes) = mpsc::channel(16);
-    let follow = follow(api, config(), Monitor::default(), drop, |change| change, sink);
-    let change = tokio::select! { () = follow => None, change = changes.recv() => change };
-    assert_eq!(change, Some(ObjectChange::Reset(vec![(); 7])));
-    assert_eq!(*limits.lock().unwrap(), [500, 62, 7]);
-}
-
-#[tokio::test(start_paused = true)]
 async fn expired_watch_is_listed_again_without_a_warning() {
     let log = requests_of_follow(60, |now, request| match request {
         "list" => Reply::List(u32::try_from(now).unwrap() + 1),
