@@ -140,6 +140,23 @@ impl Mesh {
         self.step(now, |mesh| mesh.announce_to_missing(now));
     }
 
+    /// Changes the address of this node. It remains a member of the mesh, and the others learn of the change.
+    pub fn set_address(&mut self, now: Instant, address: SocketAddr) {
+        let current = self.foca.identity();
+        if current.address == address || self.leaving.is_some() {
+            return;
+        }
+        // The higher generation replaces the previous identity at the others. A farewell would move the
+        // addresses that this node announces to them, and back.
+        let identity =
+            Identity { address, generation: current.generation.saturating_add(1), ..current.clone() };
+        self.step(now, |mesh| {
+            // Fails only for an equal identity, or one that is too long for a datagram.
+            let _ = mesh.foca.change_identity(identity, &mut mesh.runtime);
+            mesh.announce_to(mesh.peers.keys().cloned().collect());
+        });
+    }
+
     /// Handles a received datagram.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
         if let Some(node) = self.nodes_by_address.get(&from) {

@@ -72,14 +72,6 @@ pub(crate) struct MeshTask {
     pub metrics: Metrics,
 }
 
-/// The reason why [`MeshTask::run_mesh`] ended.
-enum MeshEnd {
-    /// The address of the node changed: join again under the new one.
-    AddressChanged,
-    /// The other members were told that this node leaves.
-    Left,
-}
-
 impl MeshTask {
     /// Takes part in the mesh until stopped.
     pub(crate) async fn run(mut self) {
@@ -93,33 +85,26 @@ impl MeshTask {
             prepared = prepare => prepared,
             () = stop.cancelled() => return,
         };
-        loop {
-            let complete = self.input.wait_for(|input| input.own.is_some() && input.peers.is_some());
-            let own = tokio::select! {
-                input = complete => match input {
-                    Ok(input) => input.own,
-                    Err(_) => return,
-                },
-                () = stop.cancelled() => return,
-            };
-            let Some(own) = own else { continue };
-            let identity = Identity {
-                node: self.node.clone(),
-                address: SocketAddr::new(own, self.port),
-                generation: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64),
-            };
-            tracing::info!(address = %identity.address, "joining the mesh");
-            let mesh = Mesh::new(Instant::now(), Config::default(), identity, &key, rand::random());
-            match self.run_mesh(mesh, &socket, own).await {
-                MeshEnd::AddressChanged => {}
-                MeshEnd::Left => return,
-            }
-        }
+        let complete = self.input.wait_for(|input| input.own.is_some() && input.peers.is_some());
+        let own = tokio::select! {
+            input = complete => input.ok().and_then(|input| input.own),
+            () = stop.cancelled() => return,
+        };
+        // Otherwise the coordinator has ended.
+        let Some(own) = own else { return };
+        let identity = Identity {
+            node: self.node.clone(),
+            address: SocketAddr::new(own, self.port),
+            generation: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64),
+        };
+        tracing::info!(address = %identity.address, "joining the mesh");
+        let mesh = Mesh::new(Instant::now(), Config::default(), identity, &key, rand::random());
+        self.run_mesh(mesh, &socket, own).await;
     }
 
-    /// Drives the mesh until this node gets another address than `own`, or the task is stopped. Whatever ends
-    /// it, the other members are told, because they would otherwise detect the end as a failure.
-    async fn run_mesh(&mut self, mut mesh: Mesh, socket: &DualStackUdpSocket, own: IpAddr) -> MeshEnd {
+    /// Drives the mesh until the task is stopped. Whatever ends it, the other members are told, because they
+    /// would otherwise detect the end as a failure. `own` is the address of this node.
+    async fn run_mesh(&mut self, mut mesh: Mesh, socket: &DualStackUdpSocket, mut own: IpAddr) {
         let mut buffer = vec![0; BUFFER_SIZE];
         let mut peers = None;
         let mut arrivals = 0;
@@ -129,8 +114,11 @@ impl MeshTask {
             let now = Instant::now();
             let input = self.input.borrow_and_update().clone();
             // Without an address, for example while the Node object is missing, the last one remains valid.
-            if input.own.is_some_and(|address| address != own) {
-                return MeshEnd::AddressChanged;
+            if let Some(address) = input.own.filter(|address| *address != own) {
+                own = address;
+                let address = SocketAddr::new(own, self.port);
+                tracing::info!(%address, "the address of this node in the mesh changed");
+                mesh.set_address(now, address);
             }
             if let Some(listed) = input.peers.filter(|listed| peers.as_ref() != Some(listed)) {
                 mesh.set_peers(now, BTreeMap::clone(&listed));
@@ -176,7 +164,7 @@ impl MeshTask {
             };
             if stopped {
                 let _ = timeout(LEAVE_TIMEOUT, self.leave(&mut mesh, socket)).await;
-                return MeshEnd::Left;
+                return;
             }
         }
     }

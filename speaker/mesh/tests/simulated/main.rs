@@ -239,6 +239,25 @@ fn restarted_speaker_is_member_within_a_second() {
 }
 
 #[test]
+fn node_with_another_address_stays_member() {
+    for (size, seed) in [(2, 1), (3, 2), (10, 3)] {
+        let mut network = Network::new(size, seed);
+        network.run_for(secs(3));
+        network.clear_events();
+        network.change_address(0);
+        network.run_for(secs(5));
+        network.list_addresses();
+        network.run_for(secs(5));
+        assert_eq!(network.events(), [], "no speaker takes another for dead");
+        assert!((0..size).all(|node| network.alive(node).len() == size && network.isolation(node).is_none()));
+        // The others probe the new address: its death is detected.
+        network.kill(0);
+        network.run_for(secs(3));
+        assert!((1..size).all(|node| network.alive(node).len() == size - 1));
+    }
+}
+
+#[test]
 fn leaving_speaker_is_down_everywhere_within_250_ms() {
     for size in [3, 50] {
         let mut network = Network::new(size, 6);

@@ -27,6 +27,7 @@ struct Node {
     mesh: Option<Mesh>,
     /// False if the whole node is down, not only the process.
     powered: bool,
+    address_changed: bool,
     /// When evidence that it asked for arrives.
     inquiry_ends: Option<Instant>,
     generation: u64,
@@ -67,13 +68,21 @@ pub(crate) struct Network {
     recorded: Vec<(usize, usize, Vec<u8>)>,
 }
 
-fn address(node: usize) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::from_bits(0x0a00_0001 + node as u32), 7946))
+/// Distance from the first address of a node to the one that it has after [`Network::change_address`].
+const SECOND_ADDRESS: u32 = 0x1_0000;
+
+fn address(node: usize, changed: bool) -> SocketAddr {
+    let offset = if changed { SECOND_ADDRESS } else { 0 };
+    SocketAddr::from((Ipv4Addr::from_bits(0x0a00_0001 + node as u32 + offset), 7946))
 }
 
-fn index(address: SocketAddr) -> usize {
+/// Returns the node with this address, and whether it is the second one of that node.
+fn index(address: SocketAddr) -> (usize, bool) {
     match address {
-        SocketAddr::V4(v4) => (v4.ip().to_bits() - 0x0a00_0001) as usize,
+        SocketAddr::V4(v4) => {
+            let number = v4.ip().to_bits() - 0x0a00_0001;
+            ((number % SECOND_ADDRESS) as usize, number >= SECOND_ADDRESS)
+        }
         SocketAddr::V6(_) => panic!("{address} is not an address of this network"),
     }
 }
@@ -106,6 +115,7 @@ impl Network {
         network.nodes.extend((0..size).map(|_| Node {
             mesh: None,
             powered: true,
+            address_changed: false,
             inquiry_ends: None,
             generation: 1_700_000_000_000,
             due: None,
@@ -122,11 +132,13 @@ impl Network {
     }
 
     pub(crate) fn start_with_key(&mut self, node: usize, key: &[u8]) {
-        let identity =
-            Identity { node: name(node), address: address(node), generation: self.nodes[node].generation };
+        let identity = Identity {
+            node: name(node),
+            address: self.address(node),
+            generation: self.nodes[node].generation,
+        };
         let mut mesh = Mesh::new(self.now, Config::default(), identity, key, self.rng.random());
-        let peers: BTreeMap<_, _> = (0..self.nodes.len()).map(|peer| (name(peer), address(peer))).collect();
-        mesh.set_peers(self.now, peers);
+        mesh.set_peers(self.now, self.listed());
         self.nodes[node].mesh = Some(mesh);
         self.nodes[node].powered = true;
         self.drain(node);
@@ -143,6 +155,33 @@ impl Network {
         self.nodes[node].mesh = None;
         self.nodes[node].due = None;
         self.nodes[node].inquiry_ends = None;
+    }
+
+    /// The node gets another address. The others still know the first one, until [`Self::list_addresses`].
+    pub(crate) fn change_address(&mut self, node: usize) {
+        self.nodes[node].address_changed = true;
+        let address = self.address(node);
+        self.nodes[node].mesh.as_mut().unwrap().set_address(self.now, address);
+        self.drain(node);
+    }
+
+    /// Tells all speakers the present addresses.
+    pub(crate) fn list_addresses(&mut self) {
+        let (now, listed) = (self.now, self.listed());
+        for node in 0..self.nodes.len() {
+            if let Some(mesh) = &mut self.nodes[node].mesh {
+                mesh.set_peers(now, listed.clone());
+            }
+            self.drain(node);
+        }
+    }
+
+    fn listed(&self) -> BTreeMap<String, SocketAddr> {
+        (0..self.nodes.len()).map(|peer| (name(peer), self.address(peer))).collect()
+    }
+
+    fn address(&self, node: usize) -> SocketAddr {
+        address(node, self.nodes[node].address_changed)
     }
 
     /// Adds a fault; without one, repairs all.
@@ -271,12 +310,13 @@ impl Network {
             self.flights.push(Reverse((self.nodes[to].stalled_until, count, from, to, datagram)));
             return;
         }
+        let (source, destination) = (self.address(from), self.address(to));
         if let Some(mesh) = &mut self.nodes[to].mesh {
-            mesh.handle_datagram(self.now, address(from), &datagram);
+            mesh.handle_datagram(self.now, source, &datagram);
         } else if self.nodes[to].powered && self.reaches(to, from) {
             // The kernel answers that no process listens.
             if let Some(mesh) = &mut self.nodes[from].mesh {
-                mesh.handle_refusal(self.now, address(to));
+                mesh.handle_refusal(self.now, destination);
             }
         }
         self.drain(to);
@@ -301,7 +341,11 @@ impl Network {
                 return;
             };
             assert!(datagram.len() <= 1_232, "the datagram fits every IPv6 link");
-            self.send(node, index(to), datagram);
+            let (to, changed) = index(to);
+            // Nobody has the first address any more, or the second one yet.
+            if changed == self.nodes[to].address_changed {
+                self.send(node, to, datagram);
+            }
         }
     }
 
