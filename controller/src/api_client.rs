@@ -39,13 +39,13 @@ pub(crate) async fn send(
             let error = chain(&failure);
             match write_result {
                 WriteResult::Conflict | WriteResult::Gone => {
-                    tracing::debug!(?target, %error, "the write is out of date")
+                    tracing::debug!(%target, %error, "the write is out of date")
                 }
                 WriteResult::Refused if !is_retry => {
-                    tracing::error!(?target, %error, "a write was refused; retrying");
+                    tracing::error!(%target, %error, "a write was refused; retrying");
                 }
                 // The reconcile loop logs a missing permission once for all objects.
-                _ => tracing::debug!(?target, %error, "the write failed; retrying"),
+                _ => tracing::debug!(%target, %error, "the write failed; retrying"),
             }
             write_result
         }
@@ -130,6 +130,7 @@ mod tests {
 
     use axum::body::Body;
     use axum::http::{Request, Response};
+    use fairlead_crds::kinds::{Kind, ObjectRef};
     use fairlead_crds::model::service::ObjectKey;
     use kube::core::Status;
     use serde_json::json;
@@ -177,6 +178,21 @@ mod tests {
         assert_eq!(classify(&Error::Api(Box::new(status)).into()), denied);
         let refused = Error::Service("connection refused".into());
         assert_eq!(classify(&refused.into()), WriteResult::Unavailable(None));
+    }
+
+    #[test]
+    fn target_is_displayed_as_its_kind_and_name() {
+        let key = ObjectKey { namespace: "shop".into(), name: "web".into() };
+        let pool = || ObjectRef { kind: Kind::IPAddressPool, name: "main".into() };
+        for (target, text) in [
+            (WriteTarget::ServiceStatus(key.clone()), "status of Service shop/web"),
+            (WriteTarget::ClaimStatus(key), "status of IPClaim shop/web"),
+            (WriteTarget::ObjectStatus(pool()), "status of IPAddressPool/main"),
+            (WriteTarget::ObjectFinalizers(pool()), "finalizers of IPAddressPool/main"),
+            (WriteTarget::PoolCooldown("main".into()), "PoolCooldown main"),
+        ] {
+            assert_eq!(target.to_string(), text);
+        }
     }
 
     #[tokio::test]

@@ -326,7 +326,7 @@ impl ClusterState {
 
     fn set_removal(&mut self, removal: Removal) {
         if self.configuration.set_removal(removal) {
-            tracing::info!(?removal, "parts of Fairlead are being deleted, or no longer");
+            tracing::info!(being_deleted = %removal, "the parts of Fairlead that are being deleted changed");
             self.pools.handle_changed_pools(self.configuration.pool_names().map(str::to_owned));
         }
     }

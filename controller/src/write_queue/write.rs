@@ -1,5 +1,6 @@
 //! A status write: its target, its content and its result.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,18 @@ pub(crate) enum WriteTarget {
     ObjectFinalizers(ObjectRef),
     /// The `PoolCooldown` object of the pool of this name.
     PoolCooldown(String),
+}
+
+impl fmt::Display for WriteTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ServiceStatus(key) => write!(f, "status of Service {key}"),
+            Self::ClaimStatus(key) => write!(f, "status of IPClaim {key}"),
+            Self::ObjectStatus(object) => write!(f, "status of {object}"),
+            Self::ObjectFinalizers(object) => write!(f, "finalizers of {object}"),
+            Self::PoolCooldown(pool) => write!(f, "PoolCooldown {pool}"),
+        }
+    }
 }
 
 /// A merge patch, or an object to apply.

@@ -1,5 +1,6 @@
 //! Parameters of a session.
 
+use std::fmt;
 use std::time::Duration;
 
 /// Bound on intervals: the fields of a packet have 32 bits of microseconds.
@@ -43,6 +44,15 @@ pub enum HopMode {
     Single,
     /// RFC 5883, port 4784.
     Multi,
+}
+
+impl fmt::Display for HopMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Single => "single-hop",
+            Self::Multi => "multihop",
+        })
+    }
 }
 
 impl HopMode {

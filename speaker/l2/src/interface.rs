@@ -1,6 +1,7 @@
 //! The interfaces on which addresses are announced.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -49,5 +50,28 @@ impl InterfaceSet {
             Self::All => true,
             Self::Named(names) => names.contains(name),
         }
+    }
+}
+
+impl fmt::Display for InterfaceSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Named(names) => {
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                f.write_str(&names.join(", "))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interface_set_is_displayed_as_its_names() {
+        let named = InterfaceSet::Named(Arc::new(["eth1".to_owned(), "eth0".to_owned()].into()));
+        assert_eq!((InterfaceSet::All.to_string(), named.to_string()), ("all".into(), "eth0, eth1".into()));
     }
 }

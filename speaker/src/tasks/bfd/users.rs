@@ -148,7 +148,7 @@ fn log(key: &SessionKey, event: &fairlead_bfd::Event) {
     let SessionKey { local, remote, hop_mode, .. } = key;
     match event {
         Event::StateChanged { from, to: to @ State::Up, .. } => {
-            tracing::info!(%local, %remote, ?hop_mode, %from, %to, "BFD session up");
+            tracing::info!(%local, %remote, %hop_mode, %from, %to, "BFD session up");
         }
         Event::StateChanged {
             from: from @ State::Up,
@@ -160,7 +160,7 @@ fn log(key: &SessionKey, event: &fairlead_bfd::Event) {
         } => tracing::warn!(
             %local,
             %remote,
-            ?hop_mode,
+            %hop_mode,
             %from,
             %to,
             diagnostic = %local_diagnostic,
@@ -169,7 +169,7 @@ fn log(key: &SessionKey, event: &fairlead_bfd::Event) {
             "BFD session down"
         ),
         Event::StateChanged { from, to, .. } => {
-            tracing::debug!(%local, %remote, ?hop_mode, %from, %to, "BFD session changed its state");
+            tracing::debug!(%local, %remote, %hop_mode, %from, %to, "BFD session changed its state");
         }
         Event::OwnLateness { late_by, extended_by, .. } => tracing::warn!(
             %local,
