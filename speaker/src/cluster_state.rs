@@ -138,6 +138,11 @@ impl ClusterState {
         self.plan.set_may_claim(may_claim);
     }
 
+    /// Notes that this node withdrew an L2 address; see [`Plan::yield_address`].
+    pub(crate) fn yield_address(&mut self, address: IpAddr) {
+        self.plan.yield_address(address);
+    }
+
     /// Sets the duration of a phase; see [`Plan::set_drain_wait`].
     pub(crate) fn set_drain_wait(&mut self, wait: Duration) {
         self.plan.set_drain_wait(wait);

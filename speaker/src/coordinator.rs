@@ -20,7 +20,7 @@ use crate::excluded_interfaces::ExcludedInterfaces;
 use crate::mesh_link::MeshLink;
 use crate::metrics::Metrics;
 use crate::tasks::bgp::BgpPeers;
-use crate::tasks::l2::{L2CommandSender, is_usable};
+use crate::tasks::l2::{L2CommandSender, YieldedReceiver, is_usable};
 use crate::tasks::links::LinksReceiver;
 use crate::tasks::mesh::{Membership, MeshInput};
 use crate::tasks::mesh_key::MeshKey;
@@ -41,6 +41,7 @@ pub(crate) struct Coordinator {
     /// UDP port of the mesh, as published in the Speaker object.
     pub mesh_port: u16,
     pub l2: Arc<L2CommandSender>,
+    pub yielded: YieldedReceiver,
     pub bgp: BgpPeers,
     /// Addresses of this node, for the BGP peer tasks.
     pub node_addresses: watch::Sender<Vec<IpAddr>>,
@@ -89,6 +90,11 @@ impl Coordinator {
                         usable.map(|link| (link.name.clone(), link.addresses.clone())).collect();
                     links_changed = true;
                     self.state.set_links(addresses);
+                }
+                Some(address) = self.yielded.recv() => {
+                    self.state.yield_address(address);
+                    // The node may have been told to announce it again meanwhile.
+                    self.l2.withdraw(address, false);
                 }
                 // Read below, when the node is reported.
                 Ok(()) = self.mesh_key.changed() => {}

@@ -28,6 +28,7 @@
 //! | mesh | coordinator | members, state of the key | the latest values |
 //! | coordinator | mesh | own address, addresses of the peers | the latest value |
 //! | coordinator | L2 | announce, withdraw | two commands per address |
+//! | L2 | coordinator | addresses withdrawn because other hosts announce them | one per address |
 //! | coordinator | BGP peer | announce, withdraw, start, stop | one command per prefix |
 //! | passwords | BGP peers | the TCP-MD5 key of a Secret | the latest value |
 //! | coordinator | BGP peers | addresses of the node | the latest value |
@@ -87,6 +88,7 @@ use fairlead_runtime::http::{self, Health};
 use fairlead_runtime::signal;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinError;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -149,6 +151,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let sessions = watch::Sender::new(Default::default());
     let (l2_sender, l2_commands) = l2::command_channel();
     let l2_sender = Arc::new(l2_sender);
+    let (yielded_sender, yielded) = l2::yielded_channel();
     let (event_sender, events) = mpsc::channel(EVENT_CAPACITY);
 
     let bfd = BfdSessions::start(metrics.clone()).context("cannot start the thread of the BFD sessions")?;
@@ -174,6 +177,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         excluded_interfaces: flags.exclude_interfaces.clone(),
         mesh_port: flags.mesh_port,
         l2: l2_sender.clone(),
+        yielded,
         bgp,
         node_addresses: node_addresses_sender,
         mesh_input: mesh_input_sender,
@@ -196,6 +200,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     };
     let l2_task = L2Task {
         commands: l2_commands,
+        yielded: yielded_sender,
         links,
         excluded_interfaces: flags.exclude_interfaces.clone(),
         metrics: metrics.clone(),
@@ -229,11 +234,13 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
             Err(error) => Err(error.into()),
         },
         ended = &mut coordinator => {
-            let error = anyhow::anyhow!("the coordinator ended unexpectedly: {:?}", ended.as_ref().err());
+            let error = unexpected_end("the coordinator", ended.as_ref().err());
             coordinator_result = Some(ended);
             Err(error)
         }
-        ended = watches.join_next() => Err(anyhow::anyhow!("a watch ended unexpectedly: {ended:?}")),
+        ended = watches.join_next() => {
+            Err(unexpected_end("a watch", ended.and_then(Result::err).as_ref()))
+        }
     };
     match &outcome {
         Ok(signal) => tracing::info!(signal, "stopping"),
@@ -270,4 +277,13 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let signal = outcome.context("cannot continue")?;
     tracing::info!(signal, "stopped");
     Ok(())
+}
+
+/// Returns the error of a task that must not end. Without a cause, it returned; a panic has written its own
+/// message.
+fn unexpected_end(task: &str, cause: Option<&JoinError>) -> anyhow::Error {
+    match cause {
+        Some(cause) => anyhow::anyhow!("{task} ended unexpectedly: {cause}"),
+        None => anyhow::anyhow!("{task} ended unexpectedly"),
+    }
 }

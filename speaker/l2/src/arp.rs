@@ -13,20 +13,27 @@ const ETHERNET_HEADER: usize = 14;
 const FRAME: usize = ETHERNET_HEADER + 28;
 const BROADCAST: Mac = [0xff; 6];
 
-/// A valid ARP request.
+/// A valid ARP request or reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Request {
+pub(crate) struct Message {
+    pub(crate) operation: Operation,
     /// Destination of the Ethernet frame.
     pub(crate) destination: Mac,
     pub(crate) sender_mac: Mac,
     /// Unspecified in a probe (RFC 5227 section 2.1.1).
     pub(crate) sender: Ipv4Addr,
-    /// The address to resolve.
+    /// In a request, the address to resolve.
     pub(crate) target: Ipv4Addr,
 }
 
-/// Reads an Ethernet frame. Returns `None` if it is not a valid ARP request for IPv4 over Ethernet.
-pub(crate) fn parse(bytes: &[u8]) -> Option<Request> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Request,
+    Reply,
+}
+
+/// Reads an Ethernet frame. Returns `None` if it is not a valid ARP request or reply for IPv4 over Ethernet.
+pub(crate) fn parse(bytes: &[u8]) -> Option<Message> {
     let ethernet = EthernetPacket::new(bytes)?;
     if ethernet.get_ethertype() != EtherTypes::Arp {
         return None;
@@ -37,16 +44,21 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<Request> {
         || arp.get_protocol_type() != EtherTypes::Ipv4
         || arp.get_hw_addr_len() != 6
         || arp.get_proto_addr_len() != 4
-        || arp.get_operation() != ArpOperations::Request
     {
         return None;
     }
+    let operation = match arp.get_operation() {
+        ArpOperations::Request => Operation::Request,
+        ArpOperations::Reply => Operation::Reply,
+        _ => return None,
+    };
     let sender_mac = arp.get_sender_hw_addr().octets();
     // RFC 1812 section 3.3.2: a sender cannot have a broadcast or multicast hardware address.
     if sender_mac[0] & 1 != 0 || sender_mac == [0; 6] {
         return None;
     }
-    Some(Request {
+    Some(Message {
+        operation,
         destination: ethernet.get_destination().octets(),
         sender_mac,
         sender: arp.get_sender_proto_addr(),
@@ -54,13 +66,18 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<Request> {
     })
 }
 
-impl Request {
+impl Message {
     /// Returns true if the frame was broadcast or sent to `mac`.
     pub(crate) fn is_for(&self, mac: Mac) -> bool {
         self.destination == BROADCAST || self.destination == mac
     }
 
-    /// Returns the reply that maps the target to `mac`.
+    /// Returns true if the message announces the address of its sender (RFC 5227 section 3).
+    pub(crate) fn is_gratuitous(&self) -> bool {
+        self.sender == self.target
+    }
+
+    /// Returns the reply to a request, which maps the target to `mac`.
     pub(crate) fn reply(&self, mac: Mac) -> Vec<u8> {
         frame(self.sender_mac, ArpOperations::Reply, (mac, self.target), (self.sender_mac, self.sender))
     }
@@ -129,8 +146,9 @@ mod tests {
     }
 
     #[test]
-    fn parse_returns_valid_request() {
-        let expected = Request {
+    fn parse_returns_valid_message() {
+        let expected = Message {
+            operation: Operation::Request,
             destination: BROADCAST,
             sender_mac: THEIRS,
             sender: Ipv4Addr::new(192, 0, 2, 9),
@@ -139,12 +157,13 @@ mod tests {
         assert_eq!(parse(&REQUEST), Some(expected));
         let padded = [&REQUEST[..], &[0; 18]].concat();
         assert_eq!(parse(&padded), Some(expected), "Ethernet pads to 60 bytes");
+        let reply = Message { operation: Operation::Reply, ..expected };
+        assert_eq!(parse(&with(&[(21, 2)])), Some(reply));
     }
 
     #[test]
     fn parse_rejects_everything_else() {
-        let table: [(&str, Vec<u8>); 10] = [
-            ("reply", with(&[(21, 2)])),
+        let table: [(&str, Vec<u8>); 9] = [
             ("InARP request", with(&[(21, 8)])),
             ("IPv4 frame", with(&[(13, 0)])),
             ("VLAN tag", with(&[(12, 0x81), (13, 0)])),

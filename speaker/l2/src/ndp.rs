@@ -3,7 +3,8 @@
 use std::net::Ipv6Addr;
 
 use pnet_packet::icmpv6::ndp::{
-    MutableNeighborAdvertPacket, NdpOption, NdpOptionTypes, NeighborAdvertFlags, NeighborSolicitPacket,
+    MutableNeighborAdvertPacket, NdpOption, NdpOptionType, NdpOptionTypes, NeighborAdvertFlags,
+    NeighborAdvertPacket, NeighborSolicitPacket,
 };
 use pnet_packet::icmpv6::{Icmpv6Code, Icmpv6Types};
 
@@ -14,8 +15,9 @@ pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 /// Length of a neighbor advertisement with one option of 8 bytes.
 const ADVERTISEMENT: usize = 24 + 8;
-/// Length of a neighbor solicitation without options: type, code, checksum, reserved, target.
-const SOLICITATION: usize = 24;
+/// Length of a neighbor solicitation or advertisement without options: type, code, checksum, reserved or
+/// flags, target.
+const WITHOUT_OPTIONS: usize = 24;
 
 /// A received ICMPv6 message with the fields of its IPv6 header that validation needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +63,7 @@ pub(crate) fn parse(packet: &NdpPacket<'_>) -> Option<Solicitation> {
     {
         return None;
     }
-    let source_mac = source_link_layer_address(&packet.message[SOLICITATION..])?;
+    let source_mac = link_layer_address(NdpOptionTypes::SourceLLAddr, &packet.message[WITHOUT_OPTIONS..])?;
     if !packet.source.is_unspecified() {
         return Some(Solicitation { target, source: Some(packet.source), source_mac });
     }
@@ -69,13 +71,35 @@ pub(crate) fn parse(packet: &NdpPacket<'_>) -> Option<Solicitation> {
     (to_group && source_mac.is_none()).then_some(Solicitation { target, source: None, source_mac: None })
 }
 
-/// Returns the first source link-layer address option with the length of an Ethernet address, or `Some(None)`
-/// if there is no such option. Returns `None` if an option has length zero or exceeds the message.
-fn source_link_layer_address(mut options: &[u8]) -> Option<Option<Mac>> {
+/// Reads an ICMPv6 message. Returns the target of a valid neighbor advertisement (RFC 4861 section 7.1.2)
+/// and its link-layer address; `None` if it is not one, or has no target link-layer address option.
+pub(crate) fn parse_advertisement(packet: &NdpPacket<'_>) -> Option<(Ipv6Addr, Mac)> {
+    let advert = NeighborAdvertPacket::new(packet.message)?;
+    let target = advert.get_target_addr();
+    let solicited = advert.get_flags() & NeighborAdvertFlags::Solicited != 0;
+    if advert.get_icmpv6_type() != Icmpv6Types::NeighborAdvert
+        || packet.hop_limit != 255
+        || advert.get_icmpv6_code() != Icmpv6Code(0)
+        || target.is_multicast()
+        || packet.source.is_multicast()
+        || packet.source.is_unspecified()
+        || solicited && packet.destination.is_some_and(|destination| destination.is_multicast())
+    {
+        return None;
+    }
+    let mac = link_layer_address(NdpOptionTypes::TargetLLAddr, &packet.message[WITHOUT_OPTIONS..])??;
+    // A host cannot have a multicast link-layer address.
+    (mac[0] & 1 == 0 && mac != [0; 6]).then_some((target, mac))
+}
+
+/// Returns the first link-layer address option of this type with the length of an Ethernet address, or
+/// `Some(None)` if there is no such option. Returns `None` if an option has length zero or exceeds the
+/// message.
+fn link_layer_address(wanted: NdpOptionType, mut options: &[u8]) -> Option<Option<Mac>> {
     let mut found = None;
     while let [kind, length, ..] = *options {
         let option = options.get(..usize::from(length) * 8).filter(|option| !option.is_empty())?;
-        if kind == NdpOptionTypes::SourceLLAddr.0 && found.is_none() && length == 1 {
+        if kind == wanted.0 && found.is_none() && length == 1 {
             found = option.get(2..8).and_then(|mac| Mac::try_from(mac).ok());
         }
         options = &options[option.len()..];
@@ -195,7 +219,7 @@ mod tests {
         let plain = solicitation(&[]);
         let unicast = NdpPacket { destination: Some(address("2001:db8::1:2345")), ..packet("::", &plain) };
         assert_eq!(parse(&unicast), None, "unspecified source to a unicast address");
-        for len in 0..SOLICITATION {
+        for len in 0..WITHOUT_OPTIONS {
             assert_eq!(parse(&packet("fe80::9", &good[..len])), None, "cut to {len} bytes");
         }
     }

@@ -1,6 +1,9 @@
-//! The output of the responder: frames and packets to send, multicast groups to join and leave.
+//! The output of the responder: frames and packets to send, multicast groups to join and leave, addresses
+//! that it gave up.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
+
+use crate::Mac;
 
 /// A frame or packet to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,4 +40,14 @@ impl GroupEvent {
             Self::Join { ifindex, .. } | Self::Leave { ifindex, .. } => *ifindex,
         }
     }
+}
+
+/// An address that this node no longer answers for, because another host announces it while this node is
+/// quiet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Yielded {
+    pub address: IpAddr,
+    /// The link-layer address of the other host.
+    pub claimant: Mac,
 }

@@ -1,7 +1,7 @@
 //! [`Responder`]: the addresses that this node announces, and the answers and announcements it sends for
 //! them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::groups::Groups;
 use crate::handover::Handovers;
 use crate::ndp::NdpPacket;
 use crate::schedule::Schedule;
-use crate::{GroupEvent, Interface, InterfaceSet, Transmit, arp, ndp};
+use crate::{GroupEvent, Interface, InterfaceSet, Mac, Transmit, Yielded, arp, ndp};
 
 /// Minimum time between two defenses of an address that another host announces (RFC 5227 section 1.1).
 const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
@@ -32,6 +32,7 @@ const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 /// |---|---|---|---|
 /// | not announced | no | no | no |
 /// | announced | yes | on entry and for 5 s after it | yes |
+/// | announced, while this node is quiet | yes | no | no: it withdraws the address |
 /// | handing over | yes | no | no |
 #[derive(Debug, Default)]
 pub struct Responder {
@@ -41,8 +42,11 @@ pub struct Responder {
     handovers: Handovers,
     /// See [`Responder::set_quiet`].
     quiet: bool,
+    /// See [`Responder::set_own_macs`].
+    own_macs: BTreeSet<Mac>,
     transmits: VecDeque<Transmit>,
     events: VecDeque<GroupEvent>,
+    yielded: VecDeque<Yielded>,
 }
 
 #[derive(Debug)]
@@ -171,10 +175,20 @@ impl Responder {
         }
     }
 
-    /// Sets whether this node only answers: it announces and defends nothing. A node that may be cut off does
-    /// not know whether others have taken its addresses over.
+    /// Sets whether this node only answers: it announces and defends nothing, and withdraws an address that
+    /// another host announces ([`Self::poll_yielded`]). A node that may be cut off does not know whether
+    /// others have taken its addresses over.
+    ///
+    /// What others announced before does not count: of two owners that become quiet one after the other, both
+    /// would withdraw the address.
     pub fn set_quiet(&mut self, quiet: bool) {
         self.quiet = quiet;
+    }
+
+    /// Replaces the link-layer addresses of this node, also those of interfaces on which it announces
+    /// nothing: a frame of its own that arrives on another interface is no claim of another host.
+    pub fn set_own_macs(&mut self, own_macs: BTreeSet<Mac>) {
+        self.own_macs = own_macs;
     }
 
     /// Hands every address over, because this node stops: see [`Self::hand_over`]. A handover that has begun
@@ -200,30 +214,33 @@ impl Responder {
 
     /// Handles a received Ethernet frame that contains an ARP packet.
     pub fn handle_arp(&mut self, now: Instant, ifindex: u32, frame: &[u8]) {
-        let Some(request) = arp::parse(frame) else { return };
+        let Some(message) = arp::parse(frame) else { return };
         let Some(Link { interface, .. }) = self.links.get(&ifindex) else { return };
-        if !request.is_for(interface.mac) || request.sender_mac == interface.mac {
+        let mac = interface.mac;
+        if !message.is_for(mac) || message.sender_mac == mac {
             return;
         }
-        let target = request.target.into();
+        // RFC 5227 section 2.4: any message with the address as its sender is a conflict. Only a gratuitous
+        // one is defended against: in some clusters the kernel of another node uses the address as a source.
+        self.handle_claim(now, ifindex, message.sender.into(), message.sender_mac, message.is_gratuitous());
+        // A reply to another host that announces the address would change nothing.
+        if message.operation == arp::Operation::Reply || message.is_gratuitous() {
+            return;
+        }
+        let Some(Link { interface, .. }) = self.links.get(&ifindex) else { return };
+        let target = message.target.into();
         let Some(announcement) = announced_on(&mut self.announced, interface, target) else { return };
-        // Another host announces the address: a reply would change nothing.
-        if request.sender == request.target {
-            let may_defend = announcement.last_defense.is_none_or(|then| now >= then + DEFEND_INTERVAL);
-            if may_defend && !self.quiet && !self.handovers.contains(target) {
-                announcement.last_defense = Some(now);
-                self.schedule.start(now, (ifindex, target));
-                self.handle_timeout(now);
-            }
-            return;
-        }
         announcement.counters.requests += 1;
         announcement.counters.responses += 1;
-        self.transmits.push_back(Transmit::Arp { ifindex, frame: request.reply(interface.mac) });
+        self.transmits.push_back(Transmit::Arp { ifindex, frame: message.reply(mac) });
     }
 
     /// Handles a received ICMPv6 message.
-    pub fn handle_ndp(&mut self, _now: Instant, ifindex: u32, packet: NdpPacket<'_>) {
+    pub fn handle_ndp(&mut self, now: Instant, ifindex: u32, packet: NdpPacket<'_>) {
+        if let Some((target, mac)) = ndp::parse_advertisement(&packet) {
+            self.handle_claim(now, ifindex, target.into(), mac, false);
+            return;
+        }
         let Some(solicitation) = ndp::parse(&packet) else { return };
         let Some(Link { interface, .. }) = self.links.get(&ifindex) else { return };
         if solicitation.source_mac == Some(interface.mac) {
@@ -262,9 +279,43 @@ impl Responder {
         self.events.pop_front()
     }
 
+    /// Returns the next address that was withdrawn because another host announces it while this node is
+    /// quiet. Call until `None` after every other call.
+    pub fn poll_yielded(&mut self) -> Option<Yielded> {
+        self.yielded.pop_front()
+    }
+
+    /// Returns true if this node answers for the address.
+    pub fn answers_for(&self, address: IpAddr) -> bool {
+        self.announced.contains_key(&address)
+    }
+
     /// Returns the addresses that this node answers for, in order, with their counters.
     pub fn announced(&self) -> impl ExactSizeIterator<Item = (IpAddr, AddressCounters)> + '_ {
         self.announced.iter().map(|(address, announcement)| (*address, announcement.counters))
+    }
+
+    /// Handles a message in which the host with this link-layer address has the address.
+    fn handle_claim(&mut self, now: Instant, ifindex: u32, address: IpAddr, mac: Mac, defend: bool) {
+        if self.own_macs.contains(&mac) || self.links.values().any(|link| link.interface.mac == mac) {
+            return;
+        }
+        let Some(Link { interface, .. }) = self.links.get(&ifindex) else { return };
+        let Some(announcement) = announced_on(&mut self.announced, interface, address) else { return };
+        // The new owner announces an address that this node hands over.
+        if self.handovers.contains(address) {
+            return;
+        }
+        if self.quiet {
+            self.withdraw(address);
+            self.yielded.push_back(Yielded { address, claimant: mac });
+            return;
+        }
+        if defend && announcement.last_defense.is_none_or(|then| now >= then + DEFEND_INTERVAL) {
+            announcement.last_defense = Some(now);
+            self.schedule.start(now, (ifindex, address));
+            self.handle_timeout(now);
+        }
     }
 
     fn start_serving(&mut self, now: Instant, ifindex: u32, address: IpAddr) {

@@ -1,4 +1,4 @@
-//! [`ArpSocket`]: an AF_PACKET socket whose filter passes ARP requests only.
+//! [`ArpSocket`]: an AF_PACKET socket whose filter passes ARP requests and replies only.
 
 use std::io;
 
@@ -7,17 +7,17 @@ use crate::packet::PacketSocket;
 
 const ETHERTYPE_ARP: u16 = 0x0806;
 
-/// Receives ARP requests on one interface and sends Ethernet frames on it.
+/// Receives ARP requests and replies on one interface and sends Ethernet frames on it.
 #[derive(Debug)]
 pub struct ArpSocket(PacketSocket);
 
 impl ArpSocket {
     /// Opens the socket on the interface with this index. Needs CAP_NET_RAW and a Tokio runtime.
     pub fn open(ifindex: u32) -> io::Result<Self> {
-        PacketSocket::open(ETHERTYPE_ARP, ifindex, &filter::arp_requests(ifindex)).map(Self)
+        PacketSocket::open(ETHERTYPE_ARP, ifindex, &filter::arp_messages(ifindex)).map(Self)
     }
 
-    /// Receives one ARP request, broadcast or sent to this host, as a whole Ethernet frame, and returns its
+    /// Receives one ARP request or reply, broadcast or sent to this host, as a whole Ethernet frame, and returns its
     /// length; a longer frame is truncated to `buf`. Cancel safe.
     ///
     /// While the link is down, this waits. It does not detect that the interface was deleted: drop the socket

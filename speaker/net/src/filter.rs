@@ -52,23 +52,25 @@ const NEIGHBOR_ADVERTISEMENT: u32 = 136;
 /// Number of octets to pass; more than any frame has.
 const WHOLE_FRAME: u32 = 0x4_0000;
 
-/// Returns a program that passes ARP requests which arrive on this interface, broadcast or sent to this host.
+/// Returns a program that passes ARP requests and replies which arrive on this interface, broadcast or sent to
+/// this host. A broadcast reply is the announcement of another host.
 ///
 /// It compares the interface because a socket also receives the frames of VLAN and macvlan devices on top of
 /// its interface, and an answer to those would leave without the tag.
-pub(crate) fn arp_requests(ifindex: u32) -> Vec<Instruction> {
+pub(crate) fn arp_messages(ifindex: u32) -> Vec<Instruction> {
     all_of(&[
         (LOAD_WORD, PACKET_TYPE, Test::AtMost(BROADCAST)),
         (LOAD_WORD, IFINDEX, Test::Equal(ifindex)),
         (LOAD_HALF, ETHERTYPE, Test::Equal(ETHERTYPE_ARP)),
-        (LOAD_HALF, ARP_OPERATION, Test::Equal(ARP_REQUEST)),
+        (LOAD_HALF, ARP_OPERATION, Test::AtLeast(ARP_REQUEST)),
+        (LOAD_HALF, ARP_OPERATION, Test::AtMost(ARP_REPLY)),
     ])
 }
 
-/// Returns a program that passes neighbor solicitations which arrive on this interface with hop limit 255,
-/// that is, without having crossed a router.
-pub(crate) fn neighbor_solicitations(ifindex: u32) -> Vec<Instruction> {
-    icmpv6_of_link(ifindex, &[Test::Equal(NEIGHBOR_SOLICITATION)])
+/// Returns a program that passes neighbor solicitations and advertisements which arrive on this interface with
+/// hop limit 255, that is, without having crossed a router.
+pub(crate) fn neighbor_discovery(ifindex: u32) -> Vec<Instruction> {
+    icmpv6_of_link(ifindex, &[Test::AtLeast(NEIGHBOR_SOLICITATION), Test::AtMost(NEIGHBOR_ADVERTISEMENT)])
 }
 
 /// Returns a program that passes ARP replies to this host which arrive on this interface.
@@ -211,11 +213,12 @@ mod tests {
     }
 
     #[test]
-    fn arp_filter_passes_requests_to_this_host() {
+    fn arp_filter_passes_messages_to_this_host() {
         let request = frame(&[(12, 0x08), (13, 0x06), (21, 1)], 42);
         let reply = frame(&[(12, 0x08), (13, 0x06), (21, 2)], 42);
         let ipv4 = frame(&[(12, 0x08), (21, 1)], 42);
-        let program = arp_requests(7);
+        let inverse = frame(&[(12, 0x08), (13, 0x06), (21, 8)], 42);
+        let program = arp_messages(7);
         for (name, packet_type, ifindex, frame, expected) in [
             ("to this host", 0, 7, &request[..], true),
             ("broadcast", 1, 7, &request, true),
@@ -223,7 +226,10 @@ mod tests {
             ("to another host", 3, 7, &request, false),
             ("outgoing", 4, 7, &request, false),
             ("of a VLAN on the interface", 1, 8, &request, false),
-            ("reply", 0, 7, &reply, false),
+            ("reply", 0, 7, &reply, true),
+            ("broadcast reply", 1, 7, &reply, true),
+            ("reply to another host", 3, 7, &reply, false),
+            ("inverse ARP", 1, 7, &inverse, false),
             ("IPv4", 0, 7, &ipv4, false),
             ("truncated before the operation", 0, 7, &request[..21], false),
             ("empty", 0, 7, &[], false),
@@ -233,19 +239,21 @@ mod tests {
     }
 
     #[test]
-    fn ndp_filter_passes_solicitations_of_the_link() {
+    fn ndp_filter_passes_neighbor_discovery_of_the_link() {
         let base = [(12, 0x86), (13, 0xdd), (20, 58), (21, 255), (54, 135)];
         let with = |at: usize, value: u8| {
             let mut bytes = frame(&base, 78);
             bytes[at] = value;
             bytes
         };
-        let program = neighbor_solicitations(7);
+        let program = neighbor_discovery(7);
         for (name, packet_type, frame, expected) in [
             ("to a multicast group", 2, frame(&base, 78), true),
             ("to this host", 0, frame(&base, 78), true),
             ("to another host", 3, frame(&base, 78), false),
-            ("advertisement", 2, with(54, 136), false),
+            ("advertisement", 2, with(54, 136), true),
+            ("router advertisement", 2, with(54, 134), false),
+            ("redirect", 2, with(54, 137), false),
             ("hop limit 254", 2, with(21, 254), false),
             ("UDP", 2, with(20, 17), false),
             ("IPv4", 2, with(13, 0), false),
@@ -301,16 +309,18 @@ mod tests {
     fn arp_filter_instructions() {
         // In the notation of `tcpdump -d`.
         assert_eq!(
-            arp_requests(2),
+            arp_messages(2),
             [
                 Instruction(0x20, 0, 0, 0xffff_f004), // ld [type]
-                Instruction(0x25, 7, 0, 1),           // jgt #1, drop
+                Instruction(0x25, 9, 0, 1),           // jgt #1, drop
                 Instruction(0x20, 0, 0, 0xffff_f008), // ld [ifidx]
-                Instruction(0x15, 0, 5, 2),           // jeq #2, next, drop
+                Instruction(0x15, 0, 7, 2),           // jeq #2, next, drop
                 Instruction(0x28, 0, 0, 12),          // ldh [12]
-                Instruction(0x15, 0, 3, 0x0806),      // jeq #0x806, next, drop
+                Instruction(0x15, 0, 5, 0x0806),      // jeq #0x806, next, drop
                 Instruction(0x28, 0, 0, 20),          // ldh [20]
-                Instruction(0x15, 0, 1, 1),           // jeq #1, next, drop
+                Instruction(0x35, 0, 3, 1),           // jge #1, next, drop
+                Instruction(0x28, 0, 0, 20),          // ldh [20]
+                Instruction(0x25, 1, 0, 2),           // jgt #2, drop
                 Instruction(0x06, 0, 0, 0x4_0000),    // ret #262144
                 Instruction(0x06, 0, 0, 0),           // drop: ret #0
             ]

@@ -6,8 +6,8 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `arp.rs` | [`ArpSocket`]: ARP requests of one interface in, Ethernet frames out |
-//! | `ndp.rs` | [`NdpSocket`]: neighbor solicitations of one interface in, advertisements out, groups; [`RouterDiscoverySocket`] |
+//! | `arp.rs` | [`ArpSocket`]: ARP requests and replies of one interface in, Ethernet frames out |
+//! | `ndp.rs` | [`NdpSocket`]: neighbor solicitations and advertisements of one interface in, advertisements out, groups; [`RouterDiscoverySocket`] |
 //! | `default_routes.rs` | [`default_routes::Monitor`]: the gateways of the default routes |
 //! | `inquiry.rs` | [`InquirySocket`]: asks hosts on the link; [`neighbors`]: the hosts that the kernel knows |
 //! | `udp.rs` | [`DualStackUdpSocket`]: datagrams of the mesh |

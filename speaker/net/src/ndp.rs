@@ -1,7 +1,7 @@
 //! [`NdpSocket`]: neighbor solicitations and advertisements on one interface. `router_discovery.rs`:
 //! [`RouterDiscoverySocket`], the messages of routers.
 //!
-//! Solicitations are received with AF_PACKET. A neighbor that verifies an entry sends its solicitation to the
+//! Both are received with AF_PACKET. A neighbor that verifies an entry sends its solicitation to the
 //! announced address itself (RFC 4861 section 7.3.3). The node does not have that address, so the kernel
 //! would forward the packet instead of passing it to an ICMPv6 socket. Answers to a neighbor leave through
 //! the same socket, to the link-layer address that sent the solicitation, because the node may have no route
@@ -28,6 +28,8 @@ const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERNET_HEADER: usize = 14;
 const IPV6_HEADER: usize = 40;
 const ICMPV6: u8 = 58;
+/// ICMPv6 type (RFC 4861 section 4.3).
+const NEIGHBOR_SOLICITATION: u8 = 135;
 
 /// A received message: the fields of its IPv6 header that validation needs, and its length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +44,7 @@ pub struct NdpMessage {
     pub len: usize,
 }
 
-/// Receives neighbor solicitations on one interface and sends advertisements on it.
+/// Receives neighbor solicitations and advertisements on one interface and sends advertisements on it.
 #[derive(Debug)]
 pub struct NdpSocket {
     packets: PacketSocket,
@@ -71,12 +73,12 @@ struct Groups {
 impl NdpSocket {
     /// Opens the socket on an interface. Needs CAP_NET_RAW and a Tokio runtime.
     pub fn open(ifindex: u32, name: &str) -> io::Result<Self> {
-        let packets = PacketSocket::open(ETHERTYPE_IPV6, ifindex, &filter::neighbor_solicitations(ifindex))?;
+        let packets = PacketSocket::open(ETHERTYPE_IPV6, ifindex, &filter::neighbor_discovery(ifindex))?;
         let sender = sender(ifindex, name)?;
         Ok(Self { packets, sender, groups: Groups::new(ifindex), solicitors: Mutex::default() })
     }
 
-    /// Receives one neighbor solicitation with hop limit 255 and a correct checksum, and drops others. The
+    /// Receives one neighbor solicitation or advertisement with hop limit 255 and a correct checksum, and drops others. The
     /// message is moved to the beginning of `buf`, which must have room for the whole frame. Cancel safe.
     ///
     /// While the link is down, this waits. It does not detect that the interface was deleted: drop the socket
@@ -85,8 +87,10 @@ impl NdpSocket {
         loop {
             let len = self.packets.recv(buf).await?;
             let Some(message) = buf.get(..len).and_then(parse) else { continue };
-            self.remember(message.source, buf);
             let begin = ETHERNET_HEADER + IPV6_HEADER;
+            if buf.get(begin) == Some(&NEIGHBOR_SOLICITATION) {
+                self.remember(message.source, buf);
+            }
             buf.copy_within(begin..begin + message.len, 0);
             return Ok(message);
         }

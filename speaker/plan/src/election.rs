@@ -57,6 +57,8 @@ struct Outcome {
     owner: NodeName,
     /// Where this node announces the address, if it does.
     announced: Option<InterfaceSet>,
+    /// This node withdrew the address while it is isolated, because another host announces it.
+    yielded: bool,
 }
 
 /// Live nodes that may announce, and which of them each advertisement selects.
@@ -124,6 +126,16 @@ impl Election {
             dirty.mark_all_addresses();
         }
         self.claims_held = !may_claim;
+    }
+
+    /// Notes that this node no longer announces the address, because another host does.
+    pub(crate) fn yield_address(&mut self, address: IpAddr, dirty: &mut DirtySet) {
+        let Some(outcome) = self.outcomes.get_mut(&address) else { return };
+        if outcome.announced.take().is_some() {
+            self.announced -= 1;
+            outcome.yielded = true;
+            dirty.mark_addresses([address]);
+        }
     }
 
     /// Replaces the interfaces that can announce.
@@ -204,6 +216,7 @@ impl Election {
         let interfaces = able.iter().filter_map(|standing| standing.interfaces.clone()).reduce(united);
         let announces = |outcome: &Outcome| outcome.announced.is_some();
         let held = self.claims_held && !self.outcomes.get(&address).is_some_and(announces);
+        let yielded = held && self.outcomes.get(&address).is_some_and(|outcome| outcome.yielded);
         let announced = interfaces.filter(|_| own && !held);
         let on_links = |test: &dyn Fn(&Links, &InterfaceSet) -> bool| match (&self.links, &announced) {
             (Some(links), Some(interfaces)) => test(links, interfaces),
@@ -215,6 +228,7 @@ impl Election {
         let handover = !able.is_empty() && owner.is_some() && !unusable;
         let states = standings.iter().map(|(key, standing)| {
             let state = match standing.reason {
+                None if own && yielded => AnnouncementState::Not(NotAnnouncedReason::ClaimedByAnotherHost),
                 None if own && held => AnnouncementState::Not(NotAnnouncedReason::MeshNotSettled),
                 None if unusable => AnnouncementState::Not(NotAnnouncedReason::UnusableOnLink),
                 None if own && no_interface => {
@@ -229,7 +243,9 @@ impl Election {
             };
             ((*key).clone(), state)
         });
-        ElectionResult { states: states.collect(), change: self.record(address, owner, announced, handover) }
+        let states = states.collect();
+        let outcome = owner.map(|owner| Outcome { owner, announced, yielded });
+        ElectionResult { states, change: self.record(address, outcome, handover) }
     }
 
     /// Returns the number of addresses that this node announces.
@@ -313,10 +329,11 @@ impl Election {
     fn record(
         &mut self,
         address: IpAddr,
-        owner: Option<NodeName>,
-        announced: Option<InterfaceSet>,
+        outcome: Option<Outcome>,
         handover: bool,
     ) -> Option<AnnouncementChange> {
+        let owner = outcome.as_ref().map(|outcome| outcome.owner.clone());
+        let announced = outcome.as_ref().and_then(|outcome| outcome.announced.clone());
         let before = self.outcomes.get(&address);
         let owner_before = before.map(|outcome| outcome.owner.clone());
         let announced_before = before.and_then(|outcome| outcome.announced.clone());
@@ -342,8 +359,8 @@ impl Election {
             }
             None => Some(AnnouncementChange::L2Withdraw { address, handover }),
         };
-        match owner {
-            Some(owner) => self.outcomes.insert(address, Outcome { owner, announced }),
+        match outcome {
+            Some(outcome) => self.outcomes.insert(address, outcome),
             None => self.outcomes.remove(&address),
         };
         change

@@ -1,6 +1,7 @@
 //! The whole: passes inputs to the parts, and lets them decide in the right order.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use fairlead_crds::model::config::Config;
@@ -165,6 +166,12 @@ impl Plan {
     /// off keeps what it has, because the other nodes may own the rest.
     pub fn set_may_claim(&mut self, may_claim: bool) {
         self.election.set_may_claim(may_claim, &mut self.dirty);
+    }
+
+    /// Notes that this node has stopped announcing an L2 address while it is isolated, because another host
+    /// announces it. This node announces the address again when it may claim addresses and owns it.
+    pub fn yield_address(&mut self, address: IpAddr) {
+        self.election.yield_address(address, &mut self.dirty);
     }
 
     /// Replaces the interfaces that can announce. Before the first call, every interface counts as present.

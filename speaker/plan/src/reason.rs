@@ -58,6 +58,8 @@ pub enum NotAnnouncedReason {
     NoEligibleNode,
     /// The members of the mesh are not known yet, or this node is isolated.
     MeshNotSettled,
+    /// This node is isolated, and withdrew the address because another host announces it.
+    ClaimedByAnotherHost,
     /// The traffic policy is `Local` and no endpoint of the address family on this node can serve.
     NoLocalEndpoints,
     /// The traffic policy is `Local`, the endpoints of the address family on this node are all terminating,
@@ -71,7 +73,7 @@ pub enum NotAnnouncedReason {
 
 impl NotAnnouncedReason {
     /// All reasons, the most important first.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::AddressInNoPool,
         Self::NoMatchingAdvertisement,
         Self::AttributesTooLarge,
@@ -88,6 +90,7 @@ impl NotAnnouncedReason {
         Self::NoEndpointsOfFamily,
         Self::NoEligibleNode,
         Self::MeshNotSettled,
+        Self::ClaimedByAnotherHost,
         Self::NoLocalEndpoints,
         Self::LocalEndpointsTerminating,
         Self::NodeNotSelected,
@@ -149,6 +152,10 @@ impl NotAnnouncedReason {
             }
             Self::MeshNotSettled => {
                 "this speaker does not know which other speakers are alive; if this lasts, see its log"
+            }
+            Self::ClaimedByAnotherHost => {
+                "no other speaker answers this one, and another host announces this address: this node \
+                 withdrew it until a speaker answers; see the log of this speaker"
             }
             Self::NoLocalEndpoints => {
                 "externalTrafficPolicy is Local and the Service has no endpoint of this address family on \

@@ -2,16 +2,16 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Error, Result, anyhow};
 use fairlead_e2e::{
-    LbService, PACE, PORT, SECOND, SOON, Shared, configure, expect_mesh, expect_owner, rounds,
+    LbService, PACE, PORT, SECOND, SOON, Shared, VERSION, configure, expect_mesh, expect_owner, rounds,
     service_off_its_owner, streams,
 };
-use fairlead_lab::{Capture, Carrier, Lab, Lost, NAMESPACE, Outage, ensure, wait_for};
+use fairlead_lab::{Capture, Carrier, Lab, Lost, NAMESPACE, Outage, Questions, ensure, wait_for};
 use serde_json::json;
 
 static LAB: Shared = Shared::new(Lab::builder, configure);
@@ -21,8 +21,14 @@ const CUT: &str = "n2";
 /// Where the pods are.
 const BACKEND: &str = "n1";
 
+/// Time between two questions for the owner of an address.
+const QUESTION_PACE: Duration = Duration::from_millis(20);
+
 /// Longest gap when an owner dies.
 const CUT_BUDGET: Duration = Duration::from_secs(2);
+
+/// Longest time for which an address of a node without mesh has two owners, or none.
+const REPLACED_BUDGET: Duration = Duration::from_secs(3);
 
 /// A packet that the busy machine loses or delays. A wrong claim costs a client seconds, and is seen on the
 /// wire.
@@ -35,15 +41,62 @@ struct Owned {
 }
 
 impl Owned {
+    /// Six Services with IPv4 addresses.
     fn new(lab: &Lab, name: &str) -> Self {
-        let services: Vec<_> =
-            (0..6).map(|n| LbService::new(&format!("{name}-{n}"), "l2").single("IPv4").on(BACKEND)).collect();
-        let ips = services.iter().map(|service| service.up(lab).unwrap()[0]);
+        let service = |n| LbService::new(&format!("{name}-{n}"), "l2").single("IPv4").on(BACKEND);
+        Self::of(lab, (0..6).map(service).collect())
+    }
+
+    /// Four Services with addresses of both families.
+    fn dual_stack(lab: &Lab, name: &str) -> Self {
+        let service = |n| LbService::new(&format!("{name}-{n}"), "l2").on(BACKEND);
+        let owned = Self::of(lab, (0..4).map(service).collect());
+        let families: BTreeSet<bool> = owned.of_cut().map(|ip| ip.is_ipv4()).collect();
+        assert_eq!(families.len(), 2, "{CUT} has addresses of both families: {:?}", owned.owners);
+        owned
+    }
+
+    fn of(lab: &Lab, services: Vec<LbService>) -> Self {
+        let ips = services.iter().flat_map(|service| service.up(lab).unwrap());
         let owners: BTreeMap<_, _> =
             ips.map(|ip| (ip, lab.wait_for_owner(ip, SOON).unwrap().to_owned())).collect();
         let own = owners.values().filter(|owner| *owner == CUT).count();
         assert!(own > 0 && own < owners.len(), "{owners:?}");
         Self { services, owners }
+    }
+
+    /// Addresses of the node that is cut off.
+    fn of_cut(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.owners.iter().filter(|(_, owner)| *owner == CUT).map(|(ip, _)| *ip)
+    }
+
+    /// Returns the nodes that answer for each address of the node that is cut off, when asked for this time.
+    fn answering(&self, lab: &Lab, time: Duration) -> BTreeMap<IpAddr, BTreeSet<String>> {
+        let start = |ip| (ip, Questions::start(lab, ip, QUESTION_PACE).unwrap());
+        let questions: Vec<_> = self.of_cut().map(start).collect();
+        std::thread::sleep(time);
+        let stop = |(ip, questions): (IpAddr, Questions)| {
+            let report = questions.stop().unwrap();
+            let nodes = report.answers().map(|(_, mac)| lab.node_of(mac).unwrap().to_owned());
+            (ip, nodes.collect())
+        };
+        questions.into_iter().map(stop).collect()
+    }
+
+    /// Waits until exactly one other node answers for each address of the node that is cut off, and verifies
+    /// that this stays so.
+    fn expect_one_replacement(&self, lab: &Lab) {
+        let replaced = |answering: BTreeMap<IpAddr, BTreeSet<String>>| {
+            let one = answering.values().all(|nodes| nodes.len() == 1 && !nodes.contains(CUT));
+            ensure(one, answering).map_err(|seen| anyhow!("{seen:?}"))
+        };
+        let start = Instant::now();
+        wait_for("one other owner of each address", REPLACED_BUDGET, || {
+            replaced(self.answering(lab, SECOND / 5))
+        })
+        .unwrap();
+        eprintln!("one owner each after {:?}", start.elapsed());
+        replaced(self.answering(lab, 3 * SECOND)).unwrap();
     }
 
     /// Addresses of the nodes that are not cut off.
@@ -133,10 +186,11 @@ fn node_that_is_not_heard_claims_nothing() {
 #[test]
 fn node_with_blocked_mesh_port_claims_nothing() {
     let lab = LAB.turn();
-    let owned = Owned::new(&lab, "blocked");
+    let owned = Owned::dual_stack(&lab, "blocked");
     owned.lose_nothing(&lab, "blocked while it runs", || {
         lab.block_mesh(CUT).unwrap();
-        std::thread::sleep(4 * SECOND);
+        owned.expect_one_replacement(&lab);
+        expect_yielded(&lab, owned.of_cut().count());
         lab.unblock_mesh(CUT).unwrap();
         expect_mesh(&lab, SOON).unwrap();
     });
@@ -153,6 +207,17 @@ fn node_with_blocked_mesh_port_claims_nothing() {
     });
     owned.expect_owners(&lab);
     owned.delete(&lab);
+}
+
+/// Waits until the Speaker object of the node that is cut off lists this many addresses that it withdrew.
+fn expect_yielded(lab: &Lab, count: usize) {
+    wait_for("ClaimedByAnotherHost in the Speaker object", SOON, || {
+        let speaker = lab.api()?.get(VERSION, "Speaker", None, CUT)?;
+        let listed = speaker["status"]["notAnnounced"].as_array().cloned().unwrap_or_default();
+        let yielded = listed.iter().filter(|entry| entry["reason"] == "ClaimedByAnotherHost").count();
+        ensure(yielded == count, listed).map_err(|listed| anyhow!("{listed:?}"))
+    })
+    .unwrap();
 }
 
 #[test]

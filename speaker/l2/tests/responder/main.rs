@@ -8,3 +8,4 @@ mod fixture;
 mod handover;
 mod hostile;
 mod interfaces;
+mod yielding;

@@ -199,19 +199,21 @@ fn arp_socket_filters_frames_and_survives_link_down() {
         let socket = ArpSocket::open(link.index).unwrap();
         let mut buf = [0; 2048];
 
-        send(vec![arp_frame([0xff; 6], 2), arp_frame([2, 7, 7, 7, 7, 7], 1)]);
+        send(vec![arp_frame([0xff; 6], 8), arp_frame([2, 7, 7, 7, 7, 7], 1)]);
         for _ in 0..50 {
             send_datagram(&cable, "192.0.2.255");
         }
         assert!(
             timeout(MOMENT, socket.recv(&mut buf)).await.is_err(),
-            "replies and frames to other hosts are dropped"
+            "inverse ARP and frames to other hosts are dropped"
         );
 
-        send(vec![arp_frame([0xff; 6], 1), arp_frame(link.mac.unwrap(), 1)]);
-        for to in [[0xff; 6], link.mac.unwrap()] {
+        let own = link.mac.unwrap();
+        let messages = [arp_frame([0xff; 6], 1), arp_frame(own, 1), arp_frame([0xff; 6], 2)];
+        send(messages.to_vec());
+        for message in messages {
             let len = timeout(PATIENCE, socket.recv(&mut buf)).await.unwrap().unwrap();
-            assert_eq!(buf[..len], arp_frame(to, 1));
+            assert_eq!(buf[..len], message);
         }
 
         ip(&["-n", &cable.node, "link", "set", "eth0", "down"]);

@@ -234,6 +234,43 @@ fn handover_requires_that_this_node_can_still_serve() {
 }
 
 #[test]
+fn isolated_node_takes_yielded_address_again_by_election() {
+    let mut world = World::of(3).l2(preferring("ad", &[(9, "n1")])).service("web", Cluster, A, "n2");
+    let (mut plan, announced) = world.plan_of("n1");
+    assert!(announced.l2.contains_key(&ip(A)));
+    let state = |plan: &Plan| plan.state(&key("web"), ip(A), Protocol::L2).unwrap();
+    let yielded = AnnouncementState::Not(NotAnnouncedReason::ClaimedByAnotherHost);
+    plan.set_may_claim(false);
+    plan.changes();
+    plan.yield_address(ip(A));
+    assert_eq!((plan.changes(), state(&plan), plan.l2_announced()), (vec![], yielded, 0));
+    let problem = plan.problems().next().unwrap();
+    assert_eq!(problem.reason, NotAnnouncedReason::ClaimedByAnotherHost);
+    // Nothing but the end of the isolation makes this node announce the address again.
+    world.config.l2_advertisements.insert("ad".into(), preferring("ad", &[(8, "n1")]));
+    world.list_to(&mut plan);
+    plan.yield_address(ip(A));
+    assert_eq!((plan.changes(), state(&plan)), (vec![], yielded));
+    plan.set_may_claim(true);
+    let changes = plan.changes();
+    assert!(matches!(changes[..], [AnnouncementChange::L2Announce { .. }]), "{changes:?}");
+    assert_eq!((state(&plan), plan.l2_announced()), (AnnouncementState::Announced, 1));
+    // The isolation ended before the withdrawal was known.
+    plan.yield_address(ip(A));
+    assert!(matches!(plan.changes()[..], [AnnouncementChange::L2Announce { .. }]));
+    assert_eq!((state(&plan), plan.l2_announced()), (AnnouncementState::Announced, 1));
+    // Another node owns the address by then.
+    plan.set_may_claim(false);
+    plan.yield_address(ip(A));
+    plan.changes();
+    world.config.l2_advertisements.insert("ad".into(), preferring("ad", &[(9, "n2")]));
+    world.list_to(&mut plan);
+    plan.set_may_claim(true);
+    assert_eq!(plan.changes(), []);
+    assert_eq!(state(&plan), AnnouncementState::Not(NotAnnouncedReason::NotOwner));
+}
+
+#[test]
 fn isolated_node_keeps_addresses_and_claims_no_new_one() {
     let world = World::of(3).l2(l2_advertisement("ad")).service("kept", Cluster, "192.0.2.1", "n2");
     let owner = {

@@ -20,7 +20,7 @@ pub(crate) enum L2Command {
     },
     AnnounceAllAgain,
     HandOverAll,
-    /// Only answer; announce and defend nothing.
+    /// Only answer; announce and defend nothing, and yield what others announce.
     SetQuiet(bool),
 }
 
@@ -35,6 +35,11 @@ pub(crate) enum L2CommandKey {
     SetQuiet,
 }
 
+/// Addresses that the L2 task withdrew because other hosts announce them: each once, so the announced addresses
+/// bound the queue.
+pub(crate) type YieldedSender = CommandSender<IpAddr, IpAddr>;
+pub(crate) type YieldedReceiver = CommandReceiver<IpAddr, IpAddr>;
+
 /// Sends commands to the L2 task. At most two per address are pending, so it never waits.
 #[derive(Debug)]
 pub(crate) struct L2CommandSender(CommandSender<L2CommandKey, L2Command>);
@@ -45,6 +50,11 @@ pub(crate) type L2CommandReceiver = CommandReceiver<L2CommandKey, L2Command>;
 pub(crate) fn command_channel() -> (L2CommandSender, L2CommandReceiver) {
     let (sender, receiver) = command_queue();
     (L2CommandSender(sender), receiver)
+}
+
+/// Creates the queue of addresses that the L2 task withdrew.
+pub(crate) fn yielded_channel() -> (YieldedSender, YieldedReceiver) {
+    command_queue()
 }
 
 impl L2CommandSender {
@@ -64,7 +74,7 @@ impl L2CommandSender {
         self.0.send(L2CommandKey::AnnounceAllAgain, L2Command::AnnounceAllAgain);
     }
 
-    /// Sets whether this node only answers, and announces and defends nothing.
+    /// Sets whether this node only answers, announces and defends nothing, and yields what others announce.
     pub(crate) fn set_quiet(&self, quiet: bool) {
         self.0.send(L2CommandKey::SetQuiet, L2Command::SetQuiet(quiet));
     }

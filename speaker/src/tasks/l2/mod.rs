@@ -6,10 +6,12 @@ mod interface_task;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use fairlead_l2::{GroupEvent, Interface, NdpPacket, Responder, Transmit};
+use fairlead_l2::{GroupEvent, Interface, Mac, NdpPacket, Responder, Transmit, Yielded};
 use fairlead_net::links::{Link, Links};
 
-pub(crate) use commands::{L2CommandSender, command_channel};
+pub(crate) use commands::{
+    L2CommandSender, YieldedReceiver, YieldedSender, command_channel, yielded_channel,
+};
 
 use crate::excluded_interfaces::ExcludedInterfaces;
 use crate::metrics::{L2CountersByAddress, Metrics};
@@ -24,6 +26,7 @@ const METRICS_INTERVAL: Duration = Duration::from_secs(1);
 /// Parameters and channels of the task.
 pub(crate) struct L2Task {
     pub commands: L2CommandReceiver,
+    pub yielded: YieldedSender,
     pub links: LinksReceiver,
     pub excluded_interfaces: ExcludedInterfaces,
     pub metrics: Metrics,
@@ -42,6 +45,7 @@ impl L2Task {
             responder: Responder::new(),
             interfaces: BTreeMap::new(),
             frames: frame_sender,
+            yielded: self.yielded,
             excluded_interfaces: self.excluded_interfaces.clone(),
         };
         let mut counted = L2CountersByAddress::default();
@@ -95,6 +99,7 @@ struct L2State {
     /// The usable interfaces, by index.
     interfaces: BTreeMap<u32, (Interface, InterfaceHandle)>,
     frames: FrameSender,
+    yielded: YieldedSender,
     excluded_interfaces: ExcludedInterfaces,
 }
 
@@ -102,7 +107,7 @@ impl L2State {
     fn handle_command(&mut self, now: Instant, command: L2Command) {
         match command {
             L2Command::Announce { address, interfaces } => {
-                tracing::info!(%address, ?interfaces, "announcing address");
+                tracing::info!(%address, %interfaces, "announcing address");
                 self.responder.announce(now, address, interfaces);
             }
             L2Command::Withdraw { address, handover: true } => {
@@ -110,7 +115,10 @@ impl L2State {
                 self.responder.hand_over(now, address);
             }
             L2Command::Withdraw { address, handover: false } => {
-                tracing::info!(%address, "withdrawing address");
+                // Logged already if the address was yielded.
+                if self.responder.answers_for(address) {
+                    tracing::info!(%address, "withdrawing address");
+                }
                 self.responder.withdraw(address);
             }
             L2Command::AnnounceAllAgain => self.responder.announce_all_again(now),
@@ -130,8 +138,17 @@ impl L2State {
         }
     }
 
-    /// Passes the output of the responder to the tasks of the interfaces.
+    /// Passes the output of the responder to the tasks of the interfaces and to the coordinator.
     fn handle_output(&mut self) {
+        while let Some(Yielded { address, claimant }) = self.responder.poll_yielded() {
+            tracing::warn!(
+                %address,
+                claimant = mac_text(claimant),
+                "another host announces an address of this node while no other speaker answers: withdrawing the \
+                 address until one answers"
+            );
+            self.yielded.send(address, address);
+        }
         while let Some(event) = self.responder.poll_event() {
             match event {
                 GroupEvent::Join { ifindex, group } => {
@@ -166,6 +183,7 @@ impl L2State {
             .filter(|link| is_usable(link, &self.excluded_interfaces))
             .filter_map(|link| Some((link.index, interface(link)?)))
             .collect();
+        self.responder.set_own_macs(links.by_index.values().filter_map(|link| link.mac).collect());
         let removed: BTreeSet<u32> =
             self.interfaces.keys().filter(|index| !usable.contains_key(index)).copied().collect();
         for index in removed {
@@ -194,6 +212,10 @@ impl L2State {
 /// Returns whether open sockets can be used on after a change of the interface.
 fn same_sockets(a: &Interface, b: &Interface) -> bool {
     a.name == b.name && a.arp == b.arp && a.link_local.is_some() == b.link_local.is_some()
+}
+
+fn mac_text(mac: Mac) -> String {
+    mac.map(|octet| format!("{octet:02x}")).join(":")
 }
 
 fn interface(link: &Link) -> Option<Interface> {
