@@ -21,8 +21,7 @@ impl IpRange {
     /// Returns the range of a CIDR such as `10.244.1.0/24`, whose host bits are ignored. Returns `None` for
     /// other texts.
     pub fn parse_cidr(text: &str) -> Option<Self> {
-        let net: IpNet = text.parse().ok()?;
-        Self::new(net.network(), net.broadcast())
+        text.parse().ok().map(|net: IpNet| net.into())
     }
 
     /// Returns the lowest address.
@@ -64,6 +63,12 @@ impl IpRange {
     /// Returns true if the two ranges have an address in common.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.contains(other.first) || other.contains(self.first)
+    }
+}
+
+impl From<IpNet> for IpRange {
+    fn from(net: IpNet) -> Self {
+        Self { first: net.network(), last: net.broadcast() }
     }
 }
 

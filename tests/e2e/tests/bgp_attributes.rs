@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, ensure};
 use fairlead_e2e::{LbService, PORT, Policy, SECOND, SOON, Scene, Shared, VERSION, configure};
-use fairlead_lab::{Lab, Transport, wait_for};
+use fairlead_lab::{Family, Lab, Transport, wait_for};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
@@ -95,6 +95,61 @@ fn aggregate_names_its_aggregator() {
     })
     .unwrap();
     assert_eq!(recording.suspicious().unwrap(), Vec::<String>::new());
+}
+
+/// Returns the prefixes in the pool `bgp` that the router learned, with the nodes that announce them.
+fn announced(lab: &Lab) -> anyhow::Result<BTreeMap<String, Vec<String>>> {
+    let routes = lab.router().bgp_routes(Family::V4)?.into_iter();
+    let nodes = |hops: BTreeSet<IpAddr>| {
+        let nodes = lab.nodes().iter().filter(|node| hops.contains(&node.addresses()[0]));
+        nodes.map(|node| node.name().to_owned()).collect()
+    };
+    Ok(routes.map(|(prefix, hops)| (prefix.to_string(), nodes(hops))).collect())
+}
+
+fn expect_announced(lab: &Lab, expected: &[(String, &[&str])]) {
+    let nodes = |nodes: &[&str]| nodes.iter().map(|node| (*node).to_owned()).collect::<Vec<_>>();
+    let expected: BTreeMap<_, _> =
+        expected.iter().map(|(prefix, names)| (prefix.clone(), nodes(names))).collect();
+    wait_for(format!("routes {expected:?}"), SOON, || {
+        let seen = announced(lab)?;
+        ensure!(seen == expected, "{seen:?}");
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn aggregate_attracts_no_traffic_that_a_node_cannot_serve() {
+    let lab = LAB.turn();
+    let scene = Scene::new(&lab);
+    let ad = object("BGPAdvertisement", "bgp");
+    scene.merge(&ad, json!({ "spec": { "aggregationLength": 25 } }));
+    let service = |name: &str| LbService::new(name, "bgp").single("IPv4");
+    let whole = service("whole");
+    let halves =
+        [("half-1", "n1"), ("half-2", "n2")].map(|(name, node)| service(name).policy(Policy::Local).on(node));
+    let [whole_ip, first_ip, second_ip] = [&whole, &halves[0], &halves[1]].map(|service| {
+        scene.service(service);
+        lab.api().unwrap().wait_for_addresses(service.name(), 1, SOON).unwrap()[0]
+    });
+    let host = |ip: IpAddr| format!("{ip}/32");
+    expect_announced(
+        &lab,
+        &[(host(whole_ip), &["n1", "n2"]), (host(first_ip), &["n1"]), (host(second_ip), &["n2"])],
+    );
+    for (ip, nodes) in [(whole_ip, ["n1", "n2"]), (first_ip, ["n1"; 2]), (second_ip, ["n2"; 2])] {
+        for _ in 0..20 {
+            let answer = lab.remote().ask(SocketAddr::new(ip, PORT), Transport::Tcp, 3 * SECOND).unwrap();
+            assert!(nodes.contains(&&*answer.node), "{ip}: {answer:?}");
+        }
+    }
+    let aggregate = "198.51.100.0/25".to_owned();
+    scene.delete(halves[1].object());
+    expect_announced(&lab, &[(aggregate.clone(), &["n1"]), (host(whole_ip), &["n2"])]);
+    scene.delete(halves[0].object());
+    expect_announced(&lab, &[(aggregate, &["n1", "n2"])]);
+    scene.merge(&ad, json!({ "spec": { "aggregationLength": null } }));
 }
 
 /// Returns the weights of the nodes in the router's kernel, in percent.

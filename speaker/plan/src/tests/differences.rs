@@ -283,12 +283,66 @@ proptest! {
             world.config.bgp_advertisements.insert(name.clone(), BgpAdvertisement { name, ..ad });
         }
         for node in NODES {
-            let before = world.plan_of(node).1.routes;
+            let (plan, Announced { routes: before, .. }) = world.plan_of(node);
             let mut more = world.clone();
             more.config.bgp_advertisements.insert("added".to_owned(), added.clone());
             let after = more.plan_of(node).1.routes;
-            let removed: Vec<_> = before.keys().filter(|route| !after.contains_key(*route)).collect();
+            // Host routes can take the place of an aggregate.
+            let served = states(&world, &plan).into_iter().filter_map(|(_, address, _, state)| {
+                (state == Some(AnnouncementState::Announced)).then_some(address)
+            });
+            let served: Vec<IpAddr> = served.collect();
+            let is_covered = |peer: &str, address: &IpAddr| {
+                after.keys().any(|(other, prefix)| other == peer && prefix.contains(address))
+            };
+            let removed: Vec<_> = before
+                .keys()
+                .filter(|route| !after.contains_key(*route))
+                .filter(|(peer, prefix)| {
+                    let mut members = served.iter().filter(|address| prefix.contains(*address)).peekable();
+                    members.peek().is_none() || !members.all(|address| is_covered(peer, address))
+                })
+                .collect();
             prop_assert!(removed.is_empty(), "{}: {:?}", node, removed);
+        }
+    }
+
+    /// A router chooses the longest prefix, and then any of the nodes that announce it.
+    #[test]
+    fn no_route_leads_to_a_node_that_does_not_serve(
+        steps in proptest::collection::vec(step(), 1..40),
+    ) {
+        let mut world = start();
+        for step in steps {
+            apply(&mut world, &mut [], step);
+        }
+        let nodes: Vec<_> = NODES.iter().map(|node| (*node, world.plan_of(node))).collect();
+        for (name, service) in &world.services {
+            for address in &service.addresses {
+                let state = |plan: &Plan| plan.state(&key(name), *address, Protocol::Bgp);
+                let serves = |(_, (plan, _)): &&(&str, (Plan, Announced))| {
+                    state(plan) == Some(AnnouncementState::Announced)
+                };
+                if !nodes.iter().any(|node| serves(&node)) || world.services.values().any(|other| {
+                    !std::ptr::eq(other, service) && other.addresses.contains(address)
+                }) {
+                    continue;
+                }
+                for peer in world.config.peers.keys() {
+                    let routes = nodes.iter().flat_map(|node| {
+                        let routes = node.1.1.routes.keys().filter(|(other, prefix)| other == peer && prefix.contains(address));
+                        routes.map(move |(_, prefix)| (prefix.prefix_len(), node))
+                    });
+                    let routes: Vec<_> = routes.collect();
+                    let longest = routes.iter().map(|(length, _)| *length).max();
+                    for (length, node) in &routes {
+                        prop_assert!(
+                            Some(*length) != longest || serves(node),
+                            "{} of {}: {} to {}", address, name, node.0, peer
+                        );
+                    }
+                }
+            }
         }
     }
 

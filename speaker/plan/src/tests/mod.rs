@@ -1,5 +1,6 @@
 //! Tests of the plan: tables of clusters and what their nodes announce.
 
+mod aggregates;
 mod cost;
 mod differences;
 mod drain;
