@@ -29,11 +29,10 @@ build: ## Build every binary
 demo: setup build ## Show the main job: addresses, ARP, NDP, BGP, a cut cable (KEEP=1 leaves it running)
 	$(SUDO) $(TARGET)/debug/fairlead-lab demo
 
-# One command for all tests, so that cargo compiles every dependency with one set of features. The runner is
-# root because some tests make network namespaces.
+# The runner is root because some tests make network namespaces.
 .PHONY: test
 test: setup build ## Run every test: unit, property, protocol, a short fuzz run, then real packets in the lab
-	CARGO_TARGET_$(HOST_VARIABLE)_RUNNER="$(or $(SUDO),env)" $(CARGO) test --locked --workspace
+	CARGO_TARGET_$(HOST_VARIABLE)_RUNNER="$(or $(SUDO),env)" CARGO=$(CARGO) tests/run.sh
 
 # fairlead-net's own tests and the lab need root; everything else runs as any user.
 .PHONY: unit
