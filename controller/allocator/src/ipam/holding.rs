@@ -1,5 +1,6 @@
 //! The addresses that a Service holds.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -24,12 +25,13 @@ pub struct Held {
 }
 
 /// The reason why the pool of an address would not allocate it to its holder now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Retained {
     /// The pool is refused.
     PoolRefused,
     /// The address is now that of a Node.
-    NodeAddress,
+    #[allow(missing_docs)]
+    NodeAddress { address: IpAddr, node: Arc<str> },
     /// All pools disappeared, and this one does not exist again.
     PoolGone,
     /// The pool no longer contains the address.
@@ -56,17 +58,20 @@ impl Holding {
 
 impl Retained {
     /// Returns the predicate of a sentence whose subject is the pool.
-    pub fn explain(self) -> &'static str {
-        match self {
+    pub fn explain(&self) -> Cow<'static, str> {
+        let text = match self {
             Self::PoolRefused => "is refused: see its condition Accepted",
-            Self::NodeAddress => {
-                "does not allocate this address any more, because it is an address of a Node: use another \
-                 address, and exclude this one from the pool"
+            Self::NodeAddress { address, node } => {
+                return Cow::Owned(format!(
+                    "no longer allocates {address}, because it is an address of Node {node}: use another \
+                     address, and exclude this one from the pool"
+                ));
             }
             Self::PoolGone => "does not exist any more",
             Self::NoLongerInPool => "no longer has this address",
             Self::NotAdmitted(NotAdmitted::Namespace) => "is no longer open to this namespace",
             Self::NotAdmitted(NotAdmitted::Labels) => "is no longer open to Services with these labels",
-        }
+        };
+        Cow::Borrowed(text)
     }
 }

@@ -107,8 +107,8 @@ impl Ipam {
         if !state.contains(ip) {
             return Ok(Some(Retained::NoLongerInPool));
         }
-        if self.nodes.contains(ip) {
-            return Ok(Some(Retained::NodeAddress));
+        if let Some(node) = self.nodes.node(ip) {
+            return Ok(Some(Retained::NodeAddress { address: ip, node: node.clone() }));
         }
         match (admits(state.pool(), request), state.pool().reclaim) {
             (Ok(()), _) => Ok(None),

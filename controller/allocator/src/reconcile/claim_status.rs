@@ -102,7 +102,7 @@ fn reserved(record: &ClaimRecord, ipam: &Ipam, addresses: &[IpAddr]) -> NewCondi
         (None, Some(claimed), Some(why)) => {
             let reason = match why {
                 Retained::PoolRefused => AllocationReason::PoolRefused,
-                Retained::NodeAddress => AllocationReason::NodeAddress,
+                Retained::NodeAddress { .. } => AllocationReason::NodeAddress,
                 Retained::PoolGone => AllocationReason::PoolGone,
                 Retained::NoLongerInPool | Retained::NotAdmitted(_) => AllocationReason::Retained,
             };

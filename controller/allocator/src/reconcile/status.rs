@@ -180,15 +180,16 @@ fn conditions(outcome: &AllocationOutcome, pool: &PoolAnnotation) -> Vec<Service
         }
         AllocationOutcome::Allocated { holding, uncovered, unpermitted, invalid_request } => {
             let source = source(holding);
-            let mut retained = holding.held.iter().filter_map(|held| Some((&held.pool, held.retained?)));
+            let mut retained =
+                holding.held.iter().filter_map(|held| Some((&held.pool, held.retained.as_ref()?)));
             // A restart recognizes the pools that disappeared by the reason.
-            let gone = retained.clone().find(|(_, why)| *why == Retained::PoolGone);
+            let gone = retained.clone().find(|(_, why)| **why == Retained::PoolGone);
             let retained = gone.or_else(|| retained.next());
             let mut allocated = match (retained, invalid_request) {
                 (Some((pool, why)), invalid) => {
                     let reason = match why {
                         Retained::PoolRefused => AllocationReason::PoolRefused,
-                        Retained::NodeAddress => AllocationReason::NodeAddress,
+                        Retained::NodeAddress { .. } => AllocationReason::NodeAddress,
                         Retained::PoolGone => AllocationReason::PoolGone,
                         Retained::NoLongerInPool | Retained::NotAdmitted(_) => AllocationReason::Retained,
                     };
