@@ -1,14 +1,15 @@
 //! The watches of all kinds, and the events that they send to the reconciler.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use fairlead_allocator::ipam::{NodeNetwork, OtherService};
+use fairlead_allocator::ipam::{NodeNetwork, OtherService, service_ranges};
 use fairlead_allocator::reconcile::{ObservedService, RecordedCooldown};
 use fairlead_crds::configuration_kinds;
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::config::Labels;
+use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::service::ObjectKey;
-use fairlead_crds::objects::{CustomResourceDefinition, Namespace, Node, Service};
+use fairlead_crds::objects::{CustomResourceDefinition, Namespace, Node, Service, ServiceCIDR};
 use fairlead_crds::read::Custom;
 use fairlead_crds::store::{ConfigurationChange, ObjectChange, trim};
 use fairlead_crds::v1beta1::{IPAddressPool, IPClaim};
@@ -41,6 +42,8 @@ pub(crate) enum ClusterChange {
     Definition(ObjectChange<bool>),
     /// Names and networks of Nodes.
     Nodes(ObjectChange<(String, NodeNetwork)>),
+    /// Names and ranges of ServiceCIDRs. Nothing waits for them: Kubernetes before 1.33 does not serve them.
+    ServiceCidrs(ObjectChange<(String, BTreeSet<IpRange>)>),
     /// Configuration objects of one kind.
     Configuration(Box<ConfigurationChange>),
     /// All `PoolCooldown` objects, by name. They are listed once and not watched.
@@ -131,6 +134,11 @@ pub(crate) fn watch_all(
     let network = |node: Node| (node.name_any(), NodeNetwork::of(&node));
     let event = event_of(relist, ClusterChange::Nodes);
     watches.spawn(watch::follow(nodes, watch::config(), monitor.clone(), network, event, sink.clone()));
+
+    let cidrs = Api::<ServiceCIDR>::all(client.clone());
+    let ranges = |object: ServiceCIDR| (object.name_any(), service_ranges(&object));
+    let event = event_of(relist, ClusterChange::ServiceCidrs);
+    watches.spawn(watch::follow(cidrs, watch::config(), monitor.clone(), ranges, event, sink.clone()));
 
     let (cooldown_client, cooldown_sink) = (client.clone(), sink.clone());
     watches.spawn(async move {

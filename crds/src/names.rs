@@ -88,9 +88,10 @@ pub mod reasons {
     /// Of [`super::ACCEPTED`] without a warning.
     pub const ACCEPTED: &str = "Accepted";
     /// Of [`super::ACCEPTED`] with a warning: a pool contains addresses of Nodes, or overlaps the Pod range
-    /// of a Node.
+    /// of a Node, or a range of cluster IPs.
     pub const NODE_ADDRESS: &str = "NodeAddress";
     pub const POD_RANGE: &str = "PodRange";
+    pub const SERVICE_RANGE: &str = "ServiceRange";
 
     /// Of [`super::EXHAUSTED`].
     pub const ADDRESSES_AVAILABLE: &str = "AddressesAvailable";

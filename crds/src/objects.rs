@@ -11,6 +11,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1 as apps;
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
@@ -178,6 +179,24 @@ pub struct NodeAddress {
     pub address: String,
 }
 
+/// A ServiceCIDR: ranges of the cluster IPs of Services.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs)]
+pub struct ServiceCIDR {
+    #[serde(deserialize_with = "metadata")]
+    pub metadata: ObjectMeta,
+    pub spec: Option<ServiceCIDRSpec>,
+}
+
+/// `spec` of a ServiceCIDR.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs)]
+pub struct ServiceCIDRSpec {
+    pub cidrs: Option<Vec<String>>,
+}
+
 /// A Namespace.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
@@ -330,6 +349,7 @@ resources! {
     Service => core::Service,
     EndpointSlice => discovery::EndpointSlice,
     Node => core::Node,
+    ServiceCIDR => networking::ServiceCIDR,
     Namespace => core::Namespace,
     Secret => core::Secret,
     DaemonSet => apps::DaemonSet,
@@ -392,6 +412,7 @@ mod tests {
         assert_eq!(read, whole);
         assert_eq!(Node::url_path(&(), None), core::Node::url_path(&(), None));
         assert_eq!(Namespace::url_path(&(), None), core::Namespace::url_path(&(), None));
+        assert_eq!(ServiceCIDR::url_path(&(), None), networking::ServiceCIDR::url_path(&(), None));
         assert_eq!(Speaker::url_path(&(), None), v1beta1::Speaker::url_path(&(), None));
         assert_eq!(Secret::url_path(&(), Some("a")), core::Secret::url_path(&(), Some("a")));
     }

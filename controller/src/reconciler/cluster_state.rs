@@ -160,6 +160,12 @@ impl ClusterState {
                 self.nodes_listed = true;
                 self.index.nodes_reset(list, now);
             }
+            ClusterChange::ServiceCidrs(change) => match change {
+                ObjectChange::Apply((name, ranges)) => self.index.service_ranges_applied(&name, ranges),
+                ObjectChange::Delete(key) => self.index.service_ranges_applied(&key.name, BTreeSet::new()),
+                ObjectChange::Reset(list) => self.index.service_ranges_reset(list),
+                ObjectChange::Missing => self.index.service_ranges_reset(Vec::new()),
+            },
             ClusterChange::Configuration(change) => self.handle_configuration(*change),
             ClusterChange::Cooldowns(list) => self.configuration.cooldowns_listed(list),
         }

@@ -16,6 +16,7 @@
 //! | `others` | the Services of other load balancer classes that show addresses | – |
 //! | `claim_records` | what each claim has reserved | `claims` |
 //! | `node_networks` | the addresses of Nodes, which no Service gets, and their Pod ranges | – |
+//! | `service_ranges` | the ranges of cluster IPs | – |
 //! | `changes` | changes since the last [`Ipam::take_changes`] | – |
 //!
 //! `admission` and `sharing` are the rules for one pool and one pair of Services. `eligibility` lists the
@@ -57,6 +58,7 @@ mod reservations;
 mod reserve;
 mod retention;
 mod selection;
+mod service_ranges;
 mod sharing;
 mod space;
 mod usage;
@@ -88,6 +90,7 @@ pub(crate) use refusal::list_pools;
 pub use refusal::{AllocationRefusal, ReservedFor};
 pub use request::{AllocationRequest, Families, ServiceClaims};
 pub use reserve::Released;
+pub use service_ranges::service_ranges;
 pub use sharing::{Port, Sharing, SharingConflict, SharingGroup};
 pub use usage::PoolCounts;
 
@@ -100,6 +103,7 @@ use others::OtherServices;
 use pool_state::PoolState;
 use pools::Pools;
 use reservations::Reservations;
+use service_ranges::ServiceRanges;
 use usage::Usage;
 
 /// The allocator: pools, holders, reservations and claims.
@@ -114,6 +118,7 @@ pub struct Ipam {
     others: OtherServices,
     claims: ClaimRecords,
     nodes: NodeNetworks,
+    service_ranges: ServiceRanges,
     changes: Changes,
 }
 
@@ -200,6 +205,13 @@ impl Ipam {
     /// Returns every claim that has reserved an address of a pool.
     pub fn claims_on(&self, pool: &str) -> impl ExactSizeIterator<Item = &ObjectKey> {
         self.usage.claims(pool)
+    }
+
+    /// Forgets all pools, holders, claims and reservations, but not the networks of the cluster.
+    pub fn forget_decisions(&mut self) {
+        let nodes = std::mem::take(&mut self.nodes);
+        let service_ranges = std::mem::take(&mut self.service_ranges);
+        *self = Self { nodes, service_ranges, ..Self::default() };
     }
 
     /// Returns the changes of addresses since the last call. Of a pool that is new in force or was edited,

@@ -153,11 +153,6 @@ impl Ipam {
         self.nodes.pod_range_in(range)
     }
 
-    /// Forgets all pools, holders, claims and reservations, but not the Nodes.
-    pub fn forget_decisions(&mut self) {
-        *self = Self { nodes: std::mem::take(&mut self.nodes), ..Self::default() };
-    }
-
     /// Returns an error if an address that the Service does not hold yet is that of a Node.
     pub(super) fn check_node_address(
         &self,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::config::{Config, Labels, Pool};
 use fairlead_crds::model::delta::ConfigDelta;
+use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::service::ObjectKey;
 use jiff::Timestamp;
 
@@ -215,6 +216,12 @@ impl Allocations {
         let NodeChange { holders, pools } = self.ipam.set_node(name, network);
         self.outbox.touch_pools(pools);
         holders.into_iter().collect()
+    }
+
+    /// Stores the ranges of a ServiceCIDR.
+    pub(super) fn observe_service_ranges(&mut self, name: &str, ranges: BTreeSet<IpRange>) {
+        let pools = self.ipam.set_service_ranges(name, ranges);
+        self.outbox.touch_pools(pools);
     }
 
     /// Stores the configuration. See [`Allocations::observe_config_change`].

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::config::{Config, Labels};
 use fairlead_crds::model::delta::ConfigDelta;
+use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::service::ObjectKey;
 use jiff::Timestamp;
 
@@ -305,6 +306,25 @@ impl Index {
         }
         for (name, network) in list {
             self.node_applied(&name, network, now);
+        }
+    }
+
+    /// Handles a ServiceCIDR that was created or updated; no ranges if it was deleted. The pools that overlap
+    /// its ranges are touched; no decision depends on them.
+    pub fn service_ranges_applied(&mut self, name: &str, ranges: BTreeSet<IpRange>) {
+        self.allocations.observe_service_ranges(name, ranges);
+    }
+
+    /// Handles a list of all ServiceCIDRs.
+    pub fn service_ranges_reset(&mut self, list: Vec<(String, BTreeSet<IpRange>)>) {
+        let listed: BTreeSet<&str> = list.iter().map(|(name, _)| name.as_str()).collect();
+        let known = self.ipam().service_cidrs();
+        let deleted: Vec<Arc<str>> = known.filter(|name| !listed.contains(&***name)).cloned().collect();
+        for name in deleted {
+            self.service_ranges_applied(&name, BTreeSet::new());
+        }
+        for (name, ranges) in list {
+            self.service_ranges_applied(&name, ranges);
         }
     }
 

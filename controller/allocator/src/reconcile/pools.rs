@@ -218,7 +218,13 @@ fn with_cluster_warnings(pool: &IPAddressPool, accepted: &Accepted, ipam: &Ipam)
         let message = format!("{range} overlaps the Pod range {pod_range} of Node {node}: exclude it");
         (reasons::POD_RANGE, message)
     });
-    for (reason, message) in nodes.into_iter().chain(pods) {
+    let services = in_force.ranges.iter().find_map(|range| Some((range, ipam.service_range_in(range)?)));
+    let services = services.map(|(range, (service_range, name))| {
+        let message =
+            format!("{range} overlaps the Service range {service_range} of ServiceCIDR {name}: exclude it");
+        (reasons::SERVICE_RANGE, message)
+    });
+    for (reason, message) in nodes.into_iter().chain(pods).chain(services) {
         if accepted.message.is_empty() {
             accepted.reason = reason.to_owned();
         } else {

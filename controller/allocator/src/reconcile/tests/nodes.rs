@@ -1,6 +1,9 @@
 //! The addresses of Nodes: no Service gets one, and a Service that holds one keeps it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
+
+use fairlead_crds::model::range::IpRange;
 
 use super::*;
 use crate::ipam::{Family, NodeNetwork};
@@ -89,6 +92,32 @@ fn standby_knows_the_nodes_when_it_begins() {
     world.sync();
     world.apply(service("t", json!({})));
     assert_eq!(world.result("t"), "PoolExhausted");
+}
+
+#[test]
+fn index_touches_the_pools_that_overlap_service_ranges() {
+    let ranges = |cidr: &str| BTreeSet::from([IpRange::parse_cidr(cidr).unwrap()]);
+    let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.9"]), pool("q", &["1.2.4.0-1.2.4.9"])]);
+    let touched = |world: &mut World| {
+        let touched = world.index.take_touched_pools();
+        touched.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    touched(&mut world);
+    world
+        .index
+        .service_ranges_reset(vec![("a".into(), ranges("1.2.3.0/24")), ("b".into(), ranges("9.0.0.0/8"))]);
+    assert_eq!(touched(&mut world), "p");
+    world.index.service_ranges_applied("b", ranges("1.2.4.8/32"));
+    assert_eq!(touched(&mut world), "q");
+    // A standby still knows the ranges when it begins.
+    world.index.step_down();
+    world.index.begin(Vec::new(), world.now);
+    touched(&mut world);
+    let range = |first: &str| IpRange::parse_cidr(first).unwrap();
+    assert_eq!(&**world.index.ipam().service_range_in(&range("1.2.4.0/24")).unwrap().1, "b");
+    world.index.service_ranges_reset(vec![("a".into(), ranges("1.2.3.0/24"))]);
+    assert_eq!(touched(&mut world), "q", "b is gone");
+    assert_eq!(world.index.ipam().service_range_in(&range("1.2.4.0/24")), None);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The status of configuration objects.
 
+use std::collections::BTreeSet;
+
 use fairlead_crds::configuration_kinds;
 use fairlead_crds::kinds::ConfigurationObject;
 use fairlead_crds::model::range::IpRange;
@@ -160,6 +162,54 @@ fn pool_with_addresses_of_the_cluster_is_accepted_with_warning() {
         // Only the pools that it concerns are evaluated.
         let change = ipam.set_node("n1", NodeNetwork::default());
         assert_eq!(change.pools.is_empty(), reason == "Accepted", "{network:?}");
+    }
+}
+
+#[test]
+fn pool_that_overlaps_a_service_range_is_accepted_with_warning() {
+    let range = |cidr: &str| IpRange::parse_cidr(cidr).unwrap();
+    let overlap = "overlaps the Service range 10.0.0.2-10.0.0.3 of ServiceCIDR services: exclude it";
+    let table = [
+        (vec!["10.0.0.4/30", "fd01::/108"], "Accepted", String::new()),
+        (vec!["10.0.0.2/31", "fd01::/108"], "ServiceRange", format!("10.0.0.0-10.0.0.3 {overlap}")),
+        (
+            vec!["fd00::/108"],
+            "ServiceRange",
+            "fd00::-fd00::ffff:ffff:ffff:ffff overlaps the Service range fd00::-fd00::f:ffff of ServiceCIDR \
+             services: exclude it"
+                .to_owned(),
+        ),
+    ];
+    for (ranges, reason, message) in table {
+        let mut configuration = configuration(vec![pool_object("p", &["10.0.0.0/30", "fd00::/64"])]);
+        let mut ipam = ipam(&mut configuration);
+        let condition = |ipam: &Ipam| {
+            let patch = configuration.pool_status_patch("p", ipam, now()).unwrap();
+            patch.body["status"]["conditions"][0].clone()
+        };
+        let ranges: BTreeSet<IpRange> = ranges.into_iter().map(range).collect();
+        ipam.set_service_ranges("other", [range("192.0.2.0/24")].into());
+        let touched = ipam.set_service_ranges("services", ranges.clone());
+        assert_eq!(touched.is_empty(), reason == "Accepted", "only the pools that it concerns are evaluated");
+        let warned = condition(&ipam);
+        assert_eq!(
+            (&warned["status"], &warned["reason"], &warned["message"]),
+            (&json!("True"), &json!(reason), &json!(message))
+        );
+        assert!(ipam.set_service_ranges("services", ranges).is_empty(), "no change");
+        // A Service may get an address of the range.
+        let service = fairlead_test_support::service("s");
+        let namespaces = Namespaces::default();
+        assert!(ipam.allocate(&namespaces.allocation_request(&service), Families::One(Family::V4)).is_ok());
+        // The addresses of Nodes are the first warning.
+        let node = NodeNetwork { addresses: ["10.0.0.3".parse().unwrap()].into(), ..NodeNetwork::default() };
+        ipam.set_node("n1", node);
+        let both = condition(&ipam);
+        assert_eq!(both["reason"], "NodeAddress");
+        assert!(both["message"].as_str().unwrap().contains(&message), "{both}");
+        ipam.set_node("n1", NodeNetwork::default());
+        assert_eq!(ipam.set_service_ranges("services", BTreeSet::new()), touched);
+        assert_eq!(condition(&ipam)["reason"], "Accepted");
     }
 }
 
