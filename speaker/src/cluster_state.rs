@@ -12,7 +12,7 @@ use fairlead_crds::resolve::{InForce, ObjectRef, ObjectVerdict, Resolution};
 use fairlead_crds::store::{ConfigurationStore, ObjectChange};
 use fairlead_crds::v1beta1;
 use fairlead_plan::{
-    AnnouncementChange, DrainCause, LinkAddresses, Node, NodeName, Plan, Service, Slice, SliceKey,
+    AnnouncementChange, DrainCause, LinkNetworks, Node, NodeName, Plan, Service, Slice, SliceKey,
 };
 use kube::Resource;
 
@@ -149,7 +149,7 @@ impl ClusterState {
     }
 
     /// Sets the interfaces that can carry announcements; see [`Plan::set_links`].
-    pub(crate) fn set_links(&mut self, links: LinkAddresses) {
+    pub(crate) fn set_links(&mut self, links: LinkNetworks) {
         self.plan.set_links(links);
     }
 

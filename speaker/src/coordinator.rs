@@ -9,7 +9,7 @@ use fairlead_crds::resolve::{ObjectRef, ObjectVerdict};
 use fairlead_plan::membership_gate::MembershipGate;
 use fairlead_plan::node_status::Summary;
 use fairlead_plan::speaker_object::{MeshEndpoint, SpeakerReport};
-use fairlead_plan::{AnnouncementChange, LinkAddresses};
+use fairlead_plan::{AnnouncementChange, LinkNetwork, LinkNetworks};
 use fairlead_runtime::http::Health;
 use fairlead_runtime::watch::missing_kinds_note;
 use tokio::sync::{mpsc, watch};
@@ -20,6 +20,7 @@ use crate::excluded_interfaces::ExcludedInterfaces;
 use crate::mesh_link::MeshLink;
 use crate::metrics::Metrics;
 use crate::tasks::bgp::BgpPeers;
+use crate::tasks::gateways::GatewaysReceiver;
 use crate::tasks::l2::{L2CommandSender, YieldedReceiver, is_usable};
 use crate::tasks::links::LinksReceiver;
 use crate::tasks::mesh::{Membership, MeshInput};
@@ -37,6 +38,7 @@ pub(crate) struct Coordinator {
     pub membership: watch::Receiver<Membership>,
     pub mesh_key: watch::Receiver<MeshKey>,
     pub links: LinksReceiver,
+    pub gateways: GatewaysReceiver,
     pub excluded_interfaces: ExcludedInterfaces,
     /// UDP port of the mesh, as published in the Speaker object.
     pub mesh_port: u16,
@@ -83,19 +85,15 @@ impl Coordinator {
                     gate.handle_members(Instant::now(), view.map(|view| view.members));
                 }
                 Ok(()) = self.links.changed() => {
-                    let links = self.links.borrow_and_update().clone();
-                    let usable =
-                        links.by_index.values().filter(|link| is_usable(link, &self.excluded_interfaces));
-                    let addresses: LinkAddresses =
-                        usable.map(|link| (link.name.clone(), link.addresses.clone())).collect();
                     links_changed = true;
-                    self.state.set_links(addresses);
+                    self.update_links();
                 }
                 Some(address) = self.yielded.recv() => {
                     self.state.yield_address(address);
                     // The node may have been told to announce it again meanwhile.
                     self.l2.withdraw(address, false);
                 }
+                Ok(()) = self.gateways.changed() => self.update_links(),
                 // Read below, when the node is reported.
                 Ok(()) = self.mesh_key.changed() => {}
                 () = sleep_until_or_forever(timeout) => {}
@@ -146,6 +144,21 @@ impl Coordinator {
             // A burst of watch events delays the other tasks of this thread by one update at a time.
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Passes the networks of the interfaces that can announce to the plan.
+    fn update_links(&mut self) {
+        let (links, gateways) = (self.links.borrow().clone(), *self.gateways.borrow());
+        let gateways = [gateways.v4, gateways.v6];
+        let usable = links.by_index.values().filter(|link| is_usable(link, &self.excluded_interfaces));
+        let networks: LinkNetworks = usable
+            .map(|link| {
+                let on_link = gateways.iter().flatten().filter(|gateway| gateway.ifindex == link.index);
+                let gateways = on_link.map(|gateway| gateway.address).collect();
+                (link.name.clone(), LinkNetwork { addresses: link.addresses.clone(), gateways })
+            })
+            .collect();
+        self.state.set_links(networks);
     }
 
     fn handle_watch_events(&mut self, first: WatchEvent) {

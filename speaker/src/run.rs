@@ -11,6 +11,7 @@
 //! | password (`tasks::bgp::passwords`) | one per Secret of a BGPPeer | the list and watch of one Secret |
 //! | coordinator (`coordinator`) | one | cluster state, plan, membership gate |
 //! | links (`tasks::links`) | one | netlink socket |
+//! | gateways (`tasks::gateways`) | one | netlink socket |
 //! | mesh (`tasks::mesh`) | one | UDP socket, SWIM state |
 //! | L2 (`tasks::l2`) | one | responder |
 //! | L2 interface (`tasks::l2::interface_task`) | one per usable interface | ARP and NDP sockets |
@@ -25,6 +26,7 @@
 //! |---|---|---|---|
 //! | watches | coordinator | [`crate::watches::WatchEvent`] | 1024; the watches wait |
 //! | links | coordinator, mesh, L2, BGP peers | network interfaces | the latest value |
+//! | gateways | coordinator | gateways of the default routes | the latest value |
 //! | mesh | coordinator | members, state of the key | the latest values |
 //! | coordinator | mesh | own address, addresses of the peers | the latest value |
 //! | coordinator | L2 | announce, withdraw | two commands per address |
@@ -98,6 +100,7 @@ use crate::flags::Flags;
 use crate::metrics::Metrics;
 use crate::tasks::bfd::BfdSessions;
 use crate::tasks::bgp::{BgpPeers, Passwords, PeerContext, ProcessStart};
+use crate::tasks::gateways;
 use crate::tasks::l2::{self, L2Task};
 use crate::tasks::links;
 use crate::tasks::mesh::{MeshInput, MeshTask};
@@ -143,6 +146,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let instance = flags.common.instance();
 
     let (links_sender, links) = watch::channel(Default::default());
+    let (gateways_sender, gateways) = watch::channel(Default::default());
     let (mesh_input_sender, mesh_input) = watch::channel(MeshInput::default());
     let (membership_sender, membership) = watch::channel(None);
     let (mesh_key_sender, mesh_key) = watch::channel(MeshKey::default());
@@ -174,6 +178,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         membership,
         mesh_key,
         links: links.clone(),
+        gateways,
         excluded_interfaces: flags.exclude_interfaces.clone(),
         mesh_port: flags.mesh_port,
         l2: l2_sender.clone(),
@@ -215,6 +220,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     };
 
     tokio::spawn(links::follow(links_sender));
+    tokio::spawn(gateways::follow(gateways_sender));
     tokio::spawn(l2_task.run());
     tokio::spawn(speaker_object.run());
     let mesh = tokio::spawn(mesh.run());

@@ -21,7 +21,7 @@ use crate::change::{AnnouncementChange, AnnouncementState};
 use crate::dirty::DirtySet;
 use crate::endpoints::Serving;
 use crate::input::NodeName;
-use crate::links::{LinkAddresses, Links};
+use crate::links::{LinkNetworks, Links};
 use crate::rank::rank;
 use crate::reason::NotAnnouncedReason;
 use crate::view::ClusterView;
@@ -139,8 +139,8 @@ impl Election {
     }
 
     /// Replaces the interfaces that can announce.
-    pub(crate) fn set_links(&mut self, links: LinkAddresses, dirty: &mut DirtySet) {
-        if self.links.as_ref().is_some_and(|known| *known.addresses() == links) {
+    pub(crate) fn set_links(&mut self, links: LinkNetworks, dirty: &mut DirtySet) {
+        if self.links.as_ref().is_some_and(|known| *known.networks() == links) {
             return;
         }
         let links = Links::new(links);
@@ -153,7 +153,7 @@ impl Election {
     }
 
     pub(crate) fn has_links(&self) -> bool {
-        self.links.as_ref().is_some_and(|links| !links.addresses().is_empty())
+        self.links.as_ref().is_some_and(|links| !links.networks().is_empty())
     }
 
     /// Finds the candidates again and marks the addresses whose owner may change because of it.

@@ -84,7 +84,7 @@ mod weights;
 pub use change::{AnnouncementChange, AnnouncementState};
 pub use drain::DrainPhase;
 pub use input::{DrainCause, EndpointNodes, Node, NodeName, Service, Slice, SliceKey};
-pub use links::LinkAddresses;
+pub use links::{LinkNetwork, LinkNetworks};
 pub use peer_edit::PeerEdit;
 pub use plan::Plan;
 pub use reason::{NotAnnouncedReason, Protocol};

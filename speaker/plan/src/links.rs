@@ -6,37 +6,47 @@ use std::net::IpAddr;
 use fairlead_l2::InterfaceSet;
 use ipnet::IpNet;
 
-/// The addresses of each interface that can announce, with the length of their subnet.
-pub type LinkAddresses = BTreeMap<String, Vec<IpNet>>;
+/// The network of each interface that can announce, by name.
+pub type LinkNetworks = BTreeMap<String, LinkNetwork>;
+
+/// The network of an interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkNetwork {
+    /// The addresses of the interface, with the length of their subnet.
+    pub addresses: Vec<IpNet>,
+    /// The gateways of the default routes of this node that are on the link.
+    pub gateways: Vec<IpAddr>,
+}
 
 /// The interfaces that can announce.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
-    addresses: LinkAddresses,
+    networks: LinkNetworks,
     /// The interfaces on which no host can use an address as that of a Service, by address.
     unusable: BTreeMap<IpAddr, BTreeSet<String>>,
 }
 
 impl Links {
-    pub(crate) fn new(addresses: LinkAddresses) -> Self {
+    pub(crate) fn new(networks: LinkNetworks) -> Self {
         let mut unusable: BTreeMap<IpAddr, BTreeSet<String>> = BTreeMap::new();
-        for (name, nets) in &addresses {
-            for address in nets.iter().flat_map(|net| unusable_on(*net)) {
+        for (name, network) in &networks {
+            let reserved = network.addresses.iter().flat_map(|net| unusable_on(*net));
+            for address in reserved.chain(network.gateways.iter().copied()) {
                 unusable.entry(address).or_default().insert(name.clone());
             }
         }
-        Self { addresses, unusable }
+        Self { networks, unusable }
     }
 
-    pub(crate) fn addresses(&self) -> &LinkAddresses {
-        &self.addresses
+    pub(crate) fn networks(&self) -> &LinkNetworks {
+        &self.networks
     }
 
     /// Returns true if none of these interfaces exists.
     pub(crate) fn lacks(&self, interfaces: &InterfaceSet) -> bool {
         match interfaces {
             InterfaceSet::All => false,
-            InterfaceSet::Named(names) => names.iter().all(|name| !self.addresses.contains_key(name)),
+            InterfaceSet::Named(names) => names.iter().all(|name| !self.networks.contains_key(name)),
         }
     }
 

@@ -15,7 +15,7 @@ use crate::drain::{Drain, DrainPhase};
 use crate::election::Election;
 use crate::endpoints::Endpoints;
 use crate::input::{DrainCause, Node, NodeName, Service, Slice, SliceKey};
-use crate::links::LinkAddresses;
+use crate::links::LinkNetworks;
 use crate::nodes::Nodes;
 use crate::reason::{NotAnnouncedReason, Protocol};
 use crate::routes::Routes;
@@ -175,7 +175,7 @@ impl Plan {
     }
 
     /// Replaces the interfaces that can announce. Before the first call, every interface counts as present.
-    pub fn set_links(&mut self, links: LinkAddresses) {
+    pub fn set_links(&mut self, links: LinkNetworks) {
         self.election.set_links(links, &mut self.dirty);
     }
 

@@ -34,7 +34,8 @@ pub enum NotAnnouncedReason {
     /// This node owns the address, but has none of the interfaces that the advertisement lists.
     NoMatchingInterface,
     /// This node owns the address, but hosts on the link cannot use it: it is the network or broadcast
-    /// address of the subnet, its subnet-router anycast address, or an address of the interface.
+    /// address of the subnet, its subnet-router anycast address, an address of the interface, or the default
+    /// gateway.
     UnusableOnLink,
     /// This node opens no BGP session.
     NoPeer,
@@ -127,8 +128,8 @@ impl NotAnnouncedReason {
             }
             Self::UnusableOnLink => {
                 "this address cannot be used on the link of this node: it is the network or broadcast address \
-                 of the subnet, its subnet-router anycast address, or an address of the node's interface; \
-                 exclude it from the IPAddressPool"
+                 of the subnet, its subnet-router anycast address, an address of the node's interface, or \
+                 the default gateway; exclude it from the IPAddressPool"
             }
             Self::NoPeer => "no accepted BGPPeer selects this node",
             Self::PeerNotSelected => "none of the BGPPeers listed in the BGPAdvertisement selects this node",

@@ -3,6 +3,7 @@
 use TrafficPolicy::{Cluster, Local};
 
 use super::*;
+use crate::LinkNetwork;
 
 const A: &str = "192.0.2.1";
 
@@ -203,14 +204,22 @@ fn owner_without_the_interface_reports_it() {
         (vec!["eth0", "eth1"], AnnouncementState::Announced),
         (vec![], not(NotAnnouncedReason::NoMatchingInterface)),
     ] {
-        plan.set_links(links.iter().map(|l| ((*l).to_owned(), Vec::new())).collect());
+        plan.set_links(links.iter().map(|l| ((*l).to_owned(), LinkNetwork::default())).collect());
         // The responder waits for the interface: nothing changes for it.
         assert_eq!(plan.changes(), [], "{links:?}");
         assert_eq!(plan.state(&key("web"), ip(A), Protocol::L2), Some(state), "{links:?}");
     }
 }
 
-/// Given the addresses of the interfaces of n1, the owner: whether 192.0.2.1 is unusable there.
+/// Returns a network: texts with a prefix length are addresses of the interface, others gateways.
+fn network(texts: &[&str]) -> LinkNetwork {
+    LinkNetwork {
+        addresses: texts.iter().filter_map(|text| text.parse().ok()).collect(),
+        gateways: texts.iter().filter_map(|text| text.parse().ok()).collect(),
+    }
+}
+
+/// Given the networks of the interfaces of n1, the owner: whether 192.0.2.1 is unusable there.
 #[test]
 fn owner_does_not_announce_an_address_unusable_on_its_link() {
     type Row = (&'static [&'static str], &'static [(&'static str, &'static [&'static str])], bool);
@@ -220,6 +229,9 @@ fn owner_does_not_announce_an_address_unusable_on_its_link() {
         (&[], &[("eth0", &["192.0.2.1/24"])], true),
         (&[], &[("eth0", &["192.0.2.1/32"])], true),
         (&[], &[("eth0", &["198.51.100.1/24"]), ("eth1", &["192.0.2.2/30", "192.0.2.1/30"])], true),
+        (&[], &[("eth0", &["192.0.2.9/24", "192.0.2.8", "fe80::1"])], false),
+        (&[], &[("eth0", &["192.0.2.9/24", "192.0.2.1", "fe80::1"])], true),
+        (&["eth0"], &[("eth0", &["192.0.2.9/24"]), ("eth1", &["192.0.2.1"])], false),
         (&["eth0"], &[("eth0", &["198.51.100.1/24"]), ("eth1", &["192.0.2.1/30"])], false),
         (&["eth0", "eth1"], &[("eth0", &["198.51.100.1/24"]), ("eth1", &["192.0.2.1/30"])], true),
     ];
@@ -229,8 +241,7 @@ fn owner_does_not_announce_an_address_unusable_on_its_link() {
         world.config.l2_advertisements.get_mut("l2").unwrap().interfaces =
             interfaces.iter().map(|name| (*name).to_owned()).collect();
         let (mut plan, mut announced) = world.plan_of("n1");
-        let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().unwrap()).collect();
-        plan.set_links(links.iter().map(|(name, list)| ((*name).to_owned(), nets(list))).collect());
+        plan.set_links(links.iter().map(|(name, list)| ((*name).to_owned(), network(list))).collect());
         let changes = plan.changes();
         assert!(!changes.iter().any(|c| matches!(c, AnnouncementChange::L2Withdraw { handover: true, .. })));
         announced.carry_out(changes);
@@ -242,7 +253,7 @@ fn owner_does_not_announce_an_address_unusable_on_its_link() {
         // BGP does not depend on the link.
         assert_eq!(plan.state(&key("web"), ip(A), Protocol::Bgp), Some(AnnouncementState::Announced));
         // Only the addresses that are concerned are elected again.
-        plan.set_links([("eth0".to_owned(), nets(&["203.0.113.9/24"]))].into());
+        plan.set_links([("eth0".to_owned(), network(&["203.0.113.9/24"]))].into());
         let before = plan.recomputed().elections;
         announced.carry_out(plan.changes());
         let restricted = !interfaces.is_empty();
