@@ -7,11 +7,11 @@ use std::process::{Command, Output};
 
 use fairlead_apiserver::Cluster;
 use fairlead_crds::manifests;
-use fairlead_crds::v1beta1::IPAddressPool;
+use fairlead_crds::v1beta1::{IPAddressPool, Speaker};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
-use kube::api::{Api, ListParams, PostParams};
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -76,6 +76,22 @@ async fn explain_service_exits_by_its_addresses() {
         "{text}"
     );
     assert!(text.contains("  lan  USED  192.0.2.10\n"), "{text}");
+
+    assert!(!text.contains("Speakers"), "{text}");
+
+    let speaker: Speaker = object(json!({ "metadata": { "name": "n1" }, "spec": {} }));
+    let speakers = Api::<Speaker>::all(client.clone());
+    speakers.create(&PostParams::default(), &speaker).await.unwrap();
+    let entry = |service: &str| {
+        json!({ "service": service, "address": "192.0.2.10", "protocol": "L2", "reason": "UnusableOnLink",
+                "message": "exclude it" })
+    };
+    let status = json!({ "status": { "notAnnounced": [entry("default/other"), entry("default/web")] } });
+    speakers.patch_status("n1", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    let output = explain(&file.0, &["web"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let reasons = "Speakers that do not announce:\n  192.0.2.10 by L2, on n1: UnusableOnLink: exclude it\n";
+    assert!(output.status.code() == Some(0) && text.ends_with(reasons), "{text}");
 
     let output = explain(&file.0, &["default/late"]);
     let text = String::from_utf8(output.stdout).unwrap();

@@ -82,6 +82,7 @@ custom_object! {
     v1beta1::BFDProfile, v1beta1::BFDProfileSpec, v1beta1::ObjectStatus;
     v1beta1::Community, v1beta1::CommunitySpec, v1beta1::ObjectStatus;
     v1beta1::IPClaim, v1beta1::IPClaimSpec, v1beta1::IPClaimStatus;
+    v1beta1::Speaker, v1beta1::SpeakerSpec, v1beta1::SpeakerStatus;
 }
 
 /// A custom resource that was read as far as possible.

@@ -1,5 +1,7 @@
 //! `fairlead explain`: the decisions of the controller on the current objects in the API server, and their
-//! reasons.
+//! reasons; and the reasons for which speakers do not announce addresses.
+
+mod announcements;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
@@ -14,7 +16,7 @@ use fairlead_crds::objects::{Namespace, Node, Service};
 use fairlead_crds::read::{Custom, ReadObject};
 use fairlead_crds::resolve::InForce;
 use fairlead_crds::store::{ConfigurationChange, ObjectChange, trim};
-use fairlead_crds::v1beta1::{self, IPClaim, PoolCooldown};
+use fairlead_crds::v1beta1::{self, IPClaim, PoolCooldown, Speaker};
 use fairlead_runtime::client::{self, Connection};
 use fairlead_runtime::flags::Common;
 use fairlead_runtime::watch;
@@ -22,10 +24,13 @@ use jiff::Timestamp;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
+use announcements::NotAnnouncedAddresses;
+
 /// The subcommands of `explain`, by kind of object.
 #[derive(Subcommand)]
 pub(crate) enum Subject {
-    /// Explains for each IPAddressPool why a Service uses it or not, and what would have to change.
+    /// Explains for each IPAddressPool why a Service uses it or not, and what would have to change; and why
+    /// nodes do not announce its addresses.
     ///
     /// The exit status is 0 if the Service has an address and 1 if it has none. It is 2 if the API server is
     /// unreachable, or if no Service of type LoadBalancer has this name.
@@ -58,24 +63,28 @@ pub(crate) struct Arguments {
 /// Returns an error if the API server is unreachable, or if there is no such Service.
 pub(crate) fn run(Subject::Service(arguments): &Subject) -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (explanation, has_address) = runtime.block_on(explain(arguments))?;
-    print!("{explanation}");
+    let (explanation, not_announced, has_address) = runtime.block_on(explain(arguments))?;
+    print!("{explanation}{not_announced}");
     Ok(has_address)
 }
 
-async fn explain(arguments: &Arguments) -> Result<(Explanation, bool)> {
+async fn explain(arguments: &Arguments) -> Result<(Explanation, NotAnnouncedAddresses, bool)> {
     let (namespace, name) =
         arguments.service.split_once('/').unwrap_or((&arguments.namespace, &arguments.service));
     let key = ObjectKey { namespace: namespace.to_owned(), name: name.to_owned() };
     let kubeconfig = arguments.kubeconfig.clone().or_else(default_kubeconfig);
     let common = Common { kubeconfig, lb_class: arguments.lb_class.clone(), ..Common::default() };
     let Connection { client, server } = client::connect(&common).await?;
-    let index =
-        reconcile(&client, common.lb_class()).await.with_context(|| format!("API server {server}"))?;
+    let context = || format!("API server {server}");
+    let index = reconcile(&client, common.lb_class()).await.with_context(context)?;
     let Some(explanation) = Explanation::new(&index, &key) else {
         bail!("there is no Service {key} of type LoadBalancer with the class of the controller (--lb-class)");
     };
-    Ok((explanation, index.ipam().holding(&key).is_some()))
+    let speakers = speakers(&client).await.with_context(context)?;
+    let service = key.to_string();
+    let not_announced =
+        NotAnnouncedAddresses::of(&speakers, common.lb_class(), |entry| entry.service == service);
+    Ok((explanation, not_announced, index.ipam().holding(&key).is_some()))
 }
 
 /// Returns the kubeconfig file that kubectl uses by default, if it exists.
@@ -129,6 +138,17 @@ async fn cooldowns(client: &Client) -> Result<Vec<PoolCooldown>> {
         Ok(list) => Ok(list.items),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
         Err(error) => Err(error).context("cannot list poolcooldowns"),
+    }
+}
+
+/// Returns nothing if the API server does not serve the kind.
+async fn speakers(client: &Client) -> Result<Vec<Speaker>> {
+    match watch::list(Api::<Custom<Speaker>>::all(client.clone()), watch::config()).await {
+        Ok(list) => Ok(list.into_iter().map(|speaker| speaker.object).collect()),
+        Err(failure) if matches!(&failure.error, kube::Error::Api(status) if status.code == 404) => {
+            Ok(Vec::new())
+        }
+        Err(failure) => Err(failure).context("cannot list speakers"),
     }
 }
 
