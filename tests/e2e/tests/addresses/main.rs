@@ -1,11 +1,12 @@
 //! Addresses that a Service or a claim keeps: retained by an edited pool, drained, claimed, in cool-down,
-//! shared within a namespace, from two pools.
+//! shared within a namespace, from two pools. Addresses that are unusable on the link.
 
 #![allow(clippy::unwrap_used)]
 
 mod reserved;
 mod retained;
 mod shared;
+mod unusable;
 
 use anyhow::Result;
 use fairlead_e2e::{CONFIG, LbService, Pool, SOON, Scene, Shared, VERSION, expect_sessions};
