@@ -210,6 +210,9 @@ fn younger_peer_of_the_same_session_is_refused() {
         ("peerPort: 1179", "", false),
         ("vrf: red", "vrf: blue", false),
         ("vrf: red", "vrf: red", true),
+        // The router cannot distinguish the speakers of two instances on one node.
+        ("loadBalancerClass: example.org/x", "", true),
+        ("loadBalancerClass: example.org/x", "sourceAddress: 192.0.2.9", false),
     ];
     for (old, young, refused) in table {
         let old: &str = format!("{{{base}, {old}}}").leak();

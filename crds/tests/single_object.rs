@@ -353,6 +353,16 @@ fn peers_have_one_address_and_one_asn() {
             ("{myASN: 64513, peerASN: 64513, peerAddress: '2001:db8::1'}", Accepts, None),
             ("{myASN: 4294967295, dynamicASN: external, interface: eth0}", Accepts, None),
             ("{myASN: 64513, dynamicASN: internal, peerAddress: 192.0.2.1, vrf: red}", Accepts, None),
+            (
+                "{myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1, loadBalancerClass: example.org/x}",
+                Accepts,
+                None,
+            ),
+            (
+                "{myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1, loadBalancerClass: ''}",
+                Rejects("loadBalancerClass"),
+                None,
+            ),
             // Manifests for MetalLB write unset fields in this way.
             (
                 "{myASN: 64513, peerASN: 0, dynamicASN: external, peerAddress: 192.0.2.1, interface: ''}",

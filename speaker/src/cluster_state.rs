@@ -29,6 +29,8 @@ pub(crate) struct ClusterState {
     node: String,
     /// Name of this node's Speaker object.
     own_object: String,
+    /// The load balancer class of the instance.
+    class: Option<String>,
     plan: Plan,
     configuration: ConfigurationStore,
     resolution: Resolution,
@@ -97,6 +99,7 @@ impl ClusterState {
         Self {
             node: node.to_owned(),
             own_object: instance.speaker_name(node).into_owned(),
+            class: instance.class.clone(),
             plan: Plan::new(node),
             configuration: ConfigurationStore::default(),
             resolution: Resolution::default(),
@@ -191,8 +194,9 @@ impl ClusterState {
         }
         let mut objects = BTreeSet::new();
         if std::mem::take(&mut self.configuration_changed)
-            && let Some(change) = self.configuration.update(&mut self.resolution, InForce::ByConditions)
+            && let Some(mut change) = self.configuration.update(&mut self.resolution, InForce::ByConditions)
         {
+            change.delta.keep_peers(self.class.as_deref());
             self.plan.change_config(change.delta);
             objects = change.objects;
         }
@@ -434,6 +438,47 @@ mod tests {
         assert_eq!(state.changes().1.len(), 0);
         state.handle_watch_event(list::<v1beta1::IPAddressPool>(Vec::new()));
         assert_eq!(state.changes().1.len(), 1);
+    }
+
+    #[test]
+    fn speaker_opens_sessions_with_the_peers_of_its_class() {
+        let peer = |name: &str, class: Option<&str>, address: &str| v1beta1::BGPPeer {
+            metadata: named(name),
+            spec: v1beta1::BGPPeerSpec {
+                my_asn: 64513,
+                peer_asn: Some(64512),
+                peer_address: Some(address.to_owned()),
+                load_balancer_class: class.map(str::to_owned),
+                ..Default::default()
+            },
+            status: None,
+        };
+        let other = "example.org/x";
+        for (class, opened, moved) in [(None, "plain", true), (Some(other), "classed", false)] {
+            let instance = Instance { class: class.map(str::to_owned), namespace: "fairlead".to_owned() };
+            let mut state = ClusterState::new("n1", &instance);
+            state.set_live(Some(&BTreeSet::new()));
+            lists().into_iter().for_each(|list| state.handle_watch_event(list));
+            let peers = [peer("plain", None, "192.0.2.1"), peer("classed", Some(other), "192.0.2.9")];
+            state.handle_watch_event(list(peers.to_vec()));
+            let mut open = BTreeSet::new();
+            let mut follow = |state: &mut ClusterState| {
+                for change in state.changes().0 {
+                    match change {
+                        AnnouncementChange::PeerOpen(peer) => drop(open.insert(peer.name.clone())),
+                        AnnouncementChange::PeerClose { peer } => drop(open.remove(&*peer)),
+                        _ => {}
+                    }
+                }
+                open.clone()
+            };
+            assert_eq!(follow(&mut state), [opened.to_owned()].into(), "{class:?}");
+            // The peer of the other instance changes to this one, or the reverse.
+            let peers = [peer("plain", None, "192.0.2.1"), peer("classed", None, "192.0.2.9")];
+            state.handle_watch_event(list(peers.to_vec()));
+            let expected: &[&str] = if moved { &["classed", "plain"] } else { &[] };
+            assert!(follow(&mut state).iter().eq(expected), "{class:?}");
+        }
     }
 
     #[test]

@@ -249,6 +249,7 @@ const ROWS: &[Row] = &[
         ],
     ),
     ("BGPPeer", "/spec/interface", &[r#""eth0""#]),
+    ("BGPPeer", "/spec/loadBalancerClass", &[r#""example.org/x""#, r#""""#, "7", "null"]),
     ("BGPPeer", "/spec/peerPort", &["1", "65535", "0", "65536"]),
     (
         "BGPPeer",

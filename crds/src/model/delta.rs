@@ -46,6 +46,14 @@ impl ConfigDelta {
         names.map(String::as_str).collect()
     }
 
+    /// Removes the peers of all load balancer classes but `class`. The speakers of one instance use only its
+    /// own peers.
+    pub fn keep_peers(&mut self, class: Option<&str>) {
+        for peer in self.peers.values_mut() {
+            peer.take_if(|peer| peer.class.as_deref() != class);
+        }
+    }
+
     /// Does to a difference what [`Config::keep_class`] does to a configuration.
     pub fn keep_class(&mut self, class: Option<&str>) {
         let is_own = |pool: &Pool| pool.class.as_deref() == class;

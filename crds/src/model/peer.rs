@@ -10,6 +10,8 @@ use crate::model::selector::Selector;
 #[allow(missing_docs)]
 pub struct Peer {
     pub name: String,
+    /// The load balancer class of the instance that uses the peer; `None` is the instance without a class.
+    pub class: Option<String>,
     /// The AS number of the speakers.
     pub my_asn: u32,
     /// The AS number that the speakers present to this peer in place of `my_asn` (FRR: `local-as N no-prepend

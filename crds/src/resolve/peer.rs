@@ -85,6 +85,7 @@ pub(super) fn peer(
     let bfd = bfd(spec, profiles)?;
     Ok(Peer {
         name: object.name_any(),
+        class: set(&spec.load_balancer_class).map(str::to_owned),
         my_asn,
         local_asn: local_asn(spec, my_asn, peer_asn, internal)?,
         peer_asn,

@@ -237,6 +237,13 @@ pub struct BGPPeerSpec {
     #[schemars(length(max = 15))]
     pub vrf: Option<String>,
 
+    /// The load balancer class of the instance of Fairlead whose speakers establish sessions with the peer:
+    /// the one that runs with this `--lb-class`. Other instances neither use the BGPPeer nor write its
+    /// status. If unset, the BGPPeer belongs to the instance without a class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 317))]
+    pub load_balancer_class: Option<String>,
+
     /// The link bandwidth that routes to this peer carry, so that a router with unequal load balancing
     /// distributes the traffic of a Service by endpoints and not by Nodes. Applies to Services with
     /// `externalTrafficPolicy: Local`. If unset, the routes carry no link bandwidth.

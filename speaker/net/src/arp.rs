@@ -17,8 +17,8 @@ impl ArpSocket {
         PacketSocket::open(ETHERTYPE_ARP, ifindex, &filter::arp_messages(ifindex)).map(Self)
     }
 
-    /// Receives one ARP request or reply, broadcast or sent to this host, as a whole Ethernet frame, and returns its
-    /// length; a longer frame is truncated to `buf`. Cancel safe.
+    /// Receives one ARP request or reply, broadcast or sent to this host, as a whole Ethernet frame, and
+    /// returns its length; a longer frame is truncated to `buf`. Cancel safe.
     ///
     /// While the link is down, this waits. It does not detect that the interface was deleted: drop the socket
     /// when [`crate::links::Monitor`] no longer lists the interface.

@@ -52,8 +52,8 @@ const NEIGHBOR_ADVERTISEMENT: u32 = 136;
 /// Number of octets to pass; more than any frame has.
 const WHOLE_FRAME: u32 = 0x4_0000;
 
-/// Returns a program that passes ARP requests and replies which arrive on this interface, broadcast or sent to
-/// this host. A broadcast reply is the announcement of another host.
+/// Returns a program that passes ARP requests and replies which arrive on this interface, broadcast or sent
+/// to this host. A broadcast reply is the announcement of another host.
 ///
 /// It compares the interface because a socket also receives the frames of VLAN and macvlan devices on top of
 /// its interface, and an answer to those would leave without the tag.
@@ -67,8 +67,8 @@ pub(crate) fn arp_messages(ifindex: u32) -> Vec<Instruction> {
     ])
 }
 
-/// Returns a program that passes neighbor solicitations and advertisements which arrive on this interface with
-/// hop limit 255, that is, without having crossed a router.
+/// Returns a program that passes neighbor solicitations and advertisements which arrive on this interface
+/// with hop limit 255, that is, without having crossed a router.
 pub(crate) fn neighbor_discovery(ifindex: u32) -> Vec<Instruction> {
     icmpv6_of_link(ifindex, &[Test::AtLeast(NEIGHBOR_SOLICITATION), Test::AtMost(NEIGHBOR_ADVERTISEMENT)])
 }

@@ -32,6 +32,8 @@ impl PeerEdit {
 fn parameters(peer: &Peer) -> (impl PartialEq, impl PartialEq) {
     let Peer {
         name: _,
+        // The speakers of another instance have sessions of their own.
+        class: _,
         my_asn,
         local_asn,
         peer_asn,

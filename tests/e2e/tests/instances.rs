@@ -2,12 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use anyhow::Result;
 use fairlead_e2e::{
-    LbService, Ledger, SECOND, SOON, VERSION, all_nodes, expect_mesh, reach, versions, wait_for_rest,
+    LbService, Ledger, SECOND, SOON, VERSION, all_nodes, expect_established, expect_mesh, expect_next_hops,
+    reach, versions, wait_for_rest,
 };
 use fairlead_lab::{Lab, Process, Spec, binaries, ensure, state, wait_for};
 use serde_json::{Value, json};
@@ -18,7 +19,8 @@ const NAMESPACE: &str = "fairlead-other";
 const MESH_PORT: &str = "7947";
 const METRICS_PORT: u16 = 7482;
 
-/// A pool for each instance, and an advertisement, which has no class.
+/// A pool and a BGPPeer for each instance, and advertisements, which have no class. The router would end the
+/// sessions of two speakers that connect from one address of a node.
 const CONFIG: &str = "
 apiVersion: v1
 kind: Namespace
@@ -40,6 +42,26 @@ apiVersion: fairlead.dev/v1beta1
 kind: L2Advertisement
 metadata: { name: all }
 spec: {}
+---
+apiVersion: fairlead.dev/v1beta1
+kind: BGPAdvertisement
+metadata: { name: all }
+spec: {}
+---
+apiVersion: fairlead.dev/v1beta1
+kind: BGPPeer
+metadata: { name: plain }
+spec: { myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1, connectTime: 1s }
+---
+apiVersion: fairlead.dev/v1beta1
+kind: BGPPeer
+metadata: { name: classed }
+spec:
+  loadBalancerClass: example.com/other
+  myASN: 64513
+  peerASN: 64512
+  peerAddress: '2001:db8:1::1'
+  connectTime: 1s
 ";
 
 /// Starts the instance with the class. Returns its speakers.
@@ -83,6 +105,20 @@ fn expect_speakers(lab: &Lab, class: Option<&str>, port: u64) {
     .unwrap();
 }
 
+/// Waits until each speaker has a session with the peer of its class only. Returns when each came up.
+fn expect_own_sessions(lab: &Lab) -> BTreeMap<String, BTreeMap<String, String>> {
+    let nodes = all_nodes(lab).into_iter();
+    let speakers =
+        nodes.flat_map(|node| [(node.clone(), "plain"), (format!("{node}.{NAMESPACE}"), "classed")]);
+    speakers
+        .map(|(speaker, peer)| {
+            let since = expect_established(lab, &speaker, 1).unwrap();
+            assert!(since.contains_key(peer), "{speaker}: {since:?}");
+            (speaker, since)
+        })
+        .collect()
+}
+
 #[test]
 fn instances_of_two_classes_serve_their_services_side_by_side() {
     let lab = Lab::builder().start().unwrap();
@@ -99,6 +135,9 @@ fn instances_of_two_classes_serve_their_services_side_by_side() {
     }
     expect_speakers(&lab, None, 7946);
     expect_speakers(&lab, Some(CLASS), 7947);
+
+    let sessions = expect_own_sessions(&lab);
+    let dropped = lab.router().dropped_sessions().unwrap();
 
     // Neither instance gives an address twice, nor one of the pool of the other.
     let services: Vec<LbService> = (0..10)
@@ -124,6 +163,13 @@ fn instances_of_two_classes_serve_their_services_side_by_side() {
     for ip in &given {
         reach(&lab, *ip, 1).unwrap();
     }
+    // Each announces its own addresses on its own session, which carries one family.
+    for (service, ipv4) in [(&services[0], true), (&services[1], false)] {
+        for ip in service.up(&lab).unwrap() {
+            let expected = if ip.is_ipv4() == ipv4 { all_nodes(&lab) } else { BTreeSet::new() };
+            expect_next_hops(&lab, ip, &expected, SOON).unwrap();
+        }
+    }
     let (first, second) = (services[0].up(&lab).unwrap()[0], services[1].up(&lab).unwrap()[0]);
     for (name, class, ip) in [("asks", None, second), ("asks-other", Some(CLASS), first)] {
         let service = LbService::new(name, "").any_pool().single("IPv4");
@@ -142,6 +188,8 @@ fn instances_of_two_classes_serve_their_services_side_by_side() {
     let before = wait_for_rest(&lab).unwrap();
     std::thread::sleep(10 * SECOND);
     assert_eq!(versions(&lab).unwrap(), before, "ten seconds at rest");
+    assert_eq!(expect_own_sessions(&lab), sessions, "the sessions are those of the start");
+    assert_eq!(lab.router().dropped_sessions().unwrap(), dropped);
     for (name, class) in [("plain", None), ("classed", Some(CLASS))] {
         let pool = lab.api().unwrap().get(VERSION, "IPAddressPool", None, name).unwrap();
         assert_eq!(pool["spec"]["loadBalancerClass"].as_str(), class);

@@ -125,6 +125,7 @@ pub fn bgp_advertisement(name: &str) -> BgpAdvertisement {
 pub fn peer(name: &str, address: &str) -> Peer {
     Peer {
         name: name.to_owned(),
+        class: None,
         my_asn: 64512,
         local_asn: None,
         peer_asn: PeerAsn::Number(64513),

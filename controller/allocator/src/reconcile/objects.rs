@@ -6,7 +6,7 @@ use fairlead_crds::model::config::{Closed, Config};
 use fairlead_crds::names::ACCEPTED;
 use fairlead_crds::resolve::{Accepted, InForce, Resolution, ResolutionChange};
 use fairlead_crds::store::{ConfigurationChange, ConfigurationStore, ObjectChange};
-use fairlead_crds::v1beta1::IPAddressPool;
+use fairlead_crds::v1beta1::{BGPPeer, IPAddressPool};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -128,14 +128,19 @@ impl Configuration {
         self.store.missing()
     }
 
-    /// Returns the status patch for an object that is not a pool, if its status must change.
+    /// Returns the status patch for an object that is not a pool, if its status must change. The status of a
+    /// BGPPeer of another class is written by its own instance. Objects without a class have the same status
+    /// by the decision of every instance.
     pub fn status_patch(&self, object: &ObjectRef, now: Timestamp) -> Option<ObjectPatch> {
-        self.accepted_patch(&self.store.view(object)?, now)
+        let view = self.store.view(object).filter(|view| !self.is_foreign_peer(&view.object))?;
+        self.accepted_patch(&view, now)
     }
 
-    /// Returns the status patch for each object that is not a pool; `None` where the status is correct.
+    /// Returns the status patch for each object that is not a pool; `None` where the status is correct or
+    /// another instance writes it.
     pub fn status_patches(&self, now: Timestamp) -> Vec<(ObjectRef, Option<ObjectPatch>)> {
         let views = self.store.views().filter(|view| view.object.kind != Kind::IPAddressPool);
+        let views = views.filter(|view| !self.is_foreign_peer(&view.object));
         views.map(|view| (view.object.clone(), self.accepted_patch(&view, now))).collect()
     }
 
@@ -167,8 +172,18 @@ impl Configuration {
     }
 
     fn is_own(&self, pool: &IPAddressPool) -> bool {
-        let class = pool.spec.load_balancer_class.as_deref().filter(|class| !class.is_empty());
-        class == self.class.as_deref()
+        self.is_own_class(pool.spec.load_balancer_class.as_deref())
+    }
+
+    /// Returns true if the object is a BGPPeer of another instance.
+    fn is_foreign_peer(&self, object: &ObjectRef) -> bool {
+        let peer = || self.store.get::<BGPPeer>(&object.name);
+        object.kind == Kind::BGPPeer
+            && peer().is_some_and(|peer| !self.is_own_class(peer.spec.load_balancer_class.as_deref()))
+    }
+
+    fn is_own_class(&self, class: Option<&str>) -> bool {
+        class.filter(|class| !class.is_empty()) == self.class.as_deref()
     }
 
     /// Returns the patch that updates the condition `Accepted`, if it must change.

@@ -65,6 +65,8 @@ fn table() -> Vec<(Kind, &'static str, Value, On)> {
         peer("dualStackAddressFamily", json!({ "dualStackAddressFamily": false }), NewSession),
         peer("disableMP", json!({ "disableMP": true }), Nothing),
         peer("vrf", json!({ "vrf": "red" }), NewSession),
+        // The session ends; the speakers of the other instance open theirs.
+        peer("loadBalancerClass", json!({ "loadBalancerClass": "example.org/x" }), NewSession),
         peer("linkBandwidth.megabitsPerEndpoint", bandwidth(100, false), Update),
         peer("linkBandwidth.transitive", bandwidth(10, true), Update),
         profile("receiveInterval", json!({ "receiveInterval": 100 }), Nothing),
@@ -141,13 +143,14 @@ fn route_request() -> RouteRequest {
     }
 }
 
-/// Resolves objects, all of which must be accepted.
+/// Resolves objects, all of which must be accepted, for the instance without a class.
 fn config(list: &[(Kind, Value)]) -> Config {
     let mut objects = Objects::default();
     for (kind, object) in list {
         objects.push_json(*kind, object.clone()).unwrap();
     }
-    let resolution = resolve(&objects);
+    let mut resolution = resolve(&objects);
+    resolution.config.peers.retain(|_, peer| peer.class.is_none());
     assert!(resolution.verdicts.values().all(|v| *v == ObjectVerdict::Accepted), "{:?}", resolution.verdicts);
     resolution.config
 }

@@ -35,8 +35,8 @@ pub(crate) enum L2CommandKey {
     SetQuiet,
 }
 
-/// Addresses that the L2 task withdrew because other hosts announce them: each once, so the announced addresses
-/// bound the queue.
+/// Addresses that the L2 task withdrew because other hosts announce them: each once, so the announced
+/// addresses bound the queue.
 pub(crate) type YieldedSender = CommandSender<IpAddr, IpAddr>;
 pub(crate) type YieldedReceiver = CommandReceiver<IpAddr, IpAddr>;
 

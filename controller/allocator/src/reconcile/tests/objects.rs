@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use fairlead_crds::configuration_kinds;
-use fairlead_crds::kinds::ConfigurationObject;
+use fairlead_crds::kinds::{ConfigurationObject, Kind, ObjectRef};
 use fairlead_crds::model::range::IpRange;
 use fairlead_crds::resolve::InForce;
 use fairlead_crds::store::{ConfigurationChange, ObjectChange, trim};
 use fairlead_crds::v1beta1::{
-    IPAddressPool, IPAddressPoolSpec, L2Advertisement as Advertisement, L2AdvertisementSpec,
+    BGPPeer, BGPPeerSpec, IPAddressPool, IPAddressPoolSpec, L2Advertisement as Advertisement,
+    L2AdvertisementSpec,
 };
 use kube::core::ResourceExt;
 
@@ -257,4 +258,52 @@ fn advertisement_status_is_written_once() {
     assert!(configuration.change(ObjectChange::<Advertisement>::Delete(key)));
     resolve(&mut configuration);
     assert_eq!(configuration.status_patches(now()), []);
+}
+
+#[test]
+fn status_of_a_peer_is_written_by_the_instance_of_its_class() {
+    let peer = |name: &str, class: Option<&str>, address: &str| {
+        let spec = BGPPeerSpec {
+            my_asn: 64513,
+            peer_asn: Some(64512),
+            peer_address: Some(address.to_owned()),
+            load_balancer_class: class.map(str::to_owned),
+            ..BGPPeerSpec::default()
+        };
+        let mut peer = BGPPeer::new(name, spec);
+        peer.metadata.resource_version = Some("1".into());
+        peer
+    };
+    for (class, own) in [(None, "plain"), (Some("example.org/x"), "classed")] {
+        let mut configuration = Configuration::new(class);
+        macro_rules! list_none {
+            ($($kind:ident => $field:ident,)*) => {
+                [$(ConfigurationChange::$kind(ObjectChange::Reset(Vec::new()))),*]
+            };
+        }
+        configuration_kinds!(list_none).into_iter().for_each(|change| drop(configuration.apply(change)));
+        // Both are refused or accepted by both instances.
+        let peers = vec![
+            peer("plain", None, "192.0.2.1"),
+            peer("classed", Some("example.org/x"), "192.0.2.9"),
+            peer("classed-same", Some("example.org/y"), "192.0.2.9"),
+        ];
+        configuration.change(ObjectChange::Reset(peers));
+        configuration
+            .change(ObjectChange::Reset(vec![Advertisement::new("ad", L2AdvertisementSpec::default())]));
+        resolve(&mut configuration);
+        let patches = configuration.status_patches(Timestamp::UNIX_EPOCH);
+        let written: Vec<String> = patches
+            .iter()
+            .filter(|(_, patch)| patch.is_some())
+            .map(|(object, _)| object.to_string())
+            .collect();
+        let own = ObjectRef { kind: Kind::BGPPeer, name: own.to_owned() };
+        assert_eq!(written, ["L2Advertisement/ad".to_owned(), own.to_string()], "{class:?}");
+        for name in ["plain", "classed", "classed-same"] {
+            let object = ObjectRef { kind: Kind::BGPPeer, name: name.to_owned() };
+            let patch = configuration.status_patch(&object, Timestamp::UNIX_EPOCH);
+            assert_eq!(patch.is_some(), object == own, "{class:?}: {name}");
+        }
+    }
 }
