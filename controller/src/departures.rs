@@ -4,7 +4,8 @@
 //! The watch selects `spec.type=LoadBalancer`, so a change of type arrives as a deletion. Only the Service
 //! itself shows whether it exists: the task reads each departed Service that carries a status of this
 //! controller. That costs one request for each deleted Service, at most [`CONCURRENT`] at once. What departed
-//! while no controller led is found once per term, by a list of all Services of other types in pages.
+//! while no controller led is found once per term, by a list of all Services of other types in pages. Load
+//! balancers of other classes are watched. A Service that cannot be patched is retried every [`LATER`].
 
 use std::time::Duration;
 
@@ -23,12 +24,15 @@ use kube::{Client, Error};
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::task::AbortOnDropHandle;
 
 /// The maximum number of Services that are read or patched at once.
 const CONCURRENT: usize = 4;
-/// The maximum number of attempts for one Service. The next term lists what remains.
+/// The number of attempts for one Service before it is left for later, so that it does not delay others.
 const ATTEMPTS: usize = 8;
+/// The time between two later attempts for a Service.
+const LATER: Duration = Duration::from_secs(300);
 
 /// The task that patches departed Services while this controller leads.
 pub(crate) struct Departures {
@@ -69,15 +73,26 @@ impl Departures {
 }
 
 async fn run(client: Client, class: Option<String>, queue: mpsc::UnboundedReceiver<DepartedService>) {
+    // Contains each Service at most once, so the number of Services bounds it.
+    let (later, mut delayed) = mpsc::unbounded_channel();
+    let clean_or_delay = |departed| clean_or_delay(client.clone(), class.clone(), later.clone(), departed);
     let patch_listed = async {
         for departed in list_departed(&client).await {
-            clean(client.clone(), class.clone(), departed).await;
+            clean_or_delay(departed).await;
         }
     };
     let queue = stream::unfold(queue, |mut queue| async move { Some((queue.recv().await?, queue)) });
-    let patch_queued =
-        queue.for_each_concurrent(CONCURRENT, |departed| clean(client.clone(), class.clone(), departed));
-    tokio::join!(patch_listed, patch_queued);
+    let patch_queued = queue.for_each_concurrent(CONCURRENT, clean_or_delay);
+    let patch_delayed = async {
+        // In the order in which they are due. Does not end: `later` exists.
+        while let Some((due, departed)) = delayed.recv().await {
+            sleep_until(due).await;
+            if !attempt(&client, class.as_deref(), &departed).await.is_done() {
+                let _ = later.send((Instant::now() + LATER, departed));
+            }
+        }
+    };
+    tokio::join!(patch_listed, patch_queued, patch_delayed);
 }
 
 /// Lists the Services of other types that carry a status of this controller.
@@ -104,32 +119,70 @@ async fn list_departed(client: &Client) -> Vec<DepartedService> {
     }
 }
 
-/// Removes what this controller has written into a Service. Gives up after [`ATTEMPTS`].
-async fn clean(client: Client, class: Option<String>, departed: DepartedService) {
+/// Removes what this controller has written into a Service, or leaves it for later.
+async fn clean_or_delay(
+    client: Client,
+    class: Option<String>,
+    later: mpsc::UnboundedSender<(Instant, DepartedService)>,
+    departed: DepartedService,
+) {
+    if !clean(&client, class.as_deref(), &departed).await {
+        tracing::warn!(
+            service = %departed.key,
+            "cannot remove the status of a Service that left; retrying every {LATER:?}"
+        );
+        // The receiver lives as long as the task.
+        let _ = later.send((Instant::now() + LATER, departed));
+    }
+}
+
+/// The result of an attempt to remove what this controller has written.
+enum Attempt {
+    Done,
+    Failed,
+    /// The permission is missing. The cause is not the Service; `/readyz` shows it when a status is written.
+    Forbidden,
+}
+
+impl Attempt {
+    fn is_done(&self) -> bool {
+        matches!(self, Self::Done)
+    }
+}
+
+/// Removes what this controller has written into a Service. Returns false after [`ATTEMPTS`] failures.
+async fn clean(client: &Client, class: Option<&str>, departed: &DepartedService) -> bool {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(60));
-    let mut attempts = 0;
-    while attempts < ATTEMPTS {
-        attempts += 1;
-        let attempt = try_clean(&client, class.as_deref(), &departed);
-        match tokio::time::timeout(REQUEST_TIMEOUT, attempt).await {
-            Ok(Ok(false)) => return,
-            Ok(Ok(true)) => {
-                return tracing::info!(service = %departed.key, "removed the status of a Service that left");
-            }
-            Ok(Err(failure)) => {
-                // The cause is not the Service. `/readyz` shows it when a status is written.
-                attempts -= usize::from(failure.missing_permission().is_some());
-                let error = chain(&failure);
-                tracing::debug!(service = %departed.key, error, "cannot remove the status; retrying");
-            }
-            Err(_) => tracing::debug!(service = %departed.key, "no response from the API server; retrying"),
+    let mut failures = 0;
+    while failures < ATTEMPTS {
+        match attempt(client, class, departed).await {
+            Attempt::Done => return true,
+            Attempt::Failed => failures += 1,
+            Attempt::Forbidden => {}
         }
         tokio::time::sleep(backoff.fail(rand::random())).await;
     }
-    tracing::warn!(
-        service = %departed.key,
-        "cannot remove the status of a Service that left; the next leader retries"
-    );
+    false
+}
+
+async fn attempt(client: &Client, class: Option<&str>, departed: &DepartedService) -> Attempt {
+    match tokio::time::timeout(REQUEST_TIMEOUT, try_clean(client, class, departed)).await {
+        Ok(Ok(removed)) => {
+            if removed {
+                tracing::info!(service = %departed.key, "removed the status of a Service that left");
+            }
+            Attempt::Done
+        }
+        Ok(Err(failure)) => {
+            let error = chain(&failure);
+            tracing::debug!(service = %departed.key, error, "cannot remove the status; retrying");
+            if failure.missing_permission().is_some() { Attempt::Forbidden } else { Attempt::Failed }
+        }
+        Err(_) => {
+            tracing::debug!(service = %departed.key, "no response from the API server; retrying");
+            Attempt::Failed
+        }
+    }
 }
 
 /// Reads and patches a Service. Returns whether there was something to remove.
@@ -157,4 +210,64 @@ async fn try_clean(
 
 fn is_gone(failure: &Failure) -> bool {
     matches!(&failure.error, Error::Api(status) if status.code == 404)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::http::{Method, Response, StatusCode};
+    use kube::client::Body;
+    use serde_json::json;
+    use tower::service_fn;
+
+    use super::*;
+
+    /// Returns a client whose API server has a Service with the annotation, and refuses so many patches. It
+    /// counts the patches.
+    fn server(refused: usize) -> (Client, Arc<AtomicUsize>) {
+        let patches = Arc::new(AtomicUsize::new(0));
+        let counted = patches.clone();
+        let service = service_fn(move |request: axum::http::Request<Body>| {
+            let list = request.uri().path().ends_with("/services");
+            let is_patch = request.method() == Method::PATCH;
+            let refuse = is_patch && counted.fetch_add(1, Ordering::SeqCst) < refused;
+            let body = match (list, refuse) {
+                (true, _) => json!({ "metadata": {}, "items": [] }),
+                (_, true) => json!({ "kind": "Status", "code": 422, "status": "Failure", "message": "no" }),
+                _ => json!({
+                    "metadata": { "namespace": "a", "name": "s", "uid": "u", "resourceVersion": "1",
+                                  "annotations": { "fairlead.dev/ip-allocated-from-pool": "p" } },
+                    "spec": { "type": "ClusterIP" },
+                }),
+            };
+            let status = if refuse { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+            let response = Response::builder().status(status).body(axum::body::Body::from(body.to_string()));
+            async move { Ok::<_, Infallible>(response.unwrap()) }
+        });
+        (Client::new(service, "default"), patches)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn service_that_cannot_be_patched_is_retried_slowly() {
+        let (client, patches) = server(ATTEMPTS + 3);
+        let mut departures = Departures::new(client, None);
+        departures.start();
+        let service = json!({
+            "metadata": { "namespace": "a", "name": "s", "uid": "u",
+                          "annotations": { "fairlead.dev/ip-allocated-from-pool": "p" } },
+            "spec": { "type": "ClusterIP" },
+        });
+        departures.push(DepartedService::listed(&service).unwrap());
+        tokio::time::sleep(LATER / 2).await;
+        assert_eq!(patches.load(Ordering::SeqCst), ATTEMPTS, "at once");
+        for later in 1..=4 {
+            tokio::time::sleep(LATER).await;
+            assert_eq!(patches.load(Ordering::SeqCst), ATTEMPTS + later, "one attempt each time");
+        }
+        tokio::time::sleep(4 * LATER).await;
+        assert_eq!(patches.load(Ordering::SeqCst), ATTEMPTS + 4, "the last one succeeded");
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fairlead_allocator::ipam::{NodeNetwork, OtherService, service_ranges};
-use fairlead_allocator::reconcile::{ObservedService, RecordedCooldown};
+use fairlead_allocator::reconcile::{MarkedService, ObservedService, RecordedCooldown};
 use fairlead_crds::configuration_kinds;
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::config::Labels;
@@ -66,6 +66,8 @@ pub(crate) struct WatchedService {
     pub observed: Option<Box<ObservedService>>,
     /// The class and the addresses, if another controller handles its class.
     pub other: Option<Box<OtherService>>,
+    /// Set if another controller handles its class and it carries a status of Fairlead.
+    pub marked: Option<Box<MarkedService>>,
 }
 
 impl WatchedService {
@@ -73,7 +75,8 @@ impl WatchedService {
     pub(crate) fn read(service: &Service, class: Option<&str>) -> Self {
         let key = ObjectKey { namespace: service.namespace().unwrap_or_default(), name: service.name_any() };
         let observed = ObservedService::of(service, class).map(Box::new);
-        Self { key, observed, other: OtherService::of(service, class).map(Box::new) }
+        let other = OtherService::of(service, class).map(Box::new);
+        Self { key, observed, other, marked: MarkedService::of(service, class).map(Box::new) }
     }
 }
 

@@ -236,9 +236,9 @@ impl ClusterState {
         (!self.unlisted.contains("Speaker")).then(|| self.mesh_peers.clone())
     }
 
-    /// Returns the other nodes with a speaker that takes part in the mesh or is about to; `None` before Speakers
-    /// were listed. A speaker that has just started has no mesh address yet. In a cluster that starts, every
-    /// speaker would own every address if it did not wait for those.
+    /// Returns the other nodes with a speaker that takes part in the mesh or is about to; `None` before
+    /// Speakers were listed. A speaker that has just started has no mesh address yet. In a cluster that
+    /// starts, every speaker would own every address if it did not wait for those.
     pub(crate) fn expected_members(&self) -> Option<BTreeSet<String>> {
         let listed = !self.unlisted.contains("Speaker");
         listed.then(|| self.other_speakers().map(|(node, _)| node.clone()).collect())

@@ -99,8 +99,8 @@ fn is_shutting_down(condition: &RawCondition) -> bool {
         && condition.message().contains("node is shutting down")
 }
 
-/// The node of a speaker, and the address of that speaker in the mesh. The address is `None` until the speaker
-/// has written a valid one.
+/// The node of a speaker, and the address of that speaker in the mesh. The address is `None` until the
+/// speaker has written a valid one.
 pub(crate) type MeshPeer = (String, Option<SocketAddr>);
 
 /// Returns the name of the object, and the speaker. The speaker is `None` if the object belongs to another

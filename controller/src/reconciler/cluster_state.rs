@@ -4,13 +4,13 @@
 //! Inputs are watch events, resolved and finished writes, the start and end of a term, and timeouts.
 //! Outputs are writes and events. All inputs of a turn are handled before its outputs are taken.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use fairlead_allocator::ipam::{Ipam, NodeNetwork};
 use fairlead_allocator::reconcile::objects::{AppliedChange, Configuration, ObjectPart, ObjectPatch};
 use fairlead_allocator::reconcile::pool_status_schedule::PoolStatusSchedule;
-use fairlead_allocator::reconcile::{Decision, DepartedService, Index, Removal, ServiceEvent};
+use fairlead_allocator::reconcile::{Decision, DepartedService, Index, MarkedService, Removal, ServiceEvent};
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::resolve::{InForce, Kind, ObjectRef};
 use fairlead_crds::store::{ConfigurationChange, ObjectChange};
@@ -44,6 +44,8 @@ pub(super) struct ClusterState {
     nodes_listed: bool,
     /// True if the API server does not serve IPClaims.
     claims_missing: bool,
+    /// Load balancers of other classes that carry a status of Fairlead.
+    marked: BTreeMap<ObjectKey, MarkedService>,
     pools: PoolStatusSchedule,
     /// Pools whose status was decided in this term and that existed then.
     counted_pools: BTreeSet<String>,
@@ -169,6 +171,13 @@ impl ClusterState {
             ClusterChange::Configuration(change) => self.handle_configuration(*change),
             ClusterChange::Cooldowns(list) => self.configuration.cooldowns_listed(list),
         }
+    }
+
+    /// Returns the load balancers of classes without an instance that carry a status of Fairlead: this
+    /// controller wrote it before they changed their class.
+    pub(super) fn unserved(&self) -> Vec<DepartedService> {
+        let served = self.configuration.served_classes();
+        self.marked.values().filter_map(|service| service.departed(&served)).collect()
     }
 
     /// Handles that no write of this Service is pending, in flight or in doubt any more.
@@ -337,7 +346,19 @@ impl ClusterState {
         }
     }
 
-    fn handle_services(&mut self, change: ObjectChange<WatchedService>, now: Timestamp) {
+    fn handle_services(&mut self, mut change: ObjectChange<WatchedService>, now: Timestamp) {
+        match &mut change {
+            ObjectChange::Apply(service) => {
+                self.marked.remove(&service.key);
+                self.marked.extend(service.marked.take().map(|marked| (service.key.clone(), *marked)));
+            }
+            ObjectChange::Delete(key) => drop(self.marked.remove(key)),
+            ObjectChange::Reset(list) => {
+                let marked = list.iter_mut().filter_map(|service| service.marked.take());
+                self.marked = marked.map(|marked| (marked.key.clone(), *marked)).collect();
+            }
+            ObjectChange::Missing => {}
+        }
         match change {
             ObjectChange::Apply(WatchedService { observed: Some(service), .. }) => {
                 self.index.service_applied(*service, now);

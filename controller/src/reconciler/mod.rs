@@ -190,6 +190,7 @@ impl Reconciler {
             tracing::info!(services, waiting, "first pass of this term complete");
             self.mesh_secret.start();
             self.departures.start();
+            self.state.unserved().into_iter().for_each(|service| self.departures.push(service));
         }
     }
 

@@ -26,14 +26,14 @@ async fn change(world: &World, name: &str, spec: Value) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn service_of_another_type_loses_conditions_and_annotation() {
     let mut world = World::start().await;
-    world.pool("lan", &["192.0.2.1-192.0.2.3"]).await;
+    world.pool("lan", &["192.0.2.1-192.0.2.5"]).await;
     world.start_controller().await;
-    for name in ["held", "node-port", "stopped"] {
+    for name in ["held", "node-port", "stopped", "other-class", "served-class"] {
         world.service(name, json!({})).await;
     }
     world.service("refused", json!({ "fairlead.dev/load-balancer-ips": "203.0.113.1" })).await;
     eventually("all are decided", async || {
-        world.addresses().await.len() == 3
+        world.addresses().await.len() == 5
             && reason(&world.read("refused").await, names::ALLOCATED) == "False/AddressNotInPool"
     })
     .await;
@@ -61,13 +61,30 @@ async fn service_of_another_type_loses_conditions_and_annotation() {
     assert_eq!(kept.iter().map(|condition| &*condition.type_).collect::<Vec<_>>(), ["example.org/X"]);
 
     world.stop_controller().await;
-    change(&world, "stopped", cluster_ip).await;
-    assert_ne!(marks(&world.read("stopped").await), Vec::<String>::new());
+    change(&world, "stopped", cluster_ip.clone()).await;
+    // An instance that does not run at present handles one of these classes.
+    for (name, class) in [("other-class", "example.org/other"), ("served-class", "example.org/served")] {
+        change(&world, name, cluster_ip.clone()).await;
+        change(&world, name, json!({ "type": "LoadBalancer", "loadBalancerClass": class })).await;
+    }
+    let pool = json!({
+        "metadata": { "name": "served" },
+        "spec": { "addresses": ["10.1.0.0/28"], "loadBalancerClass": "example.org/served" },
+    });
+    create::<IPAddressPool>(&Api::all(world.client.clone()), &object(pool)).await;
+    let left = ["stopped", "other-class", "served-class"];
+    for name in left {
+        assert_ne!(marks(&world.read(name).await), Vec::<String>::new(), "{name}");
+    }
     world.start_controller().await;
-    eventually("what left while no controller ran is cleaned", async || {
-        marks(&world.read("stopped").await).is_empty()
-    })
-    .await;
+    for name in &left[..2] {
+        eventually(&format!("{name}, which left while no controller ran, is cleaned"), async || {
+            marks(&world.read(name).await).is_empty()
+        })
+        .await;
+    }
+    world.at_rest().await;
+    assert_ne!(marks(&world.read("served-class").await), Vec::<String>::new(), "its instance cleans it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -157,8 +157,8 @@ pub fn established_since(lab: &Lab, node: &str) -> Result<BTreeMap<String, Strin
     Ok(sessions.into_iter().flatten().filter_map(since).collect())
 }
 
-/// Waits until the Speaker object of a node reports `count` established sessions. Returns when each came up, by
-/// name of the peer.
+/// Waits until the Speaker object of a node reports `count` established sessions. Returns when each came up,
+/// by name of the peer.
 pub fn expect_established(lab: &Lab, node: &str, count: usize) -> Result<BTreeMap<String, String>> {
     wait_for(format!("{count} sessions in the Speaker object of {node}"), SOON, || {
         let since = established_since(lab, node)?;

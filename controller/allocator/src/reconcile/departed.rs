@@ -1,13 +1,15 @@
 //! Services that this controller handled and that exist but are no longer load balancers of its class: the
 //! last patch removes what this controller has written.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::names;
+use fairlead_crds::objects::Service;
 use serde_json::{Value, json};
 
-use super::condition_digest::{ConditionDigests, OWNED_CONDITIONS};
+use super::condition_digest::{ConditionDigests, OWNED_CONDITIONS, is_ours};
 
 /// A Service that the watch no longer delivers. It may be deleted or have another type or class.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +20,53 @@ pub struct DepartedService {
     pub uid: String,
     /// What this controller has written; `None` if that is unknown, because it happened in an earlier term.
     pub written: Option<Written>,
+    /// For a load balancer of another class: the class, which no instance of Fairlead handles. Then all that
+    /// the Service carries of Fairlead is of this controller.
+    pub unserved: Option<UnservedClass>,
+}
+
+/// A load balancer class that no instance of Fairlead handles, as far as the objects show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnservedClass(Option<String>);
+
+/// A load balancer of another class that carries a condition or the annotation of Fairlead: another instance
+/// has written it, or this one before the Service changed its class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct MarkedService {
+    pub key: ObjectKey,
+    uid: String,
+    class: Option<String>,
+}
+
+impl MarkedService {
+    /// Returns the Service if it is a load balancer of another class than `class`, and carries a condition or
+    /// the annotation of Fairlead.
+    pub fn of(service: &Service, class: Option<&str>) -> Option<Self> {
+        let spec = service.spec.as_ref()?;
+        let metadata = &service.metadata;
+        let own = spec.load_balancer_class.as_deref() == class.filter(|class| !class.is_empty());
+        if own || spec.type_.as_deref() != Some("LoadBalancer") {
+            return None;
+        }
+        let conditions = service.status.as_ref().and_then(|status| status.conditions.as_deref());
+        let annotations = metadata.annotations.as_ref();
+        let marked = conditions.unwrap_or_default().iter().any(is_ours)
+            || annotations.is_some_and(|annotations| annotations.contains_key(names::ALLOCATED_FROM_POOL));
+        let key = ObjectKey { namespace: metadata.namespace.clone()?, name: metadata.name.clone()? };
+        marked.then_some(Self { key, uid: metadata.uid.clone()?, class: spec.load_balancer_class.clone() })
+    }
+
+    /// Returns the departed Service, unless its class is one of `served`, those of other instances: an
+    /// instance replaces what it finds on its Services.
+    pub fn departed(&self, served: &BTreeSet<Option<&str>>) -> Option<DepartedService> {
+        (!served.contains(&self.class.as_deref())).then(|| DepartedService {
+            key: self.key.clone(),
+            uid: self.uid.clone(),
+            written: None,
+            unserved: Some(UnservedClass(self.class.clone())),
+        })
+    }
 }
 
 /// What this controller has written into the status of a Service.
@@ -47,6 +96,7 @@ impl DepartedService {
             key: ObjectKey { namespace: text("namespace")?, name: text("name")? },
             uid: text("uid")?,
             written: None,
+            unserved: None,
         };
         departed.patch(service, None).is_some().then_some(departed)
     }
@@ -60,9 +110,11 @@ impl DepartedService {
             return None;
         }
         let is_balancer = spec["type"].as_str() == Some("LoadBalancer");
+        let present_class = spec["loadBalancerClass"].as_str();
+        let is_unserved = self.unserved.as_ref().is_some_and(|class| class.0.as_deref() == present_class);
         // Another instance of Fairlead writes the same conditions into the Services of its class.
-        let other_may_write = is_balancer;
-        if is_balancer && (spec["loadBalancerClass"].as_str() == class || self.written.is_none()) {
+        let other_may_write = is_balancer && !is_unserved;
+        if is_balancer && (present_class == class || (self.written.is_none() && !is_unserved)) {
             return None;
         }
         let mut body = json!({

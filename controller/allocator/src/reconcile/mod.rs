@@ -77,7 +77,7 @@ mod tests;
 pub use claim_status::ClaimPatch;
 pub use condition_digest::{ConditionDigest, ConditionDigests, ServiceCondition};
 pub use cooldowns::RecordedCooldown;
-pub use departed::{DepartedService, Written, uninstall_patch};
+pub use departed::{DepartedService, MarkedService, Written, uninstall_patch};
 pub use index::Index;
 pub use observed::ObservedService;
 pub use outbox::{Counters, Decision};

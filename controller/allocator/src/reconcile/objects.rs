@@ -1,5 +1,7 @@
 //! The configuration objects: their resolution and the status of each.
 
+use std::collections::BTreeSet;
+
 use fairlead_crds::conditions::{self, NewCondition};
 use fairlead_crds::kinds::{ConfigurationObject, Kind, ObjectRef, ObjectView};
 use fairlead_crds::model::config::{Closed, Config};
@@ -159,6 +161,14 @@ impl Configuration {
     pub(super) fn pool(&self, name: &str) -> Option<(&IPAddressPool, Accepted)> {
         let pool = self.store.get::<IPAddressPool>(name).filter(|pool| self.is_own(pool))?;
         Some((pool, self.resolution.accepted(&pool.reference())?))
+    }
+
+    /// Returns the load balancer classes of the other instances: those of their pools and BGPPeers.
+    pub fn served_classes(&self) -> BTreeSet<Option<&str>> {
+        let pools = self.store.list::<IPAddressPool>().iter().map(|pool| &pool.spec.load_balancer_class);
+        let peers = self.store.list::<BGPPeer>().iter().map(|peer| &peer.spec.load_balancer_class);
+        let classes = pools.chain(peers).map(|class| class.as_deref().filter(|class| !class.is_empty()));
+        classes.filter(|class| *class != self.class.as_deref()).collect()
     }
 
     /// Returns a pool for an update.

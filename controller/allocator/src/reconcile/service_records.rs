@@ -186,6 +186,7 @@ impl ServiceRecord {
                 pool_annotation: pool_annotation.clone(),
                 addresses,
             }),
+            unserved: None,
         }
     }
 

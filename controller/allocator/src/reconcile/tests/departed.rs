@@ -224,3 +224,49 @@ fn listed_service_departed_if_it_carries_a_status() {
         assert_eq!(DepartedService::listed(&both(both(plain.clone(), status), balancer)), None);
     }
 }
+
+#[test]
+fn balancer_of_a_class_without_instance_loses_what_fairlead_wrote() {
+    let service = |class: Value, status: Value| {
+        let base = json!({
+            "metadata": { "namespace": "a", "name": "s", "uid": "u", "resourceVersion": "1" },
+            "spec": { "type": "LoadBalancer", "loadBalancerClass": class },
+        });
+        both(base, status)
+    };
+    let marked = json!({
+        "metadata": { "annotations": { names::ALLOCATED_FROM_POOL: "p" } },
+        "status": {
+            "conditions": [{ "type": names::ALLOCATED, "status": "True" }, { "type": "example.org/X" }],
+            "loadBalancer": { "ingress": [{ "ip": "5.6.7.8" }] },
+        },
+    });
+    let read = |value: &Value, class: Option<&str>| {
+        MarkedService::of(&serde_json::from_value(value.clone()).unwrap(), class)
+    };
+    let foreign = service(json!("x"), marked.clone());
+    let known = read(&foreign, None).unwrap();
+    let departed = known.departed(&[Some("y")].into()).unwrap();
+    let patch = departed.patch(&foreign, None).unwrap();
+    assert_eq!(patch["metadata"]["annotations"], json!({ names::ALLOCATED_FROM_POOL: null }));
+    assert_eq!(patch["status"]["conditions"], json!([{ "type": "example.org/X" }]));
+    assert_eq!(
+        patch["status"].get("loadBalancer").and_then(|status| status["ingress"].as_array()).map(Vec::len),
+        Some(1),
+        "the address is of the class"
+    );
+    assert_eq!(known.departed(&[Some("x")].into()), None, "an instance handles the class");
+    // It changed its class again meanwhile, to one that may have an instance, or to this one.
+    assert_eq!(departed.patch(&service(json!("y"), marked.clone()), None), None);
+    assert_eq!(departed.patch(&service(Value::Null, marked.clone()), None), None);
+    // The Service of this class, and one that carries nothing.
+    assert_eq!(read(&foreign, Some("x")), None);
+    assert_eq!(
+        read(
+            &service(json!("x"), json!({ "status": { "conditions": [{ "type": "example.org/X" }] } })),
+            None
+        ),
+        None
+    );
+    assert!(read(&service(Value::Null, marked), Some("x")).is_some(), "the instance without a class");
+}
