@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fairlead_allocator::ipam;
 use fairlead_allocator::reconcile::{Counters, Index};
+use fairlead_crds::kinds::Kind;
 use fairlead_runtime::http;
 use fairlead_runtime::watch::Monitor;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -26,7 +27,7 @@ pub struct Metrics {
     allocations: Counter,
     failures: Family<ReasonLabel, Counter>,
     evaluations: Counter,
-    status_replacements: Counter,
+    status_replacements: Family<KindLabel, Counter>,
     writes: Family<ResultLabel, Counter>,
     write_durations: WriteDurations,
     retries: Counter,
@@ -59,6 +60,11 @@ pub struct Metrics {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -106,9 +112,16 @@ impl Metrics {
         registry.register("evaluations", "Evaluations of a Service", new.evaluations.clone());
         registry.register(
             "status_replacements",
-            "Times that another program replaced the status of a Service",
+            "Times that another program replaced the status or the finalizer of an object, by kind",
             new.status_replacements.clone(),
         );
+        // An increase from an absent series is not seen.
+        for kind in ["Service".to_owned(), "IPClaim".to_owned()]
+            .into_iter()
+            .chain(Kind::ALL.iter().map(ToString::to_string))
+        {
+            drop(new.status_replacements.get_or_create(&KindLabel { kind }));
+        }
         registry.register("status_writes", "Status writes, by result", new.writes.clone());
         registry.register(
             "status_write_retries",
@@ -194,6 +207,15 @@ impl Metrics {
         self.writes.get_or_create(&ResultLabel { result: result.to_owned() }).inc();
     }
 
+    /// Counts that another program replaced what this controller wrote into an object of this kind.
+    pub(crate) fn count_replacement(&self, kind: &str) {
+        self.replacements_of(kind).inc();
+    }
+
+    fn replacements_of(&self, kind: &str) -> Counter {
+        self.status_replacements.get_or_create_owned(&KindLabel { kind: kind.to_owned() })
+    }
+
     /// Counts events that were not sent because the queue was full.
     pub(crate) fn count_dropped_events(&self, count: usize) {
         self.events_dropped.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
@@ -205,7 +227,8 @@ impl Metrics {
         let now = index.counters();
         self.allocations.inc_by(now.allocations - self.counted.allocations);
         self.evaluations.inc_by(now.evaluations - self.counted.evaluations);
-        self.status_replacements.inc_by(now.status_replacements - self.counted.status_replacements);
+        let replacements = now.status_replacements - self.counted.status_replacements;
+        self.replacements_of("Service").inc_by(replacements);
         for (reason, count) in &now.failures {
             let before = self.counted.failures.get(reason).copied().unwrap_or_default();
             if *count > before {

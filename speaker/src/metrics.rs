@@ -47,6 +47,7 @@ pub(crate) struct Metrics {
     mesh_sent: Counter,
     mesh_unauthentic: Counter,
     api_writes: Family<ResultLabel, Counter>,
+    object_deletions: Counter,
     /// The part that the watches update.
     pub watches: Monitor,
 }
@@ -180,6 +181,11 @@ impl Metrics {
         );
         m.bfd.register(r);
         r.register("api_writes", "Writes of the Speaker object, by result", m.api_writes);
+        r.register(
+            "object_deletions",
+            "Times that the Speaker object of this node was deleted while its speaker ran",
+            m.object_deletions,
+        );
         metrics
     }
 
@@ -187,6 +193,11 @@ impl Metrics {
     pub(crate) fn count_api_write(&self, ok: bool) {
         let result = if ok { "ok" } else { "error" };
         self.api_writes.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// Counts deletions of the Speaker object of this node.
+    pub(crate) fn count_object_deletions(&self, number: u64) {
+        self.object_deletions.inc_by(number);
     }
 
     /// Sets the number of members, and adds the datagrams that were counted since the last call.

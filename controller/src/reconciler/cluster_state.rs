@@ -10,6 +10,7 @@ use std::time::Instant;
 use fairlead_allocator::ipam::{Ipam, NodeNetwork};
 use fairlead_allocator::reconcile::objects::{AppliedChange, Configuration, ObjectPart, ObjectPatch};
 use fairlead_allocator::reconcile::pool_status_schedule::PoolStatusSchedule;
+use fairlead_allocator::reconcile::write_conflicts::{Replacement, WriteConflicts, digest};
 use fairlead_allocator::reconcile::{Decision, DepartedService, Index, MarkedService, Removal, ServiceEvent};
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::resolve::{InForce, Kind, ObjectRef};
@@ -51,6 +52,8 @@ pub(super) struct ClusterState {
     counted_pools: BTreeSet<String>,
     /// Decisions on configuration objects, except pools, that were not taken yet.
     object_writes: Vec<DesiredWrite>,
+    /// The writes of this term, except those of Services, that other programs may replace.
+    conflicts: WriteConflicts<WriteTarget>,
 }
 
 /// The decisions of a turn.
@@ -107,6 +110,7 @@ impl ClusterState {
         self.pools.skip_interval();
         self.counted_pools.clear();
         self.object_writes.clear();
+        self.conflicts = WriteConflicts::default();
     }
 
     /// Requires a new list of every kind before the next term: the watches may lag behind earlier writes.
@@ -185,9 +189,11 @@ impl ClusterState {
         self.index.write_resolved(service, now);
     }
 
-    /// Handles the result of a write. Only the finalizers of pools make a difference here: the status of the
-    /// pool waits for it.
+    /// Handles the result of a write. The status of a pool waits for that of its finalizers.
     pub(super) fn handle_write_result(&mut self, target: &WriteTarget, write: &Write, result: &WriteResult) {
+        if matches!(result, WriteResult::Written(_)) {
+            self.conflicts.handle_written(target);
+        }
         if let WriteTarget::PoolCooldown(pool) = target {
             if let (PatchBody::Json(body), WriteResult::Written(_)) = (&*write.body, result) {
                 self.configuration.cooldown_written(pool, body);
@@ -210,14 +216,31 @@ impl ClusterState {
 
     /// Handles that time has passed.
     pub(super) fn handle_timeout(&mut self, now: Timestamp) {
-        if self.poll_timeout().is_some_and(|due| due <= now) {
+        if self.index.poll_timeout().is_some_and(|due| due <= now) {
             self.index.handle_timeout(now);
+        }
+        for target in self.conflicts.take_due(now) {
+            match target {
+                WriteTarget::ObjectStatus(pool) if pool.kind == Kind::IPAddressPool => {
+                    self.pools.handle_verdict(pool.name);
+                }
+                WriteTarget::ObjectStatus(object) => self.evaluate_object(object, now),
+                WriteTarget::ObjectFinalizers(pool) => self.pools.handle_changed_pools([pool.name]),
+                WriteTarget::ClaimStatus(claim) => self.index.publish_claim(&claim, now),
+                WriteTarget::ServiceStatus(_) | WriteTarget::PoolCooldown(_) => {}
+            }
         }
     }
 
     /// Returns when to call [`ClusterState::handle_timeout`].
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
-        self.index.poll_timeout()
+        self.index.poll_timeout().into_iter().chain(self.conflicts.next_due()).min()
+    }
+
+    /// Removes and returns the writes that other programs replaced since the last call, except those of
+    /// Services.
+    pub(super) fn take_replacements(&mut self) -> Vec<Replacement<WriteTarget>> {
+        self.conflicts.take_replacements()
     }
 
     /// Returns when to call [`ClusterState::poll_pool_statuses`].
@@ -231,16 +254,19 @@ impl ClusterState {
     }
 
     /// Takes the decisions on Services, claims and configuration objects except pools.
-    pub(super) fn take_decisions(&mut self) -> Decisions {
-        let mut decisions =
-            Decisions { writes: std::mem::take(&mut self.object_writes), ..Decisions::default() };
+    pub(super) fn take_decisions(&mut self, now: Timestamp) -> Decisions {
+        let mut decisions = Decisions::default();
+        for (target, write) in std::mem::take(&mut self.object_writes) {
+            decisions.writes.push(self.admit(target, write, now));
+        }
         for decision in self.index.take_decisions() {
             match decision {
                 Decision::Status { service, patch } => {
                     decisions.writes.push((WriteTarget::ServiceStatus(service), patch.map(Write::from)));
                 }
                 Decision::Claim { claim, patch } => {
-                    decisions.writes.push((WriteTarget::ClaimStatus(claim), patch.map(Write::from)));
+                    let write = self.admit(WriteTarget::ClaimStatus(claim), patch.map(Write::from), now);
+                    decisions.writes.push(write);
                 }
                 Decision::Departed(departed) => decisions.departed.push(*departed),
                 Decision::Event(event) => decisions.events.push(*event),
@@ -250,7 +276,7 @@ impl ClusterState {
     }
 
     /// Returns the desired writes of the finalizers of changed pools, by pool.
-    pub(super) fn poll_pool_finalizers(&mut self) -> Vec<(String, DesiredWrite)> {
+    pub(super) fn poll_pool_finalizers(&mut self, now: Timestamp) -> Vec<(String, DesiredWrite)> {
         if !self.is_deciding() {
             return Vec::new();
         }
@@ -259,7 +285,8 @@ impl ClusterState {
         let pools = self.pools.poll_finalizers().into_iter();
         let desired = pools.map(|name| {
             let patch = self.configuration.finalizer_patch(&name, self.index.ipam());
-            let write = desired(pool_reference(&name), ObjectPart::Finalizers, patch);
+            let (target, write) = desired(pool_reference(&name), ObjectPart::Finalizers, patch);
+            let write = self.admit(target, write, now);
             (name, write)
         });
         desired.collect()
@@ -282,10 +309,27 @@ impl ClusterState {
                 self.counted_pools.remove(&name);
             }
             let patch = self.configuration.pool_status_patch(&name, self.index.ipam(), time);
-            let write = desired(pool_reference(&name), ObjectPart::Status, patch);
+            let (target, write) = desired(pool_reference(&name), ObjectPart::Status, patch);
+            let write = self.admit(target, write, time);
             writes.push((name, write));
         }
         writes
+    }
+
+    /// Returns the write, or nothing to write for now if another program replaces it again and again.
+    fn admit(&mut self, target: WriteTarget, write: Option<Write>, now: Timestamp) -> DesiredWrite {
+        let is_admitted = match write.as_ref().map(|write| (&*write.body, &write.resource_version)) {
+            Some((PatchBody::Json(body), version)) => {
+                self.conflicts.may_write(&target, digest(body), version, now)
+            }
+            // The index handles conflicts about Services.
+            Some((PatchBody::ServiceStatus(_), _)) => true,
+            None => {
+                self.conflicts.handle_settled(&target);
+                true
+            }
+        };
+        (target, write.filter(|_| is_admitted))
     }
 
     /// Returns the desired writes of the cool-downs of changed pools, if the batch is due.

@@ -26,6 +26,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fairlead_allocator::reconcile::write_conflicts::Replacement;
 use fairlead_crds::model::instance::Instance;
 use fairlead_runtime::http;
 use fairlead_runtime::watch::missing_kinds_note;
@@ -208,7 +209,7 @@ impl Reconciler {
         for service in self.writes.take_resolved(|target| self.state.resource_version(target)) {
             self.state.handle_write_resolved(&service, Timestamp::now());
         }
-        let decisions = self.state.take_decisions();
+        let decisions = self.state.take_decisions(Timestamp::now());
         for (target, write) in decisions.writes {
             self.writes.replace(target, write);
         }
@@ -227,7 +228,7 @@ impl Reconciler {
     }
 
     fn write_pools(&mut self) {
-        for (pool, (target, write)) in self.state.poll_pool_finalizers() {
+        for (pool, (target, write)) in self.state.poll_pool_finalizers(Timestamp::now()) {
             let queued = write.is_some();
             self.writes.replace(target.clone(), write);
             if queued {
@@ -240,6 +241,16 @@ impl Reconciler {
         for (pool, (target, write)) in self.state.poll_pool_statuses(Instant::now(), Timestamp::now()) {
             self.metrics.update_pool(self.state.index(), &pool);
             self.writes.replace(target, write);
+        }
+        for Replacement { part: target, begins_conflict } in self.state.take_replacements() {
+            self.metrics.count_replacement(&target.kind());
+            if begins_conflict {
+                tracing::warn!(
+                    %target,
+                    "another program replaces what the controller writes; writing it less and less often. \
+                     kubectl get --show-managed-fields names the program"
+                );
+            }
         }
     }
 

@@ -36,6 +36,18 @@ impl fmt::Display for WriteTarget {
     }
 }
 
+impl WriteTarget {
+    /// Returns the kind of the object.
+    pub(crate) fn kind(&self) -> String {
+        match self {
+            Self::ServiceStatus(_) => "Service".to_owned(),
+            Self::ClaimStatus(_) => "IPClaim".to_owned(),
+            Self::ObjectStatus(object) | Self::ObjectFinalizers(object) => object.kind.to_string(),
+            Self::PoolCooldown(_) => "PoolCooldown".to_owned(),
+        }
+    }
+}
+
 /// A merge patch, or an object to apply.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Write {

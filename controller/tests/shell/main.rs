@@ -5,6 +5,7 @@
 
 mod cooldowns;
 mod faults;
+mod fights;
 mod hostile;
 mod lifecycles;
 mod mesh_secret;

@@ -8,7 +8,8 @@
 //! handle_written, handle_failure ─┴──▶ SpeakerObject ────┴─▶ poll_timeout   when to call poll_write again
 //! ```
 //!
-//! Two writes are at least [`WRITE_INTERVAL`] apart. At rest there is no write.
+//! Two writes are at least [`WRITE_INTERVAL`] apart. At rest there is no write: what others write into the
+//! object is not read. An object that is deleted again and again is written less and less often.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -22,6 +23,12 @@ use crate::node_status::{Sessions, Summary, status};
 
 /// Minimum time between two writes, also after a failure.
 pub const WRITE_INTERVAL: Duration = Duration::from_secs(1);
+/// Number of deletions of the object after which it is written again at once: a person may have deleted it.
+const TOLERATED_DELETIONS: u32 = 3;
+/// Longest time from a deletion to the next write. Until then, other speakers do not find this one.
+const MAX_RECREATION_DELAY: Duration = Duration::from_secs(30);
+/// Time without a deletion after which earlier ones no longer count.
+const QUIET: Duration = Duration::from_secs(600);
 
 /// How other speakers reach this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +75,31 @@ pub struct SpeakerObject {
     /// The previous attempt was at least [`WRITE_INTERVAL`] before this time.
     not_before: Option<Instant>,
     timeout: Option<Instant>,
+    deletions: Deletions,
+}
+
+/// The deletions of the object by others.
+#[derive(Clone, Copy, Debug, Default)]
+struct Deletions {
+    /// The object was deleted since the last call of [`SpeakerObject::poll_write`].
+    is_new: bool,
+    /// Number of deletions, none longer than [`QUIET`] after the one before.
+    count: u32,
+    last: Option<Instant>,
+}
+
+impl Deletions {
+    /// Returns the time before which the object must not be written again because of a new deletion.
+    fn handle_new(&mut self, now: Instant) -> Option<Instant> {
+        if !std::mem::take(&mut self.is_new) {
+            return None;
+        }
+        let is_repeated = self.last.is_some_and(|last| now < last + QUIET);
+        self.count = if is_repeated { self.count.saturating_add(1) } else { 1 };
+        self.last = Some(now);
+        let doublings = self.count.checked_sub(TOLERATED_DELETIONS + 1)?;
+        Some(now + WRITE_INTERVAL.saturating_mul(2 << doublings.min(8)).min(MAX_RECREATION_DELAY))
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -89,6 +121,7 @@ impl SpeakerObject {
             in_flight: None,
             not_before: None,
             timeout: None,
+            deletions: Deletions::default(),
         }
     }
 
@@ -98,6 +131,7 @@ impl SpeakerObject {
             // A write in flight may have come before the deletion: its result no longer counts.
             self.written = Written::default();
             self.in_flight = None;
+            self.deletions.is_new = true;
         }
         self.report = report;
     }
@@ -128,6 +162,7 @@ impl SpeakerObject {
     /// calls again.
     pub fn poll_write(&mut self, now: Instant, time: Timestamp) -> Option<SpeakerWrite> {
         self.timeout = None;
+        self.not_before = self.not_before.max(self.deletions.handle_new(now));
         let object = self.object()?;
         let status = status(&self.report.summary, &self.sessions, self.written.status.as_ref(), time);
         let write = SpeakerWrite {
@@ -274,6 +309,31 @@ mod tests {
         assert_eq!((bench.poll(0), bench.timeout()), ((false, false), None));
         bench.report.node_uid = Some("u1".to_owned());
         assert_eq!(bench.poll(10), (true, true));
+    }
+
+    #[test]
+    fn object_that_is_deleted_again_and_again_is_rarely_written() {
+        let mut bench = Bench::new();
+        let writes_in = |bench: &mut Bench, from: u64, to: u64| {
+            let mut writes = 0;
+            for ms in (from..to).step_by(100) {
+                if bench.poll(ms).0 {
+                    bench.object.handle_written(bench.at(ms));
+                    bench.report.deletions += 1;
+                    writes += 1;
+                }
+            }
+            writes
+        };
+        let writes = writes_in(&mut bench, 0, 10_000);
+        assert!((4..=7).contains(&writes), "{writes} writes in 10 s");
+        let writes = writes_in(&mut bench, 10_000, 3_610_000);
+        assert!((100..=125).contains(&writes), "{writes} writes in an hour");
+        // After ten quiet minutes, a single deletion is corrected at once.
+        bench.poll(3_700_000);
+        bench.object.handle_written(bench.at(3_700_000));
+        bench.report.deletions += 1;
+        assert_eq!(bench.poll(4_400_000), (true, true));
     }
 
     #[test]

@@ -40,8 +40,12 @@ impl SpeakerObjectTask {
         let mut object = SpeakerObject::new(&self.node, &self.instance);
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
         let mut last_error = String::new();
+        let mut deletions = 0;
         loop {
-            object.handle_report(self.report.borrow_and_update().clone());
+            let report = self.report.borrow_and_update().clone();
+            self.metrics.count_object_deletions(report.deletions - deletions);
+            deletions = report.deletions;
+            object.handle_report(report);
             object.handle_sessions(self.sessions.borrow_and_update().clone());
             if let Some(write) = object.poll_write(Instant::now(), Timestamp::now()) {
                 let result = self.write(&api, object.name(), write).await;

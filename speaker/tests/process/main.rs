@@ -369,6 +369,47 @@ async fn deleted_speaker_object_is_written_again() {
     .await;
 }
 
+#[tokio::test]
+async fn speaker_object_that_others_fight_for_is_rarely_written() {
+    let environment = Environment::start("fight").await;
+    environment.create_objects().await;
+    let speaker = environment.start_speaker();
+    let api = Api::<Speaker>::all(environment.client.clone());
+    eventually("the Speaker object exists", async || environment.speaker_object().await.is_some()).await;
+    let writes = async || {
+        let text = speaker.get("/metrics").await.unwrap();
+        let written = text
+            .lines()
+            .find_map(|line| line.strip_prefix("fairlead_speaker_api_writes_total{result=\"ok\"} "));
+        written.map_or(0, |number| number.trim().parse::<u32>().unwrap())
+    };
+    // Another program that rewrites the status.
+    let before = writes().await;
+    let (end, mut replaced) = (Instant::now() + Duration::from_secs(2), 0);
+    while Instant::now() < end {
+        replaced += 1;
+        let status = json!({ "status": { "l2": { "announced": replaced }, "conditions": [] } });
+        let parameters = PatchParams { field_manager: Some("other".into()), ..PatchParams::default() };
+        api.patch_status("n1", &parameters, &Patch::Merge(status)).await.unwrap();
+    }
+    let written = writes().await - before;
+    assert!(written <= 3, "{written} writes in 2 s, after {replaced} of another program");
+
+    // And one that deletes the object whenever it exists.
+    let before = writes().await;
+    let (end, mut deleted) = (Instant::now() + Duration::from_secs(6), 0);
+    while Instant::now() < end {
+        deleted += u32::from(api.delete("n1", &DeleteParams::default()).await.is_ok());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let written = writes().await - before;
+    assert!((3..=6).contains(&written) && deleted <= 7, "{written} writes, {deleted} deletions in 6 s");
+    let counted = format!("fairlead_speaker_object_deletions_total {deleted}");
+    eventually("the deletions are counted", async || speaker.response_contains("/metrics", &counted).await)
+        .await;
+    eventually("the object exists again", async || environment.speaker_object().await.is_some()).await;
+}
+
 #[test]
 fn unreachable_api_server_is_named_in_log_and_readyz() {
     let program = env!("CARGO_BIN_EXE_fairlead-speaker");

@@ -41,7 +41,7 @@ pub(crate) struct Allocations {
     others: BTreeMap<ObjectKey, OtherService>,
     ipam: Ipam,
     waiting: WaitQueue,
-    conflicts: ConflictTimers,
+    conflicts: ConflictTimers<ObjectKey>,
     outbox: Outbox,
 }
 
@@ -557,7 +557,8 @@ impl Allocations {
         Some(service)
     }
 
-    fn publish_claim(&mut self, key: &ObjectKey, now: Timestamp) {
+    /// Publishes the status of a claim.
+    pub(super) fn publish_claim(&mut self, key: &ObjectKey, now: Timestamp) {
         let Some(record) = self.claims.get(key) else { return };
         let service_exists = self.services.contains(&record.claim().service);
         let patch = ClaimPatch::new(record, &self.ipam, service_exists, now);

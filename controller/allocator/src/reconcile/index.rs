@@ -214,6 +214,13 @@ impl Index {
         }
     }
 
+    /// Decides on the status of a claim again, although nothing changed.
+    pub fn publish_claim(&mut self, key: &ObjectKey, now: Timestamp) {
+        if self.sync.is_deciding() {
+            self.allocations.publish_claim(key, now);
+        }
+    }
+
     /// Handles a claim that was deleted.
     pub fn claim_deleted(&mut self, key: &ObjectKey, now: Timestamp) {
         self.advance(now);

@@ -22,7 +22,8 @@
 //! `service_request` parses what a Service asks for; `service_decision` and `claim_decision` decide on one
 //! object; `external_write` resolves addresses that another controller or a user wrote; `pool_waiters`
 //! selects the waiting objects that a change of pools concerns, `retry` orders them; `status` and
-//! `claim_status` build patches. `objects`, `pools` and `pool_status_schedule` contain the configuration
+//! `claim_status` build patches. `write_conflicts` bounds the writes of claims and configuration objects that
+//! another program replaces. `objects`, `pools` and `pool_status_schedule` contain the configuration
 //! objects and their statuses. `departed` cleans up Services that left, and `removal`
 //! describes the removal of Fairlead.
 //!
@@ -70,6 +71,7 @@ pub(crate) mod status;
 mod status_conflict;
 mod sync_state;
 mod wait_queue;
+pub mod write_conflicts;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::text::quoted;
 use jiff::{SignedDuration, Timestamp};
 
@@ -38,10 +37,12 @@ impl StatusConflict {
         Self { replacements: 0, last: now, message: String::new() }
     }
 
-    /// Handles that the status which this controller wrote was replaced.
-    pub(super) fn handle_replacement(&mut self, now: Timestamp) {
+    /// Handles that the status which this controller wrote was replaced. Returns true for the first
+    /// replacement that is not tolerated.
+    pub(super) fn handle_replacement(&mut self, now: Timestamp) -> bool {
         self.replacements = self.replacements.saturating_add(1);
         self.last = now;
+        self.replacements == TOLERATED + 1
     }
 
     /// Returns the number of replacements.
@@ -105,25 +106,31 @@ impl StatusConflict {
     }
 }
 
-/// The Services whose status was replaced, by the time at which they must be reconciled.
-#[derive(Debug, Default)]
-pub(super) struct ConflictTimers {
-    due: BTreeMap<ObjectKey, Timestamp>,
-    by_time: BTreeSet<(Timestamp, ObjectKey)>,
+/// The objects whose status was replaced, by the time at which they must be reconciled.
+#[derive(Debug)]
+pub(super) struct ConflictTimers<K> {
+    due: BTreeMap<K, Timestamp>,
+    by_time: BTreeSet<(Timestamp, K)>,
 }
 
-impl ConflictTimers {
-    /// Sets the time of a Service, or removes it.
-    pub(super) fn set(&mut self, service: &ObjectKey, due: Option<Timestamp>) {
+impl<K> Default for ConflictTimers<K> {
+    fn default() -> Self {
+        Self { due: BTreeMap::new(), by_time: BTreeSet::new() }
+    }
+}
+
+impl<K: Ord + Clone> ConflictTimers<K> {
+    /// Sets the time of an object, or removes it.
+    pub(super) fn set(&mut self, object: &K, due: Option<Timestamp>) {
         if self.due.is_empty() && due.is_none() {
             return;
         }
-        if let Some(old) = self.due.remove(service) {
-            self.by_time.remove(&(old, service.clone()));
+        if let Some(old) = self.due.remove(object) {
+            self.by_time.remove(&(old, object.clone()));
         }
         if let Some(due) = due {
-            self.due.insert(service.clone(), due);
-            self.by_time.insert((due, service.clone()));
+            self.due.insert(object.clone(), due);
+            self.by_time.insert((due, object.clone()));
         }
     }
 
@@ -132,15 +139,15 @@ impl ConflictTimers {
         self.by_time.first().map(|(due, _)| *due)
     }
 
-    /// Removes and returns the Services that are due.
-    pub(super) fn take_due(&mut self, now: Timestamp) -> Vec<ObjectKey> {
+    /// Removes and returns the objects that are due.
+    pub(super) fn take_due(&mut self, now: Timestamp) -> Vec<K> {
         let mut taken = Vec::new();
         while let Some((due, _)) = self.by_time.first()
             && *due <= now
-            && let Some((_, service)) = self.by_time.pop_first()
+            && let Some((_, object)) = self.by_time.pop_first()
         {
-            self.due.remove(&service);
-            taken.push(service);
+            self.due.remove(&object);
+            taken.push(object);
         }
         taken
     }
