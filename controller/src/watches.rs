@@ -106,7 +106,7 @@ pub(crate) fn watch_all(
     let namespaces = Api::<Namespace>::all(client.clone());
     let namespace = |namespace: Namespace| WatchedNamespace {
         name: namespace.name_any(),
-        labels: namespace.labels().clone(),
+        labels: namespace.labels().into(),
         is_terminating: namespace.metadata.deletion_timestamp.is_some(),
     };
     let event = event_of(relist, ClusterChange::Namespaces);

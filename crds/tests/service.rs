@@ -1,11 +1,13 @@
 //! Selection of Services by type and class, and the values that are read from them.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::collections::BTreeSet;
-
-use fairlead_crds::model::service::{IpFamilyPolicy, LoadBalancer, TooLong, TrafficPolicy};
+use fairlead_crds::model::labels::PodSelector;
+use fairlead_crds::model::service::{
+    Excess, IpFamilyPolicy, LoadBalancer, MAX_PORTS, TooLong, TrafficPolicy,
+};
 use fairlead_crds::names;
 use fairlead_crds::objects::Service;
+use kube::ResourceExt;
 use serde_json::{Value, json};
 
 fn service(yaml: &str) -> Service {
@@ -81,12 +83,14 @@ status:
     );
     assert_eq!(read.ip_family_policy, IpFamilyPolicy::RequireDualStack);
     assert_eq!(read.traffic_policy, TrafficPolicy::Local);
-    let ports = [("TCP".to_owned(), 80), ("UDP".to_owned(), 80), ("TCP".to_owned(), 443)];
-    assert_eq!(read.ports, BTreeSet::from(ports));
+    assert_eq!(
+        read.ports.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["TCP/80", "TCP/443", "UDP/80"]
+    );
     assert_eq!(read.allocated_from.as_deref(), Some("lan"));
     assert_eq!(read.sharing_key.as_deref(), Some("key"));
-    assert_eq!(read.labels.get("app").map(String::as_str), Some("web"));
-    assert_eq!(read.selector, read.labels);
+    assert_eq!(read.labels.get("app"), Some("web"));
+    assert_eq!(read.selector, PodSelector::from(service.labels()));
 }
 
 #[test]
@@ -151,6 +155,36 @@ fn too_long_request_is_not_stored() {
 }
 
 #[test]
+fn labels_and_ports_beyond_the_bounds_are_not_stored() {
+    let read = |labels: usize, ports: usize, annotations: Value| {
+        let labels: Value =
+            (0..labels).map(|n| (format!("l{n}"), json!("v"))).collect::<serde_json::Map<_, _>>().into();
+        let ports: Vec<Value> =
+            (1..=ports).rev().map(|port| json!({ "port": port, "protocol": "UDP" })).collect();
+        let object = json!({
+            "metadata": { "labels": labels, "annotations": annotations },
+            "spec": { "type": "LoadBalancer", "ports": ports },
+        });
+        LoadBalancer::from_service(&serde_json::from_value(object).unwrap(), None).unwrap()
+    };
+    let shares = json!({ "fairlead.dev/allow-shared-ip": "k" });
+    let within = read(256, MAX_PORTS, shares.clone());
+    assert_eq!((within.labels.len(), within.ports.len(), within.requested.excess), (256, MAX_PORTS, None));
+    let beyond = read(1, 50_000, shares);
+    assert_eq!(beyond.requested.excess, Some(Excess::Ports(50_000)));
+    assert_eq!(beyond.ports.last().unwrap().to_string(), format!("UDP/{MAX_PORTS}"));
+    // Ports matter only for sharing.
+    assert_eq!(read(1, 50_000, json!({})).requested.excess, None);
+    let beyond = read(100_000, 1, json!({}));
+    assert!(beyond.labels.is_empty());
+    let message = beyond.requested.excess.unwrap().to_string();
+    assert!(
+        message.starts_with("the Service has 100000 labels with 688890 octets, and at most 256"),
+        "{message}"
+    );
+}
+
+#[test]
 fn pool_annotation_no_controller_wrote_is_ignored() {
     let long = format!("{0},{0}", "x".repeat(253));
     for (value, expected) in [
@@ -203,7 +237,7 @@ fn ports_and_selector_are_read_only_for_sharing() {
             },
         }));
         let service = LoadBalancer::from_service(&object.unwrap(), None).unwrap();
-        (service.ports.len(), service.selector.len())
+        (service.ports.len(), usize::from(service.selector != PodSelector::default()))
     };
     let shares = serde_json::json!({ "fairlead.dev/allow-shared-ip": "k" });
     assert_eq!(kept(serde_json::json!({}), "Local"), (0, 0));

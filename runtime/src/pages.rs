@@ -1,7 +1,7 @@
 //! Lists in pages whose number of objects adapts to the size of the objects.
 //!
-//! Whoever may create objects can fill each with 1.5 MiB, the limit of etcd, and the JSON text of an object is
-//! up to six times as long. So the memory for a page is bounded by its octets, not only by its objects.
+//! Whoever may create objects can fill each with 1.5 MiB, the limit of etcd, and the JSON text of an object
+//! is up to six times as long. So the memory for a page is bounded by its octets, not only by its objects.
 
 use axum::http::Request as HttpRequest;
 use kube::api::ListParams;
@@ -33,8 +33,8 @@ struct Page<'a> {
     items: Option<Vec<&'a RawValue>>,
 }
 
-/// Lists objects. Passes the JSON text of each to `handle`, and returns the resourceVersion of the list, if it
-/// has one. `limit` and `continue` of the selection are ignored.
+/// Lists objects. Passes the JSON text of each to `handle`, and returns the resourceVersion of the list, if
+/// it has one. `limit` and `continue` of the selection are ignored.
 ///
 /// # Errors
 /// See [`Failure`]. Some objects may have been handled before.

@@ -31,8 +31,8 @@ fn limit(manifest: &str) -> usize {
     limit.parse::<usize>().unwrap() * KIB * KIB
 }
 
-/// Returns a client of an API server that has so many objects with annotations of 250 KiB. It sends each object
-/// when its turn comes.
+/// Returns a client of an API server that has so many objects with annotations of 250 KiB. It sends each
+/// object when its turn comes.
 fn client(objects: usize) -> Client {
     let annotation: Bytes = "x".repeat(250 * KIB).into();
     Client::new(

@@ -352,7 +352,7 @@ mod tests {
     }
 
     fn slice(service: &str, node: &str) -> Slice {
-        let ready = EndpointNodes::from_iter([Some(node.into())]);
+        let ready = EndpointNodes::from_iter([Some(node)]);
         Slice { service: service.to_owned(), family: Family::V4, ready, terminating: Default::default() }
     }
 

@@ -8,6 +8,7 @@ use fairlead_crds::model::instance::Instance;
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
 use fairlead_crds::names::{DRAIN_NODE, EXCLUDE_NODE, OUT_OF_SERVICE, SERVICE_NAME};
 use fairlead_crds::objects;
+use fairlead_crds::objects::MAX_NODE_ADDRESSES;
 use fairlead_plan::{DrainCause, Node, NodeName, Service, Slice, SliceKey};
 use kube::ResourceExt;
 
@@ -23,7 +24,7 @@ pub(crate) fn slice(object: objects::EndpointSlice) -> (SliceKey, Option<Slice>)
     let family = Family::parse(&object.address_type);
     let endpoints = |wanted| {
         let matching = object.endpoints.iter().filter(move |endpoint| usability(endpoint) == Some(wanted));
-        matching.map(|endpoint| endpoint.node_name.as_deref().map(NodeName::from)).collect()
+        matching.map(|endpoint| endpoint.node_name.as_deref()).collect()
     };
     let slice = service.zip(family).map(|(service, family)| Slice {
         service: service.clone(),
@@ -63,8 +64,9 @@ pub(crate) fn node(object: objects::Node, drain_cordoned: bool) -> (NodeName, No
         .any(|condition| condition.type_() == "NetworkUnavailable" && condition.status() == "True");
     let addresses = status.and_then(|status| status.addresses.as_ref()).into_iter().flatten();
     let internal = addresses.filter(|a| a.type_ == "InternalIP").filter_map(|a| a.address.parse().ok());
+    let internal = internal.take(MAX_NODE_ADDRESSES);
     let node = Node {
-        labels: object.labels().clone(),
+        labels: object.labels().into(),
         excluded: object.labels().contains_key(EXCLUDE_NODE),
         network_unavailable: unavailable,
         drain: drain_cause(&object, drain_cordoned),
@@ -158,7 +160,7 @@ mod tests {
             let endpoint = json!([{"addresses": ["10.0.0.1"], "nodeName": "n1", "conditions": conditions}]);
             let slice = trimmed_slice(endpoint).unwrap();
             assert_eq!((slice.ready.any(), slice.terminating.any()), expected, "{conditions}");
-            let nodes = (slice.ready.nodes().len(), slice.terminating.nodes().len());
+            let nodes = (slice.ready.nodes(), slice.terminating.nodes());
             assert_eq!(nodes, (usize::from(expected.0), usize::from(expected.1)), "{conditions}");
         }
     }
@@ -171,11 +173,10 @@ mod tests {
             {"addresses": ["10.0.0.3"], "nodeName": "n2"},
         ]));
         let slice = slice.unwrap();
-        let names: Vec<_> = slice.ready.nodes().map(|n| n.to_string()).collect();
-        assert_eq!(names, ["n1", "n2"]);
+        assert_eq!(slice.ready.nodes(), 2);
         assert_eq!(["n1", "n2", "n3"].map(|node| slice.ready.on(node)), [1, 2, 0]);
         let slice = trimmed_slice(json!([{"addresses": ["10.0.0.1"]}])).unwrap();
-        assert!(slice.ready.any() && slice.ready.nodes().len() == 0);
+        assert!(slice.ready.any() && slice.ready.nodes() == 0);
         assert!(!trimmed_slice(json!([])).unwrap().ready.any());
     }
 
@@ -227,6 +228,26 @@ mod tests {
             node.internal_ips,
             ["192.0.2.1".parse::<IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]
         );
+    }
+
+    #[test]
+    fn stored_part_of_a_node_and_a_slice_is_bounded() {
+        let labels: Value =
+            (0..5_000).map(|n| (format!("l{n}"), json!("v"))).collect::<serde_json::Map<_, _>>().into();
+        let addresses: Vec<Value> =
+            (0..5_000).map(|_| json!({"type": "InternalIP", "address": "192.0.2.1"})).collect();
+        let mut labels = labels;
+        labels["fairlead.dev/drain"] = json!("true");
+        let object =
+            json!({"metadata": {"name": "n1", "labels": labels}, "status": {"addresses": addresses}});
+        let (_, node, _) = node(from_value(object).unwrap(), false);
+        assert_eq!((node.internal_ips.len(), node.labels.is_empty()), (64, true));
+        assert_eq!(node.drain, Some(DrainCause::Label), "the labels of Fairlead itself are read");
+        // The API server accepts 1,000 endpoints. Their nodes need not exist.
+        let endpoints: Vec<Value> = (0..1_000).map(|n| json!({"nodeName": format!("{n:0>250}")})).collect();
+        let slice = trimmed_slice(json!(endpoints)).unwrap();
+        assert_eq!((slice.ready.nodes(), slice.ready.on(&format!("{:0>250}", 7))), (1_000, 1));
+        assert!(format!("{slice:?}").len() < 64 * 1024, "names are not stored");
     }
 
     #[test]

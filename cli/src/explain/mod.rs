@@ -109,7 +109,7 @@ async fn reconcile(client: &Client, class: Option<&str>) -> Result<Index> {
     configuration.resolve(InForce::ByConditions).context("a configuration kind was not listed")?;
     index.set_config(&configuration.config(), now);
     let namespaces = list::<Namespace>(client, watch::config()).await?;
-    let labels = namespaces.into_iter().map(|namespace| (namespace.name_any(), namespace.labels().clone()));
+    let labels = namespaces.into_iter().map(|namespace| (namespace.name_any(), namespace.labels().into()));
     index.namespaces_reset(labels.collect(), now);
     let nodes = list::<Node>(client, watch::config()).await?;
     index.nodes_reset(nodes.iter().map(|node| (node.name_any(), NodeNetwork::of(node))).collect(), now);

@@ -1,8 +1,8 @@
 //! Writes that the API server denies because this controller lacks a permission (RBAC).
 //!
-//! A permission applies to all objects of a kind, at most within one namespace. So the first denial holds all
-//! writes that need the same [`Permission`], as in an outage: one of them is sent from time to time, until the answer is
-//! another one.
+//! A permission applies to all objects of a kind, at most within one namespace. So the first denial holds
+//! all writes that need the same [`Permission`], as in an outage: one of them is sent from time to time,
+//! until the answer is another one.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -61,8 +61,8 @@ impl From<&WriteTarget> for Permission {
 }
 
 impl Denials {
-    /// Returns until when a write must wait. If it need not, others that need the same permission wait for its
-    /// result.
+    /// Returns until when a write must wait. If it need not, others that need the same permission wait for
+    /// its result.
     pub(super) fn hold(&mut self, now: Instant, target: &WriteTarget) -> Option<Instant> {
         if self.denials.is_empty() {
             return None;

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::community::Community;
-use crate::model::labels::Labels;
 use crate::names;
 use crate::text::{self, quoted};
 
@@ -49,7 +48,7 @@ pub struct PermittedAttributes {
 
 impl RouteRequest {
     /// Reads the annotations of a Service. Returns `None` if it requests nothing.
-    pub fn from_annotations(annotations: &Labels) -> Option<Self> {
+    pub fn from_annotations(annotations: &BTreeMap<String, String>) -> Option<Self> {
         let mut request = Self::default();
         let get = |key| annotations.get(key).map(|text| text.trim()).filter(|text| !text.is_empty());
         if let Some(text) = get(names::BGP_COMMUNITIES) {

@@ -44,11 +44,17 @@ pub enum SelectorError {
 }
 
 impl Selector {
-    /// Returns true if the selector matches an object with these labels.
+    /// Returns true if the selector matches an object with these labels. If the labels are not known, because
+    /// there are too many, only a selector without requirements matches.
     pub fn matches(&self, labels: &Labels) -> bool {
+        let has_value = |key: &str, values: &[String]| {
+            labels.get(key).is_some_and(|found| values.iter().any(|value| value == found))
+        };
+        let is_known = labels.excess().is_none();
         self.requirements.iter().all(|requirement| match requirement {
-            Requirement::In(key, values) => labels.get(key).is_some_and(|v| values.contains(v)),
-            Requirement::NotIn(key, values) => labels.get(key).is_none_or(|v| !values.contains(v)),
+            _ if !is_known => false,
+            Requirement::In(key, values) => has_value(key, values),
+            Requirement::NotIn(key, values) => !has_value(key, values),
             Requirement::Exists(key) => labels.contains_key(key),
             Requirement::DoesNotExist(key) => !labels.contains_key(key),
         })
@@ -125,4 +131,36 @@ impl TryFrom<&LabelSelectorRequirement> for Requirement {
 /// Returns true if any of `selectors` matches, or if the list is empty.
 pub fn any_or_empty(selectors: &[Selector], labels: &Labels) -> bool {
     selectors.is_empty() || selectors.iter().any(|s| s.matches(labels))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_labels_match_only_a_selector_without_requirements() {
+        let requirement = |operator: &str, values: &[&str]| LabelSelectorRequirement {
+            key: "l1".to_owned(),
+            operator: operator.to_owned(),
+            values: (!values.is_empty()).then(|| values.iter().map(|value| (*value).to_owned()).collect()),
+        };
+        let matches = |expressions: Vec<LabelSelectorRequirement>, labels: &Labels| {
+            let selector = LabelSelector { match_labels: None, match_expressions: Some(expressions) };
+            Selector::try_from(&selector).unwrap().matches(labels)
+        };
+        let labels = |number: usize| (0..number).map(|n| (format!("l{n}"), "v".to_owned())).collect();
+        let (few, many): (Labels, Labels) = (labels(2), labels(300));
+        for (operator, values, expected) in [
+            ("In", &["v"][..], true),
+            ("In", &["w"], false),
+            ("NotIn", &["v"], false),
+            ("NotIn", &["w"], true),
+            ("Exists", &[], true),
+            ("DoesNotExist", &[], false),
+        ] {
+            assert_eq!(matches(vec![requirement(operator, values)], &few), expected, "{operator} {values:?}");
+            assert!(!matches(vec![requirement(operator, values)], &many), "{operator} {values:?}");
+        }
+        assert!(matches(Vec::new(), &many));
+    }
 }

@@ -1,15 +1,21 @@
 //! The parts of a Service that decisions need.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use kube::ResourceExt;
 
-use crate::model::labels::Labels;
+use crate::model::labels::{LabelExcess, Labels, PodSelector};
 use crate::model::route_request::RouteRequest;
 use crate::objects::{Service, ServicePort, ServiceSpec};
 use crate::{names, text};
+
+/// The maximum number of ports of a Service that shares an address.
+pub const MAX_PORTS: usize = 4096;
+/// The maximum number of entries of `status.loadBalancer.ingress` that are read.
+const MAX_INGRESS: usize = 64;
 
 /// The namespace and name of an object. It is displayed as `namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -49,12 +55,13 @@ pub struct LoadBalancer {
     /// The value of `allow-shared-ip`. If two spellings of the annotation differ, the value of the first; see
     /// [`Requested`].
     pub sharing_key: Option<String>,
-    /// `(protocol, port)` of each port. Empty without a sharing key.
-    pub ports: BTreeSet<(String, u16)>,
+    /// The ports: ascending, without duplicates, and at most [`MAX_PORTS`]. Empty without a sharing key.
+    pub ports: Arc<[Port]>,
     /// `spec.selector`, which is compared if Services with the policy `Local` share an address; else empty.
-    pub selector: Labels,
+    pub selector: PodSelector,
     pub traffic_policy: TrafficPolicy,
-    /// The addresses in `status.loadBalancer.ingress`, in order, without entries that have no valid `ip`.
+    /// The addresses in `status.loadBalancer.ingress`, in order, without entries that have no valid `ip`; at
+    /// most 64.
     pub ingress: Vec<IpAddr>,
     /// The value of the `ip-allocated-from-pool` annotation; see [`pool_of_nth`].
     pub allocated_from: Option<String>,
@@ -74,6 +81,58 @@ pub struct Requested {
     pub sharing_keys: Vec<String>,
     /// The first request that is longer than [`text::MAX_REQUEST`]. Such requests are not stored.
     pub too_long: Option<TooLong>,
+    /// What else is too large to be stored. The request is invalid.
+    pub excess: Option<Excess>,
+}
+
+/// A part of a Service that is too large to be stored. It is displayed as a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Excess {
+    /// `metadata.labels`.
+    Labels(LabelExcess),
+    /// `spec.ports` of a Service that shares an address has so many entries.
+    Ports(usize),
+}
+
+impl fmt::Display for Excess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Labels(excess) => write!(f, "the Service has {excess}: remove some"),
+            Self::Ports(ports) => write!(
+                f,
+                "the Service has {ports} ports, and a Service that shares an address may have at most {MAX_PORTS}: \
+                 remove some, or the sharing key"
+            ),
+        }
+    }
+}
+
+/// A protocol and port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub struct Port {
+    pub protocol: Protocol,
+    pub number: u16,
+}
+
+/// The protocol of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match self.protocol {
+            Protocol::Tcp => "TCP",
+            Protocol::Udp => "UDP",
+            Protocol::Sctp => "SCTP",
+        };
+        write!(f, "{protocol}/{}", self.number)
+    }
 }
 
 /// A request that is too long to be stored. It is invalid.
@@ -150,18 +209,33 @@ impl LoadBalancer {
             Some("Local") => TrafficPolicy::Local,
             _ => TrafficPolicy::Cluster,
         };
-        let requested =
-            Requested { pools: distinct(pools), addresses: distinct(addresses), sharing_keys, too_long };
+        let labels = Labels::from(service.labels());
+        let excess = labels.excess().map(Excess::Labels);
+        let mut requested = Requested {
+            pools: distinct(pools),
+            addresses: distinct(addresses),
+            sharing_keys,
+            too_long,
+            excess,
+        };
         // An earlier sharing key remains in effect until the Service has a valid one.
         let shares = sharing_key.is_some() || requested.lacks_sharing_key();
         let shares_locally = shares && traffic_policy == TrafficPolicy::Local;
+        let selector = spec.selector.as_ref().filter(|selector| shares_locally && !selector.is_empty());
+        let mut ports: Vec<Port> = spec.ports.iter().flatten().filter(|_| shares).filter_map(port).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        if ports.len() > MAX_PORTS {
+            requested.excess.get_or_insert(Excess::Ports(ports.len()));
+            ports.truncate(MAX_PORTS);
+        }
         Some(Self {
             key: ObjectKey { namespace: service.namespace().unwrap_or_default(), name: service.name_any() },
             uid: service.uid().unwrap_or_default(),
             resource_version: service.resource_version().unwrap_or_default(),
             created: creation.map_or(0, |time| time.0.as_second()),
             is_deleting: service.metadata.deletion_timestamp.is_some(),
-            labels: service.labels().clone(),
+            labels,
             cluster_ips: cluster_ips(spec),
             ip_family_policy: match spec.ip_family_policy.as_deref() {
                 Some("PreferDualStack") => IpFamilyPolicy::PreferDualStack,
@@ -170,10 +244,15 @@ impl LoadBalancer {
             },
             requested,
             sharing_key,
-            ports: spec.ports.iter().flatten().filter(|_| shares).filter_map(protocol_and_port).collect(),
-            selector: spec.selector.clone().filter(|_| shares_locally).unwrap_or_default(),
+            ports: ports.into(),
+            selector: selector.map(PodSelector::from).unwrap_or_default(),
             traffic_policy,
-            ingress: ingress.into_iter().flatten().filter_map(|i| i.ip.as_ref()?.parse().ok()).collect(),
+            ingress: ingress
+                .into_iter()
+                .flatten()
+                .filter_map(|entry| entry.ip.as_ref()?.parse().ok())
+                .take(MAX_INGRESS)
+                .collect(),
             allocated_from: allocated_from(annotations),
             route_request: RouteRequest::from_annotations(annotations).map(Arc::new),
         })
@@ -190,7 +269,7 @@ pub fn pool_of_nth(allocated_from: &str, n: usize) -> &str {
 
 /// Returns the first value of the `ip-allocated-from-pool` annotations that is set, unless no controller can
 /// have written it.
-fn allocated_from(annotations: &Labels) -> Option<String> {
+fn allocated_from(annotations: &BTreeMap<String, String>) -> Option<String> {
     let values = names::ALLOCATED_FROM_POOL_SPELLINGS.iter().filter_map(|key| annotations.get(*key));
     let value = values.map(|value| value.trim()).find(|value| !value.is_empty())?;
     let names = value.splitn(3, ',').map(str::trim);
@@ -201,7 +280,7 @@ fn allocated_from(annotations: &Labels) -> Option<String> {
 /// Returns the requests under all spellings of a key, except empty ones. Sets `too_long` if one of them is
 /// too long.
 fn requests<'a>(
-    annotations: &'a Labels,
+    annotations: &'a BTreeMap<String, String>,
     spellings: &[&'static str],
     too_long: &mut Option<TooLong>,
 ) -> Vec<&'a str> {
@@ -242,7 +321,12 @@ fn cluster_ips(spec: &ServiceSpec) -> Vec<IpAddr> {
     spec.cluster_ip.iter().filter_map(|ip| ip.parse().ok()).collect()
 }
 
-fn protocol_and_port(port: &ServicePort) -> Option<(String, u16)> {
-    let protocol = port.protocol.clone().unwrap_or_else(|| "TCP".to_owned());
-    Some((protocol, u16::try_from(port.port).ok()?))
+fn port(port: &ServicePort) -> Option<Port> {
+    let protocol = match port.protocol.as_deref() {
+        Some("UDP") => Protocol::Udp,
+        Some("SCTP") => Protocol::Sctp,
+        // TCP is the default of a ServicePort.
+        _ => Protocol::Tcp,
+    };
+    Some(Port { protocol, number: u16::try_from(port.port).ok()? })
 }

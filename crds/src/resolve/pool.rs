@@ -41,7 +41,7 @@ pub(super) fn pool(object: &v1beta1::IPAddressPool) -> Result<Pool, ObjectRefusa
     disjoint(&ranges)?;
     Ok(Pool {
         name: object.name_any(),
-        labels: object.labels().clone(),
+        labels: object.labels().into(),
         ranges,
         auto_assign: spec.auto_assign,
         avoid_buggy_ips: spec.avoid_buggy_ips,
@@ -106,7 +106,7 @@ fn reuse_after(text: Option<&str>) -> Result<Duration, ObjectRefusal> {
 pub(super) fn refused(object: &v1beta1::IPAddressPool) -> Pool {
     Pool {
         name: object.name_any(),
-        labels: object.labels().clone(),
+        labels: object.labels().into(),
         ranges: object.spec.addresses.iter().filter_map(|entry| range(entry).ok()).collect(),
         auto_assign: false,
         avoid_buggy_ips: false,

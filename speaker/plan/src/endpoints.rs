@@ -116,7 +116,7 @@ impl FamilyEndpoints<'_> {
 
     /// Returns true if an endpoint on some node is ready.
     pub(crate) fn ready_on_a_node(&self) -> bool {
-        self.ready.iter().any(|set| set.nodes().len() > 0)
+        self.ready.iter().any(|set| set.nodes() > 0)
     }
 
     /// Returns the number of endpoints on a node that serve: the ready ones, or if there are none, those that

@@ -1,6 +1,7 @@
 //! The inputs of the plan: Kubernetes objects, trimmed to the fields that announcements depend on.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -66,11 +67,14 @@ pub struct Slice {
 }
 
 /// The nodes of a set of endpoints.
+///
+/// Of each node only a digest of its name is stored: an EndpointSlice has up to 1,000 endpoints, and each may
+/// name another node, which need not exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndpointNodes {
     any: bool,
-    /// The nodes with an endpoint, sorted, and the number of endpoints on each.
-    nodes: Box<[(NodeName, u32)]>,
+    /// The digests of the nodes with an endpoint, sorted, and the number of endpoints on each.
+    nodes: Box<[(u64, u32)]>,
 }
 
 impl EndpointNodes {
@@ -79,28 +83,29 @@ impl EndpointNodes {
         self.any
     }
 
-    /// Returns the nodes with an endpoint, sorted and without duplicates.
-    pub fn nodes(&self) -> impl ExactSizeIterator<Item = &NodeName> {
-        self.nodes.iter().map(|(node, _)| node)
+    /// Returns the number of nodes with an endpoint.
+    pub fn nodes(&self) -> usize {
+        self.nodes.len()
     }
 
     /// Returns the number of endpoints on a node.
     pub fn on(&self, node: &str) -> u32 {
-        let at = self.nodes.binary_search_by(|(name, _)| (**name).cmp(node));
+        let digest = digest(node);
+        let at = self.nodes.binary_search_by_key(&digest, |(known, _)| *known);
         at.ok().and_then(|at| self.nodes.get(at)).map_or(0, |(_, count)| *count)
     }
 }
 
-impl FromIterator<Option<NodeName>> for EndpointNodes {
+impl<S: AsRef<str>> FromIterator<Option<S>> for EndpointNodes {
     /// Collects the node of each endpoint; `None` for an endpoint without a node.
-    fn from_iter<I: IntoIterator<Item = Option<NodeName>>>(endpoints: I) -> Self {
+    fn from_iter<I: IntoIterator<Item = Option<S>>>(endpoints: I) -> Self {
         let mut any = false;
-        let mut nodes: Vec<(NodeName, u32)> = Vec::new();
+        let mut nodes: Vec<(u64, u32)> = Vec::new();
         for node in endpoints {
             any = true;
-            nodes.extend(node.map(|node| (node, 1)));
+            nodes.extend(node.map(|node| (digest(node.as_ref()), 1)));
         }
-        nodes.sort();
+        nodes.sort_unstable();
         nodes.dedup_by(|later, earlier| {
             let same = later.0 == earlier.0;
             earlier.1 += u32::from(same);
@@ -108,6 +113,14 @@ impl FromIterator<Option<NodeName>> for EndpointNodes {
         });
         Self { any, nodes: nodes.into() }
     }
+}
+
+/// Returns a digest of the name of a node. Whoever writes an endpoint whose digest is that of another node
+/// can name that node as well.
+fn digest(node: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    node.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// A Node.

@@ -14,7 +14,9 @@ use fairlead_crds::model::config::{
 };
 use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::selector::Selector;
-use fairlead_crds::model::service::{IpFamilyPolicy, LoadBalancer, ObjectKey, Requested, TrafficPolicy};
+use fairlead_crds::model::service::{
+    IpFamilyPolicy, LoadBalancer, ObjectKey, Port, Protocol, Requested, TrafficPolicy,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 pub fn ip(text: &str) -> IpAddr {
@@ -84,7 +86,7 @@ pub fn service(name: &str) -> LoadBalancer {
         requested: Requested::default(),
         sharing_key: None,
         ports: Default::default(),
-        selector: Labels::new(),
+        selector: Default::default(),
         traffic_policy: TrafficPolicy::Cluster,
         ingress: Vec::new(),
         allocated_from: None,
@@ -94,9 +96,10 @@ pub fn service(name: &str) -> LoadBalancer {
 
 /// Returns an IPv4 Service with this sharing key and these TCP ports.
 pub fn sharing(name: &str, key: &str, ports: &[u16]) -> LoadBalancer {
+    let ports: BTreeSet<u16> = ports.iter().copied().collect();
     LoadBalancer {
         sharing_key: Some(key.into()),
-        ports: ports.iter().map(|port| ("TCP".to_owned(), *port)).collect(),
+        ports: ports.into_iter().map(|number| Port { protocol: Protocol::Tcp, number }).collect(),
         ..service(name)
     }
 }
@@ -152,6 +155,6 @@ pub fn peer(name: &str, address: &str) -> Peer {
 
 /// Returns a selector that matches objects with this label.
 pub fn selector(key: &str, value: &str) -> Selector {
-    let match_labels = Some(labels(&[(key, value)]));
+    let match_labels = Some(BTreeMap::from([(key.to_owned(), value.to_owned())]));
     Selector::try_from(&LabelSelector { match_labels, match_expressions: None }).unwrap()
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use fairlead_allocator::ipam::{AllocationRequest, Families, Family, Ipam, Sharing};
 use fairlead_crds::model::config::{Labels, Pool};
 use fairlead_crds::model::range::IpRange;
-use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
+use fairlead_crds::model::service::{LoadBalancer, ObjectKey, Port, Protocol};
 
 /// The number of operations in a run, where one operation is too short for a clock.
 pub(crate) const BATCH: usize = 50;
@@ -50,11 +50,11 @@ pub(crate) fn service(kind: &str, i: usize) -> LoadBalancer {
     }
 }
 
-/// Returns the `i`th IPv4 Service of a kind that shares its address and has these ports.
+/// Returns the `i`th IPv4 Service of a kind that shares its address and has these ports, in ascending order.
 pub(crate) fn sharing(kind: &str, i: usize, ports: &[usize]) -> LoadBalancer {
     LoadBalancer {
         sharing_key: Some("key".into()),
-        ports: ports.iter().map(|port| ("TCP".to_owned(), *port as u16)).collect(),
+        ports: ports.iter().map(|port| Port { protocol: Protocol::Tcp, number: *port as u16 }).collect(),
         ..service(kind, i)
     }
 }

@@ -210,7 +210,7 @@ fn edit(ipam: Ipam, pools: Vec<Pool>, which: &'static str) -> Box<dyn Scenario> 
     let restore = move |(_, pools, times): &mut (Ipam, BTreeMap<String, Pool>, usize)| {
         *times += 1;
         if let Some(pool) = pools.get_mut(which) {
-            pool.labels.insert("times".into(), times.to_string());
+            pool.labels = [("times".into(), times.to_string())].into();
         }
     };
     let run = |(ipam, pools, _): &mut (Ipam, BTreeMap<String, Pool>, usize)| {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::service::ObjectKey;
-use fairlead_crds::objects::Node;
+use fairlead_crds::objects::{MAX_NODE_ADDRESSES, Node};
 
 use super::Ipam;
 use super::refusal::AllocationRefusal;
@@ -29,8 +29,14 @@ impl NodeNetwork {
         let pod_ranges =
             node.spec.iter().flat_map(|spec| spec.pod_cidrs.iter().flatten().chain(&spec.pod_cidr));
         Self {
-            addresses: addresses.filter_map(|address| address.address.parse().ok()).collect(),
-            pod_ranges: pod_ranges.filter_map(|cidr| IpRange::parse_cidr(cidr)).collect(),
+            addresses: addresses
+                .filter_map(|address| address.address.parse().ok())
+                .take(MAX_NODE_ADDRESSES)
+                .collect(),
+            pod_ranges: pod_ranges
+                .filter_map(|cidr| IpRange::parse_cidr(cidr))
+                .take(MAX_NODE_ADDRESSES)
+                .collect(),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The rules by which several Services may hold one address.
 
-use std::fmt;
 use std::sync::Arc;
 
-use fairlead_crds::model::config::Labels;
+use fairlead_crds::model::labels::PodSelector;
+pub use fairlead_crds::model::service::Port;
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey, TrafficPolicy};
 use fairlead_crds::text::quoted;
 
@@ -23,27 +23,13 @@ pub struct SharingGroup {
     pub key: String,
     /// The pod selector of a Service with `externalTrafficPolicy: Local`; None for `Cluster`. Only nodes with
     /// a ready endpoint receive traffic of the address, so all its Services must select the same pods.
-    pub pods: Option<Labels>,
+    pub pods: Option<PodSelector>,
     /// The namespace, if the pool limits sharing to one namespace.
     pub namespace: Option<String>,
 }
 
 /// The ports of a Service, or of all Services of an address: ascending, without duplicates.
 pub(super) type Ports = Arc<[Port]>;
-
-/// A protocol and port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Port {
-    protocol: Protocol,
-    number: u16,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Protocol {
-    Tcp,
-    Udp,
-    Sctp,
-}
 
 /// The reason why two Services cannot share an address. The holder has the address, the newcomer requests it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,14 +53,11 @@ pub enum SharingConflict {
 impl Sharing {
     /// Returns the facts of `service`.
     pub fn of(service: &LoadBalancer) -> Self {
-        let pods = (service.traffic_policy == TrafficPolicy::Local).then(|| service.selector.clone());
+        let pods = (service.traffic_policy == TrafficPolicy::Local).then_some(service.selector);
         let key = service.sharing_key.clone().filter(|key| !key.is_empty());
-        let mut ports: Vec<Port> = service.ports.iter().map(|(p, n)| Port::new(p, *n)).collect();
-        ports.sort_unstable();
-        ports.dedup();
         Self {
             group: key.map(|key| Arc::new(SharingGroup { key, pods, namespace: None })),
-            ports: ports.into(),
+            ports: Arc::clone(&service.ports),
         }
     }
 
@@ -105,18 +88,6 @@ impl SharingGroup {
     }
 }
 
-impl Port {
-    fn new(protocol: &str, number: u16) -> Self {
-        let protocol = match protocol {
-            "UDP" => Protocol::Udp,
-            "SCTP" => Protocol::Sctp,
-            // TCP is the default of a ServicePort.
-            _ => Protocol::Tcp,
-        };
-        Self { protocol, number }
-    }
-}
-
 /// Returns the lowest port in both lists.
 pub(super) fn first_common_port(a: &[Port], b: &[Port]) -> Option<Port> {
     let (mut a, mut b) = (a.iter().peekable(), b.iter().peekable());
@@ -128,17 +99,6 @@ pub(super) fn first_common_port(a: &[Port], b: &[Port]) -> Option<Port> {
         };
     }
     None
-}
-
-impl fmt::Display for Port {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let protocol = match self.protocol {
-            Protocol::Tcp => "TCP",
-            Protocol::Udp => "UDP",
-            Protocol::Sctp => "SCTP",
-        };
-        write!(f, "{protocol}/{}", self.number)
-    }
 }
 
 impl SharingConflict {

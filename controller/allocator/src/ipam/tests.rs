@@ -54,9 +54,12 @@ fn check_assignment(a: &str, b: &str, zero: &str, broadcast: &str, pool_ranges: 
     let mut ipam = ipam([pool("test1", &pool_ranges[..1]), second]);
     let (s1, s2) = (service("s1"), service("s2"));
     let shares = |name, key, port| sharing(name, key, &[port]);
-    let local = |mut service: LoadBalancer, app| {
+    let local = |mut service: LoadBalancer, app: &str| {
         service.traffic_policy = TrafficPolicy::Local;
-        service.selector = labels(&[("app", app)]);
+        service.selector = fairlead_crds::model::labels::PodSelector::from(&BTreeMap::from([(
+            "app".to_owned(),
+            app.to_owned(),
+        )]));
         service
     };
     let is_v4 = ip(a).is_ipv4();

@@ -11,6 +11,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 
 use super::condition_digest::{ConditionDigests, is_ours};
 
+/// The maximum size of what others write into the status of a Service and the controller writes back, in
+/// octets of JSON, for conditions and ingress entries each. Only programs with the right to write the status
+/// can exceed it, and what exceeds it is removed with the next write.
+const MAX_FOREIGN: usize = 32 * 1024;
+
 /// A load balancer Service of this controller's class, and its status as last observed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ObservedService {
@@ -21,14 +26,15 @@ pub struct ObservedService {
     pub pool_annotation: Option<String>,
     /// Octets of all other annotations, keys and values.
     pub other_annotations: usize,
-    /// The ingress entries that contain anything but an address with `ipMode: VIP`. Those without an address
-    /// belong to other programs.
+    /// The ingress entries that contain anything but an address with `ipMode: VIP`, up to [`MAX_FOREIGN`].
+    /// Those without an address belong to other programs.
     pub special_ingress: Vec<LoadBalancerIngress>,
     /// True if a condition of this controller does not have the form that this controller writes.
     pub is_malformed: bool,
     /// The conditions that this controller writes.
     pub conditions: ConditionDigests,
-    /// All other conditions. They are part of every patch, because a merge patch replaces the whole list.
+    /// All other conditions, up to [`MAX_FOREIGN`]. They are part of every patch, because a merge patch
+    /// replaces the whole list.
     pub other_conditions: Vec<RawCondition>,
     /// The field manager that last wrote the status, except this controller, as far as the object tells.
     pub status_writer: Option<Box<str>>,
@@ -43,9 +49,10 @@ impl ObservedService {
         let annotations = service.metadata.annotations.as_ref();
         let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
         let digests = ConditionDigests::parse(conditions);
+        let special = ingress.unwrap_or_default().iter().filter(|entry| is_special(entry));
         Some(Self {
             other_annotations: annotations.map_or(0, other_annotations),
-            special_ingress: ingress.unwrap_or_default().iter().filter(|i| is_special(i)).cloned().collect(),
+            special_ingress: bounded(special, serde_json::to_vec),
             is_malformed: digests.is_none(),
             status_writer: service.metadata.managed_fields.as_deref().and_then(status_writer),
             pool_annotation: annotations.and_then(|a| a.get(names::ALLOCATED_FROM_POOL)).map(|value| {
@@ -53,10 +60,25 @@ impl ObservedService {
                 if is_possible { value.clone() } else { String::new() }
             }),
             conditions: digests.unwrap_or_default(),
-            other_conditions: conditions.iter().filter(|c| !is_ours(c)).cloned().collect(),
+            other_conditions: bounded(conditions.iter().filter(|c| !is_ours(c)), serde_json::to_vec),
             balancer,
         })
     }
+}
+
+/// Returns the first elements of a list that together have at most [`MAX_FOREIGN`] octets as JSON.
+fn bounded<'a, T: Clone + 'a>(
+    list: impl Iterator<Item = &'a T>,
+    json: impl Fn(&T) -> serde_json::Result<Vec<u8>>,
+) -> Vec<T> {
+    let mut rest = MAX_FOREIGN;
+    let fits = |element: &&T| {
+        let octets = json(element).map_or(usize::MAX, |json| json.len());
+        rest.checked_sub(octets).inspect(|left| rest = *left).is_some()
+    };
+    let mut kept: Vec<T> = list.take_while(fits).cloned().collect();
+    kept.shrink_to_fit();
+    kept
 }
 
 /// Returns true if an entry is not `{ip, ipMode: VIP}`. An absent `ipMode` means the same as `VIP`.

@@ -28,6 +28,9 @@ impl ServiceRequest {
         if let Some(too_long) = service.requested.too_long {
             return Err(too_long.to_string());
         }
+        if let Some(excess) = service.requested.excess {
+            return Err(excess.to_string());
+        }
         let mut pools = service.requested.pools.iter();
         if let Some(invalid) = pools.clone().find(|pool| !is_name(pool)) {
             let invalid = quoted(invalid);

@@ -57,8 +57,8 @@ impl<K> Default for WriteConflicts<K> {
 }
 
 impl<K: Ord + Clone> WriteConflicts<K> {
-    /// Returns whether a patch with this [`digest`], decided on this resourceVersion, may be sent now. If not,
-    /// the part must be evaluated again when it is due.
+    /// Returns whether a patch with this [`digest`], decided on this resourceVersion, may be sent now. If
+    /// not, the part must be evaluated again when it is due.
     pub fn may_write(&mut self, part: &K, digest: u64, version: &str, now: Timestamp) -> bool {
         self.forget_ended(now);
         let written = self.parts.entry(part.clone()).or_insert_with(|| WrittenPart {

@@ -18,7 +18,7 @@ use std::net::IpAddr;
 
 use fairlead_bgp::Attributes;
 use fairlead_crds::model::config::{
-    BgpAdvertisement, Config, L2Advertisement, Labels, Peer, PeerAddress, Pool, PoolSelection,
+    BgpAdvertisement, Config, L2Advertisement, Peer, PeerAddress, Pool, PoolSelection,
 };
 use fairlead_crds::model::family::Family;
 use fairlead_crds::model::range::IpRange;
@@ -44,7 +44,7 @@ pub(super) struct World {
 }
 
 /// Parses `a=b,c=d`.
-pub(super) fn labels(text: &str) -> Labels {
+pub(super) fn labels<L: FromIterator<(String, String)>>(text: &str) -> L {
     let pairs = text.split(',').filter(|pair| !pair.is_empty());
     pairs.map(|pair| pair.split_once('=').unwrap()).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
 }

@@ -78,6 +78,42 @@ fn service_keeps_address_when_a_request_is_too_long() {
 }
 
 #[test]
+fn service_with_too_many_labels_or_ports_keeps_its_address() {
+    let labels: Value =
+        (0..10_000).map(|n| (format!("l{n}"), json!("v"))).collect::<serde_json::Map<_, _>>().into();
+    let ports: Vec<Value> = (1..=10_000).map(|port| json!({ "port": port })).collect();
+    let ports = both(shared(80), json!({ "spec": { "ports": ports } }));
+    for (change, expected) in [
+        (
+            json!({ "metadata": { "labels": labels } }),
+            "the Service has 10000 labels with 58890 octets, and at most",
+        ),
+        (ports, "the Service has 10000 ports, and a Service that shares an address may have at most 4096"),
+    ] {
+        let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.255"])]);
+        world.apply(service("s", json!({})));
+        world.apply(service("s", change.clone()));
+        let message = world.message("s", names::ALLOCATED);
+        let keeps = "True/InvalidRequest: keeps 1.2.3.0 from IPAddressPool p: ";
+        assert!(message.starts_with(&format!("{keeps}{expected}")), "{message}");
+        world.check_restart(expected);
+        check_texts_of_large(&world);
+        world.apply(service("t", change));
+        let message = world.message("t", names::ALLOCATED);
+        assert!(message.starts_with(&format!("False/InvalidRequest: {expected}")), "{message}");
+    }
+}
+
+/// Checks what the index stores of `s`, except ports.
+#[track_caller]
+fn check_texts_of_large(world: &World) {
+    let mut balancer = world.index.allocations().services().get(&key("s")).unwrap().balancer().clone();
+    assert!(balancer.ports.len() <= 4096);
+    balancer.ports = Default::default();
+    assert!(format!("{balancer:?}").len() < 4096);
+}
+
+#[test]
 fn sharer_with_too_long_key_keeps_its_shared_address() {
     let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.255"])]);
     world.apply(service("a", shared(80)));
