@@ -79,8 +79,8 @@ impl NdpSocket {
     }
 
     /// Receives one neighbor solicitation or advertisement with hop limit 255 and a correct checksum, and
-    /// drops others. The message is moved to the beginning of `buf`, which must have room for the whole frame.
-    /// Cancel safe.
+    /// drops others. The message is moved to the beginning of `buf`, which must have room for the whole
+    /// frame. Cancel safe.
     ///
     /// While the link is down, this waits. It does not detect that the interface was deleted: drop the socket
     /// when [`crate::links::Monitor`] no longer lists the interface.
