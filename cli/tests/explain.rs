@@ -1,4 +1,4 @@
-//! `fairlead explain service` with an API server: the built-in one, or a real one if `KUBEBUILDER_ASSETS` is
+//! `fairlead explain` with an API server: the built-in one, or a real one if `KUBEBUILDER_ASSETS` is
 //! set.
 #![allow(clippy::unwrap_used)]
 
@@ -8,7 +8,8 @@ use std::process::{Command, Output};
 use fairlead_apiserver::Cluster;
 use fairlead_crds::manifests;
 use fairlead_crds::v1beta1::{IPAddressPool, Speaker};
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
@@ -16,9 +17,12 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 fn explain(kubeconfig: &Path, service: &[&str]) -> Output {
+    fairlead(kubeconfig, &[&["explain", "service"], service].concat())
+}
+
+fn fairlead(kubeconfig: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_fairlead"))
-        .args(["explain", "service"])
-        .args(service)
+        .args(arguments)
         .arg("--kubeconfig")
         .arg(kubeconfig)
         .output()
@@ -37,6 +41,21 @@ async fn service(client: &Client, name: &str, annotations: Value) {
     Api::default_namespaced(client.clone()).create(&PostParams::default(), &service).await.unwrap();
 }
 
+/// Creates a Node with an address and a Pod range, and a ServiceCIDR, all in 203.0.113.0/24.
+async fn create_networks(client: &Client) {
+    let node: Node = object(json!({
+        "metadata": { "name": "n1" }, "spec": { "podCIDR": "203.0.113.32/28", "podCIDRs": ["203.0.113.32/28"] },
+    }));
+    let nodes = Api::<Node>::all(client.clone());
+    nodes.create(&PostParams::default(), &node).await.unwrap();
+    let addresses = json!([{ "type": "InternalIP", "address": "203.0.113.20" }]);
+    let status = json!({ "status": { "addresses": addresses } });
+    nodes.patch_status("n1", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    let range: ServiceCIDR =
+        object(json!({ "metadata": { "name": "more" }, "spec": { "cidrs": ["203.0.113.8/29"] } }));
+    Api::all(client.clone()).create(&PostParams::default(), &range).await.unwrap();
+}
+
 /// A file that is deleted at the end of the test.
 struct File(std::path::PathBuf);
 
@@ -47,7 +66,7 @@ impl Drop for File {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn explain_service_exits_by_its_addresses() {
+async fn explain_prints_decisions_and_exits_by_addresses() {
     let cluster = Cluster::start().await.unwrap();
     let client = cluster.client().await.unwrap();
     for definition in manifests::definitions() {
@@ -63,6 +82,10 @@ async fn explain_service_exits_by_its_addresses() {
     let pool: IPAddressPool =
         object(json!({ "metadata": { "name": "lan" }, "spec": { "addresses": ["192.0.2.10/32"] } }));
     pools.create(&PostParams::default(), &pool).await.unwrap();
+    let spec = json!({ "addresses": ["203.0.113.0/24"], "autoAssign": false });
+    let net = json!({ "metadata": { "name": "net" }, "spec": spec });
+    pools.create(&PostParams::default(), &object(net)).await.unwrap();
+    create_networks(&client).await;
     service(&client, "web", json!({})).await;
     service(&client, "late", json!({ "fairlead.dev/address-pool": "dmz" })).await;
     let file = File(std::env::temp_dir().join(format!("fairlead-explain-{}", std::process::id())));
@@ -92,6 +115,31 @@ async fn explain_service_exits_by_its_addresses() {
     let text = String::from_utf8(output.stdout).unwrap();
     let reasons = "Speakers that do not announce:\n  192.0.2.10 by L2, on n1: UnusableOnLink: exclude it\n";
     assert!(output.status.code() == Some(0) && text.ends_with(reasons), "{text}");
+
+    let address = |address: &str| {
+        let output = fairlead(&file.0, &["explain", "address", address]);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let held = "192.0.2.10 is in use by Service default/web\n\
+                Service default/web: Allocated: 192.0.2.10 from IPAddressPool lan\n";
+    assert_eq!(address("192.0.2.10"), (Some(0), format!("{held}{reasons}")));
+    for (ip, text) in [
+        ("192.0.2.9", "192.0.2.9 is in no IPAddressPool, or avoidBuggyIPs excludes it\n"),
+        ("203.0.113.1", "203.0.113.1 is free in IPAddressPool net\n"),
+        (
+            "203.0.113.9",
+            "203.0.113.9 is free in IPAddressPool net\n203.0.113.9 is in the Service range \
+             203.0.113.8-203.0.113.15 of ServiceCIDR more\n",
+        ),
+        ("203.0.113.20", "203.0.113.20 is an address of Node n1, which no Service can use\n"),
+        (
+            "203.0.113.33",
+            "203.0.113.33 is free in IPAddressPool net\n203.0.113.33 is in the Pod range \
+             203.0.113.32-203.0.113.47 of Node n1\n",
+        ),
+    ] {
+        assert_eq!(address(ip), (Some(1), text.to_owned()));
+    }
 
     let output = explain(&file.0, &["default/late"]);
     let text = String::from_utf8(output.stdout).unwrap();

@@ -1,18 +1,21 @@
 //! `fairlead explain`: the decisions of the controller on the current objects in the API server, and their
 //! reasons; and the reasons for which speakers do not announce addresses.
 
+mod address;
 mod announcements;
+
+use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use fairlead_allocator::explain::Explanation;
-use fairlead_allocator::ipam::{NodeNetwork, OtherService};
+use fairlead_allocator::ipam::{NodeNetwork, OtherService, service_ranges};
 use fairlead_allocator::reconcile::objects::Configuration;
 use fairlead_allocator::reconcile::{Index, ObservedService, RecordedCooldown};
 use fairlead_crds::configuration_kinds;
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::service::ObjectKey;
-use fairlead_crds::objects::{Namespace, Node, Service};
+use fairlead_crds::objects::{Namespace, Node, Service, ServiceCIDR};
 use fairlead_crds::read::{Custom, ReadObject};
 use fairlead_crds::resolve::InForce;
 use fairlead_crds::store::{ConfigurationChange, ObjectChange, trim};
@@ -24,6 +27,7 @@ use jiff::Timestamp;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
+use address::AddressExplanation;
 use announcements::NotAnnouncedAddresses;
 
 /// The subcommands of `explain`, by kind of object.
@@ -35,11 +39,27 @@ pub(crate) enum Subject {
     /// The exit status is 0 if the Service has an address and 1 if it has none. It is 2 if the API server is
     /// unreachable, or if no Service of type LoadBalancer has this name.
     #[command(visible_alias = "svc")]
-    Service(Arguments),
+    Service(ServiceArguments),
+    /// Explains which Service has an address, or whether a Service could get it; and why nodes do not
+    /// announce it.
+    ///
+    /// The exit status is 0 if a Service has the address and 1 if none has. It is 2 if the API server is
+    /// unreachable.
+    #[command(visible_alias = "ip")]
+    Address(AddressArguments),
 }
 
 #[derive(Args)]
-pub(crate) struct Arguments {
+pub(crate) struct AddressArguments {
+    /// The IPv4 or IPv6 address
+    address: IpAddr,
+
+    #[command(flatten)]
+    cluster: Cluster,
+}
+
+#[derive(Args)]
+pub(crate) struct ServiceArguments {
     /// Name of the Service, with or without its namespace
     #[arg(value_name = "[NAMESPACE/]NAME")]
     service: String,
@@ -48,6 +68,13 @@ pub(crate) struct Arguments {
     #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
     namespace: String,
 
+    #[command(flatten)]
+    cluster: Cluster,
+}
+
+/// The cluster, and the instance of Fairlead in it.
+#[derive(Args)]
+struct Cluster {
     /// Kubeconfig file; if unset, ~/.kube/config, or the in-cluster configuration if there is no such file
     #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
     kubeconfig: Option<std::path::PathBuf>,
@@ -57,34 +84,66 @@ pub(crate) struct Arguments {
     lb_class: Option<String>,
 }
 
-/// Prints the explanation. Returns true if the Service has an address.
+/// Prints the explanation. Returns true if the Service has an address, or a Service has the address.
 ///
 /// # Errors
 /// Returns an error if the API server is unreachable, or if there is no such Service.
-pub(crate) fn run(Subject::Service(arguments): &Subject) -> Result<bool> {
+pub(crate) fn run(subject: &Subject) -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (explanation, not_announced, has_address) = runtime.block_on(explain(arguments))?;
-    print!("{explanation}{not_announced}");
-    Ok(has_address)
+    let (text, is_held) = runtime.block_on(async {
+        match subject {
+            Subject::Service(arguments) => explain_service(arguments).await,
+            Subject::Address(arguments) => explain_address(arguments).await,
+        }
+    })?;
+    print!("{text}");
+    Ok(is_held)
 }
 
-async fn explain(arguments: &Arguments) -> Result<(Explanation, NotAnnouncedAddresses, bool)> {
+async fn explain_service(arguments: &ServiceArguments) -> Result<(String, bool)> {
     let (namespace, name) =
         arguments.service.split_once('/').unwrap_or((&arguments.namespace, &arguments.service));
     let key = ObjectKey { namespace: namespace.to_owned(), name: name.to_owned() };
-    let kubeconfig = arguments.kubeconfig.clone().or_else(default_kubeconfig);
-    let common = Common { kubeconfig, lb_class: arguments.lb_class.clone(), ..Common::default() };
-    let Connection { client, server } = client::connect(&common).await?;
-    let context = || format!("API server {server}");
-    let index = reconcile(&client, common.lb_class()).await.with_context(context)?;
+    let View { class, index, speakers } = View::read(&arguments.cluster).await?;
     let Some(explanation) = Explanation::new(&index, &key) else {
         bail!("there is no Service {key} of type LoadBalancer with the class of the controller (--lb-class)");
     };
-    let speakers = speakers(&client).await.with_context(context)?;
     let service = key.to_string();
     let not_announced =
-        NotAnnouncedAddresses::of(&speakers, common.lb_class(), |entry| entry.service == service);
-    Ok((explanation, not_announced, index.ipam().holding(&key).is_some()))
+        NotAnnouncedAddresses::of(&speakers, class.as_deref(), |entry| entry.service == service);
+    Ok((format!("{explanation}{not_announced}"), index.ipam().holding(&key).is_some()))
+}
+
+async fn explain_address(arguments: &AddressArguments) -> Result<(String, bool)> {
+    let address = arguments.address;
+    let View { class, index, speakers } = View::read(&arguments.cluster).await?;
+    let explanation = AddressExplanation::new(&index, address);
+    let not_announced =
+        NotAnnouncedAddresses::of(&speakers, class.as_deref(), |entry| entry.address.parse() == Ok(address));
+    Ok((format!("{explanation}{not_announced}"), !index.ipam().holders(address).is_empty()))
+}
+
+/// What is read from the API server.
+struct View {
+    /// The load balancer class of the instance.
+    class: Option<String>,
+    /// The decisions that a controller would make if it started now.
+    index: Index,
+    speakers: Vec<Speaker>,
+}
+
+impl View {
+    async fn read(cluster: &Cluster) -> Result<Self> {
+        let kubeconfig = cluster.kubeconfig.clone().or_else(default_kubeconfig);
+        let common = Common { kubeconfig, lb_class: cluster.lb_class.clone(), ..Common::default() };
+        let Connection { client, server } = client::connect(&common).await?;
+        let context = || format!("API server {server}");
+        let class = common.lb_class().map(str::to_owned);
+        let index = reconcile(&client, class.as_deref()).await.with_context(context)?;
+        let speakers = list_if_served::<Custom<Speaker>>(&client).await.with_context(context)?;
+        let speakers = speakers.into_iter().map(|speaker| speaker.object).collect();
+        Ok(Self { class, index, speakers })
+    }
 }
 
 /// Returns the kubeconfig file that kubectl uses by default, if it exists.
@@ -113,6 +172,8 @@ async fn reconcile(client: &Client, class: Option<&str>) -> Result<Index> {
     index.namespaces_reset(labels.collect(), now);
     let nodes = list::<Node>(client, watch::config()).await?;
     index.nodes_reset(nodes.iter().map(|node| (node.name_any(), NodeNetwork::of(node))).collect(), now);
+    let ranges = list_if_served::<ServiceCIDR>(client).await?;
+    index.service_ranges_reset(ranges.iter().map(|one| (one.name_any(), service_ranges(one))).collect());
     let balancers = watch::config().fields("spec.type=LoadBalancer");
     let services = list::<Service>(client, balancers).await?;
     index.others_reset(services.iter().filter_map(|service| OtherService::of(service, class)).collect(), now);
@@ -142,13 +203,12 @@ async fn cooldowns(client: &Client) -> Result<Vec<PoolCooldown>> {
 }
 
 /// Returns nothing if the API server does not serve the kind.
-async fn speakers(client: &Client) -> Result<Vec<Speaker>> {
-    match watch::list(Api::<Custom<Speaker>>::all(client.clone()), watch::config()).await {
-        Ok(list) => Ok(list.into_iter().map(|speaker| speaker.object).collect()),
+async fn list_if_served<K: ReadObject>(client: &Client) -> Result<Vec<K>> {
+    match watch::list(Api::<K>::all(client.clone()), watch::config()).await {
         Err(failure) if matches!(&failure.error, kube::Error::Api(status) if status.code == 404) => {
             Ok(Vec::new())
         }
-        Err(failure) => Err(failure).context("cannot list speakers"),
+        list => list.with_context(|| format!("cannot list {}", K::plural(&()))),
     }
 }
 
