@@ -55,6 +55,9 @@ pub trait ConfigurationObject:
     /// Returns `status.conditions`.
     fn conditions(&self) -> &[RawCondition];
 
+    /// Returns `status.inForce`. Pools have none.
+    fn in_force(&self) -> Option<&v1beta1::AcceptedForm>;
+
     /// Returns a copy with only those fields that [`crate::resolve::resolve`] and the holders of the result
     /// depend on: the spec and part of the metadata. If the copies of two versions are equal, both resolve to
     /// the same.
@@ -63,6 +66,23 @@ pub trait ConfigurationObject:
     /// Returns the kind and name of the object.
     fn reference(&self) -> ObjectRef {
         ObjectRef { kind: Self::KIND, name: self.meta().name.clone().unwrap_or_default() }
+    }
+}
+
+/// The status of a configuration object.
+trait Status {
+    fn in_force(&self) -> Option<&v1beta1::AcceptedForm>;
+}
+
+impl Status for v1beta1::ObjectStatus {
+    fn in_force(&self) -> Option<&v1beta1::AcceptedForm> {
+        self.in_force.as_ref()
+    }
+}
+
+impl Status for v1beta1::IPAddressPoolStatus {
+    fn in_force(&self) -> Option<&v1beta1::AcceptedForm> {
+        None
     }
 }
 
@@ -153,6 +173,10 @@ macro_rules! define {
                 self.status.as_ref().map_or(&[], |status| &status.conditions)
             }
 
+            fn in_force(&self) -> Option<&v1beta1::AcceptedForm> {
+                self.status.as_ref()?.in_force()
+            }
+
             fn configuration(&self) -> Self {
                 Self { metadata: identity(&self.metadata), spec: self.spec.clone(), status: None }
             }
@@ -169,12 +193,18 @@ pub struct ObjectView<'a> {
     pub object: ObjectRef,
     pub metadata: &'a ObjectMeta,
     pub conditions: &'a [RawCondition],
+    pub in_force: Option<&'a v1beta1::AcceptedForm>,
 }
 
 impl<'a> ObjectView<'a> {
     /// Returns the view of an object.
     pub fn new<K: ConfigurationObject>(object: &'a K) -> Self {
-        Self { object: object.reference(), metadata: object.meta(), conditions: object.conditions() }
+        Self {
+            object: object.reference(),
+            metadata: object.meta(),
+            conditions: object.conditions(),
+            in_force: object.in_force(),
+        }
     }
 }
 

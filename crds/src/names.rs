@@ -67,8 +67,11 @@ pub const ALLOCATED: &str = "fairlead.dev/Allocated";
 pub const STATUS_CONFLICT: &str = "fairlead.dev/StatusConflict";
 /// Condition of a Service: an advertisement covers its addresses.
 pub const ADVERTISED: &str = "fairlead.dev/Advertised";
-/// Condition of a configuration object: the object is in force.
+/// Condition of a configuration object: the object is in force as it is.
 pub const ACCEPTED: &str = "Accepted";
+/// Condition of a configuration object except a pool, present only while it is true: the object is refused,
+/// and its last accepted form is in force.
+pub const IN_FORCE: &str = "InForce";
 /// Condition of an IPAddressPool: no address of at least one of its address families is free.
 pub const EXHAUSTED: &str = "Exhausted";
 /// Condition of an IPAddressPool: deletion waits for the Services and IPClaims that have addresses of it.
@@ -92,6 +95,9 @@ pub mod reasons {
     pub const NODE_ADDRESS: &str = "NodeAddress";
     pub const POD_RANGE: &str = "PodRange";
     pub const SERVICE_RANGE: &str = "ServiceRange";
+
+    /// Of [`super::IN_FORCE`].
+    pub const LAST_ACCEPTED: &str = "LastAccepted";
 
     /// Of [`super::EXHAUSTED`].
     pub const ADDRESSES_AVAILABLE: &str = "AddressesAvailable";

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::Resource;
 use serde::de::{DeserializeOwned, Error};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use serde_path_to_error::{Path, Segment};
@@ -52,9 +52,12 @@ pub trait ReadObject: Resource<DynamicType = ()> + Sized {
 /// A custom resource with a spec and a status.
 pub trait CustomObject: Resource<DynamicType = ()> {
     /// The type of the spec.
-    type Spec: DeserializeOwned + Default;
+    type Spec: Serialize + DeserializeOwned + Default;
     /// The type of the status.
     type Status: DeserializeOwned + Default;
+
+    /// Returns the spec.
+    fn spec(&self) -> &Self::Spec;
 
     /// Returns the object with these parts.
     fn from_parts(metadata: ObjectMeta, spec: Self::Spec, status: Option<Self::Status>) -> Self;
@@ -66,6 +69,10 @@ macro_rules! custom_object {
         impl CustomObject for $kind {
             type Spec = $spec;
             type Status = $status;
+
+            fn spec(&self) -> &$spec {
+                &self.spec
+            }
 
             fn from_parts(metadata: ObjectMeta, spec: $spec, status: Option<$status>) -> Self {
                 Self { metadata, spec, status }

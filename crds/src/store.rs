@@ -131,7 +131,7 @@ impl ConfigurationStore {
         match position(list, object.meta().name.as_deref()) {
             Ok(index) => {
                 let differs = list[index].configuration() != object.configuration();
-                let stands_otherwise = accepted(&list[index]) != accepted(&object);
+                let stands_otherwise = standing(&list[index]) != standing(&object);
                 let name = object.reference().name;
                 list[index] = object;
                 if differs || stands_otherwise || marked {
@@ -249,10 +249,9 @@ impl ConfigurationStore {
         self.is_listed().then(|| resolve(&self.objects))
     }
 
-    /// Does the same as [`Self::resolve`], but objects that `earlier` has resolved are in force if it has
-    /// accepted them.
-    pub fn resolve_after(&self, earlier: &Resolution) -> Option<Resolution> {
-        self.is_listed().then(|| resolve_after(&self.objects, earlier))
+    /// Resolves the objects again; see [`crate::resolve::resolve_after`].
+    pub fn resolve_after(&self, earlier: &Resolution, in_force: InForce) -> Option<Resolution> {
+        self.is_listed().then(|| resolve_after(&self.objects, earlier, in_force))
     }
 
     /// Resolves the objects that changed since the last call, whose result is `resolution`; does nothing
@@ -269,9 +268,8 @@ impl ConfigurationStore {
             {
                 resolution.change_pools(&names, in_force, |name| self.get(name))
             }
-            (_, InForce::ByConditions) => resolution.replace(resolve(&self.objects)),
-            (_, InForce::ByResolution) => {
-                let new = resolve_after(&self.objects, resolution);
+            _ => {
+                let new = resolve_after(&self.objects, resolution, in_force);
                 resolution.replace(new)
             }
         })
@@ -326,10 +324,16 @@ pub fn trim<K: Resource>(mut object: K) -> K {
     object
 }
 
-/// Returns the parts of an object's condition `Accepted` that precedence depends on.
-fn accepted<K: ConfigurationObject>(object: &K) -> Option<(bool, Option<i64>)> {
-    let condition = conditions::find(object.conditions(), names::ACCEPTED)?;
-    Some((condition.status() == conditions::status(true), condition.observed_generation()))
+/// Returns the parts of an object's status that precedence and the last accepted form depend on.
+fn standing<K: ConfigurationObject>(object: &K) -> (bool, bool, Option<i64>, Option<Option<i64>>) {
+    let is_true = |type_| conditions::is_true(object.conditions(), type_);
+    let accepted = conditions::find(object.conditions(), names::ACCEPTED);
+    (
+        is_true(names::ACCEPTED),
+        is_true(names::IN_FORCE),
+        accepted.and_then(|condition| condition.observed_generation()),
+        object.in_force().map(|form| form.generation),
+    )
 }
 
 /// Returns the index of the object with this name, or the index at which to insert it.

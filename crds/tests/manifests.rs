@@ -87,7 +87,9 @@ fn schemas_are_structural() {
                 assert!(required.contains(key), "{path}: key {key} of the list must be required");
             }
         }
-        let properties = schema["properties"].is_object() || schema["additionalProperties"].is_object();
+        let properties = schema["properties"].is_object()
+            || schema["additionalProperties"].is_object()
+            || (path.contains(".status.inForce.") && schema["x-kubernetes-preserve-unknown-fields"] == true);
         assert!(schema["type"] != "object" || properties, "{path} does not define its fields");
     });
 }

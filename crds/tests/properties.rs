@@ -155,8 +155,7 @@ proptest! {
             let earlier = resolution.clone();
             let mut config = earlier.config.clone();
             let change = store.update(&mut resolution, in_force).unwrap();
-            let expected = if leads { store.resolve_after(&earlier) } else { store.resolve() };
-            let expected = expected.unwrap();
+            let expected = store.resolve_after(&earlier, in_force).unwrap();
             if leads {
                 // A complete resolution may name another pool that a refused pool overlaps as well.
                 let without_messages = |resolution: &Resolution| {

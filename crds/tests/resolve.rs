@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use common::given;
 use fairlead_crds::model::config::{Community, Config, Labels};
-use fairlead_crds::resolve::{Kind, ObjectRef, Objects, Resolution, resolve, resolve_after};
+use fairlead_crds::resolve::{InForce, Kind, ObjectRef, Objects, Resolution, resolve, resolve_after};
 use serde_json::{Value, json};
 
 /// Returns the refusals as `kind/name reason`, in order.
@@ -427,7 +427,7 @@ fn earlier_resolution_beats_conditions_and_age() {
     for (a, b, expected) in table {
         // Only the condition of `a` was written, before the pool was edited.
         let objects = store([pool("a", 5, a, None), pool("b", 1, b, None)]);
-        let resolution = resolve_after(&objects, &first);
+        let resolution = resolve_after(&objects, &first, InForce::ByResolution);
         assert_eq!(pools_in_force(&resolution), expected, "{a} {b}");
     }
 }
@@ -437,7 +437,7 @@ fn pool_edited_into_another_pool_loses_to_it() {
     let before = resolve(&store([pool("a", 5, "198.51.100.0/24", None), pool("b", 1, "192.0.2.0/24", None)]));
     let edited =
         store([pool("a", 5, "198.51.100.0/24, 192.0.2.0/25", None), pool("b", 1, "192.0.2.0/24", None)]);
-    let resolution = resolve_after(&edited, &before);
+    let resolution = resolve_after(&edited, &before, InForce::ByResolution);
     assert_eq!(pools_in_force(&resolution), ["b"]);
     let message = message(&resolution, Kind::IPAddressPool, "a");
     assert!(message.contains("already in force or older"), "{message}");
@@ -450,7 +450,8 @@ fn peer_in_force_beats_peer_of_the_same_second() {
     let first = resolve(&store([peer("b")]));
     let both = || store([peer("a"), peer("b")]);
     assert_eq!(refusals(&resolve(&both())), ["BGPPeer/b DuplicatePeer"]);
-    assert_eq!(refusals(&resolve_after(&both(), &first)), ["BGPPeer/a DuplicatePeer"]);
+    let resolution = resolve_after(&both(), &first, InForce::ByResolution);
+    assert_eq!(refusals(&resolution), ["BGPPeer/a DuplicatePeer"]);
 }
 
 #[test]

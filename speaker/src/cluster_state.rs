@@ -208,6 +208,11 @@ impl ClusterState {
         self.resolution.verdicts.get(object)
     }
 
+    /// Describes which form of a refused object is in force; `None` if no form is.
+    pub(crate) fn kept_message(&self, object: &ObjectRef) -> Option<String> {
+        self.resolution.kept_message(object)
+    }
+
     /// Returns why this node remains without a speaker after this one has stopped; `None` if it probably
     /// restarts. Routers with graceful restart retain routes only for a restart.
     pub(crate) fn departure(&self) -> Option<Departure> {

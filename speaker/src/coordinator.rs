@@ -127,7 +127,8 @@ impl Coordinator {
             self.state.set_time(Instant::now());
             let (changes, objects) = self.state.changes();
             for object in objects {
-                log_refusal(&mut refused, self.state.verdict(&object), object);
+                let kept = self.state.kept_message(&object);
+                log_refusal(&mut refused, self.state.verdict(&object), kept, object);
             }
             // Before the changes: a session that opens reads the addresses of the node.
             self.publish();
@@ -268,11 +269,16 @@ fn replace<T: PartialEq>(current: &mut T, new: T) -> bool {
 }
 
 /// Logs a refused object once, until it is accepted. `logged` contains the objects that are refused already.
-fn log_refusal(logged: &mut BTreeSet<ObjectRef>, verdict: Option<&ObjectVerdict>, object: ObjectRef) {
+fn log_refusal(
+    logged: &mut BTreeSet<ObjectRef>,
+    verdict: Option<&ObjectVerdict>,
+    kept: Option<String>,
+    object: ObjectRef,
+) {
     match verdict {
         Some(ObjectVerdict::Refused { reason, message }) => {
             if !logged.contains(&object) {
-                tracing::warn!(%object, %reason, message, "refused configuration object");
+                tracing::warn!(%object, %reason, message, in_force = kept, "refused configuration object");
                 logged.insert(object);
             }
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 
-use super::community::Aliases;
+use super::community::{Aliases, FormerAliases};
 use super::fields::{interface_name, selector, selectors, set_of};
 use super::precedence::created;
 use super::refusal::{ObjectRefusal, RefusalReason, refuse};
@@ -51,10 +51,12 @@ pub(super) fn l2(object: &v1beta1::L2Advertisement) -> Result<L2Advertisement, O
     })
 }
 
-/// Validates a BGP advertisement on its own and resolves its communities.
+/// Validates a BGP advertisement on its own and resolves its communities, with `former` as in
+/// [`Aliases::look_up`].
 pub(super) fn bgp(
     object: &v1beta1::BGPAdvertisement,
     aliases: &Aliases,
+    former: &FormerAliases,
 ) -> Result<BgpAdvertisement, ObjectRefusal> {
     let spec = &object.spec;
     let aggregation_length = aggregation("aggregationLength", spec.aggregation_length, 32)?;
@@ -67,7 +69,7 @@ pub(super) fn bgp(
              aggregationLength and aggregationLengthV6",
         );
     }
-    let service_attributes = service_attributes(spec, aliases)?;
+    let service_attributes = service_attributes(spec, aliases, former)?;
     if service_attributes.is_some() && (aggregation_length, aggregation_length_v6) != (32, 128) {
         return refuse(
             RefusalReason::AggregationWithServiceAttributes,
@@ -77,7 +79,7 @@ pub(super) fn bgp(
     }
     let local_pref = metric("localPref", spec.local_pref, RefusalReason::InvalidLocalPref)?;
     let med = metric("med", spec.med, RefusalReason::InvalidMED)?;
-    let communities = aliases.look_up(&set_of("communities", &spec.communities)?)?;
+    let communities = aliases.look_up(&set_of("communities", &spec.communities)?, former)?;
     check_number("communities", communities.len())?;
     Ok(BgpAdvertisement {
         name: object.name_any(),
@@ -100,13 +102,14 @@ pub(super) fn bgp(
 fn service_attributes(
     spec: &v1beta1::BGPAdvertisementSpec,
     aliases: &Aliases,
+    former: &FormerAliases,
 ) -> Result<Option<ServiceAttributes>, ObjectRefusal> {
     let Some(attributes) = &spec.service_attributes else { return Ok(None) };
     let texts = set_of("serviceAttributes.communities", &attributes.communities)?;
     check_number("serviceAttributes.communities", texts.len())?;
     let field = "serviceAttributes.maxASPathPrepend";
     Ok(Some(ServiceAttributes {
-        communities: aliases.by_text(&texts)?,
+        communities: aliases.by_text(&texts, former)?,
         max_as_path_prepend: prepend(field, attributes.max_as_path_prepend)?,
         med: attributes.med.unwrap_or(false),
     }))

@@ -17,9 +17,13 @@ const MINIMUM_TTL: i32 = 254;
 
 /// Validates a BFD profile.
 pub(super) fn profile(object: &v1beta1::BFDProfile) -> Result<BfdProfile, ObjectRefusal> {
-    let spec = &object.spec;
+    of_spec(&object.name_any(), &object.spec)
+}
+
+/// Validates the spec of the BFD profile with this name.
+pub(super) fn of_spec(name: &str, spec: &v1beta1::BFDProfileSpec) -> Result<BfdProfile, ObjectRefusal> {
     Ok(BfdProfile {
-        name: object.name_any(),
+        name: name.to_owned(),
         receive_interval: interval("receiveInterval", spec.receive_interval, INTERVAL)?,
         transmit_interval: interval("transmitInterval", spec.transmit_interval, INTERVAL)?,
         echo_interval: interval("echoInterval", spec.echo_interval, ECHO_INTERVAL)?,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::jiff::Timestamp;
 
+use super::last_accepted::Form;
 use super::refusal::ObjectRefusal;
 use super::routes::{self, Misfit};
 use crate::model::config::{BgpAdvertisement, Pool};
@@ -24,6 +25,12 @@ type Created = (bool, Option<Timestamp>);
 pub(super) struct AdvertisedPools {
     pub(super) ad: BgpAdvertisement,
     created: Created,
+    /// The form of the object that the advertisement is from.
+    form: Form,
+    /// Why the object itself is refused, so that this is its last accepted form.
+    refused: Option<ObjectRefusal>,
+    /// True if the pools decide between this form and another one of the object.
+    has_alternative: bool,
     /// Number of pools that the advertisement covers, in force or refused.
     covered: usize,
     /// The covered pools that it must not announce: those in force first, by name.
@@ -33,10 +40,14 @@ pub(super) struct AdvertisedPools {
 }
 
 impl BgpPairs {
-    /// Adds an advertisement that is younger than all others.
-    pub(super) fn push(&mut self, ad: BgpAdvertisement, created: Created) {
-        let (withheld, overruled) = Default::default();
-        self.ads.push(AdvertisedPools { ad, created, covered: 0, withheld, overruled });
+    /// Adds an advertisement that is younger than all others, without pools.
+    pub(super) fn push(&mut self, ad: AdvertisedPools) {
+        self.ads.push(ad);
+    }
+
+    /// Returns true if a change of pools may put another form of an object in force.
+    pub(super) fn has_alternatives(&self) -> bool {
+        self.ads.iter().any(|ad| ad.has_alternative)
     }
 
     /// Sets the names of the iBGP peers, before the first pool is added.
@@ -93,6 +104,31 @@ impl BgpPairs {
 }
 
 impl AdvertisedPools {
+    /// Returns an advertisement without pools. `form` is the one of the object that it is from.
+    pub(super) fn new(ad: BgpAdvertisement, form: Form, created: Created) -> Self {
+        let (withheld, overruled) = Default::default();
+        Self { ad, created, form, refused: None, has_alternative: false, covered: 0, withheld, overruled }
+    }
+
+    /// Returns the last accepted form of an object that is refused.
+    pub(super) fn kept(ad: BgpAdvertisement, form: Form, created: Created, refusal: ObjectRefusal) -> Self {
+        Self { refused: Some(refusal), ..Self::new(ad, form, created) }
+    }
+
+    /// Sets that the pools decide between this form and another one of the object.
+    pub(super) fn with_alternative(self) -> Self {
+        Self { has_alternative: true, ..self }
+    }
+
+    pub(super) fn form(&self) -> &Form {
+        &self.form
+    }
+
+    /// Returns the reason for a refusal of the object.
+    pub(super) fn verdict(&self) -> Option<&ObjectRefusal> {
+        self.refused.as_ref().or_else(|| self.refusal())
+    }
+
     /// Returns the reason for a refusal of the advertisement: it must announce none of its pools.
     pub(super) fn refusal(&self) -> Option<&ObjectRefusal> {
         self.withheld.values().next().filter(|_| self.withheld.len() == self.covered)

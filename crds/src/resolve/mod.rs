@@ -4,12 +4,13 @@
 //! depends on the objects alone, not on their order, the time or the state of the cluster. An invalid object
 //! is refused with a reason and does not affect others. A part of a valid object that has no effect, such as
 //! the name of a pool that does not exist, or that is probably a mistake leads to a [`Warning`]. A refused
-//! pool may have been in force before: the configuration contains the parts of it that the holders of its
-//! addresses need.
+//! object may have been in force before: of a pool, the configuration contains the parts that the holders of
+//! its addresses need; any other object remains in force in the form that was accepted last.
 //!
 //! `mod.rs` fixes the order: communities, BFD profiles, peers, pools, advertisements, and finally the pairs
-//! of BGP advertisement and pool that `routes` withholds. Each other file validates one kind; `fields` and
-//! `refusal` contain what they have in common.
+//! of BGP advertisement and pool that `routes` withholds. `precedence` and `last_accepted` decide between
+//! objects, and between the forms of one; each other file validates one kind; `fields` and `refusal` contain
+//! what they have in common.
 
 mod advertisement;
 mod bfd;
@@ -17,6 +18,7 @@ mod bgp_pairs;
 mod community;
 mod duration;
 mod fields;
+mod last_accepted;
 mod peer;
 mod pool;
 mod pool_changes;
@@ -28,16 +30,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
 
-use self::bgp_pairs::BgpPairs;
+use self::bgp_pairs::{AdvertisedPools, BgpPairs};
 use self::community::Aliases;
+use self::last_accepted::{Candidate, Form, LastAccepted};
 use self::peer::Sessions;
 use self::pool::UsedRanges;
 use self::precedence::Before;
 use crate::kinds::ConfigurationObject;
-use crate::model::config::{Config, PoolSelection};
+use crate::model::config::{BgpAdvertisement, Config, PoolSelection};
 use crate::model::delta::ConfigDelta;
 use crate::text::{self, quoted};
-use crate::v1beta1;
+use crate::v1beta1::{self, AcceptedForm};
 
 pub use crate::kinds::{Kind, ObjectRef, Objects};
 pub use pool_changes::{InForce, ResolutionChange};
@@ -53,6 +56,7 @@ pub struct Resolution {
     /// The parts of accepted objects that have no effect or are probably mistakes; for each object as many as
     /// a message can list.
     pub warnings: BTreeMap<ObjectRef, Vec<Warning>>,
+    last_accepted: LastAccepted,
     bgp: BgpPairs,
 }
 
@@ -62,7 +66,7 @@ pub struct Resolution {
 pub enum ObjectVerdict {
     /// The object is in force.
     Accepted,
-    /// The object is not in force.
+    /// The object is not in force as it is; see [`Resolution::is_kept`].
     Refused { reason: RefusalReason, message: String },
 }
 
@@ -120,41 +124,55 @@ impl From<ObjectRefusal> for ObjectVerdict {
 /// Resolves objects into the configuration in force. Objects that cannot be used are refused one by one, so
 /// that the function always succeeds.
 ///
-/// If two pools conflict, the one in force takes precedence, then the older one (`creationTimestamp`), then
-/// the one with the lower name. For other kinds the age comes first. In force are the objects whose condition
-/// `Accepted` is true. The run time depends on the size of the objects, not on the number of addresses.
+/// If two objects conflict, the one in force takes precedence, then the older one (`creationTimestamp`), then
+/// the one with the lower name. In force are the objects whose condition `Accepted` or `InForce` is true. The
+/// run time depends on the size of the objects, not on the number of addresses.
 pub fn resolve(objects: &Objects) -> Resolution {
-    resolve_by(objects, Before::Conditions)
+    resolve_by(objects, Before::Conditions(None))
 }
 
-/// Does the same as [`resolve`], but objects that `earlier` has resolved are in force if it has accepted
-/// them. This is for the controller that leads: it writes the conditions, so they lag behind.
-pub fn resolve_after(objects: &Objects, earlier: &Resolution) -> Resolution {
-    resolve_by(objects, Before::Resolution(earlier))
+/// Does the same as [`resolve`], but the last accepted forms of objects are those of `earlier`, unless the
+/// statuses contain newer ones. With [`InForce::ByResolution`], objects that `earlier` has resolved are in
+/// force if they are in force there. This is for the controller that leads: it writes the conditions, so they
+/// lag behind.
+pub fn resolve_after(objects: &Objects, earlier: &Resolution, in_force: InForce) -> Resolution {
+    resolve_by(
+        objects,
+        match in_force {
+            InForce::ByConditions => Before::Conditions(Some(earlier)),
+            InForce::ByResolution => Before::Resolution(earlier),
+        },
+    )
 }
 
 fn resolve_by(objects: &Objects, before: Before<'_>) -> Resolution {
     let mut resolution = Resolution::default();
 
     let mut aliases = Aliases::default();
-    for object in resolution.by_age(before, Kind::Community, &objects.communities) {
-        let added = objects.check_readable(object).and_then(|()| aliases.add(object));
-        resolution.record_verdict(Kind::Community, object, added);
+    let parse = |object: &_, _: &_| community::aliases(object);
+    for candidate in resolution.candidates(before, objects, parse) {
+        resolution.settle(candidate, |added| aliases.add(added), |_, _, _| {});
     }
 
     let mut profiles = BTreeMap::new();
-    for object in resolution.by_age(before, Kind::BFDProfile, &objects.bfd_profiles) {
-        let profile = objects.check_readable(object).and_then(|()| bfd::profile(object));
-        if let Some(profile) = resolution.record_verdict(Kind::BFDProfile, object, profile) {
+    let parse = |object: &_, _: &_| bfd::profile(object);
+    for candidate in resolution.candidates(before, objects, parse) {
+        if let Some(profile) = resolution.settle(candidate, |_| Ok(()), |_, _, _| {}) {
             profiles.insert(profile.name.clone(), profile);
         }
     }
 
     let mut sessions = Sessions::default();
-    for object in resolution.by_age(before, Kind::BGPPeer, &objects.peers) {
-        let peer = objects.check_readable(object).and_then(|()| peer::peer(object, &profiles));
-        let peer = peer.and_then(|peer| sessions.add(&peer).map(|()| peer));
-        if let Some(peer) = resolution.record_verdict(Kind::BGPPeer, object, peer) {
+    let parse = |object: &_, form: &AcceptedForm| peer::peer(object, &profiles, form.bfd_profile.as_ref());
+    for candidate in resolution.candidates(before, objects, parse) {
+        let attach = |object: &v1beta1::BGPPeer, form: &mut AcceptedForm, forms: &LastAccepted| {
+            let name = object.spec.bfd_profile.as_ref().filter(|name| profiles.contains_key(*name));
+            let profile = name.map(|name| ObjectRef { kind: Kind::BFDProfile, name: name.clone() });
+            if let Some(profile) = profile.and_then(|profile| forms.get(&profile)) {
+                form.bfd_profile = Some(profile.parts.spec.clone());
+            }
+        };
+        if let Some(peer) = resolution.settle(candidate, |peer| sessions.add(peer), attach) {
             resolution.config.peers.insert(peer.name.clone(), peer);
         }
     }
@@ -174,9 +192,9 @@ fn resolve_by(objects: &Objects, before: Before<'_>) -> Resolution {
         }
     }
 
-    for object in resolution.by_age(before, Kind::L2Advertisement, &objects.l2_advertisements) {
-        let ad = objects.check_readable(object).and_then(|()| advertisement::l2(object));
-        if let Some(ad) = resolution.record_verdict(Kind::L2Advertisement, object, ad) {
+    let parse = |object: &_, _: &_| advertisement::l2(object);
+    for candidate in resolution.candidates(before, objects, parse) {
+        if let Some(ad) = resolution.settle(candidate, |_| Ok(()), |_, _, _| {}) {
             let name = ad.name.clone();
             resolution.config.l2_advertisements.insert(name.clone(), ad);
             resolution.warn_l2(&name);
@@ -185,11 +203,12 @@ fn resolve_by(objects: &Objects, before: Before<'_>) -> Resolution {
 
     let ibgp = resolution.config.peers.values().filter(|peer| peer.is_internal());
     resolution.bgp.set_ibgp_peers(ibgp.map(|peer| peer.name.clone()));
-    for object in resolution.by_age(before, Kind::BGPAdvertisement, &objects.bgp_advertisements) {
-        let ad = objects.check_readable(object).and_then(|()| advertisement::bgp(object, &aliases));
-        if let Some(ad) = resolution.record_verdict(Kind::BGPAdvertisement, object, ad) {
-            resolution.bgp.push(ad, precedence::created(object));
-        }
+    let parse = |object: &_, form: &AcceptedForm| advertisement::bgp(object, &aliases, &form.communities);
+    let mut candidates = resolution.candidates(before, objects, parse);
+    // No advertisement takes the place of another one: the age decides which of them sets LOCAL_PREF.
+    candidates.sort_by_cached_key(|candidate| before.by_age(candidate.object));
+    for candidate in candidates {
+        resolution.push_bgp(candidate, &aliases);
     }
     for (pools, is_refused) in [(&resolution.config.pools, false), (&resolution.config.refused_pools, true)] {
         for pool in pools.values() {
@@ -245,6 +264,47 @@ impl Resolution {
         value
     }
 
+    /// Adds a BGP advertisement: as it is, or in its last accepted form if it is invalid or may announce no
+    /// pool.
+    fn push_bgp(
+        &mut self,
+        candidate: Candidate<'_, v1beta1::BGPAdvertisement, BgpAdvertisement>,
+        aliases: &Aliases,
+    ) {
+        let Candidate { object, own, form, last, kept } = candidate;
+        let reference = object.reference();
+        let may_announce = |ad: &BgpAdvertisement| {
+            let (in_force, refused) = (self.config.pools.values(), self.config.refused_pools.values());
+            let pools = in_force.map(|pool| (pool, false)).chain(refused.map(|pool| (pool, true)));
+            routes::refusal(ad, pools)
+        };
+        let created = precedence::created(object);
+        let attach = |object: &v1beta1::BGPAdvertisement, mut form: Form| {
+            form.parts.communities = aliases.used_by(&object.spec, &form.parts.communities);
+            form
+        };
+        if let Some(last) = &last {
+            self.last_accepted.set(reference.clone(), last.clone());
+        }
+        let entry = match (own, kept.zip(last)) {
+            (Ok(ad), None) => AdvertisedPools::new(ad, attach(object, form), created),
+            (Ok(ad), Some(((former, kept), last))) => match (may_announce(&ad), may_announce(&kept)) {
+                (None, _) => AdvertisedPools::new(ad, attach(object, form), created),
+                (Some(refusal), None) => {
+                    AdvertisedPools::kept(kept, attach(&former, last), created, refusal).with_alternative()
+                }
+                (Some(_), Some(_)) => {
+                    AdvertisedPools::new(ad, attach(object, form), created).with_alternative()
+                }
+            },
+            (Err(refusal), Some(((former, kept), last))) => {
+                AdvertisedPools::kept(kept, attach(&former, last), created, refusal)
+            }
+            (Err(refusal), None) => return drop(self.verdicts.insert(reference, refusal.into())),
+        };
+        self.bgp.push(entry);
+    }
+
     /// Sets the warnings of a pool in force.
     fn warn_pool(&mut self, name: &str, object: &v1beta1::IPAddressPool) {
         let warnings = pool::warnings(object).into_iter().take(MAX_MESSAGES + 1).collect();
@@ -254,8 +314,9 @@ impl Resolution {
     /// Sets the warnings of an L2 advertisement in force. Returns its reference if they differ.
     fn warn_l2(&mut self, name: &str) -> Option<ObjectRef> {
         let ad = self.config.l2_advertisements.get(name)?;
-        let warnings = missing_pools(&self.config, &ad.pools).take(MAX_MESSAGES + 1).collect();
         let object = ObjectRef { kind: Kind::L2Advertisement, name: name.to_owned() };
+        let warnings = missing_pools(&self.config, &ad.pools).take(MAX_MESSAGES + 1);
+        let warnings = warnings.filter(|_| !self.is_kept(&object)).collect();
         self.set_warnings(object.clone(), warnings).then_some(object)
     }
 
@@ -283,8 +344,8 @@ impl Resolution {
     ) -> Option<ObjectRef> {
         let advertised = self.bgp.get(index)?;
         let ad = &advertised.ad;
-        let refusal = advertised.refusal().cloned();
-        let is_in_force = refusal.is_none();
+        let is_in_force = advertised.refusal().is_none();
+        let refusal = advertised.verdict().cloned();
         let was_in_force = self.config.bgp_advertisements.contains_key(&ad.name);
         let mut pools: BTreeSet<String> = changed_pools.cloned().collect();
         if was_in_force != is_in_force {
@@ -319,17 +380,21 @@ impl Resolution {
             .map(|ObjectRefusal { reason, message }| Warning { reason: *reason, message: message.clone() });
         let missing = missing_pools(&self.config, &ad.pools).chain(missing_peers(&self.config, &ad.peers));
         let withheld = withheld.chain(overruled);
-        let warnings = missing.chain(withheld).take(MAX_MESSAGES + 1).filter(|_| is_in_force).collect();
+        let warnings = missing.chain(withheld).take(MAX_MESSAGES + 1).filter(|_| refusal.is_none()).collect();
         let object = ObjectRef { kind: Kind::BGPAdvertisement, name: ad.name.clone() };
+        if is_in_force {
+            self.last_accepted.set(object.clone(), advertised.form().clone());
+        }
+        let kept_differs = self.last_accepted.set_kept(&object, is_in_force && refusal.is_some());
         let verdict = refusal.map_or(ObjectVerdict::Accepted, ObjectVerdict::from);
         let verdict_differs = self.verdicts.get(&object) != Some(&verdict);
         self.verdicts.insert(object.clone(), verdict);
-        (self.set_warnings(object.clone(), warnings) || verdict_differs).then_some(object)
+        (self.set_warnings(object.clone(), warnings) || verdict_differs || kept_differs).then_some(object)
     }
 
     /// Returns true if [`Resolution::change_pools`] leads to the same as a resolution of all objects.
     pub(crate) fn can_change_pools(&self, in_force: InForce) -> bool {
-        in_force == InForce::ByConditions || self.bgp.is_in_order()
+        !self.bgp.has_alternatives() && (in_force == InForce::ByConditions || self.bgp.is_in_order())
     }
 
     /// Replaces the resolution by that of other objects.
@@ -340,6 +405,7 @@ impl Resolution {
         let differs = |object: &&ObjectRef| {
             old.verdicts.get(*object) != self.verdicts.get(*object)
                 || old.warnings.get(*object) != self.warnings.get(*object)
+                || !old.last_accepted.agrees_on(&self.last_accepted, object)
         };
         let objects = objects.filter(differs).cloned().collect();
         ResolutionChange { delta, objects }

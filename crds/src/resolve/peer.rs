@@ -5,15 +5,17 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use kube::ResourceExt;
+use serde::Deserialize;
+use serde_json::Value;
 
-use super::duration;
 use super::fields::{interface_name, on_common_nodes, selectors};
 use super::refusal::{ObjectRefusal, RefusalReason, refuse};
+use super::{bfd, duration};
 use crate::model::config::{BfdProfile, LinkBandwidth, NO_UNNUMBERED, Peer, PeerAddress, PeerAsn, SecretRef};
 use crate::model::selector::Selector;
 use crate::model::special_use::SpecialUse;
 use crate::text::quoted;
-use crate::v1beta1;
+use crate::v1beta1::{self, BFDProfileSpec};
 
 /// The default hold time (RFC 4271 §10). The keepalive interval is a third of it.
 const HOLD_TIME: Duration = Duration::from_secs(90);
@@ -37,7 +39,8 @@ pub(super) struct Sessions(BTreeMap<Endpoint, Vec<(Vec<Selector>, String)>>);
 type Endpoint = (String, u16, Option<String>, Option<IpAddr>);
 
 impl Sessions {
-    /// Adds the sessions of a peer, unless an older peer defines the same sessions on the same nodes.
+    /// Adds the sessions of a peer, unless a peer that was added before defines the same sessions on the
+    /// same nodes.
     pub(super) fn add(&mut self, peer: &Peer) -> Result<(), ObjectRefusal> {
         let address = match &peer.address {
             PeerAddress::Ip(ip) => ip.to_string(),
@@ -49,9 +52,8 @@ impl Sessions {
             return refuse(
                 RefusalReason::DuplicatePeer,
                 format!(
-                    "the older BGPPeer {} defines the same session on the same nodes: change the \
-                     address, port, \
-                     VRF, source address or node selectors, or delete one of the peers",
+                    "BGPPeer {}, which is in force or older, defines the same session on the same nodes: change \
+                     the address, port, VRF, source address or node selectors, or delete one of the peers",
                     quoted(other)
                 ),
             );
@@ -61,10 +63,12 @@ impl Sessions {
     }
 }
 
-/// Validates a peer on its own and resolves its BFD profile.
+/// Validates a peer on its own and resolves its BFD profile. `former` is the spec of a profile that may no
+/// longer exist.
 pub(super) fn peer(
     object: &v1beta1::BGPPeer,
     profiles: &BTreeMap<String, BfdProfile>,
+    former: Option<&Value>,
 ) -> Result<Peer, ObjectRefusal> {
     let spec = &object.spec;
     let my_asn = match u32::try_from(spec.my_asn) {
@@ -82,7 +86,7 @@ pub(super) fn peer(
     }
     let address = address(spec)?;
     let (hold_time, keepalive_time) = times(spec)?;
-    let bfd = bfd(spec, profiles)?;
+    let bfd = bfd_profile(spec, profiles, former)?;
     Ok(Peer {
         name: object.name_any(),
         class: set(&spec.load_balancer_class).map(str::to_owned),
@@ -372,13 +376,15 @@ fn link_bandwidth(spec: &v1beta1::BGPPeerSpec) -> Result<Option<LinkBandwidth>, 
     }
 }
 
-fn bfd(
+fn bfd_profile(
     spec: &v1beta1::BGPPeerSpec,
     profiles: &BTreeMap<String, BfdProfile>,
+    former: Option<&Value>,
 ) -> Result<Option<BfdProfile>, ObjectRefusal> {
     let Some(name) = set(&spec.bfd_profile) else { return Ok(None) };
-    match profiles.get(name) {
-        Some(profile) => Ok(Some(profile.clone())),
+    let former = || bfd::of_spec(name, &BFDProfileSpec::deserialize(former?).ok()?).ok();
+    match profiles.get(name).cloned().or_else(former) {
+        Some(profile) => Ok(Some(profile)),
         None => refuse(
             RefusalReason::BFDProfileNotFound,
             format!("bfdProfile is {}: this BFDProfile does not exist or is refused", quoted(name)),

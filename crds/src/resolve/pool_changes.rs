@@ -50,7 +50,7 @@ impl Resolution {
             let object = get(name)?;
             let parsed = pool::pool(object);
             let before = match in_force {
-                InForce::ByConditions => Before::Conditions,
+                InForce::ByConditions => Before::Conditions(None),
                 InForce::ByResolution => Before::Resolution(this),
             };
             Some(before.by_standing(object, parsed.as_ref().ok()))

@@ -2,12 +2,13 @@
 //!
 //! Creation times have a resolution of one second, so they do not order objects that are created together.
 //! An object that is in force stays in force: a conflicting object of the same second with a lower name must
-//! not replace it. For pools this comes before the age, because replacing a pool moves the addresses of its
-//! Services.
+//! not replace it. What is in force comes before the age, too: an edit must not replace another object.
+//! Pools that are being deleted come last, because their addresses move.
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
+use super::last_accepted::LastAccepted;
 use super::{ObjectVerdict, Resolution};
 use crate::kinds::ConfigurationObject;
 use crate::model::config::Pool;
@@ -17,8 +18,9 @@ use crate::{conditions, names, v1beta1};
 /// Which objects were in force before a resolution.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Before<'a> {
-    /// Those whose condition `Accepted` is true.
-    Conditions,
+    /// Those whose condition `Accepted` or `InForce` is true. An earlier resolution contains the last
+    /// accepted forms that this process remembers.
+    Conditions(Option<&'a Resolution>),
     /// Those of an earlier resolution. It is newer than the conditions of a leading controller, which writes
     /// them later.
     Resolution(&'a Resolution),
@@ -26,10 +28,10 @@ pub(super) enum Before<'a> {
 
 /// How far an object was in force, the best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Standing {
+pub(super) enum Standing {
     /// As it is.
     InForce,
-    /// In an earlier version, which used fewer addresses.
+    /// In an earlier version. A pool used fewer addresses in it.
     Edited,
     NotInForce,
 }
@@ -40,7 +42,7 @@ impl Before<'_> {
     /// timestamp and counts as the youngest.
     pub(super) fn by_age<K: ConfigurationObject>(self, object: &K) -> impl Ord + use<K> {
         let (is_new, created) = created(object);
-        (is_new, created, !self.was_accepted(object), object.name_any())
+        (is_new, created, !self.was_in_force(object), object.name_any())
     }
 
     /// Returns the sort key of a pool among pools, for an order by precedence: pools that are not being
@@ -55,31 +57,48 @@ impl Before<'_> {
     }
 
     fn standing(self, object: &v1beta1::IPAddressPool, pool: Option<&Pool>) -> Standing {
-        if !self.was_accepted(object) {
+        if !self.was_in_force(object) {
             return Standing::NotInForce;
         }
-        let is_unchanged = match self {
-            Self::Conditions => {
-                let accepted = conditions::find(object.conditions(), names::ACCEPTED);
-                let observed = accepted.and_then(|condition| condition.observed_generation());
-                observed == object.metadata.generation
-            }
+        match self {
+            Self::Conditions(_) => self.by_generation(object),
             Self::Resolution(earlier) => {
                 let before = earlier.config.pools.get(&object.name_any());
-                before.zip(pool).is_some_and(|(before, pool)| contains_ranges(before, pool))
+                let is_unchanged =
+                    before.zip(pool).is_some_and(|(before, pool)| contains_ranges(before, pool));
+                if is_unchanged { Standing::InForce } else { Standing::Edited }
             }
-        };
-        if is_unchanged { Standing::InForce } else { Standing::Edited }
+        }
     }
 
-    fn was_accepted<K: ConfigurationObject>(self, object: &K) -> bool {
+    /// Returns how far an object is in force that is accepted in some version: the condition `Accepted` tells
+    /// in which.
+    pub(super) fn by_generation<K: ConfigurationObject>(self, object: &K) -> Standing {
+        let accepted = conditions::find(object.conditions(), names::ACCEPTED);
+        let observed = accepted.and_then(|condition| condition.observed_generation());
+        if observed == object.meta().generation { Standing::InForce } else { Standing::Edited }
+    }
+
+    /// Returns true if an object was in force, in any form.
+    pub(super) fn was_in_force<K: ConfigurationObject>(self, object: &K) -> bool {
+        let reference = object.reference();
         let earlier = match self {
-            Self::Conditions => None,
-            Self::Resolution(earlier) => earlier.verdicts.get(&object.reference()),
+            Self::Conditions(_) => None,
+            Self::Resolution(earlier) => earlier.verdicts.get(&reference).map(|verdict| (earlier, verdict)),
         };
         match earlier {
-            Some(verdict) => *verdict == ObjectVerdict::Accepted,
-            None => conditions::is_true(object.conditions(), names::ACCEPTED),
+            Some((earlier, verdict)) => *verdict == ObjectVerdict::Accepted || earlier.is_kept(&reference),
+            None => [names::ACCEPTED, names::IN_FORCE]
+                .into_iter()
+                .any(|type_| conditions::is_true(object.conditions(), type_)),
+        }
+    }
+
+    /// Returns the last accepted forms that this process remembers.
+    pub(super) fn last_accepted(&self) -> Option<&LastAccepted> {
+        match self {
+            Self::Conditions(earlier) => earlier.map(|earlier| &earlier.last_accepted),
+            Self::Resolution(earlier) => Some(&earlier.last_accepted),
         }
     }
 }

@@ -45,6 +45,18 @@ pub(super) fn misfits<'a>(
     misfits.collect()
 }
 
+/// Returns the reason if an advertisement may announce none of the pools that it covers. `pools` are all
+/// pools and whether each is refused.
+pub(super) fn refusal<'a>(
+    ad: &BgpAdvertisement,
+    pools: impl Iterator<Item = (&'a Pool, bool)>,
+) -> Option<ObjectRefusal> {
+    let mut covered = pools.filter(|(pool, _)| ad.pools.covers(pool));
+    let refusal = |(pool, is_refused)| too_short(ad, pool, is_refused);
+    let first = refusal(covered.next()?)?;
+    covered.all(|pool| refusal(pool).is_some()).then_some(first)
+}
+
 /// Returns true if two advertisements conflict with the same others.
 fn announces_the_same(a: &BgpAdvertisement, b: &BgpAdvertisement) -> bool {
     a.effective_local_pref() == b.effective_local_pref()

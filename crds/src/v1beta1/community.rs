@@ -82,7 +82,7 @@ const VALUE: &str = concat!(
 #[serde(rename_all = "camelCase")]
 pub struct CommunitySpec {
     /// The names and their values. Each name may be defined only once in the cluster; if two objects define
-    /// the same name, the older object takes precedence and the other one is refused.
+    /// the same name, the one in force takes precedence, or else the older one, and the other one is refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]

@@ -24,9 +24,12 @@ mod pool_cooldown;
 pub mod schema;
 mod speaker;
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::conditions::RawCondition;
 
@@ -56,9 +59,40 @@ pub const VERSION: &str = "v1beta1";
 #[serde(rename_all = "camelCase")]
 pub struct ObjectStatus {
     /// Conditions of the object. `Accepted`: the object is in force; if not, the message explains why. The
-    /// message of an accepted object lists the parts of it that have no effect.
+    /// message of an accepted object lists the parts of it that have no effect. `InForce`, present only while
+    /// it is true: the object is refused, and its last accepted form remains in force.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(with = "Vec<Condition>")]
     pub conditions: Vec<RawCondition>,
+
+    /// The form of the object that was accepted last. It remains in force while the object is refused. If it
+    /// is larger than 64 KiB, it is not recorded, and a speaker that starts while the object is refused does
+    /// not use it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<AcceptedForm>,
+}
+
+/// AcceptedForm is the form of an object that was accepted last, with what it needs of other objects.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AcceptedForm {
+    /// The metadata.generation of the object in this form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+
+    /// The spec of the object in this form.
+    #[serde(default)]
+    #[schemars(schema_with = "schema::any_object")]
+    pub spec: Value,
+
+    /// Of a BGPPeer: the spec of its BFDProfile. It is used if the BFDProfile no longer exists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::any_object")]
+    pub bfd_profile: Option<Value>,
+
+    /// Of a BGPAdvertisement: the values of the aliases in its communities. They are used if no Community
+    /// defines these names any more.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub communities: BTreeMap<String, String>,
 }

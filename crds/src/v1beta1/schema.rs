@@ -83,3 +83,8 @@ pub fn names(_: &mut SchemaGenerator) -> Schema {
         "items": { "type": "string", "minLength": 1, "maxLength": 253 },
     })
 }
+
+/// Returns the schema of an object with any fields.
+pub fn any_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}

@@ -5,15 +5,18 @@ use std::collections::BTreeSet;
 use fairlead_crds::conditions::{self, NewCondition};
 use fairlead_crds::kinds::{ConfigurationObject, Kind, ObjectRef, ObjectView};
 use fairlead_crds::model::config::{Closed, Config};
-use fairlead_crds::names::ACCEPTED;
+use fairlead_crds::names::{ACCEPTED, IN_FORCE, reasons};
 use fairlead_crds::resolve::{Accepted, InForce, Resolution, ResolutionChange};
 use fairlead_crds::store::{ConfigurationChange, ConfigurationStore, ObjectChange};
-use fairlead_crds::v1beta1::{BGPPeer, IPAddressPool};
+use fairlead_crds::v1beta1::{AcceptedForm, BGPPeer, IPAddressPool};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::cooldowns::Cooldowns;
 use super::removal::Removal;
+
+/// The conditions of objects that are not pools.
+const OWN_CONDITIONS: [&str; 2] = [ACCEPTED, IN_FORCE];
 
 /// All configuration objects as last observed, and their resolution.
 #[derive(Debug, Default)]
@@ -135,7 +138,7 @@ impl Configuration {
     /// by the decision of every instance.
     pub fn status_patch(&self, object: &ObjectRef, now: Timestamp) -> Option<ObjectPatch> {
         let view = self.store.view(object).filter(|view| !self.is_foreign_peer(&view.object))?;
-        self.accepted_patch(&view, now)
+        self.object_patch(&view, now)
     }
 
     /// Returns the status patch for each object that is not a pool; `None` where the status is correct or
@@ -143,7 +146,7 @@ impl Configuration {
     pub fn status_patches(&self, now: Timestamp) -> Vec<(ObjectRef, Option<ObjectPatch>)> {
         let views = self.store.views().filter(|view| view.object.kind != Kind::IPAddressPool);
         let views = views.filter(|view| !self.is_foreign_peer(&view.object));
-        views.map(|view| (view.object.clone(), self.accepted_patch(&view, now))).collect()
+        views.map(|view| (view.object.clone(), self.object_patch(&view, now))).collect()
     }
 
     /// Returns the resourceVersion of an object as last observed.
@@ -196,18 +199,44 @@ impl Configuration {
         class.filter(|class| !class.is_empty()) == self.class.as_deref()
     }
 
-    /// Returns the patch that updates the condition `Accepted`, if it must change.
-    fn accepted_patch(&self, view: &ObjectView<'_>, now: Timestamp) -> Option<ObjectPatch> {
+    /// Returns the patch that updates the conditions and the last accepted form, if they must change.
+    fn object_patch(&self, view: &ObjectView<'_>, now: Timestamp) -> Option<ObjectPatch> {
         let Accepted { status, reason, message } = self.resolution.accepted(&view.object)?;
-        let new = NewCondition::new(ACCEPTED, status, reason, message)
-            .observed_generation(view.metadata.generation);
-        // A merge moves the condition to the end, so merged conditions may differ from correct ones in order.
-        if view.conditions.contains(&new.clone().after(view.conditions, now)) {
+        let condition = |type_, status, reason: String, message: String| {
+            NewCondition::new(type_, status, reason, message).observed_generation(view.metadata.generation)
+        };
+        let mut new = vec![condition(ACCEPTED, status, reason, message)];
+        let kept = self.resolution.kept_message(&view.object);
+        new.extend(kept.map(|message| condition(IN_FORCE, true, reasons::LAST_ACCEPTED.to_owned(), message)));
+        let form = self.resolution.last_accepted(&view.object);
+        // A merge moves conditions to the end, so merged conditions may differ from correct ones in order.
+        let is_correct = OWN_CONDITIONS.iter().all(|type_| {
+            let new = new.iter().find(|condition| condition.type_ == *type_);
+            let new = new.map(|condition| condition.clone().after(view.conditions, now));
+            conditions::find(view.conditions, type_) == new.as_ref()
+        });
+        if is_correct && form == view.in_force {
             return None;
         }
-        let conditions = conditions::merge(view.conditions, &[ACCEPTED], [new], now);
-        Some(status_patch(view, json!({ "conditions": conditions })))
+        let mut status =
+            json!({ "conditions": conditions::merge(view.conditions, &OWN_CONDITIONS, new, now) });
+        if form != view.in_force {
+            let value = |form: Option<&AcceptedForm>| serde_json::to_value(form).unwrap_or_default();
+            status["inForce"] = merge_patch(&value(view.in_force), value(form));
+        }
+        Some(status_patch(view, status))
     }
+}
+
+/// Returns the merge patch (RFC 7386) that turns one value into another, which contains no null.
+fn merge_patch(old: &Value, new: Value) -> Value {
+    let (Value::Object(old), Value::Object(new)) = (old, &new) else { return new };
+    let removed = old.keys().filter(|key| !new.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+    let changed = new.iter().filter(|(key, value)| old.get(*key) != Some(*value)).map(|(key, value)| {
+        let old = old.get(key).unwrap_or(&Value::Null);
+        (key.clone(), merge_patch(old, value.clone()))
+    });
+    removed.chain(changed).collect()
 }
 
 /// Returns a patch of the status of an object.

@@ -12,7 +12,7 @@ use crate::LAB;
 use crate::witness::{Witness, edit, object};
 
 /// Starts a Service whose route has every node as next hop.
-fn announced(lab: &Lab, name: &str) -> (LbService, IpAddr) {
+pub(crate) fn announced(lab: &Lab, name: &str) -> (LbService, IpAddr) {
     let service = LbService::new(name, "bgp").single("IPv4");
     let ip = service.up(lab).unwrap()[0];
     expect_next_hops(lab, ip, &all_nodes(lab), SOON).unwrap();
@@ -21,7 +21,7 @@ fn announced(lab: &Lab, name: &str) -> (LbService, IpAddr) {
 
 /// Edits the IPv4 peer, and waits until each node has replaced its session. Returns the changes of the route
 /// meanwhile.
-fn replace_sessions(lab: &Lab, ip: IpAddr, spec: Value) -> Vec<RouteEvent> {
+pub(crate) fn replace_sessions(lab: &Lab, ip: IpAddr, spec: Value) -> Vec<RouteEvent> {
     let mut witness = Witness::new(lab);
     edit(lab, "BGPPeer", "router-v4", spec);
     witness.expect_new_sessions();

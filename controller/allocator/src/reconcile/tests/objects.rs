@@ -307,3 +307,48 @@ fn status_of_a_peer_is_written_by_the_instance_of_its_class() {
         }
     }
 }
+
+#[test]
+fn refused_peer_shows_the_form_in_force() {
+    let mut configuration = configuration(vec![]);
+    let mut stored = json!({
+        "metadata": { "name": "r", "uid": "u", "generation": 1, "resourceVersion": "1" },
+        "spec": { "myASN": 1, "peerASN": 2, "peerAddress": "192.0.2.1", "holdTime": "9s" },
+    });
+    let mut write = |stored: &mut Value, spec: Value| {
+        merge(
+            stored,
+            &json!({ "spec": spec, "metadata": { "generation": stored["metadata"]["generation"].as_i64().unwrap() + 1 } }),
+        );
+        configuration.change(ObjectChange::<BGPPeer>::Apply(serde_json::from_value(stored.clone()).unwrap()));
+        configuration.resolve(InForce::ByResolution).unwrap();
+        let [(_, patch)] = <[_; 1]>::try_from(configuration.status_patches(now())).unwrap();
+        merge(stored, &patch.unwrap().body);
+        configuration.change(ObjectChange::<BGPPeer>::Apply(serde_json::from_value(stored.clone()).unwrap()));
+        let peer = ObjectRef { kind: Kind::BGPPeer, name: "r".to_owned() };
+        assert_eq!(configuration.status_patch(&peer, now()), None, "written once");
+        let conditions = stored["status"]["conditions"].as_array().unwrap().iter();
+        let conditions = conditions.map(|one| format!("{}={}", one["type"], one["status"]).replace('"', ""));
+        (conditions.collect::<Vec<_>>().join(" "), stored["status"]["inForce"].clone())
+    };
+    let spec = |hold: &str| {
+        let defaults = json!({ "disableMP": false, "dualStackAddressFamily": false });
+        let mut spec = json!({ "myASN": 1, "peerASN": 2, "peerAddress": "192.0.2.1", "holdTime": hold });
+        merge(&mut spec, &defaults);
+        spec
+    };
+    let (first, form) = write(&mut stored, json!({}));
+    assert_eq!(
+        (first.as_str(), &form["generation"], &form["spec"]),
+        ("Accepted=True", &json!(2), &spec("9s"))
+    );
+    let refused = write(&mut stored, json!({ "holdTime": "1s" }));
+    assert_eq!(refused, ("Accepted=False InForce=True".to_owned(), form));
+    let message = stored["status"]["conditions"][1]["message"].as_str().unwrap();
+    assert!(message.contains("generation 2,"), "{message}");
+    // A field that the new form does not have is removed from the recorded one.
+    let (corrected, form) = write(&mut stored, json!({ "holdTime": null, "connectTime": "7s" }));
+    let mut expected = spec("");
+    merge(&mut expected, &json!({ "holdTime": null, "connectTime": "7s" }));
+    assert_eq!((corrected.as_str(), form), ("Accepted=True", json!({ "generation": 4, "spec": expected })));
+}

@@ -1,0 +1,125 @@
+//! Objects that are refused after they were in force: the form that was accepted last remains in force, also
+//! in a speaker and a controller that start meanwhile.
+
+use std::net::IpAddr;
+
+use anyhow::anyhow;
+use fairlead_e2e::{SOON, Scene, all_nodes, expect_next_hops, expect_sessions};
+use fairlead_lab::{Lab, ensure, wait_for};
+use serde_json::{Value, json};
+
+use crate::LAB;
+use crate::turns::{announced, replace_sessions};
+use crate::witness::{Witness, edit, expect_community, object};
+
+/// Applies a BFDProfile and a Community, both named `kept`, and uses them. Sessions negotiate graceful
+/// restart.
+fn use_both(lab: &Lab, scene: &Scene<'_>, ip: IpAddr) {
+    let mut community = object("Community", "kept");
+    community["spec"] = aliases("kept");
+    scene.apply(&community);
+    let mut profile = object("BFDProfile", "kept");
+    profile["spec"] = json!({});
+    scene.apply(&profile);
+    edit(lab, "BGPAdvertisement", "bgp", json!({ "communities": ["kept"] }));
+    expect_community(lab, ip, "64513:7");
+    replace_sessions(lab, ip, json!({ "bfdProfile": "kept", "enableGracefulRestart": true }));
+    set_graceful_restart_v6(lab, scene, true);
+    scene.expect_condition(&object("BGPPeer", "router-v4"), "Accepted", true);
+}
+
+/// Enables or disables graceful restart over IPv6, and waits until each node has negotiated that.
+fn set_graceful_restart_v6(lab: &Lab, scene: &Scene<'_>, enable: bool) {
+    edit(lab, "BGPPeer", "router-v6", json!({ "enableGracefulRestart": enable }));
+    for node in lab.nodes() {
+        wait_for(format!("graceful restart of {} over IPv6: {enable}", node.name()), SOON, || {
+            let speaker = scene.read(&object("Speaker", node.name()));
+            let mut sessions = speaker["status"]["sessions"].as_array().into_iter().flatten();
+            let session =
+                sessions.find(|session| session["peer"] == "router-v6").cloned().unwrap_or_default();
+            let offered = session["negotiated"]["capabilities"].to_string().contains("graceful restart");
+            let is_done = session["state"] == "Established" && offered == enable;
+            ensure(is_done, session).map_err(|seen| anyhow!("{seen}"))
+        })
+        .unwrap();
+    }
+}
+
+fn aliases(name: &str) -> Value {
+    json!({ "communities": [{ "name": name, "value": "64513:7" }] })
+}
+
+/// Waits until the controller has recorded the current form of an object as the one in force.
+fn expect_recorded(scene: &Scene<'_>, kind: &str, name: &str) {
+    let object = object(kind, name);
+    let generation = scene.read(&object)["metadata"]["generation"].clone();
+    wait_for(format!("the form in force of {kind} {name}"), SOON, || {
+        let recorded = scene.read(&object)["status"]["inForce"]["generation"].clone();
+        ensure(recorded == generation, recorded).map_err(|seen| anyhow!("{seen}"))
+    })
+    .unwrap();
+}
+
+#[test]
+fn refused_object_stays_in_force_across_restarts() {
+    let lab = LAB.turn();
+    let scene = Scene::new(&lab);
+    let (service, ip) = announced(&lab, "kept-refused");
+    use_both(&lab, &scene, ip);
+    for (kind, name) in [("BGPPeer", "router-v4"), ("BGPAdvertisement", "bgp"), ("Community", "kept")] {
+        expect_recorded(&scene, kind, name);
+    }
+    let mut witness = Witness::new(&lab);
+
+    // (the edited object, its spec, the object that is refused, the reason)
+    let (peer, ad) = (("BGPPeer", "router-v4"), ("BGPAdvertisement", "bgp"));
+    let twice = json!([{ "matchLabels": { "a": "b" } }, { "matchLabels": { "a": "b" } }]);
+    for (edited, spec, refused, reason) in [
+        (ad, json!({ "aggregationLength": 8 }), ad, "AggregationTooShort"),
+        (ad, json!({ "aggregationLength": null, "nodeSelectors": twice }), ad, "DuplicateEntry"),
+        (ad, json!({ "nodeSelectors": null, "communities": ["kpet"] }), ad, "CommunityNotFound"),
+        (ad, json!({ "communities": ["kept"] }), ad, "Accepted"),
+        (("Community", "kept"), aliases("other"), ad, "CommunityNotFound"),
+        (peer, json!({ "nodeSelectors": twice }), peer, "DuplicateEntry"),
+        (peer, json!({ "nodeSelectors": null, "bfdProfile": "kpet" }), peer, "BFDProfileNotFound"),
+    ] {
+        edit(&lab, edited.0, edited.1, spec);
+        let refused = object(refused.0, refused.1);
+        wait_for(format!("the verdict {reason} on {refused}"), SOON, || {
+            let seen = scene.expect_condition(&refused, "Accepted", reason == "Accepted");
+            ensure(seen.starts_with(reason), seen).map_err(|seen| anyhow!("{seen}"))
+        })
+        .unwrap();
+        if reason != "Accepted" {
+            let message = scene.expect_condition(&refused, "InForce", true);
+            assert!(message.starts_with("LastAccepted: "), "{message}");
+        }
+    }
+    expect_sessions(&lab, SOON).unwrap();
+    assert_eq!((witness.dropped(), witness.last_route_events()), (0, vec![]));
+
+    // The peer, and the alias that the advertisement needs, are known only from the statuses.
+    lab.controller().unwrap().restart().unwrap();
+    lab.node("n2").unwrap().speaker().unwrap().restart().unwrap();
+    wait_for("another session of n2", SOON, || ensure(witness.dropped() > 0, "none ended")).unwrap();
+    expect_sessions(&lab, SOON).unwrap();
+    expect_next_hops(&lab, ip, &all_nodes(&lab), SOON).unwrap();
+    expect_community(&lab, ip, "64513:7");
+    assert_eq!(witness.last_route_events(), vec![]);
+
+    edit(&lab, "Community", "kept", aliases("kept"));
+    edit(&lab, "BGPPeer", "router-v4", json!({ "bfdProfile": "kept" }));
+    for (kind, name) in [peer, ad] {
+        scene.expect_condition(&object(kind, name), "Accepted", true);
+    }
+    assert_eq!((witness.dropped(), witness.last_route_events()), (0, vec![]));
+    restore(&lab, &scene, ip);
+    service.delete(&lab).unwrap();
+}
+
+/// Ends the use of both objects.
+fn restore(lab: &Lab, scene: &Scene<'_>, ip: IpAddr) {
+    edit(lab, "BGPAdvertisement", "bgp", json!({ "communities": null }));
+    replace_sessions(lab, ip, json!({ "bfdProfile": null, "enableGracefulRestart": null }));
+    set_graceful_restart_v6(lab, scene, false);
+}
