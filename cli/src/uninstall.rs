@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use fairlead_allocator::reconcile::uninstall_patch;
-use fairlead_crds::names::{CONTROLLER, CONTROLLER_LEASE, POOL_PROTECTION};
+use fairlead_crds::kinds::Kind;
+use fairlead_crds::names::{CONTROLLER, CONTROLLER_LEASE};
 use fairlead_crds::read::timestamp;
 use fairlead_crds::text::{MAX_NAME, message, printable};
-use fairlead_crds::v1beta1::IPAddressPool;
 use fairlead_runtime::client::{self, Connection};
 use fairlead_runtime::flags::Common;
 use fairlead_runtime::pages::for_each_listed;
@@ -71,7 +71,12 @@ async fn remove_all(arguments: &Arguments, client: &Client) -> Result<bool> {
     if !arguments.dry_run {
         refuse_while_running(client, &arguments.namespace).await?;
     }
-    let mut removals = protected_pools(client).await?;
+    let mut removals = Vec::new();
+    for kind in Kind::ALL {
+        if let Some(finalizer) = kind.finalizer() {
+            removals.extend(protected(client, *kind, finalizer).await?);
+        }
+    }
     removals.extend(marked_services(client).await?);
     if removals.is_empty() {
         eprintln!("fairlead: nothing to remove");
@@ -128,19 +133,19 @@ async fn refuse_while_running(client: &Client, namespace: &str) -> Result<()> {
     Ok(())
 }
 
-/// Returns the pools with the finalizer of Fairlead.
-async fn protected_pools(client: &Client) -> Result<Vec<Removal>> {
-    let path = IPAddressPool::url_path(&(), None);
-    let removal = |pool: &Value| {
-        let metadata = &pool["metadata"];
+/// Returns the objects of a kind with the finalizer of Fairlead.
+async fn protected(client: &Client, kind: Kind, finalizer: &str) -> Result<Vec<Removal>> {
+    let path = kind.url_path();
+    let removal = |object: &Value| {
+        let metadata = &object["metadata"];
         let finalizers: Vec<&str> =
             metadata["finalizers"].as_array()?.iter().filter_map(Value::as_str).collect();
-        finalizers.contains(&POOL_PROTECTION).then_some(())?;
-        let rest: Vec<&str> = finalizers.into_iter().filter(|name| *name != POOL_PROTECTION).collect();
+        finalizers.contains(&finalizer).then_some(())?;
+        let rest: Vec<&str> = finalizers.into_iter().filter(|name| *name != finalizer).collect();
         let version = &metadata["resourceVersion"];
         let name = metadata["name"].as_str()?;
         Some(Removal {
-            object: message(format!("IPAddressPool {name}")).into_owned(),
+            object: message(format!("{kind} {name}")).into_owned(),
             what: "its finalizer",
             path: path.clone(),
             name: name.to_owned(),
@@ -148,7 +153,7 @@ async fn protected_pools(client: &Client) -> Result<Vec<Removal>> {
             body: json!({ "metadata": { "resourceVersion": version, "finalizers": rest } }),
         })
     };
-    removals(client, &path, removal).await.context("cannot list IPAddressPools")
+    removals(client, &path, removal).await.with_context(|| format!("cannot list {}", kind.plural()))
 }
 
 /// Returns the Services with conditions or the annotation of Fairlead.

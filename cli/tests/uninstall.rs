@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use fairlead_apiserver::Cluster;
 use fairlead_crds::manifests;
-use fairlead_crds::v1beta1::IPAddressPool;
+use fairlead_crds::v1beta1::{BFDProfile, Community, IPAddressPool};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -62,6 +62,14 @@ async fn uninstall_removes_finalizers_conditions_and_annotation() {
         "metadata": { "name": "lan", "finalizers": finalizers }, "spec": { "addresses": ["192.0.2.10/32"] },
     }));
     pools.create(&create, &pool).await.unwrap();
+    let profiles = Api::<BFDProfile>::all(client.clone());
+    let finalizers = ["fairlead.dev/bfd-profile-protection"];
+    let profile = json!({ "metadata": { "name": "fast", "finalizers": finalizers }, "spec": {} });
+    profiles.create(&create, &object(profile)).await.unwrap();
+    let communities = Api::<Community>::all(client.clone());
+    let finalizers = ["fairlead.dev/community-protection"];
+    let community = json!({ "metadata": { "name": "names", "finalizers": finalizers }, "spec": {} });
+    communities.create(&create, &object(community)).await.unwrap();
     let services = Api::<Service>::default_namespaced(client.clone());
     for name in ["web", "plain"] {
         let service: Service = object(json!({
@@ -110,6 +118,8 @@ async fn uninstall_removes_finalizers_conditions_and_annotation() {
     assert_eq!(
         out,
         "IPAddressPool lan: would remove its finalizer\n\
+         BFDProfile fast: would remove its finalizer\n\
+         Community names: would remove its finalizer\n\
          Service default/web: would remove the conditions and the annotation of Fairlead\n"
     );
     let (status, _, error) = uninstall(&file.0, &["--yes"]);
@@ -126,7 +136,9 @@ async fn uninstall_removes_finalizers_conditions_and_annotation() {
 
     let (status, out, error) = uninstall(&file.0, &["--yes"]);
     assert_eq!(status, Some(0), "{error}");
-    assert_eq!(out.lines().count(), 2, "{out}");
+    assert_eq!(out.lines().count(), 4, "{out}");
+    assert!(profiles.get("fast").await.unwrap().finalizers().is_empty());
+    assert!(communities.get("names").await.unwrap().finalizers().is_empty());
     assert_eq!(pools.get("lan").await.unwrap().finalizers(), ["example.org/other"]);
     let web = services.get("web").await.unwrap();
     assert_eq!(web.annotations().keys().collect::<Vec<_>>(), ["example.org/a"]);

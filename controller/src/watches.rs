@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fairlead_allocator::ipam::{NodeNetwork, OtherService, service_ranges};
 use fairlead_allocator::reconcile::{MarkedService, ObservedService, RecordedCooldown};
 use fairlead_crds::configuration_kinds;
+use fairlead_crds::kinds::Kind;
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::config::Labels;
 use fairlead_crds::model::range::IpRange;
@@ -12,10 +13,9 @@ use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::objects::{CustomResourceDefinition, Namespace, Node, Service, ServiceCIDR};
 use fairlead_crds::read::Custom;
 use fairlead_crds::store::{ConfigurationChange, ObjectChange, trim};
-use fairlead_crds::v1beta1::{IPAddressPool, IPClaim};
+use fairlead_crds::v1beta1::{GROUP, IPClaim};
 use fairlead_runtime::watch::{self, Monitor};
 use kube::api::Api;
-use kube::core::CustomResourceExt;
 use kube::{Client, ResourceExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -38,8 +38,8 @@ pub(crate) enum ClusterChange {
     Claims(ObjectChange<Box<Claim>>),
     /// Namespaces.
     Namespaces(ObjectChange<WatchedNamespace>),
-    /// The definition of the kind IPAddressPool; true if it is being deleted.
-    Definition(ObjectChange<bool>),
+    /// The definition of a kind whose objects have a finalizer; true if it is being deleted.
+    Definition(Kind, ObjectChange<bool>),
     /// Names and networks of Nodes.
     Nodes(ObjectChange<(String, NodeNetwork)>),
     /// Names and ranges of ServiceCIDRs. Nothing waits for them: Kubernetes before 1.33 does not serve them.
@@ -119,19 +119,21 @@ pub(crate) fn watch_all(
         sink.clone(),
     ));
 
-    let definition = watch::config().fields(&format!("metadata.name={}", IPAddressPool::crd_name()));
-    let definitions = Api::<CustomResourceDefinition>::all(client.clone());
-    let is_terminating =
-        |definition: CustomResourceDefinition| definition.metadata.deletion_timestamp.is_some();
-    let event = event_of(relist, ClusterChange::Definition);
-    watches.spawn(watch::follow(
-        definitions,
-        definition,
-        monitor.clone(),
-        is_terminating,
-        event,
-        sink.clone(),
-    ));
+    for kind in Kind::ALL.iter().copied().filter(|kind| kind.finalizer().is_some()) {
+        let definition = watch::config().fields(&format!("metadata.name={}.{GROUP}", kind.plural()));
+        let definitions = Api::<CustomResourceDefinition>::all(client.clone());
+        let is_terminating =
+            |definition: CustomResourceDefinition| definition.metadata.deletion_timestamp.is_some();
+        let event = event_of(relist, move |change| ClusterChange::Definition(kind, change));
+        watches.spawn(watch::follow(
+            definitions,
+            definition,
+            monitor.clone(),
+            is_terminating,
+            event,
+            sink.clone(),
+        ));
+    }
 
     let nodes = Api::<Node>::all(client.clone());
     let network = |node: Node| (node.name_any(), NodeNetwork::of(&node));

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::conditions::RawCondition;
 use crate::read::CustomObject;
 use crate::resolve::{ObjectRefusal, RefusalReason};
-use crate::v1beta1;
+use crate::{names, v1beta1};
 
 /// Calls the macro `$callback` with all configuration kinds, each as `Kind => field_of_objects`.
 ///
@@ -231,6 +231,16 @@ impl Kind {
     /// advertisements need it.
     pub fn is_optional(self) -> bool {
         self != Self::IPAddressPool
+    }
+
+    /// Returns the finalizer of objects of this kind while they are in use; `None` if the kind has none.
+    pub fn finalizer(self) -> Option<&'static str> {
+        match self {
+            Self::IPAddressPool => Some(names::POOL_PROTECTION),
+            Self::BFDProfile => Some(names::BFD_PROFILE_PROTECTION),
+            Self::Community => Some(names::COMMUNITY_PROTECTION),
+            Self::L2Advertisement | Self::BGPAdvertisement | Self::BGPPeer => None,
+        }
     }
 
     /// Returns the configuration kind with this name, such as `BGPPeer`.

@@ -45,6 +45,11 @@ pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// them.
 pub const POOL_PROTECTION: &str = "fairlead.dev/pool-protection";
 
+/// Finalizer on a BFDProfile while BGPPeers in force name it.
+pub const BFD_PROFILE_PROTECTION: &str = "fairlead.dev/bfd-profile-protection";
+/// Finalizer on a Community while BGPAdvertisements in force use its aliases.
+pub const COMMUNITY_PROTECTION: &str = "fairlead.dev/community-protection";
+
 /// Secret with the key of the speaker mesh, in the namespace of Fairlead.
 pub const MESH_SECRET: &str = "fairlead-mesh";
 /// Entry of [`MESH_SECRET`] that contains the key.
@@ -74,7 +79,8 @@ pub const ACCEPTED: &str = "Accepted";
 pub const IN_FORCE: &str = "InForce";
 /// Condition of an IPAddressPool: no address of at least one of its address families is free.
 pub const EXHAUSTED: &str = "Exhausted";
-/// Condition of an IPAddressPool: deletion waits for the Services and IPClaims that have addresses of it.
+/// Condition of an IPAddressPool: deletion waits for the Services and IPClaims that have addresses of it. Of
+/// a BFDProfile or Community: deletion waits for the objects that refer to it.
 pub const IN_USE: &str = "InUse";
 /// Condition of an IPClaim: its addresses are reserved.
 pub const RESERVED: &str = "Reserved";
@@ -105,6 +111,7 @@ pub mod reasons {
 
     /// Of [`super::IN_USE`].
     pub const ADDRESSES_HELD: &str = "AddressesHeld";
+    pub const REFERENCED: &str = "Referenced";
 
     /// Of [`super::RESERVED`].
     pub const RESERVED: &str = "Reserved";

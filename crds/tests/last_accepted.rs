@@ -283,6 +283,41 @@ fn form_that_is_too_large_is_not_recorded() {
     }
 }
 
+#[test]
+fn users_are_the_objects_in_force_that_need_another() {
+    let users = |values: &[Value], (kind, name): (&str, &str)| {
+        let object = ObjectRef { kind: common::kind(kind), name: name.to_owned() };
+        let users = resolve(&objects(values)).users_of(&object);
+        users.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    };
+    let values = all(BGP, 1);
+    let (profile, community) = (("BFDProfile", "fast"), ("Community", "c"));
+    assert_eq!(users(&values, profile), "BGPPeer/r");
+    assert_eq!(users(&values, community), "BGPAdvertisement/ad");
+    assert_eq!(users(&values, ("IPAddressPool", "p")), "");
+    let table = [
+        (edited(&values, ("BGPPeer", "r"), None), profile),
+        (edited(&values, ("BGPPeer", "r"), Some("{myASN: 1, peerASN: 2, peerAddress: 192.0.2.1}")), profile),
+        (edited(&values, profile, None), profile),
+        (edited(&values, community, Some("communities: [{name: blue, value: '1:2'}]")), community),
+        (edited(&values, ("BGPAdvertisement", "ad"), Some("communities: ['1:1']")), community),
+    ];
+    for (values, object) in table {
+        assert_eq!(users(&values, object), "", "{object:?}");
+    }
+    // A refused object needs what its last accepted form needs.
+    let first = resolve(&objects(&values));
+    let refused = edited(&values, ("BGPPeer", "r"), Some("{peerAddress: 192.0.2.1}"));
+    let second = resolve_after(&objects(&refused), &first, InForce::ByConditions);
+    assert_eq!(second.users_of(&ObjectRef { kind: Kind::BFDProfile, name: "fast".to_owned() }).len(), 1);
+    let permitted = edited(
+        &values,
+        ("BGPAdvertisement", "ad"),
+        Some("{ipAddressPools: [p], serviceAttributes: {communities: [blue]}}"),
+    );
+    assert_eq!(users(&permitted, community), "BGPAdvertisement/ad");
+}
+
 /// Specs that an edit may lead to, valid and invalid ones.
 const EDITS: [(&str, &[&str]); 5] = [
     ("L2Advertisement", &["", "interfaces: ['']"]),

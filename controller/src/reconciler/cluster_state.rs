@@ -141,16 +141,16 @@ impl ClusterState {
             }
             ClusterChange::Claims(ObjectChange::Missing) => self.claims_missing = true,
             ClusterChange::Namespaces(change) => self.handle_namespaces(change, now),
-            ClusterChange::Definition(change) => {
-                let definition = match change {
+            ClusterChange::Definition(kind, change) => {
+                let is_deleted = match change {
                     ObjectChange::Apply(is_terminating) => is_terminating,
                     ObjectChange::Delete(_) => false,
                     ObjectChange::Reset(list) => list.into_iter().any(|is_terminating| is_terminating),
                     // Every API server serves CustomResourceDefinitions.
                     ObjectChange::Missing => return,
                 };
-                self.set_removal(Removal { definition, ..self.configuration.removal() });
-                if self.configured {
+                self.set_removal(self.configuration.removal().with_definition(kind, is_deleted));
+                if kind == Kind::IPAddressPool && self.configured {
                     self.index.set_config(&self.configuration.config(), now);
                 }
             }
@@ -202,6 +202,10 @@ impl ClusterState {
             return;
         }
         let WriteTarget::ObjectFinalizers(pool) = target else { return };
+        if pool.kind != Kind::IPAddressPool {
+            // The watch delivers the new version.
+            return;
+        }
         if let (PatchBody::Json(body), WriteResult::Written(version)) = (&*write.body, result) {
             self.configuration.finalizers_written(&pool.name, body, version);
         }
@@ -387,6 +391,7 @@ impl ClusterState {
         if self.configuration.set_removal(removal) {
             tracing::info!(being_deleted = %removal, "the parts of Fairlead that are being deleted changed");
             self.pools.handle_changed_pools(self.configuration.pool_names().map(str::to_owned));
+            self.observed_objects.extend(self.configuration.referable());
         }
     }
 
@@ -445,6 +450,11 @@ impl ClusterState {
                 false => InForce::ByConditions,
             };
             if let Some(change) = self.configuration.resolve(in_force) {
+                let refers =
+                    |object: &ObjectRef| matches!(object.kind, Kind::BGPPeer | Kind::BGPAdvertisement);
+                if !change.delta.peers.is_empty() || change.objects.iter().any(refers) {
+                    objects.extend(self.configuration.referable());
+                }
                 self.index.change_config(change.delta, now);
                 self.configured = true;
                 objects.extend(change.objects);
@@ -462,8 +472,18 @@ impl ClusterState {
             self.pools.handle_changed_pools([object.name]);
         } else if self.is_deciding() {
             let patch = self.configuration.status_patch(&object, now);
-            self.object_writes.push(desired(object, ObjectPart::Status, patch));
+            self.push_object_writes(object, patch);
         }
+    }
+
+    /// Adds the writes of an object that is not a pool. Finalizers wait until the status is written: both
+    /// would be decided on the same version, and the watch delivers the next one.
+    fn push_object_writes(&mut self, object: ObjectRef, status: Option<ObjectPatch>) {
+        if object.kind.finalizer().is_some() {
+            let finalizers = self.configuration.reference_patch(&object).filter(|_| status.is_none());
+            self.object_writes.push(desired(object.clone(), ObjectPart::Finalizers, finalizers));
+        }
+        self.object_writes.push(desired(object, ObjectPart::Status, status));
     }
 
     /// Schedules the status of a pool at once if it lacks the verdict on the pool.
@@ -480,9 +500,9 @@ impl ClusterState {
         if self.is_deciding() {
             let pools = self.configuration.pool_names().filter(|name| self.configuration.lacks_verdict(name));
             pools.for_each(|name| self.pools.handle_verdict(name.to_owned()));
-            let patches = self.configuration.status_patches(now).into_iter();
-            let writes = patches.map(|(object, patch)| desired(object, ObjectPart::Status, patch));
-            self.object_writes.extend(writes);
+            for (object, patch) in self.configuration.status_patches(now) {
+                self.push_object_writes(object, patch);
+            }
         }
     }
 }

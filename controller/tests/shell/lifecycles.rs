@@ -1,11 +1,11 @@
 //! Services that leave, and two instances with different load balancer classes.
 
 use fairlead_crds::names;
-use fairlead_crds::v1beta1::{IPAddressPool, IPClaim};
+use fairlead_crds::v1beta1::{BFDProfile, BGPPeer, IPAddressPool, IPClaim};
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::world::{NAMESPACE, World, create, eventually, ingress, load_balancer, object, reason};
@@ -164,6 +164,46 @@ async fn deletion_of_the_definition_does_not_wait_for_holders() {
     .await;
     definitions.delete(name, &DeleteParams::default()).await.unwrap();
     eventually("the pool is gone", async || !matches!(pools.get_opt("lan").await, Ok(Some(_)))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn profile_in_use_waits_unless_the_definition_is_deleted() {
+    let mut world = World::start().await;
+    world.start_controller().await;
+    let create = PostParams::default();
+    let profiles = Api::<BFDProfile>::all(world.client.clone());
+    profiles.create(&create, &BFDProfile::new("fast", Default::default())).await.unwrap();
+    let peer = json!({ "metadata": { "name": "r" }, "spec": {
+        "myASN": 64513, "peerASN": 64512, "peerAddress": "192.0.2.1", "bfdProfile": "fast",
+    } });
+    let peers = Api::<BGPPeer>::all(world.client.clone());
+    peers.create(&create, &serde_json::from_value(peer).unwrap()).await.unwrap();
+    let ours = names::BFD_PROFILE_PROTECTION;
+    eventually("the profile is protected", async || {
+        profiles.get("fast").await.unwrap().finalizers() == [ours]
+    })
+    .await;
+    let definitions = Api::<CustomResourceDefinition>::all(world.client.clone());
+    let name = "bfdprofiles.fairlead.dev";
+    let hold = Patch::Merge(json!({ "metadata": { "finalizers": ["example.org/hold"] } }));
+    definitions.patch(name, &PatchParams::default(), &hold).await.unwrap();
+    profiles.delete("fast", &DeleteParams::default()).await.unwrap();
+    eventually("the profile waits for its peer", async || {
+        let status = profiles.get("fast").await.unwrap().status.unwrap_or_default();
+        status
+            .conditions
+            .iter()
+            .any(|condition| condition.type_() == names::IN_USE && condition.message().contains("BGPPeer r"))
+    })
+    .await;
+    definitions.delete(name, &DeleteParams::default()).await.unwrap();
+    eventually("the profile is gone", async || !matches!(profiles.get_opt("fast").await, Ok(Some(_)))).await;
+    eventually("the peer is refused and in force", async || {
+        let status = peers.get("r").await.unwrap().status.unwrap_or_default();
+        let is_true = |type_| fairlead_crds::conditions::is_true(&status.conditions, type_);
+        !is_true(names::ACCEPTED) && is_true(names::IN_FORCE)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,6 +25,7 @@ mod pool_changes;
 mod precedence;
 mod refusal;
 mod routes;
+mod users;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -51,6 +51,7 @@ mod coverage;
 mod departed;
 mod displayed;
 mod external_write;
+mod finalizers;
 mod index;
 mod namespaces;
 pub mod objects;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use fairlead_crds::conditions::{self, NewCondition};
 use fairlead_crds::kinds::{ConfigurationObject, Kind, ObjectRef, ObjectView};
 use fairlead_crds::model::config::{Closed, Config};
-use fairlead_crds::names::{ACCEPTED, IN_FORCE, reasons};
+use fairlead_crds::names::{ACCEPTED, IN_FORCE, IN_USE, reasons};
 use fairlead_crds::resolve::{Accepted, InForce, Resolution, ResolutionChange};
 use fairlead_crds::store::{ConfigurationChange, ConfigurationStore, ObjectChange};
 use fairlead_crds::v1beta1::{AcceptedForm, BGPPeer, IPAddressPool};
@@ -16,7 +16,7 @@ use super::cooldowns::Cooldowns;
 use super::removal::Removal;
 
 /// The conditions of objects that are not pools.
-const OWN_CONDITIONS: [&str; 2] = [ACCEPTED, IN_FORCE];
+const OWN_CONDITIONS: [&str; 3] = [ACCEPTED, IN_FORCE, IN_USE];
 
 /// All configuration objects as last observed, and their resolution.
 #[derive(Debug, Default)]
@@ -68,15 +68,20 @@ impl Configuration {
     pub fn config(&self) -> Config {
         let mut config = self.resolution.config.clone();
         config.keep_class(self.class.as_deref());
-        if self.removal.definition {
+        if self.removal.pools {
             // All pools disappear soon, one after the other: none takes the Services of those before it.
             config.pools.values_mut().for_each(|pool| pool.closed = Some(Closed::Deleting));
         }
         config
     }
 
+    /// Returns the load balancer class of this instance.
+    pub(super) fn class(&self) -> Option<&str> {
+        self.class.as_deref()
+    }
+
     /// Stores which parts of Fairlead are being deleted. Returns whether that differs: then the finalizers of
-    /// all pools may differ.
+    /// all objects may differ.
     pub fn set_removal(&mut self, removal: Removal) -> bool {
         std::mem::replace(&mut self.removal, removal) != removal
     }
@@ -154,6 +159,17 @@ impl Configuration {
         self.store.resource_version(object)
     }
 
+    /// Returns the objects, except pools, that have a finalizer while others refer to them.
+    pub fn referable(&self) -> impl Iterator<Item = ObjectRef> {
+        let objects = self.store.views().map(|view| view.object);
+        objects.filter(|object| object.kind != Kind::IPAddressPool && object.kind.finalizer().is_some())
+    }
+
+    /// Returns the parts of an object that all kinds have in common.
+    pub(super) fn view(&self, object: &ObjectRef) -> Option<ObjectView<'_>> {
+        self.store.view(object)
+    }
+
     /// Returns the names of all pools of this instance, accepted or not.
     pub fn pool_names(&self) -> impl Iterator<Item = &str> {
         self.pools().filter_map(|pool| pool.metadata.name.as_deref())
@@ -208,6 +224,8 @@ impl Configuration {
         let mut new = vec![condition(ACCEPTED, status, reason, message)];
         let kept = self.resolution.kept_message(&view.object);
         new.extend(kept.map(|message| condition(IN_FORCE, true, reasons::LAST_ACCEPTED.to_owned(), message)));
+        let waiting = self.waiting_condition(view);
+        new.extend(waiting.map(|waiting| waiting.observed_generation(view.metadata.generation)));
         let form = self.resolution.last_accepted(&view.object);
         // A merge moves conditions to the end, so merged conditions may differ from correct ones in order.
         let is_correct = OWN_CONDITIONS.iter().all(|type_| {

@@ -6,26 +6,27 @@ use fairlead_crds::conditions::{self, NewCondition, RawCondition};
 use fairlead_crds::kinds::{ConfigurationObject, ObjectView};
 use fairlead_crds::model::config::Reclaim;
 use fairlead_crds::model::service::ObjectKey;
-use fairlead_crds::names::{ACCEPTED, EXHAUSTED, IN_USE, POOL_PROTECTION, reasons};
+use fairlead_crds::names::{ACCEPTED, EXHAUSTED, IN_USE, reasons};
 use fairlead_crds::resolve::Accepted;
 use fairlead_crds::v1beta1::{IPAddressPool, IPAddressPoolStatus, ReleasedAddress};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::cooldowns::RecordedCooldown;
-use super::objects::{Configuration, ObjectPart, ObjectPatch, status_patch};
+use super::finalizers::{deletion_waits, finalizer_patch};
+use super::objects::{Configuration, ObjectPatch, status_patch};
 use crate::ipam::{Family, Ipam, PoolCounts, Released};
 
 /// Maximum number of Services, and of claims, that a message names.
 const MAX_NAMED: usize = 5;
 
 impl Configuration {
-    /// Returns the patch of a pool's finalizers, if it needs one: a pool in use has the finalizer
-    /// [`POOL_PROTECTION`], any other pool does not, and none while Fairlead is removed
+    /// Returns the patch of a pool's finalizers, if it needs one: a pool in use has the finalizer of its
+    /// kind, any other pool does not, and none while Fairlead is removed
     /// ([`Removal`](crate::reconcile::Removal)).
     pub fn finalizer_patch(&self, name: &str, ipam: &Ipam) -> Option<ObjectPatch> {
-        let pool = self.pool(name)?.0;
-        finalizer_patch(pool, needs_protection(name, ipam) && !self.removal().exempts(pool))
+        let pool = ObjectView::new(self.pool(name)?.0);
+        finalizer_patch(&pool, needs_protection(name, ipam) && !self.removal().exempts(&pool))
     }
 
     /// Applies the patch `body` of a pool's finalizers that the API server has written as `resource_version`,
@@ -104,29 +105,6 @@ impl Configuration {
     }
 }
 
-fn finalizer_patch(pool: &IPAddressPool, is_protected: bool) -> Option<ObjectPatch> {
-    let current: Vec<&str> = finalizers(pool).collect();
-    let is_deleted = pool.metadata.deletion_timestamp.is_some();
-    let mut finalizers: Vec<&str> = current.iter().copied().filter(|name| *name != POOL_PROTECTION).collect();
-    if is_protected && (!is_deleted || current.contains(&POOL_PROTECTION)) {
-        finalizers.push(POOL_PROTECTION);
-    }
-    if finalizers.len() == current.len() {
-        return None;
-    }
-    let resource_version = pool.metadata.resource_version.clone().unwrap_or_default();
-    Some(ObjectPatch {
-        object: pool.reference(),
-        part: ObjectPart::Finalizers,
-        body: json!({ "metadata": { "resourceVersion": resource_version, "finalizers": finalizers } }),
-        resource_version,
-    })
-}
-
-fn finalizers(pool: &IPAddressPool) -> impl Iterator<Item = &str> {
-    pool.metadata.finalizers.iter().flatten().map(String::as_str)
-}
-
 /// Returns whether Services or claims use a pool and retain its addresses when it is deleted.
 fn needs_protection(pool: &str, ipam: &Ipam) -> bool {
     let retains = ipam.reclaim(pool) != Some(Reclaim::Reassign);
@@ -187,9 +165,7 @@ fn conditions(
         new.push(condition(EXHAUSTED, !full.is_empty(), reason.to_owned(), full.join(" and ")));
     }
     let name = pool.metadata.name.as_deref().unwrap_or_default();
-    let is_deleted = pool.metadata.deletion_timestamp.is_some();
-    // Without this finalizer, the deletion waits for another controller.
-    if is_deleted && needs_protection(name, ipam) && finalizers(pool).any(|name| name == POOL_PROTECTION) {
+    if deletion_waits(&ObjectView::new(pool)) && needs_protection(name, ipam) {
         let message = format!("deletion waits for {}", users(name, ipam));
         new.push(condition(IN_USE, true, reasons::ADDRESSES_HELD.to_owned(), message));
     }

@@ -117,6 +117,41 @@ fn refused_object_stays_in_force_across_restarts() {
     service.delete(&lab).unwrap();
 }
 
+#[test]
+fn deleted_object_stays_in_force_until_nothing_needs_it() {
+    let lab = LAB.turn();
+    let scene = Scene::new(&lab);
+    let (service, ip) = announced(&lab, "kept-deleted");
+    use_both(&lab, &scene, ip);
+    let mut witness = Witness::new(&lab);
+    let both = [("BFDProfile", "BGPPeer router-v4"), ("Community", "BGPAdvertisement bgp")];
+    for (kind, user) in both {
+        let object = object(kind, "kept");
+        wait_for(format!("the finalizer of {kind} kept"), SOON, || {
+            let finalizers = scene.read(&object)["metadata"]["finalizers"].clone();
+            ensure(finalizers.to_string().contains("-protection"), finalizers)
+                .map_err(|seen| anyhow!("{seen}"))
+        })
+        .unwrap();
+        scene.delete(&object);
+        let message = scene.expect_condition(&object, "InUse", true);
+        assert!(message.starts_with("Referenced: ") && message.contains(user), "{message}");
+    }
+    // An edit of an object that is being deleted takes effect.
+    edit(&lab, "Community", "kept", json!({ "communities": [{ "name": "kept", "value": "64513:8" }] }));
+    expect_community(&lab, ip, "64513:8");
+    assert_eq!((witness.dropped(), witness.last_route_events()), (0, vec![]));
+
+    edit(&lab, "BGPAdvertisement", "bgp", json!({ "communities": null }));
+    edit(&lab, "BGPPeer", "router-v4", json!({ "bfdProfile": null }));
+    for (kind, _) in both {
+        scene.expect_gone(&object(kind, "kept"));
+    }
+    assert_eq!((witness.dropped(), witness.last_route_events()), (0, vec![]));
+    restore(&lab, &scene, ip);
+    service.delete(&lab).unwrap();
+}
+
 /// Ends the use of both objects.
 fn restore(lab: &Lab, scene: &Scene<'_>, ip: IpAddr) {
     edit(lab, "BGPAdvertisement", "bgp", json!({ "communities": null }));

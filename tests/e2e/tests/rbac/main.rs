@@ -36,7 +36,7 @@ stringData: { username: '', password: hush }
 apiVersion: fairlead.dev/v1beta1
 kind: BGPPeer
 metadata: { name: bird }
-spec: { myASN: 64513, peerASN: 64700, peerAddress: 192.0.2.5, connectTime: 1s, passwordSecret: { name: fairlead-bgp-password } }
+spec: { myASN: 64513, peerASN: 64700, peerAddress: 192.0.2.5, connectTime: 1s, bfdProfile: fast, passwordSecret: { name: fairlead-bgp-password } }
 ---
 apiVersion: fairlead.dev/v1beta1
 kind: BFDProfile
@@ -47,6 +47,11 @@ apiVersion: fairlead.dev/v1beta1
 kind: Community
 metadata: { name: names }
 spec: { communities: [{ name: web, value: '64513:80' }] }
+---
+apiVersion: fairlead.dev/v1beta1
+kind: BGPAdvertisement
+metadata: { name: named }
+spec: { ipAddressPools: [cooling], peers: [none], communities: [web] }
 ---
 apiVersion: fairlead.dev/v1beta1
 kind: IPAddressPool

@@ -1,11 +1,13 @@
 //! The finalizer that protects a pool in use, and the condition that names its users.
 
+use fairlead_crds::kinds::{Kind, ObjectRef};
 use fairlead_crds::names::POOL_PROTECTION;
+use fairlead_crds::resolve::InForce;
 use fairlead_crds::store::ObjectChange;
 use fairlead_crds::v1beta1::{IPAddressPool, IPClaim};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::objects::{configuration, now, patched, pool_object, resolve};
+use super::objects::{apply, configuration, configuration_of, now, patched, pool_object, resolve};
 use super::*;
 use crate::ipam::{AllocationRequest, Ipam, Sharing};
 use crate::reconcile::objects::{Configuration, ObjectPart};
@@ -232,11 +234,79 @@ fn removal_of_fairlead_takes_the_finalizer_away() {
     for (namespace, definition, deleting, stays) in table {
         let mut configuration = configuration(vec![object("Retain", &[OTHER, ours], deleting)]);
         let ipam = used(&mut configuration, 1, 1);
-        let removal = Removal { namespace, definition };
+        let removal = Removal { namespace, pools: definition, ..Removal::default() };
         assert_eq!(configuration.set_removal(removal), removal != Removal::default());
         assert!(!configuration.set_removal(removal), "it is the same");
         let patch = configuration.finalizer_patch("p", &ipam);
         let finalizers = patch.map(|patch| patch.body["metadata"]["finalizers"].clone());
         assert_eq!(finalizers, (!stays).then(|| json!([OTHER])), "{removal:?}, {deleting}");
+    }
+}
+
+/// The class of the instance, the removal, the finalizers of the object, whether it is being deleted and
+/// whether others refer to it; the expected finalizers in the patch, and whether the deletion waits.
+type ReferenceCase<'a> = (Option<&'a str>, Removal, &'a [&'a str], bool, bool, (Option<&'a [&'a str]>, bool));
+
+#[test]
+fn referenced_profile_and_community_have_the_finalizer() {
+    let object = |kind: &str, name: &str, spec: Value| {
+        json!({
+            "kind": kind, "metadata": { "name": name, "uid": name, "generation": 1, "resourceVersion": "1" },
+            "spec": spec,
+        })
+    };
+    let peer = object(
+        "BGPPeer",
+        "r",
+        json!({ "myASN": 1, "peerASN": 2, "peerAddress": "192.0.2.1", "bfdProfile": "b" }),
+    );
+    let ad = object("BGPAdvertisement", "ad", json!({ "communities": ["red"] }));
+    let profile = object("BFDProfile", "b", json!({}));
+    let community = object("Community", "c", json!({ "communities": [{ "name": "red", "value": "1:1" }] }));
+    let (ours, none) = ("ours", Removal::default());
+    let namespace = Removal { namespace: true, ..none };
+    let definitions = Removal { bfd_profiles: true, communities: true, ..none };
+    #[rustfmt::skip]
+    let table: [ReferenceCase<'_>; 11] = [
+        (None, none, &[], false, false, (None, false)),
+        (None, none, &[OTHER], false, true, (Some(&[OTHER, ours]), false)),
+        (None, none, &[ours], false, true, (None, false)),
+        (None, none, &[ours], false, false, (Some(&[]), false)),
+        (None, none, &[ours, OTHER], true, true, (None, true)),
+        (None, none, &[OTHER], true, true, (None, false)),
+        (None, none, &[ours], true, false, (Some(&[]), false)),
+        (Some("a"), none, &[], false, true, (None, false)),
+        (None, namespace, &[ours], false, true, (Some(&[]), false)),
+        (None, definitions, &[ours], false, true, (None, false)),
+        (None, definitions, &[ours], true, true, (Some(&[]), true)),
+    ];
+    for (class, removal, finalizers, is_deleted, is_used, (expected, waits)) in table {
+        for mut target in [profile.clone(), community.clone()] {
+            let kind = Kind::parse(target["kind"].as_str().unwrap()).unwrap();
+            let real = |names: &[&str]| -> Vec<String> {
+                let own = kind.finalizer().unwrap();
+                names.iter().map(|name| if *name == ours { own } else { name }.to_owned()).collect()
+            };
+            target["metadata"]["finalizers"] = json!(real(finalizers));
+            if is_deleted {
+                target["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            }
+            let mut configuration = configuration_of(class);
+            let mut objects = vec![target.clone()];
+            objects.extend(is_used.then(|| [peer.clone(), ad.clone()]).into_iter().flatten());
+            for object in objects {
+                apply(&mut configuration, object);
+            }
+            configuration.resolve(InForce::ByResolution).unwrap();
+            configuration.set_removal(removal);
+            let reference = ObjectRef { kind, name: target["metadata"]["name"].as_str().unwrap().to_owned() };
+            let what = format!("{class:?} {removal:?} {finalizers:?} {is_deleted} {is_used} {kind}");
+            assert_eq!(configuration.referable().collect::<Vec<_>>(), std::slice::from_ref(&reference));
+            let patch = configuration.reference_patch(&reference);
+            let patched = patch.map(|patch| patch.body["metadata"]["finalizers"].clone());
+            assert_eq!(patched, expected.map(|names| json!(real(names))), "{what}");
+            let status = configuration.status_patch(&reference, now()).unwrap().body.to_string();
+            assert_eq!(status.contains("deletion waits for BGP"), waits, "{what}: {status}");
+        }
     }
 }

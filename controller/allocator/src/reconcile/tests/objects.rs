@@ -54,6 +54,35 @@ pub(super) fn configuration(pools: Vec<IPAddressPool>) -> Configuration {
     configuration
 }
 
+/// Returns the configuration of the instance with this class, in which every kind was listed and no object
+/// exists.
+pub(super) fn configuration_of(class: Option<&str>) -> Configuration {
+    macro_rules! list_none {
+        ($($kind:ident => $field:ident,)*) => {
+            [$(ConfigurationChange::$kind(ObjectChange::Reset(Vec::new()))),*]
+        };
+    }
+    let mut configuration = Configuration::new(class);
+    for change in configuration_kinds!(list_none) {
+        configuration.apply(change);
+    }
+    configuration
+}
+
+/// Applies an object of any kind.
+pub(super) fn apply(configuration: &mut Configuration, object: Value) {
+    macro_rules! apply {
+        ($($kind:ident => $field:ident,)*) => {
+            match Kind::parse(object["kind"].as_str().unwrap()).unwrap() {
+                $(Kind::$kind => configuration.change::<fairlead_crds::v1beta1::$kind>(
+                    ObjectChange::Apply(serde_json::from_value(object).unwrap()),
+                ),)*
+            }
+        };
+    }
+    assert!(configuration_kinds!(apply));
+}
+
 /// Resolves the objects.
 pub(super) fn resolve(configuration: &mut Configuration) -> Config {
     configuration.resolve(InForce::ByConditions).unwrap();
