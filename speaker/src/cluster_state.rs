@@ -16,6 +16,7 @@ use fairlead_plan::{
 };
 use kube::Resource;
 
+use crate::deletions::Deletions;
 use crate::tasks::mesh::MeshPeers;
 use crate::trim::MeshPeer;
 use crate::watches::WatchEvent;
@@ -35,6 +36,7 @@ pub(crate) struct ClusterState {
     configuration: ConfigurationStore,
     resolution: Resolution,
     configuration_changed: bool,
+    deletions: Deletions,
     /// The speakers by name of their object; `None` for one that is no member of the mesh of this instance.
     speakers: BTreeMap<String, Option<MeshPeer>>,
     /// The speakers of other nodes that have a mesh address.
@@ -104,6 +106,7 @@ impl ClusterState {
             configuration: ConfigurationStore::default(),
             resolution: Resolution::default(),
             configuration_changed: false,
+            deletions: Deletions::default(),
             speakers: BTreeMap::new(),
             mesh_peers: MeshPeers::default(),
             own_object_deletions: 0,
@@ -125,8 +128,10 @@ impl ClusterState {
             WatchEvent::Configuration(change) => {
                 // The store knows whether it makes a difference. A status that the controller writes rarely
                 // does: its condition can decide between two overlapping pools.
-                self.configuration.handle_change(*change);
-                self.configuration_changed = true;
+                if let Some(change) = self.deletions.handle_change(*change) {
+                    self.configuration.handle_change(change);
+                    self.configuration_changed = true;
+                }
             }
         }
     }
@@ -184,6 +189,16 @@ impl ClusterState {
     /// Sets the time; see [`Plan::set_time`].
     pub(crate) fn set_time(&mut self, now: Instant) {
         self.plan.set_time(now);
+        for deletion in self.deletions.take_due(now) {
+            self.configuration.handle_change(deletion);
+            self.configuration_changed = true;
+        }
+    }
+
+    /// Returns when to call [`ClusterState::set_time`] and [`ClusterState::changes`] although nothing else
+    /// changes.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        [self.plan.poll_timeout(), self.deletions.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Returns the changes of the plan since the last call, in order, and the configuration objects whose

@@ -70,7 +70,7 @@ impl Coordinator {
         let mut mesh_address = None;
         let stop = self.stop.clone();
         loop {
-            let timeout = [gate.poll_timeout(), self.state.plan().poll_timeout()].into_iter().flatten().min();
+            let timeout = [gate.poll_timeout(), self.state.poll_timeout()].into_iter().flatten().min();
             let mut member_joined = false;
             let mut links_changed = false;
             tokio::select! {

@@ -13,6 +13,7 @@
 
 mod cluster_state;
 mod coordinator;
+mod deletions;
 mod excluded_interfaces;
 pub mod flags;
 mod mesh_link;

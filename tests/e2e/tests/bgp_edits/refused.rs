@@ -1,10 +1,11 @@
 //! Objects that are refused after they were in force: the form that was accepted last remains in force, also
 //! in a speaker and a controller that start meanwhile.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::anyhow;
-use fairlead_e2e::{SOON, Scene, all_nodes, expect_next_hops, expect_sessions};
+use fairlead_e2e::{SECOND, SOON, Scene, all_nodes, expect_next_hops, expect_sessions};
 use fairlead_lab::{Lab, ensure, wait_for};
 use serde_json::{Value, json};
 
@@ -149,6 +150,30 @@ fn deleted_object_stays_in_force_until_nothing_needs_it() {
     }
     assert_eq!((witness.dropped(), witness.last_route_events()), (0, vec![]));
     restore(&lab, &scene, ip);
+    service.delete(&lab).unwrap();
+}
+
+#[test]
+fn peer_and_advertisement_are_replaced_without_a_gap() {
+    let lab = LAB.turn();
+    let scene = Scene::new(&lab);
+    let (service, ip) = announced(&lab, "kept-replaced");
+    let mut witness = Witness::new(&lab);
+    for (kind, name) in [("BGPPeer", "router-v4"), ("BGPAdvertisement", "bgp")] {
+        let mut replaced = object(kind, name);
+        replaced["spec"] = scene.read(&replaced)["spec"].clone();
+        scene.delete(&replaced);
+        lab.api().unwrap().apply_object(replaced.clone()).unwrap();
+        scene.expect_condition(&replaced, "Accepted", true);
+        // Longer than a deletion waits.
+        assert_eq!((witness.dropped(), witness.quiet_route_events(3 * SECOND)), (0, vec![]), "{kind}");
+    }
+    let mut deleted = object("BGPAdvertisement", "bgp");
+    deleted["spec"] = scene.read(&deleted)["spec"].clone();
+    scene.delete(&deleted);
+    expect_next_hops(&lab, ip, &BTreeSet::new(), SOON).unwrap();
+    lab.api().unwrap().apply_object(deleted).unwrap();
+    expect_next_hops(&lab, ip, &all_nodes(&lab), SOON).unwrap();
     service.delete(&lab).unwrap();
 }
 

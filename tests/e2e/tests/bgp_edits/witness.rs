@@ -44,7 +44,13 @@ impl<'a> Witness<'a> {
 
     /// Waits until no route changes any more. Returns the changes in the router's kernel since the last call.
     pub(crate) fn last_route_events(&self) -> Vec<RouteEvent> {
-        std::iter::from_fn(|| self.routes.next(QUIET)).collect()
+        self.quiet_route_events(QUIET)
+    }
+
+    /// Waits until no route has changed for this time. Returns the changes in the router's kernel since the
+    /// last call.
+    pub(crate) fn quiet_route_events(&self, quiet: Duration) -> Vec<RouteEvent> {
+        std::iter::from_fn(|| self.routes.next(quiet)).collect()
     }
 
     /// Returns the changes of routes in the router's kernel since the last call.
