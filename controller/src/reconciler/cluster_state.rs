@@ -228,8 +228,12 @@ impl ClusterState {
                 WriteTarget::ObjectStatus(pool) if pool.kind == Kind::IPAddressPool => {
                     self.pools.handle_verdict(pool.name);
                 }
-                WriteTarget::ObjectStatus(object) => self.evaluate_object(object, now),
-                WriteTarget::ObjectFinalizers(pool) => self.pools.handle_changed_pools([pool.name]),
+                WriteTarget::ObjectFinalizers(pool) if pool.kind == Kind::IPAddressPool => {
+                    self.pools.handle_changed_pools([pool.name]);
+                }
+                WriteTarget::ObjectStatus(object) | WriteTarget::ObjectFinalizers(object) => {
+                    self.evaluate_object(object, now);
+                }
                 WriteTarget::ClaimStatus(claim) => self.index.publish_claim(&claim, now),
                 WriteTarget::ServiceStatus(_) | WriteTarget::PoolCooldown(_) => {}
             }

@@ -6,7 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use fairlead_crds::names::{ACCEPTED, BOUND, EXHAUSTED, IN_USE, POOL_PROTECTION, RESERVED};
+use fairlead_crds::names::{
+    ACCEPTED, BFD_PROFILE_PROTECTION, BOUND, COMMUNITY_PROTECTION, EXHAUSTED, IN_USE, POOL_PROTECTION,
+    RESERVED,
+};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -14,6 +17,9 @@ use super::status_conflict::{ConflictTimers, StatusConflict};
 
 /// The conditions that this controller writes into configuration objects and claims.
 const OWN_CONDITIONS: [&str; 5] = [ACCEPTED, EXHAUSTED, IN_USE, RESERVED, BOUND];
+
+/// The finalizers that this controller writes, at most one per kind.
+const OWN_FINALIZERS: [&str; 3] = [POOL_PROTECTION, BFD_PROFILE_PROTECTION, COMMUNITY_PROTECTION];
 
 /// The parts of objects that were written, each until it was not written for ten minutes. `K` identifies a
 /// part of an object.
@@ -145,7 +151,8 @@ pub fn digest(body: &Value) -> u64 {
         }
     }
     let finalizers = body["metadata"]["finalizers"].as_array();
-    finalizers.map(|finalizers| finalizers.iter().any(|name| name == POOL_PROTECTION)).hash(&mut hasher);
+    let is_own = |name: &&Value| OWN_FINALIZERS.map(Some).contains(&name.as_str());
+    finalizers.map(|finalizers| finalizers.iter().any(|name| is_own(&name))).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -260,7 +267,9 @@ mod tests {
         assert_ne!(first, digest(&body("1", "a", "y", 1)));
         assert_ne!(first, digest(&body("1", "a", "x", 2)));
         let finalizers = |names: &[&str]| digest(&json!({ "metadata": { "finalizers": names } }));
-        assert_eq!(finalizers(&[POOL_PROTECTION]), finalizers(&["a", POOL_PROTECTION]));
-        assert_ne!(finalizers(&[POOL_PROTECTION]), finalizers(&["a"]));
+        for own in OWN_FINALIZERS {
+            assert_eq!(finalizers(&[own]), finalizers(&["a", own]));
+            assert_ne!(finalizers(&[own]), finalizers(&["a"]), "{own}");
+        }
     }
 }
