@@ -319,19 +319,30 @@ proptest! {
         let nodes: Vec<_> = NODES.iter().map(|node| (*node, world.plan_of(node))).collect();
         for (name, service) in &world.services {
             for address in &service.addresses {
-                let state = |plan: &Plan| plan.state(&key(name), *address, Protocol::Bgp);
-                let serves = |(_, (plan, _)): &&(&str, (Plan, Announced))| {
-                    state(plan) == Some(AnnouncementState::Announced)
+                let announces = |(_, (plan, _)): &(&str, (Plan, Announced))| {
+                    plan.state(&key(name), *address, Protocol::Bgp) == Some(AnnouncementState::Announced)
                 };
-                if !nodes.iter().any(|node| serves(&node)) || world.services.values().any(|other| {
+                // A node that the advertisement of the Service does not select can serve, too.
+                let family = if address.is_ipv4() { "/v4" } else { "/v6" };
+                let endpoints = world.endpoints.get(name).into_iter().flatten();
+                let with_endpoint: Vec<_> =
+                    endpoints.map(|endpoint| endpoint.strip_suffix(family).unwrap_or(endpoint)).collect();
+                let serves = |node: &(&str, (Plan, Announced))| {
+                    announces(node)
+                        || service.traffic_policy == TrafficPolicy::Cluster
+                        || with_endpoint.contains(&node.0)
+                };
+                let is_shared = world.services.values().any(|other| {
                     !std::ptr::eq(other, service) && other.addresses.contains(address)
-                }) {
+                });
+                if is_shared || !nodes.iter().any(announces) {
                     continue;
                 }
                 for peer in world.config.peers.keys() {
+                    let leads = |(other, prefix): &&(String, IpNet)| other == peer && prefix.contains(address);
                     let routes = nodes.iter().flat_map(|node| {
-                        let routes = node.1.1.routes.keys().filter(|(other, prefix)| other == peer && prefix.contains(address));
-                        routes.map(move |(_, prefix)| (prefix.prefix_len(), node))
+                        let prefixes = node.1.1.routes.keys().filter(leads);
+                        prefixes.map(move |(_, prefix)| (prefix.prefix_len(), node))
                     });
                     let routes: Vec<_> = routes.collect();
                     let longest = routes.iter().map(|(length, _)| *length).max();
