@@ -216,8 +216,8 @@ impl Plan {
         if self.dirty.take_peers() && self.routes.select_peers(view, live, &mut changes) {
             self.dirty.mark_all_services();
         }
-        // A second time, if this node begins or ceases to serve all addresses of an aggregate. That depends on
-        // the inputs only, so that there is no third time.
+        // A second time, if this node begins or ceases to serve all addresses of an aggregate. That depends
+        // on the inputs only, so that there is no third time.
         loop {
             for aggregate in self.routes.take_changed_aggregates(&self.config) {
                 self.services.mark_range(&aggregate.into(), &mut self.dirty);

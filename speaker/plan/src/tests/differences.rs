@@ -339,7 +339,7 @@ proptest! {
                     continue;
                 }
                 for peer in world.config.peers.keys() {
-                    let leads = |(other, prefix): &&(String, IpNet)| other == peer && prefix.contains(address);
+                    let leads = |(to, prefix): &&(String, IpNet)| to == peer && prefix.contains(address);
                     let routes = nodes.iter().flat_map(|node| {
                         let prefixes = node.1.1.routes.keys().filter(leads);
                         prefixes.map(move |(_, prefix)| (prefix.prefix_len(), node))
