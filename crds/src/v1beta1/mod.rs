@@ -60,7 +60,8 @@ pub const VERSION: &str = "v1beta1";
 pub struct ObjectStatus {
     /// Conditions of the object. `Accepted`: the object is in force; if not, the message explains why. The
     /// message of an accepted object lists the parts of it that have no effect. `InForce`, present only while
-    /// it is true: the object is refused, and its last accepted form remains in force.
+    /// it is true: the object is refused, and its last accepted form remains in force. `InUse`, of a
+    /// BFDProfile or Community that is being deleted: the objects for which the deletion waits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(with = "Vec<Condition>")]
