@@ -34,7 +34,8 @@ impl Configuration {
         if users.len() > MAX_NAMED {
             named.push(format!("{} more", users.len() - MAX_NAMED));
         }
-        let message = format!("deletion waits for {}, which refer to it", named.join(", "));
+        let message =
+            format!("deletion waits for {}: remove the references to this object", named.join(", "));
         (!users.is_empty()).then(|| NewCondition::new(IN_USE, true, reasons::REFERENCED, message))
     }
 }
