@@ -23,8 +23,8 @@ use crate::model::managers::{Manager, of_load_balancer};
 use crate::read::{Decoded, ReadObject, decode, null_as_default, optional_time};
 use crate::v1beta1;
 
-/// The maximum number of addresses of each kind that are read of a Node. A Node has few; but the kubelet of a
-/// stolen node could otherwise take all addresses of a pool.
+/// The maximum number of addresses, and of Pod ranges, that are read of a Node. A Node has few; but the
+/// kubelet of a compromised node could otherwise take all addresses of a pool.
 pub const MAX_NODE_ADDRESSES: usize = 64;
 
 /// A Service.

@@ -253,7 +253,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         Err(error) => tracing::error!(%error, "stopping"),
     }
 
-    // Before the farewell, to which other nodes respond with announcements.
+    // Before the leave message, to which other nodes respond with announcements.
     l2_sender.hand_over_all();
     stop.cancel();
     let stop_bgp = async {

@@ -146,7 +146,7 @@ impl Mesh {
         if current.address == address || self.leaving.is_some() {
             return;
         }
-        // The higher generation replaces the previous identity at the others. A farewell would move the
+        // The higher generation replaces the previous identity at the others. A leave message would move the
         // addresses that this node announces to them, and back.
         let identity =
             Identity { address, generation: current.generation.saturating_add(1), ..current.clone() };

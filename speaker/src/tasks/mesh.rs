@@ -140,7 +140,7 @@ impl MeshTask {
             self.publish(&mesh, arrivals);
             let deadline = mesh.poll_timeout();
             let stopped = tokio::select! {
-                // Datagrams come last: a host that sends many must not delay the timers or the farewell.
+                // Datagrams come last: a host that sends many must not delay the timers or the leave message.
                 biased;
                 () = self.stop.cancelled() => true,
                 () = sleep_until_or_forever(deadline) => {
