@@ -5,13 +5,13 @@
 
 mod cooldowns;
 mod faults;
-mod fights;
 mod hostile;
 mod lifecycles;
 mod mesh_secret;
 mod odd_objects;
 mod pools;
 mod proxy;
+mod replaced;
 mod terms;
 mod world;
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::world::{World, create, eventually, object};
 
 /// Time for which the other programs write.
-const FIGHT: Duration = Duration::from_secs(8);
+const DURATION: Duration = Duration::from_secs(8);
 
 fn api_of(world: &World, kind: &str) -> Api<DynamicObject> {
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("fairlead.dev", "v1beta1", kind));
@@ -27,8 +27,8 @@ fn has(object: &DynamicObject, type_: &str, status: &str) -> bool {
 }
 
 /// Replaces the status whenever it has the condition that the controller writes. Returns how often.
-async fn fight_for_status(api: &Api<DynamicObject>, type_: &str) -> u32 {
-    let (end, mut replaced) = (Instant::now() + FIGHT, 0);
+async fn replace_status(api: &Api<DynamicObject>, type_: &str) -> u32 {
+    let (end, mut replaced) = (Instant::now() + DURATION, 0);
     let parameters = PatchParams { field_manager: Some("other".into()), ..PatchParams::default() };
     while Instant::now() < end {
         if has(&api.get("x").await.unwrap(), type_, "True") {
@@ -46,8 +46,8 @@ async fn fight_for_status(api: &Api<DynamicObject>, type_: &str) -> u32 {
 }
 
 /// Removes the finalizer whenever the pool has it. Returns how often.
-async fn fight_for_finalizer(api: &Api<DynamicObject>) -> u32 {
-    let (end, mut replaced) = (Instant::now() + FIGHT, 0);
+async fn remove_finalizer(api: &Api<DynamicObject>) -> u32 {
+    let (end, mut replaced) = (Instant::now() + DURATION, 0);
     while Instant::now() < end {
         let finalizers = api.get("held").await.unwrap().metadata.finalizers.unwrap_or_default();
         if finalizers.iter().any(|name| name == POOL_PROTECTION) {
@@ -96,9 +96,9 @@ async fn replaced_statuses_of_all_kinds_are_rarely_written() {
         .await;
     }
     let apis: Vec<_> = specs.iter().map(|(kind, _)| (*kind, api_of(&world, kind))).collect();
-    let fights = apis.iter().map(|(kind, api)| fight_for_status(api, condition(kind)));
+    let writers = apis.iter().map(|(kind, api)| replace_status(api, condition(kind)));
     let pools = api_of(&world, "IPAddressPool");
-    let (statuses, finalizers) = tokio::join!(futures::future::join_all(fights), fight_for_finalizer(&pools));
+    let (statuses, finalizers) = tokio::join!(futures::future::join_all(writers), remove_finalizer(&pools));
     for ((kind, _), replaced) in specs.iter().zip(&statuses) {
         assert!((4..=9).contains(replaced), "{kind}: replaced {replaced} times");
         let counted = replacements(&world, kind);

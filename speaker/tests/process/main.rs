@@ -370,8 +370,8 @@ async fn deleted_speaker_object_is_written_again() {
 }
 
 #[tokio::test]
-async fn speaker_object_that_others_fight_for_is_rarely_written() {
-    let environment = Environment::start("fight").await;
+async fn speaker_object_that_others_replace_is_rarely_written() {
+    let environment = Environment::start("replaced").await;
     environment.create_objects().await;
     let speaker = environment.start_speaker();
     let api = Api::<Speaker>::all(environment.client.clone());

@@ -164,13 +164,13 @@ mod tests {
     use super::*;
 
     /// A part that another program replaces whenever it is written.
-    struct Fight {
+    struct ReplacedPart {
         conflicts: WriteConflicts<&'static str>,
         now: Timestamp,
         version: u32,
     }
 
-    impl Fight {
+    impl ReplacedPart {
         fn new() -> Self {
             Self {
                 conflicts: WriteConflicts::default(),
@@ -194,7 +194,7 @@ mod tests {
             writes
         }
 
-        /// Fights for so many seconds, in steps of 100 ms. Returns the number of writes.
+        /// Lets the other program write for so many seconds, in steps of 100 ms. Returns the number of writes.
         fn run(&mut self, seconds: i64) -> usize {
             let mut writes = 0;
             for _ in 0..seconds * 10 {
@@ -210,45 +210,45 @@ mod tests {
 
     #[test]
     fn replaced_part_is_written_less_and_less_often() {
-        let mut fight = Fight::new();
-        let writes = fight.run(10);
+        let mut replaced = ReplacedPart::new();
+        let writes = replaced.run(10);
         assert!((4..=9).contains(&writes), "{writes} writes in 10 s");
-        let replacements = fight.conflicts.take_replacements();
+        let replacements = replaced.conflicts.take_replacements();
         assert_eq!(replacements.iter().filter(|replacement| replacement.begins_conflict).count(), 1);
         assert!(replacements.len() >= 4, "{replacements:?}");
-        let writes = fight.run(3600);
+        let writes = replaced.run(3600);
         assert!((10..=20).contains(&writes), "{writes} writes in an hour");
-        assert!(fight.evaluate(8), "a new decision is not delayed");
+        assert!(replaced.evaluate(8), "a new decision is not delayed");
     }
 
     #[test]
     fn edits_are_corrected_at_once() {
-        let mut fight = Fight::new();
+        let mut replaced = ReplacedPart::new();
         for _ in 0..20 {
-            assert!(fight.evaluate(7));
-            fight.conflicts.handle_settled(&"a");
+            assert!(replaced.evaluate(7));
+            replaced.conflicts.handle_settled(&"a");
             // Longer than a conflict lasts without another edit.
-            fight.advance(700_000);
+            replaced.advance(700_000);
         }
-        assert_eq!(fight.conflicts.parts.len(), 1);
-        assert_eq!((fight.conflicts.by_end.len(), fight.conflicts.next_due()), (1, None));
+        assert_eq!(replaced.conflicts.parts.len(), 1);
+        assert_eq!((replaced.conflicts.by_end.len(), replaced.conflicts.next_due()), (1, None));
     }
 
     #[test]
     fn own_writes_are_no_replacements() {
-        let mut fight = Fight::new();
+        let mut replaced = ReplacedPart::new();
         for n in 0..100 {
-            assert!(fight.evaluate(n), "another decision each time");
-            let version = (fight.version - 2).to_string();
+            assert!(replaced.evaluate(n), "another decision each time");
+            let version = (replaced.version - 2).to_string();
             // The watch has not delivered the write.
-            assert!(fight.conflicts.may_write(&"a", n, &version, fight.now));
+            assert!(replaced.conflicts.may_write(&"a", n, &version, replaced.now));
         }
         // A write that failed.
         for _ in 0..100 {
-            fight.version += 1;
-            assert!(fight.conflicts.may_write(&"b", 7, &fight.version.to_string(), fight.now));
+            replaced.version += 1;
+            assert!(replaced.conflicts.may_write(&"b", 7, &replaced.version.to_string(), replaced.now));
         }
-        assert_eq!(fight.conflicts.take_replacements(), []);
+        assert_eq!(replaced.conflicts.take_replacements(), []);
     }
 
     #[test]

@@ -44,7 +44,7 @@ fn replaced(address: &str) -> Value {
 }
 
 /// Advances the clock in steps of 100 ms. After each of our writes, `other` is written at once.
-fn fight(world: &mut World, seconds: i64, other: Option<&Value>) -> usize {
+fn advance_with(world: &mut World, seconds: i64, other: Option<&Value>) -> usize {
     world.take_writes();
     let mut writes = 0;
     for _ in 0..seconds * 10 {
@@ -76,22 +76,22 @@ fn replaced_status_is_written_less_and_less_often() {
         let mut world = started();
         let events = world.events.len();
         write(&mut world, &other);
-        let writes = fight(&mut world, 10, Some(&other));
+        let writes = advance_with(&mut world, 10, Some(&other));
         assert!((4..=8).contains(&writes), "{what}: {writes} writes in 10 s");
-        let writes = fight(&mut world, 3600, Some(&other));
+        let writes = advance_with(&mut world, 3600, Some(&other));
         assert!((10..=20).contains(&writes), "{what}: {writes} writes in an hour");
         let reasons: Vec<_> = world.events[events..].iter().map(|event| event.reason).collect();
         assert_eq!(reasons, [AllocationReason::StatusConflict], "{what}");
         assert!(world.events[events].message.contains(what), "{}", world.events[events].message);
 
-        let last = fight(&mut world, 300, None);
+        let last = advance_with(&mut world, 300, None);
         assert_eq!((last, world.result("s")), (1, "1.2.3.0".to_owned()), "{what}: ours stays");
         let message = world.message("s", names::STATUS_CONFLICT);
         assert!(message.starts_with("True/StatusConflict: ") && message.contains(what), "{message}");
         assert_eq!(message.contains(r#"field manager "k3s\n""#), what.contains("10.0.0.5"), "{message}");
-        assert_eq!(fight(&mut world, 1200, None), 1, "{what}: the condition is removed");
+        assert_eq!(advance_with(&mut world, 1200, None), 1, "{what}: the condition is removed");
         assert!(!world.services[&key("s")]["status"].to_string().contains("StatusConflict"));
-        assert_eq!(fight(&mut world, 3600, None), 0);
+        assert_eq!(advance_with(&mut world, 3600, None), 0);
         assert_eq!(world.index.poll_timeout(), None);
     }
 }
@@ -101,9 +101,9 @@ fn single_edits_are_overwritten_at_once() {
     let mut world = started();
     for _ in 0..20 {
         write(&mut world, &replaced("10.0.0.5"));
-        assert_eq!(fight(&mut world, 1, None), 1);
+        assert_eq!(advance_with(&mut world, 1, None), 1);
         // Longer than a conflict lasts without another edit.
-        fight(&mut world, 700, None);
+        advance_with(&mut world, 700, None);
     }
     assert!(world.events.iter().all(|event| event.reason != AllocationReason::StatusConflict));
 }
@@ -113,7 +113,7 @@ fn new_decision_is_written_during_a_conflict() {
     let mut world = started();
     let other = replaced("10.0.0.5");
     write(&mut world, &other);
-    fight(&mut world, 600, Some(&other));
+    advance_with(&mut world, 600, Some(&other));
     world.apply(service("s", annotated(REQUEST_IPS, "1.2.3.7")));
     assert_eq!(world.result("s"), "1.2.3.7");
     world.delete("s");
@@ -126,7 +126,7 @@ fn entry_with_hostname_of_another_program_stays() {
     let hostname = json!({ "hostname": "lb.example.com" });
     let mut world = started();
     write(&mut world, &json!({ "status": { "loadBalancer": { "ingress": [hostname, ours] } } }));
-    assert_eq!(fight(&mut world, 1, None), 0, "it is no difference");
+    assert_eq!(advance_with(&mut world, 1, None), 0, "it is no difference");
     world.check_restart("hostname");
     world.apply(service("s", annotated(REQUEST_IPS, "1.2.3.7")));
     assert_eq!(ingress(&world), json!([{ "ip": "1.2.3.7", "ipMode": "VIP" }, hostname]));
@@ -146,7 +146,7 @@ fn fields_that_only_others_write_are_no_difference() {
     ] {
         let mut world = started();
         write(&mut world, &json!({ "status": { "loadBalancer": { "ingress": [entry] } } }));
-        assert_eq!(fight(&mut world, 1, None), 0, "{entry}");
+        assert_eq!(advance_with(&mut world, 1, None), 0, "{entry}");
         world.config.l2_advertisements.clear();
         world.reconfigure();
         assert_eq!(world.take_writes(), 1, "the condition Advertised changes");
