@@ -194,7 +194,7 @@ mod tests {
             writes
         }
 
-        /// Lets the other program write for so many seconds, in steps of 100 ms. Returns the number of writes.
+        /// Runs for so many seconds, in steps of 100 ms. Returns the number of writes.
         fn run(&mut self, seconds: i64) -> usize {
             let mut writes = 0;
             for _ in 0..seconds * 10 {
