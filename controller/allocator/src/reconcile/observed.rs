@@ -26,14 +26,14 @@ pub struct ObservedService {
     pub pool_annotation: Option<String>,
     /// Octets of all other annotations, keys and values.
     pub other_annotations: usize,
-    /// The ingress entries that contain anything but an address with `ipMode: VIP`, up to [`MAX_FOREIGN`].
+    /// The ingress entries that contain anything but an address with `ipMode: VIP`, up to 32 KiB.
     /// Those without an address belong to other programs.
     pub special_ingress: Vec<LoadBalancerIngress>,
     /// True if a condition of this controller does not have the form that this controller writes.
     pub is_malformed: bool,
     /// The conditions that this controller writes.
     pub conditions: ConditionDigests,
-    /// All other conditions, up to [`MAX_FOREIGN`]. They are part of every patch, because a merge patch
+    /// All other conditions, up to 32 KiB. They are part of every patch, because a merge patch
     /// replaces the whole list.
     pub other_conditions: Vec<RawCondition>,
     /// The field manager that last wrote the status, except this controller, as far as the object tells.
