@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use fairlead_crds::names::{
-    ACCEPTED, BFD_PROFILE_PROTECTION, BOUND, COMMUNITY_PROTECTION, EXHAUSTED, IN_USE, POOL_PROTECTION,
-    RESERVED,
+    ACCEPTED, BFD_PROFILE_PROTECTION, BOUND, COMMUNITY_PROTECTION, EXHAUSTED, IN_FORCE, IN_USE,
+    POOL_PROTECTION, RESERVED,
 };
 use jiff::Timestamp;
 use serde_json::Value;
@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::status_conflict::{ConflictTimers, StatusConflict};
 
 /// The conditions that this controller writes into configuration objects and claims.
-const OWN_CONDITIONS: [&str; 5] = [ACCEPTED, EXHAUSTED, IN_USE, RESERVED, BOUND];
+const OWN_CONDITIONS: [&str; 6] = [ACCEPTED, EXHAUSTED, IN_FORCE, IN_USE, RESERVED, BOUND];
 
 /// The finalizers that this controller writes, at most one per kind.
 const OWN_FINALIZERS: [&str; 3] = [POOL_PROTECTION, BFD_PROFILE_PROTECTION, COMMUNITY_PROTECTION];
