@@ -62,9 +62,9 @@ const COMMUNITIES: &str = concat!("self.all(c, !c.contains(':') || ", community_
 pub struct BGPAdvertisementSpec {
     /// The prefix length of announced IPv4 routes. If it is shorter than 32, all announced addresses with a
     /// common prefix of this length share one route. The advertisement does not apply to a pool unless each
-    /// IPv4 entry of the pool contains a complete prefix of this length. A node that does not serve all of
-    /// these addresses, which is possible under externalTrafficPolicy Local, announces a route for each
-    /// address that it serves instead. Must be between 1 and 32. If unset, defaults to 32.
+    /// IPv4 entry of the pool contains a complete prefix of this length. For a Service with
+    /// externalTrafficPolicy Local, the nodes that serve it announce a host route as well. Must be between 1
+    /// and 32. If unset, defaults to 32.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 32), extend("default" = 32))]
     pub aggregation_length: Option<i32>,

@@ -11,7 +11,6 @@
 //! | `Drain` | whether this node is being drained, and how far that is |
 //! | `Election` | the candidates, the owner of each L2 address, the L2 announcements of this node |
 //! | `Routes` | the prefixes that Services request, their weights |
-//! | `UnservedAddresses` | the addresses that this node must not attract by an aggregate |
 //! | `OpenPeers` | the open sessions, the routes announced over each |
 //! | `AnnouncementStates` | for each address, whether it is announced or why not; the problems to report |
 //!
@@ -28,7 +27,7 @@
 //!
 //! 1. `Election::find_candidates`, which may mark addresses;
 //! 2. `Routes::select_peers`, which may mark all Services and prefixes;
-//! 3. `Routes::request` for each marked Service, which may mark prefixes, and the Services in an aggregate;
+//! 3. `Routes::request` for each marked Service, which may mark prefixes;
 //! 4. `Routes::merge` for each marked prefix;
 //! 5. `Election::elect` for each marked address.
 //!
@@ -38,7 +37,6 @@
 //! | event | recomputed |
 //! |---|---|
 //! | Service, EndpointSlice | the routes of that Service, the owners of its addresses |
-//! | this node begins or ceases to serve a whole aggregate | the routes of all Services in it |
 //! | another node dies | the owners of the addresses that it owned |
 //! | another node joins or changes its labels | the owners of all L2 addresses |
 //! | labels or exclusion of this node | everything |
@@ -77,7 +75,6 @@ mod states;
 #[cfg(test)]
 mod tests;
 mod turns;
-mod unserved;
 mod view;
 mod weights;
 

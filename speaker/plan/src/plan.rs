@@ -216,25 +216,14 @@ impl Plan {
         if self.dirty.take_peers() && self.routes.select_peers(view, live, &mut changes) {
             self.dirty.mark_all_services();
         }
-        // A second time, if this node begins or ceases to serve all addresses of an aggregate. That depends
-        // on the inputs only, so that there is no third time.
-        loop {
-            for aggregate in self.routes.take_changed_aggregates(&self.config) {
-                self.services.mark_range(&aggregate.into(), &mut self.dirty);
+        for key in self.dirty.take_services(self.services.keys()) {
+            #[cfg(test)]
+            {
+                self.recomputed.services += 1;
             }
-            let services = self.dirty.take_services(self.services.keys());
-            if services.is_empty() {
-                break;
-            }
-            for key in services {
-                #[cfg(test)]
-                {
-                    self.recomputed.services += 1;
-                }
-                let Some(service) = self.services.get(&key) else { continue };
-                for (address, state) in self.routes.request(&key, service, view) {
-                    self.states.set(&key, address, Protocol::Bgp, state);
-                }
+            let Some(service) = self.services.get(&key) else { continue };
+            for (address, state) in self.routes.request(&key, service, view) {
+                self.states.set(&key, address, Protocol::Bgp, state);
             }
         }
         for prefix in self.routes.take_changed(self.now) {

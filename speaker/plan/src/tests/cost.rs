@@ -96,9 +96,14 @@ fn service_under_a_large_aggregate_costs_no_more() {
     let mut world = world(2_000);
     world.config.bgp_advertisements.get_mut("bgp").unwrap().aggregation_length = 16;
     let (mut plan, announced) = world.plan_of("n1");
-    assert_eq!(announced.routes.len(), 1);
-    let (work, changes) = cost(&mut plan, |p| p.delete_service(&key("s7")));
-    assert_eq!((work.prefixes, changes), (1, usize::from(announced.l2.contains_key(&ip("10.0.0.7")))));
+    assert_eq!(announced.routes.len(), 1 + 1_000, "the aggregate, and the host routes of Local Services");
+    for (name, policy, prefixes, withdrawn) in [("s6", Cluster, 1, 0), ("s7", Local, 2, 1)] {
+        let Service { addresses, traffic_policy, .. } = &world.services[name];
+        assert_eq!(*traffic_policy, policy);
+        let withdrawn = withdrawn + usize::from(announced.l2.contains_key(&addresses[0]));
+        let (work, changes) = cost(&mut plan, |p| p.delete_service(&key(name)));
+        assert_eq!((work.prefixes, changes), (prefixes, withdrawn), "{name}");
+    }
 }
 
 #[test]

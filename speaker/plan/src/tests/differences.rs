@@ -316,6 +316,8 @@ proptest! {
         for step in steps {
             apply(&mut world, &mut [], step);
         }
+        // Without an announcement to a peer, the aggregate of another Service may attract traffic from it.
+        world.config.bgp_advertisements.values_mut().for_each(|ad| ad.peers.clear());
         let nodes: Vec<_> = NODES.iter().map(|node| (*node, world.plan_of(node))).collect();
         for (name, service) in &world.services {
             for address in &service.addresses {
