@@ -220,11 +220,12 @@ impl Responder {
         if !message.is_for(mac) || message.sender_mac == mac {
             return;
         }
-        // RFC 5227 section 2.4: any message with the address as its sender is a conflict. Only a gratuitous
-        // one is defended against: in some clusters the kernel of another node uses the address as a source.
-        self.handle_claim(now, ifindex, message.sender.into(), message.sender_mac, message.is_gratuitous());
-        // A reply to another host that announces the address would change nothing.
-        if message.operation == arp::Operation::Reply || message.is_gratuitous() {
+        // RFC 5227 section 2.4: any message with the address as its sender is a conflict. In some clusters
+        // the kernel of another node uses the address as a source, so of requests only gratuitous ones count.
+        // That kernel may also reply for the address, so only gratuitous messages are defended against.
+        let is_gratuitous = message.is_gratuitous();
+        if is_gratuitous || message.operation == arp::Operation::Reply {
+            self.handle_claim(now, ifindex, message.sender.into(), message.sender_mac, is_gratuitous);
             return;
         }
         let Some(Link { interface, .. }) = self.links.get(&ifindex) else { return };
