@@ -5,12 +5,15 @@
 //! itself shows whether it exists: the task reads each departed Service that carries a status of this
 //! controller. That costs one request for each deleted Service, at most [`CONCURRENT`] at once. What departed
 //! while no controller led is found once per term, by a list of all Services of other types in pages. Load
-//! balancers of other classes are watched. A Service that cannot be patched is retried every [`LATER`].
+//! balancers of other classes are watched. One list of Speaker objects per term shows which of these classes
+//! have an instance without pools and peers. A Service that cannot be patched is retried every [`LATER`].
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fairlead_allocator::reconcile::DepartedService;
 use fairlead_crds::names::CONTROLLER;
+use fairlead_crds::v1beta1::Speaker;
 use fairlead_runtime::backoff::Backoff;
 use fairlead_runtime::client::chain;
 use fairlead_runtime::pages::for_each_listed;
@@ -49,11 +52,12 @@ impl Departures {
         Self { client, class, running: None }
     }
 
-    /// Starts the task, once until [`Departures::stop`].
-    pub(crate) fn start(&mut self) {
+    /// Starts the task, once until [`Departures::stop`]. `unserved` are load balancers of classes that have
+    /// neither pools nor peers; those of a class with a Speaker object stay unchanged.
+    pub(crate) fn start(&mut self, unserved: Vec<DepartedService>) {
         self.running.get_or_insert_with(|| {
             let (sender, receiver) = mpsc::unbounded_channel();
-            let task = run(self.client.clone(), self.class.clone(), receiver);
+            let task = run(self.client.clone(), self.class.clone(), unserved, receiver);
             (sender, AbortOnDropHandle::new(tokio::spawn(task)))
         });
     }
@@ -72,12 +76,26 @@ impl Departures {
     }
 }
 
-async fn run(client: Client, class: Option<String>, queue: mpsc::UnboundedReceiver<DepartedService>) {
+async fn run(
+    client: Client,
+    class: Option<String>,
+    unserved: Vec<DepartedService>,
+    queue: mpsc::UnboundedReceiver<DepartedService>,
+) {
     // Contains each Service at most once, so the number of Services bounds it.
     let (later, mut delayed) = mpsc::unbounded_channel();
     let clean_or_delay = |departed| clean_or_delay(client.clone(), class.clone(), later.clone(), departed);
     let patch_listed = async {
         for departed in list_departed(&client).await {
+            clean_or_delay(departed).await;
+        }
+    };
+    let patch_unserved = async {
+        if unserved.is_empty() {
+            return;
+        }
+        let served = list_speaker_classes(&client).await;
+        for departed in unserved.into_iter().filter(|departed| !departed.is_served(&served)) {
             clean_or_delay(departed).await;
         }
     };
@@ -92,7 +110,7 @@ async fn run(client: Client, class: Option<String>, queue: mpsc::UnboundedReceiv
             }
         }
     };
-    tokio::join!(patch_listed, patch_queued, patch_delayed);
+    tokio::join!(patch_listed, patch_unserved, patch_queued, patch_delayed);
 }
 
 /// Lists the Services of other types that carry a status of this controller.
@@ -113,6 +131,31 @@ async fn list_departed(client: &Client) -> Vec<DepartedService> {
             Err(failure) => {
                 let error = chain(&failure);
                 tracing::debug!(error, "cannot list the Services of other types; retrying");
+                tokio::time::sleep(backoff.fail(rand::random())).await;
+            }
+        }
+    }
+}
+
+/// Lists the load balancer classes of the Speaker objects: those of the instances that run. An API server
+/// that does not serve the kind has none.
+async fn list_speaker_classes(client: &Client) -> BTreeSet<Option<String>> {
+    let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+    let (path, selection) = (Speaker::url_path(&(), None), ListParams::default());
+    loop {
+        let mut classes = BTreeSet::new();
+        let listed = for_each_listed(client, &path, &selection, |speaker| {
+            // Only the class is read: another part that cannot be read must not hide the instance.
+            let speaker: Value = serde_json::from_str(speaker).unwrap_or_default();
+            let class = speaker["spec"]["loadBalancerClass"].as_str().filter(|class| !class.is_empty());
+            classes.insert(class.map(str::to_owned));
+        });
+        match listed.await {
+            Ok(_) => return classes,
+            Err(failure) if is_gone(&failure) => return BTreeSet::new(),
+            Err(failure) => {
+                let error = chain(&failure);
+                tracing::debug!(error, "cannot list the Speaker objects; retrying");
                 tokio::time::sleep(backoff.fail(rand::random())).await;
             }
         }
@@ -219,29 +262,38 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use axum::http::{Method, Response, StatusCode};
+    use fairlead_allocator::reconcile::MarkedService;
     use kube::client::Body;
     use serde_json::json;
     use tower::service_fn;
 
     use super::*;
 
-    /// Returns a client whose API server has a Service with the annotation, and refuses so many patches. It
-    /// counts the patches.
-    fn server(refused: usize) -> (Client, Arc<AtomicUsize>) {
+    fn service(spec: Value) -> Value {
+        json!({
+            "metadata": { "namespace": "a", "name": "s", "uid": "u", "resourceVersion": "1",
+                          "annotations": { "fairlead.dev/ip-allocated-from-pool": "p" } },
+            "spec": spec,
+        })
+    }
+
+    /// Returns a client whose API server has this Service and a Speaker object of each of these classes, and
+    /// refuses so many patches. It counts the patches.
+    fn server(service: Value, speakers: &[&str], refused: usize) -> (Client, Arc<AtomicUsize>) {
         let patches = Arc::new(AtomicUsize::new(0));
         let counted = patches.clone();
+        let list = |items: Vec<Value>| json!({ "metadata": {}, "items": items });
+        let speaker = |class: &&str| json!({ "spec": { "loadBalancerClass": class } });
+        let speakers = list(speakers.iter().map(speaker).collect());
         let service = service_fn(move |request: axum::http::Request<Body>| {
-            let list = request.uri().path().ends_with("/services");
+            let path = request.uri().path();
             let is_patch = request.method() == Method::PATCH;
             let refuse = is_patch && counted.fetch_add(1, Ordering::SeqCst) < refused;
-            let body = match (list, refuse) {
-                (true, _) => json!({ "metadata": {}, "items": [] }),
-                (_, true) => json!({ "kind": "Status", "code": 422, "status": "Failure", "message": "no" }),
-                _ => json!({
-                    "metadata": { "namespace": "a", "name": "s", "uid": "u", "resourceVersion": "1",
-                                  "annotations": { "fairlead.dev/ip-allocated-from-pool": "p" } },
-                    "spec": { "type": "ClusterIP" },
-                }),
+            let body = match path.rsplit('/').next() {
+                Some("services") => list(Vec::new()),
+                Some("speakers") => speakers.clone(),
+                _ if refuse => json!({ "kind": "Status", "code": 422, "status": "Failure", "message": "no" }),
+                _ => service.clone(),
             };
             let status = if refuse { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
             let response = Response::builder().status(status).body(axum::body::Body::from(body.to_string()));
@@ -252,14 +304,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn service_that_cannot_be_patched_is_retried_slowly() {
-        let (client, patches) = server(ATTEMPTS + 3);
+        let service = service(json!({ "type": "ClusterIP" }));
+        let (client, patches) = server(service.clone(), &[], ATTEMPTS + 3);
         let mut departures = Departures::new(client, None);
-        departures.start();
-        let service = json!({
-            "metadata": { "namespace": "a", "name": "s", "uid": "u",
-                          "annotations": { "fairlead.dev/ip-allocated-from-pool": "p" } },
-            "spec": { "type": "ClusterIP" },
-        });
+        departures.start(Vec::new());
         departures.push(DepartedService::listed(&service).unwrap());
         tokio::time::sleep(LATER / 2).await;
         assert_eq!(patches.load(Ordering::SeqCst), ATTEMPTS, "at once");
@@ -269,5 +317,25 @@ mod tests {
         }
         tokio::time::sleep(4 * LATER).await;
         assert_eq!(patches.load(Ordering::SeqCst), ATTEMPTS + 4, "the last one succeeded");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn service_of_a_class_with_speakers_is_left_to_its_instance() {
+        for (class, speakers, expected) in [
+            (json!("x"), &["", "x"][..], 0),
+            (json!("x"), &["", "y"], 1),
+            (json!("x"), &[], 1),
+            (Value::Null, &[""], 0),
+            (Value::Null, &["x"], 1),
+        ] {
+            let service = service(json!({ "type": "LoadBalancer", "loadBalancerClass": class }));
+            let marked = serde_json::from_value(service.clone()).unwrap();
+            let marked = MarkedService::of(&marked, Some("own")).unwrap();
+            let (client, patches) = server(service, speakers, 0);
+            let mut departures = Departures::new(client, Some("own".to_owned()));
+            departures.start(marked.departed(&BTreeSet::new()).into_iter().collect());
+            tokio::time::sleep(LATER).await;
+            assert_eq!(patches.load(Ordering::SeqCst), expected, "class {class}, speakers of {speakers:?}");
+        }
     }
 }

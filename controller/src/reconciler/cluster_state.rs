@@ -177,8 +177,8 @@ impl ClusterState {
         }
     }
 
-    /// Returns the load balancers of classes without an instance that carry a status of Fairlead: this
-    /// controller wrote it before they changed their class.
+    /// Returns the load balancers of classes without pools and peers that carry a status of Fairlead. If the
+    /// class has no instance either, this controller wrote it before they changed their class.
     pub(super) fn unserved(&self) -> Vec<DepartedService> {
         let served = self.configuration.served_classes();
         self.marked.values().filter_map(|service| service.departed(&served)).collect()

@@ -190,8 +190,7 @@ impl Reconciler {
             let (services, waiting) = self.state.index().service_counts();
             tracing::info!(services, waiting, "first pass of this term complete");
             self.mesh_secret.start();
-            self.departures.start();
-            self.state.unserved().into_iter().for_each(|service| self.departures.push(service));
+            self.departures.start(self.state.unserved());
         }
     }
 

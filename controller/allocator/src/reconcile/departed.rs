@@ -101,6 +101,11 @@ impl DepartedService {
         departed.patch(service, None).is_some().then_some(departed)
     }
 
+    /// Returns true if the Service is a load balancer of another class, which is one of `served`.
+    pub fn is_served(&self, served: &BTreeSet<Option<String>>) -> bool {
+        self.unserved.as_ref().is_some_and(|class| served.contains(&class.0))
+    }
+
     /// Returns the merge patch of the `status` subresource that removes the conditions, the annotation and
     /// the addresses of this controller from `service`, the Service as it is now. Returns `None` if there is
     /// nothing to remove, or if the Service is another one or of the class of this controller again.
