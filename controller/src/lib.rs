@@ -11,6 +11,7 @@ mod cooldowns;
 mod departures;
 mod events;
 pub mod flags;
+mod label_report;
 pub mod leader;
 mod mesh_secret;
 pub mod metrics;

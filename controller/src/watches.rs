@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fairlead_allocator::ipam::{NodeNetwork, OtherService, service_ranges};
 use fairlead_allocator::reconcile::{MarkedService, ObservedService, RecordedCooldown};
-use fairlead_crds::configuration_kinds;
-use fairlead_crds::kinds::Kind;
+use fairlead_crds::kinds::{ConfigurationObject, Kind};
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::config::Labels;
+use fairlead_crds::model::labels::LabelBounds;
 use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::objects::{CustomResourceDefinition, Namespace, Node, Service, ServiceCIDR};
 use fairlead_crds::read::Custom;
 use fairlead_crds::store::{ConfigurationChange, ObjectChange, trim};
 use fairlead_crds::v1beta1::{GROUP, IPClaim};
+use fairlead_crds::{configuration_kinds, v1beta1};
 use fairlead_runtime::watch::{self, Monitor};
 use kube::api::Api;
 use kube::{Client, ResourceExt};
@@ -21,6 +22,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::cooldowns;
+use crate::label_report::LabelReport;
 
 /// An event of a watch.
 pub(crate) struct WatchEvent {
@@ -106,8 +108,13 @@ pub(crate) fn watch_all(
     let namespaces = Api::<Namespace>::all(client.clone());
     let namespace = |namespace: Namespace| WatchedNamespace {
         name: namespace.name_any(),
-        labels: namespace.labels().into(),
+        labels: Labels::within(LabelBounds::Administrators, namespace.labels()),
         is_terminating: namespace.metadata.deletion_timestamp.is_some(),
+    };
+    let excess = LabelReport::default();
+    let namespace = move |object: Namespace| {
+        excess.check(&object);
+        namespace(object)
     };
     let event = event_of(relist, ClusterChange::Namespaces);
     watches.spawn(watch::follow(
@@ -136,7 +143,12 @@ pub(crate) fn watch_all(
     }
 
     let nodes = Api::<Node>::all(client.clone());
-    let network = |node: Node| (node.name_any(), NodeNetwork::of(&node));
+    // Only the speakers use the labels of Nodes. They are reported here, once instead of by every speaker.
+    let excess = LabelReport::default();
+    let network = move |node: Node| {
+        excess.check(&node);
+        (node.name_any(), NodeNetwork::of(&node))
+    };
     let event = event_of(relist, ClusterChange::Nodes);
     watches.spawn(watch::follow(nodes, watch::config(), monitor.clone(), network, event, sink.clone()));
 
@@ -159,7 +171,15 @@ pub(crate) fn watch_all(
             });
             let objects = Api::all(client.clone());
             let config = watch::config();
-            watches.spawn(watch::follow(objects, config, monitor.clone(), trim, event, sink.clone()));
+            let excess = LabelReport::default();
+            let trimmed = move |object: Custom<v1beta1::$kind>| {
+                // Selectors refer to pools only.
+                if v1beta1::$kind::KIND == Kind::IPAddressPool {
+                    excess.check(&object);
+                }
+                trim(object)
+            };
+            watches.spawn(watch::follow(objects, config, monitor.clone(), trimmed, event, sink.clone()));
         )*};
     }
     configuration_kinds!(watch_configuration);

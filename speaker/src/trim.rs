@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use fairlead_crds::conditions::RawCondition;
 use fairlead_crds::model::family::Family;
 use fairlead_crds::model::instance::Instance;
+use fairlead_crds::model::labels::{LabelBounds, Labels};
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
 use fairlead_crds::names::{DRAIN_NODE, EXCLUDE_NODE, OUT_OF_SERVICE, SERVICE_NAME};
 use fairlead_crds::objects;
@@ -66,7 +67,7 @@ pub(crate) fn node(object: objects::Node, drain_cordoned: bool) -> (NodeName, No
     let internal = addresses.filter(|a| a.type_ == "InternalIP").filter_map(|a| a.address.parse().ok());
     let internal = internal.take(MAX_NODE_ADDRESSES);
     let node = Node {
-        labels: object.labels().into(),
+        labels: Labels::within(LabelBounds::Administrators, object.labels()),
         excluded: object.labels().contains_key(EXCLUDE_NODE),
         network_unavailable: unavailable,
         drain: drain_cause(&object, drain_cordoned),
@@ -228,6 +229,16 @@ mod tests {
             node.internal_ips,
             ["192.0.2.1".parse::<IpAddr>().unwrap(), "2001:db8::1".parse().unwrap()]
         );
+    }
+
+    /// As with Node Feature Discovery and the operators of accelerators.
+    #[test]
+    fn node_with_labels_of_many_features_keeps_them() {
+        let labels: serde_json::Map<_, _> =
+            (0..1_000).map(|n| (format!("feature.node.kubernetes.io/f{n}"), json!("true"))).collect();
+        let object = json!({"metadata": {"name": "n1", "labels": labels}});
+        let (_, node, _) = node(from_value(object).unwrap(), false);
+        assert_eq!(node.labels.get("feature.node.kubernetes.io/f999"), Some("true"));
     }
 
     #[test]

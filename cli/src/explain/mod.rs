@@ -14,6 +14,7 @@ use fairlead_allocator::reconcile::objects::Configuration;
 use fairlead_allocator::reconcile::{Index, ObservedService, RecordedCooldown};
 use fairlead_crds::configuration_kinds;
 use fairlead_crds::model::claim::Claim;
+use fairlead_crds::model::labels::{LabelBounds, Labels};
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::objects::{Namespace, Node, Service, ServiceCIDR};
 use fairlead_crds::read::{Custom, ReadObject};
@@ -168,7 +169,8 @@ async fn reconcile(client: &Client, class: Option<&str>) -> Result<Index> {
     configuration.resolve(InForce::ByConditions).context("a configuration kind was not listed")?;
     index.set_config(&configuration.config(), now);
     let namespaces = list::<Namespace>(client, watch::config()).await?;
-    let labels = namespaces.into_iter().map(|namespace| (namespace.name_any(), namespace.labels().into()));
+    let labels = |namespace: &Namespace| Labels::within(LabelBounds::Administrators, namespace.labels());
+    let labels = namespaces.into_iter().map(|namespace| (namespace.name_any(), labels(&namespace)));
     index.namespaces_reset(labels.collect(), now);
     let nodes = list::<Node>(client, watch::config()).await?;
     index.nodes_reset(nodes.iter().map(|node| (node.name_any(), NodeNetwork::of(node))).collect(), now);

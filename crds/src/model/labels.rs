@@ -4,16 +4,39 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// The maximum number of labels of an object.
-pub const MAX_LABELS: usize = 256;
-/// The maximum length of all keys and values of the labels of an object, in octets.
-pub const MAX_OCTETS: usize = 16 * 1024;
+/// The bounds of the labels of an object. They depend on who may write it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LabelBounds {
+    /// For Services, of which any user of a namespace may create many.
+    Users,
+    /// For Nodes, Namespaces and pools, which administrators and their operators write. Programs that detect
+    /// the features of a node add hundreds of labels.
+    Administrators,
+}
+
+impl LabelBounds {
+    /// Returns the maximum number of labels.
+    pub const fn labels(self) -> usize {
+        match self {
+            Self::Users => 256,
+            Self::Administrators => 4096,
+        }
+    }
+
+    /// Returns the maximum length of all keys and values, in octets.
+    pub const fn octets(self) -> usize {
+        match self {
+            Self::Users => 16 * 1024,
+            Self::Administrators => 256 * 1024,
+        }
+    }
+}
 
 /// Labels of an object, by key.
 ///
 /// The API server bounds labels only by the size of the object, so an object can have 100,000 of them. Of an
-/// object with more than [`MAX_LABELS`] labels, or more than [`MAX_OCTETS`] octets, none is stored: its
-/// labels are unknown, and only a selector without requirements matches it.
+/// object whose labels exceed their [`LabelBounds`], none is stored: its labels are unknown, and only a
+/// selector without requirements matches it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Labels {
     /// Sorted by key.
@@ -26,12 +49,31 @@ pub struct Labels {
 pub struct LabelExcess {
     labels: usize,
     octets: usize,
+    bounds: LabelBounds,
+}
+
+impl LabelExcess {
+    /// Returns the size of labels that exceed the bounds.
+    pub fn of(labels: &BTreeMap<String, String>, bounds: LabelBounds) -> Option<Self> {
+        let octets = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let exceeds = labels.len() > bounds.labels() || octets > bounds.octets();
+        exceeds.then_some(Self { labels: labels.len(), octets, bounds })
+    }
 }
 
 impl Labels {
     /// Returns no labels.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Returns these labels, or unknown ones if they exceed the bounds.
+    pub fn within(bounds: LabelBounds, labels: &BTreeMap<String, String>) -> Self {
+        if let Some(excess) = LabelExcess::of(labels, bounds) {
+            return Self { entries: Box::default(), excess: Some(excess) };
+        }
+        let entries = labels.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into()));
+        Self { entries: entries.collect(), excess: None }
     }
 
     /// Returns the value of a label.
@@ -61,21 +103,10 @@ impl Labels {
     }
 }
 
-impl From<&BTreeMap<String, String>> for Labels {
-    fn from(labels: &BTreeMap<String, String>) -> Self {
-        let octets = labels.iter().map(|(key, value)| key.len() + value.len()).sum();
-        if labels.len() > MAX_LABELS || octets > MAX_OCTETS {
-            let excess = LabelExcess { labels: labels.len(), octets };
-            return Self { entries: Box::default(), excess: Some(excess) };
-        }
-        let entries = labels.iter().map(|(key, value)| (key.as_str().into(), value.as_str().into()));
-        Self { entries: entries.collect(), excess: None }
-    }
-}
-
+/// Within [`LabelBounds::Administrators`].
 impl FromIterator<(String, String)> for Labels {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(labels: I) -> Self {
-        Self::from(&labels.into_iter().collect::<BTreeMap<_, _>>())
+        Self::within(LabelBounds::Administrators, &labels.into_iter().collect())
     }
 }
 
@@ -87,10 +118,11 @@ impl<const N: usize> From<[(String, String); N]> for Labels {
 
 impl fmt::Display for LabelExcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { labels, octets } = self;
+        let Self { labels, octets, bounds } = self;
+        let (max_labels, max_octets) = (bounds.labels(), bounds.octets());
         write!(
             f,
-            "{labels} labels with {octets} octets, and at most {MAX_LABELS} labels with {MAX_OCTETS} octets \
+            "{labels} labels with {octets} octets, and at most {max_labels} labels with {max_octets} octets \
              are allowed"
         )
     }
@@ -116,9 +148,10 @@ impl From<&BTreeMap<String, String>> for PodSelector {
 mod tests {
     use super::*;
 
-    fn labels(number: usize, octets: usize) -> Labels {
-        let value = "x".repeat(octets / number.max(1) - "k000".len());
-        (0..number).map(|n| (format!("k{n:03}"), value.clone())).collect()
+    fn labels(bounds: LabelBounds, number: usize, octets: usize) -> Labels {
+        let value = "x".repeat(octets / number.max(1) - "k0000".len());
+        let labels = (0..number).map(|n| (format!("k{n:04}"), value.clone()));
+        Labels::within(bounds, &labels.collect())
     }
 
     #[test]
@@ -131,19 +164,28 @@ mod tests {
 
     #[test]
     fn labels_beyond_the_bounds_are_not_stored() {
-        for (number, octets, is_stored) in [
-            (MAX_LABELS, MAX_OCTETS, true),
-            (MAX_LABELS + 1, MAX_OCTETS / 2, false),
-            (2, MAX_OCTETS + 2, false),
+        for (bounds, max_labels, max_octets) in [
+            (LabelBounds::Users, 256, 16 * 1024),
+            // The labels of a node with the features of its hardware are stored.
+            (LabelBounds::Administrators, 4096, 256 * 1024),
         ] {
-            let labels = labels(number, octets);
-            assert_eq!((labels.is_empty(), labels.excess().is_none()), (!is_stored, is_stored), "{number}");
+            for (number, octets, is_stored) in [
+                (max_labels, max_octets, true),
+                (max_labels + 1, max_octets / 2, false),
+                (2, max_octets + 2, false),
+            ] {
+                let labels = labels(bounds, number, octets);
+                let stored = (!labels.is_empty(), labels.excess().is_none());
+                assert_eq!(stored, (is_stored, is_stored), "{bounds:?} {number}");
+            }
         }
-        let message = labels(300, 6000).excess().unwrap().to_string();
+        let message = labels(LabelBounds::Users, 300, 6000).excess().unwrap().to_string();
         assert_eq!(
             message,
             "300 labels with 6000 octets, and at most 256 labels with 16384 octets are allowed"
         );
+        let message = labels(LabelBounds::Administrators, 5000, 50_000).excess().unwrap().to_string();
+        assert!(message.ends_with("at most 4096 labels with 262144 octets are allowed"), "{message}");
     }
 
     #[test]

@@ -149,7 +149,7 @@ mod tests {
             Selector::try_from(&selector).unwrap().matches(labels)
         };
         let labels = |number: usize| (0..number).map(|n| (format!("l{n}"), "v".to_owned())).collect();
-        let (few, many): (Labels, Labels) = (labels(2), labels(300));
+        let (few, many): (Labels, Labels) = (labels(2), labels(5000));
         for (operator, values, expected) in [
             ("In", &["v"][..], true),
             ("In", &["w"], false),

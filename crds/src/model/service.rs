@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kube::ResourceExt;
 
-use crate::model::labels::{LabelExcess, Labels, PodSelector};
+use crate::model::labels::{LabelBounds, LabelExcess, Labels, PodSelector};
 use crate::model::route_request::RouteRequest;
 use crate::objects::{Service, ServicePort, ServiceSpec};
 use crate::{names, text};
@@ -209,7 +209,7 @@ impl LoadBalancer {
             Some("Local") => TrafficPolicy::Local,
             _ => TrafficPolicy::Cluster,
         };
-        let labels = Labels::from(service.labels());
+        let labels = Labels::within(LabelBounds::Users, service.labels());
         let excess = labels.excess().map(Excess::Labels);
         let mut requested = Requested {
             pools: distinct(pools),

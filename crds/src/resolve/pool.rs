@@ -10,6 +10,7 @@ use super::fields::{selectors, set_of};
 use super::refusal::{ObjectRefusal, RefusalReason, refuse};
 use super::{Warning, duration};
 use crate::model::config::{Closed, Pool, PoolRanges, Reclaim, ServiceAllocation, SharingScope};
+use crate::model::labels::{LabelBounds, Labels};
 use crate::model::range::IpRange;
 use crate::model::special_use::SpecialUse;
 use crate::text::quoted;
@@ -41,7 +42,7 @@ pub(super) fn pool(object: &v1beta1::IPAddressPool) -> Result<Pool, ObjectRefusa
     disjoint(&ranges)?;
     Ok(Pool {
         name: object.name_any(),
-        labels: object.labels().into(),
+        labels: Labels::within(LabelBounds::Administrators, object.labels()),
         ranges,
         auto_assign: spec.auto_assign,
         avoid_buggy_ips: spec.avoid_buggy_ips,
@@ -106,7 +107,7 @@ fn reuse_after(text: Option<&str>) -> Result<Duration, ObjectRefusal> {
 pub(super) fn refused(object: &v1beta1::IPAddressPool) -> Pool {
     Pool {
         name: object.name_any(),
-        labels: object.labels().into(),
+        labels: Labels::within(LabelBounds::Administrators, object.labels()),
         ranges: object.spec.addresses.iter().filter_map(|entry| range(entry).ok()).collect(),
         auto_assign: false,
         avoid_buggy_ips: false,
