@@ -66,7 +66,8 @@ impl ObservedService {
     }
 }
 
-/// Returns the first elements of a list that together have at most [`MAX_FOREIGN`] octets as JSON.
+/// Returns elements of a list that together have at most [`MAX_FOREIGN`] octets as JSON. An element that does
+/// not fit into the rest is left out; smaller ones after it may fit.
 fn bounded<'a, T: Clone + 'a>(
     list: impl Iterator<Item = &'a T>,
     json: impl Fn(&T) -> serde_json::Result<Vec<u8>>,
@@ -76,7 +77,7 @@ fn bounded<'a, T: Clone + 'a>(
         let octets = json(element).map_or(usize::MAX, |json| json.len());
         rest.checked_sub(octets).inspect(|left| rest = *left).is_some()
     };
-    let mut kept: Vec<T> = list.take_while(fits).cloned().collect();
+    let mut kept: Vec<T> = list.filter(fits).cloned().collect();
     kept.shrink_to_fit();
     kept
 }

@@ -88,6 +88,22 @@ fn foreign_conditions_are_preserved() {
 }
 
 #[test]
+fn foreign_condition_too_large_does_not_remove_smaller_ones() {
+    let mut world = World::new([pool("p", &["1.2.3.0"])]);
+    let condition = |type_: &str, octets: usize| {
+        json!({
+            "type": type_, "status": "True", "reason": "Fine", "message": "x".repeat(octets),
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        })
+    };
+    let conditions = [condition("a", 20_000), condition("b", 20_000), condition("c", 1000)];
+    world.apply(service("s", json!({ "status": { "conditions": conditions } })));
+    let conditions = world.service("s").status.unwrap().conditions.unwrap();
+    let types: Vec<&str> = conditions.iter().map(|c| c.type_.as_str()).collect();
+    assert_eq!(types, ["a", "c", "fairlead.dev/Allocated", "fairlead.dev/Advertised"]);
+}
+
+#[test]
 fn transition_time_changes_only_with_status() {
     let mut world = World::new([pool("p", &["1.2.3.0-1.2.3.9"])]);
     world.apply(service("s", json!({})));
