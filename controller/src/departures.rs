@@ -8,10 +8,11 @@
 //! balancers of other classes are watched. One list of Speaker objects per term shows which of these classes
 //! have an instance without pools and peers. A Service that cannot be patched is retried every [`LATER`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fairlead_allocator::reconcile::DepartedService;
+use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::names::CONTROLLER;
 use fairlead_crds::v1beta1::Speaker;
 use fairlead_runtime::backoff::Backoff;
@@ -82,7 +83,7 @@ async fn run(
     unserved: Vec<DepartedService>,
     queue: mpsc::UnboundedReceiver<DepartedService>,
 ) {
-    // Contains each Service at most once, so the number of Services bounds it.
+    // Read at once into the map.
     let (later, mut delayed) = mpsc::unbounded_channel();
     let clean_or_delay = |departed| clean_or_delay(client.clone(), class.clone(), later.clone(), departed);
     let patch_listed = async {
@@ -101,16 +102,55 @@ async fn run(
     };
     let queue = stream::unfold(queue, |mut queue| async move { Some((queue.recv().await?, queue)) });
     let patch_queued = queue.for_each_concurrent(CONCURRENT, clean_or_delay);
-    let patch_delayed = async {
-        // In the order in which they are due. Does not end: `later` exists.
-        while let Some((due, departed)) = delayed.recv().await {
-            sleep_until(due).await;
-            if !attempt(&client, class.as_deref(), &departed).await.is_done() {
-                let _ = later.send((Instant::now() + LATER, departed));
+    let retry_later = async {
+        let mut waiting = Later::default();
+        loop {
+            let due = waiting.first_due();
+            let next = tokio::select! {
+                // Does not end: `later` exists.
+                Some(departed) = delayed.recv() => {
+                    waiting.insert(Instant::now() + LATER, departed);
+                    continue;
+                }
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => waiting.pop_first(),
+            };
+            if let Some(departed) = next
+                && !attempt(&client, class.as_deref(), &departed).await
+            {
+                waiting.insert(Instant::now() + LATER, departed);
             }
         }
     };
-    tokio::join!(patch_listed, patch_unserved, patch_queued, patch_delayed);
+    tokio::join!(patch_listed, patch_unserved, patch_queued, retry_later);
+}
+
+/// The Services to retry later. It contains each Service once, as it departed last, so the number of Services
+/// bounds it.
+#[derive(Default)]
+struct Later {
+    services: BTreeMap<ObjectKey, (Instant, DepartedService)>,
+    by_due: BTreeSet<(Instant, ObjectKey)>,
+}
+
+impl Later {
+    fn insert(&mut self, due: Instant, departed: DepartedService) {
+        let key = departed.key.clone();
+        self.by_due.insert((due, key.clone()));
+        if let Some((earlier, _)) = self.services.insert(key.clone(), (due, departed))
+            && earlier != due
+        {
+            self.by_due.remove(&(earlier, key));
+        }
+    }
+
+    fn first_due(&self) -> Option<Instant> {
+        self.by_due.first().map(|(due, _)| *due)
+    }
+
+    fn pop_first(&mut self) -> Option<DepartedService> {
+        let (_, key) = self.by_due.pop_first()?;
+        self.services.remove(&key).map(|(_, departed)| departed)
+    }
 }
 
 /// Lists the Services of other types that carry a status of this controller.
@@ -166,7 +206,7 @@ async fn list_speaker_classes(client: &Client) -> BTreeSet<Option<String>> {
 async fn clean_or_delay(
     client: Client,
     class: Option<String>,
-    later: mpsc::UnboundedSender<(Instant, DepartedService)>,
+    later: mpsc::UnboundedSender<DepartedService>,
     departed: DepartedService,
 ) {
     if !clean(&client, class.as_deref(), &departed).await {
@@ -175,55 +215,40 @@ async fn clean_or_delay(
             "cannot remove the status of a Service that left; retrying every {LATER:?}"
         );
         // The receiver lives as long as the task.
-        let _ = later.send((Instant::now() + LATER, departed));
-    }
-}
-
-/// The result of an attempt to remove what this controller has written.
-enum Attempt {
-    Done,
-    Failed,
-    /// The permission is missing. The cause is not the Service; `/readyz` shows it when a status is written.
-    Forbidden,
-}
-
-impl Attempt {
-    fn is_done(&self) -> bool {
-        matches!(self, Self::Done)
+        let _ = later.send(departed);
     }
 }
 
 /// Removes what this controller has written into a Service. Returns false after [`ATTEMPTS`] failures.
 async fn clean(client: &Client, class: Option<&str>, departed: &DepartedService) -> bool {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(60));
-    let mut failures = 0;
-    while failures < ATTEMPTS {
-        match attempt(client, class, departed).await {
-            Attempt::Done => return true,
-            Attempt::Failed => failures += 1,
-            Attempt::Forbidden => {}
+    for _ in 0..ATTEMPTS {
+        if attempt(client, class, departed).await {
+            return true;
         }
         tokio::time::sleep(backoff.fail(rand::random())).await;
     }
     false
 }
 
-async fn attempt(client: &Client, class: Option<&str>, departed: &DepartedService) -> Attempt {
+/// Returns whether nothing is left to remove. A missing permission is a failure like others: it may concern
+/// one namespace only. `/readyz` shows it when a status is written.
+async fn attempt(client: &Client, class: Option<&str>, departed: &DepartedService) -> bool {
     match tokio::time::timeout(REQUEST_TIMEOUT, try_clean(client, class, departed)).await {
         Ok(Ok(removed)) => {
             if removed {
                 tracing::info!(service = %departed.key, "removed the status of a Service that left");
             }
-            Attempt::Done
+            true
         }
         Ok(Err(failure)) => {
             let error = chain(&failure);
             tracing::debug!(service = %departed.key, error, "cannot remove the status; retrying");
-            if failure.missing_permission().is_some() { Attempt::Forbidden } else { Attempt::Failed }
+            false
         }
         Err(_) => {
             tracing::debug!(service = %departed.key, "no response from the API server; retrying");
-            Attempt::Failed
+            false
         }
     }
 }
@@ -269,6 +294,10 @@ mod tests {
 
     use super::*;
 
+    const REFUSED: (u16, &str) = (422, "no");
+    const FORBIDDEN: (u16, &str) =
+        (403, "services \"s\" is forbidden: User \"u\" cannot patch resource \"services/status\"");
+
     fn service(spec: Value) -> Value {
         json!({
             "metadata": { "namespace": "a", "name": "s", "uid": "u", "resourceVersion": "1",
@@ -277,9 +306,14 @@ mod tests {
         })
     }
 
-    /// Returns a client whose API server has this Service and a Speaker object of each of these classes, and
-    /// refuses so many patches. It counts the patches.
-    fn server(service: Value, speakers: &[&str], refused: usize) -> (Client, Arc<AtomicUsize>) {
+    /// Returns a client whose API server has this Service under every name and a Speaker object of each of
+    /// these classes, and answers so many patches with this code and message. It counts the patches.
+    fn server(
+        service: Value,
+        speakers: &[&str],
+        refused: usize,
+        (code, message): (u16, &'static str),
+    ) -> (Client, Arc<AtomicUsize>) {
         let patches = Arc::new(AtomicUsize::new(0));
         let counted = patches.clone();
         let list = |items: Vec<Value>| json!({ "metadata": {}, "items": items });
@@ -292,31 +326,69 @@ mod tests {
             let body = match path.rsplit('/').next() {
                 Some("services") => list(Vec::new()),
                 Some("speakers") => speakers.clone(),
-                _ if refuse => json!({ "kind": "Status", "code": 422, "status": "Failure", "message": "no" }),
+                _ if refuse => {
+                    json!({ "kind": "Status", "code": code, "status": "Failure", "message": message })
+                }
                 _ => service.clone(),
             };
-            let status = if refuse { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+            let status = if refuse { StatusCode::from_u16(code).unwrap() } else { StatusCode::OK };
             let response = Response::builder().status(status).body(axum::body::Body::from(body.to_string()));
             async move { Ok::<_, Infallible>(response.unwrap()) }
         });
         (Client::new(service, "default"), patches)
     }
 
+    fn departed(name: &str) -> DepartedService {
+        let mut service = service(json!({ "type": "ClusterIP" }));
+        service["metadata"]["name"] = name.into();
+        DepartedService::listed(&service).unwrap()
+    }
+
     #[tokio::test(start_paused = true)]
     async fn service_that_cannot_be_patched_is_retried_slowly() {
-        let service = service(json!({ "type": "ClusterIP" }));
-        let (client, patches) = server(service.clone(), &[], ATTEMPTS + 3);
+        for answer in [REFUSED, FORBIDDEN] {
+            let (client, patches) =
+                server(service(json!({ "type": "ClusterIP" })), &[], ATTEMPTS + 3, answer);
+            let mut departures = Departures::new(client, None);
+            departures.start(Vec::new());
+            departures.push(departed("s"));
+            tokio::time::sleep(LATER / 2).await;
+            assert_eq!(patches.load(Ordering::SeqCst), ATTEMPTS, "{answer:?}: at once");
+            for later in 1..=4 {
+                tokio::time::sleep(LATER).await;
+                assert_eq!(
+                    patches.load(Ordering::SeqCst),
+                    ATTEMPTS + later,
+                    "{answer:?}: one attempt each time"
+                );
+            }
+            tokio::time::sleep(4 * LATER).await;
+            assert_eq!(patches.load(Ordering::SeqCst), ATTEMPTS + 4, "{answer:?}: the last one succeeded");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn forbidden_services_do_not_delay_others() {
+        let (client, patches) = server(service(json!({ "type": "ClusterIP" })), &[], usize::MAX, FORBIDDEN);
         let mut departures = Departures::new(client, None);
         departures.start(Vec::new());
-        departures.push(DepartedService::listed(&service).unwrap());
+        (0..=CONCURRENT).for_each(|n| departures.push(departed(&format!("s{n}"))));
         tokio::time::sleep(LATER / 2).await;
-        assert_eq!(patches.load(Ordering::SeqCst), ATTEMPTS, "at once");
-        for later in 1..=4 {
-            tokio::time::sleep(LATER).await;
-            assert_eq!(patches.load(Ordering::SeqCst), ATTEMPTS + later, "one attempt each time");
+        assert_eq!(patches.load(Ordering::SeqCst), ATTEMPTS * (CONCURRENT + 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn service_that_departs_again_is_retried_once() {
+        let (client, patches) = server(service(json!({ "type": "ClusterIP" })), &[], usize::MAX, FORBIDDEN);
+        let mut departures = Departures::new(client, None);
+        departures.start(Vec::new());
+        for _ in 0..3 {
+            departures.push(departed("s"));
         }
-        tokio::time::sleep(4 * LATER).await;
-        assert_eq!(patches.load(Ordering::SeqCst), ATTEMPTS + 4, "the last one succeeded");
+        tokio::time::sleep(LATER / 2).await;
+        assert_eq!(patches.load(Ordering::SeqCst), 3 * ATTEMPTS, "at once");
+        tokio::time::sleep(LATER).await;
+        assert_eq!(patches.load(Ordering::SeqCst), 3 * ATTEMPTS + 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -331,7 +403,7 @@ mod tests {
             let service = service(json!({ "type": "LoadBalancer", "loadBalancerClass": class }));
             let marked = serde_json::from_value(service.clone()).unwrap();
             let marked = MarkedService::of(&marked, Some("own")).unwrap();
-            let (client, patches) = server(service, speakers, 0);
+            let (client, patches) = server(service, speakers, 0, REFUSED);
             let mut departures = Departures::new(client, Some("own".to_owned()));
             departures.start(marked.departed(&BTreeSet::new()).into_iter().collect());
             tokio::time::sleep(LATER).await;
