@@ -41,6 +41,12 @@ for name in $named; do
     git grep -qw "$name" -- '*.rs' || fail "docs/ names $name, which is not in the code: rename it there"
 done
 
+# The JSON log format writes these fields of every event itself: an event that has them too repeats the key.
+own='(timestamp|level|target)'
+fields=$(git grep -nE "((^|[(,]) *[%?]$own|\\b$own = [%?].*)," -- '*.rs')
+[ -z "$fields" ] || fail "log fields named like those of the JSON format; rename them:
+$fields"
+
 typos=$(command -v typos || true)
 if [ -z "$typos" ] && [ ! -x target/tools/bin/typos ] && command -v python3 >/dev/null 2>&1; then
     python3 -m pip install --quiet --disable-pip-version-check --target target/tools typos==1.52.0 2>/dev/null

@@ -39,13 +39,13 @@ pub(crate) async fn send(
             let error = chain(&failure);
             match write_result {
                 WriteResult::Conflict | WriteResult::Gone => {
-                    tracing::debug!(%target, %error, "the write is out of date")
+                    tracing::debug!(object = %target, %error, "the write is out of date")
                 }
                 WriteResult::Refused if !is_retry => {
-                    tracing::error!(%target, %error, "a write was refused; retrying");
+                    tracing::error!(object = %target, %error, "a write was refused; retrying");
                 }
                 // The reconcile loop logs a missing permission once for all objects.
-                _ => tracing::debug!(%target, %error, "the write failed; retrying"),
+                _ => tracing::debug!(object = %target, %error, "the write failed; retrying"),
             }
             write_result
         }

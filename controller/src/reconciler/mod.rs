@@ -245,7 +245,7 @@ impl Reconciler {
             self.metrics.count_replacement(&target.kind());
             if begins_conflict {
                 tracing::warn!(
-                    %target,
+                    object = %target,
                     "another program replaces what the controller writes; writing it less and less often. \
                      kubectl get --show-managed-fields names the program"
                 );
