@@ -255,10 +255,11 @@ impl Reconciler {
 
     fn update_health(&mut self) {
         let denials = self.writes.queue().denials();
-        match (&denials, std::mem::replace(&mut self.lacks_permission, denials.is_some())) {
-            (Some(denials), false) => tracing::error!("{denials}; retrying"),
-            (None, true) => tracing::info!("writes are no longer denied for a missing permission"),
-            _ => {}
+        if let Some(denials) = self.writes.take_new_denials() {
+            tracing::error!("{denials}; retrying");
+        }
+        if std::mem::replace(&mut self.lacks_permission, denials.is_some()) && denials.is_none() {
+            tracing::info!("writes are no longer denied for a missing permission");
         }
         let notes: Vec<String> =
             missing_kinds_note(self.state.missing_kinds()).into_iter().chain(denials).collect();

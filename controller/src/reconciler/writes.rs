@@ -48,6 +48,11 @@ impl Writes {
         &self.queue
     }
 
+    /// Describes the permissions that the controller lacks and that were not returned before.
+    pub(super) fn take_new_denials(&mut self) -> Option<String> {
+        self.queue.take_new_denials()
+    }
+
     /// Sets the write of an object to the newest decision.
     pub(super) fn replace(&mut self, target: WriteTarget, write: Option<Write>) {
         self.queue.replace(target.clone(), write);

@@ -62,6 +62,12 @@ const REFUSED_SOON: Duration = Duration::from_secs(5 * 60);
 /// Back-off of a patch that has been refused for longer.
 const REFUSED_LATER: Duration = Duration::from_secs(5 * 60);
 
+/// Added to the time until which a write is held that was denied earlier: one that was not is the better
+/// probe.
+const AFTER_NEW: Duration = Duration::from_nanos(1);
+/// Added to that time for the write that was denied last, so that the next probe is another one.
+const AFTER_DENIED: Duration = Duration::from_nanos(2);
+
 /// The queue of status writes.
 #[derive(Debug)]
 pub(crate) struct WriteQueue {
@@ -70,8 +76,9 @@ pub(crate) struct WriteQueue {
     /// Pending writes that may be sent now. Those that never failed come first, each group in order of
     /// arrival.
     ready: BTreeMap<(bool, u64), WriteTarget>,
-    /// Pending writes that wait after a failure.
-    delayed: BTreeSet<(Instant, WriteTarget)>,
+    /// Pending writes that wait after a failure, by the time at which they may be sent, then in order of
+    /// arrival.
+    delayed: BTreeMap<(Instant, u64), WriteTarget>,
     in_flight: BTreeMap<WriteTarget, InFlight>,
     window: Window,
     /// Objects whose writes failed since the last success; at most [`OUTAGE_OBJECTS`].
@@ -96,6 +103,8 @@ struct Pending {
     superseded: bool,
     /// The time of the first refusal of the patch, if the last answer was a refusal.
     refused_since: Option<Instant>,
+    /// The last answer was a denial.
+    is_denied: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -107,7 +116,7 @@ struct InFlight {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
     Ready(u64),
-    Delayed(Instant),
+    Delayed(Instant, u64),
     /// Waits for the write in flight to the same object.
     AfterInFlight,
 }
@@ -129,7 +138,9 @@ impl WriteQueue {
         if let Some(sent) = self.in_flight.get_mut(&target) {
             sent.write.superseded = true;
         }
-        let Some(write) = write else { return };
+        let Some(write) = write else {
+            return self.denials.drop_unneeded(&target, &self.pending, &self.in_flight);
+        };
         if self.in_flight.contains_key(&target) {
             self.pending.insert(target, Pending::new(write, Place::AfterInFlight));
             return;
@@ -155,7 +166,7 @@ impl WriteQueue {
             return None;
         }
         self.paused_until = None;
-        while let Some((at, _)) = self.delayed.first()
+        while let Some(((at, _), _)) = self.delayed.first_key_value()
             && *at <= now
             && let Some((_, target)) = self.delayed.pop_first()
         {
@@ -170,7 +181,8 @@ impl WriteQueue {
             match self.denials.hold(now, &target) {
                 None => break (target, pending),
                 Some(until) => {
-                    pending.place = Place::Delayed(until);
+                    let after = if pending.is_denied { AFTER_NEW } else { Duration::ZERO };
+                    pending.place = self.delayed_place(until + after);
                     self.insert_pending(target, pending);
                 }
             }
@@ -188,7 +200,11 @@ impl WriteQueue {
         if capacity == Capacity::None {
             return None;
         }
-        let next = if self.next_ready(capacity).is_some() { None } else { Some(self.delayed.first()?.0) };
+        let next = if self.next_ready(capacity).is_some() {
+            None
+        } else {
+            Some(self.delayed.first_key_value()?.0.0)
+        };
         match (self.paused_until, next) {
             (Some(pause), Some(next)) => Some(pause.max(next)),
             (pause, next) => pause.or(next),
@@ -224,6 +240,7 @@ impl WriteQueue {
             }
         }
         self.requeue(now, target, write, result, denied_until, random);
+        self.denials.drop_unneeded(target, &self.pending, &self.in_flight);
         now.saturating_duration_since(sent)
     }
 
@@ -234,7 +251,7 @@ impl WriteQueue {
 
     /// Returns whether the pending write of an object waits after a failure.
     pub(crate) fn is_backing_off(&self, target: &WriteTarget) -> bool {
-        self.pending.get(target).is_some_and(|pending| matches!(pending.place, Place::Delayed(_)))
+        self.pending.get(target).is_some_and(|pending| matches!(pending.place, Place::Delayed(..)))
     }
 
     /// Returns whether the write in flight of an object was sent before.
@@ -262,6 +279,11 @@ impl WriteQueue {
     /// Describes the permissions that the controller lacks; `None` if no write was denied.
     pub(crate) fn denials(&self) -> Option<String> {
         self.denials.describe()
+    }
+
+    /// Describes the missing permissions that were not returned before; `None` if there are none.
+    pub(crate) fn take_new_denials(&mut self) -> Option<String> {
+        self.denials.take_new()
     }
 
     /// Returns how many times a write was sent again.
@@ -322,8 +344,11 @@ impl WriteQueue {
         let (backoff, refused_since) = (sent.backoff.clone(), sent.refused_since);
         let same = retries.then_some(Pending { retry: true, ..sent });
         let Some(mut next) = newer.or(same) else { return };
+        next.is_denied = denied_until.is_some();
         if let Some(until) = denied_until {
-            next.place = Place::Delayed(until);
+            next.backoff = backoff;
+            let pause = next.backoff.fail(random).min(PAUSE.1);
+            next.place = self.delayed_place((until + AFTER_DENIED).max(now + pause));
         } else if delayed {
             next.backoff = backoff;
             let is_refused = *result == WriteResult::Refused;
@@ -338,7 +363,7 @@ impl WriteQueue {
                 pause if matches!(result, WriteResult::Unavailable(_)) => pause.min(PAUSE.1),
                 pause => pause,
             };
-            next.place = Place::Delayed(now + pause);
+            next.place = self.delayed_place(now + pause);
         } else {
             next.place = self.next_place();
         }
@@ -380,13 +405,18 @@ impl WriteQueue {
         Place::Ready(self.sequence)
     }
 
+    fn delayed_place(&mut self, at: Instant) -> Place {
+        self.sequence += 1;
+        Place::Delayed(at, self.sequence)
+    }
+
     fn insert_pending(&mut self, target: WriteTarget, pending: Pending) {
         match pending.place {
             Place::Ready(place) => {
                 self.ready.insert((pending.suspect, place), target.clone());
             }
-            Place::Delayed(at) => {
-                self.delayed.insert((at, target.clone()));
+            Place::Delayed(at, place) => {
+                self.delayed.insert((at, place), target.clone());
             }
             Place::AfterInFlight => {}
         }
@@ -399,8 +429,8 @@ impl WriteQueue {
             Place::Ready(place) => {
                 self.ready.remove(&(pending.suspect, *place));
             }
-            Place::Delayed(at) => {
-                self.delayed.remove(&(*at, target.clone()));
+            Place::Delayed(at, place) => {
+                self.delayed.remove(&(*at, *place));
             }
             Place::AfterInFlight => {}
         }
@@ -413,7 +443,7 @@ impl Default for WriteQueue {
         Self {
             pending: BTreeMap::new(),
             ready: BTreeMap::new(),
-            delayed: BTreeSet::new(),
+            delayed: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             window: Window::default(),
             failing: BTreeSet::new(),
@@ -429,6 +459,15 @@ impl Default for WriteQueue {
 impl Pending {
     fn new(write: Write, place: Place) -> Self {
         let backoff = Backoff::new(RETRY.0, RETRY.1);
-        Self { write, backoff, place, suspect: false, retry: false, superseded: false, refused_since: None }
+        Self {
+            write,
+            backoff,
+            place,
+            suspect: false,
+            retry: false,
+            superseded: false,
+            refused_since: None,
+            is_denied: false,
+        }
     }
 }
