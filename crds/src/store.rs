@@ -163,7 +163,8 @@ impl ConfigurationStore {
     }
 
     /// Replaces all objects of a kind by a complete list. Returns true if the configuration may differ, or if
-    /// this is the first list of the kind.
+    /// this is the first list of the kind. A change of the statuses alone makes no difference, as for
+    /// [`Self::apply`]; [`Self::update`] resolves it.
     pub fn reset<K: ConfigurationObject>(&mut self, objects: Vec<K>) -> bool {
         self.reset_read(objects.into_iter().map(Custom::from).collect())
     }
@@ -175,8 +176,11 @@ impl ConfigurationStore {
             list.push(object);
         }
         list.sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
-        let before = K::list(&self.objects).iter().map(K::configuration);
-        let mut differs = !before.eq(list.iter().map(K::configuration));
+        let before = K::list(&self.objects).iter();
+        let mut differs = !before.clone().map(K::configuration).eq(list.iter().map(K::configuration));
+        if !before.map(standing).eq(list.iter().map(standing)) {
+            self.unresolved = Unresolved::Any;
+        }
         *K::list_mut(&mut self.objects) = list;
         let of_kind = |object: &ObjectRef| object.kind == K::KIND;
         let marked = self.objects.unreadable.iter().filter(|(object, _)| of_kind(object));
@@ -325,16 +329,17 @@ pub fn trim<K: Resource>(mut object: K) -> K {
 }
 
 /// Returns the parts of an object's status that precedence and the last accepted form depend on.
-fn standing<K: ConfigurationObject>(object: &K) -> (bool, bool, Option<i64>, Option<Option<i64>>) {
-    let is_true = |type_| conditions::is_true(object.conditions(), type_);
-    let accepted = conditions::find(object.conditions(), names::ACCEPTED);
-    (
-        is_true(names::ACCEPTED),
-        is_true(names::IN_FORCE),
-        accepted.and_then(|condition| condition.observed_generation()),
-        object.in_force().map(|form| form.generation),
-    )
+fn standing<K: ConfigurationObject>(object: &K) -> (Verdict, Verdict, Option<Option<i64>>) {
+    let verdict = |type_| {
+        let condition = conditions::find(object.conditions(), type_);
+        let observed = condition.and_then(|condition| condition.observed_generation());
+        (conditions::is_true(object.conditions(), type_), observed)
+    };
+    (verdict(names::ACCEPTED), verdict(names::IN_FORCE), object.in_force().map(|form| form.generation))
 }
+
+/// Whether a condition is true, and its observed generation.
+type Verdict = (bool, Option<i64>);
 
 /// Returns the index of the object with this name, or the index at which to insert it.
 fn position<K: ConfigurationObject>(list: &[K], name: Option<&str>) -> Result<usize, usize> {
@@ -441,6 +446,25 @@ mod tests {
         assert!(store.change(ObjectChange::<Community>::Delete(key.clone())));
         assert!(!store.change(ObjectChange::<Community>::Delete(key)));
         assert_eq!(store.resource_version(&reference), None);
+    }
+
+    #[test]
+    fn list_with_other_verdicts_is_resolved() {
+        let mut store = ConfigurationStore::default();
+        reset_all(&mut store);
+        let pool = |name: &str, status: serde_json::Value| -> IPAddressPool {
+            let spec = serde_json::json!({ "addresses": ["192.0.2.0/24"] });
+            let object = serde_json::json!({ "metadata": { "name": name }, "spec": spec, "status": status });
+            serde_json::from_value(object).unwrap()
+        };
+        let accepted = serde_json::json!({ "conditions": [{ "type": "Accepted", "status": "True" }] });
+        let none = serde_json::json!({});
+        let mut resolution = Resolution::default();
+        for (b, in_force) in [(&none, "a"), (&accepted, "b")] {
+            store.reset(vec![pool("a", none.clone()), pool("b", b.clone())]);
+            store.update(&mut resolution, InForce::ByConditions).unwrap();
+            assert_eq!(resolution.config.pools.keys().collect::<Vec<_>>(), [in_force]);
+        }
     }
 
     #[test]
