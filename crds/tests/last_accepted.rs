@@ -273,6 +273,55 @@ fn corrected_object_is_in_force_as_it_is() {
 }
 
 #[test]
+fn running_processes_use_the_form_that_the_controller_has_decided_on() {
+    let l2 = |interface: &str, generation| {
+        object(("L2Advertisement", "l2", &format!("interfaces: ['{interface}']")), generation)
+    };
+    let kept = |resolution: &Resolution| {
+        let object = ObjectRef { kind: Kind::L2Advertisement, name: "l2".to_owned() };
+        resolution.kept_message(&object).unwrap().split(',').nth(1).unwrap().trim().to_owned()
+    };
+    let fifth = l2("eth5", 5);
+    let first = resolve(&objects([&fifth]));
+    let status = with_statuses(&[fifth], &first)[0]["status"].clone();
+    // No controller leads while the object is edited twice.
+    let [sixth, seventh] = [l2("eth6", 6), l2("", 7)].map(|mut value| {
+        value["status"] = status.clone();
+        value
+    });
+    let speaker = resolve_after(&objects([&sixth]), &first, InForce::ByConditions);
+    let speaker = resolve_after(&objects([&seventh]), &speaker, InForce::ByConditions);
+    assert_eq!(kept(&speaker), "generation 6");
+    // The next controller knows only the form in the status.
+    let leader = resolve(&objects([&seventh]));
+    let decided = objects(&with_statuses(&[seventh], &leader));
+    let speaker = resolve_after(&decided, &speaker, InForce::ByConditions);
+    let started = resolve(&decided);
+    assert_eq!([kept(&speaker), kept(&started)], ["generation 5", "generation 5"]);
+    assert_eq!(in_force(&speaker), in_force(&started));
+}
+
+#[test]
+fn leading_controller_does_not_use_a_form_of_another_writer() {
+    let before = all(BGP, 1);
+    let first = resolve(&objects(&before));
+    let expected = in_force(&first);
+    let bad = edited(&before, ("BGPPeer", "r"), Some("{myASN: 64513, peerAddress: 192.0.2.1}"));
+    let leader = resolve_after(&objects(&bad), &first, InForce::ByResolution);
+    for generation in 1..4 {
+        let mut values = with_statuses(&bad, &leader);
+        let peer = values.iter_mut().find(|value| value["kind"] == "BGPPeer").unwrap();
+        peer["status"]["inForce"]["generation"] = json!(generation);
+        peer["status"]["inForce"]["spec"]["peerAddress"] = json!("192.0.2.66");
+        let again = resolve_after(&objects(&values), &leader, InForce::ByResolution);
+        assert_eq!(in_force(&again), expected, "generation {generation}");
+        // The status is corrected.
+        let object = ObjectRef { kind: Kind::BGPPeer, name: "r".to_owned() };
+        assert_eq!(again.last_accepted(&object), leader.last_accepted(&object), "generation {generation}");
+    }
+}
+
+#[test]
 fn form_that_is_too_large_is_not_recorded() {
     let names = |n: usize| (0..n).map(|i| format!("{i:0>200}")).collect::<Vec<_>>().join(", ");
     for (n, is_recorded) in [(200, true), (400, false)] {

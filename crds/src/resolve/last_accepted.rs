@@ -14,6 +14,7 @@ use super::refusal::ObjectRefusal;
 use super::{ObjectRef, ObjectVerdict, Resolution};
 use crate::kinds::{ConfigurationObject, Objects};
 use crate::v1beta1::AcceptedForm;
+use crate::{conditions, names};
 
 /// The size of the longest form that a status contains, in octets of JSON. An API server rejects objects
 /// above 1.5 MiB.
@@ -54,18 +55,24 @@ impl Form {
 }
 
 impl LastAccepted {
-    /// Returns the last accepted form of an object: the one in the status, or the remembered one if that is
-    /// of a later generation. Of one generation all processes use the same form.
-    pub(super) fn form_of<K: ConfigurationObject>(earlier: Option<&Self>, object: &K) -> Option<Form> {
-        let remembered = earlier.and_then(|earlier| earlier.forms.get(&object.reference()));
+    /// Returns the last accepted form of an object: the remembered one or the one in the status.
+    ///
+    /// The leading controller uses the form that it remembers: it writes the status, so a form there that
+    /// differs is of another writer. Other processes use the form in the status once the controller has
+    /// decided on this generation, so that they agree with processes that start later. Before that, the form
+    /// of the later generation is newer.
+    pub(super) fn form_of<K: ConfigurationObject>(before: Before<'_>, object: &K) -> Option<Form> {
+        let remembered = before.last_accepted().and_then(|earlier| earlier.get(&object.reference()));
         let remembered = remembered.filter(|form| form.uid == object.meta().uid);
-        let recorded = object.in_force();
-        match (remembered, recorded) {
-            (Some(form), Some(parts)) if parts.generation < form.parts.generation => Some(form.clone()),
-            (Some(form), None) => Some(form.clone()),
-            (_, Some(parts)) => Some(Form { uid: object.meta().uid.clone(), parts: parts.clone() }),
-            (None, None) => None,
-        }
+        let Some(recorded) = object.in_force() else { return remembered.cloned() };
+        let is_remembered_used = |form: &&Form| match before {
+            Before::Resolution(_) => true,
+            Before::Conditions(_) => {
+                recorded.generation < form.parts.generation && !is_decided_in_force(object)
+            }
+        };
+        let recorded = || Form { uid: object.meta().uid.clone(), parts: recorded.clone() };
+        Some(remembered.filter(is_remembered_used).cloned().unwrap_or_else(recorded))
     }
 
     pub(super) fn get(&self, object: &ObjectRef) -> Option<&Form> {
@@ -90,6 +97,14 @@ impl LastAccepted {
     pub(super) fn agrees_on(&self, other: &Self, object: &ObjectRef) -> bool {
         self.forms.get(object) == other.forms.get(object) && self.is_kept(object) == other.is_kept(object)
     }
+}
+
+/// Returns true if the controller has decided, on the current generation of an object, that the form in its
+/// status is in force.
+fn is_decided_in_force<K: ConfigurationObject>(object: &K) -> bool {
+    conditions::find(object.conditions(), names::IN_FORCE).is_some_and(|in_force| {
+        in_force.status() == "True" && in_force.observed_generation() == object.meta().generation
+    })
 }
 
 /// An object with the values of its spec and of its last accepted form, which was not compared with others
@@ -119,7 +134,7 @@ impl Resolution {
         let candidates = list.map(|object| {
             let own = objects.check_readable(object).and_then(|()| parse(object, &none));
             let form = Form::of(object);
-            let last = LastAccepted::form_of(before.last_accepted(), object);
+            let last = LastAccepted::form_of(before, object);
             let other = last.as_ref().filter(|last| own.is_err() || last.parts.spec != form.parts.spec);
             let kept = other.and_then(|last| {
                 let former = last.apply_to(object)?;

@@ -133,9 +133,9 @@ pub fn resolve(objects: &Objects) -> Resolution {
 }
 
 /// Does the same as [`resolve`], but the last accepted forms of objects are those of `earlier`, unless the
-/// statuses contain newer ones. With [`InForce::ByResolution`], objects that `earlier` has resolved are in
-/// force if they are in force there. This is for the controller that leads: it writes the conditions, so they
-/// lag behind.
+/// statuses contain newer ones or say which one is in force. With [`InForce::ByResolution`], objects that
+/// `earlier` has resolved are in force if they are in force there, in the forms of `earlier`. This is for the
+/// controller that leads: it writes the conditions, so they lag behind.
 pub fn resolve_after(objects: &Objects, earlier: &Resolution, in_force: InForce) -> Resolution {
     resolve_by(
         objects,
