@@ -13,14 +13,28 @@ const MAX_NAMED: usize = 5;
 
 impl Configuration {
     /// Returns the patch of the finalizers of a BFDProfile or Community, if it needs one. Only the instance
-    /// without a load balancer class writes them: all instances use these objects.
+    /// without a load balancer class adds them: all instances use these objects. An instance with a class
+    /// removes them from deleted objects that nothing uses: no instance without a class may exist.
     pub fn reference_patch(&self, object: &ObjectRef) -> Option<ObjectPatch> {
-        if object.kind == Kind::IPAddressPool || self.class().is_some() {
+        if object.kind == Kind::IPAddressPool {
             return None;
         }
         let view = self.view(object)?;
+        let mut removal = self.removal();
+        if self.class().is_some() {
+            if !is_being_deleted(&view) {
+                return None;
+            }
+            // Other instances use the object after this one is removed.
+            removal.namespace = false;
+        }
         let is_in_use = || !self.resolution().users_of(object).is_empty();
-        finalizer_patch(&view, !self.removal().exempts(&view) && is_in_use())
+        finalizer_patch(&view, !removal.exempts(&view) && is_in_use())
+    }
+
+    /// Returns true if an object is being deleted.
+    pub fn is_being_deleted(&self, object: &ObjectRef) -> bool {
+        self.view(object).is_some_and(|view| is_being_deleted(&view))
     }
 
     /// Returns the condition of an object whose deletion waits for others.
@@ -43,8 +57,7 @@ impl Configuration {
 /// Returns true if an object is being deleted and has the finalizer of its kind. Without the finalizer, the
 /// deletion waits for another controller.
 pub(super) fn deletion_waits(view: &ObjectView<'_>) -> bool {
-    view.metadata.deletion_timestamp.is_some()
-        && finalizers(view).any(|name| view.object.kind.finalizer() == Some(name))
+    is_being_deleted(view) && finalizers(view).any(|name| view.object.kind.finalizer() == Some(name))
 }
 
 /// Returns the patch of the finalizers of an object, if it needs one. An object that is being deleted cannot
@@ -52,9 +65,8 @@ pub(super) fn deletion_waits(view: &ObjectView<'_>) -> bool {
 pub(super) fn finalizer_patch(view: &ObjectView<'_>, is_protected: bool) -> Option<ObjectPatch> {
     let own = view.object.kind.finalizer()?;
     let current: Vec<&str> = finalizers(view).collect();
-    let is_deleted = view.metadata.deletion_timestamp.is_some();
     let mut finalizers: Vec<&str> = current.iter().copied().filter(|name| *name != own).collect();
-    if is_protected && (!is_deleted || current.contains(&own)) {
+    if is_protected && (!is_being_deleted(view) || current.contains(&own)) {
         finalizers.push(own);
     }
     if finalizers.len() == current.len() {
@@ -67,6 +79,10 @@ pub(super) fn finalizer_patch(view: &ObjectView<'_>, is_protected: bool) -> Opti
         body: json!({ "metadata": { "resourceVersion": resource_version, "finalizers": finalizers } }),
         resource_version,
     })
+}
+
+fn is_being_deleted(view: &ObjectView<'_>) -> bool {
+    view.metadata.deletion_timestamp.is_some()
 }
 
 fn finalizers<'a>(view: &ObjectView<'a>) -> impl Iterator<Item = &'a str> + use<'a> {

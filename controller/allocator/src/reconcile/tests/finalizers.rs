@@ -267,7 +267,7 @@ fn referenced_profile_and_community_have_the_finalizer() {
     let namespace = Removal { namespace: true, ..none };
     let definitions = Removal { bfd_profiles: true, communities: true, ..none };
     #[rustfmt::skip]
-    let table: [ReferenceCase<'_>; 11] = [
+    let table: [ReferenceCase<'_>; 16] = [
         (None, none, &[], false, false, (None, false)),
         (None, none, &[OTHER], false, true, (Some(&[OTHER, ours]), false)),
         (None, none, &[ours], false, true, (None, false)),
@@ -276,6 +276,11 @@ fn referenced_profile_and_community_have_the_finalizer() {
         (None, none, &[OTHER], true, true, (None, false)),
         (None, none, &[ours], true, false, (Some(&[]), false)),
         (Some("a"), none, &[], false, true, (None, false)),
+        (Some("a"), none, &[ours], false, false, (None, false)),
+        (Some("a"), none, &[ours, OTHER], true, false, (Some(&[OTHER]), false)),
+        (Some("a"), none, &[ours], true, true, (None, true)),
+        (Some("a"), namespace, &[ours], true, true, (None, true)),
+        (Some("a"), definitions, &[ours], true, true, (Some(&[]), true)),
         (None, namespace, &[ours], false, true, (Some(&[]), false)),
         (None, definitions, &[ours], false, true, (None, false)),
         (None, definitions, &[ours], true, true, (Some(&[]), true)),
