@@ -23,6 +23,8 @@ use crate::run::Scope;
 use crate::watches::{ClusterChange, WatchedNamespace, WatchedService};
 use crate::write_queue::{PatchBody, Write, WriteResult, WriteTarget};
 
+use super::unstored::UnstoredStatuses;
+
 /// The newest decision on an object: the write, or `None` if nothing is to be written.
 pub(super) type DesiredWrite = (WriteTarget, Option<Write>);
 
@@ -54,6 +56,7 @@ pub(super) struct ClusterState {
     object_writes: Vec<DesiredWrite>,
     /// The writes of this term, except those of Services, that other programs may replace.
     conflicts: WriteConflicts<WriteTarget>,
+    unstored: UnstoredStatuses,
 }
 
 /// The decisions of a turn.
@@ -111,6 +114,7 @@ impl ClusterState {
         self.counted_pools.clear();
         self.object_writes.clear();
         self.conflicts = WriteConflicts::default();
+        self.unstored = UnstoredStatuses::default();
     }
 
     /// Requires a new list of every kind before the next term: the watches may lag behind earlier writes.
@@ -150,6 +154,8 @@ impl ClusterState {
                     ObjectChange::Missing => return,
                 };
                 self.set_removal(self.configuration.removal().with_definition(kind, is_deleted));
+                // The definition of this version may be installed now.
+                self.observed_objects.extend(self.unstored.take());
                 if kind == Kind::IPAddressPool && self.configured {
                     self.index.set_config(&self.configuration.config(), now);
                 }
@@ -200,6 +206,14 @@ impl ClusterState {
                 self.pools.handle_cooldown_written(pool);
             }
             return;
+        }
+        if let (WriteTarget::ObjectStatus(object), WriteResult::Written(version)) = (target, result)
+            && object.kind != Kind::IPAddressPool
+            && *version == write.resource_version
+        {
+            self.unstored.handle_unstored(object, version);
+            // The watch delivers nothing, and finalizers wait for the status.
+            self.observed_objects.insert(object.clone());
         }
         let WriteTarget::ObjectFinalizers(pool) = target else { return };
         if pool.kind != Kind::IPAddressPool {
@@ -480,11 +494,19 @@ impl ClusterState {
         }
     }
 
-    /// Adds the writes of an object that is not a pool. Finalizers wait until the status is written: both
-    /// would be decided on the same version, and the watch delivers the next one.
+    /// Adds the writes of an object that is not a pool. Both would be decided on the same version, so one
+    /// waits until the watch delivers the next one: finalizers for the status, but the status of an object
+    /// that is being deleted for the removal of its finalizer. The deletion must not wait for a status that
+    /// cannot be written.
     fn push_object_writes(&mut self, object: ObjectRef, status: Option<ObjectPatch>) {
+        let mut status = self.unstored.filter(&object, status);
         if object.kind.finalizer().is_some() {
-            let finalizers = self.configuration.reference_patch(&object).filter(|_| status.is_none());
+            let mut finalizers = self.configuration.reference_patch(&object);
+            if finalizers.is_some() && self.configuration.is_being_deleted(&object) {
+                status = None;
+            } else if status.is_some() {
+                finalizers = None;
+            }
             self.object_writes.push(desired(object.clone(), ObjectPart::Finalizers, finalizers));
         }
         self.object_writes.push(desired(object, ObjectPart::Status, status));

@@ -18,6 +18,7 @@ mod cluster_state;
 mod event_outbox;
 mod in_doubt;
 mod term;
+mod unstored;
 mod writes;
 
 #[cfg(test)]

@@ -14,11 +14,12 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::Reconciler;
+use super::cluster_state::ClusterState;
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
 use crate::run::Scope;
 use crate::watches::{ClusterChange, WatchEvent, WatchedService};
-use crate::write_queue::WriteTarget;
+use crate::write_queue::{Write, WriteResult, WriteTarget};
 
 /// A reconciler whose leadership the test sets, and whose API server accepts connections and never responds.
 struct World {
@@ -140,6 +141,83 @@ async fn pool_in_force_stays_so_and_its_verdict_is_sent_at_once() {
 }
 
 /// Returns the creation of a pool.
+/// Returns the state of a leading controller without objects.
+fn leading_state() -> ClusterState {
+    let mut world = World::new();
+    world.lead(1);
+    world.list_all_but_services(0);
+    world.handle(ClusterChange::Services(ObjectChange::Reset(Vec::new())));
+    assert!(world.reconciler.state.is_deciding());
+    world.reconciler.state
+}
+
+/// Returns the writes that a turn decides on.
+fn take_writes(state: &mut ClusterState) -> Vec<(WriteTarget, Write)> {
+    let now = jiff::Timestamp::now();
+    state.resolve_configuration(now);
+    let writes = state.take_decisions(now).writes.into_iter();
+    writes.filter_map(|(target, write)| Some((target, write?))).collect()
+}
+
+/// Returns the event of a BFDProfile that nothing uses, with metadata in addition to its name.
+fn profile(metadata: serde_json::Value) -> ClusterChange {
+    let mut object = json!({ "metadata": { "name": "b", "uid": "b", "generation": 1 }, "spec": {} });
+    let metadata = metadata.as_object().unwrap().clone();
+    object["metadata"].as_object_mut().unwrap().extend(metadata);
+    let change = ObjectChange::Apply(Custom::read(&object.to_string()).value);
+    ClusterChange::Configuration(Box::new(ConfigurationChange::BFDProfile(change)))
+}
+
+fn parts_of_profile() -> [WriteTarget; 2] {
+    let object = ObjectRef { kind: Kind::BFDProfile, name: "b".to_owned() };
+    [WriteTarget::ObjectStatus(object.clone()), WriteTarget::ObjectFinalizers(object)]
+}
+
+#[tokio::test]
+async fn unused_object_in_deletion_loses_its_finalizer_before_its_status_is_written() {
+    let [status, finalizers] = parts_of_profile();
+    let ours = json!(["fairlead.dev/bfd-profile-protection"]);
+    let deleted = json!("2026-01-01T00:00:00Z");
+    let table = [
+        (json!({ "finalizers": ours }), &status),
+        (json!({ "finalizers": ours, "deletionTimestamp": deleted }), &finalizers),
+        (json!({ "finalizers": ["example.com/a"], "deletionTimestamp": deleted }), &status),
+    ];
+    for (mut metadata, expected) in table {
+        let mut state = leading_state();
+        metadata["resourceVersion"] = json!("1");
+        state.handle_change(profile(metadata.clone()), jiff::Timestamp::now());
+        let targets: Vec<_> = take_writes(&mut state).into_iter().map(|(target, _)| target).collect();
+        assert_eq!(targets, std::slice::from_ref(expected), "{metadata}");
+    }
+}
+
+#[tokio::test]
+async fn status_that_is_not_stored_is_not_sent_again_and_finalizers_do_not_wait_for_it() {
+    let [status, finalizers] = parts_of_profile();
+    let mut state = leading_state();
+    let now = jiff::Timestamp::now();
+    let finalizer = "fairlead.dev/bfd-profile-protection";
+    let apply = |version: &str| profile(json!({ "resourceVersion": version, "finalizers": [finalizer] }));
+    let targets = |writes: &[(WriteTarget, Write)]| -> Vec<WriteTarget> {
+        writes.iter().map(|(target, _)| target.clone()).collect()
+    };
+    for version in ["1", "2"] {
+        state.handle_change(apply(version), now);
+        let writes = take_writes(&mut state);
+        assert_eq!(targets(&writes), std::slice::from_ref(&status), "version {version}");
+        // The API server changes nothing: it dropped the only field that differs.
+        let (target, write) = &writes[0];
+        state.handle_write_result(target, write, &WriteResult::Written(version.to_owned()));
+        assert_eq!(targets(&take_writes(&mut state)), std::slice::from_ref(&finalizers), "{version}");
+        // The watch starts again.
+        state.handle_change(apply(version), now);
+        assert_eq!(targets(&take_writes(&mut state)), std::slice::from_ref(&finalizers), "{version}");
+    }
+    state.handle_change(ClusterChange::Definition(Kind::BFDProfile, ObjectChange::Apply(false)), now);
+    assert_eq!(targets(&take_writes(&mut state)), [status], "the definition was replaced");
+}
+
 fn pool(name: &str) -> ClusterChange {
     let object = json!({
         "metadata": { "name": name, "resourceVersion": "5", "creationTimestamp": "2026-01-01T00:00:00Z" },
