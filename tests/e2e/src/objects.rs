@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use fairlead_lab::{Lab, addresses, wait_for};
 use serde_json::{Value, json};
 
-use crate::{SOON, expect_owner, nodes, reach};
+use crate::{SECOND, SOON, expect_owner, nodes, reach};
 
 /// A pool for each protocol, one without an advertisement, and the router as a peer in both families.
 ///
@@ -87,7 +87,13 @@ pub fn merge_service(lab: &Lab, name: &str, patch: Value) -> Result<()> {
 pub fn service_off_its_owner(lab: &Lab, name: &str, family: &str) -> Result<(LbService, IpAddr, String)> {
     let service = LbService::new(name, "l2").single(family);
     let ip = *service.up(lab)?.first().context("the Service has no address")?;
-    let owner = lab.wait_for_owner(ip, SOON)?.to_owned();
+    // A node that handed the address over a moment ago, for an earlier Service, still answers for 300 ms.
+    let owner = wait_for(format!("an owner of {ip} that stays"), SOON, || {
+        let first = lab.wait_for_owner(ip, SOON)?;
+        std::thread::sleep(SECOND / 2);
+        let second = lab.wait_for_owner(ip, SOON)?;
+        if first == second { Ok(first.to_owned()) } else { Err(anyhow!("{first}, then {second}")) }
+    })?;
     let others = lab.nodes().iter().map(|node| node.name());
     let backend = others.into_iter().find(|name| *name != owner).context("a lab of one node")?;
     merge_service(lab, name, json!({ "spec": { "selector": { "node": backend } } }))?;

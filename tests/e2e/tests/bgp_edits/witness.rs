@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use fairlead_e2e::{SOON, VERSION};
+use fairlead_e2e::{SOON, VERSION, expect_sessions};
 use fairlead_lab::{Lab, RouteEvent, RouteMonitor, ensure, wait_for};
 use serde_json::{Value, json};
 
@@ -32,7 +32,8 @@ impl<'a> Witness<'a> {
         ended
     }
 
-    /// Waits until each node has replaced its session over IPv4. The turns take four seconds.
+    /// Waits until each node has replaced its session over IPv4, and all are established. The turns take four
+    /// seconds.
     pub(crate) fn expect_new_sessions(&mut self) {
         let (nodes, mut dropped) = (self.lab.nodes().len() as u64, 0);
         wait_for("a new session of each node", SOON, || {
@@ -40,6 +41,7 @@ impl<'a> Witness<'a> {
             ensure(dropped == nodes, dropped)
         })
         .unwrap();
+        expect_sessions(self.lab, SOON).unwrap();
     }
 
     /// Waits until no route changes any more. Returns the changes in the router's kernel since the last call.
