@@ -1,7 +1,8 @@
 //! Lists in pages whose number of objects adapts to the size of the objects.
 //!
-//! Whoever may create objects can fill each with 1.5 MiB, the limit of etcd, and the JSON text of an object
-//! is up to six times as long. So the memory for a page is bounded by its octets, not only by its objects.
+//! A user that may create objects can fill each with 1.5 MiB, the limit of etcd, and the JSON text of an
+//! object is up to six times as long. So the memory for a page is bounded by its octets, not only by its
+//! objects.
 
 use axum::http::Request as HttpRequest;
 use kube::api::ListParams;

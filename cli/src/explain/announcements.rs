@@ -50,7 +50,7 @@ impl NotAnnouncedAddresses {
     }
 }
 
-/// Each text is escaped and cut, because whoever may write Speaker objects can write any text.
+/// Each text is escaped and cut, because a program that may write Speaker objects can write any text.
 impl fmt::Display for NotAnnouncedAddresses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.reasons.is_empty() {

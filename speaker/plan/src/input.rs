@@ -115,8 +115,8 @@ impl<S: AsRef<str>> FromIterator<Option<S>> for EndpointNodes {
     }
 }
 
-/// Returns a digest of the name of a node. Whoever writes an endpoint whose digest is that of another node
-/// can name that node as well.
+/// Returns a digest of the name of a node. A name with the digest of another node gives its author no
+/// additional right: an endpoint can name that node itself.
 fn digest(node: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     node.hash(&mut hasher);

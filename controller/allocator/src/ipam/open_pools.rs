@@ -1,5 +1,5 @@
 //! Part of [`Pools`](super::pools::Pools): the pools that are open to every Service that names no pool, as
-//! one group. Whoever waits for an address of any of them waits once, not once for each.
+//! one group. A Service that waits for an address of any of them waits once, not once for each.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
