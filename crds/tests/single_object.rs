@@ -488,6 +488,19 @@ fn peer_ttl_security_is_validated() {
 }
 
 #[test]
+fn peer_texts_are_bounded() {
+    let text = |field: &str, length| -> &'static str { format!("{field}: {}", "ü".repeat(length)).leak() };
+    let message = Some(RefusalReason::InvalidShutdownMessage);
+    check_peer(&[
+        ("shutdown: true", Accepts, None),
+        (text("shutdown: false, shutdownMessage", 255), Accepts, None),
+        (text("shutdownMessage", 256), Rejects("shutdownMessage"), message),
+        (text("description", 255), Accepts, None),
+        (text("description", 256), Rejects("description"), Some(RefusalReason::InvalidDescription)),
+    ]);
+}
+
+#[test]
 fn peer_times_are_validated() {
     let hold = Rejects("holdTime must be 0s, or between 3s and 65535s");
     let keepalive = Rejects("keepaliveTime must be 0s, or between 1s and 65535s");

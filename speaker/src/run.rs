@@ -165,6 +165,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         links: links.clone(),
         node_addresses,
         process: ProcessStart::now(),
+        drain_wait: flags.drain_wait,
         passwords: Arc::new(Passwords::new(client.clone(), &flags.common.namespace, monitor.clone())),
         sessions: sessions.clone(),
         metrics: metrics.clone(),

@@ -18,6 +18,10 @@ pub struct Peer {
     /// replace-as`).
     pub local_asn: Option<u32>,
     pub peer_asn: PeerAsn,
+    /// Text about the peer for operators; empty if there is none.
+    pub description: String,
+    /// Text of the Cease if the sessions with the peer are shut down; `None` if they are not.
+    pub shutdown: Option<String>,
     pub address: PeerAddress,
     /// TCP port.
     pub port: u16,

@@ -28,6 +28,8 @@ const RESTART_TIME: Duration = Duration::from_secs(120);
 const MAX_RESTART_TIME: u64 = 4095;
 /// The maximum of all other times: 16-bit numbers of seconds on the wire or in MetalLB.
 const MAX_SECONDS: u64 = 65_535;
+/// The maximum of the characters in texts: the octets of a shutdown communication (RFC 9003 §2).
+const MAX_TEXT: usize = 255;
 /// The maximum of `linkBandwidth.megabitsPerEndpoint`: 100 Gbit/s.
 const MAX_MEGABITS: u32 = 100_000;
 
@@ -87,12 +89,17 @@ pub(super) fn peer(
     let address = address(spec)?;
     let (hold_time, keepalive_time) = times(spec)?;
     let bfd = bfd_profile(spec, profiles, former)?;
+    let message = ("shutdownMessage", &spec.shutdown_message);
+    let message = text(message, RefusalReason::InvalidShutdownMessage)?;
+    let description = ("description", &spec.description);
     Ok(Peer {
         name: object.name_any(),
         class: set(&spec.load_balancer_class).map(str::to_owned),
         my_asn,
         local_asn: local_asn(spec, my_asn, peer_asn, internal)?,
         peer_asn,
+        description: text(description, RefusalReason::InvalidDescription)?,
+        shutdown: (spec.shutdown == Some(true)).then_some(message),
         port: port(spec)?,
         source_address: source_address(spec, &address)?,
         address,
@@ -127,6 +134,15 @@ pub(super) fn peer(
 /// Returns the text of a field that is set. In manifests for MetalLB an unset field may be empty.
 fn set(field: &Option<String>) -> Option<&str> {
     field.as_deref().filter(|text| !text.is_empty())
+}
+
+/// Returns a text of at most [`MAX_TEXT`] characters; an empty one if it is unset.
+fn text((field, text): (&str, &Option<String>), reason: RefusalReason) -> Result<String, ObjectRefusal> {
+    let text = text.as_deref().unwrap_or_default();
+    match text.chars().count() {
+        0..=MAX_TEXT => Ok(text.to_owned()),
+        length => refuse(reason, format!("{field} has {length} characters: it must have at most {MAX_TEXT}")),
+    }
 }
 
 fn asn_out_of_range<T>(field: &str, asn: i64) -> Result<T, ObjectRefusal> {

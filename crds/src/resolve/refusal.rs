@@ -124,6 +124,10 @@ pub enum RefusalReason {
     InvalidPasswordSecret,
     /// The BFD profile does not exist or is refused.
     BFDProfileNotFound,
+    /// `shutdownMessage` is too long.
+    InvalidShutdownMessage,
+    /// `description` is too long.
+    InvalidDescription,
     /// `linkBandwidth` is out of range.
     InvalidLinkBandwidth,
     /// Another peer defines the same session on the same nodes.

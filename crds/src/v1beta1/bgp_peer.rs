@@ -122,6 +122,23 @@ pub struct BGPPeerSpec {
     #[schemars(length(max = 15))]
     pub interface: Option<String>,
 
+    /// If true, the speakers end their sessions with the peer and open no new ones: they ask the peer to prefer
+    /// other paths, withdraw their routes and send a Cease NOTIFICATION (Administrative Shutdown, RFC 4486). If
+    /// unset, defaults to false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shutdown: Option<bool>,
+
+    /// The text that the speakers send to the operator of the peer with the Cease NOTIFICATION when shutdown
+    /// becomes true (RFC 9003). The first 255 octets of its UTF-8 form are sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 255))]
+    pub shutdown_message: Option<String>,
+
+    /// A text about the peer for operators. The Speaker objects show it with the sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 255))]
+    pub description: Option<String>,
+
     /// The TCP port of the peer. If unset, defaults to 179.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535), extend("default" = 179))]

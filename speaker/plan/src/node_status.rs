@@ -68,6 +68,8 @@ impl Summary {
 pub struct SessionView {
     /// Address of the peer, or the interface it is on.
     pub address: String,
+    /// Description of the BGPPeer; empty if it has none.
+    pub description: String,
     /// State by its name in RFC 4271. A session that keeps trying to connect is always `Active`: otherwise,
     /// each attempt would cause writes of the object.
     pub state: &'static str,
@@ -100,6 +102,8 @@ pub struct SessionView {
 pub enum SessionPhase {
     /// The configuration of the peer does not permit a session.
     Stopped,
+    /// The BGPPeer is shut down.
+    Shutdown,
     /// BFD reports that the path to the router is down, or is not up yet.
     WaitingForBfd,
     /// The router does not accept the TCP connection.
@@ -165,6 +169,7 @@ fn session(peer: &str, view: &SessionView) -> Session {
     Session {
         peer: peer.to_owned(),
         address: view.address.clone(),
+        description: Some(bounded(&view.description)).filter(|description| !description.is_empty()),
         state: view.state.to_owned(),
         phase: format!("{:?}", view.phase),
         state_since: view.since.map(Time),

@@ -7,7 +7,8 @@ use fairlead_crds::model::config::Peer;
 pub enum PeerEdit {
     /// The session does not depend on what changed.
     None,
-    /// The session takes over the new parameters while it is established. The peer does not notice.
+    /// The session takes over the new parameters while it is established. The peer does not notice, unless the
+    /// session is shut down or started again.
     Live,
     /// The parameters belong to the connection or to the OPEN: they need a new session.
     NewSession,
@@ -37,6 +38,8 @@ fn parameters(peer: &Peer) -> (impl PartialEq, impl PartialEq) {
         my_asn,
         local_asn,
         peer_asn,
+        description,
+        shutdown,
         address,
         port,
         source_address,
@@ -58,7 +61,7 @@ fn parameters(peer: &Peer) -> (impl PartialEq, impl PartialEq) {
         // The plan adds it to the routes.
         link_bandwidth: _,
     } = peer;
-    let live = (keepalive_time, connect_time, bfd, bfd_strict, graceful_restart_time);
+    let live = (description, shutdown, keepalive_time, connect_time, bfd, bfd_strict, graceful_restart_time);
     let connection = (address, port, source_address, vrf, password_secret, ebgp_multi_hop, ttl_security);
     let restart_time = graceful_restart.then_some(graceful_restart_time);
     let open = (my_asn, local_asn, peer_asn, router_id, hold_time, restart_time);

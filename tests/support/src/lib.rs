@@ -132,6 +132,8 @@ pub fn peer(name: &str, address: &str) -> Peer {
         my_asn: 64512,
         local_asn: None,
         peer_asn: PeerAsn::Number(64513),
+        description: String::new(),
+        shutdown: None,
         address: PeerAddress::Ip(ip(address)),
         port: 179,
         source_address: None,

@@ -239,6 +239,13 @@ impl Session {
         self.state
     }
 
+    /// Returns whether the session was started and not stopped since. A session that is being stopped has not
+    /// left [`SessionState::Established`] yet; it can be started again when it has.
+    #[must_use]
+    pub const fn is_started(&self) -> bool {
+        self.started
+    }
+
     /// Returns the negotiated parameters; `None` unless the session is established.
     #[must_use]
     pub fn negotiated(&self) -> Option<&Negotiated> {

@@ -9,7 +9,7 @@ use fairlead_crds::resolve::{ObjectVerdict, resolve};
 use serde_json::{Value, json};
 
 use super::*;
-use On::{NewSession, Nothing, Update};
+use On::{NewSession, Nothing, Shutdown, Update};
 
 /// What an edit causes on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,6 +18,8 @@ enum On {
     /// UPDATE messages on the established session.
     Update,
     NewSession,
+    /// The session ends, on all nodes at once.
+    Shutdown,
 }
 
 /// Given an edit of a field, as a merge patch of the spec: what the router sees.
@@ -37,6 +39,12 @@ fn table() -> Vec<(Kind, &'static str, Value, On)> {
         peer("dynamicASN", json!({ "peerASN": null, "dynamicASN": "external" }), NewSession),
         peer("peerAddress", json!({ "peerAddress": "203.0.113.9" }), NewSession),
         peer("interface", json!({ "peerAddress": null, "interface": "eth0" }), NewSession),
+        peer("shutdown", json!({ "shutdown": true }), Shutdown),
+        peer("shutdown", json!({ "shutdown": true, "holdTime": "30s" }), Shutdown),
+        peer("shutdown", json!({ "shutdown": false }), Nothing),
+        // It is sent with the next shutdown.
+        peer("shutdownMessage", json!({ "shutdownMessage": "maintenance" }), Nothing),
+        peer("description", json!({ "description": "rack 7, left" }), Nothing),
         peer("peerPort", json!({ "peerPort": 1179 }), NewSession),
         peer("sourceAddress", json!({ "sourceAddress": "203.0.113.8" }), NewSession),
         peer("routerID", json!({ "routerID": "203.0.113.7" }), NewSession),
@@ -189,6 +197,7 @@ fn edit_of_each_field_costs_no_more_than_it_must() {
         let changes = plan.changes();
         let on = |change: &AnnouncementChange| match change {
             AnnouncementChange::PeerOpen(_) | AnnouncementChange::PeerClose { .. } => NewSession,
+            AnnouncementChange::PeerUpdate { wanted, .. } if wanted.shutdown.is_some() => Shutdown,
             AnnouncementChange::PeerUpdate { wanted, .. } => {
                 if PeerEdit::between(&open, wanted) == PeerEdit::NewSession { NewSession } else { Nothing }
             }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fairlead_bgp::SessionInput;
-use fairlead_crds::model::config::{Peer, PeerAddress};
+use fairlead_crds::model::config::{BfdProfile, Peer, PeerAddress};
 use fairlead_crds::v1beta1::BFDSession;
 use fairlead_net::bfd::local_address;
 use fairlead_net::links::Links;
@@ -144,7 +144,9 @@ impl PeerBfd {
         connection: Option<IpAddr>,
         links: &Links,
     ) -> Result<Option<Request>, String> {
-        let (Some(profile), PeerAddress::Ip(remote)) = (&peer.bfd, &peer.address) else { return Ok(None) };
+        let (Some(profile), PeerAddress::Ip(remote)) = (profile(peer), &peer.address) else {
+            return Ok(None);
+        };
         if peer.vrf.is_some() {
             return Err("BFD in a VRF is not supported: the BGP session runs without it".to_owned());
         }
@@ -164,9 +166,14 @@ impl PeerBfd {
     }
 
     fn refresh_view(&mut self, peer: &Peer) {
-        self.view = peer.bfd.as_ref().map(|_| {
+        self.view = profile(peer).map(|_| {
             let key = self.request.as_ref().map(|request| &request.key);
             view(peer, key, self.problem.as_deref(), &self.report, &mut self.since)
         });
     }
+}
+
+/// Returns the parameters of the BFD session; `None` if the peer has none, or its sessions are shut down.
+fn profile(peer: &Peer) -> Option<&BfdProfile> {
+    peer.bfd.as_ref().filter(|_| peer.shutdown.is_none())
 }

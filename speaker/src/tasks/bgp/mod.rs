@@ -44,6 +44,8 @@ pub(crate) struct PeerContext {
     /// TCP-MD5 keys.
     pub passwords: Arc<Passwords>,
     pub process: ProcessStart,
+    /// Time for a router to move traffic to other paths before a session is shut down.
+    pub drain_wait: Duration,
     /// Sessions as the Speaker object shows them. Each task writes its own entry.
     pub sessions: watch::Sender<Sessions>,
     pub metrics: Metrics,

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Instant;
 
-use fairlead_bgp::{Session, SessionEvent, SessionInput, SessionState};
+use fairlead_bgp::{CeaseSubcode, Session, SessionEvent, SessionInput, SessionState};
 use fairlead_crds::model::config::{Peer, PeerAddress};
 use jiff::Timestamp;
 use tokio::net::TcpStream;
@@ -35,6 +35,8 @@ pub(super) struct PeerTask {
     peer: Peer,
     context: PeerContext,
     session: Session,
+    /// True when the session has its first routes.
+    started: bool,
     connection: Option<Connection>,
     /// Closes the previous connection. The next attempt waits for it.
     closing: Option<JoinHandle<()>>,
@@ -126,6 +128,7 @@ impl PeerTask {
             peer,
             context,
             session,
+            started: false,
             connection: None,
             closing: None,
             connecting: None,
@@ -230,10 +233,32 @@ impl PeerTask {
             PeerCommand::Withdraw(prefix) => self.session.withdraw(&prefix),
             PeerCommand::GracefulShutdown(wanted) => self.session.set_graceful_shutdown(wanted),
             PeerCommand::Update { wanted, delay } => self.update(wanted, delay),
-            PeerCommand::Start => self.session.handle_input(Instant::now(), SessionInput::ManualStart),
+            PeerCommand::Start => {
+                self.started = true;
+                self.start_or_stop();
+            }
             // Handled by the caller, which ends the task.
             PeerCommand::Stop(_) => {}
         }
+    }
+
+    /// Starts or stops the session according to `shutdown` of the BGPPeer. A session that is being stopped
+    /// cannot start: this is called again when it has ended.
+    fn start_or_stop(&mut self) {
+        let wanted = self.started && self.peer.shutdown.is_none();
+        if wanted == self.session.is_started() {
+            return;
+        }
+        let input = match &self.peer.shutdown {
+            None => SessionInput::ManualStart,
+            Some(text) => SessionInput::ManualStop {
+                subcode: CeaseSubcode::AdministrativeShutdown,
+                text: text.clone(),
+                restart: false,
+                drain: self.context.drain_wait,
+            },
+        };
+        self.session.handle_input(Instant::now(), input);
     }
 
     /// Adapts the BFD session to the peer, the interfaces and the local address of the connection.
@@ -328,16 +353,26 @@ impl PeerTask {
 
     /// Handles the events of the session, and writes as much as the socket takes.
     fn handle_output(&mut self) {
+        self.handle_session_events();
         loop {
-            while let Some(event) = self.session.poll_event() {
-                self.handle_session_event(event);
+            if let Err(reason) = self.write() {
+                self.handle_connection_closed(reason);
             }
-            match self.write() {
-                Ok(()) => return,
-                // The session may have new events.
-                Err(reason) => self.handle_connection_closed(reason),
+            // The last withdrawal of a session that is being stopped ends it.
+            if !self.handle_session_events() {
+                return;
             }
         }
+    }
+
+    /// Returns whether there were events.
+    fn handle_session_events(&mut self) -> bool {
+        let mut any = false;
+        while let Some(event) = self.session.poll_event() {
+            self.handle_session_event(event);
+            any = true;
+        }
+        any
     }
 
     fn handle_session_event(&mut self, event: SessionEvent) {
@@ -376,6 +411,7 @@ impl PeerTask {
                 if let Some(error) = self.view.handle_down(was_established, &reason, Timestamp::now()) {
                     tracing::warn!(peer = %self.peer.name, state = %from, %error, "BGP session down");
                 }
+                self.start_or_stop();
             }
         }
     }
@@ -450,11 +486,18 @@ impl PeerTask {
     fn publish(&mut self) {
         self.metrics.update(&self.session);
         let key_message = self.password.as_ref().and_then(Password::message);
-        let messages = messages(&self.peer, &self.session, key_message);
+        let unusable = self.unusable.as_ref().map(|error| {
+            format!("the last edit of the BGPPeer cannot be used: {error}; the session keeps the parameters before it")
+        });
+        let mut messages = messages(&self.peer, &self.session, key_message);
+        messages.extend(unusable);
         if self.session.exceeds_receive_rate() && !std::mem::replace(&mut self.flood_logged, true) {
             tracing::warn!(peer = %self.peer.name, "{FLOOD}");
         }
         self.view.set_bfd(self.bfd.view(), self.session.waits_for_bfd());
+        let is_shut_down = self.peer.shutdown.is_some() && self.session.state() == SessionState::Idle;
+        self.view.set_shutdown(is_shut_down);
+        self.view.set_description(&self.peer.description);
         if let Some(view) = self.view.poll_view(self.session.families(), messages) {
             self.context.sessions.send_modify(|sessions| drop(sessions.insert(self.peer.name.clone(), view)));
         }

@@ -15,6 +15,9 @@ pub(super) const FLOOD: &str = "the router sends more than 10000 messages or 1 M
 const NO_CAPABILITIES: &str = "the router refused capabilities (NOTIFICATION 2/4): the session carries IPv4 routes \
     only, without four-octet AS numbers, route refresh and graceful restart";
 
+/// Message about a session that `shutdown` of the BGPPeer ends.
+const SHUTDOWN: &str = "Shutdown by configuration: shutdown of the BGPPeer is true";
+
 /// Message about a router that is silent after the TCP handshake.
 fn no_open(peer: &Peer) -> String {
     let ttl = if peer.ttl_security.is_some() { " and sends packets with TTL 255 (ttlSecurity)" } else { "" };
@@ -125,6 +128,26 @@ impl SessionViewState {
         }
     }
 
+    /// Sets whether the session has ended because the BGPPeer is shut down.
+    pub(super) fn set_shutdown(&mut self, is_shut_down: bool) {
+        if is_shut_down {
+            self.view.state = "Idle";
+            self.view.phase = SessionPhase::Shutdown;
+            self.view.last_error = None;
+            self.view.attempts = 0;
+        } else if self.view.phase == SessionPhase::Shutdown {
+            self.view.state = NOT_ESTABLISHED;
+            self.view.phase = SessionPhase::Connecting;
+        }
+    }
+
+    /// Sets the description of the peer.
+    pub(super) fn set_description(&mut self, description: &str) {
+        if self.view.description != description {
+            self.view.description = description.to_owned();
+        }
+    }
+
     /// Returns the view if it differs from the one that was returned last. `messages` describes what does not
     /// work on the session.
     pub(super) fn poll_view(
@@ -192,7 +215,8 @@ pub(super) fn messages(peer: &Peer, session: &Session, key_message: Option<&str>
     let capabilities = session.omits_capabilities().then(|| NO_CAPABILITIES.to_owned());
     let families = session.withheld();
     let families = families.values().map(Withheld::to_string);
-    [key_message.map(str::to_owned), no_open, flood, echo, capabilities]
+    let shutdown = peer.shutdown.is_some().then(|| SHUTDOWN.to_owned());
+    [shutdown, key_message.map(str::to_owned), no_open, flood, echo, capabilities]
         .into_iter()
         .flatten()
         .chain(families)
@@ -330,6 +354,25 @@ mod tests {
         assert_eq!((connecting.state, connecting.phase), ("Active", SessionPhase::Connecting));
         let stopped = invalid_peer(String::new(), "AS number 0 is reserved".to_owned(), time(4));
         assert_eq!((stopped.state, stopped.phase), ("Idle", SessionPhase::Stopped));
+    }
+
+    #[test]
+    fn shutdown_is_a_phase_and_no_error() {
+        let mut state = state();
+        state.handle_down(false, &refused(), time(1));
+        state.handle_established(time(2), &negotiated(), &peer());
+        state.set_shutdown(false);
+        assert_eq!(polled(&mut state).phase, SessionPhase::Established);
+        state.handle_down(true, &DownReason::Stopped, time(3));
+        state.set_shutdown(true);
+        let view = polled(&mut state);
+        assert_eq!((view.state, view.phase, view.since), ("Idle", SessionPhase::Shutdown, Some(time(3))));
+        assert_eq!((view.last_error, view.flaps), (None, 0));
+        state.set_shutdown(true);
+        assert_eq!(state.poll_view(std::iter::empty(), Vec::new()), None);
+        state.set_shutdown(false);
+        let view = polled(&mut state);
+        assert_eq!((view.state, view.phase), ("Active", SessionPhase::Connecting));
     }
 
     #[test]

@@ -38,6 +38,14 @@ impl PeerTask {
         self.rename(&wanted.name);
         let earlier = self.pending.take();
         self.unusable = None;
+        // These do not wait for the turn of this node.
+        self.peer.description.clone_from(&wanted.description);
+        if self.peer.shutdown.is_some() != wanted.shutdown.is_some() {
+            tracing::info!(peer = %self.peer.name, shutdown = wanted.shutdown.is_some(), "shutdown edited");
+        }
+        self.peer.shutdown.clone_from(&wanted.shutdown);
+        self.update_bfd();
+        self.start_or_stop();
         if PeerEdit::between(&self.peer, &wanted) == PeerEdit::NewSession {
             self.pending = Some(PendingEdit::new(earlier, wanted, Instant::now(), delay));
             return;
