@@ -43,7 +43,7 @@
 //! - `community.rs`: [`Community`], [`ExtendedCommunity`], [`LargeCommunity`].
 //! - `family.rs`: [`Family`], the address families that a session carries.
 //! - `rib.rs`: `AdjRibOut`, one per session: for each family the routes that the peer should have, the routes
-//!   that it has, and the difference in buckets of equal attributes.
+//!   that it has, and the difference in queues of buckets with equal attributes.
 //! - `session/mod.rs`: [`Session`], one per peer: the functions listed above.
 //!   - `fsm.rs`: state transitions (RFC 4271 §8), with the state diagram.
 //!   - `event.rs`: inputs, events, states, negotiated parameters, statistics.
@@ -59,7 +59,7 @@
 //!
 //! # Scope
 //! Implemented: RFC 4271 with MP-BGP (RFC 4760, RFC 2545) for IPv4 and IPv6 unicast, four-octet AS numbers
-//! (RFC 6793), route refresh (RFC 2918), extended messages (RFC 8654), IPv4 routes with IPv6 next hops (RFC
+//! (RFC 6793), route refresh (RFC 2918, RFC 7313), extended messages (RFC 8654), IPv4 routes with IPv6 next hops (RFC
 //! 8950), graceful restart as the restarting speaker (RFC 4724), revised error handling (RFC 7606), shutdown
 //! communication (RFC 9003), extended optional parameters (RFC 9072, receiving), the send hold timer (RFC
 //! 9687) and peers without capabilities (RFC 5492 §3).

@@ -1,18 +1,28 @@
 //! Adj-RIB-Out (RFC 4271 §3.2): the routes that the peer should have, the routes that it has, and the
 //! difference.
 //!
-//! The difference is kept in buckets, one per set of attributes, because routes with equal attributes share
-//! an UPDATE. A prefix is in at most one bucket: however often it changes while the peer does not read, one
-//! message with its latest attributes is sent. Announcing, withdrawing and sending cost O(log n) per prefix;
-//! the whole table is walked only when a session comes up or goes down, when a next hop appears or
-//! disappears, and on a route refresh.
+//! A prefix waits in at most one of three queues, which are sent in this order:
+//!
+//! 1. Announcements of routes that are new or changed, less specific ones first.
+//! 2. Withdrawals. What replaces a withdrawn route is announced by then, so an address that is covered before
+//!    and after a change is covered in between too.
+//! 3. Repetitions of routes that the peer has already, because it requested a route refresh. However often it
+//!    does, it delays no other route.
+//!
+//! However often a prefix changes while the peer does not read, one message with its latest attributes is
+//! sent. Routes with equal attributes share an UPDATE. Announcing, withdrawing and sending cost O(log n) per
+//! prefix; the whole table is walked only when a session comes up or goes down, when a next hop appears,
+//! changes or disappears, and on a route refresh.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod send_queues;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::{Attributes, Family};
+use send_queues::{Difference, SendQueues};
 
 /// The routes of both families.
 #[derive(Debug, Default)]
@@ -26,18 +36,17 @@ pub(crate) struct AdjRibOut {
 pub(crate) struct RibTable {
     routes: BTreeMap<IpNet, RibEntry>,
     mode: SendMode,
-    /// Prefixes to announce, by attributes.
-    announce: BTreeMap<Arc<Attributes>, BTreeSet<IpNet>>,
-    /// Prefixes to withdraw.
-    withdraw: BTreeSet<IpNet>,
+    queues: SendQueues,
     /// True until the End-of-RIB marker is sent.
     end_of_rib: bool,
+    /// Number of entries with [`RibEntry::repeat`]: what is left of the current route refresh.
+    refreshing: usize,
+    /// True until [`RibTable::take_end_of_refresh`] has reported the end of the current route refresh.
+    end_of_refresh: bool,
     /// Number of entries with [`RibEntry::desired`].
     desired: usize,
     /// Number of entries with [`RibEntry::sent`].
     sent: usize,
-    /// Number of entries in [`RibTable::announce`] or [`RibTable::withdraw`].
-    queued: usize,
 }
 
 /// Messages that may be sent at present.
@@ -52,21 +61,32 @@ enum SendMode {
     Blocked,
 }
 
+/// Queue of announcements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Announcements {
+    /// Routes that are new or changed.
+    Changed,
+    /// Routes that the peer has already.
+    Repeated,
+}
+
 #[derive(Debug, Default)]
 struct RibEntry {
     /// Attributes that the peer should have; `None` if it should not have the route.
     desired: Option<Arc<Attributes>>,
     /// Attributes that the peer has; `None` if it does not have the route.
     sent: Option<Arc<Attributes>>,
-    /// True if the route must be sent again although the peer has it.
-    resend: bool,
-    /// True while the prefix is in a bucket.
+    /// True if the peer has the route with another next hop, or other attributes that the session adds.
+    outdated: bool,
+    /// True if the peer has the route, and it was not sent since the current route refresh began.
+    repeat: bool,
+    /// True while the prefix is in a queue.
     queued: bool,
 }
 
 impl RibEntry {
-    /// Returns what to send: nothing (`None`), a withdrawal (`Some(None)`) or an announcement.
-    fn difference(&self, mode: SendMode) -> Option<Option<&Arc<Attributes>>> {
+    /// Returns what must be sent.
+    fn difference(&self, mode: SendMode) -> Option<Difference> {
         let target = match mode {
             SendMode::Down => return None,
             SendMode::Open => self.desired.as_ref(),
@@ -74,9 +94,19 @@ impl RibEntry {
         };
         match (target, &self.sent) {
             (None, None) => None,
-            (Some(target), Some(sent)) if target == sent && !self.resend => None,
-            _ => Some(target),
+            (None, Some(_)) => Some(Difference::Withdrawn),
+            (Some(target), Some(sent)) if target == sent && !self.outdated => {
+                self.repeat.then(|| Difference::Repeated(target.clone()))
+            }
+            (Some(target), _) => Some(Difference::Changed(target.clone())),
         }
+    }
+
+    /// Notes that what the peer has is up to date.
+    fn mark_current(&mut self, refreshing: &mut usize) {
+        self.queued = false;
+        self.outdated = false;
+        *refreshing -= usize::from(std::mem::take(&mut self.repeat));
     }
 }
 
@@ -104,18 +134,23 @@ impl RibTable {
         if route.desired.as_ref() == Some(&attributes) {
             return;
         }
-        let before = route.desired.replace(attributes);
-        self.desired += usize::from(before.is_none());
-        self.unqueue(prefix, before);
-        self.requeue(prefix);
+        self.unqueue(prefix);
+        if let Some(route) = self.routes.get_mut(&prefix) {
+            self.desired += usize::from(route.desired.replace(attributes).is_none());
+        }
+        self.queue(prefix);
     }
 
     pub(crate) fn withdraw(&mut self, prefix: &IpNet) {
-        if let Some(before) = self.routes.get_mut(prefix).and_then(|route| route.desired.take()) {
-            self.desired -= 1;
-            self.unqueue(*prefix, Some(before));
-            self.requeue(*prefix);
+        if self.routes.get(prefix).is_none_or(|route| route.desired.is_none()) {
+            return;
         }
+        self.unqueue(*prefix);
+        if let Some(route) = self.routes.get_mut(prefix) {
+            route.desired = None;
+            self.desired -= 1;
+        }
+        self.queue(*prefix);
     }
 
     // ===== session changes =====
@@ -135,9 +170,25 @@ impl RibTable {
         self.requeue_all();
     }
 
-    /// Queues all routes that the peer has once more: it asked for a route refresh, or the next hop changed.
-    pub(crate) fn resend(&mut self) {
-        self.routes.values_mut().for_each(|route| route.resend = route.sent.is_some());
+    /// Queues all routes that the peer has as changed: their next hop, or an attribute that the session adds,
+    /// has changed.
+    pub(crate) fn mark_outdated(&mut self) {
+        self.routes.values_mut().for_each(|route| route.outdated = route.sent.is_some());
+        self.requeue_all();
+    }
+
+    /// Returns whether a route refresh may begin: the initial routes are sent (RFC 7313 §4.1), and the
+    /// previous one has ended.
+    pub(crate) const fn can_refresh(&self) -> bool {
+        self.is_end_of_rib_sent() && self.refreshing == 0 && !self.end_of_refresh
+    }
+
+    /// Queues all routes that the peer has once more: it requested a route refresh. With `marked`,
+    /// [`RibTable::take_end_of_refresh`] reports the end.
+    pub(crate) fn begin_refresh(&mut self, marked: bool) {
+        self.routes.values_mut().for_each(|route| route.repeat = route.sent.is_some());
+        self.refreshing = self.sent;
+        self.end_of_refresh = marked;
         self.requeue_all();
     }
 
@@ -145,10 +196,11 @@ impl RibTable {
     pub(crate) fn down(&mut self) {
         self.mode = SendMode::Down;
         self.end_of_rib = false;
+        self.end_of_refresh = false;
+        self.refreshing = 0;
         self.sent = 0;
         self.routes.retain(|_, route| {
-            route.sent = None;
-            route.resend = false;
+            *route = RibEntry { desired: route.desired.take(), ..RibEntry::default() };
             route.desired.is_some()
         });
         self.requeue_all();
@@ -156,118 +208,103 @@ impl RibTable {
 
     // ===== the difference =====
 
-    /// Returns the prefixes to withdraw next.
+    /// Returns the prefixes to withdraw.
     pub(crate) fn withdrawals(&self) -> impl Iterator<Item = &IpNet> {
-        self.withdraw.iter()
+        self.queues.withdrawn.iter()
     }
 
-    /// Returns the prefixes to announce next, with the attributes that they share.
-    pub(crate) fn announcements(&self) -> Option<(&Arc<Attributes>, impl Iterator<Item = &IpNet>)> {
-        self.announce.first_key_value().map(|(attributes, prefixes)| (attributes, prefixes.iter()))
+    /// Returns the prefixes of a queue to announce next, with the attributes that they share.
+    pub(crate) fn announcements(
+        &self,
+        queue: Announcements,
+    ) -> Option<(&Arc<Attributes>, impl Iterator<Item = &IpNet>)> {
+        match queue {
+            Announcements::Changed => self.queues.changed.first(),
+            Announcements::Repeated => self.queues.repeated.first(),
+        }
     }
 
     /// Marks the first `count` of [`RibTable::withdrawals`] as sent.
     pub(crate) fn mark_withdrawn(&mut self, count: usize) {
-        for _ in 0..count {
-            let Some(prefix) = self.withdraw.pop_first() else { break };
-            self.queued -= 1;
-            if let Some(route) = self.routes.get_mut(&prefix) {
-                route.queued = false;
-                route.resend = false;
-                self.sent -= usize::from(route.sent.take().is_some());
-                if route.desired.is_none() {
-                    self.routes.remove(&prefix);
-                }
+        for prefix in self.queues.pop_withdrawn(count) {
+            let Some(route) = self.routes.get_mut(&prefix) else { continue };
+            route.mark_current(&mut self.refreshing);
+            self.sent -= usize::from(route.sent.take().is_some());
+            if route.desired.is_none() {
+                self.routes.remove(&prefix);
             }
         }
     }
 
     /// Marks the first `count` of [`RibTable::announcements`] as sent.
-    pub(crate) fn mark_announced(&mut self, count: usize) {
-        let Some(mut bucket) = self.announce.first_entry() else { return };
-        for _ in 0..count {
-            let Some(prefix) = bucket.get_mut().pop_first() else { break };
-            self.queued -= 1;
-            if let Some(route) = self.routes.get_mut(&prefix) {
-                route.queued = false;
-                route.resend = false;
-                self.sent += usize::from(route.sent.is_none());
-                route.sent.clone_from(&route.desired);
-            }
-        }
-        if bucket.get().is_empty() {
-            bucket.remove();
+    pub(crate) fn mark_announced(&mut self, queue: Announcements, count: usize) {
+        let prefixes = match queue {
+            Announcements::Changed => self.queues.pop_changed(count),
+            Announcements::Repeated => self.queues.pop_repeated(count),
+        };
+        for prefix in prefixes {
+            let Some(route) = self.routes.get_mut(&prefix) else { continue };
+            route.mark_current(&mut self.refreshing);
+            self.sent += usize::from(route.sent.is_none());
+            route.sent.clone_from(&route.desired);
         }
     }
 
     /// Returns true once, when all routes of the initial update have been sent: the End-of-RIB marker is due
     /// (RFC 4724 §2).
     pub(crate) fn take_end_of_rib(&mut self) -> bool {
-        self.queued == 0 && std::mem::take(&mut self.end_of_rib)
+        self.queues.len() == 0 && std::mem::take(&mut self.end_of_rib)
+    }
+
+    /// Returns true once, when every route that the peer had at the beginning of the route refresh has been
+    /// sent again or withdrawn.
+    pub(crate) fn take_end_of_refresh(&mut self) -> bool {
+        self.refreshing == 0 && std::mem::take(&mut self.end_of_refresh)
     }
 
     /// Returns whether the End-of-RIB marker was sent on this connection.
-    pub(crate) fn is_end_of_rib_sent(&self) -> bool {
-        self.mode != SendMode::Down && !self.end_of_rib
+    pub(crate) const fn is_end_of_rib_sent(&self) -> bool {
+        !matches!(self.mode, SendMode::Down) && !self.end_of_rib
     }
 
     pub(crate) const fn has_pending(&self) -> bool {
-        self.queued > 0 || self.end_of_rib
+        self.queues.len() > 0 || self.end_of_rib || self.end_of_refresh
     }
 
     pub(crate) const fn counts(&self) -> RibCounts {
-        RibCounts { desired: self.desired, sent: self.sent, queued: self.queued }
+        RibCounts { desired: self.desired, sent: self.sent, queued: self.queues.len() }
     }
 
     fn requeue_all(&mut self) {
-        self.announce.clear();
-        self.withdraw.clear();
-        self.queued = 0;
+        self.queues = SendQueues::default();
         for (prefix, route) in &mut self.routes {
-            route.queued = match route.difference(self.mode) {
-                None => false,
-                Some(None) => self.withdraw.insert(*prefix),
-                Some(Some(attributes)) => match self.announce.get_mut(attributes) {
-                    Some(bucket) => bucket.insert(*prefix),
-                    None => self.announce.insert(attributes.clone(), BTreeSet::from([*prefix])).is_none(),
-                },
-            };
-            self.queued += usize::from(route.queued);
+            let difference = route.difference(self.mode);
+            route.queued = difference.is_some();
+            difference.into_iter().for_each(|difference| self.queues.insert(*prefix, difference));
         }
     }
 
-    /// Queues a prefix that is in no bucket if it has a difference, and deletes entries that are no longer
+    /// Queues a prefix that is in no queue if it has a difference, and deletes entries that are no longer
     /// needed.
-    fn requeue(&mut self, prefix: IpNet) {
+    fn queue(&mut self, prefix: IpNet) {
         let Some(route) = self.routes.get_mut(&prefix) else { return };
         match route.difference(self.mode) {
-            None if route.desired.is_none() && route.sent.is_none() => {
-                self.routes.remove(&prefix);
-                return;
+            Some(difference) => {
+                route.queued = true;
+                self.queues.insert(prefix, difference);
             }
-            None => return,
-            Some(None) => self.withdraw.insert(prefix),
-            Some(Some(attributes)) => self.announce.entry(attributes.clone()).or_default().insert(prefix),
-        };
-        route.queued = true;
-        self.queued += 1;
+            None if route.desired.is_none() && route.sent.is_none() => drop(self.routes.remove(&prefix)),
+            None => {}
+        }
     }
 
-    /// Removes a prefix from the bucket of `attributes` and from the withdrawals.
-    fn unqueue(&mut self, prefix: IpNet, attributes: Option<Arc<Attributes>>) {
+    /// Removes a prefix from its queue. Call this before the entry changes.
+    fn unqueue(&mut self, prefix: IpNet) {
         let Some(route) = self.routes.get_mut(&prefix) else { return };
-        if !std::mem::take(&mut route.queued) {
-            return;
-        }
-        self.queued -= 1;
-        self.withdraw.remove(&prefix);
-        if let Some(attributes) = attributes
-            && let Some(bucket) = self.announce.get_mut(&attributes)
+        if std::mem::take(&mut route.queued)
+            && let Some(difference) = route.difference(self.mode)
         {
-            bucket.remove(&prefix);
-            if bucket.is_empty() {
-                self.announce.remove(&attributes);
-            }
+            self.queues.remove(&prefix, difference);
         }
     }
 }

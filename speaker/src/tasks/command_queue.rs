@@ -1,7 +1,8 @@
 //! A queue of commands between two tasks that holds at most one command per key.
 //!
-//! A new command replaces the pending command with the same key, and takes the last place. So the receiver
-//! gets the latest command of each key, in the order in which those were sent. The memory of the queue is
+//! A new command replaces the pending command with the same key. It takes the last place, so that the receiver
+//! gets the latest command of each key in the order in which those were sent, or the place of the command that
+//! it replaces ([`CommandSender::send_in_place`]). The memory of the queue is
 //! bounded by the number of keys (addresses, prefixes), not by the number of commands: a flapping address
 //! cannot fill it, and the sender never waits for a slow receiver.
 
@@ -43,6 +44,13 @@ impl<K: Clone + Ord, C> CommandSender<K, C> {
     /// Adds a command, in place of the pending one with this key.
     pub(crate) fn send(&self, key: K, command: C) {
         self.0.lock().push(key, command);
+        self.0.changed.notify_one();
+    }
+
+    /// Adds a command. If one with this key is pending, replaces it in its place: later commands may depend on
+    /// it.
+    pub(crate) fn send_in_place(&self, key: K, command: C) {
+        self.0.lock().replace(key, command);
         self.0.changed.notify_one();
     }
 
@@ -102,6 +110,14 @@ impl<K: Clone + Ord, C> Queue<K, C> {
         self.next_sequence += 1;
     }
 
+    fn replace(&mut self, key: K, command: C) {
+        let pending = self.sequences.get(&key).and_then(|sequence| self.by_sequence.get_mut(sequence));
+        match pending {
+            Some(pending) => pending.1 = command,
+            None => self.push(key, command),
+        }
+    }
+
     fn remove(&mut self, key: &K) {
         if let Some(sequence) = self.sequences.remove(key) {
             self.by_sequence.remove(&sequence);
@@ -135,6 +151,16 @@ mod tests {
         sender.cancel(&'a');
         sender.cancel(&'c');
         assert_eq!(received(&mut receiver), [7]);
+    }
+
+    #[test]
+    fn command_in_place_keeps_the_place_of_the_pending_one() {
+        let (sender, mut receiver) = command_queue();
+        sender.send('a', 1);
+        sender.send('b', 2);
+        sender.send_in_place('a', 3);
+        sender.send_in_place('c', 4);
+        assert_eq!(received(&mut receiver), [3, 2, 4]);
     }
 
     #[test]

@@ -10,13 +10,15 @@ use super::prefix;
 use super::reader::Reader;
 use crate::{Community, ExtendedCommunity, Family, LargeCommunity, Origin};
 
-/// Parameters of the session that the decoding of an UPDATE depends on.
+/// Parameters of the session that the decoding of messages depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodeContext {
     /// True if AS_PATH has four-octet AS numbers (RFC 6793).
     pub four_octet_as: bool,
     /// True if the peer is in another AS.
     pub ebgp: bool,
+    /// True if both sides offer enhanced route refresh (RFC 7313).
+    pub enhanced_route_refresh: bool,
 }
 
 /// Error in a path attribute, by its consequence (RFC 7606 §2), weakest first. The text describes the error.

@@ -25,7 +25,10 @@ pub enum Capability {
     GracefulRestart(GracefulRestart),
     /// Code 65 (RFC 6793 §3).
     FourOctetAs(u32),
-    /// Any other capability; its value is not interpreted.
+    /// Code 70 (RFC 7313 §3.1).
+    EnhancedRouteRefresh,
+    /// Any other capability, or one of the above with a value that cannot be parsed
+    /// ([`Capability::is_malformed`]).
     Unknown {
         #[allow(missing_docs)]
         code: u8,
@@ -69,6 +72,8 @@ impl Capability {
         Ok(())
     }
 
+    /// Decodes a value. The families and the AS number decide what the session carries, so an error in them is
+    /// an error of the OPEN. Any other capability with an invalid length counts as not offered.
     fn decode(code: u8, value: &[u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(value);
         let capability = match code {
@@ -99,6 +104,7 @@ impl Capability {
                 })
             }),
             65 => reader.u32().map(Self::FourOctetAs),
+            70 => Some(Self::EnhancedRouteRefresh),
             _ => {
                 reader = Reader::new(&[]);
                 Some(Self::Unknown { code, value: value.to_vec() })
@@ -106,6 +112,7 @@ impl Capability {
         };
         match capability {
             Some(capability) if reader.is_empty() => Ok(capability),
+            _ if !matches!(code, 1 | 65) => Ok(Self::Unknown { code, value: value.to_vec() }),
             _ => Err(malformed(format!("capability {code} has an invalid length of {} octets", value.len()))),
         }
     }
@@ -119,7 +126,7 @@ impl Capability {
                 out.extend_from_slice(&afi.to_be_bytes());
                 out.extend_from_slice(&[0, *safi]);
             }
-            Self::RouteRefresh | Self::ExtendedMessage => {}
+            Self::RouteRefresh | Self::ExtendedMessage | Self::EnhancedRouteRefresh => {}
             Self::ExtendedNextHop(families) => {
                 for (afi, safi, next_hop_afi) in families {
                     out.extend([afi, safi, next_hop_afi].into_iter().flat_map(|field| field.to_be_bytes()));
@@ -142,6 +149,12 @@ impl Capability {
         }
     }
 
+    /// Returns whether the code is one of those above, and the value cannot be parsed.
+    #[must_use]
+    pub const fn is_malformed(&self) -> bool {
+        matches!(self, Self::Unknown { code: 2 | 5 | 6 | 64 | 70, .. })
+    }
+
     /// Returns the capability code.
     #[must_use]
     pub const fn code(&self) -> u8 {
@@ -152,6 +165,7 @@ impl Capability {
             Self::ExtendedMessage => 6,
             Self::GracefulRestart(_) => 64,
             Self::FourOctetAs(_) => 65,
+            Self::EnhancedRouteRefresh => 70,
             Self::Unknown { code, .. } => *code,
         }
     }

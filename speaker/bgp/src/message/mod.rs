@@ -51,7 +51,7 @@ impl Message {
             MessageType::Update => Self::Update(Box::new(Update::decode(frame.body, context)?)),
             MessageType::Notification => Self::Notification(Notification::decode(frame.body)),
             MessageType::Keepalive => Self::Keepalive,
-            MessageType::RouteRefresh => Self::RouteRefresh(RouteRefresh::decode(frame.body)?),
+            MessageType::RouteRefresh => Self::RouteRefresh(RouteRefresh::decode(frame.body, context)?),
         })
     }
 

@@ -137,7 +137,7 @@ impl Notification {
             code::HOLD_TIMER_EXPIRED => ("Hold Timer Expired", ""),
             code::FSM => ("Finite State Machine Error", fsm_name(self.subcode)),
             code::CEASE => ("Cease", cease_name(self.subcode)),
-            code::ROUTE_REFRESH => ("ROUTE-REFRESH Message Error", ""),
+            code::ROUTE_REFRESH => ("ROUTE-REFRESH Message Error", route_refresh_name(self.subcode)),
             code::SEND_HOLD_TIMER_EXPIRED => ("Send Hold Timer Expired", ""),
             _ => ("Unknown", ""),
         }
@@ -159,6 +159,13 @@ impl fmt::Display for Notification {
             Some(reason) => write!(f, " for {reason}"),
             None => Ok(()),
         }
+    }
+}
+
+const fn route_refresh_name(subcode: u8) -> &'static str {
+    match subcode {
+        1 => "Invalid Message Length",
+        _ => "",
     }
 }
 

@@ -9,7 +9,8 @@ use super::next_hop::RouteNextHop;
 use crate::message::as_path::AsPath;
 use crate::message::attribute::{MpNextHop, PathAttributes};
 use crate::message::update::{NlriEncoding, announcement_length, encode_announcement, encode_withdrawal};
-use crate::rib::RibTable;
+use crate::message::{MAX_EXTENDED_LENGTH, MAX_LENGTH};
+use crate::rib::{Announcements, RibTable};
 use crate::{Attributes, Community, Family};
 
 /// LOCAL_PREF towards iBGP peers of a route without [`Attributes::local_pref`]. Routers assume 100 by
@@ -29,39 +30,50 @@ pub(super) struct RouteSender {
     pub(super) graceful_shutdown: bool,
 }
 
-/// Appends one UPDATE of at most `limit` octets with the next part of the difference of `table`:
-/// announcements first, so that a route that replaces others, such as an aggregate, covers them before they
-/// are withdrawn. Returns whether anything was appended.
-pub(super) fn encode_next_update(
-    table: &mut RibTable,
-    family: Family,
-    next_hop: Option<RouteNextHop>,
-    sender: RouteSender,
-    negotiated: &Negotiated,
-    limit: usize,
-    out: &mut Vec<u8>,
-) -> bool {
-    let announced = table.announcements().zip(next_hop).map(|((attributes, prefixes), next_hop)| {
+/// How to encode the routes of one family.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UpdateEncoder<'a> {
+    pub(super) family: Family,
+    /// `None` if the node has none that the peer accepts: then there are only withdrawals.
+    pub(super) next_hop: Option<RouteNextHop>,
+    pub(super) sender: RouteSender,
+    pub(super) negotiated: &'a Negotiated,
+}
+
+impl UpdateEncoder<'_> {
+    /// Appends one UPDATE with the next announcements of a queue. Returns whether anything was appended.
+    pub(super) fn announce(self, table: &mut RibTable, queue: Announcements, out: &mut Vec<u8>) -> bool {
+        let Self { family, next_hop, sender, negotiated } = self;
+        let Some(((attributes, prefixes), next_hop)) = table.announcements(queue).zip(next_hop) else {
+            return false;
+        };
         let mut encoded = Vec::new();
         path_attributes(attributes, next_hop, sender, negotiated.ebgp)
             .encode(negotiated.four_octet_as, &mut encoded);
-        encode_announcement(family, next_hop.encoding(), &encoded, prefixes, limit, out)
-    });
-    if let Some(count) = announced {
-        table.mark_announced(count);
-        return count > 0;
+        let count = encode_announcement(family, next_hop.encoding(), &encoded, prefixes, self.limit(), out);
+        table.mark_announced(queue, count);
+        count > 0
     }
-    if table.withdrawals().next().is_none() {
-        return false;
+
+    /// Appends one UPDATE with the next withdrawals. Returns whether anything was appended.
+    pub(super) fn withdraw(self, table: &mut RibTable, out: &mut Vec<u8>) -> bool {
+        if table.withdrawals().next().is_none() {
+            return false;
+        }
+        let encoding = match (self.next_hop, self.family) {
+            (Some(next_hop), _) => next_hop.encoding(),
+            (None, Family::Ipv4Unicast) => NlriEncoding::Classic,
+            (None, Family::Ipv6Unicast) => NlriEncoding::MultiProtocol(MpNextHop::V6(Ipv6Addr::UNSPECIFIED)),
+        };
+        let count = encode_withdrawal(self.family, encoding, table.withdrawals(), self.limit(), out);
+        table.mark_withdrawn(count);
+        count > 0
     }
-    let encoding = match (next_hop, family) {
-        (Some(next_hop), _) => next_hop.encoding(),
-        (None, Family::Ipv4Unicast) => NlriEncoding::Classic,
-        (None, Family::Ipv6Unicast) => NlriEncoding::MultiProtocol(MpNextHop::V6(Ipv6Addr::UNSPECIFIED)),
-    };
-    let count = encode_withdrawal(family, encoding, table.withdrawals(), limit, out);
-    table.mark_withdrawn(count);
-    count > 0
+
+    /// Returns the length of the longest message.
+    const fn limit(self) -> usize {
+        if self.negotiated.extended_messages { MAX_EXTENDED_LENGTH } else { MAX_LENGTH }
+    }
 }
 
 /// Returns the length of the longest UPDATE that announces one prefix with these attributes: IPv6, with a

@@ -140,11 +140,15 @@ pub struct Negotiated {
     pub extended_next_hop: bool,
     /// True if the peer offers route refresh (RFC 2918).
     pub route_refresh: bool,
+    /// True if both sides offer enhanced route refresh (RFC 7313).
+    pub enhanced_route_refresh: bool,
     /// Restart time of the peer if it offers graceful restart (RFC 4724): such a peer retains our routes
     /// while this process restarts.
     pub graceful_restart: Option<Duration>,
     /// True if the peer retains our routes after a NOTIFICATION and an expired hold timer too (RFC 8538).
     pub graceful_notification: bool,
+    /// Codes of the capabilities of the peer that have an invalid length and therefore count as not offered.
+    pub malformed_capabilities: BTreeSet<u8>,
 }
 
 /// Counters since the session was created. Reconnecting does not reset them.

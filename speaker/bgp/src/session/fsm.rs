@@ -63,6 +63,7 @@ use super::timers::Timer;
 use super::{Session, SessionEvent, SessionInput, SessionState, open};
 use crate::message::notification::code;
 use crate::message::open::Open;
+use crate::message::route_refresh::RouteRefresh;
 use crate::message::update::{AttributeError, DecodedUpdate};
 use crate::message::{DecodeContext, MAX_EXTENDED_LENGTH, MAX_LENGTH, Message, MessageError, MessageType};
 use crate::{CeaseSubcode, DownReason, Family, NextHops, Notification};
@@ -390,6 +391,7 @@ impl Session {
         DecodeContext {
             four_octet_as: negotiated.is_some_and(|negotiated| negotiated.four_octet_as),
             ebgp: negotiated.is_some_and(|negotiated| negotiated.ebgp),
+            enhanced_route_refresh: negotiated.is_some_and(|negotiated| negotiated.enhanced_route_refresh),
         }
     }
 
@@ -417,7 +419,10 @@ impl Session {
             }
             (Message::RouteRefresh(refresh), SessionState::Established) => {
                 self.restart_hold_timer(now);
-                let family = Family::from_codes(refresh.afi, refresh.safi).filter(|_| refresh.subtype == 0);
+                // The marks of RFC 7313 concern routes that the peer sends, and those are discarded. A session that
+                // is being stopped only withdraws.
+                let is_request = refresh.subtype == RouteRefresh::REQUEST && !self.withdraws();
+                let family = Family::from_codes(refresh.afi, refresh.safi).filter(|_| is_request);
                 let carried = |family: &Family| {
                     self.negotiated.as_ref().is_some_and(|negotiated| negotiated.families.contains(family))
                 };

@@ -225,7 +225,7 @@ impl Session {
                 RouteNextHop::select(*family, next_hops, &negotiated),
             ) {
                 (before, after) if before == after => {}
-                (Some(_), Some(_)) => table.resend(),
+                (Some(_), Some(_)) => table.mark_outdated(),
                 (_, after) => table.set_blocked(after.is_none()),
             }
         }
@@ -347,10 +347,10 @@ impl Session {
         self.cease.is_some() && !self.timers.is_running(Timer::Drain)
     }
 
-    /// Queues all routes that the peer has once more, because their attributes changed.
+    /// Queues all routes that the peer has, because an attribute that the session adds to them changed.
     fn resend_routes(&mut self) {
         let families = self.negotiated().map(|negotiated| negotiated.families.clone());
-        families.iter().flatten().for_each(|family| self.rib.table_mut(*family).resend());
+        families.iter().flatten().for_each(|family| self.rib.table_mut(*family).mark_outdated());
     }
 
     fn counts(&self) -> RibCounts {

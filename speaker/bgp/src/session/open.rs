@@ -94,7 +94,7 @@ pub(super) fn local_open(
 
 fn local_capabilities(config: &SessionConfig, remote: IpAddr, restart: RestartState) -> Vec<Capability> {
     let mut capabilities: Vec<_> = config.families.iter().copied().map(Capability::multi_protocol).collect();
-    capabilities.push(Capability::RouteRefresh);
+    capabilities.extend([Capability::RouteRefresh, Capability::EnhancedRouteRefresh]);
     if offers_extended_next_hop(config, remote) {
         capabilities.push(Capability::ExtendedNextHop(vec![IPV4_OVER_IPV6]));
     }
@@ -172,6 +172,8 @@ pub(super) fn negotiate(
         Capability::GracefulRestart(restart) if offers => Some(restart),
         _ => None,
     });
+    let peer_offers = |capability| offers && open.capabilities.contains(&capability);
+    let malformed = open.capabilities.iter().filter(|capability| capability.is_malformed());
     Ok(Negotiated {
         peer_asn,
         peer_router_id: open.router_id,
@@ -180,12 +182,14 @@ pub(super) fn negotiate(
         keepalive_time: keepalive_time(config, hold_time),
         families,
         four_octet_as: offers && open.four_octet_asn().is_some(),
-        extended_messages: offers && open.capabilities.contains(&Capability::ExtendedMessage),
+        extended_messages: peer_offers(Capability::ExtendedMessage),
         extended_next_hop: offers && peer_extended_next_hop && offers_extended_next_hop(config, remote),
-        route_refresh: offers && open.capabilities.contains(&Capability::RouteRefresh),
+        route_refresh: peer_offers(Capability::RouteRefresh),
+        enhanced_route_refresh: peer_offers(Capability::EnhancedRouteRefresh),
         graceful_restart: restart.map(|restart| Duration::from_secs(restart.time.into())),
         graceful_notification: config.graceful_restart.is_some()
             && restart.is_some_and(|restart| restart.notification),
+        malformed_capabilities: malformed.map(Capability::code).collect(),
     })
 }
 

@@ -1,15 +1,18 @@
-//! Selection of the next message to send: messages of the FSM first, then the difference of the Adj-RIB-Out.
+//! Selection of the next message to send: messages of the FSM first, then the difference of the Adj-RIB-Out,
+//! one queue after the other ([`crate::rib`]).
 
 use std::time::{Duration, Instant};
 
-use super::advertise::{RouteSender, encode_next_update};
+use super::advertise::{RouteSender, UpdateEncoder};
 use super::next_hop::RouteNextHop;
 use super::outbox::SessionOutbox;
 use super::timers::Timer;
 use super::{Session, SessionState};
 use crate::Family;
+use crate::message::route_refresh::RouteRefresh;
 use crate::message::update::Update;
-use crate::message::{MAX_EXTENDED_LENGTH, MAX_LENGTH, encode_keepalive};
+use crate::message::{MessageType, encode_keepalive};
+use crate::rib::Announcements;
 
 /// Shortest time between two responses to route refreshes. A request costs the peer 23 octets, and the
 /// response costs this speaker all routes.
@@ -19,7 +22,7 @@ impl Session {
     /// Appends messages until `max` octets or more are appended. Returns whether anything was appended.
     pub(super) fn transmit(&mut self, now: Instant, max: usize, out: &mut Vec<u8>) -> bool {
         let start = out.len();
-        self.start_refresh(now);
+        self.start_refresh(now, out);
         while out.len() - start < max.max(1) && self.next_message(now, out) {}
         let sent = out.len() > start;
         if sent {
@@ -37,15 +40,23 @@ impl Session {
                 && Family::ALL.into_iter().any(|family| self.rib.table(family).has_pending()))
     }
 
-    /// Queues the routes of the families with a pending route refresh. A family with routes that wait to be
-    /// sent waits too: if every request began the table again, its end would never be sent.
-    fn start_refresh(&mut self, now: Instant) {
+    /// Queues the routes of the families with a pending route refresh. Requests that arrive during a refresh
+    /// are answered by one more refresh after it: if each began the table again, its end would never be sent.
+    ///
+    /// A peer with enhanced route refresh gets the beginning now, before any route (RFC 7313 §4.1): at the end
+    /// it deletes the routes that it did not receive in between.
+    fn start_refresh(&mut self, now: Instant, out: &mut Vec<u8>) {
+        let Some(negotiated) = &self.negotiated else { return };
         if self.timers.is_running(Timer::Refresh) {
             return;
         }
         for family in Family::ALL {
-            if !self.rib.table(family).has_pending() && self.refresh.remove(&family) {
-                self.rib.table_mut(family).resend();
+            let table = self.rib.table_mut(family);
+            if table.can_refresh() && self.refresh.remove(&family) {
+                table.begin_refresh(negotiated.enhanced_route_refresh);
+                if negotiated.enhanced_route_refresh {
+                    RouteRefresh::begin(family).encode(out);
+                }
                 self.timers.start(Timer::Refresh, now, REFRESH_INTERVAL);
             }
         }
@@ -62,37 +73,59 @@ impl Session {
         } else if std::mem::take(&mut self.outbox.keepalive) {
             encode_keepalive(out);
             self.restart_keepalive_timer(now);
-        } else if self.state == SessionState::Established && self.next_update(out) {
-            self.statistics.updates_sent += 1;
-            self.restart_keepalive_timer(now);
+        } else if self.state == SessionState::Established {
+            return self.next_route_message(now, out);
         } else {
             return false;
         }
         true
     }
 
-    fn next_update(&mut self, out: &mut Vec<u8>) -> bool {
+    fn next_route_message(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
         let Some(negotiated) = &self.negotiated else { return false };
         let sender = RouteSender {
             asn: self.config.local_asn,
             router_id: self.config.router_id,
             graceful_shutdown: self.graceful_shutdown || self.timers.is_running(Timer::Drain),
         };
-        for family in Family::ALL {
+        let next_hop = |family| RouteNextHop::select(family, self.next_hops, negotiated);
+        let mut encode = |(queue, family)| {
             let table = self.rib.table_mut(family);
-            if !table.has_pending() {
-                continue;
+            let encoder = UpdateEncoder { family, next_hop: next_hop(family), sender, negotiated };
+            match queue {
+                Queue::Changed if encoder.announce(table, Announcements::Changed, out) => {}
+                Queue::Changed if table.take_end_of_rib() => {
+                    Update::end_of_rib(family).encode(negotiated.four_octet_as, out)
+                }
+                Queue::Withdrawn if encoder.withdraw(table, out) => {}
+                Queue::Repeated if encoder.announce(table, Announcements::Repeated, out) => {}
+                Queue::Repeated if table.take_end_of_refresh() => {
+                    RouteRefresh::end(family).encode(out);
+                    return Some(MessageType::RouteRefresh);
+                }
+                _ => return None,
             }
-            let next_hop = RouteNextHop::select(family, self.next_hops, negotiated);
-            let limit = if negotiated.extended_messages { MAX_EXTENDED_LENGTH } else { MAX_LENGTH };
-            if encode_next_update(table, family, next_hop, sender, negotiated, limit, out) {
-                return true;
-            }
-            if table.take_end_of_rib() {
-                Update::end_of_rib(family).encode(negotiated.four_octet_as, out);
-                return true;
-            }
-        }
-        false
+            Some(MessageType::Update)
+        };
+        let mut order = Queue::ALL.into_iter().flat_map(|queue| Family::ALL.map(|family| (queue, family)));
+        let Some(kind) = order.find_map(&mut encode) else { return false };
+        self.statistics.updates_sent += u64::from(kind == MessageType::Update);
+        self.restart_keepalive_timer(now);
+        true
     }
+}
+
+/// What is sent of both families before the rest.
+#[derive(Clone, Copy, Debug)]
+enum Queue {
+    /// New and changed routes, and the End-of-RIB marker.
+    Changed,
+    /// Withdrawals.
+    Withdrawn,
+    /// Repeated routes, and the end of the route refresh.
+    Repeated,
+}
+
+impl Queue {
+    const ALL: [Self; 3] = [Self::Changed, Self::Withdrawn, Self::Repeated];
 }

@@ -1,4 +1,4 @@
-//! Peers that refuse capabilities with NOTIFICATION 2/4 (RFC 5492 §3).
+//! Peers that refuse capabilities with NOTIFICATION 2/4 (RFC 5492 §3), and capabilities with invalid lengths.
 
 use std::net::Ipv4Addr;
 
@@ -57,6 +57,37 @@ impl Solo {
         self.receive(&bytes);
         self.keepalive();
         assert_eq!(self.session.state(), SessionState::Established);
+    }
+}
+
+#[test]
+fn malformed_capability_counts_as_not_offered() {
+    // Route refresh, extended next hop, extended message, graceful restart, enhanced route refresh.
+    for (code, value) in
+        [(2, "00"), (5, "0001 0001 00"), (6, "01"), (64, ""), (64, "00"), (64, "4078 0001 01"), (70, "0000")]
+    {
+        let mut open = peer_open();
+        open.capabilities.retain(|capability| capability.code() != code);
+        open.capabilities.push(Capability::Unknown { code, value: hex(value) });
+        let config = SessionConfig { graceful_restart: Some(secs(120)), ..config() };
+        let mut solo = Solo::over_ipv6(config).established_with(&open);
+        let negotiated = solo.session.negotiated().unwrap().clone();
+        assert_eq!(negotiated.malformed_capabilities, [code].into());
+        assert_eq!(negotiated.route_refresh, code != 2, "the others are not affected");
+        assert!(!negotiated.extended_next_hop && !negotiated.extended_messages);
+        assert!(negotiated.graceful_restart.is_none() && !negotiated.enhanced_route_refresh);
+        solo.session.announce(net("192.0.2.0/24"), attributes(1)).unwrap();
+        assert_eq!(solo.sent().len(), 3, "capability {code}: one route, two End-of-RIB markers");
+    }
+    // Without the families or the AS number, it is not known what the session carries.
+    for (code, value) in [(1, "0001 00"), (65, "0000 fc")] {
+        let mut solo = Solo::new(config()).open_sent();
+        let mut bytes = Vec::new();
+        let capabilities = vec![Capability::Unknown { code, value: hex(value) }];
+        Open { capabilities, ..peer_open() }.encode(&mut bytes);
+        solo.receive(&bytes);
+        let reason = solo.down_reason().to_string();
+        assert!(reason.contains(&format!("capability {code} has an invalid length")), "{reason}");
     }
 }
 

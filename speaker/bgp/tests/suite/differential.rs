@@ -298,7 +298,9 @@ fn open(capabilities: std::ops::Range<usize>) -> impl Strategy<Value = Open> {
 }
 
 fn decode(bytes: &[u8], four_octet_as: bool) -> Message {
-    decode_all(bytes, DecodeContext { four_octet_as, ebgp: false }).pop().unwrap()
+    decode_all(bytes, DecodeContext { four_octet_as, ebgp: false, enhanced_route_refresh: false })
+        .pop()
+        .unwrap()
 }
 
 proptest! {
@@ -491,7 +493,7 @@ fn remaining_messages_decode_as_netgauze_decodes_them() {
     );
 
     let mut bytes = Vec::new();
-    RouteRefresh::new(Family::Ipv6Unicast).encode(&mut bytes);
+    RouteRefresh::request(Family::Ipv6Unicast).encode(&mut bytes);
     assert!(matches!(netgauze(&bytes, true), BgpMessage::RouteRefresh(_)));
 
     let mut bytes = Vec::new();

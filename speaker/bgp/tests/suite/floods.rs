@@ -81,7 +81,7 @@ fn route_refresh_is_answered_once_per_second() {
     }
     learned.learn(solo.sent());
     let mut request = Vec::new();
-    RouteRefresh::new(Family::Ipv4Unicast).encode(&mut request);
+    RouteRefresh::request(Family::Ipv4Unicast).encode(&mut request);
     // A request every millisecond for ten seconds; the peer reads everything.
     for _ in 0..10_000 {
         solo.receive(&request);
@@ -106,7 +106,7 @@ fn refresh_flood_of_slow_reader_reaches_end_of_table() {
             .unwrap();
     }
     let mut request = Vec::new();
-    RouteRefresh::new(Family::Ipv4Unicast).encode(&mut request);
+    RouteRefresh::request(Family::Ipv4Unicast).encode(&mut request);
     let mut learned = LearnedRoutes::default();
     // The peer reads one message every two seconds, and requests a refresh each time.
     for _ in 0..30 {

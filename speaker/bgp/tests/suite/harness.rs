@@ -129,7 +129,7 @@ impl Solo {
             session: Session::new(config, 7).unwrap(),
             remote: "192.0.2.2:179".parse().unwrap(),
             next_hops: next_hops(),
-            context: DecodeContext { four_octet_as: true, ebgp: true },
+            context: DecodeContext { four_octet_as: true, ebgp: true, enhanced_route_refresh: true },
         }
     }
 
@@ -446,7 +446,10 @@ impl Pair {
                 end.session.handle_input(self.now, SessionInput::ConnectFailed { reason });
             }
             Packet::Bytes(bytes) if end.connected => {
-                end.received.extend(decode_all(&bytes, DecodeContext { four_octet_as: true, ebgp: true }));
+                end.received.extend(decode_all(
+                    &bytes,
+                    DecodeContext { four_octet_as: true, ebgp: true, enhanced_route_refresh: true },
+                ));
                 end.session.handle_input(self.now, SessionInput::Received(&bytes));
             }
 

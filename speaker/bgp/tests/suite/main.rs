@@ -10,6 +10,7 @@ mod floods;
 mod fsm_table;
 mod graceful_restart;
 mod harness;
+mod order;
 mod packets;
 mod parameters;
 mod robustness;

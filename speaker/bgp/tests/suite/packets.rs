@@ -16,8 +16,10 @@ use fairlead_bgp::{
 
 use crate::harness::*;
 
-const FOUR_OCTETS: DecodeContext = DecodeContext { four_octet_as: true, ebgp: false };
-const TWO_OCTETS: DecodeContext = DecodeContext { four_octet_as: false, ebgp: false };
+const FOUR_OCTETS: DecodeContext =
+    DecodeContext { four_octet_as: true, ebgp: false, enhanced_route_refresh: true };
+const TWO_OCTETS: DecodeContext =
+    DecodeContext { four_octet_as: false, ebgp: false, enhanced_route_refresh: false };
 
 fn decode(bytes: &[u8], context: DecodeContext) -> Message {
     decode_all(bytes, context).pop().unwrap()
@@ -371,7 +373,7 @@ fn keepalive_and_route_refresh_encode_and_decode() {
     encode_keepalive(&mut bytes);
     assert_eq!(bytes, hex(&format!("{} 0013 04", "ff".repeat(16))));
     let mut bytes = Vec::new();
-    RouteRefresh::new(Family::Ipv6Unicast).encode(&mut bytes);
+    RouteRefresh::request(Family::Ipv6Unicast).encode(&mut bytes);
     assert_eq!(bytes, hex(&format!("{} 0017 05 0002 00 01", "ff".repeat(16))));
     let refresh = RouteRefresh { afi: 2, subtype: 0, safi: 1 };
     assert_eq!(decode(&bytes, FOUR_OCTETS), Message::RouteRefresh(refresh));

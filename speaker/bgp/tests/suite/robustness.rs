@@ -98,7 +98,7 @@ fn well_formed_messages() -> Vec<Vec<u8>> {
     Update::end_of_rib(Family::Ipv6Unicast).encode(true, &mut messages[3]);
     Notification::cease(CeaseSubcode::AdministrativeReset, "bye").encode(&mut messages[4]);
     encode_keepalive(&mut messages[5]);
-    RouteRefresh::new(Family::Ipv4Unicast).encode(&mut messages[6]);
+    RouteRefresh::request(Family::Ipv4Unicast).encode(&mut messages[6]);
     messages
 }
 

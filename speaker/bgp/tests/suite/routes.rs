@@ -281,7 +281,7 @@ fn route_refresh_flood_resends_family_once() {
     read(&mut solo, &mut learned);
     learned.routes.retain(|prefix, _| Family::of(prefix) == Family::Ipv4Unicast);
     let mut flood = Vec::new();
-    (0..1000).for_each(|_| RouteRefresh::new(Family::Ipv6Unicast).encode(&mut flood));
+    (0..1000).for_each(|_| RouteRefresh::request(Family::Ipv6Unicast).encode(&mut flood));
     // Requests for other families and subtypes of RFC 7313 are ignored.
     RouteRefresh { afi: 25, subtype: 0, safi: 70 }.encode(&mut flood);
     RouteRefresh { afi: 1, subtype: 1, safi: 1 }.encode(&mut flood);
@@ -486,7 +486,7 @@ proptest! {
                 }
                 Step::Refresh(family) => {
                     let mut bytes = Vec::new();
-                    RouteRefresh::new(family).encode(&mut bytes);
+                    RouteRefresh::request(family).encode(&mut bytes);
                     solo.receive(&bytes);
                 }
                 Step::NextHop(there) => {

@@ -334,6 +334,7 @@ fn local_open_offers_configured_capabilities() {
                 mp(Family::Ipv4Unicast),
                 mp(Family::Ipv6Unicast),
                 Capability::RouteRefresh,
+                Capability::EnhancedRouteRefresh,
                 Capability::ExtendedMessage,
                 Capability::FourOctetAs(64512),
             ],

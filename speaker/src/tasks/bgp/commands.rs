@@ -63,8 +63,10 @@ pub(super) fn command_channel() -> (PeerCommandSender, PeerCommandReceiver) {
 }
 
 impl PeerCommandSender {
+    /// Takes the place of a pending command for the prefix: withdrawals after it may rely on the route, and they
+    /// are not always handled in the same turn.
     pub(super) fn announce(&self, prefix: IpNet, attributes: Arc<Attributes>) {
-        self.0.send(PeerCommandKey::Route(prefix), PeerCommand::Announce(prefix, attributes));
+        self.0.send_in_place(PeerCommandKey::Route(prefix), PeerCommand::Announce(prefix, attributes));
     }
 
     pub(super) fn withdraw(&self, prefix: IpNet) {
@@ -121,6 +123,11 @@ mod tests {
         sender.withdraw(prefix(1));
         sender.announce(prefix(1), attributes.clone());
         sender.withdraw(prefix(2));
+        // 4 is replaced by 3, whose attributes change at once.
+        sender.announce(prefix(3), attributes.clone());
+        sender.withdraw(prefix(4));
+        let changed = Arc::new(Attributes { med: Some(1), ..Attributes::default() });
+        sender.announce(prefix(3), changed.clone());
         sender.start();
         let stop = Stop {
             subcode: CeaseSubcode::PeerDeconfigured,
@@ -134,6 +141,8 @@ mod tests {
             [
                 PeerCommand::Announce(prefix(1), attributes),
                 PeerCommand::Withdraw(prefix(2)),
+                PeerCommand::Announce(prefix(3), changed),
+                PeerCommand::Withdraw(prefix(4)),
                 PeerCommand::Start,
                 PeerCommand::Stop(stop),
             ]

@@ -1,5 +1,7 @@
 //! The view of a BGP session in the `Speaker` object and in the log. Contains no I/O.
 
+use std::collections::BTreeSet;
+
 use fairlead_bgp::{DownReason, Family, FamilyStatus, Negotiated, Session, Withheld};
 use fairlead_crds::model::config::Peer;
 use fairlead_crds::v1beta1::{BFDSession, NegotiatedSession, SessionFamily};
@@ -17,6 +19,26 @@ const NO_CAPABILITIES: &str = "the router refused capabilities (NOTIFICATION 2/4
 
 /// Message about a session that `shutdown` of the BGPPeer ends.
 const SHUTDOWN: &str = "Shutdown by configuration: shutdown of the BGPPeer is true";
+
+/// Returns a message about capabilities of the router that cannot be parsed.
+fn malformed_capabilities(codes: &BTreeSet<u8>) -> Option<String> {
+    let name = |code: &u8| match code {
+        2 => "2 (route refresh)".to_owned(),
+        5 => "5 (extended next hop)".to_owned(),
+        6 => "6 (extended messages)".to_owned(),
+        64 => "64 (graceful restart)".to_owned(),
+        70 => "70 (enhanced route refresh)".to_owned(),
+        code => code.to_string(),
+    };
+    let names: Vec<_> = codes.iter().map(name).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "the router offers capabilities with an invalid length: {}; the session works as if they were not \
+             offered",
+            names.join(", ")
+        )
+    })
+}
 
 /// Message about a router that is silent after the TCP handshake.
 fn no_open(peer: &Peer) -> String {
@@ -190,6 +212,7 @@ fn negotiated_session(negotiated: &Negotiated, peer: &Peer) -> NegotiatedSession
     let capabilities = [
         (negotiated.four_octet_as, "four-octet AS numbers"),
         (negotiated.route_refresh, "route refresh"),
+        (negotiated.enhanced_route_refresh, "enhanced route refresh"),
         (negotiated.extended_messages, "extended messages"),
         (negotiated.extended_next_hop, "extended next hop"),
         (negotiated.graceful_notification, "graceful restart after a NOTIFICATION"),
@@ -213,10 +236,11 @@ pub(super) fn messages(peer: &Peer, session: &Session, key_message: Option<&str>
     let flood = session.exceeds_receive_rate().then(|| FLOOD.to_owned());
     let no_open = session.is_open_overdue().then(|| no_open(peer));
     let capabilities = session.omits_capabilities().then(|| NO_CAPABILITIES.to_owned());
+    let malformed = session.negotiated().and_then(|n| malformed_capabilities(&n.malformed_capabilities));
     let families = session.withheld();
     let families = families.values().map(Withheld::to_string);
     let shutdown = peer.shutdown.is_some().then(|| SHUTDOWN.to_owned());
-    [shutdown, key_message.map(str::to_owned), no_open, flood, echo, capabilities]
+    [shutdown, key_message.map(str::to_owned), no_open, flood, echo, capabilities, malformed]
         .into_iter()
         .flatten()
         .chain(families)
@@ -244,6 +268,16 @@ mod tests {
         assert!(FLOOD.contains(&format!("{} MiB", MAX_OCTETS_PER_SECOND / (1024 * 1024))), "{FLOOD}");
     }
 
+    #[test]
+    fn malformed_capabilities_are_named() {
+        assert_eq!(malformed_capabilities(&[].into()), None);
+        assert_eq!(
+            malformed_capabilities(&[64, 2].into()).unwrap(),
+            "the router offers capabilities with an invalid length: 2 (route refresh), 64 (graceful restart); \
+             the session works as if they were not offered"
+        );
+    }
+
     fn time(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
@@ -268,8 +302,10 @@ mod tests {
             extended_messages: false,
             extended_next_hop: false,
             route_refresh: true,
+            enhanced_route_refresh: true,
             graceful_restart: Some(Duration::from_secs(90)),
             graceful_notification: false,
+            malformed_capabilities: [].into(),
         }
     }
 
@@ -401,8 +437,13 @@ mod tests {
         let shown = polled(&mut state).negotiated.unwrap();
         assert_eq!((shown.peer_asn, shown.peer_router_id.as_str()), (64513, "192.0.2.1"));
         assert_eq!((shown.hold_time.as_str(), shown.keepalive_time.as_str()), ("9s", "3s"));
-        let capabilities =
-            ["IPv4 unicast", "four-octet AS numbers", "route refresh", "graceful restart, 120s"];
+        let capabilities = [
+            "IPv4 unicast",
+            "four-octet AS numbers",
+            "route refresh",
+            "enhanced route refresh",
+            "graceful restart, 120s",
+        ];
         assert_eq!(shown.capabilities, capabilities);
         state.handle_down(true, &closed(), time(2));
         assert_eq!(polled(&mut state).negotiated, None);

@@ -9,10 +9,10 @@ use fairlead_bgp::message::{DecodeContext, MAX_EXTENDED_LENGTH, MAX_LENGTH, Mess
 use fairlead_fuzz::fuzz;
 
 const CONTEXTS: [DecodeContext; 4] = [
-    DecodeContext { four_octet_as: false, ebgp: false },
-    DecodeContext { four_octet_as: false, ebgp: true },
-    DecodeContext { four_octet_as: true, ebgp: false },
-    DecodeContext { four_octet_as: true, ebgp: true },
+    DecodeContext { four_octet_as: false, ebgp: false, enhanced_route_refresh: false },
+    DecodeContext { four_octet_as: false, ebgp: true, enhanced_route_refresh: true },
+    DecodeContext { four_octet_as: true, ebgp: false, enhanced_route_refresh: false },
+    DecodeContext { four_octet_as: true, ebgp: true, enhanced_route_refresh: true },
 ];
 
 /// A peer receives each error as a NOTIFICATION (RFC 4271 §6): code 1 to 3, with a text for the log.
@@ -115,8 +115,10 @@ fn bgp_notification() {
 #[test]
 fn bgp_route_refresh() {
     fuzz("bgp_route_refresh", |input| {
-        if let Err(error) = RouteRefresh::decode(input) {
-            check_error(&error);
+        for context in CONTEXTS {
+            if let Err(error) = RouteRefresh::decode(input, context) {
+                check_error(&error);
+            }
         }
     });
 }
