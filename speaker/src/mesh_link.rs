@@ -51,6 +51,7 @@ mod tests {
             controller: None,
             in_vrf: false,
             addresses: addresses.iter().map(|address| format!("{address}/24").parse().unwrap()).collect(),
+            temporary: Vec::new(),
         };
         (index, link)
     }

@@ -154,8 +154,8 @@ pub struct BGPPeerSpec {
     )]
     pub source_address: Option<String>,
 
-    /// The BGP identifier of the speakers, in the notation of an IPv4 address. If unset, each speaker derives
-    /// an identifier from its Node.
+    /// The BGP identifier of the speakers, in the notation of an IPv4 address. If unset, each speaker uses
+    /// the IPv4 InternalIP of its Node, or a hash of the name of the Node if it has none.
     #[serde(default, rename = "routerID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 15))]
     #[x_kube(validation = (IS_ROUTER_ID, "routerID must be written like an IPv4 address and must not be \

@@ -43,6 +43,9 @@ pub struct Link {
     /// Addresses with their prefix lengths, without IPv6 addresses that are tentative or failed duplicate
     /// address detection.
     pub addresses: Vec<IpNet>,
+    /// Those of [`Link::addresses`] that will disappear: temporary IPv6 addresses (RFC 8981), and deprecated
+    /// addresses (RFC 4862 §5.5.4).
+    pub temporary: Vec<IpAddr>,
 }
 
 /// The interfaces of the node at one time.
@@ -58,18 +61,30 @@ impl Link {
         self.v6().find(Ipv6Addr::is_unicast_link_local)
     }
 
-    /// Returns the first IPv4 address that is neither link-local nor loopback.
+    /// Returns the first permanent IPv4 address that is neither link-local nor loopback.
     pub fn ipv4(&self) -> Option<Ipv4Addr> {
         let v4 = self.addresses.iter().filter_map(|net| match net.addr() {
             IpAddr::V4(v4) => Some(v4),
             IpAddr::V6(_) => None,
         });
-        v4.into_iter().find(|address| !address.is_loopback() && !address.is_link_local())
+        let usable = |address: &Ipv4Addr| !address.is_loopback() && !address.is_link_local();
+        v4.filter(usable).find(|address| !self.temporary.contains(&(*address).into()))
     }
 
-    /// Returns the first IPv6 address that is neither link-local nor loopback.
+    /// Returns the first permanent IPv6 address that is neither link-local nor loopback.
     pub fn ipv6(&self) -> Option<Ipv6Addr> {
-        self.v6().find(|address| !address.is_loopback() && !address.is_unicast_link_local())
+        let usable = |address: &Ipv6Addr| !address.is_loopback() && !address.is_unicast_link_local();
+        self.v6().filter(usable).find(|address| !self.temporary.contains(&(*address).into()))
+    }
+
+    /// Returns whether the link has this address.
+    pub fn holds(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|net| net.addr() == address)
+    }
+
+    /// Returns whether the address is in the subnet of an address of the link.
+    pub fn reaches(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|net| net.contains(&address))
     }
 
     /// Returns true if addresses can be announced on the link: the interface is up, Ethernet, not a loopback
@@ -89,7 +104,7 @@ impl Link {
 impl Links {
     /// Returns the interface that has this address.
     pub fn holding(&self, address: IpAddr) -> Option<&Link> {
-        self.by_index.values().find(|link| link.addresses.iter().any(|net| net.addr() == address))
+        self.by_index.values().find(|link| link.holds(address))
     }
 
     /// Applies a netlink message. Returns true if it changed an interface.
@@ -113,6 +128,7 @@ impl Links {
         let before = self.by_index.get(&link.index);
         if let Some(before) = before {
             link.addresses.clone_from(&before.addresses);
+            link.temporary.clone_from(&before.temporary);
         }
         let changed = before != Some(&link);
         self.by_index.insert(link.index, link);
@@ -122,14 +138,21 @@ impl Links {
     fn set_address(&mut self, message: &AddressMessage, present: bool) -> bool {
         let Some(net) = message::prefix(message) else { return false };
         let Some(link) = self.by_index.get_mut(&message.header.index) else { return false };
-        let known = link.addresses.contains(&net);
-        match (known, present) {
-            (false, true) => link.addresses.push(net),
-            (true, false) => link.addresses.retain(|other| *other != net),
-            _ => {}
-        }
-        known != present
+        let changed = set_member(&mut link.addresses, net, present);
+        let temporary = present && message::temporary(message);
+        set_member(&mut link.temporary, net.addr(), temporary) || changed
     }
+}
+
+/// Adds or removes a value. Returns true if the list changed.
+fn set_member<T: PartialEq>(list: &mut Vec<T>, value: T, present: bool) -> bool {
+    let known = list.contains(&value);
+    match (known, present) {
+        (false, true) => list.push(value),
+        (true, false) => list.retain(|other| *other != value),
+        _ => {}
+    }
+    known != present
 }
 
 /// Most messages that one change consists of.

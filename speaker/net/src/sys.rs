@@ -90,6 +90,11 @@ pub(crate) fn report_errors(socket: BorrowedFd<'_>, ipv6: bool) -> io::Result<()
     set(socket, libc::IPPROTO_IP, libc::IP_RECVERR, &1)
 }
 
+/// Prefers permanent IPv6 addresses to temporary ones as the source of packets (RFC 5014).
+pub(crate) fn prefer_permanent_source(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::IPPROTO_IPV6, libc::IPV6_ADDR_PREFERENCES, &libc::IPV6_PREFER_SRC_PUBLIC)
+}
+
 /// Sets the minimum TTL or hop limit of received packets (RFC 5082).
 pub(crate) fn set_min_ttl(socket: BorrowedFd<'_>, ipv4: bool, ttl: u8) -> io::Result<()> {
     let (level, name) = match ipv4 {

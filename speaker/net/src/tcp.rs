@@ -118,6 +118,10 @@ fn prepare(options: &ConnectOptions) -> Result<Socket, ConnectError> {
         true => socket.set_tos_v4(CS6).map_err(option_error("IP_TOS"))?,
         false => socket.set_tclass_v6(CS6).map_err(option_error("IPV6_TCLASS"))?,
     }
+    if !ipv4 {
+        // A session lasts longer than a temporary address.
+        sys::prefer_permanent_source(socket.as_fd()).map_err(option_error("IPV6_ADDR_PREFERENCES"))?;
+    }
     if let Some(device) = &options.device {
         socket.bind_device(Some(device.as_bytes())).map_err(option_error("SO_BINDTODEVICE"))?;
     }

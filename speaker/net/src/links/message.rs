@@ -1,6 +1,7 @@
 //! Netlink messages about interfaces and addresses.
 
 use ipnet::IpNet;
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
     InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, State,
@@ -23,6 +24,7 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
         controller: None,
         in_vrf: false,
         addresses: Vec::new(),
+        temporary: Vec::new(),
     };
     for attribute in &message.attributes {
         match attribute {
@@ -65,4 +67,13 @@ pub(super) fn usable(message: &AddressMessage) -> bool {
     let tentative =
         flags.contains(AddressHeaderFlags::Tentative) && !flags.contains(AddressHeaderFlags::Optimistic);
     !tentative && !flags.contains(AddressHeaderFlags::Dadfailed)
+}
+
+/// Returns true for a temporary IPv6 address (IFA_F_TEMPORARY), and for a deprecated address of either family.
+pub(super) fn temporary(message: &AddressMessage) -> bool {
+    let flags = message.header.flags;
+    // For IPv4, the same bit marks a secondary address.
+    let temporary =
+        flags.contains(AddressHeaderFlags::Secondary) && message.header.family == AddressFamily::Inet6;
+    temporary || flags.contains(AddressHeaderFlags::Deprecated)
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use fairlead_l2::{GroupEvent, Interface, InterfaceSet, NdpPacket, Responder, Transmit};
 use fairlead_net::links::{Link, Links, Monitor};
+use fairlead_net::tcp::{ConnectOptions, connect};
 use fairlead_net::{ArpSocket, NdpSocket};
 use netns::{Cable, cable, inside, ip};
 use tokio::time::timeout;
@@ -268,7 +269,7 @@ fn monitor_reports_interface_changes() {
         assert!(first.announces() && first.broadcast && !first.no_arp && first.mac.is_some());
         assert!(named(monitor.links(), "lo").is_some_and(|lo| lo.loopback && !lo.announces()));
 
-        let steps: [Step; 8] = [
+        let steps: [Step; 10] = [
             ("IPv4 address", &["address", "add", "192.0.2.1/24", "dev", "eth0"], |link| {
                 link.ipv4() == Some(Ipv4Addr::new(192, 0, 2, 1))
                     && link.addresses.iter().any(|net| net.prefix_len() == 24)
@@ -276,6 +277,16 @@ fn monitor_reports_interface_changes() {
             ("IPv6 address", &["address", "add", "2001:db8::1/64", "dev", "eth0", "nodad"], |link| {
                 link.ipv6() == Some("2001:db8::1".parse().unwrap())
             }),
+            (
+                "deprecated address",
+                &["address", "change", "2001:db8::1/64", "dev", "eth0", "preferred_lft", "0"],
+                |link| link.ipv6().is_none() && link.holds("2001:db8::1".parse().unwrap()),
+            ),
+            (
+                "address no longer deprecated",
+                &["address", "change", "2001:db8::1/64", "dev", "eth0", "preferred_lft", "forever"],
+                |link| link.ipv6().is_some() && link.temporary.is_empty(),
+            ),
             ("address deleted", &["address", "del", "192.0.2.1/24", "dev", "eth0"], |link| {
                 link.ipv4().is_none()
             }),
@@ -313,6 +324,40 @@ fn monitor_reports_interface_changes() {
         while monitor.links().by_index.contains_key(&first.index) {
             timeout(PATIENCE, monitor.changed()).await.unwrap().unwrap();
         }
+    });
+}
+
+#[test]
+fn permanent_address_is_preferred_to_temporary_one() {
+    let Some(cable) = cable() else { return };
+    let node = cable.node.clone();
+    let [public, router] = ["2001:db8::1", "2001:db8::fe"].map(|text| text.parse::<Ipv6Addr>().unwrap());
+    ip(&["-n", &cable.neighbor, "address", "add", "2001:db8::fe/64", "dev", "eth0", "nodad"]);
+    let listener = inside(&cable.neighbor, async || std::net::TcpListener::bind((router, 0)).unwrap());
+    let port = listener.local_addr().unwrap().port();
+    inside(&cable.node, async || {
+        eth0().await;
+        let mut monitor = Monitor::open().await.unwrap();
+        // Privacy extensions, which prefer temporary addresses.
+        ip(&["netns", "exec", &node, "sh", "-c", "echo 2 > /proc/sys/net/ipv6/conf/eth0/use_tempaddr"]);
+        let address = ["2001:db8::1/64", "dev", "eth0", "nodad", "mngtmpaddr"];
+        ip(&[
+            &["-n", &node, "address", "add"],
+            &address[..],
+            &["valid_lft", "7200", "preferred_lft", "3600"],
+        ]
+        .concat());
+        let link = loop {
+            let link = named(monitor.links(), "eth0").unwrap();
+            if !link.temporary.is_empty() && link.holds(public.into()) {
+                break link.clone();
+            }
+            timeout(PATIENCE, monitor.changed()).await.expect("a temporary address").unwrap();
+        };
+        assert!(link.temporary.iter().all(|address| *address != IpAddr::from(public)), "{link:?}");
+        assert_eq!(link.ipv6(), Some(public));
+        let stream = connect(&ConnectOptions::new((router, port).into())).await.unwrap();
+        assert_eq!(stream.local_addr().unwrap().ip(), IpAddr::from(public));
     });
 }
 

@@ -34,7 +34,7 @@ pub(super) fn session_config(peer: &Peer, context: &PeerContext) -> Result<Sessi
             PeerAsn::Internal => PeerAs::Internal,
             PeerAsn::External => PeerAs::External,
         },
-        router_id: router_id(peer.router_id, &node_addresses, &context.links.borrow(), &context.node),
+        router_id: router_id(peer.router_id, &node_addresses, &context.node),
         hold_time: peer.hold_time,
         keepalive_time: keepalive_time(peer),
         connect_retry: peer.connect_time,

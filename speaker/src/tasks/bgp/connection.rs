@@ -67,6 +67,11 @@ impl Connection {
         self.stream.local_addr().ok().map(|address| address.ip())
     }
 
+    /// Returns the address of the peer.
+    pub(super) fn remote(&self) -> Option<IpAddr> {
+        self.stream.peer_addr().ok().map(|address| address.ip())
+    }
+
     /// Replaces the TCP-MD5 key. Segments that wait to be acknowledged are sent again with the new key.
     pub(super) fn set_key(&self, key: &Key) -> Result<(), String> {
         let peer = self.stream.peer_addr().map_err(|error| error.to_string())?.ip();

@@ -4,6 +4,7 @@ mod edit;
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Instant;
 
@@ -281,7 +282,7 @@ impl PeerTask {
         });
         match connected {
             Ok((stream, local, remote)) => {
-                let next_hops = self.next_hops(local.ip());
+                let next_hops = self.next_hops(local.ip(), remote.ip());
                 self.connection = Some(Connection::new(stream));
                 self.session.handle_input(now, SessionInput::Connected { local, remote, next_hops });
                 self.update_bfd();
@@ -327,13 +328,17 @@ impl PeerTask {
         self.connecting = None;
     }
 
-    fn next_hops(&self, local: std::net::IpAddr) -> fairlead_bgp::NextHops {
-        next_hops(local.to_canonical(), &self.context.links.borrow(), &self.context.node_addresses.borrow())
+    fn next_hops(&self, local: IpAddr, remote: IpAddr) -> fairlead_bgp::NextHops {
+        let (links, node) = (self.context.links.borrow(), self.context.node_addresses.borrow());
+        next_hops(local.to_canonical(), remote.to_canonical(), &links, &node)
     }
 
     fn update_next_hops(&mut self) {
-        if let Some(local) = self.connection.as_ref().and_then(Connection::local) {
-            let next_hops = self.next_hops(local);
+        let connection = self.connection.as_ref();
+        if let Some((local, remote)) =
+            connection.and_then(|connection| connection.local().zip(connection.remote()))
+        {
+            let next_hops = self.next_hops(local, remote);
             self.session.set_next_hops(next_hops);
         }
     }

@@ -76,6 +76,7 @@ mod tests {
             controller: None,
             in_vrf: false,
             addresses: vec![address.parse().unwrap()],
+            temporary: Vec::new(),
         };
         Links { by_index: [(2, link)].into() }
     }
