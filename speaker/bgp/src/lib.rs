@@ -85,6 +85,6 @@ pub use family::Family;
 pub use message::notification::{CeaseSubcode, Notification};
 pub use reason::{DownReason, Withheld};
 pub use session::{
-    FamilyStatus, MAX_MESSAGES_PER_SECOND, MAX_OCTETS_PER_SECOND, Negotiated, Session, SessionEvent,
-    SessionInput, SessionState, Statistics,
+    EXPECTED_PREFIXES, FamilyStatus, MAX_MESSAGES_PER_SECOND, MAX_OCTETS_PER_SECOND, Negotiated, Session,
+    SessionEvent, SessionInput, SessionState, Statistics,
 };

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod aggregation;
 mod odd_objects;
 mod passwords;
 

@@ -1,6 +1,14 @@
 //! What was sent and received on the current connection, by address family.
 
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
 use crate::Family;
+
+/// Number of prefixes that a peer may announce before [`crate::Session::exceeds_expected_prefixes`] reports
+/// it. A speaker discards all of them, so a router should send none, or a default route.
+pub const EXPECTED_PREFIXES: usize = 1000;
 
 /// The routes of one address family on an established session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +29,11 @@ pub struct FamilyStatus {
 pub(super) struct ReceivedRoutes {
     ipv4: Received,
     ipv6: Received,
+    /// The prefixes that the peer has announced and not withdrawn; empty once there were more than
+    /// [`EXPECTED_PREFIXES`].
+    present: BTreeSet<IpNet>,
+    /// True if there were more on this connection.
+    exceeded: bool,
 }
 
 /// What the peer sent of one family.
@@ -31,8 +44,28 @@ pub(super) struct Received {
 }
 
 impl ReceivedRoutes {
-    pub(super) fn count(&mut self, family: Family, prefixes: usize) {
-        self.family_mut(family).prefixes += prefixes as u64;
+    pub(super) fn handle_announced(&mut self, family: Family, prefixes: &[IpNet]) {
+        self.family_mut(family).prefixes += prefixes.len() as u64;
+        for prefix in prefixes {
+            if self.exceeded {
+                return;
+            }
+            self.present.insert(*prefix);
+            if self.present.len() > EXPECTED_PREFIXES {
+                self.exceeded = true;
+                self.present = BTreeSet::new();
+            }
+        }
+    }
+
+    pub(super) fn handle_withdrawn(&mut self, prefixes: &[IpNet]) {
+        for prefix in prefixes {
+            self.present.remove(prefix);
+        }
+    }
+
+    pub(super) const fn exceeded(&self) -> bool {
+        self.exceeded
     }
 
     pub(super) fn handle_end_of_rib(&mut self, family: Family) {

@@ -470,9 +470,13 @@ impl Session {
         let DecodedUpdate { update, errors } = decoded;
         let attributes = &update.attributes;
         let reached = attributes.mp_reach.as_ref().map_or(0, |reach| reach.nlri.len());
-        self.received.count(Family::Ipv4Unicast, update.nlri.len());
+        self.received.handle_withdrawn(&update.withdrawn);
+        if let Some(unreach) = &attributes.mp_unreach {
+            self.received.handle_withdrawn(&unreach.withdrawn);
+        }
+        self.received.handle_announced(Family::Ipv4Unicast, &update.nlri);
         if let Some(reach) = &attributes.mp_reach {
-            self.received.count(reach.family, reach.nlri.len());
+            self.received.handle_announced(reach.family, &reach.nlri);
         }
         if let Some(family) = decoded.end_of_rib() {
             self.received.handle_end_of_rib(family);

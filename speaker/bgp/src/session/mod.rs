@@ -27,7 +27,7 @@ use ipnet::IpNet;
 
 pub(crate) use advertise::largest_update;
 pub use event::{Negotiated, SessionEvent, SessionInput, SessionState, Statistics};
-pub use family_status::FamilyStatus;
+pub use family_status::{EXPECTED_PREFIXES, FamilyStatus};
 pub use receive_rate::{MAX_MESSAGES_PER_SECOND, MAX_OCTETS_PER_SECOND};
 
 use crate::message::framer::Framer;
@@ -264,6 +264,13 @@ impl Session {
     #[must_use]
     pub const fn exceeds_receive_rate(&self) -> bool {
         self.receive_rate.exceeded()
+    }
+
+    /// Returns whether the peer has announced more than [`EXPECTED_PREFIXES`] prefixes at a time on this
+    /// connection.
+    #[must_use]
+    pub fn exceeds_expected_prefixes(&self) -> bool {
+        self.state == SessionState::Established && self.received.exceeded()
     }
 
     /// Returns whether the peer accepted the connection, but has sent no OPEN for several seconds.

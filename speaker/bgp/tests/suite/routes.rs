@@ -356,6 +356,48 @@ fn families_report_what_was_sent_and_received() {
     assert_eq!(families(&solo), [(Family::Ipv4Unicast, nothing), (Family::Ipv6Unicast, nothing)]);
 }
 
+/// Returns an UPDATE of the peer that announces or withdraws IPv4 prefixes.
+fn update_of_peer(announced: &[IpNet], withdrawn: &[IpNet]) -> Vec<u8> {
+    let mut message = Update { withdrawn: withdrawn.to_vec(), nlri: announced.to_vec(), ..Update::default() };
+    message.attributes = PathAttributes {
+        origin: Some(Origin::Igp),
+        as_path: Some(AsPath::originated_by(PEER_AS)),
+        next_hop: Some(Ipv4Addr::new(192, 0, 2, 2)),
+        ..PathAttributes::default()
+    };
+    let mut bytes = Vec::new();
+    message.encode(true, &mut bytes);
+    bytes
+}
+
+#[test]
+fn peer_with_too_many_prefixes_is_named_and_keeps_its_session() {
+    let mut solo = Solo::new(config()).established();
+    let hosts: Vec<_> = (0..1001).map(host).collect();
+    let (first, second) = hosts.split_at(500);
+    // Repeated and withdrawn prefixes do not count: the peer has no more than 500 at a time.
+    for _ in 0..3 {
+        for half in [first, second] {
+            solo.receive(&update_of_peer(half, &[]));
+            solo.receive(&update_of_peer(half, &[]));
+            solo.receive(&update_of_peer(&[], half));
+        }
+    }
+    solo.receive(&update_of_peer(first, &[]));
+    solo.receive(&update_of_peer(&second[1..], &[]));
+    assert!(!solo.session.exceeds_expected_prefixes(), "1000 prefixes");
+    solo.receive(&update_of_peer(&second[..1], &[]));
+    assert!(solo.session.exceeds_expected_prefixes());
+    // Until the end of the connection.
+    solo.receive(&update_of_peer(&[], &hosts));
+    assert!(solo.session.exceeds_expected_prefixes() && solo.session.negotiated().is_some());
+    solo.session.handle_input(solo.now, SessionInput::ConnectionClosed { reason: String::new() });
+    assert!(!solo.session.exceeds_expected_prefixes());
+    solo.wait(secs(1));
+    solo.reestablish();
+    assert!(!solo.session.exceeds_expected_prefixes());
+}
+
 #[test]
 fn transmit_stops_after_requested_size() {
     let mut solo = Solo::new(config()).established();

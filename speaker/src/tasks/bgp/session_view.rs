@@ -13,6 +13,10 @@ use jiff::Timestamp;
 pub(super) const FLOOD: &str = "the router sends more than 10000 messages or 1 MiB per second: this node reads no \
     faster than that; filter the routes that the router sends to this node, and look for a routing loop";
 
+/// Message about a peer above [`fairlead_bgp::EXPECTED_PREFIXES`].
+const PREFIXES: &str = "the router announces more than 1000 prefixes, and this node discards all routes that it \
+    receives: filter the routes that the router sends to this node";
+
 /// Message about a session without capabilities.
 const NO_CAPABILITIES: &str = "the router refused capabilities (NOTIFICATION 2/4): the session carries IPv4 routes \
     only, without four-octet AS numbers, route refresh and graceful restart";
@@ -234,13 +238,14 @@ pub(super) fn messages(peer: &Peer, session: &Session, key_message: Option<&str>
         format!("BFDProfile {}: echoMode is not supported; BFD runs without echo packets", profile.name)
     });
     let flood = session.exceeds_receive_rate().then(|| FLOOD.to_owned());
+    let prefixes = session.exceeds_expected_prefixes().then(|| PREFIXES.to_owned());
     let no_open = session.is_open_overdue().then(|| no_open(peer));
     let capabilities = session.omits_capabilities().then(|| NO_CAPABILITIES.to_owned());
     let malformed = session.negotiated().and_then(|n| malformed_capabilities(&n.malformed_capabilities));
     let families = session.withheld();
     let families = families.values().map(Withheld::to_string);
     let shutdown = peer.shutdown.is_some().then(|| SHUTDOWN.to_owned());
-    [shutdown, key_message.map(str::to_owned), no_open, flood, echo, capabilities, malformed]
+    [shutdown, key_message.map(str::to_owned), no_open, flood, prefixes, echo, capabilities, malformed]
         .into_iter()
         .flatten()
         .chain(families)
@@ -258,12 +263,13 @@ pub(super) fn invalid_peer(address: String, error: String, time: Timestamp) -> S
 mod tests {
     use std::time::Duration;
 
-    use fairlead_bgp::{MAX_MESSAGES_PER_SECOND, MAX_OCTETS_PER_SECOND, Notification};
+    use fairlead_bgp::{EXPECTED_PREFIXES, MAX_MESSAGES_PER_SECOND, MAX_OCTETS_PER_SECOND, Notification};
 
     use super::*;
 
     #[test]
     fn flood_message_names_the_limits() {
+        assert!(PREFIXES.contains(&format!("more than {EXPECTED_PREFIXES} prefixes")), "{PREFIXES}");
         assert!(FLOOD.contains(&format!("{MAX_MESSAGES_PER_SECOND} messages")), "{FLOOD}");
         assert!(FLOOD.contains(&format!("{} MiB", MAX_OCTETS_PER_SECOND / (1024 * 1024))), "{FLOOD}");
     }
