@@ -87,6 +87,11 @@ impl Labels {
         self.get(key).is_some()
     }
 
+    /// Returns the labels that are stored, by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.entries.iter().map(|(key, value)| (&**key, &**value))
+    }
+
     /// Returns the number of labels that are stored.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -60,6 +60,16 @@ impl Selector {
         })
     }
 
+    /// Returns the labels that every matching object has: for each, the key and the accepted values, none if
+    /// any value is accepted.
+    pub fn demanded_labels(&self) -> impl Iterator<Item = (&str, &[String])> {
+        self.requirements.iter().filter_map(|requirement| match requirement {
+            Requirement::In(key, values) => Some((key.as_str(), values.as_slice())),
+            Requirement::Exists(key) => Some((key.as_str(), &[][..])),
+            Requirement::NotIn(..) | Requirement::DoesNotExist(_) => None,
+        })
+    }
+
     /// Returns true if the selector matches every object.
     pub fn is_everything(&self) -> bool {
         self.requirements.is_empty()

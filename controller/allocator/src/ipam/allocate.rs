@@ -61,11 +61,11 @@ impl Ipam {
         let Some((name, state)) = self.pools.named_state(pool) else {
             return Err(self.diagnose_pool_name(pool));
         };
-        let candidates = [name.clone()];
+        let name = name.clone();
         self.check_open(state, request, true)?;
-        match self.choose(candidates.iter(), request, families, true) {
+        match self.choose_from(&name, request, families) {
             Some(holding) => Ok(self.set_holding(request, holding)),
-            None => Err(self.diagnose_open_pools(&candidates, request, families)),
+            None => Err(self.diagnose_open_pool(&name, request, families)),
         }
     }
 
@@ -124,7 +124,7 @@ impl Ipam {
         let both = Families::Both { first, required: true };
         let of_one_pool = || match pool {
             _ if *claims != ServiceClaims::default() => None,
-            Some(named) => self.choose(std::iter::once(&named.into()), request, both, true),
+            Some(named) => self.choose_from(&named.into(), request, both),
             None => self.choose_automatic(request, both),
         };
         let extended = |required: bool| {

@@ -287,6 +287,7 @@ impl Ipam {
             pools: vec![pool.clone()],
             families: Families::One(family),
             full: vec![(pool.clone(), family)],
+            open_full: Vec::new(),
         })
     }
 

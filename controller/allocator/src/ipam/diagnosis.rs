@@ -4,9 +4,19 @@ use std::sync::Arc;
 
 use super::Ipam;
 use super::eligibility::{Obstacle, restrictions};
+use super::pool_set::Tier;
 use super::refusal::AllocationRefusal;
 use super::request::{AllocationRequest, Families};
 use fairlead_crds::model::family::Family;
+
+/// The pools that are open to a Service.
+enum Pools {
+    /// These. The refusal names them.
+    Named(Vec<Arc<str>>),
+    /// These, and those that are open to all Services. The refusal names none of them: the messages of all
+    /// waiting Services would change with each pool.
+    Unnamed { pinned: Vec<Arc<str>> },
+}
 
 impl Ipam {
     /// Returns why a Service cannot allocate from a pool of this name, which is not in force.
@@ -23,25 +33,23 @@ impl Ipam {
         request: &AllocationRequest<'_>,
         families: Families,
     ) -> AllocationRefusal {
-        let open = self.pools_in_order().filter(|name| self.is_open(name, request, false));
-        let open: Vec<Arc<str>> = open.cloned().collect();
-        if open.is_empty() {
-            self.diagnose_restrictions(request)
-        } else {
-            self.unnamed(self.diagnose_open_pools(&open, request, families))
-        }
+        let open = self.open_pools(request, None);
+        let refusal = self.diagnose_pools(&open, request, families);
+        #[cfg(test)]
+        self.assert_diagnosis(refusal.as_ref(), None, request, families);
+        refusal.unwrap_or_else(|| self.diagnose_restrictions(request))
     }
 
-    /// Removes the names of pools from a refusal if there are too many pools: the messages of all waiting
-    /// Services would change with each of them.
-    fn unnamed(&self, mut refusal: AllocationRefusal) -> AllocationRefusal {
-        if let AllocationRefusal::FamilyMismatch(pools, _) | AllocationRefusal::Exhausted { pools, .. } =
-            &mut refusal
-            && !self.names_pools()
-        {
-            pools.clear();
+    /// Returns the pools that are open to a Service that names none and holds an address of the pool `own`.
+    fn open_pools(&self, request: &AllocationRequest<'_>, own: Option<&Arc<str>>) -> Pools {
+        if self.names_pools() {
+            let is_open = |name: &&Arc<str>| self.is_open(name, request, Some(*name) == own);
+            return Pools::Named(self.pools_in_order().filter(is_open).cloned().collect());
         }
-        refusal
+        let own = own.filter(|own| self.pool(own).is_some_and(|pool| !pool.auto_assign));
+        let own = own.filter(|own| self.is_open(own, request, true));
+        let pinned = self.pools.pinned_for(request).filter(|name| self.is_open(name, request, false));
+        Pools::Unnamed { pinned: pinned.chain(own.cloned()).collect() }
     }
 
     /// Returns why a pool gave nothing to a Service that names it or holds an address of it.
@@ -52,7 +60,7 @@ impl Ipam {
         families: Families,
     ) -> AllocationRefusal {
         let Some(state) = self.pools.state(pool) else { return self.diagnose_pool_name(pool) };
-        let open = |()| self.diagnose_open_pools(std::slice::from_ref(pool), request, families);
+        let open = |()| self.diagnose_open_pool(pool, request, families);
         self.check_open(state, request, true).map_or_else(|why| why, open)
     }
 
@@ -64,37 +72,57 @@ impl Ipam {
         request: &AllocationRequest<'_>,
         missing: Families,
     ) -> AllocationRefusal {
-        let open = self.pools_in_order().filter(|name| self.is_open(name, request, *name == own));
-        let open: Vec<Arc<str>> = open.cloned().collect();
-        if open.is_empty() {
-            self.diagnose_pool(own, request, missing)
-        } else {
-            self.unnamed(self.diagnose_open_pools(&open, request, missing))
-        }
+        let open = self.open_pools(request, Some(own));
+        let refusal = self.diagnose_pools(&open, request, missing);
+        #[cfg(test)]
+        self.assert_diagnosis(refusal.as_ref(), Some(own), request, missing);
+        refusal.unwrap_or_else(|| self.diagnose_pool(own, request, missing))
     }
 
-    /// Returns why none of `pools` gave addresses. No restriction keeps the Service from any of them.
-    pub(super) fn diagnose_open_pools(
+    /// Returns why a pool gave no addresses. No restriction keeps the Service from it.
+    pub(super) fn diagnose_open_pool(
         &self,
-        pools: &[Arc<str>],
+        pool: &Arc<str>,
         request: &AllocationRequest<'_>,
         families: Families,
     ) -> AllocationRefusal {
+        let pools = Pools::Named(vec![pool.clone()]);
+        let refusal = self.diagnose_pools(&pools, request, families);
+        refusal.unwrap_or_else(|| self.diagnose_pool_name(pool))
+    }
+
+    /// Returns why none of the pools gave addresses; `None` if there are none. No restriction keeps the
+    /// Service from any of them.
+    fn diagnose_pools(
+        &self,
+        pools: &Pools,
+        request: &AllocationRequest<'_>,
+        families: Families,
+    ) -> Option<AllocationRefusal> {
+        let (listed, unlisted) = match pools {
+            Pools::Named(pools) => (pools, None),
+            Pools::Unnamed { pinned } => (pinned, Some(self.pools.open_families()).filter(|open| open.any)),
+        };
+        let names = || match pools {
+            Pools::Named(pools) => pools.as_slice(),
+            Pools::Unnamed { .. } => &[],
+        };
+        if listed.is_empty() && unlisted.is_none() {
+            return None;
+        }
         let both = matches!(families, Families::Both { required: true, .. });
-        let has = |family: Family| {
-            pools
+        let of_family = |family: Family| {
+            listed
                 .iter()
                 .filter(move |pool| self.pools.state(pool).is_some_and(|s| !s.space(family).is_empty()))
         };
+        let has_unlisted = |family: Family| unlisted.is_some_and(|open| open.has(family));
         let wanted = families.wanted();
-        let lacking = wanted.iter().filter(|family| has(**family).next().is_none()).count();
+        let lacks = |family: &&Family| of_family(**family).next().is_none() && !has_unlisted(**family);
+        let lacking = wanted.iter().filter(lacks).count();
         if lacking == wanted.len() || (both && lacking > 0) {
-            return AllocationRefusal::FamilyMismatch(pools.to_vec(), families);
+            return Some(AllocationRefusal::FamilyMismatch(names().to_vec(), families));
         }
-        let suitable = |pool: &&Arc<str>| {
-            let state = self.pools.state(pool);
-            state.is_some_and(|s| wanted.iter().any(|family| !s.space(*family).is_empty()))
-        };
         // A pool without free addresses is not full for a Service that has a reservation or may share an
         // address.
         let is_full = |pool: &Arc<str>, family: Family| {
@@ -102,20 +130,66 @@ impl Ipam {
             state
                 .is_some_and(|state| self.find_address(state, request, family) == Err(Obstacle::Full(family)))
         };
-        let mut full: Vec<(Arc<str>, Family)> = Vec::new();
+        let are_unlisted_full = |family: Family| {
+            let mut candidates = self.candidates(Tier::Unpinned, request, &[family]);
+            candidates.all(|pool| is_full(&pool, family))
+        };
+        let (mut full, mut open_full): (Vec<(Arc<str>, Family)>, Vec<Family>) = Default::default();
         for family in &wanted {
+            let open_is_full = has_unlisted(*family) && are_unlisted_full(*family);
             // If both are required, the Service waits for the first family that every pool lacks, and then
             // for the other.
-            if both && (!full.is_empty() || !has(*family).all(|pool| is_full(pool, *family))) {
+            let all_full = || {
+                of_family(*family).all(|pool| is_full(pool, *family))
+                    && (open_is_full || !has_unlisted(*family))
+            };
+            if both && (!full.is_empty() || !open_full.is_empty() || !all_full()) {
                 continue;
             }
-            full.extend(has(*family).filter(|p| is_full(p, *family)).map(|p| (p.clone(), *family)));
+            full.extend(of_family(*family).filter(|p| is_full(p, *family)).map(|p| (p.clone(), *family)));
+            open_full.extend(open_is_full.then_some(*family));
         }
-        AllocationRefusal::Exhausted {
-            pools: pools.iter().filter(suitable).cloned().collect(),
+        let suitable = |pool: &&Arc<str>| {
+            let state = self.pools.state(pool);
+            state.is_some_and(|s| wanted.iter().any(|family| !s.space(*family).is_empty()))
+        };
+        Some(AllocationRefusal::Exhausted {
+            pools: names().iter().filter(suitable).cloned().collect(),
             families,
             full,
+            open_full,
+        })
+    }
+
+    /// Asserts that a refusal is that of a walk over all pools.
+    #[cfg(test)]
+    fn assert_diagnosis(
+        &self,
+        refusal: Option<&AllocationRefusal>,
+        own: Option<&Arc<str>>,
+        request: &AllocationRequest<'_>,
+        families: Families,
+    ) {
+        use std::collections::BTreeSet;
+
+        if self.pools.len() > super::selection::MAX_WALKED {
+            return;
         }
+        let is_open = |name: &&Arc<str>| self.is_open(name, request, Some(*name) == own);
+        let pools = Pools::Named(self.pools_in_order().filter(is_open).cloned().collect());
+        // The pools that are open to all count as one.
+        let summary = |refusal: &AllocationRefusal| match refusal {
+            AllocationRefusal::Exhausted { full, open_full, .. } => {
+                let name = |(pool, family): &(Arc<str>, Family)| {
+                    (Some(pool.clone()).filter(|pool| !self.is_open_to_all(pool)), *family)
+                };
+                let open = open_full.iter().map(|family| (None, *family));
+                Some(full.iter().map(name).chain(open).collect::<BTreeSet<_>>())
+            }
+            _ => None,
+        };
+        let walked = self.diagnose_pools(&pools, request, families);
+        assert_eq!(refusal.map(summary), walked.as_ref().map(summary));
     }
 
     /// Returns which restriction of each pool keeps a Service that names none from it.

@@ -133,17 +133,17 @@ impl Ipam {
     /// address that is retained of another pool.
     pub(super) fn list_shared(&mut self, ip: IpAddr) {
         if let Some((group, ports)) = self.sharing_on(ip, None)
-            && let Some(state) = self.sharing_state(ip)
+            && let Some(pool) = self.sharing_pool(ip)
         {
-            state.list_shared(ip, group, ports);
+            self.pools.list_shared(&pool, ip, group, ports);
         }
     }
 
     /// Reverts [`Ipam::list_shared`]. `leaving` is a holder whose entry was removed from the ledger already.
     pub(super) fn unlist_shared(&mut self, ip: IpAddr, leaving: Option<(&Arc<ObjectKey>, &Entry)>) {
         let Some((group, ports)) = self.sharing_on(ip, leaving) else { return };
-        if let Some(state) = self.sharing_state(ip) {
-            state.unlist_shared(ip, group, &ports);
+        if let Some(pool) = self.sharing_pool(ip) {
+            self.pools.unlist_shared(&pool, ip, group, &ports);
         }
     }
 
@@ -166,13 +166,9 @@ impl Ipam {
     }
 
     /// Returns the pool that contains an address, if the address is held of that pool.
-    fn sharing_state(&mut self, ip: IpAddr) -> Option<&mut PoolState> {
+    fn sharing_pool(&self, ip: IpAddr) -> Option<Arc<str>> {
         let pool = self.pools.containing(ip)?;
-        if self.ledger.occupied(ip)?.pool() != pool {
-            return None;
-        }
-        let pool = pool.clone();
-        self.pools.state_mut(&pool)
+        (self.ledger.occupied(ip)?.pool() == pool).then(|| pool.clone())
     }
 
     /// Records a change of an address that is or was held or reserved of `pool`.

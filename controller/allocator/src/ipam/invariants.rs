@@ -43,6 +43,7 @@ impl Ipam {
         }
         self.assert_reservations();
         self.assert_usage();
+        self.pools.assert_consistent();
         for (name, state) in self.pools.states() {
             self.assert_pool(name, state);
         }

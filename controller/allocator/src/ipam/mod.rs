@@ -8,7 +8,8 @@
 //!
 //! | part | owns | operations |
 //! |---|---|---|
-//! | `pools`, `open_pools`, `pool_state`, `space` | pools, their free and shared addresses, their order | `pool_changes` |
+//! | `pools`, `pool_state`, `space` | pools, their free and shared addresses | `pool_changes` |
+//! | `open_pools`, `pool_index`, `shared_pools`, over `pool_set` | the pools that a Service may get an address of, in order | – |
 //! | `ledger` | holders by address, addresses by holder | `holders`, `retention`, `joining` |
 //! | `usage` | counts, holders and claims by pool | – |
 //! | `reservations` | addresses that only one Service may take | `reserve` |
@@ -28,8 +29,8 @@
 //! adopts or checks again what a Service holds; then `assign` and `allocate` choose addresses, and
 //! [`Ipam::release`] frees them. After each, [`Ipam::take_changes`] returns the affected addresses.
 //!
-//! No operation walks addresses or Services. Each costs the logarithm of the number of holders, times the
-//! number of pools if the Service names none.
+//! No operation walks addresses, Services or pools. Each costs the logarithm of their numbers; a refusal of a
+//! Service that names no pool also the number of pools with a `serviceAllocation` that admit it.
 //!
 //! Pools in force do not overlap. Every held address is held of one pool. That pool may have been edited
 //! since and no longer contain the address: then the address is *retained*, see [`Ipam::keep`].
@@ -50,6 +51,8 @@ mod open_pools;
 mod orphans;
 mod others;
 mod pool_changes;
+mod pool_index;
+mod pool_set;
 mod pool_state;
 mod pools;
 mod refusal;
@@ -59,6 +62,7 @@ mod reserve;
 mod retention;
 mod selection;
 mod service_ranges;
+mod shared_pools;
 mod sharing;
 mod space;
 mod usage;

@@ -121,6 +121,18 @@ impl PoolState {
         joinable.filter_map(|(_, slots)| slots.iter().find(open).copied()).min()
     }
 
+    /// Returns true if a group uses these ports on a listed address.
+    pub(super) fn shares(&self, family: Family, group: &Arc<SharingGroup>, ports: &Ports) -> bool {
+        self.shared.get(&(family, group.clone())).is_some_and(|by_ports| by_ports.contains_key(ports))
+    }
+
+    /// Returns the groups that share addresses, with the ports in use on them.
+    pub(super) fn shared(&self) -> impl Iterator<Item = (Family, &Arc<SharingGroup>, &Ports)> {
+        let by_group = self.shared.iter();
+        by_group
+            .flat_map(|((family, group), by_ports)| by_ports.keys().map(move |ports| (*family, group, ports)))
+    }
+
     /// Returns the number of addresses listed as shared.
     #[cfg(test)]
     pub(super) fn shared_count(&self) -> usize {

@@ -13,7 +13,12 @@ use fairlead_crds::model::family::Family;
 use fairlead_crds::model::range::IpRange;
 
 use super::open_pools::{OpenFamilies, OpenPools, is_open_to_all};
+use super::pool_index::PoolIndex;
+use super::pool_set::{Candidates, PoolSet, Position, Tier};
 use super::pool_state::PoolState;
+use super::request::AllocationRequest;
+use super::shared_pools::SharedPools;
+use super::sharing::{Ports, SharingGroup};
 
 /// The pools, by name.
 #[derive(Clone, Debug, Default)]
@@ -23,11 +28,10 @@ pub(super) struct Pools {
     refused: BTreeMap<Arc<str>, Pool>,
     /// First address of each range in force, with its pool.
     starts: BTreeMap<IpAddr, Arc<str>>,
-    /// Pools with a `serviceAllocation` and automatic assignment, by priority (0 last) and name.
-    pinned: BTreeSet<(u32, Arc<str>)>,
-    /// The other pools with automatic assignment, by name.
-    unpinned: BTreeSet<Arc<str>>,
+    /// The pools with a `serviceAllocation` and automatic assignment that are not closed.
+    pinned: PoolIndex,
     open: OpenPools,
+    shared: SharedPools,
 }
 
 /// The difference between the pools and a new configuration.
@@ -55,13 +59,41 @@ impl Pools {
         self.in_force.get(name)
     }
 
-    pub(super) fn state_mut(&mut self, name: &str) -> Option<&mut PoolState> {
-        self.in_force.get_mut(name)
-    }
-
     /// Returns a pool in force with its shared name.
     pub(super) fn named_state(&self, name: &str) -> Option<(&Arc<str>, &PoolState)> {
         self.in_force.get_key_value(name)
+    }
+
+    /// Asserts that the parts agree.
+    #[cfg(test)]
+    pub(super) fn assert_consistent(&self) {
+        let (mut pinned, mut unpinned, mut shared) = (0, 0, SharedPools::default());
+        for (name, state) in &self.in_force {
+            let Some(position) = Position::of(state.pool(), name) else { continue };
+            match position.tier {
+                Tier::Pinned => {
+                    pinned += 1;
+                    self.pinned.assert_listed(&position, state);
+                }
+                Tier::Unpinned => {
+                    unpinned += 1;
+                    self.open.pools().assert_contains(&position, state);
+                }
+            }
+            for (family, group, ports) in state.shared() {
+                shared.insert(position.clone(), family, group.clone(), ports.clone());
+            }
+        }
+        assert_eq!((self.pinned.len(), self.open.pools().len()), (pinned, unpinned));
+        assert_eq!(self.shared, shared);
+    }
+
+    /// Returns all pools of a tier that are not closed, in the order in which they are tried.
+    #[cfg(test)]
+    pub(super) fn of_tier(&self, tier: Tier) -> impl Iterator<Item = Arc<str>> {
+        let positions = self.in_force.iter().filter_map(|(name, state)| Position::of(state.pool(), name));
+        let positions: BTreeSet<Position> = positions.filter(|position| position.tier == tier).collect();
+        positions.into_iter().map(|position| position.name)
     }
 
     /// Returns all pools in force.
@@ -101,12 +133,34 @@ impl Pools {
         in_force.chain(self.refused.values()).all(|pool| pool.closed == Some(Closed::Deleting))
     }
 
-    pub(super) fn pinned(&self) -> impl Iterator<Item = &Arc<str>> + Clone {
-        self.pinned.iter().map(|(_, name)| name)
+    /// Returns the pools of a tier that may have an address of each of these families for a Service, in the
+    /// order in which they are tried: those that may admit it, with free addresses, with addresses that it may
+    /// share, or in `own`.
+    pub(super) fn candidates<'a>(
+        &'a self,
+        tier: Tier,
+        request: &AllocationRequest<'_>,
+        families: &[Family],
+        own: impl Iterator<Item = &'a Arc<str>>,
+    ) -> Candidates<'a> {
+        let free = self.sets(tier, request).into_iter().map(|set| set.with_free(families));
+        let shared = self.shared.joinable(request, families);
+        let own = own.filter_map(|name| Position::of(self.in_force.get(name)?.pool(), name));
+        Candidates::new(tier, free.chain(shared), own.collect())
     }
 
-    pub(super) fn unpinned(&self) -> impl Iterator<Item = &Arc<str>> + Clone {
-        self.unpinned.iter()
+    /// Returns the pools with a `serviceAllocation` that may admit a Service, full or not, in the order in
+    /// which they are tried.
+    pub(super) fn pinned_for(&self, request: &AllocationRequest<'_>) -> Candidates<'_> {
+        let sets = self.sets(Tier::Pinned, request).into_iter().map(PoolSet::all);
+        Candidates::new(Tier::Pinned, sets, BTreeSet::new())
+    }
+
+    fn sets(&self, tier: Tier, request: &AllocationRequest<'_>) -> Vec<&PoolSet> {
+        match tier {
+            Tier::Pinned => self.pinned.sets(request),
+            Tier::Unpinned => vec![self.open.pools()],
+        }
     }
 
     /// Returns true if the pool is in force and open to every Service that names no pool.
@@ -127,8 +181,13 @@ impl Pools {
     /// Returns the pools in force in the order in which they are tried for a Service that names none; pools
     /// without automatic assignment come last.
     pub(super) fn in_order(&self) -> impl Iterator<Item = &Arc<str>> {
-        let manual = self.in_force.iter().filter(|(_, state)| !state.pool().auto_assign);
-        self.pinned().chain(&self.unpinned).chain(manual.map(|(name, _)| name))
+        let place = |(name, state): &(&Arc<str>, &PoolState)| {
+            let place = Position::of_automatic(state.pool(), name);
+            (place.is_none(), place)
+        };
+        let mut pools: Vec<_> = self.in_force.iter().collect();
+        pools.sort_by_cached_key(place);
+        pools.into_iter().map(|(name, _)| name)
     }
 
     /// Returns the pool that contains `ip` and may allocate it.
@@ -165,8 +224,46 @@ impl Pools {
         let family = Family::of(ip);
         let had_free = state.space(family).first_free().is_some();
         change(state);
-        if state.space(family).first_free().is_some() != had_free {
-            self.open.set_free(&name, state, family);
+        if state.space(family).first_free().is_some() != had_free
+            && let Some(position) = Position::of(state.pool(), &name)
+        {
+            match position.tier {
+                Tier::Pinned => self.pinned.set_free(&position, state),
+                Tier::Unpinned => self.open.set_free(&position, state),
+            }
+        }
+    }
+
+    /// Lists an address of a pool as shared by a group that uses `ports` on it.
+    pub(super) fn list_shared(
+        &mut self,
+        name: &Arc<str>,
+        ip: IpAddr,
+        group: Arc<SharingGroup>,
+        ports: Ports,
+    ) {
+        let Some(state) = self.in_force.get_mut(name) else { return };
+        state.list_shared(ip, group.clone(), ports.clone());
+        if let Some(position) = Position::of(state.pool(), name) {
+            self.shared.insert(position, Family::of(ip), group, ports);
+        }
+    }
+
+    /// Reverts [`Pools::list_shared`] with the same arguments.
+    pub(super) fn unlist_shared(
+        &mut self,
+        name: &Arc<str>,
+        ip: IpAddr,
+        group: Arc<SharingGroup>,
+        ports: &Ports,
+    ) {
+        let Some(state) = self.in_force.get_mut(name) else { return };
+        state.unlist_shared(ip, group.clone(), ports);
+        let family = Family::of(ip);
+        if !state.shares(family, &group, ports)
+            && let Some(position) = Position::of(state.pool(), name)
+        {
+            self.shared.remove(&position, family, group, ports);
         }
     }
 
@@ -234,31 +331,31 @@ impl Pools {
     fn insert(&mut self, pool: Pool) {
         let name: Arc<str> = pool.name.as_str().into();
         self.starts.extend(pool.ranges.iter().map(|range| (range.first(), name.clone())));
-        match &pool.allocation {
-            _ if !pool.auto_assign => {}
-            Some(_) => drop(self.pinned.insert((rank(&pool), name.clone()))),
-            None => drop(self.unpinned.insert(name.clone())),
-        }
+        let position = Position::of(&pool, &name);
         let state = PoolState::new(pool);
-        self.open.add(&name, &state);
+        match position {
+            Some(position) if position.tier == Tier::Pinned => self.pinned.insert(&position, &state),
+            Some(position) => self.open.insert(&position, &state),
+            None => {}
+        }
         self.in_force.insert(name, state);
     }
 
     fn remove(&mut self, name: &Arc<str>) -> Option<Pool> {
         let state = self.in_force.remove(name)?;
-        self.open.remove(name, &state);
+        if let Some(position) = Position::of(state.pool(), name) {
+            match position.tier {
+                Tier::Pinned => self.pinned.remove(&position),
+                Tier::Unpinned => self.open.remove(&position, &state),
+            }
+            for (family, group, ports) in state.shared() {
+                self.shared.remove(&position, family, group.clone(), ports);
+            }
+        }
         let pool = state.into_pool();
-        self.pinned.remove(&(rank(&pool), name.clone()));
-        self.unpinned.remove(name);
         for range in &pool.ranges {
             self.starts.remove(&range.first());
         }
         Some(pool)
     }
-}
-
-/// Returns the position of a pool among those with a `serviceAllocation`: by priority, and 0 last.
-fn rank(pool: &Pool) -> u32 {
-    let priority = pool.allocation.as_ref().map_or(0, |allocation| allocation.priority);
-    priority.checked_sub(1).unwrap_or(u32::MAX)
 }

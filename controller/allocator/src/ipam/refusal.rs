@@ -40,6 +40,8 @@ pub enum AllocationRefusal {
         families: Families,
         /// Full pools. The Service waits until one has a free address of the family.
         full: Vec<(Arc<str>, Family)>,
+        /// The families of which no pool that is open to all Services has an address, in addition to `full`.
+        open_full: Vec<Family>,
     },
     /// No pool in force contains this address.
     NotInPool(IpAddr),

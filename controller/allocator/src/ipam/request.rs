@@ -1,12 +1,13 @@
 //! The request of a Service for addresses.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use fairlead_crds::model::config::Labels;
 use fairlead_crds::model::family::Family;
 use fairlead_crds::model::service::ObjectKey;
 
-use super::sharing::Sharing;
+use super::sharing::{Sharing, SharingGroup};
 
 /// The facts of a Service that decide which addresses it may have.
 #[derive(Clone, Debug)]
@@ -43,6 +44,15 @@ pub struct ServiceClaims {
     /// Families in which a claim has not reserved its address yet. The Service gets no other address of these
     /// families.
     pub awaited: Vec<Family>,
+}
+
+impl AllocationRequest<'_> {
+    /// Returns the groups within which the Service shares, in pools that limit sharing to one namespace and in
+    /// others; none if it does not share.
+    pub fn sharing_groups(&self) -> impl Iterator<Item = Arc<SharingGroup>> {
+        let group = self.sharing.group();
+        group.into_iter().flat_map(|group| [group.clone(), group.within(&self.service.namespace)])
+    }
 }
 
 impl Families {

@@ -130,6 +130,15 @@ impl Ipam {
         self.own_reservations(service, pool, family).next()
     }
 
+    /// Returns the pools with an address that only the Service may take.
+    pub(super) fn pools_of_reservations(
+        &self,
+        service: &ObjectKey,
+        family: Family,
+    ) -> impl Iterator<Item = &Arc<str>> {
+        self.own_reservations_of_any_pool(service, family).into_iter().map(|(_, pool, _)| pool)
+    }
+
     /// Returns all addresses that [`Ipam::own_reservation`] chooses from.
     pub(super) fn own_reservations(
         &self,

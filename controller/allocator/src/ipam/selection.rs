@@ -7,21 +7,32 @@ use super::Ipam;
 use super::admission::admits;
 use super::eligibility::restrictions;
 use super::holding::{Held, Holding};
+use super::pool_set::{Candidates, Tier};
 use super::refusal::AllocationRefusal;
 use super::request::{AllocationRequest, Families};
 use fairlead_crds::model::family::Family;
 
+/// The number of pools up to which tests compare a choice with a walk over all pools.
+#[cfg(test)]
+pub(super) const MAX_WALKED: usize = 50;
+
+#[cfg(test)]
+thread_local! {
+    /// Number of pools that were tried.
+    pub(super) static VISITED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
 impl Ipam {
     /// Returns the addresses that a pool would give to a Service that holds nothing; empty if there are none.
     pub fn offer(&self, pool: &str, request: &AllocationRequest<'_>, families: Families) -> Vec<IpAddr> {
-        let holding = self.choose(std::iter::once(&pool.into()), request, families, true);
+        let holding = self.choose_from(&pool.into(), request, families);
         holding.into_iter().flat_map(|holding| holding.held.into_iter().map(|held| held.ip)).collect()
     }
 
     /// Returns the pool with a `serviceAllocation` that would give an address to a Service that names none
     /// and holds nothing.
     pub fn first_pinned(&self, request: &AllocationRequest<'_>, families: Families) -> Option<Arc<str>> {
-        self.choose(self.pools.pinned(), request, families, false)?.pools().into_iter().next()
+        self.choose_of_tier(Tier::Pinned, request, families)?.pools().into_iter().next()
     }
 
     /// Returns true if the Service may get these addresses. `named` is true if the Service names them or
@@ -70,17 +81,59 @@ impl Ipam {
         Ok(held)
     }
 
-    /// Returns addresses for `families` of the first of `pools` that has them; both families of one pool.
-    pub(super) fn choose<'a>(
+    /// Returns addresses for `families` of a pool that the Service names, or of which it holds an address.
+    pub(super) fn choose_from(
         &self,
-        pools: impl Iterator<Item = &'a Arc<str>> + Clone,
+        pool: &Arc<str>,
+        request: &AllocationRequest<'_>,
+        families: Families,
+    ) -> Option<Holding> {
+        self.choose(|_| std::iter::once(pool.clone()), request, families, true)
+    }
+
+    /// Returns addresses for `families` of the first pool of a tier that has them.
+    fn choose_of_tier(
+        &self,
+        tier: Tier,
+        request: &AllocationRequest<'_>,
+        families: Families,
+    ) -> Option<Holding> {
+        let chosen = self.choose(|wanted| self.candidates(tier, request, wanted), request, families, false);
+        #[cfg(test)]
+        if self.pools.len() <= MAX_WALKED {
+            let visited = VISITED.get();
+            let walked = self.choose(|_| self.pools.of_tier(tier), request, families, false);
+            VISITED.set(visited);
+            assert_eq!(chosen, walked, "the choice is that of a walk over all pools");
+        }
+        chosen
+    }
+
+    /// Returns the pools of a tier that may have an address of each of these families for a Service.
+    pub(super) fn candidates(
+        &self,
+        tier: Tier,
+        request: &AllocationRequest<'_>,
+        families: &[Family],
+    ) -> Candidates<'_> {
+        let own = families.iter().flat_map(|family| self.pools_of_reservations(request.service, *family));
+        self.pools.candidates(tier, request, families, own)
+    }
+
+    /// Returns addresses for `families` of the first of the pools that has them; both families of one pool.
+    /// `pools` returns the pools to try for addresses of these families.
+    fn choose<P: Iterator<Item = Arc<str>>>(
+        &self,
+        pools: impl Fn(&[Family]) -> P,
         request: &AllocationRequest<'_>,
         families: Families,
         named: bool,
     ) -> Option<Holding> {
         let first_with = |wanted: &[Family]| {
-            pools.clone().find_map(|pool| {
-                let state = self.pools.state(pool)?;
+            pools(wanted).find_map(|pool| {
+                #[cfg(test)]
+                VISITED.set(VISITED.get() + 1);
+                let state = self.pools.state(&pool)?;
                 if restrictions(state, request, named).next().is_some() {
                     return None;
                 }
@@ -107,8 +160,8 @@ impl Ipam {
         request: &AllocationRequest<'_>,
         families: Families,
     ) -> Option<Holding> {
-        let pinned = self.choose(self.pools.pinned(), request, families, false);
-        pinned.or_else(|| self.choose(self.pools.unpinned(), request, families, false))
+        let mut tiers = [Tier::Pinned, Tier::Unpinned].into_iter();
+        tiers.find_map(|tier| self.choose_of_tier(tier, request, families))
     }
 
     /// Returns the addresses that are in cool-down for the Service, the most recent release of each family.
@@ -185,9 +238,9 @@ impl Ipam {
         let one = Families::One(missing);
         let required = matches!(families, Families::Both { required: true, .. });
         let chosen = match pool {
-            Some(named) => self.choose(std::iter::once(&named.into()), request, one, true),
+            Some(named) => self.choose_from(&named.into(), request, one),
             None => self
-                .choose(std::iter::once(own), request, one, true)
+                .choose_from(own, request, one)
                 .or_else(|| required.then(|| self.choose_automatic(request, one)).flatten()),
         };
         chosen.ok_or_else(|| match pool {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use fairlead_crds::model::config::{Pool, ServiceAllocation};
+use fairlead_crds::model::config::{Labels, Pool, ServiceAllocation};
 use fairlead_crds::model::service::{LoadBalancer, TrafficPolicy};
 
 use super::*;
@@ -414,4 +414,76 @@ fn refusal_messages_name_obstacle() {
     for (result, message) in cases {
         assert_eq!(result.unwrap_err().to_string(), message);
     }
+}
+
+/// Returns the number of pools that are tried for each of these requests, with `n` pools of each sort that do
+/// not match.
+fn visited(n: u32) -> Vec<(&'static str, u64)> {
+    let number = |i: u32| format!("{}.{}", i / 256, i % 256);
+    let selector = |label: &str, value: &str| {
+        let labels =
+            BTreeMap::from([("team".to_owned(), "x".to_owned()), (label.to_owned(), value.to_owned())]);
+        let selector = k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector {
+            match_labels: Some(labels),
+            ..Default::default()
+        };
+        fairlead_crds::model::selector::Selector::try_from(&selector).unwrap()
+    };
+    let mut list = vec![pool("z-last", &["1.0.0.0-1.0.255.255", "1::-1::ffff"])];
+    for i in 0..n {
+        list.push(pool(&format!("full-{i}"), &[&format!("2.0.{}", number(i))]));
+        list.push(pool(&format!("v6-{i}"), &[&format!("2::{i:x}")]));
+        list.push(pinned(
+            pool(&format!("team-{i}"), &[&format!("3.0.{}", number(i))]),
+            1,
+            &[&format!("t{i}")],
+        ));
+        let mut labelled = pool(&format!("label-{i}"), &[&format!("4.0.{}", number(i))]);
+        labelled.allocation = Some(ServiceAllocation {
+            service_selectors: vec![selector("app", &format!("a{i}"))],
+            ..ServiceAllocation::default()
+        });
+        list.push(labelled);
+        let mut of_namespace = pool(&format!("namespace-{i}"), &[&format!("5.0.{}", number(i))]);
+        of_namespace.allocation = Some(ServiceAllocation {
+            namespace_selectors: vec![selector("ns", &format!("n{i}"))],
+            ..ServiceAllocation::default()
+        });
+        list.push(of_namespace);
+        let mut closed = pool(&format!("closed-{i}"), &[&format!("6.0.{}", number(i))]);
+        closed.closed = Some(fairlead_crds::model::config::Closed::Disabled);
+        list.push(closed);
+    }
+    let mut ipam = ipam(list);
+    for i in 0..n {
+        // All use one port, so none of their addresses can be shared by another one.
+        let mut service = sharing(&format!("holder-{i}"), "key", &[80]);
+        service.labels = Labels::new();
+        ipam.assign(&request(&service), &[ip(&format!("2.0.{}", number(i)))], false).unwrap();
+    }
+    let mut steps = Vec::new();
+    let mut step = |what, service: &LoadBalancer, families, expected: &str| {
+        let before = selection::VISITED.get();
+        let given = ipam.allocate_any(service, families).map(|ips| ips[0].to_string());
+        steps.push((what, selection::VISITED.get() - before));
+        assert_eq!(given.unwrap_or_default(), expected, "{what}");
+    };
+    step("any", &service("s1"), V4, "1.0.0.0");
+    step("both families", &service("s2"), DUAL, "1.0.0.1");
+    step("shares", &sharing("s3", "key", &[80]), V4, "1.0.0.2");
+    let mut team = service("s4");
+    team.key.namespace = "t1".to_owned();
+    step("namespace", &team, V4, "3.0.0.1");
+    team.key.name = "s5".to_owned();
+    step("full", &team, V4, "1.0.0.3");
+    let labelled = LoadBalancer { labels: labels(&[("team", "x"), ("app", "a1")]), ..service("s6") };
+    step("labels", &labelled, V4, "4.0.0.1");
+    steps
+}
+
+#[test]
+fn allocation_tries_only_pools_that_match() {
+    let few = visited(4);
+    assert!(few.iter().all(|(_, count)| *count <= 3), "{few:?}");
+    assert_eq!(visited(1_000), few);
 }

@@ -343,7 +343,11 @@ fn retry_triggers(
 ) -> Vec<RetryTrigger> {
     let mut triggers: BTreeSet<RetryTrigger> = BTreeSet::new();
     match why {
-        AllocationRefusal::Exhausted { full, .. } => {
+        AllocationRefusal::Exhausted { full, open_full, .. } => {
+            for family in open_full {
+                triggers.insert(RetryTrigger::OpenAddressFreed(*family));
+                triggers.extend(allocation_request.sharing_groups().map(RetryTrigger::OpenAddressShared));
+            }
             for (pool, family) in full {
                 // One trigger for all open pools: there may be thousands of pools and of waiting Services.
                 let is_open = request.pool.is_none() && ipam.is_open_to_all(pool);
