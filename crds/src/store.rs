@@ -266,21 +266,15 @@ impl ConfigurationStore {
         }
         let unresolved = std::mem::replace(&mut self.unresolved, Unresolved::Pools(BTreeSet::new()));
         Some(match (unresolved, in_force) {
-            // The resolution of changed pools does not know which of them can be read.
-            (Unresolved::Pools(names), _)
-                if resolution.can_change_pools(in_force) && !self.has_unreadable_pools() =>
-            {
-                resolution.change_pools(&names, in_force, |name| self.get(name))
+            (Unresolved::Pools(names), _) if resolution.can_change_pools(in_force) => {
+                let check_readable = |pool: &v1beta1::IPAddressPool| self.objects.check_readable(pool);
+                resolution.change_pools(&names, in_force, |name| self.get(name), check_readable)
             }
             _ => {
                 let new = resolve_after(&self.objects, resolution, in_force);
                 resolution.replace(new)
             }
         })
-    }
-
-    fn has_unreadable_pools(&self) -> bool {
-        self.objects.unreadable.keys().any(|object| object.kind == Kind::IPAddressPool)
     }
 
     /// Records that the object of this name must be resolved again.

@@ -42,6 +42,7 @@ const SPECS: [(&str, &[&str]); 6] = [
             "localPref: 200",
             "{localPref: 300, ipAddressPools: [o0, o1, o2]}",
             "{aggregationLength: 24, peers: [o1, o2]}",
+            "{aggregationLength: 24, ipAddressPools: [o0, o1]}",
             "{aggregationLengthV6: 64, communities: [x]}",
             "communities: [y]",
         ],
@@ -90,6 +91,21 @@ fn resolve_values(values: &[serde_json::Value]) -> Resolution {
     resolve(&objects)
 }
 
+/// Adds a last accepted form of an earlier generation, or of this one, and the condition `InForce` if an
+/// observed generation is given.
+fn record_form(ad: &mut serde_json::Value, (spec, generation, observed): (Index, i64, Option<i64>)) {
+    let (_, specs) = SPECS.iter().find(|(kind, _)| *kind == "BGPAdvertisement").unwrap();
+    let former = common::object("BGPAdvertisement", "former", 0, specs[spec.index(specs.len())]);
+    let condition = observed.map(
+        |observed| serde_json::json!({ "type": "InForce", "status": "True", "observedGeneration": observed }),
+    );
+    ad["metadata"]["generation"] = 2.into();
+    ad["status"] = serde_json::json!({
+        "inForce": { "generation": generation, "spec": former["spec"] },
+        "conditions": condition.as_slice(),
+    });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -115,13 +131,20 @@ proptest! {
             (0..10usize, any::<Index>(), 0..4i64, 0..3u8, any::<bool>()),
             1..20,
         ),
+        forms in proptest::collection::vec(
+            proptest::option::of((any::<Index>(), 1..3i64, proptest::option::of(1..3i64))),
+            40,
+        ),
         leads: bool,
     ) {
         let in_force = if leads { InForce::ByResolution } else { InForce::ByConditions };
         let (mut store, mut resolution) = (ConfigurationStore::default(), Resolution::default());
         let mut objects = Objects::default();
         let mut seen = BTreeSet::new();
-        for value in values {
+        for (mut value, form) in values.into_iter().zip(forms) {
+            if let Some(form) = form.filter(|_| value["kind"] == "BGPAdvertisement") {
+                record_form(&mut value, form);
+            }
             if seen.insert((value["kind"].clone().to_string(), name(&value).to_owned())) {
                 common::add(&mut objects, value);
             }

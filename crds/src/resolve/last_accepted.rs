@@ -75,6 +75,15 @@ impl LastAccepted {
         Some(remembered.filter(is_remembered_used).cloned().unwrap_or_else(recorded))
     }
 
+    /// Returns the last accepted form in the status of an object, if it remains the last accepted one after
+    /// this process has accepted the current form.
+    pub(super) fn recorded<K: ConfigurationObject>(before: Before<'_>, object: &K) -> Option<Form> {
+        let recorded = object.in_force().filter(|_| matches!(before, Before::Conditions(_)))?;
+        let is_newer = object.meta().generation > recorded.generation;
+        (!is_newer || is_decided_in_force(object))
+            .then(|| Form { uid: object.meta().uid.clone(), parts: recorded.clone() })
+    }
+
     pub(super) fn get(&self, object: &ObjectRef) -> Option<&Form> {
         self.forms.get(object)
     }

@@ -31,7 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kube::ResourceExt;
 
-use self::bgp_pairs::{AdvertisedPools, BgpPairs};
+use self::bgp_pairs::{AdvertisedPools, BgpPairs, FormPools};
 use self::community::Aliases;
 use self::last_accepted::{Candidate, Form, LastAccepted};
 use self::peer::Sessions;
@@ -209,13 +209,15 @@ fn resolve_by(objects: &Objects, before: Before<'_>) -> Resolution {
     // No advertisement takes the place of another one: the age decides which of them sets LOCAL_PREF.
     candidates.sort_by_cached_key(|candidate| before.by_age(candidate.object));
     for candidate in candidates {
-        resolution.push_bgp(candidate, &aliases);
+        resolution.push_bgp(candidate, &aliases, before);
     }
     for (pools, is_refused) in [(&resolution.config.pools, false), (&resolution.config.refused_pools, true)] {
         for pool in pools.values() {
             resolution.bgp.add_pool(pool, is_refused);
         }
     }
+    let undecided = resolution.bgp.with_alternatives().collect();
+    resolution.choose_forms(&undecided);
     for index in 0..resolution.bgp.len() {
         resolution.finish_bgp(index, std::iter::empty(), &mut ConfigDelta::default());
     }
@@ -265,20 +267,16 @@ impl Resolution {
         value
     }
 
-    /// Adds a BGP advertisement: as it is, or in its last accepted form if it is invalid or may announce no
-    /// pool.
+    /// Adds a BGP advertisement: as it is, and in its last accepted form, which is used if it is invalid or may
+    /// announce no pool.
     fn push_bgp(
         &mut self,
         candidate: Candidate<'_, v1beta1::BGPAdvertisement, BgpAdvertisement>,
         aliases: &Aliases,
+        before: Before<'_>,
     ) {
         let Candidate { object, own, form, last, kept } = candidate;
         let reference = object.reference();
-        let may_announce = |ad: &BgpAdvertisement| {
-            let (in_force, refused) = (self.config.pools.values(), self.config.refused_pools.values());
-            let pools = in_force.map(|pool| (pool, false)).chain(refused.map(|pool| (pool, true)));
-            routes::refusal(ad, pools)
-        };
         let created = precedence::created(object);
         let attach = |object: &v1beta1::BGPAdvertisement, mut form: Form| {
             form.parts.communities = aliases.used_by(&object.spec, &form.parts.communities);
@@ -287,23 +285,24 @@ impl Resolution {
         if let Some(last) = &last {
             self.last_accepted.set(reference.clone(), last.clone());
         }
-        let entry = match (own, kept.zip(last)) {
-            (Ok(ad), None) => AdvertisedPools::new(ad, attach(object, form), created),
-            (Ok(ad), Some(((former, kept), last))) => match (may_announce(&ad), may_announce(&kept)) {
-                (None, _) => AdvertisedPools::new(ad, attach(object, form), created),
-                (Some(refusal), None) => {
-                    AdvertisedPools::kept(kept, attach(&former, last), created, refusal).with_alternative()
-                }
-                (Some(_), Some(_)) => {
-                    AdvertisedPools::new(ad, attach(object, form), created).with_alternative()
-                }
-            },
-            (Err(refusal), Some(((former, kept), last))) => {
-                AdvertisedPools::kept(kept, attach(&former, last), created, refusal)
-            }
+        let current = own.map(|ad| FormPools::new(ad, attach(object, form)));
+        let kept = kept.zip(last).map(|((former, kept), last)| FormPools::new(kept, attach(&former, last)));
+        let entry = match (current, kept) {
+            (Ok(current), None) => AdvertisedPools::new(current, created),
+            (Ok(current), Some(kept)) => AdvertisedPools::with_alternative(current, kept, created),
+            (Err(refusal), Some(kept)) => AdvertisedPools::kept(kept, created, refusal),
             (Err(refusal), None) => return drop(self.verdicts.insert(reference, refusal.into())),
         };
-        self.bgp.push(entry);
+        self.bgp.push(entry.with_recorded(LastAccepted::recorded(before, object)));
+    }
+
+    /// Chooses the forms of BGP advertisements that are used after pools changed. Returns the advertisements
+    /// that this affects, and the pools of the pairs that may differ.
+    fn choose_forms(&mut self, indices: &BTreeSet<usize>) -> (BTreeSet<usize>, BTreeSet<String>) {
+        let in_force = self.config.pools.values().map(|pool| (pool, false));
+        let refused = self.config.refused_pools.values().map(|pool| (pool, true));
+        let (affected, pools) = self.bgp.choose_forms(indices, in_force.chain(refused));
+        (affected, pools.into_iter().map(str::to_owned).collect())
     }
 
     /// Sets the warnings of a pool in force.
@@ -344,12 +343,11 @@ impl Resolution {
         delta: &mut ConfigDelta,
     ) -> Option<ObjectRef> {
         let advertised = self.bgp.get(index)?;
-        let ad = &advertised.ad;
+        let ad = advertised.ad();
         let is_in_force = advertised.refusal().is_none();
         let refusal = advertised.verdict().cloned();
-        let was_in_force = self.config.bgp_advertisements.contains_key(&ad.name);
         let mut pools: BTreeSet<String> = changed_pools.cloned().collect();
-        if was_in_force != is_in_force {
+        if self.config.bgp_advertisements.get(&ad.name) != Some(ad).filter(|_| is_in_force) {
             pools.extend(advertised.withheld().map(|(pool, _)| pool.to_owned()));
             let from = (ad.name.clone(), String::new());
             let pairs = self.config.lookup.withheld.range(from..).take_while(|(name, _)| *name == ad.name);
@@ -385,17 +383,20 @@ impl Resolution {
         let object = ObjectRef { kind: Kind::BGPAdvertisement, name: ad.name.clone() };
         if is_in_force {
             self.last_accepted.set(object.clone(), advertised.form().clone());
+        } else if let Some(recorded) = advertised.recorded() {
+            self.last_accepted.set(object.clone(), recorded.clone());
         }
         let kept_differs = self.last_accepted.set_kept(&object, is_in_force && refusal.is_some());
         let verdict = refusal.map_or(ObjectVerdict::Accepted, ObjectVerdict::from);
         let verdict_differs = self.verdicts.get(&object) != Some(&verdict);
         self.verdicts.insert(object.clone(), verdict);
+        self.bgp.forget_alternative(index);
         (self.set_warnings(object.clone(), warnings) || verdict_differs || kept_differs).then_some(object)
     }
 
     /// Returns true if [`Resolution::change_pools`] leads to the same as a resolution of all objects.
     pub(crate) fn can_change_pools(&self, in_force: InForce) -> bool {
-        !self.bgp.has_alternatives() && (in_force == InForce::ByConditions || self.bgp.is_in_order())
+        in_force == InForce::ByConditions || self.bgp.is_in_order()
     }
 
     /// Replaces the resolution by that of other objects.

@@ -45,18 +45,6 @@ pub(super) fn misfits<'a>(
     misfits.collect()
 }
 
-/// Returns the reason if an advertisement may announce none of the pools that it covers. `pools` are all
-/// pools and whether each is refused.
-pub(super) fn refusal<'a>(
-    ad: &BgpAdvertisement,
-    pools: impl Iterator<Item = (&'a Pool, bool)>,
-) -> Option<ObjectRefusal> {
-    let mut covered = pools.filter(|(pool, _)| ad.pools.covers(pool));
-    let refusal = |(pool, is_refused)| too_short(ad, pool, is_refused);
-    let first = refusal(covered.next()?)?;
-    covered.all(|pool| refusal(pool).is_some()).then_some(first)
-}
-
 /// Returns true if two advertisements conflict with the same others.
 fn announces_the_same(a: &BgpAdvertisement, b: &BgpAdvertisement) -> bool {
     a.effective_local_pref() == b.effective_local_pref()
@@ -68,7 +56,7 @@ fn announces_the_same(a: &BgpAdvertisement, b: &BgpAdvertisement) -> bool {
 
 /// Returns a refusal if an entry of the pool contains no complete prefix of the aggregation length. Such an
 /// aggregate would attract traffic for addresses outside of the pool.
-fn too_short(ad: &BgpAdvertisement, pool: &Pool, is_refused: bool) -> Option<ObjectRefusal> {
+pub(super) fn too_short(ad: &BgpAdvertisement, pool: &Pool, is_refused: bool) -> Option<ObjectRefusal> {
     let refusal = |range: &IpRange| {
         let (length, field) = if range.first().is_ipv4() {
             (ad.aggregation_length, "aggregationLength")
