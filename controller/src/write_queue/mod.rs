@@ -32,6 +32,7 @@
 //! the number of objects in the cluster.
 
 mod denials;
+mod pending;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -43,11 +44,10 @@ use std::time::{Duration, Instant};
 use fairlead_runtime::backoff::Backoff;
 
 use denials::Denials;
+use pending::{Capacity, Pending, PendingWrites, Place};
 pub(crate) use window::Window;
 pub(crate) use write::{PatchBody, Write, WriteResult, WriteTarget};
 
-/// First and longest back-off of the write of one object.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
 /// First and longest pause of all writes during an outage, and after the API server asked for one.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Failed writes to this many different objects, with no success in between, are an outage, even if the API
@@ -71,14 +71,7 @@ const AFTER_DENIED: Duration = Duration::from_nanos(2);
 /// The queue of status writes.
 #[derive(Debug)]
 pub(crate) struct WriteQueue {
-    /// The newest decision on each object that is not sent yet.
-    pending: BTreeMap<WriteTarget, Pending>,
-    /// Pending writes that may be sent now. Those that never failed come first, each group in order of
-    /// arrival.
-    ready: BTreeMap<(bool, u64), WriteTarget>,
-    /// Pending writes that wait after a failure, by the time at which they may be sent, then in order of
-    /// arrival.
-    delayed: BTreeMap<(Instant, u64), WriteTarget>,
+    pending: PendingWrites,
     in_flight: BTreeMap<WriteTarget, InFlight>,
     window: Window,
     /// Objects whose writes failed since the last success; at most [`OUTAGE_OBJECTS`].
@@ -86,25 +79,7 @@ pub(crate) struct WriteQueue {
     denials: Denials,
     paused_until: Option<Instant>,
     pause: Backoff,
-    sequence: u64,
     retries: u64,
-}
-
-#[derive(Clone, Debug)]
-struct Pending {
-    write: Write,
-    backoff: Backoff,
-    place: Place,
-    /// The last attempt failed, so the next may fail or hang too.
-    suspect: bool,
-    /// The same write was sent before.
-    retry: bool,
-    /// A newer decision was made while this write was in flight.
-    superseded: bool,
-    /// The time of the first refusal of the patch, if the last answer was a refusal.
-    refused_since: Option<Instant>,
-    /// The last answer was a denial.
-    is_denied: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -113,33 +88,16 @@ struct InFlight {
     sent: Instant,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Place {
-    Ready(u64),
-    Delayed(Instant, u64),
-    /// Waits for the write in flight to the same object.
-    AfterInFlight,
-}
-
-/// Which writes may be sent in addition to those in flight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Capacity {
-    None,
-    /// One that never failed: all in flight are suspect, and they must not delay it if they hang.
-    Unsuspected,
-    Any,
-}
-
 impl WriteQueue {
     /// Sets the write of an object to the newest decision: `write`, or nothing to write. An earlier write
     /// that was not sent yet is dropped.
     pub(crate) fn replace(&mut self, target: WriteTarget, write: Option<Write>) {
-        let dropped = self.remove_pending(&target);
+        let dropped = self.pending.remove(&target);
         if let Some(sent) = self.in_flight.get_mut(&target) {
             sent.write.superseded = true;
         }
         let Some(write) = write else {
-            return self.denials.drop_unneeded(&target, &self.pending, &self.in_flight);
+            return self.denials.drop_unneeded(&target, self.pending.by_target(), &self.in_flight);
         };
         if self.in_flight.contains_key(&target) {
             self.pending.insert(target, Pending::new(write, Place::AfterInFlight));
@@ -154,9 +112,9 @@ impl WriteQueue {
             {
                 Pending { retry: old.retry && old.write == write, write, ..old }
             }
-            _ => Pending::new(write, self.next_place()),
+            _ => Pending::new(write, self.pending.next_place()),
         };
-        self.insert_pending(target, pending);
+        self.pending.insert(target, pending);
     }
 
     /// Returns the next write to send now, if any. It is in flight until [`WriteQueue::handle_write_result`].
@@ -166,24 +124,15 @@ impl WriteQueue {
             return None;
         }
         self.paused_until = None;
-        while let Some(((at, _), _)) = self.delayed.first_key_value()
-            && *at <= now
-            && let Some((_, target)) = self.delayed.pop_first()
-        {
-            if let Some(mut pending) = self.pending.remove(&target) {
-                pending.place = self.next_place();
-                self.insert_pending(target, pending);
-            }
-        }
+        self.pending.make_due_ready(now);
         let (target, pending) = loop {
-            let target = self.ready.remove(&self.next_ready(capacity)?)?;
-            let mut pending = self.pending.remove(&target)?;
+            let (target, mut pending) = self.pending.pop_ready(capacity, self.window.is_probing())?;
             match self.denials.hold(now, &target) {
                 None => break (target, pending),
                 Some(until) => {
                     let after = if pending.is_denied { AFTER_NEW } else { Duration::ZERO };
-                    pending.place = self.delayed_place(until + after);
-                    self.insert_pending(target, pending);
+                    pending.place = self.pending.delayed_place(until + after);
+                    self.pending.insert(target, pending);
                 }
             }
         };
@@ -200,11 +149,7 @@ impl WriteQueue {
         if capacity == Capacity::None {
             return None;
         }
-        let next = if self.next_ready(capacity).is_some() {
-            None
-        } else {
-            Some(self.delayed.first_key_value()?.0.0)
-        };
+        let next = if self.pending.has_ready(capacity) { None } else { Some(self.pending.next_delayed()?) };
         match (self.paused_until, next) {
             (Some(pause), Some(next)) => Some(pause.max(next)),
             (pause, next) => pause.or(next),
@@ -240,7 +185,7 @@ impl WriteQueue {
             }
         }
         self.requeue(now, target, write, result, denied_until, random);
-        self.denials.drop_unneeded(target, &self.pending, &self.in_flight);
+        self.denials.drop_unneeded(target, self.pending.by_target(), &self.in_flight);
         now.saturating_duration_since(sent)
     }
 
@@ -261,7 +206,7 @@ impl WriteQueue {
 
     /// Returns whether a write of an object is pending or in flight.
     pub(crate) fn contains(&self, target: &WriteTarget) -> bool {
-        self.pending.contains_key(target) || self.in_flight.contains_key(target)
+        self.pending.contains(target) || self.in_flight.contains_key(target)
     }
 
     /// Returns the numbers of writes that are pending and in flight.
@@ -273,7 +218,7 @@ impl WriteQueue {
     /// after an outage, writes that failed do not count.
     pub(crate) fn has_backlog(&self) -> bool {
         let capacity = if self.window.is_probing() { Capacity::Unsuspected } else { Capacity::Any };
-        self.next_ready(capacity).is_some()
+        self.pending.has_ready(capacity)
     }
 
     /// Describes the permissions that the controller lacks; `None` if no write was denied.
@@ -324,7 +269,7 @@ impl WriteQueue {
         denied_until: Option<Instant>,
         random: f64,
     ) {
-        let newer = self.remove_pending(target);
+        let newer = self.pending.remove(target);
         let same_version =
             newer.as_ref().is_some_and(|newer| newer.write.resource_version == sent.write.resource_version);
         let delayed = match result {
@@ -348,7 +293,7 @@ impl WriteQueue {
         if let Some(until) = denied_until {
             next.backoff = backoff;
             let pause = next.backoff.fail(random).min(PAUSE.1);
-            next.place = self.delayed_place((until + AFTER_DENIED).max(now + pause));
+            next.place = self.pending.delayed_place((until + AFTER_DENIED).max(now + pause));
         } else if delayed {
             next.backoff = backoff;
             let is_refused = *result == WriteResult::Refused;
@@ -363,11 +308,11 @@ impl WriteQueue {
                 pause if matches!(result, WriteResult::Unavailable(_)) => pause.min(PAUSE.1),
                 pause => pause,
             };
-            next.place = self.delayed_place(now + pause);
+            next.place = self.pending.delayed_place(now + pause);
         } else {
-            next.place = self.next_place();
+            next.place = self.pending.next_place();
         }
-        self.insert_pending(target.clone(), next);
+        self.pending.insert(target.clone(), next);
     }
 
     fn is_full(&self) -> bool {
@@ -383,91 +328,19 @@ impl WriteQueue {
             Capacity::None
         }
     }
-
-    /// Returns the place of the write to send next.
-    fn next_ready(&self, capacity: Capacity) -> Option<(bool, u64)> {
-        let first = self.ready.first_key_value().map(|(place, _)| *place)?;
-        let (suspect, _) = first;
-        match capacity {
-            Capacity::None => None,
-            Capacity::Unsuspected => (!suspect).then_some(first),
-            // After an outage, a write that has not failed is the best probe.
-            Capacity::Any if suspect || self.window.is_probing() => Some(first),
-            Capacity::Any => {
-                let suspect = self.ready.range((true, 0)..).next().map(|(place, _)| *place);
-                suspect.filter(|suspect| suspect.1 < first.1).or(Some(first))
-            }
-        }
-    }
-
-    fn next_place(&mut self) -> Place {
-        self.sequence += 1;
-        Place::Ready(self.sequence)
-    }
-
-    fn delayed_place(&mut self, at: Instant) -> Place {
-        self.sequence += 1;
-        Place::Delayed(at, self.sequence)
-    }
-
-    fn insert_pending(&mut self, target: WriteTarget, pending: Pending) {
-        match pending.place {
-            Place::Ready(place) => {
-                self.ready.insert((pending.suspect, place), target.clone());
-            }
-            Place::Delayed(at, place) => {
-                self.delayed.insert((at, place), target.clone());
-            }
-            Place::AfterInFlight => {}
-        }
-        self.pending.insert(target, pending);
-    }
-
-    fn remove_pending(&mut self, target: &WriteTarget) -> Option<Pending> {
-        let pending = self.pending.remove(target)?;
-        match &pending.place {
-            Place::Ready(place) => {
-                self.ready.remove(&(pending.suspect, *place));
-            }
-            Place::Delayed(at, place) => {
-                self.delayed.remove(&(*at, *place));
-            }
-            Place::AfterInFlight => {}
-        }
-        Some(pending)
-    }
 }
 
 impl Default for WriteQueue {
     fn default() -> Self {
         Self {
-            pending: BTreeMap::new(),
-            ready: BTreeMap::new(),
-            delayed: BTreeMap::new(),
+            pending: PendingWrites::default(),
             in_flight: BTreeMap::new(),
             window: Window::default(),
             failing: BTreeSet::new(),
             denials: Denials::default(),
             paused_until: None,
             pause: Backoff::new(PAUSE.0, PAUSE.1),
-            sequence: 0,
             retries: 0,
-        }
-    }
-}
-
-impl Pending {
-    fn new(write: Write, place: Place) -> Self {
-        let backoff = Backoff::new(RETRY.0, RETRY.1);
-        Self {
-            write,
-            backoff,
-            place,
-            suspect: false,
-            retry: false,
-            superseded: false,
-            refused_since: None,
-            is_denied: false,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::pending::RETRY;
 use super::*;
 use fairlead_test_support::key;
 
