@@ -27,6 +27,7 @@ pub struct Metrics {
     allocations: Counter,
     failures: Family<ReasonLabel, Counter>,
     evaluations: Counter,
+    resolutions: Counter,
     status_replacements: Family<KindLabel, Counter>,
     writes: Family<ResultLabel, Counter>,
     write_durations: WriteDurations,
@@ -110,6 +111,11 @@ impl Metrics {
             new.failures.clone(),
         );
         registry.register("evaluations", "Evaluations of a Service", new.evaluations.clone());
+        registry.register(
+            "resolutions",
+            "Resolutions of the configuration objects that changed, once for each batch of changes",
+            new.resolutions.clone(),
+        );
         registry.register(
             "status_replacements",
             "Times that another program replaced the status or the finalizer of an object, by kind",
@@ -250,6 +256,11 @@ impl Metrics {
         self.writes_pending.set(gauge(pending));
         self.writes_in_flight.set(gauge(in_flight));
         self.window.set(gauge(queue.window_size()));
+    }
+
+    /// Records how often the configuration was resolved so far.
+    pub(crate) fn update_resolutions(&self, resolutions: u64) {
+        self.resolutions.inc_by(resolutions.saturating_sub(self.resolutions.get()));
     }
 
     /// Sets the gauges of a pool, or removes them if it does not exist.

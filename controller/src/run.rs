@@ -138,8 +138,7 @@ pub async fn run_controller(
             Ok(()) = leadership.changed() => {}
             Some(finished) = reconciler.next_finished_write() => reconciler.handle_finished_write(&finished),
             _ = watch_events.recv_many(&mut batch, WATCH_EVENTS) => {
-                let now = Timestamp::now();
-                batch.drain(..).for_each(|event| reconciler.handle_watch_event(event, now));
+                reconciler.handle_watch_events(&mut batch, Timestamp::now());
             }
             () = sleep_until(wake) => {}
         }

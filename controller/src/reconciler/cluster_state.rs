@@ -39,6 +39,8 @@ pub(super) struct ClusterState {
     configuration: Configuration,
     /// True if the configuration must be resolved again. A burst of changes is resolved once.
     unresolved: bool,
+    /// Number of resolutions so far.
+    resolutions: u64,
     /// Configuration objects that were observed since the configuration was resolved.
     observed_objects: BTreeSet<ObjectRef>,
     /// True if the configuration was resolved since the last [`ClusterState::forget_lists`].
@@ -88,6 +90,11 @@ impl ClusterState {
     /// Returns whether every kind was listed and the configuration was resolved.
     pub(super) fn is_synced(&self) -> bool {
         self.configured && self.nodes_listed && self.index.is_listed() && self.configuration.has_cooldowns()
+    }
+
+    /// Returns how often the configuration was resolved.
+    pub(super) fn resolutions(&self) -> u64 {
+        self.resolutions
     }
 
     /// Returns the kinds, in plural, that the API server does not serve.
@@ -468,6 +475,7 @@ impl ClusterState {
                 false => InForce::ByConditions,
             };
             if let Some(change) = self.configuration.resolve(in_force) {
+                self.resolutions += 1;
                 let refers =
                     |object: &ObjectRef| matches!(object.kind, Kind::BGPPeer | Kind::BGPAdvertisement);
                 if !change.delta.peers.is_empty() || change.objects.iter().any(refers) {

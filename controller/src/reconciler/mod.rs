@@ -40,7 +40,7 @@ use crate::leader::Leadership;
 use crate::mesh_secret::MeshSecretTask;
 use crate::metrics::Metrics;
 use crate::run::Scope;
-use crate::watches::WatchEvent;
+use crate::watches::{ClusterChange, WatchEvent};
 
 use cluster_state::ClusterState;
 use event_outbox::EventOutbox;
@@ -97,15 +97,20 @@ impl Reconciler {
         self.term.relist()
     }
 
-    /// Handles a watch event. Events of an earlier relist are ignored.
-    pub(crate) fn handle_watch_event(&mut self, WatchEvent { relist, change }: WatchEvent, now: Timestamp) {
-        if relist != self.term.relist() {
-            return;
-        }
-        let began = Instant::now();
-        self.state.handle_change(change, now);
-        if self.state.is_deciding() {
-            self.metrics.observe_decision(began.elapsed());
+    /// Handles watch events that arrived together and removes them. Events of an earlier relist are ignored.
+    pub(crate) fn handle_watch_events(&mut self, batch: &mut Vec<WatchEvent>, now: Timestamp) {
+        // Different watches have no common order. Configuration objects come first, so that those of a batch
+        // are resolved once.
+        batch.sort_by_key(|event| !matches!(event.change, ClusterChange::Configuration(_)));
+        for WatchEvent { relist, change } in batch.drain(..) {
+            if relist != self.term.relist() {
+                continue;
+            }
+            let began = Instant::now();
+            self.state.handle_change(change, now);
+            if self.state.is_deciding() {
+                self.metrics.observe_decision(began.elapsed());
+            }
         }
     }
 
@@ -132,6 +137,7 @@ impl Reconciler {
         let dropped = self.events.publish(self.writes.has_backlog());
         self.metrics.count_dropped_events(dropped);
         self.metrics.update(self.state.index(), self.writes.queue(), queued);
+        self.metrics.update_resolutions(self.state.resolutions());
         self.update_health();
     }
 

@@ -50,8 +50,14 @@ impl World {
     }
 
     fn handle(&mut self, change: ClusterChange) {
+        self.handle_batch([change]);
+    }
+
+    /// Handles changes that arrive together.
+    fn handle_batch(&mut self, changes: impl IntoIterator<Item = ClusterChange>) {
         let relist = self.reconciler.relist();
-        self.reconciler.handle_watch_event(WatchEvent { relist, change }, jiff::Timestamp::now());
+        let events = changes.into_iter().map(|change| WatchEvent { relist, change });
+        self.reconciler.handle_watch_events(&mut events.collect(), jiff::Timestamp::now());
         self.reconciler.end_turn(0);
     }
 
@@ -140,7 +146,27 @@ async fn pool_in_force_stays_so_and_its_verdict_is_sent_at_once() {
     assert!(ipam.pool("b").is_some() && ipam.is_refused("a"));
 }
 
-/// Returns the creation of a pool.
+#[tokio::test]
+async fn configuration_objects_of_a_batch_are_resolved_once() {
+    let mut world = World::new();
+    world.lead(1);
+    world.list_all_but_services(0);
+    world.handle(ClusterChange::Services(ObjectChange::Reset(Vec::new())));
+    for count in [1, 100] {
+        let before = world.reconciler.state.resolutions();
+        // Between two pools comes an event of another watch.
+        let changes = (0..count).flat_map(|n| {
+            let service = ClusterChange::Services(ObjectChange::Apply(service()));
+            [pool(&format!("p{count}-{n}")), service]
+        });
+        world.handle_batch(changes);
+        assert_eq!(world.reconciler.state.resolutions() - before, 1, "{count} pools");
+    }
+    let before = world.reconciler.state.resolutions();
+    world.handle_batch((0..100).map(|_| ClusterChange::Services(ObjectChange::Apply(service()))));
+    assert_eq!(world.reconciler.state.resolutions(), before, "no configuration object changed");
+}
+
 /// Returns the state of a leading controller without objects.
 fn leading_state() -> ClusterState {
     let mut world = World::new();
@@ -218,6 +244,7 @@ async fn status_that_is_not_stored_is_not_sent_again_and_finalizers_do_not_wait_
     assert_eq!(targets(&take_writes(&mut state)), [status], "the definition was replaced");
 }
 
+/// Returns the creation of a pool.
 fn pool(name: &str) -> ClusterChange {
     let object = json!({
         "metadata": { "name": name, "resourceVersion": "5", "creationTimestamp": "2026-01-01T00:00:00Z" },
