@@ -48,6 +48,8 @@ pub(crate) struct ClusterState {
     unlisted: BTreeSet<&'static str>,
     /// True if the API server does not serve Speakers.
     speakers_missing: bool,
+    /// When the first EndpointSlice event since the last [`ClusterState::take_endpoint_event`] arrived.
+    endpoint_event: Option<Instant>,
 }
 
 /// What is known of the DaemonSet of the speakers.
@@ -114,14 +116,26 @@ impl ClusterState {
             node_uid: None,
             unlisted: KINDS.into(),
             speakers_missing: false,
+            endpoint_event: None,
         }
+    }
+
+    /// Returns when the first EndpointSlice event since the last call arrived.
+    pub(crate) fn take_endpoint_event(&mut self) -> Option<Instant> {
+        self.endpoint_event.take()
     }
 
     /// Handles a change to the objects of one kind.
     pub(crate) fn handle_watch_event(&mut self, event: WatchEvent) {
         match event {
             WatchEvent::Services(change) => self.handle_services(change),
-            WatchEvent::Slices(change) => self.handle_slices(change),
+            WatchEvent::Slices(change, arrived) => {
+                // A list is not the news of a change.
+                if matches!(change, ObjectChange::Apply(_) | ObjectChange::Delete(_)) {
+                    self.endpoint_event.get_or_insert(arrived);
+                }
+                self.handle_slices(change);
+            }
             WatchEvent::Nodes(change) => self.handle_nodes(change),
             WatchEvent::Speakers(change) => self.handle_speakers(change),
             WatchEvent::DaemonSet(change) => self.daemon_set.handle_change(change),
@@ -396,7 +410,10 @@ mod tests {
         let ad = v1beta1::L2Advertisement { metadata: named("ad"), spec: Default::default(), status: None };
         vec![
             WatchEvent::Services(ObjectChange::Reset(vec![service()])),
-            WatchEvent::Slices(ObjectChange::Reset(vec![(key("web-1"), Some(slice("web", "n1")))])),
+            WatchEvent::Slices(
+                ObjectChange::Reset(vec![(key("web-1"), Some(slice("web", "n1")))]),
+                Instant::now(),
+            ),
             WatchEvent::Nodes(ObjectChange::Reset(vec![("n1".into(), Node::default(), "uid-1".to_owned())])),
             WatchEvent::Speakers(ObjectChange::Reset(Vec::new())),
             list(vec![pool]),

@@ -132,6 +132,7 @@ impl Coordinator {
             }
             // Before the changes: a session that opens reads the addresses of the node.
             self.publish();
+            self.bgp.set_cause(self.state.take_endpoint_event());
             for change in changes {
                 self.apply(change);
             }

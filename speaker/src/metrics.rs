@@ -4,16 +4,19 @@ mod bfd;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
-use fairlead_bgp::{Session, SessionState, Statistics};
+use fairlead_bgp::{DownReason, Session, SessionState, Statistics};
 use fairlead_l2::AddressCounters;
 use fairlead_mesh::Counters;
 use fairlead_runtime::watch::Monitor;
-use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::{MetricType, TypedMetric};
+use prometheus_client::registry::{Registry, Unit};
 
 use bfd::BfdFamilies;
 pub(crate) use bfd::BfdMetrics;
@@ -28,6 +31,12 @@ pub(crate) struct Metrics {
     bgp_above_receive_rate: Family<PeerLabel, Gauge>,
     bgp_received_octets: Family<PeerLabel, Counter>,
     bgp_received_messages: Family<PeerLabel, Counter>,
+    bgp_sent_messages: Family<PeerLabel, Counter>,
+    bgp_opens_sent: Family<PeerLabel, Counter>,
+    bgp_opens_received: Family<PeerLabel, Counter>,
+    bgp_keepalives_sent: Family<PeerLabel, Counter>,
+    bgp_keepalives_received: Family<PeerLabel, Counter>,
+    bgp_route_refreshes_received: Family<PeerLabel, Counter>,
     bgp_updates_sent: Family<PeerLabel, Counter>,
     bgp_updates_received: Family<PeerLabel, Counter>,
     bgp_updates_malformed: Family<PeerLabel, Counter>,
@@ -35,7 +44,8 @@ pub(crate) struct Metrics {
     bgp_notifications_sent: Family<PeerLabel, Counter>,
     bgp_notifications_received: Family<PeerLabel, Counter>,
     bgp_session_establishments: Family<PeerLabel, Counter>,
-    bgp_session_drops: Family<PeerLabel, Counter>,
+    bgp_session_drops: Family<DropLabel, Counter>,
+    bgp_endpoint_change_duration: Family<PeerLabel, WriteDuration>,
     bfd: BfdFamilies,
     pub l2_announced: Gauge,
     pub not_announced: Gauge,
@@ -61,6 +71,12 @@ pub(crate) struct PeerMetrics {
     above_receive_rate: Gauge,
     received_octets: Counter,
     received_messages: Counter,
+    sent_messages: Counter,
+    opens_sent: Counter,
+    opens_received: Counter,
+    keepalives_sent: Counter,
+    keepalives_received: Counter,
+    route_refreshes_received: Counter,
     updates_sent: Counter,
     updates_received: Counter,
     updates_malformed: Counter,
@@ -68,13 +84,47 @@ pub(crate) struct PeerMetrics {
     notifications_sent: Counter,
     notifications_received: Counter,
     session_establishments: Counter,
-    session_drops: Counter,
+    /// In the order of [`DownReason::KINDS`].
+    session_drops: [Counter; DownReason::KINDS.len()],
+    endpoint_change_duration: WriteDuration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PeerLabel {
     /// Name of the BGPPeer.
     peer: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DropLabel {
+    /// Name of the BGPPeer.
+    peer: String,
+    /// One of [`DownReason::KINDS`].
+    reason: &'static str,
+}
+
+/// Times from 0.25 ms to 4 s.
+#[derive(Clone, Debug)]
+struct WriteDuration(Histogram);
+
+impl Default for WriteDuration {
+    fn default() -> Self {
+        Self(Histogram::new(exponential_buckets(0.000_25, 2.0, 15)))
+    }
+}
+
+impl EncodeMetric for WriteDuration {
+    fn encode(&self, encoder: MetricEncoder<'_>) -> std::fmt::Result {
+        self.0.encode(encoder)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        self.0.metric_type()
+    }
+}
+
+impl TypedMetric for WriteDuration {
+    const TYPE: MetricType = MetricType::Histogram;
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -110,6 +160,20 @@ impl Metrics {
         );
         r.register("bgp_received_octets", "Octets received from the peer", m.bgp_received_octets);
         r.register("bgp_received_messages", "BGP messages received from the peer", m.bgp_received_messages);
+        r.register("bgp_sent_messages", "BGP messages sent to the peer", m.bgp_sent_messages);
+        r.register("bgp_opens_sent", "BGP OPEN messages sent to the peer", m.bgp_opens_sent);
+        r.register("bgp_opens_received", "BGP OPEN messages received from the peer", m.bgp_opens_received);
+        r.register("bgp_keepalives_sent", "BGP KEEPALIVE messages sent to the peer", m.bgp_keepalives_sent);
+        r.register(
+            "bgp_keepalives_received",
+            "BGP KEEPALIVE messages received from the peer",
+            m.bgp_keepalives_received,
+        );
+        r.register(
+            "bgp_route_refreshes_received",
+            "BGP ROUTE-REFRESH messages received from the peer",
+            m.bgp_route_refreshes_received,
+        );
         r.register("bgp_updates_sent", "BGP UPDATE messages sent to the peer", m.bgp_updates_sent);
         r.register(
             "bgp_updates_received",
@@ -143,8 +207,14 @@ impl Metrics {
         );
         r.register(
             "bgp_session_drops",
-            "Transitions of the BGP session from Established to another state",
+            "Transitions of the BGP session from Established to another state, by reason",
             m.bgp_session_drops,
+        );
+        r.register_with_unit(
+            "bgp_endpoint_change_duration",
+            "Time from an EndpointSlice event to the write of the last UPDATE message that it caused",
+            Unit::Seconds,
+            m.bgp_endpoint_change_duration,
         );
         r.register(
             "l2_announced_addresses",
@@ -236,6 +306,12 @@ impl Metrics {
             above_receive_rate: self.bgp_above_receive_rate.get_or_create(&label).clone(),
             received_octets: self.bgp_received_octets.get_or_create(&label).clone(),
             received_messages: self.bgp_received_messages.get_or_create(&label).clone(),
+            sent_messages: self.bgp_sent_messages.get_or_create(&label).clone(),
+            opens_sent: self.bgp_opens_sent.get_or_create(&label).clone(),
+            opens_received: self.bgp_opens_received.get_or_create(&label).clone(),
+            keepalives_sent: self.bgp_keepalives_sent.get_or_create(&label).clone(),
+            keepalives_received: self.bgp_keepalives_received.get_or_create(&label).clone(),
+            route_refreshes_received: self.bgp_route_refreshes_received.get_or_create(&label).clone(),
             updates_sent: self.bgp_updates_sent.get_or_create(&label).clone(),
             updates_received: self.bgp_updates_received.get_or_create(&label).clone(),
             updates_malformed: self.bgp_updates_malformed.get_or_create(&label).clone(),
@@ -243,7 +319,11 @@ impl Metrics {
             notifications_sent: self.bgp_notifications_sent.get_or_create(&label).clone(),
             notifications_received: self.bgp_notifications_received.get_or_create(&label).clone(),
             session_establishments: self.bgp_session_establishments.get_or_create(&label).clone(),
-            session_drops: self.bgp_session_drops.get_or_create(&label).clone(),
+            session_drops: DownReason::KINDS.map(|reason| {
+                let label = DropLabel { peer: peer.to_owned(), reason };
+                self.bgp_session_drops.get_or_create(&label).clone()
+            }),
+            endpoint_change_duration: self.bgp_endpoint_change_duration.get_or_create(&label).clone(),
         }
     }
 
@@ -271,6 +351,12 @@ impl Metrics {
         for counter in [
             &self.bgp_received_octets,
             &self.bgp_received_messages,
+            &self.bgp_sent_messages,
+            &self.bgp_opens_sent,
+            &self.bgp_opens_received,
+            &self.bgp_keepalives_sent,
+            &self.bgp_keepalives_received,
+            &self.bgp_route_refreshes_received,
             &self.bgp_updates_sent,
             &self.bgp_updates_received,
             &self.bgp_updates_malformed,
@@ -278,10 +364,13 @@ impl Metrics {
             &self.bgp_notifications_sent,
             &self.bgp_notifications_received,
             &self.bgp_session_establishments,
-            &self.bgp_session_drops,
         ] {
             counter.remove(&label);
         }
+        for reason in DownReason::KINDS {
+            self.bgp_session_drops.remove(&DropLabel { peer: peer.to_owned(), reason });
+        }
+        self.bgp_endpoint_change_duration.remove(&label);
     }
 }
 
@@ -298,6 +387,12 @@ impl PeerMetrics {
     fn count(&self, statistics: &Statistics) {
         raise(&self.received_octets, statistics.octets_received);
         raise(&self.received_messages, statistics.messages_received);
+        raise(&self.sent_messages, statistics.messages_sent);
+        raise(&self.opens_sent, statistics.opens_sent);
+        raise(&self.opens_received, statistics.opens_received);
+        raise(&self.keepalives_sent, statistics.keepalives_sent);
+        raise(&self.keepalives_received, statistics.keepalives_received);
+        raise(&self.route_refreshes_received, statistics.route_refreshes_received);
         raise(&self.updates_sent, statistics.updates_sent);
         raise(&self.updates_received, statistics.updates_received);
         raise(&self.updates_malformed, statistics.updates_malformed);
@@ -305,7 +400,19 @@ impl PeerMetrics {
         raise(&self.notifications_sent, statistics.notifications_sent);
         raise(&self.notifications_received, statistics.notifications_received);
         raise(&self.session_establishments, statistics.established);
-        raise(&self.session_drops, statistics.dropped);
+    }
+
+    /// Counts that the established session ended.
+    pub(crate) fn count_drop(&self, reason: &DownReason) {
+        let kinds = DownReason::KINDS.iter().zip(&self.session_drops);
+        for (_, counter) in kinds.filter(|(kind, _)| **kind == reason.kind()) {
+            counter.inc();
+        }
+    }
+
+    /// Records the time from an EndpointSlice event until the session had written everything.
+    pub(crate) fn observe_endpoint_change(&self, elapsed: Duration) {
+        self.endpoint_change_duration.0.observe(elapsed.as_secs_f64());
     }
 }
 
@@ -316,6 +423,8 @@ fn raise(counter: &Counter, total: u64) {
 
 #[cfg(test)]
 mod tests {
+    use fairlead_bgp::{CeaseSubcode, Notification};
+
     use super::*;
 
     fn encoded(registry: &Registry) -> String {
@@ -372,8 +481,14 @@ mod tests {
         for _ in 0..2 {
             peer.count(&statistics);
         }
+        peer.count_drop(&DownReason::HoldTimerExpired);
+        peer.observe_endpoint_change(Duration::from_millis(3));
         let text = encoded(&registry);
         for line in [
+            "bgp_session_drops_total{peer=\"tor\",reason=\"hold-timer-expired\"} 1",
+            "bgp_session_drops_total{peer=\"tor\",reason=\"bfd-down\"} 0",
+            "bgp_endpoint_change_duration_seconds_bucket{le=\"0.002\",peer=\"tor\"} 0",
+            "bgp_endpoint_change_duration_seconds_bucket{le=\"0.004\",peer=\"tor\"} 1",
             "bgp_session_up{peer=\"tor\"} 0",
             "bgp_announced_prefixes{peer=\"tor\"} 0",
             "bgp_pending_prefixes{peer=\"tor\"} 0",
@@ -386,6 +501,27 @@ mod tests {
         }
         metrics.forget_peer("tor");
         assert!(!encoded(&registry).contains("tor"));
+    }
+
+    #[test]
+    fn every_reason_has_a_counter() {
+        let notification = Notification::cease(CeaseSubcode::AdministrativeShutdown, "");
+        let reasons = [
+            DownReason::Stopped,
+            DownReason::Reconfigured,
+            DownReason::ConnectionClosed(String::new()),
+            DownReason::HoldTimerExpired,
+            DownReason::SendHoldTimerExpired,
+            DownReason::BfdDown(String::new()),
+            DownReason::Received(notification.clone()),
+            DownReason::Sent { notification, detail: String::new() },
+        ];
+        let peer = Metrics::default().peer("tor");
+        reasons.iter().for_each(|reason| peer.count_drop(reason));
+        assert!(peer.session_drops.iter().all(|counter| counter.get() == 1));
+        // No session was established.
+        peer.count_drop(&DownReason::ConnectTimedOut);
+        assert_eq!(peer.session_drops.iter().map(Counter::get).sum::<u64>(), 8);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Watches: one task per kind lists and watches its objects, trims them, and sends events to the coordinator.
 
+use std::time::Instant;
+
 use fairlead_crds::model::instance::Instance;
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::read::Custom;
@@ -17,7 +19,8 @@ use crate::trim::{self, MeshPeer};
 #[derive(Debug)]
 pub(crate) enum WatchEvent {
     Services(ObjectChange<(ObjectKey, Option<Service>)>),
-    Slices(ObjectChange<(SliceKey, Option<Slice>)>),
+    /// With the time of arrival.
+    Slices(ObjectChange<(SliceKey, Option<Slice>)>, Instant),
     Nodes(ObjectChange<(NodeName, Node, String)>),
     Speakers(ObjectChange<(String, Option<MeshPeer>)>),
     /// The DaemonSet of the speakers: whether it is being deleted.
@@ -60,7 +63,7 @@ pub(crate) fn spawn(
         watch::config().labels(names::SERVICE_NAME),
         monitor.clone(),
         trim::slice,
-        WatchEvent::Slices,
+        |change| WatchEvent::Slices(change, Instant::now()),
         sink.clone(),
     ));
     tasks.spawn(follow::<objects::Node, _, _>(

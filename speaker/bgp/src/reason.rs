@@ -37,6 +37,35 @@ pub enum DownReason {
 }
 
 impl DownReason {
+    /// The values of [`DownReason::kind`] for the end of an established session.
+    pub const KINDS: [&str; 8] = [
+        "stopped",
+        "reconfigured",
+        "connection-closed",
+        "hold-timer-expired",
+        "send-hold-timer-expired",
+        "bfd-down",
+        "notification-received",
+        "notification-sent",
+    ];
+
+    /// Returns the kind of the reason, for metrics.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Reconfigured => "reconfigured",
+            Self::ConnectFailed(_) => "connect-failed",
+            Self::ConnectTimedOut => "connect-timed-out",
+            Self::ConnectionClosed(_) => "connection-closed",
+            Self::HoldTimerExpired => "hold-timer-expired",
+            Self::SendHoldTimerExpired => "send-hold-timer-expired",
+            Self::BfdDown(_) => "bfd-down",
+            Self::Received(_) => "notification-received",
+            Self::Sent { .. } => "notification-sent",
+        }
+    }
+
     /// Returns the NOTIFICATION that the session sent for this reason, as a text; `None` if it sent none.
     #[must_use]
     pub fn notification_sent(&self) -> Option<String> {

@@ -8,7 +8,7 @@ mod aggregation;
 mod odd_objects;
 mod passwords;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Shutdown};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -72,6 +72,15 @@ impl Router {
     fn set_key(&self, key: &str) {
         for socket in self.sockets.lock().unwrap().iter() {
             set_md5_key(socket, Ipv4Addr::LOCALHOST.into(), key.as_bytes()).unwrap();
+        }
+    }
+
+    /// Closes all connections.
+    fn close_connections(&self) {
+        for socket in self.sockets.lock().unwrap().iter().skip(1) {
+            let stream = std::net::TcpStream::from(socket.try_clone().unwrap());
+            // Fails for connections that ended before.
+            let _ = stream.shutdown(Shutdown::Both);
         }
     }
 
@@ -348,6 +357,46 @@ async fn speaker_announces_reports_and_withdraws_at_exit() {
     // Cease, Administrative Shutdown, with a shutdown communication (RFC 9003).
     assert_eq!(notification[..2], [6, 2]);
     assert!(String::from_utf8_lossy(&notification[3..]).contains("stopping"), "{notification:?}");
+}
+
+#[tokio::test]
+async fn metrics_show_endpoint_changes_and_why_sessions_ended() {
+    let environment = Environment::start("metrics").await;
+    environment.create_objects().await;
+    let speaker = environment.start_speaker();
+    let has = async |metric: &str| {
+        speaker.response_contains("/metrics", &format!("fairlead_speaker_bgp_{metric}\n")).await
+    };
+    eventually("the router has the route", async || {
+        environment.router.received(UPDATE).iter().any(|body| announces(body))
+    })
+    .await;
+    // The first list is no change.
+    assert!(has("endpoint_change_duration_seconds_count{peer=\"tor\"} 0").await);
+    for metric in ["opens_sent_total", "opens_received_total", "keepalives_received_total"] {
+        assert!(has(&format!("{metric}{{peer=\"tor\"}} 1")).await, "{metric}");
+    }
+
+    let slices = Api::<EndpointSlice>::namespaced(environment.client.clone(), "default");
+    let endpoint = json!({"addresses": ["10.0.0.1"], "nodeName": "n1", "conditions": {"ready": false}});
+    let patch = Patch::Merge(json!({"endpoints": [endpoint]}));
+    slices.patch("web-1", &PatchParams::default(), &patch).await.unwrap();
+    eventually("the router has no route", async || {
+        environment.router.received(UPDATE).last().is_some_and(|body| withdraws(body))
+    })
+    .await;
+    eventually("the change was measured", async || {
+        has("endpoint_change_duration_seconds_count{peer=\"tor\"} 1").await
+            && has("endpoint_change_duration_seconds_bucket{le=\"+Inf\",peer=\"tor\"} 1").await
+    })
+    .await;
+
+    environment.router.close_connections();
+    eventually("the end of the session was counted", async || {
+        has("session_drops_total{peer=\"tor\",reason=\"connection-closed\"} 1").await
+    })
+    .await;
+    assert!(has("session_drops_total{peer=\"tor\",reason=\"hold-timer-expired\"} 0").await);
 }
 
 #[tokio::test]

@@ -162,6 +162,18 @@ pub struct Statistics {
     pub established: u64,
     /// Times the session left Established ("dropped" in FRR).
     pub dropped: u64,
+    /// Messages sent, of all types.
+    pub messages_sent: u64,
+    /// OPEN messages sent.
+    pub opens_sent: u64,
+    /// OPEN messages received that were well-formed.
+    pub opens_received: u64,
+    /// KEEPALIVE messages sent.
+    pub keepalives_sent: u64,
+    /// KEEPALIVE messages received.
+    pub keepalives_received: u64,
+    /// ROUTE-REFRESH messages received, of all subtypes.
+    pub route_refreshes_received: u64,
     /// UPDATE messages sent.
     pub updates_sent: u64,
     /// UPDATE messages received.

@@ -396,6 +396,13 @@ impl Session {
     }
 
     fn message(&mut self, now: Instant, message: Message) {
+        match &message {
+            Message::Open(_) => self.statistics.opens_received += 1,
+            Message::Keepalive => self.statistics.keepalives_received += 1,
+            Message::RouteRefresh(_) => self.statistics.route_refreshes_received += 1,
+            // Counted where their contents are handled.
+            Message::Update(_) | Message::Notification(_) => {}
+        }
         match (message, self.state) {
             (Message::Notification(notification), _) => {
                 self.statistics.notifications_received += 1;

@@ -56,6 +56,7 @@ impl Session {
                 table.begin_refresh(negotiated.enhanced_route_refresh);
                 if negotiated.enhanced_route_refresh {
                     RouteRefresh::begin(family).encode(out);
+                    self.statistics.messages_sent += 1;
                 }
                 self.timers.start(Timer::Refresh, now, REFRESH_INTERVAL);
             }
@@ -65,6 +66,7 @@ impl Session {
     fn next_message(&mut self, now: Instant, out: &mut Vec<u8>) -> bool {
         if let Some(open) = self.outbox.open.take() {
             open.encode(out);
+            self.statistics.opens_sent += 1;
         } else if let Some(notification) = self.outbox.notification.take() {
             notification.encode(out);
             self.statistics.notifications_sent += 1;
@@ -72,12 +74,16 @@ impl Session {
             self.outbox = SessionOutbox::default();
         } else if std::mem::take(&mut self.outbox.keepalive) {
             encode_keepalive(out);
+            self.statistics.keepalives_sent += 1;
             self.restart_keepalive_timer(now);
         } else if self.state == SessionState::Established {
-            return self.next_route_message(now, out);
+            if !self.next_route_message(now, out) {
+                return false;
+            }
         } else {
             return false;
         }
+        self.statistics.messages_sent += 1;
         true
     }
 

@@ -1,7 +1,7 @@
 //! Commands of the coordinator to the task of a peer.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fairlead_bgp::{Attributes, CeaseSubcode};
 use fairlead_crds::model::config::Peer;
@@ -12,8 +12,8 @@ use crate::tasks::command_queue::{CommandReceiver, CommandSender, command_queue}
 /// A command to the task of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PeerCommand {
-    Announce(IpNet, Arc<Attributes>),
-    Withdraw(IpNet),
+    Announce(IpNet, Arc<Attributes>, Cause),
+    Withdraw(IpNet, Cause),
     /// Change parameters. If they need a new session, replace the established one after `delay`.
     Update {
         wanted: Box<Peer>,
@@ -26,6 +26,9 @@ pub(super) enum PeerCommand {
     /// Withdraw all routes, send Cease, and end the task.
     Stop(Stop),
 }
+
+/// When the EndpointSlice event arrived that caused a change; `None` for another cause.
+pub(super) type Cause = Option<Instant>;
 
 /// How to end a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,12 +68,12 @@ pub(super) fn command_channel() -> (PeerCommandSender, PeerCommandReceiver) {
 impl PeerCommandSender {
     /// Takes the place of a pending command for the prefix: withdrawals after it may rely on the route, and they
     /// are not always handled in the same turn.
-    pub(super) fn announce(&self, prefix: IpNet, attributes: Arc<Attributes>) {
-        self.0.send_in_place(PeerCommandKey::Route(prefix), PeerCommand::Announce(prefix, attributes));
+    pub(super) fn announce(&self, prefix: IpNet, attributes: Arc<Attributes>, cause: Cause) {
+        self.0.send_in_place(PeerCommandKey::Route(prefix), PeerCommand::Announce(prefix, attributes, cause));
     }
 
-    pub(super) fn withdraw(&self, prefix: IpNet) {
-        self.0.send(PeerCommandKey::Route(prefix), PeerCommand::Withdraw(prefix));
+    pub(super) fn withdraw(&self, prefix: IpNet, cause: Cause) {
+        self.0.send(PeerCommandKey::Route(prefix), PeerCommand::Withdraw(prefix, cause));
     }
 
     pub(super) fn update(&self, wanted: Box<Peer>, delay: Duration) {
@@ -108,10 +111,10 @@ mod tests {
         let (sender, mut receiver) = command_channel();
         let attributes = Arc::new(Attributes::default());
         for _ in 0..1_000 {
-            sender.announce(prefix(1), attributes.clone());
-            sender.withdraw(prefix(1));
+            sender.announce(prefix(1), attributes.clone(), None);
+            sender.withdraw(prefix(1), None);
         }
-        assert_eq!(received(&mut receiver), [PeerCommand::Withdraw(prefix(1))]);
+        assert_eq!(received(&mut receiver), [PeerCommand::Withdraw(prefix(1), None)]);
     }
 
     #[test]
@@ -119,15 +122,15 @@ mod tests {
         let (sender, mut receiver) = command_channel();
         let attributes = Arc::new(Attributes::default());
         // 1 is replaced by 2, then 2 by 1.
-        sender.announce(prefix(2), attributes.clone());
-        sender.withdraw(prefix(1));
-        sender.announce(prefix(1), attributes.clone());
-        sender.withdraw(prefix(2));
+        sender.announce(prefix(2), attributes.clone(), None);
+        sender.withdraw(prefix(1), None);
+        sender.announce(prefix(1), attributes.clone(), None);
+        sender.withdraw(prefix(2), None);
         // 4 is replaced by 3, whose attributes change at once.
-        sender.announce(prefix(3), attributes.clone());
-        sender.withdraw(prefix(4));
+        sender.announce(prefix(3), attributes.clone(), None);
+        sender.withdraw(prefix(4), None);
         let changed = Arc::new(Attributes { med: Some(1), ..Attributes::default() });
-        sender.announce(prefix(3), changed.clone());
+        sender.announce(prefix(3), changed.clone(), None);
         sender.start();
         let stop = Stop {
             subcode: CeaseSubcode::PeerDeconfigured,
@@ -139,10 +142,10 @@ mod tests {
         assert_eq!(
             received(&mut receiver),
             [
-                PeerCommand::Announce(prefix(1), attributes),
-                PeerCommand::Withdraw(prefix(2)),
-                PeerCommand::Announce(prefix(3), changed),
-                PeerCommand::Withdraw(prefix(4)),
+                PeerCommand::Announce(prefix(1), attributes, None),
+                PeerCommand::Withdraw(prefix(2), None),
+                PeerCommand::Announce(prefix(3), changed, None),
+                PeerCommand::Withdraw(prefix(4), None),
                 PeerCommand::Start,
                 PeerCommand::Stop(stop),
             ]

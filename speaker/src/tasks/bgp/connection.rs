@@ -134,7 +134,7 @@ impl Connection {
     }
 
     /// Returns whether encoded octets wait to be written, or [`Connection::write`] may encode more.
-    fn has_output(&self) -> bool {
+    pub(super) fn has_output(&self) -> bool {
         self.more || self.written < self.output.len()
     }
 

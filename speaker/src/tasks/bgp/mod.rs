@@ -28,7 +28,7 @@ pub(crate) use passwords::Passwords;
 use crate::metrics::Metrics;
 use crate::tasks::bfd::BfdSessions;
 use crate::tasks::links::LinksReceiver;
-use commands::{PeerCommandSender, Stop, command_channel};
+use commands::{Cause, PeerCommandSender, Stop, command_channel};
 use peer::PeerTask;
 use thread::BgpThread;
 
@@ -81,6 +81,7 @@ pub(crate) struct BgpPeers {
     opened: Vec<Arc<str>>,
     /// True if the peers should prefer other paths.
     graceful_shutdown: bool,
+    cause: Cause,
 }
 
 struct PeerHandle {
@@ -103,6 +104,7 @@ impl BgpPeers {
             closing: Vec::new(),
             opened: Vec::new(),
             graceful_shutdown: false,
+            cause: None,
         })
     }
 
@@ -152,17 +154,23 @@ impl BgpPeers {
         }
     }
 
+    /// Sets what causes the changes of routes from now on: the EndpointSlice event that arrived at this time,
+    /// or something else.
+    pub(crate) fn set_cause(&mut self, endpoint_event: Option<Instant>) {
+        self.cause = endpoint_event;
+    }
+
     /// Announces a route to a peer, or replaces its attributes.
     pub(crate) fn announce(&self, peer: &str, prefix: IpNet, attributes: Arc<Attributes>) {
         if let Some(peer) = self.peers.get(peer) {
-            peer.commands.announce(prefix, attributes);
+            peer.commands.announce(prefix, attributes, self.cause);
         }
     }
 
     /// Withdraws a route from a peer.
     pub(crate) fn withdraw(&self, peer: &str, prefix: IpNet) {
         if let Some(peer) = self.peers.get(peer) {
-            peer.commands.withdraw(prefix);
+            peer.commands.withdraw(prefix, self.cause);
         }
     }
 

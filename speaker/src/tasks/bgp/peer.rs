@@ -1,6 +1,7 @@
 //! The task of one peer: drives a BGP session with a TCP connection, timers and commands.
 
 mod edit;
+mod endpoint_change;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -25,6 +26,7 @@ use super::session_view::{FLOOD, SessionViewState, invalid_peer, messages};
 use crate::metrics::PeerMetrics;
 use crate::tasks::sleep_until_or_forever;
 use edit::PendingEdit;
+use endpoint_change::EndpointChange;
 
 /// Commands that are handled per turn. All pending commands are handled before the session sends, up to this
 /// number: the session packs routes with equal attributes into one UPDATE.
@@ -52,6 +54,7 @@ pub(super) struct PeerTask {
     bfd: PeerBfd,
     view: SessionViewState,
     metrics: PeerMetrics,
+    endpoint_change: EndpointChange,
     /// True if the log names this peer as one that sends too fast.
     flood_logged: bool,
 }
@@ -89,7 +92,7 @@ impl PeerTask {
                 Ok(session) => {
                     let mut task = Self::new(peer, context, session);
                     for (prefix, attributes) in routes {
-                        task.handle_command(PeerCommand::Announce(prefix, attributes));
+                        task.handle_command(PeerCommand::Announce(prefix, attributes, None));
                     }
                     task.handle_command(PeerCommand::GracefulShutdown(graceful_shutdown));
                     if started {
@@ -108,10 +111,10 @@ impl PeerTask {
                     None | Some(PeerCommand::Stop(_)) => break None,
                     Some(PeerCommand::GracefulShutdown(wanted)) => graceful_shutdown = wanted,
                     Some(PeerCommand::Update { wanted, .. }) => break Some(*wanted),
-                    Some(PeerCommand::Announce(prefix, attributes)) => {
+                    Some(PeerCommand::Announce(prefix, attributes, _)) => {
                         routes.insert(prefix, attributes);
                     }
-                    Some(PeerCommand::Withdraw(prefix)) => drop(routes.remove(&prefix)),
+                    Some(PeerCommand::Withdraw(prefix, _)) => drop(routes.remove(&prefix)),
                     Some(PeerCommand::Start) => started = true,
                 }
             };
@@ -135,6 +138,7 @@ impl PeerTask {
             connecting: None,
             pending: None,
             unusable: None,
+            endpoint_change: EndpointChange::default(),
             flood_logged: false,
         }
     }
@@ -225,13 +229,17 @@ impl PeerTask {
 
     fn handle_command(&mut self, command: PeerCommand) {
         match command {
-            PeerCommand::Announce(prefix, attributes) => {
+            PeerCommand::Announce(prefix, attributes, cause) => {
+                self.endpoint_change.add(cause, &self.session);
                 if let Err(error) = self.session.announce(prefix, attributes) {
                     tracing::error!(peer = %self.peer.name, %prefix, %error, "cannot announce route");
                     self.session.withdraw(&prefix);
                 }
             }
-            PeerCommand::Withdraw(prefix) => self.session.withdraw(&prefix),
+            PeerCommand::Withdraw(prefix, cause) => {
+                self.endpoint_change.add(cause, &self.session);
+                self.session.withdraw(&prefix);
+            }
             PeerCommand::GracefulShutdown(wanted) => self.session.set_graceful_shutdown(wanted),
             PeerCommand::Update { wanted, delay } => self.update(wanted, delay),
             PeerCommand::Start => {
@@ -413,6 +421,9 @@ impl PeerTask {
             }
             SessionEvent::Down { from, reason } => {
                 let was_established = from == SessionState::Established;
+                if was_established {
+                    self.metrics.count_drop(&reason);
+                }
                 if let Some(error) = self.view.handle_down(was_established, &reason, Timestamp::now()) {
                     tracing::warn!(peer = %self.peer.name, state = %from, %error, "BGP session down");
                 }
@@ -490,6 +501,10 @@ impl PeerTask {
     /// Updates the metrics, and the view of the session if it changed.
     fn publish(&mut self) {
         self.metrics.update(&self.session);
+        let is_written = self.connection.as_ref().is_none_or(|connection| !connection.has_output());
+        if is_written && let Some(arrived) = self.endpoint_change.take_written(&self.session) {
+            self.metrics.observe_endpoint_change(arrived.elapsed());
+        }
         let key_message = self.password.as_ref().and_then(Password::message);
         let unusable = self.unusable.as_ref().map(|error| {
             format!("the last edit of the BGPPeer cannot be used: {error}; the session keeps the parameters before it")

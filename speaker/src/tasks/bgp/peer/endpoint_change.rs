@@ -1,0 +1,40 @@
+//! The time from an EndpointSlice event until the session has sent the routes that it changed.
+
+use std::time::Instant;
+
+use fairlead_bgp::{Session, SessionState};
+
+use crate::tasks::bgp::commands::Cause;
+
+/// Changes of endpoints that are not sent yet.
+#[derive(Debug, Default)]
+pub(super) struct EndpointChange(Option<Pending>);
+
+/// The first change that is not sent yet.
+#[derive(Clone, Copy, Debug)]
+struct Pending {
+    /// When the event arrived.
+    arrived: Instant,
+    /// Number of UPDATE messages that had been sent before.
+    updates: u64,
+}
+
+impl EndpointChange {
+    /// Handles a change of a route. Call this before the session gets the change.
+    pub(super) fn add(&mut self, cause: Cause, session: &Session) {
+        if let (Some(arrived), None) = (cause, self.0) {
+            self.0 = Some(Pending { arrived, updates: session.statistics().updates_sent });
+        }
+    }
+
+    /// Returns once when the event arrived, if the session has sent everything since. Call this when all
+    /// octets of the session are written. A change that the session does not send, because it is not
+    /// established or the peer has the route already, is forgotten.
+    pub(super) fn take_written(&mut self, session: &Session) -> Option<Instant> {
+        if session.state() == SessionState::Established && session.pending() > 0 {
+            return None;
+        }
+        let pending = self.0.take()?;
+        (session.statistics().updates_sent > pending.updates).then_some(pending.arrived)
+    }
+}
