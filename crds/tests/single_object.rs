@@ -296,6 +296,16 @@ fn bgp_advertisement_specs_are_validated() {
             ("med: 4294967296", Rejects("med"), Some(RefusalReason::InvalidMED)),
             ("asPathPrepend: 0", Rejects("asPathPrepend"), Some(RefusalReason::InvalidASPathPrepend)),
             ("asPathPrepend: 11", Rejects("asPathPrepend"), Some(RefusalReason::InvalidASPathPrepend)),
+            ("{announceWhen: DataPathReady, reannounceAfter: 10s}", Accepts, None),
+            ("{announceWhen: EndpointReady, reannounceAfter: 1h}", Accepts, None),
+            ("announceWhen: Ready", Rejects("announceWhen"), Some(RefusalReason::InvalidAnnounceWhen)),
+            ("reannounceAfter: 61m", Rejects("reannounceAfter"), Some(RefusalReason::InvalidReannounceAfter)),
+            ("reannounceAfter: -1s", Rejects("reannounceAfter"), Some(RefusalReason::InvalidReannounceAfter)),
+            (
+                "reannounceAfter: soon",
+                Rejects("reannounceAfter"),
+                Some(RefusalReason::InvalidReannounceAfter),
+            ),
             (
                 "serviceAttributes: {communities: [no-export, '64512:1'], maxASPathPrepend: 10, med: true}",
                 Accepts,

@@ -187,6 +187,16 @@ const ROWS: &[Row] = &[
     ("BGPAdvertisement", "/spec/asPathPrepend", &["1", "10", "0", "11", r#""1""#]),
     (
         "BGPAdvertisement",
+        "/spec/announceWhen",
+        &[r#""EndpointReady""#, r#""DataPathReady""#, r#""Ready""#, "true"],
+    ),
+    (
+        "BGPAdvertisement",
+        "/spec/reannounceAfter",
+        &[r#""0s""#, r#""1h""#, r#""61m""#, r#""-1s""#, r#""x""#, "1"],
+    ),
+    (
+        "BGPAdvertisement",
         "/spec/serviceAttributes",
         &[
             r#"{"communities": ["a", "1:2"], "maxASPathPrepend": 1, "med": true}"#,

@@ -1,6 +1,7 @@
 //! Advertisements of addresses by L2 and by BGP.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
@@ -58,6 +59,20 @@ pub struct BgpAdvertisement {
     /// Attributes that Services may request. `None` if the advertisement aggregates: Services share its
     /// routes.
     pub service_attributes: Option<ServiceAttributes>,
+    /// When a node begins to announce an address.
+    pub announce_when: AnnounceWhen,
+    /// Shortest time from a withdrawal because of endpoints until the next announcement, at most 1 h.
+    pub reannounce_after: Duration,
+}
+
+/// When a node begins to announce an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AnnounceWhen {
+    /// When an endpoint can serve it.
+    #[default]
+    EndpointReady,
+    /// When, in addition, the node forwards its traffic to the endpoint.
+    DataPathReady,
 }
 
 impl BgpAdvertisement {

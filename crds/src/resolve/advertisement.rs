@@ -1,22 +1,27 @@
 //! Resolution of `L2Advertisement` and `BGPAdvertisement` objects.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::ResourceExt;
 
 use super::community::{Aliases, FormerAliases};
+use super::duration;
 use super::fields::{interface_name, selector, selectors, set_of};
 use super::precedence::created;
 use super::refusal::{ObjectRefusal, RefusalReason, refuse};
-use crate::model::config::{BgpAdvertisement, L2Advertisement, PoolSelection};
+use crate::model::config::{AnnounceWhen, BgpAdvertisement, L2Advertisement, PoolSelection};
 use crate::model::route_request::ServiceAttributes;
+use crate::text::quoted;
 use crate::v1beta1;
 
 /// The maximum number of communities of an advertisement, as in the schema.
 const MAX_COMMUNITIES: usize = 64;
 /// The maximum of `asPathPrepend`. Routers rarely accept longer paths.
 const MAX_PREPEND: u8 = 10;
+/// The maximum of `reannounceAfter`.
+const MAX_REANNOUNCE_AFTER: Duration = Duration::from_secs(3600);
 
 /// Validates an L2 advertisement on its own.
 pub(super) fn l2(object: &v1beta1::L2Advertisement) -> Result<L2Advertisement, ObjectRefusal> {
@@ -96,7 +101,34 @@ pub(super) fn bgp(
         aggregator: spec.aggregator.unwrap_or(false),
         communities,
         service_attributes,
+        announce_when: announce_when(spec.announce_when.as_deref())?,
+        reannounce_after: reannounce_after(spec.reannounce_after.as_deref())?,
     })
+}
+
+fn announce_when(text: Option<&str>) -> Result<AnnounceWhen, ObjectRefusal> {
+    match text.unwrap_or_default() {
+        "" | "EndpointReady" => Ok(AnnounceWhen::EndpointReady),
+        "DataPathReady" => Ok(AnnounceWhen::DataPathReady),
+        text => refuse(
+            RefusalReason::InvalidAnnounceWhen,
+            format!("announceWhen is {}: it must be EndpointReady or DataPathReady", quoted(text)),
+        ),
+    }
+}
+
+fn reannounce_after(text: Option<&str>) -> Result<Duration, ObjectRefusal> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(Duration::ZERO) };
+    match duration::parse(text) {
+        Some(time) if time <= MAX_REANNOUNCE_AFTER => Ok(time),
+        _ => refuse(
+            RefusalReason::InvalidReannounceAfter,
+            format!(
+                "reannounceAfter is {}: it must be a duration between 0s and 1h, such as 10s",
+                quoted(text)
+            ),
+        ),
+    }
 }
 
 fn service_attributes(

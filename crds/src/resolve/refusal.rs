@@ -79,6 +79,10 @@ pub enum RefusalReason {
     InvalidMED,
     /// `asPathPrepend` is out of range.
     InvalidASPathPrepend,
+    /// `announceWhen` has an unknown value.
+    InvalidAnnounceWhen,
+    /// `reannounceAfter` is not a duration, or is out of range.
+    InvalidReannounceAfter,
     /// Two advertisements set different LOCAL_PREF values for the same routes.
     LocalPrefConflict,
     /// A community is neither a valid value nor a valid name.

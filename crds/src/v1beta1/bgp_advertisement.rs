@@ -151,6 +151,25 @@ pub struct BGPAdvertisementSpec {
     /// aggregation. If unset, the annotations have no effect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_attributes: Option<ServiceAttributes>,
+
+    /// When a Node begins to announce an address. EndpointReady: as soon as an endpoint can serve it.
+    /// DataPathReady: once, in addition, the Service proxy of the Node has applied the change that made it
+    /// so, or the speaker has waited for that for `--data-path-wait`. Routes that a Node announces are not
+    /// withdrawn because of it. If unset, defaults to EndpointReady.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16), extend("enum" = ["EndpointReady", "DataPathReady"]))]
+    pub announce_when: Option<String>,
+
+    /// The shortest time from the withdrawal of an address because of its endpoints until the same Node
+    /// announces it again, a duration such as `10s` between 0s and 1h. It spares the routers the changes of
+    /// endpoints that come and go. If unset, defaults to 0s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = (
+        "duration(self) >= duration('0s') && duration(self) <= duration('1h')",
+        "reannounceAfter must be a duration between 0s and 1h"
+    ))]
+    pub reannounce_after: Option<String>,
 }
 
 /// ServiceAttributes defines which attributes Services may add to their routes by annotations.

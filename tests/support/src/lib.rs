@@ -10,7 +10,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use fairlead_crds::model::config::{
-    BgpAdvertisement, Labels, Peer, PeerAddress, PeerAsn, Pool, PoolSelection, Reclaim, ServiceAllocation,
+    AnnounceWhen, BgpAdvertisement, Labels, Peer, PeerAddress, PeerAsn, Pool, PoolSelection, Reclaim,
+    ServiceAllocation,
 };
 use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::selector::Selector;
@@ -121,6 +122,8 @@ pub fn bgp_advertisement(name: &str) -> BgpAdvertisement {
         aggregator: false,
         service_attributes: None,
         communities: BTreeSet::new(),
+        announce_when: AnnounceWhen::default(),
+        reannounce_after: Duration::ZERO,
     }
 }
 

@@ -113,6 +113,8 @@ fn table() -> Vec<(Kind, &'static str, Value, On)> {
         ad("nodeSelectors", json!({ "nodeSelectors": node("n2") }), Update),
         ad("serviceSelectors", json!({ "serviceSelectors": labels("app", "web") }), Nothing),
         ad("serviceSelectors", json!({ "serviceSelectors": labels("app", "other") }), Update),
+        ad("announceWhen", json!({ "announceWhen": "DataPathReady" }), Nothing),
+        ad("reannounceAfter", json!({ "reannounceAfter": "10s" }), Nothing),
         ad("peers", json!({ "peers": ["tor"] }), Nothing),
         ad("peers", json!({ "peers": ["other"] }), Update),
     ]
