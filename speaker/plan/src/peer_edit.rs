@@ -61,8 +61,11 @@ fn parameters(peer: &Peer) -> (impl PartialEq, impl PartialEq) {
         // The plan adds it to the routes.
         link_bandwidth: _,
     } = peer;
+    // The key of a connection can be replaced, but a connection has one from its start or never.
+    let is_authenticated = password_secret.is_some();
     let live = (description, shutdown, keepalive_time, connect_time, bfd, bfd_strict, graceful_restart_time);
-    let connection = (address, port, source_address, vrf, password_secret, ebgp_multi_hop, ttl_security);
+    let live = (live, password_secret);
+    let connection = (address, port, source_address, vrf, is_authenticated, ebgp_multi_hop, ttl_security);
     let restart_time = graceful_restart.then_some(graceful_restart_time);
     let open = (my_asn, local_asn, peer_asn, router_id, hold_time, restart_time);
     (live, (connection, open, dual_stack_address_family))

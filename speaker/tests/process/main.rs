@@ -197,7 +197,12 @@ impl Environment {
             "endpoints": [{"addresses": ["10.0.0.1"], "nodeName": "n1", "conditions": {"ready": true}}],
         });
         create::<EndpointSlice>(&Api::namespaced(client(), "default"), &object(slice)).await;
-        let services = Api::<Service>::namespaced(client(), "default");
+        self.create_service().await;
+    }
+
+    /// Creates the Service that holds an address of the pool.
+    async fn create_service(&self) {
+        let services = Api::<Service>::namespaced(self.client.clone(), "default");
         let service = json!({"metadata": {"name": "web"},
             "spec": {"type": "LoadBalancer", "selector": {"app": "web"}, "ports": [{"port": 80}]}});
         create::<Service>(&services, &object(service)).await;

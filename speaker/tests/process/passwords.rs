@@ -35,7 +35,12 @@ impl Environment {
         });
         create::<Secret>(&self.secrets(), &object(secret)).await;
         self.create_objects().await;
-        let reference = json!({"spec": {"passwordSecret": {"name": "tor", "namespace": NAMESPACE}}});
+        self.refer_to("tor").await;
+    }
+
+    /// Sets the Secret of the peer.
+    async fn refer_to(&self, secret: &str) {
+        let reference = json!({"spec": {"passwordSecret": {"name": secret, "namespace": NAMESPACE}}});
         let peers = Api::<BGPPeer>::all(self.client.clone());
         peers.patch("tor", &PatchParams::default(), &Patch::Merge(reference)).await.unwrap();
     }
@@ -102,6 +107,31 @@ async fn rotated_key_of_live_session_keeps_it_established() {
             })
         })
         .await;
+    assert_eq!((session.uptime_since, session.last_error), (since.clone(), None));
+
+    // Another Secret: the connection keeps its key until that exists.
+    environment.refer_to("spare").await;
+    environment
+        .session("the session names the Secret that is missing", |session| {
+            session.messages.iter().any(|message| {
+                message == "Secret routers/spare does not exist: the connection keeps its TCP-MD5 key"
+            })
+        })
+        .await;
+    let spare = json!({
+        "metadata": {"name": "spare"}, "type": "kubernetes.io/basic-auth",
+        "stringData": {"username": "", "password": "autumn"},
+    });
+    create::<Secret>(&environment.secrets(), &object(spare)).await;
+    environment.session("the session uses the other Secret", |session| session.messages.is_empty()).await;
+    environment.router.set_key("autumn");
+    let updates = environment.router.received(UPDATE).len();
+    environment.create_service().await;
+    eventually("an announcement with the key of the other Secret arrives", async || {
+        environment.router.received(UPDATE).iter().skip(updates).any(|body| announces(body))
+    })
+    .await;
+    let session = environment.session("the session is established", established).await;
     assert_eq!((session.uptime_since, session.last_error), (since, None));
     assert_eq!(environment.router.received(OPEN).len(), opens, "there was one connection");
 }

@@ -55,8 +55,10 @@ fn table() -> Vec<(Kind, &'static str, Value, On)> {
         peer("connectTime", json!({ "connectTime": "9s" }), Nothing),
         peer("nodeSelectors", json!({ "nodeSelectors": node("n1") }), Nothing),
         peer("nodeSelectors", json!({ "nodeSelectors": node("n2") }), NewSession),
-        peer("passwordSecret.name", json!({ "passwordSecret": { "name": "b" } }), NewSession),
-        peer("passwordSecret.namespace", json!({ "passwordSecret": { "namespace": "b" } }), NewSession),
+        // The key of the connection is replaced.
+        peer("passwordSecret.name", json!({ "passwordSecret": { "name": "b" } }), Nothing),
+        peer("passwordSecret.namespace", json!({ "passwordSecret": { "namespace": "b" } }), Nothing),
+        peer("passwordSecret.name", json!({ "passwordSecret": null }), NewSession),
         peer("bfdProfile", json!({ "bfdProfile": "slow" }), Nothing),
         peer("bfdProfile", json!({ "bfdProfile": null }), Nothing),
         peer("bfdStrict", json!({ "bfdStrict": true }), Nothing),

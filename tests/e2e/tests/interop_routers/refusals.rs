@@ -23,7 +23,8 @@ fn wrong_asn_or_password_is_reported_in_speaker_object() {
     // the Secret does not exist.
     setup.change_peer("old", json!({ "peerASN": 64999 })).unwrap();
     setup.change_peer("gobgp-v4", json!({ "myASN": 64998 })).unwrap();
-    setup.change_peer("bird", json!({ "passwordSecret": { "name": "other" } })).unwrap();
+    // The hold time needs a new session: with another Secret only, the connection keeps its key.
+    setup.change_peer("bird", json!({ "passwordSecret": { "name": "other" }, "holdTime": "60s" })).unwrap();
     setup.expect_error("old", &["NOTIFICATION", "Bad Peer AS", "64900", "64999"]).unwrap();
     setup.expect_error("gobgp-v4", &["peer sent NOTIFICATION", "Bad Peer AS"]).unwrap();
     setup.expect_error("bird", &["Secret fairlead-system/other", "does not exist"]).unwrap();
@@ -45,7 +46,7 @@ fn wrong_asn_or_password_is_reported_in_speaker_object() {
 
     setup.change_peer("old", json!({ "peerASN": 64900 })).unwrap();
     setup.change_peer("gobgp-v4", json!({ "myASN": 64513 })).unwrap();
-    setup.change_peer("bird", json!({ "passwordSecret": { "name": "bird" } })).unwrap();
+    setup.change_peer("bird", json!({ "passwordSecret": { "name": "bird" }, "holdTime": "30s" })).unwrap();
     setup.expect_sessions(&["old", "gobgp-v4", "bird"]).unwrap();
     assert_eq!(
         setup.session("n1", "old").unwrap()["lastError"],

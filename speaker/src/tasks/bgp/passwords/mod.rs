@@ -99,6 +99,13 @@ impl Passwords {
 }
 
 impl Password {
+    /// Takes over the key of an established connection from another Secret: it stays in use until this Secret
+    /// has one.
+    pub(super) fn replacing(mut self, earlier: Option<Self>) -> Self {
+        self.used = earlier.and_then(|earlier| earlier.used);
+        self
+    }
+
     /// Returns the name of the Secret, and the key once it is known.
     pub(super) fn pending_key(&self) -> PendingKey {
         PendingKey { name: self.name.clone(), state: self.state.clone() }
@@ -112,7 +119,12 @@ impl Password {
             std::future::pending::<()>().await;
         }
         let state = self.state.borrow_and_update();
-        self.message = state.message(&self.name);
+        self.message = match state.result(&self.name) {
+            Some(Err(problem)) if self.used.is_some() => {
+                Some(format!("{problem}: the connection keeps its TCP-MD5 key"))
+            }
+            _ => state.message(&self.name),
+        };
         let key = state.key().filter(|key| self.used.as_ref() != Some(key)).cloned()?;
         drop(state);
         let is_first = self.used.replace(key.clone()).is_none();

@@ -46,13 +46,20 @@ impl PeerTask {
         self.peer.shutdown.clone_from(&wanted.shutdown);
         self.update_bfd();
         self.start_or_stop();
-        if PeerEdit::between(&self.peer, &wanted) == PeerEdit::NewSession {
+        let is_rekeyed = self.peer.password_secret != wanted.password_secret;
+        // A connection attempt in progress has the earlier key.
+        let needs_attempt = is_rekeyed && self.session.state() != SessionState::Established;
+        if needs_attempt || PeerEdit::between(&self.peer, &wanted) == PeerEdit::NewSession {
             self.pending = Some(PendingEdit::new(earlier, wanted, Instant::now(), delay));
             return;
         }
         let now = Instant::now();
         self.session.set_keepalive_time(now, keepalive_time(&wanted));
         self.session.set_connect_retry(now, wanted.connect_time);
+        if is_rekeyed && let Some(secret) = &wanted.password_secret {
+            let earlier = self.password.take();
+            self.password = Some(self.context.passwords.follow(secret).replacing(earlier));
+        }
         self.peer = *wanted;
         self.update_bfd();
         if let Some(negotiated) = self.session.negotiated() {
