@@ -11,6 +11,7 @@
 //! | `Drain` | whether this node is being drained, and how far that is |
 //! | `Election` | the candidates, the owner of each L2 address, the L2 announcements of this node |
 //! | `Routes` | the prefixes that Services request, their weights |
+//! | `Holds` | the addresses whose routes wait for the data path, or were withdrawn a moment ago |
 //! | `OpenPeers` | the open sessions, the routes announced over each |
 //! | `AnnouncementStates` | for each address, whether it is announced or why not; the problems to report |
 //!
@@ -41,6 +42,7 @@
 //! | another node joins or changes its labels | the owners of all L2 addresses |
 //! | labels or exclusion of this node | everything |
 //! | pool, advertisement | the addresses in the ranges that it covers |
+//! | answer of the data path | the routes of the Services for which it is ready now |
 //! | peer: parameters of an open session | nothing |
 //! | peer: name or address families | the routes of that peer, the state of every address |
 //! | peer: new, deleted, or selected otherwise | the same |
@@ -53,10 +55,12 @@
 
 mod change;
 mod config_diff;
+mod data_path;
 mod dirty;
 mod drain;
 mod election;
 mod endpoints;
+mod holds;
 mod input;
 mod links;
 pub mod membership_gate;
@@ -79,6 +83,7 @@ mod view;
 mod weights;
 
 pub use change::{AnnouncementChange, AnnouncementState};
+pub use data_path::{FamilyProgress, ProbeAnswer, ProxyProgress};
 pub use drain::DrainPhase;
 pub use input::{DrainCause, EndpointNodes, Node, NodeName, Service, Slice, SliceKey};
 pub use links::{LinkNetwork, LinkNetworks};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fairlead_crds::model::config::Config;
@@ -10,6 +11,7 @@ use fairlead_crds::model::service::ObjectKey;
 
 use crate::change::{AnnouncementChange, ChangeList};
 use crate::config_diff::affected_pools;
+use crate::data_path::ProbeAnswer;
 use crate::dirty::DirtySet;
 use crate::drain::{Drain, DrainPhase};
 use crate::election::Election;
@@ -194,6 +196,35 @@ impl Plan {
         self.now = Some(now);
     }
 
+    /// Sets how long an address waits at most until the data path is ready to forward its traffic.
+    pub fn set_data_path_wait(&mut self, wait: Duration) {
+        self.routes.holds.set_wait(wait);
+    }
+
+    /// Handles the answer of the data path to a probe.
+    pub fn handle_probe(&mut self, answer: &ProbeAnswer, now: Instant) {
+        let dirty = &mut self.dirty;
+        self.routes.handle_probe(answer, now, &mut |service| dirty.mark_service(service));
+    }
+
+    /// Returns true if an address waits for the data path: the answer to a probe can change something.
+    /// Current after [`Plan::changes`].
+    pub fn awaits_data_path(&self) -> bool {
+        self.routes.holds.awaits_data_path()
+    }
+
+    /// Returns true if new sessions may start. Those of a speaker that starts wait a moment for the data path,
+    /// so that they begin with all routes. Current after [`Plan::changes`].
+    pub fn may_start_sessions(&self) -> bool {
+        self.routes.holds.may_start_sessions(self.now)
+    }
+
+    /// Takes the addresses that this node begins to announce although the data path has not become ready in
+    /// time.
+    pub fn take_unconfirmed(&mut self) -> Vec<(Arc<ObjectKey>, IpAddr)> {
+        self.routes.holds.take_unconfirmed()
+    }
+
     /// Returns when to call [`Plan::set_time`] and [`Plan::changes`] although nothing else changes.
     pub fn poll_timeout(&self) -> Option<Instant> {
         [self.routes.poll_timeout(), self.drain.poll_timeout()].into_iter().flatten().min()
@@ -203,6 +234,9 @@ impl Plan {
     pub fn changes(&mut self) -> Vec<AnnouncementChange> {
         let mut changes = ChangeList::default();
         self.update_drain(&mut changes);
+        if let Some(now) = self.now {
+            self.routes.holds.take_due(now).for_each(|service| self.dirty.mark_service(&service));
+        }
         let view = ClusterView {
             config: &self.config,
             nodes: &self.nodes,
@@ -222,10 +256,11 @@ impl Plan {
                 self.recomputed.services += 1;
             }
             let Some(service) = self.services.get(&key) else { continue };
-            for (address, state) in self.routes.request(&key, service, view) {
+            for (address, state) in self.routes.request(&key, service, view, self.now) {
                 self.states.set(&key, address, Protocol::Bgp, state);
             }
         }
+        self.routes.holds.handle_computed(self.now);
         for prefix in self.routes.take_changed(self.now) {
             #[cfg(test)]
             {

@@ -61,6 +61,10 @@ pub enum NotAnnouncedReason {
     MeshNotSettled,
     /// This node is isolated, and withdrew the address because another host announces it.
     ClaimedByAnotherHost,
+    /// The Service proxy of this node has not applied the change that makes the node serve the address.
+    DataPathNotReady,
+    /// This node withdrew the address because of its endpoints, less than `reannounceAfter` ago.
+    WithdrawnRecently,
     /// The traffic policy is `Local` and no endpoint of the address family on this node can serve.
     NoLocalEndpoints,
     /// The traffic policy is `Local`, the endpoints of the address family on this node are all terminating,
@@ -74,7 +78,7 @@ pub enum NotAnnouncedReason {
 
 impl NotAnnouncedReason {
     /// All reasons, the most important first.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::AddressInNoPool,
         Self::NoMatchingAdvertisement,
         Self::AttributesTooLarge,
@@ -92,6 +96,8 @@ impl NotAnnouncedReason {
         Self::NoEligibleNode,
         Self::MeshNotSettled,
         Self::ClaimedByAnotherHost,
+        Self::DataPathNotReady,
+        Self::WithdrawnRecently,
         Self::NoLocalEndpoints,
         Self::LocalEndpointsTerminating,
         Self::NodeNotSelected,
@@ -157,6 +163,14 @@ impl NotAnnouncedReason {
             Self::ClaimedByAnotherHost => {
                 "no other speaker answers this one, and another host announces this address: this node \
                  withdrew it until a speaker answers; see the log of this speaker"
+            }
+            Self::DataPathNotReady => {
+                "announceWhen is DataPathReady and the Service proxy of this node has not confirmed that it \
+                 forwards the traffic of this address; if this lasts, see the log of this speaker"
+            }
+            Self::WithdrawnRecently => {
+                "this node withdrew the address because of its endpoints, and announces it again after the \
+                 time in reannounceAfter"
             }
             Self::NoLocalEndpoints => {
                 "externalTrafficPolicy is Local and the Service has no endpoint of this address family on \

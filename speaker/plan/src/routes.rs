@@ -8,6 +8,8 @@
 //! An aggregate attracts traffic for every address in it. Under the traffic policy `Local`, a node drops the
 //! traffic for an address without an endpoint on that node. The nodes that serve such an address announce a
 //! host route beside the aggregate, which routers prefer.
+//!
+//! An advertisement may let the announcement of an address wait; see [`Holds`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -21,7 +23,9 @@ use fairlead_crds::model::service::{ObjectKey, TrafficPolicy};
 use ipnet::IpNet;
 
 use crate::change::{AnnouncementChange, AnnouncementState, ChangeList};
+use crate::data_path::ProbeAnswer;
 use crate::endpoints::Serving;
+use crate::holds::{Holds, Observation};
 use crate::input::{NodeName, Service};
 use crate::open_peers::{OpenPeer, OpenPeers, Selected};
 use crate::reason::NotAnnouncedReason;
@@ -45,6 +49,8 @@ pub(crate) struct Routes {
     /// True if routes to a peer carry a link bandwidth.
     weighted: bool,
     announced: usize,
+    /// The addresses that wait.
+    pub(crate) holds: Holds,
 }
 
 /// A prefix and a reason to announce it.
@@ -96,12 +102,14 @@ impl Routes {
         key: &Arc<ObjectKey>,
         service: &Service,
         view: ClusterView<'_>,
+        now: Option<Instant>,
     ) -> Vec<(IpAddr, AnnouncementState)> {
+        self.holds.retain(key, &service.addresses);
         let mut requests = Vec::new();
         let states = service
             .addresses
             .iter()
-            .map(|address| match self.request_address(key, service, *address, view, &mut requests) {
+            .map(|address| match self.request_address(key, service, *address, view, now, &mut requests) {
                 Ok(()) => (*address, AnnouncementState::Announced),
                 Err(reason) => (*address, AnnouncementState::Not(reason)),
             })
@@ -124,6 +132,7 @@ impl Routes {
 
     /// Removes the requests of a Service.
     pub(crate) fn release(&mut self, key: &ObjectKey) {
+        self.holds.release(key);
         if let Some(old) = self.requests.remove(key) {
             self.count_down(&old);
         }
@@ -136,9 +145,20 @@ impl Routes {
         changed
     }
 
-    /// Returns when [`Routes::take_changed`] has prefixes because time has passed.
+    /// Returns when [`Routes::take_changed`] has prefixes, or [`Routes::holds`] has Services, because time has
+    /// passed.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.weights.poll_timeout()
+        self.weights.poll_timeout().into_iter().chain(self.holds.poll_timeout()).min()
+    }
+
+    /// Handles the answer of the data path; see [`Holds::handle_answer`].
+    pub(crate) fn handle_probe(
+        &mut self,
+        answer: &ProbeAnswer,
+        now: Instant,
+        changed: &mut impl FnMut(&Arc<ObjectKey>),
+    ) {
+        self.holds.handle_answer(answer, now, changed);
     }
 
     /// Computes the route for a prefix that each peer receives.
@@ -207,11 +227,12 @@ impl Routes {
 
     /// Adds the requests of one address. Returns why no session carries any of them, if so.
     fn request_address(
-        &self,
-        key: &ObjectKey,
+        &mut self,
+        key: &Arc<ObjectKey>,
         service: &Service,
         address: IpAddr,
         view: ClusterView<'_>,
+        now: Option<Instant>,
         requests: &mut Vec<PrefixRequest>,
     ) -> Result<(), NotAnnouncedReason> {
         let pool = service.pool_of(view.config, address).ok_or(NotAnnouncedReason::AddressInNoPool)?;
@@ -219,11 +240,27 @@ impl Routes {
         if covering.is_empty() {
             return Err(NotAnnouncedReason::NoMatchingAdvertisement);
         }
-        if let Some(reason) = view.nodes.own_reason() {
-            return Err(reason);
-        }
         let endpoints = view.endpoints.of(key, Family::of(address));
-        if let Some(reason) = endpoints.reason() {
+        let unserved = endpoints.reason();
+        let serving = endpoints.serving(service.traffic_policy, view.nodes.own_name());
+        let unserved_here = match serving {
+            Serving::No => Some(NotAnnouncedReason::NoLocalEndpoints),
+            Serving::Terminating if endpoints.ready_on_a_node() => {
+                Some(NotAnnouncedReason::LocalEndpointsTerminating)
+            }
+            Serving::Terminating | Serving::Yes => None,
+        };
+        self.holds.observe(
+            Observation {
+                service: key,
+                address,
+                ads: &covering,
+                is_served: unserved.or(unserved_here).is_none(),
+                is_announced: self.is_requested(key, address),
+            },
+            now,
+        );
+        if let Some(reason) = view.nodes.own_reason().or(unserved) {
             return Err(reason);
         }
         let ads: Vec<_> =
@@ -231,13 +268,21 @@ impl Routes {
         if ads.is_empty() {
             return Err(NotAnnouncedReason::NodeNotSelected);
         }
-        match endpoints.serving(service.traffic_policy, view.nodes.own_name()) {
-            Serving::No => return Err(NotAnnouncedReason::NoLocalEndpoints),
-            Serving::Terminating if endpoints.ready_on_a_node() => {
-                return Err(NotAnnouncedReason::LocalEndpointsTerminating);
-            }
-            Serving::Terminating | Serving::Yes => {}
+        if let Some(reason) = unserved_here {
+            return Err(reason);
         }
+        let mut held = None;
+        let mut begins = |ad: &&BgpAdvertisement| {
+            let reason = self.holds.reason(key, address, ad, now);
+            held = held.or(reason);
+            reason.is_none()
+        };
+        let announced: Vec<_> = ads.iter().copied().filter(&mut begins).collect();
+        if let Some(reason) = held.filter(|_| announced.is_empty()) {
+            self.carrying_peers(&ads, address)?;
+            return Err(reason);
+        }
+        let ads = announced;
         let weight = match service.traffic_policy {
             TrafficPolicy::Local if self.weighted => endpoints.serving_on(view.nodes.own_name()),
             // Under the policy Cluster, kube-proxy distributes the traffic to the endpoints of all nodes.
@@ -266,6 +311,12 @@ impl Routes {
         }
         let carrying = self.carrying_peers(&ads, address)?;
         self.check_size(&ads, service, address, &carrying)
+    }
+
+    /// Returns true if a Service requests a prefix that contains this address.
+    fn is_requested(&self, key: &ObjectKey, address: IpAddr) -> bool {
+        let requests = self.requests.get(key).into_iter().flatten();
+        requests.into_iter().any(|request| request.prefix.contains(&address))
     }
 
     /// Returns the peers whose sessions carry what these advertisements announce. Returns an error if there

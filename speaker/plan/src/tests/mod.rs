@@ -7,6 +7,7 @@ mod drain;
 mod edits;
 mod election;
 mod families;
+mod holds;
 mod l2;
 mod order;
 mod peers;

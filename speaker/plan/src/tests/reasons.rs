@@ -171,9 +171,10 @@ fn each_cause_has_its_reason() {
             not(AttributesTooLarge),
         ),
     ];
-    // Of the other reasons, which depend on the interfaces and on other hosts, other tests have cases.
+    // Of the other reasons, which depend on interfaces, on other hosts and on time, other tests have cases.
     let mut seen: BTreeSet<NotAnnouncedReason> =
-        [NoMatchingInterface, UnusableOnLink, ClaimedByAnotherHost].into();
+        [NoMatchingInterface, UnusableOnLink, ClaimedByAnotherHost, DataPathNotReady, WithdrawnRecently]
+            .into();
     for (what, edit, l2, bgp) in table {
         let mut world = world();
         let ad = world.config.l2_advertisements.get_mut("l2").unwrap();

@@ -1,0 +1,251 @@
+//! Addresses whose announcement by BGP waits although an endpoint can serve them: until the data path of the
+//! node is ready, or because they were withdrawn a moment ago.
+//!
+//! Only addresses that an advertisement with `announceWhen: DataPathReady` or `reannounceAfter` covers have a
+//! record. An address that this node announces already never waits: the first announcement does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fairlead_crds::model::config::{AnnounceWhen, BgpAdvertisement};
+use fairlead_crds::model::family::Family;
+use fairlead_crds::model::service::ObjectKey;
+
+use crate::data_path::{Appearance, DataPath, ProbeAnswer};
+use crate::reason::NotAnnouncedReason;
+
+/// Longest time for which the sessions of a speaker that starts wait for the first answer of the data path.
+/// Routers with graceful restart drop the routes that they do not receive again at once.
+const FIRST_ANSWER: Duration = Duration::from_secs(1);
+
+/// The addresses that wait, and what is known about them.
+#[derive(Debug, Default)]
+pub(crate) struct Holds {
+    /// Longest time for which an address waits for the data path.
+    wait: Duration,
+    data_path: DataPath,
+    records: BTreeMap<Arc<ObjectKey>, Vec<Record>>,
+    /// The records that wait for the data path.
+    waiting: BTreeSet<(Arc<ObjectKey>, IpAddr)>,
+    /// When to compute the routes of a Service again.
+    due: BTreeSet<(Instant, Arc<ObjectKey>)>,
+    /// Addresses that are announced because they have waited for too long.
+    unconfirmed: Vec<(Arc<ObjectKey>, IpAddr)>,
+    start: Start,
+}
+
+/// The start of the speaker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Start {
+    /// The routes were not computed yet.
+    #[default]
+    Before,
+    /// Sessions wait for the first answer of the data path, until this time.
+    AwaitsAnswer(Instant),
+    Over,
+}
+
+/// What is known about one address of a Service.
+#[derive(Debug)]
+struct Record {
+    address: IpAddr,
+    /// Since when endpoints can serve it; `None` while they cannot.
+    served: Option<Served>,
+    /// When it was withdrawn last because of its endpoints.
+    withdrawn: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Served {
+    appearance: Appearance,
+    /// True if the data path has applied the change, or it has waited for that for too long.
+    is_confirmed: bool,
+}
+
+/// An address that is about to be announced or withdrawn.
+#[derive(Clone, Copy)]
+pub(crate) struct Observation<'a> {
+    pub(crate) service: &'a Arc<ObjectKey>,
+    pub(crate) address: IpAddr,
+    /// The advertisements that cover it.
+    pub(crate) ads: &'a [&'a BgpAdvertisement],
+    /// True if endpoints can serve it.
+    pub(crate) is_served: bool,
+    /// True if this node announces it so far.
+    pub(crate) is_announced: bool,
+}
+
+impl Holds {
+    pub(crate) fn set_wait(&mut self, wait: Duration) {
+        self.wait = wait;
+    }
+
+    /// Notes the present state of an address. Without a time, nothing waits.
+    pub(crate) fn observe(&mut self, seen: Observation<'_>, now: Option<Instant>) {
+        let waits_for_path = seen.ads.iter().any(|ad| ad.announce_when == AnnounceWhen::DataPathReady);
+        let delays = seen.ads.iter().any(|ad| !ad.reannounce_after.is_zero());
+        let Some(now) = now.filter(|_| waits_for_path || delays) else {
+            return self.forget(seen.service, seen.address);
+        };
+        let records = self.records.entry(seen.service.clone()).or_default();
+        let known = records.iter().position(|record| record.address == seen.address);
+        let mut record = match known {
+            Some(at) => records.swap_remove(at),
+            None => Record { address: seen.address, served: None, withdrawn: None },
+        };
+        let waiting = (seen.service.clone(), seen.address);
+        match (&mut record.served, seen.is_served) {
+            (Some(served), true) => {
+                if !served.is_confirmed && now >= served.appearance.at + self.wait {
+                    served.is_confirmed = true;
+                    self.unconfirmed.push(waiting.clone());
+                }
+                served.is_confirmed |= !waits_for_path;
+            }
+            (served @ None, true) => {
+                let appearance = Appearance { at: now, is_initial: self.start == Start::Before };
+                let is_confirmed = seen.is_announced || !waits_for_path;
+                *served = Some(Served { appearance, is_confirmed });
+                if !is_confirmed {
+                    self.due.insert((now + self.wait, seen.service.clone()));
+                }
+            }
+            (served, false) => {
+                if served.take().is_some() && seen.is_announced {
+                    record.withdrawn = Some(now);
+                }
+            }
+        }
+        if record.served.is_some_and(|served| !served.is_confirmed) {
+            self.waiting.insert(waiting);
+        } else {
+            self.waiting.remove(&waiting);
+        }
+        record.withdrawn = record.withdrawn.filter(|_| delays);
+        if record.served.is_some() || record.withdrawn.is_some() {
+            records.push(record);
+        } else if records.is_empty() {
+            self.records.remove(seen.service);
+        }
+    }
+
+    /// Returns why an advertisement does not announce an address yet; `None` if it does.
+    pub(crate) fn reason(
+        &mut self,
+        service: &Arc<ObjectKey>,
+        address: IpAddr,
+        ad: &BgpAdvertisement,
+        now: Option<Instant>,
+    ) -> Option<NotAnnouncedReason> {
+        let record = self.records.get(service)?.iter().find(|record| record.address == address)?;
+        let until = record.withdrawn.map(|withdrawn| withdrawn + ad.reannounce_after);
+        if let Some(until) = until.filter(|until| now.is_some_and(|now| now < *until)) {
+            self.due.insert((until, service.clone()));
+            return Some(NotAnnouncedReason::WithdrawnRecently);
+        }
+        let is_confirmed = record.served.is_none_or(|served| served.is_confirmed);
+        let waits = ad.announce_when == AnnounceWhen::DataPathReady && !is_confirmed;
+        waits.then_some(NotAnnouncedReason::DataPathNotReady)
+    }
+
+    /// Handles the answer to a probe. Passes every Service whose routes may change to `changed`.
+    pub(crate) fn handle_answer(
+        &mut self,
+        answer: &ProbeAnswer,
+        now: Instant,
+        changed: &mut impl FnMut(&Arc<ObjectKey>),
+    ) {
+        self.data_path.handle(answer);
+        self.start = Start::Over;
+        let (records, data_path, due, wait) = (&mut self.records, &self.data_path, &mut self.due, self.wait);
+        self.waiting.retain(|(service, address)| {
+            let mut records = records.get_mut(service).into_iter().flatten();
+            let served = records.find(|record| record.address == *address).and_then(|r| r.served.as_mut());
+            let Some(served) = served else { return false };
+            served.is_confirmed = data_path.has_applied(Family::of(*address), served.appearance, now);
+            if served.is_confirmed {
+                due.remove(&(served.appearance.at + wait, service.clone()));
+                changed(service);
+            }
+            !served.is_confirmed
+        });
+    }
+
+    /// Notes that the routes were computed. After the first time, sessions wait for the data path if an
+    /// address does.
+    pub(crate) fn handle_computed(&mut self, now: Option<Instant>) {
+        if self.start == Start::Before {
+            self.start = match now.filter(|_| !self.waiting.is_empty()) {
+                Some(now) => Start::AwaitsAnswer(now + FIRST_ANSWER),
+                None => Start::Over,
+            };
+        }
+    }
+
+    /// Returns true if new sessions may start.
+    pub(crate) fn may_start_sessions(&self, now: Option<Instant>) -> bool {
+        match self.start {
+            Start::Before => false,
+            Start::AwaitsAnswer(until) => now.is_none_or(|now| now >= until),
+            Start::Over => true,
+        }
+    }
+
+    /// Returns true if an address waits for the data path: probes are of use.
+    pub(crate) fn awaits_data_path(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Takes the addresses that are announced although the data path has not confirmed them.
+    pub(crate) fn take_unconfirmed(&mut self) -> Vec<(Arc<ObjectKey>, IpAddr)> {
+        std::mem::take(&mut self.unconfirmed)
+    }
+
+    /// Returns when [`Holds::take_due`] has a Service to return, or sessions may start.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let start = match self.start {
+            Start::AwaitsAnswer(until) => Some(until),
+            Start::Before | Start::Over => None,
+        };
+        self.due.first().map(|(at, _)| *at).into_iter().chain(start).min()
+    }
+
+    /// Takes the Services whose routes may change now because time has passed.
+    pub(crate) fn take_due(&mut self, now: Instant) -> impl Iterator<Item = Arc<ObjectKey>> + '_ {
+        if matches!(self.start, Start::AwaitsAnswer(until) if until <= now) {
+            self.start = Start::Over;
+        }
+        std::iter::from_fn(move || {
+            self.due.first().filter(|(at, _)| *at <= now)?;
+            self.due.pop_first().map(|(_, service)| service)
+        })
+    }
+
+    /// Forgets a Service.
+    pub(crate) fn release(&mut self, service: &ObjectKey) {
+        let Some((service, records)) = self.records.remove_entry(service) else { return };
+        for record in records {
+            self.waiting.remove(&(service.clone(), record.address));
+        }
+    }
+
+    /// Forgets the addresses of a Service that are not in `held`.
+    pub(crate) fn retain(&mut self, service: &Arc<ObjectKey>, held: &[IpAddr]) {
+        let Some(records) = self.records.get(service) else { return };
+        let gone: Vec<IpAddr> =
+            records.iter().map(|record| record.address).filter(|address| !held.contains(address)).collect();
+        gone.into_iter().for_each(|address| self.forget(service, address));
+    }
+
+    /// Forgets an address.
+    pub(crate) fn forget(&mut self, service: &Arc<ObjectKey>, address: IpAddr) {
+        let Some(records) = self.records.get_mut(service) else { return };
+        records.retain(|record| record.address != address);
+        if records.is_empty() {
+            self.records.remove(service);
+        }
+        self.waiting.remove(&(service.clone(), address));
+    }
+}
