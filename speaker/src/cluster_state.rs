@@ -12,7 +12,7 @@ use fairlead_crds::resolve::{InForce, ObjectRef, ObjectVerdict, Resolution};
 use fairlead_crds::store::{ConfigurationStore, ObjectChange};
 use fairlead_crds::v1beta1;
 use fairlead_plan::{
-    AnnouncementChange, DrainCause, LinkNetworks, Node, NodeName, Plan, Service, Slice, SliceKey,
+    AnnouncementChange, DrainCause, LinkNetworks, Node, NodeName, Plan, ProbeAnswer, Service, Slice, SliceKey,
 };
 use kube::Resource;
 
@@ -168,6 +168,21 @@ impl ClusterState {
     /// Sets the duration of a phase; see [`Plan::set_drain_wait`].
     pub(crate) fn set_drain_wait(&mut self, wait: Duration) {
         self.plan.set_drain_wait(wait);
+    }
+
+    /// Sets how long an address waits for the data path; see [`Plan::set_data_path_wait`].
+    pub(crate) fn set_data_path_wait(&mut self, wait: Duration) {
+        self.plan.set_data_path_wait(wait);
+    }
+
+    /// Handles the answer of the data path; see [`Plan::handle_probe`].
+    pub(crate) fn handle_probe(&mut self, answer: &ProbeAnswer, now: Instant) {
+        self.plan.handle_probe(answer, now);
+    }
+
+    /// Takes the addresses that waited for too long; see [`Plan::take_unconfirmed`].
+    pub(crate) fn take_unconfirmed(&mut self) -> Vec<(Arc<ObjectKey>, IpAddr)> {
+        self.plan.take_unconfirmed()
     }
 
     /// Sets the interfaces that can carry announcements; see [`Plan::set_links`].

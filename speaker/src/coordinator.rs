@@ -9,7 +9,7 @@ use fairlead_crds::resolve::{ObjectRef, ObjectVerdict};
 use fairlead_plan::membership_gate::MembershipGate;
 use fairlead_plan::node_status::Summary;
 use fairlead_plan::speaker_object::{MeshEndpoint, SpeakerReport};
-use fairlead_plan::{AnnouncementChange, LinkNetwork, LinkNetworks};
+use fairlead_plan::{AnnouncementChange, LinkNetwork, LinkNetworks, ProbeAnswer};
 use fairlead_runtime::http::Health;
 use fairlead_runtime::watch::missing_kinds_note;
 use tokio::sync::{mpsc, watch};
@@ -48,6 +48,9 @@ pub(crate) struct Coordinator {
     /// Addresses of this node, for the BGP peer tasks.
     pub node_addresses: watch::Sender<Vec<IpAddr>>,
     pub mesh_input: watch::Sender<MeshInput>,
+    /// Whether to probe the data path.
+    pub probe_wanted: watch::Sender<bool>,
+    pub probe_answers: mpsc::Receiver<ProbeAnswer>,
     pub report: watch::Sender<SpeakerReport>,
     pub health: Health,
     pub metrics: Metrics,
@@ -68,6 +71,7 @@ impl Coordinator {
         let mut may_claim = true;
         let mut mesh_link = MeshLink::default();
         let mut mesh_address = None;
+        let mut last_probe = String::new();
         let stop = self.stop.clone();
         loop {
             let timeout = [gate.poll_timeout(), self.state.poll_timeout()].into_iter().flatten().min();
@@ -94,6 +98,13 @@ impl Coordinator {
                     self.l2.withdraw(address, false);
                 }
                 Ok(()) = self.gateways.changed() => self.update_links(),
+                Some(answer) = self.probe_answers.recv() => {
+                    self.state.handle_probe(&answer, Instant::now());
+                    last_probe = match answer {
+                        ProbeAnswer::NotReady(reason) => reason,
+                        ProbeAnswer::Ready { .. } | ProbeAnswer::KubeProxy(_) => "it answers".to_owned(),
+                    };
+                }
                 // Read below, when the node is reported.
                 Ok(()) = self.mesh_key.changed() => {}
                 () = sleep_until_or_forever(timeout) => {}
@@ -141,7 +152,10 @@ impl Coordinator {
                 // because an address that this node hands over must not be announced again.
                 self.l2.announce_all_again();
             }
-            self.bgp.start_opened();
+            if self.state.plan().may_start_sessions() {
+                self.bgp.start_opened();
+            }
+            self.report_unconfirmed(&last_probe);
             self.update_readiness(&mut waiting_for);
             // A burst of watch events delays the other tasks of this thread by one update at a time.
             tokio::task::yield_now().await;
@@ -208,6 +222,7 @@ impl Coordinator {
         // Join the mesh only when synced: members are elected as owners.
         let peers = self.state.mesh_peers().filter(|_| synced);
         self.mesh_input.send_if_modified(|current| replace(current, MeshInput { own, peers }));
+        self.probe_wanted.send_if_modified(|wanted| replace(wanted, self.state.plan().awaits_data_path()));
         let summary = Summary::new(self.state.plan(), synced);
         self.metrics.l2_announced.set(summary.l2 as i64);
         self.metrics.not_announced.set(summary.not_announced_count as i64);
@@ -226,6 +241,21 @@ impl Coordinator {
             summary,
         };
         self.report.send_if_modified(|current| replace(current, report));
+    }
+
+    /// Logs the addresses that are announced because they have waited for the data path for too long.
+    fn report_unconfirmed(&mut self, last_probe: &str) {
+        let unconfirmed = self.state.take_unconfirmed();
+        let Some((service, address)) = unconfirmed.first() else { return };
+        self.metrics.data_path_timeouts.inc_by(unconfirmed.len() as u64);
+        tracing::warn!(
+            addresses = unconfirmed.len(),
+            %service,
+            %address,
+            last_probe,
+            "announcing addresses although the data path of this node was not ready in time; check the \
+             Service proxy and --data-path-probe"
+        );
     }
 
     /// Sets what `/readyz` returns, and logs it. `logged` is the last text that was logged.

@@ -7,9 +7,13 @@ use clap::Parser;
 use fairlead_runtime::flags::{Common, duration, listen_address};
 
 use crate::excluded_interfaces::ExcludedInterfaces;
+use crate::tasks::data_path::ProbeUrl;
 
 /// Longest value of `--drain-wait`. The pod needs a termination grace period that is some seconds longer.
 const MAX_DRAIN_WAIT: Duration = Duration::from_secs(60);
+
+/// Longest value of `--data-path-wait`.
+const MAX_DATA_PATH_WAIT: Duration = Duration::from_secs(600);
 
 /// Announces the addresses of LoadBalancer Services from this node, by ARP, NDP and BGP.
 #[derive(Clone, Debug, Parser)]
@@ -44,6 +48,17 @@ pub struct Flags {
     #[arg(long, env = "FAIRLEAD_DRAIN_CORDONED")]
     pub drain_cordoned: bool,
 
+    /// Where announceWhen DataPathReady of BGPAdvertisements asks for the data path of the node: a path
+    /// /metrics is read as the metrics of kube-proxy, any other is ready if it returns status 200
+    #[arg(long, env = "FAIRLEAD_DATA_PATH_PROBE", value_name = "URL")]
+    #[arg(default_value = "http://127.0.0.1:10249/metrics")]
+    pub data_path_probe: ProbeUrl,
+
+    /// How long an address waits at most for the data path of the node; at most 10m
+    #[arg(long, env = "FAIRLEAD_DATA_PATH_WAIT", default_value = "30s", value_name = "DURATION")]
+    #[arg(value_parser = data_path_wait)]
+    pub data_path_wait: Duration,
+
     /// Name of the DaemonSet of the speakers, in the namespace of Fairlead: when it is deleted, speakers that
     /// stop withdraw their routes also from routers with graceful restart
     #[arg(long, env = "FAIRLEAD_DAEMONSET", value_name = "NAME")]
@@ -58,6 +73,11 @@ pub struct Flags {
 fn drain_wait(text: &str) -> Result<Duration, String> {
     let wait = duration(text)?;
     if wait <= MAX_DRAIN_WAIT { Ok(wait) } else { Err("must be at most 60s".to_owned()) }
+}
+
+fn data_path_wait(text: &str) -> Result<Duration, String> {
+    let wait = duration(text)?;
+    if wait <= MAX_DATA_PATH_WAIT { Ok(wait) } else { Err("must be at most 10m".to_owned()) }
 }
 
 #[cfg(test)]
@@ -79,6 +99,8 @@ mod tests {
         assert_eq!(flags.metrics_addr, "[::]:7473".parse().unwrap());
         assert!(flags.exclude_interfaces.matches("docker0"));
         assert_eq!(flags.drain_wait, Duration::from_secs(2));
+        assert_eq!(flags.data_path_probe.to_string(), "http://127.0.0.1:10249/metrics");
+        assert_eq!(flags.data_path_wait, Duration::from_secs(30));
         assert_eq!((flags.drain_cordoned, flags.daemonset), (false, None));
         assert!(!flags.exclude_interfaces.matches("eth0"));
     }
@@ -92,6 +114,8 @@ mod tests {
             (vec!["--node-name", "n1", "--mesh-port", "70000"], "--mesh-port"),
             (vec!["--node-name", "n1", "--metrics-addr", "here"], "--metrics-addr"),
             (vec!["--node-name", "n1", "--drain-wait", "61s"], "--drain-wait"),
+            (vec!["--node-name", "n1", "--data-path-wait", "11m"], "--data-path-wait"),
+            (vec!["--node-name", "n1", "--data-path-probe", "http://proxy/"], "--data-path-probe"),
         ] {
             match parsed(&arguments) {
                 Err(Usage::Wrong(line)) => {

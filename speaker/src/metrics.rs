@@ -56,6 +56,8 @@ pub(crate) struct Metrics {
     mesh_received: Counter,
     mesh_sent: Counter,
     mesh_unauthentic: Counter,
+    data_path_probes: Family<ResultLabel, Counter>,
+    pub data_path_timeouts: Counter,
     api_writes: Family<ResultLabel, Counter>,
     object_deletions: Counter,
     /// The part that the watches update.
@@ -250,6 +252,16 @@ impl Metrics {
             m.mesh_unauthentic,
         );
         m.bfd.register(r);
+        r.register(
+            "data_path_probes",
+            "Probes of the data path of the node, by result: an answer, or none or another one",
+            m.data_path_probes,
+        );
+        r.register(
+            "data_path_timeouts",
+            "Addresses announced although the data path of the node was not ready within --data-path-wait",
+            m.data_path_timeouts,
+        );
         r.register("api_writes", "Writes of the Speaker object, by result", m.api_writes);
         r.register(
             "object_deletions",
@@ -263,6 +275,12 @@ impl Metrics {
     pub(crate) fn count_api_write(&self, ok: bool) {
         let result = if ok { "ok" } else { "error" };
         self.api_writes.get_or_create(&ResultLabel { result }).inc();
+    }
+
+    /// Counts a probe of the data path.
+    pub(crate) fn count_data_path_probe(&self, ok: bool) {
+        let result = if ok { "ok" } else { "error" };
+        self.data_path_probes.get_or_create(&ResultLabel { result }).inc();
     }
 
     /// Counts deletions of the Speaker object of this node.
@@ -451,6 +469,7 @@ mod tests {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         metrics.count_api_write(true);
+        metrics.count_data_path_probe(true);
         let text = encoded(&registry);
         assert!(text.contains("fairlead_speaker_api_writes_total{result=\"ok\"} 1"), "{text}");
         assert!(text.contains("# HELP fairlead_speaker_l2_requests"), "{text}");
@@ -531,6 +550,7 @@ mod tests {
         metrics.peer("tor");
         metrics.bfd_session("tor");
         metrics.count_api_write(true);
+        metrics.count_data_path_probe(true);
         fairlead_test_support::metrics::check_documented("fairlead_speaker", &encoded(&registry));
     }
 }

@@ -17,6 +17,7 @@
 //! | L2 interface (`tasks::l2::interface_task`) | one per usable interface | ARP and NDP sockets |
 //! | BFD (`tasks::bfd`) | one thread | BFD sessions, UDP sockets |
 //! | BGP peer (`tasks::bgp::peer`) | one per BGPPeer that selects this node | session, TCP connection |
+//! | data path (`tasks::data_path`) | one | nothing between probes |
 //! | Speaker object (`tasks::speaker_object`) | one | what was written last |
 //! | metrics server | one | HTTP listener |
 //!
@@ -36,6 +37,8 @@
 //! | coordinator | BGP peers | addresses of the node | the latest value |
 //! | BGP peer | BFD | the session that it needs | one command per peer |
 //! | BFD | BGP peer | state of the session | the latest value |
+//! | coordinator | data path | whether to probe | the latest value |
+//! | data path | coordinator | answers to probes | 1; the task waits |
 //! | coordinator, BGP peers | Speaker object | report, sessions | the latest values |
 //! | L2 | L2 interface | frames to send | 4096; then frames are dropped |
 //! | L2 | L2 interface | multicast groups | one command per group |
@@ -51,8 +54,8 @@
 //!   not, so that the loop of a peer yields in every turn.
 //! - The frames of one interface cannot take the room of another interface.
 //!
-//! Only watches ever wait for a receiver. The coordinator never does: its commands replace pending ones with
-//! the same key (`tasks::command_queue`).
+//! Only watches and the data path task ever wait for a receiver. The coordinator never does: its commands
+//! replace pending ones with the same key (`tasks::command_queue`).
 //!
 //! # Cancel safety
 //!
@@ -100,6 +103,7 @@ use crate::flags::Flags;
 use crate::metrics::Metrics;
 use crate::tasks::bfd::BfdSessions;
 use crate::tasks::bgp::{BgpPeers, Passwords, PeerContext, ProcessStart};
+use crate::tasks::data_path::DataPathTask;
 use crate::tasks::gateways;
 use crate::tasks::l2::{self, L2Task};
 use crate::tasks::links;
@@ -156,6 +160,8 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let (l2_sender, l2_commands) = l2::command_channel();
     let l2_sender = Arc::new(l2_sender);
     let (yielded_sender, yielded) = l2::yielded_channel();
+    let (probe_wanted, wanted) = watch::channel(false);
+    let (answers, probe_answers) = mpsc::channel(1);
     let (event_sender, events) = mpsc::channel(EVENT_CAPACITY);
 
     let bfd = BfdSessions::start(metrics.clone()).context("cannot start the thread of the BFD sessions")?;
@@ -173,6 +179,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     .context("cannot start the thread of the BGP sessions")?;
     let mut state = ClusterState::new(&flags.node_name, &instance);
     state.set_drain_wait(flags.drain_wait);
+    state.set_data_path_wait(flags.data_path_wait);
     let coordinator = Coordinator {
         state,
         events,
@@ -187,6 +194,8 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         bgp,
         node_addresses: node_addresses_sender,
         mesh_input: mesh_input_sender,
+        probe_wanted,
+        probe_answers,
         report: report_sender,
         health,
         metrics: metrics.clone(),
@@ -211,6 +220,8 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         excluded_interfaces: flags.exclude_interfaces.clone(),
         metrics: metrics.clone(),
     };
+    let data_path =
+        DataPathTask { url: flags.data_path_probe.clone(), wanted, answers, metrics: metrics.clone() };
     let speaker_object = SpeakerObjectTask {
         client: client.clone(),
         node: flags.node_name.clone(),
@@ -223,6 +234,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     tokio::spawn(links::follow(links_sender));
     tokio::spawn(gateways::follow(gateways_sender));
     tokio::spawn(l2_task.run());
+    tokio::spawn(data_path.run());
     tokio::spawn(speaker_object.run());
     let mesh = tokio::spawn(mesh.run());
     let options = WatchOptions {
