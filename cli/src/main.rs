@@ -104,5 +104,11 @@ fn report(findings: &[validate::Finding]) -> ExitCode {
         let _ = writeln!(out, "{finding}");
     }
     let refused = findings.iter().any(|finding| !finding.accepted);
+    if findings.iter().any(|finding| !finding.accepted && finding.keeps_form) {
+        eprintln!(
+            "fairlead: in a cluster, a refused edit of an object other than an IPAddressPool leaves the form in \
+             force that was accepted last"
+        );
+    }
     if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

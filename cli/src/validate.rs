@@ -28,6 +28,8 @@ pub(crate) struct Finding {
     pub object: String,
     /// True if the object would be in force.
     pub accepted: bool,
+    /// True if a form that was accepted before would stay in force in a cluster.
+    pub keeps_form: bool,
     /// `Accepted`, or the reason of the refusal or warning.
     pub reason: String,
     /// The explanation; may be empty.
@@ -92,11 +94,18 @@ pub(crate) fn validate(documents: Vec<Document>) -> Vec<Finding> {
     };
     let mut findings = Vec::new();
     for Candidate { file, node, object, state } in candidates {
+        let keeps_form = match &state {
+            State::Rejected(_, reference) => reference.as_ref(),
+            State::Configuration(reference) => Some(reference),
+            State::Claim(_) | State::Stored => None,
+        };
+        let keeps_form = keeps_form.is_some_and(|reference| reference.kind != Kind::IPAddressPool);
         let finding = |position, accepted, reason: &str, message| Finding {
             file: file.clone(),
             position,
             object: object.clone(),
             accepted,
+            keeps_form,
             reason: reason.to_owned(),
             message,
         };

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 use fairlead_apiserver::Cluster;
 use fairlead_crds::manifests;
-use fairlead_crds::v1beta1::{IPAddressPool, Speaker};
+use fairlead_crds::v1beta1::{IPAddressPool, L2Advertisement, Speaker};
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -54,6 +54,29 @@ async fn create_networks(client: &Client) {
     let range: ServiceCIDR =
         object(json!({ "metadata": { "name": "more" }, "spec": { "cidrs": ["203.0.113.8/29"] } }));
     Api::all(client.clone()).create(&PostParams::default(), &range).await.unwrap();
+}
+
+/// Stores the address of the Service `web`, and an L2Advertisement that was accepted and is refused after an
+/// edit. Returns what `explain` says about it.
+async fn refuse_advertisement(client: &Client) -> String {
+    let services = Api::<Service>::default_namespaced(client.clone());
+    let held = json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.10" }] } } });
+    services.patch_status("web", &PatchParams::default(), &Patch::Merge(held)).await.unwrap();
+    let ads = Api::<L2Advertisement>::all(client.clone());
+    let ad: L2Advertisement = object(json!({ "metadata": { "name": "lan" }, "spec": {} }));
+    ads.create(&PostParams::default(), &ad).await.unwrap();
+    let accepted = json!({ "type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
+                           "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z" });
+    let status = json!({ "conditions": [accepted], "inForce": { "generation": 1, "spec": {} } });
+    ads.patch_status("lan", &PatchParams::default(), &Patch::Merge(json!({ "status": status })))
+        .await
+        .unwrap();
+    let selector = json!({ "matchLabels": { "a": "b" } });
+    let spec = json!({ "spec": { "nodeSelectors": [selector, selector] } });
+    ads.patch("lan", &PatchParams::default(), &Patch::Merge(spec)).await.unwrap();
+    "Refused objects that stay in force:\n  L2Advertisement/lan is refused at generation 2: DuplicateEntry: \
+     nodeSelectors contains the same selector twice: remove one of them; generation 1 stays in force\n"
+        .to_owned()
 }
 
 /// A file that is deleted at the end of the test.
@@ -141,6 +164,11 @@ async fn explain_prints_decisions_and_exits_by_addresses() {
         assert_eq!(address(ip), (Some(1), text.to_owned()));
     }
 
+    let refused = refuse_advertisement(&client).await;
+    assert_eq!(address("192.0.2.10"), (Some(0), format!("{held}{reasons}{refused}")));
+    let output = explain(&file.0, &["web"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.ends_with(&refused), "{text}");
     let output = explain(&file.0, &["default/late"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");

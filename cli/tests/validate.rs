@@ -44,6 +44,12 @@ fn refused_object_exits_with_1() {
     let text = String::from_utf8(output.stdout.clone()).unwrap();
     assert_eq!(exit(&output), 1, "{text}");
     assert!(text.starts_with("-:1:") && text.contains(": BGPPeer/p REFUSED: "), "{text}");
+    let note = String::from_utf8(output.stderr).unwrap();
+    assert!(note.lines().count() == 1 && note.contains("accepted last"), "{note}");
+    let pool =
+        "{apiVersion: fairlead.dev/v1beta1, kind: IPAddressPool, metadata: {name: p}, spec: {addresses: []}}";
+    let output = fairlead(&["validate", "-f", "-"], pool);
+    assert_eq!((exit(&output), output.stderr.len()), (1, 0));
 }
 
 #[test]

@@ -3,7 +3,9 @@
 
 mod address;
 mod announcements;
+mod in_force;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::{Context, Result, bail};
@@ -13,9 +15,10 @@ use fairlead_allocator::ipam::{NodeNetwork, OtherService, service_ranges};
 use fairlead_allocator::reconcile::objects::Configuration;
 use fairlead_allocator::reconcile::{Index, ObservedService, RecordedCooldown};
 use fairlead_crds::configuration_kinds;
+use fairlead_crds::kinds::{ConfigurationObject as _, ObjectRef};
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::labels::{LabelBounds, Labels};
-use fairlead_crds::model::service::ObjectKey;
+use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
 use fairlead_crds::objects::{Namespace, Node, Service, ServiceCIDR};
 use fairlead_crds::read::{Custom, ReadObject};
 use fairlead_crds::resolve::InForce;
@@ -30,6 +33,7 @@ use kube::{Client, ResourceExt};
 
 use address::AddressExplanation;
 use announcements::NotAnnouncedAddresses;
+use in_force::KeptObjects;
 
 /// The subcommands of `explain`, by kind of object.
 #[derive(Subcommand)]
@@ -105,23 +109,27 @@ async fn explain_service(arguments: &ServiceArguments) -> Result<(String, bool)>
     let (namespace, name) =
         arguments.service.split_once('/').unwrap_or((&arguments.namespace, &arguments.service));
     let key = ObjectKey { namespace: namespace.to_owned(), name: name.to_owned() };
-    let View { class, index, speakers } = View::read(&arguments.cluster).await?;
-    let Some(explanation) = Explanation::new(&index, &key) else {
+    let view = View::read(&arguments.cluster).await?;
+    let View { class, index, speakers, .. } = &view;
+    let Some(explanation) = Explanation::new(index, &key) else {
         bail!("there is no Service {key} of type LoadBalancer with the class of the controller (--lb-class)");
     };
     let service = key.to_string();
     let not_announced =
-        NotAnnouncedAddresses::of(&speakers, class.as_deref(), |entry| entry.service == service);
-    Ok((format!("{explanation}{not_announced}"), index.ipam().holding(&key).is_some()))
+        NotAnnouncedAddresses::of(speakers, class.as_deref(), |entry| entry.service == service);
+    let kept = view.kept(|service| service.key == key);
+    Ok((format!("{explanation}{not_announced}{kept}"), index.ipam().holding(&key).is_some()))
 }
 
 async fn explain_address(arguments: &AddressArguments) -> Result<(String, bool)> {
     let address = arguments.address;
-    let View { class, index, speakers } = View::read(&arguments.cluster).await?;
-    let explanation = AddressExplanation::new(&index, address);
+    let view = View::read(&arguments.cluster).await?;
+    let View { class, index, speakers, .. } = &view;
+    let explanation = AddressExplanation::new(index, address);
     let not_announced =
-        NotAnnouncedAddresses::of(&speakers, class.as_deref(), |entry| entry.address.parse() == Ok(address));
-    Ok((format!("{explanation}{not_announced}"), !index.ipam().holders(address).is_empty()))
+        NotAnnouncedAddresses::of(speakers, class.as_deref(), |entry| entry.address.parse() == Ok(address));
+    let kept = view.kept(|service| service.ingress.contains(&address));
+    Ok((format!("{explanation}{not_announced}{kept}"), !index.ipam().holders(address).is_empty()))
 }
 
 /// What is read from the API server.
@@ -130,6 +138,11 @@ struct View {
     class: Option<String>,
     /// The decisions that a controller would make if it started now.
     index: Index,
+    configuration: Configuration,
+    /// The current generation of each configuration object.
+    generations: BTreeMap<ObjectRef, i64>,
+    /// The Services of the instance.
+    services: Vec<LoadBalancer>,
     speakers: Vec<Speaker>,
 }
 
@@ -140,10 +153,72 @@ impl View {
         let Connection { client, server } = client::connect(&common).await?;
         let context = || format!("API server {server}");
         let class = common.lb_class().map(str::to_owned);
-        let index = reconcile(&client, class.as_deref()).await.with_context(context)?;
+        let mut view = Self {
+            index: Index::default(),
+            configuration: Configuration::new(class.as_deref()),
+            generations: BTreeMap::new(),
+            services: Vec::new(),
+            speakers: Vec::new(),
+            class,
+        };
+        view.reconcile(&client).await.with_context(context)?;
         let speakers = list_if_served::<Custom<Speaker>>(&client).await.with_context(context)?;
-        let speakers = speakers.into_iter().map(|speaker| speaker.object).collect();
-        Ok(Self { class, index, speakers })
+        view.speakers = speakers.into_iter().map(|speaker| speaker.object).collect();
+        Ok(view)
+    }
+
+    /// Makes the decisions that a controller would make if it started now.
+    async fn reconcile(&mut self, client: &Client) -> Result<()> {
+        let now = Timestamp::now();
+        let Self { index, configuration, generations, services: balancers, .. } = self;
+        let class = self.class.as_deref();
+        macro_rules! list_kinds {
+        ($($kind:ident => $field:ident,)*) => {$(
+            let objects = list::<Custom<v1beta1::$kind>>(client, watch::config()).await?;
+            generations.extend(objects.iter().filter_map(|object| {
+                Some((object.object.reference(), object.object.metadata.generation?))
+            }));
+            let objects = objects.into_iter().map(trim).collect();
+            configuration.apply(ConfigurationChange::$kind(ObjectChange::Reset(objects)));
+        )*};
+    }
+        configuration_kinds!(list_kinds);
+        configuration.resolve(InForce::ByConditions).context("a configuration kind was not listed")?;
+        index.set_config(&configuration.config(), now);
+        let namespaces = list::<Namespace>(client, watch::config()).await?;
+        let labels = |namespace: &Namespace| Labels::within(LabelBounds::Administrators, namespace.labels());
+        let labels = namespaces.into_iter().map(|namespace| (namespace.name_any(), labels(&namespace)));
+        index.namespaces_reset(labels.collect(), now);
+        let nodes = list::<Node>(client, watch::config()).await?;
+        index.nodes_reset(nodes.iter().map(|node| (node.name_any(), NodeNetwork::of(node))).collect(), now);
+        let ranges = list_if_served::<ServiceCIDR>(client).await?;
+        index.service_ranges_reset(ranges.iter().map(|one| (one.name_any(), service_ranges(one))).collect());
+        let services = list::<Service>(client, watch::config().fields("spec.type=LoadBalancer")).await?;
+        index.others_reset(
+            services.iter().filter_map(|service| OtherService::of(service, class)).collect(),
+            now,
+        );
+        balancers.extend(services.iter().filter_map(|service| LoadBalancer::from_service(service, class)));
+        index.services_reset(
+            services.iter().filter_map(|service| ObservedService::of(service, class)).collect(),
+            now,
+        );
+        let claims = list::<Custom<IPClaim>>(client, watch::config()).await?;
+        index.claims_reset(
+            claims.iter().map(Claim::from_read).filter(|claim| claim.class.as_deref() == class).collect(),
+            now,
+        );
+        let cooldowns = cooldowns(client).await?;
+        let recorded = cooldowns.iter().map(|object| (object.name_any(), RecordedCooldown::from(object)));
+        configuration.cooldowns_listed(recorded.collect());
+        index.begin(configuration.released(), now);
+        Ok(())
+    }
+
+    /// Returns the refused objects in force by which the selected Services are announced.
+    fn kept(&self, selects: impl Fn(&LoadBalancer) -> bool) -> KeptObjects {
+        let services = self.services.iter().filter(|service| selects(service));
+        KeptObjects::of(self.configuration.resolution(), self.class.as_deref(), services, &self.generations)
     }
 }
 
@@ -151,48 +226,6 @@ impl View {
 pub(crate) fn default_kubeconfig() -> Option<std::path::PathBuf> {
     let path = std::path::Path::new(&std::env::var_os("HOME")?).join(".kube/config");
     path.exists().then_some(path)
-}
-
-/// Returns the decisions that a controller would make if it started now.
-async fn reconcile(client: &Client, class: Option<&str>) -> Result<Index> {
-    let now = Timestamp::now();
-    let mut index = Index::default();
-    let mut configuration = Configuration::new(class);
-    macro_rules! list_kinds {
-        ($($kind:ident => $field:ident,)*) => {$(
-            let objects = list::<Custom<v1beta1::$kind>>(client, watch::config()).await?;
-            let objects = objects.into_iter().map(trim).collect();
-            configuration.apply(ConfigurationChange::$kind(ObjectChange::Reset(objects)));
-        )*};
-    }
-    configuration_kinds!(list_kinds);
-    configuration.resolve(InForce::ByConditions).context("a configuration kind was not listed")?;
-    index.set_config(&configuration.config(), now);
-    let namespaces = list::<Namespace>(client, watch::config()).await?;
-    let labels = |namespace: &Namespace| Labels::within(LabelBounds::Administrators, namespace.labels());
-    let labels = namespaces.into_iter().map(|namespace| (namespace.name_any(), labels(&namespace)));
-    index.namespaces_reset(labels.collect(), now);
-    let nodes = list::<Node>(client, watch::config()).await?;
-    index.nodes_reset(nodes.iter().map(|node| (node.name_any(), NodeNetwork::of(node))).collect(), now);
-    let ranges = list_if_served::<ServiceCIDR>(client).await?;
-    index.service_ranges_reset(ranges.iter().map(|one| (one.name_any(), service_ranges(one))).collect());
-    let balancers = watch::config().fields("spec.type=LoadBalancer");
-    let services = list::<Service>(client, balancers).await?;
-    index.others_reset(services.iter().filter_map(|service| OtherService::of(service, class)).collect(), now);
-    index.services_reset(
-        services.iter().filter_map(|service| ObservedService::of(service, class)).collect(),
-        now,
-    );
-    let claims = list::<Custom<IPClaim>>(client, watch::config()).await?;
-    index.claims_reset(
-        claims.iter().map(Claim::from_read).filter(|claim| claim.class.as_deref() == class).collect(),
-        now,
-    );
-    let cooldowns = cooldowns(client).await?;
-    let recorded = cooldowns.iter().map(|object| (object.name_any(), RecordedCooldown::from(object)));
-    configuration.cooldowns_listed(recorded.collect());
-    index.begin(configuration.released(), now);
-    Ok(index)
 }
 
 /// Returns nothing if the API server does not serve the kind.
