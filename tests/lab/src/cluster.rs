@@ -1,10 +1,11 @@
 //! Stands in for the parts of a cluster that Fairlead expects and the lab does not run: EndpointSlices for
-//! Services, and nftables rules on every node. One process in the control plane's namespace does both.
+//! Services, and nftables rules on every node. One process in the control plane's namespace does both. On
+//! every node it serves the metrics of kube-proxy that say how far it is.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use futures::StreamExt as _;
@@ -23,6 +24,7 @@ use crate::api::FIELD_MANAGER;
 use crate::endpoints;
 use crate::netns::Netns;
 use crate::proxy::{Node, Rules, SERVICE_NAME};
+use crate::proxy_metrics::ProxyMetrics;
 
 /// Changes that follow each other within this time are processed together.
 const SETTLE: Duration = Duration::from_millis(10);
@@ -38,6 +40,10 @@ pub struct DataPlane {
 
 /// Time until a failed step is retried if nothing changes before.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Annotation of a Service: while a Service has it, the rules of all nodes follow each change this many
+/// milliseconds later.
+pub const PROXY_DELAY: &str = "fairlead-lab/proxy-delay-ms";
 
 type Key = (String, String);
 
@@ -107,6 +113,9 @@ struct Cluster {
     slices: Store<EndpointSlice>,
     pods: Store<Pod>,
     nodes: Vec<(DataPlane, Option<Rules>)>,
+    metrics: ProxyMetrics,
+    /// When the rules are to be written; `None` if they are current.
+    due: Option<Instant>,
 }
 
 /// Runs until the process ends. Without `nodes`, another program is the data plane; without `endpoints`,
@@ -117,24 +126,34 @@ pub async fn run(kubeconfig: &Path, nodes: Vec<DataPlane>, endpoints: bool) -> R
     follow::<Service>(&client, Change::Service, sink.clone());
     follow::<EndpointSlice>(&client, Change::Slice, sink.clone());
     follow::<Pod>(&client, Change::Pod, sink);
+    let metrics = ProxyMetrics::serve(nodes.iter().map(|plane| &plane.netns))?;
     let mut cluster = Cluster {
         client,
         services: Store::new(),
         slices: Store::new(),
         pods: Store::new(),
         nodes: nodes.into_iter().map(|plane| (plane, None)).collect(),
+        metrics,
+        due: None,
     };
     let mut batch = Vec::new();
     let mut failed = false;
     loop {
+        let wait = cluster.due.map(|due| due.saturating_duration_since(Instant::now()));
+        let wait = wait.into_iter().chain(failed.then_some(RETRY)).min();
         tokio::select! {
-            count = changes.recv_many(&mut batch, 1024) => if count == 0 { return Ok(()) },
-            () = tokio::time::sleep(RETRY), if failed => {}
+            count = changes.recv_many(&mut batch, 1024) => {
+                if count == 0 {
+                    return Ok(());
+                }
+                tokio::time::sleep(SETTLE).await;
+            }
+            () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
         }
-        tokio::time::sleep(SETTLE).await;
         while let Ok(change) = changes.try_recv() {
             batch.push(change);
         }
+        let is_changed = !batch.is_empty();
         for change in batch.drain(..) {
             match change {
                 Change::Service(event) => cluster.services.take(*event),
@@ -143,7 +162,8 @@ pub async fn run(kubeconfig: &Path, nodes: Vec<DataPlane>, endpoints: bool) -> R
             }
         }
         if cluster.services.complete && cluster.slices.complete && cluster.pods.complete {
-            failed = !cluster.program_nodes() | (endpoints && !cluster.write_slices().await);
+            cluster.program_if_due(is_changed);
+            failed = endpoints && !cluster.write_slices().await;
         }
     }
 }
@@ -170,6 +190,27 @@ fn follow<K: Resource<DynamicType = ()>>(
 }
 
 impl Cluster {
+    /// Writes the rules when they are due: after a change, or a moment later if a Service asks for that.
+    fn program_if_due(&mut self, is_changed: bool) {
+        let now = Instant::now();
+        if is_changed {
+            let delays = self.services.objects.values().filter_map(|service| {
+                service.annotations().get(PROXY_DELAY)?.parse().ok().map(Duration::from_millis)
+            });
+            let delay = delays.max().unwrap_or_default();
+            self.metrics.set_queued();
+            self.due.get_or_insert(now + delay);
+        }
+        if self.due.take_if(|due| *due <= now).is_none() {
+            return;
+        }
+        if self.program_nodes() {
+            self.metrics.set_synced();
+        } else {
+            self.due = Some(now + RETRY);
+        }
+    }
+
     /// Returns true if all nodes have their rules.
     fn program_nodes(&mut self) -> bool {
         let mut by_service: BTreeMap<Key, Vec<&EndpointSlice>> = BTreeMap::new();

@@ -33,6 +33,7 @@ pub mod pod;
 mod probe;
 mod process;
 pub mod proxy;
+mod proxy_metrics;
 mod questions;
 pub mod root;
 mod route_monitor;
