@@ -5,6 +5,7 @@
 //! the rest, so that one object never prevents the reading of others.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -23,6 +24,9 @@ use crate::{objects, v1beta1};
 const MAX_LEFT_OUT: usize = 32;
 /// The maximum length of [`Decoded::problem`], in octets.
 const MAX_PROBLEM: usize = 256;
+/// The levels of an object at which [`decode`] looks for a part that cannot be represented. It leaves out the
+/// whole value at the last level.
+const MAX_PARSED_LEVELS: usize = 8;
 /// The first second of the year 0, the earliest time that the API server accepts.
 const EARLIEST_SECOND: i64 = -62_167_219_200;
 
@@ -175,14 +179,11 @@ pub fn decode<T: DeserializeOwned + Default>(json: &str) -> Decoded<T> {
 }
 
 fn decode_parts<T: DeserializeOwned + Default>(json: &str, error: &serde_json::Error) -> Decoded<T> {
-    // A number outside the range of f64 cannot be represented as a Value.
-    let Ok(mut tree) = serde_json::from_str::<Value>(json) else {
-        return Decoded {
-            value: T::default(),
-            problem: Some(printable(error.to_string(), MAX_PROBLEM).into_owned()),
-        };
+    let whole = serde_json::from_str::<Value>(json);
+    let mut problem = whole.is_err().then(|| printable(error.to_string(), MAX_PROBLEM).into_owned());
+    let Some(mut tree) = whole.ok().or_else(|| representable(json, MAX_PARSED_LEVELS)) else {
+        return Decoded { value: T::default(), problem };
     };
-    let mut problem = None;
     for depth in [usize::MAX, 2, 1].into_iter().flat_map(|depth| [depth; MAX_LEFT_OUT]) {
         let error = match serde_path_to_error::deserialize(&tree) {
             Ok(value) => return Decoded { value, problem },
@@ -194,6 +195,23 @@ fn decode_parts<T: DeserializeOwned + Default>(json: &str, error: &serde_json::E
         }
     }
     Decoded { value: T::default(), problem }
+}
+
+/// Returns the parts of a JSON text that can be represented as a [`Value`], which excludes numbers outside the
+/// range of f64 and nesting beyond the limit of serde_json. `None` if no part can be.
+fn representable(json: &str, levels: usize) -> Option<Value> {
+    if let Ok(value) = serde_json::from_str(json) {
+        return Some(value);
+    }
+    let levels = levels.checked_sub(1)?;
+    // Reading a RawValue has no limit of nesting and does not recurse.
+    if let Ok(fields) = serde_json::from_str::<BTreeMap<String, &RawValue>>(json) {
+        let fields = fields.into_iter();
+        let fields = fields.filter_map(|(name, value)| Some((name, representable(value.get(), levels)?)));
+        return Some(Value::Object(fields.collect()));
+    }
+    let items = serde_json::from_str::<Vec<&RawValue>>(json).ok()?.into_iter();
+    Some(Value::Array(items.filter_map(|item| representable(item.get(), levels)).collect()))
 }
 
 /// Removes the value at this path, or at its first `depth` segments. Returns false if there is none.
@@ -351,10 +369,19 @@ mod tests {
         let (object, problem) = read(&json!({ "name": "a", "ports": ports }));
         assert_eq!(object, Object { name: "a".to_owned(), ..Object::default() });
         assert!(problem.unwrap().starts_with("ports[0]: missing field"));
-        // JSON that no API server sends.
-        let Decoded { value, problem } = decode::<Object>(r#"{ "name": "a", "raw": 1e999 }"#);
-        assert_eq!(value, Object::default());
-        assert!(problem.is_some());
+    }
+
+    #[test]
+    fn values_that_cannot_be_represented_are_left_out() {
+        let deep = "[".repeat(300) + &"]".repeat(300);
+        for raw in ["1e999", &deep, &format!("[{deep}, 7, {{ \"a\": 1e999 }}]")] {
+            let text = format!(r#"{{ "name": "a", "ports": [{{ "number": 80 }}], "raw": {raw} }}"#);
+            let Decoded { value, problem } = decode::<Object>(&text);
+            assert_eq!((&*value.name, value.ports.len()), ("a", 1), "{raw:.100}");
+            assert!(problem.is_some(), "{raw:.100}");
+        }
+        // No JSON: no API server sends it.
+        assert_eq!(decode::<Object>("{ \"name\": ").value, Object::default());
     }
 
     #[test]

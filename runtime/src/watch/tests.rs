@@ -1,5 +1,7 @@
 //! Watches of a faulty API server, in simulated time.
 
+mod odd_objects;
+
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io::Write;
@@ -7,6 +9,8 @@ use std::sync::{Arc, Mutex, Once};
 
 use axum::body::Bytes;
 use axum::http::{Request as HttpRequest, Response};
+use fairlead_crds::read::Custom;
+use fairlead_crds::v1beta1;
 use futures::{StreamExt, stream};
 use serde_json::json;
 use tower::service_fn;
@@ -267,8 +271,12 @@ fn plain(name: &str, version: u32) -> serde_json::Value {
 }
 
 /// Follows a server whose responses to requests are these texts, in order; then it does not respond. An empty
-/// text is status 404. Returns the changes.
-async fn changes_of_follow(monitor: &Monitor, responses: Vec<String>) -> Vec<String> {
+/// text is status 404. `text` describes an object. Returns the changes.
+async fn texts_of_follow<K: ReadObject>(
+    monitor: &Monitor,
+    responses: Vec<String>,
+    text: impl Fn(K) -> String,
+) -> Vec<String> {
     listen();
     let responses = Arc::new(Mutex::new(responses.into_iter()));
     let service = service_fn(move |_: HttpRequest<Body>| {
@@ -284,12 +292,8 @@ async fn changes_of_follow(monitor: &Monitor, responses: Vec<String>) -> Vec<Str
             )
         }
     });
-    let api = Api::<Namespace>::all(Client::new(service, "default"));
+    let api = Api::<K>::all(Client::new(service, "default"));
     let (sink, mut changes) = mpsc::channel(16);
-    let text = |object: Namespace| {
-        let labels = object.metadata.labels.unwrap_or_default().len();
-        format!("{}:{labels}", object.metadata.name.unwrap())
-    };
     let wrap = |change| match change {
         ObjectChange::Apply(object) => format!("+{object}"),
         ObjectChange::Delete(key) => format!("-{}", key.name),
@@ -307,6 +311,21 @@ async fn changes_of_follow(monitor: &Monitor, responses: Vec<String>) -> Vec<Str
     })
     .await;
     seen
+}
+
+/// Does the same as [`texts_of_follow`] with the names and the number of labels of Namespaces.
+async fn changes_of_follow(monitor: &Monitor, responses: Vec<String>) -> Vec<String> {
+    let text = |object: Namespace| {
+        let labels = object.metadata.labels.unwrap_or_default().len();
+        format!("{}:{labels}", object.metadata.name.unwrap())
+    };
+    texts_of_follow(monitor, responses, text).await
+}
+
+/// Does the same as [`texts_of_follow`] with the names of objects.
+async fn names_of_follow<K: ReadObject>(responses: Vec<String>) -> Vec<String> {
+    let name = |object: K| object.meta().name.clone().unwrap();
+    texts_of_follow(&Monitor::default(), responses, name).await
 }
 
 fn list_of(items: &serde_json::Value) -> String {
@@ -365,6 +384,20 @@ async fn missing_kind_is_reported_once_until_it_is_served() {
     // The watch after the first list and the next list get status 404.
     assert_eq!(seen, ["missing", "=a:1", "missing", "=a:1"]);
     assert_eq!(logged("the API server does not serve namespaces."), 2);
+    assert_eq!(logged("check the version of Kubernetes"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn missing_kind_of_ours_is_logged_with_the_command_that_installs_it() {
+    let names = names_of_follow::<Custom<v1beta1::Community>>(vec![String::new(); 3]).await;
+    assert_eq!(names, ["missing"]);
+    let line = "the API server does not serve communities.fairlead.dev";
+    assert_eq!(logged(line), 1);
+    LOGGED.with_borrow(|log| {
+        let log = String::from_utf8_lossy(log);
+        let line = log.lines().find(|logged| logged.contains(line)).unwrap();
+        assert!(line.contains("kubectl apply --server-side -k config/crd"), "{line}");
+    });
 }
 
 #[tokio::test(start_paused = true)]
