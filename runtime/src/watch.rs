@@ -229,6 +229,7 @@ impl<F> Watch<F> {
         };
         state.version = Some(version);
         state.is_missing = false;
+        state.monitor.handle_served::<K>();
         state.unreadable.replace(&K::kind(&()), unreadable);
         state.monitor.set_unreadable::<K>(state.unreadable.len());
         if send(ObjectChange::Reset(objects)).await { End::Resume } else { End::Closed }

@@ -29,6 +29,9 @@ struct Shared {
     server: OnceLock<Server>,
     /// The kinds whose last request failed because of an outage of the API server.
     failing: Mutex<BTreeSet<String>>,
+    /// The kinds that the API server does not serve, as far as they are logged. A process watches a kind anew
+    /// in each term.
+    missing: Mutex<BTreeSet<String>>,
 }
 
 #[derive(Debug)]
@@ -95,11 +98,19 @@ impl Monitor {
         self.shared.unreadable.get_or_create(&label).set(i64::try_from(number).unwrap_or(i64::MAX));
     }
 
-    /// Logs that the API server does not serve a kind.
+    /// Logs that the API server does not serve a kind, once until [`Monitor::handle_served`].
     pub(super) fn log_missing<K: Resource<DynamicType = ()>>(&self) {
         let (kind, plural, group) = (K::kind(&()), K::plural(&()), K::group(&()));
+        if !self.missing().insert(kind.to_string()) {
+            return;
+        }
         let remedy = if group == GROUP { INSTALL_CRDS } else { "check the version of Kubernetes" };
         tracing::warn!(%kind, remedy, "the API server does not serve {plural}.{group}");
+    }
+
+    /// Notes that the API server serves a kind.
+    pub(super) fn handle_served<K: Resource<DynamicType = ()>>(&self) {
+        self.missing().remove(&*K::kind(&()));
     }
 
     /// Logs an outage of the API server, if no other kind has reported it. `/readyz` shows it.
@@ -141,6 +152,10 @@ impl Monitor {
             server.health.set_outage(None);
         }
         ended
+    }
+
+    fn missing(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.shared.missing.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn failing(&self) -> MutexGuard<'_, BTreeSet<String>> {
