@@ -53,6 +53,7 @@ mod displayed;
 mod external_write;
 mod finalizers;
 mod index;
+mod left_objects;
 mod namespaces;
 pub mod objects;
 mod observed;

@@ -16,7 +16,7 @@ use super::cooldowns::Cooldowns;
 use super::removal::Removal;
 
 /// The conditions of objects that are not pools.
-const OWN_CONDITIONS: [&str; 3] = [ACCEPTED, IN_FORCE, IN_USE];
+pub(super) const OWN_CONDITIONS: [&str; 3] = [ACCEPTED, IN_FORCE, IN_USE];
 
 /// All configuration objects as last observed, and their resolution.
 #[derive(Debug, Default)]
@@ -27,6 +27,8 @@ pub struct Configuration {
     /// The load balancer class of this instance.
     class: Option<String>,
     removal: Removal,
+    /// See [`left_objects`](super::left_objects).
+    left: BTreeSet<ObjectRef>,
 }
 
 /// The effect of [`Configuration::apply`].
@@ -94,7 +96,10 @@ impl Configuration {
     /// Applies a change.
     pub fn apply(&mut self, change: ConfigurationChange) -> AppliedChange {
         let objects = change.objects();
-        AppliedChange { differs: self.store.handle_change(change), objects }
+        let owned = self.owned_among(&objects);
+        let differs = self.store.handle_change(change);
+        self.update_left(owned);
+        AppliedChange { differs, objects }
     }
 
     /// Applies a change of one kind. Returns true if the resolution may change; a change of a status makes no
@@ -139,10 +144,13 @@ impl Configuration {
     }
 
     /// Returns the status patch for an object that is not a pool, if its status must change. The status of a
-    /// BGPPeer of another class is written by its own instance. Objects without a class have the same status
-    /// by the decision of every instance.
+    /// BGPPeer of another class is written by its own instance, after the one that it left has removed what
+    /// it wrote. Objects without a class have the same status by the decision of every instance.
     pub fn status_patch(&self, object: &ObjectRef, now: Timestamp) -> Option<ObjectPatch> {
-        let view = self.store.view(object).filter(|view| !self.is_foreign_peer(&view.object))?;
+        let view = self.store.view(object)?;
+        if self.is_foreign_peer(object) {
+            return self.departure_patch(object, now);
+        }
         self.object_patch(&view, now)
     }
 
@@ -211,7 +219,22 @@ impl Configuration {
             && peer().is_some_and(|peer| !self.is_own_class(peer.spec.load_balancer_class.as_deref()))
     }
 
-    fn is_own_class(&self, class: Option<&str>) -> bool {
+    /// Returns an object of any instance.
+    pub(super) fn stored<K: ConfigurationObject>(&self, name: &str) -> Option<&K> {
+        self.store.get(name)
+    }
+
+    /// Returns the pools and BGPPeers that left this instance.
+    pub(super) fn left(&self) -> &BTreeSet<ObjectRef> {
+        &self.left
+    }
+
+    /// Returns the pools and BGPPeers that left this instance, for an update.
+    pub(super) fn left_mut(&mut self) -> &mut BTreeSet<ObjectRef> {
+        &mut self.left
+    }
+
+    pub(super) fn is_own_class(&self, class: Option<&str>) -> bool {
         class.filter(|class| !class.is_empty()) == self.class.as_deref()
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use fairlead_crds::conditions::{self, NewCondition, RawCondition};
-use fairlead_crds::kinds::{ConfigurationObject, ObjectView};
+use fairlead_crds::kinds::{ConfigurationObject, Kind, ObjectRef, ObjectView};
 use fairlead_crds::model::config::Reclaim;
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::names::{ACCEPTED, EXHAUSTED, IN_USE, reasons};
@@ -17,6 +17,8 @@ use super::finalizers::{deletion_waits, finalizer_patch};
 use super::objects::{Configuration, ObjectPatch, status_patch};
 use crate::ipam::{Family, Ipam, PoolCounts, Released};
 
+/// The conditions of pools.
+pub(super) const POOL_CONDITIONS: [&str; 3] = [ACCEPTED, EXHAUSTED, IN_USE];
 /// Maximum number of Services, and of claims, that a message names.
 const MAX_NAMED: usize = 5;
 
@@ -25,7 +27,10 @@ impl Configuration {
     /// kind, any other pool does not, and none while Fairlead is removed
     /// ([`Removal`](crate::reconcile::Removal)).
     pub fn finalizer_patch(&self, name: &str, ipam: &Ipam) -> Option<ObjectPatch> {
-        let pool = ObjectView::new(self.pool(name)?.0);
+        let Some((pool, _)) = self.pool(name) else {
+            return self.departure_finalizer_patch(&pool_reference(name));
+        };
+        let pool = ObjectView::new(pool);
         finalizer_patch(&pool, needs_protection(name, ipam) && !self.removal().exempts(&pool))
     }
 
@@ -45,7 +50,9 @@ impl Configuration {
 
     /// Returns the patch of a pool's status, if it must change.
     pub fn pool_status_patch(&self, name: &str, ipam: &Ipam, now: Timestamp) -> Option<ObjectPatch> {
-        let (pool, accepted) = self.pool(name)?;
+        let Some((pool, accepted)) = self.pool(name) else {
+            return self.departure_patch(&pool_reference(name), now);
+        };
         let old = pool.status.clone().unwrap_or_default();
         let mut new = status(pool, &accepted, ipam, now);
         if self.cooldowns().patch(pool, ipam).is_some() {
@@ -103,6 +110,10 @@ impl Configuration {
         });
         entries.collect()
     }
+}
+
+fn pool_reference(name: &str) -> ObjectRef {
+    ObjectRef { kind: Kind::IPAddressPool, name: name.to_owned() }
 }
 
 /// Returns whether Services or claims use a pool and retain its addresses when it is deleted.
@@ -169,7 +180,7 @@ fn conditions(
         let message = format!("deletion waits for {}", users(name, ipam));
         new.push(condition(IN_USE, true, reasons::ADDRESSES_HELD.to_owned(), message));
     }
-    conditions::merge(pool.conditions(), &[ACCEPTED, EXHAUSTED, IN_USE], new, now)
+    conditions::merge(pool.conditions(), &POOL_CONDITIONS, new, now)
 }
 
 /// Adds warnings about addresses of a pool in force that the cluster itself uses.

@@ -337,6 +337,90 @@ fn status_of_a_peer_is_written_by_the_instance_of_its_class() {
     }
 }
 
+/// Returns an object that the API server stored with this class and generation, with a foreign condition.
+fn classed(kind: Kind, class: Option<&str>, generation: i64) -> Value {
+    let mut spec = match kind {
+        Kind::IPAddressPool => json!({ "addresses": ["192.0.2.0/24"] }),
+        _ => json!({ "myASN": 64513, "peerASN": 64512, "peerAddress": "192.0.2.1" }),
+    };
+    spec["loadBalancerClass"] = json!(class);
+    json!({
+        "metadata": { "name": "a", "uid": "u", "generation": generation, "resourceVersion": "1",
+                      "finalizers": ["example.com/keep"] },
+        "spec": spec,
+        "status": { "conditions": [{ "type": "example.com/Y", "status": "True" }] },
+    })
+}
+
+#[test]
+fn object_that_leaves_the_instance_loses_what_the_instance_wrote() {
+    for kind in [Kind::IPAddressPool, Kind::BGPPeer] {
+        let mut configuration = configuration_of(None);
+        let object = ObjectRef { kind, name: "a".to_owned() };
+        let store = |configuration: &mut Configuration, object: &Value| {
+            let change = match kind {
+                Kind::IPAddressPool => ConfigurationChange::IPAddressPool(ObjectChange::Apply(trim(
+                    serde_json::from_value::<IPAddressPool>(object.clone()).unwrap().into(),
+                ))),
+                _ => ConfigurationChange::BGPPeer(ObjectChange::Apply(trim(
+                    serde_json::from_value::<BGPPeer>(object.clone()).unwrap().into(),
+                ))),
+            };
+            configuration.apply(change);
+            configuration.resolve(InForce::ByResolution);
+        };
+        let patch = |configuration: &Configuration| match kind {
+            Kind::IPAddressPool => configuration.pool_status_patch("a", &Ipam::default(), now()),
+            _ => configuration.status_patch(&object, now()),
+        };
+        let mut stored = classed(kind, None, 1);
+        store(&mut configuration, &stored);
+        merge(&mut stored, &patch(&configuration).unwrap().body);
+        if kind == Kind::IPAddressPool {
+            stored["metadata"]["finalizers"] =
+                json!(["example.com/keep", fairlead_crds::names::POOL_PROTECTION]);
+        }
+        store(&mut configuration, &stored);
+        assert_eq!(patch(&configuration), None, "{kind}: the status is correct");
+
+        // The class changes to one without an instance.
+        stored["spec"]["loadBalancerClass"] = json!("example.org/x");
+        stored["metadata"]["generation"] = json!(2);
+        store(&mut configuration, &stored);
+        let mut cleaned = stored.clone();
+        if kind == Kind::IPAddressPool {
+            let finalizers = configuration.finalizer_patch("a", &Ipam::default()).unwrap().body;
+            assert_eq!(finalizers["metadata"]["finalizers"], json!(["example.com/keep"]));
+            merge(&mut cleaned, &finalizers);
+        }
+        merge(&mut cleaned, &patch(&configuration).unwrap().body);
+        assert_eq!(cleaned["status"], classed(kind, None, 1)["status"], "{kind}");
+        store(&mut configuration, &cleaned);
+        assert_eq!(patch(&configuration), None, "{kind}: nothing of this instance is left");
+        assert_eq!(configuration.finalizer_patch("a", &Ipam::default()), None);
+
+        // The instance of the new class was faster.
+        let mut other = stored.clone();
+        for condition in other["status"]["conditions"].as_array_mut().unwrap() {
+            condition["observedGeneration"] = json!(2);
+        }
+        store(&mut configuration, &stored);
+        assert!(patch(&configuration).is_some(), "{kind}");
+        store(&mut configuration, &other);
+        assert_eq!(patch(&configuration), None, "{kind}: written by another instance");
+        assert_eq!(configuration.finalizer_patch("a", &Ipam::default()), None);
+        // An instance that never had the object does not touch it.
+        let mut instance = configuration_of(Some("example.org/z"));
+        store(&mut instance, &stored);
+        assert_eq!(patch(&instance), None, "{kind}");
+        // The object comes back.
+        stored["spec"]["loadBalancerClass"] = Value::Null;
+        stored["metadata"]["generation"] = json!(3);
+        store(&mut configuration, &stored);
+        assert!(patch(&configuration).unwrap().body["status"]["conditions"].as_array().unwrap().len() > 1);
+    }
+}
+
 #[test]
 fn refused_peer_shows_the_form_in_force() {
     let mut configuration = configuration(vec![]);
