@@ -76,19 +76,20 @@ impl Parameters {
         loop {
             tokio::select! {
                 biased;
-                change = changes.recv() => {
-                    // The watch ends only with this task.
-                    let Some(change) = change else { return };
-                    if let Some(key) = key_after(change) {
-                        check.handle_secret(Instant::now(), key);
-                    }
-                }
+                // Before the watch: other programs can change the Secret without end.
                 () = sleep_until(check.poll_timeout()) => match self.check(&mut check).await {
                     Ok(()) => backoff.succeed(),
                     Err(error) => {
                         let (namespace, error) = (&self.instance.namespace, format!("{error:#}"));
                         tracing::warn!(%namespace, secret = MESH_SECRET, error, "cannot check the key; retrying");
                         check.handle_failure(Instant::now(), backoff.fail(rand::random()));
+                    }
+                },
+                change = changes.recv() => {
+                    // The watch ends only with this task.
+                    let Some(change) = change else { return };
+                    if let Some(key) = key_after(change) {
+                        check.handle_secret(Instant::now(), key);
                     }
                 }
             }
