@@ -152,10 +152,16 @@ impl Environment {
 
     /// Starts the program for node n1.
     fn start_speaker(&self) -> SpeakerProcess {
+        self.start_speaker_with(&[])
+    }
+
+    /// Does the same with more arguments.
+    fn start_speaker_with(&self, arguments: &[&str]) -> SpeakerProcess {
         let metrics = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_fairlead-speaker"))
             .args(["--kubeconfig", self.directory.join("kubeconfig").to_str().unwrap()])
             .args(["--node-name", "n1", "--exclude-interfaces", "*", "--metrics-addr", &metrics.to_string()])
+            .args(arguments)
             .stderr(Stdio::inherit())
             .spawn()
             .unwrap();

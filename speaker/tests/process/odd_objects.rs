@@ -1,47 +1,23 @@
 //! Objects of which a part cannot be read, and kinds that are not installed: the rest is announced.
 
 use fairlead_crds::manifests;
+use fairlead_test_support::odd;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::ResourceExt;
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::{Value, json};
 
 use super::{Environment, SpeakerProcess, UPDATE, create, eventually, object};
 
-/// For each kind: a spec that its schema in this version forbids.
-const SPECS: &[(&str, &str)] = &[
-    ("IPAddressPool", r#"{ "addresses": [7] }"#),
-    ("L2Advertisement", r#"{ "interfaces": "eth0" }"#),
-    ("BGPAdvertisement", r#"{ "aggregationLength": "long" }"#),
-    ("BGPPeer", r#"{ "myASN": -1e30, "peerPort": {} }"#),
-    ("BFDProfile", r#"{ "receiveInterval": 1e12 }"#),
-    ("Community", r#"{ "communities": [{ "name": null }] }"#),
-    ("Speaker", r#"{ "mesh": { "address": 7, "port": -1 } }"#),
-];
-
-fn odd_conditions() -> Value {
-    json!([
-        { "type": "example.com/Y", "status": "True", "lastTransitionTime": null },
-        { "type": "example.com/Z", "status": "Unsure", "lastTransitionTime": "9999-12-31T23:59:59-12:00" },
-    ])
-}
-
-fn permissive_definitions() -> Vec<CustomResourceDefinition> {
-    let anything = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
-    let permissive = manifests::definitions().into_iter().map(|definition| {
-        let mut definition = serde_json::to_value(definition).unwrap();
-        definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"] =
-            json!({ "type": "object", "properties": { "spec": anything, "status": anything } });
-        object(definition)
-    });
-    permissive.collect()
-}
-
 impl Environment {
     fn api(&self, group: &str, version: &str, kind: &str) -> Api<DynamicObject> {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
         match kind {
-            "Service" | "EndpointSlice" => Api::default_namespaced_with(self.client.clone(), &resource),
+            "DaemonSet" => Api::namespaced_with(self.client.clone(), "fairlead-system", &resource),
+            "Service" | "EndpointSlice" | "IPClaim" => {
+                Api::default_namespaced_with(self.client.clone(), &resource)
+            }
             _ => Api::all_with(self.client.clone(), &resource),
         }
     }
@@ -59,22 +35,26 @@ impl Environment {
         }
     }
 
-    /// Creates an odd object of each kind, and a Service with odd conditions that holds 198.51.100.`n`.
+    /// Creates odd objects of each kind, and a Service with odd conditions that holds 198.51.100.`n`.
     async fn create_odd_objects(&self, n: u8) {
         let name = format!("odd-{n}");
         let metadata = json!({ "name": name });
-        for (kind, spec) in SPECS {
-            let spec: Value = serde_json::from_str(spec).unwrap();
-            let status = json!({ "conditions": odd_conditions(), "recentlyReleased": [7], "sessions": 7 });
-            let body = json!({ "metadata": metadata, "spec": spec });
-            self.create_raw("fairlead.dev", "v1beta1", kind, body, status).await;
+        for odd in odd::objects(&n.to_string(), 50 * (n - 21), is_watched) {
+            let body = json!({ "metadata": { "name": odd.name }, "spec": odd.spec });
+            self.create_raw("fairlead.dev", "v1beta1", odd.kind, body, odd.status).await;
         }
+        // Of the namespace and name that the speaker watches.
+        let daemon_set = self.api("apps", "v1", "DaemonSet");
+        let patch = Patch::Merge(json!({
+            "metadata": { "annotations": { "odd": n.to_string() } }, "status": { "conditions": odd::conditions() },
+        }));
+        daemon_set.patch_status("fairlead-speaker", &PatchParams::default(), &patch).await.unwrap();
         self.create_raw(
             "",
             "v1",
             "Node",
             json!({ "metadata": metadata }),
-            json!({ "conditions": odd_conditions() }),
+            json!({ "conditions": odd::conditions() }),
         )
         .await;
         let labels = json!({ "name": name, "labels": { "kubernetes.io/service-name": name } });
@@ -88,7 +68,7 @@ impl Environment {
         self.create_raw("discovery.k8s.io", "v1", "EndpointSlice", slice, Value::Null).await;
         let spec = json!({ "type": "LoadBalancer", "selector": { "app": "web" }, "ports": [{ "port": 80 }] });
         let status = json!({
-            "conditions": odd_conditions(),
+            "conditions": odd::conditions(),
             "loadBalancer": { "ingress": [{ "ip": format!("198.51.100.{n}") }] },
         });
         self.create_raw("", "v1", "Service", json!({ "metadata": metadata, "spec": spec }), status).await;
@@ -110,17 +90,41 @@ impl Environment {
     }
 }
 
+/// Returns whether speakers watch a custom resource.
+fn is_watched(kind: &str) -> bool {
+    !["IPClaim", "PoolCooldown"].contains(&kind)
+}
+
+impl SpeakerProcess {
+    /// Returns the number of unreadable objects of a kind by the metrics.
+    async fn unreadable(&self, kind: &str) -> u32 {
+        let metric = format!("fairlead_speaker_unreadable_objects{{kind=\"{kind}\"}} ");
+        let metrics = self.get("/metrics").await.unwrap();
+        let number = metrics.lines().find_map(|line| line.strip_prefix(&metric));
+        number.map_or(0, |number| number.trim().parse().unwrap())
+    }
+}
+
 async fn is_ready(speaker: &SpeakerProcess) -> bool {
     speaker.response_contains("/readyz", "200").await
 }
 
 #[tokio::test]
 async fn odd_objects_stop_no_announcement() {
-    let environment = Environment::start_with("odd", permissive_definitions()).await;
+    let environment = Environment::start_with("odd", odd::permissive_definitions()).await;
     environment.create_key().await;
     environment.create_objects().await;
+    let template = json!({
+        "metadata": { "labels": { "app": "a" } },
+        "spec": { "containers": [{ "name": "a", "image": "a" }] },
+    });
+    let daemon_set = json!({
+        "metadata": { "name": "fairlead-speaker", "namespace": "fairlead-system" },
+        "spec": { "selector": { "matchLabels": { "app": "a" } }, "template": template },
+    });
+    environment.create_raw("apps", "v1", "DaemonSet", daemon_set, Value::Null).await;
     environment.create_odd_objects(21).await;
-    let speaker = environment.start_speaker();
+    let speaker = environment.start_speaker_with(&["--daemonset", "fairlead-speaker"]);
     eventually("listed: the speaker is ready", async || is_ready(&speaker).await).await;
     eventually("listed: both Services are announced", async || {
         environment.has_route(7) && environment.has_route(21)
@@ -133,13 +137,25 @@ async fn odd_objects_stop_no_announcement() {
         environment.create_odd_objects(23).await;
         eventually("listed again: the Service is announced", async || environment.has_route(23)).await;
     }
-    for (kind, _) in SPECS {
-        let metric = format!("fairlead_speaker_unreadable_objects{{kind=\"{kind}\"}}");
-        assert!(speaker.response_contains("/metrics", &metric).await, "{kind}");
+    for kind in odd::kinds().filter(|kind| is_watched(kind)) {
+        assert!(speaker.unreadable(kind).await >= 6, "{kind}");
     }
     assert!(!environment.has_withdrawal(21) && !environment.has_withdrawal(7));
     environment.api("", "v1", "Service").delete("odd-21", &DeleteParams::default()).await.unwrap();
     eventually("the deleted Service is withdrawn", async || environment.has_withdrawal(21)).await;
+    for kind in odd::kinds().filter(|kind| is_watched(kind)) {
+        let api = environment.api("fairlead.dev", "v1beta1", kind);
+        for object in api.list(&ListParams::default()).await.unwrap() {
+            if object.name_any().starts_with("odd-") {
+                api.delete(&object.name_any(), &DeleteParams::default()).await.unwrap();
+            }
+        }
+        eventually(&format!("the deletions of odd {kind} objects are seen"), async || {
+            speaker.unreadable(kind).await == 0
+        })
+        .await;
+    }
+    assert!(!environment.has_withdrawal(7));
     assert!(is_ready(&speaker).await);
 }
 

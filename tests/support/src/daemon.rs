@@ -1,10 +1,11 @@
-//! A daemon whose API server does not exist, observed through its log and its HTTP endpoints.
+//! A daemon observed through its log and its HTTP endpoints.
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Longest time for an expected state to be reached.
@@ -21,16 +22,24 @@ impl Daemon {
     /// Starts a program with these arguments. Nothing listens on the port of its API server, whose URL
     /// contains a user and a password. Returns the daemon and the URL without them.
     pub fn start_without_api_server(program: &str, arguments: &[&str]) -> (Self, String) {
-        let free_port = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        let (server, metrics) = (free_port(), free_port());
-        let name = PathBuf::from(program).file_name().unwrap().to_owned();
-        let directory = std::env::temp_dir().join(name).with_extension(std::process::id().to_string());
-        std::fs::create_dir_all(&directory).unwrap();
+        let server = free_address();
         let kubeconfig = format!(
             "{{apiVersion: v1, kind: Config, current-context: a, contexts: [{{name: a, context: {{cluster: a, \
              user: a}}}}], users: [{{name: a, user: {{}}}}], clusters: [{{name: a, cluster: {{server: \
              \"http://user:secret@{server}/?token=secret\"}}}}]}}"
         );
+        (Self::start(program, arguments, &kubeconfig), format!("http://{server}"))
+    }
+
+    /// Starts a program with these arguments and this kubeconfig.
+    pub fn start(program: &str, arguments: &[&str], kubeconfig: &str) -> Self {
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let metrics = free_address();
+        let name = PathBuf::from(program).file_name().unwrap().to_owned();
+        let directory =
+            std::env::temp_dir().join(name).with_extension(format!("{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
         std::fs::write(directory.join("kubeconfig"), kubeconfig).unwrap();
         let child = Command::new(program)
             .args(arguments)
@@ -39,12 +48,17 @@ impl Daemon {
             .stderr(File::create(directory.join("log")).unwrap())
             .spawn()
             .unwrap();
-        (Self { child, metrics, directory }, format!("http://{server}"))
+        Self { child, metrics, directory }
     }
 
     /// Returns the log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.join("log")).unwrap()
+    }
+
+    /// Returns the lines of the log that contain this text.
+    pub fn logged(&self, text: &str) -> Vec<String> {
+        self.log().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
     }
 
     /// Returns the HTTP response for a path; empty if the daemon does not respond.
@@ -81,6 +95,11 @@ impl Daemon {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// Returns an address of the loopback interface on which nothing listens.
+fn free_address() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
 impl Drop for Daemon {

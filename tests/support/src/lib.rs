@@ -4,6 +4,7 @@
 
 pub mod daemon;
 pub mod metrics;
+pub mod odd;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
