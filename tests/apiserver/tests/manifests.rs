@@ -114,3 +114,45 @@ async fn definitions_install_and_samples_are_accepted() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+#[test]
+fn network_policy_admits_only_the_metrics_of_the_controller() {
+    let objects: Vec<Value> = objects("controller").into_iter().map(|(_, object)| object).collect();
+    let of_kind = |kind: &str| {
+        let found: Vec<&Value> = objects.iter().filter(|object| object["kind"] == kind).collect();
+        assert_eq!(found.len(), 1, "{kind}");
+        found[0]
+    };
+    let (policy, deployment) = (of_kind("NetworkPolicy"), of_kind("Deployment"));
+    assert_eq!(policy["metadata"]["namespace"], deployment["metadata"]["namespace"]);
+    let selected = policy["spec"]["podSelector"]["matchLabels"].as_object().unwrap();
+    let labels = deployment["spec"]["template"]["metadata"]["labels"].as_object().unwrap();
+    assert!(!selected.is_empty());
+    for (name, value) in selected {
+        assert_eq!(labels.get(name), Some(value), "the policy selects the pods of the controller");
+    }
+    // Others in the namespace, such as the speakers, are not selected.
+    for (_, object) in self::objects("speaker").iter().filter(|(_, object)| object["kind"] == "DaemonSet") {
+        let labels = &object["spec"]["template"]["metadata"]["labels"];
+        assert!(selected.iter().any(|(name, value)| labels[name] != *value), "{labels}");
+    }
+    // With the type Egress the controller could not reach the API server.
+    assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress"]));
+    assert_eq!(policy["spec"]["egress"], Value::Null);
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    let declared: Vec<Value> = container["ports"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|port| json!({ "port": port["name"], "protocol": port["protocol"].as_str().unwrap_or("TCP") }))
+        .collect();
+    let rules = policy["spec"]["ingress"].as_array().unwrap();
+    assert_eq!(rules.len(), 1);
+    assert_eq!(rules[0]["ports"], json!(declared), "all ports of the pods, and no others");
+    let from = json!([{ "namespaceSelector": { "matchLabels": { "fairlead.dev/metrics": "enabled" } } }]);
+    assert_eq!(rules[0]["from"], from, "any other source is rejected");
+    for (probe, path) in [("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
+        let get = &container[probe]["httpGet"];
+        assert_eq!((&get["path"], &get["port"]), (&json!(path), &declared[0]["port"]), "{probe}");
+    }
+}
