@@ -11,6 +11,8 @@ pub(crate) const BASES: &[(&str, &str)] = &[
     ("BGPPeer", r#"{"myASN": 64512, "peerASN": 64513, "peerAddress": "192.0.2.1"}"#),
     ("BFDProfile", r#"{"detectMultiplier": 3}"#),
     ("Community", r#"{"communities": [{"name": "a", "value": "64512:1"}]}"#),
+    ("Speaker", r#"{"mesh": {"address": "192.0.2.11", "port": 7946}}"#),
+    ("PoolCooldown", r#"{"released": ["192.0.2.1 default/web 2026-01-01T00:00:00Z"]}"#),
 ];
 
 /// A field, by its path below the object in the notation of JSON Pointer, and its values in JSON.
@@ -313,6 +315,45 @@ const ROWS: &[Row] = &[
             "[]",
         ],
     ),
+    (
+        "Speaker",
+        "/spec/mesh",
+        &[
+            r#"{"address": "2001:db8::1", "port": 1, "keyFingerprint": "1a30ee5d22fa3af2"}"#,
+            r#"{"address": "n1", "port": 7946}"#,
+            r#"{"address": "192.0.2.11/32", "port": 7946}"#,
+            r#"{"address": "192.0.2.11", "port": 0}"#,
+            r#"{"address": "192.0.2.11", "port": 65536}"#,
+            r#"{"address": "192.0.2.11"}"#,
+            r#"{"port": 7946}"#,
+            r#"{"address": "192.0.2.11", "port": "7946"}"#,
+            r#"{"address": "192.0.2.11", "port": 7946, "key": "a"}"#,
+            "null",
+            "[]",
+        ],
+    ),
+    ("Speaker", "/spec/loadBalancerClass", &[r#""example.org/x""#, r#""""#, "7"]),
+    ("Speaker", "/spec", &["{}", "null", r#"{"node": "n1"}"#]),
+    ("Speaker", "/metadata/namespace", &[r#""default""#]),
+    (
+        "Speaker",
+        "/status",
+        &[
+            "{}",
+            r#"{"ready": true}"#,
+            r#"{"ready": "yes"}"#,
+            r#"{"sessions": [{}]}"#,
+            r#"{"sessions": null}"#,
+        ],
+    ),
+    (
+        "PoolCooldown",
+        "/spec/released",
+        &["[]", r#"["anything"]"#, r#"[""]"#, "null", "[7]", "[null]", r#""192.0.2.1""#, "{}"],
+    ),
+    ("PoolCooldown", "/spec", &["{}", "null", r#"{"pool": "lan"}"#]),
+    ("PoolCooldown", "/status", &["{}"]),
+    ("PoolCooldown", "/metadata/name", &[r#""A""#]),
 ];
 
 /// Returns an object of a kind with a spec in JSON.
