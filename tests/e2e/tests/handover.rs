@@ -25,7 +25,7 @@ fn stopped_speaker_is_replaced_at_once(family: &str) {
     let name = format!("stop-{family}").to_lowercase();
     let (service, ip, owner) = service_off_its_owner(&lab, &name, family).unwrap();
     let node = lab.node(&owner).unwrap();
-    for round in 1..=rounds(4) {
+    for round in 1..=rounds(8) {
         let questions = Questions::start(&lab, ip, QUESTION_PACE).unwrap();
         std::thread::sleep(SECOND / 4);
         let stopped = Instant::now();

@@ -157,7 +157,7 @@ fn expect_replaced(lab: &Lab, owned: &Owned) {
 fn one_way_cut(lost: Lost) {
     let lab = LAB.turn();
     let owned = Owned::new(&lab, &format!("{lost:?}").to_lowercase());
-    for round in 1..=rounds(2) {
+    for round in 1..=rounds(3) {
         owned.lose_nothing(&lab, &format!("{lost:?}, round {round}"), || {
             lab.cut_one_way(CUT, lost).unwrap();
             std::thread::sleep(3 * SECOND);
