@@ -101,12 +101,39 @@ impl QuestionsReport {
         unsolicited.map(|seen| (seen.at, seen.frame.source))
     }
 
+    /// Returns the longest time in which two hosts answered in turns; zero if each change was final for at
+    /// least `pause`.
+    pub fn longest_contest(&self, pause: Duration) -> Duration {
+        longest_contest(&self.answers().collect::<Vec<_>>(), pause)
+    }
+
     /// Returns the longest time from a question to the next answer. Time in which nothing was asked does not
     /// count.
     pub fn longest_wait(&self) -> Duration {
         let answers: Vec<Instant> = self.answers().map(|(at, _)| at).collect();
         longest_wait(&self.asked, &answers, Instant::now())
     }
+}
+
+/// Returns the longest time in which two hosts answered in turns. Answers of different hosts that are less than
+/// `pause` apart belong to one such time.
+fn longest_contest(answers: &[(Instant, Mac)], pause: Duration) -> Duration {
+    let (mut longest, mut since) = (Duration::ZERO, None::<(Instant, Instant)>);
+    for pair in answers.windows(2) {
+        let [(before, one), (at, other)] = pair else { continue };
+        if one == other {
+            continue;
+        }
+        since = match since {
+            Some((begin, last)) if at.saturating_duration_since(last) < pause => Some((begin, *at)),
+            _ => Some((*before, *at)),
+        };
+        // One change of the host is no contest.
+        if let Some((begin, end)) = since.filter(|(begin, _)| begin != before) {
+            longest = longest.max(end.saturating_duration_since(begin));
+        }
+    }
+    longest
 }
 
 /// Returns true if the message answers a request for `ip`.
@@ -130,6 +157,27 @@ fn longest_wait(asked: &[Instant], answered: &[Instant], end: Instant) -> Durati
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn contest_lasts_from_the_first_to_the_last_change_of_the_host() {
+        let (start, pause) = (Instant::now(), Duration::from_millis(500));
+        for (answers, expected) in [
+            (&[][..], 0),
+            (&[(0, 1), (50, 1), (100, 2), (150, 2)], 0),
+            // A handover with an overlap.
+            (&[(0, 1), (50, 2), (60, 1), (100, 2), (5_000, 2)], 100),
+            // Two moves.
+            (&[(0, 1), (50, 2), (5_000, 2), (5_050, 1)], 0),
+            // Two answerers.
+            (&[(0, 1), (10, 2), (400, 1), (410, 2), (800, 1), (810, 2)], 810),
+        ] {
+            let answers: Vec<(Instant, Mac)> = answers
+                .iter()
+                .map(|(ms, host)| (start + Duration::from_millis(*ms), Mac([*host; 6])))
+                .collect();
+            assert_eq!(longest_contest(&answers, pause), Duration::from_millis(expected), "{answers:?}");
+        }
+    }
 
     #[test]
     fn wait_ends_with_next_answer() {

@@ -62,7 +62,13 @@ const KINDS: &[Kind] = &[
     kind("BFDProfile", "bfdprofiles", VERSION, (false, true), 1),
     kind("Community", "communities", VERSION, (false, true), 1),
     kind("Speaker", "speakers", VERSION, (false, true), 2),
+    kind("PoolCooldown", "poolcooldowns", VERSION, (false, false), 1),
+    kind("Lease", "leases", "coordination.k8s.io/v1", (true, false), 1),
+    kind("DaemonSet", "daemonsets", "apps/v1", (true, true), 1),
+    kind(DEFINITION, "customresourcedefinitions", "apiextensions.k8s.io/v1", (false, false), 1),
 ];
+/// The kind of definitions, of which the adversary makes foreign ones.
+const DEFINITION: &str = "CustomResourceDefinition";
 
 /// An object that was sent and may exist.
 #[derive(Clone)]
@@ -121,12 +127,16 @@ impl Hostility {
             at -= kind.weight;
         }
         self.number += 1;
-        let name = format!("hostile-{}", self.number);
+        let mut name = format!("hostile-{}", self.number);
         let namespace = *pick(&mut self.dice, &NAMESPACES);
         let collection = collection(chosen, namespace);
         let mut object = self.object(chosen);
         object["apiVersion"] = json!(chosen.version);
         object["kind"] = json!(chosen.name);
+        if chosen.name == DEFINITION {
+            object["spec"]["names"] = json!({ "plural": name, "kind": format!("Hostile{}", self.number) });
+            name += ".example.com";
+        }
         object["metadata"] = self.metadata(chosen, &name);
         let is_held = object["metadata"]["finalizers"].is_array();
         self.made.push(Made { kind: chosen, path: format!("{collection}/{name}"), is_held });
@@ -272,6 +282,15 @@ impl Hostility {
             }
             "IPClaim" => json!({ "spec": { "serviceName": "any", "pool": text(&mut self.dice, 60) } }),
             "Speaker" => json!({ "spec": { "mesh": { "address": "203.0.113.7", "port": 7946 } } }),
+            "PoolCooldown" => json!({ "spec": { "released": [
+                text(&mut self.dice, 200), "10.99.0.9 hostile-a/x 9999-12-31T23:59:59Z", "198.51.100.1",
+            ] } }),
+            "Lease" => json!({ "spec": {
+                "holderIdentity": text(&mut self.dice, 300), "leaseDurationSeconds": i32::MAX,
+                "renewTime": "9999-12-31T23:59:59.999999Z",
+            } }),
+            "DaemonSet" => daemon_set(),
+            DEFINITION => definition(),
             _ => self.configuration(kind),
         };
         if self.dice.random_bool(0.3) {
@@ -279,6 +298,9 @@ impl Hostility {
         }
         if !object.is_object() {
             object = json!({ "spec": object });
+        }
+        if kind.name == DEFINITION && !object["spec"].is_object() {
+            object = definition();
         }
         // Advertisements of the adversary concern its own pools only; its pools serve its own namespaces.
         match kind.name {
@@ -365,6 +387,28 @@ impl Hostility {
         }
         json!({ "spec": spec })
     }
+}
+
+/// Returns a DaemonSet with the labels of the speakers.
+fn daemon_set() -> Value {
+    let labels = json!({ "app.kubernetes.io/name": "fairlead", "app.kubernetes.io/component": "speaker" });
+    json!({ "spec": {
+        "selector": { "matchLabels": labels },
+        "template": {
+            "metadata": { "labels": labels },
+            "spec": { "containers": [{ "name": "a", "image": "example.com/none" }] },
+        },
+    } })
+}
+
+/// Returns a definition of a foreign kind without its names.
+fn definition() -> Value {
+    let schema = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    json!({ "spec": {
+        "group": "example.com", "scope": "Cluster",
+        "versions": [{ "name": "v1", "served": true, "storage": true,
+                       "schema": { "openAPIV3Schema": schema } }],
+    } })
 }
 
 /// Annotations with a request to the allocator.

@@ -43,11 +43,12 @@ impl Waits {
     }
 }
 
-/// The middle one.
-pub(crate) fn median(waits: &[Duration]) -> Duration {
+/// Returns the wait that this share of the waits does not exceed; 50 is the median.
+pub(crate) fn percentile(waits: &[Duration], percent: usize) -> Duration {
     let mut sorted = waits.to_vec();
     sorted.sort();
-    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied().unwrap_or_default()
 }
 
 fn has_routes(lab: &Lab, ip: IpAddr) -> Result<bool> {
