@@ -14,7 +14,7 @@ mod scene;
 mod shared;
 
 pub use ledger::Ledger;
-pub use objects::{CONFIG, LbService, Policy, configure, merge_service, service_off_its_owner};
+pub use objects::{CONFIG, LbService, PodState, Policy, configure, merge_service, service_off_its_owner};
 pub use pool::Pool;
 pub use rest::{versions, wait_for_rest};
 pub use scene::{Scene, Seen, VERSION};

@@ -61,6 +61,15 @@ pub enum Policy {
     Local,
 }
 
+/// The state of a pod behind a Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PodState {
+    /// It takes connections.
+    Ready,
+    /// It is being deleted, and still takes connections where no other pod is ready.
+    Terminating,
+}
+
 /// A Service of type LoadBalancer, by default in the namespace `default`, with TCP and UDP on port 80,
 /// dual-stack.
 #[derive(Clone, Debug)]
@@ -149,11 +158,21 @@ impl LbService {
         self
     }
 
-    /// Applies the EndpointSlice of one family, with these addresses of pods on `node`.
+    /// Applies the EndpointSlice of one family, with these addresses of pods on `node`, which are ready.
     pub fn apply_endpoints(&self, lab: &Lab, family: &str, node: &str, pods: &[IpAddr]) -> Result<()> {
+        let endpoints: Vec<_> = pods.iter().map(|ip| (node, *ip, PodState::Ready)).collect();
+        self.apply_pods(lab, family, &endpoints)
+    }
+
+    /// Applies the EndpointSlice of one family, with these pods, each with its node and address.
+    pub fn apply_pods(&self, lab: &Lab, family: &str, pods: &[(&str, IpAddr, PodState)]) -> Result<()> {
         let endpoints: Vec<Value> = pods
             .iter()
-            .map(|ip| json!({ "addresses": [ip], "nodeName": node, "conditions": { "ready": true } }))
+            .map(|(node, ip, state)| {
+                let is_ready = *state == PodState::Ready;
+                let conditions = json!({ "ready": is_ready, "serving": true, "terminating": !is_ready });
+                json!({ "addresses": [ip], "nodeName": node, "conditions": conditions })
+            })
             .collect();
         let port = |protocol: &str| json!({ "name": protocol.to_lowercase(), "protocol": protocol, "port": addresses::POD_PORT });
         lab.api()?

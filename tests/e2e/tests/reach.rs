@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use fairlead_e2e::{
-    LbService, PORT, Policy, SECOND, SOON, Shared, VERSION, all_nodes, clients, configure, expect_owner,
-    next_hops, nodes, reach,
+    LbService, PORT, PodState, Policy, SECOND, SOON, Shared, VERSION, all_nodes, clients, configure,
+    expect_next_hops, expect_owner, next_hops, nodes, reach,
 };
 use fairlead_lab::{Lab, Transport, addresses, ensure, wait_for};
 use serde_json::Value;
@@ -66,6 +66,34 @@ fn local_policy_elects_node_with_pod() {
         for ip in service.up(&lab).unwrap() {
             expect_owner(&lab, ip, node, SOON).unwrap();
         }
+        service.delete(&lab).unwrap();
+    }
+}
+
+#[test]
+fn node_with_terminating_endpoints_is_left_once_another_is_ready() {
+    let lab = LAB.turn();
+    let pod = |node: &str| lab.node(node).unwrap().pod_addresses(1)[0];
+    let (n1, n2) = (pod("n1"), pod("n2"));
+    for pool in ["l2", "bgp"] {
+        let service = LbService::new(&format!("ending-{pool}"), pool)
+            .policy(Policy::Local)
+            .single("IPv4")
+            .without_selector();
+        let ip = service.up(&lab).unwrap()[0];
+        let expect_at = |node: &str| match pool {
+            "l2" => expect_owner(&lab, ip, node, SOON).unwrap(),
+            _ => expect_next_hops(&lab, ip, &nodes([node]), SOON).unwrap(),
+        };
+        // Without a ready one, a terminating endpoint is used.
+        service.apply_pods(&lab, "IPv4", &[("n1", n1, PodState::Terminating)]).unwrap();
+        expect_at("n1");
+        service.apply_pods(&lab, "IPv4", &[("n1", n1, PodState::Ready)]).unwrap();
+        expect_at("n1");
+        service
+            .apply_pods(&lab, "IPv4", &[("n1", n1, PodState::Terminating), ("n2", n2, PodState::Ready)])
+            .unwrap();
+        expect_at("n2");
         service.delete(&lab).unwrap();
     }
 }
