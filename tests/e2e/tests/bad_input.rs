@@ -51,6 +51,28 @@ fn expect_undisturbed(lab: &Lab) {
 }
 
 #[test]
+fn annotations_that_fill_the_object_leave_an_address_and_a_reason() {
+    /// Most octets of all annotations of an object together.
+    const ALL: usize = 256 << 10;
+    let lab = LAB.turn();
+    let service = LbService::new("full", "l2").single("IPv4");
+    let annotations = service.object()["metadata"]["annotations"].as_object().unwrap();
+    let used: usize = annotations.iter().map(|(key, value)| key.len() + value.as_str().unwrap().len()).sum();
+    let key = "example.com/fill";
+    let service = service.annotation(key, &"f".repeat(ALL - used - key.len()));
+    let ip = service.up(&lab).unwrap()[0];
+    reach(&lab, ip, 1).unwrap();
+    let told = wait_for("the condition of the Service", SOON, || {
+        let condition = lab.api()?.condition("full", "fairlead.dev/Allocated")?;
+        condition.filter(|(status, ..)| status == "True").ok_or_else(|| anyhow::anyhow!("no condition"))
+    })
+    .unwrap();
+    assert!(told.2.contains("without the annotation fairlead.dev/ip-allocated-from-pool"), "{told:?}");
+    expect_undisturbed(&lab);
+    service.delete(&lab).unwrap();
+}
+
+#[test]
 fn invalid_pool_is_refused_with_reason() {
     let lab = LAB.turn();
     // The spec of a pool, and a word that the message must contain, from the schema or from the condition.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use fairlead_e2e::{
     LbService, PACE, PORT, Pool, SOON, Scene, all_nodes, expect_next_hops, next_hops, reach, reach_on_lan,
 };
-use fairlead_lab::{Lab, ensure, wait_for};
+use fairlead_lab::{Lab, binaries, ensure, wait_for};
 use serde_json::json;
 
 use crate::{LAB, asking, expect_at_work, lan, plain, restart};
@@ -164,4 +164,35 @@ fn drained_pool_keeps_holders_and_allocates_nothing() {
     scene.expect(&named, &["192.0.2.201"], "a-drained");
     expect_at_work(&scene);
     scene.expect(&holder, &["192.0.2.200"], "a-drained");
+}
+
+#[test]
+fn address_outlives_all_pools_and_their_definition() {
+    let lab = LAB.turn();
+    let scene = Scene::new(&lab);
+    let pool = lan("lan", &["192.0.2.200-192.0.2.209"]);
+    scene.pools([&pool]);
+    let service = asking("survivor", "192.0.2.203");
+    let ips = scene.serve(&service, &["192.0.2.203"], "lan");
+    expect_reached(&lab, &ips);
+
+    // The pools are deleted with their definition, and no finalizer holds it.
+    let definition = json!({ "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+                             "metadata": { "name": "ipaddresspools.fairlead.dev" } });
+    let api = lab.api().unwrap();
+    api.delete(&definition.to_string()).unwrap();
+    scene.expect_gone(&definition);
+    let held = || api.addresses("survivor").unwrap();
+    assert_eq!(held(), ips);
+    api.apply_dir(&binaries::config_dir().join("crd")).unwrap();
+    wait_for("the definition to be established", SOON, || api.is_established("ipaddresspools.fairlead.dev"))
+        .unwrap();
+    // Another pool comes first, and its Services do not get the address.
+    let other = lan("other", &["192.0.2.210-192.0.2.219"]);
+    scene.pools([&other]);
+    scene.serve(&plain("newcomer"), &["192.0.2.210"], "other");
+    assert_eq!(held(), ips);
+    scene.pools([&pool]);
+    scene.expect(&service, &["192.0.2.203"], "lan");
+    expect_reached(&lab, &ips);
 }

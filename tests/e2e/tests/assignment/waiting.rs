@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fairlead_e2e::{LbService, Policy, Pool, SOON, Scene, reach_on_lan};
 use fairlead_lab::wait_for;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{LAB, plain};
 
@@ -133,4 +133,27 @@ fn deleted_pool_moves_service_to_another_pool() {
     scene.delete(one.object());
     let ips = scene.expect(&service, &["192.0.2.210"], "two");
     reach_on_lan(&lab, ips[0], 80).unwrap();
+}
+
+#[test]
+fn service_that_is_being_deleted_keeps_its_address_and_gets_no_other() {
+    let lab = LAB.turn();
+    let scene = Scene::new(&lab);
+    let pool = Pool::new("single", &["192.0.2.200/32"]);
+    scene.pools([&pool]);
+    let [holder, leaving, next] = ["holder", "leaving", "next"].map(plain);
+    let finalizers = |list: Value| json!({ "metadata": { "finalizers": list } });
+    scene.serve(&holder, &["192.0.2.200"], "single");
+    scene.refuse(&leaving, "PoolExhausted");
+    for service in [&holder, &leaving] {
+        scene.merge(service.object(), finalizers(json!(["example.com/hold"])));
+        scene.delete(service.object());
+    }
+    scene.refuse(&next, "PoolExhausted");
+    scene.expect(&holder, &["192.0.2.200"], "single");
+    // The older Service is being deleted, so the younger one gets the address.
+    scene.merge(holder.object(), finalizers(Value::Null));
+    scene.expect(&next, &["192.0.2.200"], "single");
+    assert_eq!(scene.seen(&leaving).addresses, Vec::<std::net::IpAddr>::new());
+    scene.merge(leaving.object(), finalizers(Value::Null));
 }
