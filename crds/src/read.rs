@@ -197,8 +197,8 @@ fn decode_parts<T: DeserializeOwned + Default>(json: &str, error: &serde_json::E
     Decoded { value: T::default(), problem }
 }
 
-/// Returns the parts of a JSON text that can be represented as a [`Value`], which excludes numbers outside the
-/// range of f64 and nesting beyond the limit of serde_json. `None` if no part can be.
+/// Returns the parts of a JSON text that can be represented as a [`Value`], which excludes numbers outside
+/// the range of f64 and nesting beyond the limit of serde_json. `None` if no part can be.
 fn representable(json: &str, levels: usize) -> Option<Value> {
     if let Ok(value) = serde_json::from_str(json) {
         return Some(value);

@@ -2,8 +2,8 @@
 //! instance of the new class may not exist, so this one removes what it wrote: its conditions, the counts and
 //! the finalizer would otherwise stay for ever.
 //!
-//! The condition `Accepted` tells whether the instance of the new class has written the status since: then its
-//! `observedGeneration` is that of the object.
+//! The condition `Accepted` tells whether the instance of the new class has written the status since: then
+//! its `observedGeneration` is that of the object.
 
 use std::collections::BTreeSet;
 
@@ -67,8 +67,8 @@ impl Configuration {
         (accepted.observed_generation() != view.metadata.generation).then_some(view)
     }
 
-    /// Returns whether a pool or BGPPeer has the class of this instance; `None` if it does not exist, or if its
-    /// kind has no class.
+    /// Returns whether a pool or BGPPeer has the class of this instance; `None` if it does not exist, or if
+    /// its kind has no class.
     fn has_own_class(&self, object: &ObjectRef) -> Option<bool> {
         let class = match object.kind {
             Kind::IPAddressPool => &self.stored::<IPAddressPool>(&object.name)?.spec.load_balancer_class,

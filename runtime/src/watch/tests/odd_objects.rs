@@ -1,5 +1,5 @@
-//! Objects that API servers store and that types cannot hold: of every watched kind, in a list, in a watch and
-//! in the list after an expired watch.
+//! Objects that API servers store and that types cannot hold: of every watched kind, in a list, in a watch
+//! and in the list after an expired watch.
 
 use fairlead_crds::objects::{
     CustomResourceDefinition, DaemonSet, EndpointSlice, Node, Secret, Service, ServiceCIDR, Speaker,
