@@ -2,7 +2,7 @@
 
 use fairlead_crds::{names, v1beta1};
 use fairlead_runtime::client::chain;
-use fairlead_runtime::request::{Failure, request};
+use fairlead_runtime::request::{Failure, request, response_without_object};
 use fairlead_runtime::watch::REQUEST_TIMEOUT;
 use k8s_openapi::api::core::v1::Service;
 use kube::api::{Patch, PatchParams};
@@ -52,7 +52,8 @@ pub(crate) async fn send(
     }
 }
 
-/// The part of the response that is used. The response contains the whole object.
+/// The part of the response that is used: a table, or the object if the API server returns no tables. A table
+/// with one object has the `resourceVersion` of the object.
 #[derive(Deserialize)]
 struct WrittenObject {
     metadata: Metadata,
@@ -83,7 +84,7 @@ async fn patch(
     };
     let mut patch = patch.map_err(Error::BuildRequest)?;
     *patch.body_mut() = write.body.to_json();
-    let written: WrittenObject = request(client, patch).await?;
+    let written: WrittenObject = request(client, response_without_object(patch)?).await?;
     Ok(written.metadata.resource_version)
 }
 
@@ -192,6 +193,28 @@ mod tests {
             (WriteTarget::PoolCooldown("main".into()), "PoolCooldown main"),
         ] {
             assert_eq!(target.to_string(), text);
+        }
+    }
+
+    #[tokio::test]
+    async fn response_with_or_without_object_is_read() {
+        let object = json!({ "kind": "Service", "metadata": { "name": "b", "resourceVersion": "7" } });
+        let table = json!({ "kind": "Table", "metadata": { "resourceVersion": "7" }, "rows": [] });
+        for response in [object, table] {
+            let answer = service_fn(move |request: Request<kube::client::Body>| {
+                let accept = request.headers()["accept"].to_str().unwrap().to_owned();
+                assert_eq!(accept, "application/json;as=Table;v=v1;g=meta.k8s.io, application/json");
+                assert_eq!(request.uri().path(), "/api/v1/namespaces/a/services/b/status");
+                let query = request.uri().query().unwrap_or_default().to_owned();
+                assert!(query.ends_with("fieldManager=fairlead-controller&includeObject=None"), "{query}");
+                let body = Body::from(response.to_string());
+                async move { Ok::<_, Infallible>(Response::new(body)) }
+            });
+            let client = Client::new(answer, "default");
+            let target = WriteTarget::ServiceStatus(ObjectKey { namespace: "a".into(), name: "b".into() });
+            let write = Write { resource_version: "1".into(), body: Arc::new(Patch::Json(json!({}))) };
+            let result = send(&client, &target, &write, false).await;
+            assert_eq!(result, WriteResult::Written("7".to_owned()));
         }
     }
 

@@ -18,7 +18,7 @@ use fairlead_crds::v1beta1::Speaker;
 use fairlead_runtime::backoff::Backoff;
 use fairlead_runtime::client::chain;
 use fairlead_runtime::pages::for_each_listed;
-use fairlead_runtime::request::{Failure, request};
+use fairlead_runtime::request::{Failure, request, response_without_object};
 use fairlead_runtime::watch::REQUEST_TIMEOUT;
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Service;
@@ -270,7 +270,7 @@ async fn try_clean(
     let patch = path.patch_subresource("status", &departed.key.name, &parameters, &Patch::Merge(()));
     let mut patch = patch.map_err(Error::BuildRequest)?;
     *patch.body_mut() = body.to_string().into_bytes();
-    match request::<IgnoredAny>(client, patch).await {
+    match request::<IgnoredAny>(client, response_without_object(patch)?).await {
         Err(failure) if is_gone(&failure) => Ok(false),
         result => result.map(|_| true),
     }

@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, Request, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use fairlead_crds::text;
 use http_body_util::BodyExt;
 use kube::client::Body;
@@ -66,6 +66,26 @@ impl Failure {
         let message = || text::message(reason).into_owned();
         (status.code == 403 && is_about_object && is_denial).then(message)
     }
+}
+
+/// What a [`response_without_object`] accepts: a table, and a whole object from an API server that returns no
+/// tables. An error is a `Status` in both cases.
+const WITHOUT_OBJECT: &str = "application/json;as=Table;v=v1;g=meta.k8s.io, application/json";
+
+/// Asks for a response that contains the `resourceVersion` of the object and not the object: a table with
+/// `includeObject=None`, as `kubectl get` reads it. An object may have 256 KiB of annotations, and many writes
+/// are in flight.
+///
+/// # Errors
+/// Returns an error if the URI is not valid.
+pub fn response_without_object(request: Request<Vec<u8>>) -> Result<Request<Vec<u8>>, Error> {
+    let (mut parts, body) = request.into_parts();
+    let separator = if parts.uri.query().is_some() { '&' } else { '?' };
+    let uri = format!("{}{separator}includeObject=None", parts.uri);
+    let invalid = |error| Error::BuildRequest(kube::core::request::Error::BuildRequest(error));
+    parts.uri = uri.parse::<Uri>().map_err(|error| invalid(error.into()))?;
+    parts.headers.insert(header::ACCEPT, HeaderValue::from_static(WITHOUT_OBJECT));
+    Ok(Request::from_parts(parts, body))
 }
 
 /// Sends a request and reads the response. Fails if no data arrives for [`READ_TIMEOUT`]; a slow response is

@@ -155,4 +155,11 @@ pub(crate) async fn printer_columns_are_shown(context: Context) {
         .collect();
     assert_eq!(names, ["Name", "Auto", "First", "Age"]);
     assert_eq!(table["rows"][0]["cells"].as_array().unwrap()[..3], [json!("x"), json!(true), json!("a")]);
+    let headers = [accept[0], ("content-type", "application/merge-patch+json")];
+    let path = format!("{}/x/status?includeObject=None", api.resource_url());
+    let table =
+        context.request("PATCH", &path, &headers, json!({ "status": { "ready": true } })).await.unwrap();
+    let version = api.get("x").await.unwrap().metadata.resource_version.unwrap();
+    assert_eq!((&table["kind"], &table["metadata"]["resourceVersion"]), (&json!("Table"), &json!(version)));
+    assert_eq!(table["rows"][0]["object"]["metadata"], Value::Null);
 }

@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use kube::api::{ListParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::context::{Context, refused};
+use crate::context::{Context, refused, why};
 
 async fn create(context: &Context, name: &str, app: &str) {
     let config = serde_json::from_value(
@@ -81,4 +81,25 @@ pub(crate) async fn table_has_columns_and_rows(context: Context) {
     assert_eq!(row["cells"][1], "LoadBalancer");
     assert_eq!(row["cells"][3], "<pending>");
     assert_eq!(row["object"]["metadata"]["name"], "web");
+}
+
+pub(crate) async fn patch_of_status_returns_table_without_object(context: Context) {
+    let bomb = "x".repeat(200 * 1024);
+    context.create_service("web", json!({ "type": "LoadBalancer", "ports": [{ "port": 80 }] })).await;
+    let path = format!("/api/v1/namespaces/{}/services/web", context.namespace);
+    let merge = ("content-type", "application/merge-patch+json");
+    let annotated = json!({ "metadata": { "annotations": { "example.com/bomb": bomb } } });
+    context.request("PATCH", &path, &[merge], annotated).await.unwrap();
+    let accept = ("accept", "application/json;as=Table;v=v1;g=meta.k8s.io, application/json");
+    let status = json!({ "status": { "loadBalancer": { "ingress": [{ "ip": "192.0.2.1" }] } } });
+    let query = format!("{path}/status?&fieldManager=x&includeObject=None");
+    let table = context.request("PATCH", &query, &[merge, accept], status).await.unwrap();
+    assert_eq!(table["kind"], "Table");
+    let service = context.get(&path).await;
+    assert_eq!(service["status"]["loadBalancer"]["ingress"][0]["ip"], "192.0.2.1");
+    assert_eq!(table["metadata"]["resourceVersion"], service["metadata"]["resourceVersion"]);
+    assert!(table.to_string().len() < 8 * 1024, "{}", table.to_string().len());
+    let status = json!({ "metadata": { "resourceVersion": "1" }, "status": {} });
+    let refusal = why(context.request("PATCH", &query, &[merge, accept], status).await);
+    assert_eq!(refusal, (409, "Conflict".into()));
 }

@@ -107,6 +107,7 @@ behaviors! {
         unknown_field_selector_is_rejected,
         metadata_list_contains_metadata_only,
         table_has_columns_and_rows,
+        patch_of_status_returns_table_without_object,
     }
     custom {
         definition_is_established_and_served,
