@@ -59,7 +59,7 @@ pub(crate) const CASES: &[Case] = &[
         },
     },
     Case {
-        name: "refuse, N full pools of one address (by design: every pool is tried)",
+        name: "refuse, N full pools of one address",
         sizes: &[1, 10, 100, 1_000],
         operations: Operations::Batch,
         make: |n| {
