@@ -73,8 +73,8 @@ impl Failure {
 const WITHOUT_OBJECT: &str = "application/json;as=Table;v=v1;g=meta.k8s.io, application/json";
 
 /// Asks for a response that contains the `resourceVersion` of the object and not the object: a table with
-/// `includeObject=None`, as `kubectl get` reads it. An object may have 256 KiB of annotations, and many writes
-/// are in flight.
+/// `includeObject=None`, as `kubectl get` reads it. An object may have 256 KiB of annotations, and many
+/// writes are in flight.
 ///
 /// # Errors
 /// Returns an error if the URI is not valid.

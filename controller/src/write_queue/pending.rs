@@ -145,8 +145,8 @@ impl PendingWrites {
         }
     }
 
-    /// Removes and returns the write to send next. `probing` is true until the API server responds again after
-    /// an outage.
+    /// Removes and returns the write to send next. `probing` is true until the API server responds again
+    /// after an outage.
     pub(super) fn pop_ready(&mut self, capacity: Capacity, probing: bool) -> Option<(WriteTarget, Pending)> {
         let place = self.next_ready(capacity, probing)?;
         let target = self.ready.remove(&place)?;

@@ -97,8 +97,8 @@ impl BgpPairs {
         ads.filter(|(_, entry)| entry.alternative.is_some()).map(|(index, _)| index)
     }
 
-    /// Forgets the last accepted form of an object whose current form is in force, unless the status determines
-    /// it: the current form is the last accepted one now.
+    /// Forgets the last accepted form of an object whose current form is in force, unless the status
+    /// determines it: the current form is the last accepted one now.
     pub(super) fn forget_alternative(&mut self, index: usize) {
         let Some(entry) = self.ads.get_mut(index) else { return };
         let is_last_form = entry.refusal().is_none() && entry.recorded.is_none();
@@ -214,8 +214,8 @@ impl AdvertisedPools {
         }
     }
 
-    /// Sets the last accepted form in the status, if it remains the last accepted one when the current form is
-    /// in force.
+    /// Sets the last accepted form in the status, if it remains the last accepted one when the current form
+    /// is in force.
     pub(super) fn with_recorded(self, recorded: Option<Form>) -> Self {
         Self { recorded, ..self }
     }

@@ -134,8 +134,8 @@ impl Pools {
     }
 
     /// Returns the pools of a tier that may have an address of each of these families for a Service, in the
-    /// order in which they are tried: those that may admit it, with free addresses, with addresses that it may
-    /// share, or in `own`.
+    /// order in which they are tried: those that may admit it, with free addresses, with addresses that it
+    /// may share, or in `own`.
     pub(super) fn candidates<'a>(
         &'a self,
         tier: Tier,

@@ -47,8 +47,8 @@ pub struct ServiceClaims {
 }
 
 impl AllocationRequest<'_> {
-    /// Returns the groups within which the Service shares, in pools that limit sharing to one namespace and in
-    /// others; none if it does not share.
+    /// Returns the groups within which the Service shares, in pools that limit sharing to one namespace and
+    /// in others; none if it does not share.
     pub fn sharing_groups(&self) -> impl Iterator<Item = Arc<SharingGroup>> {
         let group = self.sharing.group();
         group.into_iter().flat_map(|group| [group.clone(), group.within(&self.service.namespace)])

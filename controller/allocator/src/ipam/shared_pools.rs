@@ -9,8 +9,8 @@ use super::pool_set::Position;
 use super::request::AllocationRequest;
 use super::sharing::{Ports, SharingGroup, first_common_port};
 
-/// The pools with automatic assignment that have shared addresses: by family and group, by the ports in use on
-/// the address.
+/// The pools with automatic assignment that have shared addresses: by family and group, by the ports in use
+/// on the address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SharedPools(BTreeMap<(Family, Arc<SharingGroup>), BTreeMap<Ports, BTreeSet<Position>>>);
 
