@@ -16,6 +16,8 @@ use crate::{DrainCause, DrainPhase, NotAnnouncedReason, Plan};
 
 /// Maximum number of sessions in the status: the bound in the schema.
 const MAX_SESSIONS: usize = 256;
+/// Maximum number of messages of a session: the bound in the schema.
+const MAX_MESSAGES: usize = 8;
 
 /// Maximum length of an error text, in bytes. The text comes from a peer or from the kernel.
 const MAX_ERROR_BYTES: usize = 256;
@@ -185,7 +187,7 @@ fn session(peer: &str, view: &SessionView) -> Session {
         last_notification_sent: view.notification_sent.as_ref().map(notification),
         last_notification_received: view.notification_received.as_ref().map(notification),
         prefixes: view.families.iter().map(|family| family.sent).sum(),
-        messages: view.messages.iter().map(|message| bounded(message)).collect(),
+        messages: view.messages.iter().take(MAX_MESSAGES).map(|message| bounded(message)).collect(),
     }
 }
 
@@ -304,11 +306,14 @@ mod tests {
     #[test]
     fn sessions_and_error_texts_are_bounded() {
         let error = Series { text: "ü".repeat(1000), ..Series::default() };
-        let view = SessionView { last_error: Some(error), ..SessionView::default() };
+        let messages = vec!["ü".repeat(1000); 20];
+        let view = SessionView { last_error: Some(error), messages, ..SessionView::default() };
         let sessions: Sessions = (0..1000).map(|n| (format!("peer-{n}"), view.clone())).collect();
         let status = status(&Summary::default(), &sessions, None, at(1));
         assert_eq!(status.sessions.len(), MAX_SESSIONS);
         assert!(status.sessions[0].last_error.as_ref().unwrap().len() <= MAX_ERROR_BYTES);
+        assert_eq!(status.sessions[0].messages.len(), MAX_MESSAGES);
+        assert!(status.sessions[0].messages.iter().all(|message| message.len() <= MAX_ERROR_BYTES));
     }
 
     #[test]

@@ -464,6 +464,7 @@ impl Session {
         self.retained_until = None;
         self.statistics.established += 1;
         self.received = ReceivedRoutes::default();
+        self.first_malformed = None;
         self.restart_hold_timer(now);
         for family in &negotiated.families {
             let blocked = RouteNextHop::select(*family, self.next_hops, &negotiated).is_none();
@@ -492,8 +493,9 @@ impl Session {
         self.statistics.prefixes_received += (update.nlri.len() + reached) as u64;
         if !errors.is_empty() {
             self.statistics.updates_malformed += 1;
-            if let Some(error) = errors.iter().rfind(|error| !matches!(error, AttributeError::Discard(_))) {
-                self.last_malformed = Some(error.to_string());
+            let error = errors.iter().rfind(|error| !matches!(error, AttributeError::Discard(_)));
+            if let (Some(error), None) = (error, &self.first_malformed) {
+                self.first_malformed = Some(error.to_string());
             }
         }
     }

@@ -88,7 +88,7 @@ pub struct Session {
     cease: Option<Notification>,
 
     received: ReceivedRoutes,
-    last_malformed: Option<String>,
+    first_malformed: Option<String>,
     statistics: Statistics,
 }
 
@@ -123,7 +123,7 @@ impl Session {
             graceful_shutdown: false,
             cease: None,
             received: ReceivedRoutes::default(),
-            last_malformed: None,
+            first_malformed: None,
             statistics: Statistics::default(),
         })
     }
@@ -252,11 +252,12 @@ impl Session {
         self.negotiated.as_ref().filter(|_| self.state == SessionState::Established)
     }
 
-    /// Returns the error of the last malformed UPDATE whose routes were treated as withdrawn or ignored (RFC
-    /// 7606). It does not affect this speaker, but points to a defect of the peer.
+    /// Returns the error of the first malformed UPDATE on this connection whose routes were treated as
+    /// withdrawn or ignored (RFC 7606 §6). It does not affect this speaker, but points to a defect of the
+    /// peer.
     #[must_use]
-    pub fn last_malformed(&self) -> Option<&str> {
-        self.last_malformed.as_deref()
+    pub fn first_malformed(&self) -> Option<&str> {
+        self.first_malformed.as_deref().filter(|_| self.state == SessionState::Established)
     }
 
     /// Returns whether the peer sends more than [`MAX_MESSAGES_PER_SECOND`] or [`MAX_OCTETS_PER_SECOND`], or

@@ -1,9 +1,12 @@
 //! Protocol violations of a peer, and the answers of the session.
 
 use fairlead_bgp::message::Message;
+use fairlead_bgp::message::capability::Capability;
 use fairlead_bgp::message::open::Open;
 use fairlead_bgp::message::update::AttributeError;
-use fairlead_bgp::{DownReason, Family, Notification, PeerAs, SessionConfig, SessionEvent, SessionState};
+use fairlead_bgp::{
+    DownReason, Family, Notification, PeerAs, SessionConfig, SessionEvent, SessionInput, SessionState,
+};
 
 use crate::harness::*;
 
@@ -218,6 +221,12 @@ fn update_errors_of_rfc_7606_keep_session_up() {
         ("COMMUNITIES of 5", with("c008 05 0102030405"), withdrawn("COMMUNITIES has an invalid length")),
         ("COMMUNITIES of 0", with("c008 00"), withdrawn("COMMUNITIES has an invalid length")),
         ("ORIGINATOR_ID over eBGP", with("8009 01 00"), discarded("")),
+        ("CLUSTER_LIST over eBGP", with("800a 01 00"), discarded("")),
+        (
+            "two errors: the stronger action counts",
+            with("4006 01 00 8004 03 000000 c007 01 00"),
+            withdrawn("MULTI_EXIT_DISC has an invalid length"),
+        ),
         (
             "EXTENDED COMMUNITIES of 7",
             with("c010 07 01020304050607"),
@@ -246,6 +255,7 @@ fn update_errors_of_rfc_7606_keep_session_up() {
             withdrawn("a path attribute exceeds the attribute list"),
         ),
         ("a trailing octet", with("80"), withdrawn("a path attribute exceeds the attribute list")),
+        ("a flag of the length only", with("d008 0004 fc000001"), (0, 1, 0, String::new())),
     ] {
         let mut solo = Solo::new(config()).established();
         let bytes = update(&attributes, &hex("18 cb0071"));
@@ -256,9 +266,43 @@ fn update_errors_of_rfc_7606_keep_session_up() {
         let counted =
             (decoded.update.withdrawn.len(), statistics.prefixes_received, statistics.updates_malformed);
         assert_eq!(counted, (withdrawals, announced, malformed), "{name}");
-        let shown = solo.session.last_malformed().unwrap_or_default();
+        let shown = solo.session.first_malformed().unwrap_or_default();
         assert!(shown.starts_with(&text) && shown.is_empty() == text.is_empty(), "{name}: {shown}");
     }
+}
+
+#[test]
+fn errors_of_an_internal_peer_keep_session_up() {
+    let mut open = peer_open();
+    open.my_as = 64512;
+    open.capabilities.retain(|capability| capability.code() != 65);
+    open.capabilities.push(Capability::FourOctetAs(LOCAL_AS));
+    let good = "4001 01 00  4002 00  4003 04 c0000202";
+    for (attribute, error) in [
+        ("4005 01 00", "LOCAL_PREF has an invalid length"),
+        ("8009 03 000000", "ORIGINATOR_ID has an invalid length"),
+        ("800a 00", "CLUSTER_LIST has an invalid length"),
+        ("800a 05 0102030405", "CLUSTER_LIST has an invalid length"),
+    ] {
+        let internal = SessionConfig { peer_asn: PeerAs::Internal, ..config() };
+        let mut solo = Solo::new(internal).established_with(&open);
+        solo.receive(&update(&hex(&format!("{good} {attribute}")), &hex("18 cb0071")));
+        assert!(solo.session.first_malformed().unwrap().starts_with(error), "{attribute}");
+        assert_eq!(solo.session.statistics().prefixes_received, 0, "{attribute}");
+    }
+}
+
+#[test]
+fn first_malformed_update_of_a_connection_is_kept() {
+    let mut solo = Solo::new(config()).established();
+    solo.receive(&update(&hex("4002 00 4003 04 c0000202"), &hex("18 cb0071")));
+    solo.receive(&update(&hex("4001 01 00 4003 04 c0000202"), &hex("18 cb0071")));
+    assert_eq!(solo.session.first_malformed(), Some("ORIGIN is missing (treat-as-withdraw)"));
+    solo.session.handle_input(solo.now, SessionInput::ConnectionClosed { reason: String::new() });
+    assert_eq!(solo.session.first_malformed(), None);
+    solo.wait(secs(1));
+    solo.reestablish();
+    assert_eq!(solo.session.first_malformed(), None);
 }
 
 #[test]
@@ -275,7 +319,7 @@ fn family_with_unparsable_prefixes_is_ignored() {
         let mut solo = Solo::new(config()).established();
         solo.receive(&update(&hex(&format!("{mp} {good}")), &[]));
         assert_eq!(solo.session.state(), SessionState::Established, "{name}: {:?}", solo.down_reason());
-        assert!(solo.session.last_malformed().unwrap().ends_with("(IPv6 unicast routes ignored)"), "{name}");
+        assert!(solo.session.first_malformed().unwrap().ends_with("(IPv6 unicast routes ignored)"), "{name}");
         assert_eq!(solo.session.statistics().prefixes_received, 0, "{name}");
     }
     // A family that the session does not carry is not an error.

@@ -243,6 +243,12 @@ fn next_hop_encoding_follows_negotiation() {
             solo.session.withheld().len(),
             [expect.0, expect.1].iter().filter(|n| n.is_none()).count()
         );
+        // RFC 7606 §5.1: MP_REACH_NLRI is the first attribute.
+        solo.session.announce(host_v6(2), attributes(1)).unwrap();
+        let bytes = solo.sent_bytes();
+        assert!(bytes.is_empty() || bytes[23..25] == [0x90, 14] || bytes[23..25] == [0x80, 14], "{bytes:?}");
+        learned.learn(decode_all(&bytes, solo.context));
+        solo.session.withdraw(&host_v6(2));
         // Withdrawals use the same encoding.
         solo.session.withdraw(&host(1));
         solo.session.withdraw(&host_v6(1));

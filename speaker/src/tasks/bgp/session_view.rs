@@ -44,6 +44,14 @@ fn malformed_capabilities(codes: &BTreeSet<u8>) -> Option<String> {
     })
 }
 
+/// Returns a message about a malformed UPDATE of the router.
+fn malformed_update(error: &str) -> String {
+    format!(
+        "the router sent a malformed UPDATE: {error}; the session remains, because this node discards all routes \
+         that it receives: check the software of the router"
+    )
+}
+
 /// Message about a router that is silent after the TCP handshake.
 fn no_open(peer: &Peer) -> String {
     let ttl = if peer.ttl_security.is_some() { " and sends packets with TTL 255 (ttlSecurity)" } else { "" };
@@ -231,8 +239,8 @@ fn negotiated_session(negotiated: &Negotiated, peer: &Peer) -> NegotiatedSession
     }
 }
 
-/// Returns messages about what does not work on the session: one for each feature and address family, and
-/// `key_message`, the problem of the TCP-MD5 key.
+/// Returns messages about what does not work on the session, the most important first: one for each feature and
+/// address family, and `key_message`, the problem of the TCP-MD5 key.
 pub(super) fn messages(peer: &Peer, session: &Session, key_message: Option<&str>) -> Vec<String> {
     let echo = peer.bfd.as_ref().filter(|profile| profile.echo_mode).map(|profile| {
         format!("BFDProfile {}: echoMode is not supported; BFD runs without echo packets", profile.name)
@@ -242,14 +250,13 @@ pub(super) fn messages(peer: &Peer, session: &Session, key_message: Option<&str>
     let no_open = session.is_open_overdue().then(|| no_open(peer));
     let capabilities = session.omits_capabilities().then(|| NO_CAPABILITIES.to_owned());
     let malformed = session.negotiated().and_then(|n| malformed_capabilities(&n.malformed_capabilities));
+    let malformed_update = session.first_malformed().map(malformed_update);
     let families = session.withheld();
     let families = families.values().map(Withheld::to_string);
     let shutdown = peer.shutdown.is_some().then(|| SHUTDOWN.to_owned());
-    [shutdown, key_message.map(str::to_owned), no_open, flood, prefixes, echo, capabilities, malformed]
-        .into_iter()
-        .flatten()
-        .chain(families)
-        .collect()
+    let first = [shutdown, key_message.map(str::to_owned), no_open, flood];
+    let last = [capabilities, prefixes, malformed, malformed_update, echo];
+    first.into_iter().flatten().chain(families).chain(last.into_iter().flatten()).collect()
 }
 
 /// Returns the view of a peer whose configuration is invalid.
@@ -272,6 +279,15 @@ mod tests {
         assert!(PREFIXES.contains(&format!("more than {EXPECTED_PREFIXES} prefixes")), "{PREFIXES}");
         assert!(FLOOD.contains(&format!("{MAX_MESSAGES_PER_SECOND} messages")), "{FLOOD}");
         assert!(FLOOD.contains(&format!("{} MiB", MAX_OCTETS_PER_SECOND / (1024 * 1024))), "{FLOOD}");
+    }
+
+    #[test]
+    fn malformed_update_is_named() {
+        let message = malformed_update("ORIGIN is missing (treat-as-withdraw)");
+        assert!(
+            message
+                .starts_with("the router sent a malformed UPDATE: ORIGIN is missing (treat-as-withdraw); ")
+        );
     }
 
     #[test]
