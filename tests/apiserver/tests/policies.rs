@@ -1,6 +1,6 @@
-//! The accounts of `config/rbac` with tokens as the kubelet mounts them, against a kube-apiserver that enforces
-//! RBAC and the admission policies. Skipped with the built-in server, which enforces neither: the tests of
-//! `tests/e2e` evaluate the same rules and expressions.
+//! The accounts of `config/rbac` with tokens as the kubelet mounts them, against a kube-apiserver that
+//! enforces RBAC and the admission policies. Skipped with the built-in server, which enforces neither: the
+//! tests of `tests/e2e` evaluate the same rules and expressions.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test ends where it fails")]
 

@@ -115,8 +115,8 @@ impl QuestionsReport {
     }
 }
 
-/// Returns the longest time in which two hosts answered in turns. Answers of different hosts that are less than
-/// `pause` apart belong to one such time.
+/// Returns the longest time in which two hosts answered in turns. Answers of different hosts that are less
+/// than `pause` apart belong to one such time.
 fn longest_contest(answers: &[(Instant, Mac)], pause: Duration) -> Duration {
     let (mut longest, mut since) = (Duration::ZERO, None::<(Instant, Instant)>);
     for pair in answers.windows(2) {
