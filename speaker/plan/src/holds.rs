@@ -62,6 +62,8 @@ struct Served {
     appearance: Appearance,
     /// True if the data path has applied the change, or it has waited for that for too long.
     is_confirmed: bool,
+    /// Until when it waits; `None` while this node could not announce it anyway.
+    until: Option<Instant>,
 }
 
 /// An address that is about to be announced or withdrawn.
@@ -95,33 +97,23 @@ impl Holds {
             Some(at) => records.swap_remove(at),
             None => Record { address: seen.address, served: None, withdrawn: None },
         };
-        let waiting = (seen.service.clone(), seen.address);
+        // Until an advertisement asks again.
+        let was_waiting = self.waiting.remove(&(seen.service.clone(), seen.address));
         match (&mut record.served, seen.is_served) {
             (Some(served), true) => {
-                if !served.is_confirmed && now >= served.appearance.at + self.wait {
-                    served.is_confirmed = true;
-                    self.unconfirmed.push(waiting.clone());
-                }
                 served.is_confirmed |= !waits_for_path;
+                served.until = served.until.filter(|_| was_waiting);
             }
             (served @ None, true) => {
                 let appearance = Appearance { at: now, is_initial: self.start == Start::Before };
                 let is_confirmed = seen.is_announced || !waits_for_path;
-                *served = Some(Served { appearance, is_confirmed });
-                if !is_confirmed {
-                    self.due.insert((now + self.wait, seen.service.clone()));
-                }
+                *served = Some(Served { appearance, is_confirmed, until: None });
             }
             (served, false) => {
                 if served.take().is_some() && seen.is_announced {
                     record.withdrawn = Some(now);
                 }
             }
-        }
-        if record.served.is_some_and(|served| !served.is_confirmed) {
-            self.waiting.insert(waiting);
-        } else {
-            self.waiting.remove(&waiting);
         }
         record.withdrawn = record.withdrawn.filter(|_| delays);
         if record.served.is_some() || record.withdrawn.is_some() {
@@ -131,7 +123,8 @@ impl Holds {
         }
     }
 
-    /// Returns why an advertisement does not announce an address yet; `None` if it does.
+    /// Returns why an advertisement does not announce an address yet, which this node could announce
+    /// otherwise; `None` if it does.
     pub(crate) fn reason(
         &mut self,
         service: &Arc<ObjectKey>,
@@ -139,15 +132,27 @@ impl Holds {
         ad: &BgpAdvertisement,
         now: Option<Instant>,
     ) -> Option<NotAnnouncedReason> {
-        let record = self.records.get(service)?.iter().find(|record| record.address == address)?;
+        let now = now?;
+        let record = self.records.get_mut(service)?.iter_mut().find(|record| record.address == address)?;
         let until = record.withdrawn.map(|withdrawn| withdrawn + ad.reannounce_after);
-        if let Some(until) = until.filter(|until| now.is_some_and(|now| now < *until)) {
+        if let Some(until) = until.filter(|until| now < *until) {
             self.due.insert((until, service.clone()));
             return Some(NotAnnouncedReason::WithdrawnRecently);
         }
-        let is_confirmed = record.served.is_none_or(|served| served.is_confirmed);
-        let waits = ad.announce_when == AnnounceWhen::DataPathReady && !is_confirmed;
-        waits.then_some(NotAnnouncedReason::DataPathNotReady)
+        let served = record.served.as_mut().filter(|served| !served.is_confirmed)?;
+        if ad.announce_when == AnnounceWhen::EndpointReady {
+            return None;
+        }
+        let until = *served.until.get_or_insert(now + self.wait);
+        if now >= until {
+            served.is_confirmed = true;
+            self.waiting.remove(&(service.clone(), address));
+            self.unconfirmed.push((service.clone(), address));
+            return None;
+        }
+        self.waiting.insert((service.clone(), address));
+        self.due.insert((until, service.clone()));
+        Some(NotAnnouncedReason::DataPathNotReady)
     }
 
     /// Handles the answer to a probe. Passes every Service whose routes may change to `changed`.
@@ -159,14 +164,16 @@ impl Holds {
     ) {
         self.data_path.handle(answer);
         self.start = Start::Over;
-        let (records, data_path, due, wait) = (&mut self.records, &self.data_path, &mut self.due, self.wait);
+        let (records, data_path, due) = (&mut self.records, &self.data_path, &mut self.due);
         self.waiting.retain(|(service, address)| {
             let mut records = records.get_mut(service).into_iter().flatten();
             let served = records.find(|record| record.address == *address).and_then(|r| r.served.as_mut());
             let Some(served) = served else { return false };
             served.is_confirmed = data_path.has_applied(Family::of(*address), served.appearance, now);
             if served.is_confirmed {
-                due.remove(&(served.appearance.at + wait, service.clone()));
+                if let Some(until) = served.until {
+                    due.remove(&(until, service.clone()));
+                }
                 changed(service);
             }
             !served.is_confirmed

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fairlead_bgp::Attributes;
-use fairlead_crds::model::config::{BgpAdvertisement, Peer};
+use fairlead_crds::model::config::{AnnounceWhen, BgpAdvertisement, Peer};
 use fairlead_crds::model::family::Family;
 use fairlead_crds::model::service::{ObjectKey, TrafficPolicy};
 use ipnet::IpNet;
@@ -271,6 +271,10 @@ impl Routes {
         if let Some(reason) = unserved_here {
             return Err(reason);
         }
+        if ads.iter().any(|ad| ad.announce_when == AnnounceWhen::DataPathReady) {
+            // Without a session for it, the address need not wait.
+            self.carrying_peers(&ads, address)?;
+        }
         let mut held = None;
         let mut begins = |ad: &&BgpAdvertisement| {
             let reason = self.holds.reason(key, address, ad, now);
@@ -279,7 +283,6 @@ impl Routes {
         };
         let announced: Vec<_> = ads.iter().copied().filter(&mut begins).collect();
         if let Some(reason) = held.filter(|_| announced.is_empty()) {
-            self.carrying_peers(&ads, address)?;
             return Err(reason);
         }
         let ads = announced;

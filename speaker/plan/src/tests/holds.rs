@@ -224,6 +224,25 @@ fn withdrawal_for_another_cause_is_not_delayed() {
 }
 
 #[test]
+fn address_that_this_node_cannot_announce_does_not_wait() {
+    let mut node = Speaker::new(data_path_ready(), "n1");
+    let excluded = Node { excluded: true, ..node.world.nodes["n1"].clone() };
+    node.plan.apply_node("n1".into(), excluded);
+    assert_eq!(node.at(10), Err(NotAnnouncedReason::NodeExcluded));
+    assert!(!node.plan.awaits_data_path());
+    assert_eq!(node.at(60_000), Err(NotAnnouncedReason::NodeExcluded));
+    assert_eq!(node.plan.take_unconfirmed(), []);
+    node.plan.apply_node("n1".into(), node.world.nodes["n1"].clone());
+    assert_eq!(node.at(60_001), Err(DataPathNotReady));
+    assert!(node.plan.awaits_data_path());
+    assert_eq!(node.timeout(), Some(90_001), "it has its full time");
+    node.world.config.peers.clear();
+    node.plan.set_config(&node.world.config);
+    assert_eq!(node.at(60_002), Err(NotAnnouncedReason::NoPeer));
+    assert!(!node.plan.awaits_data_path());
+}
+
+#[test]
 fn deleted_service_leaves_nothing_behind() {
     let mut node = Speaker::new(data_path_ready(), "n2");
     node.endpoints("n1");
