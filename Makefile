@@ -34,9 +34,9 @@ demo: setup build ## Show the main job: addresses, ARP, NDP, BGP, a cut cable (K
 test: setup build ## Run every test: unit, property, protocol, a short fuzz run, then real packets in the lab
 	CARGO_TARGET_$(HOST_VARIABLE)_RUNNER="$(or $(SUDO),env)" CARGO=$(CARGO) tests/run.sh
 
-# cargo runs the targets one after the other. Nothing else should use the machine meanwhile.
+# cargo runs the targets one after the other. Use a machine that does nothing else meanwhile.
 .PHONY: soak
-soak: setup build ## Repeat rare faults 20 times, and flood for 30 s with the limits of a quiet machine
+soak: setup build ## Repeat rare faults 20 times, and flood speakers for 30 s with strict limits (25 min)
 	CARGO_TARGET_$(HOST_VARIABLE)_RUNNER="$(or $(SUDO),env)" FAIRLEAD_E2E_ROUNDS=20 \
 		FAIRLEAD_FLOOD_SECONDS=30 FAIRLEAD_QUIET_MACHINE=1 \
 		$(CARGO) test --locked --workspace --no-fail-fast --test flood --test handover --test isolation \

@@ -106,8 +106,8 @@ fn report(findings: &[validate::Finding]) -> ExitCode {
     let refused = findings.iter().any(|finding| !finding.accepted);
     if findings.iter().any(|finding| !finding.accepted && finding.keeps_form) {
         eprintln!(
-            "fairlead: in a cluster, a refused edit of an object other than an IPAddressPool leaves the form in \
-             force that was accepted last"
+            "fairlead: in a cluster, if an edit of an object other than an IPAddressPool is refused, the form \
+             that was accepted last stays in force"
         );
     }
     if refused { ExitCode::FAILURE } else { ExitCode::SUCCESS }

@@ -24,8 +24,8 @@ use crate::{objects, v1beta1};
 const MAX_LEFT_OUT: usize = 32;
 /// The maximum length of [`Decoded::problem`], in octets.
 const MAX_PROBLEM: usize = 256;
-/// The levels of an object at which [`decode`] looks for a part that cannot be represented. It leaves out the
-/// whole value at the last level.
+/// The number of levels of an object at which [`decode`] looks for a part that cannot be represented. It
+/// leaves out the whole value at the last level.
 const MAX_PARSED_LEVELS: usize = 8;
 /// The first second of the year 0, the earliest time that the API server accepts.
 const EARLIEST_SECOND: i64 = -62_167_219_200;
@@ -380,7 +380,7 @@ mod tests {
             assert_eq!((&*value.name, value.ports.len()), ("a", 1), "{raw:.100}");
             assert!(problem.is_some(), "{raw:.100}");
         }
-        // No JSON: no API server sends it.
+        // The text is not JSON. No API server sends such a text.
         assert_eq!(decode::<Object>("{ \"name\": ").value, Object::default());
     }
 

@@ -68,8 +68,8 @@ impl Failure {
     }
 }
 
-/// What a [`response_without_object`] accepts: a table, and a whole object from an API server that returns no
-/// tables. An error is a `Status` in both cases.
+/// The header `Accept` of [`response_without_object`]: a table, or the whole object from an API server that
+/// returns no tables. An error is a `Status` in both cases.
 const WITHOUT_OBJECT: &str = "application/json;as=Table;v=v1;g=meta.k8s.io, application/json";
 
 /// Asks for a response that contains the `resourceVersion` of the object and not the object: a table with

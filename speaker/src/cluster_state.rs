@@ -48,7 +48,8 @@ pub(crate) struct ClusterState {
     unlisted: BTreeSet<&'static str>,
     /// True if the API server does not serve Speakers.
     speakers_missing: bool,
-    /// When the first EndpointSlice event since the last [`ClusterState::take_endpoint_event`] arrived.
+    /// The time at which the first EndpointSlice event since the last call of
+    /// [`ClusterState::take_endpoint_event`] arrived.
     endpoint_event: Option<Instant>,
 }
 
@@ -130,7 +131,7 @@ impl ClusterState {
         match event {
             WatchEvent::Services(change) => self.handle_services(change),
             WatchEvent::Slices(change, arrived) => {
-                // A list is not the news of a change.
+                // The objects of a list need not have changed.
                 if matches!(change, ObjectChange::Apply(_) | ObjectChange::Delete(_)) {
                     self.endpoint_event.get_or_insert(arrived);
                 }
@@ -170,7 +171,7 @@ impl ClusterState {
         self.plan.set_drain_wait(wait);
     }
 
-    /// Sets how long an address waits for the data path; see [`Plan::set_data_path_wait`].
+    /// Sets the longest time for which an address waits for the data path; see [`Plan::set_data_path_wait`].
     pub(crate) fn set_data_path_wait(&mut self, wait: Duration) {
         self.plan.set_data_path_wait(wait);
     }

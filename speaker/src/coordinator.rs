@@ -48,7 +48,7 @@ pub(crate) struct Coordinator {
     /// Addresses of this node, for the BGP peer tasks.
     pub node_addresses: watch::Sender<Vec<IpAddr>>,
     pub mesh_input: watch::Sender<MeshInput>,
-    /// Whether to probe the data path.
+    /// True while the data path task must send probes.
     pub probe_wanted: watch::Sender<bool>,
     pub probe_answers: mpsc::Receiver<ProbeAnswer>,
     pub report: watch::Sender<SpeakerReport>,
@@ -102,7 +102,7 @@ impl Coordinator {
                     self.state.handle_probe(&answer, Instant::now());
                     last_probe = match answer {
                         ProbeAnswer::NotReady(reason) => reason,
-                        ProbeAnswer::Ready { .. } | ProbeAnswer::KubeProxy(_) => "it answers".to_owned(),
+                        ProbeAnswer::Ready { .. } | ProbeAnswer::KubeProxy(_) => "the data path answers".to_owned(),
                     };
                 }
                 // Read below, when the node is reported.

@@ -48,13 +48,14 @@ pub struct Flags {
     #[arg(long, env = "FAIRLEAD_DRAIN_CORDONED")]
     pub drain_cordoned: bool,
 
-    /// Where announceWhen DataPathReady of BGPAdvertisements asks for the data path of the node: a path
-    /// /metrics is read as the metrics of kube-proxy, any other is ready if it returns status 200
+    /// URL by which the speaker asks whether the data path of its node is ready, for BGPAdvertisements with
+    /// announceWhen DataPathReady: with the path /metrics, the answer must be the metrics of kube-proxy; with
+    /// any other path, status 200 means ready
     #[arg(long, env = "FAIRLEAD_DATA_PATH_PROBE", value_name = "URL")]
     #[arg(default_value = "http://127.0.0.1:10249/metrics")]
     pub data_path_probe: ProbeUrl,
 
-    /// How long an address waits at most for the data path of the node; at most 10m
+    /// How long an address waits for the data path of the node before it is announced anyway; at most 10m
     #[arg(long, env = "FAIRLEAD_DATA_PATH_WAIT", default_value = "30s", value_name = "DURATION")]
     #[arg(value_parser = data_path_wait)]
     pub data_path_wait: Duration,

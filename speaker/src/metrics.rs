@@ -105,7 +105,7 @@ struct DropLabel {
     reason: &'static str,
 }
 
-/// Times from 0.25 ms to 4 s.
+/// A histogram of times from 0.25 ms to 4 s.
 #[derive(Clone, Debug)]
 struct WriteDuration(Histogram);
 
@@ -254,7 +254,7 @@ impl Metrics {
         m.bfd.register(r);
         r.register(
             "data_path_probes",
-            "Probes of the data path of the node, by result: an answer, or none or another one",
+            "Probes of the data path of the node, by result: ok if the answer can be used, else error",
             m.data_path_probes,
         );
         r.register(
@@ -420,7 +420,7 @@ impl PeerMetrics {
         raise(&self.session_establishments, statistics.established);
     }
 
-    /// Counts that the established session ended.
+    /// Counts the end of the established session.
     pub(crate) fn count_drop(&self, reason: &DownReason) {
         let kinds = DownReason::KINDS.iter().zip(&self.session_drops);
         for (_, counter) in kinds.filter(|(kind, _)| **kind == reason.kind()) {
@@ -428,7 +428,7 @@ impl PeerMetrics {
         }
     }
 
-    /// Records the time from an EndpointSlice event until the session had written everything.
+    /// Records the time from an EndpointSlice event to the write of the last UPDATE message that it caused.
     pub(crate) fn observe_endpoint_change(&self, elapsed: Duration) {
         self.endpoint_change_duration.0.observe(elapsed.as_secs_f64());
     }

@@ -19,7 +19,7 @@ use crate::trim::{self, MeshPeer};
 #[derive(Debug)]
 pub(crate) enum WatchEvent {
     Services(ObjectChange<(ObjectKey, Option<Service>)>),
-    /// With the time of arrival.
+    /// A change and the time at which it arrived.
     Slices(ObjectChange<(SliceKey, Option<Slice>)>, Instant),
     Nodes(ObjectChange<(NodeName, Node, String)>),
     Speakers(ObjectChange<(String, Option<MeshPeer>)>),

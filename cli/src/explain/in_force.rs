@@ -1,5 +1,5 @@
-//! The part of `fairlead explain` about refused objects that announcements depend on: the form that was
-//! accepted last is in force, by the resolution that the speakers use.
+//! The part of `fairlead explain` about refused objects that announcements depend on. Their last accepted
+//! form is in force, as in the resolution that the speakers use.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,7 +15,7 @@ pub(super) struct KeptObjects(Vec<String>);
 
 impl KeptObjects {
     /// Returns the advertisements that cover addresses of these Services, and the BGPPeers of this class that
-    /// receive them, as far as they are refused and an earlier form is in force. `generations` has the
+    /// receive them, as far as they are refused and an earlier form is in force. `generations` contains the
     /// current generation of each object.
     pub(super) fn of<'a>(
         resolution: &Resolution,

@@ -76,7 +76,7 @@ impl Parameters {
         loop {
             tokio::select! {
                 biased;
-                // Before the watch: other programs can change the Secret without end.
+                // The timer comes first, because another program can cause watch events all the time.
                 () = sleep_until(check.poll_timeout()) => match self.check(&mut check).await {
                     Ok(()) => backoff.succeed(),
                     Err(error) => {

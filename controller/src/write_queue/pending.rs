@@ -1,4 +1,4 @@
-//! The pending writes and their places: which one is sent next.
+//! The pending writes, and the order in which they are sent.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -53,7 +53,7 @@ pub(super) enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Capacity {
     None,
-    /// One that never failed: all in flight are suspect, and they must not delay it if they hang.
+    /// One write that never failed: all writes in flight are suspect, and must not delay it if they hang.
     Unsuspected,
     Any,
 }

@@ -26,7 +26,7 @@ pub(super) struct AdvertisedPools {
     created: Created,
     /// The form of the object that is used.
     used: FormPools,
-    /// Why the object itself is refused, whatever the pools, so that the last accepted form is used.
+    /// Why the object itself is refused, regardless of the pools, so that the last accepted form is used.
     refused: Option<ObjectRefusal>,
     /// The other form of the object, if the pools decide which one is used.
     alternative: Option<Alternative>,

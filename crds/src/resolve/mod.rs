@@ -267,8 +267,8 @@ impl Resolution {
         value
     }
 
-    /// Adds a BGP advertisement: as it is, and in its last accepted form, which is used if it is invalid or
-    /// may announce no pool.
+    /// Adds a BGP advertisement in its current form and in its last accepted form. The last accepted form is
+    /// used if the current one is invalid or may announce no pool.
     fn push_bgp(
         &mut self,
         candidate: Candidate<'_, v1beta1::BGPAdvertisement, BgpAdvertisement>,

@@ -28,7 +28,8 @@ const RESTART_TIME: Duration = Duration::from_secs(120);
 const MAX_RESTART_TIME: u64 = 4095;
 /// The maximum of all other times: 16-bit numbers of seconds on the wire or in MetalLB.
 const MAX_SECONDS: u64 = 65_535;
-/// The maximum of the characters in texts: the octets of a shutdown communication (RFC 9003 §2).
+/// The maximum number of characters of a text: the number of octets of a shutdown communication (RFC 9003
+/// §2).
 const MAX_TEXT: usize = 255;
 /// The maximum of `linkBandwidth.megabitsPerEndpoint`: 100 Gbit/s.
 const MAX_MEGABITS: u32 = 100_000;

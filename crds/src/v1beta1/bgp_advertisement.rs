@@ -152,17 +152,17 @@ pub struct BGPAdvertisementSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_attributes: Option<ServiceAttributes>,
 
-    /// When a Node begins to announce an address. EndpointReady: as soon as an endpoint can serve it.
-    /// DataPathReady: once, in addition, the Service proxy of the Node has applied the change that made it
-    /// so, or the speaker has waited for that for `--data-path-wait`. Routes that a Node announces are not
-    /// withdrawn because of it. If unset, defaults to EndpointReady.
+    /// When a Node begins to announce an address. EndpointReady: as soon as an endpoint can serve the
+    /// address. DataPathReady: as soon as, in addition, the Service proxy of the Node has applied the change
+    /// of the endpoints. The Node waits for the proxy no longer than `--data-path-wait` of the speaker. The
+    /// field withdraws no route that the Node announces already. If unset, defaults to EndpointReady.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16), extend("enum" = ["EndpointReady", "DataPathReady"]))]
     pub announce_when: Option<String>,
 
     /// The shortest time from the withdrawal of an address because of its endpoints until the same Node
-    /// announces it again, a duration such as `10s` between 0s and 1h. It spares the routers the changes of
-    /// endpoints that come and go. If unset, defaults to 0s.
+    /// announces it again, a duration such as `10s` between 0s and 1h. A longer time causes fewer UPDATE
+    /// messages if endpoints often become ready and unready. If unset, defaults to 0s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     #[x_kube(validation = (

@@ -122,9 +122,9 @@ pub struct BGPPeerSpec {
     #[schemars(length(max = 15))]
     pub interface: Option<String>,
 
-    /// If true, the speakers end their sessions with the peer and open no new ones: they ask the peer to prefer
-    /// other paths, withdraw their routes and send a Cease NOTIFICATION (Administrative Shutdown, RFC 4486). If
-    /// unset, defaults to false.
+    /// If true, the speakers end their sessions with the peer and open no new ones. They ask the peer to
+    /// prefer other paths, withdraw their routes and send a Cease NOTIFICATION (Administrative Shutdown, RFC
+    /// 4486). If unset, defaults to false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shutdown: Option<bool>,
 
@@ -134,7 +134,7 @@ pub struct BGPPeerSpec {
     #[schemars(length(max = 255))]
     pub shutdown_message: Option<String>,
 
-    /// A text about the peer for operators. The Speaker objects show it with the sessions.
+    /// A text about the peer for operators. The status of each Speaker object contains it with the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 255))]
     pub description: Option<String>,

@@ -140,7 +140,7 @@ pub struct Session {
     /// What the session waits for. `WaitingForBfd`: BFD reports that the path to the router is down, or is
     /// not up yet. `Connecting`: the router does not accept the TCP connection. `Negotiating`: the router
     /// accepts the connection, but not the session. `Established`: nothing. `Stopped`: the configuration of
-    /// the peer does not permit a session. `Shutdown`: shutdown of the BGPPeer is true.
+    /// the peer does not permit a session. `Shutdown`: the field shutdown of the BGPPeer is true.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub phase: String,
 

@@ -29,8 +29,8 @@ struct Shared {
     server: OnceLock<Server>,
     /// The kinds whose last request failed because of an outage of the API server.
     failing: Mutex<BTreeSet<String>>,
-    /// The kinds that the API server does not serve, as far as they are logged. A process watches a kind anew
-    /// in each term.
+    /// The kinds of which the log says that the API server does not serve them. A controller watches each
+    /// kind anew in each term.
     missing: Mutex<BTreeSet<String>>,
 }
 

@@ -59,10 +59,10 @@
 //!
 //! # Scope
 //! Implemented: RFC 4271 with MP-BGP (RFC 4760, RFC 2545) for IPv4 and IPv6 unicast, four-octet AS numbers
-//! (RFC 6793), route refresh (RFC 2918, RFC 7313), extended messages (RFC 8654), IPv4 routes with IPv6 next hops (RFC
-//! 8950), graceful restart as the restarting speaker (RFC 4724), revised error handling (RFC 7606), shutdown
-//! communication (RFC 9003), extended optional parameters (RFC 9072, receiving), the send hold timer (RFC
-//! 9687) and peers without capabilities (RFC 5492 §3).
+//! (RFC 6793), route refresh (RFC 2918, RFC 7313), extended messages (RFC 8654), IPv4 routes with IPv6 next
+//! hops (RFC 8950), graceful restart as the restarting speaker (RFC 4724), revised error handling (RFC 7606),
+//! shutdown communication (RFC 9003), extended optional parameters (RFC 9072), the send hold timer (RFC 9687)
+//! and peers without capabilities (RFC 5492 §3).
 //!
 //! Left out on purpose: a session opens connections and never accepts one, so connections cannot collide (RFC
 //! 4271 §6.8) and Active is only the wait for the next attempt; and it learns no routes: inbound UPDATEs are

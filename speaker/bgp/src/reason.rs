@@ -49,7 +49,7 @@ impl DownReason {
         "notification-sent",
     ];
 
-    /// Returns the kind of the reason, for metrics.
+    /// Returns the kind of the reason as a label of metrics, without the details.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {

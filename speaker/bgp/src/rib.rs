@@ -4,15 +4,15 @@
 //! A prefix waits in at most one of three queues, which are sent in this order:
 //!
 //! 1. Announcements of routes that are new or changed, less specific ones first.
-//! 2. Withdrawals. What replaces a withdrawn route is announced by then, so an address that is covered before
-//!    and after a change is covered in between too.
-//! 3. Repetitions of routes that the peer has already, because it requested a route refresh. However often it
-//!    does, it delays no other route.
+//! 2. Withdrawals. The routes that replace a withdrawn one are announced by then, so an address that is
+//!    covered before and after a change is covered in between too.
+//! 3. Repetitions of routes that the peer has already, because it requested a route refresh. Requests of the
+//!    peer, however many, delay no other route.
 //!
-//! However often a prefix changes while the peer does not read, one message with its latest attributes is
-//! sent. Routes with equal attributes share an UPDATE. Announcing, withdrawing and sending cost O(log n) per
-//! prefix; the whole table is walked only when a session comes up or goes down, when a next hop appears,
-//! changes or disappears, and on a route refresh.
+//! If a prefix changes several times while the peer does not read, the session sends one message with the
+//! latest attributes. Routes with equal attributes share an UPDATE. Announcing, withdrawing and sending cost
+//! O(log n) per prefix; the whole table is walked only when a session comes up or goes down, when a next hop
+//! appears, changes or disappears, and on a route refresh.
 
 mod send_queues;
 
@@ -39,7 +39,8 @@ pub(crate) struct RibTable {
     queues: SendQueues,
     /// True until the End-of-RIB marker is sent.
     end_of_rib: bool,
-    /// Number of entries with [`RibEntry::repeat`]: what is left of the current route refresh.
+    /// Number of entries with [`RibEntry::repeat`]: the routes that the current route refresh has yet to
+    /// send.
     refreshing: usize,
     /// True until [`RibTable::take_end_of_refresh`] has reported the end of the current route refresh.
     end_of_refresh: bool,
@@ -78,14 +79,14 @@ struct RibEntry {
     sent: Option<Arc<Attributes>>,
     /// True if the peer has the route with another next hop, or other attributes that the session adds.
     outdated: bool,
-    /// True if the peer has the route, and it was not sent since the current route refresh began.
+    /// True if the peer has the route, and the session has not sent it since the current route refresh began.
     repeat: bool,
     /// True while the prefix is in a queue.
     queued: bool,
 }
 
 impl RibEntry {
-    /// Returns what must be sent.
+    /// Returns the difference to send; `None` if the peer has what it should have.
     fn difference(&self, mode: SendMode) -> Option<Difference> {
         let target = match mode {
             SendMode::Down => return None,
@@ -102,7 +103,7 @@ impl RibEntry {
         }
     }
 
-    /// Notes that what the peer has is up to date.
+    /// Records that the peer has what it should have.
     fn mark_current(&mut self, refreshing: &mut usize) {
         self.queued = false;
         self.outdated = false;

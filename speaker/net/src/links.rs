@@ -43,8 +43,8 @@ pub struct Link {
     /// Addresses with their prefix lengths, without IPv6 addresses that are tentative or failed duplicate
     /// address detection.
     pub addresses: Vec<IpNet>,
-    /// Those of [`Link::addresses`] that will disappear: temporary IPv6 addresses (RFC 8981), and deprecated
-    /// addresses (RFC 4862 §5.5.4).
+    /// The members of [`Link::addresses`] that are not permanent: temporary IPv6 addresses (RFC 8981), and
+    /// deprecated addresses (RFC 4862 §5.5.4).
     pub temporary: Vec<IpAddr>,
 }
 

@@ -1,4 +1,4 @@
-//! What the answers of the node's data path prove: whether the Service proxy has applied a change.
+//! Decides from the answers of the node's data path whether the Service proxy has applied a change.
 //!
 //! kube-proxy does not say which Services it has programmed, and its `/healthz` returns 200 for up to a
 //! minute while changes are pending. Its metrics say when it last queued a change and when it last completed
@@ -9,24 +9,25 @@ use std::time::{Duration, Instant};
 
 use fairlead_crds::model::family::Family;
 
-/// Longest time by which a change reaches the Service proxy later than this speaker.
+/// Assumed maximum of the time from the arrival of a change at this speaker to its arrival at the Service
+/// proxy.
 const WATCH_SKEW: Duration = Duration::from_secs(1);
 
-/// Time after a sync, without another one or a queued change, after which kube-proxy has applied everything.
-/// By default, it begins the next sync within a second if changes are pending.
+/// Time without another sync or a queued change after which kube-proxy has applied every change. By default,
+/// kube-proxy begins the next sync within a second if changes are pending.
 const SETTLE: Duration = Duration::from_millis(1500);
 
 /// The answer of the data path to one probe.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ProbeAnswer {
-    /// It is ready; the answer has no details.
+    /// The data path is ready. The answer has no details.
     Ready {
-        /// When the probe was sent.
+        /// The time at which the probe was sent.
         since: Instant,
     },
     /// The progress of kube-proxy.
     KubeProxy(ProxyProgress),
-    /// The probe failed, or the data path is not ready: why.
+    /// The probe failed, or the data path is not ready, for this reason.
     NotReady(String),
 }
 
@@ -41,9 +42,9 @@ pub struct ProxyProgress {
 /// The progress of kube-proxy in one address family.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FamilyProgress {
-    /// When the last change was queued; `None` if none was.
+    /// The time at which the last change was queued; `None` if none was.
     pub queued: Option<Instant>,
-    /// When the last successful sync ended; `None` if none did.
+    /// The time at which the last successful sync ended; `None` if none did.
     pub synced: Option<Instant>,
 }
 
@@ -82,11 +83,11 @@ impl ProxyProgress {
     }
 }
 
-/// What is known of the data path of one address family.
+/// The progress of the data path in one address family, by all answers so far.
 #[derive(Clone, Copy, Debug, Default)]
 struct FamilyPath {
     latest: FamilyProgress,
-    /// End of an earlier sync than the latest one.
+    /// The end of the sync that was observed before the latest one.
     synced_before: Option<Instant>,
 }
 
@@ -99,19 +100,20 @@ impl FamilyPath {
     }
 }
 
-/// What is known of the data path.
+/// The progress of the data path, by all answers so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DataPath {
     v4: FamilyPath,
     v6: FamilyPath,
+    /// The time of the last probe with the answer [`ProbeAnswer::Ready`].
     ready_at: Option<Instant>,
 }
 
-/// When an address became servable.
+/// The time since which endpoints can serve an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Appearance {
     pub(crate) at: Instant,
-    /// True if it was so when the speaker started.
+    /// True if endpoints could serve the address when the speaker started.
     pub(crate) is_initial: bool,
 }
 
@@ -128,7 +130,7 @@ impl DataPath {
         }
     }
 
-    /// Returns true if the data path has applied the change by which an address became servable.
+    /// Returns true if the data path has applied the change since which endpoints can serve an address.
     pub(crate) fn has_applied(&self, family: Family, appearance: Appearance, now: Instant) -> bool {
         let path = match family {
             Family::V4 => self.v4,
@@ -186,7 +188,7 @@ mod tests {
                 vec![("queued_timestamp", "", "1.764000099e+09"), ("timestamp", "", "1.7640001e+09")],
                 Some((family(ago(1), ago(0)), family(ago(1), ago(0)))),
             ),
-            // The clock went back, or the server lies.
+            // The clock was set back, or the values are wrong.
             (vec![("timestamp", "", "1e300")], Some(Default::default())),
             (vec![("timestamp", "", "NaN")], Some(Default::default())),
             (vec![("timestamp", "", "-1")], Some(Default::default())),

@@ -2,7 +2,7 @@
 //! node is ready, or because they were withdrawn a moment ago.
 //!
 //! Only addresses that an advertisement with `announceWhen: DataPathReady` or `reannounceAfter` covers have a
-//! record. An address that this node announces already never waits: the first announcement does.
+//! record. An address that this node announces already never waits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -20,7 +20,7 @@ use crate::reason::NotAnnouncedReason;
 /// Routers with graceful restart drop the routes that they do not receive again at once.
 const FIRST_ANSWER: Duration = Duration::from_secs(1);
 
-/// The addresses that wait, and what is known about them.
+/// The addresses that can wait, and their state.
 #[derive(Debug, Default)]
 pub(crate) struct Holds {
     /// Longest time for which an address waits for the data path.
@@ -29,7 +29,7 @@ pub(crate) struct Holds {
     records: BTreeMap<Arc<ObjectKey>, Vec<Record>>,
     /// The records that wait for the data path.
     waiting: BTreeSet<(Arc<ObjectKey>, IpAddr)>,
-    /// When to compute the routes of a Service again.
+    /// The times at which to compute the routes of a Service again.
     due: BTreeSet<(Instant, Arc<ObjectKey>)>,
     /// Addresses that are announced because they have waited for too long.
     unconfirmed: Vec<(Arc<ObjectKey>, IpAddr)>,
@@ -39,7 +39,7 @@ pub(crate) struct Holds {
 /// The start of the speaker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Start {
-    /// The routes were not computed yet.
+    /// The routes have not been computed yet.
     #[default]
     Before,
     /// Sessions wait for the first answer of the data path, until this time.
@@ -47,20 +47,21 @@ enum Start {
     Over,
 }
 
-/// What is known about one address of a Service.
+/// The state of one address of a Service.
 #[derive(Debug)]
 struct Record {
     address: IpAddr,
-    /// Since when endpoints can serve it; `None` while they cannot.
+    /// Set while endpoints can serve the address.
     served: Option<Served>,
-    /// When it was withdrawn last because of its endpoints.
+    /// The time of its last withdrawal because of its endpoints.
     withdrawn: Option<Instant>,
 }
 
+/// The state of an address that endpoints can serve.
 #[derive(Clone, Copy, Debug)]
 struct Served {
     appearance: Appearance,
-    /// True if the data path has applied the change, or it has waited for that for too long.
+    /// True if the address need not wait any longer for the data path.
     is_confirmed: bool,
     /// Until when it waits; `None` while this node could not announce it anyway.
     until: Option<Instant>,
@@ -80,11 +81,12 @@ pub(crate) struct Observation<'a> {
 }
 
 impl Holds {
+    /// Sets the longest time for which an address waits for the data path.
     pub(crate) fn set_wait(&mut self, wait: Duration) {
         self.wait = wait;
     }
 
-    /// Notes the present state of an address. Without a time, nothing waits.
+    /// Records the present state of an address. Without a time, no address waits.
     pub(crate) fn observe(&mut self, seen: Observation<'_>, now: Option<Instant>) {
         let waits_for_path = seen.ads.iter().any(|ad| ad.announce_when == AnnounceWhen::DataPathReady);
         let delays = seen.ads.iter().any(|ad| !ad.reannounce_after.is_zero());
@@ -180,7 +182,7 @@ impl Holds {
         });
     }
 
-    /// Notes that the routes were computed. After the first time, sessions wait for the data path if an
+    /// Records that the routes were computed. After the first time, new sessions wait for the data path if an
     /// address does.
     pub(crate) fn handle_computed(&mut self, now: Option<Instant>) {
         if self.start == Start::Before {
@@ -200,7 +202,7 @@ impl Holds {
         }
     }
 
-    /// Returns true if an address waits for the data path: probes are of use.
+    /// Returns true if an address waits for the data path, so that probes are needed.
     pub(crate) fn awaits_data_path(&self) -> bool {
         !self.waiting.is_empty()
     }

@@ -7,8 +7,8 @@ use fairlead_crds::model::config::Peer;
 pub enum PeerEdit {
     /// The session does not depend on what changed.
     None,
-    /// The session takes over the new parameters while it is established. The peer does not notice, unless the
-    /// session is shut down or started again.
+    /// The session takes over the new parameters while it is established. The peer does not notice, unless
+    /// the edit shuts the session down or starts it again.
     Live,
     /// The parameters belong to the connection or to the OPEN: they need a new session.
     NewSession,
@@ -61,7 +61,7 @@ fn parameters(peer: &Peer) -> (impl PartialEq, impl PartialEq) {
         // The plan adds it to the routes.
         link_bandwidth: _,
     } = peer;
-    // The key of a connection can be replaced, but a connection has one from its start or never.
+    // The key of a connection can be replaced, but not added or removed.
     let is_authenticated = password_secret.is_some();
     let live = (description, shutdown, keepalive_time, connect_time, bfd, bfd_strict, graceful_restart_time);
     let live = (live, password_secret);

@@ -196,7 +196,7 @@ impl Plan {
         self.now = Some(now);
     }
 
-    /// Sets how long an address waits at most until the data path is ready to forward its traffic.
+    /// Sets the longest time for which an address waits for the data path.
     pub fn set_data_path_wait(&mut self, wait: Duration) {
         self.routes.holds.set_wait(wait);
     }
@@ -207,14 +207,14 @@ impl Plan {
         self.routes.handle_probe(answer, now, &mut |service| dirty.mark_service(service));
     }
 
-    /// Returns true if an address waits for the data path: the answer to a probe can change something.
-    /// Current after [`Plan::changes`].
+    /// Returns true if an address waits for the data path, so that probes are needed. Current after
+    /// [`Plan::changes`].
     pub fn awaits_data_path(&self) -> bool {
         self.routes.holds.awaits_data_path()
     }
 
-    /// Returns true if new sessions may start. Those of a speaker that starts wait a moment for the data path,
-    /// so that they begin with all routes. Current after [`Plan::changes`].
+    /// Returns true if new sessions may start. After the start of the speaker, they wait up to a second for
+    /// the data path, so that they begin with all routes. Current after [`Plan::changes`].
     pub fn may_start_sessions(&self) -> bool {
         self.routes.holds.may_start_sessions(self.now)
     }

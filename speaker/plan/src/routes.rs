@@ -9,7 +9,7 @@
 //! traffic for an address without an endpoint on that node. The nodes that serve such an address announce a
 //! host route beside the aggregate, which routers prefer.
 //!
-//! An advertisement may let the announcement of an address wait; see [`Holds`].
+//! An advertisement can require that the announcement of an address waits; see [`Holds`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -49,7 +49,7 @@ pub(crate) struct Routes {
     /// True if routes to a peer carry a link bandwidth.
     weighted: bool,
     announced: usize,
-    /// The addresses that wait.
+    /// The addresses that wait for the data path, or after a withdrawal.
     pub(crate) holds: Holds,
 }
 
@@ -145,8 +145,8 @@ impl Routes {
         changed
     }
 
-    /// Returns when [`Routes::take_changed`] has prefixes, or [`Routes::holds`] has Services, because time has
-    /// passed.
+    /// Returns the next time at which [`Routes::take_changed`] has prefixes, or [`Routes::holds`] has
+    /// Services, although nothing else changes.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.weights.poll_timeout().into_iter().chain(self.holds.poll_timeout()).min()
     }

@@ -1,10 +1,10 @@
 //! A queue of commands between two tasks that holds at most one command per key.
 //!
-//! A new command replaces the pending command with the same key. It takes the last place, so that the receiver
-//! gets the latest command of each key in the order in which those were sent, or the place of the command that
-//! it replaces ([`CommandSender::send_in_place`]). The memory of the queue is
-//! bounded by the number of keys (addresses, prefixes), not by the number of commands: a flapping address
-//! cannot fill it, and the sender never waits for a slow receiver.
+//! A new command replaces the pending command with the same key. [`CommandSender::send`] puts it into the
+//! last place, so that the receiver gets the latest command of each key in the order in which they were sent.
+//! [`CommandSender::send_in_place`] puts it into the place of the command that it replaces. The memory of the
+//! queue is bounded by the number of keys (addresses, prefixes), not by the number of commands: a flapping
+//! address cannot fill it, and the sender never waits for a slow receiver.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,8 +47,8 @@ impl<K: Clone + Ord, C> CommandSender<K, C> {
         self.0.changed.notify_one();
     }
 
-    /// Adds a command. If one with this key is pending, replaces it in its place: later commands may depend on
-    /// it.
+    /// Adds a command. If one with this key is pending, replaces it in its place, because later commands may
+    /// depend on it.
     pub(crate) fn send_in_place(&self, key: K, command: C) {
         self.0.lock().replace(key, command);
         self.0.changed.notify_one();

@@ -1,8 +1,8 @@
-//! Probes the data path of the node while an address waits for it. `fairlead_plan` decides what the answers
-//! prove.
+//! Probes the data path of the node while an address waits for it. `fairlead_plan` decides by the answers
+//! whether it is ready.
 //!
-//! The program that answers is another one on the node, whichever listens on the port: the size of its answer
-//! and its time are bounded, and redirects are not followed.
+//! Any program on the node can listen on the port. Therefore the size and the time of an answer are bounded,
+//! and redirects are not followed.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -31,13 +31,14 @@ const MAX_BODY: usize = 4 << 20;
 /// Size of the buffer for the header of the answer, in octets.
 const MAX_HEADER: usize = 16 << 10;
 
-/// Shortest and longest time between two probes. Between them, it is a tenth of the time since the first.
+/// Shortest and longest time between two probes. Within these bounds, it is a tenth of the time since the
+/// first probe.
 const INTERVAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// Path of metrics in the text format of Prometheus.
 const METRICS_PATH: &str = "/metrics";
 
-/// Where to ask whether the data path of the node is ready.
+/// The URL that answers whether the data path of the node is ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeUrl {
     address: SocketAddr,
@@ -67,17 +68,17 @@ impl fmt::Display for ProbeUrl {
     }
 }
 
-/// The task that probes.
+/// The task that probes the data path of the node.
 pub(crate) struct DataPathTask {
     pub url: ProbeUrl,
-    /// True while an address waits.
+    /// True while probes are needed.
     pub wanted: watch::Receiver<bool>,
     pub answers: mpsc::Sender<ProbeAnswer>,
     pub metrics: Metrics,
 }
 
 impl DataPathTask {
-    /// Probes while it is wanted, until the channels are closed.
+    /// Probes while `wanted` is true, until the channels are closed.
     pub(crate) async fn run(mut self) {
         while self.wanted.wait_for(|wanted| *wanted).await.is_ok() {
             let first = Instant::now();
@@ -96,7 +97,7 @@ impl DataPathTask {
     }
 }
 
-/// Asks once.
+/// Sends one probe and returns the answer.
 async fn probe(url: &ProbeUrl) -> ProbeAnswer {
     let since = Instant::now();
     let body = match timeout(TIMEOUT, get(url)).await {

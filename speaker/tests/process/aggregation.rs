@@ -19,7 +19,7 @@ const ADDRESSES: u32 = 64;
 const FIRST: u32 = 0xC612_0000;
 const AGGREGATE: u8 = 18;
 
-/// Octets of the message types and prefixes that this test reads, after the header.
+/// The IPv4 prefixes in one UPDATE, each as its address and its length.
 struct Changes {
     withdrawn: Vec<(u32, u8)>,
     announced: Vec<(u32, u8)>,

@@ -13,7 +13,7 @@ use kube::Client;
 use serde_json::{Value, json};
 
 const NAMESPACE: &str = "fairlead-system";
-/// Limit for the start of a policy or a role, which kube-apiserver learns by watches.
+/// Longest time until a new policy or role is in force. kube-apiserver learns them by watches.
 const EFFECTIVE_WITHIN: Duration = Duration::from_secs(30);
 
 async fn send(client: &Client, method: &str, path: &str, body: &Value) -> Result<Value, String> {
@@ -166,7 +166,7 @@ async fn token_of_a_speaker_writes_only_the_object_of_its_node() {
     assert_refused(apply(&n1, &speakers, &speaker("n3", None)).await, REFUSED);
     let forbidden = "is forbidden";
     assert_refused(send(&n1, "DELETE", &format!("{speakers}/n1"), &Value::Null).await, forbidden);
-    // A token that was requested for no pod names no node.
+    // A token that is bound to no pod names no node.
     let unbound = client_of(access, &admin, "fairlead-speaker", None).await;
     assert_refused(apply(&unbound, &speakers, &speaker("n1", None)).await, REFUSED);
 
@@ -182,7 +182,7 @@ async fn token_of_a_speaker_writes_only_the_object_of_its_node() {
         assert_refused(send(&n1, method, &path, &Value::Null).await, forbidden);
     }
     assert_refused(apply(&n1, &secrets, &secret("fairlead-mesh", "Opaque")).await, forbidden);
-    // Without the role, a token of another account, and no way to one.
+    // Speakers cannot request a token of another account.
     let token = format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts/fairlead-controller/token");
     let request = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {} });
     assert_refused(send(&n1, "POST", &token, &request).await, forbidden);

@@ -85,7 +85,7 @@ fn node_with_terminating_endpoints_is_left_once_another_is_ready() {
             "l2" => expect_owner(&lab, ip, node, SOON).unwrap(),
             _ => expect_next_hops(&lab, ip, &nodes([node]), SOON).unwrap(),
         };
-        // Without a ready one, a terminating endpoint is used.
+        // A terminating endpoint is used while no endpoint is ready.
         service.apply_pods(&lab, "IPv4", &[("n1", n1, PodState::Terminating)]).unwrap();
         expect_at("n1");
         service.apply_pods(&lab, "IPv4", &[("n1", n1, PodState::Ready)]).unwrap();

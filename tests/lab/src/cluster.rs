@@ -1,6 +1,6 @@
 //! Stands in for the parts of a cluster that Fairlead expects and the lab does not run: EndpointSlices for
 //! Services, and nftables rules on every node. One process in the control plane's namespace does both. On
-//! every node it serves the metrics of kube-proxy that say how far it is.
+//! every node it serves the metrics by which kube-proxy reports its progress.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -114,7 +114,7 @@ struct Cluster {
     pods: Store<Pod>,
     nodes: Vec<(DataPlane, Option<Rules>)>,
     metrics: ProxyMetrics,
-    /// When the rules are to be written; `None` if they are current.
+    /// The time at which to write the rules; `None` if they are current.
     due: Option<Instant>,
 }
 
@@ -190,7 +190,7 @@ fn follow<K: Resource<DynamicType = ()>>(
 }
 
 impl Cluster {
-    /// Writes the rules when they are due: after a change, or a moment later if a Service asks for that.
+    /// Writes the rules when they are due: after a change, or later if a Service has [`PROXY_DELAY`].
     fn program_if_due(&mut self, is_changed: bool) {
         let now = Instant::now();
         if is_changed {

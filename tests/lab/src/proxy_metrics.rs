@@ -26,6 +26,7 @@ struct Times {
 }
 
 impl ProxyMetrics {
+    /// Starts a server in each of these namespaces.
     pub(crate) fn serve<'a>(nodes: impl Iterator<Item = &'a Netns>) -> Result<Self> {
         let metrics = Self::default();
         for netns in nodes {
@@ -43,12 +44,12 @@ impl ProxyMetrics {
         Ok(metrics)
     }
 
-    /// Notes that a change waits.
+    /// Records that a change is pending.
     pub(crate) fn set_queued(&self) {
         self.times.lock().unwrap_or_else(PoisonError::into_inner).queued = now();
     }
 
-    /// Notes that the rules are current.
+    /// Records that the rules of the nodes are current.
     pub(crate) fn set_synced(&self) {
         self.times.lock().unwrap_or_else(PoisonError::into_inner).synced = now();
     }

@@ -43,7 +43,7 @@ pub fn check_documented(prefix: &str, exposition: &str) {
 /// Abbreviations of units that `promtool check metrics` refuses, and `secs`.
 const ABBREVIATIONS: &[&str] =
     &["s", "ms", "us", "ns", "sec", "secs", "b", "kb", "mb", "gb", "tb", "pb", "m", "h", "d"];
-/// Units that are no base units.
+/// Units that are not base units of Prometheus.
 const OTHER_UNITS: &[&str] = &[
     "milliseconds",
     "microseconds",

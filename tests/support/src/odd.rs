@@ -11,7 +11,7 @@ pub struct Odd {
     pub kind: &'static str,
     pub name: String,
     pub spec: Value,
-    /// Null for none.
+    /// The status; null if the object has none.
     pub status: Value,
     /// False if the spec cannot be read.
     pub has_readable_spec: bool,

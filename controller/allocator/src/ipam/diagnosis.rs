@@ -11,10 +11,10 @@ use fairlead_crds::model::family::Family;
 
 /// The pools that are open to a Service.
 enum Pools {
-    /// These. The refusal names them.
+    /// Exactly these pools. The refusal names them.
     Named(Vec<Arc<str>>),
-    /// These, and those that are open to all Services. The refusal names none of them: the messages of all
-    /// waiting Services would change with each pool.
+    /// The pools in `pinned`, and those that are open to all Services. The refusal names none of them:
+    /// otherwise, each new pool would change the messages of all waiting Services.
     Unnamed { pinned: Vec<Arc<str>> },
 }
 

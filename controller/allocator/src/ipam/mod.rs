@@ -29,8 +29,8 @@
 //! adopts or checks again what a Service holds; then `assign` and `allocate` choose addresses, and
 //! [`Ipam::release`] frees them. After each, [`Ipam::take_changes`] returns the affected addresses.
 //!
-//! No operation walks addresses, Services or pools. Each costs the logarithm of their numbers; a refusal of a
-//! Service that names no pool also the number of pools with a `serviceAllocation` that admit it.
+//! No operation walks addresses, Services or pools. Each costs the logarithm of their numbers. A refusal of a
+//! Service that names no pool also costs the number of pools with a `serviceAllocation` that admit it.
 //!
 //! Pools in force do not overlap. Every held address is held of one pool. That pool may have been edited
 //! since and no longer contain the address: then the address is *retained*, see [`Ipam::keep`].

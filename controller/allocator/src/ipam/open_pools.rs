@@ -15,7 +15,7 @@ pub(super) struct OpenPools {
     with_family: [usize; 2],
 }
 
-/// What the open pools can offer, regardless of their holders.
+/// The families of the addresses of the open pools, regardless of their holders.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct OpenFamilies {
     /// True if there is an open pool.
@@ -62,7 +62,7 @@ impl OpenPools {
         !self.pools.with_free(&[family]).is_empty()
     }
 
-    /// Returns what the open pools can offer.
+    /// Returns the families of the addresses of the open pools.
     pub(super) fn families(&self) -> OpenFamilies {
         OpenFamilies { any: !self.pools.is_empty(), families: self.with_family.map(|count| count > 0) }
     }

@@ -22,7 +22,8 @@ pub(super) struct PoolIndex {
     namespaces: BTreeMap<String, PoolSet>,
     namespace_labels: LabelIndex,
     service_labels: LabelIndex,
-    /// The requirements under which each pool is listed; all of one kind.
+    /// The requirements under which each pool is listed. All of them concern the namespace of the Service, or
+    /// all of them its labels.
     listed: BTreeMap<Position, BTreeSet<Requirement>>,
 }
 
@@ -38,7 +39,8 @@ struct ByValue {
     values: BTreeMap<String, PoolSet>,
 }
 
-/// A requirement of a pool; one that is met suffices.
+/// A requirement of a pool for a Service. A pool that is listed under several can admit a Service that meets
+/// one of them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Requirement {
     None,
@@ -88,7 +90,7 @@ impl PoolIndex {
         sets
     }
 
-    /// Asserts that the index contains the pool as it is.
+    /// Asserts that the index contains the pool with its current free families.
     #[cfg(test)]
     pub(super) fn assert_listed(&self, position: &Position, state: &PoolState) {
         let requirements = self.listed.get(position).unwrap();

@@ -13,7 +13,7 @@ use super::pool_state::PoolState;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {
     pub(super) tier: Tier,
-    /// By priority, and 0 last.
+    /// Lower ranks are tried first: pools by priority, then those with priority 0.
     rank: u32,
     pub(super) name: Arc<str>,
 }
@@ -82,7 +82,7 @@ impl PoolSet {
         }
     }
 
-    /// Asserts that the set contains the pool as it is.
+    /// Asserts that the set contains the pool with its current free families.
     #[cfg(test)]
     pub(super) fn assert_contains(&self, position: &Position, state: &PoolState) {
         assert!(self.all.contains(position), "{position:?} is not listed");
@@ -114,12 +114,13 @@ impl PoolSet {
     }
 }
 
-/// The pools of several sets, in order and each once, of one tier. Costs what is taken of it.
+/// The pools of one tier in several sets, in order, each once. The cost grows with the number of pools taken.
 #[derive(Clone, Debug)]
 pub(super) struct Candidates<'a> {
     sets: Vec<&'a BTreeSet<Position>>,
-    /// Further pools.
+    /// Pools in addition to those of `sets`.
     others: BTreeSet<Position>,
+    /// The position of the pool that was returned last.
     last: Position,
 }
 

@@ -64,7 +64,7 @@ impl Pools {
         self.in_force.get_key_value(name)
     }
 
-    /// Asserts that the parts agree.
+    /// Asserts that the indexes contain exactly the pools in force.
     #[cfg(test)]
     pub(super) fn assert_consistent(&self) {
         let (mut pinned, mut unpinned, mut shared) = (0, 0, SharedPools::default());

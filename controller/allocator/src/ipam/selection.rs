@@ -18,7 +18,7 @@ pub(super) const MAX_WALKED: usize = 50;
 
 #[cfg(test)]
 thread_local! {
-    /// Number of pools that were tried.
+    /// Number of pools that were tried for Services in this thread.
     pub(super) static VISITED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 

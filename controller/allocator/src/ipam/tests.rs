@@ -438,12 +438,12 @@ fn visited(n: u32) -> Vec<(&'static str, u64)> {
             1,
             &[&format!("t{i}")],
         ));
-        let mut labelled = pool(&format!("label-{i}"), &[&format!("4.0.{}", number(i))]);
-        labelled.allocation = Some(ServiceAllocation {
+        let mut labeled = pool(&format!("label-{i}"), &[&format!("4.0.{}", number(i))]);
+        labeled.allocation = Some(ServiceAllocation {
             service_selectors: vec![selector("app", &format!("a{i}"))],
             ..ServiceAllocation::default()
         });
-        list.push(labelled);
+        list.push(labeled);
         let mut of_namespace = pool(&format!("namespace-{i}"), &[&format!("5.0.{}", number(i))]);
         of_namespace.allocation = Some(ServiceAllocation {
             namespace_selectors: vec![selector("ns", &format!("n{i}"))],
@@ -476,8 +476,8 @@ fn visited(n: u32) -> Vec<(&'static str, u64)> {
     step("namespace", &team, V4, "3.0.0.1");
     team.key.name = "s5".to_owned();
     step("full", &team, V4, "1.0.0.3");
-    let labelled = LoadBalancer { labels: labels(&[("team", "x"), ("app", "a1")]), ..service("s6") };
-    step("labels", &labelled, V4, "4.0.0.1");
+    let labeled = LoadBalancer { labels: labels(&[("team", "x"), ("app", "a1")]), ..service("s6") };
+    step("labels", &labeled, V4, "4.0.0.1");
     steps
 }
 

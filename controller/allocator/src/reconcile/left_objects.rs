@@ -1,6 +1,6 @@
 //! The pools and BGPPeers whose load balancer class changed from that of this instance to another one. The
 //! instance of the new class may not exist, so this one removes what it wrote: its conditions, the counts and
-//! the finalizer would otherwise stay for ever.
+//! the finalizer would otherwise never be removed.
 //!
 //! The condition `Accepted` tells whether the instance of the new class has written the status since: then
 //! its `observedGeneration` is that of the object.
@@ -55,7 +55,7 @@ impl Configuration {
     }
 
     /// Returns the patch that removes the finalizer of an object that left this instance. It must be written
-    /// before the status, which tells that the object left.
+    /// before the patch of the status: after that patch, the object no longer counts as abandoned.
     pub(super) fn departure_finalizer_patch(&self, object: &ObjectRef) -> Option<ObjectPatch> {
         finalizer_patch(&self.abandoned(object)?, false)
     }

@@ -27,7 +27,7 @@ pub struct Configuration {
     /// The load balancer class of this instance.
     class: Option<String>,
     removal: Removal,
-    /// See [`left_objects`](super::left_objects).
+    /// The pools and BGPPeers that left this instance, see [`left_objects`](super::left_objects).
     left: BTreeSet<ObjectRef>,
 }
 
@@ -144,8 +144,9 @@ impl Configuration {
     }
 
     /// Returns the status patch for an object that is not a pool, if its status must change. The status of a
-    /// BGPPeer of another class is written by its own instance, after the one that it left has removed what
-    /// it wrote. Objects without a class have the same status by the decision of every instance.
+    /// BGPPeer of another class is written by the instance of that class. If such a BGPPeer left this
+    /// instance, the patch removes what this instance wrote. Every instance decides on the same status for
+    /// objects without a class.
     pub fn status_patch(&self, object: &ObjectRef, now: Timestamp) -> Option<ObjectPatch> {
         let view = self.store.view(object)?;
         if self.is_foreign_peer(object) {
@@ -229,7 +230,7 @@ impl Configuration {
         &self.left
     }
 
-    /// Returns the pools and BGPPeers that left this instance, for an update.
+    /// Returns the pools and BGPPeers that left this instance, to be changed.
     pub(super) fn left_mut(&mut self) -> &mut BTreeSet<ObjectRef> {
         &mut self.left
     }

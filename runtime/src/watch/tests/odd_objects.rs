@@ -13,7 +13,7 @@ use super::*;
 /// Levels of nesting above the limit of serde_json, 128.
 const DEEP: usize = 300;
 
-/// Returns JSON with so many nested objects.
+/// Returns JSON with this number of nested objects.
 fn nested(levels: usize) -> String {
     "{\"f:a\":".repeat(levels) + "{}" + &"}".repeat(levels)
 }

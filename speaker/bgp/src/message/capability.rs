@@ -72,8 +72,8 @@ impl Capability {
         Ok(())
     }
 
-    /// Decodes a value. The families and the AS number decide what the session carries, so an error in them is
-    /// an error of the OPEN. Any other capability with an invalid length counts as not offered.
+    /// Decodes a value. The families and the AS number decide what the session carries, so an error in one of
+    /// them is an error of the OPEN. Any other capability with an invalid length counts as not offered.
     fn decode(code: u8, value: &[u8]) -> Result<Self, MessageError> {
         let mut reader = Reader::new(value);
         let capability = match code {
@@ -149,7 +149,7 @@ impl Capability {
         }
     }
 
-    /// Returns whether the code is one of those above, and the value cannot be parsed.
+    /// Returns whether this is a known capability with a value that cannot be parsed.
     #[must_use]
     pub const fn is_malformed(&self) -> bool {
         matches!(self, Self::Unknown { code: 2 | 5 | 6 | 64 | 70, .. })

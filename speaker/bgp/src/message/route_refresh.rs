@@ -1,5 +1,5 @@
-//! ROUTE-REFRESH: a request to advertise a family again (RFC 2918 §3), and the marks of the beginning and the
-//! end of the answer (RFC 7313 §3.2).
+//! ROUTE-REFRESH: a request to advertise a family again (RFC 2918 §3), and the marks at the beginning and at
+//! the end of the refresh (RFC 7313 §3.2).
 
 use super::attribute_decode::DecodeContext;
 use super::error::MessageError;
@@ -50,8 +50,8 @@ impl RouteRefresh {
     }
 
     /// Decodes a body. Octets after the fourth of a request are ignored: they are filters of RFC 5291, which
-    /// this speaker does not offer. If both sides offer enhanced route refresh, they are an error in the marks
-    /// (RFC 7313 §5).
+    /// this speaker does not offer. If both sides offer enhanced route refresh, such octets are an error in a
+    /// mark (RFC 7313 §5).
     pub fn decode(body: &[u8], context: DecodeContext) -> Result<Self, MessageError> {
         let mut reader = Reader::new(body);
         let (Some(afi), Some(subtype), Some(safi)) = (reader.u16(), reader.u8(), reader.u8()) else {

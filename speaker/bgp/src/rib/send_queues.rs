@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::Attributes;
 
-/// What waits to be sent to the peer, by the queue in which it waits.
+/// The prefixes that wait, by queue. The queues are in the order in which they are sent.
 #[derive(Debug, Default)]
 pub(super) struct SendQueues {
     pub(super) changed: Buckets,

@@ -34,7 +34,8 @@ pub(super) struct RouteSender {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct UpdateEncoder<'a> {
     pub(super) family: Family,
-    /// `None` if the node has none that the peer accepts: then there are only withdrawals.
+    /// The next hop of the routes. `None` if the node has none that the peer accepts: then the family has
+    /// only withdrawals.
     pub(super) next_hop: Option<RouteNextHop>,
     pub(super) sender: RouteSender,
     pub(super) negotiated: &'a Negotiated,

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 
 use crate::Family;
 
-/// Number of prefixes that a peer may announce before [`crate::Session::exceeds_expected_prefixes`] reports
-/// it. A speaker discards all of them, so a router should send none, or a default route.
+/// Largest number of prefixes of a peer at a time that [`crate::Session::exceeds_expected_prefixes`] does not
+/// report. A speaker discards all of them, so a router should send none, or a default route.
 pub const EXPECTED_PREFIXES: usize = 1000;
 
 /// The routes of one address family on an established session.
@@ -32,7 +32,7 @@ pub(super) struct ReceivedRoutes {
     /// The prefixes that the peer has announced and not withdrawn; empty once there were more than
     /// [`EXPECTED_PREFIXES`].
     present: BTreeSet<IpNet>,
-    /// True if there were more on this connection.
+    /// True if the peer has announced more than [`EXPECTED_PREFIXES`] prefixes at a time on this connection.
     exceeded: bool,
 }
 

@@ -426,8 +426,8 @@ impl Session {
             }
             (Message::RouteRefresh(refresh), SessionState::Established) => {
                 self.restart_hold_timer(now);
-                // The marks of RFC 7313 concern routes that the peer sends, and those are discarded. A session that
-                // is being stopped only withdraws.
+                // The marks of RFC 7313 concern routes that the peer sends, which the session discards. A
+                // session that is being stopped only withdraws.
                 let is_request = refresh.subtype == RouteRefresh::REQUEST && !self.withdraws();
                 let family = Family::from_codes(refresh.afi, refresh.safi).filter(|_| is_request);
                 let carried = |family: &Family| {

@@ -41,10 +41,11 @@ impl Session {
     }
 
     /// Queues the routes of the families with a pending route refresh. Requests that arrive during a refresh
-    /// are answered by one more refresh after it: if each began the table again, its end would never be sent.
+    /// are answered by one more refresh after it. If each request began the refresh again, frequent requests
+    /// would keep the session from its end.
     ///
-    /// A peer with enhanced route refresh gets the beginning now, before any route (RFC 7313 §4.1): at the end
-    /// it deletes the routes that it did not receive in between.
+    /// A peer with enhanced route refresh gets the mark of the beginning now, before any route (RFC 7313
+    /// §4.1). At the mark of the end, the peer deletes the routes that it did not receive in between.
     fn start_refresh(&mut self, now: Instant, out: &mut Vec<u8>) {
         let Some(negotiated) = &self.negotiated else { return };
         if self.timers.is_running(Timer::Refresh) {
@@ -121,7 +122,7 @@ impl Session {
     }
 }
 
-/// What is sent of both families before the rest.
+/// Messages about routes. Those of one queue are sent for both families before those of the next queue.
 #[derive(Clone, Copy, Debug)]
 enum Queue {
     /// New and changed routes, and the End-of-RIB marker.

@@ -26,7 +26,7 @@ fn request(solo: &mut Solo, family: Family) {
     solo.receive(&bytes);
 }
 
-/// Returns a message as text: `+` before announced prefixes, `-` before withdrawn ones.
+/// Describes an UPDATE or ROUTE-REFRESH message: `+` precedes announced prefixes, `-` withdrawn ones.
 fn text(message: &Message) -> String {
     let update = match message {
         Message::Update(decoded) => &decoded.update,

@@ -394,7 +394,7 @@ fn peer_with_too_many_prefixes_is_named_and_keeps_its_session() {
     assert!(!solo.session.exceeds_expected_prefixes(), "1000 prefixes");
     solo.receive(&update_of_peer(&second[..1], &[]));
     assert!(solo.session.exceeds_expected_prefixes());
-    // Until the end of the connection.
+    // The peer is reported until the end of the connection.
     solo.receive(&update_of_peer(&[], &hosts));
     assert!(solo.session.exceeds_expected_prefixes() && solo.session.negotiated().is_some());
     solo.session.handle_input(solo.now, SessionInput::ConnectionClosed { reason: String::new() });

@@ -69,7 +69,8 @@ pub(super) fn usable(message: &AddressMessage) -> bool {
     !tentative && !flags.contains(AddressHeaderFlags::Dadfailed)
 }
 
-/// Returns true for a temporary IPv6 address (IFA_F_TEMPORARY), and for a deprecated address of either family.
+/// Returns true for a temporary IPv6 address (IFA_F_TEMPORARY), and for a deprecated address of either
+/// family (IFA_F_DEPRECATED).
 pub(super) fn temporary(message: &AddressMessage) -> bool {
     let flags = message.header.flags;
     // For IPv4, the same bit marks a secondary address.

@@ -171,7 +171,7 @@ fn each_cause_has_its_reason() {
             not(AttributesTooLarge),
         ),
     ];
-    // Of the other reasons, which depend on interfaces, on other hosts and on time, other tests have cases.
+    // Other tests cover the reasons that depend on interfaces, on other hosts and on time.
     let mut seen: BTreeSet<NotAnnouncedReason> =
         [NoMatchingInterface, UnusableOnLink, ClaimedByAnotherHost, DataPathNotReady, WithdrawnRecently]
             .into();

@@ -27,7 +27,7 @@ pub(super) enum PeerCommand {
     Stop(Stop),
 }
 
-/// When the EndpointSlice event arrived that caused a change; `None` for another cause.
+/// The time at which the EndpointSlice event that caused a change arrived; `None` for another cause.
 pub(super) type Cause = Option<Instant>;
 
 /// How to end a session.
@@ -66,8 +66,8 @@ pub(super) fn command_channel() -> (PeerCommandSender, PeerCommandReceiver) {
 }
 
 impl PeerCommandSender {
-    /// Takes the place of a pending command for the prefix: withdrawals after it may rely on the route, and they
-    /// are not always handled in the same turn.
+    /// Sends an announcement, in the place of a pending command for the prefix. Withdrawals after it may rely
+    /// on the route, and the task does not always handle them in the same turn.
     pub(super) fn announce(&self, prefix: IpNet, attributes: Arc<Attributes>, cause: Cause) {
         self.0.send_in_place(PeerCommandKey::Route(prefix), PeerCommand::Announce(prefix, attributes, cause));
     }

@@ -81,6 +81,7 @@ pub(crate) struct BgpPeers {
     opened: Vec<Arc<str>>,
     /// True if the peers should prefer other paths.
     graceful_shutdown: bool,
+    /// The cause of the changes of routes, see [`BgpPeers::set_cause`].
     cause: Cause,
 }
 
@@ -154,8 +155,8 @@ impl BgpPeers {
         }
     }
 
-    /// Sets what causes the changes of routes from now on: the EndpointSlice event that arrived at this time,
-    /// or something else.
+    /// Sets the cause of the changes of routes from now on: the EndpointSlice event that arrived at this
+    /// time; `None` for another cause.
     pub(crate) fn set_cause(&mut self, endpoint_event: Option<Instant>) {
         self.cause = endpoint_event;
     }

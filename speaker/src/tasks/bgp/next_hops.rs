@@ -37,7 +37,7 @@ pub(super) fn next_hops(local: IpAddr, remote: IpAddr, links: &Links, node: &[Ip
     }
 }
 
-/// Chooses between the InternalIP and a permanent address of the link.
+/// Returns the InternalIP or a permanent address of the link, in the order of [`next_hops`].
 fn of_other_family<A: Copy + Into<IpAddr>>(
     internal: Option<A>,
     permanent: Option<A>,
@@ -112,7 +112,8 @@ mod tests {
                 node: &[],
                 expected: [v4, None, None],
             },
-            // The InternalIP is elsewhere: it counts for routers that are not on the link, or if nothing else does.
+            // The InternalIP is on another interface: it is used for routers that are not on the link, and as
+            // the last choice.
             Case {
                 session: near,
                 interface: both,

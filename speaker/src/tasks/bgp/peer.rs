@@ -38,7 +38,7 @@ pub(super) struct PeerTask {
     peer: Peer,
     context: PeerContext,
     session: Session,
-    /// True when the session has its first routes.
+    /// True after [`PeerCommand::Start`]: the session has its first routes.
     started: bool,
     connection: Option<Connection>,
     /// Closes the previous connection. The next attempt waits for it.
@@ -47,7 +47,7 @@ pub(super) struct PeerTask {
     connecting: Option<Connecting>,
     /// An edit that waits for the turn of this node.
     pending: Option<PendingEdit>,
-    /// Why the last edit cannot be used. The session keeps the parameters before it.
+    /// Why the last edit cannot be used. The session keeps its earlier parameters.
     unusable: Option<String>,
     /// The TCP-MD5 key.
     password: Option<Password>,
@@ -252,7 +252,7 @@ impl PeerTask {
     }
 
     /// Starts or stops the session according to `shutdown` of the BGPPeer. A session that is being stopped
-    /// cannot start: this is called again when it has ended.
+    /// cannot start. Call this again when it has ended.
     fn start_or_stop(&mut self) {
         let wanted = self.started && self.peer.shutdown.is_none();
         if wanted == self.session.is_started() {
@@ -378,7 +378,7 @@ impl PeerTask {
         }
     }
 
-    /// Returns whether there were events.
+    /// Handles the events of the session. Returns whether there were any.
     fn handle_session_events(&mut self) -> bool {
         let mut any = false;
         while let Some(event) = self.session.poll_event() {
@@ -507,7 +507,10 @@ impl PeerTask {
         }
         let key_message = self.password.as_ref().and_then(Password::message);
         let unusable = self.unusable.as_ref().map(|error| {
-            format!("the last edit of the BGPPeer cannot be used: {error}; the session keeps the parameters before it")
+            format!(
+                "the last edit of the BGPPeer cannot be used: {error}; the session keeps its earlier parameters: \
+                 correct the BGPPeer"
+            )
         });
         let mut messages = messages(&self.peer, &self.session, key_message);
         messages.extend(unusable);

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Returns the configured identifier, else the IPv4 InternalIP of the Node object, else a hash of the name of
-/// the node. All three are the same after a restart, unlike the addresses of interfaces. An identifier must be
-/// unique within the AS and not zero (RFC 6286).
+/// the node. All three are the same after a restart, unlike the addresses of interfaces. An identifier must
+/// be unique within the AS and not zero (RFC 6286).
 pub(super) fn router_id(configured: Option<Ipv4Addr>, node: &[IpAddr], name: &str) -> Ipv4Addr {
     let node_address = node.iter().find_map(|address| match address {
         IpAddr::V4(v4) => Some(*v4),
@@ -13,8 +13,8 @@ pub(super) fn router_id(configured: Option<Ipv4Addr>, node: &[IpAddr], name: &st
     configured.or(node_address).unwrap_or_else(|| hash_name(name))
 }
 
-/// Returns the FNV-1a hash of the name, reduced to 0.0.0.1 to 223.255.255.255, the range of host addresses. Two
-/// of 1,000 nodes have the same hash with a probability of 1 in 7,500.
+/// Returns the FNV-1a hash of the name, reduced to the range of host addresses, 0.0.0.1 to 223.255.255.255.
+/// Two of 1,000 nodes have the same hash with a probability of 1 in 7,500.
 fn hash_name(name: &str) -> Ipv4Addr {
     let hash =
         name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
@@ -31,7 +31,7 @@ mod tests {
         let configured = Some(Ipv4Addr::new(10, 0, 0, 1));
         assert_eq!(router_id(configured, &node, "n1"), Ipv4Addr::new(10, 0, 0, 1));
         assert_eq!(router_id(None, &node, "n1"), Ipv4Addr::new(192, 0, 2, 1));
-        // The same in every version: a changed identifier ends the sessions.
+        // The hash must be the same in every version, because a changed identifier ends the sessions.
         assert_eq!(router_id(None, &node[..1], "n1"), hash_name("n1"));
         assert_eq!(hash_name("n1"), Ipv4Addr::new(4, 53, 220, 1));
     }

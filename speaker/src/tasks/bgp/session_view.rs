@@ -22,7 +22,8 @@ const NO_CAPABILITIES: &str = "the router refused capabilities (NOTIFICATION 2/4
     only, without four-octet AS numbers, route refresh and graceful restart";
 
 /// Message about a session that `shutdown` of the BGPPeer ends.
-const SHUTDOWN: &str = "Shutdown by configuration: shutdown of the BGPPeer is true";
+const SHUTDOWN: &str = "Shutdown by configuration: shutdown of the BGPPeer is true; set it to false to open the \
+    session";
 
 /// Returns a message about capabilities of the router that cannot be parsed.
 fn malformed_capabilities(codes: &BTreeSet<u8>) -> Option<String> {
@@ -239,8 +240,8 @@ fn negotiated_session(negotiated: &Negotiated, peer: &Peer) -> NegotiatedSession
     }
 }
 
-/// Returns messages about what does not work on the session, the most important first: one for each feature and
-/// address family, and `key_message`, the problem of the TCP-MD5 key.
+/// Returns messages about what does not work on the session, the most important first: one for each feature
+/// and address family, and `key_message`, the problem of the TCP-MD5 key.
 pub(super) fn messages(peer: &Peer, session: &Session, key_message: Option<&str>) -> Vec<String> {
     let echo = peer.bfd.as_ref().filter(|profile| profile.echo_mode).map(|profile| {
         format!("BFDProfile {}: echoMode is not supported; BFD runs without echo packets", profile.name)

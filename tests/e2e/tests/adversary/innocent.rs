@@ -43,7 +43,7 @@ impl Waits {
     }
 }
 
-/// Returns the wait that this share of the waits does not exceed; 50 is the median.
+/// Returns the wait that `percent` percent of the waits do not exceed; 50 is the median.
 pub(crate) fn percentile(waits: &[Duration], percent: usize) -> Duration {
     let mut sorted = waits.to_vec();
     sorted.sort();

@@ -70,10 +70,11 @@ const ATTACK: Duration = Duration::from_secs(30);
 const BEFORE: usize = 15;
 /// Largest ratio of the wait during the attack to the wait before it.
 const RATIO: u32 = 3;
-/// Below this, a wait is not compared, by its share of the samples: one slow schedule of a busy machine is as
-/// long. The median hides single ones, the other one does not.
+/// Percentiles of the waits that are compared, each with the wait up to which any ratio is accepted. One
+/// delay of a busy machine can be as long. It does not change the median, but can change the other
+/// percentile.
 const FLOORS: [(usize, Duration); 2] = [(50, Duration::from_millis(300)), (90, Duration::from_secs(1))];
-/// Interval of the questions for the address that a node answers.
+/// Interval of the ARP requests for one address of an innocent Service.
 const ASKED: Duration = Duration::from_millis(50);
 /// Longest time in which two nodes answer for an address: the overlap of a planned move.
 const HANDOVER: Duration = Duration::from_millis(500);

@@ -1,4 +1,5 @@
-//! Advertisements with `announceWhen: DataPathReady`: a node is announced as next hop when it forwards.
+//! Advertisements with `announceWhen: DataPathReady`: a node announces an address when it forwards the
+//! packets.
 
 use std::net::SocketAddr;
 
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::setup::LAB;
 
-/// More streams than paths, so that some of them take the new one.
+/// Number of streams. There are more of them than paths, so that some take the new path.
 const STREAMS: usize = 8;
 
 fn set_announce_when(lab: &Lab, value: &Value) {

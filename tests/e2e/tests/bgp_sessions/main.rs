@@ -1,5 +1,5 @@
-//! Options of BGP sessions, towards FRR and BIRD: the TTL, graceful restart, drains, shutdown, and when a
-//! node announces an address.
+//! Options of BGP sessions, towards FRR and BIRD: the TTL, graceful restart, drains, shutdown, and
+//! announcements that wait for the data path.
 
 #![allow(clippy::unwrap_used)]
 

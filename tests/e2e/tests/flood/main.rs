@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use observation::{Bounds, Observation, observe};
 use scripted::{Behavior, Script, ScriptedRouter, keepalive, route_refresh, update};
 
-/// Seconds of each flood. Before the fault was corrected, one second sufficed.
+/// Duration of each flood, in seconds. One second shows the faults that a flood caused in the past.
 const DEFAULT_SECONDS: u64 = 8;
 /// Time of each observation without a flood. The best of [`QUIET_OBSERVATIONS`] sets the bounds.
 const QUIET: Duration = Duration::from_secs(1);

@@ -23,7 +23,7 @@ fn wrong_asn_or_password_is_reported_in_speaker_object() {
     // the Secret does not exist.
     setup.change_peer("old", json!({ "peerASN": 64999 })).unwrap();
     setup.change_peer("gobgp-v4", json!({ "myASN": 64998 })).unwrap();
-    // The hold time needs a new session: with another Secret only, the connection keeps its key.
+    // The change of the hold time requires a new session. Without it, the connection would keep its key.
     setup.change_peer("bird", json!({ "passwordSecret": { "name": "other" }, "holdTime": "60s" })).unwrap();
     setup.expect_error("old", &["NOTIFICATION", "Bad Peer AS", "64900", "64999"]).unwrap();
     setup.expect_error("gobgp-v4", &["peer sent NOTIFICATION", "Bad Peer AS"]).unwrap();

@@ -38,16 +38,20 @@ impl PeerTask {
         self.rename(&wanted.name);
         let earlier = self.pending.take();
         self.unusable = None;
-        // These do not wait for the turn of this node.
+        // The description and the shutdown do not wait for the turn of this node.
         self.peer.description.clone_from(&wanted.description);
         if self.peer.shutdown.is_some() != wanted.shutdown.is_some() {
-            tracing::info!(peer = %self.peer.name, shutdown = wanted.shutdown.is_some(), "shutdown edited");
+            tracing::info!(
+                peer = %self.peer.name,
+                shutdown = wanted.shutdown.is_some(),
+                "shutdown of the BGPPeer was changed"
+            );
         }
         self.peer.shutdown.clone_from(&wanted.shutdown);
         self.update_bfd();
         self.start_or_stop();
         let is_rekeyed = self.peer.password_secret != wanted.password_secret;
-        // A connection attempt in progress has the earlier key.
+        // A connection attempt in progress uses the earlier key.
         let needs_attempt = is_rekeyed && self.session.state() != SessionState::Established;
         if needs_attempt || PeerEdit::between(&self.peer, &wanted) == PeerEdit::NewSession {
             self.pending = Some(PendingEdit::new(earlier, wanted, Instant::now(), delay));

@@ -1,4 +1,4 @@
-//! The time from an EndpointSlice event until the session has sent the routes that it changed.
+//! The time from an EndpointSlice event to the write of the last UPDATE message that it caused.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ pub(super) struct EndpointChange(Option<Pending>);
 /// The first change that is not sent yet.
 #[derive(Clone, Copy, Debug)]
 struct Pending {
-    /// When the event arrived.
+    /// The time at which the event arrived.
     arrived: Instant,
     /// Number of UPDATE messages that had been sent before.
     updates: u64,
@@ -27,9 +27,9 @@ impl EndpointChange {
         }
     }
 
-    /// Returns once when the event arrived, if the session has sent everything since. Call this when all
-    /// octets of the session are written. A change that the session does not send, because it is not
-    /// established or the peer has the route already, is forgotten.
+    /// Returns the arrival of the event, once, when the session has sent everything since. Call this when all
+    /// octets of the session are written. Forgets a change that the session does not send, because it is not
+    /// established or the peer has the route already.
     pub(super) fn take_written(&mut self, session: &Session) -> Option<Instant> {
         if session.state() == SessionState::Established && session.pending() > 0 {
             return None;
