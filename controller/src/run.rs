@@ -132,7 +132,8 @@ pub async fn run_controller(
     loop {
         let wake = reconciler.poll_timeout(Instant::now());
         tokio::select! {
-            // The timer comes last, because it only wakes: `end_turn` handles what is due in every turn.
+            // The timer comes last, because it only wakes the loop: `end_turn` handles what is due in every
+            // turn.
             biased;
             () = stop.cancelled() => break,
             // The term began, was extended or ended.

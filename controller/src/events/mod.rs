@@ -100,7 +100,7 @@ async fn run_event_sender(
             continue;
         }
         tokio::select! {
-            // The timer comes last, because it only wakes: the pause is checked in every turn.
+            // The timer comes last, because it only wakes the loop: the pause is checked in every turn.
             biased;
             Some(sent) = in_flight.join_next() => {
                 let Ok((mut event, result)) = sent else { continue };

@@ -63,7 +63,7 @@ struct Served {
     appearance: Appearance,
     /// True if the address need not wait any longer for the data path.
     is_confirmed: bool,
-    /// Until when it waits; `None` while this node could not announce it anyway.
+    /// The time at which the wait ends; `None` while this node could not announce the address anyway.
     until: Option<Instant>,
 }
 
@@ -99,7 +99,7 @@ impl Holds {
             Some(at) => records.swap_remove(at),
             None => Record { address: seen.address, served: None, withdrawn: None },
         };
-        // Until an advertisement asks again.
+        // `Holds::reason` adds the address again if an advertisement requires it to wait.
         let was_waiting = self.waiting.remove(&(seen.service.clone(), seen.address));
         match (&mut record.served, seen.is_served) {
             (Some(served), true) => {
@@ -125,8 +125,8 @@ impl Holds {
         }
     }
 
-    /// Returns why an advertisement does not announce an address yet, which this node could announce
-    /// otherwise; `None` if it does.
+    /// Returns why an advertisement does not announce an address yet; `None` if it does. Call this only for
+    /// an address that this node could announce otherwise.
     pub(crate) fn reason(
         &mut self,
         service: &Arc<ObjectKey>,
