@@ -258,7 +258,7 @@ impl Metrics {
         self.window.set(gauge(queue.window_size()));
     }
 
-    /// Records how often the configuration was resolved so far.
+    /// Sets the number of resolutions of the configuration since the process started.
     pub(crate) fn update_resolutions(&self, resolutions: u64) {
         self.resolutions.inc_by(resolutions.saturating_sub(self.resolutions.get()));
     }

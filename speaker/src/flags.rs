@@ -38,8 +38,8 @@ pub struct Flags {
     #[arg(default_value = ExcludedInterfaces::DEFAULT)]
     pub exclude_interfaces: ExcludedInterfaces,
 
-    /// How long a node that is drained, or whose speaker stops, asks BGP routers to prefer other paths before
-    /// it withdraws its routes; at most 60s
+    /// How long a speaker asks BGP routers to prefer other paths before it withdraws its routes, when its
+    /// node is drained, the speaker stops, or a BGPPeer is shut down; at most 60s
     #[arg(long, env = "FAIRLEAD_DRAIN_WAIT", default_value = "2s", value_name = "DURATION")]
     #[arg(value_parser = drain_wait)]
     pub drain_wait: Duration,

@@ -31,7 +31,7 @@ impl KeptObjects {
     }
 }
 
-/// Each text is escaped and cut, because it quotes what users write into objects.
+/// Each text is escaped and truncated, because it quotes objects of users.
 impl fmt::Display for KeptObjects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.0.is_empty() {

@@ -39,7 +39,7 @@ pub(super) struct ClusterState {
     configuration: Configuration,
     /// True if the configuration must be resolved again. A burst of changes is resolved once.
     unresolved: bool,
-    /// Number of resolutions so far.
+    /// Number of resolutions of the configuration since the process started.
     resolutions: u64,
     /// Configuration objects that were observed since the configuration was resolved.
     observed_objects: BTreeSet<ObjectRef>,
@@ -92,7 +92,7 @@ impl ClusterState {
         self.configured && self.nodes_listed && self.index.is_listed() && self.configuration.has_cooldowns()
     }
 
-    /// Returns how often the configuration was resolved.
+    /// Returns the number of resolutions of the configuration since the process started.
     pub(super) fn resolutions(&self) -> u64 {
         self.resolutions
     }

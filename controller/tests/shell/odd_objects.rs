@@ -118,7 +118,7 @@ fn foreign(conditions: &Value) -> Vec<Value> {
 }
 
 /// Waits until the odd objects are handled: the Services have addresses, and each object of our kinds has a
-/// condition that says what cannot be read, if that is its spec. Foreign conditions are as they were written.
+/// condition, which names the unreadable part of its spec if there is one. Foreign conditions are unchanged.
 async fn check_odd_objects(world: &World, suffix: &str, n: u8, odd: &[odd::Odd]) {
     for odd in odd.iter().filter(|odd| !NOT_WATCHED.contains(&odd.kind)) {
         let (kind, name) = (odd.kind, &odd.name);

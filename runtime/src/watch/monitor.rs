@@ -108,7 +108,7 @@ impl Monitor {
         tracing::warn!(%kind, remedy, "the API server does not serve {plural}.{group}");
     }
 
-    /// Notes that the API server serves a kind.
+    /// Records that the API server serves a kind, so that its next absence is logged.
     pub(super) fn handle_served<K: Resource<DynamicType = ()>>(&self) {
         self.missing().remove(&*K::kind(&()));
     }

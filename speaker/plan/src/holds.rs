@@ -1,5 +1,5 @@
 //! Addresses whose announcement by BGP waits although an endpoint can serve them: until the data path of the
-//! node is ready, or because they were withdrawn a moment ago.
+//! node is ready, or because they were withdrawn recently.
 //!
 //! Only addresses that an advertisement with `announceWhen: DataPathReady` or `reannounceAfter` covers have a
 //! record. An address that this node announces already never waits.
@@ -27,7 +27,7 @@ pub(crate) struct Holds {
     wait: Duration,
     data_path: DataPath,
     records: BTreeMap<Arc<ObjectKey>, Vec<Record>>,
-    /// The records that wait for the data path.
+    /// The addresses that wait for the data path.
     waiting: BTreeSet<(Arc<ObjectKey>, IpAddr)>,
     /// The times at which to compute the routes of a Service again.
     due: BTreeSet<(Instant, Arc<ObjectKey>)>,
@@ -76,7 +76,7 @@ pub(crate) struct Observation<'a> {
     pub(crate) ads: &'a [&'a BgpAdvertisement],
     /// True if endpoints can serve it.
     pub(crate) is_served: bool,
-    /// True if this node announces it so far.
+    /// True if this node announces it already.
     pub(crate) is_announced: bool,
 }
 

@@ -11,7 +11,7 @@
 //! | `Drain` | whether this node is being drained, and how far that is |
 //! | `Election` | the candidates, the owner of each L2 address, the L2 announcements of this node |
 //! | `Routes` | the prefixes that Services request, their weights |
-//! | `Holds` | the addresses whose routes wait for the data path, or were withdrawn a moment ago |
+//! | `Holds` | the addresses whose routes wait for the data path, or after a withdrawal |
 //! | `OpenPeers` | the open sessions, the routes announced over each |
 //! | `AnnouncementStates` | for each address, whether it is announced or why not; the problems to report |
 //!

@@ -1,5 +1,6 @@
-//! Part of [`Pools`](super::pools::Pools): the pools with a `serviceAllocation`, by what they require of a
-//! Service. A choice then visits only pools that probably admit the Service, however many other pools exist.
+//! Part of [`Pools`](super::pools::Pools): the pools with a `serviceAllocation`, by their requirements for a
+//! Service. So a choice visits only pools that probably admit the Service, regardless of the number of
+//! others.
 //!
 //! Each pool is listed under one of its requirements: its namespaces, or a label that its selectors demand.
 //! If there are several, it is the one under which the fewest pools are listed. A pool without such a

@@ -17,7 +17,8 @@ pub(super) struct SendQueues {
     length: usize,
 }
 
-/// What must be sent about a prefix, and so the queue in which the prefix waits.
+/// The difference between the route that the peer should have and the route that it has. It decides the queue
+/// of the prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Difference {
     /// The route is new, or the peer has it in another form.

@@ -79,7 +79,7 @@ fn malformed_capability_counts_as_not_offered() {
         solo.session.announce(net("192.0.2.0/24"), attributes(1)).unwrap();
         assert_eq!(solo.sent().len(), 3, "capability {code}: one route, two End-of-RIB markers");
     }
-    // Without the families or the AS number, it is not known what the session carries.
+    // The families and the AS number decide what the session carries, so the OPEN is refused.
     for (code, value) in [(1, "0001 00"), (65, "0000 fc")] {
         let mut solo = Solo::new(config()).open_sent();
         let mut bytes = Vec::new();

@@ -102,7 +102,7 @@ fn address_is_announced_when_the_proxy_has_applied_the_change() {
     assert_eq!(node.at(5_500), Ok(()));
     assert!(!node.plan.awaits_data_path());
     assert_eq!(node.timeout(), None, "at rest");
-    // What is announced stays announced, whatever the data path answers.
+    // No answer of the data path withdraws an announced address.
     node.plan.handle_probe(&ProbeAnswer::NotReady("503".to_owned()), node.now);
     assert_eq!(node.at(60_000), Ok(()));
 }
