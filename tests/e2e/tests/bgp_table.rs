@@ -53,8 +53,14 @@ fn local_policy_uses_nodes_with_ready_pods() {
         }
     };
     expect(&all_nodes(&lab));
+    let measured = || {
+        let name = "fairlead_speaker_bgp_endpoint_change_duration_seconds_count{peer=\"router-v4\"}";
+        lab.node("n2").unwrap().speaker().unwrap().metric(name).unwrap()
+    };
+    let before = measured();
     lab.set_ready("n2", 1, false).unwrap();
     expect(&nodes(["n1", "n3"]));
+    assert!(measured() > before, "the withdrawal was measured");
     lab.set_ready("n1", 1, false).unwrap();
     expect(&nodes(["n3"]));
     lab.set_ready("n3", 1, false).unwrap();

@@ -1,8 +1,9 @@
 //! The table of docs/bgp.md: what each event does in each state (RFC 4271 §8.2.2). The test performs every
 //! combination and compares the result with the table.
 
+use fairlead_bgp::message::route_refresh::RouteRefresh;
 use fairlead_bgp::message::{Message, MessageType};
-use fairlead_bgp::{SessionEvent, SessionInput, SessionState};
+use fairlead_bgp::{Family, SessionEvent, SessionInput, SessionState};
 
 use crate::harness::*;
 
@@ -94,16 +95,26 @@ const ROWS: &[Row] = &[
             }
         },
     },
+    Row { event: "ROUTE-REFRESH (RFC 2918)", states: CONNECTED, apply: route_refresh },
     Row { event: "BFD Up", states: &STATES, apply: |solo| bfd(solo, SessionInput::BfdUp) },
     Row {
         event: "BFD Down",
         states: &STATES,
         apply: |solo| bfd(solo, SessionInput::BfdDown { reason: String::new() }),
     },
+    Row { event: "BFD AdminDown", states: &STATES, apply: |solo| bfd(solo, SessionInput::BfdReleased) },
 ];
 
 fn bfd(solo: &mut Solo, input: SessionInput<'_>) {
     solo.session.handle_input(solo.now, input);
+}
+
+fn route_refresh(solo: &mut Solo) {
+    solo.session.announce(net("192.0.2.0/24"), attributes(1)).unwrap();
+    solo.sent();
+    let mut bytes = Vec::new();
+    RouteRefresh::request(Family::Ipv4Unicast).encode(&mut bytes);
+    solo.receive(&bytes);
 }
 
 fn expire(solo: &mut Solo) {

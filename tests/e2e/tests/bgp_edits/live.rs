@@ -1,6 +1,7 @@
 //! Edits of each kind take effect as `fairlead-plan` classifies them: without a trace, by an UPDATE, or by a
 //! new session.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use fairlead_e2e::{
@@ -8,6 +9,7 @@ use fairlead_e2e::{
     expect_sessions,
 };
 use fairlead_lab::{Lab, Message, ensure, wait_for};
+use ipnet::IpNet;
 use serde_json::json;
 
 use crate::LAB;
@@ -84,4 +86,45 @@ fn edits_cost_no_more_than_they_must() {
     api.delete(&community.to_string()).unwrap();
     api.delete(profile).unwrap();
     service.delete(&lab).unwrap();
+}
+
+/// Number of Services whose routes one edit replaces.
+const MEMBERS: usize = 20;
+
+#[test]
+fn aggregate_and_members_replace_each_other_without_a_gap_in_the_router() {
+    let lab = LAB.turn();
+    let services: Vec<_> =
+        (0..MEMBERS).map(|n| LbService::new(&format!("member-{n}"), "bgp").single("IPv4")).collect();
+    let addresses: Vec<_> = services.iter().map(|service| service.up(&lab).unwrap()[0]).collect();
+    for address in &addresses {
+        expect_next_hops(&lab, *address, &all_nodes(&lab), SOON).unwrap();
+    }
+    let witness = Witness::new(&lab);
+    let aggregate: IpNet = "198.51.100.0/24".parse().unwrap();
+    // Next hops by prefix, in the kernel of the router.
+    let mut routes: BTreeMap<IpNet, usize> =
+        addresses.iter().map(|address| (IpNet::from(*address), all_nodes(&lab).len())).collect();
+    let count = all_nodes(&lab).len();
+    for (length, expected) in [(json!(24), vec![aggregate]), (json!(null), routes.keys().copied().collect())]
+    {
+        edit(&lab, "BGPAdvertisement", "bgp", json!({ "aggregationLength": length }));
+        wait_for(format!("the routes with aggregationLength {length}"), SOON, || {
+            for event in witness.last_route_events() {
+                routes.insert(event.prefix, event.next_hops);
+                let covered = |address: &&IpAddr| {
+                    routes.iter().any(|(prefix, next_hops)| *next_hops > 0 && prefix.contains(*address))
+                };
+                assert_eq!(addresses.iter().find(|address| !covered(address)), None, "{event:?}");
+            }
+            let present: Vec<_> = routes
+                .iter()
+                .filter(|(_, next_hops)| **next_hops == count)
+                .map(|(prefix, _)| *prefix)
+                .collect();
+            ensure(present == expected, format!("{present:?}"))
+        })
+        .unwrap();
+    }
+    services.iter().for_each(|service| service.delete(&lab).unwrap());
 }

@@ -123,7 +123,13 @@ fn both_sides_report_same_session_values() {
     for (peer, expected) in [
         ("bird", json!({ "peerASN": 4_200_000_005_i64, "holdTime": "6s", "keepaliveTime": "2s" })),
         ("ibgp", json!({ "peerASN": 64513, "peerRouterID": "192.0.2.7", "holdTime": "9s" })),
-        ("old", json!({ "peerASN": 64900, "capabilities": ["IPv4 unicast", "route refresh"] })),
+        (
+            "old",
+            json!({
+                "peerASN": 64900,
+                "capabilities": ["IPv4 unicast", "route refresh", "enhanced route refresh"],
+            }),
+        ),
     ] {
         let session = setup.session("n1", peer).unwrap();
         for (field, value) in expected.as_object().unwrap() {
