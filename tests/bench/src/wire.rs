@@ -108,6 +108,7 @@ fn purpose(bytes: &[u8]) -> Purpose {
         }
         Some(Message::Arp { sender_ip, target_ip, .. }) if sender_ip == target_ip => Purpose::Announcement,
         Some(Message::NeighborAdvertisement { solicited: false, .. }) => Purpose::Announcement,
+        Some(Message::Bfd { .. }) => Purpose::Other,
         Some(_) => Purpose::Neighbor,
         None => match ports(bytes) {
             Some((17, ports)) if ports.contains(&MESH_PORT) => Purpose::Mesh,

@@ -1,4 +1,4 @@
-//! Parses Ethernet frames: ARP, neighbor discovery, BGP. Builds requests for the Ethernet address of a host.
+//! Parses Ethernet frames: ARP, neighbor discovery, BGP, BFD. Builds requests for the Ethernet address of a host.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -60,6 +60,17 @@ pub enum Message {
         to: IpAddr,
         /// Messages that begin in this segment.
         messages: Vec<BgpMessage>,
+    },
+    /// A BFD Control packet (UDP port 3784 or 4784, RFC 5880 §4.1).
+    Bfd {
+        /// Source.
+        from: IpAddr,
+        /// Destination.
+        to: IpAddr,
+        /// State: 0 AdminDown, 1 Down, 2 Init, 3 Up.
+        state: u8,
+        /// Diagnostic.
+        diagnostic: u8,
     },
 }
 
@@ -166,11 +177,13 @@ fn arp(bytes: &[u8]) -> Option<Message> {
 fn ipv4(bytes: &[u8]) -> Option<Message> {
     let header = usize::from(bytes.first()? & 0x0f) * 4;
     let total = usize::from(be16(bytes.get(2..)?)?);
-    if *bytes.get(9)? != 6 {
-        return None;
-    }
     let (from, to) = (v4(bytes.get(12..16)?)?, v4(bytes.get(16..20)?)?);
-    bgp(from.into(), to.into(), bytes.get(header..total.min(bytes.len()))?)
+    let payload = bytes.get(header..total.min(bytes.len()))?;
+    match *bytes.get(9)? {
+        6 => bgp(from.into(), to.into(), payload),
+        17 => bfd(from.into(), to.into(), payload),
+        _ => None,
+    }
 }
 
 fn ipv6(bytes: &[u8]) -> Option<Message> {
@@ -179,6 +192,7 @@ fn ipv6(bytes: &[u8]) -> Option<Message> {
     let payload = bytes.get(40..(40 + length).min(bytes.len()))?;
     match *bytes.get(6)? {
         6 => bgp(from.into(), to.into(), payload),
+        17 => bfd(from.into(), to.into(), payload),
         58 => ndp(from, to, payload),
         _ => None,
     }
@@ -222,6 +236,15 @@ fn bgp(from: IpAddr, to: IpAddr, tcp: &[u8]) -> Option<Message> {
         data = &data[end..];
     }
     Some(Message::Bgp { from, to, messages })
+}
+
+fn bfd(from: IpAddr, to: IpAddr, udp: &[u8]) -> Option<Message> {
+    if !matches!(be16(udp.get(2..)?)?, 3784 | 4784) {
+        return None;
+    }
+    // Version and diagnostic, then state and flags.
+    let packet = udp.get(8..10)?;
+    Some(Message::Bfd { from, to, state: packet[1] >> 6, diagnostic: packet[0] & 0x1f })
 }
 
 fn mac(bytes: &[u8]) -> Option<Mac> {
@@ -280,6 +303,10 @@ impl fmt::Display for Frame {
                     write!(f, " {name}({})", message.body.len())?;
                 }
                 Ok(())
+            }
+            Message::Bfd { from, to, state, diagnostic } => {
+                let state = ["AdminDown", "Down", "Init", "Up"].get(usize::from(*state)).unwrap_or(&"?");
+                write!(f, "BFD {from} > {to} {state} diagnostic {diagnostic}")
             }
         }
     }
@@ -348,6 +375,17 @@ mod tests {
             frame.to_string().ends_with("BGP 192.0.2.11 > 192.0.2.1 KEEPALIVE(0) NOTIFICATION(2)"),
             "{frame}"
         );
+    }
+
+    #[test]
+    fn bfd_packet_has_state_and_diagnostic() {
+        let bfd = "21 48 03 18 00000001 00000002 0000c350 0000c350 00000000";
+        let udp = format!("c000 0ec8 0020 0000 {bfd}");
+        let frame = parse(&bytes(&format!(
+            "020000000101 02000000010b 0800 4500 0034 00000000 ff11 0000 c000020b c0000201 {udp}"
+        )))
+        .unwrap();
+        assert!(frame.to_string().ends_with("BFD 192.0.2.11 > 192.0.2.1 Down diagnostic 1"), "{frame}");
     }
 
     #[test]

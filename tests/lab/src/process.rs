@@ -175,6 +175,18 @@ impl Process {
         value.trim().parse().with_context(|| format!("{name} is {value:?}"))
     }
 
+    /// Returns the sum of a counter or a gauge of its `/metrics` over all labels; 0 without any.
+    ///
+    /// # Errors
+    /// If it does not respond.
+    pub fn metric_sum(&self, name: &str) -> Result<u64> {
+        let text = self.http_get("/metrics")?;
+        let of = |line: &str| {
+            line.strip_prefix(name)?.strip_prefix('{')?.rsplit_once(' ')?.1.trim().parse::<u64>().ok()
+        };
+        Ok(text.lines().filter_map(of).sum())
+    }
+
     /// Waits until its `/readyz` reports ready.
     pub fn wait_until_ready(&self, limit: Duration) -> Result<()> {
         wait_for(format!("{} to be ready", self.name()), limit, || {

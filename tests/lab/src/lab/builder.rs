@@ -46,6 +46,7 @@ pub struct Builder {
     speakers: bool,
     controller_args: Vec<String>,
     speaker_args: Vec<String>,
+    speaker_launcher: Vec<String>,
     env: Vec<(String, String)>,
 }
 
@@ -59,6 +60,7 @@ impl Default for Builder {
             speakers: true,
             controller_args: Vec::new(),
             speaker_args: Vec::new(),
+            speaker_launcher: Vec::new(),
             env: Vec::new(),
         }
     }
@@ -119,6 +121,14 @@ impl Builder {
     #[must_use]
     pub fn speaker_arg(mut self, arg: &str) -> Self {
         self.speaker_args.push(arg.to_owned());
+        self
+    }
+
+    /// Starts every speaker by a program that replaces itself with the command line in its last arguments,
+    /// such as `setpriv --bounding-set=-sys_nice`.
+    #[must_use]
+    pub fn speaker_launcher(mut self, command: &[&str]) -> Self {
+        self.speaker_launcher = command.iter().map(|&word| word.to_owned()).collect();
         self
     }
 
@@ -220,11 +230,13 @@ impl Builder {
         }
         let cluster = Process::start(cluster, &network.control_plane, logs)?;
 
-        let daemon = |name: &str, program: &str, args: &[String]| -> Result<Spec> {
-            let mut spec = Spec::new(name, binaries::find(program)?)
-                .arg("--kubeconfig")
-                .arg(&kubeconfig)
-                .args(args.iter().cloned());
+        let daemon = |name: &str, program: &str, launcher: &[String], args: &[String]| -> Result<Spec> {
+            let program = binaries::find(program)?;
+            let spec = match launcher.split_first() {
+                Some((launcher, words)) => Spec::new(name, launcher).args(words).arg(program),
+                None => Spec::new(name, program),
+            };
+            let mut spec = spec.arg("--kubeconfig").arg(&kubeconfig).args(args.iter().cloned());
             for (name, value) in &self.env {
                 spec = spec.env(name, value.clone());
             }
@@ -233,7 +245,7 @@ impl Builder {
         let mut controllers = Vec::new();
         for (k, port) in (1..=self.controllers).zip(CONTROLLER_METRICS..) {
             let name = controller_name(k);
-            let spec = daemon(&name, "fairlead-controller", &self.controller_args)?
+            let spec = daemon(&name, "fairlead-controller", &[], &self.controller_args)?
                 .env("FAIRLEAD_POD_NAME", &name)
                 .env("FAIRLEAD_METRICS_ADDR", format!(":{port}"))
                 .http(port);
@@ -242,7 +254,8 @@ impl Builder {
         let mut speakers = BTreeMap::new();
         if self.speakers {
             for node in &network.nodes {
-                let spec = daemon(&format!("speaker-{}", node.name), "fairlead-speaker", &self.speaker_args)?
+                let name = format!("speaker-{}", node.name);
+                let spec = daemon(&name, "fairlead-speaker", &self.speaker_launcher, &self.speaker_args)?
                     .args(["--node-name", &node.name])
                     .env("FAIRLEAD_METRICS_ADDR", format!(":{SPEAKER_METRICS}"))
                     .http(SPEAKER_METRICS);
