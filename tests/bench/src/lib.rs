@@ -3,6 +3,7 @@
 
 mod arp;
 mod backlog;
+mod bfd;
 mod control;
 mod cost;
 mod edits;
@@ -14,6 +15,7 @@ mod objects;
 mod pools;
 mod rest;
 mod routes;
+mod scale;
 mod size;
 mod stage;
 mod statistics;
@@ -34,7 +36,7 @@ use machine::Machine;
 use table::Section;
 
 /// No measure begins later than this.
-const LIMIT: Duration = Duration::from_secs(10 * 60);
+const LIMIT: Duration = Duration::from_secs(20 * 60);
 
 /// Selects the measures and their size.
 #[derive(Args, Clone, Debug)]
@@ -49,6 +51,9 @@ pub struct Options {
     /// often
     #[arg(long, default_value_t = 10, value_parser = range(1..=100))]
     pub rounds: usize,
+    /// Minutes of each phase in which BFD must report no false alarm
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub minutes: u32,
 }
 
 /// A measure. Each starts a lab of its own.
@@ -74,6 +79,14 @@ pub enum Measure {
     Takeover,
     /// Time of a node without route after an edit that needs a new BGP session
     Edits,
+    /// Time until the router stops to use a node whose cable is cut, with BFD
+    Bfd,
+    /// False alarms of BFD while all processors are busy
+    BfdQuiet,
+    /// Processor time of many BFD sessions
+    BfdMany,
+    /// Many prefixes to four routers, beside BIRD: time, memory, withdrawals
+    Scale,
 }
 
 /// Default number of Services of measures that need many.
@@ -107,6 +120,10 @@ impl Measure {
             Self::Failover => failover::measure(options),
             Self::Takeover => takeover::measure(options),
             Self::Edits => edits::measure(options),
+            Self::Bfd => bfd::measure_detection(options),
+            Self::BfdQuiet => bfd::measure_quiet(options),
+            Self::BfdMany => bfd::measure_many(options),
+            Self::Scale => scale::measure(options),
         }
     }
 }

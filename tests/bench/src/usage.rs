@@ -45,6 +45,24 @@ pub(crate) fn cpu(process: &Process) -> Result<Duration> {
     Ok(total)
 }
 
+/// Returns the processor time that the threads with this name have used so far.
+///
+/// # Errors
+/// If the process does not run, or has no such thread.
+pub(crate) fn thread_cpu(process: &Process, name: &str) -> Result<Duration> {
+    let pid = pid(process)?;
+    let mut total = None;
+    for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let path = entry?.path();
+        if fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim_end() == name)
+            && let Some(time) = read_schedstat(&path.join("schedstat"))
+        {
+            total = Some(total.unwrap_or(Duration::ZERO) + time);
+        }
+    }
+    total.with_context(|| format!("{} has no thread {name}", process.name()))
+}
+
 fn pid(process: &Process) -> Result<u32> {
     process.pid().with_context(|| format!("{} does not run: {}", process.name(), process.tail(5)))
 }

@@ -1,0 +1,169 @@
+//! False alarms: sessions at 3 × 50 ms while all processors are busy.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use fairlead_lab::wait_for;
+use serde_json::Value;
+
+use super::cpu_group::CpuGroup;
+use super::{
+    MULTIPLIER, VERSION, builder, prioritize, router_downs, router_sessions, set_interval, wait_until_up,
+};
+use crate::Options;
+use crate::stage::{DataPlane, NODES, SOON, Stage, on_stage_of};
+use crate::table::Section;
+
+/// Interval of both ends in milliseconds.
+const INTERVAL: u64 = 50;
+/// Starts the speakers without the capability that SCHED_FIFO needs.
+const WITHOUT_CAPABILITY: [&str; 2] = ["setpriv", "--bounding-set=-sys_nice"];
+
+/// Counters of both ends, summed over all nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Counts {
+    router_downs: u64,
+    speaker_downs: u64,
+    late_detections: u64,
+    late_packets: u64,
+    packets: u64,
+}
+
+/// Threads that use all processors until they are dropped.
+struct Load {
+    stop: Arc<AtomicBool>,
+}
+
+/// Measures with and without SCHED_FIFO, each with and without the share of the manifest.
+///
+/// # Errors
+/// If a session does not come up before the processors are busy.
+pub(crate) fn measure(options: &Options) -> Result<Section> {
+    let mut section = Section::new(
+        format!(
+            "BFD: false alarms at {MULTIPLIER} × {INTERVAL} ms, all processors busy ({NODES} nodes, {} min each)",
+            options.minutes
+        ),
+        [
+            "scheduling",
+            "downs at FRR",
+            "downs at speakers",
+            "late detections",
+            "late packets",
+            "sent",
+            "Up at the end",
+            "interval at the end",
+        ],
+    );
+    for (what, launcher) in [("SYS_NICE", &[][..]), ("no SYS_NICE", &WITHOUT_CAPABILITY)] {
+        on_stage_of(builder().speaker_launcher(launcher), DataPlane::Stopped, |stage| {
+            prioritize_router(stage, &mut section)?;
+            phase(stage, options, what, &mut section)?;
+            let groups = stage.speakers()?.into_iter().map(CpuGroup::create).collect::<Result<Vec<_>>>();
+            match groups {
+                Ok(groups) => {
+                    let share = groups.first().map_or("", CpuGroup::share);
+                    phase(stage, options, &format!("{what}, {share}"), &mut section)?;
+                }
+                Err(error) => section.note(format!("{what}: no control groups: {error:#}")),
+            }
+            Ok(())
+        })?;
+    }
+    section.note("target: no downs; both columns count transitions from Up, summed over all nodes");
+    section.note(
+        "late: as the speakers count it: detections that waited for one more interval, packets sent late",
+    );
+    section
+        .note("interval: the longest of the nodes; a speaker that sends late raises its own (docs/bfd.md)");
+    section.note("one thread for each processor spins; FRR's bfdd has priority, as on a machine of its own");
+    section.note("the control group of a speaker has the share that its manifest requests");
+    Ok(section)
+}
+
+/// Counts while all processors are busy.
+fn phase(stage: &Stage, options: &Options, what: &str, section: &mut Section) -> Result<()> {
+    set_interval(stage, INTERVAL)?;
+    let before = counts(stage)?;
+    let load = Load::start();
+    std::thread::sleep(Duration::from_secs(60) * options.minutes);
+    drop(load);
+    // Their tasks may have waited for a processor for long.
+    let after = wait_for("the counters of the speakers", SOON, || counts(stage))?;
+    let of = |count: fn(&Counts) -> u64| (count(&after) - count(&before)).to_string();
+    let up: u64 = sum(stage, "fairlead_speaker_bfd_session_up")?;
+    section.row(
+        what,
+        [
+            scheduling(stage)?,
+            of(|counts| counts.router_downs),
+            of(|counts| counts.speaker_downs),
+            of(|counts| counts.late_detections),
+            of(|counts| counts.late_packets),
+            of(|counts| counts.packets),
+            format!("{up}/{NODES}"),
+            longest_interval(stage)?,
+        ],
+    );
+    wait_until_up(stage, None)
+}
+
+fn counts(stage: &Stage) -> Result<Counts> {
+    Ok(Counts {
+        router_downs: router_downs(stage)?,
+        speaker_downs: sum(stage, "fairlead_speaker_bfd_session_down_events_total")?,
+        late_detections: sum(stage, "fairlead_speaker_bfd_late_detections_total")?,
+        late_packets: sum(stage, "fairlead_speaker_bfd_late_packets_total")?,
+        packets: sum(stage, "fairlead_speaker_bfd_control_packet_output_total")?,
+    })
+}
+
+fn sum(stage: &Stage, name: &str) -> Result<u64> {
+    stage.speakers()?.into_iter().map(|speaker| speaker.metric_sum(name)).sum()
+}
+
+/// Returns the longest transmit interval that a speaker announces to the router.
+fn longest_interval(stage: &Stage) -> Result<String> {
+    let sessions = router_sessions(stage, "show bfd peers json")?;
+    let longest = sessions.values().filter_map(|session| session["remote-transmit-interval"].as_u64()).max();
+    Ok(longest.map_or_else(|| "-".to_owned(), |interval| format!("{interval} ms")))
+}
+
+/// Returns how the BFD thread of the first speaker is scheduled.
+fn scheduling(stage: &Stage) -> Result<String> {
+    let speaker = stage.lab.api()?.get(VERSION, "Speaker", None, "n1")?;
+    let sessions = speaker.pointer("/status/sessions").and_then(Value::as_array).into_iter().flatten();
+    let mut found = sessions.filter_map(|session| session.pointer("/bfd/scheduling")?.as_str());
+    found.next().map(str::to_owned).context("the Speaker object of n1 shows no scheduling")
+}
+
+fn prioritize_router(stage: &Stage, section: &mut Section) -> Result<()> {
+    let bfdd = stage.lab.router().daemon("bfdd").and_then(|bfdd| bfdd.pid()).context("bfdd does not run")?;
+    if let Err(error) = prioritize(bfdd) {
+        section.note(format!("FRR's bfdd has no priority: {error:#}"));
+    }
+    Ok(())
+}
+
+impl Load {
+    fn start() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            let stop = stop.clone();
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        Self { stop }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
