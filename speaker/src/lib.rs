@@ -19,6 +19,8 @@ pub mod flags;
 mod mesh_link;
 mod metrics;
 mod run;
+#[cfg(debug_assertions)]
+mod stall;
 mod tasks;
 mod trim;
 mod watches;

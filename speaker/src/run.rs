@@ -19,6 +19,7 @@
 //! | BGP peer (`tasks::bgp::peer`) | one per BGPPeer that selects this node | session, TCP connection |
 //! | data path (`tasks::data_path`) | one | nothing between probes |
 //! | Speaker object (`tasks::speaker_object`) | one | what was written last |
+//! | lateness events (`tasks::lateness_events`) | one | which lateness was reported |
 //! | metrics server | one | HTTP listener |
 //!
 //! # Channels
@@ -40,6 +41,7 @@
 //! | coordinator | data path | whether to probe | the latest value |
 //! | data path | coordinator | answers to probes | 1; the task waits |
 //! | coordinator, BGP peers | Speaker object | report, sessions | the latest values |
+//! | BGP peers | lateness events | sessions | the latest value |
 //! | L2 | L2 interface | frames to send | 4096; then frames are dropped |
 //! | L2 | L2 interface | multicast groups | one command per group |
 //! | L2 interfaces | L2 | received frames | 128 per interface; then frames are dropped |
@@ -75,10 +77,11 @@
 //! 3. The coordinator stops: no change that other nodes make in response is carried out. The mesh task
 //!    announces to the other members that this node leaves, and ends.
 //! 4. At the same time:
-//!    - BFD sessions announce AdminDown, within [`BFD_SHUTDOWN_TIMEOUT`]. Then BGP peers ask the routers to
-//!      prefer other paths, wait (`--drain-wait`), withdraw their routes and send Cease, within
-//!      [`BGP_SHUTDOWN_TIMEOUT`] after the wait. A peer with graceful restart retains its routes, unless the
-//!      node remains without a speaker: it is being drained, or the DaemonSet was deleted.
+//!    - BGP peers ask the routers to prefer other paths, wait (`--drain-wait`), withdraw their routes and send
+//!      Cease, within [`BGP_SHUTDOWN_TIMEOUT`] after the wait. A peer with graceful restart retains its routes,
+//!      unless the node remains without a speaker: it is being drained, or the DaemonSet was deleted. After
+//!      the BGP session of a peer, its BFD session announces AdminDown, all within [`BFD_SHUTDOWN_TIMEOUT`]
+//!      after the last BGP session. FRR and BIRD would end the BGP session for an AdminDown that comes first.
 //!    - The process remains for [`L2_HANDOVER`] after the mesh was left, so that the overlap ends first. In
 //!      this time the new owners announce.
 //! 5. The process exits, which closes all other sockets.
@@ -106,6 +109,7 @@ use crate::tasks::bgp::{BgpPeers, Passwords, PeerContext, ProcessStart};
 use crate::tasks::data_path::DataPathTask;
 use crate::tasks::gateways;
 use crate::tasks::l2::{self, L2Task};
+use crate::tasks::lateness_events::LatenessEventsTask;
 use crate::tasks::links;
 use crate::tasks::mesh::{MeshInput, MeshTask};
 use crate::tasks::mesh_key::MeshKey;
@@ -222,6 +226,11 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     };
     let data_path =
         DataPathTask { url: flags.data_path_probe.clone(), wanted, answers, metrics: metrics.clone() };
+    let lateness_events = LatenessEventsTask {
+        client: client.clone(),
+        node: flags.node_name.clone(),
+        sessions: sessions.subscribe(),
+    };
     let speaker_object = SpeakerObjectTask {
         client: client.clone(),
         node: flags.node_name.clone(),
@@ -231,11 +240,14 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         metrics,
     };
 
+    #[cfg(debug_assertions)]
+    tokio::spawn(crate::stall::on_signal("main"));
     tokio::spawn(links::follow(links_sender));
     tokio::spawn(gateways::follow(gateways_sender));
     tokio::spawn(l2_task.run());
     tokio::spawn(data_path.run());
     tokio::spawn(speaker_object.run());
+    tokio::spawn(lateness_events.run());
     let mesh = tokio::spawn(mesh.run());
     let options = WatchOptions {
         instance: instance.clone(),
@@ -276,13 +288,13 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         };
         // After a panic of the coordinator there is nothing to shut down: its BGP connections are closed.
         if let Ok((mut peers, departure)) = result {
-            // First, so that the routers do not take the end of BFD for a failure of the path.
-            bfd.shut_down(BFD_SHUTDOWN_TIMEOUT).await;
             let (text, restart) = match departure {
                 Some(departure) => (format!("{SHUTDOWN_TEXT}: {departure}"), false),
                 None => (SHUTDOWN_TEXT.to_owned(), true),
             };
             peers.shut_down(&text, restart, flags.drain_wait, BGP_SHUTDOWN_TIMEOUT).await;
+            // So that the routers do not take the end of BFD for a failure of the path.
+            bfd.shut_down(BFD_SHUTDOWN_TIMEOUT).await;
         }
     };
     let hand_over_l2 = async {

@@ -7,6 +7,7 @@ pub(crate) mod data_path;
 pub(crate) mod gateways;
 mod inquiry;
 pub(crate) mod l2;
+pub(crate) mod lateness_events;
 pub(crate) mod links;
 pub(crate) mod mesh;
 pub(crate) mod mesh_key;

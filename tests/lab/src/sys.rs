@@ -17,6 +17,8 @@ pub enum Signal {
     Stop,
     /// SIGCONT: ends SIGSTOP.
     Continue,
+    /// SIGUSR2: a debug build of the speaker blocks its threads for five seconds, except that of BFD.
+    Stall,
 }
 
 /// Moves the calling thread into a network namespace.
@@ -32,6 +34,7 @@ pub(crate) fn signal(pid: u32, signal: Signal) -> io::Result<()> {
         Signal::Kill => libc::SIGKILL,
         Signal::Stop => libc::SIGSTOP,
         Signal::Continue => libc::SIGCONT,
+        Signal::Stall => libc::SIGUSR2,
     };
     let pid = libc::pid_t::try_from(pid).map_err(|_| io::ErrorKind::InvalidInput)?;
     if pid <= 1 {

@@ -34,6 +34,8 @@ pub(super) struct PeerBfd {
     /// The last report that was handled.
     report: BfdReport,
     has_carrier: bool,
+    /// True if the BGP session has ended by `shutdown` of the BGPPeer.
+    is_shut_down: bool,
     retry_at: Option<Instant>,
     since: Since,
     view: Option<BFDSession>,
@@ -52,6 +54,7 @@ impl PeerBfd {
             sender,
             report: BfdReport::default(),
             has_carrier: true,
+            is_shut_down: false,
             retry_at: None,
             since: Since::default(),
             view: None,
@@ -103,6 +106,11 @@ impl PeerBfd {
         self.sessions.remove(&previous);
     }
 
+    /// Tells whether `shutdown` of the BGPPeer has ended the BGP session, so that there is no BFD session either.
+    pub(super) const fn set_shut_down(&mut self, is_shut_down: bool) {
+        self.is_shut_down = is_shut_down;
+    }
+
     /// Removes the session.
     pub(super) fn end(&self) {
         self.sessions.remove(&self.user);
@@ -144,7 +152,7 @@ impl PeerBfd {
         connection: Option<IpAddr>,
         links: &Links,
     ) -> Result<Option<Request>, String> {
-        let (Some(profile), PeerAddress::Ip(remote)) = (profile(peer), &peer.address) else {
+        let (Some(profile), PeerAddress::Ip(remote)) = (self.profile(peer), &peer.address) else {
             return Ok(None);
         };
         if peer.vrf.is_some() {
@@ -165,15 +173,15 @@ impl PeerBfd {
         }
     }
 
+    /// Returns the parameters of the session; `None` if the peer has none, or is shut down.
+    fn profile<'a>(&self, peer: &'a Peer) -> Option<&'a BfdProfile> {
+        peer.bfd.as_ref().filter(|_| !self.is_shut_down)
+    }
+
     fn refresh_view(&mut self, peer: &Peer) {
-        self.view = profile(peer).map(|_| {
+        self.view = self.profile(peer).map(|_| {
             let key = self.request.as_ref().map(|request| &request.key);
             view(peer, key, self.problem.as_deref(), &self.report, &mut self.since)
         });
     }
-}
-
-/// Returns the parameters of the BFD session; `None` if the peer has none, or its sessions are shut down.
-fn profile(peer: &Peer) -> Option<&BfdProfile> {
-    peer.bfd.as_ref().filter(|_| peer.shutdown.is_none())
 }

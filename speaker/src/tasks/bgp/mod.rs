@@ -98,6 +98,8 @@ impl BgpPeers {
     /// Returns an error if the thread cannot be started.
     pub(crate) fn start(context: PeerContext) -> std::io::Result<Self> {
         let thread = BgpThread::start()?;
+        #[cfg(debug_assertions)]
+        drop(thread.spawn(crate::stall::on_signal("bgp")));
         Ok(Self {
             context,
             thread,

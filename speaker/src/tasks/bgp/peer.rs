@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fairlead_bgp::{CeaseSubcode, Session, SessionEvent, SessionInput, SessionState};
 use fairlead_crds::model::config::{Peer, PeerAddress};
 use jiff::Timestamp;
 use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, yield_now};
+use tokio::time::sleep;
 
 use super::PeerContext;
 use super::bfd::PeerBfd;
@@ -29,6 +30,10 @@ use edit::PendingEdit;
 use endpoint_change::EndpointChange;
 
 /// Commands that are handled per turn. All pending commands are handled before the session sends, up to this
+/// Time between the end of a session and the AdminDown of its BFD session. FRR takes AdminDown for a failure,
+/// against RFC 5882 §4.2, and ends an established BGP session with all its routes. It learns of both from
+/// different processes, in any order.
+const BFD_AFTER_BGP: Duration = Duration::from_millis(100);
 /// number: the session packs routes with equal attributes into one UPDATE.
 const MAX_COMMANDS_PER_TURN: usize = 4096;
 
@@ -275,6 +280,7 @@ impl PeerTask {
         let now = Instant::now();
         self.session.set_bfd_strict(now, self.peer.bfd_strict);
         let local = self.connection.as_ref().and_then(Connection::local);
+        self.bfd.set_shut_down(self.peer.shutdown.is_some() && self.session.state() == SessionState::Idle);
         let input = self.bfd.update(&self.peer, local, &self.context.links.borrow());
         if let Some(input) = input {
             self.session.handle_input(now, input);
@@ -428,6 +434,9 @@ impl PeerTask {
                     tracing::warn!(peer = %self.peer.name, state = %from, %error, "BGP session down");
                 }
                 self.start_or_stop();
+                if self.peer.shutdown.is_some() {
+                    self.update_bfd();
+                }
             }
         }
     }
@@ -448,7 +457,6 @@ impl PeerTask {
 
     /// Stops the session, and keeps it running until its end.
     async fn stop(&mut self, Stop { subcode, text, restart, drain }: Stop) {
-        self.bfd.end();
         let stop = SessionInput::ManualStop { subcode, text, restart, drain };
         self.session.handle_input(Instant::now(), stop);
         while self.session.state() == SessionState::Established {
@@ -476,6 +484,10 @@ impl PeerTask {
                 SessionEvent::Connect | SessionEvent::Established(_) | SessionEvent::Down { .. } => {}
             }
         }
+        if self.bfd.view().is_some() {
+            sleep(BFD_AFTER_BGP).await;
+        }
+        self.bfd.end();
     }
 
     /// Waits until the socket can be read or written, or a timer of the session expires; then reads.

@@ -43,7 +43,7 @@ fn peer(name: &str, address: &str, multi_hop: bool, profile: &str) -> Value {
         "apiVersion": VERSION, "kind": "BGPPeer", "metadata": { "name": name },
         "spec": {
             "myASN": 64513, "peerASN": 64800, "peerAddress": address, "holdTime": "90s", "connectTime": "1s",
-            "ebgpMultiHop": multi_hop, "bfdProfile": profile,
+            "ebgpMultiHop": multi_hop, "bfdProfile": profile, "bfdStrict": true,
             "nodeSelectors": [{ "matchLabels": { "kubernetes.io/hostname": "n1" } }],
         },
     })

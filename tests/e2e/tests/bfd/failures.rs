@@ -4,16 +4,17 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use fairlead_e2e::{LbService, SECOND, SOON, all_nodes, expect_next_hops, expect_sessions, nodes};
+use fairlead_lab::sys::Signal;
 use fairlead_lab::{Carrier, Lab, Lost, RouteMonitor};
 
 use crate::LAB;
-use crate::observed::expect_all_up;
+use crate::observed::{expect_all_up, router_downs};
 
 /// Limit for the detection of a failure: 3 × 50 ms, on a machine that does much else.
 const DETECTED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Creates a Service that all nodes announce, and returns it with its address.
-fn announced(lab: &Lab, name: &str) -> (LbService, IpAddr) {
+pub(crate) fn announced(lab: &Lab, name: &str) -> (LbService, IpAddr) {
     let service = LbService::new(name, "bgp").single("IPv4");
     let ip = service.up(lab).unwrap()[0];
     expect_next_hops(lab, ip, &all_nodes(lab), SOON).unwrap();
@@ -95,6 +96,28 @@ fn stopped_speaker_loses_its_routes_at_once() {
     speaker.resume().unwrap();
     expect_all_up(&lab, SOON).unwrap();
     expect_sessions(&lab, SOON).unwrap();
+    expect_next_hops(&lab, ip, &all_nodes(&lab), SOON).unwrap();
+    service.delete(&lab).unwrap();
+}
+
+#[test]
+fn stalled_main_thread_keeps_bfd_up() {
+    let lab = LAB.turn();
+    expect_all_up(&lab, SOON).unwrap();
+    let (service, ip) = announced(&lab, "bfd-stalled");
+    let speaker = lab.node("n1").unwrap().speaker().unwrap();
+    let downs = || (router_downs(&lab).unwrap(), lab.router().dropped_sessions().unwrap());
+    let late = || speaker.metric_sum("fairlead_speaker_bfd_late_detections_total").unwrap();
+    let before = (downs(), late());
+    let routes = lab.router().monitor_routes().unwrap();
+    // The threads of everything but BFD are blocked for five seconds.
+    let start = Instant::now();
+    speaker.signal(Signal::Stall).unwrap();
+    std::thread::sleep(SECOND / 2);
+    let while_stalled = late();
+    assert!(start.elapsed() > 4 * SECOND, "the main thread answered after {:?}", start.elapsed());
+    assert_eq!((downs(), while_stalled), before, "no session of BFD or BGP ended, and no detection was late");
+    assert_eq!(routes.events().unwrap(), [], "route events in the kernel of the router");
     expect_next_hops(&lab, ip, &all_nodes(&lab), SOON).unwrap();
     service.delete(&lab).unwrap();
 }

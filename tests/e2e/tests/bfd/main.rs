@@ -6,6 +6,7 @@ mod bird;
 mod failures;
 mod frr;
 mod observed;
+mod restart;
 
 use fairlead_e2e::{SOON, Shared, VERSION, configure};
 use fairlead_lab::{Builder, Lab, addresses};
@@ -36,8 +37,9 @@ fn prepare(lab: &Lab) -> anyhow::Result<()> {
     configure(lab)?;
     set_router_profile(lab, 50, 50)?;
     lab.api()?.apply_object(profile(json!({ "receiveInterval": 50, "transmitInterval": 50 })))?;
-    for peer in ["router-v4", "router-v6"] {
-        lab.api()?.merge(peer_object(peer), json!({ "spec": { "bfdProfile": PROFILE } }))?;
+    for (peer, strict) in [("router-v4", false), ("router-v6", true)] {
+        let spec = json!({ "spec": { "bfdProfile": PROFILE, "bfdStrict": strict } });
+        lab.api()?.merge(peer_object(peer), spec)?;
     }
     observed::expect_all_up(lab, SOON)
 }

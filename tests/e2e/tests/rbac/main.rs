@@ -12,8 +12,8 @@ mod gate;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use anyhow::{Result, bail, ensure};
-use fairlead_e2e::{CONFIG, LbService, SOON, expect_sessions, merge_service, reach};
+use anyhow::{Context as _, Result, bail, ensure};
+use fairlead_e2e::{CONFIG, LbService, SECOND, SOON, expect_sessions, merge_service, reach};
 use fairlead_lab::netns::Netns;
 use fairlead_lab::peers::{Bird, Host};
 use fairlead_lab::{Lab, Process, Spec, addresses, binaries, state, wait_for};
@@ -70,9 +70,11 @@ spec: { serviceName: later, pool: l2 }
 ";
 
 const BIRD: &str = "
+protocol bfd { interface \"*\" { interval 100 ms; multiplier 3; }; }
 template bgp node {
     local 192.0.2.5 as 64700;
     passive yes;
+    bfd on;
     password \"hush\";
     ipv4 { import all; export none; };
 }
@@ -177,6 +179,35 @@ fn wish_for_a_taken_address(lab: &Lab, taken: IpAddr) {
     wish.delete(lab).unwrap();
 }
 
+/// The speaker and its router stand still, so that the speaker is too late and finds no packet.
+fn be_late_for_bfd(lab: &Lab, speaker: &Process, router: &Process) {
+    let bfd = |field: &str| {
+        let speaker = speaker_object(lab, "n1")?;
+        let sessions = speaker.pointer("/status/sessions").and_then(Value::as_array).into_iter().flatten();
+        let session = sessions.into_iter().find(|session| session["peer"] == "bird");
+        session.map(|session| session["bfd"][field].clone()).context("no session with BIRD")
+    };
+    wait_for("BFD with BIRD", SOON, || {
+        let state = bfd("state")?;
+        ensure!(state == "Up", "{state}");
+        Ok(())
+    })
+    .unwrap();
+    router.stop().unwrap();
+    speaker.stop().unwrap();
+    std::thread::sleep(SECOND);
+    speaker.resume().unwrap();
+    wait_for("an Event about the lateness", SOON, || {
+        let events = lab.api()?.list("events.k8s.io/v1", "Event")?;
+        let event = events.iter().find(|event| event["reason"] == "BFDLate");
+        let event = event.with_context(|| format!("lateness {:?}", bfd("lateness")))?;
+        ensure!(event["regarding"]["name"] == "n1", "{event}");
+        Ok(())
+    })
+    .unwrap();
+    router.resume().unwrap();
+}
+
 fn speaker_object(lab: &Lab, node: &str) -> Result<Value> {
     let speaker = lab.api()?.get("fairlead.dev/v1beta1", "Speaker", None, node)?;
     ensure!(speaker["status"]["ready"] == true, "{speaker}");
@@ -241,6 +272,7 @@ fn main_scenarios_use_exactly_granted_rights() {
     })
     .unwrap();
     wish_for_a_taken_address(&lab, l2_addresses[0]);
+    be_late_for_bfd(&lab, &speakers[0], bird.process());
 
     // An address enters its cool-down.
     let cool = LbService::new("cool", "cooling").single("IPv4");
