@@ -77,11 +77,12 @@
 //! 3. The coordinator stops: no change that other nodes make in response is carried out. The mesh task
 //!    announces to the other members that this node leaves, and ends.
 //! 4. At the same time:
-//!    - BGP peers ask the routers to prefer other paths, wait (`--drain-wait`), withdraw their routes and send
-//!      Cease, within [`BGP_SHUTDOWN_TIMEOUT`] after the wait. A peer with graceful restart retains its routes,
-//!      unless the node remains without a speaker: it is being drained, or the DaemonSet was deleted. After
-//!      the BGP session of a peer, its BFD session announces AdminDown, all within [`BFD_SHUTDOWN_TIMEOUT`]
-//!      after the last BGP session. FRR and BIRD would end the BGP session for an AdminDown that comes first.
+//!    - BGP peers ask the routers to prefer other paths, wait (`--drain-wait`), withdraw their routes and
+//!      send Cease, within [`BGP_SHUTDOWN_TIMEOUT`] after the wait. A peer with graceful restart retains its
+//!      routes, unless the node remains without a speaker: it is being drained, or the DaemonSet was
+//!      deleted. After the BGP session of a peer, its BFD session announces AdminDown, all within
+//!      [`BFD_SHUTDOWN_TIMEOUT`] after the last BGP session. FRR would end the BGP session for an AdminDown
+//!      that comes first.
 //!    - The process remains for [`L2_HANDOVER`] after the mesh was left, so that the overlap ends first. In
 //!      this time the new owners announce.
 //! 5. The process exits, which closes all other sockets.

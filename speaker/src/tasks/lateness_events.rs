@@ -110,8 +110,8 @@ impl Lateness {
         self.next = now.checked_add(PAUSE);
         let peers = std::mem::take(&mut self.late).join(", ");
         format!(
-            "the speaker ran too late to detect a failure by BFD, and waited for another packet (BGPPeer {peers}); \
-             grant it the capability SYS_NICE, raise its request of processor time, or use longer intervals"
+            "the speaker ran too late to detect a failure by BFD, and waited for another packet (BGPPeer \
+             {peers}); grant it the capability SYS_NICE, raise its request of processor time, or use longer intervals"
         )
     }
 }

@@ -117,7 +117,7 @@ impl Network {
     }
 }
 
-/// Opens all sessions at once, and waits until each router has `count` prefixes. Returns how long each waited.
+/// Opens all sessions at once, and waits until each router has `count` prefixes. Returns the time of each.
 fn load(sinks: &[Sink], count: usize) -> Result<Vec<Duration>> {
     let start = Instant::now();
     sinks.iter().for_each(Sink::open);
@@ -249,8 +249,9 @@ fn bird_config(count: usize) -> String {
     }
     let _ = write!(
         config,
-        "}}\ntemplate bgp sink {{\n local 192.0.2.{BIRD} as 64513;\n hold time 180;\n connect delay time 1;\n \
-         connect retry time 1;\n error wait time 1, 2;\n ipv4 {{ import none; export all; next hop self; }};\n}}\n"
+        "}}\ntemplate bgp sink {{\n local 192.0.2.{BIRD} as 64513;\n hold time 180;\n \
+         connect delay time 1;\n connect retry time 1;\n error wait time 1, 2;\n \
+         ipv4 {{ import none; export all; next hop self; }};\n}}\n"
     );
     for n in (FIRST_ROUTER..).take(ROUTERS) {
         let _ = writeln!(

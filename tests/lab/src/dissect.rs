@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use crate::lab::Lab;
-use crate::netns;
+use crate::netns::{self, Netns};
 use crate::process::{Process, Spec};
 use crate::topology::LAN_INTERFACE;
 use crate::wait::wait_for;
@@ -17,7 +17,7 @@ use crate::wait::wait_for;
 /// repeated TCP segments.
 const SUSPICIOUS: &str = "_ws.malformed || (bgp && _ws.expert.severity >= 0x600000 && !tcp.analysis.flags)";
 
-/// A recording of the BGP sessions of the router, in a file.
+/// A recording of BGP sessions, in a file.
 #[derive(Debug)]
 pub struct BgpRecording {
     tcpdump: Process,
@@ -30,6 +30,19 @@ impl Lab {
     /// # Errors
     /// If tcpdump does not start.
     pub fn record_bgp(&self) -> Result<BgpRecording> {
+        self.record_bgp_in(&self.network().router)
+    }
+
+    /// Starts to record the BGP messages that a node exchanges with all its routers.
+    ///
+    /// # Errors
+    /// If the node does not exist, or tcpdump does not start.
+    pub fn record_bgp_of(&self, node: &str) -> Result<BgpRecording> {
+        let node = self.network().nodes.iter().find(|network| network.name == node);
+        self.record_bgp_in(&node.context("this node does not exist")?.netns)
+    }
+
+    fn record_bgp_in(&self, netns: &Netns) -> Result<BgpRecording> {
         let logs = self.dir().join("logs");
         let file = logs.join("bgp.pcap");
         // The file of an earlier recording does not mean that this one has begun.
@@ -38,7 +51,7 @@ impl Lab {
             .args(["-i", LAN_INTERFACE, "-U", "--immediate-mode", "-Z", "root", "-w"])
             .arg(&file)
             .arg("tcp port 179");
-        let recording = BgpRecording { tcpdump: Process::start(spec, &self.network().router, &logs)?, file };
+        let recording = BgpRecording { tcpdump: Process::start(spec, netns, &logs)?, file };
         // tcpdump writes the header of the file when its socket is open.
         wait_for("tcpdump to record", Duration::from_secs(20), || {
             let length = fs::metadata(&recording.file).map_or(0, |file| file.len());

@@ -1,4 +1,5 @@
-//! Parses Ethernet frames: ARP, neighbor discovery, BGP, BFD. Builds requests for the Ethernet address of a host.
+//! Parses Ethernet frames: ARP, neighbor discovery, BGP, BFD. Builds requests for the Ethernet address of a
+//! host.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -106,7 +106,7 @@ impl PeerBfd {
         self.sessions.remove(&previous);
     }
 
-    /// Tells whether `shutdown` of the BGPPeer has ended the BGP session, so that there is no BFD session either.
+    /// Tells whether `shutdown` of the BGPPeer has ended the BGP session. Then there is no BFD session either.
     pub(super) const fn set_shut_down(&mut self, is_shut_down: bool) {
         self.is_shut_down = is_shut_down;
     }

@@ -72,7 +72,7 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
         section
             .note("time starts before the command that cuts the cable; the command takes some milliseconds");
         section.note(
-            "routes: as the router's kernel tells them (netlink); Down: the first packet in which the router says so",
+            "routes: as the router's kernel tells them (netlink); Down: the first packet of the router in Down",
         );
         section.note("the link goes down: the node sees it; it stays up: the switch drops its frames");
         Ok(section)

@@ -43,7 +43,7 @@ struct Load {
 pub(crate) fn measure(options: &Options) -> Result<Section> {
     let mut section = Section::new(
         format!(
-            "BFD: false alarms at {MULTIPLIER} × {INTERVAL} ms, all processors busy ({NODES} nodes, {} min each)",
+            "BFD: false alarms at {MULTIPLIER} × {INTERVAL} ms, all processors busy ({NODES} nodes, {} min)",
             options.minutes
         ),
         [

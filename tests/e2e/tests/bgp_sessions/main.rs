@@ -1,10 +1,12 @@
-//! Options of BGP sessions, towards FRR and BIRD: the TTL, graceful restart, drains, shutdown, and
-//! announcements that wait for the data path.
+//! Options of BGP sessions, towards FRR, BIRD, GoBGP and ExaBGP: the TTL, limits, graceful restart, drains,
+//! shutdown, and when a node announces an address.
 
 #![allow(clippy::unwrap_used)]
 
 mod data_path;
 mod drain;
+mod limits;
+mod matrix;
 mod restart;
 mod setup;
 mod shutdown;

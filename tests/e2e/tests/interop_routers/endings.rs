@@ -84,6 +84,7 @@ fn killed_speaker_restarts_gracefully_without_gap() {
         Ok(())
     })
     .unwrap();
+    let recording = setup.lab.record_bgp_of("n2").unwrap();
     let speaker = setup.lab.node("n2").unwrap().speaker().unwrap();
     let withdrawn = setup.ibgp.session("n2").unwrap().received.1;
     speaker.kill().unwrap();
@@ -101,6 +102,8 @@ fn killed_speaker_restarts_gracefully_without_gap() {
     expect_all(&setup, &["11", "12"]);
     assert!(kept(&setup), "after the End-of-RIB: {:?}", setup.ibgp.paths());
     assert_eq!(setup.ibgp.session("n2").unwrap().received.1, withdrawn, "withdrawals at iBGP BIRD");
+    // The OPENs and the first UPDATEs of the sessions with all routers.
+    assert_eq!(recording.suspicious().unwrap(), Vec::<String>::new());
 }
 
 /// Returns the NOTIFICATION that ExaBGP received from `peer` after `before` others.

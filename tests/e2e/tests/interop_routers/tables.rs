@@ -91,6 +91,9 @@ fn frr_path(prefix: IpNet, path: &Value) -> Result<Path> {
     let hop = hops.filter(|hop| hop["scope"] != "link-local").find_map(|hop| hop["ip"].as_str());
     let mut read = Path::new(prefix, hop.context("no next hop")?.parse()?);
     read.as_path = path.pointer("/aspath/string").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if let Some(med) = path["metric"].as_u64() {
+        read.other.insert(format!("med {med}"));
+    }
     read.communities = words("/community/string");
     read.large_communities = words("/largeCommunity/string");
     Ok(read)
@@ -102,6 +105,42 @@ fn every_router_has_expected_routes_and_attributes() {
     expect_all(&setup, &["11", "12"]);
     // iBGP: an empty AS_PATH, and LOCAL_PREF from the advertisement, else 100.
     expect("iBGP BIRD", || setup.ibgp.paths(), &tables(&format!("pref 250 {TAGS}"), Some("pref 100")));
+}
+
+#[test]
+fn every_router_reads_prepended_paths_and_med() {
+    let setup = turn();
+    let recording = setup.lab.record_bgp_of("n1").unwrap();
+    let set = |prepend: Value, med: Value| {
+        let ad = json!({ "apiVersion": "fairlead.dev/v1beta1", "kind": "BGPAdvertisement",
+                         "metadata": { "name": "single" } });
+        setup
+            .lab
+            .api()
+            .unwrap()
+            .merge(ad, json!({ "spec": { "asPathPrepend": prepend, "med": med } }))
+            .unwrap();
+    };
+    set(json!(2), json!(30));
+    let own = |path: &str| tables(&format!("path {path} pref 100 {TAGS} also med 30"), None);
+    let other = tables(&format!("path 64513 64513 64513 {TAGS} also med 30"), None);
+    let own = own("4200000001 4200000001 4200000001");
+    // The aggregates have an advertisement of their own.
+    let single = |paths: BTreeSet<Path>| -> BTreeSet<Path> {
+        paths.into_iter().filter(|path| matches!(path.prefix.prefix_len(), 32 | 128)).collect()
+    };
+    expect("BIRD", || Ok(single(setup.bird.paths()?)), &own);
+    let v4 = own.iter().filter(|line| line.starts_with("198.")).cloned().collect();
+    expect("BIRD with AS numbers of two octets", || setup.old.paths(), &v4);
+    expect("GoBGP", || setup.gobgp.paths(), &other);
+    expect("ExaBGP", || setup.exabgp.paths(), &other);
+    expect("FRR", || frr_paths(&setup), &other);
+    // No prepending towards iBGP peers.
+    let ibgp = tables(&format!("pref 250 {TAGS} also med 30"), None);
+    expect("iBGP BIRD", || Ok(single(setup.ibgp.paths()?)), &ibgp);
+    assert_eq!(recording.suspicious().unwrap(), Vec::<String>::new());
+    set(Value::Null, Value::Null);
+    expect_all(&setup, &["11", "12"]);
 }
 
 #[test]
