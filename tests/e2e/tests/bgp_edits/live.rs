@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use fairlead_e2e::{
-    LbService, SECOND, SOON, all_nodes, established_since, expect_established, expect_next_hops,
+    LbService, SECOND, SOON, Scene, all_nodes, established_since, expect_established, expect_next_hops,
     expect_sessions,
 };
 use fairlead_lab::{Lab, Message, ensure, wait_for};
@@ -13,7 +13,8 @@ use ipnet::IpNet;
 use serde_json::json;
 
 use crate::LAB;
-use crate::witness::{Witness, edit, expect_community, object};
+use crate::steps::{announced, edit, expect_community, object};
+use crate::witness::Witness;
 
 /// Type of a KEEPALIVE message.
 const KEEPALIVE: u8 = 4;
@@ -41,9 +42,8 @@ fn expect_keepalives_each_second(lab: &Lab) {
 fn edits_cost_no_more_than_they_must() {
     let lab = LAB.turn();
     let api = lab.api().unwrap();
-    let service = LbService::new("edits", "bgp").single("IPv4");
-    let ip = service.up(&lab).unwrap()[0];
-    expect_next_hops(&lab, ip, &all_nodes(&lab), SOON).unwrap();
+    let scene = Scene::new(&lab);
+    let ip = announced(&scene, "edits");
     let since = expect_established(&lab, "n1", 2).unwrap();
     let mut witness = Witness::new(&lab);
 
@@ -85,7 +85,6 @@ fn edits_cost_no_more_than_they_must() {
     expect_sessions(&lab, SOON).unwrap();
     api.delete(&community.to_string()).unwrap();
     api.delete(profile).unwrap();
-    service.delete(&lab).unwrap();
 }
 
 /// Number of Services whose routes one edit replaces.

@@ -4,6 +4,7 @@
 
 mod live;
 mod refused;
+mod steps;
 mod turns;
 mod witness;
 

@@ -2,16 +2,19 @@
 //! in a speaker and a controller that start meanwhile.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::anyhow;
-use fairlead_e2e::{SECOND, SOON, Scene, all_nodes, expect_next_hops, expect_sessions};
+use fairlead_e2e::{
+    LbService, PACE, PORT, SECOND, SOON, Scene, all_nodes, expect_mesh, expect_next_hops, expect_owner,
+    expect_sessions, reach_on_lan,
+};
 use fairlead_lab::{Lab, ensure, wait_for};
 use serde_json::{Value, json};
 
 use crate::LAB;
-use crate::turns::{announced, replace_sessions};
-use crate::witness::{Witness, edit, expect_community, object};
+use crate::steps::{announced, edit, expect_community, object, replace, replace_sessions};
+use crate::witness::Witness;
 
 /// Applies a BFDProfile and a Community, both named `kept`, and uses them. Sessions negotiate graceful
 /// restart.
@@ -65,7 +68,7 @@ fn expect_recorded(scene: &Scene<'_>, kind: &str, name: &str) {
 fn refused_object_stays_in_force_across_restarts() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
-    let (service, ip) = announced(&lab, "kept-refused");
+    let ip = announced(&scene, "kept-refused");
     use_both(&lab, &scene, ip);
     for (kind, name) in [("BGPPeer", "router-v4"), ("BGPAdvertisement", "bgp"), ("Community", "kept")] {
         expect_recorded(&scene, kind, name);
@@ -74,14 +77,13 @@ fn refused_object_stays_in_force_across_restarts() {
 
     // (the edited object, its spec, the object that is refused, the reason)
     let (peer, ad) = (("BGPPeer", "router-v4"), ("BGPAdvertisement", "bgp"));
-    let twice = json!([{ "matchLabels": { "a": "b" } }, { "matchLabels": { "a": "b" } }]);
     for (edited, spec, refused, reason) in [
         (ad, json!({ "aggregationLength": 8 }), ad, "AggregationTooShort"),
-        (ad, json!({ "aggregationLength": null, "nodeSelectors": twice }), ad, "DuplicateEntry"),
+        (ad, json!({ "aggregationLength": null, "nodeSelectors": twice() }), ad, "DuplicateEntry"),
         (ad, json!({ "nodeSelectors": null, "communities": ["kpet"] }), ad, "CommunityNotFound"),
         (ad, json!({ "communities": ["kept"] }), ad, "Accepted"),
         (("Community", "kept"), aliases("other"), ad, "CommunityNotFound"),
-        (peer, json!({ "nodeSelectors": twice }), peer, "DuplicateEntry"),
+        (peer, json!({ "nodeSelectors": twice() }), peer, "DuplicateEntry"),
         (peer, json!({ "nodeSelectors": null, "bfdProfile": "kpet" }), peer, "BFDProfileNotFound"),
     ] {
         edit(&lab, edited.0, edited.1, spec);
@@ -115,14 +117,13 @@ fn refused_object_stays_in_force_across_restarts() {
     }
     assert_eq!((witness.dropped(), witness.last_route_events()), (0, vec![]));
     restore(&lab, &scene, ip);
-    service.delete(&lab).unwrap();
 }
 
 #[test]
 fn deleted_object_stays_in_force_until_nothing_needs_it() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
-    let (service, ip) = announced(&lab, "kept-deleted");
+    let ip = announced(&scene, "kept-deleted");
     use_both(&lab, &scene, ip);
     let mut witness = Witness::new(&lab);
     let both = [("BFDProfile", "BGPPeer router-v4"), ("Community", "BGPAdvertisement bgp")];
@@ -150,21 +151,16 @@ fn deleted_object_stays_in_force_until_nothing_needs_it() {
     }
     assert_eq!((witness.dropped(), witness.last_route_events()), (0, vec![]));
     restore(&lab, &scene, ip);
-    service.delete(&lab).unwrap();
 }
 
 #[test]
 fn peer_and_advertisement_are_replaced_without_a_gap() {
     let lab = LAB.turn();
     let scene = Scene::new(&lab);
-    let (service, ip) = announced(&lab, "kept-replaced");
+    let ip = announced(&scene, "kept-replaced");
     let mut witness = Witness::new(&lab);
     for (kind, name) in [("BGPPeer", "router-v4"), ("BGPAdvertisement", "bgp")] {
-        let mut replaced = object(kind, name);
-        replaced["spec"] = scene.read(&replaced)["spec"].clone();
-        scene.delete(&replaced);
-        lab.api().unwrap().apply_object(replaced.clone()).unwrap();
-        scene.expect_condition(&replaced, "Accepted", true);
+        replace(&scene, kind, name);
         // Longer than a deletion waits.
         assert_eq!((witness.dropped(), witness.quiet_route_events(3 * SECOND)), (0, vec![]), "{kind}");
     }
@@ -174,7 +170,40 @@ fn peer_and_advertisement_are_replaced_without_a_gap() {
     expect_next_hops(&lab, ip, &BTreeSet::new(), SOON).unwrap();
     lab.api().unwrap().apply_object(deleted).unwrap();
     expect_next_hops(&lab, ip, &all_nodes(&lab), SOON).unwrap();
-    service.delete(&lab).unwrap();
+}
+
+#[test]
+fn l2_advertisement_is_refused_and_replaced_without_loss() {
+    let lab = LAB.turn();
+    let scene = Scene::new(&lab);
+    scene.service(&LbService::new("kept-l2", "l2").single("IPv4"));
+    let ip = lab.api().unwrap().wait_for_addresses("kept-l2", 1, SOON).unwrap()[0];
+    let owner = lab.wait_for_owner(ip, SOON).unwrap().to_owned();
+    reach_on_lan(&lab, ip, PORT).unwrap();
+    expect_recorded(&scene, "L2Advertisement", "l2");
+    let ad = object("L2Advertisement", "l2");
+    let stream = lab.client().stream(SocketAddr::new(ip, PORT), PACE);
+    edit(&lab, "L2Advertisement", "l2", json!({ "nodeSelectors": twice() }));
+    let refused = scene.expect_condition(&ad, "Accepted", false);
+    assert!(refused.starts_with("DuplicateEntry"), "{refused}");
+    scene.expect_condition(&ad, "InForce", true);
+    // A speaker that starts knows the form only from the status.
+    let other = lab.nodes().iter().find(|node| node.name() != owner).unwrap();
+    other.speaker().unwrap().restart().unwrap();
+    expect_mesh(&lab, SOON).unwrap();
+    edit(&lab, "L2Advertisement", "l2", json!({ "nodeSelectors": null }));
+    scene.expect_condition(&ad, "Accepted", true);
+    replace(&scene, "L2Advertisement", "l2");
+    // Longer than a deletion waits.
+    std::thread::sleep(3 * SECOND);
+    let report = stream.stop().unwrap();
+    assert_eq!(report.answered, report.sent, "{report}");
+    expect_owner(&lab, ip, &owner, SOON).unwrap();
+}
+
+/// Returns a list that no object may have.
+fn twice() -> Value {
+    json!([{ "matchLabels": { "a": "b" } }, { "matchLabels": { "a": "b" } }])
 }
 
 /// Ends the use of both objects.

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use fairlead_e2e::{SOON, VERSION, expect_sessions};
+use fairlead_e2e::{SOON, expect_sessions};
 use fairlead_lab::{Lab, RouteEvent, RouteMonitor, ensure, wait_for};
-use serde_json::{Value, json};
 
 /// Observes the router from its creation on.
 pub(crate) struct Witness<'a> {
@@ -63,26 +62,3 @@ impl<'a> Witness<'a> {
 
 /// Time without a change of a route after which the router counts as settled.
 const QUIET: Duration = Duration::from_millis(500);
-
-/// Returns a reference to an object of the lab's configuration.
-pub(crate) fn object(kind: &str, name: &str) -> Value {
-    json!({ "apiVersion": VERSION, "kind": kind, "metadata": { "name": name } })
-}
-
-/// Merges a patch into the spec of an object.
-pub(crate) fn edit(lab: &Lab, kind: &str, name: &str, spec: Value) {
-    lab.api().unwrap().merge(object(kind, name), json!({ "spec": spec })).unwrap();
-}
-
-/// Waits until the router has this community in the paths of all nodes to an address.
-pub(crate) fn expect_community(lab: &Lab, ip: IpAddr, community: &str) {
-    let command = format!("show bgp ipv4 unicast {ip}/32 json");
-    wait_for(format!("community {community} on {ip}"), SOON, || {
-        let route = lab.router().json(&command)?;
-        let paths = route["paths"].as_array().cloned().unwrap_or_default();
-        let has = |path: &&Value| path["community"]["string"] == community;
-        let count = paths.iter().filter(has).count();
-        ensure(count == lab.nodes().len(), route).map_err(|seen| anyhow::anyhow!("{seen}"))
-    })
-    .unwrap();
-}
