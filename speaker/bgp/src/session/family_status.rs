@@ -1,6 +1,7 @@
 //! What was sent and received on the current connection, by address family.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
@@ -9,6 +10,11 @@ use crate::Family;
 /// Largest number of prefixes of a peer at a time that [`crate::Session::exceeds_expected_prefixes`] does not
 /// report. A speaker discards all of them, so a router should send none, or a default route.
 pub const EXPECTED_PREFIXES: usize = 1000;
+/// Prefixes that are looked up per [`WINDOW`]. A flood of prefixes then costs no more than to decode it, and
+/// a router that sends its whole table is still noticed.
+const MAX_LOOKUPS: usize = 10 * EXPECTED_PREFIXES;
+/// Time to which [`MAX_LOOKUPS`] refers.
+const WINDOW: Duration = Duration::from_secs(60);
 
 /// The routes of one address family on an established session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,9 +35,13 @@ pub struct FamilyStatus {
 pub(super) struct ReceivedRoutes {
     ipv4: Received,
     ipv6: Received,
-    /// The prefixes that the peer has announced and not withdrawn; empty once there were more than
-    /// [`EXPECTED_PREFIXES`].
+    /// Prefixes that the peer has announced and not withdrawn; empty once there were more than
+    /// [`EXPECTED_PREFIXES`]. Announcements may be missing, withdrawals not.
     present: BTreeSet<IpNet>,
+    /// Lookups in the current window.
+    lookups: usize,
+    /// End of the current window.
+    window: Option<Instant>,
     /// True if the peer has announced more than [`EXPECTED_PREFIXES`] prefixes at a time on this connection.
     exceeded: bool,
 }
@@ -44,8 +54,11 @@ pub(super) struct Received {
 }
 
 impl ReceivedRoutes {
-    pub(super) fn handle_announced(&mut self, family: Family, prefixes: &[IpNet]) {
+    pub(super) fn handle_announced(&mut self, now: Instant, family: Family, prefixes: &[IpNet]) {
         self.family_mut(family).prefixes += prefixes.len() as u64;
+        if !self.may_look_up(now, prefixes.len()) {
+            return;
+        }
         for prefix in prefixes {
             if self.exceeded {
                 return;
@@ -58,7 +71,10 @@ impl ReceivedRoutes {
         }
     }
 
-    pub(super) fn handle_withdrawn(&mut self, prefixes: &[IpNet]) {
+    pub(super) fn handle_withdrawn(&mut self, now: Instant, prefixes: &[IpNet]) {
+        if !self.may_look_up(now, prefixes.len()) {
+            return;
+        }
         for prefix in prefixes {
             self.present.remove(prefix);
         }
@@ -66,6 +82,22 @@ impl ReceivedRoutes {
 
     pub(super) const fn exceeded(&self) -> bool {
         self.exceeded
+    }
+
+    /// Returns whether to look up this number of prefixes. If a window had too many, the next one begins
+    /// without any: a withdrawal that was not looked up must not leave its prefix.
+    fn may_look_up(&mut self, now: Instant, count: usize) -> bool {
+        if self.window.is_none_or(|end| now >= end) {
+            if self.lookups > MAX_LOOKUPS {
+                self.present.clear();
+            }
+            self.lookups = 0;
+            self.window = now.checked_add(WINDOW);
+        }
+        if self.lookups <= MAX_LOOKUPS {
+            self.lookups += count;
+        }
+        self.lookups <= MAX_LOOKUPS
     }
 
     pub(super) fn handle_end_of_rib(&mut self, family: Family) {

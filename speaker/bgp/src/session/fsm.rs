@@ -422,7 +422,7 @@ impl Session {
             }
             (Message::Update(decoded), SessionState::Established) => {
                 self.restart_hold_timer(now);
-                self.count_update(&decoded);
+                self.count_update(now, &decoded);
             }
             (Message::RouteRefresh(refresh), SessionState::Established) => {
                 self.restart_hold_timer(now);
@@ -474,17 +474,17 @@ impl Session {
     }
 
     /// Event 27: UpdateMsg. The routes are counted and dropped.
-    fn count_update(&mut self, decoded: &DecodedUpdate) {
+    fn count_update(&mut self, now: Instant, decoded: &DecodedUpdate) {
         let DecodedUpdate { update, errors } = decoded;
         let attributes = &update.attributes;
         let reached = attributes.mp_reach.as_ref().map_or(0, |reach| reach.nlri.len());
-        self.received.handle_withdrawn(&update.withdrawn);
+        self.received.handle_withdrawn(now, &update.withdrawn);
         if let Some(unreach) = &attributes.mp_unreach {
-            self.received.handle_withdrawn(&unreach.withdrawn);
+            self.received.handle_withdrawn(now, &unreach.withdrawn);
         }
-        self.received.handle_announced(Family::Ipv4Unicast, &update.nlri);
+        self.received.handle_announced(now, Family::Ipv4Unicast, &update.nlri);
         if let Some(reach) = &attributes.mp_reach {
-            self.received.handle_announced(reach.family, &reach.nlri);
+            self.received.handle_announced(now, reach.family, &reach.nlri);
         }
         if let Some(family) = decoded.end_of_rib() {
             self.received.handle_end_of_rib(family);

@@ -382,7 +382,7 @@ fn peer_with_too_many_prefixes_is_named_and_keeps_its_session() {
     let hosts: Vec<_> = (0..1001).map(host).collect();
     let (first, second) = hosts.split_at(500);
     // Repeated and withdrawn prefixes do not count: the peer has no more than 500 at a time.
-    for _ in 0..3 {
+    for _ in 0..2 {
         for half in [first, second] {
             solo.receive(&update_of_peer(half, &[]));
             solo.receive(&update_of_peer(half, &[]));
@@ -402,6 +402,26 @@ fn peer_with_too_many_prefixes_is_named_and_keeps_its_session() {
     solo.wait(secs(1));
     solo.reestablish();
     assert!(!solo.session.exceeds_expected_prefixes());
+}
+
+#[test]
+fn flood_of_few_prefixes_names_no_peer_with_too_many() {
+    let mut solo = Solo::new(config()).established();
+    let hosts: Vec<_> = (0..1800).map(host).collect();
+    // Each minute, 900 prefixes are announced again and again, and withdrawn; the next minute has others.
+    for minute in 0..6 {
+        let half = &hosts[minute % 2 * 900..][..900];
+        for _ in 0..100 {
+            half.chunks(300).for_each(|part| solo.receive(&update_of_peer(part, &[])));
+        }
+        half.chunks(300).for_each(|part| solo.receive(&update_of_peer(&[], part)));
+        solo.keepalive();
+        solo.wait(secs(60));
+        assert!(!solo.session.exceeds_expected_prefixes(), "minute {minute}");
+    }
+    // After a minute with a flood, a large table is still noticed.
+    hosts.chunks(300).for_each(|part| solo.receive(&update_of_peer(part, &[])));
+    assert!(solo.session.exceeds_expected_prefixes());
 }
 
 #[test]

@@ -198,7 +198,11 @@ fn both_sides_report_same_session_values() {
             .values()
             .filter_map(|capability| capability["name"].as_str())
             .collect();
-        assert_eq!(offered, ["multiprotocol", "route-refresh", "extended-message", "asn4"], "{open}");
+        assert_eq!(
+            offered,
+            ["multiprotocol", "route-refresh", "extended-message", "asn4", "enhanced-route-refresh"],
+            "{open}"
+        );
         assert_eq!(open["hold_time"], 9, "{open}");
     }
 }
