@@ -33,7 +33,7 @@ pub(crate) fn expect_limit_reported(lab: &Lab, node: &str, peer: &str) {
 #[test]
 fn prefix_limit_of_router_is_reported_and_ends_its_session_only() {
     let lab = LAB.turn();
-    let services = ["limit-1", "limit-2"].map(|name| LbService::new(name, "bgp").single("IPv4"));
+    let services = ["limit-1", "limit-2", "limit-3"].map(|name| LbService::new(name, "bgp").single("IPv4"));
     services[0].up(&lab).unwrap();
     let host = Host::plug(&lab, "limit", 9).unwrap();
     let _bird = Bird::start(&host, BIRD).unwrap();
@@ -42,14 +42,23 @@ fn prefix_limit_of_router_is_reported_and_ends_its_session_only() {
         json!({ "myASN": 64513, "peerASN": 64700, "peerAddress": "192.0.2.9", "connectTime": "1s" });
     lab.api().unwrap().apply_object(object).unwrap();
     expect_established(&lab, "n1", "limit");
-    let since = session(&lab, "n1", "router-v4").unwrap()["uptimeSince"].clone();
+    let family = ["router bgp 64512", "address-family ipv4 unicast"];
+    let frr = |line: &str| {
+        lab.router().configure(&[&family[..], &[line]].concat()).unwrap();
+    };
+    frr("neighbor 192.0.2.11 maximum-prefix 1");
+    let since = session(&lab, "n1", "router-v6").unwrap()["uptimeSince"].clone();
     for service in &services[1..] {
         service.up(&lab).unwrap();
     }
     expect_limit_reported(&lab, "n1", "limit");
-    assert_eq!(session(&lab, "n1", "router-v4").unwrap()["uptimeSince"], since);
+    expect_limit_reported(&lab, "n1", "router-v4");
+    assert_eq!(session(&lab, "n1", "router-v6").unwrap()["uptimeSince"], since);
     assert_ne!(since, Value::Null);
 
     lab.api().unwrap().delete(&peer("limit").to_string()).unwrap();
+    frr("no neighbor 192.0.2.11 maximum-prefix 1");
+    lab.router().vtysh("clear bgp 192.0.2.11").unwrap();
+    expect_established(&lab, "n1", "router-v4");
     services.iter().for_each(|service| service.delete(&lab).unwrap());
 }
