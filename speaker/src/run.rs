@@ -19,7 +19,7 @@
 //! | BGP peer (`tasks::bgp::peer`) | one per BGPPeer that selects this node | session, TCP connection |
 //! | data path (`tasks::data_path`) | one | nothing between probes |
 //! | Speaker object (`tasks::speaker_object`) | one | what was written last |
-//! | lateness events (`tasks::lateness_events`) | one | which lateness was reported |
+//! | lateness events (`tasks::lateness_events`) | one | the lateness that was reported |
 //! | metrics server | one | HTTP listener |
 //!
 //! # Channels
@@ -294,7 +294,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
                 None => (SHUTDOWN_TEXT.to_owned(), true),
             };
             peers.shut_down(&text, restart, flags.drain_wait, BGP_SHUTDOWN_TIMEOUT).await;
-            // So that the routers do not take the end of BFD for a failure of the path.
+            // After BGP: FRR would end an established BGP session for an AdminDown.
             bfd.shut_down(BFD_SHUTDOWN_TIMEOUT).await;
         }
     };

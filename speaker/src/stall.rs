@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How long a signal blocks a thread.
+/// Time for which a signal blocks a thread.
 const STALL: Duration = Duration::from_secs(5);
 
-/// Blocks the thread of the current runtime at each signal. Never returns.
+/// Blocks the thread of the current runtime at each signal. Returns only if no signal can be received.
 pub(crate) async fn on_signal(thread: &'static str) {
     let Ok(mut signals) = signal(SignalKind::user_defined2()) else { return };
     while signals.recv().await.is_some() {

@@ -1,5 +1,5 @@
-//! Events about a Node that is too late for its BFD sessions. The status counts each case; an Event finds an
-//! operator who does not look there.
+//! Events about a Node that is too late for its BFD sessions. The status counts each case, and `kubectl
+//! describe node` shows the Events.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -19,12 +19,12 @@ use tokio::time::timeout;
 
 use super::sleep_until_or_forever;
 
-/// Least time between two Events.
+/// Shortest time between two Events.
 const PAUSE: Duration = Duration::from_secs(600);
 /// Namespace of Events about objects that have none, such as Nodes.
 const NAMESPACE: &str = "default";
 
-/// Parameters and channels of the task.
+/// The task that sends the Events.
 pub(crate) struct LatenessEventsTask {
     pub client: Client,
     /// Name of the node.
@@ -48,9 +48,11 @@ impl LatenessEventsTask {
                 let event = event(&self.node, &note, Timestamp::now());
                 match timeout(REQUEST_TIMEOUT, api.create(&PostParams::default(), &event)).await {
                     Ok(Ok(_)) => {}
-                    // The status has the same information.
-                    Ok(Err(error)) => tracing::debug!(error = %chain(&error), "cannot send an event"),
-                    Err(_) => tracing::debug!("no response to an event"),
+                    // The status contains the same information.
+                    Ok(Err(error)) => {
+                        tracing::debug!(error = %chain(&error), "cannot create the Event BFDLate");
+                    }
+                    Err(_) => tracing::debug!("no response to the creation of the Event BFDLate"),
                 }
                 continue;
             }
@@ -63,7 +65,7 @@ impl LatenessEventsTask {
     }
 }
 
-/// When the next Event is due.
+/// The time of the next Event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wait {
     Now,
@@ -72,17 +74,19 @@ enum Wait {
     Forever,
 }
 
-/// How often the sessions were late, and what the last Event included. Contains no I/O.
+/// The number of times that each session was late, and the sessions for the next Event. Contains no I/O.
 #[derive(Debug, Default)]
 struct Lateness {
-    /// Count of each peer in the status.
+    /// The count of each peer in the status, as observed last.
     seen: BTreeMap<String, i64>,
     /// Peers whose count increased since the last Event.
     late: Vec<String>,
+    /// The earliest time of the next Event; `None` before the first.
     next: Option<Instant>,
 }
 
 impl Lateness {
+    /// Records the counts of the sessions.
     fn look_at(&mut self, sessions: &Sessions) {
         let counts: BTreeMap<String, i64> = sessions
             .iter()
@@ -110,7 +114,7 @@ impl Lateness {
         self.next = now.checked_add(PAUSE);
         let peers = std::mem::take(&mut self.late).join(", ");
         format!(
-            "the speaker ran too late to detect a failure by BFD, and waited for another packet (BGPPeer \
+            "the speaker was too late to detect a failure by BFD, and waited for another packet (BGPPeer \
              {peers}); grant it the capability SYS_NICE, raise its request of processor time, or use longer intervals"
         )
     }
@@ -132,7 +136,7 @@ fn event(node: &str, note: &str, at: Timestamp) -> Event {
             api_version: Some("v1".to_owned()),
             kind: Some("Node".to_owned()),
             name: Some(node.to_owned()),
-            // As the kubelet, so that `kubectl describe node` shows the Event.
+            // The kubelet also uses the name as the UID, and `kubectl describe node` shows only such Events.
             uid: Some(node.to_owned()),
             ..ObjectReference::default()
         }),

@@ -10,10 +10,10 @@ use crate::Family;
 /// Largest number of prefixes of a peer at a time that [`crate::Session::exceeds_expected_prefixes`] does not
 /// report. A speaker discards all of them, so a router should send none, or a default route.
 pub const EXPECTED_PREFIXES: usize = 1000;
-/// Prefixes that are looked up per [`WINDOW`]. A flood of prefixes then costs no more than to decode it, and
-/// a router that sends its whole table is still noticed.
+/// Maximum number of prefixes that are looked up per [`WINDOW`]. It bounds the cost of a flood of prefixes,
+/// and suffices to report a router that sends its whole table.
 const MAX_LOOKUPS: usize = 10 * EXPECTED_PREFIXES;
-/// Time to which [`MAX_LOOKUPS`] refers.
+/// Period of [`MAX_LOOKUPS`].
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// The routes of one address family on an established session.
@@ -36,7 +36,7 @@ pub(super) struct ReceivedRoutes {
     ipv4: Received,
     ipv6: Received,
     /// Prefixes that the peer has announced and not withdrawn; empty once there were more than
-    /// [`EXPECTED_PREFIXES`]. Announcements may be missing, withdrawals not.
+    /// [`EXPECTED_PREFIXES`]. A prefix that was not looked up can be missing.
     present: BTreeSet<IpNet>,
     /// Lookups in the current window.
     lookups: usize,
@@ -84,8 +84,8 @@ impl ReceivedRoutes {
         self.exceeded
     }
 
-    /// Returns whether to look up this number of prefixes. If a window had too many, the next one begins
-    /// without any: a withdrawal that was not looked up must not leave its prefix.
+    /// Returns whether to look up this number of prefixes. If a window had too many, the next one begins with
+    /// an empty `present`, because withdrawals that were not looked up left their prefixes in it.
     fn may_look_up(&mut self, now: Instant, count: usize) -> bool {
         if self.window.is_none_or(|end| now >= end) {
             if self.lookups > MAX_LOOKUPS {

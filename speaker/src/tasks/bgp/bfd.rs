@@ -106,7 +106,7 @@ impl PeerBfd {
         self.sessions.remove(&previous);
     }
 
-    /// Tells whether `shutdown` of the BGPPeer has ended the BGP session. Then there is no BFD session either.
+    /// Sets whether `shutdown` of the BGPPeer has ended the BGP session. Then the BFD session ends too.
     pub(super) const fn set_shut_down(&mut self, is_shut_down: bool) {
         self.is_shut_down = is_shut_down;
     }
@@ -173,7 +173,7 @@ impl PeerBfd {
         }
     }
 
-    /// Returns the parameters of the session; `None` if the peer has none, or is shut down.
+    /// Returns the parameters of the BFD session; `None` if the peer has none, or is shut down.
     fn profile<'a>(&self, peer: &'a Peer) -> Option<&'a BfdProfile> {
         peer.bfd.as_ref().filter(|_| !self.is_shut_down)
     }

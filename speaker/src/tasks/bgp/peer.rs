@@ -30,12 +30,13 @@ use edit::PendingEdit;
 use endpoint_change::EndpointChange;
 
 /// Commands that are handled per turn. All pending commands are handled before the session sends, up to this
-/// Time between the end of a session and the AdminDown of its BFD session. FRR takes AdminDown for a failure,
-/// against RFC 5882 §4.2, and ends an established BGP session with all its routes. It learns of both from
-/// different processes, in any order.
-const BFD_AFTER_BGP: Duration = Duration::from_millis(100);
 /// number: the session packs routes with equal attributes into one UPDATE.
 const MAX_COMMANDS_PER_TURN: usize = 4096;
+
+/// Time between the end of a session and the AdminDown of its BFD session. FRR treats AdminDown as a failure,
+/// contrary to RFC 5882 §4.2: it ends an established BGP session and deletes its routes. Its processes bgpd
+/// and bfdd receive the two messages, so bgpd can learn of them in any order.
+const BFD_AFTER_BGP: Duration = Duration::from_millis(100);
 
 type Connecting = Pin<Box<dyn Future<Output = Result<TcpStream, String>> + Send>>;
 

@@ -179,7 +179,7 @@ fn wish_for_a_taken_address(lab: &Lab, taken: IpAddr) {
     wish.delete(lab).unwrap();
 }
 
-/// The speaker and its router stand still, so that the speaker is too late and finds no packet.
+/// The speaker and its router are stopped for a time, so that the speaker is too late and finds no packet.
 fn be_late_for_bfd(lab: &Lab, speaker: &Process, router: &Process) {
     let bfd = |field: &str| {
         let speaker = speaker_object(lab, "n1")?;
