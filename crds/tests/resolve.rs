@@ -455,12 +455,16 @@ fn peer_in_force_beats_peer_of_the_same_second() {
 }
 
 #[test]
-fn link_local_peer_gets_advice_that_works() {
-    for spec in ["{myASN: 64513, peerASN: 64512, peerAddress: 'fe80::1'}", "{myASN: 64513, peerASN: 64512}"] {
-        let resolution = given(&[("BGPPeer", "r", 1, spec)]);
-        let message = message(&resolution, Kind::BGPPeer, "r");
-        assert!(message.contains("set peerAddress to "), "{message}");
-        // A peer by interface does not work either.
-        assert!(!message.contains("set interface") && !message.contains("set exactly one"), "{message}");
-    }
+fn link_local_peer_needs_its_interface() {
+    let peer = "{myASN: 64513, peerASN: 64512, peerAddress: 'fe80::1'}";
+    let resolution = given(&[("BGPPeer", "r", 1, peer)]);
+    let message = message(&resolution, Kind::BGPPeer, "r");
+    assert!(message.contains("set interface to "), "{message}");
+    let on = |name, interface| {
+        let spec =
+            format!("{{myASN: 64513, peerASN: 64512, peerAddress: 'fe80::1', interface: {interface}}}");
+        ("BGPPeer", name, 1, &*spec.leak())
+    };
+    assert_eq!(refusals(&given(&[on("a", "eth0"), on("b", "eth1")])), [""; 0]);
+    assert_eq!(refusals(&given(&[on("a", "eth0"), on("b", "eth0")])), ["BGPPeer/b DuplicatePeer"]);
 }

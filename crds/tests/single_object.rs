@@ -448,8 +448,38 @@ fn peers_have_one_address_and_one_asn() {
             ),
             (
                 "{myASN: 64513, peerASN: 64512, peerAddress: 'fe80::1'}",
+                Rejects("interface must be set"),
+                Some(RefusalReason::MissingInterface),
+            ),
+            ("{myASN: 64513, peerASN: 64512, peerAddress: 'fe80::1', interface: eth0}", Accepts, None),
+            ("{myASN: 64513, peerASN: 64512, peerAddress: default-gateway}", Accepts, None),
+            ("{myASN: 64513, peerASN: 64512, peerAddress: default-gateway-ipv6}", Accepts, None),
+            (
+                "{myASN: 64513, peerASN: 64512, peerAddress: default-gateway, sourceAddress: '2001:db8::1'}",
                 Accepts,
-                Some(RefusalReason::InvalidPeerAddress),
+                Some(RefusalReason::InvalidSourceAddress),
+            ),
+            (
+                "{myASN: 64513, peerASN: 64512, peerAddress: default-gateway, interface: eth0}",
+                Rejects("exactly one of peerAddress and interface"),
+                Some(RefusalReason::ConflictingPeerAddress),
+            ),
+            ("{myASN: 64513, peerASN: 64512, peerAddress: 169.254.0.1}", Accepts, None),
+            (
+                "{myASN: 64513, peerASN: 64512, interface: eth0, sourceInterface: lo}",
+                Rejects("sourceInterface must not be set"),
+                Some(RefusalReason::ConflictingSource),
+            ),
+            ("{myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1, sourceInterface: lo}", Accepts, None),
+            (
+                "{myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1, sourceInterface: lo, sourceAddress: 192.0.2.2}",
+                Rejects("sourceInterface must not be set"),
+                Some(RefusalReason::ConflictingSource),
+            ),
+            (
+                "{myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1, sourceInterface: a/b}",
+                Accepts,
+                Some(RefusalReason::InvalidInterface),
             ),
             (
                 "{myASN: 64513, peerASN: 64513, peerAddress: 192.0.2.1, ebgpMultiHop: true}",
@@ -494,6 +524,21 @@ fn peer_ttl_security_is_validated() {
         ("ttlSecurity: 0", Rejects("ttlSecurity"), refused),
         ("ttlSecurity: 255", Rejects("ttlSecurity"), refused),
         ("ttlSecurity: 2, ebgpMultiHop: true", Rejects("must not both be set"), refused),
+    ]);
+}
+
+#[test]
+fn peer_tcp_ao_is_validated() {
+    let refused = Some(RefusalReason::InvalidTCPAO);
+    let secret = "passwordSecret: {name: key}";
+    let with = |fields: &str| -> &'static str { format!("{secret}, tcpAO: {{{fields}}}").leak() };
+    check_peer(&[
+        (with("sendID: 0, receiveID: 255"), Accepts, None),
+        (with("sendID: 1, receiveID: 2, algorithm: AES-128-CMAC-96"), Accepts, None),
+        (with("sendID: 256, receiveID: 1"), Rejects("sendID"), refused),
+        (with("sendID: 1, receiveID: -1"), Rejects("receiveID"), refused),
+        (with("sendID: 1, receiveID: 1, algorithm: MD5"), Rejects("algorithm"), refused),
+        ("tcpAO: {sendID: 1, receiveID: 1}", Rejects("passwordSecret must be set"), refused),
     ]);
 }
 

@@ -18,6 +18,7 @@
 //! | BFD (`tasks::bfd`) | one thread | BFD sessions, UDP sockets |
 //! | BGP peer (`tasks::bgp::peer`) | one per BGPPeer that selects this node | session, TCP connection |
 //! | data path (`tasks::data_path`) | one | nothing between probes |
+//! | router (`tasks::bgp::router`) | one per unnumbered BGP peer | socket of router discovery |
 //! | Speaker object (`tasks::speaker_object`) | one | what was written last |
 //! | lateness events (`tasks::lateness_events`) | one | the lateness that was reported |
 //! | metrics server | one | HTTP listener |
@@ -28,7 +29,7 @@
 //! |---|---|---|---|
 //! | watches | coordinator | [`crate::watches::WatchEvent`] | 1024; the watches wait |
 //! | links | coordinator, mesh, L2, BGP peers | network interfaces | the latest value |
-//! | gateways | coordinator | gateways of the default routes | the latest value |
+//! | gateways | coordinator, BGP peers | gateways of the default routes | the latest value |
 //! | mesh | coordinator | members, state of the key | the latest values |
 //! | coordinator | mesh | own address, addresses of the peers | the latest value |
 //! | coordinator | L2 | announce, withdraw | two commands per address |
@@ -36,6 +37,7 @@
 //! | coordinator | BGP peer | announce, withdraw, start, stop | one command per prefix |
 //! | passwords | BGP peers | the TCP-MD5 key of a Secret | the latest value |
 //! | coordinator | BGP peers | addresses of the node | the latest value |
+//! | router | BGP peer | the router on the link | the latest value |
 //! | BGP peer | BFD | the session that it needs | one command per peer |
 //! | BFD | BGP peer | state of the session | the latest value |
 //! | coordinator | data path | whether to probe | the latest value |
@@ -174,6 +176,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         node: flags.node_name.as_str().into(),
         bfd: bfd.clone(),
         links: links.clone(),
+        gateways: gateways.clone(),
         node_addresses,
         process: ProcessStart::now(),
         drain_wait: flags.drain_wait,

@@ -11,7 +11,8 @@ pub use crate::model::advertisement::{AnnounceWhen, BgpAdvertisement, L2Advertis
 pub use crate::model::community::Community;
 pub use crate::model::labels::Labels;
 pub use crate::model::peer::{
-    BfdProfile, LinkBandwidth, NO_UNNUMBERED, Peer, PeerAddress, PeerAsn, SecretRef,
+    BfdProfile, GATEWAY_V4, GATEWAY_V6, LinkBandwidth, Peer, PeerAddress, PeerAsn, SecretRef, TcpAo,
+    TcpAoAlgorithm,
 };
 pub use crate::model::pool::{Closed, Pool, PoolSelection, Reclaim, ServiceAllocation, SharingScope};
 

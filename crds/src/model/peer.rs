@@ -1,6 +1,7 @@
 //! BGP peers and BFD profiles.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use crate::model::selector::Selector;
@@ -27,6 +28,10 @@ pub struct Peer {
     pub port: u16,
     /// The local address to connect from.
     pub source_address: Option<IpAddr>,
+    /// Interface whose address is the local address; `None` if `source_address` is set.
+    pub source_interface: Option<String>,
+    /// True if the session ends with the carrier of the interface that connects to an eBGP peer on the link.
+    pub fast_external_failover: bool,
     /// BGP identifier; `None` means that the speaker derives it from the Node.
     pub router_id: Option<Ipv4Addr>,
     /// Proposed hold time in whole seconds: zero (no keepalives) or at least 3 s.
@@ -38,8 +43,10 @@ pub struct Peer {
     /// Nodes that establish this session; one matching selector suffices, and an empty list matches every
     /// Node.
     pub node_selectors: Vec<Selector>,
-    /// Secret of type `kubernetes.io/basic-auth` with the TCP MD5 key in `password`.
+    /// Secret of type `kubernetes.io/basic-auth` with the TCP MD5 or TCP-AO key in `password`.
     pub password_secret: Option<SecretRef>,
+    /// TCP-AO with the key in `password_secret`, which is set; `None` means TCP MD5.
+    pub tcp_ao: Option<TcpAo>,
     /// Parameters of a BFD session; `None` means that BFD is not used.
     pub bfd: Option<BfdProfile>,
     /// True if the session is established only while BFD is up; false without `bfd`.
@@ -60,6 +67,26 @@ pub struct Peer {
     pub link_bandwidth: Option<LinkBandwidth>,
 }
 
+/// Parameters of TCP-AO (RFC 5925) beside the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpAo {
+    /// KeyID of sent segments.
+    pub send_id: u8,
+    /// KeyID of received segments.
+    pub receive_id: u8,
+    #[allow(missing_docs)]
+    pub algorithm: TcpAoAlgorithm,
+}
+
+/// Algorithm of TCP-AO (RFC 5926).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum TcpAoAlgorithm {
+    #[default]
+    HmacSha1,
+    Aes128Cmac,
+}
+
 /// Weights for unequal load balancing: a link bandwidth in proportion to the endpoints on the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkBandwidth {
@@ -78,6 +105,13 @@ impl Peer {
             PeerAsn::Number(number) => number == self.local_asn.unwrap_or(self.my_asn),
         }
     }
+
+    /// Returns whether sessions carry routes of this family: that of their transport, or both if so
+    /// configured or if the peer is unnumbered.
+    pub fn carries(&self, ipv4: bool) -> bool {
+        let unnumbered = matches!(self.address, PeerAddress::Interface(_));
+        unnumbered || self.dual_stack_address_family || self.address.is_ipv4() == ipv4
+    }
 }
 
 /// The AS number that a peer has to present.
@@ -94,15 +128,51 @@ pub enum PeerAsn {
 /// The location of a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerAddress {
-    /// At this address.
+    /// At this address, which is not an IPv6 link-local address.
     Ip(IpAddr),
-    /// At the other end of this interface (BGP unnumbered). The speaker reports [`NO_UNNUMBERED`].
+    /// At this IPv6 link-local address.
+    LinkLocal {
+        #[allow(missing_docs)]
+        address: Ipv6Addr,
+        /// Name of the interface that connects to the peer.
+        interface: String,
+    },
+    /// At the other end of the interface with this name (BGP unnumbered): the router that advertises itself
+    /// there.
     Interface(String),
+    /// The gateway of the IPv4 default route.
+    GatewayV4,
+    /// The gateway of the IPv6 default route.
+    GatewayV6,
 }
 
-/// What to tell about a peer that has only a link-local address.
-pub const NO_UNNUMBERED: &str = "sessions over link-local addresses (BGP unnumbered) are not supported yet: set \
-    peerAddress to an IPv4 address or a global IPv6 address of the router";
+/// `peerAddress` of [`PeerAddress::GatewayV4`].
+pub const GATEWAY_V4: &str = "default-gateway";
+/// `peerAddress` of [`PeerAddress::GatewayV6`].
+pub const GATEWAY_V6: &str = "default-gateway-ipv6";
+
+impl PeerAddress {
+    /// Returns whether the transport of sessions is IPv4.
+    pub fn is_ipv4(&self) -> bool {
+        match self {
+            Self::Ip(address) => address.is_ipv4(),
+            Self::GatewayV4 => true,
+            Self::LinkLocal { .. } | Self::Interface(_) | Self::GatewayV6 => false,
+        }
+    }
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => write!(f, "{address}"),
+            Self::LinkLocal { address, interface } => write!(f, "{address}%{interface}"),
+            Self::Interface(interface) => f.write_str(interface),
+            Self::GatewayV4 => f.write_str(GATEWAY_V4),
+            Self::GatewayV6 => f.write_str(GATEWAY_V6),
+        }
+    }
+}
 
 /// A reference to a Secret.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

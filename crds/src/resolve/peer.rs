@@ -11,7 +11,10 @@ use serde_json::Value;
 use super::fields::{interface_name, on_common_nodes, selectors};
 use super::refusal::{ObjectRefusal, RefusalReason, refuse};
 use super::{bfd, duration};
-use crate::model::config::{BfdProfile, LinkBandwidth, NO_UNNUMBERED, Peer, PeerAddress, PeerAsn, SecretRef};
+use crate::model::config::{
+    BfdProfile, GATEWAY_V4, GATEWAY_V6, LinkBandwidth, Peer, PeerAddress, PeerAsn, SecretRef, TcpAo,
+    TcpAoAlgorithm,
+};
 use crate::model::selector::Selector;
 use crate::model::special_use::SpecialUse;
 use crate::text::quoted;
@@ -39,17 +42,17 @@ const MAX_MEGABITS: u32 = 100_000;
 #[derive(Default)]
 pub(super) struct Sessions(BTreeMap<Endpoint, Vec<(Vec<Selector>, String)>>);
 
-type Endpoint = (String, u16, Option<String>, Option<IpAddr>);
+/// Address of the peer, port, VRF, and source address or interface.
+type Endpoint = (String, u16, Option<String>, Option<String>);
 
 impl Sessions {
     /// Adds the sessions of a peer, unless a peer that was added before defines the same sessions on the
     /// same nodes.
     pub(super) fn add(&mut self, peer: &Peer) -> Result<(), ObjectRefusal> {
-        let address = match &peer.address {
-            PeerAddress::Ip(ip) => ip.to_string(),
-            PeerAddress::Interface(interface) => format!("interface {interface}"),
-        };
-        let same = self.0.entry((address, peer.port, peer.vrf.clone(), peer.source_address)).or_default();
+        let source = peer.source_address.map(|address| address.to_string());
+        let source = source.or_else(|| peer.source_interface.clone());
+        let endpoint = (peer.address.to_string(), peer.port, peer.vrf.clone(), source);
+        let same = self.0.entry(endpoint).or_default();
         if let Some((_, other)) = same.iter().find(|(nodes, _)| on_common_nodes(nodes, &peer.node_selectors))
         {
             return refuse(
@@ -93,6 +96,7 @@ pub(super) fn peer(
     let message = ("shutdownMessage", &spec.shutdown_message);
     let message = text(message, RefusalReason::InvalidShutdownMessage)?;
     let description = ("description", &spec.description);
+    let password_secret = password_secret(spec)?;
     Ok(Peer {
         name: object.name_any(),
         class: set(&spec.load_balancer_class).map(str::to_owned),
@@ -103,6 +107,8 @@ pub(super) fn peer(
         shutdown: (spec.shutdown == Some(true)).then_some(message),
         port: port(spec)?,
         source_address: source_address(spec, &address)?,
+        source_interface: source_interface(spec, &address)?,
+        fast_external_failover: spec.fast_external_failover.unwrap_or(true),
         address,
         router_id: router_id(spec)?,
         hold_time,
@@ -114,7 +120,8 @@ pub(super) fn peer(
             RefusalReason::InvalidConnectTime,
         )?,
         node_selectors: selectors("nodeSelectors", &spec.node_selectors)?,
-        password_secret: password_secret(spec)?,
+        tcp_ao: tcp_ao(spec, password_secret.is_some())?,
+        password_secret,
         bfd_strict: bfd.is_some() && spec.bfd_strict.unwrap_or(false),
         bfd,
         ebgp_multi_hop: spec.ebgp_multi_hop.unwrap_or(false),
@@ -199,32 +206,54 @@ fn local_asn(
 }
 
 fn address(spec: &v1beta1::BGPPeerSpec) -> Result<PeerAddress, ObjectRefusal> {
-    match (set(&spec.peer_address), set(&spec.interface)) {
-        (Some(_), Some(_)) => refuse(
-            RefusalReason::ConflictingPeerAddress,
-            "peerAddress and interface are both set: set exactly one of them",
-        ),
-        (None, None) => refuse(
-            RefusalReason::MissingPeerAddress,
-            "neither peerAddress nor interface is set: set peerAddress to the IP address of the router",
-        ),
-        (None, Some(interface)) => Ok(PeerAddress::Interface(interface_name("interface", interface)?)),
-        (Some(text), None) => {
-            let Some(ip) = host(text) else {
+    let interface =
+        set(&spec.interface).map(|interface| interface_name("interface", interface)).transpose()?;
+    let Some(text) = set(&spec.peer_address) else {
+        return match interface {
+            Some(interface) => Ok(PeerAddress::Interface(interface)),
+            None => refuse(
+                RefusalReason::MissingPeerAddress,
+                "neither peerAddress nor interface is set: set peerAddress to the IP address of the router, or \
+                 interface to the interface that connects to it (BGP unnumbered)",
+            ),
+        };
+    };
+    let address = match text {
+        GATEWAY_V4 => PeerAddress::GatewayV4,
+        GATEWAY_V6 => PeerAddress::GatewayV6,
+        _ => match (host(text), &interface) {
+            (Some(IpAddr::V6(address)), Some(interface)) if address.is_unicast_link_local() => {
+                return Ok(PeerAddress::LinkLocal { address, interface: interface.clone() });
+            }
+            (Some(IpAddr::V6(address)), None) if address.is_unicast_link_local() => {
                 return refuse(
-                    RefusalReason::InvalidPeerAddress,
-                    format!("peerAddress is {}: it must be the unicast IP address of a host", quoted(text)),
-                );
-            };
-            if matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()) {
-                return refuse(
-                    RefusalReason::InvalidPeerAddress,
-                    format!("peerAddress is the link-local address {ip}; {NO_UNNUMBERED}"),
+                    RefusalReason::MissingInterface,
+                    format!(
+                        "peerAddress is the link-local address {address}: set interface to the interface of \
+                         the nodes that connects to it"
+                    ),
                 );
             }
-            Ok(PeerAddress::Ip(ip))
-        }
+            (Some(address), _) => PeerAddress::Ip(address),
+            (None, _) => {
+                return refuse(
+                    RefusalReason::InvalidPeerAddress,
+                    format!(
+                        "peerAddress is {}: it must be the unicast IP address of a host, {GATEWAY_V4} or \
+                         {GATEWAY_V6}",
+                        quoted(text)
+                    ),
+                );
+            }
+        },
+    };
+    if interface.is_some() {
+        return refuse(
+            RefusalReason::ConflictingPeerAddress,
+            "peerAddress and interface are both set: remove one of them; only a link-local peerAddress needs both",
+        );
     }
+    Ok(address)
 }
 
 fn host(text: &str) -> Option<IpAddr> {
@@ -242,15 +271,28 @@ fn source_address(spec: &v1beta1::BGPPeerSpec, peer: &PeerAddress) -> Result<Opt
             format!("sourceAddress is {}: it must be the unicast IP address of a host", quoted(text)),
         );
     };
-    // An unnumbered session uses IPv6.
-    let peer_is_ipv4 = matches!(peer, PeerAddress::Ip(IpAddr::V4(_)));
-    if ip.is_ipv4() != peer_is_ipv4 {
+    if ip.is_ipv4() != peer.is_ipv4() {
         return refuse(
             RefusalReason::InvalidSourceAddress,
             format!("sourceAddress is {ip}: it must be of the same address family as the peer"),
         );
     }
     Ok(Some(ip))
+}
+
+fn source_interface(
+    spec: &v1beta1::BGPPeerSpec,
+    peer: &PeerAddress,
+) -> Result<Option<String>, ObjectRefusal> {
+    let Some(name) = set(&spec.source_interface) else { return Ok(None) };
+    let on_interface = matches!(peer, PeerAddress::LinkLocal { .. } | PeerAddress::Interface(_));
+    if set(&spec.source_address).is_some() || on_interface {
+        return refuse(
+            RefusalReason::ConflictingSource,
+            "sourceInterface is set together with sourceAddress or interface: remove one of them",
+        );
+    }
+    interface_name("sourceInterface", name).map(Some)
 }
 
 fn port(spec: &v1beta1::BGPPeerSpec) -> Result<u16, ObjectRefusal> {
@@ -376,6 +418,37 @@ fn password_secret(spec: &v1beta1::BGPPeerSpec) -> Result<Option<SecretRef>, Obj
         };
     }
     Ok(Some(SecretRef { name: secret.name.clone(), namespace: set(&secret.namespace).map(str::to_owned) }))
+}
+
+fn tcp_ao(spec: &v1beta1::BGPPeerSpec, has_key: bool) -> Result<Option<TcpAo>, ObjectRefusal> {
+    let Some(options) = &spec.tcp_ao else { return Ok(None) };
+    if !has_key {
+        return refuse(
+            RefusalReason::InvalidTCPAO,
+            "tcpAO is set: set passwordSecret to the Secret with its key",
+        );
+    }
+    let id = |field, id| {
+        u8::try_from(id).or_else(|_| {
+            let message = format!("tcpAO.{field} is {id}: it must be between 0 and 255");
+            refuse(RefusalReason::InvalidTCPAO, message)
+        })
+    };
+    let algorithm = match set(&options.algorithm) {
+        None | Some("HMAC-SHA-1-96") => TcpAoAlgorithm::HmacSha1,
+        Some("AES-128-CMAC-96") => TcpAoAlgorithm::Aes128Cmac,
+        Some(other) => {
+            return refuse(
+                RefusalReason::InvalidTCPAO,
+                format!(
+                    "tcpAO.algorithm is {}: it must be \"HMAC-SHA-1-96\" or \"AES-128-CMAC-96\"",
+                    quoted(other)
+                ),
+            );
+        }
+    };
+    let (send_id, receive_id) = (id("sendID", options.send_id)?, id("receiveID", options.receive_id)?);
+    Ok(Some(TcpAo { send_id, receive_id, algorithm }))
 }
 
 fn link_bandwidth(spec: &v1beta1::BGPPeerSpec) -> Result<Option<LinkBandwidth>, ObjectRefusal> {

@@ -102,10 +102,14 @@ pub enum RefusalReason {
     InvalidASN,
     /// Neither `peerAddress` nor `interface` is set.
     MissingPeerAddress,
-    /// Both `peerAddress` and `interface` are set.
+    /// Both `peerAddress` and `interface` are set, and `peerAddress` is not a link-local address.
     ConflictingPeerAddress,
     /// `peerAddress` is not the address of a host.
     InvalidPeerAddress,
+    /// `peerAddress` is a link-local address, and `interface` is not set.
+    MissingInterface,
+    /// `sourceInterface` is set together with `sourceAddress` or `interface`.
+    ConflictingSource,
     /// `sourceAddress` is not an address of the family of the peer.
     InvalidSourceAddress,
     /// `peerPort` is out of range.
@@ -126,6 +130,8 @@ pub enum RefusalReason {
     InvalidGracefulRestartTime,
     /// `passwordSecret` has no name.
     InvalidPasswordSecret,
+    /// `tcpAO` is invalid, or `passwordSecret` is not set.
+    InvalidTCPAO,
     /// The BFD profile does not exist or is refused.
     BFDProfileNotFound,
     /// `shutdownMessage` is too long.

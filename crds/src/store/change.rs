@@ -38,6 +38,7 @@ macro_rules! define {
         /// A change to the objects of one configuration kind.
         #[derive(Clone, Debug, PartialEq)]
         #[allow(missing_docs)]
+        #[allow(clippy::large_enum_variant, reason = "few changes exist at a time")]
         pub enum ConfigurationChange {
             $($kind(ObjectChange<Custom<v1beta1::$kind>>),)*
         }

@@ -8,8 +8,14 @@ use super::{ObjectStatus, schema};
 
 const ONE_ASN: &str =
     "(has(self.peerASN) && self.peerASN != 0) != (has(self.dynamicASN) && self.dynamicASN != '')";
-const ONE_ADDRESS: &str =
-    "(has(self.peerAddress) && self.peerAddress != '') != (has(self.interface) && self.interface != '')";
+const ONE_ADDRESS: &str = "(has(self.peerAddress) && self.peerAddress != '') != (has(self.interface) && self.interface != '') || \
+    has(self.peerAddress) && isIP(self.peerAddress) && ip(self.peerAddress).family() == 6 && \
+    ip(self.peerAddress).isLinkLocalUnicast()";
+const LINK_LOCAL: &str = "!has(self.peerAddress) || !isIP(self.peerAddress) || \
+    ip(self.peerAddress).family() != 6 || !ip(self.peerAddress).isLinkLocalUnicast() || \
+    has(self.interface) && self.interface != ''";
+const ONE_SOURCE: &str = "!has(self.sourceInterface) || self.sourceInterface == '' || \
+    (!has(self.sourceAddress) || self.sourceAddress == '') && (!has(self.interface) || self.interface == '')";
 const MULTI_HOP: &str = "!has(self.ebgpMultiHop) || !self.ebgpMultiHop || \
     !((has(self.peerASN) && self.peerASN == self.myASN) || (has(self.dynamicASN) && self.dynamicASN == \
     'internal'))";
@@ -17,6 +23,8 @@ const TTL_SECURITY: &str = "!has(self.ttlSecurity) || !has(self.ebgpMultiHop) ||
 const LOCAL_ASN: &str = "!has(self.localASN) || \
     !(has(self.peerASN) && (self.peerASN == self.myASN || self.peerASN == self.localASN)) && \
     !(has(self.dynamicASN) && self.dynamicASN == 'internal')";
+const TCP_AO: &str = "!has(self.tcpAO) || has(self.passwordSecret) && has(self.passwordSecret.name) && \
+    self.passwordSecret.name != ''";
 const KEEPALIVE: &str = "!has(self.holdTime) || !has(self.keepaliveTime) || \
     duration(self.keepaliveTime) <= duration(self.holdTime)";
 const ZERO_TIMES: &str = "!has(self.holdTime) || !has(self.keepaliveTime) || \
@@ -26,6 +34,8 @@ const SOURCE_FAMILY: &str = "!has(self.sourceAddress) || self.sourceAddress == '
     !isIP(self.sourceAddress) || !isIP(self.peerAddress) || \
     ip(self.sourceAddress).family() == ip(self.peerAddress).family()";
 const IS_ADDRESS: &str = "self == '' || isIP(self)";
+const IS_ADDRESS_OR_GATEWAY: &str =
+    "self == '' || isIP(self) || self == 'default-gateway' || self == 'default-gateway-ipv6'";
 const IS_HOST: &str = "self == '' || !isIP(self) || (!self.startsWith('0.') && !ip(self).isUnspecified() && \
     (ip(self).isGlobalUnicast() || ip(self).isLoopback() || ip(self).isLinkLocalUnicast()))";
 const IS_ROUTER_ID: &str = "self == '' || (isIP(self) && ip(self).family() == 4 && self != '0.0.0.0')";
@@ -72,12 +82,16 @@ const WHOLE_SECONDS: &str = "duration(self).getMilliseconds() % 1000 == 0";
 #[schemars(extend("required" = ["myASN"]))]
 #[x_kube(
     validation = (ONE_ASN, "exactly one of peerASN and dynamicASN must be set"),
-    validation = (ONE_ADDRESS, "exactly one of peerAddress and interface must be set"),
+    validation = (ONE_ADDRESS, "exactly one of peerAddress and interface must be set, or both if peerAddress is \
+        an IPv6 link-local address"),
+    validation = (LINK_LOCAL, "interface must be set: peerAddress is a link-local address"),
+    validation = (ONE_SOURCE, "sourceInterface must not be set together with sourceAddress or interface"),
     validation = (MULTI_HOP, "ebgpMultiHop must not be true for an iBGP peer"),
     validation = (TTL_SECURITY, "ttlSecurity and ebgpMultiHop must not both be set: ttlSecurity limits the number \
         of hops"),
     validation = (LOCAL_ASN, "localASN must not be set for an iBGP peer and must differ from the AS number \
         of the peer"),
+    validation = (TCP_AO, "passwordSecret must be set together with tcpAO: it contains the key"),
     validation = (KEEPALIVE, "keepaliveTime must not be longer than holdTime"),
     validation = (ZERO_TIMES, "keepaliveTime and holdTime must both be zero or both be nonzero"),
     validation = (SOURCE_FAMILY, "sourceAddress and peerAddress must be of the same address family")
@@ -106,18 +120,22 @@ pub struct BGPPeerSpec {
     #[schemars(length(max = 8), extend("enum" = ["internal", "external"]))]
     pub dynamic_asn: Option<String>,
 
-    /// The IP address of the peer. Exactly one of peerAddress and interface must be set.
+    /// The IP address of the peer, or `default-gateway` or `default-gateway-ipv6`: the gateway of the default
+    /// route of the Node for IPv4 or IPv6. If that route changes, the session moves to the new gateway.
+    /// Exactly one of peerAddress and interface must be set; an IPv6 link-local address needs both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 45))]
     #[x_kube(
-        validation = (IS_ADDRESS, "peerAddress must be an IP address"),
+        validation = (IS_ADDRESS_OR_GATEWAY, "peerAddress must be an IP address, default-gateway or \
+            default-gateway-ipv6"),
         validation = (IS_HOST, "peerAddress must be the unicast address of a host")
     )]
     pub peer_address: Option<String>,
 
-    /// The network interface of the Node that connects to the peer (BGP unnumbered). The session uses IPv6
-    /// link-local addresses. Exactly one of peerAddress and interface must be set. Not supported yet: the
-    /// session stays Idle, and the Speaker object says so.
+    /// The network interface of the Node that connects to the peer. Without peerAddress (BGP unnumbered), the
+    /// speaker learns the IPv6 link-local address of the peer from its router advertisements, and the session
+    /// carries routes of both address families. With peerAddress, that is a link-local address on this
+    /// interface.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 15))]
     pub interface: Option<String>,
@@ -153,6 +171,18 @@ pub struct BGPPeerSpec {
         validation = (IS_HOST, "sourceAddress must be the unicast address of a host")
     )]
     pub source_address: Option<String>,
+
+    /// The interface of the Node whose first address of the family of peerAddress is the local address of the
+    /// session, such as a loopback interface. Must not be set together with sourceAddress or interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 15))]
+    pub source_interface: Option<String>,
+
+    /// If true, a session with an eBGP peer on the link ends at once if the interface that connects to it
+    /// goes down or loses its carrier. If false, the session lasts until the hold timer expires or BFD
+    /// detects the failure. If unset, defaults to true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fast_external_failover: Option<bool>,
 
     /// The BGP identifier of the speakers, in the notation of an IPv4 address. If unset, each speaker uses
     /// the IPv4 InternalIP of its Node, or a hash of the name of the Node if it has none.
@@ -198,6 +228,11 @@ pub struct BGPPeerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_secret: Option<PasswordSecret>,
 
+    /// TCP-AO (RFC 5925) in place of TCP MD5: the `password` of passwordSecret, which must be set, is the
+    /// master key. The nodes need Linux 6.7 or newer with CONFIG_TCP_AO; on others, the session reports that.
+    #[serde(default, rename = "tcpAO", skip_serializing_if = "Option::is_none")]
+    pub tcp_ao: Option<TcpAO>,
+
     /// The name of the BFDProfile with the parameters of a BFD session with the peer. If unset, BFD is not
     /// used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -241,7 +276,7 @@ pub struct BGPPeerSpec {
     pub graceful_restart_time: Option<String>,
 
     /// If true, the session carries routes of both address families. If false, it carries only routes of the
-    /// address family of its transport. Defaults to false.
+    /// address family of its transport. Without peerAddress it always carries both. Defaults to false.
     #[serde(default)]
     pub dual_stack_address_family: bool,
 
@@ -283,6 +318,29 @@ pub struct LinkBandwidth {
     /// unset, defaults to false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transitive: Option<bool>,
+}
+
+/// TcpAO defines how the segments of a session are authenticated by TCP-AO (RFC 5925).
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("required" = ["sendID", "receiveID"]))]
+pub struct TcpAO {
+    /// The KeyID in segments that the speaker sends: the receive ID of the router. Required. Must be between
+    /// 0 and 255.
+    #[serde(default, rename = "sendID")]
+    #[schemars(range(min = 0, max = 255))]
+    pub send_id: i32,
+
+    /// The KeyID in segments that the speaker receives: the send ID of the router. Required. Must be between
+    /// 0 and 255.
+    #[serde(default, rename = "receiveID")]
+    #[schemars(range(min = 0, max = 255))]
+    pub receive_id: i32,
+
+    /// The algorithm (RFC 5926): `HMAC-SHA-1-96` or `AES-128-CMAC-96`. If unset, defaults to HMAC-SHA-1-96.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 15), extend("enum" = ["HMAC-SHA-1-96", "AES-128-CMAC-96"]))]
+    pub algorithm: Option<String>,
 }
 
 /// PasswordSecret refers to a Secret that contains a password.

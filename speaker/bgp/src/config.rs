@@ -68,6 +68,9 @@ pub struct NextHops {
     /// Link-local address of this node on a link that it shares with the peer (RFC 2545 §3). It is used
     /// without [`NextHops::v6`] too, as on an unnumbered link.
     pub link_local: Option<Ipv6Addr>,
+    /// True if the session itself is between link-local addresses. IPv4 routes then have the IPv6 next hop if
+    /// RFC 8950 was negotiated: the peer may have no IPv4 address on the link.
+    pub over_link_local: bool,
 }
 
 /// Error in a [`SessionConfig`].

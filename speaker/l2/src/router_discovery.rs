@@ -4,6 +4,10 @@
 //! from the router and reads its link-local address from it. It also advertises this node, because routers
 //! such as FRR accept a session from a neighbor only after its advertisement. The advertisements have
 //! lifetime zero, so that no host takes this node for its default router.
+//!
+//! Every host on the link can advertise itself. So the first router remains until it is silent or its session
+//! fails ([`RouterDiscovery::release`]), and a flood of messages is read at a bounded rate
+//! ([`RouterDiscovery::read_after`]).
 
 use std::collections::VecDeque;
 use std::net::Ipv6Addr;
@@ -32,6 +36,11 @@ const ADVERTISE_INTERVAL: Duration = Duration::from_secs(10);
 const SHORTEST_ADVERTISE_INTERVAL: Duration = Duration::from_secs(3);
 /// A router that was not heard for this long gives way to another one.
 const SILENCE: Duration = Duration::from_secs(30);
+/// Messages that are read per [`RATE_INTERVAL`]. Routers send one every few seconds, and hosts solicit when
+/// they start.
+const MAX_MESSAGES: u32 = 32;
+/// Period of [`MAX_MESSAGES`].
+const RATE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Finds the router on one link, and makes this node known to it.
 #[derive(Debug)]
@@ -41,6 +50,11 @@ pub struct RouterDiscovery {
     router: Option<(Ipv6Addr, Instant)>,
     /// When another router was heard last.
     other: Option<Instant>,
+    /// True if the next advertisement of another router replaces the router.
+    released: bool,
+    solicited_at: Option<Instant>,
+    /// Begin of the period in which messages are counted, and their number.
+    received: (Instant, u32),
     /// When to solicit next, and the time between solicitations.
     solicit: (Instant, Duration),
     /// When to advertise next, and when that was done last.
@@ -57,6 +71,9 @@ impl RouterDiscovery {
             mac,
             router: None,
             other: None,
+            released: false,
+            solicited_at: None,
+            received: (now, 0),
             solicit: (now, SOLICIT_INTERVAL),
             advertise_at: now,
             advertised_at: None,
@@ -79,9 +96,29 @@ impl RouterDiscovery {
         self.other.is_some_and(|heard| now.saturating_duration_since(heard) < SILENCE)
     }
 
+    /// Handles that the session with the router ended or was not established: the router may have another
+    /// address now. It gives way to the next router that advertises itself, at most once per call.
+    pub fn release(&mut self, now: Instant) {
+        if self.router.is_some() && !std::mem::replace(&mut self.released, true) {
+            let earliest = self.solicited_at.map_or(now, |at| at + SOLICIT_INTERVAL);
+            self.solicit = (earliest.max(now), SOLICIT_INTERVAL);
+        }
+    }
+
+    /// Returns the time before which the shell must not read messages; `None` if it may read.
+    #[must_use]
+    pub fn read_after(&self, now: Instant) -> Option<Instant> {
+        let (since, count) = self.received;
+        Some(since + RATE_INTERVAL).filter(|until| count >= MAX_MESSAGES && now < *until)
+    }
+
     /// Handles a message from the link. Ignores all but valid solicitations and advertisements of routers
     /// (RFC 4861 sections 6.1.1 and 6.1.2).
     pub fn handle_message(&mut self, now: Instant, packet: &NdpPacket<'_>) {
+        if now.saturating_duration_since(self.received.0) >= RATE_INTERVAL {
+            self.received = (now, 0);
+        }
+        self.received.1 = self.received.1.saturating_add(1);
         let Some([kind, code, ..]) = packet.message.first_chunk::<4>() else { return };
         // A hop limit of 255 proves that no router forwarded the packet.
         if packet.hop_limit != 255 || *code != 0 {
@@ -104,7 +141,8 @@ impl RouterDiscovery {
     /// Sends what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         let (at, interval) = self.solicit;
-        if self.router.is_none() && at <= now {
+        if self.solicits() && at <= now {
+            self.solicited_at = Some(now);
             self.output.push_back((ALL_ROUTERS, self.solicitation()));
             self.solicit = (now + interval, (interval * 2).min(LONGEST_SOLICIT_INTERVAL));
         }
@@ -118,7 +156,11 @@ impl RouterDiscovery {
     /// Returns when to call [`RouterDiscovery::handle_timeout`] next.
     #[must_use]
     pub fn poll_timeout(&self) -> Instant {
-        if self.router.is_none() { self.advertise_at.min(self.solicit.0) } else { self.advertise_at }
+        if self.solicits() { self.advertise_at.min(self.solicit.0) } else { self.advertise_at }
+    }
+
+    const fn solicits(&self) -> bool {
+        self.router.is_none() || self.released
     }
 
     /// Returns the next message to send, and its destination. The shell sends it with hop limit 255 from the
@@ -130,9 +172,18 @@ impl RouterDiscovery {
     fn heard(&mut self, now: Instant, source: Ipv6Addr) {
         match &mut self.router {
             Some((router, heard)) if *router == source => *heard = now,
-            Some((_, heard)) if now.saturating_duration_since(*heard) < SILENCE => self.other = Some(now),
-            router => *router = Some((source, now)),
+            Some((_, heard)) if !self.released && now.saturating_duration_since(*heard) < SILENCE => {
+                self.other = Some(now);
+                return;
+            }
+            Some(router) => {
+                // Several routers with failing sessions take turns.
+                self.other = Some(now).filter(|_| now.saturating_duration_since(router.1) < SILENCE);
+                *router = (source, now);
+            }
+            router @ None => *router = Some((source, now)),
         }
+        self.released = false;
     }
 
     fn solicitation(&self) -> Vec<u8> {
@@ -290,6 +341,65 @@ mod tests {
         let (mut discovery, now) = start();
         discovery.handle_message(now, &packet("fe80::1", &valid));
         assert!(discovery.router().is_some());
+    }
+
+    #[test]
+    fn released_router_gives_way_to_the_next_advertisement_once() {
+        let (mut discovery, start) = start();
+        let at = |second| start + Duration::from_secs(second);
+        let router = |discovery: &RouterDiscovery| discovery.router().unwrap().segments()[7];
+        let message = advertisement(&[]);
+        let hear = |discovery: &mut RouterDiscovery, second, source| {
+            discovery.handle_message(at(second), &packet(source, &message));
+        };
+        hear(&mut discovery, 0, "fe80::1");
+        sent(&mut discovery);
+        discovery.release(at(1));
+        discovery.release(at(1));
+        assert_eq!(router(&discovery), 1, "until another router is heard");
+        hear(&mut discovery, 2, "fe80::2");
+        hear(&mut discovery, 2, "fe80::3");
+        assert_eq!(router(&discovery), 2);
+        assert!(discovery.has_other_routers(at(2)));
+        // The router that is still there remains.
+        discovery.release(at(3));
+        hear(&mut discovery, 4, "fe80::2");
+        hear(&mut discovery, 4, "fe80::1");
+        assert_eq!(router(&discovery), 2);
+    }
+
+    #[test]
+    fn release_solicits_the_router_at_a_bounded_rate() {
+        let (mut discovery, start) = start();
+        discovery.handle_message(start, &packet("fe80::1", &advertisement(&[])));
+        sent(&mut discovery);
+        let mut solicited = 0;
+        for tenth in 0..600 {
+            let now = start + Duration::from_millis(tenth * 100);
+            // A session whose attempts fail all the time.
+            discovery.release(now);
+            discovery.handle_timeout(now);
+            solicited += sent(&mut discovery).iter().filter(|kind| **kind == "RS").count();
+        }
+        assert!((1..=8).contains(&solicited), "{solicited} in a minute");
+    }
+
+    #[test]
+    fn flood_is_read_at_a_bounded_rate() {
+        let (mut discovery, start) = start();
+        let message = advertisement(&[]);
+        let mut handled = 0;
+        for millisecond in 0..10_000 {
+            let now = start + Duration::from_millis(millisecond);
+            if discovery.read_after(now).is_none() {
+                let source = format!("fe80::{}", millisecond + 1);
+                discovery.handle_message(now, &packet(&source, &message));
+                handled += 1;
+            }
+        }
+        assert_eq!(handled, 10 * MAX_MESSAGES);
+        assert_eq!(discovery.router(), Some("fe80::1".parse().unwrap()), "one of many remains");
+        assert!(discovery.output.len() <= 2);
     }
 
     #[test]

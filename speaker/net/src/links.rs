@@ -102,6 +102,11 @@ impl Link {
 }
 
 impl Links {
+    /// Returns the interface with this name.
+    pub fn named(&self, name: &str) -> Option<&Link> {
+        self.by_index.values().find(|link| link.name == name)
+    }
+
     /// Returns the interface that has this address.
     pub fn holding(&self, address: IpAddr) -> Option<&Link> {
         self.by_index.values().find(|link| link.holds(address))

@@ -15,6 +15,8 @@ use tokio::io::unix::AsyncFd;
 
 /// `PACKET_IGNORE_OUTGOING` of linux/if_packet.h.
 const PACKET_IGNORE_OUTGOING: c_int = 23;
+/// `TCP_AO_ADD_KEY` of linux/tcp.h (Linux 6.7).
+const TCP_AO_ADD_KEY: c_int = 38;
 /// `ICMP6_FILTER` of linux/icmpv6.h.
 const ICMPV6_FILTER: c_int = 1;
 
@@ -37,11 +39,35 @@ struct TcpMd5Sig {
 
 const _: () = assert!(mem::size_of::<TcpMd5Sig>() == 216);
 
+/// Longest key of TCP-AO in octets (`TCP_AO_MAXKEYLEN`).
+pub(crate) const MAX_AO_KEY: usize = 80;
+
+/// `struct tcp_ao_add` of linux/tcp.h, 288 bytes.
+#[repr(C, align(8))]
+struct TcpAoAdd {
+    address: libc::sockaddr_storage,
+    algorithm: [u8; 64],
+    ifindex: i32,
+    /// Bit 0: set_current; bit 1: set_rnext.
+    flags: u32,
+    reserved: u16,
+    prefix_len: u8,
+    send_id: u8,
+    receive_id: u8,
+    mac_len: u8,
+    key_flags: u8,
+    key_len: u8,
+    key: [u8; MAX_AO_KEY],
+}
+
+const _: () = assert!(mem::size_of::<TcpAoAdd>() == 288);
+
 /// A type that the kernel may read as a socket option: plain C data with the layout that the option requires.
 trait OptionValue {}
 impl OptionValue for c_int {}
 impl OptionValue for Icmp6Filter {}
 impl OptionValue for TcpMd5Sig {}
+impl OptionValue for TcpAoAdd {}
 
 fn set<T: OptionValue>(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: &T) -> io::Result<()> {
     let len = mem::size_of::<T>() as libc::socklen_t;
@@ -119,6 +145,37 @@ pub(crate) fn set_md5_key(socket: BorrowedFd<'_>, peer: IpAddr, key: &[u8]) -> i
         key: padded,
     };
     set(socket, libc::IPPROTO_TCP, libc::TCP_MD5SIG, &option)
+}
+
+/// Adds a key for TCP-AO (RFC 5925) with a peer. `algorithm` is its name in the kernel. Returns
+/// `InvalidInput` if the key has more than [`MAX_AO_KEY`] octets.
+pub(crate) fn add_ao_key(
+    socket: BorrowedFd<'_>,
+    peer: IpAddr,
+    (send_id, receive_id): (u8, u8),
+    algorithm: &str,
+    key: &[u8],
+) -> io::Result<()> {
+    let mut padded = [0; MAX_AO_KEY];
+    padded.get_mut(..key.len()).ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(key);
+    let mut name = [0; 64];
+    name.get_mut(..algorithm.len()).ok_or(io::ErrorKind::InvalidInput)?.copy_from_slice(algorithm.as_bytes());
+    let option = TcpAoAdd {
+        address: storage(&SockAddr::from(std::net::SocketAddr::new(peer, 0))),
+        algorithm: name,
+        ifindex: 0,
+        flags: 0,
+        reserved: 0,
+        prefix_len: if peer.is_ipv4() { 32 } else { 128 },
+        send_id,
+        receive_id,
+        // The default of the algorithm, 12 octets.
+        mac_len: 0,
+        key_flags: 0,
+        key_len: key.len() as u8,
+        key: padded,
+    };
+    set(socket, libc::IPPROTO_TCP, TCP_AO_ADD_KEY, &option)
 }
 
 fn storage(address: &SockAddr) -> libc::sockaddr_storage {

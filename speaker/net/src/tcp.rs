@@ -1,7 +1,7 @@
 //! TCP connections with the options that BGP needs.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -13,12 +13,14 @@ use crate::sys;
 /// The remote address and the socket options of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectOptions {
-    #[allow(missing_docs)]
+    /// With its interface as the scope if the address is link-local.
     pub remote: SocketAddr,
     /// Local address. If `None`, the kernel selects one by its routing table.
     pub source: Option<IpAddr>,
     /// TCP MD5 signature key (RFC 2385), 1 to 80 octets.
     pub md5_key: Option<Vec<u8>>,
+    /// TCP-AO key (RFC 5925), in place of `md5_key`.
+    pub ao_key: Option<AoKey>,
     /// TTL or hop limit of sent packets: 1 for eBGP on the link, 255 with GTSM.
     pub ttl: Option<u8>,
     /// Minimum TTL or hop limit of received packets (GTSM, RFC 5082).
@@ -32,6 +34,34 @@ pub struct ConnectOptions {
     pub user_timeout: Option<Duration>,
 }
 
+/// A master key of TCP-AO (RFC 5925 §3.1).
+#[derive(Clone, PartialEq, Eq)]
+pub struct AoKey {
+    /// KeyID of sent segments.
+    pub send_id: u8,
+    /// KeyID of received segments.
+    pub receive_id: u8,
+    #[allow(missing_docs)]
+    pub algorithm: AoAlgorithm,
+    /// 1 to 80 octets.
+    pub key: Vec<u8>,
+}
+
+/// Algorithm of TCP-AO (RFC 5926).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum AoAlgorithm {
+    HmacSha1,
+    Aes128Cmac,
+}
+
+impl std::fmt::Debug for AoKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { send_id, receive_id, algorithm, key: _ } = self;
+        write!(f, "AoKey({send_id}, {receive_id}, {algorithm:?})")
+    }
+}
+
 impl ConnectOptions {
     /// Returns options for a connection to `remote` without optional ones and with a timeout of 10 s.
     pub fn new(remote: SocketAddr) -> Self {
@@ -39,6 +69,7 @@ impl ConnectOptions {
             remote,
             source: None,
             md5_key: None,
+            ao_key: None,
             ttl: None,
             min_ttl: None,
             device: None,
@@ -55,8 +86,13 @@ pub enum ConnectError {
     /// The kernel rejected a socket option, for example because it does not support it.
     #[error("cannot set {option}: {source}")]
     Option { option: &'static str, source: io::Error },
+    /// The kernel does not support TCP-AO.
+    #[error(
+        "the kernel of this node does not support TCP-AO: it needs Linux 6.7 or newer with CONFIG_TCP_AO"
+    )]
+    NoTcpAo,
     /// The key is empty or longer than 80 octets.
-    #[error("TCP MD5 key has {0} octets, but must have 1 to 80")]
+    #[error("the key of the TCP connection has {0} octets, but must have 1 to 80")]
     KeyLength(usize),
     /// The handshake failed.
     #[error("cannot connect to {remote}: {source}")]
@@ -104,6 +140,25 @@ pub fn set_md5_key(socket: &impl AsFd, peer: IpAddr, key: &[u8]) -> Result<(), C
     sys::set_md5_key(socket.as_fd(), peer, key).map_err(option_error("TCP_MD5SIG"))
 }
 
+/// Adds a TCP-AO key for connections of this socket with `peer`.
+///
+/// # Errors
+/// Returns an error if the key does not have 1 to 80 octets, or if the kernel does not support TCP-AO.
+pub fn add_ao_key(socket: &impl AsFd, peer: IpAddr, key: &AoKey) -> Result<(), ConnectError> {
+    let AoKey { send_id, receive_id, algorithm, key } = key;
+    if !(1..=sys::MAX_AO_KEY).contains(&key.len()) {
+        return Err(ConnectError::KeyLength(key.len()));
+    }
+    let algorithm = match algorithm {
+        AoAlgorithm::HmacSha1 => "hmac(sha1)",
+        AoAlgorithm::Aes128Cmac => "cmac(aes128)",
+    };
+    match sys::add_ao_key(socket.as_fd(), peer, (*send_id, *receive_id), algorithm, key) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Err(ConnectError::NoTcpAo),
+        added => added.map_err(option_error("TCP_AO_ADD_KEY")),
+    }
+}
+
 /// Returns a socket with all options set, because they must apply to the first packet already.
 fn prepare(options: &ConnectOptions) -> Result<Socket, ConnectError> {
     let ipv4 = options.remote.is_ipv4();
@@ -137,13 +192,26 @@ fn prepare(options: &ConnectOptions) -> Result<Socket, ConnectError> {
     if let Some(key) = &options.md5_key {
         set_md5_key(&socket, options.remote.ip(), key)?;
     }
+    if let Some(key) = &options.ao_key {
+        add_ao_key(&socket, options.remote.ip(), key)?;
+    }
     if options.user_timeout.is_some() {
         socket.set_tcp_user_timeout(options.user_timeout).map_err(option_error("TCP_USER_TIMEOUT"))?;
     }
     if let Some(source) = options.source {
-        socket.bind(&SocketAddr::new(source, 0).into()).map_err(option_error("source address"))?;
+        socket.bind(&local_address(source, options.remote).into()).map_err(option_error("source address"))?;
     }
     Ok(socket)
+}
+
+/// Returns the address to bind to. A link-local address is on the interface of the remote address.
+fn local_address(source: IpAddr, remote: SocketAddr) -> SocketAddr {
+    match (source, remote) {
+        (IpAddr::V6(source), SocketAddr::V6(remote)) if source.is_unicast_link_local() => {
+            SocketAddrV6::new(source, 0, 0, remote.scope_id()).into()
+        }
+        _ => SocketAddr::new(source, 0),
+    }
 }
 
 fn option_error(option: &'static str) -> impl Fn(io::Error) -> ConnectError {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fairlead_bgp::Attributes;
-use fairlead_crds::model::config::{Peer, PeerAddress};
+use fairlead_crds::model::config::Peer;
 use fairlead_crds::model::selector::any_or_empty;
 use ipnet::IpNet;
 
@@ -45,7 +45,7 @@ impl OpenPeer {
     /// Returns whether the session carries routes of the family of an address: that of its transport, or both
     /// if so configured.
     pub(crate) fn carries(&self, address: std::net::IpAddr) -> bool {
-        carries(&self.peer, address.is_ipv4())
+        self.peer.carries(address.is_ipv4())
     }
 }
 
@@ -148,19 +148,13 @@ impl OpenPeers {
 
     /// Returns whether an open session has the endpoints of this peer.
     fn has_endpoint(&self, name: &str, wanted: &Peer) -> bool {
-        let endpoint = |peer: &Peer| (peer.address.clone(), peer.port, peer.source_address, peer.vrf.clone());
+        let source = |peer: &Peer| (peer.source_address, peer.source_interface.clone());
+        let endpoint = |peer: &Peer| (peer.address.clone(), peer.port, source(peer), peer.vrf.clone());
         self.0.get(name).is_some_and(|open| endpoint(&open.peer) == endpoint(wanted))
     }
 }
 
 /// Returns everything about a peer on which it depends which routes its session carries.
 fn carried(peer: &Peer) -> impl PartialEq {
-    (&peer.name, carries(peer, true), carries(peer, false))
-}
-
-fn carries(peer: &Peer, ipv4: bool) -> bool {
-    match peer.address {
-        PeerAddress::Ip(transport) => peer.dual_stack_address_family || transport.is_ipv4() == ipv4,
-        PeerAddress::Interface(_) => true,
-    }
+    (&peer.name, peer.carries(true), peer.carries(false))
 }

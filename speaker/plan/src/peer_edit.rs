@@ -43,6 +43,8 @@ fn parameters(peer: &Peer) -> (impl PartialEq, impl PartialEq) {
         address,
         port,
         source_address,
+        source_interface,
+        fast_external_failover,
         router_id,
         hold_time,
         keepalive_time,
@@ -50,6 +52,7 @@ fn parameters(peer: &Peer) -> (impl PartialEq, impl PartialEq) {
         // The plan selects the sessions of this node.
         node_selectors: _,
         password_secret,
+        tcp_ao,
         bfd,
         bfd_strict,
         ebgp_multi_hop,
@@ -62,10 +65,11 @@ fn parameters(peer: &Peer) -> (impl PartialEq, impl PartialEq) {
         link_bandwidth: _,
     } = peer;
     // The key of a connection can be replaced, but not added or removed.
-    let is_authenticated = password_secret.is_some();
-    let live = (description, shutdown, keepalive_time, connect_time, bfd, bfd_strict, graceful_restart_time);
-    let live = (live, password_secret);
-    let connection = (address, port, source_address, vrf, is_authenticated, ebgp_multi_hop, ttl_security);
+    let key = (password_secret.is_some(), tcp_ao);
+    let operation = (description, shutdown, fast_external_failover, password_secret);
+    let live = (operation, keepalive_time, connect_time, bfd, bfd_strict, graceful_restart_time);
+    let source = (source_address, source_interface);
+    let connection = (address, port, source, vrf, key, ebgp_multi_hop, ttl_security);
     let restart_time = graceful_restart.then_some(graceful_restart_time);
     let open = (my_asn, local_asn, peer_asn, router_id, hold_time, restart_time);
     (live, (connection, open, dual_stack_address_family))

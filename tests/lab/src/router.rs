@@ -145,7 +145,9 @@ impl Router {
         let neighbors = self.json("show bgp neighbors json")?;
         let dropped = |neighbor: &Value| neighbor["connectionsDropped"].as_u64().unwrap_or_default();
         let neighbors = neighbors.as_object().into_iter().flatten();
-        neighbors.map(|(address, neighbor)| Ok((address.parse()?, dropped(neighbor)))).collect()
+        // An unnumbered neighbor has the name of an interface.
+        let numbered = neighbors.filter_map(|(name, neighbor)| Some((name.parse().ok()?, dropped(neighbor))));
+        Ok(numbered.collect())
     }
 
     /// Returns the weights of the next hops of a route in the router's kernel; 1 for a single next hop.
@@ -288,11 +290,12 @@ fn parse_sessions(summary: &Value) -> Result<BTreeMap<IpAddr, RouterSession>> {
     for family in ["ipv4Unicast", "ipv6Unicast"] {
         let peers = summary.get(family).and_then(|f| f.get("peers")).and_then(Value::as_object);
         for (address, peer) in peers.into_iter().flatten() {
+            // An unnumbered neighbor has the name of an interface.
+            let Ok(address) = address.parse() else { continue };
             let state = peer.get("state").and_then(Value::as_str).unwrap_or("?").to_owned();
             let prefixes = peer.get("pfxRcd").and_then(Value::as_u64).unwrap_or(0);
-            let session = sessions
-                .entry(address.parse()?)
-                .or_insert(RouterSession { state: state.clone(), prefixes: 0 });
+            let session =
+                sessions.entry(address).or_insert(RouterSession { state: state.clone(), prefixes: 0 });
             session.prefixes += prefixes;
         }
     }

@@ -28,7 +28,8 @@ impl RouteNextHop {
             (None, Some(link_local)) => Some(MpNextHop::V6WithLinkLocal(link_local, link_local)),
             (None, None) => None,
         };
-        match (family, next_hops.v4) {
+        let prefer_v6 = next_hops.over_link_local && negotiated.extended_next_hop;
+        match (family, next_hops.v4.filter(|_| !prefer_v6 || v6.is_none())) {
             (Family::Ipv4Unicast, Some(v4)) => Some(Self::Classic(v4)),
             (Family::Ipv4Unicast, None) if !negotiated.extended_next_hop => None,
             _ => v6.map(Self::MultiProtocol),

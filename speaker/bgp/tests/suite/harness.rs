@@ -74,6 +74,7 @@ pub(crate) fn next_hops() -> NextHops {
         v4: Some(Ipv4Addr::new(192, 0, 2, 1)),
         v6: Some("2001:db8::1".parse().unwrap()),
         link_local: None,
+        over_link_local: false,
     }
 }
 

@@ -213,18 +213,24 @@ fn next_hop_encoding_follows_negotiation() {
     let single = Some(NextHop::MultiProtocol(MpNextHop::V6(global)));
     let both = Some(NextHop::MultiProtocol(MpNextHop::V6WithLinkLocal(global, local)));
     let only_local = Some(NextHop::MultiProtocol(MpNextHop::V6WithLinkLocal(local, local)));
+    let hops = |v4, v6, link_local| NextHops { v4, v6, link_local, over_link_local: false };
+    let on_link = |v4, v6| NextHops { over_link_local: true, ..hops(v4, v6, link_local) };
     // (next hops, peer offers RFC 8950, session over IPv6) → next hops of IPv4 and IPv6 routes
     for (next_hops, offered, over_ipv6, expect) in [
-        (NextHops { v4, v6, link_local: None }, false, false, (classic, single)),
-        (NextHops { v4, v6, link_local }, false, true, (classic, both)),
-        (NextHops { v4, v6: None, link_local: None }, false, false, (classic, None)),
-        (NextHops { v4: None, v6, link_local: None }, false, true, (None, single)),
-        (NextHops { v4: None, v6, link_local: None }, true, true, (single, single)),
-        (NextHops { v4: None, v6, link_local }, true, true, (both, both)),
-        (NextHops { v4: None, v6: None, link_local }, true, true, (only_local, only_local)),
+        (hops(v4, v6, None), false, false, (classic, single)),
+        (hops(v4, v6, link_local), false, true, (classic, both)),
+        (hops(v4, None, None), false, false, (classic, None)),
+        (hops(None, v6, None), false, true, (None, single)),
+        (hops(None, v6, None), true, true, (single, single)),
+        (hops(None, v6, link_local), true, true, (both, both)),
+        (hops(None, None, link_local), true, true, (only_local, only_local)),
         // The session does not offer RFC 8950 over IPv4.
-        (NextHops { v4: None, v6, link_local: None }, true, false, (None, single)),
+        (hops(None, v6, None), true, false, (None, single)),
         (NextHops::default(), true, true, (None, None)),
+        // Sessions between link-local addresses.
+        (on_link(v4, v6), true, true, (both, both)),
+        (on_link(v4, None), true, true, (only_local, only_local)),
+        (on_link(v4, None), false, true, (classic, only_local)),
     ] {
         let mut open = peer_open();
         if offered {

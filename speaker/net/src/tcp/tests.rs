@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{ConnectError, ConnectOptions, connect, set_md5_key};
+use super::{AoAlgorithm, AoKey, ConnectError, ConnectOptions, add_ao_key, connect, set_md5_key};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -72,6 +72,32 @@ async fn md5_key_of_established_connection_is_replaced() {
         far.write_all(b"y").await.unwrap();
         near.read_exact(&mut octet).await.unwrap();
         assert_eq!(octet, *b"y");
+    }
+}
+
+/// Without CONFIG_TCP_AO, the test shows only that the error says so.
+#[tokio::test]
+async fn connect_with_tcp_ao_needs_same_key_or_names_the_kernel() {
+    let key = |send_id, receive_id, key: &[u8], algorithm| {
+        Some(AoKey { send_id, receive_id, algorithm, key: key.to_vec() })
+    };
+    for ip in LOCALHOSTS {
+        for algorithm in [AoAlgorithm::HmacSha1, AoAlgorithm::Aes128Cmac] {
+            let (listener, mut options) = listener(ip).await;
+            options.ao_key = key(1, 2, b"secret", algorithm);
+            if let Err(error) = add_ao_key(&listener, ip, &key(2, 1, b"secret", algorithm).unwrap()) {
+                assert!(matches!(error, ConnectError::NoTcpAo), "{error}");
+                let error = connect(&options).await.unwrap_err();
+                assert!(error.to_string().contains("CONFIG_TCP_AO"), "{error}");
+                continue;
+            }
+            let (connected, accepted) = tokio::join!(connect(&options), listener.accept());
+            connected.unwrap();
+            accepted.unwrap();
+            options.ao_key = key(1, 2, b"Secret", algorithm);
+            let error = connect(&options).await.unwrap_err();
+            assert!(matches!(error, ConnectError::TimedOut { .. }), "{error}");
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use super::*;
 
 /// An event in the cluster.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a value of a test")]
 enum Step {
     Service(usize, Vec<&'static str>, bool, Option<&'static str>),
     DeleteService(usize),

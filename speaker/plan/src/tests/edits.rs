@@ -28,6 +28,7 @@ fn table() -> Vec<(Kind, &'static str, Value, On)> {
     let labels = |name: &str, value: &str| json!([{ "matchLabels": { name: value } }]);
     let community = |name: &str, value: &str| json!({ "communities": [{ "name": "used", "value": "64512:1" }, { "name": name, "value": value }] });
     let bandwidth = |rate: u32, transitive: bool| json!({ "linkBandwidth": { "megabitsPerEndpoint": rate, "transitive": transitive } });
+    let tcp_ao = |options: Value| json!({ "tcpAO": options });
     let permit = |attributes: Value| json!({ "serviceAttributes": attributes });
     let peer = |field, spec, on| (Kind::BGPPeer, field, spec, on);
     let profile = |field, spec, on| (Kind::BFDProfile, field, spec, on);
@@ -47,6 +48,8 @@ fn table() -> Vec<(Kind, &'static str, Value, On)> {
         peer("description", json!({ "description": "rack 7, left" }), Nothing),
         peer("peerPort", json!({ "peerPort": 1179 }), NewSession),
         peer("sourceAddress", json!({ "sourceAddress": "203.0.113.8" }), NewSession),
+        peer("sourceInterface", json!({ "sourceInterface": "lo" }), NewSession),
+        peer("fastExternalFailover", json!({ "fastExternalFailover": false }), Nothing),
         peer("routerID", json!({ "routerID": "203.0.113.7" }), NewSession),
         peer("holdTime", json!({ "holdTime": "180s" }), NewSession),
         peer("keepaliveTime", json!({ "keepaliveTime": "10s" }), Nothing),
@@ -58,7 +61,10 @@ fn table() -> Vec<(Kind, &'static str, Value, On)> {
         // The key of the connection is replaced.
         peer("passwordSecret.name", json!({ "passwordSecret": { "name": "b" } }), Nothing),
         peer("passwordSecret.namespace", json!({ "passwordSecret": { "namespace": "b" } }), Nothing),
-        peer("passwordSecret.name", json!({ "passwordSecret": null }), NewSession),
+        peer("passwordSecret.name", json!({ "passwordSecret": null, "tcpAO": null }), NewSession),
+        peer("tcpAO.sendID", tcp_ao(json!({ "sendID": 1 })), NewSession),
+        peer("tcpAO.receiveID", tcp_ao(json!({ "receiveID": 1 })), NewSession),
+        peer("tcpAO.algorithm", tcp_ao(json!({ "algorithm": "AES-128-CMAC-96" })), NewSession),
         peer("bfdProfile", json!({ "bfdProfile": "slow" }), Nothing),
         peer("bfdProfile", json!({ "bfdProfile": null }), Nothing),
         peer("bfdStrict", json!({ "bfdStrict": true }), Nothing),
@@ -131,7 +137,7 @@ fn objects() -> Vec<(Kind, Value)> {
     };
     let peer = json!({
         "myASN": 64512, "peerASN": 64513, "peerAddress": "203.0.113.1", "holdTime": "90s",
-        "passwordSecret": { "name": "a" }, "bfdProfile": "fast", "dualStackAddressFamily": true,
+        "passwordSecret": { "name": "a" }, "tcpAO": { "sendID": 7, "receiveID": 7 }, "bfdProfile": "fast", "dualStackAddressFamily": true,
     });
     let aliases = json!([{ "name": "used", "value": "64512:1" }, { "name": "unused", "value": "64512:9" }]);
     vec![

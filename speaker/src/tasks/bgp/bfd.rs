@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fairlead_bgp::SessionInput;
-use fairlead_crds::model::config::{BfdProfile, Peer, PeerAddress};
+use fairlead_crds::model::config::{BfdProfile, Peer};
 use fairlead_crds::v1beta1::BFDSession;
 use fairlead_net::bfd::local_address;
 use fairlead_net::links::Links;
 use tokio::sync::watch;
 
+use super::endpoint::Endpoint;
 use crate::tasks::bfd::{BfdReport, BfdSessions};
 use request::{Request, has_carrier, request};
 use view::{Since, inputs, view};
@@ -61,16 +62,17 @@ impl PeerBfd {
         }
     }
 
-    /// Adopts the configuration of the peer, the interfaces, and the local address of the connection if there
-    /// is one. Returns an input for the BGP session.
+    /// Adopts the configuration of the peer, its endpoint, the interfaces, and the local address of the
+    /// connection if there is one. Returns an input for the BGP session.
     pub(super) fn update(
         &mut self,
         peer: &Peer,
+        endpoint: Result<Endpoint, String>,
         connection: Option<IpAddr>,
         links: &Links,
     ) -> Option<SessionInput<'static>> {
         self.retry_at = None;
-        let wanted = self.wanted(peer, connection, links);
+        let wanted = self.wanted(peer, endpoint, connection, links);
         let ended = match (&wanted, &self.request) {
             (Ok(Some(wanted)), Some(request)) if wanted == request => false,
             (Ok(Some(wanted)), _) => {
@@ -149,20 +151,23 @@ impl PeerBfd {
     fn wanted(
         &self,
         peer: &Peer,
+        endpoint: Result<Endpoint, String>,
         connection: Option<IpAddr>,
         links: &Links,
     ) -> Result<Option<Request>, String> {
-        let (Some(profile), PeerAddress::Ip(remote)) = (self.profile(peer), &peer.address) else {
-            return Ok(None);
-        };
+        let Some(profile) = self.profile(peer) else { return Ok(None) };
         if peer.vrf.is_some() {
             return Err("BFD in a VRF is not supported: the BGP session runs without it".to_owned());
         }
-        let local = match peer.source_address.or(connection) {
+        let endpoint = endpoint?;
+        let Endpoint { remote, interface, source } = endpoint;
+        let local = match source.or(connection) {
             Some(local) => local,
-            None => local_address(*remote, None).map_err(|error| format!("no route to {remote}: {error}"))?,
+            None => {
+                local_address(remote, interface).map_err(|error| format!("no route to {remote}: {error}"))?
+            }
         };
-        Ok(Some(request(peer, profile, local.to_canonical(), *remote, links)))
+        Ok(Some(request(peer, profile, local.to_canonical(), &endpoint, links)))
     }
 
     fn check_carrier(&mut self, links: &Links) {

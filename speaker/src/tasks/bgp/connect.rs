@@ -1,15 +1,15 @@
 //! Parameters of a session and its TCP connection, from the configuration of a peer; connecting.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use fairlead_bgp::{Family, PeerAs, SessionConfig};
-use fairlead_crds::model::config::{NO_UNNUMBERED, Peer, PeerAddress, PeerAsn};
-use fairlead_net::tcp::{ConnectError, ConnectOptions, connect};
+use fairlead_crds::model::config::{Peer, PeerAsn, TcpAo, TcpAoAlgorithm};
+use fairlead_net::tcp::{AoAlgorithm, AoKey, ConnectError, ConnectOptions, connect};
 use tokio::net::TcpStream;
 
 use super::PeerContext;
+use super::endpoint::Endpoint;
 use super::passwords::PendingKey;
 use super::router_id::router_id;
 
@@ -18,14 +18,8 @@ use super::router_id::router_id;
 /// # Errors
 /// Returns the problem, as a text for the operator, if the configuration is invalid or not supported.
 pub(super) fn session_config(peer: &Peer, context: &PeerContext) -> Result<SessionConfig, String> {
-    let families: BTreeSet<Family> = match peer.address {
-        PeerAddress::Interface(_) => {
-            return Err(NO_UNNUMBERED.to_owned());
-        }
-        PeerAddress::Ip(_) if peer.dual_stack_address_family => Family::ALL.into(),
-        PeerAddress::Ip(address) if address.is_ipv4() => [Family::Ipv4Unicast].into(),
-        PeerAddress::Ip(_) => [Family::Ipv6Unicast].into(),
-    };
+    let carries = |family: &Family| peer.carries(*family == Family::Ipv4Unicast);
+    let families: BTreeSet<Family> = Family::ALL.into_iter().filter(carries).collect();
     let node_addresses = context.node_addresses.borrow().clone();
     let config = SessionConfig {
         local_asn: peer.local_asn.unwrap_or(peer.my_asn),
@@ -60,21 +54,20 @@ pub(super) fn keepalive_time(peer: &Peer) -> Option<Duration> {
     Some(peer.keepalive_time).filter(|time| !time.is_zero())
 }
 
-/// Returns the options of the connection, without the TCP-MD5 key; `None` for a peer without an address.
-fn connect_options(peer: &Peer) -> Option<ConnectOptions> {
-    let PeerAddress::Ip(address) = peer.address else { return None };
+/// Returns the options of the connection, without the TCP-MD5 key.
+fn connect_options(peer: &Peer, endpoint: Endpoint) -> ConnectOptions {
     // An eBGP peer without ebgpMultiHop must be on the link, as in FRR and other routers. All other sessions
     // send the highest TTL, because the peer may require it (GTSM).
     let on_link = !is_internal(peer) && !peer.ebgp_multi_hop && peer.ttl_security.is_none();
-    Some(ConnectOptions {
-        source: peer.source_address,
+    ConnectOptions {
+        source: endpoint.source,
         ttl: Some(if on_link { 1 } else { MAX_TTL }),
         // RFC 5082 §3: each hop decreases the TTL by one.
         min_ttl: peer.ttl_security.map(|hops| MAX_TTL - (hops - 1)),
         device: peer.vrf.clone(),
         timeout: CONNECT_TIMEOUT,
-        ..ConnectOptions::new(SocketAddr::new(address, peer.port))
-    })
+        ..ConnectOptions::new(endpoint.socket_address(peer.port))
+    }
 }
 
 /// Returns whether the session is an iBGP session.
@@ -86,27 +79,45 @@ pub(super) fn is_internal(peer: &Peer) -> bool {
     }
 }
 
-/// Connects to the peer, with a TCP-MD5 key if `key` is set.
+/// Connects to the peer at `endpoint`, with a TCP-MD5 key if `key` is set.
 ///
 /// # Errors
 /// Returns the problem, as a text for the operator.
-pub(super) async fn connect_to_peer(peer: Peer, key: Option<PendingKey>) -> Result<TcpStream, String> {
-    let Some(mut options) = connect_options(&peer) else {
-        return Err("the peer has no address".to_owned());
-    };
+pub(super) async fn connect_to_peer(
+    peer: &Peer,
+    endpoint: Endpoint,
+    key: Option<PendingKey>,
+) -> Result<TcpStream, String> {
+    let mut options = connect_options(peer, endpoint);
     let secret = key.as_ref().map(|key| key.secret().to_owned());
     if let Some(key) = key {
-        options.md5_key = Some(key.get().await?.octets().to_vec());
+        let key = key.get().await?.octets().to_vec();
+        match peer.tcp_ao {
+            None => options.md5_key = Some(key),
+            Some(ao) => options.ao_key = Some(ao_key(ao, key)),
+        }
     }
-    connect(&options).await.map_err(|error| connect_problem(&error, secret.as_deref(), options.min_ttl))
+    let problem = |error| connect_problem(&error, secret.as_deref(), options.min_ttl, peer.tcp_ao.is_some());
+    connect(&options).await.map_err(problem)
+}
+
+fn ao_key(TcpAo { send_id, receive_id, algorithm }: TcpAo, key: Vec<u8>) -> AoKey {
+    let algorithm = match algorithm {
+        TcpAoAlgorithm::HmacSha1 => AoAlgorithm::HmacSha1,
+        TcpAoAlgorithm::Aes128Cmac => AoAlgorithm::Aes128Cmac,
+    };
+    AoKey { send_id, receive_id, algorithm, key }
 }
 
 /// Returns the error of a connection attempt, with what the operator should check. `secret` is the Secret of
-/// the TCP-MD5 key, `min_ttl` the lowest TTL that this node accepts.
-fn connect_problem(error: &ConnectError, secret: Option<&str>, min_ttl: Option<u8>) -> String {
+/// the key, `min_ttl` the lowest TTL that this node accepts, `tcp_ao` whether the key is one of TCP-AO.
+fn connect_problem(error: &ConnectError, secret: Option<&str>, min_ttl: Option<u8>, tcp_ao: bool) -> String {
     let ConnectError::TimedOut { .. } = error else { return error.to_string() };
     // A host drops segments without a signature, or with that of another key, without an answer.
     let key = match secret {
+        Some(secret) if tcp_ao => {
+            format!("its TCP-AO key, KeyIDs or algorithm differ from those in Secret {secret} and tcpAO")
+        }
         Some(secret) => format!("its TCP-MD5 key differs from that in Secret {secret}"),
         None => "it requires a TCP-MD5 key (passwordSecret of the BGPPeer)".to_owned(),
     };
@@ -125,7 +136,8 @@ mod tests {
     #[test]
     fn ttl_follows_number_of_hops() {
         let ttl = |peer: &Peer| {
-            let options = connect_options(peer).unwrap();
+            let remote = "192.0.2.254".parse().unwrap();
+            let options = connect_options(peer, Endpoint { remote, interface: None, source: None });
             (options.ttl, options.min_ttl)
         };
         let ebgp = peer(PeerAsn::Number(64513));
@@ -149,13 +161,13 @@ mod tests {
     fn missing_answer_names_possible_causes() {
         let remote = "192.0.2.1:179".parse().unwrap();
         let timed_out = ConnectError::TimedOut { remote, after: CONNECT_TIMEOUT };
-        let problem = connect_problem(&timed_out, Some("fairlead-system/tor"), None);
+        let problem = connect_problem(&timed_out, Some("fairlead-system/tor"), None, false);
         assert!(problem.starts_with("no answer from 192.0.2.1:179 within 8s: "), "{problem}");
         assert!(problem.contains("differs from that in Secret fairlead-system/tor"), "{problem}");
-        let problem = connect_problem(&timed_out, None, Some(255));
+        let problem = connect_problem(&timed_out, None, Some(255), false);
         assert!(problem.contains("passwordSecret"), "{problem}");
         assert!(problem.ends_with(", or it sends a TTL below 255 (ttlSecurity)"), "{problem}");
         let refused = ConnectError::Connect { remote, source: std::io::ErrorKind::ConnectionRefused.into() };
-        assert_eq!(connect_problem(&refused, Some("a/b"), None), refused.to_string());
+        assert_eq!(connect_problem(&refused, Some("a/b"), None, true), refused.to_string());
     }
 }

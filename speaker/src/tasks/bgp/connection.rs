@@ -159,6 +159,11 @@ impl Connection {
         false
     }
 
+    /// Resets the connection: what waits to be sent is lost.
+    pub(super) fn reset(self) {
+        let _ = self.stream.set_zero_linger();
+    }
+
     /// Closes a connection after the session failed, and resets it if the peer does not close its side.
     /// Otherwise the kernel retransmits the last messages, and after an outage of the path they can arrive
     /// during the next session. FRR 8 then loses track of a session with a dynamic neighbor.

@@ -4,9 +4,11 @@ mod bfd;
 mod commands;
 mod connect;
 mod connection;
+mod endpoint;
 mod next_hops;
 mod passwords;
 mod peer;
+mod router;
 mod router_id;
 mod session_view;
 mod thread;
@@ -27,6 +29,7 @@ pub(crate) use passwords::Passwords;
 
 use crate::metrics::Metrics;
 use crate::tasks::bfd::BfdSessions;
+use crate::tasks::gateways::GatewaysReceiver;
 use crate::tasks::links::LinksReceiver;
 use commands::{Cause, PeerCommandSender, Stop, command_channel};
 use peer::PeerTask;
@@ -38,6 +41,7 @@ pub(crate) struct PeerContext {
     /// Name of this node.
     pub node: Arc<str>,
     pub links: LinksReceiver,
+    pub gateways: GatewaysReceiver,
     /// InternalIP addresses of the Node object.
     pub node_addresses: watch::Receiver<Vec<std::net::IpAddr>>,
     pub bfd: BfdSessions,

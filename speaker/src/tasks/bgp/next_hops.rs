@@ -1,19 +1,35 @@
 //! The next hops of the routes that this node announces on a session.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use fairlead_bgp::NextHops;
 use fairlead_net::links::{Link, Links};
 
-/// Returns the next hops on a session between these addresses. `node` contains the InternalIP addresses of
-/// the Node object.
+/// Returns the next hops on a session between these addresses. `interface` is that of a session between
+/// link-local addresses, `node` contains the InternalIP addresses of the Node object.
 ///
 /// For the family of the session, the next hop is the local address of the connection. For the other family,
 /// it is the InternalIP, else a permanent address of the interface. A router on the link of the interface
 /// accepts only next hops on that link (RFC 4271 §5.1.3), so an InternalIP on another interface comes last
 /// there.
-pub(super) fn next_hops(local: IpAddr, remote: IpAddr, links: &Links, node: &[IpAddr]) -> NextHops {
-    let link = links.holding(local);
+///
+/// The link-local address accompanies an IPv6 address of the interface if the router is on its link (RFC 2545
+/// §3).
+pub(super) fn next_hops(
+    local: IpAddr,
+    interface: Option<u32>,
+    remote: IpAddr,
+    links: &Links,
+    node: &[IpAddr],
+) -> NextHops {
+    let link = match interface {
+        Some(index) => links.by_index.get(&index),
+        None => links.holding(local),
+    };
+    let link_local = |v6: Option<Ipv6Addr>| {
+        let link = link.filter(|link| link.reaches(remote) && v6.is_some_and(|v6| link.holds(v6.into())))?;
+        link.link_local()
+    };
     match local {
         IpAddr::V4(v4) => {
             let internal = node.iter().find_map(|address| match address {
@@ -21,7 +37,7 @@ pub(super) fn next_hops(local: IpAddr, remote: IpAddr, links: &Links, node: &[Ip
                 IpAddr::V4(_) => None,
             });
             let v6 = of_other_family(internal, link.and_then(Link::ipv6), link, remote);
-            NextHops { v4: Some(v4), v6, link_local: None }
+            NextHops { v4: Some(v4), v6, link_local: link_local(v6), over_link_local: false }
         }
         IpAddr::V6(v6) => {
             let internal = node.iter().find_map(|address| match address {
@@ -30,9 +46,10 @@ pub(super) fn next_hops(local: IpAddr, remote: IpAddr, links: &Links, node: &[Ip
             });
             let v4 = of_other_family(internal, link.and_then(Link::ipv4), link, remote);
             if v6.is_unicast_link_local() {
-                return NextHops { v4, v6: link.and_then(Link::ipv6), link_local: Some(v6) };
+                let global = link.and_then(Link::ipv6);
+                return NextHops { v4, v6: global, link_local: Some(v6), over_link_local: true };
             }
-            NextHops { v4, v6: Some(v6), link_local: None }
+            NextHops { v4, v6: Some(v6), link_local: link_local(Some(v6)), over_link_local: false }
         }
     }
 }
@@ -118,7 +135,7 @@ mod tests {
                 session: near,
                 interface: both,
                 node: &["2001:db8:9::1"],
-                expected: [v4, Some("2001:db8::1"), None],
+                expected: [v4, Some("2001:db8::1"), Some("fe80::1")],
             },
             Case {
                 session: far,
@@ -143,6 +160,13 @@ mod tests {
                 session: near_v6,
                 interface: both,
                 node: &["203.0.113.1"],
+                expected: [v4, Some("2001:db8::1"), Some("fe80::1")],
+            },
+            // The router is behind another one.
+            Case {
+                session: ("2001:db8::1", "2001:db8:7::1"),
+                interface: both,
+                node: &["192.0.2.1"],
                 expected: [v4, Some("2001:db8::1"), None],
             },
             Case {
@@ -166,13 +190,16 @@ mod tests {
         ];
         for Case { session: (local, remote), interface, node, expected: [v4, v6, link_local] } in table {
             let node: Vec<IpAddr> = node.iter().map(|a| a.parse().unwrap()).collect();
+            let over_link_local = local.starts_with("fe80");
             let expected = NextHops {
                 v4: v4.map(|a| a.parse().unwrap()),
                 v6: v6.map(|a| a.parse().unwrap()),
                 link_local: link_local.map(|a| a.parse().unwrap()),
+                over_link_local,
             };
-            let (local, remote) = (local.parse().unwrap(), remote.parse().unwrap());
-            let actual = next_hops(local, remote, &links(interface), &node);
+            let (local, remote): (IpAddr, IpAddr) = (local.parse().unwrap(), remote.parse().unwrap());
+            let index = over_link_local.then_some(2);
+            let actual = next_hops(local, index, remote, &links(interface), &node);
             assert_eq!(actual, expected, "{local} {interface:?} {node:?}");
         }
     }

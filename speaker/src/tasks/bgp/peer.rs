@@ -1,6 +1,7 @@
 //! The task of one peer: drives a BGP session with a TCP connection, timers and commands.
 
 mod edit;
+mod endpoint;
 mod endpoint_change;
 
 use std::collections::BTreeMap;
@@ -19,11 +20,13 @@ use tokio::time::sleep;
 use super::PeerContext;
 use super::bfd::PeerBfd;
 use super::commands::{PeerCommand, PeerCommandReceiver, Stop};
-use super::connect::{connect_to_peer, session_config};
+use super::connect::session_config;
 use super::connection::{Connection, OUTPUT_SIZE, Read, Ready};
+use super::endpoint::{EndpointTracker, SessionLink};
 use super::next_hops::next_hops;
 use super::passwords::{NewKey, Password};
-use super::session_view::{FLOOD, SessionViewState, invalid_peer, messages};
+use super::router::RouterWatch;
+use super::session_view::{FLOOD, OTHER_ROUTERS, SessionViewState, invalid_peer, messages};
 use crate::metrics::PeerMetrics;
 use crate::tasks::sleep_until_or_forever;
 use edit::PendingEdit;
@@ -51,6 +54,15 @@ pub(super) struct PeerTask {
     closing: Option<JoinHandle<()>>,
     /// The connection attempt in progress.
     connecting: Option<Connecting>,
+    /// The router of an unnumbered peer.
+    router: Option<RouterWatch>,
+    tracker: EndpointTracker,
+    /// The interface of the connection.
+    link: Option<SessionLink>,
+    /// The interface with which the last connection ended.
+    failed_link: Option<SessionLink>,
+    /// That connection. It is reset when the interface is up again: before, the router would not notice.
+    stale: Option<Connection>,
     /// An edit that waits for the turn of this node.
     pending: Option<PendingEdit>,
     /// Why the last edit cannot be used. The session keeps its earlier parameters.
@@ -108,7 +120,7 @@ impl PeerTask {
                 }
                 Err(error) => {
                     tracing::error!(peer = %peer.name, %error, "invalid peer configuration");
-                    let view = invalid_peer(address(&peer), error, Timestamp::now());
+                    let view = invalid_peer(peer.address.to_string(), error, Timestamp::now());
                     context.sessions.send_modify(|sessions| drop(sessions.insert(peer.name.clone(), view)));
                 }
             }
@@ -132,7 +144,12 @@ impl PeerTask {
     fn new(peer: Peer, context: PeerContext, session: Session) -> Self {
         Self {
             bfd: PeerBfd::new(&peer.name, context.bfd.clone()),
-            view: SessionViewState::new(address(&peer), Timestamp::now()),
+            view: SessionViewState::new(peer.address.to_string(), Timestamp::now()),
+            router: Self::router_watch(&peer.address, &context.links),
+            tracker: EndpointTracker::default(),
+            link: None,
+            failed_link: None,
+            stale: None,
             metrics: context.metrics.peer(&peer.name),
             password: peer.password_secret.as_ref().map(|secret| context.passwords.follow(secret)),
             peer,
@@ -161,6 +178,7 @@ impl PeerTask {
     async fn serve(&mut self, commands: &mut PeerCommandReceiver) {
         let mut links = self.context.links.clone();
         let mut node_addresses = self.context.node_addresses.clone();
+        let mut gateways = self.context.gateways.clone();
         self.update_bfd();
         loop {
             // After reading, so that a KEEPALIVE that arrived in time restarts the hold timer.
@@ -174,9 +192,13 @@ impl PeerTask {
             if self.bfd.retry_at().is_some_and(|at| at <= now) {
                 self.update_bfd();
             }
+            if self.tracker.poll_timeout().is_some_and(|at| at <= now) {
+                self.update_endpoint();
+            }
             let read_after = self.session.read_after().filter(|at| *at > now);
             let turn = self.pending.as_ref().map(PendingEdit::at);
-            let timeouts = [self.session.poll_timeout(), read_after, turn, self.bfd.retry_at()];
+            let moves = self.tracker.poll_timeout();
+            let timeouts = [self.session.poll_timeout(), read_after, turn, self.bfd.retry_at(), moves];
             let timeout = timeouts.into_iter().flatten().min();
             tokio::select! {
                 // Commands first, so that what is sent next includes all changes.
@@ -225,9 +247,17 @@ impl PeerTask {
                     self.handle_key(key);
                 },
                 Ok(()) = links.changed() => {
+                    self.check_link();
                     self.update_next_hops();
-                    self.update_bfd();
+                    self.update_endpoint();
                 }
+                Ok(()) = gateways.changed() => self.update_endpoint(),
+                () = async {
+                    match &mut self.router {
+                        Some(router) => router.changed().await,
+                        None => std::future::pending().await,
+                    }
+                } => self.update_endpoint(),
                 Ok(()) = node_addresses.changed() => self.update_next_hops(),
             }
         }
@@ -282,7 +312,8 @@ impl PeerTask {
         self.session.set_bfd_strict(now, self.peer.bfd_strict);
         let local = self.connection.as_ref().and_then(Connection::local);
         self.bfd.set_shut_down(self.peer.shutdown.is_some() && self.session.state() == SessionState::Idle);
-        let input = self.bfd.update(&self.peer, local, &self.context.links.borrow());
+        let endpoint = self.endpoint();
+        let input = self.bfd.update(&self.peer, endpoint, local, &self.context.links.borrow());
         if let Some(input) = input {
             self.session.handle_input(now, input);
         }
@@ -297,6 +328,8 @@ impl PeerTask {
         });
         match connected {
             Ok((stream, local, remote)) => {
+                self.set_link(local.ip());
+                self.view.set_address(self.shown_address());
                 let next_hops = self.next_hops(local.ip(), remote.ip());
                 self.connection = Some(Connection::new(stream));
                 self.session.handle_input(now, SessionInput::Connected { local, remote, next_hops });
@@ -315,6 +348,13 @@ impl PeerTask {
         let Some(connection) = &self.connection else {
             return self.session.handle_input(Instant::now(), SessionInput::ConnectNow);
         };
+        if self.peer.tcp_ao.is_some() {
+            // RFC 5925 §7.3: the keys of a connection change with their KeyIDs.
+            return tracing::info!(
+                peer = %self.peer.name,
+                "the key of TCP-AO changed; the next connection uses the new key"
+            );
+        }
         match connection.set_key(&key) {
             Ok(()) => tracing::info!(peer = %self.peer.name, "TCP-MD5 key of the connection replaced"),
             Err(error) => tracing::warn!(
@@ -340,12 +380,24 @@ impl PeerTask {
 
     fn drop_connection(&mut self) {
         self.connection = None;
+        self.link = None;
         self.connecting = None;
     }
 
     fn next_hops(&self, local: IpAddr, remote: IpAddr) -> fairlead_bgp::NextHops {
+        let interface = self.tracker.dialed().and_then(|endpoint| endpoint.interface);
         let (links, node) = (self.context.links.borrow(), self.context.node_addresses.borrow());
-        next_hops(local.to_canonical(), remote.to_canonical(), &links, &node)
+        next_hops(local.to_canonical(), interface, remote.to_canonical(), &links, &node)
+    }
+
+    /// Returns the address of the router as the Speaker object shows it.
+    fn shown_address(&self) -> String {
+        let resolved = self.tracker.dialed().map(|endpoint| endpoint.remote);
+        match (&self.peer.address, resolved) {
+            (PeerAddress::Interface(interface), Some(remote)) => format!("{remote}%{interface}"),
+            (PeerAddress::GatewayV4 | PeerAddress::GatewayV6, Some(remote)) => remote.to_string(),
+            (address, _) => address.to_string(),
+        }
     }
 
     fn update_next_hops(&mut self) {
@@ -400,16 +452,7 @@ impl PeerTask {
             SessionEvent::Connect => {
                 // The kernel may have another route since the last attempt.
                 self.update_bfd();
-                let key = self.password.as_ref().map(Password::pending_key);
-                let attempt = connect_to_peer(self.peer.clone(), key);
-                let closing = self.closing.take();
-                self.connecting = Some(Box::pin(async {
-                    if let Some(closing) = closing {
-                        // The router resets a connection that comes before it has closed the previous one.
-                        let _ = closing.await;
-                    }
-                    attempt.await
-                }));
+                self.connecting = Some(self.dial());
             }
             SessionEvent::CloseForRestart => self.close(),
             SessionEvent::Close => {
@@ -433,6 +476,9 @@ impl PeerTask {
                 }
                 if let Some(error) = self.view.handle_down(was_established, &reason, Timestamp::now()) {
                     tracing::warn!(peer = %self.peer.name, state = %from, %error, "BGP session down");
+                }
+                if let Some(router) = &self.router {
+                    router.release();
                 }
                 self.start_or_stop();
                 if self.peer.shutdown.is_some() {
@@ -525,8 +571,10 @@ impl PeerTask {
                  correct the BGPPeer"
             )
         });
+        let others = self.router.as_ref().is_some_and(|router| router.found().others);
         let mut messages = messages(&self.peer, &self.session, key_message);
         messages.extend(unusable);
+        messages.extend(others.then(|| OTHER_ROUTERS.to_owned()));
         if self.session.exceeds_receive_rate() && !std::mem::replace(&mut self.flood_logged, true) {
             tracing::warn!(peer = %self.peer.name, "{FLOOD}");
         }
@@ -537,12 +585,5 @@ impl PeerTask {
         if let Some(view) = self.view.poll_view(self.session.families(), messages) {
             self.context.sessions.send_modify(|sessions| drop(sessions.insert(self.peer.name.clone(), view)));
         }
-    }
-}
-
-fn address(peer: &Peer) -> String {
-    match &peer.address {
-        PeerAddress::Ip(address) => address.to_string(),
-        PeerAddress::Interface(name) => name.clone(),
     }
 }

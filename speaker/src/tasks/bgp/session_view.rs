@@ -21,6 +21,10 @@ const PREFIXES: &str = "the router announces more than 1000 prefixes, and this n
 const NO_CAPABILITIES: &str = "the router refused capabilities (NOTIFICATION 2/4): the session carries IPv4 routes \
     only, without four-octet AS numbers, route refresh and graceful restart";
 
+/// Message about a link with several routers.
+pub(super) const OTHER_ROUTERS: &str = "several routers advertise on the link of this unnumbered session, which uses \
+    one of them: use a link with one router, or set peerAddress to the link-local address of the router";
+
 /// Message about a session that `shutdown` of the BGPPeer ends.
 const SHUTDOWN: &str = "Shutdown by configuration: shutdown of the BGPPeer is true; set it to false to open the \
     session";

@@ -190,7 +190,11 @@ fn replay(journal: &[Value]) -> Result<BTreeSet<Path>> {
             }
         }
         for hops in update["announce"].as_object().into_iter().flat_map(|families| families.values()) {
-            for (hop, announced) in hops.as_object().into_iter().flatten() {
+            let hops = hops.as_object().into_iter().flatten();
+            // A next hop of 32 octets is listed as the global and the link-local address.
+            let (link_local, global): (Vec<_>, Vec<_>) = hops.partition(|(hop, _)| hop.starts_with("fe80:"));
+            let hops = if global.is_empty() { link_local } else { global };
+            for (hop, announced) in hops {
                 for nlri in announced.as_array().into_iter().flatten() {
                     let mut path = Path::new(prefix(nlri)?, hop.parse()?);
                     attributes_of(&mut path, &update["attribute"])?;

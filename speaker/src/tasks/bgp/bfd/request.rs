@@ -8,6 +8,7 @@ use fairlead_crds::model::config::{BfdProfile, Peer};
 use fairlead_net::links::Links;
 
 use crate::tasks::bgp::connect::is_internal;
+use crate::tasks::bgp::endpoint::Endpoint;
 
 /// A session and its parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,16 +17,15 @@ pub(super) struct Request {
     pub config: SessionConfig,
 }
 
-/// Returns the session with a peer at `remote` from the address `local` of this node.
+/// Returns the session with a peer at `endpoint` from the address `local` of this node.
 pub(super) fn request(
     peer: &Peer,
     profile: &BfdProfile,
     local: IpAddr,
-    remote: IpAddr,
+    endpoint: &Endpoint,
     links: &Links,
 ) -> Request {
-    let link_local = matches!(remote, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    let interface = links.holding(local).filter(|_| link_local).map(|link| link.index);
+    let Endpoint { remote, interface, .. } = *endpoint;
     let config = SessionConfig {
         role: if profile.passive_mode { Role::Passive } else { Role::Active },
         desired_min_tx: profile.transmit_interval,
@@ -34,7 +34,10 @@ pub(super) fn request(
         required_min_echo_rx: Duration::ZERO,
         minimum_ttl: profile.minimum_ttl,
     };
-    let hop_mode = hop_mode(peer, local, remote, links);
+    let hop_mode = match interface {
+        Some(_) => HopMode::Single,
+        None => hop_mode(peer, local, remote, links),
+    };
     Request { key: SessionKey { local, remote, hop_mode, interface }, config }
 }
 
@@ -54,7 +57,10 @@ fn hop_mode(peer: &Peer, local: IpAddr, remote: IpAddr, links: &Links) -> HopMod
 pub(super) fn has_carrier(key: &SessionKey, links: &Links) -> bool {
     key.hop_mode == HopMode::Multi
         || links.by_index.is_empty()
-        || links.holding(key.local).is_some_and(|link| link.up)
+        || match key.interface {
+            Some(index) => links.by_index.get(&index).is_some_and(|link| link.up),
+            None => links.holding(key.local).is_some_and(|link| link.up),
+        }
 }
 
 #[cfg(test)]
@@ -112,7 +118,8 @@ mod tests {
             ("iBGP on the link", peer(ibgp, false), near, HopMode::Single),
             ("iBGP", peer(ibgp, false), far, HopMode::Multi),
         ] {
-            let request = request(&peer, &profile(), local, remote, &links);
+            let endpoint = Endpoint { remote, interface: None, source: None };
+            let request = request(&peer, &profile(), local, &endpoint, &links);
             assert_eq!(
                 request.key,
                 SessionKey { local, remote, hop_mode: expected, interface: None },
@@ -126,7 +133,8 @@ mod tests {
         let links = links(true, "fe80::1/64");
         let peer = fairlead_test_support::peer("tor", "fe80::9");
         let [local, remote] = ["fe80::1", "fe80::9"].map(|address| address.parse().unwrap());
-        let request = request(&peer, &profile(), local, remote, &links);
+        let endpoint = Endpoint { remote, interface: Some(2), source: None };
+        let request = request(&peer, &profile(), local, &endpoint, &links);
         assert_eq!(request.key.interface, Some(2), "a link-local address needs its interface");
         assert_eq!(
             request.config,

@@ -6,7 +6,7 @@ use fairlead_bgp::SessionState;
 use fairlead_crds::model::config::Peer;
 use fairlead_plan::{LAST_TURN, PeerEdit};
 
-use super::{PeerTask, address};
+use super::PeerTask;
 use crate::tasks::bgp::connect::{keepalive_time, session_config};
 
 /// An edit that needs a new session and waits for the turn of this node.
@@ -89,7 +89,8 @@ impl PeerTask {
             pending.at() <= Instant::now() || self.session.state() != SessionState::Established
         };
         let Some(PendingEdit { wanted, .. }) = self.pending.take_if(is_due) else { return };
-        let endpoint = |peer: &Peer| (peer.address.clone(), peer.port, peer.source_address, peer.vrf.clone());
+        let source = |peer: &Peer| (peer.source_address, peer.source_interface.clone());
+        let endpoint = |peer: &Peer| (peer.address.clone(), peer.port, source(peer), peer.vrf.clone());
         let same_peer = endpoint(&self.peer) == endpoint(&wanted);
         let result = session_config(&wanted, &self.context).and_then(|config| {
             self.session.reconfigure(Instant::now(), config, same_peer).map_err(|error| error.to_string())
@@ -104,7 +105,10 @@ impl PeerTask {
             let follow = |secret| self.context.passwords.follow(secret);
             self.password = wanted.password_secret.as_ref().map(follow);
         }
-        self.view.set_address(address(&wanted));
+        if self.peer.address != wanted.address {
+            self.view.set_address(wanted.address.to_string());
+            self.router = Self::router_watch(&wanted.address, &self.context.links);
+        }
         self.peer = *wanted;
         self.update_bfd();
     }

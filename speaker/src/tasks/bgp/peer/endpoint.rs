@@ -1,0 +1,121 @@
+//! The endpoint of the session: connecting, moving to another router, and the interface that connects to it.
+
+use std::time::{Duration, Instant};
+
+use fairlead_bgp::SessionInput;
+use fairlead_crds::model::config::PeerAddress;
+use tokio::time::sleep;
+
+use super::{Connecting, PeerTask};
+use crate::tasks::bgp::connect::{connect_to_peer, session_config};
+use crate::tasks::bgp::endpoint::{Endpoint, EndpointAction, SessionLink, endpoint};
+use crate::tasks::bgp::passwords::Password;
+use crate::tasks::bgp::router::RouterWatch;
+
+/// Time for the router to clear a session after the reset of its connection. Routers reset a connection that
+/// comes before.
+const CLEAR_TIME: Duration = Duration::from_millis(100);
+
+impl PeerTask {
+    /// Starts router discovery if the peer is unnumbered.
+    pub(super) fn router_watch(
+        address: &PeerAddress,
+        links: &crate::tasks::links::LinksReceiver,
+    ) -> Option<RouterWatch> {
+        match address {
+            PeerAddress::Interface(interface) => Some(RouterWatch::start(interface, links.clone())),
+            _ => None,
+        }
+    }
+
+    /// Returns where to connect to now.
+    fn wanted_endpoint(&self) -> Result<Endpoint, String> {
+        let found = self.router.as_ref().map(RouterWatch::found);
+        let gateways = *self.context.gateways.borrow();
+        endpoint(&self.peer, &self.context.links.borrow(), gateways, found.as_ref())
+    }
+
+    /// Returns the endpoint of the connection, else where to connect to.
+    pub(super) fn endpoint(&self) -> Result<Endpoint, String> {
+        match self.tracker.dialed().filter(|_| self.connection.is_some()) {
+            Some(endpoint) => Ok(endpoint),
+            None => self.wanted_endpoint(),
+        }
+    }
+
+    /// Starts a connection attempt.
+    pub(super) fn dial(&mut self) -> Connecting {
+        let endpoint = self.wanted_endpoint();
+        self.tracker.set_dialed(endpoint.as_ref().ok().copied());
+        let key = self.password.as_ref().map(Password::pending_key);
+        let closing = self.closing.take();
+        let peer = self.peer.clone();
+        Box::pin(async move {
+            if let Some(closing) = closing {
+                // The router resets a connection that comes before it has closed the previous one.
+                let _ = closing.await;
+            }
+            connect_to_peer(&peer, endpoint?, key).await
+        })
+    }
+
+    /// Connects, or moves the session, if the address of the router changed.
+    pub(super) fn update_endpoint(&mut self) {
+        let now = Instant::now();
+        let follows = matches!(self.peer.address, PeerAddress::GatewayV4 | PeerAddress::GatewayV6);
+        let wanted = self.wanted_endpoint().ok();
+        match self.tracker.update(now, wanted, self.connection.is_some(), follows) {
+            EndpointAction::Nothing => {}
+            EndpointAction::Connect => self.session.handle_input(now, SessionInput::ConnectNow),
+            EndpointAction::Move => {
+                tracing::info!(peer = %self.peer.name, "moving the BGP session to the new default gateway");
+                let result = session_config(&self.peer, &self.context).and_then(|config| {
+                    self.session.reconfigure(now, config, false).map_err(|error| error.to_string())
+                });
+                if let Err(error) = result {
+                    tracing::error!(peer = %self.peer.name, %error, "cannot move the session");
+                }
+            }
+        }
+        self.update_bfd();
+    }
+
+    /// Ends the session if the interface that connects to the router is down, and connects when it is up
+    /// again.
+    pub(super) fn check_link(&mut self) {
+        let failure = |link: &SessionLink| link.failure(&self.context.links.borrow());
+        let returned = self.failed_link.take_if(|link| failure(link).is_none()).is_some();
+        let failed = self.link.as_ref().filter(|_| self.peer.fast_external_failover).and_then(failure);
+        if returned {
+            self.reset_stale();
+        }
+        if returned && self.tracker.may_connect(Instant::now()) {
+            self.session.handle_input(Instant::now(), SessionInput::ConnectNow);
+        }
+        let Some(failure) = failed else { return };
+        self.stale = self.connection.take();
+        self.failed_link = self.link.take();
+        self.handle_connection_closed(failure.to_string());
+    }
+
+    /// Resets the connection that ended with its interface. The router may not know of the end yet, and would
+    /// refuse the next connection while it considers the session established.
+    fn reset_stale(&mut self) {
+        if let Some(connection) = self.stale.take() {
+            connection.reset();
+            self.closing = Some(tokio::spawn(sleep(CLEAR_TIME)));
+        }
+    }
+
+    /// Remembers the interface of a new connection.
+    pub(super) fn set_link(&mut self, local: std::net::IpAddr) {
+        let links = self.context.links.borrow();
+        let endpoint = self.tracker.dialed();
+        self.failed_link = None;
+        if let Some(connection) = self.stale.take() {
+            connection.reset();
+        }
+        self.link = endpoint
+            .and_then(|endpoint| SessionLink::new(&self.peer, &endpoint, local.to_canonical(), &links));
+    }
+}
