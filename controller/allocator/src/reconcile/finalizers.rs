@@ -57,7 +57,12 @@ impl Configuration {
 /// Returns true if an object is being deleted and has the finalizer of its kind. Without the finalizer, the
 /// deletion waits for another controller.
 pub(super) fn deletion_waits(view: &ObjectView<'_>) -> bool {
-    is_being_deleted(view) && finalizers(view).any(|name| view.object.kind.finalizer() == Some(name))
+    is_being_deleted(view) && has_finalizer(view)
+}
+
+/// Returns true if an object has the finalizer of its kind.
+pub(super) fn has_finalizer(view: &ObjectView<'_>) -> bool {
+    finalizers(view).any(|name| view.object.kind.finalizer() == Some(name))
 }
 
 /// Returns the patch of the finalizers of an object, if it needs one. An object that is being deleted cannot

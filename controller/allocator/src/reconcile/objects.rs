@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::cooldowns::Cooldowns;
+use super::left_objects::ClassChanges;
 use super::removal::Removal;
 
 /// The conditions of objects that are not pools.
@@ -27,8 +28,7 @@ pub struct Configuration {
     /// The load balancer class of this instance.
     class: Option<String>,
     removal: Removal,
-    /// The pools and BGPPeers that left this instance, see [`left_objects`](super::left_objects).
-    left: BTreeSet<ObjectRef>,
+    class_changes: ClassChanges,
 }
 
 /// The effect of [`Configuration::apply`].
@@ -96,9 +96,9 @@ impl Configuration {
     /// Applies a change.
     pub fn apply(&mut self, change: ConfigurationChange) -> AppliedChange {
         let objects = change.objects();
-        let owned = self.owned_among(&objects);
+        let before = self.before_change(&objects);
         let differs = self.store.handle_change(change);
-        self.update_left(owned);
+        self.update_class_changes(before);
         AppliedChange { differs, objects }
     }
 
@@ -225,14 +225,14 @@ impl Configuration {
         self.store.get(name)
     }
 
-    /// Returns the pools and BGPPeers that left this instance.
-    pub(super) fn left(&self) -> &BTreeSet<ObjectRef> {
-        &self.left
+    /// Returns the observed changes of class.
+    pub(super) fn class_changes(&self) -> &ClassChanges {
+        &self.class_changes
     }
 
-    /// Returns the pools and BGPPeers that left this instance, to be changed.
-    pub(super) fn left_mut(&mut self) -> &mut BTreeSet<ObjectRef> {
-        &mut self.left
+    /// Returns the observed changes of class for an update.
+    pub(super) fn class_changes_mut(&mut self) -> &mut ClassChanges {
+        &mut self.class_changes
     }
 
     pub(super) fn is_own_class(&self, class: Option<&str>) -> bool {

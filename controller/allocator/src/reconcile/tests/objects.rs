@@ -352,72 +352,191 @@ fn classed(kind: Kind, class: Option<&str>, generation: i64) -> Value {
     })
 }
 
+/// Stores an object in the configuration.
+fn store(configuration: &mut Configuration, kind: Kind, object: &Value) {
+    let change = match kind {
+        Kind::IPAddressPool => ConfigurationChange::IPAddressPool(ObjectChange::Apply(trim(
+            serde_json::from_value::<IPAddressPool>(object.clone()).unwrap().into(),
+        ))),
+        _ => ConfigurationChange::BGPPeer(ObjectChange::Apply(trim(
+            serde_json::from_value::<BGPPeer>(object.clone()).unwrap().into(),
+        ))),
+    };
+    configuration.apply(change);
+    configuration.resolve(InForce::ByResolution);
+}
+
+/// Returns the patch of the status of the object `a`.
+fn patch_of(configuration: &Configuration, kind: Kind) -> Option<ObjectPatch> {
+    match kind {
+        Kind::IPAddressPool => configuration.pool_status_patch("a", &Ipam::default(), now()),
+        _ => configuration.status_patch(&ObjectRef { kind, name: "a".to_owned() }, now()),
+    }
+}
+
+/// Changes the class of an object, which increases its generation.
+fn reclass(object: &mut Value, class: Option<&str>) {
+    object["spec"]["loadBalancerClass"] = json!(class);
+    object["metadata"]["generation"] = json!(object["metadata"]["generation"].as_i64().unwrap() + 1);
+}
+
+/// Sets the observed generation of the conditions of Fairlead to that of the object, as the instance of its
+/// class does.
+fn adopt(object: &mut Value) {
+    let generation = object["metadata"]["generation"].clone();
+    for condition in object["status"]["conditions"].as_array_mut().unwrap() {
+        if condition["type"] != json!("example.com/Y") {
+            condition["observedGeneration"] = generation.clone();
+        }
+    }
+}
+
+/// Returns an object of the instance with its status and, for a pool, its finalizer.
+fn stored_object(configuration: &mut Configuration, kind: Kind) -> Value {
+    let mut stored = classed(kind, None, 1);
+    store(configuration, kind, &stored);
+    merge(&mut stored, &patch_of(configuration, kind).unwrap().body);
+    if kind == Kind::IPAddressPool {
+        stored["metadata"]["finalizers"] = json!(["example.com/keep", fairlead_crds::names::POOL_PROTECTION]);
+    }
+    store(configuration, kind, &stored);
+    assert_eq!(patch_of(configuration, kind), None, "{kind}: the status is correct");
+    stored
+}
+
+/// Asserts that the instance writes neither the status nor the finalizers of the object.
+#[track_caller]
+fn assert_untouched(configuration: &Configuration, kind: Kind, what: &str) {
+    assert_eq!(patch_of(configuration, kind), None, "{kind}: {what}");
+    assert_eq!(configuration.finalizer_patch("a", &Ipam::default()), None, "{kind}: {what}");
+}
+
 #[test]
 fn object_that_leaves_the_instance_loses_what_the_instance_wrote() {
     for kind in [Kind::IPAddressPool, Kind::BGPPeer] {
         let mut configuration = configuration_of(None);
-        let object = ObjectRef { kind, name: "a".to_owned() };
-        let store = |configuration: &mut Configuration, object: &Value| {
-            let change = match kind {
-                Kind::IPAddressPool => ConfigurationChange::IPAddressPool(ObjectChange::Apply(trim(
-                    serde_json::from_value::<IPAddressPool>(object.clone()).unwrap().into(),
-                ))),
-                _ => ConfigurationChange::BGPPeer(ObjectChange::Apply(trim(
-                    serde_json::from_value::<BGPPeer>(object.clone()).unwrap().into(),
-                ))),
-            };
-            configuration.apply(change);
-            configuration.resolve(InForce::ByResolution);
-        };
-        let patch = |configuration: &Configuration| match kind {
-            Kind::IPAddressPool => configuration.pool_status_patch("a", &Ipam::default(), now()),
-            _ => configuration.status_patch(&object, now()),
-        };
-        let mut stored = classed(kind, None, 1);
-        store(&mut configuration, &stored);
-        merge(&mut stored, &patch(&configuration).unwrap().body);
-        if kind == Kind::IPAddressPool {
-            stored["metadata"]["finalizers"] =
-                json!(["example.com/keep", fairlead_crds::names::POOL_PROTECTION]);
-        }
-        store(&mut configuration, &stored);
-        assert_eq!(patch(&configuration), None, "{kind}: the status is correct");
+        let mut stored = stored_object(&mut configuration, kind);
 
         // The class changes to one without an instance.
-        stored["spec"]["loadBalancerClass"] = json!("example.org/x");
-        stored["metadata"]["generation"] = json!(2);
-        store(&mut configuration, &stored);
+        reclass(&mut stored, Some("example.org/x"));
+        store(&mut configuration, kind, &stored);
         let mut cleaned = stored.clone();
         if kind == Kind::IPAddressPool {
             let finalizers = configuration.finalizer_patch("a", &Ipam::default()).unwrap().body;
             assert_eq!(finalizers["metadata"]["finalizers"], json!(["example.com/keep"]));
+            assert_eq!(patch_of(&configuration, kind), None, "the finalizer is removed first");
             merge(&mut cleaned, &finalizers);
+            store(&mut configuration, kind, &cleaned);
         }
-        merge(&mut cleaned, &patch(&configuration).unwrap().body);
+        merge(&mut cleaned, &patch_of(&configuration, kind).unwrap().body);
         assert_eq!(cleaned["status"], classed(kind, None, 1)["status"], "{kind}");
-        store(&mut configuration, &cleaned);
-        assert_eq!(patch(&configuration), None, "{kind}: nothing of this instance is left");
-        assert_eq!(configuration.finalizer_patch("a", &Ipam::default()), None);
-
-        // The instance of the new class was faster.
-        let mut other = stored.clone();
-        for condition in other["status"]["conditions"].as_array_mut().unwrap() {
-            condition["observedGeneration"] = json!(2);
-        }
-        store(&mut configuration, &stored);
-        assert!(patch(&configuration).is_some(), "{kind}");
-        store(&mut configuration, &other);
-        assert_eq!(patch(&configuration), None, "{kind}: written by another instance");
-        assert_eq!(configuration.finalizer_patch("a", &Ipam::default()), None);
+        store(&mut configuration, kind, &cleaned);
+        assert_untouched(&configuration, kind, "nothing of this instance is left");
         // An instance that never had the object does not touch it.
         let mut instance = configuration_of(Some("example.org/z"));
-        store(&mut instance, &stored);
-        assert_eq!(patch(&instance), None, "{kind}");
+        store(&mut instance, kind, &stored);
+        assert_untouched(&instance, kind, "the object of others");
         // The object comes back.
-        stored["spec"]["loadBalancerClass"] = Value::Null;
-        stored["metadata"]["generation"] = json!(3);
-        store(&mut configuration, &stored);
-        assert!(patch(&configuration).unwrap().body["status"]["conditions"].as_array().unwrap().len() > 1);
+        reclass(&mut stored, None);
+        store(&mut configuration, kind, &stored);
+        let conditions = &patch_of(&configuration, kind).unwrap().body["status"]["conditions"];
+        assert!(conditions.as_array().unwrap().len() > 1);
+    }
+}
+
+#[test]
+fn object_that_another_instance_adopted_is_never_touched_again() {
+    for kind in [Kind::IPAddressPool, Kind::BGPPeer] {
+        // The adoption is observed, or only the edit after it.
+        for observes_adoption in [true, false] {
+            let mut configuration = configuration_of(None);
+            let mut stored = stored_object(&mut configuration, kind);
+            reclass(&mut stored, Some("example.org/x"));
+            store(&mut configuration, kind, &stored);
+            adopt(&mut stored);
+            if observes_adoption {
+                store(&mut configuration, kind, &stored);
+                assert_untouched(&configuration, kind, "adopted");
+            }
+            stored["metadata"]["generation"] = json!(3);
+            store(&mut configuration, kind, &stored);
+            assert_untouched(&configuration, kind, "edited");
+            adopt(&mut stored);
+            store(&mut configuration, kind, &stored);
+            // A deletion increases the generation too.
+            stored["metadata"]["generation"] = json!(4);
+            stored["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            store(&mut configuration, kind, &stored);
+            assert_untouched(&configuration, kind, "being deleted");
+        }
+    }
+}
+
+#[test]
+fn object_that_left_and_is_deleted_before_its_adoption_is_released() {
+    let (kind, mut configuration) = (Kind::IPAddressPool, configuration_of(None));
+    let mut stored = stored_object(&mut configuration, kind);
+    reclass(&mut stored, Some("example.org/x"));
+    stored["metadata"]["generation"] = json!(3);
+    stored["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    store(&mut configuration, kind, &stored);
+    let patch = configuration.finalizer_patch("a", &Ipam::default()).unwrap();
+    assert_eq!(patch.body["metadata"]["finalizers"], json!(["example.com/keep"]));
+}
+
+#[test]
+fn status_of_the_other_instance_stays_if_the_object_only_passed() {
+    for kind in [Kind::IPAddressPool, Kind::BGPPeer] {
+        let mut configuration = configuration_of(None);
+        let mut stored = stored_object(&mut configuration, kind);
+        reclass(&mut stored, Some("example.org/x"));
+        adopt(&mut stored);
+        store(&mut configuration, kind, &stored);
+        // The object comes back, and leaves again before this instance has written its status.
+        reclass(&mut stored, None);
+        store(&mut configuration, kind, &stored);
+        let written = patch_of(&configuration, kind).unwrap();
+        reclass(&mut stored, Some("example.org/x"));
+        store(&mut configuration, kind, &stored);
+        assert_untouched(&configuration, kind, "the status is that of the other instance");
+        // The object comes back, and leaves after this instance has written its status.
+        reclass(&mut stored, None);
+        store(&mut configuration, kind, &stored);
+        merge(&mut stored, &written.body);
+        adopt(&mut stored);
+        store(&mut configuration, kind, &stored);
+        reclass(&mut stored, Some("example.org/x"));
+        stored["metadata"]["finalizers"] = json!(["example.com/keep"]);
+        store(&mut configuration, kind, &stored);
+        assert!(patch_of(&configuration, kind).is_some(), "{kind}");
+    }
+}
+
+#[test]
+fn finalizer_of_the_other_instance_stays() {
+    let (kind, mut configuration) = (Kind::IPAddressPool, configuration_of(None));
+    let mut stored = stored_object(&mut configuration, kind);
+    reclass(&mut stored, Some("example.org/x"));
+    let finalizers = stored["metadata"]["finalizers"].take();
+    store(&mut configuration, kind, &stored);
+    assert!(patch_of(&configuration, kind).is_some(), "this instance has removed its finalizer");
+    // The other instance adds the finalizer before it writes the status.
+    stored["metadata"]["finalizers"] = finalizers;
+    store(&mut configuration, kind, &stored);
+    assert_untouched(&configuration, kind, "adopted");
+}
+
+#[test]
+fn object_created_under_the_name_of_one_that_left_is_another_one() {
+    for kind in [Kind::IPAddressPool, Kind::BGPPeer] {
+        let mut configuration = configuration_of(None);
+        let mut stored = stored_object(&mut configuration, kind);
+        reclass(&mut stored, Some("example.org/x"));
+        store(&mut configuration, kind, &stored);
+        stored["metadata"]["uid"] = json!("v");
+        stored["metadata"]["generation"] = json!(1);
+        store(&mut configuration, kind, &stored);
+        assert_untouched(&configuration, kind, "another UID");
     }
 }
 
