@@ -1,7 +1,7 @@
 //! The `PoolCooldown` objects, which record the addresses in cool-down: one object for each pool that has
 //! some. The recorded addresses survive a restart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fairlead_crds::kinds::ConfigurationObject;
 use fairlead_crds::model::service::ObjectKey;
@@ -31,6 +31,8 @@ impl From<&PoolCooldown> for RecordedCooldown {
 #[derive(Debug, Default)]
 pub(super) struct Cooldowns {
     recorded: BTreeMap<String, RecordedCooldown>,
+    /// The pools whose objects another instance may have written since the list.
+    outdated: BTreeSet<String>,
     is_listed: bool,
 }
 
@@ -48,6 +50,7 @@ impl Cooldowns {
     /// Stores a list of all objects.
     pub(super) fn reset(&mut self, list: BTreeMap<String, RecordedCooldown>) {
         self.recorded = list;
+        self.outdated.clear();
         self.is_listed = true;
     }
 
@@ -56,12 +59,21 @@ impl Cooldowns {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let owner = text(&body["metadata"]["ownerReferences"][0]["uid"]);
         let entries = body["spec"]["released"].as_array().into_iter().flatten().filter_map(text).collect();
+        self.outdated.remove(pool);
         self.recorded.insert(pool.to_owned(), RecordedCooldown { owner, entries });
     }
 
-    /// Forgets the object of a pool that does not exist any more. The API server deletes it with its owner.
+    /// Requires that the object of a pool is written, because another instance had the pool before. Its
+    /// cool-downs would otherwise begin again when the next controller reads the object.
+    pub(super) fn replace(&mut self, pool: &str) {
+        self.outdated.insert(pool.to_owned());
+    }
+
+    /// Forgets the object of a pool that left this instance or does not exist any more. The API server
+    /// deletes it with its owner.
     pub(super) fn remove(&mut self, pool: &str) {
         self.recorded.remove(pool);
+        self.outdated.remove(pool);
     }
 
     /// Returns the recorded releases of a pool.
@@ -77,6 +89,7 @@ impl Cooldowns {
         let name = pool.metadata.name.as_deref().unwrap_or_default();
         let entries: Vec<String> = ipam.released(name).map(|released| format(&released)).collect();
         let is_current = match self.recorded.get(name) {
+            _ if self.outdated.contains(name) => false,
             Some(recorded) => recorded.entries == entries && recorded.owner == pool.metadata.uid,
             None => entries.is_empty(),
         };

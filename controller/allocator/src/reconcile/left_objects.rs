@@ -73,9 +73,11 @@ impl Configuration {
         before.collect()
     }
 
-    /// Handles a change of objects, which were as in `before`.
+    /// Handles a change of objects, which were as in `before`. The first write of the
+    /// cool-downs of a pool that arrives replaces those of the instance that had it before.
     pub(super) fn update_class_changes(&mut self, before: Vec<Before>) {
         let mut changes = std::mem::take(self.class_changes_mut());
+        let mut arrived = Vec::new();
         for Before { object, is_own, uid, generation } in before {
             let Some(view) = self.view(&object).filter(|view| view.metadata.uid == uid) else { continue };
             match (is_own, self.has_own_class(&object)) {
@@ -87,6 +89,9 @@ impl Configuration {
                 }
                 (false, Some(true)) => {
                     let first = view.metadata.generation.unwrap_or_default();
+                    if object.kind == Kind::IPAddressPool {
+                        arrived.push(object.name.clone());
+                    }
                     changes.arrived.insert(object, OwnGenerations { uid, range: first..=i64::MAX });
                 }
                 _ => {}
@@ -100,6 +105,7 @@ impl Configuration {
             self.has_own_class(object) == Some(false) && !is_adopted
         });
         *self.class_changes_mut() = changes;
+        arrived.iter().for_each(|pool| self.cooldowns_mut().replace(pool));
     }
 
     /// Returns the patch that removes what this instance wrote in the status of an object that left it. The

@@ -541,6 +541,33 @@ fn object_created_under_the_name_of_one_that_left_is_another_one() {
 }
 
 #[test]
+fn pool_that_arrives_replaces_the_cooldowns_of_the_other_instance() {
+    let (kind, mut configuration, ipam) = (Kind::IPAddressPool, configuration_of(None), Ipam::default());
+    let now = now();
+    let recorded =
+        RecordedCooldown { owner: Some("u".to_owned()), entries: vec![format!("192.0.2.1 a/b {now}")] };
+    configuration.cooldowns_listed(Default::default());
+    let mut stored = classed(kind, Some("example.org/x"), 1);
+    store(&mut configuration, kind, &stored);
+    assert_eq!(configuration.cooldown_patch("a", &ipam), None, "the pool of another instance");
+    reclass(&mut stored, None);
+    store(&mut configuration, kind, &stored);
+    let patch = configuration.cooldown_patch("a", &ipam).unwrap();
+    assert_eq!(patch["spec"]["released"], json!([]));
+    configuration.cooldown_written("a", &patch);
+    assert_eq!(configuration.cooldown_patch("a", &ipam), None, "written");
+    // It leaves and comes back.
+    for class in [Some("example.org/x"), None] {
+        reclass(&mut stored, class);
+        store(&mut configuration, kind, &stored);
+        assert_eq!(configuration.cooldown_patch("a", &ipam).is_some(), class.is_none());
+    }
+    // A controller that starts to lead afterwards continues the recorded cool-downs.
+    configuration.cooldowns_listed([("a".to_owned(), recorded)].into());
+    assert_eq!(configuration.released().len(), 1);
+}
+
+#[test]
 fn refused_peer_shows_the_form_in_force() {
     let mut configuration = configuration(vec![]);
     let mut stored = json!({
