@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsFd;
+use std::sync::Once;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -174,8 +175,7 @@ fn prepare(options: &ConnectOptions) -> Result<Socket, ConnectError> {
         false => socket.set_tclass_v6(CS6).map_err(option_error("IPV6_TCLASS"))?,
     }
     if !ipv4 {
-        // A session lasts longer than a temporary address.
-        sys::prefer_permanent_source(socket.as_fd()).map_err(option_error("IPV6_ADDR_PREFERENCES"))?;
+        prefer_permanent_source(&socket)?;
     }
     if let Some(device) = &options.device {
         socket.bind_device(Some(device.as_bytes())).map_err(option_error("SO_BINDTODEVICE"))?;
@@ -211,6 +211,21 @@ fn local_address(source: IpAddr, remote: SocketAddr) -> SocketAddr {
             SocketAddrV6::new(source, 0, 0, remote.scope_id()).into()
         }
         _ => SocketAddr::new(source, 0),
+    }
+}
+
+/// Prefers permanent addresses as the source, because a session lasts longer than a temporary one. Kernels of
+/// sandboxes that do not know the option connect without it.
+fn prefer_permanent_source(socket: &Socket) -> Result<(), ConnectError> {
+    static LOGGED: Once = Once::new();
+    match sys::prefer_permanent_source(socket.as_fd()) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOPROTOOPT | libc::EINVAL)) => {
+            LOGGED.call_once(|| {
+                tracing::debug!(%error, "the kernel does not support IPV6_ADDR_PREFERENCES; connecting without it");
+            });
+            Ok(())
+        }
+        result => result.map_err(option_error("IPV6_ADDR_PREFERENCES")),
     }
 }
 

@@ -3,7 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{AoAlgorithm, AoKey, ConnectError, ConnectOptions, add_ao_key, connect, set_md5_key};
+use super::{
+    AoAlgorithm, AoKey, ConnectError, ConnectOptions, add_ao_key, connect, prefer_permanent_source,
+    set_md5_key,
+};
+use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -15,6 +19,15 @@ async fn listener(ip: IpAddr) -> (TcpListener, ConnectOptions) {
 }
 
 const LOCALHOSTS: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+
+#[test]
+fn kernel_without_address_preferences_is_no_error() {
+    // A socket of IPv4 does not know the option either.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let error = crate::sys::prefer_permanent_source(std::os::fd::AsFd::as_fd(&socket)).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENOPROTOOPT));
+    prefer_permanent_source(&socket).unwrap();
+}
 
 /// Returns false if the kernel was built without CONFIG_TCP_MD5SIG.
 async fn has_md5() -> bool {
