@@ -122,7 +122,7 @@ pub struct BGPPeerSpec {
 
     /// The IP address of the peer, or `default-gateway` or `default-gateway-ipv6`: the gateway of the default
     /// route of the Node for IPv4 or IPv6. If that route changes, the session moves to the new gateway.
-    /// Exactly one of peerAddress and interface must be set; an IPv6 link-local address needs both.
+    /// Exactly one of peerAddress and interface must be set, or both for an IPv6 link-local address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 45))]
     #[x_kube(
@@ -134,8 +134,8 @@ pub struct BGPPeerSpec {
 
     /// The network interface of the Node that connects to the peer. Without peerAddress (BGP unnumbered), the
     /// speaker learns the IPv6 link-local address of the peer from its router advertisements, and the session
-    /// carries routes of both address families. With peerAddress, that is a link-local address on this
-    /// interface.
+    /// carries routes of both address families. With peerAddress, which must then be an IPv6 link-local
+    /// address, the speaker connects to that address on this interface.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 15))]
     pub interface: Option<String>,
@@ -228,8 +228,9 @@ pub struct BGPPeerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_secret: Option<PasswordSecret>,
 
-    /// TCP-AO (RFC 5925) in place of TCP MD5: the `password` of passwordSecret, which must be set, is the
-    /// master key. The nodes need Linux 6.7 or newer with CONFIG_TCP_AO; on others, the session reports that.
+    /// TCP-AO (RFC 5925) in place of TCP MD5. The `password` of passwordSecret, which must be set, is the
+    /// master key. The nodes need Linux 6.7 or newer with CONFIG_TCP_AO. If a node does not support TCP-AO,
+    /// its Speaker object says so.
     #[serde(default, rename = "tcpAO", skip_serializing_if = "Option::is_none")]
     pub tcp_ao: Option<TcpAO>,
 

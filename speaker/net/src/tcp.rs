@@ -214,8 +214,8 @@ fn local_address(source: IpAddr, remote: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Prefers permanent addresses as the source, because a session lasts longer than a temporary one. Kernels of
-/// sandboxes that do not know the option connect without it.
+/// Prefers permanent addresses as the source, because a session lasts longer than a temporary address. If the
+/// kernel does not know the option, as in some sandboxes, the connection is opened without it.
 fn prefer_permanent_source(socket: &Socket) -> Result<(), ConnectError> {
     static LOGGED: Once = Once::new();
     match sys::prefer_permanent_source(socket.as_fd()) {

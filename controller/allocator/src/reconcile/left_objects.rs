@@ -4,8 +4,8 @@
 //!
 //! The condition `Accepted` tells whether the status is still that of this instance: then its
 //! `observedGeneration` is a generation at which the object had the class of this instance. As soon as it is
-//! another one, or the condition is missing, the object belongs to the instance of its class for good. The same
-//! holds if a pool gets the finalizer again.
+//! another one, or the condition is missing, this instance no longer writes the object. The same holds if a
+//! pool gets the finalizer again.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;

@@ -35,7 +35,7 @@ impl Endpoint {
     }
 }
 
-/// What is known of the routers on the link of an unnumbered peer.
+/// The routers that advertise themselves on the link of an unnumbered peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct FoundRouter {
     /// Link-local address of the router.
