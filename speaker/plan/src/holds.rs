@@ -3,6 +3,9 @@
 //!
 //! Only addresses that an advertisement with `announceWhen: DataPathReady` or `reannounceAfter` covers have a
 //! record. An address that this node announces already never waits.
+//!
+//! Under `announceWhen: DataPathReady`, a node whose endpoints are all terminating continues to announce the
+//! address for a time, because the nodes with ready endpoints may wait.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -55,6 +58,9 @@ struct Record {
     served: Option<Served>,
     /// The time of its last withdrawal because of its endpoints.
     withdrawn: Option<Instant>,
+    /// The time until which this node announces the address with terminating endpoints, although another node
+    /// has a ready one; set while this is so.
+    hands_over_until: Option<Instant>,
 }
 
 /// The state of an address that endpoints can serve.
@@ -74,10 +80,19 @@ pub(crate) struct Observation<'a> {
     pub(crate) address: IpAddr,
     /// The advertisements that cover it.
     pub(crate) ads: &'a [&'a BgpAdvertisement],
-    /// True if endpoints can serve it.
-    pub(crate) is_served: bool,
+    pub(crate) served: ServedBy,
     /// True if this node announces it already.
     pub(crate) is_announced: bool,
+}
+
+/// The endpoints that serve an address on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ServedBy {
+    /// None, or this node could not announce the address with them.
+    Nothing,
+    /// Terminating ones only, while another node has a ready one.
+    Terminating,
+    Endpoints,
 }
 
 impl Holds {
@@ -86,22 +101,31 @@ impl Holds {
         self.wait = wait;
     }
 
-    /// Records the present state of an address. Without a time, no address waits.
-    pub(crate) fn observe(&mut self, seen: Observation<'_>, now: Option<Instant>) {
+    /// Records the present state of an address. Returns true if endpoints serve it. Without a time, no address
+    /// waits.
+    pub(crate) fn observe(&mut self, seen: Observation<'_>, now: Option<Instant>) -> bool {
         let waits_for_path = seen.ads.iter().any(|ad| ad.announce_when == AnnounceWhen::DataPathReady);
         let delays = seen.ads.iter().any(|ad| !ad.reannounce_after.is_zero());
         let Some(now) = now.filter(|_| waits_for_path || delays) else {
-            return self.forget(seen.service, seen.address);
+            self.forget(seen.service, seen.address);
+            return seen.served == ServedBy::Endpoints;
         };
         let records = self.records.entry(seen.service.clone()).or_default();
         let known = records.iter().position(|record| record.address == seen.address);
         let mut record = match known {
             Some(at) => records.swap_remove(at),
-            None => Record { address: seen.address, served: None, withdrawn: None },
+            None => Record { address: seen.address, served: None, withdrawn: None, hands_over_until: None },
         };
         // `Holds::reason` adds the address again if an advertisement requires it to wait.
         let was_waiting = self.waiting.remove(&(seen.service.clone(), seen.address));
-        match (&mut record.served, seen.is_served) {
+        // kube-proxy forwards to terminating endpoints if this node has no ready one.
+        let can_hand_over = seen.served == ServedBy::Terminating && waits_for_path;
+        let begins = can_hand_over && (seen.is_announced || self.start == Start::Before);
+        let begun = record.hands_over_until.filter(|_| can_hand_over);
+        record.hands_over_until = begun.or(begins.then_some(now + self.wait)).filter(|until| now < *until);
+        self.due.extend(record.hands_over_until.map(|until| (until, seen.service.clone())));
+        let is_served = seen.served == ServedBy::Endpoints || record.hands_over_until.is_some();
+        match (&mut record.served, is_served) {
             (Some(served), true) => {
                 served.is_confirmed |= !waits_for_path;
                 served.until = served.until.filter(|_| was_waiting);
@@ -123,6 +147,7 @@ impl Holds {
         } else if records.is_empty() {
             self.records.remove(seen.service);
         }
+        is_served
     }
 
     /// Returns why an advertisement does not announce an address yet; `None` if it does. Call this only for

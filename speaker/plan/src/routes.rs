@@ -25,7 +25,7 @@ use ipnet::IpNet;
 use crate::change::{AnnouncementChange, AnnouncementState, ChangeList};
 use crate::data_path::ProbeAnswer;
 use crate::endpoints::Serving;
-use crate::holds::{Holds, Observation};
+use crate::holds::{Holds, Observation, ServedBy};
 use crate::input::{NodeName, Service};
 use crate::open_peers::{OpenPeer, OpenPeers, Selected};
 use crate::reason::NotAnnouncedReason;
@@ -235,31 +235,27 @@ impl Routes {
         now: Option<Instant>,
         requests: &mut Vec<PrefixRequest>,
     ) -> Result<(), NotAnnouncedReason> {
-        let pool = service.pool_of(view.config, address).ok_or(NotAnnouncedReason::AddressInNoPool)?;
+        let Some(pool) = service.pool_of(view.config, address) else {
+            self.holds.forget(key, address);
+            return Err(NotAnnouncedReason::AddressInNoPool);
+        };
         let covering: Vec<_> = view.config.bgp_for(pool, &service.labels).collect();
         if covering.is_empty() {
+            self.holds.forget(key, address);
             return Err(NotAnnouncedReason::NoMatchingAdvertisement);
         }
         let endpoints = view.endpoints.of(key, Family::of(address));
         let unserved = endpoints.reason();
         let serving = endpoints.serving(service.traffic_policy, view.nodes.own_name());
-        let unserved_here = match serving {
-            Serving::No => Some(NotAnnouncedReason::NoLocalEndpoints),
-            Serving::Terminating if endpoints.ready_on_a_node() => {
-                Some(NotAnnouncedReason::LocalEndpointsTerminating)
-            }
-            Serving::Terminating | Serving::Yes => None,
+        let served = match serving {
+            _ if unserved.is_some() => ServedBy::Nothing,
+            Serving::No => ServedBy::Nothing,
+            Serving::Terminating if endpoints.ready_on_a_node() => ServedBy::Terminating,
+            Serving::Terminating | Serving::Yes => ServedBy::Endpoints,
         };
-        self.holds.observe(
-            Observation {
-                service: key,
-                address,
-                ads: &covering,
-                is_served: unserved.or(unserved_here).is_none(),
-                is_announced: self.is_requested(key, address),
-            },
-            now,
-        );
+        let is_announced = self.is_requested(key, address);
+        let seen = Observation { service: key, address, ads: &covering, served, is_announced };
+        let is_served = self.holds.observe(seen, now);
         if let Some(reason) = view.nodes.own_reason().or(unserved) {
             return Err(reason);
         }
@@ -268,8 +264,11 @@ impl Routes {
         if ads.is_empty() {
             return Err(NotAnnouncedReason::NodeNotSelected);
         }
-        if let Some(reason) = unserved_here {
-            return Err(reason);
+        if !is_served {
+            return Err(match served {
+                ServedBy::Terminating => NotAnnouncedReason::LocalEndpointsTerminating,
+                ServedBy::Nothing | ServedBy::Endpoints => NotAnnouncedReason::NoLocalEndpoints,
+            });
         }
         if ads.iter().any(|ad| ad.announce_when == AnnounceWhen::DataPathReady) {
             // Without a session for it, the address need not wait.

@@ -6,7 +6,7 @@ use fairlead_crds::model::config::AnnounceWhen;
 
 use super::*;
 use crate::{FamilyProgress, ProbeAnswer, ProxyProgress};
-use NotAnnouncedReason::{DataPathNotReady, NoLocalEndpoints, WithdrawnRecently};
+use NotAnnouncedReason::{DataPathNotReady, LocalEndpointsTerminating, NoLocalEndpoints, WithdrawnRecently};
 
 const A: &str = "192.0.2.1";
 
@@ -45,6 +45,13 @@ impl Speaker {
             AnnouncementState::Announced => Ok(()),
             AnnouncementState::Not(reason) => Err(reason),
         }
+    }
+
+    /// Confirms the address by an answer without details.
+    fn announce(&mut self) {
+        self.plan.handle_probe(&ProbeAnswer::Ready { since: self.now }, self.now);
+        self.announced.carry_out(self.plan.changes());
+        assert_eq!(self.announced.routes.len(), 1);
     }
 
     /// Replaces the nodes with an endpoint.
@@ -124,6 +131,60 @@ fn address_is_announced_after_the_longest_wait() {
     );
     assert_eq!((node.plan.take_unconfirmed(), node.plan.awaits_data_path()), (vec![], false));
     assert_eq!(node.timeout(), None, "at rest");
+}
+
+#[test]
+fn node_with_terminating_endpoints_announces_while_another_may_wait() {
+    // (nodes with an endpoint at the end, the state)
+    for (nodes, expected) in [("n2", NoLocalEndpoints), ("n1! n2", LocalEndpointsTerminating)] {
+        let mut node = Speaker::new(data_path_ready(), "n1");
+        node.announce();
+        node.endpoints("n1!");
+        assert_eq!(node.at(1_000), Ok(()));
+        node.endpoints("n1! n2");
+        assert_eq!(node.at(2_000), Ok(()), "n2 may wait for its data path");
+        assert_eq!(node.timeout(), Some(32_000));
+        assert_eq!(node.at(31_999), Ok(()));
+        node.endpoints(nodes);
+        let ms = if nodes == "n2" { 31_999 } else { 32_000 };
+        assert_eq!(node.at(ms), Err(expected));
+        assert_eq!(node.at(60_000), Err(expected), "the address does not return");
+        assert_eq!(node.timeout(), None, "at rest");
+    }
+    // A node that does not announce the address does not begin with terminating endpoints.
+    let mut node = Speaker::new(data_path_ready(), "n2");
+    node.endpoints("n1! n2");
+    assert_eq!(node.at(1_000), Err(LocalEndpointsTerminating));
+    // Without the option, the node withdraws at once.
+    let mut node = Speaker::new(reannounced_after(10), "n1");
+    node.endpoints("n1! n2");
+    assert_eq!(node.at(1_000), Err(LocalEndpointsTerminating));
+}
+
+#[test]
+fn restarted_speaker_announces_terminating_endpoints_again() {
+    let mut node = Speaker::new(data_path_ready(), "n1! n2");
+    node.announce();
+    assert_eq!(node.timeout(), Some(30_000));
+    assert_eq!(node.at(30_000), Err(LocalEndpointsTerminating));
+}
+
+#[test]
+fn address_without_advertisement_or_pool_does_not_wait() {
+    let edits: [fn(&mut Config); 2] =
+        [|config| config.bgp_advertisements.clear(), |config| config.pools.clear()];
+    for edit in edits {
+        let mut node = Speaker::new(data_path_ready(), "n2");
+        node.endpoints("n1");
+        assert_eq!(node.at(1_000), Err(DataPathNotReady));
+        let config = node.world.config.clone();
+        edit(&mut node.world.config);
+        node.plan.set_config(&node.world.config);
+        node.at(2_000).unwrap_err();
+        assert!(!node.plan.awaits_data_path());
+        node.plan.set_config(&config);
+        assert_eq!(node.at(60_000), Err(DataPathNotReady), "it waits again");
+    }
 }
 
 #[test]
