@@ -172,8 +172,8 @@ impl ClusterState {
     }
 
     /// Sets the longest time for which an address waits for the data path; see [`Plan::set_data_path_wait`].
-    pub(crate) fn set_data_path_wait(&mut self, wait: Duration) {
-        self.plan.set_data_path_wait(wait);
+    pub(crate) fn set_data_path_wait(&mut self, wait: Duration, node_uptime: Duration) {
+        self.plan.set_data_path_wait(wait, node_uptime);
     }
 
     /// Handles the answer of the data path; see [`Plan::handle_probe`].

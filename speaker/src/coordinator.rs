@@ -152,9 +152,7 @@ impl Coordinator {
                 // because an address that this node hands over must not be announced again.
                 self.l2.announce_all_again();
             }
-            if self.state.plan().may_start_sessions() {
-                self.bgp.start_opened();
-            }
+            self.bgp.start_opened();
             self.report_unconfirmed(&last_probe);
             self.update_readiness(&mut waiting_for);
             // A burst of watch events delays the other tasks of this thread by one update at a time.

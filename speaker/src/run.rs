@@ -172,13 +172,14 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let (event_sender, events) = mpsc::channel(EVENT_CAPACITY);
 
     let bfd = BfdSessions::start(metrics.clone()).context("cannot start the thread of the BFD sessions")?;
+    let process = ProcessStart::now();
     let bgp = BgpPeers::start(PeerContext {
         node: flags.node_name.as_str().into(),
         bfd: bfd.clone(),
         links: links.clone(),
         gateways: gateways.clone(),
         node_addresses,
-        process: ProcessStart::now(),
+        process,
         drain_wait: flags.drain_wait,
         passwords: Arc::new(Passwords::new(client.clone(), &flags.common.namespace, monitor.clone())),
         sessions: sessions.clone(),
@@ -187,7 +188,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     .context("cannot start the thread of the BGP sessions")?;
     let mut state = ClusterState::new(&flags.node_name, &instance);
     state.set_drain_wait(flags.drain_wait);
-    state.set_data_path_wait(flags.data_path_wait);
+    state.set_data_path_wait(flags.data_path_wait, process.node_uptime);
     let coordinator = Coordinator {
         state,
         events,

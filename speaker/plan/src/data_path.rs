@@ -109,14 +109,6 @@ pub(crate) struct DataPath {
     ready_at: Option<Instant>,
 }
 
-/// The time since which endpoints can serve an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Appearance {
-    pub(crate) at: Instant,
-    /// True if endpoints could serve the address when the speaker started.
-    pub(crate) is_initial: bool,
-}
-
 impl DataPath {
     /// Handles the answer to a probe.
     pub(crate) fn handle(&mut self, answer: &ProbeAnswer) {
@@ -130,13 +122,13 @@ impl DataPath {
         }
     }
 
-    /// Returns true if the data path has applied the change since which endpoints can serve an address.
-    pub(crate) fn has_applied(&self, family: Family, appearance: Appearance, now: Instant) -> bool {
+    /// Returns true if the data path has applied the change since which endpoints can serve an address. The
+    /// change arrived `at` this time.
+    pub(crate) fn has_applied(&self, family: Family, at: Instant, now: Instant) -> bool {
         let path = match family {
             Family::V4 => self.v4,
             Family::V6 => self.v6,
         };
-        let Appearance { at, is_initial } = appearance;
         if self.ready_at.is_some_and(|ready| ready >= at) {
             return true;
         }
@@ -145,7 +137,7 @@ impl DataPath {
         let is_idle = queued.is_none_or(|queued| queued <= synced);
         // The latest sync started after the end of the one before.
         let has_started_later = path.synced_before.is_some_and(|before| before >= at + WATCH_SKEW);
-        has_started_later || (is_idle && (is_initial || now >= at.max(synced) + SETTLE))
+        has_started_later || (is_idle && now >= at.max(synced) + SETTLE)
     }
 }
 
@@ -239,38 +231,21 @@ mod tests {
             for v4 in samples {
                 path.handle(&ProbeAnswer::KubeProxy(ProxyProgress { v4, v6: FamilyProgress::default() }));
             }
-            let appearance = Appearance { at: start, is_initial: false };
-            assert_eq!(path.has_applied(Family::V4, appearance, at(now)), expected, "{what}");
-            assert!(!path.has_applied(Family::V6, appearance, at(now)), "{what}");
-        }
-    }
-
-    #[test]
-    fn initial_address_needs_an_idle_proxy_only() {
-        let now = Instant::now() + Duration::from_secs(60);
-        let ago = |seconds| now.checked_sub(Duration::from_secs(seconds));
-        for (queued, synced, expected) in
-            [(ago(9), ago(8), true), (None, ago(8), true), (ago(8), ago(9), false), (None, None, false)]
-        {
-            let mut path = DataPath::default();
-            let v4 = FamilyProgress { queued, synced };
-            path.handle(&ProbeAnswer::KubeProxy(ProxyProgress { v4, v6: v4 }));
-            let appearance = Appearance { at: now, is_initial: true };
-            assert_eq!(path.has_applied(Family::V6, appearance, now), expected, "{queued:?} {synced:?}");
+            assert_eq!(path.has_applied(Family::V4, start, at(now)), expected, "{what}");
+            assert!(!path.has_applied(Family::V6, start, at(now)), "{what}");
         }
     }
 
     #[test]
     fn answer_without_details_counts_from_the_time_of_the_probe() {
         let at = Instant::now();
-        let appearance = Appearance { at, is_initial: false };
         let mut path = DataPath::default();
         path.handle(&ProbeAnswer::NotReady("503".to_owned()));
-        assert!(!path.has_applied(Family::V4, appearance, at));
+        assert!(!path.has_applied(Family::V4, at, at));
         let earlier = at.checked_sub(Duration::from_millis(1)).unwrap();
         path.handle(&ProbeAnswer::Ready { since: earlier });
-        assert!(!path.has_applied(Family::V4, appearance, at));
+        assert!(!path.has_applied(Family::V4, at, at));
         path.handle(&ProbeAnswer::Ready { since: at });
-        assert!(path.has_applied(Family::V4, appearance, at));
+        assert!(path.has_applied(Family::V4, at, at));
     }
 }

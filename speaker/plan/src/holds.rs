@@ -16,12 +16,11 @@ use fairlead_crds::model::config::{AnnounceWhen, BgpAdvertisement};
 use fairlead_crds::model::family::Family;
 use fairlead_crds::model::service::ObjectKey;
 
-use crate::data_path::{Appearance, DataPath, ProbeAnswer};
+use crate::data_path::{DataPath, ProbeAnswer};
 use crate::reason::NotAnnouncedReason;
 
-/// Longest time for which the sessions of a speaker that starts wait for the first answer of the data path.
-/// Routers with graceful restart drop the routes that they do not receive again at once.
-const FIRST_ANSWER: Duration = Duration::from_secs(1);
+/// Assumed maximum of the time from the boot of a node to the start of its Service proxy.
+const BOOT: Duration = Duration::from_secs(120);
 
 /// The addresses that can wait, and their state.
 #[derive(Debug, Default)]
@@ -36,18 +35,10 @@ pub(crate) struct Holds {
     due: BTreeSet<(Instant, Arc<ObjectKey>)>,
     /// Addresses that are announced because they have waited for too long.
     unconfirmed: Vec<(Arc<ObjectKey>, IpAddr)>,
-    start: Start,
-}
-
-/// The start of the speaker.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Start {
-    /// The routes have not been computed yet.
-    #[default]
-    Before,
-    /// Sessions wait for the first answer of the data path, until this time.
-    AwaitsAnswer(Instant),
-    Over,
+    /// True if addresses that endpoints can serve when the speaker starts wait, too.
+    is_node_new: bool,
+    /// True if the routes have been computed.
+    is_started: bool,
 }
 
 /// The state of one address of a Service.
@@ -66,7 +57,7 @@ struct Record {
 /// The state of an address that endpoints can serve.
 #[derive(Clone, Copy, Debug)]
 struct Served {
-    appearance: Appearance,
+    since: Instant,
     /// True if the address need not wait any longer for the data path.
     is_confirmed: bool,
     /// The time at which the wait ends; `None` while this node could not announce the address anyway.
@@ -96,9 +87,15 @@ pub(crate) enum ServedBy {
 }
 
 impl Holds {
-    /// Sets the longest time for which an address waits for the data path.
-    pub(crate) fn set_wait(&mut self, wait: Duration) {
+    /// Sets the longest time for which an address waits for the data path, and how long the node had been up
+    /// when the speaker started.
+    ///
+    /// The start of a speaker is no event of the data path. Without the routes that worked before, a router
+    /// with graceful restart would delete them at the End-of-RIB marker. Therefore the addresses that endpoints
+    /// can serve at the start wait only if the node has booted recently.
+    pub(crate) fn set_wait(&mut self, wait: Duration, node_uptime: Duration) {
         self.wait = wait;
+        self.is_node_new = node_uptime < wait + BOOT;
     }
 
     /// Records the present state of an address. Returns true if endpoints serve it. Without a time, no address
@@ -120,7 +117,7 @@ impl Holds {
         let was_waiting = self.waiting.remove(&(seen.service.clone(), seen.address));
         // kube-proxy forwards to terminating endpoints if this node has no ready one.
         let can_hand_over = seen.served == ServedBy::Terminating && waits_for_path;
-        let begins = can_hand_over && (seen.is_announced || self.start == Start::Before);
+        let begins = can_hand_over && (seen.is_announced || !self.is_started);
         let begun = record.hands_over_until.filter(|_| can_hand_over);
         record.hands_over_until = begun.or(begins.then_some(now + self.wait)).filter(|until| now < *until);
         self.due.extend(record.hands_over_until.map(|until| (until, seen.service.clone())));
@@ -131,9 +128,9 @@ impl Holds {
                 served.until = served.until.filter(|_| was_waiting);
             }
             (served @ None, true) => {
-                let appearance = Appearance { at: now, is_initial: self.start == Start::Before };
-                let is_confirmed = seen.is_announced || !waits_for_path;
-                *served = Some(Served { appearance, is_confirmed, until: None });
+                let worked_before = !self.is_started && !self.is_node_new;
+                let is_confirmed = seen.is_announced || !waits_for_path || worked_before;
+                *served = Some(Served { since: now, is_confirmed, until: None });
             }
             (served, false) => {
                 if served.take().is_some() && seen.is_announced {
@@ -190,13 +187,12 @@ impl Holds {
         changed: &mut impl FnMut(&Arc<ObjectKey>),
     ) {
         self.data_path.handle(answer);
-        self.start = Start::Over;
         let (records, data_path, due) = (&mut self.records, &self.data_path, &mut self.due);
         self.waiting.retain(|(service, address)| {
             let mut records = records.get_mut(service).into_iter().flatten();
             let served = records.find(|record| record.address == *address).and_then(|r| r.served.as_mut());
             let Some(served) = served else { return false };
-            served.is_confirmed = data_path.has_applied(Family::of(*address), served.appearance, now);
+            served.is_confirmed = data_path.has_applied(Family::of(*address), served.since, now);
             if served.is_confirmed {
                 if let Some(until) = served.until {
                     due.remove(&(until, service.clone()));
@@ -207,24 +203,9 @@ impl Holds {
         });
     }
 
-    /// Records that the routes were computed. After the first time, new sessions wait for the data path if an
-    /// address does.
-    pub(crate) fn handle_computed(&mut self, now: Option<Instant>) {
-        if self.start == Start::Before {
-            self.start = match now.filter(|_| !self.waiting.is_empty()) {
-                Some(now) => Start::AwaitsAnswer(now + FIRST_ANSWER),
-                None => Start::Over,
-            };
-        }
-    }
-
-    /// Returns true if new sessions may start.
-    pub(crate) fn may_start_sessions(&self, now: Option<Instant>) -> bool {
-        match self.start {
-            Start::Before => false,
-            Start::AwaitsAnswer(until) => now.is_none_or(|now| now >= until),
-            Start::Over => true,
-        }
+    /// Records that the routes were computed.
+    pub(crate) fn handle_computed(&mut self) {
+        self.is_started = true;
     }
 
     /// Returns true if an address waits for the data path, so that probes are needed.
@@ -237,20 +218,13 @@ impl Holds {
         std::mem::take(&mut self.unconfirmed)
     }
 
-    /// Returns when [`Holds::take_due`] has a Service to return, or sessions may start.
+    /// Returns when [`Holds::take_due`] has a Service to return.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let start = match self.start {
-            Start::AwaitsAnswer(until) => Some(until),
-            Start::Before | Start::Over => None,
-        };
-        self.due.first().map(|(at, _)| *at).into_iter().chain(start).min()
+        self.due.first().map(|(at, _)| *at)
     }
 
     /// Takes the Services whose routes may change now because time has passed.
     pub(crate) fn take_due(&mut self, now: Instant) -> impl Iterator<Item = Arc<ObjectKey>> + '_ {
-        if matches!(self.start, Start::AwaitsAnswer(until) if until <= now) {
-            self.start = Start::Over;
-        }
         std::iter::from_fn(move || {
             self.due.first().filter(|(at, _)| *at <= now)?;
             self.due.pop_first().map(|(_, service)| service)

@@ -196,9 +196,11 @@ impl Plan {
         self.now = Some(now);
     }
 
-    /// Sets the longest time for which an address waits for the data path.
-    pub fn set_data_path_wait(&mut self, wait: Duration) {
-        self.routes.holds.set_wait(wait);
+    /// Sets the longest time for which an address waits for the data path, and how long the node had been up
+    /// when the speaker started. Unless the node has booted recently, addresses that endpoints can serve at
+    /// the start do not wait.
+    pub fn set_data_path_wait(&mut self, wait: Duration, node_uptime: Duration) {
+        self.routes.holds.set_wait(wait, node_uptime);
     }
 
     /// Handles the answer of the data path to a probe.
@@ -211,12 +213,6 @@ impl Plan {
     /// [`Plan::changes`].
     pub fn awaits_data_path(&self) -> bool {
         self.routes.holds.awaits_data_path()
-    }
-
-    /// Returns true if new sessions may start. After the start of the speaker, they wait up to a second for
-    /// the data path, so that they begin with all routes. Current after [`Plan::changes`].
-    pub fn may_start_sessions(&self) -> bool {
-        self.routes.holds.may_start_sessions(self.now)
     }
 
     /// Takes the addresses that this node begins to announce although the data path has not become ready in
@@ -260,7 +256,7 @@ impl Plan {
                 self.states.set(&key, address, Protocol::Bgp, state);
             }
         }
-        self.routes.holds.handle_computed(self.now);
+        self.routes.holds.handle_computed();
         for prefix in self.routes.take_changed(self.now) {
             #[cfg(test)]
             {

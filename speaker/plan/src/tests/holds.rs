@@ -22,11 +22,16 @@ struct Speaker {
 impl Speaker {
     /// Starts with endpoints on these nodes.
     fn new(ad: BgpAdvertisement, endpoints: &str) -> Self {
+        Self::on_node_up_for(Duration::from_secs(3600), ad, endpoints)
+    }
+
+    /// Starts on a node that booted this long ago.
+    fn on_node_up_for(uptime: Duration, ad: BgpAdvertisement, endpoints: &str) -> Self {
         let now = Instant::now() + Duration::from_secs(1000);
         let world = World::of(2).peer(peer("tor", "203.0.113.254")).bgp(ad);
         let world = world.service("web", TrafficPolicy::Local, A, endpoints);
         let mut plan = Plan::new("n1");
-        plan.set_data_path_wait(Duration::from_secs(30));
+        plan.set_data_path_wait(Duration::from_secs(30), uptime);
         plan.set_time(now);
         world.list_to(&mut plan);
         let mut node = Self { world, plan, announced: Announced::default(), start: now, now };
@@ -45,13 +50,6 @@ impl Speaker {
             AnnouncementState::Announced => Ok(()),
             AnnouncementState::Not(reason) => Err(reason),
         }
-    }
-
-    /// Confirms the address by an answer without details.
-    fn announce(&mut self) {
-        self.plan.handle_probe(&ProbeAnswer::Ready { since: self.now }, self.now);
-        self.announced.carry_out(self.plan.changes());
-        assert_eq!(self.announced.routes.len(), 1);
     }
 
     /// Replaces the nodes with an endpoint.
@@ -138,7 +136,7 @@ fn node_with_terminating_endpoints_announces_while_another_may_wait() {
     // (nodes with an endpoint at the end, the state)
     for (nodes, expected) in [("n2", NoLocalEndpoints), ("n1! n2", LocalEndpointsTerminating)] {
         let mut node = Speaker::new(data_path_ready(), "n1");
-        node.announce();
+        assert_eq!(node.at(0), Ok(()));
         node.endpoints("n1!");
         assert_eq!(node.at(1_000), Ok(()));
         node.endpoints("n1! n2");
@@ -164,7 +162,7 @@ fn node_with_terminating_endpoints_announces_while_another_may_wait() {
 #[test]
 fn restarted_speaker_announces_terminating_endpoints_again() {
     let mut node = Speaker::new(data_path_ready(), "n1! n2");
-    node.announce();
+    assert_eq!(node.at(0), Ok(()));
     assert_eq!(node.timeout(), Some(30_000));
     assert_eq!(node.at(30_000), Err(LocalEndpointsTerminating));
 }
@@ -188,34 +186,16 @@ fn address_without_advertisement_or_pool_does_not_wait() {
 }
 
 #[test]
-fn speaker_that_starts_waits_for_the_first_answer_only() {
-    // (answer, whether sessions start with the route)
-    for (synced, state) in [(900, Ok(())), (500, Err(DataPathNotReady))] {
-        let mut node = Speaker::new(data_path_ready(), "n1");
-        assert_eq!(node.at(0), Err(DataPathNotReady));
-        assert!(!node.plan.may_start_sessions());
-        let ago = |ms| node.start.checked_sub(Duration::from_secs(1)).map(|t| t + Duration::from_millis(ms));
-        let v4 = FamilyProgress { queued: ago(800), synced: ago(synced) };
-        let answer = ProbeAnswer::KubeProxy(ProxyProgress { v4, v6: FamilyProgress::default() });
-        node.plan.handle_probe(&answer, node.now);
-        assert_eq!(node.at(10), state);
-        assert!(node.plan.may_start_sessions());
-    }
-    let mut node = Speaker::new(data_path_ready(), "n1");
-    assert_eq!(node.timeout(), Some(1_000));
-    node.at(999).unwrap_err();
-    assert!(!node.plan.may_start_sessions());
-    node.at(1_000).unwrap_err();
-    assert!(node.plan.may_start_sessions(), "the data path does not answer");
-    assert_eq!(node.timeout(), Some(30_000));
-}
-
-#[test]
-fn sessions_start_at_once_where_no_address_waits() {
-    for ad in [bgp_advertisement("ad"), reannounced_after(10)] {
-        let mut node = Speaker::new(ad, "n1");
-        assert_eq!(node.at(0), Ok(()));
-        assert!(node.plan.may_start_sessions());
+fn speaker_that_starts_waits_only_on_a_node_that_booted_recently() {
+    // (uptime of the node in seconds, the state)
+    for (uptime, expected) in [(0, Err(DataPathNotReady)), (149, Err(DataPathNotReady)), (150, Ok(()))] {
+        let mut node = Speaker::on_node_up_for(Duration::from_secs(uptime), data_path_ready(), "n1");
+        assert_eq!(node.at(0), expected, "{uptime} s");
+        assert_eq!(node.plan.awaits_data_path(), expected.is_err());
+        // A failed probe withdraws nothing.
+        node.plan.handle_probe(&ProbeAnswer::NotReady("refused".to_owned()), node.now);
+        assert_eq!(node.at(1_000), expected, "{uptime} s");
+        assert_eq!(node.at(30_000), Ok(()));
     }
 }
 
@@ -286,7 +266,8 @@ fn withdrawal_for_another_cause_is_not_delayed() {
 
 #[test]
 fn address_that_this_node_cannot_announce_does_not_wait() {
-    let mut node = Speaker::new(data_path_ready(), "n1");
+    let mut node = Speaker::new(data_path_ready(), "n2");
+    node.endpoints("n1");
     let excluded = Node { excluded: true, ..node.world.nodes["n1"].clone() };
     node.plan.apply_node("n1".into(), excluded);
     assert_eq!(node.at(10), Err(NotAnnouncedReason::NodeExcluded));
