@@ -31,7 +31,7 @@ demo: setup build ## Show the main job: addresses, ARP, NDP, BGP, a cut cable (K
 
 # The runner is root because some tests make network namespaces.
 .PHONY: test
-test: setup build ## Run every test: unit, property, protocol, a short fuzz run, then real packets in the lab
+test: setup ## Run every test: unit, property, protocol, a short fuzz run, then real packets in the lab
 	CARGO_TARGET_$(HOST_VARIABLE)_RUNNER="$(or $(SUDO),env)" CARGO=$(CARGO) tests/run.sh
 
 # cargo runs the targets one after the other. Use a machine that does nothing else meanwhile.

@@ -32,7 +32,8 @@ for name in $(targets $(printf '%s/* ' $folders)); do
     others+=(--test "$name")
 done
 
-cargo_test --no-run
+# One selection for the binaries and the tests: cargo would compile the dependencies again for another one.
+"$CARGO" build --locked --workspace --bins --tests
 cargo_test --lib --bins "${others[@]}"
 cargo_test --doc
 
