@@ -78,6 +78,8 @@ pub struct Session {
     /// Families for which a route refresh is pending. As a set, it merges a flood of requests into one
     /// response, which is sent at most once per [`transmit::REFRESH_INTERVAL`].
     refresh: BTreeSet<Family>,
+    /// Number of messages about other routes since the beginning of a route refresh, or its last message.
+    overtaking: u32,
     /// True while the SendHoldTimer runs.
     send_blocked: bool,
     /// True if the peer accepted the connection and has not sent its OPEN in time.
@@ -118,6 +120,7 @@ impl Session {
             rib: AdjRibOut::default(),
             outbox: SessionOutbox::default(),
             refresh: BTreeSet::new(),
+            overtaking: 0,
             send_blocked: false,
             open_overdue: false,
             graceful_shutdown: false,

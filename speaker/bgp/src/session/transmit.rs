@@ -18,6 +18,10 @@ use crate::rib::Announcements;
 /// response costs this speaker all routes.
 pub(super) const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Most messages about other routes between two messages of a route refresh. Without a limit, a refresh would
+/// never end while routes change as fast as the peer reads.
+const MAX_OVERTAKING: u32 = 16;
+
 impl Session {
     /// Appends messages until `max` octets or more are appended. Returns whether anything was appended.
     pub(super) fn transmit(&mut self, now: Instant, max: usize, out: &mut Vec<u8>) -> bool {
@@ -55,6 +59,7 @@ impl Session {
             let table = self.rib.table_mut(family);
             if table.can_refresh() && self.refresh.remove(&family) {
                 table.begin_refresh(negotiated.enhanced_route_refresh);
+                self.overtaking = 0;
                 if negotiated.enhanced_route_refresh {
                     RouteRefresh::begin(family).encode(out);
                     self.statistics.messages_sent += 1;
@@ -108,14 +113,19 @@ impl Session {
                 Queue::Repeated if encoder.announce(table, Announcements::Repeated, out) => {}
                 Queue::Repeated if table.take_end_of_refresh() => {
                     RouteRefresh::end(family).encode(out);
-                    return Some(MessageType::RouteRefresh);
+                    return Some((queue, MessageType::RouteRefresh));
                 }
                 _ => return None,
             }
-            Some(MessageType::Update)
+            Some((queue, MessageType::Update))
         };
-        let mut order = Queue::ALL.into_iter().flat_map(|queue| Family::ALL.map(|family| (queue, family)));
-        let Some(kind) = order.find_map(&mut encode) else { return false };
+        let queues = if self.overtaking < MAX_OVERTAKING { Queue::ALL } else { Queue::REPEATED_FIRST };
+        let mut order = queues.into_iter().flat_map(|queue| Family::ALL.map(|family| (queue, family)));
+        let Some((queue, kind)) = order.find_map(&mut encode) else { return false };
+        self.overtaking = match queue {
+            Queue::Changed | Queue::Withdrawn => self.overtaking.saturating_add(1),
+            Queue::Repeated => 0,
+        };
         self.statistics.updates_sent += u64::from(kind == MessageType::Update);
         self.restart_keepalive_timer(now);
         true
@@ -135,4 +145,6 @@ enum Queue {
 
 impl Queue {
     const ALL: [Self; 3] = [Self::Changed, Self::Withdrawn, Self::Repeated];
+    /// The order after [`MAX_OVERTAKING`] messages of the other queues.
+    const REPEATED_FIRST: [Self; 3] = [Self::Repeated, Self::Changed, Self::Withdrawn];
 }

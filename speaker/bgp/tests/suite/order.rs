@@ -129,6 +129,42 @@ fn new_routes_and_withdrawals_overtake_a_route_refresh() {
 }
 
 #[test]
+fn route_refresh_ends_while_other_routes_change_all_the_time() {
+    let host = |number: u32| IpNet::from(IpAddr::from(Ipv4Addr::from(0x0A00_0000 + number)));
+    for family in Family::ALL {
+        let mut solo = Solo::new(config()).established_with(&enhanced_open());
+        for number in 0..3_000 {
+            solo.session.announce(host(number), attributes(1)).unwrap();
+        }
+        solo.session.announce(net("2001:db8::1/128"), attributes(1)).unwrap();
+        solo.sent();
+        let mut sent = Vec::new();
+        for round in 0..200_u16 {
+            if round % 100 == 0 {
+                request(&mut solo, family);
+                solo.wait(secs(1));
+            }
+            // Before each message that the peer reads, another route changes.
+            if round % 2 == 0 {
+                solo.session.announce(host(5_000), attributes(round)).unwrap();
+            } else {
+                solo.session.withdraw(&host(5_000));
+            }
+            let mut bytes = Vec::new();
+            solo.session.poll_transmit(solo.now, 1, &mut bytes);
+            sent.extend(decode_all(&bytes, solo.context).iter().map(text));
+        }
+        let change = |text: &&String| text.ends_with(&host(5_000).to_string());
+        let is_mark = |text: &&String| text.starts_with("begin") || text.starts_with("end");
+        let marks: Vec<_> = sent.iter().filter(is_mark).map(|text| text.split(' ').next().unwrap()).collect();
+        assert_eq!(marks, ["begin", "end", "begin", "end"], "{family:?}");
+        let changes = sent.iter().filter(change).count();
+        let repetitions = sent.len() - marks.len() - changes;
+        assert!(repetitions <= changes / 16, "{repetitions} repetitions, {changes} changes");
+    }
+}
+
+#[test]
 fn changed_next_hop_overtakes_a_route_refresh() {
     let mut solo = Solo::new(config()).established();
     for number in 0..2_000_u32 {
