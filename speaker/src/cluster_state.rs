@@ -51,6 +51,8 @@ pub(crate) struct ClusterState {
     /// The time at which the first EndpointSlice event since the last call of
     /// [`ClusterState::take_endpoint_event`] arrived.
     endpoint_event: Option<Instant>,
+    /// True if another event since then can have changed routes.
+    other_event: bool,
 }
 
 /// What is known of the DaemonSet of the speakers.
@@ -118,16 +120,23 @@ impl ClusterState {
             unlisted: KINDS.into(),
             speakers_missing: false,
             endpoint_event: None,
+            other_event: false,
         }
     }
 
-    /// Returns when the first EndpointSlice event since the last call arrived.
+    /// Returns when the first EndpointSlice event since the last call arrived. `None` if other events since
+    /// then can have changed routes too: which event caused which change is not known.
     pub(crate) fn take_endpoint_event(&mut self) -> Option<Instant> {
-        self.endpoint_event.take()
+        let is_mixed = std::mem::take(&mut self.other_event);
+        self.endpoint_event.take().filter(|_| !is_mixed)
     }
 
     /// Handles a change to the objects of one kind.
     pub(crate) fn handle_watch_event(&mut self, event: WatchEvent) {
+        self.other_event |= match event {
+            WatchEvent::Slices(..) | WatchEvent::Speakers(_) | WatchEvent::DaemonSet(_) => false,
+            WatchEvent::Services(_) | WatchEvent::Nodes(_) | WatchEvent::Configuration(_) => true,
+        };
         match event {
             WatchEvent::Services(change) => self.handle_services(change),
             WatchEvent::Slices(change, arrived) => {

@@ -269,6 +269,12 @@ impl RibTable {
         !matches!(self.mode, SendMode::Down) && !self.end_of_rib
     }
 
+    /// Returns whether the prefix waits to be announced or withdrawn, other than as a repetition.
+    pub(crate) fn is_change_queued(&self, prefix: &IpNet) -> bool {
+        let difference = self.routes.get(prefix).and_then(|route| route.difference(self.mode));
+        matches!(difference, Some(Difference::Changed(_) | Difference::Withdrawn))
+    }
+
     pub(crate) const fn has_pending(&self) -> bool {
         self.queues.len() > 0 || self.end_of_rib || self.end_of_refresh
     }

@@ -347,6 +347,13 @@ impl Session {
         self.counts().queued
     }
 
+    /// Returns whether the route to a prefix, or its withdrawal, waits to be sent. False for a route that the
+    /// peer has already and is sent only as part of a route refresh.
+    #[must_use]
+    pub fn is_change_pending(&self, prefix: &IpNet) -> bool {
+        self.rib.table(Family::of(prefix)).is_change_queued(&prefix.trunc())
+    }
+
     #[allow(missing_docs)]
     #[must_use]
     pub const fn statistics(&self) -> &Statistics {

@@ -133,6 +133,33 @@ fn changes_during_blocked_write_are_merged() {
 }
 
 #[test]
+fn repetition_of_a_route_is_no_pending_change() {
+    let mut solo = Solo::new(config()).established();
+    let mut learned = LearnedRoutes::default();
+    let pending = |solo: &Solo| (solo.session.is_change_pending(&host(1)), solo.session.pending());
+    solo.session.announce(host(1), attributes(1)).unwrap();
+    assert_eq!(pending(&solo), (true, 1));
+    read(&mut solo, &mut learned);
+    assert_eq!(pending(&solo), (false, 0));
+    let mut request = Vec::new();
+    RouteRefresh::request(Family::Ipv4Unicast).encode(&mut request);
+    solo.receive(&request);
+    solo.session.announce(host(2), attributes(1)).unwrap();
+    let mut bytes = Vec::new();
+    solo.session.poll_transmit(solo.now, 1, &mut bytes);
+    learned.learn(decode_all(&bytes, solo.context));
+    assert_eq!(pending(&solo), (false, 1), "the repetition waits");
+    solo.session.withdraw(&host(1));
+    assert_eq!(pending(&solo), (true, 1), "the withdrawal takes the place of the repetition");
+    read(&mut solo, &mut learned);
+    assert_eq!(pending(&solo), (false, 0));
+    // A session that is down sends nothing.
+    solo.session.handle_input(solo.now, SessionInput::ConnectionClosed { reason: String::new() });
+    solo.session.announce(host(1), attributes(1)).unwrap();
+    assert_eq!(pending(&solo), (false, 0));
+}
+
+#[test]
 fn host_bits_name_the_same_route() {
     let mut solo = Solo::new(config()).established();
     let mut learned = LearnedRoutes::default();

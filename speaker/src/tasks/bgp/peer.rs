@@ -266,16 +266,16 @@ impl PeerTask {
     fn handle_command(&mut self, command: PeerCommand) {
         match command {
             PeerCommand::Announce(prefix, attributes, cause) => {
-                self.endpoint_change.add(cause, &self.session);
                 if let Err(error) = self.session.announce(prefix, attributes) {
                     tracing::error!(peer = %self.peer.name, %prefix, %error, "cannot announce route");
                     self.session.withdraw(&prefix);
                 }
             }
+                self.endpoint_change.handle_change(prefix, cause, &self.session);
             PeerCommand::Withdraw(prefix, cause) => {
-                self.endpoint_change.add(cause, &self.session);
                 self.session.withdraw(&prefix);
             }
+                self.endpoint_change.handle_change(prefix, cause, &self.session);
             PeerCommand::GracefulShutdown(wanted) => self.session.set_graceful_shutdown(wanted),
             PeerCommand::Update { wanted, delay } => self.update(wanted, delay),
             PeerCommand::Start => {
