@@ -7,6 +7,7 @@
 mod aggregation;
 mod odd_objects;
 mod passwords;
+mod peer_edits;
 
 use std::net::{Ipv4Addr, Shutdown};
 use std::os::fd::{AsFd, OwnedFd};

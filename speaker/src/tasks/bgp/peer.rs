@@ -196,7 +196,7 @@ impl PeerTask {
                 self.update_endpoint();
             }
             let read_after = self.session.read_after().filter(|at| *at > now);
-            let turn = self.pending.as_ref().map(PendingEdit::at);
+            let turn = self.replacement_due(now);
             let moves = self.tracker.poll_timeout();
             let timeouts = [self.session.poll_timeout(), read_after, turn, self.bfd.retry_at(), moves];
             let timeout = timeouts.into_iter().flatten().min();

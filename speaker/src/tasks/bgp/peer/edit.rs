@@ -26,9 +26,15 @@ impl PendingEdit {
         Self { wanted, at: latest.min(now + delay), latest }
     }
 
-    /// Returns when the session is replaced.
-    pub(super) fn at(&self) -> Instant {
-        self.at
+    /// Returns when the session is replaced. `None` while it is being stopped: until its end, it withdraws its
+    /// routes with the parameters that the peer knows.
+    fn due(&self, state: SessionState, is_started: bool, now: Instant) -> Option<Instant> {
+        match (state, is_started) {
+            (SessionState::Established, true) => Some(self.at),
+            (SessionState::Established, false) => None,
+            // No routes are lost.
+            _ => Some(now),
+        }
     }
 }
 
@@ -83,12 +89,18 @@ impl PeerTask {
         }
     }
 
+    /// Returns when [`PeerTask::replace_if_due`] replaces the session.
+    pub(super) fn replacement_due(&self, now: Instant) -> Option<Instant> {
+        self.pending.as_ref()?.due(self.session.state(), self.session.is_started(), now)
+    }
+
     /// Replaces the session after an edit, when it is the turn of this node or no session is established.
     pub(super) fn replace_if_due(&mut self) {
-        let is_due = |pending: &mut PendingEdit| {
-            pending.at() <= Instant::now() || self.session.state() != SessionState::Established
-        };
-        let Some(PendingEdit { wanted, .. }) = self.pending.take_if(is_due) else { return };
+        let now = Instant::now();
+        if self.replacement_due(now).is_none_or(|due| due > now) {
+            return;
+        }
+        let Some(PendingEdit { wanted, .. }) = self.pending.take() else { return };
         let source = |peer: &Peer| (peer.source_address, peer.source_interface.clone());
         let endpoint = |peer: &Peer| (peer.address.clone(), peer.port, source(peer), peer.vrf.clone());
         let same_peer = endpoint(&self.peer) == endpoint(&wanted);
@@ -120,15 +132,34 @@ mod tests {
 
     #[test]
     fn repeated_edits_postpone_the_replacement_to_the_last_turn() {
+    #[test]
+    fn session_that_is_being_stopped_is_replaced_after_its_end() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let peer = Box::new(fairlead_test_support::peer("tor", "192.0.2.1"));
+        let pending = PendingEdit::new(None, peer, now, second);
+        for (state, is_started, due) in [
+            (SessionState::Established, true, Some(now + second)),
+            (SessionState::Established, false, None),
+            (SessionState::Idle, false, Some(now)),
+            (SessionState::Idle, true, Some(now)),
+            (SessionState::Connect, true, Some(now)),
+            (SessionState::OpenConfirm, true, Some(now)),
+        ] {
+            assert_eq!(pending.due(state, is_started, now), due, "{state}, {is_started}");
+        }
+    }
+
         let start = Instant::now();
         let second = Duration::from_secs(1);
         let peer = || Box::new(fairlead_test_support::peer("tor", "192.0.2.1"));
         let mut pending = PendingEdit::new(None, peer(), start, 4 * second);
-        assert_eq!(pending.at(), start + 4 * second);
+        let established = |pending: &PendingEdit| pending.due(SessionState::Established, true, start);
+        assert_eq!(established(&pending), Some(start + 4 * second));
         for elapsed in 1..40 {
             let now = start + elapsed * second;
             pending = PendingEdit::new(Some(pending), peer(), now, 4 * second);
-            assert_eq!(pending.at(), (now + 4 * second).min(start + LAST_TURN), "{elapsed}");
+            let expected = (now + 4 * second).min(start + LAST_TURN);
+            assert_eq!(established(&pending), Some(expected), "{elapsed}");
         }
     }
 }
