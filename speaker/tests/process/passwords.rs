@@ -114,10 +114,18 @@ async fn rotated_key_of_live_session_keeps_it_established() {
     environment
         .session("the session names the Secret that is missing", |session| {
             session.messages.iter().any(|message| {
-                message == "Secret routers/spare does not exist: the connection keeps its TCP-MD5 key"
+                message == "Secret routers/spare does not exist: the key in Secret routers/tor stays in use"
             })
         })
         .await;
+    assert_eq!(environment.router.received(OPEN).len(), opens, "there was one connection");
+    environment.router.close_connections();
+    let session = environment
+        .session("the session is established again, with the earlier key", |session| {
+            session.uptime_since.is_some() && session.uptime_since != since
+        })
+        .await;
+    let (since, opens) = (session.uptime_since, environment.router.received(OPEN).len());
     let spare = json!({
         "metadata": {"name": "spare"}, "type": "kubernetes.io/basic-auth",
         "stringData": {"username": "", "password": "autumn"},
@@ -132,8 +140,8 @@ async fn rotated_key_of_live_session_keeps_it_established() {
     })
     .await;
     let session = environment.session("the session is established", established).await;
-    assert_eq!((session.uptime_since, session.last_error), (since, None));
-    assert_eq!(environment.router.received(OPEN).len(), opens, "there was one connection");
+    assert_eq!(session.uptime_since, since);
+    assert_eq!(environment.router.received(OPEN).len(), opens, "the new key needs no new connection");
 }
 
 #[tokio::test]

@@ -89,13 +89,15 @@ pub(super) async fn connect_to_peer(
     key: Option<PendingKey>,
 ) -> Result<TcpStream, String> {
     let mut options = connect_options(peer, endpoint);
-    let secret = key.as_ref().map(|key| key.secret().to_owned());
+    let mut secret = None;
     if let Some(key) = key {
-        let key = key.get().await?.octets().to_vec();
+        let (name, key) = key.get().await?;
+        let key = key.octets().to_vec();
         match peer.tcp_ao {
             None => options.md5_key = Some(key),
             Some(ao) => options.ao_key = Some(ao_key(ao, key)),
         }
+        secret = Some(name);
     }
     let problem = |error| connect_problem(&error, secret.as_deref(), options.min_ttl, peer.tcp_ao.is_some());
     connect(&options).await.map_err(problem)

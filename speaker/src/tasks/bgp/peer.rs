@@ -219,6 +219,15 @@ impl PeerTask {
                     }
                 }
                 () = sleep_until_or_forever(timeout) => {}
+                // Before the attempt: one that waits for the key is replaced before it connects.
+                key = async {
+                    match &mut self.password {
+                        Some(password) => password.changed().await,
+                        None => std::future::pending().await,
+                    }
+                } => if let Some(key) = key {
+                    self.handle_key(key);
+                },
                 connected = async {
                     match &mut self.connecting {
                         Some(connecting) => connecting.await,
@@ -237,14 +246,6 @@ impl PeerTask {
                     Ok(Ready { readable: true }) => self.read(),
                     Ok(Ready { readable: false }) => {}
                     Err(error) => self.handle_connection_closed(error.to_string()),
-                },
-                key = async {
-                    match &mut self.password {
-                        Some(password) => password.changed().await,
-                        None => std::future::pending().await,
-                    }
-                } => if let Some(key) = key {
-                    self.handle_key(key);
                 },
                 Ok(()) = links.changed() => {
                     self.check_link();
@@ -270,12 +271,12 @@ impl PeerTask {
                     tracing::error!(peer = %self.peer.name, %prefix, %error, "cannot announce route");
                     self.session.withdraw(&prefix);
                 }
-            }
                 self.endpoint_change.handle_change(prefix, cause, &self.session);
+            }
             PeerCommand::Withdraw(prefix, cause) => {
                 self.session.withdraw(&prefix);
-            }
                 self.endpoint_change.handle_change(prefix, cause, &self.session);
+            }
             PeerCommand::GracefulShutdown(wanted) => self.session.set_graceful_shutdown(wanted),
             PeerCommand::Update { wanted, delay } => self.update(wanted, delay),
             PeerCommand::Start => {

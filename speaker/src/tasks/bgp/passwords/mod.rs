@@ -45,12 +45,19 @@ struct WatchTask {
 
 /// The key of a session. It follows the Secret.
 pub(super) struct Password {
-    /// `namespace/name` of the Secret.
-    name: String,
-    state: channel::Receiver<SecretState>,
+    secret: FollowedSecret,
+    /// The Secret before an edit of the BGPPeer. Its key is used until `secret` has one.
+    earlier: Option<FollowedSecret>,
     /// The last key that [`Password::changed`] returned.
     used: Option<Key>,
     message: Option<String>,
+}
+
+/// A Secret that a session follows.
+struct FollowedSecret {
+    /// `namespace/name` of the Secret.
+    name: String,
+    state: channel::Receiver<SecretState>,
     _watch: Arc<WatchTask>,
 }
 
@@ -86,7 +93,8 @@ impl Passwords {
         });
         let mut state = task.state.clone();
         state.mark_changed();
-        Password { name: name_of(secret, &self.namespace), state, used: None, message: None, _watch: task }
+        let secret = FollowedSecret { name: name_of(secret, &self.namespace), state, _watch: task };
+        Password { secret, earlier: None, used: None, message: None }
     }
 
     fn watch(&self, secret: &SecretRef) -> WatchTask {
@@ -99,34 +107,56 @@ impl Passwords {
 }
 
 impl Password {
-    /// Takes over the key of an established connection from another Secret: it stays in use until this Secret
-    /// has one.
+    /// Takes the place of the key from another Secret. That is still followed, and its key stays in use, until
+    /// this Secret has one.
     pub(super) fn replacing(mut self, earlier: Option<Self>) -> Self {
-        self.used = earlier.and_then(|earlier| earlier.used);
+        let Some(earlier) = earlier else { return self };
+        self.used = earlier.used;
+        self.earlier = match earlier.earlier {
+            // Of several edits, the last Secret that had a key counts.
+            Some(first) if !earlier.secret.has_key() => Some(first),
+            _ => Some(earlier.secret),
+        };
         self
     }
 
-    /// Returns the name of the Secret, and the key once it is known.
+    /// Returns the key for a connection attempt.
     pub(super) fn pending_key(&self) -> PendingKey {
-        PendingKey { name: self.name.clone(), state: self.state.clone() }
+        let of = |secret: &FollowedSecret| (secret.name.clone(), secret.state.clone());
+        PendingKey { secret: of(&self.secret), earlier: self.earlier.as_ref().map(of) }
     }
 
-    /// Waits until the Secret, or what is known of it, changes. Returns the key if it differs from the one
-    /// that was returned last. Cancel safe.
+    /// Waits until a Secret, or what is known of it, changes. Returns the key to use if it differs from the
+    /// one that was returned last. Cancel safe.
     pub(super) async fn changed(&mut self) -> Option<NewKey> {
-        if self.state.changed().await.is_err() {
+        let earlier_changed = async {
+            match &mut self.earlier {
+                Some(earlier) => earlier.state.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        let changed = tokio::select! {
+            changed = self.secret.state.changed() => changed,
+            changed = earlier_changed => changed,
+        };
+        if changed.is_err() {
             // The task of the watch ends only with the runtime.
             std::future::pending::<()>().await;
         }
-        let state = self.state.borrow_and_update();
-        self.message = match state.result(&self.name) {
-            Some(Err(problem)) if self.used.is_some() => {
-                Some(format!("{problem}: the connection keeps its TCP-MD5 key"))
+        if self.secret.has_key() {
+            self.earlier = None;
+        }
+        let state = self.secret.state.borrow_and_update();
+        let in_use = self.earlier.as_mut().map(|earlier| (&earlier.name, earlier.state.borrow_and_update()));
+        let in_use = in_use.as_ref().and_then(|(name, state)| Some((name, state.key()?)));
+        self.message = match (state.result(&self.secret.name), in_use) {
+            (Some(Err(problem)), Some((earlier, _))) => {
+                Some(format!("{problem}: the key in Secret {earlier} stays in use"))
             }
-            _ => state.message(&self.name),
+            _ => state.message(&self.secret.name),
         };
-        let key = state.key().filter(|key| self.used.as_ref() != Some(key)).cloned()?;
-        drop(state);
+        let key = state.key().or(in_use.map(|(_, key)| key));
+        let key = key.filter(|key| self.used.as_ref() != Some(key)).cloned()?;
         let is_first = self.used.replace(key.clone()).is_none();
         Some(NewKey { key, is_first })
     }
@@ -137,32 +167,40 @@ impl Password {
     }
 }
 
-/// The key for a connection attempt.
+impl FollowedSecret {
+    fn has_key(&self) -> bool {
+        self.state.borrow().key().is_some()
+    }
+}
+
+/// The key for a connection attempt: that of a Secret, or without one that of an earlier Secret. Each is
+/// `namespace/name` and the state.
 #[derive(Clone)]
 pub(super) struct PendingKey {
-    name: String,
-    state: channel::Receiver<SecretState>,
+    secret: (String, channel::Receiver<SecretState>),
+    earlier: Option<(String, channel::Receiver<SecretState>)>,
 }
 
 impl PendingKey {
-    /// Returns `namespace/name` of the Secret.
-    pub(super) fn secret(&self) -> &str {
-        &self.name
-    }
-
-    /// Waits for the first list of the Secret, up to a limit, and returns the key.
+    /// Waits for the first list of the Secret, up to a limit. Returns the key, and `namespace/name` of its
+    /// Secret.
     ///
     /// # Errors
     /// Returns the problem, as a text for the operator.
-    pub(super) async fn get(mut self) -> Result<Key, String> {
-        let name = self.name;
-        let known = self.state.wait_for(|state| state.result(&name).is_some());
+    pub(super) async fn get(self) -> Result<(String, Key), String> {
+        let (name, mut state) = self.secret;
+        let known = state.wait_for(|state| state.result(&name).is_some());
         let result = match timeout(FIRST_LIST_TIMEOUT, known).await {
             Ok(Ok(state)) => state.result(&name),
             Ok(Err(_)) | Err(_) => None,
         };
-        result
-            .unwrap_or_else(|| Err(format!("Secret {name} cannot be read: the API server does not respond")))
+        let problem = match result {
+            Some(Ok(key)) => return Ok((name, key)),
+            Some(Err(problem)) => problem,
+            None => format!("Secret {name} cannot be read: the API server does not respond"),
+        };
+        let earlier = self.earlier.and_then(|(name, state)| Some((name, state.borrow().key()?.clone())));
+        earlier.ok_or(problem)
     }
 }
 

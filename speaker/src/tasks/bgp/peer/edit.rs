@@ -114,7 +114,9 @@ impl PeerTask {
         }
         tracing::info!(peer = %self.peer.name, "replacing the BGP session after an edit");
         if self.peer.password_secret != wanted.password_secret {
-            let follow = |secret| self.context.passwords.follow(secret);
+            // The key of one router is not tried with another.
+            let earlier = self.password.take().filter(|_| same_peer);
+            let follow = |secret| self.context.passwords.follow(secret).replacing(earlier);
             self.password = wanted.password_secret.as_ref().map(follow);
         }
         if self.peer.address != wanted.address {
@@ -130,8 +132,6 @@ impl PeerTask {
 mod tests {
     use super::*;
 
-    #[test]
-    fn repeated_edits_postpone_the_replacement_to_the_last_turn() {
     #[test]
     fn session_that_is_being_stopped_is_replaced_after_its_end() {
         let (now, second) = (Instant::now(), Duration::from_secs(1));
@@ -149,6 +149,8 @@ mod tests {
         }
     }
 
+    #[test]
+    fn repeated_edits_postpone_the_replacement_to_the_last_turn() {
         let start = Instant::now();
         let second = Duration::from_secs(1);
         let peer = || Box::new(fairlead_test_support::peer("tor", "192.0.2.1"));
