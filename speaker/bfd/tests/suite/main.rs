@@ -25,7 +25,10 @@ fn sources(folder: &str) -> String {
 #[test]
 fn documented_tests_exist() {
     let sources: String =
-        ["tests/suite", "tests", "../../tests/fuzz/tests/targets"].into_iter().map(sources).collect();
+        ["tests/suite", "tests", "../../tests/fuzz/tests/targets", "../../tests/e2e/tests/bfd"]
+            .into_iter()
+            .map(sources)
+            .collect();
     let documented = include_str!("../../../../docs/bfd.md");
     let rows = documented.lines().filter(|line| line.starts_with('|'));
     let names = rows.flat_map(|row| row.split('`').skip(1).step_by(2)).filter(|name| name.contains('_'));
