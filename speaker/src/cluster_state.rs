@@ -186,8 +186,8 @@ impl ClusterState {
     }
 
     /// Handles the answer of the data path; see [`Plan::handle_probe`].
-    pub(crate) fn handle_probe(&mut self, answer: &ProbeAnswer, now: Instant) {
-        self.plan.handle_probe(answer, now);
+    pub(crate) fn handle_probe(&mut self, answer: &ProbeAnswer) {
+        self.plan.handle_probe(answer);
     }
 
     /// Takes the addresses that waited for too long; see [`Plan::take_unconfirmed`].

@@ -99,7 +99,7 @@ impl Coordinator {
                 }
                 Ok(()) = self.gateways.changed() => self.update_links(),
                 Some(answer) = self.probe_answers.recv() => {
-                    self.state.handle_probe(&answer, Instant::now());
+                    self.state.handle_probe(&answer);
                     last_probe = match answer {
                         ProbeAnswer::NotReady(reason) => reason,
                         ProbeAnswer::Ready { .. } | ProbeAnswer::KubeProxy(_) => "the data path answers".to_owned(),

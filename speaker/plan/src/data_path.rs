@@ -10,11 +10,15 @@ use std::time::{Duration, Instant};
 use fairlead_crds::model::family::Family;
 
 /// Assumed maximum of the time from the arrival of a change at this speaker to its arrival at the Service
-/// proxy.
+/// proxy, while the proxy receives other changes.
 const WATCH_SKEW: Duration = Duration::from_secs(1);
 
-/// Time without another sync or a queued change after which kube-proxy has applied every change. By default,
-/// kube-proxy begins the next sync within a second if changes are pending.
+/// The same time, if the proxy has not received any change since.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// Time after a sync without another sync or a queued change after which kube-proxy has applied every change
+/// that it has received. It begins the next sync within its `minSyncPeriod`, by default one second, if changes
+/// are pending.
 const SETTLE: Duration = Duration::from_millis(1500);
 
 /// The answer of the data path to one probe.
@@ -32,20 +36,38 @@ pub enum ProbeAnswer {
 }
 
 /// The progress of kube-proxy by address family.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub struct ProxyProgress {
+    pub clock: WallClock,
     pub v4: FamilyProgress,
     pub v6: FamilyProgress,
 }
 
-/// The progress of kube-proxy in one address family.
+/// The time of the wall clock when an answer was read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct WallClock {
+    /// The time at which it was read.
+    pub at: Instant,
+    /// The time since the epoch that it showed.
+    pub unix: Duration,
+}
+
+impl WallClock {
+    /// Returns the time since the epoch at an earlier time.
+    fn unix_at(self, earlier: Instant) -> Duration {
+        self.unix.saturating_sub(self.at.saturating_duration_since(earlier))
+    }
+}
+
+/// The progress of kube-proxy in one address family. The times are since the epoch, as kube-proxy gives them:
+/// the same sync has the same time in each answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FamilyProgress {
     /// The time at which the last change was queued; `None` if none was.
-    pub queued: Option<Instant>,
+    pub queued: Option<Duration>,
     /// The time at which the last successful sync ended; `None` if none did.
-    pub synced: Option<Instant>,
+    pub synced: Option<Duration>,
 }
 
 /// Names of the metrics of kube-proxy.
@@ -53,12 +75,12 @@ const QUEUED: &str = "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds";
 const SYNCED: &str = "kubeproxy_sync_proxy_rules_last_timestamp_seconds";
 
 impl ProxyProgress {
-    /// Reads the metrics of kube-proxy in the text format of Prometheus. `unix_now` is the time since the
-    /// epoch at `now`. Returns `None` if the text has no time of a sync.
+    /// Reads the metrics of kube-proxy in the text format of Prometheus. Returns `None` if the text has no
+    /// time of a sync. Ignores times in the future: the clock was set back, or the values are wrong.
     ///
     /// Releases without the label `ip_family` have one value for both families.
-    pub fn parse(text: &str, now: Instant, unix_now: Duration) -> Option<Self> {
-        let mut progress = Self::default();
+    pub fn parse(text: &str, clock: WallClock) -> Option<Self> {
+        let mut progress = Self { clock, v4: FamilyProgress::default(), v6: FamilyProgress::default() };
         let mut is_found = false;
         for line in text.lines() {
             let Some((series, value)) = line.rsplit_once(' ') else { continue };
@@ -67,8 +89,7 @@ impl ProxyProgress {
                 continue;
             }
             let time = value.parse().ok().and_then(|value| Duration::try_from_secs_f64(value).ok());
-            let time = time.filter(|time| !time.is_zero());
-            let time = time.and_then(|time| now.checked_sub(unix_now.saturating_sub(time)));
+            let time = time.filter(|time| !time.is_zero() && *time <= clock.unix);
             let is_of = |family: &str| !labels.contains("ip_family=") || labels.contains(family);
             let families = [("\"IPv4\"", &mut progress.v4), ("\"IPv6\"", &mut progress.v6)];
             for (_, of_family) in families.into_iter().filter(|(family, _)| is_of(family)) {
@@ -88,12 +109,12 @@ impl ProxyProgress {
 struct FamilyPath {
     latest: FamilyProgress,
     /// The end of the sync that was observed before the latest one.
-    synced_before: Option<Instant>,
+    synced_before: Option<Duration>,
 }
 
 impl FamilyPath {
     fn handle(&mut self, new: FamilyProgress) {
-        if self.latest.synced < new.synced {
+        if self.latest.synced != new.synced {
             self.synced_before = self.latest.synced;
         }
         self.latest = new;
@@ -105,6 +126,8 @@ impl FamilyPath {
 pub(crate) struct DataPath {
     v4: FamilyPath,
     v6: FamilyPath,
+    /// The time of the last answer with the progress of kube-proxy.
+    clock: Option<WallClock>,
     /// The time of the last probe with the answer [`ProbeAnswer::Ready`].
     ready_at: Option<Instant>,
 }
@@ -115,6 +138,7 @@ impl DataPath {
         match answer {
             ProbeAnswer::Ready { since } => self.ready_at = self.ready_at.max(Some(*since)),
             ProbeAnswer::KubeProxy(progress) => {
+                self.clock = Some(progress.clock);
                 self.v4.handle(progress.v4);
                 self.v6.handle(progress.v6);
             }
@@ -124,7 +148,7 @@ impl DataPath {
 
     /// Returns true if the data path has applied the change since which endpoints can serve an address. The
     /// change arrived `at` this time.
-    pub(crate) fn has_applied(&self, family: Family, at: Instant, now: Instant) -> bool {
+    pub(crate) fn has_applied(&self, family: Family, at: Instant) -> bool {
         let path = match family {
             Family::V4 => self.v4,
             Family::V6 => self.v6,
@@ -133,11 +157,17 @@ impl DataPath {
             return true;
         }
         let FamilyProgress { queued, synced } = path.latest;
-        let Some(synced) = synced else { return false };
-        let is_idle = queued.is_none_or(|queued| queued <= synced);
+        let (Some(synced), Some(clock)) = (synced, self.clock) else { return false };
+        // The last answer may be older than the change.
+        if clock.at < at {
+            return false;
+        }
+        let (now, at) = (clock.unix, clock.unix_at(at));
         // The latest sync started after the end of the one before.
         let has_started_later = path.synced_before.is_some_and(|before| before >= at + WATCH_SKEW);
-        has_started_later || (is_idle && now >= at.max(synced) + SETTLE)
+        let is_idle = queued.is_none_or(|queued| queued <= synced) && now >= synced + SETTLE;
+        let has_arrived = queued.is_some_and(|queued| queued >= at) || now >= at + QUIET;
+        has_started_later || (is_idle && has_arrived)
     }
 }
 
@@ -158,9 +188,8 @@ mod tests {
 
     #[test]
     fn metrics_of_kube_proxy_give_its_progress() {
-        let now = Instant::now();
-        let unix = Duration::from_secs(1_764_000_100);
-        let ago = |seconds| now.checked_sub(Duration::from_secs(seconds));
+        let clock = WallClock { at: Instant::now(), unix: Duration::from_secs(1_764_000_100) };
+        let ago = |seconds| clock.unix.checked_sub(Duration::from_secs(seconds));
         let (v4, v6) = ("{ip_family=\"IPv4\"}", "{ip_family=\"IPv6\"}");
         let family = |queued, synced| FamilyProgress { queued, synced };
         // (lines, progress of IPv4, progress of IPv6)
@@ -184,10 +213,10 @@ mod tests {
             (vec![("timestamp", "", "1e300")], Some(Default::default())),
             (vec![("timestamp", "", "NaN")], Some(Default::default())),
             (vec![("timestamp", "", "-1")], Some(Default::default())),
-            (vec![("timestamp", "", "1.8e+09")], Some((family(None, ago(0)), family(None, ago(0))))),
+            (vec![("timestamp", "", "1.8e+09")], Some(Default::default())),
         ] {
-            let progress = ProxyProgress::parse(&metrics(&lines), now, unix);
-            let expected = expected.map(|(v4, v6)| ProxyProgress { v4, v6 });
+            let progress = ProxyProgress::parse(&metrics(&lines), clock);
+            let expected = expected.map(|(v4, v6)| ProxyProgress { clock, v4, v6 });
             assert_eq!(progress, expected, "{lines:?}");
         }
     }
@@ -195,45 +224,80 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn parse_of_any_text_does_not_panic(text in "(kubeproxy_sync_proxy_rules_last_timestamp_seconds|[{} \n0-9.e+-]|.){0,40}") {
-            let _ = ProxyProgress::parse(&text, Instant::now(), Duration::from_secs(1_764_000_000));
+            let clock = WallClock { at: Instant::now(), unix: Duration::from_secs(1_764_000_000) };
+            let _ = ProxyProgress::parse(&text, clock);
+        }
+    }
+
+    #[test]
+    fn repeated_answer_is_no_new_sync() {
+        let start = Instant::now();
+        let unix = Duration::from_secs(1_764_000_000);
+        let mut path = DataPath::default();
+        // The address becomes servable at 0 s. A sync ends at 2 s. The change arrives during it.
+        let lines = [("queued_timestamp", "", "1.7640000019e+09"), ("timestamp", "", "1.764000002e+09")];
+        // The clocks are read one after the other, with another distance each time.
+        for (ms, jitter_us) in [(2_100, 3), (2_200, 40), (2_300, 1), (2_400, 9)] {
+            let now = Duration::from_millis(ms);
+            let clock = WallClock { at: start + now, unix: unix + now + Duration::from_micros(jitter_us) };
+            let progress = ProxyProgress::parse(&metrics(&lines), clock).unwrap();
+            path.handle(&ProbeAnswer::KubeProxy(progress));
+            assert!(!path.has_applied(Family::V4, start), "{ms} ms");
         }
     }
 
     #[test]
     fn applied_change_is_proven_by_idleness_or_by_two_syncs() {
-        let start = Instant::now() + Duration::from_secs(10);
-        let at = |ms: u64| start + Duration::from_millis(ms);
-        // An address becomes servable at 0 ms. (queued and synced of each sample; ms of a change before the
-        // start are negative; time of the question, applied)
-        let sample = |queued: i64, synced: i64| {
-            let time = |ms: i64| {
-                (start - Duration::from_secs(9)).checked_add(Duration::from_millis((ms + 9_000) as u64))
-            };
-            FamilyProgress { queued: time(queued), synced: time(synced) }
+        let start = Instant::now();
+        let unix = Duration::from_secs(1_764_000_000);
+        let time = |ms: i64| {
+            let ms = i64::try_from(unix.as_millis())
+                .unwrap()
+                .checked_add(ms)
+                .and_then(|ms| u64::try_from(ms).ok());
+            ms.map(Duration::from_millis)
         };
-        for (what, samples, now, expected) in [
+        // An address becomes servable at 0 ms. (queued and synced of each answer, in ms after that; time of
+        // the last answer; applied)
+        for (what, answers, now, expected) in [
             ("nothing is known", vec![], 60_000, false),
-            ("the change did not arrive", vec![sample(-5_000, -4_900)], 100, false),
-            ("no change is queued", vec![sample(-5_000, -4_900)], 1_500, true),
-            ("the change is pending", vec![sample(5, -4_900)], 9_000, false),
-            ("it may have arrived during the sync", vec![sample(5, 50)], 1_549, false),
-            ("another sync would have followed", vec![sample(5, 50)], 1_550, true),
-            ("changes do not end, one sync", vec![sample(1_900, 1_000), sample(2_900, 2_000)], 3_000, true),
-            ("changes do not end, too early", vec![sample(900, 500), sample(1_900, 1_500)], 2_000, false),
-            (
-                "kube-proxy restarted",
-                vec![FamilyProgress { queued: Some(at(1)), synced: None }],
-                9_000,
-                false,
-            ),
+            ("the change did not arrive", vec![(-5_000, -4_900)], 100, false),
+            ("the change is late", vec![(-5_000, -4_900)], 2_999, false),
+            ("no change is queued", vec![(-5_000, -4_900)], 3_000, true),
+            ("the change arrived late", vec![(2_000, 2_050)], 3_549, false),
+            ("the change arrived late, and is applied", vec![(2_000, 2_050)], 3_550, true),
+            ("the change may have arrived before", vec![(-5, 50)], 2_999, false),
+            ("the change arrived before", vec![(-5, 50)], 3_000, true),
+            ("the change is pending", vec![(5, -4_900)], 9_000, false),
+            ("it may have arrived during the sync", vec![(5, 50)], 1_549, false),
+            ("another sync would have followed", vec![(5, 50)], 1_550, true),
+            ("changes do not end, one sync", vec![(1_900, 1_000), (2_900, 2_000)], 3_000, true),
+            ("changes do not end, too early", vec![(900, 500), (1_900, 1_500)], 2_000, false),
+            ("kube-proxy restarted", vec![(1, i64::MIN)], 9_000, false),
         ] {
             let mut path = DataPath::default();
-            for v4 in samples {
-                path.handle(&ProbeAnswer::KubeProxy(ProxyProgress { v4, v6: FamilyProgress::default() }));
+            let now = Duration::from_millis(now);
+            let clock = WallClock { at: start + now, unix: unix + now };
+            for (queued, synced) in answers {
+                let v4 = FamilyProgress { queued: time(queued), synced: time(synced) };
+                let progress = ProxyProgress { clock, v4, v6: FamilyProgress::default() };
+                path.handle(&ProbeAnswer::KubeProxy(progress));
             }
-            assert_eq!(path.has_applied(Family::V4, start, at(now)), expected, "{what}");
-            assert!(!path.has_applied(Family::V6, start, at(now)), "{what}");
+            assert_eq!(path.has_applied(Family::V4, start), expected, "{what}");
+            assert!(!path.has_applied(Family::V6, start), "{what}");
         }
+    }
+
+    #[test]
+    fn answer_from_before_the_change_proves_nothing() {
+        let at = Instant::now();
+        let unix = Duration::from_secs(1_764_000_000);
+        let synced = unix.checked_sub(Duration::from_secs(9));
+        let v4 = FamilyProgress { queued: synced, synced };
+        let mut path = DataPath::default();
+        let clock = WallClock { at, unix };
+        path.handle(&ProbeAnswer::KubeProxy(ProxyProgress { clock, v4, v6: v4 }));
+        assert!(!path.has_applied(Family::V4, at + Duration::from_millis(1)));
     }
 
     #[test]
@@ -241,11 +305,11 @@ mod tests {
         let at = Instant::now();
         let mut path = DataPath::default();
         path.handle(&ProbeAnswer::NotReady("503".to_owned()));
-        assert!(!path.has_applied(Family::V4, at, at));
+        assert!(!path.has_applied(Family::V4, at));
         let earlier = at.checked_sub(Duration::from_millis(1)).unwrap();
         path.handle(&ProbeAnswer::Ready { since: earlier });
-        assert!(!path.has_applied(Family::V4, at, at));
+        assert!(!path.has_applied(Family::V4, at));
         path.handle(&ProbeAnswer::Ready { since: at });
-        assert!(path.has_applied(Family::V4, at, at));
+        assert!(path.has_applied(Family::V4, at));
     }
 }

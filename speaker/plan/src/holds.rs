@@ -180,19 +180,14 @@ impl Holds {
     }
 
     /// Handles the answer to a probe. Passes every Service whose routes may change to `changed`.
-    pub(crate) fn handle_answer(
-        &mut self,
-        answer: &ProbeAnswer,
-        now: Instant,
-        changed: &mut impl FnMut(&Arc<ObjectKey>),
-    ) {
+    pub(crate) fn handle_answer(&mut self, answer: &ProbeAnswer, changed: &mut impl FnMut(&Arc<ObjectKey>)) {
         self.data_path.handle(answer);
         let (records, data_path, due) = (&mut self.records, &self.data_path, &mut self.due);
         self.waiting.retain(|(service, address)| {
             let mut records = records.get_mut(service).into_iter().flatten();
             let served = records.find(|record| record.address == *address).and_then(|r| r.served.as_mut());
             let Some(served) = served else { return false };
-            served.is_confirmed = data_path.has_applied(Family::of(*address), served.since, now);
+            served.is_confirmed = data_path.has_applied(Family::of(*address), served.since);
             if served.is_confirmed {
                 if let Some(until) = served.until {
                     due.remove(&(until, service.clone()));

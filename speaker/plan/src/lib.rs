@@ -83,7 +83,7 @@ mod view;
 mod weights;
 
 pub use change::{AnnouncementChange, AnnouncementState};
-pub use data_path::{FamilyProgress, ProbeAnswer, ProxyProgress};
+pub use data_path::{FamilyProgress, ProbeAnswer, ProxyProgress, WallClock};
 pub use drain::DrainPhase;
 pub use input::{DrainCause, EndpointNodes, Node, NodeName, Service, Slice, SliceKey};
 pub use links::{LinkNetwork, LinkNetworks};

@@ -204,9 +204,9 @@ impl Plan {
     }
 
     /// Handles the answer of the data path to a probe.
-    pub fn handle_probe(&mut self, answer: &ProbeAnswer, now: Instant) {
+    pub fn handle_probe(&mut self, answer: &ProbeAnswer) {
         let dirty = &mut self.dirty;
-        self.routes.handle_probe(answer, now, &mut |service| dirty.mark_service(service));
+        self.routes.handle_probe(answer, &mut |service| dirty.mark_service(service));
     }
 
     /// Returns true if an address waits for the data path, so that probes are needed. Current after

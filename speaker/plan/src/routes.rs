@@ -152,13 +152,8 @@ impl Routes {
     }
 
     /// Handles the answer of the data path; see [`Holds::handle_answer`].
-    pub(crate) fn handle_probe(
-        &mut self,
-        answer: &ProbeAnswer,
-        now: Instant,
-        changed: &mut impl FnMut(&Arc<ObjectKey>),
-    ) {
-        self.holds.handle_answer(answer, now, changed);
+    pub(crate) fn handle_probe(&mut self, answer: &ProbeAnswer, changed: &mut impl FnMut(&Arc<ObjectKey>)) {
+        self.holds.handle_answer(answer, changed);
     }
 
     /// Computes the route for a prefix that each peer receives.

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use fairlead_plan::{ProbeAnswer, ProxyProgress};
+use fairlead_plan::{ProbeAnswer, ProxyProgress, WallClock};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
@@ -18,6 +18,7 @@ use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use crate::metrics::Metrics;
@@ -26,7 +27,7 @@ use crate::metrics::Metrics;
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Longest answer, in octets. The metrics of kube-proxy have about 100 kB.
-const MAX_BODY: usize = 4 << 20;
+const MAX_BODY: usize = 1 << 20;
 
 /// Size of the buffer for the header of the answer, in octets.
 const MAX_HEADER: usize = 16 << 10;
@@ -108,10 +109,15 @@ async fn probe(url: &ProbeUrl) -> ProbeAnswer {
     if url.uri.path() != METRICS_PATH {
         return ProbeAnswer::Ready { since };
     }
-    let unix_now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    match ProxyProgress::parse(&String::from_utf8_lossy(&body), Instant::now(), unix_now) {
-        Some(progress) => ProbeAnswer::KubeProxy(progress),
-        None => ProbeAnswer::NotReady(format!("{url}: the metrics have no time of a sync of kube-proxy")),
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let clock = WallClock { at: Instant::now(), unix };
+    // On another thread: the largest answer would delay the other tasks of this one by milliseconds.
+    let parse = move || ProxyProgress::parse(&String::from_utf8_lossy(&body), clock);
+    match spawn_blocking(parse).await {
+        Ok(Some(progress)) => ProbeAnswer::KubeProxy(progress),
+        Ok(None) | Err(_) => {
+            ProbeAnswer::NotReady(format!("{url}: the metrics have no time of a sync of kube-proxy"))
+        }
     }
 }
 
@@ -219,22 +225,24 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn task_probes_only_while_wanted() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url: ProbeUrl = format!("http://{}/healthz", listener.local_addr().unwrap()).parse().unwrap();
         let (wanted_sender, wanted) = watch::channel(false);
         let (answers, mut received) = mpsc::channel(1);
-        // Nothing listens there.
-        let url: ProbeUrl = "http://127.0.0.1:1/healthz".parse().unwrap();
         let task = tokio::spawn(DataPathTask { url, wanted, answers, metrics: Metrics::default() }.run());
-        tokio::task::yield_now().await;
-        assert!(received.try_recv().is_err());
+        // Time passes only while no task can run.
+        let no_probe = || async { timeout(INTERVAL.1 * 10, listener.accept()).await.is_err() };
+        assert!(no_probe().await, "nothing waits yet");
         wanted_sender.send_replace(true);
-        for _ in 0..2 {
-            let reason = reason(received.recv().await.unwrap());
-            assert!(reason.contains("refused"), "{reason}");
+        for _ in 0..3 {
+            let (stream, _) = timeout(INTERVAL.1 * 2, listener.accept()).await.unwrap().unwrap();
+            drop(stream);
+            assert!(matches!(received.recv().await.unwrap(), ProbeAnswer::NotReady(_)));
         }
         wanted_sender.send_replace(false);
-        while timeout(INTERVAL.0 * 3, received.recv()).await.is_ok() {}
+        assert!(no_probe().await, "nothing waits any more");
         drop(wanted_sender);
         task.await.unwrap();
     }

@@ -198,12 +198,13 @@ impl Cluster {
                 service.annotations().get(PROXY_DELAY)?.parse().ok().map(Duration::from_millis)
             });
             let delay = delays.max().unwrap_or_default();
-            self.metrics.set_queued();
             self.due.get_or_insert(now + delay);
         }
         if self.due.take_if(|due| *due <= now).is_none() {
             return;
         }
+        // A proxy that is late may have received the changes late.
+        self.metrics.set_queued();
         if self.program_nodes() {
             self.metrics.set_synced();
         } else {

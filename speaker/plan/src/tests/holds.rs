@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use fairlead_crds::model::config::AnnounceWhen;
 
 use super::*;
-use crate::{FamilyProgress, ProbeAnswer, ProxyProgress};
+use crate::{FamilyProgress, ProbeAnswer, ProxyProgress, WallClock};
 use NotAnnouncedReason::{DataPathNotReady, LocalEndpointsTerminating, NoLocalEndpoints, WithdrawnRecently};
 
 const A: &str = "192.0.2.1";
@@ -69,10 +69,12 @@ impl Speaker {
     /// Answers a probe at this time: when kube-proxy queued the last change and ended the last sync, in ms
     /// after the start.
     fn answer(&mut self, queued: u64, synced: u64) {
-        let time = |ms| Some(self.start + Duration::from_millis(ms));
+        let epoch = Duration::from_secs(1_764_000_000);
+        let clock = WallClock { at: self.now, unix: epoch + (self.now - self.start) };
+        let time = |ms| Some(epoch + Duration::from_millis(ms));
         let v4 = FamilyProgress { queued: time(queued), synced: time(synced) };
-        let answer = ProbeAnswer::KubeProxy(ProxyProgress { v4, v6: FamilyProgress::default() });
-        self.plan.handle_probe(&answer, self.now);
+        let answer = ProbeAnswer::KubeProxy(ProxyProgress { clock, v4, v6: FamilyProgress::default() });
+        self.plan.handle_probe(&answer);
     }
 
     /// Returns when the plan wants to be called again, in ms after the start.
@@ -108,7 +110,7 @@ fn address_is_announced_when_the_proxy_has_applied_the_change() {
     assert!(!node.plan.awaits_data_path());
     assert_eq!(node.timeout(), None, "at rest");
     // No answer of the data path withdraws an announced address.
-    node.plan.handle_probe(&ProbeAnswer::NotReady("503".to_owned()), node.now);
+    node.plan.handle_probe(&ProbeAnswer::NotReady("503".to_owned()));
     assert_eq!(node.at(60_000), Ok(()));
 }
 
@@ -117,7 +119,7 @@ fn address_is_announced_after_the_longest_wait() {
     let mut node = Speaker::new(data_path_ready(), "n2");
     node.endpoints("n1");
     assert_eq!(node.at(1_000), Err(DataPathNotReady));
-    node.plan.handle_probe(&ProbeAnswer::NotReady("refused".to_owned()), node.now);
+    node.plan.handle_probe(&ProbeAnswer::NotReady("refused".to_owned()));
     assert_eq!(node.timeout(), Some(31_000));
     assert_eq!(node.at(30_999), Err(DataPathNotReady));
     assert_eq!(node.plan.take_unconfirmed(), []);
@@ -193,7 +195,7 @@ fn speaker_that_starts_waits_only_on_a_node_that_booted_recently() {
         assert_eq!(node.at(0), expected, "{uptime} s");
         assert_eq!(node.plan.awaits_data_path(), expected.is_err());
         // A failed probe withdraws nothing.
-        node.plan.handle_probe(&ProbeAnswer::NotReady("refused".to_owned()), node.now);
+        node.plan.handle_probe(&ProbeAnswer::NotReady("refused".to_owned()));
         assert_eq!(node.at(1_000), expected, "{uptime} s");
         assert_eq!(node.at(30_000), Ok(()));
     }
