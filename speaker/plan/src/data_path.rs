@@ -17,8 +17,8 @@ const WATCH_SKEW: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_secs(3);
 
 /// Time after a sync without another sync or a queued change after which kube-proxy has applied every change
-/// that it has received. It begins the next sync within its `minSyncPeriod`, by default one second, if changes
-/// are pending.
+/// that it has received. If changes are pending, it begins the next sync within its `minSyncPeriod`, by
+/// default one second.
 const SETTLE: Duration = Duration::from_millis(1500);
 
 /// The answer of the data path to one probe.

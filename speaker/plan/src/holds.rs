@@ -19,6 +19,10 @@ use fairlead_crds::model::service::ObjectKey;
 use crate::data_path::{DataPath, ProbeAnswer};
 use crate::reason::NotAnnouncedReason;
 
+/// Time after which a wait for the data path is a problem to report. Waits are normally shorter, and each
+/// report would change the Speaker object twice.
+const REPORTED_AFTER: Duration = Duration::from_secs(5);
+
 /// Assumed maximum of the time from the boot of a node to the start of its Service proxy.
 const BOOT: Duration = Duration::from_secs(120);
 
@@ -60,8 +64,8 @@ struct Served {
     since: Instant,
     /// True if the address need not wait any longer for the data path.
     is_confirmed: bool,
-    /// The time at which the wait ends; `None` while this node could not announce the address anyway.
-    until: Option<Instant>,
+    /// The time at which the wait began; `None` while this node could not announce the address anyway.
+    waits_since: Option<Instant>,
 }
 
 /// An address that is about to be announced or withdrawn.
@@ -90,16 +94,16 @@ impl Holds {
     /// Sets the longest time for which an address waits for the data path, and how long the node had been up
     /// when the speaker started.
     ///
-    /// The start of a speaker is no event of the data path. Without the routes that worked before, a router
-    /// with graceful restart would delete them at the End-of-RIB marker. Therefore the addresses that endpoints
-    /// can serve at the start wait only if the node has booted recently.
+    /// The start of a speaker is no event of the data path. A router with graceful restart deletes the routes
+    /// that worked before if the speaker does not send them before the End-of-RIB marker. Therefore the
+    /// addresses that endpoints can serve at the start wait only if the node has booted recently.
     pub(crate) fn set_wait(&mut self, wait: Duration, node_uptime: Duration) {
         self.wait = wait;
         self.is_node_new = node_uptime < wait + BOOT;
     }
 
-    /// Records the present state of an address. Returns true if endpoints serve it. Without a time, no address
-    /// waits.
+    /// Records the present state of an address. Returns true if endpoints serve it. Without a time, no
+    /// address waits.
     pub(crate) fn observe(&mut self, seen: Observation<'_>, now: Option<Instant>) -> bool {
         let waits_for_path = seen.ads.iter().any(|ad| ad.announce_when == AnnounceWhen::DataPathReady);
         let delays = seen.ads.iter().any(|ad| !ad.reannounce_after.is_zero());
@@ -125,12 +129,12 @@ impl Holds {
         match (&mut record.served, is_served) {
             (Some(served), true) => {
                 served.is_confirmed |= !waits_for_path;
-                served.until = served.until.filter(|_| was_waiting);
+                served.waits_since = served.waits_since.filter(|_| was_waiting);
             }
             (served @ None, true) => {
                 let worked_before = !self.is_started && !self.is_node_new;
                 let is_confirmed = seen.is_announced || !waits_for_path || worked_before;
-                *served = Some(Served { since: now, is_confirmed, until: None });
+                *served = Some(Served { since: now, is_confirmed, waits_since: None });
             }
             (served, false) => {
                 if served.take().is_some() && seen.is_announced {
@@ -167,7 +171,8 @@ impl Holds {
         if ad.announce_when == AnnounceWhen::EndpointReady {
             return None;
         }
-        let until = *served.until.get_or_insert(now + self.wait);
+        let since = *served.waits_since.get_or_insert(now);
+        let (reported, until) = (since + REPORTED_AFTER, since + self.wait);
         if now >= until {
             served.is_confirmed = true;
             self.waiting.remove(&(service.clone(), address));
@@ -175,22 +180,27 @@ impl Holds {
             return None;
         }
         self.waiting.insert((service.clone(), address));
-        self.due.insert((until, service.clone()));
-        Some(NotAnnouncedReason::DataPathNotReady)
+        let is_reported = now >= reported;
+        self.due.insert((if is_reported { until } else { until.min(reported) }, service.clone()));
+        Some(match is_reported {
+            true => NotAnnouncedReason::DataPathNotReady,
+            false => NotAnnouncedReason::DataPathPending,
+        })
     }
 
     /// Handles the answer to a probe. Passes every Service whose routes may change to `changed`.
     pub(crate) fn handle_answer(&mut self, answer: &ProbeAnswer, changed: &mut impl FnMut(&Arc<ObjectKey>)) {
         self.data_path.handle(answer);
-        let (records, data_path, due) = (&mut self.records, &self.data_path, &mut self.due);
+        let (records, data_path, due, wait) = (&mut self.records, &self.data_path, &mut self.due, self.wait);
         self.waiting.retain(|(service, address)| {
             let mut records = records.get_mut(service).into_iter().flatten();
             let served = records.find(|record| record.address == *address).and_then(|r| r.served.as_mut());
             let Some(served) = served else { return false };
             served.is_confirmed = data_path.has_applied(Family::of(*address), served.since);
             if served.is_confirmed {
-                if let Some(until) = served.until {
-                    due.remove(&(until, service.clone()));
+                if let Some(since) = served.waits_since {
+                    due.remove(&(since + REPORTED_AFTER, service.clone()));
+                    due.remove(&(since + wait, service.clone()));
                 }
                 changed(service);
             }

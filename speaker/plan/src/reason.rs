@@ -63,6 +63,8 @@ pub enum NotAnnouncedReason {
     ClaimedByAnotherHost,
     /// The Service proxy of this node has not applied the change that makes the node serve the address.
     DataPathNotReady,
+    /// As `DataPathNotReady`, for less than 5 seconds.
+    DataPathPending,
     /// This node withdrew the address because of its endpoints, less than `reannounceAfter` ago.
     WithdrawnRecently,
     /// The traffic policy is `Local` and no endpoint of the address family on this node can serve.
@@ -78,7 +80,7 @@ pub enum NotAnnouncedReason {
 
 impl NotAnnouncedReason {
     /// All reasons, the most important first.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::AddressInNoPool,
         Self::NoMatchingAdvertisement,
         Self::AttributesTooLarge,
@@ -97,6 +99,7 @@ impl NotAnnouncedReason {
         Self::MeshNotSettled,
         Self::ClaimedByAnotherHost,
         Self::DataPathNotReady,
+        Self::DataPathPending,
         Self::WithdrawnRecently,
         Self::NoLocalEndpoints,
         Self::LocalEndpointsTerminating,
@@ -104,11 +107,13 @@ impl NotAnnouncedReason {
         Self::NotOwner,
     ];
 
-    /// Returns true if the reason is no problem, because another node announces the address or is meant to.
+    /// Returns true if the reason is no problem: another node announces the address or is meant to, or this
+    /// node probably announces it soon.
     pub fn is_expected(self) -> bool {
         matches!(
             self,
             Self::NodeDraining
+                | Self::DataPathPending
                 | Self::NoLocalEndpoints
                 | Self::LocalEndpointsTerminating
                 | Self::NodeNotSelected
@@ -164,7 +169,7 @@ impl NotAnnouncedReason {
                 "no other speaker answers this one, and another host announces this address: this node \
                  withdrew it until a speaker answers; see the log of this speaker"
             }
-            Self::DataPathNotReady => {
+            Self::DataPathNotReady | Self::DataPathPending => {
                 "announceWhen is DataPathReady and the Service proxy of this node has not confirmed that it \
                  forwards the traffic of this address; if this lasts, see the log of this speaker"
             }

@@ -6,7 +6,9 @@ use fairlead_crds::model::config::AnnounceWhen;
 
 use super::*;
 use crate::{FamilyProgress, ProbeAnswer, ProxyProgress, WallClock};
-use NotAnnouncedReason::{DataPathNotReady, LocalEndpointsTerminating, NoLocalEndpoints, WithdrawnRecently};
+use NotAnnouncedReason::{
+    DataPathNotReady, DataPathPending, LocalEndpointsTerminating, NoLocalEndpoints, WithdrawnRecently,
+};
 
 const A: &str = "192.0.2.1";
 
@@ -28,7 +30,9 @@ impl Speaker {
     /// Starts on a node that booted this long ago.
     fn on_node_up_for(uptime: Duration, ad: BgpAdvertisement, endpoints: &str) -> Self {
         let now = Instant::now() + Duration::from_secs(1000);
-        let world = World::of(2).peer(peer("tor", "203.0.113.254")).bgp(ad);
+        let world = World::of(2)
+            .peer(Peer { dual_stack_address_family: true, ..peer("tor", "203.0.113.254") })
+            .bgp(ad);
         let world = world.service("web", TrafficPolicy::Local, A, endpoints);
         let mut plan = Plan::new("n1");
         plan.set_data_path_wait(Duration::from_secs(30), uptime);
@@ -98,12 +102,12 @@ fn address_is_announced_when_the_proxy_has_applied_the_change() {
     assert!(!node.plan.awaits_data_path(), "nothing waits");
     assert_eq!(node.timeout(), None);
     node.endpoints("n1 n2");
-    assert_eq!(node.at(2_000), Err(DataPathNotReady));
+    assert_eq!(node.at(2_000), Err(DataPathPending));
     assert!(node.plan.awaits_data_path());
     node.answer(2_005, 500);
-    assert_eq!(node.at(3_900), Err(DataPathNotReady), "kube-proxy is late");
+    assert_eq!(node.at(3_900), Err(DataPathPending), "kube-proxy is late");
     node.answer(2_005, 4_000);
-    assert_eq!(node.at(4_100), Err(DataPathNotReady), "the change may have arrived during the sync");
+    assert_eq!(node.at(4_100), Err(DataPathPending), "the change may have arrived during the sync");
     node.at(5_500).unwrap_err();
     node.answer(2_005, 4_000);
     assert_eq!(node.at(5_500), Ok(()));
@@ -118,9 +122,9 @@ fn address_is_announced_when_the_proxy_has_applied_the_change() {
 fn address_is_announced_after_the_longest_wait() {
     let mut node = Speaker::new(data_path_ready(), "n2");
     node.endpoints("n1");
-    assert_eq!(node.at(1_000), Err(DataPathNotReady));
+    assert_eq!(node.at(1_000), Err(DataPathPending));
     node.plan.handle_probe(&ProbeAnswer::NotReady("refused".to_owned()));
-    assert_eq!(node.timeout(), Some(31_000));
+    assert_eq!(node.timeout(), Some(6_000));
     assert_eq!(node.at(30_999), Err(DataPathNotReady));
     assert_eq!(node.plan.take_unconfirmed(), []);
     assert_eq!(node.at(31_000), Ok(()));
@@ -176,21 +180,21 @@ fn address_without_advertisement_or_pool_does_not_wait() {
     for edit in edits {
         let mut node = Speaker::new(data_path_ready(), "n2");
         node.endpoints("n1");
-        assert_eq!(node.at(1_000), Err(DataPathNotReady));
+        assert_eq!(node.at(1_000), Err(DataPathPending));
         let config = node.world.config.clone();
         edit(&mut node.world.config);
         node.plan.set_config(&node.world.config);
         node.at(2_000).unwrap_err();
         assert!(!node.plan.awaits_data_path());
         node.plan.set_config(&config);
-        assert_eq!(node.at(60_000), Err(DataPathNotReady), "it waits again");
+        assert_eq!(node.at(60_000), Err(DataPathPending), "it waits again");
     }
 }
 
 #[test]
 fn speaker_that_starts_waits_only_on_a_node_that_booted_recently() {
     // (uptime of the node in seconds, the state)
-    for (uptime, expected) in [(0, Err(DataPathNotReady)), (149, Err(DataPathNotReady)), (150, Ok(()))] {
+    for (uptime, expected) in [(0, Err(DataPathPending)), (149, Err(DataPathPending)), (150, Ok(()))] {
         let mut node = Speaker::on_node_up_for(Duration::from_secs(uptime), data_path_ready(), "n1");
         assert_eq!(node.at(0), expected, "{uptime} s");
         assert_eq!(node.plan.awaits_data_path(), expected.is_err());
@@ -215,7 +219,7 @@ fn edit_of_the_advertisement_withdraws_nothing() {
     node.endpoints("n2");
     assert_eq!(node.at(3_000), Err(NoLocalEndpoints));
     node.endpoints("n1");
-    assert_eq!(node.at(4_000), Err(DataPathNotReady));
+    assert_eq!(node.at(4_000), Err(DataPathPending));
     node.set_ad(bgp_advertisement("ad"));
     assert_eq!(node.at(4_001), Ok(()));
     assert!(!node.plan.awaits_data_path());
@@ -277,13 +281,59 @@ fn address_that_this_node_cannot_announce_does_not_wait() {
     assert_eq!(node.at(60_000), Err(NotAnnouncedReason::NodeExcluded));
     assert_eq!(node.plan.take_unconfirmed(), []);
     node.plan.apply_node("n1".into(), node.world.nodes["n1"].clone());
-    assert_eq!(node.at(60_001), Err(DataPathNotReady));
+    assert_eq!(node.at(60_001), Err(DataPathPending));
     assert!(node.plan.awaits_data_path());
+    assert_eq!(node.timeout(), Some(65_001));
+    assert_eq!(node.at(65_001), Err(DataPathNotReady));
     assert_eq!(node.timeout(), Some(90_001), "it has its full time");
     node.world.config.peers.clear();
     node.plan.set_config(&node.world.config);
-    assert_eq!(node.at(60_002), Err(NotAnnouncedReason::NoPeer));
+    assert_eq!(node.at(65_002), Err(NotAnnouncedReason::NoPeer));
     assert!(!node.plan.awaits_data_path());
+}
+
+#[test]
+fn wait_is_reported_after_five_seconds() {
+    let mut node = Speaker::new(data_path_ready(), "n2");
+    node.endpoints("n1");
+    for (ms, state, problems) in [
+        (1_000, DataPathPending, vec![]),
+        (5_999, DataPathPending, vec![]),
+        (6_000, DataPathNotReady, vec![DataPathNotReady]),
+        (30_999, DataPathNotReady, vec![DataPathNotReady]),
+    ] {
+        assert_eq!(node.at(ms), Err(state), "at {ms} ms");
+        let reported: Vec<_> = node.plan.problems().map(|problem| problem.reason).collect();
+        assert_eq!(reported, problems, "at {ms} ms");
+        assert_eq!(node.timeout(), Some(if ms < 6_000 { 6_000 } else { 31_000 }), "at {ms} ms");
+    }
+    assert_eq!(node.at(31_000), Ok(()));
+    assert_eq!(node.plan.problems().count(), 0);
+}
+
+#[test]
+fn families_wait_separately() {
+    let mut node = Speaker::new(data_path_ready(), "n2");
+    let v6 = "2001:db8::1";
+    node.world = node.world.clone().service("web", TrafficPolicy::Local, &format!("{A} {v6}"), "n1");
+    node.world.list_to(&mut node.plan);
+    assert_eq!(node.at(1_000), Err(DataPathPending));
+    // kube-proxy applies no change in IPv6.
+    node.at(4_000).unwrap_err();
+    node.answer(1_005, 1_050);
+    node.plan.set_time(node.now);
+    node.announced.carry_out(node.plan.changes());
+    let state = |node: &Speaker, address| node.plan.state(&key("web"), ip(address), Protocol::Bgp).unwrap();
+    let waits = AnnouncementState::Not(DataPathPending);
+    assert_eq!((state(&node, A), state(&node, v6)), (AnnouncementState::Announced, waits));
+    assert_eq!(node.at(30_999), Ok(()));
+    assert_eq!(state(&node, v6), AnnouncementState::Not(DataPathNotReady));
+    assert_eq!(node.timeout(), Some(31_000));
+    assert_eq!(node.at(31_000), Ok(()));
+    assert_eq!(state(&node, v6), AnnouncementState::Announced);
+    let unconfirmed = node.plan.take_unconfirmed();
+    assert_eq!(unconfirmed.iter().map(|(_, address)| *address).collect::<Vec<_>>(), [ip(v6)]);
+    assert_eq!(node.timeout(), None, "at rest");
 }
 
 #[test]

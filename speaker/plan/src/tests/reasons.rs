@@ -172,9 +172,15 @@ fn each_cause_has_its_reason() {
         ),
     ];
     // Other tests cover the reasons that depend on interfaces, on other hosts and on time.
-    let mut seen: BTreeSet<NotAnnouncedReason> =
-        [NoMatchingInterface, UnusableOnLink, ClaimedByAnotherHost, DataPathNotReady, WithdrawnRecently]
-            .into();
+    let mut seen: BTreeSet<NotAnnouncedReason> = [
+        NoMatchingInterface,
+        UnusableOnLink,
+        ClaimedByAnotherHost,
+        DataPathNotReady,
+        DataPathPending,
+        WithdrawnRecently,
+    ]
+    .into();
     for (what, edit, l2, bgp) in table {
         let mut world = world();
         let ad = world.config.l2_advertisements.get_mut("l2").unwrap();
