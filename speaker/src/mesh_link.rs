@@ -52,6 +52,7 @@ mod tests {
             in_vrf: false,
             addresses: addresses.iter().map(|address| format!("{address}/24").parse().unwrap()).collect(),
             temporary: Vec::new(),
+            deprecated: Vec::new(),
         };
         (index, link)
     }

@@ -43,9 +43,11 @@ pub struct Link {
     /// Addresses with their prefix lengths, without IPv6 addresses that are tentative or failed duplicate
     /// address detection.
     pub addresses: Vec<IpNet>,
-    /// The members of [`Link::addresses`] that are not permanent: temporary IPv6 addresses (RFC 8981), and
-    /// deprecated addresses (RFC 4862 §5.5.4).
+    /// The members of [`Link::addresses`] that are temporary IPv6 addresses (RFC 8981).
     pub temporary: Vec<IpAddr>,
+    /// The members of [`Link::addresses`] that are deprecated: in use, but not to be chosen anew (RFC 4862
+    /// §5.5.4). A lapse of router advertisements deprecates an address until the next one.
+    pub deprecated: Vec<IpAddr>,
 }
 
 /// The interfaces of the node at one time.
@@ -61,20 +63,24 @@ impl Link {
         self.v6().find(Ipv6Addr::is_unicast_link_local)
     }
 
-    /// Returns the first permanent IPv4 address that is neither link-local nor loopback.
+    /// Returns the first IPv4 address that is neither link-local nor loopback, a deprecated one only if there
+    /// is no other.
     pub fn ipv4(&self) -> Option<Ipv4Addr> {
         let v4 = self.addresses.iter().filter_map(|net| match net.addr() {
             IpAddr::V4(v4) => Some(v4),
             IpAddr::V6(_) => None,
         });
         let usable = |address: &Ipv4Addr| !address.is_loopback() && !address.is_link_local();
-        v4.filter(usable).find(|address| !self.temporary.contains(&(*address).into()))
+        v4.filter(usable).min_by_key(|address| self.deprecated.contains(&(*address).into()))
     }
 
-    /// Returns the first permanent IPv6 address that is neither link-local nor loopback.
+    /// Returns the first permanent IPv6 address that is neither link-local nor loopback, a deprecated one
+    /// only if there is no other.
     pub fn ipv6(&self) -> Option<Ipv6Addr> {
         let usable = |address: &Ipv6Addr| !address.is_loopback() && !address.is_unicast_link_local();
-        self.v6().filter(usable).find(|address| !self.temporary.contains(&(*address).into()))
+        let permanent = |address: &Ipv6Addr| !self.temporary.contains(&(*address).into());
+        let candidates = self.v6().filter(usable).filter(permanent);
+        candidates.min_by_key(|address| self.deprecated.contains(&(*address).into()))
     }
 
     /// Returns whether the link has this address.
@@ -134,6 +140,7 @@ impl Links {
         if let Some(before) = before {
             link.addresses.clone_from(&before.addresses);
             link.temporary.clone_from(&before.temporary);
+            link.deprecated.clone_from(&before.deprecated);
         }
         let changed = before != Some(&link);
         self.by_index.insert(link.index, link);
@@ -145,7 +152,9 @@ impl Links {
         let Some(link) = self.by_index.get_mut(&message.header.index) else { return false };
         let changed = set_member(&mut link.addresses, net, present);
         let temporary = present && message::temporary(message);
-        set_member(&mut link.temporary, net.addr(), temporary) || changed
+        let deprecated = present && message::deprecated(message);
+        let changed = set_member(&mut link.temporary, net.addr(), temporary) || changed;
+        set_member(&mut link.deprecated, net.addr(), deprecated) || changed
     }
 }
 

@@ -25,6 +25,7 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
         in_vrf: false,
         addresses: Vec::new(),
         temporary: Vec::new(),
+        deprecated: Vec::new(),
     };
     for attribute in &message.attributes {
         match attribute {
@@ -69,12 +70,14 @@ pub(super) fn usable(message: &AddressMessage) -> bool {
     !tentative && !flags.contains(AddressHeaderFlags::Dadfailed)
 }
 
-/// Returns true for a temporary IPv6 address (IFA_F_TEMPORARY), and for a deprecated address of either
-/// family (IFA_F_DEPRECATED).
+/// Returns true for a temporary IPv6 address (IFA_F_TEMPORARY).
 pub(super) fn temporary(message: &AddressMessage) -> bool {
     let flags = message.header.flags;
     // For IPv4, the same bit marks a secondary address.
-    let temporary =
-        flags.contains(AddressHeaderFlags::Secondary) && message.header.family == AddressFamily::Inet6;
-    temporary || flags.contains(AddressHeaderFlags::Deprecated)
+    flags.contains(AddressHeaderFlags::Secondary) && message.header.family == AddressFamily::Inet6
+}
+
+/// Returns true for a deprecated address of either family (IFA_F_DEPRECATED).
+pub(super) fn deprecated(message: &AddressMessage) -> bool {
+    message.header.flags.contains(AddressHeaderFlags::Deprecated)
 }

@@ -280,12 +280,15 @@ fn monitor_reports_interface_changes() {
             (
                 "deprecated address",
                 &["address", "change", "2001:db8::1/64", "dev", "eth0", "preferred_lft", "0"],
-                |link| link.ipv6().is_none() && link.holds("2001:db8::1".parse().unwrap()),
+                |link| {
+                    let address: Ipv6Addr = "2001:db8::1".parse().unwrap();
+                    link.deprecated == [address] && link.ipv6() == Some(address)
+                },
             ),
             (
                 "address no longer deprecated",
                 &["address", "change", "2001:db8::1/64", "dev", "eth0", "preferred_lft", "forever"],
-                |link| link.ipv6().is_some() && link.temporary.is_empty(),
+                |link| link.ipv6().is_some() && link.deprecated.is_empty() && link.temporary.is_empty(),
             ),
             ("address deleted", &["address", "del", "192.0.2.1/24", "dev", "eth0"], |link| {
                 link.ipv4().is_none()

@@ -267,6 +267,7 @@ mod tests {
             in_vrf: false,
             addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
             temporary: Default::default(),
+            deprecated: Default::default(),
         }
     }
 

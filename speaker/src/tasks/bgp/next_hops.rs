@@ -6,12 +6,15 @@ use fairlead_bgp::NextHops;
 use fairlead_net::links::{Link, Links};
 
 /// Returns the next hops on a session between these addresses. `interface` is that of a session between
-/// link-local addresses, `node` contains the InternalIP addresses of the Node object.
+/// link-local addresses, `node` contains the InternalIP addresses of the Node object, `in_use` the next hops
+/// before a change.
 ///
 /// For the family of the session, the next hop is the local address of the connection. For the other family,
 /// it is the InternalIP, else a permanent address of the interface. A router on the link of the interface
 /// accepts only next hops on that link (RFC 4271 §5.1.3), so an InternalIP on another interface comes last
-/// there.
+/// there. A next hop remains in use while the interface has its address, also when the address becomes
+/// deprecated (RFC 4862 §5.5.4). Otherwise, a deprecated address is chosen only if there is no other one, and
+/// a temporary one only if it is the InternalIP and there is no other one.
 ///
 /// The link-local address accompanies an IPv6 address of the interface if the router is on its link (RFC 2545
 /// §3).
@@ -21,6 +24,7 @@ pub(super) fn next_hops(
     remote: IpAddr,
     links: &Links,
     node: &[IpAddr],
+    in_use: NextHops,
 ) -> NextHops {
     let link = match interface {
         Some(index) => links.by_index.get(&index),
@@ -30,42 +34,67 @@ pub(super) fn next_hops(
         let link = link.filter(|link| link.reaches(remote) && v6.is_some_and(|v6| link.holds(v6.into())))?;
         link.link_local()
     };
+    let choice = Choice { links, link, remote };
+    let v4 = |internal| choice.choose(internal, in_use.v4, link.and_then(Link::ipv4));
+    let v6 = |internal| choice.choose(internal, in_use.v6, link.and_then(Link::ipv6));
     match local {
-        IpAddr::V4(v4) => {
+        IpAddr::V4(local) => {
             let internal = node.iter().find_map(|address| match address {
                 IpAddr::V6(v6) => Some(*v6),
                 IpAddr::V4(_) => None,
             });
-            let v6 = of_other_family(internal, link.and_then(Link::ipv6), link, remote);
-            NextHops { v4: Some(v4), v6, link_local: link_local(v6), over_link_local: false }
+            let v6 = v6(internal);
+            NextHops { v4: Some(local), v6, link_local: link_local(v6), over_link_local: false }
         }
-        IpAddr::V6(v6) => {
+        IpAddr::V6(local) => {
             let internal = node.iter().find_map(|address| match address {
                 IpAddr::V4(v4) => Some(*v4),
                 IpAddr::V6(_) => None,
             });
-            let v4 = of_other_family(internal, link.and_then(Link::ipv4), link, remote);
-            if v6.is_unicast_link_local() {
-                let global = link.and_then(Link::ipv6);
-                return NextHops { v4, v6: global, link_local: Some(v6), over_link_local: true };
+            let v4 = v4(internal);
+            if local.is_unicast_link_local() {
+                return NextHops { v4, v6: v6(None), link_local: Some(local), over_link_local: true };
             }
-            NextHops { v4, v6: Some(v6), link_local: link_local(Some(v6)), over_link_local: false }
+            NextHops { v4, v6: Some(local), link_local: link_local(Some(local)), over_link_local: false }
         }
     }
 }
 
-/// Returns the InternalIP or a permanent address of the link, in the order of [`next_hops`].
-fn of_other_family<A: Copy + Into<IpAddr>>(
-    internal: Option<A>,
-    permanent: Option<A>,
-    link: Option<&Link>,
+/// What the choice of a next hop of the other family depends on, besides the addresses of that family.
+#[derive(Clone, Copy)]
+struct Choice<'a> {
+    links: &'a Links,
+    /// The interface of the session.
+    link: Option<&'a Link>,
+    /// The router.
     remote: IpAddr,
-) -> Option<A> {
-    let is_elsewhere =
-        |address: A| link.is_some_and(|link| link.reaches(remote) && !link.holds(address.into()));
-    match internal {
-        Some(address) if is_elsewhere(address) => permanent.or(internal),
-        internal => internal.or(permanent),
+}
+
+impl Choice<'_> {
+    /// Returns the next hop in the order of [`next_hops`]: of the InternalIP, the next hop `in_use` and an
+    /// address of the interface (`own`).
+    fn choose<A>(self, internal: Option<A>, in_use: Option<A>, own: Option<A>) -> Option<A>
+    where
+        A: Copy + PartialEq + Into<IpAddr>,
+    {
+        let is_on_link = |address: &A| self.link.is_some_and(|link| link.holds((*address).into()));
+        let is_router_on_link = self.link.is_some_and(|link| link.reaches(self.remote));
+        let (first, last) = match internal {
+            Some(address) if is_router_on_link && !is_on_link(&address) => (None, internal),
+            internal => (internal, None),
+        };
+        let candidates = [first, in_use.filter(is_on_link), own, last].into_iter().flatten();
+        // The first of the best ones.
+        candidates.min_by_key(|address| self.rank((*address).into(), in_use == Some(*address)))
+    }
+
+    /// Returns how unsuitable an address of this node is. An address that no interface has is suitable.
+    fn rank(self, address: IpAddr, is_in_use: bool) -> u8 {
+        match self.links.holding(address) {
+            Some(link) if link.temporary.contains(&address) => 2,
+            Some(link) if link.deprecated.contains(&address) && !is_in_use => 1,
+            _ => 0,
+        }
     }
 }
 
@@ -73,9 +102,12 @@ fn of_other_family<A: Copy + Into<IpAddr>>(
 mod tests {
     use super::*;
 
-    /// An interface with these addresses; a `!` marks a temporary or deprecated one.
+    /// An interface with these addresses; a `!` marks a temporary one, a `-` a deprecated one.
     fn links(addresses: &[&str]) -> Links {
-        let parse = |text: &&str| text.trim_start_matches('!').parse::<ipnet::IpNet>().unwrap();
+        let parse = |text: &&str| text.trim_start_matches(['!', '-']).parse::<ipnet::IpNet>().unwrap();
+        let marked = |mark: char| {
+            addresses.iter().filter(move |a| a.starts_with(mark)).map(|a| parse(a).addr()).collect()
+        };
         let link = Link {
             index: 2,
             name: "eth0".to_owned(),
@@ -87,7 +119,8 @@ mod tests {
             controller: None,
             in_vrf: false,
             addresses: addresses.iter().map(parse).collect(),
-            temporary: addresses.iter().filter(|a| a.starts_with('!')).map(|a| parse(a).addr()).collect(),
+            temporary: marked('!'),
+            deprecated: marked('-'),
         };
         Links { by_index: [(2, link)].into() }
     }
@@ -116,7 +149,7 @@ mod tests {
                 node: &["2001:db8::2"],
                 expected: [v4, Some("2001:db8::2"), None],
             },
-            // Without an InternalIP: a permanent address, never a temporary or deprecated one.
+            // Without an InternalIP: a permanent address, never a temporary one.
             Case {
                 session: near,
                 interface: several,
@@ -199,8 +232,52 @@ mod tests {
             };
             let (local, remote): (IpAddr, IpAddr) = (local.parse().unwrap(), remote.parse().unwrap());
             let index = over_link_local.then_some(2);
-            let actual = next_hops(local, index, remote, &links(interface), &node);
+            let actual = next_hops(local, index, remote, &links(interface), &node, NextHops::default());
             assert_eq!(actual, expected, "{local} {interface:?} {node:?}");
+        }
+    }
+
+    /// Addresses of the interface, the InternalIP, the next hop in use, and the expected one.
+    type Row<'a> = (&'a [&'a str], &'a [&'a str], Option<&'a str>, Option<&'a str>);
+
+    #[test]
+    fn next_hop_in_use_stays_while_its_address_exists() {
+        let table: [Row<'_>; 14] = [
+            (&["2001:db8::1/64"], &[], None, Some("2001:db8::1")),
+            // Nothing else exists.
+            (&["-2001:db8::1/64"], &[], None, Some("2001:db8::1")),
+            (&["-2001:db8::1/64"], &["2001:db8::1"], None, Some("2001:db8::1")),
+            (&["!2001:db8::a/64"], &["2001:db8::a"], None, Some("2001:db8::a")),
+            (&["!2001:db8::a/64"], &[], None, None),
+            (&["!2001:db8::a/64"], &[], Some("2001:db8::a"), Some("2001:db8::a")),
+            // Something else exists.
+            (&["-2001:db8::1/64", "2001:db8::2/64"], &[], None, Some("2001:db8::2")),
+            (&["-2001:db8::1/64", "2001:db8::2/64"], &["2001:db8::1"], None, Some("2001:db8::2")),
+            (&["!2001:db8::a/64", "2001:db8::2/64"], &["2001:db8::a"], None, Some("2001:db8::2")),
+            (&["!2001:db8::a/64", "-2001:db8::2/64"], &["2001:db8::a"], None, Some("2001:db8::2")),
+            // The next hop in use became deprecated, was deleted, or comes after another address.
+            (&["-2001:db8::1/64", "2001:db8::2/64"], &[], Some("2001:db8::1"), Some("2001:db8::1")),
+            (&["2001:db8::2/64"], &[], Some("2001:db8::1"), Some("2001:db8::2")),
+            (&["2001:db8::1/64", "2001:db8::2/64"], &[], Some("2001:db8::2"), Some("2001:db8::2")),
+            // An edit of the Node.
+            (
+                &["2001:db8::1/64", "2001:db8::2/64"],
+                &["2001:db8::1"],
+                Some("2001:db8::2"),
+                Some("2001:db8::1"),
+            ),
+        ];
+        for (interface, node, in_use, expected) in table {
+            let addresses: Vec<&str> = [&["192.0.2.1/24"], interface].concat();
+            let node: Vec<IpAddr> = node.iter().map(|a| a.parse().unwrap()).collect();
+            let before = NextHops { v6: in_use.map(|a| a.parse().unwrap()), ..NextHops::default() };
+            let (local, remote) = ("192.0.2.1".parse().unwrap(), "192.0.2.254".parse().unwrap());
+            let actual = next_hops(local, None, remote, &links(&addresses), &node, before);
+            assert_eq!(
+                actual.v6,
+                expected.map(|a| a.parse().unwrap()),
+                "{interface:?} {node:?} in use: {in_use:?}"
+            );
         }
     }
 }

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
-use fairlead_bgp::{CeaseSubcode, Session, SessionEvent, SessionInput, SessionState};
+use fairlead_bgp::{CeaseSubcode, NextHops, Session, SessionEvent, SessionInput, SessionState};
 use fairlead_crds::model::config::{Peer, PeerAddress};
 use jiff::Timestamp;
 use tokio::net::TcpStream;
@@ -49,6 +49,8 @@ pub(super) struct PeerTask {
     session: Session,
     /// True after [`PeerCommand::Start`]: the session has its first routes.
     started: bool,
+    /// The next hops of the last connection.
+    next_hops: NextHops,
     connection: Option<Connection>,
     /// Closes the previous connection. The next attempt waits for it.
     closing: Option<JoinHandle<()>>,
@@ -156,6 +158,7 @@ impl PeerTask {
             context,
             session,
             started: false,
+            next_hops: NextHops::default(),
             connection: None,
             closing: None,
             connecting: None,
@@ -385,10 +388,12 @@ impl PeerTask {
         self.connecting = None;
     }
 
-    fn next_hops(&self, local: IpAddr, remote: IpAddr) -> fairlead_bgp::NextHops {
+    fn next_hops(&mut self, local: IpAddr, remote: IpAddr) -> NextHops {
         let interface = self.tracker.dialed().and_then(|endpoint| endpoint.interface);
         let (links, node) = (self.context.links.borrow(), self.context.node_addresses.borrow());
-        next_hops(local.to_canonical(), interface, remote.to_canonical(), &links, &node)
+        let (local, remote) = (local.to_canonical(), remote.to_canonical());
+        self.next_hops = next_hops(local, interface, remote, &links, &node, self.next_hops);
+        self.next_hops
     }
 
     /// Returns the address of the router as the Speaker object shows it.

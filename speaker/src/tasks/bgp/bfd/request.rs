@@ -83,6 +83,7 @@ mod tests {
             in_vrf: false,
             addresses: vec![address.parse().unwrap()],
             temporary: Vec::new(),
+            deprecated: Vec::new(),
         };
         Links { by_index: [(2, link)].into() }
     }
