@@ -108,7 +108,7 @@ use crate::coordinator::Coordinator;
 use crate::flags::Flags;
 use crate::metrics::Metrics;
 use crate::tasks::bfd::BfdSessions;
-use crate::tasks::bgp::{BgpPeers, Passwords, PeerContext, ProcessStart};
+use crate::tasks::bgp::{BgpPeers, NodeRouterId, Passwords, PeerContext, ProcessStart};
 use crate::tasks::data_path::DataPathTask;
 use crate::tasks::gateways;
 use crate::tasks::l2::{self, L2Task};
@@ -179,6 +179,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         links: links.clone(),
         gateways: gateways.clone(),
         node_addresses,
+        router_id: NodeRouterId::default(),
         process,
         drain_wait: flags.drain_wait,
         passwords: Arc::new(Passwords::new(client.clone(), &flags.common.namespace, monitor.clone())),

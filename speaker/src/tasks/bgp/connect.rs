@@ -11,7 +11,6 @@ use tokio::net::TcpStream;
 use super::PeerContext;
 use super::endpoint::Endpoint;
 use super::passwords::PendingKey;
-use super::router_id::router_id;
 
 /// Returns the parameters of the session.
 ///
@@ -20,7 +19,6 @@ use super::router_id::router_id;
 pub(super) fn session_config(peer: &Peer, context: &PeerContext) -> Result<SessionConfig, String> {
     let carries = |family: &Family| peer.carries(*family == Family::Ipv4Unicast);
     let families: BTreeSet<Family> = Family::ALL.into_iter().filter(carries).collect();
-    let node_addresses = context.node_addresses.borrow().clone();
     let config = SessionConfig {
         local_asn: peer.local_asn.unwrap_or(peer.my_asn),
         peer_asn: match peer.peer_asn {
@@ -28,7 +26,9 @@ pub(super) fn session_config(peer: &Peer, context: &PeerContext) -> Result<Sessi
             PeerAsn::Internal => PeerAs::Internal,
             PeerAsn::External => PeerAs::External,
         },
-        router_id: router_id(peer.router_id, &node_addresses, &context.node),
+        router_id: peer
+            .router_id
+            .unwrap_or_else(|| context.router_id.get(&context.node_addresses.borrow(), &context.node)),
         hold_time: peer.hold_time,
         keepalive_time: keepalive_time(peer),
         connect_retry: peer.connect_time,

@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 pub(crate) use passwords::Passwords;
+pub(crate) use router_id::NodeRouterId;
 
 use crate::metrics::Metrics;
 use crate::tasks::bfd::BfdSessions;
@@ -44,6 +45,7 @@ pub(crate) struct PeerContext {
     pub gateways: GatewaysReceiver,
     /// InternalIP addresses of the Node object.
     pub node_addresses: watch::Receiver<Vec<std::net::IpAddr>>,
+    pub router_id: NodeRouterId,
     pub bfd: BfdSessions,
     /// TCP-MD5 keys.
     pub passwords: Arc<Passwords>,
