@@ -79,15 +79,36 @@ pub(super) fn is_internal(peer: &Peer) -> bool {
     }
 }
 
+/// Why a connection attempt failed.
+#[derive(Debug)]
+pub(super) struct DialError {
+    /// A text for the operator.
+    pub(super) reason: String,
+    /// True if the router answered with a reset.
+    pub(super) is_reset: bool,
+}
+
+impl From<String> for DialError {
+    fn from(reason: String) -> Self {
+        Self { reason, is_reset: false }
+    }
+}
+
+fn is_reset(error: &ConnectError) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, ConnectionReset};
+    matches!(error, ConnectError::Connect { source, .. }
+        if matches!(source.kind(), ConnectionRefused | ConnectionReset))
+}
+
 /// Connects to the peer at `endpoint`, with a TCP-MD5 key if `key` is set.
 ///
 /// # Errors
-/// Returns the problem, as a text for the operator.
+/// Returns the problem, as a text for the operator, and whether the router reset the connection.
 pub(super) async fn connect_to_peer(
     peer: &Peer,
     endpoint: Endpoint,
     key: Option<PendingKey>,
-) -> Result<TcpStream, String> {
+) -> Result<TcpStream, DialError> {
     let mut options = connect_options(peer, endpoint);
     let mut secret = None;
     if let Some(key) = key {
@@ -99,7 +120,10 @@ pub(super) async fn connect_to_peer(
         }
         secret = Some(name);
     }
-    let problem = |error| connect_problem(&error, secret.as_deref(), options.min_ttl, peer.tcp_ao.is_some());
+    let problem = |error| DialError {
+        reason: connect_problem(&error, secret.as_deref(), options.min_ttl, peer.tcp_ao.is_some()),
+        is_reset: is_reset(&error),
+    };
     connect(&options).await.map_err(problem)
 }
 
@@ -171,5 +195,6 @@ mod tests {
         assert!(problem.ends_with(", or it sends a TTL below 255 (ttlSecurity)"), "{problem}");
         let refused = ConnectError::Connect { remote, source: std::io::ErrorKind::ConnectionRefused.into() };
         assert_eq!(connect_problem(&refused, Some("a/b"), None, true), refused.to_string());
+        assert!(is_reset(&refused) && !is_reset(&timed_out));
     }
 }

@@ -1,6 +1,5 @@
 //! Where the session of a peer connects to, and when it moves. Contains no I/O.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::{Duration, Instant};
 
@@ -202,56 +201,8 @@ impl EndpointTracker {
     }
 }
 
-/// The interface that connects to the router of an established connection on one link.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct SessionLink {
-    index: u32,
-    name: String,
-}
-
-impl SessionLink {
-    /// Returns the interface whose carrier the session needs: that of a link-local address, or that of the
-    /// local address of an eBGP session with a router on the link. `None` if the session needs none.
-    pub(super) fn new(peer: &Peer, endpoint: &Endpoint, local: IpAddr, links: &Links) -> Option<Self> {
-        let on_link =
-            !peer.is_internal() && !peer.ebgp_multi_hop && peer.ttl_security.is_none_or(|hops| hops == 1);
-        let link = match endpoint.interface {
-            Some(index) => links.by_index.get(&index),
-            None => links.holding(local).filter(|link| on_link && !link.loopback),
-        }?;
-        Some(Self { index: link.index, name: link.name.clone() })
-    }
-
-    /// Returns why the interface cannot carry the session any more; `None` if it can.
-    pub(super) fn failure(&self, links: &Links) -> Option<SessionLinkFailure> {
-        match links.by_index.get(&self.index) {
-            // Before the interfaces are listed, nothing is lost.
-            None if links.by_index.is_empty() => None,
-            None => Some(SessionLinkFailure { name: self.name.clone(), deleted: true }),
-            Some(link) if !link.up => Some(SessionLinkFailure { name: self.name.clone(), deleted: false }),
-            Some(_) => None,
-        }
-    }
-}
-
-/// Why an interface cannot carry a session.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct SessionLinkFailure {
-    name: String,
-    deleted: bool,
-}
-
-impl fmt::Display for SessionLinkFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = if self.deleted { "was deleted" } else { "went down or lost its carrier" };
-        write!(f, "interface {} {what} (fastExternalFailover)", self.name)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use fairlead_crds::model::config::PeerAsn;
-
+pub(super) mod tests {
     use super::*;
 
     fn link(index: u32, name: &str, up: bool, addresses: &[&str]) -> Link {
@@ -271,7 +222,8 @@ mod tests {
         }
     }
 
-    fn links() -> Links {
+    /// Interfaces of a node.
+    pub(in super::super) fn links() -> Links {
         let links = [
             link(1, "lo", true, &["127.0.0.1/8", "192.0.2.99/32", "2001:db8::99/128"]),
             link(2, "eth0", true, &["192.0.2.11/24", "2001:db8::11/64", "fe80::11/64"]),
@@ -282,11 +234,11 @@ mod tests {
         Links { by_index: links.into_iter().map(|link| (link.index, link)).collect() }
     }
 
-    fn ip(text: &str) -> IpAddr {
+    pub(in super::super) fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
     }
 
-    fn at(address: PeerAddress) -> Peer {
+    pub(in super::super) fn at(address: PeerAddress) -> Peer {
         Peer { address, ..fairlead_test_support::peer("tor", "192.0.2.254") }
     }
 
@@ -409,35 +361,5 @@ mod tests {
             attempts += u32::from(tracker.update(now, wanted, false, false) == EndpointAction::Connect);
         }
         assert_eq!(attempts, 12);
-    }
-
-    #[test]
-    fn carrier_matters_to_sessions_on_one_link() {
-        let router = Endpoint { remote: ip("192.0.2.254"), interface: None, source: None };
-        let fe80 = Endpoint { remote: ip("fe80::1"), interface: Some(3), source: None };
-        let ebgp = at(PeerAddress::Ip(ip("192.0.2.254")));
-        let ibgp = Peer { peer_asn: PeerAsn::Internal, ..ebgp.clone() };
-        for (name, peer, endpoint, local, expected) in [
-            ("eBGP", ebgp.clone(), &router, "192.0.2.11", Some(2)),
-            ("multihop", Peer { ebgp_multi_hop: true, ..ebgp.clone() }, &router, "192.0.2.11", None),
-            ("one hop", Peer { ttl_security: Some(1), ..ebgp.clone() }, &router, "192.0.2.11", Some(2)),
-            ("two hops", Peer { ttl_security: Some(2), ..ebgp.clone() }, &router, "192.0.2.11", None),
-            ("loopback", ebgp.clone(), &router, "192.0.2.99", None),
-            ("iBGP", ibgp.clone(), &router, "192.0.2.11", None),
-            // Two interfaces have the same link-local address.
-            ("link-local iBGP", ibgp, &fe80, "fe80::11", Some(3)),
-        ] {
-            let link = SessionLink::new(&peer, endpoint, ip(local), &links());
-            assert_eq!(link.map(|link| link.index), expected, "{name}");
-        }
-        let link = SessionLink::new(&ebgp, &router, ip("192.0.2.11"), &links()).unwrap();
-        let failure = |links: &Links| link.failure(links).map(|failure| failure.to_string());
-        assert_eq!(failure(&links()), None);
-        assert_eq!(failure(&Links::default()), None);
-        let mut changed = links();
-        changed.by_index.get_mut(&2).unwrap().up = false;
-        assert!(failure(&changed).unwrap().starts_with("interface eth0 went down"));
-        changed.by_index.remove(&2);
-        assert!(failure(&changed).unwrap().starts_with("interface eth0 was deleted"));
     }
 }

@@ -10,6 +10,7 @@ mod passwords;
 mod peer;
 mod router;
 mod router_id;
+mod session_link;
 mod session_view;
 mod thread;
 

@@ -20,12 +20,13 @@ use tokio::time::sleep;
 use super::PeerContext;
 use super::bfd::PeerBfd;
 use super::commands::{PeerCommand, PeerCommandReceiver, Stop};
-use super::connect::session_config;
+use super::connect::{DialError, session_config};
 use super::connection::{Connection, OUTPUT_SIZE, Read, Ready};
-use super::endpoint::{EndpointTracker, SessionLink};
+use super::endpoint::EndpointTracker;
 use super::next_hops::next_hops;
 use super::passwords::{NewKey, Password};
 use super::router::RouterWatch;
+use super::session_link::SessionLink;
 use super::session_view::{FLOOD, OTHER_ROUTERS, SessionViewState, invalid_peer, messages};
 use crate::metrics::PeerMetrics;
 use crate::tasks::sleep_until_or_forever;
@@ -41,7 +42,7 @@ const MAX_COMMANDS_PER_TURN: usize = 4096;
 /// and bfdd receive the two messages, so bgpd can learn of them in any order.
 const BFD_AFTER_BGP: Duration = Duration::from_millis(100);
 
-type Connecting = Pin<Box<dyn Future<Output = Result<TcpStream, String>> + Send>>;
+type Connecting = Pin<Box<dyn Future<Output = Result<TcpStream, DialError>> + Send>>;
 
 pub(super) struct PeerTask {
     peer: Peer,
@@ -323,7 +324,7 @@ impl PeerTask {
         }
     }
 
-    fn handle_connected(&mut self, result: Result<TcpStream, String>) {
+    fn handle_connected(&mut self, result: Result<TcpStream, DialError>) {
         let now = Instant::now();
         let connected = result.and_then(|stream| {
             let local = stream.local_addr().map_err(|e| e.to_string())?;
@@ -339,7 +340,12 @@ impl PeerTask {
                 self.session.handle_input(now, SessionInput::Connected { local, remote, next_hops });
                 self.update_bfd();
             }
-            Err(reason) => self.session.handle_input(now, SessionInput::ConnectFailed { reason }),
+            Err(DialError { reason, is_reset }) => {
+                if is_reset {
+                    self.reset_stale();
+                }
+                self.session.handle_input(now, SessionInput::ConnectFailed { reason });
+            }
         }
     }
 

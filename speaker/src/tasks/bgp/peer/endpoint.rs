@@ -8,9 +8,10 @@ use tokio::time::sleep;
 
 use super::{Connecting, PeerTask};
 use crate::tasks::bgp::connect::{connect_to_peer, session_config};
-use crate::tasks::bgp::endpoint::{Endpoint, EndpointAction, SessionLink, endpoint};
+use crate::tasks::bgp::endpoint::{Endpoint, EndpointAction, endpoint};
 use crate::tasks::bgp::passwords::Password;
 use crate::tasks::bgp::router::RouterWatch;
+use crate::tasks::bgp::session_link::SessionLink;
 
 /// Time for the router to clear a session after the reset of its connection. Routers reset a connection that
 /// comes before.
@@ -83,24 +84,28 @@ impl PeerTask {
     /// Ends the session if the interface that connects to the router is down, and connects when it is up
     /// again.
     pub(super) fn check_link(&mut self) {
-        let failure = |link: &SessionLink| link.failure(&self.context.links.borrow());
-        let returned = self.failed_link.take_if(|link| failure(link).is_none()).is_some();
-        let failed = self.link.as_ref().filter(|_| self.peer.fast_external_failover).and_then(failure);
+        let failure = self.link.as_mut().and_then(|link| link.update(&self.context.links.borrow()));
+        let failed = failure.filter(|_| self.peer.fast_external_failover);
+        if let Some(failure) = failed {
+            self.stale = self.connection.take();
+            self.failed_link = self.link.take();
+            self.handle_connection_closed(failure.to_string());
+        }
+        // An interface that was deleted and created again may fail and return with one change.
+        let links = self.context.links.borrow();
+        let returned = self.failed_link.take_if(|link| link.has_returned(&links)).is_some();
+        drop(links);
         if returned {
             self.reset_stale();
         }
         if returned && self.tracker.may_connect(Instant::now()) {
             self.session.handle_input(Instant::now(), SessionInput::ConnectNow);
         }
-        let Some(failure) = failed else { return };
-        self.stale = self.connection.take();
-        self.failed_link = self.link.take();
-        self.handle_connection_closed(failure.to_string());
     }
 
     /// Resets the connection that ended with its interface. The router may not know of the end yet, and would
     /// refuse the next connection while it considers the session established.
-    fn reset_stale(&mut self) {
+    pub(super) fn reset_stale(&mut self) {
         if let Some(connection) = self.stale.take() {
             connection.reset();
             self.closing = Some(tokio::spawn(sleep(CLEAR_TIME)));
