@@ -10,8 +10,8 @@ use crate::Family;
 /// Largest number of prefixes of a peer at a time that [`crate::Session::exceeds_expected_prefixes`] does not
 /// report. A speaker discards all of them, so a router should send none, or a default route.
 pub const EXPECTED_PREFIXES: usize = 1000;
-/// Maximum number of prefixes that are looked up per [`WINDOW`]. It bounds the cost of a flood of prefixes,
-/// and suffices to report a router that sends its whole table.
+/// Number of prefixes per [`WINDOW`] after which no further UPDATE is looked up. It bounds the cost of a flood
+/// of prefixes, and suffices to report a router that sends its whole table.
 const MAX_LOOKUPS: usize = 10 * EXPECTED_PREFIXES;
 /// Period of [`MAX_LOOKUPS`].
 const WINDOW: Duration = Duration::from_secs(60);
@@ -94,10 +94,12 @@ impl ReceivedRoutes {
             self.lookups = 0;
             self.window = now.checked_add(WINDOW);
         }
-        if self.lookups <= MAX_LOOKUPS {
+        // Decided before adding, so that the first UPDATE of a window is looked up, whatever its size.
+        let may = self.lookups <= MAX_LOOKUPS;
+        if may {
             self.lookups += count;
         }
-        self.lookups <= MAX_LOOKUPS
+        may
     }
 
     pub(super) fn handle_end_of_rib(&mut self, family: Family) {
@@ -116,5 +118,34 @@ impl ReceivedRoutes {
             Family::Ipv4Unicast => &mut self.ipv4,
             Family::Ipv6Unicast => &mut self.ipv6,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns different prefixes.
+    fn prefixes(count: usize) -> Vec<IpNet> {
+        (0..count).map(|n| format!("10.{}.{}.0/24", n / 256, n % 256).parse().unwrap()).collect()
+    }
+
+    /// An UPDATE of 65,535 octets (RFC 8654) has room for more prefixes than a window.
+    #[test]
+    fn one_update_with_more_prefixes_than_a_window_is_reported() {
+        let (mut received, now) = (ReceivedRoutes::default(), Instant::now());
+        received.handle_announced(now, Family::Ipv4Unicast, &prefixes(MAX_LOOKUPS + 1));
+        assert!(received.exceeded());
+    }
+
+    #[test]
+    fn update_after_a_full_window_is_not_looked_up() {
+        let (mut received, now) = (ReceivedRoutes::default(), Instant::now());
+        let repeated = vec![prefixes(1)[0]; MAX_LOOKUPS + 1];
+        received.handle_announced(now, Family::Ipv4Unicast, &repeated);
+        received.handle_announced(now, Family::Ipv4Unicast, &prefixes(EXPECTED_PREFIXES + 1));
+        assert!(!received.exceeded());
+        received.handle_announced(now + WINDOW, Family::Ipv4Unicast, &prefixes(EXPECTED_PREFIXES + 1));
+        assert!(received.exceeded());
     }
 }
