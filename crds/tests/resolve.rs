@@ -200,6 +200,18 @@ fn peer_without_its_bfd_profile_is_refused() {
 }
 
 #[test]
+fn strict_bfd_has_no_effect_without_a_profile_or_in_a_vrf() {
+    for (fields, strict) in [("", false), ("bfdProfile: fast", true), ("bfdProfile: fast, vrf: red", false)] {
+        let base = "myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1, bfdStrict: true";
+        let peer: &str = format!("{{{base}, {fields}}}").leak();
+        let resolution =
+            given(&[("BGPPeer", "p", 1, peer), ("BFDProfile", "fast", 1, "receiveInterval: 100")]);
+        assert!(refusals(&resolution).is_empty());
+        assert_eq!(resolution.config.peers["p"].bfd_strict, strict, "{fields}");
+    }
+}
+
+#[test]
 fn younger_peer_of_the_same_session_is_refused() {
     let base = "myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1";
     let table = [

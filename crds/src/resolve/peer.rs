@@ -122,7 +122,8 @@ pub(super) fn peer(
         node_selectors: selectors("nodeSelectors", &spec.node_selectors)?,
         tcp_ao: tcp_ao(spec, password_secret.is_some())?,
         password_secret,
-        bfd_strict: bfd.is_some() && spec.bfd_strict.unwrap_or(false),
+        // BFD in a VRF is not supported: a strict session would wait for it forever.
+        bfd_strict: bfd.is_some() && set(&spec.vrf).is_none() && spec.bfd_strict.unwrap_or(false),
         bfd,
         ebgp_multi_hop: spec.ebgp_multi_hop.unwrap_or(false),
         ttl_security: ttl_security(spec)?,

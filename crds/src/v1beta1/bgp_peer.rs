@@ -241,8 +241,8 @@ pub struct BGPPeerSpec {
     pub bfd_profile: Option<String>,
 
     /// If true, the session with the peer is established only after the BFD session is up. Otherwise, a peer
-    /// that does not answer by BFD has a BGP session without BFD. Without bfdProfile the field has no effect.
-    /// If unset, defaults to false.
+    /// that does not answer by BFD has a BGP session without BFD. Without bfdProfile, or with vrf, the field
+    /// has no effect. If unset, defaults to false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bfd_strict: Option<bool>,
 

@@ -157,7 +157,10 @@ impl PeerBfd {
     ) -> Result<Option<Request>, String> {
         let Some(profile) = self.profile(peer) else { return Ok(None) };
         if peer.vrf.is_some() {
-            return Err("BFD in a VRF is not supported: the BGP session runs without it".to_owned());
+            return Err(
+                "BFD in a VRF is not supported: the BGP session runs without it, also with bfdStrict"
+                    .to_owned(),
+            );
         }
         let endpoint = endpoint?;
         let Endpoint { remote, interface, source } = endpoint;
