@@ -41,15 +41,16 @@ pub(super) fn request(
     Request { key: SessionKey { local, remote, hop_mode, interface }, config }
 }
 
-/// Returns the hop mode as FRR selects it: multihop for eBGP peers with ebgpMultiHop, and for iBGP peers that
-/// are not on a link of this node.
+/// Returns the hop mode as FRR selects it: multihop for peers with ebgpMultiHop or ttlSecurity of more than one
+/// hop, and for iBGP peers that are not on a link of this node.
 fn hop_mode(peer: &Peer, local: IpAddr, remote: IpAddr, links: &Links) -> HopMode {
     let on_link = || {
         links
             .holding(local)
             .is_some_and(|link| link.addresses.iter().any(|net| net.addr() == local && net.contains(&remote)))
     };
-    if peer.ebgp_multi_hop || is_internal(peer) && !on_link() { HopMode::Multi } else { HopMode::Single }
+    let may_be_far = peer.ebgp_multi_hop || peer.ttl_security.is_some_and(|hops| hops > 1);
+    if may_be_far || is_internal(peer) && !on_link() { HopMode::Multi } else { HopMode::Single }
 }
 
 /// Returns whether the interface of a single-hop session has a carrier. Multihop sessions may change to
@@ -112,10 +113,13 @@ mod tests {
             ..fairlead_test_support::peer("tor", "192.0.2.254")
         };
         let (ebgp, ibgp) = (PeerAsn::External, PeerAsn::Internal);
+        let ttl_security = |hops| Peer { ttl_security: Some(hops), ..peer(ebgp, false) };
         for (name, peer, remote, expected) in [
             ("eBGP", peer(ebgp, false), near, HopMode::Single),
             ("eBGP with ebgpMultiHop on the link", peer(ebgp, true), near, HopMode::Multi),
             ("eBGP with ebgpMultiHop", peer(ebgp, true), far, HopMode::Multi),
+            ("eBGP with ttlSecurity of 1", ttl_security(1), near, HopMode::Single),
+            ("eBGP with ttlSecurity of 2", ttl_security(2), far, HopMode::Multi),
             ("iBGP on the link", peer(ibgp, false), near, HopMode::Single),
             ("iBGP", peer(ibgp, false), far, HopMode::Multi),
         ] {
