@@ -322,6 +322,7 @@ pub struct BFDSession {
     pub flaps: i64,
 
     /// The number of times that the Node was too late to detect a failure and waited for another packet.
+    /// Rounded down to a power of two.
     #[serde(default)]
     pub lateness: i64,
 

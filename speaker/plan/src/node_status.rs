@@ -93,7 +93,7 @@ pub struct SessionView {
     pub notification_sent: Option<Series>,
     /// The last NOTIFICATION received.
     pub notification_received: Option<Series>,
-    /// The BFD session with the peer.
+    /// The BFD session with the peer. Its `lateness` is the exact count.
     pub bfd: Option<BFDSession>,
     /// Problems of the session: at most one line for each feature and address family.
     pub messages: Vec<String>,
@@ -182,12 +182,21 @@ fn session(peer: &str, view: &SessionView) -> Session {
         attempts: (view.attempts > 0).then(|| rounded(view.attempts)),
         flaps: i64::try_from(view.flaps).unwrap_or(i64::MAX),
         negotiated: view.negotiated.clone(),
-        bfd: view.bfd.clone().map(|bfd| BFDSession { message: bfd.message.as_deref().map(bounded), ..bfd }),
+        bfd: view.bfd.clone().map(bfd),
         families: view.families.clone(),
         last_notification_sent: view.notification_sent.as_ref().map(notification),
         last_notification_received: view.notification_received.as_ref().map(notification),
         prefixes: view.families.iter().map(|family| family.sent).sum(),
         messages: view.messages.iter().take(MAX_MESSAGES).map(|message| bounded(message)).collect(),
+    }
+}
+
+/// Returns the BFD session of a view as the status shows it.
+fn bfd(view: BFDSession) -> BFDSession {
+    BFDSession {
+        message: view.message.as_deref().map(bounded),
+        lateness: u64::try_from(view.lateness).map_or(0, rounded),
+        ..view
     }
 }
 
@@ -332,6 +341,16 @@ mod tests {
         assert_eq!(shown(7), (Some(4), Some(4), since.clone()));
         assert_eq!(shown(1000), (Some(512), Some(512), since));
         assert_eq!(rounded(u64::MAX), 1 << 62);
+    }
+
+    #[test]
+    fn lateness_of_bfd_is_rounded_down() {
+        for (lateness, shown) in [(0, 0), (1, 1), (7, 4), (1000, 512)] {
+            let bfd = BFDSession { lateness, ..BFDSession::default() };
+            let view = SessionView { bfd: Some(bfd), ..SessionView::default() };
+            let status = status(&Summary::default(), &[("tor".to_owned(), view)].into(), None, at(9));
+            assert_eq!(status.sessions[0].bfd.as_ref().map(|bfd| bfd.lateness), Some(shown), "{lateness}");
+        }
     }
 
     #[test]
