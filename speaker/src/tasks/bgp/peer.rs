@@ -584,8 +584,9 @@ impl PeerTask {
             )
         });
         let others = self.router.as_ref().is_some_and(|router| router.found().others);
-        let mut messages = messages(&self.peer, &self.session, key_message);
-        messages.extend(unusable);
+        // The Speaker object holds a limited number of messages: this one must be among them.
+        let mut messages: Vec<String> =
+            unusable.into_iter().chain(messages(&self.peer, &self.session, key_message)).collect();
         messages.extend(others.then(|| OTHER_ROUTERS.to_owned()));
         if self.session.exceeds_receive_rate() && !std::mem::replace(&mut self.flood_logged, true) {
             tracing::warn!(peer = %self.peer.name, "{FLOOD}");
