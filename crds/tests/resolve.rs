@@ -480,3 +480,23 @@ fn link_local_peer_needs_its_interface() {
     assert_eq!(refusals(&given(&[on("a", "eth0"), on("b", "eth1")])), [""; 0]);
     assert_eq!(refusals(&given(&[on("a", "eth0"), on("b", "eth0")])), ["BGPPeer/b DuplicatePeer"]);
 }
+
+#[test]
+fn unnumbered_peer_duplicates_link_local_peer_of_its_interface() {
+    let link_local = "peerAddress: 'fe80::1', interface: eth1";
+    for (one, other, refused) in [
+        ("interface: eth1", link_local, true),
+        (link_local, "interface: eth1", true),
+        (link_local, "interface: eth1, sourceAddress: 'fe80::9'", true),
+        ("interface: eth2", link_local, false),
+        ("interface: eth1, peerPort: 1179", link_local, false),
+        ("interface: eth1, vrf: red", link_local, false),
+        ("peerAddress: 'fe80::2', interface: eth1", link_local, false),
+    ] {
+        let peer = |name, spec: &str| {
+            ("BGPPeer", name, 1, &*format!("{{myASN: 64513, peerASN: 64512, {spec}}}").leak())
+        };
+        let expected: &[&str] = if refused { &["BGPPeer/b DuplicatePeer"] } else { &[] };
+        assert_eq!(refusals(&given(&[peer("a", one), peer("b", other)])), expected, "{one} | {other}");
+    }
+}

@@ -460,6 +460,27 @@ fn peers_have_one_address_and_one_asn() {
                 Some(RefusalReason::InvalidSourceAddress),
             ),
             (
+                "{myASN: 64513, peerASN: 64512, peerAddress: default-gateway, vrf: red}",
+                Rejects("vrf must not be set"),
+                Some(RefusalReason::ConflictingPeerAddress),
+            ),
+            (
+                "{myASN: 64513, peerASN: 64512, peerAddress: default-gateway-ipv6, vrf: red}",
+                Rejects("vrf must not be set"),
+                Some(RefusalReason::ConflictingPeerAddress),
+            ),
+            ("{myASN: 64513, peerASN: 64512, peerAddress: default-gateway, vrf: ''}", Accepts, None),
+            (
+                "{myASN: 64513, peerASN: 64512, peerAddress: '2001:db8::1', sourceAddress: 'fe80::1'}",
+                Rejects("must not be a link-local address"),
+                Some(RefusalReason::InvalidSourceAddress),
+            ),
+            (
+                "{myASN: 64513, peerASN: 64512, peerAddress: 'fe80::2', interface: eth0, sourceAddress: 'fe80::1'}",
+                Accepts,
+                None,
+            ),
+            (
                 "{myASN: 64513, peerASN: 64512, peerAddress: default-gateway, interface: eth0}",
                 Rejects("exactly one of peerAddress and interface"),
                 Some(RefusalReason::ConflictingPeerAddress),

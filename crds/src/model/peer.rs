@@ -162,6 +162,19 @@ impl PeerAddress {
     }
 }
 
+impl PeerAddress {
+    /// Returns whether two addresses can be those of one router, which accepts only one session from a node:
+    /// they are equal, or one is the link-local address of the router that the other one finds on the same
+    /// interface.
+    pub fn may_be_same_router(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Interface(one), Self::LinkLocal { interface: other, .. })
+            | (Self::LinkLocal { interface: one, .. }, Self::Interface(other)) => one == other,
+            _ => self == other,
+        }
+    }
+}
+
 impl fmt::Display for PeerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

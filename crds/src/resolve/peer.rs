@@ -40,31 +40,56 @@ const MAX_MEGABITS: u32 = 100_000;
 /// The sessions of all peers in force. Two sessions of a node with the same endpoint would replace each
 /// other.
 #[derive(Default)]
-pub(super) struct Sessions(BTreeMap<Endpoint, Vec<(Vec<Selector>, String)>>);
+pub(super) struct Sessions(BTreeMap<Endpoint, Vec<Session>>);
 
-/// Address of the peer, port, VRF, and source address or interface.
-type Endpoint = (String, u16, Option<String>, Option<String>);
+/// Address or interface of the peer, port and VRF.
+type Endpoint = (String, u16, Option<String>);
+
+struct Session {
+    peer: String,
+    address: PeerAddress,
+    /// Source address or interface.
+    source: Option<String>,
+    nodes: Vec<Selector>,
+}
+
+impl Session {
+    /// Returns whether a router would see both sessions as one. Between link-local addresses of an interface,
+    /// the source makes no difference: the router of an unnumbered peer is not known in advance.
+    fn replaces(&self, other: &Self) -> bool {
+        self.address.may_be_same_router(&other.address)
+            && (self.address != other.address || self.source == other.source)
+            && on_common_nodes(&self.nodes, &other.nodes)
+    }
+}
 
 impl Sessions {
     /// Adds the sessions of a peer, unless a peer that was added before defines the same sessions on the
     /// same nodes.
     pub(super) fn add(&mut self, peer: &Peer) -> Result<(), ObjectRefusal> {
         let source = peer.source_address.map(|address| address.to_string());
-        let source = source.or_else(|| peer.source_interface.clone());
-        let endpoint = (peer.address.to_string(), peer.port, peer.vrf.clone(), source);
-        let same = self.0.entry(endpoint).or_default();
-        if let Some((_, other)) = same.iter().find(|(nodes, _)| on_common_nodes(nodes, &peer.node_selectors))
-        {
+        let session = Session {
+            peer: peer.name.clone(),
+            address: peer.address.clone(),
+            source: source.or_else(|| peer.source_interface.clone()),
+            nodes: peer.node_selectors.clone(),
+        };
+        let place = match &peer.address {
+            PeerAddress::LinkLocal { interface, .. } | PeerAddress::Interface(interface) => interface.clone(),
+            address => address.to_string(),
+        };
+        let same = self.0.entry((place, peer.port, peer.vrf.clone())).or_default();
+        if let Some(other) = same.iter().find(|other| other.replaces(&session)) {
             return refuse(
                 RefusalReason::DuplicatePeer,
                 format!(
                     "BGPPeer {}, which is in force or older, defines the same session on the same nodes: change \
                      the address, port, VRF, source address or node selectors, or delete one of the peers",
-                    quoted(other)
+                    quoted(&other.peer)
                 ),
             );
         }
-        same.push((peer.node_selectors.clone(), peer.name.clone()));
+        same.push(session);
         Ok(())
     }
 }
@@ -248,6 +273,16 @@ fn address(spec: &v1beta1::BGPPeerSpec) -> Result<PeerAddress, ObjectRefusal> {
             }
         },
     };
+    let is_gateway = matches!(address, PeerAddress::GatewayV4 | PeerAddress::GatewayV6);
+    if is_gateway && set(&spec.vrf).is_some() {
+        return refuse(
+            RefusalReason::ConflictingPeerAddress,
+            format!(
+                "peerAddress is {text} and vrf is set: set peerAddress to the address of the router, the speaker \
+                 reads the default routes outside of VRFs"
+            ),
+        );
+    }
     if interface.is_some() {
         return refuse(
             RefusalReason::ConflictingPeerAddress,
@@ -276,6 +311,16 @@ fn source_address(spec: &v1beta1::BGPPeerSpec, peer: &PeerAddress) -> Result<Opt
         return refuse(
             RefusalReason::InvalidSourceAddress,
             format!("sourceAddress is {ip}: it must be of the same address family as the peer"),
+        );
+    }
+    let is_link_local = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    if is_link_local && matches!(peer, PeerAddress::Ip(_)) {
+        return refuse(
+            RefusalReason::InvalidSourceAddress,
+            format!(
+                "sourceAddress is {ip}, a link-local address, and peerAddress is none: set sourceAddress to a \
+                 global address"
+            ),
         );
     }
     Ok(Some(ip))

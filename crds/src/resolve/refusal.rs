@@ -102,7 +102,8 @@ pub enum RefusalReason {
     InvalidASN,
     /// Neither `peerAddress` nor `interface` is set.
     MissingPeerAddress,
-    /// Both `peerAddress` and `interface` are set, and `peerAddress` is not a link-local address.
+    /// Both `peerAddress` and `interface` are set, and `peerAddress` is not a link-local address; or
+    /// `peerAddress` is a gateway, and `vrf` is set.
     ConflictingPeerAddress,
     /// `peerAddress` is not the address of a host.
     InvalidPeerAddress,
@@ -110,7 +111,8 @@ pub enum RefusalReason {
     MissingInterface,
     /// `sourceInterface` is set together with `sourceAddress` or `interface`.
     ConflictingSource,
-    /// `sourceAddress` is not an address of the family of the peer.
+    /// `sourceAddress` is not an address of the family of the peer, or is a link-local address and the peer has
+    /// none.
     InvalidSourceAddress,
     /// `peerPort` is out of range.
     InvalidPort,

@@ -14,6 +14,11 @@ const ONE_ADDRESS: &str = "(has(self.peerAddress) && self.peerAddress != '') != 
 const LINK_LOCAL: &str = "!has(self.peerAddress) || !isIP(self.peerAddress) || \
     ip(self.peerAddress).family() != 6 || !ip(self.peerAddress).isLinkLocalUnicast() || \
     has(self.interface) && self.interface != ''";
+const GATEWAY_VRF: &str = "!has(self.vrf) || self.vrf == '' || !has(self.peerAddress) || \
+    !self.peerAddress.startsWith('default-gateway')";
+const LINK_LOCAL_SOURCE: &str = "!has(self.sourceAddress) || !isIP(self.sourceAddress) || \
+    ip(self.sourceAddress).family() != 6 || !ip(self.sourceAddress).isLinkLocalUnicast() || \
+    !has(self.peerAddress) || !isIP(self.peerAddress) || ip(self.peerAddress).isLinkLocalUnicast()";
 const ONE_SOURCE: &str = "!has(self.sourceInterface) || self.sourceInterface == '' || \
     (!has(self.sourceAddress) || self.sourceAddress == '') && (!has(self.interface) || self.interface == '')";
 const MULTI_HOP: &str = "!has(self.ebgpMultiHop) || !self.ebgpMultiHop || \
@@ -85,6 +90,9 @@ const WHOLE_SECONDS: &str = "duration(self).getMilliseconds() % 1000 == 0";
     validation = (ONE_ADDRESS, "exactly one of peerAddress and interface must be set, or both if peerAddress is \
         an IPv6 link-local address"),
     validation = (LINK_LOCAL, "interface must be set: peerAddress is a link-local address"),
+    validation = (GATEWAY_VRF, "vrf must not be set together with peerAddress default-gateway or \
+        default-gateway-ipv6: the speaker reads the default routes outside of VRFs"),
+    validation = (LINK_LOCAL_SOURCE, "sourceAddress must not be a link-local address: peerAddress is none"),
     validation = (ONE_SOURCE, "sourceInterface must not be set together with sourceAddress or interface"),
     validation = (MULTI_HOP, "ebgpMultiHop must not be true for an iBGP peer"),
     validation = (TTL_SECURITY, "ttlSecurity and ebgpMultiHop must not both be set: ttlSecurity limits the number \
@@ -122,7 +130,8 @@ pub struct BGPPeerSpec {
 
     /// The IP address of the peer, or `default-gateway` or `default-gateway-ipv6`: the gateway of the default
     /// route of the Node for IPv4 or IPv6. If that route changes, the session moves to the new gateway.
-    /// Exactly one of peerAddress and interface must be set, or both for an IPv6 link-local address.
+    /// Must not be a gateway if vrf is set. Exactly one of peerAddress and interface must be set, or both for
+    /// an IPv6 link-local address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 45))]
     #[x_kube(
@@ -285,7 +294,8 @@ pub struct BGPPeerSpec {
     #[serde(default, rename = "disableMP")]
     pub disable_mp: bool,
 
-    /// The VRF device of the Node in which the session runs. If unset, the session runs in the default VRF.
+    /// The VRF device of the Node in which the session runs. Must not be set if peerAddress is a gateway. If
+    /// unset, the session runs in the default VRF.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 15))]
     pub vrf: Option<String>,

@@ -96,7 +96,7 @@ impl OpenPeers {
         for name in closed {
             let Some(open) = self.0.remove(&name) else { continue };
             // Two sessions with one router would collide: there the old one is closed first.
-            if opened.iter().any(|peer| peer.address == open.peer.address) {
+            if opened.iter().any(|peer| peer.address.may_be_same_router(&open.peer.address)) {
                 changes.push_close_first(name);
             } else {
                 changes.push(AnnouncementChange::PeerClose { peer: name });
