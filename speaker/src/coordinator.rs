@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fairlead_crds::resolve::{ObjectRef, ObjectVerdict};
 use fairlead_plan::membership_gate::MembershipGate;
@@ -47,6 +47,8 @@ pub(crate) struct Coordinator {
     pub bgp: BgpPeers,
     /// Addresses of this node, for the BGP peer tasks.
     pub node_addresses: watch::Sender<Vec<IpAddr>>,
+    /// The turn of this node to replace sessions, for the BGP peer tasks.
+    pub turn: watch::Sender<Duration>,
     pub mesh_input: watch::Sender<MeshInput>,
     /// True while the data path task must send probes.
     pub probe_wanted: watch::Sender<bool>,
@@ -162,12 +164,12 @@ impl Coordinator {
 
     /// Passes the networks of the interfaces that can announce to the plan.
     fn update_links(&mut self) {
-        let (links, gateways) = (self.links.borrow().clone(), *self.gateways.borrow());
-        let gateways = [gateways.v4, gateways.v6];
+        let (links, gateways) = (self.links.borrow().clone(), self.gateways.borrow().clone());
+        let gateways = [gateways.v4, gateways.v6].concat();
         let usable = links.by_index.values().filter(|link| is_usable(link, &self.excluded_interfaces));
         let networks: LinkNetworks = usable
             .map(|link| {
-                let on_link = gateways.iter().flatten().filter(|gateway| gateway.ifindex == link.index);
+                let on_link = gateways.iter().filter(|gateway| gateway.ifindex == link.index);
                 let gateways = on_link.map(|gateway| gateway.address).collect();
                 (link.name.clone(), LinkNetwork { addresses: link.addresses.clone(), gateways })
             })
@@ -215,6 +217,7 @@ impl Coordinator {
             }
             changed
         });
+        self.turn.send_if_modified(|current| replace(current, self.state.plan().turn()));
         let synced = self.state.waiting_for().is_none();
         let own = addresses.first().copied();
         // Join the mesh only when synced: members are elected as owners.

@@ -162,6 +162,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let (membership_sender, membership) = watch::channel(None);
     let (mesh_key_sender, mesh_key) = watch::channel(MeshKey::default());
     let (node_addresses_sender, node_addresses) = watch::channel(Vec::new());
+    let (turn_sender, turn) = watch::channel(std::time::Duration::ZERO);
     let (report_sender, report) = watch::channel(SpeakerReport::default());
     let sessions = watch::Sender::new(Default::default());
     let (l2_sender, l2_commands) = l2::command_channel();
@@ -179,6 +180,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         links: links.clone(),
         gateways: gateways.clone(),
         node_addresses,
+        turn,
         router_id: NodeRouterId::default(),
         process,
         drain_wait: flags.drain_wait,
@@ -203,6 +205,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         yielded,
         bgp,
         node_addresses: node_addresses_sender,
+        turn: turn_sender,
         mesh_input: mesh_input_sender,
         probe_wanted,
         probe_answers,

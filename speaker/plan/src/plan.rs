@@ -23,6 +23,7 @@ use crate::reason::{NotAnnouncedReason, Protocol};
 use crate::routes::Routes;
 use crate::services::Services;
 use crate::states::{AnnouncementStates, Problem};
+use crate::turns::turn;
 use crate::view::ClusterView;
 
 /// The plan of one node.
@@ -155,6 +156,17 @@ impl Plan {
         }
         if !previous.bgp_advertisements.is_empty() {
             self.routes.drop_unused_attributes();
+        }
+    }
+
+    /// Returns how long after an event that all nodes see this one replaces a session: its turn among the live
+    /// speakers, or among all nodes while these are unknown.
+    #[must_use]
+    pub fn turn(&self) -> std::time::Duration {
+        let own = self.nodes.own_name();
+        match self.election.live() {
+            Some(live) => turn(own, live.iter().map(|name| &**name)),
+            None => turn(own, self.nodes.all().map(|(name, _)| &**name)),
         }
     }
 

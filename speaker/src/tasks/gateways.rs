@@ -28,7 +28,7 @@ pub(crate) async fn follow(sender: watch::Sender<DefaultGateways>) {
 async fn publish(sender: &watch::Sender<DefaultGateways>) -> std::io::Result<()> {
     let mut monitor = Monitor::open().await?;
     loop {
-        sender.send_replace(monitor.gateways());
+        sender.send_replace(monitor.gateways().clone());
         tokio::select! {
             changed = monitor.changed() => changed?,
             () = sender.closed() => return Ok(()),

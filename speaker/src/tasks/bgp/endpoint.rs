@@ -10,6 +10,10 @@ use fairlead_net::links::{Link, Links};
 /// Time for which a new gateway must remain before an established session moves to it. A DHCP client that
 /// renews its lease replaces the default route.
 const SETTLE_TIME: Duration = Duration::from_secs(1);
+/// Shortest time between two moves of an established session. It doubles with each move that follows soon, so
+/// that a default route that comes and goes does not interrupt the session for ever.
+const MOVE_INTERVAL: Duration = Duration::from_secs(30);
+const LONGEST_MOVE_INTERVAL: Duration = Duration::from_secs(600);
 /// Shortest time between two attempts that do not wait for the back-off of the session. A host on the link
 /// that advertises new addresses all the time causes no more.
 const EARLY_INTERVAL: Duration = Duration::from_secs(5);
@@ -45,15 +49,17 @@ pub(super) struct FoundRouter {
     pub problem: Option<String>,
 }
 
-/// Returns where to connect to.
+/// Returns where to connect to. `current` is the endpoint of the connection: of several gateways that are
+/// equally good, that of the connection remains.
 ///
 /// # Errors
 /// Returns why that is not known, as a text for the operator.
 pub(super) fn endpoint(
     peer: &Peer,
     links: &Links,
-    gateways: DefaultGateways,
+    gateways: &DefaultGateways,
     found: Option<&FoundRouter>,
+    current: Option<Endpoint>,
 ) -> Result<Endpoint, String> {
     if let Some(vrf) =
         peer.vrf.as_ref().filter(|vrf| !links.by_index.is_empty() && links.named(vrf).is_none())
@@ -75,8 +81,15 @@ pub(super) fn endpoint(
                 }
             }
         }
-        PeerAddress::GatewayV4 => gateway(gateways.v4, "IPv4")?,
-        PeerAddress::GatewayV6 => gateway(gateways.v6, "IPv6")?,
+        PeerAddress::GatewayV4 if gateways.v4.is_empty() && gateways.v4_via_v6 => {
+            return Err(
+                "the gateway of the IPv4 default route is an IPv6 address (RTA_VIA): set peerAddress to \
+                        default-gateway-ipv6 or to an address, or set interface in its place"
+                    .to_owned(),
+            );
+        }
+        PeerAddress::GatewayV4 => gateway(&gateways.v4, current, "IPv4")?,
+        PeerAddress::GatewayV6 => gateway(&gateways.v6, current, "IPv6")?,
     };
     endpoint.source = match &peer.source_interface {
         Some(name) => Some(source(links, name, endpoint.remote)?),
@@ -92,12 +105,18 @@ fn no_advertisement(interface: &str) -> String {
     )
 }
 
-fn gateway(gateway: Option<Gateway>, family: &str) -> Result<Endpoint, String> {
-    let Some(Gateway { address, ifindex }) = gateway else {
-        return Err(format!("the node has no default route with a gateway for {family} in its main table"));
+fn gateway(gateways: &[Gateway], current: Option<Endpoint>, family: &str) -> Result<Endpoint, String> {
+    let endpoint = |Gateway { address, ifindex }: &Gateway| {
+        let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        Endpoint { remote: *address, interface: link_local.then_some(*ifindex), source: None }
     };
-    let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    Ok(Endpoint { remote: address, interface: link_local.then_some(ifindex), source: None })
+    let is_current = |endpoint: &Endpoint| {
+        current.is_some_and(|now| (now.remote, now.interface) == (endpoint.remote, endpoint.interface))
+    };
+    let remains = gateways.iter().map(endpoint).find(is_current);
+    remains.or_else(|| gateways.first().map(endpoint)).ok_or_else(|| {
+        format!("the node has no default route with a usable gateway for {family} in its main table")
+    })
 }
 
 fn on_link(links: &Links, interface: &str, router: Ipv6Addr) -> Result<Endpoint, String> {
@@ -146,6 +165,8 @@ pub(super) enum EndpointAction {
 pub(super) struct EndpointTracker {
     dialed: Option<Endpoint>,
     move_at: Option<Instant>,
+    /// When the session moved last, and the time until it may move again.
+    moved: Option<(Instant, Duration)>,
     early_at: Option<Instant>,
 }
 
@@ -176,25 +197,31 @@ impl EndpointTracker {
     }
 
     /// Handles the endpoint of the peer at this time; `None` if it is not known. An established session moves
-    /// only if it follows a route of this node (`follows`): any host on the link can send advertisements.
+    /// only if it follows a route of this node: any host on the link can send advertisements. `turn` is then
+    /// the turn of this node: a router without sessions of all nodes for a moment would lose all next hops.
     pub(super) fn update(
         &mut self,
         now: Instant,
         wanted: Option<Endpoint>,
         has_connection: bool,
-        follows: bool,
+        turn: Option<Duration>,
     ) -> EndpointAction {
         let changed = wanted.filter(|wanted| self.dialed != Some(*wanted));
-        if changed.is_none() || has_connection && !follows {
+        if changed.is_none() || has_connection && turn.is_none() {
             self.move_at = None;
             return EndpointAction::Nothing;
         }
         if has_connection {
-            let at = *self.move_at.get_or_insert(now + SETTLE_TIME);
+            let earliest = self.moved.map_or(now, |(at, interval)| at + interval);
+            let turn = now + SETTLE_TIME + turn.unwrap_or_default();
+            let at = *self.move_at.get_or_insert(turn.max(earliest));
             if at > now {
                 return EndpointAction::Nothing;
             }
             self.move_at = None;
+            let soon = self.moved.filter(|(at, interval)| now < *at + *interval * 2);
+            let interval = soon.map_or(MOVE_INTERVAL, |(_, interval)| interval * 2);
+            self.moved = Some((now, interval.min(LONGEST_MOVE_INTERVAL)));
             return EndpointAction::Move;
         }
         if self.may_connect(now) { EndpointAction::Connect } else { EndpointAction::Nothing }
@@ -253,10 +280,13 @@ pub(super) mod tests {
     #[test]
     fn endpoint_follows_links_routes_and_advertisements() {
         let gateways = DefaultGateways {
-            v4: Some(Gateway { address: ip("192.0.2.1"), ifindex: 2 }),
-            v6: Some(Gateway { address: ip("fe80::9"), ifindex: 3 }),
+            v4: vec![Gateway { address: ip("192.0.2.1"), ifindex: 2 }],
+            v6: vec![Gateway { address: ip("fe80::9"), ifindex: 3 }],
+            v4_via_v6: false,
         };
-        let none = DefaultGateways::default();
+        let gateways = &gateways;
+        let none = &DefaultGateways::default();
+        let via_v6 = &DefaultGateways { v4_via_v6: true, ..DefaultGateways::default() };
         let found = |address: &str| FoundRouter { address: address.parse().ok(), ..FoundRouter::default() };
         let problem = FoundRouter { problem: Some("no permission".to_owned()), ..FoundRouter::default() };
         for (peer, gateways, found, expected) in [
@@ -270,11 +300,12 @@ pub(super) mod tests {
             (unnumbered("eth1"), none, Some(problem), Err("no permission")),
             (unnumbered("down"), none, Some(found("")), Err("interface down is down")),
             (PeerAddress::GatewayV4, gateways, None, Ok(("192.0.2.1", None))),
-            (PeerAddress::GatewayV4, none, None, Err("no default route with a gateway for IPv4")),
+            (PeerAddress::GatewayV4, none, None, Err("no default route with a usable gateway for IPv4")),
+            (PeerAddress::GatewayV4, via_v6, None, Err("IPv6 address (RTA_VIA)")),
             (PeerAddress::GatewayV6, gateways, None, Ok(("fe80::9", Some(3)))),
-            (PeerAddress::GatewayV6, none, None, Err("no default route with a gateway for IPv6")),
+            (PeerAddress::GatewayV6, none, None, Err("no default route with a usable gateway for IPv6")),
         ] {
-            let seen = endpoint(&at(peer.clone()), &links(), gateways, found.as_ref());
+            let seen = endpoint(&at(peer.clone()), &links(), gateways, found.as_ref(), None);
             match expected {
                 Ok((remote, interface)) => {
                     let expected = Endpoint { remote: ip(remote), interface, source: None };
@@ -295,7 +326,7 @@ pub(super) mod tests {
             ("192.0.2.254", "eth9", Err("no interface eth9 (sourceInterface)")),
         ] {
             let peer = Peer { source_interface: Some(source.to_owned()), ..at(PeerAddress::Ip(ip(peer))) };
-            let seen = endpoint(&peer, &links(), DefaultGateways::default(), None);
+            let seen = endpoint(&peer, &links(), &DefaultGateways::default(), None, None);
             match expected {
                 Ok(expected) => assert_eq!(seen.unwrap().source, Some(ip(expected)), "{source}"),
                 Err(words) => assert!(seen.as_ref().is_err_and(|e| e.contains(words)), "{source}: {seen:?}"),
@@ -306,10 +337,10 @@ pub(super) mod tests {
     #[test]
     fn missing_vrf_is_reported() {
         let vrf = |name: &str| Peer { vrf: Some(name.to_owned()), ..at(PeerAddress::Ip(ip("192.0.2.1"))) };
-        let seen = endpoint(&vrf("red"), &links(), DefaultGateways::default(), None);
+        let seen = endpoint(&vrf("red"), &links(), &DefaultGateways::default(), None, None);
         assert!(seen.as_ref().is_err_and(|e| e.contains("no VRF device red")), "{seen:?}");
-        assert!(endpoint(&vrf("eth1"), &links(), DefaultGateways::default(), None).is_ok());
-        assert!(endpoint(&vrf("red"), &Links::default(), DefaultGateways::default(), None).is_ok());
+        assert!(endpoint(&vrf("eth1"), &links(), &DefaultGateways::default(), None, None).is_ok());
+        assert!(endpoint(&vrf("red"), &Links::default(), &DefaultGateways::default(), None, None).is_ok());
     }
 
     #[test]
@@ -329,10 +360,68 @@ pub(super) mod tests {
             (2_050, to("192.0.2.2"), EndpointAction::Nothing),
             (2_100, to("192.0.2.2"), EndpointAction::Move),
         ] {
-            assert_eq!(tracker.update(at(millisecond), wanted, true, true), expected, "{millisecond}");
+            assert_eq!(
+                tracker.update(at(millisecond), wanted, true, Some(Duration::ZERO)),
+                expected,
+                "{millisecond}"
+            );
         }
         tracker.set_dialed(to("192.0.2.2"));
-        assert_eq!(tracker.update(at(3_000), to("192.0.2.2"), true, true), EndpointAction::Nothing);
+        assert_eq!(
+            tracker.update(at(3_000), to("192.0.2.2"), true, Some(Duration::ZERO)),
+            EndpointAction::Nothing
+        );
+    }
+
+    #[test]
+    fn session_stays_with_a_gateway_that_is_as_good_as_others() {
+        let gateways = |addresses: &[&str]| DefaultGateways {
+            v4: addresses.iter().map(|address| Gateway { address: ip(address), ifindex: 2 }).collect(),
+            ..DefaultGateways::default()
+        };
+        for (best, current, expected) in [
+            (vec!["192.0.2.1", "192.0.2.2"], None, "192.0.2.1"),
+            (vec!["192.0.2.1", "192.0.2.2"], Some("192.0.2.2"), "192.0.2.2"),
+            (vec!["192.0.2.1"], Some("192.0.2.2"), "192.0.2.1"),
+        ] {
+            let source = Some(ip("192.0.2.11"));
+            let current = current.map(|remote| Endpoint { remote: ip(remote), interface: None, source });
+            let seen = endpoint(&at(PeerAddress::GatewayV4), &links(), &gateways(&best), None, current);
+            assert_eq!(seen.unwrap().remote, ip(expected), "{best:?} {current:?}");
+        }
+    }
+
+    /// Returns the seconds at which a session moves while the wanted gateway is 192.0.2.1 and 192.0.2.2 in turn
+    /// for `period` seconds each.
+    fn moves(period: u64, turn: Duration) -> Vec<u64> {
+        let start = Instant::now();
+        let to = |n: u64| Endpoint { remote: [192, 0, 2, n as u8].into(), interface: None, source: None };
+        let mut tracker = EndpointTracker::default();
+        tracker.set_dialed(Some(to(1)));
+        let mut moved = Vec::new();
+        for second in 0..3_600 {
+            let wanted = to(1 + second / period % 2);
+            let now = start + Duration::from_secs(second);
+            if tracker.update(now, Some(wanted), true, Some(turn)) == EndpointAction::Move {
+                tracker.set_dialed(Some(wanted));
+                moved.push(second);
+            }
+        }
+        moved
+    }
+
+    #[test]
+    fn default_route_that_comes_and_goes_moves_the_session_ever_more_rarely() {
+        let flapping = moves(5, Duration::ZERO);
+        assert!((2..=12).contains(&flapping.len()), "{flapping:?}");
+        assert!(flapping.windows(2).all(|pair| pair[1] - pair[0] >= 30), "{flapping:?}");
+        // Moves that are far apart are not delayed.
+        assert_eq!(moves(1_300, Duration::ZERO), [1_301, 2_601]);
+    }
+
+    #[test]
+    fn session_moves_at_the_turn_of_its_node() {
+        assert_eq!(moves(1_300, Duration::from_secs(4)), [1_305, 2_605]);
     }
 
     #[test]
@@ -345,7 +434,7 @@ pub(super) mod tests {
         let mut tracker = EndpointTracker::default();
         tracker.set_dialed(to(1));
         for n in 2..100 {
-            assert_eq!(tracker.update(now, to(n), true, false), EndpointAction::Nothing);
+            assert_eq!(tracker.update(now, to(n), true, None), EndpointAction::Nothing);
         }
     }
 
@@ -358,7 +447,7 @@ pub(super) mod tests {
             let remote = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, second).into();
             let wanted = Some(Endpoint { remote, interface: Some(3), source: None });
             let now = start + Duration::from_secs(second.into());
-            attempts += u32::from(tracker.update(now, wanted, false, false) == EndpointAction::Connect);
+            attempts += u32::from(tracker.update(now, wanted, false, None) == EndpointAction::Connect);
         }
         assert_eq!(attempts, 12);
     }

@@ -46,6 +46,8 @@ pub(crate) struct PeerContext {
     pub gateways: GatewaysReceiver,
     /// InternalIP addresses of the Node object.
     pub node_addresses: watch::Receiver<Vec<std::net::IpAddr>>,
+    /// How long after a change that all nodes see this one moves its sessions.
+    pub turn: watch::Receiver<Duration>,
     pub router_id: NodeRouterId,
     pub bfd: BfdSessions,
     /// TCP-MD5 keys.
@@ -123,8 +125,9 @@ impl BgpPeers {
     /// one from this node.
     pub(crate) fn open(&mut self, peer: Peer) {
         let name: Arc<str> = peer.name.as_str().into();
-        let (previous, others): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.closing).into_iter().partition(|(address, _)| *address == peer.address);
+        let (previous, others): (Vec<_>, Vec<_>) = std::mem::take(&mut self.closing)
+            .into_iter()
+            .partition(|(address, _)| address.may_be_same_router(&peer.address));
         self.closing = others;
         tracing::info!(peer = %name, "opening BGP session");
         let (commands, receiver) = command_channel();

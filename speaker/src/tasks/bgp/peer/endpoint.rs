@@ -32,8 +32,9 @@ impl PeerTask {
     /// Returns where to connect to now.
     fn wanted_endpoint(&self) -> Result<Endpoint, String> {
         let found = self.router.as_ref().map(RouterWatch::found);
-        let gateways = *self.context.gateways.borrow();
-        endpoint(&self.peer, &self.context.links.borrow(), gateways, found.as_ref())
+        let current = self.tracker.dialed().filter(|_| self.connection.is_some());
+        let (links, gateways) = (self.context.links.borrow(), self.context.gateways.borrow());
+        endpoint(&self.peer, &links, &gateways, found.as_ref(), current)
     }
 
     /// Returns the endpoint of the connection, else where to connect to.
@@ -65,7 +66,8 @@ impl PeerTask {
         let now = Instant::now();
         let follows = matches!(self.peer.address, PeerAddress::GatewayV4 | PeerAddress::GatewayV6);
         let wanted = self.wanted_endpoint().ok();
-        match self.tracker.update(now, wanted, self.connection.is_some(), follows) {
+        let turn = follows.then(|| *self.context.turn.borrow());
+        match self.tracker.update(now, wanted, self.connection.is_some(), turn) {
             EndpointAction::Nothing => {}
             EndpointAction::Connect => self.session.handle_input(now, SessionInput::ConnectNow),
             EndpointAction::Move => {
