@@ -58,29 +58,31 @@ pub struct Links {
 }
 
 impl Link {
-    /// Returns the first link-local IPv6 address.
+    /// Returns the first link-local IPv6 address, see [`Link::ipv6`].
     pub fn link_local(&self) -> Option<Ipv6Addr> {
-        self.v6().find(Ipv6Addr::is_unicast_link_local)
+        let candidates = self.v6().filter(|(address, _)| address.is_unicast_link_local());
+        first(candidates, |_| false)
     }
 
-    /// Returns the first IPv4 address that is neither link-local nor loopback, a deprecated one only if there
-    /// is no other.
+    /// Returns the lowest IPv4 address that is neither link-local nor loopback. An address of host length comes
+    /// after all others, because it may be a virtual one, and a deprecated address last.
     pub fn ipv4(&self) -> Option<Ipv4Addr> {
-        let v4 = self.addresses.iter().filter_map(|net| match net.addr() {
-            IpAddr::V4(v4) => Some(v4),
-            IpAddr::V6(_) => None,
+        let v4 = self.addresses.iter().filter_map(|net| match net {
+            IpNet::V4(net) => Some((net.addr(), net.prefix_len() == 32)),
+            IpNet::V6(_) => None,
         });
-        let usable = |address: &Ipv4Addr| !address.is_loopback() && !address.is_link_local();
-        v4.filter(usable).min_by_key(|address| self.deprecated.contains(&(*address).into()))
+        let candidates = v4.filter(|(address, _)| !address.is_loopback() && !address.is_link_local());
+        first(candidates, |address| self.deprecated.contains(&address.into()))
     }
 
-    /// Returns the first permanent IPv6 address that is neither link-local nor loopback, a deprecated one
-    /// only if there is no other.
+    /// Returns the lowest permanent IPv6 address that is neither link-local nor loopback. An address of host
+    /// length comes after all others, because it may be a virtual one, and a deprecated address last.
     pub fn ipv6(&self) -> Option<Ipv6Addr> {
-        let usable = |address: &Ipv6Addr| !address.is_loopback() && !address.is_unicast_link_local();
-        let permanent = |address: &Ipv6Addr| !self.temporary.contains(&(*address).into());
-        let candidates = self.v6().filter(usable).filter(permanent);
-        candidates.min_by_key(|address| self.deprecated.contains(&(*address).into()))
+        let candidates = self.v6().filter(|(address, _)| {
+            let permanent = !self.temporary.contains(&(*address).into());
+            permanent && !address.is_loopback() && !address.is_unicast_link_local()
+        });
+        first(candidates, |address| self.deprecated.contains(&address.into()))
     }
 
     /// Returns whether the link has this address.
@@ -99,12 +101,22 @@ impl Link {
         self.up && self.mac.is_some() && !self.loopback && (self.controller.is_none() || self.in_vrf)
     }
 
-    fn v6(&self) -> impl Iterator<Item = Ipv6Addr> + '_ {
-        self.addresses.iter().filter_map(|net| match net.addr() {
-            IpAddr::V6(v6) => Some(v6),
-            IpAddr::V4(_) => None,
+    /// The IPv6 addresses, and whether they have host length.
+    fn v6(&self) -> impl Iterator<Item = (Ipv6Addr, bool)> + '_ {
+        self.addresses.iter().filter_map(|net| match net {
+            IpNet::V6(net) => Some((net.addr(), net.prefix_len() == 128)),
+            IpNet::V4(_) => None,
         })
     }
+}
+
+/// Returns the first of these addresses: neither deprecated nor of host length, the lowest.
+fn first<A: Copy + Ord>(
+    candidates: impl Iterator<Item = (A, bool)>,
+    is_deprecated: impl Fn(A) -> bool,
+) -> Option<A> {
+    let best = candidates.min_by_key(|(address, host)| (is_deprecated(*address), *host, *address));
+    best.map(|(address, _)| address)
 }
 
 impl Links {
@@ -255,4 +267,45 @@ async fn list(handle: &Handle) -> io::Result<Links> {
         links.apply(&RouteNetlinkMessage::NewAddress(address));
     }
     Ok(links)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_address_does_not_depend_on_the_order_of_changes() {
+        for (addresses, deprecated, ipv4, ipv6, link_local) in [
+            ("192.0.2.2/24 192.0.2.1/24", "", "192.0.2.1", "", ""),
+            ("192.0.2.9/24 192.0.2.1/32", "", "192.0.2.9", "", ""),
+            ("192.0.2.9/32 192.0.2.1/32 127.0.0.1/8", "", "192.0.2.1", "", ""),
+            ("192.0.2.1/24 192.0.2.2/32", "192.0.2.1", "192.0.2.2", "", ""),
+            ("2001:db8::2/64 2001:db8::1/128", "", "", "2001:db8::2", ""),
+            ("2001:db8::2/64 2001:db8::3/64", "2001:db8::2", "", "2001:db8::3", ""),
+            ("fe80::2/64 fe80::1/64 fe80::/128", "", "", "", "fe80::1"),
+        ] {
+            let mut addresses: Vec<IpNet> =
+                addresses.split_whitespace().map(|address| address.parse().unwrap()).collect();
+            for _ in 0..2 {
+                let link = Link {
+                    index: 2,
+                    name: "eth0".to_owned(),
+                    mac: None,
+                    up: true,
+                    broadcast: true,
+                    no_arp: false,
+                    loopback: false,
+                    controller: None,
+                    in_vrf: false,
+                    addresses: addresses.clone(),
+                    temporary: Vec::new(),
+                    deprecated: deprecated.parse().into_iter().collect(),
+                };
+                assert_eq!(link.ipv4(), ipv4.parse().ok(), "{addresses:?}");
+                assert_eq!(link.ipv6(), ipv6.parse().ok(), "{addresses:?}");
+                assert_eq!(link.link_local(), link_local.parse().ok(), "{addresses:?}");
+                addresses.reverse();
+            }
+        }
+    }
 }

@@ -50,7 +50,7 @@ pub(super) struct FoundRouter {
 }
 
 /// Returns where to connect to. `current` is the endpoint of the connection: of several gateways that are
-/// equally good, that of the connection remains.
+/// equally good, that of the connection remains. `node` contains the InternalIP addresses of the Node object.
 ///
 /// # Errors
 /// Returns why that is not known, as a text for the operator.
@@ -60,6 +60,7 @@ pub(super) fn endpoint(
     gateways: &DefaultGateways,
     found: Option<&FoundRouter>,
     current: Option<Endpoint>,
+    node: &[IpAddr],
 ) -> Result<Endpoint, String> {
     if let Some(vrf) =
         peer.vrf.as_ref().filter(|vrf| !links.by_index.is_empty() && links.named(vrf).is_none())
@@ -92,7 +93,7 @@ pub(super) fn endpoint(
         PeerAddress::GatewayV6 => gateway(&gateways.v6, current, "IPv6")?,
     };
     endpoint.source = match &peer.source_interface {
-        Some(name) => Some(source(links, name, endpoint.remote)?),
+        Some(name) => Some(source(links, name, endpoint.remote, node)?),
         None => peer.source_address,
     };
     Ok(endpoint)
@@ -138,14 +139,17 @@ pub(super) fn usable_link<'a>(links: &'a Links, interface: &str) -> Result<&'a L
     Ok(link)
 }
 
-fn source(links: &Links, interface: &str, remote: IpAddr) -> Result<IpAddr, String> {
+/// Returns the InternalIP of the family that the interface has, else its first address.
+fn source(links: &Links, interface: &str, remote: IpAddr, node: &[IpAddr]) -> Result<IpAddr, String> {
     let Some(link) = links.named(interface) else {
         return Err(format!("the node has no interface {interface} (sourceInterface)"));
     };
+    let mut internal = node.iter().copied().filter(|address| address.is_ipv4() == remote.is_ipv4());
+    let internal = internal.find(|address| link.holds(*address));
     let (address, family) = match remote {
-        IpAddr::V4(_) => (link.ipv4().map(IpAddr::from), "IPv4"),
+        IpAddr::V4(_) => (internal.or_else(|| link.ipv4().map(IpAddr::from)), "IPv4"),
         IpAddr::V6(v6) if v6.is_unicast_link_local() => (link.link_local().map(IpAddr::from), "link-local"),
-        IpAddr::V6(_) => (link.ipv6().map(IpAddr::from), "IPv6"),
+        IpAddr::V6(_) => (internal.or_else(|| link.ipv6().map(IpAddr::from)), "IPv6"),
     };
     address.ok_or_else(|| format!("interface {interface} has no {family} address (sourceInterface)"))
 }
@@ -257,6 +261,7 @@ pub(super) mod tests {
             link(3, "eth1", true, &["fe80::11/64"]),
             link(4, "down", false, &["fe80::11/64"]),
             link(5, "v4only", true, &["198.51.100.1/24"]),
+            link(6, "eth2", true, &["198.51.100.11/24", "198.51.100.12/24"]),
         ];
         Links { by_index: links.into_iter().map(|link| (link.index, link)).collect() }
     }
@@ -305,7 +310,7 @@ pub(super) mod tests {
             (PeerAddress::GatewayV6, gateways, None, Ok(("fe80::9", Some(3)))),
             (PeerAddress::GatewayV6, none, None, Err("no default route with a usable gateway for IPv6")),
         ] {
-            let seen = endpoint(&at(peer.clone()), &links(), gateways, found.as_ref(), None);
+            let seen = endpoint(&at(peer.clone()), &links(), gateways, found.as_ref(), None, &[]);
             match expected {
                 Ok((remote, interface)) => {
                     let expected = Endpoint { remote: ip(remote), interface, source: None };
@@ -321,12 +326,15 @@ pub(super) mod tests {
         for (peer, source, expected) in [
             ("192.0.2.254", "lo", Ok("192.0.2.99")),
             ("2001:db8::1", "lo", Ok("2001:db8::99")),
+            // The InternalIP is not the lowest address.
+            ("192.0.2.254", "eth2", Ok("198.51.100.12")),
             ("192.0.2.254", "eth1", Err("interface eth1 has no IPv4 address")),
             ("2001:db8::1", "v4only", Err("interface v4only has no IPv6 address")),
             ("192.0.2.254", "eth9", Err("no interface eth9 (sourceInterface)")),
         ] {
             let peer = Peer { source_interface: Some(source.to_owned()), ..at(PeerAddress::Ip(ip(peer))) };
-            let seen = endpoint(&peer, &links(), &DefaultGateways::default(), None, None);
+            let node = [ip("2001:db8:9::1"), ip("198.51.100.12")];
+            let seen = endpoint(&peer, &links(), &DefaultGateways::default(), None, None, &node);
             match expected {
                 Ok(expected) => assert_eq!(seen.unwrap().source, Some(ip(expected)), "{source}"),
                 Err(words) => assert!(seen.as_ref().is_err_and(|e| e.contains(words)), "{source}: {seen:?}"),
@@ -337,10 +345,12 @@ pub(super) mod tests {
     #[test]
     fn missing_vrf_is_reported() {
         let vrf = |name: &str| Peer { vrf: Some(name.to_owned()), ..at(PeerAddress::Ip(ip("192.0.2.1"))) };
-        let seen = endpoint(&vrf("red"), &links(), &DefaultGateways::default(), None, None);
+        let seen = endpoint(&vrf("red"), &links(), &DefaultGateways::default(), None, None, &[]);
         assert!(seen.as_ref().is_err_and(|e| e.contains("no VRF device red")), "{seen:?}");
-        assert!(endpoint(&vrf("eth1"), &links(), &DefaultGateways::default(), None, None).is_ok());
-        assert!(endpoint(&vrf("red"), &Links::default(), &DefaultGateways::default(), None, None).is_ok());
+        assert!(endpoint(&vrf("eth1"), &links(), &DefaultGateways::default(), None, None, &[]).is_ok());
+        assert!(
+            endpoint(&vrf("red"), &Links::default(), &DefaultGateways::default(), None, None, &[]).is_ok()
+        );
     }
 
     #[test]
@@ -386,7 +396,7 @@ pub(super) mod tests {
         ] {
             let source = Some(ip("192.0.2.11"));
             let current = current.map(|remote| Endpoint { remote: ip(remote), interface: None, source });
-            let seen = endpoint(&at(PeerAddress::GatewayV4), &links(), &gateways(&best), None, current);
+            let seen = endpoint(&at(PeerAddress::GatewayV4), &links(), &gateways(&best), None, current, &[]);
             assert_eq!(seen.unwrap().remote, ip(expected), "{best:?} {current:?}");
         }
     }

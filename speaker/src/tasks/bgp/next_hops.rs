@@ -9,8 +9,9 @@ use fairlead_net::links::{Link, Links};
 /// link-local addresses, `node` contains the InternalIP addresses of the Node object, `in_use` the next hops
 /// before a change.
 ///
-/// For the family of the session, the next hop is the local address of the connection. For the other family,
-/// it is the InternalIP, else a permanent address of the interface. A router on the link of the interface
+/// For the family of the session, the next hop is the local address of the connection; between link-local
+/// addresses, the IPv6 next hop is the InternalIP if the interface has it, else a permanent address of the
+/// interface, one of host length only if there is no other. For the other family, it is the InternalIP, else a permanent address of the interface. A router on the link of the interface
 /// accepts only next hops on that link (RFC 4271 §5.1.3), so an InternalIP on another interface comes last
 /// there. A next hop remains in use while the interface has its address, also when the address becomes
 /// deprecated (RFC 4862 §5.5.4). Otherwise, a deprecated address is chosen only if there is no other one, and
@@ -53,7 +54,13 @@ pub(super) fn next_hops(
             });
             let v4 = v4(internal);
             if local.is_unicast_link_local() {
-                return NextHops { v4, v6: v6(None), link_local: Some(local), over_link_local: true };
+                let on_link = |address: &Ipv6Addr| link.is_some_and(|link| link.holds((*address).into()));
+                let mut internal = node.iter().filter_map(|address| match address {
+                    IpAddr::V6(v6) => Some(*v6),
+                    IpAddr::V4(_) => None,
+                });
+                let v6 = v6(internal.find(on_link));
+                return NextHops { v4, v6, link_local: Some(local), over_link_local: true };
             }
             NextHops { v4, v6: Some(local), link_local: link_local(Some(local)), over_link_local: false }
         }
@@ -219,6 +226,19 @@ mod tests {
                 interface: both,
                 node: &[],
                 expected: [v4, Some("2001:db8::1"), Some("fe80::1")],
+            },
+            // Virtual addresses have host length.
+            Case {
+                session: ("fe80::1", "fe80::fe"),
+                interface: &["2001:db8::a/128", "2001:db8::b/64", "fe80::1/64"],
+                node: &["2001:db8:9::1"],
+                expected: [None, Some("2001:db8::b"), Some("fe80::1")],
+            },
+            Case {
+                session: ("fe80::1", "fe80::fe"),
+                interface: &["2001:db8::a/128", "2001:db8::b/64", "2001:db8::c/64", "fe80::1/64"],
+                node: &["2001:db8:9::1", "2001:db8::c"],
+                expected: [None, Some("2001:db8::c"), Some("fe80::1")],
             },
         ];
         for Case { session: (local, remote), interface, node, expected: [v4, v6, link_local] } in table {

@@ -34,7 +34,8 @@ impl PeerTask {
         let found = self.router.as_ref().map(RouterWatch::found);
         let current = self.tracker.dialed().filter(|_| self.connection.is_some());
         let (links, gateways) = (self.context.links.borrow(), self.context.gateways.borrow());
-        endpoint(&self.peer, &links, &gateways, found.as_ref(), current)
+        let node = self.context.node_addresses.borrow();
+        endpoint(&self.peer, &links, &gateways, found.as_ref(), current, &node)
     }
 
     /// Returns the endpoint of the connection, else where to connect to.
