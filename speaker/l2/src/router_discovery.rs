@@ -9,7 +9,7 @@
 //! fails ([`RouterDiscovery::release`]), and a flood of messages is read at a bounded rate
 //! ([`RouterDiscovery::read_after`]).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,11 @@ const ADVERTISE_INTERVAL: Duration = Duration::from_secs(10);
 const SHORTEST_ADVERTISE_INTERVAL: Duration = Duration::from_secs(3);
 /// A router that was not heard for this long gives way to another one.
 const SILENCE: Duration = Duration::from_secs(30);
+/// Time for which another router is remembered: the longest interval of advertisements (MaxRtrAdvInterval, RFC
+/// 4861 section 6.2.1).
+const OTHER_MEMORY: Duration = Duration::from_secs(1800);
+/// Time from [`RouterDiscovery::release`] in which only another router is accepted.
+const RELEASE_WAIT: Duration = Duration::from_secs(1);
 /// Messages that are read per [`RATE_INTERVAL`]. Routers send one every few seconds, and hosts solicit when
 /// they start.
 const MAX_MESSAGES: u32 = 32;
@@ -46,12 +51,15 @@ const RATE_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct RouterDiscovery {
     mac: Mac,
+    /// The addresses from which this node itself advertises, also on other interfaces.
+    own: BTreeSet<(Ipv6Addr, Mac)>,
     /// The router and when it was heard last.
     router: Option<(Ipv6Addr, Instant)>,
-    /// When another router was heard last.
-    other: Option<Instant>,
-    /// True if the next advertisement of another router replaces the router.
-    released: bool,
+    /// Another router and when it was heard last.
+    other: Option<(Ipv6Addr, Instant)>,
+    /// Set if the next advertisement of any router replaces the router: until this time, only that of another
+    /// one.
+    released: Option<Instant>,
     solicited_at: Option<Instant>,
     /// Begin of the period in which messages are counted, and their number.
     received: (Instant, u32),
@@ -69,9 +77,10 @@ impl RouterDiscovery {
     pub fn new(now: Instant, mac: Mac) -> Self {
         let mut discovery = Self {
             mac,
+            own: BTreeSet::new(),
             router: None,
             other: None,
-            released: false,
+            released: None,
             solicited_at: None,
             received: (now, 0),
             solicit: (now, SOLICIT_INTERVAL),
@@ -81,6 +90,13 @@ impl RouterDiscovery {
         };
         discovery.handle_timeout(now);
         discovery
+    }
+
+    /// Sets the link-local addresses of this node with the link-layer addresses of their interfaces. Two
+    /// interfaces may connect to one link: then this node hears its own advertisements. The address alone is
+    /// not sufficient, because a router may have the address of an interface that connects to another link.
+    pub fn set_own_addresses(&mut self, own: BTreeSet<(Ipv6Addr, Mac)>) {
+        self.own = own;
     }
 
     /// Returns the link-local address of the router; `None` if none was heard.
@@ -93,13 +109,15 @@ impl RouterDiscovery {
     /// an unnumbered session needs.
     #[must_use]
     pub fn has_other_routers(&self, now: Instant) -> bool {
-        self.other.is_some_and(|heard| now.saturating_duration_since(heard) < SILENCE)
+        self.other.is_some_and(|(_, heard)| now.saturating_duration_since(heard) < OTHER_MEMORY)
     }
 
     /// Handles that the session with the router ended or was not established: the router may have another
-    /// address now. It gives way to the next router that advertises itself, at most once per call.
+    /// address now. It gives way to the next router that advertises itself, at most once per call. Its own
+    /// advertisements do not count for [`RELEASE_WAIT`], so that it does not win because it answers first.
     pub fn release(&mut self, now: Instant) {
-        if self.router.is_some() && !std::mem::replace(&mut self.released, true) {
+        if self.router.is_some() && self.released.is_none() {
+            self.released = Some(now + RELEASE_WAIT);
             let earliest = self.solicited_at.map_or(now, |at| at + SOLICIT_INTERVAL);
             self.solicit = (earliest.max(now), SOLICIT_INTERVAL);
         }
@@ -132,7 +150,11 @@ impl RouterDiscovery {
                 self.handle_timeout(now);
             }
             ADVERTISEMENT if has_options(ADVERTISEMENT_LENGTH) && packet.source.is_unicast_link_local() => {
-                self.heard(now, packet.source);
+                let options = packet.message.get(ADVERTISEMENT_LENGTH..).unwrap_or_default();
+                let is_own = source_mac(options).is_some_and(|mac| self.own.contains(&(packet.source, mac)));
+                if !is_own {
+                    self.heard(now, packet.source);
+                }
             }
             _ => {}
         }
@@ -159,8 +181,8 @@ impl RouterDiscovery {
         if self.solicits() { self.advertise_at.min(self.solicit.0) } else { self.advertise_at }
     }
 
-    const fn solicits(&self) -> bool {
-        self.router.is_none() || self.released
+    fn solicits(&self) -> bool {
+        self.router.is_none() || self.released.is_some()
     }
 
     /// Returns the next message to send, and its destination. The shell sends it with hop limit 255 from the
@@ -171,19 +193,30 @@ impl RouterDiscovery {
 
     fn heard(&mut self, now: Instant, source: Ipv6Addr) {
         match &mut self.router {
-            Some((router, heard)) if *router == source => *heard = now,
-            Some((_, heard)) if !self.released && now.saturating_duration_since(*heard) < SILENCE => {
-                self.other = Some(now);
+            Some((router, heard)) if *router == source => {
+                *heard = now;
+                if self.released.is_some_and(|until| now < until) {
+                    return;
+                }
+            }
+            Some((_, heard))
+                if self.released.is_none() && now.saturating_duration_since(*heard) < SILENCE =>
+            {
+                self.other = Some((source, now));
                 return;
             }
             Some(router) => {
-                // Several routers with failing sessions take turns.
-                self.other = Some(now).filter(|_| now.saturating_duration_since(router.1) < SILENCE);
+                // Several routers with failing sessions take turns. But one router may have changed its
+                // address: then the earlier one is not heard again.
+                if self.other.is_some_and(|(other, _)| other == source) {
+                    self.other =
+                        Some(*router).filter(|(_, heard)| now.saturating_duration_since(*heard) < SILENCE);
+                }
                 *router = (source, now);
             }
             router @ None => *router = Some((source, now)),
         }
-        self.released = false;
+        self.released = None;
     }
 
     fn solicitation(&self) -> Vec<u8> {
@@ -206,6 +239,17 @@ impl RouterDiscovery {
         message.extend([SOURCE_LINK_LAYER_ADDRESS, 1]);
         message.extend(self.mac);
     }
+}
+
+/// Returns the source link-layer address in well-formed options.
+fn source_mac(mut options: &[u8]) -> Option<Mac> {
+    while let [kind, length, rest @ ..] = options {
+        if (*kind, *length) == (SOURCE_LINK_LAYER_ADDRESS, 1) {
+            return rest.first_chunk().copied();
+        }
+        options = options.get(usize::from(*length).max(1) * 8..)?;
+    }
+    None
 }
 
 /// Returns whether no option has length zero or exceeds the message.
@@ -412,8 +456,74 @@ mod tests {
         discovery.handle_message(at(20), &packet("fe80::2", &message));
         assert_eq!(discovery.router(), Some("fe80::1".parse().unwrap()));
         assert!(discovery.has_other_routers(at(20)));
-        assert!(!discovery.has_other_routers(at(50)));
         discovery.handle_message(at(51), &packet("fe80::2", &message));
         assert_eq!(discovery.router(), Some("fe80::2".parse().unwrap()));
+        assert!(!discovery.has_other_routers(at(51)), "the silent one");
+    }
+
+    #[test]
+    fn other_router_is_remembered_between_its_advertisements() {
+        let (mut discovery, start) = start();
+        let at = |second| start + Duration::from_secs(second);
+        let message = advertisement(&[]);
+        discovery.handle_message(at(0), &packet("fe80::1", &message));
+        discovery.handle_message(at(1), &packet("fe80::2", &message));
+        assert!(discovery.has_other_routers(at(1_800)));
+        assert!(!discovery.has_other_routers(at(1_801)));
+    }
+
+    #[test]
+    fn router_with_a_new_address_is_not_another_one() {
+        let (mut discovery, start) = start();
+        let at = |second| start + Duration::from_secs(second);
+        let message = advertisement(&[]);
+        discovery.handle_message(at(0), &packet("fe80::1", &message));
+        discovery.release(at(1));
+        discovery.handle_message(at(2), &packet("fe80::2", &message));
+        assert_eq!(discovery.router(), Some("fe80::2".parse().unwrap()));
+        assert!(!discovery.has_other_routers(at(2)));
+        // The earlier one is still there.
+        discovery.handle_message(at(3), &packet("fe80::1", &message));
+        assert!(discovery.has_other_routers(at(3)));
+    }
+
+    /// Given when the failed router and another one advertise after the release, in milliseconds: the router
+    /// that is used.
+    #[test]
+    fn failed_router_waits_a_second_for_another_one() {
+        for (failed, other, expected) in
+            [(500, 900, 2), (500, 1_500, 2), (1_000, 1_500, 1), (500, 60_000, 2), (1_500, 900, 2)]
+        {
+            let (mut discovery, start) = start();
+            let message = advertisement(&[]);
+            discovery.handle_message(start, &packet("fe80::1", &message));
+            discovery.release(start);
+            let mut heard = [(failed, "fe80::1"), (other, "fe80::2")];
+            heard.sort_unstable();
+            for (millisecond, source) in heard {
+                let now = start + Duration::from_millis(millisecond);
+                discovery.handle_message(now, &packet(source, &message));
+            }
+            let router = discovery.router().unwrap().segments()[7];
+            assert_eq!(router, expected, "{failed} ms, {other} ms");
+        }
+    }
+
+    #[test]
+    fn own_advertisements_are_ignored() {
+        let own_mac = [2, 0, 0, 0, 0, 0xaa];
+        let other_option = [1, 1, 2, 0, 0, 0, 0, 0xbb];
+        for (name, source, options, is_router) in [
+            ("own", "fe80::1", &[OPTION].concat(), false),
+            ("own, another option first", "fe80::1", &[[5, 1, 0, 0, 0, 0, 5, 220], OPTION].concat(), false),
+            ("router with the same address", "fe80::1", &[other_option].concat(), true),
+            ("no link-layer address", "fe80::1", &Vec::new(), true),
+            ("another address", "fe80::2", &[OPTION].concat(), true),
+        ] {
+            let (mut discovery, now) = start();
+            discovery.set_own_addresses([("fe80::1".parse().unwrap(), own_mac)].into());
+            discovery.handle_message(now, &packet(source, &advertisement(options)));
+            assert_eq!(discovery.router().is_some(), is_router, "{name}");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Follows the router on the link of an unnumbered peer: a task with a socket for router discovery.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -110,6 +112,7 @@ async fn discover(
     };
     let socket = RouterDiscoverySocket::open(link.index, &link.name)?;
     let mut discovery = RouterDiscovery::new(Instant::now(), mac);
+    discovery.set_own_addresses(own_addresses(&links.borrow()));
     let mut buffer = [0; BUFFER_SIZE];
     loop {
         while let Some((destination, message)) = discovery.poll_transmit() {
@@ -129,9 +132,11 @@ async fn discover(
             biased;
             () = sleep_until_or_forever(timeout) => {}
             changed = links.changed() => {
-                if changed.is_err() || !is_same(link, &links.borrow_and_update()) {
+                let links = links.borrow_and_update();
+                if changed.is_err() || !is_same(link, &links) {
                     return Ok(());
                 }
+                discovery.set_own_addresses(own_addresses(&links));
             }
             () = released.notified() => discovery.release(Instant::now()),
             received = socket.recv(&mut buffer), if read_after.is_none() => {
@@ -147,6 +152,17 @@ async fn discover(
         }
         discovery.handle_timeout(Instant::now());
     }
+}
+
+/// Returns the link-local addresses of the node with the link-layer addresses of their interfaces.
+fn own_addresses(links: &Links) -> BTreeSet<(Ipv6Addr, [u8; 6])> {
+    let with_mac = links.by_index.values().filter_map(|link| Some((link, link.mac?)));
+    let addresses = with_mac.flat_map(|(link, mac)| link.addresses.iter().map(move |net| (net.addr(), mac)));
+    let link_local = addresses.filter_map(|(address, mac)| match address {
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => Some((v6, mac)),
+        _ => None,
+    });
+    link_local.collect()
 }
 
 /// Returns whether the socket on a link remains usable.
