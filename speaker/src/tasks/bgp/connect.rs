@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fairlead_bgp::{Family, PeerAs, SessionConfig};
-use fairlead_crds::model::config::{Peer, PeerAsn, TcpAo, TcpAoAlgorithm};
+use fairlead_crds::model::config::{Peer, PeerAddress, PeerAsn, TcpAo, TcpAoAlgorithm};
 use fairlead_net::tcp::{AoAlgorithm, AoKey, ConnectError, ConnectOptions, connect};
 use tokio::net::TcpStream;
 
@@ -120,11 +120,23 @@ pub(super) async fn connect_to_peer(
         }
         secret = Some(name);
     }
-    let problem = |error| DialError {
-        reason: connect_problem(&error, secret.as_deref(), options.min_ttl, peer.tcp_ao.is_some()),
-        is_reset: is_reset(&error),
+    let problem = |error| {
+        let text = connect_problem(&error, secret.as_deref(), options.min_ttl, peer.tcp_ao.is_some());
+        DialError { reason: without_found_router(&text, peer, endpoint), is_reset: is_reset(&error) }
     };
     connect(&options).await.map_err(problem)
+}
+
+/// Returns the problem without the address of the router that an unnumbered peer found. If several routers
+/// take turns, each attempt would otherwise change the Speaker object.
+fn without_found_router(problem: &str, peer: &Peer, endpoint: Endpoint) -> String {
+    match &peer.address {
+        PeerAddress::Interface(interface) => {
+            let address = endpoint.socket_address(peer.port).to_string();
+            problem.replace(&address, &format!("the router on interface {interface}"))
+        }
+        _ => problem.to_owned(),
+    }
 }
 
 fn ao_key(TcpAo { send_id, receive_id, algorithm }: TcpAo, key: Vec<u8>) -> AoKey {
@@ -196,5 +208,18 @@ mod tests {
         let refused = ConnectError::Connect { remote, source: std::io::ErrorKind::ConnectionRefused.into() };
         assert_eq!(connect_problem(&refused, Some("a/b"), None, true), refused.to_string());
         assert!(is_reset(&refused) && !is_reset(&timed_out));
+    }
+
+    #[test]
+    fn problem_of_unnumbered_peer_does_not_contain_the_address() {
+        let unnumbered =
+            Peer { address: PeerAddress::Interface("eth1".to_owned()), ..peer(PeerAsn::External) };
+        let numbered = Peer { address: PeerAddress::Ip("fe80::1".parse().unwrap()), ..unnumbered.clone() };
+        let endpoint = Endpoint { remote: "fe80::1".parse().unwrap(), interface: Some(3), source: None };
+        let remote = endpoint.socket_address(unnumbered.port);
+        let problem = ConnectError::TimedOut { remote, after: CONNECT_TIMEOUT }.to_string();
+        let shown = |peer| without_found_router(&problem, peer, endpoint);
+        assert_eq!(shown(&unnumbered), "no answer from the router on interface eth1 within 8s");
+        assert_eq!(shown(&numbered), problem);
     }
 }

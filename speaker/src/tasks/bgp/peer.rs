@@ -334,7 +334,9 @@ impl PeerTask {
         match connected {
             Ok((stream, local, remote)) => {
                 self.set_link(local.ip());
-                self.view.set_address(self.shown_address());
+                if !matches!(self.peer.address, PeerAddress::Interface(_)) {
+                    self.view.set_address(self.shown_address());
+                }
                 let next_hops = self.next_hops(local.ip(), remote.ip());
                 self.connection = Some(Connection::new(stream));
                 self.session.handle_input(now, SessionInput::Connected { local, remote, next_hops });
@@ -479,6 +481,8 @@ impl PeerTask {
                     hold_time = ?negotiated.hold_time,
                     "BGP session established"
                 );
+                // The routers of an unnumbered peer may take turns until a session is established.
+                self.view.set_address(self.shown_address());
                 self.view.handle_established(Timestamp::now(), &negotiated, &self.peer);
             }
             SessionEvent::Down { from, reason } => {
