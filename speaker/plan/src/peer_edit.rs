@@ -10,7 +10,8 @@ pub enum PeerEdit {
     /// The session takes over the new parameters while it is established. The peer does not notice, unless
     /// the edit shuts the session down or starts it again.
     Live,
-    /// The parameters belong to the connection or to the OPEN: they need a new session.
+    /// The parameters belong to the connection or to the OPEN: they need a new session. So does the end of
+    /// BFD: FRR ends the BGP session at the AdminDown, contrary to RFC 5882 §4.2, and deletes the routes.
     NewSession,
 }
 
@@ -18,7 +19,8 @@ impl PeerEdit {
     /// Compares the parameters of an open session with the wanted ones.
     pub fn between(open: &Peer, wanted: &Peer) -> Self {
         let ((open_live, open_fixed), (live, fixed)) = (parameters(open), parameters(wanted));
-        if open_fixed != fixed {
+        let ends_bfd = open.bfd.is_some() && wanted.bfd.is_none();
+        if open_fixed != fixed || ends_bfd {
             Self::NewSession
         } else if open_live != live {
             Self::Live

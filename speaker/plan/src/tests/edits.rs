@@ -66,7 +66,8 @@ fn table() -> Vec<(Kind, &'static str, Value, On)> {
         peer("tcpAO.receiveID", tcp_ao(json!({ "receiveID": 1 })), NewSession),
         peer("tcpAO.algorithm", tcp_ao(json!({ "algorithm": "AES-128-CMAC-96" })), NewSession),
         peer("bfdProfile", json!({ "bfdProfile": "slow" }), Nothing),
-        peer("bfdProfile", json!({ "bfdProfile": null }), Nothing),
+        // FRR ends the session at the AdminDown of BFD, so the nodes take turns.
+        peer("bfdProfile", json!({ "bfdProfile": null }), NewSession),
         peer("bfdStrict", json!({ "bfdStrict": true }), Nothing),
         peer("ttlSecurity", json!({ "ttlSecurity": 1 }), NewSession),
         peer("ebgpMultiHop", json!({ "ebgpMultiHop": true }), NewSession),

@@ -1,5 +1,6 @@
 //! The BFD session of one peer: requests it, and passes its changes to the BGP session.
 
+mod ending;
 mod request;
 mod view;
 
@@ -13,9 +14,11 @@ use fairlead_crds::v1beta1::BFDSession;
 use fairlead_net::bfd::local_address;
 use fairlead_net::links::Links;
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use super::endpoint::Endpoint;
 use crate::tasks::bfd::{BfdReport, BfdSessions};
+use ending::{BFD_AFTER_BGP, Ending};
 use request::{Request, has_carrier, request};
 use view::{Since, inputs, view};
 
@@ -37,6 +40,7 @@ pub(super) struct PeerBfd {
     has_carrier: bool,
     /// True if the BGP session has ended by `shutdown` of the BGPPeer.
     is_shut_down: bool,
+    ending: Ending,
     retry_at: Option<Instant>,
     since: Since,
     view: Option<BFDSession>,
@@ -56,6 +60,7 @@ impl PeerBfd {
             report: BfdReport::default(),
             has_carrier: true,
             is_shut_down: false,
+            ending: Ending::default(),
             retry_at: None,
             since: Since::default(),
             view: None,
@@ -63,7 +68,8 @@ impl PeerBfd {
     }
 
     /// Adopts the configuration of the peer, its endpoint, the interfaces, and the local address of the
-    /// connection if there is one. Returns an input for the BGP session.
+    /// connection if there is one. Returns an input for the BGP session. A session that is no longer wanted,
+    /// or that is wanted between other addresses, ends when [`PeerBfd::keep`] permits.
     pub(super) fn update(
         &mut self,
         peer: &Peer,
@@ -72,7 +78,15 @@ impl PeerBfd {
         links: &Links,
     ) -> Option<SessionInput<'static>> {
         self.retry_at = None;
-        let wanted = self.wanted(peer, endpoint, connection, links);
+        let mut wanted = self.wanted(peer, endpoint, connection, links);
+        if let Some(request) = self.request
+            && ends(&request, &wanted)
+        {
+            self.retry_at = self.ending.end(Instant::now());
+            if self.retry_at.is_some() {
+                wanted = Ok(Some(request));
+            }
+        }
         let ended = match (&wanted, &self.request) {
             (Ok(Some(wanted)), Some(request)) if wanted == request => false,
             (Ok(Some(wanted)), _) => {
@@ -113,8 +127,21 @@ impl PeerBfd {
         self.is_shut_down = is_shut_down;
     }
 
-    /// Removes the session.
-    pub(super) fn end(&self) {
+    /// Keeps the session for a moment, because the BGP session ends now or is about to end.
+    pub(super) fn keep(&mut self, now: Instant) {
+        self.ending.keep(now);
+    }
+
+    /// Returns the earliest time of the next BGP connection, if the end of a session delays it.
+    pub(super) fn connect_at(&self) -> Option<Instant> {
+        self.ending.connect_at()
+    }
+
+    /// Removes the session, a moment after the end of the BGP session. Call this when that has ended.
+    pub(super) async fn end(&self) {
+        if self.request.is_some() {
+            sleep(BFD_AFTER_BGP).await;
+        }
         self.sessions.remove(&self.user);
     }
 
@@ -192,4 +219,10 @@ impl PeerBfd {
             view(peer, key, self.problem.as_deref(), &self.report, &mut self.since)
         });
     }
+}
+
+/// Returns whether the session of `request` ends if `wanted` takes its place. Without a route, the session
+/// that exists goes Down by itself.
+fn ends(request: &Request, wanted: &Result<Option<Request>, String>) -> bool {
+    wanted.as_ref().is_ok_and(|wanted| wanted.is_none_or(|wanted| wanted.key != request.key))
 }

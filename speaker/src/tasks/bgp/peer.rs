@@ -8,14 +8,13 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fairlead_bgp::{CeaseSubcode, NextHops, Session, SessionEvent, SessionInput, SessionState};
 use fairlead_crds::model::config::{Peer, PeerAddress};
 use jiff::Timestamp;
 use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, yield_now};
-use tokio::time::sleep;
 
 use super::PeerContext;
 use super::bfd::PeerBfd;
@@ -36,11 +35,6 @@ use endpoint_change::EndpointChange;
 /// Commands that are handled per turn. All pending commands are handled before the session sends, up to this
 /// number: the session packs routes with equal attributes into one UPDATE.
 const MAX_COMMANDS_PER_TURN: usize = 4096;
-
-/// Time between the end of a session and the AdminDown of its BFD session. FRR treats AdminDown as a failure,
-/// contrary to RFC 5882 §4.2: it ends an established BGP session and deletes its routes. Its processes bgpd
-/// and bfdd receive the two messages, so bgpd can learn of them in any order.
-const BFD_AFTER_BGP: Duration = Duration::from_millis(100);
 
 type Connecting = Pin<Box<dyn Future<Output = Result<TcpStream, DialError>> + Send>>;
 
@@ -316,7 +310,14 @@ impl PeerTask {
         let now = Instant::now();
         self.session.set_bfd_strict(now, self.peer.bfd_strict);
         let local = self.connection.as_ref().and_then(Connection::local);
-        self.bfd.set_shut_down(self.peer.shutdown.is_some() && self.session.state() == SessionState::Idle);
+        let state = self.session.state();
+        self.bfd.set_shut_down(self.peer.shutdown.is_some() && state == SessionState::Idle);
+        // The session has ended and its connection has not, or it ends before BFD does.
+        let is_running =
+            matches!(state, SessionState::OpenSent | SessionState::OpenConfirm | SessionState::Established);
+        if self.connection.is_some() && (!is_running || self.peer.bfd.is_none()) {
+            self.bfd.keep(now);
+        }
         let endpoint = self.endpoint();
         let input = self.bfd.update(&self.peer, endpoint, local, &self.context.links.borrow());
         if let Some(input) = input {
@@ -385,6 +386,7 @@ impl PeerTask {
     /// Closes the connection in the background, which takes a fraction of a second.
     fn close(&mut self) {
         if let Some(connection) = self.connection.take() {
+            self.bfd.keep(Instant::now());
             self.closing = Some(tokio::spawn(connection.close_failed()));
         }
         self.drop_connection();
@@ -547,10 +549,7 @@ impl PeerTask {
                 SessionEvent::Connect | SessionEvent::Established(_) | SessionEvent::Down { .. } => {}
             }
         }
-        if self.bfd.view().is_some() {
-            sleep(BFD_AFTER_BGP).await;
-        }
-        self.bfd.end();
+        self.bfd.end().await;
     }
 
     /// Waits until the socket can be read or written, or a timer of the session expires; then reads.

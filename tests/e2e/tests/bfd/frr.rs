@@ -3,10 +3,11 @@
 use std::net::IpAddr;
 
 use anyhow::{Context as _, ensure};
-use fairlead_e2e::{SOON, expect_sessions};
+use fairlead_e2e::{SOON, all_nodes, expect_next_hops, expect_sessions};
 use fairlead_lab::{Lab, wait_for};
 use serde_json::{Value, json};
 
+use crate::failures::announced;
 use crate::observed::{expect_all_up, expect_bfd, router_downs, router_peers, session};
 use crate::{LAB, PROFILE, peer_object, profile, set_router_profile};
 
@@ -113,9 +114,9 @@ fn bfd_peer(lab: &Lab, node: IpAddr) -> String {
     format!("peer {} local-address {} interface {}", text("peer"), text("local"), text("interface"))
 }
 
-#[test]
-fn removed_profile_ends_bfd_and_keeps_bgp_running() {
-    let lab = LAB.turn();
+/// Removes the profile of router-v4, and waits until no node runs BFD with it and all BGP sessions are
+/// established. Then adds the profile again.
+pub(crate) fn remove_profile(lab: &Lab) {
     let set = |profile: Value| {
         let spec = json!({ "spec": { "bfdProfile": profile } });
         lab.api().unwrap().merge(peer_object("router-v4"), spec).unwrap();
@@ -124,14 +125,26 @@ fn removed_profile_ends_bfd_and_keeps_bgp_running() {
     for node in lab.nodes() {
         let name = node.name();
         wait_for(format!("{name} without BFD"), SOON, || {
-            let session = session(&lab, name, "router-v4")?;
+            let session = session(lab, name, "router-v4")?;
             ensure!(session["bfd"].is_null(), "{session}");
             anyhow::Ok(())
         })
         .unwrap();
     }
-    // The router takes AdminDown for a failure or not (FRR does, RFC 5882 §4.2 forbids it): BGP runs again.
-    expect_sessions(&lab, SOON).unwrap();
+    expect_sessions(lab, SOON).unwrap();
     set(json!(PROFILE));
-    expect_all_up(&lab, SOON).unwrap();
+    expect_all_up(lab, SOON).unwrap();
+}
+
+/// The router takes AdminDown for a failure (FRR does, RFC 5882 §4.2 forbids it).
+#[test]
+fn removed_profile_costs_one_next_hop_at_a_time() {
+    let lab = LAB.turn();
+    let (service, ip) = announced(&lab, "bfd-removed");
+    let routes = lab.router().monitor_routes().unwrap();
+    remove_profile(&lab);
+    expect_next_hops(&lab, ip, &all_nodes(&lab), SOON).unwrap();
+    let events = routes.events().unwrap();
+    assert!(events.iter().all(|event| event.next_hops >= lab.nodes().len() - 1), "{events:?}");
+    service.delete(&lab).unwrap();
 }

@@ -1,10 +1,11 @@
-//! A restart of the speaker under graceful restart.
+//! A restart of the speaker, and the end of BFD, under graceful restart.
 
 use fairlead_e2e::{SECOND, SOON, all_nodes, expect_next_hops, expect_sessions};
 use fairlead_lab::{Lab, wait_for};
 use serde_json::{Value, json};
 
 use crate::failures::announced;
+use crate::frr::remove_profile;
 use crate::observed::{expect_all_up, session};
 use crate::{LAB, peer_object};
 
@@ -30,7 +31,7 @@ fn graceful_restart(lab: &Lab, enable: bool) {
 
 /// The router detects a failure within 150 ms, and the restart takes longer.
 #[test]
-fn restarted_speaker_costs_no_route() {
+fn restarted_speaker_and_removed_profile_cost_no_route() {
     let lab = LAB.turn();
     graceful_restart(&lab, true);
     let (service, ip) = announced(&lab, "bfd-restart");
@@ -41,6 +42,7 @@ fn restarted_speaker_costs_no_route() {
     speaker.spawn_again().unwrap();
     expect_sessions(&lab, 2 * SOON).unwrap();
     expect_all_up(&lab, SOON).unwrap();
+    remove_profile(&lab);
     // The router deletes what was not announced until the End-of-RIB.
     std::thread::sleep(2 * SECOND);
     assert_eq!(routes.events().unwrap(), [], "route events in the kernel of the router");

@@ -20,10 +20,13 @@ pub(super) struct PendingEdit {
 
 impl PendingEdit {
     /// Returns the edit that takes the place of an earlier one, if there is one. `delay` is the turn of this
-    /// node.
+    /// node; it is zero if the last edit by itself needs no new session.
     fn new(earlier: Option<Self>, wanted: Box<Peer>, now: Instant, delay: Duration) -> Self {
-        let latest = earlier.map_or(now + LAST_TURN, |earlier| earlier.latest);
-        Self { wanted, at: latest.min(now + delay), latest }
+        let at = now + delay;
+        let (at, latest) = earlier.map_or((at, now + LAST_TURN), |earlier| {
+            (at.max(earlier.at).min(earlier.latest), earlier.latest)
+        });
+        Self { wanted, at, latest }
     }
 
     /// Returns when the session is replaced. `None` while it is being stopped: until its end, it withdraws its
@@ -163,5 +166,15 @@ mod tests {
             let expected = (now + 4 * second).min(start + LAST_TURN);
             assert_eq!(established(&pending), Some(expected), "{elapsed}");
         }
+    }
+
+    #[test]
+    fn live_edit_does_not_advance_the_turn_of_an_earlier_edit() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let peer = || Box::new(fairlead_test_support::peer("tor", "192.0.2.1"));
+        let pending = PendingEdit::new(None, peer(), start, 4 * second);
+        let pending = PendingEdit::new(Some(pending), peer(), start + second, Duration::ZERO);
+        let due = pending.due(SessionState::Established, true, start);
+        assert_eq!(due, Some(start + 4 * second));
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use fairlead_bgp::SessionInput;
 use fairlead_crds::model::config::PeerAddress;
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 
 use super::{Connecting, PeerTask};
 use crate::tasks::bgp::connect::{connect_to_peer, session_config};
@@ -52,11 +52,16 @@ impl PeerTask {
         self.tracker.set_dialed(endpoint.as_ref().ok().copied());
         let key = self.password.as_ref().map(Password::pending_key);
         let closing = self.closing.take();
+        let after_bfd = self.bfd.connect_at();
         let peer = self.peer.clone();
         Box::pin(async move {
             if let Some(closing) = closing {
                 // The router resets a connection that comes before it has closed the previous one.
                 let _ = closing.await;
+            }
+            if let Some(at) = after_bfd {
+                // The router would end a session that is established before it has handled the end of BFD.
+                sleep_until(at.into()).await;
             }
             connect_to_peer(&peer, endpoint?, key).await
         })
