@@ -41,8 +41,8 @@ pub(super) fn request(
     Request { key: SessionKey { local, remote, hop_mode, interface }, config }
 }
 
-/// Returns the hop mode as FRR selects it: multihop for peers with ebgpMultiHop or ttlSecurity of more than one
-/// hop, and for iBGP peers that are not on a link of this node.
+/// Returns the hop mode: multihop for peers with ebgpMultiHop or ttlSecurity above 1, and for iBGP peers that
+/// are not on a link of this node.
 fn hop_mode(peer: &Peer, local: IpAddr, remote: IpAddr, links: &Links) -> HopMode {
     let on_link = || {
         links
