@@ -10,8 +10,8 @@ use crate::Family;
 /// Largest number of prefixes of a peer at a time that [`crate::Session::exceeds_expected_prefixes`] does not
 /// report. A speaker discards all of them, so a router should send none, or a default route.
 pub const EXPECTED_PREFIXES: usize = 1000;
-/// Number of prefixes per [`WINDOW`] after which no further UPDATE is looked up. It bounds the cost of a flood
-/// of prefixes, and suffices to report a router that sends its whole table.
+/// Number of prefixes per [`WINDOW`] after which no UPDATE is looked up. It bounds the cost of a flood of
+/// prefixes, and suffices to report a router that sends its whole table.
 const MAX_LOOKUPS: usize = 10 * EXPECTED_PREFIXES;
 /// Period of [`MAX_LOOKUPS`].
 const WINDOW: Duration = Duration::from_secs(60);

@@ -29,8 +29,8 @@ impl PendingEdit {
         Self { wanted, at, latest }
     }
 
-    /// Returns when the session is replaced. `None` while it is being stopped: until its end, it withdraws its
-    /// routes with the parameters that the peer knows.
+    /// Returns when the session is replaced. `None` while it is being stopped: until its end, it withdraws
+    /// its routes with the parameters that the peer knows.
     fn due(&self, state: SessionState, is_started: bool, now: Instant) -> Option<Instant> {
         match (state, is_started) {
             (SessionState::Established, true) => Some(self.at),
