@@ -111,8 +111,8 @@ pub enum RefusalReason {
     MissingInterface,
     /// `sourceInterface` is set together with `sourceAddress` or `interface`.
     ConflictingSource,
-    /// `sourceAddress` is not an address of the family of the peer, or is a link-local address and the peer has
-    /// none.
+    /// `sourceAddress` is not an address of the family of the peer, or is a link-local address and the peer
+    /// has none.
     InvalidSourceAddress,
     /// `peerPort` is out of range.
     InvalidPort,

@@ -36,8 +36,8 @@ const ADVERTISE_INTERVAL: Duration = Duration::from_secs(10);
 const SHORTEST_ADVERTISE_INTERVAL: Duration = Duration::from_secs(3);
 /// A router that was not heard for this long gives way to another one.
 const SILENCE: Duration = Duration::from_secs(30);
-/// Time for which another router is remembered: the longest interval of advertisements (MaxRtrAdvInterval, RFC
-/// 4861 section 6.2.1).
+/// Time for which another router is remembered: the longest interval of advertisements (MaxRtrAdvInterval,
+/// RFC 4861 section 6.2.1).
 const OTHER_MEMORY: Duration = Duration::from_secs(1800);
 /// Time from [`RouterDiscovery::release`] in which only another router is accepted.
 const RELEASE_WAIT: Duration = Duration::from_secs(1);

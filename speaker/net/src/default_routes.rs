@@ -29,8 +29,8 @@ pub struct Gateway {
 }
 
 /// The gateways of the best default routes of each family, ordered by address: of the routes with the lowest
-/// metric, those with the highest preference (RFC 4191 §2.2). Next hops over interfaces without a carrier do not
-/// count.
+/// metric, those with the highest preference (RFC 4191 §2.2). Next hops over interfaces without a carrier do
+/// not count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct DefaultGateways {

@@ -64,8 +64,8 @@ impl Link {
         first(candidates, |_| false)
     }
 
-    /// Returns the lowest IPv4 address that is neither link-local nor loopback. An address of host length comes
-    /// after all others, because it may be a virtual one, and a deprecated address last.
+    /// Returns the lowest IPv4 address that is neither link-local nor loopback. An address of host length
+    /// comes after all others, because it may be a virtual one, and a deprecated address last.
     pub fn ipv4(&self) -> Option<Ipv4Addr> {
         let v4 = self.addresses.iter().filter_map(|net| match net {
             IpNet::V4(net) => Some((net.addr(), net.prefix_len() == 32)),

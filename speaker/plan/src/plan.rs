@@ -159,8 +159,8 @@ impl Plan {
         }
     }
 
-    /// Returns how long after an event that all nodes see this one replaces a session: its turn among the live
-    /// speakers, or among all nodes while these are unknown.
+    /// Returns how long after an event that all nodes see this one replaces a session: its turn among the
+    /// live speakers, or among all nodes while these are unknown.
     #[must_use]
     pub fn turn(&self) -> std::time::Duration {
         let own = self.nodes.own_name();

@@ -401,8 +401,8 @@ pub(super) mod tests {
         }
     }
 
-    /// Returns the seconds at which a session moves while the wanted gateway is 192.0.2.1 and 192.0.2.2 in turn
-    /// for `period` seconds each.
+    /// Returns the seconds at which a session moves while the wanted gateway is 192.0.2.1 and 192.0.2.2 in
+    /// turn for `period` seconds each.
     fn moves(period: u64, turn: Duration) -> Vec<u64> {
         let start = Instant::now();
         let to = |n: u64| Endpoint { remote: [192, 0, 2, n as u8].into(), interface: None, source: None };

@@ -11,11 +11,12 @@ use fairlead_net::links::{Link, Links};
 ///
 /// For the family of the session, the next hop is the local address of the connection; between link-local
 /// addresses, the IPv6 next hop is the InternalIP if the interface has it, else a permanent address of the
-/// interface, one of host length only if there is no other. For the other family, it is the InternalIP, else a permanent address of the interface. A router on the link of the interface
-/// accepts only next hops on that link (RFC 4271 §5.1.3), so an InternalIP on another interface comes last
-/// there. A next hop remains in use while the interface has its address, also when the address becomes
-/// deprecated (RFC 4862 §5.5.4). Otherwise, a deprecated address is chosen only if there is no other one, and
-/// a temporary one only if it is the InternalIP and there is no other one.
+/// interface, one of host length only if there is no other. For the other family, it is the InternalIP, else
+/// a permanent address of the interface. A router on the link of the interface accepts only next hops on that
+/// link (RFC 4271 §5.1.3), so an InternalIP on another interface comes last there. A next hop remains in use
+/// while the interface has its address, also when the address becomes deprecated (RFC 4862 §5.5.4).
+/// Otherwise, a deprecated address is chosen only if there is no other one, and a temporary one only if it is
+/// the InternalIP and there is no other one.
 ///
 /// The link-local address accompanies an IPv6 address of the interface if the router is on its link (RFC 2545
 /// §3).

@@ -1,5 +1,5 @@
-//! The interface that connects to the router of a session: when it ends the session (`fastExternalFailover`), and
-//! when it is there again. Contains no I/O.
+//! The interface that connects to the router of a session: when it ends the session (`fastExternalFailover`),
+//! and when it is there again. Contains no I/O.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -51,9 +51,9 @@ impl SessionLink {
         }
     }
 
-    /// Returns whether a failed interface can carry a session again. An interface that was deleted and created
-    /// again has another index. It must have the local address of the session, or any link-local address in
-    /// the place of one.
+    /// Returns whether a failed interface can carry a session again. An interface that was deleted and
+    /// created again has another index. It must have the local address of the session, or any link-local
+    /// address in the place of one.
     pub(super) fn has_returned(&self, links: &Links) -> bool {
         let link = links.named(&self.name).or_else(|| links.by_index.get(&self.index));
         let is_link_local = matches!(self.local, IpAddr::V6(v6) if v6.is_unicast_link_local());

@@ -107,8 +107,8 @@ impl Passwords {
 }
 
 impl Password {
-    /// Takes the place of the key from another Secret. That is still followed, and its key stays in use, until
-    /// this Secret has one.
+    /// Takes the place of the key from another Secret. That is still followed, and its key stays in use,
+    /// until this Secret has one.
     pub(super) fn replacing(mut self, earlier: Option<Self>) -> Self {
         let Some(earlier) = earlier else { return self };
         self.used = earlier.used;
