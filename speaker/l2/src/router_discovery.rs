@@ -114,7 +114,7 @@ impl RouterDiscovery {
 
     /// Handles that the session with the router ended or was not established: the router may have another
     /// address now. It gives way to the next router that advertises itself, at most once per call. Its own
-    /// advertisements do not count for [`RELEASE_WAIT`], so that it does not win because it answers first.
+    /// advertisements do not count for one second, so that it does not win because it answers first.
     pub fn release(&mut self, now: Instant) {
         if self.router.is_some() && self.released.is_none() {
             self.released = Some(now + RELEASE_WAIT);
