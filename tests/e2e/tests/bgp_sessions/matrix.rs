@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use anyhow::ensure;
 use fairlead_e2e::{LbService, SOON};
 use fairlead_lab::peers::{ExaBgp, GoBgp, Host};
-use fairlead_lab::{Lab, wait_for};
+use fairlead_lab::{Family, Lab, wait_for};
 use serde_json::{Value, json};
 
 use crate::limits::expect_limit_reported;
@@ -70,6 +70,13 @@ fn gobgp_and_exabgp_accept_ttl_options_and_limits() {
     let recording = lab.record_bgp_of("n1").unwrap();
     let first = LbService::new("matrix-1", "bgp").single("IPv4");
     let ip = first.up(&lab).unwrap()[0];
+    // A route of an earlier test would exceed the limit.
+    wait_for("no other route", SOON, || {
+        let routes = lab.router().bgp_routes(Family::V4)?;
+        ensure!(routes.keys().all(|prefix| prefix.addr() == ip) && !routes.is_empty(), "{routes:?}");
+        Ok(())
+    })
+    .unwrap();
     let gobgp_spec =
         |option: &str, value: Value| json!({ "peerASN": 64700, "peerAddress": "192.0.2.7", option: value });
     add(&lab, "gobgp-gtsm", "n1", &gobgp_spec("ttlSecurity", json!(1)));

@@ -301,6 +301,20 @@ impl Setup {
         Ok(())
     }
 
+    /// Waits until every node has an established session with `peer` and this message about it.
+    pub(crate) fn expect_message(&self, peer: &str, message: &str) -> Result<()> {
+        for node in self.lab.nodes() {
+            wait_for(format!("{} to report {message:?} for {peer}", node.name()), SOON, || {
+                let session = self.session(node.name(), peer)?;
+                let mut messages = session["messages"].as_array().into_iter().flatten();
+                ensure!(session["state"] == "Established", "{session}");
+                ensure!(messages.any(|seen| seen == message), "{session}");
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
     /// Changes the spec of a BGPPeer.
     pub(crate) fn change_peer(&self, name: &str, spec: Value) -> Result<()> {
         let object =
