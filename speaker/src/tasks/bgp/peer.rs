@@ -60,6 +60,8 @@ pub(super) struct PeerTask {
     failed_link: Option<SessionLink>,
     /// That connection. It is reset when the interface is up again: before, the router would not notice.
     stale: Option<Connection>,
+    /// True from the reset of that connection until the router has accepted another one.
+    has_reset: bool,
     /// An edit that waits for the turn of this node.
     pending: Option<PendingEdit>,
     /// Why the last edit cannot be used. The session keeps its earlier parameters.
@@ -147,6 +149,7 @@ impl PeerTask {
             link: None,
             failed_link: None,
             stale: None,
+            has_reset: false,
             metrics: context.metrics.peer(&peer.name),
             password: peer.password_secret.as_ref().map(|secret| context.passwords.follow(secret)),
             peer,
@@ -334,6 +337,11 @@ impl PeerTask {
         });
         match connected {
             Ok((stream, local, remote)) => {
+                if self.must_clear() {
+                    drop(stream);
+                    self.connecting = Some(self.dial());
+                    return;
+                }
                 self.set_link(local.ip());
                 if !matches!(self.peer.address, PeerAddress::Interface(_)) {
                     self.view.set_address(self.shown_address());

@@ -14,8 +14,8 @@ use crate::tasks::bgp::router::RouterWatch;
 use crate::tasks::bgp::session_link::SessionLink;
 
 /// Time for the router to clear a session after the reset of its connection. Routers reset a connection that
-/// comes before.
-const CLEAR_TIME: Duration = Duration::from_millis(100);
+/// comes before, and FRR may forget a dynamic neighbor with a session that is established before.
+const CLEAR_TIME: Duration = Duration::from_millis(300);
 
 impl PeerTask {
     /// Starts router discovery if the peer is unnumbered.
@@ -116,8 +116,21 @@ impl PeerTask {
     pub(super) fn reset_stale(&mut self) {
         if let Some(connection) = self.stale.take() {
             connection.reset();
+            self.has_reset = true;
             self.closing = Some(tokio::spawn(sleep(CLEAR_TIME)));
         }
+    }
+
+    /// Returns whether the router must clear the earlier session before it gets a new one. Call this for each
+    /// connection that was accepted. The reset may have waited for the address resolution on the link, like
+    /// that connection: it has left only now, so that the next attempt waits again.
+    pub(super) fn must_clear(&mut self) -> bool {
+        self.reset_stale();
+        let must_clear = std::mem::take(&mut self.has_reset);
+        if must_clear {
+            self.closing = Some(tokio::spawn(sleep(CLEAR_TIME)));
+        }
+        must_clear
     }
 
     /// Remembers the interface of a new connection.
@@ -125,9 +138,6 @@ impl PeerTask {
         let links = self.context.links.borrow();
         let endpoint = self.tracker.dialed();
         self.failed_link = None;
-        if let Some(connection) = self.stale.take() {
-            connection.reset();
-        }
         self.link = endpoint
             .and_then(|endpoint| SessionLink::new(&self.peer, &endpoint, local.to_canonical(), &links));
     }
