@@ -25,7 +25,8 @@ use std::panic::AssertUnwindSafe;
 use context::Context;
 use fairlead_apiserver::Cluster;
 use fairlead_apiserver::real::RealApiServer;
-use futures::FutureExt;
+use futures::FutureExt as _;
+use futures::future::LocalBoxFuture;
 
 macro_rules! behaviors {
     ($($module:ident { $($name:ident),* $(,)? })*) => {
@@ -41,19 +42,25 @@ macro_rules! behaviors {
         }
 
         async fn all(cluster: &Cluster) -> Vec<String> {
+            // Each closure has a stack frame of its own: together, the futures exceed the stack of a test.
+            let behaviors: Vec<(&str, &str, fn(Context) -> LocalBoxFuture<'static, ()>)> = vec![$($(
+                (
+                    concat!(stringify!($module), "::", stringify!($name)),
+                    stringify!($name),
+                    |context| Box::pin($module::$name(context)),
+                ),
+            )*)*];
             let mut failed = Vec::new();
-            $($({
-                let name = concat!(stringify!($module), "::", stringify!($name));
-                let context = Context::new(cluster, stringify!($name)).await;
-                let behavior = AssertUnwindSafe($module::$name(context)).catch_unwind();
-                match behavior.await {
+            for (name, namespace, behavior) in behaviors {
+                let context = Context::new(cluster, namespace).await;
+                match AssertUnwindSafe(behavior(context)).catch_unwind().await {
                     Ok(()) => println!("real kube-apiserver: {name} ... ok"),
                     Err(_) => {
                         println!("real kube-apiserver: {name} ... FAILED");
                         failed.push(name.to_owned());
                     }
                 }
-            })*)*
+            }
             failed
         }
     };
