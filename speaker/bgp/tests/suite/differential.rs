@@ -289,10 +289,12 @@ fn capability() -> impl Strategy<Value = Capability> {
 }
 
 fn open(capabilities: std::ops::Range<usize>) -> impl Strategy<Value = Open> {
-    // Netgauze requires identifiers that are valid unicast addresses.
+    // Netgauze requires identifiers that are valid unicast addresses, and refuses the hold times of 1 s and
+    // 2 s (RFC 4271 section 4.2) when it decodes. Fairlead refuses them when it negotiates.
+    let hold_time = prop_oneof![Just(0_u16), 3..=u16::MAX];
     let router_id = (0x0100_0000..0xDF00_0000_u32).prop_map(Ipv4Addr::from);
     let capabilities = proptest::collection::vec(capability(), capabilities);
-    (any::<u16>(), any::<u16>(), router_id, capabilities).prop_map(
+    (any::<u16>(), hold_time, router_id, capabilities).prop_map(
         |(my_as, hold_time, router_id, capabilities)| Open { my_as, hold_time, router_id, capabilities },
     )
 }
