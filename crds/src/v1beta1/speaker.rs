@@ -8,6 +8,10 @@ use crate::conditions::RawCondition;
 
 /// The maximum number of entries of `status.notAnnounced`.
 pub const MAX_NOT_ANNOUNCED: usize = 64;
+/// The maximum number of entries of `status.l2.addresses` and of `status.bgp.addresses`.
+pub const MAX_ANNOUNCED_ENTRIES: usize = 4096;
+/// The maximum size of `status.l2.addresses` and of `status.bgp.addresses`, in octets of JSON.
+pub const MAX_ANNOUNCED_OCTETS: usize = 128 * 1024;
 
 /// SpeakerSpec contains the address of the speaker in the mesh.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -28,11 +32,11 @@ pub const MAX_NOT_ANNOUNCED: usize = 64;
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version", priority = 1),
     printcolumn(name = "Class", type_ = "string", json_path = ".spec.loadBalancerClass", priority = 1),
     printcolumn(name = "Mesh", type_ = "string", json_path = ".spec.mesh.address", priority = 1),
-    printcolumn(name = "Mesh Key", type_ = "string", json_path = ".spec.mesh.keyFingerprint", priority = 1),
-    printcolumn(name = "Sessions", type_ = "string", json_path = ".status.sessions[*].state"),
+    printcolumn(name = "Mesh-Key", type_ = "string", json_path = ".spec.mesh.keyFingerprint", priority = 1),
+    printcolumn(name = "Sessions", type_ = "string", json_path = ".status.establishedSessions"),
     printcolumn(name = "L2", type_ = "integer", json_path = ".status.l2.announced"),
     printcolumn(name = "BGP", type_ = "integer", json_path = ".status.bgp.announced"),
-    printcolumn(name = "Not Announced", type_ = "integer", json_path = ".status.notAnnouncedCount"),
+    printcolumn(name = "Not-Announced", type_ = "integer", json_path = ".status.notAnnouncedCount"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -90,6 +94,11 @@ pub struct SpeakerStatus {
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub sessions: Vec<Session>,
+
+    /// The number of BGP sessions that are established, and the number of all, such as `1/2`. Unset if no
+    /// BGPPeer selects this Node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub established_sessions: Option<String>,
 
     /// The addresses that this Node announces on the local link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -370,6 +379,19 @@ pub struct Announced {
     /// The number of announced addresses.
     #[serde(default)]
     pub announced: i64,
+
+    /// The announced addresses in ascending order, IPv4 before IPv6. An entry is an address, or a range
+    /// `first-last` of adjacent addresses that includes both. By BGP, an address is announced if an
+    /// established session carries its route. The list contains at most 4096 entries and 128 KiB.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4096))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub addresses: Vec<String>,
+
+    /// True if addresses contains all announced addresses. False if it contains only a part of them because
+    /// of its limits. Unset if the version of the speaker does not list them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete: Option<bool>,
 }
 
 /// NotAnnounced describes an address that is not announced, and the reason.

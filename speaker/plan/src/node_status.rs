@@ -149,13 +149,16 @@ pub(crate) fn status(
     now: Timestamp,
 ) -> SpeakerStatus {
     let drained = drained(summary, sessions, before, now);
+    let established = sessions.values().filter(|view| view.phase == SessionPhase::Established).count();
+    let established = (!sessions.is_empty()).then(|| format!("{established}/{}", sessions.len()));
     let sessions = sessions.iter().take(MAX_SESSIONS).map(|(peer, view)| session(peer, view));
     SpeakerStatus {
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
         ready: Some(summary.ready),
         sessions: sessions.collect(),
-        l2: Some(Announced { announced: count(summary.l2) }),
-        bgp: Some(Announced { announced: count(summary.bgp) }),
+        established_sessions: established,
+        l2: Some(Announced { announced: count(summary.l2), ..Announced::default() }),
+        bgp: Some(Announced { announced: count(summary.bgp), ..Announced::default() }),
         not_announced: summary.not_announced.clone(),
         not_announced_count: Some(count(summary.not_announced_count)),
         conditions: vec![eligible(summary.node, before, now), drained],
