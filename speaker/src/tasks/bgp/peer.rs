@@ -3,6 +3,8 @@
 mod edit;
 mod endpoint;
 mod endpoint_change;
+mod failover;
+mod stopping;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -18,19 +20,19 @@ use tokio::task::{JoinHandle, yield_now};
 
 use super::PeerContext;
 use super::bfd::PeerBfd;
-use super::commands::{PeerCommand, PeerCommandReceiver, Stop};
+use super::commands::{PeerCommand, PeerCommandReceiver};
 use super::connect::{DialError, session_config};
 use super::connection::{Connection, OUTPUT_SIZE, Read, Ready};
 use super::endpoint::EndpointTracker;
 use super::next_hops::next_hops;
 use super::passwords::{NewKey, Password};
 use super::router::RouterWatch;
-use super::session_link::SessionLink;
 use super::session_view::{FLOOD, OTHER_ROUTERS, SessionViewState, invalid_peer, messages};
 use crate::metrics::PeerMetrics;
 use crate::tasks::sleep_until_or_forever;
 use edit::PendingEdit;
 use endpoint_change::EndpointChange;
+use failover::Failover;
 
 /// Commands that are handled per turn. All pending commands are handled before the session sends, up to this
 /// number: the session packs routes with equal attributes into one UPDATE.
@@ -47,21 +49,13 @@ pub(super) struct PeerTask {
     /// The next hops of the last connection.
     next_hops: NextHops,
     connection: Option<Connection>,
-    /// Closes the previous connection. The next attempt waits for it.
-    closing: Option<JoinHandle<()>>,
+    /// The interface of the connection, and what is left of the previous one.
+    failover: Failover,
     /// The connection attempt in progress.
     connecting: Option<Connecting>,
     /// The router of an unnumbered peer.
     router: Option<RouterWatch>,
     tracker: EndpointTracker,
-    /// The interface of the connection.
-    link: Option<SessionLink>,
-    /// The interface with which the last connection ended.
-    failed_link: Option<SessionLink>,
-    /// That connection. It is reset when the interface is up again: before, the router would not notice.
-    stale: Option<Connection>,
-    /// True from the reset of that connection until the router has accepted another one.
-    has_reset: bool,
     /// An edit that waits for the turn of this node.
     pending: Option<PendingEdit>,
     /// Why the last edit cannot be used. The session keeps its earlier parameters.
@@ -146,10 +140,6 @@ impl PeerTask {
             view: SessionViewState::new(peer.address.to_string(), Timestamp::now()),
             router: Self::router_watch(&peer.address, &context.links),
             tracker: EndpointTracker::default(),
-            link: None,
-            failed_link: None,
-            stale: None,
-            has_reset: false,
             metrics: context.metrics.peer(&peer.name),
             password: peer.password_secret.as_ref().map(|secret| context.passwords.follow(secret)),
             peer,
@@ -158,7 +148,7 @@ impl PeerTask {
             started: false,
             next_hops: NextHops::default(),
             connection: None,
-            closing: None,
+            failover: Failover::default(),
             connecting: None,
             pending: None,
             unusable: None,
@@ -337,7 +327,7 @@ impl PeerTask {
         });
         match connected {
             Ok((stream, local, remote)) => {
-                if self.must_clear() {
+                if self.failover.must_clear() {
                     drop(stream);
                     self.connecting = Some(self.dial());
                     return;
@@ -353,7 +343,7 @@ impl PeerTask {
             }
             Err(DialError { reason, is_reset }) => {
                 if is_reset {
-                    self.reset_stale();
+                    self.failover.reset_stale();
                 }
                 self.session.handle_input(now, SessionInput::ConnectFailed { reason });
             }
@@ -395,14 +385,14 @@ impl PeerTask {
     fn close(&mut self) {
         if let Some(connection) = self.connection.take() {
             self.bfd.keep(Instant::now());
-            self.closing = Some(tokio::spawn(connection.close_failed()));
+            self.failover.close(connection);
         }
         self.drop_connection();
     }
 
     fn drop_connection(&mut self) {
         self.connection = None;
-        self.link = None;
+        self.failover.forget_link();
         self.connecting = None;
     }
 
@@ -526,58 +516,6 @@ impl PeerTask {
     fn write_last(&mut self) {
         // The connection is closed whether or not the peer can be told why.
         let _ = self.write().and_then(|()| self.write());
-    }
-
-    /// Stops the session, and keeps it running until its end.
-    async fn stop(&mut self, Stop { subcode, text, restart, drain }: Stop) {
-        let stop = SessionInput::ManualStop { subcode, text, restart, drain };
-        self.session.handle_input(Instant::now(), stop);
-        while self.session.state() == SessionState::Established {
-            self.session.handle_timeout(Instant::now());
-            if let Err(reason) = self.write() {
-                self.handle_connection_closed(reason);
-            }
-            if self.session.state() == SessionState::Established {
-                self.wait_and_read().await;
-            }
-            yield_now().await;
-        }
-        while let Some(event) = self.session.poll_event() {
-            match event {
-                SessionEvent::CloseForRestart => {
-                    tracing::info!(peer = %self.peer.name, "leaving routes to graceful restart");
-                    self.drop_connection();
-                }
-                SessionEvent::Close => {
-                    self.write_last();
-                    if let Some(mut connection) = self.connection.take() {
-                        connection.close_write_side().await;
-                    }
-                }
-                SessionEvent::Connect | SessionEvent::Established(_) | SessionEvent::Down { .. } => {}
-            }
-        }
-        self.bfd.end().await;
-    }
-
-    /// Waits until the socket can be read or written, or a timer of the session expires; then reads.
-    async fn wait_and_read(&mut self) {
-        let Some(connection) = &self.connection else {
-            return self.handle_connection_closed(String::new());
-        };
-        let now = Instant::now();
-        let read_after = self.session.read_after().filter(|at| *at > now);
-        let timeout = [self.session.poll_timeout(), read_after].into_iter().flatten().min();
-        let ready = tokio::select! {
-            biased;
-            () = sleep_until_or_forever(timeout) => return,
-            ready = connection.ready(read_after.is_none()) => ready,
-        };
-        match ready {
-            Ok(Ready { readable: true }) => self.read(),
-            Ok(Ready { readable: false }) => {}
-            Err(error) => self.handle_connection_closed(error.to_string()),
-        }
     }
 
     /// Updates the metrics, and the view of the session if it changed.

@@ -1,10 +1,10 @@
 //! The endpoint of the session: connecting, moving to another router, and the interface that connects to it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use fairlead_bgp::SessionInput;
 use fairlead_crds::model::config::PeerAddress;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::sleep_until;
 
 use super::{Connecting, PeerTask};
 use crate::tasks::bgp::connect::{connect_to_peer, session_config};
@@ -12,10 +12,6 @@ use crate::tasks::bgp::endpoint::{Endpoint, EndpointAction, endpoint};
 use crate::tasks::bgp::passwords::Password;
 use crate::tasks::bgp::router::RouterWatch;
 use crate::tasks::bgp::session_link::SessionLink;
-
-/// Time for the router to clear a session after the reset of its connection. Routers reset a connection that
-/// comes before, and FRR may forget a dynamic neighbor with a session that is established before.
-const CLEAR_TIME: Duration = Duration::from_millis(300);
 
 impl PeerTask {
     /// Starts router discovery if the peer is unnumbered.
@@ -51,7 +47,7 @@ impl PeerTask {
         let endpoint = self.wanted_endpoint();
         self.tracker.set_dialed(endpoint.as_ref().ok().copied());
         let key = self.password.as_ref().map(Password::pending_key);
-        let closing = self.closing.take();
+        let closing = self.failover.take_closing();
         let after_bfd = self.bfd.connect_at();
         let peer = self.peer.clone();
         Box::pin(async move {
@@ -92,53 +88,29 @@ impl PeerTask {
     /// Ends the session if the interface that connects to the router is down, and connects when it is up
     /// again.
     pub(super) fn check_link(&mut self) {
-        let failure = self.link.as_mut().and_then(|link| link.update(&self.context.links.borrow()));
+        let failure = self.failover.failure(&self.context.links.borrow());
         let failed = failure.filter(|_| self.peer.fast_external_failover);
         if let Some(failure) = failed {
-            self.stale = self.connection.take();
-            self.failed_link = self.link.take();
+            self.failover.fail(self.connection.take());
             self.handle_connection_closed(failure.to_string());
         }
         // An interface that was deleted and created again may fail and return with one change.
-        let links = self.context.links.borrow();
-        let returned = self.failed_link.take_if(|link| link.has_returned(&links)).is_some();
-        drop(links);
+        let returned = self.failover.take_returned(&self.context.links.borrow());
         if returned {
-            self.reset_stale();
+            self.failover.reset_stale();
         }
         if returned && self.tracker.may_connect(Instant::now()) {
             self.session.handle_input(Instant::now(), SessionInput::ConnectNow);
         }
     }
 
-    /// Resets the connection that ended with its interface. The router may not know of the end yet, and would
-    /// refuse the next connection while it considers the session established.
-    pub(super) fn reset_stale(&mut self) {
-        if let Some(connection) = self.stale.take() {
-            connection.reset();
-            self.has_reset = true;
-            self.closing = Some(tokio::spawn(sleep(CLEAR_TIME)));
-        }
-    }
-
-    /// Returns whether the router must clear the earlier session before it gets a new one. Call this for each
-    /// connection that was accepted. The reset may have waited for the address resolution on the link, like
-    /// that connection: it has left only now, so that the next attempt waits again.
-    pub(super) fn must_clear(&mut self) -> bool {
-        self.reset_stale();
-        let must_clear = std::mem::take(&mut self.has_reset);
-        if must_clear {
-            self.closing = Some(tokio::spawn(sleep(CLEAR_TIME)));
-        }
-        must_clear
-    }
-
     /// Remembers the interface of a new connection.
     pub(super) fn set_link(&mut self, local: std::net::IpAddr) {
         let links = self.context.links.borrow();
         let endpoint = self.tracker.dialed();
-        self.failed_link = None;
-        self.link = endpoint
+        let link = endpoint
             .and_then(|endpoint| SessionLink::new(&self.peer, &endpoint, local.to_canonical(), &links));
+        drop(links);
+        self.failover.set_link(link);
     }
 }
