@@ -1,6 +1,7 @@
 //! Tests of the crate through its public API: bytes in, bytes out, simulated time.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed test panics")]
 
+mod attributes;
 mod bfd;
 mod capabilities;
 mod differential;
@@ -13,6 +14,7 @@ mod harness;
 mod order;
 mod packets;
 mod parameters;
+mod received;
 mod robustness;
 mod routes;
 mod session;

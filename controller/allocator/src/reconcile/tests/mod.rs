@@ -13,6 +13,7 @@ mod dual_stack;
 mod explain;
 mod finalizers;
 mod hostile_text;
+mod instances;
 mod manual_edits;
 mod mutation;
 mod nodes;
