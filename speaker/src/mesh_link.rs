@@ -34,40 +34,25 @@ impl MeshLink {
 #[cfg(test)]
 mod tests {
     use fairlead_net::links::Link;
+    use fairlead_test_support::links::{self as support, links};
 
     use super::*;
 
     const ADDRESS: &str = "192.0.2.11";
 
-    fn link(index: u32, up: bool, addresses: &[&str]) -> (u32, Link) {
-        let link = Link {
-            index,
-            name: format!("eth{index}"),
-            mac: Some([2, 0, 0, 0, 0, index as u8]),
-            up,
-            broadcast: true,
-            no_arp: false,
-            loopback: false,
-            controller: None,
-            in_vrf: false,
-            addresses: addresses.iter().map(|address| format!("{address}/24").parse().unwrap()).collect(),
-            temporary: Vec::new(),
-            deprecated: Vec::new(),
-        };
-        (index, link)
-    }
-
-    fn links(links: impl IntoIterator<Item = (u32, Link)>) -> Links {
-        Links { by_index: links.into_iter().collect() }
+    fn link(index: u32, up: bool, address: Option<&str>) -> Link {
+        let address = address.map(|address| format!("{address}/24"));
+        Link { up, ..support::link(index, &format!("eth{index}"), address.as_deref().as_slice()) }
     }
 
     #[test]
     fn only_interface_with_mesh_address_counts() {
-        let pods = || link(2, true, &["10.244.1.1"]);
-        let up = links([link(1, true, &[ADDRESS]), pods()]);
-        let down = links([link(1, false, &[ADDRESS]), pods()]);
-        let without_address = links([link(1, false, &[]), pods()]);
-        let renumbered = links([link(1, true, &[]), pods(), link(3, true, &[ADDRESS])]);
+        let own = Some(ADDRESS);
+        let pods = || link(2, true, Some("10.244.1.1"));
+        let up = links([link(1, true, own), pods()]);
+        let down = links([link(1, false, own), pods()]);
+        let without_address = links([link(1, false, None), pods()]);
+        let renumbered = links([link(1, true, None), pods(), link(3, true, own)]);
         let own = ADDRESS.parse().ok();
         let mut mesh_link = MeshLink::default();
         for (name, links, own, expected) in [
@@ -84,7 +69,7 @@ mod tests {
 
     #[test]
     fn address_on_no_interface_needs_any_usable_one() {
-        let links = links([link(1, true, &["198.51.100.1"])]);
+        let links = links([link(1, true, Some("198.51.100.1"))]);
         for any_usable in [true, false] {
             assert_eq!(MeshLink::default().is_up(&links, ADDRESS.parse().ok(), any_usable), any_usable);
         }

@@ -3,6 +3,8 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "builders for tests")]
 
 pub mod daemon;
+#[cfg(feature = "links")]
+pub mod links;
 pub mod metrics;
 pub mod odd;
 

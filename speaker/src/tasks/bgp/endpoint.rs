@@ -234,36 +234,20 @@ impl EndpointTracker {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::*;
+    use fairlead_test_support::links::{self as support, link};
 
-    fn link(index: u32, name: &str, up: bool, addresses: &[&str]) -> Link {
-        Link {
-            index,
-            name: name.to_owned(),
-            mac: Some([2, 0, 0, 0, 0, 1]),
-            up,
-            broadcast: true,
-            no_arp: false,
-            loopback: name == "lo",
-            controller: None,
-            in_vrf: false,
-            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
-            temporary: Default::default(),
-            deprecated: Default::default(),
-        }
-    }
+    use super::*;
 
     /// Interfaces of a node.
     pub(in super::super) fn links() -> Links {
-        let links = [
-            link(1, "lo", true, &["127.0.0.1/8", "192.0.2.99/32", "2001:db8::99/128"]),
-            link(2, "eth0", true, &["192.0.2.11/24", "2001:db8::11/64", "fe80::11/64"]),
-            link(3, "eth1", true, &["fe80::11/64"]),
-            link(4, "down", false, &["fe80::11/64"]),
-            link(5, "v4only", true, &["198.51.100.1/24"]),
-            link(6, "eth2", true, &["198.51.100.11/24", "198.51.100.12/24"]),
-        ];
-        Links { by_index: links.into_iter().map(|link| (link.index, link)).collect() }
+        support::links([
+            link(1, "lo", &["127.0.0.1/8", "192.0.2.99/32", "2001:db8::99/128"]),
+            link(2, "eth0", &["192.0.2.11/24", "2001:db8::11/64", "fe80::11/64"]),
+            link(3, "eth1", &["fe80::11/64"]),
+            Link { up: false, ..link(4, "down", &["fe80::11/64"]) },
+            link(5, "v4only", &["198.51.100.1/24"]),
+            link(6, "eth2", &["198.51.100.11/24", "198.51.100.12/24"]),
+        ])
     }
 
     pub(in super::super) fn ip(text: &str) -> IpAddr {

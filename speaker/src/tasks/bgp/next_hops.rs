@@ -108,6 +108,8 @@ impl Choice<'_> {
 
 #[cfg(test)]
 mod tests {
+    use fairlead_test_support::links as support;
+
     use super::*;
 
     /// An interface with these addresses; a `!` marks a temporary one, a `-` a deprecated one.
@@ -117,20 +119,12 @@ mod tests {
             addresses.iter().filter(move |a| a.starts_with(mark)).map(|a| parse(a).addr()).collect()
         };
         let link = Link {
-            index: 2,
-            name: "eth0".to_owned(),
-            mac: Some([2, 0, 0, 0, 0, 1]),
-            up: true,
-            broadcast: true,
-            no_arp: false,
-            loopback: false,
-            controller: None,
-            in_vrf: false,
             addresses: addresses.iter().map(parse).collect(),
             temporary: marked('!'),
             deprecated: marked('-'),
+            ..support::link(2, "eth0", &[])
         };
-        Links { by_index: [(2, link)].into() }
+        support::links([link])
     }
 
     /// A session of an interface with these addresses, and the next hops IPv4, IPv6 and link-local.

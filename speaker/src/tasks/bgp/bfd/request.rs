@@ -68,25 +68,12 @@ pub(super) fn has_carrier(key: &SessionKey, links: &Links) -> bool {
 mod tests {
     use fairlead_crds::model::config::PeerAsn;
     use fairlead_net::links::Link;
+    use fairlead_test_support::links as support;
 
     use super::*;
 
     fn links(up: bool, address: &str) -> Links {
-        let link = Link {
-            index: 2,
-            name: "eth0".to_owned(),
-            mac: None,
-            up,
-            broadcast: true,
-            no_arp: false,
-            loopback: false,
-            controller: None,
-            in_vrf: false,
-            addresses: vec![address.parse().unwrap()],
-            temporary: Vec::new(),
-            deprecated: Vec::new(),
-        };
-        Links { by_index: [(2, link)].into() }
+        support::links([Link { up, ..support::link(2, "eth0", &[address]) }])
     }
 
     fn profile() -> BfdProfile {
