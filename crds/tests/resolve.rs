@@ -337,6 +337,27 @@ fn condition_with_many_warnings_is_truncated() {
 }
 
 #[test]
+fn bfd_that_is_not_supported_is_accepted_with_warning() {
+    let resolution = given(&[
+        ("BFDProfile", "fast", 1, ""),
+        ("BFDProfile", "echo", 1, "echoMode: true"),
+        ("BGPPeer", "red", 1, "{myASN: 1, peerASN: 2, peerAddress: 192.0.2.1, vrf: red, bfdProfile: fast}"),
+        ("BGPPeer", "plain", 1, "{myASN: 1, peerASN: 2, peerAddress: 192.0.2.2, vrf: '', bfdProfile: echo}"),
+        ("BGPPeer", "blue", 1, "{myASN: 1, peerASN: 2, peerAddress: 192.0.2.2, vrf: blue}"),
+    ]);
+    for (kind, name, expected) in [
+        (Kind::BFDProfile, "fast", "Accepted"),
+        (Kind::BFDProfile, "echo", "EchoModeNotSupported"),
+        (Kind::BGPPeer, "red", "BFDInVRF"),
+        (Kind::BGPPeer, "plain", "Accepted"),
+        (Kind::BGPPeer, "blue", "Accepted"),
+    ] {
+        assert_eq!(condition(&resolution, kind, name), (true, expected.to_owned()), "{kind} {name}");
+    }
+    assert!(message(&resolution, Kind::BGPPeer, "red").contains("remove one of both fields"));
+}
+
+#[test]
 fn pool_with_a_probable_mistake_is_accepted_with_warning() {
     let table = [
         ("[192.0.2.0/24, 192.0.2.200-192.0.3.7]", "Overlap", ""),

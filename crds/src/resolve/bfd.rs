@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kube::ResourceExt;
 
+use super::Warning;
 use super::refusal::{ObjectRefusal, RefusalReason, refuse};
 use crate::model::config::BfdProfile;
 use crate::v1beta1;
@@ -32,6 +33,17 @@ pub(super) fn of_spec(name: &str, spec: &v1beta1::BFDProfileSpec) -> Result<BfdP
         passive_mode: spec.passive_mode.unwrap_or(false),
         minimum_ttl: number("minimumTtl", spec.minimum_ttl, MINIMUM_TTL, 1..=254)?,
     })
+}
+
+/// Returns the warnings about a valid profile.
+pub(super) fn warnings(profile: &BfdProfile) -> impl Iterator<Item = Warning> {
+    profile
+        .echo_mode
+        .then(|| Warning {
+            reason: RefusalReason::EchoModeNotSupported,
+            message: "echoMode and echoInterval have no effect: BFD runs without echo packets".to_owned(),
+        })
+        .into_iter()
 }
 
 fn interval(field: &str, value: Option<i32>, default: i32) -> Result<Duration, ObjectRefusal> {

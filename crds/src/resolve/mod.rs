@@ -38,7 +38,7 @@ use self::peer::Sessions;
 use self::pool::UsedRanges;
 use self::precedence::Before;
 use crate::kinds::ConfigurationObject;
-use crate::model::config::{BgpAdvertisement, Config, PoolSelection};
+use crate::model::config::{BfdProfile, BgpAdvertisement, Config, Peer, PoolSelection};
 use crate::model::delta::ConfigDelta;
 use crate::text::{self, quoted};
 use crate::v1beta1::{self, AcceptedForm};
@@ -159,6 +159,7 @@ fn resolve_by(objects: &Objects, before: Before<'_>) -> Resolution {
     let parse = |object: &_, _: &_| bfd::profile(object);
     for candidate in resolution.candidates(before, objects, parse) {
         if let Some(profile) = resolution.settle(candidate, |_| Ok(()), |_, _, _| {}) {
+            resolution.warn_profile(&profile);
             profiles.insert(profile.name.clone(), profile);
         }
     }
@@ -174,6 +175,7 @@ fn resolve_by(objects: &Objects, before: Before<'_>) -> Resolution {
             }
         };
         if let Some(peer) = resolution.settle(candidate, |peer| sessions.add(peer), attach) {
+            resolution.warn_peer(&peer);
             resolution.config.peers.insert(peer.name.clone(), peer);
         }
     }
@@ -309,6 +311,20 @@ impl Resolution {
     fn warn_pool(&mut self, name: &str, object: &v1beta1::IPAddressPool) {
         let warnings = pool::warnings(object).into_iter().take(MAX_MESSAGES + 1).collect();
         self.set_warnings(ObjectRef { kind: Kind::IPAddressPool, name: name.to_owned() }, warnings);
+    }
+
+    /// Sets the warnings of a BFD profile in force.
+    fn warn_profile(&mut self, profile: &BfdProfile) {
+        let object = ObjectRef { kind: Kind::BFDProfile, name: profile.name.clone() };
+        let warnings = bfd::warnings(profile).filter(|_| !self.is_kept(&object)).collect();
+        self.set_warnings(object, warnings);
+    }
+
+    /// Sets the warnings of a peer in force.
+    fn warn_peer(&mut self, peer: &Peer) {
+        let object = ObjectRef { kind: Kind::BGPPeer, name: peer.name.clone() };
+        let warnings = peer::warnings(peer).filter(|_| !self.is_kept(&object)).collect();
+        self.set_warnings(object, warnings);
     }
 
     /// Sets the warnings of an L2 advertisement in force. Returns its reference if they differ.

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::fields::{interface_name, on_common_nodes, selectors};
 use super::refusal::{ObjectRefusal, RefusalReason, refuse};
-use super::{bfd, duration};
+use super::{Warning, bfd, duration};
 use crate::model::config::{
     BfdProfile, GATEWAY_V4, GATEWAY_V6, LinkBandwidth, Peer, PeerAddress, PeerAsn, SecretRef, TcpAo,
     TcpAoAlgorithm,
@@ -162,6 +162,18 @@ pub(super) fn peer(
         dual_stack_address_family: spec.dual_stack_address_family,
         vrf: set(&spec.vrf).map(|vrf| interface_name("vrf", vrf)).transpose()?,
         link_bandwidth: link_bandwidth(spec)?,
+    })
+}
+
+/// Returns the warnings about a valid peer.
+pub(super) fn warnings(peer: &Peer) -> impl Iterator<Item = Warning> {
+    let bfd = peer.bfd.as_ref().filter(|_| peer.vrf.is_some());
+    bfd.into_iter().map(|_| Warning {
+        reason: RefusalReason::BFDInVRF,
+        message: "bfdProfile and vrf are both set: BFD in a VRF is not supported, so the session runs \
+                  without BFD, also with bfdStrict, and the router detects a failure by its hold timer; \
+                  remove one of both fields"
+            .to_owned(),
     })
 }
 

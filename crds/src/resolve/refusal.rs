@@ -136,6 +136,8 @@ pub enum RefusalReason {
     InvalidTCPAO,
     /// The BFD profile does not exist or is refused.
     BFDProfileNotFound,
+    /// A warning: a peer with a BFD profile is in a VRF, where BFD is not supported.
+    BFDInVRF,
     /// `shutdownMessage` is too long.
     InvalidShutdownMessage,
     /// `description` is too long.
@@ -147,6 +149,8 @@ pub enum RefusalReason {
 
     /// A parameter of a BFD profile is out of range.
     InvalidBFDProfile,
+    /// A warning: `echoMode` of a BFD profile has no effect.
+    EchoModeNotSupported,
 }
 
 impl fmt::Display for RefusalReason {

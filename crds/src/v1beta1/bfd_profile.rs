@@ -55,14 +55,14 @@ pub struct BFDProfileSpec {
     #[schemars(range(min = 2, max = 255))]
     pub detect_multiplier: Option<i32>,
 
-    /// The minimum interval, in milliseconds, between echo packets. Has no effect yet, like echoMode. Must be
+    /// The minimum interval, in milliseconds, between echo packets. Has no effect, like echoMode. Must be
     /// between 10 and 60000. If unset, defaults to 50.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 60000))]
     pub echo_interval: Option<i32>,
 
-    /// Has no effect yet: the speaker sends no echo packets, and the session status in the Speaker object
-    /// says so. If unset, defaults to false.
+    /// Has no effect: the speaker sends no echo packets. The condition Accepted and the session status in the
+    /// Speaker object say so. If unset, defaults to false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub echo_mode: Option<bool>,
 

@@ -249,9 +249,10 @@ pub struct BGPPeerSpec {
     #[schemars(length(max = 253))]
     pub bfd_profile: Option<String>,
 
-    /// If true, the session with the peer is established only after the BFD session is up. Otherwise, a peer
-    /// that does not answer by BFD has a BGP session without BFD. Without bfdProfile, or with vrf, the field
-    /// has no effect. If unset, defaults to false.
+    /// If true, the session with the peer is established only after the BFD session is up, or while the peer
+    /// has disabled BFD (state AdminDown). Otherwise, a peer that does not answer by BFD has a BGP session
+    /// without BFD. Without bfdProfile, or with vrf, the field has no effect, because BFD in a VRF is not
+    /// supported. If unset, defaults to false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bfd_strict: Option<bool>,
 
