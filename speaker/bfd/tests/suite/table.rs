@@ -174,6 +174,42 @@ fn packets_below_the_minimum_ttl_are_discarded() {
 }
 
 #[test]
+fn discarded_packets_do_not_restart_the_detection_time() {
+    let unknown = NonZeroU32::new(7).unwrap();
+    for (name, discriminator, detect_multiplier, ttl, expected) in [
+        ("valid", None, 3, 255, State::Up),
+        ("Detect Mult zero", None, 0, 255, State::Down),
+        ("low TTL", None, 3, 254, State::Down),
+        ("unknown discriminator", Some(unknown), 3, 255, State::Down),
+    ] {
+        let mut table = Table::new();
+        let key = key("192.0.2.2");
+        let local = table.add(key, "r1", config());
+        table.bring_up(&key);
+        let your_discriminator = discriminator.or(Some(local));
+        let octets = ControlPacket { your_discriminator, detect_multiplier, ..packet(State::Up) }.encode();
+        for _ in 0..4 {
+            table.run(ms(99));
+            let _ = table.receive(Datagram { payload: &octets, ttl, ..datagram(&key) });
+        }
+        assert_eq!(table.state(&key), Some(expected), "{name}");
+    }
+}
+
+#[test]
+fn changed_source_address_does_not_change_the_destination() {
+    let mut table = Table::new();
+    let key = key("192.0.2.2");
+    let local = table.add(key, "r1", config());
+    table.bring_up(&key);
+    let up = ControlPacket { your_discriminator: Some(local), poll: true, ..packet(State::Up) }.encode();
+    let elsewhere = Datagram { payload: &up, remote: ip("192.0.2.77"), ..datagram(&key) };
+    assert_eq!(table.receive(elsewhere), Ok(local));
+    let sent = table.run(ms(200));
+    assert!(sent.len() >= 2 && sent.iter().all(|sent| sent.key == key), "{sent:?}");
+}
+
+#[test]
 fn authentication_is_checked_after_the_session_is_found() {
     let mut table = Table::new();
     table.add(key("192.0.2.2"), "r1", config());

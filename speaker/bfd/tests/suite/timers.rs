@@ -130,6 +130,17 @@ fn change_during_a_poll_sequence_starts_another_one() {
 }
 
 #[test]
+fn final_carries_intervals_that_no_poll_has_announced() {
+    let mut solo = Solo::up(config());
+    solo.run_with(ms(500), packet(State::Up));
+    solo.session.set_config(solo.now, SessionConfig { desired_min_tx: ms(200), ..with_rx(300) }).unwrap();
+    let [answer] = solo.receive(poll(packet(State::Up)))[..] else { panic!("a Poll is answered once") };
+    assert!(answer.is_final && !answer.poll);
+    assert_eq!((answer.desired_min_tx, answer.required_min_rx), (ms(200), ms(300)));
+    assert!(solo.view().polling, "the Poll Sequence follows");
+}
+
+#[test]
 fn poll_sequence_ends_with_the_peer() {
     let mut solo = Solo::up(config());
     solo.session.set_config(solo.now, with_tx(200)).unwrap();

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use fairlead_bfd::{ControlPacket, SessionConfig, State};
+use fairlead_bfd::{ControlPacket, Diagnostic, Role, SessionConfig, State};
 
-use crate::harness::{Solo, config, fin, gaps, ms, packet, poll};
+use crate::harness::{LOCAL, PEER, Solo, config, fin, gaps, ms, packet, poll};
 
 /// Intervals of a session that is Up for 60 s, in milliseconds of 100 ms.
 fn intervals_up(detect_multiplier: u8) -> Vec<Duration> {
@@ -85,6 +85,37 @@ fn reduced_interval_of_the_peer_counts_from_the_last_packet() {
 }
 
 #[test]
+fn packet_that_a_reduced_interval_makes_overdue_is_sent_at_once() {
+    let slow = ControlPacket { desired_min_tx: ms(1000), required_min_rx: ms(2000), ..packet(State::Up) };
+    let mut solo = Solo::up(config());
+    solo.receive(slow);
+    while solo.run(ms(10)).is_empty() {}
+    assert_eq!(solo.run(ms(500)), [], "the next packet is due after 1500 ms");
+    let sent = solo.receive(ControlPacket { required_min_rx: ms(100), ..slow });
+    assert_eq!(sent.len(), 1);
+}
+
+#[test]
+fn peer_that_holds_the_session_down_determines_the_interval() {
+    let hold =
+        ControlPacket { desired_min_tx: ms(5000), required_min_rx: ms(10_000), ..packet(State::AdminDown) };
+    let mut solo = Solo::up(config());
+    solo.receive(hold);
+    // The peer sends one packet within the Detection Time of 15 s.
+    for _ in 0..10 {
+        let sent = solo.run(ms(7400));
+        assert!(sent.len() <= 1, "{sent:?}");
+        solo.receive(hold);
+        assert_eq!((solo.state(), solo.view().transmit_interval), (State::Down, Some(ms(10_000))));
+    }
+    let gaps = gaps(&solo.run(ms(14_999)));
+    assert!(gaps.iter().all(|gap| *gap >= ms(7500)), "{gaps:?}");
+    // Without packets of the peer, the session sends at its own rate again.
+    solo.run(ms(1));
+    assert_eq!(solo.view().transmit_interval, Some(ms(1000)));
+}
+
+#[test]
 fn peer_that_requires_no_packets_receives_no_periodic_ones() {
     let silent = ControlPacket { required_min_rx: ms(0), ..packet(State::Up) };
     let mut solo = Solo::up(config());
@@ -117,6 +148,29 @@ fn poll_is_answered_at_once_with_final() {
     let mut solo = Solo::new(config());
     let sent = solo.receive(poll(packet(State::Down)));
     assert_eq!((sent[0].is_final, sent[0].state, sent.len()), (true, State::Init, 1));
+}
+
+#[test]
+fn poll_is_answered_in_every_state_and_mode() {
+    let passive = SessionConfig { role: Role::Passive, ..config() };
+    let demand = ControlPacket { demand: true, ..packet(State::Up) };
+    let silent = ControlPacket { required_min_rx: ms(0), ..packet(State::Up) };
+    for (mut solo, peer, state) in [
+        // A peer in AdminDown leaves the session Down.
+        (Solo::new(config()), packet(State::AdminDown), State::Down),
+        (Solo::new(passive), packet(State::AdminDown), State::Down),
+        (Solo::new(config()), packet(State::Down), State::Init),
+        (Solo::up(config()), packet(State::Up), State::Up),
+        (Solo::up(config()), demand, State::Up),
+        (Solo::up(config()), silent, State::Up),
+    ] {
+        solo.run(ms(10));
+        let finals = solo.receive(poll(peer)).iter().filter(|packet| packet.is_final).count();
+        assert_eq!((finals, solo.state()), (1, state), "{peer:?}");
+        // Whatever the timers say.
+        let finals = solo.receive(poll(peer)).iter().filter(|packet| packet.is_final).count();
+        assert_eq!(finals, 1, "{peer:?}");
+    }
 }
 
 #[test]
@@ -165,11 +219,63 @@ fn demand_mode_of_the_peer_stops_periodic_packets_while_both_are_up() {
 }
 
 #[test]
+fn periodic_packets_resume_when_the_peer_leaves_demand_mode() {
+    let demand = ControlPacket { demand: true, ..packet(State::Up) };
+    let mut solo = Solo::up(config());
+    assert_eq!(solo.run_with(ms(1000), demand), []);
+    let sent = solo.run_with(ms(1000), packet(State::Up));
+    assert!(sent.len() >= 10, "{} packets in 1 s", sent.len());
+    assert!(sent[0].0 <= ms(50), "the interval has passed since the last packet");
+}
+
+#[test]
 fn demand_bit_has_no_effect_unless_both_are_up() {
     let mut solo = Solo::new(config());
     solo.receive(ControlPacket { demand: true, ..packet(State::Down) });
     let sent = solo.run_with(ms(5000), ControlPacket { demand: true, ..packet(State::Down) });
     assert!(sent.len() >= 5);
+}
+
+#[test]
+fn packet_contains_the_variables_of_the_session() {
+    let config = SessionConfig {
+        desired_min_tx: ms(70),
+        required_min_rx: ms(90),
+        detect_multiplier: 7,
+        required_min_echo_rx: ms(5),
+        ..config()
+    };
+    let mut solo = Solo::new(config);
+    let [down] = solo.transmit()[..] else { panic!("the session sends one packet") };
+    let expected = ControlPacket {
+        diagnostic: Diagnostic::NONE,
+        state: State::Down,
+        poll: false,
+        is_final: false,
+        control_plane_independent: false,
+        authentication_present: false,
+        demand: false,
+        detect_multiplier: 7,
+        my_discriminator: LOCAL,
+        your_discriminator: None,
+        desired_min_tx: ms(1000),
+        required_min_rx: ms(90),
+        required_min_echo_rx: ms(5),
+    };
+    assert_eq!(down, expected);
+    let [init] = solo.receive(packet(State::Down))[..] else { panic!("the session sends its new state") };
+    assert_eq!(init, ControlPacket { state: State::Init, your_discriminator: Some(PEER), ..expected });
+    let [up] = solo.receive(packet(State::Up))[..] else { panic!("the session sends its new state") };
+    let expected = ControlPacket { state: State::Up, desired_min_tx: ms(70), poll: true, ..init };
+    assert_eq!(up, expected);
+    let [answer] = solo.receive(poll(packet(State::Up)))[..] else { panic!("a Poll is answered once") };
+    assert_eq!(answer, ControlPacket { poll: false, is_final: true, ..expected });
+    let sent = solo.run(ms(300));
+    let (_, down) = sent.last().unwrap();
+    let diagnostic = Diagnostic::CONTROL_DETECTION_TIME_EXPIRED;
+    let lost =
+        ControlPacket { state: State::Down, diagnostic, your_discriminator: None, poll: false, ..expected };
+    assert_eq!(*down, ControlPacket { desired_min_tx: ms(1000), ..lost });
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! | Down | ends the session, or the attempt to establish it; the session waits for Up |
 //! | Up | ends the wait, and any wait between attempts: the session connects at once |
 //! | released | none on the session; ends the wait that a Down began |
+//! | disabled by the peer | as released; also a session in strict mode connects (RFC 5882 §4.1) |
 //!
 //! A BFD session that was never Up reports nothing, so a router without BFD keeps its BGP session. Strict
 //! mode ([`Session::set_bfd_strict`]) makes the session wait for Up from the beginning.
@@ -20,24 +21,27 @@ use super::{Session, SessionEvent, SessionState};
 use crate::{CeaseSubcode, DownReason};
 
 /// Whether BFD permits connections.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct BfdGate {
     up: bool,
     /// True from a Down to the next Up.
     failed: bool,
+    /// True while BFD is disabled by the operator of the peer.
+    disabled: bool,
     strict: bool,
 }
 
 impl BfdGate {
     /// Returns whether the session has to wait for Up before it connects.
     pub(super) const fn waits(&self) -> bool {
-        !self.up && (self.failed || self.strict)
+        !self.up && !self.disabled && (self.failed || self.strict)
     }
 }
 
 impl Session {
-    /// Sets whether the session is established only while BFD is Up (strict mode). An established session is
-    /// not affected. Set it before [`crate::SessionInput::ManualStart`] to apply to the first connection.
+    /// Sets whether the session connects only while BFD is Up or disabled by the peer (strict mode). An
+    /// established session is not affected. Set it before [`crate::SessionInput::ManualStart`] to apply to
+    /// the first connection.
     pub fn set_bfd_strict(&mut self, now: Instant, strict: bool) {
         self.bfd.strict = strict;
         self.end_wait(now);
@@ -50,14 +54,12 @@ impl Session {
     }
 
     pub(super) fn bfd_up(&mut self, now: Instant) {
-        self.bfd.up = true;
-        self.bfd.failed = false;
+        self.bfd = BfdGate { up: true, failed: false, disabled: false, ..self.bfd };
         self.connect_now(now);
     }
 
     pub(super) fn bfd_down(&mut self, now: Instant, reason: String) {
-        self.bfd.up = false;
-        self.bfd.failed = true;
+        self.bfd = BfdGate { up: false, failed: true, disabled: false, ..self.bfd };
         // A session that is being stopped ends within a second anyway.
         if !self.started || self.cease.is_some() {
             return;
@@ -81,8 +83,12 @@ impl Session {
     }
 
     pub(super) fn bfd_released(&mut self, now: Instant) {
-        self.bfd.up = false;
-        self.bfd.failed = false;
+        self.bfd = BfdGate { up: false, failed: false, disabled: false, ..self.bfd };
+        self.end_wait(now);
+    }
+
+    pub(super) fn bfd_disabled(&mut self, now: Instant) {
+        self.bfd = BfdGate { up: false, failed: false, disabled: true, ..self.bfd };
         self.end_wait(now);
     }
 

@@ -43,9 +43,12 @@ pub enum SessionInput<'a> {
         /// Cause, for the operator.
         reason: String,
     },
-    /// BFD says nothing about the path any more: the operator of the peer disabled it, or this node ended the
-    /// BFD session. An established session remains (RFC 5882 §4.2).
+    /// BFD says nothing about the path any more: this node ended the BFD session, or the peer ended it or
+    /// enabled it again. An established session remains (RFC 5882 §4.2).
     BfdReleased,
+    /// The operator of the peer disabled BFD (AdminDown). An established session remains (RFC 5882 §4.2), and
+    /// until the next input about BFD, also a session in strict mode connects (RFC 5882 §4.1).
+    BfdDisabled,
     /// Events 16 and 17: the connection requested by [`SessionEvent::Connect`] is established.
     Connected {
         /// Local address and port.

@@ -101,6 +101,7 @@ impl Session {
             (SessionInput::BfdUp, _) => self.bfd_up(now),
             (SessionInput::BfdDown { reason }, _) => self.bfd_down(now, reason),
             (SessionInput::BfdReleased, _) => self.bfd_released(now),
+            (SessionInput::BfdDisabled, _) => self.bfd_disabled(now),
             (SessionInput::ManualStop { subcode, text, restart, drain }, _) => {
                 self.manual_stop(now, subcode, &text, restart, drain);
             }

@@ -148,6 +148,38 @@ fn strict_session_connects_only_while_bfd_is_up() {
 }
 
 #[test]
+fn strict_session_connects_while_the_peer_has_disabled_bfd() {
+    let disable = |solo: &mut Solo| solo.session.handle_input(solo.now, SessionInput::BfdDisabled);
+    let close = |solo: &mut Solo| {
+        let closed = SessionInput::ConnectionClosed { reason: String::new() };
+        solo.session.handle_input(solo.now, closed);
+        events(solo);
+    };
+    let mut solo = Solo::new(config());
+    solo.session.set_bfd_strict(solo.now, true);
+    solo.session.handle_input(solo.now, SessionInput::ManualStart);
+    assert!(solo.session.waits_for_bfd());
+    disable(&mut solo);
+    assert_eq!(events(&mut solo), [SessionEvent::Connect]);
+    solo.reestablish();
+    disable(&mut solo);
+    assert_eq!(solo.session.state(), SessionState::Established);
+    // The peer enables BFD again: the session remains, and the next connection needs BFD.
+    release(&mut solo);
+    assert_eq!(solo.session.state(), SessionState::Established);
+    close(&mut solo);
+    solo.wait(secs(3600));
+    assert_eq!((solo.session.state(), events(&mut solo)), (SessionState::Idle, vec![]));
+    // A failure of the path while BFD is enabled.
+    disable(&mut solo);
+    solo.reestablish();
+    up(&mut solo);
+    down(&mut solo);
+    events(&mut solo);
+    assert!(solo.session.waits_for_bfd());
+}
+
+#[test]
 fn strict_session_whose_bfd_is_up_before_the_start_connects() {
     let mut solo = Solo::new(config());
     solo.session.set_bfd_strict(solo.now, true);

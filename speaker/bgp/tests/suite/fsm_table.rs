@@ -102,7 +102,7 @@ const ROWS: &[Row] = &[
         states: &STATES,
         apply: |solo| bfd(solo, SessionInput::BfdDown { reason: String::new() }),
     },
-    Row { event: "BFD AdminDown", states: &STATES, apply: |solo| bfd(solo, SessionInput::BfdReleased) },
+    Row { event: "BFD AdminDown", states: &STATES, apply: |solo| bfd(solo, SessionInput::BfdDisabled) },
 ];
 
 fn bfd(solo: &mut Solo, input: SessionInput<'_>) {

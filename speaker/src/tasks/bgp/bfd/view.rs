@@ -34,12 +34,21 @@ pub(super) fn inputs(
     if failed {
         inputs.push(SessionInput::BfdDown { reason: now.failure.to_string() });
     }
+    // A peer that disabled BFD may do so before its session with this node was ever Up.
+    let (was_disabled, is_disabled) = (same.is_some_and(is_disabled_by_peer), is_disabled_by_peer(after));
     if up && after.state == State::Up {
         inputs.push(SessionInput::BfdUp);
-    } else if released && after.state != State::Up {
+    } else if is_disabled && (released || !was_disabled) {
+        inputs.push(SessionInput::BfdDisabled);
+    } else if !is_disabled && after.state != State::Up && (released || was_disabled && !failed) {
         inputs.push(SessionInput::BfdReleased);
     }
     inputs
+}
+
+/// Returns whether the operator of the peer disabled BFD.
+fn is_disabled_by_peer(session: &SessionReport) -> bool {
+    session.state == State::Down && session.remote.is_some_and(|remote| remote.state == State::AdminDown)
 }
 
 /// The wall clock time of the last change of state. It is computed once per change, so that it does not vary.
@@ -115,7 +124,9 @@ fn message(
              runs BFD, remove bfdProfile from the BGPPeer"
                 .to_owned(),
         ),
-        (_, Some(State::AdminDown)) => Some(format!("the router disabled BFD (AdminDown): {without}")),
+        (_, Some(State::AdminDown)) => {
+            Some("the router disabled BFD (AdminDown): the BGP session runs without it".to_owned())
+        }
         (_, None) if session.transitions.ups > 0 => Some(format!(
             "the router sends no BFD packets any more: it disabled BFD, or ended its BFD session with the BGP \
              session; {without}"
@@ -182,12 +193,27 @@ mod tests {
         }
     }
 
+    fn remote_in(state: State) -> RemoteReport {
+        RemoteReport {
+            state,
+            diagnostic: Diagnostic::NONE,
+            transmit_interval: Duration::from_millis(100),
+            receive_interval: Duration::from_millis(100),
+            detect_multiplier: 3,
+        }
+    }
+
+    fn heard(session: SessionReport, state: State) -> SessionReport {
+        SessionReport { remote: Some(remote_in(state)), ..session }
+    }
+
     #[test]
     fn inputs_follow_from_the_changes_between_two_reports() {
         use State::{AdminDown, Down, Up};
         let up = || SessionInput::BfdUp;
         let down = || SessionInput::BfdDown { reason: "Path Down".to_owned() };
         let released = || SessionInput::BfdReleased;
+        let disabled = || SessionInput::BfdDisabled;
         let new = session(1, Down, 0, 0, 0);
         for (name, before, after, expected) in [
             ("session created", None, Some(new), vec![]),
@@ -223,6 +249,28 @@ mod tests {
                 Some(session(1, AdminDown, 1, 0, 1)),
                 vec![released()],
             ),
+            (
+                "disabled by the peer",
+                Some(heard(session(1, Up, 1, 0, 0), Up)),
+                Some(heard(session(1, Down, 1, 0, 1), AdminDown)),
+                vec![disabled()],
+            ),
+            ("disabled by the peer from the start", Some(new), Some(heard(new, AdminDown)), vec![disabled()]),
+            ("joined a session that the peer disabled", None, Some(heard(new, AdminDown)), vec![disabled()]),
+            ("still disabled", Some(heard(new, AdminDown)), Some(heard(new, AdminDown)), vec![]),
+            (
+                "enabled by the peer",
+                Some(heard(new, AdminDown)),
+                Some(heard(session(1, State::Init, 0, 0, 0), Down)),
+                vec![released()],
+            ),
+            ("peer silent after it disabled BFD", Some(heard(new, AdminDown)), Some(new), vec![released()]),
+            (
+                "enabled by the peer, came up and failed between the reports",
+                Some(heard(new, AdminDown)),
+                Some(heard(session(1, Down, 1, 1, 0), Down)),
+                vec![down()],
+            ),
             ("ended", Some(session(1, Up, 1, 0, 0)), None, vec![released()]),
             (
                 "other session",
@@ -243,14 +291,6 @@ mod tests {
 
     #[test]
     fn message_tells_why_the_session_is_not_up() {
-        let remote = |state| RemoteReport {
-            state,
-            diagnostic: Diagnostic::NONE,
-            transmit_interval: Duration::from_millis(100),
-            receive_interval: Duration::from_millis(100),
-            detect_multiplier: 3,
-        };
-        let heard = |session, state| SessionReport { remote: Some(remote(state)), ..session };
         let (down, up) = (session(1, State::Down, 0, 0, 0), session(1, State::Up, 1, 0, 0));
         let late = SessionReport { transmit_interval_raised: true, ..up };
         for (expected, strict, session) in [
@@ -263,7 +303,7 @@ mod tests {
             (Some("waits for it (bfdStrict)"), true, down),
             (Some("sends no BFD packets any more"), false, session(1, State::Down, 1, 0, 1)),
             (None, false, heard(down, State::Down)),
-            (Some("the router disabled BFD (AdminDown)"), false, heard(down, State::AdminDown)),
+            (Some("(AdminDown): the BGP session runs without it"), true, heard(down, State::AdminDown)),
             (Some("starts again when BFD is up"), false, session(1, State::Down, 1, 1, 0)),
             (Some("sends BFD packets late"), false, late),
         ] {
