@@ -5,7 +5,7 @@
 //! | LAN | `192.0.2.0/24` | `2001:db8:1::/64` |
 //! | – router | `.1` | `::1` |
 //! | – control plane | `.2` | `::2` |
-//! | – further routers, where a test plugs them in | `.3` to `.9` | `::3` to `::9` |
+//! | – further routers, where a test plugs them in | `.3` to `.9`, `.101` to `.119` | the same digits |
 //! | – node *i* = 1, 2, … | `.10+i` | `::10+i`, the same digits |
 //! | – LAN client | `.100` | `::100` |
 //! | remote network behind the router, its client | `203.0.113.0/24`, `.100` | `2001:db8:2::/64`, `::100` |

@@ -23,14 +23,18 @@ pub struct Host {
 }
 
 impl Host {
-    /// Connects a host to the LAN: `192.0.2.N` and `2001:db8:1::N`, `n` from 3 to 9. Its bridge port has its
-    /// name.
+    /// Connects a host to the LAN: `192.0.2.N` and `2001:db8:1::N`, `n` from 3 to 9 or from 101 to 119. Its
+    /// bridge port has its name.
+    ///
+    /// # Errors
+    /// If another host of this lab has the address: it stays connected until the lab ends.
     pub fn plug(lab: &Lab, name: &str, n: u8) -> Result<Self> {
-        if !(3..=9).contains(&n) {
-            bail!("192.0.2.{n} is not available for additional hosts; use 3 to 9");
+        if !matches!(n, 3..=9 | 101..=119) {
+            bail!("192.0.2.{n} is not available for additional hosts; use 3 to 9, or 101 to 119");
         }
-        let address =
-            Dual { v4: [192, 0, 2, n].into(), v6: [0x2001, 0xdb8, 1, 0, 0, 0, 0, u16::from(n)].into() };
+        let taken = lab.dir().join(format!("host-{n}"));
+        fs::File::create_new(&taken).with_context(|| format!("another host has 192.0.2.{n}"))?;
+        let address = Dual { v4: [192, 0, 2, n].into(), v6: format!("2001:db8:1::{n}").parse()? };
         let namespace = format!("{}-{name}", lab.id());
         netns::create(std::slice::from_ref(&namespace))?;
         let netns = Netns::open(&namespace)?;
