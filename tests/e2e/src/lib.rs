@@ -79,11 +79,15 @@ pub fn reach_on_lan(lab: &Lab, ip: IpAddr, port: u16) -> Result<()> {
     })
 }
 
-/// Starts a stream of packets to `ip` from every client, and lets it run for a second.
+/// Starts a stream of packets to `ip` from every client, and waits until each has sent 100.
 pub fn streams(lab: &Lab, ip: IpAddr) -> Vec<(&'static str, Stream)> {
     let to = SocketAddr::new(ip, PORT);
-    let streams = clients(lab).map(|(name, client)| (name, client.stream(to, PACE))).into();
-    std::thread::sleep(SECOND);
+    let streams: Vec<_> = clients(lab).map(|(name, client)| (name, client.stream(to, PACE))).into();
+    for (name, stream) in &streams {
+        if let Err(error) = stream.wait_for_sent(100, SOON) {
+            panic!("{name}: {error:#}");
+        }
+    }
     streams
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, anyhow};
-use fairlead_lab::{Lab, ensure, wait_for};
+use fairlead_lab::{Lab, ensure, observe_for, wait_for};
 
 use crate::{SECOND, SOON, VERSION};
 
@@ -35,7 +35,7 @@ pub fn versions(lab: &Lab) -> Result<BTreeMap<String, String>> {
 pub fn wait_for_rest(lab: &Lab) -> Result<BTreeMap<String, String>> {
     let mut before = versions(lab)?;
     wait_for("three seconds without a write", 2 * SOON, || {
-        std::thread::sleep(3 * SECOND);
+        observe_for(3 * SECOND);
         let now = versions(lab)?;
         let same = now == before;
         let moved: Vec<_> = now.iter().filter(|(key, version)| before.get(*key) != Some(version)).collect();

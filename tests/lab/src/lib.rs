@@ -56,4 +56,4 @@ pub use questions::{Questions, QuestionsReport};
 pub use route_monitor::{RouteEvent, RouteMonitor};
 pub use router::{Family, Router, RouterSession, Routes};
 pub use topology::{LAN_INTERFACE, Network, NodeNetwork, Size};
-pub use wait::{ensure, wait_for};
+pub use wait::{ensure, observe_for, wait_for};

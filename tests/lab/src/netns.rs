@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::net::Ipv6Addr;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
 
 use crate::sys;
 
@@ -43,6 +45,18 @@ impl Netns {
     /// Moves the calling thread into this namespace permanently.
     pub fn enter(&self) -> io::Result<()> {
         sys::enter_netns(self.file.as_fd())
+    }
+
+    /// Returns the link-local address of an interface.
+    pub fn link_local(&self, interface: &str) -> Result<Ipv6Addr> {
+        let arguments = ["-6", "-json", "addr", "show", "dev", interface, "scope", "link"];
+        let text = self.output(Command::new("ip").args(arguments))?;
+        let links: Value = serde_json::from_str(&text)?;
+        // Addresses of another scope are empty entries.
+        let mut addresses = links[0]["addr_info"].as_array().into_iter().flatten();
+        let address = addresses.find_map(|address| address["local"].as_str());
+        let address = address.with_context(|| text.clone())?;
+        Ok(address.parse()?)
     }
 
     /// Runs `work` on a thread inside this namespace. Sockets that it opens and processes that it spawns stay

@@ -6,7 +6,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use crate::addresses::Mac;
 use crate::netns::Netns;
 use crate::sys;
 use crate::topology::LAN_INTERFACE;
+use crate::wait::{ensure, wait_for};
 
 /// A transport protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,6 +66,8 @@ pub struct Client {
 #[derive(Debug)]
 pub struct Stream {
     stop: Arc<AtomicBool>,
+    /// Packets sent so far.
+    sent: Arc<AtomicU64>,
     thread: JoinHandle<io::Result<StreamReport>>,
 }
 
@@ -107,12 +110,13 @@ impl Client {
     /// Sends a packet every `interval` from one socket until stopped, and counts every answer.
     pub fn stream(&self, to: SocketAddr, interval: Duration) -> Stream {
         let stop = Arc::new(AtomicBool::new(false));
-        let (netns, stopped) = (self.netns.clone(), stop.clone());
+        let sent = Arc::new(AtomicU64::new(0));
+        let (netns, stopped, count) = (self.netns.clone(), stop.clone(), sent.clone());
         let thread = std::thread::spawn(move || {
             netns.enter()?;
-            stream(to, interval, &stopped)
+            stream(to, interval, &stopped, &count)
         });
-        Stream { stop, thread }
+        Stream { stop, sent, thread }
     }
 
     /// Returns the Ethernet address that the client's kernel has cached for `ip`.
@@ -153,6 +157,19 @@ impl Client {
 }
 
 impl Stream {
+    /// Waits until the stream has sent this number of packets since its start.
+    pub fn wait_for_sent(&self, packets: u64, limit: Duration) -> Result<()> {
+        wait_for(format!("{packets} packets of a stream"), limit, || {
+            let sent = self.sent.load(Ordering::Relaxed);
+            ensure(sent >= packets, format!("{sent} packets"))
+        })
+    }
+
+    /// Waits until the stream has sent this number of packets more than now.
+    pub fn wait_for_more(&self, packets: u64, limit: Duration) -> Result<()> {
+        self.wait_for_sent(self.sent.load(Ordering::Relaxed) + packets, limit)
+    }
+
     /// Ends the stream and waits half a second for outstanding answers.
     pub fn stop(self) -> Result<StreamReport> {
         self.stop.store(true, Ordering::Relaxed);
@@ -232,7 +249,12 @@ fn parse_answer(text: &str) -> Result<Answer> {
     }
 }
 
-fn stream(to: SocketAddr, interval: Duration, stop: &AtomicBool) -> io::Result<StreamReport> {
+fn stream(
+    to: SocketAddr,
+    interval: Duration,
+    stop: &AtomicBool,
+    sent: &AtomicU64,
+) -> io::Result<StreamReport> {
     let socket = fresh_socket(to.ip())?;
     let mut report = StreamReport::default();
     let mut packets: Vec<Packet> = Vec::new();
@@ -263,6 +285,7 @@ fn stream(to: SocketAddr, interval: Duration, stop: &AtomicBool) -> io::Result<S
         packets.push(Packet { sent: Instant::now(), answered: false });
         // A refusal by the kernel (no neighbor, no route) counts as a lost packet.
         let _ = socket.send_to(number.to_string().as_bytes(), to);
+        sent.store(packets.len() as u64, Ordering::Relaxed);
         let next = start + interval * u32::try_from(packets.len()).unwrap_or(u32::MAX);
         receive_until(next, &mut packets, &mut report);
     }

@@ -27,6 +27,12 @@ pub fn wait_for<T, E: Display>(
     }
 }
 
+/// Lets `window` pass, because the test then asserts that nothing happened in it: no condition can be waited
+/// for. To wait for something that happens, use [`wait_for`].
+pub fn observe_for(window: Duration) {
+    std::thread::sleep(window);
+}
+
 /// Returns `Ok` if `condition` is true, else `seen` as the observation: usually the last line of an observer.
 pub fn ensure<S>(condition: bool, seen: S) -> std::result::Result<(), S> {
     if condition { Ok(()) } else { Err(seen) }

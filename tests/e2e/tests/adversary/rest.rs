@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use axum::http::Request;
 use fairlead_e2e::{SECOND, VERSION};
-use fairlead_lab::{Lab, Process, ensure, wait_for};
+use fairlead_lab::{Lab, Process, ensure, observe_for, wait_for};
 use serde_json::{Value, json};
 
 /// Limit until the last write.
@@ -32,7 +32,7 @@ pub(crate) fn pids(lab: &Lab) -> Vec<Option<u32>> {
 pub(crate) fn expect_no_writes(lab: &Lab) -> Result<()> {
     let mut before = versions(lab)?;
     wait_for("three seconds without a write", QUIET_WITHIN, || {
-        std::thread::sleep(3 * SECOND);
+        observe_for(3 * SECOND);
         let now = versions(lab)?;
         let changed: Vec<_> = now
             .iter()

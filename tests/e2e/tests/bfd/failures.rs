@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use fairlead_e2e::{LbService, SECOND, SOON, all_nodes, expect_next_hops, expect_sessions, nodes};
 use fairlead_lab::sys::Signal;
-use fairlead_lab::{Carrier, Lab, Lost, RouteMonitor};
+use fairlead_lab::{Carrier, Lab, Lost, RouteMonitor, observe_for};
 
 use crate::LAB;
 use crate::observed::{expect_all_up, router_downs};
@@ -92,7 +92,6 @@ fn stopped_speaker_loses_its_routes_at_once() {
     let after = withdrawn_after(&routes, start);
     eprintln!("speaker stopped: withdrawn after {after:?}");
     assert!(after < DETECTED_WITHIN, "{after:?}");
-    std::thread::sleep(SECOND);
     speaker.resume().unwrap();
     expect_all_up(&lab, SOON).unwrap();
     expect_sessions(&lab, SOON).unwrap();
@@ -113,7 +112,8 @@ fn stalled_main_thread_keeps_bfd_up() {
     // The threads of everything but BFD are blocked for five seconds.
     let start = Instant::now();
     speaker.signal(Signal::Stall).unwrap();
-    std::thread::sleep(SECOND / 2);
+    // The main thread answers this only afterwards. The half second lets it block first.
+    observe_for(SECOND / 2);
     let while_stalled = late();
     assert!(start.elapsed() > 4 * SECOND, "the main thread answered after {:?}", start.elapsed());
     assert_eq!((downs(), while_stalled), before, "no session of BFD or BGP ended, and no detection was late");

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use anyhow::{Context as _, ensure};
-use fairlead_e2e::{SOON, all_nodes, expect_next_hops, expect_sessions};
-use fairlead_lab::{Lab, wait_for};
+use fairlead_e2e::{SECOND, SOON, all_nodes, expect_next_hops, expect_sessions};
+use fairlead_lab::{Lab, observe_for, wait_for};
 use serde_json::{Value, json};
 
 use crate::failures::announced;
@@ -99,7 +99,7 @@ fn router_that_disables_bfd_keeps_the_bgp_session() {
         bfd["state"] == "Down" && message.contains("disabled BFD")
     };
     expect_bfd(&lab, ("n1", "router-v4"), "disabled by the router", SOON, disabled).unwrap();
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    observe_for(2 * SECOND);
     assert_eq!(lab.router().dropped_sessions().unwrap(), dropped, "AdminDown says nothing about the path");
     router.configure(&["bfd", &peer, "no shutdown"]).unwrap();
     expect_all_up(&lab, SOON).unwrap();

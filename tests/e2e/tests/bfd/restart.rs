@@ -1,7 +1,7 @@
 //! A restart of the speaker, and the end of BFD, under graceful restart.
 
 use fairlead_e2e::{SECOND, SOON, all_nodes, expect_next_hops, expect_sessions};
-use fairlead_lab::{Lab, wait_for};
+use fairlead_lab::{Lab, observe_for, wait_for};
 use serde_json::{Value, json};
 
 use crate::failures::announced;
@@ -38,13 +38,14 @@ fn restarted_speaker_and_removed_profile_cost_no_route() {
     let routes = lab.router().monitor_routes().unwrap();
     let speaker = lab.node("n1").unwrap().speaker().unwrap();
     speaker.terminate(10 * SECOND).unwrap();
-    std::thread::sleep(SECOND);
+    // Longer than the router takes to detect a failure.
+    observe_for(SECOND);
     speaker.spawn_again().unwrap();
     expect_sessions(&lab, 2 * SOON).unwrap();
     expect_all_up(&lab, SOON).unwrap();
     remove_profile(&lab);
     // The router deletes what was not announced until the End-of-RIB.
-    std::thread::sleep(2 * SECOND);
+    observe_for(2 * SECOND);
     assert_eq!(routes.events().unwrap(), [], "route events in the kernel of the router");
     expect_next_hops(&lab, ip, &all_nodes(&lab), SOON).unwrap();
     service.delete(&lab).unwrap();

@@ -8,7 +8,7 @@ use fairlead_e2e::{
     LbService, SECOND, SOON, Scene, all_nodes, established_since, expect_established, expect_next_hops,
     expect_sessions,
 };
-use fairlead_lab::{Lab, Message, ensure, wait_for};
+use fairlead_lab::{Lab, Message, ensure, observe_for, wait_for};
 use ipnet::IpNet;
 use serde_json::json;
 
@@ -25,7 +25,7 @@ fn expect_keepalives_each_second(lab: &Lab) {
         let [v4, _] = node.addresses();
         wait_for(format!("a KEEPALIVE of {} each second", node.name()), SOON, || {
             let capture = lab.capture_node(node.name())?;
-            std::thread::sleep(4 * SECOND);
+            observe_for(4 * SECOND);
             let sent = |from: IpAddr, kinds: Vec<u8>| from == v4 && kinds.contains(&KEEPALIVE);
             let count = capture.frames().into_iter().filter(|seen| match &seen.frame.message {
                 Message::Bgp { from, messages, .. } => sent(*from, messages.iter().map(|m| m.kind).collect()),

@@ -9,7 +9,7 @@ use fairlead_e2e::{
     LbService, PACE, PORT, SECOND, SOON, Scene, all_nodes, expect_mesh, expect_next_hops, expect_owner,
     expect_sessions, reach_on_lan,
 };
-use fairlead_lab::{Lab, ensure, wait_for};
+use fairlead_lab::{Lab, ensure, observe_for, wait_for};
 use serde_json::{Value, json};
 
 use crate::LAB;
@@ -197,7 +197,7 @@ fn l2_advertisement_is_refused_and_replaced_without_loss() {
     scene.expect_condition(&ad, "Accepted", true);
     replace(&scene, "L2Advertisement", "l2");
     // Longer than a deletion waits.
-    std::thread::sleep(3 * SECOND);
+    observe_for(3 * SECOND);
     let report = stream.stop().unwrap();
     assert_eq!(report.answered, report.sent, "{report}");
     expect_owner(&lab, ip, &owner, SOON).unwrap();

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use fairlead_e2e::{
     LbService, PACE, PORT, Policy, SECOND, SOON, VERSION, all_nodes, expect_next_hops, merge_service, nodes,
 };
-use fairlead_lab::{Lab, Transport};
+use fairlead_lab::{Lab, Transport, observe_for};
 use serde_json::{Value, json};
 
 use crate::setup::LAB;
@@ -44,10 +44,10 @@ fn late_proxy_loses_no_packet() {
     lab.remote().ask(to, Transport::Tcp, SECOND).unwrap();
 
     let streams: Vec<_> = (0..STREAMS).map(|_| lab.remote().stream(to, PACE)).collect();
-    std::thread::sleep(SECOND / 2);
+    streams.iter().for_each(|stream| stream.wait_for_sent(50, SOON).unwrap());
     merge_service(&lab, service.name(), json!({ "spec": { "selector": { "node": null } } })).unwrap();
     expect_next_hops(&lab, ip, &all_nodes(&lab), SOON).unwrap();
-    std::thread::sleep(SECOND);
+    streams.iter().for_each(|stream| stream.wait_for_more(100, SOON).unwrap());
     let reports: Vec<_> = streams.into_iter().map(|stream| stream.stop().unwrap()).collect();
     assert!(reports.iter().any(|report| report.pods.len() > 1), "no stream took the new path: {reports:?}");
     for report in &reports {
@@ -56,7 +56,7 @@ fn late_proxy_loses_no_packet() {
 
     let probed = probes(&lab);
     assert!(probed > 0);
-    std::thread::sleep(SECOND);
+    observe_for(SECOND);
     assert_eq!(probes(&lab), probed, "nothing waits");
     set_announce_when(&lab, &Value::Null);
     service.delete(&lab).unwrap();

@@ -16,6 +16,9 @@ use crate::setup::LAB;
 /// 500 packets per second: 3,000 in six seconds.
 const PACE: Duration = Duration::from_millis(2);
 const PACKETS: u64 = 3_000;
+/// Packets before the leave, and after its last effect.
+const LEAD: u64 = 500;
+const LAG: u64 = 1_000;
 
 /// Sets or removes the label that drains a node.
 fn drain(lab: &Lab, node: &str, value: &Value) {
@@ -53,8 +56,10 @@ fn expect_graceful_shutdown(lab: &Lab, ip: IpAddr) {
     .unwrap();
 }
 
-/// Waits until the stream has sent [`PACKETS`], and checks that all were answered.
+/// Waits until the stream has sent [`PACKETS`] and [`LAG`] more, and checks that all were answered.
 fn expect_no_loss(what: &str, stream: Stream) {
+    stream.wait_for_more(LAG, SOON).unwrap();
+    stream.wait_for_sent(PACKETS, SOON).unwrap();
     let report = stream.stop().unwrap();
     eprintln!("{what}: {report}");
     assert!(report.sent >= PACKETS, "{what}: {report}");
@@ -75,7 +80,7 @@ fn drain_of_each_node_loses_no_packet() {
     for node in ["n2", "n1"] {
         let other = if node == "n1" { "n2" } else { "n1" };
         let stream = lab.remote().stream(SocketAddr::new(bgp_ip, PORT), PACE);
-        std::thread::sleep(SECOND);
+        stream.wait_for_sent(LEAD, SOON).unwrap();
         drain(&lab, node, &json!(""));
         if node == "n2" {
             expect_graceful_shutdown(&lab, bgp_ip);
@@ -83,7 +88,6 @@ fn drain_of_each_node_loses_no_packet() {
         expect_drained(&lab, node, "True");
         expect_next_hops(&lab, bgp_ip, &nodes([other]), SECOND).unwrap();
         expect_owner(&lab, l2_ip, other, SECOND).unwrap();
-        std::thread::sleep(2 * SECOND);
         expect_no_loss(&format!("drain of {node}"), stream);
         drain(&lab, node, &Value::Null);
         expect_drained(&lab, node, "False");
@@ -104,13 +108,13 @@ fn stop_of_each_speaker_loses_no_packet() {
     for name in ["n1", "n2"] {
         let speaker = lab.node(name).unwrap().speaker().unwrap();
         let stream = lab.remote().stream(SocketAddr::new(ip, PORT), PACE);
-        std::thread::sleep(SECOND);
+        stream.wait_for_sent(LEAD, SOON).unwrap();
         speaker.terminate(10 * SECOND).unwrap();
-        std::thread::sleep(2 * SECOND);
+        // The other node carries the traffic meanwhile.
+        stream.wait_for_more(1_000, SOON).unwrap();
         speaker.spawn_again().unwrap();
         expect_sessions(&lab, 2 * SOON).unwrap();
         expect_next_hops(&lab, ip, &all_nodes(&lab), SOON).unwrap();
-        std::thread::sleep(2 * SECOND);
         expect_no_loss(&format!("stop of {name}"), stream);
     }
     service.delete(&lab).unwrap();

@@ -8,6 +8,7 @@ mod drain;
 mod gateway;
 mod limits;
 mod matrix;
+mod multihop;
 mod restart;
 mod setup;
 mod shutdown;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use fairlead_e2e::{LbService, SECOND, SOON, all_nodes, expect_next_hops, expect_sessions, next_hops, nodes};
 use fairlead_lab::peers::Bird;
-use fairlead_lab::{Lab, wait_for};
+use fairlead_lab::{Lab, observe_for, wait_for};
 use serde_json::{Value, json};
 
 use crate::setup::{LAB, bird, expect_established, peer, session};
@@ -78,13 +78,13 @@ fn restart_and_silence_keep_routes_and_leave_withdraws_them() {
     let monitor = lab.router().monitor_routes().unwrap();
     let withdrawn = bird.session("n2").unwrap().received.1;
     speaker.terminate(10 * SECOND).unwrap();
-    std::thread::sleep(2 * SECOND);
+    observe_for(2 * SECOND);
     assert_eq!(bird_next_hops(&bird, ip).len(), 2, "BIRD retains the route");
     speaker.spawn_again().unwrap();
     expect_sessions(&lab, 2 * SOON).unwrap();
     expect_established(&lab, "n2", BIRD_PEER);
     // The routers delete what was not announced until the End-of-RIB.
-    std::thread::sleep(2 * SECOND);
+    observe_for(2 * SECOND);
     assert_eq!(monitor.events().unwrap(), [], "route events in FRR's kernel");
     expect_bird_next_hops(&bird, ip, &[11, 12]);
     assert_eq!(bird.session("n2").unwrap().received.1, withdrawn, "withdrawals in BIRD");
@@ -104,7 +104,7 @@ fn restart_and_silence_keep_routes_and_leave_withdraws_them() {
     assert_eq!(next_hops(&lab, ip).unwrap(), all_nodes(&lab), "after the hold time of {HOLD_TIME:?}");
     speaker.resume().unwrap();
     expect_sessions(&lab, 2 * SOON).unwrap();
-    std::thread::sleep(2 * SECOND);
+    observe_for(2 * SECOND);
     let of_ipv4 = |events: Vec<fairlead_lab::RouteEvent>| -> Vec<_> {
         events.into_iter().filter(|event| event.prefix.addr() == ip).collect()
     };
@@ -123,7 +123,7 @@ fn restart_and_silence_keep_routes_and_leave_withdraws_them() {
     eprintln!("drain: FRR prefers the other node after {:?}", start.elapsed());
     expect_bird_next_hops(&bird, ip, &[11]);
     speaker.terminate(10 * SECOND).unwrap();
-    std::thread::sleep(SECOND);
+    observe_for(SECOND);
     assert_eq!(next_hops(&lab, ip).unwrap(), nodes(["n1"]));
     label(Value::Null);
     speaker.spawn_again().unwrap();
@@ -137,10 +137,6 @@ fn restart_and_silence_keep_routes_and_leave_withdraws_them() {
 #[test]
 fn deleted_daemon_set_is_no_restart() {
     let lab = LAB.turn();
-    enable(&lab, true);
-    let service = LbService::new("uninstalled", "bgp").single("IPv4");
-    let ip = service.up(&lab).unwrap()[0];
-    expect_next_hops(&lab, ip, &all_nodes(&lab), SOON).unwrap();
     let labels = json!({ "app": "speaker" });
     let daemon_set = json!({
         "apiVersion": "apps/v1", "kind": "DaemonSet",
@@ -154,9 +150,15 @@ fn deleted_daemon_set_is_no_restart() {
         },
     });
     lab.api().unwrap().apply_object(daemon_set.clone()).unwrap();
-    std::thread::sleep(SECOND);
+    // The speakers see it long before new sessions are established.
+    enable(&lab, true);
+    let service = LbService::new("uninstalled", "bgp").single("IPv4");
+    let ip = service.up(&lab).unwrap()[0];
+    expect_next_hops(&lab, ip, &all_nodes(&lab), SOON).unwrap();
     lab.api().unwrap().delete(&daemon_set.to_string()).unwrap();
-    std::thread::sleep(SECOND);
+    // In a cluster, the Pods end a moment after the DaemonSet. Its deletion alone withdraws nothing.
+    observe_for(SECOND);
+    assert_eq!(next_hops(&lab, ip).unwrap(), all_nodes(&lab));
     let speaker = lab.node("n2").unwrap().speaker().unwrap();
     speaker.terminate(10 * SECOND).unwrap();
     expect_next_hops(&lab, ip, &nodes(["n1"]), SOON).unwrap();

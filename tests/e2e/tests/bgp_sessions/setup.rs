@@ -36,15 +36,19 @@ pub(crate) fn peer(name: &str) -> Value {
 /// nodes, which are the protocols n1 and n2.
 pub(crate) fn bird(lab: &Lab, name: &str, n: u8, template: &str) -> Bird {
     let host = Host::plug(lab, name, n).unwrap();
+    Bird::start(&host, &bird_config(n, template)).unwrap()
+}
+
+/// Returns the configuration of [`bird`].
+pub(crate) fn bird_config(n: u8, template: &str) -> String {
     let protocols = [(1, 11), (2, 12)].map(|(node, address)| {
         format!("protocol bgp n{node} from node {{ neighbor 192.0.2.{address} as 64513; }}\n")
     });
-    let config = format!(
+    format!(
         "template bgp node {{ local 192.0.2.{n} as 64700; passive; error wait time 1, 2; \
          ipv4 {{ import all; export none; }}; {template} }}\n{}",
         protocols.concat()
-    );
-    Bird::start(&host, &config).unwrap()
+    )
 }
 
 /// Returns the session with `peer` in the Speaker object of `node`.

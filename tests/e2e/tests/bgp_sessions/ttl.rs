@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use fairlead_e2e::{SECOND, SOON, expect_sessions};
-use fairlead_lab::Lab;
+use fairlead_lab::{Lab, observe_for};
 use serde_json::json;
 
 use crate::setup::{LAB, bird, expect_error, expect_established, expect_message, peer, session};
@@ -63,7 +63,8 @@ fn packet_with_smaller_ttl_is_dropped() {
         node.feed(Command::new("nft").args(["-f", "-"]), &script).unwrap();
     };
     set_ttl(254);
-    std::thread::sleep(4 * SECOND);
+    // Longer than the hold time.
+    observe_for(4 * SECOND);
     assert_eq!(session(&lab, "n1", "far").unwrap()["uptimeSince"], since, "TTL 254 suffices");
     node.output(Command::new("nft").args(["flush", "table", "ip", "far"])).unwrap();
     set_ttl(253);

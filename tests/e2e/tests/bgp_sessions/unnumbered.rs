@@ -4,9 +4,8 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use fairlead_e2e::{LbService, PORT, SECOND, SOON, VERSION, nodes};
-use fairlead_lab::netns::Netns;
 use fairlead_lab::{Lab, Transport, wait_for};
 use serde_json::{Value, json};
 
@@ -59,16 +58,6 @@ fn ip(lab: &Lab, arguments: &str) -> Result<String> {
     lab.network().router.output(Command::new("ip").args(arguments.split(' ')))
 }
 
-/// Returns the link-local address of the end of the cable in a namespace.
-fn link_local(netns: &Netns, interface: &str) -> Result<Ipv6Addr> {
-    let text = netns.output(
-        Command::new("ip").args(["-6", "-json", "addr", "show", "dev", interface, "scope", "link"]),
-    )?;
-    let links: Value = serde_json::from_str(&text)?;
-    let address = links[0]["addr_info"][0]["local"].as_str().with_context(|| text.clone())?;
-    Ok(address.parse()?)
-}
-
 /// Waits until the session is established with this address of the router.
 fn expect_session_at(lab: &Lab, name: &str, router: Ipv6Addr) {
     wait_for(format!("a session with {router}"), 2 * SOON, || {
@@ -76,6 +65,21 @@ fn expect_session_at(lab: &Lab, name: &str, router: Ipv6Addr) {
         let address = session["address"].as_str().unwrap_or_default();
         ensure!(session["state"] == "Established", "{session}");
         ensure!(address == format!("{router}%{NODE_END}"), "{session}");
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// Waits until BFD between `fe80::11` and the router is Up on both sides.
+fn expect_bfd(lab: &Lab, name: &str) {
+    wait_for("BFD between link-local addresses", SOON, || {
+        let bfd = session(lab, "n1", name)?["bfd"].clone();
+        let shown = (&bfd["state"], &bfd["hopMode"], &bfd["localAddress"]);
+        ensure!(shown == (&json!("Up"), &json!("SingleHop"), &json!("fe80::11")), "{bfd}");
+        let peers = lab.router().json("show bfd peers json")?;
+        let mut peers = peers.as_array().into_iter().flatten();
+        let up = peers.any(|peer| peer["peer"] == "fe80::11" && peer["status"] == "up");
+        ensure!(up, "the router has no session that is up");
         Ok(())
     })
     .unwrap();
@@ -140,8 +144,8 @@ fn unnumbered_session_carries_both_families_and_follows_the_router() {
     expect_error(&lab, "n1", "unnumbered", &["the node has no interface uplink"], SOON);
     let cable = Cable::plug(&lab, ROUTER_END, "interface remote-as external", &[]);
     let router = &lab.network().router;
-    expect_session_at(&lab, "unnumbered", link_local(router, ROUTER_END).unwrap());
-    let node = link_local(&lab.network().nodes[0].netns, NODE_END).unwrap();
+    expect_session_at(&lab, "unnumbered", router.link_local(ROUTER_END).unwrap());
+    let node = lab.network().nodes[0].netns.link_local(NODE_END).unwrap();
     for address in &addresses {
         expect_route(&lab, *address, node);
     }
@@ -151,7 +155,7 @@ fn unnumbered_session_carries_both_families_and_follows_the_router() {
     expect_error(&lab, "n1", "unnumbered", &["interface uplink"], Duration::from_secs(5));
     ip(&lab, &format!("link set {ROUTER_END} address 02:00:00:00:77:01")).unwrap();
     ip(&lab, &format!("link set {ROUTER_END} up")).unwrap();
-    let second = link_local(router, ROUTER_END).unwrap();
+    let second = router.link_local(ROUTER_END).unwrap();
     expect_session_at(&lab, "unnumbered", second);
     for address in &addresses {
         expect_route(&lab, *address, node);
@@ -171,19 +175,24 @@ fn link_local_peer_carries_ipv4_routes_with_ipv6_next_hops() {
     set_lan(&lab, true);
     let node_netns = &lab.network().nodes[0].netns;
     // FRR needs the address of the node, which the cable has from its beginning.
-    let cable =
-        Cable::plug(&lab, "fe80::11", "remote-as 64513", &["interface swp1", "capability extended-nexthop"]);
+    let options = ["interface swp1", "capability extended-nexthop", "bfd"];
+    let cable = Cable::plug(&lab, "fe80::11", "remote-as 64513", &options);
     node_netns
         .output(Command::new("ip").args(["addr", "add", "fe80::11/64", "dev", NODE_END, "nodad"]))
         .unwrap();
-    let router = link_local(&lab.network().router, ROUTER_END).unwrap();
-    let spec = json!({ "peerAddress": router, "sourceAddress": "fe80::11", "dualStackAddressFamily": true });
+    let router = lab.network().router.link_local(ROUTER_END).unwrap();
+    let profile = json!({ "apiVersion": VERSION, "kind": "BFDProfile", "metadata": { "name": "link-local" }, "spec": {} });
+    lab.api().unwrap().apply_object(profile.clone()).unwrap();
+    let spec = json!({ "peerAddress": router, "sourceAddress": "fe80::11", "dualStackAddressFamily": true,
+                       "bfdProfile": "link-local" });
     apply(&lab, "link-local", spec);
     expect_session_at(&lab, "link-local", router);
+    expect_bfd(&lab, "link-local");
     for address in &addresses {
         expect_route(&lab, *address, "fe80::11".parse().unwrap());
     }
     lab.api().unwrap().delete(&peer("link-local").to_string()).unwrap();
+    lab.api().unwrap().delete(&profile.to_string()).unwrap();
     drop(cable);
     set_lan(&lab, false);
     fairlead_e2e::expect_sessions(&lab, 2 * SOON).unwrap();
