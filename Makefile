@@ -6,8 +6,8 @@
 CARGO ?= cargo
 # The lab makes network namespaces, which needs root.
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo -E)
-HOST := $(shell rustc -vV | sed -n 's/^host: //p')
-HOST_VARIABLE := $(shell echo $(HOST) | tr a-z- A-Z_)
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+HOST_VARIABLE = $(shell echo $(HOST) | tr a-z- A-Z_)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Crates without I/O. They build without tokio and without a Kubernetes client; `make check` verifies it.
 PURE := fairlead-crds fairlead-schema fairlead-allocator fairlead-plan \
@@ -18,7 +18,7 @@ help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 .PHONY: setup
-setup: ## Install the Debian packages that the lab needs, where missing
+setup: ## Install the Debian packages and tools that the lab and the tests need, where missing
 	@tests/setup.sh
 
 .PHONY: build
@@ -26,7 +26,8 @@ build: ## Build every binary
 	$(CARGO) build --locked --workspace --bins
 
 .PHONY: demo
-demo: setup build ## Show the main job: addresses, ARP, NDP, BGP, a cut cable (KEEP=1 leaves it running)
+demo: build ## Show the main job: addresses, ARP, NDP, BGP, a cut cable (KEEP=1 leaves it running)
+	@tests/setup.sh demo
 	$(SUDO) $(TARGET)/debug/fairlead-lab demo
 
 # The runner is root because some tests make network namespaces.
@@ -59,15 +60,20 @@ bench: ## Measure: figures of docs/performance.md
 	$(SUDO) $(TARGET)/release/fairlead-bench
 
 .PHONY: check
-check: ## Check format, lints, docs, spelling, line length, purity and generated manifests
+check: ## Check format, lints, docs, spelling, purity, generated manifests, and `lint` without FRR
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items --quiet
 	@tests/check.sh $(PURE)
 
+.PHONY: lint
+lint: setup ## Check scripts, YAML, workflows, Dockerfile, manifests, links, configurations of FRR
+	@tests/lint.sh
+
 .PHONY: manifests
-manifests: ## Write config/crd from the Rust types
+manifests: ## Write config/crd from the Rust types, then dist/ and the generated templates of the chart
 	$(CARGO) run --locked -p fairlead-crds --bin fairlead-crdgen -- config/crd
+	@tests/manifests.sh
 
 .PHONY: images
 images: ## Build the container image

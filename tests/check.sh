@@ -1,7 +1,6 @@
 #!/bin/sh
-# Checks that cargo has no command for: purity of the crates named as arguments, line length, spelling, unused
-# dependencies. Spelling and dependencies are checked where the tool is installed or can be installed with
-# pip.
+# Checks that cargo has no command for: purity of the crates named as arguments, line length, spelling,
+# generated manifests, linters, unused dependencies. tests/tools.sh installs the tools, except cargo-machete.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 CARGO=${CARGO:-cargo}
@@ -24,8 +23,9 @@ done
 
 # Lines end at column 110. Exempt are string literals (also YAML inside them), tables, captured output (```
 # blocks in docs), and generated manifests.
-long=$(git ls-files '*.rs' '*.toml' '*.sh' '*.yaml' Makefile ':!config/crd' |
+long=$(git ls-files '*.rs' '*.toml' '*.sh' '*.yaml' Makefile ':!config/crd' ':!dist' ':!deploy/helm' |
     LC_ALL=C.UTF-8 xargs grep -HnE '^.{111}' | grep -vE '^[^:]*:[0-9]*:(.*"|.*spec: \{|.*\{\{| *//[/!]? \|)' | cut -d: -f1,2)
+# shellcheck disable=SC2016 # backquotes of Markdown
 long_docs=$(git ls-files '*.md' | while read -r doc; do
     sed -e '/^ *```/,/^ *```/s/.*//' -e 's/^|.*//' "$doc" | LC_ALL=C.UTF-8 grep -noE '^.{111}' | cut -d: -f1 | sed "s|^|$doc:|"
 done)
@@ -35,6 +35,7 @@ $long_docs"
 
 # Documents name tests as evidence. Identifiers with three or more underscores in backquotes must exist. A
 # test compares the names of metrics.
+# shellcheck disable=SC2016 # backquotes of Markdown
 named=$(git ls-files 'docs/*.md' | xargs grep -ohE '`[a-z0-9]+(_[a-z0-9]+){3,}`' | tr -d '`' |
     grep -vE '^(fairlead|metallb|frrk8s)_' | sort -u)
 for name in $named; do
@@ -47,16 +48,17 @@ fields=$(git grep -nE "((^|[(,]) *[%?]$own|\\b$own = [%?].*)," -- '*.rs')
 [ -z "$fields" ] || fail "log fields named like those of the JSON format; rename them:
 $fields"
 
-typos=$(command -v typos || true)
-if [ -z "$typos" ] && [ ! -x target/tools/bin/typos ] && command -v python3 >/dev/null 2>&1; then
-    python3 -m pip install --quiet --disable-pip-version-check --target target/tools typos==1.52.0 2>/dev/null
-fi
-[ -n "$typos" ] || typos=target/tools/bin/typos
-if [ -x "$typos" ]; then
-    "$typos" --format brief || fail "typos found spelling errors; correct them, or add a word to _typos.toml"
-else
-    echo "check: skipped spelling: install typos (cargo install typos-cli, or pip install typos)"
-fi
+# Fails where the tools cannot be installed.
+tests/tools.sh kubectl lint || exit 1
+
+target/tools/bin/typos --format brief ||
+    fail "typos found spelling errors; correct them, or add a word to _typos.toml"
+
+# The generated CRDs are compared by a test of fairlead-crds.
+tests/manifests.sh check || fail "generated manifests are not up to date; run: make manifests"
+
+# The configuration of FRR is checked by `make test`, which installs FRR.
+tests/lint.sh shell yaml workflows docker kubernetes links || fail "tests/lint.sh found errors"
 
 if command -v cargo-machete >/dev/null 2>&1; then
     cargo machete || fail "cargo machete found unused dependencies; remove them from Cargo.toml"

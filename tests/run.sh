@@ -3,6 +3,7 @@
 #
 # Most targets wait for timers, and each lab has network namespaces of its own, so that several targets run
 # at a time. A target that measures how fast something happens runs alone.
+# shellcheck disable=SC2046,SC2086 # lists of words
 set -euo pipefail
 cd "$(dirname "$0")/.."
 CARGO=${CARGO:-cargo}
@@ -42,6 +43,8 @@ run_targets() {
     } 9>"$results/lock"
 }
 
+tests/lint.sh frr
+
 # One selection for the binaries and the tests: cargo would compile the dependencies again for another one.
 "$CARGO" build --locked --workspace --bins --tests
 
@@ -61,7 +64,7 @@ for name in $ALONE; do
     run_targets --test "$name"
 done
 
-failed=$(cd "$results" && ls | sed -n 's/\.failed$//p')
+failed=$(find "$results" -name '*.failed' -printf '%f\n' | sed 's/\.failed$//' | sort)
 if [ -n "$failed" ]; then
     echo "make test: failed:" $failed >&2
     exit 1

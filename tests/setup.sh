@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs the Debian or Ubuntu packages that the lab and the tests need, those that are missing; with the
-# argument `bench`, also what only the benchmarks need. Starts no service.
+# Installs the Debian or Ubuntu packages that the lab and the tests need, those that are missing, and the
+# tools of tests/tools.sh; with the argument `bench`, what the benchmarks need instead of the tools; with
+# `demo`, only the packages. Starts no service.
 set -eu
 
 # program:package — the program tells whether the package is there.
@@ -18,6 +19,7 @@ vtysh:frr
 bird:bird2
 gobgpd:gobgpd
 exabgp:exabgp
+pip3:python3-pip
 "
 if [ "${1:-}" = bench ]; then
     NEEDED="$NEEDED
@@ -35,7 +37,11 @@ for entry in $NEEDED; do
     command -v "$program" >/dev/null 2>&1 && continue
     case " $missing " in *" $package "*) ;; *) missing="$missing $package" ;; esac
 done
+install_tools() {
+    [ -n "${1:-}" ] || "$(dirname "$0")/tools.sh" kubectl lint
+}
 if [ -z "$missing" ]; then
+    install_tools "$@"
     exit 0
 fi
 
@@ -82,3 +88,4 @@ if command -v systemctl >/dev/null 2>&1; then
         esac
     done
 fi
+install_tools "$@"

@@ -12,14 +12,14 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use fairlead_crds::text::message;
-use fairlead_runtime::flags;
+use fairlead_runtime::{build_info, flags};
 
 /// The exit status for invalid arguments and unreadable input.
 const EXIT_USAGE: u8 = 2;
 
 /// Checks the configuration of Fairlead, a bare-metal LoadBalancer provider, and explains its decisions.
 #[derive(Parser)]
-#[command(name = "fairlead", version, arg_required_else_help = true)]
+#[command(name = "fairlead", version = build_info::long_version(), arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -6,13 +6,14 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser};
 use fairlead_crds::names;
+use fairlead_runtime::build_info;
 use fairlead_runtime::flags::{Common, duration, listen_address};
 
 use crate::leader::Timing;
 
 /// Allocates external addresses from IPAddressPools to Services of type LoadBalancer
 #[derive(Clone, Debug, Parser)]
-#[command(name = "fairlead-controller", version)]
+#[command(name = "fairlead-controller", version = build_info::long_version())]
 pub struct Flags {
     /// Flags of all daemons.
     #[command(flatten)]

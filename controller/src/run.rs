@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use fairlead_runtime::client::{self, Connection};
+use fairlead_runtime::flags::EnabledProtocol;
 use fairlead_runtime::{http, signal};
 use jiff::Timestamp;
 use kube::Client;
@@ -57,6 +58,8 @@ pub struct Scope {
     pub class: Option<String>,
     /// Name of this process in the Events that it reports: the name of its pod.
     pub instance: String,
+    /// The speakers need the key of the mesh.
+    pub with_mesh: bool,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -74,6 +77,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         namespace: flags.common.namespace.clone(),
         class: flags.common.lb_class().map(str::to_owned),
         instance: flags.instance(),
+        with_mesh: flags.common.enables(EnabledProtocol::L2),
     };
     let release = CancellationToken::new();
     let election = if flags.leader_election.enabled {

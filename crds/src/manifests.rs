@@ -40,7 +40,8 @@ pub fn files() -> Result<Vec<(String, String)>, serde_yaml::Error> {
     }
     let resources: String = files.iter().map(|(name, _)| format!("  - {name}\n")).collect();
     let kustomization = format!(
-        "{HEADER}apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n{resources}"
+        "{HEADER}apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n{resources}labels:\n  - \
+         pairs: {{app.kubernetes.io/component: crd}}\n"
     );
     files.push(("kustomization.yaml".to_owned(), kustomization));
     Ok(files)

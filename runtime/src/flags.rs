@@ -28,6 +28,13 @@ pub struct Common {
     #[arg(long, env = "FAIRLEAD_LB_CLASS", value_name = "CLASS")]
     pub lb_class: Option<String>,
 
+    /// Protocols that announce addresses: l2, bgp or both, comma-separated; the same for all daemons. Without
+    /// l2 there is no mesh and no key for it, and speakers open no sockets for ARP and NDP. Without bgp,
+    /// speakers open no session
+    #[arg(long, env = "FAIRLEAD_PROTOCOLS", value_name = "PROTOCOLS", default_value = "l2,bgp")]
+    #[arg(value_delimiter = ',')]
+    pub protocols: Vec<EnabledProtocol>,
+
     /// Minimum level of log lines, or directives such as `info,fairlead_bgp=debug`
     #[arg(long, env = "FAIRLEAD_LOG_LEVEL", default_value = "info")]
     #[arg(value_name = "LEVEL", value_parser = log_level)]
@@ -49,6 +56,7 @@ impl Default for Common {
             kubeconfig: None,
             namespace: "fairlead-system".to_owned(),
             lb_class: None,
+            protocols: vec![EnabledProtocol::L2, EnabledProtocol::Bgp],
             log_level: "info".to_owned(),
             metrics_auth: MetricsAuth::None,
             log_format: LogFormat::Text,
@@ -71,10 +79,24 @@ impl Common {
         self.lb_class.as_deref().filter(|class| !class.is_empty())
     }
 
+    /// Returns true if `--protocols` names the protocol.
+    pub fn enables(&self, protocol: EnabledProtocol) -> bool {
+        self.protocols.contains(&protocol)
+    }
+
     /// Returns the instance that this process belongs to.
     pub fn instance(&self) -> Instance {
         Instance { class: self.lb_class().map(str::to_owned), namespace: self.namespace.clone() }
     }
+}
+
+/// A protocol of `--protocols`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EnabledProtocol {
+    /// ARP and NDP.
+    L2,
+    /// BGP.
+    Bgp,
 }
 
 /// The authorization of requests for metrics.
@@ -154,7 +176,7 @@ pub fn without_empty_variables(
 }
 
 /// Parses the address of the HTTP endpoints. A port alone means all addresses. An IPv6 address needs no
-/// brackets: a manifest writes `$(HOST_IP):7473` for either family.
+/// brackets: a manifest writes `$(HOST_IP):7474` for either family.
 pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let full = match text.rsplit_once(':') {
         Some(("", port)) => format!("[::]:{port}"),
@@ -252,14 +274,14 @@ mod tests {
     #[test]
     fn listen_address_accepts_both_families() {
         for (text, expected) in [
-            (":7473", "[::]:7473"),
-            ("192.0.2.1:7473", "192.0.2.1:7473"),
-            ("[fd00::1]:7473", "[fd00::1]:7473"),
-            ("fd00::1:7473", "[fd00::1]:7473"),
+            (":7474", "[::]:7474"),
+            ("192.0.2.1:7474", "192.0.2.1:7474"),
+            ("[fd00::1]:7474", "[fd00::1]:7474"),
+            ("fd00::1:7474", "[fd00::1]:7474"),
         ] {
             assert_eq!(listen_address(text), Ok(expected.parse().unwrap()), "{text}");
         }
-        for text in ["", "7473", "192.0.2.1", "node1:7473", ":70000", "[fd00::1]"] {
+        for text in ["", "7474", "192.0.2.1", "node1:7474", ":70000", "[fd00::1]"] {
             assert!(listen_address(text).is_err(), "{text}");
         }
     }
@@ -288,10 +310,10 @@ mod tests {
             read.map(str::to_owned).collect::<Vec<_>>()
         };
         let all = variables(&[]);
-        assert!(all.contains(&"KUBECONFIG".to_owned()) && all.len() == 6, "{all:?}");
+        assert!(all.contains(&"KUBECONFIG".to_owned()) && all.len() == 7, "{all:?}");
         assert_eq!(
             variables(&["KUBECONFIG", "FAIRLEAD_LOG_LEVEL", "FAIRLEAD_LOG_FORMAT", "FAIRLEAD_LB_CLASS"]),
-            ["FAIRLEAD_NAMESPACE", "FAIRLEAD_METRICS_AUTH"]
+            ["FAIRLEAD_NAMESPACE", "FAIRLEAD_PROTOCOLS", "FAIRLEAD_METRICS_AUTH"]
         );
     }
 

@@ -6,7 +6,7 @@ mod exposition;
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use self::authorization::Authorizer;
 pub use self::exposition::Format;
+use crate::build_info;
 
 /// The metrics of a process.
 pub type Metrics = Arc<Mutex<Registry>>;
@@ -109,6 +110,7 @@ pub async fn serve(
             format!("cannot listen on {addr} for metrics: {e}; set --metrics-addr to another address"),
         )
     })?;
+    build_info::register(&mut metrics.lock().unwrap_or_else(PoisonError::into_inner));
     tracing::info!(%addr, "serving /metrics, /healthz and /readyz");
     connections::serve(listener, router(health, metrics, authorizer)).await;
     Ok(())

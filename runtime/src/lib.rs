@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backoff;
+pub mod build_info;
 pub mod client;
 pub mod flags;
 pub mod http;

@@ -15,7 +15,7 @@ use fairlead_crds::resolve::{InForce, ObjectRef, ObjectVerdict, Resolution};
 use fairlead_crds::store::{ConfigurationStore, ObjectChange};
 use fairlead_crds::v1beta1;
 use fairlead_plan::{
-    AnnouncementChange, LinkNetworks, Node, NodeName, Plan, ProbeAnswer, Service, Slice, SliceKey,
+    AnnouncementChange, LinkNetworks, Node, NodeName, Plan, ProbeAnswer, Protocol, Service, Slice, SliceKey,
 };
 use kube::Resource;
 
@@ -37,6 +37,8 @@ pub(crate) struct ClusterState {
     own_object: String,
     /// The load balancer class of the instance.
     class: Option<String>,
+    /// The speaker opens no BGP session.
+    without_peers: bool,
     plan: Plan,
     configuration: ConfigurationStore,
     resolution: Resolution,
@@ -67,6 +69,7 @@ impl ClusterState {
             node: node.to_owned(),
             own_object: instance.speaker_name(node).into_owned(),
             class: instance.class.clone(),
+            without_peers: false,
             plan: Plan::new(node),
             configuration: ConfigurationStore::default(),
             resolution: Resolution::default(),
@@ -118,6 +121,12 @@ impl ClusterState {
                 }
             }
         }
+    }
+
+    /// Sets that the speaker does not announce by this protocol; see [`Plan::disable`].
+    pub(crate) fn disable(&mut self, protocol: Protocol) {
+        self.plan.disable(protocol);
+        self.without_peers |= protocol == Protocol::Bgp;
     }
 
     /// Sets the members of the mesh; see [`Plan::set_live`].
@@ -211,6 +220,9 @@ impl ClusterState {
             && let Some(mut change) = self.configuration.update(&mut self.resolution, InForce::ByConditions)
         {
             change.delta.keep_peers(self.class.as_deref());
+            if self.without_peers {
+                change.delta.peers.values_mut().for_each(|peer| *peer = None);
+            }
             self.plan.change_config(change.delta);
             objects = change.objects;
         }

@@ -122,7 +122,8 @@ impl Coordinator {
                 let up = mesh_link.is_up(&self.links.borrow(), address, self.state.has_links());
                 gate.handle_link(Instant::now(), up);
             }
-            if gate.poll_timeout().is_some() || gate.members().is_none() {
+            let elects_owners = *self.mesh_key.borrow() != MeshKey::NotNeeded;
+            if elects_owners && (gate.poll_timeout().is_some() || gate.members().is_none()) {
                 gate.handle_expected(self.state.expected_members());
                 if gate.handle_timeout(Instant::now()) {
                     tracing::info!(

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Parser;
-use fairlead_runtime::flags::{Common, duration, listen_address};
+use fairlead_plan::Protocol;
+use fairlead_runtime::build_info;
+use fairlead_runtime::flags::{Common, EnabledProtocol, duration, listen_address};
 
 use crate::excluded_interfaces::ExcludedInterfaces;
 use crate::tasks::data_path::ProbeUrl;
@@ -17,7 +19,7 @@ const MAX_DATA_PATH_WAIT: Duration = Duration::from_secs(600);
 
 /// Announces the addresses of LoadBalancer Services from this node, by ARP, NDP and BGP.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "fairlead-speaker", version)]
+#[command(name = "fairlead-speaker", version = build_info::long_version())]
 pub struct Flags {
     #[allow(missing_docs)]
     #[command(flatten)]
@@ -29,7 +31,7 @@ pub struct Flags {
     pub node_name: String,
 
     /// UDP port on which the speakers detect failures of each other; the same on every node
-    #[arg(long, env = "FAIRLEAD_MESH_PORT", default_value_t = 7946, value_name = "PORT")]
+    #[arg(long, env = "FAIRLEAD_MESH_PORT", default_value_t = 7947, value_name = "PORT")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub mesh_port: u16,
 
@@ -66,9 +68,17 @@ pub struct Flags {
     pub daemonset: Option<String>,
 
     /// Address on which /metrics, /healthz and /readyz are served
-    #[arg(long, env = "FAIRLEAD_METRICS_ADDR", default_value = ":7473", value_name = "ADDRESS")]
+    #[arg(long, env = "FAIRLEAD_METRICS_ADDR", default_value = ":7474", value_name = "ADDRESS")]
     #[arg(value_parser = listen_address)]
     pub metrics_addr: SocketAddr,
+}
+
+impl Flags {
+    /// Returns the protocols that `--protocols` does not name.
+    pub fn disabled_protocols(&self) -> impl Iterator<Item = Protocol> {
+        let all = [(EnabledProtocol::L2, Protocol::L2), (EnabledProtocol::Bgp, Protocol::Bgp)];
+        all.into_iter().filter(|(flag, _)| !self.common.enables(*flag)).map(|(_, protocol)| protocol)
+    }
 }
 
 fn drain_wait(text: &str) -> Result<Duration, String> {
@@ -96,14 +106,28 @@ mod tests {
     #[test]
     fn defaults_match_the_documentation() {
         let flags = parsed(&["--node-name", "n1"]).unwrap();
-        assert_eq!(flags.mesh_port, 7946);
-        assert_eq!(flags.metrics_addr, "[::]:7473".parse().unwrap());
+        assert_eq!(flags.mesh_port, 7947);
+        assert_eq!(flags.metrics_addr, "[::]:7474".parse().unwrap());
         assert!(flags.exclude_interfaces.matches("docker0"));
         assert_eq!(flags.drain_wait, Duration::from_secs(2));
         assert_eq!(flags.data_path_probe.to_string(), "http://127.0.0.1:10249/metrics");
         assert_eq!(flags.data_path_wait, Duration::from_secs(30));
-        assert_eq!((flags.drain_cordoned, flags.daemonset), (false, None));
+        assert_eq!((flags.drain_cordoned, &flags.daemonset), (false, &None));
         assert!(!flags.exclude_interfaces.matches("eth0"));
+        assert_eq!(flags.disabled_protocols().count(), 0);
+    }
+
+    #[test]
+    fn protocols_that_are_not_named_are_disabled() {
+        for (value, disabled) in [
+            ("l2", vec![Protocol::Bgp]),
+            ("bgp", vec![Protocol::L2]),
+            ("bgp,l2", vec![]),
+            ("l2,l2", vec![Protocol::Bgp]),
+        ] {
+            let flags = parsed(&["--node-name", "n1", "--protocols", value]).unwrap();
+            assert_eq!(flags.disabled_protocols().collect::<Vec<_>>(), disabled, "{value}");
+        }
     }
 
     #[test]
@@ -114,6 +138,8 @@ mod tests {
             (vec!["--node-name", "n1", "--mesh-port", "0"], "--mesh-port"),
             (vec!["--node-name", "n1", "--mesh-port", "70000"], "--mesh-port"),
             (vec!["--node-name", "n1", "--metrics-addr", "here"], "--metrics-addr"),
+            (vec!["--node-name", "n1", "--protocols", "ospf"], "--protocols"),
+            (vec!["--node-name", "n1", "--protocols", ""], "--protocols"),
             (vec!["--node-name", "n1", "--drain-wait", "61s"], "--drain-wait"),
             (vec!["--node-name", "n1", "--data-path-wait", "11m"], "--data-path-wait"),
             (vec!["--node-name", "n1", "--data-path-probe", "http://proxy/"], "--data-path-probe"),

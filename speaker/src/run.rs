@@ -12,7 +12,7 @@
 //! | coordinator (`coordinator`) | one | cluster state, plan, membership gate |
 //! | links (`tasks::links`) | one | netlink socket |
 //! | gateways (`tasks::gateways`) | one | netlink socket |
-//! | mesh (`tasks::mesh`) | one | UDP socket, SWIM state |
+//! | mesh (`tasks::mesh`) | one; none without L2 | UDP socket, SWIM state |
 //! | L2 (`tasks::l2`) | one | responder |
 //! | L2 interface (`tasks::l2::interface_task`) | one per usable interface | ARP and NDP sockets |
 //! | BFD (`tasks::bfd`) | one thread | BFD sessions, UDP sockets |
@@ -93,6 +93,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
+use fairlead_plan::Protocol;
 use fairlead_plan::speaker_object::SpeakerReport;
 use fairlead_runtime::client::{self, Connection};
 use fairlead_runtime::http::{self, Health};
@@ -160,7 +161,11 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let (gateways_sender, gateways) = watch::channel(Default::default());
     let (mesh_input_sender, mesh_input) = watch::channel(MeshInput::default());
     let (membership_sender, membership) = watch::channel(None);
-    let (mesh_key_sender, mesh_key) = watch::channel(MeshKey::default());
+    // L2 needs the mesh, which elects the owners.
+    let disabled: Vec<Protocol> = flags.disabled_protocols().collect();
+    let l2_enabled = !disabled.contains(&Protocol::L2);
+    let key = if l2_enabled { MeshKey::default() } else { MeshKey::NotNeeded };
+    let (mesh_key_sender, mesh_key) = watch::channel(key);
     let (node_addresses_sender, node_addresses) = watch::channel(Vec::new());
     let (turn_sender, turn) = watch::channel(std::time::Duration::ZERO);
     let (report_sender, report) = watch::channel(SpeakerReport::default());
@@ -190,6 +195,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     })
     .context("cannot start the thread of the BGP sessions")?;
     let mut state = ClusterState::new(&flags.node_name, &instance);
+    disabled.iter().for_each(|protocol| state.disable(*protocol));
     state.set_drain_wait(flags.drain_wait);
     state.set_data_path_wait(flags.data_path_wait, process.node_uptime);
     let coordinator = Coordinator {
@@ -253,11 +259,13 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     tokio::spawn(crate::stall::on_signal("main"));
     tokio::spawn(links::follow(links_sender));
     tokio::spawn(gateways::follow(gateways_sender));
-    tokio::spawn(l2_task.run());
+    if l2_enabled {
+        tokio::spawn(l2_task.run());
+    }
     tokio::spawn(data_path.run());
     tokio::spawn(speaker_object.run());
     tokio::spawn(lateness_events.run());
-    let mesh = tokio::spawn(mesh.run());
+    let mesh = l2_enabled.then(|| tokio::spawn(mesh.run()));
     let options = WatchOptions {
         instance: instance.clone(),
         drain_cordoned: flags.drain_cordoned,
@@ -307,9 +315,11 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         }
     };
     let hand_over_l2 = async {
-        // The other members detect a mesh task that panicked; the handover is the same.
-        let _ = mesh.await;
-        sleep(L2_HANDOVER).await;
+        if let Some(mesh) = mesh {
+            // The other members detect a mesh task that panicked; the handover is the same.
+            let _ = mesh.await;
+            sleep(L2_HANDOVER).await;
+        }
     };
     tokio::join!(stop_bgp, hand_over_l2);
     // Kept until here: the L2 task ends with the last sender of its commands.

@@ -298,9 +298,9 @@ mod tests {
     #[test]
     fn speaker_with_invalid_mesh_address_has_none() {
         let table = [
-            (json!({"address": "192.0.2.1", "port": 7946}), Some("192.0.2.1:7946")),
-            (json!({"address": "2001:db8::1", "port": 7946}), Some("[2001:db8::1]:7946")),
-            (json!({"address": "n1", "port": 7946}), None),
+            (json!({"address": "192.0.2.1", "port": 7947}), Some("192.0.2.1:7947")),
+            (json!({"address": "2001:db8::1", "port": 7947}), Some("[2001:db8::1]:7947")),
+            (json!({"address": "n1", "port": 7947}), None),
             (json!({"address": "192.0.2.1", "port": 0}), None),
             (json!({"address": "192.0.2.1", "port": 70000}), None),
             (json!(null), None),
@@ -317,14 +317,14 @@ mod tests {
     #[test]
     fn speaker_of_another_instance_is_no_peer() {
         let class = || Some("example.com/b".to_owned());
-        let mesh = json!({"address": "192.0.2.1", "port": 7946});
+        let mesh = json!({"address": "192.0.2.1", "port": 7947});
         let object =
             json!({"metadata": {"name": "n1.b"}, "spec": {"mesh": mesh, "loadBalancerClass": class()}});
         let read = |class: Option<String>| {
             let instance = Instance { class, namespace: "b".to_owned() };
             speaker(from_value(object.clone()).unwrap(), &instance).1
         };
-        assert_eq!(read(class()), Some(("n1".to_owned(), Some("192.0.2.1:7946".parse().unwrap()))));
+        assert_eq!(read(class()), Some(("n1".to_owned(), Some("192.0.2.1:7947".parse().unwrap()))));
         assert_eq!(read(None), None);
     }
 }

@@ -11,7 +11,7 @@ pub(crate) const BASES: &[(&str, &str)] = &[
     ("BGPPeer", r#"{"myASN": 64512, "peerASN": 64513, "peerAddress": "192.0.2.1"}"#),
     ("BFDProfile", r#"{"detectMultiplier": 3}"#),
     ("Community", r#"{"communities": [{"name": "a", "value": "64512:1"}]}"#),
-    ("Speaker", r#"{"mesh": {"address": "192.0.2.11", "port": 7946}}"#),
+    ("Speaker", r#"{"mesh": {"address": "192.0.2.11", "port": 7947}}"#),
     ("PoolCooldown", r#"{"released": ["192.0.2.1 default/web 2026-01-01T00:00:00Z"]}"#),
 ];
 
@@ -320,14 +320,14 @@ const ROWS: &[Row] = &[
         "/spec/mesh",
         &[
             r#"{"address": "2001:db8::1", "port": 1, "keyFingerprint": "1a30ee5d22fa3af2"}"#,
-            r#"{"address": "n1", "port": 7946}"#,
-            r#"{"address": "192.0.2.11/32", "port": 7946}"#,
+            r#"{"address": "n1", "port": 7947}"#,
+            r#"{"address": "192.0.2.11/32", "port": 7947}"#,
             r#"{"address": "192.0.2.11", "port": 0}"#,
             r#"{"address": "192.0.2.11", "port": 65536}"#,
             r#"{"address": "192.0.2.11"}"#,
-            r#"{"port": 7946}"#,
-            r#"{"address": "192.0.2.11", "port": "7946"}"#,
-            r#"{"address": "192.0.2.11", "port": 7946, "key": "a"}"#,
+            r#"{"port": 7947}"#,
+            r#"{"address": "192.0.2.11", "port": "7947"}"#,
+            r#"{"address": "192.0.2.11", "port": 7947, "key": "a"}"#,
             "null",
             "[]",
         ],

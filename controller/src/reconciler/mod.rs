@@ -56,7 +56,8 @@ pub(crate) struct Reconciler {
     events: EventOutbox,
     /// The namespace of the Lease, for `/readyz`.
     namespace: String,
-    mesh_secret: MeshSecretTask,
+    /// `None` if the speakers use no mesh.
+    mesh_secret: Option<MeshSecretTask>,
     departures: Departures,
     metrics: Metrics,
     health: http::Health,
@@ -83,7 +84,9 @@ impl Reconciler {
             writes: Writes::new(client.clone()),
             events: EventOutbox::new(client.clone(), reporter.clone()),
             namespace: scope.namespace,
-            mesh_secret: MeshSecretTask::new(client.clone(), instance, reporter, monitor),
+            mesh_secret: scope
+                .with_mesh
+                .then(|| MeshSecretTask::new(client.clone(), instance, reporter, monitor)),
             departures: Departures::new(client, scope.class),
             metrics,
             health,
@@ -196,7 +199,7 @@ impl Reconciler {
             self.state.begin(Timestamp::now());
             let (services, waiting) = self.state.index().service_counts();
             tracing::info!(services, waiting, "first pass of this term complete");
-            self.mesh_secret.start();
+            self.mesh_secret.iter_mut().for_each(MeshSecretTask::start);
             self.departures.start(self.state.unserved());
         }
     }
@@ -206,7 +209,7 @@ impl Reconciler {
         self.metrics.remove_pools();
         self.events.discard();
         self.writes.abandon(Instant::now());
-        self.mesh_secret.stop();
+        self.mesh_secret.iter_mut().for_each(MeshSecretTask::stop);
         self.departures.stop();
     }
 

@@ -37,7 +37,8 @@ impl World {
         let (leadership, receiver) = watch::channel(Leadership::Standby { holder: None });
         let metrics = Metrics::register(&http::Metrics::default());
         let client = Client::try_from(config).unwrap();
-        let scope = Scope { namespace: "fairlead".into(), class: None, instance: "pod".into() };
+        let scope =
+            Scope { namespace: "fairlead".into(), class: None, instance: "pod".into(), with_mesh: true };
         let health = http::Health::new("the start");
         let reconciler = Reconciler::new(client, scope, receiver, health.clone(), metrics);
         Self { reconciler, health, leadership, _server: server }

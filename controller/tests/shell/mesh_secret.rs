@@ -42,7 +42,7 @@ async fn set_mesh(world: &World, node: &str, mesh: Value) {
 
 async fn create_speakers<const N: usize>(world: &World, nodes: [&str; N], fingerprint: &str) {
     for node in nodes {
-        let mesh = json!({ "address": "192.0.2.1", "port": 7946, "keyFingerprint": fingerprint });
+        let mesh = json!({ "address": "192.0.2.1", "port": 7947, "keyFingerprint": fingerprint });
         let speaker = object(json!({ "metadata": { "name": node }, "spec": { "mesh": mesh } }));
         create::<Speaker>(&Api::all(world.client.clone()), &speaker).await;
     }

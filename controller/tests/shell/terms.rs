@@ -36,7 +36,12 @@ async fn controller(
     let (leadership, stopped) = (election.leadership(), stop.clone());
     tokio::spawn(async move {
         let metrics = Metrics::register(&http::Metrics::default());
-        let scope = Scope { namespace: NAMESPACE.to_owned(), class: None, instance: INSTANCE.to_owned() };
+        let scope = Scope {
+            namespace: NAMESPACE.to_owned(),
+            class: None,
+            instance: INSTANCE.to_owned(),
+            with_mesh: true,
+        };
         if run_controller(client, scope, &election, http::Health::new("the start"), metrics, stopped).await {
             release.cancel();
             election.ended().await;

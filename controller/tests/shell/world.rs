@@ -62,7 +62,12 @@ impl World {
         let client = self.cluster.client().await.unwrap();
         self.metrics = http::Metrics::default();
         let metrics = Metrics::register(&self.metrics);
-        let scope = Scope { namespace: NAMESPACE.to_owned(), class: None, instance: INSTANCE.to_owned() };
+        let scope = Scope {
+            namespace: NAMESPACE.to_owned(),
+            class: None,
+            instance: INSTANCE.to_owned(),
+            with_mesh: true,
+        };
         let health = self.health.clone();
         self.controller = Some(tokio::spawn(async move {
             let stop = CancellationToken::new();
@@ -81,6 +86,7 @@ impl World {
             namespace: NAMESPACE.to_owned(),
             class: Some(class.to_owned()),
             instance: INSTANCE.to_owned(),
+            with_mesh: true,
         };
         let ready = health.clone();
         tokio::spawn(async move {

@@ -18,7 +18,7 @@ const TAG: usize = 32;
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 fn address(node: u8) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::new(10, 0, 0, node), 7946))
+    SocketAddr::from((Ipv4Addr::new(10, 0, 0, node), 7947))
 }
 
 fn mesh(node: u8) -> Mesh {

@@ -31,6 +31,8 @@ use crate::view::ClusterView;
 pub(crate) struct Election {
     /// Live speakers, this one included; `None` while owners may not be elected.
     live: Option<BTreeSet<NodeName>>,
+    /// The speaker announces nothing by L2.
+    disabled: bool,
     /// True while this node may announce no address beyond those that it announces.
     claims_held: bool,
     /// Interfaces that can announce; `None` until they were listed: every interface counts as present.
@@ -118,6 +120,12 @@ impl Election {
     /// Returns the live speakers, this one included; `None` while they are unknown.
     pub(crate) fn live(&self) -> Option<&BTreeSet<NodeName>> {
         self.live.as_ref()
+    }
+
+    /// Gives every address the reason [`NotAnnouncedReason::ProtocolDisabled`]. Without live speakers, no
+    /// address has an owner.
+    pub(crate) fn disable(&mut self) {
+        self.disabled = true;
     }
 
     /// Sets whether this node may announce addresses that it does not announce yet.
@@ -311,6 +319,7 @@ impl Election {
             None if serving(view.nodes.own_name()) == Serving::No => {
                 Some(NotAnnouncedReason::NoLocalEndpoints)
             }
+            None if self.disabled => Some(NotAnnouncedReason::ProtocolDisabled),
             None if self.live.is_none() => Some(NotAnnouncedReason::MeshNotSettled),
             None => None,
         };

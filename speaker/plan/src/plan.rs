@@ -176,6 +176,15 @@ impl Plan {
         self.election.set_live(self.nodes.own_name(), live, &mut self.dirty);
     }
 
+    /// Sets that the speaker does not announce by this protocol. To call before anything is announced:
+    /// without members ([`Plan::set_live`]) or without peers, nothing is.
+    pub fn disable(&mut self, protocol: Protocol) {
+        match protocol {
+            Protocol::L2 => self.election.disable(),
+            Protocol::Bgp => self.routes.disable(),
+        }
+    }
+
     /// Sets whether this node may announce L2 addresses that it does not announce yet. A node that may be cut
     /// off keeps what it has, because the other nodes may own the rest.
     pub fn set_may_claim(&mut self, may_claim: bool) {

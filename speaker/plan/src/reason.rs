@@ -37,6 +37,8 @@ pub enum NotAnnouncedReason {
     /// address of the subnet, its subnet-router anycast address, an address of the interface, or the default
     /// gateway.
     UnusableOnLink,
+    /// The flag `--protocols` of the speaker does not name the protocol.
+    ProtocolDisabled,
     /// This node opens no BGP session.
     NoPeer,
     /// This node opens no session to any peer that the advertisement lists.
@@ -80,12 +82,13 @@ pub enum NotAnnouncedReason {
 
 impl NotAnnouncedReason {
     /// All reasons, the most important first.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::AddressInNoPool,
         Self::NoMatchingAdvertisement,
         Self::AttributesTooLarge,
         Self::NoMatchingInterface,
         Self::UnusableOnLink,
+        Self::ProtocolDisabled,
         Self::NoPeer,
         Self::PeerNotSelected,
         Self::FamilyNotCarried,
@@ -141,6 +144,9 @@ impl NotAnnouncedReason {
                 "this address cannot be used on the link of this node: it is the network or broadcast address \
                  of the subnet, its subnet-router anycast address, an address of the node's interface, or \
                  the default gateway; exclude it from the IPAddressPool"
+            }
+            Self::ProtocolDisabled => {
+                "the flag --protocols of the speaker on this node does not name this protocol"
             }
             Self::NoPeer => "no accepted BGPPeer selects this node",
             Self::PeerNotSelected => "none of the BGPPeers listed in the BGPAdvertisement selects this node",

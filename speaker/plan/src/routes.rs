@@ -49,6 +49,8 @@ pub(crate) struct Routes {
     /// True if routes to a peer carry a link bandwidth.
     weighted: bool,
     announced: usize,
+    /// The speaker announces nothing by BGP.
+    disabled: bool,
     /// The addresses that wait for the data path, or after a withdrawal.
     pub(crate) holds: Holds,
 }
@@ -88,6 +90,11 @@ impl Routes {
             self.changed.extend(self.prefixes.keys());
         }
         self.update_weighted() || carried_differ
+    }
+
+    /// Gives every address the reason [`NotAnnouncedReason::ProtocolDisabled`].
+    pub(crate) fn disable(&mut self) {
+        self.disabled = true;
     }
 
     /// Returns true if the weights of Services begin or cease to matter.
@@ -323,6 +330,9 @@ impl Routes {
         ads: &[&BgpAdvertisement],
         address: IpAddr,
     ) -> Result<Vec<&Peer>, NotAnnouncedReason> {
+        if self.disabled {
+            return Err(NotAnnouncedReason::ProtocolDisabled);
+        }
         if self.peers.is_empty() {
             return Err(NotAnnouncedReason::NoPeer);
         }

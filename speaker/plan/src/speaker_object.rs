@@ -243,7 +243,7 @@ mod tests {
             let report = SpeakerReport {
                 node_uid: Some("u1".to_owned()),
                 mesh: Some(MeshEndpoint {
-                    address: "192.0.2.1:7946".parse().unwrap(),
+                    address: "192.0.2.1:7947".parse().unwrap(),
                     key_fingerprint: "1a30ee5d22fa3af2".to_owned(),
                 }),
                 ..SpeakerReport::default()
@@ -276,7 +276,7 @@ mod tests {
         let object = write.object.unwrap();
         assert_eq!(object["metadata"]["name"], "n1");
         assert_eq!(object["metadata"]["ownerReferences"][0]["uid"], "u1");
-        let mesh = json!({"address": "192.0.2.1", "port": 7946, "keyFingerprint": "1a30ee5d22fa3af2"});
+        let mesh = json!({"address": "192.0.2.1", "port": 7947, "keyFingerprint": "1a30ee5d22fa3af2"});
         assert_eq!(object["spec"], json!({"mesh": mesh}));
         let status = write.status.unwrap();
         assert_eq!(status["metadata"], json!({"name": "n1"}));

@@ -156,7 +156,7 @@ fn speaker_opens_sessions_with_the_peers_of_its_class() {
 fn deletion_of_own_object_is_counted_once() {
     let mut state = listed_state();
     let own = || ("n1".to_owned(), None);
-    let other = || ("n2".to_owned(), Some(("n2".to_owned(), Some("192.0.2.2:7946".parse().unwrap()))));
+    let other = || ("n2".to_owned(), Some(("n2".to_owned(), Some("192.0.2.2:7947".parse().unwrap()))));
     for (change, deletions) in [
         (ObjectChange::Reset(vec![]), 0),
         (ObjectChange::Apply(own()), 0),
@@ -180,7 +180,7 @@ fn speaker_without_mesh_address_is_expected_but_no_peer() {
     assert_eq!(state.expected_members(), None, "Speakers were not listed");
     let speakers = vec![
         ("n1".to_owned(), Some(("n1".to_owned(), None))),
-        ("n2".to_owned(), Some(("n2".to_owned(), Some("192.0.2.2:7946".parse().unwrap())))),
+        ("n2".to_owned(), Some(("n2".to_owned(), Some("192.0.2.2:7947".parse().unwrap())))),
         ("n3".to_owned(), Some(("n3".to_owned(), None))),
         ("n4.other".to_owned(), None),
     ];

@@ -24,6 +24,8 @@ pub(crate) enum MeshKey {
     Missing(String),
     /// The speaker uses the key with this fingerprint.
     Read(String),
+    /// The speaker takes no part in the mesh, because `--protocols` does not name l2.
+    NotNeeded,
 }
 
 impl MeshKey {
@@ -31,16 +33,16 @@ impl MeshKey {
     pub(crate) fn fingerprint(&self) -> Option<&str> {
         match self {
             Self::Read(fingerprint) => Some(fingerprint),
-            Self::Unread | Self::Missing(_) => None,
+            Self::Unread | Self::Missing(_) | Self::NotNeeded => None,
         }
     }
 
-    /// Returns what the speaker waits for; `None` if it has the key.
+    /// Returns what the speaker waits for; `None` if it has the key, or needs none.
     pub(crate) fn waiting_for(&self) -> Option<String> {
         match self {
             Self::Unread => Some(format!("the Secret {MESH_SECRET}")),
             Self::Missing(problem) => Some(format!("the Secret {MESH_SECRET}: {problem}")),
-            Self::Read(_) => None,
+            Self::Read(_) | Self::NotNeeded => None,
         }
     }
 }

@@ -346,7 +346,7 @@ async fn speaker_announces_reports_and_withdraws_at_exit() {
         let mesh = environment.speaker_object().await.unwrap().spec.mesh;
         mesh.is_some_and(|mesh| {
             let fingerprint = mesh.key_fingerprint.as_deref();
-            (mesh.address.as_str(), mesh.port, fingerprint) == ("127.0.0.1", 7946, Some("1a30ee5d22fa3af2"))
+            (mesh.address.as_str(), mesh.port, fingerprint) == ("127.0.0.1", 7947, Some("1a30ee5d22fa3af2"))
         })
     })
     .await;

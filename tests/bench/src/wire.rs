@@ -16,7 +16,7 @@ use fairlead_lab::netns::Netns;
 use fairlead_lab::sys;
 
 /// The mesh's default port.
-const MESH_PORT: u16 = 7946;
+const MESH_PORT: u16 = 7947;
 const BGP_PORT: u16 = 179;
 
 /// Purpose of a packet.
@@ -166,7 +166,7 @@ mod tests {
             (ipv4(6, [40000, 179], &bgp(&[4, 2])), Purpose::BgpOther),
             (ipv4(6, [179, 40000], &bgp(&[])), Purpose::BgpAck),
             (ipv4(6, [40000, 6443], &bgp(&[])), Purpose::Api),
-            (ipv4(17, [7946, 7946], &[0; 4]), Purpose::Mesh),
+            (ipv4(17, [7947, 7947], &[0; 4]), Purpose::Mesh),
             (ipv4(17, [53, 53], &[0; 4]), Purpose::Other),
             (ipv4(1, [0, 0], &[]), Purpose::Other),
             (arp([192, 0, 2, 200], [192, 0, 2, 200]), Purpose::Announcement),

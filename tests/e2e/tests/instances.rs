@@ -133,7 +133,7 @@ fn instances_of_two_classes_serve_their_services_side_by_side() {
         })
         .unwrap();
     }
-    expect_speakers(&lab, None, 7946);
+    expect_speakers(&lab, None, 7947);
     expect_speakers(&lab, Some(CLASS), 7947);
 
     let sessions = expect_own_sessions(&lab);

@@ -343,6 +343,14 @@ fn print_commands(lab: &Lab, services: &[Service]) {
     let kubeconfig = lab.dir().join("kubeconfig");
     let inside = |namespace: &str| format!("sudo ip netns exec {id}-{namespace}");
     heading(&format!("Lab {id} is running"));
+    say(match binaries::kubernetes("kube-apiserver") {
+        Some(_) => "API server   a real kube-apiserver. There is no scheduler, kubelet or other controller.",
+        None => {
+            "API server   in memory, for tests: it stores objects, checks schemas and serves watches as a real \
+             one does. It authenticates and authorizes nobody, runs no admission policy, and there is no \
+             scheduler, kubelet or other controller: a Pod or Deployment that you create does not start."
+        }
+    });
     say(format_args!(
         "kubectl      alias k='{} kubectl --kubeconfig {}'",
         inside("cp"),

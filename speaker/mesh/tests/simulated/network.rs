@@ -73,7 +73,7 @@ const SECOND_ADDRESS: u32 = 0x1_0000;
 
 fn address(node: usize, changed: bool) -> SocketAddr {
     let offset = if changed { SECOND_ADDRESS } else { 0 };
-    SocketAddr::from((Ipv4Addr::from_bits(0x0a00_0001 + node as u32 + offset), 7946))
+    SocketAddr::from((Ipv4Addr::from_bits(0x0a00_0001 + node as u32 + offset), 7947))
 }
 
 /// Returns the node with this address, and whether it is the second one of that node.

@@ -171,8 +171,9 @@ fn each_cause_has_its_reason() {
             not(AttributesTooLarge),
         ),
     ];
-    // Other tests cover the reasons that depend on interfaces, on other hosts and on time.
+    // Other tests cover the reasons that depend on flags, on interfaces, on other hosts and on time.
     let mut seen: BTreeSet<NotAnnouncedReason> = [
+        ProtocolDisabled,
         NoMatchingInterface,
         UnusableOnLink,
         ClaimedByAnotherHost,
@@ -198,6 +199,29 @@ fn each_cause_has_its_reason() {
         }
     }
     assert_eq!(seen, NotAnnouncedReason::ALL.into(), "every reason has a case");
+}
+
+/// Given the protocol that the speakers do not use: the states by L2 and by BGP on both nodes.
+#[test]
+fn disabled_protocol_is_reported_and_harms_no_other() {
+    let disabled = not(NotAnnouncedReason::ProtocolDisabled);
+    for (protocol, l2, bgp) in [
+        (Protocol::L2, disabled, AnnouncementState::Announced),
+        (Protocol::Bgp, AnnouncementState::Announced, disabled),
+    ] {
+        let mut world = world();
+        match protocol {
+            Protocol::L2 => world.live = None,
+            Protocol::Bgp => world.config.peers.clear(),
+        }
+        world.nodes.remove("n2");
+        let mut plan = Plan::new("n1");
+        plan.disable(protocol);
+        world.list_to(&mut plan);
+        plan.changes();
+        assert_eq!(plan.state(&key("web"), ip(A), Protocol::L2), Some(l2), "without {protocol}: L2");
+        assert_eq!(plan.state(&key("web"), ip(A), Protocol::Bgp), Some(bgp), "without {protocol}: BGP");
+    }
 }
 
 #[test]

@@ -281,7 +281,7 @@ impl Hostility {
                 })
             }
             "IPClaim" => json!({ "spec": { "serviceName": "any", "pool": text(&mut self.dice, 60) } }),
-            "Speaker" => json!({ "spec": { "mesh": { "address": "203.0.113.7", "port": 7946 } } }),
+            "Speaker" => json!({ "spec": { "mesh": { "address": "203.0.113.7", "port": 7947 } } }),
             "PoolCooldown" => json!({ "spec": { "released": [
                 text(&mut self.dice, 200), "10.99.0.9 hostile-a/x 9999-12-31T23:59:59Z", "198.51.100.1",
             ] } }),

@@ -20,7 +20,7 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 /// Time after which a probe fails.
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
 /// Port of `/healthz`.
-const HTTP_PORT: u16 = 7473;
+const HTTP_PORT: u16 = 7474;
 
 /// Largest 99th percentile of the time to an ARP answer, and longest time of a probe, on a machine that does
 /// nothing else (`FAIRLEAD_QUIET_MACHINE`).

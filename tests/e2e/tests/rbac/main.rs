@@ -8,6 +8,7 @@
 
 mod access;
 mod gate;
+mod overlays;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -93,6 +94,10 @@ struct Guarded {
 impl Guarded {
     fn new(lab: &Lab, account: &str, port: u16, capabilities: &'static str) -> Self {
         let rules = Rules::of(&binaries::config_dir().join("rbac"), account).unwrap();
+        Self::with_rules(lab, account, port, capabilities, rules)
+    }
+
+    fn with_rules(lab: &Lab, account: &str, port: u16, capabilities: &'static str, rules: Rules) -> Self {
         let here = SocketAddr::new(addresses::control_plane().v4.into(), port);
         let server = SocketAddr::new(addresses::control_plane().v4.into(), addresses::API_PORT);
         let gate = Gate::open(&lab.network().control_plane, here, server, rules).unwrap();

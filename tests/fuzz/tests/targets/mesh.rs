@@ -11,7 +11,7 @@ use ring::hmac;
 const KEY: &[u8] = b"the key of this mesh";
 
 fn address(node: u8) -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::new(10, 0, 0, node), 7946))
+    SocketAddr::from((Ipv4Addr::new(10, 0, 0, node), 7947))
 }
 
 fn mesh(now: Instant) -> Mesh {

@@ -22,7 +22,7 @@ use crate::topology::{self, Network, Size};
 /// Metrics port of the first controller; each further one uses the next port.
 const CONTROLLER_METRICS: u16 = 7472;
 /// Metrics port of a speaker.
-const SPEAKER_METRICS: u16 = 7473;
+const SPEAKER_METRICS: u16 = 7474;
 /// Bridge ports whose frames are dropped, by the direction as their node sees it.
 const CUT_TABLE: &str = "\
 table bridge cut {

@@ -26,7 +26,7 @@ pub use builder::Builder;
 pub use objects::{NAMESPACE, pod_name};
 
 /// The speakers' default.
-const MESH_PORT: u16 = 7946;
+const MESH_PORT: u16 = 7947;
 /// Table in the namespace of a node.
 const BLOCK_TABLE: &str = "blocked";
 

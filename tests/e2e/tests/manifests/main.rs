@@ -1,14 +1,21 @@
-//! The rendered manifests (`kubectl kustomize`), compared with the flags and ports of the programs, and
-//! applied. Skipped without kubectl.
+//! The rendered manifests (`kubectl kustomize`, `helm template`), compared with the flags and ports of the
+//! programs and with each other, and applied. `tests/setup.sh` installs the tools; without them the tests
+//! fail.
 
 #![allow(clippy::unwrap_used)]
 
+mod chart;
+mod overlays;
+mod ports;
+mod tools;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use fairlead_lab::{Lab, NAMESPACE, api, binaries, netns};
+use fairlead_lab::{Lab, NAMESPACE, binaries, netns};
 use serde_json::{Value, json};
+
+use tools::{kubectl, rendered, repository};
 
 /// A program and the location of its manifests.
 struct Program {
@@ -42,26 +49,6 @@ const PROGRAMS: [Program; 2] = [
         ],
     },
 ];
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-fn is_there() -> bool {
-    let there =
-        Command::new("kubectl").args(["version", "--client"]).output().is_ok_and(|out| out.status.success());
-    if !there {
-        eprintln!("skipped: kubectl is not installed");
-    }
-    there
-}
-
-/// Returns the objects of a rendered kustomization.
-fn rendered(folder: &str) -> Vec<Value> {
-    let text =
-        netns::output(Command::new("kubectl").arg("kustomize").arg(repository().join(folder))).unwrap();
-    api::documents(&text).unwrap()
-}
 
 fn find<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
     let found = objects.iter().find(|object| object["kind"] == kind && object["metadata"]["name"] == name);
@@ -106,9 +93,6 @@ fn port_of(default: &str) -> u16 {
 
 #[test]
 fn manifests_reference_existing_objects() {
-    if !is_there() {
-        return;
-    }
     let objects = rendered("config/default");
     let namespace = find(&objects, "Namespace", NAMESPACE);
     // The speaker needs the host network, which no stricter Pod Security level admits.
@@ -144,10 +128,10 @@ fn manifests_reference_existing_objects() {
     for Program { name, kind, .. } in PROGRAMS {
         let spec = &find(&objects, kind, name)["spec"];
         assert_eq!(spec["template"]["spec"]["serviceAccountName"], name);
-        assert_eq!(
-            spec["selector"]["matchLabels"], spec["template"]["metadata"]["labels"],
-            "{name} selects itself"
-        );
+        let labels = &spec["template"]["metadata"]["labels"];
+        for (label, value) in spec["selector"]["matchLabels"].as_object().unwrap() {
+            assert_eq!(labels[label], *value, "{name} selects itself");
+        }
     }
     let definitions = names(&objects, "CustomResourceDefinition");
     let kinds =
@@ -159,9 +143,6 @@ fn manifests_reference_existing_objects() {
 
 #[test]
 fn manifests_grant_minimal_privileges() {
-    if !is_there() {
-        return;
-    }
     let objects = rendered("config/default");
     for Program { name, kind, capabilities, .. } in PROGRAMS {
         let pod = &find(&objects, kind, name)["spec"]["template"]["spec"];
@@ -188,9 +169,6 @@ fn manifests_grant_minimal_privileges() {
 
 #[test]
 fn manifests_match_program_flags() {
-    if !is_there() {
-        return;
-    }
     let objects = rendered("config/default");
     let dockerfile = std::fs::read_to_string(repository().join("deploy/Dockerfile")).unwrap();
     for Program { name, kind, ports, fields, .. } in PROGRAMS {
@@ -201,7 +179,7 @@ fn manifests_match_program_flags() {
         }
         let container = &find(&objects, kind, name)["spec"]["template"]["spec"]["containers"][0];
         assert_eq!(container["command"], json!([format!("/{name}")]));
-        assert!(dockerfile.contains(&format!("target/release/{name} ")), "{name} is in the image");
+        assert!(dockerfile.contains(&format!("-p {name} ")), "{name} is in the image");
 
         let mut expected = BTreeMap::from([("metrics", (port_of(&flags["--metrics-addr"].1), "TCP"))]);
         expected.extend(
@@ -222,29 +200,39 @@ fn manifests_match_program_flags() {
             assert_eq!((&get["path"], &get["port"]), (&json!(path), &json!("metrics")), "{name} {probe}");
         }
 
-        let variables: BTreeSet<&str> = flags.values().map(|(variable, _)| variable.as_str()).collect();
-        let mut given = BTreeMap::new();
-        for variable in container["env"].as_array().unwrap() {
-            let of = variable["name"].as_str().unwrap();
-            let reference = format!("$({of})");
-            let args = container["args"].as_array().into_iter().flatten();
-            let in_args = args.filter_map(Value::as_str).any(|arg| arg.contains(&reference));
-            assert!(variables.contains(of) || in_args, "{name} reads no {of}, only {variables:?}");
-            given.insert(of, variable["valueFrom"]["fieldRef"]["fieldPath"].as_str().unwrap());
-        }
-        assert_eq!(given, fields.iter().copied().collect(), "{name}");
-        for arg in container["args"].as_array().into_iter().flatten() {
-            let flag = arg.as_str().unwrap().split('=').next().unwrap();
-            assert!(flags.contains_key(flag), "{name} has no {flag}");
-        }
+        let given = given_variables(name, container, &flags);
+        let of_fields = given.iter().filter_map(|(name, value)| Some((*name, value.as_deref()?)));
+        assert_eq!(of_fields.collect::<BTreeMap<_, _>>(), fields.iter().copied().collect(), "{name}");
     }
+}
+
+/// Returns the variables of a container, with the field of the Pod that each takes. Panics if the program has
+/// no such variable or flag.
+fn given_variables<'a>(
+    program: &str,
+    container: &'a Value,
+    flags: &BTreeMap<String, (String, String)>,
+) -> BTreeMap<&'a str, Option<String>> {
+    let args: Vec<&str> =
+        container["args"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    for arg in &args {
+        let flag = arg.split('=').next().unwrap();
+        assert!(flags.contains_key(flag), "{program} has no {flag}");
+    }
+    let variables: BTreeSet<&str> = flags.values().map(|(variable, _)| variable.as_str()).collect();
+    let mut given = BTreeMap::new();
+    for variable in container["env"].as_array().unwrap() {
+        let of = variable["name"].as_str().unwrap();
+        let in_args = args.iter().any(|arg| arg.contains(&format!("$({of})")));
+        assert!(variables.contains(of) || in_args, "{program} reads no {of}, only {variables:?}");
+        let field = variable["valueFrom"]["fieldRef"]["fieldPath"].as_str().map(str::to_owned);
+        given.insert(of, field);
+    }
+    given
 }
 
 #[test]
 fn overlay_authorizes_requests_for_metrics() {
-    if !is_there() {
-        return;
-    }
     let objects = rendered("config/overlays/metrics-auth");
     for Program { name, kind, .. } in PROGRAMS {
         let (variable, _) = &flags(name)["--metrics-auth"];
@@ -258,9 +246,6 @@ fn overlay_authorizes_requests_for_metrics() {
 
 #[test]
 fn manifests_name_release_image() {
-    if !is_there() {
-        return;
-    }
     let release = format!("fairlead/fairlead:v{}", env!("CARGO_PKG_VERSION"));
     for (folder, image) in [("config/default", release.as_str()), ("deploy/kind", "fairlead:dev")] {
         let objects = rendered(folder);
@@ -270,16 +255,17 @@ fn manifests_name_release_image() {
         }
         assert_eq!(objects.len(), rendered("config/default").len(), "{folder} has all objects");
     }
+    let version = format!("v{}", env!("CARGO_PKG_VERSION"));
+    for object in rendered("config/overlays/with-prometheus") {
+        assert_eq!(object["metadata"]["labels"]["app.kubernetes.io/version"], version, "{}", object["kind"]);
+    }
 }
 
 #[test]
 fn manifests_and_samples_apply_twice() {
-    if !is_there() {
-        return;
-    }
     let lab = Lab::builder().nodes(1).without_fairlead().start().unwrap();
     let kubectl = |args: &[&str]| {
-        let mut command = Command::new("kubectl");
+        let mut command = kubectl();
         command
             .arg("--kubeconfig")
             .arg(lab.api_server().unwrap().kubeconfig())
@@ -290,9 +276,12 @@ fn manifests_and_samples_apply_twice() {
         lab.network().control_plane.output(&mut command).unwrap()
     };
     for what in [
-        ["-k", "config/default"],
+        ["-f", "dist/crds.yaml"],
+        ["-f", "dist/install.yaml"],
+        ["-k", "config/overlays/l2-only"],
+        ["-k", "config/overlays/bgp-only"],
         ["-k", "deploy/kind"],
-        ["-f", "config/samples"],
+        ["-k", "config/samples"],
         ["-f", "deploy/kind/workload.yaml"],
     ] {
         let apply = |args: &[&str]| kubectl(&[&["apply", "--server-side"], what.as_slice(), args].concat());
@@ -326,9 +315,6 @@ fn admits(objects: &[Value], policy: &str, user_info: &Value, object: &Value) ->
 
 #[test]
 fn policies_restrict_writers_to_their_own_objects() {
-    if !is_there() {
-        return;
-    }
     let objects = rendered("config/default");
     for policy in names(&objects, "ValidatingAdmissionPolicy") {
         let binding = &find(&objects, "ValidatingAdmissionPolicyBinding", &policy)["spec"];
