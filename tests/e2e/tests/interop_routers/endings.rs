@@ -21,7 +21,7 @@ const GRACEFUL_SHUTDOWN: [u8; 4] = [255, 255, 0, 0];
 const TEXT: &str = "the speaker on this node is stopping";
 
 /// Returns true for an UPDATE without routes: empty, or with an MP_UNREACH_NLRI without prefixes.
-fn is_end_of_rib(body: &[u8]) -> bool {
+pub(crate) fn is_end_of_rib(body: &[u8]) -> bool {
     matches!(body, [0, 0, 0, 0] | [0, 0, 0, 6, 0x80, 15, 3, 0, 2, 1] | [0, 0, 0, 7, 0x90, 15, 0, 3, 0, 2, 1])
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod endings;
+mod link_local;
 mod refusals;
 mod setup;
 mod tables;

@@ -4,13 +4,15 @@
 //! |---|---|---|---|
 //! | FRR | 64512 | `.1`, `::1` | eBGP, one per family |
 //! | `bird` | 4200000005 | `.5` | eBGP from AS 4200000001, TCP-MD5, both families; announces 500 routes itself |
-//! | `gobgp` | 64600 | `.6`, `::6` | eBGP, one per family, hold time 3 s |
+//! | `gobgp` | 64600 | `.6`, `::6` | eBGP, one per family, TCP-MD5, hold time 3 s |
 //! | `ibgp` (BIRD) | 64513 | `::7` | iBGP over IPv6, both families, graceful restart |
-//! | `exabgp` | 64700 | `.8` | eBGP, both families |
+//! | `exabgp` | 64700 | `.8` | eBGP, TCP-MD5, both families |
 //! | `old` (BIRD) | 64900 | `.9` | eBGP from AS 4200000001; supports only two-octet AS numbers |
+//!
+//! `bird` and `gobgp` also accept sessions between link-local addresses, for the test that needs them.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Deref;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,13 +20,16 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, ensure};
 use fairlead_e2e::{LbService, Policy, SECOND, SOON};
 use fairlead_lab::peers::{Bird, ExaBgp, GoBgp, Host, Neighbor};
-use fairlead_lab::{Lab, Process, wait_for};
+use fairlead_lab::{LAN_INTERFACE, Lab, Process, wait_for};
 use serde_json::{Value, json};
 
 /// BGPPeer objects except [`RESTARTING`].
 pub(crate) const PEERS: [&str; 7] = ["frr-v4", "frr-v6", "bird", "gobgp-v4", "gobgp-v6", "exabgp", "old"];
 /// The peer that offers graceful restart.
 pub(crate) const RESTARTING: &str = "ibgp";
+
+/// The TCP-MD5 key of BIRD, GoBGP and ExaBGP, as in [`CONFIG`] and [`BIRD`].
+const KEY: &str = "a fine day for a walk";
 
 const CONFIG: &str = "
 apiVersion: v1
@@ -80,12 +85,14 @@ spec: { myASN: 64513, localASN: 4200000001, peerASN: 4200000005, peerAddress: 19
 apiVersion: fairlead.dev/v1beta1
 kind: BGPPeer
 metadata: { name: gobgp-v4 }
-spec: { myASN: 64513, peerASN: 64600, peerAddress: 192.0.2.6, holdTime: 3s, connectTime: 1s }
+spec: { myASN: 64513, peerASN: 64600, peerAddress: 192.0.2.6, holdTime: 3s, connectTime: 1s,
+        passwordSecret: { name: bird } }
 ---
 apiVersion: fairlead.dev/v1beta1
 kind: BGPPeer
 metadata: { name: gobgp-v6 }
-spec: { myASN: 64513, peerASN: 64600, peerAddress: '2001:db8:1::6', holdTime: 3s, connectTime: 1s }
+spec: { myASN: 64513, peerASN: 64600, peerAddress: '2001:db8:1::6', holdTime: 3s, connectTime: 1s,
+        passwordSecret: { name: bird } }
 ---
 apiVersion: fairlead.dev/v1beta1
 kind: BGPPeer
@@ -97,7 +104,7 @@ apiVersion: fairlead.dev/v1beta1
 kind: BGPPeer
 metadata: { name: exabgp }
 spec: { myASN: 64513, peerASN: 64700, peerAddress: 192.0.2.8, holdTime: 9s, connectTime: 1s,
-        dualStackAddressFamily: true }
+        dualStackAddressFamily: true, passwordSecret: { name: bird } }
 ---
 apiVersion: fairlead.dev/v1beta1
 kind: BGPPeer
@@ -218,6 +225,7 @@ impl Setup {
             peer: *peer,
             peer_as: 64513,
             hold_time: 90 * SECOND,
+            password: Some(KEY),
         };
         let bird = host("bird", 5)?;
         let routes: String =
@@ -225,10 +233,10 @@ impl Setup {
         let statics = format!("protocol static {{ ipv4;\n{routes}}}\n");
         let setup = Self {
             exabgp: ExaBgp::start(&exabgp, &peers.iter().map(neighbor).collect::<Vec<_>>())?,
-            bird: Bird::start(&bird, &(statics + BIRD))?,
+            bird: Bird::start(&bird, &(statics + BIRD + &bird_link_local(&lab, &bird)?))?,
             ibgp: Bird::start(&host("ibgp", 7)?, IBGP)?,
             old: Bird::start(&host("old", 9)?, OLD)?,
-            gobgp: GoBgp::start(&host("gobgp", 6)?, &gobgp_config(&lab))?,
+            gobgp: GoBgp::start(&host("gobgp", 6)?, &gobgp_config(&lab)?)?,
             lab,
         };
         setup.lab.api()?.apply(CONFIG)?;
@@ -339,14 +347,48 @@ pub(crate) fn service(name: &str, pool: &str, addresses: &str) -> LbService {
     LbService::new(name, pool).annotation("fairlead.dev/load-balancer-ips", addresses)
 }
 
-fn gobgp_config(lab: &Lab) -> String {
+/// Returns the sessions of BIRD between link-local addresses: `ll1` with n1, `ll2` with n2.
+fn bird_link_local(lab: &Lab, bird: &Host) -> Result<String> {
+    let mut config = format!(
+        "template bgp link_local {{\n local {} as 4200000005;\n interface \"{LAN_INTERFACE}\";\n direct;\n \
+         passive yes;\n error wait time 1, 2;\n hold time 90;\n \
+         ipv4 {{ import all; export none; extended next hop yes; }};\n \
+         ipv6 {{ import all; export none; }};\n}}\n",
+        bird.netns().link_local(LAN_INTERFACE)?
+    );
+    for (address, node) in node_link_locals(lab)?.iter().zip(1..) {
+        config += &format!("protocol bgp ll{node} from link_local {{ neighbor {address} as 64513; }}\n");
+    }
+    Ok(config)
+}
+
+/// Returns the link-local addresses of the nodes on the LAN.
+pub(crate) fn node_link_locals(lab: &Lab) -> Result<Vec<Ipv6Addr>> {
+    lab.network().nodes.iter().map(|node| node.netns.link_local(LAN_INTERFACE)).collect()
+}
+
+fn gobgp_config(lab: &Lab) -> Result<String> {
     let neighbors = lab.nodes().iter().flat_map(|node| node.addresses()).map(|address| {
         let family = if address.is_ipv4() { "ipv4-unicast" } else { "ipv6-unicast" };
         format!(
-            "[[neighbors]]\nconfig = {{ neighbor-address = '{address}', peer-as = 64513 }}\n\
+            "[[neighbors]]\nconfig = {{ neighbor-address = '{address}', peer-as = 64513, auth-password = '{KEY}' }}\n\
              transport.config = {{ passive-mode = true }}\ntimers.config = {{ hold-time = 9 }}\n\
              [[neighbors.afi-safis]]\nconfig = {{ afi-safi-name = '{family}' }}\n"
         )
     });
-    GOBGP.to_owned() + &neighbors.collect::<String>()
+    let mut config = GOBGP.to_owned() + &neighbors.collect::<String>();
+    for address in node_link_locals(lab)? {
+        config += &format!(
+            "[[neighbors]]\nconfig = {{ neighbor-address = '{address}%{LAN_INTERFACE}', peer-as = 64513 }}\n\
+             transport.config = {{ passive-mode = true }}\n\
+             graceful-restart.config = {{ enabled = true, restart-time = 60, helper-only = true }}\n"
+        );
+        for family in ["ipv4-unicast", "ipv6-unicast"] {
+            config += &format!(
+                "[[neighbors.afi-safis]]\nconfig = {{ afi-safi-name = '{family}' }}\n\
+                 mp-graceful-restart.config = {{ enabled = true }}\n"
+            );
+        }
+    }
+    Ok(config)
 }

@@ -264,6 +264,21 @@ fn route_refresh_returns_all_routes() {
     })
     .unwrap();
     setup.gobgp.gobgp(&["neighbor", "192.0.2.11", "softresetin"]).unwrap();
+    let frr = || -> Result<[u64; 3]> {
+        let neighbor = setup.lab.router().json("show bgp neighbors 192.0.2.11 json")?["192.0.2.11"].clone();
+        let count =
+            |field: &str| neighbor["messageStats"][field].as_u64().with_context(|| neighbor.to_string());
+        let dropped = neighbor["connectionsDropped"].as_u64().unwrap_or_default();
+        Ok([count("routeRefreshSent")?, count("updatesRecv")?, dropped])
+    };
+    let before = frr().unwrap();
+    setup.lab.router().vtysh("clear bgp ipv4 unicast 192.0.2.11 soft in").unwrap();
+    wait_for("n1 to send its routes to FRR again", SOON, || {
+        let [requests, updates, dropped] = frr()?;
+        ensure!((requests, dropped) == (before[0] + 1, before[2]) && updates > before[1], "{before:?}");
+        Ok(())
+    })
+    .unwrap();
     expect_all(&setup, &["11", "12"]);
     assert_eq!(setup.session("n1", "bird").unwrap()["uptimeSince"], since, "the session was not reset");
 }

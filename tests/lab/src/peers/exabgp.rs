@@ -35,6 +35,9 @@ destination = 'stderr'
 /// Journal of an ExaBGP that the lab does not start.
 const JOURNAL: &str = "/var/log/exabgp.json";
 
+/// The beginning of a local address in the configuration that needs an interface.
+const LINK_LOCAL: &str = "local-address fe80:";
+
 /// ExaBGP on a host.
 #[derive(Debug)]
 pub struct ExaBgp {
@@ -55,6 +58,8 @@ pub struct Neighbor {
     pub peer_as: u32,
     /// Hold time offered.
     pub hold_time: Duration,
+    /// TCP-MD5 key of the session.
+    pub password: Option<&'static str>,
 }
 
 /// A received NOTIFICATION.
@@ -74,12 +79,13 @@ impl ExaBgp {
         // A process of its configuration receives the messages on standard input.
         let mut config =
             format!("process journal {{\n run /bin/sh -c \"cat >>{JOURNAL}\";\n encoder json;\n}}\n");
-        for Neighbor { local, local_as, peer, peer_as, hold_time } in neighbors {
+        for Neighbor { local, local_as, peer, peer_as, hold_time, password } in neighbors {
             let hold_time = hold_time.as_secs();
+            let password = password.map(|key| format!(" md5-password '{key}';\n")).unwrap_or_default();
             let _ = write!(
                 config,
                 "neighbor {peer} {{\n router-id {};\n local-address {local};\n local-as {local_as};\n \
-                 peer-as {peer_as};\n hold-time {hold_time};\n passive true;\n listen 179;\n \
+                 peer-as {peer_as};\n hold-time {hold_time};\n passive true;\n listen 179;\n{password} \
                  family {{ ipv4 unicast; ipv6 unicast; }}\n api {{\n  processes [ journal ];\n  neighbor-changes;\n  \
                  receive {{ packets; parsed; open; update; notification; }}\n }}\n}}\n",
                 host.address().v4
@@ -89,7 +95,9 @@ impl ExaBgp {
     }
 
     /// Starts ExaBGP with the contents of a complete configuration file. Where its process writes to
-    /// `/var/log/exabgp.json`, it writes to the folder of the host.
+    /// `/var/log/exabgp.json`, it writes to the folder of the host. If a local address is a
+    /// link-local one, ExaBGP listens on all addresses: it cannot bind that one, because it does not pass the
+    /// interface.
     pub fn start_file(host: &Host, config: &str) -> Result<Self> {
         let journal = host.write("journal.json", "")?;
         let config = config.replace(JOURNAL, &journal.display().to_string());
@@ -98,6 +106,11 @@ impl ExaBgp {
             .arg("--env")
             .arg(host.write("exabgp.env", SETTINGS)?)
             .arg(host.write("exabgp.conf", &config)?);
+        let spec = if config.contains(LINK_LOCAL) {
+            spec.env("exabgp_tcp_bind", "::").env("exabgp_tcp_port", "179")
+        } else {
+            spec
+        };
         let exabgp = Self { process: host.start(spec)?, journal };
         wait_for("ExaBGP to run", Duration::from_secs(60), || {
             if !exabgp.process.is_running() {
