@@ -11,7 +11,7 @@
 //! | `default_routes.rs` | [`default_routes::Monitor`]: the gateways of the default routes |
 //! | `inquiry.rs` | [`InquirySocket`]: asks hosts on the link; [`neighbors`]: the hosts that the kernel knows |
 //! | `udp.rs` | [`DualStackUdpSocket`]: datagrams of the mesh |
-//! | `tcp.rs` | [`tcp::connect`]: connections with the options of BGP |
+//! | `tcp.rs` | [`tcp::connect`], [`tcp::Listener`]: connections with the options of BGP |
 //! | `bfd.rs` | [`bfd`]: datagrams of BFD, with TTL and arrival time |
 //! | `scheduling.rs` | [`Scheduling`]: priority of a thread |
 //! | `links.rs` | [`links::Monitor`]: the interfaces of the node and their addresses |

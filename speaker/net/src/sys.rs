@@ -17,6 +17,10 @@ use tokio::io::unix::AsyncFd;
 const PACKET_IGNORE_OUTGOING: c_int = 23;
 /// `TCP_AO_ADD_KEY` of linux/tcp.h (Linux 6.7).
 const TCP_AO_ADD_KEY: c_int = 38;
+/// `TCP_SAVE_SYN` of linux/tcp.h.
+const TCP_SAVE_SYN: c_int = 27;
+/// `TCP_SAVED_SYN` of linux/tcp.h.
+const TCP_SAVED_SYN: c_int = 28;
 /// `ICMP6_FILTER` of linux/icmpv6.h.
 const ICMPV6_FILTER: c_int = 1;
 
@@ -76,6 +80,25 @@ fn set<T: OptionValue>(socket: BorrowedFd<'_>, level: c_int, name: c_int, value:
     let result =
         unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), len) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Lets a listening socket keep the SYN of each connection.
+pub(crate) fn save_syn(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::IPPROTO_TCP, TCP_SAVE_SYN, &1)
+}
+
+/// Reads the SYN of an accepted connection, which begins with its IP header. Returns its length in octets;
+/// zero if the kernel did not keep it. A second call for the same connection returns zero.
+pub(crate) fn saved_syn(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut len = libc::socklen_t::try_from(buffer.len()).unwrap_or(libc::socklen_t::MAX);
+    // SAFETY: the descriptor is open while it is borrowed. The kernel writes at most `len` octets to
+    // `buffer`, which has at least that length, and the number of octets to `len`. Both are borrowed for the
+    // call, and the kernel keeps no pointer to them.
+    let result = unsafe {
+        let value = buffer.as_mut_ptr().cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, TCP_SAVED_SYN, value, &raw mut len)
+    };
+    if result == 0 { Ok(len as usize) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Registers a socket with the Tokio runtime.

@@ -1,5 +1,7 @@
 //! TCP connections with the options that BGP needs.
 
+mod listen;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::os::fd::AsFd;
@@ -10,6 +12,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::sys;
+
+pub use listen::{AcceptOptions, Accepted, ListenError, ListenOptions, Listener};
 
 /// The remote address and the socket options of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    AoAlgorithm, AoKey, ConnectError, ConnectOptions, add_ao_key, connect, prefer_permanent_source,
-    set_md5_key,
+    AcceptOptions, AoAlgorithm, AoKey, ConnectError, ConnectOptions, ListenError, ListenOptions, Listener,
+    add_ao_key, connect, prefer_permanent_source, set_md5_key,
 };
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -164,4 +164,77 @@ async fn connect_errors_name_cause() {
     options.device = Some("no-such-device".into());
     let text = connect(&options).await.unwrap_err().to_string();
     assert!(text.starts_with("cannot set SO_BINDTODEVICE: "), "{text}");
+}
+
+/// A listener for all addresses of a family, and options to connect to it over loopback.
+fn wildcard(ip: IpAddr) -> (Listener, ConnectOptions) {
+    // The kernel gives no port to both families at a time: each test has its own.
+    let port = std::net::TcpListener::bind(SocketAddr::new(ip, 0)).unwrap().local_addr().unwrap().port();
+    let listener = Listener::open(&ListenOptions { ipv4: ip.is_ipv4(), port, device: None }).unwrap();
+    let mut options = ConnectOptions::new(SocketAddr::new(ip, port));
+    options.timeout = Duration::from_millis(700);
+    (listener, options)
+}
+
+#[tokio::test]
+async fn listener_reports_ttl_of_syn_and_sets_ttl_of_connection() {
+    for ip in LOCALHOSTS {
+        let (listener, mut options) = wildcard(ip);
+        options.ttl = Some(7);
+        // The SYN-ACK has TTL 255.
+        options.min_ttl = Some(255);
+        let (connected, accepted) = tokio::join!(connect(&options), listener.accept());
+        let (mut near, accepted) = (connected.unwrap(), accepted.unwrap());
+        assert_eq!((accepted.ttl, accepted.local.ip(), accepted.remote.ip()), (Some(7), ip, ip));
+        accepted
+            .configure(&AcceptOptions { min_ttl: Some(8), ttl: Some(255), ..Default::default() })
+            .unwrap();
+        near.write_all(b"x").await.unwrap();
+        let mut far = accepted.stream;
+        let mut octet = [0];
+        let read = tokio::time::timeout(Duration::from_millis(300), far.read_exact(&mut octet)).await;
+        assert!(read.is_err(), "a segment with a lower TTL is dropped");
+        far.write_all(b"y").await.unwrap();
+        near.read_exact(&mut octet).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn listener_accepts_only_segments_with_the_key_of_the_peer() {
+    if !has_md5().await {
+        return;
+    }
+    for ip in LOCALHOSTS {
+        let (listener, mut options) = wildcard(ip);
+        listener.set_md5_key(ip, b"old").unwrap();
+        options.md5_key = Some(b"new".to_vec());
+        let error = connect(&options).await.unwrap_err();
+        assert!(matches!(error, ConnectError::TimedOut { .. }), "{error}");
+        listener.set_md5_key(ip, b"new").unwrap();
+        let (connected, accepted) = tokio::join!(connect(&options), listener.accept());
+        connected.unwrap();
+        accepted.unwrap().reset();
+        listener.remove_md5_key(ip).unwrap();
+        options.md5_key = None;
+        let (connected, accepted) = tokio::join!(connect(&options), listener.accept());
+        connected.unwrap();
+        accepted.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn port_in_use_is_an_error() {
+    for ip in LOCALHOSTS {
+        let other = TcpListener::bind(SocketAddr::new(ip, 0)).await.unwrap();
+        let port = other.local_addr().unwrap().port();
+        let options = ListenOptions { ipv4: ip.is_ipv4(), port, device: None };
+        match Listener::open(&options) {
+            Err(ListenError::Bind { source, .. }) => {
+                assert_eq!(source.kind(), std::io::ErrorKind::AddrInUse);
+            }
+            other => panic!("{other:?}"),
+        }
+        drop(other);
+        Listener::open(&options).unwrap();
+    }
 }
