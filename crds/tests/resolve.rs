@@ -225,6 +225,9 @@ fn younger_peer_of_the_same_session_is_refused() {
         // The router cannot distinguish the speakers of two instances on one node.
         ("loadBalancerClass: example.org/x", "", true),
         ("loadBalancerClass: example.org/x", "sourceAddress: 192.0.2.9", false),
+        // The connection of a router is recognized by its address only.
+        ("passive: true", "sourceAddress: 192.0.2.9", true),
+        ("sourceAddress: 192.0.2.9", "passive: true", true),
     ];
     for (old, young, refused) in table {
         let old: &str = format!("{{{base}, {old}}}").leak();

@@ -35,6 +35,11 @@ pub struct Flags {
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub mesh_port: u16,
 
+    /// TCP port to which the routers of passive BGPPeers connect; open only while the node has such a peer
+    #[arg(long, env = "FAIRLEAD_BGP_LISTEN_PORT", default_value_t = 179, value_name = "PORT")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+    pub bgp_listen_port: u16,
+
     /// Interfaces that L2 announcements never use: comma-separated names, where `*` matches any text
     #[arg(long, env = "FAIRLEAD_EXCLUDE_INTERFACES", value_name = "PATTERNS")]
     #[arg(default_value = ExcludedInterfaces::DEFAULT)]
@@ -106,7 +111,7 @@ mod tests {
     #[test]
     fn defaults_match_the_documentation() {
         let flags = parsed(&["--node-name", "n1"]).unwrap();
-        assert_eq!(flags.mesh_port, 7947);
+        assert_eq!((flags.mesh_port, flags.bgp_listen_port), (7947, 179));
         assert_eq!(flags.metrics_addr, "[::]:7474".parse().unwrap());
         assert!(flags.exclude_interfaces.matches("docker0"));
         assert_eq!(flags.drain_wait, Duration::from_secs(2));
@@ -137,6 +142,7 @@ mod tests {
             (vec!["--node-name", ""], "--node-name"),
             (vec!["--node-name", "n1", "--mesh-port", "0"], "--mesh-port"),
             (vec!["--node-name", "n1", "--mesh-port", "70000"], "--mesh-port"),
+            (vec!["--node-name", "n1", "--bgp-listen-port", "0"], "--bgp-listen-port"),
             (vec!["--node-name", "n1", "--metrics-addr", "here"], "--metrics-addr"),
             (vec!["--node-name", "n1", "--protocols", "ospf"], "--protocols"),
             (vec!["--node-name", "n1", "--protocols", ""], "--protocols"),

@@ -46,6 +46,8 @@ pub(crate) struct Metrics {
     bgp_session_establishments: Family<PeerLabel, Counter>,
     bgp_session_drops: Family<DropLabel, Counter>,
     bgp_endpoint_change_duration: Family<PeerLabel, WriteDuration>,
+    /// Connections of hosts that are no passive peer.
+    pub bgp_refused_connections: Counter,
     bfd: BfdFamilies,
     pub l2_announced: Gauge,
     pub not_announced: Gauge,
@@ -256,6 +258,11 @@ impl Metrics {
             "data_path_probes",
             "Probes of the data path of the node, by result: ok if the answer can be used, else error",
             m.data_path_probes,
+        );
+        r.register(
+            "bgp_refused_connections",
+            "Connections to the BGP port from hosts that are no passive BGPPeer",
+            m.bgp_refused_connections,
         );
         r.register(
             "data_path_timeouts",

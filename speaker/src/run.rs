@@ -17,6 +17,7 @@
 //! | L2 interface (`tasks::l2::interface_task`) | one per usable interface | ARP and NDP sockets |
 //! | BFD (`tasks::bfd`) | one thread | BFD sessions, UDP sockets |
 //! | BGP peer (`tasks::bgp::peer`) | one per BGPPeer that selects this node | session, TCP connection |
+//! | BGP listener (`tasks::bgp::listen`) | one per address family and VRF with a passive peer | listening socket |
 //! | data path (`tasks::data_path`) | one | nothing between probes |
 //! | router (`tasks::bgp::router`) | one per unnumbered BGP peer | socket of router discovery |
 //! | Speaker object (`tasks::speaker_object`) | one | what was written last |
@@ -37,6 +38,8 @@
 //! | coordinator | BGP peer | announce, withdraw, start, stop | one command per prefix |
 //! | passwords | BGP peers | the TCP-MD5 key of a Secret | the latest value |
 //! | coordinator | BGP peers | addresses of the node | the latest value |
+//! | BGP peer | BGP listener | the router that may connect, its key | one per passive peer |
+//! | BGP listener | BGP peer | connections of the router | 4 per peer; then connections are reset |
 //! | router | BGP peer | the router on the link | the latest value |
 //! | BGP peer | BFD | the session that it needs | one command per peer |
 //! | BFD | BGP peer | state of the session | the latest value |
@@ -109,7 +112,7 @@ use crate::coordinator::Coordinator;
 use crate::flags::Flags;
 use crate::metrics::Metrics;
 use crate::tasks::bfd::BfdSessions;
-use crate::tasks::bgp::{BgpPeers, NodeRouterId, Passwords, PeerContext, ProcessStart};
+use crate::tasks::bgp::{BgpPeers, Listeners, NodeRouterId, Passwords, PeerContext, ProcessStart};
 use crate::tasks::data_path::DataPathTask;
 use crate::tasks::gateways;
 use crate::tasks::l2::{self, L2Task};
@@ -189,6 +192,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         router_id: NodeRouterId::default(),
         process,
         drain_wait: flags.drain_wait,
+        listeners: Arc::new(Listeners::new(flags.bgp_listen_port, metrics.clone())),
         passwords: Arc::new(Passwords::new(client.clone(), &flags.common.namespace, monitor.clone())),
         sessions: sessions.clone(),
         metrics: metrics.clone(),

@@ -285,6 +285,7 @@ const ROWS: &[Row] = &[
     ("BGPPeer", "/spec/sourceAddress", &[r#""192.0.2.2""#, r#""fd00::2""#, r#""eth0""#]),
     ("BGPPeer", "/spec/passwordSecret", &[r#"{"name": "s"}"#, r#"{"name": ""}"#, "{}", r#""s""#]),
     ("BGPPeer", "/spec/ebgpMultiHop", &["true", r#""yes""#]),
+    ("BGPPeer", "/spec/passive", &["true", r#""yes""#]),
     ("BGPPeer", "/spec/ttlSecurity", &["1", "254", "0", "255", r#""1""#]),
     ("BGPPeer", "/spec/localASN", &["64514", "64513", "0"]),
     (
@@ -295,6 +296,7 @@ const ROWS: &[Row] = &[
             r#"{"myASN": 64512, "peerASN": 64513, "peerAddress": "192.0.2.1", "holdTime": "9s", "keepaliveTime": "10s"}"#,
             r#"{"myASN": 64512, "peerASN": 64513, "peerAddress": "192.0.2.1", "ttlSecurity": 2, "ebgpMultiHop": true}"#,
             r#"{"myASN": 64512, "peerASN": 64513, "peerAddress": "192.0.2.1", "holdTime": "0s", "keepaliveTime": "1s"}"#,
+            r#"{"myASN": 64512, "peerASN": 64513, "peerAddress": "192.0.2.1", "passive": true, "peerPort": 1179}"#,
             r#"{"myASN": 64512, "peerAddress": "192.0.2.1"}"#,
             r#"{"myASN": 64512, "peerASN": 64513}"#,
             r#"{"myASN": 64512, "peerASN": 64513, "peerAddress": "192.0.2.1", "interface": "eth0"}"#,

@@ -24,9 +24,11 @@ pub struct Peer {
     /// Text of the Cease if the sessions with the peer are shut down; `None` if they are not.
     pub shutdown: Option<String>,
     pub address: PeerAddress,
-    /// TCP port.
+    /// True if the router connects to the speaker, which never connects to the router.
+    pub passive: bool,
+    /// TCP port of the router, unless it connects to the speaker.
     pub port: u16,
-    /// The local address to connect from.
+    /// The local address of the connection.
     pub source_address: Option<IpAddr>,
     /// Interface whose address is the local address; `None` if `source_address` is set.
     pub source_interface: Option<String>,

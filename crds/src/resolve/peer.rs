@@ -20,6 +20,8 @@ use crate::model::special_use::SpecialUse;
 use crate::text::quoted;
 use crate::v1beta1::{self, BFDProfileSpec};
 
+/// The default of `peerPort` (RFC 4271 §3).
+const BGP_PORT: u16 = 179;
 /// The default hold time (RFC 4271 §10). The keepalive interval is a third of it.
 const HOLD_TIME: Duration = Duration::from_secs(90);
 /// The default connect-retry time. RFC 4271 §10 suggests 120 s, but a booting node must not be without routes
@@ -48,6 +50,8 @@ type Endpoint = (String, u16, Option<String>);
 struct Session {
     peer: String,
     address: PeerAddress,
+    /// True if the router connects: it may do so to any address of the node.
+    passive: bool,
     /// Source address or interface.
     source: Option<String>,
     nodes: Vec<Selector>,
@@ -55,10 +59,11 @@ struct Session {
 
 impl Session {
     /// Returns whether a router would see both sessions as one. Between link-local addresses of an interface,
-    /// the source makes no difference: the router of an unnumbered peer is not known in advance.
+    /// the source makes no difference: the router of an unnumbered peer is not known in advance. Nor does it
+    /// for a passive peer, whose connections are recognized by the address of the router.
     fn replaces(&self, other: &Self) -> bool {
         self.address.may_be_same_router(&other.address)
-            && (self.address != other.address || self.source == other.source)
+            && (self.address != other.address || self.source == other.source || self.passive || other.passive)
             && on_common_nodes(&self.nodes, &other.nodes)
     }
 }
@@ -71,6 +76,7 @@ impl Sessions {
         let session = Session {
             peer: peer.name.clone(),
             address: peer.address.clone(),
+            passive: peer.passive,
             source: source.or_else(|| peer.source_interface.clone()),
             nodes: peer.node_selectors.clone(),
         };
@@ -130,6 +136,7 @@ pub(super) fn peer(
         peer_asn,
         description: text(description, RefusalReason::InvalidDescription)?,
         shutdown: (spec.shutdown == Some(true)).then_some(message),
+        passive: passive(spec)?,
         port: port(spec)?,
         source_address: source_address(spec, &address)?,
         source_interface: source_interface(spec, &address)?,
@@ -353,8 +360,31 @@ fn source_interface(
     interface_name("sourceInterface", name).map(Some)
 }
 
+/// Validates `passive`: the speaker listens for the router and does not connect.
+fn passive(spec: &v1beta1::BGPPeerSpec) -> Result<bool, ObjectRefusal> {
+    if spec.passive != Some(true) {
+        return Ok(false);
+    }
+    if let Some(port) = spec.peer_port.filter(|port| *port != i32::from(BGP_PORT)) {
+        return refuse(
+            RefusalReason::ConflictingPassive,
+            format!(
+                "passive is true and peerPort is {port}: remove peerPort, the router connects to the port in \
+                 --bgp-listen-port of the speakers"
+            ),
+        );
+    }
+    if spec.tcp_ao.is_some() {
+        return refuse(
+            RefusalReason::ConflictingPassive,
+            "passive is true and tcpAO is set: remove one of them, the speakers accept no connections with TCP-AO",
+        );
+    }
+    Ok(true)
+}
+
 fn port(spec: &v1beta1::BGPPeerSpec) -> Result<u16, ObjectRefusal> {
-    let port = spec.peer_port.unwrap_or(179);
+    let port = spec.peer_port.unwrap_or(BGP_PORT.into());
     match u16::try_from(port) {
         Ok(port) if port > 0 => Ok(port),
         _ => {

@@ -114,6 +114,8 @@ pub enum RefusalReason {
     /// `sourceAddress` is not an address of the family of the peer, or is a link-local address and the peer
     /// has none.
     InvalidSourceAddress,
+    /// `passive` is true together with `tcpAO` or another `peerPort` than 179.
+    ConflictingPassive,
     /// `peerPort` is out of range.
     InvalidPort,
     /// `routerID` is not a BGP identifier.

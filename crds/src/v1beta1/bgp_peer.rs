@@ -30,6 +30,8 @@ const LOCAL_ASN: &str = "!has(self.localASN) || \
     !(has(self.dynamicASN) && self.dynamicASN == 'internal')";
 const TCP_AO: &str = "!has(self.tcpAO) || has(self.passwordSecret) && has(self.passwordSecret.name) && \
     self.passwordSecret.name != ''";
+const PASSIVE: &str = "!has(self.passive) || !self.passive || \
+    (!has(self.peerPort) || self.peerPort == 179) && !has(self.tcpAO)";
 const KEEPALIVE: &str = "!has(self.holdTime) || !has(self.keepaliveTime) || \
     duration(self.keepaliveTime) <= duration(self.holdTime)";
 const ZERO_TIMES: &str = "!has(self.holdTime) || !has(self.keepaliveTime) || \
@@ -100,6 +102,7 @@ const WHOLE_SECONDS: &str = "duration(self).getMilliseconds() % 1000 == 0";
     validation = (LOCAL_ASN, "localASN must not be set for an iBGP peer and must differ from the AS number \
         of the peer"),
     validation = (TCP_AO, "passwordSecret must be set together with tcpAO: it contains the key"),
+    validation = (PASSIVE, "passive must not be true together with tcpAO or a peerPort other than 179"),
     validation = (KEEPALIVE, "keepaliveTime must not be longer than holdTime"),
     validation = (ZERO_TIMES, "keepaliveTime and holdTime must both be zero or both be nonzero"),
     validation = (SOURCE_FAMILY, "sourceAddress and peerAddress must be of the same address family")
@@ -166,13 +169,22 @@ pub struct BGPPeerSpec {
     #[schemars(length(max = 255))]
     pub description: Option<String>,
 
+    /// If true, the peer connects to the speakers, which never connect to it, as with `neighbor … passive` in
+    /// FRR. The speakers listen on the port in their flag `--bgp-listen-port` and accept only connections
+    /// from the addresses of passive peers. The peer must have a short retry time, because it decides when a
+    /// session returns. Must not be true together with tcpAO or a peerPort other than 179. If unset, defaults
+    /// to false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passive: Option<bool>,
+
     /// The TCP port of the peer. If unset, defaults to 179.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535), extend("default" = 179))]
     pub peer_port: Option<i32>,
 
-    /// The local IP address from which the speaker connects. Must be of the same address family as
-    /// peerAddress. If unset, the Node selects an address by its routes.
+    /// The local IP address of the session: the speaker connects from it, or accepts connections to it if
+    /// passive is true. Must be of the same address family as peerAddress. If unset, the Node selects an
+    /// address by its routes, or a passive peer selects one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 45))]
     #[x_kube(
@@ -216,8 +228,8 @@ pub struct BGPPeerSpec {
     #[x_kube(validation = (KEEPALIVE_TIME, "keepaliveTime must be 0s, or between 1s and 65535s"))]
     pub keepalive_time: Option<String>,
 
-    /// The time between attempts to connect, a duration in whole seconds between 1s and 65535s. If unset,
-    /// defaults to 5s.
+    /// The time between attempts to connect, a duration in whole seconds between 1s and 65535s. For a passive
+    /// peer, the longest time that its connection waits after errors. If unset, defaults to 5s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "duration")]
     #[x_kube(

@@ -147,9 +147,10 @@ pub struct Session {
     pub state: String,
 
     /// What the session waits for. `WaitingForBfd`: BFD reports that the path to the router is down, or is
-    /// not up yet. `Connecting`: the router does not accept the TCP connection. `Negotiating`: the router
-    /// accepts the connection, but not the session. `Established`: nothing. `Stopped`: the configuration of
-    /// the peer does not permit a session. `Shutdown`: the field shutdown of the BGPPeer is true.
+    /// not up yet. `Listening`: the router of a passive BGPPeer has not connected. `Connecting`: the router
+    /// does not accept the TCP connection. `Negotiating`: the router accepts the connection, but not the
+    /// session. `Established`: nothing. `Stopped`: the configuration of the peer does not permit a session.
+    /// `Shutdown`: the field shutdown of the BGPPeer is true.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub phase: String,
 

@@ -148,6 +148,19 @@ fn peers_have_one_address_and_one_asn() {
                 Rejects("sourceInterface must not be set"),
                 Some(RefusalReason::ConflictingSource),
             ),
+            ("{myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1, passive: true}", Accepts, None),
+            ("{myASN: 64513, peerASN: 64512, interface: eth0, passive: true, peerPort: 179}", Accepts, None),
+            (
+                "{myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1, passive: true, peerPort: 1179}",
+                Rejects("passive must not be true together"),
+                Some(RefusalReason::ConflictingPassive),
+            ),
+            (
+                "{myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1, passive: true, passwordSecret: {name: a}, \
+                 tcpAO: {sendID: 1, receiveID: 2}}",
+                Rejects("passive must not be true together"),
+                Some(RefusalReason::ConflictingPassive),
+            ),
             (
                 "{myASN: 64513, peerASN: 64512, peerAddress: 192.0.2.1, sourceInterface: a/b}",
                 Accepts,

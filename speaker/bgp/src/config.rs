@@ -38,6 +38,8 @@ pub struct SessionConfig {
     /// [`crate::SessionInput::ManualStart`]: at the End-of-RIB the peer deletes every retained route that was
     /// not announced again.
     pub graceful_restart: Option<Duration>,
+    /// True if the peer opens the connections: the session never connects.
+    pub passive: bool,
     /// Until when a session that has not been established yet is one that this process had before it
     /// restarted: the peer may still retain its routes (Restart State bit, RFC 4724 §3). `None` if the
     /// process did not restart.

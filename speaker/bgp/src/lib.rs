@@ -20,6 +20,7 @@
 //! - [`Session::poll_event`]: what the shell must do or may report ([`SessionEvent`]).
 //! - [`Session::poll_transmit`]: bytes for the socket.
 //! - [`Session::poll_timeout`]: when to call [`Session::handle_timeout`] next.
+//! - [`Session::accepts`], [`Session::poll_transmit_second`]: connections that the peer opens.
 //! - [`Session::read_after`]: when to read next, if the peer sends too fast.
 //! - [`Session::state`], [`Session::negotiated`], [`Session::withheld`], [`Session::statistics`]: what
 //!   operators read.
@@ -46,6 +47,7 @@
 //!   that it has, and the difference in queues of buckets with equal attributes.
 //! - `session/mod.rs`: [`Session`], one per peer: the functions listed above.
 //!   - `fsm.rs`: state transitions (RFC 4271 §8), with the state diagram.
+//!   - `second.rs`: the connections that a passive session accepts, and their collisions.
 //!   - `event.rs`: inputs, events, states, negotiated parameters, statistics.
 //!   - `parameters.rs`: changes of the parameters.
 //!   - `open.rs`: our OPEN, and the checks on the peer's.
@@ -64,9 +66,10 @@
 //! shutdown communication (RFC 9003), extended optional parameters (RFC 9072), the send hold timer (RFC 9687)
 //! and peers without capabilities (RFC 5492 §3).
 //!
-//! Left out on purpose: a session opens connections and never accepts one, so connections cannot collide (RFC
-//! 4271 §6.8) and Active is only the wait for the next attempt; and it learns no routes: inbound UPDATEs are
-//! checked, counted and dropped.
+//! A session opens connections, or, if it is passive, accepts them and resolves their collisions (RFC 4271
+//! §6.8). It never does both.
+//!
+//! Left out on purpose: a session learns no routes: inbound UPDATEs are checked, counted and dropped.
 #![forbid(unsafe_code)]
 
 mod attributes;

@@ -23,6 +23,8 @@ pub enum DownReason {
     HoldTimerExpired,
     /// The peer read nothing within the send hold time (RFC 9687).
     SendHoldTimerExpired,
+    /// The peer restarted: it has opened another connection, and offers graceful restart (RFC 4724 §4.2).
+    Replaced,
     /// The BFD session with the peer went Down; the text gives the cause.
     BfdDown(String),
     /// The peer sent a NOTIFICATION.
@@ -38,12 +40,13 @@ pub enum DownReason {
 
 impl DownReason {
     /// The values of [`DownReason::kind`] for the end of an established session.
-    pub const KINDS: [&str; 8] = [
+    pub const KINDS: [&str; 9] = [
         "stopped",
         "reconfigured",
         "connection-closed",
         "hold-timer-expired",
         "send-hold-timer-expired",
+        "replaced",
         "bfd-down",
         "notification-received",
         "notification-sent",
@@ -60,6 +63,7 @@ impl DownReason {
             Self::ConnectionClosed(_) => "connection-closed",
             Self::HoldTimerExpired => "hold-timer-expired",
             Self::SendHoldTimerExpired => "send-hold-timer-expired",
+            Self::Replaced => "replaced",
             Self::BfdDown(_) => "bfd-down",
             Self::Received(_) => "notification-received",
             Self::Sent { .. } => "notification-sent",
@@ -81,6 +85,7 @@ impl DownReason {
             | Self::ConnectFailed(_)
             | Self::ConnectTimedOut
             | Self::ConnectionClosed(_)
+            | Self::Replaced
             | Self::Received(_) => None,
         }
     }
@@ -101,6 +106,7 @@ impl fmt::Display for DownReason {
             Self::SendHoldTimerExpired => {
                 f.write_str("send hold timer expired: the peer stopped reading from the connection")
             }
+            Self::Replaced => f.write_str("replaced by a new connection of the peer, which has restarted"),
             Self::BfdDown(why) => write!(f, "BFD session down: {why}"),
             Self::Received(notification) => write!(f, "peer sent NOTIFICATION {notification}"),
             Self::Sent { notification, detail } => write!(f, "sent NOTIFICATION {notification}: {detail}"),

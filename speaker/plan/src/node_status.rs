@@ -108,6 +108,8 @@ pub enum SessionPhase {
     Shutdown,
     /// BFD reports that the path to the router is down, or is not up yet.
     WaitingForBfd,
+    /// The router, which connects to this node (passive BGPPeer), has not connected.
+    Listening,
     /// The router does not accept the TCP connection.
     #[default]
     Connecting,

@@ -43,6 +43,7 @@ fn parameters(peer: &Peer) -> (impl PartialEq, impl PartialEq) {
         description,
         shutdown,
         address,
+        passive,
         port,
         source_address,
         source_interface,
@@ -71,7 +72,7 @@ fn parameters(peer: &Peer) -> (impl PartialEq, impl PartialEq) {
     let operation = (description, shutdown, fast_external_failover, password_secret);
     let live = (operation, keepalive_time, connect_time, bfd, bfd_strict, graceful_restart_time);
     let source = (source_address, source_interface);
-    let connection = (address, port, source, vrf, key, ebgp_multi_hop, ttl_security);
+    let connection = (address, (passive, port), source, vrf, key, ebgp_multi_hop, ttl_security);
     let restart_time = graceful_restart.then_some(graceful_restart_time);
     let open = (my_asn, local_asn, peer_asn, router_id, hold_time, restart_time);
     (live, (connection, open, dual_stack_address_family))

@@ -144,6 +144,7 @@ pub fn peer(name: &str, address: &str) -> Peer {
         port: 179,
         source_address: None,
         source_interface: None,
+        passive: false,
         fast_external_failover: true,
         router_id: None,
         hold_time: Duration::from_secs(90),

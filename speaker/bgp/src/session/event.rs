@@ -58,6 +58,22 @@ pub enum SessionInput<'a> {
         /// Addresses of this node as next hops for this peer.
         next_hops: NextHops,
     },
+    /// Event 17 of a passive session: the peer has opened a connection. Pass it in only while
+    /// [`crate::Session::accepts`]. If the session has a connection already, this one becomes the second
+    /// one (RFC 4271 §6.8): pass in what it receives as [`SessionInput::SecondReceived`], and write what
+    /// [`crate::Session::poll_transmit_second`] returns.
+    Accepted {
+        /// Local address and port.
+        local: SocketAddr,
+        /// Address and port of the peer.
+        remote: SocketAddr,
+        /// Addresses of this node as next hops for this peer.
+        next_hops: NextHops,
+    },
+    /// Bytes of the second connection, in chunks of any size, while [`crate::Session::reads_second`].
+    SecondReceived(&'a [u8]),
+    /// The second connection ended.
+    SecondClosed,
     /// Event 18: the connection requested by [`SessionEvent::Connect`] could not be established.
     ConnectFailed {
         /// Cause, for the operator.
@@ -85,6 +101,13 @@ pub enum SessionEvent {
     /// Close the connection without writing anything more, not even bytes that were already pulled. The peer
     /// retains the routes for the restart time, because it receives no NOTIFICATION (RFC 4724 §4.2).
     CloseForRestart,
+    /// The second connection becomes the first one, and the first one, if it still exists, the second one.
+    SwitchConnections,
+    /// Close the second connection. First write what [`crate::Session::poll_transmit_second`] still returns,
+    /// as far as the socket accepts it without blocking. Pass in no further input of this connection.
+    CloseSecond,
+    /// The peer of a passive session has not connected for 15 s. Reported once until it has.
+    Unconnected,
     /// The session entered [`SessionState::Established`].
     Established(Negotiated),
     /// The session, or an attempt to establish it, ended. The session retries unless the reason is
@@ -104,7 +127,8 @@ pub enum SessionState {
     Idle,
     /// A connection attempt is in progress.
     Connect,
-    /// The last connection attempt failed; the next starts when the ConnectRetryTimer expires.
+    /// The last connection attempt failed; the next starts when the ConnectRetryTimer expires. A passive
+    /// session waits for a connection of the peer.
     Active,
     /// The connection is established; the session waits for the OPEN of the peer.
     OpenSent,

@@ -1,7 +1,8 @@
 //! Finite state machine of a session (RFC 4271 §8.2.2).
 //!
-//! Numbers are events of RFC 4271 §8.1. The session only opens connections, so the events of passive
-//! connections, of the DelayOpenTimer and of collision detection (3 to 7, 12, 14, 15, 20, 23) do not occur.
+//! Numbers are events of RFC 4271 §8.1. The events of automatic start and stop, and of the DelayOpenTimer (3,
+//! 5 to 8, 12, 14, 15, 20) do not occur. A passive session waits in Active for a connection of the peer and
+//! is never in Connect ([`super::second`]).
 //!
 //! ```text
 //!                 ManualStart (1)
@@ -52,12 +53,12 @@
 //! asks the peer to prefer other paths, if it has a drain time, and then withdraws all routes: the session
 //! remains in Established until they are sent or [`WITHDRAW_TIME`] is over.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::family_status::ReceivedRoutes;
 use super::next_hop::RouteNextHop;
-use super::open::RestartState;
+use super::open::{Capabilities, RestartState};
 use super::outbox::SessionOutbox;
 use super::timers::Timer;
 use super::{Session, SessionEvent, SessionInput, SessionState, open};
@@ -111,6 +112,9 @@ impl Session {
             ) => {
                 self.connected(now, remote, next_hops);
             }
+            (SessionInput::Accepted { remote, next_hops, .. }, _) => self.accepted(now, remote, next_hops),
+            (SessionInput::SecondReceived(bytes), _) => self.second_received(now, bytes),
+            (SessionInput::SecondClosed, _) => self.second_closed(now),
             // A connection that was not requested.
             (SessionInput::Connected { .. }, SessionState::Idle) => {
                 self.events.push_back(SessionEvent::Close)
@@ -171,6 +175,10 @@ impl Session {
             // `transmit` looks at the timer.
             Timer::Refresh => {}
             Timer::OpenOverdue => self.open_overdue = true,
+            Timer::Unconnected => self.events.push_back(SessionEvent::Unconnected),
+            Timer::SecondOpen => self.second_expired(now),
+            // `accepts` looks at the timer.
+            Timer::NextSecond => {}
         }
     }
 
@@ -197,6 +205,7 @@ impl Session {
         if !std::mem::take(&mut self.started) {
             return;
         }
+        self.end_second(now, Some(Notification::cease(subcode, text)));
         match self.state {
             SessionState::Idle | SessionState::Active => {}
             SessionState::Connect => self.events.push_back(SessionEvent::Close),
@@ -269,11 +278,15 @@ impl Session {
         self.connect(now);
     }
 
-    /// Begins a connection attempt. While the session waits for BFD, it stays in Idle.
+    /// Begins a connection attempt, or to wait for a connection of the peer. While the session waits for BFD,
+    /// it stays in Idle.
     pub(super) fn connect(&mut self, now: Instant) {
         if self.bfd.waits() {
             self.state = SessionState::Idle;
             return;
+        }
+        if self.config.passive {
+            return self.listen(now);
         }
         self.state = SessionState::Connect;
         self.timers.start(Timer::ConnectRetry, now, CONNECT_TIMEOUT);
@@ -339,17 +352,42 @@ impl Session {
     // ===== OpenSent and after =====
 
     /// Events 16 and 17: Tcp_CR_Acked, TcpConnectionConfirmed.
-    fn connected(&mut self, now: Instant, remote: SocketAddr, next_hops: NextHops) {
-        self.state = SessionState::OpenSent;
+    pub(super) fn connected(&mut self, now: Instant, remote: SocketAddr, next_hops: NextHops) {
+        let (capabilities, remote) = (self.next_capabilities, remote.ip());
+        let open = self.open_for(now, capabilities, remote, next_hops);
         self.framer.reset();
-        self.remote = Some(remote.ip());
-        self.next_hops = next_hops;
-        self.capabilities = self.next_capabilities;
+        let outbox = SessionOutbox { open: Some(open), ..SessionOutbox::default() };
+        self.open_sent(now, remote, next_hops, capabilities, outbox);
+    }
+
+    /// Returns our OPEN for a connection.
+    pub(super) fn open_for(
+        &self,
+        now: Instant,
+        capabilities: Capabilities,
+        remote: IpAddr,
+        next_hops: NextHops,
+    ) -> Open {
         let restart = RestartState::new(&self.config, next_hops, self.is_restarting(now));
-        self.outbox = SessionOutbox {
-            open: Some(open::local_open(&self.config, self.capabilities, remote.ip(), restart)),
-            ..SessionOutbox::default()
-        };
+        open::local_open(&self.config, capabilities, remote, restart)
+    }
+
+    /// Moves to OpenSent on a connection. `outbox` contains our OPEN unless it was sent.
+    pub(super) fn open_sent(
+        &mut self,
+        now: Instant,
+        remote: IpAddr,
+        next_hops: NextHops,
+        capabilities: Capabilities,
+        outbox: SessionOutbox,
+    ) {
+        self.state = SessionState::OpenSent;
+        self.remote = Some(remote);
+        self.next_hops = next_hops;
+        self.capabilities = capabilities;
+        self.outbox = outbox;
+        self.send_blocked = false;
+        self.open_overdue = false;
         self.timers.stop_all();
         self.timers.start(Timer::Hold, now, LARGE_HOLD_TIME);
         self.timers.start(Timer::OpenOverdue, now, OPEN_OVERDUE);
@@ -362,7 +400,7 @@ impl Session {
         [process, self.retained_until].into_iter().flatten().any(|until| now < until)
     }
 
-    fn received(&mut self, now: Instant, mut bytes: &[u8]) {
+    pub(super) fn received(&mut self, now: Instant, mut bytes: &[u8]) {
         let mut framer = std::mem::take(&mut self.framer);
         let (octets, mut messages) = (bytes.len(), 0);
         while self.state >= SessionState::OpenSent {
@@ -441,7 +479,7 @@ impl Session {
     }
 
     /// Event 19: BGPOpen.
-    fn open_received(&mut self, now: Instant, open: &Open) {
+    pub(super) fn open_received(&mut self, now: Instant, open: &Open) {
         let Some(remote) = self.remote else { return };
         self.timers.stop(Timer::OpenOverdue);
         self.open_overdue = false;
@@ -539,7 +577,7 @@ const fn notification(code: u8, subcode: u8) -> Notification {
 }
 
 /// Returns the error for a message that the state does not permit, with the subcodes of RFC 6608 §3.
-fn unexpected(kind: MessageType, state: SessionState) -> MessageError {
+pub(super) fn unexpected(kind: MessageType, state: SessionState) -> MessageError {
     let subcode = match state {
         SessionState::OpenSent => 1,
         SessionState::OpenConfirm => 2,

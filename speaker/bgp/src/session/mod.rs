@@ -15,6 +15,7 @@ mod open;
 mod outbox;
 mod parameters;
 mod receive_rate;
+mod second;
 mod timers;
 mod transmit;
 
@@ -41,6 +42,7 @@ use next_hop::RouteNextHop;
 use open::Capabilities;
 use outbox::SessionOutbox;
 use receive_rate::ReceiveRate;
+use second::SecondConnection;
 use timers::{Jitter, Timer, Timers};
 
 /// One peering with one router. The documentation of the crate shows the loop of a shell that drives it.
@@ -75,6 +77,10 @@ pub struct Session {
 
     rib: AdjRibOut,
     outbox: SessionOutbox,
+    /// Another connection that the peer has opened, if the session is passive.
+    second: Option<SecondConnection>,
+    /// Messages for that connection, or the last message for one that ends.
+    second_outbox: SessionOutbox,
     /// Families for which a route refresh is pending. As a set, it merges a flood of requests into one
     /// response, which is sent at most once per [`transmit::REFRESH_INTERVAL`].
     refresh: BTreeSet<Family>,
@@ -119,6 +125,8 @@ impl Session {
             retained_until: None,
             rib: AdjRibOut::default(),
             outbox: SessionOutbox::default(),
+            second: None,
+            second_outbox: SessionOutbox::default(),
             refresh: BTreeSet::new(),
             overtaking: 0,
             send_blocked: false,

@@ -8,7 +8,7 @@ use super::open::{self, Capabilities};
 use super::outbox::SessionOutbox;
 use super::timers::Timer;
 use super::{Session, SessionEvent, SessionState};
-use crate::{CeaseSubcode, ConfigError, DownReason, SessionConfig};
+use crate::{CeaseSubcode, ConfigError, DownReason, Notification, SessionConfig};
 
 impl Session {
     /// Replaces the keepalive interval ([`SessionConfig::keepalive_time`]). An established session adopts it
@@ -67,6 +67,8 @@ impl Session {
         if !self.started {
             return Ok(());
         }
+        let cease = self.final_cease(CeaseSubcode::OtherConfigurationChange, "");
+        self.end_second(now, Some(Notification::cease(CeaseSubcode::OtherConfigurationChange, "")));
         match self.state {
             SessionState::Idle | SessionState::Active => {}
             SessionState::Connect => self.events.push_back(SessionEvent::Close),
@@ -76,7 +78,6 @@ impl Session {
                 self.events.push_back(SessionEvent::CloseForRestart);
             }
             SessionState::OpenSent | SessionState::OpenConfirm | SessionState::Established => {
-                let cease = self.final_cease(CeaseSubcode::OtherConfigurationChange, "");
                 self.outbox.notification = Some(cease);
                 self.events.push_back(SessionEvent::Close);
             }

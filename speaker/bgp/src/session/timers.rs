@@ -25,10 +25,16 @@ pub(super) enum Timer {
     Refresh,
     /// Delays the report that the peer sends no OPEN.
     OpenOverdue,
+    /// Delays the report that the peer of a passive session does not connect.
+    Unconnected,
+    /// Limits the wait for the OPEN of the peer on the second connection.
+    SecondOpen,
+    /// Delays the next second connection.
+    NextSecond,
 }
 
 impl Timer {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 12] = [
         Self::ConnectRetry,
         Self::IdleHold,
         Self::Hold,
@@ -38,6 +44,9 @@ impl Timer {
         Self::Drain,
         Self::Refresh,
         Self::OpenOverdue,
+        Self::Unconnected,
+        Self::SecondOpen,
+        Self::NextSecond,
     ];
 }
 

@@ -64,6 +64,7 @@ pub(crate) fn config() -> SessionConfig {
         connect_retry: secs(120),
         families: Family::ALL.into(),
         graceful_restart: None,
+        passive: false,
         restarting_until: None,
         forwarding_preserved: true,
     }
@@ -497,7 +498,11 @@ impl Pair {
                     self.wire.push((at, 1 - index, Packet::Closed));
                 }
             }
-            SessionEvent::Established(_) | SessionEvent::Down { .. } => {}
+            SessionEvent::SwitchConnections
+            | SessionEvent::CloseSecond
+            | SessionEvent::Unconnected
+            | SessionEvent::Established(_)
+            | SessionEvent::Down { .. } => {}
         }
     }
 

@@ -14,6 +14,7 @@ mod harness;
 mod order;
 mod packets;
 mod parameters;
+mod passive;
 mod received;
 mod robustness;
 mod routes;

@@ -49,6 +49,7 @@ fn table() -> Vec<(Kind, &'static str, Value, On)> {
         peer("peerPort", json!({ "peerPort": 1179 }), NewSession),
         peer("sourceAddress", json!({ "sourceAddress": "203.0.113.8" }), NewSession),
         peer("sourceInterface", json!({ "sourceInterface": "lo" }), NewSession),
+        peer("passive", json!({ "passive": true, "tcpAO": null }), NewSession),
         peer("fastExternalFailover", json!({ "fastExternalFailover": false }), Nothing),
         peer("routerID", json!({ "routerID": "203.0.113.7" }), NewSession),
         peer("holdTime", json!({ "holdTime": "180s" }), NewSession),

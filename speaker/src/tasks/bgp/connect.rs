@@ -34,6 +34,7 @@ pub(super) fn session_config(peer: &Peer, context: &PeerContext) -> Result<Sessi
         connect_retry: peer.connect_time,
         families,
         graceful_restart: peer.graceful_restart.then_some(peer.graceful_restart_time),
+        passive: peer.passive,
         restarting_until: context.process.started.checked_add(peer.graceful_restart_time),
         // After a reboot, the rules of kube-proxy are new.
         forwarding_preserved: context.process.node_uptime >= peer.graceful_restart_time,
@@ -55,7 +56,7 @@ pub(super) fn keepalive_time(peer: &Peer) -> Option<Duration> {
 }
 
 /// Returns the options of the connection, without the TCP-MD5 key.
-fn connect_options(peer: &Peer, endpoint: Endpoint) -> ConnectOptions {
+pub(super) fn connect_options(peer: &Peer, endpoint: Endpoint) -> ConnectOptions {
     // An eBGP peer without ebgpMultiHop must be on the link, as in FRR and other routers. All other sessions
     // send the highest TTL, because the peer may require it (GTSM).
     let on_link = !is_internal(peer) && !peer.ebgp_multi_hop && peer.ttl_security.is_none();

@@ -5,6 +5,7 @@ mod commands;
 mod connect;
 mod connection;
 mod endpoint;
+mod listen;
 mod next_hops;
 mod passwords;
 mod peer;
@@ -26,6 +27,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+pub(crate) use listen::Listeners;
 pub(crate) use passwords::Passwords;
 pub(crate) use router_id::NodeRouterId;
 
@@ -50,6 +52,8 @@ pub(crate) struct PeerContext {
     pub turn: watch::Receiver<Duration>,
     pub router_id: NodeRouterId,
     pub bfd: BfdSessions,
+    /// The port to which the routers of passive peers connect.
+    pub listeners: Arc<Listeners>,
     /// TCP-MD5 keys.
     pub passwords: Arc<Passwords>,
     pub process: ProcessStart,

@@ -4,6 +4,7 @@ mod edit;
 mod endpoint;
 mod endpoint_change;
 mod failover;
+mod passive;
 mod stopping;
 
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ use crate::tasks::sleep_until_or_forever;
 use edit::PendingEdit;
 use endpoint_change::EndpointChange;
 use failover::Failover;
+use passive::PassiveConnections;
 
 /// Commands that are handled per turn. All pending commands are handled before the session sends, up to this
 /// number: the session packs routes with equal attributes into one UPDATE.
@@ -53,6 +55,8 @@ pub(super) struct PeerTask {
     failover: Failover,
     /// The connection attempt in progress.
     connecting: Option<Connecting>,
+    /// The connections that the router of a passive peer opens.
+    passive: PassiveConnections,
     /// The router of an unnumbered peer.
     router: Option<RouterWatch>,
     tracker: EndpointTracker,
@@ -150,6 +154,7 @@ impl PeerTask {
             connection: None,
             failover: Failover::default(),
             connecting: None,
+            passive: PassiveConnections::default(),
             pending: None,
             unusable: None,
             endpoint_change: EndpointChange::default(),
@@ -176,6 +181,9 @@ impl PeerTask {
             self.session.handle_timeout(Instant::now());
             self.replace_if_due();
             self.handle_output();
+            if self.update_passive() {
+                self.handle_output();
+            }
             self.publish();
             // `ready` takes no part in the cooperative scheduling of Tokio.
             yield_now().await;
@@ -189,7 +197,10 @@ impl PeerTask {
             let read_after = self.session.read_after().filter(|at| *at > now);
             let turn = self.replacement_due(now);
             let moves = self.tracker.poll_timeout();
-            let timeouts = [self.session.poll_timeout(), read_after, turn, self.bfd.retry_at(), moves];
+            let waiting = self.waiting_until().filter(|at| *at > now);
+            let bfd = self.bfd.retry_at();
+            let timeouts = [self.session.poll_timeout(), read_after, turn, bfd, moves, waiting];
+            let reads_second = read_after.is_none() && self.session.reads_second();
             let timeout = timeouts.into_iter().flatten().min();
             tokio::select! {
                 // Commands first, so that what is sent next includes all changes.
@@ -238,6 +249,7 @@ impl PeerTask {
                     Ok(Ready { readable: false }) => {}
                     Err(error) => self.handle_connection_closed(error.to_string()),
                 },
+                event = self.passive.event(reads_second) => self.handle_passive_event(event),
                 Ok(()) = links.changed() => {
                     self.check_link();
                     self.update_next_hops();
@@ -366,6 +378,7 @@ impl PeerTask {
                 "the key of TCP-AO changed; the next connection uses the new key"
             );
         }
+        self.set_second_key(&key);
         match connection.set_key(&key) {
             Ok(()) => tracing::info!(peer = %self.peer.name, "TCP-MD5 key of the connection replaced"),
             Err(error) => tracing::warn!(
@@ -444,6 +457,7 @@ impl PeerTask {
             if let Err(reason) = self.write() {
                 self.handle_connection_closed(reason);
             }
+            self.write_second();
             // The last withdrawal of a session that is being stopped ends it.
             if !self.handle_session_events() {
                 return;
@@ -468,6 +482,9 @@ impl PeerTask {
                 self.update_bfd();
                 self.connecting = Some(self.dial());
             }
+            SessionEvent::SwitchConnections => self.switch_connections(),
+            SessionEvent::CloseSecond => self.close_second(),
+            SessionEvent::Unconnected => self.show_unconnected(),
             SessionEvent::CloseForRestart => self.close(),
             SessionEvent::Close => {
                 self.write_last();
@@ -543,6 +560,7 @@ impl PeerTask {
         self.view.set_bfd(self.bfd.view(), self.session.waits_for_bfd());
         let is_shut_down = self.peer.shutdown.is_some() && self.session.state() == SessionState::Idle;
         self.view.set_shutdown(is_shut_down);
+        self.view.set_passive(self.peer.passive);
         self.view.set_description(&self.peer.description);
         if let Some(view) = self.view.poll_view(self.session.families(), messages) {
             self.context.sessions.send_modify(|sessions| drop(sessions.insert(self.peer.name.clone(), view)));

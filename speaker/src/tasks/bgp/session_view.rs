@@ -59,6 +59,10 @@ fn malformed_update(error: &str) -> String {
 
 /// Message about a router that is silent after the TCP handshake.
 fn no_open(peer: &Peer) -> String {
+    if peer.passive {
+        return "the router has connected, but sends no OPEN: check that packets of this size and TTL arrive from it"
+            .to_owned();
+    }
     let ttl = if peer.ttl_security.is_some() { " and sends packets with TTL 255 (ttlSecurity)" } else { "" };
     format!(
         "the router accepted the TCP connection, but sends no OPEN: check that it has this node as a \
@@ -71,6 +75,12 @@ fn no_open(peer: &Peer) -> String {
 pub(super) struct SessionViewState {
     view: SessionView,
     published: Option<SessionView>,
+    /// True if the router connects to this node.
+    is_passive: bool,
+    /// The last text of [`SessionViewState::handle_not_accepted`].
+    not_accepted: Option<String>,
+    /// True if the last error ended an established session.
+    is_lost: bool,
 }
 
 impl SessionViewState {
@@ -78,7 +88,7 @@ impl SessionViewState {
     pub(super) fn new(address: String, time: Timestamp) -> Self {
         let view =
             SessionView { address, state: NOT_ESTABLISHED, since: Some(time), ..SessionView::default() };
-        Self { view, published: None }
+        Self { view, ..Self::default() }
     }
 
     /// Handles the transition to Established, which clears the last error.
@@ -119,6 +129,7 @@ impl SessionViewState {
         }
         view.phase = match reason {
             DownReason::ConnectFailed(_) | DownReason::ConnectTimedOut => SessionPhase::Connecting,
+            _ if planned && self.is_passive => SessionPhase::Listening,
             _ => SessionPhase::Negotiating,
         };
         if planned {
@@ -131,11 +142,54 @@ impl SessionViewState {
         if closed_silently && view.last_error.is_some() {
             return None;
         }
+        self.is_lost = was_established;
         let error = reason.to_string();
         let repeated = view.last_error.as_ref().is_some_and(|last| !was_established && last.text == error);
         Series::add(&mut view.last_error, error, time);
         let error = view.last_error.as_ref().filter(|_| !repeated)?;
         Some(&error.text)
+    }
+
+    /// Handles that the router cannot connect, or that its connection was refused. Returns the problem if it
+    /// should be logged.
+    pub(super) fn handle_not_accepted(&mut self, problem: String, time: Timestamp) -> Option<&str> {
+        let repeated = self.view.last_error.as_ref().is_some_and(|last| last.text == problem);
+        Series::add(&mut self.view.last_error, problem.clone(), time);
+        self.view.phase = SessionPhase::Listening;
+        self.not_accepted = Some(problem);
+        self.not_accepted.as_deref().filter(|_| !repeated)
+    }
+
+    /// Handles that the router can connect again.
+    pub(super) fn clear_not_accepted(&mut self) {
+        let problem = self.not_accepted.take();
+        self.view.last_error.take_if(|last| problem.as_ref() == Some(&last.text));
+    }
+
+    /// Handles that the router has not connected for a while. Returns whether to log it. The error of a
+    /// connection that failed says more.
+    pub(super) fn handle_unconnected(&mut self, text: &str, time: Timestamp) -> bool {
+        self.view.phase = SessionPhase::Listening;
+        let is_first = self.view.last_error.is_none() || std::mem::take(&mut self.is_lost);
+        if is_first {
+            Series::add(&mut self.view.last_error, text.to_owned(), time);
+        }
+        is_first
+    }
+
+    /// Sets whether the router connects to this node.
+    pub(super) fn set_passive(&mut self, is_passive: bool) {
+        self.is_passive = is_passive;
+        match self.view.phase {
+            SessionPhase::Connecting if is_passive => self.view.phase = SessionPhase::Listening,
+            SessionPhase::Listening if !is_passive => self.view.phase = SessionPhase::Connecting,
+            _ => {}
+        }
+    }
+
+    /// Returns the phase of a session without an error.
+    fn first_phase(&self) -> SessionPhase {
+        if self.is_passive { SessionPhase::Listening } else { SessionPhase::Connecting }
     }
 
     /// Lets [`SessionViewState::poll_view`] return the view although it has not changed.
@@ -163,7 +217,7 @@ impl SessionViewState {
             self.view.phase = SessionPhase::WaitingForBfd;
         } else if self.view.phase == SessionPhase::WaitingForBfd {
             self.view.state = NOT_ESTABLISHED;
-            self.view.phase = SessionPhase::Connecting;
+            self.view.phase = self.first_phase();
         }
     }
 
@@ -176,7 +230,7 @@ impl SessionViewState {
             self.view.attempts = 0;
         } else if self.view.phase == SessionPhase::Shutdown {
             self.view.state = NOT_ESTABLISHED;
-            self.view.phase = SessionPhase::Connecting;
+            self.view.phase = self.first_phase();
         }
     }
 
@@ -417,6 +471,35 @@ mod tests {
         assert_eq!((connecting.state, connecting.phase), ("Active", SessionPhase::Connecting));
         let stopped = invalid_peer(String::new(), "AS number 0 is reserved".to_owned(), time(4));
         assert_eq!((stopped.state, stopped.phase), ("Idle", SessionPhase::Stopped));
+    }
+
+    #[test]
+    fn passive_session_listens_until_the_router_connects() {
+        let mut state = state();
+        state.set_passive(true);
+        assert_eq!(polled(&mut state).phase, SessionPhase::Listening);
+        assert!(state.handle_unconnected("not connected", time(1)));
+        assert_eq!(polled(&mut state).last_error.unwrap().text, "not connected");
+        assert!(!state.handle_unconnected("not connected", time(2)), "logged once");
+        let in_use = || "port in use".to_owned();
+        assert!(state.handle_not_accepted(in_use(), time(3)).is_some());
+        assert!(state.handle_not_accepted(in_use(), time(4)).is_none(), "logged once");
+        assert_eq!(polled(&mut state).last_error.unwrap().count, 2);
+        state.clear_not_accepted();
+        assert_eq!(polled(&mut state).last_error, None);
+        // The error of the OPEN says more than the missing connection.
+        state.handle_down(false, &DownReason::HoldTimerExpired, time(5));
+        assert_eq!(polled(&mut state).phase, SessionPhase::Negotiating);
+        assert!(!state.handle_unconnected("not connected", time(6)));
+        let view = polled(&mut state);
+        assert_eq!(view.phase, SessionPhase::Listening);
+        assert!(view.last_error.unwrap().text.starts_with("hold timer expired"));
+        state.handle_established(time(7), &negotiated(), &peer());
+        state.handle_down(true, &closed(), time(8));
+        assert!(state.handle_unconnected("not connected", time(9)), "the router does not return");
+        assert_eq!(polled(&mut state).last_error.unwrap().text, "not connected");
+        state.set_passive(false);
+        assert_eq!(polled(&mut state).phase, SessionPhase::Connecting);
     }
 
     #[test]

@@ -120,6 +120,22 @@ impl Password {
         self
     }
 
+    /// Returns `namespace/name` of the Secret.
+    pub(super) fn name(&self) -> &str {
+        &self.secret.name
+    }
+
+    /// Returns the key for connections that the router opens, or why there is none, as a text for the
+    /// operator; `None` before the first list of the Secret.
+    pub(super) fn known_key(&self) -> Option<Result<Key, String>> {
+        let result = self.secret.state.borrow().result(&self.secret.name);
+        let earlier = || self.earlier.as_ref()?.state.borrow().key().cloned();
+        match result {
+            Some(Ok(key)) => Some(Ok(key)),
+            problem => earlier().map(Ok).or(problem),
+        }
+    }
+
     /// Returns the key for a connection attempt.
     pub(super) fn pending_key(&self) -> PendingKey {
         let of = |secret: &FollowedSecret| (secret.name.clone(), secret.state.clone());

@@ -15,6 +15,8 @@ impl PeerTask {
     pub(super) async fn stop(&mut self, Stop { subcode, text, restart, drain }: Stop) {
         let stop = SessionInput::ManualStop { subcode, text, restart, drain };
         self.session.handle_input(Instant::now(), stop);
+        // The router must not connect any more.
+        self.update_passive();
         while self.session.state() == SessionState::Established {
             self.session.handle_timeout(Instant::now());
             if let Err(reason) = self.write() {
@@ -37,7 +39,12 @@ impl PeerTask {
                         connection.close_write_side().await;
                     }
                 }
-                SessionEvent::Connect | SessionEvent::Established(_) | SessionEvent::Down { .. } => {}
+                SessionEvent::CloseSecond => self.close_second(),
+                SessionEvent::Connect
+                | SessionEvent::SwitchConnections
+                | SessionEvent::Unconnected
+                | SessionEvent::Established(_)
+                | SessionEvent::Down { .. } => {}
             }
         }
         self.bfd.end().await;

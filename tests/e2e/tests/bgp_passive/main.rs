@@ -1,0 +1,7 @@
+//! Passive BGPPeers: FRR, BIRD and a scripted router connect to the speakers.
+
+#![allow(clippy::unwrap_used)]
+
+mod collision;
+mod routers;
+mod setup;

@@ -1,0 +1,131 @@
+//! FRR and BIRD connect to the speakers, and hosts that may not are refused.
+
+use std::io::{ErrorKind, Read as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+
+use anyhow::{Context as _, ensure};
+use fairlead_e2e::{LbService, SECOND, SOON, all_nodes, expect_next_hops, expect_sessions};
+use fairlead_lab::peers::{Bird, Host};
+use fairlead_lab::{Lab, wait_for};
+use serde_json::{Value, json};
+
+use crate::setup::{LAB, expect_established, expect_not_connected, peer, set};
+
+const NODES: [&str; 2] = ["n1", "n2"];
+const PEERS: [&str; 2] = ["router-v4", "router-v6"];
+
+fn expect_all_established(lab: &Lab) {
+    NODES.iter().for_each(|node| PEERS.iter().for_each(|peer| expect_established(lab, node, peer)));
+    expect_sessions(lab, 2 * SOON).unwrap();
+}
+
+/// Returns the port of the speaker on FRR's connection with it: 179 if FRR has opened it.
+fn port_at_speaker(lab: &Lab, neighbor: &str) -> anyhow::Result<Value> {
+    let neighbors = lab.router().json(&format!("show bgp neighbors {neighbor} json"))?;
+    neighbors[neighbor].get("portForeign").cloned().with_context(|| neighbors.to_string())
+}
+
+fn set_passive(lab: &Lab, passive: bool) {
+    PEERS.iter().for_each(|peer| set(lab, peer, json!({ "passive": passive })));
+}
+
+/// Connects to port 179 of `n1` from another host.
+fn connect(from: &Host) -> std::io::Result<TcpStream> {
+    let to = SocketAddr::from(([192, 0, 2, 11], 179));
+    from.netns().run(|| TcpStream::connect_timeout(&to, SECOND)).unwrap()
+}
+
+#[test]
+fn frr_connects_while_the_peer_is_passive() {
+    let lab = LAB.turn();
+    let service = LbService::new("passive", "bgp");
+    let addresses = service.up(&lab).unwrap();
+    let stranger = Host::plug(&lab, "stranger", 8).unwrap();
+    let error = connect(&stranger).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "the port is closed without a passive peer");
+
+    // Another process listens on one of the nodes.
+    let node = &lab.network().nodes[1].netns;
+    let other = node.run(|| TcpListener::bind("0.0.0.0:179")).unwrap().unwrap();
+    set_passive(&lab, true);
+    expect_not_connected(&lab, "n2", "router-v4", &["IPv4 port 179: another process", "--bgp-listen-port"]);
+    drop(other);
+    expect_all_established(&lab);
+    for neighbor in ["192.0.2.11", "192.0.2.12", "2001:db8:1::11", "2001:db8:1::12"] {
+        assert_eq!(port_at_speaker(&lab, neighbor).unwrap(), 179, "{neighbor}");
+    }
+    for ip in &addresses {
+        expect_next_hops(&lab, *ip, &all_nodes(&lab), SOON).unwrap();
+    }
+
+    // A host that is no peer.
+    let read = |mut stream: TcpStream| {
+        stream.set_read_timeout(Some(SECOND)).unwrap();
+        stream.read(&mut [0; 64])
+    };
+    let error = connect(&stranger).and_then(read).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+    let speaker = lab.node("n1").unwrap().speaker().unwrap();
+    wait_for("the refused connection in the metrics", SOON, || {
+        let refused = speaker.metric("fairlead_speaker_bgp_refused_connections_total")?;
+        ensure!(refused >= 1, "{refused}");
+        Ok(())
+    })
+    .unwrap();
+
+    // The speakers connect again, and close the port.
+    set_passive(&lab, false);
+    wait_for("closed ports", 2 * SOON, || {
+        let result = connect(&stranger).map_err(|error| error.kind());
+        ensure!(matches!(result, Err(ErrorKind::ConnectionRefused)), "{result:?}");
+        Ok(())
+    })
+    .unwrap();
+    expect_all_established(&lab);
+    service.delete(&lab).unwrap();
+}
+
+#[test]
+fn bird_connects_and_low_ttl_is_refused() {
+    let lab = LAB.turn();
+    let host = Host::plug(&lab, "bird", 3).unwrap();
+    let config = |options: &str| {
+        format!(
+            "protocol bgp n1 {{ local 2001:db8:1::3 as 64700; neighbor 2001:db8:1::11 as 64513; \
+             connect delay time 1; connect retry time 1; error wait time 1, 2; {options} \
+             ipv6 {{ import all; export none; }}; }}\n"
+        )
+    };
+    let mut object = peer("bird");
+    object["spec"] = json!({ "myASN": 64513, "peerASN": 64700, "peerAddress": "2001:db8:1::3", "passive": true,
+                             "ttlSecurity": 1,
+                             "nodeSelectors": [{ "matchLabels": { "kubernetes.io/hostname": "n1" } }] });
+    // An eBGP session of BIRD on the link sends TTL 1.
+    let bird = Bird::start(&host, &config("")).unwrap();
+    lab.api().unwrap().apply_object(object).unwrap();
+    expect_not_connected(&lab, "n1", "bird", &["TTL 1:", "requires 255"]);
+    bird.process().kill().unwrap();
+    let service = LbService::new("bird", "bgp").single("IPv6");
+    let ip: IpAddr = service.up(&lab).unwrap()[0];
+    let bird = Bird::start(&host, &config("ttl security;")).unwrap();
+    expect_established(&lab, "n1", "bird");
+    wait_for(format!("{ip} in BIRD"), SOON, || {
+        let paths = bird.paths()?;
+        ensure!(paths.iter().any(|path| path.prefix.addr() == ip), "{paths:?}");
+        Ok(())
+    })
+    .unwrap();
+
+    // The session ends with a reason, and returns when the router connects.
+    set(&lab, "bird", json!({ "shutdown": true, "shutdownMessage": "back soon" }));
+    wait_for("BIRD to see the shutdown", SOON, || {
+        let session = bird.session("n1")?;
+        ensure!(session.state != "Established" && session.message.contains("back soon"), "{session:?}");
+        Ok(())
+    })
+    .unwrap();
+    set(&lab, "bird", json!({ "shutdown": false }));
+    expect_established(&lab, "n1", "bird");
+    lab.api().unwrap().delete(&peer("bird").to_string()).unwrap();
+    service.delete(&lab).unwrap();
+}
