@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fairlead_allocator::ipam::{NodeNetwork, OtherService, service_ranges};
+use fairlead_allocator::reconcile::announcement::ObservedSpeaker;
 use fairlead_allocator::reconcile::{MarkedService, ObservedService, RecordedCooldown};
 use fairlead_crds::kinds::{ConfigurationObject, Kind};
 use fairlead_crds::model::claim::Claim;
@@ -13,7 +14,7 @@ use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::objects::{CustomResourceDefinition, Namespace, Node, Service, ServiceCIDR};
 use fairlead_crds::read::Custom;
 use fairlead_crds::store::{ConfigurationChange, ObjectChange, trim};
-use fairlead_crds::v1beta1::{GROUP, IPClaim};
+use fairlead_crds::v1beta1::{GROUP, IPClaim, Speaker};
 use fairlead_crds::{configuration_kinds, v1beta1};
 use fairlead_runtime::watch::{self, Monitor};
 use kube::api::Api;
@@ -46,6 +47,8 @@ pub(crate) enum ClusterChange {
     Nodes(ObjectChange<(String, NodeNetwork)>),
     /// Names and ranges of ServiceCIDRs. Nothing waits for them: Kubernetes before 1.33 does not serve them.
     ServiceCidrs(ObjectChange<(String, BTreeSet<IpRange>)>),
+    /// Names of `Speaker` objects, and the speakers of this instance. Nothing waits for them.
+    Speakers(ObjectChange<(String, Option<ObservedSpeaker>)>),
     /// Configuration objects of one kind.
     Configuration(Box<ConfigurationChange>),
     /// All `PoolCooldown` objects, by name. They are listed once and not watched.
@@ -92,6 +95,7 @@ pub(crate) fn watch_all(
 ) -> JoinSet<()> {
     let mut watches = JoinSet::new();
     let class = class.map(str::to_owned);
+    let speaker_class = class.clone();
     // For this watch, a Service whose type changes is deleted. The API server removes the addresses from its
     // status.
     let load_balancers = watch::config().fields("spec.type=LoadBalancer");
@@ -156,6 +160,13 @@ pub(crate) fn watch_all(
     let ranges = |object: ServiceCIDR| (object.name_any(), service_ranges(&object));
     let event = event_of(relist, ClusterChange::ServiceCidrs);
     watches.spawn(watch::follow(cidrs, watch::config(), monitor.clone(), ranges, event, sink.clone()));
+
+    let speakers = Api::<Custom<Speaker>>::all(client.clone());
+    let speaker = move |speaker: Custom<Speaker>| {
+        (speaker.object.name_any(), ObservedSpeaker::of(&speaker.object, speaker_class.as_deref()))
+    };
+    let event = event_of(relist, ClusterChange::Speakers);
+    watches.spawn(watch::follow(speakers, watch::config(), monitor.clone(), speaker, event, sink.clone()));
 
     let (cooldown_client, cooldown_sink) = (client.clone(), sink.clone());
     watches.spawn(async move {

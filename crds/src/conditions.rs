@@ -64,12 +64,43 @@ impl From<Condition> for RawCondition {
 
 use crate::text;
 
+/// The status of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum ConditionStatus {
+    True,
+    False,
+    Unknown,
+}
+
+impl ConditionStatus {
+    /// Returns the status with this text.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::True, Self::False, Self::Unknown].into_iter().find(|status| status.text() == text)
+    }
+
+    /// Returns the text of the API.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+impl From<bool> for ConditionStatus {
+    fn from(status: bool) -> Self {
+        if status { Self::True } else { Self::False }
+    }
+}
+
 /// A condition that has no transition time yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct NewCondition {
     pub type_: &'static str,
-    pub status: bool,
+    pub status: ConditionStatus,
     pub reason: Cow<'static, str>,
     pub message: Cow<'static, str>,
     /// `metadata.generation` of the object that the condition is about; `None` if the condition does not
@@ -82,12 +113,12 @@ impl NewCondition {
     /// [`text::MAX_MESSAGE`].
     pub fn new(
         type_: &'static str,
-        status: bool,
+        status: impl Into<ConditionStatus>,
         reason: impl Into<Cow<'static, str>>,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
         let message = text::message(message);
-        Self { type_, status, reason: reason.into(), message, observed_generation: None }
+        Self { type_, status: status.into(), reason: reason.into(), message, observed_generation: None }
     }
 
     /// Sets the observed generation.
@@ -99,7 +130,7 @@ impl NewCondition {
     /// Returns the condition with the transition time of the existing condition of its type if that has the
     /// same status, else with `now`.
     pub fn after(self, existing: &[RawCondition], now: Timestamp) -> RawCondition {
-        let same = find(existing, self.type_).filter(|condition| condition.status() == status(self.status));
+        let same = find(existing, self.type_).filter(|condition| condition.status() == self.status.text());
         let since = same.and_then(RawCondition::last_transition_time);
         self.since(whole_seconds(since.unwrap_or(now)))
     }
@@ -108,7 +139,7 @@ impl NewCondition {
     pub fn since(self, since: Timestamp) -> RawCondition {
         let condition = Condition {
             type_: self.type_.to_owned(),
-            status: status(self.status).to_owned(),
+            status: self.status.text().to_owned(),
             reason: self.reason.into_owned(),
             message: self.message.into_owned(),
             last_transition_time: Time(since),
@@ -142,7 +173,7 @@ pub fn is_true(conditions: &[RawCondition], type_: &str) -> bool {
 
 /// Returns the text of a condition status.
 pub fn status(status: bool) -> &'static str {
-    if status { "True" } else { "False" }
+    ConditionStatus::from(status).text()
 }
 
 /// Truncates a time to whole seconds, the resolution of times in the Kubernetes API.

@@ -55,6 +55,12 @@ pub trait ConfigurationObject:
     /// Returns `status.conditions`.
     fn conditions(&self) -> &[RawCondition];
 
+    /// Returns `status.observedGeneration`.
+    fn observed_generation(&self) -> Option<i64>;
+
+    /// Returns `status.establishedSessions`. Only BGPPeers have it.
+    fn established_sessions(&self) -> Option<&str>;
+
     /// Returns `status.inForce`. Pools have none.
     fn in_force(&self) -> Option<&v1beta1::AcceptedForm>;
 
@@ -71,16 +77,42 @@ pub trait ConfigurationObject:
 
 /// The status of a configuration object.
 trait Status {
+    fn observed_generation(&self) -> Option<i64>;
+    fn established_sessions(&self) -> Option<&str> {
+        None
+    }
     fn in_force(&self) -> Option<&v1beta1::AcceptedForm>;
 }
 
 impl Status for v1beta1::ObjectStatus {
+    fn observed_generation(&self) -> Option<i64> {
+        self.observed_generation
+    }
+
+    fn in_force(&self) -> Option<&v1beta1::AcceptedForm> {
+        self.in_force.as_ref()
+    }
+}
+
+impl Status for v1beta1::BGPPeerStatus {
+    fn observed_generation(&self) -> Option<i64> {
+        self.observed_generation
+    }
+
+    fn established_sessions(&self) -> Option<&str> {
+        self.established_sessions.as_deref()
+    }
+
     fn in_force(&self) -> Option<&v1beta1::AcceptedForm> {
         self.in_force.as_ref()
     }
 }
 
 impl Status for v1beta1::IPAddressPoolStatus {
+    fn observed_generation(&self) -> Option<i64> {
+        self.observed_generation
+    }
+
     fn in_force(&self) -> Option<&v1beta1::AcceptedForm> {
         None
     }
@@ -173,6 +205,14 @@ macro_rules! define {
                 self.status.as_ref().map_or(&[], |status| &status.conditions)
             }
 
+            fn observed_generation(&self) -> Option<i64> {
+                self.status.as_ref()?.observed_generation()
+            }
+
+            fn established_sessions(&self) -> Option<&str> {
+                self.status.as_ref()?.established_sessions()
+            }
+
             fn in_force(&self) -> Option<&v1beta1::AcceptedForm> {
                 self.status.as_ref()?.in_force()
             }
@@ -192,6 +232,8 @@ configuration_kinds!(define);
 pub struct ObjectView<'a> {
     pub object: ObjectRef,
     pub metadata: &'a ObjectMeta,
+    pub observed_generation: Option<i64>,
+    pub established_sessions: Option<&'a str>,
     pub conditions: &'a [RawCondition],
     pub in_force: Option<&'a v1beta1::AcceptedForm>,
 }
@@ -202,6 +244,8 @@ impl<'a> ObjectView<'a> {
         Self {
             object: object.reference(),
             metadata: object.meta(),
+            observed_generation: object.observed_generation(),
+            established_sessions: object.established_sessions(),
             conditions: object.conditions(),
             in_force: object.in_force(),
         }

@@ -71,7 +71,17 @@ pub const ALLOCATED: &str = "fairlead.dev/Allocated";
 /// Condition of a Service, present only while it is true: another program replaces the status.
 pub const STATUS_CONFLICT: &str = "fairlead.dev/StatusConflict";
 /// Condition of a Service: an advertisement covers its addresses.
+pub const COVERED: &str = "fairlead.dev/Covered";
+/// Condition of a Service: at least one live speaker announces each of its addresses.
 pub const ADVERTISED: &str = "fairlead.dev/Advertised";
+/// Condition of a configuration object or IPClaim: the object is in force as it is. As tools that compute the
+/// health of any object expect it (kstatus).
+pub const READY: &str = "Ready";
+/// Condition of a configuration object or IPClaim, present only while it is true: the object is refused, and
+/// a person must correct it or another object.
+pub const STALLED: &str = "Stalled";
+/// Condition of a BGPPeer: all sessions that speakers should have with the peer are established.
+pub const SESSIONS_ESTABLISHED: &str = "SessionsEstablished";
 /// Condition of a configuration object: the object is in force as it is.
 pub const ACCEPTED: &str = "Accepted";
 /// Condition of a configuration object except a pool, present only while it is true: the object is refused,
@@ -101,6 +111,14 @@ pub mod reasons {
     pub const NODE_ADDRESS: &str = "NodeAddress";
     pub const POD_RANGE: &str = "PodRange";
     pub const SERVICE_RANGE: &str = "ServiceRange";
+
+    /// Of [`super::READY`] while the object is being deleted.
+    pub const TERMINATING: &str = "Terminating";
+
+    /// Of [`super::SESSIONS_ESTABLISHED`].
+    pub const ALL_ESTABLISHED: &str = "AllEstablished";
+    pub const NOT_ESTABLISHED: &str = "NotEstablished";
+    pub const NO_SPEAKER: &str = "NoSpeaker";
 
     /// Of [`super::IN_FORCE`].
     pub const LAST_ACCEPTED: &str = "LastAccepted";

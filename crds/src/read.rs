@@ -89,7 +89,7 @@ custom_object! {
     v1beta1::IPAddressPool, v1beta1::IPAddressPoolSpec, v1beta1::IPAddressPoolStatus;
     v1beta1::L2Advertisement, v1beta1::L2AdvertisementSpec, v1beta1::ObjectStatus;
     v1beta1::BGPAdvertisement, v1beta1::BGPAdvertisementSpec, v1beta1::ObjectStatus;
-    v1beta1::BGPPeer, v1beta1::BGPPeerSpec, v1beta1::ObjectStatus;
+    v1beta1::BGPPeer, v1beta1::BGPPeerSpec, v1beta1::BGPPeerStatus;
     v1beta1::BFDProfile, v1beta1::BFDProfileSpec, v1beta1::ObjectStatus;
     v1beta1::Community, v1beta1::CommunitySpec, v1beta1::ObjectStatus;
     v1beta1::IPClaim, v1beta1::IPClaimSpec, v1beta1::IPClaimStatus;

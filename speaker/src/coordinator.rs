@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fairlead_crds::resolve::{ObjectRef, ObjectVerdict};
+use fairlead_plan::announced_lists::AnnouncedLists;
 use fairlead_plan::membership_gate::MembershipGate;
 use fairlead_plan::node_status::Summary;
 use fairlead_plan::speaker_object::{MeshEndpoint, SpeakerReport};
@@ -56,6 +57,7 @@ pub(crate) struct Coordinator {
     pub report: watch::Sender<SpeakerReport>,
     pub health: Health,
     pub metrics: Metrics,
+    pub announced: AnnouncedLists,
     /// Ends [`Coordinator::run`].
     pub stop: CancellationToken,
 }
@@ -76,7 +78,8 @@ impl Coordinator {
         let mut last_probe = String::new();
         let stop = self.stop.clone();
         loop {
-            let timeout = [gate.poll_timeout(), self.state.poll_timeout()].into_iter().flatten().min();
+            let timeouts = [gate.poll_timeout(), self.state.poll_timeout(), self.announced.poll_timeout()];
+            let timeout = timeouts.into_iter().flatten().min();
             let mut member_joined = false;
             let mut links_changed = false;
             tokio::select! {
@@ -209,7 +212,7 @@ impl Coordinator {
     }
 
     /// Sends new values to the other tasks. A task is woken only if its value changed.
-    fn publish(&self) {
+    fn publish(&mut self) {
         let addresses = self.state.node_addresses();
         self.node_addresses.send_if_modified(|current| {
             let changed = current.as_slice() != addresses;
@@ -225,8 +228,9 @@ impl Coordinator {
         let peers = self.state.mesh_peers().filter(|_| synced);
         self.mesh_input.send_if_modified(|current| replace(current, MeshInput { own, peers }));
         self.probe_wanted.send_if_modified(|wanted| replace(wanted, self.state.plan().awaits_data_path()));
-        let summary = Summary::new(self.state.plan(), synced);
-        self.metrics.l2_announced.set(summary.l2 as i64);
+        let announced = self.announced.update(self.state.plan(), Instant::now());
+        let summary = Summary::new(self.state.plan(), announced, synced);
+        self.metrics.l2_announced.set(self.state.plan().l2_announced() as i64);
         self.metrics.not_announced.set(summary.not_announced_count as i64);
         let key = self.mesh_key.borrow().clone();
         // Report only when synced: before, the status would show addresses as not announced. Without the

@@ -97,6 +97,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use fairlead_plan::Protocol;
+use fairlead_plan::announced_lists::AnnouncedLists;
 use fairlead_plan::speaker_object::SpeakerReport;
 use fairlead_runtime::client::{self, Connection};
 use fairlead_runtime::http::{self, Health};
@@ -221,6 +222,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         probe_answers,
         report: report_sender,
         health,
+        announced: AnnouncedLists::default(),
         metrics: metrics.clone(),
         stop: stop.clone(),
     };

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use fairlead_allocator::ipam::{Ipam, NodeNetwork};
+use fairlead_allocator::reconcile::announcement::{ObservedSpeaker, SessionReports};
 use fairlead_allocator::reconcile::objects::{AppliedChange, Configuration, ObjectPart, ObjectPatch};
 use fairlead_allocator::reconcile::pool_status_schedule::PoolStatusSchedule;
 use fairlead_allocator::reconcile::write_conflicts::{Replacement, WriteConflicts, digest};
@@ -59,6 +60,8 @@ pub(super) struct ClusterState {
     /// The writes of this term, except those of Services, that other programs may replace.
     conflicts: WriteConflicts<WriteTarget>,
     unstored: UnstoredStatuses,
+    /// The BGPPeers whose sessions differ from those in their statuses.
+    session_reports: SessionReports,
 }
 
 /// The decisions of a turn.
@@ -185,6 +188,7 @@ impl ClusterState {
                 ObjectChange::Reset(list) => self.index.service_ranges_reset(list),
                 ObjectChange::Missing => self.index.service_ranges_reset(Vec::new()),
             },
+            ClusterChange::Speakers(change) => self.handle_speakers(change, now),
             ClusterChange::Configuration(change) => self.handle_configuration(*change),
             ClusterChange::Cooldowns(list) => self.configuration.cooldowns_listed(list),
         }
@@ -263,7 +267,9 @@ impl ClusterState {
 
     /// Returns when to call [`ClusterState::handle_timeout`].
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
-        self.index.poll_timeout().into_iter().chain(self.conflicts.next_due()).min()
+        let timeouts =
+            [self.index.poll_timeout(), self.conflicts.next_due(), self.session_reports.poll_timeout()];
+        timeouts.into_iter().flatten().min()
     }
 
     /// Removes and returns the writes that other programs replaced since the last call, except those of
@@ -388,6 +394,37 @@ impl ClusterState {
         }
     }
 
+    fn handle_speakers(&mut self, change: ObjectChange<(String, Option<ObservedSpeaker>)>, now: Timestamp) {
+        let peers = match change {
+            ObjectChange::Apply((name, speaker)) => self.index.speaker_applied(&name, speaker, now),
+            ObjectChange::Delete(key) => self.index.speaker_applied(&key.name, None, now),
+            ObjectChange::Reset(list) => {
+                let own = list.into_iter().filter_map(|(name, speaker)| Some((name, speaker?)));
+                self.list_speakers(own.collect(), now)
+            }
+            // Without their definition, there are no speakers.
+            ObjectChange::Missing => self.list_speakers(Vec::new(), now),
+        };
+        self.session_reports.handle_changed(peers);
+    }
+
+    fn list_speakers(&mut self, list: Vec<(String, ObservedSpeaker)>, now: Timestamp) -> BTreeSet<Box<str>> {
+        let peers = self.index.speakers_reset(list, now);
+        self.configuration.set_speakers_listed();
+        self.observed_objects.extend(self.configuration.peers());
+        peers
+    }
+
+    /// Evaluates the BGPPeers whose sessions differ.
+    fn report_sessions(&mut self, now: Timestamp) {
+        for peer in self.session_reports.take_due(now) {
+            if let Some(sessions) = self.index.peer_sessions(&peer) {
+                self.configuration.set_peer_sessions(&peer, sessions);
+                self.observed_objects.insert(ObjectRef { kind: Kind::BGPPeer, name: peer.into() });
+            }
+        }
+    }
+
     fn handle_namespaces(&mut self, change: ObjectChange<WatchedNamespace>, now: Timestamp) {
         let list = match &change {
             ObjectChange::Apply(namespace) => std::slice::from_ref(namespace),
@@ -467,6 +504,7 @@ impl ClusterState {
     /// Resolves the configuration if it changed since the last call. Must be called before other changes are
     /// handled and before outputs are taken.
     pub(super) fn resolve_configuration(&mut self, now: Timestamp) {
+        self.report_sessions(now);
         let mut objects = std::mem::take(&mut self.observed_objects);
         if std::mem::take(&mut self.unresolved) {
             let in_force = match self.is_deciding() {

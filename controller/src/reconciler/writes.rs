@@ -64,9 +64,9 @@ impl Writes {
         self.queue.is_backing_off(target)
     }
 
-    /// Returns whether writes wait for the window.
+    /// Returns whether writes wait for the window, besides background writes.
     pub(super) fn has_backlog(&self) -> bool {
-        self.queue.has_backlog()
+        self.queue.has_foreground_backlog()
     }
 
     /// Sends the writes that are ready. No response is awaited beyond `term_end`.

@@ -22,6 +22,8 @@
 //!                                                            ---> (nothing) its version was just replaced
 //! ```
 //!
+//! Background writes, which concern only what is announced, are sent when no other write is ready.
+//!
 //! All writes share a [`Window`], which bounds the number in flight, and one pause: after an outage nothing
 //! is sent until it ends, then one write probes the API server. The writes that need a permission which the
 //! controller lacks have a pause of their own, `Denials`.
@@ -108,11 +110,15 @@ impl WriteQueue {
             // refused.
             Some(old)
                 if old.place != Place::AfterInFlight
+                    && (write.is_background() || !old.place.is_background())
                     && (old.refused_since.is_none() || old.write == write) =>
             {
                 Pending { retry: old.retry && old.write == write, write, ..old }
             }
-            _ => Pending::new(write, self.pending.next_place()),
+            _ => {
+                let place = self.pending.next_place(write.is_background());
+                Pending::new(write, place)
+            }
         };
         self.pending.insert(target, pending);
     }
@@ -217,8 +223,16 @@ impl WriteQueue {
     /// Returns whether a write is ready but must wait for the window. Until the API server responds again
     /// after an outage, writes that failed do not count.
     pub(crate) fn has_backlog(&self) -> bool {
-        let capacity = if self.window.is_probing() { Capacity::Unsuspected } else { Capacity::Any };
-        self.pending.has_ready(capacity)
+        self.pending.has_ready(self.backlog_capacity())
+    }
+
+    /// Returns whether such a write is ready that is no background write.
+    pub(crate) fn has_foreground_backlog(&self) -> bool {
+        self.pending.has_foreground(self.backlog_capacity())
+    }
+
+    fn backlog_capacity(&self) -> Capacity {
+        if self.window.is_probing() { Capacity::Unsuspected } else { Capacity::Any }
     }
 
     /// Describes the permissions that the controller lacks; `None` if no write was denied.
@@ -310,7 +324,7 @@ impl WriteQueue {
             };
             next.place = self.pending.delayed_place(now + pause);
         } else {
-            next.place = self.pending.next_place();
+            next.place = self.pending.next_place(next.write.is_background());
         }
         self.pending.insert(target.clone(), next);
     }

@@ -10,12 +10,16 @@ use super::write::{Write, WriteTarget};
 /// First and longest back-off of the write of one object.
 pub(super) const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
 
+/// Added to the numbers of background writes.
+const BACKGROUND: u64 = 1 << 63;
+
 /// The pending writes, at most one for each object.
 #[derive(Debug, Default)]
 pub(super) struct PendingWrites {
     /// The newest decision on each object that is not sent yet.
     by_target: BTreeMap<WriteTarget, Pending>,
-    /// The writes that may be sent now. Those that never failed come first, each group in order of arrival.
+    /// The writes that may be sent now. Those that never failed come first, each group in the order of
+    /// [`Place::Ready`].
     ready: BTreeMap<(bool, u64), WriteTarget>,
     /// The writes that wait after a failure, by the time at which they may be sent, then in order of arrival.
     delayed: BTreeMap<(Instant, u64), WriteTarget>,
@@ -43,6 +47,7 @@ pub(super) struct Pending {
 /// The place of a pending write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place {
+    /// The order of arrival. The numbers of background writes follow those of all others.
     Ready(u64),
     Delayed(Instant, u64),
     /// Waits for the write in flight to the same object.
@@ -105,10 +110,11 @@ impl PendingWrites {
         Some(pending)
     }
 
-    /// Returns the place of a write that may be sent now, after the others.
-    pub(super) fn next_place(&mut self) -> Place {
+    /// Returns the place of a write that may be sent now, after the others. Background writes come after
+    /// all others.
+    pub(super) fn next_place(&mut self, is_background: bool) -> Place {
         self.sequence += 1;
-        Place::Ready(self.sequence)
+        Place::Ready(if is_background { BACKGROUND + self.sequence } else { self.sequence })
     }
 
     /// Returns the place of a write that may be sent at this time.
@@ -129,7 +135,7 @@ impl PendingWrites {
             && let Some((_, target)) = self.delayed.pop_first()
         {
             if let Some(mut pending) = self.by_target.remove(&target) {
-                pending.place = self.next_place();
+                pending.place = self.next_place(pending.write.is_background());
                 self.insert(target, pending);
             }
         }
@@ -142,6 +148,16 @@ impl PendingWrites {
             Capacity::None => false,
             Capacity::Unsuspected => first.is_some_and(|(suspect, _)| !suspect),
             Capacity::Any => first.is_some(),
+        }
+    }
+
+    /// Returns whether a write is ready that the capacity permits and that is no background write.
+    pub(super) fn has_foreground(&self, capacity: Capacity) -> bool {
+        let has = |suspect| self.ready.range((suspect, 0)..(suspect, BACKGROUND)).next().is_some();
+        match capacity {
+            Capacity::None => false,
+            Capacity::Unsuspected => has(false),
+            Capacity::Any => has(false) || has(true),
         }
     }
 
@@ -168,6 +184,13 @@ impl PendingWrites {
                 suspect.filter(|suspect| suspect.1 < first.1).or(Some(first))
             }
         }
+    }
+}
+
+impl Place {
+    /// Returns true if this is the place of a background write that may be sent now.
+    pub(super) fn is_background(&self) -> bool {
+        matches!(self, Self::Ready(place) if *place >= BACKGROUND)
     }
 }
 

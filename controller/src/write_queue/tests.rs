@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::pending::RETRY;
 use super::*;
+use fairlead_allocator::reconcile::StatusPatch;
 use fairlead_test_support::key;
 
 fn target(name: &str) -> WriteTarget {
@@ -44,6 +45,39 @@ fn writes_fill_the_window_in_order_of_arrival() {
     let took = queue.handle_write_result(later, &target("s1"), &WriteResult::Written("2".into()), 0.5);
     assert_eq!(took, Duration::from_millis(7));
     assert_eq!(transmit(&mut queue, later), [format!("s{window}:a")]);
+}
+
+/// Returns a write that concerns only what is announced.
+fn background(version: &str) -> Option<Write> {
+    let patch = StatusPatch {
+        service: key("s"),
+        resource_version: version.into(),
+        pool_annotation: None,
+        ingress: Vec::new(),
+        special_ingress: Vec::new(),
+        conditions: Vec::new(),
+        is_background: true,
+        other_conditions: Vec::new(),
+    };
+    Some(Write::from(Box::new(patch)))
+}
+
+#[test]
+fn background_writes_are_sent_last() {
+    let (mut queue, now) = (WriteQueue::default(), Instant::now());
+    for name in ["b1", "b2", "b3"] {
+        queue.replace(target(name), background("1"));
+    }
+    queue.replace(target("f1"), write("1", "a"));
+    // An address for a Service whose announcement waits: its write does not stay behind the others.
+    queue.replace(target("b2"), write("1", "a"));
+    assert!(queue.has_foreground_backlog());
+    let sent: Vec<WriteTarget> =
+        std::iter::from_fn(|| queue.poll_transmit(now)).map(|(target, _)| target).collect();
+    assert_eq!(sent, ["f1", "b2", "b1", "b3"].map(target));
+    assert!(!queue.has_foreground_backlog());
+    queue.replace(target("b4"), background("1"));
+    assert!(!queue.has_foreground_backlog() && queue.has_backlog(), "Events do not wait for it");
 }
 
 #[test]

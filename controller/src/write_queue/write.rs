@@ -98,6 +98,11 @@ impl PatchBody {
 }
 
 impl Write {
+    /// Returns true if other writes are sent first.
+    pub(crate) fn is_background(&self) -> bool {
+        matches!(&*self.body, PatchBody::ServiceStatus(patch) if patch.is_background)
+    }
+
     /// Returns a server-side apply of an object.
     pub(crate) fn apply(object: Value) -> Self {
         Self { resource_version: String::new(), body: Arc::new(PatchBody::Json(object)) }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "test helpers may panic")]
 
+mod advertised;
 mod cooldowns;
 mod faults;
 mod hostile;
@@ -43,14 +44,14 @@ async fn service_gets_address_status_conditions_and_events() {
     let service = world.read("web").await;
     assert_eq!(service.annotations()[names::ALLOCATED_FROM_POOL], "lan");
     assert_eq!(reason(&service, names::ALLOCATED), "True/Allocated");
-    assert_eq!(reason(&service, names::ADVERTISED), "False/NoAdvertisement");
+    assert_eq!(reason(&service, names::COVERED), "False/NoAdvertisement");
     let ingress_mode = service.status.unwrap().load_balancer.unwrap().ingress.unwrap()[0].ip_mode.clone();
     assert_eq!(ingress_mode.as_deref(), Some("VIP"));
 
     let advertisement = object(json!({ "metadata": { "name": "lan" }, "spec": {} }));
     create::<L2Advertisement>(&Api::all(world.client.clone()), &advertisement).await;
     eventually("the advertisement covers it", async || {
-        reason(&world.read("web").await, names::ADVERTISED) == "True/Covered"
+        reason(&world.read("web").await, names::COVERED) == "True/Covered"
     })
     .await;
     let advertisements = Api::<L2Advertisement>::all(world.client.clone());

@@ -22,6 +22,10 @@ pub struct Claim {
     pub uid: String,
     /// `metadata.resourceVersion` of the object that this value was read from.
     pub resource_version: String,
+    /// `metadata.generation`.
+    pub generation: Option<i64>,
+    /// True if the claim is being deleted.
+    pub is_deleting: bool,
     /// Creation time in seconds since the epoch. If two claims request the same address, the older one gets
     /// it.
     pub created: i64,
@@ -71,6 +75,8 @@ impl Claim {
             class: object.spec.load_balancer_class.clone().filter(|class| !class.is_empty()),
             uid: object.uid().unwrap_or_default(),
             resource_version: object.resource_version().unwrap_or_default(),
+            generation: object.metadata.generation,
+            is_deleting: object.metadata.deletion_timestamp.is_some(),
             created: object.creation_timestamp().map_or(0, |time| time.0.as_second()),
             request: request(&object.spec)
                 .map_err(|message| ObjectRefusal { reason: RefusalReason::InvalidClaim, message }),

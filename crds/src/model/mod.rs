@@ -4,6 +4,7 @@
 //! Controller, speaker and command-line tool decide on these values only. The values of a [`config::Config`]
 //! are valid, so that no code that receives them validates them again.
 
+pub mod address_list;
 pub mod advertisement;
 pub mod claim;
 pub mod community;

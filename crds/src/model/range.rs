@@ -60,6 +60,26 @@ impl IpRange {
         (0..=width).find(fits).unwrap_or(width)
     }
 
+    /// Returns the address after `ip`. After the last IPv4 address comes the first IPv6 address, as in the
+    /// order of [`IpAddr`]. Returns `None` after the last IPv6 address.
+    pub fn next(ip: IpAddr) -> Option<IpAddr> {
+        match ip {
+            IpAddr::V4(ip) => Some(match ip.to_bits().checked_add(1) {
+                Some(bits) => IpAddr::V4(bits.into()),
+                None => IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED),
+            }),
+            IpAddr::V6(ip) => Some(IpAddr::V6(ip.to_bits().checked_add(1)?.into())),
+        }
+    }
+
+    /// Returns the address before `ip` in the same family.
+    pub fn previous(ip: IpAddr) -> Option<IpAddr> {
+        match ip {
+            IpAddr::V4(ip) => Some(IpAddr::V4(ip.to_bits().checked_sub(1)?.into())),
+            IpAddr::V6(ip) => Some(IpAddr::V6(ip.to_bits().checked_sub(1)?.into())),
+        }
+    }
+
     /// Returns true if the two ranges have an address in common.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.contains(other.first) || other.contains(self.first)

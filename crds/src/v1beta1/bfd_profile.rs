@@ -19,19 +19,19 @@ use super::ObjectStatus;
     derive = "Default",
     doc = "BFDProfile contains the parameters of the BFD sessions (RFC 5880) with the BGP peers that name \
         it.",
-    printcolumn(name = "Passive Mode", type_ = "boolean", json_path = ".spec.passiveMode"),
-    printcolumn(name = "Transmit Interval", type_ = "integer", json_path = ".spec.transmitInterval"),
-    printcolumn(name = "Receive Interval", type_ = "integer", json_path = ".spec.receiveInterval"),
+    printcolumn(name = "Passive-Mode", type_ = "boolean", json_path = ".spec.passiveMode"),
+    printcolumn(name = "Transmit-Interval", type_ = "integer", json_path = ".spec.transmitInterval"),
+    printcolumn(name = "Receive-Interval", type_ = "integer", json_path = ".spec.receiveInterval"),
     printcolumn(name = "Multiplier", type_ = "integer", json_path = ".spec.detectMultiplier"),
     printcolumn(
-        name = "Accepted",
+        name = "Ready",
         type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
     ),
     printcolumn(
         name = "Reason",
         type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Accepted\")].reason"
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]

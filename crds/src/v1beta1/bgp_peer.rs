@@ -1,10 +1,11 @@
 //! The `BGPPeer` kind: a router with which the speakers establish BGP sessions.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use super::{ObjectStatus, schema};
+use super::{AcceptedForm, schema};
+use crate::conditions::RawCondition;
 
 const ONE_ASN: &str =
     "(has(self.peerASN) && self.peerASN != 0) != (has(self.dynamicASN) && self.dynamicASN != '')";
@@ -63,25 +64,26 @@ const WHOLE_SECONDS: &str = "duration(self).getMilliseconds() % 1000 == 0";
     plural = "bgppeers",
     shortname = "bgpp",
     category = "fairlead",
-    status = "ObjectStatus",
+    status = "BGPPeerStatus",
     derive = "PartialEq",
     derive = "Default",
     doc = "BGPPeer is a router with which the speakers establish BGP sessions.",
     printcolumn(name = "Address", type_ = "string", json_path = ".spec.peerAddress"),
     printcolumn(name = "ASN", type_ = "string", json_path = ".spec.peerASN"),
-    printcolumn(name = "My ASN", type_ = "string", json_path = ".spec.myASN"),
-    printcolumn(name = "BFD Profile", type_ = "string", json_path = ".spec.bfdProfile"),
-    printcolumn(name = "Multi Hops", type_ = "string", json_path = ".spec.ebgpMultiHop", priority = 1),
+    printcolumn(name = "My-ASN", type_ = "string", json_path = ".spec.myASN"),
+    printcolumn(name = "BFD-Profile", type_ = "string", json_path = ".spec.bfdProfile"),
+    printcolumn(name = "Multi-Hop", type_ = "string", json_path = ".spec.ebgpMultiHop", priority = 1),
+    printcolumn(name = "Sessions", type_ = "string", json_path = ".status.establishedSessions"),
     printcolumn(name = "Interface", type_ = "string", json_path = ".spec.interface", priority = 1),
     printcolumn(
-        name = "Accepted",
+        name = "Ready",
         type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
     ),
     printcolumn(
         name = "Reason",
         type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Accepted\")].reason"
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -325,6 +327,34 @@ pub struct BGPPeerSpec {
     /// `externalTrafficPolicy: Local`. If unset, the routes carry no link bandwidth.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link_bandwidth: Option<LinkBandwidth>,
+}
+
+/// BGPPeerStatus describes whether the peer is in force, and its sessions.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct BGPPeerStatus {
+    /// The metadata.generation of the object that the status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// The number of established sessions with the peer, and the number of speakers that should have one,
+    /// such as `5/6`. The sessions of a speaker that does not respond count as not established.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub established_sessions: Option<String>,
+
+    /// Conditions of the peer. `Accepted`, `Ready`, `Stalled` and `InForce` as of the other kinds.
+    /// `SessionsEstablished`: all sessions that speakers should have with the peer are established; if not,
+    /// the message explains where the causes are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    #[schemars(with = "Vec<Condition>")]
+    pub conditions: Vec<RawCondition>,
+
+    /// The form of the peer that was accepted last. It remains in force while the peer is refused. If it is
+    /// larger than 64 KiB, it is not recorded, and a speaker that starts while the peer is refused does not
+    /// use it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<AcceptedForm>,
 }
 
 /// LinkBandwidth defines the link bandwidth extended community of routes (draft-ietf-idr-link-bandwidth).

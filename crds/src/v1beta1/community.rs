@@ -68,14 +68,14 @@ const VALUE: &str = concat!(
     printcolumn(name = "Names", type_ = "string", json_path = ".spec.communities[*].name"),
     printcolumn(name = "Values", type_ = "string", json_path = ".spec.communities[*].value", priority = 1),
     printcolumn(
-        name = "Accepted",
+        name = "Ready",
         type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
     ),
     printcolumn(
         name = "Reason",
         type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Accepted\")].reason"
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]

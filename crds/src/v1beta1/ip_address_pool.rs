@@ -91,32 +91,31 @@ const UNICAST: &str = concat!(
     derive = "Default",
     doc = "IPAddressPool is a pool of addresses for Services of type LoadBalancer.",
     printcolumn(name = "Addresses", type_ = "string", json_path = ".spec.addresses"),
-    printcolumn(name = "Auto Assign", type_ = "boolean", json_path = ".spec.autoAssign"),
+    printcolumn(name = "Auto-Assign", type_ = "boolean", json_path = ".spec.autoAssign"),
     printcolumn(name = "Disabled", type_ = "boolean", json_path = ".spec.disabled", priority = 1),
     printcolumn(name = "Reclaim", type_ = "string", json_path = ".spec.reclaim", priority = 1),
-    printcolumn(name = "Used IPv4", type_ = "integer", json_path = ".status.assignedIPv4"),
-    printcolumn(name = "Free IPv4", type_ = "integer", json_path = ".status.availableIPv4"),
-    printcolumn(name = "Used IPv6", type_ = "integer", json_path = ".status.assignedIPv6"),
-    printcolumn(name = "Free IPv6", type_ = "integer", json_path = ".status.availableIPv6", priority = 1),
-    printcolumn(name = "Retained IPv4", type_ = "integer", json_path = ".status.retainedIPv4", priority = 1),
-    printcolumn(name = "Retained IPv6", type_ = "integer", json_path = ".status.retainedIPv6", priority = 1),
-    printcolumn(name = "Reserved IPv4", type_ = "integer", json_path = ".status.reservedIPv4", priority = 1),
-    printcolumn(name = "Reserved IPv6", type_ = "integer", json_path = ".status.reservedIPv6", priority = 1),
+    printcolumn(name = "Used-IPv4", type_ = "integer", json_path = ".status.assignedIPv4"),
+    printcolumn(name = "Used-IPv6", type_ = "integer", json_path = ".status.assignedIPv6"),
+    printcolumn(name = "Free", type_ = "string", json_path = ".status.free"),
+    printcolumn(name = "Retained-IPv4", type_ = "integer", json_path = ".status.retainedIPv4", priority = 1),
+    printcolumn(name = "Retained-IPv6", type_ = "integer", json_path = ".status.retainedIPv6", priority = 1),
+    printcolumn(name = "Reserved-IPv4", type_ = "integer", json_path = ".status.reservedIPv4", priority = 1),
+    printcolumn(name = "Reserved-IPv6", type_ = "integer", json_path = ".status.reservedIPv6", priority = 1),
     printcolumn(
-        name = "Avoid Buggy IPs",
+        name = "Avoid-Buggy-IPs",
         type_ = "boolean",
         json_path = ".spec.avoidBuggyIPs",
         priority = 1
     ),
     printcolumn(
-        name = "Accepted",
+        name = "Ready",
         type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
     ),
     printcolumn(
         name = "Reason",
         type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Accepted\")].reason"
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
     ),
     printcolumn(
         name = "Exhausted",
@@ -237,6 +236,9 @@ pub const MAX_RECENTLY_RELEASED: usize = 1024;
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct IPAddressPoolStatus {
+    /// The metadata.generation of the pool that the status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
     /// The number of IPv4 addresses in the pool.
     #[serde(default, rename = "totalIPv4", skip_serializing_if = "Option::is_none")]
     pub total_ipv4: Option<i64>,
@@ -249,6 +251,10 @@ pub struct IPAddressPoolStatus {
     /// The number of IPv6 addresses that Services hold.
     #[serde(default, rename = "assignedIPv6", skip_serializing_if = "Option::is_none")]
     pub assigned_ipv6: Option<i64>,
+    /// The numbers of free addresses as a text, IPv4 and then IPv6, such as `56` or `56,>=2^63`. Address
+    /// families that the pool does not contain are left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free: Option<String>,
     /// The number of free IPv4 addresses.
     #[serde(default, rename = "availableIPv4", skip_serializing_if = "Option::is_none")]
     pub available_ipv4: Option<i64>,
@@ -275,7 +281,9 @@ pub struct IPAddressPoolStatus {
     #[schemars(length(max = 1024))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub recently_released: Vec<ReleasedAddress>,
-    /// Conditions of the pool. `Accepted`: the pool is in force; if not, the message explains why.
+    /// Conditions of the pool. `Accepted`: the pool is in force; if not, the message explains why. `Ready`:
+    /// the pool is in force and is not being deleted. `Stalled`, present only while it is true: the pool is
+    /// refused.
     /// `Exhausted`: no address of at least one address family is free. `InUse`: the deletion of the pool
     /// waits for the Services and IPClaims in the message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -105,6 +105,9 @@ pub struct IPClaimSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct IPClaimStatus {
+    /// The metadata.generation of the claim that the status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
     /// The reserved addresses. If the condition Reserved is false, the addresses that the claim had and will
     /// reserve again as soon as possible.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -118,7 +121,9 @@ pub struct IPClaimStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound_service: Option<String>,
     /// Conditions of the claim. `Reserved`: the addresses are reserved for the Service; if not, the message
-    /// explains why. `Bound`: the Service holds a reserved address.
+    /// explains why. `Bound`: the Service holds a reserved address. `Ready`: as `Reserved`, but false while
+    /// the claim is being deleted. `Stalled`, present only while it is true: the addresses cannot be
+    /// reserved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(with = "Vec<Condition>")]

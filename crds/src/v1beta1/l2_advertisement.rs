@@ -20,22 +20,18 @@ use super::{ObjectStatus, schema};
     derive = "Default",
     doc = "L2Advertisement announces the addresses of IPAddressPools on the local link, by ARP and NDP.",
     printcolumn(name = "IPAddressPools", type_ = "string", json_path = ".spec.ipAddressPools"),
-    printcolumn(
-        name = "IPAddressPool Selectors",
-        type_ = "string",
-        json_path = ".spec.ipAddressPoolSelectors"
-    ),
+    printcolumn(name = "Pool-Selectors", type_ = "string", json_path = ".spec.ipAddressPoolSelectors"),
     printcolumn(name = "Interfaces", type_ = "string", json_path = ".spec.interfaces"),
-    printcolumn(name = "Node Selectors", type_ = "string", json_path = ".spec.nodeSelectors", priority = 10),
+    printcolumn(name = "Node-Selectors", type_ = "string", json_path = ".spec.nodeSelectors", priority = 10),
     printcolumn(
-        name = "Accepted",
+        name = "Ready",
         type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
     ),
     printcolumn(
         name = "Reason",
         type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Accepted\")].reason"
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]

@@ -35,7 +35,7 @@ use crate::conditions::RawCondition;
 
 pub use bfd_profile::{BFDProfile, BFDProfileSpec};
 pub use bgp_advertisement::{BGPAdvertisement, BGPAdvertisementSpec, ServiceAttributes};
-pub use bgp_peer::{BGPPeer, BGPPeerSpec, LinkBandwidth, PasswordSecret};
+pub use bgp_peer::{BGPPeer, BGPPeerSpec, BGPPeerStatus, LinkBandwidth, PasswordSecret};
 pub use community::{Community, CommunityAlias, CommunitySpec};
 pub use ip_address_pool::{
     IPAddressPool, IPAddressPoolSpec, IPAddressPoolStatus, MAX_RECENTLY_RELEASED, ReleasedAddress,
@@ -59,10 +59,16 @@ pub const VERSION: &str = "v1beta1";
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectStatus {
+    /// The metadata.generation of the object that the status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
     /// Conditions of the object. `Accepted`: the object is in force; if not, the message explains why. The
-    /// message of an accepted object lists the parts of it that have no effect. `InForce`, present only while
-    /// it is true: the object is refused, and its last accepted form remains in force. `InUse`, of a
-    /// BFDProfile or Community that is being deleted: the objects for which the deletion waits.
+    /// message of an accepted object lists the parts of it that have no effect. `Ready`: the object is in
+    /// force and is not being deleted. `Stalled`, present only while it is true: the object is refused.
+    /// `InForce`, present only while it is true: the object is refused, and its last accepted form remains in
+    /// force. `InUse`, of a BFDProfile or Community that is being deleted: the objects for which the deletion
+    /// waits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(with = "Vec<Condition>")]

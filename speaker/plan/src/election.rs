@@ -42,6 +42,8 @@ pub(crate) struct Election {
     /// The addresses of each owner.
     owned: HashMap<NodeName, BTreeSet<IpAddr>>,
     announced: usize,
+    /// Grows with each address that this node begins or ceases to announce.
+    version: u64,
     /// Kept between elections for its capacity.
     scores: Vec<Score>,
 }
@@ -141,6 +143,7 @@ impl Election {
         let Some(outcome) = self.outcomes.get_mut(&address) else { return };
         if outcome.announced.take().is_some() {
             self.announced -= 1;
+            self.version += 1;
             outcome.yielded = true;
             dirty.mark_addresses([address]);
         }
@@ -256,6 +259,16 @@ impl Election {
         ElectionResult { states, change: self.record(address, outcome, handover) }
     }
 
+    /// Returns a number that grows with each address that this node begins or ceases to announce.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Returns the addresses that this node announces, in order.
+    pub(crate) fn announced_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.outcomes.iter().filter(|(_, outcome)| outcome.announced.is_some()).map(|(address, _)| *address)
+    }
+
     /// Returns the number of addresses that this node announces.
     pub(crate) fn announced(&self) -> usize {
         self.announced
@@ -359,6 +372,7 @@ impl Election {
                 self.owned.entry(name.clone()).or_default().insert(address);
             }
         }
+        self.version += u64::from(announced.is_some() != announced_before.is_some());
         self.announced += usize::from(announced.is_some());
         self.announced -= usize::from(announced_before.is_some());
         let change = match &announced {

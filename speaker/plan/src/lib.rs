@@ -53,6 +53,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod announced_lists;
 mod change;
 mod config_diff;
 mod data_path;

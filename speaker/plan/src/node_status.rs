@@ -1,8 +1,11 @@
 //! The status of the `Speaker` object of this node.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use fairlead_bgp::Family;
 use fairlead_crds::conditions::{NewCondition, RawCondition};
+use fairlead_crds::model::address_list::AddressList;
 use fairlead_crds::names::{DRAINED, ELIGIBLE, reasons};
 use fairlead_crds::text;
 use fairlead_crds::v1beta1::{
@@ -12,6 +15,7 @@ use fairlead_crds::v1beta1::{
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::announced_lists::AnnouncedList;
 use crate::{DrainCause, DrainPhase, NotAnnouncedReason, Plan};
 
 /// Maximum number of sessions in the status: the bound in the schema.
@@ -35,6 +39,8 @@ pub struct Summary {
     pub l2: usize,
     /// Number of prefixes announced by BGP.
     pub bgp: usize,
+    /// The announced addresses.
+    pub announced: Arc<AnnouncedList>,
     /// Addresses that this node should announce and does not, at most [`MAX_NOT_ANNOUNCED`].
     pub not_announced: Vec<NotAnnounced>,
     /// Number of such addresses, including those that are not listed.
@@ -42,8 +48,8 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Summarizes a plan.
-    pub fn new(plan: &Plan, ready: bool) -> Self {
+    /// Summarizes a plan, of which `announced` lists the announced addresses.
+    pub fn new(plan: &Plan, announced: Arc<AnnouncedList>, ready: bool) -> Self {
         let problems = plan.problems();
         let not_announced_count = problems.len();
         let not_announced = problems.take(MAX_NOT_ANNOUNCED).map(|problem| NotAnnounced {
@@ -57,8 +63,9 @@ impl Summary {
             ready,
             node: plan.node_reason(),
             drain: plan.drain_cause().map(|cause| (cause, plan.drain_phase())),
-            l2: plan.l2_announced(),
-            bgp: plan.bgp_announced(),
+            l2: announced.l2_count,
+            bgp: announced.bgp_count,
+            announced,
             not_announced: not_announced.collect(),
             not_announced_count,
         }
@@ -150,6 +157,7 @@ pub(crate) fn status(
     before: Option<&SpeakerStatus>,
     now: Timestamp,
 ) -> SpeakerStatus {
+    let by_bgp = summary.announced.by_bgp(|peer, is_ipv4| carries(sessions.get(peer), is_ipv4));
     let drained = drained(summary, sessions, before, now);
     let established = sessions.values().filter(|view| view.phase == SessionPhase::Established).count();
     let established = (!sessions.is_empty()).then(|| format!("{established}/{}", sessions.len()));
@@ -159,12 +167,26 @@ pub(crate) fn status(
         ready: Some(summary.ready),
         sessions: sessions.collect(),
         established_sessions: established,
-        l2: Some(Announced { announced: count(summary.l2), ..Announced::default() }),
-        bgp: Some(Announced { announced: count(summary.bgp), ..Announced::default() }),
+        l2: Some(announced(summary.l2, &summary.announced.l2)),
+        bgp: Some(announced(summary.bgp, &by_bgp)),
         not_announced: summary.not_announced.clone(),
         not_announced_count: Some(count(summary.not_announced_count)),
         conditions: vec![eligible(summary.node, before, now), drained],
     }
+}
+
+fn announced(number: usize, addresses: &AddressList) -> Announced {
+    let (addresses, complete) = addresses.encode();
+    Announced { announced: count(number), addresses, complete: Some(complete) }
+}
+
+/// Returns true if a session is established and routes of this address family were sent.
+fn carries(session: Option<&SessionView>, is_ipv4: bool) -> bool {
+    let family = if is_ipv4 { Family::Ipv4Unicast } else { Family::Ipv6Unicast }.to_string();
+    session.is_some_and(|view| {
+        view.phase == SessionPhase::Established
+            && view.families.iter().any(|sent| sent.sent > 0 && sent.family == family)
+    })
 }
 
 fn session(peer: &str, view: &SessionView) -> Session {

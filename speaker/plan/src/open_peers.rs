@@ -58,6 +58,10 @@ impl OpenPeers {
         self.0.values()
     }
 
+    pub(crate) fn iter_named(&self) -> impl Iterator<Item = (&Arc<str>, &OpenPeer)> {
+        self.0.iter()
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (&Arc<str>, &mut OpenPeer)> {
         self.0.iter_mut()
     }

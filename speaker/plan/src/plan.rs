@@ -9,6 +9,7 @@ use fairlead_crds::model::config::Config;
 use fairlead_crds::model::delta::ConfigDelta;
 use fairlead_crds::model::service::ObjectKey;
 
+use crate::announced_lists::AnnouncedList;
 use crate::change::{AnnouncementChange, ChangeList};
 use crate::config_diff::affected_pools;
 use crate::data_path::ProbeAnswer;
@@ -313,6 +314,25 @@ impl Plan {
     /// Returns the number of prefixes that this node announces to at least one peer.
     pub fn bgp_announced(&self) -> usize {
         self.routes.announced()
+    }
+
+    /// Returns a number that grows whenever [`Plan::announced_list`] may differ.
+    pub fn announced_version(&self) -> u64 {
+        self.election.version() + self.routes.version() + self.states.version()
+    }
+
+    /// Returns all addresses that this node announces. Current after [`Plan::changes`].
+    pub fn announced_list(&self) -> AnnouncedList {
+        let by_peers = self.routes.announced_addresses(self.states.announced(Protocol::Bgp));
+        AnnouncedList {
+            l2: self.election.announced_addresses().collect(),
+            l2_count: self.l2_announced(),
+            bgp: by_peers
+                .into_iter()
+                .map(|(peers, addresses)| (peers, addresses.into_iter().collect()))
+                .collect(),
+            bgp_count: self.bgp_announced(),
+        }
     }
 
     /// Returns the Node object of this node.

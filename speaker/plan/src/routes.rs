@@ -51,6 +51,8 @@ pub(crate) struct Routes {
     announced: usize,
     /// The speaker announces nothing by BGP.
     disabled: bool,
+    /// Grows with each route that is added or removed.
+    version: u64,
     /// The addresses that wait for the data path, or after a withdrawal.
     pub(crate) holds: Holds,
 }
@@ -84,6 +86,8 @@ impl Routes {
         live: Option<&BTreeSet<NodeName>>,
         changes: &mut ChangeList,
     ) -> bool {
+        // A session may get another name.
+        self.version += 1;
         let Selected { closed, carried_differ, attributes_differ } = self.peers.select(view, live, changes);
         closed.iter().for_each(|open| self.forget_routes(open));
         if carried_differ || attributes_differ {
@@ -128,6 +132,8 @@ impl Routes {
             self.weights.add(*prefix, *endpoints);
             self.changed.insert(*prefix);
         }
+        let is_same = self.requests.get(key).map_or(&[][..], |old| old) == requests.as_slice();
+        self.version += u64::from(!is_same);
         let old = if requests.is_empty() {
             self.requests.remove(key)
         } else {
@@ -186,6 +192,7 @@ impl Routes {
             if sent.peek().is_none() {
                 if open.routes.remove(&prefix).is_some() {
                     state.peers -= 1;
+                    self.version += 1;
                     changes.push(AnnouncementChange::RouteWithdraw { peer: name.clone(), prefix });
                 }
                 continue;
@@ -206,6 +213,7 @@ impl Routes {
             };
             if open.routes.insert(prefix, attributes.clone()).is_none() {
                 state.peers += 1;
+                self.version += 1;
             }
             changes.push(AnnouncementChange::RouteAnnounce { peer: name.clone(), prefix, attributes });
         }
@@ -220,6 +228,35 @@ impl Routes {
     /// Drops attributes that no route has any more.
     pub(crate) fn drop_unused_attributes(&mut self) {
         self.attributes.retain(|attributes| Arc::strong_count(attributes) > 1);
+    }
+
+    /// Returns a number that grows with each route that is added or removed.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Groups addresses by the peers that receive a route which the Service requests for them.
+    pub(crate) fn announced_addresses<'a>(
+        &self,
+        addresses: impl Iterator<Item = (&'a ObjectKey, IpAddr)>,
+    ) -> BTreeMap<Vec<Arc<str>>, Vec<IpAddr>> {
+        let mut by_peers: BTreeMap<Vec<Arc<str>>, Vec<IpAddr>> = BTreeMap::new();
+        for (service, address) in addresses {
+            let requests = self.requests.get(service).into_iter().flatten();
+            let prefixes: Vec<IpNet> =
+                requests.map(|request| request.prefix).filter(|prefix| prefix.contains(&address)).collect();
+            let receives = |open: &OpenPeer| prefixes.iter().any(|prefix| open.routes.contains_key(prefix));
+            let peers: Vec<Arc<str>> = self
+                .peers
+                .iter_named()
+                .filter(|(_, open)| receives(open))
+                .map(|(name, _)| name.clone())
+                .collect();
+            if !peers.is_empty() {
+                by_peers.entry(peers).or_default().push(address);
+            }
+        }
+        by_peers
     }
 
     /// Returns the number of prefixes that this node announces to at least one peer.
@@ -378,6 +415,7 @@ impl Routes {
 
     /// Takes the routes of a closed session out of the counts.
     fn forget_routes(&mut self, closed: &OpenPeer) {
+        self.version += 1;
         for prefix in closed.routes.keys() {
             if let Some(state) = self.prefixes.get_mut(prefix) {
                 state.peers -= 1;

@@ -27,6 +27,8 @@ pub struct Problem {
 pub(crate) struct AnnouncementStates {
     by_service: BTreeMap<Arc<ObjectKey>, Box<[(IpAddr, AddressState)]>>,
     problems: BTreeSet<Problem>,
+    /// Grows with each change of a state.
+    version: u64,
 }
 
 /// The state of one address of a Service by each protocol. The default is no problem.
@@ -48,6 +50,7 @@ impl AnnouncementStates {
 
     pub(crate) fn delete_service(&mut self, key: &ObjectKey) {
         let Some((key, states)) = self.by_service.remove_entry(key) else { return };
+        self.version += 1;
         for (address, state) in states {
             replace_problems(&mut self.problems, &key, address, state, AddressState::default());
         }
@@ -68,8 +71,25 @@ impl AnnouncementStates {
                 Protocol::L2 => known.l2 = state,
                 Protocol::Bgp => known.bgp = state,
             }
+            self.version += u64::from(before != *known);
             replace_problems(&mut self.problems, key, address, before, *known);
         }
+    }
+
+    /// Returns a number that grows with each change of a state.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Returns the addresses that are announced by a protocol, with their Services.
+    pub(crate) fn announced(&self, protocol: Protocol) -> impl Iterator<Item = (&ObjectKey, IpAddr)> {
+        self.by_service.iter().flat_map(move |(key, states)| {
+            let announced = states.iter().filter(move |(_, state)| match protocol {
+                Protocol::L2 => state.l2 == AnnouncementState::Announced,
+                Protocol::Bgp => state.bgp == AnnouncementState::Announced,
+            });
+            announced.map(|(address, _)| (&**key, *address))
+        })
     }
 
     /// Returns the problems, the most important first.

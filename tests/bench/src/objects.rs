@@ -142,7 +142,7 @@ pub(crate) fn readiness(ready: bool) -> Value {
             "conditions": { "ready": ready, "serving": ready, "terminating": false } }] })
 }
 
-/// Returns a status patch like the controller's: resourceVersion, pool, an address of it, two conditions.
+/// Returns a status patch like the controller's: resourceVersion, pool, an address of it, three conditions.
 /// `round` makes successive patches of the `i`th Service differ.
 pub(crate) fn status_patch(version: &str, i: usize, round: usize) -> Value {
     let [high, low] = u16::try_from(i).unwrap_or_default().to_be_bytes();
@@ -160,7 +160,8 @@ pub(crate) fn status_patch(version: &str, i: usize, round: usize) -> Value {
             "loadBalancer": { "ingress": [{ "ip": address, "ipMode": "VIP" }] },
             "conditions": [
                 condition("fairlead.dev/Allocated", "Allocated", format!("{address} from IPAddressPool bench-{round:03}")),
-                condition("fairlead.dev/Advertised", "Covered", "an advertisement covers these addresses".to_owned()),
+                condition("fairlead.dev/Covered", "Covered", "an advertisement covers these addresses".to_owned()),
+                condition("fairlead.dev/Advertised", "Announced", format!("{address} by BGP")),
             ],
         },
     })

@@ -30,12 +30,12 @@ pub fn versions(lab: &Lab) -> Result<BTreeMap<String, String>> {
     Ok(versions)
 }
 
-/// Waits until three seconds pass without a write: statuses are written at most once per second, so pending
-/// ones arrive before. Returns the [`versions`].
+/// Waits until six seconds pass without a write: the sessions of a BGPPeer are written at most once in five
+/// seconds, and other statuses more often, so pending ones arrive before. Returns the [`versions`].
 pub fn wait_for_rest(lab: &Lab) -> Result<BTreeMap<String, String>> {
     let mut before = versions(lab)?;
-    wait_for("three seconds without a write", 2 * SOON, || {
-        observe_for(3 * SECOND);
+    wait_for("six seconds without a write", 2 * SOON, || {
+        observe_for(6 * SECOND);
         let now = versions(lab)?;
         let same = now == before;
         let moved: Vec<_> = now.iter().filter(|(key, version)| before.get(*key) != Some(version)).collect();

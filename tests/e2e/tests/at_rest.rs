@@ -52,6 +52,17 @@ fn speaker_objects_report_announcements() {
         // sessions.
         let seen = (speakers.len(), sum("/status/l2/announced"), sum("/status/bgp/announced"), established);
         ensure(seen == (3, l2, 3 * bgp, 6), format!("{seen:?} with {l2} and {bgp} addresses"))
+            .map_err(anyhow::Error::msg)?;
+        for (service, protocol) in [("said-l2", "by L2"), ("said-bgp", "by BGP")] {
+            let advertised = lab.api()?.condition(service, "fairlead.dev/Advertised")?;
+            let is_announced = advertised.as_ref().is_some_and(|(status, reason, message)| {
+                (status.as_str(), reason.as_str()) == ("True", "Announced") && message.contains(protocol)
+            });
+            ensure(is_announced, format!("{advertised:?}")).map_err(anyhow::Error::msg)?;
+        }
+        let peers = lab.api()?.list("fairlead.dev/v1beta1", "BGPPeer")?;
+        let sessions: Vec<_> = peers.iter().map(|peer| &peer["status"]["establishedSessions"]).collect();
+        ensure(sessions.iter().all(|sessions| **sessions == "3/3"), format!("{sessions:?}"))
             .map_err(anyhow::Error::msg)
     })
     .unwrap();

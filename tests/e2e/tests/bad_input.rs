@@ -171,8 +171,8 @@ fn pool_without_advertisement_is_reported_on_service() {
     let service = LbService::new("unadvertised", "silent").single("IPv4");
     let ip = service.up(&lab).unwrap()[0];
     let expect = |status: &str, reason: &str| {
-        wait_for(format!("Advertised={status} {reason}"), SOON, || {
-            match lab.api()?.condition("unadvertised", "fairlead.dev/Advertised")? {
+        wait_for(format!("Covered={status} {reason}"), SOON, || {
+            match lab.api()?.condition("unadvertised", "fairlead.dev/Covered")? {
                 Some((s, r, message)) if s == status && r == reason => Ok(message),
                 other => Err(anyhow::anyhow!("{other:?}")),
             }

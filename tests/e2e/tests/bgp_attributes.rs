@@ -67,7 +67,7 @@ fn router_learns_the_attributes_of_advertisement_and_service() {
         Ok(())
     })
     .unwrap();
-    let message = scene.expect_condition(service.object(), "fairlead.dev/Advertised", true);
+    let message = scene.expect_condition(service.object(), "fairlead.dev/Covered", true);
     assert!(message.contains("permits community \"blackhole\""), "{message}");
     assert_eq!(recording.suspicious().unwrap(), Vec::<String>::new());
 }

@@ -491,7 +491,7 @@ fn with_address(balancer: LoadBalancer, ip: IpAddr, pool: &str) -> ObservedServi
     };
     let conditions = vec![
         condition(names::ALLOCATED, "Allocated", format!("{ip} from IPAddressPool {pool}")),
-        condition(names::ADVERTISED, "Covered", "an advertisement covers these addresses".into()),
+        condition(names::COVERED, "Covered", "an advertisement covers these addresses".into()),
     ];
     as_written(balancer, vec![ip], Some(pool.into()), conditions)
 }

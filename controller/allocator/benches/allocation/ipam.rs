@@ -236,6 +236,8 @@ pub(crate) fn claim(i: usize) -> (Claim, ClaimRequest) {
         key: key("claim", i),
         uid: i.to_string(),
         resource_version: "1".into(),
+        generation: None,
+        is_deleting: false,
         created: i as i64,
         service: ObjectKey { namespace: "default".into(), name: format!("claimant-{i}") },
         request: Ok(wanted.clone()),

@@ -83,6 +83,11 @@ impl Ledger {
         self.addresses.contains_key(&ip)
     }
 
+    /// Returns the holders of the addresses in a range.
+    pub(super) fn holders_in(&self, range: &IpRange) -> impl Iterator<Item = &Arc<ObjectKey>> {
+        self.addresses.range(range.first()..=range.last()).flat_map(|(_, occupied)| occupied.holders())
+    }
+
     /// Returns the holders of an address, ascending by name.
     pub(super) fn holders(&self, ip: IpAddr) -> &[Arc<ObjectKey>] {
         self.addresses.get(&ip).map_or(&[], Occupied::holders)

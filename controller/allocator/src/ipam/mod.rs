@@ -77,6 +77,7 @@ use std::sync::Arc;
 
 use fairlead_crds::model::config::{Pool, Reclaim};
 pub use fairlead_crds::model::family::Family;
+use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::service::ObjectKey;
 use jiff::Timestamp;
 
@@ -135,6 +136,12 @@ impl Ipam {
     /// Returns the holders of an address, ascending by name.
     pub fn holders(&self, address: IpAddr) -> &[Arc<ObjectKey>] {
         self.ledger.holders(address)
+    }
+
+    /// Returns the holders of the addresses in a range. A Service that holds several of them occurs several
+    /// times.
+    pub fn holders_in(&self, range: &IpRange) -> impl Iterator<Item = &Arc<ObjectKey>> {
+        self.ledger.holders_in(range)
     }
 
     /// Returns every Service that holds an address, with its addresses.

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use fairlead_crds::conditions::ConditionStatus;
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::config::{Config, Labels, Pool};
 use fairlead_crds::model::delta::ConfigDelta;
 use fairlead_crds::model::range::IpRange;
-use fairlead_crds::model::service::ObjectKey;
+use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
 use jiff::Timestamp;
 
+use super::announcement::{SpeakerChange, Speakers, Verdict};
 use super::claim_decision::{self, PendingClaim};
 use super::claim_status::ClaimPatch;
 use super::coverage;
@@ -42,6 +44,11 @@ pub(crate) struct Allocations {
     ipam: Ipam,
     waiting: WaitQueue,
     conflicts: ConflictTimers<ObjectKey>,
+    speakers: Speakers,
+    /// The Services with an address that no speaker announces.
+    unannounced: BTreeSet<ObjectKey>,
+    /// The Services whose condition `fairlead.dev/Advertised` is kept for a while.
+    holds: ConflictTimers<ObjectKey>,
     outbox: Outbox,
 }
 
@@ -127,6 +134,8 @@ impl Allocations {
         self.ipam.release(key);
         self.waiting.remove(&Waiter::Service(key.clone()));
         self.conflicts.set(key, None);
+        self.holds.set(key, None);
+        self.unannounced.remove(key);
         if let Some((departed, reserved)) = self.services.remove(key) {
             for ip in reserved {
                 self.ipam.unreserve(ip, key);
@@ -284,6 +293,8 @@ impl Allocations {
         self.ipam.set_pools(&self.config.pools, &self.config.refused_pools);
         self.waiting = WaitQueue::default();
         self.conflicts = ConflictTimers::default();
+        self.holds = ConflictTimers::default();
+        self.unannounced.clear();
         self.outbox.discard();
         self.services.forget_decisions();
         self.claims.forget_decisions();
@@ -478,7 +489,15 @@ impl Allocations {
         }
         self.waiting.set((record.created(), Waiter::Service(key.clone())), decision.triggers);
         let replacements = record.replacements();
-        let (patch, events) = record.publish(decision.outcome, &mut self.ipam, now);
+        let verdict = verdict(&self.speakers, &self.config, record.balancer(), &decision.outcome);
+        let is_unannounced = verdict.as_ref().is_some_and(|verdict| verdict.status != ConditionStatus::True);
+        let (patch, events) = record.publish(decision.outcome, verdict, &mut self.ipam, now);
+        self.holds.set(key, record.hold_timeout());
+        if is_unannounced {
+            self.unannounced.insert(key.clone());
+        } else {
+            self.unannounced.remove(key);
+        }
         if record.replacements() > replacements {
             self.outbox.count_status_replacement();
         }
@@ -493,13 +512,64 @@ impl Allocations {
         self.publish_claims_of(key, now);
     }
 
-    /// Returns when to call [`Allocations::handle_conflicts`].
-    pub(super) fn next_conflict(&self) -> Option<Timestamp> {
-        self.conflicts.next()
+    /// Decides on the announcements of a Service and publishes the decision.
+    fn publish_announcements(&mut self, key: &ObjectKey, now: Timestamp) {
+        let Some(record) = self.services.get_mut(key) else { return };
+        let new = verdict(&self.speakers, &self.config, record.balancer(), record.outcome());
+        if new.is_none() || (new.as_ref() == record.verdict() && record.hold_timeout().is_none()) {
+            return;
+        }
+        let is_unannounced = new.as_ref().is_some_and(|verdict| verdict.status != ConditionStatus::True);
+        let (patch, events) = record.publish_verdict(new, &mut self.ipam, now);
+        self.holds.set(key, record.hold_timeout());
+        if is_unannounced {
+            self.unannounced.insert(key.clone());
+        } else {
+            self.unannounced.remove(key);
+        }
+        self.outbox.push_status(key.clone(), patch);
+        self.outbox.push_events(events);
     }
 
-    /// Reconciles the Services whose status another program replaced and that may be written again.
+    /// Publishes the Services that a change of speakers concerns.
+    pub(super) fn handle_speaker_change(&mut self, change: &SpeakerChange, now: Timestamp) {
+        let mut services: BTreeSet<ObjectKey> = BTreeSet::new();
+        for range in &change.ranges {
+            services.extend(self.ipam.holders_in(range).map(|key| ObjectKey::clone(key)));
+        }
+        for address in &change.addresses {
+            services.extend(self.ipam.holders(*address).iter().map(|key| ObjectKey::clone(key)));
+        }
+        if change.all_unannounced {
+            services.extend(self.unannounced.iter().cloned());
+        }
+        for service in services {
+            self.publish_announcements(&service, now);
+        }
+    }
+
+    /// Returns the speakers.
+    pub(super) fn speakers(&self) -> &Speakers {
+        &self.speakers
+    }
+
+    /// Returns the speakers for an update. The caller then calls [`Allocations::handle_speaker_change`], if
+    /// this controller leads.
+    pub(super) fn speakers_mut(&mut self) -> &mut Speakers {
+        &mut self.speakers
+    }
+
+    /// Returns when to call [`Allocations::handle_conflicts`].
+    pub(super) fn next_conflict(&self) -> Option<Timestamp> {
+        self.conflicts.next().into_iter().chain(self.holds.next()).min()
+    }
+
+    /// Reconciles the Services whose status another program replaced and that may be written again, and
+    /// publishes those whose conditions were kept long enough.
     pub(super) fn handle_conflicts(&mut self, now: Timestamp) {
+        for service in self.holds.take_due(now) {
+            self.publish_announcements(&service, now);
+        }
         for service in self.conflicts.take_due(now) {
             self.reconcile_service(&service, now);
         }
@@ -564,4 +634,20 @@ impl Allocations {
         let patch = ClaimPatch::new(record, &self.ipam, service_exists, now);
         self.outbox.push_claim(key.clone(), patch);
     }
+}
+
+/// Returns the verdict on the announcements of a Service; `None` if it holds no address.
+fn verdict(
+    speakers: &Speakers,
+    config: &Config,
+    service: &LoadBalancer,
+    outcome: &AllocationOutcome,
+) -> Option<Verdict> {
+    let AllocationOutcome::Allocated { holding, uncovered, .. } = outcome else { return None };
+    if uncovered.is_some() {
+        return Some(Verdict::not_covered());
+    }
+    let addresses =
+        holding.held.iter().map(|held| (held.ip, coverage::protocols(config, &held.pool, &service.labels)));
+    Some(Verdict::new(speakers, &service.key.to_string(), addresses))
 }

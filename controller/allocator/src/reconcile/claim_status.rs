@@ -2,17 +2,21 @@
 
 use std::net::IpAddr;
 
-use fairlead_crds::conditions::{self, NewCondition};
+use fairlead_crds::conditions::{self, ConditionStatus, NewCondition};
 use fairlead_crds::model::claim::{Claim, ClaimRequest};
 use fairlead_crds::model::service::ObjectKey;
-use fairlead_crds::names::{BOUND, RESERVED, reasons};
+use fairlead_crds::names::{BOUND, READY, RESERVED, STALLED, reasons};
 use fairlead_crds::v1beta1::IPClaimStatus;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::health;
 use super::observed_claims::ClaimRecord;
 use super::outcome::AllocationReason;
 use crate::ipam::{Claimed, Family, Holding, Ipam, Retained};
+
+/// The conditions of claims.
+const CLAIM_CONDITIONS: [&str; 4] = [RESERVED, BOUND, READY, STALLED];
 
 /// A merge patch for an IPClaim, sent to its `status` subresource.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,12 +47,13 @@ impl ClaimPatch {
 
     /// Returns the body of the merge patch.
     pub fn body(&self) -> Value {
-        let IPClaimStatus { addresses, pool, bound_service, conditions } = &self.status;
+        let IPClaimStatus { observed_generation, addresses, pool, bound_service, conditions } = &self.status;
         json!({
             "metadata": { "resourceVersion": self.resource_version },
             // Null removes a field.
             "status": {
-                "addresses": addresses, "pool": pool, "boundService": bound_service, "conditions": conditions,
+                "observedGeneration": observed_generation, "addresses": addresses, "pool": pool,
+                "boundService": bound_service, "conditions": conditions,
             },
         })
     }
@@ -85,10 +90,16 @@ fn status(record: &ClaimRecord, ipam: &Ipam, service_exists: bool, now: Timestam
     let pool = claimed.map(|claimed| claimed.pool.to_string()).or(previous_pool);
     let reserved = reserved(record, ipam, &addresses);
     let bound = bound(claim, ipam, service_exists);
-    let bound_service = bound.status.then(|| claim.service.name.clone());
-    let conditions = conditions::merge(&claim.status.conditions, &[RESERVED, BOUND], [reserved, bound], now);
+    let bound_service = (bound.status == ConditionStatus::True).then(|| claim.service.name.clone());
+    let is_reserved = reserved.status == ConditionStatus::True;
+    let health = health::of(claim.is_deleting, is_reserved, &reserved.reason, &reserved.message);
+    // A claim that was not decided on yet has no refusal, and is not reserved.
+    let health = health.filter(|condition| condition.type_ != STALLED || record.refusal().is_some());
+    let new: Vec<NewCondition> = [reserved.clone(), bound].into_iter().chain(health).collect();
+    let new = new.into_iter().map(|condition| condition.observed_generation(claim.generation));
+    let conditions = conditions::merge(&claim.status.conditions, &CLAIM_CONDITIONS, new, now);
     let addresses = addresses.iter().map(ToString::to_string).collect();
-    IPClaimStatus { addresses, pool, bound_service, conditions }
+    IPClaimStatus { observed_generation: claim.generation, addresses, pool, bound_service, conditions }
 }
 
 /// Returns the condition `Reserved`: true if all addresses that the claim asks for are reserved.

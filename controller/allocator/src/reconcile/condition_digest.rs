@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use fairlead_crds::conditions::{self, NewCondition, RawCondition};
+use fairlead_crds::conditions::{ConditionStatus, NewCondition, RawCondition};
 use fairlead_crds::{names, text};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -14,13 +14,16 @@ use serde_json::Value;
 use super::outcome::AllocationReason;
 
 /// The types of the conditions of a Service that this controller writes.
-pub(super) const OWNED_CONDITIONS: [&str; 3] = [names::ALLOCATED, names::ADVERTISED, names::STATUS_CONFLICT];
+pub(super) const OWNED_CONDITIONS: [&str; 4] =
+    [names::ALLOCATED, names::COVERED, names::ADVERTISED, names::STATUS_CONFLICT];
 
 /// The conditions of a Service that this controller writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConditionDigests {
     /// Condition `fairlead.dev/Allocated`.
     pub allocated: Option<ConditionDigest>,
+    /// Condition `fairlead.dev/Covered`.
+    pub covered: Option<ConditionDigest>,
     /// Condition `fairlead.dev/Advertised`.
     pub advertised: Option<ConditionDigest>,
     /// Condition `fairlead.dev/StatusConflict`.
@@ -31,7 +34,7 @@ pub struct ConditionDigests {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct ConditionDigest {
-    pub status: bool,
+    pub status: ConditionStatus,
     pub reason: AllocationReason,
     /// Hash of the message.
     message: u64,
@@ -44,7 +47,7 @@ pub struct ConditionDigest {
 #[allow(missing_docs)]
 pub struct ServiceCondition {
     pub type_: &'static str,
-    pub status: bool,
+    pub status: ConditionStatus,
     pub reason: AllocationReason,
     pub message: Cow<'static, str>,
     /// `lastTransitionTime`, in seconds since the epoch.
@@ -77,6 +80,7 @@ impl ConditionDigests {
     pub(super) fn get(&self, type_: &str) -> Option<&ConditionDigest> {
         match type_ {
             names::ALLOCATED => self.allocated.as_ref(),
+            names::COVERED => self.covered.as_ref(),
             names::ADVERTISED => self.advertised.as_ref(),
             names::STATUS_CONFLICT => self.status_conflict.as_ref(),
             _ => None,
@@ -88,7 +92,7 @@ impl ConditionDigests {
         let text = |field: &str| condition[field].as_str().unwrap_or_default();
         let digest = self.get(text("type"));
         digest.is_some_and(|digest| {
-            text("status") == conditions::status(digest.status)
+            text("status") == digest.status.text()
                 && text("reason") == digest.reason.to_string()
                 && hash(text("message")) == digest.message
         })
@@ -97,6 +101,7 @@ impl ConditionDigests {
     fn slot(&mut self, type_: &str) -> Option<&mut Option<ConditionDigest>> {
         match type_ {
             names::ALLOCATED => Some(&mut self.allocated),
+            names::COVERED => Some(&mut self.covered),
             names::ADVERTISED => Some(&mut self.advertised),
             names::STATUS_CONFLICT => Some(&mut self.status_conflict),
             _ => None,
@@ -106,14 +111,17 @@ impl ConditionDigests {
 
 impl ConditionDigest {
     fn parse(condition: &RawCondition) -> Option<Self> {
-        let status = match condition.status() {
-            "True" => true,
-            "False" => false,
-            _ => return None,
-        };
+        let status = ConditionStatus::parse(condition.status())?;
         let reason = AllocationReason::parse(condition.reason())?;
         let since = condition.last_transition_time()?.as_second();
         Some(Self { status, reason, message: hash(condition.message()), since })
+    }
+
+    /// Returns whether this is the digest of a condition, apart from its transition time.
+    pub(super) fn is_of(&self, condition: &ServiceCondition) -> bool {
+        self.status == condition.status
+            && self.reason == condition.reason
+            && self.message == hash(&condition.message)
     }
 
     /// Returns true if the status or the reason differs from `previous`.
@@ -131,11 +139,11 @@ impl ServiceCondition {
     /// Returns a condition whose transition time is not set yet.
     pub(super) fn new(
         type_: &'static str,
-        status: bool,
+        status: impl Into<ConditionStatus>,
         reason: AllocationReason,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { type_, status, reason, message: text::message(message), since: 0 }
+        Self { type_, status: status.into(), reason, message: text::message(message), since: 0 }
     }
 
     /// Returns the condition in the form of the API.

@@ -7,6 +7,8 @@ use fairlead_crds::model::delta::ConfigDelta;
 use fairlead_crds::model::selector::Selector;
 use fairlead_crds::model::service::LoadBalancer;
 
+use super::announcement;
+
 /// Returns true if an advertisement covers the addresses of a pool for a Service with these labels.
 pub(super) fn is_covered(config: &Config, pool: &str, service_labels: &Labels) -> bool {
     let other = || config.other_pools.get(pool);
@@ -14,6 +16,18 @@ pub(super) fn is_covered(config: &Config, pool: &str, service_labels: &Labels) -
         config.l2_for(pool, service_labels).next().is_some()
             || config.bgp_for(pool, service_labels).next().is_some()
     })
+}
+
+/// Returns the protocols by which advertisements cover the addresses of a pool for a Service with these
+/// labels.
+pub(super) fn protocols(config: &Config, pool: &str, service_labels: &Labels) -> announcement::Coverage {
+    let Some(pool) = config.pool(pool).or_else(|| config.other_pools.get(pool)) else {
+        return announcement::Coverage::default();
+    };
+    announcement::Coverage {
+        l2: config.l2_for(pool, service_labels).next().is_some(),
+        bgp: config.bgp_for(pool, service_labels).next().is_some(),
+    }
 }
 
 /// Returns the part of the path attributes that a Service requests that no advertisement of its pools

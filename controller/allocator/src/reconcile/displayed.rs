@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use fairlead_crds::conditions::ConditionStatus;
 use fairlead_crds::model::service::pool_of_nth;
 
 use super::observed::ObservedService;
@@ -55,7 +56,8 @@ pub(super) fn keep_displayed(
 ) -> Result<(), AllocationRefusal> {
     let DisplayedAddresses { by_range, by_annotation } = DisplayedAddresses::read(ipam, observed);
     // Addresses that this controller has allocated stay if their pool disappeared with all others.
-    let allocated = observed.conditions.allocated.filter(|condition| condition.status);
+    let allocated =
+        observed.conditions.allocated.filter(|condition| condition.status == ConditionStatus::True);
     if let Some(allocated) = allocated.filter(|_| observed.pool_annotation.is_some()) {
         for pool in by_annotation.iter().filter_map(|(_, pool)| pool.as_ref()) {
             ipam.adopt_orphans_of(pool, allocated.reason == AllocationReason::PoolGone);

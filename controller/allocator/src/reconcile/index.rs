@@ -11,6 +11,7 @@ use fairlead_crds::model::service::ObjectKey;
 use jiff::Timestamp;
 
 use super::allocations::{Affected, Allocations, ClaimObservation};
+use super::announcement::{ObservedSpeaker, PeerSessions, SpeakerChange};
 use super::observed::ObservedService;
 use super::outbox::{Counters, Decision};
 use super::outcome::AllocationOutcome;
@@ -335,6 +336,35 @@ impl Index {
         }
     }
 
+    /// Handles a `Speaker` that was created or updated; `None` if it was deleted or belongs to another
+    /// instance. Returns the BGPPeers whose sessions differ.
+    pub fn speaker_applied(
+        &mut self,
+        name: &str,
+        speaker: Option<ObservedSpeaker>,
+        now: Timestamp,
+    ) -> BTreeSet<Box<str>> {
+        let change = self.allocations.speakers_mut().apply(name, speaker);
+        self.handle_speaker_change(change, now)
+    }
+
+    /// Handles a list of all `Speaker` objects of this instance. Returns the BGPPeers whose sessions differ.
+    pub fn speakers_reset(
+        &mut self,
+        list: Vec<(String, ObservedSpeaker)>,
+        now: Timestamp,
+    ) -> BTreeSet<Box<str>> {
+        let change = self.allocations.speakers_mut().reset(list);
+        self.handle_speaker_change(change, now)
+    }
+
+    fn handle_speaker_change(&mut self, change: SpeakerChange, now: Timestamp) -> BTreeSet<Box<str>> {
+        if self.sync.is_deciding() {
+            self.allocations.handle_speaker_change(&change, now);
+        }
+        change.peers
+    }
+
     /// Handles a new configuration. See [`Index::change_config`].
     pub fn set_config(&mut self, config: &Config, now: Timestamp) {
         self.sync.set_listed(ListedKind::Configuration);
@@ -377,6 +407,12 @@ impl Index {
     /// Returns the allocator: pools, holders and reservations.
     pub fn ipam(&self) -> &Ipam {
         self.allocations.ipam()
+    }
+
+    /// Returns the sessions with a BGPPeer, as the speakers report them; `None` before they were listed.
+    pub fn peer_sessions(&self, peer: &str) -> Option<PeerSessions> {
+        let speakers = self.allocations.speakers();
+        speakers.is_listed().then(|| speakers.peer(peer))
     }
 
     /// Returns the counters since the start of the process.

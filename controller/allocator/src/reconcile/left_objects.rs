@@ -125,7 +125,10 @@ impl Configuration {
                 }
                 fields
             }
-            _ => json!({ "inForce": null }),
+            Kind::BGPPeer => {
+                json!({ "observedGeneration": null, "establishedSessions": null, "inForce": null })
+            }
+            _ => json!({ "observedGeneration": null, "inForce": null }),
         };
         status["conditions"] = json!(conditions::merge(view.conditions, owned, [], now));
         Some(status_patch(&view, status))

@@ -43,6 +43,7 @@
 //! overwritten. `external_write` describes the exceptions.
 
 pub(crate) mod allocations;
+pub mod announcement;
 mod claim_decision;
 mod claim_status;
 mod condition_digest;
@@ -52,6 +53,7 @@ mod departed;
 mod displayed;
 mod external_write;
 mod finalizers;
+mod health;
 mod index;
 mod left_objects;
 mod namespaces;

@@ -1,23 +1,26 @@
 //! The configuration objects: their resolution and the status of each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fairlead_crds::conditions::{self, NewCondition};
 use fairlead_crds::kinds::{ConfigurationObject, Kind, ObjectRef, ObjectView};
 use fairlead_crds::model::config::{Closed, Config};
-use fairlead_crds::names::{ACCEPTED, IN_FORCE, IN_USE, reasons};
+use fairlead_crds::names::{ACCEPTED, IN_FORCE, IN_USE, READY, SESSIONS_ESTABLISHED, STALLED, reasons};
 use fairlead_crds::resolve::{Accepted, InForce, Resolution, ResolutionChange};
 use fairlead_crds::store::{ConfigurationChange, ConfigurationStore, ObjectChange};
 use fairlead_crds::v1beta1::{AcceptedForm, BGPPeer, IPAddressPool};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::announcement::PeerSessions;
 use super::cooldowns::Cooldowns;
+use super::health::health;
 use super::left_objects::ClassChanges;
 use super::removal::Removal;
 
 /// The conditions of objects that are not pools.
-pub(super) const OWN_CONDITIONS: [&str; 3] = [ACCEPTED, IN_FORCE, IN_USE];
+pub(super) const OWN_CONDITIONS: [&str; 6] =
+    [ACCEPTED, READY, STALLED, IN_FORCE, IN_USE, SESSIONS_ESTABLISHED];
 
 /// All configuration objects as last observed, and their resolution.
 #[derive(Debug, Default)]
@@ -29,6 +32,9 @@ pub struct Configuration {
     class: Option<String>,
     removal: Removal,
     class_changes: ClassChanges,
+    /// The sessions with the BGPPeers of this instance, by name of the BGPPeer; `None` until Speakers were
+    /// listed.
+    sessions: Option<BTreeMap<String, PeerSessions>>,
 }
 
 /// The effect of [`Configuration::apply`].
@@ -239,29 +245,73 @@ impl Configuration {
         class.filter(|class| !class.is_empty()) == self.class.as_deref()
     }
 
+    /// Sets the sessions with a BGPPeer, which speakers report.
+    pub fn set_peer_sessions(&mut self, peer: &str, sessions: PeerSessions) {
+        let all = self.sessions.get_or_insert_default();
+        if sessions == PeerSessions::default() {
+            all.remove(peer);
+        } else {
+            all.insert(peer.to_owned(), sessions);
+        }
+    }
+
+    /// Stores that speakers were listed: a BGPPeer whose sessions were not set has none.
+    pub fn set_speakers_listed(&mut self) {
+        self.sessions.get_or_insert_default();
+    }
+
+    /// Returns all BGPPeers.
+    pub fn peers(&self) -> impl Iterator<Item = ObjectRef> {
+        self.store.list::<BGPPeer>().iter().map(ConfigurationObject::reference)
+    }
+
+    /// Returns the sessions with a BGPPeer; `None` for other objects, and while they are unknown.
+    fn peer_sessions(&self, view: &ObjectView<'_>) -> Option<PeerSessions> {
+        let all = self.sessions.as_ref().filter(|_| view.object.kind == Kind::BGPPeer)?;
+        Some(all.get(&view.object.name).copied().unwrap_or_default())
+    }
+
     /// Returns the patch that updates the conditions and the last accepted form, if they must change.
     fn object_patch(&self, view: &ObjectView<'_>, now: Timestamp) -> Option<ObjectPatch> {
         let Accepted { status, reason, message } = self.resolution.accepted(&view.object)?;
         let condition = |type_, status, reason: String, message: String| {
             NewCondition::new(type_, status, reason, message).observed_generation(view.metadata.generation)
         };
+        let health: Vec<NewCondition> = health(view.metadata, status, &reason, &message).collect();
         let mut new = vec![condition(ACCEPTED, status, reason, message)];
+        let sessions = self.peer_sessions(view);
+        // Without speakers, what an earlier leader wrote about sessions stays.
+        let owned: Vec<&str> =
+            OWN_CONDITIONS.into_iter().filter(|type_| *type_ != SESSIONS_ESTABLISHED).collect();
+        let owned = if sessions.is_some() { OWN_CONDITIONS.to_vec() } else { owned };
+        let established = sessions.map(|sessions| sessions.to_string());
+        let is_established_correct =
+            established.is_none() || established.as_deref() == view.established_sessions;
         let kept = self.resolution.kept_message(&view.object);
         new.extend(kept.map(|message| condition(IN_FORCE, true, reasons::LAST_ACCEPTED.to_owned(), message)));
+        new.extend(health);
+        let of_sessions = sessions.map(|sessions| sessions.condition());
+        new.extend(of_sessions.map(|condition| condition.observed_generation(view.metadata.generation)));
         let waiting = self.waiting_condition(view);
         new.extend(waiting.map(|waiting| waiting.observed_generation(view.metadata.generation)));
         let form = self.resolution.last_accepted(&view.object);
         // A merge moves conditions to the end, so merged conditions may differ from correct ones in order.
-        let is_correct = OWN_CONDITIONS.iter().all(|type_| {
+        let is_correct = owned.iter().all(|type_| {
             let new = new.iter().find(|condition| condition.type_ == *type_);
             let new = new.map(|condition| condition.clone().after(view.conditions, now));
             conditions::find(view.conditions, type_) == new.as_ref()
         });
-        if is_correct && form == view.in_force {
+        let is_current = view.observed_generation == view.metadata.generation;
+        if is_correct && is_current && is_established_correct && form == view.in_force {
             return None;
         }
-        let mut status =
-            json!({ "conditions": conditions::merge(view.conditions, &OWN_CONDITIONS, new, now) });
+        let mut status = json!({
+            "observedGeneration": view.metadata.generation,
+            "conditions": conditions::merge(view.conditions, &owned, new, now),
+        });
+        if !is_established_correct {
+            status["establishedSessions"] = json!(established);
+        }
         if form != view.in_force {
             let value = |form: Option<&AcceptedForm>| serde_json::to_value(form).unwrap_or_default();
             status["inForce"] = merge_patch(&value(view.in_force), value(form));

@@ -102,6 +102,24 @@ reasons! {
     Covered,
     /// No advertisement covers the addresses, so clients outside the cluster cannot reach them.
     NoAdvertisement,
+    /// At least one live speaker announces each of the addresses.
+    Announced,
+    /// No speaker is ready.
+    NoSpeaker,
+    /// No BGP session can carry an address.
+    NoSession,
+    /// The Service has no endpoint that is ready to serve.
+    NoEndpoints,
+    /// No BGP session carries the address family of an address.
+    FamilyNotCarried,
+    /// The nodes with a speaker must not announce addresses.
+    NodesExcluded,
+    /// No speaker announces an address, for another reason or not yet.
+    NotAnnounced,
+    /// No speaker lists an address, and the list of a speaker is incomplete.
+    ListIncomplete,
+    /// The controller has not listed the speakers.
+    SpeakersUnknown,
     /// Another program replaces the status that this controller writes.
     StatusConflict,
 }

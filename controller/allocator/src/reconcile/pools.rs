@@ -6,7 +6,7 @@ use fairlead_crds::conditions::{self, NewCondition, RawCondition};
 use fairlead_crds::kinds::{ConfigurationObject, Kind, ObjectRef, ObjectView};
 use fairlead_crds::model::config::Reclaim;
 use fairlead_crds::model::service::ObjectKey;
-use fairlead_crds::names::{ACCEPTED, EXHAUSTED, IN_USE, reasons};
+use fairlead_crds::names::{ACCEPTED, EXHAUSTED, IN_USE, READY, STALLED, reasons};
 use fairlead_crds::resolve::Accepted;
 use fairlead_crds::v1beta1::{IPAddressPool, IPAddressPoolStatus, ReleasedAddress};
 use jiff::Timestamp;
@@ -14,11 +14,12 @@ use serde_json::Value;
 
 use super::cooldowns::RecordedCooldown;
 use super::finalizers::{deletion_waits, finalizer_patch};
+use super::health::health;
 use super::objects::{Configuration, ObjectPatch, status_patch};
 use crate::ipam::{Family, Ipam, PoolCounts, Released};
 
 /// The conditions of pools.
-pub(super) const POOL_CONDITIONS: [&str; 3] = [ACCEPTED, EXHAUSTED, IN_USE];
+pub(super) const POOL_CONDITIONS: [&str; 5] = [ACCEPTED, READY, STALLED, EXHAUSTED, IN_USE];
 /// Maximum number of Services, and of claims, that a message names.
 const MAX_NAMED: usize = 5;
 
@@ -128,6 +129,8 @@ fn status(pool: &IPAddressPool, accepted: &Accepted, ipam: &Ipam, now: Timestamp
     let saturated = |n: u128| Some(i64::try_from(n).unwrap_or(i64::MAX));
     let [v4, v6] = counts;
     IPAddressPoolStatus {
+        observed_generation: pool.metadata.generation,
+        free: free([v4, v6]),
         total_ipv4: saturated(v4.total),
         total_ipv6: saturated(v6.total),
         assigned_ipv4: saturated(v4.assigned),
@@ -143,11 +146,22 @@ fn status(pool: &IPAddressPool, accepted: &Accepted, ipam: &Ipam, now: Timestamp
     }
 }
 
+/// Formats the numbers of free addresses of the families in the pool.
+fn free(counts: [PoolCounts; 2]) -> Option<String> {
+    let number = |n: u128| i64::try_from(n).map_or_else(|_| ">=2^63".to_owned(), |n| n.to_string());
+    let present = counts.iter().filter(|counts| counts.total > 0);
+    let numbers: Vec<String> = present.map(|counts| number(counts.available)).collect();
+    (!numbers.is_empty()).then(|| numbers.join(","))
+}
+
 /// Returns the merge patch from `old` to `new`; it removes a list that is now empty.
 fn body(old: &IPAddressPoolStatus, new: &IPAddressPoolStatus) -> Value {
     let mut status = serde_json::to_value(new).unwrap_or_default();
     if new.recently_released.is_empty() && !old.recently_released.is_empty() {
         status["recentlyReleased"] = Value::Null;
+    }
+    if new.free.is_none() && old.free.is_some() {
+        status["free"] = Value::Null;
     }
     status
 }
@@ -164,7 +178,9 @@ fn conditions(
         NewCondition::new(type_, status, reason, message).observed_generation(generation)
     };
     let Accepted { status, reason, message } = with_cluster_warnings(pool, accepted, ipam);
+    let health: Vec<NewCondition> = health(&pool.metadata, status, &reason, &message).collect();
     let mut new = vec![condition(ACCEPTED, status, reason, message)];
+    new.extend(health);
     if accepted.status {
         let full: Vec<String> = Family::BOTH
             .into_iter()

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
 use jiff::Timestamp;
 
+use super::announcement::{Hold, Verdict};
 use super::condition_digest::ConditionDigests;
 use super::departed::{DepartedService, Written};
 use super::displayed::keep_displayed;
@@ -39,6 +40,11 @@ pub(crate) struct ServiceRecord {
     in_doubt: Vec<IpAddr>,
     /// True if the status was that of the last decision when it was last observed.
     is_written: bool,
+    /// What the speakers announce of the addresses; `None` if the Service has none, or before the first
+    /// decision.
+    verdict: Option<Verdict>,
+    /// Whether the condition in the status is kept although the verdict differs.
+    hold: Hold,
     /// The replacements of the status by another program, if there are any.
     conflict: Option<Box<StatusConflict>>,
 }
@@ -140,6 +146,8 @@ impl ServiceRecord {
             reserved: Vec::new(),
             in_doubt: Vec::new(),
             is_written: false,
+            verdict: None,
+            hold: Hold::default(),
             conflict: None,
         }
     }
@@ -248,17 +256,42 @@ impl ServiceRecord {
         Some(if self.is_written { conflict.end() } else { conflict.next_write() })
     }
 
-    /// Stores an outcome. Returns the patch and the events for it. If another program replaces the status,
-    /// there may be neither before [`Self::conflict_timeout`].
+    /// Returns what the speakers announce of the addresses, as of the last decision.
+    pub(super) fn verdict(&self) -> Option<&Verdict> {
+        self.verdict.as_ref()
+    }
+
+    /// Returns when the Service must be published again because its condition was kept.
+    pub(super) fn hold_timeout(&self) -> Option<Timestamp> {
+        self.hold.poll_timeout()
+    }
+
+    /// Stores a verdict on the announcements, with the outcome of the last decision. See
+    /// [`ServiceRecord::publish`].
+    pub(super) fn publish_verdict(
+        &mut self,
+        verdict: Option<Verdict>,
+        ipam: &mut Ipam,
+        now: Timestamp,
+    ) -> (Option<StatusPatch>, Vec<ServiceEvent>) {
+        self.publish(self.outcome.clone(), verdict, ipam, now)
+    }
+
+    /// Stores an outcome and a verdict on the announcements. Returns the patch and the events for them. If
+    /// another program replaces the status, there may be neither before [`Self::conflict_timeout`].
     pub(super) fn publish(
         &mut self,
         outcome: AllocationOutcome,
+        verdict: Option<Verdict>,
         ipam: &mut Ipam,
         now: Timestamp,
     ) -> (Option<StatusPatch>, Vec<ServiceEvent>) {
         let moved = self.outcome.moves_to(&outcome, &self.observed.balancer.ingress);
-        let is_same = self.outcome == outcome;
+        let shown = self.observed.conditions.advertised;
+        let hold_differs = self.hold.update(verdict.as_ref(), shown.as_ref(), now);
+        let is_same = self.outcome == outcome && self.verdict == verdict && !hold_differs;
         self.outcome = outcome;
+        self.verdict = verdict;
         self.reserve_displayed(ipam);
         if self.is_written && self.conflict.as_ref().is_some_and(|conflict| conflict.end() <= now) {
             self.conflict = None;
@@ -292,7 +325,8 @@ impl ServiceRecord {
 
     fn desired_status(&self, now: Timestamp) -> DesiredStatus {
         let conflict = self.conflict.as_ref().and_then(|conflict| conflict.message());
-        DesiredStatus::new(&self.published, &self.observed, &self.outcome, conflict, now)
+        let (verdict, keeps) = (self.verdict.as_ref(), self.hold.keeps());
+        DesiredStatus::new(&self.published, &self.observed, &self.outcome, verdict, keeps, conflict, now)
     }
 
     /// Records that no in-doubt write remains. Returns whether that changed the reservations.
@@ -339,6 +373,8 @@ impl ServiceRecord {
         self.published = self.observed.conditions;
         self.reserved.clear();
         self.is_written = false;
+        self.verdict = None;
+        self.hold = Hold::default();
         self.conflict = None;
     }
 }

@@ -10,6 +10,7 @@ use fairlead_crds::objects::LoadBalancerIngress;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::announcement::Verdict;
 use super::condition_digest::{ConditionDigests, ServiceCondition};
 use super::observed::{ObservedService, address_of};
 use super::outcome::{AllocationOutcome, AllocationReason};
@@ -35,6 +36,8 @@ pub struct StatusPatch {
     pub special_ingress: Vec<LoadBalancerIngress>,
     /// The conditions that this controller writes.
     pub conditions: Vec<ServiceCondition>,
+    /// True if the patch changes only the condition `fairlead.dev/Advertised`. Other patches are sent first.
+    pub is_background: bool,
     /// All other conditions, unchanged.
     pub other_conditions: Vec<RawCondition>,
 }
@@ -87,16 +90,22 @@ pub(super) struct DesiredStatus {
 
 impl DesiredStatus {
     /// Returns the status for an outcome, and for a conflict with another program if there is one.
-    /// `published` are the conditions of the last decision.
+    /// `published` are the conditions of the last decision. While `keeps_advertised`, a different verdict on
+    /// the announcements alone causes no patch.
     pub(super) fn new(
         published: &ConditionDigests,
         observed: &ObservedService,
         outcome: &AllocationOutcome,
+        verdict: Option<&Verdict>,
+        keeps_advertised: bool,
         conflict: Option<&str>,
         now: Timestamp,
     ) -> Self {
         let pool = PoolAnnotation::new(observed, outcome);
         let mut conditions = conditions(outcome, &pool);
+        if matches!(outcome, AllocationOutcome::Allocated { .. }) {
+            conditions.extend(verdict.map(Verdict::condition));
+        }
         conditions.extend(conflict.filter(|_| !conditions.is_empty()).map(|message| {
             let reason = AllocationReason::StatusConflict;
             ServiceCondition::new(names::STATUS_CONFLICT, true, reason, message.to_owned())
@@ -106,8 +115,12 @@ impl DesiredStatus {
             let same = earlier.into_iter().flatten().find(|earlier| earlier.status == condition.status);
             condition.since = same.map_or(now.as_second(), |earlier| earlier.since);
         }
-        let digests = ConditionDigests::of(&conditions);
-        let patch = patch(observed, outcome, pool, digests, &conditions);
+        let mut digests = ConditionDigests::of(&conditions);
+        let mut patch = patch(observed, outcome, pool, digests, &conditions);
+        if keeps_advertised && patch.as_ref().is_some_and(|patch| patch.is_background) {
+            digests.advertised = observed.conditions.advertised;
+            patch = None;
+        }
         Self { conditions, digests, patch }
     }
 
@@ -160,9 +173,9 @@ pub(crate) fn summary(outcome: &AllocationOutcome) -> String {
 }
 
 fn event(condition: &ServiceCondition, service: &LoadBalancer) -> Option<ServiceEvent> {
-    let ServiceCondition { reason, ref message, .. } = *condition;
-    // Coverage is the normal state and needs no event.
-    (reason != AllocationReason::Covered).then(|| ServiceEvent {
+    let ServiceCondition { type_, reason, ref message, .. } = *condition;
+    // Coverage is the normal state and needs no event. The speakers report announcements.
+    (reason != AllocationReason::Covered && type_ != names::ADVERTISED).then(|| ServiceEvent {
         service: service.key.clone(),
         uid: service.uid.clone(),
         warning: reason != AllocationReason::Allocated,
@@ -206,7 +219,7 @@ fn conditions(outcome: &AllocationOutcome, pool: &PoolAnnotation) -> Vec<Service
                     names::ALLOCATED_FROM_POOL
                 );
             }
-            let advertised = match uncovered {
+            let coverage = match uncovered {
                 None => (AllocationReason::Covered, covered(unpermitted.as_deref())),
                 Some(pool) => {
                     let message = format!(
@@ -217,7 +230,7 @@ fn conditions(outcome: &AllocationOutcome, pool: &PoolAnnotation) -> Vec<Service
             };
             vec![
                 ServiceCondition::new(names::ALLOCATED, true, allocated.0, allocated.1),
-                ServiceCondition::new(names::ADVERTISED, uncovered.is_none(), advertised.0, advertised.1),
+                ServiceCondition::new(names::COVERED, uncovered.is_none(), coverage.0, coverage.1),
             ]
         }
     }
@@ -262,10 +275,11 @@ fn patch(
     };
     let same_pool = observed.pool_annotation == pool;
     let balancer = &observed.balancer;
-    let same_status = balancer.ingress == ingress && observed.conditions == digests;
-    if same_pool && same_status && !observed.is_malformed {
+    let same_addresses = same_pool && balancer.ingress == ingress && !observed.is_malformed;
+    if same_addresses && observed.conditions == digests {
         return None;
     }
+    let others = ConditionDigests { advertised: digests.advertised, ..observed.conditions };
     Some(StatusPatch {
         service: balancer.key.clone(),
         resource_version: balancer.resource_version.clone(),
@@ -273,6 +287,7 @@ fn patch(
         ingress,
         special_ingress: observed.special_ingress.clone(),
         conditions: conditions.to_vec(),
+        is_background: same_addresses && others == digests,
         other_conditions: observed.other_conditions.clone(),
     })
 }

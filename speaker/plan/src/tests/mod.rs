@@ -1,6 +1,7 @@
 //! Tests of the plan: tables of clusters and what their nodes announce.
 
 mod aggregates;
+mod announced_lists;
 mod cost;
 mod differences;
 mod drain;

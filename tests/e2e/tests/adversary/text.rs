@@ -63,7 +63,7 @@ pub(crate) fn conditions(dice: &mut SmallRng, largest: usize) -> Value {
     for number in 0..count {
         let kind = match dice.random_range(0..6) {
             0 => "fairlead.dev/Allocated".to_owned(),
-            1 => "fairlead.dev/Advertised".to_owned(),
+            1 => "fairlead.dev/Covered".to_owned(),
             2 => "Accepted".to_owned(),
             _ => format!("example.com/{number}"),
         };

@@ -30,7 +30,7 @@ const ANNOTATIONS: [&str; 6] = [
     "metallb.universe.tf/allow-shared-ip",
     names::ALLOCATED_FROM_POOL,
 ];
-const CONDITIONS: [&str; 3] = [names::ALLOCATED, names::ADVERTISED, "example.com/Other"];
+const CONDITIONS: [&str; 4] = [names::ALLOCATED, names::COVERED, names::ADVERTISED, "example.com/Other"];
 const PIECES: [&str; 12] = [
     "\u{7f}",
     "\n2026-01-01 ERROR forged ",

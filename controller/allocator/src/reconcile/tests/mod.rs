@@ -2,6 +2,7 @@
 //! none is left.
 
 mod adversary;
+mod announcements;
 mod assignment;
 mod claims;
 mod cluster;
@@ -12,6 +13,7 @@ mod draining;
 mod dual_stack;
 mod explain;
 mod finalizers;
+mod health;
 mod hostile_text;
 mod instances;
 mod manual_edits;
@@ -42,6 +44,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 
+use super::announcement::ObservedSpeaker;
 use super::*;
 use crate::ipam::{NodeNetwork, Released};
 use fairlead_test_support::{key, labels, pools};
@@ -62,6 +65,7 @@ pub(super) struct World {
     namespaces: BTreeMap<String, Labels>,
     nodes: BTreeMap<String, NodeNetwork>,
     pub(super) claims: BTreeMap<ObjectKey, v1beta1::IPClaim>,
+    pub(super) speakers: BTreeMap<String, v1beta1::Speaker>,
     /// The released addresses that the pool statuses list, by pool.
     pub(super) released: Vec<(String, Released)>,
     pub(super) index: Index,
@@ -94,6 +98,7 @@ impl World {
             namespaces: [("default".to_owned(), Labels::new())].into(),
             nodes: BTreeMap::new(),
             claims: BTreeMap::new(),
+            speakers: BTreeMap::new(),
             released: Vec::new(),
             index: Index::default(),
             version: 1,
@@ -120,6 +125,7 @@ impl World {
         self.index.nodes_reset(self.nodes.clone().into_iter().collect(), self.now);
         self.index.services_reset(self.observed(), self.now);
         self.index.claims_reset(self.claims.values().map(Claim::from_object).collect(), self.now);
+        self.index.speakers_reset(self.observed_speakers(), self.now);
         self.index.begin(self.released.clone(), self.now);
     }
 
@@ -129,6 +135,11 @@ impl World {
         let of = |pool: &String| -> Vec<_> { ipam.released(pool).map(|r| (pool.clone(), r)).collect() };
         self.released =
             self.config.pools.keys().chain(self.config.refused_pools.keys()).flat_map(of).collect();
+    }
+
+    pub(super) fn observed_speakers(&self) -> Vec<(String, ObservedSpeaker)> {
+        let observed = |speaker| ObservedSpeaker::of(speaker, None);
+        self.speakers.iter().filter_map(|(name, speaker)| Some((name.clone(), observed(speaker)?))).collect()
     }
 
     fn observed(&self) -> Vec<ObservedService> {
@@ -289,12 +300,13 @@ impl World {
         self.index.claim_applied(claim, self.now);
     }
 
-    /// Returns the addresses and the conditions in the status of a claim.
+    /// Returns the addresses and the conditions in the status of a claim, without its health.
     pub(super) fn claimed(&self, name: &str) -> String {
         let status = self.claims[&key(name)].status.clone().unwrap_or_default();
         let conditions: Vec<String> = status
             .conditions
             .iter()
+            .filter(|c| ![names::READY, names::STALLED].contains(&c.type_()))
             .map(|c| format!("{} {}/{}", c.type_(), c.status(), c.reason()))
             .collect();
         format!("{} {}", status.addresses.join(" "), conditions.join(" ")).trim().to_owned()

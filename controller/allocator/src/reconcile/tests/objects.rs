@@ -121,12 +121,17 @@ fn pool_status_has_counts_and_conditions() {
         json!({
             "metadata": { "resourceVersion": "1" },
             "status": {
+                "observedGeneration": 1, "free": "3,>=2^63",
                 "totalIPv4": 4, "assignedIPv4": 1, "availableIPv4": 3, "retainedIPv4": 0, "reservedIPv4": 0,
                 "totalIPv6": i64::MAX, "assignedIPv6": 0, "availableIPv6": i64::MAX,
                 "retainedIPv6": 0, "reservedIPv6": 0,
                 "conditions": [
                     {
                         "type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
+                        "lastTransitionTime": "2023-11-14T22:13:20Z", "observedGeneration": 1,
+                    },
+                    {
+                        "type": "Ready", "status": "True", "reason": "Accepted", "message": "",
                         "lastTransitionTime": "2023-11-14T22:13:20Z", "observedGeneration": 1,
                     },
                     {
@@ -320,15 +325,18 @@ fn refused_peer_shows_the_form_in_force() {
     let (first, form) = write(&mut stored, json!({}));
     assert_eq!(
         (first.as_str(), &form["generation"], &form["spec"]),
-        ("Accepted=True", &json!(2), &spec("9s"))
+        ("Accepted=True Ready=True", &json!(2), &spec("9s"))
     );
     let refused = write(&mut stored, json!({ "holdTime": "1s" }));
-    assert_eq!(refused, ("Accepted=False InForce=True".to_owned(), form));
+    assert_eq!(refused, ("Accepted=False InForce=True Ready=False Stalled=True".to_owned(), form));
     let message = stored["status"]["conditions"][1]["message"].as_str().unwrap();
     assert!(message.contains("generation 2,"), "{message}");
     // A field that the new form does not have is removed from the recorded one.
     let (corrected, form) = write(&mut stored, json!({ "holdTime": null, "connectTime": "7s" }));
     let mut expected = spec("");
     merge(&mut expected, &json!({ "holdTime": null, "connectTime": "7s" }));
-    assert_eq!((corrected.as_str(), form), ("Accepted=True", json!({ "generation": 4, "spec": expected })));
+    assert_eq!(
+        (corrected.as_str(), form),
+        ("Accepted=True Ready=True", json!({ "generation": 4, "spec": expected }))
+    );
 }

@@ -149,7 +149,7 @@ fn fields_that_only_others_write_are_no_difference() {
         assert_eq!(advance_with(&mut world, 1, None), 0, "{entry}");
         world.config.l2_advertisements.clear();
         world.reconfigure();
-        assert_eq!(world.take_writes(), 1, "the condition Advertised changes");
+        assert_eq!(world.take_writes(), 1, "the condition Covered changes");
         assert_eq!(ingress(&world), json!([entry]));
     }
 }

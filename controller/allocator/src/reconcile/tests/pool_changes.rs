@@ -59,12 +59,12 @@ fn evicted_services_do_not_displace_holders() {
 fn uncovered_address_has_no_advertisement_condition() {
     let mut world = World::new([pool("p", &["1.2.3.0"])]);
     world.apply(service("s", json!({})));
-    assert!(world.message("s", names::ADVERTISED).starts_with("True/Covered"));
+    assert!(world.message("s", names::COVERED).starts_with("True/Covered"));
     world.take_writes();
     world.config.l2_advertisements = [("other".into(), advertisement("other", &["q"]))].into();
     world.reconfigure();
     assert_eq!(
-        world.message("s", names::ADVERTISED),
+        world.message("s", names::COVERED),
         "False/NoAdvertisement: no L2Advertisement or BGPAdvertisement covers IPAddressPool p for this \
          Service"
     );
@@ -76,7 +76,7 @@ fn uncovered_address_has_no_advertisement_condition() {
     world.reconfigure();
     assert_eq!(world.take_writes(), 0, "the selector does not match");
     world.apply(service("s", json!({ "metadata": { "labels": { "expose": "yes" } } })));
-    assert!(world.message("s", names::ADVERTISED).starts_with("True/Covered"));
+    assert!(world.message("s", names::COVERED).starts_with("True/Covered"));
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn requested_attributes_without_permission_are_named() {
     let annotations = json!({ "fairlead.dev/bgp-communities": "blue" });
     world.apply(service("s", json!({ "metadata": { "annotations": annotations } })));
     assert_eq!(
-        world.message("s", names::ADVERTISED),
+        world.message("s", names::COVERED),
         "True/Covered: an advertisement covers these addresses; annotation fairlead.dev/bgp-communities: no \
          BGPAdvertisement of these addresses permits community \"blue\""
     );
@@ -98,10 +98,10 @@ fn requested_attributes_without_permission_are_named() {
     world.config.bgp_advertisements.insert(ad.name.clone(), ad.clone());
     world.reconfigure();
     let covered = "True/Covered: an advertisement covers these addresses";
-    assert_eq!(world.message("s", names::ADVERTISED), covered);
+    assert_eq!(world.message("s", names::COVERED), covered);
     let ad = BgpAdvertisement { service_attributes: None, ..ad };
     world.config.bgp_advertisements.insert(ad.name.clone(), ad);
     world.reconfigure();
-    assert_ne!(world.message("s", names::ADVERTISED), covered, "the permission was revoked");
+    assert_ne!(world.message("s", names::COVERED), covered, "the permission was revoked");
     assert_eq!(world.take_writes(), 2);
 }

@@ -221,10 +221,10 @@ fn advertisement_of_refused_pool_still_covers() {
     let mut world = refused(&[pool("old", &["1.2.3.0-1.2.3.9"])]);
     world.config.l2_advertisements = [("p".into(), advertisement("p", &["p"]))].into();
     world.reconfigure();
-    assert!(world.message("s", names::ADVERTISED).starts_with("True/Covered"));
+    assert!(world.message("s", names::COVERED).starts_with("True/Covered"));
     world.config.l2_advertisements = [("old".into(), advertisement("old", &["old"]))].into();
     world.reconfigure();
-    assert!(world.message("s", names::ADVERTISED).starts_with("False/NoAdvertisement"));
+    assert!(world.message("s", names::COVERED).starts_with("False/NoAdvertisement"));
 }
 
 #[test]

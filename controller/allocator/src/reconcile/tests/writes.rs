@@ -38,8 +38,13 @@ fn one_patch_contains_annotation_ingress_and_conditions() {
                         "lastTransitionTime": "2023-11-14T22:13:20Z",
                     },
                     {
-                        "type": "fairlead.dev/Advertised", "status": "True", "reason": "Covered",
+                        "type": "fairlead.dev/Covered", "status": "True", "reason": "Covered",
                         "message": "an advertisement covers these addresses",
+                        "lastTransitionTime": "2023-11-14T22:13:20Z",
+                    },
+                    {
+                        "type": "fairlead.dev/Advertised", "status": "False", "reason": "NoSpeaker",
+                        "message": "there is no Speaker object: run the speaker on the Nodes",
                         "lastTransitionTime": "2023-11-14T22:13:20Z",
                     },
                 ],
@@ -64,7 +69,7 @@ fn refusal_clears_status_and_emits_one_event() {
     assert_eq!(
         body["status"]["conditions"].as_array().unwrap().len(),
         1,
-        "no address, no Advertised condition"
+        "no address, no condition about advertisements"
     );
     assert_eq!(
         events.iter().map(|e| (e.warning, e.reason)).collect::<Vec<_>>(),
@@ -84,7 +89,8 @@ fn foreign_conditions_are_preserved() {
     world.apply(service("s", json!({ "status": { "conditions": [foreign] } })));
     let conditions = world.service("s").status.unwrap().conditions.unwrap();
     let types: Vec<&str> = conditions.iter().map(|c| c.type_.as_str()).collect();
-    assert_eq!(types, ["example.org/Checked", "fairlead.dev/Allocated", "fairlead.dev/Advertised"]);
+    let ours = ["fairlead.dev/Allocated", "fairlead.dev/Covered", "fairlead.dev/Advertised"];
+    assert_eq!(types, [&["example.org/Checked"][..], &ours].concat());
 }
 
 #[test]
@@ -100,7 +106,8 @@ fn foreign_condition_too_large_does_not_remove_smaller_ones() {
     world.apply(service("s", json!({ "status": { "conditions": conditions } })));
     let conditions = world.service("s").status.unwrap().conditions.unwrap();
     let types: Vec<&str> = conditions.iter().map(|c| c.type_.as_str()).collect();
-    assert_eq!(types, ["a", "c", "fairlead.dev/Allocated", "fairlead.dev/Advertised"]);
+    let ours = ["fairlead.dev/Allocated", "fairlead.dev/Covered", "fairlead.dev/Advertised"];
+    assert_eq!(types, [&["a", "c"][..], &ours].concat());
 }
 
 #[test]
