@@ -14,10 +14,10 @@ fn chart(namespace: &str, values: &str) -> Vec<Value> {
 /// Returns the objects by kind and name, without what only the chart has.
 fn normalized(objects: Vec<Value>) -> BTreeMap<(String, String), Value> {
     let without_own = |metadata: &mut Value| {
-        if let Some(labels) = metadata["labels"].as_object_mut() {
+        if let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut) {
             OWN_LABELS.iter().for_each(|label| drop(labels.remove(*label)));
         }
-        if let Some(annotations) = metadata["annotations"].as_object_mut() {
+        if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
             annotations.remove(KEEP);
             if annotations.is_empty() {
                 metadata.as_object_mut().unwrap().remove("annotations");
