@@ -86,6 +86,13 @@ struct Score {
     weight: u32,
 }
 
+impl Score {
+    /// Returns the sort key of a candidate in the election of an address: the owner has the highest.
+    fn key<'a>(&self, name: &'a NodeName, address: IpAddr) -> (u32, u32, u32, u64, &'a NodeName) {
+        (self.services, self.ready, self.weight, rank(name, address), name)
+    }
+}
+
 /// The standing of this node in an election, for one of the Services on the address.
 struct Standing {
     /// Reason for which this node cannot announce for the Service; `None` if it can.
@@ -341,10 +348,32 @@ impl Election {
 
     fn winner(&self, address: IpAddr, scores: &[Score]) -> Option<NodeName> {
         let able = self.candidates.nodes.iter().zip(scores).filter(|(_, score)| score.services > 0);
-        let best = able.max_by_key(|(name, score)| {
-            (score.services, score.ready, score.weight, rank(name, address), *name)
-        });
-        best.map(|(name, _)| name.clone())
+        able.max_by_key(|(name, score)| score.key(name, address)).map(|(name, _)| name.clone())
+    }
+
+    /// Returns the candidates that can announce an address: the owner, then the others in the order in which
+    /// they become the owner if those before them fail.
+    pub(crate) fn order(&self, address: IpAddr, view: ClusterView<'_>) -> Vec<NodeName> {
+        let mut scores = vec![Score::default(); self.candidates.nodes.len()];
+        for (key, number) in view.services.holders(address).iter().zip(1..) {
+            self.count_service(key, address, view, number, &mut scores);
+        }
+        let able = self.candidates.nodes.iter().zip(&scores).filter(|(_, score)| score.services > 0);
+        let mut able: Vec<_> = able.collect();
+        able.sort_by_key(|(name, score)| std::cmp::Reverse(score.key(name, address)));
+        able.into_iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Returns why this node cannot announce an address for a Service, whichever node owns it; `None` if it
+    /// can.
+    pub(crate) fn inability(
+        &self,
+        service: &ObjectKey,
+        address: IpAddr,
+        view: ClusterView<'_>,
+    ) -> Option<NotAnnouncedReason> {
+        let mut scores = vec![Score::default(); self.candidates.nodes.len()];
+        self.count_service(service, address, view, 1, &mut scores).reason
     }
 
     /// Stores the outcome of an election and returns the change that follows from it.

@@ -79,6 +79,7 @@ pub mod speaker_object;
 mod states;
 #[cfg(test)]
 mod tests;
+pub mod trim;
 mod turns;
 mod view;
 mod weights;

@@ -10,7 +10,7 @@ use fairlead_crds::model::delta::ConfigDelta;
 use fairlead_crds::model::service::ObjectKey;
 
 use crate::announced_lists::AnnouncedList;
-use crate::change::{AnnouncementChange, ChangeList};
+use crate::change::{AnnouncementChange, AnnouncementState, ChangeList};
 use crate::config_diff::affected_pools;
 use crate::data_path::ProbeAnswer;
 use crate::dirty::DirtySet;
@@ -306,6 +306,29 @@ impl Plan {
         self.states.problems()
     }
 
+    /// Returns the nodes that can announce an L2 address: the owner, then the others in the order in which
+    /// they become the owner if those before them fail. Current after [`Plan::changes`].
+    pub fn owner_order(&self, address: IpAddr) -> Vec<NodeName> {
+        self.election.order(address, self.view())
+    }
+
+    /// Returns why this node cannot announce an address of a Service by L2, whichever node owns it; `None`
+    /// if it can. Current after [`Plan::changes`].
+    pub fn l2_inability(&self, service: &ObjectKey, address: IpAddr) -> Option<NotAnnouncedReason> {
+        self.election.inability(service, address, self.view())
+    }
+
+    /// Returns the state of an address of a Service by one protocol; `None` if the Service does not hold the
+    /// address. Current after [`Plan::changes`].
+    pub fn state(
+        &self,
+        service: &ObjectKey,
+        address: IpAddr,
+        protocol: Protocol,
+    ) -> Option<AnnouncementState> {
+        self.states.get(service, address, protocol)
+    }
+
     /// Returns the number of addresses that this node announces by L2.
     pub fn l2_announced(&self) -> usize {
         self.election.announced()
@@ -357,6 +380,15 @@ impl Plan {
         self.drain.phase()
     }
 
+    fn view(&self) -> ClusterView<'_> {
+        ClusterView {
+            config: &self.config,
+            nodes: &self.nodes,
+            services: &self.services,
+            endpoints: &self.endpoints,
+        }
+    }
+
     fn update_drain(&mut self, changes: &mut ChangeList) {
         let Some(node) = self.nodes.own() else { return };
         let before = self.drain.phase();
@@ -374,15 +406,6 @@ impl Plan {
 
 #[cfg(test)]
 impl Plan {
-    pub(crate) fn state(
-        &self,
-        service: &ObjectKey,
-        address: std::net::IpAddr,
-        protocol: Protocol,
-    ) -> Option<crate::AnnouncementState> {
-        self.states.get(service, address, protocol)
-    }
-
     pub(crate) fn owner(&self, address: std::net::IpAddr) -> Option<&str> {
         self.election.owner(address)
     }

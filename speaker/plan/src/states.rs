@@ -98,7 +98,6 @@ impl AnnouncementStates {
     }
 
     /// Returns the state of an address; `None` if the Service does not hold it.
-    #[cfg(test)]
     pub(crate) fn get(
         &self,
         key: &ObjectKey,

@@ -101,3 +101,31 @@ fn preference_outranks_hash_in_any_order_of_nodes() {
     }
     assert_eq!(owners(&plan, &addresses), forwards);
 }
+
+#[test]
+fn owner_order_is_the_order_of_succession() {
+    let addresses = addresses(10);
+    let all = world(4, &addresses);
+    for address in &addresses {
+        let order = observer(&all).owner_order(*address);
+        assert_eq!(order.len(), 4, "{address}");
+        let mut rest = all.clone();
+        for next in &order {
+            assert_eq!(observer(&rest).owner(*address), Some(&**next), "{address}");
+            rest.live.as_mut().unwrap().remove(&**next);
+        }
+    }
+}
+
+#[test]
+fn inability_does_not_depend_on_the_owner() {
+    let mut world = world(3, &addresses(1));
+    world.config.l2_advertisements.get_mut("ad").unwrap().node_selectors = vec![selector("name=n2")];
+    let address = addresses(1)[0];
+    let inability = |node: &str| {
+        let (plan, _) = world.plan_of(node);
+        plan.l2_inability(&key("s0"), address)
+    };
+    assert_eq!(inability("n2"), None);
+    assert_eq!(inability("n1"), Some(NotAnnouncedReason::NodeNotSelected));
+}
