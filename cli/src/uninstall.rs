@@ -1,7 +1,6 @@
 //! `fairlead uninstall`: removes what Fairlead has written into objects that outlive it.
 
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -10,8 +9,7 @@ use fairlead_crds::kinds::Kind;
 use fairlead_crds::names::{CONTROLLER, CONTROLLER_LEASE};
 use fairlead_crds::read::timestamp;
 use fairlead_crds::text::{MAX_NAME, message, printable};
-use fairlead_runtime::client::{self, Connection};
-use fairlead_runtime::flags::Common;
+use fairlead_runtime::client::Connection;
 use fairlead_runtime::pages::for_each_listed;
 use fairlead_runtime::request::{Failure, request};
 use jiff::{SignedDuration, Timestamp};
@@ -22,6 +20,8 @@ use kube::core::{Request, Resource};
 use kube::{Client, Error};
 use serde_json::{Value, json};
 
+use crate::connection::Cluster;
+
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Print what would be removed, and change nothing
@@ -31,14 +31,6 @@ pub(crate) struct Arguments {
     /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
-
-    /// Namespace of Fairlead
-    #[arg(short, long, value_name = "NAMESPACE", default_value = "fairlead-system")]
-    namespace: String,
-
-    /// Kubeconfig file; if unset, ~/.kube/config, or the in-cluster configuration if there is no such file
-    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
 }
 
 /// One object and the patch that it needs.
@@ -56,20 +48,21 @@ struct Removal {
 ///
 /// # Errors
 /// Returns an error if the API server is unreachable, if a controller still runs, or if a request fails.
-pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
+pub(crate) fn run(arguments: &Arguments, cluster: &Cluster) -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(uninstall(arguments))
+    runtime.block_on(uninstall(arguments, cluster))
 }
 
-async fn uninstall(arguments: &Arguments) -> Result<bool> {
-    let kubeconfig = arguments.kubeconfig.clone().or_else(crate::explain::default_kubeconfig);
-    let Connection { client, server } = client::connect(&Common { kubeconfig, ..Common::default() }).await?;
-    remove_all(arguments, &client).await.with_context(|| format!("API server {server}"))
+async fn uninstall(arguments: &Arguments, cluster: &Cluster) -> Result<bool> {
+    let Connection { client, server } = cluster.connect().await?.connection;
+    // In this subcommand, -n names the namespace of Fairlead too.
+    let namespace = cluster.namespace.as_ref().unwrap_or(&cluster.fairlead_namespace);
+    remove_all(arguments, &client, namespace).await.with_context(|| format!("API server {server}"))
 }
 
-async fn remove_all(arguments: &Arguments, client: &Client) -> Result<bool> {
+async fn remove_all(arguments: &Arguments, client: &Client, namespace: &str) -> Result<bool> {
     if !arguments.dry_run {
-        refuse_while_running(client, &arguments.namespace).await?;
+        refuse_while_running(client, namespace).await?;
     }
     let mut removals = Vec::new();
     for kind in Kind::ALL {

@@ -74,7 +74,7 @@ async fn refuse_advertisement(client: &Client) -> String {
     let selector = json!({ "matchLabels": { "a": "b" } });
     let spec = json!({ "spec": { "nodeSelectors": [selector, selector] } });
     ads.patch("lan", &PatchParams::default(), &Patch::Merge(spec)).await.unwrap();
-    "Refused objects that stay in force:\n  L2Advertisement/lan is refused at generation 2: DuplicateEntry: \
+    "Refused objects that stay in force\n  L2Advertisement/lan is refused at generation 2: DuplicateEntry: \
      nodeSelectors contains the same selector twice: remove one of them; generation 1 stays in force\n"
         .to_owned()
 }
@@ -114,15 +114,15 @@ async fn explain_prints_decisions_and_exits_by_addresses() {
     let file = File(std::env::temp_dir().join(format!("fairlead-explain-{}", std::process::id())));
     std::fs::write(&file.0, cluster.kubeconfig()).unwrap();
 
+    // No controller runs: the decision is one that nobody has written.
+    let pending = "Service default/web: Pending: NotReconciled: no controller has written the status of this \
+                   Service: no controller leads: there is no Lease fairlead-system/fairlead-controller\n";
     let output = explain(&file.0, &["web"]);
     let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(
-        text.starts_with("Service default/web: Allocated: 192.0.2.10 from IPAddressPool lan\n"),
-        "{text}"
-    );
-    assert!(text.contains("  lan  USED  192.0.2.10\n"), "{text}");
-
+    assert_eq!(output.status.code(), Some(1), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.starts_with(pending), "{text}");
+    let decided = "  a controller would decide: Allocated: 192.0.2.10 from IPAddressPool lan\n";
+    assert!(text.contains(decided) && text.contains("  lan  USED  192.0.2.10\n"), "{text}");
     assert!(!text.contains("Speakers"), "{text}");
 
     let speaker: Speaker = object(json!({ "metadata": { "name": "n1" }, "spec": {} }));
@@ -132,50 +132,58 @@ async fn explain_prints_decisions_and_exits_by_addresses() {
         json!({ "service": service, "address": "192.0.2.10", "protocol": "L2", "reason": "UnusableOnLink",
                 "message": "exclude it" })
     };
-    let status = json!({ "status": { "notAnnounced": [entry("default/other"), entry("default/web")] } });
+    let entries = [entry("default/other"), entry("default/web")];
+    let status = json!({ "status": { "ready": true, "notAnnounced": entries } });
     speakers.patch_status("n1", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
     let output = explain(&file.0, &["web"]);
     let text = String::from_utf8(output.stdout).unwrap();
-    let reasons = "Speakers that do not announce:\n  192.0.2.10 by L2, on n1: UnusableOnLink: exclude it\n";
-    assert!(output.status.code() == Some(0) && text.ends_with(reasons), "{text}");
+    let reasons = "Speakers that do not announce\n  192.0.2.10 by L2, on n1: UnusableOnLink: exclude it\n";
+    assert!(output.status.code() == Some(1) && text.ends_with(reasons), "{text}");
 
     let address = |address: &str| {
         let output = fairlead(&file.0, &["explain", "address", address]);
         (output.status.code(), String::from_utf8(output.stdout).unwrap())
     };
-    let held = "192.0.2.10 is in use by Service default/web\n\
-                Service default/web: Allocated: 192.0.2.10 from IPAddressPool lan\n";
-    assert_eq!(address("192.0.2.10"), (Some(0), format!("{held}{reasons}")));
     for (ip, text) in [
-        ("192.0.2.9", "192.0.2.9 is in no IPAddressPool, or avoidBuggyIPs excludes it\n"),
-        ("203.0.113.1", "203.0.113.1 is free in IPAddressPool net\n"),
+        (
+            "192.0.2.9",
+            "Address 192.0.2.9: Unavailable: 192.0.2.9 is in no IPAddressPool, or avoidBuggyIPs excludes it\n",
+        ),
+        ("203.0.113.1", "Address 203.0.113.1: Free: 203.0.113.1 is free in IPAddressPool net\n"),
         (
             "203.0.113.9",
-            "203.0.113.9 is free in IPAddressPool net\n203.0.113.9 is in the Service range \
-             203.0.113.8-203.0.113.15 of ServiceCIDR more\n",
+            "Address 203.0.113.9: Free: 203.0.113.9 is free in IPAddressPool net\nAllocation\n  203.0.113.9 is \
+             in the Service range 203.0.113.8-203.0.113.15 of ServiceCIDR more\n",
         ),
-        ("203.0.113.20", "203.0.113.20 is an address of Node n1, which no Service can use\n"),
+        (
+            "203.0.113.20",
+            "Address 203.0.113.20: Unavailable: 203.0.113.20 is an address of Node n1, which no Service can use\n",
+        ),
         (
             "203.0.113.33",
-            "203.0.113.33 is free in IPAddressPool net\n203.0.113.33 is in the Pod range \
-             203.0.113.32-203.0.113.47 of Node n1\n",
+            "Address 203.0.113.33: Free: 203.0.113.33 is free in IPAddressPool net\nAllocation\n  203.0.113.33 is \
+             in the Pod range 203.0.113.32-203.0.113.47 of Node n1\n",
         ),
     ] {
         assert_eq!(address(ip), (Some(1), text.to_owned()));
     }
+    let (code, text) = address("192.0.2.10");
+    let pending = "  a controller would give it to Service default/web\n";
+    assert!(code == Some(1) && text.contains(pending) && text.ends_with(reasons), "{text}");
 
     let refused = refuse_advertisement(&client).await;
-    assert_eq!(address("192.0.2.10"), (Some(0), format!("{held}{reasons}{refused}")));
+    let (code, text) = address("192.0.2.10");
+    let held = "Address 192.0.2.10: InUse: 192.0.2.10 is in use by Service default/web\n";
+    assert!(code == Some(0) && text.starts_with(held), "{text}");
+    assert!(text.ends_with(&format!("{reasons}{refused}")), "{text}");
     let output = explain(&file.0, &["web"]);
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.ends_with(&refused), "{text}");
+    assert!(output.status.code() == Some(0) && text.ends_with(&refused), "{text}");
     let output = explain(&file.0, &["default/late"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(
-        text.starts_with("Service default/late: PoolNotFound: IPAddressPool dmz does not exist\n"),
-        "{text}"
-    );
+    let decided = "  a controller would decide: PoolNotFound: IPAddressPool dmz does not exist\n";
+    assert!(text.contains(decided), "{text}");
 
     let output = explain(&file.0, &["-n", "other", "web"]);
     let text = String::from_utf8(output.stderr).unwrap();

@@ -54,7 +54,7 @@ pub struct Connection {
 /// # Errors
 /// See [`Error`].
 pub async fn connect(flags: &Common) -> Result<Connection, Error> {
-    let mut config = match &flags.kubeconfig {
+    let config = match &flags.kubeconfig {
         Some(path) => {
             let invalid = |why: String| Error::Kubeconfig { path: path.clone(), why };
             let kubeconfig = Kubeconfig::read_from(path).map_err(|e| invalid(chain(&e)))?;
@@ -64,6 +64,14 @@ pub async fn connect(flags: &Common) -> Result<Connection, Error> {
         }
         None => Config::incluster().map_err(|e| Error::InCluster { why: chain(&e) })?,
     };
+    connect_with(config)
+}
+
+/// Creates a client of this configuration; see [`connect`].
+///
+/// # Errors
+/// [`Error::Setup`].
+pub fn connect_with(mut config: Config) -> Result<Connection, Error> {
     config.connect_timeout = Some(Duration::from_secs(5));
     config.default_retry = false;
     let server = without_credentials(&config.cluster_url);

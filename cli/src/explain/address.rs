@@ -1,23 +1,30 @@
 //! `fairlead explain address`: who has an address, and what prevents others from getting it.
 
-use std::fmt;
 use std::net::IpAddr;
 
-use fairlead_allocator::explain::Explanation;
+use anyhow::Result;
 use fairlead_allocator::ipam::{AllocationRequest, Ipam, Sharing};
 use fairlead_allocator::reconcile::Index;
 use fairlead_crds::model::range::IpRange;
-use fairlead_crds::model::service::LoadBalancer;
+use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
 use fairlead_crds::objects::{Service, ServiceSpec};
-use fairlead_crds::text::message;
 
-/// The explanation of an address. Its `Display` form has one line for each fact.
+use super::Chain;
+use super::announcements::NotAnnouncedAddresses;
+use super::decision::Decisions;
+use super::service::announcement;
+use crate::cluster::Snapshot;
+use crate::network::Network;
+
+/// The part of the allocator in the explanation of an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AddressExplanation {
     /// Whether another Service could get the address.
     pub state: String,
-    /// The Services that hold the address, each with reason and message of its condition.
-    pub holders: Vec<String>,
+    /// The Services to which the allocator gives the address.
+    pub holders: Vec<ObjectKey>,
+    /// True if no new Service can get the address.
+    pub is_refused: bool,
     /// The ranges of the cluster that contain the address.
     pub ranges: Vec<String>,
 }
@@ -25,30 +32,65 @@ pub(super) struct AddressExplanation {
 impl AddressExplanation {
     pub(super) fn new(index: &Index, address: IpAddr) -> Self {
         let ipam = index.ipam();
-        let holders = ipam.holders(address).iter().filter_map(|holder| {
-            let explanation = Explanation::new(index, holder)?;
-            Some(format!("Service {holder}: {}", explanation.outcome))
-        });
-        Self { state: state(ipam, address), holders: holders.collect(), ranges: ranges(ipam, address) }
+        let holders = ipam.holders(address).iter().map(|holder| ObjectKey::clone(holder)).collect();
+        let (is_refused, state) = state(ipam, address);
+        Self { state, is_refused, holders, ranges: ranges(ipam, address) }
     }
 }
 
-/// Each text is escaped and cut, because it can quote what users write into objects.
-impl fmt::Display for AddressExplanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        [&self.state]
-            .into_iter()
-            .chain(&self.holders)
-            .chain(&self.ranges)
-            .try_for_each(|line| writeln!(f, "{}", message(&**line)))
+/// Explains an address.
+///
+/// # Errors
+/// Returns an error if the configuration was not listed.
+pub(super) fn explain(snapshot: &Snapshot, address: IpAddr) -> Result<Chain> {
+    let decisions = Decisions::of(snapshot)?;
+    let own = AddressExplanation::new(&decisions.index, address);
+    let holders: Vec<LoadBalancer> = snapshot
+        .balancers()
+        .map(|(_, balancer)| balancer)
+        .filter(|balancer| balancer.ingress.contains(&address))
+        .collect();
+    let names: Vec<String> = holders.iter().map(|holder| holder.key.to_string()).collect();
+    let is_held = !holders.is_empty();
+    let (state, message) = match (is_held, own.holders.is_empty()) {
+        (true, _) => ("InUse", format!("{address} is in use by Service {}", names.join(", "))),
+        // A controller would allocate it now.
+        (false, false) => ("Pending", format!("no Service has {address} in its status")),
+        (false, true) => ("Free", own.state.clone()),
+    };
+    let state = if own.is_refused && state == "Free" { "Unavailable" } else { state };
+    let mut chain = Chain {
+        subject: format!("Address {address}"),
+        state: state.to_owned(),
+        message,
+        is_well: is_held,
+        succeeds: is_held,
+        steps: Vec::new(),
+        unread: Vec::new(),
+    };
+    let pending = own.holders.iter().filter(|key| !holders.iter().any(|holder| holder.key == **key));
+    let pending = pending.map(|key| format!("a controller would give it to Service {key}"));
+    let mut lines: Vec<String> = own.ranges.into_iter().chain(pending).collect();
+    lines.extend(super::decision::note_of_unread(snapshot).filter(|_| !is_held));
+    chain.push("Allocation", lines);
+    if let Some(holder) = holders.first() {
+        let network = Network::of(snapshot, decisions.configuration.resolution().config.clone());
+        announcement(&mut chain, snapshot, network, &holder.key, &[address]);
     }
+    let silent = NotAnnouncedAddresses::of(snapshot, |entry| entry.address.parse() == Ok(address));
+    chain.push("Speakers that do not announce", silent.lines());
+    let kept = decisions.kept(snapshot, |service| service.ingress.contains(&address));
+    chain.push("Refused objects that stay in force", kept);
+    Ok(chain)
 }
 
-/// Returns the verdict of the allocator on a new Service that requests the address and shares none.
-fn state(ipam: &Ipam, address: IpAddr) -> String {
+/// Returns if the allocator refuses the address to a new Service that requests it and shares none, and why.
+fn state(ipam: &Ipam, address: IpAddr) -> (bool, String) {
     let spec = ServiceSpec { type_: Some("LoadBalancer".to_owned()), ..ServiceSpec::default() };
     let service = Service { spec: Some(spec), ..Service::default() };
-    let Some(balancer) = LoadBalancer::from_service(&service, None) else { return String::new() };
+    let Some(balancer) = LoadBalancer::from_service(&service, None) else {
+        return (true, String::new());
+    };
     let request = AllocationRequest {
         service: &balancer.key,
         labels: &balancer.labels,
@@ -56,8 +98,8 @@ fn state(ipam: &Ipam, address: IpAddr) -> String {
         sharing: Sharing::of(&balancer),
     };
     match (ipam.check_taking(&request, address), ipam.pool_name_of(address)) {
-        (Err(refusal), _) => refusal.to_string(),
-        (Ok(()), pool) => format!("{address} is free in IPAddressPool {}", pool.unwrap_or_default()),
+        (Err(refusal), _) => (true, refusal.to_string()),
+        (Ok(()), pool) => (false, format!("{address} is free in IPAddressPool {}", pool.unwrap_or_default())),
     }
 }
 

@@ -1,18 +1,17 @@
 //! The part of `fairlead explain` about announcements: the reasons of the Speaker objects.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use fairlead_crds::model::instance::Instance;
 use fairlead_crds::text::{MAX_NAME, message, printable};
-use fairlead_crds::v1beta1::{NotAnnounced, Speaker};
-use kube::ResourceExt;
+use fairlead_crds::v1beta1::NotAnnounced;
+
+use crate::cluster::{NodeSpeaker, Snapshot};
+use crate::output::list;
 
 /// The maximum number of nodes that a line names.
 const MAX_NODES: usize = 5;
 
-/// The addresses that speakers do not announce, with the reasons. Its `Display` form is empty if there are
-/// none.
+/// The addresses that speakers do not announce, with the reasons.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct NotAnnouncedAddresses {
     /// Address, protocol, reason and message, each with the nodes.
@@ -22,15 +21,25 @@ pub(super) struct NotAnnouncedAddresses {
 }
 
 impl NotAnnouncedAddresses {
-    /// Collects the entries that `concerns` selects, of the speakers of the instance with this class.
-    pub(super) fn of(
-        speakers: &[Speaker],
-        class: Option<&str>,
+    /// Collects the entries that `concerns` selects, of the speakers of the instance that are ready.
+    pub(super) fn of(snapshot: &Snapshot, concerns: impl Fn(&NotAnnounced) -> bool) -> Self {
+        Self::collect(snapshot, |_| true, concerns)
+    }
+
+    /// Collects all entries of the speaker of a node.
+    pub(super) fn of_node(snapshot: &Snapshot, node: &str) -> Self {
+        Self::collect(snapshot, |name| name == node, |_| true)
+    }
+
+    fn collect(
+        snapshot: &Snapshot,
+        selects: impl Fn(&str) -> bool,
         concerns: impl Fn(&NotAnnounced) -> bool,
     ) -> Self {
         let mut all = Self::default();
-        for speaker in speakers {
-            let (Some(node), Some(status)) = (node(speaker, class), &speaker.status) else { continue };
+        let ready = |speaker: &&NodeSpeaker<'_>| speaker.is_ready() && selects(speaker.node);
+        for speaker in snapshot.speakers().values().filter(ready) {
+            let (node, status) = (speaker.node.to_owned(), speaker.status);
             for entry in status.not_announced.iter().filter(|entry| concerns(entry)) {
                 let NotAnnounced { address, protocol, reason, message, .. } = entry;
                 let protocol = protocol.clone().unwrap_or_default();
@@ -50,47 +59,30 @@ impl NotAnnouncedAddresses {
     }
 }
 
-/// Each text is escaped and cut, because a program that may write Speaker objects can write any text.
-impl fmt::Display for NotAnnouncedAddresses {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.reasons.is_empty() {
-            writeln!(f, "Speakers that do not announce:")?;
-        }
-        for ([address, protocol, reason, why], nodes) in &self.reasons {
+impl NotAnnouncedAddresses {
+    /// Returns a line for each reason, and one for the speakers whose object does not list all addresses.
+    /// Each text is escaped and cut, because a program that may write Speaker objects can write any text.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let reasons = self.reasons.iter().map(|([address, protocol, reason, why], nodes)| {
             let by = if protocol.is_empty() { String::new() } else { format!(" by {protocol}") };
-            let text = format!("{address}{by}, on {}: {reason}: {why}", list(nodes));
-            writeln!(f, "  {}", message(text))?;
-        }
+            let text = format!("{address}{by}, on {}: {reason}: {why}", list(nodes, MAX_NODES));
+            message(text).into_owned()
+        });
+        let mut lines: Vec<String> = reasons.collect();
         if !self.incomplete.is_empty() {
             let nodes = self.incomplete.iter().map(|(node, listed, count)| {
                 format!("{} lists {listed} of {count}", printable(&**node, MAX_NAME))
             });
-            let nodes = list(&nodes.collect::<Vec<_>>());
-            writeln!(f, "Speaker objects do not list all addresses that are not announced: {nodes}")?;
+            let nodes = list(&nodes.collect::<Vec<_>>(), MAX_NODES);
+            lines.push(format!("not all addresses that are not announced are listed: {nodes}"));
         }
-        Ok(())
+        lines
     }
-}
-
-/// Returns the node of a Speaker object, if it belongs to an instance with this class.
-fn node(speaker: &Speaker, class: Option<&str>) -> Option<String> {
-    let name = speaker.name_any();
-    // The name of an instance with a class ends with its namespace, which contains no dot.
-    let namespace = name.rsplit_once('.').map(|(_, namespace)| namespace.to_owned()).unwrap_or_default();
-    let instance = Instance { class: class.map(str::to_owned), namespace };
-    instance.node_of_speaker(&name, speaker.spec.load_balancer_class.as_deref()).map(str::to_owned)
-}
-
-fn list(names: &[String]) -> String {
-    let mut text = names.iter().take(MAX_NODES).cloned().collect::<Vec<_>>().join(", ");
-    if names.len() > MAX_NODES {
-        text += &format!(" and {} more", names.len() - MAX_NODES);
-    }
-    text
 }
 
 #[cfg(test)]
 mod tests {
+    use fairlead_crds::v1beta1::Speaker;
     use serde_json::{Value, json};
 
     use super::*;
@@ -99,13 +91,15 @@ mod tests {
         serde_json::from_value(json!({
             "apiVersion": "fairlead.dev/v1beta1", "kind": "Speaker", "metadata": { "name": name },
             "spec": { "loadBalancerClass": class },
-            "status": { "notAnnounced": entries, "notAnnouncedCount": count },
+            "status": { "ready": true, "notAnnounced": entries, "notAnnouncedCount": count },
         }))
         .unwrap()
     }
 
-    fn text(speakers: &[Speaker], class: Option<&str>) -> String {
-        NotAnnouncedAddresses::of(speakers, class, |entry| entry.service == "shop/web").to_string()
+    fn lines(speakers: &[Speaker], class: Option<&str>) -> Vec<String> {
+        let mut snapshot = Snapshot::empty(class, "b");
+        snapshot.all_speakers = speakers.to_vec();
+        NotAnnouncedAddresses::of(&snapshot, |entry| entry.service == "shop/web").lines()
     }
 
     #[test]
@@ -126,27 +120,29 @@ mod tests {
             speaker("n3.b", Some("example.com/b"), json!([unusable]), 1),
         ];
         assert_eq!(
-            text(&speakers, None),
-            "Speakers that do not announce:\n\
-             \x20 192.0.2.0, on n1: NoEndpoints: a message\n\
-             \x20 192.0.2.0 by L2, on n1, n2: UnusableOnLink: a message\n\
-             Speaker objects do not list all addresses that are not announced: n2 lists 1 of 65\n"
+            lines(&speakers, None),
+            [
+                "192.0.2.0, on n1: NoEndpoints: a message",
+                "192.0.2.0 by L2, on n1, n2: UnusableOnLink: a message",
+                "not all addresses that are not announced are listed: n2 lists 1 of 65",
+            ]
         );
         assert_eq!(
-            text(&speakers, Some("example.com/b")),
-            "Speakers that do not announce:\n  192.0.2.0 by L2, on n3: UnusableOnLink: a message\n"
+            lines(&speakers, Some("example.com/b")),
+            ["192.0.2.0 by L2, on n3: UnusableOnLink: a message"]
         );
-        assert_eq!(text(&speakers, Some("example.com/c")), "");
+        assert!(lines(&speakers, Some("example.com/c")).is_empty());
         speakers.extend((10..20).map(|n| speaker(&format!("n{n}"), None, json!([unusable]), 1)));
-        assert!(text(&speakers, None).contains("on n1, n2, n10, n11, n12 and 7 more: "));
+        let all = lines(&speakers, None).concat();
+        assert!(all.contains("on n1, n10, n11, n12, n13 and 7 more: "), "{all}");
     }
 
     #[test]
     fn texts_of_speakers_cannot_forge_lines() {
         let entry = json!({ "service": "shop/web", "address": "192.0.2.0\nService x", "reason": "\u{1b}[2J",
                             "message": "x".repeat(10_000) });
-        let text = text(&[speaker("n1\nx", None, json!([entry]), 9)], None);
-        assert_eq!(text.lines().count(), 3, "{text}");
+        let text = lines(&[speaker("n1\nx", None, json!([entry]), 9)], None).join("\n");
+        assert_eq!(text.lines().count(), 2, "{text}");
         assert!(text.len() < 3000 && !text.contains('\u{1b}'), "{text}");
     }
 }

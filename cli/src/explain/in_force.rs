@@ -2,42 +2,40 @@
 //! form is in force, as in the resolution that the speakers use.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use fairlead_crds::kinds::{Kind, ObjectRef};
 use fairlead_crds::model::service::LoadBalancer;
 use fairlead_crds::resolve::{ObjectVerdict, Resolution};
 use fairlead_crds::text::message;
 
-/// The refused objects in force. The `Display` form is empty if there are none.
+use crate::cluster::ObjectState;
+
+/// The refused objects in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct KeptObjects(Vec<String>);
 
 impl KeptObjects {
     /// Returns the advertisements that cover addresses of these Services, and the BGPPeers of this class that
-    /// receive them, as far as they are refused and an earlier form is in force. `generations` contains the
-    /// current generation of each object.
+    /// receive them, as far as they are refused and an earlier form is in force. `states` contains the state
+    /// of each object.
     pub(super) fn of<'a>(
         resolution: &Resolution,
         class: Option<&str>,
         services: impl Iterator<Item = &'a LoadBalancer>,
-        generations: &BTreeMap<ObjectRef, i64>,
+        states: &BTreeMap<ObjectRef, ObjectState>,
     ) -> Self {
         let mut objects = BTreeSet::new();
         for service in services {
             objects.extend(dependencies(resolution, class, service));
         }
-        Self(objects.iter().filter_map(|object| line(resolution, object, generations.get(object))).collect())
+        Self(objects.iter().filter_map(|object| line(resolution, object, states.get(object))).collect())
     }
 }
 
-/// Each text is escaped and truncated, because it quotes objects of users.
-impl fmt::Display for KeptObjects {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.0.is_empty() {
-            writeln!(f, "Refused objects that stay in force:")?;
-        }
-        self.0.iter().try_for_each(|line| writeln!(f, "  {}", message(&**line)))
+impl KeptObjects {
+    /// Returns a line for each object. Each text is escaped and cut, because it quotes objects of users.
+    pub(super) fn lines(&self) -> Vec<String> {
+        self.0.iter().map(|line| message(&**line).into_owned()).collect()
     }
 }
 
@@ -64,11 +62,12 @@ fn dependencies(resolution: &Resolution, class: Option<&str>, service: &LoadBala
 }
 
 /// Describes an object that is refused and in force; `None` for any other.
-fn line(resolution: &Resolution, object: &ObjectRef, generation: Option<&i64>) -> Option<String> {
+fn line(resolution: &Resolution, object: &ObjectRef, state: Option<&ObjectState>) -> Option<String> {
     let Some(ObjectVerdict::Refused { reason, message }) = resolution.verdicts.get(object) else {
         return None;
     };
     let form = resolution.last_accepted(object).filter(|_| resolution.is_kept(object));
+    let generation = state.and_then(|state| state.generation);
     let at = generation.map(|generation| format!(" at generation {generation}")).unwrap_or_default();
     let kept = match form.and_then(|form| form.generation) {
         Some(kept) => format!("generation {kept} stays in force"),

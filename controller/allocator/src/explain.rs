@@ -15,7 +15,8 @@ use crate::reconcile::service_request::{ServiceRequest, needed_families};
 use crate::reconcile::status::summary;
 use crate::reconcile::{AllocationOutcome, AllocationReason, Index};
 
-/// The explanation for one Service. Its `Display` form is the output of `fairlead explain service`.
+/// The explanation for one Service. Its `Display` form is for tests and logs; `fairlead
+/// explain service` shows the same parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Explanation {
     /// The Service.
@@ -108,6 +109,30 @@ impl Explanation {
         let needs = describe_needs(balancer, &families, &request);
         Some(Self { service: key.clone(), outcome: summary(record.outcome()), needs, pools, claims })
     }
+
+    /// Returns one or two lines for each pool. Each text in them is escaped and cut.
+    pub fn pool_lines(&self) -> Vec<String> {
+        let width = self.pools.iter().map(|part| part.pool.len()).max().unwrap_or_default();
+        let mut lines = Vec::new();
+        for PoolPart { pool, part } in &self.pools {
+            match part {
+                Part::Used(used) => lines.push(format!("{pool:width$}  USED  {}", list(used))),
+                Part::Fits { offer, but } => {
+                    let but = but.as_ref().map(|but| format!(", but {but}")).unwrap_or_default();
+                    let text = format!("would allocate {}{but}", list(offer));
+                    lines.push(format!("{pool:width$}  fits  {}", message(text)));
+                }
+                Part::Unfit { because, unless } => {
+                    lines.push(format!("{pool:width$}  no    {}", message(because.join("; "))));
+                    if !unless.is_empty() {
+                        let text = format!("would fit if {}", unless.join(" and "));
+                        lines.push(format!("{:width$}        {}", "", message(text)));
+                    }
+                }
+            }
+        }
+        lines
+    }
 }
 
 /// Each text is escaped and cut, because it can quote what users write into objects.
@@ -122,25 +147,7 @@ impl fmt::Display for Explanation {
             return writeln!(f, "no IPAddressPool exists");
         }
         writeln!(f, "IPAddressPools, in the order in which they are tried:")?;
-        let width = self.pools.iter().map(|part| part.pool.len()).max().unwrap_or_default();
-        for PoolPart { pool, part } in &self.pools {
-            match part {
-                Part::Used(used) => writeln!(f, "  {pool:width$}  USED  {}", list(used))?,
-                Part::Fits { offer, but } => {
-                    let but = but.as_ref().map(|but| format!(", but {but}")).unwrap_or_default();
-                    let text = format!("would allocate {}{but}", list(offer));
-                    writeln!(f, "  {pool:width$}  fits  {}", message(text))?;
-                }
-                Part::Unfit { because, unless } => {
-                    writeln!(f, "  {pool:width$}  no    {}", message(because.join("; ")))?;
-                    if !unless.is_empty() {
-                        let text = format!("would fit if {}", unless.join(" and "));
-                        writeln!(f, "  {:width$}        {}", "", message(text))?;
-                    }
-                }
-            }
-        }
-        Ok(())
+        self.pool_lines().iter().try_for_each(|line| writeln!(f, "  {line}"))
     }
 }
 
