@@ -141,11 +141,8 @@ fn identifiers_and_graceful_restart_decide_between_two_connections() {
     // A router that has restarted replaces its session, without a NOTIFICATION.
     let mut third = Connection::confirmed(&host, HIGHER, true);
     third.send(KEEPALIVE, &[]);
-    loop {
-        match second.next() {
-            Some((kind, body)) => assert_ne!(kind, NOTIFICATION, "{body:?}"),
-            None => break,
-        }
+    while let Some((kind, body)) = second.next() {
+        assert_ne!(kind, NOTIFICATION, "{body:?}");
     }
     expect_established(&lab, "n1", "scripted");
     let session = session(&lab, "n1", "scripted").unwrap();

@@ -64,8 +64,10 @@ fn default_chart_equals_default_manifests() {
     }
 }
 
+type Texts = &'static [&'static str];
+
 /// Given values: what the objects contain and what they do not, as text.
-const VALUES: [(&str, &str, &str, &[&str], &[&str]); 6] = [
+const VALUES: [(&str, &str, &str, Texts, Texts); 6] = [
     (
         "L2 only",
         NAMESPACE,

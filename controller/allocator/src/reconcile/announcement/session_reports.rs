@@ -24,8 +24,9 @@ impl SessionReports {
     /// Removes and returns the BGPPeers to update now.
     pub fn take_due(&mut self, now: Timestamp) -> Vec<Box<str>> {
         self.not_before.retain(|_, until| now < *until);
-        let is_due = |peer: &Box<str>| !self.not_before.contains_key(peer);
-        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.changed).into_iter().partition(is_due);
+        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.changed)
+            .into_iter()
+            .partition(|peer| !self.not_before.contains_key(peer));
         self.changed = later.into_iter().collect();
         let until = now.checked_add(INTERVAL).unwrap_or(Timestamp::MAX);
         self.not_before.extend(due.iter().map(|peer| (peer.clone(), until)));
@@ -34,8 +35,8 @@ impl SessionReports {
 
     /// Returns when to call [`SessionReports::take_due`].
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        let due = |peer: &Box<str>| self.not_before.get(peer).copied().unwrap_or(Timestamp::MIN);
-        self.changed.iter().map(due).min()
+        let due = |peer: &str| self.not_before.get(peer).copied().unwrap_or(Timestamp::MIN);
+        self.changed.iter().map(|peer| due(peer)).min()
     }
 }
 
