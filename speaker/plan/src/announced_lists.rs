@@ -1,7 +1,7 @@
 //! The addresses that this node announces, for the `Speaker` object.
 //!
 //! A list costs as much as this node has addresses. So it is made again only after something changed, and at
-//! most once per [`LIST_INTERVAL`], the interval at which the object is written.
+//! most once per `LIST_INTERVAL`, the interval at which the object is written.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

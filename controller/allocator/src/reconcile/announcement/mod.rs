@@ -1,10 +1,10 @@
 //! Which addresses the speakers announce: the condition `fairlead.dev/Advertised` of Services, and the
 //! sessions with each BGPPeer.
 //!
-//! In: the `Speaker` objects, trimmed to [`ObservedSpeaker`]. [`Speakers`] counts for each range of addresses
+//! In: the `Speaker` objects, trimmed to [`ObservedSpeaker`]. `Speakers` counts for each range of addresses
 //! how many live speakers announce it, so that the cost of a change of one `Speaker` is the difference of its
 //! lists. A move of an address from one node to another changes a count, and no Service is evaluated.
-//! Out: [`SpeakerChange`], which names what must be evaluated again, and the [`Verdict`] on the addresses of
+//! Out: `SpeakerChange`, which names what must be evaluated again, and the `Verdict` on the addresses of
 //! a Service.
 
 mod hold;
