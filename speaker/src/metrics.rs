@@ -538,6 +538,7 @@ mod tests {
             DownReason::ConnectionClosed(String::new()),
             DownReason::HoldTimerExpired,
             DownReason::SendHoldTimerExpired,
+            DownReason::Replaced,
             DownReason::BfdDown(String::new()),
             DownReason::Received(notification.clone()),
             DownReason::Sent { notification, detail: String::new() },
@@ -547,7 +548,7 @@ mod tests {
         assert!(peer.session_drops.iter().all(|counter| counter.get() == 1));
         // No session was established.
         peer.count_drop(&DownReason::ConnectTimedOut);
-        assert_eq!(peer.session_drops.iter().map(Counter::get).sum::<u64>(), 8);
+        assert_eq!(peer.session_drops.iter().map(Counter::get).sum::<u64>(), 9);
     }
 
     #[test]

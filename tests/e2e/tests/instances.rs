@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 const CLASS: &str = "example.com/other";
 const NAMESPACE: &str = "fairlead-other";
 /// Not the ports of the first instance, since the speakers share the network of the node.
-const MESH_PORT: &str = "7947";
+const MESH_PORT: &str = "7948";
 const METRICS_PORT: u16 = 7482;
 
 /// A pool and a BGPPeer for each instance, and advertisements, which have no class. The router would end the
@@ -134,7 +134,7 @@ fn instances_of_two_classes_serve_their_services_side_by_side() {
         .unwrap();
     }
     expect_speakers(&lab, None, 7947);
-    expect_speakers(&lab, Some(CLASS), 7947);
+    expect_speakers(&lab, Some(CLASS), 7948);
 
     let sessions = expect_own_sessions(&lab);
     let dropped = lab.router().dropped_sessions().unwrap();

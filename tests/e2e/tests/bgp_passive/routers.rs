@@ -35,14 +35,23 @@ fn connect(from: &Host) -> std::io::Result<TcpStream> {
     from.netns().run(|| TcpStream::connect_timeout(&to, SECOND)).unwrap()
 }
 
+/// Waits until port 179 of `n1` is closed, as without a passive peer.
+fn expect_closed_port(from: &Host) {
+    wait_for("the closed port", 2 * SOON, || {
+        let result = connect(from).map_err(|error| error.kind());
+        ensure!(matches!(result, Err(ErrorKind::ConnectionRefused)), "{result:?}");
+        Ok(())
+    })
+    .unwrap();
+}
+
 #[test]
 fn frr_connects_while_the_peer_is_passive() {
     let lab = LAB.turn();
     let service = LbService::new("passive", "bgp");
     let addresses = service.up(&lab).unwrap();
     let stranger = Host::plug(&lab, "stranger", 8).unwrap();
-    let error = connect(&stranger).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "the port is closed without a passive peer");
+    expect_closed_port(&stranger);
 
     // Another process listens on one of the nodes.
     let node = &lab.network().nodes[1].netns;
@@ -75,12 +84,7 @@ fn frr_connects_while_the_peer_is_passive() {
 
     // The speakers connect again, and close the port.
     set_passive(&lab, false);
-    wait_for("closed ports", 2 * SOON, || {
-        let result = connect(&stranger).map_err(|error| error.kind());
-        ensure!(matches!(result, Err(ErrorKind::ConnectionRefused)), "{result:?}");
-        Ok(())
-    })
-    .unwrap();
+    expect_closed_port(&stranger);
     expect_all_established(&lab);
     service.delete(&lab).unwrap();
 }
