@@ -143,6 +143,22 @@ async fn sessions_that_are_down_have_a_cause() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peer_that_is_shut_down_is_not_established() {
+    let scene = Scene::start("shutdown").await;
+    scene.healthy().await;
+    let mut session = down("tor1", "10.0.0.1");
+    session["state"] = "Idle".into();
+    session["phase"] = "Shutdown".into();
+    for field in ["lastError", "lastErrorSince", "lastErrorCount", "attempts"] {
+        session.as_object_mut().unwrap().remove(field);
+    }
+    for node in ["n1", "n2", "n3"] {
+        scene.speaker(node, json!({ "sessions": [session] })).await;
+    }
+    check(&scene, "shutdown", &[("status peer tor1", 0), ("explain peer tor1", 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn service_without_endpoints_is_not_announced() {
     let scene = Scene::start("endpoints").await;
     scene.healthy().await;

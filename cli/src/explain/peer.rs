@@ -14,7 +14,7 @@ use super::decision::resolved;
 use crate::cluster::{Snapshot, condition};
 use crate::network::Network;
 use crate::output::{age, count, list};
-use crate::status::{is_down, session_reason};
+use crate::status::session_reason;
 
 /// The maximum number of objects that a line names.
 const MAX_NAMES: usize = 10;
@@ -36,10 +36,13 @@ pub(super) fn explain(snapshot: &Snapshot, name: &str) -> Result<Chain> {
         .flat_map(|speaker| speaker.status.sessions.iter().map(|session| (speaker.node, session)))
         .filter(|(_, session)| session.peer == name)
         .collect();
-    let up = sessions.iter().filter(|(_, session)| !is_down(session)).count();
+    let up = sessions.iter().filter(|(_, session)| session.state == "Established").count();
     let (verdict, message) = match refused {
         Some(refused) => (refused.reason(), refused.message().to_owned()),
         None if sessions.is_empty() => ("NoSession", "no node with a live speaker has a session".to_owned()),
+        None if sessions.iter().all(|(_, session)| session.phase == "Shutdown") => {
+            ("Shutdown", "the field shutdown of the BGPPeer is true".to_owned())
+        }
         None if up < sessions.len() => {
             ("SessionDown", format!("{up} of {} established", count(sessions.len(), "session")))
         }
@@ -49,7 +52,7 @@ pub(super) fn explain(snapshot: &Snapshot, name: &str) -> Result<Chain> {
         subject: format!("BGPPeer {name}"),
         state: verdict.to_owned(),
         message,
-        is_well: verdict == "Established",
+        is_well: matches!(verdict, "Established" | "Shutdown"),
         succeeds: verdict == "Established",
         steps: Vec::new(),
         unread: Vec::new(),
@@ -120,6 +123,10 @@ fn advice(phase: &str) -> &'static str {
         "Connecting" => {
             "check that the address is right, that the router runs BGP and knows this Node as a neighbor, and \
              that nothing filters the TCP port"
+        }
+        "Listening" => {
+            "the peer is passive: check that the router knows this Node as a neighbor and connects to it, and that \
+             nothing filters the TCP port"
         }
         "Negotiating" => "compare the AS numbers, the password and the TTL security of both sides",
         "WaitingForBfd" => "check BFD on the router: show bfd peers",

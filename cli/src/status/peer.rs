@@ -139,7 +139,7 @@ impl Report for PeerReport {
             return "No BGP sessions: no BGPPeer selects a Node with a speaker.\n".to_owned()
                 + &super::unread_text(&self.unread);
         }
-        let up = self.sessions.iter().filter(|session| !session.is_down).count();
+        let up = self.sessions.iter().filter(|session| session.state == "Established").count();
         let total =
             format!("\n{up} of {} established\n", crate::output::count(self.sessions.len(), "session"));
         table_of(&self.sessions, wide) + &total + &super::unread_text(&self.unread)
