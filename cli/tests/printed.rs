@@ -200,12 +200,7 @@ async fn exhausted_pool_is_explained() {
         )
         .await;
     scene
-        .service(
-            "late",
-            "",
-            "",
-            refused("PoolExhausted", "every IPv4 address of IPAddressPool lan is in use"),
-        )
+        .service("late", "", "", refused("PoolExhausted", "no free IPv4 address in IPAddressPool lan"))
         .await;
     check(&scene, "exhausted", &[("status", 1), ("explain service shop/late", 1), ("explain pool lan", 0)]);
 }

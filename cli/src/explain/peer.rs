@@ -141,7 +141,7 @@ fn advertisements(network: &Network, peer: &Peer) -> Vec<String> {
     let sent = sent.filter(|ad| ad.peers.is_empty() || ad.peers.contains(&peer.name));
     let lines: Vec<String> = sent.map(|ad| format!("routes of BGPAdvertisement {}", ad.name)).collect();
     if lines.is_empty() {
-        return vec!["nothing: no accepted BGPAdvertisement names this peer, or names no peer".to_owned()];
+        return vec!["nothing: no accepted BGPAdvertisement applies to this peer".to_owned()];
     }
     lines
 }

@@ -184,7 +184,7 @@ impl Report for Overview {
         if let Some(deployment) = &self.controller {
             controller += &format!("; {} of {} pods ready", deployment.ready, deployment.wanted);
             if !deployment.version.is_empty() {
-                controller += &format!(", version {}", deployment.version);
+                controller += &format!(", version {}", deployment.version.trim_start_matches('v'));
             }
         }
         let versions: Vec<String> = self.speaker_versions.keys().cloned().collect();
