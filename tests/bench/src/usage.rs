@@ -63,6 +63,14 @@ pub(crate) fn thread_cpu(process: &Process, name: &str) -> Result<Duration> {
     total.with_context(|| format!("{} has no thread {name}", process.name()))
 }
 
+/// Returns the processor time that the calling thread has used so far.
+///
+/// # Errors
+/// If the kernel does not count it.
+pub(crate) fn this_thread_cpu() -> Result<Duration> {
+    read_schedstat(Path::new("/proc/thread-self/schedstat")).context("/proc/thread-self/schedstat")
+}
+
 fn pid(process: &Process) -> Result<u32> {
     process.pid().with_context(|| format!("{} does not run: {}", process.name(), process.tail(5)))
 }

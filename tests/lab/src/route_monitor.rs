@@ -30,7 +30,7 @@ pub struct RouteEvent {
     pub next_hops: usize,
 }
 
-/// Follows the routes of BGP in one namespace. Routes are unknown until they change.
+/// Follows the routes that FRR or BIRD learned by BGP in one namespace. Routes are unknown until they change.
 #[derive(Debug)]
 pub struct RouteMonitor {
     netns: Netns,
@@ -131,7 +131,8 @@ impl Drop for RouteMonitor {
     }
 }
 
-/// Parses a line of `ip -o monitor route`: the deletion of a marker, or a change of a route of BGP.
+/// Parses a line of `ip -o monitor route`: the deletion of a marker, or a change of a route of BGP. BIRD gives
+/// all its routes the protocol `bird`.
 fn parse(line: &str) -> Option<Line> {
     let mut words = line.split_whitespace().peekable();
     let deleted = words.next_if_eq(&"Deleted").is_some();
@@ -144,7 +145,7 @@ fn parse(line: &str) -> Option<Line> {
     if prefix.addr() == IpAddr::from(MARKER) {
         return value("metric")?.parse().ok().filter(|_| deleted).map(Line::Marker);
     }
-    if value("proto") != Some("bgp") {
+    if !matches!(value("proto"), Some("bgp" | "bird")) {
         return None;
     }
     let next_hops = words.iter().filter(|word| **word == "via").count();
@@ -175,6 +176,7 @@ mod tests {
                 "2001:db8:100::1 nhid 9 via fe80::1 dev eth0 proto bgp metric 20 pref medium",
                 bgp("2001:db8:100::1/128", 1),
             ),
+            ("198.18.0.1 via 192.0.2.11 dev eth0 proto bird metric 32 ", bgp("198.18.0.1/32", 1)),
             ("198.18.0.1 via 192.0.2.11 dev eth0 proto static ", None),
             ("local 192.0.2.1 dev eth0 table local proto kernel scope host src 192.0.2.1 ", None),
             ("unreachable 240.0.0.1 table 250 metric 7 ", None),

@@ -1,4 +1,4 @@
-//! The cable of a node is cut: how soon the router stops to use the node.
+//! The cable of a node is cut: how soon FRR and BIRD stop to use the node.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, anyhow};
 use fairlead_lab::{Capture, Carrier, Family, Message, RouteMonitor, addresses, ensure, wait_for};
 use ipnet::IpNet;
 
-use super::{MULTIPLIER, builder, set_interval, wait_until_up};
+use super::{MULTIPLIER, bird, builder, set_interval, wait_until_up};
 use crate::Options;
 use crate::objects::{Plan, Pool};
 use crate::stage::{DataPlane, NODES, SOON, Stage, on_stage_of};
@@ -63,16 +63,24 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
                     };
                 let withdrawn = cuts.iter().map(|cut| cut.withdrawn).collect();
                 let detected = cuts.iter().filter_map(|cut| cut.detected).collect();
-                let what = format!("{MULTIPLIER} × {interval} ms, {what}");
+                let what = format!("FRR, {MULTIPLIER} × {interval} ms, {what}");
                 row(&mut section, what, withdrawn, format!("< {}", table::time(target)));
-                let what = "  until BFD of the router is Down".to_owned();
+                let what = "  until BFD of FRR is Down".to_owned();
                 row(&mut section, what, detected, String::new());
             }
         }
+        for (interval, target) in INTERVALS {
+            let bird = bird::Router::start(stage, route, interval)?;
+            let withdrawn = (0..options.rounds).map(|_| bird.cut(stage)).collect::<Result<Samples<_>>>()?;
+            let [p50, max] = [withdrawn.median(), withdrawn.max()].map(table::some_time);
+            let what = format!("BIRD, {MULTIPLIER} × {interval} ms, the link stays up");
+            section.row(what, [p50, max, format!("< {}", table::time(target))]);
+        }
+        section.note("FRR collects changes for 50 ms before it computes best paths, and for 10 ms before it installs them");
         section
             .note("time starts before the command that cuts the cable; the command takes some milliseconds");
         section.note(
-            "routes: as the router's kernel tells them (netlink); Down: the first packet of the router in Down",
+            "routes: as the router's kernel tells them (netlink); Down: the first packet of FRR in Down",
         );
         section.note("the link goes down: the node sees it; it stays up: the switch drops its frames");
         Ok(section)

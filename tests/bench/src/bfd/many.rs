@@ -1,6 +1,6 @@
 //! Many sessions of one node: the processor time of the BFD thread.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,12 @@ const SESSIONS: usize = 256;
 const INTERVAL: u32 = 50;
 /// How long processor time is counted.
 const COUNTED: Duration = Duration::from_secs(20);
+/// Port of the discard protocol, to which the plain sender sends.
+const DISCARD: u16 = 9;
+/// Octets of a BFD Control packet (RFC 5880 §4.1).
+const PACKET: usize = 24;
+/// Longest time for which the plain sender is ahead: it sends several packets after each sleep.
+const PACE: Duration = Duration::from_millis(1);
 /// Name of the thread.
 const THREAD: &str = "bfd";
 const UP: &str = "fairlead_speaker_bfd_session_up";
@@ -37,7 +43,7 @@ pub(crate) fn measure(_: &Options) -> Result<Section> {
     on_stage(DataPlane::Stopped, |stage| {
         let speaker = stage.lab.node("n1")?.speaker()?;
         let rest = share(speaker)?;
-        let responder = sessions(stage)?;
+        let (host, responder) = sessions(stage)?;
         let priority = responder.prioritize();
         wait_for(format!("{SESSIONS} sessions in Up"), SOON, || {
             let up = speaker.metric_sum(UP)?;
@@ -71,7 +77,18 @@ pub(crate) fn measure(_: &Options) -> Result<Section> {
                 format!("{up}/{SESSIONS}"),
             ],
         );
+        let per_second = (after.0 - before.0) as f64 / seconds;
+        drop(responder);
+        let floor = plain_sender(stage, &host, per_second)?;
+        section.row(
+            "floor: a thread that only sends as much",
+            [percent(floor), format!("{per_second:.0}"), none(), none(), none()],
+        );
         section.note("target: < 3 % of a core; from the scheduler's count of nanoseconds of the thread");
+        section.note(
+            "floor: one send per packet, nothing else; the kernel counts the way through the lab's switch to \
+             the socket of the other end as time of the sender",
+        );
         section.note("the other end is scripted, and has priority as on a machine of its own");
         if let Err(error) = priority {
             section.note(format!("no priority: {error:#}"));
@@ -81,9 +98,8 @@ pub(crate) fn measure(_: &Options) -> Result<Section> {
 }
 
 /// Creates the peers of n1 and the host that answers at all their addresses.
-fn sessions(stage: &Stage) -> Result<Responder> {
-    let addresses: Vec<Ipv4Addr> =
-        (0..SESSIONS).filter_map(|i| Some(Ipv4Addr::from(0x0a63_0001 + u32::try_from(i).ok()?))).collect();
+fn sessions(stage: &Stage) -> Result<(Host, Responder)> {
+    let addresses = addresses();
     let host = Host::plug(&stage.lab, "many", 9)?;
     let lines: String =
         addresses.iter().map(|address| format!("addr add {address}/32 dev {LAN_INTERFACE}\n")).collect();
@@ -104,7 +120,43 @@ fn sessions(stage: &Stage) -> Result<Responder> {
             },
         }))?;
     }
-    Ok(responder)
+    Ok((host, responder))
+}
+
+/// The addresses of the other ends.
+fn addresses() -> Vec<Ipv4Addr> {
+    (0..SESSIONS).filter_map(|i| Some(Ipv4Addr::from(0x0a63_0001 + u32::try_from(i).ok()?))).collect()
+}
+
+/// Returns the share of a core that a thread of n1 uses which sends `per_second` packets of the size of BFD's
+/// to the same addresses. A socket that nobody reads takes them.
+fn plain_sender(stage: &Stage, host: &Host, per_second: f64) -> Result<f64> {
+    let _sink = host.netns().run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, DISCARD)))??;
+    let node = stage.lab.network().nodes.first().context("no node")?;
+    node.netns.run(|| {
+        let connect = |address| {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+            socket.connect((address, DISCARD))?;
+            anyhow::Ok(socket)
+        };
+        let sockets = addresses().into_iter().map(connect).collect::<Result<Vec<_>>>()?;
+        let (before, start) = (usage::this_thread_cpu()?, Instant::now());
+        let mut sent = 0_u32;
+        for socket in sockets.iter().cycle() {
+            let elapsed = start.elapsed();
+            if elapsed >= COUNTED {
+                break;
+            }
+            let ahead = f64::from(sent) / per_second - elapsed.as_secs_f64();
+            if ahead > PACE.as_secs_f64() {
+                std::thread::sleep(PACE);
+            }
+            socket.send(&[0; PACKET])?;
+            sent += 1;
+        }
+        let used = usage::this_thread_cpu()?.saturating_sub(before);
+        Ok(used.as_secs_f64() / start.elapsed().as_secs_f64())
+    })?
 }
 
 /// Returns the share of a core that the thread uses.

@@ -1,5 +1,6 @@
 //! BFD between the speakers and the router.
 
+mod bird;
 mod cpu_group;
 mod detection;
 mod many;
