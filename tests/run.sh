@@ -10,9 +10,9 @@ CARGO=${CARGO:-cargo}
 PARALLEL=$(($(nproc) + 1))
 
 # Targets that measure times.
-ALONE="adversary available bfd failover flood handover isolation"
+ALONE="bfd failover flood handover isolation"
 # The targets that take longest. They start first, so that no processor is idle at the end.
-FIRST="bgp_sessions bgp_edits shell interop_routers outage"
+FIRST="bgp_sessions bgp_edits shell interop_routers outage available adversary"
 
 # Prints the names of the test targets in the folders that are given.
 targets() {
