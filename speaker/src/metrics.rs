@@ -261,7 +261,7 @@ impl Metrics {
         );
         r.register(
             "bgp_refused_connections",
-            "Connections to the BGP port from hosts that are no passive BGPPeer",
+            "Connections to the BGP port that were reset because no passive BGPPeer has their address",
             m.bgp_refused_connections,
         );
         r.register(

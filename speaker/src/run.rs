@@ -17,7 +17,7 @@
 //! | L2 interface (`tasks::l2::interface_task`) | one per usable interface | ARP and NDP sockets |
 //! | BFD (`tasks::bfd`) | one thread | BFD sessions, UDP sockets |
 //! | BGP peer (`tasks::bgp::peer`) | one per BGPPeer that selects this node | session, TCP connection |
-//! | BGP listener (`tasks::bgp::listen`) | one per address family and VRF with a passive peer | listening socket |
+//! | BGP listener (`tasks::bgp::listen`) | one per address family and VRF with a passive peer | listening sockets |
 //! | data path (`tasks::data_path`) | one | nothing between probes |
 //! | router (`tasks::bgp::router`) | one per unnumbered BGP peer | socket of router discovery |
 //! | Speaker object (`tasks::speaker_object`) | one | what was written last |

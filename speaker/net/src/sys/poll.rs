@@ -12,6 +12,11 @@ pub(crate) fn readable(socket: BorrowedFd<'_>) -> Entry {
     Entry { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 }
 }
 
+/// Returns an entry that waits until the other host has closed its side of a connection, or reset it.
+pub(crate) fn closed(socket: BorrowedFd<'_>) -> Entry {
+    Entry { fd: socket.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 }
+}
+
 /// Returns whether [`wait`] found the entry ready, or in error.
 pub(crate) fn is_ready(entry: &Entry) -> bool {
     entry.revents != 0

@@ -1,15 +1,17 @@
 //! Accepts TCP connections with the options that BGP needs.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{CS6, ConnectError, RECEIVE_BUFFER, SEND_BUFFER, option_error, set_md5_key};
-use crate::sys;
+use crate::filter::{compile, nothing, sources};
+use crate::sys::{self, poll};
 
 /// Connections that wait to be accepted. More hosts that connect at the same time have to repeat their SYN.
 const BACKLOG: i32 = 64;
@@ -20,10 +22,9 @@ const MAX_SYN: usize = 256;
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenOptions {
-    /// True for all IPv4 addresses of the node, false for all IPv6 addresses.
-    pub ipv4: bool,
-    #[allow(missing_docs)]
-    pub port: u16,
+    /// Local address and port, with the interface as the scope if the address is link-local. The unspecified
+    /// address of a family listens on all addresses of that family.
+    pub address: SocketAddr,
     /// VRF device to bind to; `None` listens outside of VRFs.
     pub device: Option<String>,
 }
@@ -66,46 +67,63 @@ pub enum ListenError {
     /// The kernel rejected a socket option, for example because the device does not exist.
     #[error(transparent)]
     Option(#[from] ConnectError),
-    /// Another process listens on the port, or the port needs a capability.
-    #[error("cannot bind to port {port}: {source}")]
-    Bind { port: u16, source: io::Error },
+    /// Another process listens on the port, the port needs a capability, or the node does not have the
+    /// address.
+    #[error("cannot bind to {address}: {source}")]
+    Bind { address: SocketAddr, source: io::Error },
 }
 
 impl Listener {
-    /// Opens the port on all addresses of a family. Needs a Tokio runtime, and CAP_NET_BIND_SERVICE for a
-    /// port below 1024. Fails if any other socket listens on the port at one of these addresses.
+    /// Opens the port. Needs a Tokio runtime, and CAP_NET_BIND_SERVICE for a port below 1024. Fails if
+    /// another socket listens on the port at the same address, or at all addresses.
     ///
-    /// SYN-ACK segments are sent with TTL 255, because the other host may require it (GTSM).
+    /// Drops all segments until [`Listener::set_peers`]. SYN-ACK segments are sent with TTL 255, because the
+    /// other host may require it (GTSM).
     ///
     /// # Errors
     /// Returns why the port cannot be opened.
     pub fn open(options: &ListenOptions) -> Result<Self, ListenError> {
-        let ListenOptions { ipv4, port, ref device } = *options;
-        let domain = if ipv4 { Domain::IPV4 } else { Domain::IPV6 };
+        let ListenOptions { address, ref device } = *options;
         let kind = Type::STREAM.nonblocking().cloexec();
+        let domain = Domain::for_address(address);
         let socket = Socket::new(domain, kind, Some(Protocol::TCP)).map_err(option_error("socket"))?;
         // Connections of an earlier process remain for a while. A listening socket conflicts all the same.
         socket.set_reuse_address(true).map_err(option_error("SO_REUSEADDR"))?;
         socket.set_recv_buffer_size(RECEIVE_BUFFER).map_err(option_error("SO_RCVBUF"))?;
         socket.set_send_buffer_size(SEND_BUFFER).map_err(option_error("SO_SNDBUF"))?;
-        let any: IpAddr = if ipv4 {
+        if address.is_ipv4() {
             socket.set_tos_v4(CS6).map_err(option_error("IP_TOS"))?;
             socket.set_ttl_v4(255).map_err(option_error("IP_TTL"))?;
-            Ipv4Addr::UNSPECIFIED.into()
         } else {
             socket.set_only_v6(true).map_err(option_error("IPV6_V6ONLY"))?;
             socket.set_tclass_v6(CS6).map_err(option_error("IPV6_TCLASS"))?;
             socket.set_unicast_hops_v6(255).map_err(option_error("IPV6_UNICAST_HOPS"))?;
-            Ipv6Addr::UNSPECIFIED.into()
-        };
+        }
         if let Some(device) = device {
             socket.bind_device(Some(device.as_bytes())).map_err(option_error("SO_BINDTODEVICE"))?;
         }
         sys::save_syn(socket.as_fd()).map_err(option_error("TCP_SAVE_SYN"))?;
-        let bind_error = |source| ListenError::Bind { port, source };
-        socket.bind(&SocketAddr::new(any, port).into()).map_err(bind_error)?;
+        socket.attach_filter(&compile(&nothing())).map_err(option_error("SO_ATTACH_FILTER"))?;
+        let bind_error = |source| ListenError::Bind { address, source };
+        socket.bind(&address.into()).map_err(bind_error)?;
         socket.listen(BACKLOG).map_err(bind_error)?;
         Ok(Self(TcpListener::from_std(socket.into()).map_err(option_error("epoll"))?))
+    }
+
+    /// Accepts connections from these addresses only. The kernel drops segments from others before they take
+    /// a place in the queue of connections. With more than 64 addresses, or if the kernel has no memory for
+    /// the filter, it accepts connections from all hosts: the caller must test [`Accepted::remote`].
+    ///
+    /// # Errors
+    /// The kernel rejected the change.
+    pub fn set_peers(&self, peers: &[IpAddr]) -> Result<(), ConnectError> {
+        let socket = SockRef::from(&self.0);
+        let ipv4 = self.0.local_addr().map_err(option_error("socket"))?.is_ipv4();
+        match sources(ipv4, peers) {
+            Some(program) => socket.attach_filter(&compile(&program)).or_else(|_| detach_filter(&socket)),
+            None => detach_filter(&socket),
+        }
+        .map_err(option_error("SO_ATTACH_FILTER"))
     }
 
     /// Sets the TCP MD5 key for connections from `peer`. The kernel drops all segments from it that are not
@@ -125,17 +143,27 @@ impl Listener {
         sys::set_md5_key(self.0.as_fd(), peer, &[]).map_err(option_error("TCP_MD5SIG"))
     }
 
+    /// Waits for a connection. Only the task that polled last is woken.
+    ///
+    /// # Errors
+    /// Returns why a connection cannot be accepted: the next one may succeed.
+    pub fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Accepted>> {
+        let (stream, remote) = ready!(self.0.poll_accept(cx))?;
+        // Inherited from the listening socket.
+        detach_filter(&SockRef::from(&stream))?;
+        let local = stream.local_addr()?;
+        let mut syn = [0; MAX_SYN];
+        let length = sys::saved_syn(stream.as_fd(), &mut syn).unwrap_or(0);
+        let ttl = syn_ttl(syn.get(..length).unwrap_or_default());
+        Poll::Ready(Ok(Accepted { stream, remote, local, ttl }))
+    }
+
     /// Waits for a connection. Cancel safe.
     ///
     /// # Errors
     /// Returns why a connection cannot be accepted: the next one may succeed.
     pub async fn accept(&self) -> io::Result<Accepted> {
-        let (stream, remote) = self.0.accept().await?;
-        let local = stream.local_addr()?;
-        let mut syn = [0; MAX_SYN];
-        let length = sys::saved_syn(stream.as_fd(), &mut syn).unwrap_or(0);
-        let ttl = syn_ttl(syn.get(..length).unwrap_or_default());
-        Ok(Accepted { stream, remote, local, ttl })
+        std::future::poll_fn(|cx| self.poll_accept(cx)).await
     }
 }
 
@@ -165,9 +193,24 @@ impl Accepted {
         Ok(())
     }
 
+    /// Returns whether the other host has closed its side of the connection, or reset it. Octets that it sent
+    /// before may still wait to be read.
+    pub fn is_closed(&self) -> bool {
+        let mut entry = [poll::closed(self.stream.as_fd())];
+        poll::wait(&mut entry, Some(Duration::ZERO)).is_err() || entry.iter().any(poll::is_ready)
+    }
+
     /// Closes the connection at once with a reset.
     pub fn reset(self) {
         let _ = self.stream.set_zero_linger();
+    }
+}
+
+/// Removes the filter of a socket, if it has one.
+fn detach_filter(socket: &SockRef<'_>) -> io::Result<()> {
+    match socket.detach_filter() {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        result => result,
     }
 }
 

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::{
-    AcceptOptions, AoAlgorithm, AoKey, ConnectError, ConnectOptions, ListenError, ListenOptions, Listener,
-    add_ao_key, connect, prefer_permanent_source, set_md5_key,
+    AcceptOptions, Accepted, AoAlgorithm, AoKey, ConnectError, ConnectOptions, ListenError, ListenOptions,
+    Listener, add_ao_key, connect, prefer_permanent_source, set_md5_key,
 };
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -166,11 +166,21 @@ async fn connect_errors_name_cause() {
     assert!(text.starts_with("cannot set SO_BINDTODEVICE: "), "{text}");
 }
 
-/// A listener for all addresses of a family, and options to connect to it over loopback.
+fn unspecified(ip: IpAddr) -> IpAddr {
+    if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
+}
+
+fn listen_on(ip: IpAddr, port: u16) -> ListenOptions {
+    ListenOptions { address: SocketAddr::new(ip, port), device: None }
+}
+
+/// A listener for all addresses of a family, which accepts connections from `ip`, and options to connect to
+/// it over loopback.
 fn wildcard(ip: IpAddr) -> (Listener, ConnectOptions) {
     // The kernel gives no port to both families at a time: each test has its own.
     let port = std::net::TcpListener::bind(SocketAddr::new(ip, 0)).unwrap().local_addr().unwrap().port();
-    let listener = Listener::open(&ListenOptions { ipv4: ip.is_ipv4(), port, device: None }).unwrap();
+    let listener = Listener::open(&listen_on(unspecified(ip), port)).unwrap();
+    listener.set_peers(&[ip]).unwrap();
     let mut options = ConnectOptions::new(SocketAddr::new(ip, port));
     options.timeout = Duration::from_millis(700);
     (listener, options)
@@ -226,8 +236,7 @@ async fn listener_accepts_only_segments_with_the_key_of_the_peer() {
 async fn port_in_use_is_an_error() {
     for ip in LOCALHOSTS {
         let other = TcpListener::bind(SocketAddr::new(ip, 0)).await.unwrap();
-        let port = other.local_addr().unwrap().port();
-        let options = ListenOptions { ipv4: ip.is_ipv4(), port, device: None };
+        let options = listen_on(unspecified(ip), other.local_addr().unwrap().port());
         match Listener::open(&options) {
             Err(ListenError::Bind { source, .. }) => {
                 assert_eq!(source.kind(), std::io::ErrorKind::AddrInUse);
@@ -237,4 +246,82 @@ async fn port_in_use_is_an_error() {
         drop(other);
         Listener::open(&options).unwrap();
     }
+}
+
+#[tokio::test]
+async fn listener_on_one_address_leaves_the_port_of_others_free() {
+    let other = TcpListener::bind("127.0.0.2:0").await.unwrap();
+    let port = other.local_addr().unwrap().port();
+    let listener = Listener::open(&listen_on(LOCALHOSTS[0], port)).unwrap();
+    listener.set_peers(&LOCALHOSTS[..1]).unwrap();
+    let options = ConnectOptions::new(SocketAddr::new(LOCALHOSTS[0], port));
+    let (connected, accepted) = tokio::join!(connect(&options), listener.accept());
+    assert_eq!((connected.is_ok(), accepted.unwrap().local), (true, options.remote));
+}
+
+#[tokio::test]
+async fn connections_of_strangers_take_no_place_in_the_queue() {
+    for ip in LOCALHOSTS {
+        let (listener, mut options) = wildcard(ip);
+        let stranger: IpAddr = if ip.is_ipv4() { [127, 0, 0, 9].into() } else { ip };
+        if stranger == ip {
+            listener.set_peers(&["2001:db8::1".parse().unwrap()]).unwrap();
+        }
+        options.source = Some(stranger);
+        // More than the queue takes.
+        let strangers: Vec<_> = (0..200).map(|_| connect(&options)).collect();
+        for result in futures::future::join_all(strangers).await {
+            let error = result.unwrap_err();
+            assert!(matches!(error, ConnectError::TimedOut { .. }), "{error}");
+        }
+        options.source = None;
+        listener.set_peers(&[ip]).unwrap();
+        let (connected, accepted) = tokio::join!(connect(&options), listener.accept());
+        connected.unwrap();
+        assert_eq!(accepted.unwrap().remote.ip(), ip);
+    }
+}
+
+#[tokio::test]
+async fn accepted_connection_outlives_the_filter_of_its_listener() {
+    for ip in LOCALHOSTS {
+        let (listener, options) = wildcard(ip);
+        let (connected, accepted) = tokio::join!(connect(&options), listener.accept());
+        listener.set_peers(&[]).unwrap();
+        connected.unwrap().write_all(b"x").await.unwrap();
+        accepted.unwrap().stream.read_exact(&mut [0]).await.unwrap();
+        // Without a filter, all hosts may connect.
+        let many: Vec<IpAddr> = (0..65).map(|last| [192, 0, 2, last].into()).collect();
+        listener.set_peers(&many).unwrap();
+        let (connected, accepted) = tokio::join!(connect(&options), listener.accept());
+        connected.unwrap();
+        accepted.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn end_of_accepted_connection_shows_behind_its_octets() {
+    for ip in LOCALHOSTS {
+        let (listener, options) = wildcard(ip);
+        let (connected, accepted) = tokio::join!(connect(&options), listener.accept());
+        let (mut near, accepted) = (connected.unwrap(), accepted.unwrap());
+        near.write_all(b"OPEN").await.unwrap();
+        assert!(!accepted.is_closed());
+        near.shutdown().await.unwrap();
+        wait_until_closed(&accepted).await;
+        let (connected, accepted) = tokio::join!(connect(&options), listener.accept());
+        let (near, accepted) = (connected.unwrap(), accepted.unwrap());
+        near.set_zero_linger().unwrap();
+        drop(near);
+        wait_until_closed(&accepted).await;
+    }
+}
+
+async fn wait_until_closed(accepted: &Accepted) {
+    let closed = async {
+        while !accepted.is_closed() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), closed).await.unwrap();
 }

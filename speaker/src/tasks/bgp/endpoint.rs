@@ -1,6 +1,6 @@
 //! Where the session of a peer connects to, and when it moves. Contains no I/O.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::time::{Duration, Instant};
 
 use fairlead_crds::model::config::{Peer, PeerAddress};
@@ -34,6 +34,19 @@ impl Endpoint {
         match (self.remote, self.interface) {
             (IpAddr::V6(v6), Some(interface)) => SocketAddrV6::new(v6, port, 0, interface).into(),
             (remote, _) => SocketAddr::new(remote, port),
+        }
+    }
+
+    /// Returns the address that the router of a passive peer connects to, with the interface as its scope if
+    /// it is link-local; the unspecified address if it may be any.
+    pub(super) fn listen_address(&self, port: u16) -> SocketAddr {
+        match (self.source, self.interface) {
+            (Some(IpAddr::V6(v6)), Some(interface)) if v6.is_unicast_link_local() => {
+                SocketAddrV6::new(v6, port, 0, interface).into()
+            }
+            (Some(source), _) => SocketAddr::new(source, port),
+            (None, _) if self.remote.is_ipv4() => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port),
+            (None, _) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port),
         }
     }
 }

@@ -1,33 +1,18 @@
 //! FRR and BIRD connect to the speakers, and hosts that may not are refused.
 
-use std::io::{ErrorKind, Read as _};
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 
-use anyhow::{Context as _, ensure};
-use fairlead_e2e::{LbService, SECOND, SOON, all_nodes, expect_next_hops, expect_sessions};
+use anyhow::ensure;
+use fairlead_e2e::{LbService, SECOND, SOON, all_nodes, expect_next_hops};
 use fairlead_lab::peers::{Bird, Host};
-use fairlead_lab::{Lab, wait_for};
-use serde_json::{Value, json};
+use fairlead_lab::{LAN_INTERFACE, wait_for};
+use serde_json::json;
 
-use crate::setup::{LAB, expect_established, expect_not_connected, peer, set};
-
-const NODES: [&str; 2] = ["n1", "n2"];
-const PEERS: [&str; 2] = ["router-v4", "router-v6"];
-
-fn expect_all_established(lab: &Lab) {
-    NODES.iter().for_each(|node| PEERS.iter().for_each(|peer| expect_established(lab, node, peer)));
-    expect_sessions(lab, 2 * SOON).unwrap();
-}
-
-/// Returns the port of the speaker on FRR's connection with it: 179 if FRR has opened it.
-fn port_at_speaker(lab: &Lab, neighbor: &str) -> anyhow::Result<Value> {
-    let neighbors = lab.router().json(&format!("show bgp neighbors {neighbor} json"))?;
-    neighbors[neighbor].get("portForeign").cloned().with_context(|| neighbors.to_string())
-}
-
-fn set_passive(lab: &Lab, passive: bool) {
-    PEERS.iter().for_each(|peer| set(lab, peer, json!({ "passive": passive })));
-}
+use crate::setup::{
+    LAB, expect_all_established, expect_connections_of_frr, expect_established, expect_not_connected, peer,
+    set, set_frr,
+};
 
 /// Connects to port 179 of `n1` from another host.
 fn connect(from: &Host) -> std::io::Result<TcpStream> {
@@ -56,37 +41,39 @@ fn frr_connects_while_the_peer_is_passive() {
     // Another process listens on one of the nodes.
     let node = &lab.network().nodes[1].netns;
     let other = node.run(|| TcpListener::bind("0.0.0.0:179")).unwrap().unwrap();
-    set_passive(&lab, true);
+    set_frr(&lab, json!({ "passive": true }));
     expect_not_connected(&lab, "n2", "router-v4", &["IPv4 port 179: another process", "--bgp-listen-port"]);
     drop(other);
     expect_all_established(&lab);
-    for neighbor in ["192.0.2.11", "192.0.2.12", "2001:db8:1::11", "2001:db8:1::12"] {
-        assert_eq!(port_at_speaker(&lab, neighbor).unwrap(), 179, "{neighbor}");
-    }
+    expect_connections_of_frr(&lab);
     for ip in &addresses {
         expect_next_hops(&lab, *ip, &all_nodes(&lab), SOON).unwrap();
     }
 
-    // A host that is no peer.
-    let read = |mut stream: TcpStream| {
-        stream.set_read_timeout(Some(SECOND)).unwrap();
-        stream.read(&mut [0; 64])
-    };
-    let error = connect(&stranger).and_then(read).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
-    let speaker = lab.node("n1").unwrap().speaker().unwrap();
-    wait_for("the refused connection in the metrics", SOON, || {
-        let refused = speaker.metric("fairlead_speaker_bgp_refused_connections_total")?;
-        ensure!(refused >= 1, "{refused}");
-        Ok(())
-    })
-    .unwrap();
+    // The kernel does not answer a host that is no peer.
+    let error = connect(&stranger).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
 
     // The speakers connect again, and close the port.
-    set_passive(&lab, false);
+    set_frr(&lab, json!({ "passive": false }));
     expect_closed_port(&stranger);
     expect_all_established(&lab);
     service.delete(&lab).unwrap();
+}
+
+#[test]
+fn speaker_listens_beside_a_daemon_on_another_address() {
+    let lab = LAB.turn();
+    let node = &lab.network().nodes[1].netns;
+    let daemon = node.run(|| TcpListener::bind("127.0.0.1:179")).unwrap().unwrap();
+    set_frr(&lab, json!({ "passive": true, "sourceInterface": LAN_INTERFACE }));
+    expect_all_established(&lab);
+    expect_connections_of_frr(&lab);
+    // A daemon that starts later.
+    drop(daemon);
+    drop(node.run(|| TcpListener::bind("127.0.0.1:179")).unwrap().unwrap());
+    set_frr(&lab, json!({ "passive": false, "sourceInterface": null }));
+    expect_all_established(&lab);
 }
 
 #[test]

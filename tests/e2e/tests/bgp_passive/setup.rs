@@ -1,7 +1,7 @@
 //! One lab for all tests here: two nodes, and FRR with neighbors that it connects to.
 
 use anyhow::{Result, anyhow, ensure};
-use fairlead_e2e::{SOON, Shared, VERSION, configure};
+use fairlead_e2e::{SOON, Shared, VERSION, configure, expect_sessions};
 use fairlead_lab::{Builder, Lab, wait_for};
 use serde_json::{Value, json};
 
@@ -30,6 +30,39 @@ const NEIGHBORS: &str = "
   neighbor 2001:db8:1::12 activate
  exit-address-family
 ";
+
+const NODES: [&str; 2] = ["n1", "n2"];
+/// The BGPPeers of FRR.
+const PEERS: [&str; 2] = ["router-v4", "router-v6"];
+/// The neighbors of FRR.
+pub(crate) const NEIGHBORS_OF_FRR: [&str; 4] =
+    ["192.0.2.11", "192.0.2.12", "2001:db8:1::11", "2001:db8:1::12"];
+
+/// Changes fields of both BGPPeers of FRR.
+pub(crate) fn set_frr(lab: &Lab, fields: Value) {
+    PEERS.iter().for_each(|peer| set(lab, peer, fields.clone()));
+}
+
+/// Configures something for each neighbor of FRR, such as `neighbor ADDRESS bfd`.
+pub(crate) fn configure_neighbors(lab: &Lab, line: impl Fn(&str) -> String) {
+    let lines: Vec<String> =
+        std::iter::once("router bgp 64512".to_owned()).chain(NEIGHBORS_OF_FRR.map(line)).collect();
+    lab.router().configure(&lines.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+}
+
+/// Waits until all sessions with FRR are established.
+pub(crate) fn expect_all_established(lab: &Lab) {
+    NODES.iter().for_each(|node| PEERS.iter().for_each(|peer| expect_established(lab, node, peer)));
+    expect_sessions(lab, 2 * SOON).unwrap();
+}
+
+/// Asserts that FRR has opened its connections: the port of the speakers is 179.
+pub(crate) fn expect_connections_of_frr(lab: &Lab) {
+    for neighbor in NEIGHBORS_OF_FRR {
+        let neighbors = lab.router().json(&format!("show bgp neighbors {neighbor} json")).unwrap();
+        assert_eq!(neighbors[neighbor]["portForeign"], 179, "{neighbors}");
+    }
+}
 
 /// Returns the BGPPeer with this name.
 pub(crate) fn peer(name: &str) -> Value {

@@ -1,15 +1,18 @@
-//! Listens for the routers of passive peers. The port is open while a session of this node waits for one.
+//! Listens for the routers of passive peers. The port is open while a session of this node waits for one, at
+//! the local addresses of these sessions.
 //!
-//! A connection from an address that no passive peer has is reset as soon as it is accepted. Accepting is
-//! limited to [`rate::MAX_PER_SECOND`] connections per second; more of them wait in the kernel, whose queue
-//! is short.
+//! The kernel drops what comes from other hosts. A connection that passes its filter although no passive peer
+//! has the address is reset as soon as it is accepted. Accepting is limited to [`rate::MAX_PER_SECOND`]
+//! connections per second; more of them wait in the kernel, whose queue is short.
 
+mod keys;
 mod problem;
 mod rate;
+mod sockets;
 mod task;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -31,18 +34,23 @@ pub(crate) struct Listeners {
     next_id: AtomicU64,
 }
 
-/// Where a session listens. Each place has a socket of its own.
+/// What sessions have in common that share a task: sockets for single addresses conflict with one for all
+/// addresses of the family in the same VRF.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
-    pub(super) ipv4: bool,
+struct Place {
+    ipv4: bool,
     /// The VRF device.
-    pub(super) device: Option<String>,
+    device: Option<String>,
 }
 
 /// A router that may connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ExpectedRouter {
-    pub(super) place: Place,
+    /// The address and port that it connects to; the unspecified address of its family for all addresses of
+    /// the node.
+    pub(super) local: SocketAddr,
+    /// The VRF device.
+    pub(super) device: Option<String>,
     pub(super) remote: IpAddr,
     /// Index of the interface of a link-local address.
     pub(super) interface: Option<u32>,
@@ -88,11 +96,12 @@ impl Listeners {
     pub(super) fn register(&self, router: ExpectedRouter) -> Registration {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, task| task.strong_count() > 0);
-        let task = open.get(&router.place).and_then(Weak::upgrade).unwrap_or_else(|| {
+        let place = Place { ipv4: router.local.is_ipv4(), device: router.device.clone() };
+        let task = open.get(&place).and_then(Weak::upgrade).unwrap_or_else(|| {
             let (expected, receiver) = watch::channel(Expected::new());
-            let task = task::listen(router.place.clone(), self.port, receiver, self.metrics.clone());
+            let task = task::listen(place.device.clone(), receiver, self.metrics.clone());
             let task = Arc::new(ListenTask { expected, _task: AbortOnDropHandle::new(tokio::spawn(task)) });
-            open.insert(router.place.clone(), Arc::downgrade(&task));
+            open.insert(place, Arc::downgrade(&task));
             task
         });
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);

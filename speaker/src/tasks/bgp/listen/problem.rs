@@ -1,17 +1,21 @@
 //! Why the port cannot be opened, in words for the operator. Contains no I/O.
 
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 
 use fairlead_net::tcp::ListenError;
 
-use super::Place;
-
-/// Returns what is wrong and what to do.
-pub(super) fn open_problem(error: &ListenError, place: &Place, port: u16) -> String {
-    let family = if place.ipv4 { "IPv4" } else { "IPv6" };
-    let vrf = place.device.as_ref().map(|device| format!(" in VRF {device}")).unwrap_or_default();
+/// Returns what is wrong and what to do. `device` is the VRF.
+pub(super) fn open_problem(error: &ListenError, address: SocketAddr, device: Option<&str>) -> String {
+    let place = match address.ip() {
+        ip if !ip.is_unspecified() => ip.to_string(),
+        ip if ip.is_ipv4() => "IPv4".to_owned(),
+        _ => "IPv6".to_owned(),
+    };
+    let vrf = device.map(|device| format!(" in VRF {device}")).unwrap_or_default();
+    let place = format!("{place} port {}{vrf}", address.port());
     let ListenError::Bind { source, .. } = error else {
-        return format!("cannot listen for the router on {family} port {port}{vrf}: {error}");
+        return format!("cannot listen for the router on {place}: {error}");
     };
     let advice = match source.kind() {
         ErrorKind::AddrInUse => {
@@ -20,6 +24,9 @@ pub(super) fn open_problem(error: &ListenError, place: &Place, port: u16) -> Str
              let the router connect to that port"
                 .to_owned()
         }
+        ErrorKind::AddrNotAvailable => {
+            "this node does not have the address: assign it, or correct sourceAddress of the BGPPeer".to_owned()
+        }
         ErrorKind::PermissionDenied => {
             "the speaker may not open a port below 1024: give its container the capability NET_BIND_SERVICE, or \
              set --bgp-listen-port to a port above 1023 and let the router connect to that port"
@@ -27,7 +34,7 @@ pub(super) fn open_problem(error: &ListenError, place: &Place, port: u16) -> Str
         }
         _ => source.to_string(),
     };
-    format!("cannot listen for the router on {family} port {port}{vrf}: {advice}")
+    format!("cannot listen for the router on {place}: {advice}")
 }
 
 #[cfg(test)]
@@ -36,14 +43,20 @@ mod tests {
 
     #[test]
     fn problem_says_what_to_do() {
-        let place = |device: Option<&str>| Place { ipv4: true, device: device.map(str::to_owned) };
-        for (kind, device, words) in [
-            (ErrorKind::AddrInUse, None, ["IPv4 port 179: another process", "--bgp-listen-port"]),
-            (ErrorKind::PermissionDenied, None, ["NET_BIND_SERVICE", "--bgp-listen-port"]),
-            (ErrorKind::OutOfMemory, Some("red"), ["in VRF red", "out of memory"]),
+        for (address, kind, device, words) in [
+            (
+                "0.0.0.0",
+                ErrorKind::AddrInUse,
+                None,
+                ["on IPv4 port 179: another process", "--bgp-listen-port"],
+            ),
+            ("::", ErrorKind::PermissionDenied, None, ["on IPv6 port 179: ", "NET_BIND_SERVICE"]),
+            ("192.0.2.11", ErrorKind::AddrNotAvailable, None, ["on 192.0.2.11 port 179: ", "sourceAddress"]),
+            ("0.0.0.0", ErrorKind::OutOfMemory, Some("red"), ["port 179 in VRF red: ", "out of memory"]),
         ] {
-            let error = ListenError::Bind { port: 179, source: kind.into() };
-            let problem = open_problem(&error, &place(device), 179);
+            let address = SocketAddr::new(address.parse().unwrap(), 179);
+            let error = ListenError::Bind { address, source: kind.into() };
+            let problem = open_problem(&error, address, device);
             assert!(words.iter().all(|word| problem.contains(word)), "{problem}");
         }
     }

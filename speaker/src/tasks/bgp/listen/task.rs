@@ -1,51 +1,51 @@
-//! The task that accepts connections in one place.
+//! The task that accepts connections on the sockets of one address family in one VRF.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use fairlead_net::tcp::{Accepted, ListenOptions, Listener};
+use fairlead_net::tcp::Accepted;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, sleep_until};
 
-use super::problem::open_problem;
 use super::rate::AcceptRate;
-use super::{Entry, Expected, Place};
+use super::sockets::Sockets;
+use super::{Entry, Expected};
 use crate::metrics::Metrics;
-use crate::tasks::bgp::passwords::Key;
+use crate::tasks::sleep_until_or_forever;
 
-/// Time between two attempts to open the port.
-const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause after a connection could not be accepted, for example without a free file descriptor.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 
 /// Opens the port, and accepts connections until the registrations end.
 pub(super) async fn listen(
-    place: Place,
-    port: u16,
+    device: Option<String>,
     mut expected: watch::Receiver<Expected>,
     metrics: Metrics,
 ) {
-    let Some(listener) = open(&place, port, &mut expected).await else { return };
-    tracing::info!(port, ipv4 = place.ipv4, vrf = ?place.device, "listening for passive BGP peers");
-    let mut routers = Routers { listener: &listener, keys: BTreeMap::new(), connections: BTreeMap::new() };
-    routers.update(&expected.borrow_and_update());
+    let mut sockets = Sockets::new(device);
+    let mut routers = Routers::default();
     let mut rate = AcceptRate::new(Instant::now());
+    let mut retry_at = routers.update(&mut sockets, &expected.borrow_and_update());
     loop {
         let next = rate.next();
         let accept = async {
             if next > Instant::now() {
                 sleep_until(next.into()).await;
             }
-            listener.accept().await
+            poll_fn(|cx| sockets.poll_accept(cx)).await
         };
         tokio::select! {
             // Registrations first: a router that was removed must not be accepted.
             biased;
             changed = expected.changed() => match changed {
-                Ok(()) => routers.update(&expected.borrow_and_update()),
+                Ok(()) => retry_at = routers.update(&mut sockets, &expected.borrow_and_update()),
                 Err(_) => return,
             },
+            () = sleep_until_or_forever(retry_at) => {
+                retry_at = routers.update(&mut sockets, &expected.borrow_and_update());
+            }
             accepted = accept => {
                 rate.count(Instant::now());
                 match accepted {
@@ -64,80 +64,28 @@ pub(super) async fn listen(
     }
 }
 
-/// Opens the port when it is free. Returns `None` if no router may connect any more.
-async fn open(place: &Place, port: u16, expected: &mut watch::Receiver<Expected>) -> Option<Listener> {
-    let options = ListenOptions { ipv4: place.ipv4, port, device: place.device.clone() };
-    let mut logged = None;
-    loop {
-        let problem = match Listener::open(&options) {
-            Ok(listener) => return Some(listener),
-            Err(error) => open_problem(&error, place, port),
-        };
-        if logged.as_ref() != Some(&problem) {
-            tracing::warn!(%problem, "cannot listen for passive BGP peers; retrying");
-        }
-        expected.borrow_and_update().values().for_each(|entry| set_problem(entry, Some(&problem)));
-        logged = Some(problem);
-        tokio::select! {
-            changed = expected.changed() => changed.ok()?,
-            () = sleep(RETRY_INTERVAL) => {}
-        }
-    }
-}
+/// The routers that may connect, by address, and interface of a link-local address.
+#[derive(Default)]
+struct Routers(BTreeMap<(IpAddr, Option<u32>), mpsc::Sender<Accepted>>);
 
-/// The routers that may connect, with the keys that the listening socket has.
-struct Routers<'a> {
-    listener: &'a Listener,
-    keys: BTreeMap<IpAddr, Key>,
-    /// By address, and interface of a link-local address.
-    connections: BTreeMap<(IpAddr, Option<u32>), mpsc::Sender<Accepted>>,
-}
-
-impl Routers<'_> {
-    fn update(&mut self, expected: &Expected) {
-        self.connections.clear();
-        let mut unused = std::mem::take(&mut self.keys);
+impl Routers {
+    /// Adapts the sockets to the registrations. Returns when to call this again although they are the same.
+    fn update(&mut self, sockets: &mut Sockets, expected: &Expected) -> Option<Instant> {
+        let mut entries: BTreeMap<_, &Entry> = BTreeMap::new();
         for entry in expected.values() {
-            let router = &entry.router;
-            let place = (router.remote, router.interface);
             // Of two registrations for one router, which overlap only for a moment, the older one counts.
-            if self.connections.contains_key(&place) {
-                continue;
+            entries.entry((entry.router.remote, entry.router.interface)).or_insert(entry);
+        }
+        let routers: Vec<_> = entries.values().map(|entry| &entry.router).collect();
+        let (problems, retry_at) = sockets.update(&routers, Instant::now());
+        self.0.clear();
+        for ((place, entry), problem) in entries.into_iter().zip(problems) {
+            set_problem(entry, problem.as_deref());
+            if problem.is_none() {
+                self.0.insert(place, entry.connections.clone());
             }
-            let earlier = unused.remove(&router.remote);
-            if let Err(problem) = self.set_key(router.remote, router.key.as_ref(), earlier) {
-                set_problem(entry, Some(&problem));
-                continue;
-            }
-            set_problem(entry, None);
-            self.connections.insert(place, entry.connections.clone());
         }
-        for (remote, _) in unused {
-            self.remove_key(remote);
-        }
-    }
-
-    fn set_key(&mut self, remote: IpAddr, key: Option<&Key>, earlier: Option<Key>) -> Result<(), String> {
-        match key {
-            Some(key) => {
-                if earlier.as_ref() != Some(key) {
-                    self.listener
-                        .set_md5_key(remote, key.octets())
-                        .map_err(|error| format!("cannot listen for the router: {error}"))?;
-                }
-                self.keys.insert(remote, key.clone());
-            }
-            // Link-local addresses of several interfaces share the key.
-            None if earlier.is_some() => self.remove_key(remote),
-            None => {}
-        }
-        Ok(())
-    }
-
-    fn remove_key(&self, remote: IpAddr) {
-        if let Err(error) = self.listener.remove_md5_key(remote) {
-            tracing::debug!(%remote, %error, "cannot remove a TCP-MD5 key");
-        }
+        retry_at
     }
 
     /// Passes a connection to its peer, or resets it. Returns false if no peer has its address.
@@ -149,7 +97,7 @@ impl Routers<'_> {
             }
             SocketAddr::V6(v6) => (IpAddr::from(*v6.ip()), None),
         };
-        match self.connections.get(&place) {
+        match self.0.get(&place) {
             Some(connections) => {
                 if let Err(error) = connections.try_send(accepted) {
                     error.into_inner().reset();

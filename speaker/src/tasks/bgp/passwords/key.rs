@@ -18,6 +18,11 @@ impl Key {
         &self.0
     }
 
+    #[cfg(test)]
+    pub(in crate::tasks::bgp) fn for_test(key: &str) -> Self {
+        Self(key.as_bytes().to_vec())
+    }
+
     /// Returns the key in a Secret.
     ///
     /// # Errors
@@ -121,10 +126,6 @@ mod tests {
 
     use super::*;
 
-    fn key(text: &str) -> Key {
-        Key(text.as_bytes().to_vec())
-    }
-
     #[test]
     fn key_with_newline_or_white_space_is_named() {
         for (text, problem) in [
@@ -138,7 +139,7 @@ mod tests {
             ("sec\nret", None),
         ] {
             let mut state = SecretState::default();
-            state.set(Ok(key(text)));
+            state.set(Ok(Key::for_test(text)));
             let message = state.message("a/b");
             assert_eq!(message.is_some(), problem.is_some(), "{text:?}");
             assert!(message.unwrap_or_default().contains(problem.unwrap_or_default()), "{text:?}");
@@ -178,20 +179,20 @@ mod tests {
         state.set(Err("does not exist".to_owned()));
         assert_eq!(state.result("a/b"), Some(Err("Secret a/b does not exist".to_owned())));
         assert_eq!(state.message("a/b"), None, "the error of the session says it");
-        state.set(Ok(key("one")));
-        assert_eq!((state.result("a/b"), state.message("a/b")), (Some(Ok(key("one"))), None));
+        state.set(Ok(Key::for_test("one")));
+        assert_eq!((state.result("a/b"), state.message("a/b")), (Some(Ok(Key::for_test("one"))), None));
         state.set(Err("does not exist".to_owned()));
-        assert_eq!(state.result("a/b"), Some(Ok(key("one"))));
+        assert_eq!(state.result("a/b"), Some(Ok(Key::for_test("one"))));
         let message = state.message("a/b").unwrap();
         assert_eq!(message, "Secret a/b does not exist: its last TCP-MD5 key stays in use");
-        state.set(Ok(key("two")));
-        assert_eq!((state.result("a/b"), state.message("a/b")), (Some(Ok(key("two"))), None));
+        state.set(Ok(Key::for_test("two")));
+        assert_eq!((state.result("a/b"), state.message("a/b")), (Some(Ok(Key::for_test("two"))), None));
     }
 
     #[test]
     fn debug_output_has_no_key() {
         let mut state = SecretState::default();
-        state.set(Ok(key("hush")));
+        state.set(Ok(Key::for_test("hush")));
         assert!(!format!("{state:?}").contains("hush"));
     }
 }

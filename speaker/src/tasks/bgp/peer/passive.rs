@@ -14,7 +14,7 @@ use super::PeerTask;
 use crate::tasks::bgp::connect::connect_options;
 use crate::tasks::bgp::connection::{Connection, Read, Ready};
 use crate::tasks::bgp::endpoint::Endpoint;
-use crate::tasks::bgp::listen::{ExpectedRouter, Place, Registration};
+use crate::tasks::bgp::listen::{ExpectedRouter, Registration};
 use crate::tasks::bgp::next_hops::next_hops;
 use crate::tasks::bgp::passwords::Password;
 
@@ -126,15 +126,16 @@ impl PeerTask {
             Some(Some(key)) => Some(key?),
         };
         let Endpoint { remote, interface, .. } = endpoint;
-        let place = Place { ipv4: remote.is_ipv4(), device: self.peer.vrf.clone() };
-        Ok(Some((ExpectedRouter { place, remote, interface, key }, endpoint)))
+        let local = endpoint.listen_address(self.context.listeners.port());
+        let router = ExpectedRouter { local, device: self.peer.vrf.clone(), remote, interface, key };
+        Ok(Some((router, endpoint)))
     }
 
     /// Returns why the router cannot connect.
     fn register(&mut self, router: ExpectedRouter, endpoint: Endpoint) -> Option<String> {
         let same_place = |registered: &ExpectedRouter| {
-            let place = |router: &ExpectedRouter| (router.place.clone(), router.remote, router.interface);
-            place(registered) == place(&router)
+            let without_key = |router: &ExpectedRouter| ExpectedRouter { key: None, ..router.clone() };
+            without_key(registered) == without_key(&router)
         };
         match &mut self.passive.registered {
             Some((registered, current, registration)) if same_place(registered) => {
@@ -194,6 +195,10 @@ impl PeerTask {
         else {
             return;
         };
+        if accepted.is_closed() {
+            // The router gave up meanwhile. It connects again.
+            return;
+        }
         let (key, endpoint) = (router.key.clone(), *endpoint);
         let options = connect_options(&self.peer, endpoint);
         let options = AcceptOptions {
@@ -296,7 +301,12 @@ impl PeerTask {
     /// Shows that the router has not connected for a while.
     pub(super) fn show_unconnected(&mut self) {
         let secret = self.password.as_ref().map(|password| password.name().to_owned());
-        let text = unconnected(&self.peer, self.context.listeners.port(), secret.as_deref());
+        let router = match self.peer.address {
+            // The routers of an unnumbered peer may take turns, and each would change the Speaker object.
+            PeerAddress::Interface(_) => None,
+            _ => self.endpoint().ok().map(|endpoint| endpoint.remote),
+        };
+        let text = unconnected(&self.peer, router, self.context.listeners.port(), secret.as_deref());
         if self.view.handle_unconnected(&text, Timestamp::now()) {
             tracing::warn!(peer = %self.peer.name, "{text}");
         }
@@ -331,15 +341,23 @@ fn refusal(accepted: &Accepted, source: Option<IpAddr>, min_ttl: Option<u8>) -> 
 }
 
 /// Returns why there may be no connection of the router. `secret` is the Secret of its key.
-fn unconnected(peer: &Peer, port: u16, secret: Option<&str>) -> String {
+fn unconnected(peer: &Peer, router: Option<IpAddr>, port: u16, secret: Option<&str>) -> String {
     let key = match secret {
         Some(secret) => format!("that its TCP-MD5 key is that in Secret {secret}"),
         None => "that it uses no TCP-MD5 key (passwordSecret of the BGPPeer)".to_owned(),
     };
-    let ttl = peer.ttl_security.map_or("", |_| ", that it sends packets with TTL 255 (ttlSecurity)");
+    let checks = [
+        Some("that it has this node as a neighbor".to_owned()),
+        Some("that it is not passive itself".to_owned()),
+        router.map(|router| format!("that it connects from {router}")),
+        Some(key),
+        peer.ttl_security.map(|_| "that it sends packets with TTL 255 (ttlSecurity)".to_owned()),
+    ];
+    let checks: Vec<String> = checks.into_iter().flatten().collect();
     format!(
-        "the router has not connected to port {port} of this node within 15s: check that it has this node as a \
-         neighbor, is not passive itself, {key}{ttl}, and that no filter drops its packets"
+        "the router has not connected to port {port} of this node within 15s: check {}, and that no filter drops \
+         its packets",
+        checks.join(", ")
     )
 }
 
@@ -350,9 +368,15 @@ mod tests {
     #[test]
     fn missing_connection_names_possible_causes() {
         let peer = fairlead_test_support::peer("tor", "192.0.2.1");
-        let text = unconnected(&peer, 1179, None);
-        assert!(text.contains("port 1179") && text.contains("no TCP-MD5 key"), "{text}");
-        let text = unconnected(&Peer { ttl_security: Some(1), ..peer }, 179, Some("fairlead-system/tor"));
-        assert!(text.contains("Secret fairlead-system/tor") && text.contains("TTL 255"), "{text}");
+        let text = unconnected(&peer, Some([192, 0, 2, 1].into()), 1179, None);
+        assert_eq!(
+            text,
+            "the router has not connected to port 1179 of this node within 15s: check that it has this node as \
+             a neighbor, that it is not passive itself, that it connects from 192.0.2.1, that it uses no \
+             TCP-MD5 key (passwordSecret of the BGPPeer), and that no filter drops its packets"
+        );
+        let text =
+            unconnected(&Peer { ttl_security: Some(1), ..peer }, None, 179, Some("fairlead-system/tor"));
+        assert!(text.contains("Secret fairlead-system/tor, that it sends packets with TTL 255"), "{text}");
     }
 }
