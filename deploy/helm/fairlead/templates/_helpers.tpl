@@ -75,6 +75,21 @@ annotations:
 {{- end }}
 {{- end -}}
 
+{{- /* The capabilities of the speakers, separated by commas. */ -}}
+{{- define "fairlead.capabilities" -}}
+{{- $bgp := has "bgp" .Values.protocols -}}
+{{- $capabilities := list -}}
+{{- with .Values.speaker.bgp -}}
+{{- if or (has "l2" $.Values.protocols) (and $bgp .unnumbered) -}}
+{{- $capabilities = append $capabilities "NET_RAW" -}}
+{{- end -}}
+{{- if and $bgp .listenPort (lt (int .listenPort) 1024) -}}
+{{- $capabilities = append $capabilities "NET_BIND_SERVICE" -}}
+{{- end -}}
+{{- end -}}
+{{- join ", " $capabilities -}}
+{{- end -}}
+
 {{- /* Where pods run. Argument: list of the root and the values of the component. */ -}}
 {{- define "fairlead.scheduling" -}}
 {{- $root := index . 0 -}}

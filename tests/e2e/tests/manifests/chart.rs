@@ -67,7 +67,7 @@ fn default_chart_equals_default_manifests() {
 type Texts = &'static [&'static str];
 
 /// Given values: what the objects contain and what they do not, as text.
-const VALUES: [(&str, &str, &str, Texts, Texts); 6] = [
+const VALUES: [(&str, &str, &str, Texts, Texts); 9] = [
     (
         "L2 only",
         NAMESPACE,
@@ -80,7 +80,28 @@ const VALUES: [(&str, &str, &str, Texts, Texts); 6] = [
         NAMESPACE,
         "{protocols: [bgp], bgpPasswordSecrets: [tor-a, tor-b]}",
         &["value: \"bgp\"", "- tor-b"],
-        &["NET_RAW", "name: mesh", "fairlead-mesh\n", "fairlead-speaker-mesh"],
+        &["add: [", "name: mesh", "fairlead-mesh\n", "fairlead-speaker-mesh", "- --bgp-listen-port"],
+    ),
+    (
+        "passive and unnumbered peers",
+        NAMESPACE,
+        "{protocols: [bgp], speaker: {bgp: {listenPort: 179, unnumbered: true}}}",
+        &["- --bgp-listen-port=179", "add: [NET_RAW, NET_BIND_SERVICE]"],
+        &[],
+    ),
+    (
+        "passive peers on a port without privileges",
+        NAMESPACE,
+        "speaker: {bgp: {listenPort: 1790}}",
+        &["- --bgp-listen-port=1790", "add: [NET_RAW]"],
+        &[],
+    ),
+    (
+        "passive peers without BGP",
+        NAMESPACE,
+        "{protocols: [l2], speaker: {bgp: {listenPort: 179}}}",
+        &["add: [NET_RAW]"],
+        &["- --bgp-listen-port", "NET_BIND_SERVICE"],
     ),
     (
         "second instance",

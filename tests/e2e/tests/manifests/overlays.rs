@@ -74,9 +74,26 @@ fn bgp_only_overlay_has_no_mesh_and_no_capability() {
     assert_eq!(names(&objects, "Secret"), BTreeSet::new());
     assert_eq!(protocols(&objects), ["bgp", "bgp"]);
     let container = container(&objects);
-    assert_eq!(container["securityContext"]["capabilities"], json!({ "drop": ["ALL"] }));
+    assert_eq!(container["securityContext"]["capabilities"], json!({ "drop": ["ALL"], "add": [] }));
     let ports = container["ports"].as_array().unwrap().iter().map(|port| port["name"].clone());
     assert_eq!(ports.collect::<Vec<_>>(), ["metrics"]);
+}
+
+#[test]
+fn component_for_passive_peers_adds_one_capability_to_each_overlay() {
+    for (base, expected) in [
+        ("config/default", &["NET_RAW", "NET_BIND_SERVICE"][..]),
+        ("config/overlays/bgp-only", &["NET_BIND_SERVICE"]),
+    ] {
+        // kustomize refuses absolute paths.
+        let folder = format!("target/kustomization-{}", base.replace('/', "-"));
+        let kustomization =
+            format!("resources: [../../{base}]\ncomponents: [../../config/components/passive-peers]\n");
+        std::fs::create_dir_all(repository().join(&folder)).unwrap();
+        std::fs::write(repository().join(&folder).join("kustomization.yaml"), kustomization).unwrap();
+        let capabilities = container(&rendered(&folder))["securityContext"]["capabilities"].clone();
+        assert_eq!(capabilities, json!({ "drop": ["ALL"], "add": expected }), "{base}");
+    }
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn host_ports(objects: &[Value]) -> BTreeMap<u16, String> {
 }
 
 #[test]
-fn ports_on_nodes_are_used_by_no_other_project() {
+fn declared_host_ports_are_used_by_no_other_project() {
     let ports = host_ports(&rendered("config/default"));
     assert_eq!(ports.keys().copied().collect::<Vec<_>>(), [7474, 7947]);
     for (project, theirs) in OTHERS {
