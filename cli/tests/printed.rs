@@ -159,6 +159,27 @@ async fn peer_that_is_shut_down_is_not_established() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn passive_peer_names_the_port_to_connect_to() {
+    let scene = Scene::start("passive").await;
+    scene.healthy().await;
+    scene
+        .put(
+            "BGPPeer",
+            json!({ "metadata": { "name": "tor1" },
+                    "spec": { "myASN": 64512, "peerASN": 64513, "peerAddress": "10.0.0.1", "passive": true },
+                    "status": { "conditions": [condition("Accepted", "True", "Accepted", "")] } }),
+        )
+        .await;
+    let mut session = down("tor1", "10.0.0.1");
+    session["phase"] = "Listening".into();
+    session["lastError"] = "the router has not connected to port 179 of this node within 15s".into();
+    for node in ["n1", "n2", "n3"] {
+        scene.speaker(node, json!({ "sessions": [session] })).await;
+    }
+    check(&scene, "passive", &[("explain peer tor1", 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn service_without_endpoints_is_not_announced() {
     let scene = Scene::start("endpoints").await;
     scene.healthy().await;

@@ -357,7 +357,7 @@ fn bfd_that_is_not_supported_is_accepted_with_warning() {
     ] {
         assert_eq!(condition(&resolution, kind, name), (true, expected.to_owned()), "{kind} {name}");
     }
-    assert!(message(&resolution, Kind::BGPPeer, "red").contains("remove one of both fields"));
+    assert!(message(&resolution, Kind::BGPPeer, "red").contains("remove bfdProfile, or remove vrf"));
 }
 
 #[test]

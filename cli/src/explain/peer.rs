@@ -91,6 +91,13 @@ fn router(peer: &Peer) -> String {
         PeerAsn::External => "external".to_owned(),
     };
     let own = peer.local_asn.unwrap_or(peer.my_asn);
+    if peer.passive {
+        return format!(
+            "{}, AS {asn}; passive: the router must connect to the speakers, AS {own}, on the port in their flag \
+             --bgp-listen-port (default 179)",
+            peer.address
+        );
+    }
     format!("{} port {}, AS {asn}; the speakers are AS {own}", peer.address, peer.port)
 }
 

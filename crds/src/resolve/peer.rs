@@ -179,7 +179,7 @@ pub(super) fn warnings(peer: &Peer) -> impl Iterator<Item = Warning> {
         reason: RefusalReason::BFDInVRF,
         message: "bfdProfile and vrf are both set: BFD in a VRF is not supported, so the session runs \
                   without BFD, also with bfdStrict, and the router detects a failure by its hold timer; \
-                  remove one of both fields"
+                  remove bfdProfile, or remove vrf"
             .to_owned(),
     })
 }

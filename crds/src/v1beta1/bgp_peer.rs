@@ -172,10 +172,10 @@ pub struct BGPPeerSpec {
     pub description: Option<String>,
 
     /// If true, the peer connects to the speakers, which never connect to it, as with `neighbor … passive` in
-    /// FRR. The speakers listen on the port in their flag `--bgp-listen-port` and accept only connections
-    /// from the addresses of passive peers. The peer must have a short retry time, because it decides when a
-    /// session returns. Must not be true together with tcpAO or a peerPort other than 179. If unset, defaults
-    /// to false.
+    /// FRR. The speakers listen on the port in their flag `--bgp-listen-port`, on all addresses unless
+    /// sourceAddress or sourceInterface is set, and accept only connections from the addresses of passive
+    /// peers. The peer must have a short retry time, because it decides when a session returns. Must not be
+    /// true together with tcpAO or a peerPort other than 179. If unset, defaults to false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passive: Option<bool>,
 
@@ -342,9 +342,9 @@ pub struct BGPPeerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub established_sessions: Option<String>,
 
-    /// Conditions of the peer. `Accepted`, `Ready`, `Stalled` and `InForce` as of the other kinds.
-    /// `SessionsEstablished`: all sessions that speakers should have with the peer are established; if not,
-    /// the message explains where the causes are.
+    /// Conditions of the peer. `Accepted`, `Ready`, `Stalled` and `InForce` have the same meaning as for the
+    /// other kinds. `SessionsEstablished`: whether all sessions that speakers should have with the peer are
+    /// established. The causes of failures are in status.sessions of the Speaker objects.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(with = "Vec<Condition>")]

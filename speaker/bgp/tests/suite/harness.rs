@@ -36,6 +36,39 @@ pub(crate) fn hex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
+/// States with a connection.
+pub(crate) const CONNECTED: &[SessionState] =
+    &[SessionState::OpenSent, SessionState::OpenConfirm, SessionState::Established];
+
+/// Waits until a timer expires.
+pub(crate) fn expire(solo: &mut Solo) {
+    let timeout = solo.session.poll_timeout().unwrap();
+    solo.wait(timeout - solo.now);
+}
+
+pub(crate) fn open_bytes(open: &Open) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    open.encode(&mut bytes);
+    bytes
+}
+
+/// Fails unless docs/bgp.md contains a table of these states with these rows: events, and what each does in
+/// each state.
+pub(crate) fn assert_documented<'a>(
+    states: &[SessionState],
+    rows: impl Iterator<Item = (&'a str, Vec<String>)>,
+) {
+    let header = ("event", states.iter().map(ToString::to_string).collect());
+    let line = ("---", vec!["---".to_owned(); states.len()]);
+    let table: String = [header, line]
+        .into_iter()
+        .chain(rows)
+        .map(|(event, outcomes)| format!("| {event} | {} |\n", outcomes.join(" | ")))
+        .collect();
+    let documented = include_str!("../../../../docs/bgp.md");
+    assert!(documented.contains(&table), "docs/bgp.md does not contain the table of this session:\n{table}");
+}
+
 /// Returns a message with the given type and body.
 pub(crate) fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0xFF; 16];

@@ -28,12 +28,6 @@ fn passive() -> SessionConfig {
 /// An identifier that is lower than that of [`config`].
 const LOWER: Ipv4Addr = Ipv4Addr::new(9, 0, 0, 1);
 
-fn open_bytes(open: &Open) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    open.encode(&mut bytes);
-    bytes
-}
-
 fn with_graceful_restart(open: Open) -> Open {
     let mut capabilities = open.capabilities.clone();
     capabilities.push(Capability::GracefulRestart(GracefulRestart { time: 90, ..Default::default() }));
@@ -99,14 +93,6 @@ struct Row {
 fn without_second(state: SessionState) -> Solo {
     session_in(state, &peer_open())
 }
-
-fn expire(solo: &mut Solo) {
-    let timeout = solo.session.poll_timeout().unwrap();
-    solo.wait(timeout - solo.now);
-}
-
-const CONNECTED: &[SessionState] =
-    &[SessionState::OpenSent, SessionState::OpenConfirm, SessionState::Established];
 
 const ROWS: &[Row] = &[
     Row {
@@ -238,17 +224,8 @@ fn outcome(row: &Row, state: SessionState) -> String {
 
 #[test]
 fn documented_table_of_passive_sessions_holds() {
-    let cells = |first: &str, cells: &mut dyn Iterator<Item = String>| {
-        let cells: Vec<String> = std::iter::once(first.to_owned()).chain(cells).collect();
-        format!("| {} |\n", cells.join(" | "))
-    };
-    let mut table = cells("event", &mut STATES.iter().map(ToString::to_string));
-    table += &cells("---", &mut STATES.iter().map(|_| "---".to_owned()));
-    for row in ROWS {
-        table += &cells(row.event, &mut STATES.iter().map(|state| outcome(row, *state)));
-    }
-    let documented = include_str!("../../../../docs/bgp.md");
-    assert!(documented.contains(&table), "docs/bgp.md does not contain the table of this session:\n{table}");
+    let rows = ROWS.iter().map(|row| (row.event, STATES.iter().map(|state| outcome(row, *state)).collect()));
+    assert_documented(&STATES, rows);
 }
 
 #[test]
