@@ -6,13 +6,15 @@ use std::net::Ipv6Addr;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::sys;
+use crate::wait::wait_for;
 
 /// Where `ip netns` keeps its namespaces.
 pub const NETNS_DIR: &str = "/run/netns";
@@ -47,8 +49,14 @@ impl Netns {
         sys::enter_netns(self.file.as_fd())
     }
 
-    /// Returns the link-local address of an interface.
+    /// Returns the link-local address of an interface. Waits for it: the kernel assigns it a moment after
+    /// `ip link set up`, when the interface is operational.
     pub fn link_local(&self, interface: &str) -> Result<Ipv6Addr> {
+        let what = format!("a link-local address of {interface}");
+        wait_for(what, Duration::from_secs(10), || self.try_link_local(interface))
+    }
+
+    fn try_link_local(&self, interface: &str) -> Result<Ipv6Addr> {
         let arguments = ["-6", "-json", "addr", "show", "dev", interface, "scope", "link"];
         let text = self.output(Command::new("ip").args(arguments))?;
         let links: Value = serde_json::from_str(&text)?;
@@ -138,9 +146,16 @@ pub fn list(prefix: &str) -> Result<Vec<String>> {
 pub fn output(command: &mut Command) -> Result<String> {
     let done = command.stdin(Stdio::null()).output().with_context(|| format!("run {command:?}"))?;
     if !done.status.success() {
-        bail!("{command:?}: {}: {}", done.status, String::from_utf8_lossy(&done.stderr).trim());
+        bail!("{command:?}: {}: {}", done.status, said(&done));
     }
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+/// Returns what a program printed. vtysh prints its errors to the standard output.
+fn said(done: &Output) -> String {
+    let [out, error] =
+        [&done.stdout, &done.stderr].map(|text| String::from_utf8_lossy(text).trim().to_owned());
+    [error, out].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
 /// Runs a command with `input` as its standard input.
@@ -157,7 +172,7 @@ pub fn feed(command: &mut Command, input: &str) -> Result<String> {
     };
     let done = child.wait_with_output()?;
     if !done.status.success() {
-        bail!("{command:?}: {}: {}", done.status, String::from_utf8_lossy(&done.stderr).trim());
+        bail!("{command:?}: {}: {}", done.status, said(&done));
     }
     written?;
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())

@@ -3,5 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod collision;
+mod continuity;
+mod keys;
 mod routers;
+mod scripted;
 mod setup;
