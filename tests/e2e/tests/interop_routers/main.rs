@@ -6,5 +6,6 @@
 mod endings;
 mod link_local;
 mod refusals;
+mod scale;
 mod setup;
 mod tables;
