@@ -83,6 +83,7 @@ pub mod trim;
 mod turns;
 mod view;
 mod weights;
+pub mod write_pace;
 
 pub use change::{AnnouncementChange, AnnouncementState};
 pub use data_path::{FamilyProgress, ProbeAnswer, ProxyProgress, WallClock};

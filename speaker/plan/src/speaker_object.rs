@@ -8,8 +8,12 @@
 //! handle_written, handle_failure ─┴──▶ SpeakerObject ────┴─▶ poll_timeout   when to call poll_write again
 //! ```
 //!
-//! Two writes are at least [`WRITE_INTERVAL`] apart. At rest there is no write: what others write into the
-//! object is not read. An object that is deleted again and again is written less and less often.
+//! Two writes are at least [`WRITE_INTERVAL`] apart, and farther the larger the object is
+//! ([`crate::write_pace`]). The status contains all addresses of the node, so it is built only when it may be
+//! written, and only after something changed. At rest there is no write: what others write into the object is
+//! not read. An object that is deleted again and again is written less and less often.
+//!
+//! [`WRITE_INTERVAL`]: crate::write_pace::WRITE_INTERVAL
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -20,15 +24,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::node_status::{Sessions, Summary, status};
-
-/// Minimum time between two writes, also after a failure.
-pub const WRITE_INTERVAL: Duration = Duration::from_secs(1);
-/// Number of deletions of the object after which it is written again at once: a person may have deleted it.
-const TOLERATED_DELETIONS: u32 = 3;
-/// Longest time from a deletion to the next write. Until then, other speakers do not find this one.
-const MAX_RECREATION_DELAY: Duration = Duration::from_secs(30);
-/// Time without a deletion after which earlier ones no longer count.
-const QUIET: Duration = Duration::from_secs(600);
+use crate::write_pace::WritePace;
+use crate::{DrainPhase, NotAnnouncedReason};
 
 /// How other speakers reach this one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,40 +69,43 @@ pub struct SpeakerObject {
     sessions: Sessions,
     written: Written,
     in_flight: Option<Written>,
-    /// The previous attempt was at least [`WRITE_INTERVAL`] before this time.
-    not_before: Option<Instant>,
+    /// The report or the sessions differ from those of the last status that was built.
+    is_changed: bool,
+    pace: WritePace,
     timeout: Option<Instant>,
-    deletions: Deletions,
-}
-
-/// The deletions of the object by others.
-#[derive(Clone, Copy, Debug, Default)]
-struct Deletions {
-    /// The object was deleted since the last call of [`SpeakerObject::poll_write`].
-    is_new: bool,
-    /// Number of deletions, none longer than [`QUIET`] after the one before.
-    count: u32,
-    last: Option<Instant>,
-}
-
-impl Deletions {
-    /// Returns the time before which the object must not be written again because of a new deletion.
-    fn handle_new(&mut self, now: Instant) -> Option<Instant> {
-        if !std::mem::take(&mut self.is_new) {
-            return None;
-        }
-        let is_repeated = self.last.is_some_and(|last| now < last + QUIET);
-        self.count = if is_repeated { self.count.saturating_add(1) } else { 1 };
-        self.last = Some(now);
-        let doublings = self.count.checked_sub(TOLERATED_DELETIONS + 1)?;
-        Some(now + WRITE_INTERVAL.saturating_mul(2 << doublings.min(8)).min(MAX_RECREATION_DELAY))
-    }
+    builds: u64,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Written {
     object: Option<Value>,
     status: Option<SpeakerStatus>,
+    urgent: Option<Urgent>,
+    /// Size of the status in JSON.
+    octets: usize,
+}
+
+/// The part of the object on which other programs act, or for which operators wait. A change of it is written
+/// after the shortest interval.
+#[derive(Clone, Debug, PartialEq)]
+struct Urgent {
+    node_uid: Option<String>,
+    mesh: Option<MeshEndpoint>,
+    ready: bool,
+    node: Option<NotAnnouncedReason>,
+    drain: Option<DrainPhase>,
+}
+
+impl Urgent {
+    fn of(report: &SpeakerReport) -> Self {
+        Self {
+            node_uid: report.node_uid.clone(),
+            mesh: report.mesh.clone(),
+            ready: report.summary.ready,
+            node: report.summary.node,
+            drain: report.summary.drain.map(|(_, phase)| phase),
+        }
+    }
 }
 
 impl SpeakerObject {
@@ -119,9 +119,10 @@ impl SpeakerObject {
             sessions: Sessions::new(),
             written: Written::default(),
             in_flight: None,
-            not_before: None,
+            is_changed: true,
+            pace: WritePace::default(),
             timeout: None,
-            deletions: Deletions::default(),
+            builds: 0,
         }
     }
 
@@ -131,13 +132,15 @@ impl SpeakerObject {
             // A write in flight may have come before the deletion: its result no longer counts.
             self.written = Written::default();
             self.in_flight = None;
-            self.deletions.is_new = true;
+            self.pace.handle_deletion();
         }
+        self.is_changed |= self.report != report;
         self.report = report;
     }
 
     /// Replaces the BGP sessions.
     pub fn handle_sessions(&mut self, sessions: Sessions) {
+        self.is_changed |= self.sessions != sessions;
         self.sessions = sessions;
     }
 
@@ -146,14 +149,15 @@ impl SpeakerObject {
         if let Some(written) = self.in_flight.take() {
             self.written = written;
         }
-        self.not_before = Some(now + WRITE_INTERVAL);
+        self.pace.handle_written(now, self.written.octets);
     }
 
     /// Handles the failure of the last write from [`Self::poll_write`]; the next attempt follows
     /// `retry_after` later.
     pub fn handle_failure(&mut self, now: Instant, retry_after: Duration) {
         self.in_flight = None;
-        self.not_before = Some(now + retry_after.max(WRITE_INTERVAL));
+        self.is_changed = true;
+        self.pace.handle_failure(now, retry_after);
     }
 
     /// Returns the next write if one is due. `time` is the transition time of conditions that change.
@@ -162,22 +166,38 @@ impl SpeakerObject {
     /// calls again.
     pub fn poll_write(&mut self, now: Instant, time: Timestamp) -> Option<SpeakerWrite> {
         self.timeout = None;
-        self.not_before = self.not_before.max(self.deletions.handle_new(now));
+        // Without a Node, nothing is written until the report changes.
+        if !self.is_changed || self.report.node_uid.is_none() {
+            return None;
+        }
+        let urgent = Urgent::of(&self.report);
+        // During a drain, an operator waits for the condition `Drained`.
+        let is_urgent = urgent.drain.is_some() || self.written.urgent.as_ref() != Some(&urgent);
+        self.timeout = self.pace.not_before(now, is_urgent);
+        if self.timeout.is_some() {
+            return None;
+        }
         let object = self.object()?;
+        self.is_changed = false;
+        self.builds += 1;
         let status = status(&self.report.summary, &self.sessions, self.written.status.as_ref(), time);
+        let patch = (self.written.status.as_ref() != Some(&status)).then(|| self.status_patch(&status));
+        let octets = patch.as_ref().map_or(self.written.octets, size);
         let write = SpeakerWrite {
             object: (self.written.object.as_ref() != Some(&object)).then(|| object.clone()),
-            status: (self.written.status.as_ref() != Some(&status)).then(|| self.status_patch(&status)),
+            status: patch,
         };
         if write.object.is_none() && write.status.is_none() {
             return None;
         }
-        if let Some(not_before) = self.not_before.filter(|not_before| now < *not_before) {
-            self.timeout = Some(not_before);
-            return None;
-        }
-        self.in_flight = Some(Written { object: Some(object), status: Some(status) });
+        self.in_flight =
+            Some(Written { object: Some(object), status: Some(status), urgent: Some(urgent), octets });
         Some(write)
+    }
+
+    /// Returns how often the status was built; for tests of the cost.
+    pub fn builds(&self) -> u64 {
+        self.builds
     }
 
     /// Returns the name of the object.
@@ -226,9 +246,19 @@ impl SpeakerObject {
     }
 }
 
+/// Returns the size of a value in JSON, in octets.
+fn size(value: &Value) -> usize {
+    value.to_string().len()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::sync::Arc;
+
     use super::*;
+    use crate::DrainCause;
+    use crate::announced_lists::AnnouncedList;
     use crate::node_status::SessionView;
 
     /// A node whose object is reported, and the simulated time in milliseconds.
@@ -370,9 +400,87 @@ mod tests {
         bench.report.summary.bgp = 1;
         assert_eq!((bench.poll(20), bench.timeout()), ((false, false), Some(1000)));
         bench.report.summary.bgp = 0;
-        assert_eq!((bench.poll(30), bench.timeout()), ((false, false), None), "the change is undone");
+        assert_eq!(bench.poll(30), (false, false));
+        assert_eq!((bench.poll(1000), bench.timeout()), ((false, false), None), "the change is undone");
         bench.report.summary.bgp = 2;
-        assert_eq!((bench.poll(1000), bench.timeout()), ((false, true), None));
+        assert_eq!((bench.poll(1010), bench.timeout()), ((false, true), None));
+    }
+
+    fn session(attempts: u64) -> Sessions {
+        [("tor".to_owned(), SessionView { attempts, ..SessionView::default() })].into()
+    }
+
+    /// Returns what a node with 4,000 addresses announces, none adjacent to another.
+    fn fragmented() -> Arc<AnnouncedList> {
+        let addresses = (0..4_000u32).map(|n| IpAddr::from(Ipv4Addr::from_bits(0xc000_0200 + 2 * n)));
+        Arc::new(AnnouncedList { l2: addresses.collect(), l2_count: 4_000, ..AnnouncedList::default() })
+    }
+
+    #[test]
+    fn status_is_built_only_when_it_may_be_written() {
+        let mut bench = Bench::new();
+        assert_eq!((bench.poll(0), bench.object.builds()), ((true, true), 1));
+        bench.object.handle_written(bench.at(0));
+        for ms in 1..1_000 {
+            bench.object.handle_sessions(session(1 << ms.min(20)));
+            assert_eq!(bench.poll(ms), (false, false), "{ms}");
+        }
+        assert_eq!((bench.object.builds(), bench.timeout()), (1, Some(1_000)));
+        assert_eq!((bench.poll(1_000), bench.object.builds()), ((false, true), 2));
+        bench.object.handle_written(bench.at(1_000));
+        for ms in 2_000..3_000 {
+            bench.poll(ms);
+        }
+        assert_eq!(bench.object.builds(), 2, "nothing changed");
+    }
+
+    #[test]
+    fn large_list_is_written_less_often() {
+        let writes = |list: Arc<AnnouncedList>| {
+            let mut bench = Bench::new();
+            bench.report.summary.announced = list;
+            let mut written_at = Vec::new();
+            for ms in (0..60_000).step_by(100) {
+                bench.report.summary.l2 = ms as usize;
+                if bench.poll(ms).1 {
+                    bench.object.handle_written(bench.at(ms));
+                    written_at.push(ms);
+                }
+            }
+            written_at
+        };
+        assert_eq!(writes(Arc::default()).len(), 60);
+        let written_at = writes(fragmented());
+        assert_eq!(written_at[0], 0, "the first write does not wait");
+        assert!((10..=20).contains(&written_at.len()), "{written_at:?}");
+    }
+
+    #[test]
+    fn urgent_change_does_not_wait_for_the_interval_of_a_large_list() {
+        type Change = fn(&mut Bench);
+        let table: [(&str, Change, bool); 6] = [
+            ("an address", |b| b.report.summary.l2 += 1, false),
+            ("a session", |b| b.object.handle_sessions(session(1)), false),
+            ("readiness", |b| b.report.summary.ready = !b.report.summary.ready, true),
+            ("mesh address", |b| b.report.mesh = None, true),
+            ("eligibility", |b| b.report.summary.node = Some(NotAnnouncedReason::NodeExcluded), true),
+            (
+                "drain",
+                |b| b.report.summary.drain = Some((DrainCause::Label, DrainPhase::Deprioritized)),
+                true,
+            ),
+        ];
+        for (what, change, is_urgent) in table {
+            let mut bench = Bench::new();
+            bench.report.summary.announced = fragmented();
+            assert_eq!(bench.poll(0), (true, true));
+            bench.object.handle_written(bench.at(0));
+            change(&mut bench);
+            let (object, status) = bench.poll(1_000);
+            assert_eq!(object || status, is_urgent, "{what}");
+            let due = bench.timeout();
+            assert_eq!(due.is_some_and(|ms| (2_000..10_000).contains(&ms)), !is_urgent, "{what}: {due:?}");
+        }
     }
 
     #[test]
