@@ -1,35 +1,33 @@
 //! The observed objects, the allocator, and the passes that reconcile them.
 
+mod announcements;
+mod observations;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fairlead_crds::conditions::ConditionStatus;
-use fairlead_crds::model::claim::Claim;
-use fairlead_crds::model::config::{Config, Labels, Pool};
-use fairlead_crds::model::delta::ConfigDelta;
-use fairlead_crds::model::range::IpRange;
-use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
+use fairlead_crds::model::config::Config;
+use fairlead_crds::model::service::ObjectKey;
 use jiff::Timestamp;
 
-use super::announcement::{SpeakerChange, Speakers, Verdict};
+use super::announcement::Speakers;
 use super::claim_decision::{self, PendingClaim};
 use super::claim_status::ClaimPatch;
-use super::coverage;
-use super::external_write::{
-    Displaced, is_external_claim_write, resolve_external_claim_write, resolve_external_write,
-};
+use super::external_write::{Displaced, resolve_external_claim_write, resolve_external_write};
 use super::namespaces::Namespaces;
-use super::observed::ObservedService;
 use super::observed_claims::ObservedClaims;
 use super::outbox::Outbox;
 use super::outcome::AllocationOutcome;
-use super::pool_waiters::{Woken, concerns_all, woken};
+use super::pool_waiters::Woken;
 use super::retry::RetryQueue;
-use super::service_decision::{decide, previous_addresses, refused_note};
+use super::service_decision::{decide, previous_addresses};
 use super::service_records::{ExternalWriter, ServiceRecords};
 use super::status_conflict::ConflictTimers;
 use super::wait_queue::{Priority, RetryTrigger, WaitQueue, Waiter};
-use crate::ipam::{Ipam, NodeChange, NodeNetwork, OtherService, Released, admits};
+use crate::ipam::{Ipam, OtherService, Released};
+use announcements::verdict;
+pub(super) use observations::ClaimObservation;
 
 /// The state that decisions read and change. Methods that store an observation only store it; the caller then
 /// calls a method that reconciles, if this controller leads.
@@ -57,15 +55,6 @@ pub(crate) struct Allocations {
 pub(super) struct Affected {
     pub(super) services: Vec<ObjectKey>,
     pub(super) claims: Vec<ObjectKey>,
-}
-
-/// The effect of storing a claim.
-#[derive(Debug)]
-pub(super) struct ClaimObservation {
-    /// True if another controller wrote the addresses in its status.
-    pub(super) is_external: bool,
-    /// The Service that the claim was for until now, if that is another one.
-    pub(super) former_service: Option<ObjectKey>,
 }
 
 // Reading.
@@ -105,205 +94,6 @@ impl Allocations {
         balancer
             .map(|balancer| claim_decision::pending_claims(&self.claims, &self.ipam, balancer))
             .unwrap_or_default()
-    }
-}
-
-// Observations.
-impl Allocations {
-    /// Advances the clock to `now` and frees the addresses whose cool-down has ended. Returns whether there
-    /// are any.
-    pub(super) fn advance(&mut self, now: Timestamp) -> bool {
-        let is_due = self.ipam.next_expiry().is_some_and(|due| due <= now);
-        self.ipam.advance(now);
-        is_due
-    }
-
-    /// Stores a Service. Returns the author of the addresses in its status if another one wrote them.
-    pub(super) fn observe_service(&mut self, observed: ObservedService) -> Option<ExternalWriter> {
-        let balancer = &observed.balancer;
-        let old = self.services.get(&balancer.key);
-        if old.is_some_and(|record| record.balancer().uid != balancer.uid) {
-            // Deleted and created again between two events. The addresses of the old one are free.
-            self.remove_service(&balancer.key.clone());
-        }
-        self.services.observe(observed)
-    }
-
-    /// Removes a Service and releases its addresses.
-    pub(super) fn remove_service(&mut self, key: &ObjectKey) {
-        self.ipam.release(key);
-        self.waiting.remove(&Waiter::Service(key.clone()));
-        self.conflicts.set(key, None);
-        self.holds.set(key, None);
-        self.unannounced.remove(key);
-        if let Some((departed, reserved)) = self.services.remove(key) {
-            for ip in reserved {
-                self.ipam.unreserve(ip, key);
-            }
-            self.outbox.push_status(key.clone(), None);
-            if departed.written.as_ref().is_some_and(|written| !written.is_empty()) {
-                self.outbox.push_departed(departed);
-            }
-        }
-    }
-
-    /// Stores a Service of another class. It is no load balancer of this controller any more.
-    pub(super) fn observe_other(&mut self, other: OtherService) {
-        self.remove_service(&other.key.clone());
-        self.others.insert(other.key.clone(), other);
-    }
-
-    /// Removes a Service of another class. The addresses that it showed are free.
-    pub(super) fn remove_other(&mut self, key: &ObjectKey) {
-        if self.others.remove(key).is_some() {
-            self.ipam.remove_other(key);
-        }
-    }
-
-    /// Returns the Services of other classes.
-    pub(super) fn others(&self) -> impl Iterator<Item = &ObjectKey> {
-        self.others.keys()
-    }
-
-    /// Takes the addresses that a Service of another class shows.
-    pub(super) fn take_other(&mut self, key: &ObjectKey) {
-        let Some(other) = self.others.get(key) else { return };
-        let pools = other.addresses.iter().filter_map(|ip| self.ipam.pool_name_of(*ip));
-        self.outbox.touch_pools(pools.map(Arc::from));
-        self.ipam.set_other(other.clone());
-    }
-
-    /// Stores that no in-doubt write of a Service remains. Returns whether that changed reservations.
-    pub(super) fn resolve_writes(&mut self, service: &ObjectKey) -> bool {
-        let record = self.services.get_mut(service);
-        record.is_some_and(|record| record.resolve_writes(&mut self.ipam))
-    }
-
-    /// Stores a claim.
-    pub(super) fn observe_claim(&mut self, claim: Claim) -> ClaimObservation {
-        let old = self.claims.get(&claim.key).map(|record| record.claim());
-        let is_external = is_external_claim_write(old, &claim, self.ipam.claimed(&claim.key));
-        let mut former_service = None;
-        if old.is_some_and(|old| old.uid != claim.uid || old.service != claim.service) {
-            former_service = self.remove_claim(&claim.key).filter(|service| *service != claim.service);
-        }
-        self.claims.insert(claim);
-        ClaimObservation { is_external, former_service }
-    }
-
-    /// Removes a claim and its reservation. Returns the Service that it was for.
-    pub(super) fn remove_claim(&mut self, key: &ObjectKey) -> Option<ObjectKey> {
-        let claim = self.claims.remove(key)?;
-        self.ipam.unclaim(key);
-        self.waiting.remove(&Waiter::Claim(key.clone()));
-        self.outbox.push_claim(key.clone(), None);
-        Some(claim.service)
-    }
-
-    /// Stores the labels of a Namespace. Returns the objects in it, if a pool may select the Namespace
-    /// differently now.
-    pub(super) fn observe_namespace(&mut self, name: String, labels: Labels) -> Option<Affected> {
-        let differs = self.namespaces.apply(name.clone(), labels, &self.config);
-        differs.then(|| Affected {
-            services: self.services.in_namespace(&name),
-            claims: self.claims.in_namespace(&name),
-        })
-    }
-
-    /// Removes a Namespace.
-    pub(super) fn remove_namespace(&mut self, name: &str) {
-        self.namespaces.remove(name);
-    }
-
-    /// Removes all other Namespaces.
-    pub(super) fn retain_namespaces(&mut self, names: &BTreeSet<&str>) {
-        self.namespaces.retain(names);
-    }
-
-    /// Stores the network of a Node. Returns the Services that hold an address that it gained or lost.
-    pub(super) fn observe_node(&mut self, name: &str, network: NodeNetwork) -> Vec<ObjectKey> {
-        let NodeChange { holders, pools } = self.ipam.set_node(name, network);
-        self.outbox.touch_pools(pools);
-        holders.into_iter().collect()
-    }
-
-    /// Stores the ranges of a ServiceCIDR.
-    pub(super) fn observe_service_ranges(&mut self, name: &str, ranges: BTreeSet<IpRange>) {
-        let pools = self.ipam.set_service_ranges(name, ranges);
-        self.outbox.touch_pools(pools);
-    }
-
-    /// Stores the configuration. See [`Allocations::observe_config_change`].
-    pub(super) fn observe_config(&mut self, config: &Config) -> (Affected, Woken) {
-        self.observe_config_change(ConfigDelta::between(&self.config, config))
-    }
-
-    /// Stores a change of the configuration. Returns the holders of pools that differ or whose advertisements
-    /// differ, and the waiting objects that the changed pools concern.
-    pub(super) fn observe_config_change(&mut self, delta: ConfigDelta) -> (Affected, Woken) {
-        let named_pools = self.ipam.names_pools();
-        let note = refused_note(&self.ipam);
-        let mut covered: Vec<(String, Option<coverage::Coverage>)> = Vec::new();
-        for pool in coverage::affected_pools(&self.config, &delta) {
-            if self.ipam.holders_of(&pool).len() > 0 {
-                let before = coverage::coverage(&self.config, &pool);
-                covered.push((pool, before));
-            }
-        }
-        let mut changes = self.ipam.change_pools(&delta.pools, &delta.refused_pools);
-        self.config.apply(delta);
-        let mut services: BTreeSet<ObjectKey> = BTreeSet::new();
-        let mut claims: BTreeSet<ObjectKey> = std::mem::take(&mut changes.claims);
-        let mut concerned = Woken::default();
-        if changes.any {
-            self.outbox.touch_pools(changes.names.iter().cloned());
-            let holders = changes.kept.iter().chain(&changes.evicted);
-            services.extend(holders.map(|key| ObjectKey::clone(key)));
-            if concerns_all(&changes, &self.ipam, named_pools) {
-                for waiter in self.waiting.all() {
-                    match waiter {
-                        Waiter::Service(key) => services.insert(key.clone()),
-                        Waiter::Claim(key) => claims.insert(key.clone()),
-                    };
-                }
-            } else {
-                let admits = |pool: &Pool, service: &ObjectKey| {
-                    let balancer = self.services.get(service).map(|record| record.balancer());
-                    balancer.is_some_and(|balancer| {
-                        admits(pool, &self.namespaces.allocation_request(balancer)).is_ok()
-                    })
-                };
-                let refused_differ = note != refused_note(&self.ipam);
-                concerned = woken(&changes, &self.waiting, &self.ipam, admits, refused_differ);
-            }
-        }
-        for (pool, before) in covered {
-            if coverage::coverage(&self.config, &pool) != before {
-                services.extend(self.ipam.holders_of(&pool).map(|key| ObjectKey::clone(key)));
-            }
-        }
-        let affected =
-            Affected { services: services.into_iter().collect(), claims: claims.into_iter().collect() };
-        (affected, concerned)
-    }
-
-    /// Forgets all decisions and holders, but not the addresses of in-doubt writes.
-    pub(super) fn forget_decisions(&mut self) {
-        self.ipam.forget_decisions();
-        self.ipam.set_pools(&self.config.pools, &self.config.refused_pools);
-        self.waiting = WaitQueue::default();
-        self.conflicts = ConflictTimers::default();
-        self.holds = ConflictTimers::default();
-        self.unannounced.clear();
-        self.outbox.discard();
-        self.services.forget_decisions();
-        self.claims.forget_decisions();
-    }
-
-    /// Drops the changes of addresses. To be called instead of [`Allocations::retry_waiters`] if this
-    /// controller does not lead.
-    pub(super) fn discard_changes(&mut self) {
-        self.ipam.take_changes();
     }
 }
 
@@ -512,53 +302,6 @@ impl Allocations {
         self.publish_claims_of(key, now);
     }
 
-    /// Decides on the announcements of a Service and publishes the decision.
-    fn publish_announcements(&mut self, key: &ObjectKey, now: Timestamp) {
-        let Some(record) = self.services.get_mut(key) else { return };
-        let new = verdict(&self.speakers, &self.config, record.balancer(), record.outcome());
-        if new.is_none() || (new.as_ref() == record.verdict() && record.hold_timeout().is_none()) {
-            return;
-        }
-        let is_unannounced = new.as_ref().is_some_and(|verdict| verdict.status != ConditionStatus::True);
-        let (patch, events) = record.publish_verdict(new, &mut self.ipam, now);
-        self.holds.set(key, record.hold_timeout());
-        if is_unannounced {
-            self.unannounced.insert(key.clone());
-        } else {
-            self.unannounced.remove(key);
-        }
-        self.outbox.push_status(key.clone(), patch);
-        self.outbox.push_events(events);
-    }
-
-    /// Publishes the Services that a change of speakers concerns.
-    pub(super) fn handle_speaker_change(&mut self, change: &SpeakerChange, now: Timestamp) {
-        let mut services: BTreeSet<ObjectKey> = BTreeSet::new();
-        for range in &change.ranges {
-            services.extend(self.ipam.holders_in(range).map(|key| ObjectKey::clone(key)));
-        }
-        for address in &change.addresses {
-            services.extend(self.ipam.holders(*address).iter().map(|key| ObjectKey::clone(key)));
-        }
-        if change.all_unannounced {
-            services.extend(self.unannounced.iter().cloned());
-        }
-        for service in services {
-            self.publish_announcements(&service, now);
-        }
-    }
-
-    /// Returns the speakers.
-    pub(super) fn speakers(&self) -> &Speakers {
-        &self.speakers
-    }
-
-    /// Returns the speakers for an update. The caller then calls [`Allocations::handle_speaker_change`], if
-    /// this controller leads.
-    pub(super) fn speakers_mut(&mut self) -> &mut Speakers {
-        &mut self.speakers
-    }
-
     /// Returns when to call [`Allocations::handle_conflicts`].
     pub(super) fn next_conflict(&self) -> Option<Timestamp> {
         self.conflicts.next().into_iter().chain(self.holds.next()).min()
@@ -634,20 +377,4 @@ impl Allocations {
         let patch = ClaimPatch::new(record, &self.ipam, service_exists, now);
         self.outbox.push_claim(key.clone(), patch);
     }
-}
-
-/// Returns the verdict on the announcements of a Service; `None` if it holds no address.
-fn verdict(
-    speakers: &Speakers,
-    config: &Config,
-    service: &LoadBalancer,
-    outcome: &AllocationOutcome,
-) -> Option<Verdict> {
-    let AllocationOutcome::Allocated { holding, uncovered, .. } = outcome else { return None };
-    if uncovered.is_some() {
-        return Some(Verdict::not_covered());
-    }
-    let addresses =
-        holding.held.iter().map(|held| (held.ip, coverage::protocols(config, &held.pool, &service.labels)));
-    Some(Verdict::new(speakers, &service.key.to_string(), addresses))
 }
