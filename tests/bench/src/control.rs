@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use fairlead_crds::names::ADVERTISED;
 use fairlead_crds::v1beta1::{IPAddressPool, IPAddressPoolSpec};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -287,11 +288,24 @@ impl Control {
         })
     }
 
-    /// Watches all Services from now on, beginning with a list.
+    /// Watches the addresses of all Services from now on, beginning with a list.
     ///
     /// # Errors
     /// If the list fails.
     pub(crate) fn watch(&self) -> Result<Watch> {
+        self.watch_with(address)
+    }
+
+    /// Watches all Services like [`Control::watch`], and reports the address of a Service only while its
+    /// condition `fairlead.dev/Advertised` is true.
+    ///
+    /// # Errors
+    /// If the list fails.
+    pub(crate) fn watch_advertised(&self) -> Result<Watch> {
+        self.watch_with(|service| address(service).filter(|_| is_advertised(service)))
+    }
+
+    fn watch_with(&self, address: fn(&Service) -> Option<Ipv4Addr>) -> Result<Watch> {
         let (sink, events) = channel();
         let (listed, list) = channel();
         let api = self.services.clone();
@@ -395,6 +409,11 @@ impl Watch {
             None => drop(self.addresses.remove(&seen.name)),
         }
     }
+}
+
+fn is_advertised(service: &Service) -> bool {
+    let conditions = service.status.iter().flat_map(|status| &status.conditions).flatten();
+    conditions.into_iter().any(|condition| condition.type_ == ADVERTISED && condition.status == "True")
 }
 
 fn address(service: &Service) -> Option<Ipv4Addr> {

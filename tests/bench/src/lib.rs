@@ -1,6 +1,7 @@
 //! The figures of `docs/performance.md`, measured from outside, with the machine's own limits
 //! beside them.
 
+mod advertised;
 mod arp;
 mod backlog;
 mod bfd;
@@ -65,6 +66,8 @@ pub enum Measure {
     Latency,
     /// Many Services: all addresses, and all routes in the router
     Backlog,
+    /// The condition `fairlead.dev/Advertised` of many Services
+    Advertised,
     /// Resident memory
     Memory,
     /// Processor time per event, with few Services and with many
@@ -113,6 +116,7 @@ impl Measure {
             Self::Size => size::measure(),
             Self::Latency => latency::measure(options),
             Self::Backlog => backlog::measure(options),
+            Self::Advertised => advertised::measure(options),
             Self::Memory => memory::measure(options),
             Self::Cost => cost::measure(options),
             Self::Pools => pools::measure(options),
