@@ -16,7 +16,7 @@ use super::outcome::AllocationReason;
 use crate::ipam::{Claimed, Family, Holding, Ipam, Retained};
 
 /// The conditions of claims.
-const CLAIM_CONDITIONS: [&str; 4] = [RESERVED, BOUND, READY, STALLED];
+pub(super) const CLAIM_CONDITIONS: [&str; 4] = [RESERVED, BOUND, READY, STALLED];
 
 /// A merge patch for an IPClaim, sent to its `status` subresource.
 #[derive(Clone, Debug, PartialEq)]

@@ -288,8 +288,9 @@ impl ServiceRecord {
     ) -> (Option<StatusPatch>, Vec<ServiceEvent>) {
         let moved = self.outcome.moves_to(&outcome, &self.observed.balancer.ingress);
         let shown = self.observed.conditions.advertised;
-        let hold_differs = self.hold.update(verdict.as_ref(), shown.as_ref(), now);
-        let is_same = self.outcome == outcome && self.verdict == verdict && !hold_differs;
+        let same_verdict = self.verdict == verdict;
+        let hold_differs = self.hold.update(verdict.as_ref(), shown.as_ref(), same_verdict, now);
+        let is_same = self.outcome == outcome && same_verdict && !hold_differs;
         self.outcome = outcome;
         self.verdict = verdict;
         self.reserve_displayed(ipam);

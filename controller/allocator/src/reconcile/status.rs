@@ -36,7 +36,8 @@ pub struct StatusPatch {
     pub special_ingress: Vec<LoadBalancerIngress>,
     /// The conditions that this controller writes.
     pub conditions: Vec<ServiceCondition>,
-    /// True if the patch changes only the condition `fairlead.dev/Advertised`. Other patches are sent first.
+    /// True if the patch changes only the condition `fairlead.dev/Advertised`, or adds the condition
+    /// `fairlead.dev/Covered`. Other patches are sent first.
     pub is_background: bool,
     /// All other conditions, unchanged.
     pub other_conditions: Vec<RawCondition>,
@@ -279,7 +280,9 @@ fn patch(
     if same_addresses && observed.conditions == digests {
         return None;
     }
-    let others = ConditionDigests { advertised: digests.advertised, ..observed.conditions };
+    // An earlier version did not write `Covered`.
+    let covered = observed.conditions.covered.or(digests.covered);
+    let others = ConditionDigests { advertised: digests.advertised, covered, ..observed.conditions };
     Some(StatusPatch {
         service: balancer.key.clone(),
         resource_version: balancer.resource_version.clone(),

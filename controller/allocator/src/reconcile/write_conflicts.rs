@@ -6,17 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use fairlead_crds::names::{
-    ACCEPTED, BFD_PROFILE_PROTECTION, BOUND, COMMUNITY_PROTECTION, EXHAUSTED, IN_FORCE, IN_USE,
-    POOL_PROTECTION, RESERVED,
-};
+use fairlead_crds::names::{BFD_PROFILE_PROTECTION, COMMUNITY_PROTECTION, POOL_PROTECTION};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::claim_status::CLAIM_CONDITIONS;
+use super::objects::OWN_CONDITIONS;
+use super::pools::POOL_CONDITIONS;
 use super::status_conflict::{ConflictTimers, StatusConflict};
-
-/// The conditions that this controller writes into configuration objects and claims.
-const OWN_CONDITIONS: [&str; 6] = [ACCEPTED, EXHAUSTED, IN_FORCE, IN_USE, RESERVED, BOUND];
 
 /// The finalizers that this controller writes, at most one per kind.
 const OWN_FINALIZERS: [&str; 3] = [POOL_PROTECTION, BFD_PROFILE_PROTECTION, COMMUNITY_PROTECTION];
@@ -139,8 +136,7 @@ pub fn digest(body: &Value) -> u64 {
         match field.as_str() {
             "recentlyReleased" => {}
             "conditions" => {
-                let is_own =
-                    |condition: &&Value| OWN_CONDITIONS.map(Some).contains(&condition["type"].as_str());
+                let is_own = |condition: &&Value| condition["type"].as_str().is_some_and(is_own_condition);
                 for condition in value.as_array().into_iter().flatten().filter(is_own) {
                     for part in ["type", "status", "reason", "message", "observedGeneration"] {
                         condition[part].to_string().hash(&mut hasher);
@@ -156,8 +152,17 @@ pub fn digest(body: &Value) -> u64 {
     hasher.finish()
 }
 
+/// Returns true for the conditions that this controller writes into configuration objects and claims.
+fn is_own_condition(type_: &str) -> bool {
+    let all: [&[&str]; 3] = [&OWN_CONDITIONS, &POOL_CONDITIONS, &CLAIM_CONDITIONS];
+    all.iter().any(|own| own.contains(&type_))
+}
+
 #[cfg(test)]
 mod tests {
+    use fairlead_crds::names::{
+        ACCEPTED, BOUND, EXHAUSTED, IN_FORCE, IN_USE, READY, RESERVED, SESSIONS_ESTABLISHED, STALLED,
+    };
     use jiff::SignedDuration;
     use serde_json::json;
 
@@ -266,6 +271,16 @@ mod tests {
         assert_eq!(first, digest(&body("2", "b", "x", 1)));
         assert_ne!(first, digest(&body("1", "a", "y", 1)));
         assert_ne!(first, digest(&body("1", "a", "x", 2)));
+        let condition = |type_: &str, reason: &str| {
+            let condition = json!({ "type": type_, "status": "True", "reason": reason });
+            digest(&json!({ "status": { "conditions": [condition] } }))
+        };
+        let own =
+            [ACCEPTED, READY, STALLED, IN_FORCE, IN_USE, EXHAUSTED, RESERVED, BOUND, SESSIONS_ESTABLISHED];
+        for own in own {
+            assert_ne!(condition(own, "x"), condition(own, "y"), "{own}");
+        }
+        assert_eq!(condition("Other", "x"), condition("Other", "y"));
         let finalizers = |names: &[&str]| digest(&json!({ "metadata": { "finalizers": names } }));
         for own in OWN_FINALIZERS {
             assert_eq!(finalizers(&[own]), finalizers(&["a", own]));

@@ -24,6 +24,8 @@ pub struct ObservedSpeaker {
     pub(super) bgp: AddressList,
     /// True if both lists contain all addresses.
     pub(super) is_complete: bool,
+    /// True if the speaker publishes lists. One of an earlier version does not.
+    pub(super) is_published: bool,
     /// Whether the session with each BGPPeer is established.
     pub(super) sessions: BTreeMap<Box<str>, bool>,
     pub(super) obstacles: Vec<(IpAddr, Obstacle)>,
@@ -42,6 +44,9 @@ impl ObservedSpeaker {
         let list =
             |announced: &Option<Announced>| announced.as_ref().map(AddressList::decode).unwrap_or_default();
         let ((l2, l2_complete), (bgp, bgp_complete)) = (list(&status.l2), list(&status.bgp));
+        let is_list = |announced: &Option<Announced>| {
+            announced.as_ref().is_some_and(|announced| announced.complete.is_some())
+        };
         let sessions = status.sessions.iter().take(MAX_SESSIONS);
         let obstacles = status.not_announced.iter().take(MAX_NOT_ANNOUNCED).filter_map(Obstacle::read);
         let mut obstacles: Vec<(IpAddr, Obstacle)> = obstacles.collect();
@@ -52,6 +57,7 @@ impl ObservedSpeaker {
             l2,
             bgp,
             is_complete: l2_complete && bgp_complete,
+            is_published: is_list(&status.l2) && is_list(&status.bgp),
             sessions: sessions
                 .map(|session| (session.peer.as_str().into(), session.state == "Established"))
                 .collect(),

@@ -32,6 +32,8 @@ struct Totals {
     eligible: usize,
     /// Live speakers with an incomplete list.
     incomplete: usize,
+    /// Live speakers that publish no lists.
+    unpublished: usize,
     /// Established sessions of live speakers.
     sessions: usize,
 }
@@ -44,6 +46,7 @@ pub(super) struct Facts {
     pub(super) has_live: bool,
     pub(super) has_eligible: bool,
     pub(super) has_incomplete: bool,
+    pub(super) has_unpublished: bool,
     pub(super) has_session: bool,
 }
 
@@ -111,13 +114,14 @@ impl Speakers {
     }
 
     pub(super) fn facts(&self) -> Facts {
-        let Totals { live, eligible, incomplete, sessions } = self.totals;
+        let Totals { live, eligible, incomplete, unpublished, sessions } = self.totals;
         Facts {
             is_listed: self.is_listed,
             has_objects: !self.speakers.is_empty(),
             has_live: live > 0,
             has_eligible: eligible > 0,
             has_incomplete: incomplete > 0,
+            has_unpublished: unpublished > 0,
             has_session: sessions > 0,
         }
     }
@@ -151,6 +155,7 @@ impl Speakers {
         update(&mut self.totals.live, is_live);
         update(&mut self.totals.eligible, is_live && speaker.is_eligible);
         update(&mut self.totals.incomplete, is_live && !speaker.is_complete);
+        update(&mut self.totals.unpublished, is_live && !speaker.is_published);
         for (peer, established) in &speaker.sessions {
             let established = is_live && *established;
             update(&mut self.totals.sessions, established);

@@ -43,7 +43,10 @@ fn verdict_names_what_is_announced_or_why_not() {
     let not_responding = json!({
         "l2": list(&["192.0.2.1"]), "conditions": [{ "type": "Ready", "status": "False" }],
     });
-    let table: [(&str, Vec<Option<ObservedSpeaker>>, &str); 13] = [
+    let excluded_and_announcing = json!({
+        "l2": list(&["192.0.2.1"]), "conditions": [{ "type": "Eligible", "status": "False" }],
+    });
+    let table: [(&str, Vec<Option<ObservedSpeaker>>, &str); 15] = [
         ("no speaker", vec![], "False NoSpeaker: there is no Speaker object: run the speaker on the Nodes"),
         (
             "not ready",
@@ -60,6 +63,17 @@ fn verdict_names_what_is_announced_or_why_not() {
             vec![speaker(not_eligible)],
             "False NodesExcluded: no Node with a ready speaker may announce addresses: the condition Eligible \
              of the Speaker objects contains the reasons",
+        ),
+        (
+            "excluded, and announcing for a while",
+            vec![speaker(excluded_and_announcing)],
+            "True Announced: 192.0.2.1 by L2",
+        ),
+        (
+            "earlier version without lists",
+            vec![speaker(json!({ "l2": { "announced": 1 }, "bgp": { "announced": 0 } }))],
+            "Unknown ListIncomplete: 192.0.2.1: no Speaker object lists the address, and a speaker of an \
+             earlier version lists no addresses: run one version of the speaker on all Nodes",
         ),
         (
             "L2",
@@ -107,7 +121,8 @@ fn verdict_names_what_is_announced_or_why_not() {
         (
             "no reason",
             vec![speaker(json!({}))],
-            "False NotAnnounced: 192.0.2.1: no speaker announces it: see fairlead explain service default/s",
+            "False NotAnnounced: 192.0.2.1: no speaker announces it, and none reports a reason: run fairlead \
+             explain service default/s, which computes the reason for each Node",
         ),
     ];
     for (name, list, expected) in table {
@@ -140,13 +155,30 @@ fn verdict_without_a_list_of_speakers_is_unknown() {
 }
 
 #[test]
+fn verdict_depends_on_the_current_speakers_only() {
+    let excluded = json!({
+        "l2": list(&["192.0.2.1"]), "conditions": [{ "type": "Eligible", "status": "False" }],
+    });
+    let mut with_history = Speakers::default();
+    with_history.reset(vec![("n1".to_owned(), speaker(json!({ "l2": list(&["192.0.2.1"]) })).unwrap())]);
+    let before = verdict(&with_history, &["192.0.2.1"], true, false);
+    let change = with_history.apply("n1", speaker(excluded.clone()));
+    // The change concerns no Service that is announced, so the verdict on it must be the same.
+    assert!(change.ranges.is_empty() && change.addresses.is_empty());
+    let mut fresh = Speakers::default();
+    fresh.reset(vec![("n1".to_owned(), speaker(excluded).unwrap())]);
+    assert_eq!(verdict(&fresh, &["192.0.2.1"], true, false), before);
+}
+
+#[test]
 fn each_address_of_a_service_counts() {
     let mut speakers = Speakers::default();
     speakers.reset(vec![("n1".to_owned(), speaker(json!({ "l2": list(&["192.0.2.1"]) })).unwrap())]);
     let addresses = ["192.0.2.1", "2001:db8::1"];
     assert_eq!(
         verdict(&speakers, &addresses, true, false),
-        "False NotAnnounced: 2001:db8::1: no speaker announces it: see fairlead explain service default/s"
+        "False NotAnnounced: 2001:db8::1: no speaker announces it, and none reports a reason: run fairlead \
+         explain service default/s, which computes the reason for each Node"
     );
     speakers.apply("n2", speaker(json!({ "bgp": list(&["2001:db8::-2001:db8::f"]) })));
     assert_eq!(

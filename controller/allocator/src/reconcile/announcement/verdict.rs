@@ -15,6 +15,8 @@ pub(in crate::reconcile) struct Verdict {
     pub(in crate::reconcile) status: ConditionStatus,
     pub(in crate::reconcile) reason: AllocationReason,
     pub(in crate::reconcile) message: Box<str>,
+    /// True if a speaker that has not published lists of addresses may announce an address.
+    pub(in crate::reconcile) awaits_lists: bool,
 }
 
 /// The protocols by which advertisements cover the addresses of a Service.
@@ -33,9 +35,12 @@ impl Verdict {
         addresses: impl Iterator<Item = (IpAddr, Coverage)> + Clone,
     ) -> Self {
         let facts = speakers.facts();
-        if let Some((reason, message)) = general_obstacle(facts) {
-            let status = if facts.is_listed { ConditionStatus::False } else { ConditionStatus::Unknown };
-            return Self { status, reason, message: message.into() };
+        if !facts.is_listed {
+            return Self::of(
+                ConditionStatus::Unknown,
+                AllocationReason::SpeakersUnknown,
+                "the controller has not listed the Speaker objects: see its log",
+            );
         }
         let mut announced = Vec::new();
         let mut missing: Option<(AllocationReason, String)> = None;
@@ -51,18 +56,20 @@ impl Verdict {
                 }
             }
         }
-        match missing {
-            None => Self {
-                status: ConditionStatus::True,
-                reason: AllocationReason::Announced,
-                message: announced.join("; ").into(),
-            },
-            Some((reason, message)) => {
+        // After the addresses: a node that may announce no more may still announce for a while.
+        match (missing, general_obstacle(facts)) {
+            (None, _) => Self::of(ConditionStatus::True, AllocationReason::Announced, announced.join("; ")),
+            (Some(_), Some((reason, message))) => Self::of(ConditionStatus::False, reason, message),
+            (Some((reason, message)), None) => {
                 let is_unknown = reason == AllocationReason::ListIncomplete;
                 let status = if is_unknown { ConditionStatus::Unknown } else { ConditionStatus::False };
-                Self { status, reason, message: message.into() }
+                Self { awaits_lists: facts.has_unpublished, ..Self::of(status, reason, message) }
             }
         }
+    }
+
+    fn of(status: ConditionStatus, reason: AllocationReason, message: impl Into<Box<str>>) -> Self {
+        Self { status, reason, message: message.into(), awaits_lists: false }
     }
 
     /// Returns whether a condition has this content.
@@ -77,23 +84,18 @@ impl Verdict {
 
     /// Returns the verdict on addresses of which no advertisement covers one.
     pub(in crate::reconcile) fn not_covered() -> Self {
-        Self {
-            status: ConditionStatus::False,
-            reason: AllocationReason::NoAdvertisement,
-            message: "no advertisement covers every address: see the condition fairlead.dev/Covered".into(),
-        }
+        Self::of(
+            ConditionStatus::False,
+            AllocationReason::NoAdvertisement,
+            "no advertisement covers every address: see the condition fairlead.dev/Covered",
+        )
     }
 }
 
 /// Returns why no address is announced, whatever the address.
 fn general_obstacle(facts: Facts) -> Option<(AllocationReason, &'static str)> {
-    let Facts { is_listed, has_objects, has_live, has_eligible, .. } = facts;
-    if !is_listed {
-        Some((
-            AllocationReason::SpeakersUnknown,
-            "the controller has not listed the Speaker objects: see its log",
-        ))
-    } else if !has_objects {
+    let Facts { has_objects, has_live, has_eligible, .. } = facts;
+    if !has_objects {
         Some((AllocationReason::NoSpeaker, "there is no Speaker object: run the speaker on the Nodes"))
     } else if !has_live {
         Some((AllocationReason::NoSpeaker, "no speaker is ready: see kubectl get speakers"))
@@ -128,6 +130,11 @@ fn obstacle(
     if let Some(obstacle) = speakers.obstacle(service, ip) {
         return (obstacle.reason(), obstacle.message.to_string());
     }
+    if facts.has_unpublished {
+        let why = "no Speaker object lists the address, and a speaker of an earlier version lists no \
+                   addresses: run one version of the speaker on all Nodes";
+        return (AllocationReason::ListIncomplete, why.to_owned());
+    }
     if facts.has_incomplete {
         let why = "no Speaker object lists the address, and the list of one of them is incomplete";
         return (AllocationReason::ListIncomplete, why.to_owned());
@@ -136,6 +143,9 @@ fn obstacle(
         let why = "no BGP session is established: see kubectl get bgppeers";
         return (AllocationReason::NoSession, why.to_owned());
     }
-    let why = format!("no speaker announces it: see fairlead explain service {service}");
+    let why = format!(
+        "no speaker announces it, and none reports a reason: run fairlead explain service {service}, which \
+         computes the reason for each Node"
+    );
     (AllocationReason::NotAnnounced, why)
 }

@@ -177,6 +177,59 @@ fn conditions_stay_until_speakers_are_listed() {
     assert_eq!(world.take_writes(), 1, "only the new Service");
 }
 
+/// A world in which the controller was upgraded before the speakers: the Service has the condition of the
+/// earlier version, and the speaker publishes no lists.
+fn upgraded_world() -> World {
+    let mut world = announced_world();
+    let unpublished =
+        json!({ "ready": true, "l2": { "announced": 1 }, "bgp": { "announced": 0 }, "version": "0.1.0" });
+    world.speaker("n1", unpublished);
+    let service = world.services.get_mut(&key("s")).unwrap();
+    let conditions = service["status"]["conditions"].as_array_mut().unwrap();
+    conditions.retain(|condition| condition["type"] != names::COVERED);
+    let advertised = conditions.iter_mut().find(|condition| condition["type"] == names::ADVERTISED).unwrap();
+    advertised["reason"] = json!("Covered");
+    advertised["message"] = json!("an advertisement covers these addresses");
+    world.restart();
+    world
+}
+
+const EARLIER: &str = "True/Covered: an advertisement covers these addresses";
+
+#[test]
+fn upgrade_keeps_the_condition_until_speakers_publish_lists() {
+    let mut world = upgraded_world();
+    world.wait(300);
+    assert_eq!((world.take_writes(), world.advertised().as_str()), (0, EARLIER));
+    world.speaker("n1", announcing(&[IP]));
+    world.wait(10);
+    assert_eq!(world.advertised(), "True/Announced: 1.2.3.0 by L2");
+    assert!(world.message("s", names::COVERED).starts_with("True/Covered"));
+    assert_eq!(world.take_writes(), 1, "both conditions in one write");
+}
+
+#[test]
+fn upgrade_keeps_the_condition_for_a_bounded_time() {
+    let mut world = upgraded_world();
+    world.wait(599);
+    assert_eq!((world.take_writes(), world.advertised().as_str()), (0, EARLIER));
+    world.wait(1);
+    assert!(world.advertised().starts_with("Unknown/ListIncomplete"), "{}", world.advertised());
+    world.wait(3600);
+    assert_eq!((world.take_writes(), world.index.poll_timeout()), (1, None));
+}
+
+#[test]
+fn loss_after_an_upgrade_is_written_after_the_usual_time() {
+    let mut world = upgraded_world();
+    world.wait(60);
+    world.speaker("n1", announcing(&[]));
+    world.wait(4);
+    assert_eq!((world.take_writes(), world.advertised().as_str()), (0, EARLIER));
+    world.wait(1);
+    assert!(world.advertised().starts_with("False/NotAnnounced"), "{}", world.advertised());
+}
+
 #[test]
 fn announcement_alone_is_a_background_write() {
     let mut world = world();

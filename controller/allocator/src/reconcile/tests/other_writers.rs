@@ -97,6 +97,28 @@ fn replaced_status_is_written_less_and_less_often() {
 }
 
 #[test]
+fn replaced_advertised_condition_is_written_less_and_less_often() {
+    // Neither the status of the other program nor that of Fairlead is true, or theirs is.
+    for (status, reason) in [("False", "NoEndpoints"), ("Unknown", "ListIncomplete"), ("True", "Announced")] {
+        let mut world = started();
+        assert!(world.message("s", names::ADVERTISED).starts_with("False/NoSpeaker"));
+        let mut conditions = world.services[&key("s")]["status"]["conditions"].clone();
+        let advertised = conditions.as_array_mut().unwrap().iter_mut();
+        let advertised = advertised.into_iter().find(|condition| condition["type"] == names::ADVERTISED);
+        let advertised = advertised.unwrap();
+        (advertised["status"], advertised["reason"]) = (json!(status), json!(reason));
+        let other = json!({ "status": { "conditions": conditions } });
+        write(&mut world, &other);
+        let writes = advance_with(&mut world, 10, Some(&other));
+        assert!((4..=8).contains(&writes), "{reason}: {writes} writes in 10 s");
+        let writes = advance_with(&mut world, 3600, Some(&other));
+        assert!((10..=20).contains(&writes), "{reason}: {writes} writes in an hour");
+        let last = world.events.last().map(|event| event.reason);
+        assert_eq!(last, Some(AllocationReason::StatusConflict), "{reason}");
+    }
+}
+
+#[test]
 fn single_edits_are_overwritten_at_once() {
     let mut world = started();
     for _ in 0..20 {
