@@ -12,7 +12,7 @@ use crate::output::age;
 
 /// The leader of the controllers, as the Lease tells.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase", tag = "state")]
+#[serde(tag = "state")]
 pub(crate) enum Leader {
     /// The user may not read the Lease.
     Unknown,
