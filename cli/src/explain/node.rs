@@ -15,6 +15,9 @@ use crate::status::session_reason;
 /// The maximum number of addresses that a line names.
 const MAX_ADDRESSES: usize = 20;
 
+/// The title of the commands that show the pod of the speaker and the Node.
+const COMMANDS: &str = "Commands that show more";
+
 /// Explains a Node.
 ///
 /// # Errors
@@ -45,10 +48,7 @@ pub(super) fn explain(snapshot: &Snapshot, name: &str) -> Result<Chain> {
         unread: Vec::new(),
     };
     let Some(speaker) = speaker else {
-        let pods = snapshot.kubectl(&format!(
-            "get pods -l app.kubernetes.io/component=speaker --field-selector spec.nodeName={name}"
-        ));
-        chain.push("Look closer", vec![pods, "kubectl describe node ".to_owned() + name]);
+        chain.push(COMMANDS, commands(snapshot, name));
         return Ok(chain);
     };
     let status = speaker.status;
@@ -94,5 +94,16 @@ pub(super) fn explain(snapshot: &Snapshot, name: &str) -> Result<Chain> {
     chain.push("Sessions", sessions.collect());
     let own = NotAnnouncedAddresses::of_node(snapshot, name);
     chain.push("Does not announce", own.lines());
+    if !speaker.is_ready() {
+        chain.push(COMMANDS, commands(snapshot, name));
+    }
     Ok(chain)
+}
+
+/// Returns the commands that show why the speaker of a Node does not run.
+fn commands(snapshot: &Snapshot, node: &str) -> Vec<String> {
+    let pods = snapshot.kubectl(&format!(
+        "get pods -l app.kubernetes.io/component=speaker --field-selector spec.nodeName={node}"
+    ));
+    vec![pods, format!("kubectl describe node {node}")]
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::cluster::{Snapshot, condition, service_conditions};
 
-/// The state of a Service. Each includes that the states before it are passed.
+/// The state of a Service, the worst first: a Service has the first of these states that applies to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) enum ServiceState {
     /// The Service has no address.
