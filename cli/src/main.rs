@@ -17,13 +17,13 @@ mod yaml;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::text::message;
 use fairlead_runtime::{build_info, flags};
+use jiff::Timestamp;
 
 use cluster::Snapshot;
 use connection::Cluster;
@@ -31,8 +31,6 @@ use output::Format;
 
 /// The exit status for invalid arguments and unreadable input.
 const EXIT_USAGE: u8 = 2;
-/// The interval of `--watch`. Each time the whole state is read again.
-const WATCH_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Shows the state of Fairlead, a bare-metal LoadBalancer provider, explains its decisions, and checks its
 /// configuration.
@@ -56,7 +54,7 @@ struct Display {
     #[arg(short, long, global = true, value_name = "FORMAT", default_value = "table")]
     output: Format,
 
-    /// Read and show the state every 3 seconds, until interrupted
+    /// Show the state again after each change, at most once per second, until interrupted
     #[arg(short, long, global = true)]
     watch: bool,
 }
@@ -200,27 +198,61 @@ fn show(
         Ok(runtime) => runtime,
         Err(error) => return failure(&error.into()),
     };
-    let mut shown = String::new();
-    loop {
+    if !display.watch {
         let result = runtime.block_on(cluster::read(cluster)).and_then(|snapshot| render(&snapshot));
-        if !display.watch {
-            return exit(result.map(|(text, is_well)| {
-                output::print(&text, display.output);
-                is_well
-            }));
+        return exit(result.map(|(text, is_well)| {
+            output::print(&text, display.output);
+            is_well
+        }));
+    }
+    let mut screen = Screen { format: display.output, shown: None };
+    loop {
+        let ended = cluster::watch(
+            cluster,
+            |snapshot| screen.show(snapshot, &render),
+            |error| {
+                failure(error);
+            },
+        );
+        let Err(error) = runtime.block_on(ended);
+        failure(&error);
+        std::thread::sleep(cluster::WATCH_INTERVAL);
+    }
+}
+
+/// What `--watch` has printed.
+struct Screen {
+    format: Format,
+    /// When it was printed, and the text or the error.
+    shown: Option<(Timestamp, std::result::Result<String, String>)>,
+}
+
+impl Screen {
+    /// Prints a snapshot if it differs from the one that was printed by more than the ages.
+    fn show(&mut self, mut snapshot: Snapshot, render: impl Fn(&Snapshot) -> Result<(String, bool)>) {
+        let text = |snapshot: &Snapshot| match render(snapshot) {
+            Ok((text, _)) => Ok(text),
+            Err(error) => Err(format!("{error:#}")),
+        };
+        let now = snapshot.now;
+        if let Some((then, shown)) = &self.shown {
+            snapshot.now = *then;
+            if text(&snapshot) == *shown {
+                return;
+            }
+            snapshot.now = now;
         }
-        match result {
-            Ok((text, _)) if text != shown => {
+        let text = text(&snapshot);
+        match &text {
+            Ok(text) => {
                 clear_screen();
-                output::print(&text, display.output);
-                shown = text;
+                output::print(text, self.format);
             }
-            Ok(_) => {}
             Err(error) => {
-                failure(&error);
+                failure(&anyhow::Error::msg(error.clone()));
             }
         }
-        std::thread::sleep(WATCH_INTERVAL);
+        self.shown = Some((now, text));
     }
 }
 

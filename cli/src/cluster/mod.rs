@@ -3,6 +3,8 @@
 
 mod controller;
 mod read;
+mod state;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -21,6 +23,12 @@ use serde_json::Value;
 
 pub(crate) use controller::{Leader, Workload};
 pub(crate) use read::read;
+pub(crate) use watch::{WATCH_INTERVAL, watch};
+
+/// [`Unread::reason`]: the API server does not serve the kind.
+const NOT_SERVED: &str = "NotServed";
+/// [`Unread::reason`]: only one namespace was read.
+const ONLY_NAMESPACE: &str = "OnlyNamespace";
 
 /// Condition of a Speaker: the speaker is running and announces.
 pub(crate) const READY: &str = "Ready";

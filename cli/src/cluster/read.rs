@@ -2,17 +2,15 @@
 //! noted, and the rest is read.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use fairlead_crds::configuration_kinds;
-use fairlead_crds::kinds::{ConfigurationObject as _, ObjectRef};
+use fairlead_crds::model::instance::Instance;
 use fairlead_crds::names::{CONTROLLER, CONTROLLER_LEASE, SPEAKER};
-use fairlead_crds::objects::{EndpointSlice, Namespace, Node, Service, ServiceCIDR};
-use fairlead_crds::read::{Custom, ReadObject};
-use fairlead_crds::store::{ConfigurationChange, ObjectChange, trim};
+use fairlead_crds::read::ReadObject;
+use fairlead_crds::store::ObjectChange;
 use fairlead_crds::text::message;
-use fairlead_crds::v1beta1::{self, IPClaim, PoolCooldown, Speaker};
+use fairlead_crds::v1beta1::PoolCooldown;
 use fairlead_runtime::request::{Failure, request};
 use fairlead_runtime::watch;
 use jiff::Timestamp;
@@ -24,8 +22,9 @@ use kube::core::Request;
 use kube::{Client, Error, Resource};
 use serde_json::Value;
 
-use super::{Leader, ObjectState, Snapshot, Unread, Workload};
-use crate::connection::Cluster;
+use super::state::{Named, State};
+use super::{NOT_SERVED, ONLY_NAMESPACE, Snapshot, Unread};
+use crate::connection::{Cluster, Target};
 
 /// Reads the cluster.
 ///
@@ -34,14 +33,31 @@ use crate::connection::Cluster;
 /// permission or kind.
 pub(crate) async fn read(cluster: &Cluster) -> Result<Snapshot> {
     let target = cluster.connect().await?;
-    let reader = Reader {
-        client: target.connection.client,
-        namespace: target.namespace.clone(),
-        unread: RefCell::default(),
-    };
-    let server = target.connection.server;
-    let snapshot = reader.snapshot(cluster).await.with_context(|| format!("API server {server}"));
-    Ok(Snapshot { namespace: target.namespace, ..snapshot? })
+    let state = read_state(&target, &cluster.instance()).await?;
+    let only_namespace = cluster.namespace.as_deref();
+    Ok(state.snapshot(cluster.instance(), &target.namespace, only_namespace, Timestamp::now()))
+}
+
+/// Reads all objects.
+///
+/// # Errors
+/// Returns an error if a request fails for another reason than a missing permission or kind.
+pub(super) async fn read_state(target: &Target, instance: &Instance) -> Result<State> {
+    let reader = Reader::new(target);
+    let state = reader.state(instance).await.with_context(|| of_server(target))?;
+    Ok(State { unread: reader.unread.take(), ..state })
+}
+
+/// Reads what is not watched.
+///
+/// # Errors
+/// See [`read_state`].
+pub(super) async fn read_named(target: &Target, instance: &Instance) -> Result<Named> {
+    Reader::new(target).named(instance).await.with_context(|| of_server(target))
+}
+
+fn of_server(target: &Target) -> String {
+    format!("API server {}", target.connection.server)
 }
 
 struct Reader {
@@ -51,99 +67,63 @@ struct Reader {
 }
 
 impl Reader {
-    async fn snapshot(&self, cluster: &Cluster) -> Result<Snapshot> {
-        let instance = cluster.instance();
-        let now = Timestamp::now();
-        let (mut configuration, mut objects) = (Vec::new(), BTreeMap::new());
+    fn new(target: &Target) -> Self {
+        let client = target.connection.client.clone();
+        Self { client, namespace: target.namespace.clone(), unread: RefCell::default() }
+    }
+
+    async fn state(&self, instance: &Instance) -> Result<State> {
+        let mut state = State::default();
         macro_rules! list_kinds {
             ($($kind:ident => $field:ident,)*) => {$(
-                let list = self.list::<Custom<v1beta1::$kind>>(watch::config()).await?;
-                for object in &list {
-                    let state = ObjectState {
-                        generation: object.object.metadata.generation,
-                        conditions: object.object.conditions().to_vec(),
-                    };
-                    let reference: ObjectRef = object.object.reference();
-                    objects.insert(reference, state);
-                }
-                let list = list.into_iter().map(trim).collect();
-                configuration.push(ConfigurationChange::$kind(ObjectChange::Reset(list)));
+                state.configuration.$field.handle_change(self.list(watch::config()).await?);
             )*};
         }
         configuration_kinds!(list_kinds);
-        let pools = configuration.iter().flat_map(|change| match change {
-            ConfigurationChange::IPAddressPool(ObjectChange::Reset(pools)) => {
-                pools.iter().map(|pool| pool.object.clone()).collect()
-            }
-            _ => Vec::new(),
-        });
-        let pools = pools.collect();
-        let balancers = watch::config().fields("spec.type=LoadBalancer");
-        let speakers = self.list::<Custom<Speaker>>(watch::config()).await?;
+        state.speakers.handle_change(self.list(watch::config()).await?);
+        state.named = self.named(instance).await?;
+        state.services.handle_change(self.list_namespaced(balancers()).await?);
+        state.claims.handle_change(self.list_namespaced(watch::config()).await?);
+        state.slices.handle_change(self.list_namespaced(watch::config()).await?);
+        state.nodes.handle_change(self.list(watch::config()).await?);
+        state.namespaces.handle_change(self.list(watch::config()).await?);
+        state.ranges.handle_change(self.list(watch::config()).await?);
+        Ok(state)
+    }
+
+    async fn named(&self, instance: &Instance) -> Result<Named> {
         let (lease, deployment, daemonset) = tokio::try_join!(
             self.get::<Lease>(&instance.namespace, CONTROLLER_LEASE),
             self.get::<Deployment>(&instance.namespace, CONTROLLER),
             self.get::<DaemonSet>(&instance.namespace, SPEAKER),
         )?;
-        let leader = match &lease {
-            Some(lease) => Leader::of(lease, now),
-            None if self.is_unread("leases") => Leader::Unknown,
-            None => Leader::None,
-        };
-        let services = self.list_namespaced::<Service>(balancers).await?;
-        let claims = self.list_namespaced::<Custom<IPClaim>>(watch::config()).await?;
-        let slices = self.list_namespaced::<EndpointSlice>(watch::config()).await?;
-        let nodes = self.list::<Node>(watch::config()).await?;
-        let namespaces = self.list::<Namespace>(watch::config()).await?;
-        let ranges = self.list::<ServiceCIDR>(watch::config()).await?;
-        Ok(Snapshot {
-            now,
-            namespace: String::new(),
-            only_namespace: cluster.namespace.clone(),
-            cooldowns: self.cooldowns().await?,
-            leader,
-            deployment: deployment.as_ref().map(Workload::of),
-            daemonset: daemonset.as_ref().map(Workload::of),
-            all_speakers: speakers.into_iter().map(|speaker| speaker.object).collect(),
-            unread: self.unread.take(),
-            instance,
-            configuration,
-            objects,
-            pools,
-            services,
-            claims,
-            slices,
-            nodes,
-            namespaces,
-            ranges,
-        })
+        Ok(Named { lease, deployment, daemonset, cooldowns: self.cooldowns().await? })
     }
 
     /// Lists a kind in all namespaces, page by page.
-    async fn list<K: ReadObject>(&self, config: watch::Config) -> Result<Vec<K>> {
+    async fn list<K: ReadObject>(&self, config: watch::Config) -> Result<ObjectChange<K>> {
         let list = watch::list(Api::<K>::all(self.client.clone()), config).await;
-        self.unless_unread(&K::plural(&()), list)
+        self.unless_unread(&K::plural(&()), list).map(ObjectChange::Reset)
     }
 
     /// Lists a kind in all namespaces, or if that is forbidden, in the namespace of the context.
-    async fn list_namespaced<K>(&self, config: watch::Config) -> Result<Vec<K>>
+    async fn list_namespaced<K>(&self, config: watch::Config) -> Result<ObjectChange<K>>
     where
         K: ReadObject + Resource<Scope = NamespaceResourceScope>,
     {
         let list = watch::list(Api::<K>::all(self.client.clone()), config.clone()).await;
-        let Err(failure) = &list else { return self.unless_unread(&K::plural(&()), list) };
-        let Some(why) = failure.missing_permission() else {
-            return self.unless_unread(&K::plural(&()), list);
-        };
-        let api = Api::<K>::namespaced(self.client.clone(), &self.namespace);
-        match watch::list(api, config).await {
-            Ok(list) => {
-                let message = format!("only namespace {} was read: {why}", self.namespace);
-                self.note(&K::plural(&()), "OnlyNamespace", message);
-                Ok(list)
+        let why = list.as_ref().err().and_then(Failure::missing_permission);
+        let list = match why {
+            None => list,
+            Some(why) => {
+                let api = Api::<K>::namespaced(self.client.clone(), &self.namespace);
+                watch::list(api, config).await.inspect(|_| {
+                    let message = format!("only namespace {} was read: {why}", self.namespace);
+                    self.note(&K::plural(&()), ONLY_NAMESPACE, message);
+                })
             }
-            failed => self.unless_unread(&K::plural(&()), failed),
-        }
+        };
+        self.unless_unread(&K::plural(&()), list).map(ObjectChange::Reset)
     }
 
     /// Reads one object as JSON, because a typed one cannot represent everything that the API server stores.
@@ -177,7 +157,7 @@ impl Reader {
         }
         match &failure.error {
             Error::Api(status) if status.code == 404 => {
-                self.note(plural, "NotServed", "the API server does not serve this kind".to_owned());
+                self.note(plural, NOT_SERVED, "the API server does not serve this kind".to_owned());
                 Ok(T::default())
             }
             Error::Api(status) if status.code == 403 => {
@@ -191,8 +171,9 @@ impl Reader {
     fn note(&self, plural: &str, reason: &'static str, message: String) {
         self.unread.borrow_mut().push(Unread { resource: plural.to_owned(), reason, message });
     }
+}
 
-    fn is_unread(&self, plural: &str) -> bool {
-        self.unread.borrow().iter().any(|unread| unread.resource == plural)
-    }
+/// Returns the selection of the Services that a load balancer may handle.
+pub(super) fn balancers() -> watch::Config {
+    watch::config().fields("spec.type=LoadBalancer")
 }
