@@ -46,7 +46,8 @@ soak: setup build ## Repeat rare faults 20 times, and flood speakers for 30 s wi
 # fairlead-net's own tests and the lab need root; everything else runs as any user.
 .PHONY: unit
 unit: ## Run the tests that need no root and no Debian packages
-	$(CARGO) test --locked --workspace --exclude fairlead-e2e --exclude fairlead-lab --exclude fairlead-net
+	$(CARGO) test --locked --workspace --exclude fairlead-e2e --exclude fairlead-lab --exclude fairlead-net \
+		-- --skip kubectl_is_installed
 
 .PHONY: fuzz
 fuzz: ## Fuzz every decoder and the resolver (FUZZ_SECONDS per target, default 60)

@@ -4,6 +4,7 @@
 //! With `FAIRLEAD_UPDATE_EXPECTED=1`, the test writes the files.
 #![allow(clippy::unwrap_used)]
 
+mod kubectl;
 mod scene;
 
 use std::path::{Path, PathBuf};
@@ -25,12 +26,33 @@ fn check(scene: &Scene, name: &str, commands: &[(&str, i32)]) {
         assert_eq!(code, *status, "{command}\n{out}{error}");
         printed += &format!("$ fairlead {command}\n{out}{error}\n");
     }
+    compare(name, &printed);
+}
+
+/// Compares what `kubectl get` prints with a file, if kubectl is installed.
+fn check_kubectl(scene: &Scene, name: &str) {
+    let Some(kubectl) = kubectl::path() else { return };
+    let commands = ["services -A", "ipaddresspools", "bgppeers", "speakers"].map(|what| {
+        let printed = kubectl::get(&kubectl, scene.kubeconfig(), what);
+        format!("$ kubectl get {what}\n{printed}\n")
+    });
+    compare(&format!("kubectl-{name}"), &commands.concat());
+}
+
+fn compare(name: &str, printed: &str) {
     let file = expected(name);
     if std::env::var_os("FAIRLEAD_UPDATE_EXPECTED").is_some() {
-        std::fs::write(&file, &printed).unwrap();
+        std::fs::write(&file, printed).unwrap();
     }
     let expected = std::fs::read_to_string(&file).unwrap_or_default();
     assert!(printed == expected, "{} differs; printed:\n{printed}\nexpected:\n{expected}", file.display());
+}
+
+/// Without kubectl, the other tests compare only what `fairlead` prints. `make unit` leaves this test out.
+#[test]
+fn kubectl_is_installed() {
+    let place = kubectl::PLACE;
+    assert!(kubectl::path().is_some(), "kubectl is not installed in {place}; run: make setup");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -63,6 +85,7 @@ async fn healthy_cluster_has_no_problems() {
             ("explain service shop/absent", 2),
         ],
     );
+    check_kubectl(&scene, "healthy");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -71,12 +94,15 @@ async fn killed_and_stopped_speakers_are_named() {
     scene.healthy().await;
     let dead = |reason: &str, message: &str| {
         json!({ "ready": false, "conditions": [condition("Ready", "False", reason, message)],
-                "sessions": [], "l2": { "announced": 0, "complete": true, "addresses": [] },
+                "sessions": [], "establishedSessions": null, "l2": { "announced": 0, "complete": true, "addresses": [] },
                 "bgp": { "announced": 0, "complete": true, "addresses": [] } })
     };
     let by = "the speakers do not receive answers of this one, reported by n1";
     scene.speaker("n2", dead("NotResponding", by)).await;
     scene.speaker("n3", dead("Stopped", "the speaker has stopped")).await;
+    for peer in ["tor1", "tor2"] {
+        scene.sessions(peer, "1/1").await;
+    }
     let pods = json!({ "metadata": { "name": "fairlead-speaker", "namespace": "fairlead-system" },
                        "status": daemonset(1) });
     scene.put("DaemonSet", pods).await;
@@ -92,6 +118,7 @@ async fn killed_and_stopped_speakers_are_named() {
             ("explain service shop/api", 0),
         ],
     );
+    check_kubectl(&scene, "speakers");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -105,6 +132,7 @@ async fn absent_controller_is_the_reason_for_pending_services() {
         "controller",
         &[("status", 1), ("explain service shop/late", 1), ("explain address 192.0.2.11", 1)],
     );
+    check_kubectl(&scene, "controller");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,6 +144,7 @@ async fn no_speaker_announces_nothing() {
     }
     // The controller has not noticed yet.
     check(&scene, "no-speaker", &[("status", 1), ("explain service shop/web", 0), ("explain node n1", 1)]);
+    check_kubectl(&scene, "no-speaker");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -123,9 +152,13 @@ async fn sessions_that_are_down_have_a_cause() {
     let scene = Scene::start("sessions").await;
     scene.healthy().await;
     let sessions = json!({ "sessions": [down("tor1", "10.0.0.1"), down("tor2", "10.0.0.2")],
+                           "establishedSessions": "0/2",
                            "bgp": { "announced": 0, "complete": true, "addresses": [] } });
     for node in ["n1", "n2", "n3"] {
         scene.speaker(node, sessions.clone()).await;
+    }
+    for peer in ["tor1", "tor2"] {
+        scene.sessions(peer, "0/3").await;
     }
     let why = "198.51.100.1: no BGP session that carries it is established";
     scene.service("api", "198.51.100.1", "public", silent("NoSession", why)).await;
@@ -140,6 +173,7 @@ async fn sessions_that_are_down_have_a_cause() {
             ("routes n1 tor1", 1),
         ],
     );
+    check_kubectl(&scene, "sessions");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -194,6 +228,7 @@ async fn service_without_endpoints_is_not_announced() {
     let why = "192.0.2.10: the Service has no endpoint that is ready to serve";
     scene.service("web", "192.0.2.10", "lan", silent("NoEndpoints", why)).await;
     check(&scene, "endpoints", &[("status", 1), ("explain service shop/web", 0)]);
+    check_kubectl(&scene, "endpoints");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -204,6 +239,7 @@ async fn service_of_another_class_is_explained() {
                        "selector": { "app": "x" }, "ports": [{ "port": 80 }] });
     scene.put("Service", json!({ "metadata": { "name": "other", "namespace": "shop" }, "spec": spec })).await;
     check(&scene, "class", &[("status", 0), ("explain service shop/other", 1)]);
+    check_kubectl(&scene, "class");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -215,8 +251,9 @@ async fn exhausted_pool_is_explained() {
         .put(
             "IPAddressPool",
             json!({ "metadata": { "name": "lan" }, "spec": { "addresses": ["192.0.2.10/32"] },
-                    "status": { "totalIPv4": 1, "assignedIPv4": 1, "availableIPv4": 0, "conditions": [
+                    "status": { "totalIPv4": 1, "assignedIPv4": 1, "availableIPv4": 0, "free": "0", "conditions": [
                         condition("Accepted", "True", "Accepted", ""),
+                        condition("Ready", "True", "Accepted", ""),
                         condition("Exhausted", "True", "NoFreeAddress", why) ] } }),
         )
         .await;
@@ -224,6 +261,7 @@ async fn exhausted_pool_is_explained() {
         .service("late", "", "", refused("PoolExhausted", "no free IPv4 address in IPAddressPool lan"))
         .await;
     check(&scene, "exhausted", &[("status", 1), ("explain service shop/late", 1), ("explain pool lan", 0)]);
+    check_kubectl(&scene, "exhausted");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -235,7 +273,9 @@ async fn refused_object_is_explained() {
         .put(
             "IPAddressPool",
             json!({ "metadata": { "name": "lan2" }, "spec": { "addresses": ["192.0.2.15-192.0.2.30"] },
-                    "status": { "conditions": [condition("Accepted", "False", "Overlap", why)] } }),
+                    "status": { "conditions": [condition("Accepted", "False", "Overlap", why),
+                                               condition("Ready", "False", "Overlap", why),
+                                               condition("Stalled", "True", "Overlap", why)] } }),
         )
         .await;
     let pool = json!({ "fairlead.dev/address-pool": "lan2" });
@@ -249,6 +289,7 @@ async fn refused_object_is_explained() {
         )
         .await;
     check(&scene, "refused", &[("status", 1), ("explain service shop/late", 1), ("explain pool lan2", 1)]);
+    check_kubectl(&scene, "refused");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -159,13 +159,16 @@ impl Scene {
                     "status": daemonset(3) }),
         )
         .await;
-        let accepted =
-            |message: &str| json!({ "conditions": [condition("Accepted", "True", "Accepted", message)] });
+        let accepted = |message: &str| {
+            json!({ "conditions": [condition("Accepted", "True", "Accepted", message),
+                                   condition("Ready", "True", "Accepted", message)] })
+        };
         self.put(
             "IPAddressPool",
             json!({ "metadata": { "name": "lan" }, "spec": { "addresses": ["192.0.2.10-192.0.2.19"] },
-                    "status": { "totalIPv4": 10, "assignedIPv4": 1, "availableIPv4": 9, "conditions": [
+                    "status": { "totalIPv4": 10, "assignedIPv4": 1, "availableIPv4": 9, "free": "9", "conditions": [
                         condition("Accepted", "True", "Accepted", ""),
+                        condition("Ready", "True", "Accepted", ""),
                         condition("Exhausted", "False", "AddressesAvailable", "") ] } }),
         )
         .await;
@@ -173,8 +176,9 @@ impl Scene {
             "IPAddressPool",
             json!({ "metadata": { "name": "public" },
                     "spec": { "addresses": ["198.51.100.0/28"], "autoAssign": false },
-                    "status": { "totalIPv4": 16, "assignedIPv4": 1, "availableIPv4": 15, "conditions": [
+                    "status": { "totalIPv4": 16, "assignedIPv4": 1, "availableIPv4": 15, "free": "15", "conditions": [
                         condition("Accepted", "True", "Accepted", ""),
+                        condition("Ready", "True", "Accepted", ""),
                         condition("Exhausted", "False", "AddressesAvailable", "") ] } }),
         )
         .await;
@@ -199,6 +203,7 @@ impl Scene {
                         "status": accepted("") }),
             )
             .await;
+            self.sessions(name, "3/3").await;
         }
         self.service("web", "192.0.2.10", "lan", announced("192.0.2.10 by n1 (L2)")).await;
         let by = announced("198.51.100.1/32 by 3 nodes to 2 routers");
@@ -227,6 +232,7 @@ impl Scene {
         let mut healthy = json!({
             "ready": true, "version": "0.1.0", "notAnnouncedCount": 0, "notAnnounced": [],
             "sessions": [session("tor1", "10.0.0.1"), session("tor2", "10.0.0.2")],
+            "establishedSessions": "2/2",
             "bgp": { "announced": 1, "addresses": ["198.51.100.1"], "complete": true },
             "l2": { "announced": 0, "addresses": [], "complete": true },
             "conditions": [condition("Ready", "True", "Ready", ""),
@@ -239,6 +245,12 @@ impl Scene {
             healthy[key] = value.clone();
         }
         self.put("Speaker", json!({ "metadata": { "name": node }, "spec": {}, "status": healthy })).await;
+    }
+
+    /// Writes the number of established sessions of a BGPPeer, as the controller does.
+    pub(crate) async fn sessions(&self, peer: &str, established: &str) {
+        let status = json!({ "establishedSessions": established });
+        self.put("BGPPeer", json!({ "metadata": { "name": peer }, "status": status })).await;
     }
 
     /// Writes a Service with this address (none if it is empty) and these conditions.
