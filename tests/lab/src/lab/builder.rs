@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::objects::{install, pod_name};
+use super::objects::{install, install_definitions, pod_name};
 use super::{Lab, LabNode};
 use crate::addresses::{MAX_NODES, POD_PORT};
 use crate::api::Api;
@@ -42,6 +42,7 @@ pub struct Builder {
     size: Size,
     router_config: String,
     api: bool,
+    definitions: bool,
     controllers: usize,
     speakers: bool,
     controller_args: Vec<String>,
@@ -56,6 +57,7 @@ impl Default for Builder {
             size: Size { nodes: 3, pods_per_node: 1 },
             router_config: String::new(),
             api: true,
+            definitions: true,
             controllers: 1,
             speakers: true,
             controller_args: Vec::new(),
@@ -101,6 +103,14 @@ impl Builder {
         self.controllers = 0;
         self.speakers = false;
         self
+    }
+
+    /// Starts an API server without the custom resources and the namespace of Fairlead, and neither controller
+    /// nor speakers: a cluster before Fairlead is installed.
+    #[must_use]
+    pub fn before_installation(mut self) -> Self {
+        self.definitions = false;
+        self.without_fairlead()
     }
 
     /// Sets the number of controllers. Default: 1. Their identities are `controller-1`, `controller-2`, …
@@ -207,6 +217,9 @@ impl Builder {
         let server = ApiServer::start(&network.control_plane, dir, logs).context("start the API server")?;
         let api = Api::connect(&network.control_plane, server.kubeconfig())?;
         api.wait_until_ready().context("wait for the API server")?;
+        if self.definitions {
+            install_definitions(&api).context("install the custom resources")?;
+        }
         install(&api, network).context("install the cluster's objects")?;
         let kubeconfig = server.kubeconfig().to_owned();
 

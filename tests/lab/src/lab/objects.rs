@@ -19,13 +19,18 @@ pub fn pod_name(node: &str, k: usize) -> String {
     if k == 1 { format!("web-{node}") } else { format!("web-{node}-{k}") }
 }
 
-/// Applies the custom resources, and the nodes, pods and namespaces of a cluster.
-pub(super) fn install(api: &Api, network: &Network) -> Result<()> {
+/// Applies the custom resources and the namespace of Fairlead.
+pub(super) fn install_definitions(api: &Api) -> Result<()> {
     let kinds = api.apply_dir(&binaries::config_dir().join("crd"))?;
     wait_for("the custom resources to be served", Duration::from_secs(30), || {
         kinds.iter().try_for_each(|kind| api.is_established(kind))
     })?;
-    api.apply_object(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } }))?;
+    api.apply_object(json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE } }))
+        .map(drop)
+}
+
+/// Applies the nodes and pods of a cluster.
+pub(super) fn install(api: &Api, network: &Network) -> Result<()> {
     for node in &network.nodes {
         let object = node_object(node.index, &node.name);
         api.apply_object(json!({ "apiVersion": "v1", "kind": "Node", "metadata": object["metadata"],
