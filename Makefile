@@ -11,7 +11,7 @@ HOST_VARIABLE = $(shell echo $(HOST) | tr a-z- A-Z_)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 # Crates without I/O. They build without tokio and without a Kubernetes client; `make check` verifies it.
 PURE := fairlead-crds fairlead-schema fairlead-allocator fairlead-plan \
-	fairlead-bfd fairlead-bgp fairlead-l2 fairlead-mesh
+	fairlead-bfd fairlead-bgp fairlead-l2 fairlead-mesh fairlead-probe
 
 .PHONY: help
 help: ## List the targets
