@@ -112,6 +112,21 @@ pub(crate) fn min_ttl(ipv4: bool, ttl: u8) -> Vec<Instruction> {
     all_of(&[(LOAD_BYTE, if ipv4 { TTL } else { HOP_LIMIT }, Test::AtLeast(u32::from(ttl)))])
 }
 
+/// Returns a program for a raw ICMP or ICMPv6 socket that passes echo replies with this identifier. An IPv4
+/// packet begins with its IP header, which has no options.
+pub(crate) fn echo_replies(ipv4: bool, identifier: u16) -> Vec<Instruction> {
+    let identifier = Test::Equal(u32::from(identifier));
+    if ipv4 {
+        all_of(&[
+            (LOAD_BYTE, 0, Test::Equal(0x45)),
+            (LOAD_BYTE, 20, Test::Equal(0)),
+            (LOAD_HALF, 20 + 4, identifier),
+        ])
+    } else {
+        all_of(&[(LOAD_BYTE, 0, Test::Equal(129)), (LOAD_HALF, 4, identifier)])
+    }
+}
+
 /// Returns a program that passes nothing, for a socket that only sends.
 pub(crate) fn nothing() -> Vec<Instruction> {
     vec![Instruction(RETURN, 0, 0, 0)]

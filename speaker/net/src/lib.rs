@@ -1,8 +1,8 @@
 //! The sockets of the speaker, and netlink. Linux only.
 //!
 //! Sockets only: this crate makes no decisions, and no file descriptor leaves it. Each socket type registers
-//! with the Tokio runtime, receives with a cancel-safe `recv` and sends without waiting; those of BFD are for
-//! a thread without Tokio.
+//! with the Tokio runtime, receives with a cancel-safe `recv` and sends without waiting; those of BFD
+//! and of echo requests are for threads without Tokio.
 //!
 //! | file | contents |
 //! |---|---|
@@ -13,6 +13,7 @@
 //! | `udp.rs` | [`DualStackUdpSocket`]: datagrams of the mesh |
 //! | `tcp.rs` | [`tcp::connect`], [`tcp::Listener`]: connections with the options of BGP |
 //! | `bfd.rs` | [`bfd`]: datagrams of BFD, with TTL and arrival time |
+//! | `echo.rs` | [`EchoSocket`]: ICMP echo requests and their replies |
 //! | `scheduling.rs` | [`Scheduling`]: priority of a thread |
 //! | `links.rs` | [`links::Monitor`]: the interfaces of the node and their addresses |
 //! | `packet.rs`, `filter.rs` | AF_PACKET sockets and their BPF programs |
@@ -26,6 +27,7 @@
 mod arp;
 pub mod bfd;
 pub mod default_routes;
+mod echo;
 mod filter;
 mod inquiry;
 pub mod links;
@@ -38,6 +40,7 @@ pub mod tcp;
 mod udp;
 
 pub use arp::ArpSocket;
+pub use echo::EchoSocket;
 pub use inquiry::{InquirySocket, neighbors};
 pub use ndp::{NdpMessage, NdpSocket, RouterDiscoverySocket};
 pub use scheduling::Scheduling;

@@ -44,6 +44,17 @@ impl DualStackUdpSocket {
         Ok((len, SocketAddr::new(from.ip().to_canonical(), from.port())))
     }
 
+    /// Receives one datagram that is queued, without waiting; see [`Self::recv_from`]. Returns `WouldBlock` if
+    /// there is none.
+    pub fn try_recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        let received = self.socket.try_recv_from(buf).inspect_err(|error| {
+            if error.kind() != io::ErrorKind::WouldBlock {
+                self.note_refusals(error);
+            }
+        });
+        received.map(|(len, from)| (len, SocketAddr::new(from.ip().to_canonical(), from.port())))
+    }
+
     /// Waits until the socket is ready to send. Before the first wait, [`Self::try_send_to`] fails. Cancel
     /// safe.
     pub async fn writable(&self) -> io::Result<()> {

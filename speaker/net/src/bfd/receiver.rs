@@ -78,22 +78,7 @@ impl BfdReceiver {
 
     /// Receives datagrams into `batch`, without waiting. Returns false if none is queued any more.
     pub fn receive(&mut self, batch: &mut BfdBatch) -> io::Result<bool> {
-        batch.length = 0;
-        batch.empty = self.empty;
-        let before = Instant::now();
-        let received = match sys::batch::receive(self.socket.as_fd(), &mut batch.slots) {
-            Ok(received) => received,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
-            Err(error) => return Err(error),
-        };
-        batch.length = received;
-        batch.read = Clocks::now();
-        let more = received == BATCH_SIZE;
-        if !more {
-            self.empty = before;
-        }
-        Ok(more)
+        batch.receive(self.socket.as_fd(), &mut self.empty)
     }
 }
 
@@ -109,6 +94,27 @@ impl BfdBatch {
     pub fn new() -> Self {
         let slots = Box::new([const { Slot::new() }; BATCH_SIZE]);
         Self { slots, length: 0, read: Clocks::now(), empty: Instant::now() }
+    }
+
+    /// Receives datagrams without waiting. Returns false if none is queued any more. `empty` is a time at
+    /// which no datagram was queued that is queued now.
+    pub(crate) fn receive(&mut self, socket: BorrowedFd<'_>, empty: &mut Instant) -> io::Result<bool> {
+        self.length = 0;
+        self.empty = *empty;
+        let before = Instant::now();
+        let received = match sys::batch::receive(socket, &mut self.slots) {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        self.length = received;
+        self.read = Clocks::now();
+        let more = received == BATCH_SIZE;
+        if !more {
+            *empty = before;
+        }
+        Ok(more)
     }
 
     /// Returns the datagrams of the last call of [`BfdReceiver::receive`].
