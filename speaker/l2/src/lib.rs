@@ -42,6 +42,6 @@ mod schedule;
 pub use inquiry::{answered, inquiry};
 pub use interface::{Interface, InterfaceSet, Mac};
 pub use ndp::{ALL_NODES, NdpPacket, solicited_node};
-pub use output::{GroupEvent, Transmit, Yielded};
+pub use output::{Conflict, GroupEvent, Transmit, Yielded};
 pub use responder::{AddressCounters, Responder};
 pub use router_discovery::{ALL_ROUTERS, RouterDiscovery};

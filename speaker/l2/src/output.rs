@@ -1,5 +1,5 @@
 //! The output of the responder: frames and packets to send, multicast groups to join and leave, addresses
-//! that it gave up.
+//! that it gave up, and conflicts.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -47,6 +47,15 @@ impl GroupEvent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Yielded {
+    pub address: IpAddr,
+    /// The link-layer address of the other host.
+    pub claimant: Mac,
+}
+
+/// Another host has an address that this node announces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Conflict {
     pub address: IpAddr,
     /// The link-layer address of the other host.
     pub claimant: Mac,

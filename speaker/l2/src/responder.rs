@@ -9,7 +9,7 @@ use crate::groups::Groups;
 use crate::handover::Handovers;
 use crate::ndp::NdpPacket;
 use crate::schedule::Schedule;
-use crate::{GroupEvent, Interface, InterfaceSet, Mac, Transmit, Yielded, arp, ndp};
+use crate::{Conflict, GroupEvent, Interface, InterfaceSet, Mac, Transmit, Yielded, arp, ndp};
 
 /// Minimum time between two defenses of an address that another host announces (RFC 5227 section 1.1).
 const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
@@ -47,6 +47,16 @@ pub struct Responder {
     transmits: VecDeque<Transmit>,
     events: VecDeque<GroupEvent>,
     yielded: VecDeque<Yielded>,
+    conflicts: VecDeque<Conflict>,
+}
+
+/// What a message of another host says about an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Claim {
+    /// The host announces the address, or answers for it.
+    Possession,
+    /// The host uses the address as a source.
+    Use,
 }
 
 #[derive(Debug)]
@@ -71,6 +81,8 @@ pub struct AddressCounters {
     pub responses: u64,
     /// Gratuitous ARP frames and unsolicited neighbor advertisements sent.
     pub gratuitous: u64,
+    /// Messages of other hosts that have the address.
+    pub conflicts: u64,
 }
 
 impl Responder {
@@ -145,9 +157,9 @@ impl Responder {
         self.handle_timeout(now);
     }
 
-    /// Announces every address to the neighbors again, as after a take-over, because another node may have
-    /// claimed some of them meanwhile, for example during a partition. Skips the addresses that are being
-    /// handed over.
+    /// Announces every address to the neighbors once more, because another node may have claimed some of them
+    /// meanwhile, for example during a partition. Skips the addresses that are being handed over, and those
+    /// whose announcements continue.
     pub fn announce_all_again(&mut self, now: Instant) {
         for (address, announcement) in &self.announced {
             if self.handovers.contains(*address) {
@@ -155,7 +167,7 @@ impl Responder {
             }
             for (index, link) in &self.links {
                 if link.interface.serves(*address, &announcement.interfaces) {
-                    self.schedule.start(now, (*index, *address));
+                    self.schedule.once(now, (*index, *address));
                 }
             }
         }
@@ -220,12 +232,12 @@ impl Responder {
         if !message.is_for(mac) || message.sender_mac == mac {
             return;
         }
-        // RFC 5227 section 2.4: any message with the address as its sender is a conflict. In some clusters
-        // the kernel of another node uses the address as a source, so of requests only gratuitous ones count.
-        // That kernel may also reply for the address, so only gratuitous messages are defended against.
-        let is_gratuitous = message.is_gratuitous();
-        if is_gratuitous || message.operation == arp::Operation::Reply {
-            self.handle_claim(now, ifindex, message.sender.into(), message.sender_mac, is_gratuitous);
+        // RFC 5227 section 2.4: any message with the address as its sender is a conflict. In some clusters the
+        // kernel of another node uses the address as a source, so an ordinary request yields nothing.
+        let is_request = message.operation == arp::Operation::Request;
+        let claim = if is_request && !message.is_gratuitous() { Claim::Use } else { Claim::Possession };
+        self.handle_claim(now, ifindex, message.sender.into(), message.sender_mac, claim);
+        if claim == Claim::Possession {
             return;
         }
         let Some(Link { interface, .. }) = self.links.get(&ifindex) else { return };
@@ -239,10 +251,13 @@ impl Responder {
     /// Handles a received ICMPv6 message.
     pub fn handle_ndp(&mut self, now: Instant, ifindex: u32, packet: NdpPacket<'_>) {
         if let Some((target, mac)) = ndp::parse_advertisement(&packet) {
-            self.handle_claim(now, ifindex, target.into(), mac, false);
+            self.handle_claim(now, ifindex, target.into(), mac, Claim::Possession);
             return;
         }
         let Some(solicitation) = ndp::parse(&packet) else { return };
+        if let (Some(source), Some(mac)) = (solicitation.source, solicitation.source_mac) {
+            self.handle_claim(now, ifindex, source.into(), mac, Claim::Use);
+        }
         let Some(Link { interface, .. }) = self.links.get(&ifindex) else { return };
         if solicitation.source_mac == Some(interface.mac) {
             return;
@@ -286,6 +301,12 @@ impl Responder {
         self.yielded.pop_front()
     }
 
+    /// Returns the next conflict about an address, at most one for each address in ten seconds. Call until
+    /// `None` after every other call.
+    pub fn poll_conflict(&mut self) -> Option<Conflict> {
+        self.conflicts.pop_front()
+    }
+
     /// Returns true if this node answers for the address.
     pub fn answers_for(&self, address: IpAddr) -> bool {
         self.announced.contains_key(&address)
@@ -297,7 +318,7 @@ impl Responder {
     }
 
     /// Handles a message in which the host with this link-layer address has the address.
-    fn handle_claim(&mut self, now: Instant, ifindex: u32, address: IpAddr, mac: Mac, defend: bool) {
+    fn handle_claim(&mut self, now: Instant, ifindex: u32, address: IpAddr, mac: Mac, claim: Claim) {
         if self.own_macs.contains(&mac) || self.links.values().any(|link| link.interface.mac == mac) {
             return;
         }
@@ -307,15 +328,24 @@ impl Responder {
         if self.handovers.contains(address) {
             return;
         }
+        announcement.counters.conflicts += 1;
         if self.quiet {
-            self.withdraw(address);
-            self.yielded.push_back(Yielded { address, claimant: mac });
+            if claim == Claim::Possession {
+                self.withdraw(address);
+                self.yielded.push_back(Yielded { address, claimant: mac });
+            }
             return;
         }
-        if defend && announcement.last_defense.is_none_or(|then| now >= then + DEFEND_INTERVAL) {
-            announcement.last_defense = Some(now);
-            self.schedule.start(now, (ifindex, address));
-            self.handle_timeout(now);
+        if announcement.last_defense.is_some_and(|then| now < then + DEFEND_INTERVAL) {
+            return;
+        }
+        announcement.last_defense = Some(now);
+        self.conflicts.push_back(Conflict { address, claimant: mac });
+        // RFC 5227 section 2.4 (b): one announcement. The Override flag of an advertisement cannot settle
+        // who has an IPv6 address, and the announcement of a new owner may come before the command to
+        // hand the address over.
+        if address.is_ipv4() {
+            self.send_gratuitous(ifindex, address);
         }
     }
 

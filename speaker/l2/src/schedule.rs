@@ -53,6 +53,14 @@ impl Schedule {
         self.insert(place, Series { begin: now, due: now });
     }
 
+    /// Schedules one announcement of a place that has none to come.
+    pub(crate) fn once(&mut self, now: Instant, place: Place) {
+        let begin = OFFSETS.last().and_then(|last| now.checked_sub(*last));
+        if let Some(begin) = begin.filter(|_| !self.series.contains_key(&place)) {
+            self.insert(place, Series { begin, due: now });
+        }
+    }
+
     pub(crate) fn cancel(&mut self, place: Place) {
         if let Some(series) = self.series.remove(&place) {
             self.by_due.remove(&(series.due, place));

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use fairlead_l2::{ALL_NODES, InterfaceSet, Transmit};
+use fairlead_l2::{ALL_NODES, Conflict, InterfaceSet, Transmit};
 
-use crate::fixture::{BROADCAST, CLIENT, ETH0, Fixture, V4, V6, arp_request, interface};
+use crate::fixture::{
+    BROADCAST, CLIENT, ETH0, ETH1, Fixture, V4, V6, arp_request, interface, ipv6, mac, solicitation,
+};
 
 #[test]
 fn take_over_is_announced_for_five_seconds() {
@@ -40,7 +42,11 @@ fn announce_unchanged_sends_nothing() {
     fixture.announce(V4, InterfaceSet::All);
     assert_eq!(fixture.run(), []);
     fixture.responder.announce_all_again(fixture.now);
-    assert_eq!(fixture.run().len(), 14, "announcements are repeated on request");
+    assert_eq!(fixture.run().len(), 2, "one announcement on request");
+    fixture.announce(V6, InterfaceSet::All);
+    fixture.sent();
+    fixture.responder.announce_all_again(fixture.now);
+    assert_eq!(fixture.run().len(), 2 + 6, "announcements that have begun continue");
 }
 
 #[test]
@@ -50,7 +56,7 @@ fn address_is_defended_at_most_every_ten_seconds() {
     fixture.run();
     let foreign = arp_request(BROADCAST, CLIENT, "192.0.2.1", "192.0.2.1");
     assert_eq!(fixture.arp(ETH0, &foreign).len(), 2, "at once");
-    assert_eq!(fixture.run().len(), 12, "and for the next 5 s");
+    assert_eq!(fixture.run(), [], "RFC 5227 section 2.4: a single announcement");
     assert_eq!(fixture.arp(ETH0, &foreign).len(), 0, "less than 10 s after the last defense");
     fixture.now += Duration::from_secs(10);
     assert_eq!(fixture.arp(ETH0, &foreign).len(), 2);
@@ -58,6 +64,56 @@ fn address_is_defended_at_most_every_ten_seconds() {
     fixture.responder.hand_over(fixture.now, V4);
     assert_eq!(fixture.arp(ETH0, &foreign).len(), 0, "another node takes the address over");
     assert_eq!(fixture.run(), []);
+}
+
+#[test]
+fn every_message_of_another_host_with_the_address_is_a_conflict() {
+    let option = [&[1, 1], &CLIENT[..]].concat();
+    let solicitation = [&solicitation("2001:db8::9")[..], &option].concat();
+    let mut advertisement = vec![136, 0, 0, 0, 0x20, 0, 0, 0];
+    advertisement.extend(ipv6("2001:db8::1").octets());
+    advertisement.extend([&[2, 1], &CLIENT[..]].concat());
+    let mut fixture = Fixture::new(&[(ETH0, "eth0"), (ETH1, "eth1")]);
+    fixture.announce(V4, InterfaceSet::All);
+    fixture.announce(V6, InterfaceSet::All);
+    fixture.run();
+    let mut reply = arp_request(mac(ETH0), CLIENT, "192.0.2.1", "192.0.2.7");
+    reply[21] = 2;
+    let arp = [
+        ("announcement", arp_request(BROADCAST, CLIENT, "192.0.2.1", "192.0.2.1"), true),
+        ("request for another host", arp_request(BROADCAST, CLIENT, "192.0.2.1", "192.0.2.7"), true),
+        ("reply", reply, true),
+        ("own interface", arp_request(BROADCAST, mac(ETH1), "192.0.2.1", "192.0.2.7"), false),
+        ("request of another host", arp_request(BROADCAST, CLIENT, "192.0.2.9", "192.0.2.1"), false),
+        ("probe", arp_request(BROADCAST, CLIENT, "0.0.0.0", "192.0.2.1"), false),
+    ];
+    let mut count = 0;
+    for (name, frame, conflict) in arp {
+        fixture.now += Duration::from_secs(10);
+        let sent = fixture.arp(ETH0, &frame);
+        count += u64::from(conflict);
+        if conflict {
+            assert_eq!(sent.len(), 2, "{name}: it defends the address");
+        }
+        assert_eq!(fixture.responder.poll_conflict().is_some(), conflict, "{name}");
+        assert_eq!(conflicts(&fixture, V4), count, "{name}");
+    }
+    for (name, source, message) in [
+        ("solicitation from the address", "2001:db8::1", &solicitation),
+        ("advertisement of the address", "fe80::9", &advertisement),
+    ] {
+        fixture.now += Duration::from_secs(10);
+        fixture.ndp(ETH0, source, message);
+        let conflict = fixture.responder.poll_conflict();
+        assert_eq!(conflict, Some(Conflict { address: V6, claimant: CLIENT }), "{name}");
+    }
+    fixture.ndp(ETH0, "fe80::9", &solicitation);
+    assert_eq!((conflicts(&fixture, V6), fixture.responder.poll_conflict()), (2, None));
+}
+
+fn conflicts(fixture: &Fixture, address: IpAddr) -> u64 {
+    let mut announced = fixture.responder.announced();
+    announced.find(|(other, _)| *other == address).map_or(0, |(_, counters)| counters.conflicts)
 }
 
 #[test]
