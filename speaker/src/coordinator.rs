@@ -11,6 +11,7 @@ use fairlead_plan::membership_gate::MembershipGate;
 use fairlead_plan::node_status::Summary;
 use fairlead_plan::speaker_object::{MeshEndpoint, SpeakerReport};
 use fairlead_plan::{AnnouncementChange, LinkNetwork, LinkNetworks, ProbeAnswer};
+use fairlead_probe::Detection;
 use fairlead_runtime::http::Health;
 use fairlead_runtime::watch::missing_kinds_note;
 use tokio::sync::{mpsc, watch};
@@ -41,6 +42,8 @@ pub(crate) struct Coordinator {
     pub links: LinksReceiver,
     pub gateways: GatewaysReceiver,
     pub excluded_interfaces: ExcludedInterfaces,
+    /// How failures of other nodes are detected, as published in the Speaker object; `None` without L2.
+    pub l2_detection: Option<Detection>,
     /// UDP port of the mesh, as published in the Speaker object.
     pub mesh_port: u16,
     pub l2: Arc<L2CommandSender>,
@@ -229,7 +232,8 @@ impl Coordinator {
         self.mesh_input.send_if_modified(|current| replace(current, MeshInput { own, peers }));
         self.probe_wanted.send_if_modified(|wanted| replace(wanted, self.state.plan().awaits_data_path()));
         let announced = self.announced.update(self.state.plan(), Instant::now());
-        let summary = Summary::new(self.state.plan(), announced, synced);
+        let mut summary = Summary::new(self.state.plan(), announced, synced);
+        summary.l2_detection = self.l2_detection.map(Detection::as_str);
         self.metrics.l2_announced.set(self.state.plan().l2_announced() as i64);
         self.metrics.not_announced.set(summary.not_announced_count as i64);
         let key = self.mesh_key.borrow().clone();

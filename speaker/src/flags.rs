@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use fairlead_plan::Protocol;
+use fairlead_probe::Detection;
 use fairlead_runtime::build_info;
 use fairlead_runtime::flags::{Common, EnabledProtocol, duration, listen_address};
 
@@ -34,6 +35,11 @@ pub struct Flags {
     #[arg(long, env = "FAIRLEAD_MESH_PORT", default_value_t = 7947, value_name = "PORT")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub mesh_port: u16,
+
+    /// How the failure of another node is detected: `fast` with echo requests every 50 ms, `normal` with one
+    /// every 100 ms, `swim` with the mesh alone; the same on every node
+    #[arg(long, env = "FAIRLEAD_L2_DETECTION", default_value_t, value_name = "fast|normal|swim")]
+    pub l2_detection: Detection,
 
     /// TCP port to which the routers of passive BGPPeers connect; open only while the node has such a peer
     #[arg(long, env = "FAIRLEAD_BGP_LISTEN_PORT", default_value_t = 179, value_name = "PORT")]
@@ -120,6 +126,7 @@ mod tests {
         assert_eq!((flags.drain_cordoned, &flags.daemonset), (false, &None));
         assert!(!flags.exclude_interfaces.matches("eth0"));
         assert_eq!(flags.disabled_protocols().count(), 0);
+        assert_eq!(flags.l2_detection, Detection::Fast);
     }
 
     #[test]
@@ -147,6 +154,7 @@ mod tests {
             (vec!["--node-name", "n1", "--protocols", "ospf"], "--protocols"),
             (vec!["--node-name", "n1", "--protocols", ""], "--protocols"),
             (vec!["--node-name", "n1", "--drain-wait", "61s"], "--drain-wait"),
+            (vec!["--node-name", "n1", "--l2-detection", "slow"], "--l2-detection"),
             (vec!["--node-name", "n1", "--data-path-wait", "11m"], "--data-path-wait"),
             (vec!["--node-name", "n1", "--data-path-probe", "http://proxy/"], "--data-path-probe"),
         ] {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use fairlead_bgp::{DownReason, Session, SessionState, Statistics};
 use fairlead_l2::AddressCounters;
 use fairlead_mesh::Counters;
+use fairlead_probe::Counters as ProbeCounters;
 use fairlead_runtime::watch::Monitor;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -54,10 +55,15 @@ pub(crate) struct Metrics {
     l2_requests: Counter,
     l2_responses: Counter,
     l2_gratuitous: Counter,
+    l2_conflicts: Counter,
     mesh_members: Gauge,
     mesh_received: Counter,
     mesh_sent: Counter,
     mesh_unauthentic: Counter,
+    mesh_fast_deaths: Counter,
+    probe_requests: Counter,
+    probe_missed: Counter,
+    probe_late: Counter,
     data_path_probes: Family<ResultLabel, Counter>,
     pub data_path_timeouts: Counter,
     api_writes: Family<ResultLabel, Counter>,
@@ -241,6 +247,11 @@ impl Metrics {
             "Gratuitous ARP frames and unsolicited neighbor advertisements sent",
             m.l2_gratuitous,
         );
+        r.register(
+            "l2_conflicts",
+            "ARP and neighbor discovery messages in which another host has an address that this node announces",
+            m.l2_conflicts,
+        );
         r.register("mesh_members", "Speakers that are alive, including this one", m.mesh_members);
         r.register(
             "mesh_datagrams_received",
@@ -252,6 +263,22 @@ impl Metrics {
             "mesh_datagrams_unauthentic",
             "Datagrams received on the mesh port with an invalid authentication code",
             m.mesh_unauthentic,
+        );
+        r.register(
+            "mesh_fast_deaths",
+            "Failures of other nodes or speakers that echo requests or a closed port showed",
+            m.mesh_fast_deaths,
+        );
+        r.register("probe_requests", "Echo requests sent to other nodes", m.probe_requests);
+        r.register(
+            "probe_missed",
+            "Echo requests without an answer, of nodes that had answered before",
+            m.probe_missed,
+        );
+        r.register(
+            "probe_late",
+            "Rounds of echo requests that do not count, because the speaker looked for the answers too late",
+            m.probe_late,
         );
         m.bfd.register(r);
         r.register(
@@ -301,6 +328,14 @@ impl Metrics {
         self.mesh_received.inc_by(counters.received);
         self.mesh_sent.inc_by(counters.sent);
         self.mesh_unauthentic.inc_by(counters.unauthentic);
+        self.mesh_fast_deaths.inc_by(counters.fast_deaths);
+    }
+
+    /// Adds the differences between two states of the counters of echo requests.
+    pub(crate) fn count_probes(&self, before: ProbeCounters, now: ProbeCounters) {
+        self.probe_requests.inc_by(now.sent - before.sent);
+        self.probe_missed.inc_by(now.missed - before.missed);
+        self.probe_late.inc_by(now.late - before.late);
     }
 
     /// Adds the differences between the counters in `before` and those in `now`, which it stores in `before`.
@@ -317,6 +352,7 @@ impl Metrics {
             self.l2_requests.inc_by(increase(counts.requests, counted.requests));
             self.l2_responses.inc_by(increase(counts.responses, counted.responses));
             self.l2_gratuitous.inc_by(increase(counts.gratuitous, counted.gratuitous));
+            self.l2_conflicts.inc_by(increase(counts.conflicts, counted.conflicts));
         }
         *before = now;
     }
@@ -487,7 +523,7 @@ mod tests {
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
         for _ in 0..2 {
-            metrics.count_mesh(3, Counters { received: 5, sent: 4, unauthentic: 1 });
+            metrics.count_mesh(3, Counters { received: 5, sent: 4, unauthentic: 1, fast_deaths: 1 });
         }
         let text = encoded(&registry);
         for line in

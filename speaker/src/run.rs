@@ -2,8 +2,8 @@
 //!
 //! # Tasks
 //!
-//! The tasks of BGP peers run on a thread of their own, and so does BFD, without Tokio; all others run on the
-//! main thread. Each task owns its state; tasks share nothing but channels.
+//! The tasks of BGP peers run on a thread of their own. So do BFD and the probe of other nodes, without Tokio;
+//! all others run on the main thread. Each task owns its state; tasks share nothing but channels.
 //!
 //! | task | number | owns |
 //! |---|---|---|
@@ -13,6 +13,7 @@
 //! | links (`tasks::links`) | one | netlink socket |
 //! | gateways (`tasks::gateways`) | one | netlink socket |
 //! | mesh (`tasks::mesh`) | one; none without L2 | UDP socket, SWIM state |
+//! | probe (`tasks::probe`) | one thread; none without L2 | echo requests, ICMP sockets |
 //! | L2 (`tasks::l2`) | one | responder |
 //! | L2 interface (`tasks::l2::interface_task`) | one per usable interface | ARP and NDP sockets |
 //! | BFD (`tasks::bfd`) | one thread | BFD sessions, UDP sockets |
@@ -32,6 +33,8 @@
 //! | links | coordinator, mesh, L2, BGP peers | network interfaces | the latest value |
 //! | gateways | coordinator, BGP peers | gateways of the default routes | the latest value |
 //! | mesh | coordinator | members, state of the key | the latest values |
+//! | mesh | probe | nodes to probe | the latest value |
+//! | probe | mesh | nodes that do not answer | the latest value |
 //! | coordinator | mesh | own address, addresses of the peers | the latest value |
 //! | coordinator | L2 | announce, withdraw | two commands per address |
 //! | L2 | coordinator | addresses withdrawn because other hosts announce them | one per address |
@@ -211,6 +214,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         links: links.clone(),
         gateways,
         excluded_interfaces: flags.exclude_interfaces.clone(),
+        l2_detection: l2_enabled.then_some(flags.l2_detection),
         mesh_port: flags.mesh_port,
         l2: l2_sender.clone(),
         yielded,
@@ -236,6 +240,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         membership: membership_sender,
         key: mesh_key_sender,
         stop: stop.clone(),
+        detection: flags.l2_detection,
         metrics: metrics.clone(),
     };
     let l2_task = L2Task {

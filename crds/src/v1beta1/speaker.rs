@@ -104,6 +104,12 @@ pub struct SpeakerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub l2: Option<Announced>,
 
+    /// How the speaker detects that another Node fails (`--l2-detection`): `fast`, `normal` or `swim`. Unset
+    /// if the speaker does not announce by L2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub l2_detection: Option<String>,
+
     /// The addresses that this Node announces by BGP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bgp: Option<Announced>,

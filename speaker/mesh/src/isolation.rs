@@ -35,6 +35,9 @@ const FIRST_INQUIRY: Duration = Duration::from_millis(500);
 /// Time between two inquiries of an isolated node.
 const INQUIRY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Time for which evidence counts that was sought before this node was isolated, from the request for it.
+const EARLY_TIME: Duration = Duration::from_millis(400);
+
 /// What an isolated node learned on its link, beside the mesh: which hosts answered ARP or neighbor
 /// discovery.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,6 +78,10 @@ pub(crate) struct Isolation {
     proven: bool,
     cause: IsolationCause,
     next_inquiry: Option<Instant>,
+    /// When evidence was last sought because all members may become silent.
+    early: Option<Instant>,
+    /// Evidence that came before this node was isolated.
+    evidence: Option<Evidence>,
 }
 
 impl Isolation {
@@ -88,6 +95,8 @@ impl Isolation {
             proven: false,
             cause: IsolationCause::Unknown,
             next_inquiry: None,
+            early: None,
+            evidence: None,
         }
     }
 
@@ -122,15 +131,10 @@ impl Isolation {
         self.signs.values_mut().for_each(|last| *last = (*last + stall).min(now));
     }
 
-    /// Returns true if the death of a member, which this node detected itself, is doubtful. Then it stays a
-    /// member.
-    pub(crate) fn doubts(&mut self, now: Instant, node: &str) -> bool {
-        let doubtful = self.is_quiet(now);
-        if doubtful {
-            self.doubted.insert(node.to_owned());
-            self.settled = Some(now + SETTLE_TIME);
-        }
-        doubtful
+    /// Doubts the death of a member, which stays a member.
+    pub(crate) fn doubt(&mut self, now: Instant, node: &str) {
+        self.doubted.insert(node.to_owned());
+        self.settled = Some(now + SETTLE_TIME);
     }
 
     /// Notes that a speaker is a member and answers. Returns true if it was doubted.
@@ -184,12 +188,37 @@ impl Isolation {
             self.cause = IsolationCause::Unknown;
             return false;
         }
-        let first = if self.doubted.is_empty() { now + FIRST_INQUIRY } else { now };
+        let first = match self.early {
+            Some(early) if now < early + EARLY_TIME => early + INQUIRY_INTERVAL,
+            _ if self.doubted.is_empty() => now + FIRST_INQUIRY,
+            _ => now,
+        };
         let due = *self.next_inquiry.get_or_insert(first) <= now;
         if due {
             self.next_inquiry = Some(now + INQUIRY_INTERVAL);
         }
         due
+    }
+
+    /// Returns true if evidence should be sought already, because no member answers at the moment.
+    pub(crate) fn inquires_early(&mut self, now: Instant) -> bool {
+        let due = self.early.is_none_or(|early| now >= early + INQUIRY_INTERVAL);
+        if due {
+            self.early = Some(now);
+            self.evidence = None;
+        }
+        due
+    }
+
+    /// Keeps evidence that came before this node was isolated.
+    pub(crate) fn keep_evidence(&mut self, now: Instant, evidence: Evidence) {
+        self.evidence = self.early.filter(|early| now < *early + EARLY_TIME).map(|_| evidence);
+    }
+
+    /// Takes the evidence that is kept, if it is new enough.
+    pub(crate) fn take_evidence(&mut self, now: Instant) -> Option<Evidence> {
+        let evidence = self.evidence.take()?;
+        self.early.is_some_and(|early| now < early + EARLY_TIME).then_some(evidence)
     }
 
     /// Decides on evidence. `known` are all other speakers, listed or doubted. Returns true if they are dead.
@@ -227,7 +256,9 @@ impl Isolation {
         [self.settled.filter(|_| connected), self.next_inquiry].into_iter().flatten().min()
     }
 
-    fn is_quiet(&self, now: Instant) -> bool {
+    /// Returns true if no member has answered for so long that a death which this node detects itself is
+    /// doubtful.
+    pub(crate) fn is_quiet(&self, now: Instant) -> bool {
         now >= self.answered + QUIET_TIME
     }
 

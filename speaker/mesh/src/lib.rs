@@ -7,7 +7,8 @@
 //! ```text
 //! set_peers(now, listed speakers) ──┐             ┌─▶ poll_transmit  datagrams to send
 //! handle_datagram(now, from, bytes) ┼──▶ Mesh ────┼─▶ poll_event     speakers that came up or went down,
-//! handle_evidence, handle_refusal   │             │                  and when evidence is needed
+//! handle_evidence, handle_refusal,  │             │                  and when evidence is needed
+//! handle_silences                   │             │
 //! handle_timeout(now), leave(now) ──┘             └─▶ poll_timeout   when to call handle_timeout
 //! ```
 //!
@@ -21,6 +22,7 @@
 //! | `config.rs` | [`Config`]: timing |
 //! | `identity.rs` | [`Identity`]: one run of one speaker |
 //! | `isolation.rs` | whether silence is the death of others or the isolation of this node |
+//! | `suspects.rs` | nodes whose kernel is silent or whose port is closed, until they are dead |
 
 #![forbid(unsafe_code)]
 
@@ -30,6 +32,7 @@ mod foca_runtime;
 mod identity;
 mod isolation;
 mod mesh;
+mod suspects;
 
 pub use config::Config;
 pub use identity::Identity;

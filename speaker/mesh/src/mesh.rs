@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use foca::{Codec, Foca, Header, Message, NoCustomBroadcast, OwnedNotification, PostcardCodec};
+use fairlead_probe::{ALL_PAIRS, Silence};
+use foca::{Codec, Foca, Header, Member, Message, NoCustomBroadcast, OwnedNotification, PostcardCodec};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use crate::authentication::Key;
 use crate::foca_runtime::FocaRuntime;
 use crate::isolation::{Evidence, Isolation, IsolationCause};
+use crate::suspects::{Decision, Suspects};
 use crate::{Config, Identity};
 
 /// A timer that is handled this much too late shows that the process was stalled.
@@ -47,6 +49,10 @@ const LEAVE_PERIOD: Duration = Duration::from_millis(30);
 ///
 /// If a probe of ours fails while this node may be cut off, the speaker is doubted, and remains in
 /// [`Self::alive`]; see the module `isolation`.
+///
+/// A speaker whose node answers no echo request, or refuses datagrams, goes from alive to missing before SWIM
+/// notices ([`Self::handle_silences`], [`Self::handle_refusal`]; see the module `suspects`). It is alive again
+/// when it answers a datagram.
 pub struct Mesh {
     config: Config,
     node: String,
@@ -60,6 +66,11 @@ pub struct Mesh {
     nodes_by_address: BTreeMap<SocketAddr, String>,
     alive: BTreeSet<String>,
     isolation: Isolation,
+    suspects: Suspects,
+    /// Nodes that are dead although SWIM has not noticed yet.
+    lost: BTreeSet<String>,
+    /// Nodes whose kernels answer no echo request.
+    silent: BTreeSet<String>,
     /// Source of the datagram that is being handled.
     sender: Option<SocketAddr>,
     /// Nodes whose death another node reported, with the time at which it counts as confirmed.
@@ -88,6 +99,9 @@ pub enum MeshEvent {
     /// This node hears no other speaker: find out who answers on its link, and call
     /// [`Mesh::handle_evidence`]. Repeated while it is isolated.
     EvidenceNeeded,
+    /// The speaker on this node answers although its kernel answers no echo request: their absence means
+    /// nothing.
+    SilenceRefuted(String),
 }
 
 /// Numbers of datagrams since the start, or since the last [`Mesh::take_counters`].
@@ -99,6 +113,8 @@ pub struct Counters {
     pub sent: u64,
     /// Datagrams that are too short or have a wrong HMAC: of another key, or not of a speaker.
     pub unauthentic: u64,
+    /// Deaths that were found by echo requests or a closed port.
+    pub fast_deaths: u64,
 }
 
 impl Mesh {
@@ -117,6 +133,9 @@ impl Mesh {
             nodes_by_address: BTreeMap::new(),
             alive: BTreeSet::from([node.clone()]),
             isolation: Isolation::new(now),
+            suspects: Suspects::default(),
+            lost: BTreeSet::new(),
+            silent: BTreeSet::new(),
             sender: None,
             reported_down: BTreeMap::new(),
             missing: BTreeSet::new(),
@@ -136,6 +155,7 @@ impl Mesh {
         self.missing = peers.keys().filter(|node| !answers(node)).cloned().collect();
         self.nodes_by_address = peers.iter().map(|(node, address)| (*address, node.clone())).collect();
         self.isolation.retain_listed(&peers);
+        self.suspects.retain(|node| peers.contains_key(node) || self.alive.contains(node));
         self.peers = peers;
         self.step(now, |mesh| mesh.announce_to_missing(now));
     }
@@ -172,9 +192,7 @@ impl Mesh {
             // Foca rejects datagrams that it cannot decode or that are addressed to another node.
             if mesh.foca.handle_data(payload, &mut mesh.runtime).is_ok() {
                 mesh.counters.received += 1;
-                if is_answer(payload) {
-                    mesh.isolation.handle_answer(now);
-                }
+                mesh.note_sender(now, payload);
             }
         });
         self.sender = None;
@@ -193,6 +211,7 @@ impl Mesh {
             }
             mesh.repeat_leave_message(now);
             mesh.confirm_reported_deaths(now);
+            mesh.decide_on_suspects(now);
             let dead = mesh.isolation.handle_timeout(now, mesh.is_connected());
             dead.into_iter().for_each(|node| mesh.remove_member(node));
         });
@@ -207,7 +226,8 @@ impl Mesh {
         let announce = (!self.missing.is_empty()).then_some(self.next_announce);
         let confirmation = self.reported_down.values().min().copied();
         let isolation = self.isolation.next_timeout(self.is_connected());
-        [timer, announce, confirmation, isolation].into_iter().flatten().min()
+        let suspects = self.suspects.poll_timeout();
+        [timer, announce, confirmation, isolation, suspects].into_iter().flatten().min()
     }
 
     /// Returns the next datagram to send and its destination. Call until `None` after every other call.
@@ -237,25 +257,49 @@ impl Mesh {
         });
     }
 
-    /// Notes that the host with this address refused a datagram, because no process listens on the port.
+    /// Notes that the host with this address refused a datagram, because no process listens on the port. The
+    /// speaker is dead unless it proves otherwise within 100 ms.
     pub fn handle_refusal(&mut self, now: Instant, address: SocketAddr) {
-        if let Some(node) = self.nodes_by_address.get(&address) {
-            self.isolation.handle_refusal(now, node);
+        if self.leaving.is_some() {
+            return;
         }
+        let Some(node) = self.nodes_by_address.get(&address).cloned() else { return };
+        self.isolation.handle_refusal(now, &node);
+        if self.answers(&node) {
+            self.step(now, |mesh| {
+                mesh.suspects.handle_refusal(now, &node);
+                mesh.decide_on_suspects(now);
+            });
+        }
+    }
+
+    /// Replaces the nodes whose kernels answer no echo request although they did before.
+    pub fn handle_silences(&mut self, now: Instant, mut silences: BTreeMap<String, Silence>) {
+        if self.leaving.is_some() {
+            return;
+        }
+        // A node that is back: its speaker need not wait for the next announcement.
+        let back =
+            self.missing.iter().filter(|node| self.silent.contains(*node) && !silences.contains_key(*node));
+        let back: Vec<String> = back.cloned().collect();
+        self.silent = silences.keys().cloned().collect();
+        silences.retain(|node, _| self.answers(node));
+        self.step(now, |mesh| {
+            mesh.announce_to(back);
+            mesh.suspects.set_silences(silences);
+            let others = mesh.answering().filter(|node| !mesh.suspects.is_silent(node)).count();
+            if others == 0 && !mesh.suspects.is_empty() && mesh.isolation.inquires_early(now) {
+                mesh.events.push_back(MeshEvent::EvidenceNeeded);
+            }
+            mesh.decide_on_suspects(now);
+        });
     }
 
     /// Handles what an isolated node learned beside the mesh. If the others are dead, they are removed.
     pub fn handle_evidence(&mut self, now: Instant, evidence: &Evidence) {
-        self.step(now, |mesh| {
-            if mesh.isolation().is_none() {
-                return;
-            }
-            let known: BTreeSet<&String> = mesh.peers.keys().chain(mesh.isolation.doubted()).collect();
-            let known: Vec<String> = known.into_iter().cloned().collect();
-            if mesh.isolation.handle_evidence(now, &known, evidence) {
-                let dead = mesh.isolation.doubted().clone();
-                dead.into_iter().for_each(|node| mesh.remove_member(node));
-            }
+        self.step(now, |mesh| match mesh.isolation() {
+            Some(_) => mesh.judge(now, evidence),
+            None => mesh.isolation.keep_evidence(now, evidence.clone()),
         });
     }
 
@@ -279,6 +323,25 @@ impl Mesh {
     /// Returns the listed speakers and their addresses, without this one.
     pub fn peers(&self) -> &BTreeMap<String, SocketAddr> {
         &self.peers
+    }
+
+    /// Decides on evidence. If the others are dead, they are removed.
+    fn judge(&mut self, now: Instant, evidence: &Evidence) {
+        let known: BTreeSet<&String> = self.peers.keys().chain(self.isolation.doubted()).collect();
+        let known: Vec<String> = known.into_iter().cloned().collect();
+        if self.isolation.handle_evidence(now, &known, evidence) {
+            let dead = self.isolation.doubted().clone();
+            dead.into_iter().for_each(|node| self.remove_member(node));
+        }
+    }
+
+    /// Returns the other members that are not doubted.
+    fn answering(&self) -> impl Iterator<Item = &String> {
+        self.alive.iter().filter(|node| **node != self.node && !self.isolation.doubted().contains(*node))
+    }
+
+    fn answers(&self, node: &str) -> bool {
+        self.alive.contains(node) && !self.isolation.doubted().contains(node)
     }
 
     /// Returns true if another speaker is a member and answers.
@@ -307,7 +370,11 @@ impl Mesh {
         while let Some(notification) = self.runtime.notifications.pop_front() {
             self.handle_notification(now, notification);
         }
-        let isolated = self.leaving.is_none() && self.isolation().is_some();
+        let mut isolated = self.leaving.is_none() && self.isolation().is_some();
+        if isolated && let Some(evidence) = self.isolation.take_evidence(now) {
+            self.judge(now, &evidence);
+            isolated = self.isolation().is_some();
+        }
         if self.isolation.inquires(now, isolated) {
             self.events.push_back(MeshEvent::EvidenceNeeded);
         }
@@ -319,15 +386,10 @@ impl Mesh {
 
     fn handle_notification(&mut self, now: Instant, notification: OwnedNotification<Identity>) {
         match notification {
-            OwnedNotification::MemberUp(Identity { node, .. }) => {
-                self.reported_down.remove(&node);
-                self.missing.remove(&node);
-                // A member that was doubted may have acted without this node: it counts as joined again.
-                let doubted = self.isolation.handle_up(now, &node);
-                if self.alive.insert(node.clone()) || doubted {
-                    self.events.push_back(MeshEvent::Up(node));
-                    self.gossip();
-                }
+            OwnedNotification::MemberUp(Identity { node, .. }) => self.add_member(now, node),
+            // Another run of the speaker, which SWIM has not missed.
+            OwnedNotification::Rename(_, Identity { node, .. }) if self.lost.contains(&node) => {
+                self.revive(now, node);
             }
             OwnedNotification::MemberDown(Identity { node, .. }) if node != self.node => {
                 let reporter = self.sender.map(|from| self.nodes_by_address.get(&from) == Some(&node));
@@ -339,12 +401,19 @@ impl Mesh {
                         }
                     }
                     Some(false) => drop(self.reported_down.entry(node).or_insert(now + REFUTE_TIME)),
-                    None if self.alive.contains(&node) && self.isolation.doubts(now, &node) => {
+                    // The death of the last member is always doubted: no other member was asked to probe it.
+                    None if self.alive.contains(&node)
+                        && (self.isolation.is_quiet(now)
+                            || !self.answering().any(|other| *other != node)) =>
+                    {
+                        self.isolation.doubt(now, &node);
                         // It receives announcements, because it answers no probe.
                         if self.peers.contains_key(&node) {
                             self.missing.insert(node);
                         }
                     }
+                    // Already doubted, because its kernel is silent.
+                    None if self.isolation.doubted().contains(&node) => {}
                     None => self.remove_member(node),
                 }
             }
@@ -354,8 +423,81 @@ impl Mesh {
         }
     }
 
+    fn add_member(&mut self, now: Instant, node: String) {
+        self.reported_down.remove(&node);
+        self.missing.remove(&node);
+        self.lost.remove(&node);
+        // A member that was doubted may have acted without this node: it counts as joined again.
+        let doubted = self.isolation.handle_up(now, &node);
+        if self.alive.insert(node.clone()) || doubted {
+            self.events.push_back(MeshEvent::Up(node));
+            self.gossip();
+        }
+    }
+
+    /// Notes who sent an authentic datagram.
+    fn note_sender(&mut self, now: Instant, mut payload: &[u8]) {
+        let header: Result<Header<Identity>, _> = PostcardCodec.decode_header(&mut payload);
+        let Ok(Header { src: Identity { node, .. }, message, .. }) = header else { return };
+        // The message shows that a datagram of this node has arrived.
+        let is_answer = matches!(message, Message::Ack(_) | Message::ForwardedAck { .. } | Message::Feed);
+        let known = self.peers.contains_key(&node) || self.alive.contains(&node);
+        if known {
+            self.suspects.handle_datagram(now, &node, is_answer);
+        }
+        if is_answer {
+            self.isolation.handle_answer(now);
+            self.revive(now, node);
+        }
+    }
+
+    /// Adds a node that answers although this node took it for dead, or doubted it, before SWIM did.
+    fn revive(&mut self, now: Instant, node: String) {
+        let absent = self.lost.contains(&node) || self.isolation.doubted().contains(&node);
+        if absent && self.foca.iter_members().any(|member| member.id().node == node) {
+            self.add_member(now, node);
+        }
+    }
+
+    fn decide_on_suspects(&mut self, now: Instant) {
+        for decision in self.suspects.decide(now) {
+            match decision {
+                Decision::Ask(node) => self.announce_to(vec![node]),
+                Decision::Refuted(node) => self.events.push_back(MeshEvent::SilenceRefuted(node)),
+                Decision::Dead { node, witnessed } => self.lose(now, node, witnessed),
+            }
+        }
+    }
+
+    /// Handles the death of a member that was found before SWIM found it. The last member that answers is
+    /// doubted instead: this node may be cut off.
+    fn lose(&mut self, now: Instant, node: String, witnessed: bool) {
+        let others = self.answering().any(|other| *other != node && !self.suspects.is_silent(other));
+        if !self.answers(&node) {
+            return;
+        }
+        if !witnessed || !others {
+            self.isolation.doubt(now, &node);
+            if self.peers.contains_key(&node) {
+                self.missing.insert(node);
+            }
+            return;
+        }
+        self.counters.fast_deaths += 1;
+        // Not every node probes every other: tell the rest. The node refutes a mistake.
+        if self.peers.len() >= ALL_PAIRS {
+            let member = self.foca.iter_members().find(|member| member.id().node == node);
+            let down = member.map(|member| Member::down(member.id().clone()));
+            let _ = self.foca.apply_many(down.into_iter(), true, &mut self.runtime);
+        }
+        self.remove_member(node.clone());
+        self.lost.insert(node);
+    }
+
     fn remove_member(&mut self, node: String) {
         self.reported_down.remove(&node);
+        self.suspects.remove(&node);
+        self.lost.remove(&node);
         self.isolation.handle_down(&node);
         if self.peers.contains_key(&node) {
             self.missing.insert(node.clone());
@@ -417,12 +559,4 @@ impl Mesh {
             self.lag = lag;
         }
     }
-}
-
-/// Returns true if the message shows that a datagram of this node has arrived.
-fn is_answer(payload: &[u8]) -> bool {
-    let header: Result<Header<Identity>, _> = PostcardCodec.decode_header(payload);
-    header.is_ok_and(|header| {
-        matches!(header.message, Message::Ack(_) | Message::ForwardedAck { .. } | Message::Feed)
-    })
 }

@@ -45,6 +45,8 @@ pub struct Summary {
     pub not_announced: Vec<NotAnnounced>,
     /// Number of such addresses, including those that are not listed.
     pub not_announced_count: usize,
+    /// How failures of other nodes are detected; `None` without L2.
+    pub l2_detection: Option<&'static str>,
 }
 
 impl Summary {
@@ -68,6 +70,7 @@ impl Summary {
             announced,
             not_announced: not_announced.collect(),
             not_announced_count,
+            l2_detection: None,
         }
     }
 }
@@ -168,6 +171,7 @@ pub(crate) fn status(
         sessions: sessions.collect(),
         established_sessions: established,
         l2: Some(announced(summary.l2, &summary.announced.l2)),
+        l2_detection: summary.l2_detection.map(str::to_owned),
         bgp: Some(announced(summary.bgp, &by_bgp)),
         not_announced: summary.not_announced.clone(),
         not_announced_count: Some(count(summary.not_announced_count)),

@@ -1,6 +1,7 @@
 //! The task of the mesh: one UDP socket, and the key from a Secret.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -9,6 +10,7 @@ use fairlead_mesh::{Config, Evidence, Identity, IsolationCause, Mesh, MeshEvent}
 use fairlead_net::DualStackUdpSocket;
 use fairlead_plan::NodeName;
 use fairlead_plan::membership_gate::Members;
+use fairlead_probe::{Detection, watched_by};
 use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -19,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::tasks::inquiry::inquire;
 use crate::tasks::links::LinksReceiver;
 use crate::tasks::mesh_key::{MeshKey, read_key};
+use crate::tasks::probe::{Probe, Silences};
 use crate::tasks::sleep_until_or_forever;
 
 /// Longest time to leave the mesh.
@@ -26,6 +29,9 @@ const LEAVE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Time between two attempts to bind the socket.
 const BIND_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Most datagrams that are read before timers are handled, so that an answer that has arrived is not missed.
+const MAX_DRAINED: usize = 256;
 
 /// Size of the receive buffer; longer datagrams are cut, and then fail authentication.
 const BUFFER_SIZE: usize = 2048;
@@ -69,6 +75,8 @@ pub(crate) struct MeshTask {
     pub key: watch::Sender<MeshKey>,
     /// Leaves the mesh and ends the task.
     pub stop: CancellationToken,
+    /// How failures of other nodes are detected.
+    pub detection: Detection,
     pub metrics: Metrics,
 }
 
@@ -110,6 +118,10 @@ impl MeshTask {
         let mut arrivals = 0;
         let mut isolation = None;
         let mut inquiry: Option<JoinHandle<Evidence>> = None;
+        let mut probe = Probe::start(self.detection, self.metrics.clone()).unwrap_or_else(|error| {
+            tracing::warn!(%error, "cannot send echo requests; failures of other nodes are detected later");
+            None
+        });
         loop {
             let now = Instant::now();
             let input = self.input.borrow_and_update().clone();
@@ -122,6 +134,9 @@ impl MeshTask {
             }
             if let Some(listed) = input.peers.filter(|listed| peers.as_ref() != Some(listed)) {
                 mesh.set_peers(now, BTreeMap::clone(&listed));
+                if let Some(probe) = &probe {
+                    probe.set_peers(self.probed(&listed));
+                }
                 peers = Some(listed);
             }
             for address in socket.take_refused() {
@@ -129,6 +144,9 @@ impl MeshTask {
             }
             let output = self.handle_output(&mut mesh, socket);
             arrivals += output.arrivals;
+            if let Some(probe) = &probe {
+                output.refuted.into_iter().for_each(|node| probe.refute(node));
+            }
             if output.evidence_needed && inquiry.is_none() {
                 let (links, peers) = (self.links.borrow().clone(), mesh.peers().clone());
                 inquiry = Some(tokio::spawn(async move { inquire(&links, own, &peers).await }));
@@ -144,7 +162,13 @@ impl MeshTask {
                 biased;
                 () = self.stop.cancelled() => true,
                 () = sleep_until_or_forever(deadline) => {
+                    drain(&mut mesh, socket, &mut buffer);
                     mesh.handle_timeout(Instant::now());
+                    false
+                }
+                silences = changed_silences(&mut probe) => {
+                    drain(&mut mesh, socket, &mut buffer);
+                    mesh.handle_silences(Instant::now(), silences);
                     false
                 }
                 evidence = finished(&mut inquiry) => {
@@ -169,6 +193,13 @@ impl MeshTask {
         }
     }
 
+    /// Returns the nodes that this one probes.
+    fn probed(&self, peers: &MeshPeers) -> BTreeMap<String, IpAddr> {
+        let names: Vec<&str> = peers.keys().map(String::as_str).collect();
+        let watched = watched_by(&self.node, &names).into_iter();
+        watched.filter_map(|node| Some((node.to_owned(), peers.get(node)?.ip()))).collect()
+    }
+
     /// Announces to the members that this node leaves, several times because datagrams can be lost.
     async fn leave(&self, mesh: &mut Mesh, socket: &DualStackUdpSocket) {
         mesh.leave(Instant::now());
@@ -191,6 +222,10 @@ impl MeshTask {
                 }
                 MeshEvent::Down(node) => tracing::warn!(%node, "speaker left the mesh or failed"),
                 MeshEvent::EvidenceNeeded => output.evidence_needed = true,
+                MeshEvent::SilenceRefuted(node) => {
+                    tracing::info!(%node, "the node answers no echo requests, but its speaker is alive");
+                    output.refuted.push(node);
+                }
             }
         }
         while let Some((to, datagram)) = mesh.poll_transmit() {
@@ -257,6 +292,33 @@ struct Output {
     arrivals: u64,
     /// An inquiry is due.
     evidence_needed: bool,
+    /// Nodes that drop echo requests.
+    refuted: Vec<String>,
+}
+
+/// Handles the datagrams that have arrived.
+fn drain(mesh: &mut Mesh, socket: &DualStackUdpSocket, buffer: &mut [u8]) {
+    for _ in 0..MAX_DRAINED {
+        match socket.try_recv_from(buffer) {
+            Ok((length, from)) => {
+                mesh.handle_datagram(Instant::now(), from, buffer.get(..length).unwrap_or_default());
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            // It concerns an earlier datagram.
+            Err(_) => {}
+        }
+    }
+}
+
+/// Waits for other silences. Without a thread that probes, it waits forever. Cancel safe.
+async fn changed_silences(probe: &mut Option<Probe>) -> Silences {
+    let Some(running) = probe else { return std::future::pending().await };
+    if running.silences.changed().await.is_err() {
+        tracing::error!("the thread that probes other nodes has ended; failures are detected later");
+        *probe = None;
+        return Silences::default();
+    }
+    running.silences.borrow_and_update().clone()
 }
 
 /// Waits for the end of the inquiry, if there is one. `None` if it panicked. Cancel safe.

@@ -25,45 +25,122 @@ fn cluster_started_together_is_complete_in_a_second() {
     }
 }
 
+/// Returns how long it takes until every other node has noticed a fault of a node, in milliseconds, sorted.
+fn times_to_detect(
+    size: usize,
+    rounds: u64,
+    new: fn(usize, u64) -> Network,
+    fault: fn(&mut Network, usize),
+) -> Vec<u128> {
+    let mut times: Vec<u128> = (0..rounds)
+        .map(|round| {
+            let mut network = new(size, 100 + round);
+            // At different points of the probe period.
+            network.run_for(JOINED + ms(37 * round));
+            fault(&mut network, 0);
+            network.clear_events();
+            network.run_for(secs(2));
+            let others: BTreeSet<usize> = (1..size).collect();
+            let downs =
+                network.events().iter().filter(|(_, _, event)| *event == MeshEvent::Down("node-0".into()));
+            let informed: BTreeSet<usize> = downs.clone().map(|(_, node, _)| *node).collect();
+            assert_eq!(informed, others, "every other node has the event");
+            assert_eq!(network.events().len(), others.len(), "once each, and for no other node");
+            downs.map(|(at, ..)| at.as_millis()).max().unwrap()
+        })
+        .collect();
+    times.sort();
+    times
+}
+
+fn expect_detection(size: usize, times: &[u128], worst_allowed: u128) {
+    let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
+    println!("{size:5}  {:6}  {median:4} ms  {worst:4} ms", times.len());
+    assert!(worst <= worst_allowed, "{size} nodes: {worst} ms");
+}
+
 #[test]
-fn silent_node_is_down_everywhere_within_limit() {
+fn swim_takes_silent_node_down_within_limit() {
     println!("nodes  rounds   median    worst");
-    for (size, rounds, worst_allowed) in [(2, 100, 900), (3, 100, 1_200), (5, 100, 1_400), (50, 6, 1_500)] {
-        let mut times: Vec<u128> = (0..rounds)
-            .map(|round| {
-                let mut network = Network::new(size, 100 + round);
-                // At different points of the probe period.
-                network.run_for(JOINED + ms(37 * round));
-                network.kill(0);
-                network.clear_events();
-                network.run_for(secs(2));
-                let others: BTreeSet<usize> = (1..size).collect();
-                let downs = network
-                    .events()
-                    .iter()
-                    .filter(|(_, _, event)| *event == MeshEvent::Down("node-0".into()));
-                let informed: BTreeSet<usize> = downs.clone().map(|(_, node, _)| *node).collect();
-                assert_eq!(informed, others, "every other node has the event");
-                assert_eq!(network.events().len(), others.len(), "once each, and for no other node");
-                downs.map(|(at, ..)| at.as_millis()).max().unwrap()
-            })
-            .collect();
-        times.sort();
-        let (median, worst) = (times[times.len() / 2], *times.last().unwrap());
-        println!("{size:5}  {rounds:6}  {median:4} ms  {worst:4} ms");
-        assert!(worst <= worst_allowed, "{size} nodes: {worst} ms");
+    for (size, rounds, worst) in [(2, 100, 900), (3, 100, 1_200), (5, 100, 1_400), (50, 6, 1_500)] {
+        expect_detection(size, &times_to_detect(size, rounds, Network::without_probes, Network::kill), worst);
+    }
+}
+
+#[test]
+fn dead_node_is_down_everywhere_within_300_ms() {
+    println!("nodes  rounds   median    worst");
+    // Two nodes need evidence, more than sixteen tell each other.
+    for (size, rounds, worst) in [(2, 100, 280), (3, 100, 200), (5, 100, 200), (16, 5, 300), (50, 2, 350)] {
+        expect_detection(size, &times_to_detect(size, rounds, Network::new, Network::kill), worst);
+    }
+}
+
+#[test]
+fn dead_speaker_of_live_node_is_down_everywhere_within_limit() {
+    println!("nodes  rounds   median    worst");
+    for (size, rounds, worst) in [(2, 100, 500), (3, 100, 600), (5, 100, 800)] {
+        expect_detection(size, &times_to_detect(size, rounds, Network::new, Network::crash), worst);
+    }
+}
+
+#[test]
+fn node_that_drops_echo_requests_stays_member() {
+    for (size, seed) in (0..20).flat_map(|seed| [(2, seed), (3, seed), (5, seed)]) {
+        let mut network = Network::new(size, seed);
+        network.run_for(JOINED + ms(17 * seed));
+        network.clear_events();
+        network.cut(Some((0, Cut::Echo)));
+        network.run_for(secs(3));
+        assert_eq!(network.events(), [], "{size} nodes, seed {seed}");
+    }
+}
+
+#[test]
+fn node_back_after_short_cut_is_member_again() {
+    for (size, seed) in (0..20).flat_map(|seed| [(2, seed), (3, seed), (5, seed)]) {
+        for cut in [30, 120, 170, 250, 400, 900] {
+            let mut network = Network::new(size, seed);
+            network.run_for(JOINED + ms(13 * seed));
+            let rest: Vec<usize> = (1..size).collect();
+            network.partition(&[&[0], &rest]);
+            network.run_for(ms(cut));
+            network.partition(&[]);
+            network.run_for(ms(1_200));
+            let name = format!("{size} nodes, seed {seed}, cut for {cut} ms");
+            assert_eq!((network.alive(0).len(), network.isolation(0)), (size, None), "{name}");
+            for node in 0..size {
+                assert_eq!(network.alive(node).len(), size, "{name}, node {node}");
+            }
+            network.clear_events();
+            network.run_for(secs(3));
+            assert_eq!(network.events(), [], "{name}: no change afterwards");
+        }
     }
 }
 
 #[test]
 fn five_percent_loss_takes_no_member_down() {
-    for (size, time, seed) in [(3, secs(600), 7), (5, secs(600), 8), (50, secs(30), 7)] {
+    for (size, time, seed) in [(3, secs(600), 7), (5, secs(600), 8), (50, secs(10), 7)] {
         let mut network = Network::new(size, seed);
         network.run_for(JOINED);
         network.loss = 0.05;
         network.clear_events();
         network.run_for(time);
         assert_eq!(network.events(), [], "{size} nodes, 5 % loss, {time:?}");
+    }
+}
+
+#[test]
+fn loss_takes_no_node_of_two_down() {
+    for (new, loss) in [(Network::new as fn(usize, u64) -> Network, 0.1), (Network::without_probes, 0.1)] {
+        let mut network = new(2, 21);
+        network.run_for(JOINED);
+        network.loss = loss;
+        network.clear_events();
+        network.run_for(secs(600));
+        let downs = network.events().iter().filter(|(.., event)| matches!(event, MeshEvent::Down(_)));
+        assert_eq!(downs.count(), 0, "{loss}: {:?}", network.events());
     }
 }
 

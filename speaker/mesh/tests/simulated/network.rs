@@ -2,10 +2,11 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use fairlead_mesh::{Config, Counters, Evidence, Identity, IsolationCause, Mesh, MeshEvent};
+use fairlead_probe::{Detection, Prober, Silence, watched_by};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -34,6 +35,12 @@ struct Node {
     /// When its next timeout is due.
     due: Option<Instant>,
     stalled_until: Instant,
+    /// Echo requests to the kernels of the other nodes; `None` if the mesh alone detects failures.
+    prober: Option<Prober>,
+    /// Echo replies in flight: their arrival, source and tick.
+    replies: Vec<(Instant, IpAddr, u64)>,
+    /// What the mesh was told last.
+    silences: BTreeMap<String, Silence>,
 }
 
 /// A fault of the cable of one node, or of its firewall.
@@ -47,6 +54,8 @@ pub(crate) enum Cut {
     MeshPort,
     /// The router answers nobody.
     Router,
+    /// Echo requests to the node are dropped.
+    Echo,
 }
 
 /// A datagram in flight: its arrival, a number that orders equal arrivals, its source and its destination.
@@ -120,7 +129,19 @@ impl Network {
             generation: 1_700_000_000_000,
             due: None,
             stalled_until: now,
+            prober: Detection::Fast.timing().map(Prober::new),
+            replies: Vec::new(),
+            silences: BTreeMap::new(),
         }));
+        network.list_addresses();
+        network
+    }
+
+    /// Creates speakers that send no echo requests, and start now.
+    pub(crate) fn without_probes(size: usize, seed: u64) -> Self {
+        let mut network = Self::stopped(size, seed);
+        network.nodes.iter_mut().for_each(|node| node.prober = None);
+        (0..size).for_each(|node| network.start(node, 0));
         network
     }
 
@@ -141,6 +162,7 @@ impl Network {
         mesh.set_peers(self.now, self.listed());
         self.nodes[node].mesh = Some(mesh);
         self.nodes[node].powered = true;
+        self.nodes[node].silences.clear();
         self.drain(node);
     }
 
@@ -168,7 +190,15 @@ impl Network {
     /// Tells all speakers the present addresses.
     pub(crate) fn list_addresses(&mut self) {
         let (now, listed) = (self.now, self.listed());
+        let nodes: Vec<&str> = listed.keys().map(String::as_str).collect();
         for node in 0..self.nodes.len() {
+            let watched = watched_by(&name(node), &nodes).into_iter();
+            let peers = watched.map(|peer| (peer.to_owned(), listed[peer].ip())).collect();
+            // Threads of different nodes are not in step.
+            let start = now + Duration::from_micros(self.rng.random_range(0..50_000));
+            if let Some(prober) = &mut self.nodes[node].prober {
+                prober.set_peers(start, &peers);
+            }
             if let Some(mesh) = &mut self.nodes[node].mesh {
                 mesh.set_peers(now, listed.clone());
             }
@@ -244,13 +274,22 @@ impl Network {
                 let due = state.due.into_iter().chain(state.inquiry_ends).min()?;
                 Some((self.when_awake(node, due), Some(node)))
             });
-            let Some((at, node)) =
-                timers.chain(flight).min_by_key(|(at, _)| *at).filter(|(at, _)| *at <= end)
-            else {
+            let probes = self.nodes.iter().enumerate().filter_map(|(node, state)| {
+                let due = state.prober.as_ref().filter(|_| state.powered)?.poll_timeout()?;
+                Some((self.when_awake(node, due), node))
+            });
+            let probe = probes.min();
+            let next = timers.chain(flight).min_by_key(|(at, _)| *at);
+            let at = next.map(|(at, _)| at).into_iter().chain(probe.map(|(at, _)| at)).min();
+            let Some(at) = at.filter(|at| *at <= end) else {
                 self.now = end;
                 return;
             };
             self.now = self.now.max(at);
+            let Some((_, node)) = next.filter(|(next, _)| *next == at) else {
+                probe.into_iter().for_each(|(_, node)| self.probe(node));
+                continue;
+            };
             match node {
                 Some(node) => {
                     if self.nodes[node].inquiry_ends.take_if(|end| *end <= self.now).is_some() {
@@ -268,6 +307,43 @@ impl Network {
         }
     }
 
+    /// Runs a turn of the thread that probes.
+    fn probe(&mut self, own: usize) {
+        let now = self.now;
+        let node = &mut self.nodes[own];
+        let Some(mut prober) = node.prober.take() else { return };
+        for (arrived, from, tick) in node.replies.extract_if(.., |(arrived, ..)| *arrived <= now) {
+            prober.handle_reply(arrived, from, tick);
+        }
+        prober.handle_timeout(now);
+        while let Some(request) = prober.poll_transmit() {
+            let (peer, _) = index(SocketAddr::new(request.to, 0));
+            let lost = self.rng.random_bool(self.loss) || self.rng.random_bool(self.loss);
+            let filtered = self.cuts.contains(&(peer, Cut::Echo));
+            if self.answers(own, peer) && !filtered && !lost {
+                let latency = Duration::from_micros(self.rng.random_range(200..2_000));
+                self.nodes[own].replies.push((now + latency, request.to, request.tick));
+            }
+        }
+        prober.handle_sent(now);
+        let silences: BTreeMap<_, _> =
+            prober.silences().map(|(node, silence)| (node.to_owned(), silence)).collect();
+        let node = &mut self.nodes[own];
+        node.prober = Some(prober);
+        if node.silences != silences
+            && let Some(mesh) = &mut node.mesh
+        {
+            node.silences.clone_from(&silences);
+            mesh.handle_silences(now, silences);
+            self.drain(own);
+        }
+    }
+
+    /// Returns true if the kernel of another node answers this one.
+    fn answers(&self, node: usize, other: usize) -> bool {
+        self.nodes[other].powered && self.reaches(node, other) && self.reaches(other, node)
+    }
+
     /// Returns true if frames get from one node to another.
     fn reaches(&self, from: usize, to: usize) -> bool {
         let connected = self.partition.is_empty()
@@ -279,11 +355,9 @@ impl Network {
     /// Returns what the node finds out by asking the hosts on its link: the other nodes, and a router, which
     /// is on the larger side of a partition.
     fn evidence(&self, node: usize) -> Evidence {
-        let answers = |other: usize| {
-            self.nodes[other].powered && self.reaches(node, other) && self.reaches(other, node)
-        };
+        let others = (0..self.nodes.len()).filter(|other| *other != node);
         let (present, absent): (Vec<usize>, Vec<usize>) =
-            (0..self.nodes.len()).filter(|other| *other != node).partition(|other| answers(*other));
+            others.partition(|other| self.answers(node, *other));
 
         let cut = |cut| self.cuts.contains(&(node, cut));
         let alone = self.partition.iter().any(|group| group == &[node]);
@@ -324,11 +398,16 @@ impl Network {
 
     fn drain(&mut self, node: usize) {
         loop {
-            let Some(mesh) = &mut self.nodes[node].mesh else { return };
+            let Node { mesh: Some(mesh), prober, .. } = &mut self.nodes[node] else { return };
             let mut evidence_needed = false;
             while let Some(event) = mesh.poll_event() {
                 match event {
                     MeshEvent::EvidenceNeeded => evidence_needed = true,
+                    MeshEvent::SilenceRefuted(peer) => {
+                        if let Some(prober) = prober {
+                            prober.refute(&peer);
+                        }
+                    }
                     event => self.events.push((self.now - self.since, node, event)),
                 }
             }

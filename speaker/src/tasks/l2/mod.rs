@@ -6,7 +6,7 @@ mod interface_task;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use fairlead_l2::{GroupEvent, Interface, Mac, NdpPacket, Responder, Transmit, Yielded};
+use fairlead_l2::{Conflict, GroupEvent, Interface, Mac, NdpPacket, Responder, Transmit, Yielded};
 use fairlead_net::links::{Link, Links};
 
 pub(crate) use commands::{
@@ -148,6 +148,14 @@ impl L2State {
                  address until one answers"
             );
             self.yielded.send(address, address);
+        }
+        while let Some(Conflict { address, claimant }) = self.responder.poll_conflict() {
+            tracing::warn!(
+                %address,
+                claimant = mac_text(claimant),
+                "another host on the link uses an address that this node announces; find the host with this \
+                 Ethernet address, and remove the address from it"
+            );
         }
         while let Some(event) = self.responder.poll_event() {
             match event {

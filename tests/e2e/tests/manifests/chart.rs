@@ -126,12 +126,13 @@ image:
   pullPolicy: Always
 imagePullSecrets: [{name: registry}]
 controller: {nodeSelector: {pool: infra}, affinity: {nodeAffinity: {}}, priorityClassName: ''}
-speaker: {tolerations: [], excludeInterfaces: ['docker*', eth9], extraArgs: [--drain-wait=5s]}
+speaker: {tolerations: [], excludeInterfaces: ['docker*', eth9], l2Detection: swim, extraArgs: [--drain-wait=5s]}
 ",
         &[
             "image: registry.example:5000/fairlead@sha256:01234567",
             "- name: registry",
             "pool: infra",
+            "--l2-detection=swim",
             "--exclude-interfaces=docker*,eth9",
             "--drain-wait=5s",
         ],
@@ -254,6 +255,7 @@ fn chart_refuses_wrong_values() {
         ("imagePullSecrets: [registry]", "/imagePullSecrets/0"),
         ("controller: {replicas: two}", "/controller/replicas"),
         ("speaker: {excludeInterfaces: 'docker*'}", "/speaker/excludeInterfaces"),
+        ("speaker: {l2Detection: slow}", "/speaker/l2Detection"),
         ("speaker: {extraArgs: [drain-wait]}", "/speaker/extraArgs/0"),
         ("metrics: {auth: basic}", "/metrics/auth"),
         ("lbclass: a", "lbclass"),
