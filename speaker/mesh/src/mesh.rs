@@ -99,8 +99,8 @@ pub enum MeshEvent {
     /// This node hears no other speaker: find out who answers on its link, and call
     /// [`Mesh::handle_evidence`]. Repeated while it is isolated.
     EvidenceNeeded,
-    /// The speaker on this node answers although its kernel answers no echo request: their absence means
-    /// nothing.
+    /// The speaker on this node answers, here or another member, although its kernel answers no echo request
+    /// of this node: their absence means nothing.
     SilenceRefuted(String),
 }
 
@@ -340,6 +340,10 @@ impl Mesh {
         self.alive.iter().filter(|node| **node != self.node && !self.isolation.doubted().contains(*node))
     }
 
+    fn is_known(&self, node: &str) -> bool {
+        self.peers.contains_key(node) || self.alive.contains(node)
+    }
+
     fn answers(&self, node: &str) -> bool {
         self.alive.contains(node) && !self.isolation.doubted().contains(node)
     }
@@ -441,9 +445,19 @@ impl Mesh {
         let Ok(Header { src: Identity { node, .. }, message, .. }) = header else { return };
         // The message shows that a datagram of this node has arrived.
         let is_answer = matches!(message, Message::Ack(_) | Message::ForwardedAck { .. } | Message::Feed);
-        let known = self.peers.contains_key(&node) || self.alive.contains(&node);
-        if known {
+        if self.is_known(&node) {
             self.suspects.handle_datagram(now, &node, is_answer);
+        }
+        // The node answered another member: only the path between it and this node is broken, and both would
+        // announce its addresses.
+        if let Message::ForwardedAck { origin: Identity { node: origin, .. }, .. } = message {
+            if self.is_known(&origin) {
+                self.suspects.handle_datagram(now, &origin, true);
+            }
+            if self.lost.contains(&origin) {
+                self.events.push_back(MeshEvent::SilenceRefuted(origin.clone()));
+                self.revive(now, origin);
+            }
         }
         if is_answer {
             self.isolation.handle_answer(now);

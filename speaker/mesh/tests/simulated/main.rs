@@ -97,6 +97,34 @@ fn node_that_drops_echo_requests_stays_member() {
 }
 
 #[test]
+fn broken_path_between_two_nodes_takes_neither_down_for_long() {
+    for (size, limit) in [(3, 600), (5, 1_000)] {
+        for seed in 0..10 {
+            let mut network = Network::new(size, seed);
+            network.run_for(JOINED + ms(17 * seed));
+            network.clear_events();
+            network.cut(Some((0, Cut::Path(1))));
+            network.run_for(secs(10));
+            let name = format!("{size} nodes, seed {seed}");
+            for (node, other) in [(0, "node-1"), (1, "node-0")] {
+                let of = |event: &MeshEvent| *event == MeshEvent::Down(other.into());
+                let downs: Vec<_> =
+                    network.events().iter().filter(|(_, by, event)| *by == node && of(event)).collect();
+                assert!(downs.len() <= 1, "{name}: {:?}", network.events());
+                for (down, ..) in downs {
+                    let back = network.events().iter().find(|(at, by, event)| {
+                        at > down && *by == node && *event == MeshEvent::Up(other.into())
+                    });
+                    let time = back.map(|(up, ..)| *up - *down);
+                    assert!(time.is_some_and(|time| time <= ms(limit)), "{name}: node {node} after {time:?}");
+                }
+                assert_eq!(network.alive(node).len(), size, "{name}");
+            }
+        }
+    }
+}
+
+#[test]
 fn node_back_after_short_cut_is_member_again() {
     for (size, seed) in (0..20).flat_map(|seed| [(2, seed), (3, seed), (5, seed)]) {
         for cut in [30, 120, 170, 250, 400, 900] {

@@ -56,6 +56,8 @@ pub(crate) enum Cut {
     Router,
     /// Echo requests to the node are dropped.
     Echo,
+    /// Frames between the node and this one are lost.
+    Path(usize),
 }
 
 /// A datagram in flight: its arrival, a number that orders equal arrivals, its source and its destination.
@@ -348,7 +350,9 @@ impl Network {
     fn reaches(&self, from: usize, to: usize) -> bool {
         let connected = self.partition.is_empty()
             || self.partition.iter().any(|group| group.contains(&from) && group.contains(&to));
-        let lost = self.cuts.contains(&(from, Cut::Outgoing)) || self.cuts.contains(&(to, Cut::Incoming));
+        let lost = [(from, Cut::Outgoing), (to, Cut::Incoming), (from, Cut::Path(to)), (to, Cut::Path(from))]
+            .iter()
+            .any(|cut| self.cuts.contains(cut));
         connected && !lost
     }
 
