@@ -2,8 +2,8 @@
 //!
 //! # Tasks
 //!
-//! The tasks of BGP peers run on a thread of their own. So do BFD and the probe of other nodes, without Tokio;
-//! all others run on the main thread. Each task owns its state; tasks share nothing but channels.
+//! The tasks of BGP peers run on a thread of their own. So do BFD and the probe of other nodes, without
+//! Tokio; all others run on the main thread. Each task owns its state; tasks share nothing but channels.
 //!
 //! | task | number | owns |
 //! |---|---|---|

@@ -232,8 +232,8 @@ impl Responder {
         if !message.is_for(mac) || message.sender_mac == mac {
             return;
         }
-        // RFC 5227 section 2.4: any message with the address as its sender is a conflict. In some clusters the
-        // kernel of another node uses the address as a source, so an ordinary request yields nothing.
+        // RFC 5227 section 2.4: any message with the address as its sender is a conflict. In some clusters
+        // the kernel of another node uses the address as a source, so an ordinary request yields nothing.
         let is_request = message.operation == arp::Operation::Request;
         let claim = if is_request && !message.is_gratuitous() { Claim::Use } else { Claim::Possession };
         self.handle_claim(now, ifindex, message.sender.into(), message.sender_mac, claim);

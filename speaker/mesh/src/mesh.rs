@@ -50,9 +50,9 @@ const LEAVE_PERIOD: Duration = Duration::from_millis(30);
 /// If a probe of ours fails while this node may be cut off, the speaker is doubted, and remains in
 /// [`Self::alive`]; see the module `isolation`.
 ///
-/// A speaker whose node answers no echo request, or refuses datagrams, goes from alive to missing before SWIM
-/// notices ([`Self::handle_silences`], [`Self::handle_refusal`]; see the module `suspects`). It is alive again
-/// when it answers a datagram.
+/// A speaker whose node answers no echo request, or refuses datagrams, goes from alive to missing before
+/// SWIM notices ([`Self::handle_silences`], [`Self::handle_refusal`]; see the module `suspects`). It is alive
+/// again when it answers a datagram.
 pub struct Mesh {
     config: Config,
     node: String,

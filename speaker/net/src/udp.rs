@@ -44,8 +44,8 @@ impl DualStackUdpSocket {
         Ok((len, SocketAddr::new(from.ip().to_canonical(), from.port())))
     }
 
-    /// Receives one datagram that is queued, without waiting; see [`Self::recv_from`]. Returns `WouldBlock` if
-    /// there is none.
+    /// Receives one datagram that is queued, without waiting; see [`Self::recv_from`]. Returns `WouldBlock`
+    /// if there is none.
     pub fn try_recv_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         let received = self.socket.try_recv_from(buf).inspect_err(|error| {
             if error.kind() != io::ErrorKind::WouldBlock {

@@ -126,7 +126,8 @@ image:
   pullPolicy: Always
 imagePullSecrets: [{name: registry}]
 controller: {nodeSelector: {pool: infra}, affinity: {nodeAffinity: {}}, priorityClassName: ''}
-speaker: {tolerations: [], excludeInterfaces: ['docker*', eth9], l2Detection: swim, extraArgs: [--drain-wait=5s]}
+speaker: {tolerations: [], excludeInterfaces: ['docker*', eth9], l2Detection: swim,
+          extraArgs: [--drain-wait=5s]}
 ",
         &[
             "image: registry.example:5000/fairlead@sha256:01234567",
