@@ -74,7 +74,7 @@ async fn killed_and_stopped_speakers_are_named() {
                 "sessions": [], "l2": { "announced": 0, "complete": true, "addresses": [] },
                 "bgp": { "announced": 0, "complete": true, "addresses": [] } })
     };
-    let by = "the speakers do not receive answers of this one, reported by n1";
+    let by = fairlead_crds::stopped_speaker::NOT_RESPONDING;
     scene.speaker("n2", dead("NotResponding", by)).await;
     scene.speaker("n3", dead("Stopped", "the speaker has stopped")).await;
     let pods = json!({ "metadata": { "name": "fairlead-speaker", "namespace": "fairlead-system" },

@@ -23,7 +23,7 @@ use self::departure::DaemonSetState;
 pub(crate) use self::departure::Departure;
 use crate::deletions::Deletions;
 use crate::tasks::mesh::MeshPeers;
-use crate::trim::MeshPeer;
+use crate::trim::{MeshPeer, WatchedSpeaker};
 use crate::watches::WatchEvent;
 
 /// Watched kinds besides the configuration kinds, in the order of messages.
@@ -49,6 +49,8 @@ pub(crate) struct ClusterState {
     /// The speakers of other nodes that have a mesh address.
     mesh_peers: MeshPeers,
     own_object_deletions: u64,
+    /// Number of changes of this node's Speaker object that say that this speaker does not respond.
+    silence_reports: u64,
     daemon_set: DaemonSetState,
     node_uid: Option<String>,
     /// Kinds of [`KINDS`] without a complete list.
@@ -78,6 +80,7 @@ impl ClusterState {
             speakers: BTreeMap::new(),
             mesh_peers: MeshPeers::default(),
             own_object_deletions: 0,
+            silence_reports: 0,
             daemon_set: DaemonSetState::default(),
             node_uid: None,
             unlisted: KINDS.into(),
@@ -275,6 +278,12 @@ impl ClusterState {
         listed.then(|| self.other_speakers().map(|(node, _)| node.clone()).collect())
     }
 
+    /// Returns how often this node's Speaker object said that this speaker does not respond. When it grows,
+    /// the status must be written again.
+    pub(crate) fn silence_reports(&self) -> u64 {
+        self.silence_reports
+    }
+
     /// Returns how often this node's Speaker object was deleted. When it grows, the object must be written
     /// again.
     pub(crate) fn own_object_deletions(&self) -> u64 {
@@ -332,17 +341,16 @@ impl ClusterState {
         }
     }
 
-    fn handle_speakers(&mut self, change: ObjectChange<(String, Option<MeshPeer>)>) {
+    fn handle_speakers(&mut self, change: ObjectChange<WatchedSpeaker>) {
         let had = self.speakers.contains_key(&self.own_object);
         match change {
-            ObjectChange::Apply((name, peer)) => {
-                self.speakers.insert(name, peer);
-            }
+            ObjectChange::Apply(speaker) => self.insert_speaker(speaker),
             ObjectChange::Delete(key) => {
                 self.speakers.remove(&key.name);
             }
             ObjectChange::Reset(all) => {
-                self.speakers = all.into_iter().collect();
+                self.speakers.clear();
+                all.into_iter().for_each(|speaker| self.insert_speaker(speaker));
                 self.unlisted.remove("Speaker");
                 self.speakers_missing = false;
             }
@@ -351,6 +359,11 @@ impl ClusterState {
         self.own_object_deletions += u64::from(had && !self.speakers.contains_key(&self.own_object));
         let addressed = self.other_speakers().filter_map(|(node, address)| Some((node.clone(), (*address)?)));
         self.mesh_peers = Arc::new(addressed.collect());
+    }
+
+    fn insert_speaker(&mut self, WatchedSpeaker { name, peer, is_reported }: WatchedSpeaker) {
+        self.silence_reports += u64::from(is_reported && name == self.own_object);
+        self.speakers.insert(name, peer);
     }
 
     /// Returns the speakers of this instance on other nodes.

@@ -244,6 +244,7 @@ impl Coordinator {
                 key_fingerprint: fingerprint.to_owned(),
             }),
             deletions: self.state.own_object_deletions(),
+            silence_reports: self.state.silence_reports(),
             summary,
         };
         self.report.send_if_modified(|current| replace(current, report));

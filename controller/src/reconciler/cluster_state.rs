@@ -170,8 +170,8 @@ impl ClusterState {
                     self.index.set_config(&self.configuration.config(), now);
                 }
             }
-            ClusterChange::Nodes(ObjectChange::Apply((name, network))) => {
-                self.index.node_applied(&name, network, now);
+            ClusterChange::Nodes(ObjectChange::Apply(node)) => {
+                self.index.node_applied(&node.name, node.network, now);
             }
             ClusterChange::Nodes(ObjectChange::Delete(key)) => {
                 self.index.node_applied(&key.name, NodeNetwork::default(), now);
@@ -180,8 +180,11 @@ impl ClusterState {
             ClusterChange::Nodes(ObjectChange::Missing) => {}
             ClusterChange::Nodes(ObjectChange::Reset(list)) => {
                 self.nodes_listed = true;
-                self.index.nodes_reset(list, now);
+                let networks = list.into_iter().map(|node| (node.name, node.network));
+                self.index.nodes_reset(networks.collect(), now);
             }
+            // Only the reports of silent speakers depend on them.
+            ClusterChange::SpeakerEndpoints(_) => {}
             ClusterChange::ServiceCidrs(change) => match change {
                 ObjectChange::Apply((name, ranges)) => self.index.service_ranges_applied(&name, ranges),
                 ObjectChange::Delete(key) => self.index.service_ranges_applied(&key.name, BTreeSet::new()),

@@ -48,8 +48,8 @@
 //! | peer: new, deleted, or selected otherwise | the same |
 //!
 //! Beside the plan, [`membership_gate`] decides when to act on the mesh's view of the other speakers,
-//! [`node_status`] builds the status of the `Speaker` object, and [`speaker_object`] decides when to write
-//! it.
+//! [`node_status`] builds the status of the `Speaker` object, [`speaker_object`] decides when to write it, and
+//! [`silent_speakers`] which speakers of other nodes this one reports.
 
 #![forbid(unsafe_code)]
 
@@ -75,6 +75,7 @@ mod reason;
 mod route_attributes;
 mod routes;
 mod services;
+pub mod silent_speakers;
 pub mod speaker_object;
 mod states;
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub(crate) mod lateness_events;
 pub(crate) mod links;
 pub(crate) mod mesh;
 pub(crate) mod mesh_key;
+pub(crate) mod silent_speakers;
 pub(crate) mod speaker_object;
 
 use std::time::Instant;
