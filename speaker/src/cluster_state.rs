@@ -16,6 +16,7 @@ use fairlead_crds::store::{ConfigurationStore, ObjectChange};
 use fairlead_crds::v1beta1;
 use fairlead_plan::{
     AnnouncementChange, LinkNetworks, Node, NodeName, Plan, ProbeAnswer, Protocol, Service, Slice, SliceKey,
+    Takeover,
 };
 use kube::Resource;
 
@@ -230,6 +231,11 @@ impl ClusterState {
             objects = change.objects;
         }
         (self.plan.changes(), objects)
+    }
+
+    /// Takes the L2 addresses that this node begins to announce; see [`Plan::take_takeovers`].
+    pub(crate) fn take_takeovers(&mut self) -> Vec<Takeover> {
+        self.plan.take_takeovers()
     }
 
     /// Returns the verdict on a configuration object; `None` if it does not exist.

@@ -21,6 +21,7 @@
 //! | data path (`tasks::data_path`) | one | nothing between probes |
 //! | router (`tasks::bgp::router`) | one per unnumbered BGP peer | socket of router discovery |
 //! | Speaker object (`tasks::speaker_object`) | one | what was written last |
+//! | events (`tasks::events`) | one | Events that wait |
 //! | silent speakers (`tasks::silent_speakers`) | one | which speakers it reported |
 //! | lateness events (`tasks::lateness_events`) | one | the lateness that was reported |
 //! | metrics server | one | HTTP listener |
@@ -47,7 +48,8 @@
 //! | coordinator | data path | whether to probe | the latest value |
 //! | data path | coordinator | answers to probes | 1; the task waits |
 //! | coordinator, BGP peers | Speaker object | report, sessions | the latest values |
-//! | BGP peers | lateness events | sessions | the latest value |
+//! | BGP peers | lateness events, events | sessions | the latest value |
+//! | coordinator | events | L2 addresses that this node takes over | one per address of a Service |
 //! | L2 | L2 interface | frames to send | 4096; then frames are dropped |
 //! | L2 | L2 interface | multicast groups | one command per group |
 //! | L2 interfaces | L2 | received frames | 128 per interface; then frames are dropped |
@@ -118,6 +120,7 @@ use crate::metrics::Metrics;
 use crate::tasks::bfd::BfdSessions;
 use crate::tasks::bgp::{BgpPeers, Listeners, NodeRouterId, Passwords, PeerContext, ProcessStart};
 use crate::tasks::data_path::DataPathTask;
+use crate::tasks::events::{EventsTask, takeover_channel};
 use crate::tasks::gateways;
 use crate::tasks::l2::{self, L2Task};
 use crate::tasks::lateness_events::LatenessEventsTask;
@@ -190,6 +193,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let (probe_wanted, wanted) = watch::channel(false);
     let (answers, probe_answers) = mpsc::channel(1);
     let (event_sender, events) = mpsc::channel(EVENT_CAPACITY);
+    let (takeover_sender, takeovers) = takeover_channel();
 
     let bfd = BfdSessions::start(metrics.clone()).context("cannot start the thread of the BFD sessions")?;
     let process = ProcessStart::now();
@@ -233,6 +237,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         report: report_sender,
         health,
         announced: AnnouncedLists::default(),
+        takeovers: takeover_sender,
         metrics: metrics.clone(),
         stop: stop.clone(),
     };
@@ -265,6 +270,13 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     };
     let data_path =
         DataPathTask { url: flags.data_path_probe.clone(), wanted, answers, metrics: metrics.clone() };
+    let events_task = EventsTask {
+        client: client.clone(),
+        node: flags.node_name.clone(),
+        takeovers,
+        sessions: sessions.subscribe(),
+        stop: stop.clone(),
+    };
     let lateness_events = LatenessEventsTask {
         client: client.clone(),
         node: flags.node_name.clone(),
@@ -291,6 +303,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     tokio::spawn(data_path.run());
     let speaker_object = tokio::spawn(speaker_object.run());
     tokio::spawn(lateness_events.run());
+    tokio::spawn(events_task.run());
     let mesh = l2_enabled.then(|| tokio::spawn(mesh.run()));
     let options = WatchOptions {
         instance: instance.clone(),

@@ -28,6 +28,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fairlead_allocator::reconcile::EventObject;
 use fairlead_allocator::reconcile::write_conflicts::Replacement;
 use fairlead_runtime::http;
 use fairlead_runtime::watch::missing_kinds_note;
@@ -237,9 +238,26 @@ impl Reconciler {
         }
         for event in decisions.events {
             tracing::info!(service = %event.service, reason = %event.reason, "{}", event.message);
-            self.events.push(event);
+            self.events.push(event.into());
         }
         self.write_pools();
+        for event in self.state.take_object_events() {
+            let EventObject { kind, namespace, name, .. } = &event.object;
+            tracing::warn!(
+                kind,
+                namespace,
+                name,
+                reason = event.reason,
+                cause = event.cause,
+                "{}",
+                event.message
+            );
+            self.events.push(event.into());
+        }
+        let now = Instant::now();
+        if let Some(term_end) = self.term.write_deadline(now) {
+            self.writes.send_ready(now, term_end);
+        }
     }
 
     fn write_pools(&mut self) {

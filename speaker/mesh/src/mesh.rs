@@ -66,6 +66,8 @@ pub struct Mesh {
     reported_down: BTreeMap<String, Instant>,
     /// Listed peers that are not alive.
     missing: BTreeSet<String>,
+    /// Those of them that have announced that they leave.
+    departed: BTreeSet<String>,
     next_announce: Instant,
     leaving: Option<Leaving>,
     transmits: VecDeque<(SocketAddr, Vec<u8>)>,
@@ -120,6 +122,7 @@ impl Mesh {
             sender: None,
             reported_down: BTreeMap::new(),
             missing: BTreeSet::new(),
+            departed: BTreeSet::new(),
             next_announce: now,
             leaving: None,
             transmits: VecDeque::new(),
@@ -136,6 +139,7 @@ impl Mesh {
         self.missing = peers.keys().filter(|node| !answers(node)).cloned().collect();
         self.nodes_by_address = peers.iter().map(|(node, address)| (*address, node.clone())).collect();
         self.isolation.retain_listed(&peers);
+        self.departed.retain(|node| peers.contains_key(node));
         self.peers = peers;
         self.step(now, |mesh| mesh.announce_to_missing(now));
     }
@@ -269,6 +273,12 @@ impl Mesh {
         self.isolation.doubted()
     }
 
+    /// Returns the listed speakers that announced that they leave and have not joined again. A speaker whose
+    /// leave message is lost is not among them.
+    pub fn departed(&self) -> &BTreeSet<String> {
+        &self.departed
+    }
+
     /// Returns why this node must not conclude anything from the silence of the others; `None` if it hears
     /// another speaker, if there is none, or if the others are dead.
     pub fn isolation(&self) -> Option<IsolationCause> {
@@ -322,6 +332,7 @@ impl Mesh {
             OwnedNotification::MemberUp(Identity { node, .. }) => {
                 self.reported_down.remove(&node);
                 self.missing.remove(&node);
+                self.departed.remove(&node);
                 // A member that was doubted may have acted without this node: it counts as joined again.
                 let doubted = self.isolation.handle_up(now, &node);
                 if self.alive.insert(node.clone()) || doubted {
@@ -333,6 +344,9 @@ impl Mesh {
                 let reporter = self.sender.map(|from| self.nodes_by_address.get(&from) == Some(&node));
                 match reporter {
                     Some(true) => {
+                        if self.peers.contains_key(&node) {
+                            self.departed.insert(node.clone());
+                        }
                         self.remove_member(node);
                         if !self.is_connected() {
                             self.isolation.handle_last_leave();

@@ -4,6 +4,7 @@ pub(crate) mod bfd;
 pub(crate) mod bgp;
 mod command_queue;
 pub(crate) mod data_path;
+pub(crate) mod events;
 pub(crate) mod gateways;
 mod inquiry;
 pub(crate) mod l2;

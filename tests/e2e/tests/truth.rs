@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 use fairlead_e2e::{LbService, SECOND, SOON, Shared, VERSION, configure, expect_sessions};
-use fairlead_lab::{Lab, NAMESPACE, wait_for};
+use fairlead_lab::{Carrier, Lab, NAMESPACE, wait_for};
 use serde_json::{Value, json};
 
 static LAB: Shared = Shared::new(Lab::builder, configure);
@@ -134,6 +134,87 @@ fn killed_speaker_is_reported_by_another_one() {
     for service in [l2, bgp] {
         service.delete(&lab).unwrap();
     }
+}
+
+/// Returns the Events about an object with one of these reasons, as `reason note`.
+fn events(lab: &Lab, kind: &str, name: &str, reasons: &[&str]) -> Result<Vec<String>> {
+    let events = lab.api()?.list("events.k8s.io/v1", "Event")?;
+    let about = events.iter().filter(|event| {
+        event["regarding"]["kind"] == kind
+            && event["regarding"]["name"] == name
+            && event["regarding"]["uid"].is_string()
+            && event["reason"].as_str().is_some_and(|reason| reasons.contains(&reason))
+    });
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(about.map(|event| format!("{} {}", text(&event["reason"]), text(&event["note"]))).collect())
+}
+
+#[test]
+fn takeover_is_an_event_and_a_line_in_the_log() {
+    let lab = LAB.turn();
+    let service = LbService::new("event", "l2").single("IPv4");
+    let ip = service.up(&lab).unwrap()[0];
+    let seen = || events(&lab, "Service", "event", &["Announced", "Moved"]);
+    let owner = lab.wait_for_owner(ip, SOON).unwrap().to_owned();
+    wait_for("the Event of the first owner", SOON, || {
+        let seen = seen()?;
+        let expected = format!("Announced {ip} by {owner} (L2) on ");
+        ensure!(seen.len() == 1 && seen[0].starts_with(&expected), "{seen:?}");
+        Ok(())
+    })
+    .unwrap();
+    lab.node(&owner).unwrap().speaker().unwrap().kill().unwrap();
+    let next = wait_for("another owner", SOON, || {
+        let next = lab.wait_for_owner(ip, SOON)?.to_owned();
+        ensure!(next != owner, "{next}");
+        Ok(next)
+    })
+    .unwrap();
+    let moved = format!("{ip} from {owner} to {next} (L2) on ");
+    wait_for("the Event of the next owner", SOON, || {
+        let seen = seen()?;
+        let cause = format!(": {owner} is not responding");
+        let is_expected =
+            |event: &String| event.starts_with(&format!("Moved {moved}")) && event.ends_with(&cause);
+        ensure!(seen.len() == 2 && seen.iter().any(is_expected), "{seen:?}");
+        Ok(())
+    })
+    .unwrap();
+    let log = std::fs::read_to_string(lab.node(&next).unwrap().speaker().unwrap().log()).unwrap();
+    let line =
+        log.lines().find(|line| line.contains("announcing an address") && line.contains(&ip.to_string()));
+    let line = line.unwrap_or_else(|| panic!("no line about {ip}"));
+    for part in ["default/event", "interfaces", "is not responding", "duration"] {
+        assert!(line.contains(part), "{line}");
+    }
+    service.delete(&lab).unwrap();
+}
+
+#[test]
+fn lost_and_established_sessions_are_events() {
+    let lab = LAB.turn();
+    expect_peers(&lab, "3/3", SOON);
+    wait_for("Events about established sessions", SOON, || {
+        let seen = events(&lab, "BGPPeer", "router-v4", &["SessionUp"])?;
+        ensure!(
+            ["n1", "n2", "n3"].iter().all(|node| seen.iter().any(|event| event.contains(node))),
+            "{seen:?}"
+        );
+        Ok(())
+    })
+    .unwrap();
+    lab.cut("n2", Carrier::Lost).unwrap();
+    wait_for("an Event about the lost session", 2 * SOON, || {
+        let seen = events(&lab, "BGPPeer", "router-v4", &["SessionDown"])?;
+        ensure!(
+            seen.iter().any(|event| event.contains("n2 has lost the session with 192.0.2.1")),
+            "{seen:?}"
+        );
+        Ok(())
+    })
+    .unwrap();
+    lab.mend().unwrap();
+    expect_sessions(&lab, 2 * SOON).unwrap();
 }
 
 /// The speaker runs, and its mesh is blocked: the others report it, and it contradicts once.
