@@ -97,7 +97,7 @@ async fn killed_and_stopped_speakers_are_named() {
                 "sessions": [], "establishedSessions": null, "l2": { "announced": 0, "complete": true, "addresses": [] },
                 "bgp": { "announced": 0, "complete": true, "addresses": [] } })
     };
-    let by = "the speakers do not receive answers of this one, reported by n1";
+    let by = fairlead_crds::stopped_speaker::NOT_RESPONDING;
     scene.speaker("n2", dead("NotResponding", by)).await;
     scene.speaker("n3", dead("Stopped", "the speaker has stopped")).await;
     for peer in ["tor1", "tor2"] {

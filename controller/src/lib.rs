@@ -17,6 +17,7 @@ mod mesh_secret;
 pub mod metrics;
 mod reconciler;
 pub mod run;
+mod speaker_reports;
 mod timer;
 mod watches;
 mod write_queue;

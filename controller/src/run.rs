@@ -16,6 +16,8 @@
 //! - The mesh Secret, `MeshSecretTask`: the watch of that Secret, and one request at a time. Ends with the
 //!   term.
 //! - Departed Services, `Departures`: their queue and at most 4 requests. Ends with the term.
+//! - Speaker reports, `SpeakerReports`: at most 256 nodes to report, and one request at a time. Ends with the
+//!   term.
 //! - HTTP: the listener of /metrics, /healthz and /readyz. Ends with the process.
 //!
 //! # Cancel safety
@@ -29,6 +31,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use fairlead_crds::model::instance::Instance;
 use fairlead_runtime::client::{self, Connection};
 use fairlead_runtime::flags::EnabledProtocol;
 use fairlead_runtime::{http, signal};
@@ -60,6 +63,13 @@ pub struct Scope {
     pub instance: String,
     /// The speakers need the key of the mesh.
     pub with_mesh: bool,
+}
+
+impl Scope {
+    /// Returns the instance of Fairlead.
+    pub(crate) fn fairlead_instance(&self) -> Instance {
+        Instance { class: self.class.clone(), namespace: self.namespace.clone() }
+    }
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -128,10 +138,11 @@ pub async fn run_controller(
     let (sink, mut watch_events) = mpsc::channel(WATCH_EVENTS);
     let mut leadership = election.leadership();
     let monitor = metrics.watches().clone();
+    let instance = scope.fairlead_instance();
     let mut reconciler = Reconciler::new(client.clone(), scope.clone(), leadership.clone(), health, metrics);
     reconciler.end_turn(0);
     let mut relist = reconciler.relist();
-    let mut watches = watch_all(&client, scope.class.as_deref(), relist, &monitor, &sink);
+    let mut watches = watch_all(&client, &instance, relist, &monitor, &sink);
     let mut batch = Vec::new();
     loop {
         let wake = reconciler.poll_timeout(Instant::now());
@@ -151,7 +162,7 @@ pub async fn run_controller(
         reconciler.end_turn(watch_events.len());
         if reconciler.relist() != relist {
             relist = reconciler.relist();
-            watches = watch_all(&client, scope.class.as_deref(), relist, &monitor, &sink);
+            watches = watch_all(&client, &instance, relist, &monitor, &sink);
         }
     }
     drop(watches);

@@ -5,17 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use fairlead_allocator::ipam::{NodeNetwork, OtherService, service_ranges};
 use fairlead_allocator::reconcile::announcement::ObservedSpeaker;
 use fairlead_allocator::reconcile::{MarkedService, ObservedService, RecordedCooldown};
+use fairlead_allocator::silent_speakers::{SpeakerEndpoints, is_node_ready, speaker_endpoints};
 use fairlead_crds::kinds::{ConfigurationObject, Kind};
 use fairlead_crds::model::claim::Claim;
 use fairlead_crds::model::config::Labels;
+use fairlead_crds::model::instance::Instance;
 use fairlead_crds::model::labels::LabelBounds;
 use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::service::ObjectKey;
-use fairlead_crds::objects::{CustomResourceDefinition, Namespace, Node, Service, ServiceCIDR};
+use fairlead_crds::objects::{
+    CustomResourceDefinition, EndpointSlice, Namespace, Node, Service, ServiceCIDR,
+};
 use fairlead_crds::read::Custom;
 use fairlead_crds::store::{ConfigurationChange, ObjectChange, trim};
 use fairlead_crds::v1beta1::{GROUP, IPClaim, Speaker};
-use fairlead_crds::{configuration_kinds, v1beta1};
+use fairlead_crds::{configuration_kinds, names, v1beta1};
 use fairlead_runtime::watch::{self, Monitor};
 use kube::api::Api;
 use kube::{Client, ResourceExt};
@@ -43,8 +47,10 @@ pub(crate) enum ClusterChange {
     Namespaces(ObjectChange<WatchedNamespace>),
     /// The definition of a kind whose objects have a finalizer; true if it is being deleted.
     Definition(Kind, ObjectChange<bool>),
-    /// Names and networks of Nodes.
-    Nodes(ObjectChange<(String, NodeNetwork)>),
+    /// Nodes.
+    Nodes(ObjectChange<WatchedNode>),
+    /// EndpointSlices of the Service of the speakers. Nothing waits for them.
+    SpeakerEndpoints(ObjectChange<(String, SpeakerEndpoints)>),
     /// Names and ranges of ServiceCIDRs. Nothing waits for them: Kubernetes before 1.33 does not serve them.
     ServiceCidrs(ObjectChange<(String, BTreeSet<IpRange>)>),
     /// Names of `Speaker` objects, and the speakers of this instance. Nothing waits for them.
@@ -61,6 +67,14 @@ pub(crate) struct WatchedNamespace {
     pub labels: Labels,
     /// True if it is being deleted.
     pub is_terminating: bool,
+}
+
+/// A Node.
+pub(crate) struct WatchedNode {
+    pub name: String,
+    pub network: NodeNetwork,
+    /// False if its kubelet does not respond, or reports a fault.
+    pub is_ready: bool,
 }
 
 /// A Service of type LoadBalancer.
@@ -88,13 +102,13 @@ impl WatchedService {
 /// Lists and watches all kinds until the returned set is dropped.
 pub(crate) fn watch_all(
     client: &Client,
-    class: Option<&str>,
+    instance: &Instance,
     relist: u64,
     monitor: &Monitor,
     sink: &mpsc::Sender<WatchEvent>,
 ) -> JoinSet<()> {
     let mut watches = JoinSet::new();
-    let class = class.map(str::to_owned);
+    let class = instance.class.clone();
     let speaker_class = class.clone();
     // For this watch, a Service whose type changes is deleted. The API server removes the addresses from its
     // status.
@@ -149,12 +163,18 @@ pub(crate) fn watch_all(
     let nodes = Api::<Node>::all(client.clone());
     // Only the speakers use the labels of Nodes. They are reported here, once instead of by every speaker.
     let excess = LabelReport::default();
-    let network = move |node: Node| {
+    let watched = move |node: Node| {
         excess.check(&node);
-        (node.name_any(), NodeNetwork::of(&node))
+        WatchedNode { name: node.name_any(), network: NodeNetwork::of(&node), is_ready: is_node_ready(&node) }
     };
     let event = event_of(relist, ClusterChange::Nodes);
-    watches.spawn(watch::follow(nodes, watch::config(), monitor.clone(), network, event, sink.clone()));
+    watches.spawn(watch::follow(nodes, watch::config(), monitor.clone(), watched, event, sink.clone()));
+
+    let slices = Api::<EndpointSlice>::namespaced(client.clone(), &instance.namespace);
+    let of_speakers = watch::config().labels(&format!("{}={}", names::SERVICE_NAME, names::SPEAKER_SERVICE));
+    let endpoints = |slice: EndpointSlice| (slice.name_any(), speaker_endpoints(&slice));
+    let event = event_of(relist, ClusterChange::SpeakerEndpoints);
+    watches.spawn(watch::follow(slices, of_speakers, monitor.clone(), endpoints, event, sink.clone()));
 
     let cidrs = Api::<ServiceCIDR>::all(client.clone());
     let ranges = |object: ServiceCIDR| (object.name_any(), service_ranges(&object));

@@ -7,6 +7,7 @@
 //! - [`objects`] and [`read`]: objects of other kinds, and how objects are decoded that others wrote.
 //! - [`text`]: bounds and output of text from outside.
 //! - [`names`] and [`conditions`]: the names in the API, and how conditions are built.
+//! - [`stopped_speaker`]: the status of a speaker that does not run.
 
 #![forbid(unsafe_code)]
 
@@ -18,6 +19,7 @@ pub mod names;
 pub mod objects;
 pub mod read;
 pub mod resolve;
+pub mod stopped_speaker;
 pub mod store;
 pub mod text;
 pub mod v1beta1;

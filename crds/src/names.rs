@@ -63,6 +63,9 @@ pub const PASSWORD_SECRET_KEY: &str = "password";
 pub const CONTROLLER_LEASE: &str = "fairlead-controller";
 /// Field manager and event reporter of the controller.
 pub const CONTROLLER: &str = "fairlead-controller";
+/// Headless Service of the speakers, in the namespace of Fairlead. Its EndpointSlices show whose Pods are
+/// ready.
+pub const SPEAKER_SERVICE: &str = "fairlead-speaker";
 /// Field manager of the speaker.
 pub const SPEAKER: &str = "fairlead-speaker";
 
@@ -75,7 +78,8 @@ pub const COVERED: &str = "fairlead.dev/Covered";
 /// Condition of a Service: at least one live speaker announces each of its addresses.
 pub const ADVERTISED: &str = "fairlead.dev/Advertised";
 /// Condition of a configuration object or IPClaim: the object is in force as it is. As tools that compute the
-/// health of any object expect it (kstatus).
+/// health of any object expect it (kstatus). Of a Speaker: the speaker runs and has received all objects that
+/// it depends on.
 pub const READY: &str = "Ready";
 /// Condition of a configuration object or IPClaim, present only while it is true: the object is refused, and
 /// a person must correct it or another object.
@@ -114,6 +118,12 @@ pub mod reasons {
 
     /// Of [`super::READY`] while the object is being deleted.
     pub const TERMINATING: &str = "Terminating";
+
+    /// Of [`super::READY`] of a Speaker.
+    pub const RUNNING: &str = "Running";
+    pub const STOPPING: &str = "Stopping";
+    pub const STOPPED: &str = "Stopped";
+    pub const NOT_RESPONDING: &str = "NotResponding";
 
     /// Of [`super::SESSIONS_ESTABLISHED`].
     pub const ALL_ESTABLISHED: &str = "AllEstablished";

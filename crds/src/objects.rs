@@ -247,7 +247,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A Speaker, without its status.
+/// A Speaker, with the conditions of its status.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 #[allow(missing_docs)]
@@ -256,6 +256,17 @@ pub struct Speaker {
     pub metadata: ObjectMeta,
     #[serde(deserialize_with = "null_as_default")]
     pub spec: SpeakerSpec,
+    #[serde(deserialize_with = "null_as_default")]
+    pub status: SpeakerStatus,
+}
+
+/// `status` of a Speaker.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+#[allow(missing_docs)]
+pub struct SpeakerStatus {
+    #[serde(deserialize_with = "null_as_default")]
+    pub conditions: Vec<RawCondition>,
 }
 
 /// `spec` of a Speaker.

@@ -16,6 +16,7 @@ use fairlead_crds::store::{ConfigurationStore, ObjectChange};
 use fairlead_crds::v1beta1;
 use fairlead_plan::{
     AnnouncementChange, LinkNetworks, Node, NodeName, Plan, ProbeAnswer, Protocol, Service, Slice, SliceKey,
+    Takeover,
 };
 use kube::Resource;
 
@@ -23,7 +24,7 @@ use self::departure::DaemonSetState;
 pub(crate) use self::departure::Departure;
 use crate::deletions::Deletions;
 use crate::tasks::mesh::MeshPeers;
-use crate::trim::MeshPeer;
+use crate::trim::{MeshPeer, WatchedSpeaker};
 use crate::watches::WatchEvent;
 
 /// Watched kinds besides the configuration kinds, in the order of messages.
@@ -49,6 +50,8 @@ pub(crate) struct ClusterState {
     /// The speakers of other nodes that have a mesh address.
     mesh_peers: MeshPeers,
     own_object_deletions: u64,
+    /// Number of changes of this node's Speaker object that say that this speaker does not respond.
+    silence_reports: u64,
     daemon_set: DaemonSetState,
     node_uid: Option<String>,
     /// Kinds of [`KINDS`] without a complete list.
@@ -78,6 +81,7 @@ impl ClusterState {
             speakers: BTreeMap::new(),
             mesh_peers: MeshPeers::default(),
             own_object_deletions: 0,
+            silence_reports: 0,
             daemon_set: DaemonSetState::default(),
             node_uid: None,
             unlisted: KINDS.into(),
@@ -229,6 +233,11 @@ impl ClusterState {
         (self.plan.changes(), objects)
     }
 
+    /// Takes the L2 addresses that this node begins to announce; see [`Plan::take_takeovers`].
+    pub(crate) fn take_takeovers(&mut self) -> Vec<Takeover> {
+        self.plan.take_takeovers()
+    }
+
     /// Returns the verdict on a configuration object; `None` if it does not exist.
     pub(crate) fn verdict(&self, object: &ObjectRef) -> Option<&ObjectVerdict> {
         self.resolution.verdicts.get(object)
@@ -273,6 +282,12 @@ impl ClusterState {
     pub(crate) fn expected_members(&self) -> Option<BTreeSet<String>> {
         let listed = !self.unlisted.contains("Speaker");
         listed.then(|| self.other_speakers().map(|(node, _)| node.clone()).collect())
+    }
+
+    /// Returns how often this node's Speaker object said that this speaker does not respond. When it grows,
+    /// the status must be written again.
+    pub(crate) fn silence_reports(&self) -> u64 {
+        self.silence_reports
     }
 
     /// Returns how often this node's Speaker object was deleted. When it grows, the object must be written
@@ -332,17 +347,16 @@ impl ClusterState {
         }
     }
 
-    fn handle_speakers(&mut self, change: ObjectChange<(String, Option<MeshPeer>)>) {
+    fn handle_speakers(&mut self, change: ObjectChange<WatchedSpeaker>) {
         let had = self.speakers.contains_key(&self.own_object);
         match change {
-            ObjectChange::Apply((name, peer)) => {
-                self.speakers.insert(name, peer);
-            }
+            ObjectChange::Apply(speaker) => self.insert_speaker(speaker),
             ObjectChange::Delete(key) => {
                 self.speakers.remove(&key.name);
             }
             ObjectChange::Reset(all) => {
-                self.speakers = all.into_iter().collect();
+                self.speakers.clear();
+                all.into_iter().for_each(|speaker| self.insert_speaker(speaker));
                 self.unlisted.remove("Speaker");
                 self.speakers_missing = false;
             }
@@ -351,6 +365,11 @@ impl ClusterState {
         self.own_object_deletions += u64::from(had && !self.speakers.contains_key(&self.own_object));
         let addressed = self.other_speakers().filter_map(|(node, address)| Some((node.clone(), (*address)?)));
         self.mesh_peers = Arc::new(addressed.collect());
+    }
+
+    fn insert_speaker(&mut self, WatchedSpeaker { name, peer, is_reported }: WatchedSpeaker) {
+        self.silence_reports += u64::from(is_reported && name == self.own_object);
+        self.speakers.insert(name, peer);
     }
 
     /// Returns the speakers of this instance on other nodes.

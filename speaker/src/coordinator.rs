@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fairlead_crds::resolve::{ObjectRef, ObjectVerdict};
+use fairlead_l2::InterfaceSet;
 use fairlead_plan::announced_lists::AnnouncedLists;
 use fairlead_plan::membership_gate::MembershipGate;
 use fairlead_plan::node_status::Summary;
 use fairlead_plan::speaker_object::{MeshEndpoint, SpeakerReport};
-use fairlead_plan::{AnnouncementChange, LinkNetwork, LinkNetworks, ProbeAnswer};
+use fairlead_plan::{AnnouncementChange, LinkNetwork, LinkNetworks, NodeName, ProbeAnswer};
 use fairlead_probe::Detection;
 use fairlead_runtime::http::Health;
 use fairlead_runtime::watch::missing_kinds_note;
+use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +24,7 @@ use crate::excluded_interfaces::ExcludedInterfaces;
 use crate::mesh_link::MeshLink;
 use crate::metrics::Metrics;
 use crate::tasks::bgp::BgpPeers;
+use crate::tasks::events::{TakeoverReport, TakeoverSender};
 use crate::tasks::gateways::GatewaysReceiver;
 use crate::tasks::l2::{L2CommandSender, YieldedReceiver, is_usable};
 use crate::tasks::links::LinksReceiver;
@@ -61,6 +64,7 @@ pub(crate) struct Coordinator {
     pub health: Health,
     pub metrics: Metrics,
     pub announced: AnnouncedLists,
+    pub takeovers: TakeoverSender,
     /// Ends [`Coordinator::run`].
     pub stop: CancellationToken,
 }
@@ -122,6 +126,7 @@ impl Coordinator {
                     None => return (self.bgp, self.state.departure()),
                 },
             }
+            let began = Instant::now();
             let address = self.state.node_addresses().first().copied();
             if links_changed || address != mesh_address {
                 mesh_address = address;
@@ -162,6 +167,7 @@ impl Coordinator {
                 self.l2.announce_all_again();
             }
             self.bgp.start_opened();
+            self.report_takeovers(began);
             self.report_unconfirmed(&last_probe);
             self.update_readiness(&mut waiting_for);
             // A burst of watch events delays the other tasks of this thread by one update at a time.
@@ -248,9 +254,38 @@ impl Coordinator {
                 key_fingerprint: fingerprint.to_owned(),
             }),
             deletions: self.state.own_object_deletions(),
+            silence_reports: self.state.silence_reports(),
             summary,
         };
         self.report.send_if_modified(|current| replace(current, report));
+    }
+
+    /// Reports the L2 addresses that this node begins to announce. `began` is the time of the change that
+    /// caused it.
+    fn report_takeovers(&mut self, began: Instant) {
+        let takeovers = self.state.take_takeovers();
+        if takeovers.is_empty() {
+            return;
+        }
+        let (duration, at) = (began.elapsed(), Timestamp::now());
+        let mut names: Vec<String> = {
+            let links = self.links.borrow();
+            let usable = links.by_index.values().filter(|link| is_usable(link, &self.excluded_interfaces));
+            usable.map(|link| link.name.clone()).collect()
+        };
+        names.sort();
+        let view = self.membership.borrow();
+        for takeover in takeovers {
+            let announces = |name: &&String| match &takeover.interfaces {
+                InterfaceSet::All => true,
+                InterfaceSet::Named(listed) => listed.contains(*name),
+            };
+            let interfaces: Vec<&str> = names.iter().filter(announces).map(String::as_str).collect();
+            let interfaces = interfaces.join(", ").into();
+            let has_left = |from: &NodeName| view.as_ref().is_some_and(|view| view.departed.contains(from));
+            let has_left = takeover.cause.previous_owner().is_some_and(has_left);
+            self.takeovers.send(TakeoverReport { takeover, interfaces, has_left, duration, at });
+        }
     }
 
     /// Logs the addresses that are announced because they have waited for the data path for too long.

@@ -22,6 +22,8 @@
 //! | data path (`tasks::data_path`) | one | nothing between probes |
 //! | router (`tasks::bgp::router`) | one per unnumbered BGP peer | socket of router discovery |
 //! | Speaker object (`tasks::speaker_object`) | one | what was written last |
+//! | events (`tasks::events`) | one | Events that wait |
+//! | silent speakers (`tasks::silent_speakers`) | one | which speakers it reported |
 //! | lateness events (`tasks::lateness_events`) | one | the lateness that was reported |
 //! | metrics server | one | HTTP listener |
 //!
@@ -32,10 +34,10 @@
 //! | watches | coordinator | [`crate::watches::WatchEvent`] | 1024; the watches wait |
 //! | links | coordinator, mesh, L2, BGP peers | network interfaces | the latest value |
 //! | gateways | coordinator, BGP peers | gateways of the default routes | the latest value |
-//! | mesh | coordinator | members, state of the key | the latest values |
+//! | mesh | coordinator, silent speakers | members, state of the key | the latest values |
 //! | mesh | probe | nodes to probe | the latest value |
 //! | probe | mesh | nodes that do not answer | the latest value |
-//! | coordinator | mesh | own address, addresses of the peers | the latest value |
+//! | coordinator | mesh, silent speakers | own address, addresses of the peers | the latest value |
 //! | coordinator | L2 | announce, withdraw | two commands per address |
 //! | L2 | coordinator | addresses withdrawn because other hosts announce them | one per address |
 //! | coordinator | BGP peer | announce, withdraw, start, stop | one command per prefix |
@@ -49,7 +51,8 @@
 //! | coordinator | data path | whether to probe | the latest value |
 //! | data path | coordinator | answers to probes | 1; the task waits |
 //! | coordinator, BGP peers | Speaker object | report, sessions | the latest values |
-//! | BGP peers | lateness events | sessions | the latest value |
+//! | BGP peers | lateness events, events | sessions | the latest value |
+//! | coordinator | events | L2 addresses that this node takes over | one per address of a Service |
 //! | L2 | L2 interface | frames to send | 4096; then frames are dropped |
 //! | L2 | L2 interface | multicast groups | one command per group |
 //! | L2 interfaces | L2 | received frames | 128 per interface; then frames are dropped |
@@ -93,7 +96,9 @@
 //!      that comes first.
 //!    - The process remains for [`L2_HANDOVER`] after the mesh was left, so that the overlap ends first. In
 //!      this time the new owners announce.
-//! 5. The process exits, which closes all other sockets.
+//! 5. The Speaker object shows that the speaker has stopped, within [`LAST_WRITE_TIMEOUT`]. Since step 2 it
+//!    has shown that the speaker is stopping.
+//! 6. The process exits, which closes all other sockets.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -101,14 +106,14 @@ use std::time::Duration;
 use anyhow::Context;
 use fairlead_plan::Protocol;
 use fairlead_plan::announced_lists::AnnouncedLists;
-use fairlead_plan::speaker_object::SpeakerReport;
+use fairlead_plan::speaker_object::{SpeakerReport, StopPhase};
 use fairlead_runtime::client::{self, Connection};
 use fairlead_runtime::http::{self, Health};
 use fairlead_runtime::signal;
 use prometheus_client::registry::Registry;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinError;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster_state::ClusterState;
@@ -118,12 +123,14 @@ use crate::metrics::Metrics;
 use crate::tasks::bfd::BfdSessions;
 use crate::tasks::bgp::{BgpPeers, Listeners, NodeRouterId, Passwords, PeerContext, ProcessStart};
 use crate::tasks::data_path::DataPathTask;
+use crate::tasks::events::{EventsTask, takeover_channel};
 use crate::tasks::gateways;
 use crate::tasks::l2::{self, L2Task};
 use crate::tasks::lateness_events::LatenessEventsTask;
 use crate::tasks::links;
 use crate::tasks::mesh::{MeshInput, MeshTask};
 use crate::tasks::mesh_key::MeshKey;
+use crate::tasks::silent_speakers::SilentSpeakersTask;
 use crate::tasks::speaker_object::SpeakerObjectTask;
 use crate::watches::{self, WatchOptions};
 
@@ -136,6 +143,10 @@ const BFD_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// Longest time for BGP peers to receive withdrawals and Cease, after the drain wait.
 const BGP_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// Longest time for the last write of the Speaker object. An API server that is gone must not delay the end
+/// further.
+const LAST_WRITE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Shutdown communication in the Cease NOTIFICATION (RFC 9003).
 const SHUTDOWN_TEXT: &str = "the speaker on this node is stopping";
@@ -168,6 +179,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let (gateways_sender, gateways) = watch::channel(Default::default());
     let (mesh_input_sender, mesh_input) = watch::channel(MeshInput::default());
     let (membership_sender, membership) = watch::channel(None);
+    let silent_membership = membership.clone();
     // L2 needs the mesh, which elects the owners.
     let disabled: Vec<Protocol> = flags.disabled_protocols().collect();
     let l2_enabled = !disabled.contains(&Protocol::L2);
@@ -177,12 +189,14 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     let (turn_sender, turn) = watch::channel(std::time::Duration::ZERO);
     let (report_sender, report) = watch::channel(SpeakerReport::default());
     let sessions = watch::Sender::new(Default::default());
+    let (stop_phase, stop_phases) = watch::channel(None);
     let (l2_sender, l2_commands) = l2::command_channel();
     let l2_sender = Arc::new(l2_sender);
     let (yielded_sender, yielded) = l2::yielded_channel();
     let (probe_wanted, wanted) = watch::channel(false);
     let (answers, probe_answers) = mpsc::channel(1);
     let (event_sender, events) = mpsc::channel(EVENT_CAPACITY);
+    let (takeover_sender, takeovers) = takeover_channel();
 
     let bfd = BfdSessions::start(metrics.clone()).context("cannot start the thread of the BFD sessions")?;
     let process = ProcessStart::now();
@@ -227,7 +241,16 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         report: report_sender,
         health,
         announced: AnnouncedLists::default(),
+        takeovers: takeover_sender,
         metrics: metrics.clone(),
+        stop: stop.clone(),
+    };
+    let silent_speakers = SilentSpeakersTask {
+        client: client.clone(),
+        node: flags.node_name.clone(),
+        instance: instance.clone(),
+        input: mesh_input.clone(),
+        membership: silent_membership,
         stop: stop.clone(),
     };
     let mesh = MeshTask {
@@ -252,6 +275,13 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     };
     let data_path =
         DataPathTask { url: flags.data_path_probe.clone(), wanted, answers, metrics: metrics.clone() };
+    let events_task = EventsTask {
+        client: client.clone(),
+        node: flags.node_name.clone(),
+        takeovers,
+        sessions: sessions.subscribe(),
+        stop: stop.clone(),
+    };
     let lateness_events = LatenessEventsTask {
         client: client.clone(),
         node: flags.node_name.clone(),
@@ -263,6 +293,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
         instance: instance.clone(),
         report,
         sessions: sessions.subscribe(),
+        stop: stop_phases,
         metrics,
     };
 
@@ -272,10 +303,12 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     tokio::spawn(gateways::follow(gateways_sender));
     if l2_enabled {
         tokio::spawn(l2_task.run());
+        tokio::spawn(silent_speakers.run());
     }
     tokio::spawn(data_path.run());
-    tokio::spawn(speaker_object.run());
+    let speaker_object = tokio::spawn(speaker_object.run());
     tokio::spawn(lateness_events.run());
+    tokio::spawn(events_task.run());
     let mesh = l2_enabled.then(|| tokio::spawn(mesh.run()));
     let options = WatchOptions {
         instance: instance.clone(),
@@ -309,6 +342,7 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     // Before the leave message, to which other nodes respond with announcements.
     l2_sender.hand_over_all();
     stop.cancel();
+    stop_phase.send_replace(Some(StopPhase::Stopping));
     let stop_bgp = async {
         let result = match coordinator_result {
             Some(result) => result,
@@ -335,6 +369,12 @@ pub async fn run(flags: Flags) -> anyhow::Result<()> {
     tokio::join!(stop_bgp, hand_over_l2);
     // Kept until here: the L2 task ends with the last sender of its commands.
     drop(l2_sender);
+    stop_phase.send_replace(Some(StopPhase::Stopped));
+    if timeout(LAST_WRITE_TIMEOUT, speaker_object).await.is_err() {
+        tracing::warn!(
+            "no response from the API server: the Speaker object does not show that the speaker has stopped"
+        );
+    }
     let signal = outcome.context("cannot continue")?;
     tracing::info!(signal, "stopped");
     Ok(())

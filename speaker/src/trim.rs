@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use fairlead_crds::model::instance::Instance;
-use fairlead_crds::objects;
+use fairlead_crds::{objects, stopped_speaker};
 pub(crate) use fairlead_plan::trim::{node, service, slice};
 use kube::ResourceExt;
 
@@ -11,9 +11,19 @@ use kube::ResourceExt;
 /// speaker has written a valid one.
 pub(crate) type MeshPeer = (String, Option<SocketAddr>);
 
-/// Returns the name of the object, and the speaker. The speaker is `None` if the object belongs to another
-/// instance.
-pub(crate) fn speaker(object: objects::Speaker, instance: &Instance) -> (String, Option<MeshPeer>) {
+/// A Speaker object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct WatchedSpeaker {
+    /// Name of the object.
+    pub name: String,
+    /// `None` if the object belongs to another instance.
+    pub peer: Option<MeshPeer>,
+    /// True if its status says that the speaker does not respond.
+    pub is_reported: bool,
+}
+
+/// Reads a Speaker object.
+pub(crate) fn speaker(object: objects::Speaker, instance: &Instance) -> WatchedSpeaker {
     let name = object.name_any();
     let node = instance.node_of_speaker(&name, object.spec.load_balancer_class.as_deref());
     let address = object.spec.mesh.as_ref().and_then(|mesh| {
@@ -22,7 +32,8 @@ pub(crate) fn speaker(object: objects::Speaker, instance: &Instance) -> (String,
         Some(SocketAddr::new(ip, port))
     });
     let peer = node.map(|node| (node.to_owned(), address));
-    (name, peer)
+    let is_reported = stopped_speaker::is_reported(&object.status.conditions);
+    WatchedSpeaker { name, peer, is_reported }
 }
 
 #[cfg(test)]
@@ -46,7 +57,7 @@ mod tests {
                 "metadata": {"name": "n1"}, "spec": {"mesh": mesh}});
             let expected = Some(("n1".to_owned(), expected.map(|a| a.parse().unwrap())));
             let read = speaker(from_value(object).unwrap(), &Instance::default());
-            assert_eq!(read, ("n1".to_owned(), expected), "{mesh}");
+            assert_eq!((read.name.as_str(), read.peer), ("n1", expected), "{mesh}");
         }
     }
 
@@ -58,9 +69,24 @@ mod tests {
             json!({"metadata": {"name": "n1.b"}, "spec": {"mesh": mesh, "loadBalancerClass": class()}});
         let read = |class: Option<String>| {
             let instance = Instance { class, namespace: "b".to_owned() };
-            speaker(from_value(object.clone()).unwrap(), &instance).1
+            speaker(from_value(object.clone()).unwrap(), &instance).peer
         };
         assert_eq!(read(class()), Some(("n1".to_owned(), Some("192.0.2.1:7947".parse().unwrap()))));
         assert_eq!(read(None), None);
+    }
+
+    #[test]
+    fn speaker_is_reported_by_the_condition_ready() {
+        for (type_, status, reason, expected) in [
+            ("Ready", "False", "NotResponding", true),
+            ("Ready", "True", "NotResponding", false),
+            ("Ready", "False", "Stopped", false),
+            ("Eligible", "False", "NotResponding", false),
+        ] {
+            let condition = json!({"type": type_, "status": status, "reason": reason});
+            let object = json!({"metadata": {"name": "n1"}, "status": {"conditions": [condition]}});
+            let read = speaker(from_value(object).unwrap(), &Instance::default());
+            assert_eq!(read.is_reported, expected, "{type_} {status} {reason}");
+        }
     }
 }

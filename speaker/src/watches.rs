@@ -13,7 +13,7 @@ use kube::{Api, Client};
 use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 
-use crate::trim::{self, MeshPeer};
+use crate::trim::{self, WatchedSpeaker};
 
 /// A change to the objects of one kind, trimmed.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(crate) enum WatchEvent {
     /// A change and the time at which it arrived.
     Slices(ObjectChange<(SliceKey, Option<Slice>)>, Instant),
     Nodes(ObjectChange<(NodeName, Node, String)>),
-    Speakers(ObjectChange<(String, Option<MeshPeer>)>),
+    Speakers(ObjectChange<WatchedSpeaker>),
     /// The DaemonSet of the speakers: whether it is being deleted.
     DaemonSet(ObjectChange<bool>),
     /// Boxed, because it is much larger than the others.

@@ -7,8 +7,8 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fairlead_allocator::reconcile::{AllocationReason, ServiceEvent};
-use fairlead_crds::{names, text};
+use fairlead_allocator::reconcile::{AllocationReason, EventObject, ObjectEvent, ServiceEvent};
+use fairlead_crds::{names, text, v1beta1};
 use fairlead_runtime::client::chain;
 use fairlead_runtime::request::{Failure, request};
 use jiff::Timestamp;
@@ -38,15 +38,35 @@ const MAX_INSTANCE: usize = 128;
 /// The sending end of a task that sends events. The task ends when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct EventSender {
-    queue: mpsc::Sender<ServiceEvent>,
+    queue: mpsc::Sender<ControllerEvent>,
     /// A watch channel: it holds only the latest value.
     hold: watch::Sender<bool>,
+}
+
+/// An event about any object that the controller decides on.
+#[derive(Clone, Debug)]
+pub(crate) enum ControllerEvent {
+    Service(ServiceEvent),
+    /// About a configuration object or an IPClaim.
+    Object(ObjectEvent),
+}
+
+impl From<ServiceEvent> for ControllerEvent {
+    fn from(event: ServiceEvent) -> Self {
+        Self::Service(event)
+    }
+}
+
+impl From<ObjectEvent> for ControllerEvent {
+    fn from(event: ObjectEvent) -> Self {
+        Self::Object(event)
+    }
 }
 
 /// An event that is not sent yet.
 #[derive(Clone, Debug)]
 struct PendingEvent {
-    event: ServiceEvent,
+    event: ControllerEvent,
     /// When it was taken from the queue. The name of the Event object contains it, so that a retry after a
     /// lost response does not create a second object.
     at: Timestamp,
@@ -69,8 +89,8 @@ impl EventSender {
     }
 
     /// Queues an event. Returns false if the queue is full; the event is then dropped.
-    pub(crate) fn send(&self, event: ServiceEvent) -> bool {
-        self.queue.try_send(event).is_ok()
+    pub(crate) fn send(&self, event: impl Into<ControllerEvent>) -> bool {
+        self.queue.try_send(event.into()).is_ok()
     }
 }
 
@@ -79,7 +99,7 @@ impl EventSender {
 async fn run_event_sender(
     client: Client,
     instance: Arc<str>,
-    mut events: mpsc::Receiver<ServiceEvent>,
+    mut events: mpsc::Receiver<ControllerEvent>,
     mut hold: watch::Receiver<bool>,
 ) {
     let mut pacer = EventPacer::default();
@@ -120,7 +140,10 @@ async fn run_event_sender(
 }
 
 async fn send(client: Client, instance: Arc<str>, event: PendingEvent) -> (PendingEvent, EventResult) {
-    let object = object(&event.event, &instance, event.at);
+    let object = match &event.event {
+        ControllerEvent::Service(service) => object(service, &instance, event.at),
+        ControllerEvent::Object(problem) => about_object(problem, &instance, event.at),
+    };
     let result = match tokio::time::timeout(TIMEOUT, create(&client, &object)).await {
         Ok(Ok(())) => EventResult::Sent,
         Ok(Err(failure)) => {
@@ -184,12 +207,33 @@ fn object(event: &ServiceEvent, instance: &str, at: Timestamp) -> Object {
     }
 }
 
+/// Returns the Event object of an event about a configuration object or an IPClaim.
+fn about_object(event: &ObjectEvent, instance: &str, at: Timestamp) -> Object {
+    let EventObject { kind, namespace, name, uid } = event.object.clone();
+    let regarding = ObjectReference {
+        api_version: Some(format!("{}/{}", v1beta1::GROUP, v1beta1::VERSION)),
+        kind: Some(kind),
+        namespace,
+        name: Some(name),
+        uid,
+        ..ObjectReference::default()
+    };
+    let message = format!("{}: {}", event.cause, event.message);
+    Object {
+        type_: Some("Warning".to_owned()),
+        reason: Some(event.reason.to_owned()),
+        action: Some("Validate".to_owned()),
+        ..about(regarding, &message, instance, at)
+    }
+}
+
 /// Returns an Event object without type, reason and action. It is never part of a series, since the
 /// controller does not repeat events.
 fn about(regarding: ObjectReference, message: &str, instance: &str, at: Timestamp) -> Object {
     Object {
         metadata: ObjectMeta {
-            namespace: regarding.namespace.clone(),
+            // Events about objects without a namespace are in this one.
+            namespace: regarding.namespace.clone().or_else(|| Some("default".to_owned())),
             // The naming scheme of client-go and kube.
             name: regarding.name.as_ref().map(|name| format!("{name}.{:x}", at.as_nanosecond())),
             ..ObjectMeta::default()

@@ -12,7 +12,10 @@ use fairlead_allocator::reconcile::announcement::{ObservedSpeaker, SessionReport
 use fairlead_allocator::reconcile::objects::{AppliedChange, Configuration, ObjectPart, ObjectPatch};
 use fairlead_allocator::reconcile::pool_status_schedule::PoolStatusSchedule;
 use fairlead_allocator::reconcile::write_conflicts::{Replacement, WriteConflicts, digest};
-use fairlead_allocator::reconcile::{Decision, DepartedService, Index, MarkedService, Removal, ServiceEvent};
+use fairlead_allocator::reconcile::{
+    Decision, DepartedService, EventObject, Index, MarkedService, ObjectEvent, Removal, ReportedProblems,
+    ServiceEvent,
+};
 use fairlead_crds::model::service::ObjectKey;
 use fairlead_crds::resolve::{InForce, Kind, ObjectRef};
 use fairlead_crds::store::{ConfigurationChange, ObjectChange};
@@ -62,6 +65,9 @@ pub(super) struct ClusterState {
     unstored: UnstoredStatuses,
     /// The BGPPeers whose sessions differ from those in their statuses.
     session_reports: SessionReports,
+    reported_problems: ReportedProblems,
+    /// Events about objects other than Services that were not taken yet.
+    object_events: Vec<ObjectEvent>,
 }
 
 /// The decisions of a turn.
@@ -125,6 +131,8 @@ impl ClusterState {
         self.object_writes.clear();
         self.conflicts = WriteConflicts::default();
         self.unstored = UnstoredStatuses::default();
+        self.reported_problems = ReportedProblems::default();
+        self.object_events.clear();
     }
 
     /// Requires a new list of every kind before the next term: the watches may lag behind earlier writes.
@@ -170,8 +178,8 @@ impl ClusterState {
                     self.index.set_config(&self.configuration.config(), now);
                 }
             }
-            ClusterChange::Nodes(ObjectChange::Apply((name, network))) => {
-                self.index.node_applied(&name, network, now);
+            ClusterChange::Nodes(ObjectChange::Apply(node)) => {
+                self.index.node_applied(&node.name, node.network, now);
             }
             ClusterChange::Nodes(ObjectChange::Delete(key)) => {
                 self.index.node_applied(&key.name, NodeNetwork::default(), now);
@@ -180,8 +188,11 @@ impl ClusterState {
             ClusterChange::Nodes(ObjectChange::Missing) => {}
             ClusterChange::Nodes(ObjectChange::Reset(list)) => {
                 self.nodes_listed = true;
-                self.index.nodes_reset(list, now);
+                let networks = list.into_iter().map(|node| (node.name, node.network));
+                self.index.nodes_reset(networks.collect(), now);
             }
+            // Only the reports of silent speakers depend on them.
+            ClusterChange::SpeakerEndpoints(_) => {}
             ClusterChange::ServiceCidrs(change) => match change {
                 ObjectChange::Apply((name, ranges)) => self.index.service_ranges_applied(&name, ranges),
                 ObjectChange::Delete(key) => self.index.service_ranges_applied(&key.name, BTreeSet::new()),
@@ -300,6 +311,9 @@ impl ClusterState {
                     decisions.writes.push((WriteTarget::ServiceStatus(service), patch.map(Write::from)));
                 }
                 Decision::Claim { claim, patch } => {
+                    if let Some(patch) = &patch {
+                        self.report_problems(patch.problems.clone());
+                    }
                     let write = self.admit(WriteTarget::ClaimStatus(claim), patch.map(Write::from), now);
                     decisions.writes.push(write);
                 }
@@ -344,6 +358,7 @@ impl ClusterState {
                 self.counted_pools.remove(&name);
             }
             let patch = self.configuration.pool_status_patch(&name, self.index.ipam(), time);
+            self.report_problems_of(patch.as_ref());
             let (target, write) = desired(pool_reference(&name), ObjectPart::Status, patch);
             let write = self.admit(target, write, time);
             writes.push((name, write));
@@ -555,7 +570,24 @@ impl ClusterState {
             }
             self.object_writes.push(desired(object.clone(), ObjectPart::Finalizers, finalizers));
         }
+        self.report_problems_of(status.as_ref());
         self.object_writes.push(desired(object, ObjectPart::Status, status));
+    }
+
+    fn report_problems_of(&mut self, patch: Option<&ObjectPatch>) {
+        if let Some(problems) = patch.and_then(|patch| patch.problems.clone()) {
+            self.report_problems(problems);
+        }
+    }
+
+    /// Adds Events about the problems that a status write begins to show.
+    fn report_problems(&mut self, (object, problems): (EventObject, Vec<ObjectEvent>)) {
+        self.object_events.extend(self.reported_problems.take_new(&object, problems));
+    }
+
+    /// Takes the Events about objects other than Services.
+    pub(super) fn take_object_events(&mut self) -> Vec<ObjectEvent> {
+        std::mem::take(&mut self.object_events)
     }
 
     /// Schedules the status of a pool at once if it lacks the verdict on the pool.

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use fairlead_allocator::reconcile::ServiceEvent;
 use kube::Client;
 
-use crate::events::EventSender;
+use crate::events::{ControllerEvent, EventSender};
 
 /// The events of the current turn and their sender.
 pub(super) struct EventOutbox {
@@ -13,8 +12,8 @@ pub(super) struct EventOutbox {
     /// Name of this process in Events.
     instance: Arc<str>,
     sender: EventSender,
-    /// Empty between two turns: bounded by the number of Services that a turn decides on.
-    pending: Vec<ServiceEvent>,
+    /// Empty between two turns: bounded by the number of objects that a turn decides on.
+    pending: Vec<ControllerEvent>,
 }
 
 impl EventOutbox {
@@ -24,7 +23,7 @@ impl EventOutbox {
     }
 
     /// Adds an event to the current turn.
-    pub(super) fn push(&mut self, event: ServiceEvent) {
+    pub(super) fn push(&mut self, event: ControllerEvent) {
         self.pending.push(event);
     }
 

@@ -13,6 +13,7 @@
 //! | [`EventOutbox`] | events held back until status writes have drained |
 //! | [`MeshSecretTask`] | the task that watches the Secret of the mesh |
 //! | [`Departures`] | the task that removes statuses from Services that left |
+//! | [`SpeakerReports`] | the decisions on speakers that do not respond, and the task that writes them |
 
 mod cluster_state;
 mod event_outbox;
@@ -27,8 +28,8 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fairlead_allocator::reconcile::EventObject;
 use fairlead_allocator::reconcile::write_conflicts::Replacement;
-use fairlead_crds::model::instance::Instance;
 use fairlead_runtime::http;
 use fairlead_runtime::watch::missing_kinds_note;
 use jiff::Timestamp;
@@ -40,6 +41,7 @@ use crate::leader::Leadership;
 use crate::mesh_secret::MeshSecretTask;
 use crate::metrics::Metrics;
 use crate::run::Scope;
+use crate::speaker_reports::SpeakerReports;
 use crate::watches::{ClusterChange, WatchEvent};
 
 use cluster_state::ClusterState;
@@ -59,6 +61,7 @@ pub(crate) struct Reconciler {
     /// `None` if the speakers use no mesh.
     mesh_secret: Option<MeshSecretTask>,
     departures: Departures,
+    speaker_reports: SpeakerReports,
     metrics: Metrics,
     health: http::Health,
     /// True if the last turn ended with writes that the API server denied.
@@ -76,7 +79,8 @@ impl Reconciler {
         metrics: Metrics,
     ) -> Self {
         let reporter: Arc<str> = scope.instance.as_str().into();
-        let instance = Instance { class: scope.class.clone(), namespace: scope.namespace.clone() };
+        let instance = scope.fairlead_instance();
+        let speaker_instance = instance.clone();
         let monitor = metrics.watches().clone();
         Self {
             term: CurrentTerm::new(leadership),
@@ -87,7 +91,8 @@ impl Reconciler {
             mesh_secret: scope
                 .with_mesh
                 .then(|| MeshSecretTask::new(client.clone(), instance, reporter, monitor)),
-            departures: Departures::new(client, scope.class),
+            departures: Departures::new(client.clone(), scope.class),
+            speaker_reports: SpeakerReports::new(client, speaker_instance),
             metrics,
             health,
             lacks_permission: false,
@@ -110,6 +115,7 @@ impl Reconciler {
                 continue;
             }
             let began = Instant::now();
+            self.speaker_reports.handle_change(&change, now);
             self.state.handle_change(change, now);
             if self.state.is_deciding() {
                 self.metrics.observe_decision(began.elapsed());
@@ -135,6 +141,7 @@ impl Reconciler {
         self.state.resolve_configuration(Timestamp::now());
         self.follow_term();
         self.state.handle_timeout(Timestamp::now());
+        self.speaker_reports.handle_timeout(Timestamp::now());
         self.writes.handle_timeout(Instant::now());
         self.write_decisions();
         let dropped = self.events.publish(self.writes.has_backlog());
@@ -173,7 +180,8 @@ impl Reconciler {
         if !self.term.leads() {
             return None;
         }
-        let expiry = self.state.poll_timeout().map(|due| {
+        let expiry = [self.state.poll_timeout(), self.speaker_reports.poll_timeout()];
+        let expiry = expiry.into_iter().flatten().min().map(|due| {
             let wait = Duration::try_from(due.duration_since(Timestamp::now())).unwrap_or_default();
             // The resolutions of the two clocks differ.
             now + wait + Duration::from_millis(1)
@@ -193,6 +201,7 @@ impl Reconciler {
             self.metrics.set_leading(change.began);
             if change.began {
                 self.state.forget_lists();
+                self.speaker_reports.forget_lists();
             }
         }
         if self.term.leads() && self.state.is_synced() && !self.state.is_deciding() {
@@ -201,6 +210,7 @@ impl Reconciler {
             tracing::info!(services, waiting, "first pass of this term complete");
             self.mesh_secret.iter_mut().for_each(MeshSecretTask::start);
             self.departures.start(self.state.unserved());
+            self.speaker_reports.start();
         }
     }
 
@@ -211,6 +221,7 @@ impl Reconciler {
         self.writes.abandon(Instant::now());
         self.mesh_secret.iter_mut().for_each(MeshSecretTask::stop);
         self.departures.stop();
+        self.speaker_reports.stop();
     }
 
     /// Handles resolved writes, takes the decisions, and sends the writes that are ready.
@@ -227,9 +238,22 @@ impl Reconciler {
         }
         for event in decisions.events {
             tracing::info!(service = %event.service, reason = %event.reason, "{}", event.message);
-            self.events.push(event);
+            self.events.push(event.into());
         }
         self.write_pools();
+        for event in self.state.take_object_events() {
+            let EventObject { kind, namespace, name, .. } = &event.object;
+            tracing::warn!(
+                kind,
+                namespace,
+                name,
+                reason = event.reason,
+                cause = event.cause,
+                "{}",
+                event.message
+            );
+            self.events.push(event.into());
+        }
         let now = Instant::now();
         if let Some(term_end) = self.term.write_deadline(now) {
             self.writes.send_ready(now, term_end);

@@ -85,7 +85,8 @@ pub struct SpeakerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
 
-    /// True if the speaker has received all objects it depends on and announces accordingly.
+    /// True if the speaker runs, has received all objects it depends on, and announces accordingly. While it
+    /// does not run, the condition Ready contains the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<bool>,
 
@@ -126,7 +127,9 @@ pub struct SpeakerStatus {
     pub not_announced_count: Option<i64>,
 
     /// Conditions of the speaker. `Eligible`: the Node may announce addresses; if not, the message explains
-    /// why. `Drained`: the Node is being drained, and can be taken out of service.
+    /// why. `Drained`: the Node is being drained, and can be taken out of service. `Ready`: the speaker runs;
+    /// if not, the reason is `Stopping`, `Stopped`, or `NotResponding`, which another speaker or the
+    /// controller has found.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[schemars(with = "Vec<Condition>")]

@@ -77,6 +77,8 @@ pub struct Mesh {
     reported_down: BTreeMap<String, Instant>,
     /// Listed peers that are not alive.
     missing: BTreeSet<String>,
+    /// Those of them that have announced that they leave.
+    departed: BTreeSet<String>,
     next_announce: Instant,
     leaving: Option<Leaving>,
     transmits: VecDeque<(SocketAddr, Vec<u8>)>,
@@ -139,6 +141,7 @@ impl Mesh {
             sender: None,
             reported_down: BTreeMap::new(),
             missing: BTreeSet::new(),
+            departed: BTreeSet::new(),
             next_announce: now,
             leaving: None,
             transmits: VecDeque::new(),
@@ -156,6 +159,7 @@ impl Mesh {
         self.nodes_by_address = peers.iter().map(|(node, address)| (*address, node.clone())).collect();
         self.isolation.retain_listed(&peers);
         self.suspects.retain(|node| peers.contains_key(node) || self.alive.contains(node));
+        self.departed.retain(|node| peers.contains_key(node));
         self.peers = peers;
         self.step(now, |mesh| mesh.announce_to_missing(now));
     }
@@ -313,6 +317,12 @@ impl Mesh {
         self.isolation.doubted()
     }
 
+    /// Returns the listed speakers that announced that they leave and have not joined again. A speaker whose
+    /// leave message is lost is not among them.
+    pub fn departed(&self) -> &BTreeSet<String> {
+        &self.departed
+    }
+
     /// Returns why this node must not conclude anything from the silence of the others; `None` if it hears
     /// another speaker, if there is none, or if the others are dead.
     pub fn isolation(&self) -> Option<IsolationCause> {
@@ -399,6 +409,9 @@ impl Mesh {
                 let reporter = self.sender.map(|from| self.nodes_by_address.get(&from) == Some(&node));
                 match reporter {
                     Some(true) => {
+                        if self.peers.contains_key(&node) {
+                            self.departed.insert(node.clone());
+                        }
                         self.remove_member(node);
                         if !self.is_connected() {
                             self.isolation.handle_last_leave();
@@ -430,6 +443,7 @@ impl Mesh {
     fn add_member(&mut self, now: Instant, node: String) {
         self.reported_down.remove(&node);
         self.missing.remove(&node);
+        self.departed.remove(&node);
         self.lost.remove(&node);
         // A member that was doubted may have acted without this node: it counts as joined again.
         let doubted = self.isolation.handle_up(now, &node);

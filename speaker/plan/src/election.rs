@@ -24,6 +24,7 @@ use crate::input::NodeName;
 use crate::links::{LinkNetworks, Links};
 use crate::rank::rank;
 use crate::reason::NotAnnouncedReason;
+use crate::takeover::TakeoverCause;
 use crate::view::ClusterView;
 
 /// The owners of all addresses, and what this node announces by L2.
@@ -53,6 +54,8 @@ pub(crate) struct ElectionResult {
     /// The state of the address for each Service that holds it.
     pub(crate) states: Vec<(Arc<ObjectKey>, AnnouncementState)>,
     pub(crate) change: Option<AnnouncementChange>,
+    /// Set if this node begins to announce the address: the Services for which it does, and why.
+    pub(crate) takeover: Option<(Vec<Arc<ObjectKey>>, TakeoverCause)>,
 }
 
 /// The current owner of an address. Addresses without an owner have no entry.
@@ -262,8 +265,26 @@ impl Election {
             ((*key).clone(), state)
         });
         let states = states.collect();
+        let begins = announced.is_some() && !self.outcomes.get(&address).is_some_and(announces);
+        let takeover = begins.then(|| {
+            let able = standings.iter().filter(|(_, standing)| standing.reason.is_none());
+            (able.map(|(key, _)| (*key).clone()).collect(), self.takeover_cause(address, view))
+        });
         let outcome = owner.map(|owner| Outcome { owner, announced, yielded });
-        ElectionResult { states, change: self.record(address, outcome, handover) }
+        ElectionResult { states, change: self.record(address, outcome, handover), takeover }
+    }
+
+    /// Returns why this node becomes the owner of an address, from the owner before.
+    fn takeover_cause(&self, address: IpAddr, view: ClusterView<'_>) -> TakeoverCause {
+        let before = self.outcomes.get(&address).map(|outcome| &outcome.owner);
+        match before.filter(|name| *name != view.nodes.own_name()) {
+            None => TakeoverCause::First,
+            Some(from) if !self.live.as_ref().is_some_and(|live| live.contains(from)) => {
+                TakeoverCause::Gone(from.clone())
+            }
+            Some(from) if self.candidates.position(from).is_none() => TakeoverCause::Unusable(from.clone()),
+            Some(from) => TakeoverCause::Preferred(from.clone()),
+        }
     }
 
     /// Returns a number that grows with each address that this node begins or ceases to announce.

@@ -48,8 +48,9 @@
 //! | peer: new, deleted, or selected otherwise | the same |
 //!
 //! Beside the plan, [`membership_gate`] decides when to act on the mesh's view of the other speakers,
-//! [`node_status`] builds the status of the `Speaker` object, and [`speaker_object`] decides when to write
-//! it.
+//! [`node_status`] builds the status of the `Speaker` object, [`speaker_object`] decides when to write it,
+//! and [`silent_speakers`] which speakers of other nodes this one reports, and [`event_queue`] when Events
+//! are sent.
 
 #![forbid(unsafe_code)]
 
@@ -61,6 +62,7 @@ mod dirty;
 mod drain;
 mod election;
 mod endpoints;
+pub mod event_queue;
 mod holds;
 mod input;
 mod links;
@@ -75,8 +77,10 @@ mod reason;
 mod route_attributes;
 mod routes;
 mod services;
+pub mod silent_speakers;
 pub mod speaker_object;
 mod states;
+mod takeover;
 #[cfg(test)]
 mod tests;
 pub mod trim;
@@ -94,4 +98,5 @@ pub use peer_edit::PeerEdit;
 pub use plan::Plan;
 pub use reason::{NotAnnouncedReason, Protocol};
 pub use states::Problem;
+pub use takeover::{Takeover, TakeoverCause};
 pub use turns::LAST_TURN;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fairlead_bgp::Family;
 use fairlead_crds::conditions::{NewCondition, RawCondition};
 use fairlead_crds::model::address_list::AddressList;
-use fairlead_crds::names::{DRAINED, ELIGIBLE, reasons};
+use fairlead_crds::names::{DRAINED, ELIGIBLE, READY, reasons};
 use fairlead_crds::text;
 use fairlead_crds::v1beta1::{
     Announced, BFDSession, MAX_NOT_ANNOUNCED, NegotiatedSession, NotAnnounced, Session, SessionFamily,
@@ -175,7 +175,7 @@ pub(crate) fn status(
         bgp: Some(announced(summary.bgp, &by_bgp)),
         not_announced: summary.not_announced.clone(),
         not_announced_count: Some(count(summary.not_announced_count)),
-        conditions: vec![eligible(summary.node, before, now), drained],
+        conditions: vec![eligible(summary.node, before, now), drained, ready(summary.ready, before, now)],
     }
 }
 
@@ -271,6 +271,15 @@ fn eligible(
     let message = node.map_or("this node may announce addresses", NotAnnouncedReason::message);
     let before = before.map_or(&[][..], |status| &status.conditions);
     NewCondition::new(ELIGIBLE, node.is_none(), reason, message).after(before, now)
+}
+
+fn ready(ready: bool, before: Option<&SpeakerStatus>, now: Timestamp) -> RawCondition {
+    let (reason, message) = match ready {
+        true => (reasons::RUNNING, "the speaker runs, and has received all objects that it depends on"),
+        false => (reasons::PENDING, "the speaker waits for objects that it depends on"),
+    };
+    let before = before.map_or(&[][..], |status| &status.conditions);
+    NewCondition::new(READY, ready, reason, message).after(before, now)
 }
 
 /// Returns a text of a peer or of the kernel for the status.

@@ -24,6 +24,7 @@ use crate::reason::{NotAnnouncedReason, Protocol};
 use crate::routes::Routes;
 use crate::services::Services;
 use crate::states::{AnnouncementStates, Problem};
+use crate::takeover::Takeover;
 use crate::turns::turn;
 use crate::view::ClusterView;
 
@@ -42,6 +43,7 @@ pub struct Plan {
     election: Election,
     routes: Routes,
     states: AnnouncementStates,
+    takeovers: Vec<Takeover>,
     #[cfg(test)]
     recomputed: Recomputed,
 }
@@ -74,6 +76,7 @@ impl Plan {
             election: Election::default(),
             routes: Routes::default(),
             states: AnnouncementStates::default(),
+            takeovers: Vec::new(),
             #[cfg(test)]
             recomputed: Recomputed::default(),
         }
@@ -251,6 +254,7 @@ impl Plan {
     /// Recomputes what changed since the last call. Returns the changes to carry out, in order.
     pub fn changes(&mut self) -> Vec<AnnouncementChange> {
         let mut changes = ChangeList::default();
+        self.takeovers.clear();
         self.update_drain(&mut changes);
         if let Some(now) = self.now {
             self.routes.holds.take_due(now).for_each(|service| self.dirty.mark_service(&service));
@@ -295,9 +299,22 @@ impl Plan {
             for (key, state) in result.states {
                 self.states.set(&key, address, Protocol::L2, state);
             }
+            if let (Some((services, cause)), Some(AnnouncementChange::L2Announce { interfaces, .. })) =
+                (result.takeover, &result.change)
+            {
+                self.takeovers.extend(services.into_iter().map(|service| {
+                    let (interfaces, cause) = (interfaces.clone(), cause.clone());
+                    Takeover { service, address, interfaces, cause }
+                }));
+            }
             result.change.into_iter().for_each(|change| changes.push(change));
         }
         changes.into_ordered()
+    }
+
+    /// Takes the L2 addresses that this node begins to announce with the last [`Plan::changes`].
+    pub fn take_takeovers(&mut self) -> Vec<Takeover> {
+        std::mem::take(&mut self.takeovers)
     }
 
     /// Returns the addresses that this node should announce and does not, the most important first. Current

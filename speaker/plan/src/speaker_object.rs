@@ -11,7 +11,10 @@
 //! Two writes are at least [`WRITE_INTERVAL`] apart, and farther the larger the object is
 //! ([`crate::write_pace`]). The status contains all addresses of the node, so it is built only when it may be
 //! written, and only after something changed. At rest there is no write: what others write into the object is
-//! not read. An object that is deleted again and again is written less and less often.
+//! not read, except that the speaker does not respond. An object that is deleted again and again, or says so
+//! again and again, is written less and less often.
+//!
+//! A speaker that stops calls [`SpeakerObject::stop`] instead, first with [`StopPhase::Stopping`].
 //!
 //! [`WRITE_INTERVAL`]: crate::write_pace::WRITE_INTERVAL
 
@@ -19,6 +22,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use fairlead_crds::model::instance::Instance;
+use fairlead_crds::stopped_speaker;
 use fairlead_crds::v1beta1::SpeakerStatus;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -45,6 +49,9 @@ pub struct SpeakerReport {
     pub mesh: Option<MeshEndpoint>,
     /// Number of times the object was deleted. When it grows, the object is written again.
     pub deletions: u64,
+    /// Number of times that others wrote into the status that this speaker does not respond. When it grows,
+    /// the status is written again.
+    pub silence_reports: u64,
     /// Summary of the plan.
     pub summary: Summary,
 }
@@ -56,6 +63,29 @@ pub struct SpeakerWrite {
     pub object: Option<Value>,
     /// Server-side apply patch of the status subresource.
     pub status: Option<Value>,
+}
+
+impl SpeakerWrite {
+    /// Sets `observedGeneration` of all conditions: `metadata.generation` of the object to which the status
+    /// is applied.
+    pub fn set_observed_generation(&mut self, generation: Option<i64>) {
+        let Some(generation) = generation else { return };
+        let status = self.status.as_mut().and_then(|patch| patch.pointer_mut("/status/conditions"));
+        for condition in status.and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(condition) = condition.as_object_mut() {
+                condition.insert("observedGeneration".to_owned(), json!(generation));
+            }
+        }
+    }
+}
+
+/// How far a speaker is that stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StopPhase {
+    /// It withdraws its announcements.
+    Stopping,
+    /// It announces nothing, and all sessions have ended.
+    Stopped,
 }
 
 /// The desired and the last written state of the `Speaker` object.
@@ -133,6 +163,11 @@ impl SpeakerObject {
             self.written = Written::default();
             self.in_flight = None;
             self.pace.handle_deletion();
+        } else if report.silence_reports != self.report.silence_reports {
+            self.written.status = None;
+            self.written.urgent = None;
+            self.in_flight = None;
+            self.pace.handle_deletion();
         }
         self.is_changed |= self.report != report;
         self.report = report;
@@ -181,12 +216,12 @@ impl SpeakerObject {
         self.is_changed = false;
         self.builds += 1;
         let status = status(&self.report.summary, &self.sessions, self.written.status.as_ref(), time);
-        let patch = (self.written.status.as_ref() != Some(&status)).then(|| self.status_patch(&status));
+        let object_differs = self.written.object.as_ref() != Some(&object);
+        // The conditions contain the generation of the object.
+        let status_differs = object_differs || self.written.status.as_ref() != Some(&status);
+        let patch = status_differs.then(|| self.status_patch(&status));
         let octets = patch.as_ref().map_or(self.written.octets, size);
-        let write = SpeakerWrite {
-            object: (self.written.object.as_ref() != Some(&object)).then(|| object.clone()),
-            status: patch,
-        };
+        let write = SpeakerWrite { object: object_differs.then(|| object.clone()), status: patch };
         if write.object.is_none() && write.status.is_none() {
             return None;
         }
@@ -198,6 +233,19 @@ impl SpeakerObject {
     /// Returns how often the status was built; for tests of the cost.
     pub fn builds(&self) -> u64 {
         self.builds
+    }
+
+    /// Returns the write of a speaker that stops, which does not wait for the interval. Returns `None` if
+    /// there is no object: this process has not written it, or it was deleted since.
+    pub fn stop(&mut self, phase: StopPhase, time: Timestamp) -> Option<SpeakerWrite> {
+        let before = self.written.status.as_ref()?;
+        let status = match phase {
+            StopPhase::Stopping => stopped_speaker::stopping(before, time),
+            StopPhase::Stopped => stopped_speaker::stopped(before, time),
+        };
+        let patch = self.status_patch(&status);
+        self.written.status = Some(status);
+        Some(SpeakerWrite { object: None, status: Some(patch) })
     }
 
     /// Returns the name of the object.
@@ -369,10 +417,11 @@ mod tests {
     #[test]
     fn change_writes_only_the_part_that_differs() {
         type Change = fn(&mut Bench);
-        let table: [(&str, Change, (bool, bool)); 6] = [
+        let table: [(&str, Change, (bool, bool)); 7] = [
             ("nothing", |_| {}, (false, false)),
-            ("mesh address", |b| b.report.mesh = None, (true, false)),
-            ("UID of the Node", |b| b.report.node_uid = Some("u2".to_owned()), (true, false)),
+            ("mesh address", |b| b.report.mesh = None, (true, true)),
+            ("UID of the Node", |b| b.report.node_uid = Some("u2".to_owned()), (true, true)),
+            ("report that the speaker does not respond", |b| b.report.silence_reports += 1, (false, true)),
             ("addresses announced", |b| b.report.summary.l2 += 1, (false, true)),
             (
                 "a session",
@@ -503,6 +552,42 @@ mod tests {
         bench.object.handle_written(bench.at(50));
         assert_eq!((bench.poll(60), bench.timeout()), ((false, false), Some(1050)));
         assert_eq!(bench.poll(1050), (true, true));
+    }
+
+    #[test]
+    fn stopping_speaker_writes_twice_without_an_interval() {
+        let mut bench = Bench::new();
+        bench.report.summary.ready = true;
+        assert_eq!(bench.object.stop(StopPhase::Stopped, Timestamp::UNIX_EPOCH), None, "there is no object");
+        assert_eq!(bench.poll(0), (true, true));
+        bench.object.handle_written(bench.at(0));
+        for (phase, reason) in [(StopPhase::Stopping, "Stopping"), (StopPhase::Stopped, "Stopped")] {
+            let mut write = bench.object.stop(phase, Timestamp::UNIX_EPOCH).unwrap();
+            write.set_observed_generation(Some(7));
+            let status = &write.status.unwrap()["status"];
+            assert_eq!((write.object, &status["ready"]), (None, &json!(false)));
+            let conditions = status["conditions"].as_array().unwrap();
+            let ready = conditions.iter().find(|condition| condition["type"] == "Ready").unwrap();
+            assert_eq!((&ready["status"], &ready["reason"]), (&json!("False"), &json!(reason)));
+            assert!(
+                conditions.iter().all(|condition| condition["observedGeneration"] == 7),
+                "{conditions:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn repeated_reports_of_silence_cause_few_writes() {
+        let mut bench = Bench::new();
+        let mut writes = 0;
+        for ms in (0..60_000).step_by(100) {
+            if bench.poll(ms) != (false, false) {
+                bench.object.handle_written(bench.at(ms));
+                bench.report.silence_reports += 1;
+                writes += 1;
+            }
+        }
+        assert!((4..=9).contains(&writes), "{writes} writes in a minute");
     }
 
     #[test]

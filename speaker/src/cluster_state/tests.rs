@@ -152,11 +152,33 @@ fn speaker_opens_sessions_with_the_peers_of_its_class() {
     }
 }
 
+/// Returns the Speaker object of a node, with its address in the mesh.
+fn speaker(node: &str, address: Option<&str>) -> WatchedSpeaker {
+    let address = address.map(|address| address.parse().unwrap());
+    WatchedSpeaker { name: node.to_owned(), peer: Some((node.to_owned(), address)), is_reported: false }
+}
+
+#[test]
+fn reports_about_own_object_are_counted() {
+    let mut state = listed_state();
+    let reported = |node| WatchedSpeaker { is_reported: true, ..speaker(node, None) };
+    for (change, reports) in [
+        (ObjectChange::Apply(speaker("n1", None)), 0),
+        (ObjectChange::Apply(reported("n2")), 0),
+        (ObjectChange::Apply(reported("n1")), 1),
+        (ObjectChange::Apply(speaker("n1", None)), 1),
+        (ObjectChange::Reset(vec![reported("n1"), reported("n2")]), 2),
+    ] {
+        state.handle_watch_event(WatchEvent::Speakers(change));
+        assert_eq!(state.silence_reports(), reports);
+    }
+}
+
 #[test]
 fn deletion_of_own_object_is_counted_once() {
     let mut state = listed_state();
-    let own = || ("n1".to_owned(), None);
-    let other = || ("n2".to_owned(), Some(("n2".to_owned(), Some("192.0.2.2:7947".parse().unwrap()))));
+    let own = || WatchedSpeaker { name: "n1".to_owned(), ..WatchedSpeaker::default() };
+    let other = || speaker("n2", Some("192.0.2.2:7947"));
     for (change, deletions) in [
         (ObjectChange::Reset(vec![]), 0),
         (ObjectChange::Apply(own()), 0),
@@ -179,10 +201,10 @@ fn speaker_without_mesh_address_is_expected_but_no_peer() {
     let mut state = ClusterState::new("n1", &Instance::default());
     assert_eq!(state.expected_members(), None, "Speakers were not listed");
     let speakers = vec![
-        ("n1".to_owned(), Some(("n1".to_owned(), None))),
-        ("n2".to_owned(), Some(("n2".to_owned(), Some("192.0.2.2:7947".parse().unwrap())))),
-        ("n3".to_owned(), Some(("n3".to_owned(), None))),
-        ("n4.other".to_owned(), None),
+        speaker("n1", None),
+        speaker("n2", Some("192.0.2.2:7947")),
+        speaker("n3", None),
+        WatchedSpeaker { name: "n4.other".to_owned(), ..WatchedSpeaker::default() },
     ];
     state.handle_watch_event(WatchEvent::Speakers(ObjectChange::Reset(speakers)));
     assert_eq!(state.expected_members(), Some(["n2".to_owned(), "n3".to_owned()].into()));

@@ -55,6 +55,8 @@ pub(crate) type Membership = Option<MeshView>;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct MeshView {
     pub members: Members,
+    /// Nodes whose speakers announced that they leave, and have not joined again.
+    pub departed: BTreeSet<NodeName>,
     /// Number of times another speaker joined, also again after a partition, in which it may have announced
     /// all addresses.
     pub arrivals: u64,
@@ -246,8 +248,10 @@ impl MeshTask {
                 known.len() == now.len() && known.iter().zip(now).all(|(a, b)| **a == **b)
             };
             let isolated = mesh.isolation().is_some();
-            let unchanged = membership.as_ref().is_some_and(|MeshView { members, arrivals: before }| {
+            let unchanged = membership.as_ref().is_some_and(|view| {
+                let MeshView { members, departed, arrivals: before } = view;
                 *before == arrivals
+                    && equal(departed, mesh.departed())
                     && members.isolated == isolated
                     && equal(&members.alive, mesh.alive())
                     && equal(&members.doubted, mesh.doubted())
@@ -258,7 +262,8 @@ impl MeshTask {
                 };
                 let members =
                     Members { alive: names(mesh.alive()), doubted: names(mesh.doubted()), isolated };
-                *membership = Some(MeshView { members, arrivals });
+                let departed = names(mesh.departed());
+                *membership = Some(MeshView { members, departed, arrivals });
             }
             !unchanged
         });

@@ -4,6 +4,7 @@ pub(crate) mod bfd;
 pub(crate) mod bgp;
 mod command_queue;
 pub(crate) mod data_path;
+pub(crate) mod events;
 pub(crate) mod gateways;
 mod inquiry;
 pub(crate) mod l2;
@@ -12,6 +13,7 @@ pub(crate) mod links;
 pub(crate) mod mesh;
 pub(crate) mod mesh_key;
 pub(crate) mod probe;
+pub(crate) mod silent_speakers;
 pub(crate) mod speaker_object;
 
 use std::time::Instant;

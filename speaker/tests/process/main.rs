@@ -15,11 +15,12 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use fairlead_apiserver::Cluster;
-use fairlead_crds::manifests;
+use fairlead_apiserver::{Cluster, Outage};
 use fairlead_crds::v1beta1::{BGPAdvertisement, BGPPeer, IPAddressPool, Speaker};
+use fairlead_crds::{manifests, stopped_speaker};
 use fairlead_net::tcp::set_md5_key;
 use fairlead_test_support::daemon::Daemon;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -356,6 +357,13 @@ async fn speaker_announces_reports_and_withdraws_at_exit() {
     let (status, took) = speaker.terminate().await;
     assert!(status.success(), "{status}");
     assert!(took < Duration::from_secs(5), "{took:?}");
+    let status = environment.speaker_object().await.unwrap().status.unwrap();
+    let ready = status.conditions.iter().find(|condition| condition.type_() == "Ready").unwrap();
+    assert_eq!((status.ready, ready.status(), ready.reason()), (Some(false), "False", "Stopped"));
+    let generation = environment.speaker_object().await.unwrap().metadata.generation;
+    assert!(generation.is_some() && ready.observed_generation() == generation, "{status:?}");
+    let announced = status.bgp.unwrap();
+    assert_eq!((status.sessions.len(), announced.announced, announced.addresses.len()), (0, 0, 0));
     eventually("the router has a NOTIFICATION", async || {
         !environment.router.received(NOTIFICATION).is_empty()
     })
@@ -417,6 +425,46 @@ async fn metrics_show_endpoint_changes_and_why_sessions_ended() {
     })
     .await;
     assert!(has("session_drops_total{peer=\"tor\",reason=\"hold-timer-expired\"} 0").await);
+}
+
+#[tokio::test]
+async fn speaker_stops_in_time_without_an_api_server() {
+    let environment = Environment::start("hang").await;
+    let Some(server) = environment.cluster.as_built_in() else { return };
+    environment.create_objects().await;
+    let mut speaker = environment.start_speaker();
+    eventually("the Speaker object exists", async || environment.speaker_object().await.is_some()).await;
+    server.faults().outage(Outage::Hang, Duration::from_secs(60));
+    let (status, took) = speaker.terminate().await;
+    assert!(status.success(), "{status}");
+    // Drain wait 2 s, end of the sessions, last write 1 s.
+    assert!(took < Duration::from_secs(6), "{took:?}");
+}
+
+#[tokio::test]
+async fn speaker_that_is_reported_by_mistake_writes_its_status_again() {
+    let environment = Environment::start("reported").await;
+    environment.create_objects().await;
+    let _speaker = environment.start_speaker();
+    let is_ready = async || {
+        let speaker = environment.speaker_object().await;
+        speaker.and_then(|speaker| speaker.status).is_some_and(|status| {
+            let ready = status.conditions.iter().find(|condition| condition.type_() == "Ready");
+            status.ready == Some(true) && ready.is_some_and(|ready| ready.status() == "True")
+        })
+    };
+    eventually("the Speaker object is ready", is_ready).await;
+    let before = environment.speaker_object().await.unwrap();
+    let status = stopped_speaker::not_responding(&before.status.unwrap(), None, Timestamp::now());
+    let patch = json!({"apiVersion": "fairlead.dev/v1beta1", "kind": "Speaker", "metadata": {"name": "n1"},
+        "status": status});
+    let api = Api::<Speaker>::all(environment.client.clone());
+    let parameters = PatchParams::apply("fairlead-speaker").force();
+    let reported = api.patch_status("n1", &parameters, &Patch::Apply(patch)).await.unwrap();
+    assert_eq!(reported.status.unwrap().ready, Some(false));
+    eventually("the Speaker object is ready again", is_ready).await;
+    let after = environment.speaker_object().await.unwrap();
+    assert_eq!(after.status.unwrap().bgp.unwrap().complete, Some(true));
 }
 
 #[tokio::test]

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use axum::http::Request;
 use fairlead_apiserver::{Access, Cluster};
+use fairlead_crds::stopped_speaker;
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use serde_json::{Value, json};
 
@@ -164,6 +166,32 @@ async fn token_of_a_speaker_writes_only_the_object_of_its_node() {
     assert_refused(apply_status(&n1, "n2").await, REFUSED);
     assert_refused(apply(&n1, &speakers, &speaker("n2.fairlead-system", Some("a.org/x"))).await, REFUSED);
     assert_refused(apply(&n1, &speakers, &speaker("n3", None)).await, REFUSED);
+    // Of another node, a speaker writes only that its speaker does not respond.
+    let path = format!("{speakers}/n2/status?fieldManager=fairlead-speaker&force=true");
+    let running = json!({
+        "ready": true, "version": "1.2.3", "notAnnouncedCount": 1,
+        "sessions": [{ "peer": "tor", "address": "192.0.2.1", "state": "Established", "prefixes": 1 }],
+        "establishedSessions": "1/1",
+        "l2": { "announced": 1, "addresses": ["192.0.2.200"], "complete": true },
+        "bgp": { "announced": 1, "addresses": ["192.0.2.200"], "complete": true },
+        "conditions": [
+            { "type": "Eligible", "status": "True", "reason": "Eligible", "message": "",
+              "lastTransitionTime": "2026-01-01T00:00:00Z" },
+            { "type": "Ready", "status": "True", "reason": "Running", "message": "",
+              "lastTransitionTime": "2026-01-01T00:00:00Z" },
+        ],
+    });
+    let mut object = speaker("n2", None);
+    object["status"] = running;
+    let read = send(&admin, "PATCH", &path, &object).await.unwrap();
+    let report = stopped_speaker::report(&serde_json::from_value(read).unwrap(), Timestamp::now()).unwrap();
+    let mut forged = report.clone();
+    forged["status"]["l2"]["announced"] = json!(1);
+    assert_refused(send(&n1, "PATCH", &path, &forged).await, REFUSED);
+    send(&n1, "PATCH", &path, &report).await.unwrap();
+    forged["metadata"]["resourceVersion"] = Value::Null;
+    forged["status"] = object["status"].clone();
+    assert_refused(send(&n1, "PATCH", &path, &forged).await, REFUSED);
     let forbidden = "is forbidden";
     assert_refused(send(&n1, "DELETE", &format!("{speakers}/n1"), &Value::Null).await, forbidden);
     // A token that is bound to no pod names no node.

@@ -30,12 +30,12 @@ pub fn versions(lab: &Lab) -> Result<BTreeMap<String, String>> {
     Ok(versions)
 }
 
-/// Waits until six seconds pass without a write: the sessions of a BGPPeer are written at most once in five
-/// seconds, and other statuses more often, so pending ones arrive before. Returns the [`versions`].
+/// Waits until eleven seconds pass without a write: a speaker sends at most one Event about an object in ten
+/// seconds, and statuses are written more often, so pending ones arrive before. Returns the [`versions`].
 pub fn wait_for_rest(lab: &Lab) -> Result<BTreeMap<String, String>> {
     let mut before = versions(lab)?;
-    wait_for("six seconds without a write", 2 * SOON, || {
-        observe_for(6 * SECOND);
+    wait_for("eleven seconds without a write", 3 * SOON, || {
+        observe_for(11 * SECOND);
         let now = versions(lab)?;
         let same = now == before;
         let moved: Vec<_> = now.iter().filter(|(key, version)| before.get(*key) != Some(version)).collect();

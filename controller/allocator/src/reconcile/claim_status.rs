@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::health;
+use super::object_events::{EventObject, ObjectEvent, problems};
 use super::observed_claims::ClaimRecord;
 use super::outcome::AllocationReason;
 use crate::ipam::{Claimed, Family, Holding, Ipam, Retained};
@@ -26,6 +27,8 @@ pub struct ClaimPatch {
     /// The version on which the patch was decided.
     pub resource_version: String,
     pub status: IPClaimStatus,
+    /// The claim for Events, and the problems that the status shows.
+    pub problems: (EventObject, Vec<ObjectEvent>),
 }
 
 impl ClaimPatch {
@@ -38,10 +41,15 @@ impl ClaimPatch {
     ) -> Option<Self> {
         let claim = record.claim();
         let status = status(record, ipam, service_exists, now);
-        (status != claim.status).then(|| Self {
-            claim: claim.key.clone(),
-            resource_version: claim.resource_version.clone(),
-            status,
+        (status != claim.status).then(|| {
+            let object = event_object(claim);
+            let problems = problems(&object, &claim.status.conditions, &status.conditions);
+            Self {
+                claim: claim.key.clone(),
+                resource_version: claim.resource_version.clone(),
+                status,
+                problems: (object, problems),
+            }
         })
     }
 
@@ -56,6 +64,15 @@ impl ClaimPatch {
                 "boundService": bound_service, "conditions": conditions,
             },
         })
+    }
+}
+
+fn event_object(claim: &Claim) -> EventObject {
+    EventObject {
+        kind: "IPClaim".to_owned(),
+        namespace: Some(claim.key.namespace.clone()),
+        name: claim.key.name.clone(),
+        uid: Some(claim.uid.clone()),
     }
 }
 

@@ -83,6 +83,7 @@ pub(super) fn finalizer_patch(view: &ObjectView<'_>, is_protected: bool) -> Opti
         part: ObjectPart::Finalizers,
         body: json!({ "metadata": { "resourceVersion": resource_version, "finalizers": finalizers } }),
         resource_version,
+        problems: None,
     })
 }
 

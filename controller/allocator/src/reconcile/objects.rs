@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fairlead_crds::conditions::{self, NewCondition};
+use fairlead_crds::conditions::{self, NewCondition, RawCondition};
 use fairlead_crds::kinds::{ConfigurationObject, Kind, ObjectRef, ObjectView};
 use fairlead_crds::model::config::{Closed, Config};
 use fairlead_crds::names::{ACCEPTED, IN_FORCE, IN_USE, READY, SESSIONS_ESTABLISHED, STALLED, reasons};
@@ -16,6 +16,7 @@ use super::announcement::PeerSessions;
 use super::cooldowns::Cooldowns;
 use super::health::health;
 use super::left_objects::ClassChanges;
+use super::object_events::{EventObject, ObjectEvent, problems};
 use super::removal::Removal;
 
 /// The conditions of objects that are not pools.
@@ -55,6 +56,8 @@ pub struct ObjectPatch {
     /// The resourceVersion on which the patch was decided. The body contains it too.
     pub resource_version: String,
     pub body: Value,
+    /// The object for Events, and the problems that the status shows. Empty for finalizers.
+    pub problems: Option<(EventObject, Vec<ObjectEvent>)>,
 }
 
 /// The parts of an object that are written by separate requests.
@@ -334,10 +337,16 @@ fn merge_patch(old: &Value, new: Value) -> Value {
 /// Returns a patch of the status of an object.
 pub(super) fn status_patch(view: &ObjectView<'_>, status: Value) -> ObjectPatch {
     let resource_version = view.metadata.resource_version.clone().unwrap_or_default();
+    let object = EventObject::new(view.object.kind, view.metadata);
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    let conditions: Vec<RawCondition> =
+        conditions.filter_map(|condition| serde_json::from_value(condition.clone()).ok()).collect();
+    let problems = problems(&object, view.conditions, &conditions);
     ObjectPatch {
         object: view.object.clone(),
         part: ObjectPart::Status,
         body: json!({ "metadata": { "resourceVersion": resource_version }, "status": status }),
         resource_version,
+        problems: Some((object, problems)),
     }
 }

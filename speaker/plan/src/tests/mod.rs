@@ -14,6 +14,7 @@ mod order;
 mod peers;
 mod reasons;
 mod routes;
+mod takeovers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

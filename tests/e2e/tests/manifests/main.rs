@@ -9,10 +9,13 @@ mod overlays;
 mod ports;
 mod tools;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::process::Command;
+use std::sync::Arc;
 
+use fairlead_crds::stopped_speaker;
 use fairlead_lab::{Lab, NAMESPACE, binaries, netns};
+use kube_cel::cel::Value as Cel;
 use serde_json::{Value, json};
 
 use tools::{kubectl, rendered, repository};
@@ -297,20 +300,59 @@ fn manifests_and_samples_apply_twice() {
     }
 }
 
-/// Returns true if the policy of this name admits an object of a writer.
-fn admits(objects: &[Value], policy: &str, user_info: &Value, object: &Value) -> bool {
+/// A request that a policy decides on.
+struct Admission<'a> {
+    user_info: &'a Value,
+    /// Empty for the object itself.
+    subresource: &'a str,
+    /// `Null` for a new object.
+    before: &'a Value,
+    object: &'a Value,
+}
+
+/// Returns a value as the API server passes it to an expression: its integers are signed.
+fn to_cel(value: &Value) -> Cel {
+    match value {
+        Value::Null => Cel::Null,
+        Value::Bool(truth) => Cel::Bool(*truth),
+        Value::Number(number) => Cel::Int(number.as_i64().unwrap()),
+        Value::String(text) => Cel::String(Arc::new(text.clone())),
+        Value::Array(items) => Cel::List(Arc::new(items.iter().map(to_cel).collect())),
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(name, value)| (name.clone(), to_cel(value)));
+            fields.collect::<HashMap<String, Cel>>().into()
+        }
+    }
+}
+
+/// Returns true if the policy of this name admits a request.
+fn admits(objects: &[Value], policy: &str, request: &Admission<'_>) -> bool {
     let spec = &find(objects, "ValidatingAdmissionPolicy", policy)["spec"];
-    let holds = |list: &Value| {
-        list.as_array().into_iter().flatten().all(|entry| {
-            let expression = entry["expression"].as_str().unwrap();
-            let mut context = kube_cel::cel::Context::default();
-            context.add_variable("request", json!({ "userInfo": user_info })).unwrap();
-            context.add_variable("object", object.clone()).unwrap();
-            let value = kube_cel::cel::Program::compile(expression).unwrap().execute(&context);
-            value == Ok(kube_cel::cel::Value::Bool(true))
-        })
+    let mut context = kube_cel::cel::Context::default();
+    let operation = if request.before.is_null() { "CREATE" } else { "UPDATE" };
+    let of_request = json!({
+        "userInfo": request.user_info, "operation": operation, "subResource": request.subresource,
+    });
+    context.add_variable_from_value("request", to_cel(&of_request));
+    context.add_variable_from_value("object", to_cel(request.object));
+    context.add_variable_from_value("oldObject", to_cel(request.before));
+    let execute = |context: &kube_cel::cel::Context<'_>, entry: &Value| {
+        let expression = entry["expression"].as_str().unwrap();
+        kube_cel::cel::Program::compile(expression).unwrap().execute(context)
     };
-    !holds(&spec["matchConditions"]) || holds(&spec["validations"])
+    let truth = Ok(Cel::Bool(true));
+    let entries = |list: &str| spec[list].as_array().cloned().unwrap_or_default();
+    if !entries("matchConditions").iter().all(|entry| execute(&context, entry) == truth) {
+        return true;
+    }
+    // All variables of our policies are conditions. An error is handled as a refusal (failurePolicy).
+    let mut variables = serde_json::Map::new();
+    for entry in entries("variables") {
+        variables
+            .insert(entry["name"].as_str().unwrap().to_owned(), json!(execute(&context, &entry) == truth));
+    }
+    context.add_variable_from_value("variables", to_cel(&Value::Object(variables)));
+    entries("validations").iter().all(|entry| execute(&context, entry) == truth)
 }
 
 #[test]
@@ -337,7 +379,8 @@ fn policies_restrict_writers_to_their_own_objects() {
         (speaker(on_node("n2")), &with_class("n1.fairlead-system"), false),
         (speaker(on_node("n1")), &with_class("n1"), false),
     ] {
-        assert_eq!(admits(&objects, "fairlead-speaker", &user, object), expected, "{user} {object}");
+        let request = Admission { user_info: &user, subresource: "", before: &Value::Null, object };
+        assert_eq!(admits(&objects, "fairlead-speaker", &request), expected, "{user} {object}");
     }
     let controller = json!({ "username": account("fairlead-controller") });
     for (name, type_, expected) in [
@@ -346,6 +389,93 @@ fn policies_restrict_writers_to_their_own_objects() {
         ("other", "Opaque", false),
     ] {
         let secret = json!({ "metadata": { "name": name }, "type": type_ });
-        assert_eq!(admits(&objects, "fairlead-controller", &controller, &secret), expected, "{secret}");
+        let request =
+            Admission { user_info: &controller, subresource: "", before: &Value::Null, object: &secret };
+        assert_eq!(admits(&objects, "fairlead-controller", &request), expected, "{secret}");
+    }
+}
+
+/// A Speaker object as its speaker writes it, with a session.
+fn running_speaker() -> Value {
+    let condition = |type_: &str, reason: &str| {
+        json!({ "type": type_, "status": "True", "reason": reason, "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z" })
+    };
+    json!({
+        "apiVersion": "fairlead.dev/v1beta1", "kind": "Speaker",
+        "metadata": { "name": "n2", "resourceVersion": "7", "generation": 1 },
+        "spec": {},
+        "status": {
+            "version": "1.2.3", "ready": true, "establishedSessions": "1/1", "notAnnouncedCount": 0,
+            "sessions": [{ "peer": "tor", "address": "192.0.2.1", "state": "Established", "flaps": 2,
+                           "prefixes": 1, "phase": "Established" }],
+            "l2": { "announced": 1, "addresses": ["192.0.2.200"], "complete": true },
+            "bgp": { "announced": 0, "complete": true },
+            "conditions": [condition("Eligible", "Eligible"), condition("Ready", "Running")],
+        },
+    })
+}
+
+#[test]
+fn policy_admits_only_reports_in_foreign_speaker_objects() {
+    let objects = rendered("config/default");
+    let account = |name: &str| format!("system:serviceaccount:{NAMESPACE}:{name}");
+    let on_n1 = json!({ "authentication.kubernetes.io/node-name": ["n1"] });
+    let speaker = json!({ "username": account("fairlead-speaker"), "extra": on_n1 });
+    let controller = json!({ "username": account("fairlead-controller"), "extra": on_n1 });
+    let before = running_speaker();
+    let read = serde_json::from_value(before.clone()).unwrap();
+    let patch = stopped_speaker::report(&read, k8s_openapi::jiff::Timestamp::now()).unwrap();
+    let mut report = before.clone();
+    report["status"] = patch["status"].clone();
+    let admitted = |user_info: &Value, subresource: &str, before: &Value, object: &Value| {
+        let request = Admission { user_info, subresource, before, object };
+        admits(&objects, "fairlead-speaker", &request)
+    };
+    for user in [&speaker, &controller] {
+        assert!(admitted(user, "status", &before, &report), "{report}");
+        assert!(!admitted(user, "", &before, &report), "not in the object itself");
+        assert!(!admitted(user, "status", &Value::Null, &report), "not in a new object");
+        assert!(!admitted(user, "status", &report, &report), "not in an object that is not ready");
+        assert!(!admitted(user, "status", &before, &before), "nothing else");
+    }
+    let without_session = |object: &Value| {
+        let mut object = object.clone();
+        let status = object["status"].as_object_mut().unwrap();
+        status.remove("sessions");
+        status.remove("establishedSessions");
+        object
+    };
+    assert!(admitted(&speaker, "status", &without_session(&before), &without_session(&report)));
+    let established = json!({ "peer": "tor", "address": "192.0.2.1", "state": "Established", "flaps": 0,
+                              "prefixes": 0 });
+    let other = json!({ "type": "Other", "status": "True", "reason": "A", "message": "",
+                        "lastTransitionTime": "2026-01-01T00:00:00Z" });
+    for (path, value) in [
+        ("/status/ready", json!(true)),
+        ("/status/version", json!("9.9.9")),
+        ("/status/establishedSessions", json!("1/1")),
+        ("/status/notAnnouncedCount", json!(1)),
+        ("/status/l2/announced", json!(1)),
+        ("/status/l2/addresses", json!(["192.0.2.200"])),
+        ("/status/bgp/complete", json!(false)),
+        ("/status/notAnnounced", json!([])),
+        ("/status/sessions/0", established),
+        ("/status/sessions/0/peer", json!("other")),
+        ("/status/sessions/0/messages", json!(["text"])),
+        ("/status/conditions/0/status", json!("False")),
+        ("/status/conditions/0", other),
+        ("/status/conditions/1/status", json!("True")),
+        ("/status/conditions/1/reason", json!("Stopped")),
+        ("/status/conditions/1/message", json!("text")),
+    ] {
+        let mut forged = report.clone();
+        let (parent, field) = path.rsplit_once('/').unwrap();
+        let parent = forged.pointer_mut(parent).unwrap();
+        match field.parse::<usize>() {
+            Ok(index) => parent[index] = value,
+            Err(_) => parent[field] = value,
+        }
+        assert!(!admitted(&speaker, "status", &before, &forged), "{path}");
     }
 }

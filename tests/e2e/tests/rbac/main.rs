@@ -213,6 +213,29 @@ fn be_late_for_bfd(lab: &Lab, speaker: &Process, router: &Process) {
     router.resume().unwrap();
 }
 
+/// The speaker of n2 is killed, which that of n1 reports. Started again, it runs, but its Pod is said not to
+/// be ready, which the controller reports once.
+fn fall_silent(lab: &Lab, speaker: &Process) {
+    speaker.kill().unwrap();
+    wait_for("the report about n2", SOON, || {
+        let object = lab.api()?.get("fairlead.dev/v1beta1", "Speaker", None, "n2")?;
+        ensure!(object["status"]["ready"] == false, "{object}");
+        Ok(())
+    })
+    .unwrap();
+    speaker.spawn_again().unwrap();
+    wait_for("the speaker of n2", SOON, || speaker_object(lab, "n2")).unwrap();
+    let endpoint = |node: &str, address: &str, ready: bool| json!({ "addresses": [address], "nodeName": node, "conditions": { "ready": ready } });
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": { "name": "fairlead-speaker-a", "namespace": "fairlead-system",
+                      "labels": { "kubernetes.io/service-name": "fairlead-speaker" } },
+        "addressType": "IPv4",
+        "endpoints": [endpoint("n1", "192.0.2.11", true), endpoint("n2", "192.0.2.12", false)],
+    });
+    lab.api().unwrap().apply_object(slice).unwrap();
+}
+
 fn speaker_object(lab: &Lab, node: &str) -> Result<Value> {
     let speaker = lab.api()?.get("fairlead.dev/v1beta1", "Speaker", None, node)?;
     ensure!(speaker["status"]["ready"] == true, "{speaker}");
@@ -302,6 +325,7 @@ fn main_scenarios_use_exactly_granted_rights() {
         wait_for(format!("the Speaker object of {node}"), SOON, || speaker_object(&lab, node)).unwrap();
     }
     expect_sessions(&lab, SOON).unwrap();
+    fall_silent(&lab, &speakers[1]);
     // The type changes, so the address is released.
     merge_service(&lab, "l2", json!({ "spec": { "type": "ClusterIP" } })).unwrap();
     let again = LbService::new("again", "l2")
@@ -315,7 +339,7 @@ fn main_scenarios_use_exactly_granted_rights() {
             "the {account} requested access without a right"
         );
         // Lists each right that is granted without being used, with the reason.
-        wait_for(format!("the {account} to have used every right"), SOON, || {
+        wait_for(format!("the {account} to have used every right"), 2 * SOON, || {
             let unused = guarded.gate.unused();
             ensure!(unused.is_empty(), "never used: {unused:?}");
             Ok(())

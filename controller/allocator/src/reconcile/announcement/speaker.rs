@@ -32,6 +32,11 @@ pub struct ObservedSpeaker {
 }
 
 impl ObservedSpeaker {
+    /// Returns whether the speaker runs and has received all objects that it depends on.
+    pub fn is_live(&self) -> bool {
+        self.is_live
+    }
+
     /// Reads the object. Returns `None` for a speaker of another load balancer class.
     pub fn of(speaker: &Speaker, class: Option<&str>) -> Option<Self> {
         if speaker.spec.load_balancer_class.as_deref().filter(|class| !class.is_empty()) != class {

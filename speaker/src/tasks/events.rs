@@ -1,0 +1,306 @@
+//! Events about the L2 addresses that this node takes over, and about its BGP sessions, and the same in the
+//! log. `fairlead_plan::event_queue` decides when they are sent.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fairlead_crds::model::service::ObjectKey;
+use fairlead_crds::v1beta1::BGPPeer;
+use fairlead_crds::{names, objects, text};
+use fairlead_plan::event_queue::{EventQueue, EventSubject, Occurrence, QueuedEvent};
+use fairlead_plan::node_status::{SessionPhase, SessionView, Sessions};
+use fairlead_plan::{Takeover, TakeoverCause};
+use fairlead_runtime::backoff::Backoff;
+use fairlead_runtime::client::chain;
+use fairlead_runtime::watch::REQUEST_TIMEOUT;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::PostParams;
+use kube::{Api, Client, Error, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::command_queue::{CommandReceiver, CommandSender, command_queue};
+use super::sleep_until_or_forever;
+
+/// Namespace of Events about objects that have none.
+const CLUSTER_NAMESPACE: &str = "default";
+/// Number of log lines that are written before other tasks get their turn.
+const LINES_PER_TURN: usize = 16;
+
+/// A takeover for the log and an Event.
+#[derive(Debug)]
+pub(crate) struct TakeoverReport {
+    pub takeover: Takeover,
+    /// The interfaces that announce the address.
+    pub interfaces: Arc<str>,
+    /// True if the previous owner announced that it leaves the mesh.
+    pub has_left: bool,
+    /// Time from the change that caused it to the announcement.
+    pub duration: Duration,
+    pub at: Timestamp,
+}
+
+type Key = (Arc<ObjectKey>, IpAddr);
+
+/// The sending end. It holds one report for each address of a Service.
+#[derive(Debug)]
+pub(crate) struct TakeoverSender(CommandSender<Key, TakeoverReport>);
+
+/// The receiving end.
+#[derive(Debug)]
+pub(crate) struct TakeoverReceiver(CommandReceiver<Key, TakeoverReport>);
+
+/// Returns a channel of takeovers.
+pub(crate) fn takeover_channel() -> (TakeoverSender, TakeoverReceiver) {
+    let (sender, receiver) = command_queue();
+    (TakeoverSender(sender), TakeoverReceiver(receiver))
+}
+
+impl TakeoverSender {
+    /// Reports a takeover, in place of one of the same address that was not handled yet.
+    pub(crate) fn send(&self, report: TakeoverReport) {
+        self.0.send((report.takeover.service.clone(), report.takeover.address), report);
+    }
+}
+
+/// The task that logs and sends the Events.
+pub(crate) struct EventsTask {
+    pub client: Client,
+    /// Name of this node.
+    pub node: String,
+    pub takeovers: TakeoverReceiver,
+    pub sessions: watch::Receiver<Sessions>,
+    /// Ends the task.
+    pub stop: CancellationToken,
+}
+
+impl EventsTask {
+    /// Sends Events until stopped. One request is in flight at a time.
+    pub(crate) async fn run(mut self) {
+        let mut queue = EventQueue::default();
+        let mut established = BTreeMap::new();
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        let mut in_flight: JoinSet<(QueuedEvent, Result<(), Error>)> = JoinSet::new();
+        let mut lines: usize = 0;
+        loop {
+            if in_flight.is_empty()
+                && let Some(event) = queue.poll_event(Instant::now())
+            {
+                in_flight.spawn(send(self.client.clone(), self.node.clone(), event));
+            }
+            let due = queue.poll_timeout(Instant::now()).filter(|_| in_flight.is_empty());
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                Some(sent) = in_flight.join_next() => match sent {
+                    Ok((event, Err(error))) => {
+                        let retry = Instant::now() + backoff.fail(rand::random());
+                        tracing::debug!(error = %chain(&error), "cannot send an Event");
+                        if is_transient(&error) {
+                            queue.handle_failure(event, retry);
+                        }
+                    }
+                    Ok((_, Ok(()))) | Err(_) => backoff.succeed(),
+                },
+                report = self.takeovers.0.recv() => {
+                    // The sender ends with the speaker.
+                    let Some(report) = report else { return };
+                    self.log(&report);
+                    let (subject, part, occurrence) = self.occurrence(report);
+                    queue.push(subject, part, occurrence);
+                    lines += 1;
+                    if lines.is_multiple_of(LINES_PER_TURN) {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                changed = self.sessions.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let sessions = self.sessions.borrow_and_update().clone();
+                    for (peer, view) in &sessions {
+                        if let Some(occurrence) = session_change(&self.node, &mut established, peer, view) {
+                            let subject = EventSubject::BgpPeer(peer.as_str().into());
+                            queue.push(subject, String::new(), occurrence);
+                        }
+                    }
+                    established.retain(|peer, _| sessions.contains_key(peer));
+                }
+                () = sleep_until_or_forever(due) => {}
+            }
+        }
+    }
+
+    fn log(&self, report: &TakeoverReport) {
+        let Takeover { service, address, cause, .. } = &report.takeover;
+        tracing::info!(
+            %service,
+            %address,
+            interfaces = &*report.interfaces,
+            cause = reason_of(cause, report.has_left),
+            from = cause.previous_owner().map(|from| &**from),
+            duration = ?report.duration,
+            "announcing an address by L2"
+        );
+    }
+
+    fn occurrence(&self, report: TakeoverReport) -> (EventSubject, String, Occurrence) {
+        let Takeover { service, address, cause, .. } = report.takeover;
+        let (node, interfaces) = (&self.node, &report.interfaces);
+        let (reason, message) = match cause.previous_owner() {
+            None => ("Announced", format!("{address} by {node} (L2) on {interfaces}")),
+            Some(from) => {
+                let why = reason_of(&cause, report.has_left);
+                ("Moved", format!("{address} from {from} to {node} (L2) on {interfaces}: {why}"))
+            }
+        };
+        let occurrence = Occurrence { is_warning: false, reason, message, at: report.at };
+        (EventSubject::Service(service), address.to_string(), occurrence)
+    }
+}
+
+/// Returns the cause of a takeover. `has_left`: the previous owner announced that it leaves the mesh.
+fn reason_of(cause: &TakeoverCause, has_left: bool) -> String {
+    match cause {
+        TakeoverCause::Gone(from) if has_left => format!("the speaker of {from} was stopped"),
+        cause => cause.to_string(),
+    }
+}
+
+/// Returns what happened to a session, if it was established or lost since the last call.
+fn session_change(
+    node: &str,
+    established: &mut BTreeMap<String, bool>,
+    peer: &str,
+    view: &SessionView,
+) -> Option<Occurrence> {
+    let is_up = view.phase == SessionPhase::Established;
+    let was_up = established.insert(peer.to_owned(), is_up).unwrap_or_default();
+    let at = Timestamp::now();
+    let address = &view.address;
+    match (was_up, is_up) {
+        (false, true) => {
+            let message = format!("the session of {node} with {address} is established");
+            Some(Occurrence { is_warning: false, reason: "SessionUp", message, at })
+        }
+        (true, false) => {
+            let error = view.last_error.as_ref().map_or("the session ended", |error| error.text.as_str());
+            let message = format!("{node} has lost the session with {address}: {error}");
+            Some(Occurrence { is_warning: true, reason: "SessionDown", message, at })
+        }
+        _ => None,
+    }
+}
+
+/// Returns true if a retry may succeed: there was no response, or the API server is overloaded or fails.
+fn is_transient(error: &Error) -> bool {
+    match error {
+        Error::Api(status) => status.code == 429 || status.code >= 500,
+        Error::SerdeError(_) => false,
+        _ => true,
+    }
+}
+
+/// Sends an Event, and returns it with the result.
+async fn send(client: Client, node: String, event: QueuedEvent) -> (QueuedEvent, Result<(), Error>) {
+    let sent = match &event.subject {
+        EventSubject::Service(key) => {
+            let api: Api<objects::Service> = Api::namespaced(client.clone(), &key.namespace);
+            create(&client, api, &key.namespace, &key.name, &node, &event).await
+        }
+        EventSubject::BgpPeer(peer) => {
+            let api: Api<BGPPeer> = Api::all(client.clone());
+            create(&client, api, CLUSTER_NAMESPACE, peer, &node, &event).await
+        }
+    };
+    (event, sent)
+}
+
+/// Reads the object for its UID, without which `kubectl describe` does not show the Event, and creates the
+/// Event.
+async fn create<K>(
+    client: &Client,
+    objects: Api<K>,
+    namespace: &str,
+    name: &str,
+    node: &str,
+    event: &QueuedEvent,
+) -> Result<(), Error>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+{
+    let timed_out = |late| Error::Service(Box::new(late));
+    let read = timeout(REQUEST_TIMEOUT, objects.get_metadata_opt(name)).await.map_err(timed_out)??;
+    // It was deleted.
+    let Some(object) = read else { return Ok(()) };
+    let regarding = ObjectReference {
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(K::kind(&()).into_owned()),
+        namespace: object.metadata.namespace,
+        name: Some(name.to_owned()),
+        uid: object.metadata.uid,
+        ..ObjectReference::default()
+    };
+    let object = event_object(event, regarding, namespace, node);
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+    timeout(REQUEST_TIMEOUT, api.create(&PostParams::default(), &object)).await.map_err(timed_out)??;
+    Ok(())
+}
+
+fn event_object(event: &QueuedEvent, regarding: ObjectReference, namespace: &str, node: &str) -> Event {
+    let at = event.at();
+    Event {
+        metadata: ObjectMeta {
+            namespace: Some(namespace.to_owned()),
+            // The naming scheme of client-go.
+            name: regarding.name.as_ref().map(|name| format!("{name}.{:x}", at.as_nanosecond())),
+            ..ObjectMeta::default()
+        },
+        type_: Some(if event.is_warning() { "Warning" } else { "Normal" }.to_owned()),
+        reason: Some(event.reason().to_owned()),
+        action: Some("Announce".to_owned()),
+        event_time: Some(MicroTime(at)),
+        note: Some(text::message(event.message()).into_owned()),
+        regarding: Some(regarding),
+        reporting_controller: Some(names::SPEAKER.to_owned()),
+        reporting_instance: Some(node.chars().take(128).collect()),
+        ..Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fairlead_plan::node_status::Series;
+
+    use super::*;
+
+    #[test]
+    fn session_changes_are_reported_once() {
+        let mut established = BTreeMap::new();
+        let view = |phase, error: Option<&str>| SessionView {
+            address: "192.0.2.1".to_owned(),
+            phase,
+            last_error: error.map(|text| Series { text: text.to_owned(), ..Series::default() }),
+            ..SessionView::default()
+        };
+        let mut change = |phase, error| {
+            let change = session_change("n1", &mut established, "tor", &view(phase, error));
+            change.map(|occurrence| (occurrence.reason, occurrence.is_warning, occurrence.message))
+        };
+        assert_eq!(change(SessionPhase::Connecting, Some("connection refused")), None, "it never was up");
+        let up = ("SessionUp", false, "the session of n1 with 192.0.2.1 is established".to_owned());
+        assert_eq!(change(SessionPhase::Established, None), Some(up));
+        assert_eq!(change(SessionPhase::Established, None), None);
+        let down = change(SessionPhase::Connecting, Some("hold timer expired"));
+        let message = "n1 has lost the session with 192.0.2.1: hold timer expired".to_owned();
+        assert_eq!(down, Some(("SessionDown", true, message)));
+    }
+}
