@@ -166,11 +166,12 @@ impl World {
         versions
     }
 
-    /// Waits until the controller writes nothing for 1.5 s. Returns the resourceVersions.
+    /// Waits until the controller writes nothing for 3 s: a change of the reason alone of `Advertised` is
+    /// written after 2 s. Returns the resourceVersions.
     pub(crate) async fn at_rest(&self) -> BTreeMap<String, String> {
         let mut before = self.versions().await;
         loop {
-            tokio::time::sleep(Duration::from_millis(1500)).await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
             let now = self.versions().await;
             if now == before {
                 return now;

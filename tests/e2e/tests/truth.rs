@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow, ensure};
 use fairlead_e2e::{LbService, SECOND, SOON, Shared, VERSION, configure, expect_sessions};
-use fairlead_lab::{Carrier, Lab, NAMESPACE, wait_for};
+use fairlead_lab::addresses::ROUTER_ASN;
+use fairlead_lab::{Lab, NAMESPACE, wait_for};
 use serde_json::{Value, json};
 
 static LAB: Shared = Shared::new(Lab::builder, configure);
@@ -203,17 +204,20 @@ fn lost_and_established_sessions_are_events() {
         Ok(())
     })
     .unwrap();
-    lab.cut("n2", Carrier::Lost).unwrap();
-    wait_for("an Event about the lost session", 2 * SOON, || {
+    let shutdown = |line: &str| {
+        lab.router().configure(&[&format!("router bgp {ROUTER_ASN}"), line]).unwrap();
+    };
+    shutdown("neighbor speakers shutdown");
+    let ended = wait_for("Events about lost sessions", 2 * SOON, || {
         let seen = events(&lab, "BGPPeer", "router-v4", &["SessionDown"])?;
-        ensure!(
-            seen.iter().any(|event| event.contains("n2 has lost the session with 192.0.2.1")),
-            "{seen:?}"
-        );
+        for node in ["n1", "n2", "n3"] {
+            let lost = format!("SessionDown {node} has lost the session with 192.0.2.1: ");
+            ensure!(seen.iter().any(|event| event.starts_with(&lost)), "{seen:?}");
+        }
         Ok(())
-    })
-    .unwrap();
-    lab.mend().unwrap();
+    });
+    shutdown("no neighbor speakers shutdown");
+    ended.unwrap();
     expect_sessions(&lab, 2 * SOON).unwrap();
 }
 
