@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn request_has_the_fields_of_its_family() {
         let v4 = IDENTITY.request(FROM[0], 0x1_0005);
-        let octets = [8, 0, 0xc4, 0x94, 0x12, 0x34, 0, 5, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 1, 0, 5];
+        let octets = [8, 0, 0xd5, 0xac, 0x12, 0x34, 0, 5, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0, 1, 0, 5];
         assert_eq!(v4, octets, "{v4:x?}");
         // The sum with the checksum is zero.
         assert_eq!(checksum(&v4), 0);

@@ -65,13 +65,20 @@ fn frr_connects_while_the_peer_is_passive() {
 fn speaker_listens_beside_a_daemon_on_another_address() {
     let lab = LAB.turn();
     let node = &lab.network().nodes[1].netns;
-    let daemon = node.run(|| TcpListener::bind("127.0.0.1:179")).unwrap().unwrap();
+    // A speaker closes the port some time after its last passive peer was edited.
+    let listen = || {
+        wait_for("a free port on the loopback address", SOON, || {
+            anyhow::Ok(node.run(|| TcpListener::bind("127.0.0.1:179"))??)
+        })
+        .unwrap()
+    };
+    let daemon = listen();
     set_frr(&lab, json!({ "passive": true, "sourceInterface": LAN_INTERFACE }));
     expect_all_established(&lab);
     expect_connections_of_frr(&lab);
     // A daemon that starts later.
     drop(daemon);
-    drop(node.run(|| TcpListener::bind("127.0.0.1:179")).unwrap().unwrap());
+    drop(listen());
     set_frr(&lab, json!({ "passive": false, "sourceInterface": null }));
     expect_all_established(&lab);
 }
