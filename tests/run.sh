@@ -12,7 +12,7 @@ PARALLEL=$(($(nproc) + 1))
 # Targets that measure times.
 ALONE="bfd failover flood handover isolation"
 # The targets that take longest. They start first, so that no processor is idle at the end.
-FIRST="bgp_sessions bgp_edits shell interop_routers outage available adversary"
+FIRST="bgp_sessions bgp_edits interop_routers simulated shell outage available adversary bgp_passive truth"
 
 # Prints the names of the test targets in the folders that are given.
 targets() {
