@@ -98,8 +98,9 @@ render config/default >"$new/default"
 } >"$new/dist/crds.yaml"
 select_kinds CustomResourceDefinition <"$new/default" | template crds .Values.crds.install >"$new/$templates/crds.yaml"
 # The templates of these workloads have values of their own.
-select_kinds '!Namespace|CustomResourceDefinition|Deployment|DaemonSet|Service|NetworkPolicy|PodDisruptionBudget' \
-    <"$new/default" | template objects true >"$new/$templates/objects.yaml"
+own_templates='Deployment|DaemonSet|Service|NetworkPolicy|PodDisruptionBudget'
+select_kinds "!Namespace|CustomResourceDefinition|$own_templates" <"$new/default" |
+    template objects true >"$new/$templates/objects.yaml"
 render config/metrics-auth | template metrics-auth 'eq .Values.metrics.auth "kubernetes"' \
     >"$new/$templates/metrics-auth.yaml"
 render config/prometheus | select_kinds PrometheusRule |

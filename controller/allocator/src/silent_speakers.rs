@@ -7,8 +7,8 @@
 //! whose Pods the kubelet probes, and at the condition `Ready` of the Nodes.
 //!
 //! ```text
-//! handle_speaker, handle_node, handle_slice ──▶ SilentSpeakers ──┬─▶ poll_report    the speaker to report now
-//!                                                                └─▶ poll_timeout   when to call it again
+//! handle_speaker, handle_node, handle_slice ──▶ SilentSpeakers ──┬─▶ poll_report   the speaker to report
+//!                                                                └─▶ poll_timeout  when to call it again
 //! ```
 //!
 //! A speaker is reported once. If it replaces the report, it runs although its Pod is not ready, and is not

@@ -15,8 +15,8 @@ use fairlead_lab::{ensure, wait_for};
 pub(crate) const NODES: usize = 3;
 /// Limit for any step. Only failures wait this long.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
-/// After this long without a write everything has been written: a speaker writes its status at least every two
-/// seconds while it has up to 2,000 addresses by L2.
+/// After this long without a write everything has been written: a speaker writes its status at least every
+/// two seconds while it has up to 2,000 addresses by L2.
 const QUIET: Duration = Duration::from_millis(2500);
 
 /// A new owner repeats its announcements for this long; rest begins afterwards.

@@ -131,8 +131,8 @@ impl Drop for RouteMonitor {
     }
 }
 
-/// Parses a line of `ip -o monitor route`: the deletion of a marker, or a change of a route of BGP. BIRD gives
-/// all its routes the protocol `bird`.
+/// Parses a line of `ip -o monitor route`: the deletion of a marker, or a change of a route of BGP. BIRD
+/// gives all its routes the protocol `bird`.
 fn parse(line: &str) -> Option<Line> {
     let mut words = line.split_whitespace().peekable();
     let deleted = words.next_if_eq(&"Deleted").is_some();

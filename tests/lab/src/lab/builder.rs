@@ -105,8 +105,8 @@ impl Builder {
         self
     }
 
-    /// Starts an API server without the custom resources and the namespace of Fairlead, and neither controller
-    /// nor speakers: a cluster before Fairlead is installed.
+    /// Starts an API server without the custom resources and the namespace of Fairlead, and neither
+    /// controller nor speakers: a cluster before Fairlead is installed.
     #[must_use]
     pub fn before_installation(mut self) -> Self {
         self.definitions = false;
