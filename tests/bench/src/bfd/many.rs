@@ -141,8 +141,7 @@ fn plain_sender(stage: &Stage, host: &Host, per_second: f64) -> Result<f64> {
         };
         let sockets = addresses().into_iter().map(connect).collect::<Result<Vec<_>>>()?;
         let (before, start) = (usage::this_thread_cpu()?, Instant::now());
-        let mut sent = 0_u32;
-        for socket in sockets.iter().cycle() {
+        for (sent, socket) in (0_u32..).zip(sockets.iter().cycle()) {
             let elapsed = start.elapsed();
             if elapsed >= COUNTED {
                 break;
@@ -152,7 +151,6 @@ fn plain_sender(stage: &Stage, host: &Host, per_second: f64) -> Result<f64> {
                 std::thread::sleep(PACE);
             }
             socket.send(&[0; PACKET])?;
-            sent += 1;
         }
         let used = usage::this_thread_cpu()?.saturating_sub(before);
         Ok(used.as_secs_f64() / start.elapsed().as_secs_f64())
