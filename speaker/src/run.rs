@@ -160,6 +160,10 @@ const EVENT_CAPACITY: usize = 1024;
 /// Returns an error if the Kubernetes client cannot be configured, if the metrics address cannot be bound, or
 /// if a task ends that the speaker cannot run without.
 pub async fn run(flags: Flags) -> anyhow::Result<()> {
+    // Before the other threads start, which inherit it.
+    if let Err(error) = fairlead_net::shorten_slice() {
+        tracing::debug!(%error, "the kernel refuses a shorter slice of the processor");
+    }
     let Connection { client, server } = client::connect(&flags.common).await?;
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);

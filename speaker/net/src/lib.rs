@@ -43,5 +43,5 @@ pub use arp::ArpSocket;
 pub use echo::EchoSocket;
 pub use inquiry::{InquirySocket, neighbors};
 pub use ndp::{NdpMessage, NdpSocket, RouterDiscoverySocket};
-pub use scheduling::Scheduling;
+pub use scheduling::{Scheduling, shorten_slice};
 pub use udp::DualStackUdpSocket;

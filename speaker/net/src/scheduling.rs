@@ -1,6 +1,7 @@
 //! [`Scheduling`]: priority of a thread that must be on time.
 
 use std::fmt;
+use std::io;
 
 use crate::sys::scheduling;
 
@@ -8,6 +9,8 @@ use crate::sys::scheduling;
 const FIFO_PRIORITY: i32 = 20;
 /// Nice value where SCHED_FIFO is not permitted.
 const NICE: i32 = -15;
+/// Slice under normal scheduling: the shortest that the kernel accepts.
+const SLICE_NANOSECONDS: u64 = 100_000;
 
 /// How the kernel schedules a thread. [`fmt::Display`] writes the text for the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +35,16 @@ impl Scheduling {
             Self::Normal
         }
     }
+}
+
+/// Gives the calling thread, and the threads that it starts later, the shortest slice of the processor that
+/// the kernel accepts: they start earlier on a busy node, at the same share of the processor. It needs no
+/// permission.
+///
+/// # Errors
+/// If the kernel refuses. Kernels before Linux 6.12 accept and ignore it.
+pub fn shorten_slice() -> io::Result<()> {
+    scheduling::set_slice(SLICE_NANOSECONDS)
 }
 
 impl fmt::Display for Scheduling {
