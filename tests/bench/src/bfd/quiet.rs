@@ -9,9 +9,7 @@ use fairlead_lab::wait_for;
 use serde_json::Value;
 
 use super::cpu_group::CpuGroup;
-use super::{
-    MULTIPLIER, VERSION, builder, prioritize, router_downs, router_sessions, set_interval, wait_until_up,
-};
+use super::{MULTIPLIER, VERSION, builder, prioritize, router_downs, router_sessions, set_interval};
 use crate::Options;
 use crate::stage::{DataPlane, NODES, SOON, Stage, on_stage_of};
 use crate::table::Section;
@@ -36,7 +34,32 @@ struct Load {
     stop: Arc<AtomicBool>,
 }
 
-/// Measures with and without SCHED_FIFO, each with and without the share of the manifest.
+/// How the speakers of one lab run.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    name: &'static str,
+    /// The command that starts a speaker, without the speaker.
+    launcher: &'static [&'static str],
+    /// Whether each speaker has the share of the processors that its manifest requests.
+    grouped: bool,
+}
+
+const CASES: [Case; 4] = [
+    Case { name: "SYS_NICE", launcher: &[], grouped: false },
+    Case { name: "no SYS_NICE", launcher: &WITHOUT_CAPABILITY, grouped: false },
+    Case { name: "SYS_NICE", launcher: &[], grouped: true },
+    Case { name: "no SYS_NICE", launcher: &WITHOUT_CAPABILITY, grouped: true },
+];
+
+/// A lab whose sessions are counted.
+struct Run<'a> {
+    name: String,
+    stage: &'a Stage,
+    before: Counts,
+}
+
+/// Measures with and without SCHED_FIFO, each with and without the share of the manifest. Each case has a lab
+/// of its own; all run at the same time.
 ///
 /// # Errors
 /// If a session does not come up before the processors are busy.
@@ -57,21 +80,7 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
             "interval at the end",
         ],
     );
-    for (what, launcher) in [("SYS_NICE", &[][..]), ("no SYS_NICE", &WITHOUT_CAPABILITY)] {
-        on_stage_of(builder().speaker_launcher(launcher), DataPlane::Stopped, |stage| {
-            prioritize_router(stage, &mut section)?;
-            phase(stage, options, what, &mut section)?;
-            let groups = stage.speakers()?.into_iter().map(CpuGroup::create).collect::<Result<Vec<_>>>();
-            match groups {
-                Ok(groups) => {
-                    let share = groups.first().map_or("", CpuGroup::share);
-                    phase(stage, options, &format!("{what}, {share}"), &mut section)?;
-                }
-                Err(error) => section.note(format!("{what}: no control groups: {error:#}")),
-            }
-            Ok(())
-        })?;
-    }
+    measure_cases(&CASES, Vec::new(), options, &mut section)?;
     section.note("target: no downs; both columns count transitions from Up, summed over all nodes");
     section.note(
         "late: as the speakers count it: detections that waited for one more interval, packets sent late",
@@ -80,34 +89,71 @@ pub(crate) fn measure(options: &Options) -> Result<Section> {
         .note("interval: the longest of the nodes; a speaker that sends late raises its own (docs/bfd.md)");
     section.note("one thread for each processor spins; FRR's bfdd has priority, as on a machine of its own");
     section.note("the control group of a speaker has the share that its manifest requests");
+    section.note("all rows are measured at the same time, each with a lab of its own");
     Ok(section)
 }
 
+/// Starts the lab of each case, beside those that run, then makes the processors busy and counts.
+fn measure_cases(
+    cases: &[Case],
+    mut running: Vec<Run<'_>>,
+    options: &Options,
+    section: &mut Section,
+) -> Result<()> {
+    let Some((case, rest)) = cases.split_first() else { return count(&mut running, options, section) };
+    on_stage_of(builder().speaker_launcher(case.launcher), DataPlane::Stopped, |stage| {
+        prioritize_router(stage, section)?;
+        let mut name = case.name.to_owned();
+        let groups = if case.grouped {
+            stage.speakers()?.into_iter().map(CpuGroup::create).collect::<Result<Vec<_>>>()
+        } else {
+            Ok(Vec::new())
+        };
+        match &groups {
+            Ok(groups) => {
+                name += &groups.first().map_or_else(String::new, |group| format!(", {}", group.share()))
+            }
+            Err(error) => {
+                section.note(format!("{name}: no control groups: {error:#}"));
+                return measure_cases(rest, running, options, section);
+            }
+        }
+        set_interval(stage, INTERVAL)?;
+        let mut running: Vec<Run<'_>> = running;
+        running.push(Run { name, stage, before: counts(stage)? });
+        measure_cases(rest, running, options, section)
+    })
+}
+
 /// Counts while all processors are busy.
-fn phase(stage: &Stage, options: &Options, what: &str, section: &mut Section) -> Result<()> {
-    set_interval(stage, INTERVAL)?;
-    let before = counts(stage)?;
+fn count(runs: &mut [Run<'_>], options: &Options, section: &mut Section) -> Result<()> {
+    for run in &mut *runs {
+        run.before = counts(run.stage)?;
+    }
     let load = Load::start();
     std::thread::sleep(Duration::from_secs(60) * options.minutes);
     drop(load);
-    // Their tasks may have waited for a processor for long.
-    let after = wait_for("the counters of the speakers", SOON, || counts(stage))?;
-    let of = |count: fn(&Counts) -> u64| (count(&after) - count(&before)).to_string();
-    let up: u64 = sum(stage, "fairlead_speaker_bfd_session_up")?;
-    section.row(
-        what,
-        [
-            scheduling(stage)?,
-            of(|counts| counts.router_downs),
-            of(|counts| counts.speaker_downs),
-            of(|counts| counts.late_detections),
-            of(|counts| counts.late_packets),
-            of(|counts| counts.packets),
-            format!("{up}/{NODES}"),
-            longest_interval(stage)?,
-        ],
-    );
-    wait_until_up(stage, None)
+    for run in runs {
+        let Run { name, stage, before } = run;
+        // Their tasks may have waited for a processor for long.
+        let after = wait_for("the counters of the speakers", SOON, || counts(stage))?;
+        let of = |count: fn(&Counts) -> u64| (count(&after) - count(before)).to_string();
+        let up: u64 = sum(stage, "fairlead_speaker_bfd_session_up")?;
+        section.row(
+            name.clone(),
+            [
+                scheduling(stage)?,
+                of(|counts| counts.router_downs),
+                of(|counts| counts.speaker_downs),
+                of(|counts| counts.late_detections),
+                of(|counts| counts.late_packets),
+                of(|counts| counts.packets),
+                format!("{up}/{NODES}"),
+                longest_interval(stage)?,
+            ],
+        );
+    }
+    Ok(())
 }
 
 fn counts(stage: &Stage) -> Result<Counts> {
