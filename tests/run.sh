@@ -2,15 +2,17 @@
 # Runs every test: unit, property, protocol and documentation tests, and the tests with real packets.
 #
 # Most targets wait for timers, and each lab has network namespaces of its own, so that several targets run
-# at a time. A target that measures how fast something happens runs alone.
+# at a time. Targets that measure how fast something happens run later: two at a time if they leave the
+# processors idle, else alone.
 # shellcheck disable=SC2046,SC2086 # lists of words
 set -euo pipefail
 cd "$(dirname "$0")/.."
 CARGO=${CARGO:-cargo}
-PARALLEL=$(($(nproc) + 1))
+PARALLEL=$(($(nproc) + 2))
 
 # Targets that measure times.
-ALONE="bfd failover flood handover isolation"
+MEASURING="failover isolation bfd handover"
+ALONE="flood"
 # The targets that take longest. They start first, so that no processor is idle at the end.
 FIRST="bgp_sessions bgp_edits interop_routers simulated shell outage available adversary bgp_passive truth"
 
@@ -34,6 +36,8 @@ cargo_test() {
 run_targets() {
     local name=${*: -1} start=$SECONDS status=ok
     name=${name#--}
+    # Its tests wait for the time-outs of a controller, each of its own, and use no lab.
+    [ "$name" != shell ] || set -- "$@" -- --test-threads=8
     cargo_test "$@" >"$results/$name.log" 2>&1 || status=failed
     [ "$status" = ok ] || touch "$results/$name.failed" # read below, so that every target runs
     {
@@ -54,12 +58,14 @@ export CARGO results
 export -f cargo_test run_targets
 
 folders=$(find . \( -path ./target -o -name src \) -prune -o -name tests -type d -print)
-rest=$(targets $(printf '%s/* ' $folders) | grep -vxF "$(printf '%s\n' $ALONE $FIRST)")
+rest=$(targets $(printf '%s/* ' $folders) | grep -vxF "$(printf '%s\n' $MEASURING $ALONE $FIRST)")
 {
     printf -- '--test %s\n' $FIRST
     printf -- '%s\n' '--lib --bins' --doc
     printf -- '--test %s\n' $rest
 } | xargs -P "$PARALLEL" -I '{}' bash -euc 'run_targets {}' || touch "$results/(xargs).failed"
+printf -- '--test %s\n' $MEASURING | xargs -P 2 -I '{}' bash -euc 'run_targets {}' ||
+    touch "$results/(xargs).failed"
 for name in $ALONE; do
     run_targets --test "$name"
 done

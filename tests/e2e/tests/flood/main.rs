@@ -28,7 +28,7 @@ use observation::{Bounds, Observation, observe};
 use scripted::{Behavior, Script, ScriptedRouter, keepalive, route_refresh, update};
 
 /// Duration of each flood, in seconds. One second shows the faults that a flood caused in the past.
-const DEFAULT_SECONDS: u64 = 8;
+const DEFAULT_SECONDS: u64 = 5;
 /// Time of each observation without a flood. The best of [`QUIET_OBSERVATIONS`] sets the bounds.
 const QUIET: Duration = Duration::from_secs(1);
 const QUIET_OBSERVATIONS: usize = 3;

@@ -125,7 +125,7 @@ fn evaluations_per_event_do_not_grow_with_services() {
     for count in [evaluations, evaluations_of_holders] {
         let few = count(100);
         assert!(few.iter().all(|(_, evaluations)| *evaluations <= 4), "{few:?}");
-        for n in [1_000, 10_000] {
+        for n in [1_000, 3_000] {
             assert_eq!(count(n), few, "with {n}");
         }
     }
@@ -133,7 +133,7 @@ fn evaluations_per_event_do_not_grow_with_services() {
 
 #[test]
 fn start_and_pool_edit_evaluate_each_service_once() {
-    for n in [100, 1_000, 10_000] {
+    for n in [100, 1_000, 3_000] {
         assert_eq!(evaluations_of_all(n).into_iter().map(|(_, e)| e).collect::<Vec<_>>(), [u64::from(n); 2]);
     }
 }
