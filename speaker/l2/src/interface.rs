@@ -5,6 +5,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
+use crate::families::ServedFamilies;
+
 /// An Ethernet (EUI-48) address.
 pub type Mac = [u8; 6];
 
@@ -24,13 +26,14 @@ pub struct Interface {
 }
 
 impl Interface {
+    /// Returns the address families for which this interface can announce addresses.
+    pub fn families(&self) -> ServedFamilies {
+        ServedFamilies { v4: self.arp, v6: self.link_local.is_some() }
+    }
+
     /// Returns true if an address in `set` is announced on this interface.
     pub(crate) fn serves(&self, address: IpAddr, set: &InterfaceSet) -> bool {
-        let supported = match address {
-            IpAddr::V4(_) => self.arp,
-            IpAddr::V6(_) => self.link_local.is_some(),
-        };
-        supported && set.contains(&self.name)
+        self.families().serves(address) && set.contains(&self.name)
     }
 }
 

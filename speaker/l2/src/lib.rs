@@ -21,6 +21,7 @@
 //! | `handover.rs` | until when this node answers for an address that another node takes over |
 //! | `groups.rs` | solicited-node multicast groups of one interface |
 //! | `interface.rs` | [`Interface`], [`InterfaceSet`] |
+//! | `families.rs` | [`ServedFamilies`]: what an interface can announce |
 //! | `output.rs` | [`Transmit`], [`GroupEvent`], [`Yielded`] |
 //! | `arp.rs`, `ndp.rs` | the two packet formats |
 //! | `inquiry.rs` | `inquiry`, [`answered`]: whether other hosts are there |
@@ -29,6 +30,7 @@
 #![forbid(unsafe_code)]
 
 mod arp;
+mod families;
 mod groups;
 mod handover;
 mod inquiry;
@@ -39,6 +41,7 @@ mod responder;
 mod router_discovery;
 mod schedule;
 
+pub use families::{MAX_SERVED_INTERFACES, ServedFamilies, ServedInterfaces};
 pub use inquiry::{answered, inquiry};
 pub use interface::{Interface, InterfaceSet, Mac};
 pub use ndp::{ALL_NODES, NdpPacket, solicited_node};

@@ -8,7 +8,7 @@
 //! set_peers(now, listed speakers) ──┐             ┌─▶ poll_transmit  datagrams to send
 //! handle_datagram(now, from, bytes) ┼──▶ Mesh ────┼─▶ poll_event     speakers that came up or went down,
 //! handle_evidence, handle_refusal,  │             │                  and when evidence is needed
-//! handle_silences                   │             │
+//! handle_silences, set_interfaces   │             │
 //! handle_timeout(now), leave(now) ──┘             └─▶ poll_timeout   when to call handle_timeout
 //! ```
 //!
@@ -22,6 +22,7 @@
 //! | `config.rs` | [`Config`]: timing |
 //! | `identity.rs` | [`Identity`]: one run of one speaker |
 //! | `isolation.rs` | whether silence is the death of others or the isolation of this node |
+//! | `reports.rs` | on which interfaces each speaker can announce addresses |
 //! | `suspects.rs` | nodes whose kernel is silent or whose port is closed, until they are dead |
 
 #![forbid(unsafe_code)]
@@ -32,6 +33,7 @@ mod foca_runtime;
 mod identity;
 mod isolation;
 mod mesh;
+mod reports;
 mod suspects;
 
 pub use config::Config;

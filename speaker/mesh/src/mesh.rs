@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fairlead_l2::ServedInterfaces;
 use fairlead_probe::{ALL_PAIRS, Silence};
 use foca::{Codec, Foca, Header, Member, Message, NoCustomBroadcast, OwnedNotification, PostcardCodec};
 use rand::SeedableRng;
@@ -12,6 +14,7 @@ use rand::rngs::StdRng;
 use crate::authentication::Key;
 use crate::foca_runtime::FocaRuntime;
 use crate::isolation::{Evidence, Isolation, IsolationCause};
+use crate::reports::Reports;
 use crate::suspects::{Decision, Suspects};
 use crate::{Config, Identity};
 
@@ -67,6 +70,7 @@ pub struct Mesh {
     alive: BTreeSet<String>,
     isolation: Isolation,
     suspects: Suspects,
+    reports: Reports,
     /// Nodes that are dead although SWIM has not noticed yet.
     lost: BTreeSet<String>,
     /// Nodes whose kernels answer no echo request.
@@ -136,6 +140,7 @@ impl Mesh {
             alive: BTreeSet::from([node.clone()]),
             isolation: Isolation::new(now),
             suspects: Suspects::default(),
+            reports: Reports::default(),
             lost: BTreeSet::new(),
             silent: BTreeSet::new(),
             sender: None,
@@ -159,9 +164,18 @@ impl Mesh {
         self.nodes_by_address = peers.iter().map(|(node, address)| (*address, node.clone())).collect();
         self.isolation.retain_listed(&peers);
         self.suspects.retain(|node| peers.contains_key(node) || self.alive.contains(node));
+        self.reports.retain(|node| peers.contains_key(node) || self.alive.contains(node));
         self.departed.retain(|node| peers.contains_key(node));
         self.peers = peers;
         self.step(now, |mesh| mesh.announce_to_missing(now));
+    }
+
+    /// Replaces the interfaces on which this node can announce addresses. The others learn of a change at
+    /// once. Of too many interfaces, the first by name count: [`fairlead_l2::MAX_SERVED_INTERFACES`].
+    pub fn set_interfaces(&mut self, now: Instant, interfaces: ServedInterfaces) {
+        let members = self.alive.iter().filter(|node| **node != self.node);
+        self.reports.set_own(now, interfaces, members);
+        self.step(now, |_| {});
     }
 
     /// Changes the address of this node. It remains a member of the mesh, and the others learn of the change.
@@ -190,6 +204,9 @@ impl Mesh {
         // Datagrams that others still send would make foca join again.
         if self.leaving.is_some() {
             return;
+        }
+        if Reports::owns(payload) {
+            return self.handle_report(from, payload);
         }
         self.sender = Some(from);
         self.step(now, |mesh| {
@@ -231,7 +248,8 @@ impl Mesh {
         let confirmation = self.reported_down.values().min().copied();
         let isolation = self.isolation.next_timeout(self.is_connected());
         let suspects = self.suspects.poll_timeout();
-        [timer, announce, confirmation, isolation, suspects].into_iter().flatten().min()
+        let reports = self.reports.poll_timeout();
+        [timer, announce, confirmation, isolation, suspects, reports].into_iter().flatten().min()
     }
 
     /// Returns the next datagram to send and its destination. Call until `None` after every other call.
@@ -323,6 +341,17 @@ impl Mesh {
         &self.departed
     }
 
+    /// Returns the interfaces of the other nodes that reported them. A speaker of an older version is not among
+    /// them, nor one that has just joined.
+    pub fn interfaces(&self) -> impl Iterator<Item = (&String, &Arc<ServedInterfaces>)> {
+        self.reports.known()
+    }
+
+    /// Returns a number that grows with each change of [`Self::interfaces`].
+    pub fn interfaces_version(&self) -> u64 {
+        self.reports.known_version()
+    }
+
     /// Returns why this node must not conclude anything from the silence of the others; `None` if it hears
     /// another speaker, if there is none, or if the others are dead.
     pub fn isolation(&self) -> Option<IsolationCause> {
@@ -393,17 +422,52 @@ impl Mesh {
             self.events.push_back(MeshEvent::EvidenceNeeded);
         }
         while let Some((to, payload)) = self.runtime.sends.pop_front() {
-            self.counters.sent += 1;
-            self.transmits.push_back((to.address, self.key.sign(&payload)));
+            self.transmit(to.address, &payload);
         }
+        // After the messages of foca: a member that joins must know this node to accept its report.
+        self.send_reports(now);
+    }
+
+    fn transmit(&mut self, to: SocketAddr, payload: &[u8]) {
+        self.counters.sent += 1;
+        self.transmits.push_back((to, self.key.sign(payload)));
+    }
+
+    fn handle_report(&mut self, from: SocketAddr, payload: &[u8]) {
+        let (peers, alive) = (&self.peers, &self.alive);
+        let is_known = |node: &str| peers.contains_key(node) || alive.contains(node);
+        let Ok(acknowledgment) = self.reports.handle(payload, &self.node, is_known) else { return };
+        self.counters.received += 1;
+        if let Some(payload) = acknowledgment {
+            self.transmit(from, &payload);
+        }
+    }
+
+    /// Sends the report of this node to the members for which it is due.
+    fn send_reports(&mut self, now: Instant) {
+        if self.leaving.is_some() || self.reports.poll_timeout().is_none_or(|due| now < due) {
+            return;
+        }
+        let generation = self.foca.identity().generation;
+        let Some((payload, mut due)) = self.reports.take_due(now, &self.node, generation) else { return };
+        let members = self.foca.iter_members().map(foca::Member::id);
+        let mut addresses: Vec<SocketAddr> =
+            members.filter(|id| due.remove(&id.node)).map(|id| id.address).collect();
+        // Those that are doubted are no members for foca.
+        addresses.extend(due.iter().filter_map(|node| self.peers.get(node)));
+        addresses.into_iter().for_each(|address| self.transmit(address, &payload));
     }
 
     fn handle_notification(&mut self, now: Instant, notification: OwnedNotification<Identity>) {
         match notification {
             OwnedNotification::MemberUp(Identity { node, .. }) => self.add_member(now, node),
             // Another run of the speaker, which SWIM has not missed.
-            OwnedNotification::Rename(_, Identity { node, .. }) if self.lost.contains(&node) => {
-                self.revive(now, node);
+            OwnedNotification::Rename(_, Identity { node, .. }) => {
+                if self.lost.contains(&node) {
+                    self.revive(now, node);
+                } else if self.alive.contains(&node) {
+                    self.reports.send_to(now, &node);
+                }
             }
             OwnedNotification::MemberDown(Identity { node, .. }) if node != self.node => {
                 let reporter = self.sender.map(|from| self.nodes_by_address.get(&from) == Some(&node));
@@ -435,7 +499,11 @@ impl Mesh {
                 }
             }
             // The other members considered this speaker dead: announce at once that it is alive.
-            OwnedNotification::Rejoin(_) => self.announce_to(self.peers.keys().cloned().collect()),
+            OwnedNotification::Rejoin(_) => {
+                self.announce_to(self.peers.keys().cloned().collect());
+                let members = self.alive.iter().filter(|node| **node != self.node);
+                members.for_each(|node| self.reports.send_to(now, node));
+            }
             _ => {}
         }
     }
@@ -448,6 +516,7 @@ impl Mesh {
         // A member that was doubted may have acted without this node: it counts as joined again.
         let doubted = self.isolation.handle_up(now, &node);
         if self.alive.insert(node.clone()) || doubted {
+            self.reports.send_to(now, &node);
             self.events.push_back(MeshEvent::Up(node));
             self.gossip();
         }
@@ -527,8 +596,11 @@ impl Mesh {
         self.suspects.remove(&node);
         self.lost.remove(&node);
         self.isolation.handle_down(&node);
+        self.reports.stop_sending_to(&node);
         if self.peers.contains_key(&node) {
             self.missing.insert(node.clone());
+        } else {
+            self.reports.retain(|known| *known != *node);
         }
         if self.alive.remove(&node) {
             self.events.push_back(MeshEvent::Down(node));

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod interfaces;
 mod network;
 
 use std::collections::BTreeSet;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use fairlead_l2::{ServedFamilies, ServedInterfaces};
 use fairlead_mesh::{Config, Counters, Evidence, Identity, IsolationCause, Mesh, MeshEvent};
 use fairlead_probe::{Detection, Prober, Silence, watched_by};
 use rand::rngs::StdRng;
@@ -41,6 +42,8 @@ struct Node {
     replies: Vec<(Instant, IpAddr, u64)>,
     /// What the mesh was told last.
     silences: BTreeMap<String, Silence>,
+    /// The interfaces that the speaker reports; `None` for a speaker of a version without reports.
+    interfaces: Option<ServedInterfaces>,
 }
 
 /// A fault of the cable of one node, or of its firewall.
@@ -134,6 +137,7 @@ impl Network {
             prober: Detection::Fast.timing().map(Prober::new),
             replies: Vec::new(),
             silences: BTreeMap::new(),
+            interfaces: Some([("eth0".to_owned(), ServedFamilies::BOTH)].into()),
         }));
         network.list_addresses();
         network
@@ -161,11 +165,46 @@ impl Network {
             generation: self.nodes[node].generation,
         };
         let mut mesh = Mesh::new(self.now, Config::default(), identity, key, self.rng.random());
+        if let Some(interfaces) = &self.nodes[node].interfaces {
+            mesh.set_interfaces(self.now, interfaces.clone());
+        }
         mesh.set_peers(self.now, self.listed());
         self.nodes[node].mesh = Some(mesh);
         self.nodes[node].powered = true;
         self.nodes[node].silences.clear();
         self.drain(node);
+    }
+
+    /// Changes the interfaces of the node, given by name. Without, it is of a version without reports.
+    pub(crate) fn set_interfaces(&mut self, node: usize, names: Option<&[&str]>) {
+        let interfaces = names.map(|names| {
+            names.iter().map(|name| ((*name).to_owned(), ServedFamilies::BOTH)).collect::<ServedInterfaces>()
+        });
+        self.nodes[node].interfaces.clone_from(&interfaces);
+        let now = self.now;
+        if let (Some(mesh), Some(interfaces)) = (&mut self.nodes[node].mesh, interfaces) {
+            mesh.set_interfaces(now, interfaces);
+        }
+        self.drain(node);
+    }
+
+    /// Returns the interfaces of another node as a node knows them; `None` if it knows none.
+    pub(crate) fn interfaces(&self, node: usize, of: usize) -> Option<Vec<&str>> {
+        let mut known = self.mesh(node).interfaces();
+        let (_, interfaces) = known.find(|(other, _)| **other == name(of))?;
+        Some(interfaces.keys().map(String::as_str).collect())
+    }
+
+    /// Returns whether every running speaker knows the interfaces of every other one.
+    pub(crate) fn interfaces_agree(&self) -> bool {
+        let running: Vec<usize> = (0..self.nodes.len()).filter(|n| self.nodes[*n].mesh.is_some()).collect();
+        running.iter().all(|node| {
+            running.iter().filter(|of| *of != node).all(|of| {
+                let own = self.nodes[*of].interfaces.as_ref();
+                let own = own.map(|interfaces| interfaces.keys().map(String::as_str).collect());
+                self.interfaces(*node, *of) == own
+            })
+        })
     }
 
     /// The node loses power.
