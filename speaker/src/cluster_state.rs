@@ -15,8 +15,8 @@ use fairlead_crds::resolve::{InForce, ObjectRef, ObjectVerdict, Resolution};
 use fairlead_crds::store::{ConfigurationStore, ObjectChange};
 use fairlead_crds::v1beta1;
 use fairlead_plan::{
-    AnnouncementChange, LinkNetworks, Node, NodeName, Plan, ProbeAnswer, Protocol, Service, Slice, SliceKey,
-    Takeover,
+    AnnouncementChange, LinkNetworks, Node, NodeInterfaces, NodeName, Plan, ProbeAnswer, Protocol, Service,
+    Slice, SliceKey, Takeover,
 };
 use kube::Resource;
 
@@ -171,6 +171,11 @@ impl ClusterState {
     /// Sets the interfaces that can carry announcements; see [`Plan::set_links`].
     pub(crate) fn set_links(&mut self, links: LinkNetworks) {
         self.plan.set_links(links);
+    }
+
+    /// Sets the interfaces of other nodes; see [`Plan::set_interfaces`].
+    pub(crate) fn set_interfaces(&mut self, interfaces: &NodeInterfaces) {
+        self.plan.set_interfaces(interfaces);
     }
 
     /// Returns whether any interface can carry announcements.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fairlead_crds::resolve::{ObjectRef, ObjectVerdict};
-use fairlead_l2::InterfaceSet;
+use fairlead_l2::{InterfaceSet, MAX_SERVED_INTERFACES};
 use fairlead_plan::announced_lists::AnnouncedLists;
 use fairlead_plan::membership_gate::MembershipGate;
 use fairlead_plan::node_status::Summary;
@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::tasks::bgp::BgpPeers;
 use crate::tasks::events::{TakeoverReport, TakeoverSender};
 use crate::tasks::gateways::GatewaysReceiver;
-use crate::tasks::l2::{L2CommandSender, YieldedReceiver, is_usable};
+use crate::tasks::l2::{L2CommandSender, YieldedReceiver, is_usable, served_families};
 use crate::tasks::links::LinksReceiver;
 use crate::tasks::mesh::{Membership, MeshInput};
 use crate::tasks::mesh_key::MeshKey;
@@ -98,6 +98,9 @@ impl Coordinator {
                     let new_arrivals = view.as_ref().map_or(0, |view| view.arrivals);
                     member_joined = new_arrivals != arrivals;
                     arrivals = new_arrivals;
+                    if let Some(view) = &view {
+                        self.state.set_interfaces(&view.interfaces);
+                    }
                     gate.handle_members(Instant::now(), view.map(|view| view.members));
                 }
                 Ok(()) = self.links.changed() => {
@@ -175,19 +178,33 @@ impl Coordinator {
         }
     }
 
-    /// Passes the networks of the interfaces that can announce to the plan.
+    /// Passes the networks of the interfaces that can announce to the plan, and what they can announce to the
+    /// mesh.
     fn update_links(&mut self) {
+        // Not listed yet: a node always has the loopback interface.
+        if self.links.borrow().by_index.is_empty() {
+            return;
+        }
         let (links, gateways) = (self.links.borrow().clone(), self.gateways.borrow().clone());
         let gateways = [gateways.v4, gateways.v6].concat();
         let usable = links.by_index.values().filter(|link| is_usable(link, &self.excluded_interfaces));
-        let networks: LinkNetworks = usable
+        let mut networks: LinkNetworks = usable
             .map(|link| {
                 let on_link = gateways.iter().filter(|gateway| gateway.ifindex == link.index);
                 let gateways = on_link.map(|gateway| gateway.address).collect();
-                (link.name.clone(), LinkNetwork { addresses: link.addresses.clone(), gateways })
+                let addresses = link.addresses.clone();
+                (link.name.clone(), LinkNetwork { addresses, gateways, families: served_families(link) })
             })
             .collect();
+        // This node counts on the same interfaces as the others, which learn of no more.
+        while networks.len() > MAX_SERVED_INTERFACES {
+            networks.pop_last();
+        }
+        let served = networks.iter().map(|(name, network)| (name.clone(), network.families)).collect();
         self.state.set_links(networks);
+        // Before the plan is updated: other nodes take over the addresses of an interface that is down.
+        let served = Some(Arc::new(served));
+        self.mesh_input.send_if_modified(|input| replace(&mut input.interfaces, served));
     }
 
     fn handle_watch_events(&mut self, first: WatchEvent) {
@@ -235,7 +252,11 @@ impl Coordinator {
         let own = addresses.first().copied();
         // Join the mesh only when synced: members are elected as owners.
         let peers = self.state.mesh_peers().filter(|_| synced);
-        self.mesh_input.send_if_modified(|current| replace(current, MeshInput { own, peers }));
+        self.mesh_input.send_if_modified(|current| {
+            let changed = current.own != own || current.peers != peers;
+            (current.own, current.peers) = (own, peers);
+            changed
+        });
         self.probe_wanted.send_if_modified(|wanted| replace(wanted, self.state.plan().awaits_data_path()));
         let announced = self.announced.update(self.state.plan(), Instant::now());
         let mut summary = Summary::new(self.state.plan(), announced, synced);

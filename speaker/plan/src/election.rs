@@ -1,7 +1,8 @@
 //! The election of the node that owns each L2 address.
 //!
 //! Every speaker computes the same owner: among the live nodes that may announce, an advertisement must
-//! select the owner, and it must be able to serve the family of the address. Of several such nodes the owner
+//! select the owner, and the owner must have an interface that the advertisement lists and that serves the
+//! family of the address (see the module `candidates`). Of several such nodes the owner
 //! is the one that serves most of the Services on the address, then the one that serves most of them with
 //! endpoints that are not terminating, then the most preferred one, then the one with the highest [`rank`].
 //!
@@ -13,10 +14,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use fairlead_crds::model::family::Family;
-use fairlead_crds::model::selector::any_or_empty;
 use fairlead_crds::model::service::ObjectKey;
-use fairlead_l2::InterfaceSet;
+use fairlead_l2::{InterfaceSet, ServedInterfaces};
 
+use crate::candidates::{Candidates, NodeInterfaces, families};
 use crate::change::{AnnouncementChange, AnnouncementState};
 use crate::dirty::DirtySet;
 use crate::endpoints::Serving;
@@ -38,6 +39,8 @@ pub(crate) struct Election {
     claims_held: bool,
     /// Interfaces that can announce; `None` until they were listed: every interface counts as present.
     links: Option<Links>,
+    /// The interfaces that the speakers of other nodes reported.
+    interfaces: NodeInterfaces,
     candidates: Candidates,
     outcomes: BTreeMap<IpAddr, Outcome>,
     /// The addresses of each owner.
@@ -66,15 +69,6 @@ struct Outcome {
     announced: Option<InterfaceSet>,
     /// This node withdrew the address while it is isolated, because another host announces it.
     yielded: bool,
-}
-
-/// Live nodes that may announce, and which of them each advertisement selects.
-#[derive(Debug, Default)]
-struct Candidates {
-    /// Sorted by name.
-    nodes: Vec<NodeName>,
-    /// By name of the advertisement: index into `nodes` and weight of preference, ascending.
-    selected: BTreeMap<String, Vec<(usize, u32)>>,
 }
 
 /// The score of one candidate in one election.
@@ -165,12 +159,25 @@ impl Election {
             return;
         }
         let links = Links::new(links);
+        let is_first = self.links.is_none();
         let old = self.links.replace(Links::default()).unwrap_or_default();
         dirty.mark_addresses(links.differing(&old).filter(|address| self.outcomes.contains_key(address)));
+        // At the first call, every interface counted as present.
+        if *links.served() != *old.served() || is_first {
+            dirty.mark_candidates();
+        }
         self.links = Some(links);
         let restricted = |outcome: &Outcome| matches!(outcome.announced, Some(InterfaceSet::Named(_)));
         dirty
             .mark_addresses(self.outcomes.iter().filter(|(_, o)| restricted(o)).map(|(address, _)| *address));
+    }
+
+    /// Replaces the interfaces that the speakers of other nodes reported.
+    pub(crate) fn set_interfaces(&mut self, interfaces: &NodeInterfaces, dirty: &mut DirtySet) {
+        if self.interfaces != *interfaces {
+            self.interfaces.clone_from(interfaces);
+            dirty.mark_candidates();
+        }
     }
 
     pub(crate) fn has_links(&self) -> bool {
@@ -182,45 +189,43 @@ impl Election {
         let live = self.live.as_ref();
         let nodes: Vec<(&NodeName, _)> =
             view.nodes.usable().filter(|(name, _)| live.is_some_and(|live| live.contains(*name))).collect();
-        let selected = view.config.l2_advertisements.values().map(|ad| {
-            let weighted = nodes
-                .iter()
-                .enumerate()
-                .filter(|(_, (_, node))| any_or_empty(&ad.node_selectors, &node.labels));
-            let weighted = weighted.map(|(at, (_, node))| {
-                let matches = ad.preferred_nodes.iter().filter(|(_, s)| s.matches(&node.labels));
-                (at, matches.map(|(weight, _)| weight).sum())
-            });
-            (ad.name.clone(), weighted.collect())
-        });
-        let selected = selected.collect();
-        let nodes = nodes.iter().map(|(name, _)| (*name).clone()).collect();
-        let old = std::mem::replace(&mut self.candidates, Candidates { nodes, selected });
+        let interfaces = |name: &NodeName| self.served_by(view.nodes.own_name(), name);
+        let candidates = Candidates::find(view, &nodes, interfaces);
+        let old = std::mem::replace(&mut self.candidates, candidates);
 
-        let new = &self.candidates;
-        let removed: BTreeSet<NodeName> =
-            old.nodes.iter().filter(|name| new.position(name).is_none()).cloned().collect();
-        let added = new.nodes.iter().any(|name| old.position(name).is_none());
         // A new advertisement marks its own addresses.
-        let before = old.selections(&removed);
-        let reselected = new
-            .selections(&removed)
-            .into_iter()
-            .any(|(ad, nodes)| before.get(ad).is_some_and(|known| *known != nodes));
-        if added || reselected {
+        let change = self.candidates.change_since(&old);
+        if change.reselected {
             dirty.mark_all_addresses();
         }
+        for (ad, families) in &change.gained {
+            let Some(ad) = view.config.l2_advertisements.get(ad) else { continue };
+            let of_families = view.services.addresses().filter(|address| families.serves(*address));
+            dirty.mark_addresses(of_families.filter(|address| view.is_covered(ad, *address)));
+        }
         // A node that lost an election still loses it without a rival: only addresses of removed nodes move.
-        for name in &removed {
+        for name in &change.removed {
             dirty.mark_addresses(self.owned.get(name).into_iter().flatten().copied());
         }
+        for (name, ad, families) in &change.lost {
+            let Some(ad) = view.config.l2_advertisements.get(ad) else { continue };
+            let owned = self.owned.get(name).into_iter().flatten().copied();
+            let of_families = owned.filter(|address| families.serves(*address));
+            dirty.mark_addresses(of_families.filter(|address| view.is_covered(ad, *address)));
+        }
+    }
+
+    /// Returns the interfaces of a node; `None` if they are not known.
+    fn served_by(&self, own_name: &NodeName, name: &NodeName) -> Option<&ServedInterfaces> {
+        let own = self.links.as_ref().filter(|_| name == own_name).map(Links::served);
+        own.or_else(|| self.interfaces.get(name).map(|interfaces| &**interfaces))
     }
 
     /// Elects the owner of an address and decides whether this node announces it.
     pub(crate) fn elect(&mut self, address: IpAddr, view: ClusterView<'_>) -> ElectionResult {
         let mut scores = std::mem::take(&mut self.scores);
         scores.clear();
-        scores.resize(self.candidates.nodes.len(), Score::default());
+        scores.resize(self.candidates.nodes().len(), Score::default());
         let standings: Vec<(&Arc<ObjectKey>, Standing)> = view
             .services
             .holders(address)
@@ -239,12 +244,10 @@ impl Election {
         let held = self.claims_held && !self.outcomes.get(&address).is_some_and(announces);
         let yielded = held && self.outcomes.get(&address).is_some_and(|outcome| outcome.yielded);
         let announced = interfaces.filter(|_| own && !held);
-        let on_links = |test: &dyn Fn(&Links, &InterfaceSet) -> bool| match (&self.links, &announced) {
-            (Some(links), Some(interfaces)) => test(links, interfaces),
+        let unusable = match (&self.links, &announced) {
+            (Some(links), Some(interfaces)) => links.is_unusable(address, interfaces),
             _ => false,
         };
-        let no_interface = on_links(&|links, interfaces| links.lacks(interfaces));
-        let unusable = on_links(&|links, interfaces| links.is_unusable(address, interfaces));
         let announced = announced.filter(|_| !unusable);
         let handover = !able.is_empty() && owner.is_some() && !unusable;
         let states = standings.iter().map(|(key, standing)| {
@@ -252,11 +255,12 @@ impl Election {
                 None if own && yielded => AnnouncementState::Not(NotAnnouncedReason::ClaimedByAnotherHost),
                 None if own && held => AnnouncementState::Not(NotAnnouncedReason::MeshNotSettled),
                 None if unusable => AnnouncementState::Not(NotAnnouncedReason::UnusableOnLink),
-                None if own && no_interface => {
-                    AnnouncementState::Not(NotAnnouncedReason::NoMatchingInterface)
-                }
                 None if own => AnnouncementState::Announced,
                 None => AnnouncementState::Not(NotAnnouncedReason::NotOwner),
+                // A node with such an interface owns the address.
+                Some(NotAnnouncedReason::NoMatchingInterface) if owner.is_some() => {
+                    AnnouncementState::Not(NotAnnouncedReason::NotOwner)
+                }
                 Some(reason) if owner.is_none() && reason.is_expected() => {
                     AnnouncementState::Not(NotAnnouncedReason::NoEligibleNode)
                 }
@@ -283,8 +287,20 @@ impl Election {
                 TakeoverCause::Gone(from.clone())
             }
             Some(from) if self.candidates.position(from).is_none() => TakeoverCause::Unusable(from.clone()),
+            Some(from) if self.lacks_interface(address, from, view) => {
+                TakeoverCause::NoInterface(from.clone())
+            }
             Some(from) => TakeoverCause::Preferred(from.clone()),
         }
+    }
+
+    /// Returns true if advertisements of an address select a candidate, and it has none of their interfaces.
+    fn lacks_interface(&self, address: IpAddr, name: &NodeName, view: ClusterView<'_>) -> bool {
+        let Some(at) = self.candidates.position(name) else { return false };
+        let ads = view.config.l2_advertisements.values().filter(|ad| view.is_covered(ad, address));
+        let selections = ads.flat_map(|ad| self.candidates.selections(&ad.name));
+        let mut selections = selections.filter(|selection| selection.node == at).peekable();
+        selections.peek().is_some() && selections.all(|selection| !selection.families.serves(address))
     }
 
     /// Returns a number that grows with each address that this node begins or ceases to announce.
@@ -329,16 +345,23 @@ impl Election {
         let endpoints = view.endpoints.of(key, Family::of(address));
         let serving = |name: &NodeName| endpoints.serving(service.traffic_policy, name);
         let mut interfaces: Option<InterfaceSet> = None;
+        let own_interfaces = self.served_by(view.nodes.own_name(), view.nodes.own_name());
+        let mut has_interface = false;
         for ad in ads {
             if view.selects_own_node(&ad.node_selectors) {
+                has_interface |= families(own_interfaces, &ad.interfaces).serves(address);
                 let listed = listed_interfaces(&ad.interfaces);
                 interfaces = Some(match interfaces {
                     Some(known) => united(known, listed),
                     None => listed,
                 });
             }
-            for (at, weight) in self.candidates.selected.get(&ad.name).into_iter().flatten() {
-                let (Some(candidate), Some(score)) = (self.candidates.nodes.get(*at), scores.get_mut(*at))
+            for selection in self.candidates.selections(&ad.name) {
+                if !selection.families.serves(address) {
+                    continue;
+                }
+                let at = selection.node;
+                let (Some(candidate), Some(score)) = (self.candidates.nodes().get(at), scores.get_mut(at))
                 else {
                     continue;
                 };
@@ -351,7 +374,7 @@ impl Election {
                     score.services += 1;
                     score.ready += u32::from(serving == Serving::Yes);
                 }
-                score.weight = score.weight.saturating_add(*weight);
+                score.weight = score.weight.saturating_add(selection.weight);
             }
         }
         let reason = match view.nodes.own_reason().or_else(|| endpoints.reason()) {
@@ -362,24 +385,25 @@ impl Election {
             }
             None if self.disabled => Some(NotAnnouncedReason::ProtocolDisabled),
             None if self.live.is_none() => Some(NotAnnouncedReason::MeshNotSettled),
+            None if !has_interface => Some(NotAnnouncedReason::NoMatchingInterface),
             None => None,
         };
         Standing { reason, interfaces }
     }
 
     fn winner(&self, address: IpAddr, scores: &[Score]) -> Option<NodeName> {
-        let able = self.candidates.nodes.iter().zip(scores).filter(|(_, score)| score.services > 0);
+        let able = self.candidates.nodes().iter().zip(scores).filter(|(_, score)| score.services > 0);
         able.max_by_key(|(name, score)| score.key(name, address)).map(|(name, _)| name.clone())
     }
 
     /// Returns the candidates that can announce an address: the owner, then the others in the order in which
     /// they become the owner if those before them fail.
     pub(crate) fn order(&self, address: IpAddr, view: ClusterView<'_>) -> Vec<NodeName> {
-        let mut scores = vec![Score::default(); self.candidates.nodes.len()];
+        let mut scores = vec![Score::default(); self.candidates.nodes().len()];
         for (key, number) in view.services.holders(address).iter().zip(1..) {
             self.count_service(key, address, view, number, &mut scores);
         }
-        let able = self.candidates.nodes.iter().zip(&scores).filter(|(_, score)| score.services > 0);
+        let able = self.candidates.nodes().iter().zip(&scores).filter(|(_, score)| score.services > 0);
         let mut able: Vec<_> = able.collect();
         able.sort_by_key(|(name, score)| std::cmp::Reverse(score.key(name, address)));
         able.into_iter().map(|(name, _)| name.clone()).collect()
@@ -393,7 +417,7 @@ impl Election {
         address: IpAddr,
         view: ClusterView<'_>,
     ) -> Option<NotAnnouncedReason> {
-        let mut scores = vec![Score::default(); self.candidates.nodes.len()];
+        let mut scores = vec![Score::default(); self.candidates.nodes().len()];
         self.count_service(service, address, view, 1, &mut scores).reason
     }
 
@@ -437,22 +461,6 @@ impl Election {
             None => self.outcomes.remove(&address),
         };
         change
-    }
-}
-
-impl Candidates {
-    fn position(&self, name: &str) -> Option<usize> {
-        self.nodes.binary_search_by(|node| (**node).cmp(name)).ok()
-    }
-
-    /// Returns, for each advertisement, the names and weights of the nodes selected, less those in `without`.
-    fn selections(&self, without: &BTreeSet<NodeName>) -> BTreeMap<&str, Vec<(&NodeName, u32)>> {
-        let mut selections = BTreeMap::new();
-        for (ad, selected) in &self.selected {
-            let nodes = selected.iter().filter_map(|(at, weight)| Some((self.nodes.get(*at)?, *weight)));
-            selections.insert(ad.as_str(), nodes.filter(|(name, _)| !without.contains(*name)).collect());
-        }
-        selections
     }
 }
 

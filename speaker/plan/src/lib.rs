@@ -9,7 +9,8 @@
 //! | `Nodes`, `Services`, `Endpoints` | the objects, trimmed, and the indexes to find them |
 //! | `DirtySet` | what changed since the last call of [`Plan::changes`] |
 //! | `Drain` | whether this node is being drained, and how far that is |
-//! | `Election` | the candidates, the owner of each L2 address, the L2 announcements of this node |
+//! | `Candidates` | the nodes that can own L2 addresses, and on which interfaces |
+//! | `Election` | the owner of each L2 address, the L2 announcements of this node |
 //! | `Routes` | the prefixes that Services request, their weights |
 //! | `Holds` | the addresses whose routes wait for the data path, or after a withdrawal |
 //! | `OpenPeers` | the open sessions, the routes announced over each |
@@ -17,7 +18,7 @@
 //!
 //! ```text
 //! apply_*, delete_*, reset_* ─▶ Nodes, Services, Endpoints ─▶ DirtySet ─┐
-//! set_config, set_live, set_links, set_time ────────────────▶ DirtySet ─┤
+//! set_config, set_live, set_links, set_interfaces, set_time ▶ DirtySet ─┤
 //!                                                                       ▼
 //!                     changes() ◀─ ChangeList ◀─ Election, Routes ◀─ ClusterView
 //!                    problems() ◀─ AnnouncementStates ◀──┘
@@ -40,6 +41,8 @@
 //! | Service, EndpointSlice | the routes of that Service, the owners of its addresses |
 //! | another node dies | the owners of the addresses that it owned |
 //! | another node joins or changes its labels | the owners of all L2 addresses |
+//! | an interface of a node comes | the owners of the addresses that the node can announce there |
+//! | an interface of a node goes | the owners of the addresses that the node owned |
 //! | labels or exclusion of this node | everything |
 //! | pool, advertisement | the addresses in the ranges that it covers |
 //! | answer of the data path | the routes of the Services for which it is ready now |
@@ -55,6 +58,7 @@
 #![forbid(unsafe_code)]
 
 pub mod announced_lists;
+mod candidates;
 mod change;
 mod config_diff;
 mod data_path;
@@ -89,6 +93,7 @@ mod view;
 mod weights;
 pub mod write_pace;
 
+pub use candidates::NodeInterfaces;
 pub use change::{AnnouncementChange, AnnouncementState};
 pub use data_path::{FamilyProgress, ProbeAnswer, ProxyProgress, WallClock};
 pub use drain::DrainPhase;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use fairlead_l2::InterfaceSet;
+use fairlead_l2::{InterfaceSet, ServedFamilies, ServedInterfaces};
 use ipnet::IpNet;
 
 /// The network of each interface that can announce, by name.
@@ -16,12 +16,16 @@ pub struct LinkNetwork {
     pub addresses: Vec<IpNet>,
     /// The gateways of the default routes of this node that are on the link.
     pub gateways: Vec<IpAddr>,
+    /// The address families for which the interface can announce addresses.
+    pub families: ServedFamilies,
 }
 
 /// The interfaces that can announce.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     networks: LinkNetworks,
+    /// What they can announce.
+    served: ServedInterfaces,
     /// The interfaces on which no host can use an address as that of a Service, by address.
     unusable: BTreeMap<IpAddr, BTreeSet<String>>,
 }
@@ -35,19 +39,17 @@ impl Links {
                 unusable.entry(address).or_default().insert(name.clone());
             }
         }
-        Self { networks, unusable }
+        let served = networks.iter().map(|(name, network)| (name.clone(), network.families)).collect();
+        Self { networks, served, unusable }
     }
 
     pub(crate) fn networks(&self) -> &LinkNetworks {
         &self.networks
     }
 
-    /// Returns true if none of these interfaces exists.
-    pub(crate) fn lacks(&self, interfaces: &InterfaceSet) -> bool {
-        match interfaces {
-            InterfaceSet::All => false,
-            InterfaceSet::Named(names) => names.iter().all(|name| !self.networks.contains_key(name)),
-        }
+    /// Returns what the interfaces can announce.
+    pub(crate) fn served(&self) -> &ServedInterfaces {
+        &self.served
     }
 
     /// Returns true if an address is unusable on one of these interfaces.

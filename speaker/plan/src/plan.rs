@@ -10,6 +10,7 @@ use fairlead_crds::model::delta::ConfigDelta;
 use fairlead_crds::model::service::ObjectKey;
 
 use crate::announced_lists::AnnouncedList;
+use crate::candidates::NodeInterfaces;
 use crate::change::{AnnouncementChange, AnnouncementState, ChangeList};
 use crate::config_diff::affected_pools;
 use crate::data_path::ProbeAnswer;
@@ -204,6 +205,13 @@ impl Plan {
     /// Replaces the interfaces that can announce. Before the first call, every interface counts as present.
     pub fn set_links(&mut self, links: LinkNetworks) {
         self.election.set_links(links, &mut self.dirty);
+    }
+
+    /// Replaces the interfaces that the speakers of other nodes reported. A node without an entry counts as
+    /// able to announce on every interface; so does this one before the first [`Plan::set_links`], unless it
+    /// has an entry.
+    pub fn set_interfaces(&mut self, interfaces: &NodeInterfaces) {
+        self.election.set_interfaces(interfaces, &mut self.dirty);
     }
 
     /// Returns whether any interface can announce; false before the first [`Plan::set_links`].
@@ -423,6 +431,10 @@ impl Plan {
 
 #[cfg(test)]
 impl Plan {
+    pub(crate) fn own_name(&self) -> &NodeName {
+        self.nodes.own_name()
+    }
+
     pub(crate) fn owner(&self, address: std::net::IpAddr) -> Option<&str> {
         self.election.owner(address)
     }

@@ -31,7 +31,8 @@ pub enum NotAnnouncedReason {
     NoMatchingAdvertisement,
     /// The attributes that the advertisements request do not fit into a BGP message.
     AttributesTooLarge,
-    /// This node owns the address, but has none of the interfaces that the advertisement lists.
+    /// This node has none of the interfaces that the advertisement lists, or none of them serves the address
+    /// family, and no other node owns the address.
     NoMatchingInterface,
     /// This node owns the address, but hosts on the link cannot use it: it is the network or broadcast
     /// address of the subnet, its subnet-router anycast address, an address of the interface, or the default
@@ -138,7 +139,8 @@ impl NotAnnouncedReason {
                  communities, or list different peers"
             }
             Self::NoMatchingInterface => {
-                "this node owns the address, but has none of the interfaces listed in the L2Advertisement"
+                "none of the interfaces that the L2Advertisement lists is up on this node and serves the \
+                 address family; IPv6 needs a link-local address"
             }
             Self::UnusableOnLink => {
                 "this address cannot be used on the link of this node: it is the network or broadcast address \

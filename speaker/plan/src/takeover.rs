@@ -28,6 +28,8 @@ pub enum TakeoverCause {
     Gone(NodeName),
     /// The owner may no longer announce addresses: it is excluded or drained, or has no network.
     Unusable(NodeName),
+    /// The owner has no interface any more that an advertisement lists and that serves the address family.
+    NoInterface(NodeName),
     /// The owner is well; this node takes precedence, for example because of endpoints or preferences.
     Preferred(NodeName),
 }
@@ -37,7 +39,9 @@ impl TakeoverCause {
     pub fn previous_owner(&self) -> Option<&NodeName> {
         match self {
             Self::First => None,
-            Self::Gone(from) | Self::Unusable(from) | Self::Preferred(from) => Some(from),
+            Self::Gone(from) | Self::Unusable(from) | Self::NoInterface(from) | Self::Preferred(from) => {
+                Some(from)
+            }
         }
     }
 }
@@ -48,6 +52,7 @@ impl fmt::Display for TakeoverCause {
             Self::First => f.write_str("no node announced it before, as far as this speaker knows"),
             Self::Gone(from) => write!(f, "{from} is not responding"),
             Self::Unusable(from) => write!(f, "{from} may not announce addresses"),
+            Self::NoInterface(from) => write!(f, "{from} has no usable interface for it"),
             Self::Preferred(from) => write!(f, "this node takes precedence over {from}"),
         }
     }

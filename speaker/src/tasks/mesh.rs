@@ -6,10 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use fairlead_l2::ServedInterfaces;
 use fairlead_mesh::{Config, Evidence, Identity, IsolationCause, Mesh, MeshEvent};
 use fairlead_net::DualStackUdpSocket;
-use fairlead_plan::NodeName;
 use fairlead_plan::membership_gate::Members;
+use fairlead_plan::{NodeInterfaces, NodeName};
 use fairlead_probe::{Detection, watched_by};
 use kube::Client;
 use tokio::sync::watch;
@@ -43,6 +44,8 @@ pub(crate) struct MeshInput {
     pub own: Option<IpAddr>,
     /// Addresses of the other speakers; `None` until they were listed.
     pub peers: Option<MeshPeers>,
+    /// The interfaces on which this node can announce; `None` until they were listed.
+    pub interfaces: Option<Arc<ServedInterfaces>>,
 }
 
 /// Addresses of speakers, by node name. Shared, because they are compared with every event and rarely change.
@@ -60,6 +63,10 @@ pub(crate) struct MeshView {
     /// Number of times another speaker joined, also again after a partition, in which it may have announced
     /// all addresses.
     pub arrivals: u64,
+    /// The interfaces that the other speakers reported. Shared, because they rarely change.
+    pub interfaces: Arc<NodeInterfaces>,
+    /// Grows with each change of `interfaces`.
+    pub interfaces_version: u64,
 }
 
 /// Parameters and channels of the task.
@@ -117,6 +124,7 @@ impl MeshTask {
     async fn run_mesh(&mut self, mut mesh: Mesh, socket: &DualStackUdpSocket, mut own: IpAddr) {
         let mut buffer = vec![0; BUFFER_SIZE];
         let mut peers = None;
+        let mut interfaces = None;
         let mut arrivals = 0;
         let mut isolation = None;
         let mut inquiry: Option<JoinHandle<Evidence>> = None;
@@ -133,6 +141,10 @@ impl MeshTask {
                 let address = SocketAddr::new(own, self.port);
                 tracing::info!(%address, "the address of this node in the mesh changed");
                 mesh.set_address(now, address);
+            }
+            if let Some(usable) = input.interfaces.filter(|usable| interfaces.as_ref() != Some(usable)) {
+                mesh.set_interfaces(now, ServedInterfaces::clone(&usable));
+                interfaces = Some(usable);
             }
             if let Some(listed) = input.peers.filter(|listed| peers.as_ref() != Some(listed)) {
                 mesh.set_peers(now, BTreeMap::clone(&listed));
@@ -249,8 +261,10 @@ impl MeshTask {
             };
             let isolated = mesh.isolation().is_some();
             let unchanged = membership.as_ref().is_some_and(|view| {
-                let MeshView { members, departed, arrivals: before } = view;
+                let MeshView { members, departed, arrivals: before, interfaces: _, interfaces_version } =
+                    view;
                 *before == arrivals
+                    && *interfaces_version == mesh.interfaces_version()
                     && equal(departed, mesh.departed())
                     && members.isolated == isolated
                     && equal(&members.alive, mesh.alive())
@@ -263,7 +277,18 @@ impl MeshTask {
                 let members =
                     Members { alive: names(mesh.alive()), doubted: names(mesh.doubted()), isolated };
                 let departed = names(mesh.departed());
-                *membership = Some(MeshView { members, departed, arrivals });
+                let interfaces_version = mesh.interfaces_version();
+                let known = membership.as_ref().filter(|view| view.interfaces_version == interfaces_version);
+                let interfaces = match known {
+                    Some(view) => view.interfaces.clone(),
+                    None => {
+                        let shared = mesh
+                            .interfaces()
+                            .map(|(node, interfaces)| (NodeName::from(node.as_str()), interfaces.clone()));
+                        Arc::new(shared.collect())
+                    }
+                };
+                *membership = Some(MeshView { members, departed, arrivals, interfaces, interfaces_version });
             }
             !unchanged
         });

@@ -116,3 +116,41 @@ fn dead_node_costs_only_the_addresses_it_owned() {
     let (work, _) = cost(&mut plan, |p| p.set_live(world.live_names().as_ref()));
     assert_eq!(work, Recomputed { elections: owned as u64, ..Recomputed::default() });
 }
+
+#[test]
+fn interface_costs_only_the_addresses_that_it_can_move() {
+    let mut world = world(2_000).pool("v6", &["2001:db8:1::-2001:db8:1::ffff"]);
+    let restricted = PoolSelection { names: ["large".into()].into(), ..Default::default() };
+    let ad = world.config.l2_advertisements.get_mut("l2").unwrap();
+    (ad.pools, ad.interfaces) = (restricted, ["eth1".to_owned()].into());
+    let others = PoolSelection { names: ["v6".into()].into(), ..Default::default() };
+    let mut world = world.l2(L2Advertisement { pools: others, ..l2_advertisement("v6") });
+    for n in 0..500 {
+        world = world.service(&format!("v6-{n}"), Cluster, &format!("2001:db8:1::{n:x}"), "n1 n2");
+    }
+    for node in ["n1", "n2", "n3"] {
+        world.interfaces.insert(node.to_owned(), "eth0 eth1");
+    }
+    let (mut plan, _) = world.plan_of("n1");
+    let of = |node: &str, world: &World| {
+        let (v4, v6): (Vec<_>, Vec<_>) =
+            world.plan_of(node).1.l2.into_keys().partition(|address| address.is_ipv4());
+        (v4.len() as u64, v6.len() as u64)
+    };
+    let (v4, v6) = of("n2", &world);
+    assert!(v4 > 0 && v6 > 0, "{v4} {v6}");
+    let elections = |elections| Recomputed { elections, ..Recomputed::default() };
+    for (interfaces, expected) in [
+        // Its addresses of the advertisement that lists eth1 move; both families of the other remain.
+        ("eth0", v4),
+        ("eth0", 0),
+        // The addresses of the advertisement can move to it.
+        ("eth0 eth1", 2_000),
+        ("eth0/v4 eth1/v4", v6),
+        ("eth0 eth1/v4", 500),
+    ] {
+        world.interfaces.insert("n2".to_owned(), interfaces);
+        let (work, _) = cost(&mut plan, |plan| world.set_interfaces(plan));
+        assert_eq!(work, elections(expected), "{interfaces}");
+    }
+}

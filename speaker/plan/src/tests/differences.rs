@@ -19,6 +19,8 @@ enum Step {
     NodeLabel(&'static str, &'static str),
     DeleteNode(&'static str),
     Live(Option<BTreeSet<&'static str>>),
+    /// Interfaces of a node, in the form of [`served`].
+    Interfaces(&'static str, &'static str),
     L2(&'static str, Option<L2Advertisement>),
     Bgp(&'static str, Option<BgpAdvertisement>),
     Peer(&'static str, Option<Peer>),
@@ -33,6 +35,7 @@ enum Step {
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 const ADDRESSES: [&str; 5] = ["192.0.2.1", "192.0.2.2", "192.0.2.130", "2001:db8::1", "198.51.100.1"];
+const INTERFACES: [&str; 5] = ["", "eth-a", "eth-a/v4 eth-b/v6", "eth-b", "eth-a eth-b"];
 const LABELS: [&str; 3] = ["zone=a", "zone=b", ""];
 
 fn some_selectors() -> impl Strategy<Value = Vec<Selector>> {
@@ -114,6 +117,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => select(NODES.to_vec()).prop_map(Step::DeleteNode),
         3 => proptest::option::weighted(0.9, nodes().prop_map(|n| n.into_iter().collect()))
             .prop_map(Step::Live),
+        4 => (select(NODES.to_vec()), select(INTERFACES.to_vec()))
+            .prop_map(|(n, interfaces)| Step::Interfaces(n, interfaces)),
         2 => proptest::option::weighted(0.8, l2_ads("a")).prop_map(|ad| Step::L2("a", ad)),
         1 => proptest::option::weighted(0.8, l2_ads("b")).prop_map(|ad| Step::L2("b", ad)),
         2 => proptest::option::weighted(0.8, bgp_ads("a")).prop_map(|ad| Step::Bgp("a", ad)),
@@ -186,6 +191,10 @@ fn apply(world: &mut World, plans: &mut [(Plan, Announced)], step: Step) {
         Step::Live(live) => {
             world.live = live.map(|names| names.into_iter().map(str::to_owned).collect());
             each(plans, &|plan| plan.set_live(world.live_names().as_ref()));
+        }
+        Step::Interfaces(name, interfaces) => {
+            world.interfaces.insert(name.to_owned(), interfaces);
+            each(plans, &|plan| world.set_interfaces(plan));
         }
         Step::L2(name, ad) => set(&mut world.config.l2_advertisements, name, ad),
         Step::Bgp(name, ad) => set(&mut world.config.bgp_advertisements, name, ad),
@@ -387,6 +396,15 @@ proptest! {
             };
             let announcing: Vec<_> =
                 NODES.iter().zip(&plans).filter(announces).map(|(node, _)| *node).collect();
+            let able = |node: &str, set: &InterfaceSet| {
+                let interfaces = world.interfaces.get(node).map(|text| served(text));
+                interfaces.is_none_or(|interfaces| {
+                    interfaces.iter().any(|(name, families)| families.serves(address) && set.contains(name))
+                })
+            };
+            for (node, (_, announced)) in NODES.iter().zip(&plans) {
+                prop_assert!(announced.l2.get(&address).is_none_or(|set| able(node, set)), "{}", node);
+            }
             prop_assert_eq!(announcing, owners.into_iter().flatten().collect::<Vec<_>>(), "{}", address);
         }
         for node in NODES {

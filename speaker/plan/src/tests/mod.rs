@@ -9,6 +9,7 @@ mod edits;
 mod election;
 mod families;
 mod holds;
+mod interfaces;
 mod l2;
 mod order;
 mod peers;
@@ -18,6 +19,7 @@ mod takeovers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use fairlead_bgp::Attributes;
 use fairlead_crds::model::config::{
@@ -27,7 +29,7 @@ use fairlead_crds::model::family::Family;
 use fairlead_crds::model::range::IpRange;
 use fairlead_crds::model::selector::Selector;
 use fairlead_crds::model::service::TrafficPolicy;
-use fairlead_l2::InterfaceSet;
+use fairlead_l2::{InterfaceSet, ServedFamilies, ServedInterfaces};
 pub(super) use fairlead_test_support::{bgp_advertisement, ip, key, peer};
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -44,12 +46,23 @@ pub(super) struct World {
     pub(super) endpoints: BTreeMap<String, Vec<String>>,
     pub(super) config: Config,
     pub(super) live: Option<BTreeSet<String>>,
+    /// The interfaces of nodes that reported them, in the form of [`served`].
+    pub(super) interfaces: BTreeMap<String, &'static str>,
 }
 
 /// Parses `a=b,c=d`.
 pub(super) fn labels<L: FromIterator<(String, String)>>(text: &str) -> L {
     let pairs = text.split(',').filter(|pair| !pair.is_empty());
     pairs.map(|pair| pair.split_once('=').unwrap()).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+}
+
+/// Parses interfaces: `eth0 eth1/v4 eth2/v6`, the latter two with one address family only.
+pub(super) fn served(text: &str) -> ServedInterfaces {
+    let interface = |text: &str| match text.split_once('/') {
+        Some((name, family)) => (name.to_owned(), ServedFamilies { v4: family == "v4", v6: family == "v6" }),
+        None => (text.to_owned(), ServedFamilies::BOTH),
+    };
+    text.split_whitespace().map(interface).collect()
 }
 
 /// Returns a selector by `matchLabels`.
@@ -151,8 +164,21 @@ impl World {
         Some(self.live.as_ref()?.iter().map(|name| name.as_str().into()).collect())
     }
 
+    /// Passes the interfaces to a plan: those of its own node as the kernel has them, the others as reported.
+    pub(super) fn set_interfaces(&self, plan: &mut Plan) {
+        let own_name = plan.own_name().to_string();
+        if let Some(own) = self.interfaces.get(&own_name) {
+            let network = |families| LinkNetwork { families, ..LinkNetwork::default() };
+            plan.set_links(served(own).into_iter().map(|(name, f)| (name, network(f))).collect());
+        }
+        let others = self.interfaces.iter().filter(|(name, _)| **name != own_name);
+        let others = others.map(|(name, text)| (name.as_str().into(), Arc::new(served(text))));
+        plan.set_interfaces(&others.collect());
+    }
+
     /// Lists everything to a plan.
     pub(super) fn list_to(&self, plan: &mut Plan) {
+        self.set_interfaces(plan);
         let nodes = self.nodes.iter().map(|(name, node)| (name.as_str().into(), node.clone()));
         plan.reset_nodes(nodes.collect());
         plan.set_config(&self.config);

@@ -3,6 +3,8 @@
 use TrafficPolicy::{Cluster, Local};
 
 use super::*;
+use fairlead_l2::ServedFamilies;
+
 use crate::LinkNetwork;
 
 const A: &str = "192.0.2.1";
@@ -229,15 +231,15 @@ fn owner_without_the_interface_reports_it() {
     let mut world = world();
     world.nodes.remove("n2");
     world.config.l2_advertisements.get_mut("l2").unwrap().interfaces = ["eth1".to_owned()].into();
-    let (mut plan, _) = world.plan_of("n1");
+    let (mut plan, mut announced) = world.plan_of("n1");
     for (links, state) in [
         (vec!["eth0"], not(NotAnnouncedReason::NoMatchingInterface)),
         (vec!["eth0", "eth1"], AnnouncementState::Announced),
         (vec![], not(NotAnnouncedReason::NoMatchingInterface)),
     ] {
-        plan.set_links(links.iter().map(|l| ((*l).to_owned(), LinkNetwork::default())).collect());
-        // The responder waits for the interface: nothing changes for it.
-        assert_eq!(plan.changes(), [], "{links:?}");
+        plan.set_links(links.iter().map(|l| ((*l).to_owned(), network(&[]))).collect());
+        announced.carry_out(plan.changes());
+        assert_eq!(announced.l2.contains_key(&ip(A)), links.contains(&"eth1"), "{links:?}");
         assert_eq!(plan.state(&key("web"), ip(A), Protocol::L2), Some(state), "{links:?}");
     }
 }
@@ -247,6 +249,7 @@ fn network(texts: &[&str]) -> LinkNetwork {
     LinkNetwork {
         addresses: texts.iter().filter_map(|text| text.parse().ok()).collect(),
         gateways: texts.iter().filter_map(|text| text.parse().ok()).collect(),
+        families: ServedFamilies::BOTH,
     }
 }
 

@@ -59,6 +59,14 @@ fn excluded_owner_is_unusable() {
 }
 
 #[test]
+fn owner_without_an_interface_cannot_announce() {
+    let (mut world, owner, mut plan) = successor();
+    world.interfaces.insert(owner.clone(), "");
+    world.set_interfaces(&mut plan);
+    assert_eq!(takeovers(&mut plan), one(TakeoverCause::NoInterface(owner.into())));
+}
+
+#[test]
 fn preferred_node_takes_precedence() {
     let (world, owner, mut plan) = successor();
     let own = plan.own_node().unwrap().labels.clone();

@@ -6,7 +6,9 @@ mod interface_task;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use fairlead_l2::{Conflict, GroupEvent, Interface, Mac, NdpPacket, Responder, Transmit, Yielded};
+use fairlead_l2::{
+    Conflict, GroupEvent, Interface, Mac, NdpPacket, Responder, ServedFamilies, Transmit, Yielded,
+};
 use fairlead_net::links::{Link, Links};
 
 pub(crate) use commands::{
@@ -220,6 +222,11 @@ impl L2State {
 /// Returns whether open sockets can be used on after a change of the interface.
 fn same_sockets(a: &Interface, b: &Interface) -> bool {
     a.name == b.name && a.arp == b.arp && a.link_local.is_some() == b.link_local.is_some()
+}
+
+/// Returns the address families for which a usable link can announce addresses.
+pub(crate) fn served_families(link: &Link) -> ServedFamilies {
+    interface(link).map(|interface| interface.families()).unwrap_or_default()
 }
 
 fn mac_text(mac: Mac) -> String {
