@@ -11,7 +11,7 @@ CARGO=${CARGO:-cargo}
 PARALLEL=$(($(nproc) + 2))
 
 # Targets that measure times.
-MEASURING="failover isolation bfd handover"
+MEASURING="failover isolation bfd handover links"
 ALONE="flood"
 # The targets that take longest. They start first, so that no processor is idle at the end.
 FIRST="bgp_sessions bgp_edits interop_routers simulated shell outage available adversary bgp_passive truth"
