@@ -46,7 +46,9 @@ pub struct Flags {
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub bgp_listen_port: u16,
 
-    /// Interfaces that L2 announcements never use: comma-separated names, where `*` matches any text
+    /// Interfaces that L2 announcements never use, comma-separated: names, where `*` matches any text and `?`
+    /// one character, and kinds as `ip -details link` shows them (`kind:vxlan`). `kind:veth` excludes those
+    /// without an address of a subnet
     #[arg(long, env = "FAIRLEAD_EXCLUDE_INTERFACES", value_name = "PATTERNS")]
     #[arg(default_value = ExcludedInterfaces::DEFAULT)]
     pub exclude_interfaces: ExcludedInterfaces,
@@ -107,6 +109,7 @@ mod tests {
     use std::ffi::OsString;
 
     use fairlead_runtime::flags::{Usage, parse_from};
+    use fairlead_test_support::links::link;
 
     use super::*;
 
@@ -119,12 +122,12 @@ mod tests {
         let flags = parsed(&["--node-name", "n1"]).unwrap();
         assert_eq!((flags.mesh_port, flags.bgp_listen_port), (7947, 179));
         assert_eq!(flags.metrics_addr, "[::]:7474".parse().unwrap());
-        assert!(flags.exclude_interfaces.matches("docker0"));
+        assert!(flags.exclude_interfaces.matches(&link(2, "docker0", &[])));
         assert_eq!(flags.drain_wait, Duration::from_secs(2));
         assert_eq!(flags.data_path_probe.to_string(), "http://127.0.0.1:10249/metrics");
         assert_eq!(flags.data_path_wait, Duration::from_secs(30));
         assert_eq!((flags.drain_cordoned, &flags.daemonset), (false, &None));
-        assert!(!flags.exclude_interfaces.matches("eth0"));
+        assert!(!flags.exclude_interfaces.matches(&link(2, "eth0", &["192.0.2.11/24"])));
         assert_eq!(flags.disabled_protocols().count(), 0);
         assert_eq!(flags.l2_detection, Detection::Fast);
     }

@@ -24,6 +24,9 @@ pub struct Link {
     pub index: u32,
     #[allow(missing_docs)]
     pub name: String,
+    /// What created the interface, as the kernel names it: `bridge`, `bond`, `vlan`, `veth`, `vxlan`, …; `None`
+    /// for hardware.
+    pub kind: Option<String>,
     /// Ethernet address; `None` if the interface is not Ethernet.
     pub mac: Option<[u8; 6]>,
     /// True if the interface is up and its operational state (RFC 2863) is up, or unknown, as for drivers
@@ -290,6 +293,7 @@ mod tests {
                 let link = Link {
                     index: 2,
                     name: "eth0".to_owned(),
+                    kind: None,
                     mac: None,
                     up: true,
                     broadcast: true,

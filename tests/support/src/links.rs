@@ -7,6 +7,7 @@ pub fn link(index: u32, name: &str, addresses: &[&str]) -> Link {
     Link {
         index,
         name: name.to_owned(),
+        kind: None,
         mac: Some([2, 0, 0, 0, 0, u8::try_from(index).unwrap()]),
         up: true,
         broadcast: true,

@@ -16,6 +16,7 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
     let mut link = Link {
         index: message.header.index,
         name: String::new(),
+        kind: None,
         mac: None,
         up: false,
         broadcast: flags.contains(LinkFlags::Broadcast),
@@ -38,6 +39,10 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
             }
             LinkAttribute::Controller(index) => link.controller = Some(*index).filter(|index| *index != 0),
             LinkAttribute::LinkInfo(infos) => {
+                link.kind = infos.iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind.to_string()),
+                    _ => None,
+                });
                 link.in_vrf = infos.iter().any(|info| matches!(info, LinkInfo::PortKind(InfoPortKind::Vrf)));
             }
             _ => {}

@@ -331,6 +331,17 @@ fn monitor_reports_interface_changes() {
 }
 
 #[test]
+fn monitor_lists_kinds_of_interfaces() {
+    let Some(cable) = cable() else { return };
+    ip(&["-n", &cable.node, "link", "add", "br0", "type", "bridge"]);
+    inside(&cable.node, async || {
+        let monitor = Monitor::open().await.unwrap();
+        let kind = |name| named(monitor.links(), name).unwrap().kind.as_deref();
+        assert_eq!((kind("eth0"), kind("br0"), kind("lo")), (Some("veth"), Some("bridge"), None));
+    });
+}
+
+#[test]
 fn permanent_address_is_preferred_to_temporary_one() {
     let Some(cable) = cable() else { return };
     let node = cable.node.clone();

@@ -36,7 +36,7 @@ pub(crate) struct L2Task {
 
 /// Returns whether L2 announcements can use the link.
 pub(crate) fn is_usable(link: &Link, excluded: &ExcludedInterfaces) -> bool {
-    link.announces() && !excluded.matches(&link.name)
+    link.announces() && !excluded.matches(link)
 }
 
 impl L2Task {
