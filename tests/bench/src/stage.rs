@@ -19,6 +19,9 @@ pub(crate) const SOON: Duration = Duration::from_secs(60);
 /// two seconds while it has up to 2,000 addresses by L2.
 const QUIET: Duration = Duration::from_millis(2500);
 
+/// Limit for writes to end. A speaker sends 25 Events per second, one for each Service that it announces by L2.
+const EVENTS_SENT: Duration = Duration::from_secs(600);
+
 /// A new owner repeats its announcements for this long; rest begins afterwards.
 const REPEATS: Duration = Duration::from_secs(5);
 
@@ -135,7 +138,7 @@ impl Stage {
     /// If writes do not end.
     pub(crate) fn quiet(&self) -> Result<()> {
         let mut last = (self.control.revision()?, Instant::now());
-        wait_for(format!("{QUIET:?} without a write"), SOON, || {
+        wait_for(format!("{QUIET:?} without a write"), EVENTS_SENT, || {
             let now = self.control.revision()?;
             if now == last.0 + 1 && self.control.lease_version()? == Some(now) {
                 // The leader renews its Lease continuously.

@@ -18,6 +18,12 @@ use fairlead_lab::sys;
 /// The mesh's default port.
 const MESH_PORT: u16 = 7947;
 const BGP_PORT: u16 = 179;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
+/// Type and code of echo requests and replies (RFC 792).
+const ECHO: [u16; 2] = [0x0800, 0x0000];
+/// Type and code of echo requests and replies (RFC 4443 section 4).
+const ECHO_V6: [u16; 2] = [0x8000, 0x8100];
 
 /// Purpose of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +36,8 @@ pub(crate) enum Purpose {
     BgpAck,
     /// A datagram between speakers.
     Mesh,
+    /// An ICMP echo request or reply between nodes.
+    Echo,
     /// To or from the API server.
     Api,
     /// Gratuitous ARP or unsolicited neighbor advertisement.
@@ -47,6 +55,7 @@ impl fmt::Display for Purpose {
             Self::BgpOther => "other BGP messages",
             Self::BgpAck => "TCP acknowledgements of BGP",
             Self::Mesh => "mesh",
+            Self::Echo => "ICMP echo",
             Self::Api => "API server",
             Self::Announcement => "gratuitous ARP and NDP",
             Self::Neighbor => "other ARP and NDP, sent by kernels",
@@ -114,12 +123,15 @@ fn purpose(bytes: &[u8]) -> Purpose {
             Some((17, ports)) if ports.contains(&MESH_PORT) => Purpose::Mesh,
             Some((6, ports)) if ports.contains(&API_PORT) => Purpose::Api,
             Some((6, ports)) if ports.contains(&BGP_PORT) => Purpose::BgpAck,
+            Some((ICMP, [type_and_code, _])) if ECHO.contains(&type_and_code) => Purpose::Echo,
+            Some((ICMPV6, [type_and_code, _])) if ECHO_V6.contains(&type_and_code) => Purpose::Echo,
             _ => Purpose::Other,
         },
     }
 }
 
-/// Returns the transport protocol and ports of an Ethernet frame that carries an IP packet.
+/// Returns the transport protocol of an Ethernet frame that carries an IP packet, and the first four octets of
+/// its header: the ports, or the type, code and checksum of an ICMP message.
 fn ports(bytes: &[u8]) -> Option<(u8, [u16; 2])> {
     let (header, packet) = bytes.split_at_checked(14)?;
     let (protocol, transport) = match header[12..] {
@@ -128,7 +140,7 @@ fn ports(bytes: &[u8]) -> Option<(u8, [u16; 2])> {
         _ => return None,
     };
     let port = |i: usize| Some(u16::from_be_bytes(transport.get(i..i + 2)?.try_into().ok()?));
-    matches!(protocol, 6 | 17).then_some((protocol, [port(0)?, port(2)?]))
+    Some((protocol, [port(0)?, port(2)?]))
 }
 
 #[cfg(test)]
@@ -168,7 +180,8 @@ mod tests {
             (ipv4(6, [40000, 6443], &bgp(&[])), Purpose::Api),
             (ipv4(17, [7947, 7947], &[0; 4]), Purpose::Mesh),
             (ipv4(17, [53, 53], &[0; 4]), Purpose::Other),
-            (ipv4(1, [0, 0], &[]), Purpose::Other),
+            (ipv4(1, [0x0800, 0xf7ff], &[0; 4]), Purpose::Echo),
+            (ipv4(1, [0x0303, 0xfcfc], &[0; 4]), Purpose::Other),
             (arp([192, 0, 2, 200], [192, 0, 2, 200]), Purpose::Announcement),
             (arp([192, 0, 2, 1], [192, 0, 2, 200]), Purpose::Neighbor),
             (vec![0; 3], Purpose::Other),
