@@ -7,7 +7,9 @@ use std::sync::Arc;
 use fairlead_bgp::{Attributes, Community};
 use fairlead_crds::model::config::{Config, Peer};
 use fairlead_crds::model::service::ObjectKey;
-use fairlead_plan::{AnnouncementChange, Node, NodeName, Plan, Service, Slice, SliceKey, trim};
+use fairlead_plan::{
+    AnnouncementChange, Node, NodeInterfaces, NodeName, Plan, Service, Slice, SliceKey, trim,
+};
 use ipnet::IpNet;
 use serde::Serialize;
 
@@ -20,6 +22,8 @@ pub(crate) struct Network {
     slices: Vec<(SliceKey, Slice)>,
     pub nodes: Vec<(NodeName, Node)>,
     live: BTreeSet<NodeName>,
+    /// The interfaces that the Speaker objects list.
+    interfaces: NodeInterfaces,
 }
 
 /// The plan of one node, and its routes.
@@ -60,6 +64,7 @@ impl Network {
             services: snapshot.balancers().map(|(_, one)| (one.key.clone(), Service::from(one))).collect(),
             slices: slices.filter_map(|(key, slice)| Some((key, slice?))).collect(),
             nodes: nodes.map(|(name, node, _)| (name, node)).collect(),
+            interfaces: snapshot.node_interfaces(),
             live: snapshot.live_nodes().into_iter().map(NodeName::from).collect(),
         }
     }
@@ -127,6 +132,7 @@ impl Network {
         let mut plan = Plan::new(name);
         plan.set_config(&self.config);
         plan.reset_nodes(nodes);
+        plan.set_interfaces(&self.interfaces);
         plan.reset_slices(self.slices.clone());
         plan.reset_services(self.services.clone());
         plan

@@ -10,7 +10,7 @@ mod scene;
 use std::path::{Path, PathBuf};
 
 use fairlead_apiserver::Fault;
-use scene::{LONG_AGO, Scene, ago, announced, condition, daemonset, down, refused, silent};
+use scene::{LONG_AGO, Scene, ago, announced, condition, daemonset, down, interfaces, refused, silent};
 use serde_json::{Value, json};
 
 fn expected(name: &str) -> PathBuf {
@@ -86,6 +86,17 @@ async fn healthy_cluster_has_no_problems() {
         ],
     );
     check_kubectl(&scene, "healthy");
+}
+
+/// The order of the nodes is the one that the speakers compute: a node without the interface is not in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_without_interface_is_no_candidate() {
+    let scene = Scene::start("interfaces").await;
+    scene.healthy().await;
+    let l2 = |interfaces| json!({ "l2": { "announced": 0, "addresses": [], "complete": true, "interfaces": interfaces } });
+    scene.speaker("n2", l2(json!([]))).await;
+    scene.speaker("n3", l2(interfaces(&["IPv6"]))).await;
+    check(&scene, "interfaces", &[("explain service shop/web", 0), ("explain node n2", 0)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

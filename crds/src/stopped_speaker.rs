@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::conditions::{self, NewCondition, RawCondition};
 use crate::names::{READY, reasons};
-use crate::v1beta1::{Announced, Session, Speaker, SpeakerStatus};
+use crate::v1beta1::{Announced, L2Status, Session, Speaker, SpeakerStatus};
 
 /// State of the BGP sessions of a speaker that does not respond (RFC 4271).
 const IDLE: &str = "Idle";
@@ -84,7 +84,7 @@ fn without_announcements(before: &SpeakerStatus, ready: NewCondition, now: Times
     SpeakerStatus {
         version: before.version.clone(),
         ready: Some(false),
-        l2: Some(nothing.clone()),
+        l2: Some(L2Status { announced: nothing.clone(), interfaces: Some(Vec::new()) }),
         bgp: Some(nothing),
         not_announced_count: Some(0),
         conditions: with_ready(&before.conditions, ready, now),
@@ -108,6 +108,7 @@ fn idle(session: &Session) -> Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::v1beta1::L2Interface;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -133,7 +134,13 @@ mod tests {
                 ..Session::default()
             }],
             established_sessions: Some("1/1".to_owned()),
-            l2: Some(announced("192.0.2.200")),
+            l2: Some(L2Status {
+                announced: announced("192.0.2.200"),
+                interfaces: Some(vec![L2Interface {
+                    name: "eth0".to_owned(),
+                    families: vec!["IPv4".to_owned()],
+                }]),
+            }),
             bgp: Some(announced("198.51.100.1")),
             not_announced: vec![Default::default()],
             not_announced_count: Some(1),
@@ -165,7 +172,8 @@ mod tests {
             (status.ready, status.sessions.len(), status.established_sessions),
             (Some(false), 0, None)
         );
-        for announced in [status.l2, status.bgp] {
+        assert_eq!(status.l2.as_ref().unwrap().interfaces, Some(vec![]));
+        for announced in [status.l2.map(|l2| l2.announced), status.bgp] {
             let announced = announced.unwrap();
             assert_eq!(
                 (announced.announced, announced.addresses.len(), announced.complete),

@@ -7,7 +7,7 @@ mod state;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use fairlead_crds::conditions::{self, RawCondition};
 use fairlead_crds::kinds::ObjectRef;
@@ -16,6 +16,8 @@ use fairlead_crds::model::service::{LoadBalancer, ObjectKey};
 use fairlead_crds::objects::{EndpointSlice, Namespace, Node, Service, ServiceCIDR};
 use fairlead_crds::read::Custom;
 use fairlead_crds::v1beta1::{self, IPClaim, PoolCooldown, Speaker, SpeakerStatus};
+use fairlead_plan::NodeInterfaces;
+use fairlead_plan::node_status::served_interfaces;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use serde::Serialize;
@@ -107,6 +109,18 @@ impl Snapshot {
     /// Returns the nodes whose speaker is ready.
     pub(crate) fn live_nodes(&self) -> BTreeSet<&str> {
         self.speakers().values().filter(|speaker| speaker.is_ready()).map(|speaker| speaker.node).collect()
+    }
+
+    /// Returns the interfaces on which the nodes with a live speaker can announce by L2, of the speakers that
+    /// list them.
+    pub(crate) fn node_interfaces(&self) -> NodeInterfaces {
+        let speakers = self.speakers();
+        let live = speakers.values().filter(|speaker| speaker.is_ready());
+        let interfaces = live.filter_map(|speaker| {
+            let listed = speaker.status.l2.as_ref()?.interfaces.as_ref()?;
+            Some((speaker.node.into(), Arc::new(served_interfaces(listed))))
+        });
+        interfaces.collect()
     }
 
     /// Returns the Services of the instance.

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use fairlead_crds::names::{DRAINED, ELIGIBLE};
+use fairlead_crds::v1beta1::L2Interface;
 
 use super::Chain;
 use super::announcements::NotAnnouncedAddresses;
@@ -14,6 +15,9 @@ use crate::status::session_reason;
 
 /// The maximum number of addresses that a line names.
 const MAX_ADDRESSES: usize = 20;
+
+/// The maximum number of interfaces that a line names.
+const MAX_INTERFACES: usize = 10;
 
 /// The title of the commands that show the pod of the speaker and the Node.
 const COMMANDS: &str = "Commands that show more";
@@ -68,7 +72,9 @@ pub(super) fn explain(snapshot: &Snapshot, name: &str) -> Result<Chain> {
     lines.extend(ineligible.map(reason_text).filter(|_| speaker.is_ready()));
     chain.push("Speaker", lines);
     let mut lines = Vec::new();
-    for (protocol, announced) in [("L2", &status.l2), ("BGP", &status.bgp)] {
+    for (protocol, announced) in
+        [("L2", status.l2.as_ref().map(|l2| &l2.announced)), ("BGP", status.bgp.as_ref())]
+    {
         let Some(announced) = announced else { continue };
         let which = list(&announced.addresses, MAX_ADDRESSES);
         let which = if which.is_empty() { which } else { format!(": {which}") };
@@ -76,6 +82,15 @@ pub(super) fn explain(snapshot: &Snapshot, name: &str) -> Result<Chain> {
         let unit = if protocol == "L2" { "address" } else { "prefix" };
         let plural = if number == 1 { format!("1 {unit}") } else { format!("{number} {unit}es") };
         lines.push(format!("{plural} by {protocol}{which}"));
+    }
+    if let Some(interfaces) =
+        status.l2.as_ref().and_then(|l2| l2.interfaces.as_ref()).filter(|_| speaker.is_ready())
+    {
+        let interface = |one: &L2Interface| format!("{} ({})", one.name, one.families.join(", "));
+        let interfaces: Vec<String> = interfaces.iter().map(interface).collect();
+        let none = "no interface can announce by L2".to_owned();
+        let some = || format!("can announce by L2 on {}", list(&interfaces, MAX_INTERFACES));
+        lines.push(if interfaces.is_empty() { none } else { some() });
     }
     chain.push("Announces", lines);
     let sessions = status.sessions.iter().map(|session| {

@@ -82,10 +82,10 @@ impl<'a> Wire<'a> {
         for speaker in speakers.values().filter(|speaker| speaker.is_ready()) {
             let Some(l2) = &speaker.status.l2 else { continue };
             let is_owner = order.first().is_some_and(|owner| **owner == *speaker.node);
-            let is_listed = lists(&l2.addresses, address);
+            let is_listed = lists(&l2.announced.addresses, address);
             if is_listed {
                 lines.push(format!("Speaker {} announces it by L2", speaker.node));
-            } else if is_owner && l2.complete == Some(true) {
+            } else if is_owner && l2.announced.complete == Some(true) {
                 lines.push(format!("Speaker {} does not announce it by L2", speaker.node));
             }
         }

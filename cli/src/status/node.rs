@@ -3,7 +3,7 @@
 use anyhow::Result;
 use fairlead_crds::names::{DRAINED, ELIGIBLE};
 use fairlead_crds::text::message;
-use fairlead_crds::v1beta1::{Announced, NotAnnounced};
+use fairlead_crds::v1beta1::{Announced, L2Status, NotAnnounced};
 use kube::ResourceExt;
 use serde::Serialize;
 
@@ -29,7 +29,7 @@ pub(crate) struct NodeRow {
     pub version: String,
     /// The number of sessions that are established, and of all.
     pub sessions: String,
-    pub l2: Option<Announced>,
+    pub l2: Option<L2Status>,
     pub bgp: Option<Announced>,
     pub not_announced_count: i64,
 }
@@ -141,7 +141,7 @@ impl Report for NodeReport {
                 node.state.clone(),
                 node.eligible.clone(),
                 node.sessions.clone(),
-                number(node.l2.as_ref()),
+                number(node.l2.as_ref().map(|l2| &l2.announced)),
                 number(node.bgp.as_ref()),
                 node.not_announced_count.to_string(),
             ];
@@ -158,7 +158,7 @@ impl Report for NodeReport {
         if !node.message.is_empty() {
             text += &format!("{}: {}\n", message(&*node.state), message(&*node.message));
         }
-        text += &addresses("L2", node.l2.as_ref());
+        text += &addresses("L2", node.l2.as_ref().map(|l2| &l2.announced));
         text += &addresses("BGP", node.bgp.as_ref());
         if !self.sessions.is_empty() {
             text += &format!("Sessions\n{}", indented(&peer::table_of(&self.sessions, wide)));

@@ -234,12 +234,13 @@ impl Scene {
             "sessions": [session("tor1", "10.0.0.1"), session("tor2", "10.0.0.2")],
             "establishedSessions": "2/2",
             "bgp": { "announced": 1, "addresses": ["198.51.100.1"], "complete": true },
-            "l2": { "announced": 0, "addresses": [], "complete": true },
+            "l2": { "announced": 0, "addresses": [], "complete": true, "interfaces": interfaces(&["IPv4"]) },
             "conditions": [condition("Ready", "True", "Ready", ""),
                            condition("Eligible", "True", "Eligible", "")],
         });
         if node == "n1" {
-            healthy["l2"] = json!({ "announced": 1, "addresses": ["192.0.2.10"], "complete": true });
+            healthy["l2"]["announced"] = json!(1);
+            healthy["l2"]["addresses"] = json!(["192.0.2.10"]);
         }
         for (key, value) in status.as_object().unwrap() {
             healthy[key] = value.clone();
@@ -280,6 +281,11 @@ impl Scene {
         )
         .await;
     }
+}
+
+/// The interface `eth0` with these address families, as a Speaker object lists it.
+pub(crate) fn interfaces(families: &[&str]) -> Value {
+    json!([{ "name": "eth0", "families": families }])
 }
 
 pub(crate) fn daemonset(ready: i64) -> Value {

@@ -101,9 +101,9 @@ pub struct SpeakerStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub established_sessions: Option<String>,
 
-    /// The addresses that this Node announces on the local link.
+    /// The addresses that this Node announces on the local link, and the interfaces on which it can announce.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub l2: Option<Announced>,
+    pub l2: Option<L2Status>,
 
     /// How the speaker detects that another Node fails (`--l2-detection`): `fast`, `normal` or `swim`. Unset
     /// if the speaker does not announce by L2.
@@ -402,6 +402,38 @@ pub struct Announced {
     /// of its limits. Unset if the version of the speaker does not list them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complete: Option<bool>,
+}
+
+/// L2Status describes what the Node announces on the local link.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct L2Status {
+    /// The announced addresses.
+    #[serde(flatten)]
+    pub announced: Announced,
+
+    /// The interfaces on which this Node can announce addresses now, sorted by name. Unset if the version of
+    /// the speaker does not list them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 48))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub interfaces: Option<Vec<L2Interface>>,
+}
+
+/// L2Interface is an interface on which the Node can announce addresses.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct L2Interface {
+    /// The name of the interface.
+    #[schemars(length(max = 15))]
+    pub name: String,
+
+    /// The address families that it can announce: `IPv4` if it supports ARP, `IPv6` if it has a link-local
+    /// address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub families: Vec<String>,
 }
 
 /// NotAnnounced describes an address that is not announced, and the reason.

@@ -180,6 +180,11 @@ impl Election {
         }
     }
 
+    /// Returns the interfaces of this node; `None` if they are not known, or without L2.
+    pub(crate) fn own_interfaces(&self) -> Option<&ServedInterfaces> {
+        self.links.as_ref().filter(|_| !self.disabled).map(Links::served)
+    }
+
     pub(crate) fn has_links(&self) -> bool {
         self.links.as_ref().is_some_and(|links| !links.networks().is_empty())
     }

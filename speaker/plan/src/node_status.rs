@@ -9,9 +9,10 @@ use fairlead_crds::model::address_list::AddressList;
 use fairlead_crds::names::{DRAINED, ELIGIBLE, READY, reasons};
 use fairlead_crds::text;
 use fairlead_crds::v1beta1::{
-    Announced, BFDSession, MAX_NOT_ANNOUNCED, NegotiatedSession, NotAnnounced, Session, SessionFamily,
-    SessionNotification, SpeakerStatus,
+    Announced, BFDSession, L2Interface, L2Status, MAX_NOT_ANNOUNCED, NegotiatedSession, NotAnnounced,
+    Session, SessionFamily, SessionNotification, SpeakerStatus,
 };
+use fairlead_l2::{ServedFamilies, ServedInterfaces};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -25,6 +26,10 @@ const MAX_MESSAGES: usize = 8;
 
 /// Maximum length of an error text, in bytes. The text comes from a peer or from the kernel.
 const MAX_ERROR_BYTES: usize = 256;
+
+/// Address families, as Kubernetes names them.
+const IPV4: &str = "IPv4";
+const IPV6: &str = "IPv6";
 
 /// The part of the status that follows from the plan.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,6 +52,8 @@ pub struct Summary {
     pub not_announced_count: usize,
     /// How failures of other nodes are detected; `None` without L2.
     pub l2_detection: Option<&'static str>,
+    /// The interfaces on which this node can announce by L2; `None` before they are known.
+    pub l2_interfaces: Option<Vec<L2Interface>>,
 }
 
 impl Summary {
@@ -71,6 +78,7 @@ impl Summary {
             not_announced: not_announced.collect(),
             not_announced_count,
             l2_detection: None,
+            l2_interfaces: plan.own_interfaces().map(interfaces),
         }
     }
 }
@@ -170,13 +178,37 @@ pub(crate) fn status(
         ready: Some(summary.ready),
         sessions: sessions.collect(),
         established_sessions: established,
-        l2: Some(announced(summary.l2, &summary.announced.l2)),
+        l2: Some(L2Status {
+            announced: announced(summary.l2, &summary.announced.l2),
+            interfaces: summary.l2_interfaces.clone(),
+        }),
         l2_detection: summary.l2_detection.map(str::to_owned),
         bgp: Some(announced(summary.bgp, &by_bgp)),
         not_announced: summary.not_announced.clone(),
         not_announced_count: Some(count(summary.not_announced_count)),
         conditions: vec![eligible(summary.node, before, now), drained, ready(summary.ready, before, now)],
     }
+}
+
+/// Returns the interfaces as the status lists them.
+fn interfaces(served: &ServedInterfaces) -> Vec<L2Interface> {
+    let interface = |(name, families): (&String, &ServedFamilies)| {
+        let v4 = families.v4.then(|| IPV4.to_owned());
+        L2Interface {
+            name: name.clone(),
+            families: v4.into_iter().chain(families.v6.then(|| IPV6.to_owned())).collect(),
+        }
+    };
+    served.iter().map(interface).collect()
+}
+
+/// Reads the interfaces that [`SpeakerStatus::l2`] lists.
+pub fn served_interfaces(listed: &[L2Interface]) -> ServedInterfaces {
+    let interface = |interface: &L2Interface| {
+        let has = |family: &str| interface.families.iter().any(|listed| listed == family);
+        (interface.name.clone(), ServedFamilies { v4: has(IPV4), v6: has(IPV6) })
+    };
+    listed.iter().map(interface).collect()
 }
 
 fn announced(number: usize, addresses: &AddressList) -> Announced {

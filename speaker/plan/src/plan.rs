@@ -9,6 +9,8 @@ use fairlead_crds::model::config::Config;
 use fairlead_crds::model::delta::ConfigDelta;
 use fairlead_crds::model::service::ObjectKey;
 
+use fairlead_l2::ServedInterfaces;
+
 use crate::announced_lists::AnnouncedList;
 use crate::candidates::NodeInterfaces;
 use crate::change::{AnnouncementChange, AnnouncementState, ChangeList};
@@ -212,6 +214,12 @@ impl Plan {
     /// has an entry.
     pub fn set_interfaces(&mut self, interfaces: &NodeInterfaces) {
         self.election.set_interfaces(interfaces, &mut self.dirty);
+    }
+
+    /// Returns the interfaces on which this node can announce by L2; `None` before the first
+    /// [`Plan::set_links`], and if it does not announce by L2.
+    pub fn own_interfaces(&self) -> Option<&ServedInterfaces> {
+        self.election.own_interfaces()
     }
 
     /// Returns whether any interface can announce; false before the first [`Plan::set_links`].

@@ -46,12 +46,11 @@ impl ObservedSpeaker {
         let is_false = |type_| {
             conditions::find(&status.conditions, type_).is_some_and(|condition| condition.status() == "False")
         };
-        let list =
-            |announced: &Option<Announced>| announced.as_ref().map(AddressList::decode).unwrap_or_default();
-        let ((l2, l2_complete), (bgp, bgp_complete)) = (list(&status.l2), list(&status.bgp));
-        let is_list = |announced: &Option<Announced>| {
-            announced.as_ref().is_some_and(|announced| announced.complete.is_some())
-        };
+        let list = |announced: Option<&Announced>| announced.map(AddressList::decode).unwrap_or_default();
+        let (by_l2, by_bgp) = (status.l2.as_ref().map(|l2| &l2.announced), status.bgp.as_ref());
+        let ((l2, l2_complete), (bgp, bgp_complete)) = (list(by_l2), list(by_bgp));
+        let is_list =
+            |announced: Option<&Announced>| announced.is_some_and(|announced| announced.complete.is_some());
         let sessions = status.sessions.iter().take(MAX_SESSIONS);
         let obstacles = status.not_announced.iter().take(MAX_NOT_ANNOUNCED).filter_map(Obstacle::read);
         let mut obstacles: Vec<(IpAddr, Obstacle)> = obstacles.collect();
@@ -62,7 +61,7 @@ impl ObservedSpeaker {
             l2,
             bgp,
             is_complete: l2_complete && bgp_complete,
-            is_published: is_list(&status.l2) && is_list(&status.bgp),
+            is_published: is_list(by_l2) && is_list(by_bgp),
             sessions: sessions
                 .map(|session| (session.peer.as_str().into(), session.state == "Established"))
                 .collect(),
