@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::tasks::bgp::BgpPeers;
 use crate::tasks::events::{TakeoverReport, TakeoverSender};
 use crate::tasks::gateways::GatewaysReceiver;
-use crate::tasks::l2::{L2CommandSender, YieldedReceiver, is_usable, served_families};
+use crate::tasks::l2::{L2CommandSender, YieldedReceiver, served_families, usable};
 use crate::tasks::links::LinksReceiver;
 use crate::tasks::mesh::{Membership, MeshInput};
 use crate::tasks::mesh_key::MeshKey;
@@ -187,7 +187,7 @@ impl Coordinator {
         }
         let (links, gateways) = (self.links.borrow().clone(), self.gateways.borrow().clone());
         let gateways = [gateways.v4, gateways.v6].concat();
-        let usable = links.by_index.values().filter(|link| is_usable(link, &self.excluded_interfaces));
+        let usable = usable(&links, &self.excluded_interfaces);
         let mut networks: LinkNetworks = usable
             .map(|link| {
                 let on_link = gateways.iter().filter(|gateway| gateway.ifindex == link.index);
@@ -291,7 +291,7 @@ impl Coordinator {
         let (duration, at) = (began.elapsed(), Timestamp::now());
         let mut names: Vec<String> = {
             let links = self.links.borrow();
-            let usable = links.by_index.values().filter(|link| is_usable(link, &self.excluded_interfaces));
+            let usable = usable(&links, &self.excluded_interfaces);
             usable.map(|link| link.name.clone()).collect()
         };
         names.sort();

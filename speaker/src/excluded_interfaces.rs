@@ -9,9 +9,9 @@ use fairlead_net::links::Link;
 /// Patterns of interface names, and kinds of interfaces as the kernel names them (`ip -details link`), with
 /// `kind:` before them. In names, `*` matches any text, also none, and `?` matches one character.
 ///
-/// The kind `veth` excludes only those without an address of a subnet. The end of a pod's cable in the node has
-/// no address, or one of host length, but the LAN of a node that is itself a container can be such a cable,
-/// too: the interface has an address of the LAN.
+/// The kind `veth` excludes only those without an address of a subnet. The end of a pod's cable in the node
+/// has no address, or one of host length. The LAN of a node that is itself a container can be such a cable,
+/// too, and has an address of the LAN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExcludedInterfaces {
     names: Vec<String>,
@@ -23,8 +23,8 @@ const KIND: &str = "kind:";
 
 impl ExcludedInterfaces {
     /// Interfaces of container runtimes, network plugins, virtual machines and tunnels. The names contain
-    /// MetalLB's default. Docker names the bridge of a network `br-` and 12 digits of its id; other names that
-    /// begin with `br-`, such as `br-ex` and `br-lan`, are often the LAN.
+    /// MetalLB's default. Docker names the bridge of a network `br-` and 12 digits of its id; other names
+    /// that begin with `br-`, such as `br-ex` and `br-lan`, are often the LAN.
     pub const DEFAULT: &str = "lo,docker*,cbr*,dummy*,virbr*,lxcbr*,veth*,cali*,tunl*,flannel*,kube-ipvs*,\
                                cni*,nodelocaldns*,lxc*,br-????????????,br-int,br-tun,kube-bridge,cilium_*,\
                                ovn-*,ovs-system,antrea-gw*,antrea-egress*,weave*,vxlan*,genev*,wg*,tun*,tap*,\

@@ -341,8 +341,8 @@ impl Mesh {
         &self.departed
     }
 
-    /// Returns the interfaces of the other nodes that reported them. A speaker of an older version is not among
-    /// them, nor one that has just joined.
+    /// Returns the interfaces of the other nodes that reported them. A speaker of an older version is not
+    /// among them, nor one that has just joined.
     pub fn interfaces(&self) -> impl Iterator<Item = (&String, &Arc<ServedInterfaces>)> {
         self.reports.known()
     }

@@ -228,7 +228,7 @@ impl Payload {
         if let Self::Report { interfaces, .. } = self {
             octets.push(u8::try_from(interfaces.len()).unwrap_or(u8::MAX));
             for (name, families) in interfaces.iter().take(usize::from(u8::MAX)) {
-                octets.push(u8::from(families.v4) * FAMILY_V4 | u8::from(families.v6) * FAMILY_V6);
+                octets.push((u8::from(families.v4) * FAMILY_V4) | (u8::from(families.v6) * FAMILY_V6));
                 push_text(&mut octets, name);
             }
         }

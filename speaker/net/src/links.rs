@@ -24,8 +24,8 @@ pub struct Link {
     pub index: u32,
     #[allow(missing_docs)]
     pub name: String,
-    /// What created the interface, as the kernel names it: `bridge`, `bond`, `vlan`, `veth`, `vxlan`, …; `None`
-    /// for hardware.
+    /// What created the interface, as the kernel names it: `bridge`, `bond`, `vlan`, `veth`, `vxlan`, …;
+    /// `None` for hardware.
     pub kind: Option<String>,
     /// Ethernet address; `None` if the interface is not Ethernet.
     pub mac: Option<[u8; 6]>,
@@ -131,6 +131,18 @@ impl Links {
     /// Returns the interface that has this address.
     pub fn holding(&self, address: IpAddr) -> Option<&Link> {
         self.by_index.values().find(|link| link.holds(address))
+    }
+
+    /// Returns the interfaces on which addresses can be announced ([`Link::announces`]). A bridge whose ports
+    /// are all down is none of them: the kernel reports the loss of its carrier up to a second later.
+    pub fn announcing(&self) -> impl Iterator<Item = &Link> {
+        self.by_index.values().filter(|link| link.announces() && !self.is_cut_off(link))
+    }
+
+    /// Returns true if the interface is a bridge with ports, all of which are down.
+    fn is_cut_off(&self, link: &Link) -> bool {
+        let ports = || self.by_index.values().filter(|port| port.controller == Some(link.index));
+        link.kind.as_deref() == Some("bridge") && ports().next().is_some() && !ports().any(|port| port.up)
     }
 
     /// Applies a netlink message. Returns true if it changed an interface.
@@ -275,6 +287,43 @@ async fn list(handle: &Handle) -> io::Result<Links> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn link(index: u32, kind: Option<&str>, up: bool, controller: Option<u32>) -> Link {
+        Link {
+            index,
+            name: format!("if{index}"),
+            kind: kind.map(str::to_owned),
+            mac: Some([2, 0, 0, 0, 0, 1]),
+            up,
+            broadcast: true,
+            no_arp: false,
+            loopback: false,
+            controller,
+            in_vrf: false,
+            addresses: Vec::new(),
+            temporary: Vec::new(),
+            deprecated: Vec::new(),
+        }
+    }
+
+    /// Given an interface that is up, and whether each of its ports is: whether it can announce.
+    #[test]
+    fn bridge_announces_while_a_port_is_up() {
+        for (kind, ports, expected) in [
+            (Some("bridge"), vec![], true),
+            (Some("bridge"), vec![true], true),
+            (Some("bridge"), vec![false, true], true),
+            (Some("bridge"), vec![false, false], false),
+            (Some("bond"), vec![false], true),
+            (None, vec![], true),
+        ] {
+            let ports = ports.iter().zip(2..).map(|(up, index)| link(index, Some("veth"), *up, Some(1)));
+            let all = ports.chain([link(1, kind, true, None)]);
+            let links = Links { by_index: all.map(|link| (link.index, link)).collect() };
+            let announcing: Vec<u32> = links.announcing().map(|link| link.index).collect();
+            assert_eq!(announcing, [1][..usize::from(expected)], "{kind:?}");
+        }
+    }
 
     #[test]
     fn first_address_does_not_depend_on_the_order_of_changes() {

@@ -24,8 +24,8 @@ const OTHER: &str = "n3";
 const NODE_BRIDGE: &str = "lan2";
 
 /// Longest time until another node answers for an address whose interface lost its carrier. It takes some
-/// milliseconds, but the kernel reports changes of the carrier at most once a second, except for veth.
-const BUDGET: Duration = Duration::from_secs(2);
+/// milliseconds. The kernel reports the carrier of a bridge up to a second late.
+const BUDGET: Duration = Duration::from_millis(500);
 
 const CONFIG: &str = "
 apiVersion: fairlead.dev/v1beta1

@@ -34,9 +34,12 @@ pub(crate) struct L2Task {
     pub metrics: Metrics,
 }
 
-/// Returns whether L2 announcements can use the link.
-pub(crate) fn is_usable(link: &Link, excluded: &ExcludedInterfaces) -> bool {
-    link.announces() && !excluded.matches(link)
+/// Returns the links that L2 announcements can use.
+pub(crate) fn usable<'a>(
+    links: &'a Links,
+    excluded: &'a ExcludedInterfaces,
+) -> impl Iterator<Item = &'a Link> {
+    links.announcing().filter(|link| !excluded.matches(link))
 }
 
 impl L2Task {
@@ -187,10 +190,7 @@ impl L2State {
     }
 
     fn set_links(&mut self, now: Instant, links: &Links) {
-        let usable: BTreeMap<u32, Interface> = links
-            .by_index
-            .values()
-            .filter(|link| is_usable(link, &self.excluded_interfaces))
+        let usable: BTreeMap<u32, Interface> = usable(links, &self.excluded_interfaces)
             .filter_map(|link| Some((link.index, interface(link)?)))
             .collect();
         self.responder.set_own_macs(links.by_index.values().filter_map(|link| link.mac).collect());
