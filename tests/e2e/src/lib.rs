@@ -79,9 +79,16 @@ pub fn reach_on_lan(lab: &Lab, ip: IpAddr, port: u16) -> Result<()> {
     })
 }
 
-/// Starts a stream of packets to `ip` from every client, and waits until each has sent 100.
+/// Starts a stream of packets to `ip` from every client, and waits until each has sent 100. A kube-proxy may
+/// need a second for a new Service, so that the streams start when a first request was answered.
 pub fn streams(lab: &Lab, ip: IpAddr) -> Vec<(&'static str, Stream)> {
     let to = SocketAddr::new(ip, PORT);
+    for (name, client) in clients(lab) {
+        let answer = || client.ask(to, Transport::Udp, SECOND / 5);
+        if let Err(error) = wait_for(format!("{name} to reach {ip}"), SOON, answer) {
+            panic!("{error:#}");
+        }
+    }
     let streams: Vec<_> = clients(lab).map(|(name, client)| (name, client.stream(to, PACE))).into();
     for (name, stream) in &streams {
         if let Err(error) = stream.wait_for_sent(100, SOON) {
