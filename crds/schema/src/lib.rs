@@ -17,7 +17,6 @@ use serde_json::Value;
 pub use cause::Cause;
 pub use definition::Definition;
 pub use fairlead_crds::manifests::normalize_numbers;
-pub use rules::warnings;
 pub use structural::Unknown;
 
 /// One compiled version of a custom resource.

@@ -1,6 +1,6 @@
 //! `x-kubernetes-validations`: CEL rules, by kube-cel.
 
-use kube_cel::{CompiledSchema, RootContext, ScopeContext, Validator, analyze_rule, compile_schema};
+use kube_cel::{CompiledSchema, RootContext, Validator, compile_schema};
 use serde_json::Value;
 
 use crate::Cause;
@@ -72,18 +72,6 @@ pub(crate) fn problems(schema: &Value) -> Vec<Cause> {
         }
     });
     causes
-}
-
-/// Returns the rules that kube-apiserver might reject for their cost or for unknown names. A rough estimate.
-pub fn warnings(schema: &Value) -> Vec<String> {
-    let mut warnings = Vec::new();
-    walk(schema, "", &mut |path, rule, schema| {
-        let Some(text) = rule["rule"].as_str() else { return };
-        for warning in analyze_rule(text, &compile_schema(schema), ScopeContext::CrdValidation) {
-            warnings.push(format!("{path}x-kubernetes-validations: {text:?}: {}", warning.message));
-        }
-    });
-    warnings
 }
 
 /// Calls `visit` for every rule with the path of its schema (with a dot at the end), the rule and the schema.

@@ -204,14 +204,12 @@ impl Api {
             return Err(Failure::invalid(resource.named(), &name, &causes));
         }
         let wanted = object.clone();
-        let admitted = self.admitted(target, object, None, ask)?;
-        let mut object = admitted.object;
+        let mut object = self.admitted(target, object, None, ask)?;
         object["metadata"]["managedFields"] = match managed {
             Some(managed) => managed,
             None => after_update(None, &ours(&wanted, &object), &resource.shape, &self.author(target, ask)),
         };
         metadata::tidy(&mut object);
-        let warnings = [warnings, admitted.warnings].concat();
         Ok(Written { object: self.commit(target, key, object, ask)?, created: true, warnings })
     }
 
@@ -250,8 +248,7 @@ impl Api {
         object["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
         let reset = object["metadata"]["managedFields"] == json!([{}]);
 
-        let admitted = self.admitted(target, object, Some(old), ask)?;
-        let mut object = admitted.object;
+        let mut object = self.admitted(target, object, Some(old), ask)?;
         if resource.has_generation && spec_changed(old, &object) {
             let generation = old["metadata"]["generation"].as_i64().unwrap_or_default();
             object["metadata"]["generation"] = json!(generation + 1);
@@ -262,7 +259,6 @@ impl Api {
             None => after_update(Some(old), &object, &resource.shape, &self.author(target, ask)),
         };
         metadata::tidy(&mut object);
-        let warnings = [warnings, admitted.warnings].concat();
         if same_but_for_times(old, &object) {
             self.addresses.rollback();
             return Ok(Written { object: stored, created: false, warnings });
@@ -286,7 +282,7 @@ impl Api {
         object: Value,
         old: Option<&Value>,
         ask: &Ask,
-    ) -> Result<kinds::Admitted, Failure> {
+    ) -> Result<Value, Failure> {
         let name = text(&object["metadata"]["name"]);
         kinds::admit(&target.resource, object, old, target.door, &mut self.addresses, &ask.now).map_err(
             |causes| {

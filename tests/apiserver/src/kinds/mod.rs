@@ -21,7 +21,7 @@ use crate::store::Table;
 
 pub(crate) use builtin::BUILTIN;
 pub(crate) use crd::resources_of;
-pub(crate) use strategies::{Admitted, admit, forget};
+pub(crate) use strategies::{admit, forget};
 pub(crate) use times::Times;
 
 /// The part of an object that a write addresses.

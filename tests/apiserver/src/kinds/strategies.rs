@@ -9,13 +9,6 @@ use super::builtin::{Builtin, Rules};
 use super::{Door, Resource, Strategy, crd, event, service, service_cidr};
 use crate::failure::Cause;
 
-/// An object that is ready to be stored.
-pub(crate) struct Admitted {
-    pub object: Value,
-    /// Warnings for the client (`Warning` header).
-    pub warnings: Vec<String>,
-}
-
 /// Completes and validates a decoded object in its stored version.
 ///
 /// # Errors
@@ -27,8 +20,7 @@ pub(crate) fn admit(
     door: Door,
     addresses: &mut Addresses,
     now: &str,
-) -> Result<Admitted, Vec<Cause>> {
-    let mut warnings = Vec::new();
+) -> Result<Value, Vec<Cause>> {
     let causes = match &resource.strategy {
         Strategy::Custom { schema, .. } => {
             split_custom(resource, &mut object, old, door);
@@ -37,16 +29,13 @@ pub(crate) fn admit(
         }
         Strategy::Builtin(builtin) => {
             if builtin.rules == Rules::Service {
-                return service::admit(object, old, door, addresses)
-                    .map(|object| Admitted { object, warnings: Vec::new() });
+                return service::admit(object, old, door, addresses);
             }
             split_builtin(builtin, &mut object, old, door);
-            let (causes, more) = complete(builtin, &mut object, old, door, now);
-            warnings = more;
-            causes
+            complete(builtin, &mut object, old, door, now)
         }
     };
-    if causes.is_empty() { Ok(Admitted { object, warnings }) } else { Err(causes) }
+    if causes.is_empty() { Ok(object) } else { Err(causes) }
 }
 
 /// Releases the cluster resources of a deleted object.
@@ -98,21 +87,15 @@ fn set(object: &mut Value, field: &str, value: Option<Value>) {
     };
 }
 
-fn complete(
-    builtin: &Builtin,
-    object: &mut Value,
-    old: Option<&Value>,
-    door: Door,
-    now: &str,
-) -> (Vec<Cause>, Vec<String>) {
+fn complete(builtin: &Builtin, object: &mut Value, old: Option<&Value>, door: Door, now: &str) -> Vec<Cause> {
     match builtin.rules {
-        Rules::Generic | Rules::Rbac => (Vec::new(), Vec::new()),
-        Rules::Service => (Vec::new(), Vec::new()),
-        Rules::ConfigMap => (immutable(object, old, &["data", "binaryData"]), Vec::new()),
-        Rules::Secret => (secret(object, old), Vec::new()),
+        Rules::Generic | Rules::Rbac => Vec::new(),
+        Rules::Service => Vec::new(),
+        Rules::ConfigMap => immutable(object, old, &["data", "binaryData"]),
+        Rules::Secret => secret(object, old),
         Rules::Namespace => {
             namespace(object);
-            (Vec::new(), Vec::new())
+            Vec::new()
         }
         Rules::Node => {
             for field in ["spec", "status"] {
@@ -120,29 +103,29 @@ fn complete(
                     object[field] = json!({});
                 }
             }
-            (Vec::new(), Vec::new())
+            Vec::new()
         }
         Rules::Pod => {
             pod(object);
-            (Vec::new(), Vec::new())
+            Vec::new()
         }
-        Rules::Lease => (lease(object), Vec::new()),
-        Rules::EndpointSlice => (endpoint_slice(object, old), Vec::new()),
-        Rules::ServiceCidr => (service_cidr::validate(object, old), Vec::new()),
+        Rules::Lease => lease(object),
+        Rules::EndpointSlice => endpoint_slice(object, old),
+        Rules::ServiceCidr => service_cidr::validate(object, old),
         Rules::Event => {
             event::default(object);
-            (event::validate(object, builtin.inward.is_some(), old.is_none()), Vec::new())
+            event::validate(object, builtin.inward.is_some(), old.is_none())
         }
         Rules::CustomResourceDefinition => {
             if door == Door::Status {
-                return (Vec::new(), Vec::new());
+                return Vec::new();
             }
             crd::default(object);
-            let (causes, warnings) = crd::validate(object);
+            let causes = crd::validate(object);
             if causes.is_empty() {
                 crd::establish(object, now);
             }
-            (causes, warnings)
+            causes
         }
     }
 }
